@@ -1,0 +1,2 @@
+//! The `procstar` program.
+fn main() {}
