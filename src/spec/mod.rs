@@ -1,1 +1,28 @@
-//! (being built)
+//! What is asked: the spec format (section 3 of the contract), read and validated.
+//!
+//! Reading has two steps. [`Request`] and the types below it are what serde makes of the text: they hold
+//! exactly what was written, and an unknown key anywhere is an error. [`Request::validate`] then checks the
+//! whole request before anything is started and gives [`Validated`], which the engine can plan from without
+//! any further question. Errors of both steps name the place (`specs.a.fds[1]`), all of them at once where
+//! the text parses at all, and line and column where there is a text.
+//!
+//! Nothing here touches the system: what a path or an fd means is found out when the process is started.
+
+mod error;
+mod id;
+mod locate;
+mod read;
+#[cfg(test)]
+mod tests;
+mod types;
+mod validate;
+
+pub use error::{Place, Segment, SpecError, SpecErrors};
+pub use id::{FdName, ProcId};
+pub use read::{from_json, from_msgpack};
+pub use types::{
+    CaptureMode, CaptureSpec, DupSpec, EnvSpec, FdEntry, FdSpec, FileSpec, Inherit, NullSpec,
+    OomPolicy, OpenFlags, PipeReadSpec, ProcSpec, Request, ScopeProperties, SliceProperties,
+    SystemdProperties, TextEncoding,
+};
+pub use validate::{MAX_FD, PipeEnd, Validated, ValidatedFd, ValidatedProc};

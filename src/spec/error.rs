@@ -1,0 +1,122 @@
+//! Errors of specs: what is wrong, and where.
+
+use std::fmt;
+
+/// One step of the way to a place in a spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// A key of a map.
+    Key(String),
+    /// An index of an array.
+    Index(usize),
+}
+
+/// A place in a spec, written like `specs.a.fds[1]`; a key that is no plain word stands in brackets and quotes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place(Vec<Segment>);
+
+impl Place {
+    /// The whole document.
+    pub fn root() -> Self {
+        Place::default()
+    }
+
+    /// The place under `key` of this one.
+    pub fn key(&self, key: impl Into<String>) -> Self {
+        self.step(Segment::Key(key.into()))
+    }
+
+    /// The place at `index` of this one.
+    pub fn index(&self, index: usize) -> Self {
+        self.step(Segment::Index(index))
+    }
+
+    /// The steps from the root.
+    pub fn segments(&self) -> &[Segment] {
+        &self.0
+    }
+
+    fn step(&self, segment: Segment) -> Self {
+        let mut segments = self.0.clone();
+        segments.push(segment);
+        Place(segments)
+    }
+}
+
+impl FromIterator<Segment> for Place {
+    fn from_iter<I: IntoIterator<Item = Segment>>(segments: I) -> Self {
+        Place(segments.into_iter().collect())
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = |key: &str| {
+            !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-')
+        };
+        for (i, segment) in self.0.iter().enumerate() {
+            match segment {
+                Segment::Key(key) if plain(key) && i == 0 => f.write_str(key)?,
+                Segment::Key(key) if plain(key) => write!(f, ".{key}")?,
+                Segment::Key(key) => write!(f, "[{key:?}]")?,
+                Segment::Index(index) => write!(f, "[{index}]")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One thing that is wrong in a spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpecError {
+    /// Where; the root for text that is no document at all.
+    pub place: Place,
+    /// What.
+    pub message: String,
+    /// Line and column in the text, both from 1; none where the spec did not come as a text.
+    pub position: Option<(usize, usize)>,
+}
+
+impl SpecError {
+    /// An error at `place`, with no position yet.
+    pub fn new(place: Place, message: impl Into<String>) -> Self {
+        SpecError { place, message: message.into(), position: None }
+    }
+}
+
+impl fmt::Display for SpecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.place.segments().is_empty() {
+            write!(f, "{}: ", self.place)?;
+        }
+        f.write_str(&self.message)?;
+        if let Some((line, column)) = self.position {
+            write!(f, " (line {line}, column {column})")?;
+        }
+        Ok(())
+    }
+}
+
+/// Everything that is wrong in a request, in the order of the text; never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpecErrors(pub Vec<SpecError>);
+
+impl fmt::Display for SpecErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, error) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str("; ")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for SpecErrors {}
+
+impl From<SpecError> for SpecErrors {
+    fn from(error: SpecError) -> Self {
+        SpecErrors(vec![error])
+    }
+}
