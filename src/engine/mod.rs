@@ -1,1 +1,193 @@
-//! (being built)
+//! The engine: makes processes, captures their output, waits for their end. No actor is anywhere in it.
+//!
+//! One thread, the driver, owns every process: its pidfd, the reading ends of its pipes, its state. It sleeps in epoll until
+//! a child ends, a pipe can be read, a command comes or a grace runs out; work per event does not grow with the number
+//! of processes. A few threads beside it do nothing but clone children ([`spawn`]).
+//!
+//! [`Engine`] is the narrow handle to it: [`Command`]s go in, [`Event`]s come out, in an order that holds per
+//! process: at most one [`Event::Started`], then exactly one [`Event::Ended`]. Captures are shared: whoever holds an `Arc` of
+//! [`Captures`] reads them without asking the engine. Dropping the last handle ends the driver; processes are left as they are.
+
+mod capture;
+mod child;
+mod driver;
+mod failure;
+mod inbox;
+mod plan;
+pub mod procfs;
+mod spawn;
+mod state;
+mod sys;
+mod timers;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use capture::{Capture, Captures, CutShort};
+pub use failure::{Stage, StartFailure};
+pub use plan::Heritage;
+
+use crate::spec::{FdName, ProcId, Validated};
+use inbox::{Inbox, Mail};
+use procfs::{RawStat, RawStatm};
+
+/// How the engine shall work.
+pub struct Options {
+    /// The directory of temporary files.
+    pub capture_dir: PathBuf,
+    /// How long after a process's end a survivor may still hold its captures.
+    pub drain_grace: Duration,
+    /// How long a child's set-up may take before the process is reported as running all the same.
+    pub setup_patience: Duration,
+    /// The one executable that may be started, where there is such a restriction.
+    pub restrict_exe: Option<String>,
+    /// What children can inherit.
+    pub heritage: Arc<Heritage>,
+}
+
+/// What the engine can be told to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Start every process of a request. See [`Engine::launch`].
+    Launch(Validated),
+    /// Send a signal. See [`Engine::signal`].
+    Signal {
+        /// The process.
+        id: ProcId,
+        /// The signal's number.
+        signum: i32,
+        /// Comes back with the [`Event::Signaled`].
+        ticket: u64,
+    },
+    /// Drop all that is held of an ended process. See [`Engine::forget`].
+    Forget(ProcId),
+    /// End the driver.
+    Stop,
+}
+
+/// What the engine tells.
+pub enum Event {
+    /// The process runs the program of its spec, or is still on its way there after
+    /// [`Options::setup_patience`].
+    Started(Started),
+    /// The process has ended, or was not started as specified; nothing about it changes any more.
+    Ended(Box<Ended>),
+    /// A signal has been sent, or could not be.
+    Signaled {
+        /// As given to [`Engine::signal`].
+        ticket: u64,
+        /// The OS error; `ESRCH` where the process is gone.
+        result: io::Result<()>,
+    },
+}
+
+/// An instant by both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Nanoseconds since 1970 by the wall clock.
+    pub unix_nanos: i64,
+    /// Nanoseconds of the monotonic clock.
+    pub monotonic_nanos: u64,
+}
+
+impl Moment {
+    /// This instant.
+    pub fn now() -> Moment {
+        let nanos = |clock| {
+            nix::time::clock_gettime(clock).map_or(0, |t| t.tv_sec() * 1_000_000_000 + t.tv_nsec())
+        };
+        Moment {
+            unix_nanos: nanos(nix::time::ClockId::CLOCK_REALTIME),
+            monotonic_nanos: nanos(nix::time::ClockId::CLOCK_MONOTONIC).unsigned_abs(),
+        }
+    }
+
+    /// Seconds from `earlier` to this instant, by the monotonic clock.
+    pub fn seconds_since(self, earlier: Moment) -> f64 {
+        self.monotonic_nanos.saturating_sub(earlier.monotonic_nanos) as f64 / 1e9
+    }
+}
+
+/// The start of a process.
+pub struct Started {
+    /// The process.
+    pub id: ProcId,
+    /// The child's pid.
+    pub pid: i32,
+    /// When its start was begun.
+    pub start: Moment,
+    /// Its `/proc/PID/stat` just after the start.
+    pub stat: Option<RawStat>,
+    /// Its `/proc/PID/statm` just after the start.
+    pub statm: Option<RawStatm>,
+    /// Its fds.
+    pub captures: Arc<Captures>,
+}
+
+/// The end of a process.
+pub struct Ended {
+    /// The process.
+    pub id: ProcId,
+    /// The child's pid; none where there was none.
+    pub pid: Option<i32>,
+    /// Why it was not started as specified; empty where it was.
+    pub failures: Vec<StartFailure>,
+    /// The raw wait status; 0 where there was no child.
+    pub status: i32,
+    /// What it used, the children it waited for included; all zero where there was no child.
+    pub rusage: libc::rusage,
+    /// Its last `/proc/PID/stat`, as a zombie.
+    pub stat: Option<RawStat>,
+    /// When its start was begun.
+    pub start: Moment,
+    /// When it ended.
+    pub stop: Moment,
+    /// Its fds; the captures are frozen.
+    pub captures: Arc<Captures>,
+    /// The captures that may not hold all that was written, and why.
+    pub cut_short: Vec<(FdName, CutShort)>,
+}
+
+/// The handle of a running engine.
+pub struct Engine {
+    inbox: Arc<Inbox>,
+}
+
+impl Engine {
+    /// Starts an engine, which tells its events to `sink`, on a thread of its own.
+    ///
+    /// # Errors
+    /// The OS error of making its threads and descriptors.
+    pub fn start(options: Options, sink: impl FnMut(Event) + Send + 'static) -> io::Result<Engine> {
+        let inbox = Arc::new(Inbox::new()?);
+        driver::start(options, Arc::clone(&inbox), Box::new(sink))?;
+        Ok(Engine { inbox })
+    }
+
+    /// Starts every process of a request; their IDs must be new. Each has its own events.
+    pub fn launch(&self, request: Validated) {
+        self.tell(Command::Launch(request));
+    }
+
+    /// Sends a signal to a process; [`Event::Signaled`] with the same ticket tells the outcome.
+    pub fn signal(&self, id: ProcId, signum: i32, ticket: u64) {
+        self.tell(Command::Signal { id, signum, ticket });
+    }
+
+    /// Drops all that is held of a process that has ended. Its captures live on while somebody holds them.
+    pub fn forget(&self, id: ProcId) {
+        self.tell(Command::Forget(id));
+    }
+
+    fn tell(&self, command: Command) {
+        self.inbox.put(Mail::Command(command));
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.tell(Command::Stop);
+    }
+}

@@ -1,0 +1,472 @@
+//! The driver: the thread that owns every process.
+
+mod launch;
+mod reading;
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use super::inbox::{Inbox, Mail};
+use super::plan::Report;
+use super::procfs::{ProcFs, RawStat};
+use super::spawn::{Child, SpawnPool, Spawned};
+use super::state::{Action, Input, State};
+use super::timers::{Alarm, Timers};
+use super::{
+    Captures, Command, CutShort, Ended, Event, Moment, Options, StartFailure, Started, sys,
+};
+use crate::spec::{FdName, ProcId};
+use launch::{Launch, PipeTable};
+use reading::Watcher;
+
+/// How many jobs may wait for a spawning thread; more would hold descriptors for nothing.
+const JOBS_AHEAD: usize = 8;
+/// How long jobs may wait while no thread comes free, before one more is started.
+const RELIEF: Duration = Duration::from_millis(20);
+
+/// Signals that dump core. A child in its set-up shares our memory, and before Linux 5.16 a dump ends everybody who
+/// does: these wait until it has exec'd.
+const DUMPING: [i32; 10] = [
+    libc::SIGQUIT,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGABRT,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGSEGV,
+    libc::SIGXCPU,
+    libc::SIGXFSZ,
+    libc::SIGSYS,
+];
+
+/// Where the driver's events go.
+pub(super) type Sink = Box<dyn FnMut(Event) + Send>;
+
+/// Starts the driver's thread.
+///
+/// # Errors
+/// The OS error of making its threads and descriptors.
+pub(super) fn start(options: Options, inbox: Arc<Inbox>, sink: Sink) -> io::Result<()> {
+    let mut driver = Driver::new(options, inbox, sink)?;
+    std::thread::Builder::new().name("engine".into()).spawn(move || {
+        sys::block_all_signals();
+        driver.run();
+    })?;
+    Ok(())
+}
+
+/// What an epoll token stands for.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Inbox,
+    Watcher,
+    /// A process's pidfd.
+    Exit(u64),
+    /// The pipe of one of its captures, by the fd's index in the spec.
+    Pipe(u64, usize),
+}
+
+/// What is known of a reaped child, or of one that could not be made.
+struct Exit {
+    pid: Option<i32>,
+    status: i32,
+    rusage: libc::rusage,
+    stat: Option<RawStat>,
+    stop: Moment,
+}
+
+impl Exit {
+    /// The exit of a process of which there is no child.
+    fn without_child() -> Exit {
+        // SAFETY: an all-zero rusage is a valid value of that plain C struct.
+        let rusage = unsafe { std::mem::zeroed() };
+        Exit { pid: None, status: 0, rusage, stat: None, stop: Moment::now() }
+    }
+}
+
+/// A child with the epoll token of its pidfd.
+struct Live {
+    child: Child,
+    token: u64,
+}
+
+/// A capture that has not reached its end.
+enum OpenCapture {
+    /// Read by us, under this epoll token.
+    Pipe { index: usize, reader: OwnedFd, token: u64, grown: bool },
+    /// Written by the process itself.
+    File { index: usize },
+}
+
+impl OpenCapture {
+    fn index(&self) -> usize {
+        match self {
+            OpenCapture::Pipe { index, .. } | OpenCapture::File { index } => *index,
+        }
+    }
+}
+
+/// One process, from its launch until it is forgotten.
+struct Process {
+    id: ProcId,
+    state: State<Live, Exit>,
+    start: Moment,
+    captures: Arc<Captures>,
+    open: Vec<OpenCapture>,
+    cut_short: Vec<(FdName, CutShort)>,
+    failures: Vec<StartFailure>,
+    /// Whether [`Event::Started`] has been told.
+    told: bool,
+    /// What the child tells while it is being made.
+    report: Option<Arc<Report>>,
+    /// Signals to send as soon as there is a child: number and ticket.
+    signals: Vec<(i32, u64)>,
+}
+
+/// Epoll, with what its tokens stand for.
+struct Poller {
+    epoll: Epoll,
+    sources: HashMap<u64, Source>,
+    next_token: u64,
+}
+
+impl Poller {
+    fn new() -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        Ok(Poller { epoll, sources: HashMap::new(), next_token: 0 })
+    }
+
+    /// Has epoll tell when `fd` is readable; gives the token.
+    fn watch(&mut self, fd: impl AsFd, source: Source) -> io::Result<u64> {
+        let token = self.next_token;
+        self.next_token += 1;
+        self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token))?;
+        self.sources.insert(token, source);
+        Ok(token)
+    }
+
+    /// Takes `fd` out. Closing it would not be enough: a child that is just being made has a copy.
+    fn unwatch(&mut self, fd: impl AsFd, token: u64) {
+        self.sources.remove(&token);
+        // It is there, so this cannot fail.
+        let _ = self.epoll.delete(fd);
+    }
+}
+
+struct Driver {
+    options: Options,
+    inbox: Arc<Inbox>,
+    sink: Sink,
+    poller: Poller,
+    processes: HashMap<u64, Process>,
+    serials: HashMap<ProcId, u64>,
+    next_serial: u64,
+    /// Asked for, and not yet planned.
+    waiting: VecDeque<Launch>,
+    pool: SpawnPool,
+    last_spawned: Instant,
+    timers: Timers,
+    watcher: Watcher,
+    procfs: ProcFs,
+    /// Pipes are read through this: one hot buffer is faster than fresh ones.
+    buffer: Box<[u8]>,
+    stopped: bool,
+}
+
+impl Driver {
+    fn new(options: Options, inbox: Arc<Inbox>, sink: Sink) -> io::Result<Self> {
+        let to_inbox = Arc::clone(&inbox);
+        let pool = SpawnPool::new(Arc::new(move |spawned| to_inbox.put(Mail::Spawned(spawned))))?;
+        let watcher = Watcher::new()?;
+        let mut poller = Poller::new()?;
+        poller.watch(inbox.fd(), Source::Inbox)?;
+        poller.watch(watcher.fd(), Source::Watcher)?;
+        Ok(Driver {
+            options,
+            inbox,
+            sink,
+            poller,
+            processes: HashMap::new(),
+            serials: HashMap::new(),
+            next_serial: 0,
+            waiting: VecDeque::new(),
+            pool,
+            last_spawned: Instant::now(),
+            timers: Timers::default(),
+            watcher,
+            procfs: ProcFs::new("/proc"),
+            buffer: vec![0; reading::BUFFER].into_boxed_slice(),
+            stopped: false,
+        })
+    }
+
+    fn run(&mut self) {
+        let mut events = [EpollEvent::empty(); 256];
+        while !self.stopped {
+            let ready = match self.poller.epoll.wait(&mut events, self.timeout()) {
+                Ok(n) => n,
+                // EINTR; nothing else can happen to an epoll of our own.
+                Err(_) => 0,
+            };
+            for event in events.iter().take(ready) {
+                self.handle(event.data());
+            }
+            let now = Instant::now();
+            while let Some(alarm) = self.timers.pop(now) {
+                self.alarm(alarm);
+            }
+            self.dispatch(now);
+        }
+    }
+
+    /// How long to sleep: to the next alarm, or to the moment when held-up jobs need another thread.
+    fn timeout(&self) -> EpollTimeout {
+        let now = Instant::now();
+        let alarm = self.timers.next_in(now);
+        let relief = (self.pool.waiting() > 0)
+            .then(|| (self.last_spawned + RELIEF).saturating_duration_since(now));
+        match alarm.into_iter().chain(relief).min() {
+            // One millisecond more, for epoll rounds down, and would wake too early again and again.
+            Some(wait) => EpollTimeout::try_from(wait + Duration::from_millis(1))
+                .unwrap_or(EpollTimeout::NONE),
+            None => EpollTimeout::NONE,
+        }
+    }
+
+    fn handle(&mut self, token: u64) {
+        match self.poller.sources.get(&token).copied() {
+            Some(Source::Inbox) => {
+                for mail in self.inbox.take() {
+                    match mail {
+                        Mail::Command(command) => self.command(command),
+                        Mail::Spawned(spawned) => self.spawned(spawned),
+                    }
+                }
+            }
+            Some(Source::Watcher) => self.file_closed(),
+            Some(Source::Exit(serial)) => self.exited(serial),
+            Some(Source::Pipe(serial, index)) => self.pipe_readable(serial, index),
+            // Taken out by an earlier event of the same round.
+            None => {}
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Launch(request) => {
+                let pipes = PipeTable::new(request.pipes);
+                for (id, proc) in request.procs {
+                    self.waiting.push_back(Launch { id, proc, pipes: pipes.clone() });
+                }
+            }
+            Command::Signal { id, signum, ticket } => self.signal(&id, signum, ticket),
+            Command::Forget(id) => self.forget(&id),
+            Command::Stop => self.stopped = true,
+        }
+    }
+
+    /// Plans what waits, as far as the spawning threads keep up.
+    fn dispatch(&mut self, now: Instant) {
+        while !self.waiting.is_empty() && self.pool.waiting() < JOBS_AHEAD {
+            if let Some(launch) = self.waiting.pop_front() {
+                self.launch(launch);
+            }
+        }
+        if self.pool.waiting() == 0 {
+            self.last_spawned = now;
+        } else if now.saturating_duration_since(self.last_spawned) >= RELIEF {
+            self.pool.relieve();
+            self.last_spawned = now;
+        }
+    }
+
+    fn alarm(&mut self, alarm: Alarm) {
+        match alarm {
+            Alarm::Patience(serial) => self.patience_over(serial),
+            Alarm::Grace(serial) => self.grace_over(serial),
+        }
+    }
+
+    /// A child's set-up takes long: it is reported as running, so that nobody waits for it.
+    fn patience_over(&mut self, serial: u64) {
+        let pid = self
+            .processes
+            .get(&serial)
+            .and_then(|process| process.report.as_ref())
+            .map(|report| report.pid.load(Ordering::Acquire));
+        match pid {
+            // No thread has come to it yet: ask again later.
+            Some(0) => {
+                self.timers
+                    .set(Instant::now() + self.options.setup_patience, Alarm::Patience(serial));
+            }
+            Some(pid) => self.tell_started(serial, pid),
+            None => {}
+        }
+    }
+
+    fn spawned(&mut self, spawned: Spawned) {
+        self.last_spawned = Instant::now();
+        let Spawned { serial, child, failures } = spawned;
+        let Some(process) = self.processes.get_mut(&serial) else { return };
+        process.report = None;
+        let failed = !failures.is_empty();
+        process.failures.extend(failures);
+        match child {
+            Some(child) => {
+                let pid = child.pid;
+                if !failed {
+                    self.tell_started(serial, pid);
+                }
+                match self.poller.watch(&child.pidfd, Source::Exit(serial)) {
+                    Ok(token) => self.apply(serial, Input::Spawned(Live { child, token })),
+                    Err(error) => self.unwatched(serial, child, &error),
+                }
+            }
+            None => self.apply(serial, Input::NotSpawned(Exit::without_child())),
+        }
+        self.send_held_signals(serial);
+    }
+
+    /// A child that cannot be waited for is killed rather than lost sight of: no memory for one more epoll entry.
+    fn unwatched(&mut self, serial: u64, child: Child, error: &io::Error) {
+        tracing::error!(pid = child.pid, %error, "cannot watch a new process, killing it");
+        let _ = sys::pidfd_send_signal(child.pidfd.as_raw_fd(), libc::SIGKILL);
+        let errno = error.raw_os_error().unwrap_or(0);
+        if let Some(process) = self.processes.get_mut(&serial) {
+            process.failures.push(StartFailure { stage: super::Stage::Fork, errno, path: None });
+        }
+        // It dies at once, unless it sleeps in the kernel; then a zombie stays, and that is all.
+        let _ = sys::reap(child.pid);
+        self.apply(
+            serial,
+            Input::NotSpawned(Exit { pid: Some(child.pid), ..Exit::without_child() }),
+        );
+    }
+
+    fn tell_started(&mut self, serial: u64, pid: i32) {
+        let Some(process) = self.processes.get_mut(&serial) else { return };
+        if std::mem::replace(&mut process.told, true) {
+            return;
+        }
+        (self.sink)(Event::Started(Started {
+            id: process.id.clone(),
+            pid,
+            start: process.start,
+            stat: self.procfs.read_stat(pid).ok(),
+            statm: self.procfs.read_statm(pid).ok(),
+            captures: Arc::clone(&process.captures),
+        }));
+    }
+
+    /// A pidfd is readable: its child is a zombie, whose last facts are still there until it is reaped.
+    fn exited(&mut self, serial: u64) {
+        let Some(Process { state: State::Alive(live), .. }) = self.processes.get(&serial) else {
+            return;
+        };
+        let pid = live.child.pid;
+        let stat = self.procfs.read_stat(pid).ok();
+        let exit = match sys::reap(pid) {
+            Ok(Some((status, rusage))) => {
+                Exit { pid: Some(pid), status, rusage, stat, stop: Moment::now() }
+            }
+            // Not yet: epoll tells again.
+            Ok(None) => return,
+            // Somebody else has reaped it; nobody does, but the process must not hang for it.
+            Err(error) => {
+                tracing::error!(pid, %error, "cannot reap a process");
+                Exit { pid: Some(pid), stat, ..Exit::without_child() }
+            }
+        };
+        self.poller.unwatch(&live.child.pidfd, live.token);
+        self.close_what_has_ended(serial);
+        self.apply(serial, Input::Exited(exit));
+    }
+
+    /// Moves a process on, and does what follows.
+    fn apply(&mut self, serial: u64, input: Input<Live, Exit>) {
+        let Some(process) = self.processes.get_mut(&serial) else { return };
+        let before = std::mem::replace(&mut process.state, State::Ended);
+        let (after, action) = before.apply(input, process.open.len());
+        process.state = after;
+        match action {
+            Action::None | Action::Watch => {}
+            Action::AwaitCaptures => {
+                self.timers.set(Instant::now() + self.options.drain_grace, Alarm::Grace(serial));
+            }
+            Action::Finish(exit) => self.finish(serial, exit),
+        }
+    }
+
+    /// Freezes a process's captures, and tells its end.
+    fn finish(&mut self, serial: u64, exit: Exit) {
+        let Some(process) = self.processes.get_mut(&serial) else { return };
+        for (_, capture) in process.captures.iter() {
+            if let Some(capture) = capture {
+                capture.freeze();
+            }
+        }
+        (self.sink)(Event::Ended(Box::new(Ended {
+            id: process.id.clone(),
+            pid: exit.pid,
+            failures: std::mem::take(&mut process.failures),
+            status: exit.status,
+            rusage: exit.rusage,
+            stat: exit.stat,
+            start: process.start,
+            stop: exit.stop,
+            captures: Arc::clone(&process.captures),
+            cut_short: std::mem::take(&mut process.cut_short),
+        })));
+    }
+
+    fn signal(&mut self, id: &ProcId, signum: i32, ticket: u64) {
+        let process = self.serials.get(id).and_then(|serial| self.processes.get_mut(serial));
+        let result = match process {
+            Some(Process { state: State::Alive(live), .. }) => {
+                sys::pidfd_send_signal(live.child.pidfd.as_raw_fd(), signum)
+            }
+            Some(process @ Process { state: State::Launching, .. }) => {
+                let pidfd = process.report.as_ref().map_or(-1, |r| r.pidfd.load(Ordering::Acquire));
+                if pidfd < 0 || DUMPING.contains(&signum) {
+                    process.signals.push((signum, ticket));
+                    return;
+                }
+                sys::pidfd_send_signal(pidfd, signum)
+            }
+            _ => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+        };
+        (self.sink)(Event::Signaled { ticket, result });
+    }
+
+    fn send_held_signals(&mut self, serial: u64) {
+        let Some(process) = self.processes.get_mut(&serial) else { return };
+        let id = process.id.clone();
+        for (signum, ticket) in std::mem::take(&mut process.signals) {
+            self.signal(&id, signum, ticket);
+        }
+    }
+
+    fn forget(&mut self, id: &ProcId) {
+        let Some(serial) = self.serials.get(id).copied() else { return };
+        let ended =
+            matches!(self.processes.get(&serial), Some(Process { state: State::Ended, .. }));
+        if !ended {
+            return;
+        }
+        self.serials.remove(id);
+        if let Some(process) = self.processes.remove(&serial) {
+            for open in process.open {
+                if let OpenCapture::Pipe { reader, token, .. } = open {
+                    self.poller.unwatch(&reader, token);
+                }
+            }
+        }
+    }
+}

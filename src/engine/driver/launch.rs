@@ -1,0 +1,181 @@
+//! The driver's part in starting a process: what the parent makes for its fds.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::super::capture::{Capture, Captures, CutShort};
+use super::super::plan::{LaunchPlan, Made};
+use super::super::spawn::Job;
+use super::super::state::{Input, State};
+use super::super::timers::Alarm;
+use super::super::{Moment, Stage, StartFailure, sys};
+use super::{Driver, Exit, OpenCapture, Process, Source};
+use crate::spec::{CaptureSpec, PipeEnd, ProcId, ValidatedFd, ValidatedProc};
+
+/// A process that is asked for.
+pub(super) struct Launch {
+    pub(super) id: ProcId,
+    pub(super) proc: ValidatedProc,
+    pub(super) pipes: PipeTable,
+}
+
+/// The pipes of one request. A pipe is made when the first of its two processes is planned, so that a request of
+/// thousands does not hold thousands of descriptors before it needs them.
+#[derive(Clone)]
+pub(super) struct PipeTable(Arc<Mutex<Vec<PipeState>>>);
+
+enum PipeState {
+    /// Neither end is taken.
+    Fresh,
+    /// The other end waits for its process.
+    Half(OwnedFd),
+    /// Both ends are taken, or the pipe could not be made: errno.
+    Done(i32),
+}
+
+impl PipeTable {
+    pub(super) fn new(pipes: usize) -> Self {
+        PipeTable(Arc::new(Mutex::new((0..pipes).map(|_| PipeState::Fresh).collect())))
+    }
+
+    /// Takes one end of a pipe, which is given out once.
+    fn take(&self, end: PipeEnd) -> Made {
+        let (PipeEnd::Write(index) | PipeEnd::Read(index)) = end;
+        let mut pipes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(state) = pipes.get_mut(index) else { return Made::Failed(libc::EBADF) };
+        match std::mem::replace(state, PipeState::Done(libc::EBADF)) {
+            PipeState::Fresh => match sys::pipe() {
+                Ok((reader, writer)) => {
+                    let (mine, other) = match end {
+                        PipeEnd::Read(_) => (reader, writer),
+                        PipeEnd::Write(_) => (writer, reader),
+                    };
+                    *state = PipeState::Half(other);
+                    Made::Source(mine)
+                }
+                Err(error) => {
+                    *state = PipeState::Done(errno(&error));
+                    Made::Failed(errno(&error))
+                }
+            },
+            PipeState::Half(mine) => Made::Source(mine),
+            PipeState::Done(errno) => {
+                *state = PipeState::Done(errno);
+                Made::Failed(errno)
+            }
+        }
+    }
+}
+
+impl Driver {
+    /// Makes what a process needs of us, and hands it to the spawning threads.
+    pub(super) fn launch(&mut self, launch: Launch) {
+        let Launch { id, proc, pipes } = launch;
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let mut process = Process {
+            id: id.clone(),
+            state: State::Launching,
+            start: Moment::now(),
+            captures: Captures::new(Vec::new()),
+            open: Vec::new(),
+            cut_short: Vec::new(),
+            failures: Vec::new(),
+            told: false,
+            report: None,
+            signals: Vec::new(),
+        };
+        self.serials.insert(id, serial);
+        let allowed = self.options.restrict_exe.as_ref().is_none_or(|only| *only == proc.exe);
+        if !allowed {
+            process.failures.push(StartFailure {
+                stage: Stage::Restrict,
+                errno: 0,
+                path: self.options.restrict_exe.clone(),
+            });
+            process.captures = Captures::new(
+                proc.fds
+                    .iter()
+                    .map(|(fd, what)| (*fd, capture_spec(what).map(Capture::empty)))
+                    .collect(),
+            );
+            // Its ends of pipes are closed, so that their other ends see the end of the file.
+            for (_, what) in &proc.fds {
+                if let ValidatedFd::Pipe(end) = what {
+                    drop(pipes.take(*end));
+                }
+            }
+            self.processes.insert(serial, process);
+            self.apply(serial, Input::NotSpawned(Exit::without_child()));
+            return;
+        }
+        let made = self.make_fds(serial, &mut process, &proc, &pipes);
+        let plan = LaunchPlan::new(&proc, made, &self.options.heritage);
+        process.report = Some(Arc::clone(&plan.report));
+        self.processes.insert(serial, process);
+        self.timers.set(Instant::now() + self.options.setup_patience, Alarm::Patience(serial));
+        self.pool.push(Job { serial, plan });
+    }
+
+    /// Makes captures and pipes; what cannot be made fails in the child's report, with every other failing fd.
+    fn make_fds(
+        &mut self,
+        serial: u64,
+        process: &mut Process,
+        proc: &ValidatedProc,
+        pipes: &PipeTable,
+    ) -> Vec<Made> {
+        let mut captures = Vec::with_capacity(proc.fds.len());
+        let mut all = Vec::with_capacity(proc.fds.len());
+        for (index, (fd, what)) in proc.fds.iter().enumerate() {
+            let (made, capture) = match what {
+                ValidatedFd::Capture(spec) => match self.open_capture(serial, index, *spec) {
+                    Ok((capture, source, open)) => {
+                        process.open.push(open);
+                        (Made::Source(source), Some(capture))
+                    }
+                    Err(error) => {
+                        process.cut_short.push((*fd, CutShort::Setup));
+                        (Made::Failed(errno(&error)), Some(Capture::empty(*spec)))
+                    }
+                },
+                ValidatedFd::Pipe(end) => (pipes.take(*end), None),
+                _ => (Made::Nothing, None),
+            };
+            all.push(made);
+            captures.push((*fd, capture));
+        }
+        process.captures = Captures::new(captures);
+        all
+    }
+
+    fn open_capture(
+        &mut self,
+        serial: u64,
+        index: usize,
+        spec: CaptureSpec,
+    ) -> io::Result<(Capture, OwnedFd, OpenCapture)> {
+        let (capture, source, reader) = Capture::open(spec, &self.options.capture_dir)?;
+        let open = match reader {
+            Some(reader) => {
+                let token = self.poller.watch(&reader, Source::Pipe(serial, index))?;
+                OpenCapture::Pipe { index, reader, token, grown: false }
+            }
+            None => OpenCapture::File { index },
+        };
+        Ok((capture, source, open))
+    }
+}
+
+fn capture_spec(fd: &ValidatedFd) -> Option<CaptureSpec> {
+    match fd {
+        ValidatedFd::Capture(spec) => Some(*spec),
+        _ => None,
+    }
+}
+
+fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}

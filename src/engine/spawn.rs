@@ -1,0 +1,213 @@
+//! The threads that clone children.
+//!
+//! A clone that shares our memory keeps its thread waiting until the child has exec'd or ended, so threads of their
+//! own do it. Four of them are permanent: on a loaded machine a child's set-up waits for its turn of the CPU, and
+//! the clones overlap. A child that waits longer (opening a FIFO, a file on a dead mount) holds only its
+//! thread: when all are held, more are started, up to [`MAX_THREADS`].
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::child;
+use super::plan::{LaunchPlan, Report, Step};
+use super::sys::{self, Stack};
+use super::{Stage, StartFailure};
+
+const PERMANENT_THREADS: usize = 4;
+const MAX_THREADS: usize = 256;
+
+/// A process to be made.
+pub(super) struct Job {
+    /// The engine's number of the process.
+    pub(super) serial: u64,
+    pub(super) plan: LaunchPlan,
+}
+
+/// What became of a job.
+pub(super) struct Spawned {
+    /// The engine's number of the process.
+    pub(super) serial: u64,
+    /// The child, which may have ended already, and must be reaped; none if there could be none.
+    pub(super) child: Option<Child>,
+    /// Why it does not run as specified; empty if it does.
+    pub(super) failures: Vec<StartFailure>,
+}
+
+/// A child of ours that is not yet reaped.
+pub(super) struct Child {
+    pub(super) pid: i32,
+    pub(super) pidfd: OwnedFd,
+}
+
+/// Takes what became of jobs; called on the pool's threads.
+pub(super) type Deliver = Arc<dyn Fn(Spawned) + Send + Sync>;
+
+/// The pool. Dropping it ends its threads once they are free, and forgets the jobs that none has begun.
+pub(super) struct SpawnPool {
+    shared: Arc<Shared>,
+    deliver: Deliver,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    work: Condvar,
+}
+
+struct State {
+    queue: VecDeque<Job>,
+    threads: usize,
+    idle: usize,
+    closed: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that holds the lock can leave the state half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SpawnPool {
+    /// Starts the permanent threads.
+    ///
+    /// # Errors
+    /// The OS error where not even one thread can be had.
+    pub(super) fn new(deliver: Deliver) -> io::Result<Self> {
+        let state = State { queue: VecDeque::new(), threads: 0, idle: 0, closed: false };
+        let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new() });
+        let pool = SpawnPool { shared, deliver };
+        for i in 0..PERMANENT_THREADS {
+            match pool.add_thread() {
+                Err(error) if i == 0 => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(pool)
+    }
+
+    /// Queues a job.
+    pub(super) fn push(&self, job: Job) {
+        self.shared.lock().queue.push_back(job);
+        self.shared.work.notify_one();
+    }
+
+    /// How many jobs no thread has begun.
+    pub(super) fn waiting(&self) -> usize {
+        self.shared.lock().queue.len()
+    }
+
+    /// Starts one more thread if jobs wait and none is idle: every thread is held by a child's set-up.
+    pub(super) fn relieve(&self) {
+        let state = self.shared.lock();
+        let needed = !state.queue.is_empty() && state.idle == 0 && state.threads < MAX_THREADS;
+        drop(state);
+        if needed {
+            // Without another thread the jobs wait for one that comes free.
+            let _ = self.add_thread();
+        }
+    }
+
+    fn add_thread(&self) -> io::Result<()> {
+        let stack = Stack::new()?;
+        let shared = Arc::clone(&self.shared);
+        let deliver = Arc::clone(&self.deliver);
+        self.shared.lock().threads += 1;
+        std::thread::Builder::new()
+            .name("spawn".into())
+            .stack_size(128 * 1024)
+            .spawn(move || {
+                sys::block_all_signals();
+                serve(&shared, &deliver, &stack);
+            })
+            .inspect_err(|_| self.shared.lock().threads -= 1)?;
+        Ok(())
+    }
+}
+
+impl Drop for SpawnPool {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.closed = true;
+        state.queue.clear();
+        self.shared.work.notify_all();
+    }
+}
+
+/// A thread's life: one job after another.
+fn serve(shared: &Shared, deliver: &Deliver, stack: &Stack) {
+    loop {
+        let mut state = shared.lock();
+        let job = loop {
+            if state.closed || (state.queue.is_empty() && state.threads > PERMANENT_THREADS) {
+                state.threads -= 1;
+                return;
+            }
+            if let Some(job) = state.queue.pop_front() {
+                break job;
+            }
+            state.idle += 1;
+            state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
+        };
+        drop(state);
+        deliver(spawn(job, stack));
+    }
+}
+
+/// Clones a child, and waits until it has exec'd or ended.
+fn spawn(job: Job, stack: &Stack) -> Spawned {
+    let Job { serial, plan } = job;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let plan_ptr = (&raw const plan).cast_mut().cast::<libc::c_void>();
+    // SAFETY: the stack is ours, unused, and large enough for `child::main`, which neither recurses nor panics; CLONE_VFORK
+    // keeps this thread, and so the plan and the stack, in place until the child has exec'd or ended. All signals are
+    // blocked in this thread, so no handler runs in the child. The kernel writes the pidfd into the atomic before
+    // the child runs.
+    let pid = unsafe {
+        libc::clone(child::main, stack.top(), flags, plan_ptr, plan.report.pidfd.as_ptr())
+    };
+    if pid < 0 {
+        let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
+        let failure = StartFailure { stage: Stage::Fork, errno, path: None };
+        return Spawned { serial, child: None, failures: vec![failure] };
+    }
+    // SAFETY: the kernel has made this descriptor for us; the engine only ever borrows its number from the report.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(plan.report.pidfd.load(Ordering::Acquire)) };
+    Spawned { serial, child: Some(Child { pid, pidfd }), failures: failures(&plan) }
+}
+
+/// What the report says once the child has exec'd or ended.
+fn failures(plan: &LaunchPlan) -> Vec<StartFailure> {
+    let report: &Report = &plan.report;
+    let failed_fds: Vec<StartFailure> = plan
+        .steps
+        .iter()
+        .zip(&report.step_errnos)
+        .map(|(step, errno)| (step, errno.load(Ordering::Acquire)))
+        .filter(|(_, errno)| *errno != 0)
+        .map(|(step, errno)| {
+            let path = match step {
+                Step::Open { path, .. } => Some(path.to_string_lossy().into_owned()),
+                _ => None,
+            };
+            StartFailure { stage: Stage::Fd(step.target()), errno, path }
+        })
+        .collect();
+    if !failed_fds.is_empty() {
+        return failed_fds;
+    }
+    if !report.reached_exec.load(Ordering::Acquire) {
+        return vec![StartFailure { stage: Stage::Setup, errno: 0, path: None }];
+    }
+    match report.exec_errno.load(Ordering::Acquire) {
+        0 => Vec::new(),
+        errno => vec![StartFailure {
+            stage: Stage::Exec { missing: report.exe_missing.load(Ordering::Acquire) },
+            errno,
+            path: Some(plan.exe.to_string_lossy().into_owned()),
+        }],
+    }
+}

@@ -1,0 +1,131 @@
+//! Runs an engine in a test, and gathers what it tells.
+
+use std::collections::HashMap;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use procstar::engine::{Captures, Ended, Engine, Event, Heritage, Options, Started};
+use procstar::spec::{self, FdName};
+
+/// Every wait of a test is bounded by this.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The options that tests start from: short grace, nothing inherited but PATH.
+pub fn options() -> Options {
+    let path = ("PATH".into(), "/usr/bin:/bin".into());
+    Options {
+        capture_dir: std::env::temp_dir(),
+        drain_grace: Duration::from_millis(300),
+        setup_patience: Duration::from_millis(100),
+        restrict_exe: None,
+        heritage: Arc::new(Heritage::new([path], &[], [], None)),
+    }
+}
+
+/// An engine with what it has told so far.
+pub struct Rig {
+    pub engine: Engine,
+    events: mpsc::Receiver<Event>,
+    pub started: HashMap<String, Started>,
+    pub ended: HashMap<String, Ended>,
+    pub signaled: HashMap<u64, std::io::Result<()>>,
+}
+
+impl Rig {
+    pub fn new(options: Options) -> Rig {
+        let (tx, events) = mpsc::channel();
+        let engine = Engine::start(options, move |event| drop(tx.send(event))).unwrap();
+        Rig {
+            engine,
+            events,
+            started: HashMap::new(),
+            ended: HashMap::new(),
+            signaled: HashMap::new(),
+        }
+    }
+
+    /// Launches the processes of `{ID: PROC}`.
+    pub fn launch(&self, specs: serde_json::Value) {
+        let text = serde_json::json!({ "specs": specs }).to_string();
+        self.engine.launch(spec::from_json(text.as_bytes()).unwrap());
+    }
+
+    /// Takes events until `done` holds.
+    pub fn until(&mut self, what: &str, done: impl Fn(&Rig) -> bool) {
+        let deadline = Instant::now() + DEADLINE;
+        while !done(self) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let event = self.events.recv_timeout(left);
+            match event.unwrap_or_else(|_| panic!("still waiting for {what}")) {
+                Event::Started(started) => {
+                    let id = started.id.to_string();
+                    assert!(!self.ended.contains_key(&id), "{id} started after its end");
+                    assert!(self.started.insert(id, started).is_none(), "started twice");
+                }
+                Event::Ended(ended) => {
+                    let id = ended.id.to_string();
+                    assert!(self.ended.insert(id, *ended).is_none(), "ended twice");
+                }
+                Event::Signaled { ticket, result } => {
+                    self.signaled.insert(ticket, result);
+                }
+            }
+        }
+    }
+
+    /// Waits for the end of one process.
+    pub fn end(&mut self, id: &str) -> &Ended {
+        self.until(&format!("the end of {id}"), |rig| rig.ended.contains_key(id));
+        &self.ended[id]
+    }
+
+    pub fn pid(&mut self, id: &str) -> i32 {
+        self.until(&format!("the start of {id}"), |rig| rig.started.contains_key(id));
+        self.started[id].pid
+    }
+}
+
+/// Runs one process to its end with an engine of its own.
+pub fn run(proc: serde_json::Value) -> Ended {
+    let mut rig = Rig::new(options());
+    rig.launch(serde_json::json!({ "a": proc }));
+    rig.end("a");
+    rig.ended.remove("a").unwrap()
+}
+
+/// A shell command as a spec, with these fds.
+pub fn sh(script: &str, fds: serde_json::Value) -> serde_json::Value {
+    serde_json::json!({"argv": ["/bin/bash", "-c", script], "fds": fds})
+}
+
+/// All that a capture holds.
+pub fn output(captures: &Captures, fd: &str) -> Vec<u8> {
+    let capture = captures.get(fd.parse::<FdName>().unwrap()).expect("captured");
+    let mut bytes = Vec::new();
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        match capture.read_at(bytes.len() as u64, &mut piece).unwrap() {
+            0 => return bytes,
+            n => bytes.extend_from_slice(&piece[..n]),
+        }
+    }
+}
+
+/// The same as text.
+pub fn text(ended: &Ended, fd: &str) -> String {
+    String::from_utf8(output(&ended.captures, fd)).unwrap()
+}
+
+/// Waits until `done` holds, which nothing announces.
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !done() {
+        assert!(Instant::now() < deadline, "still waiting for {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// How many fds this process has open.
+pub fn open_fds() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count() - 1
+}
