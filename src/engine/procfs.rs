@@ -1,0 +1,296 @@
+//! What the kernel says of a process: `/proc/PID/stat`, `statm` and `io`.
+//!
+//! Parsers are pure and take bytes; [`ProcFs`] reads the files below a root path, one system call of
+//! reading for each, into a buffer on the stack. Nothing here looks at a whole directory: the work for
+//! one process does not grow with the number of processes.
+//!
+//! The caller must hold the process unreaped (running, or a zombie that only it can reap) while it reads:
+//! otherwise the number may already belong to another process.
+
+mod memory;
+mod stat;
+#[cfg(test)]
+mod tests;
+
+pub use memory::{RawIo, RawStatm, parse_io, parse_statm};
+pub use stat::{RawStat, parse_stat};
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use jiff::{SignedDuration, Timestamp};
+
+/// Holds the longest `stat` line: 51 numbers of at most 20 digits, and a name of at most 64 bytes, each
+/// of which the kernel may escape.
+const READ_BUFFER: usize = 2048;
+
+/// Holds the path of a process's file below any usual root; longer ones are allocated.
+const PATH_BUFFER: usize = 256;
+
+/// Why the text of a file below `/proc` could not be understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// A `stat` line without `PID (NAME) `.
+    #[error("stat has no name in parentheses")]
+    NoName,
+    /// The text does not end with a newline, so that its last field may have lost digits.
+    #[error("{file} is cut off")]
+    CutOff {
+        /// Name of the file, without its directory.
+        file: &'static str,
+    },
+    /// The text ended before this field.
+    #[error("{file} has no field {field}")]
+    Missing {
+        /// Name of the file, without its directory.
+        file: &'static str,
+        /// The field's name in proc(5).
+        field: &'static str,
+    },
+    /// The field is no number, or none of its type.
+    #[error("{file} has a bad field {field}: {text:?}")]
+    Invalid {
+        /// Name of the file, without its directory.
+        file: &'static str,
+        /// The field's name in proc(5).
+        field: &'static str,
+        /// What stands there, at most its first 32 bytes.
+        text: String,
+    },
+}
+
+impl ParseError {
+    fn invalid(file: &'static str, field: &'static str, text: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(text.get(..32).unwrap_or(text)).into_owned();
+        Self::Invalid { file, field, text }
+    }
+}
+
+/// Why a file below `/proc` could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// There is no such process: it was reaped, or never was.
+    #[error("process {pid} is gone")]
+    Gone {
+        /// The number that was asked for.
+        pid: i32,
+    },
+    /// The kernel refused, or the file is longer than any that the kernel writes (`FileTooLarge`).
+    #[error("failed to read {path}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file was read, but not understood.
+    #[error("failed to parse {path}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What stands there instead.
+        #[source]
+        source: ParseError,
+    },
+}
+
+/// A mounted proc file system.
+#[derive(Debug, Clone)]
+pub struct ProcFs {
+    root: PathBuf,
+}
+
+impl Default for ProcFs {
+    fn default() -> Self {
+        Self::new("/proc")
+    }
+}
+
+impl ProcFs {
+    /// The proc file system mounted at `root`; nothing is looked at before the first read.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Reads `PID/stat`; works for a zombie too, up to its reaping.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`] where there is no such process.
+    pub fn read_stat(&self, pid: i32) -> Result<RawStat, ReadError> {
+        self.read(pid, "stat", parse_stat)
+    }
+
+    /// Reads `PID/statm`; a zombie has all sizes 0.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`] where there is no such process.
+    pub fn read_statm(&self, pid: i32) -> Result<RawStatm, ReadError> {
+        self.read(pid, "statm", parse_statm)
+    }
+
+    /// Reads `PID/io`; `None` where we may not (the process has changed its user, or is not dumpable), or
+    /// where the kernel keeps no such account.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`] where there is no such process.
+    pub fn read_io(&self, pid: i32) -> Result<Option<RawIo>, ReadError> {
+        match self.read(pid, "io", parse_io) {
+            Ok(io) => Ok(Some(io)),
+            Err(ReadError::Io { source, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Ok(None)
+            }
+            // Either the process is missing or only the file is: its stat tells which.
+            Err(ReadError::Gone { .. }) => self.read_stat(pid).map(|_| None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads what turns ticks and pages into seconds and bytes; once for the life of the agent is enough.
+    ///
+    /// # Errors
+    /// Where `stat` below the root cannot be read or has no `btime`.
+    pub fn clock(&self) -> Result<Clock, ReadError> {
+        let path = self.root.join("stat");
+        // Its length grows with the interrupts of the machine, so this one is allocated.
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(source) => return Err(ReadError::Io { path, source }),
+        };
+        match parse_btime(&text) {
+            Ok(btime) => Ok(Clock {
+                btime,
+                ticks_per_second: ::procfs::ticks_per_second().max(1),
+                page_size: ::procfs::page_size(),
+            }),
+            Err(source) => Err(ReadError::Parse { path, source }),
+        }
+    }
+
+    fn read<T>(
+        &self,
+        pid: i32,
+        name: &'static str,
+        parse: fn(&[u8]) -> Result<T, ParseError>,
+    ) -> Result<T, ReadError> {
+        let mut buffer = [0; READ_BUFFER];
+        let text = self.with_path(pid, name, |path| read_line(path, &mut buffer));
+        let text = match text {
+            Ok(length) => buffer.get(..length).unwrap_or_default(),
+            // The second comes when the process is reaped between open and read.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
+                return Err(ReadError::Gone { pid });
+            }
+            Err(source) => return Err(ReadError::Io { path: self.path(pid, name), source }),
+        };
+        parse(text).map_err(|source| ReadError::Parse { path: self.path(pid, name), source })
+    }
+
+    fn path(&self, pid: i32, name: &str) -> PathBuf {
+        self.root.join(format!("{pid}/{name}"))
+    }
+
+    /// Calls `f` with the file's path, which is made without an allocation where it is not too long.
+    fn with_path<T>(&self, pid: i32, name: &str, f: impl FnOnce(&Path) -> T) -> T {
+        let mut buffer = [0_u8; PATH_BUFFER];
+        let mut rest = buffer.as_mut_slice();
+        let fits = rest
+            .write_all(self.root.as_os_str().as_bytes())
+            .and_then(|()| write!(rest, "/{pid}/{name}"))
+            .is_ok();
+        let unused = rest.len();
+        match buffer.get(..PATH_BUFFER - unused) {
+            Some(path) if fits => f(Path::new(OsStr::from_bytes(path))),
+            _ => f(&self.path(pid, name)),
+        }
+    }
+}
+
+/// Reads a file that ends with a newline into `buffer`; returns the length.
+fn read_line(path: &Path, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut file = File::open(path)?;
+    let mut length = 0;
+    loop {
+        let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty()) else {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        };
+        match file.read(rest) {
+            Ok(0) => return Ok(length),
+            Ok(count) => length += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        }
+        // The kernel gives the whole of such a file to one read: this spares the one that would say EOF.
+        if buffer.get(..length).is_some_and(|text| text.ends_with(b"\n")) {
+            return Ok(length);
+        }
+    }
+}
+
+/// The `btime` line of `/proc/stat`: when the machine booted, in whole seconds since 1970.
+fn parse_btime(text: &[u8]) -> Result<u64, ParseError> {
+    text.split(|&byte| byte == b'\n')
+        .find_map(|line| line.strip_prefix(b"btime "))
+        .ok_or(ParseError::Missing { file: "stat", field: "btime" })
+        .and_then(|value| number("stat", "btime", value))
+}
+
+/// Parses the decimal number that `text` must be, wholly.
+fn number<T: std::str::FromStr>(
+    file: &'static str,
+    field: &'static str,
+    text: &[u8],
+) -> Result<T, ParseError> {
+    std::str::from_utf8(text)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| ParseError::invalid(file, field, text))
+}
+
+/// What turns the kernel's ticks and pages into times and bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clock {
+    /// When the machine booted, in whole seconds since 1970. The kernel derives it from the wall clock
+    /// at the moment of reading, so start times shift by as much as that clock is set later.
+    pub btime: u64,
+    /// Clock ticks in a second (`sysconf(_SC_CLK_TCK)`), 1 or more.
+    pub ticks_per_second: u64,
+    /// Bytes in a page.
+    pub page_size: u64,
+}
+
+impl Clock {
+    /// Ticks as seconds.
+    pub fn seconds(&self, ticks: u64) -> f64 {
+        ticks as f64 / self.ticks_per_second as f64
+    }
+
+    /// Ticks of the fields that the kernel prints with a sign, as seconds.
+    pub fn signed_seconds(&self, ticks: i64) -> f64 {
+        ticks as f64 / self.ticks_per_second as f64
+    }
+
+    /// Pages as bytes; the greatest number where that is too many.
+    pub fn bytes(&self, pages: u64) -> u64 {
+        pages.saturating_mul(self.page_size)
+    }
+
+    /// The time that lies `ticks` after boot, as `starttime` is given; as exact as a tick and the whole
+    /// seconds of `btime` are. The end of year 9999 stands for anything later.
+    pub fn after_boot(&self, ticks: u64) -> Timestamp {
+        let rate = self.ticks_per_second.max(1);
+        let seconds = self.btime.saturating_add(ticks / rate);
+        let nanoseconds = u128::from(ticks % rate) * 1_000_000_000 / u128::from(rate);
+        i64::try_from(seconds)
+            .ok()
+            .zip(i32::try_from(nanoseconds).ok())
+            .map(|(seconds, nanoseconds)| SignedDuration::new(seconds, nanoseconds))
+            .and_then(|since| Timestamp::from_duration(since).ok())
+            .unwrap_or(Timestamp::MAX)
+    }
+}

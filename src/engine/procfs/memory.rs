@@ -1,0 +1,88 @@
+//! `/proc/PID/statm` and `/proc/PID/io`.
+
+use super::{ParseError, number};
+
+/// The fields of `/proc/PID/statm`, in pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RawStatm {
+    /// All mapped memory.
+    pub size: u64,
+    /// What of it is in memory.
+    pub resident: u64,
+    /// What of that is backed by files or shared memory.
+    pub shared: u64,
+    /// Code.
+    pub text: u64,
+    /// Always 0 since Linux 2.6.
+    pub lib: u64,
+    /// Data and stack.
+    pub data: u64,
+    /// Always 0 since Linux 2.6.
+    pub dt: u64,
+}
+
+/// The counters of `/proc/PID/io`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RawIo {
+    /// Bytes passed to read and the like, from whatever source.
+    pub rchar: u64,
+    /// Bytes passed to write and the like, to whatever end.
+    pub wchar: u64,
+    /// Read system calls.
+    pub syscr: u64,
+    /// Write system calls.
+    pub syscw: u64,
+    /// Bytes fetched from storage.
+    pub read_bytes: u64,
+    /// Bytes sent to storage, or to be sent.
+    pub write_bytes: u64,
+    /// Bytes that were to be sent and then were not, as their file was truncated first.
+    pub cancelled_write_bytes: u64,
+}
+
+/// Parses `/proc/PID/statm`; fields after the seventh are ignored.
+///
+/// # Errors
+/// Where the line is cut off, or a field is missing or no number.
+pub fn parse_statm(text: &[u8]) -> Result<RawStatm, ParseError> {
+    const FILE: &str = "statm";
+    let line = text.strip_suffix(b"\n").ok_or(ParseError::CutOff { file: FILE })?;
+    let mut fields = line.split(|&byte| byte == b' ').filter(|field| !field.is_empty());
+    let mut next = |field| match fields.next() {
+        Some(text) => number(FILE, field, text),
+        None => Err(ParseError::Missing { file: FILE, field }),
+    };
+    Ok(RawStatm {
+        size: next("size")?,
+        resident: next("resident")?,
+        shared: next("shared")?,
+        text: next("text")?,
+        lib: next("lib")?,
+        data: next("data")?,
+        dt: next("dt")?,
+    })
+}
+
+/// Parses `/proc/PID/io`: lines of `name: number`, in any order, others ignored.
+///
+/// # Errors
+/// Where the text is cut off, or a counter is missing or no number.
+pub fn parse_io(text: &[u8]) -> Result<RawIo, ParseError> {
+    const FILE: &str = "io";
+    let text = text.strip_suffix(b"\n").ok_or(ParseError::CutOff { file: FILE })?;
+    let find = |field: &'static str| {
+        text.split(|&byte| byte == b'\n')
+            .find_map(|line| line.strip_prefix(field.as_bytes())?.strip_prefix(b": "))
+            .ok_or(ParseError::Missing { file: FILE, field })
+            .and_then(|value| number(FILE, field, value))
+    };
+    Ok(RawIo {
+        rchar: find("rchar")?,
+        wchar: find("wchar")?,
+        syscr: find("syscr")?,
+        syscw: find("syscw")?,
+        read_bytes: find("read_bytes")?,
+        write_bytes: find("write_bytes")?,
+        cancelled_write_bytes: find("cancelled_write_bytes")?,
+    })
+}
