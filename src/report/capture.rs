@@ -1,0 +1,27 @@
+//! Whether what was captured is all that was written.
+
+use serde::{Deserialize, Serialize};
+
+/// One captured fd, in the key `captures` of a result: kept apart from `fds`, whose entries clients compare
+/// whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureReport {
+    /// Bytes captured so far, before any encoding.
+    pub length: u64,
+    /// Whether these are all bytes that were written to the fd; false while the process runs.
+    pub complete: bool,
+    /// Why they are not, in a final result; null where they are, and while the process runs.
+    pub reason: Option<CaptureReason>,
+}
+
+/// Why a capture ended before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CaptureReason {
+    /// A descendant of the ended process still holds the fd, and may still write.
+    Survivor,
+    /// The capture was never set up, as the process was not started.
+    Setup,
+    /// Reading or storing failed; `errors` of the result says how.
+    Error,
+}

@@ -1,0 +1,57 @@
+//! What a process's control group used up, with all of its descendants.
+
+use serde::{Deserialize, Serialize};
+
+/// From the files of the process's scope in cgroup v2; each part is null where its controller is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupAccounting {
+    /// Tasks.
+    pub pids: Option<CgroupPids>,
+    /// CPU time.
+    pub cpu_stat: Option<CgroupCpuStat>,
+    /// Memory.
+    pub memory: Option<CgroupMemory>,
+}
+
+/// Numbers of tasks, threads included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupPids {
+    /// Tasks at present; from `pids.current`.
+    pub current: u64,
+    /// The most at any time, null before Linux 6.1; from `pids.peak`.
+    pub peak: Option<u64>,
+}
+
+/// From `cpu.stat`; times are in microseconds. Only the first three are there without the cpu controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupCpuStat {
+    /// CPU time.
+    pub usage_usec: u64,
+    /// CPU time in user mode.
+    pub user_usec: u64,
+    /// CPU time in the kernel.
+    pub system_usec: u64,
+    /// Periods of bandwidth control that have passed.
+    pub nr_periods: Option<u64>,
+    /// Periods in which the group was throttled.
+    pub nr_throttled: Option<u64>,
+    /// Time for which it was throttled.
+    pub throttled_usec: Option<u64>,
+    /// Periods in which it ran beyond its quota, null before Linux 5.15.
+    pub nr_bursts: Option<u64>,
+    /// Time that it ran beyond its quota, null before Linux 5.15.
+    pub burst_usec: Option<u64>,
+}
+
+/// Memory, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupMemory {
+    /// Memory at present; from `memory.current`.
+    pub current: u64,
+    /// The most at any time, null before Linux 5.19; from `memory.peak`.
+    pub peak: Option<u64>,
+    /// Swap at present, null where the kernel does not account for swap; from `memory.swap.current`.
+    pub swap_current: Option<u64>,
+    /// The most swap at any time, null before Linux 6.5; from `memory.swap.peak`.
+    pub swap_peak: Option<u64>,
+}

@@ -1,0 +1,129 @@
+//! When a process started and ended, and how long it took.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A time as results show it: RFC 3339 in UTC, always with six digits of fraction and `+00:00`, as in
+/// `2024-01-31T23:59:59.120000+00:00`: texts of one length sort as the times do, and every parser of
+/// ISO 8601 takes them, those too that know no `Z`.
+///
+/// Holds whole microseconds: what is finer is dropped, so that the text says all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Rfc3339(Timestamp);
+
+impl Rfc3339 {
+    /// The present, by the wall clock.
+    pub fn now() -> Self {
+        Timestamp::now().into()
+    }
+
+    /// The time itself.
+    pub fn timestamp(self) -> Timestamp {
+        self.0
+    }
+}
+
+impl From<Timestamp> for Rfc3339 {
+    fn from(time: Timestamp) -> Self {
+        // Fails nowhere: rounding to microseconds leaves no timestamp's range.
+        Self(Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time))
+    }
+}
+
+impl fmt::Display for Rfc3339 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00"))
+    }
+}
+
+impl FromStr for Rfc3339 {
+    type Err = jiff::Error;
+
+    /// Parses any RFC 3339 time, of any offset.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse::<Timestamp>().map(Self::from)
+    }
+}
+
+impl Serialize for Rfc3339 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Rfc3339 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// When a process started and ended, by the wall clock, and how long it took, by a clock that nobody sets.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Times {
+    /// Just before it was started.
+    pub start: Rfc3339,
+    /// When this result was made.
+    pub now: Rfc3339,
+    /// When its end was seen; null while it runs.
+    pub stop: Option<Rfc3339>,
+    /// Seconds from `start` to `stop`, or to `now` while it runs, from a monotonic clock.
+    pub elapsed: f64,
+}
+
+impl Times {
+    /// The times of a process; `elapsed` must come from a monotonic clock, not from the others.
+    pub fn new(
+        start: Timestamp,
+        now: Timestamp,
+        stop: Option<Timestamp>,
+        elapsed: Duration,
+    ) -> Self {
+        Self {
+            start: start.into(),
+            now: now.into(),
+            stop: stop.map(Rfc3339::from),
+            elapsed: elapsed.as_secs_f64(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_text_always_has_six_digits() {
+        for (nanoseconds, text) in [
+            (0, "1970-01-01T00:00:00.000000+00:00"),
+            (1_706_745_599_120_000_999, "2024-01-31T23:59:59.120000+00:00"),
+        ] {
+            let time = Rfc3339::from(Timestamp::from_nanosecond(nanoseconds).unwrap());
+            assert_eq!(time.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn other_forms_of_rfc_3339_are_read() {
+        let time: Rfc3339 = "2024-01-31T23:59:59.12Z".parse().unwrap();
+        assert_eq!(Ok(time), "2024-02-01T01:59:59.120000+02:00".parse().map_err(|_| ()));
+        assert!("2024-01-31".parse::<Rfc3339>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn texts_lead_back_to_their_time_and_sort_as_times_do(
+            a in 0_i64..250_000_000_000_000_000, b in 0_i64..250_000_000_000_000_000,
+        ) {
+            let [a, b] = [a, b].map(|us| Rfc3339::from(Timestamp::from_microsecond(us).unwrap()));
+            prop_assert_eq!(a.to_string().parse::<Rfc3339>().unwrap(), a);
+            prop_assert_eq!(a.cmp(&b), a.to_string().cmp(&b.to_string()));
+        }
+    }
+}
