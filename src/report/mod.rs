@@ -1,9 +1,18 @@
-//! (being built)
+//! What is answered: results (section 4 of the contract), their parts and their encodings.
+//!
+//! [`Facts`] are what is known of a process; [`Document`] is the result made of them, as a stream in either format. The other modules
+//! hold the types of a result's parts, whose keys, units and sources are those of the contract.
 
 pub mod capture;
 pub mod cgroup;
+mod document;
+mod encode;
+mod facts;
 pub mod proc_stat;
 pub mod rusage;
 pub mod signal;
 pub mod status;
 pub mod times;
+
+pub use document::{Document, Format};
+pub use facts::{AsOf, Facts, Sampler};
