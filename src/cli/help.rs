@@ -38,6 +38,10 @@ Environment:
   PROCSTAR_SECTION_KEY       any other setting: PROCSTAR_CAPTURE_DIR is capture.dir
 ";
 
+/// Two ways, where clap would show one that mixes them.
+pub(super) const USAGE: &str = "procstar [OPTIONS] [INPUT]
+       procstar [OPTIONS] config show [--json]";
+
 /// What is missing where there is nothing to do or to wait for.
 pub(super) const NOTHING_TO_DO: &str = "\
 procstar would have no reason to run, or none to end; add at least one of
@@ -50,5 +54,5 @@ procstar would have no reason to run, or none to end; add at least one of
 
 /// What is missing where the agent has no server.
 pub(super) const NO_HOST: &str = "\
---agent needs the server's host; add --agent-host HOST, or set PROCSTAR_AGENT_HOST,
+an agent needs its server's host; add --agent-host HOST, or set PROCSTAR_AGENT_HOST,
 or `host` below [agent] in a configuration file";

@@ -19,6 +19,7 @@ use crate::config::{
 /// Run Linux processes from declarative specs, and tell exactly what became of them.
 #[derive(Parser)]
 #[command(name = "procstar", version, disable_help_subcommand = true, args_override_self = true)]
+#[command(override_usage = help::USAGE)]
 #[command(after_long_help = help::AFTER_LONG, max_term_width = 100)]
 pub struct Options {
     /// Spec file of processes to run, or `-` for standard input
@@ -59,7 +60,7 @@ pub struct Options {
 /// Flags of what runs here.
 #[derive(Args)]
 struct RunFlags {
-    /// With --wait and --agent: exit if no process is assigned within this time [600]
+    /// With --wait and --agent: exit if no process is assigned within this time (default: 600)
     #[arg(long, value_name = "SECS", value_parser = value(Kind::Seconds), global = true)]
     #[arg(help_heading = "What to do", allow_negative_numbers = true)]
     wait_timeout: Option<Scalar>,
@@ -72,17 +73,17 @@ struct RunFlags {
     #[arg(short, long, action = ArgAction::SetTrue, global = true, help_heading = "HTTP service")]
     serve: bool,
 
-    /// Its TCP port; 0 for any that is free [3000]
+    /// Its TCP port; 0 for any that is free (default: 3000)
     #[arg(long, value_name = "PORT", value_parser = value(Kind::ListenPort), global = true)]
     #[arg(help_heading = "HTTP service", allow_negative_numbers = true)]
     serve_port: Option<Scalar>,
 
-    /// Log to standard error from this level on: trace, debug, info, warn or error [warn]
+    /// Log to standard error from this level on: trace, debug, info, warn or error (default: warn)
     #[arg(long, value_name = "LEVEL", value_parser = value(Kind::Level), global = true)]
     #[arg(help_heading = "Configuration")]
     log_level: Option<Scalar>,
 
-    /// Form of the log: text or json [auto: text, coloured on a terminal]
+    /// Form of the log: auto, text or json (default: auto, text that is coloured on a terminal)
     #[arg(long, value_name = "FORMAT", value_parser = value(Kind::Format), global = true)]
     #[arg(help_heading = "Configuration")]
     log_format: Option<Scalar>,
@@ -100,40 +101,40 @@ struct AgentFlags {
     #[arg(long, value_name = "HOST", value_parser = value(Kind::Name), global = true)]
     agent_host: Option<Scalar>,
 
-    /// The server's TCP port [59789]
+    /// The server's TCP port (default: 59789)
     #[arg(long, value_name = "PORT", value_parser = value(Kind::Port), global = true)]
     #[arg(allow_negative_numbers = true)]
     agent_port: Option<Scalar>,
 
-    /// The group that the agent joins [default]
+    /// The group that the agent joins (default: default)
     #[arg(long, value_name = "ID", value_parser = value(Kind::Text), global = true)]
     group_id: Option<Scalar>,
 
-    /// The connection ID [a random UUID]
+    /// The connection ID (default: a random UUID)
     #[arg(long, value_name = "ID", value_parser = value(Kind::Name), global = true, hide = true)]
     conn_id: Option<Scalar>,
 
-    /// Wait after a first failed attempt to connect [1]
+    /// Wait after a first failed attempt to connect (default: 1)
     #[arg(long, value_name = "SECS", value_parser = value(Kind::Seconds), global = true)]
     #[arg(allow_negative_numbers = true)]
     connect_interval_start: Option<Scalar>,
 
-    /// Factor by which the wait grows with each further one [2]
+    /// Factor by which the wait grows with each further one (default: 2)
     #[arg(long, value_name = "F", value_parser = value(Kind::Factor), global = true)]
     #[arg(allow_negative_numbers = true)]
     connect_interval_mult: Option<Scalar>,
 
-    /// Ceiling of the wait [60]
+    /// Ceiling of the wait (default: 60)
     #[arg(long, value_name = "SECS", value_parser = value(Kind::Seconds), global = true)]
     #[arg(allow_negative_numbers = true)]
     connect_interval_max: Option<Scalar>,
 
-    /// Give up after N failed attempts in a row, with exit code 1 [never]
+    /// Give up after N failed attempts in a row, with exit code 1 (default: never)
     #[arg(long, value_name = "N", value_parser = value(Kind::Count), global = true)]
     #[arg(allow_negative_numbers = true)]
     connect_count_max: Option<Scalar>,
 
-    /// Silence after which the connection counts as lost [60]
+    /// Silence after which the connection counts as lost (default: 60)
     #[arg(long, value_name = "SECS", value_parser = value(Kind::Period), global = true)]
     #[arg(allow_negative_numbers = true, hide = true)]
     agent_read_timeout: Option<Scalar>,
