@@ -1,1 +1,266 @@
-//! (being built)
+//! Typed settings, made by layers: where a value comes from, what it may be, who wins.
+//!
+//! ```text
+//! default < /etc/procstar/procstar.toml < $XDG_CONFIG_HOME/procstar/procstar.toml
+//!         < --config FILE < environment < flag
+//! ```
+//!
+//! One table, [`keys::KEYS`], knows every setting: its dotted name, the kind of its value, its
+//! environment variable and its flag. Every layer is checked against that table where it is read,
+//! so an error names the very place (file, line and column; variable; flag), also where a later
+//! layer would have won. The checked layers are merged by the `config` crate, and [`Settings`] is
+//! what comes out; [`Loaded`] also says where each value came from.
+//!
+//! Nothing here reads the world: the environment and a file reader come in by [`Sources`].
+
+mod environment;
+mod error;
+mod file;
+pub mod keys;
+mod kind;
+mod layer;
+mod load;
+mod secret;
+mod text;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use environment::{Env, SECRET_VARS, process_env};
+pub use error::{ConfigError, Problem};
+pub use kind::{Kind, Scalar};
+pub use layer::{Entry, Layer, Origin};
+pub use load::{FileState, Loaded, ReadFile, SYSTEM_FILE, Sources, load, read_file};
+pub use secret::Secret;
+
+/// Every setting, effective: what the defaults and all layers came to.
+///
+/// Serialization is for `config show`: seconds as numbers, secrets masked, paths made UTF-8. It
+/// therefore does not round-trip.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// What is logged, and how.
+    pub log: LogSettings,
+    /// What may be run, and for how long to wait for work.
+    pub run: RunSettings,
+    /// Where and how long output is captured.
+    pub capture: CaptureSettings,
+    /// The HTTP service.
+    pub http: HttpSettings,
+    /// The agent's connection to its server.
+    pub agent: AgentSettings,
+    /// How long processes may take to end when the program shuts down.
+    pub shutdown: ShutdownSettings,
+}
+
+/// Logging to standard error.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// The least severe level that is still logged. `--log-level`.
+    pub level: LogLevel,
+    /// The form of a line. `--log-format`.
+    pub format: LogFormat,
+}
+
+/// Severities, the most talkative first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Everything, other crates' debug lines included.
+    Trace,
+    /// What helps to follow one process or connection.
+    Debug,
+    /// Milestones, `started processes from specs` among them.
+    Info,
+    /// What an operator should look at; the default.
+    #[default]
+    Warn,
+    /// What failed.
+    Error,
+}
+
+/// Forms of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text, coloured where standard error is a terminal.
+    #[default]
+    Auto,
+    /// Text without colour, terminal or not.
+    Text,
+    /// One JSON object on each line.
+    Json,
+}
+
+/// What may be run, and how long `--wait` waits for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunSettings {
+    /// Only processes whose executable is exactly this path are started; `None`: any.
+    /// Compared as written, so neither links nor relative parts are resolved. `--restrict-exe`.
+    #[serde(with = "text::path")]
+    pub restrict_exe: Option<PathBuf>,
+    /// With `--wait` and `--agent`: exit if nothing was assigned within this time of the
+    /// program's start. Zero gives up at once. `--wait-timeout`.
+    #[serde(with = "text::seconds")]
+    pub wait_timeout: Duration,
+}
+
+impl Default for RunSettings {
+    fn default() -> Self {
+        Self { restrict_exe: None, wait_timeout: Duration::from_secs(600) }
+    }
+}
+
+/// Capture of processes' output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CaptureSettings {
+    /// The directory of temporary files; `None`: see [`CaptureSettings::directory`].
+    #[serde(with = "text::path")]
+    pub dir: Option<PathBuf>,
+    /// How long a descendant that still holds a capture may delay an ended process's result.
+    #[serde(with = "text::seconds")]
+    pub drain_grace: Duration,
+}
+
+impl Default for CaptureSettings {
+    fn default() -> Self {
+        Self { dir: None, drain_grace: Duration::from_secs(1) }
+    }
+}
+
+impl CaptureSettings {
+    /// The directory that captures go to: `dir`, else `$TMPDIR` unless empty, else `/tmp`.
+    pub fn directory(&self, env: &Env) -> PathBuf {
+        let tmpdir = || environment::non_empty(env, "TMPDIR").map(PathBuf::from);
+        self.dir.clone().or_else(tmpdir).unwrap_or_else(|| Path::new("/tmp").to_path_buf())
+    }
+}
+
+/// The HTTP service, on 127.0.0.1 only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpSettings {
+    /// Whether the service runs. `--serve`.
+    pub serve: bool,
+    /// TCP port; 0 lets the kernel choose one. `--serve-port`.
+    pub port: u16,
+    /// A request that bears this token is answered whoever sends it; never empty. `None`: only
+    /// the same user and root are answered. Has no flag: arguments can be read by every user.
+    pub token: Option<Secret>,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self { serve: false, port: 3000, token: None }
+    }
+}
+
+/// The agent and its connection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AgentSettings {
+    /// Whether the program connects to a server. `--agent`.
+    pub enabled: bool,
+    /// The server's name or address, never empty; must be there if `enabled`. `--agent-host`.
+    pub host: Option<String>,
+    /// The server's TCP port, never 0. `--agent-port`.
+    pub port: u16,
+    /// The group that the agent joins. `--group-id`.
+    pub group_id: String,
+    /// The connection ID, the same over all reconnections, never empty; `None`: a random UUID.
+    /// Two live agents with one ID take the connection from each other. `--conn-id`.
+    pub conn_id: Option<String>,
+    /// A PEM file: an extra root, or the server's own self-signed certificate.
+    #[serde(with = "text::path")]
+    pub cert: Option<PathBuf>,
+    /// What the server asks for at registration; empty is a token too. Has no flag.
+    pub token: Secret,
+    /// Waits between attempts.
+    pub connect: ConnectSettings,
+    /// How long the server may take to answer `Register`; at least 1 ms.
+    #[serde(with = "text::seconds")]
+    pub register_timeout: Duration,
+    /// Time between pings; at least 1 ms.
+    #[serde(with = "text::seconds")]
+    pub ping_interval: Duration,
+    /// Silence after which the connection counts as lost; at least 1 ms.
+    /// `--agent-read-timeout`.
+    #[serde(with = "text::seconds")]
+    pub read_timeout: Duration,
+    /// The interval at which running processes' results are pushed; at least 1 ms. `None`: never.
+    /// For servers only that take a result which is not the final one.
+    #[serde(with = "text::optional_seconds")]
+    pub push_interval: Option<Duration>,
+}
+
+impl Default for AgentSettings {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            host: None,
+            port: 59789,
+            group_id: "default".to_owned(),
+            conn_id: None,
+            cert: None,
+            token: Secret::default(),
+            connect: ConnectSettings::default(),
+            register_timeout: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(20),
+            read_timeout: Duration::from_secs(60),
+            push_interval: None,
+        }
+    }
+}
+
+/// Waits between failed attempts to connect, before jitter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConnectSettings {
+    /// After the first failure. `--connect-interval-start`.
+    #[serde(with = "text::seconds")]
+    pub interval_start: Duration,
+    /// By what the wait grows with each failure; finite and at least 1.
+    /// `--connect-interval-mult`.
+    pub interval_mult: f64,
+    /// The ceiling; wins over `interval_start` where that is longer. `--connect-interval-max`.
+    #[serde(with = "text::seconds")]
+    pub interval_max: Duration,
+    /// Failures in a row after which the program gives up, at least 1; `None`: never.
+    /// `--connect-count-max`.
+    pub count_max: Option<u64>,
+}
+
+impl Default for ConnectSettings {
+    fn default() -> Self {
+        Self {
+            interval_start: Duration::from_secs(1),
+            interval_mult: 2.0,
+            interval_max: Duration::from_secs(60),
+            count_max: None,
+        }
+    }
+}
+
+/// Times granted to processes at shutdown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ShutdownSettings {
+    /// From SIGTERM to SIGKILL.
+    #[serde(with = "text::seconds")]
+    pub term_grace: Duration,
+    /// From SIGKILL to the program's exit, while clients are still served.
+    #[serde(with = "text::seconds")]
+    pub kill_grace: Duration,
+}
+
+impl Default for ShutdownSettings {
+    fn default() -> Self {
+        Self { term_grace: Duration::from_secs(60), kill_grace: Duration::from_secs(5) }
+    }
+}

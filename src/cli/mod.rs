@@ -1,1 +1,7 @@
-//! (being built)
+//! The command line: what was asked for, and how the program talks to its user.
+
+pub mod logging;
+pub mod options;
+pub mod show;
+
+mod help;

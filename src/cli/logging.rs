@@ -1,0 +1,145 @@
+//! The log: tracing's events to standard error, as text or as JSON lines.
+//!
+//! Only this crate's events follow the level that is set. Those of other crates, which know
+//! nothing of what is secret here, are kept to warnings; at `trace` they are let through up to
+//! `debug`, since what libraries trace is what goes over the wire.
+
+mod stderr;
+
+use std::io::{self, IsTerminal};
+
+use thiserror::Error;
+use tracing::level_filters::LevelFilter;
+use tracing::{Dispatch, Subscriber};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::{LogFormat, LogLevel, LogSettings};
+
+/// Why there is no log.
+#[derive(Debug, Error)]
+#[error("cannot set up the log: this process has one already")]
+pub struct LogError(#[source] tracing_subscriber::util::TryInitError);
+
+/// Sets the process's log up, for the rest of its life; once, before anything is logged.
+///
+/// Text is coloured only with [`LogFormat::Auto`], on a terminal, and where `NO_COLOR` is unset
+/// or empty. Every event is one line. Where standard error is closed or not read, lines are lost,
+/// and nothing else happens: see `stderr`.
+///
+/// # Errors
+/// [`LogError`], on the second call.
+pub fn init(settings: &LogSettings) -> Result<(), LogError> {
+    let colour = settings.format == LogFormat::Auto
+        && io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let one_line = settings.format != LogFormat::Json;
+    dispatch(settings, colour, stderr::Stderr::new(one_line)).try_init().map_err(LogError)
+}
+
+/// The subscriber that [`init`] installs, with another writer for tests.
+fn dispatch<W>(settings: &LogSettings, colour: bool, writer: W) -> Dispatch
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let registry = tracing_subscriber::registry().with(targets(settings.level));
+    // The crate reports a failed write with eprintln!, which panics where standard error is gone.
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
+    match settings.format {
+        LogFormat::Auto | LogFormat::Text => boxed(registry.with(layer.with_ansi(colour))),
+        LogFormat::Json => {
+            let layer = layer.with_ansi(false).json();
+            boxed(registry.with(layer.flatten_event(true).with_span_list(false)))
+        }
+    }
+}
+
+fn boxed(subscriber: impl Subscriber + Send + Sync + 'static) -> Dispatch {
+    Dispatch::new(subscriber)
+}
+
+/// Which events are logged, by the crate that they come from.
+fn targets(level: LogLevel) -> Targets {
+    let (ours, others) = match level {
+        LogLevel::Trace => (LevelFilter::TRACE, LevelFilter::DEBUG),
+        LogLevel::Debug => (LevelFilter::DEBUG, LevelFilter::WARN),
+        LogLevel::Info => (LevelFilter::INFO, LevelFilter::WARN),
+        LogLevel::Warn => (LevelFilter::WARN, LevelFilter::WARN),
+        LogLevel::Error => (LevelFilter::ERROR, LevelFilter::ERROR),
+    };
+    Targets::new().with_target(env!("CARGO_CRATE_NAME"), ours).with_default(others)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What `events` logs under these settings.
+    fn logged(level: LogLevel, format: LogFormat, events: impl FnOnce()) -> String {
+        let memory = Memory::default();
+        let writer = memory.clone();
+        let settings = LogSettings { level, format };
+        let dispatch = dispatch(&settings, false, move || writer.clone());
+        tracing::dispatcher::with_default(&dispatch, events);
+        String::from_utf8(memory.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn text_has_the_message_in_one_piece() {
+        let text = logged(LogLevel::Info, LogFormat::Auto, || {
+            tracing::info!(proc_id = "p1", "started processes from specs");
+            tracing::debug!("too much");
+        });
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains(" INFO ") && text.contains("started processes from specs"), "{text}");
+        assert!(!text.contains('\u{1b}'));
+        assert!(text.starts_with("20"), "a timestamp comes first: {text}");
+    }
+
+    #[test]
+    fn json_is_one_flat_object_a_line() {
+        let text = logged(LogLevel::Warn, LogFormat::Json, || {
+            tracing::warn!(proc_id = "p\n1", "look");
+            tracing::info!("too much");
+        });
+        let object: serde_json::Value = serde_json::from_str(text.trim_end()).unwrap();
+        assert_eq!(object["message"], "look");
+        assert_eq!(object["proc_id"], "p\n1");
+        assert_eq!(object["level"], "WARN");
+        assert!(object["timestamp"].is_string() && text.lines().count() == 1);
+    }
+
+    #[test]
+    fn other_crates_are_kept_down() {
+        let events = || {
+            tracing::warn!(target: "rustls::conn", "their warning");
+            tracing::info!(target: "actix_server", "their info");
+            tracing::debug!(target: "h2", "their debug");
+            tracing::trace!(target: "awc", "their trace");
+            tracing::trace!(target: "procstar::agent", "our trace");
+        };
+        let debug = logged(LogLevel::Debug, LogFormat::Text, events);
+        assert!(debug.contains("their warning"));
+        assert!(!debug.contains("their info") && !debug.contains("trace"), "{debug}");
+        let trace = logged(LogLevel::Trace, LogFormat::Text, events);
+        assert!(trace.contains("their debug") && trace.contains("our trace"), "{trace}");
+        assert!(!trace.contains("their trace"), "{trace}");
+        assert_eq!(logged(LogLevel::Error, LogFormat::Text, events), "");
+    }
+}

@@ -1,0 +1,349 @@
+//! Command-line options, and what they ask for together with the configuration.
+//!
+//! [`parse`] is the way in: arguments and environment to an [`Invocation`], or to a
+//! [`UsageError`] that knows its text and exit code. It starts nothing and ends nothing.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+use super::help;
+use crate::config::{
+    ConfigError, Env, FileState, Kind, Layer, Loaded, SYSTEM_FILE, Scalar, Settings, Sources, load,
+    read_file,
+};
+
+/// Run Linux processes from declarative specs, and tell exactly what became of them.
+#[derive(Parser)]
+#[command(name = "procstar", version, disable_help_subcommand = true, args_override_self = true)]
+#[command(override_usage = help::USAGE)]
+#[command(after_long_help = help::AFTER_LONG, max_term_width = 100)]
+pub struct Options {
+    /// Spec file of processes to run, or `-` for standard input
+    #[arg(value_name = "INPUT")]
+    input: Option<PathBuf>,
+
+    /// Run INPUT; when no process is running, print the results as JSON and exit
+    #[arg(short, long, help_heading = "What to do")]
+    print: bool,
+
+    /// The same, to a file
+    #[arg(short, long, value_name = "PATH", help_heading = "What to do")]
+    output: Option<PathBuf>,
+
+    /// Exit when no process is running
+    #[arg(short = 'x', long, help_heading = "What to do")]
+    exit: bool,
+
+    /// Exit when no process is left that is not deleted
+    #[arg(short, long, help_heading = "What to do")]
+    #[arg(conflicts_with_all = ["exit", "print", "output"])]
+    wait: bool,
+
+    /// Configuration file, over the system's and the user's; must exist
+    #[arg(long, value_name = "FILE", global = true, help_heading = "Configuration")]
+    config: Option<PathBuf>,
+
+    #[command(flatten)]
+    run: RunFlags,
+
+    #[command(flatten)]
+    agent: AgentFlags,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// Flags of what runs here.
+#[derive(Args)]
+struct RunFlags {
+    /// With --wait and --agent: exit if no process is assigned within this time (default: 600)
+    #[arg(long, value_name = "SECS", value_parser = value(Kind::Seconds), global = true)]
+    #[arg(help_heading = "What to do", allow_negative_numbers = true)]
+    wait_timeout: Option<Scalar>,
+
+    /// Start only processes whose executable is exactly PATH
+    #[arg(long, value_name = "PATH", global = true, help_heading = "What to do")]
+    restrict_exe: Option<PathBuf>,
+
+    /// Run the HTTP service on 127.0.0.1
+    #[arg(short, long, action = ArgAction::SetTrue, global = true, help_heading = "HTTP service")]
+    serve: bool,
+
+    /// Its TCP port; 0 for any that is free (default: 3000)
+    #[arg(long, value_name = "PORT", value_parser = value(Kind::ListenPort), global = true)]
+    #[arg(help_heading = "HTTP service", allow_negative_numbers = true)]
+    serve_port: Option<Scalar>,
+
+    /// Log to standard error from this level on: trace, debug, info, warn or error (default: warn)
+    #[arg(long, value_name = "LEVEL", value_parser = value(Kind::Level), global = true)]
+    #[arg(help_heading = "Configuration")]
+    log_level: Option<Scalar>,
+
+    /// Form of the log: auto, text or json (default: auto, text that is coloured on a terminal)
+    #[arg(long, value_name = "FORMAT", value_parser = value(Kind::Format), global = true)]
+    #[arg(help_heading = "Configuration")]
+    log_format: Option<Scalar>,
+}
+
+/// Flags of the agent's connection.
+#[derive(Args)]
+#[command(next_help_heading = "Agent")]
+struct AgentFlags {
+    /// Connect to a server as an agent, over wss://
+    #[arg(short, long, action = ArgAction::SetTrue, global = true)]
+    agent: bool,
+
+    /// The server's host name or address
+    #[arg(long, value_name = "HOST", value_parser = value(Kind::Name), global = true)]
+    agent_host: Option<Scalar>,
+
+    /// The server's TCP port (default: 59789)
+    #[arg(long, value_name = "PORT", value_parser = value(Kind::Port), global = true)]
+    #[arg(allow_negative_numbers = true)]
+    agent_port: Option<Scalar>,
+
+    /// The group that the agent joins (default: default)
+    #[arg(long, value_name = "ID", value_parser = value(Kind::Text), global = true)]
+    group_id: Option<Scalar>,
+
+    /// The connection ID (default: a random UUID)
+    #[arg(long, value_name = "ID", value_parser = value(Kind::Name), global = true, hide = true)]
+    conn_id: Option<Scalar>,
+
+    /// Wait after a first failed attempt to connect (default: 1)
+    #[arg(long, value_name = "SECS", value_parser = value(Kind::Seconds), global = true)]
+    #[arg(allow_negative_numbers = true)]
+    connect_interval_start: Option<Scalar>,
+
+    /// Factor by which the wait grows with each further one (default: 2)
+    #[arg(long, value_name = "F", value_parser = value(Kind::Factor), global = true)]
+    #[arg(allow_negative_numbers = true)]
+    connect_interval_mult: Option<Scalar>,
+
+    /// Ceiling of the wait (default: 60)
+    #[arg(long, value_name = "SECS", value_parser = value(Kind::Seconds), global = true)]
+    #[arg(allow_negative_numbers = true)]
+    connect_interval_max: Option<Scalar>,
+
+    /// Give up after N failed attempts in a row, with exit code 1 (default: never)
+    #[arg(long, value_name = "N", value_parser = value(Kind::Count), global = true)]
+    #[arg(allow_negative_numbers = true)]
+    connect_count_max: Option<Scalar>,
+
+    /// Silence after which the connection counts as lost (default: 60)
+    #[arg(long, value_name = "SECS", value_parser = value(Kind::Period), global = true)]
+    #[arg(allow_negative_numbers = true, hide = true)]
+    agent_read_timeout: Option<Scalar>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Look at the configuration
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Print every setting with its value and where that comes from, secrets masked
+    Show {
+        /// Print one JSON object instead of text
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Where specs come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// Standard input.
+    Stdin,
+    /// A file.
+    File(PathBuf),
+}
+
+/// A run, checked: there is a reason to run, and an agent has a host.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The specs to start with.
+    pub input: Option<Input>,
+    /// Whether results go to standard output.
+    pub print: bool,
+    /// The file that results go to.
+    pub output: Option<PathBuf>,
+    /// Whether to exit when nothing runs; true with `print` and `output`, never with `wait`.
+    pub exit: bool,
+    /// Whether to exit when everything is deleted.
+    pub wait: bool,
+    /// The effective settings. `http.serve` and `agent.enabled` say what else to do.
+    pub settings: Settings,
+    /// What the user should be warned of once there is a log.
+    pub warnings: Vec<String>,
+}
+
+/// What the program is to do.
+#[derive(Debug, Clone)]
+pub enum Invocation {
+    /// Run processes and services.
+    Run(Box<Run>),
+    /// Print the configuration, by [`super::show::render`].
+    ConfigShow {
+        /// Settings and origins.
+        loaded: Box<Loaded>,
+        /// As JSON.
+        json: bool,
+    },
+}
+
+/// Why there is nothing to run: a text for the user, with all causes, and an exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct UsageError {
+    text: String,
+    code: u8,
+}
+
+impl UsageError {
+    /// The whole text, with a newline at its end.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// 2, or 0 for help and version.
+    pub fn exit_code(&self) -> u8 {
+        self.code
+    }
+
+    /// Whether the text is what was asked for, and goes to standard output.
+    pub fn is_answer(&self) -> bool {
+        self.code == 0
+    }
+
+    fn usage(text: &str) -> Self {
+        let text = format!("error: {text}\n\nFor more information, try '--help'.\n");
+        Self { text, code: 2 }
+    }
+}
+
+impl From<clap::Error> for UsageError {
+    fn from(error: clap::Error) -> Self {
+        let code = if error.use_stderr() { 2 } else { 0 };
+        Self { text: error.render().to_string(), code }
+    }
+}
+
+impl From<ConfigError> for UsageError {
+    fn from(error: ConfigError) -> Self {
+        let mut text = format!("error: {error}");
+        let mut source = error.source();
+        while let Some(cause) = source {
+            text.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        text.push('\n');
+        Self { text, code: 2 }
+    }
+}
+
+/// Parses the arguments, the program's name first, and reads the configuration that they and
+/// `env` point at.
+///
+/// # Errors
+/// Help and version as asked for; wrong usage; a configuration that cannot be used.
+pub fn parse(args: impl Iterator<Item = OsString>, env: &Env) -> Result<Invocation, UsageError> {
+    let system_file = Path::new(SYSTEM_FILE);
+    parse_with(args, &Sources { env, system_file, read: &read_file })
+}
+
+/// [`parse`], with another world than this machine's.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_with(
+    args: impl Iterator<Item = OsString>,
+    sources: &Sources<'_>,
+) -> Result<Invocation, UsageError> {
+    let options = Options::try_parse_from(args)?;
+    let loaded = load(sources, options.config.as_deref(), options.layer())?;
+    match options.command {
+        Some(Command::Config { command: ConfigCommand::Show { json } }) => {
+            if options.input.is_some() || options.does_something() {
+                return Err(UsageError::usage("`config show` takes neither INPUT nor what to do"));
+            }
+            Ok(Invocation::ConfigShow { loaded: Box::new(loaded), json })
+        }
+        None => options.run(loaded).map(|run| Invocation::Run(Box::new(run))),
+    }
+}
+
+impl Options {
+    /// The settings that flags give.
+    fn layer(&self) -> Layer {
+        let (run, agent) = (&self.run, &self.agent);
+        let switch = |on: bool| on.then_some(Scalar::Switch(true));
+        let mut layer = Layer::default();
+        layer.push_flag("--log-level", run.log_level.clone());
+        layer.push_flag("--log-format", run.log_format.clone());
+        layer.push_flag("--restrict-exe", run.restrict_exe.clone().map(Scalar::Path));
+        layer.push_flag("--wait-timeout", run.wait_timeout.clone());
+        layer.push_flag("--serve", switch(run.serve));
+        layer.push_flag("--serve-port", run.serve_port.clone());
+        layer.push_flag("--agent", switch(agent.agent));
+        layer.push_flag("--agent-host", agent.agent_host.clone());
+        layer.push_flag("--agent-port", agent.agent_port.clone());
+        layer.push_flag("--group-id", agent.group_id.clone());
+        layer.push_flag("--conn-id", agent.conn_id.clone());
+        layer.push_flag("--connect-interval-start", agent.connect_interval_start.clone());
+        layer.push_flag("--connect-interval-mult", agent.connect_interval_mult.clone());
+        layer.push_flag("--connect-interval-max", agent.connect_interval_max.clone());
+        layer.push_flag("--connect-count-max", agent.connect_count_max.clone());
+        layer.push_flag("--agent-read-timeout", agent.agent_read_timeout.clone());
+        layer
+    }
+
+    /// Whether flags alone give a way to end.
+    fn does_something(&self) -> bool {
+        self.print || self.output.is_some() || self.exit || self.wait
+    }
+
+    fn run(self, loaded: Loaded) -> Result<Run, UsageError> {
+        let settings = loaded.settings;
+        if !(self.does_something() || settings.http.serve || settings.agent.enabled) {
+            return Err(UsageError::usage(help::NOTHING_TO_DO));
+        }
+        if settings.agent.enabled && settings.agent.host.is_none() {
+            return Err(UsageError::usage(help::NO_HOST));
+        }
+        let input = self.input.map(|path| match path.as_os_str() == "-" {
+            true => Input::Stdin,
+            false => Input::File(path),
+        });
+        let denied = loaded.files.iter().filter(|(_, state)| *state == FileState::Denied);
+        let warnings = denied
+            .map(|(path, _)| {
+                let error = io::Error::from(io::ErrorKind::PermissionDenied);
+                format!("skipped configuration file {}: {error}", path.display())
+            })
+            .collect();
+        Ok(Run {
+            input,
+            exit: self.exit || self.print || self.output.is_some(),
+            print: self.print,
+            output: self.output,
+            wait: self.wait,
+            settings,
+            warnings,
+        })
+    }
+}
+
+/// A flag's value, checked as a file's is.
+fn value(kind: Kind) -> impl Fn(&str) -> Result<Scalar, String> + Clone + Send + Sync + 'static {
+    move |text| kind.read_text(text.as_ref())
+}

@@ -1,0 +1,127 @@
+//! The environment's layer: a variable for every setting, and the secrets' three ways in.
+//!
+//! A secret is taken from the first of: its variable; the file that its `*_FILE` variable names;
+//! the file of its name in `$CREDENTIALS_DIRECTORY`. What a former one has, the latter ones are
+//! not even read for.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::keys::{KEYS, Key};
+use super::load::ReadFile;
+use super::{ConfigError, Kind, Layer, Origin, Scalar};
+
+/// An environment: names and values need not be UTF-8.
+pub type Env = BTreeMap<OsString, OsString>;
+
+/// This process's environment.
+pub fn process_env() -> Env {
+    std::env::vars_os().collect()
+}
+
+/// Variables that no child inherits: they hold secrets or lead to them.
+pub const SECRET_VARS: &[&str] = &[
+    "PROCSTAR_AGENT_CERT",
+    "PROCSTAR_AGENT_KEY",
+    "PROCSTAR_AGENT_TOKEN",
+    "PROCSTAR_AGENT_TOKEN_FILE",
+    "PROCSTAR_HTTP_TOKEN",
+    "PROCSTAR_HTTP_TOKEN_FILE",
+    "CREDENTIALS_DIRECTORY",
+];
+
+/// A variable's value; an empty one counts as unset.
+pub(super) fn non_empty<'e>(env: &'e Env, name: &str) -> Option<&'e OsStr> {
+    env.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
+}
+
+/// Reads all settings that the environment has.
+///
+/// # Errors
+/// A variable that does not suit its setting, a secret's file that cannot be read or used.
+pub(super) fn parse(env: &Env, read: ReadFile<'_>) -> Result<Layer, ConfigError> {
+    let mut layer = Layer::default();
+    for key in KEYS {
+        let found = match variable(env, key)? {
+            None if key.kind.is_secret() => secret(env, key, read)?,
+            found => found,
+        };
+        if let Some((value, origin)) = found {
+            layer.push(key, value, origin);
+        }
+    }
+    Ok(layer)
+}
+
+fn variable(env: &Env, key: &Key) -> Result<Option<(Scalar, Origin)>, ConfigError> {
+    let text = match key.kind {
+        // The agent's token is the one value that may be meant to be empty.
+        Kind::AgentToken => env.get(OsStr::new(key.variable)).map(OsString::as_os_str),
+        _ => non_empty(env, key.variable),
+    };
+    let Some(text) = text else { return Ok(None) };
+    let name = key.variable.to_owned();
+    match key.kind.read_text(text) {
+        Ok(value) => Ok(Some((value, Origin::Variable { name }))),
+        Err(problem) => Err(ConfigError::Variable { name, problem }),
+    }
+}
+
+fn secret(
+    env: &Env,
+    key: &Key,
+    read: ReadFile<'_>,
+) -> Result<Option<(Scalar, Origin)>, ConfigError> {
+    let name = format!("{}_FILE", key.variable);
+    if let Some(path) = non_empty(env, &name).map(PathBuf::from) {
+        let named_by = format!("named by environment variable {name}");
+        let value = match read(&path) {
+            Ok(bytes) => secret_text(key, &path, &named_by, bytes)?,
+            Err(source) => return Err(ConfigError::ReadSecret { path, named_by, source }),
+        };
+        return Ok(Some((value, Origin::SecretFile { name, path })));
+    }
+    let Some(directory) = non_empty(env, "CREDENTIALS_DIRECTORY") else { return Ok(None) };
+    let path = Path::new(directory).join(credential_name(key));
+    let named_by = "from $CREDENTIALS_DIRECTORY".to_owned();
+    match read(&path) {
+        Ok(bytes) => {
+            let value = secret_text(key, &path, &named_by, bytes)?;
+            Ok(Some((value, Origin::Credential { path })))
+        }
+        // The directory is there for any credential of the service, not for this one only.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ConfigError::ReadSecret { path, named_by, source }),
+    }
+}
+
+/// `agent.token` is `procstar-agent-token`.
+fn credential_name(key: &Key) -> String {
+    format!("procstar-{}", key.path.replace(['.', '_'], "-"))
+}
+
+fn secret_text(
+    key: &Key,
+    path: &Path,
+    named_by: &str,
+    mut bytes: Vec<u8>,
+) -> Result<Scalar, ConfigError> {
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+    }
+    let text = OsString::from(String::from_utf8(bytes).map_err(|_| ConfigError::Secret {
+        path: path.to_path_buf(),
+        named_by: named_by.to_owned(),
+        problem: "is not valid UTF-8".to_owned(),
+    })?);
+    key.kind.read_text(&text).map_err(|problem| ConfigError::Secret {
+        path: path.to_path_buf(),
+        named_by: named_by.to_owned(),
+        problem,
+    })
+}

@@ -1,0 +1,313 @@
+//! What a setting's value may be: one check for files, variables and flags.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use toml::de::{DeInteger, DeValue};
+
+/// Where a time is longer than this (300 years), adding it to a clock could overflow.
+const MAX_SECONDS: f64 = 1e10;
+/// The shortest interval: a shorter one would only keep a processor busy.
+const MIN_PERIOD: f64 = 0.001;
+
+/// The kinds of values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One of the names of [`super::LogLevel`].
+    Level,
+    /// One of the names of [`super::LogFormat`].
+    Format,
+    /// True or false.
+    Switch,
+    /// Any string.
+    Text,
+    /// A string that is not empty and holds no control character.
+    Name,
+    /// A path that is not empty and holds no NUL.
+    Path,
+    /// A time in seconds, zero included.
+    Seconds,
+    /// A time in seconds that something is repeated after, or that silence may take: not zero.
+    Period,
+    /// A factor, finite and at least 1.
+    Factor,
+    /// An integer, at least 1.
+    Count,
+    /// A TCP port to connect to: not 0.
+    Port,
+    /// A TCP port to listen on: 0 lets the kernel choose.
+    ListenPort,
+    /// The agent's secret, which may be empty.
+    AgentToken,
+    /// The HTTP service's secret: an empty one would let everybody in.
+    HttpToken,
+}
+
+/// A value that its [`Kind`] has admitted. It has no `Debug`: it may be a secret.
+#[derive(Clone, PartialEq)]
+pub enum Scalar {
+    /// Of [`Kind::Switch`].
+    Switch(bool),
+    /// Of counts and ports.
+    Integer(u64),
+    /// Of times, in seconds, and factors.
+    Number(f64),
+    /// Of names, texts and tokens.
+    Text(String),
+    /// Of paths; need not be UTF-8.
+    Path(PathBuf),
+}
+
+/// A value as a file or a text gives it.
+enum Raw<'a> {
+    Bool(bool),
+    Integer(i128),
+    Float(f64),
+    Text(&'a str),
+    Other(&'static str),
+}
+
+impl fmt::Display for Raw<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Raw::Bool(value) => write!(f, "{value}"),
+            Raw::Integer(value) => write!(f, "{value}"),
+            Raw::Float(value) => write!(f, "{value:?}"),
+            Raw::Text(value) => write!(f, "{value:?}"),
+            Raw::Other(what) => f.write_str(what),
+        }
+    }
+}
+
+impl Raw<'_> {
+    /// The type alone, for values that must not be shown.
+    fn type_name(&self) -> &'static str {
+        match self {
+            Raw::Bool(_) => "a boolean",
+            Raw::Integer(_) => "an integer",
+            Raw::Float(_) => "a number",
+            Raw::Text("") => "an empty string",
+            Raw::Text(_) => "another string",
+            Raw::Other(what) => what,
+        }
+    }
+}
+
+impl Kind {
+    /// What a value of this kind is, for messages: "expected ...".
+    pub fn expected(self) -> &'static str {
+        match self {
+            Kind::Level => "one of trace, debug, info, warn, error",
+            Kind::Format => "one of auto, text, json",
+            Kind::Switch => "true or false",
+            Kind::Text => "a string",
+            Kind::Name => "a string that is not empty and has no control characters",
+            Kind::Path => "a path",
+            Kind::Seconds => "a time in seconds from 0 to 1e10",
+            Kind::Period => "a time in seconds from 0.001 to 1e10",
+            Kind::Factor => "a number that is at least 1",
+            Kind::Count => "an integer that is at least 1",
+            Kind::Port => "a port from 1 to 65535",
+            Kind::ListenPort => "a port from 0 to 65535",
+            Kind::AgentToken => "a string",
+            Kind::HttpToken => "a string that is not empty",
+        }
+    }
+
+    /// Whether the value must never be shown.
+    pub fn is_secret(self) -> bool {
+        matches!(self, Kind::AgentToken | Kind::HttpToken)
+    }
+
+    /// Reads a variable's or a flag's text.
+    ///
+    /// # Errors
+    /// A text for the user: what was expected, and what was found unless that is a secret.
+    pub fn read_text(self, text: &OsStr) -> Result<Scalar, String> {
+        if self == Kind::Path {
+            // A path is bytes to the kernel: the only kind that need not be UTF-8.
+            let ok = !text.is_empty() && !text.as_bytes().contains(&0);
+            let path = ok.then(|| Scalar::Path(text.into()));
+            return path.ok_or_else(|| format!("expected {}, found {text:?}", self.expected()));
+        }
+        let text = text.to_str().ok_or_else(|| "is not valid UTF-8".to_owned())?;
+        // The text as it stands, not what it was taken for: `1e99`, not a hundred digits.
+        self.convert(&self.raw(text)).ok_or_else(|| self.refusal(&Raw::Text(text)))
+    }
+
+    /// Reads a file's value.
+    ///
+    /// # Errors
+    /// As [`Kind::read_text`].
+    pub fn read_toml(self, value: &DeValue<'_>) -> Result<Scalar, String> {
+        let raw = match value {
+            DeValue::String(text) => Raw::Text(text),
+            DeValue::Boolean(value) => Raw::Bool(*value),
+            DeValue::Integer(value) => integer(value).map_or(Raw::Other("a number"), Raw::Integer),
+            DeValue::Float(value) => {
+                value.as_str().parse().map_or(Raw::Other("a number"), Raw::Float)
+            }
+            DeValue::Datetime(_) => Raw::Other("a date or time"),
+            DeValue::Array(_) => Raw::Other("an array"),
+            DeValue::Table(_) => Raw::Other("a table"),
+        };
+        self.convert(&raw).ok_or_else(|| self.refusal(&raw))
+    }
+
+    /// Takes a text for what this kind wants, and leaves it a text where it is not that.
+    fn raw(self, text: &str) -> Raw<'_> {
+        match self {
+            Kind::Switch => match text.to_ascii_lowercase().as_str() {
+                "true" | "yes" | "on" | "1" => Raw::Bool(true),
+                "false" | "no" | "off" | "0" => Raw::Bool(false),
+                _ => Raw::Text(text),
+            },
+            Kind::Count | Kind::Port | Kind::ListenPort => {
+                text.parse().map_or(Raw::Text(text), Raw::Integer)
+            }
+            Kind::Seconds | Kind::Period | Kind::Factor => {
+                text.parse().map_or(Raw::Text(text), Raw::Float)
+            }
+            _ => Raw::Text(text),
+        }
+    }
+
+    fn refusal(self, found: &Raw<'_>) -> String {
+        let expected = self.expected();
+        if self.is_secret() {
+            format!("expected {expected}, found {}", found.type_name())
+        } else {
+            format!("expected {expected}, found {found}")
+        }
+    }
+
+    fn convert(self, raw: &Raw<'_>) -> Option<Scalar> {
+        match self {
+            Kind::Level => one_of(raw, &["trace", "debug", "info", "warn", "error"]),
+            Kind::Format => one_of(raw, &["auto", "text", "json"]),
+            Kind::Switch => match raw {
+                Raw::Bool(value) => Some(Scalar::Switch(*value)),
+                _ => None,
+            },
+            Kind::Text | Kind::AgentToken => string(raw, |_| true),
+            Kind::Name => string(raw, |s| !s.is_empty() && !s.contains(char::is_control)),
+            Kind::HttpToken => string(raw, |s| !s.is_empty()),
+            Kind::Path => match raw {
+                Raw::Text(text) if !text.is_empty() && !text.contains('\0') => {
+                    Some(Scalar::Path(text.into()))
+                }
+                _ => None,
+            },
+            Kind::Seconds => number(raw, 0.0, MAX_SECONDS),
+            Kind::Period => number(raw, MIN_PERIOD, MAX_SECONDS),
+            Kind::Factor => number(raw, 1.0, f64::MAX),
+            Kind::Count => whole(raw, 1, u64::MAX),
+            Kind::Port => whole(raw, 1, u16::MAX.into()),
+            Kind::ListenPort => whole(raw, 0, u16::MAX.into()),
+        }
+    }
+}
+
+/// The parser hands out digits and radix, so that it need not choose a width.
+fn integer(value: &DeInteger<'_>) -> Option<i128> {
+    i128::from_str_radix(value.as_str(), value.radix()).ok()
+}
+
+fn one_of(raw: &Raw<'_>, names: &[&str]) -> Option<Scalar> {
+    let Raw::Text(text) = raw else { return None };
+    let name = names.iter().find(|name| name.eq_ignore_ascii_case(text))?;
+    Some(Scalar::Text((*name).to_owned()))
+}
+
+fn string(raw: &Raw<'_>, allowed: impl Fn(&str) -> bool) -> Option<Scalar> {
+    match raw {
+        Raw::Text(text) if allowed(text) => Some(Scalar::Text((*text).to_owned())),
+        _ => None,
+    }
+}
+
+/// NaN is in no range, and the ranges' ends are finite.
+fn number(raw: &Raw<'_>, min: f64, max: f64) -> Option<Scalar> {
+    let number = match raw {
+        Raw::Integer(value) => *value as f64,
+        Raw::Float(value) => *value,
+        _ => return None,
+    };
+    // Adding zero turns -0, which is in the range, into 0.
+    (min..=max).contains(&number).then_some(Scalar::Number(number + 0.0))
+}
+
+fn whole(raw: &Raw<'_>, min: u64, max: u64) -> Option<Scalar> {
+    let Raw::Integer(value) = raw else { return None };
+    let value = u64::try_from(*value).ok()?;
+    (min..=max).contains(&value).then_some(Scalar::Integer(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(kind: Kind, text: &str) -> Result<Scalar, String> {
+        kind.read_text(OsStr::new(text))
+    }
+
+    /// One line for each kind: what it takes, what it refuses.
+    #[test]
+    fn kinds_take_and_refuse() {
+        let table: &[(Kind, &[&str], &[&str])] = &[
+            (Kind::Level, &["trace", "WARN", "error"], &["", "warning", " warn"]),
+            (Kind::Format, &["auto", "text", "json"], &["", "xml"]),
+            (Kind::Switch, &["true", "0", "Off", "yes"], &["", "2", "maybe"]),
+            (Kind::Text, &["", "é\n"], &[]),
+            (Kind::Name, &["é", "a b"], &["", "a\n"]),
+            (Kind::Path, &["/", "a b"], &["", "a\0"]),
+            (Kind::Seconds, &["0", "-0", ".5", "1e10"], &["", "-1", "nan", "inf", "1e11", "1s"]),
+            (Kind::Period, &["0.001", "60"], &["0", "1e-9", "nan", "-1"]),
+            (Kind::Factor, &["1", "2.5"], &["0.99", "nan", "inf"]),
+            (Kind::Count, &["1", "18446744073709551615"], &["0", "-1", "1.5", "1e30"]),
+            (Kind::Port, &["1", "65535"], &["0", "65536", "http"]),
+            (Kind::ListenPort, &["0", "65535"], &["-1", "65536"]),
+            (Kind::AgentToken, &["", "x"], &[]),
+            (Kind::HttpToken, &["x"], &[""]),
+        ];
+        for (kind, good, bad) in table {
+            for text in *good {
+                assert!(read(*kind, text).is_ok(), "{kind:?} takes {text:?}");
+            }
+            for text in *bad {
+                let error = read(*kind, text).err().unwrap_or_default();
+                assert!(error.contains(kind.expected()), "{kind:?} refuses {text:?}: {error}");
+                assert!(kind.is_secret() || error.contains(&format!("{text:?}")), "{error}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_admitted_time_is_a_duration(text in "-?[0-9]{0,12}(\\.[0-9]{0,3})?(e-?[0-9]{1,3})?") {
+            for kind in [Kind::Seconds, Kind::Period] {
+                if let Ok(Scalar::Number(seconds)) = read(kind, &text) {
+                    let time = Duration::try_from_secs_f64(seconds).unwrap();
+                    prop_assert!(kind == Kind::Seconds || !time.is_zero());
+                    prop_assert!(std::time::Instant::now().checked_add(time).is_some());
+                }
+            }
+        }
+
+        #[test]
+        fn paths_are_bytes(bytes in proptest::collection::vec(1u8.., 1..20)) {
+            let text = OsString::from_vec(bytes);
+            let path = Kind::Path.read_text(&text);
+            prop_assert!(path == Ok(Scalar::Path(text.clone().into())));
+            prop_assert_eq!(Kind::Text.read_text(&text).is_ok(), text.to_str().is_some());
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! How durations and paths pass through the merge, and how they are shown.
+//!
+//! In: seconds as a number, a path as a string, or as an array of bytes where it is no UTF-8 (the
+//! form that [`super::layer`] gives it; files cannot). Out, for `config show`: whole seconds as
+//! integers, others as fractions; paths as text, bytes that are no UTF-8 replaced.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// `Duration` as seconds.
+pub(super) mod seconds {
+    use super::*;
+    use std::time::Duration;
+
+    pub(crate) fn serialize<S: Serializer>(time: &Duration, s: S) -> Result<S::Ok, S::Error> {
+        if time.subsec_nanos() == 0 {
+            s.serialize_u64(time.as_secs())
+        } else {
+            s.serialize_f64(time.as_secs_f64())
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
+        Duration::try_from_secs_f64(f64::deserialize(d)?).map_err(serde::de::Error::custom)
+    }
+}
+
+/// `Option<Duration>` as seconds or null.
+pub(super) mod optional_seconds {
+    use super::*;
+    use std::time::Duration;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
+    struct Seconds(#[serde(with = "super::seconds")] Duration);
+
+    pub(crate) fn serialize<S: Serializer>(
+        time: &Option<Duration>,
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
+        time.map(Seconds).serialize(s)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<Seconds>::deserialize(d)?.map(|seconds| seconds.0))
+    }
+}
+
+/// `Option<PathBuf>` as a string, or as bytes.
+pub(super) mod path {
+    use super::*;
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+    use std::path::PathBuf;
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Form {
+        Text(String),
+        Bytes(Vec<u8>),
+    }
+
+    pub(crate) fn serialize<S: Serializer>(
+        path: &Option<PathBuf>,
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
+        path.as_ref().map(|path| path.to_string_lossy()).serialize(s)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Option<PathBuf>, D::Error> {
+        Ok(Option::<Form>::deserialize(d)?.map(|form| match form {
+            Form::Text(text) => PathBuf::from(text),
+            Form::Bytes(bytes) => PathBuf::from(OsString::from_vec(bytes)),
+        }))
+    }
+}

@@ -1,0 +1,62 @@
+//! The ways that secrets come in, and that none of them shows.
+
+use std::io;
+
+use procstar::config::keys::KEYS;
+use procstar::config::{SECRET_VARS, Secret};
+
+use crate::world::{SYSTEM, World};
+
+#[test]
+fn secrets_come_from_the_nearest_place() {
+    let agent = |world: &World| world.settings(&[]).agent.token.expose().to_owned();
+    let mut world = World::default().file(SYSTEM, "agent.token = \"file\"");
+    assert_eq!(agent(&world), "file");
+    world = world.env("CREDENTIALS_DIRECTORY", "/cred");
+    assert_eq!(agent(&world), "file");
+    world = world.file("/cred/procstar-agent-token", "credential\n");
+    assert_eq!(agent(&world), "credential");
+    world = world.env("PROCSTAR_AGENT_TOKEN_FILE", "/t").file("/t", "secret file\r\n");
+    assert_eq!(agent(&world), "secret file");
+    world = world.env("PROCSTAR_AGENT_TOKEN", "direct");
+    assert_eq!(agent(&world), "direct");
+    world = world.env("PROCSTAR_AGENT_TOKEN_FILE", "/nowhere");
+    assert_eq!(agent(&world), "direct", "what is not needed is not read");
+    world = world.env("PROCSTAR_AGENT_TOKEN", "");
+    assert_eq!(agent(&world), "", "an empty token is one");
+
+    let world = World::default().env("CREDENTIALS_DIRECTORY", "/cred");
+    let http = world.file("/cred/procstar-http-token", "a\n\n").settings(&[]).http.token;
+    assert_eq!(http, Some(Secret::new("a\n")), "one newline is stripped");
+}
+
+#[test]
+fn secrets_that_cannot_be_had_are_errors_without_the_secret() {
+    let file = |name: &str, text: &[u8]| World::default().env(name, "/t").file("/t", text);
+    for (world, expected) in [
+        (World::default().env("PROCSTAR_AGENT_TOKEN_FILE", "/t"), "PROCSTAR_AGENT_TOKEN_FILE: "),
+        (file("PROCSTAR_HTTP_TOKEN_FILE", b"\n"), "PROCSTAR_HTTP_TOKEN_FILE: expected"),
+        (file("PROCSTAR_HTTP_TOKEN_FILE", b"hunter2\xff"), "is not valid UTF-8"),
+        (
+            World::default()
+                .env("CREDENTIALS_DIRECTORY", "/c")
+                .failing("/c/procstar-agent-token", io::ErrorKind::PermissionDenied),
+            "/c/procstar-agent-token",
+        ),
+        (World::default().file(SYSTEM, "agent.token = [\"hunter2\"]"), "agent.token: expected"),
+        (World::default().file(SYSTEM, "agent.token = \"hunter2\" x"), ":1:25: "),
+    ] {
+        let text = world.refused(&["--exit"]);
+        assert!(text.contains(expected), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
+fn secret_variables_are_all_listed() {
+    for key in KEYS.iter().filter(|key| key.kind.is_secret()) {
+        assert!(SECRET_VARS.contains(&key.variable));
+        assert!(SECRET_VARS.contains(&format!("{}_FILE", key.variable).as_str()));
+    }
+    assert!(SECRET_VARS.contains(&"PROCSTAR_AGENT_KEY"));
+}
