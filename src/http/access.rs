@@ -163,7 +163,9 @@ impl fmt::Display for Remedy {
         let (what, how) = match bearer {
             Bearer::NotConfigured => ("", "configure an HTTP token and send it as"),
             Bearer::Missing => ("", "send the configured HTTP token as"),
-            Bearer::Wrong => ("its token is not the configured one: ", "send that one as"),
+            Bearer::Wrong => {
+                ("its token is not the configured one: ", "send the configured one as")
+            }
         };
         write!(
             f,
