@@ -1,0 +1,79 @@
+//! Hosts and ports as the headers `Host` and `Origin` give them; only those of loopback are understood.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The port that `http://` means without one.
+const HTTP_PORT: u16 = 80;
+
+/// A host of this machine's loopback, and the port after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Authority {
+    host: Host,
+    port: Option<u16>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Host {
+    Localhost,
+    Address(IpAddr),
+}
+
+impl Authority {
+    /// Parses `HOST` or `HOST:PORT`; `None` unless HOST is `localhost`, in 127.0.0.0/8, or `[::1]`.
+    ///
+    /// Names below `localhost` are not taken: not every resolver keeps them on this machine.
+    pub(super) fn parse_loopback(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?;
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (address, port) = rest.split_once(']')?;
+                let address = IpAddr::V6(address.parse::<Ipv6Addr>().ok()?).to_canonical();
+                (Host::Address(address), (!port.is_empty()).then_some(port))
+            }
+            None => {
+                let end = text.find(':').unwrap_or(text.len());
+                let (name, port) = text.split_at_checked(end)?;
+                (Host::parse_name(name)?, (!port.is_empty()).then_some(port))
+            }
+        };
+        let port = match port {
+            Some(port) => Some(parse_port(port.strip_prefix(':')?)?),
+            None => None,
+        };
+        host.is_loopback().then_some(Self { host, port })
+    }
+
+    /// Whether both are the same when `http://` comes before them.
+    pub(super) fn is_same_service(&self, other: &Self) -> bool {
+        self.host == other.host && self.port.unwrap_or(HTTP_PORT) == other.port.unwrap_or(HTTP_PORT)
+    }
+}
+
+impl Host {
+    fn parse_name(name: &str) -> Option<Self> {
+        let name = name.strip_suffix('.').unwrap_or(name);
+        if name.eq_ignore_ascii_case("localhost") {
+            return Some(Self::Localhost);
+        }
+        name.parse::<Ipv4Addr>().ok().map(|address| Self::Address(IpAddr::V4(address)))
+    }
+
+    fn is_loopback(&self) -> bool {
+        match self {
+            Self::Localhost => true,
+            Self::Address(address) => address.is_loopback(),
+        }
+    }
+}
+
+/// The authority of an `Origin`, where that is on our loopback and by `http`, which is all that we speak.
+pub(super) fn origin_authority(origin: &[u8]) -> Option<Authority> {
+    let (scheme, rest) = origin.split_at_checked(b"http://".len())?;
+    scheme.eq_ignore_ascii_case(b"http://").then_some(())?;
+    Authority::parse_loopback(rest)
+}
+
+/// Digits only: the standard parser would take a sign too.
+fn parse_port(text: &str) -> Option<u16> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}

@@ -1,0 +1,282 @@
+//! Decisions: every way in and every way to be kept out.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const PORT: u16 = 3000;
+
+/// A request that is let in, to be spoilt by each test.
+const GOOD: Facts<'static> = Facts {
+    peer_uid: Some(1000),
+    host: Header::One(b"localhost:3000"),
+    origin: Header::Absent,
+    authorization: Header::Absent,
+};
+
+fn policy(token: Option<&str>) -> Policy {
+    Policy::new(1000, token.map(str::to_owned))
+}
+
+fn try_host(host: &[u8]) -> Result<(), Refusal> {
+    decide(&policy(None), &Facts { host: Header::One(host), ..GOOD }, PORT)
+}
+
+fn try_origin(host: &str, origin: &str) -> Result<(), Refusal> {
+    let facts = Facts {
+        host: Header::One(host.as_bytes()),
+        origin: Header::One(origin.as_bytes()),
+        ..GOOD
+    };
+    decide(&policy(None), &facts, PORT)
+}
+
+#[test]
+fn our_user_and_root_are_let_in() {
+    for uid in [1000, 0] {
+        assert_eq!(decide(&policy(None), &Facts { peer_uid: Some(uid), ..GOOD }, PORT), Ok(()));
+    }
+    for (uid, start) in [
+        (Some(1001), "the connection belongs to user ID 1001; "),
+        (None, "the user at the other end of the connection cannot be told; "),
+    ] {
+        let refusal =
+            decide(&policy(None), &Facts { peer_uid: uid, ..GOOD }, PORT).unwrap_err().to_string();
+        assert_eq!(
+            refusal,
+            format!(
+                "{start}connect as user ID 1000 or root, \
+                 or configure an HTTP token and send it as `Authorization: Bearer TOKEN`"
+            )
+        );
+    }
+}
+
+#[test]
+fn only_the_configured_token_lets_others_in() {
+    let with = |token: Option<&str>, authorization: &[u8]| {
+        let authorization = Header::One(authorization);
+        decide(&policy(token), &Facts { peer_uid: None, authorization, ..GOOD }, PORT)
+    };
+    for good in ["Bearer s3cret", "bearer s3cret", "BEARER  s3cret"] {
+        assert_eq!(with(Some("s3cret"), good.as_bytes()), Ok(()), "{good}");
+    }
+    for (bad, expected) in [
+        ("Bearer s3cre", Bearer::Wrong),
+        ("Bearer s3cret ", Bearer::Wrong),
+        ("Bearer S3CRET", Bearer::Wrong),
+        ("Bearer ", Bearer::Wrong),
+        ("Bearer", Bearer::Missing),
+        ("Bearers3cret", Bearer::Missing),
+        ("Basic s3cret", Bearer::Missing),
+        ("s3cret", Bearer::Missing),
+        ("", Bearer::Missing),
+    ] {
+        let refusal = with(Some("s3cret"), bad.as_bytes()).unwrap_err();
+        let Refusal::Stranger { bearer, .. } = &refusal else { panic!("{refusal}") };
+        assert_eq!(*bearer, expected, "{bad}");
+        assert!(!refusal.to_string().contains("s3cre"), "{refusal}");
+    }
+    // Whoever has configured none has let nobody in: neither with an empty one.
+    for none in [None, Some("")] {
+        for authorization in ["Bearer ", "Bearer", "Bearer x", ""] {
+            let refusal = with(none, authorization.as_bytes()).unwrap_err();
+            let Refusal::Stranger { bearer, .. } = refusal else { panic!("{refusal}") };
+            assert_eq!(bearer, Bearer::NotConfigured);
+        }
+    }
+    let twice = Facts { peer_uid: None, authorization: Header::Several, ..GOOD };
+    assert!(decide(&policy(Some("s3cret")), &twice, PORT).is_err());
+}
+
+#[test]
+fn a_token_does_not_make_up_for_a_foreign_host_or_origin() {
+    let authorization = Header::One(b"Bearer s3cret");
+    let host = Header::One(b"evil.example");
+    let facts = Facts { host, authorization, ..GOOD };
+    assert!(decide(&policy(Some("s3cret")), &facts, PORT).is_err());
+    let origin = Header::One(b"http://evil.example");
+    let facts = Facts { origin, authorization, ..GOOD };
+    assert!(decide(&policy(Some("s3cret")), &facts, PORT).is_err());
+}
+
+#[test]
+fn hosts_of_loopback_are_let_in() {
+    for host in [
+        "localhost",
+        "localhost:3000",
+        "LocalHost:3000",
+        "localhost.",
+        "localhost.:3000",
+        "localhost:1",
+        "127.0.0.1",
+        "127.0.0.1:3000",
+        "127.0.0.1.",
+        "127.255.255.254:3000",
+        "[::1]",
+        "[::1]:3000",
+        "[0:0:0:0:0:0:0:1]",
+        "[::ffff:127.0.0.1]:3000",
+    ] {
+        assert_eq!(try_host(host.as_bytes()), Ok(()), "{host}");
+    }
+}
+
+#[test]
+fn other_hosts_are_refused() {
+    for host in [
+        "",
+        ":3000",
+        "evil.example",
+        "evil.example:3000",
+        "localhost.evil.example",
+        "evil.localhost",
+        "localhost..",
+        ".localhost",
+        "localhost@evil.example",
+        "evil.example@localhost",
+        "localhost:",
+        "localhost:x",
+        "localhost:+1",
+        "localhost:65536",
+        "localhost:3000:3000",
+        "localhost, evil.example",
+        "localhost evil.example",
+        "localhost/",
+        " localhost",
+        "127.0.0.1.evil.example",
+        "127.1",
+        "2130706433",
+        "0177.0.0.1",
+        "0.0.0.0",
+        "128.0.0.1",
+        "126.255.255.255",
+        "::1",
+        "[::1",
+        "[::1]3000",
+        "[::1].",
+        "[::2]",
+        "[::]",
+        "[::1%lo]",
+        "[127.0.0.1]",
+        "[::ffff:10.0.0.1]",
+        "ｌocalhost",
+    ] {
+        let refusal = try_host(host.as_bytes()).unwrap_err();
+        assert_eq!(refusal, Refusal::ForeignHost { host: host.to_owned(), port: PORT }, "{host}");
+    }
+    assert!(try_host(b"localhost\xff").is_err());
+    let host = |host| decide(&policy(None), &Facts { host, ..GOOD }, PORT);
+    assert_eq!(host(Header::Absent), Err(Refusal::NoHost { port: PORT }));
+    assert_eq!(host(Header::Several), Err(Refusal::SeveralHosts { port: PORT }));
+}
+
+#[test]
+fn only_our_own_origin_is_let_in() {
+    for (host, origin) in [
+        ("localhost:3000", "http://localhost:3000"),
+        ("LOCALHOST:3000", "HTTP://localhost:3000"),
+        ("127.0.0.1:3000", "http://127.0.0.1:3000"),
+        ("[::1]:3000", "http://[::1]:3000"),
+        ("localhost", "http://localhost:80"),
+        ("localhost:8080", "http://localhost:8080"),
+    ] {
+        assert_eq!(try_origin(host, origin), Ok(()), "{host} {origin}");
+    }
+    for (host, origin) in [
+        ("localhost:3000", ""),
+        ("localhost:3000", "null"),
+        ("localhost:3000", "http://evil.example"),
+        ("localhost:3000", "http://evil.example:3000"),
+        ("localhost:3000", "https://localhost:3000"),
+        ("localhost:3000", "http://localhost:8000"),
+        ("localhost:3000", "http://localhost"),
+        ("localhost:3000", "http://127.0.0.2:3000"),
+        ("localhost:3000", "http://localhost:3000/"),
+        ("localhost:3000", "http://localhost:3000, http://evil.example"),
+        ("localhost:3000", "file://localhost:3000"),
+        ("localhost:3000", "localhost:3000"),
+    ] {
+        let refusal = try_origin(host, origin).unwrap_err();
+        assert_eq!(
+            refusal,
+            Refusal::ForeignOrigin { origin: origin.to_owned() },
+            "{host} {origin}"
+        );
+    }
+    let several = Facts { origin: Header::Several, ..GOOD };
+    assert!(decide(&policy(None), &several, PORT).is_err());
+}
+
+#[test]
+fn headers_are_counted() {
+    assert_eq!(Header::collect([]), Header::Absent);
+    assert_eq!(Header::collect([b"a".as_slice()]), Header::One(b"a"));
+    assert_eq!(Header::collect([b"a".as_slice(), b"a"]), Header::Several);
+}
+
+#[test]
+fn texts_are_bounded_and_hold_no_secret() {
+    let refusal = try_host(&[b'x'; 5000]).unwrap_err().to_string();
+    assert!(refusal.len() < 250, "{refusal}");
+    let refusal = try_host(b"a\r\nb\"").unwrap_err().to_string();
+    assert_eq!(
+        refusal,
+        r#"host "a\r\nb\"" is not this machine's loopback: use http://localhost:3000"#
+    );
+    assert_eq!(
+        format!("{:?}", policy(Some("s3cret"))),
+        r#"Policy { own_uid: 1000, token: Some("***") }"#
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_address_is_let_in_exactly_where_it_is_loopback(
+        v4 in any::<[u8; 4]>(), v6 in any::<[u8; 16]>(), local in any::<[u8; 3]>(), port in any::<u16>(),
+    ) {
+        let [b, c, d] = local;
+        for address in [v4, [127, b, c, d]].map(std::net::Ipv4Addr::from) {
+            let allowed = address.octets().first() == Some(&127);
+            prop_assert_eq!(try_host(format!("{address}:{port}").as_bytes()).is_ok(), allowed);
+            prop_assert_eq!(try_host(address.to_string().as_bytes()).is_ok(), allowed);
+            // Without brackets a mapped one is none.
+            let mapped = address.to_ipv6_mapped();
+            prop_assert!(try_host(mapped.to_string().as_bytes()).is_err());
+            prop_assert_eq!(try_host(format!("[{mapped}]:{port}").as_bytes()).is_ok(), allowed);
+        }
+        let address = std::net::Ipv6Addr::from(v6);
+        let allowed = address.to_canonical().is_loopback();
+        prop_assert_eq!(try_host(format!("[{address}]:{port}").as_bytes()).is_ok(), allowed);
+    }
+
+    #[test]
+    fn nothing_but_a_port_may_stand_beside_localhost(
+        before in "[ -~]{0,8}", after in "[ -~]{0,8}",
+    ) {
+        let host = format!("{before}localhost{after}");
+        let rest = after.strip_prefix('.').unwrap_or(&after);
+        let allowed = before.is_empty()
+            && (rest.is_empty()
+                || rest.strip_prefix(':').is_some_and(|port| {
+                    port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
+                }));
+        prop_assert_eq!(try_host(host.as_bytes()).is_ok(), allowed, "{}", host);
+    }
+
+    #[test]
+    fn no_header_makes_it_panic_or_lets_a_stranger_in(
+        host in prop::collection::vec(any::<u8>(), 0..40),
+        origin in prop::collection::vec(any::<u8>(), 0..40),
+        authorization in prop::collection::vec(any::<u8>(), 0..40),
+        uid in prop::option::of(1_u32..1000),
+    ) {
+        let facts = Facts {
+            peer_uid: uid,
+            host: Header::One(&host),
+            origin: Header::One(&origin),
+            authorization: Header::One(&authorization),
+        };
+        prop_assert!(decide(&policy(Some("a token that nobody guesses")), &facts, PORT).is_err());
+    }
+}
