@@ -1,1 +1,3 @@
-//! (being built)
+//! The actors.
+
+pub mod messages;

@@ -442,7 +442,7 @@ impl Driver {
             }
             _ => Err(io::Error::from_raw_os_error(libc::ESRCH)),
         };
-        (self.sink)(Event::Signaled { ticket, result });
+        (self.sink)(Event::Signaled { id: id.clone(), ticket, result });
     }
 
     fn send_held_signals(&mut self, serial: u64) {

@@ -76,11 +76,24 @@ pub enum Event {
     Ended(Box<Ended>),
     /// A signal has been sent, or could not be.
     Signaled {
+        /// The process.
+        id: ProcId,
         /// As given to [`Engine::signal`].
         ticket: u64,
         /// The OS error; `ESRCH` where the process is gone.
         result: io::Result<()>,
     },
+}
+
+impl Event {
+    /// The process that it is about.
+    pub fn id(&self) -> &ProcId {
+        match self {
+            Event::Started(started) => &started.id,
+            Event::Ended(ended) => &ended.id,
+            Event::Signaled { id, .. } => id,
+        }
+    }
 }
 
 /// An instant by both clocks.

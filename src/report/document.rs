@@ -98,7 +98,12 @@ impl Document {
     ///
     /// # Errors
     /// Where a capture's length in MessagePack cannot be found, for it cannot be read.
-    pub fn new(facts: &Facts, as_of: AsOf, sampler: &Sampler, format: Format) -> io::Result<Document> {
+    pub fn new(
+        facts: &Facts,
+        as_of: AsOf,
+        sampler: &Sampler,
+        format: Format,
+    ) -> io::Result<Document> {
         let head = facts.head(as_of, sampler);
         let mut writer = Writer { format, text: Vec::new(), parts: VecDeque::new() };
         writer.head(&head)?;

@@ -145,7 +145,8 @@ impl Facts {
             .iter()
             .filter_map(|(fd, capture)| {
                 let reason = cut_short(fd);
-                let length = if self.is_running() && as_of == AsOf::Then { 0 } else { capture?.len() };
+                let length =
+                    if self.is_running() && as_of == AsOf::Then { 0 } else { capture?.len() };
                 let complete = !self.is_running() && reason.is_none();
                 capture.map(|_| (fd.to_string(), CaptureReport { length, complete, reason }))
             })

@@ -37,6 +37,12 @@ impl std::borrow::Borrow<str> for ProcId {
     }
 }
 
+impl AsRef<str> for ProcId {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for ProcId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

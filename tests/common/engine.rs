@@ -66,7 +66,7 @@ impl Rig {
                     let id = ended.id.to_string();
                     assert!(self.ended.insert(id, *ended).is_none(), "ended twice");
                 }
-                Event::Signaled { ticket, result } => {
+                Event::Signaled { ticket, result, .. } => {
                     self.signaled.insert(ticket, result);
                 }
             }

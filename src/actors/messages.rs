@@ -1,0 +1,210 @@
+//! The messages between actors. Each is one intent; its doc links to who handles it.
+
+use std::io;
+use std::sync::Arc;
+
+use actix::{Message, Recipient};
+
+use crate::engine::Event;
+use crate::report::Facts;
+use crate::spec::{ProcId, Validated};
+pub use crate::wire::ShutdownState;
+
+/// Start every process of a request, or none. Handled by the [`Supervisor`](super::supervisor::Supervisor).
+///
+/// The answer tells that the request is accepted; what becomes of each process, [`Results`](super::results::Results) tells.
+#[derive(Message)]
+#[rtype(result = "Result<(), StartError>")]
+pub struct Start(pub Validated);
+
+/// Why nothing of a request was started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// No new processes are accepted.
+    #[error("agent shutting down: {}", .0.as_str())]
+    ShuttingDown(ShutdownState),
+    /// These IDs belong to processes that have not been deleted.
+    #[error("process ID already in use: {}", join(.0))]
+    InUse(Vec<ProcId>),
+}
+
+fn join(ids: &[ProcId]) -> String {
+    ids.iter().map(ProcId::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// Send a signal to a process. Handled by the [`Supervisor`](super::supervisor::Supervisor).
+#[derive(Message)]
+#[rtype(result = "Result<(), SignalError>")]
+pub struct Signal {
+    /// The process.
+    pub id: ProcId,
+    /// The signal's number.
+    pub signum: i32,
+}
+
+/// Why a signal was not sent.
+#[derive(Debug, thiserror::Error)]
+pub enum SignalError {
+    /// There is no process of this ID.
+    #[error("unknown process")]
+    Unknown,
+    /// The process has ended.
+    #[error("no process")]
+    Gone,
+    /// The system refused.
+    #[error("failed to send signal: {0}")]
+    Os(#[source] io::Error),
+}
+
+/// Delete an ended process. Handled by the [`Supervisor`](super::supervisor::Supervisor).
+#[derive(Message)]
+#[rtype(result = "Result<(), DeleteError>")]
+pub struct Delete(pub ProcId);
+
+/// Why a process was not deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeleteError {
+    /// There is no process of this ID.
+    #[error("unknown process")]
+    Unknown,
+    /// It has not ended.
+    #[error("process is running")]
+    Running,
+}
+
+/// Shut down, or go further in it. Handled by the [`Supervisor`](super::supervisor::Supervisor).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub enum Shutdown {
+    /// Accept no new processes; end when the last one is deleted.
+    Idle,
+    /// Ask every process to end, then kill what is left, then end.
+    Terminate,
+    /// Kill every process; end when all are deleted, or soon.
+    Kill,
+    /// As [`Shutdown::Terminate`], for the server cannot be reached: nobody is left to delete anything.
+    GiveUp,
+}
+
+/// What the engine tells. Handled by the [`Supervisor`](super::supervisor::Supervisor), who passes it on to
+/// the [`Process`](super::process::Process).
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Told(pub Event);
+
+/// A process is accepted, and will be started. Handled by [`Results`](super::results::Results).
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Announce(pub ProcId);
+
+/// A process has started or ended. Handled by [`Results`](super::results::Results).
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Changed(pub Arc<Facts>);
+
+/// A process is deleted. Handled by [`Results`](super::results::Results).
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Removed(pub ProcId);
+
+/// The shutdown has come into this state. Handled by [`Results`](super::results::Results), so that it
+/// reaches subscribers after every change that came before it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ShutdownChanged(pub ShutdownState);
+
+/// Send every [`Update`] from now on, the first being a [`Update::Snapshot`]. Handled by
+/// [`Results`](super::results::Results); replaces an earlier subscription of the same number.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Subscribe {
+    /// The subscriber's own number, as drawn from [`SubscriberId::fresh`].
+    pub id: SubscriberId,
+    /// Where updates go.
+    pub to: Recipient<Update>,
+}
+
+/// Send no more updates. Handled by [`Results`](super::results::Results).
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Unsubscribe(pub SubscriberId);
+
+/// A subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SubscriberId(u64);
+
+impl SubscriberId {
+    /// One that nobody has.
+    pub fn fresh() -> Self {
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        SubscriberId(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+    }
+}
+
+/// A question whose answer comes as an [`Update::Answer`], in its place among the other updates. Handled by
+/// [`Results`](super::results::Results); not answered without a subscription.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Ask {
+    /// Who asks.
+    pub id: SubscriberId,
+    /// What.
+    pub question: Question,
+}
+
+/// What a subscriber can ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// The IDs of all processes.
+    Ids,
+    /// The facts of one; answered once it has started.
+    Facts(ProcId),
+    /// Nothing: the answer tells that all updates of what came before have been sent.
+    Barrier,
+}
+
+/// What a subscriber is told, in the order it happened.
+#[derive(Clone, Message)]
+#[rtype(result = "()")]
+pub enum Update {
+    /// What there was when the subscription began.
+    Snapshot {
+        /// Every process that has been accepted and not deleted, in the order of acceptance.
+        ids: Vec<ProcId>,
+        /// The state of shutdown.
+        shutdown: ShutdownState,
+    },
+    /// A process has started, or could not be; then these are its last facts already.
+    Started(Arc<Facts>),
+    /// A process has ended.
+    Ended(Arc<Facts>),
+    /// A process is deleted.
+    Removed(ProcId),
+    /// The shutdown has come into this state; after `done` nothing follows.
+    Shutdown(ShutdownState),
+    /// The answer to the subscriber's oldest question of those not answered.
+    Answer(Answer),
+}
+
+/// The answer to a [`Question`].
+#[derive(Clone)]
+pub enum Answer {
+    /// In the order of acceptance.
+    Ids(Vec<ProcId>),
+    /// None where there is no such process.
+    Facts(Option<Arc<Facts>>),
+    /// All that came before has been sent.
+    Barrier,
+}
+
+/// The facts of one process, once it has started; none where there is no such process. Handled by
+/// [`Results`](super::results::Results).
+#[derive(Message)]
+#[rtype(result = "Option<Arc<Facts>>")]
+pub struct GetOne(pub ProcId);
+
+/// The facts of all processes that have started, in the order of acceptance. Handled by
+/// [`Results`](super::results::Results).
+#[derive(Message)]
+#[rtype(result = "Vec<Arc<Facts>>")]
+pub struct GetAll;
