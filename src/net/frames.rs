@@ -129,9 +129,10 @@ pub const fn is_close_code(code: u16) -> bool {
 #[must_use]
 pub fn close_payload(code: Option<u16>, reason: &str) -> Vec<u8> {
     let Some(code) = code.filter(|&code| is_close_code(code)) else { return Vec::new() };
-    let reason = reason.get(..reason.floor_char_boundary(MAX_CONTROL - 2)).unwrap_or_default();
+    let room = MAX_CONTROL - 2;
+    let reason = (0..=room.min(reason.len())).rev().find_map(|end| reason.get(..end));
     let mut payload = code.to_be_bytes().to_vec();
-    payload.extend_from_slice(reason.as_bytes());
+    payload.extend_from_slice(reason.unwrap_or_default().as_bytes());
     payload
 }
 

@@ -15,7 +15,7 @@ use super::{
 const FRAGMENT: usize = 64 << 10;
 
 /// After so many fragments of one message, the next ones are twice as large. Python's `websockets`
-/// takes at most 4,096 fragments for a message: this way, they hold 8 GiB.
+/// takes at most 4,096 fragments for a message: this way, they hold 7 GiB.
 const FRAGMENTS_PER_SIZE: u32 = 512;
 
 /// Why the writer stopped without an error.
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn fragments_of_a_message_stay_below_what_websockets_takes() {
-        for (size, most) in [(32u64 << 20, 512), (100 << 20, 1600), (8 << 30, 4096)] {
+        for (size, most) in [(32u64 << 20, 512), (100 << 20, 1600), (7 << 30, 4096)] {
             let (mut total, mut fragments) = (0, 0);
             while total < size {
                 total += fragment_size(fragments) as u64;
