@@ -1,0 +1,241 @@
+//! From a host and a port to a [`Link`]: name, TCP, TLS, WebSocket upgrade.
+//!
+//! awc does the upgrade. It could do the rest too, but then it says only "I/O error" or "timeout" for
+//! what are different problems to the user, and it cannot name an IPv6 literal to TLS. So each address
+//! is connected to here, TLS is done by actix-tls' connector, and awc is handed the finished stream
+//! through its own seam for connectors. What it read beyond the server's answer comes back with
+//! the stream.
+
+use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+
+use actix_tls::connect::{
+    Connection, Host,
+    rustls_0_23::{TlsConnector, reexports::AsyncTlsStream},
+};
+use actix_web::dev::Service;
+use futures_util::future::LocalBoxFuture;
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::{Instant, timeout},
+};
+
+pub use super::dial_error::{DialError, Failures, Phase};
+use super::{
+    socket::{self, Limits, Link},
+    upgrade::upgrade,
+};
+
+/// Makes connections to the server. The seam where tests put in a server of their own.
+pub trait Dial {
+    /// One attempt. It tries every address of the host.
+    fn dial(&self) -> LocalBoxFuture<'static, Result<Link, DialError>>;
+}
+
+/// How long the steps of an attempt may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Name to addresses.
+    pub resolve: Duration,
+    /// TCP, for all addresses of the host together.
+    pub connect: Duration,
+    /// The TLS handshake, for each address that accepted TCP.
+    pub tls: Duration,
+    /// The WebSocket upgrade, for each address that completed TLS.
+    pub upgrade: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let step = Duration::from_secs(10);
+        Self { resolve: step, connect: step, tls: step, upgrade: step }
+    }
+}
+
+/// Dials `wss://HOST:PORT/`.
+#[derive(Clone, Debug)]
+pub struct WssDialer {
+    target: Rc<Target>,
+}
+
+impl WssDialer {
+    /// A dialer with default timeouts and limits. `host` is a name or an address; an IPv6 address may
+    /// stand in brackets. `tls` is made by [`client_config`](super::tls::client_config).
+    #[must_use]
+    pub fn new(host: &str, port: u16, tls: Arc<ClientConfig>) -> Self {
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let target = Target {
+            host: bare.to_owned(),
+            port,
+            tls,
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+        };
+        Self { target: Rc::new(target) }
+    }
+
+    /// The same dialer with other timeouts.
+    #[must_use]
+    pub fn timeouts(self, timeouts: Timeouts) -> Self {
+        Self { target: Rc::new(Target { timeouts, ..Rc::unwrap_or_clone(self.target) }) }
+    }
+
+    /// The same dialer with other limits for its connections.
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { target: Rc::new(Target { limits, ..Rc::unwrap_or_clone(self.target) }) }
+    }
+}
+
+impl Dial for WssDialer {
+    fn dial(&self) -> LocalBoxFuture<'static, Result<Link, DialError>> {
+        let target = Rc::clone(&self.target);
+        Box::pin(async move { target.dial().await })
+    }
+}
+
+/// What is dialled, and how.
+#[derive(Clone, Debug)]
+struct Target {
+    /// Without brackets.
+    host: String,
+    port: u16,
+    tls: Arc<ClientConfig>,
+    timeouts: Timeouts,
+    limits: Limits,
+}
+
+impl Target {
+    /// `HOST:PORT`, as it stands in a URL.
+    fn authority(&self) -> String {
+        let (host, port) = (&self.host, self.port);
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
+    async fn dial(&self) -> Result<Link, DialError> {
+        let mut refused = Vec::new();
+        // What went wrong at the first address that took the connection: it says more than that
+        // another one is closed.
+        let mut failed = None;
+        let mut budget = self.timeouts.connect;
+        let addrs = self.resolve().await?;
+        for (i, &addr) in addrs.iter().enumerate() {
+            // Each address has its share, so that a dead one leaves time for the others.
+            let left = u32::try_from(addrs.len() - i).unwrap_or(u32::MAX);
+            let begin = Instant::now();
+            match connect(addr, budget / left.max(1)).await {
+                Err(err) => refused.push((addr, err)),
+                Ok(tcp) => match self.open(tcp).await {
+                    Ok(link) => return Ok(link),
+                    Err(err) => failed = failed.or(Some(err)),
+                },
+            }
+            budget = budget.saturating_sub(begin.elapsed());
+        }
+        Err(failed.unwrap_or_else(|| self.not_connected(refused)))
+    }
+
+    async fn resolve(&self) -> Result<Vec<SocketAddr>, DialError> {
+        let resolve = |source| DialError::Resolve { host: self.host.clone(), source };
+        let lookup = lookup_host((self.host.as_str(), self.port));
+        let mut addrs: Vec<_> = timeout(self.timeouts.resolve, lookup)
+            .await
+            .map_err(|_| self.timed_out(Phase::Resolve, self.timeouts.resolve))?
+            .map_err(resolve)?
+            .collect();
+        if addrs.is_empty() {
+            return Err(resolve(io::Error::new(io::ErrorKind::NotFound, "name has no address")));
+        }
+        let mut seen = std::collections::HashSet::new();
+        addrs.retain(|addr| seen.insert(*addr));
+        Ok(addrs)
+    }
+
+    /// TLS and upgrade on an open TCP connection.
+    async fn open(&self, tcp: TcpStream) -> Result<Link, DialError> {
+        let limit = self.timeouts.tls;
+        let stream = timeout(limit, self.secure(tcp))
+            .await
+            .map_err(|_| self.timed_out(Phase::Tls, limit))?
+            .map_err(|err| DialError::of_tls(self.authority(), err))?;
+        let limit = self.timeouts.upgrade;
+        let (stream, early) = timeout(limit, upgrade(&self.authority(), stream))
+            .await
+            .map_err(|_| self.timed_out(Phase::Upgrade, limit))??;
+        Ok(socket::start(stream, early, self.limits))
+    }
+
+    async fn secure(&self, tcp: TcpStream) -> io::Result<AsyncTlsStream<TcpStream>> {
+        // Pongs and short answers must not wait for the acknowledgement of what went before.
+        tcp.set_nodelay(true)?;
+        let name = TlsName::of(&self.host)?;
+        let connector = TlsConnector::service(Arc::clone(&self.tls));
+        let (stream, _) = connector.call(Connection::new(name, tcp)).await?.into_parts();
+        Ok(stream)
+    }
+
+    fn timed_out(&self, phase: Phase, after: Duration) -> DialError {
+        DialError::Timeout { target: self.authority(), phase, after }
+    }
+
+    /// No address took the connection.
+    fn not_connected(&self, refused: Vec<(SocketAddr, io::Error)>) -> DialError {
+        if refused.iter().all(|(_, err)| err.kind() == io::ErrorKind::TimedOut) {
+            return self.timed_out(Phase::Connect, self.timeouts.connect);
+        }
+        DialError::Connect { target: self.authority(), failures: Failures(refused) }
+    }
+}
+
+async fn connect(addr: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+    match timeout(limit, TcpStream::connect(addr)).await {
+        Ok(result) => result,
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "timed out")),
+    }
+}
+
+/// The name that the server's certificate must bear.
+#[derive(Debug)]
+struct TlsName(String);
+
+impl TlsName {
+    /// A link-local address loses its zone, which only this host knows.
+    fn of(host: &str) -> io::Result<Self> {
+        let name = match host.split_once('%') {
+            Some((address, _)) if address.contains(':') => address,
+            _ => host,
+        };
+        match ServerName::try_from(name) {
+            Ok(_) => Ok(Self(name.to_owned())),
+            Err(err) => Err(io::Error::new(io::ErrorKind::InvalidInput, err)),
+        }
+    }
+}
+
+impl Host for TlsName {
+    fn hostname(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_for_tls_and_for_the_url() {
+        let tls = crate::net::tls::client_config(None).unwrap();
+        for (host, name, authority) in [
+            ("example.com", "example.com", "example.com:59789"),
+            ("127.0.0.1", "127.0.0.1", "127.0.0.1:59789"),
+            ("::1", "::1", "[::1]:59789"),
+            ("[::1]", "::1", "[::1]:59789"),
+            ("fe80::1%2", "fe80::1", "[fe80::1%2]:59789"),
+        ] {
+            let dialer = WssDialer::new(host, 59789, Arc::clone(&tls));
+            assert_eq!(dialer.target.authority(), authority);
+            assert_eq!(TlsName::of(&dialer.target.host).unwrap().hostname(), name);
+        }
+        assert!(TlsName::of("no spaces").is_err());
+    }
+}

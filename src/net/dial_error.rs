@@ -1,0 +1,215 @@
+//! Why there is no connection: each problem that a user has to solve in a different way is its own
+//! variant, and each is one line in the log.
+
+use std::{fmt, io, net::SocketAddr, time::Duration};
+
+use awc::error::{SendRequestError, WsClientError};
+use rustls::CertificateError;
+use thiserror::Error;
+
+/// Why an attempt to connect failed. `target` is `HOST:PORT`.
+#[derive(Debug, Error)]
+pub enum DialError {
+    /// The name has no address, or could not be looked up.
+    #[error("cannot resolve host name {host:?}: {source}")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// The resolver's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// No address of the host accepted a TCP connection.
+    #[error("cannot connect to {target}: {failures}")]
+    Connect {
+        /// What was dialled.
+        target: String,
+        /// Every address that was tried, and its reason.
+        failures: Failures,
+    },
+    /// The server's certificate is not trusted, not current, or not for this host.
+    #[error("server certificate of {target} refused: {reason}{}", hint(reason))]
+    Certificate {
+        /// What was dialled.
+        target: String,
+        /// rustls' reason.
+        reason: CertificateError,
+    },
+    /// TLS failed in another way: the server may not speak it.
+    #[error("tls handshake with {target} failed: {source}")]
+    Tls {
+        /// What was dialled.
+        target: String,
+        /// The reason of rustls, or of the system.
+        #[source]
+        source: io::Error,
+    },
+    /// An HTTP server that does not speak WebSocket at `/`.
+    #[error("{target} is not a websocket server: it answered with http status {status}")]
+    Status {
+        /// What was dialled.
+        target: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The server's answer to the upgrade was no proper one.
+    #[error("websocket upgrade with {target} failed: {reason}")]
+    Upgrade {
+        /// What was dialled.
+        target: String,
+        /// What was wrong with it.
+        reason: String,
+    },
+    /// A step took too long.
+    #[error("{phase} {target} timed out after {after:?}")]
+    Timeout {
+        /// What was dialled.
+        target: String,
+        /// The step.
+        phase: Phase,
+        /// The time it had.
+        after: Duration,
+    },
+}
+
+/// A step of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Name to addresses.
+    Resolve,
+    /// TCP to every address.
+    Connect,
+    /// The TLS handshake.
+    Tls,
+    /// The WebSocket upgrade.
+    Upgrade,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Resolve => "resolving the host name of",
+            Self::Connect => "connecting to",
+            Self::Tls => "tls handshake with",
+            Self::Upgrade => "websocket upgrade with",
+        })
+    }
+}
+
+/// The addresses that did not accept a connection, in the order tried.
+#[derive(Debug)]
+pub struct Failures(pub Vec<(SocketAddr, io::Error)>);
+
+impl fmt::Display for Failures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (addr, err)) in self.0.iter().enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{addr}: {}", Reason(err))?;
+        }
+        Ok(())
+    }
+}
+
+/// An error of the system in lower case where Rust has a name for it, in its own words otherwise.
+struct Reason<'a>(&'a io::Error);
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.kind() {
+            io::ErrorKind::ConnectionRefused => f.write_str("connection refused"),
+            io::ErrorKind::HostUnreachable => f.write_str("host unreachable"),
+            io::ErrorKind::NetworkUnreachable => f.write_str("network unreachable"),
+            _ => write!(f, "{}", self.0),
+        }
+    }
+}
+
+/// What the user can do about a refused certificate.
+fn hint(reason: &CertificateError) -> &'static str {
+    match reason {
+        CertificateError::UnknownIssuer | CertificateError::Other(_) => {
+            "; if it is self-signed or of a private authority, name its pem file in \
+             PROCSTAR_AGENT_CERT"
+        }
+        CertificateError::NotValidForNameContext { .. } | CertificateError::NotValidForName => {
+            "; dial the server by a name of its certificate"
+        }
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => {
+            "; renew the certificate, or check both clocks"
+        }
+        _ => "",
+    }
+}
+
+impl DialError {
+    /// Sorts what ended a TLS handshake.
+    pub(super) fn of_tls(target: String, source: io::Error) -> Self {
+        let inner = source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match inner {
+            Some(rustls::Error::InvalidCertificate(reason)) => {
+                Self::Certificate { target, reason: reason.clone() }
+            }
+            _ => Self::Tls { target, source },
+        }
+    }
+
+    /// Sorts what ended an upgrade.
+    pub(super) fn of_upgrade(target: String, err: WsClientError) -> Self {
+        let reason = match err {
+            WsClientError::InvalidResponseStatus(status) => {
+                return Self::Status { target, status: status.as_u16() };
+            }
+            WsClientError::SendRequest(SendRequestError::Connect(
+                awc::error::ConnectError::Disconnected,
+            )) => "server closed the connection".to_owned(),
+            WsClientError::SendRequest(SendRequestError::Response(err)) => {
+                format!("server's answer is no http: {err}")
+            }
+            WsClientError::SendRequest(SendRequestError::Send(err)) => err.to_string(),
+            err => err.to_string().to_lowercase(),
+        };
+        Self::Upgrade { target, reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_for_the_log() {
+        let target = || "host:59789".to_owned();
+        let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED);
+        let other = io::Error::new(io::ErrorKind::TimedOut, "timed out");
+        let failures = Failures(vec![
+            (([127, 0, 0, 1], 59789).into(), refused),
+            (([127, 0, 0, 2], 59789).into(), other),
+        ]);
+        let lines = [
+            DialError::Connect { target: target(), failures }.to_string(),
+            DialError::Certificate { target: target(), reason: CertificateError::UnknownIssuer }
+                .to_string(),
+            DialError::Status { target: target(), status: 404 }.to_string(),
+            DialError::Timeout {
+                target: target(),
+                phase: Phase::Tls,
+                after: Duration::from_secs(10),
+            }
+            .to_string(),
+        ];
+        assert_eq!(
+            lines,
+            [
+                "cannot connect to host:59789: 127.0.0.1:59789: connection refused, \
+                 127.0.0.2:59789: timed out",
+                "server certificate of host:59789 refused: UnknownIssuer; if it is self-signed or \
+                 of a private authority, name its pem file in PROCSTAR_AGENT_CERT",
+                "host:59789 is not a websocket server: it answered with http status 404",
+                "tls handshake with host:59789 timed out after 10s",
+            ]
+        );
+    }
+}

@@ -1,0 +1,106 @@
+//! The reading half of a connection: bytes to events, and no further than the owner takes them.
+
+use std::{io, rc::Rc};
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    sync::mpsc::{self, error::TrySendError},
+};
+
+use super::{
+    activity::Activity,
+    decoder::{Decoder, Event},
+    outbound::Control,
+    socket::{Inbound, LinkError},
+};
+
+/// Bytes asked for at once.
+const READ: usize = 64 << 10;
+
+/// Why the reader stopped.
+#[derive(Debug)]
+pub(super) enum ReadEnd {
+    /// The server sent a Close frame.
+    Close { code: Option<u16>, reason: String },
+    /// The connection ended or broke, or the server broke the protocol.
+    Lost(LinkError),
+    /// The owner no longer listens.
+    Dropped,
+}
+
+/// The reader of one connection.
+pub(super) struct Reader<R> {
+    pub(super) io: R,
+    pub(super) decoder: Decoder,
+    pub(super) inbound: mpsc::Sender<Inbound>,
+    pub(super) control: Rc<Control>,
+    pub(super) activity: Activity,
+}
+
+impl<R: AsyncRead + Unpin> Reader<R> {
+    /// Reads until the connection ends; `early` is what came together with the upgrade's answer.
+    pub(super) async fn run(&mut self, early: Bytes) -> ReadEnd {
+        if let Some(end) = self.consume(&early).await {
+            return end;
+        }
+        drop(early);
+        let mut buf = vec![0; READ];
+        loop {
+            let count = match self.io.read(&mut buf).await {
+                Ok(0) => return ReadEnd::Lost(LinkError::Eof),
+                Ok(count) => count,
+                // TLS without its own farewell, which is not worth a different word.
+                Err(err) if err.kind() == io::ErrorKind::UnexpectedEof => {
+                    return ReadEnd::Lost(LinkError::Eof);
+                }
+                Err(err) => return ReadEnd::Lost(LinkError::Read(err)),
+            };
+            self.activity.touch();
+            if let Some(end) = self.consume(buf.get(..count).unwrap_or_default()).await {
+                return end;
+            }
+        }
+    }
+
+    /// Decodes what was read and hands it on. Waits while the owner has no room, and reads nothing
+    /// meanwhile.
+    async fn consume(&mut self, mut input: &[u8]) -> Option<ReadEnd> {
+        loop {
+            let event = match self.decoder.next_event(&mut input) {
+                Ok(Some(event)) => event,
+                Ok(None) => return None,
+                Err(err) => return Some(ReadEnd::Lost(LinkError::Protocol(err))),
+            };
+            let inbound = match event {
+                Event::Binary(data) => Inbound::Message(data),
+                Event::Text(data) => {
+                    tracing::debug!(bytes = data.len(), "text message from the server ignored");
+                    continue;
+                }
+                Event::Ping(payload) => {
+                    self.control.answer_ping(payload.clone());
+                    Inbound::Ping(payload)
+                }
+                Event::Pong(payload) => Inbound::Pong(payload),
+                Event::Close { code, reason } => return Some(ReadEnd::Close { code, reason }),
+            };
+            if !self.deliver(inbound).await {
+                return Some(ReadEnd::Dropped);
+            }
+        }
+    }
+
+    /// False when the owner is gone.
+    async fn deliver(&mut self, inbound: Inbound) -> bool {
+        match self.inbound.try_send(inbound) {
+            Ok(()) => true,
+            Err(TrySendError::Closed(_)) => false,
+            Err(TrySendError::Full(inbound)) => {
+                let delivered = self.inbound.send(inbound).await.is_ok();
+                self.activity.touch();
+                delivered
+            }
+        }
+    }
+}

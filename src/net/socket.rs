@@ -1,0 +1,225 @@
+//! One WebSocket connection, from the upgrade on: a [`Link`] for its owner, and one task that reads
+//! and writes.
+//!
+//! Reader and writer are two futures of that task over the two halves of the stream. When either
+//! ends the connection, both halves are dropped, which closes TCP; only then is the owner told, by
+//! the last item of `inbound`. Dropping `inbound` (with the whole `Link`, or alone) ends the task at
+//! once and says nothing to the server; dropping every [`Outbound`] ends it after what was queued.
+//!
+//! Memory: one message under assembly (up to [`Limits::max_message`]), `inbound_queue` whole ones,
+//! one read buffer, one frame buffer. The reader stops reading while the queue is full, and TCP
+//! tells the server.
+
+use std::{io, rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use thiserror::Error;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+    time::timeout,
+};
+
+use super::{
+    activity::Activity,
+    decoder::Decoder,
+    frames::FrameError,
+    outbound::{Control, Outbound, OutboundRx, outbound},
+    reader::{ReadEnd, Reader},
+    writer::{WriteEnd, Writer},
+};
+
+/// What a connection may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest message taken from the server, in bytes.
+    pub max_message: u64,
+    /// Received messages that may wait for the owner.
+    pub inbound_queue: usize,
+    /// Messages of the owner that may wait for the writer.
+    pub outbound_queue: usize,
+    /// How long a last Close frame may take to go out, once the connection is ending anyway.
+    pub last_word: Duration,
+    /// How long to wait for the server's answer to our Close.
+    pub close_answer: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_message: 1 << 30,
+            inbound_queue: 4,
+            outbound_queue: 4,
+            last_word: Duration::from_secs(1),
+            close_answer: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A connection to a server, as its owner holds it.
+#[derive(Debug)]
+pub struct Link {
+    /// What the server says. [`Inbound::Close`] or [`Inbound::Lost`] is the last item, and TCP is
+    /// closed by then.
+    pub inbound: mpsc::Receiver<Inbound>,
+    /// What to say to the server.
+    pub outbound: Outbound,
+    /// When bytes last came and went.
+    pub activity: Activity,
+}
+
+/// What comes from a server.
+#[derive(Debug)]
+pub enum Inbound {
+    /// A whole binary message. (Text messages, which the protocol does not have, are ignored.)
+    Message(Bytes),
+    /// A ping. Its pong is on its way already, without the owner.
+    Ping(Bytes),
+    /// A pong.
+    Pong(Bytes),
+    /// The server closed the connection, or answered our Close. Its Close was answered, and TCP is
+    /// closed.
+    Close {
+        /// The status code, if there was one.
+        code: Option<u16>,
+        /// The reason, often empty.
+        reason: String,
+    },
+    /// The connection ended in another way.
+    Lost(LinkError),
+}
+
+/// How a connection ended without the server's Close frame.
+#[derive(Debug, Error)]
+pub enum LinkError {
+    /// TCP or TLS ended.
+    #[error("connection ended without a close frame")]
+    Eof,
+    /// The system, or TLS, failed to read.
+    #[error("failed to read from the server")]
+    Read(#[source] io::Error),
+    /// The system, or TLS, failed to write.
+    #[error("failed to write to the server")]
+    Write(#[source] io::Error),
+    /// The server broke the protocol, or our limit; it was told so, if it listened.
+    #[error("server broke the websocket protocol: {0}")]
+    Protocol(#[source] FrameError),
+    /// A message of ours could not be completed.
+    #[error("failed to complete a message to the server")]
+    Payload(#[source] io::Error),
+    /// We closed, and the server did not answer in time.
+    #[error("server did not answer the close frame within {0:?}")]
+    CloseTimeout(Duration),
+    /// The owner called [`Outbound::abort`].
+    #[error("connection aborted")]
+    Aborted,
+}
+
+/// Runs a WebSocket connection on `stream`, whose upgrade is done; `early` is what was read from it
+/// already. To be called in an actix runtime or a tokio `LocalSet`.
+pub fn start<S>(stream: S, early: Bytes, limits: Limits) -> Link
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let (inbound_tx, inbound) = mpsc::channel(limits.inbound_queue.max(1));
+    let (outbound, outbound_rx) = outbound(limits.outbound_queue);
+    let activity = Activity::new();
+    let task = Task {
+        limits,
+        inbound: inbound_tx,
+        control: outbound.control(),
+        activity: activity.clone(),
+    };
+    actix_rt::spawn(task.run(stream, early, outbound_rx));
+    Link { inbound, outbound, activity }
+}
+
+/// What the connection's task holds beside the stream.
+struct Task {
+    limits: Limits,
+    inbound: mpsc::Sender<Inbound>,
+    control: Rc<Control>,
+    activity: Activity,
+}
+
+impl Task {
+    async fn run<S>(self, stream: S, early: Bytes, outbound: OutboundRx)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (read, write) = tokio::io::split(stream);
+        let mut reader = Reader {
+            io: read,
+            decoder: Decoder::new(self.limits.max_message),
+            inbound: self.inbound.clone(),
+            control: Rc::clone(&self.control),
+            activity: self.activity.clone(),
+        };
+        let mut writer = Writer::new(write, outbound, self.activity.clone());
+        let last = tokio::select! {
+            biased;
+            () = self.inbound.closed() => None,
+            () = self.control.aborted() => Some(Inbound::Lost(LinkError::Aborted)),
+            last = self.converse(&mut reader, early, &mut writer) => last,
+        };
+        // TCP is closed before the owner hears of it, however long that takes.
+        drop((reader, writer));
+        if let Some(last) = last {
+            // An owner that is gone needs no last word.
+            let _ = self.inbound.send(last).await;
+        }
+    }
+
+    /// Both directions until the connection is over; what the owner is told last.
+    async fn converse<R, W>(
+        &self,
+        reader: &mut Reader<R>,
+        early: Bytes,
+        writer: &mut Writer<W>,
+    ) -> Option<Inbound>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let (read, write) = (reader.run(early), writer.run());
+        tokio::pin!(read, write);
+        tokio::select! {
+            end = &mut read => {
+                let code = match &end {
+                    ReadEnd::Close { code, .. } => Some(*code),
+                    ReadEnd::Lost(LinkError::Protocol(err)) => Some(Some(err.close_code())),
+                    _ => None,
+                };
+                if let Some(code) = code {
+                    self.control.last_word(code);
+                    // Whether it went out makes no difference to what follows.
+                    let _ = timeout(self.limits.last_word, write).await;
+                }
+                told(end)
+            }
+            end = &mut write => match end {
+                Ok(WriteEnd::Dropped) => None,
+                Ok(WriteEnd::Closed) => match timeout(self.limits.close_answer, read).await {
+                    Ok(end) => told(end),
+                    Err(_) => {
+                        Some(Inbound::Lost(LinkError::CloseTimeout(self.limits.close_answer)))
+                    }
+                },
+                // The server may have said why before it hung up: that is the better account.
+                Err(LinkError::Write(err)) => match timeout(self.limits.last_word, read).await {
+                    Ok(end @ ReadEnd::Close { .. }) => told(end),
+                    _ => Some(Inbound::Lost(LinkError::Write(err))),
+                },
+                Err(err) => Some(Inbound::Lost(err)),
+            },
+        }
+    }
+}
+
+fn told(end: ReadEnd) -> Option<Inbound> {
+    match end {
+        ReadEnd::Close { code, reason } => Some(Inbound::Close { code, reason }),
+        ReadEnd::Lost(err) => Some(Inbound::Lost(err)),
+        ReadEnd::Dropped => None,
+    }
+}

@@ -1,0 +1,219 @@
+//! TLS towards the server: which certificates are trusted, and why one was refused.
+//!
+//! A server is trusted when its chain ends at a certificate of the given PEM file or at one of the
+//! system's roots, or when its own certificate is in the PEM file, byte for byte. The last is for a
+//! self-signed certificate as `openssl req -x509` makes it: it claims to be a CA, and webpki refuses
+//! such a one as a server's (`CaUsedAsEndEntity`). Host name, dates and the handshake's signature
+//! are checked in every case.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
+
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_cert_signed_by_trust_anchor, verify_server_name,
+    },
+    crypto::{
+        CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature,
+        verify_tls13_signature,
+    },
+    pki_types::{
+        CertificateDer, ServerName, UnixTime,
+        pem::{self, PemObject},
+    },
+    server::ParsedCertificate,
+};
+use thiserror::Error;
+
+/// Why there is no TLS configuration. Found at the start, before any connection.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// The PEM file cannot be read.
+    #[error("failed to read certificate file {path:?}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is damaged PEM.
+    #[error("failed to parse certificate file {path:?}")]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: pem::Error,
+    },
+    /// The file holds no certificate: it may hold a key, or a certificate in DER.
+    #[error("no pem certificate in file {path:?}")]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A certificate of the file is none.
+    #[error("failed to use a certificate of file {path:?}")]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// rustls' reason.
+        #[source]
+        source: rustls::Error,
+    },
+    /// rustls refuses its own defaults.
+    #[error("failed to configure tls")]
+    Config(#[source] rustls::Error),
+}
+
+/// The configuration for connections to the server: TLS 1.2 and 1.3, no ALPN, no session kept, so
+/// that each connection checks the certificate anew.
+///
+/// `cert` is a PEM file whose certificates are trusted in addition to the system's roots, as roots
+/// and as servers' own. The system's roots are loaded when a certificate first needs them; that
+/// there are none is no error.
+///
+/// # Errors
+/// The file is not usable; see [`TlsError`].
+pub fn client_config(cert: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
+    let provider = Arc::new(ring::default_provider());
+    let verifier = Verifier::new(&provider, cert)?;
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Config)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// What `WebPkiServerVerifier` does, put together from the same parts, with pinned certificates and
+/// with roots that may be none.
+#[derive(Debug)]
+struct Verifier {
+    /// The PEM file's certificates, each trusted as itself.
+    pinned: Vec<CertificateDer<'static>>,
+    /// The same, as issuers.
+    extra: RootCertStore,
+    system: OnceLock<RootCertStore>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Verifier {
+    fn new(provider: &CryptoProvider, cert: Option<&Path>) -> Result<Self, TlsError> {
+        let pinned = cert.map(read_pem).transpose()?.unwrap_or_default();
+        let mut extra = RootCertStore::empty();
+        for certificate in &pinned {
+            extra.add(certificate.clone()).map_err(|source| TlsError::Certificate {
+                path: cert.map(Path::to_owned).unwrap_or_default(),
+                source,
+            })?;
+        }
+        let algorithms = provider.signature_verification_algorithms;
+        Ok(Self { pinned, extra, system: OnceLock::new(), algorithms })
+    }
+
+    /// Whether the chain, with its dates, leads to a trusted certificate.
+    fn verify_chain(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        parsed: &ParsedCertificate<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        let verify = |roots| {
+            let algorithms = self.algorithms.all;
+            verify_server_cert_signed_by_trust_anchor(parsed, roots, intermediates, now, algorithms)
+        };
+        let Err(err) = verify(&self.extra) else { return Ok(()) };
+        if self.pinned.iter().any(|pinned| pinned == end_entity) {
+            return if forgiven_when_pinned(&err) { Ok(()) } else { Err(err) };
+        }
+        verify(self.system.get_or_init(system_roots))
+    }
+}
+
+/// Whether an error says only that a certificate is not properly issued, which does not matter for
+/// one that is trusted as itself.
+///
+/// webpki checks a certificate's dates before all of these, so none of them hides a wrong date.
+fn forgiven_when_pinned(err: &rustls::Error) -> bool {
+    let rustls::Error::InvalidCertificate(err) = err else { return false };
+    match err {
+        CertificateError::UnknownIssuer
+        | CertificateError::BadSignature
+        | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => true,
+        CertificateError::Other(other) => {
+            matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+        }
+        _ => false,
+    }
+}
+
+fn system_roots() -> RootCertStore {
+    let found = rustls_native_certs::load_native_certs();
+    for err in &found.errors {
+        tracing::debug!(%err, "failed to load some of the system's root certificates");
+    }
+    let mut roots = RootCertStore::empty();
+    let (added, unusable) = roots.add_parsable_certificates(found.certs);
+    tracing::debug!(added, unusable, "loaded the system's root certificates");
+    roots
+}
+
+fn read_pem(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let text = fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })?;
+    let certificates = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|source| TlsError::Pem { path: path.to_owned(), source })?;
+    if certificates.is_empty() {
+        return Err(TlsError::NoCertificate { path: path.to_owned() });
+    }
+    Ok(certificates)
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let parsed = ParsedCertificate::try_from(end_entity)?;
+        self.verify_chain(end_entity, &parsed, intermediates, now)?;
+        verify_server_name(&parsed, server_name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
