@@ -159,6 +159,8 @@ pub enum Question {
     Ids,
     /// The facts of one; answered once it has started.
     Facts(ProcId),
+    /// The facts of all that run.
+    Running,
     /// Nothing: the answer tells that all updates of what came before have been sent.
     Barrier,
 }
@@ -182,7 +184,7 @@ pub enum Update {
     Removed(ProcId),
     /// The shutdown has come into this state; after `done` nothing follows.
     Shutdown(ShutdownState),
-    /// The answer to the subscriber's oldest question of those not answered.
+    /// The answer to the subscriber's oldest question not yet answered.
     Answer(Answer),
 }
 
@@ -193,6 +195,8 @@ pub enum Answer {
     Ids(Vec<ProcId>),
     /// None where there is no such process.
     Facts(Option<Arc<Facts>>),
+    /// In the order of acceptance.
+    Running(Vec<Arc<Facts>>),
     /// All that came before has been sent.
     Barrier,
 }

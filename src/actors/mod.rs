@@ -1,3 +1,48 @@
-//! The actors.
+//! The actors: who does what, and in which order things happen.
+//!
+//! [`supervisor`] owns a [`process`] actor per process; the engine's events come to it and go on to that actor, which
+//! makes facts of them for [`results`]; that one tells every subscriber, the [`connection`] among them. All live on one arbiter, so
+//! a message sent before another arrives before it wherever both take the same way. That order is what the protocol's rules on
+//! the order of answers rest on:
+//!
+//! - A request accepted by the supervisor is announced to the results before its processes are launched: whoever asks for one
+//!   of them then waits for its start instead of being told that it is unknown.
+//! - A deletion is told to the results before it is confirmed: what is asked after the confirmation comes after it.
+//! - The end of the agent is told through the results: it comes after every change that came before it.
+//!
+//! Actors know each other as `Recipient`s, and the engine as a [`Launcher`]: tests put probes there.
 
+pub mod connection;
+pub mod lifecycle;
 pub mod messages;
+pub mod process;
+pub mod results;
+pub mod signals;
+pub mod supervisor;
+
+use crate::engine::Engine;
+use crate::spec::{ProcId, Validated};
+
+/// The engine as the actors see it.
+pub trait Launcher: Send + Sync {
+    /// Starts every process of a request. See [`Engine::launch`].
+    fn launch(&self, request: Validated);
+    /// Sends a signal. See [`Engine::signal`].
+    fn signal(&self, id: ProcId, signum: i32, ticket: u64);
+    /// Drops an ended process. See [`Engine::forget`].
+    fn forget(&self, id: ProcId);
+}
+
+impl Launcher for Engine {
+    fn launch(&self, request: Validated) {
+        Engine::launch(self, request);
+    }
+
+    fn signal(&self, id: ProcId, signum: i32, ticket: u64) {
+        Engine::signal(self, id, signum, ticket);
+    }
+
+    fn forget(&self, id: ProcId) {
+        Engine::forget(self, id);
+    }
+}

@@ -85,6 +85,8 @@ enum Part {
     Text(Window, LossyUtf8),
     /// A capture in base64.
     Base64(Window, Base64),
+    /// A capture as it is.
+    Raw(Window),
 }
 
 /// A result, or some bytes around one, that is made while it is sent.
@@ -125,6 +127,12 @@ impl Document {
         }
         writer.close_fds();
         Ok(writer.finish())
+    }
+
+    /// Captured bytes as they are: those from `from` to `to` of what an fd has captured.
+    pub fn raw(captures: &Arc<Captures>, fd: FdName, from: u64, to: u64) -> Document {
+        let window = Window { captures: Arc::clone(captures), fd, at: from.min(to), end: to };
+        Document { parts: VecDeque::from([Part::Raw(window)]), buf: Vec::new() }
     }
 
     /// The same with `prefix` before it.
@@ -169,6 +177,13 @@ impl Part {
                 [] => lossy.finish(|text| out.extend_from_slice(text.as_bytes())),
                 piece => {
                     lossy.push(piece, |text| out.extend_from_slice(text.as_bytes()));
+                    return Ok(false);
+                }
+            },
+            Part::Raw(window) => match window.next(buf)? {
+                [] => {}
+                piece => {
+                    out.extend_from_slice(piece);
                     return Ok(false);
                 }
             },

@@ -1,0 +1,260 @@
+//! What is sent to the server: messages that are made when there is room for them.
+
+use std::io;
+use std::sync::Arc;
+
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use bytes::Bytes;
+
+use super::Connection;
+use super::session::{Asked, Session};
+use crate::actors::messages::{Answer, Ask, Question, ShutdownState, SubscriberId, Update};
+use crate::net::outbound::Payload;
+use crate::report::{AsOf, Document, Facts, Format, Sampler};
+use crate::spec::ProcId;
+use crate::wire::{Register, outgoing as message};
+
+/// Captures up to this many bytes are encoded at once; to begin a larger message, its bytes have to be looked at first, which
+/// is done on another thread.
+const AT_ONCE: u64 = 256 * 1024;
+
+/// A message to be sent.
+pub(super) enum Item {
+    /// As it is.
+    Ready(Bytes),
+    /// A process's result.
+    Result(Arc<Facts>, AsOf),
+    /// A document made already.
+    Document(Document),
+}
+
+impl From<Vec<u8>> for Item {
+    fn from(message: Vec<u8>) -> Self {
+        Item::Ready(message.into())
+    }
+}
+
+/// A document as what the socket sends.
+struct Streamed(Document);
+
+impl Payload for Streamed {
+    fn fill(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
+        self.0.fill(out)
+    }
+}
+
+impl Connection {
+    /// Makes messages of what the results tell.
+    pub(super) fn update(&mut self, update: Update, ctx: &mut Context<Self>) {
+        match update {
+            Update::Snapshot { ids, shutdown } => self.register(&ids, shutdown),
+            Update::Started(facts) => {
+                if let Some(session) = self.session() {
+                    session.exists(&facts.id);
+                    session.queue.push_back(Item::Result(facts, AsOf::Then));
+                }
+            }
+            Update::Ended(facts) => self.queue(Item::Result(facts, AsOf::Now)),
+            Update::Removed(id) => {
+                if let Some(session) = self.session()
+                    && session.tell_gone(&id)
+                {
+                    session.queue.push_back(message::proc_delete(id.as_str()).into());
+                }
+            }
+            Update::Shutdown(state) => {
+                self.queue(message::shut_down(state).into());
+                if let Some(session) = self.session() {
+                    session.said_done |= state == ShutdownState::Done;
+                }
+            }
+            Update::Answer(answer) => self.answered(answer),
+        }
+        self.send_on(ctx);
+    }
+
+    fn register(&mut self, ids: &[ProcId], shutdown_state: ShutdownState) {
+        let proc_ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let register = Register {
+            conn: &self.options.conn,
+            proc: &self.options.proc,
+            proc_ids: &proc_ids,
+            access_token: self.options.token.expose(),
+            shutdown_state,
+        };
+        let message = Bytes::from(register.encode());
+        if let Some(session) = self.session() {
+            // Nothing has been sent before, so there is room; if not, the connection is lost already.
+            let _ = session.outbound.data.try_send(Box::new(message));
+        }
+    }
+
+    pub(super) fn queue(&mut self, item: Item) {
+        if let Some(session) = self.session() {
+            session.queue.push_back(item);
+        }
+    }
+
+    /// An answer to the oldest question.
+    fn answered(&mut self, answer: Answer) {
+        let Some(asked) = self.session().and_then(|session| session.asked.pop_front()) else { return };
+        match (asked, answer) {
+            (Asked::Ids, Answer::Ids(ids)) => self.queue(message::procid_list(&ids).into()),
+            (Asked::Result(_), Answer::Facts(Some(facts))) => {
+                self.queue(Item::Result(facts, AsOf::Now));
+            }
+            (Asked::Result(id) | Asked::FdData { proc_id: id, .. }, Answer::Facts(None)) => {
+                self.unknown(&id);
+            }
+            (
+                Asked::FdData { request, proc_id, fd, start, stop },
+                Answer::Facts(Some(facts)),
+            ) => {
+                let item = fd_data(&facts, &proc_id, &fd, start, stop)
+                    .unwrap_or_else(|err| message::request_error(&request, &err).into());
+                self.queue(item);
+            }
+            (Asked::Push, Answer::Running(running)) => {
+                for facts in running {
+                    self.queue(Item::Result(facts, AsOf::Now));
+                }
+            }
+            // A barrier; others do not occur, for answers come in the order of their questions.
+            _ => {}
+        }
+    }
+
+    /// Tells that a process is unknown, once.
+    pub(super) fn unknown(&mut self, id: &ProcId) {
+        if let Some(session) = self.session()
+            && session.tell_gone(id)
+        {
+            session.queue.push_back(message::proc_unknown(id.as_str()).into());
+        }
+    }
+
+    /// Pushes the results of running processes, unless the server is behind with what it was sent.
+    pub(super) fn push(
+        &mut self,
+        id: SubscriberId,
+        interval: std::time::Duration,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(session) = self.session_of(id) else { return };
+        if session.queue.is_empty() && !session.said_done {
+            session.asked.push_back(Asked::Push);
+            self.peers.ask.do_send(Ask { id, question: Question::Running });
+        }
+        ctx.run_later(interval, move |connection, ctx| connection.push(id, interval, ctx));
+    }
+
+    /// Sends the next message as soon as the socket has room; after the last one of all, closes.
+    pub(super) fn send_on(&mut self, ctx: &mut Context<Self>) {
+        let Some(session) = self.session() else { return };
+        if !session.registered || session.sending {
+            return;
+        }
+        if session.queue.is_empty() {
+            if session.said_done {
+                session.outbound.close(Some(1000), "done");
+            }
+            return;
+        }
+        session.sending = true;
+        let id = session.id;
+        let room = session.outbound.data.clone().reserve_owned();
+        ctx.spawn(room.into_actor(self).map(move |room, connection, ctx| {
+            // The socket has ended; the reader tells.
+            let Ok(room) = room else { return };
+            let sampler = Arc::clone(&connection.sampler);
+            let Some(item) = connection.session_of(id).and_then(|s| s.queue.pop_front()) else { return };
+            match item {
+                Item::Result(facts, as_of) if !is_large(&facts) => {
+                    let made = result(&facts, as_of, &sampler);
+                    connection.made(id, made, room, ctx);
+                }
+                Item::Result(facts, as_of) => {
+                    let making = actix_rt::task::spawn_blocking(move || result(&facts, as_of, &sampler));
+                    ctx.spawn(making.into_actor(connection).map(move |made, connection, ctx| {
+                        let made = made.unwrap_or_else(|error| Err(io::Error::other(error)));
+                        connection.made(id, made, room, ctx);
+                    }));
+                }
+                Item::Document(document) => connection.made(id, Ok(document), room, ctx),
+                Item::Ready(bytes) => {
+                    room.send(Box::new(bytes));
+                    connection.sent(id, ctx);
+                }
+            }
+        }));
+    }
+
+    fn made(
+        &mut self,
+        id: SubscriberId,
+        made: io::Result<Document>,
+        room: tokio::sync::mpsc::OwnedPermit<Box<dyn Payload>>,
+        ctx: &mut Context<Self>,
+    ) {
+        match made {
+            Ok(document) => {
+                room.send(Box::new(Streamed(document)));
+            }
+            // Only this message is lost: its captures cannot be read.
+            Err(error) => {
+                tracing::error!(conn_id = self.conn_id(), %error, "cannot make a result");
+            }
+        }
+        self.sent(id, ctx);
+    }
+
+    fn sent(&mut self, id: SubscriberId, ctx: &mut Context<Self>) {
+        if let Some(session) = self.session_of(id) {
+            session.sending = false;
+            self.send_on(ctx);
+            self.read_on(ctx);
+        }
+    }
+}
+
+fn is_large(facts: &Facts) -> bool {
+    facts
+        .captures
+        .iter()
+        .filter_map(|(_, capture)| capture)
+        .any(|capture| capture.spec().attached && capture.len() > AT_ONCE)
+}
+
+fn result(facts: &Facts, as_of: AsOf, sampler: &Sampler) -> io::Result<Document> {
+    let prefix = message::proc_result_prefix(facts.id.as_str());
+    Ok(Document::new(facts, as_of, sampler, Format::MessagePack)?.with_prefix(prefix))
+}
+
+/// The answer to a request for a range of output: an error where there is no such captured fd.
+fn fd_data(
+    facts: &Facts,
+    proc_id: &ProcId,
+    fd: &crate::wire::Fd,
+    start: u64,
+    stop: Option<u64>,
+) -> Result<Item, String> {
+    let name = fd.name();
+    let number = name.parse::<crate::spec::FdName>().map_err(|error| error.to_string())?;
+    let capture =
+        facts.captures.get(number).ok_or_else(|| format!("fd {name} of process {proc_id} is not captured"))?;
+    let end = capture.len();
+    let to = stop.map_or(end, |stop| stop.min(end)).min(start.saturating_add(message::MAX_FD_DATA));
+    let length = to.saturating_sub(start);
+    let encoding = capture.spec().encoding.map(|_| "utf-8");
+    let prefix = message::proc_fd_data_prefix(proc_id.as_str(), fd, start, encoding, length)
+        .map_err(|error| error.to_string())?;
+    let data = Document::raw(&facts.captures, number, start, start.saturating_add(length));
+    Ok(Item::Document(data.with_prefix(prefix)))
+}
+
+/// What a session still has to send, for tests and logs.
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("queued", &self.queue.len()).finish_non_exhaustive()
+    }
+}

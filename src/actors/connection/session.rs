@@ -1,0 +1,125 @@
+//! The state of one connection, from its socket to its loss.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::outgoing::Item;
+use crate::actors::messages::SubscriberId;
+use crate::net::activity::Activity;
+use crate::net::outbound::Outbound;
+use crate::net::socket::Inbound;
+use crate::spec::ProcId;
+use crate::wire::Fd;
+
+/// Requests are read only while fewer messages than this wait to be sent.
+const MAX_QUEUED: usize = 64;
+/// How many IDs are remembered as told gone. A server that asks for more unknown processes than this is told some twice.
+const MAX_GONE: usize = 100_000;
+
+/// A connection. All of it is dropped with its loss.
+pub(super) struct Session {
+    /// Its subscription to the results.
+    pub(super) id: SubscriberId,
+    pub(super) outbound: Outbound,
+    activity: Activity,
+    /// What the server says, while nobody is waiting for it.
+    pub(super) inbound: Option<mpsc::Receiver<Inbound>>,
+    /// Whether the server has accepted us. Nothing but the registration is sent before.
+    pub(super) registered: bool,
+    /// Whether the last message of the agent's life is queued.
+    pub(super) said_done: bool,
+    /// What is to be sent, in order.
+    pub(super) queue: VecDeque<Item>,
+    /// Whether something waits for room in the socket's own queue.
+    pub(super) sending: bool,
+    /// Whether a request is being carried out by another actor.
+    pub(super) busy: bool,
+    /// The questions that have been asked and not answered, oldest first.
+    pub(super) asked: VecDeque<Asked>,
+    gone: HashSet<ProcId>,
+    pub(super) last_ping: Instant,
+    pings: u64,
+}
+
+/// Why a question was asked.
+pub(super) enum Asked {
+    /// For a list of processes.
+    Ids,
+    /// For a result.
+    Result(ProcId),
+    /// For a range of output.
+    FdData {
+        /// The request as it came.
+        request: Bytes,
+        proc_id: ProcId,
+        fd: Fd,
+        start: u64,
+        stop: Option<u64>,
+    },
+    /// To go on only when all that came before has been told.
+    Barrier,
+    /// To push the results of running processes.
+    Push,
+}
+
+impl Session {
+    pub(super) fn new(outbound: Outbound, activity: Activity) -> Self {
+        Session {
+            id: SubscriberId::fresh(),
+            outbound,
+            activity,
+            inbound: None,
+            registered: false,
+            said_done: false,
+            queue: VecDeque::new(),
+            sending: false,
+            busy: false,
+            asked: VecDeque::new(),
+            gone: HashSet::new(),
+            last_ping: Instant::now(),
+            pings: 0,
+        }
+    }
+
+    /// Whether the next request can be looked at.
+    pub(super) fn can_take_more(&self) -> bool {
+        let answering = self.asked.iter().any(|asked| !matches!(asked, Asked::Push));
+        !self.busy && !answering && self.queue.len() < MAX_QUEUED
+    }
+
+    /// The last sign of life. While we do not read, for the server does not take our answers, that it takes
+    /// any is one.
+    pub(super) fn last_sign(&self) -> Instant {
+        let read = self.activity.last_byte();
+        if self.queue.len() < MAX_QUEUED { read } else { read.max(self.activity.last_write()) }
+    }
+
+    /// Notes that an ID is told gone; false if it had been already.
+    pub(super) fn tell_gone(&mut self, id: &ProcId) -> bool {
+        if self.gone.len() >= MAX_GONE {
+            self.gone.clear();
+        }
+        self.gone.insert(id.clone())
+    }
+
+    /// Notes that a process of this ID exists.
+    pub(super) fn exists(&mut self, id: &ProcId) {
+        self.gone.remove(id);
+    }
+
+    /// Sends a ping, which bears its number.
+    pub(super) fn ping(&mut self, now: Instant) {
+        self.last_ping = now;
+        self.pings += 1;
+        self.outbound.ping(Bytes::copy_from_slice(&self.pings.to_be_bytes()));
+    }
+
+    /// The round trip, if a pong answers the last ping.
+    pub(super) fn pong(&self, payload: &[u8]) -> Option<Duration> {
+        (payload == self.pings.to_be_bytes()).then(|| self.last_ping.elapsed())
+    }
+}

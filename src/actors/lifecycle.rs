@@ -1,0 +1,256 @@
+//! When the agent ends: the phases of shutdown, as pure data.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::messages::{Shutdown, ShutdownState};
+
+/// When the agent ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndWhen {
+    /// Never.
+    Told,
+    /// No process is running: `--exit`.
+    NoneRuns,
+    /// No process is left that is not deleted: `--wait`. With a time: but if none was ever assigned, only then.
+    Idle {
+        /// When to end though no process was ever assigned; at once if there is none.
+        unassigned_until: Option<Instant>,
+    },
+}
+
+/// How long the phases of shutdown last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Graces {
+    /// From SIGTERM to SIGKILL.
+    pub term: Duration,
+    /// From SIGKILL to the end.
+    pub kill: Duration,
+}
+
+/// How many processes there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// That have not ended.
+    pub running: usize,
+    /// That have not been deleted.
+    pub present: usize,
+    /// Whether there ever was one.
+    pub any: bool,
+}
+
+/// Where the agent is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Active,
+    /// No new processes; ends when the last is deleted.
+    Idling,
+    /// Every process has been asked to end.
+    Terminating { until: Instant, deserted: bool },
+    /// Every process has been killed.
+    Killing { until: Instant },
+    Done,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Send this signal to every running process.
+    Signal(i32),
+    /// The state that clients see has changed to this.
+    Announce(ShutdownState),
+}
+
+/// The agent's life. Time and counts are given to it.
+#[derive(Debug)]
+pub struct Lifecycle {
+    phase: Phase,
+    end_when: EndWhen,
+    graces: Graces,
+}
+
+impl Lifecycle {
+    /// An active life that ends by itself as `end_when` says.
+    pub fn new(end_when: EndWhen, graces: Graces) -> Self {
+        Lifecycle { phase: Phase::Active, end_when, graces }
+    }
+
+    /// The state as clients see it.
+    pub fn state(&self) -> ShutdownState {
+        match self.phase {
+            Phase::Active => ShutdownState::Active,
+            Phase::Idling | Phase::Terminating { .. } | Phase::Killing { .. } => ShutdownState::Idling,
+            Phase::Done => ShutdownState::Done,
+        }
+    }
+
+    /// Takes an order. One that is behind the present phase changes nothing.
+    pub fn order(&mut self, order: Shutdown, now: Instant) -> Vec<Step> {
+        let terminating = |deserted| Phase::Terminating { until: now + self.graces.term, deserted };
+        let phase = match (order, self.phase) {
+            (Shutdown::Idle, Phase::Active) => Phase::Idling,
+            (Shutdown::Terminate, Phase::Active | Phase::Idling) => terminating(false),
+            (Shutdown::GiveUp, Phase::Active | Phase::Idling) => terminating(true),
+            (Shutdown::Kill, Phase::Active | Phase::Idling | Phase::Terminating { .. }) => {
+                Phase::Killing { until: now + self.graces.kill }
+            }
+            _ => return Vec::new(),
+        };
+        self.enter(phase)
+    }
+
+    /// Moves on as far as counts and time allow.
+    pub fn advance(&mut self, counts: Counts, now: Instant) -> Vec<Step> {
+        let mut steps = Vec::new();
+        while let Some(next) = self.next(counts, now) {
+            steps.extend(self.enter(next));
+        }
+        steps
+    }
+
+    /// When to call [`advance`](Self::advance) though nothing has changed.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Terminating { until, .. } | Phase::Killing { until } => Some(until),
+            Phase::Active => match self.end_when {
+                EndWhen::Idle { unassigned_until } => unassigned_until,
+                _ => None,
+            },
+            Phase::Idling | Phase::Done => None,
+        }
+    }
+
+    fn enter(&mut self, phase: Phase) -> Vec<Step> {
+        let before = self.state();
+        self.phase = phase;
+        let signal = match phase {
+            Phase::Terminating { .. } => Some(Step::Signal(libc::SIGTERM)),
+            Phase::Killing { .. } => Some(Step::Signal(libc::SIGKILL)),
+            _ => None,
+        };
+        let after = self.state();
+        let announce = (after != before).then_some(Step::Announce(after));
+        announce.into_iter().chain(signal).collect()
+    }
+
+    fn next(&self, counts: Counts, now: Instant) -> Option<Phase> {
+        let Counts { running, present, any } = counts;
+        // Whoever reads the results reads them from the agent itself, and needs nobody to delete them first.
+        let results_kept = self.end_when != EndWhen::NoneRuns;
+        match self.phase {
+            Phase::Active => {
+                let end = match self.end_when {
+                    EndWhen::Told => false,
+                    EndWhen::NoneRuns => running == 0,
+                    EndWhen::Idle { unassigned_until } => {
+                        present == 0 && (any || unassigned_until.is_none_or(|until| until <= now))
+                    }
+                };
+                end.then_some(Phase::Done)
+            }
+            Phase::Idling => {
+                (present == 0 || (!results_kept && running == 0)).then_some(Phase::Done)
+            }
+            Phase::Terminating { deserted: true, .. } if running == 0 => Some(Phase::Done),
+            Phase::Terminating { until, .. } => {
+                (running == 0 || until <= now).then(|| Phase::Killing { until: now + self.graces.kill })
+            }
+            Phase::Killing { until } => {
+                let settled = present == 0 || (!results_kept && running == 0);
+                (settled || until <= now).then_some(Phase::Done)
+            }
+            Phase::Done => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACES: Graces = Graces { term: Duration::from_secs(60), kill: Duration::from_secs(5) };
+
+    fn counts(running: usize, present: usize) -> Counts {
+        Counts { running, present, any: true }
+    }
+
+    fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    #[test]
+    fn exit_when_none_runs() {
+        let now = Instant::now();
+        let mut life = Lifecycle::new(EndWhen::NoneRuns, GRACES);
+        assert_eq!(life.advance(counts(1, 2), now), []);
+        assert_eq!(life.advance(counts(0, 2), now), [Step::Announce(ShutdownState::Done)]);
+        assert_eq!(life.advance(counts(0, 2), now), []);
+    }
+
+    #[test]
+    fn wait_for_a_first_process() {
+        let now = Instant::now();
+        let until = now + secs(600);
+        let mut life = Lifecycle::new(EndWhen::Idle { unassigned_until: Some(until) }, GRACES);
+        assert_eq!(life.deadline(), Some(until));
+        assert_eq!(life.advance(Counts::default(), now + secs(599)), []);
+        assert_eq!(life.advance(counts(0, 1), now + secs(601)), []);
+        assert_eq!(life.state(), ShutdownState::Active);
+        assert_eq!(life.advance(counts(0, 0), now + secs(601)), [Step::Announce(ShutdownState::Done)]);
+        let mut life = Lifecycle::new(EndWhen::Idle { unassigned_until: Some(until) }, GRACES);
+        assert_eq!(life.advance(Counts::default(), until), [Step::Announce(ShutdownState::Done)]);
+        let mut life = Lifecycle::new(EndWhen::Idle { unassigned_until: None }, GRACES);
+        assert_eq!(life.advance(Counts::default(), now), [Step::Announce(ShutdownState::Done)]);
+    }
+
+    #[test]
+    fn terminate_then_kill_then_end() {
+        let now = Instant::now();
+        let mut life = Lifecycle::new(EndWhen::Told, GRACES);
+        assert_eq!(
+            life.order(Shutdown::Terminate, now),
+            [Step::Announce(ShutdownState::Idling), Step::Signal(libc::SIGTERM)]
+        );
+        assert_eq!(life.order(Shutdown::Terminate, now), []);
+        assert_eq!(life.order(Shutdown::Idle, now), []);
+        assert_eq!(life.advance(counts(2, 2), now + secs(59)), []);
+        assert_eq!(life.deadline(), Some(now + secs(60)));
+        assert_eq!(life.advance(counts(2, 2), now + secs(60)), [Step::Signal(libc::SIGKILL)]);
+        assert_eq!(life.advance(counts(0, 2), now + secs(64)), []);
+        assert_eq!(
+            life.advance(counts(0, 2), now + secs(65)),
+            [Step::Announce(ShutdownState::Done)]
+        );
+    }
+
+    #[test]
+    fn an_end_that_need_not_be_waited_for() {
+        let now = Instant::now();
+        // Nothing present: SIGTERM and SIGUSR1 end at once.
+        for order in [Shutdown::Terminate, Shutdown::Kill, Shutdown::Idle] {
+            let mut life = Lifecycle::new(EndWhen::Told, GRACES);
+            life.order(order, now);
+            life.advance(Counts::default(), now);
+            assert_eq!(life.state(), ShutdownState::Done, "{order:?}");
+        }
+        // With --exit nobody deletes: it is over when nothing runs.
+        let mut life = Lifecycle::new(EndWhen::NoneRuns, GRACES);
+        life.order(Shutdown::Kill, now);
+        assert_eq!(life.advance(counts(1, 1), now), []);
+        assert_eq!(life.advance(counts(0, 1), now), [Step::Announce(ShutdownState::Done)]);
+        // Nor where the server is given up.
+        let mut life = Lifecycle::new(EndWhen::Told, GRACES);
+        life.order(Shutdown::GiveUp, now);
+        assert_eq!(life.advance(counts(0, 1), now), [Step::Announce(ShutdownState::Done)]);
+    }
+
+    #[test]
+    fn idling_ends_with_the_last_process() {
+        let now = Instant::now();
+        let mut life = Lifecycle::new(EndWhen::Told, GRACES);
+        assert_eq!(life.order(Shutdown::Idle, now), [Step::Announce(ShutdownState::Idling)]);
+        assert_eq!(life.advance(counts(0, 1), now + secs(1000)), []);
+        assert_eq!(life.advance(counts(0, 0), now), [Step::Announce(ShutdownState::Done)]);
+    }
+}

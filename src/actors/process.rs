@@ -1,0 +1,88 @@
+//! The actor of one process: what is known of it, and what can be done to it.
+//!
+//! It drives the engine for its process, and makes [`Facts`] of what the engine tells. All that it knows came with the
+//! engine's events, so one that was lost to a bug is replaced by a new one at the next event.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use actix::{Actor, Context, Handler, Message, Recipient, ResponseFuture};
+use tokio::sync::oneshot;
+
+use super::Launcher;
+use super::messages::{Changed, SignalError, Told};
+use crate::engine::Event;
+use crate::report::Facts;
+use crate::spec::ProcId;
+
+/// The actor.
+pub struct Process {
+    id: ProcId,
+    engine: Arc<dyn Launcher>,
+    results: Recipient<Changed>,
+    ended: bool,
+    next_ticket: u64,
+    /// Who waits for the outcome of a signal.
+    signals: HashMap<u64, oneshot::Sender<Result<(), SignalError>>>,
+}
+
+impl Process {
+    /// The actor of process `id`, which `engine` starts, and whose changes go to `results`.
+    pub fn new(id: ProcId, engine: Arc<dyn Launcher>, results: Recipient<Changed>) -> Self {
+        Process { id, engine, results, ended: false, next_ticket: 0, signals: HashMap::new() }
+    }
+}
+
+impl Actor for Process {
+    type Context = Context<Self>;
+}
+
+impl Handler<Told> for Process {
+    type Result = ();
+
+    fn handle(&mut self, Told(event): Told, _: &mut Self::Context) {
+        match event {
+            Event::Started(started) => {
+                tracing::debug!(proc_id = %self.id, pid = started.pid, "process started");
+                self.results.do_send(Changed(Arc::new(Facts::of_start(started))));
+            }
+            Event::Ended(ended) => {
+                self.ended = true;
+                tracing::debug!(proc_id = %self.id, pid = ended.pid, status = ended.status,
+                    failures = ended.failures.len(), "process ended");
+                self.results.do_send(Changed(Arc::new(Facts::of_end(*ended))));
+            }
+            Event::Signaled { ticket, result, .. } => {
+                if let Some(waiting) = self.signals.remove(&ticket) {
+                    // Whoever asked may have gone.
+                    let _ = waiting.send(result.map_err(|error| match error.raw_os_error() {
+                        Some(libc::ESRCH) => SignalError::Gone,
+                        _ => SignalError::Os(error),
+                    }));
+                }
+            }
+        }
+    }
+}
+
+/// Send this process a signal. Sent by the [`Supervisor`](super::supervisor::Supervisor).
+#[derive(Message)]
+#[rtype(result = "Result<(), SignalError>")]
+pub(super) struct SendSignal(pub(super) i32);
+
+impl Handler<SendSignal> for Process {
+    type Result = ResponseFuture<Result<(), SignalError>>;
+
+    fn handle(&mut self, SendSignal(signum): SendSignal, _: &mut Self::Context) -> Self::Result {
+        if self.ended {
+            return Box::pin(std::future::ready(Err(SignalError::Gone)));
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let (tell, told) = oneshot::channel();
+        self.signals.insert(ticket, tell);
+        tracing::debug!(proc_id = %self.id, signum, "sending signal");
+        self.engine.signal(self.id.clone(), signum, ticket);
+        Box::pin(async { told.await.unwrap_or(Err(SignalError::Gone)) })
+    }
+}

@@ -1,0 +1,265 @@
+//! The actor that owns the processes: it alone starts and deletes them, and decides when the agent ends.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{
+    Actor, ActorContext, Addr, AsyncContext, Context, Handler, Recipient, ResponseFuture,
+    SpawnHandle, StreamHandler,
+};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::Launcher;
+use super::lifecycle::{Counts, EndWhen, Graces, Lifecycle, Step};
+use super::messages::{
+    Announce, Changed, Delete, DeleteError, Removed, Shutdown, ShutdownChanged, ShutdownState,
+    Signal, SignalError, Start, StartError, Told,
+};
+use super::process::{Process, SendSignal};
+use crate::engine::Event;
+use crate::spec::ProcId;
+
+/// Where the supervisor tells of what it does.
+pub struct Outlets {
+    /// Of every accepted process.
+    pub announce: Recipient<Announce>,
+    /// Of every change of one; given to its actor.
+    pub changed: Recipient<Changed>,
+    /// Of every deletion.
+    pub removed: Recipient<Removed>,
+    /// Of every state of shutdown.
+    pub shutdown: Recipient<ShutdownChanged>,
+}
+
+/// The actor. It ends when the agent shall end, and then tells so to whoever holds the other end of `done`.
+pub struct Supervisor {
+    engine: Arc<dyn Launcher>,
+    outlets: Outlets,
+    processes: HashMap<ProcId, Owned>,
+    running: usize,
+    any: bool,
+    lifecycle: Lifecycle,
+    /// Whether the agent may end by itself: not before INPUT's processes are started.
+    ready: bool,
+    alarm: Option<(Instant, SpawnHandle)>,
+    done: Option<oneshot::Sender<()>>,
+    /// Whether it has been said that systemd's properties are not applied.
+    warned_of_systemd: bool,
+}
+
+struct Owned {
+    actor: Addr<Process>,
+    ended: bool,
+}
+
+impl Supervisor {
+    /// A supervisor whose processes `engine` runs.
+    pub fn new(
+        engine: Arc<dyn Launcher>,
+        outlets: Outlets,
+        end_when: EndWhen,
+        graces: Graces,
+        done: oneshot::Sender<()>,
+    ) -> Self {
+        Supervisor {
+            engine,
+            outlets,
+            processes: HashMap::new(),
+            running: 0,
+            any: false,
+            lifecycle: Lifecycle::new(end_when, graces),
+            ready: false,
+            alarm: None,
+            done: Some(done),
+            warned_of_systemd: false,
+        }
+    }
+
+    fn own(&self, id: &ProcId) -> Owned {
+        let process =
+            Process::new(id.clone(), Arc::clone(&self.engine), self.outlets.changed.clone());
+        Owned { actor: process.start(), ended: false }
+    }
+
+    /// Moves the agent's life on after any change.
+    fn advance(&mut self, ctx: &mut Context<Self>) {
+        if !self.ready {
+            return;
+        }
+        let counts =
+            Counts { running: self.running, present: self.processes.len(), any: self.any };
+        let steps = self.lifecycle.advance(counts, Instant::now());
+        self.take(steps);
+        self.set_alarm(ctx);
+        if self.lifecycle.state() == ShutdownState::Done
+            && let Some(done) = self.done.take()
+        {
+            tracing::info!("done");
+            // Nobody may be waiting, in a test.
+            let _ = done.send(());
+        }
+    }
+
+    fn take(&mut self, steps: Vec<Step>) {
+        for step in steps {
+            match step {
+                Step::Announce(state) => {
+                    tracing::info!(state = state.as_str(), running = self.running, present = self.processes.len(),
+                        "shutdown state");
+                    self.outlets.shutdown.do_send(ShutdownChanged(state));
+                }
+                Step::Signal(signum) => {
+                    tracing::info!(signum, running = self.running, "signaling every running process");
+                    for owned in self.processes.values().filter(|owned| !owned.ended) {
+                        // That one has just ended is no error here.
+                        owned.actor.do_send(SendSignal(signum));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Wakes for the next deadline of the agent's life, if it has changed.
+    fn set_alarm(&mut self, ctx: &mut Context<Self>) {
+        let deadline = self.lifecycle.deadline().filter(|at| *at > Instant::now());
+        if self.alarm.map(|(at, _)| at) == deadline {
+            return;
+        }
+        if let Some((_, handle)) = self.alarm.take() {
+            ctx.cancel_future(handle);
+        }
+        if let Some(at) = deadline {
+            let wait = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+            let handle = ctx.run_later(wait, |supervisor, ctx| {
+                supervisor.alarm = None;
+                supervisor.advance(ctx);
+            });
+            self.alarm = Some((at, handle));
+        }
+    }
+}
+
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+}
+
+impl Handler<Start> for Supervisor {
+    type Result = Result<(), StartError>;
+
+    fn handle(&mut self, Start(request): Start, _: &mut Self::Context) -> Self::Result {
+        let state = self.lifecycle.state();
+        if state != ShutdownState::Active {
+            return Err(StartError::ShuttingDown(state));
+        }
+        let used: Vec<ProcId> =
+            request.procs.keys().filter(|id| self.processes.contains_key(*id)).cloned().collect();
+        if !used.is_empty() {
+            return Err(StartError::InUse(used));
+        }
+        let asks_systemd = request.procs.values().any(|proc| !proc.systemd.is_empty());
+        if asks_systemd && !std::mem::replace(&mut self.warned_of_systemd, true) {
+            tracing::warn!("systemd_properties are not applied on this host");
+        }
+        for id in request.procs.keys() {
+            self.outlets.announce.do_send(Announce(id.clone()));
+            let owned = self.own(id);
+            self.processes.insert(id.clone(), owned);
+        }
+        self.running += request.procs.len();
+        self.any |= !request.procs.is_empty();
+        self.engine.launch(request);
+        Ok(())
+    }
+}
+
+impl Handler<Signal> for Supervisor {
+    type Result = ResponseFuture<Result<(), SignalError>>;
+
+    fn handle(&mut self, Signal { id, signum }: Signal, _: &mut Self::Context) -> Self::Result {
+        let sent = match self.processes.get(&id) {
+            None => Err(SignalError::Unknown),
+            Some(Owned { ended: true, .. }) => Err(SignalError::Gone),
+            Some(owned) => Ok(owned.actor.send(SendSignal(signum))),
+        };
+        Box::pin(async move {
+            // The actor is closed only if it was lost to a bug; the process is then no longer reached.
+            sent?.await.unwrap_or(Err(SignalError::Gone))
+        })
+    }
+}
+
+impl Handler<Delete> for Supervisor {
+    type Result = Result<(), DeleteError>;
+
+    fn handle(&mut self, Delete(id): Delete, ctx: &mut Self::Context) -> Self::Result {
+        match self.processes.get(&id) {
+            None => return Err(DeleteError::Unknown),
+            Some(Owned { ended: false, .. }) => return Err(DeleteError::Running),
+            Some(Owned { ended: true, .. }) => {}
+        }
+        // With its last address the actor stops.
+        self.processes.remove(&id);
+        self.engine.forget(id.clone());
+        tracing::debug!(proc_id = %id, "process deleted");
+        self.outlets.removed.do_send(Removed(id));
+        self.advance(ctx);
+        Ok(())
+    }
+}
+
+impl Handler<Shutdown> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, order: Shutdown, ctx: &mut Self::Context) {
+        tracing::info!(?order, "shutting down");
+        self.ready = true;
+        let steps = self.lifecycle.order(order, Instant::now());
+        self.take(steps);
+        self.advance(ctx);
+    }
+}
+
+/// INPUT's processes are started, or there are none: from now on the agent may end by itself.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub struct Ready;
+
+impl Handler<Ready> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: Ready, ctx: &mut Self::Context) {
+        self.ready = true;
+        self.advance(ctx);
+    }
+}
+
+impl StreamHandler<Event> for Supervisor {
+    fn handle(&mut self, event: Event, ctx: &mut Context<Self>) {
+        let Some(owned) = self.processes.get_mut(event.id()) else { return };
+        let ended = matches!(event, Event::Ended(_));
+        if !owned.actor.connected() {
+            // Lost to a bug. Events carry all there is to know, so a new one takes over from here.
+            tracing::error!(proc_id = %event.id(), "process actor lost, starting another");
+            let id = event.id().clone();
+            let owned = self.own(&id);
+            self.processes.insert(id, owned);
+        }
+        if let Some(owned) = self.processes.get_mut(event.id()) {
+            owned.ended |= ended;
+            owned.actor.do_send(Told(event));
+        }
+        if ended {
+            self.running = self.running.saturating_sub(1);
+            self.advance(ctx);
+        }
+    }
+
+    /// The engine is gone: its thread has ended, which it does not while it has an owner.
+    fn finished(&mut self, ctx: &mut Context<Self>) {
+        tracing::error!("the engine has ended");
+        self.done = None;
+        ctx.stop();
+    }
+}
