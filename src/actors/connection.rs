@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{
-    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle,
-    WrapFuture,
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient,
+    SpawnHandle, WrapFuture,
 };
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -252,7 +252,11 @@ impl Connection {
     fn registered(&mut self, ctx: &mut Context<Self>) {
         self.failures = 0;
         self.backoff.reset();
-        tracing::info!(conn_id = self.conn_id(), group_id = self.options.conn.group_id, "registered");
+        tracing::info!(
+            conn_id = self.conn_id(),
+            group_id = self.options.conn.group_id,
+            "registered"
+        );
         let push = self.options.push_interval;
         let Some(session) = self.session() else { return };
         session.registered = true;
@@ -272,7 +276,9 @@ impl Connection {
 
     /// The connection is over, for `reason`. TCP is closed at once.
     fn lost(&mut self, reason: &str, ctx: &mut Context<Self>) {
-        let Phase::Connected(session) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
+        let Phase::Connected(session) = std::mem::replace(&mut self.phase, Phase::Idle) else {
+            return;
+        };
         self.peers.unsubscribe.do_send(Unsubscribe(session.id));
         session.outbound.abort();
         if self.finishing || session.said_done {
@@ -284,8 +290,11 @@ impl Connection {
             self.wait(wait, ctx);
         } else {
             self.failures += 1;
-            tracing::error!(conn_id = self.conn_id(), attempt = self.failures,
-                "registration refused: {reason}; is the access token (PROCSTAR_AGENT_TOKEN) the server's?");
+            tracing::error!(
+                conn_id = self.conn_id(),
+                attempt = self.failures,
+                "registration refused: {reason}; is the access token (PROCSTAR_AGENT_TOKEN) the server's?"
+            );
             self.retry(ctx);
         }
     }
@@ -293,7 +302,11 @@ impl Connection {
     /// After a failed attempt: another one after a wait, or none.
     fn retry(&mut self, ctx: &mut Context<Self>) {
         if self.options.connect.count_max.is_some_and(|max| self.failures >= max) {
-            tracing::error!(conn_id = self.conn_id(), attempts = self.failures, "giving up connecting");
+            tracing::error!(
+                conn_id = self.conn_id(),
+                attempts = self.failures,
+                "giving up connecting"
+            );
             self.gave_up = true;
             self.peers.shutdown.do_send(Shutdown::GiveUp);
             self.finish(ctx);

@@ -47,9 +47,14 @@ enum Phase {
     /// No new processes; ends when the last is deleted.
     Idling,
     /// Every process has been asked to end.
-    Terminating { until: Instant, deserted: bool },
+    Terminating {
+        until: Instant,
+        deserted: bool,
+    },
     /// Every process has been killed.
-    Killing { until: Instant },
+    Killing {
+        until: Instant,
+    },
     Done,
 }
 
@@ -80,7 +85,9 @@ impl Lifecycle {
     pub fn state(&self) -> ShutdownState {
         match self.phase {
             Phase::Active => ShutdownState::Active,
-            Phase::Idling | Phase::Terminating { .. } | Phase::Killing { .. } => ShutdownState::Idling,
+            Phase::Idling | Phase::Terminating { .. } | Phase::Killing { .. } => {
+                ShutdownState::Idling
+            }
             Phase::Done => ShutdownState::Done,
         }
     }
@@ -153,9 +160,8 @@ impl Lifecycle {
                 (present == 0 || (!results_kept && running == 0)).then_some(Phase::Done)
             }
             Phase::Terminating { deserted: true, .. } if running == 0 => Some(Phase::Done),
-            Phase::Terminating { until, .. } => {
-                (running == 0 || until <= now).then(|| Phase::Killing { until: now + self.graces.kill })
-            }
+            Phase::Terminating { until, .. } => (running == 0 || until <= now)
+                .then(|| Phase::Killing { until: now + self.graces.kill }),
             Phase::Killing { until } => {
                 let settled = present == 0 || (!results_kept && running == 0);
                 (settled || until <= now).then_some(Phase::Done)
@@ -197,7 +203,10 @@ mod tests {
         assert_eq!(life.advance(Counts::default(), now + secs(599)), []);
         assert_eq!(life.advance(counts(0, 1), now + secs(601)), []);
         assert_eq!(life.state(), ShutdownState::Active);
-        assert_eq!(life.advance(counts(0, 0), now + secs(601)), [Step::Announce(ShutdownState::Done)]);
+        assert_eq!(
+            life.advance(counts(0, 0), now + secs(601)),
+            [Step::Announce(ShutdownState::Done)]
+        );
         let mut life = Lifecycle::new(EndWhen::Idle { unassigned_until: Some(until) }, GRACES);
         assert_eq!(life.advance(Counts::default(), until), [Step::Announce(ShutdownState::Done)]);
         let mut life = Lifecycle::new(EndWhen::Idle { unassigned_until: None }, GRACES);

@@ -112,7 +112,9 @@ impl Results {
             Question::Barrier => Some(Answer::Barrier),
             Question::Facts(id) => match self.processes.get(id) {
                 None => Some(Answer::Facts(None)),
-                Some(Entry { facts: Some(facts), .. }) => Some(Answer::Facts(Some(Arc::clone(facts)))),
+                Some(Entry { facts: Some(facts), .. }) => {
+                    Some(Answer::Facts(Some(Arc::clone(facts))))
+                }
                 Some(Entry { facts: None, .. }) => None,
             },
         }

@@ -88,8 +88,7 @@ impl Supervisor {
         if !self.ready {
             return;
         }
-        let counts =
-            Counts { running: self.running, present: self.processes.len(), any: self.any };
+        let counts = Counts { running: self.running, present: self.processes.len(), any: self.any };
         let steps = self.lifecycle.advance(counts, Instant::now());
         self.take(steps);
         self.set_alarm(ctx);
@@ -106,12 +105,20 @@ impl Supervisor {
         for step in steps {
             match step {
                 Step::Announce(state) => {
-                    tracing::info!(state = state.as_str(), running = self.running, present = self.processes.len(),
-                        "shutdown state");
+                    tracing::info!(
+                        state = state.as_str(),
+                        running = self.running,
+                        present = self.processes.len(),
+                        "shutdown state"
+                    );
                     self.outlets.shutdown.do_send(ShutdownChanged(state));
                 }
                 Step::Signal(signum) => {
-                    tracing::info!(signum, running = self.running, "signaling every running process");
+                    tracing::info!(
+                        signum,
+                        running = self.running,
+                        "signaling every running process"
+                    );
                     for owned in self.processes.values().filter(|owned| !owned.ended) {
                         // That one has just ended is no error here.
                         owned.actor.do_send(SendSignal(signum));

@@ -2,6 +2,8 @@
 
 pub mod logging;
 pub mod options;
+pub mod output;
+pub mod run;
 pub mod show;
 
 mod help;

@@ -97,7 +97,9 @@ impl Connection {
 
     /// An answer to the oldest question.
     fn answered(&mut self, answer: Answer) {
-        let Some(asked) = self.session().and_then(|session| session.asked.pop_front()) else { return };
+        let Some(asked) = self.session().and_then(|session| session.asked.pop_front()) else {
+            return;
+        };
         match (asked, answer) {
             (Asked::Ids, Answer::Ids(ids)) => self.queue(message::procid_list(&ids).into()),
             (Asked::Result(_), Answer::Facts(Some(facts))) => {
@@ -106,10 +108,7 @@ impl Connection {
             (Asked::Result(id) | Asked::FdData { proc_id: id, .. }, Answer::Facts(None)) => {
                 self.unknown(&id);
             }
-            (
-                Asked::FdData { request, proc_id, fd, start, stop },
-                Answer::Facts(Some(facts)),
-            ) => {
+            (Asked::FdData { request, proc_id, fd, start, stop }, Answer::Facts(Some(facts))) => {
                 let item = fd_data(&facts, &proc_id, &fd, start, stop)
                     .unwrap_or_else(|err| message::request_error(&request, &err).into());
                 self.queue(item);
@@ -167,14 +166,17 @@ impl Connection {
             // The socket has ended; the reader tells.
             let Ok(room) = room else { return };
             let sampler = Arc::clone(&connection.sampler);
-            let Some(item) = connection.session_of(id).and_then(|s| s.queue.pop_front()) else { return };
+            let Some(item) = connection.session_of(id).and_then(|s| s.queue.pop_front()) else {
+                return;
+            };
             match item {
                 Item::Result(facts, as_of) if !is_large(&facts) => {
                     let made = result(&facts, as_of, &sampler);
                     connection.made(id, made, room, ctx);
                 }
                 Item::Result(facts, as_of) => {
-                    let making = actix_rt::task::spawn_blocking(move || result(&facts, as_of, &sampler));
+                    let making =
+                        actix_rt::task::spawn_blocking(move || result(&facts, as_of, &sampler));
                     ctx.spawn(making.into_actor(connection).map(move |made, connection, ctx| {
                         let made = made.unwrap_or_else(|error| Err(io::Error::other(error)));
                         connection.made(id, made, room, ctx);
@@ -240,8 +242,10 @@ fn fd_data(
 ) -> Result<Item, String> {
     let name = fd.name();
     let number = name.parse::<crate::spec::FdName>().map_err(|error| error.to_string())?;
-    let capture =
-        facts.captures.get(number).ok_or_else(|| format!("fd {name} of process {proc_id} is not captured"))?;
+    let capture = facts
+        .captures
+        .get(number)
+        .ok_or_else(|| format!("fd {name} of process {proc_id} is not captured"))?;
     let end = capture.len();
     let to = stop.map_or(end, |stop| stop.min(end)).min(start.saturating_add(message::MAX_FD_DATA));
     let length = to.saturating_sub(start);

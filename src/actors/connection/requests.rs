@@ -5,9 +5,7 @@ use bytes::Bytes;
 
 use super::Connection;
 use super::session::Asked;
-use crate::actors::messages::{
-    Ask, Delete, DeleteError, Question, Signal, SignalError, Start,
-};
+use crate::actors::messages::{Ask, Delete, DeleteError, Question, Signal, SignalError, Start};
 use crate::spec::{self, ProcId};
 use crate::wire::{self, Parsed, Request, outgoing as message};
 
@@ -25,7 +23,10 @@ impl Connection {
                 tracing::warn!(conn_id = self.conn_id(), why, "ignoring what is no message");
             }
             _ if !registered => {
-                tracing::warn!(conn_id = self.conn_id(), "ignoring a request before the registration");
+                tracing::warn!(
+                    conn_id = self.conn_id(),
+                    "ignoring a request before the registration"
+                );
             }
             Parsed::Bad { err } => self.refuse(&raw, &err, ctx),
             Parsed::Request(request) => match request {
@@ -98,7 +99,9 @@ impl Connection {
             // The deletion itself is the answer, and comes as an update; the next request must not overtake it.
             Ok(Ok(())) => connection.ask(Question::Barrier, Asked::Barrier),
             Ok(Err(DeleteError::Unknown)) => connection.unknown(&id),
-            Ok(Err(error @ DeleteError::Running)) => connection.refuse(&raw, &error.to_string(), ctx),
+            Ok(Err(error @ DeleteError::Running)) => {
+                connection.refuse(&raw, &error.to_string(), ctx)
+            }
             Err(_) => connection.refuse(&raw, NO_ANSWER, ctx),
         });
     }

@@ -1,0 +1,95 @@
+//! Results as one JSON object, written as a stream: no result is held as a whole.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::report::{AsOf, Document, Facts, Format, Sampler};
+
+/// Writes `{ID: result, ...}` to `out`, without a newline at the end.
+///
+/// # Errors
+/// The OS error of reading a capture or of writing.
+pub fn write_results(
+    results: &[Arc<Facts>],
+    sampler: &Sampler,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let mut piece = Vec::new();
+    for (i, facts) in results.iter().enumerate() {
+        piece.push(if i == 0 { b'{' } else { b',' });
+        serde_json::to_writer(&mut piece, &facts.id)?;
+        piece.push(b':');
+        let mut document = Document::new(facts, AsOf::Now, sampler, Format::Json)?;
+        while document.fill(&mut piece)? {
+            out.write_all(&piece)?;
+            piece.clear();
+        }
+        // Small results gather, up to what a pipe takes at once.
+        if piece.len() >= 32 * 1024 {
+            out.write_all(&piece)?;
+            piece.clear();
+        }
+    }
+    piece.extend_from_slice(if results.is_empty() { b"{}" } else { b"}" });
+    out.write_all(&piece)?;
+    out.flush()
+}
+
+/// Writes the results to standard output, on one line.
+///
+/// # Errors
+/// As [`write_results`].
+pub fn print(results: &[Arc<Facts>], sampler: &Sampler) -> io::Result<()> {
+    // Unbuffered: the pieces are large enough, and nothing is left behind by the end of the program.
+    let mut stdout = File::from(std::os::fd::AsFd::as_fd(&io::stdout()).try_clone_to_owned()?);
+    write_results(results, sampler, &mut stdout)?;
+    stdout.write_all(b"\n")
+}
+
+/// Writes the results to a file, whole or not at all: into a file beside it first, which then takes its place.
+/// What is no regular file (a FIFO, a device) is written directly.
+///
+/// # Errors
+/// As [`write_results`]; then what was at `path` is there still.
+pub fn save(results: &[Arc<Facts>], sampler: &Sampler, path: &Path) -> io::Result<()> {
+    // The file that a link leads to is replaced, not the link.
+    let path = match path.canonicalize() {
+        Ok(real) => real,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_path_buf(),
+        Err(error) => return Err(error),
+    };
+    let existing = path.metadata().ok();
+    if existing.as_ref().is_some_and(|meta| !meta.is_file()) {
+        return write_results(results, sampler, &mut OpenOptions::new().write(true).open(&path)?);
+    }
+    let (beside, mut file) = file_beside(&path)?;
+    let written = write_results(results, sampler, &mut file)
+        .and_then(|()| match &existing {
+            Some(meta) => file.set_permissions(meta.permissions()),
+            None => Ok(()),
+        })
+        .and_then(|()| std::fs::rename(&beside, &path));
+    if written.is_err() {
+        // The first error is the one to tell.
+        let _ = std::fs::remove_file(&beside);
+    }
+    written
+}
+
+/// A new file in the directory of `path`.
+fn file_beside(path: &Path) -> io::Result<(PathBuf, File)> {
+    let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::IsADirectory))?;
+    loop {
+        let mut beside_name = std::ffi::OsString::from(".");
+        beside_name.push(name);
+        beside_name.push(format!(".{:08x}", fastrand::u32(..)));
+        let beside = path.with_file_name(beside_name);
+        match OpenOptions::new().write(true).create_new(true).open(&beside) {
+            Ok(file) => return Ok((beside, file)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! The agent's run: from options to an exit code.
+//!
+//! In this order: what can fail without harm (reading INPUT, the certificate, the HTTP port), the engine and the actors, signals,
+//! INPUT's processes, the services; then the end, whoever orders it: results written, the server told, HTTP stopped.
+
+use std::io::{self, Read};
+use std::os::fd::RawFd;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr, StreamHandler};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout};
+
+use super::options::{Input, Run};
+use super::output;
+use crate::actors::connection::{self, Connection, Finish, Outcome};
+use crate::actors::lifecycle::{EndWhen, Graces};
+use crate::actors::messages::{GetAll, GetOne, Start};
+use crate::actors::results::Results;
+use crate::actors::signals::Signals;
+use crate::actors::supervisor::{Outlets, Ready, Supervisor};
+use crate::config::{Env, SECRET_VARS, Settings};
+use crate::engine::procfs::ProcFs;
+use crate::engine::{Engine, Event, Heritage, Options};
+use crate::http;
+use crate::net::dial::WssDialer;
+use crate::net::tls;
+use crate::report::Sampler;
+use crate::spec::{self, ProcId, Validated};
+use crate::wire::{ConnInfo, ProcInfo};
+
+/// How long a child's set-up may take before it is reported as running.
+const SETUP_PATIENCE: Duration = Duration::from_millis(100);
+/// How long the server has, at the end, to take what is still to be told.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// Why a run did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// INPUT cannot be read.
+    #[error("cannot read {input}: {source}")]
+    Read {
+        /// What was to be read.
+        input: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// INPUT is no valid spec; nothing was started.
+    #[error("{}", spec_errors(input, errors))]
+    Spec {
+        /// What was read.
+        input: String,
+        /// All that is wrong with it.
+        errors: spec::SpecErrors,
+    },
+    /// `PROCSTAR_AGENT_CERT` is of no use.
+    #[error("agent.cert: {0}")]
+    Cert(#[source] tls::TlsError),
+    /// The HTTP port cannot be had.
+    #[error("cannot listen on 127.0.0.1 port {port}: {source}")]
+    Listen {
+        /// The port.
+        port: u16,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Something that every run needs of the system.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The results could not be written.
+    #[error("cannot write results to {to}: {source}")]
+    Write {
+        /// Where to.
+        to: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The server could not be reached in as many attempts as are allowed.
+    #[error("gave up connecting to the server")]
+    GaveUp,
+}
+
+fn spec_errors(input: &str, errors: &spec::SpecErrors) -> String {
+    let lines: Vec<String> = errors.0.iter().map(|error| format!("{input}: {error}")).collect();
+    lines.join("\n")
+}
+
+impl RunError {
+    /// The program's exit code: 2 for what the user has to mend before anything starts, 1 for the rest.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            RunError::Read { .. } | RunError::Spec { .. } | RunError::Cert(_) => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// What the process was started with, taken before anything else was opened.
+pub struct Origin {
+    /// Its environment.
+    pub env: Env,
+    /// Its open fds from 3 up, now close-on-exec: children get only what their specs give them.
+    pub fds: Vec<RawFd>,
+    /// Its open-file limit, soft and hard, where the soft one has been raised.
+    pub nofile: Option<(u64, u64)>,
+    /// When it started.
+    pub at: std::time::Instant,
+}
+
+/// Runs until the end.
+///
+/// # Errors
+/// What the user has to know; everything that ran has ended by then, unless nothing had been started.
+pub fn run(run: Run, origin: Origin) -> Result<(), RunError> {
+    let input = run.input.as_ref().map(read_input).transpose()?;
+    let listener = match run.settings.http.serve {
+        true => Some(
+            http::listen(run.settings.http.port)
+                .map_err(|source| RunError::Listen { port: run.settings.http.port, source })?,
+        ),
+        false => None,
+    };
+    let dialer = match (run.settings.agent.enabled, &run.settings.agent.host) {
+        (true, Some(host)) => {
+            let tls =
+                tls::client_config(run.settings.agent.cert.as_deref()).map_err(RunError::Cert)?;
+            Some((host.clone(), tls))
+        }
+        _ => None,
+    };
+    let sampler = Sampler::new(ProcFs::default())
+        .map_err(|error| system("read /proc/stat")(io::Error::other(error)))?;
+    actix::System::new().block_on(async move {
+        let agent = Agent::start(&run, origin, Arc::new(sampler))?;
+        agent.run(&run, input, listener, dialer).await
+    })
+}
+
+fn system(what: &'static str) -> impl Fn(io::Error) -> RunError {
+    move |source| RunError::System { what, source }
+}
+
+fn read_input(input: &Input) -> Result<Validated, RunError> {
+    let (name, text) = match input {
+        Input::Stdin => {
+            let mut text = Vec::new();
+            ("standard input".to_owned(), io::stdin().read_to_end(&mut text).map(|_| text))
+        }
+        Input::File(path) => (path.display().to_string(), std::fs::read(path)),
+    };
+    let text = text.map_err(|source| RunError::Read { input: name.clone(), source })?;
+    spec::from_json(&text).map_err(|errors| RunError::Spec { input: name, errors })
+}
+
+/// The actors of a run.
+struct Agent {
+    supervisor: Addr<Supervisor>,
+    results: Addr<Results>,
+    sampler: Arc<Sampler>,
+    done: oneshot::Receiver<()>,
+}
+
+type Dialer = (String, Arc<rustls::ClientConfig>);
+
+impl Agent {
+    /// Starts the engine and the actors, and handles signals from now on.
+    fn start(run: &Run, origin: Origin, sampler: Arc<Sampler>) -> Result<Agent, RunError> {
+        let settings = &run.settings;
+        let heritage = Heritage::new(origin.env.clone(), SECRET_VARS, origin.fds, origin.nofile);
+        let options = Options {
+            capture_dir: settings.capture.directory(&origin.env),
+            drain_grace: settings.capture.drain_grace,
+            setup_patience: SETUP_PATIENCE,
+            restrict_exe: settings.run.restrict_exe.as_deref().map(path_text),
+            heritage: Arc::new(heritage),
+        };
+        let (tell, told) = mpsc::unbounded_channel();
+        // The receiver is there as long as the supervisor.
+        let engine = Engine::start(options, move |event| drop(tell.send(event)))
+            .map_err(system("start the engine"))?;
+        let results = Results::default().start();
+        let outlets = Outlets {
+            announce: results.clone().recipient(),
+            changed: results.clone().recipient(),
+            removed: results.clone().recipient(),
+            shutdown: results.clone().recipient(),
+        };
+        let graces =
+            Graces { term: settings.shutdown.term_grace, kill: settings.shutdown.kill_grace };
+        let (tell_done, done) = oneshot::channel();
+        let end_when = end_when(run, origin.at);
+        let supervisor = Supervisor::create(|ctx| {
+            let events = futures_util::stream::unfold(
+                told,
+                |mut told: mpsc::UnboundedReceiver<Event>| async {
+                    told.recv().await.map(|event| (event, told))
+                },
+            );
+            <Supervisor as StreamHandler<Event>>::add_stream(events, ctx);
+            Supervisor::new(Arc::new(engine), outlets, end_when, graces, tell_done)
+        });
+        Signals::new(supervisor.clone().recipient()).map_err(system("handle signals"))?.start();
+        Ok(Agent { supervisor, results, sampler, done })
+    }
+
+    async fn run(
+        mut self,
+        run: &Run,
+        input: Option<Validated>,
+        listener: Option<std::net::TcpListener>,
+        dialer: Option<Dialer>,
+    ) -> Result<(), RunError> {
+        if let Some(input) = input {
+            self.start_input(input).await;
+        }
+        let server = listener.map(|listener| self.serve(listener, &run.settings)).transpose()?;
+        let connection = dialer.map(|dialer| self.connect(dialer, &run.settings));
+        self.supervisor.do_send(Ready);
+        // An error would be the supervisor's end, after which nothing can be waited for.
+        let _ = (&mut self.done).await;
+        let written = self.write_results(run).await;
+        let mut outcome = Outcome::Finished;
+        if let Some((connection, ended)) = connection {
+            connection.do_send(Finish);
+            match timeout(FAREWELL, ended).await {
+                Ok(ended) => outcome = ended.unwrap_or(Outcome::Finished),
+                Err(_) => tracing::warn!("the server did not take the last messages"),
+            }
+        }
+        if let Some(server) = server {
+            server.stop(true).await;
+        }
+        written?;
+        match outcome {
+            Outcome::Finished => Ok(()),
+            Outcome::GaveUp => Err(RunError::GaveUp),
+        }
+    }
+
+    /// Starts INPUT's processes, and waits until each runs or could not be started.
+    async fn start_input(&self, input: Validated) {
+        let ids: Vec<ProcId> = input.procs.keys().cloned().collect();
+        match self.supervisor.send(Start(input)).await {
+            Ok(Ok(())) => {
+                for id in ids {
+                    // It waits for the start; what came of it is in the results.
+                    let _ = self.results.send(GetOne(id)).await;
+                }
+                tracing::info!("started processes from specs");
+            }
+            // A signal has come first.
+            Ok(Err(error)) => tracing::warn!("processes from specs not started: {error}"),
+            Err(error) => tracing::error!("processes from specs not started: {error}"),
+        }
+    }
+
+    fn serve(
+        &self,
+        listener: std::net::TcpListener,
+        settings: &Settings,
+    ) -> Result<actix_web::dev::ServerHandle, RunError> {
+        let token = settings.http.token.as_ref().map(|token| token.expose().to_owned());
+        let service = http::Service {
+            start: self.supervisor.clone().recipient(),
+            signal: self.supervisor.clone().recipient(),
+            delete: self.supervisor.clone().recipient(),
+            one: self.results.clone().recipient(),
+            all: self.results.clone().recipient(),
+            sampler: Arc::clone(&self.sampler),
+            policy: http::access::Policy::new(nix::unistd::geteuid().as_raw(), token),
+        };
+        let server = http::serve(listener, service).map_err(system("start the http service"))?;
+        let handle = server.handle();
+        actix_rt::spawn(server);
+        tracing::info!(port = settings.http.port, "http service listening on 127.0.0.1");
+        Ok(handle)
+    }
+
+    fn connect(
+        &self,
+        (host, tls): Dialer,
+        settings: &Settings,
+    ) -> (Addr<Connection>, oneshot::Receiver<Outcome>) {
+        let agent = &settings.agent;
+        let conn_id = agent.conn_id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+        let options = connection::Options {
+            conn: ConnInfo {
+                conn_id,
+                group_id: agent.group_id.clone(),
+                restricted_exe: settings.run.restrict_exe.as_deref().map(path_text),
+            },
+            proc: ProcInfo::current(),
+            token: agent.token.clone(),
+            connect: agent.connect.clone(),
+            register_timeout: agent.register_timeout,
+            ping_interval: agent.ping_interval,
+            read_timeout: agent.read_timeout,
+            push_interval: agent.push_interval,
+        };
+        let peers = connection::Peers {
+            start: self.supervisor.clone().recipient(),
+            signal: self.supervisor.clone().recipient(),
+            delete: self.supervisor.clone().recipient(),
+            shutdown: self.supervisor.clone().recipient(),
+            subscribe: self.results.clone().recipient(),
+            unsubscribe: self.results.clone().recipient(),
+            ask: self.results.clone().recipient(),
+        };
+        let dialer = Rc::new(WssDialer::new(&host, agent.port, tls));
+        let (tell, ended) = oneshot::channel();
+        let connection = Connection::new(options, peers, Arc::clone(&self.sampler), dialer, tell);
+        (connection.start(), ended)
+    }
+
+    async fn write_results(&self, run: &Run) -> Result<(), RunError> {
+        if !run.print && run.output.is_none() {
+            return Ok(());
+        }
+        let results = self.results.send(GetAll).await.unwrap_or_default();
+        let (print, path) = (run.print, run.output.clone());
+        let sampler = Arc::clone(&self.sampler);
+        let writing = actix_rt::task::spawn_blocking(move || {
+            if print {
+                output::print(&results, &sampler)
+                    .map_err(|source| RunError::Write { to: "standard output".into(), source })?;
+            }
+            path.map_or(Ok(()), |path: PathBuf| {
+                output::save(&results, &sampler, &path)
+                    .map_err(|source| RunError::Write { to: path.display().to_string(), source })
+            })
+        });
+        writing.await.unwrap_or_else(|error| Err(system("write results")(io::Error::other(error))))
+    }
+}
+
+fn path_text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn end_when(run: &Run, start: std::time::Instant) -> EndWhen {
+    if run.exit {
+        EndWhen::NoneRuns
+    } else if run.wait {
+        let unassigned_until = run
+            .settings
+            .agent
+            .enabled
+            .then(|| Instant::from_std(start) + run.settings.run.wait_timeout);
+        EndWhen::Idle { unassigned_until }
+    } else {
+        EndWhen::Told
+    }
+}
