@@ -71,7 +71,7 @@ pub(crate) enum Command {
 pub enum Event {
     /// The process runs the program of its spec, or is still on its way there after
     /// [`Options::setup_patience`].
-    Started(Started),
+    Started(Box<Started>),
     /// The process has ended, or was not started as specified; nothing about it changes any more.
     Ended(Box<Ended>),
     /// A signal has been sent, or could not be.
