@@ -35,7 +35,6 @@ fn main() {
         }
     };
     // Threads that still wait for something must not hold up the end.
-    #[expect(clippy::exit, reason = "the only place that ends the program")]
     std::process::exit(i32::from(code));
 }
 
