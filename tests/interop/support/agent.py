@@ -32,19 +32,33 @@ class Wire:
         self.register = register
         # Every message since, as decoded, in order.
         self.messages = []
+        # Whether messages that are nested too deeply for Python are passed over.
+        self.lenient = False
         self._queue = asyncio.Queue()
         self.closed = asyncio.Event()
 
     async def pump(self):
         """Records messages until the connection is closed."""
-        with contextlib.suppress(ConnectionClosed):
+        try:
             async for data in self.ws:
                 assert isinstance(data, bytes), f"text frame: {data!r}"
-                msg = msgpack.unpackb(data, strict_map_key=False)
-                self.messages.append(msg)
-                self._queue.put_nowait(msg)
-        self._queue.put_nowait(None)
-        self.closed.set()
+                if (msg := self._decode(data)) is not None:
+                    self.messages.append(msg)
+                    self._queue.put_nowait(msg)
+        except ConnectionClosed:
+            pass
+        finally:
+            self._queue.put_nowait(None)
+            self.closed.set()
+
+    def _decode(self, data):
+        try:
+            msg = msgpack.unpackb(data, strict_map_key=False)
+        except ValueError:
+            if self.lenient:
+                return None
+            raise
+        return None if self.lenient and msg["type"] == "RequestError" else msg
 
     async def send(self, type, **fields):
         """Sends a request, and returns it as sent."""
@@ -166,8 +180,8 @@ class RawServer:
 class Agent:
     """A running agent, its log, and its processes; ended with all of them on leaving."""
 
-    def __init__(self, port, *args, token=TOKEN, cert=TLS_CERT_PATH, env=None, host="localhost", level="info"):
-        self.argv = [
+    def __init__(self, port, *args, token=TOKEN, cert=TLS_CERT_PATH, env=None, host="localhost", level="info", argv=None):
+        self.argv = argv or [
             binary(), "--agent", "--agent-host", host, "--agent-port", str(port),
             "--log-level", level, "--connect-interval-start", "0.2", "--connect-interval-max", "1",
             *map(str, args),
