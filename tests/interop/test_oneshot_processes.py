@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-import procstar.spec
+from procstar.spec import make_proc
 import procstar.testing.proc as package
 from support.oneshot import ok, procstar, run, run1
 from support.shapes import captured, parse_time, signal_name
@@ -21,7 +21,7 @@ HARMLESS = {17, 18, 19, 20, 21, 22, 23, 28}
 
 def test_package_run1():
     """The package's own helper, with its own spec classes."""
-    res = package.run1(procstar.spec.make_proc("echo hello $WHO", env_vars={"WHO": "world"}).to_jso())
+    res = package.run1(make_proc("echo hello $WHO", env_vars={"WHO": "world"}).to_jso())
     assert res["status"]["exit_code"] == 0
     assert res["fds"]["stdout"]["text"] == "hello world\n"
     assert res["fds"]["stderr"]["text"] == ""
