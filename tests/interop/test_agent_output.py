@@ -22,8 +22,7 @@ done
 """
 
 
-@pytest.mark.parametrize("mode", ["memory", "tempfile"])
-@pytest.mark.parametrize("attached", [True, False])
+@pytest.mark.parametrize("mode, attached", [("memory", True), ("tempfile", True), ("tempfile", False)])
 async def test_1000_reads_while_it_writes(raw, random_file, mode, attached):
     """100 MB, read 1,000 times by range on the way; the final bytes have the right hash."""
     data = random_file.read_bytes()

@@ -19,7 +19,7 @@ LIST = "n=0; while [ $n -lt 100 ]; do if [ -e /proc/self/fd/$n ]; then echo $n%s
 @pytest.mark.parametrize("fd, name", [("stdin", 0), ("stdout", 1), ("stderr", 2), ("3", 3), ("77", 77)])
 def test_null(fd, name):
     """/dev/null can stand at any fd."""
-    res = ok(sh(f"readlink /proc/$$/fd/{name} > $OUT; :", (fd, {"null": {}}), env=_out_env()))
+    res = ok(sh(f"(readlink /proc/$$/fd/{name} > $OUT); :", (fd, {"null": {}}), env=_out_env()))
     assert res["fds"] == {fd: None}
     assert _read_out() == "/dev/null\n"
 
@@ -41,8 +41,8 @@ def _read_out():
 
 def _flags_of(num):
     """A script that writes the octal open flags of fd `num` to $OUT."""
-    # The last `:` keeps the shell from becoming grep, whose stdout is another.
-    return f"grep flags: /proc/$$/fdinfo/{num} > $OUT; :"
+    # In a shell of its own, for whose sake the first one's stdout stays as it is.
+    return f"(grep flags: /proc/$$/fdinfo/{num} > $OUT); :"
 
 
 @pytest.mark.parametrize(
