@@ -104,6 +104,10 @@ pub struct RunSettings {
     /// Compared as written, so neither links nor relative parts are resolved. `--restrict-exe`.
     #[serde(with = "text::path")]
     pub restrict_exe: Option<PathBuf>,
+    /// The lasting directory of this instance, where processes, statuses and output are found again by the next
+    /// start; `None`: one below `capture.dir` that goes with the instance. `--state-dir`.
+    #[serde(with = "text::path")]
+    pub state_dir: Option<PathBuf>,
     /// With `--wait` and `--agent`: exit if nothing was assigned within this time of the
     /// program's start. Zero gives up at once. `--wait-timeout`.
     #[serde(with = "text::seconds")]
@@ -112,7 +116,7 @@ pub struct RunSettings {
 
 impl Default for RunSettings {
     fn default() -> Self {
-        Self { restrict_exe: None, wait_timeout: Duration::from_secs(600) }
+        Self { restrict_exe: None, state_dir: None, wait_timeout: Duration::from_secs(600) }
     }
 }
 

@@ -33,6 +33,7 @@ pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod http;
+pub mod keeper;
 pub mod net;
 pub mod report;
 pub mod spec;

@@ -1,29 +1,61 @@
-//! The `procstar` program: parse, configure, run, exit code.
+//! The `procstar` program: the keeper, which is the process that the user launched, or the agent that a keeper has started.
 
 use std::io::Write;
-use std::os::fd::RawFd;
-use std::time::Instant;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
 use procstar::cli::options::{self, Invocation, Run};
-use procstar::cli::run::{self, Origin};
-use procstar::cli::{logging, show};
+use procstar::cli::{logging, run, show};
 use procstar::config;
+use procstar::engine::{Heritage, Moment};
+use procstar::keeper;
 
 fn main() {
-    let at = Instant::now();
-    // Whoever started us may have blocked signals that we are to be ended by.
-    let _ = SigSet::empty().thread_set_mask();
+    let start = Moment::now();
     // Before anything else is opened: these are the user's.
     let fds = claim_inherited_fds();
-    let env = config::process_env();
-    let code = match options::parse(std::env::args_os(), &env) {
-        Ok(Invocation::Run(options)) => {
-            let nofile = raise_open_file_limit();
-            run_agent(*options, Origin { env, fds, nofile, at })
+    // Whoever started us may have blocked signals that we are to be ended by.
+    let _ = SigSet::empty().thread_set_mask();
+    let code = match std::env::var(keeper::KEEPER_FD) {
+        Ok(fd) => agent(&fd, &fds),
+        Err(_) => keep(fds, start),
+    };
+    // Threads that still wait for something must not hold up the end.
+    std::process::exit(i32::from(code));
+}
+
+/// Keeps processes; the agent that this starts does all else.
+fn keep(fds: Vec<RawFd>, start: Moment) -> u8 {
+    let nofile = raise_open_file_limit();
+    let heritage = Heritage::new(std::env::vars_os(), config::SECRET_VARS, fds, nofile);
+    match keeper::keep(Arc::new(heritage), start) {
+        Ok(code) => code,
+        Err(error) => {
+            say(&mut std::io::stderr(), &format!("procstar: cannot start: {error}\n"));
+            1
         }
+    }
+}
+
+/// Is the agent of the keeper behind descriptor `fd`.
+fn agent(fd: &str, fds: &[RawFd]) -> u8 {
+    let Some(fd) = fd.parse().ok().filter(|fd| fds.contains(fd)) else {
+        let name = keeper::KEEPER_FD;
+        say(
+            &mut std::io::stderr(),
+            &format!("procstar: {name} is for the keeper's use; unset it\n"),
+        );
+        return 2;
+    };
+    // SAFETY: it was open when this process started, and the keeper has meant it for nothing but this.
+    let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    let env = config::process_env();
+    match options::parse(std::env::args_os(), &env) {
+        Ok(Invocation::Run(options)) => run_agent(*options, &env, socket),
         Ok(Invocation::ConfigShow { loaded, json }) => {
             say(&mut std::io::stdout(), &show::render(&loaded, json));
             0
@@ -36,19 +68,17 @@ fn main() {
             say(&mut std::io::stderr(), error.text());
             error.exit_code()
         }
-    };
-    // Threads that still wait for something must not hold up the end.
-    std::process::exit(i32::from(code));
+    }
 }
 
-fn run_agent(options: Run, origin: Origin) -> u8 {
+fn run_agent(options: Run, env: &config::Env, socket: UnixStream) -> u8 {
     if let Err(error) = logging::init(&options.settings.log) {
         say(&mut std::io::stderr(), &format!("procstar: {error}\n"));
     }
     for warning in &options.warnings {
         tracing::warn!("{warning}");
     }
-    match run::run(options, origin) {
+    match run::run(options, env, socket) {
         Ok(()) => 0,
         Err(error) => {
             say(&mut std::io::stderr(), &format!("procstar: {error}\n"));

@@ -118,7 +118,7 @@ fn any_fd_map() {
         ),
     ];
     for (name, fds, script, outputs) in table {
-        let ended = run(sh(&script, fds));
+        let (ended, _rig) = run(sh(&script, fds));
         assert_eq!((ended.status, messages(&ended)), (0, vec![]), "{name}");
         for (fd, wanted) in outputs {
             assert_eq!(text(&ended, &fd), wanted, "{name}, fd {fd}");
@@ -148,7 +148,7 @@ fn file_flags() {
         if let Some(before) = before {
             std::fs::write(&path, before).unwrap();
         }
-        let ended = run(json!({"argv": ["/usr/bin/printf", "new"],
+        let (ended, _rig) = run(json!({"argv": ["/usr/bin/printf", "new"],
             "fds": [["stdout", {"file": {"path": path, "flags": flags, "mode": 0o640}}]]}));
         match after {
             Ok(after) => {
@@ -172,7 +172,7 @@ fn file_flags() {
 fn every_failing_fd_is_named_and_nothing_is_executed() {
     let dir = tempfile::tempdir().unwrap();
     let trace = dir.path().join("trace");
-    let ended = run(json!({"argv": ["/usr/bin/touch", trace], "fds": [
+    let (ended, _rig) = run(json!({"argv": ["/usr/bin/touch", trace], "fds": [
         ["stdin", {"file": {"path": "/nowhere/x"}}],
         ["stdout", {"capture": {}}],
         ["7", {"dup": {"fd": 99}}],
@@ -204,7 +204,7 @@ fn executables_that_cannot_be() {
         ("/tmp", 126, "Permission denied (os error 13)"),
         (script, 126, "No such file or directory (os error 2)"),
     ] {
-        let ended = run(json!({"argv": ["x"], "exe": exe, "fds": captured("memory")}));
+        let (ended, _rig) = run(json!({"argv": ["x"], "exe": exe, "fds": captured("memory")}));
         assert_eq!(messages(&ended), [format!("execve failed: {exe}: {error}")]);
         assert_eq!(ended.failures[0].exit_code(), code, "{exe}");
         assert_eq!(text(&ended, "stderr"), "");
@@ -226,7 +226,7 @@ fn restricted_executable() {
     assert!(!rig.started.contains_key("no"));
 }
 
-use procstar::engine::Options;
+use procstar::engine::{Options, Places};
 
 #[test]
 fn pipes_between_processes() {
@@ -506,7 +506,10 @@ fn many_at_once() {
 
 #[test]
 fn a_directory_that_is_not_there() {
-    let mut rig = Rig::new(Options { capture_dir: "/nowhere".into(), ..options() });
+    let mut rig = Rig::new(Options {
+        places: Places { files: "/nowhere".into(), memory: std::env::temp_dir() },
+        ..options()
+    });
     rig.launch(json!({
         "a": sh("true", captured("tempfile")),
         "b": sh("echo fine", captured("memory")),

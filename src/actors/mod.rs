@@ -13,6 +13,7 @@
 //! Actors know each other as `Recipient`s, and the engine as a [`Launcher`]: tests put probes there.
 
 pub mod connection;
+pub mod keeper_link;
 pub mod lifecycle;
 pub mod messages;
 pub mod process;
@@ -20,29 +21,19 @@ pub mod results;
 pub mod signals;
 pub mod supervisor;
 
-use crate::engine::Engine;
 use crate::spec::{ProcId, Validated};
+use messages::Shutdown;
 
-/// The engine as the actors see it.
+/// The engine as the actors see it. It lives in the keeper; see [`keeper_link`].
 pub trait Launcher: Send + Sync {
-    /// Starts every process of a request. See [`Engine::launch`].
+    /// Starts every process of a request. See [`Engine::launch`](crate::engine::Engine::launch).
     fn launch(&self, request: Validated);
-    /// Sends a signal. See [`Engine::signal`].
+    /// Sends a signal. See [`Engine::signal`](crate::engine::Engine::signal).
     fn signal(&self, id: ProcId, signum: i32, ticket: u64);
-    /// Drops an ended process. See [`Engine::forget`].
+    /// Drops an ended process. See [`Engine::forget`](crate::engine::Engine::forget).
     fn forget(&self, id: ProcId);
-}
-
-impl Launcher for Engine {
-    fn launch(&self, request: Validated) {
-        Engine::launch(self, request);
-    }
-
-    fn signal(&self, id: ProcId, signum: i32, ticket: u64) {
-        Engine::signal(self, id, signum, ticket);
-    }
-
-    fn forget(&self, id: ProcId) {
-        Engine::forget(self, id);
-    }
+    /// Notes an order of shutdown, for an agent that comes after this one.
+    fn note(&self, order: Shutdown);
+    /// Notes that there has been a process.
+    fn note_assignment(&self);
 }

@@ -3,6 +3,7 @@
 use actix::{Actor, Context, Recipient, StreamHandler};
 use futures_util::stream::unfold;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 use super::messages::Shutdown;
 
@@ -10,17 +11,21 @@ use super::messages::Shutdown;
 pub struct Signals {
     supervisor: Recipient<Shutdown>,
     listening: Vec<(Signal, Shutdown)>,
+    keeper: Option<mpsc::UnboundedReceiver<Shutdown>>,
 }
 
 impl Signals {
-    /// Handles SIGTERM, SIGINT, SIGQUIT, SIGUSR1 and, unless it is ignored, SIGHUP from now on.
+    /// Passes on what the keeper orders, who gets signals as well. Handles SIGTERM, SIGINT, SIGQUIT, SIGUSR1 and, unless it is ignored, SIGHUP from now on.
     ///
     /// # Errors
     /// The OS error of installing a handler.
-    pub fn new(supervisor: Recipient<Shutdown>) -> std::io::Result<Self> {
+    pub fn new(
+        supervisor: Recipient<Shutdown>,
+        keeper: mpsc::UnboundedReceiver<Shutdown>,
+    ) -> std::io::Result<Self> {
         // Under nohup the agent shall outlive its terminal.
-        let hangup =
-            (!is_ignored(libc::SIGHUP)).then_some((SignalKind::hangup(), Shutdown::Terminate));
+        let hangup = (!crate::engine::is_ignored(libc::SIGHUP))
+            .then_some((SignalKind::hangup(), Shutdown::Terminate));
         let orders = [
             (SignalKind::terminate(), Shutdown::Terminate),
             (SignalKind::interrupt(), Shutdown::Terminate),
@@ -32,19 +37,8 @@ impl Signals {
             .chain(hangup)
             .map(|(kind, order)| Ok((signal(kind)?, order)))
             .collect::<std::io::Result<_>>()?;
-        Ok(Signals { supervisor, listening })
+        Ok(Signals { supervisor, listening, keeper: Some(keeper) })
     }
-}
-
-/// Whether this process was started with a signal ignored.
-fn is_ignored(signum: libc::c_int) -> bool {
-    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: asks only; the kernel fills the struct that the pointer is to, of which all zero is a valid value.
-    let action = unsafe {
-        libc::sigaction(signum, std::ptr::null(), action.as_mut_ptr());
-        action.assume_init()
-    };
-    action.sa_sigaction == libc::SIG_IGN
 }
 
 impl Actor for Signals {
@@ -54,6 +48,12 @@ impl Actor for Signals {
         for (signal, order) in self.listening.drain(..) {
             let orders = unfold(signal, move |mut signal| async move {
                 signal.recv().await.map(|()| (order, signal))
+            });
+            <Self as StreamHandler<Shutdown>>::add_stream(orders, ctx);
+        }
+        if let Some(keeper) = self.keeper.take() {
+            let orders = unfold(keeper, |mut keeper| async move {
+                keeper.recv().await.map(|order| (order, keeper))
             });
             <Self as StreamHandler<Shutdown>>::add_stream(orders, ctx);
         }

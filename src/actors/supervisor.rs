@@ -19,6 +19,7 @@ use super::messages::{
 };
 use super::process::{Process, SendSignal};
 use crate::engine::Event;
+use crate::keeper::ledger::Record;
 use crate::spec::ProcId;
 
 /// Where the supervisor tells of what it does.
@@ -74,6 +75,22 @@ impl Supervisor {
             alarm: None,
             done: Some(done),
             warned_of_systemd: false,
+        }
+    }
+
+    /// Takes up the processes that an earlier agent has left, and whether it ever had one.
+    pub fn take_up(&mut self, records: Vec<Record>, any: bool) {
+        self.any = any || !records.is_empty();
+        for Record { id, started, ended } in records {
+            self.outlets.announce.do_send(Announce(id.clone()));
+            let mut owned = self.own(&id);
+            owned.ended = ended.is_some();
+            self.running += usize::from(!owned.ended);
+            let events = [started.map(|s| Event::Started(Box::new(s))), ended.map(Event::Ended)];
+            for event in events.into_iter().flatten() {
+                owned.actor.do_send(Told(event));
+            }
+            self.processes.insert(id, owned);
         }
     }
 
@@ -175,7 +192,9 @@ impl Handler<Start> for Supervisor {
             self.processes.insert(id.clone(), owned);
         }
         self.running += request.procs.len();
-        self.any |= !request.procs.is_empty();
+        if !request.procs.is_empty() && !std::mem::replace(&mut self.any, true) {
+            self.engine.note_assignment();
+        }
         self.engine.launch(request);
         Ok(())
     }
@@ -223,6 +242,9 @@ impl Handler<Shutdown> for Supervisor {
         tracing::info!(?order, "shutting down");
         self.ready = true;
         let steps = self.lifecycle.order(order, Instant::now());
+        if !steps.is_empty() {
+            self.engine.note(order);
+        }
         self.take(steps);
         self.advance(ctx);
     }

@@ -69,6 +69,10 @@ struct RunFlags {
     #[arg(long, value_name = "PATH", global = true, help_heading = "What to do")]
     restrict_exe: Option<PathBuf>,
 
+    /// Keep processes, statuses and output in this directory, for the next start to find again
+    #[arg(long, value_name = "DIR", global = true, help_heading = "What to do")]
+    state_dir: Option<PathBuf>,
+
     /// Run the HTTP service on 127.0.0.1
     #[arg(short, long, action = ArgAction::SetTrue, global = true, help_heading = "HTTP service")]
     serve: bool,
@@ -291,6 +295,7 @@ impl Options {
         layer.push_flag("--log-level", run.log_level.clone());
         layer.push_flag("--log-format", run.log_format.clone());
         layer.push_flag("--restrict-exe", run.restrict_exe.clone().map(Scalar::Path));
+        layer.push_flag("--state-dir", run.state_dir.clone().map(Scalar::Path));
         layer.push_flag("--wait-timeout", run.wait_timeout.clone());
         layer.push_flag("--serve", switch(run.serve));
         layer.push_flag("--serve-port", run.serve_port.clone());

@@ -1,10 +1,13 @@
 //! The agent's run: from options to an exit code.
 //!
-//! In this order: what can fail without harm (reading INPUT, the certificate, the HTTP port), the engine and the actors, signals,
-//! INPUT's processes, the services; then the end, whoever orders it: results written, the server told, HTTP stopped.
+//! In this order: what can fail without harm (reading INPUT, the certificate, the HTTP port), the introduction to the keeper, which starts
+//! INPUT's processes, the actors, signals, the services; then the end, whoever orders it: results written, the server
+//! told, HTTP stopped, the keeper told.
 
+use std::ffi::OsStr;
 use std::io::{self, Read};
-use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,15 +20,17 @@ use tokio::time::{Instant, timeout};
 use super::options::{Input, Run};
 use super::output;
 use crate::actors::connection::{self, Connection, Finish, Outcome};
+use crate::actors::keeper_link::{KeeperLink, LinkError, Streams, Welcome, introduce};
 use crate::actors::lifecycle::{EndWhen, Graces};
-use crate::actors::messages::{GetAll, GetOne, Start};
+use crate::actors::messages::{GetAll, GetOne, Shutdown};
 use crate::actors::results::Results;
 use crate::actors::signals::Signals;
 use crate::actors::supervisor::{Outlets, Ready, Supervisor};
-use crate::config::{Env, SECRET_VARS, Settings};
+use crate::config::{Env, Settings};
 use crate::engine::procfs::ProcFs;
-use crate::engine::{Engine, Event, Heritage, Options};
+use crate::engine::{Event, Moment};
 use crate::http;
+use crate::keeper::{AGAIN, protocol};
 use crate::net::dial::WssDialer;
 use crate::net::tls;
 use crate::report::Sampler;
@@ -83,6 +88,9 @@ pub enum RunError {
         /// Why not.
         source: io::Error,
     },
+    /// The keeper has refused this agent, or is gone.
+    #[error("{0}")]
+    Keeper(#[from] LinkError),
     /// The results could not be written.
     #[error("cannot write results to {to}: {source}")]
     Write {
@@ -108,41 +116,22 @@ impl RunError {
             RunError::Output { .. }
             | RunError::Read { .. }
             | RunError::Spec { .. }
-            | RunError::Cert(_) => 2,
+            | RunError::Cert(_)
+            | RunError::Keeper(LinkError::Refused(_)) => 2,
             _ => 1,
         }
     }
 }
 
-/// What the process was started with, taken before anything else was opened.
-pub struct Origin {
-    /// Its environment.
-    pub env: Env,
-    /// Its open fds from 3 up, now close-on-exec: children get only what their specs give them.
-    pub fds: Vec<RawFd>,
-    /// Its open-file limit, soft and hard, where the soft one has been raised.
-    pub nofile: Option<(u64, u64)>,
-    /// When it started.
-    pub at: std::time::Instant,
-}
-
-/// Runs until the end.
+/// Runs the agent until the end, over the keeper behind `socket`.
 ///
 /// # Errors
 /// What the user has to know; everything that ran has ended by then, unless nothing had been started.
-pub fn run(run: Run, origin: Origin) -> Result<(), RunError> {
+pub fn run(run: Run, env: &Env, socket: UnixStream) -> Result<(), RunError> {
     if let Some(path) = &run.output {
         output::check(path)
             .map_err(|source| RunError::Output { to: path.display().to_string(), source })?;
     }
-    let input = run.input.as_ref().map(read_input).transpose()?;
-    let listener = match run.settings.http.serve {
-        true => Some(
-            http::listen(run.settings.http.port)
-                .map_err(|source| RunError::Listen { port: run.settings.http.port, source })?,
-        ),
-        false => None,
-    };
     let dialer = match (run.settings.agent.enabled, &run.settings.agent.host) {
         (true, Some(host)) => {
             let tls =
@@ -153,10 +142,41 @@ pub fn run(run: Run, origin: Origin) -> Result<(), RunError> {
     };
     let sampler = Sampler::new(ProcFs::default())
         .map_err(|error| system("read /proc/stat")(io::Error::other(error)))?;
+    let port = run.settings.http.port;
+    let listener = run.settings.http.serve.then(|| http::listen(port)).transpose();
+    let listener = listener.map_err(|source| RunError::Listen { port, source })?;
+    // A later agent is not asked for INPUT's processes again, and a standard input is read up by then.
+    let input = match (&run.input, std::env::var_os(AGAIN)) {
+        (Some(input), None) => Some(read_input(input)?),
+        _ => None,
+    };
+    let welcome = introduce(socket, keeper_settings(&run, env), input)?;
     actix::System::new().block_on(async move {
-        let agent = Agent::start(&run, origin, Arc::new(sampler))?;
-        agent.run(&run, input, listener, dialer).await
+        let agent = Agent::start(&run, welcome, Arc::new(sampler))?;
+        agent.run(&run, listener, dialer).await
     })
+}
+
+/// What the keeper has to know.
+fn keeper_settings(run: &Run, env: &Env) -> protocol::Settings {
+    let settings = &run.settings;
+    // A one-shot is often a job of a service, and inherits the variable from it.
+    let lasts = (settings.agent.enabled || settings.http.serve) && !run.exit;
+    let given = env.get(OsStr::new("STATE_DIRECTORY")).filter(|value| lasts && !value.is_empty());
+    let from_service_manager = given.map(|value| {
+        // Several are joined by colons; the first one is for us, below a name of our own, for only we may read it.
+        let first = value.as_bytes().split(|b| *b == b':').next().unwrap_or_default();
+        Path::new(OsStr::from_bytes(first)).join("procstar")
+    });
+    protocol::Settings {
+        state_dir: settings.run.state_dir.clone().or(from_service_manager),
+        base_dir: settings.capture.directory(env),
+        conn_id: settings.agent.conn_id.clone(),
+        drain_grace: settings.capture.drain_grace,
+        setup_patience: SETUP_PATIENCE,
+        restrict_exe: settings.run.restrict_exe.as_deref().map(path_text),
+        log: settings.log.clone(),
+    }
 }
 
 fn system(what: &'static str) -> impl Fn(io::Error) -> RunError {
@@ -179,28 +199,30 @@ fn read_input(input: &Input) -> Result<Validated, RunError> {
 struct Agent {
     supervisor: Addr<Supervisor>,
     results: Addr<Results>,
+    link: Arc<KeeperLink>,
+    /// The process that the user launched, and its parent.
+    launched: (u32, u32),
+    /// INPUT's processes, of the first agent.
+    input: Vec<ProcId>,
+    conn_id: String,
     sampler: Arc<Sampler>,
     done: oneshot::Receiver<()>,
+    gone: oneshot::Receiver<()>,
 }
 
 type Dialer = (String, Arc<rustls::ClientConfig>);
 
 impl Agent {
-    /// Starts the engine and the actors, and handles signals from now on.
-    fn start(run: &Run, origin: Origin, sampler: Arc<Sampler>) -> Result<Agent, RunError> {
+    /// Starts the actors, and handles signals from now on.
+    fn start(run: &Run, welcome: Welcome, sampler: Arc<Sampler>) -> Result<Agent, RunError> {
         let settings = &run.settings;
-        let heritage = Heritage::new(origin.env.clone(), SECRET_VARS, origin.fds, origin.nofile);
-        let options = Options {
-            capture_dir: settings.capture.directory(&origin.env),
-            drain_grace: settings.capture.drain_grace,
-            setup_patience: SETUP_PATIENCE,
-            restrict_exe: settings.run.restrict_exe.as_deref().map(path_text),
-            heritage: Arc::new(heritage),
-        };
-        let (tell, told) = mpsc::unbounded_channel();
-        // The receiver is there as long as the supervisor.
-        let engine = Engine::start(options, move |event| drop(tell.send(event)))
-            .map_err(system("start the engine"))?;
+        let launched = (welcome.pid, welcome.ppid);
+        let (start, first) = (welcome.start, welcome.first);
+        let (socket, decoder, memory, records) = welcome.into_parts();
+        let (link, streams) = KeeperLink::start(socket, decoder, memory.clone())
+            .map_err(system("talk to the keeper"))?;
+        let link = Arc::new(link);
+        let Streams { events, orders, gone } = streams;
         let results = Results::default().start();
         let outlets = Outlets {
             announce: results.clone().recipient(),
@@ -211,36 +233,58 @@ impl Agent {
         let graces =
             Graces { term: settings.shutdown.term_grace, kill: settings.shutdown.kill_grace };
         let (tell_done, done) = oneshot::channel();
-        let end_when = end_when(run, origin.at);
+        let end_when = end_when(run, start);
+        let input = if first {
+            records.iter().map(|record| record.id.clone()).collect()
+        } else {
+            Vec::new()
+        };
+        let engine = Arc::clone(&link);
         let supervisor = Supervisor::create(|ctx| {
             let events = futures_util::stream::unfold(
-                told,
-                |mut told: mpsc::UnboundedReceiver<Event>| async {
-                    told.recv().await.map(|event| (event, told))
+                events,
+                |mut events: mpsc::UnboundedReceiver<Event>| async {
+                    events.recv().await.map(|event| (event, events))
                 },
             );
             <Supervisor as StreamHandler<Event>>::add_stream(events, ctx);
-            Supervisor::new(Arc::new(engine), outlets, end_when, graces, tell_done)
+            let mut supervisor = Supervisor::new(engine, outlets, end_when, graces, tell_done);
+            supervisor.take_up(records, memory.any);
+            supervisor
         });
-        Signals::new(supervisor.clone().recipient()).map_err(system("handle signals"))?.start();
-        Ok(Agent { supervisor, results, sampler, done })
+        for order in memory.orders {
+            supervisor.do_send(Shutdown::from(order));
+        }
+        Signals::new(supervisor.clone().recipient(), orders)
+            .map_err(system("handle signals"))?
+            .start();
+        let conn_id = settings
+            .agent
+            .conn_id
+            .clone()
+            .or(memory.conn_id)
+            .unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+        link.remember(|memory| memory.conn_id = Some(conn_id.clone()));
+        Ok(Agent { supervisor, results, link, launched, input, conn_id, sampler, done, gone })
     }
 
     async fn run(
         mut self,
         run: &Run,
-        input: Option<Validated>,
         listener: Option<std::net::TcpListener>,
         dialer: Option<Dialer>,
     ) -> Result<(), RunError> {
-        if let Some(input) = input {
-            self.start_input(input).await;
-        }
+        self.await_input(run).await;
         let server = listener.map(|listener| self.serve(listener, &run.settings)).transpose()?;
         let connection = dialer.map(|dialer| self.connect(dialer, &run.settings));
         self.supervisor.do_send(Ready);
-        // An error would be the supervisor's end, after which nothing can be waited for.
-        let _ = (&mut self.done).await;
+        tokio::select! {
+            // An error would be the supervisor's end, after which nothing can be waited for.
+            _ = &mut self.done => {}
+            _ = &mut self.gone => {
+                return Err(LinkError::Io(io::ErrorKind::UnexpectedEof.into()).into());
+            }
+        }
         let written = self.write_results(run).await;
         let mut outcome = Outcome::Finished;
         if let Some((connection, ended)) = connection {
@@ -253,27 +297,23 @@ impl Agent {
         if let Some(server) = server {
             server.stop(true).await;
         }
-        written?;
-        match outcome {
+        let ended = written.and(match outcome {
             Outcome::Finished => Ok(()),
             Outcome::GaveUp => Err(RunError::GaveUp),
-        }
+        });
+        // The keeper ends with our code, once we have ended.
+        self.link.bye(ended.as_ref().err().map_or(0, RunError::exit_code)).await;
+        ended
     }
 
-    /// Starts INPUT's processes, and waits until each runs or could not be started.
-    async fn start_input(&self, input: Validated) {
-        let ids: Vec<ProcId> = input.procs.keys().cloned().collect();
-        match self.supervisor.send(Start(input)).await {
-            Ok(Ok(())) => {
-                for id in ids {
-                    // It waits for the start; what came of it is in the results.
-                    let _ = self.results.send(GetOne(id)).await;
-                }
-                tracing::info!("started processes from specs");
-            }
-            // A signal has come first.
-            Ok(Err(error)) => tracing::warn!("processes from specs not started: {error}"),
-            Err(error) => tracing::error!("processes from specs not started: {error}"),
+    /// Waits until each of INPUT's processes runs or could not be started.
+    async fn await_input(&self, run: &Run) {
+        for id in &self.input {
+            // It waits for the start; what came of it is in the results.
+            let _ = self.results.send(GetOne(id.clone())).await;
+        }
+        if run.input.is_some() {
+            tracing::info!("started processes from specs");
         }
     }
 
@@ -305,14 +345,14 @@ impl Agent {
         settings: &Settings,
     ) -> (Addr<Connection>, oneshot::Receiver<Outcome>) {
         let agent = &settings.agent;
-        let conn_id = agent.conn_id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+        let (pid, ppid) = self.launched;
         let options = connection::Options {
             conn: ConnInfo {
-                conn_id,
+                conn_id: self.conn_id.clone(),
                 group_id: agent.group_id.clone(),
                 restricted_exe: settings.run.restrict_exe.as_deref().map(path_text),
             },
-            proc: ProcInfo::current(),
+            proc: ProcInfo { pid, ppid, ..ProcInfo::current() },
             token: agent.token.clone(),
             connect: agent.connect.clone(),
             register_timeout: agent.register_timeout,
@@ -360,15 +400,13 @@ fn path_text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-fn end_when(run: &Run, start: std::time::Instant) -> EndWhen {
+fn end_when(run: &Run, start: Moment) -> EndWhen {
     if run.exit {
         EndWhen::NoneRuns
     } else if run.wait {
-        let unassigned_until = run
-            .settings
-            .agent
-            .enabled
-            .then(|| Instant::from_std(start) + run.settings.run.wait_timeout);
+        let waited = Duration::from_secs_f64(Moment::now().seconds_since(start));
+        let left = run.settings.run.wait_timeout.saturating_sub(waited);
+        let unassigned_until = run.settings.agent.enabled.then(|| Instant::now() + left);
         EndWhen::Idle { unassigned_until }
     } else {
         EndWhen::Told

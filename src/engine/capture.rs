@@ -1,32 +1,31 @@
-//! Captured output: written once, read by range while it is written.
+//! Captured output: a file that is written once, and read by range while it is written.
 //!
-//! A `tempfile` capture is a file without a name that the process itself writes, through an open file of its own that
-//! only appends; nothing of ours runs while it writes. A `memory` capture comes through a pipe, which the engine reads;
-//! it stays in the heap while it is small, and goes on in a memory file. Readers use `pread` on our own open file, or copy from
-//! the heap: no reader moves anything that the process or another reader shares.
+//! A `tempfile` capture is written by the process itself, through an open file of its own that only appends; nothing of ours runs
+//! while it writes. A `memory` capture comes through a pipe, which the engine reads and appends to a file in a file system
+//! that lives in memory. Either file has a name in the instance's directory, so that it needs no descriptor while nobody
+//! reads it, can be read by another process than the one that made it, and is still there after a crash. Readers use `pread` on an open
+//! file of their own: no reader moves anything that the process or another reader shares.
 //!
-//! Once [`Capture::freeze`] has been called, what was captured never changes, whoever still writes. A small capture
-//! then moves to the heap, and its descriptor is given back.
+//! Once [`Capture::freeze`] has been called, what was captured never changes, whoever still writes.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use serde::{Deserialize, Serialize};
 
 use super::sys;
 use crate::spec::{CaptureMode, CaptureSpec, FdName};
 
-/// Up to this many bytes, a memory capture lives in the heap while it grows.
-const HEAP_GROWING: usize = 64 * 1024;
-/// Up to this many bytes, an ended capture moves to the heap, to spare a descriptor.
-const HEAP_ENDED: u64 = 4 * 1024;
 /// Marks a capture that is not frozen.
 const OPEN: u64 = u64::MAX;
 
 /// Why a capture does not hold all that was written to it, or may not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CutShort {
     /// A descendant still held it when the grace after the process's end had passed.
     Survivor,
@@ -36,66 +35,107 @@ pub enum CutShort {
     Error,
 }
 
-/// The captured output of one fd.
-pub struct Capture {
-    spec: CaptureSpec,
-    backing: Mutex<Backing>,
-    /// Bytes that came through the pipe so far; not used where the process writes the file itself.
-    piped: AtomicU64,
-    /// The final length, or [`OPEN`].
-    frozen: AtomicU64,
+/// The directories of captures.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Places {
+    /// For `tempfile` captures.
+    pub files: PathBuf,
+    /// For `memory` captures; in a file system that lives in memory, where there is one.
+    pub memory: PathBuf,
 }
 
-enum Backing {
-    Heap(Vec<u8>),
-    /// Its length is `piped`.
-    MemoryFile(Arc<std::fs::File>),
-    /// Its length is the file's.
-    Tempfile(Arc<std::fs::File>),
+/// The captured output of one fd, to be read by anybody who may open its file.
+#[derive(Serialize, Deserialize)]
+#[serde(from = "Record", into = "Record")]
+pub struct Capture {
+    spec: CaptureSpec,
+    path: PathBuf,
+    /// The final length, or [`OPEN`].
+    frozen: AtomicU64,
+    /// The file as long as some reader holds it.
+    file: Mutex<Weak<File>>,
+}
+
+/// A capture as it is told to others.
+#[derive(Clone, Serialize, Deserialize)]
+struct Record {
+    spec: CaptureSpec,
+    path: PathBuf,
+    frozen: u64,
+}
+
+impl From<Record> for Capture {
+    fn from(Record { spec, path, frozen }: Record) -> Self {
+        Capture { spec, path, frozen: AtomicU64::new(frozen), file: Mutex::new(Weak::new()) }
+    }
+}
+
+impl From<Capture> for Record {
+    fn from(capture: Capture) -> Self {
+        Record::from(&capture)
+    }
+}
+
+impl From<&Capture> for Record {
+    fn from(capture: &Capture) -> Self {
+        Record {
+            spec: capture.spec,
+            path: capture.path.clone(),
+            frozen: capture.frozen.load(Ordering::Acquire),
+        }
+    }
+}
+
+impl Clone for Capture {
+    /// The same capture, frozen on its own.
+    fn clone(&self) -> Self {
+        Record::from(self).into()
+    }
+}
+
+/// What is made along with a capture.
+pub(super) enum Writer {
+    /// The process writes the file itself.
+    Itself,
+    /// The engine reads this pipe, and appends to this file.
+    Pipe {
+        /// The reading end.
+        reader: OwnedFd,
+        /// The file.
+        file: File,
+    },
 }
 
 impl Capture {
-    /// Makes a capture and the end of it that the process shall have, and, for a memory capture, the end to read.
+    /// Makes a capture, in a new file called `name`, and the end of it that the process shall have.
     ///
     /// # Errors
-    /// The OS error; no descriptor is left behind.
+    /// The OS error; nothing is left behind.
     pub(super) fn open(
         spec: CaptureSpec,
-        dir: &Path,
-    ) -> io::Result<(Capture, OwnedFd, Option<OwnedFd>)> {
-        match spec.mode {
-            CaptureMode::Tempfile => {
-                let (writer, reader) = sys::nameless_file(dir)?;
-                let backing = Backing::Tempfile(Arc::new(reader.into()));
-                Ok((Capture::new(spec, backing), writer, None))
-            }
-            CaptureMode::Memory => {
-                let (reader, writer) = sys::pipe()?;
+        places: &Places,
+        name: &str,
+    ) -> io::Result<(Capture, OwnedFd, Writer)> {
+        let dir = match spec.mode {
+            CaptureMode::Tempfile => &places.files,
+            CaptureMode::Memory => &places.memory,
+        };
+        let path = dir.join(name);
+        let file = File::options().append(true).create_new(true).mode(0o600).open(&path)?;
+        let made = match spec.mode {
+            CaptureMode::Tempfile => Ok((file.into(), Writer::Itself)),
+            CaptureMode::Memory => sys::pipe().and_then(|(reader, writer)| {
                 sys::set_nonblocking(&reader)?;
-                Ok((Capture::new(spec, Backing::Heap(Vec::new())), writer, Some(reader)))
-            }
-        }
+                Ok((writer, Writer::Pipe { reader, file }))
+            }),
+        };
+        let (source, writer) = made.inspect_err(|_| discard(&path))?;
+        Ok((Record { spec, path, frozen: OPEN }.into(), source, writer))
     }
 
     /// A capture that could not be set up: empty for ever.
     pub(super) fn empty(spec: CaptureSpec) -> Capture {
-        let capture = Capture::new(spec, Backing::Heap(Vec::new()));
-        capture.frozen.store(0, Ordering::Release);
-        capture
-    }
-
-    fn new(spec: CaptureSpec, backing: Backing) -> Capture {
-        Capture {
-            spec,
-            backing: Mutex::new(backing),
-            piped: AtomicU64::new(0),
-            frozen: AtomicU64::new(OPEN),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Backing> {
-        // Nothing that holds the lock can leave the backing half changed.
-        self.backing.lock().unwrap_or_else(PoisonError::into_inner)
+        Record { spec, path: PathBuf::new(), frozen: 0 }.into()
     }
 
     /// What the spec asked for.
@@ -106,10 +146,7 @@ impl Capture {
     /// How many bytes are captured so far.
     pub fn len(&self) -> u64 {
         match self.frozen.load(Ordering::Acquire) {
-            OPEN => match &*self.lock() {
-                Backing::Tempfile(file) => file.metadata().map_or(0, |m| m.len()),
-                _ => self.piped.load(Ordering::Acquire),
-            },
+            OPEN => std::fs::metadata(&self.path).map_or(0, |meta| meta.len()),
             length => length,
         }
     }
@@ -119,25 +156,31 @@ impl Capture {
         self.len() == 0
     }
 
+    /// Opens the file, for reads to come: while the answer is held they need not open it again, and the bytes outlast the
+    /// process's deletion.
+    ///
+    /// # Errors
+    /// The OS error of opening.
+    pub fn hold(&self) -> io::Result<Arc<File>> {
+        let mut held = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = held.upgrade() {
+            return Ok(file);
+        }
+        let file =
+            Arc::new(File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(&self.path)?);
+        *held = Arc::downgrade(&file);
+        Ok(file)
+    }
+
     /// Reads captured bytes from `offset` on into `buf`; gives how many, 0 at the end of what there is so far.
     ///
     /// # Errors
-    /// The OS error of reading the file.
+    /// The OS error of opening or reading the file.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let room = self.len().saturating_sub(offset).min(buf.len() as u64) as usize;
-        let buf = buf.get_mut(..room).unwrap_or_default();
-        let file = match &*self.lock() {
-            Backing::Heap(bytes) => {
-                let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-                let there = bytes.get(from..).unwrap_or_default();
-                let n = there.len().min(buf.len());
-                if let (Some(to), Some(from)) = (buf.get_mut(..n), there.get(..n)) {
-                    to.copy_from_slice(from);
-                }
-                return Ok(n);
-            }
-            Backing::MemoryFile(file) | Backing::Tempfile(file) => Arc::clone(file),
-        };
+        let frozen = self.frozen.load(Ordering::Acquire);
+        let room = frozen.saturating_sub(offset).min(buf.len() as u64) as usize;
+        let Some(buf) = buf.get_mut(..room).filter(|buf| !buf.is_empty()) else { return Ok(0) };
+        let file = self.hold()?;
         loop {
             match file.read_at(buf, offset) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -146,74 +189,48 @@ impl Capture {
         }
     }
 
-    /// Adds what came through the pipe. After [`freeze`](Self::freeze) it is dropped.
-    ///
-    /// # Errors
-    /// The OS error of making or writing the memory file; what had been captured stays.
-    pub(super) fn append(&self, bytes: &[u8]) -> io::Result<()> {
-        if self.frozen.load(Ordering::Acquire) != OPEN {
-            return Ok(());
-        }
-        let mut backing = self.lock();
-        let at = self.piped.load(Ordering::Acquire);
-        if let Backing::Heap(heap) = &mut *backing {
-            if heap.len() + bytes.len() <= HEAP_GROWING {
-                heap.extend_from_slice(bytes);
-                self.piped.store(at + bytes.len() as u64, Ordering::Release);
-                return Ok(());
-            }
-            let file: std::fs::File = sys::memory_file()?.into();
-            file.write_all_at(heap, 0)?;
-            *backing = Backing::MemoryFile(Arc::new(file));
-        }
-        if let Backing::MemoryFile(file) = &*backing {
-            let file = Arc::clone(file);
-            drop(backing);
-            file.write_all_at(bytes, at)?;
-            self.piped.store(at + bytes.len() as u64, Ordering::Release);
-        }
-        Ok(())
-    }
-
-    /// Whether a process still writes the file; always [`Writers::None`](sys::Writers) for a memory capture.
+    /// Whether a process still has the file open for writing.
     pub(super) fn writers(&self) -> sys::Writers {
-        match &*self.lock() {
-            Backing::Tempfile(file) => sys::writers(file),
-            _ => sys::Writers::None,
+        match self.hold() {
+            Ok(file) => sys::writers(&*file),
+            // An empty one that could not be set up, or one that somebody has taken away.
+            Err(_) => sys::Writers::None,
         }
     }
 
-    /// The path by which the file can be watched, where the process writes one itself.
-    pub(super) fn watch_path(&self) -> Option<std::ffi::CString> {
-        use std::os::fd::AsRawFd;
-        match &*self.lock() {
-            Backing::Tempfile(file) => sys::self_fd_path(file.as_raw_fd()).ok(),
-            _ => None,
-        }
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
-    /// Fixes what is captured, for ever.
+    /// Fixes what is captured, for ever. An empty file is not needed any more.
     pub(super) fn freeze(&self) {
         let length = self.len();
         self.frozen.store(length, Ordering::Release);
-        let mut backing = self.lock();
-        if let Backing::MemoryFile(file) | Backing::Tempfile(file) = &*backing
-            && length <= HEAP_ENDED
-        {
-            let mut bytes = vec![0; length as usize];
-            // Where it cannot be read now, the file stays, and a reader sees the error.
-            if file.read_exact_at(&mut bytes, 0).is_ok() {
-                *backing = Backing::Heap(bytes);
-            }
+        if length == 0 {
+            discard(&self.path);
         }
-        if let Backing::Heap(bytes) = &mut *backing {
-            bytes.shrink_to_fit();
+    }
+
+    /// Removes the file. Whoever holds it reads on.
+    pub(super) fn discard(&self) {
+        if self.frozen.load(Ordering::Acquire) != 0 {
+            discard(&self.path);
         }
     }
 }
 
-/// The fds of a process in the spec's order, with the captures among them. Cheap to share, kept until the
-/// process is deleted.
+fn discard(path: &Path) {
+    if !path.as_os_str().is_empty()
+        && let Err(error) = std::fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "cannot remove a capture");
+    }
+}
+
+/// The fds of a process in the spec's order, with the captures among them.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Captures(Vec<(FdName, Option<Capture>)>);
 
 impl Captures {
@@ -231,6 +248,13 @@ impl Captures {
         self.iter().find(|(name, _)| *name == fd).and_then(|(_, capture)| capture)
     }
 
+    /// Removes the files of all. Whoever holds one reads on.
+    pub(crate) fn discard(&self) {
+        for capture in self.0.iter().filter_map(|(_, capture)| capture.as_ref()) {
+            capture.discard();
+        }
+    }
+
     /// The capture at an index of the spec's `fds`.
     pub(super) fn at(&self, index: usize) -> Option<&Capture> {
         self.0.get(index).and_then(|(_, capture)| capture.as_ref())
@@ -242,66 +266,39 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    fn spec(mode: CaptureMode) -> CaptureSpec {
-        CaptureSpec { mode, ..CaptureSpec::default() }
-    }
-
-    fn all(capture: &Capture) -> Vec<u8> {
-        let mut bytes = vec![0; capture.len() as usize + 10];
-        let mut at = 0;
-        loop {
-            let n = capture.read_at(at as u64, &mut bytes[at..]).unwrap();
-            if n == 0 {
-                break;
-            }
-            at += n;
-        }
-        bytes.truncate(at);
-        bytes
+    fn places(dir: &tempfile::TempDir) -> Places {
+        Places { files: dir.path().into(), memory: dir.path().into() }
     }
 
     #[test]
-    fn a_tempfile_is_read_while_written_and_frozen() {
-        let (capture, writer, pipe) =
-            Capture::open(spec(CaptureMode::Tempfile), &std::env::temp_dir()).unwrap();
-        assert!(pipe.is_none());
-        let mut writer: std::fs::File = writer.into();
+    fn a_capture_is_read_while_written_and_frozen() {
+        let dir = tempfile::tempdir().unwrap();
+        let (capture, writer, _) =
+            Capture::open(CaptureSpec::default(), &places(&dir), "1").unwrap();
+        let mut writer: File = writer.into();
         writer.write_all(b"abc").unwrap();
-        assert_eq!(all(&capture), b"abc");
+        let mut buf = [0; 10];
+        assert_eq!(capture.read_at(1, &mut buf).unwrap(), 2);
+        assert_eq!(capture.read_at(3, &mut buf).unwrap(), 0);
         assert_eq!(capture.writers(), sys::Writers::Some);
-        writer.write_all(&[7; 5000]).unwrap();
         capture.freeze();
+        let held = capture.hold().unwrap();
         writer.write_all(b"too late").unwrap();
-        assert_eq!(capture.len(), 5003);
-        assert_eq!(all(&capture).len(), 5003);
+        assert_eq!((capture.len(), capture.read_at(0, &mut buf).unwrap()), (3, 3));
+        let other = capture.clone();
+        capture.discard();
+        assert_eq!(capture.read_at(0, &mut buf).unwrap(), 3);
+        assert!(other.read_at(0, &mut buf).is_err());
+        drop((held, writer));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
-    proptest::proptest! {
-        /// Whatever pieces come, every range reads as in one plain vector, before and after the end.
-        #[test]
-        fn memory_is_a_vector(
-            pieces in proptest::collection::vec((proptest::num::u8::ANY, 0usize..50_000), 0..6),
-            offset in 0u64..120_000, length in 0usize..120_000,
-        ) {
-            let (capture, _writer, _reader) =
-                Capture::open(spec(CaptureMode::Memory), &std::env::temp_dir()).unwrap();
-            let mut model = Vec::new();
-            for (byte, n) in pieces {
-                let piece = vec![byte; n];
-                capture.append(&piece).unwrap();
-                model.extend_from_slice(&piece);
-                proptest::prop_assert_eq!(capture.len(), model.len() as u64);
-            }
-            for _ in 0..2 {
-                let mut buf = vec![0; length];
-                let n = capture.read_at(offset, &mut buf).unwrap();
-                let from = model.len().min(offset as usize);
-                let to = model.len().min(offset as usize + length);
-                proptest::prop_assert_eq!(&buf[..n], &model[from..to]);
-                proptest::prop_assert_eq!(&all(&capture), &model);
-                capture.freeze();
-                capture.append(b"dropped").unwrap();
-            }
-        }
+    #[test]
+    fn an_empty_capture_leaves_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (capture, _, _) = Capture::open(CaptureSpec::default(), &places(&dir), "1").unwrap();
+        capture.freeze();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert_eq!((capture.len(), capture.read_at(0, &mut [0; 4]).unwrap()), (0, 0));
     }
 }

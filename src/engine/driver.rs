@@ -4,6 +4,7 @@ mod launch;
 mod reading;
 
 use std::collections::{HashMap, VecDeque};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -79,14 +80,14 @@ struct Exit {
     rusage: libc::rusage,
     stat: Option<RawStat>,
     stop: Moment,
+    lost: bool,
 }
 
 impl Exit {
     /// The exit of a process of which there is no child.
     fn without_child() -> Exit {
-        // SAFETY: an all-zero rusage is a valid value of that plain C struct.
-        let rusage = unsafe { std::mem::zeroed() };
-        Exit { pid: None, status: 0, rusage, stat: None, stop: Moment::now() }
+        let rusage = super::no_usage();
+        Exit { pid: None, status: 0, rusage, stat: None, stop: Moment::now(), lost: false }
     }
 }
 
@@ -94,12 +95,14 @@ impl Exit {
 struct Live {
     child: Child,
     token: u64,
+    /// Whether an earlier engine has started it.
+    adopted: bool,
 }
 
 /// A capture that has not reached its end.
 enum OpenCapture {
     /// Read by us, under this epoll token.
-    Pipe { index: usize, reader: OwnedFd, token: u64, grown: bool },
+    Pipe { index: usize, reader: OwnedFd, file: File, token: u64, grown: bool },
     /// Written by the process itself.
     File { index: usize },
 }
@@ -263,6 +266,7 @@ impl Driver {
                 }
             }
             Command::Signal { id, signum, ticket } => self.signal(&id, signum, ticket),
+            Command::Adopt(started) => self.adopt(*started),
             Command::Forget(id) => self.forget(&id),
             Command::Stop => self.stopped = true,
         }
@@ -322,7 +326,9 @@ impl Driver {
                     self.tell_started(serial, pid);
                 }
                 match self.poller.watch(&child.pidfd, Source::Exit(serial)) {
-                    Ok(token) => self.apply(serial, Input::Spawned(Live { child, token })),
+                    Ok(token) => {
+                        self.apply(serial, Input::Spawned(Live { child, token, adopted: false }))
+                    }
                     Err(error) => self.unwatched(serial, child, &error),
                 }
             }
@@ -369,9 +375,12 @@ impl Driver {
         };
         let pid = live.child.pid;
         let stat = self.procfs.read_stat(pid).ok();
+        let adopted = live.adopted;
         let exit = match sys::reap(pid) {
+            // It is somebody else's to reap.
+            Err(_) if adopted => Exit { pid: Some(pid), stat, lost: true, ..Exit::without_child() },
             Ok(Some((status, rusage))) => {
-                Exit { pid: Some(pid), status, rusage, stat, stop: Moment::now() }
+                Exit { pid: Some(pid), status, rusage, stat, stop: Moment::now(), lost: false }
             }
             // Not yet: epoll tells again.
             Ok(None) => return,
@@ -420,6 +429,7 @@ impl Driver {
             stop: exit.stop,
             captures: Arc::clone(&process.captures),
             cut_short: std::mem::take(&mut process.cut_short),
+            lost: exit.lost,
         })));
     }
 
@@ -459,6 +469,7 @@ impl Driver {
         }
         self.serials.remove(id);
         if let Some(process) = self.processes.remove(&serial) {
+            process.captures.discard();
             for open in process.open {
                 if let OpenCapture::Pipe { reader, token, .. } = open {
                     self.poller.unwatch(&reader, token);

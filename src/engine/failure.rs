@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 /// The step of starting a process that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Stage {
     /// The executable is not the one this agent is restricted to; nothing was tried.
     Restrict,
@@ -22,7 +22,7 @@ pub enum Stage {
 }
 
 /// One failure; a process can have several, one for each fd.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct StartFailure {
     /// Which step.
     pub stage: Stage,

@@ -15,19 +15,21 @@ mod failure;
 mod inbox;
 mod plan;
 pub mod procfs;
+mod rusage;
 mod spawn;
 mod state;
 mod sys;
 mod timers;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use capture::{Capture, Captures, CutShort};
+pub use capture::{Capture, Captures, CutShort, Places};
 pub use failure::{Stage, StartFailure};
 pub use plan::Heritage;
+
+use serde::{Deserialize, Serialize};
 
 use crate::spec::{FdName, ProcId, Validated};
 use inbox::{Inbox, Mail};
@@ -35,8 +37,10 @@ use procfs::{RawStat, RawStatm};
 
 /// How the engine shall work.
 pub struct Options {
-    /// The directory of temporary files.
-    pub capture_dir: PathBuf,
+    /// Where captures are kept.
+    pub places: Places,
+    /// Tells the files of this engine's captures from those of another one in the same directory.
+    pub epoch: u64,
     /// How long after a process's end a survivor may still hold its captures.
     pub drain_grace: Duration,
     /// How long a child's set-up may take before the process is reported as running all the same.
@@ -48,7 +52,6 @@ pub struct Options {
 }
 
 /// What the engine can be told to do.
-#[derive(Debug)]
 pub(crate) enum Command {
     /// Start every process of a request. See [`Engine::launch`].
     Launch(Validated),
@@ -61,6 +64,8 @@ pub(crate) enum Command {
         /// Comes back with the [`Event::Signaled`].
         ticket: u64,
     },
+    /// Watch a process that an earlier engine has started. See [`Engine::adopt`].
+    Adopt(Box<Started>),
     /// Drop all that is held of an ended process. See [`Engine::forget`].
     Forget(ProcId),
     /// End the driver.
@@ -97,7 +102,7 @@ impl Event {
 }
 
 /// An instant by both clocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moment {
     /// Nanoseconds since 1970 by the wall clock.
     pub unix_nanos: i64,
@@ -124,6 +129,7 @@ impl Moment {
 }
 
 /// The start of a process.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Started {
     /// The process.
     pub id: ProcId,
@@ -140,6 +146,7 @@ pub struct Started {
 }
 
 /// The end of a process.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Ended {
     /// The process.
     pub id: ProcId,
@@ -150,6 +157,7 @@ pub struct Ended {
     /// The raw wait status; 0 where there was no child.
     pub status: i32,
     /// What it used, the children it waited for included; all zero where there was no child.
+    #[serde(with = "rusage")]
     pub rusage: libc::rusage,
     /// Its last `/proc/PID/stat`, as a zombie.
     pub stat: Option<RawStat>,
@@ -161,6 +169,54 @@ pub struct Ended {
     pub captures: Arc<Captures>,
     /// The captures that may not hold all that was written, and why.
     pub cut_short: Vec<(FdName, CutShort)>,
+    /// Whether how it ended is not known, for whoever waited for it died.
+    pub lost: bool,
+}
+
+impl Ended {
+    /// The end of a process that is gone, and that nobody has waited for.
+    pub fn lost(started: Started) -> Ended {
+        for (_, capture) in started.captures.iter() {
+            if let Some(capture) = capture {
+                capture.freeze();
+            }
+        }
+        Ended {
+            id: started.id,
+            pid: Some(started.pid),
+            failures: Vec::new(),
+            status: 0,
+            rusage: no_usage(),
+            stat: started.stat,
+            start: started.start,
+            stop: Moment::now(),
+            captures: started.captures,
+            cut_short: Vec::new(),
+            lost: true,
+        }
+    }
+
+    /// The end of a process of which not even the start is known.
+    pub fn unknown(id: ProcId) -> Ended {
+        let now = Moment::now();
+        let captures = Captures::new(Vec::new());
+        Ended {
+            pid: None,
+            stat: None,
+            ..Ended::lost(Started { id, pid: 0, start: now, stat: None, statm: None, captures })
+        }
+    }
+}
+
+/// The usage of a process of which nothing is known.
+fn no_usage() -> libc::rusage {
+    // SAFETY: an all-zero rusage is a valid value of that plain C struct.
+    unsafe { std::mem::zeroed() }
+}
+
+/// Whether this process was started with a signal ignored.
+pub fn is_ignored(signum: i32) -> bool {
+    sys::is_ignored(signum)
 }
 
 /// The handle of a running engine.
@@ -191,7 +247,13 @@ impl Engine {
         self.tell(Command::Signal { id, signum, ticket });
     }
 
-    /// Drops all that is held of a process that has ended. Its captures live on while somebody holds them.
+    /// Watches a process that an earlier engine, in a program that is gone, has started. What the kernel still tells of it is told at its
+    /// end; its exit status is not among that.
+    pub fn adopt(&self, started: Started) {
+        self.tell(Command::Adopt(Box::new(started)));
+    }
+
+    /// Drops all that is held of a process that has ended, and its captures' files; who holds one reads on.
     pub fn forget(&self, id: ProcId) {
         self.tell(Command::Forget(id));
     }

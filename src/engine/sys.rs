@@ -2,79 +2,12 @@
 //!
 //! Everything here gives `io::Result` with the kernel's errno and owns what it opens, always close-on-exec.
 
-use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Turns a system call's return value into a result.
 fn check(ret: libc::c_int) -> io::Result<libc::c_int> {
     if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(ret) }
-}
-
-/// Takes ownership of a descriptor that a system call has just returned.
-fn owned(ret: libc::c_int) -> io::Result<OwnedFd> {
-    let fd = check(ret)?;
-    // SAFETY: the kernel has just given us this descriptor; nobody else knows of it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn open(path: &CStr, flags: libc::c_int, mode: libc::c_uint) -> io::Result<OwnedFd> {
-    // SAFETY: `path` is a valid C string for the length of the call.
-    owned(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode) })
-}
-
-/// A new file without a name in `dir`, for the user alone: its writing end, which only ever appends, and a
-/// reading end with an offset of its own.
-///
-/// # Errors
-/// The OS error of creating or opening.
-pub(super) fn nameless_file(dir: &Path) -> io::Result<(OwnedFd, OwnedFd)> {
-    const WRITE: libc::c_int = libc::O_WRONLY | libc::O_APPEND;
-    let c_dir = CString::new(dir.as_os_str().as_bytes())?;
-    match open(&c_dir, libc::O_TMPFILE | WRITE, 0o600) {
-        Ok(writer) => {
-            let reader = open(&self_fd_path(writer.as_raw_fd())?, libc::O_RDONLY, 0)?;
-            Ok((writer, reader))
-        }
-        // File systems without O_TMPFILE say one of these; a name that is there for a moment serves as well.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => {
-            briefly_named_file(dir, WRITE)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-fn briefly_named_file(dir: &Path, flags: libc::c_int) -> io::Result<(OwnedFd, OwnedFd)> {
-    loop {
-        let name = dir.join(format!(".procstar-{:016x}", fastrand::u64(..)));
-        let name = CString::new(name.as_os_str().as_bytes())?;
-        match open(&name, flags | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW, 0o600) {
-            Ok(writer) => {
-                let reader = open(&self_fd_path(writer.as_raw_fd())?, libc::O_RDONLY, 0);
-                // SAFETY: `name` is a valid C string for the length of the call.
-                check(unsafe { libc::unlink(name.as_ptr()) })?;
-                return Ok((writer, reader?));
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// The path by which this process can reach what its descriptor `fd` refers to, whether it has a name or not.
-pub(super) fn self_fd_path(fd: RawFd) -> io::Result<CString> {
-    Ok(CString::new(format!("/proc/self/fd/{fd}"))?)
-}
-
-/// A file that lives in memory, for reading and writing.
-///
-/// # Errors
-/// The OS error.
-pub(super) fn memory_file() -> io::Result<OwnedFd> {
-    // SAFETY: the name is a C string literal.
-    owned(unsafe { libc::memfd_create(c"procstar-capture".as_ptr(), libc::MFD_CLOEXEC) })
 }
 
 /// A pipe, as its reading and its writing end.
@@ -132,6 +65,21 @@ pub(super) fn reap(pid: i32) -> io::Result<Option<(i32, libc::rusage)>> {
     Ok((reaped == pid).then_some((status, rusage)))
 }
 
+/// A pidfd of a process that is not our child.
+///
+/// # Errors
+/// `ESRCH` where there is none, or the OS error.
+pub(super) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    use std::os::fd::FromRawFd;
+    // SAFETY: the system call takes no pointer.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor. It is close-on-exec.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
 /// Whether anybody still has the file behind `reader` open for writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Writers {
@@ -186,6 +134,17 @@ pub(super) fn default_sigchld() -> io::Result<()> {
     // SAFETY: no handler is installed.
     unsafe { sigaction(Signal::SIGCHLD, &default) }?;
     Ok(())
+}
+
+/// Whether this process was started with a signal ignored.
+pub(super) fn is_ignored(signum: libc::c_int) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: asks only; the kernel fills the struct that the pointer is to, of which all zero is a valid value.
+    let action = unsafe {
+        libc::sigaction(signum, std::ptr::null(), action.as_mut_ptr());
+        action.assume_init()
+    };
+    action.sa_sigaction == libc::SIG_IGN
 }
 
 /// A stack for a cloned child, with a guard page below it.
@@ -245,20 +204,14 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn writers_of_a_nameless_file() {
-        let (writer, reader) = nameless_file(&std::env::temp_dir()).unwrap();
-        assert_eq!(writers(&reader), Writers::Some);
-        std::fs::File::from(writer).write_all(b"x").unwrap();
-        assert_eq!(writers(&reader), Writers::None);
-    }
-
-    #[test]
-    fn a_file_without_o_tmpfile_leaves_no_name() {
+    fn writers_of_a_file() {
         let dir = tempfile::tempdir().unwrap();
-        let (writer, reader) =
-            briefly_named_file(dir.path(), libc::O_WRONLY | libc::O_APPEND).unwrap();
-        std::fs::File::from(writer).write_all(b"x").unwrap();
-        assert_eq!(std::io::read_to_string(std::fs::File::from(reader)).unwrap(), "x");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        let path = dir.path().join("file");
+        let mut writer = std::fs::File::create(&path).unwrap();
+        let reader = std::fs::File::open(&path).unwrap();
+        assert_eq!(writers(&reader), Writers::Some);
+        writer.write_all(b"x").unwrap();
+        drop(writer);
+        assert_eq!(writers(&reader), Writers::None);
     }
 }

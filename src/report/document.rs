@@ -30,6 +30,8 @@ pub enum Format {
 /// A stretch of a capture.
 #[derive(Clone)]
 struct Window {
+    /// Keeps the file open, so that its bytes outlast the process's deletion; none where there are none to read.
+    _held: Option<Arc<std::fs::File>>,
     captures: Arc<Captures>,
     fd: FdName,
     at: u64,
@@ -39,7 +41,13 @@ struct Window {
 impl Window {
     /// The first `length` bytes of a capture.
     fn new(captures: &Arc<Captures>, fd: FdName, length: u64) -> Self {
-        Window { captures: Arc::clone(captures), fd, at: 0, end: length }
+        Window::range(captures, fd, 0, length)
+    }
+
+    /// The bytes of a capture from `at` to `end`. One that cannot be opened shows its error when it is read.
+    fn range(captures: &Arc<Captures>, fd: FdName, at: u64, end: u64) -> Self {
+        let held = captures.get(fd).filter(|_| at < end).and_then(|capture| capture.hold().ok());
+        Window { _held: held, captures: Arc::clone(captures), fd, at, end }
     }
 
     /// The next bytes, none at the end. What the process itself has taken away from its file in the meantime
@@ -131,7 +139,7 @@ impl Document {
 
     /// Captured bytes as they are: those from `from` to `to` of what an fd has captured.
     pub fn raw(captures: &Arc<Captures>, fd: FdName, from: u64, to: u64) -> Document {
-        let window = Window { captures: Arc::clone(captures), fd, at: from.min(to), end: to };
+        let window = Window::range(captures, fd, from.min(to), to);
         Document { parts: VecDeque::from([Part::Raw(window)]), buf: Vec::new() }
     }
 

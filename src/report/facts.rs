@@ -37,9 +37,27 @@ pub struct Facts {
 
 /// What is known only after the end.
 struct Ending {
+    reason: Reason,
     status: Status,
     rusage: Rusage,
     cut_short: Vec<(FdName, CutShort)>,
+}
+
+/// What is said of a process whose exit nobody has waited for.
+const LOST: &str = "exit status lost: the keeper died before the process ended";
+
+/// Why a process is no longer running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Reason {
+    /// It ended by itself, with an exit code.
+    Exited,
+    /// A signal ended it.
+    Signaled,
+    /// It was not started as specified.
+    Error,
+    /// How it ended is not known: whoever waited for it died.
+    Lost,
 }
 
 /// When a result speaks of.
@@ -73,17 +91,29 @@ impl Facts {
         // Of a process that was not started as specified, what its child's set-up came to tells nothing.
         let (state, status) = match ended.failures.first() {
             Some(failure) => (ProcState::Error, Status::from_exit_code(failure.exit_code())),
+            None if ended.lost => (ProcState::Error, Status::from_exit_code(125)),
             None => (ProcState::Terminated, Status::from_raw(ended.status)),
         };
+        let reason = match (state, status.signum) {
+            _ if ended.lost => Reason::Lost,
+            (ProcState::Terminated, Some(_)) => Reason::Signaled,
+            (ProcState::Terminated, None) => Reason::Exited,
+            _ => Reason::Error,
+        };
+        let mut errors: Vec<String> = ended.failures.iter().map(ToString::to_string).collect();
+        if ended.lost {
+            errors.push(LOST.to_owned());
+        }
         Facts {
             id: ended.id,
             state,
-            errors: ended.failures.iter().map(ToString::to_string).collect(),
+            errors,
             pid: ended.pid,
             captures: ended.captures,
             start: ended.start,
             made: ended.stop,
             ending: Some(Ending {
+                reason,
                 status,
                 rusage: Rusage::from(&ended.rusage),
                 cut_short: ended.cut_short,
@@ -126,6 +156,7 @@ impl Facts {
                 stop: ending.map(|_| rfc3339(self.made)),
                 elapsed: if ending.is_some() { self.made } else { now }.seconds_since(self.start),
             },
+            reason: ending.map(|ending| ending.reason),
             status: ending.map(|ending| &ending.status),
             rusage: ending.map(|ending| &ending.rusage),
             captures: self.capture_reports(as_of),
@@ -169,6 +200,7 @@ pub(super) struct Head<'a> {
     proc_statm: Option<ProcStatm>,
     cgroup_accounting: Option<CgroupAccounting>,
     times: Times,
+    reason: Option<Reason>,
     status: Option<&'a Status>,
     rusage: Option<&'a Rusage>,
     captures: IndexMap<String, CaptureReport>,
@@ -176,7 +208,7 @@ pub(super) struct Head<'a> {
 
 impl Head<'_> {
     /// How many keys it has.
-    pub(super) const KEYS: u8 = 10;
+    pub(super) const KEYS: u8 = 11;
 }
 
 /// Looks at running processes.

@@ -13,7 +13,7 @@ use super::{
 pub const MAX_FD: i32 = 1_048_575;
 
 /// A request in which nothing is left to object to; what remains can fail only at the system.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Validated {
     /// The processes, in the order given.
     pub procs: IndexMap<ProcId, ValidatedProc>,
@@ -22,7 +22,7 @@ pub struct Validated {
 }
 
 /// One process of a validated request.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ValidatedProc {
     /// The arguments; may be empty where `exe` was given.
     pub argv: Vec<String>,
@@ -37,7 +37,7 @@ pub struct ValidatedProc {
 }
 
 /// What an fd shall be, defaults filled in.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum ValidatedFd {
     /// As the agent has it.
     Inherit,
@@ -61,7 +61,7 @@ pub enum ValidatedFd {
 }
 
 /// An end of one of the request's pipes, by the pipe's index below [`Validated::pipes`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum PipeEnd {
     /// The writing end.
     Write(usize),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use procstar::engine::{Captures, Ended, Engine, Event, Heritage, Options, Started};
+use procstar::engine::{Captures, Ended, Engine, Event, Heritage, Options, Places, Started};
 use procstar::spec::{self, FdName};
 
 /// Every wait of a test is bounded by this.
@@ -14,7 +14,7 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 pub fn options() -> Options {
     let path = ("PATH".into(), "/usr/bin:/bin".into());
     Options {
-        capture_dir: std::env::temp_dir(),
+        places: Places { files: "".into(), memory: "".into() },
         drain_grace: Duration::from_millis(300),
         setup_patience: Duration::from_millis(100),
         restrict_exe: None,
@@ -29,10 +29,16 @@ pub struct Rig {
     pub started: HashMap<String, Started>,
     pub ended: HashMap<String, Ended>,
     pub signaled: HashMap<u64, std::io::Result<()>>,
+    /// Holds the captures, unless the options name another place.
+    pub dir: tempfile::TempDir,
 }
 
 impl Rig {
-    pub fn new(options: Options) -> Rig {
+    pub fn new(mut options: Options) -> Rig {
+        let dir = tempfile::tempdir().unwrap();
+        if options.places.files.as_os_str().is_empty() {
+            options.places = Places { files: dir.path().into(), memory: dir.path().into() };
+        }
         let (tx, events) = mpsc::channel();
         let engine = Engine::start(options, move |event| drop(tx.send(event))).unwrap();
         Rig {
@@ -41,6 +47,7 @@ impl Rig {
             started: HashMap::new(),
             ended: HashMap::new(),
             signaled: HashMap::new(),
+            dir,
         }
     }
 
@@ -86,11 +93,11 @@ impl Rig {
 }
 
 /// Runs one process to its end with an engine of its own.
-pub fn run(proc: serde_json::Value) -> Ended {
+pub fn run(proc: serde_json::Value) -> (Ended, Rig) {
     let mut rig = Rig::new(options());
     rig.launch(serde_json::json!({ "a": proc }));
     rig.end("a");
-    rig.ended.remove("a").unwrap()
+    (rig.ended.remove("a").unwrap(), rig)
 }
 
 /// A shell command as a spec, with these fds.

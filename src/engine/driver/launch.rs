@@ -5,14 +5,14 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use super::super::capture::{Capture, Captures, CutShort};
+use super::super::capture::{Capture, Captures, CutShort, Writer};
 use super::super::plan::{LaunchPlan, Made};
-use super::super::spawn::Job;
+use super::super::spawn::{Child, Job};
 use super::super::state::{Input, State};
 use super::super::timers::Alarm;
-use super::super::{Moment, Stage, StartFailure, sys};
-use super::{Driver, Exit, OpenCapture, Process, Source};
-use crate::spec::{CaptureSpec, PipeEnd, ProcId, ValidatedFd, ValidatedProc};
+use super::super::{Moment, Stage, StartFailure, Started, sys};
+use super::{Driver, Exit, Live, OpenCapture, Process, Source};
+use crate::spec::{CaptureMode, CaptureSpec, PipeEnd, ProcId, ValidatedFd, ValidatedProc};
 
 /// A process that is asked for.
 pub(super) struct Launch {
@@ -69,14 +69,11 @@ impl PipeTable {
     }
 }
 
-impl Driver {
-    /// Makes what a process needs of us, and hands it to the spawning threads.
-    pub(super) fn launch(&mut self, launch: Launch) {
-        let Launch { id, proc, pipes } = launch;
-        let serial = self.next_serial;
-        self.next_serial += 1;
-        let mut process = Process {
-            id: id.clone(),
+impl Process {
+    /// A process that is about to be made.
+    fn new(id: ProcId) -> Process {
+        Process {
+            id,
             state: State::Launching,
             start: Moment::now(),
             captures: Captures::new(Vec::new()),
@@ -86,7 +83,17 @@ impl Driver {
             told: false,
             report: None,
             signals: Vec::new(),
-        };
+        }
+    }
+}
+
+impl Driver {
+    /// Makes what a process needs of us, and hands it to the spawning threads.
+    pub(super) fn launch(&mut self, launch: Launch) {
+        let Launch { id, proc, pipes } = launch;
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let mut process = Process::new(id.clone());
         self.serials.insert(id, serial);
         let allowed = self.options.restrict_exe.as_ref().is_none_or(|only| *only == proc.exe);
         if !allowed {
@@ -117,6 +124,53 @@ impl Driver {
         self.processes.insert(serial, process);
         self.timers.set(Instant::now() + self.options.setup_patience, Alarm::Patience(serial));
         self.pool.push(Job { serial, plan });
+    }
+
+    /// Takes over a process that an earlier engine has started.
+    pub(super) fn adopt(&mut self, started: Started) {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        self.serials.insert(started.id.clone(), serial);
+        let mut process = Process {
+            start: started.start,
+            captures: Arc::clone(&started.captures),
+            told: true,
+            ..Process::new(started.id.clone())
+        };
+        for (index, (fd, capture)) in started.captures.iter().enumerate() {
+            match capture.map(|capture| capture.spec().mode) {
+                Some(CaptureMode::Tempfile) => process.open.push(OpenCapture::File { index }),
+                // Its pipe has gone with the earlier engine.
+                Some(CaptureMode::Memory) => process.cut_short.push((fd, CutShort::Error)),
+                None => {}
+            }
+        }
+        self.processes.insert(serial, process);
+        // It may end between any two of these; a pid that is another's by now is found by its start time.
+        let watched = sys::pidfd_open(started.pid).and_then(|pidfd| {
+            let now = self.procfs.read_stat(started.pid).map_err(io::Error::other)?;
+            let same = started.stat.as_ref().is_some_and(|then| then.starttime == now.starttime);
+            if !same {
+                return Err(io::Error::from_raw_os_error(libc::ESRCH));
+            }
+            Ok((self.poller.watch(&pidfd, Source::Exit(serial))?, pidfd))
+        });
+        match watched {
+            Ok((token, pidfd)) => {
+                let child = Child { pid: started.pid, pidfd };
+                self.apply(serial, Input::Spawned(Live { child, token, adopted: true }));
+            }
+            Err(_) => {
+                self.close_what_has_ended(serial);
+                let exit = Exit {
+                    pid: Some(started.pid),
+                    stat: started.stat,
+                    lost: true,
+                    ..Exit::without_child()
+                };
+                self.apply(serial, Input::NotSpawned(exit));
+            }
+        }
     }
 
     /// Makes captures and pipes; what cannot be made fails in the child's report, with every other failing fd.
@@ -157,13 +211,17 @@ impl Driver {
         index: usize,
         spec: CaptureSpec,
     ) -> io::Result<(Capture, OwnedFd, OpenCapture)> {
-        let (capture, source, reader) = Capture::open(spec, &self.options.capture_dir)?;
-        let open = match reader {
-            Some(reader) => {
-                let token = self.poller.watch(&reader, Source::Pipe(serial, index))?;
-                OpenCapture::Pipe { index, reader, token, grown: false }
+        let name = format!("{:x}.{serial}.{index}", self.options.epoch);
+        let (capture, source, writer) = Capture::open(spec, &self.options.places, &name)?;
+        let open = match writer {
+            Writer::Pipe { reader, file } => {
+                let token = self
+                    .poller
+                    .watch(&reader, Source::Pipe(serial, index))
+                    .inspect_err(|_| capture.discard())?;
+                OpenCapture::Pipe { index, reader, file, token, grown: false }
             }
-            None => OpenCapture::File { index },
+            Writer::Itself => OpenCapture::File { index },
         };
         Ok((capture, source, open))
     }

@@ -1,7 +1,7 @@
 //! The driver's part in captures: reading pipes, and finding out when captured files have no writer left.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
@@ -59,8 +59,8 @@ impl Driver {
     /// is stopped by a full pipe or killed by a closed one.
     fn read_pipe(&mut self, serial: u64, index: usize) -> Turn {
         let Some(process) = self.processes.get_mut(&serial) else { return Turn::Empty };
-        let Process { open, captures, cut_short, .. } = process;
-        let Some(OpenCapture::Pipe { reader, grown, .. }) =
+        let Process { state, open, captures, cut_short, .. } = process;
+        let Some(OpenCapture::Pipe { reader, file, grown, .. }) =
             open.iter_mut().find(|open| open.index() == index)
         else {
             return Turn::Empty;
@@ -81,11 +81,12 @@ impl Driver {
             if n >= DEFAULT_PIPE && !std::mem::replace(grown, true) {
                 sys::grow_pipe(reader, LARGE_PIPE);
             }
-            if let (Some(capture), Some(bytes)) = (captures.at(index), self.buffer.get(..n))
-                && let Err(error) = capture.append(bytes)
+            // Once the process has ended, or storing has failed, what still comes is dropped.
+            let wanted = !matches!(state, State::Ended) && !is_noted(captures, cut_short, index);
+            if let Some(bytes) = self.buffer.get(..n).filter(|_| wanted)
+                && let Err(error) = file.write_all(bytes)
             {
                 tracing::error!(proc_id = %process.id, %error, "cannot store captured output");
-                capture.freeze();
                 note(captures, cut_short, index, CutShort::Error);
             }
         }
@@ -129,10 +130,9 @@ impl Driver {
         if capture.writers() != Writers::Some {
             return true;
         }
-        let Some(path) = capture.watch_path() else { return true };
         let flags = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_ONESHOT;
         // Without a watch, the grace decides.
-        if let Ok(watch) = self.watcher.inotify.add_watch(path.as_c_str(), flags) {
+        if let Ok(watch) = self.watcher.inotify.add_watch(capture.path(), flags) {
             self.watcher.watches.insert(watch, serial);
         }
         // It may have been closed before it was watched.
@@ -177,10 +177,19 @@ fn note(
     index: usize,
     why: CutShort,
 ) {
-    let fd = captures.iter().nth(index).map(|(fd, _)| fd);
-    if let Some(fd) = fd
-        && !cut_short.iter().any(|(noted, _)| *noted == fd)
+    if !is_noted(captures, cut_short, index)
+        && let Some((fd, _)) = captures.iter().nth(index)
     {
         cut_short.push((fd, why));
     }
+}
+
+/// Whether a capture is noted as cut short.
+fn is_noted(
+    captures: &Captures,
+    cut_short: &[(crate::spec::FdName, CutShort)],
+    index: usize,
+) -> bool {
+    let fd = captures.iter().nth(index).map(|(fd, _)| fd);
+    cut_short.iter().any(|(noted, _)| Some(*noted) == fd)
 }

@@ -3,7 +3,7 @@
 use super::{ParseError, number};
 
 /// The fields of `/proc/PID/statm`, in pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RawStatm {
     /// All mapped memory.
     pub size: u64,
@@ -22,7 +22,7 @@ pub struct RawStatm {
 }
 
 /// The counters of `/proc/PID/io`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RawIo {
     /// Bytes passed to read and the like, from whatever source.
     pub rchar: u64,

@@ -7,7 +7,7 @@ const FILE: &str = "stat";
 /// The fields of `/proc/PID/stat` under their names in proc(5), in its order and units.
 ///
 /// Those that came after Linux 2.6.0 are `None` on a kernel that does not write them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RawStat {
     /// The process.
     pub pid: i32,

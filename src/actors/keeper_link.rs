@@ -1,0 +1,276 @@
+//! The agent's end of the socket to its keeper: the engine as the actors see it.
+//!
+//! The introduction is made before the actors start, by [`introduce`], which waits for the answer; from then on a task passes commands to the
+//! keeper, and gives what the keeper tells to two streams, the engine's events and the orders of signals.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Launcher;
+use super::messages::Shutdown;
+use crate::engine::{Event, Moment};
+use crate::keeper::ledger::Record;
+use crate::keeper::protocol::{
+    Decoder, Memory, Order, Settings, ToAgent, ToKeeper, VERSION, encode,
+};
+use crate::spec::{ProcId, Validated};
+
+/// How much is read at once.
+const READ: usize = 64 * 1024;
+
+/// Why there is no going on with the keeper.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The keeper has refused, and says why.
+    #[error("{0}")]
+    Refused(String),
+    /// The socket has failed.
+    #[error("lost the keeper: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// What the keeper says to an agent that introduces itself.
+pub struct Welcome {
+    /// The keeper's pid: that of the process the user launched.
+    pub pid: u32,
+    /// The pid of whoever launched it.
+    pub ppid: u32,
+    /// When it started.
+    pub start: Moment,
+    /// Whether this agent is the first.
+    pub first: bool,
+    /// What the last agent has left.
+    pub memory: Memory,
+    /// Every process, in the order of launch.
+    pub records: Vec<Record>,
+    socket: UnixStream,
+    decoder: Decoder,
+}
+
+/// Introduces this agent to the keeper behind `socket`, and waits for the answer.
+///
+/// # Errors
+/// Where the keeper refuses, or is gone.
+pub fn introduce(
+    mut socket: UnixStream,
+    settings: Settings,
+    input: Option<Validated>,
+) -> Result<Welcome, LinkError> {
+    let mut hello = Vec::new();
+    encode(&ToKeeper::Hello { version: VERSION, settings, input }, &mut hello)?;
+    socket.write_all(&hello)?;
+    let mut decoder = Decoder::default();
+    let mut buf = vec![0; READ];
+    loop {
+        match decoder.next_message().map_err(io::Error::other)? {
+            Some(ToAgent::Welcome { pid, ppid, start, first, memory, records }) => {
+                return Ok(Welcome { pid, ppid, start, first, memory, records, socket, decoder });
+            }
+            Some(ToAgent::Refused { message }) => return Err(LinkError::Refused(message)),
+            Some(_) => return Err(io::Error::other("the keeper told of events too early").into()),
+            None => match socket.read(&mut buf)? {
+                0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                n => decoder.push(buf.get(..n).unwrap_or_default()),
+            },
+        }
+    }
+}
+
+/// What comes from the keeper.
+pub struct Streams {
+    /// What the engine tells.
+    pub events: mpsc::UnboundedReceiver<Event>,
+    /// What signals order.
+    pub orders: mpsc::UnboundedReceiver<Shutdown>,
+    /// Resolves when the keeper is gone.
+    pub gone: oneshot::Receiver<()>,
+}
+
+/// The engine, behind the keeper.
+pub struct KeeperLink {
+    /// Commands, and now and then somebody who wants to know when all before has been sent.
+    commands: mpsc::UnboundedSender<Outgoing>,
+    memory: Mutex<Memory>,
+}
+
+/// What the sending task gets.
+enum Outgoing {
+    Command(ToKeeper),
+    /// Tell when everything before is with the system.
+    Flush(oneshot::Sender<()>),
+}
+
+impl KeeperLink {
+    /// Starts to pass messages, in an actix or tokio runtime.
+    ///
+    /// # Errors
+    /// The OS error of making the socket asynchronous.
+    pub fn start(
+        socket: UnixStream,
+        decoder: Decoder,
+        memory: Memory,
+    ) -> io::Result<(KeeperLink, Streams)> {
+        socket.set_nonblocking(true)?;
+        let (reader, writer) = tokio::net::UnixStream::from_std(socket)?.into_split();
+        let (commands, to_send) = mpsc::unbounded_channel();
+        let (tell_event, events) = mpsc::unbounded_channel();
+        let (tell_order, orders) = mpsc::unbounded_channel();
+        let (tell_gone, gone) = oneshot::channel();
+        actix_rt::spawn(send(writer, to_send));
+        actix_rt::spawn(async move {
+            if let Err(error) = receive(reader, decoder, tell_event, tell_order).await {
+                tracing::error!(%error, "lost the keeper");
+            }
+            // Nobody may be waiting any more.
+            let _ = tell_gone.send(());
+        });
+        let link = KeeperLink { commands, memory: Mutex::new(memory) };
+        Ok((link, Streams { events, orders, gone }))
+    }
+
+    /// Changes what is left to the next agent.
+    pub fn remember(&self, change: impl FnOnce(&mut Memory)) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = memory.clone();
+        change(&mut memory);
+        if *memory != before {
+            self.tell(ToKeeper::Remember(memory.clone()));
+        }
+    }
+
+    /// Says that all is done, and with which exit code; waits until that is on its way.
+    pub async fn bye(&self, code: u8) {
+        self.tell(ToKeeper::Bye { code });
+        let (tell, told) = oneshot::channel();
+        // An error, here or below, is the end of the sending task: the keeper is gone.
+        let _ = self.commands.send(Outgoing::Flush(tell));
+        let _ = told.await;
+    }
+
+    /// Without a keeper nothing can be told, and the agent is about to end.
+    fn tell(&self, message: ToKeeper) {
+        let _ = self.commands.send(Outgoing::Command(message));
+    }
+}
+
+impl Welcome {
+    /// Takes the socket out, for [`KeeperLink::start`].
+    pub fn into_parts(self) -> (UnixStream, Decoder, Memory, Vec<Record>) {
+        (self.socket, self.decoder, self.memory, self.records)
+    }
+}
+
+/// Sends commands in their order, several at once where they wait.
+async fn send(
+    mut writer: tokio::net::unix::OwnedWriteHalf,
+    mut outgoing: mpsc::UnboundedReceiver<Outgoing>,
+) {
+    let mut frames = Vec::new();
+    let mut flushed = Vec::new();
+    while let Some(first) = outgoing.recv().await {
+        let mut next = Some(first);
+        while let Some(item) = next.take() {
+            match item {
+                Outgoing::Flush(tell) => flushed.push(tell),
+                Outgoing::Command(command) => {
+                    if let Err(error) = encode(&command, &mut frames) {
+                        tracing::error!(%error, "cannot tell the keeper");
+                    }
+                }
+            }
+            if frames.len() < READ {
+                next = outgoing.try_recv().ok();
+            }
+        }
+        if writer.write_all(&frames).await.is_err() {
+            return;
+        }
+        frames.clear();
+        for tell in flushed.drain(..) {
+            // Whoever waited may have gone.
+            let _ = tell.send(());
+        }
+    }
+}
+
+/// Passes on what the keeper tells.
+async fn receive(
+    mut reader: tokio::net::unix::OwnedReadHalf,
+    mut decoder: Decoder,
+    events: mpsc::UnboundedSender<Event>,
+    orders: mpsc::UnboundedSender<Shutdown>,
+) -> io::Result<()> {
+    let mut buf = vec![0; READ];
+    loop {
+        while let Some(message) = decoder.next_message().map_err(io::Error::other)? {
+            let event = match message {
+                ToAgent::Started(started) => Event::Started(Box::new(started)),
+                ToAgent::Ended(ended) => Event::Ended(ended),
+                ToAgent::Signaled { id, ticket, errno } => {
+                    let result = errno.map_or(Ok(()), |e| Err(io::Error::from_raw_os_error(e)));
+                    Event::Signaled { id, ticket, result }
+                }
+                ToAgent::Order(order) => {
+                    // The receiver lives as long as the agent.
+                    let _ = orders.send(order.into());
+                    continue;
+                }
+                ToAgent::Welcome { .. } | ToAgent::Refused { .. } => continue,
+            };
+            // As above.
+            let _ = events.send(event);
+        }
+        match reader.read(&mut buf).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => decoder.push(buf.get(..n).unwrap_or_default()),
+        }
+    }
+}
+
+impl Launcher for KeeperLink {
+    fn launch(&self, request: Validated) {
+        self.tell(ToKeeper::Launch(request));
+    }
+
+    fn signal(&self, id: ProcId, signum: i32, ticket: u64) {
+        self.tell(ToKeeper::Signal { id, signum, ticket });
+    }
+
+    fn forget(&self, id: ProcId) {
+        self.tell(ToKeeper::Forget(id));
+    }
+
+    fn note(&self, order: Shutdown) {
+        self.remember(|memory| memory.orders.push(order.into()));
+    }
+
+    fn note_assignment(&self) {
+        self.remember(|memory| memory.any = true);
+    }
+}
+
+impl From<Order> for Shutdown {
+    fn from(order: Order) -> Self {
+        match order {
+            Order::Terminate => Shutdown::Terminate,
+            Order::Kill => Shutdown::Kill,
+            Order::Idle => Shutdown::Idle,
+            Order::GiveUp => Shutdown::GiveUp,
+        }
+    }
+}
+
+impl From<Shutdown> for Order {
+    fn from(order: Shutdown) -> Self {
+        match order {
+            Shutdown::Terminate => Order::Terminate,
+            Shutdown::Kill => Order::Kill,
+            Shutdown::Idle => Order::Idle,
+            Shutdown::GiveUp => Order::GiveUp,
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! The directory of one running instance: its lock, its journal, its captures.
+//!
+//! Every instance has its own, in a directory of the user's below the base (`$TMPDIR` or `/tmp`), and removes it at its
+//! ordered end. One that was not removed is no longer locked, and is swept by the next start of any instance, unless processes
+//! of it still live. A lasting directory is named by `state_dir`.
+
+use std::fs::{DirBuilder, File, Metadata};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use super::journal;
+use super::protocol::Settings;
+use crate::engine::Places;
+use crate::engine::procfs::ProcFs;
+
+const LOCK: &str = "lock";
+/// The journal's name in the directory.
+pub const JOURNAL: &str = "journal";
+/// Where memory captures go, if it is there.
+const SHARED_MEMORY: &str = "/dev/shm";
+
+/// Why there is no directory to work in.
+#[derive(Debug, thiserror::Error)]
+pub enum InstanceError {
+    /// Another instance works in it.
+    #[error("state directory {path} is in use by the procstar with pid {pid}")]
+    InUse {
+        /// The directory.
+        path: String,
+        /// The other one's pid, as its lock says.
+        pid: String,
+    },
+    /// It is not the user's alone, and what lies in it cannot be trusted.
+    #[error("state directory {path} must be a directory of user {uid} with mode 0700")]
+    Untrusted {
+        /// The directory.
+        path: String,
+        /// Who we are.
+        uid: u32,
+    },
+    /// It cannot be made or used.
+    #[error("cannot use state directory {path}: {source}")]
+    Io {
+        /// The directory.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// A locked directory.
+pub struct Instance {
+    dir: PathBuf,
+    memory: Option<PathBuf>,
+    lasting: bool,
+    _lock: Flock<File>,
+}
+
+impl Instance {
+    /// Takes or makes the directory that the settings ask for, and sweeps what earlier ones have left.
+    ///
+    /// # Errors
+    /// Where there can be none; with its path and what to mend.
+    pub fn open(settings: &Settings) -> Result<Instance, InstanceError> {
+        if let Some(dir) = &settings.state_dir {
+            make(dir).map_err(|source| error(dir, source))?;
+            let lock = lock(dir)?;
+            return Ok(Instance { dir: dir.clone(), memory: None, lasting: true, _lock: lock });
+        }
+        let uid = nix::unistd::geteuid().as_raw();
+        let base = base(&settings.base_dir.join(format!("procstar-{uid}")))?;
+        sweep(&base);
+        let name = settings.conn_id.as_deref().and_then(plain_name);
+        let (dir, lock) = own_dir(&base, name)?;
+        let memory = memory_dir(uid, &dir);
+        Ok(Instance { dir, memory, lasting: false, _lock: lock })
+    }
+
+    /// The directory itself.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> PathBuf {
+        self.dir.join(JOURNAL)
+    }
+
+    /// Where captures go.
+    pub fn places(&self) -> Places {
+        let memory = self.memory.clone().unwrap_or_else(|| self.dir.clone());
+        Places { files: self.dir.clone(), memory }
+    }
+
+    /// At the ordered end: removes the directory, or what need not last of it.
+    pub fn close(self) {
+        if !self.lasting {
+            remove(&self.dir);
+        }
+        if let Some(memory) = &self.memory {
+            remove(memory);
+        }
+    }
+}
+
+fn error(path: &Path, source: io::Error) -> InstanceError {
+    InstanceError::Io { path: path.display().to_string(), source }
+}
+
+fn remove(dir: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(dir)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(dir = %dir.display(), %error, "cannot remove a state directory");
+    }
+}
+
+fn make(dir: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+fn is_ours(meta: &Metadata) -> bool {
+    meta.is_dir() && meta.uid() == nix::unistd::geteuid().as_raw() && meta.mode() & 0o077 == 0
+}
+
+/// Locks a directory that is the user's alone, and enters our pid.
+fn lock(dir: &Path) -> Result<Flock<File>, InstanceError> {
+    let path = dir.display().to_string();
+    let meta = dir.symlink_metadata().map_err(|source| error(dir, source))?;
+    if !is_ours(&meta) {
+        return Err(InstanceError::Untrusted { path, uid: nix::unistd::geteuid().as_raw() });
+    }
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(dir.join(LOCK))
+        .map_err(|source| error(dir, source))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(mut lock) => {
+            let entered = lock
+                .set_len(0)
+                .and_then(|()| lock.rewind())
+                .and_then(|()| write!(&mut *lock, "{}", std::process::id()));
+            entered.map_err(|source| error(dir, source))?;
+            Ok(lock)
+        }
+        Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+            let mut pid = String::new();
+            // Another's lock may be just being entered.
+            let _ = (&mut file).take(20).read_to_string(&mut pid);
+            Err(InstanceError::InUse { path, pid })
+        }
+        Err((_, errno)) => Err(error(dir, errno.into())),
+    }
+}
+
+/// The directory that holds those of instances; another one if somebody else has taken its name.
+fn base(wanted: &Path) -> Result<PathBuf, InstanceError> {
+    make(wanted).map_err(|source| error(wanted, source))?;
+    if wanted.symlink_metadata().is_ok_and(|meta| is_ours(&meta)) {
+        return Ok(wanted.to_path_buf());
+    }
+    let mut name = wanted.as_os_str().to_owned();
+    name.push(format!("-{:016x}", fastrand::u64(..)));
+    let other = PathBuf::from(name);
+    DirBuilder::new().mode(0o700).create(&other).map_err(|source| error(&other, source))?;
+    Ok(other)
+}
+
+/// A connection ID that can be a file's name as it is.
+fn plain_name(conn_id: &str) -> Option<&str> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    let fits = !conn_id.is_empty() && conn_id.len() <= 100 && !conn_id.starts_with('.');
+    (fits && conn_id.bytes().all(plain)).then_some(conn_id)
+}
+
+/// The instance's own directory, locked: of the given name, or of one that nobody has.
+fn own_dir(base: &Path, name: Option<&str>) -> Result<(PathBuf, Flock<File>), InstanceError> {
+    let random = || format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
+    let mut dir = base.join(name.map_or_else(random, str::to_owned));
+    loop {
+        make(&dir).map_err(|source| error(&dir, source))?;
+        match lock(&dir) {
+            Ok(lock) => return Ok((dir, lock)),
+            // An instance of the same name runs: side by side with it, under another one.
+            Err(InstanceError::InUse { .. }) => dir = base.join(random()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// A directory for memory captures, where there is a file system in memory.
+fn memory_dir(uid: u32, dir: &Path) -> Option<PathBuf> {
+    let shared = Path::new(SHARED_MEMORY);
+    let in_memory = nix::sys::statfs::statfs(shared)
+        .is_ok_and(|stat| stat.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC);
+    if !in_memory {
+        return None;
+    }
+    let base = base(&shared.join(format!("procstar-{uid}"))).ok()?;
+    let memory = base.join(dir.file_name()?);
+    make(&memory).ok()?;
+    memory.symlink_metadata().is_ok_and(|meta| is_ours(&meta)).then_some(memory)
+}
+
+/// Removes the directories of instances that did not end in order, and of which nothing lives any more.
+fn sweep(base: &Path) {
+    let Ok(entries) = std::fs::read_dir(base) else { return };
+    let procfs = ProcFs::default();
+    for dir in entries.flatten().map(|entry| entry.path()) {
+        // Held while it is removed: an instance of that name that starts now waits for nothing, it takes another.
+        let Ok(_lock) = lock(&dir) else { continue };
+        let alive = journal::read(&dir.join(JOURNAL))
+            .is_ok_and(|records| records.iter().any(|record| journal::is_alive(record, &procfs)));
+        if alive {
+            continue;
+        }
+        tracing::info!(dir = %dir.display(), "removing what a dead instance has left");
+        remove(&dir);
+        if let (Some(user), Some(name)) = (base.file_name(), dir.file_name()) {
+            remove(&Path::new(SHARED_MEMORY).join(user).join(name));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
+
+    fn settings(base: &Path, state_dir: Option<&Path>, conn_id: Option<&str>) -> Settings {
+        Settings {
+            state_dir: state_dir.map(Path::to_path_buf),
+            base_dir: base.to_path_buf(),
+            conn_id: conn_id.map(str::to_owned),
+            drain_grace: Duration::ZERO,
+            setup_patience: Duration::ZERO,
+            restrict_exe: None,
+            log: crate::config::LogSettings::default(),
+        }
+    }
+
+    #[test]
+    fn side_by_side_and_gone_at_the_end() {
+        let base = tempfile::tempdir().unwrap();
+        let open = |id| Instance::open(&settings(base.path(), None, id)).unwrap();
+        let (a, b, c, d) = (open(None), open(None), open(Some("x")), open(Some("x")));
+        let dirs: std::collections::HashSet<_> =
+            [&a, &b, &c, &d].iter().map(|i| i.dir().to_path_buf()).collect();
+        assert_eq!(dirs.len(), 4);
+        assert!(c.dir().ends_with("x"));
+        for instance in [a, b, c, d] {
+            let dir = instance.dir().to_path_buf();
+            assert_eq!(dir.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+            instance.close();
+            assert!(!dir.exists());
+        }
+    }
+
+    #[test]
+    fn what_was_left_is_swept() {
+        let base = tempfile::tempdir().unwrap();
+        let dead = Instance::open(&settings(base.path(), None, Some("dead"))).unwrap();
+        let dir = dead.dir().to_path_buf();
+        std::fs::write(dir.join("1.0"), "output").unwrap();
+        // As if it were killed: the lock is gone, the directory is not.
+        drop(dead);
+        assert!(dir.exists());
+        Instance::open(&settings(base.path(), None, None)).unwrap().close();
+        assert!(!dir.exists());
+    }
+
+    #[test]
+    fn a_lasting_directory_is_one_instances_and_the_users_alone() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = base.path().join("state");
+        let settings = settings(base.path(), Some(&dir), None);
+        let first = Instance::open(&settings).unwrap();
+        let refused = Instance::open(&settings).err().unwrap().to_string();
+        assert!(refused.ends_with(&format!("pid {}", std::process::id())), "{refused}");
+        first.close();
+        assert!(dir.exists());
+        std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o755)).unwrap();
+        let refused = Instance::open(&settings).err().unwrap().to_string();
+        assert!(refused.contains("mode 0700"), "{refused}");
+    }
+}

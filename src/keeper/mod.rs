@@ -1,0 +1,24 @@
+//! The keeper: a small process that keeps processes, exit statuses and output while the agent above it dies and comes back.
+//!
+//! It is the process that the user launched, of the same program. It owns the [`engine`](crate::engine), and so every child; it starts the agent,
+//! a process of its own with the actors and the network, and starts it again when it dies. Between them is a socket
+//! with typed messages ([`protocol`]). Whatever the engine tells, the keeper writes into its [`ledger`] and journal, and passes on to the
+//! agent; a new agent gets the whole ledger, and goes on from there. Captures are files in the instance's directory
+//! ([`instance`]), which the agent reads itself.
+//!
+//! Neither waits for the other. A stopped agent costs the keeper a queue of at most a few events per process; a busy keeper
+//! costs the agent nothing but the time of an answer.
+//!
+//! When the keeper dies, its children live on, and write into their files. The next start on the same directory takes up
+//! what the journal tells: ended processes as they were, running ones by their pid and start time.
+//!
+//! No actor, no network, no TLS is here.
+
+pub mod instance;
+pub mod journal;
+pub mod ledger;
+pub mod protocol;
+mod serve;
+mod subordinate;
+
+pub use serve::{AGAIN, KEEPER_FD, keep};

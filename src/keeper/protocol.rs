@@ -1,0 +1,260 @@
+//! What keeper and agent say to each other, and how it is framed.
+//!
+//! A frame is the length of its body, four bytes with the highest first, and the body: MessagePack. Both ends are of the same program
+//! but for the moment of an upgrade, so the first message bears [`VERSION`], and an end that does not know the other's says so.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::ledger::Record;
+use crate::config::LogSettings;
+use crate::engine::{Ended, Moment, Started};
+use crate::spec::{ProcId, Validated};
+
+/// The version of these messages. It changes with every change of their meaning or form.
+pub const VERSION: u32 = 1;
+
+/// The largest frame: 1 GiB, as of a message from the server.
+pub const MAX_FRAME: usize = 1 << 30;
+
+/// What the keeper has to know of the settings.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Settings {
+    /// The lasting directory of the instance; none for one that goes with it.
+    pub state_dir: Option<PathBuf>,
+    /// Where directories of instances are made otherwise.
+    pub base_dir: PathBuf,
+    /// Names the instance, where the user has given one.
+    pub conn_id: Option<String>,
+    /// How long after a process's end a survivor may still hold its captures.
+    pub drain_grace: Duration,
+    /// How long a child's set-up may take before the process is reported as running.
+    pub setup_patience: Duration,
+    /// The one executable that may be started.
+    pub restrict_exe: Option<String>,
+    /// How to log.
+    pub log: LogSettings,
+}
+
+/// From the agent.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToKeeper {
+    /// The first message.
+    Hello {
+        /// [`VERSION`].
+        version: u32,
+        /// Taken from the first agent alone.
+        settings: Settings,
+        /// INPUT's processes, started for the first agent alone.
+        input: Option<Validated>,
+    },
+    /// Start processes. See [`Engine::launch`](crate::engine::Engine::launch).
+    Launch(Validated),
+    /// Send a signal. See [`Engine::signal`](crate::engine::Engine::signal).
+    Signal {
+        /// The process.
+        id: ProcId,
+        /// The signal's number.
+        signum: i32,
+        /// Comes back.
+        ticket: u64,
+    },
+    /// Drop an ended process. See [`Engine::forget`](crate::engine::Engine::forget).
+    Forget(ProcId),
+    /// Keep this for the next agent; it replaces what was kept before.
+    Remember(Memory),
+    /// The end: everything is done.
+    Bye {
+        /// The program's exit code.
+        code: u8,
+    },
+}
+
+/// What an agent leaves to the next one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// The connection ID.
+    pub conn_id: Option<String>,
+    /// The orders of shutdown given so far, in their order.
+    pub orders: Vec<Order>,
+    /// Whether there ever was a process.
+    pub any: bool,
+}
+
+/// An order that a signal gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Order {
+    /// SIGTERM, SIGINT.
+    Terminate,
+    /// SIGQUIT.
+    Kill,
+    /// SIGUSR1.
+    Idle,
+    /// The server is given up.
+    GiveUp,
+}
+
+/// From the keeper.
+#[derive(Serialize, Deserialize)]
+pub enum ToAgent {
+    /// The answer to [`ToKeeper::Hello`].
+    Welcome {
+        /// The keeper's pid, and its parent's.
+        pid: u32,
+        /// The pid of whoever launched it.
+        ppid: u32,
+        /// When it started.
+        start: Moment,
+        /// Whether this agent is the first.
+        first: bool,
+        /// What the last agent has left.
+        memory: Memory,
+        /// Every process that has not been forgotten, in the order of launch.
+        records: Vec<Record>,
+    },
+    /// The other answer: there is no going on.
+    Refused {
+        /// Why, for the user.
+        message: String,
+    },
+    /// A process has started.
+    Started(Started),
+    /// A process has ended.
+    Ended(Box<Ended>),
+    /// The outcome of a signal.
+    Signaled {
+        /// The process.
+        id: ProcId,
+        /// As given.
+        ticket: u64,
+        /// The OS error number, if it failed.
+        errno: Option<i32>,
+    },
+    /// The keeper has got a signal.
+    Order(Order),
+}
+
+/// A frame that is none.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// It is larger than [`MAX_FRAME`].
+    #[error("frame of {0} bytes is too large")]
+    TooLarge(usize),
+    /// Its body is no such message.
+    #[error("frame is no message: {0}")]
+    Body(#[from] rmp_serde::decode::Error),
+}
+
+/// Appends a message as a frame.
+///
+/// # Errors
+/// Where it cannot be encoded or is too large; nothing is appended then.
+pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> std::io::Result<()> {
+    let at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    let written = rmp_serde::encode::write(out, message).map_err(std::io::Error::other);
+    let length = out.len() - at - 4;
+    let header = u32::try_from(length).ok().filter(|_| length <= MAX_FRAME);
+    match (written, header, out.get_mut(at..at + 4)) {
+        (Ok(()), Some(header), Some(place)) => {
+            place.copy_from_slice(&header.to_be_bytes());
+            Ok(())
+        }
+        (written, _, _) => {
+            out.truncate(at);
+            Err(written
+                .err()
+                .unwrap_or_else(|| std::io::Error::other(FrameError::TooLarge(length))))
+        }
+    }
+}
+
+/// Takes messages from bytes as they come.
+#[derive(Default)]
+pub struct Decoder {
+    bytes: Vec<u8>,
+    /// How much of `bytes` has been taken.
+    taken: usize,
+}
+
+impl Decoder {
+    /// Adds what has come.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.taken > 64 * 1024 || self.taken == self.bytes.len() {
+            self.bytes.drain(..self.taken);
+            self.taken = 0;
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The next message, if the whole of it has come.
+    ///
+    /// # Errors
+    /// What has come is no frame, or no message; nothing after it can be understood.
+    pub fn next_message<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
+        let rest = self.bytes.get(self.taken..).unwrap_or_default();
+        let Some((header, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
+        let length = u32::from_be_bytes(*header) as usize;
+        if length > MAX_FRAME {
+            return Err(FrameError::TooLarge(length));
+        }
+        let Some(body) = rest.get(..length) else { return Ok(None) };
+        let message = rmp_serde::from_slice(body)?;
+        self.taken += 4 + length;
+        Ok(Some(message))
+    }
+
+    /// How many bytes have been taken as whole messages since the last [`push`](Self::push) that made room.
+    pub fn is_empty(&self) -> bool {
+        self.taken == self.bytes.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn messages() -> Vec<ToKeeper> {
+        vec![
+            ToKeeper::Signal { id: "a".into(), signum: 15, ticket: 7 },
+            ToKeeper::Forget("b".into()),
+            ToKeeper::Bye { code: 1 },
+        ]
+    }
+
+    proptest! {
+        /// However the bytes are cut, the same messages come.
+        #[test]
+        fn any_cut(sizes in prop::collection::vec(1usize..20, 1..40)) {
+            let mut bytes = Vec::new();
+            for message in messages() {
+                encode(&message, &mut bytes).unwrap();
+            }
+            let mut decoder = Decoder::default();
+            let mut got = Vec::new();
+            let mut rest = bytes.as_slice();
+            for size in sizes.into_iter().chain(std::iter::once(usize::MAX)) {
+                let (piece, after) = rest.split_at(size.min(rest.len()));
+                decoder.push(piece);
+                rest = after;
+                while let Some(message) = decoder.next_message::<ToKeeper>().unwrap() {
+                    got.push(format!("{message:?}"));
+                }
+            }
+            let wanted: Vec<_> = messages().iter().map(|m| format!("{m:?}")).collect();
+            prop_assert_eq!(got, wanted);
+            prop_assert!(decoder.is_empty());
+        }
+
+        #[test]
+        fn any_bytes(bytes: Vec<u8>) {
+            let mut decoder = Decoder::default();
+            decoder.push(&bytes);
+            while let Ok(Some(_)) = decoder.next_message::<ToKeeper>() {}
+        }
+    }
+}

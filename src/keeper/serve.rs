@@ -1,0 +1,404 @@
+//! The keeper's own loop: signals, the agent, the engine's events.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use super::instance::Instance;
+use super::journal::{self, Entry, Journal};
+use super::ledger::{Ledger, Record};
+use super::protocol::{Memory, Order, Settings, ToAgent, ToKeeper, VERSION};
+use super::subordinate::Subordinate;
+use crate::engine::procfs::ProcFs;
+use crate::engine::{Ended, Engine, Event, Heritage, Moment, Options};
+use crate::spec::Validated;
+
+/// The environment variable by which an agent knows that it is one: the number of its socket to the keeper.
+pub const KEEPER_FD: &str = "PROCSTAR_KEEPER_FD";
+
+/// The environment variable that tells an agent that it is not the first one.
+pub const AGAIN: &str = "PROCSTAR_KEEPER_AGAIN";
+
+/// An agent that has lived this long is started again at once when it dies.
+const GOOD_AGE: Duration = Duration::from_secs(1);
+/// The waits before an agent that dies young is started again: this, doubled each time, up to the other.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// How many agents may die young before the keeper gives up one that never said a word, and follows orders by itself.
+const HOPELESS: u32 = 5;
+
+/// Keeps processes until the agent says that all is done; gives the program's exit code.
+///
+/// # Errors
+/// What the keeper itself needs of the system; nothing has been started then.
+pub fn keep(heritage: Arc<Heritage>, start: Moment) -> io::Result<u8> {
+    let mut keeper = Keeper::new(heritage, start)?;
+    let code = keeper.run();
+    if let Some(instance) = keeper.instance.take() {
+        instance.close();
+    }
+    Ok(code)
+}
+
+/// Events on their way from the engine's thread.
+struct Post {
+    events: Mutex<Vec<Event>>,
+    wake: EventFd,
+}
+
+impl Post {
+    fn put(&self, event: Event) {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+        // The only error is a counter at its maximum, which wakes as well.
+        let _ = self.wake.write(1);
+    }
+
+    fn take(&self) -> Vec<Event> {
+        let _ = self.wake.read();
+        std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+struct Keeper {
+    heritage: Arc<Heritage>,
+    start: Moment,
+    post: Arc<Post>,
+    signals: SignalFd,
+    /// Both, and the journal, from the first agent's introduction on.
+    engine: Option<Engine>,
+    instance: Option<Instance>,
+    journal: Option<Journal>,
+    ledger: Ledger,
+    memory: Memory,
+    agent: Option<Subordinate>,
+    /// When to start the next agent.
+    next_agent: Option<Instant>,
+    /// How many agents have died young in a row.
+    died_young: u32,
+    /// Orders that no agent has been told of.
+    orders: Vec<Order>,
+    /// The exit code, once it is over.
+    code: Option<u8>,
+    /// Whether the agent has said goodbye, with which code.
+    bye: Option<u8>,
+}
+
+impl Keeper {
+    fn new(heritage: Arc<Heritage>, start: Moment) -> io::Result<Self> {
+        let mut set = SigSet::empty();
+        let hangup = !crate::engine::is_ignored(libc::SIGHUP);
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGUSR1]
+            .into_iter()
+            .chain(hangup.then_some(Signal::SIGHUP))
+        {
+            set.add(signal);
+        }
+        set.thread_block()?;
+        let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        Ok(Keeper {
+            heritage,
+            start,
+            post: Arc::new(Post { events: Mutex::new(Vec::new()), wake }),
+            signals,
+            engine: None,
+            instance: None,
+            journal: None,
+            ledger: Ledger::default(),
+            memory: Memory::default(),
+            agent: None,
+            next_agent: Some(Instant::now()),
+            died_young: 0,
+            orders: Vec::new(),
+            code: None,
+            bye: None,
+        })
+    }
+
+    fn run(&mut self) -> u8 {
+        loop {
+            if let Some(code) = self.code {
+                return code;
+            }
+            if self.next_agent.is_some_and(|at| at <= Instant::now()) {
+                self.start_agent();
+            }
+            self.wait();
+            for event in self.post.take() {
+                self.event(event);
+            }
+            while let Ok(Some(info)) = self.signals.read_signal() {
+                self.signal(info.ssi_signo as i32);
+            }
+            self.hear_agent();
+        }
+    }
+
+    /// Sleeps until something happens.
+    fn wait(&self) {
+        let mut fds = vec![
+            PollFd::new(self.post.wake.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+        ];
+        if let Some(agent) = &self.agent {
+            fds.push(PollFd::new(agent.pidfd(), PollFlags::POLLIN));
+            if let Some(socket) = agent.socket() {
+                let mut wanted = PollFlags::POLLIN;
+                wanted.set(PollFlags::POLLOUT, agent.wants_to_send());
+                fds.push(PollFd::new(socket, wanted));
+            }
+        }
+        let timeout = self.next_agent.map_or(PollTimeout::NONE, |at| {
+            let wait = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+            PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
+        });
+        // EINTR is as good as an event.
+        let _ = poll(&mut fds, timeout);
+    }
+
+    fn start_agent(&mut self) {
+        match Subordinate::start(self.engine.is_some()) {
+            Ok(agent) => {
+                self.agent = Some(agent);
+                self.next_agent = None;
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot start the agent");
+                self.agent_died(false);
+            }
+        }
+    }
+
+    /// Sends to the agent and takes what it says; notices its end.
+    fn hear_agent(&mut self) {
+        let Some(agent) = &mut self.agent else { return };
+        agent.send();
+        let messages = agent.receive();
+        let ended = agent.ended();
+        let old = agent.born.elapsed() >= GOOD_AGE;
+        for message in messages {
+            self.message(message);
+        }
+        let Some(status) = ended else { return };
+        let said_hello = self.agent.take().is_some_and(|agent| agent.welcomed);
+        if let Some(code) = self.bye {
+            self.code = Some(code);
+        } else if let (None, Some(code)) = (&self.engine, status.code()) {
+            // It has told the user what is wrong, or what was asked for; nothing was started.
+            self.code = Some(u8::try_from(code).unwrap_or(1));
+        } else {
+            tracing::warn!(%status, "the agent has died, starting it again; no process is lost");
+            self.agent_died(old && said_hello);
+        }
+    }
+
+    /// Plans the next agent.
+    fn agent_died(&mut self, old: bool) {
+        self.died_young = if old { 0 } else { self.died_young + 1 };
+        if self.engine.is_none() && self.died_young >= HOPELESS {
+            self.code = Some(1);
+            return;
+        }
+        let wait = match self.died_young {
+            0 => Duration::ZERO,
+            n => (FIRST_WAIT * 2u32.saturating_pow(n.min(20) - 1)).min(LONGEST_WAIT),
+        };
+        self.next_agent = Some(Instant::now() + wait);
+    }
+
+    fn signal(&mut self, signum: i32) {
+        let order = match signum {
+            libc::SIGTERM | libc::SIGINT | libc::SIGHUP => Order::Terminate,
+            libc::SIGQUIT => Order::Kill,
+            libc::SIGUSR1 => Order::Idle,
+            _ => return,
+        };
+        match &mut self.agent {
+            Some(agent) if agent.welcomed => agent.tell(&ToAgent::Order(order)),
+            _ if self.died_young >= HOPELESS && order != Order::Idle => self.end_alone(),
+            _ => self.orders.push(order),
+        }
+    }
+
+    /// No agent can be started, and we are to end: kill what runs, and end.
+    fn end_alone(&mut self) {
+        if let Some(engine) = &self.engine {
+            for record in self.ledger.iter().filter(|record| record.ended.is_none()) {
+                engine.signal(record.id.clone(), libc::SIGKILL, 0);
+            }
+        }
+        self.code = Some(1);
+    }
+
+    fn event(&mut self, event: Event) {
+        let (entry, message) = match event {
+            Event::Started(started) => {
+                self.ledger.started((*started).clone());
+                (Some(Entry::Started(started.clone())), ToAgent::Started(*started))
+            }
+            Event::Ended(ended) => {
+                self.ledger.ended((*ended).clone());
+                (Some(Entry::Ended(ended.clone())), ToAgent::Ended(ended))
+            }
+            Event::Signaled { id, ticket, result } => {
+                let errno = result.err().map(|error| error.raw_os_error().unwrap_or(libc::EIO));
+                (None, ToAgent::Signaled { id, ticket, errno })
+            }
+        };
+        if let (Some(entry), Some(journal)) = (entry, &mut self.journal) {
+            journal.add(&entry);
+        }
+        if let Some(agent) = &mut self.agent
+            && agent.welcomed
+        {
+            agent.tell(&message);
+        }
+    }
+
+    fn message(&mut self, message: ToKeeper) {
+        match message {
+            ToKeeper::Hello { version, settings, input } => self.hello(version, &settings, input),
+            ToKeeper::Launch(request) => self.launch(request),
+            ToKeeper::Signal { id, signum, ticket } => {
+                if let Some(engine) = &self.engine {
+                    engine.signal(id, signum, ticket);
+                }
+            }
+            ToKeeper::Forget(id) => {
+                let ended = self.ledger.get(&id).and_then(|record| record.ended.as_ref());
+                if let Some(ended) = ended {
+                    ended.captures.discard();
+                }
+                if self.ledger.forget(&id) {
+                    if let Some(engine) = &self.engine {
+                        engine.forget(id.clone());
+                    }
+                    if let Some(journal) = &mut self.journal {
+                        journal.forgotten(id, &self.ledger, &self.memory);
+                    }
+                }
+            }
+            ToKeeper::Remember(memory) => {
+                if let Some(journal) = &mut self.journal {
+                    journal.add(&Entry::Memory(memory.clone()));
+                }
+                self.memory = memory;
+            }
+            ToKeeper::Bye { code } => self.bye = Some(code),
+        }
+    }
+
+    fn launch(&mut self, request: Validated) {
+        for id in request.procs.keys() {
+            self.ledger.launched(id);
+            if let Some(journal) = &mut self.journal {
+                journal.add(&Entry::Launched(id.clone()));
+            }
+        }
+        if let Some(engine) = &self.engine {
+            engine.launch(request);
+        }
+    }
+
+    /// An agent introduces itself. The first one brings the settings.
+    fn hello(&mut self, version: u32, settings: &Settings, input: Option<Validated>) {
+        let first = self.engine.is_none();
+        let begun = match version {
+            VERSION if first => self.begin(settings),
+            VERSION => Ok(()),
+            other => Err(format!("the keeper speaks version {VERSION}, the agent {other}")),
+        };
+        if let Err(message) = begun {
+            if let Some(agent) = &mut self.agent {
+                agent.tell(&ToAgent::Refused { message });
+            }
+            return;
+        }
+        if let (true, Some(input)) = (first, input) {
+            self.launch(input);
+        }
+        let welcome = ToAgent::Welcome {
+            pid: std::process::id(),
+            ppid: std::os::unix::process::parent_id(),
+            start: self.start,
+            first,
+            memory: self.memory.clone(),
+            records: self.ledger.iter().cloned().collect(),
+        };
+        let orders = std::mem::take(&mut self.orders);
+        if let Some(agent) = &mut self.agent {
+            agent.tell(&welcome);
+            agent.welcomed = true;
+            for order in orders {
+                agent.tell(&ToAgent::Order(order));
+            }
+        }
+    }
+
+    /// Takes the instance's directory, takes up what its journal tells, and starts the engine.
+    fn begin(&mut self, settings: &Settings) -> Result<(), String> {
+        // The agent tells the user where the log cannot be had.
+        let _ = crate::cli::logging::init(&settings.log);
+        let instance = Instance::open(settings).map_err(|error| error.to_string())?;
+        let options = Options {
+            places: instance.places(),
+            epoch: self.start.unix_nanos.unsigned_abs(),
+            drain_grace: settings.drain_grace,
+            setup_patience: settings.setup_patience,
+            restrict_exe: settings.restrict_exe.clone(),
+            heritage: Arc::clone(&self.heritage),
+        };
+        let post = Arc::clone(&self.post);
+        let engine = Engine::start(options, move |event| post.put(event))
+            .map_err(|error| format!("cannot start the engine: {error}"))?;
+        match journal::read_all(&instance.journal()) {
+            Ok((records, memory)) => {
+                self.memory = memory;
+                for record in records {
+                    self.take_up(&engine, record);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(format!("cannot read {}: {error}", instance.journal().display()));
+            }
+        }
+        let journal = Journal::begin(&instance.journal(), &self.ledger, &self.memory)
+            .map_err(|error| format!("cannot write {}: {error}", instance.journal().display()))?;
+        self.engine = Some(engine);
+        self.journal = Some(journal);
+        self.instance = Some(instance);
+        Ok(())
+    }
+
+    /// Takes up a process of a keeper that died.
+    fn take_up(&mut self, engine: &Engine, record: Record) {
+        let Record { id, started, ended } = record;
+        self.ledger.launched(&id);
+        match (started, ended) {
+            (Some(started), None) => {
+                let record = Record { id, started: Some(started.clone()), ended: None };
+                self.ledger.started(started.clone());
+                if journal::is_alive(&record, &ProcFs::default()) {
+                    tracing::warn!(proc_id = %record.id, pid = started.pid, "adopting a process that has outlived its keeper");
+                    engine.adopt(started);
+                } else {
+                    self.ledger.ended(Ended::lost(started));
+                }
+            }
+            (started, Some(ended)) => {
+                if let Some(started) = started {
+                    self.ledger.started(started);
+                }
+                self.ledger.ended(*ended);
+            }
+            (None, None) => self.ledger.ended(Ended::unknown(id)),
+        }
+    }
+}

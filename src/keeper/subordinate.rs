@@ -1,0 +1,163 @@
+//! The agent as the keeper's child: its start, its socket, its end.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus};
+use std::time::Instant;
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+use super::protocol::{Decoder, FrameError, ToAgent, ToKeeper, encode};
+use super::serve::{AGAIN, KEEPER_FD};
+
+/// How much is read at once.
+const READ: usize = 64 * 1024;
+
+/// A running agent.
+pub(super) struct Subordinate {
+    child: Child,
+    pidfd: OwnedFd,
+    /// None once either end has closed.
+    socket: Option<UnixStream>,
+    decoder: Decoder,
+    /// What is to be sent, and how much of it has been.
+    out: Vec<u8>,
+    sent: usize,
+    /// Whether it has introduced itself, and is told of events.
+    pub(super) welcomed: bool,
+    pub(super) born: Instant,
+}
+
+impl Subordinate {
+    /// Starts an agent: this very program, with our own arguments. It is told if it is not the first.
+    ///
+    /// # Errors
+    /// The OS error of making the socket or the process.
+    pub(super) fn start(again: bool) -> io::Result<Subordinate> {
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .arg0("procstar-agent")
+            .args(std::env::args_os().skip(1))
+            .env(KEEPER_FD, theirs.as_raw_fd().to_string());
+        if again {
+            command.env(AGAIN, "1");
+        }
+        // It goes to this child alone: the engine's close everything that is not theirs.
+        fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        let child = command.spawn()?;
+        drop(theirs);
+        let pidfd = pidfd_open(child.id())?;
+        Ok(Subordinate {
+            child,
+            pidfd,
+            socket: Some(ours),
+            decoder: Decoder::default(),
+            out: Vec::new(),
+            sent: 0,
+            welcomed: false,
+            born: Instant::now(),
+        })
+    }
+
+    /// Readable once it has ended.
+    pub(super) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Its socket, while it is open.
+    pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether something waits to be sent.
+    pub(super) fn wants_to_send(&self) -> bool {
+        self.sent < self.out.len()
+    }
+
+    /// Queues a message, and sends what can be sent at once.
+    pub(super) fn tell(&mut self, message: &ToAgent) {
+        if self.socket.is_none() {
+            return;
+        }
+        if let Err(error) = encode(message, &mut self.out) {
+            // It would miss something for ever: a new one starts from the whole.
+            tracing::error!(%error, "cannot tell the agent, starting another");
+            self.kill();
+        }
+        self.send();
+    }
+
+    /// Sends what the socket takes.
+    pub(super) fn send(&mut self) {
+        while let Some(socket) = &mut self.socket {
+            let rest = self.out.get(self.sent..).unwrap_or_default();
+            if rest.is_empty() {
+                self.out.clear();
+                self.out.shrink_to(READ);
+                self.sent = 0;
+                return;
+            }
+            match socket.write(rest) {
+                Ok(n) => self.sent += n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => self.socket = None,
+            }
+        }
+    }
+
+    /// Takes what has come. With an error or the end of the socket, the agent is as good as dead.
+    pub(super) fn receive(&mut self) -> Vec<ToKeeper> {
+        let mut messages = Vec::new();
+        let mut buf = vec![0; READ];
+        while let Some(socket) = &mut self.socket {
+            match socket.read(&mut buf) {
+                Ok(0) => self.socket = None,
+                Ok(n) => {
+                    self.decoder.push(buf.get(..n).unwrap_or_default());
+                    if let Err(error) = self.decode(&mut messages) {
+                        tracing::error!(%error, "cannot understand the agent, starting another");
+                        self.kill();
+                        self.socket = None;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => self.socket = None,
+            }
+        }
+        messages
+    }
+
+    fn decode(&mut self, messages: &mut Vec<ToKeeper>) -> Result<(), FrameError> {
+        while let Some(message) = self.decoder.next_message()? {
+            messages.push(message);
+        }
+        Ok(())
+    }
+
+    /// Its exit status, if it has ended.
+    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Ends it at once.
+    pub(super) fn kill(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+    }
+}
+
+fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: the system call takes no pointer.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor. It is close-on-exec.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
