@@ -92,6 +92,9 @@ fn signals_by_name_and_number() {
     world.ended("/procs/a");
 }
 
+/// Headers and body, and the status and texts of its errors.
+type BadRequest<'a> = (&'a [(&'a str, &'a str)], &'a str, u16, &'a [&'a str]);
+
 /// Nothing of it is started, the answer says what is wrong and where, and the next request works.
 #[test]
 fn requests_that_are_not_accepted() {
@@ -107,7 +110,7 @@ fn requests_that_are_not_accepted() {
     let used = spec(r#""used": {"argv": ["/bin/true"]}"#);
     let unknown = spec(r#""b": {"argv": ["x"], "colour": 1}"#);
     let late = spec(&format!(r#""{TOO_LATE}": {{"argv": ["/bin/true"]}}"#));
-    let table: [(&[(&str, &str)], &str, u16, &[&str]); 14] = [
+    let table: [BadRequest<'_>; 14] = [
         (&[JSON], "", 400, &["EOF"]),
         (&[JSON], "{\"specs\":\n  {]", 400, &["(line 2, column 4)"]),
         (&[JSON], "{}", 400, &["missing field `specs`"]),
