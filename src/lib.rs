@@ -1,4 +1,32 @@
 //! Procstar: runs Linux processes from declarative specs and tells exactly what became of them.
+//!
+//! # Theory of operation
+//!
+//! A request comes as JSON (INPUT, HTTP) or MessagePack (the server). [`spec`] reads and validates the whole of it before
+//! anything starts. The supervisor among the [`actors`] accepts it or refuses it whole, and hands it to the [`engine`].
+//!
+//! The engine is a thread, with a few more that clone children; it owns every child, its pidfd and the pipes it
+//! is captured through, and tells of each process at most one start and exactly one end. The actors live on another thread,
+//! the main one, and never block it. A process's actor makes *facts* of what the engine tells; the results actor keeps the
+//! latest facts of every process, and passes each change, in order, to its subscribers. Who sends a result to somebody ([`http`],
+//! the connection, the one-shot's writer) makes it at that moment from the facts and the captures, as a stream ([`report`]):
+//! output is pulled from its capture by range, never pushed through a queue, and never in memory as a whole.
+//!
+//! The connection actor speaks the protocol of [`wire`] over the sockets of [`net`]. It is a subscriber like any other, and what it
+//! queues for a server is dropped with the connection; a new connection starts from a new snapshot.
+//!
+//! # Who owns what, and what dropping does
+//!
+//! - A child belongs to the engine until it is reaped. Dropping the engine leaves children as they are.
+//! - A capture is shared by the engine, the facts, and whoever reads it; its file and memory go with the last of them. A process's
+//!   deletion drops the engine's share and the facts: a reader that has begun reads on to its end.
+//! - The supervisor owns the processes' actors. An actor ends when its process is deleted.
+//! - A link owns its socket: dropping it closes TCP.
+//!
+//! # The end
+//!
+//! Signals and the connection give orders to the supervisor, whose life cycle (active, idling, terminating, killing, done) is
+//! pure data in [`actors::lifecycle`]. When it is done, the results are written, the server is told, HTTP stops, and the program exits.
 
 pub mod actors;
 pub mod cli;

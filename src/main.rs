@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::SigSet;
 use procstar::cli::options::{self, Invocation, Run};
 use procstar::cli::run::{self, Origin};
 use procstar::cli::{logging, show};
@@ -13,6 +14,8 @@ use procstar::config;
 
 fn main() {
     let at = Instant::now();
+    // Whoever started us may have blocked signals that we are to be ended by.
+    let _ = SigSet::empty().thread_set_mask();
     // Before anything else is opened: these are the user's.
     let fds = claim_inherited_fds();
     let env = config::process_env();
@@ -35,7 +38,6 @@ fn main() {
         }
     };
     // Threads that still wait for something must not hold up the end.
-    #[expect(clippy::exit, reason = "the only place that ends the program")]
     std::process::exit(i32::from(code));
 }
 

@@ -44,7 +44,7 @@ impl Handler<Told> for Process {
         match event {
             Event::Started(started) => {
                 tracing::debug!(proc_id = %self.id, pid = started.pid, "process started");
-                self.results.do_send(Changed(Arc::new(Facts::of_start(started))));
+                self.results.do_send(Changed(Arc::new(Facts::of_start(*started))));
             }
             Event::Ended(ended) => {
                 self.ended = true;

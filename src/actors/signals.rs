@@ -13,11 +13,14 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Handles SIGTERM, SIGINT, SIGQUIT and SIGUSR1 from now on.
+    /// Handles SIGTERM, SIGINT, SIGQUIT, SIGUSR1 and, unless it is ignored, SIGHUP from now on.
     ///
     /// # Errors
     /// The OS error of installing a handler.
     pub fn new(supervisor: Recipient<Shutdown>) -> std::io::Result<Self> {
+        // Under nohup the agent shall outlive its terminal.
+        let hangup =
+            (!is_ignored(libc::SIGHUP)).then_some((SignalKind::hangup(), Shutdown::Terminate));
         let orders = [
             (SignalKind::terminate(), Shutdown::Terminate),
             (SignalKind::interrupt(), Shutdown::Terminate),
@@ -26,10 +29,22 @@ impl Signals {
         ];
         let listening = orders
             .into_iter()
+            .chain(hangup)
             .map(|(kind, order)| Ok((signal(kind)?, order)))
             .collect::<std::io::Result<_>>()?;
         Ok(Signals { supervisor, listening })
     }
+}
+
+/// Whether this process was started with a signal ignored.
+fn is_ignored(signum: libc::c_int) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: asks only; the kernel fills the struct that the pointer is to, of which all zero is a valid value.
+    let action = unsafe {
+        libc::sigaction(signum, std::ptr::null(), action.as_mut_ptr());
+        action.assume_init()
+    };
+    action.sa_sigaction == libc::SIG_IGN
 }
 
 impl Actor for Signals {

@@ -48,6 +48,21 @@ pub fn print(results: &[Arc<Facts>], sampler: &Sampler) -> io::Result<()> {
     stdout.write_all(b"\n")
 }
 
+/// Looks, before anything is started, whether results can be saved at `path`.
+///
+/// # Errors
+/// Why not: it is a directory, or its own directory is not there.
+pub fn check(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    if dir.metadata()?.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
+}
+
 /// Writes the results to a file, whole or not at all: into a file beside it first, which then takes its place.
 /// What is no regular file (a FIFO, a device) is written directly.
 ///

@@ -40,6 +40,14 @@ const FAREWELL: Duration = Duration::from_secs(10);
 /// Why a run did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The place of `--output` is none for a file; nothing was started.
+    #[error("cannot write results to {to}: {source}")]
+    Output {
+        /// Where to.
+        to: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// INPUT cannot be read.
     #[error("cannot read {input}: {source}")]
     Read {
@@ -97,7 +105,10 @@ impl RunError {
     /// The program's exit code: 2 for what the user has to mend before anything starts, 1 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self {
-            RunError::Read { .. } | RunError::Spec { .. } | RunError::Cert(_) => 2,
+            RunError::Output { .. }
+            | RunError::Read { .. }
+            | RunError::Spec { .. }
+            | RunError::Cert(_) => 2,
             _ => 1,
         }
     }
@@ -120,6 +131,10 @@ pub struct Origin {
 /// # Errors
 /// What the user has to know; everything that ran has ended by then, unless nothing had been started.
 pub fn run(run: Run, origin: Origin) -> Result<(), RunError> {
+    if let Some(path) = &run.output {
+        output::check(path)
+            .map_err(|source| RunError::Output { to: path.display().to_string(), source })?;
+    }
     let input = run.input.as_ref().map(read_input).transpose()?;
     let listener = match run.settings.http.serve {
         true => Some(

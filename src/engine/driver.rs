@@ -209,11 +209,8 @@ impl Driver {
     fn run(&mut self) {
         let mut events = [EpollEvent::empty(); 256];
         while !self.stopped {
-            let ready = match self.poller.epoll.wait(&mut events, self.timeout()) {
-                Ok(n) => n,
-                // EINTR; nothing else can happen to an epoll of our own.
-                Err(_) => 0,
-            };
+            // EINTR aside, which is nothing to handle, waiting on an epoll of our own cannot fail.
+            let ready = self.poller.epoll.wait(&mut events, self.timeout()).unwrap_or_default();
             for event in events.iter().take(ready) {
                 self.handle(event.data());
             }
@@ -355,14 +352,14 @@ impl Driver {
         if std::mem::replace(&mut process.told, true) {
             return;
         }
-        (self.sink)(Event::Started(Started {
+        (self.sink)(Event::Started(Box::new(Started {
             id: process.id.clone(),
             pid,
             start: process.start,
             stat: self.procfs.read_stat(pid).ok(),
             statm: self.procfs.read_statm(pid).ok(),
             captures: Arc::clone(&process.captures),
-        }));
+        })));
     }
 
     /// A pidfd is readable: its child is a zombie, whose last facts are still there until it is reaped.

@@ -71,7 +71,7 @@ pub(crate) enum Command {
 pub enum Event {
     /// The process runs the program of its spec, or is still on its way there after
     /// [`Options::setup_patience`].
-    Started(Started),
+    Started(Box<Started>),
     /// The process has ended, or was not started as specified; nothing about it changes any more.
     Ended(Box<Ended>),
     /// A signal has been sent, or could not be.
@@ -169,11 +169,13 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts an engine, which tells its events to `sink`, on a thread of its own.
+    /// Starts an engine, which tells its events to `sink`, on a thread of its own. Its children are children of this
+    /// process, whose SIGCHLD gets its default disposition.
     ///
     /// # Errors
     /// The OS error of making its threads and descriptors.
     pub fn start(options: Options, sink: impl FnMut(Event) + Send + 'static) -> io::Result<Engine> {
+        sys::default_sigchld()?;
         let inbox = Arc::new(Inbox::new()?);
         driver::start(options, Arc::clone(&inbox), Box::new(sink))?;
         Ok(Engine { inbox })

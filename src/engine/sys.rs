@@ -175,6 +175,19 @@ pub(super) fn block_all_signals() {
     }
 }
 
+/// Gives SIGCHLD its default disposition. Whoever started us may have ignored it, and then the kernel would reap our
+/// children itself, and lose their statuses.
+///
+/// # Errors
+/// The OS error, which does not occur.
+pub(super) fn default_sigchld() -> io::Result<()> {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: no handler is installed.
+    unsafe { sigaction(Signal::SIGCHLD, &default) }?;
+    Ok(())
+}
+
 /// A stack for a cloned child, with a guard page below it.
 pub(super) struct Stack {
     base: *mut libc::c_void,

@@ -60,7 +60,7 @@ impl Rig {
                 Event::Started(started) => {
                     let id = started.id.to_string();
                     assert!(!self.ended.contains_key(&id), "{id} started after its end");
-                    assert!(self.started.insert(id, started).is_none(), "started twice");
+                    assert!(self.started.insert(id, *started).is_none(), "started twice");
                 }
                 Event::Ended(ended) => {
                     let id = ended.id.to_string();

@@ -1,0 +1,260 @@
+//! What can go wrong with a request, and the answer that says so.
+//!
+//! Every such answer has the body `{"errors": [{"status": "409", "detail": "..."}]}`, one entry for each thing that is wrong. A
+//! detail may name what the client sent; it never holds a secret, for none is put into these types.
+
+use actix::MailboxError;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+
+use super::access::Refusal;
+use super::route::{Route, RouteError};
+use crate::actors::messages::{DeleteError, SignalError, StartError};
+use crate::spec::{ProcId, SpecErrors};
+
+/// The type of JSON answers: clients compare it whole, so there is no charset.
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Why a request was not done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// The peer is not let in.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The path leads nowhere.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// The place does not take this method.
+    #[error("method not allowed here: {method}; allowed: {}", .route.allow())]
+    Method {
+        /// The request's.
+        method: String,
+        /// Where.
+        route: Route,
+    },
+    /// The body is not said to be JSON.
+    #[error("unsupported content type {0}: send `Content-Type: application/json`")]
+    ContentType(String),
+    /// The body is compressed.
+    #[error("unsupported content encoding: send the body as it is")]
+    ContentEncoding,
+    /// The body is too large.
+    #[error("request body larger than {0} bytes")]
+    TooLarge(u64),
+    /// The body did not arrive.
+    #[error("failed to read request body: {0}")]
+    Body(#[from] actix_web::error::PayloadError),
+    /// The body did not go on.
+    #[error("failed to read request body: nothing came for {0} s")]
+    BodyStalled(u64),
+    /// The body is no valid request.
+    #[error(transparent)]
+    Spec(#[from] SpecErrors),
+    /// Nothing of a request was started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// There is no such process.
+    #[error("unknown process: {0}")]
+    UnknownProc(ProcId),
+    /// What the path names is no signal.
+    #[error("unknown signal: {0}")]
+    UnknownSignal(String),
+    /// The signal was not sent.
+    #[error("{error}: {id}")]
+    Signal {
+        /// The process.
+        id: ProcId,
+        /// Why.
+        #[source]
+        error: SignalError,
+    },
+    /// The process was not deleted.
+    #[error("{error}: {id}")]
+    Delete {
+        /// The process.
+        id: ProcId,
+        /// Why.
+        #[source]
+        error: DeleteError,
+    },
+    /// The process has no capture of this fd.
+    #[error("fd not captured: {fd} of {id}")]
+    NotCaptured {
+        /// The process.
+        id: ProcId,
+        /// The fd, as asked for.
+        fd: String,
+    },
+    /// Nobody is left to answer.
+    #[error("agent shutting down")]
+    Closed,
+}
+
+impl From<MailboxError> for Failure {
+    fn from(_: MailboxError) -> Self {
+        Failure::Closed
+    }
+}
+
+/// One entry of `errors`.
+#[derive(Serialize)]
+struct Entry {
+    /// The answer's status again, as text.
+    status: String,
+    detail: String,
+}
+
+/// The body of an answer that tells what is wrong.
+#[derive(Serialize)]
+struct Errors {
+    errors: Vec<Entry>,
+}
+
+impl Failure {
+    fn details(&self) -> Vec<String> {
+        match self {
+            Failure::Spec(errors) => errors.0.iter().map(ToString::to_string).collect(),
+            _ => vec![self.to_string()],
+        }
+    }
+}
+
+impl ResponseError for Failure {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Failure::Refused(_) => StatusCode::FORBIDDEN,
+            Failure::Route(RouteError::Unknown) => StatusCode::NOT_FOUND,
+            Failure::Route(RouteError::Percent | RouteError::NotUtf8) => StatusCode::BAD_REQUEST,
+            Failure::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Failure::ContentType(_) | Failure::ContentEncoding => {
+                StatusCode::UNSUPPORTED_MEDIA_TYPE
+            }
+            Failure::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Failure::BodyStalled(_) => StatusCode::REQUEST_TIMEOUT,
+            Failure::Body(_) | Failure::Spec(_) | Failure::UnknownSignal(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Failure::Start(StartError::InUse(_)) => StatusCode::CONFLICT,
+            Failure::Start(StartError::ShuttingDown(_)) | Failure::Closed => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Failure::UnknownProc(_) | Failure::NotCaptured { .. } => StatusCode::NOT_FOUND,
+            Failure::Signal { error, .. } => match error {
+                SignalError::Unknown => StatusCode::NOT_FOUND,
+                SignalError::Gone => StatusCode::CONFLICT,
+                SignalError::Os(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                    StatusCode::FORBIDDEN
+                }
+                SignalError::Os(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            },
+            Failure::Delete { error, .. } => match error {
+                DeleteError::Unknown => StatusCode::NOT_FOUND,
+                DeleteError::Running => StatusCode::CONFLICT,
+            },
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let status = self.status_code();
+        let entry = |detail| Entry { status: status.as_str().to_owned(), detail };
+        let errors = Errors { errors: self.details().into_iter().map(entry).collect() };
+        let mut answer = HttpResponse::build(status);
+        match self {
+            Failure::Method { route, .. } => {
+                answer.insert_header((header::ALLOW, HeaderValue::from_static(route.allow())));
+            }
+            // Nothing more will come of it, and a stranger shall not occupy a connection.
+            Failure::Refused(_) => {
+                answer.force_close();
+            }
+            _ => {}
+        }
+        // Strings in a struct can always be written.
+        let body = serde_json::to_vec(&errors).unwrap_or_default();
+        answer.insert_header((header::CONTENT_TYPE, JSON)).body(body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::actors::messages::ShutdownState;
+
+    fn body(failure: &Failure) -> serde_json::Value {
+        let answer = failure.error_response();
+        assert_eq!(answer.status(), failure.status_code());
+        assert_eq!(answer.headers().get("content-type").unwrap(), "application/json");
+        let body = actix_web::body::MessageBody::try_into_bytes(answer.into_body()).unwrap();
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    #[test]
+    fn statuses_and_texts() {
+        let id = || ProcId::from("a/b");
+        let signal = |error| Failure::Signal { id: id(), error };
+        let delete = |error| Failure::Delete { id: id(), error };
+        let os = |errno| SignalError::Os(io::Error::from_raw_os_error(errno));
+        for (failure, status, detail) in [
+            (Failure::UnknownProc(id()), "404", "unknown process: a/b"),
+            (Failure::UnknownSignal("X".into()), "400", "unknown signal: X"),
+            (signal(SignalError::Unknown), "404", "unknown process: a/b"),
+            (signal(SignalError::Gone), "409", "no process: a/b"),
+            (
+                signal(os(libc::EPERM)),
+                "403",
+                "failed to send signal: Operation not permitted (os error 1): a/b",
+            ),
+            (
+                signal(os(libc::EINVAL)),
+                "500",
+                "failed to send signal: Invalid argument (os error 22): a/b",
+            ),
+            (delete(DeleteError::Unknown), "404", "unknown process: a/b"),
+            (delete(DeleteError::Running), "409", "process is running: a/b"),
+            (Failure::NotCaptured { id: id(), fd: "3".into() }, "404", "fd not captured: 3 of a/b"),
+            (
+                StartError::InUse(vec!["a".into(), "b".into()]).into(),
+                "409",
+                "process ID already in use: a, b",
+            ),
+            (
+                StartError::ShuttingDown(ShutdownState::Idling).into(),
+                "503",
+                "agent shutting down: idling",
+            ),
+            (MailboxError::Closed.into(), "503", "agent shutting down"),
+            (Failure::BodyStalled(3), "408", "failed to read request body: nothing came for 3 s"),
+            (Failure::TooLarge(7), "413", "request body larger than 7 bytes"),
+        ] {
+            let expected = serde_json::json!({"errors": [{"status": status, "detail": detail}]});
+            assert_eq!(body(&failure), expected);
+        }
+    }
+
+    #[test]
+    fn every_spec_error_has_its_entry() {
+        let text = br#"{"specs": {"a": {"argv": []}, "b": {"argv": ["x\u0000"]}}}"#;
+        let failure = Failure::from(crate::spec::from_json(text).unwrap_err());
+        let body = body(&failure);
+        let errors = body["errors"].as_array().unwrap();
+        assert_eq!(errors.len(), 2, "{body}");
+        for (error, id) in errors.iter().zip(["a", "b"]) {
+            assert_eq!(error["status"], "400");
+            let detail = error["detail"].as_str().unwrap();
+            assert!(detail.starts_with(&format!("specs.{id}.argv")), "{detail}");
+            assert!(detail.contains("(line 1, column "), "{detail}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_method_is_told_the_right_ones() {
+        let failure = Failure::Method { method: "PUT".into(), route: Route::Procs };
+        let answer = failure.error_response();
+        assert_eq!(answer.headers().get("allow").unwrap(), "GET, HEAD, POST");
+        assert_eq!(body(&failure)["errors"][0]["status"], "405");
+    }
+}

@@ -1,0 +1,67 @@
+//! A capture's bytes as a body.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::blocks::Blocks;
+use crate::engine::{Capture, Captures};
+use crate::spec::{FdName, TextEncoding};
+
+/// How many bytes go into one block.
+const BLOCK: usize = 32 * 1024;
+
+/// Makes the body: what was captured when it was asked for, as it was captured.
+pub(super) struct Output {
+    captures: Arc<Captures>,
+    fd: FdName,
+    at: u64,
+    end: u64,
+}
+
+impl Output {
+    /// What is captured of `fd` so far; none where it is not captured.
+    pub(super) fn new(captures: &Arc<Captures>, fd: FdName) -> Option<Output> {
+        let end = captures.get(fd)?.len();
+        Some(Output { captures: Arc::clone(captures), fd, at: 0, end })
+    }
+
+    /// The length of the body, in bytes.
+    pub(super) fn len(&self) -> u64 {
+        self.end
+    }
+
+    /// The type of the body.
+    pub(super) fn content_type(&self) -> &'static str {
+        match self.captures.get(self.fd).map(Capture::spec).and_then(|spec| spec.encoding) {
+            Some(TextEncoding::Utf8) => "text/plain; charset=utf-8",
+            None => "application/octet-stream",
+        }
+    }
+}
+
+impl Blocks for Output {
+    fn next_block(&mut self) -> io::Result<Option<Bytes>> {
+        let room = (self.end - self.at).min(BLOCK as u64) as usize;
+        if room == 0 {
+            return Ok(None);
+        }
+        let mut block = BytesMut::zeroed(room);
+        let mut filled = 0;
+        while let Some(rest) = block.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            let read = match self.captures.get(self.fd) {
+                Some(capture) => capture.read_at(self.at + filled as u64, rest)?,
+                None => 0,
+            };
+            if read == 0 {
+                // The process has shortened its file since its length was told; as in results, and as a hole in a
+                // file would, the rest reads as zeros.
+                break;
+            }
+            filled += read;
+        }
+        self.at += room as u64;
+        Ok(Some(block.freeze()))
+    }
+}

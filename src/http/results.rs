@@ -1,0 +1,71 @@
+//! The body `{"data": {"procs": {ID: RESULT, ...}}}`, one result after another.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::blocks::Blocks;
+use crate::report::{AsOf, Document, Facts, Format, Sampler};
+
+/// A block has at least so many bytes, but for the last one; a small result does not make a block of its own.
+const BLOCK: usize = 16 * 1024;
+
+/// Makes the body. Every result speaks of the moment at which its turn comes.
+pub(super) struct Results {
+    procs: std::vec::IntoIter<Arc<Facts>>,
+    sampler: Arc<Sampler>,
+    /// The result that is being made.
+    document: Option<Document>,
+    /// What stands before the next result.
+    before: &'static [u8],
+    ended: bool,
+}
+
+impl Results {
+    /// The results of these processes, in their order; no ID may be twice among them.
+    pub(super) fn new(procs: Vec<Arc<Facts>>, sampler: Arc<Sampler>) -> Results {
+        Results {
+            procs: procs.into_iter(),
+            sampler,
+            document: None,
+            before: br#"{"data":{"procs":{"#,
+            ended: false,
+        }
+    }
+
+    /// Begins the next result, or ends the body.
+    fn begin(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
+        let Some(facts) = self.procs.next() else {
+            // No process at all: the beginning is still to come.
+            if self.before != b"," {
+                out.extend_from_slice(self.before);
+            }
+            out.extend_from_slice(b"}}}");
+            self.ended = true;
+            return Ok(());
+        };
+        out.extend_from_slice(std::mem::replace(&mut self.before, b","));
+        serde_json::to_writer(&mut *out, &facts.id)?;
+        out.push(b':');
+        self.document = Some(Document::new(&facts, AsOf::Now, &self.sampler, Format::Json)?);
+        Ok(())
+    }
+}
+
+impl Blocks for Results {
+    fn next_block(&mut self) -> io::Result<Option<Bytes>> {
+        let mut out = Vec::new();
+        while out.len() < BLOCK && !self.ended {
+            match &mut self.document {
+                Some(document) => {
+                    if !document.fill(&mut out)? {
+                        self.document = None;
+                    }
+                }
+                None => self.begin(&mut out)?,
+            }
+        }
+        Ok((!out.is_empty()).then(|| out.into()))
+    }
+}

@@ -1,0 +1,202 @@
+//! The binary as a user runs it in a shell.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+fn procstar() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_procstar"))
+}
+
+/// Runs the program with `spec` on standard input.
+fn run_with(mut command: Command, spec: &str) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It may have refused its options before reading.
+    let _ = child.stdin.take().unwrap().write_all(spec.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn print(spec: &Value) -> Value {
+    let mut command = procstar();
+    command.args(["--print", "-"]);
+    let output = run_with(command, &spec.to_string());
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn pipes_files_and_captures() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    let results = print(&json!({"specs": {
+        "w": {"argv": ["/usr/bin/seq", "9"], "fds": [["1", "pipe-write"]]},
+        "r": {"argv": ["/usr/bin/tee", file], "fds": [
+            ["0", {"pipe-read": {"proc_id": "w", "fd": "stdout"}}],
+            ["1", {"capture": {"encoding": "utf-8"}}],
+            ["2", {"capture": {"attached": false}}],
+            ["7", {"null": {}}]]},
+    }}));
+    assert_eq!(results.as_object().unwrap().keys().collect::<Vec<_>>(), ["r", "w"]);
+    let fds = &results["r"]["fds"];
+    let numbers: String = (1..=9).map(|n| format!("{n}\n")).collect();
+    assert_eq!(fds["stdin"], Value::Null);
+    assert_eq!(fds["stdout"], json!({"type": "text", "text": numbers, "encoding": "utf-8"}));
+    assert_eq!(fds["stderr"], json!({"type": "detached", "length": 0, "encoding": "base64"}));
+    assert_eq!(fds["7"], Value::Null);
+    assert_eq!(std::fs::read_to_string(file).unwrap(), numbers);
+    assert_eq!(results["w"]["status"]["exit_code"], 0);
+    assert_eq!(
+        results["r"]["captures"]["stdout"],
+        json!({"length": 18, "complete": true, "reason": null})
+    );
+}
+
+#[test]
+fn bad_input_is_exit_code_2_and_names_the_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("trace");
+    let good = format!(r#""good": {{"argv": ["/usr/bin/touch", {trace:?}]}}"#);
+    for (spec, place) in [
+        (
+            format!(
+                "{{\"specs\": {{{good},\n \"a\": {{\"argv\": [\"x\"], \"fds\": [[\"1\", \"close\"], [\"stdout\", \"close\"]]}}}}}}"
+            ),
+            "specs.a.fds[1]: fd stdout given twice (line 2, column 47)",
+        ),
+        (
+            format!("{{\"specs\": {{{good}, \"a\": {{\"argv\": [], \"x\": 1}}}}}}"),
+            "specs.a.x: unknown field `x`",
+        ),
+        ("{".to_owned(), "line 1, column 1"),
+        ("\u{0}".to_owned(), "line 1, column 1"),
+    ] {
+        let mut command = procstar();
+        command.args(["--print", "-"]);
+        let output = run_with(command, &spec);
+        assert_eq!(output.status.code(), Some(2), "{spec}");
+        assert!(stderr(&output).contains(place), "{}", stderr(&output));
+        assert!(output.stdout.is_empty());
+        assert!(!trace.exists());
+    }
+    let output = procstar().args(["--exit", "/no/such/spec"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("/no/such/spec: No such file"), "{}", stderr(&output));
+}
+
+#[test]
+fn output_is_written_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = json!({"specs": {"a": {"argv": ["/bin/true"]}}}).to_string();
+    let path = dir.path().join("out.json");
+    std::fs::write(&path, "old and longer than what comes".repeat(1000)).unwrap();
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let mut command = procstar();
+    command.arg("--output").arg(&link).arg("-");
+    assert!(run_with(command, &spec).status.success());
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(!text.ends_with('\n'));
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["a"]["state"], "terminated");
+    assert!(link.symlink_metadata().unwrap().is_symlink());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    // A place that is none is found before anything is started.
+    let trace = dir.path().join("trace");
+    let spec = json!({"specs": {"a": {"argv": ["/usr/bin/touch", trace]}}}).to_string();
+    for bad in [dir.path().join("no/such/dir/out.json"), dir.path().to_path_buf()] {
+        let mut command = procstar();
+        command.arg("--output").arg(bad).arg("-");
+        let output = run_with(command, &spec);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(!trace.exists());
+    }
+    // What is no regular file is written, not replaced.
+    let mut command = procstar();
+    command.args(["--output", "/dev/stdout", "-"]);
+    assert!(serde_json::from_slice::<Value>(&run_with(command, &spec).stdout).is_ok());
+}
+
+#[test]
+fn ignored_and_blocked_signals_of_whoever_started_it_do_no_harm() {
+    let spec = json!({"specs": {"a": {"argv": ["/bin/sh", "-c", "exit 3"]}}}).to_string();
+    let mut command = Command::new("/bin/bash");
+    command.args([
+        "-c",
+        "trap '' CHLD PIPE; exec \"$0\" --print -",
+        env!("CARGO_BIN_EXE_procstar"),
+    ]);
+    let output = run_with(command, &spec);
+    let results: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(results["a"]["status"]["exit_code"], 3);
+}
+
+#[test]
+fn results_go_behind_what_children_wrote() {
+    let spec = json!({"specs": {"a": {"argv": ["/bin/echo", "mine"]}}}).to_string();
+    let mut command = procstar();
+    command.args(["-p", "-"]);
+    let output = run_with(command, &spec);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<_> = text.split_inclusive('\n').collect();
+    assert_eq!((lines.len(), lines[0]), (2, "mine\n"));
+    assert!(lines[1].ends_with("}\n"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_exit_code_1() {
+    let spec = json!({"specs": {"a": {"argv": ["/usr/bin/head", "-c", "1000000", "/dev/zero"],
+        "fds": [["1", {"capture": {}}]]}}})
+    .to_string();
+    let mut command = Command::new("/bin/bash");
+    command.args([
+        "-c",
+        "\"$0\" --print - | head -c 10 > /dev/null; exit ${PIPESTATUS[0]}",
+        env!("CARGO_BIN_EXE_procstar"),
+    ]);
+    let output = run_with(command, &spec);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("cannot write results to standard output"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn an_empty_environment() {
+    let mut command = procstar();
+    command.env_clear().args(["--print", "-"]);
+    let spec = json!({"specs": {"a": {"argv": ["/usr/bin/env"], "fds": [["1", {"capture": {"encoding": "utf-8"}}]]}}});
+    let output = run_with(command, &spec.to_string());
+    let results: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(results["a"]["fds"]["stdout"]["text"], "");
+}
+
+#[test]
+fn fds_it_was_started_with_are_the_users() {
+    let spec = json!({"specs": {
+        "without": {"argv": ["/bin/ls", "/proc/self/fd"], "fds": [["1", {"capture": {"encoding": "utf-8"}}]]},
+        "with": {"argv": ["/bin/ls", "/proc/self/fd"], "fds": [["1", {"capture": {"encoding": "utf-8"}}], ["9", "inherit"]]},
+    }}).to_string();
+    let mut command = Command::new("/bin/bash");
+    command.args(["-c", "exec 9</etc/passwd; \"$0\" --print -", env!("CARGO_BIN_EXE_procstar")]);
+    let results: Value = serde_json::from_slice(&run_with(command, &spec).stdout).unwrap();
+    assert_eq!(results["without"]["fds"]["stdout"]["text"], "0\n1\n2\n3\n");
+    assert_eq!(results["with"]["fds"]["stdout"]["text"], "0\n1\n2\n3\n9\n");
+}
