@@ -15,13 +15,13 @@
 #[allow(dead_code, reason = "the rig of the engine's tests, of which these use a part")]
 mod rig;
 
-// mod farewell;
-// mod keep_alive;
+mod farewell;
+mod keep_alive;
 mod lifecycle;
 // mod random;
-// mod reconnect;
-// mod requests;
+mod reconnect;
+mod requests;
 mod results;
-// mod server;
+mod server;
 mod supervisor;
 mod support;

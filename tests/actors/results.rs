@@ -16,7 +16,7 @@ use super::support::*;
 
 fn changed(event: Event) -> Changed {
     Changed(Arc::new(match event {
-        Event::Started(started) => Facts::of_start(started),
+        Event::Started(started) => Facts::of_start(*started),
         Event::Ended(ended) => Facts::of_end(*ended),
         Event::Signaled { .. } => panic!("no change"),
     }))

@@ -31,14 +31,14 @@ pub async fn soon<F: Future>(what: F) -> F::Output {
 }
 
 pub fn started(id: &str) -> Event {
-    Event::Started(Started {
+    Event::Started(Box::new(Started {
         id: id.into(),
         pid: 42,
         start: Moment::now(),
         stat: None,
         statm: None,
         captures: Captures::none(),
-    })
+    }))
 }
 
 /// The end of a process by a raw wait status.
