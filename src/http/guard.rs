@@ -26,10 +26,8 @@ pub(super) fn greet(connection: &dyn Any, data: &mut Extensions) {
         Ok(peer) => {
             data.insert(peer);
         }
-        // Then it counts as a stranger's.
-        Err(error) => {
-            tracing::warn!(%error, "failed to tell who is at the other end of a connection")
-        }
+        // It is gone already; if it is not, it counts as a stranger's.
+        Err(error) => tracing::debug!(%error, "connection without ends"),
     }
 }
 

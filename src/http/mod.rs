@@ -1,9 +1,9 @@
 //! The HTTP service (section 6 of the contract): thin routes onto the actors' messages.
 //!
-//! A request passes three rooms. [`guard`] asks whether it is answered at all; who is at the other end of a connection was
-//! found out when that was accepted. [`route`] reads its path, as it came, so that an ID may hold any text. [`handlers`] turn it into
-//! a message to an actor and the reply into an answer; what goes wrong anywhere becomes a [`failure::Failure`], which is an
-//! answer too. Results and captures are made while they are sent ([`results`], [`output`], [`blocks`]).
+//! A request passes three rooms. `guard` asks whether it is answered at all; who is at the other end of a connection was
+//! found out when that was accepted. `route` reads its path, as it came, so that an ID may hold any text. `handlers` turn it into
+//! a message to an actor and the reply into an answer; what goes wrong anywhere becomes a `Failure`, which is an
+//! answer too. Results and captures are made while they are sent (`results`, `output`, `blocks`).
 //!
 //! The service runs on worker threads of its own. It owns nothing but connections: dropping the server drops these, and
 //! no process notices. A client that reads slowly or not at all holds its connection, one block of bytes and the captures

@@ -1,0 +1,24 @@
+//! The HTTP service over real connections, with real processes, and a mock of the actors.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    dead_code
+)]
+
+#[path = "http/access.rs"]
+mod access;
+#[path = "http/client.rs"]
+mod client;
+#[path = "http/mock.rs"]
+mod mock;
+#[path = "common/engine.rs"]
+mod rig;
+#[path = "http/routes.rs"]
+mod routes;
+#[path = "http/streams.rs"]
+mod streams;
+#[path = "http/world.rs"]
+mod world;

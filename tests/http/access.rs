@@ -1,0 +1,190 @@
+//! Who is let in, over real connections.
+
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use procstar::http::access::Policy;
+use serde_json::json;
+
+use super::world::{World, own_uid};
+
+/// A user that this machine need not know.
+const OTHER_UID: u32 = 45_678;
+const TOKEN: &str = "correct horse";
+
+fn refusal(world: &World, host: &str, headers: &[(&str, &str)]) -> Option<String> {
+    let mut client = world.client();
+    let mut text = format!("GET /procs HTTP/1.1\r\n{host}");
+    for (name, value) in headers {
+        text += &format!("{name}: {value}\r\n");
+    }
+    client.send(text + "\r\n");
+    let answer = client.answer();
+    if answer.status == 200 {
+        return None;
+    }
+    let errors = answer.errors(403);
+    assert_eq!(errors.len(), 1);
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert!(client.is_closed());
+    errors.into_iter().next()
+}
+
+#[test]
+fn hosts_and_origins() {
+    let world = World::new();
+    let port = world.address.port();
+    let same = format!("http://localhost:{port}");
+    for (host, origin, text) in [
+        (format!("Host: localhost:{port}\r\n"), None, None),
+        (format!("Host: 127.0.0.1:{port}\r\n"), None, None),
+        ("Host: [::1]:3000\r\n".to_owned(), None, None),
+        (format!("Host: localhost:{port}\r\n"), Some(&*same), None),
+        (
+            "Host: evil.example\r\n".to_owned(),
+            None,
+            Some(format!(
+                "host \"evil.example\" is not this machine's loopback: use http://localhost:{port}"
+            )),
+        ),
+        (
+            format!("Host: localhost.evil.example:{port}\r\n"),
+            None,
+            Some("is not this machine's loopback".to_owned()),
+        ),
+        (
+            format!("Host: localhost:{port}\r\n"),
+            Some("https://evil.example"),
+            Some("origin \"https://evil.example\" is not the one".to_owned()),
+        ),
+        (
+            format!("Host: localhost:{port}\r\n"),
+            Some("http://localhost:1"),
+            Some("origin \"http://localhost:1\"".to_owned()),
+        ),
+        (format!("Host: localhost:{port}\r\n"), Some("null"), Some("origin \"null\"".to_owned())),
+    ] {
+        let origin: Vec<_> = origin.map(|origin| ("Origin", origin)).into_iter().collect();
+        match (refusal(&world, &host, &origin), text) {
+            (None, None) => {}
+            (Some(detail), Some(text)) => assert!(detail.contains(&text), "{host}: {detail}"),
+            other => panic!("{host} {origin:?}: {other:?}"),
+        }
+    }
+}
+
+/// What HTTP itself forbids, the HTTP library answers, without a body. Only HTTP/1.0 has requests without a host.
+#[test]
+fn no_host_and_several() {
+    let world = World::new();
+    for head in
+        ["GET /procs HTTP/1.1\r\n", "GET /procs HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n"]
+    {
+        let mut client = world.client();
+        client.send(format!("{head}\r\n"));
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.body.len()), (400, 0), "{head}");
+        assert!(client.is_closed());
+    }
+    let mut client = world.client();
+    client.send("GET /procs HTTP/1.0\r\n\r\n");
+    let port = world.address.port();
+    let expected = format!("the request has no Host header: send `Host: localhost:{port}`");
+    assert_eq!(client.answer().errors(403), [expected]);
+}
+
+/// Whatever is asked for: nobody learns what there is, and nothing is done.
+#[test]
+fn who_is_not_let_in_reaches_nothing() {
+    let world = World::new();
+    world.post(&json!({"a": json!({"argv": ["sleep", "1000"], "exe": "/bin/sleep"})})).data();
+    let body = r#"{"specs": {"b": {"argv": ["/bin/true"]}}}"#;
+    for (method, path) in [
+        ("GET", "/"),
+        ("GET", "/procs"),
+        ("GET", "/procs/a"),
+        ("GET", "/procs/%FF"),
+        ("DELETE", "/procs/a"),
+        ("POST", "/procs"),
+        ("POST", "/procs/a/signals/9"),
+        ("GET", "/procs/a/output/1/data"),
+        ("BREW", "/procs"),
+    ] {
+        let mut client = world.client();
+        client.send(format!(
+            "{method} {path} HTTP/1.1\r\nHost: evil.example\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        client.answer().errors(403);
+    }
+    let procs = world.ask("GET", "/procs").data()["procs"].take();
+    assert_eq!(procs.as_object().unwrap().keys().collect::<Vec<_>>(), ["a"]);
+    assert_eq!(procs["a"]["state"], "running");
+    world.ask("POST", "/procs/a/signals/KILL").data();
+}
+
+/// The service of another user, who is not root: we are strangers to it, if we are not root.
+#[test]
+fn the_token_lets_a_stranger_in() {
+    let answered = as_other(Some(TOKEN), &[&format!("Authorization: Bearer {TOKEN}")]);
+    let Some(answered) = answered else { return };
+    assert!(answered.starts_with("HTTP/1.1 200 OK\r\n"), "{answered}");
+    for (token, header, text) in [
+        (None, format!("Authorization: Bearer {TOKEN}"), "configure an HTTP token"),
+        (
+            Some(TOKEN),
+            "Authorization: Bearer wrong".to_owned(),
+            "its token is not the configured one",
+        ),
+        (Some(TOKEN), "Accept: */*".to_owned(), "send the configured HTTP token"),
+        (Some(TOKEN), "Origin: http://evil.example".to_owned(), "origin"),
+    ] {
+        let answer = as_other(token, &[&header]).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{answer}");
+        assert!(answer.contains("\r\ncontent-type: application/json\r\n"), "{answer}");
+        assert!(answer.contains(text) && !answer.contains(TOKEN), "{answer}");
+        if text != "origin" {
+            assert!(answer.contains("the connection belongs to user ID 45678; "), "{answer}");
+        }
+    }
+    // A keep-alive connection stays theirs: what they send first does not count for what comes later.
+    let good = format!("Authorization: Bearer {TOKEN}");
+    let twice = as_other(Some(TOKEN), &[&good, "Accept: */*"]).unwrap();
+    assert_eq!(twice.matches("HTTP/1.1 200 OK\r\n").count(), 1, "{twice}");
+    assert_eq!(twice.matches("HTTP/1.1 403 Forbidden\r\n").count(), 1, "{twice}");
+}
+
+/// What another user is answered by a service of ours with this token, to a request for each of these
+/// headers, all on one connection; none where that cannot be tried here.
+fn as_other(token: Option<&str>, headers: &[&str]) -> Option<String> {
+    if own_uid() != 0 || !Path::new("/bin/bash").exists() {
+        eprintln!("left out: only root can become another user, and bash connects for it");
+        return None;
+    }
+    let world = World::with(Policy::new(own_uid(), token.map(str::to_owned)), 0);
+    let mut requests = String::new();
+    for (i, header) in headers.iter().enumerate() {
+        let last = if i + 1 == headers.len() { "Connection: close\r\n" } else { "" };
+        requests += &format!("GET /procs HTTP/1.1\r\nHost: localhost\r\n{header}\r\n{last}\r\n");
+    }
+    let script = format!(
+        "exec 3<>/dev/tcp/127.0.0.1/{} && printf %s \"$0\" >&3 && cat <&3",
+        world.address.port()
+    );
+    let mut child = Command::new("/bin/bash")
+        .args(["-c", &script, &requests])
+        .current_dir("/")
+        .uid(OTHER_UID)
+        .gid(OTHER_UID)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut answer = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut answer).unwrap();
+    assert!(child.wait().unwrap().success());
+    Some(answer)
+}

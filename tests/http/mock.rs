@@ -1,0 +1,180 @@
+//! What stands behind the service in these tests: one actor on a real engine, without what makes the real actors hard.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use actix::{Actor, ActorContext, Addr, Context, Handler, Message, ResponseFuture};
+use procstar::actors::messages::{
+    Delete, DeleteError, GetAll, GetOne, ShutdownState, Signal, SignalError, Start, StartError,
+    Told,
+};
+use procstar::engine::{Engine, Event};
+use procstar::report::Facts;
+use procstar::spec::ProcId;
+use tokio::sync::oneshot;
+
+/// A request for this process comes too late: no new ones are accepted.
+pub const TOO_LATE: &str = "too late";
+/// A signal for this process is not permitted.
+pub const FORBIDDEN: &str = "forbidden";
+/// A signal for this process is refused otherwise.
+pub const BROKEN: &str = "broken";
+
+pub struct Mock {
+    engine: Engine,
+    /// In the order of acceptance; none before the start.
+    procs: Vec<(ProcId, Option<Arc<Facts>>)>,
+    waiting: Vec<(ProcId, oneshot::Sender<Option<Arc<Facts>>>)>,
+    tickets: HashMap<u64, oneshot::Sender<io::Result<()>>>,
+}
+
+/// Kill every process and end this actor: from now on nobody answers.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Die;
+
+impl Mock {
+    pub fn start(options: procstar::engine::Options) -> Addr<Mock> {
+        Mock::create(|ctx| {
+            let told = actix::AsyncContext::address(ctx).recipient::<Told>();
+            let engine = Engine::start(options, move |event| told.do_send(Told(event))).unwrap();
+            Mock { engine, procs: Vec::new(), waiting: Vec::new(), tickets: HashMap::new() }
+        })
+    }
+
+    fn find(&mut self, id: &ProcId) -> Option<&mut Option<Arc<Facts>>> {
+        self.procs.iter_mut().find(|(known, _)| known == id).map(|(_, facts)| facts)
+    }
+
+    fn learn(&mut self, facts: Facts) {
+        let facts = Arc::new(facts);
+        if let Some(known) = self.find(&facts.id) {
+            *known = Some(Arc::clone(&facts));
+        }
+        let (told, waiting) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|(id, _)| *id == facts.id);
+        self.waiting = waiting;
+        let told: Vec<(_, oneshot::Sender<_>)> = told;
+        for (_, reply) in told {
+            drop(reply.send(Some(Arc::clone(&facts))));
+        }
+    }
+}
+
+impl Actor for Mock {
+    type Context = Context<Self>;
+}
+
+impl Handler<Die> for Mock {
+    type Result = ();
+
+    fn handle(&mut self, _: Die, ctx: &mut Self::Context) {
+        for (id, facts) in &self.procs {
+            if facts.as_ref().is_some_and(|facts| facts.is_running()) {
+                self.engine.signal(id.clone(), libc::SIGKILL, 0);
+            }
+        }
+        ctx.stop();
+    }
+}
+
+impl Handler<Told> for Mock {
+    type Result = ();
+
+    fn handle(&mut self, Told(event): Told, _: &mut Self::Context) {
+        match event {
+            Event::Started(started) => self.learn(Facts::of_start(started)),
+            Event::Ended(ended) => self.learn(Facts::of_end(*ended)),
+            Event::Signaled { ticket, result, .. } => {
+                drop(self.tickets.remove(&ticket).unwrap().send(result));
+            }
+        }
+    }
+}
+
+impl Handler<Start> for Mock {
+    type Result = Result<(), StartError>;
+
+    fn handle(&mut self, Start(request): Start, _: &mut Self::Context) -> Self::Result {
+        if request.procs.contains_key(TOO_LATE) {
+            return Err(StartError::ShuttingDown(ShutdownState::Idling));
+        }
+        let used: Vec<ProcId> =
+            request.procs.keys().filter(|id| self.find(id).is_some()).cloned().collect();
+        if !used.is_empty() {
+            return Err(StartError::InUse(used));
+        }
+        self.procs.extend(request.procs.keys().map(|id| (id.clone(), None)));
+        self.engine.launch(request);
+        Ok(())
+    }
+}
+
+impl Handler<Signal> for Mock {
+    type Result = ResponseFuture<Result<(), SignalError>>;
+
+    fn handle(&mut self, Signal { id, signum }: Signal, _: &mut Self::Context) -> Self::Result {
+        let refused = |errno| Err(SignalError::Os(io::Error::from_raw_os_error(errno)));
+        let outcome = match (id.as_str(), self.find(&id)) {
+            (FORBIDDEN, _) => refused(libc::EPERM),
+            (BROKEN, _) => refused(libc::EINVAL),
+            (_, None) => Err(SignalError::Unknown),
+            (_, Some(Some(facts))) if !facts.is_running() => Err(SignalError::Gone),
+            _ => Ok(()),
+        };
+        let (reply, result) = oneshot::channel();
+        if outcome.is_ok() {
+            let ticket = self.tickets.len() as u64 + 1;
+            self.tickets.insert(ticket, reply);
+            self.engine.signal(id, signum, ticket);
+        }
+        Box::pin(async move {
+            outcome?;
+            result.await.unwrap().map_err(SignalError::Os)
+        })
+    }
+}
+
+impl Handler<Delete> for Mock {
+    type Result = Result<(), DeleteError>;
+
+    fn handle(&mut self, Delete(id): Delete, _: &mut Self::Context) -> Self::Result {
+        match self.find(&id) {
+            None => Err(DeleteError::Unknown),
+            Some(Some(facts)) if !facts.is_running() => {
+                self.procs.retain(|(known, _)| *known != id);
+                self.engine.forget(id);
+                Ok(())
+            }
+            Some(_) => Err(DeleteError::Running),
+        }
+    }
+}
+
+impl Handler<GetOne> for Mock {
+    type Result = ResponseFuture<Option<Arc<Facts>>>;
+
+    fn handle(&mut self, GetOne(id): GetOne, _: &mut Self::Context) -> Self::Result {
+        match self.find(&id) {
+            None => Box::pin(async { None }),
+            Some(Some(facts)) => {
+                let facts = Arc::clone(facts);
+                Box::pin(async { Some(facts) })
+            }
+            Some(None) => {
+                let (reply, facts) = oneshot::channel();
+                self.waiting.push((id, reply));
+                Box::pin(async { facts.await.unwrap() })
+            }
+        }
+    }
+}
+
+impl Handler<GetAll> for Mock {
+    type Result = Vec<Arc<Facts>>;
+
+    fn handle(&mut self, _: GetAll, _: &mut Self::Context) -> Self::Result {
+        self.procs.iter().filter_map(|(_, facts)| facts.clone()).collect()
+    }
+}

@@ -1,0 +1,142 @@
+//! A server on a thread of its own, with the mock behind it.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use actix::{Addr, System};
+use actix_web::dev::ServerHandle;
+use procstar::engine::Options;
+use procstar::engine::procfs::ProcFs;
+use procstar::http::access::Policy;
+use procstar::http::{Service, listen, serve};
+use procstar::report::Sampler;
+use serde_json::{Value, json};
+
+use super::client::{Answer, Client};
+use super::mock::{Die, Mock};
+use super::rig::{DEADLINE, options};
+
+pub fn own_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+/// A running service. Dropping it stops it.
+pub struct World {
+    pub address: SocketAddr,
+    server: ServerHandle,
+    mock: Addr<Mock>,
+    system: System,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl World {
+    /// One that lets this user in.
+    pub fn new() -> World {
+        World::with(Policy::new(own_uid(), None), 0)
+    }
+
+    /// One on `port` that lets in whom `policy` does.
+    pub fn with(policy: Policy, port: u16) -> World {
+        let listener = listen(port).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (tell, told) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            System::new().block_on(async move {
+                let mock = Mock::start(Options { setup_patience: DEADLINE, ..options() });
+                let service = Service {
+                    start: mock.clone().recipient(),
+                    signal: mock.clone().recipient(),
+                    delete: mock.clone().recipient(),
+                    one: mock.clone().recipient(),
+                    all: mock.clone().recipient(),
+                    sampler: Arc::new(Sampler::new(ProcFs::default()).unwrap()),
+                    policy,
+                };
+                let server = serve(listener, service).unwrap();
+                tell.send((server.handle(), mock, System::current())).unwrap();
+                server.await.unwrap();
+            });
+        });
+        let (server, mock, system) = told.recv_timeout(DEADLINE).unwrap();
+        World { address, server, mock, system, thread: Some(thread) }
+    }
+
+    /// Ends the actor behind the service.
+    pub fn kill_mock(&self) {
+        self.mock.do_send(Die);
+        let deadline = Instant::now() + DEADLINE;
+        while self.mock.connected() {
+            assert!(Instant::now() < deadline, "the mock lives on");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Stops the server as a program would that ends.
+    pub fn stop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.kill_mock();
+            // The command is on its way before the future is awaited.
+            drop(self.server.stop(true));
+            thread.join().unwrap();
+            self.system.stop();
+        }
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// Asks on a connection of its own.
+    pub fn ask(&self, method: &str, path: &str) -> Answer {
+        self.send(method, path, &[], b"")
+    }
+
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let mut client = self.client();
+        client.request(method, path, headers, body);
+        let mut answer = client.head();
+        if method != "HEAD" {
+            client.body(&mut answer);
+        }
+        answer
+    }
+
+    pub fn post(&self, specs: &Value) -> Answer {
+        let body = json!({ "specs": specs }).to_string();
+        self.send("POST", "/procs", &[("Content-Type", "application/json")], body.as_bytes())
+    }
+
+    /// Waits for the end of a process whose output is too large to be read for that.
+    pub fn until_ended(&self, path: &str) {
+        let deadline = Instant::now() + DEADLINE;
+        // It changes nothing but tells whether there is somebody to send it to.
+        while self.ask("POST", &format!("{path}/signals/CONT")).status != 409 {
+            assert!(Instant::now() < deadline, "{path} still runs");
+            std::thread::yield_now();
+        }
+    }
+
+    /// The result of a process once it runs no more; `path` is that of the process.
+    pub fn ended(&self, path: &str) -> Value {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let mut data = self.ask("GET", path).data();
+            let procs = data["procs"].as_object_mut().unwrap();
+            assert_eq!(procs.len(), 1);
+            let result = procs.values_mut().next().unwrap().take();
+            if result["state"] != "running" {
+                return result;
+            }
+            assert!(Instant::now() < deadline, "{path} still runs");
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -1,0 +1,80 @@
+"""Who is alive: reads /proc, so that a test can tell what an agent left behind."""
+
+import ctypes
+import os
+from pathlib import Path
+import signal
+
+from .wait import eventually
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def become_subreaper():
+    """Orphans of the agents become children of this process, where they are found."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "cannot become a subreaper")
+
+
+def _stat(pid):
+    """The state and the parent of `pid`, or None where it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    state, ppid = text[text.rindex(b")") + 2 :].split()[:2]
+    return state.decode(), int(ppid)
+
+
+def is_alive(pid):
+    """True while `pid` runs; a zombie does not."""
+    stat = _stat(pid)
+    return stat is not None and stat[0] not in "ZX"
+
+
+def descendants(root=None):
+    """The living processes below `root` (this process by default), as `{pid: command line}`."""
+    root = os.getpid() if root is None else root
+    children = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and (stat := _stat(entry)) is not None:
+            children.setdefault(stat[1], []).append((int(entry), stat[0]))
+    found = {}
+    todo = [root]
+    while todo:
+        for pid, state in children.get(todo.pop(), ()):
+            todo.append(pid)
+            if state not in "ZX":
+                found[pid] = _command_line(pid)
+    return found
+
+
+def _command_line(pid):
+    try:
+        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return "?"
+    return raw.replace(b"\0", b" ").decode(errors="replace").strip()
+
+
+def kill_all(pids):
+    """Kills what a failed test left, and waits until it is gone."""
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    eventually(lambda: not any(is_alive(p) for p in pids), f"end of {pids}")
+
+
+def reap_orphans(keep):
+    """Reaps zombies that became ours; those in `keep` have an owner who reaps them."""
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) in keep:
+            continue
+        if _stat(entry) == ("Z", os.getpid()):
+            try:
+                os.waitpid(int(entry), os.WNOHANG)
+            except ChildProcessError:
+                pass

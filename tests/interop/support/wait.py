@@ -1,0 +1,34 @@
+"""Waiting for conditions: always under a deadline, never for a fixed time."""
+
+import asyncio
+import time
+
+# Long enough for a busy two-core machine; nothing passes by waiting this long.
+DEADLINE = 20.0
+INTERVAL = 0.01
+
+
+def eventually(condition, what, *, deadline=DEADLINE):
+    """Returns the first truthy value of `condition()`."""
+    end = time.monotonic() + deadline
+    while not (value := condition()):
+        assert time.monotonic() < end, f"not within {deadline} s: {what}"
+        time.sleep(INTERVAL)
+    return value
+
+
+async def aeventually(condition, what, *, deadline=DEADLINE):
+    """`eventually` for tests that share their loop with a server."""
+    end = time.monotonic() + deadline
+    while not (value := condition()):
+        assert time.monotonic() < end, f"not within {deadline} s: {what}"
+        await asyncio.sleep(INTERVAL)
+    return value
+
+
+async def within(awaitable, what, *, deadline=DEADLINE):
+    """Awaits `awaitable`, and names `what` did not come when it is late."""
+    try:
+        return await asyncio.wait_for(awaitable, deadline)
+    except asyncio.TimeoutError:
+        raise AssertionError(f"not within {deadline} s: {what}") from None

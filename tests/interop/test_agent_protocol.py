@@ -1,0 +1,404 @@
+"""The bare protocol: every message has exactly its keys, in its order."""
+
+import grp
+import os
+import pwd
+import signal
+import socket
+import uuid
+
+import pytest
+
+from support.agent import TOKEN
+from support.shapes import captured, check_result
+from support.specs import TRUE, argv, capture, file, sh, sleeper, until
+
+
+def check_message(msg):
+    """A result message has these keys and no other; the result is checked too."""
+    assert set(msg) == {"type", "proc_id", "res"}
+    assert "procstar" not in msg["res"]
+    return check_result(msg["res"])
+
+
+async def test_register(raw):
+    """The first message, key for key: an extra one makes the server close."""
+    server = await raw.server()
+    agent = await raw.agent(server, "--group-id", "some group", "--conn-id", "conn 7")
+    msg = (await server.connection()).register
+    user = pwd.getpwuid(os.getuid()).pw_name
+    group = grp.getgrgid(os.getgid()).gr_name
+    assert msg == {
+        "type": "Register",
+        "conn": {"conn_id": "conn 7", "group_id": "some group", "restricted_exe": None},
+        "proc": {
+            "pid": agent.pid, "ppid": os.getpid(),
+            "uid": os.getuid(), "euid": os.geteuid(), "username": user,
+            "gid": os.getgid(), "egid": os.getegid(), "groupname": group,
+            "hostname": socket.gethostname(),
+        },
+        "proc_ids": [],
+        "access_token": TOKEN,
+        "shutdown_state": "active",
+    }  # fmt: skip
+
+
+async def test_register_of_a_restricted_agent(raw):
+    """The restriction is told, and holds."""
+    _, _, wire = await raw.pair("--restrict-exe", TRUE)
+    assert wire.register["conn"]["restricted_exe"] == TRUE
+    first = await wire.start(bad=argv("/usr/bin/false"))
+    assert first["bad"]["errors"][0].startswith(f"restricted executable: {TRUE}")
+    await wire.ended()
+    await wire.start(good=argv(TRUE))
+    assert (await wire.ended())["good"]["status"]["exit_code"] == 0
+
+
+async def test_a_connection_id_is_a_random_uuid(raw):
+    """Two agents have two, each a UUID."""
+    server = await raw.server()
+    for _ in range(2):
+        await raw.agent(server)
+    ids = {(await server.connection()).register["conn"]["conn_id"] for _ in range(2)}
+    assert len(ids) == 2
+    assert all(str(uuid.UUID(i)) == i for i in ids)
+
+
+async def test_the_environment_configures(raw):
+    """PROCSTAR_AGENT_HOST, _PORT and PROCSTAR_GROUP_ID stand in for flags; flags win."""
+    server = await raw.server()
+    env = {"PROCSTAR_GROUP_ID": "from env", "PROCSTAR_AGENT_PORT": "1", "PROCSTAR_AGENT_HOST": "nowhere.invalid"}
+    await raw.agent(server, env=env)
+    assert (await server.connection()).register["conn"]["group_id"] == "from env"
+    await raw.agent(server, "--group-id", "from flag", env=env)
+    assert (await server.connection()).register["conn"]["group_id"] == "from flag"
+
+
+async def test_host_and_port_by_the_environment(raw):
+    """Neither flag is needed then."""
+    server = await raw.server()
+    agent = await raw.agent(server, env={"PROCSTAR_AGENT_HOST": "localhost"})
+    await server.connection()
+    argv_without = [a for a in agent.argv if a not in ("--agent-host", "--agent-port", "localhost", str(server.port))]
+    env = {"PROCSTAR_AGENT_HOST": "localhost", "PROCSTAR_AGENT_PORT": str(server.port)}
+    assert await raw.agent(server, env=env, argv=argv_without)
+    await server.connection()
+
+
+async def test_exactly_two_results(raw):
+    """One at the start and one at the end, for all that ends at once, too."""
+    _, _, wire = await raw.pair()
+    for num in range(30):
+        await wire.send("ProcStartRequest", specs={f"p{num}": argv(TRUE)})
+        first = check_message(await wire.expect("ProcResult", proc_id=f"p{num}"))
+        assert (first["state"], first["status"], first["rusage"], first["times"]["stop"]) == ("running", None, None, None)
+        last = check_message(await wire.expect("ProcResult", proc_id=f"p{num}"))
+        assert (last["state"], last["pid"]) == ("terminated", first["pid"])
+    assert await wire.barrier() == []
+
+
+async def test_two_results_of_an_error(raw):
+    """What cannot start has its two results as well, and is there until deleted."""
+    _, _, wire = await raw.pair()
+    for num, spec in enumerate([argv("/nonexistent"), argv("/tmp"), argv(TRUE, fds=[["9", file("/no/such")]])]):
+        name = f"p{num}"
+        await wire.send("ProcStartRequest", specs={name: spec})
+        first, last = [check_message(await wire.expect("ProcResult", proc_id=name)) for _ in range(2)]
+        assert (first["state"], last["state"]) == ("error", "error")
+        assert first["errors"] == last["errors"]
+        assert first["pid"] == last["pid"]
+        assert last["status"]["exit_code"] == (127, 126, 125)[num]
+        assert last["rusage"] is not None and last["times"]["stop"] is not None
+        await wire.delete(name)
+    assert await wire.barrier() == []
+
+
+async def test_many_in_one_request(raw):
+    """Each process of one request has its two results, its first one first."""
+    _, _, wire = await raw.pair()
+    count = 500
+    await wire.send("ProcStartRequest", specs={f"p{n}": argv(TRUE) for n in range(count)})
+    seen = {}
+    for _ in range(2 * count):
+        msg = await wire.next()
+        seen.setdefault(msg["proc_id"], []).append(check_message(msg))
+    assert len(seen) == count
+    for first, last in seen.values():
+        assert (first["state"], last["state"]) == ("running", "terminated")
+        assert first["pid"] == last["pid"]
+    assert await wire.barrier() == []
+
+
+async def test_pipes_within_a_request(raw):
+    """Processes of one request may be joined."""
+    _, _, wire = await raw.pair()
+    read = sh("cat", ("stdin", {"pipe-read": {"proc_id": "w", "fd": "stdout"}}), ("stdout", capture()))
+    await wire.send("ProcStartRequest", specs={"r": read, "w": sh("echo piped", ("stdout", "pipe-write"))})
+    results = [(await wire.expect("ProcResult")) for _ in range(4)]
+    last = {m["proc_id"]: m["res"] for m in results}
+    assert captured(last["r"]) == b"piped\n"
+
+
+async def test_results_on_request(raw, tmp_path):
+    """A running result is current, a final one stays as it is."""
+    _, _, wire = await raw.pair()
+    await wire.start(p=until(tmp_path / "go", "echo x"))
+    await wire.send("ProcResultRequest", proc_id="p")
+    now = check_message(await wire.expect("ProcResult", proc_id="p"))
+    assert now["state"] == "running"
+    assert now["proc_stat"]["comm"] == "sh"
+    assert now["proc_statm"]["size"] > 0
+    (tmp_path / "go").touch()
+    last = (await wire.ended())["p"]
+    await wire.send("ProcResultRequest", proc_id="p")
+    again = check_message(await wire.expect("ProcResult", proc_id="p"))
+    for res in (last, again):
+        res["times"].pop("now")
+    assert again == last
+
+
+async def test_output_of_a_running_process(raw, tmp_path):
+    """What has been written so far is in a result, and by range."""
+    _, _, wire = await raw.pair()
+    for mode in ("memory", "tempfile"):
+        go = tmp_path / mode
+        script = f"echo begin; while [ ! -e {go} ]; do sleep 0.02; done; echo end"
+        await wire.start(**{mode: sh(script, ("stdout", capture(mode)))})
+        while (part := await wire.read(mode))["data"] == b"":
+            pass
+        assert (part["data"], part["encoding"]) == (b"begin\n", "utf-8")
+        go.touch()
+        assert captured((await wire.ended())[mode]) == b"begin\nend\n"
+        assert (await wire.read(mode, start=6))["data"] == b"end\n"
+
+
+async def test_ranges(raw):
+    """`stop` is where the data end, whatever was asked."""
+    _, _, wire = await raw.pair()
+    for mode in ("memory", "tempfile"):
+        for attached in (True, False):
+            for encoding in (None, "utf-8"):
+                name = f"{mode}-{attached}-{encoding}"
+                await wire.start(**{name: sh("printf 0123456789", ("stdout", capture(mode, encoding, attached)))})
+                await wire.ended()
+                for start, stop, data in [
+                    (0, None, b"0123456789"), (0, 10, b"0123456789"), (0, 4, b"0123"), (4, None, b"456789"),
+                    (4, 6, b"45"), (4, 4, b""), (8, 100, b"89"), (10, None, b""), (11, 20, b""), (2**40, None, b""),
+                    (2**63, None, b""), (0, 2**63, b"0123456789"),
+                ]:  # fmt: skip
+                    part = await wire.read(name, start=start, stop=stop)
+                    assert part["data"] == data, (start, stop)
+                    assert part["encoding"] == encoding
+    assert await wire.barrier() == []
+
+
+async def test_a_range_splits_characters(raw):
+    """Data are bytes, cut where they were asked to be."""
+    _, _, wire = await raw.pair()
+    await wire.start(p=sh("printf 'aé🦀'"))
+    await wire.ended()
+    assert (await wire.read("p", start=2, stop=4))["data"] == "aé🦀".encode()[2:4]
+
+
+async def test_data_of_an_fd_that_is_not_captured(raw):
+    """It is an error that names the request."""
+    _, _, wire = await raw.pair()
+    await wire.start(p=sh("true", ("stdin", {"null": {}}), ("stdout", capture())))
+    await wire.ended()
+    for fd in ("stdin", "stderr", "7", "nonsense"):
+        sent = await wire.send("ProcFdDataRequest", proc_id="p", fd=fd, start=0, stop=None)
+        msg = await wire.expect("RequestError")
+        assert set(msg) == {"type", "msg", "err"}
+        assert msg["msg"] == sent
+        assert isinstance(msg["err"], str) and msg["err"]
+
+
+async def test_signals(raw):
+    """A signal has no answer but its effect."""
+    _, _, wire = await raw.pair()
+    for signum in (1, 2, 9, 10, 15, 16, 34, 64):
+        name = f"p{signum}"
+        await wire.start(**{name: sleeper()})
+        await wire.send("ProcSignalRequest", proc_id=name, signum=signum)
+        status = (await wire.ended())[name]["status"]
+        assert status["signum"] == signum
+
+
+async def test_a_signal_to_the_gone(raw):
+    """Its text is fixed: `no process`."""
+    _, _, wire = await raw.pair()
+    await wire.start(p=argv(TRUE))
+    await wire.ended()
+    sent = await wire.send("ProcSignalRequest", proc_id="p", signum=15)
+    assert await wire.expect("RequestError") == {"type": "RequestError", "msg": sent, "err": "no process"}
+
+
+async def test_stop_and_continue(raw):
+    """A stopped process is running, as far as results go."""
+    _, _, wire = await raw.pair()
+    await wire.start(p=sleeper())
+    await wire.send("ProcSignalRequest", proc_id="p", signum=int(signal.SIGSTOP))
+    while True:
+        await wire.send("ProcResultRequest", proc_id="p")
+        res = check_message(await wire.expect("ProcResult"))
+        assert res["state"] == "running"
+        if res["proc_stat"]["state"] == "T":
+            break
+    await wire.send("ProcSignalRequest", proc_id="p", signum=int(signal.SIGCONT))
+    await wire.send("ProcSignalRequest", proc_id="p", signum=int(signal.SIGTERM))
+    assert (await wire.ended())["p"]["status"]["signum"] == 15
+
+
+async def test_delete(raw):
+    """Not while it runs; then once, and the ID is free."""
+    _, _, wire = await raw.pair()
+    await wire.start(p=sleeper())
+    sent = await wire.send("ProcDeleteRequest", proc_id="p")
+    msg = await wire.expect("RequestError", msg=sent)
+    assert set(msg) == {"type", "msg", "err"}
+    await wire.send("ProcSignalRequest", proc_id="p", signum=9)
+    await wire.ended()
+    await wire.delete("p")
+    assert (await wire.start(p=argv(TRUE)))["p"]["state"] == "running"
+    await wire.ended()
+    await wire.delete("p")
+    assert await wire.barrier() == []
+
+
+async def test_delete_many_at_once(raw):
+    """Answers keep the order of their requests."""
+    _, _, wire = await raw.pair()
+    names = [f"p{n}" for n in range(200)]
+    await wire.start(**{n: argv("/nonexistent") for n in names[:1]})
+    await wire.ended()
+    await wire.send("ProcStartRequest", specs={n: argv(TRUE) for n in names[1:]})
+    for _ in range(2 * 199):
+        await wire.expect("ProcResult")
+    for name in names:
+        await wire.send("ProcDeleteRequest", proc_id=name)
+    for name in names:
+        assert await wire.next() == {"type": "ProcDelete", "proc_id": name}
+
+
+async def test_mixed_requests_keep_their_order(raw):
+    """Answers of different kinds do not overtake each other."""
+    _, _, wire = await raw.pair()
+    await wire.start(p=sh("head -c 3000000 /dev/zero"))
+    await wire.ended()
+    for num in range(30):
+        await wire.send("ProcFdDataRequest", proc_id="p", fd="stdout", start=num, stop=None)
+        await wire.send("ProcidListRequest")
+        await wire.send("ProcResultRequest", proc_id="p")
+        await wire.send("ProcSignalRequest", proc_id="p", signum=9)
+    for num in range(30):
+        assert (await wire.expect("ProcFdData"))["start"] == num
+        assert await wire.next() == {"type": "ProcidList", "proc_ids": ["p"]}
+        await wire.expect("ProcResult")
+        await wire.expect("RequestError", err="no process")
+
+
+UNKNOWN_REQUESTS = {
+    "ProcResultRequest": {},
+    "ProcSignalRequest": {"signum": 15},
+    "ProcFdDataRequest": {"fd": "stdout", "start": 0, "stop": None},
+    "ProcDeleteRequest": {},
+}
+
+
+@pytest.mark.parametrize("type", UNKNOWN_REQUESTS)
+async def test_unknown_processes(raw, type):
+    """One answer for an ID; a second would make the server drop the connection."""
+    _, _, wire = await raw.pair()
+    await wire.send(type, proc_id="nobody", **UNKNOWN_REQUESTS[type])
+    assert await wire.next() == {"type": "ProcUnknown", "proc_id": "nobody"}
+    for again, fields in UNKNOWN_REQUESTS.items():
+        await wire.send(again, proc_id="nobody", **fields)
+    assert await wire.barrier() == []
+    # It exists again, so it is answered again, and once more unknown after its deletion.
+    await wire.start(nobody=argv(TRUE))
+    await wire.ended()
+    await wire.send("ProcResultRequest", proc_id="nobody")
+    await wire.expect("ProcResult", proc_id="nobody")
+    await wire.delete("nobody")
+    await wire.send(type, proc_id="nobody", **UNKNOWN_REQUESTS[type])
+    assert await wire.barrier() == []
+
+
+async def test_a_list_of_ids(raw):
+    """All that are not deleted, and nothing but."""
+    _, _, wire = await raw.pair()
+    await wire.send("ProcidListRequest")
+    assert await wire.next() == {"type": "ProcidList", "proc_ids": []}
+    ids = ["a b", "日本", "x/y"]
+    await wire.send("ProcStartRequest", specs={i: argv(TRUE) for i in ids})
+    for _ in range(6):
+        await wire.expect("ProcResult")
+    await wire.send("ProcidListRequest")
+    msg = await wire.next()
+    assert set(msg) == {"type", "proc_ids"} and sorted(msg["proc_ids"]) == sorted(ids)
+    await wire.delete("a b")
+    await wire.send("ProcidListRequest")
+    assert sorted((await wire.next())["proc_ids"]) == sorted(ids[1:])
+
+
+GOOD = {"argv": ["/usr/bin/touch", "MARKER"]}
+
+
+@pytest.mark.parametrize(
+    "specs, says",
+    [
+        ({"a": GOOD, "b": {"argv": [TRUE], "unknown": 1}}, "unknown"),
+        ({"a": GOOD, "b": {"argv": []}}, "specs.b"),
+        ({"a": GOOD, "b": {"argv": [TRUE, "\0"]}}, "specs.b.argv[1]"),
+        ({"a": GOOD, "b": 3}, "specs.b"),
+        ({"a": GOOD, "b": {"argv": [TRUE], "fds": [["stdout", "pipe-write"]]}}, "specs.b.fds[0]"),
+        ({"a": GOOD, "b": {"argv": [TRUE], "fds": [["1", "close"], ["stdout", "close"]]}}, "specs.b.fds[1]"),
+        ({"a": GOOD, "taken": {"argv": [TRUE]}}, "taken"),
+    ],
+)
+async def test_a_refused_request(raw, tmp_path, specs, says):
+    """The error has the whole request, and nothing of it was started; the next one works."""
+    _, _, wire = await raw.pair()
+    await wire.start(taken=sleeper())
+    marker = tmp_path / "started"
+    specs = {i: s | {"argv": [s["argv"][0], str(marker)]} if s is GOOD else s for i, s in specs.items()}
+    sent = await wire.send("ProcStartRequest", specs=specs)
+    msg = await wire.next()
+    assert set(msg) == {"type", "msg", "err"}
+    assert msg["type"] == "RequestError"
+    assert msg["msg"] == sent
+    assert says in msg["err"]
+    await wire.start(a=argv(TRUE))
+    await wire.ended()
+    await wire.send("ProcidListRequest")
+    assert sorted((await wire.next())["proc_ids"]) == ["a", "taken"]
+    assert not marker.exists()
+
+
+async def test_an_id_is_taken_until_deleted(raw):
+    """Also where the process has ended."""
+    _, _, wire = await raw.pair()
+    await wire.start(p=argv(TRUE))
+    await wire.ended()
+    sent = await wire.send("ProcStartRequest", specs={"p": argv(TRUE)})
+    await wire.expect("RequestError", msg=sent)
+    await wire.delete("p")
+    await wire.start(p=argv(TRUE))
+    await wire.ended()
+
+
+async def test_an_empty_start_request(raw):
+    """No process, no answer, no harm."""
+    _, _, wire = await raw.pair()
+    await wire.send("ProcStartRequest", specs={})
+    assert await wire.barrier() == []
+
+
+async def test_the_environment_of_an_agents_process(raw):
+    """The agent's secrets stay with the agent."""
+    _, agent, wire = await raw.pair()
+    await wire.start(p=argv("/usr/bin/env", fds=[["stdout", capture()]]))
+    text = captured((await wire.ended())["p"]).decode()
+    assert "PATH=" in text
+    assert TOKEN not in text and "PROCSTAR_AGENT_" not in text
+    assert not any(TOKEN in line for line in agent.log)

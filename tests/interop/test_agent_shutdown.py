@@ -1,0 +1,209 @@
+"""How an agent ends: by itself, by signals, and what it says before."""
+
+import signal
+
+import httpx
+import pytest
+
+from support import procs
+from support.agent import Closed
+from support.http import free_port
+from support.specs import TRUE, argv, sh, sleeper
+from support.wait import eventually
+
+
+async def rest(wire):
+    """All further messages until the agent closes the connection."""
+    messages = []
+    while True:
+        try:
+            messages.append(await wire.next())
+        except Closed:
+            return messages
+
+
+def shut_down(state):
+    return {"type": "ShutDown", "shutdown_state": state}
+
+
+async def test_sigusr1_with_nothing_to_do(raw):
+    """It is done at once."""
+    _, agent, wire = await raw.pair()
+    agent.signal(signal.SIGUSR1)
+    messages = await rest(wire)
+    assert messages[-1] == shut_down("done")
+    assert all(m in (shut_down("idling"), shut_down("done")) for m in messages)
+    assert len(messages) <= 2
+    assert (await agent.exit())[0] == 0
+
+
+async def test_sigusr1_with_processes(raw):
+    """Idling until the last is deleted; new ones are refused."""
+    _, agent, wire = await raw.pair()
+    await wire.start(ended=argv(TRUE))
+    await wire.ended()
+    await wire.start(runs=sleeper())
+    agent.signal(signal.SIGUSR1)
+    assert await wire.next() == shut_down("idling")
+    sent = await wire.send("ProcStartRequest", specs={"late": argv(TRUE)})
+    msg = await wire.expect("RequestError", msg=sent)
+    assert "agent shutting down: idling" in msg["err"]
+    await wire.delete("ended")
+    await wire.send("ProcSignalRequest", proc_id="runs", signum=15)
+    await wire.ended()
+    await wire.send("ProcDeleteRequest", proc_id="runs")
+    assert await rest(wire) == [{"type": "ProcDelete", "proc_id": "runs"}, shut_down("done")]
+    assert (await agent.exit())[0] == 0
+
+
+async def test_idling_is_told_at_registration(raw):
+    """An agent that comes back while idling says so."""
+    server, agent, wire = await raw.pair()
+    await wire.start(p=sleeper())
+    agent.signal(signal.SIGUSR1)
+    assert await wire.next() == shut_down("idling")
+    await wire.ws.close()
+    wire = await server.connection()
+    assert wire.register["shutdown_state"] == "idling"
+    assert wire.register["proc_ids"] == ["p"]
+    await wire.send("ProcSignalRequest", proc_id="p", signum=9)
+    await wire.ended()
+    await wire.send("ProcDeleteRequest", proc_id="p")
+    assert (await rest(wire))[-1] == shut_down("done")
+    await agent.exit()
+
+
+@pytest.mark.parametrize("signum, ends_by", [(signal.SIGTERM, 15), (signal.SIGINT, 15), (signal.SIGQUIT, 9)])
+async def test_processes_end_with_the_agent(raw, signum, ends_by):
+    """Each gets the signal, its result arrives, and after deletion the agent is done."""
+    _, agent, wire = await raw.pair()
+    names = [f"p{n}" for n in range(5)]
+    for name in names:
+        await wire.start(**{name: sleeper()})
+    agent.signal(signum)
+    ended = {}
+    while len(ended) < len(names):
+        msg = await wire.next()
+        if msg["type"] == "ProcResult":
+            ended[msg["proc_id"]] = msg["res"]
+        else:
+            assert msg["type"] == "ShutDown", msg
+    assert [ended[n]["status"]["signum"] for n in names] == [ends_by] * 5
+    for name in names:
+        await wire.send("ProcDeleteRequest", proc_id=name)
+    messages = [m for m in await rest(wire) if m["type"] != "ShutDown" or m["shutdown_state"] == "done"]
+    assert messages == [{"type": "ProcDelete", "proc_id": n} for n in names] + [shut_down("done")]
+    code, _ = await agent.exit()
+    assert code >= 0
+
+
+async def test_sigterm_with_nothing_to_do(raw):
+    """It ends at once, with a last word."""
+    _, agent, wire = await raw.pair()
+    agent.signal(signal.SIGTERM)
+    assert (await rest(wire))[-1] == shut_down("done")
+    code, _ = await agent.exit(deadline=4)
+    assert code >= 0
+
+
+async def test_sigquit_without_deletion(raw):
+    """Clients have up to 5 s to delete; then it ends all the same."""
+    _, agent, wire = await raw.pair()
+    pid = (await wire.start(p=sh("trap '' TERM; while :; do sleep 0.05; done")))["p"]["pid"]
+    agent.signal(signal.SIGQUIT)
+    msg = await wire.next()
+    while msg["type"] == "ShutDown":
+        msg = await wire.next()
+    assert msg["res"]["status"]["signum"] == 9
+    assert (await rest(wire))[-1] == shut_down("done")
+    code, _ = await agent.exit(deadline=12)
+    assert code >= 0
+    eventually(lambda: not procs.is_alive(pid), "end of the process")
+
+
+async def test_clients_are_served_until_the_end(raw):
+    """After SIGQUIT, output can still be read before the deletion."""
+    _, agent, wire = await raw.pair()
+    await wire.start(p=sh("echo last words; exec sleep 1000"))
+    while (await wire.read("p"))["data"] == b"":
+        pass
+    agent.signal(signal.SIGQUIT)
+    while (await wire.next())["type"] != "ProcResult":
+        pass
+    assert (await wire.read("p"))["data"] == b"last words\n"
+    await wire.send("ProcDeleteRequest", proc_id="p")
+    assert (await rest(wire))[-1] == shut_down("done")
+    await agent.exit()
+
+
+async def test_wait(raw):
+    """`--wait`: it ends when the last process is deleted, active until done."""
+    _, agent, wire = await raw.pair("--wait")
+    await wire.start(a=argv(TRUE))
+    await wire.ended()
+    await wire.start(b=argv(TRUE))
+    await wire.ended()
+    await wire.delete("a")
+    await wire.send("ProcDeleteRequest", proc_id="b")
+    assert await rest(wire) == [{"type": "ProcDelete", "proc_id": "b"}, shut_down("done")]
+    assert (await agent.exit())[0] == 0
+
+
+async def test_wait_waits_for_a_first_process(raw):
+    """An agent that was given nothing yet is not idle before its timeout."""
+    server, agent, wire = await raw.pair("--wait", "--wait-timeout", "600")
+    await wire.ws.close()
+    wire = await server.connection()
+    assert wire.register["shutdown_state"] == "active"
+    assert await wire.barrier() == []
+
+
+async def test_wait_timeout(raw):
+    """With no process within the time, it is done; its state was active until then."""
+    _, agent, wire = await raw.pair("--wait", "--wait-timeout", "1.5")
+    assert await rest(wire) == [shut_down("done")]
+    assert (await agent.exit())[0] == 0
+
+
+async def test_wait_timeout_counts_until_the_first_only(raw):
+    """After the first process only idleness counts."""
+    _, agent, wire = await raw.pair("--wait", "--wait-timeout", "1.5")
+    await wire.start(p=sh("sleep 2.5; echo end"))
+    assert (await wire.ended())["p"]["fds"]["stdout"]["text"] == "end\n"
+    assert await wire.barrier() == []
+    await wire.send("ProcDeleteRequest", proc_id="p")
+    assert (await rest(wire))[-1] == shut_down("done")
+    await agent.exit()
+
+
+async def test_exit_of_an_agent(raw, tmp_path):
+    """`--exit` with a spec: it ends when nothing runs, deleted or not."""
+    spec = tmp_path / "spec.json"
+    spec.write_text('{"specs": {"p": {"argv": ["/usr/bin/sleep", "1000"]}}}')
+    _, agent, wire = await raw.pair("--exit", spec)
+    assert wire.register["proc_ids"] == ["p"]
+    await wire.send("ProcSignalRequest", proc_id="p", signum=15)
+    messages = await rest(wire)
+    assert [m["type"] for m in messages] == ["ProcResult", "ShutDown"]
+    assert messages[0]["res"]["status"]["signum"] == 15
+    assert (await agent.exit())[0] == 0
+
+
+async def test_what_happens_over_http_is_told(raw):
+    """Starts, ends and deletions by another way are told unasked."""
+    port = free_port()
+    _, _, wire = await raw.pair("--serve", "--serve-port", port)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+        assert (await http.post("/procs", json={"specs": {"p": sleeper()}})).status_code == 200
+        assert (await wire.expect("ProcResult", proc_id="p"))["res"]["state"] == "running"
+        assert (await http.post("/procs/p/signals/SIGKILL")).status_code == 200
+        assert (await wire.ended())["p"]["status"]["signum"] == 9
+        assert (await http.delete("/procs/p")).status_code == 200
+        assert await wire.next() == {"type": "ProcDelete", "proc_id": "p"}
+        # And the other way round.
+        await wire.start(q=argv(TRUE))
+        await wire.ended()
+        assert list((await http.get("/procs")).json()["data"]["procs"]) == ["q"]
+        await wire.delete("q")
+        assert (await http.get("/procs/q")).status_code == 404
+    assert await wire.barrier() == []

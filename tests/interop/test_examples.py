@@ -1,0 +1,56 @@
+"""The examples run, and do what the README says of them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from support.oneshot import procstar
+from support.shapes import captured, check_result
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("*.json"))
+
+
+def _run(path):
+    done = procstar("--print", path, cwd=ROOT)
+    assert done.returncode == 0
+    # Processes that inherit standard output may have written before.
+    results = json.loads(done.stdout.splitlines()[-1])
+    for res in results.values():
+        check_result(res)
+    return results
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+def test_it_runs(path):
+    """Every spec of every example has a result."""
+    assert set(_run(path)) == set(json.loads(path.read_text())["specs"])
+
+
+def test_hello():
+    """A file, a variable, a pipe and a capture."""
+    res = _run(ROOT / "examples" / "hello.json")
+    assert captured(res["shout"]) == b"HELLO, ADA\nHELLO, GRACE\nHELLO, LINUS\n"
+    assert captured(res["greet"], "stderr") == b""
+    assert all(r["status"]["exit_code"] == 0 for r in res.values())
+
+
+def test_outcomes():
+    """One process for each way to end."""
+    res = _run(ROOT / "examples" / "outcomes.json")
+    assert {i: (r["state"], r["status"]["exit_code"], r["status"]["signal"]) for i, r in res.items()} == {
+        "success": ("terminated", 0, None),
+        "failure": ("terminated", 3, None),
+        "killed": ("terminated", None, "SIGKILL"),
+        "missing": ("error", 127, None),
+        "no-input": ("error", 125, None),
+    }
+
+
+def test_captures():
+    """Text, bytes, and a length."""
+    res = _run(ROOT / "examples" / "captures.json")
+    assert captured(res["text"]) == b"to stdout\nto stderr\n"
+    assert len(captured(res["binary"])) == 16
+    assert res["large"]["fds"]["stdout"] == {"type": "detached", "length": 1_000_000, "encoding": "base64"}

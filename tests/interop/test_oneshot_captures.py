@@ -1,0 +1,172 @@
+"""One-shot: what a child writes is what the result has, to the byte."""
+
+import hashlib
+import json
+import os
+import signal
+
+import pytest
+
+from support.oneshot import ok, procstar, run, run1
+from support.shapes import captured
+from support.specs import SH, argv, capture, sh, specs
+
+MODES = pytest.mark.parametrize("mode", ["memory", "tempfile"])
+ALL_BYTES = bytes(range(256)) * 3
+NOT_UTF8 = b"ok \xff\xfe \xe2\x82 \xf0\x9f\x98\x80 \xed\xa0\x80 \xc0\xaf \xf0\x9f end \xe2"
+
+
+def _cat(path, fd):
+    return argv("/bin/cat", path, fds=[["stdout", fd]])
+
+
+@MODES
+def test_binary(tmp_path, mode):
+    """Encoding null gives base64 of exactly the bytes."""
+    (tmp_path / "f").write_bytes(ALL_BYTES)
+    res = ok(_cat(tmp_path / "f", capture(mode, None)))
+    assert res["fds"]["stdout"]["type"] == "data"
+    assert res["fds"]["stdout"]["encoding"] == "base64"
+    assert captured(res) == ALL_BYTES
+
+
+def test_defaults_of_a_capture(tmp_path):
+    """tempfile, null and attached are what an empty capture means."""
+    (tmp_path / "f").write_bytes(ALL_BYTES)
+    res = ok(_cat(tmp_path / "f", {"capture": {}}))
+    assert set(res["fds"]["stdout"]) == {"type", "data", "encoding"}
+    assert captured(res) == ALL_BYTES
+    target = ok(sh("readlink /proc/self/fd/1", ("stdout", {"capture": {}})))
+    assert captured(target).endswith(b"(deleted)\n")
+
+
+@MODES
+def test_text(mode):
+    """Text of any script, with quotes, controls and NUL."""
+    text = 'naïve 日本 🦀 "quoted" \\ tab\t nul'
+    res = ok(argv("/usr/bin/printf", r"%s\0\001\n", text, fds=[["stdout", capture(mode)]]))
+    assert res["fds"]["stdout"] == {"type": "text", "text": text + "\0\1\n", "encoding": "utf-8"}
+
+
+@MODES
+def test_invalid_text_is_replaced(tmp_path, mode):
+    """A result is valid UTF-8 whatever was written."""
+    (tmp_path / "f").write_bytes(NOT_UTF8)
+    res = ok(_cat(tmp_path / "f", capture(mode)))
+    assert res["fds"]["stdout"]["text"] == NOT_UTF8.decode(errors="replace")
+
+
+@MODES
+def test_nothing_written(mode):
+    """An empty capture is empty, not null."""
+    res = ok(sh("true", ("stdout", capture(mode)), ("stderr", capture(mode, None))))
+    assert res["fds"]["stdout"] == {"type": "text", "text": "", "encoding": "utf-8"}
+    assert res["fds"]["stderr"] == {"type": "data", "data": "", "encoding": "base64"}
+
+
+@MODES
+@pytest.mark.parametrize("encoding, named", [("utf-8", "utf-8"), (None, "base64")])
+def test_detached(mode, encoding, named):
+    """A detached capture tells its length only."""
+    res = ok(sh("printf 12345", ("stdout", capture(mode, encoding, attached=False))))
+    assert res["fds"]["stdout"] == {"type": "detached", "length": 5, "encoding": named}
+
+
+@MODES
+@pytest.mark.parametrize("encoding", ["utf-8", None])
+def test_100_mb(mode, encoding):
+    """A large capture comes whole."""
+    line = b"0123456789abcde\n"
+    count = 100_000_000
+    script = f"yes 0123456789abcde | head -c {count}"
+    res = ok(sh(script, ("stdout", capture(mode, encoding))), timeout=100)
+    data = captured(res)
+    assert len(data) == count
+    assert hashlib.sha256(data).digest() == hashlib.sha256(line * (count // len(line))).digest()
+
+
+@MODES
+def test_many_writers_lose_nothing(mode):
+    """Concurrent writers of one fd: every line is there once."""
+    script = "for i in 1 2 3 4 5 6 7 8; do (for n in $(seq 2000); do echo $i-$n; done) & done; wait"
+    lines = captured(ok(sh(script, ("stdout", capture(mode))))).decode().split()
+    expect = {f"{i}-{n}" for i in range(1, 9) for n in range(1, 2001)}
+    assert len(lines) == len(expect) and set(lines) == expect
+
+
+def test_reopened_stderr():
+    """`> /dev/stderr` truncates files, but a pipe is immune."""
+    res = ok(sh("echo one >&2; echo two > /dev/stderr", ("stderr", capture("memory"))))
+    assert captured(res, "stderr") == b"one\ntwo\n"
+
+
+def test_captures_are_complete():
+    """Our own key: how much was captured, and that it is all."""
+    res = ok(sh("printf 12345; printf 1 >&2", ("stdout", capture()), ("stderr", capture("tempfile", None, False)),
+                ("3", {"null": {}})))  # fmt: skip
+    assert res["captures"] == {
+        "stdout": {"length": 5, "complete": True, "reason": None},
+        "stderr": {"length": 1, "complete": True, "reason": None},
+    }
+
+
+def test_survivor_holds_the_pipe():
+    """A descendant that keeps the pipe open delays the result a little, and it says so."""
+    res = ok(sh("sleep 500 & echo $!"), timeout=30)
+    os.kill(int(captured(res)), signal.SIGKILL)
+    assert res["times"]["elapsed"] < 10
+    assert res["captures"]["stdout"] == {"length": len(captured(res)), "complete": False, "reason": "survivor"}
+
+
+def test_tempfiles_are_unlinked(tmp_path):
+    """Nothing stays in TMPDIR, nor is there anything to see while it runs."""
+    res = ok(
+        sh("ls -A $TMPDIR; readlink /proc/self/fd/1", ("stdout", capture("tempfile"))),
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    )
+    assert captured(res).decode().startswith(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_capture_at_many_fds():
+    """Each of 40 captures has its own bytes."""
+    fds = [(str(n), capture(("memory", "tempfile")[n % 2])) for n in range(3, 43)]
+    res = ok(sh("for n in $(seq 3 42); do echo fd $n > /proc/$$/fd/$n; done", *fds))
+    for num in range(3, 43):
+        assert captured(res, str(num)) == f"fd {num}\n".encode()
+
+
+@MODES
+def test_many_processes(mode):
+    """3,000 processes of one spec, each with its own result."""
+    procs = {
+        f"p{i}": argv(SH, "-c", f"exit {i % 7}", fds=[["stdout", capture(mode)], ["stderr", capture(mode)]])
+        if i % 100 == 0
+        else argv("/usr/bin/true", fds=[["stdout", capture(mode)], ["stderr", capture(mode)]])
+        for i in range(3000)
+    }
+    results = run(procs, timeout=100)
+    assert len({r["pid"] for r in results.values()}) == 3000
+    for i in range(3000):
+        res = results[f"p{i}"]
+        assert res["state"] == "terminated"
+        assert res["status"]["exit_code"] == (i % 7 if i % 100 == 0 else 0)
+        assert res["fds"]["stdout"]["text"] == ""
+
+
+def test_output_may_come_before_the_results():
+    """The results follow what children wrote to the same stdout."""
+    done = procstar("--print", "-", input=json.dumps(specs(a=sh("echo child") | {"fds": []})).encode())
+    first, last = done.stdout.splitlines()
+    assert first == b"child"
+    assert last.startswith(b"{") and done.stdout.endswith(b"}\n")
+
+
+def test_error_keeps_what_was_captured():
+    """A capture of a process that did not start is there, and empty."""
+    res = run1(argv("/nonexistent", fds=[["stdout", capture()], ["stderr", capture("tempfile", None, False)]]))
+    assert res["fds"] == {
+        "stdout": {"type": "text", "text": "", "encoding": "utf-8"},
+        "stderr": {"type": "detached", "length": 0, "encoding": "base64"},
+    }
+

@@ -1,0 +1,432 @@
+"""One-shot: how processes start, what they are told, and how they end."""
+
+import json
+import os
+import shutil
+import signal
+import sys
+
+import pytest
+
+from procstar.spec import make_proc
+import procstar.testing.proc as package
+from support.oneshot import ok, procstar, run, run1
+from support.shapes import captured, parse_time, signal_name
+from support.specs import SH, SLEEP, TRUE, argv, capture, sh
+from support.wait import eventually
+
+# By default these end nothing: they stop, continue or are ignored.
+HARMLESS = {17, 18, 19, 20, 21, 22, 23, 28}
+
+
+def test_package_run1():
+    """The package's own helper, with its own spec classes."""
+    res = package.run1(make_proc("echo hello $WHO", env_vars={"WHO": "world"}).to_jso())
+    assert res["status"]["exit_code"] == 0
+    assert res["fds"]["stdout"]["text"] == "hello world\n"
+    assert res["fds"]["stderr"]["text"] == ""
+
+
+def test_package_run_errors():
+    """The package's helper raises the errors of a process."""
+    with pytest.raises(package.Errors) as info:
+        package.run1({"argv": ["/nonexistent/exe"]})
+    assert info.value.errors[0].startswith("execve failed: /nonexistent/exe: ")
+
+
+def test_package_process():
+    """The package waits for a log line, and then signals the program."""
+    proc = package.Process({"specs": {"a": argv(SLEEP, 100), "b": sh("exec sleep 100")}})
+    proc.send_signal(signal.SIGTERM)
+    for res in proc.wait_result().values():
+        assert res["status"]["signum"] == signal.SIGTERM
+        assert res["status"]["signal"] == "SIGTERM"
+
+
+@pytest.mark.parametrize("signum, ends_by", [(signal.SIGINT, 15), (signal.SIGTERM, 15), (signal.SIGQUIT, 9)])
+def test_signals_to_the_program(signum, ends_by):
+    """The results are still written, and the exit code is 0."""
+    proc = package.Process({"specs": {str(i): argv(SLEEP, 100) for i in range(5)}})
+    proc.send_signal(signum)
+    res = proc.wait_result()
+    assert [r["status"]["signum"] for r in res.values()] == [ends_by] * 5
+
+
+def test_sigquit_after_sigterm(tmp_path):
+    """A process that ignores SIGTERM is killed by a later SIGQUIT."""
+    ready = tmp_path / "ready"
+    script = f"trap 'touch {tmp_path}/got' TERM; touch {ready}; while :; do sleep 0.02; done"
+    proc = package.Process({"specs": {"a": sh(script)}})
+    eventually(ready.exists, "the trap is set")
+    proc.send_signal(signal.SIGTERM)
+    eventually((tmp_path / "got").exists, "SIGTERM came")
+    assert proc.poll() is None
+    proc.send_signal(signal.SIGQUIT)
+    assert proc.wait_result()["a"]["status"]["signum"] == 9
+
+
+def test_exit_codes():
+    """Every exit code there is."""
+    for code, res in run({str(n): sh(f"exit {n}") for n in range(256)}).items():
+        assert res["status"] == {
+            "status": int(code) << 8, "exit_code": int(code), "signum": None, "signal": None, "core_dump": False,
+        }  # fmt: skip
+        assert res["proc_stat"]["exit_code"] == int(code) << 8
+
+
+def test_death_by_every_signal():
+    """Each has its number and its name, 16, 32 and the real-time ones too."""
+    nums = [n for n in range(1, 65) if n not in HARMLESS]
+    res = run({str(n): sh(f"ulimit -c 0; kill -{n} $$") for n in nums})
+    names = set()
+    for num in nums:
+        status = res[str(num)]["status"]
+        assert status["signum"] == num
+        assert status["exit_code"] is None
+        assert status["status"] in (num, num | 0x80)
+        names.add(status["signal"])
+        if num < 32:
+            assert status["signal"] == signal_name(num)
+    assert len(names) == len(nums)
+
+
+@pytest.mark.parametrize(
+    "make, code, text",
+    [
+        (lambda d: d / "missing", 127, "No such file or directory"),
+        (lambda d: d, 126, "Permission denied"),
+        (lambda d: _script(d, 0o644), 126, "Permission denied"),
+        (lambda d: _script(d, 0o755, b"\x7fELF no"), 126, "Exec format error"),
+        (lambda d: "true", 127, "No such file or directory"),
+    ],
+)
+@pytest.mark.parametrize("by_exe", [False, True])
+def test_bad_executable(tmp_path, make, code, text, by_exe):
+    """No PATH is searched; 127 where there is nothing, 126 where it cannot be executed."""
+    exe = str(make(tmp_path))
+    res = run1(argv("fine", exe=exe) if by_exe else argv(exe))
+    assert res["state"] == "error"
+    (error,) = res["errors"]
+    assert error.startswith(f"execve failed: {exe}: ")
+    assert text in error
+    assert res["status"] == {
+        "status": code * 256, "exit_code": code, "signum": None, "signal": None, "core_dump": False,
+    }  # fmt: skip
+    assert res["rusage"]["utime"] >= 0
+
+
+def _script(directory, mode, text=b"#!/bin/sh\n"):
+    path = directory / "script"
+    path.write_bytes(text)
+    path.chmod(mode)
+    return path
+
+
+def test_errors_do_not_stop_the_others():
+    """One process that cannot start is that process's own affair."""
+    res = run({"bad": argv("/nonexistent"), "good": sh("echo fine")})
+    assert res["bad"]["state"] == "error"
+    assert captured(res["good"]) == b"fine\n"
+
+
+def test_exe_and_argv():
+    """`exe` is executed, and `argv[0]` is what the process sees."""
+    res = ok(argv("a name", "-c", 'echo "$0"; echo "$1" "$#"', "-zero", "one", exe=SH,
+                  fds=[["stdout", capture()]]))  # fmt: skip
+    assert captured(res) == b"-zero\none 1\n"
+    res = ok(sh("true", exe=None))
+    assert res["errors"] == []
+
+
+def test_argv_is_passed_as_is():
+    """Empty, spaced, quoted, unicode, long and many arguments."""
+    args = ["", " ", "a b", "'\"$HOME\\", "日本\n", "x" * 100_000, *map(str, range(2000))]
+    res = ok(argv("/usr/bin/printf", r"%s\0", *args, fds=[["stdout", capture()]]))
+    assert captured(res).decode().split("\0")[:-1] == args
+
+
+def test_an_argument_list_that_is_too_long():
+    """The kernel's refusal is the process's error."""
+    res = run1(argv(TRUE, "x" * 200_000))
+    assert res["errors"][0].startswith(f"execve failed: {TRUE}: Argument list too long")
+    assert res["status"]["exit_code"] == 126
+
+
+def test_restrict_exe():
+    """Only the exact executable is started; the error names the allowed one, first."""
+    res = run(
+        {
+            "good": argv(TRUE),
+            "as": argv("anything", exe=TRUE),
+            "other": argv("/usr/bin/false"),
+            "alias": argv("/usr/bin/../bin/true"),
+            "exe": argv(TRUE, exe="/usr/bin/false"),
+        },
+        "--restrict-exe", TRUE,
+    )  # fmt: skip
+    for name in ("good", "as"):
+        assert res[name]["status"]["exit_code"] == 0
+    for name in ("other", "alias", "exe"):
+        assert res[name]["state"] == "error"
+        assert res[name]["errors"][0].startswith(f"restricted executable: {TRUE}")
+        status = res[name]["status"]
+        assert status["exit_code"] in (125, 126) and status["status"] == status["exit_code"] * 256
+
+
+def test_pipe():
+    """Bytes go from one process to another, and their end too."""
+    res = run(
+        {
+            "write": sh("seq 1 100000", ("stdout", "pipe-write")),
+            "read": argv("/usr/bin/tail", "-n", 1,
+                         fds=[["stdin", {"pipe-read": {"proc_id": "write", "fd": "stdout"}}], ["stdout", capture()]]),
+        }
+    )  # fmt: skip
+    assert captured(res["read"]) == b"100000\n"
+    assert res["write"]["fds"] == {"stdout": None}
+    assert res["read"]["fds"]["stdin"] is None
+
+
+def test_pipe_with_the_reader_first():
+    """The order of the specs does not count, nor does the number of the fd."""
+    res = run(
+        {
+            "read": sh("cat <&7", ("7", {"pipe-read": {"proc_id": "write", "fd": "5"}}), ("stdout", capture())),
+            "write": sh("echo there >&5", ("5", "pipe-write")),
+        }
+    )
+    assert captured(res["read"]) == b"there\n"
+
+
+def test_pipeline_of_many():
+    """30 processes in a row: no sibling holds an end that keeps another from ending."""
+    procs = {"p0": sh("echo begin", ("stdout", "pipe-write"))}
+    for i in range(1, 30):
+        source = {"pipe-read": {"proc_id": f"p{i - 1}", "fd": "stdout"}}
+        out = capture() if i == 29 else "pipe-write"
+        procs[f"p{i}"] = sh(f"cat; echo {i}", ("stdin", source), ("stdout", out))
+    res = run(procs)
+    assert captured(res["p29"]).decode().split() == ["begin", *map(str, range(1, 30))]
+
+
+def test_broken_pipe():
+    """A writer whose reader has ended dies by SIGPIPE."""
+    res = run(
+        {
+            "write": argv("/usr/bin/yes", fds=[["stdout", "pipe-write"]]),
+            "read": argv("/usr/bin/head", "-n", 1,
+                         fds=[["stdin", {"pipe-read": {"proc_id": "write", "fd": "stdout"}}], ["stdout", capture()]]),
+        }
+    )  # fmt: skip
+    assert captured(res["read"]) == b"y\n"
+    assert res["write"]["status"]["signal"] == "SIGPIPE"
+
+
+def test_pipes_in_a_ring():
+    """Two processes that answer each other."""
+    a = sh("echo ping; read x; echo $x >&2", ("stdin", {"pipe-read": {"proc_id": "b", "fd": "stdout"}}),
+           ("stdout", "pipe-write"), ("stderr", capture()))  # fmt: skip
+    b = sh("read x; echo $x pong", ("stdin", {"pipe-read": {"proc_id": "a", "fd": "stdout"}}), ("stdout", "pipe-write"))
+    assert captured(run({"a": a, "b": b})["a"], "stderr") == b"ping pong\n"
+
+
+def test_two_pipes_between_two():
+    """Both outputs of one process, each by its own pipe."""
+    res = run(
+        {
+            "w": sh("echo out; echo err >&2", ("stdout", "pipe-write"), ("stderr", "pipe-write")),
+            "r": sh("cat; cat <&3", ("stdin", {"pipe-read": {"proc_id": "w", "fd": "stdout"}}),
+                    ("3", {"pipe-read": {"proc_id": "w", "fd": "stderr"}}), ("stdout", capture())),
+        }
+    )  # fmt: skip
+    assert captured(res["r"]) == b"out\nerr\n"
+
+
+def test_a_pipe_whose_writer_fails():
+    """The reader of a process that does not start gets the end of the pipe."""
+    res = run(
+        {
+            "w": argv("/nonexistent", fds=[["stdout", "pipe-write"]]),
+            "r": argv("/bin/cat", fds=[["stdin", {"pipe-read": {"proc_id": "w", "fd": "stdout"}}]]),
+        }
+    )
+    assert res["w"]["state"] == "error"
+    assert res["r"]["status"]["exit_code"] == 0
+
+
+def test_clean_start():
+    """Signals ignored or blocked in the program are neither in its children."""
+
+    def spoil():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, set(range(1, 65)) - {9, 19, 32, 33})
+
+    script = ["/bin/grep", "Sig", "/proc/self/status"]
+    for kw in ({}, {"preexec_fn": spoil}):
+        res = ok(argv(*script, fds=[["stdout", capture()]]), **kw)
+        masks = dict(line.split(":\t") for line in captured(res).decode().splitlines())
+        assert int(masks["SigBlk"], 16) == 0
+        assert int(masks["SigIgn"], 16) == 0
+        assert int(masks["SigPnd"], 16) == 0
+        for key in ("blocked", "sigignore", "signal"):
+            assert res["proc_stat"][key] == []
+
+
+def test_own_session():
+    """Each child leads a session and a group of its own."""
+    for res in run({str(i): sh("cut -d' ' -f5,6 /proc/$$/stat") for i in range(3)}).values():
+        pid = res["pid"]
+        assert captured(res).split() == [b"%d" % pid] * 2
+        assert (res["proc_stat"]["pgrp"], res["proc_stat"]["session"]) == (pid, pid)
+
+
+def test_working_directory_and_umask(tmp_path):
+    """They are the program's own."""
+    res = ok(sh("pwd; umask"), cwd=tmp_path, umask=0o027)
+    assert captured(res).decode().split() == [str(tmp_path), "0027"]
+
+
+def test_times_and_usage():
+    """Times agree with what the process did."""
+    res = run(
+        {
+            "sleep": argv(SLEEP, "0.5"),
+            "busy": argv(sys.executable, "-c", "import time\nwhile time.process_time() < 0.4: pass"),
+            "big": argv(sys.executable, "-c", "x = b'x' * 200_000_000"),
+        }
+    )
+    assert 0.5 <= res["sleep"]["times"]["elapsed"] < 10
+    assert res["sleep"]["rusage"]["utime"] < 0.3
+    usage = res["busy"]["rusage"]
+    assert 0.35 <= usage["utime"] + usage["stime"] < 5
+    stat = res["busy"]["proc_stat"]
+    assert abs(stat["utime"] + stat["stime"] - usage["utime"] - usage["stime"]) < 0.1
+    assert 200_000_000 < res["big"]["rusage"]["maxrss"] < 400_000_000
+    assert res["big"]["rusage"]["minflt"] > 1000
+    for one in res.values():
+        begin = parse_time(one["times"]["start"])
+        assert abs((parse_time(one["proc_stat"]["starttime"]) - begin).total_seconds()) < 2
+
+
+@pytest.mark.parametrize("name", ["a) R (b", "sp ace", "x" * 15, "ünï"])
+def test_odd_names(tmp_path, name):
+    """/proc's own brackets do not confuse the name."""
+    shutil.copy(SLEEP, tmp_path / name)
+    res = ok(argv(tmp_path / name, "0"))
+    assert res["proc_stat"]["comm"] == name
+    assert res["proc_stat"]["ppid"] > 0
+
+
+def test_a_name_that_is_no_utf_8(tmp_path):
+    """The result is valid all the same."""
+    script = f"cp {SLEEP} {tmp_path}/$(printf 'b\\377d'); exec {tmp_path}/$(printf 'b\\377d') 0"
+    res = ok(sh(script))
+    assert res["proc_stat"]["comm"] == "b\ufffdd"
+
+
+def test_proc_stat_of_a_dead_process():
+    """It is as of the termination, its memory gone."""
+    res = ok(sh("exit 0"))
+    stat = res["proc_stat"]
+    assert stat["state"] == "Z"
+    assert stat["num_threads"] == 1
+    assert stat["tty_nr"] == [0, 0]
+    assert stat["tpgid"] is None
+    assert res["proc_statm"] is None
+    assert res["cgroup_accounting"] is None or set(res["cgroup_accounting"]) >= {"pids", "cpu_stat", "memory"}
+
+
+def test_children_of_a_child_count():
+    """Times of reaped children are in cutime."""
+    busy = "import time\nwhile time.process_time() < 0.3: pass"
+    res = ok(sh(f"{sys.executable} -c '{busy}'; true"))
+    assert res["proc_stat"]["cutime"] + res["proc_stat"]["cstime"] >= 0.25
+
+
+def test_environment_is_inherited():
+    """`inherit` true, false, names; `vars` set and remove."""
+    env = {"A": "1", "B": "two words", "C": "ünï\nline", "EMPTY": ""}
+
+    def child(spec):
+        proc = argv("/usr/bin/env", "-0", fds=[["stdout", capture()]]) | ({} if spec is None else {"env": spec})
+        text = captured(ok(proc, env=env)).decode()
+        return dict(v.split("=", 1) for v in text.split("\0")[:-1])
+
+    assert child(None) == env
+    assert child({}) == env
+    assert child({"inherit": True}) == env
+    assert child({"inherit": False}) == {}
+    assert child({"inherit": []}) == {}
+    assert child({"inherit": ["A", "EMPTY", "NOT_THERE"]}) == {"A": "1", "EMPTY": ""}
+    assert child({"inherit": False, "vars": {"X": "x=y", "Y": ""}}) == {"X": "x=y", "Y": ""}
+    assert child({"vars": {"A": "other", "B": None, "N": "new", "GONE": None}}) == (
+        {k: v for k, v in env.items() if k != "B"} | {"A": "other", "N": "new"}
+    )
+
+
+def test_an_environment_that_is_no_utf_8():
+    """Bytes that are no UTF-8 are passed on as they are."""
+    env = {b"BAD": b"\xff\xfe", b"N\xff": b"x"}
+    res = ok(argv("/usr/bin/env", "-0", fds=[["stdout", capture(encoding=None)]]), env=env)
+    assert set(captured(res).split(b"\0")) == {b"BAD=\xff\xfe", b"N\xff=x", b""}
+
+
+def test_secrets_are_not_inherited():
+    """The agent's key, certificate and token stay with it, even where they are asked for."""
+    secrets = {f"PROCSTAR_AGENT_{n}": f"secret {n}" for n in ("CERT", "KEY", "TOKEN")}
+    env = secrets | {"PROCSTAR_GROUP_ID": "g", "A": "1"}
+    for inherit in (True, list(secrets) + ["A"]):
+        proc = argv("/usr/bin/env", env={"inherit": inherit}, fds=[["stdout", capture()]])
+        text = captured(ok(proc, env=env)).decode()
+        assert "A=1\n" in text
+        assert "secret" not in text
+        assert "PROCSTAR_AGENT_" not in text
+
+
+def test_an_empty_environment():
+    """It needs no PATH, HOME or USER."""
+    res = ok(argv("/usr/bin/env", fds=[["stdout", capture("tempfile")]]), env={})
+    assert captured(res) == b""
+
+
+def test_ids_are_any_strings():
+    """IDs with spaces, slashes, dots and other scripts, and a given `id` that does not count."""
+    ids = ["a b", "a/b/../c", "日本", "'\"\\", "x" * 500, "."]
+    res = run({i: argv(TRUE, id="something else") for i in ids} | {"null": argv(TRUE, id=None)})
+    assert set(res) == {*ids, "null"}
+
+
+def test_systemd_properties_are_accepted():
+    """They are checked, and without systemd they change nothing."""
+    props = {
+        "scope": {"oom_policy": "kill", "runtime_max_usec": 10**9, "runtime_randomized_extra_usec": None},
+        "slice": {
+            "memory_accounting": True, "memory_min": None, "memory_low": None, "memory_high": None,
+            "memory_max": 10**9, "memory_swap_max": 0, "tasks_accounting": True, "tasks_max": 100,
+        },
+    }  # fmt: skip
+    for given in ({}, props, {"scope": {}}, {"slice": {"tasks_max": None}}):
+        ok(argv(TRUE, systemd_properties=given))
+
+
+def test_quiet_by_default():
+    """Without trouble nothing is logged."""
+    done = procstar("--print", "-", input=b'{"specs": {"a": {"argv": ["/usr/bin/true"]}}}')
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_log_line_once_started():
+    """Tools wait for this line."""
+    done = procstar("--print", "--log-level", "info", "-", input=b'{"specs": {}}')
+    assert done.returncode == 0
+    assert done.stderr.count(b"started processes from specs") == 1
+    assert done.stdout == b"{}\n"
+
+
+def test_standard_output_may_be_closed(tmp_path):
+    """A closed standard output is no reason to lose processes."""
+    spec = {"specs": {"a": sh(f"touch {tmp_path}/ran", ("stdin", {"null": {}}))}}
+    done = procstar("--exit", "-", input=json.dumps(spec).encode(), preexec_fn=lambda: os.close(1))
+    assert done.returncode == 0
+    assert (tmp_path / "ran").exists()
