@@ -132,11 +132,11 @@ impl Session {
         self.queue.len() >= MAX_QUEUED || self.queued_bytes >= MAX_QUEUED_BYTES
     }
 
-    /// The last sign of life. While we do not read, for the server does not take our answers, that it takes
-    /// any is one.
+    /// The last sign of life. While we do not read, be it that the server does not take our answers or that one
+    /// takes long, that it takes any bytes is one.
     pub(super) fn last_sign(&self) -> Instant {
         let read = self.activity.last_byte();
-        if self.is_full() { read.max(self.activity.last_write()) } else { read }
+        if self.can_take_more() { read } else { read.max(self.activity.last_write()) }
     }
 
     /// Notes that an ID is told gone; false if it had been already.
