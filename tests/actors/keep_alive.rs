@@ -68,3 +68,20 @@ async fn a_server_that_takes_something_is_alive_though_it_is_not_read() {
     assert!(server.from_agent.is_aborted());
     agent.server().await;
 }
+
+#[actix::test]
+async fn a_request_that_takes_long_is_not_the_servers_silence() {
+    let mut agent = Agent::unprompted(options());
+    let mut server = agent.welcomed().await;
+    server.start(&["a"]).await;
+    server.ask("ProcResultRequest", "a").await;
+    for _ in 0..4 {
+        sleep(secs(50)).await;
+        assert!(server.heard().await.iter().all(|heard| heard == "ping"));
+        // A ping has gone out. Nothing is read meanwhile, so nothing that the server says counts.
+        server.activity.touch_write();
+    }
+    assert!(!server.from_agent.is_aborted());
+    agent.tell(started("a"));
+    assert_eq!(server.heard().await, ["ProcResult a running", "ProcResult a running"]);
+}

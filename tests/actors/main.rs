@@ -11,6 +11,8 @@
     missing_docs
 )]
 
+#[path = "../common/message.rs"]
+mod message;
 #[path = "../common/engine.rs"]
 #[allow(dead_code, reason = "the rig of the engine's tests, of which these use a part")]
 mod rig;
@@ -18,7 +20,7 @@ mod rig;
 mod farewell;
 mod keep_alive;
 mod lifecycle;
-// mod random;
+mod random;
 mod reconnect;
 mod requests;
 mod results;
