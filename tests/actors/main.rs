@@ -20,6 +20,7 @@ mod rig;
 mod farewell;
 mod keep_alive;
 mod lifecycle;
+mod order;
 mod random;
 mod reconnect;
 mod requests;

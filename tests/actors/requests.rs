@@ -1,11 +1,7 @@
-//! Requests and their answers: each kind, their order, what gets no answer, and a server that does not listen.
+//! Requests and their answers: each kind, what gets no answer, and a server that does not listen.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use actix::{Actor, Context, Handler, ResponseFuture};
-use procstar::actors::lifecycle::EndWhen;
-use procstar::actors::messages::{Delete, DeleteError, Signal, SignalError, Start, StartError};
 use procstar::engine::{Captures, Ended, Event};
 use procstar::net::socket::Inbound;
 use serde_json::json;
@@ -50,7 +46,7 @@ async fn two_results_of_what_could_not_be_started() {
 }
 
 /// An agent whose engine tells nothing by itself.
-async fn unprompted() -> (Agent, Server) {
+pub async fn unprompted() -> (Agent, Server) {
     let mut agent = Agent::unprompted(options());
     let server = agent.welcomed().await;
     (agent, server)
@@ -163,100 +159,6 @@ async fn what_is_gone_is_said_once_until_it_is_there_again() {
     let mut server = agent.welcomed().await;
     every_request(&server).await;
     assert_eq!(server.heard().await, ["ProcUnknown a"]);
-}
-
-/// A supervisor that takes its time, less for each request than for the one before.
-struct Slow(Duration);
-
-impl Slow {
-    fn after<T: 'static>(&mut self, reply: T) -> ResponseFuture<T> {
-        self.0 -= Duration::from_millis(10);
-        let delay = self.0;
-        Box::pin(async move {
-            sleep(delay).await;
-            reply
-        })
-    }
-}
-
-impl Actor for Slow {
-    type Context = Context<Self>;
-}
-
-impl Handler<Start> for Slow {
-    type Result = ResponseFuture<Result<(), StartError>>;
-    fn handle(&mut self, Start(request): Start, _: &mut Self::Context) -> Self::Result {
-        self.after(Err(StartError::InUse(request.procs.keys().cloned().collect())))
-    }
-}
-
-impl Handler<Signal> for Slow {
-    type Result = ResponseFuture<Result<(), SignalError>>;
-    fn handle(&mut self, _: Signal, _: &mut Self::Context) -> Self::Result {
-        self.after(Err(SignalError::Gone))
-    }
-}
-
-impl Handler<Delete> for Slow {
-    type Result = ResponseFuture<Result<(), DeleteError>>;
-    fn handle(&mut self, Delete(id): Delete, _: &mut Self::Context) -> Self::Result {
-        let unknown = id.as_str() == "stranger";
-        self.after(Err(if unknown { DeleteError::Unknown } else { DeleteError::Running }))
-    }
-}
-
-#[actix::test]
-async fn answers_keep_the_order_of_their_requests() {
-    let mut agent = Agent::with(options(), &[], EndWhen::Told, |peers| {
-        let slow = Slow(Duration::from_secs(1)).start();
-        peers.start = slow.clone().recipient();
-        peers.signal = slow.clone().recipient();
-        peers.delete = slow.recipient();
-    });
-    agent.start(&["a"]).await;
-    let mut server = agent.server().await;
-    server.welcome().await;
-    server.heard().await;
-    let kinds = async |server: &Server| {
-        server.start(&["a"]).await;
-        server.ask("ProcResultRequest", "a").await;
-        server.say(json!({"type": "ProcSignalRequest", "proc_id": "a", "signum": 1})).await;
-        server.say(json!({"type": "ProcidListRequest"})).await;
-        server.ask("ProcDeleteRequest", "a").await;
-        server.say(json!({"type": "Nonsense"})).await;
-        server.ask("ProcDeleteRequest", "stranger").await;
-        server.ask("ProcResultRequest", "stranger").await;
-        server.say(json!({"type": "ProcFdDataRequest", "proc_id": "a", "fd": 1})).await;
-    };
-    kinds(&server).await;
-    kinds(&server).await;
-    sleep(secs(20)).await;
-    let answers = [
-        "RequestError \"ProcStartRequest\": process ID already in use: a",
-        "ProcResult a running",
-        "RequestError \"ProcSignalRequest\": no process",
-        "ProcidList a",
-        "RequestError \"ProcDeleteRequest\": process is running",
-        "RequestError \"Nonsense\": unknown message type: Nonsense",
-        "ProcUnknown stranger",
-        "RequestError \"ProcFdDataRequest\": fd 1 of process a is not captured",
-    ];
-    let second = answers.iter().filter(|answer| !answer.starts_with("ProcUnknown"));
-    let expected: Vec<_> = answers.iter().chain(second).copied().collect();
-    let heard: Vec<_> = server.heard().await.into_iter().filter(|heard| heard != "ping").collect();
-    assert_eq!(heard, expected);
-}
-
-#[actix::test]
-async fn a_question_about_a_process_that_is_being_started_waits_for_it() {
-    let (agent, mut server) = unprompted().await;
-    server.start(&["a"]).await;
-    server.ask("ProcResultRequest", "a").await;
-    server.say(json!({"type": "ProcidListRequest"})).await;
-    assert!(server.heard().await.is_empty());
-    agent.tell(started("a"));
-    let expected = ["ProcResult a running", "ProcResult a running", "ProcidList a"];
-    assert_eq!(server.heard().await, expected);
 }
 
 /// What a real process wrote.

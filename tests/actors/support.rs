@@ -107,12 +107,19 @@ pub struct FakeEngine {
     on_signal: Mutex<OnSignal>,
     /// Tells the start of every process out of the call itself, before anybody else can act.
     prompt: bool,
-    events: mpsc::UnboundedSender<Event>,
+    events: Mutex<Option<mpsc::UnboundedSender<Event>>>,
 }
 
 impl FakeEngine {
     pub fn tell(&self, event: Event) {
-        let _ = self.events.send(event);
+        if let Some(events) = &*self.events.lock().unwrap() {
+            let _ = events.send(event);
+        }
+    }
+
+    /// Its thread ends, which none should.
+    pub fn die(&self) {
+        self.events.lock().unwrap().take();
     }
 
     pub fn tell_all(&self, events: impl IntoIterator<Item = Event>) {
@@ -181,7 +188,7 @@ where
         calls: Mutex::default(),
         on_signal: Mutex::new(OnSignal::Tell(None)),
         prompt,
-        events,
+        events: Mutex::new(Some(events)),
     });
     let (tell_done, done) = oneshot::channel();
     let outlets = Outlets {
