@@ -240,8 +240,8 @@ impl Connection {
             self.lost(&format!("nothing received for {read_timeout:?}"), ctx);
             return;
         }
-        if session.registered && session.last_ping + ping_interval <= now {
-            session.ping(now);
+        if session.last_ping + ping_interval <= now {
+            session.keep_pinging(now);
         }
         let ping_at = (session.last_ping + ping_interval).max(now + Duration::from_millis(1));
         let wait = ping_at.min(silent_at).saturating_duration_since(now);

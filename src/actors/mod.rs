@@ -8,6 +8,8 @@
 //! - A request accepted by the supervisor is announced to the results before its processes are launched: whoever asks for one
 //!   of them then waits for its start instead of being told that it is unknown.
 //! - A deletion is told to the results before it is confirmed: what is asked after the confirmation comes after it.
+//! - The end of a process counts for the supervisor once the process's actor has passed it on: whatever follows from it, be it a
+//!   deletion or the end of the agent, comes to the results after it.
 //! - The end of the agent is told through the results: it comes after every change that came before it.
 //!
 //! Actors know each other as `Recipient`s, and the engine as a [`Launcher`]: tests put probes there.

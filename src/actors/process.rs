@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::{Actor, Context, Handler, Message, Recipient, ResponseFuture};
 use tokio::sync::oneshot;
@@ -21,7 +22,6 @@ pub struct Process {
     engine: Arc<dyn Launcher>,
     results: Recipient<Changed>,
     ended: bool,
-    next_ticket: u64,
     /// Who waits for the outcome of a signal.
     signals: HashMap<u64, oneshot::Sender<Result<(), SignalError>>>,
 }
@@ -29,7 +29,7 @@ pub struct Process {
 impl Process {
     /// The actor of process `id`, which `engine` starts, and whose changes go to `results`.
     pub fn new(id: ProcId, engine: Arc<dyn Launcher>, results: Recipient<Changed>) -> Self {
-        Process { id, engine, results, ended: false, next_ticket: 0, signals: HashMap::new() }
+        Process { id, engine, results, ended: false, signals: HashMap::new() }
     }
 }
 
@@ -65,6 +65,13 @@ impl Handler<Told> for Process {
     }
 }
 
+/// A number that no signal has had: what the engine tells of one must not be taken for another's, also where an
+/// actor has taken the place of one that was lost, or a process the ID of one deleted.
+fn fresh_ticket() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// Send this process a signal. Sent by the [`Supervisor`](super::supervisor::Supervisor).
 #[derive(Message)]
 #[rtype(result = "Result<(), SignalError>")]
@@ -77,8 +84,7 @@ impl Handler<SendSignal> for Process {
         if self.ended {
             return Box::pin(std::future::ready(Err(SignalError::Gone)));
         }
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
+        let ticket = fresh_ticket();
         let (tell, told) = oneshot::channel();
         self.signals.insert(ticket, tell);
         tracing::debug!(proc_id = %self.id, signum, "sending signal");

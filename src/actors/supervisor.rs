@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{
-    Actor, ActorContext, Addr, AsyncContext, Context, Handler, Recipient, ResponseFuture,
-    SpawnHandle, StreamHandler,
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient,
+    ResponseFuture, SpawnHandle, StreamHandler, WrapFuture,
 };
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -52,6 +52,7 @@ pub struct Supervisor {
 
 struct Owned {
     actor: Addr<Process>,
+    /// Whether its end is on its way to the results: what follows from it must not arrive before it.
     ended: bool,
 }
 
@@ -100,6 +101,30 @@ impl Supervisor {
         Owned { actor: process.start(), ended: false }
     }
 
+    /// The actor of a process. One that was lost to a bug is replaced: the engine has the process, and its events
+    /// carry all there is to know.
+    fn actor(&mut self, id: &ProcId) -> Option<Addr<Process>> {
+        let lost = self.processes.get(id).is_some_and(|owned| !owned.actor.connected());
+        if lost {
+            tracing::error!(proc_id = %id, "process actor lost, starting another");
+            let fresh = self.own(id).actor;
+            if let Some(owned) = self.processes.get_mut(id) {
+                owned.actor = fresh;
+            }
+        }
+        self.processes.get(id).map(|owned| owned.actor.clone())
+    }
+
+    /// The end of a process has been told to the results.
+    fn ended(&mut self, id: &ProcId, ctx: &mut Context<Self>) {
+        if let Some(owned) = self.processes.get_mut(id)
+            && !std::mem::replace(&mut owned.ended, true)
+        {
+            self.running = self.running.saturating_sub(1);
+            self.advance(ctx);
+        }
+    }
+
     /// Moves the agent's life on after any change.
     fn advance(&mut self, ctx: &mut Context<Self>) {
         if !self.ready {
@@ -136,9 +161,12 @@ impl Supervisor {
                         running = self.running,
                         "signaling every running process"
                     );
-                    for owned in self.processes.values().filter(|owned| !owned.ended) {
-                        // That one has just ended is no error here.
-                        owned.actor.do_send(SendSignal(signum));
+                    let running = self.processes.iter().filter(|(_, owned)| !owned.ended);
+                    for id in running.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+                        if let Some(actor) = self.actor(&id) {
+                            // That one has just ended is no error here.
+                            actor.do_send(SendSignal(signum));
+                        }
                     }
                 }
             }
@@ -207,10 +235,13 @@ impl Handler<Signal> for Supervisor {
         let sent = match self.processes.get(&id) {
             None => Err(SignalError::Unknown),
             Some(Owned { ended: true, .. }) => Err(SignalError::Gone),
-            Some(owned) => Ok(owned.actor.send(SendSignal(signum))),
+            Some(_) => match self.actor(&id) {
+                Some(actor) => Ok(actor.send(SendSignal(signum))),
+                None => Err(SignalError::Unknown),
+            },
         };
         Box::pin(async move {
-            // The actor is closed only if it was lost to a bug; the process is then no longer reached.
+            // The actor is closed only if it is lost to a bug right now, or deleted meanwhile.
             sent?.await.unwrap_or(Err(SignalError::Gone))
         })
     }
@@ -266,22 +297,15 @@ impl Handler<Ready> for Supervisor {
 
 impl StreamHandler<Event> for Supervisor {
     fn handle(&mut self, event: Event, ctx: &mut Context<Self>) {
-        let Some(owned) = self.processes.get_mut(event.id()) else { return };
-        let ended = matches!(event, Event::Ended(_));
-        if !owned.actor.connected() {
-            // Lost to a bug. Events carry all there is to know, so a new one takes over from here.
-            tracing::error!(proc_id = %event.id(), "process actor lost, starting another");
-            let id = event.id().clone();
-            let owned = self.own(&id);
-            self.processes.insert(id, owned);
-        }
-        if let Some(owned) = self.processes.get_mut(event.id()) {
-            owned.ended |= ended;
-            owned.actor.do_send(Told(event));
-        }
-        if ended {
-            self.running = self.running.saturating_sub(1);
-            self.advance(ctx);
+        let id = event.id().clone();
+        let Some(actor) = self.actor(&id) else { return };
+        match event {
+            Event::Ended(_) => {
+                // Also where that actor is lost over it: nobody shall wait for ever.
+                let told = actor.send(Told(event)).into_actor(self);
+                ctx.spawn(told.map(move |_, supervisor, ctx| supervisor.ended(&id, ctx)));
+            }
+            Event::Started(_) | Event::Signaled { .. } => actor.do_send(Told(event)),
         }
     }
 

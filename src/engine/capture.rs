@@ -238,6 +238,11 @@ impl Captures {
         Arc::new(Captures(fds))
     }
 
+    /// No fds at all, as of a process whose spec names none.
+    pub fn none() -> Arc<Captures> {
+        Captures::new(Vec::new())
+    }
+
     /// Every fd of the spec, with its capture where it has one.
     pub fn iter(&self) -> impl Iterator<Item = (FdName, Option<&Capture>)> {
         self.0.iter().map(|(fd, capture)| (*fd, capture.as_ref()))

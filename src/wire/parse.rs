@@ -107,6 +107,18 @@ pub fn parse(msg: &[u8]) -> Parsed<'_> {
     }
 }
 
+/// A spec has no binary data anywhere, which serde would take for text where that is expected.
+fn texts(specs: &[u8]) -> Result<&[u8], String> {
+    let mut scanner = Scanner::new(specs);
+    while !scanner.at_end() {
+        // It has been passed over once, so it has no error.
+        if let Ok(token @ (Token::Bin | Token::Ext)) = scanner.token() {
+            return Err(format!("specs: {} where text is expected", token.kind()));
+        }
+    }
+    Ok(specs)
+}
+
 /// The value of a known key.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Field<'a> {
@@ -171,7 +183,7 @@ impl<'a> Fields<'a> {
         let kind = string("type", self.kind)?;
         let request = match kind {
             "Registered" => return Ok(Parsed::Registered),
-            "ProcStartRequest" => Request::Start { specs: required("specs", self.specs)? },
+            "ProcStartRequest" => Request::Start { specs: texts(required("specs", self.specs)?)? },
             "ProcidListRequest" => Request::ProcidList,
             "ProcResultRequest" => Request::Result { proc_id: self.proc_id()? },
             "ProcSignalRequest" => {
@@ -384,6 +396,20 @@ mod tests {
         for cut in 0..good.len() {
             assert!(matches!(parse(&good[..cut]), Parsed::NotAMessage(_)));
         }
+    }
+
+    #[test]
+    fn binary_data_in_specs_is_refused() {
+        // {"type": "ProcStartRequest", "specs": {"a": {"argv": [bin "x"]}}}
+        let mut msg = vec![0x82, 0xa4];
+        msg.extend_from_slice(b"type");
+        msg.push(0xb0);
+        msg.extend_from_slice(b"ProcStartRequest");
+        msg.push(0xa5);
+        msg.extend_from_slice(b"specs");
+        msg.extend_from_slice(b"\x81\xa1a\x81\xa4argv\x91\xc4\x01x");
+        let Parsed::Bad { err } = parse(&msg) else { panic!("{:?}", parse(&msg)) };
+        assert_eq!(err, "specs: binary where text is expected");
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl Handler<Told> for Mock {
 
     fn handle(&mut self, Told(event): Told, _: &mut Self::Context) {
         match event {
-            Event::Started(started) => self.learn(Facts::of_start(started)),
+            Event::Started(started) => self.learn(Facts::of_start(*started)),
             Event::Ended(ended) => self.learn(Facts::of_end(*ended)),
             Event::Signaled { ticket, result, .. } => {
                 drop(self.tickets.remove(&ticket).unwrap().send(result));

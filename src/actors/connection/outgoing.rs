@@ -28,6 +28,16 @@ pub(super) enum Item {
     Document(Document),
 }
 
+impl Item {
+    /// What it holds in memory of its own, in bytes, as far as that can be much.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Item::Ready(message) => message.len(),
+            Item::Result(..) | Item::Document(_) => 0,
+        }
+    }
+}
+
 impl From<Vec<u8>> for Item {
     fn from(message: Vec<u8>) -> Self {
         Item::Ready(message.into())
@@ -46,12 +56,16 @@ impl Payload for Streamed {
 impl Connection {
     /// Makes messages of what the results tell.
     pub(super) fn update(&mut self, update: Update, ctx: &mut Context<Self>) {
+        let first = matches!(update, Update::Snapshot { .. });
+        if !self.session().is_some_and(|session| session.subscribed || first) {
+            return;
+        }
         match update {
             Update::Snapshot { ids, shutdown } => self.register(&ids, shutdown),
             Update::Started(facts) => {
                 if let Some(session) = self.session() {
                     session.exists(&facts.id);
-                    session.queue.push_back(Item::Result(facts, AsOf::Then));
+                    session.queue(Item::Result(facts, AsOf::Then));
                 }
             }
             Update::Ended(facts) => self.queue(Item::Result(facts, AsOf::Now)),
@@ -59,7 +73,7 @@ impl Connection {
                 if let Some(session) = self.session()
                     && session.tell_gone(&id)
                 {
-                    session.queue.push_back(message::proc_delete(id.as_str()).into());
+                    session.queue(message::proc_delete(id.as_str()).into());
                 }
             }
             Update::Shutdown(state) => {
@@ -84,6 +98,7 @@ impl Connection {
         };
         let message = Bytes::from(register.encode());
         if let Some(session) = self.session() {
+            session.subscribed = true;
             // Nothing has been sent before, so there is room; if not, the connection is lost already.
             let _ = session.outbound.data.try_send(Box::new(message));
         }
@@ -91,7 +106,7 @@ impl Connection {
 
     pub(super) fn queue(&mut self, item: Item) {
         if let Some(session) = self.session() {
-            session.queue.push_back(item);
+            session.queue(item);
         }
     }
 
@@ -128,7 +143,7 @@ impl Connection {
         if let Some(session) = self.session()
             && session.tell_gone(id)
         {
-            session.queue.push_back(message::proc_unknown(id.as_str()).into());
+            session.queue(message::proc_unknown(id.as_str()).into());
         }
     }
 
@@ -140,7 +155,7 @@ impl Connection {
         ctx: &mut Context<Self>,
     ) {
         let Some(session) = self.session_of(id) else { return };
-        if session.queue.is_empty() && !session.said_done {
+        if session.queued() == 0 && !session.said_done {
             session.asked.push_back(Asked::Push);
             self.peers.ask.do_send(Ask { id, question: Question::Running });
         }
@@ -153,7 +168,7 @@ impl Connection {
         if !session.registered || session.sending {
             return;
         }
-        if session.queue.is_empty() {
+        if session.queued() == 0 {
             if session.said_done {
                 session.outbound.close(Some(1000), "done");
             }
@@ -163,12 +178,9 @@ impl Connection {
         let id = session.id;
         let room = session.outbound.data.clone().reserve_owned();
         ctx.spawn(room.into_actor(self).map(move |room, connection, ctx| {
-            // The socket has ended; the reader tells.
-            let Ok(room) = room else { return };
+            let Ok(room) = room else { return connection.broken(id, ctx) };
             let sampler = Arc::clone(&connection.sampler);
-            let Some(item) = connection.session_of(id).and_then(|s| s.queue.pop_front()) else {
-                return;
-            };
+            let Some(item) = connection.session_of(id).and_then(Session::next) else { return };
             match item {
                 Item::Result(facts, as_of) if !is_large(&facts) => {
                     let made = result(&facts, as_of, &sampler);
@@ -189,6 +201,14 @@ impl Connection {
                 }
             }
         }));
+    }
+
+    /// The socket has ended. The reader tells how, so it is read on, whatever is still to be answered.
+    fn broken(&mut self, id: SubscriberId, ctx: &mut Context<Self>) {
+        if let Some(session) = self.session_of(id) {
+            session.broken = true;
+            self.read_on(ctx);
+        }
     }
 
     fn made(
@@ -259,6 +279,6 @@ fn fd_data(
 /// What a session still has to send, for tests and logs.
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session").field("queued", &self.queue.len()).finish_non_exhaustive()
+        f.debug_struct("Session").field("queued", &self.queued()).finish_non_exhaustive()
     }
 }

@@ -16,6 +16,7 @@ impl Connection {
     /// Deals with one message; each kind answers in its own way.
     pub(super) fn message(&mut self, raw: Bytes, ctx: &mut Context<Self>) {
         let registered = self.session().is_some_and(|session| session.registered);
+        let over = self.session().is_some_and(|session| session.is_over());
         match wire::parse(&raw) {
             Parsed::Registered if !registered => self.registered(ctx),
             Parsed::Registered => {}
@@ -28,6 +29,8 @@ impl Connection {
                     "ignoring a request before the registration"
                 );
             }
+            // The server learns that nobody answers by the connection's end.
+            _ if over => {}
             Parsed::Bad { err } => self.refuse(&raw, &err, ctx),
             Parsed::Request(request) => match request {
                 Request::Start { specs } => self.start(&raw, specs, ctx),

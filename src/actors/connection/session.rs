@@ -17,6 +17,8 @@ use crate::wire::Fd;
 
 /// Requests are read only while fewer messages than this wait to be sent.
 const MAX_QUEUED: usize = 64;
+/// And only while those that are held as they are, refused requests above all, have fewer bytes than this.
+const MAX_QUEUED_BYTES: usize = 16 << 20;
 /// How many IDs are remembered as told gone. A server that asks for more unknown processes than this is told some twice.
 const MAX_GONE: usize = 100_000;
 
@@ -28,12 +30,18 @@ pub(super) struct Session {
     activity: Activity,
     /// What the server says, while nobody is waiting for it.
     pub(super) inbound: Option<mpsc::Receiver<Inbound>>,
+    /// Whether the snapshot has come. What comes before it was meant for an earlier connection.
+    pub(super) subscribed: bool,
     /// Whether the server has accepted us. Nothing but the registration is sent before.
     pub(super) registered: bool,
     /// Whether the last message of the agent's life is queued.
     pub(super) said_done: bool,
+    /// Whether the socket takes nothing any more; why, it says in `inbound`.
+    pub(super) broken: bool,
     /// What is to be sent, in order.
-    pub(super) queue: VecDeque<Item>,
+    queue: VecDeque<Item>,
+    /// The bytes in there.
+    queued_bytes: usize,
     /// Whether something waits for room in the socket's own queue.
     pub(super) sending: bool,
     /// Whether a request is being carried out by another actor.
@@ -41,6 +49,7 @@ pub(super) struct Session {
     /// The questions that have been asked and not answered, oldest first.
     pub(super) asked: VecDeque<Asked>,
     gone: HashSet<ProcId>,
+    /// When a ping was last due.
     pub(super) last_ping: Instant,
     pings: u64,
 }
@@ -73,9 +82,12 @@ impl Session {
             outbound,
             activity,
             inbound: None,
+            subscribed: false,
             registered: false,
             said_done: false,
+            broken: false,
             queue: VecDeque::new(),
+            queued_bytes: 0,
             sending: false,
             busy: false,
             asked: VecDeque::new(),
@@ -85,17 +97,46 @@ impl Session {
         }
     }
 
+    /// Puts a message at the end of what is to be sent. Nothing follows the last one of the agent's life.
+    pub(super) fn queue(&mut self, item: Item) {
+        if !self.said_done {
+            self.queued_bytes += item.bytes();
+            self.queue.push_back(item);
+        }
+    }
+
+    /// Takes the next message that is to be sent.
+    pub(super) fn next(&mut self) -> Option<Item> {
+        let item = self.queue.pop_front()?;
+        self.queued_bytes -= item.bytes();
+        Some(item)
+    }
+
+    /// How many messages are to be sent.
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether requests are not answered any more: what the server says is read to hear it hang up.
+    pub(super) fn is_over(&self) -> bool {
+        self.said_done || self.broken
+    }
+
     /// Whether the next request can be looked at.
     pub(super) fn can_take_more(&self) -> bool {
         let answering = self.asked.iter().any(|asked| !matches!(asked, Asked::Push));
-        !self.busy && !answering && self.queue.len() < MAX_QUEUED
+        self.is_over() || (!self.busy && !answering && !self.is_full())
     }
 
-    /// The last sign of life. While we do not read, for the server does not take our answers, that it takes
-    /// any is one.
+    fn is_full(&self) -> bool {
+        self.queue.len() >= MAX_QUEUED || self.queued_bytes >= MAX_QUEUED_BYTES
+    }
+
+    /// The last sign of life. While we do not read, be it that the server does not take our answers or that one
+    /// takes long, that it takes any bytes is one.
     pub(super) fn last_sign(&self) -> Instant {
         let read = self.activity.last_byte();
-        if self.queue.len() < MAX_QUEUED { read } else { read.max(self.activity.last_write()) }
+        if self.can_take_more() { read } else { read.max(self.activity.last_write()) }
     }
 
     /// Notes that an ID is told gone; false if it had been already.
@@ -111,9 +152,12 @@ impl Session {
         self.gone.remove(id);
     }
 
-    /// Sends a ping, which bears its number.
-    pub(super) fn ping(&mut self, now: Instant) {
+    /// Sends a ping, which bears its number. Before the registration its turn is passed over.
+    pub(super) fn keep_pinging(&mut self, now: Instant) {
         self.last_ping = now;
+        if !self.registered {
+            return;
+        }
         self.pings += 1;
         self.outbound.ping(Bytes::copy_from_slice(&self.pings.to_be_bytes()));
     }

@@ -1,0 +1,141 @@
+//! The end of a connection: done, and Finish in every phase.
+
+use procstar::actors::connection::{Finish, Outcome};
+use procstar::actors::lifecycle::EndWhen;
+use procstar::actors::messages::{Shutdown, Signal, SignalError};
+use procstar::actors::supervisor::Ready;
+use procstar::net::socket::Inbound;
+use serde_json::json;
+
+use super::server::*;
+use super::support::*;
+
+#[actix::test]
+async fn all_that_is_pending_then_done_then_close() {
+    let (mut agent, mut server) = Agent::registered().await;
+    let ids: Vec<String> = (0..20).map(|i| format!("p{i:02}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    agent.start(&ids).await;
+    agent.order(Shutdown::Idle);
+    agent.supervised.engine.tell_all(ids.iter().map(|id| ended(id, 0)));
+    settle().await;
+    for id in &ids[1..] {
+        agent.delete(id).await;
+    }
+    // The last one by a request, with others behind it that come too late.
+    server.ask("ProcResultRequest", ids[0]).await;
+    server.ask("ProcDeleteRequest", ids[0]).await;
+    server.ask("ProcResultRequest", "stranger").await;
+    server.start(&["late"]).await;
+    soon(&mut agent.supervised.done).await.unwrap();
+    agent.conn.do_send(Finish);
+    let heard = server.heard().await;
+    let expected = [
+        ids.iter().map(|id| format!("ProcResult {id} running")).collect(),
+        vec!["ShutDown idling".to_owned()],
+        ids.iter().map(|id| format!("ProcResult {id} terminated")).collect(),
+        ids[1..].iter().map(|id| format!("ProcDelete {id}")).collect(),
+        vec![
+            "ProcResult p00 terminated".into(),
+            "ProcDelete p00".into(),
+            "ShutDown done".into(),
+            "close 1000".into(),
+        ],
+    ]
+    .concat();
+    assert_eq!(heard, expected);
+    assert!(agent.ended().is_none(), "it waits for the server's answer");
+    let close = Inbound::Close { code: Some(1000), reason: String::new() };
+    server.to_agent.send(close).await.unwrap();
+    assert_eq!(soon(&mut agent.outcome).await.unwrap(), Outcome::Finished);
+    tokio::time::sleep(secs(100)).await;
+    assert_eq!(agent.dialled().len(), 1);
+}
+
+#[actix::test]
+async fn with_exit_the_last_result_comes_before_done() {
+    let mut agent = Agent::with(options(), &[], EndWhen::NoneRuns, |_| ());
+    agent.start(&["a"]).await;
+    let mut server = agent.welcomed().await;
+    agent.supervised.supervisor.do_send(Ready);
+    agent.tell(ended("a", 0));
+    settle().await;
+    agent.conn.do_send(Finish);
+    let expected =
+        ["ProcResult a running", "ProcResult a terminated", "ShutDown done", "close 1000"];
+    assert_eq!(server.heard().await, expected);
+}
+
+/// Answers no signal before its time.
+struct Slow;
+
+impl actix::Actor for Slow {
+    type Context = actix::Context<Self>;
+}
+
+impl actix::Handler<Signal> for Slow {
+    type Result = actix::ResponseFuture<Result<(), SignalError>>;
+    fn handle(&mut self, _: Signal, _: &mut Self::Context) -> Self::Result {
+        Box::pin(async {
+            tokio::time::sleep(secs(1)).await;
+            Err(SignalError::Gone)
+        })
+    }
+}
+
+#[actix::test]
+async fn nothing_follows_done() {
+    let mut agent = Agent::with(options(), &[], EndWhen::Told, |peers| {
+        peers.signal = actix::Actor::start(Slow).recipient();
+    });
+    let mut server = agent.welcomed().await;
+    server.say(json!({"type": "ProcSignalRequest", "proc_id": "a", "signum": 15})).await;
+    settle().await;
+    agent.order(Shutdown::Idle);
+    assert_eq!(server.heard().await, ["ShutDown idling", "ShutDown done", "close 1000"]);
+    tokio::time::sleep(secs(2)).await;
+    assert_eq!(server.heard().await, ["close 1000"], "as before, and no answer behind it");
+}
+
+#[actix::test]
+async fn a_server_that_hangs_up_on_done_is_not_dialled_again() {
+    let (mut agent, mut server) = Agent::registered().await;
+    agent.order(Shutdown::Idle);
+    assert_eq!(server.heard().await, ["ShutDown idling", "ShutDown done", "close 1000"]);
+    // Before the order to finish has come.
+    drop(server);
+    assert_eq!(soon(&mut agent.outcome).await.unwrap(), Outcome::Finished);
+    agent.conn.do_send(Finish);
+    tokio::time::sleep(secs(100)).await;
+    assert_eq!(agent.dialled().len(), 1);
+}
+
+#[actix::test]
+async fn a_loss_while_done_is_being_told_is_the_end() {
+    let (mut agent, server) = Agent::registered().await;
+    agent.start(&["a"]).await;
+    agent.conn.do_send(Finish);
+    settle().await;
+    assert!(agent.ended().is_none(), "done has not been told");
+    server.lose().await;
+    assert_eq!(soon(&mut agent.outcome).await.unwrap(), Outcome::Finished);
+}
+
+#[actix::test]
+async fn finish_before_there_is_a_registered_connection_is_the_end_at_once() {
+    for phase in ["waiting", "dialing", "registering"] {
+        let plan: &[Plan] = match phase {
+            "waiting" => &[Plan::Refuse],
+            "dialing" => &[Plan::Hang],
+            _ => &[],
+        };
+        let mut agent = Agent::new(options(), plan);
+        settle().await;
+        agent.conn.do_send(Finish);
+        settle().await;
+        assert_eq!(agent.ended(), Some(Outcome::Finished), "{phase}");
+        tokio::time::sleep(secs(100)).await;
+        assert_eq!(agent.dialled().len(), 1, "{phase}");
+        tokio::time::resume();
+    }
+}

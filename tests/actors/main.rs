@@ -1,0 +1,30 @@
+//! The actors with probes for neighbours, in virtual time: no network, no children but where a test says so.
+//!
+//! Paused time stands still while anything runs, and jumps to the next timer when all wait: after a virtual
+//! millisecond ([`support::settle`]) everything that was under way has been done.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+#[path = "../common/message.rs"]
+mod message;
+#[path = "../common/engine.rs"]
+#[allow(dead_code, reason = "the rig of the engine's tests, of which these use a part")]
+mod rig;
+
+mod farewell;
+mod keep_alive;
+mod lifecycle;
+mod order;
+mod random;
+mod reconnect;
+mod requests;
+mod results;
+mod server;
+mod supervisor;
+mod support;

@@ -1,0 +1,157 @@
+//! Answers keep the order of their requests, however long each takes.
+
+use std::time::Duration;
+
+use actix::{Actor, Context, Handler, ResponseFuture};
+use procstar::actors::lifecycle::EndWhen;
+use procstar::actors::messages::{
+    Answer, Ask, Delete, DeleteError, Question, Signal, SignalError, Start, StartError, Update,
+};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use super::requests::unprompted;
+use super::server::*;
+use super::support::*;
+
+/// A supervisor that takes its time, less for each request than for the one before.
+struct Slow(Duration);
+
+impl Slow {
+    fn after<T: 'static>(&mut self, reply: T) -> ResponseFuture<T> {
+        self.0 -= Duration::from_millis(10);
+        let delay = self.0;
+        Box::pin(async move {
+            sleep(delay).await;
+            reply
+        })
+    }
+}
+
+impl Actor for Slow {
+    type Context = Context<Self>;
+}
+
+impl Handler<Start> for Slow {
+    type Result = ResponseFuture<Result<(), StartError>>;
+    fn handle(&mut self, Start(request): Start, _: &mut Self::Context) -> Self::Result {
+        self.after(Err(StartError::InUse(request.procs.keys().cloned().collect())))
+    }
+}
+
+impl Handler<Signal> for Slow {
+    type Result = ResponseFuture<Result<(), SignalError>>;
+    fn handle(&mut self, _: Signal, _: &mut Self::Context) -> Self::Result {
+        self.after(Err(SignalError::Gone))
+    }
+}
+
+impl Handler<Delete> for Slow {
+    type Result = ResponseFuture<Result<(), DeleteError>>;
+    fn handle(&mut self, Delete(id): Delete, _: &mut Self::Context) -> Self::Result {
+        let unknown = id.as_str() == "stranger";
+        self.after(Err(if unknown { DeleteError::Unknown } else { DeleteError::Running }))
+    }
+}
+
+#[actix::test]
+async fn answers_keep_the_order_of_their_requests() {
+    let mut agent = Agent::with(options(), &[], EndWhen::Told, |peers| {
+        let slow = Slow(Duration::from_secs(1)).start();
+        peers.start = slow.clone().recipient();
+        peers.signal = slow.clone().recipient();
+        peers.delete = slow.recipient();
+    });
+    agent.start(&["a"]).await;
+    let mut server = agent.server().await;
+    server.welcome().await;
+    server.heard().await;
+    let kinds = async |server: &Server| {
+        server.start(&["a"]).await;
+        server.ask("ProcResultRequest", "a").await;
+        server.say(json!({"type": "ProcSignalRequest", "proc_id": "a", "signum": 1})).await;
+        server.say(json!({"type": "ProcidListRequest"})).await;
+        server.ask("ProcDeleteRequest", "a").await;
+        server.say(json!({"type": "Nonsense"})).await;
+        server.ask("ProcDeleteRequest", "stranger").await;
+        server.ask("ProcResultRequest", "stranger").await;
+        server.say(json!({"type": "ProcFdDataRequest", "proc_id": "a", "fd": 1})).await;
+    };
+    kinds(&server).await;
+    kinds(&server).await;
+    sleep(secs(20)).await;
+    let answers = [
+        "RequestError \"ProcStartRequest\": process ID already in use: a",
+        "ProcResult a running",
+        "RequestError \"ProcSignalRequest\": no process",
+        "ProcidList a",
+        "RequestError \"ProcDeleteRequest\": process is running",
+        "RequestError \"Nonsense\": unknown message type: Nonsense",
+        "ProcUnknown stranger",
+        "RequestError \"ProcFdDataRequest\": fd 1 of process a is not captured",
+    ];
+    let second = answers.iter().filter(|answer| !answer.starts_with("ProcUnknown"));
+    let expected: Vec<_> = answers.iter().chain(second).copied().collect();
+    let heard: Vec<_> = server.heard().await.into_iter().filter(|heard| heard != "ping").collect();
+    assert_eq!(heard, expected);
+}
+
+#[actix::test]
+async fn a_question_about_a_process_that_is_being_started_waits_for_it() {
+    let (agent, mut server) = unprompted().await;
+    server.start(&["a"]).await;
+    server.ask("ProcResultRequest", "a").await;
+    server.say(json!({"type": "ProcidListRequest"})).await;
+    assert!(server.heard().await.is_empty());
+    agent.tell(started("a"));
+    let expected = ["ProcResult a running", "ProcResult a running", "ProcidList a"];
+    assert_eq!(server.heard().await, expected);
+}
+
+/// Confirms every deletion, and leaves telling of it to the test.
+struct Hasty;
+
+impl Actor for Hasty {
+    type Context = Context<Self>;
+}
+
+impl Handler<Delete> for Hasty {
+    type Result = Result<(), DeleteError>;
+    fn handle(&mut self, _: Delete, _: &mut Self::Context) -> Self::Result {
+        Ok(())
+    }
+}
+
+/// Takes questions, and leaves answering them to the test.
+struct Asked(mpsc::UnboundedSender<Question>);
+
+impl Actor for Asked {
+    type Context = Context<Self>;
+}
+
+impl Handler<Ask> for Asked {
+    type Result = ();
+    fn handle(&mut self, Ask { question, .. }: Ask, _: &mut Self::Context) {
+        self.0.send(question).unwrap();
+    }
+}
+
+#[actix::test]
+async fn nothing_overtakes_a_deletion_that_is_confirmed_before_it_is_told() {
+    let (tell, mut asked) = mpsc::unbounded_channel();
+    let mut agent = Agent::with(options(), &[], EndWhen::Told, |peers| {
+        peers.delete = Hasty.start().recipient();
+        peers.ask = Asked(tell).start().recipient();
+    });
+    let mut server = agent.welcomed().await;
+    server.ask("ProcDeleteRequest", "a").await;
+    server.say(json!({"type": "Nonsense"})).await;
+    assert!(server.heard().await.is_empty());
+    assert_eq!(asked.try_recv().unwrap(), Question::Barrier);
+    agent.conn.do_send(Update::Removed("a".into()));
+    assert_eq!(server.heard().await, ["ProcDelete a"]);
+    agent.conn.do_send(Update::Answer(Answer::Barrier));
+    let expected = ["RequestError \"Nonsense\": unknown message type: Nonsense"];
+    assert_eq!(server.heard().await, expected);
+}

@@ -1,0 +1,294 @@
+//! Whatever happens in whatever order: what one connection is told holds together.
+
+use std::collections::HashMap;
+
+use procstar::actors::messages::Delete;
+use proptest::prelude::*;
+use tokio::time::timeout;
+
+use super::server::*;
+use super::support::*;
+
+const IDS: [&str; 3] = ["a", "b", "c"];
+
+/// What can happen; the number is of the process.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    /// The server asks for a start; refused while the process is there.
+    Start(usize),
+    /// Somebody else asks for one.
+    StartElsewhere(usize),
+    /// The engine tells the next thing about it, where there is one.
+    Next(usize),
+    /// The engine tells that it could not be started.
+    Fail(usize),
+    /// The server asks for its deletion.
+    Delete(usize),
+    /// Somebody else asks for it.
+    DeleteElsewhere(usize),
+    /// The server asks for its result.
+    Ask(usize),
+    /// The server signals it.
+    Signal(usize),
+    /// The server reads all that has come.
+    Listen,
+    /// All that is under way is done.
+    Settle,
+    /// The connection breaks.
+    Lose,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let id = 0..IDS.len();
+    prop_oneof![
+        3 => id.clone().prop_map(Act::Start),
+        1 => id.clone().prop_map(Act::StartElsewhere),
+        6 => id.clone().prop_map(Act::Next),
+        1 => id.clone().prop_map(Act::Fail),
+        3 => id.clone().prop_map(Act::Delete),
+        1 => id.clone().prop_map(Act::DeleteElsewhere),
+        3 => id.clone().prop_map(Act::Ask),
+        1 => id.prop_map(Act::Signal),
+        2 => Just(Act::Listen),
+        4 => Just(Act::Settle),
+        1 => Just(Act::Lose),
+    ]
+}
+
+/// What a server that takes every message at its word knows of the processes, as the real one does.
+#[derive(Default)]
+struct Ledger {
+    known: HashMap<String, Known>,
+    /// Requests for results that may still be answered; some that came while it was gone never will be.
+    asked: HashMap<String, usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    Running,
+    Ended,
+    /// Its start has failed, and that has been told once.
+    Failing,
+    Gone,
+}
+
+impl Ledger {
+    /// At a registration, which must name exactly the processes that there are.
+    fn of(register: &str, truths: &[Truth]) -> Ledger {
+        let mut ids: Vec<&str> = register.split_whitespace().collect();
+        let mut known = HashMap::new();
+        for (id, truth) in IDS.iter().zip(truths) {
+            let there = ids.iter().position(|registered| registered == id).map(|i| ids.remove(i));
+            assert_eq!(
+                there.is_some(),
+                *truth != Truth::Absent,
+                "{register} where it is {truth:?}"
+            );
+            match truth {
+                // Of one that is only being started, the start is still to be told.
+                Truth::Absent | Truth::Launched => {}
+                Truth::Running => drop(known.insert((*id).to_owned(), Known::Running)),
+                Truth::Ended => drop(known.insert((*id).to_owned(), Known::Ended)),
+            }
+        }
+        assert_eq!(ids, ["Register", "active"]);
+        Ledger { known, asked: HashMap::new() }
+    }
+
+    /// Takes a message, and says what is wrong with it.
+    fn take(&mut self, line: &str) -> Result<(), String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [kind, id, rest @ ..] = words.as_slice() else { return Ok(()) };
+        if *kind == "RequestError" {
+            return Ok(());
+        }
+        let before = self.known.get(*id).copied();
+        let asked = self.asked.entry((*id).to_owned()).or_default();
+        let after = match (*kind, before, rest.first().copied()) {
+            ("ProcResult", None | Some(Known::Gone), Some("running")) => Known::Running,
+            ("ProcResult", None | Some(Known::Gone), Some("error")) => Known::Failing,
+            ("ProcResult", Some(Known::Failing), Some("error")) => Known::Ended,
+            ("ProcResult", Some(Known::Running), Some("terminated")) => Known::Ended,
+            ("ProcResult", Some(same @ Known::Running), Some("running"))
+            | ("ProcResult", Some(same @ Known::Ended), Some("terminated" | "error"))
+                if *asked > 0 =>
+            {
+                *asked -= 1;
+                same
+            }
+            ("ProcUnknown", None, _) => Known::Gone,
+            ("ProcDelete", Some(Known::Ended), _) => Known::Gone,
+            _ => return Err(format!("{line}, known as {before:?}, {asked} times asked")),
+        };
+        self.known.insert((*id).to_owned(), after);
+        Ok(())
+    }
+}
+
+/// What is true of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Truth {
+    Absent,
+    /// Launched; the engine has told nothing yet.
+    Launched,
+    Running,
+    Ended,
+}
+
+struct World {
+    agent: Agent,
+    server: Server,
+    ledger: Ledger,
+}
+
+impl World {
+    /// What the engine would say next, as it has been told; `fail` where both is possible.
+    fn next(&self, truth: &mut Truth, id: &str, fail: bool) {
+        match (*truth, fail) {
+            (Truth::Launched, true) => {
+                self.agent.tell(failed(id));
+                *truth = Truth::Ended;
+            }
+            (Truth::Launched, false) => {
+                self.agent.tell(started(id));
+                *truth = Truth::Running;
+            }
+            (Truth::Running, false) => {
+                self.agent.tell(ended(id, 0));
+                *truth = Truth::Ended;
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes note of what the engine was told.
+    fn look(&self, truths: &mut [Truth]) {
+        for call in self.agent.supervised.engine.calls() {
+            let (ids, truth) = match call {
+                Call::Launch(ids) => (ids, Truth::Launched),
+                Call::Forget(id) => (vec![id], Truth::Absent),
+                Call::Signal(..) => continue,
+            };
+            for id in ids {
+                truths[IDS.iter().position(|known| *known == id).unwrap()] = truth;
+            }
+        }
+    }
+
+    /// Has the agent take requests again, where it waits for a start or for the server to listen.
+    async fn make_room(&mut self, truths: &mut [Truth]) -> Result<(), TestCaseError> {
+        while self.server.to_agent.capacity() == 0 {
+            self.listen().await?;
+            self.look(truths);
+            for (id, truth) in IDS.iter().zip(truths.iter_mut()) {
+                if *truth == Truth::Launched {
+                    self.next(truth, id, false);
+                }
+            }
+            settle().await;
+        }
+        Ok(())
+    }
+
+    async fn listen(&mut self) -> Result<(), TestCaseError> {
+        for line in self.server.heard().await {
+            self.ledger.take(&line).map_err(TestCaseError::fail)?;
+        }
+        Ok(())
+    }
+
+    async fn reconnect(self, truths: &mut [Truth]) -> World {
+        let World { mut agent, server, .. } = self;
+        server.lose().await;
+        let mut server = agent.server().await;
+        let register = server.welcome().await;
+        let mut world = World { agent, server, ledger: Ledger::default() };
+        world.look(truths);
+        world.ledger = Ledger::of(&register, truths);
+        world
+    }
+
+    async fn ask(&mut self, id: &str) {
+        *self.ledger.asked.entry(id.to_owned()).or_default() += 1;
+        self.server.ask("ProcResultRequest", id).await;
+    }
+}
+
+async fn play(acts: Vec<Act>) -> Result<(), TestCaseError> {
+    let mut agent = Agent::unprompted(options());
+    let mut server = agent.server().await;
+    server.welcome().await;
+    let mut world = World { agent, server, ledger: Ledger::default() };
+    let mut truths = [Truth::Absent; IDS.len()];
+    for act in acts {
+        world.look(&mut truths);
+        world.make_room(&mut truths).await?;
+        match act {
+            Act::Start(i) => world.server.start(&[IDS[i]]).await,
+            Act::StartElsewhere(i) => {
+                world.agent.supervised.supervisor.do_send(request(&[IDS[i]]));
+            }
+            Act::Next(i) => world.next(&mut truths[i], IDS[i], false),
+            Act::Fail(i) => world.next(&mut truths[i], IDS[i], true),
+            Act::Delete(i) => world.server.ask("ProcDeleteRequest", IDS[i]).await,
+            Act::DeleteElsewhere(i) => {
+                world.agent.supervised.supervisor.do_send(Delete(IDS[i].into()));
+            }
+            Act::Ask(i) => world.ask(IDS[i]).await,
+            Act::Signal(i) => {
+                let signal = serde_json::json!({"type": "ProcSignalRequest", "proc_id": IDS[i], "signum": 1});
+                world.server.say(signal).await;
+            }
+            Act::Listen => world.listen().await?,
+            Act::Settle => settle().await,
+            Act::Lose => world = world.reconnect(&mut truths).await,
+        }
+    }
+    finish(world, truths).await
+}
+
+/// Lets everything end, and compares what the server knows with what is.
+async fn finish(mut world: World, mut truths: [Truth; IDS.len()]) -> Result<(), TestCaseError> {
+    for _ in 0..4 {
+        world.listen().await?;
+        settle().await;
+        world.look(&mut truths);
+        for (i, id) in IDS.iter().enumerate() {
+            world.next(&mut truths[i], id, false);
+        }
+    }
+    world.listen().await?;
+    for (id, truth) in IDS.iter().zip(truths) {
+        let known = world.ledger.known.get(*id).copied();
+        let right = match truth {
+            Truth::Absent => matches!(known, None | Some(Known::Gone)),
+            Truth::Ended => matches!(known, Some(Known::Ended)),
+            Truth::Launched | Truth::Running => false,
+        };
+        prop_assert!(right, "{} is {:?}, known as {:?}", id, truth, known);
+        if truth == Truth::Ended {
+            let before = world.ledger.asked.get(*id).copied().unwrap_or_default();
+            world.ask(id).await;
+            world.listen().await?;
+            prop_assert_eq!(world.ledger.asked[*id], before, "an answer is missing");
+        }
+    }
+    prop_assert!(
+        timeout(secs(1), world.server.from_agent.next()).await.is_err(),
+        "nothing more is said"
+    );
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// For each process, one connection hears at most one start and one end unasked, in that order, and nothing of
+    /// it after its deletion; in the end it knows what is true, and every question has its answer.
+    #[test]
+    fn one_connection_is_told_a_story_that_holds_together(
+        acts in prop::collection::vec(act(), 1..60),
+    ) {
+        actix::System::new().block_on(play(acts))?;
+    }
+}

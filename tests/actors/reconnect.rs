@@ -1,0 +1,254 @@
+//! Attempts, waits between them, registration, loss and return.
+
+use std::time::Duration;
+
+use procstar::actors::connection::Outcome;
+use procstar::actors::lifecycle::EndWhen;
+use procstar::actors::messages::{ShutdownState, Subscribe, Update};
+use procstar::net::socket::{Inbound, LinkError};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+
+use super::server::*;
+use super::support::*;
+
+/// The waits between attempts.
+fn waits(agent: &Agent) -> Vec<f64> {
+    agent.dialled().windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect()
+}
+
+fn assert_waits(agent: &Agent, bounds: &[(f64, f64)]) {
+    let waits = waits(agent);
+    assert_eq!(waits.len(), bounds.len(), "{waits:?}");
+    for (wait, (low, high)) in waits.iter().zip(bounds) {
+        // Timers tick in milliseconds.
+        assert!(low - 0.002 <= *wait && *wait <= high + 0.005, "{waits:?} within {bounds:?}");
+    }
+}
+
+#[actix::test]
+async fn it_registers_first_with_exactly_the_snapshot() {
+    let mut agent = Agent::new(options(), &[Plan::Refuse]);
+    settle().await;
+    agent.start(&["b", "a"]).await;
+    agent.tell(ended("b", 0));
+    let mut server = agent.server().await;
+    // What comes after the snapshot comes after the registration.
+    agent.tell(ended("a", 0));
+    settle().await;
+    agent.start(&["c"]).await;
+    let register = server.message().await;
+    assert_eq!(register.r#type, "Register");
+    assert_eq!(register.proc_ids, ["a", "b"], "in the order of their request");
+    assert_eq!(register.access_token, "s3cret");
+    assert_eq!(register.shutdown_state, "active");
+    let conn = json!({"conn_id": "the-conn", "group_id": "the-group", "restricted_exe": null});
+    assert_eq!(register.conn, conn);
+    let mut keys: Vec<_> = register.proc.as_object().unwrap().keys().cloned().collect();
+    keys.sort();
+    let mut expected =
+        ["pid", "ppid", "uid", "euid", "username", "gid", "egid", "groupname", "hostname"];
+    expected.sort_unstable();
+    assert_eq!(keys, expected);
+    assert!(server.heard().await.is_empty(), "nothing before the answer");
+    server.say(json!({"type": "Registered"})).await;
+    assert_eq!(server.heard().await, ["ProcResult a terminated", "ProcResult c running"]);
+}
+
+#[actix::test]
+async fn a_registration_says_how_far_the_shutdown_has_come() {
+    let mut agent = Agent::new(options(), &[Plan::Refuse]);
+    agent.start(&["a"]).await;
+    agent.order(procstar::actors::messages::Shutdown::Idle);
+    let mut server = agent.server().await;
+    assert_eq!(server.welcome().await, "Register a idling");
+    assert!(server.heard().await.is_empty());
+}
+
+/// Takes subscriptions, and tells nothing of itself.
+struct Silent(mpsc::UnboundedSender<Subscribe>);
+
+impl actix::Actor for Silent {
+    type Context = actix::Context<Self>;
+}
+
+impl actix::Handler<Subscribe> for Silent {
+    type Result = ();
+    fn handle(&mut self, subscribe: Subscribe, _: &mut Self::Context) {
+        self.0.send(subscribe).unwrap();
+    }
+}
+
+#[actix::test]
+async fn what_is_told_before_the_snapshot_is_in_it() {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let mut agent = Agent::with(options(), &[], EndWhen::Told, |peers| {
+        peers.subscribe = actix::Actor::start(Silent(tell)).recipient();
+    });
+    let mut server = agent.server().await;
+    let Subscribe { to, .. } = soon(told.recv()).await.unwrap();
+    assert!(server.heard().await.is_empty(), "no registration without the snapshot");
+    // Of an earlier subscription, late.
+    to.do_send(Update::Removed("a".into()));
+    to.do_send(Update::Shutdown(ShutdownState::Idling));
+    to.do_send(Update::Snapshot { ids: vec!["b".into()], shutdown: ShutdownState::Idling });
+    to.do_send(Update::Removed("b".into()));
+    assert_eq!(server.welcome().await, "Register b idling");
+    assert_eq!(server.heard().await, ["ProcDelete b"]);
+}
+
+#[actix::test]
+async fn an_unanswered_registration_fails_after_10_s() {
+    let mut agent = Agent::new(options(), &[]);
+    let mut server = agent.server().await;
+    server.message().await;
+    sleep(Duration::from_millis(9_990)).await;
+    assert!(!server.from_agent.is_aborted());
+    sleep(Duration::from_millis(20)).await;
+    assert!(server.from_agent.is_aborted());
+    agent.welcomed().await;
+    assert_waits(&agent, &[(10.5, 11.0)]);
+}
+
+#[actix::test]
+async fn waits_grow_up_to_the_ceiling() {
+    let mut settings = options();
+    settings.connect.interval_start = secs(2);
+    settings.connect.interval_mult = 3.0;
+    settings.connect.interval_max = secs(10);
+    let mut agent = Agent::new(settings, &[Plan::Refuse; 5]);
+    agent.server().await;
+    assert_waits(&agent, &[(1.0, 2.0), (3.0, 6.0), (5.0, 10.0), (5.0, 10.0), (5.0, 10.0)]);
+}
+
+#[actix::test]
+async fn it_gives_up_after_so_many_failures_in_a_row() {
+    let mut settings = options();
+    settings.connect.count_max = Some(3);
+    let mut agent = Agent::new(settings, &[Plan::Refuse, Plan::Refuse]);
+    agent.start(&["a"]).await;
+    // The third attempt succeeds: the count starts over, and so do the waits.
+    let server = agent.welcomed().await;
+    agent.plan(&[Plan::Refuse, Plan::Refuse]);
+    server.lose().await;
+    let refused = agent.server().await;
+    assert!(agent.ended().is_none());
+    assert_waits(&agent, &[(0.5, 1.0), (1.0, 2.0), (0.1, 0.3), (0.5, 1.0), (1.0, 2.0)]);
+    assert!(agent.supervised.engine.calls().iter().all(|call| !matches!(call, Call::Signal(..))));
+    // A server that does not let us in is a failure as well, the third in a row.
+    let close = Inbound::Close { code: Some(1000), reason: String::new() };
+    refused.to_agent.send(close).await.unwrap();
+    assert_eq!(soon(&mut agent.outcome).await.unwrap(), Outcome::GaveUp);
+    settle().await;
+    assert_eq!(agent.supervised.engine.calls(), [Call::Signal("a".into(), 15)]);
+    sleep(secs(1000)).await;
+    assert_eq!(agent.dialled().len(), 6);
+}
+
+#[actix::test]
+async fn it_comes_back_soon_with_the_same_identity() {
+    let (mut agent, mut server) = Agent::registered().await;
+    for i in 0..20 {
+        agent.start(&[&format!("p{i}")]).await;
+        let lost_at = Instant::now();
+        match i % 3 {
+            0 => server.lose().await,
+            1 => drop(server),
+            _ => {
+                let close = Inbound::Close { code: Some(1001), reason: "going away".into() };
+                server.to_agent.send(close).await.unwrap();
+            }
+        }
+        server = agent.server().await;
+        let wait = lost_at.elapsed().as_secs_f64();
+        assert!((0.1..0.305).contains(&wait), "{wait}");
+        let register = server.message().await;
+        assert_eq!(register.conn["conn_id"], "the-conn");
+        assert_eq!(register.proc_ids.len(), i + 1);
+        server.say(json!({"type": "Registered"})).await;
+        settle().await;
+    }
+}
+
+#[actix::test]
+async fn nothing_queued_for_the_old_connection_goes_to_the_new_one() {
+    let (mut agent, server) = Agent::registered().await;
+    // More than the socket's own queue holds, none of it taken.
+    let ids: Vec<String> = (0..50).map(|i| format!("p{i:02}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    agent.start(&ids).await;
+    agent.tell(ended("p00", 0));
+    settle().await;
+    agent.delete("p00").await;
+    server.start(&["p01"]).await;
+    settle().await;
+    server.lose().await;
+    let mut server = agent.server().await;
+    agent.tell(ended("p01", 0));
+    let register = server.message().await;
+    assert_eq!(register.proc_ids, ids[1..]);
+    server.say(json!({"type": "Registered"})).await;
+    assert_eq!(server.heard().await, ["ProcResult p01 terminated"]);
+}
+
+#[actix::test]
+async fn what_happens_while_disconnected_is_told_on_request() {
+    let (mut agent, mut server) = Agent::registered().await;
+    agent.start(&["ends", "goes", "stays"]).await;
+    assert_eq!(server.heard().await.len(), 3);
+    agent.plan(&[Plan::Refuse, Plan::Refuse]);
+    server.lose().await;
+    sleep(secs(1)).await;
+    agent.tell(ended("ends", 0));
+    agent.tell(ended("goes", 0));
+    settle().await;
+    agent.delete("goes").await;
+    agent.start(&["new"]).await;
+    let mut server = agent.server().await;
+    assert_eq!(server.welcome().await, "Register ends stays new active");
+    assert!(server.heard().await.is_empty(), "the server asks for what it wants");
+    for id in ["ends", "goes", "stays", "new"] {
+        server.ask("ProcResultRequest", id).await;
+    }
+    let expected = [
+        "ProcResult ends terminated",
+        "ProcUnknown goes",
+        "ProcResult stays running",
+        "ProcResult new running",
+    ];
+    assert_eq!(server.heard().await, expected);
+}
+
+#[actix::test]
+async fn a_reply_for_the_old_connection_does_not_touch_the_new_one() {
+    let (mut agent, server) = Agent::registered().await;
+    agent.start(&["a"]).await;
+    agent.supervised.engine.on_signal(OnSignal::Hold);
+    server.say(json!({"type": "ProcSignalRequest", "proc_id": "a", "signum": 15})).await;
+    settle().await;
+    // It is lost while a request is being carried out: noticed when that is done.
+    drop(server);
+    agent.tell(ended("a", 15));
+    settle().await;
+    agent.delete("a").await;
+    let mut server = agent.welcomed().await;
+    assert!(server.heard().await.is_empty());
+}
+
+#[actix::test]
+async fn a_loss_is_noticed_though_the_server_takes_nothing() {
+    let (mut agent, server) = Agent::registered().await;
+    let ids: Vec<String> = (0..100).map(|i| format!("p{i}")).collect();
+    agent.start(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    // Some requests lie there as well, which nobody will answer.
+    for _ in 0..3 {
+        server.ask("ProcResultRequest", "p1").await;
+    }
+    let begin = Instant::now();
+    let Server { to_agent, from_agent, activity: _ } = server;
+    drop(from_agent);
+    to_agent.send(Inbound::Lost(LinkError::Eof)).await.unwrap();
+    agent.server().await;
+    assert!(begin.elapsed() < secs(1), "{:?}", begin.elapsed());
+}

@@ -1,0 +1,188 @@
+//! The supervisor: what is accepted, what is told to whom and in which order, signals and deletions.
+
+use actix::Actor;
+use procstar::actors::lifecycle::EndWhen;
+use procstar::actors::messages::{
+    Delete, DeleteError, Shutdown, ShutdownState, Signal, SignalError, StartError,
+};
+
+use super::support::*;
+
+fn new(prompt: bool) -> (Supervised, Journal) {
+    tokio::time::pause();
+    let journal = Journal::default();
+    (supervise(&journal.clone().start(), EndWhen::Told, prompt), journal)
+}
+
+fn signal(id: &str, signum: i32) -> Signal {
+    Signal { id: id.into(), signum }
+}
+
+#[actix::test]
+async fn a_process_from_its_acceptance_to_its_deletion() {
+    let (s, journal) = new(true);
+    s.supervisor.send(request(&["a", "b"])).await.unwrap().unwrap();
+    settle().await;
+    assert_eq!(s.engine.calls(), [Call::Launch(vec!["a".into(), "b".into()])]);
+    // Although the engine told the starts from within the launch itself.
+    assert_eq!(journal.read(), ["announced a", "announced b", "started a", "started b"]);
+    assert_eq!(s.supervisor.send(Delete("a".into())).await.unwrap(), Err(DeleteError::Running));
+    s.engine.tell(ended("a", 0));
+    settle().await;
+    assert_eq!(journal.read(), ["ended a"]);
+    assert_eq!(s.supervisor.send(Delete("a".into())).await.unwrap(), Ok(()));
+    assert_eq!(journal.read(), ["removed a"], "told before it is confirmed");
+    assert_eq!(s.engine.calls(), [Call::Forget("a".into())]);
+    assert_eq!(s.supervisor.send(Delete("a".into())).await.unwrap(), Err(DeleteError::Unknown));
+    // What comes too late, or is about nobody, is nothing.
+    s.engine.tell_all([ended("a", 0), started("stranger")]);
+    settle().await;
+    assert!(journal.read().is_empty() && s.engine.calls().is_empty());
+    // The ID is free again.
+    s.supervisor.send(request(&["a"])).await.unwrap().unwrap();
+    settle().await;
+    assert_eq!(journal.read(), ["announced a", "started a"]);
+}
+
+#[actix::test]
+async fn nothing_of_a_request_with_a_used_id_is_started() {
+    let (s, journal) = new(false);
+    s.supervisor.send(request(&["a", "b"])).await.unwrap().unwrap();
+    settle().await;
+    journal.read();
+    s.engine.calls();
+    let refused = s.supervisor.send(request(&["x", "b", "a"])).await.unwrap();
+    assert_eq!(refused, Err(StartError::InUse(vec!["a".into(), "b".into()])));
+    assert_eq!(refused.unwrap_err().to_string(), "process ID already in use: a, b");
+    settle().await;
+    assert!(journal.read().is_empty() && s.engine.calls().is_empty());
+    // One that has ended keeps its ID until it is deleted.
+    s.engine.tell(failed("a"));
+    settle().await;
+    assert!(s.supervisor.send(request(&["a"])).await.unwrap().is_err());
+    s.supervisor.send(Delete("a".into())).await.unwrap().unwrap();
+    s.supervisor.send(request(&["x", "a"])).await.unwrap().unwrap();
+}
+
+#[actix::test]
+async fn no_new_processes_once_it_is_shutting_down() {
+    let (s, journal) = new(true);
+    s.supervisor.send(request(&["a"])).await.unwrap().unwrap();
+    s.supervisor.send(Shutdown::Idle).await.unwrap();
+    settle().await;
+    let refused = s.supervisor.send(request(&["b"])).await.unwrap().unwrap_err();
+    assert_eq!(refused, StartError::ShuttingDown(ShutdownState::Idling));
+    assert_eq!(refused.to_string(), "agent shutting down: idling");
+    assert!(!journal.read().contains(&"announced b".to_owned()));
+    assert_eq!(s.engine.calls().len(), 1, "one launch, of the first request");
+}
+
+#[actix::test]
+async fn what_becomes_of_a_signal() {
+    let (s, _journal) = new(true);
+    let send = |id: &'static str, signum| s.supervisor.send(signal(id, signum));
+    let error = send("a", 15).await.unwrap().unwrap_err();
+    assert!(matches!(error, SignalError::Unknown));
+    s.supervisor.send(request(&["a"])).await.unwrap().unwrap();
+    settle().await;
+    s.engine.calls();
+    send("a", 15).await.unwrap().unwrap();
+    assert_eq!(s.engine.calls(), [Call::Signal("a".into(), 15)]);
+    s.engine.on_signal(OnSignal::Tell(Some(libc::EPERM)));
+    let error = send("a", 9).await.unwrap().unwrap_err();
+    assert!(matches!(error, SignalError::Os(_)));
+    let text = "failed to send signal: Operation not permitted (os error 1)";
+    assert_eq!(error.to_string(), text);
+    // It has ended, but the engine has not told so yet.
+    s.engine.on_signal(OnSignal::Tell(Some(libc::ESRCH)));
+    let error = send("a", 9).await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "no process");
+    s.engine.tell(ended("a", 0));
+    settle().await;
+    s.engine.calls();
+    let error = send("a", 9).await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "no process");
+    assert!(s.engine.calls().is_empty(), "nobody is there to be signaled");
+}
+
+#[actix::test]
+async fn a_signal_that_takes_long_holds_up_nobody() {
+    let (s, journal) = new(true);
+    s.supervisor.send(request(&["a", "b"])).await.unwrap().unwrap();
+    s.engine.on_signal(OnSignal::Hold);
+    let held = s.supervisor.send(signal("a", 15));
+    let held = actix_rt::spawn(held);
+    settle().await;
+    s.engine.on_signal(OnSignal::Tell(None));
+    s.supervisor.send(signal("b", 15)).await.unwrap().unwrap();
+    s.supervisor.send(request(&["c"])).await.unwrap().unwrap();
+    s.engine.tell(ended("a", 15));
+    settle().await;
+    assert!(journal.read().contains(&"ended a".to_owned()));
+    s.supervisor.send(Delete("a".into())).await.unwrap().unwrap();
+    // With its process, the answer will never come: that is an answer too.
+    let answer = soon(held).await.unwrap().unwrap();
+    assert_eq!(answer.unwrap_err().to_string(), "no process");
+}
+
+#[actix::test]
+async fn a_process_actor_that_is_lost_is_replaced() {
+    let (s, journal) = new(true);
+    s.supervisor.send(request(&["a", "b"])).await.unwrap().unwrap();
+    settle().await;
+    journal.read();
+    for id in ["a", "b"] {
+        s.engine.on_signal(OnSignal::Panic);
+        let error = s.supervisor.send(signal(id, 15)).await.unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "no process");
+    }
+    s.engine.on_signal(OnSignal::Tell(None));
+    s.engine.calls();
+    // Whoever comes first, an order or an event, has a new actor.
+    s.supervisor.send(signal("a", 2)).await.unwrap().unwrap();
+    assert_eq!(s.engine.calls(), [Call::Signal("a".into(), 2)]);
+    s.engine.tell_all([ended("b", 0), ended("a", 0)]);
+    settle().await;
+    assert_eq!(journal.read(), ["ended b", "ended a"]);
+    assert_eq!(s.supervisor.send(Delete("a".into())).await.unwrap(), Ok(()));
+    assert_eq!(s.supervisor.send(Delete("b".into())).await.unwrap(), Ok(()));
+}
+
+#[actix::test]
+async fn a_shutdown_reaches_a_process_whose_actor_was_lost() {
+    let (s, _journal) = new(true);
+    s.supervisor.send(request(&["a"])).await.unwrap().unwrap();
+    s.engine.on_signal(OnSignal::Panic);
+    s.supervisor.send(signal("a", 1)).await.unwrap().unwrap_err();
+    s.engine.on_signal(OnSignal::Tell(None));
+    s.engine.calls();
+    s.supervisor.send(Shutdown::Kill).await.unwrap();
+    settle().await;
+    assert_eq!(s.engine.calls(), [Call::Signal("a".into(), 9)]);
+}
+
+#[actix::test]
+async fn a_deletion_that_comes_with_the_end_is_told_after_it() {
+    let (s, journal) = new(true);
+    s.supervisor.send(request(&["a"])).await.unwrap().unwrap();
+    settle().await;
+    journal.read();
+    // Both are there when the supervisor wakes; again and again, until the end has been heard.
+    s.engine.tell(ended("a", 0));
+    while s.supervisor.send(Delete("a".into())).await.unwrap().is_err() {}
+    s.supervisor.send(request(&["a"])).await.unwrap().unwrap();
+    settle().await;
+    assert_eq!(journal.read(), ["ended a", "removed a", "announced a", "started a"]);
+}
+
+#[actix::test]
+async fn without_an_engine_the_supervisor_ends() {
+    let (s, _journal) = new(true);
+    s.supervisor.send(request(&["a"])).await.unwrap().unwrap();
+    settle().await;
+    s.engine.die();
+    // Whoever waits for the end is not told that it was a good one, but need not wait.
+    assert!(soon(s.done).await.is_err());
+    settle().await;
+    assert!(!s.supervisor.connected());
+}

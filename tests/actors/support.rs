@@ -1,0 +1,308 @@
+//! An engine of which the test decides what it tells, and probes that write down what they are told.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Recipient};
+use procstar::actors::Launcher;
+use procstar::actors::lifecycle::{EndWhen, Graces};
+use procstar::actors::messages::{
+    Announce, Answer, Changed, Removed, ShutdownChanged, Start, Update,
+};
+use procstar::actors::supervisor::{Outlets, Supervisor};
+use procstar::engine::{Captures, Ended, Event, Moment, Stage, StartFailure, Started};
+use procstar::spec::{ProcId, Validated};
+use tokio::sync::{mpsc, oneshot};
+
+/// Lets everything that is under way come to rest.
+pub async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+pub fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// A wait that fails the test instead of hanging it; in virtual time, so it costs nothing.
+pub async fn soon<F: Future>(what: F) -> F::Output {
+    tokio::time::timeout(secs(1000), what).await.expect("it happens")
+}
+
+pub fn started(id: &str) -> Event {
+    Event::Started(Box::new(Started {
+        id: id.into(),
+        pid: 42,
+        start: Moment::now(),
+        stat: None,
+        statm: None,
+        captures: Captures::none(),
+    }))
+}
+
+/// The end of a process by a raw wait status.
+pub fn ended(id: &str, status: i32) -> Event {
+    Event::Ended(Box::new(Ended { status, ..end(id) }))
+}
+
+/// The end of a process that could not be started.
+pub fn failed(id: &str) -> Event {
+    let failure = StartFailure {
+        stage: Stage::Exec { missing: true },
+        errno: libc::ENOENT,
+        path: Some("/no/such".into()),
+    };
+    Event::Ended(Box::new(Ended { failures: vec![failure], ..end(id) }))
+}
+
+pub fn end(id: &str) -> Ended {
+    Ended {
+        id: id.into(),
+        pid: Some(42),
+        failures: Vec::new(),
+        status: 0,
+        // SAFETY: an all-zero rusage is a valid value of that plain C struct.
+        rusage: unsafe { std::mem::zeroed() },
+        stat: None,
+        start: Moment::now(),
+        stop: Moment::now(),
+        captures: Captures::none(),
+        cut_short: Vec::new(),
+    }
+}
+
+/// A request to start processes of these IDs.
+pub fn request(ids: &[&str]) -> Start {
+    let specs: serde_json::Map<_, _> = ids
+        .iter()
+        .map(|id| ((*id).to_owned(), serde_json::json!({"argv": ["/usr/bin/true"]})))
+        .collect();
+    let text = serde_json::json!({ "specs": specs }).to_string();
+    Start(procstar::spec::from_json(text.as_bytes()).unwrap())
+}
+
+/// What an engine was told to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    Launch(Vec<String>),
+    Signal(String, i32),
+    Forget(String),
+}
+
+/// What becomes of a signal.
+#[derive(Clone, Copy, Debug)]
+pub enum OnSignal {
+    /// It is sent, or fails with this errno.
+    Tell(Option<i32>),
+    /// Nothing is told.
+    Hold,
+    /// The actor that sends it comes to grief.
+    Panic,
+}
+
+/// An engine that starts nothing.
+pub struct FakeEngine {
+    calls: Mutex<Vec<Call>>,
+    on_signal: Mutex<OnSignal>,
+    /// Tells the start of every process out of the call itself, before anybody else can act.
+    prompt: bool,
+    events: Mutex<Option<mpsc::UnboundedSender<Event>>>,
+}
+
+impl FakeEngine {
+    pub fn tell(&self, event: Event) {
+        if let Some(events) = &*self.events.lock().unwrap() {
+            let _ = events.send(event);
+        }
+    }
+
+    /// Its thread ends, which none should.
+    pub fn die(&self) {
+        self.events.lock().unwrap().take();
+    }
+
+    pub fn tell_all(&self, events: impl IntoIterator<Item = Event>) {
+        events.into_iter().for_each(|event| self.tell(event));
+    }
+
+    pub fn on_signal(&self, what: OnSignal) {
+        *self.on_signal.lock().unwrap() = what;
+    }
+
+    /// What it was told since the last time.
+    pub fn calls(&self) -> Vec<Call> {
+        std::mem::take(&mut self.calls.lock().unwrap())
+    }
+
+    fn note(&self, call: Call) {
+        self.calls.lock().unwrap().push(call);
+    }
+}
+
+impl Launcher for FakeEngine {
+    fn launch(&self, request: Validated) {
+        self.note(Call::Launch(request.procs.keys().map(ToString::to_string).collect()));
+        if self.prompt {
+            self.tell_all(request.procs.keys().map(|id| started(id.as_str())));
+        }
+    }
+
+    fn signal(&self, id: ProcId, signum: i32, ticket: u64) {
+        self.note(Call::Signal(id.to_string(), signum));
+        let on_signal = *self.on_signal.lock().unwrap();
+        match on_signal {
+            OnSignal::Tell(errno) => {
+                let result = errno.map_or(Ok(()), |e| Err(std::io::Error::from_raw_os_error(e)));
+                self.tell(Event::Signaled { id, ticket, result });
+            }
+            OnSignal::Hold => {}
+            OnSignal::Panic => panic!("a bug, as a test of what follows from one"),
+        }
+    }
+
+    fn forget(&self, id: ProcId) {
+        self.note(Call::Forget(id.to_string()));
+    }
+}
+
+pub const GRACES: Graces = Graces { term: Duration::from_secs(60), kill: Duration::from_secs(5) };
+
+/// A supervisor with a fake engine.
+pub struct Supervised {
+    pub supervisor: Addr<Supervisor>,
+    pub engine: Arc<FakeEngine>,
+    pub done: oneshot::Receiver<()>,
+}
+
+pub fn supervise<A>(outlets: &Addr<A>, end_when: EndWhen, prompt: bool) -> Supervised
+where
+    A: Actor<Context = Context<A>>
+        + Handler<Announce>
+        + Handler<Changed>
+        + Handler<Removed>
+        + Handler<ShutdownChanged>,
+{
+    let (events, told) = mpsc::unbounded_channel();
+    let engine = Arc::new(FakeEngine {
+        calls: Mutex::default(),
+        on_signal: Mutex::new(OnSignal::Tell(None)),
+        prompt,
+        events: Mutex::new(Some(events)),
+    });
+    let (tell_done, done) = oneshot::channel();
+    let outlets = Outlets {
+        announce: outlets.clone().recipient(),
+        changed: outlets.clone().recipient(),
+        removed: outlets.clone().recipient(),
+        shutdown: outlets.clone().recipient(),
+    };
+    let launcher: Arc<dyn Launcher> = engine.clone();
+    let supervisor = Supervisor::create(|ctx| {
+        let events = futures_util::stream::unfold(told, |mut told| async {
+            told.recv().await.map(|event| (event, told))
+        });
+        ctx.add_stream(events);
+        Supervisor::new(launcher, outlets, end_when, GRACES, tell_done)
+    });
+    Supervised { supervisor, engine, done }
+}
+
+/// Writes down what the supervisor tells the results, in the order in which it arrives.
+#[derive(Clone, Default)]
+pub struct Journal(Rc<RefCell<Vec<String>>>);
+
+impl Journal {
+    /// What was told since the last time.
+    pub fn read(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.borrow_mut())
+    }
+
+    fn note(&self, what: String) {
+        self.0.borrow_mut().push(what);
+    }
+}
+
+impl Actor for Journal {
+    type Context = Context<Self>;
+}
+
+impl Handler<Announce> for Journal {
+    type Result = ();
+    fn handle(&mut self, Announce(id): Announce, _: &mut Self::Context) {
+        self.note(format!("announced {id}"));
+    }
+}
+
+impl Handler<Changed> for Journal {
+    type Result = ();
+    fn handle(&mut self, Changed(facts): Changed, _: &mut Self::Context) {
+        let what = if facts.is_running() { "started" } else { "ended" };
+        self.note(format!("{what} {}", facts.id));
+    }
+}
+
+impl Handler<Removed> for Journal {
+    type Result = ();
+    fn handle(&mut self, Removed(id): Removed, _: &mut Self::Context) {
+        self.note(format!("removed {id}"));
+    }
+}
+
+impl Handler<ShutdownChanged> for Journal {
+    type Result = ();
+    fn handle(&mut self, ShutdownChanged(state): ShutdownChanged, _: &mut Self::Context) {
+        self.note(format!("shutdown {}", state.as_str()));
+    }
+}
+
+/// A subscriber that writes down its updates.
+impl Handler<Update> for Journal {
+    type Result = ();
+    fn handle(&mut self, update: Update, _: &mut Self::Context) {
+        self.note(told(&update));
+    }
+}
+
+/// Ends a journal, as a subscriber that is lost.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub struct Die;
+
+impl Handler<Die> for Journal {
+    type Result = ();
+    fn handle(&mut self, _: Die, ctx: &mut Self::Context) {
+        actix::ActorContext::stop(ctx);
+    }
+}
+
+fn told(update: &Update) -> String {
+    let names = |ids: &[ProcId]| ids.iter().map(ProcId::as_str).collect::<Vec<_>>().join(" ");
+    match update {
+        Update::Snapshot { ids, shutdown } => {
+            format!("snapshot [{}] {}", names(ids), shutdown.as_str())
+        }
+        Update::Started(facts) => format!("started {}", facts.id),
+        Update::Ended(facts) => format!("ended {}", facts.id),
+        Update::Removed(id) => format!("removed {id}"),
+        Update::Shutdown(state) => format!("shutdown {}", state.as_str()),
+        Update::Answer(Answer::Ids(ids)) => format!("answer ids [{}]", names(ids)),
+        Update::Answer(Answer::Facts(None)) => "answer none".into(),
+        Update::Answer(Answer::Facts(Some(facts))) => {
+            let state = if facts.is_running() { "running" } else { "ended" };
+            format!("answer {} {state}", facts.id)
+        }
+        Update::Answer(Answer::Running(all)) => {
+            let ids: Vec<ProcId> = all.iter().map(|facts| facts.id.clone()).collect();
+            format!("answer running [{}]", names(&ids))
+        }
+        Update::Answer(Answer::Barrier) => "answer barrier".into(),
+    }
+}
+
+/// The journal and the recipient of its actor.
+pub fn subscriber() -> (Journal, Addr<Journal>, Recipient<Update>) {
+    let journal = Journal::default();
+    let addr = journal.clone().start();
+    (journal, addr.clone(), addr.recipient())
+}
