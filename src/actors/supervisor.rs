@@ -80,18 +80,17 @@ impl Supervisor {
     }
 
     /// Takes up the processes that an earlier agent has left, and whether it ever had one.
-    pub fn take_up(&mut self, records: Vec<Record>, any: bool) {
+    pub fn take_up(&mut self, records: Vec<Record>, any: bool, ctx: &mut Context<Self>) {
         self.any = any || !records.is_empty();
         for Record { id, started, ended } in records {
             self.outlets.announce.do_send(Announce(id.clone()));
-            let mut owned = self.own(&id);
-            owned.ended = ended.is_some();
-            self.running += usize::from(!owned.ended);
+            let owned = self.own(&id);
+            self.processes.insert(id, owned);
+            self.running += 1;
             let events = [started.map(|s| Event::Started(Box::new(s))), ended.map(Event::Ended)];
             for event in events.into_iter().flatten() {
-                owned.actor.do_send(Told(event));
+                StreamHandler::handle(self, event, ctx);
             }
-            self.processes.insert(id, owned);
         }
     }
 

@@ -249,7 +249,7 @@ impl Agent {
             );
             <Supervisor as StreamHandler<Event>>::add_stream(events, ctx);
             let mut supervisor = Supervisor::new(engine, outlets, end_when, graces, tell_done);
-            supervisor.take_up(records, memory.any);
+            supervisor.take_up(records, memory.any, ctx);
             supervisor
         });
         for order in memory.orders {

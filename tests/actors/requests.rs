@@ -162,14 +162,15 @@ async fn what_is_gone_is_said_once_until_it_is_there_again() {
 }
 
 /// What a real process wrote.
-fn captured(script: &str) -> Arc<Captures> {
+fn captured(script: &str) -> (Arc<Captures>, rig::Rig) {
     let fds = json!([["stdout", {"capture": {"encoding": "utf-8"}}], ["3", {"capture": {"mode": "memory"}}]]);
-    rig::run(rig::sh(script, fds)).captures
+    let (ended, rig) = rig::run(rig::sh(script, fds));
+    (ended.captures, rig)
 }
 
 #[actix::test]
 async fn output_by_range() {
-    let captures = captured("printf 0123456789; printf '\\000\\377' >&3");
+    let (captures, _rig) = captured("printf 0123456789; printf '\\000\\377' >&3");
     let (agent, mut server) = unprompted().await;
     server.start(&["a"]).await;
     agent.tell(Event::Ended(Box::new(Ended { captures, ..end("a") })));
@@ -206,7 +207,7 @@ async fn output_by_range() {
 
 #[actix::test]
 async fn a_large_result_keeps_its_place() {
-    let captures = captured("head -c 3000000 /dev/zero | tr '\\0' x");
+    let (captures, _rig) = captured("head -c 3000000 /dev/zero | tr '\\0' x");
     let (agent, mut server) = unprompted().await;
     server.start(&["a", "b"]).await;
     agent.tell(Event::Ended(Box::new(Ended { captures, ..end("a") })));

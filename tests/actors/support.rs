@@ -9,7 +9,7 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Recipient};
 use procstar::actors::Launcher;
 use procstar::actors::lifecycle::{EndWhen, Graces};
 use procstar::actors::messages::{
-    Announce, Answer, Changed, Removed, ShutdownChanged, Start, Update,
+    Announce, Answer, Changed, Removed, Shutdown, ShutdownChanged, Start, Update,
 };
 use procstar::actors::supervisor::{Outlets, Supervisor};
 use procstar::engine::{Captures, Ended, Event, Moment, Stage, StartFailure, Started};
@@ -69,6 +69,7 @@ pub fn end(id: &str) -> Ended {
         stop: Moment::now(),
         captures: Captures::none(),
         cut_short: Vec::new(),
+        lost: false,
     }
 }
 
@@ -90,6 +91,13 @@ pub enum Call {
     Forget(String),
 }
 
+/// What the engine was told to note.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    Order(Shutdown),
+    Assignment,
+}
+
 /// What becomes of a signal.
 #[derive(Clone, Copy, Debug)]
 pub enum OnSignal {
@@ -104,6 +112,8 @@ pub enum OnSignal {
 /// An engine that starts nothing.
 pub struct FakeEngine {
     calls: Mutex<Vec<Call>>,
+    /// What an agent after this one would be told.
+    pub notes: Mutex<Vec<Note>>,
     on_signal: Mutex<OnSignal>,
     /// Tells the start of every process out of the call itself, before anybody else can act.
     prompt: bool,
@@ -135,21 +145,29 @@ impl FakeEngine {
         std::mem::take(&mut self.calls.lock().unwrap())
     }
 
-    fn note(&self, call: Call) {
+    fn call(&self, call: Call) {
         self.calls.lock().unwrap().push(call);
     }
 }
 
 impl Launcher for FakeEngine {
+    fn note(&self, order: Shutdown) {
+        self.notes.lock().unwrap().push(Note::Order(order));
+    }
+
+    fn note_assignment(&self) {
+        self.notes.lock().unwrap().push(Note::Assignment);
+    }
+
     fn launch(&self, request: Validated) {
-        self.note(Call::Launch(request.procs.keys().map(ToString::to_string).collect()));
+        self.call(Call::Launch(request.procs.keys().map(ToString::to_string).collect()));
         if self.prompt {
             self.tell_all(request.procs.keys().map(|id| started(id.as_str())));
         }
     }
 
     fn signal(&self, id: ProcId, signum: i32, ticket: u64) {
-        self.note(Call::Signal(id.to_string(), signum));
+        self.call(Call::Signal(id.to_string(), signum));
         let on_signal = *self.on_signal.lock().unwrap();
         match on_signal {
             OnSignal::Tell(errno) => {
@@ -162,7 +180,7 @@ impl Launcher for FakeEngine {
     }
 
     fn forget(&self, id: ProcId) {
-        self.note(Call::Forget(id.to_string()));
+        self.call(Call::Forget(id.to_string()));
     }
 }
 
@@ -186,6 +204,7 @@ where
     let (events, told) = mpsc::unbounded_channel();
     let engine = Arc::new(FakeEngine {
         calls: Mutex::default(),
+        notes: Mutex::default(),
         on_signal: Mutex::new(OnSignal::Tell(None)),
         prompt,
         events: Mutex::new(Some(events)),

@@ -15,6 +15,7 @@ pub fn options() -> Options {
     let path = ("PATH".into(), "/usr/bin:/bin".into());
     Options {
         places: Places { files: "".into(), memory: "".into() },
+        epoch: 0,
         drain_grace: Duration::from_millis(300),
         setup_patience: Duration::from_millis(100),
         restrict_exe: None,
@@ -30,7 +31,7 @@ pub struct Rig {
     pub ended: HashMap<String, Ended>,
     pub signaled: HashMap<u64, std::io::Result<()>>,
     /// Holds the captures, unless the options name another place.
-    pub dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
 }
 
 impl Rig {
@@ -47,7 +48,7 @@ impl Rig {
             started: HashMap::new(),
             ended: HashMap::new(),
             signaled: HashMap::new(),
-            dir,
+            _dir: dir,
         }
     }
 

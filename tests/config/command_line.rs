@@ -14,7 +14,7 @@ use crate::world::{SYSTEM, World, seconds};
 fn flags_reach_their_settings() {
     let args = "-s --serve-port 0 -a --agent-host h --agent-port 1 --group-id g --conn-id c \
                 --connect-interval-start .5 --connect-interval-mult 1.5 --connect-interval-max 9 \
-                --connect-count-max 4 --agent-read-timeout 0.25 --restrict-exe /e --wait-timeout 0 \
+                --connect-count-max 4 --agent-read-timeout 0.25 --restrict-exe /e --state-dir /d --wait-timeout 0 \
                 --log-level trace --log-format json";
     let args: Vec<_> = args.split_whitespace().collect();
     let settings = World::default().settings(&args);
@@ -28,6 +28,7 @@ fn flags_reach_their_settings() {
     expected.agent.connect.interval_max = seconds(9.0);
     expected.agent.connect.count_max = Some(4);
     expected.run.restrict_exe = Some("/e".into());
+    expected.run.state_dir = Some("/d".into());
     expected.run.wait_timeout = Duration::ZERO;
     (expected.log.level, expected.log.format) = (LogLevel::Trace, LogFormat::Json);
     assert_eq!(settings, expected);

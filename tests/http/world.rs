@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use actix::{Addr, System};
 use actix_web::dev::ServerHandle;
-use procstar::engine::Options;
 use procstar::engine::procfs::ProcFs;
+use procstar::engine::{Options, Places};
 use procstar::http::access::Policy;
 use procstar::http::{Service, listen, serve};
 use procstar::report::Sampler;
@@ -44,7 +44,9 @@ impl World {
         let (tell, told) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             System::new().block_on(async move {
-                let mock = Mock::start(Options { setup_patience: DEADLINE, ..options() });
+                let dir = tempfile::tempdir().unwrap();
+                let places = Places { files: dir.path().into(), memory: dir.path().into() };
+                let mock = Mock::start(Options { places, setup_patience: DEADLINE, ..options() });
                 let service = Service {
                     start: mock.clone().recipient(),
                     signal: mock.clone().recipient(),
