@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -11,18 +10,23 @@ use nix::sys::signal::SigSet;
 use procstar::cli::options::{self, Invocation, Run};
 use procstar::cli::{logging, run, show};
 use procstar::config;
-use procstar::engine::{Heritage, Moment};
-use procstar::keeper;
+use procstar::engine::Moment;
+use procstar::keeper::upgrade::{self, State};
+use procstar::keeper::{self, Origin};
 
 fn main() {
     let start = Moment::now();
     // Before anything else is opened: these are the user's.
     let fds = claim_inherited_fds();
-    // Whoever started us may have blocked signals that we are to be ended by.
-    let _ = SigSet::empty().thread_set_mask();
-    let code = match std::env::var(keeper::KEEPER_FD) {
-        Ok(fd) => agent(&fd, &fds),
-        Err(_) => keep(fds, start),
+    let number = |name| std::env::var(name).ok().and_then(|fd| fd.parse().ok());
+    let code = if let Some(fd) = number(upgrade::CHECK_FD) {
+        check(fd)
+    } else if let Some(fd) = number(keeper::KEEPER_FD) {
+        agent(fd, &fds)
+    } else if let Some(fd) = number(upgrade::STATE_FD).filter(|fd| fds.contains(fd)) {
+        resume(fd)
+    } else {
+        keep(fds, start)
     };
     // Threads that still wait for something must not hold up the end.
     std::process::exit(i32::from(code));
@@ -30,27 +34,57 @@ fn main() {
 
 /// Keeps processes; the agent that this starts does all else.
 fn keep(fds: Vec<RawFd>, start: Moment) -> u8 {
+    unblock_signals();
     let nofile = raise_open_file_limit();
-    let heritage = Heritage::new(std::env::vars_os(), config::SECRET_VARS, fds, nofile);
-    match keeper::keep(Arc::new(heritage), start) {
-        Ok(code) => code,
+    ended(keeper::keep(Origin { start, fds, nofile }))
+}
+
+/// Goes on for the program that was in this process before. Signals stay blocked: some may be waiting.
+fn resume(fd: RawFd) -> u8 {
+    match State::inherit(fd) {
+        Ok(state) => ended(keeper::resume(state)),
         Err(error) => {
-            say(&mut std::io::stderr(), &format!("procstar: cannot start: {error}\n"));
+            say(&mut std::io::stderr(), &format!("procstar: cannot go on: {error}\n"));
             1
         }
     }
 }
 
+/// Whether this program could go on from a state.
+fn check(fd: RawFd) -> u8 {
+    match State::inherit(fd) {
+        Ok(_) => 0,
+        Err(error) => {
+            say(&mut std::io::stderr(), &format!("procstar: cannot go on: {error}\n"));
+            1
+        }
+    }
+}
+
+fn ended(result: std::io::Result<u8>) -> u8 {
+    result.unwrap_or_else(|error| {
+        say(&mut std::io::stderr(), &format!("procstar: cannot start: {error}\n"));
+        1
+    })
+}
+
+/// Whoever started us may have blocked signals that we are to be ended by.
+fn unblock_signals() {
+    // An error does not occur with a set of our own.
+    let _ = SigSet::empty().thread_set_mask();
+}
+
 /// Is the agent of the keeper behind descriptor `fd`.
-fn agent(fd: &str, fds: &[RawFd]) -> u8 {
-    let Some(fd) = fd.parse().ok().filter(|fd| fds.contains(fd)) else {
+fn agent(fd: RawFd, fds: &[RawFd]) -> u8 {
+    unblock_signals();
+    if !fds.contains(&fd) {
         let name = keeper::KEEPER_FD;
         say(
             &mut std::io::stderr(),
             &format!("procstar: {name} is for the keeper's use; unset it\n"),
         );
         return 2;
-    };
+    }
     // SAFETY: it was open when this process started, and the keeper has meant it for nothing but this.
     let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
     let env = config::process_env();

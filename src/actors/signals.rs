@@ -15,7 +15,8 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Passes on what the keeper orders, who gets signals as well. Handles SIGTERM, SIGINT, SIGQUIT, SIGUSR1 and, unless it is ignored, SIGHUP from now on.
+    /// Passes on what the keeper orders, who gets signals as well. Handles SIGTERM, SIGINT, SIGQUIT and SIGUSR1 from now on, and
+    /// leaves SIGHUP to the keeper.
     ///
     /// # Errors
     /// The OS error of installing a handler.
@@ -23,9 +24,8 @@ impl Signals {
         supervisor: Recipient<Shutdown>,
         keeper: mpsc::UnboundedReceiver<Shutdown>,
     ) -> std::io::Result<Self> {
-        // Under nohup the agent shall outlive its terminal.
-        let hangup = (!crate::engine::is_ignored(libc::SIGHUP))
-            .then_some((SignalKind::hangup(), Shutdown::Terminate));
+        // The keeper gets the terminal's as well, and it alone knows a hangup from a wish for an upgrade.
+        crate::engine::ignore(libc::SIGHUP)?;
         let orders = [
             (SignalKind::terminate(), Shutdown::Terminate),
             (SignalKind::interrupt(), Shutdown::Terminate),
@@ -34,7 +34,6 @@ impl Signals {
         ];
         let listening = orders
             .into_iter()
-            .chain(hangup)
             .map(|(kind, order)| Ok((signal(kind)?, order)))
             .collect::<std::io::Result<_>>()?;
         Ok(Signals { supervisor, listening, keeper: Some(keeper) })

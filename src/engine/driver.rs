@@ -1,5 +1,6 @@
 //! The driver: the thread that owns every process.
 
+pub(super) mod handover;
 mod launch;
 mod reading;
 
@@ -23,8 +24,10 @@ use super::{
     Captures, Command, CutShort, Ended, Event, Moment, Options, StartFailure, Started, sys,
 };
 use crate::spec::{FdName, ProcId};
+use handover::Pause;
 use launch::{Launch, PipeTable};
 use reading::Watcher;
+use serde::{Deserialize, Serialize};
 
 /// How many jobs may wait for a spawning thread; more would hold descriptors for nothing.
 const JOBS_AHEAD: usize = 8;
@@ -74,9 +77,11 @@ enum Source {
 }
 
 /// What is known of a reaped child, or of one that could not be made.
+#[derive(Clone, Serialize, Deserialize)]
 struct Exit {
     pid: Option<i32>,
     status: i32,
+    #[serde(with = "super::rusage")]
     rusage: libc::rusage,
     stat: Option<RawStat>,
     stop: Moment,
@@ -179,6 +184,8 @@ struct Driver {
     procfs: ProcFs,
     /// Pipes are read through this: one hot buffer is faster than fresh ones.
     buffer: Box<[u8]>,
+    /// Somebody wants us to stand still.
+    pause: Option<Pause>,
     stopped: bool,
 }
 
@@ -205,6 +212,7 @@ impl Driver {
             watcher,
             procfs: ProcFs::new("/proc"),
             buffer: vec![0; reading::BUFFER].into_boxed_slice(),
+            pause: None,
             stopped: false,
         })
     }
@@ -222,6 +230,9 @@ impl Driver {
                 self.alarm(alarm);
             }
             self.dispatch(now);
+            if self.pause.is_some() {
+                self.stand_still();
+            }
         }
     }
 
@@ -267,6 +278,8 @@ impl Driver {
             }
             Command::Signal { id, signum, ticket } => self.signal(&id, signum, ticket),
             Command::Adopt(started) => self.adopt(*started),
+            Command::TakeOver(carried) => self.take_over(*carried),
+            Command::Pause(pause) => self.pause = Some(pause),
             Command::Forget(id) => self.forget(&id),
             Command::Stop => self.stopped = true,
         }

@@ -18,11 +18,11 @@ pub mod procfs;
 mod rusage;
 mod spawn;
 mod state;
-mod sys;
+pub(crate) mod sys;
 mod timers;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 pub use capture::{Capture, Captures, CutShort, Places};
@@ -32,6 +32,8 @@ pub use plan::Heritage;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::{FdName, ProcId, Validated};
+pub use driver::handover::Carried;
+use driver::handover::Pause;
 use inbox::{Inbox, Mail};
 use procfs::{RawStat, RawStatm};
 
@@ -66,6 +68,10 @@ pub(crate) enum Command {
     },
     /// Watch a process that an earlier engine has started. See [`Engine::adopt`].
     Adopt(Box<Started>),
+    /// Go on with a process that was handed over. See [`Engine::take_over`].
+    TakeOver(Box<Carried>),
+    /// Stand still. See [`Engine::pause`].
+    Pause(Pause),
     /// Drop all that is held of an ended process. See [`Engine::forget`].
     Forget(ProcId),
     /// End the driver.
@@ -214,6 +220,14 @@ fn no_usage() -> libc::rusage {
     unsafe { std::mem::zeroed() }
 }
 
+/// Ignores a signal in this process from now on.
+///
+/// # Errors
+/// The OS error, for a signal that cannot be ignored.
+pub fn ignore(signum: i32) -> io::Result<()> {
+    sys::ignore(signum)
+}
+
 /// Whether this process was started with a signal ignored.
 pub fn is_ignored(signum: i32) -> bool {
     sys::is_ignored(signum)
@@ -253,6 +267,24 @@ impl Engine {
         self.tell(Command::Adopt(Box::new(started)));
     }
 
+    /// Goes on with a process that another program in this same process has handed over.
+    pub fn take_over(&self, carried: Carried) {
+        self.tell(Command::TakeOver(Box::new(carried)));
+    }
+
+    /// Waits until no process is being made, and then has the engine stand still, until what is given back is dropped. What it holds
+    /// can then be handed over to another program. All that happened before has been told.
+    ///
+    /// # Errors
+    /// Where some process was still being made after `patience`; the engine goes on.
+    pub fn pause(&self, patience: Duration) -> Result<(Vec<Carried>, Standstill), StillStarting> {
+        let (tell, told) = mpsc::channel();
+        let (release, resume) = mpsc::channel();
+        self.tell(Command::Pause(Pause { tell, resume }));
+        let carried = told.recv_timeout(patience).map_err(|_| StillStarting)?;
+        Ok((carried, Standstill(release)))
+    }
+
     /// Drops all that is held of a process that has ended, and its captures' files; who holds one reads on.
     pub fn forget(&self, id: ProcId) {
         self.tell(Command::Forget(id));
@@ -262,6 +294,14 @@ impl Engine {
         self.inbox.put(Mail::Command(command));
     }
 }
+
+/// An engine that stands still; dropping this lets it go on.
+pub struct Standstill(#[expect(dead_code, reason = "dropping it is its use")] mpsc::Sender<()>);
+
+/// Some process was still being made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a process is still being set up")]
+pub struct StillStarting;
 
 impl Drop for Engine {
     fn drop(&mut self) {

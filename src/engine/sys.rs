@@ -10,6 +10,15 @@ fn check(ret: libc::c_int) -> io::Result<libc::c_int> {
     if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(ret) }
 }
 
+/// A file that lives in memory and has no name, for reading and writing.
+///
+/// # Errors
+/// The OS error.
+pub(crate) fn memory_file() -> io::Result<OwnedFd> {
+    let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
+    Ok(nix::sys::memfd::memfd_create(c"procstar", flags)?)
+}
+
 /// A pipe, as its reading and its writing end.
 ///
 /// # Errors
@@ -25,6 +34,17 @@ pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 pub(super) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
     // SAFETY: plain fcntl on a descriptor that we own.
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) })?;
+    Ok(())
+}
+
+/// Whether an fd shall be closed by exec.
+///
+/// # Errors
+/// The OS error.
+pub(crate) fn set_cloexec(fd: &impl AsRawFd, close: bool) -> io::Result<()> {
+    let flags = if close { libc::FD_CLOEXEC } else { 0 };
+    // SAFETY: plain fcntl without pointers.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, flags) })?;
     Ok(())
 }
 
@@ -65,11 +85,11 @@ pub(super) fn reap(pid: i32) -> io::Result<Option<(i32, libc::rusage)>> {
     Ok((reaped == pid).then_some((status, rusage)))
 }
 
-/// A pidfd of a process that is not our child.
+/// A pidfd of a process that runs, or has not been reaped.
 ///
 /// # Errors
 /// `ESRCH` where there is none, or the OS error.
-pub(super) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     use std::os::fd::FromRawFd;
     // SAFETY: the system call takes no pointer.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -121,6 +141,16 @@ pub(super) fn block_all_signals() {
             8usize,
         );
     }
+}
+
+/// Ignores a signal from now on.
+///
+/// # Errors
+/// The OS error, which does not occur for a signal that can be ignored.
+pub(super) fn ignore(signum: i32) -> io::Result<()> {
+    // SAFETY: no handler is installed.
+    let before = unsafe { libc::signal(signum, libc::SIG_IGN) };
+    if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Gives SIGCHLD its default disposition. Whoever started us may have ignored it, and then the kernel would reap our

@@ -6,15 +6,18 @@
 
 use std::fs::{DirBuilder, File, Metadata};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
 
 use super::journal;
 use super::protocol::Settings;
 use crate::engine::Places;
 use crate::engine::procfs::ProcFs;
+use crate::engine::sys::set_cloexec;
 
 const LOCK: &str = "lock";
 /// The journal's name in the directory.
@@ -51,12 +54,28 @@ pub enum InstanceError {
     },
 }
 
+/// A directory as it is handed over to another program in this process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Remains {
+    dir: PathBuf,
+    memory: Option<PathBuf>,
+    lasting: bool,
+    lock: RawFd,
+}
+
+impl Remains {
+    /// The lock's descriptor, which must stay open.
+    pub fn lock(&self) -> RawFd {
+        self.lock
+    }
+}
+
 /// A locked directory.
 pub struct Instance {
     dir: PathBuf,
     memory: Option<PathBuf>,
     lasting: bool,
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 impl Instance {
@@ -68,7 +87,7 @@ impl Instance {
         if let Some(dir) = &settings.state_dir {
             make(dir).map_err(|source| error(dir, source))?;
             let lock = lock(dir)?;
-            return Ok(Instance { dir: dir.clone(), memory: None, lasting: true, _lock: lock });
+            return Ok(Instance { dir: dir.clone(), memory: None, lasting: true, lock });
         }
         let uid = nix::unistd::geteuid().as_raw();
         let base = base(&settings.base_dir.join(format!("procstar-{uid}")))?;
@@ -76,7 +95,32 @@ impl Instance {
         let name = settings.conn_id.as_deref().and_then(plain_name);
         let (dir, lock) = own_dir(&base, name)?;
         let memory = memory_dir(uid, &dir);
-        Ok(Instance { dir, memory, lasting: false, _lock: lock })
+        Ok(Instance { dir, memory, lasting: false, lock })
+    }
+
+    /// What another program needs to go on with the directory.
+    pub fn remains(&self) -> Remains {
+        Remains {
+            dir: self.dir.clone(),
+            memory: self.memory.clone(),
+            lasting: self.lasting,
+            lock: self.lock.as_raw_fd(),
+        }
+    }
+
+    /// Goes on with a directory that another program has left in this process.
+    ///
+    /// # Errors
+    /// The OS error, where the lock was not left open.
+    pub fn take_over(remains: Remains) -> io::Result<Instance> {
+        let Remains { dir, memory, lasting, lock } = remains;
+        // SAFETY: it was left open for this.
+        let file = File::from(unsafe { OwnedFd::from_raw_fd(lock) });
+        set_cloexec(&file, true)?;
+        // The lock is the open file's, and so ours already.
+        let lock =
+            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno)?;
+        Ok(Instance { dir, memory, lasting, lock })
     }
 
     /// The directory itself.

@@ -20,5 +20,6 @@ pub mod ledger;
 pub mod protocol;
 mod serve;
 mod subordinate;
+pub mod upgrade;
 
-pub use serve::{AGAIN, KEEPER_FD, keep};
+pub use serve::{AGAIN, KEEPER_FD, Origin, keep, resume};

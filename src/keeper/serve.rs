@@ -1,22 +1,24 @@
 //! The keeper's own loop: signals, the agent, the engine's events.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 
 use super::instance::Instance;
 use super::journal::{self, Entry, Journal};
 use super::ledger::{Ledger, Record};
 use super::protocol::{Memory, Order, Settings, ToAgent, ToKeeper, VERSION};
 use super::subordinate::Subordinate;
+use super::upgrade::{self, Program, State};
+use crate::config::SECRET_VARS;
 use crate::engine::procfs::ProcFs;
-use crate::engine::{Ended, Engine, Event, Heritage, Moment, Options};
+use crate::engine::{Carried, Ended, Engine, Event, Heritage, Moment, Options};
 use crate::spec::Validated;
 
 /// The environment variable by which an agent knows that it is one: the number of its socket to the keeper.
@@ -30,20 +32,54 @@ const GOOD_AGE: Duration = Duration::from_secs(1);
 /// The waits before an agent that dies young is started again: this, doubled each time, up to the other.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// How long an upgrade waits for processes that are just being set up.
+const QUIET_TIME: Duration = Duration::from_secs(2);
 /// How many agents may die young before the keeper gives up one that never said a word, and follows orders by itself.
 const HOPELESS: u32 = 5;
+
+/// What the launched program was started with.
+#[derive(Clone)]
+pub struct Origin {
+    /// When.
+    pub start: Moment,
+    /// Its fds from 3 up, which are now close-on-exec.
+    pub fds: Vec<RawFd>,
+    /// Its open-file limit, soft and hard, where the soft one has been raised.
+    pub nofile: Option<(u64, u64)>,
+}
+
+impl Origin {
+    fn heritage(&self) -> Arc<Heritage> {
+        let hidden = [KEEPER_FD, AGAIN, upgrade::STATE_FD, upgrade::CHECK_FD];
+        let secrets = [SECRET_VARS, &hidden].concat();
+        let fds = self.fds.iter().copied();
+        Arc::new(Heritage::new(std::env::vars_os(), &secrets, fds, self.nofile))
+    }
+}
 
 /// Keeps processes until the agent says that all is done; gives the program's exit code.
 ///
 /// # Errors
 /// What the keeper itself needs of the system; nothing has been started then.
-pub fn keep(heritage: Arc<Heritage>, start: Moment) -> io::Result<u8> {
-    let mut keeper = Keeper::new(heritage, start)?;
-    let code = keeper.run();
-    if let Some(instance) = keeper.instance.take() {
-        instance.close();
-    }
-    Ok(code)
+pub fn keep(origin: Origin) -> io::Result<u8> {
+    Keeper::new(origin)?.run_to_the_end()
+}
+
+/// Goes on for the program that has left this state in this process.
+///
+/// # Errors
+/// What the keeper itself needs of the system.
+pub fn resume(state: State) -> io::Result<u8> {
+    let origin = Origin { start: state.start, fds: state.fds.clone(), nofile: state.nofile };
+    let mut keeper = Keeper::new(origin)?;
+    keeper.take_over(state)?;
+    keeper.run_to_the_end()
+}
+
+/// Whether SIGHUP is the terminal's, or the shell's that dies with it, and no wish for an upgrade.
+fn is_hangup(info: &siginfo) -> bool {
+    let session = nix::unistd::getsid(None).map_or(0, nix::unistd::Pid::as_raw);
+    info.ssi_code == libc::SI_KERNEL || info.ssi_pid as i32 == session
 }
 
 /// Events on their way from the engine's thread.
@@ -66,12 +102,13 @@ impl Post {
 }
 
 struct Keeper {
-    heritage: Arc<Heritage>,
-    start: Moment,
+    origin: Origin,
+    program: Program,
     post: Arc<Post>,
     signals: SignalFd,
     /// Both, and the journal, from the first agent's introduction on.
     engine: Option<Engine>,
+    settings: Option<Settings>,
     instance: Option<Instance>,
     journal: Option<Journal>,
     ledger: Ledger,
@@ -90,7 +127,7 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn new(heritage: Arc<Heritage>, start: Moment) -> io::Result<Self> {
+    fn new(origin: Origin) -> io::Result<Self> {
         let mut set = SigSet::empty();
         let hangup = !crate::engine::is_ignored(libc::SIGHUP);
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGUSR1]
@@ -103,11 +140,12 @@ impl Keeper {
         let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         Ok(Keeper {
-            heritage,
-            start,
+            origin,
+            program: Program::of_this_process()?,
             post: Arc::new(Post { events: Mutex::new(Vec::new()), wake }),
             signals,
             engine: None,
+            settings: None,
             instance: None,
             journal: None,
             ledger: Ledger::default(),
@@ -119,6 +157,14 @@ impl Keeper {
             code: None,
             bye: None,
         })
+    }
+
+    fn run_to_the_end(mut self) -> io::Result<u8> {
+        let code = self.run();
+        if let Some(instance) = self.instance.take() {
+            instance.close();
+        }
+        Ok(code)
     }
 
     fn run(&mut self) -> u8 {
@@ -134,7 +180,7 @@ impl Keeper {
                 self.event(event);
             }
             while let Ok(Some(info)) = self.signals.read_signal() {
-                self.signal(info.ssi_signo as i32);
+                self.signal(&info);
             }
             self.hear_agent();
         }
@@ -212,9 +258,11 @@ impl Keeper {
         self.next_agent = Some(Instant::now() + wait);
     }
 
-    fn signal(&mut self, signum: i32) {
-        let order = match signum {
-            libc::SIGTERM | libc::SIGINT | libc::SIGHUP => Order::Terminate,
+    fn signal(&mut self, info: &siginfo) {
+        let order = match info.ssi_signo as i32 {
+            libc::SIGTERM | libc::SIGINT => Order::Terminate,
+            libc::SIGHUP if is_hangup(info) => Order::Terminate,
+            libc::SIGHUP => return self.upgrade(),
             libc::SIGQUIT => Order::Kill,
             libc::SIGUSR1 => Order::Idle,
             _ => return,
@@ -224,6 +272,109 @@ impl Keeper {
             _ if self.died_young >= HOPELESS && order != Order::Idle => self.end_alone(),
             _ => self.orders.push(order),
         }
+    }
+
+    /// Replaces this program by the one that is now on disk, if that can go on; if not, all stays as it is.
+    fn upgrade(&mut self) {
+        let path = self.program.path().display().to_string();
+        match self.try_upgrade() {
+            Ok(()) => {}
+            Err(error) => tracing::error!(%path, "not upgraded: {error}"),
+        }
+    }
+
+    fn try_upgrade(&mut self) -> Result<(), String> {
+        let text = |error: io::Error| error.to_string();
+        let state = self.state(Vec::new()).ok_or("nothing has been started yet")?;
+        self.program.check(&state.to_file().map_err(text)?)?;
+        tracing::info!("upgrading");
+        self.end_agent();
+        // From here on an agent is to be started in any case.
+        self.next_agent = Some(Instant::now());
+        let engine = self.engine.as_ref().ok_or("nothing has been started yet")?;
+        let (carried, _standstill) = engine.pause(QUIET_TIME).map_err(|error| error.to_string())?;
+        for event in self.post.take() {
+            self.event(event);
+        }
+        let mut open: Vec<RawFd> = carried.iter().flat_map(Carried::descriptors).collect();
+        let state = self.state(carried).ok_or("nothing has been started yet")?;
+        open.push(state.instance.lock());
+        let file = state.to_file().map_err(text)?;
+        Err(text(self.program.become_it(&file, &open)))
+    }
+
+    /// Ends the agent, as a crash would; what it had said before counts.
+    fn end_agent(&mut self) {
+        while let Some(agent) = &mut self.agent {
+            agent.kill();
+            let mut fds = [PollFd::new(agent.pidfd(), PollFlags::POLLIN)];
+            // EINTR aside, it dies at once; unless it waits in the kernel, and then so do we.
+            let _ = poll(&mut fds, PollTimeout::NONE);
+            let messages = agent.receive();
+            if agent.ended().is_some() {
+                self.agent = None;
+            }
+            for message in messages {
+                self.message(message);
+            }
+        }
+    }
+
+    /// All that another program needs to go on; none before there is anything.
+    fn state(&self, carried: Vec<Carried>) -> Option<State> {
+        Some(State {
+            version: upgrade::VERSION,
+            start: self.origin.start,
+            fds: self.origin.fds.clone(),
+            nofile: self.origin.nofile,
+            settings: self.settings.clone()?,
+            instance: self.instance.as_ref()?.remains(),
+            records: self.ledger.iter().cloned().collect(),
+            memory: self.memory.clone(),
+            orders: self.orders.clone(),
+            carried,
+        })
+    }
+
+    /// Goes on from the state of another program.
+    fn take_over(&mut self, state: State) -> io::Result<()> {
+        // The agent tells the user where the log cannot be had.
+        let _ = crate::cli::logging::init(&state.settings.log);
+        let instance = Instance::take_over(state.instance)?;
+        let engine = self.start_engine(&instance, &state.settings)?;
+        for Record { id, started, ended } in state.records {
+            self.ledger.launched(&id);
+            if let Some(started) = started {
+                self.ledger.started(started);
+            }
+            if let Some(ended) = ended {
+                self.ledger.ended(*ended);
+            }
+        }
+        for carried in state.carried {
+            engine.take_over(carried);
+        }
+        self.memory = state.memory;
+        self.orders = state.orders;
+        self.journal = Some(Journal::begin(&instance.journal(), &self.ledger, &self.memory)?);
+        self.settings = Some(state.settings);
+        self.instance = Some(instance);
+        self.engine = Some(engine);
+        tracing::warn!(path = %self.program.path().display(), version = env!("CARGO_PKG_VERSION"), "upgraded");
+        Ok(())
+    }
+
+    fn start_engine(&self, instance: &Instance, settings: &Settings) -> io::Result<Engine> {
+        let options = Options {
+            places: instance.places(),
+            epoch: Moment::now().unix_nanos.unsigned_abs(),
+            drain_grace: settings.drain_grace,
+            setup_patience: settings.setup_patience,
+            restrict_exe: settings.restrict_exe.clone(),
+            heritage: self.origin.heritage(),
+        };
+        let post = Arc::clone(&self.post);
+        Engine::start(options, move |event| post.put(event))
     }
 
     /// No agent can be started, and we are to end: kill what runs, and end.
@@ -326,7 +477,7 @@ impl Keeper {
         let welcome = ToAgent::Welcome {
             pid: std::process::id(),
             ppid: std::os::unix::process::parent_id(),
-            start: self.start,
+            start: self.origin.start,
             first,
             memory: self.memory.clone(),
             records: self.ledger.iter().cloned().collect(),
@@ -346,16 +497,8 @@ impl Keeper {
         // The agent tells the user where the log cannot be had.
         let _ = crate::cli::logging::init(&settings.log);
         let instance = Instance::open(settings).map_err(|error| error.to_string())?;
-        let options = Options {
-            places: instance.places(),
-            epoch: self.start.unix_nanos.unsigned_abs(),
-            drain_grace: settings.drain_grace,
-            setup_patience: settings.setup_patience,
-            restrict_exe: settings.restrict_exe.clone(),
-            heritage: Arc::clone(&self.heritage),
-        };
-        let post = Arc::clone(&self.post);
-        let engine = Engine::start(options, move |event| post.put(event))
+        let engine = self
+            .start_engine(&instance, settings)
             .map_err(|error| format!("cannot start the engine: {error}"))?;
         match journal::read_all(&instance.journal()) {
             Ok((records, memory)) => {
@@ -372,6 +515,7 @@ impl Keeper {
         let journal = Journal::begin(&instance.journal(), &self.ledger, &self.memory)
             .map_err(|error| format!("cannot write {}: {error}", instance.journal().display()))?;
         self.engine = Some(engine);
+        self.settings = Some(settings.clone());
         self.journal = Some(journal);
         self.instance = Some(instance);
         Ok(())

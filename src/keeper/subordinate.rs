@@ -1,7 +1,7 @@
 //! The agent as the keeper's child: its start, its socket, its end.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
@@ -11,6 +11,8 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use super::protocol::{Decoder, FrameError, ToAgent, ToKeeper, encode};
 use super::serve::{AGAIN, KEEPER_FD};
+use super::upgrade::STATE_FD;
+use crate::engine::sys::pidfd_open;
 
 /// How much is read at once.
 const READ: usize = 64 * 1024;
@@ -42,6 +44,7 @@ impl Subordinate {
         command
             .arg0("procstar-agent")
             .args(std::env::args_os().skip(1))
+            .env_remove(STATE_FD)
             .env(KEEPER_FD, theirs.as_raw_fd().to_string());
         if again {
             command.env(AGAIN, "1");
@@ -50,7 +53,7 @@ impl Subordinate {
         fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty()))?;
         let child = command.spawn()?;
         drop(theirs);
-        let pidfd = pidfd_open(child.id())?;
+        let pidfd = pidfd_open(child.id() as i32)?;
         Ok(Subordinate {
             child,
             pidfd,
@@ -150,14 +153,4 @@ impl Subordinate {
         // It may have ended.
         let _ = self.child.kill();
     }
-}
-
-fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: the system call takes no pointer.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just given us this descriptor. It is close-on-exec.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }

@@ -71,7 +71,7 @@ impl PipeTable {
 
 impl Process {
     /// A process that is about to be made.
-    fn new(id: ProcId) -> Process {
+    pub(super) fn new(id: ProcId) -> Process {
         Process {
             id,
             state: State::Launching,

@@ -1,0 +1,186 @@
+//! The driver's part in an upgrade: what it holds, told so that another program in this same process can go on with it.
+//!
+//! The processes remain our children, for exec keeps the pid; a pidfd is opened anew from the pid, which nobody can have taken
+//! while we have not reaped it. The reading ends of pipes cross as descriptors.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::capture::Captures;
+use super::super::spawn::Child;
+use super::super::state::{Input, State};
+use super::super::timers::Alarm;
+use super::super::{CutShort, Moment, StartFailure, sys};
+use super::{Driver, Exit, Live, OpenCapture, Process, Source};
+use crate::spec::{FdName, ProcId};
+
+/// One process as it is handed over.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Carried {
+    /// Its ID.
+    pub id: ProcId,
+    start: Moment,
+    captures: Captures,
+    told: bool,
+    failures: Vec<StartFailure>,
+    cut_short: Vec<(FdName, CutShort)>,
+    open: Vec<CarriedCapture>,
+    phase: CarriedPhase,
+}
+
+/// A capture that has not reached its end.
+#[derive(Clone, Serialize, Deserialize)]
+struct CarriedCapture {
+    /// The fd's index in the spec.
+    index: usize,
+    /// The reading end of its pipe, if it has one.
+    pipe: Option<RawFd>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+enum CarriedPhase {
+    Alive { pid: i32, adopted: bool },
+    Draining(Exit),
+    Ended,
+}
+
+impl Carried {
+    /// The descriptors that must stay open.
+    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        self.open.iter().filter_map(|open| open.pipe)
+    }
+}
+
+/// A request to stand still.
+pub(crate) struct Pause {
+    /// Gets what is handed over, once no process is being made.
+    pub(crate) tell: mpsc::Sender<Vec<Carried>>,
+    /// The driver goes on when the other end of this is dropped.
+    pub(crate) resume: mpsc::Receiver<()>,
+}
+
+impl Driver {
+    /// Stands still if that is asked for and nothing is being made; goes on when it is released.
+    pub(super) fn stand_still(&mut self) {
+        let making = !self.waiting.is_empty()
+            || self.processes.values().any(|p| matches!(p.state, State::Launching));
+        if making {
+            return;
+        }
+        let Some(Pause { tell, resume }) = self.pause.take() else { return };
+        let carried = self.processes.values().filter_map(carry).collect();
+        if tell.send(carried).is_ok() {
+            // Ends by an error, always: nothing is ever sent.
+            let _ = resume.recv();
+        }
+    }
+
+    /// Takes over a process that was handed over.
+    pub(super) fn take_over(&mut self, carried: Carried) {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let mut process = Process {
+            start: carried.start,
+            captures: Arc::new(carried.captures),
+            cut_short: carried.cut_short,
+            failures: carried.failures,
+            told: carried.told,
+            ..Process::new(carried.id.clone())
+        };
+        for CarriedCapture { index, pipe } in carried.open {
+            match pipe.map(|fd| self.take_over_pipe(serial, index, fd, &process.captures)) {
+                None => process.open.push(OpenCapture::File { index }),
+                Some(Ok(open)) => process.open.push(open),
+                Some(Err(error)) => {
+                    tracing::error!(proc_id = %process.id, %error, "cannot read a capture on");
+                    if let Some((fd, _)) = process.captures.iter().nth(index) {
+                        process.cut_short.push((fd, CutShort::Error));
+                    }
+                }
+            }
+        }
+        let id = carried.id;
+        self.serials.insert(id.clone(), serial);
+        let phase = match carried.phase {
+            CarriedPhase::Alive { pid, adopted } => Some((pid, adopted)),
+            CarriedPhase::Draining(exit) => {
+                process.state = State::Draining(exit);
+                None
+            }
+            CarriedPhase::Ended => {
+                process.state = State::Ended;
+                None
+            }
+        };
+        let draining = matches!(process.state, State::Draining(_));
+        self.processes.insert(serial, process);
+        if draining {
+            self.close_what_has_ended(serial);
+            self.timers.set(Instant::now() + self.options.drain_grace, Alarm::Grace(serial));
+            self.apply(serial, Input::CapturesClosed);
+        }
+        let Some((pid, adopted)) = phase else { return };
+        let watched = sys::pidfd_open(pid)
+            .and_then(|pidfd| Ok((self.poller.watch(&pidfd, Source::Exit(serial))?, pidfd)));
+        match watched {
+            Ok((token, pidfd)) => {
+                let live = Live { child: Child { pid, pidfd }, token, adopted };
+                self.apply(serial, Input::Spawned(live));
+            }
+            // An adopted one that has ended meanwhile.
+            Err(_) => {
+                self.close_what_has_ended(serial);
+                let exit = Exit { pid: Some(pid), lost: true, ..Exit::without_child() };
+                self.apply(serial, Input::NotSpawned(exit));
+            }
+        }
+    }
+
+    fn take_over_pipe(
+        &mut self,
+        serial: u64,
+        index: usize,
+        fd: RawFd,
+        captures: &Captures,
+    ) -> io::Result<OpenCapture> {
+        // SAFETY: the program before us has left it open for this, and nobody else here knows of it.
+        let reader = unsafe { OwnedFd::from_raw_fd(fd) };
+        sys::set_cloexec(&reader, true)?;
+        let capture = captures.at(index).ok_or(io::ErrorKind::NotFound)?;
+        let file = File::options().append(true).open(capture.path())?;
+        let token = self.poller.watch(&reader, Source::Pipe(serial, index))?;
+        Ok(OpenCapture::Pipe { index, reader, file, token, grown: false })
+    }
+}
+
+/// What is handed over of a process; nothing of one that has ended and that no survivor's pipe is open of.
+fn carry(process: &Process) -> Option<Carried> {
+    let phase = match &process.state {
+        State::Alive(live) => CarriedPhase::Alive { pid: live.child.pid, adopted: live.adopted },
+        State::Draining(exit) => CarriedPhase::Draining(exit.clone()),
+        State::Ended if !process.open.is_empty() => CarriedPhase::Ended,
+        State::Ended | State::Launching => return None,
+    };
+    let open = process.open.iter().map(|open| match open {
+        OpenCapture::Pipe { index, reader, .. } => {
+            CarriedCapture { index: *index, pipe: Some(reader.as_raw_fd()) }
+        }
+        OpenCapture::File { index } => CarriedCapture { index: *index, pipe: None },
+    });
+    Some(Carried {
+        id: process.id.clone(),
+        start: process.start,
+        captures: (*process.captures).clone(),
+        told: process.told,
+        failures: process.failures.clone(),
+        cut_short: process.cut_short.clone(),
+        open: open.collect(),
+        phase,
+    })
+}

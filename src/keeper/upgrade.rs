@@ -1,0 +1,196 @@
+//! The upgrade: the keeper replaces itself by the program that is now on disk.
+//!
+//! Exec keeps the pid and the children; what the keeper knows crosses in a memory file, with the descriptors that are open for it.
+//! Before anything is given up, the new program is asked whether it understands that file; it answers by its exit code.
+
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::{Deserialize, Serialize};
+
+use super::instance::Remains;
+use super::ledger::Record;
+use super::protocol::{Memory, Order, Settings};
+use crate::engine::sys::{memory_file, pidfd_open, set_cloexec};
+use crate::engine::{Carried, Moment};
+
+/// The version of the state's form. Fixtures of older ones are kept in `tests/fixtures/`.
+pub const VERSION: u32 = 1;
+/// The environment variable by which a program knows that it goes on for the one before: the number of the state's descriptor.
+pub const STATE_FD: &str = "PROCSTAR_KEEPER_STATE";
+/// The one by which it knows that it is only asked whether it could.
+pub const CHECK_FD: &str = "PROCSTAR_KEEPER_CHECK";
+/// How long a new program may take to answer.
+const CHECK_TIME: Duration = Duration::from_secs(5);
+
+/// All that crosses.
+#[derive(Serialize, Deserialize)]
+pub struct State {
+    /// [`VERSION`].
+    pub version: u32,
+    /// When the launched program started.
+    pub start: Moment,
+    /// The fds that the user launched it with.
+    pub fds: Vec<RawFd>,
+    /// Its open-file limit, where that was raised.
+    pub nofile: Option<(u64, u64)>,
+    /// What the first agent brought.
+    pub settings: Settings,
+    /// The instance's directory.
+    pub instance: Remains,
+    /// The ledger.
+    pub records: Vec<Record>,
+    /// What the last agent has left.
+    pub memory: Memory,
+    /// Orders that no agent has been told of.
+    pub orders: Vec<Order>,
+    /// What the engine holds.
+    pub carried: Vec<Carried>,
+}
+
+/// Why the state of another program is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// It cannot be read.
+    #[error("cannot read the state: {0}")]
+    Read(#[from] io::Error),
+    /// It is of another form.
+    #[error("cannot understand the state: {0}")]
+    Form(#[from] rmp_serde::decode::Error),
+    /// It is of a version that this program does not know.
+    #[error("state of version {0}, and this program knows {VERSION}")]
+    Version(u32),
+}
+
+impl State {
+    /// Reads a state.
+    ///
+    /// # Errors
+    /// Where this program cannot go on from it.
+    pub fn from_bytes(bytes: &[u8]) -> Result<State, StateError> {
+        /// What every version begins with.
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        match rmp_serde::from_slice::<Version>(bytes)?.version {
+            VERSION => Ok(rmp_serde::from_slice(bytes)?),
+            other => Err(StateError::Version(other)),
+        }
+    }
+
+    /// Reads the state behind a descriptor that the program before has left open.
+    ///
+    /// # Errors
+    /// As [`from_bytes`](Self::from_bytes).
+    pub fn inherit(fd: RawFd) -> Result<State, StateError> {
+        // SAFETY: it was left open for this program alone; a number that is not open gives an error below.
+        let mut file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        let mut bytes = Vec::new();
+        file.rewind()?;
+        file.read_to_end(&mut bytes)?;
+        State::from_bytes(&bytes)
+    }
+
+    /// The state as a memory file.
+    ///
+    /// # Errors
+    /// Where it cannot be encoded or written.
+    pub fn to_file(&self) -> io::Result<File> {
+        let mut file = File::from(memory_file()?);
+        file.write_all(&rmp_serde::to_vec_named(self).map_err(io::Error::other)?)?;
+        file.rewind()?;
+        Ok(file)
+    }
+}
+
+/// The program that goes on, as it was started.
+pub struct Program {
+    path: PathBuf,
+    args: Vec<OsString>,
+}
+
+impl Program {
+    /// This program, by the path where its successors will be.
+    ///
+    /// # Errors
+    /// The OS error of finding that path.
+    pub fn of_this_process() -> io::Result<Program> {
+        Ok(Program { path: std::env::current_exe()?, args: std::env::args_os().collect() })
+    }
+
+    /// The program's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Asks the program that is now on disk whether it can go on from `state`.
+    ///
+    /// # Errors
+    /// Why not, for the user.
+    pub fn check(&self, state: &File) -> Result<(), String> {
+        let failed = |error: io::Error| format!("cannot run {}: {error}", self.path.display());
+        set_cloexec(state, false).map_err(failed)?;
+        let child = Command::new(&self.path)
+            .env(CHECK_FD, state.as_raw_fd().to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn();
+        set_cloexec(state, true).map_err(failed)?;
+        let mut child = child.map_err(failed)?;
+        let ended = pidfd_open(child.id() as i32).and_then(|pidfd| {
+            let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+            let limit = PollTimeout::try_from(CHECK_TIME).unwrap_or(PollTimeout::MAX);
+            Ok(poll(&mut fds, limit)? > 0)
+        });
+        if !ended.map_err(failed)? {
+            // It may end just now.
+            let _ = child.kill();
+        }
+        let status = child.wait().map_err(failed)?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(format!("{} cannot go on from here: {status}", self.path.display()))
+        }
+    }
+
+    /// Becomes the program that is now on disk. Gives back only an error; then nothing has changed.
+    pub fn become_it(&self, state: &File, open: &[RawFd]) -> io::Error {
+        let keep = |close| {
+            set_cloexec(state, close)?;
+            open.iter().try_for_each(|fd| {
+                // SAFETY: the caller holds it open.
+                set_cloexec(&unsafe { std::os::fd::BorrowedFd::borrow_raw(*fd) }, close)
+            })
+        };
+        let run = || -> io::Result<()> {
+            keep(false)?;
+            let c = |text: &[u8]| CString::new(text).map_err(io::Error::from);
+            let args =
+                self.args.iter().map(|arg| c(arg.as_bytes())).collect::<io::Result<Vec<_>>>()?;
+            let own = CString::new(format!("{STATE_FD}={}", state.as_raw_fd()))?;
+            let env = std::env::vars_os()
+                .filter(|(name, _)| name != STATE_FD)
+                .map(|(name, value)| c(&[name.as_bytes(), b"=", value.as_bytes()].concat()))
+                .chain(std::iter::once(Ok(own)))
+                .collect::<io::Result<Vec<_>>>()?;
+            // Not through std's Command: the mask must stay, with the signals that wait behind it.
+            nix::unistd::execve(&c(self.path.as_os_str().as_bytes())?, &args, &env)?;
+            Ok(())
+        };
+        let error = run().err().unwrap_or_else(|| io::ErrorKind::Other.into());
+        // As it was: children must not get these.
+        if let Err(error) = keep(true) {
+            tracing::error!(%error, "cannot close descriptors on exec");
+        }
+        error
+    }
+}
