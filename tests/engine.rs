@@ -260,6 +260,7 @@ fn a_child_starts_clean() {
     let leaked = std::fs::File::open("/etc/hostname").unwrap();
     let inherited = std::fs::File::open("/etc/passwd").unwrap();
     use std::os::fd::AsRawFd;
+    // SAFETY: plain system calls; no handler is installed.
     unsafe {
         libc::fcntl(leaked.as_raw_fd(), libc::F_SETFD, 0);
         libc::signal(libc::SIGPIPE, libc::SIG_IGN);
@@ -370,6 +371,7 @@ fn a_survivor_delays_the_end_by_the_grace_alone() {
         let survivor: i32 = text(ended, "stdout").trim().parse().unwrap();
         let took = ended.stop.seconds_since(ended.start);
         assert!(took < 0.3, "the process itself has ended at once, not after {took} s");
+        // SAFETY: plain system call, on a process of this test.
         unsafe { libc::kill(survivor, libc::SIGKILL) };
     }
 }

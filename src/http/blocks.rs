@@ -95,9 +95,9 @@ mod tests {
     async fn others_have_their_turn() {
         let mut stream = BlockStream::new(Countdown(9, false));
         let (mut blocks, mut turns) = (0, 0);
-        let mut woken = futures_util::task::noop_waker_ref();
+        let woken = futures_util::task::noop_waker_ref();
         loop {
-            match stream.poll_next_unpin(&mut Context::from_waker(&mut woken)) {
+            match stream.poll_next_unpin(&mut Context::from_waker(woken)) {
                 Poll::Ready(Some(block)) => blocks += block.map(|_| 1).unwrap(),
                 Poll::Ready(None) => break,
                 Poll::Pending => turns += 1,
