@@ -524,3 +524,24 @@ fn a_directory_that_is_not_there() {
     assert_eq!(ended.cut_short.len(), 2);
     assert_eq!(text(rig.end("b"), "stdout"), "fine\n");
 }
+
+#[test]
+fn hundreds_of_set_ups_that_wait_for_later_processes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut specs = serde_json::Map::new();
+    let fifo = |i| dir.path().join(format!("{i}"));
+    for i in 0..300 {
+        nix::unistd::mkfifo(&fifo(i), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let fds = json!([["0", {"file": {"path": fifo(i)}}], ["1", {"capture": {}}]]);
+        specs.insert(format!("r{i}"), json!({"argv": ["/bin/cat"], "fds": fds}));
+    }
+    for i in 0..300 {
+        let fds = json!([["1", {"file": {"path": fifo(i), "flags": "Append"}}]]);
+        specs.insert(format!("w{i}"), json!({"argv": ["/bin/echo", i.to_string()], "fds": fds}));
+    }
+    let mut rig = Rig::new(options());
+    rig.launch(specs.into());
+    for i in 0..300 {
+        assert_eq!(text(rig.end(&format!("r{i}")), "1"), format!("{i}\n"));
+    }
+}
