@@ -545,3 +545,22 @@ fn hundreds_of_set_ups_that_wait_for_later_processes() {
         assert_eq!(text(rig.end(&format!("r{i}")), "1"), format!("{i}\n"));
     }
 }
+
+#[test]
+fn a_signal_reaches_a_process_that_waits_for_its_turn() {
+    let mut rig = Rig::new(options());
+    let ids: Vec<String> = (0..200).map(|i| i.to_string()).collect();
+    let sleep = json!({"argv": ["/bin/sleep", "100"]});
+    let specs: serde_json::Map<_, _> = ids.iter().map(|id| (id.clone(), sleep.clone())).collect();
+    rig.launch(specs.into());
+    // Most of them are not even planned yet; SIGQUIT is held until a child has come through its set-up.
+    for (ticket, id) in (0..).zip(&ids) {
+        let signum = if ticket % 2 == 0 { libc::SIGKILL } else { libc::SIGQUIT };
+        rig.engine.signal(id.as_str().into(), signum, ticket);
+    }
+    rig.until("every answer and end", |rig| rig.signaled.len() == 200 && rig.ended.len() == 200);
+    for (ticket, id) in (0..).zip(&ids) {
+        assert!(rig.signaled[&ticket].is_ok(), "{id}: {:?}", rig.signaled[&ticket]);
+        assert_ne!(rig.ended[id].status, 0);
+    }
+}

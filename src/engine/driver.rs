@@ -123,7 +123,7 @@ struct Process {
     failures: Vec<StartFailure>,
     /// Whether [`Event::Started`] has been told.
     told: bool,
-    /// What the child tells while it is being made.
+    /// What the child tells while it is being made; none before it is planned, and after.
     report: Option<Arc<Report>>,
     /// Signals to send as soon as there is a child: number and ticket.
     signals: Vec<(i32, u64)>,
@@ -259,13 +259,35 @@ impl Driver {
             Command::Launch(request) => {
                 let pipes = PipeTable::new(request.pipes);
                 for (id, proc) in request.procs {
-                    self.waiting.push_back(Launch { id, proc, pipes: pipes.clone() });
+                    let serial = self.enroll(id);
+                    self.waiting.push_back(Launch { serial, proc, pipes: pipes.clone() });
                 }
             }
             Command::Signal { id, signum, ticket } => self.signal(&id, signum, ticket),
             Command::Forget(id) => self.forget(&id),
             Command::Stop => self.stopped = true,
         }
+    }
+
+    /// Takes in a new process: from now on it can be signaled, whenever its turn to be made comes.
+    fn enroll(&mut self, id: ProcId) -> u64 {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        self.serials.insert(id.clone(), serial);
+        let process = Process {
+            id,
+            state: State::Launching,
+            start: Moment::now(),
+            captures: Captures::new(Vec::new()),
+            open: Vec::new(),
+            cut_short: Vec::new(),
+            failures: Vec::new(),
+            told: false,
+            report: None,
+            signals: Vec::new(),
+        };
+        self.processes.insert(serial, process);
+        serial
     }
 
     /// Plans what waits, as far as the spawning threads keep up.
@@ -430,12 +452,16 @@ impl Driver {
                 sys::pidfd_send_signal(live.child.pidfd.as_raw_fd(), signum)
             }
             Some(process @ Process { state: State::Launching, .. }) => {
-                let pidfd = process.report.as_ref().map_or(-1, |r| r.pidfd.load(Ordering::Acquire));
-                if pidfd < 0 || DUMPING.contains(&signum) {
-                    process.signals.push((signum, ticket));
-                    return;
+                match process.report.as_ref().and_then(|report| report.running_pidfd()) {
+                    Some(pidfd) if !DUMPING.contains(&signum) => {
+                        sys::pidfd_send_signal(pidfd, signum)
+                    }
+                    // There is no child yet, or none that may have this signal.
+                    _ => {
+                        process.signals.push((signum, ticket));
+                        return;
+                    }
                 }
-                sys::pidfd_send_signal(pidfd, signum)
             }
             _ => Err(io::Error::from_raw_os_error(libc::ESRCH)),
         };
