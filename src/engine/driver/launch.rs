@@ -8,15 +8,16 @@ use std::time::Instant;
 use super::super::capture::{Capture, Captures, CutShort};
 use super::super::plan::{LaunchPlan, Made};
 use super::super::spawn::Job;
-use super::super::state::{Input, State};
+use super::super::state::Input;
 use super::super::timers::Alarm;
 use super::super::{Moment, Stage, StartFailure, sys};
 use super::{Driver, Exit, OpenCapture, Process, Source};
-use crate::spec::{CaptureSpec, PipeEnd, ProcId, ValidatedFd, ValidatedProc};
+use crate::spec::{CaptureSpec, PipeEnd, ValidatedFd, ValidatedProc};
 
 /// A process that is asked for.
 pub(super) struct Launch {
-    pub(super) id: ProcId,
+    /// The engine's number of the process.
+    pub(super) serial: u64,
     pub(super) proc: ValidatedProc,
     pub(super) pipes: PipeTable,
 }
@@ -72,22 +73,9 @@ impl PipeTable {
 impl Driver {
     /// Makes what a process needs of us, and hands it to the spawning threads.
     pub(super) fn launch(&mut self, launch: Launch) {
-        let Launch { id, proc, pipes } = launch;
-        let serial = self.next_serial;
-        self.next_serial += 1;
-        let mut process = Process {
-            id: id.clone(),
-            state: State::Launching,
-            start: Moment::now(),
-            captures: Captures::new(Vec::new()),
-            open: Vec::new(),
-            cut_short: Vec::new(),
-            failures: Vec::new(),
-            told: false,
-            report: None,
-            signals: Vec::new(),
-        };
-        self.serials.insert(id, serial);
+        let Launch { serial, proc, pipes } = launch;
+        let Some(mut process) = self.processes.remove(&serial) else { return };
+        process.start = Moment::now();
         let allowed = self.options.restrict_exe.as_ref().is_none_or(|only| *only == proc.exe);
         if !allowed {
             process.failures.push(StartFailure {
@@ -109,6 +97,7 @@ impl Driver {
             }
             self.processes.insert(serial, process);
             self.apply(serial, Input::NotSpawned(Exit::without_child()));
+            self.send_held_signals(serial);
             return;
         }
         let made = self.make_fds(serial, &mut process, &proc, &pipes);
