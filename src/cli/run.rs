@@ -383,14 +383,17 @@ impl Agent {
         let (print, path) = (run.print, run.output.clone());
         let sampler = Arc::clone(&self.sampler);
         let writing = actix_rt::task::spawn_blocking(move || {
-            if print {
-                output::print(&results, &sampler)
-                    .map_err(|source| RunError::Write { to: "standard output".into(), source })?;
-            }
-            path.map_or(Ok(()), |path: PathBuf| {
+            let printed = match print {
+                true => output::print(&results, &sampler)
+                    .map_err(|source| RunError::Write { to: "standard output".into(), source }),
+                false => Ok(()),
+            };
+            // A closed standard output must not cost the file.
+            let saved = path.map_or(Ok(()), |path: PathBuf| {
                 output::save(&results, &sampler, &path)
                     .map_err(|source| RunError::Write { to: path.display().to_string(), source })
-            })
+            });
+            printed.and(saved)
         });
         writing.await.unwrap_or_else(|error| Err(system("write results")(io::Error::other(error))))
     }
