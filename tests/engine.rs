@@ -508,8 +508,9 @@ fn many_at_once() {
 
 #[test]
 fn a_directory_that_is_not_there() {
+    let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::new(Options {
-        places: Places { files: "/nowhere".into(), memory: std::env::temp_dir() },
+        places: Places { files: "/nowhere".into(), memory: dir.path().into() },
         ..options()
     });
     rig.launch(json!({
@@ -573,10 +574,10 @@ fn a_process_that_cannot_be_made_ends_without_a_grace() {
     let mut rig = Rig::new(Options { drain_grace: DEADLINE * 2, ..options() });
     use std::os::fd::AsRawFd;
     let free = std::fs::File::open("/dev/null").unwrap().as_raw_fd() as u64;
-    // Room for the two descriptors of a capture, and none for a pidfd.
+    // Room for the descriptor of a capture, and none for a pidfd.
     let (_, hard) =
         nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
-    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, free + 2, hard)
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, free + 1, hard)
         .unwrap();
     rig.launch(json!({"a": sh("true", json!([["1", {"capture": {}}]]))}));
     let ended = rig.end("a");

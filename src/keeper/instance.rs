@@ -25,6 +25,40 @@ pub const JOURNAL: &str = "journal";
 /// Where memory captures go, if it is there.
 const SHARED_MEMORY: &str = "/dev/shm";
 
+/// The name, in the directory, of what became of the last wish for an upgrade.
+pub const RELOADED: &str = "reloaded";
+
+/// An instance that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Its keeper's pid.
+    pub pid: i32,
+}
+
+/// The instance that works in `dir`, if one does.
+pub fn running_in(dir: &Path) -> Option<Running> {
+    if !dir.symlink_metadata().is_ok_and(|meta| is_ours(&meta)) || !dir.join(LOCK).exists() {
+        return None;
+    }
+    match lock(dir) {
+        Err(InstanceError::InUse { pid, .. }) => {
+            Some(Running { dir: dir.to_path_buf(), pid: pid.parse().ok()? })
+        }
+        _ => None,
+    }
+}
+
+/// The instances of this user below a base directory.
+pub fn running_below(base: &Path) -> Vec<Running> {
+    let uid = nix::unistd::geteuid();
+    let Ok(entries) = std::fs::read_dir(base.join(format!("procstar-{uid}"))) else {
+        return Vec::new();
+    };
+    entries.flatten().filter_map(|entry| running_in(&entry.path())).collect()
+}
+
 /// Why there is no directory to work in.
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceError {
@@ -96,6 +130,20 @@ impl Instance {
         let (dir, lock) = own_dir(&base, name)?;
         let memory = memory_dir(uid, &dir);
         Ok(Instance { dir, memory, lasting: false, lock })
+    }
+
+    /// Leaves word of what became of a wish for an upgrade.
+    pub fn answer_reload(&self, outcome: &Result<String, String>) {
+        let text = match outcome {
+            Ok(text) => text.clone(),
+            Err(error) => format!("error: {error}"),
+        };
+        let beside = self.dir.join("reloaded.new");
+        let written = std::fs::write(&beside, format!("{:016x}\n{text}", fastrand::u64(..)))
+            .and_then(|()| std::fs::rename(&beside, self.dir.join(RELOADED)));
+        if let Err(error) = written {
+            tracing::error!(%error, "cannot leave word of the upgrade");
+        }
     }
 
     /// What another program needs to go on with the directory.

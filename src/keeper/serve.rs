@@ -279,7 +279,12 @@ impl Keeper {
         let path = self.program.path().display().to_string();
         match self.try_upgrade() {
             Ok(()) => {}
-            Err(error) => tracing::error!(%path, "not upgraded: {error}"),
+            Err(error) => {
+                tracing::error!(%path, "not upgraded: {error}");
+                if let Some(instance) = &self.instance {
+                    instance.answer_reload(&Err(format!("not upgraded: {error}")));
+                }
+            }
         }
     }
 
@@ -354,6 +359,9 @@ impl Keeper {
         for carried in state.carried {
             engine.take_over(carried);
         }
+        let program = self.program.path().display();
+        let version = env!("CARGO_PKG_VERSION");
+        instance.answer_reload(&Ok(format!("now runs {program}, version {version}")));
         self.memory = state.memory;
         self.orders = state.orders;
         self.journal = Some(Journal::begin(&instance.journal(), &self.ledger, &self.memory)?);
