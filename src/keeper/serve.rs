@@ -179,8 +179,9 @@ impl Keeper {
     fn hear_agent(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         agent.send();
-        let messages = agent.receive();
+        // In this order: what it said last, its goodbye too, is there once it has ended.
         let ended = agent.ended();
+        let messages = agent.receive();
         let old = agent.born.elapsed() >= GOOD_AGE;
         for message in messages {
             self.message(message);
