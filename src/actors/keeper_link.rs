@@ -245,7 +245,13 @@ impl Launcher for KeeperLink {
     }
 
     fn note(&self, order: Shutdown) {
-        self.remember(|memory| memory.orders.push(order.into()));
+        let order = order.into();
+        self.remember(|memory| {
+            // Those that an earlier agent has left are given again.
+            if !memory.orders.contains(&order) {
+                memory.orders.push(order);
+            }
+        });
     }
 
     fn note_assignment(&self) {

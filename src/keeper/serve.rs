@@ -1,7 +1,12 @@
 //! The keeper's own loop: signals, the agent, the engine's events.
 
 use std::io;
+<<<<<<< HEAD
 use std::os::fd::{AsFd, RawFd};
+=======
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+>>>>>>> survive
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,6 +41,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const QUIET_TIME: Duration = Duration::from_secs(2);
 /// How many agents may die young before the keeper gives up one that never said a word, and follows orders by itself.
 const HOPELESS: u32 = 5;
+/// How long killed processes may take to be gone, where there is no agent.
+const ALONE: Duration = Duration::from_secs(5);
 
 /// What the launched program was started with.
 #[derive(Clone)]
@@ -82,6 +89,16 @@ fn is_hangup(info: &siginfo) -> bool {
     info.ssi_code == libc::SI_KERNEL || info.ssi_pid as i32 == session
 }
 
+/// What a signal orders.
+fn order_of(signum: i32) -> Option<Order> {
+    match signum {
+        libc::SIGTERM | libc::SIGINT | libc::SIGHUP => Some(Order::Terminate),
+        libc::SIGQUIT => Some(Order::Kill),
+        libc::SIGUSR1 => Some(Order::Idle),
+        _ => None,
+    }
+}
+
 /// Events on their way from the engine's thread.
 struct Post {
     events: Mutex<Vec<Event>>,
@@ -118,8 +135,10 @@ struct Keeper {
     next_agent: Option<Instant>,
     /// How many agents have died young in a row.
     died_young: u32,
-    /// Orders that no agent has been told of.
+    /// Orders that no agent has told us to remember: each agent hears of them until one does.
     orders: Vec<Order>,
+    /// When to end without an agent, though processes still run.
+    alone_until: Option<Instant>,
     /// The exit code, once it is over.
     code: Option<u8>,
     /// Whether the agent has said goodbye, with which code.
@@ -154,6 +173,7 @@ impl Keeper {
             next_agent: Some(Instant::now()),
             died_young: 0,
             orders: Vec::new(),
+            alone_until: None,
             code: None,
             bye: None,
         })
@@ -180,9 +200,16 @@ impl Keeper {
                 self.event(event);
             }
             while let Ok(Some(info)) = self.signals.read_signal() {
+<<<<<<< HEAD
                 self.signal(&info);
+=======
+                if let Some(order) = order_of(info.ssi_signo as i32) {
+                    self.order(order);
+                }
+>>>>>>> survive
             }
             self.hear_agent();
+            self.end_alone();
         }
     }
 
@@ -200,7 +227,8 @@ impl Keeper {
                 fds.push(PollFd::new(socket, wanted));
             }
         }
-        let timeout = self.next_agent.map_or(PollTimeout::NONE, |at| {
+        let next = self.next_agent.into_iter().chain(self.alone_until).min();
+        let timeout = next.map_or(PollTimeout::NONE, |at| {
             let wait = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
             PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
         });
@@ -225,8 +253,9 @@ impl Keeper {
     fn hear_agent(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         agent.send();
-        let messages = agent.receive();
+        // In this order: what it said last, its goodbye too, is there once it has ended.
         let ended = agent.ended();
+        let messages = agent.receive();
         let old = agent.born.elapsed() >= GOOD_AGE;
         for message in messages {
             self.message(message);
@@ -240,6 +269,10 @@ impl Keeper {
             self.code = Some(u8::try_from(code).unwrap_or(1));
         } else {
             tracing::warn!(%status, "the agent has died, starting it again; no process is lost");
+            // It died of an order that came before it listened to any.
+            if let Some(order) = status.signal().and_then(order_of) {
+                self.order(order);
+            }
             self.agent_died(old && said_hello);
         }
     }
@@ -258,6 +291,7 @@ impl Keeper {
         self.next_agent = Some(Instant::now() + wait);
     }
 
+<<<<<<< HEAD
     fn signal(&mut self, info: &siginfo) {
         let order = match info.ssi_signo as i32 {
             libc::SIGTERM | libc::SIGINT => Order::Terminate,
@@ -386,13 +420,38 @@ impl Keeper {
     }
 
     /// No agent can be started, and we are to end: kill what runs, and end.
+=======
+    /// Passes an order on, and keeps it until an agent has told us to remember it.
+    fn order(&mut self, order: Order) {
+        if let Some(agent) = &mut self.agent
+            && agent.welcomed
+        {
+            agent.tell(&ToAgent::Order(order));
+        }
+        if !self.orders.contains(&order) && !self.memory.orders.contains(&order) {
+            self.orders.push(order);
+        }
+    }
+
+    /// Where no agent can be started, and we are to end: kills what runs, and ends once it is gone.
+>>>>>>> survive
     fn end_alone(&mut self) {
-        if let Some(engine) = &self.engine {
-            for record in self.ledger.iter().filter(|record| record.ended.is_none()) {
+        let ordered = self.orders.iter().chain(&self.memory.orders).any(|o| *o != Order::Idle);
+        if !ordered || self.died_young < HOPELESS || self.code.is_some() {
+            self.alone_until = None;
+            return;
+        }
+        let running = || self.ledger.iter().filter(|record| record.ended.is_none());
+        if self.alone_until.is_none() {
+            let Some(engine) = &self.engine else { return };
+            for record in running() {
                 engine.signal(record.id.clone(), libc::SIGKILL, 0);
             }
         }
-        self.code = Some(1);
+        let until = *self.alone_until.get_or_insert_with(|| Instant::now() + ALONE);
+        if running().next().is_none() || until <= Instant::now() {
+            self.code = Some(1);
+        }
     }
 
     fn event(&mut self, event: Event) {
@@ -447,6 +506,7 @@ impl Keeper {
                 if let Some(journal) = &mut self.journal {
                     journal.add(&Entry::Memory(memory.clone()));
                 }
+                self.orders.retain(|order| !memory.orders.contains(order));
                 self.memory = memory;
             }
             ToKeeper::Bye { code } => self.bye = Some(code),
@@ -490,12 +550,11 @@ impl Keeper {
             memory: self.memory.clone(),
             records: self.ledger.iter().cloned().collect(),
         };
-        let orders = std::mem::take(&mut self.orders);
         if let Some(agent) = &mut self.agent {
             agent.tell(&welcome);
             agent.welcomed = true;
-            for order in orders {
-                agent.tell(&ToAgent::Order(order));
+            for order in &self.orders {
+                agent.tell(&ToAgent::Order(*order));
             }
         }
     }
@@ -510,7 +569,8 @@ impl Keeper {
             .map_err(|error| format!("cannot start the engine: {error}"))?;
         match journal::read_all(&instance.journal()) {
             Ok((records, memory)) => {
-                self.memory = memory;
+                // Orders were given to the one that has ended.
+                self.memory = Memory { conn_id: memory.conn_id, ..Memory::default() };
                 for record in records {
                     self.take_up(&engine, record);
                 }

@@ -21,8 +21,10 @@ const READ: usize = 64 * 1024;
 pub(super) struct Subordinate {
     child: Child,
     pidfd: OwnedFd,
-    /// None once either end has closed.
+    /// None once all that it has said is read, or nothing more can be.
     socket: Option<UnixStream>,
+    /// Whether it takes nothing any more. What it has said before may still be there to read.
+    deaf: bool,
     decoder: Decoder,
     /// What is to be sent, and how much of it has been.
     out: Vec<u8>,
@@ -58,6 +60,7 @@ impl Subordinate {
             child,
             pidfd,
             socket: Some(ours),
+            deaf: false,
             decoder: Decoder::default(),
             out: Vec::new(),
             sent: 0,
@@ -78,12 +81,12 @@ impl Subordinate {
 
     /// Whether something waits to be sent.
     pub(super) fn wants_to_send(&self) -> bool {
-        self.sent < self.out.len()
+        !self.deaf && self.sent < self.out.len()
     }
 
     /// Queues a message, and sends what can be sent at once.
     pub(super) fn tell(&mut self, message: &ToAgent) {
-        if self.socket.is_none() {
+        if self.socket.is_none() || self.deaf {
             return;
         }
         if let Err(error) = encode(message, &mut self.out) {
@@ -96,7 +99,7 @@ impl Subordinate {
 
     /// Sends what the socket takes.
     pub(super) fn send(&mut self) {
-        while let Some(socket) = &mut self.socket {
+        while let (false, Some(socket)) = (self.deaf, &mut self.socket) {
             let rest = self.out.get(self.sent..).unwrap_or_default();
             if rest.is_empty() {
                 self.out.clear();
@@ -108,7 +111,7 @@ impl Subordinate {
                 Ok(n) => self.sent += n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => self.socket = None,
+                Err(_) => self.deaf = true,
             }
         }
     }
