@@ -1,12 +1,8 @@
 //! The keeper's own loop: signals, the agent, the engine's events.
 
 use std::io;
-<<<<<<< HEAD
 use std::os::fd::{AsFd, RawFd};
-=======
-use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
->>>>>>> survive
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -200,13 +196,12 @@ impl Keeper {
                 self.event(event);
             }
             while let Ok(Some(info)) = self.signals.read_signal() {
-<<<<<<< HEAD
-                self.signal(&info);
-=======
-                if let Some(order) = order_of(info.ssi_signo as i32) {
+                let signum = info.ssi_signo as i32;
+                if signum == libc::SIGHUP && !is_hangup(&info) {
+                    self.upgrade();
+                } else if let Some(order) = order_of(signum) {
                     self.order(order);
                 }
->>>>>>> survive
             }
             self.hear_agent();
             self.end_alone();
@@ -289,23 +284,6 @@ impl Keeper {
             n => (FIRST_WAIT * 2u32.saturating_pow(n.min(20) - 1)).min(LONGEST_WAIT),
         };
         self.next_agent = Some(Instant::now() + wait);
-    }
-
-<<<<<<< HEAD
-    fn signal(&mut self, info: &siginfo) {
-        let order = match info.ssi_signo as i32 {
-            libc::SIGTERM | libc::SIGINT => Order::Terminate,
-            libc::SIGHUP if is_hangup(info) => Order::Terminate,
-            libc::SIGHUP => return self.upgrade(),
-            libc::SIGQUIT => Order::Kill,
-            libc::SIGUSR1 => Order::Idle,
-            _ => return,
-        };
-        match &mut self.agent {
-            Some(agent) if agent.welcomed => agent.tell(&ToAgent::Order(order)),
-            _ if self.died_young >= HOPELESS && order != Order::Idle => self.end_alone(),
-            _ => self.orders.push(order),
-        }
     }
 
     /// Replaces this program by the one that is now on disk, if that can go on; if not, all stays as it is.
@@ -419,8 +397,6 @@ impl Keeper {
         Engine::start(options, move |event| post.put(event))
     }
 
-    /// No agent can be started, and we are to end: kill what runs, and end.
-=======
     /// Passes an order on, and keeps it until an agent has told us to remember it.
     fn order(&mut self, order: Order) {
         if let Some(agent) = &mut self.agent
@@ -434,7 +410,6 @@ impl Keeper {
     }
 
     /// Where no agent can be started, and we are to end: kills what runs, and ends once it is gone.
->>>>>>> survive
     fn end_alone(&mut self) {
         let ordered = self.orders.iter().chain(&self.memory.orders).any(|o| *o != Order::Idle);
         if !ordered || self.died_young < HOPELESS || self.code.is_some() {
