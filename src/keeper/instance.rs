@@ -20,6 +20,8 @@ use crate::engine::procfs::ProcFs;
 use crate::engine::sys::set_cloexec;
 
 const LOCK: &str = "lock";
+/// How often a base that is removed by others at the same moment is made anew.
+const TRIES: u32 = 100;
 /// The journal's name in the directory.
 pub const JOURNAL: &str = "journal";
 /// Where memory captures go, if it is there.
@@ -123,6 +125,22 @@ impl Instance {
             let lock = lock(dir)?;
             return Ok(Instance { dir: dir.clone(), memory: None, lasting: true, lock });
         }
+        let mut tries = 0;
+        loop {
+            match Instance::below(settings) {
+                // Another instance has ended, and removed the base just before we went into it.
+                Err(InstanceError::Io { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound && tries < TRIES =>
+                {
+                    tries += 1;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    /// Makes a directory below the base that the settings name.
+    fn below(settings: &Settings) -> Result<Instance, InstanceError> {
         let uid = nix::unistd::geteuid().as_raw();
         let base = base(&settings.base_dir.join(format!("procstar-{uid}")))?;
         sweep(&base);
@@ -189,11 +207,13 @@ impl Instance {
 
     /// At the ordered end: removes the directory, or what need not last of it.
     pub fn close(self) {
-        if !self.lasting {
-            remove(&self.dir);
-        }
-        if let Some(memory) = &self.memory {
-            remove(memory);
+        let own = (!self.lasting).then_some(&self.dir);
+        for dir in own.into_iter().chain(&self.memory) {
+            remove(dir);
+            if let Some(base) = dir.parent() {
+                // Only the last one finds it empty.
+                let _ = std::fs::remove_dir(base);
+            }
         }
     }
 }

@@ -555,11 +555,13 @@ impl Keeper {
                 return Err(format!("cannot read {}: {error}", instance.journal().display()));
             }
         }
+        // Without a journal all goes on; only a keeper's successor would miss it.
         let journal = Journal::begin(&instance.journal(), &self.ledger, &self.memory)
-            .map_err(|error| format!("cannot write {}: {error}", instance.journal().display()))?;
+            .inspect_err(|error| tracing::error!(%error, "cannot write the journal"))
+            .ok();
         self.engine = Some(engine);
         self.settings = Some(settings.clone());
-        self.journal = Some(journal);
+        self.journal = journal;
         self.instance = Some(instance);
         Ok(())
     }
