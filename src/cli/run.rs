@@ -278,12 +278,13 @@ impl Agent {
         let server = listener.map(|listener| self.serve(listener, &run.settings)).transpose()?;
         let connection = dialer.map(|dialer| self.connect(dialer, &run.settings));
         self.supervisor.do_send(Ready);
-        tokio::select! {
-            // An error would be the supervisor's end, after which nothing can be waited for.
-            _ = &mut self.done => {}
-            _ = &mut self.gone => {
-                return Err(LinkError::Io(io::ErrorKind::UnexpectedEof.into()).into());
-            }
+        let done = tokio::select! {
+            done = &mut self.done => done.is_ok(),
+            _ = &mut self.gone => false,
+        };
+        if !done {
+            // The supervisor ends with the keeper's events: what is known by now must not pass for results.
+            return Err(LinkError::Io(io::ErrorKind::UnexpectedEof.into()).into());
         }
         let written = self.write_results(run).await;
         let mut outcome = Outcome::Finished;
