@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout};
 
 use super::options::{Input, Run};
 use super::output;
+use crate::actors::Launcher;
 use crate::actors::connection::{self, Connection, Finish, Outcome};
 use crate::actors::keeper_link::{KeeperLink, LinkError, Streams, Welcome, introduce};
 use crate::actors::lifecycle::{EndWhen, Graces};
@@ -297,6 +298,12 @@ impl Agent {
         }
         if let Some(server) = server {
             server.stop(true).await;
+        }
+        if run.exit && written.is_ok() {
+            // Nobody asks for them any more; a later run on a lasting directory must not take them for its own.
+            for facts in self.results.send(GetAll).await.unwrap_or_default() {
+                self.link.forget(facts.id.clone());
+            }
         }
         let ended = written.and(match outcome {
             Outcome::Finished => Ok(()),
