@@ -15,7 +15,7 @@ import pytest
 from support import procs
 from support.agent import Agent, Closed, RawServer
 from support.http import Service
-from support.oneshot import binary, procstar
+from support.oneshot import binary, procstar, run1
 from support.shapes import captured, check_result
 from support.specs import SLEEP, argv, capture, sh, sleeper, until
 from support.survival import Loop, agent_pid, at_rest, kill, print_rest
@@ -230,6 +230,36 @@ async def test_orders_are_for_the_one_that_got_them(lasting):
     await wire.start(p=argv("/usr/bin/true"))
     await wire.ended()
     await wire.delete("p")
+
+
+def test_one_shots_on_one_directory(tmp_path):
+    """Each runs its own processes; one that died in the middle is taken up, and what is only partly there is refused."""
+    state, runs, go = tmp_path / "state", tmp_path / "runs", tmp_path / "go"
+    args = ("--state-dir", state)
+    for _ in range(2):
+        assert captured(run1(sh(f"echo x >> {runs}; wc -l < {runs}"), *args)).strip() == str(len(runs.read_text()) // 2).encode()
+    assert {p.name for p in state.iterdir()} <= {"lock", "journal"}
+    spec = tmp_path / "spec"
+    proc = sh(f"echo x >> {runs}; while [ ! -e {go} ]; do sleep 0.01; done; echo done", *TEMPFILE)
+    spec.write_text(json.dumps({"specs": {"p": proc}}))
+    first = subprocess.Popen([binary(), "--print", *args, spec], stdout=subprocess.PIPE)
+    eventually(lambda: runs.read_text().count("x") == 3, "start")
+    agent = agent_pid(first.pid)
+    kill(first.pid, signal.SIGKILL)
+    # What still ran is no result.
+    assert first.communicate(timeout=DEADLINE)[0] == b""
+    eventually(lambda: not procs.is_alive(agent), "end of the agent", deadline=5)
+    both = json.dumps({"specs": {"p": proc, "q": proc}}).encode()
+    done = procstar("--print", *args, "-", input=both)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"proc ID already in use: p" in done.stderr
+    again = subprocess.Popen([binary(), "--print", *args, spec], stdout=subprocess.PIPE)
+    eventually(lambda: agent_pid(again.pid), "an agent")
+    go.touch()
+    res = json.loads(again.communicate(timeout=DEADLINE)[0])["p"]
+    check_lost(check_result(res))
+    assert captured(res) == b"done\n"
+    assert runs.read_text().count("x") == 3
 
 
 async def test_second_agent_on_a_directory(lasting):
