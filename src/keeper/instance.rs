@@ -4,6 +4,7 @@
 //! ordered end. One that was not removed is no longer locked, and is swept by the next start of any instance, unless processes
 //! of it still live. A lasting directory is named by `state_dir`.
 
+use std::ffi::OsString;
 use std::fs::{DirBuilder, File, Metadata};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -207,8 +208,9 @@ impl Instance {
 
     /// At the ordered end: removes the directory, or what need not last of it.
     pub fn close(self) {
+        // First what only the directory leads to.
         let own = (!self.lasting).then_some(&self.dir);
-        for dir in own.into_iter().chain(&self.memory) {
+        for dir in self.memory.iter().chain(own) {
             remove(dir);
             if let Some(base) = dir.parent() {
                 // Only the last one finds it empty.
@@ -303,12 +305,30 @@ fn own_dir(base: &Path, name: Option<&str>) -> Result<(PathBuf, Flock<File>), In
     loop {
         make(&dir).map_err(|source| error(&dir, source))?;
         match lock(&dir) {
-            Ok(lock) => return Ok((dir, lock)),
+            Ok(lock) if is_in(&lock, &dir) => return Ok((dir, lock)),
+            // Another one's sweep has taken the directory for a dead one's before we had locked it.
+            Ok(_) => {}
+            Err(InstanceError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
             // An instance of the same name runs: side by side with it, under another one.
             Err(InstanceError::InUse { .. }) => dir = base.join(random()),
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Whether the file that we have locked is still the directory's lock.
+fn is_in(lock: &File, dir: &Path) -> bool {
+    let inode = |meta: Metadata| (meta.dev(), meta.ino());
+    let there = dir.join(LOCK).symlink_metadata().map(inode);
+    matches!((lock.metadata().map(inode), there), (Ok(ours), Ok(there)) if ours == there)
+}
+
+/// The name of an instance's directory for memory captures. Directories of the same name below different bases have different ones.
+fn memory_name(dir: &Path) -> Option<OsString> {
+    let meta = dir.symlink_metadata().ok()?;
+    let mut name = dir.file_name()?.to_owned();
+    name.push(format!("-{:x}-{:x}", meta.dev(), meta.ino()));
+    Some(name)
 }
 
 /// A directory for memory captures, where there is a file system in memory.
@@ -320,7 +340,7 @@ fn memory_dir(uid: u32, dir: &Path) -> Option<PathBuf> {
         return None;
     }
     let base = base(&shared.join(format!("procstar-{uid}"))).ok()?;
-    let memory = base.join(dir.file_name()?);
+    let memory = base.join(memory_name(dir)?);
     make(&memory).ok()?;
     memory.symlink_metadata().is_ok_and(|meta| is_ours(&meta)).then_some(memory)
 }
@@ -330,18 +350,27 @@ fn sweep(base: &Path) {
     let Ok(entries) = std::fs::read_dir(base) else { return };
     let procfs = ProcFs::default();
     for dir in entries.flatten().map(|entry| entry.path()) {
+        if !dir.join(LOCK).exists() {
+            // It is being made, or removed; or was left so, and then it is empty.
+            let _ = std::fs::remove_dir(&dir);
+            continue;
+        }
         // Held while it is removed: an instance of that name that starts now waits for nothing, it takes another.
-        let Ok(_lock) = lock(&dir) else { continue };
+        let Ok(locked) = lock(&dir) else { continue };
+        if !is_in(&locked, &dir) {
+            continue;
+        }
         let alive = journal::read(&dir.join(JOURNAL))
             .is_ok_and(|records| records.iter().any(|record| journal::is_alive(record, &procfs)));
         if alive {
             continue;
         }
         tracing::info!(dir = %dir.display(), "removing what a dead instance has left");
-        remove(&dir);
-        if let (Some(user), Some(name)) = (base.file_name(), dir.file_name()) {
+        // First what only the directory leads to.
+        if let (Some(user), Some(name)) = (base.file_name(), memory_name(&dir)) {
             remove(&Path::new(SHARED_MEMORY).join(user).join(name));
         }
+        remove(&dir);
     }
 }
 

@@ -504,7 +504,7 @@ impl Keeper {
     fn hello(&mut self, version: u32, settings: &Settings, input: Option<Validated>) {
         let first = self.engine.is_none();
         let begun = match version {
-            VERSION if first => self.begin(settings),
+            VERSION if first => self.begin(settings).and_then(|()| self.start_input(input)),
             VERSION => Ok(()),
             other => Err(format!("the keeper speaks version {VERSION}, the agent {other}")),
         };
@@ -512,10 +512,12 @@ impl Keeper {
             if let Some(agent) = &mut self.agent {
                 agent.tell(&ToAgent::Refused { message });
             }
+            if first {
+                // What lies in the directory is as it was, and stays.
+                self.instance = None;
+                self.bye = Some(2);
+            }
             return;
-        }
-        if let (true, Some(input)) = (first, input) {
-            self.launch(input);
         }
         let welcome = ToAgent::Welcome {
             pid: std::process::id(),
@@ -532,6 +534,27 @@ impl Keeper {
                 agent.tell(&ToAgent::Order(*order));
             }
         }
+    }
+
+    /// Starts INPUT's processes, unless the keeper that died had started them: then they are taken up, as all it had.
+    fn start_input(&mut self, input: Option<Validated>) -> Result<(), String> {
+        let Some(input) = input else { return Ok(()) };
+        let known: Vec<&str> = input
+            .procs
+            .keys()
+            .filter(|id| self.ledger.get(id).is_some())
+            .map(AsRef::as_ref)
+            .collect();
+        if known.is_empty() {
+            self.launch(input);
+        } else if known.len() == input.procs.len() {
+            tracing::warn!(
+                "an earlier run has started the processes of these specs, taking them up"
+            );
+        } else {
+            return Err(format!("proc ID already in use: {}", known.join(", ")));
+        }
+        Ok(())
     }
 
     /// Takes the instance's directory, takes up what its journal tells, and starts the engine.

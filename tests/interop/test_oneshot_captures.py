@@ -120,7 +120,7 @@ def test_survivor_holds_the_pipe():
 
 def test_tempfiles_are_the_users_alone_and_gone_at_the_end(tmp_path):
     """They are in the instance's directory in TMPDIR, which nobody else may enter, and which goes with the instance."""
-    script = "f=$(readlink /proc/self/fd/1); echo $f; stat -L -c %a /proc/self/fd/1 $(dirname $f)"
+    script = "f=$(readlink /proc/$$/fd/1); echo $f; stat -L -c %a /proc/self/fd/1 $(dirname $f)"
     res = ok(sh(script, ("stdout", capture("tempfile"))), env=os.environ | {"TMPDIR": str(tmp_path)})
     path, *modes = captured(res).decode().split()
     assert path.startswith(f"{tmp_path}/procstar-{os.getuid()}/")
