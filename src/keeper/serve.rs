@@ -388,7 +388,9 @@ impl Keeper {
         if known.is_empty() {
             self.launch(input);
         } else if known.len() == input.procs.len() {
-            tracing::warn!("an earlier run has started the processes of these specs, taking them up");
+            tracing::warn!(
+                "an earlier run has started the processes of these specs, taking them up"
+            );
         } else {
             return Err(format!("proc ID already in use: {}", known.join(", ")));
         }
