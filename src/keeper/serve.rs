@@ -433,7 +433,7 @@ impl Keeper {
         let (entry, message) = match event {
             Event::Started(started) => {
                 self.ledger.started((*started).clone());
-                (Some(Entry::Started(started.clone())), ToAgent::Started(*started))
+                (Some(Entry::Started(started.clone())), ToAgent::Started(started))
             }
             Event::Ended(ended) => {
                 self.ledger.ended((*ended).clone());

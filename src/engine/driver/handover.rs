@@ -46,7 +46,7 @@ struct CarriedCapture {
 #[derive(Clone, Serialize, Deserialize)]
 enum CarriedPhase {
     Alive { pid: i32, adopted: bool },
-    Draining(Exit),
+    Draining(Box<Exit>),
     Ended,
 }
 
@@ -111,7 +111,7 @@ impl Driver {
         let phase = match carried.phase {
             CarriedPhase::Alive { pid, adopted } => Some((pid, adopted)),
             CarriedPhase::Draining(exit) => {
-                process.state = State::Draining(exit);
+                process.state = State::Draining(*exit);
                 None
             }
             CarriedPhase::Ended => {
@@ -127,7 +127,7 @@ impl Driver {
         }
         let Some((pid, adopted)) = phase else { return };
         let watched = sys::pidfd_open(pid)
-            .and_then(|pidfd| Ok((self.poller.watch(&pidfd, Source::Exit(serial)).ok(), pidfd)));
+            .map(|pidfd| (self.poller.watch(&pidfd, Source::Exit(serial)).ok(), pidfd));
         match watched {
             Ok((token, pidfd)) => {
                 if token.is_none() {
@@ -166,7 +166,7 @@ impl Driver {
 fn carry(process: &Process) -> Option<Carried> {
     let phase = match &process.state {
         State::Alive(live) => CarriedPhase::Alive { pid: live.child.pid, adopted: live.adopted },
-        State::Draining(exit) => CarriedPhase::Draining(exit.clone()),
+        State::Draining(exit) => CarriedPhase::Draining(Box::new(exit.clone())),
         State::Ended if !process.open.is_empty() => CarriedPhase::Ended,
         State::Ended | State::Launching => return None,
     };
