@@ -77,6 +77,8 @@ fn unblock_signals() {
 /// Is the agent of the keeper behind descriptor `fd`.
 fn agent(fd: RawFd, fds: &[RawFd]) -> u8 {
     unblock_signals();
+    // For `ps` and `top`; without it the name would be that of a link in /proc.
+    let _ = nix::sys::prctl::set_name(c"procstar-agent");
     if !fds.contains(&fd) {
         let name = keeper::KEEPER_FD;
         say(

@@ -39,7 +39,7 @@ use crate::spec::{self, ProcId, Validated};
 use crate::wire::{ConnInfo, ProcInfo};
 
 /// How long a child's set-up may take before it is reported as running.
-const SETUP_PATIENCE: Duration = Duration::from_millis(100);
+const SETUP_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the server has, at the end, to take what is still to be told.
 const FAREWELL: Duration = Duration::from_secs(10);
 

@@ -47,7 +47,7 @@ def kill_agent(keeper):
 @pytest.mark.timeout(240)
 async def test_loop(tmp_path):
     """Every result and every byte is as the processes recorded it; `tests/survival` runs it at full size."""
-    figures = await Loop(tmp_path, processes=40, kills=14, stops=4, restarts=2, spread=20).run()
+    figures = await Loop(tmp_path, processes=40, kills=12, stops=3, restarts=2, upgrades=4, spread=20).run()
     print(figures)
     # A bound for a machine that is busy with other tests; the figures tell the truth.
     assert max(figures.settled, default=0) < 10

@@ -161,6 +161,7 @@ class Figures:
     kills: int = 0
     stops: int = 0
     restarts: int = 0
+    upgrades: int = 0
     output: int = 0
     starts_sent_again: int = 0
     deleted_again: int = 0
@@ -181,6 +182,7 @@ class Figures:
             f"processes            {self.processes} ({', '.join(f'{n} by {e}' for e, n in sorted(self.ends.items()))})",
             f"output               {self.output:,} bytes, every hash as recorded",
             f"agent killed         {self.kills} times; stopped {self.stops} times; server restarted {self.restarts} times",
+            f"upgraded in place    {self.upgrades} times",
             f"registered again     {times(self.settled)} after the death of an agent of 1 s or more",
             f"                     {times(self.young)} after the death of a younger one",
             f"requests sent again  {self.starts_sent_again} starts, {self.deleted_again} deletions",
@@ -191,13 +193,13 @@ class Figures:
 class Loop:
     """One run: processes on one side, disturbances on the other."""
 
-    def __init__(self, directory, *, processes, kills, stops=0, restarts=0, seed=None, spread=None, args=()):
+    def __init__(self, directory, *, processes, kills, stops=0, restarts=0, upgrades=0, seed=None, spread=None, args=()):
         self.dir = Path(directory)
         self.seed = random.randrange(1 << 32) if seed is None else seed
         self.rng = random.Random(self.seed)
-        self.figures = Figures(processes=processes, kills=kills, stops=stops, restarts=restarts)
+        self.figures = Figures(processes=processes, kills=kills, stops=stops, restarts=restarts, upgrades=upgrades)
         # Over how long the starts are spread: as long as there are disturbances, more or less.
-        self.spread = kills * 1.4 + stops + restarts if spread is None else spread
+        self.spread = kills * 1.4 + stops + restarts + upgrades if spread is None else spread
         self.args = args
         self.listener = Listener()
         self.agent = None
@@ -229,6 +231,7 @@ class Loop:
     async def _disturb(self):
         figures = self.figures
         todo = ["kill"] * figures.kills + ["stop"] * figures.stops + ["restart"] * figures.restarts
+        todo += ["upgrade"] * figures.upgrades
         self.rng.shuffle(todo)
         for what in todo:
             # Now and then at once: the agent may not have registered, or not even have begun.
@@ -260,6 +263,9 @@ class Loop:
         kill(pid, signal.SIGSTOP)
         await asyncio.sleep(self.rng.uniform(0.05, 1.5))
         kill(pid, signal.SIGCONT)
+
+    async def _upgrade(self):
+        kill(self.agent.pid, signal.SIGHUP)
 
     async def _restart(self):
         await self.listener.stop()
@@ -516,6 +522,7 @@ def main():
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--stops", type=int, default=20, help="times that the agent is stopped for a while")
     parser.add_argument("--restarts", type=int, default=10, help="restarts of the server")
+    parser.add_argument("--upgrades", type=int, default=20, help="upgrades of the keeper in place, by SIGHUP")
     parser.add_argument("--seed", type=int)
     args = vars(parser.parse_args())
     procs.become_subreaper()
