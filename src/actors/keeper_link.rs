@@ -245,7 +245,12 @@ impl Launcher for KeeperLink {
     }
 
     fn note(&self, order: Shutdown) {
-        self.remember(|memory| memory.orders.push(order.into()));
+        self.remember(|memory| {
+            // An order out of memory is noted again when it is followed again.
+            if !memory.orders.contains(&order.into()) {
+                memory.orders.push(order.into());
+            }
+        });
     }
 
     fn note_assignment(&self) {

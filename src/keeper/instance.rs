@@ -24,6 +24,10 @@ const LOCK: &str = "lock";
 pub const JOURNAL: &str = "journal";
 /// Where memory captures go, if it is there.
 const SHARED_MEMORY: &str = "/dev/shm";
+/// Where an instance's directory is made if it cannot be where it should.
+const LAST_RESORTS: [&str; 2] = ["/tmp", SHARED_MEMORY];
+/// How often a directory is made anew that another instance removes at the same moment.
+const ATTEMPTS: u32 = 100;
 
 /// Why there is no directory to work in.
 #[derive(Debug, thiserror::Error)]
@@ -90,10 +94,17 @@ impl Instance {
             return Ok(Instance { dir: dir.clone(), memory: None, lasting: true, lock });
         }
         let uid = nix::unistd::geteuid().as_raw();
-        let base = base(&settings.base_dir.join(format!("procstar-{uid}")))?;
-        sweep(&base);
         let name = settings.conn_id.as_deref().and_then(plain_name);
-        let (dir, lock) = own_dir(&base, name)?;
+        let open_in = |place: &Path| {
+            let base = base(&place.join(format!("procstar-{uid}")))?;
+            sweep(&base);
+            own_dir(&base, name)
+        };
+        let (dir, lock) = open_in(&settings.base_dir).or_else(|first| {
+            // Processes run where TMPDIR names nothing, or is full, as long as they can be kept somewhere.
+            tracing::warn!(error = %first, "keeping this instance's files elsewhere");
+            LAST_RESORTS.iter().find_map(|place| open_in(Path::new(place)).ok()).ok_or(first)
+        })?;
         let memory = memory_dir(uid, &dir);
         Ok(Instance { dir, memory, lasting: false, lock })
     }
@@ -189,8 +200,14 @@ fn lock(dir: &Path) -> Result<Flock<File>, InstanceError> {
         .custom_flags(libc::O_NOFOLLOW)
         .open(dir.join(LOCK))
         .map_err(|source| error(dir, source))?;
+    let of_file = file.metadata().map_err(|source| error(dir, source))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(mut lock) => {
+            // Between the opening and the locking, its last owner may have removed the directory.
+            let now = dir.join(LOCK).symlink_metadata().map_err(|source| error(dir, source))?;
+            if (now.dev(), now.ino()) != (of_file.dev(), of_file.ino()) {
+                return Err(error(dir, io::ErrorKind::NotFound.into()));
+            }
             let entered = lock
                 .set_len(0)
                 .and_then(|()| lock.rewind())
@@ -232,12 +249,16 @@ fn plain_name(conn_id: &str) -> Option<&str> {
 fn own_dir(base: &Path, name: Option<&str>) -> Result<(PathBuf, Flock<File>), InstanceError> {
     let random = || format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
     let mut dir = base.join(name.map_or_else(random, str::to_owned));
+    let mut attempts = 0..ATTEMPTS;
     loop {
         make(&dir).map_err(|source| error(&dir, source))?;
         match lock(&dir) {
             Ok(lock) => return Ok((dir, lock)),
             // An instance of the same name runs: side by side with it, under another one.
             Err(InstanceError::InUse { .. }) => dir = base.join(random()),
+            // One of the same name has just ended, or been swept.
+            Err(InstanceError::Io { source, .. })
+                if source.kind() == io::ErrorKind::NotFound && attempts.next().is_some() => {}
             Err(error) => return Err(error),
         }
     }
@@ -252,9 +273,17 @@ fn memory_dir(uid: u32, dir: &Path) -> Option<PathBuf> {
         return None;
     }
     let base = base(&shared.join(format!("procstar-{uid}"))).ok()?;
-    let memory = base.join(dir.file_name()?);
+    let memory = base.join(memory_name(dir)?);
     make(&memory).ok()?;
     memory.symlink_metadata().is_ok_and(|meta| is_ours(&meta)).then_some(memory)
+}
+
+/// The name of an instance's directory for memory captures: its own, and what tells it from those of the same name elsewhere.
+fn memory_name(dir: &Path) -> Option<std::ffi::OsString> {
+    let meta = dir.symlink_metadata().ok()?;
+    let mut name = dir.file_name()?.to_owned();
+    name.push(format!("-{:x}-{:x}", meta.dev(), meta.ino()));
+    Some(name)
 }
 
 /// Removes the directories of instances that did not end in order, and of which nothing lives any more.
@@ -264,14 +293,22 @@ fn sweep(base: &Path) {
     for dir in entries.flatten().map(|entry| entry.path()) {
         // Held while it is removed: an instance of that name that starts now waits for nothing, it takes another.
         let Ok(_lock) = lock(&dir) else { continue };
-        let alive = journal::read(&dir.join(JOURNAL))
-            .is_ok_and(|records| records.iter().any(|record| journal::is_alive(record, &procfs)));
-        if alive {
-            continue;
+        match journal::read(&dir.join(JOURNAL)) {
+            Ok(records) if records.iter().any(|record| journal::is_alive(record, &procfs)) => {
+                continue;
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // Of a newer version, perhaps; whether its processes live cannot be known.
+            Err(error) => {
+                tracing::warn!(dir = %dir.display(), %error, "leaving what a dead instance has left");
+                continue;
+            }
         }
+        let memory = memory_name(&dir);
         tracing::info!(dir = %dir.display(), "removing what a dead instance has left");
         remove(&dir);
-        if let (Some(user), Some(name)) = (base.file_name(), dir.file_name()) {
+        if let (Some(user), Some(name)) = (base.file_name(), memory) {
             remove(&Path::new(SHARED_MEMORY).join(user).join(name));
         }
     }

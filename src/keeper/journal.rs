@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -39,12 +40,19 @@ pub enum Entry {
     Memory(Memory),
 }
 
+/// How often it is tried to write the journal again where that has failed.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// An open journal.
 pub struct Journal {
     path: PathBuf,
     file: File,
+    /// How much of the file is whole entries.
+    length: u64,
     /// Entries about forgotten processes.
     ballast: usize,
+    /// When writing has last failed: some entries are missing, and none is added until the whole is written anew.
+    failed: Option<Instant>,
     frame: Vec<u8>,
 }
 
@@ -54,50 +62,85 @@ impl Journal {
     /// # Errors
     /// The OS error; an earlier journal at the path is there still.
     pub fn begin(path: &Path, ledger: &Ledger, memory: &Memory) -> io::Result<Journal> {
+        let bytes = image(ledger, memory)?;
         let beside = path.with_extension("new");
-        let mut bytes = Vec::new();
-        encode(&Entry::Version(VERSION), &mut bytes)?;
-        encode(&Entry::Memory(memory.clone()), &mut bytes)?;
-        for record in ledger.iter() {
-            encode(&Entry::Launched(record.id.clone()), &mut bytes)?;
-            if let Some(started) = &record.started {
-                encode(&Entry::Started(Box::new(started.clone())), &mut bytes)?;
-            }
-            if let Some(ended) = &record.ended {
-                encode(&Entry::Ended(ended.clone()), &mut bytes)?;
-            }
-        }
-        let mut file = File::options().append(true).create(true).mode(0o600).open(&beside)?;
-        file.set_len(0)?;
-        file.write_all(&bytes)?;
-        std::fs::rename(&beside, path)?;
-        Ok(Journal { path: path.to_path_buf(), file, ballast: 0, frame: Vec::new() })
+        let write = || {
+            let mut file = File::options().append(true).create(true).mode(0o600).open(&beside)?;
+            file.set_len(0)?;
+            file.write_all(&bytes)?;
+            std::fs::rename(&beside, path)?;
+            Ok(file)
+        };
+        let file = write().inspect_err(|_: &io::Error| {
+            // It takes room that there may not be.
+            let _ = std::fs::remove_file(&beside);
+        })?;
+        let length = bytes.len() as u64;
+        let path = path.to_path_buf();
+        Ok(Journal { path, file, length, ballast: 0, failed: None, frame: Vec::new() })
     }
 
-    /// Adds an entry. One that cannot be written is lost to a keeper's successor alone: that is worth an error in the log, and
-    /// no process.
-    pub fn add(&mut self, entry: &Entry) {
+    /// Adds an entry, which `ledger` and `memory` know of already. One that cannot be written is lost to a keeper's successor alone:
+    /// that is worth an error in the log, and no process. The journal is written anew as soon as there is room.
+    pub fn add(&mut self, entry: &Entry, ledger: &Ledger, memory: &Memory) {
+        if let Some(at) = self.failed {
+            if at.elapsed() >= RETRY {
+                self.renew(ledger, memory);
+            }
+            return;
+        }
         self.frame.clear();
-        let added = encode(entry, &mut self.frame).and_then(|()| self.file.write_all(&self.frame));
-        if let Err(error) = added {
-            tracing::error!(path = %self.path.display(), %error, "cannot write the journal");
+        match encode(entry, &mut self.frame).and_then(|()| self.file.write_all(&self.frame)) {
+            Ok(()) => self.length += self.frame.len() as u64,
+            Err(error) => {
+                tracing::error!(path = %self.path.display(), %error, "cannot write the journal");
+                // A part of an entry, with others behind it, would make all of them unreadable. If it cannot be taken
+                // back, it stays the last.
+                let _ = self.file.set_len(self.length);
+                self.failed = Some(Instant::now());
+            }
         }
     }
 
     /// Adds that a process is forgotten, and writes the journal anew if that pays.
     pub fn forgotten(&mut self, id: ProcId, ledger: &Ledger, memory: &Memory) {
-        self.add(&Entry::Forgotten(id));
+        self.add(&Entry::Forgotten(id), ledger, memory);
         self.ballast += 1;
-        if self.ballast > BALLAST.max(ledger.len()) {
-            match Journal::begin(&self.path, ledger, memory) {
-                Ok(journal) => *self = journal,
-                Err(error) => {
-                    tracing::error!(path = %self.path.display(), %error, "cannot renew the journal");
-                    self.ballast = 0;
+        if self.ballast > BALLAST.max(ledger.len()) && self.failed.is_none() {
+            self.renew(ledger, memory);
+        }
+    }
+
+    fn renew(&mut self, ledger: &Ledger, memory: &Memory) {
+        match Journal::begin(&self.path, ledger, memory) {
+            Ok(journal) => *self = journal,
+            Err(error) => {
+                tracing::error!(path = %self.path.display(), %error, "cannot renew the journal");
+                // Where nothing is missing in the old one, it goes on.
+                self.ballast = 0;
+                if self.failed.is_some() {
+                    self.failed = Some(Instant::now());
                 }
             }
         }
     }
+}
+
+/// A journal of all that is known.
+fn image(ledger: &Ledger, memory: &Memory) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    encode(&Entry::Version(VERSION), &mut bytes)?;
+    encode(&Entry::Memory(memory.clone()), &mut bytes)?;
+    for record in ledger.iter() {
+        encode(&Entry::Launched(record.id.clone()), &mut bytes)?;
+        if let Some(started) = &record.started {
+            encode(&Entry::Started(Box::new(started.clone())), &mut bytes)?;
+        }
+        if let Some(ended) = &record.ended {
+            encode(&Entry::Ended(ended.clone()), &mut bytes)?;
+        }
+    }
+    Ok(bytes)
 }
 
 /// What a journal tells: every process that was not forgotten, in the order of launch.
@@ -115,34 +158,46 @@ pub fn read(path: &Path) -> io::Result<Vec<Record>> {
 pub fn read_all(path: &Path) -> io::Result<(Vec<Record>, Memory)> {
     let mut decoder = Decoder::default();
     decoder.push(&std::fs::read(path)?);
+    match decoder.next_message() {
+        Ok(Some(Entry::Version(VERSION))) => {}
+        // Cut off before it had begun.
+        Ok(None) => return Ok((Vec::new(), Memory::default())),
+        Ok(Some(Entry::Version(other))) => {
+            return Err(io::Error::other(format!("journal of version {other}, not {VERSION}")));
+        }
+        Ok(Some(_)) => return Err(io::Error::other("journal without a version")),
+        Err(error) => return Err(io::Error::other(format!("no journal: {error}"))),
+    }
     let mut order: Vec<ProcId> = Vec::new();
     let mut records: HashMap<ProcId, Record> = HashMap::new();
     let mut memory = Memory::default();
-    // What cannot be read is the end: the entry that was being written.
-    while let Ok(Some(entry)) = decoder.next_message::<Entry>() {
-        match entry {
-            Entry::Version(VERSION) => {}
-            Entry::Version(other) => {
-                return Err(io::Error::other(format!("journal of version {other}, not {VERSION}")));
-            }
-            Entry::Launched(id) => {
+    loop {
+        match decoder.next_message() {
+            Ok(Some(Entry::Version(_))) => {}
+            Ok(Some(Entry::Launched(id))) => {
                 order.push(id.clone());
                 records.insert(id.clone(), Record { id, started: None, ended: None });
             }
-            Entry::Started(started) => {
+            Ok(Some(Entry::Started(started))) => {
                 if let Some(record) = records.get_mut(&started.id) {
                     record.started = Some(*started);
                 }
             }
-            Entry::Ended(ended) => {
+            Ok(Some(Entry::Ended(ended))) => {
                 if let Some(record) = records.get_mut(&ended.id) {
                     record.ended = Some(ended);
                 }
             }
-            Entry::Forgotten(id) => {
+            Ok(Some(Entry::Forgotten(id))) => {
                 records.remove(&id);
             }
-            Entry::Memory(latest) => memory = latest,
+            Ok(Some(Entry::Memory(latest))) => memory = latest,
+            // At its end, or at the entry that was being written.
+            Ok(None) => break,
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "the journal is damaged, and read up to there");
+                break;
+            }
         }
     }
     // An ID may have been used again: its last launch counts.

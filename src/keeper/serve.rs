@@ -14,7 +14,7 @@ use super::instance::Instance;
 use super::journal::{self, Entry, Journal};
 use super::ledger::{Ledger, Record};
 use super::protocol::{Memory, Order, Settings, ToAgent, ToKeeper, VERSION};
-use super::subordinate::Subordinate;
+use super::subordinate::{AgentCommand, Subordinate};
 use super::upgrade::{self, Program, State};
 use crate::config::SECRET_VARS;
 use crate::engine::procfs::ProcFs;
@@ -36,6 +36,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const QUIET_TIME: Duration = Duration::from_secs(2);
 /// How many agents may die young before the keeper gives up one that never said a word, and follows orders by itself.
 const HOPELESS: u32 = 5;
+/// How long processes have to die when the keeper ends without an agent.
+const LAST_GRACE: Duration = Duration::from_secs(5);
 
 /// What the launched program was started with.
 #[derive(Clone)]
@@ -61,8 +63,8 @@ impl Origin {
 ///
 /// # Errors
 /// What the keeper itself needs of the system; nothing has been started then.
-pub fn keep(origin: Origin) -> io::Result<u8> {
-    Keeper::new(origin)?.run_to_the_end()
+pub fn keep(origin: Origin, agents: AgentCommand) -> io::Result<u8> {
+    Keeper::new(origin, agents)?.run_to_the_end()
 }
 
 /// Goes on for the program that has left this state in this process.
@@ -71,7 +73,7 @@ pub fn keep(origin: Origin) -> io::Result<u8> {
 /// What the keeper itself needs of the system.
 pub fn resume(state: State) -> io::Result<u8> {
     let origin = Origin { start: state.start, fds: state.fds.clone(), nofile: state.nofile };
-    let mut keeper = Keeper::new(origin)?;
+    let mut keeper = Keeper::new(origin, AgentCommand::this_program())?;
     keeper.take_over(state)?;
     keeper.run_to_the_end()
 }
@@ -103,6 +105,7 @@ impl Post {
 
 struct Keeper {
     origin: Origin,
+    agents: AgentCommand,
     program: Program,
     post: Arc<Post>,
     signals: SignalFd,
@@ -118,8 +121,10 @@ struct Keeper {
     next_agent: Option<Instant>,
     /// How many agents have died young in a row.
     died_young: u32,
-    /// Orders that no agent has been told of.
+    /// What signals have ordered so far, each once. Every agent is told of all: one may have died before it noted an order.
     orders: Vec<Order>,
+    /// When to end though processes run: no agent can be started, and we are to end.
+    end_by: Option<Instant>,
     /// The exit code, once it is over.
     code: Option<u8>,
     /// Whether the agent has said goodbye, with which code.
@@ -127,7 +132,7 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn new(origin: Origin) -> io::Result<Self> {
+    fn new(origin: Origin, agents: AgentCommand) -> io::Result<Self> {
         let mut set = SigSet::empty();
         let hangup = !crate::engine::is_ignored(libc::SIGHUP);
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGUSR1]
@@ -141,6 +146,7 @@ impl Keeper {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         Ok(Keeper {
             origin,
+            agents,
             program: Program::of_this_process()?,
             post: Arc::new(Post { events: Mutex::new(Vec::new()), wake }),
             signals,
@@ -154,6 +160,7 @@ impl Keeper {
             next_agent: Some(Instant::now()),
             died_young: 0,
             orders: Vec::new(),
+            end_by: None,
             code: None,
             bye: None,
         })
@@ -183,6 +190,11 @@ impl Keeper {
                 self.signal(&info);
             }
             self.hear_agent();
+            if let Some(at) = self.end_by
+                && (at <= Instant::now() || self.ledger.iter().all(|record| record.ended.is_some()))
+            {
+                self.code = Some(1);
+            }
         }
     }
 
@@ -200,7 +212,9 @@ impl Keeper {
                 fds.push(PollFd::new(socket, wanted));
             }
         }
-        let timeout = self.next_agent.map_or(PollTimeout::NONE, |at| {
+        let deadline = self.agent.as_ref().and_then(Subordinate::deadline);
+        let next = [self.next_agent, self.end_by, deadline].into_iter().flatten().min();
+        let timeout = next.map_or(PollTimeout::NONE, |at| {
             let wait = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
             PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
         });
@@ -209,7 +223,7 @@ impl Keeper {
     }
 
     fn start_agent(&mut self) {
-        match Subordinate::start(self.engine.is_some()) {
+        match Subordinate::start(&self.agents, self.engine.is_some()) {
             Ok(agent) => {
                 self.agent = Some(agent);
                 self.next_agent = None;
@@ -225,8 +239,10 @@ impl Keeper {
     fn hear_agent(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         agent.send();
-        let messages = agent.receive();
+        // In this order: it may say something, and end, between the two.
         let ended = agent.ended();
+        let messages = agent.receive();
+        agent.kill_if_overdue();
         let old = agent.born.elapsed() >= GOOD_AGE;
         for message in messages {
             self.message(message);
@@ -251,6 +267,11 @@ impl Keeper {
             self.code = Some(1);
             return;
         }
+        if self.died_young >= HOPELESS
+            && self.next_memory().orders.iter().any(|o| *o != Order::Idle)
+        {
+            return self.end_alone();
+        }
         let wait = match self.died_young {
             0 => Duration::ZERO,
             n => (FIRST_WAIT * 2u32.saturating_pow(n.min(20) - 1)).min(LONGEST_WAIT),
@@ -267,11 +288,29 @@ impl Keeper {
             libc::SIGUSR1 => Order::Idle,
             _ => return,
         };
+        if !self.orders.contains(&order) {
+            self.orders.push(order);
+        }
+        let hopeless = self.died_young >= HOPELESS;
         match &mut self.agent {
             Some(agent) if agent.welcomed => agent.tell(&ToAgent::Order(order)),
-            _ if self.died_young >= HOPELESS && order != Order::Idle => self.end_alone(),
-            _ => self.orders.push(order),
+            // It may yet introduce itself, but shall not be in the way of the last resort.
+            Some(_) if hopeless && order == Order::Kill => self.end_alone(),
+            None if hopeless && order != Order::Idle => self.end_alone(),
+            // It is told when it introduces itself.
+            _ => {}
         }
+    }
+
+    /// What the next agent is told of those before it, and of what signals have ordered.
+    fn next_memory(&self) -> Memory {
+        let mut memory = self.memory.clone();
+        for order in &self.orders {
+            if !memory.orders.contains(order) {
+                memory.orders.push(*order);
+            }
+        }
+        memory
     }
 
     /// Replaces this program by the one that is now on disk, if that can go on; if not, all stays as it is.
@@ -377,14 +416,17 @@ impl Keeper {
         Engine::start(options, move |event| post.put(event))
     }
 
-    /// No agent can be started, and we are to end: kill what runs, and end.
+    /// No agent can be started, and we are to end: kill what runs, and end when it is dead.
     fn end_alone(&mut self) {
+        tracing::error!("no agent can be started: killing every process");
+        self.end_agent();
+        self.next_agent = None;
+        self.end_by = Some(Instant::now() + LAST_GRACE);
         if let Some(engine) = &self.engine {
             for record in self.ledger.iter().filter(|record| record.ended.is_none()) {
                 engine.signal(record.id.clone(), libc::SIGKILL, 0);
             }
         }
-        self.code = Some(1);
     }
 
     fn event(&mut self, event: Event) {
@@ -403,7 +445,7 @@ impl Keeper {
             }
         };
         if let (Some(entry), Some(journal)) = (entry, &mut self.journal) {
-            journal.add(&entry);
+            journal.add(&entry, &self.ledger, &self.memory);
         }
         if let Some(agent) = &mut self.agent
             && agent.welcomed
@@ -413,6 +455,11 @@ impl Keeper {
     }
 
     fn message(&mut self, message: ToKeeper) {
+        if self.engine.is_none()
+            && !matches!(message, ToKeeper::Hello { .. } | ToKeeper::Bye { .. })
+        {
+            return tracing::error!("the agent has not introduced itself");
+        }
         match message {
             ToKeeper::Hello { version, settings, input } => self.hello(version, &settings, input),
             ToKeeper::Launch(request) => self.launch(request),
@@ -436,20 +483,24 @@ impl Keeper {
                 }
             }
             ToKeeper::Remember(memory) => {
-                if let Some(journal) = &mut self.journal {
-                    journal.add(&Entry::Memory(memory.clone()));
-                }
                 self.memory = memory;
+                if let Some(journal) = &mut self.journal {
+                    let entry = Entry::Memory(self.memory.clone());
+                    journal.add(&entry, &self.ledger, &self.memory);
+                }
             }
             ToKeeper::Bye { code } => self.bye = Some(code),
         }
     }
 
     fn launch(&mut self, request: Validated) {
+        if let Some(id) = request.procs.keys().find(|id| self.ledger.get(id).is_some()) {
+            return tracing::error!(proc_id = %id, "asked to start a process that is there");
+        }
         for id in request.procs.keys() {
             self.ledger.launched(id);
             if let Some(journal) = &mut self.journal {
-                journal.add(&Entry::Launched(id.clone()));
+                journal.add(&Entry::Launched(id.clone()), &self.ledger, &self.memory);
             }
         }
         if let Some(engine) = &self.engine {
@@ -479,16 +530,12 @@ impl Keeper {
             ppid: std::os::unix::process::parent_id(),
             start: self.origin.start,
             first,
-            memory: self.memory.clone(),
+            memory: self.next_memory(),
             records: self.ledger.iter().cloned().collect(),
         };
-        let orders = std::mem::take(&mut self.orders);
         if let Some(agent) = &mut self.agent {
             agent.tell(&welcome);
             agent.welcomed = true;
-            for order in orders {
-                agent.tell(&ToAgent::Order(order));
-            }
         }
     }
 
@@ -497,12 +544,24 @@ impl Keeper {
         // The agent tells the user where the log cannot be had.
         let _ = crate::cli::logging::init(&settings.log);
         let instance = Instance::open(settings).map_err(|error| error.to_string())?;
+        let begun = self.begin_in(&instance, settings);
+        match begun {
+            Ok(()) => self.instance = Some(instance),
+            // What an earlier one has left is not ours to remove.
+            Err(_) if !instance.journal().exists() => instance.close(),
+            Err(_) => {}
+        }
+        begun
+    }
+
+    fn begin_in(&mut self, instance: &Instance, settings: &Settings) -> Result<(), String> {
         let engine = self
-            .start_engine(&instance, settings)
+            .start_engine(instance, settings)
             .map_err(|error| format!("cannot start the engine: {error}"))?;
         match journal::read_all(&instance.journal()) {
             Ok((records, memory)) => {
-                self.memory = memory;
+                // What was ordered in that life, and whether it had processes, does not count in this one.
+                self.memory = Memory { conn_id: memory.conn_id, ..Memory::default() };
                 for record in records {
                     self.take_up(&engine, record);
                 }
@@ -517,7 +576,6 @@ impl Keeper {
         self.engine = Some(engine);
         self.settings = Some(settings.clone());
         self.journal = Some(journal);
-        self.instance = Some(instance);
         Ok(())
     }
 
