@@ -363,6 +363,56 @@ mod tests {
     }
 
     #[test]
+    fn where_nothing_can_be_made_it_is_made_elsewhere() {
+        let settings = settings(Path::new("/no/such"), None, None);
+        let instance = Instance::open(&settings).unwrap();
+        let dir = instance.dir().to_path_buf();
+        assert!(dir.is_dir());
+        instance.close();
+        assert!(!dir.exists());
+    }
+
+    #[test]
+    fn instances_of_one_name_start_and_end_side_by_side() {
+        let base = tempfile::tempdir().unwrap();
+        let run = || {
+            for _ in 0..200 {
+                let instance = Instance::open(&settings(base.path(), None, Some("x"))).unwrap();
+                let file = instance.dir().join("capture");
+                std::fs::write(&file, "x").unwrap();
+                // Nobody else thinks that this is theirs.
+                assert!(file.exists());
+                instance.close();
+            }
+        };
+        std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(run))));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_left() {
+        let base = tempfile::tempdir().unwrap();
+        let dead = Instance::open(&settings(base.path(), None, Some("dead"))).unwrap();
+        let dir = dead.dir().to_path_buf();
+        std::fs::write(dir.join(JOURNAL), b"\0\0\0\x02{}").unwrap();
+        drop(dead);
+        Instance::open(&settings(base.path(), None, None)).unwrap().close();
+        assert!(dir.exists());
+    }
+
+    #[test]
+    fn equal_names_in_different_places_share_no_memory() {
+        let bases = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [a, b] = bases
+            .each_ref()
+            .map(|base| Instance::open(&settings(base.path(), None, Some("x"))).unwrap());
+        let memory = b.places().memory;
+        assert_ne!(a.places().memory, memory);
+        a.close();
+        assert!(memory.exists());
+        b.close();
+    }
+
+    #[test]
     fn a_lasting_directory_is_one_instances_and_the_users_alone() {
         let base = tempfile::tempdir().unwrap();
         let dir = base.path().join("state");

@@ -200,3 +200,95 @@ impl Subordinate {
         let _ = self.child.kill();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An agent of which only the socket counts, and its other end.
+    fn agent() -> (Subordinate, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let child = Command::new("/bin/cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let agent = Subordinate {
+            pidfd: pidfd_open(child.id() as i32).unwrap(),
+            child,
+            socket: Some(ours),
+            decoder: Decoder::default(),
+            out: Vec::new(),
+            sent: 0,
+            welcomed: true,
+            born: Instant::now(),
+            deadline: None,
+        };
+        (agent, theirs)
+    }
+
+    impl Drop for Subordinate {
+        fn drop(&mut self) {
+            self.kill();
+            let _ = self.child.wait();
+        }
+    }
+
+    #[test]
+    fn cut_at_every_byte_whole_messages_count() {
+        let mut bytes = Vec::new();
+        let mut ends = Vec::new();
+        for message in [
+            ToKeeper::Forget("a".into()),
+            ToKeeper::Signal { id: "b".into(), signum: 9, ticket: 1 << 40 },
+            ToKeeper::Bye { code: 3 },
+        ] {
+            encode(&message, &mut bytes).unwrap();
+            ends.push(bytes.len());
+        }
+        let (mut agent, _) = agent();
+        for at in 0..=bytes.len() {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            agent.socket = Some(ours);
+            agent.decoder = Decoder::default();
+            theirs.write_all(&bytes[..at]).unwrap();
+            drop(theirs);
+            let heard = agent.receive();
+            assert_eq!(heard.len(), ends.iter().filter(|end| **end <= at).count());
+            assert!(agent.socket.is_none() && agent.ended().is_none());
+        }
+    }
+
+    #[test]
+    fn nonsense_ends_the_agent_and_what_came_before_counts() {
+        let (mut agent, mut theirs) = agent();
+        let mut bytes = Vec::new();
+        encode(&ToKeeper::Bye { code: 3 }, &mut bytes).unwrap();
+        bytes.extend(u32::MAX.to_be_bytes());
+        theirs.write_all(&bytes).unwrap();
+        assert!(matches!(agent.receive()[..], [ToKeeper::Bye { code: 3 }]));
+        assert!(!agent.child.wait().unwrap().success());
+    }
+
+    #[test]
+    fn what_an_agent_does_not_read_waits_without_being_waited_for() {
+        let (mut agent, mut theirs) = agent();
+        let message = ToAgent::Refused { message: "x".repeat(10_000) };
+        for _ in 0..100 {
+            agent.tell(&message);
+        }
+        assert!(agent.wants_to_send());
+        theirs.set_nonblocking(true).unwrap();
+        let mut decoder = Decoder::default();
+        let mut buf = vec![0; READ];
+        let mut heard = 0;
+        while heard < 100 {
+            if let Ok(n) = theirs.read(&mut buf) {
+                decoder.push(&buf[..n]);
+            }
+            while let Some(ToAgent::Refused { .. }) = decoder.next_message().unwrap() {
+                heard += 1;
+            }
+            agent.send();
+        }
+        assert!(!agent.wants_to_send() && agent.out.capacity() <= READ);
+    }
+}

@@ -63,7 +63,11 @@ fn puppet(place: &Path, mut keeper: UnixStream) -> ! {
         let _ = to_test.shutdown(std::net::Shutdown::Write);
     });
     let _ = std::io::copy(&mut test, &mut keeper);
-    match std::fs::read_to_string(place.join(ENDING)).as_deref() {
+    let ending = place.join(ENDING);
+    let what = std::fs::read_to_string(&ending);
+    // The next one ends in its own way.
+    let _ = std::fs::remove_file(ending);
+    match what.as_deref() {
         Ok("close") => {
             keeper.shutdown(std::net::Shutdown::Both).unwrap();
             loop {
@@ -200,6 +204,13 @@ impl Drop for World {
         // It may have ended.
         let _ = self.keeper.kill();
         let _ = self.keeper.wait();
+        // A killed one leaves this to a sweep of a directory that is about to go.
+        let memory = format!("/dev/shm/procstar-{}", nix::unistd::geteuid());
+        for dir in std::fs::read_dir(memory).into_iter().flatten().flatten() {
+            if dir.file_name().to_string_lossy().starts_with(&format!("{}-", self.pid())) {
+                let _ = std::fs::remove_dir_all(dir.path());
+            }
+        }
     }
 }
 
