@@ -8,7 +8,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
 use procstar::cli::options::{self, Invocation, Run};
-use procstar::cli::{logging, run, show};
+use procstar::cli::{logging, reload, run, show};
 use procstar::config;
 use procstar::engine::Moment;
 use procstar::keeper::upgrade::{self, State};
@@ -90,6 +90,16 @@ fn agent(fd: RawFd, fds: &[RawFd]) -> u8 {
     let env = config::process_env();
     match options::parse(std::env::args_os(), &env) {
         Ok(Invocation::Run(options)) => run_agent(*options, &env, socket),
+        Ok(Invocation::Reload { settings, pid }) => match reload::reload(&settings, &env, pid) {
+            Ok(text) => {
+                say(&mut std::io::stdout(), &text);
+                0
+            }
+            Err(error) => {
+                say(&mut std::io::stderr(), &format!("procstar: {error}\n"));
+                1
+            }
+        },
         Ok(Invocation::ConfigShow { loaded, json }) => {
             say(&mut std::io::stdout(), &show::render(&loaded, json));
             0

@@ -200,3 +200,61 @@ fn fds_it_was_started_with_are_the_users() {
     assert_eq!(results["without"]["fds"]["stdout"]["text"], "0\n1\n2\n3\n");
     assert_eq!(results["with"]["fds"]["stdout"]["text"], "0\n1\n2\n3\n9\n");
 }
+
+/// A zero-filled output that is larger than a pipe, and a process that makes our standard output non-blocking.
+fn large_and_unblocking() -> String {
+    json!({"specs": {
+        "large": {"argv": ["/usr/bin/head", "-c", "1000000", "/dev/zero"],
+            "fds": [["stdout", {"capture": {}}]]},
+        "dd": {"argv": ["/bin/dd", "if=/dev/null", "oflag=nonblock", "status=none"]},
+    }})
+    .to_string()
+}
+
+#[test]
+fn a_child_that_makes_standard_output_non_blocking_costs_no_result() {
+    let mut command = procstar();
+    command.args(["--print", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(large_and_unblocking().as_bytes()).unwrap();
+    let stdout = child.stdout.take().unwrap();
+    // Reading begins once the pipe is full, or the program has given up.
+    let mut wanted =
+        [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&stdout), nix::poll::PollFlags::POLLIN)];
+    nix::poll::poll(&mut wanted, nix::poll::PollTimeout::NONE).unwrap();
+    let mut last = 0;
+    loop {
+        let mut ready = 0;
+        // SAFETY: the pointer is to a live int.
+        unsafe {
+            libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&stdout), libc::FIONREAD, &mut ready)
+        };
+        if ready == last && ready > 0 && (ready >= 60_000 || child.try_wait().unwrap().is_some()) {
+            break;
+        }
+        last = ready;
+        std::thread::yield_now();
+    }
+    let text = std::io::read_to_string(stdout).unwrap();
+    assert!(child.wait().unwrap().success());
+    let results: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(results["large"]["captures"]["stdout"]["length"], 1_000_000);
+}
+
+#[test]
+fn results_are_saved_whatever_else_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    // As long as a name can be.
+    let path = dir.path().join("x".repeat(255));
+    let mut command = procstar();
+    command.args(["--print", "--output"]).arg(&path).arg("-");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let spec = json!({"specs": {"a": {"argv": ["/bin/true"], "fds": [["1", {"null": {}}]]}}});
+    child.stdin.take().unwrap().write_all(spec.to_string().as_bytes()).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "nobody could read what was printed");
+    let results: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(results["a"]["status"]["exit_code"], 0);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}

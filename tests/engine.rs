@@ -260,7 +260,7 @@ fn a_child_starts_clean() {
     let leaked = std::fs::File::open("/etc/hostname").unwrap();
     let inherited = std::fs::File::open("/etc/passwd").unwrap();
     use std::os::fd::AsRawFd;
-    // SAFETY: calls on numbers alone; the dispositions are this test's process's own.
+    // SAFETY: plain system calls; no handler is installed.
     unsafe {
         libc::fcntl(leaked.as_raw_fd(), libc::F_SETFD, 0);
         libc::signal(libc::SIGPIPE, libc::SIG_IGN);
@@ -371,7 +371,7 @@ fn a_survivor_delays_the_end_by_the_grace_alone() {
         let survivor: i32 = text(ended, "stdout").trim().parse().unwrap();
         let took = ended.stop.seconds_since(ended.start);
         assert!(took < 0.3, "the process itself has ended at once, not after {took} s");
-        // SAFETY: a call on numbers alone.
+        // SAFETY: plain system call, on a process of this test.
         unsafe { libc::kill(survivor, libc::SIGKILL) };
     }
 }
@@ -508,8 +508,9 @@ fn many_at_once() {
 
 #[test]
 fn a_directory_that_is_not_there() {
+    let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::new(Options {
-        places: Places { files: "/nowhere".into(), memory: std::env::temp_dir() },
+        places: Places { files: "/nowhere".into(), memory: dir.path().into() },
         ..options()
     });
     rig.launch(json!({
@@ -526,4 +527,107 @@ fn a_directory_that_is_not_there() {
     );
     assert_eq!(ended.cut_short.len(), 2);
     assert_eq!(text(rig.end("b"), "stdout"), "fine\n");
+}
+
+#[test]
+fn a_signal_reaches_a_process_that_waits_for_its_turn() {
+    let mut rig = Rig::new(options());
+    let ids: Vec<String> = (0..200).map(|i| i.to_string()).collect();
+    let sleep = json!({"argv": ["/bin/sleep", "100"]});
+    let specs: serde_json::Map<_, _> = ids.iter().map(|id| (id.clone(), sleep.clone())).collect();
+    rig.launch(specs.into());
+    // Most of them are not even planned yet; SIGQUIT is held until a child has come through its set-up.
+    for (ticket, id) in (0..).zip(&ids) {
+        let signum = if ticket % 2 == 0 { libc::SIGKILL } else { libc::SIGQUIT };
+        rig.engine.signal(id.as_str().into(), signum, ticket);
+    }
+    rig.until("every answer and end", |rig| rig.signaled.len() == 200 && rig.ended.len() == 200);
+    for (ticket, id) in (0..).zip(&ids) {
+        assert!(rig.signaled[&ticket].is_ok(), "{id}: {:?}", rig.signaled[&ticket]);
+        assert_ne!(rig.ended[id].status, 0);
+    }
+}
+
+#[test]
+fn hundreds_of_set_ups_that_wait_for_later_processes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut specs = serde_json::Map::new();
+    let fifo = |i| dir.path().join(format!("{i}"));
+    for i in 0..300 {
+        nix::unistd::mkfifo(&fifo(i), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let fds = json!([["0", {"file": {"path": fifo(i)}}], ["1", {"capture": {}}]]);
+        specs.insert(format!("r{i}"), json!({"argv": ["/bin/cat"], "fds": fds}));
+    }
+    for i in 0..300 {
+        let fds = json!([["1", {"file": {"path": fifo(i), "flags": "Append"}}]]);
+        specs.insert(format!("w{i}"), json!({"argv": ["/bin/echo", i.to_string()], "fds": fds}));
+    }
+    let mut rig = Rig::new(options());
+    rig.launch(specs.into());
+    for i in 0..300 {
+        assert_eq!(text(rig.end(&format!("r{i}")), "1"), format!("{i}\n"));
+    }
+}
+
+#[test]
+fn a_process_that_cannot_be_made_ends_without_a_grace() {
+    let mut rig = Rig::new(Options { drain_grace: DEADLINE * 2, ..options() });
+    use std::os::fd::AsRawFd;
+    let free = std::fs::File::open("/dev/null").unwrap().as_raw_fd() as u64;
+    // Room for the descriptor of a capture, and none for a pidfd.
+    let (_, hard) =
+        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, free + 1, hard)
+        .unwrap();
+    rig.launch(json!({"a": sh("true", json!([["1", {"capture": {}}]]))}));
+    let ended = rig.end("a");
+    assert_eq!(messages(ended), ["fork failed: Too many open files (os error 24)"]);
+    assert!(ended.cut_short.is_empty());
+}
+
+/// CPU time of this whole process.
+fn cpu_time() -> std::time::Duration {
+    let clock = nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID;
+    nix::time::clock_gettime(clock).unwrap().into()
+}
+
+#[test]
+fn a_traced_process_is_waited_for_without_haste() {
+    let mut rig = Rig::new(options());
+    rig.launch(json!({"a": {"argv": ["/bin/sleep", "100"]}}));
+    let pid = rig.pid("a");
+    let (told, tell) = nix::unistd::pipe().unwrap();
+    use std::os::fd::AsRawFd;
+    // A tracer that does not wait for what it traces: until it ends, nobody else can.
+    // SAFETY: the child calls only what is async-signal-safe.
+    let tracer = unsafe { libc::fork() };
+    if tracer == 0 {
+        // SAFETY: `seized` is one byte, a bool; the other calls take no pointers that are read.
+        unsafe {
+            let seized = libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) == 0;
+            libc::write(tell.as_raw_fd(), (&raw const seized).cast(), 1);
+            loop {
+                libc::pause();
+            }
+        }
+    }
+    let mut seized = [0];
+    nix::unistd::read(&told, &mut seized).unwrap();
+    if seized == [1] {
+        rig.engine.signal("a".into(), libc::SIGKILL, 1);
+        let stat = format!("/proc/{pid}/stat");
+        eventually("the zombie", || std::fs::read_to_string(&stat).unwrap().contains(") Z "));
+        // While the engine looks ten times, it takes next to no CPU.
+        let (began, before) = (std::time::Instant::now(), cpu_time());
+        let (_silent, nothing) = std::sync::mpsc::channel::<()>();
+        let _ = nothing.recv_timeout(std::time::Duration::from_millis(500));
+        assert!(cpu_time() - before < began.elapsed() / 4, "a busy loop");
+        assert!(!rig.ended.contains_key("a"));
+    }
+    // SAFETY: plain system call, on a process of this test.
+    unsafe { libc::kill(tracer, libc::SIGKILL) };
+    rig.engine.signal("a".into(), libc::SIGKILL, 2);
+    assert_eq!(rig.end("a").status, libc::SIGKILL);
+    // SAFETY: no status is asked for.
+    unsafe { libc::waitpid(tracer, std::ptr::null_mut(), 0) };
 }

@@ -99,7 +99,7 @@ pub struct KeeperLink {
 
 /// What the sending task gets.
 enum Outgoing {
-    Command(ToKeeper),
+    Command(Box<ToKeeper>),
     /// Tell when everything before is with the system.
     Flush(oneshot::Sender<()>),
 }
@@ -153,7 +153,7 @@ impl KeeperLink {
 
     /// Without a keeper nothing can be told, and the agent is about to end.
     fn tell(&self, message: ToKeeper) {
-        let _ = self.commands.send(Outgoing::Command(message));
+        let _ = self.commands.send(Outgoing::Command(Box::new(message)));
     }
 }
 
@@ -177,7 +177,7 @@ async fn send(
             match item {
                 Outgoing::Flush(tell) => flushed.push(tell),
                 Outgoing::Command(command) => {
-                    if let Err(error) = encode(&command, &mut frames) {
+                    if let Err(error) = encode(&*command, &mut frames) {
                         tracing::error!(%error, "cannot tell the keeper");
                     }
                 }
@@ -208,7 +208,7 @@ async fn receive(
     loop {
         while let Some(message) = decoder.next_message().map_err(io::Error::other)? {
             let event = match message {
-                ToAgent::Started(started) => Event::Started(Box::new(started)),
+                ToAgent::Started(started) => Event::Started(started),
                 ToAgent::Ended(ended) => Event::Ended(ended),
                 ToAgent::Signaled { id, ticket, errno } => {
                     let result = errno.map_or(Ok(()), |e| Err(io::Error::from_raw_os_error(e)));
@@ -245,10 +245,11 @@ impl Launcher for KeeperLink {
     }
 
     fn note(&self, order: Shutdown) {
+        let order = order.into();
         self.remember(|memory| {
-            // An order out of memory is noted again when it is followed again.
-            if !memory.orders.contains(&order.into()) {
-                memory.orders.push(order.into());
+            // Those that an earlier agent has left are given again.
+            if !memory.orders.contains(&order) {
+                memory.orders.push(order);
             }
         });
     }

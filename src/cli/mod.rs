@@ -3,6 +3,7 @@
 pub mod logging;
 pub mod options;
 pub mod output;
+pub mod reload;
 pub mod run;
 pub mod show;
 

@@ -151,6 +151,12 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+
+    /// Have a running instance become the program that is now on disk, its processes running on
+    Reload {
+        /// The instance's pid; needed where several run
+        pid: Option<i32>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -196,6 +202,13 @@ pub struct Run {
 pub enum Invocation {
     /// Run processes and services.
     Run(Box<Run>),
+    /// Ask a running instance to become the program on disk, by [`super::reload::reload`].
+    Reload {
+        /// Where instances are.
+        settings: Box<Settings>,
+        /// Which one; none: the only one.
+        pid: Option<i32>,
+    },
     /// Print the configuration, by [`super::show::render`].
     ConfigShow {
         /// Settings and origins.
@@ -281,6 +294,12 @@ pub fn parse_with(
                 return Err(UsageError::usage("`config show` takes neither INPUT nor what to do"));
             }
             Ok(Invocation::ConfigShow { loaded: Box::new(loaded), json })
+        }
+        Some(Command::Reload { pid }) => {
+            if options.input.is_some() || options.does_something() {
+                return Err(UsageError::usage("`reload` takes neither INPUT nor what to do"));
+            }
+            Ok(Invocation::Reload { settings: Box::new(loaded.settings), pid })
         }
         None => options.run(loaded).map(|run| Invocation::Run(Box::new(run))),
     }

@@ -2,8 +2,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::report::{AsOf, Document, Facts, Format, Sampler};
 
@@ -37,13 +41,37 @@ pub fn write_results(
     out.flush()
 }
 
+/// Waits where a write would block: a child that shares our standard output may have made it non-blocking.
+struct Patient(File);
+
+impl Write for Patient {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.0.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let mut wanted = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
+                    match poll(&mut wanted, PollTimeout::NONE) {
+                        Ok(_) | Err(Errno::EINTR) => {}
+                        Err(errno) => return Err(errno.into()),
+                    }
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// Writes the results to standard output, on one line.
 ///
 /// # Errors
 /// As [`write_results`].
 pub fn print(results: &[Arc<Facts>], sampler: &Sampler) -> io::Result<()> {
     // Unbuffered: the pieces are large enough, and nothing is left behind by the end of the program.
-    let mut stdout = File::from(std::os::fd::AsFd::as_fd(&io::stdout()).try_clone_to_owned()?);
+    let mut stdout = Patient(File::from(io::stdout().as_fd().try_clone_to_owned()?));
     write_results(results, sampler, &mut stdout)?;
     stdout.write_all(b"\n")
 }
@@ -95,12 +123,9 @@ pub fn save(results: &[Arc<Facts>], sampler: &Sampler, path: &Path) -> io::Resul
 
 /// A new file in the directory of `path`.
 fn file_beside(path: &Path) -> io::Result<(PathBuf, File)> {
-    let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::IsADirectory))?;
     loop {
-        let mut beside_name = std::ffi::OsString::from(".");
-        beside_name.push(name);
-        beside_name.push(format!(".{:08x}", fastrand::u32(..)));
-        let beside = path.with_file_name(beside_name);
+        // Nothing of the file's own name, which may be as long as a name can be.
+        let beside = path.with_file_name(format!(".procstar-{:016x}", fastrand::u64(..)));
         match OpenOptions::new().write(true).create_new(true).open(&beside) {
             Ok(file) => return Ok((beside, file)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout};
 
 use super::options::{Input, Run};
 use super::output;
+use crate::actors::Launcher;
 use crate::actors::connection::{self, Connection, Finish, Outcome};
 use crate::actors::keeper_link::{KeeperLink, LinkError, Streams, Welcome, introduce};
 use crate::actors::lifecycle::{EndWhen, Graces};
@@ -278,12 +279,13 @@ impl Agent {
         let server = listener.map(|listener| self.serve(listener, &run.settings)).transpose()?;
         let connection = dialer.map(|dialer| self.connect(dialer, &run.settings));
         self.supervisor.do_send(Ready);
-        tokio::select! {
-            // An error would be the supervisor's end, after which nothing can be waited for.
-            _ = &mut self.done => {}
-            _ = &mut self.gone => {
-                return Err(LinkError::Io(io::ErrorKind::UnexpectedEof.into()).into());
-            }
+        let done = tokio::select! {
+            done = &mut self.done => done.is_ok(),
+            _ = &mut self.gone => false,
+        };
+        if !done {
+            // The supervisor ends with the keeper's events: what is known by now must not pass for results.
+            return Err(LinkError::Io(io::ErrorKind::UnexpectedEof.into()).into());
         }
         let written = self.write_results(run).await;
         let mut outcome = Outcome::Finished;
@@ -296,6 +298,12 @@ impl Agent {
         }
         if let Some(server) = server {
             server.stop(true).await;
+        }
+        if run.exit && written.is_ok() {
+            // Nobody asks for them any more; a later run on a lasting directory must not take them for its own.
+            for facts in self.results.send(GetAll).await.unwrap_or_default() {
+                self.link.forget(facts.id.clone());
+            }
         }
         let ended = written.and(match outcome {
             Outcome::Finished => Ok(()),
@@ -383,14 +391,17 @@ impl Agent {
         let (print, path) = (run.print, run.output.clone());
         let sampler = Arc::clone(&self.sampler);
         let writing = actix_rt::task::spawn_blocking(move || {
-            if print {
-                output::print(&results, &sampler)
-                    .map_err(|source| RunError::Write { to: "standard output".into(), source })?;
-            }
-            path.map_or(Ok(()), |path: PathBuf| {
+            let printed = match print {
+                true => output::print(&results, &sampler)
+                    .map_err(|source| RunError::Write { to: "standard output".into(), source }),
+                false => Ok(()),
+            };
+            // A closed standard output must not cost the file.
+            let saved = path.map_or(Ok(()), |path: PathBuf| {
                 output::save(&results, &sampler, &path)
                     .map_err(|source| RunError::Write { to: path.display().to_string(), source })
-            })
+            });
+            printed.and(saved)
         });
         writing.await.unwrap_or_else(|error| Err(system("write results")(io::Error::other(error))))
     }

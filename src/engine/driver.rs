@@ -33,6 +33,8 @@ use serde::{Deserialize, Serialize};
 const JOBS_AHEAD: usize = 8;
 /// How long jobs may wait while no thread comes free, before one more is started.
 const RELIEF: Duration = Duration::from_millis(20);
+/// How often a child is looked at of whose end epoll cannot tell.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Signals that dump core. A child in its set-up shares our memory, and before Linux 5.16 a dump ends everybody who
 /// does: these wait until it has exec'd.
@@ -96,10 +98,10 @@ impl Exit {
     }
 }
 
-/// A child with the epoll token of its pidfd.
+/// A child with the epoll token of its pidfd; none where a timer looks at it instead.
 struct Live {
     child: Child,
-    token: u64,
+    token: Option<u64>,
     /// Whether an earlier engine has started it.
     adopted: bool,
 }
@@ -131,10 +133,28 @@ struct Process {
     failures: Vec<StartFailure>,
     /// Whether [`Event::Started`] has been told.
     told: bool,
-    /// What the child tells while it is being made.
+    /// What the child tells while it is being made; none before it is planned, and after.
     report: Option<Arc<Report>>,
     /// Signals to send as soon as there is a child: number and ticket.
     signals: Vec<(i32, u64)>,
+}
+
+impl Process {
+    /// A process that is about to be made.
+    fn new(id: ProcId) -> Process {
+        Process {
+            id,
+            state: State::Launching,
+            start: Moment::now(),
+            captures: Captures::new(Vec::new()),
+            open: Vec::new(),
+            cut_short: Vec::new(),
+            failures: Vec::new(),
+            told: false,
+            report: None,
+            signals: Vec::new(),
+        }
+    }
 }
 
 /// Epoll, with what its tokens stand for.
@@ -273,7 +293,8 @@ impl Driver {
             Command::Launch(request) => {
                 let pipes = PipeTable::new(request.pipes);
                 for (id, proc) in request.procs {
-                    self.waiting.push_back(Launch { id, proc, pipes: pipes.clone() });
+                    let serial = self.enroll(Process::new(id));
+                    self.waiting.push_back(Launch { serial, proc, pipes: pipes.clone() });
                 }
             }
             Command::Signal { id, signum, ticket } => self.signal(&id, signum, ticket),
@@ -283,6 +304,15 @@ impl Driver {
             Command::Forget(id) => self.forget(&id),
             Command::Stop => self.stopped = true,
         }
+    }
+
+    /// Takes in a new process: from now on it can be signaled, whenever its turn to be made comes.
+    fn enroll(&mut self, process: Process) -> u64 {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        self.serials.insert(process.id.clone(), serial);
+        self.processes.insert(serial, process);
+        serial
     }
 
     /// Plans what waits, as far as the spawning threads keep up.
@@ -304,6 +334,7 @@ impl Driver {
         match alarm {
             Alarm::Patience(serial) => self.patience_over(serial),
             Alarm::Grace(serial) => self.grace_over(serial),
+            Alarm::Exit(serial) => self.exited(serial),
         }
     }
 
@@ -338,32 +369,26 @@ impl Driver {
                 if !failed {
                     self.tell_started(serial, pid);
                 }
-                match self.poller.watch(&child.pidfd, Source::Exit(serial)) {
-                    Ok(token) => {
-                        self.apply(serial, Input::Spawned(Live { child, token, adopted: false }))
-                    }
-                    Err(error) => self.unwatched(serial, child, &error),
+                let token = self.poller.watch(&child.pidfd, Source::Exit(serial));
+                if let Err(error) = &token {
+                    tracing::warn!(pid, %error, "cannot watch a process, looking at it by a timer");
+                    self.look_later(serial);
                 }
+                let live = Live { child, token: token.ok(), adopted: false };
+                self.apply(serial, Input::Spawned(live));
             }
-            None => self.apply(serial, Input::NotSpawned(Exit::without_child())),
+            None => {
+                // Nothing will ever be written: there is no grace to wait for.
+                self.close_what_has_ended(serial);
+                self.apply(serial, Input::NotSpawned(Exit::without_child()));
+            }
         }
         self.send_held_signals(serial);
     }
 
-    /// A child that cannot be waited for is killed rather than lost sight of: no memory for one more epoll entry.
-    fn unwatched(&mut self, serial: u64, child: Child, error: &io::Error) {
-        tracing::error!(pid = child.pid, %error, "cannot watch a new process, killing it");
-        let _ = sys::pidfd_send_signal(child.pidfd.as_raw_fd(), libc::SIGKILL);
-        let errno = error.raw_os_error().unwrap_or(0);
-        if let Some(process) = self.processes.get_mut(&serial) {
-            process.failures.push(StartFailure { stage: super::Stage::Fork, errno, path: None });
-        }
-        // It dies at once, unless it sleeps in the kernel; then a zombie stays, and that is all.
-        let _ = sys::reap(child.pid);
-        self.apply(
-            serial,
-            Input::NotSpawned(Exit { pid: Some(child.pid), ..Exit::without_child() }),
-        );
+    /// Has a child looked at by a timer, where epoll cannot tell of its end.
+    fn look_later(&mut self, serial: u64) {
+        self.timers.set(Instant::now() + LOOK, Alarm::Exit(serial));
     }
 
     fn tell_started(&mut self, serial: u64, pid: i32) {
@@ -383,7 +408,8 @@ impl Driver {
 
     /// A pidfd is readable: its child is a zombie, whose last facts are still there until it is reaped.
     fn exited(&mut self, serial: u64) {
-        let Some(Process { state: State::Alive(live), .. }) = self.processes.get(&serial) else {
+        let Some(Process { state: State::Alive(live), .. }) = self.processes.get_mut(&serial)
+        else {
             return;
         };
         let pid = live.child.pid;
@@ -395,15 +421,23 @@ impl Driver {
             Ok(Some((status, rusage))) => {
                 Exit { pid: Some(pid), status, rusage, stat, stop: Moment::now(), lost: false }
             }
-            // Not yet: epoll tells again.
-            Ok(None) => return,
+            // A debugger that traces it comes first, and epoll would tell of it without a pause until then.
+            Ok(None) => {
+                if let Some(token) = live.token.take() {
+                    self.poller.unwatch(&live.child.pidfd, token);
+                }
+                self.look_later(serial);
+                return;
+            }
             // Somebody else has reaped it; nobody does, but the process must not hang for it.
             Err(error) => {
                 tracing::error!(pid, %error, "cannot reap a process");
                 Exit { pid: Some(pid), stat, ..Exit::without_child() }
             }
         };
-        self.poller.unwatch(&live.child.pidfd, live.token);
+        if let Some(token) = live.token.take() {
+            self.poller.unwatch(&live.child.pidfd, token);
+        }
         self.close_what_has_ended(serial);
         self.apply(serial, Input::Exited(exit));
     }
@@ -453,12 +487,16 @@ impl Driver {
                 sys::pidfd_send_signal(live.child.pidfd.as_raw_fd(), signum)
             }
             Some(process @ Process { state: State::Launching, .. }) => {
-                let pidfd = process.report.as_ref().map_or(-1, |r| r.pidfd.load(Ordering::Acquire));
-                if pidfd < 0 || DUMPING.contains(&signum) {
-                    process.signals.push((signum, ticket));
-                    return;
+                match process.report.as_ref().and_then(|report| report.running_pidfd()) {
+                    Some(pidfd) if !DUMPING.contains(&signum) => {
+                        sys::pidfd_send_signal(pidfd, signum)
+                    }
+                    // There is no child yet, or none that may have this signal.
+                    _ => {
+                        process.signals.push((signum, ticket));
+                        return;
+                    }
                 }
-                sys::pidfd_send_signal(pidfd, signum)
             }
             _ => Err(io::Error::from_raw_os_error(libc::ESRCH)),
         };

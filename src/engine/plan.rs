@@ -129,6 +129,12 @@ impl Report {
             step_errnos: (0..steps).map(|_| AtomicI32::new(0)).collect(),
         }
     }
+
+    /// The pidfd of a child that runs. The kernel writes the number before the descriptor is there, and also
+    /// where the clone then fails: only the child itself tells that it can be used.
+    pub(super) fn running_pidfd(&self) -> Option<RawFd> {
+        (self.pid.load(Ordering::Acquire) != 0).then(|| self.pidfd.load(Ordering::Acquire))
+    }
 }
 
 /// Everything a child needs, made before it is cloned: it allocates nothing, and reads only this.

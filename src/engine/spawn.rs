@@ -17,7 +17,8 @@ use super::sys::{self, Stack};
 use super::{Stage, StartFailure};
 
 const PERMANENT_THREADS: usize = 4;
-const MAX_THREADS: usize = 256;
+/// As many set-ups can wait at once; a thread that waits costs some 20 KB.
+const MAX_THREADS: usize = 4096;
 
 /// A process to be made.
 pub(super) struct Job {
@@ -99,14 +100,19 @@ impl SpawnPool {
         self.shared.lock().queue.len()
     }
 
-    /// Starts one more thread if jobs wait and none is idle: every thread is held by a child's set-up.
+    /// Starts a thread for every job that waits, if none is idle: every thread is held by a child's set-up.
     pub(super) fn relieve(&self) {
         let state = self.shared.lock();
-        let needed = !state.queue.is_empty() && state.idle == 0 && state.threads < MAX_THREADS;
+        let needed = match state.idle {
+            0 => state.queue.len().min(MAX_THREADS.saturating_sub(state.threads)),
+            _ => 0,
+        };
         drop(state);
-        if needed {
+        for _ in 0..needed {
             // Without another thread the jobs wait for one that comes free.
-            let _ = self.add_thread();
+            if self.add_thread().is_err() {
+                break;
+            }
         }
     }
 

@@ -5,6 +5,9 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+/// Sets the signal of a broken lease; as in the kernel's `fcntl.h`.
+const F_SETSIG: libc::c_int = 10;
+
 /// Turns a system call's return value into a result.
 fn check(ret: libc::c_int) -> io::Result<libc::c_int> {
     if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(ret) }
@@ -114,16 +117,25 @@ pub(super) enum Writers {
 /// Asks the kernel whether a file has writers: it grants a read lease only where there are none.
 pub(super) fn writers(reader: &impl AsRawFd) -> Writers {
     let fd = reader.as_raw_fd();
-    // SAFETY: plain fcntl on a descriptor that we own.
-    match check(unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_RDLCK) }) {
-        Ok(_) => {
-            // SAFETY: as above.
+    match take_lease(fd) {
+        Ok(()) => {
+            // SAFETY: plain fcntl on a descriptor that we own.
             unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK) };
             Writers::None
         }
         Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Writers::Some,
         Err(_) => Writers::Unknown,
     }
+}
+
+/// Takes a read lease. Whoever opens the file for writing meanwhile breaks it, and the signal of that would be
+/// SIGIO, which ends us: it is made one that does nothing. The kernel forgets the choice with the lease.
+fn take_lease(fd: RawFd) -> io::Result<()> {
+    // SAFETY: plain fcntl without pointers.
+    check(unsafe { libc::fcntl(fd, F_SETSIG, libc::SIGURG) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_RDLCK) })?;
+    Ok(())
 }
 
 /// Blocks every signal in the calling thread, 32 and 33 among them, which pthread_sigmask leaves alone.
@@ -232,6 +244,7 @@ impl Drop for Stack {
 mod tests {
     use super::*;
     use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
 
     #[test]
     fn writers_of_a_file() {
@@ -243,5 +256,21 @@ mod tests {
         writer.write_all(b"x").unwrap();
         drop(writer);
         assert_eq!(writers(&reader), Writers::None);
+    }
+
+    #[test]
+    fn a_broken_lease_ends_nobody() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let reader = std::fs::File::open(file.path()).unwrap();
+        let path = file.into_temp_path();
+        take_lease(reader.as_raw_fd()).unwrap();
+        let broken = std::fs::File::options()
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(&path)
+            .unwrap_err();
+        assert_eq!(broken.raw_os_error(), Some(libc::EAGAIN));
+        // SAFETY: plain fcntl without pointers.
+        assert_eq!(unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK) }, 0);
     }
 }

@@ -11,6 +11,8 @@ pub(super) enum Alarm {
     Patience(u64),
     /// The grace for a process's captures has passed.
     Grace(u64),
+    /// A child is to be looked at, for epoll cannot tell of its end.
+    Exit(u64),
 }
 
 /// Timers in the order they go off. One whose process is gone by then is of no effect, so none is ever taken out.

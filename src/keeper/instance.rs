@@ -4,6 +4,7 @@
 //! ordered end. One that was not removed is no longer locked, and is swept by the next start of any instance, unless processes
 //! of it still live. A lasting directory is named by `state_dir`.
 
+use std::ffi::OsString;
 use std::fs::{DirBuilder, File, Metadata};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -20,14 +21,48 @@ use crate::engine::procfs::ProcFs;
 use crate::engine::sys::set_cloexec;
 
 const LOCK: &str = "lock";
+/// How often a base that is removed by others at the same moment is made anew.
+const TRIES: u32 = 100;
 /// The journal's name in the directory.
 pub const JOURNAL: &str = "journal";
 /// Where memory captures go, if it is there.
 const SHARED_MEMORY: &str = "/dev/shm";
 /// Where an instance's directory is made if it cannot be where it should.
 const LAST_RESORTS: [&str; 2] = ["/tmp", SHARED_MEMORY];
-/// How often a directory is made anew that another instance removes at the same moment.
-const ATTEMPTS: u32 = 100;
+
+/// The name, in the directory, of what became of the last wish for an upgrade.
+pub const RELOADED: &str = "reloaded";
+
+/// An instance that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Its keeper's pid.
+    pub pid: i32,
+}
+
+/// The instance that works in `dir`, if one does.
+pub fn running_in(dir: &Path) -> Option<Running> {
+    if !dir.symlink_metadata().is_ok_and(|meta| is_ours(&meta)) || !dir.join(LOCK).exists() {
+        return None;
+    }
+    match lock(dir) {
+        Err(InstanceError::InUse { pid, .. }) => {
+            Some(Running { dir: dir.to_path_buf(), pid: pid.parse().ok()? })
+        }
+        _ => None,
+    }
+}
+
+/// The instances of this user below a base directory.
+pub fn running_below(base: &Path) -> Vec<Running> {
+    let uid = nix::unistd::geteuid();
+    let Ok(entries) = std::fs::read_dir(base.join(format!("procstar-{uid}"))) else {
+        return Vec::new();
+    };
+    entries.flatten().filter_map(|entry| running_in(&entry.path())).collect()
+}
 
 /// Why there is no directory to work in.
 #[derive(Debug, thiserror::Error)]
@@ -93,20 +128,53 @@ impl Instance {
             let lock = lock(dir)?;
             return Ok(Instance { dir: dir.clone(), memory: None, lasting: true, lock });
         }
-        let uid = nix::unistd::geteuid().as_raw();
-        let name = settings.conn_id.as_deref().and_then(plain_name);
-        let open_in = |place: &Path| {
-            let base = base(&place.join(format!("procstar-{uid}")))?;
-            sweep(&base);
-            own_dir(&base, name)
-        };
-        let (dir, lock) = open_in(&settings.base_dir).or_else(|first| {
-            // Processes run where TMPDIR names nothing, or is full, as long as they can be kept somewhere.
+        let conn_id = settings.conn_id.as_deref();
+        Instance::open_below(&settings.base_dir, conn_id).or_else(|first| {
+            // Programs run where TMPDIR names nothing, or is full, as long as they can be kept somewhere.
             tracing::warn!(error = %first, "keeping this instance's files elsewhere");
-            LAST_RESORTS.iter().find_map(|place| open_in(Path::new(place)).ok()).ok_or(first)
-        })?;
+            let elsewhere = |place| Instance::open_below(Path::new(place), conn_id).ok();
+            LAST_RESORTS.into_iter().find_map(elsewhere).ok_or(first)
+        })
+    }
+
+    /// Takes a directory below that of the user's in `place`.
+    fn open_below(place: &Path, conn_id: Option<&str>) -> Result<Instance, InstanceError> {
+        let mut tries = 0;
+        loop {
+            match Instance::below(place, conn_id) {
+                // Another instance has ended, and removed the base just before we went into it.
+                Err(InstanceError::Io { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound && tries < TRIES =>
+                {
+                    tries += 1;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    fn below(place: &Path, conn_id: Option<&str>) -> Result<Instance, InstanceError> {
+        let uid = nix::unistd::geteuid().as_raw();
+        let base = base(&place.join(format!("procstar-{uid}")))?;
+        sweep(&base);
+        let name = conn_id.and_then(plain_name);
+        let (dir, lock) = own_dir(&base, name)?;
         let memory = memory_dir(uid, &dir);
         Ok(Instance { dir, memory, lasting: false, lock })
+    }
+
+    /// Leaves word of what became of a wish for an upgrade.
+    pub fn answer_reload(&self, outcome: &Result<String, String>) {
+        let text = match outcome {
+            Ok(text) => text.clone(),
+            Err(error) => format!("error: {error}"),
+        };
+        let beside = self.dir.join("reloaded.new");
+        let written = std::fs::write(&beside, format!("{:016x}\n{text}", fastrand::u64(..)))
+            .and_then(|()| std::fs::rename(&beside, self.dir.join(RELOADED)));
+        if let Err(error) = written {
+            tracing::error!(%error, "cannot leave word of the upgrade");
+        }
     }
 
     /// What another program needs to go on with the directory.
@@ -152,11 +220,14 @@ impl Instance {
 
     /// At the ordered end: removes the directory, or what need not last of it.
     pub fn close(self) {
-        if !self.lasting {
-            remove(&self.dir);
-        }
-        if let Some(memory) = &self.memory {
-            remove(memory);
+        // First what only the directory leads to.
+        let own = (!self.lasting).then_some(&self.dir);
+        for dir in self.memory.iter().chain(own) {
+            remove(dir);
+            if let Some(base) = dir.parent() {
+                // Only the last one finds it empty.
+                let _ = std::fs::remove_dir(base);
+            }
         }
     }
 }
@@ -200,14 +271,8 @@ fn lock(dir: &Path) -> Result<Flock<File>, InstanceError> {
         .custom_flags(libc::O_NOFOLLOW)
         .open(dir.join(LOCK))
         .map_err(|source| error(dir, source))?;
-    let of_file = file.metadata().map_err(|source| error(dir, source))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(mut lock) => {
-            // Between the opening and the locking, its last owner may have removed the directory.
-            let now = dir.join(LOCK).symlink_metadata().map_err(|source| error(dir, source))?;
-            if (now.dev(), now.ino()) != (of_file.dev(), of_file.ino()) {
-                return Err(error(dir, io::ErrorKind::NotFound.into()));
-            }
             let entered = lock
                 .set_len(0)
                 .and_then(|()| lock.rewind())
@@ -249,19 +314,33 @@ fn plain_name(conn_id: &str) -> Option<&str> {
 fn own_dir(base: &Path, name: Option<&str>) -> Result<(PathBuf, Flock<File>), InstanceError> {
     let random = || format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
     let mut dir = base.join(name.map_or_else(random, str::to_owned));
-    let mut attempts = 0..ATTEMPTS;
     loop {
         make(&dir).map_err(|source| error(&dir, source))?;
         match lock(&dir) {
-            Ok(lock) => return Ok((dir, lock)),
+            Ok(lock) if is_in(&lock, &dir) => return Ok((dir, lock)),
+            // Another one's sweep has taken the directory for a dead one's before we had locked it.
+            Ok(_) => {}
+            Err(InstanceError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
             // An instance of the same name runs: side by side with it, under another one.
             Err(InstanceError::InUse { .. }) => dir = base.join(random()),
-            // One of the same name has just ended, or been swept.
-            Err(InstanceError::Io { source, .. })
-                if source.kind() == io::ErrorKind::NotFound && attempts.next().is_some() => {}
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Whether the file that we have locked is still the directory's lock.
+fn is_in(lock: &File, dir: &Path) -> bool {
+    let inode = |meta: Metadata| (meta.dev(), meta.ino());
+    let there = dir.join(LOCK).symlink_metadata().map(inode);
+    matches!((lock.metadata().map(inode), there), (Ok(ours), Ok(there)) if ours == there)
+}
+
+/// The name of an instance's directory for memory captures. Directories of the same name below different bases have different ones.
+fn memory_name(dir: &Path) -> Option<OsString> {
+    let meta = dir.symlink_metadata().ok()?;
+    let mut name = dir.file_name()?.to_owned();
+    name.push(format!("-{:x}-{:x}", meta.dev(), meta.ino()));
+    Some(name)
 }
 
 /// A directory for memory captures, where there is a file system in memory.
@@ -278,21 +357,21 @@ fn memory_dir(uid: u32, dir: &Path) -> Option<PathBuf> {
     memory.symlink_metadata().is_ok_and(|meta| is_ours(&meta)).then_some(memory)
 }
 
-/// The name of an instance's directory for memory captures: its own, and what tells it from those of the same name elsewhere.
-fn memory_name(dir: &Path) -> Option<std::ffi::OsString> {
-    let meta = dir.symlink_metadata().ok()?;
-    let mut name = dir.file_name()?.to_owned();
-    name.push(format!("-{:x}-{:x}", meta.dev(), meta.ino()));
-    Some(name)
-}
-
 /// Removes the directories of instances that did not end in order, and of which nothing lives any more.
 fn sweep(base: &Path) {
     let Ok(entries) = std::fs::read_dir(base) else { return };
     let procfs = ProcFs::default();
     for dir in entries.flatten().map(|entry| entry.path()) {
+        if !dir.join(LOCK).exists() {
+            // It is being made, or removed; or was left so, and then it is empty.
+            let _ = std::fs::remove_dir(&dir);
+            continue;
+        }
         // Held while it is removed: an instance of that name that starts now waits for nothing, it takes another.
-        let Ok(_lock) = lock(&dir) else { continue };
+        let Ok(locked) = lock(&dir) else { continue };
+        if !is_in(&locked, &dir) {
+            continue;
+        }
         match journal::read(&dir.join(JOURNAL)) {
             Ok(records) if records.iter().any(|record| journal::is_alive(record, &procfs)) => {
                 continue;
@@ -305,12 +384,12 @@ fn sweep(base: &Path) {
                 continue;
             }
         }
-        let memory = memory_name(&dir);
         tracing::info!(dir = %dir.display(), "removing what a dead instance has left");
-        remove(&dir);
-        if let (Some(user), Some(name)) = (base.file_name(), memory) {
+        // First what only the directory leads to.
+        if let (Some(user), Some(name)) = (base.file_name(), memory_name(&dir)) {
             remove(&Path::new(SHARED_MEMORY).join(user).join(name));
         }
+        remove(&dir);
     }
 }
 

@@ -121,7 +121,7 @@ pub enum ToAgent {
         message: String,
     },
     /// A process has started.
-    Started(Started),
+    Started(Box<Started>),
     /// A process has ended.
     Ended(Box<Ended>),
     /// The outcome of a signal.

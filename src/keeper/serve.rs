@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, RawFd};
+use std::os::unix::process::ExitStatusExt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,8 +37,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const QUIET_TIME: Duration = Duration::from_secs(2);
 /// How many agents may die young before the keeper gives up one that never said a word, and follows orders by itself.
 const HOPELESS: u32 = 5;
-/// How long processes have to die when the keeper ends without an agent.
-const LAST_GRACE: Duration = Duration::from_secs(5);
+/// How long killed processes may take to be gone, where there is no agent.
+const ALONE: Duration = Duration::from_secs(5);
 
 /// What the launched program was started with.
 #[derive(Clone)]
@@ -84,6 +85,16 @@ fn is_hangup(info: &siginfo) -> bool {
     info.ssi_code == libc::SI_KERNEL || info.ssi_pid as i32 == session
 }
 
+/// What a signal orders.
+fn order_of(signum: i32) -> Option<Order> {
+    match signum {
+        libc::SIGTERM | libc::SIGINT | libc::SIGHUP => Some(Order::Terminate),
+        libc::SIGQUIT => Some(Order::Kill),
+        libc::SIGUSR1 => Some(Order::Idle),
+        _ => None,
+    }
+}
+
 /// Events on their way from the engine's thread.
 struct Post {
     events: Mutex<Vec<Event>>,
@@ -121,10 +132,10 @@ struct Keeper {
     next_agent: Option<Instant>,
     /// How many agents have died young in a row.
     died_young: u32,
-    /// What signals have ordered so far, each once. Every agent is told of all: one may have died before it noted an order.
+    /// Orders that no agent has told us to remember: each agent hears of them until one does.
     orders: Vec<Order>,
-    /// When to end though processes run: no agent can be started, and we are to end.
-    end_by: Option<Instant>,
+    /// When to end without an agent, though processes still run.
+    alone_until: Option<Instant>,
     /// The exit code, once it is over.
     code: Option<u8>,
     /// Whether the agent has said goodbye, with which code.
@@ -160,7 +171,7 @@ impl Keeper {
             next_agent: Some(Instant::now()),
             died_young: 0,
             orders: Vec::new(),
-            end_by: None,
+            alone_until: None,
             code: None,
             bye: None,
         })
@@ -187,14 +198,15 @@ impl Keeper {
                 self.event(event);
             }
             while let Ok(Some(info)) = self.signals.read_signal() {
-                self.signal(&info);
+                let signum = info.ssi_signo as i32;
+                if signum == libc::SIGHUP && !is_hangup(&info) {
+                    self.upgrade();
+                } else if let Some(order) = order_of(signum) {
+                    self.order(order);
+                }
             }
             self.hear_agent();
-            if let Some(at) = self.end_by
-                && (at <= Instant::now() || self.ledger.iter().all(|record| record.ended.is_some()))
-            {
-                self.code = Some(1);
-            }
+            self.end_alone();
         }
     }
 
@@ -212,8 +224,8 @@ impl Keeper {
                 fds.push(PollFd::new(socket, wanted));
             }
         }
-        let deadline = self.agent.as_ref().and_then(Subordinate::deadline);
-        let next = [self.next_agent, self.end_by, deadline].into_iter().flatten().min();
+        let overdue = self.agent.as_ref().and_then(Subordinate::deadline);
+        let next = [self.next_agent, self.alone_until, overdue].into_iter().flatten().min();
         let timeout = next.map_or(PollTimeout::NONE, |at| {
             let wait = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
             PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
@@ -239,7 +251,7 @@ impl Keeper {
     fn hear_agent(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         agent.send();
-        // In this order: it may say something, and end, between the two.
+        // In this order: what it said last, its goodbye too, is there once it has ended.
         let ended = agent.ended();
         let messages = agent.receive();
         agent.kill_if_overdue();
@@ -256,6 +268,10 @@ impl Keeper {
             self.code = Some(u8::try_from(code).unwrap_or(1));
         } else {
             tracing::warn!(%status, "the agent has died, starting it again; no process is lost");
+            // It died of an order that came before it listened to any.
+            if let Some(order) = status.signal().and_then(order_of) {
+                self.order(order);
+            }
             self.agent_died(old && said_hello);
         }
     }
@@ -267,11 +283,6 @@ impl Keeper {
             self.code = Some(1);
             return;
         }
-        if self.died_young >= HOPELESS
-            && self.next_memory().orders.iter().any(|o| *o != Order::Idle)
-        {
-            return self.end_alone();
-        }
         let wait = match self.died_young {
             0 => Duration::ZERO,
             n => (FIRST_WAIT * 2u32.saturating_pow(n.min(20) - 1)).min(LONGEST_WAIT),
@@ -279,46 +290,17 @@ impl Keeper {
         self.next_agent = Some(Instant::now() + wait);
     }
 
-    fn signal(&mut self, info: &siginfo) {
-        let order = match info.ssi_signo as i32 {
-            libc::SIGTERM | libc::SIGINT => Order::Terminate,
-            libc::SIGHUP if is_hangup(info) => Order::Terminate,
-            libc::SIGHUP => return self.upgrade(),
-            libc::SIGQUIT => Order::Kill,
-            libc::SIGUSR1 => Order::Idle,
-            _ => return,
-        };
-        if !self.orders.contains(&order) {
-            self.orders.push(order);
-        }
-        let hopeless = self.died_young >= HOPELESS;
-        match &mut self.agent {
-            Some(agent) if agent.welcomed => agent.tell(&ToAgent::Order(order)),
-            // It may yet introduce itself, but shall not be in the way of the last resort.
-            Some(_) if hopeless && order == Order::Kill => self.end_alone(),
-            None if hopeless && order != Order::Idle => self.end_alone(),
-            // It is told when it introduces itself.
-            _ => {}
-        }
-    }
-
-    /// What the next agent is told of those before it, and of what signals have ordered.
-    fn next_memory(&self) -> Memory {
-        let mut memory = self.memory.clone();
-        for order in &self.orders {
-            if !memory.orders.contains(order) {
-                memory.orders.push(*order);
-            }
-        }
-        memory
-    }
-
     /// Replaces this program by the one that is now on disk, if that can go on; if not, all stays as it is.
     fn upgrade(&mut self) {
         let path = self.program.path().display().to_string();
         match self.try_upgrade() {
             Ok(()) => {}
-            Err(error) => tracing::error!(%path, "not upgraded: {error}"),
+            Err(error) => {
+                tracing::error!(%path, "not upgraded: {error}");
+                if let Some(instance) = &self.instance {
+                    instance.answer_reload(&Err(format!("not upgraded: {error}")));
+                }
+            }
         }
     }
 
@@ -393,6 +375,9 @@ impl Keeper {
         for carried in state.carried {
             engine.take_over(carried);
         }
+        let program = self.program.path().display();
+        let version = env!("CARGO_PKG_VERSION");
+        instance.answer_reload(&Ok(format!("now runs {program}, version {version}")));
         self.memory = state.memory;
         self.orders = state.orders;
         self.journal = Some(Journal::begin(&instance.journal(), &self.ledger, &self.memory)?);
@@ -416,16 +401,38 @@ impl Keeper {
         Engine::start(options, move |event| post.put(event))
     }
 
-    /// No agent can be started, and we are to end: kill what runs, and end when it is dead.
+    /// Passes an order on, and keeps it until an agent has told us to remember it.
+    fn order(&mut self, order: Order) {
+        if let Some(agent) = &mut self.agent
+            && agent.welcomed
+        {
+            agent.tell(&ToAgent::Order(order));
+        }
+        if !self.orders.contains(&order) && !self.memory.orders.contains(&order) {
+            self.orders.push(order);
+        }
+    }
+
+    /// Where no agent can be started, and we are to end: kills what runs, and ends once it is gone.
     fn end_alone(&mut self) {
-        tracing::error!("no agent can be started: killing every process");
-        self.end_agent();
-        self.next_agent = None;
-        self.end_by = Some(Instant::now() + LAST_GRACE);
-        if let Some(engine) = &self.engine {
-            for record in self.ledger.iter().filter(|record| record.ended.is_none()) {
+        let ordered = self.orders.iter().chain(&self.memory.orders).any(|o| *o != Order::Idle);
+        // One that is there may still introduce itself; but whoever orders to kill has waited long enough.
+        let kill = self.orders.contains(&Order::Kill);
+        let hope = self.agent.as_ref().is_some_and(|agent| agent.welcomed || !kill);
+        if !ordered || hope || self.died_young < HOPELESS || self.code.is_some() {
+            self.alone_until = None;
+            return;
+        }
+        let running = || self.ledger.iter().filter(|record| record.ended.is_none());
+        if self.alone_until.is_none() {
+            let Some(engine) = &self.engine else { return };
+            for record in running() {
                 engine.signal(record.id.clone(), libc::SIGKILL, 0);
             }
+        }
+        let until = *self.alone_until.get_or_insert_with(|| Instant::now() + ALONE);
+        if running().next().is_none() || until <= Instant::now() {
+            self.code = Some(1);
         }
     }
 
@@ -433,7 +440,7 @@ impl Keeper {
         let (entry, message) = match event {
             Event::Started(started) => {
                 self.ledger.started((*started).clone());
-                (Some(Entry::Started(started.clone())), ToAgent::Started(*started))
+                (Some(Entry::Started(started.clone())), ToAgent::Started(started))
             }
             Event::Ended(ended) => {
                 self.ledger.ended((*ended).clone());
@@ -483,6 +490,7 @@ impl Keeper {
                 }
             }
             ToKeeper::Remember(memory) => {
+                self.orders.retain(|order| !memory.orders.contains(order));
                 self.memory = memory;
                 if let Some(journal) = &mut self.journal {
                     let entry = Entry::Memory(self.memory.clone());
@@ -512,7 +520,7 @@ impl Keeper {
     fn hello(&mut self, version: u32, settings: &Settings, input: Option<Validated>) {
         let first = self.engine.is_none();
         let begun = match version {
-            VERSION if first => self.begin(settings),
+            VERSION if first => self.begin(settings).and_then(|()| self.start_input(input)),
             VERSION => Ok(()),
             other => Err(format!("the keeper speaks version {VERSION}, the agent {other}")),
         };
@@ -520,23 +528,49 @@ impl Keeper {
             if let Some(agent) = &mut self.agent {
                 agent.tell(&ToAgent::Refused { message });
             }
+            if first {
+                // What lies in the directory is as it was, and stays.
+                self.instance = None;
+                self.bye = Some(2);
+            }
             return;
-        }
-        if let (true, Some(input)) = (first, input) {
-            self.launch(input);
         }
         let welcome = ToAgent::Welcome {
             pid: std::process::id(),
             ppid: std::os::unix::process::parent_id(),
             start: self.origin.start,
             first,
-            memory: self.next_memory(),
+            memory: self.memory.clone(),
             records: self.ledger.iter().cloned().collect(),
         };
         if let Some(agent) = &mut self.agent {
             agent.tell(&welcome);
             agent.welcomed = true;
+            for order in &self.orders {
+                agent.tell(&ToAgent::Order(*order));
+            }
         }
+    }
+
+    /// Starts INPUT's processes, unless the keeper that died had started them: then they are taken up, as all it had.
+    fn start_input(&mut self, input: Option<Validated>) -> Result<(), String> {
+        let Some(input) = input else { return Ok(()) };
+        let known: Vec<&str> = input
+            .procs
+            .keys()
+            .filter(|id| self.ledger.get(id).is_some())
+            .map(AsRef::as_ref)
+            .collect();
+        if known.is_empty() {
+            self.launch(input);
+        } else if known.len() == input.procs.len() {
+            tracing::warn!(
+                "an earlier run has started the processes of these specs, taking them up"
+            );
+        } else {
+            return Err(format!("proc ID already in use: {}", known.join(", ")));
+        }
+        Ok(())
     }
 
     /// Takes the instance's directory, takes up what its journal tells, and starts the engine.
@@ -544,23 +578,12 @@ impl Keeper {
         // The agent tells the user where the log cannot be had.
         let _ = crate::cli::logging::init(&settings.log);
         let instance = Instance::open(settings).map_err(|error| error.to_string())?;
-        let begun = self.begin_in(&instance, settings);
-        match begun {
-            Ok(()) => self.instance = Some(instance),
-            // What an earlier one has left is not ours to remove.
-            Err(_) if !instance.journal().exists() => instance.close(),
-            Err(_) => {}
-        }
-        begun
-    }
-
-    fn begin_in(&mut self, instance: &Instance, settings: &Settings) -> Result<(), String> {
         let engine = self
-            .start_engine(instance, settings)
+            .start_engine(&instance, settings)
             .map_err(|error| format!("cannot start the engine: {error}"))?;
         match journal::read_all(&instance.journal()) {
             Ok((records, memory)) => {
-                // What was ordered in that life, and whether it had processes, does not count in this one.
+                // Orders were given to the one that has ended.
                 self.memory = Memory { conn_id: memory.conn_id, ..Memory::default() };
                 for record in records {
                     self.take_up(&engine, record);
@@ -571,11 +594,14 @@ impl Keeper {
                 return Err(format!("cannot read {}: {error}", instance.journal().display()));
             }
         }
+        // Without a journal all goes on; only a keeper's successor would miss it.
         let journal = Journal::begin(&instance.journal(), &self.ledger, &self.memory)
-            .map_err(|error| format!("cannot write {}: {error}", instance.journal().display()))?;
+            .inspect_err(|error| tracing::error!(%error, "cannot write the journal"))
+            .ok();
         self.engine = Some(engine);
         self.settings = Some(settings.clone());
-        self.journal = Some(journal);
+        self.journal = journal;
+        self.instance = Some(instance);
         Ok(())
     }
 

@@ -41,8 +41,10 @@ impl AgentCommand {
 pub(super) struct Subordinate {
     child: Child,
     pidfd: OwnedFd,
-    /// None once either end has closed.
+    /// None once all that it has said is read, or nothing more can be.
     socket: Option<UnixStream>,
+    /// Whether it takes nothing any more. What it has said before may still be there to read.
+    deaf: bool,
     decoder: Decoder,
     /// What is to be sent, and how much of it has been.
     out: Vec<u8>,
@@ -84,6 +86,7 @@ impl Subordinate {
             child,
             pidfd,
             socket: Some(ours),
+            deaf: false,
             decoder: Decoder::default(),
             out: Vec::new(),
             sent: 0,
@@ -105,12 +108,12 @@ impl Subordinate {
 
     /// Whether something waits to be sent.
     pub(super) fn wants_to_send(&self) -> bool {
-        self.sent < self.out.len()
+        !self.deaf && self.sent < self.out.len()
     }
 
     /// Queues a message, and sends what can be sent at once.
     pub(super) fn tell(&mut self, message: &ToAgent) {
-        if self.socket.is_none() {
+        if self.socket.is_none() || self.deaf {
             return;
         }
         if let Err(error) = encode(message, &mut self.out) {
@@ -123,7 +126,7 @@ impl Subordinate {
 
     /// Sends what the socket takes.
     pub(super) fn send(&mut self) {
-        while let Some(socket) = &mut self.socket {
+        while let (false, Some(socket)) = (self.deaf, &mut self.socket) {
             let rest = self.out.get(self.sent..).unwrap_or_default();
             if rest.is_empty() {
                 self.out.clear();
@@ -135,7 +138,10 @@ impl Subordinate {
                 Ok(n) => self.sent += n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => self.close(),
+                Err(_) => {
+                    self.deaf = true;
+                    self.deadline = Some(Instant::now() + CLOSED_GRACE);
+                }
             }
         }
     }
@@ -214,6 +220,7 @@ mod tests {
             pidfd: pidfd_open(child.id() as i32).unwrap(),
             child,
             socket: Some(ours),
+            deaf: false,
             decoder: Decoder::default(),
             out: Vec::new(),
             sent: 0,

@@ -295,3 +295,14 @@ proptest! {
         let _ = from_msgpack(&text);
     }
 }
+
+#[test]
+fn of_very_many_errors_the_first_are_located() {
+    let procs: Vec<String> = (0..2000).map(|i| format!(r#""{i}": {{"argv": []}}"#)).collect();
+    let text = format!(r#"{{"specs": {{{}}}}}"#, procs.join(",\n"));
+    let errors = from_json(text.as_bytes()).unwrap_err().0;
+    assert_eq!(errors.len(), 2000);
+    assert_eq!(errors[9].position.map(|(line, _)| line), Some(10));
+    assert_eq!(errors.iter().filter(|error| error.position.is_some()).count(), 50);
+    assert_eq!(errors[1999].place.to_string(), "specs.1999.argv");
+}

@@ -58,9 +58,9 @@ fn frames(messages: impl IntoIterator<Item = ToAgent>) -> Vec<u8> {
     bytes
 }
 
-fn start_of(id: &str) -> Started {
+fn start_of(id: &str) -> Box<Started> {
     match started(id) {
-        Event::Started(started) => *started,
+        Event::Started(started) => started,
         _ => unreachable!(),
     }
 }
@@ -169,7 +169,7 @@ fn introduced(answer: Vec<u8>) -> (Result<Welcome, LinkError>, Keeper) {
 #[test]
 fn a_welcome() {
     let memory = Memory { conn_id: Some("x".into()), orders: vec![Order::Idle], any: true };
-    let record = Record { id: "a".into(), started: Some(start_of("a")), ended: None };
+    let record = Record { id: "a".into(), started: Some(*start_of("a")), ended: None };
     let answer = welcome(false, memory.clone(), vec![record]);
     let (welcome, _keeper) = introduced(frames([answer]));
     let welcome = welcome.ok().unwrap();
@@ -342,8 +342,8 @@ fn left() -> Vec<Record> {
         ended: ended.map(Box::new),
     };
     vec![
-        record("z", Some(start_of("z")), Some(end_of("z", 256))),
-        record("run", Some(start_of("run")), None),
+        record("z", Some(*start_of("z")), Some(end_of("z", 256))),
+        record("run", Some(*start_of("run")), None),
         record("new", None, None),
         record("fail", None, Some(end_of("fail", 127 << 8))),
     ]

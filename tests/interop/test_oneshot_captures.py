@@ -37,7 +37,7 @@ def test_defaults_of_a_capture(tmp_path):
     assert set(res["fds"]["stdout"]) == {"type", "data", "encoding"}
     assert captured(res) == ALL_BYTES
     target = ok(sh("readlink /proc/self/fd/1", ("stdout", {"capture": {}})))
-    assert captured(target).endswith(b"(deleted)\n")
+    assert captured(target).startswith(b"/")
 
 
 @MODES
@@ -118,13 +118,13 @@ def test_survivor_holds_the_pipe():
     assert res["captures"]["stdout"] == {"length": len(captured(res)), "complete": False, "reason": "survivor"}
 
 
-def test_tempfiles_are_unlinked(tmp_path):
-    """Nothing stays in TMPDIR, nor is there anything to see while it runs."""
-    res = ok(
-        sh("ls -A $TMPDIR; readlink /proc/self/fd/1", ("stdout", capture("tempfile"))),
-        env=os.environ | {"TMPDIR": str(tmp_path)},
-    )
-    assert captured(res).decode().startswith(str(tmp_path))
+def test_tempfiles_are_the_users_alone_and_gone_at_the_end(tmp_path):
+    """They are in the instance's directory in TMPDIR, which nobody else may enter, and which goes with the instance."""
+    script = "f=$(readlink /proc/$$/fd/1); echo $f; stat -L -c %a /proc/self/fd/1 $(dirname $f)"
+    res = ok(sh(script, ("stdout", capture("tempfile"))), env=os.environ | {"TMPDIR": str(tmp_path)})
+    path, *modes = captured(res).decode().split()
+    assert path.startswith(f"{tmp_path}/procstar-{os.getuid()}/")
+    assert modes == ["600", "700"]
     assert list(tmp_path.iterdir()) == []
 
 

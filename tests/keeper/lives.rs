@@ -26,15 +26,12 @@ fn the_next_agent_gets_all() {
         Memory { conn_id: Some("me".into()), orders: vec![Order::Idle, Order::GiveUp], any: true };
     agent.tell(&ToKeeper::Remember(Memory::default()));
     agent.tell(&ToKeeper::Remember(memory.clone()));
-    agent.tell(&ToKeeper::Signal { id: "nobody".into(), signum: 1, ticket: 1 });
-    // What it says and what it hears as it dies counts.
     agent.forget("gone");
-    let (gone_too, mut agent) = (agent.pid, agent);
-    agent.tell(&ToKeeper::Signal { id: "nobody".into(), signum: 1, ticket: 2 });
-    while brief(&agent.next()) != format!("signaled nobody 2 {}", libc::ESRCH) {}
+    agent.heard();
+    let before = agent.pid;
     agent.die();
     let mut agent = world.agent();
-    assert!(agent.again && agent.pid != gone_too);
+    assert!(agent.again && agent.pid != before);
     // INPUT is not started again, though this one names it.
     let welcome = agent.hello(input());
     assert!(!welcome.first);
@@ -72,8 +69,8 @@ fn an_end_that_nobody_heard_is_told_once() {
     }
     known.sort();
     assert_eq!(known, ["a: ended 1024", "b: ended 1280"]);
-    agent.tell(&ToKeeper::Signal { id: "a".into(), signum: 1, ticket: 1 });
-    assert_eq!(brief(&agent.next()), format!("signaled a 1 {}", libc::ESRCH), "nothing else");
+    // And nothing else.
+    agent.heard();
 }
 
 #[test]

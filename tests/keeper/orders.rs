@@ -2,7 +2,7 @@
 
 use super::world::*;
 use nix::sys::signal::Signal;
-use procstar::keeper::protocol::{Order, ToAgent, ToKeeper};
+use procstar::keeper::protocol::{Memory, Order, ToAgent, ToKeeper};
 use serde_json::json;
 
 #[test]
@@ -26,13 +26,13 @@ fn an_order_waits_for_an_agent() {
     let mut agent = world.agent();
     world.signal(Signal::SIGUSR1);
     // The order is taken in before the greeting, for the keeper looks at its signals first.
-    let memory = agent.hello(None).memory;
-    assert_eq!(memory.orders, [Order::Idle]);
+    agent.hello(None);
+    assert_eq!(brief(&agent.next()), "order Idle");
     agent.die();
     let mut agent = world.agent();
     world.signal(Signal::SIGTERM);
-    let memory = agent.hello(None).memory;
-    assert_eq!(memory.orders, [Order::Idle, Order::Terminate]);
+    agent.hello(None);
+    assert_eq!(agent.until("order Terminate"), ["order Idle", "order Terminate"]);
 }
 
 #[test]
@@ -42,18 +42,45 @@ fn an_order_that_an_agent_took_to_its_grave_is_given_again() {
     world.signal(Signal::SIGTERM);
     assert_eq!(brief(&agent.next()), "order Terminate");
     // It remembers something, but has not noted the order.
-    agent.tell(&ToKeeper::Remember(Default::default()));
+    agent.tell(&ToKeeper::Remember(Memory::default()));
+    agent.heard();
     agent.die();
-    let (agent, welcome) = world.welcomed();
-    assert_eq!(welcome.memory.orders, [Order::Terminate]);
+    for _ in 0..2 {
+        let (mut agent, welcome) = world.welcomed();
+        assert_eq!(welcome.memory, Memory::default());
+        assert_eq!(brief(&agent.next()), "order Terminate");
+        agent.die();
+    }
+    // Noted, it is in memory, and not given twice.
+    let (mut agent, _) = world.welcomed();
+    assert_eq!(brief(&agent.next()), "order Terminate");
+    let noted = Memory { orders: vec![Order::Terminate], ..Memory::default() };
+    agent.tell(&ToKeeper::Remember(noted.clone()));
+    agent.heard();
     agent.die();
     let (mut agent, welcome) = world.welcomed();
-    assert_eq!(welcome.memory.orders, [Order::Terminate]);
-    // Noted, it is not given twice.
-    agent.tell(&ToKeeper::Remember(welcome.memory));
+    assert_eq!(welcome.memory, noted);
+    agent.heard();
+}
+
+#[test]
+fn an_agent_that_lives_is_not_despaired_of() {
+    let world = World::new();
+    let gate = world.place.path().join("gate");
+    let (mut agent, _) = world.welcomed();
+    agent.launch(json!({"a": until_exists(&gate, "exit 3")}));
+    agent.until("started a");
     agent.die();
-    let (_, welcome) = world.welcomed();
-    assert_eq!(welcome.memory.orders, [Order::Terminate]);
+    for _ in 1..5 {
+        world.agent().die();
+    }
+    // The sixth is well, and what it has been ordered is its business.
+    let (mut agent, _) = world.welcomed();
+    world.signal(Signal::SIGTERM);
+    world.signal(Signal::SIGQUIT);
+    agent.until("order Kill");
+    std::fs::write(gate, "").unwrap();
+    agent.until("ended a 768");
 }
 
 #[test]

@@ -277,6 +277,12 @@ impl Agent {
         self.tell(&ToKeeper::Launch(request(specs)));
     }
 
+    /// Waits until the keeper has heard all that was told. Nothing else must come meanwhile.
+    pub fn heard(&mut self) {
+        self.tell(&ToKeeper::Signal { id: "nobody".into(), signum: 1, ticket: 0 });
+        assert_eq!(brief(&self.next()), format!("signaled nobody 0 {}", libc::ESRCH));
+    }
+
     pub fn forget(&mut self, id: &str) {
         self.tell(&ToKeeper::Forget(id.into()));
     }

@@ -46,7 +46,7 @@ struct CarriedCapture {
 #[derive(Clone, Serialize, Deserialize)]
 enum CarriedPhase {
     Alive { pid: i32, adopted: bool },
-    Draining(Exit),
+    Draining(Box<Exit>),
     Ended,
 }
 
@@ -83,34 +83,35 @@ impl Driver {
 
     /// Takes over a process that was handed over.
     pub(super) fn take_over(&mut self, carried: Carried) {
-        let serial = self.next_serial;
-        self.next_serial += 1;
-        let mut process = Process {
+        let captures = Arc::new(carried.captures);
+        let serial = self.enroll(Process {
             start: carried.start,
-            captures: Arc::new(carried.captures),
+            captures: Arc::clone(&captures),
             cut_short: carried.cut_short,
             failures: carried.failures,
             told: carried.told,
-            ..Process::new(carried.id.clone())
-        };
+            ..Process::new(carried.id)
+        });
         for CarriedCapture { index, pipe } in carried.open {
-            match pipe.map(|fd| self.take_over_pipe(serial, index, fd, &process.captures)) {
-                None => process.open.push(OpenCapture::File { index }),
-                Some(Ok(open)) => process.open.push(open),
-                Some(Err(error)) => {
+            let open = match pipe {
+                None => Ok(OpenCapture::File { index }),
+                Some(fd) => self.take_over_pipe(serial, index, fd, &captures),
+            };
+            let Some(process) = self.processes.get_mut(&serial) else { return };
+            match open {
+                Ok(open) => process.open.push(open),
+                Err(error) => {
                     tracing::error!(proc_id = %process.id, %error, "cannot read a capture on");
-                    if let Some((fd, _)) = process.captures.iter().nth(index) {
-                        process.cut_short.push((fd, CutShort::Error));
-                    }
+                    let fd = captures.iter().nth(index).map(|(fd, _)| (fd, CutShort::Error));
+                    process.cut_short.extend(fd);
                 }
             }
         }
-        let id = carried.id;
-        self.serials.insert(id.clone(), serial);
+        let Some(process) = self.processes.get_mut(&serial) else { return };
         let phase = match carried.phase {
             CarriedPhase::Alive { pid, adopted } => Some((pid, adopted)),
             CarriedPhase::Draining(exit) => {
-                process.state = State::Draining(exit);
+                process.state = State::Draining(*exit);
                 None
             }
             CarriedPhase::Ended => {
@@ -119,7 +120,6 @@ impl Driver {
             }
         };
         let draining = matches!(process.state, State::Draining(_));
-        self.processes.insert(serial, process);
         if draining {
             self.close_what_has_ended(serial);
             self.timers.set(Instant::now() + self.options.drain_grace, Alarm::Grace(serial));
@@ -127,9 +127,12 @@ impl Driver {
         }
         let Some((pid, adopted)) = phase else { return };
         let watched = sys::pidfd_open(pid)
-            .and_then(|pidfd| Ok((self.poller.watch(&pidfd, Source::Exit(serial))?, pidfd)));
+            .map(|pidfd| (self.poller.watch(&pidfd, Source::Exit(serial)).ok(), pidfd));
         match watched {
             Ok((token, pidfd)) => {
+                if token.is_none() {
+                    self.look_later(serial);
+                }
                 let live = Live { child: Child { pid, pidfd }, token, adopted };
                 self.apply(serial, Input::Spawned(live));
             }
@@ -163,7 +166,7 @@ impl Driver {
 fn carry(process: &Process) -> Option<Carried> {
     let phase = match &process.state {
         State::Alive(live) => CarriedPhase::Alive { pid: live.child.pid, adopted: live.adopted },
-        State::Draining(exit) => CarriedPhase::Draining(exit.clone()),
+        State::Draining(exit) => CarriedPhase::Draining(Box::new(exit.clone())),
         State::Ended if !process.open.is_empty() => CarriedPhase::Ended,
         State::Ended | State::Launching => return None,
     };

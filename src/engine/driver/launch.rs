@@ -8,15 +8,16 @@ use std::time::Instant;
 use super::super::capture::{Capture, Captures, CutShort, Writer};
 use super::super::plan::{LaunchPlan, Made};
 use super::super::spawn::{Child, Job};
-use super::super::state::{Input, State};
+use super::super::state::Input;
 use super::super::timers::Alarm;
 use super::super::{Moment, Stage, StartFailure, Started, sys};
 use super::{Driver, Exit, Live, OpenCapture, Process, Source};
-use crate::spec::{CaptureMode, CaptureSpec, PipeEnd, ProcId, ValidatedFd, ValidatedProc};
+use crate::spec::{CaptureMode, CaptureSpec, PipeEnd, ValidatedFd, ValidatedProc};
 
 /// A process that is asked for.
 pub(super) struct Launch {
-    pub(super) id: ProcId,
+    /// The engine's number of the process.
+    pub(super) serial: u64,
     pub(super) proc: ValidatedProc,
     pub(super) pipes: PipeTable,
 }
@@ -69,32 +70,12 @@ impl PipeTable {
     }
 }
 
-impl Process {
-    /// A process that is about to be made.
-    pub(super) fn new(id: ProcId) -> Process {
-        Process {
-            id,
-            state: State::Launching,
-            start: Moment::now(),
-            captures: Captures::new(Vec::new()),
-            open: Vec::new(),
-            cut_short: Vec::new(),
-            failures: Vec::new(),
-            told: false,
-            report: None,
-            signals: Vec::new(),
-        }
-    }
-}
-
 impl Driver {
     /// Makes what a process needs of us, and hands it to the spawning threads.
     pub(super) fn launch(&mut self, launch: Launch) {
-        let Launch { id, proc, pipes } = launch;
-        let serial = self.next_serial;
-        self.next_serial += 1;
-        let mut process = Process::new(id.clone());
-        self.serials.insert(id, serial);
+        let Launch { serial, proc, pipes } = launch;
+        let Some(mut process) = self.processes.remove(&serial) else { return };
+        process.start = Moment::now();
         let allowed = self.options.restrict_exe.as_ref().is_none_or(|only| *only == proc.exe);
         if !allowed {
             process.failures.push(StartFailure {
@@ -116,6 +97,7 @@ impl Driver {
             }
             self.processes.insert(serial, process);
             self.apply(serial, Input::NotSpawned(Exit::without_child()));
+            self.send_held_signals(serial);
             return;
         }
         let made = self.make_fds(serial, &mut process, &proc, &pipes);
@@ -128,9 +110,6 @@ impl Driver {
 
     /// Takes over a process that an earlier engine has started.
     pub(super) fn adopt(&mut self, started: Started) {
-        let serial = self.next_serial;
-        self.next_serial += 1;
-        self.serials.insert(started.id.clone(), serial);
         let mut process = Process {
             start: started.start,
             captures: Arc::clone(&started.captures),
@@ -145,7 +124,7 @@ impl Driver {
                 None => {}
             }
         }
-        self.processes.insert(serial, process);
+        let serial = self.enroll(process);
         // It may end between any two of these; a pid that is another's by now is found by its start time.
         let watched = sys::pidfd_open(started.pid).and_then(|pidfd| {
             let now = self.procfs.read_stat(started.pid).map_err(io::Error::other)?;
@@ -153,10 +132,13 @@ impl Driver {
             if !same {
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
             }
-            Ok((self.poller.watch(&pidfd, Source::Exit(serial))?, pidfd))
+            Ok((self.poller.watch(&pidfd, Source::Exit(serial)).ok(), pidfd))
         });
         match watched {
             Ok((token, pidfd)) => {
+                if token.is_none() {
+                    self.look_later(serial);
+                }
                 let child = Child { pid: started.pid, pidfd };
                 self.apply(serial, Input::Spawned(Live { child, token, adopted: true }));
             }

@@ -1,0 +1,109 @@
+//! `procstar reload`: asks a running instance to become the program that is now on disk, and tells what came of it.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::config::{Env, Settings};
+use crate::keeper::instance::{self, Running};
+
+/// How long an instance may take: its check of the new program, and what it waits for before.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Why nothing was reloaded.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// No instance runs where one was looked for.
+    #[error("no procstar of this user runs in {0}")]
+    None(String),
+    /// More than one does.
+    #[error("several procstars of this user run, name one by its pid: {0}")]
+    Several(String),
+    /// The instance has not become the new program, and says why. It goes on as it was.
+    #[error("{0}")]
+    Refused(String),
+    /// Nothing was heard of it.
+    #[error("no answer from the procstar with pid {0}; its log may tell more")]
+    Silent(i32),
+    /// It cannot be asked.
+    #[error("cannot ask the procstar with pid {pid}: {source}")]
+    Ask {
+        /// The instance.
+        pid: i32,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Has the instance of `pid`, or the only one there is, reload; gives a line for the user.
+///
+/// # Errors
+/// Where there is no such instance, or it did not become the new program.
+pub fn reload(settings: &Settings, env: &Env, pid: Option<i32>) -> Result<String, ReloadError> {
+    let base = settings.capture.directory(env);
+    let (place, found): (&Path, Vec<Running>) = match &settings.run.state_dir {
+        Some(dir) => (dir, instance::running_in(dir).into_iter().collect()),
+        None => (&base, instance::running_below(&base)),
+    };
+    let mut found: Vec<Running> =
+        found.into_iter().filter(|running| pid.is_none_or(|pid| pid == running.pid)).collect();
+    match (found.pop(), found.len()) {
+        (None, _) => Err(ReloadError::None(place.display().to_string())),
+        (Some(one), 0) => ask(&one),
+        (Some(one), _) => {
+            found.push(one);
+            let mut pids: Vec<i32> = found.iter().map(|running| running.pid).collect();
+            pids.sort_unstable();
+            let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
+            Err(ReloadError::Several(pids.join(", ")))
+        }
+    }
+}
+
+fn ask(running: &Running) -> Result<String, ReloadError> {
+    let pid = running.pid;
+    let failed = |source: io::Error| ReloadError::Ask { pid, source };
+    let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
+        .and_then(|watch| {
+            watch.add_watch(&running.dir, AddWatchFlags::IN_MOVED_TO)?;
+            Ok(watch)
+        })
+        .map_err(|errno| failed(errno.into()))?;
+    let answer = running.dir.join(instance::RELOADED);
+    let before = read(&answer);
+    kill(Pid::from_raw(pid), Signal::SIGHUP).map_err(|errno| failed(errno.into()))?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match read(&answer) {
+            now if now == before || now.is_none() => {}
+            Some(text) => {
+                // The first line is a number that tells one answer from another.
+                let text = text.lines().skip(1).collect::<Vec<_>>().join("\n");
+                return match text.strip_prefix("error: ") {
+                    Some(error) => Err(ReloadError::Refused(error.to_owned())),
+                    None => Ok(format!("pid {pid}: {text}\n")),
+                };
+            }
+            None => {}
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ReloadError::Silent(pid));
+        }
+        let mut fds = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
+        let limit = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        poll(&mut fds, limit).map_err(|errno| failed(errno.into()))?;
+        // That something has come is all there is to know.
+        let _ = watch.read_events();
+    }
+}
+
+fn read(path: &PathBuf) -> Option<String> {
+    std::fs::read_to_string(path).ok()
+}

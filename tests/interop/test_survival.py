@@ -1,0 +1,541 @@
+"""What survives what: the agent killed, stopped, the keeper killed, the server restarted, many side by side."""
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+import shutil
+import signal
+import stat
+import subprocess
+
+import pytest
+
+from support import procs
+from support.agent import Agent, Closed, RawServer
+from support.http import Service
+from support.oneshot import binary, procstar, run1
+from support.shapes import captured, check_result
+from support.specs import SLEEP, argv, capture, sh, sleeper, until
+from support.survival import Loop, agent_pid, at_rest, kill, print_rest
+from support.wait import DEADLINE, aeventually, eventually
+
+# What of an ended process's result never changes.
+EXACT = ("state", "errors", "pid", "status", "rusage", "fds", "proc_stat")
+# None of them holds the log of an agent whose end is awaited.
+TEMPFILE = [["stdin", {"null": {}}], ["stdout", capture("tempfile", None)], ["stderr", {"null": {}}]]
+SLEEPER = argv(SLEEP, 1000, fds=TEMPFILE)
+PRINTERS = "i=0; while [ ! -e {stop} ]; do echo line $i; i=$((i+1)); sleep 0.01; done; echo $i > {count}; exit 7"
+
+
+def lines(path):
+    """The output that a process of `PRINTERS` says it has written."""
+    return "".join(f"line {i}\n" for i in range(int(path.read_text()))).encode()
+
+
+def kill_agent(keeper):
+    """Kills the agent of a keeper, and returns when another one is there."""
+    old = eventually(lambda: agent_pid(keeper), "an agent")
+    kill(old, signal.SIGKILL)
+    eventually(lambda: agent_pid(keeper) not in (None, old), "another agent")
+
+
+# -- the loop
+
+
+@pytest.mark.timeout(240)
+async def test_loop(tmp_path):
+    """Every result and every byte is as the processes recorded it; `tests/survival` runs it at full size."""
+    figures = await Loop(tmp_path, processes=40, kills=14, stops=4, restarts=2, spread=20).run()
+    print(figures)
+    # A bound for a machine that is busy with other tests; the figures tell the truth.
+    assert max(figures.settled, default=0) < 10
+
+
+async def test_processes_do_not_wait_for_a_stopped_agent(raw, tmp_path):
+    """Larger than any pipe, through both kinds of capture."""
+    _, agent, wire = await raw.pair()
+    done = tmp_path / "done"
+    script = f"until [ -e {tmp_path}/go ]; do sleep 0.01; done; head -c 5000000 /dev/zero; head -c 3000000 /dev/zero >&2; touch {done}; exit 3"
+    fds = (["stdout", capture("memory", None, False)], ["stderr", capture("tempfile", None, False)])
+    await wire.start(p=sh(script, *fds))
+    pid = agent_pid(agent.pid)
+    kill(pid, signal.SIGSTOP)
+    try:
+        (tmp_path / "go").touch()
+        await aeventually(done.exists, "end of the process")
+    finally:
+        kill(pid, signal.SIGCONT)
+    res = (await wire.ended())["p"]
+    assert res["status"]["exit_code"] == 3
+    assert (res["fds"]["stdout"]["length"], res["fds"]["stderr"]["length"]) == (5_000_000, 3_000_000)
+
+
+async def test_the_same_agent_to_the_server(raw):
+    """Connection ID, pid and processes are those of before; an end in between is told."""
+    server, agent, wire = await raw.pair()
+    first = wire.register
+    assert first["proc"]["pid"] == agent.pid
+    await wire.start(runs=sleeper())
+    await wire.start(ends=sh("sleep 0.3; echo out; exit 5"))
+    for _ in range(3):
+        kill(agent_pid(agent.pid), signal.SIGKILL)
+        wire = await server.connection()
+        assert wire.register["conn"] == first["conn"]
+        assert wire.register["proc"] == first["proc"]
+        assert sorted(wire.register["proc_ids"]) == ["ends", "runs"]
+    await aeventually(lambda: len(procs.descendants(agent.pid)) == 2, "end of a process")
+    kill(agent_pid(agent.pid), signal.SIGKILL)
+    wire = await server.connection()
+    await wire.send("ProcResultRequest", proc_id="ends")
+    res = check_result((await wire.expect("ProcResult", proc_id="ends"))["res"])
+    assert (res["status"]["exit_code"], captured(res)) == (5, b"out\n")
+    await wire.delete("ends")
+    kill(agent_pid(agent.pid), signal.SIGKILL)
+    wire = await server.connection()
+    assert wire.register["proc_ids"] == ["runs"]
+
+
+# -- the keeper dies
+
+
+class Lasting:
+    """Agents on one lasting directory, one after the other; what they leave is ended on leaving."""
+
+    def __init__(self, directory):
+        self.dir = Path(directory)
+        self.server = RawServer()
+        self.agents = []
+
+    async def __aenter__(self):
+        self.before = set(procs.descendants())
+        await self.server.start()
+        return self
+
+    async def __aexit__(self, *_):
+        for pid in set(procs.descendants()) - self.before:
+            kill(pid, signal.SIGKILL)
+        for agent in self.agents:
+            await agent.__aexit__()
+        await self.server.stop()
+
+    async def start(self, directory=None):
+        """Starts an agent on the directory, and returns it with its connection."""
+        agent = Agent(self.server.port, "--state-dir", directory or self.dir)
+        await agent.__aenter__()
+        self.agents.append(agent)
+        return agent, await self.server.connection()
+
+    async def kill(self, agent):
+        """Kills the keeper; its agent ends, and leaves its processes alone."""
+        below = agent_pid(agent.pid)
+        kill(agent.pid, signal.SIGKILL)
+        await agent.exit()
+        await aeventually(lambda: not procs.is_alive(below), "end of the agent")
+
+    async def result(self, wire, proc_id):
+        """A process's result right now."""
+        await wire.send("ProcResultRequest", proc_id=proc_id)
+        return check_result((await wire.expect("ProcResult", proc_id=proc_id))["res"])
+
+
+@pytest.fixture
+async def lasting(tmp_path):
+    """A lasting directory, and agents on it."""
+    async with Lasting(tmp_path / "state") as it:
+        yield it
+
+
+async def test_keeper_killed(lasting, tmp_path):
+    """Processes live on and are adopted; what has ended is exact, and what cannot be known is said."""
+    agent, wire = await lasting.start()
+    stop, count = tmp_path / "stop", tmp_path / "count"
+    gone_stop, gone_count = tmp_path / "gone_stop", tmp_path / "gone_count"
+    script = PRINTERS.format(stop=stop, count=count)
+    gone_script = PRINTERS.format(stop=gone_stop, count=gone_count)
+    specs = {
+        "runs": sh(script, *TEMPFILE), "gone": sh(gone_script, *TEMPFILE),
+        "ended": sh("echo the end; exit 9", *TEMPFILE), "killed": sh("echo x; kill -9 $$"), "bad": argv("/nonexistent"),
+    }  # fmt: skip
+    started, before = {}, {}
+    for name, spec in specs.items():
+        started |= await wire.start(**{name: spec})
+        if name not in ("runs", "gone"):
+            before |= await wire.ended()
+    await lasting.kill(agent)
+    # It ends while nobody watches.
+    gone_stop.touch()
+    eventually(lambda: not procs.is_alive(started["gone"]["pid"]), "end of a process")
+    assert procs.is_alive(started["runs"]["pid"])
+
+    agent, wire = await lasting.start()
+    assert sorted(wire.register["proc_ids"]) == ["bad", "ended", "gone", "killed", "runs"]
+    for name in ("ended", "killed", "bad"):
+        res = await lasting.result(wire, name)
+        for key in EXACT:
+            assert res[key] == before[name][key], (name, key)
+    res = await lasting.result(wire, "gone")
+    check_lost(res)
+    assert res["pid"] == started["gone"]["pid"]
+    assert captured(res) == lines(gone_count)
+    res = await lasting.result(wire, "runs")
+    assert (res["state"], res["pid"], res["status"]) == ("running", started["runs"]["pid"], None)
+    assert res["times"]["start"] == started["runs"]["times"]["start"]
+    stop.touch()
+    res = (await wire.ended())["runs"]
+    check_result(res)
+    check_lost(res)
+    assert hashlib.sha256(captured(res)).digest() == hashlib.sha256(lines(count)).digest()
+    # A second death changes nothing any more.
+    await lasting.kill(agent)
+    agent, wire = await lasting.start()
+    again = await lasting.result(wire, "runs")
+    assert {k: again[k] for k in EXACT} == {k: res[k] for k in EXACT}
+    await wire.delete("runs", "gone", "ended", "killed", "bad")
+    agent.signal(signal.SIGUSR1)
+    assert (await agent.exit())[0] == 0
+    assert {p.name for p in lasting.dir.iterdir()} <= {"lock", "journal"}
+
+
+def check_lost(res):
+    """Asserts that a result says that it is not known how the process ended, and claims nothing else."""
+    assert res["state"] == "error"
+    assert any(e.startswith("exit status lost") for e in res["errors"]), res["errors"]
+    assert res["reason"] == "lost"
+    assert res["status"]["exit_code"] == 125 and res["status"]["signum"] is None
+
+
+async def test_an_adopted_process_is_signaled_and_deleted(lasting):
+    """Adopted processes are processes as any other."""
+    agent, wire = await lasting.start()
+    pid = (await wire.start(p=SLEEPER))["p"]["pid"]
+    await lasting.kill(agent)
+    agent, wire = await lasting.start()
+    await wire.send("ProcSignalRequest", proc_id="p", signum=signal.SIGTERM)
+    check_lost((await wire.ended())["p"])
+    assert not procs.is_alive(pid)
+    await wire.delete("p")
+
+
+async def test_orders_are_for_the_one_that_got_them(lasting):
+    """A start on the directory of one that was told to end does not end at once."""
+    agent, wire = await lasting.start()
+    conn = wire.register["conn"]
+    agent.signal(signal.SIGTERM)
+    assert (await agent.exit())[0] == 0
+    agent, wire = await lasting.start()
+    assert wire.register["conn"] == conn
+    assert wire.register["shutdown_state"] == "active"
+    await wire.start(p=argv("/usr/bin/true"))
+    await wire.ended()
+    await wire.delete("p")
+
+
+def test_one_shots_on_one_directory(tmp_path):
+    """Each runs its own processes; one that died in the middle is taken up, and what is only partly there is refused."""
+    state, runs, go = tmp_path / "state", tmp_path / "runs", tmp_path / "go"
+    args = ("--state-dir", state)
+    for _ in range(2):
+        assert captured(run1(sh(f"echo x >> {runs}; wc -l < {runs}"), *args)).strip() == str(len(runs.read_text()) // 2).encode()
+    assert {p.name for p in state.iterdir()} <= {"lock", "journal"}
+    spec = tmp_path / "spec"
+    proc = sh(f"echo x >> {runs}; while [ ! -e {go} ]; do sleep 0.01; done; echo done", *TEMPFILE)
+    spec.write_text(json.dumps({"specs": {"p": proc}}))
+    first = subprocess.Popen([binary(), "--print", *args, spec], stdout=subprocess.PIPE)
+    eventually(lambda: runs.read_text().count("x") == 3, "start")
+    agent = agent_pid(first.pid)
+    kill(first.pid, signal.SIGKILL)
+    # What still ran is no result.
+    assert first.communicate(timeout=DEADLINE)[0] == b""
+    eventually(lambda: not procs.is_alive(agent), "end of the agent", deadline=5)
+    both = json.dumps({"specs": {"p": proc, "q": proc}}).encode()
+    done = procstar("--print", *args, "-", input=both)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"proc ID already in use: p" in done.stderr
+    again = subprocess.Popen([binary(), "--print", *args, spec], stdout=subprocess.PIPE)
+    eventually(lambda: agent_pid(again.pid), "an agent")
+    go.touch()
+    res = json.loads(again.communicate(timeout=DEADLINE)[0])["p"]
+    check_lost(check_result(res))
+    assert captured(res) == b"done\n"
+    assert runs.read_text().count("x") == 3
+
+
+async def test_second_agent_on_a_directory(lasting):
+    """It is refused, and told who is there; the first one goes on."""
+    agent, wire = await lasting.start()
+    for extra in ([], ["--serve"]):
+        done = procstar("--agent", "--agent-host", "localhost", "--state-dir", lasting.dir, *extra)
+        assert done.returncode == 2
+        assert f"pid {agent.pid}" in done.stderr.decode()
+    assert await wire.barrier() == []
+
+
+async def test_directories_are_the_users_alone(lasting, tmp_path):
+    """And one that is not is refused."""
+    agent, wire = await lasting.start()
+    await wire.start(p=sh("echo out; echo err >&2; exec sleep 1000", *TEMPFILE[:2], ["stderr", capture("memory", None)]))
+    modes = {p: p.stat().st_mode for p in [lasting.dir, *lasting.dir.rglob("*")]}
+    assert len(modes) >= 5, modes
+    for path, mode in modes.items():
+        assert stat.S_IMODE(mode) == (0o700 if stat.S_ISDIR(mode) else 0o600), path
+    other = tmp_path / "other"
+    other.mkdir(mode=0o755)
+    other.chmod(0o755)
+    done = procstar("--agent", "--agent-host", "localhost", "--state-dir", other)
+    assert done.returncode == 2
+    assert "0700" in done.stderr.decode() and str(other) in done.stderr.decode()
+    assert not list(other.iterdir())
+
+
+@pytest.mark.timeout(240)
+def test_torn_journal(tmp_path):
+    """Cut at every byte of its end, it neither prevents a start nor invents a result."""
+    state = tmp_path / "state"
+    true = argv("/usr/bin/true", fds=TEMPFILE)
+    with Service("--state-dir", state) as service:
+        service.post({"a": sh("echo a; exit 3", *TEMPFILE)})
+        before = {"a": service.result("a")}
+        service.post({"b": sleeper(600), "c": true})
+        pid = service.result("b", ended=False)["pid"]
+        before["c"] = service.result("c")
+        keeper, agent = service.proc.pid, agent_pid(service.proc.pid)
+        kill(keeper, signal.SIGKILL)
+        service.proc.wait()
+        eventually(lambda: not procs.is_alive(agent), "end of the agent")
+        journal = (state / "journal").read_bytes()
+        try:
+            for cut in range(max(0, len(journal) - 300), len(journal) + 1):
+                torn = tmp_path / "torn"
+                shutil.copytree(state, torn)
+                (torn / "journal").write_bytes(journal[:cut])
+                with Service("--state-dir", torn) as again:
+                    found = again.get("/procs")["procs"]
+                whole = cut == len(journal)
+                assert set(found) <= {"a", "b", "c"} and (not whole or set(found) == {"a", "b", "c"}), cut
+                for name, res in found.items():
+                    check_result(res)
+                    if res["state"] == "running":
+                        assert (name, res["pid"]) == ("b", pid), cut
+                    elif res["state"] == "error":
+                        assert not whole
+                        check_lost(res)
+                    else:
+                        assert {k: res[k] for k in EXACT} == {k: before[name][k] for k in EXACT}, cut
+                shutil.rmtree(torn)
+        finally:
+            kill(pid, signal.SIGKILL)
+
+
+# -- many side by side
+
+
+def test_one_shots_side_by_side(tmp_path):
+    """Twenty at once, without HOME, in one TMPDIR: each is right, and nothing is left."""
+    env = {"TMPDIR": str(tmp_path), "PATH": os.environ["PATH"]}
+    running = []
+    for n in range(20):
+        spec = {"specs": {"p": sh(f"echo {n}; echo err {n} >&2; sleep 0.{n % 5}; exit {n}", ["stdout", capture("memory", None)], ["stderr", capture("tempfile", None)])}}
+        run = subprocess.Popen([binary(), "--print", "-"], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        run.stdin.write(json.dumps(spec).encode())
+        run.stdin.close()
+        run.stdin = None
+        running.append(run)
+    for n, run in enumerate(running):
+        out, err = run.communicate(timeout=60)
+        assert (run.returncode, err) == (0, b""), (n, run.returncode, err)
+        res = check_result(json.loads(out)["p"])
+        assert res["status"]["exit_code"] == n
+        assert (captured(res), captured(res, "stderr")) == (f"{n}\n".encode(), f"err {n}\n".encode())
+    assert left_in(tmp_path) == []
+
+
+def left_in(tmpdir):
+    """What lies below the users' directories in a TMPDIR."""
+    return [str(p) for base in Path(tmpdir).iterdir() for p in base.iterdir()]
+
+
+def test_what_a_killed_one_left_is_swept(tmp_path):
+    """By the next start, but not while its processes live."""
+    env = {"TMPDIR": str(tmp_path)}
+    memory = Path(f"/dev/shm/procstar-{os.geteuid()}")
+    with Service(env=env) as service:
+        service.post({"p": sh("head -c 100000 /dev/zero; echo >&2; exec sleep 600", ["stdout", capture("memory", None)], ["stderr", capture("tempfile", None)])})
+        eventually(lambda: int(service.http.get("/procs/p").json()["data"]["procs"]["p"]["fds"]["stdout"].get("length", 1)), "output")
+        pid = service.result("p", ended=False)["pid"]
+        (left,) = left_in(tmp_path)
+        mine = {p for p in memory.iterdir() if p.name.startswith(Path(left).name)}
+        agent = agent_pid(service.proc.pid)
+        kill(service.proc.pid, signal.SIGKILL)
+        service.proc.wait()
+        eventually(lambda: not procs.is_alive(agent), "end of the agent")
+    try:
+        assert procstar("--print", "-", input=b'{"specs": {}}', env=env).returncode == 0
+        assert left_in(tmp_path) == [left]
+        assert all(p.exists() for p in mine)
+    finally:
+        kill(pid, signal.SIGKILL)
+    eventually(lambda: not procs.is_alive(pid), "end of the process")
+    assert procstar("--print", "-", input=b'{"specs": {}}', env=env).returncode == 0
+    assert left_in(tmp_path) == []
+    assert not any(p.exists() for p in mine)
+
+
+def test_the_same_connection_id_in_two_places(tmp_path):
+    """Two of one name do not share what they keep in memory."""
+    homes = [tmp_path / "a", tmp_path / "b"]
+    for home in homes:
+        home.mkdir()
+    with contextlib.ExitStack() as stack:
+        one, two = (stack.enter_context(Service("--conn-id", "same", env={"TMPDIR": str(h)})) for h in homes)
+        out = ["stdout", capture("memory", None)]
+        one.post({"p": sh("head -c 100000 /dev/zero", out)})
+        one.result("p")
+        two.proc.terminate()
+        assert two.proc.wait(DEADLINE) == 0
+        assert len(captured(one.result("p"))) == 100_000
+
+
+# -- signals
+
+
+def to_keeper(keeper):
+    """The process that the user launched."""
+    return keeper
+
+
+@pytest.mark.parametrize("target", [to_keeper, agent_pid], ids=["keeper", "agent"])
+@pytest.mark.parametrize("signum, ends_by", [(signal.SIGTERM, 15), (signal.SIGINT, 15), (signal.SIGQUIT, 9)])
+async def test_signals_to_either(raw, target, signum, ends_by):
+    """Both do what the contract says, and neither is left alone."""
+    _, agent, wire = await raw.pair()
+    pid = (await wire.start(p=sleeper()))["p"]["pid"]
+    below = agent_pid(agent.pid)
+    kill(target(agent.pid), signum)
+    res = None
+    while res is None:
+        msg = await wire.next()
+        res = msg["res"] if msg["type"] == "ProcResult" else None
+    assert res["status"]["signum"] == ends_by
+    await wire.send("ProcDeleteRequest", proc_id="p")
+    with contextlib.suppress(Closed):
+        while True:
+            await wire.next()
+    assert (await agent.exit())[0] == 0
+    assert not any(map(procs.is_alive, (agent.pid, below, pid)))
+
+
+@pytest.mark.parametrize("target", [to_keeper, agent_pid], ids=["keeper", "agent"])
+async def test_sigusr1_to_either(raw, target):
+    """It drains."""
+    _, agent, wire = await raw.pair()
+    await wire.start(p=sleeper())
+    below = agent_pid(agent.pid)
+    kill(target(agent.pid), signal.SIGUSR1)
+    assert (await wire.next())["shutdown_state"] == "idling"
+    await wire.send("ProcSignalRequest", proc_id="p", signum=9)
+    await wire.ended()
+    await wire.delete("p")
+    assert (await agent.exit())[0] == 0
+    assert not procs.is_alive(below)
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["noted", "at once"])
+async def test_an_order_outlives_the_agent(raw, tmp_path, together):
+    """SIGTERM to the keeper, and the agent killed in the grace, or in that very moment."""
+    server, agent, wire = await raw.pair()
+    ready, done = tmp_path / "ready", tmp_path / "done"
+    script = f"trap 'touch {ready}' TERM; while [ ! -e {done} ]; do sleep 0.02; done; exit 4"
+    await wire.start(p=sh(script))
+    below = agent_pid(agent.pid)
+    if together:
+        # The order arrives at an agent that cannot take it any more.
+        kill(below, signal.SIGSTOP)
+    agent.signal(signal.SIGTERM)
+    if not together:
+        await aeventually(ready.exists, "SIGTERM")
+    kill(below, signal.SIGKILL)
+    wire = await server.connection()
+    await aeventually(ready.exists, "SIGTERM")
+    sent = await wire.send("ProcStartRequest", specs={"late": sleeper()})
+    msg = await wire.next()
+    while msg["type"] == "ShutDown":
+        msg = await wire.next()
+    assert (msg["type"], msg["msg"]) == ("RequestError", sent)
+    done.touch()
+    assert (await wire.ended())["p"]["status"]["exit_code"] == 4
+    await wire.send("ProcDeleteRequest", proc_id="p")
+    assert (await agent.exit())[0] == 0
+
+
+@pytest.mark.parametrize("how", ["print", "output"])
+def test_agent_killed_while_print_waits(tmp_path, how):
+    """The results come, exact and once; INPUT from standard input is not started again."""
+    runs, go, out = tmp_path / "runs", tmp_path / "go", tmp_path / "out"
+    script = f"echo $$ >> {runs}; while [ ! -e {go} ]; do sleep 0.01; done; echo done; exit 6"
+    spec = {"specs": {"p": sh(script), "q": until(go, "kill -9 $$")}}
+    args = ["--print"] if how == "print" else ["--output", out]
+    run = subprocess.Popen([binary(), *args, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    run.stdin.write(json.dumps(spec).encode())
+    run.stdin.close()
+    run.stdin = None
+    eventually(runs.exists, "start")
+    for _ in range(3):
+        kill_agent(run.pid)
+    go.touch()
+    printed, _ = run.communicate(timeout=DEADLINE)
+    assert run.returncode == 0
+    text = printed if how == "print" else out.read_bytes()
+    assert text.count(b"\n") == (how == "print")
+    results = json.loads(text)
+    assert check_result(results["p"])["status"]["exit_code"] == 6
+    assert captured(results["p"]) == b"done\n"
+    assert check_result(results["q"])["status"]["signum"] == 9
+    assert len(runs.read_text().split()) == 1
+
+
+@pytest.mark.timeout(240)
+def test_agent_killed_at_every_moment_of_a_one_shot(tmp_path):
+    """Whenever: one line of results or, where INPUT had been read but not handed over, an error; never a second run."""
+    for n in range(40):
+        runs = tmp_path / f"runs{n}"
+        spec = tmp_path / f"spec{n}"
+        spec.write_text(json.dumps({"specs": {"p": sh(f"echo $$ >> {runs}; exit 6")}}))
+        run = subprocess.Popen([binary(), "--print", spec], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        agent = eventually(lambda run=run: agent_pid(run.pid) or run.poll() is not None, "an agent")
+        # Moments from the first to past the end.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            run.wait(n * 0.001)
+        if agent is not True:
+            kill(agent, signal.SIGKILL)
+        printed, said = run.communicate(timeout=DEADLINE)
+        assert run.returncode == 0, said
+        # Killed while it printed, the next one prints again.
+        line = printed.rstrip(b"\n").rpartition(b"\n")[2]
+        assert json.loads(line[line.index(b'{"p"') :])["p"]["status"]["exit_code"] == 6
+        assert len(runs.read_text().split()) == 1, said
+
+
+async def test_no_agent_can_be_started(raw, tmp_path):
+    """With a configuration that is broken by now: processes go on; SIGTERM ends them all, and says 1."""
+    config = tmp_path / "config.toml"
+    config.write_text("")
+    _, agent, wire = await raw.pair("--config", config)
+    pid = (await wire.start(p=sleeper()))["p"]["pid"]
+    config.write_text("nonsense")
+    kill(agent_pid(agent.pid), signal.SIGKILL)
+    await aeventually(lambda: sum("the agent has died" in line for line in agent.log) >= 3, "failing agents")
+    assert procs.is_alive(pid)
+    agent.signal(signal.SIGTERM)
+    assert (await agent.exit())[0] == 1
+    assert not procs.is_alive(pid)
+
+
+async def test_at_rest():
+    """Neither wakes without cause; what memory they take is reported."""
+    found = await at_rest()
+    print_rest(found)
+    for name, (_, woken) in found.items():
+        # A ping may fall into the time.
+        assert woken < 20, (name, woken)
