@@ -12,7 +12,7 @@ use procstar::cli::{logging, reload, run, show};
 use procstar::config;
 use procstar::engine::Moment;
 use procstar::keeper::upgrade::{self, State};
-use procstar::keeper::{self, Origin};
+use procstar::keeper::{self, AgentCommand, Origin};
 
 fn main() {
     let start = Moment::now();
@@ -36,7 +36,7 @@ fn main() {
 fn keep(fds: Vec<RawFd>, start: Moment) -> u8 {
     unblock_signals();
     let nofile = raise_open_file_limit();
-    ended(keeper::keep(Origin { start, fds, nofile }))
+    ended(keeper::keep(Origin { start, fds, nofile }, AgentCommand::this_program()))
 }
 
 /// Goes on for the program that was in this process before. Signals stay blocked: some may be waiting.

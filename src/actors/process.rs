@@ -4,8 +4,8 @@
 //! engine's events, so one that was lost to a bug is replaced by a new one at the next event.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use actix::{Actor, Context, Handler, Message, Recipient, ResponseFuture};
 use tokio::sync::oneshot;
@@ -68,7 +68,8 @@ impl Handler<Told> for Process {
 /// A number that no signal has had: what the engine tells of one must not be taken for another's, also where an
 /// actor has taken the place of one that was lost, or a process the ID of one deleted.
 fn fresh_ticket() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
+    // Drawn at random: what an earlier agent asked for may be told to this one.
+    static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(fastrand::u64(..)));
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 

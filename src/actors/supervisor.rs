@@ -82,6 +82,9 @@ impl Supervisor {
     /// Takes up the processes that an earlier agent has left, and whether it ever had one.
     pub fn take_up(&mut self, records: Vec<Record>, any: bool, ctx: &mut Context<Self>) {
         self.any = any || !records.is_empty();
+        if self.any && !any {
+            self.engine.note_assignment();
+        }
         for Record { id, started, ended } in records {
             self.outlets.announce.do_send(Announce(id.clone()));
             let owned = self.own(&id);

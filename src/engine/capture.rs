@@ -180,7 +180,13 @@ impl Capture {
         let frozen = self.frozen.load(Ordering::Acquire);
         let room = frozen.saturating_sub(offset).min(buf.len() as u64) as usize;
         let Some(buf) = buf.get_mut(..room).filter(|buf| !buf.is_empty()) else { return Ok(0) };
-        let file = self.hold()?;
+        let file = match self.hold() {
+            // It was empty at its end, which has not come to this share of it yet.
+            Err(error) if frozen == OPEN && error.kind() == io::ErrorKind::NotFound => {
+                return Ok(0);
+            }
+            file => file?,
+        };
         loop {
             match file.read_at(buf, offset) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

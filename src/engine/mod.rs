@@ -31,7 +31,7 @@ pub use plan::Heritage;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{FdName, ProcId, Validated};
+use crate::spec::{CaptureMode, FdName, ProcId, Validated};
 pub use driver::handover::Carried;
 use driver::handover::Pause;
 use inbox::{Inbox, Mail};
@@ -182,9 +182,13 @@ pub struct Ended {
 impl Ended {
     /// The end of a process that is gone, and that nobody has waited for.
     pub fn lost(started: Started) -> Ended {
-        for (_, capture) in started.captures.iter() {
-            if let Some(capture) = capture {
-                capture.freeze();
+        let mut cut_short = Vec::new();
+        for (fd, capture) in started.captures.iter() {
+            let Some(capture) = capture else { continue };
+            capture.freeze();
+            if capture.spec().mode == CaptureMode::Memory {
+                // What was in its pipe has gone with whoever read it.
+                cut_short.push((fd, CutShort::Error));
             }
         }
         Ended {
@@ -197,7 +201,7 @@ impl Ended {
             start: started.start,
             stop: Moment::now(),
             captures: started.captures,
-            cut_short: Vec::new(),
+            cut_short,
             lost: true,
         }
     }

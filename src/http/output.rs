@@ -14,6 +14,8 @@ const BLOCK: usize = 32 * 1024;
 
 /// Makes the body: what was captured when it was asked for, as it was captured.
 pub(super) struct Output {
+    /// Keeps the file open, so that its bytes outlast the process's deletion; none where there are none to read.
+    _held: Option<Arc<std::fs::File>>,
     captures: Arc<Captures>,
     fd: FdName,
     at: u64,
@@ -23,8 +25,10 @@ pub(super) struct Output {
 impl Output {
     /// What is captured of `fd` so far; none where it is not captured.
     pub(super) fn new(captures: &Arc<Captures>, fd: FdName) -> Option<Output> {
-        let end = captures.get(fd)?.len();
-        Some(Output { captures: Arc::clone(captures), fd, at: 0, end })
+        let capture = captures.get(fd)?;
+        let end = capture.len();
+        let held = if end > 0 { capture.hold().ok() } else { None };
+        Some(Output { _held: held, captures: Arc::clone(captures), fd, at: 0, end })
     }
 
     /// The length of the body, in bytes.

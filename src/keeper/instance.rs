@@ -27,6 +27,8 @@ const TRIES: u32 = 100;
 pub const JOURNAL: &str = "journal";
 /// Where memory captures go, if it is there.
 const SHARED_MEMORY: &str = "/dev/shm";
+/// Where an instance's directory is made if it cannot be where it should.
+const LAST_RESORTS: [&str; 2] = ["/tmp", SHARED_MEMORY];
 
 /// The name, in the directory, of what became of the last wish for an upgrade.
 pub const RELOADED: &str = "reloaded";
@@ -126,9 +128,20 @@ impl Instance {
             let lock = lock(dir)?;
             return Ok(Instance { dir: dir.clone(), memory: None, lasting: true, lock });
         }
+        let conn_id = settings.conn_id.as_deref();
+        Instance::open_below(&settings.base_dir, conn_id).or_else(|first| {
+            // Programs run where TMPDIR names nothing, or is full, as long as they can be kept somewhere.
+            tracing::warn!(error = %first, "keeping this instance's files elsewhere");
+            let elsewhere = |place| Instance::open_below(Path::new(place), conn_id).ok();
+            LAST_RESORTS.into_iter().find_map(elsewhere).ok_or(first)
+        })
+    }
+
+    /// Takes a directory below that of the user's in `place`.
+    fn open_below(place: &Path, conn_id: Option<&str>) -> Result<Instance, InstanceError> {
         let mut tries = 0;
         loop {
-            match Instance::below(settings) {
+            match Instance::below(place, conn_id) {
                 // Another instance has ended, and removed the base just before we went into it.
                 Err(InstanceError::Io { source, .. })
                     if source.kind() == io::ErrorKind::NotFound && tries < TRIES =>
@@ -140,12 +153,11 @@ impl Instance {
         }
     }
 
-    /// Makes a directory below the base that the settings name.
-    fn below(settings: &Settings) -> Result<Instance, InstanceError> {
+    fn below(place: &Path, conn_id: Option<&str>) -> Result<Instance, InstanceError> {
         let uid = nix::unistd::geteuid().as_raw();
-        let base = base(&settings.base_dir.join(format!("procstar-{uid}")))?;
+        let base = base(&place.join(format!("procstar-{uid}")))?;
         sweep(&base);
-        let name = settings.conn_id.as_deref().and_then(plain_name);
+        let name = conn_id.and_then(plain_name);
         let (dir, lock) = own_dir(&base, name)?;
         let memory = memory_dir(uid, &dir);
         Ok(Instance { dir, memory, lasting: false, lock })
@@ -360,10 +372,17 @@ fn sweep(base: &Path) {
         if !is_in(&locked, &dir) {
             continue;
         }
-        let alive = journal::read(&dir.join(JOURNAL))
-            .is_ok_and(|records| records.iter().any(|record| journal::is_alive(record, &procfs)));
-        if alive {
-            continue;
+        match journal::read(&dir.join(JOURNAL)) {
+            Ok(records) if records.iter().any(|record| journal::is_alive(record, &procfs)) => {
+                continue;
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // Of a newer version, perhaps; whether its processes live cannot be known.
+            Err(error) => {
+                tracing::warn!(dir = %dir.display(), %error, "leaving what a dead instance has left");
+                continue;
+            }
         }
         tracing::info!(dir = %dir.display(), "removing what a dead instance has left");
         // First what only the directory leads to.
@@ -420,6 +439,56 @@ mod tests {
         assert!(dir.exists());
         Instance::open(&settings(base.path(), None, None)).unwrap().close();
         assert!(!dir.exists());
+    }
+
+    #[test]
+    fn where_nothing_can_be_made_it_is_made_elsewhere() {
+        let settings = settings(Path::new("/no/such"), None, None);
+        let instance = Instance::open(&settings).unwrap();
+        let dir = instance.dir().to_path_buf();
+        assert!(dir.is_dir());
+        instance.close();
+        assert!(!dir.exists());
+    }
+
+    #[test]
+    fn instances_of_one_name_start_and_end_side_by_side() {
+        let base = tempfile::tempdir().unwrap();
+        let run = || {
+            for _ in 0..200 {
+                let instance = Instance::open(&settings(base.path(), None, Some("x"))).unwrap();
+                let file = instance.dir().join("capture");
+                std::fs::write(&file, "x").unwrap();
+                // Nobody else thinks that this is theirs.
+                assert!(file.exists());
+                instance.close();
+            }
+        };
+        std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(run))));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_left() {
+        let base = tempfile::tempdir().unwrap();
+        let dead = Instance::open(&settings(base.path(), None, Some("dead"))).unwrap();
+        let dir = dead.dir().to_path_buf();
+        std::fs::write(dir.join(JOURNAL), b"\0\0\0\x02{}").unwrap();
+        drop(dead);
+        Instance::open(&settings(base.path(), None, None)).unwrap().close();
+        assert!(dir.exists());
+    }
+
+    #[test]
+    fn equal_names_in_different_places_share_no_memory() {
+        let bases = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [a, b] = bases
+            .each_ref()
+            .map(|base| Instance::open(&settings(base.path(), None, Some("x"))).unwrap());
+        let memory = b.places().memory;
+        assert_ne!(a.places().memory, memory);
+        a.close();
+        assert!(memory.exists());
+        b.close();
     }
 
     #[test]

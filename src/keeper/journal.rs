@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -39,12 +40,19 @@ pub enum Entry {
     Memory(Memory),
 }
 
+/// How often it is tried to write the journal again where that has failed.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// An open journal.
 pub struct Journal {
     path: PathBuf,
     file: File,
+    /// How much of the file is whole entries.
+    length: u64,
     /// Entries about forgotten processes.
     ballast: usize,
+    /// When writing has last failed: some entries are missing, and none is added until the whole is written anew.
+    failed: Option<Instant>,
     frame: Vec<u8>,
 }
 
@@ -54,50 +62,85 @@ impl Journal {
     /// # Errors
     /// The OS error; an earlier journal at the path is there still.
     pub fn begin(path: &Path, ledger: &Ledger, memory: &Memory) -> io::Result<Journal> {
+        let bytes = image(ledger, memory)?;
         let beside = path.with_extension("new");
-        let mut bytes = Vec::new();
-        encode(&Entry::Version(VERSION), &mut bytes)?;
-        encode(&Entry::Memory(memory.clone()), &mut bytes)?;
-        for record in ledger.iter() {
-            encode(&Entry::Launched(record.id.clone()), &mut bytes)?;
-            if let Some(started) = &record.started {
-                encode(&Entry::Started(Box::new(started.clone())), &mut bytes)?;
-            }
-            if let Some(ended) = &record.ended {
-                encode(&Entry::Ended(ended.clone()), &mut bytes)?;
-            }
-        }
-        let mut file = File::options().append(true).create(true).mode(0o600).open(&beside)?;
-        file.set_len(0)?;
-        file.write_all(&bytes)?;
-        std::fs::rename(&beside, path)?;
-        Ok(Journal { path: path.to_path_buf(), file, ballast: 0, frame: Vec::new() })
+        let write = || {
+            let mut file = File::options().append(true).create(true).mode(0o600).open(&beside)?;
+            file.set_len(0)?;
+            file.write_all(&bytes)?;
+            std::fs::rename(&beside, path)?;
+            Ok(file)
+        };
+        let file = write().inspect_err(|_: &io::Error| {
+            // It takes room that there may not be.
+            let _ = std::fs::remove_file(&beside);
+        })?;
+        let length = bytes.len() as u64;
+        let path = path.to_path_buf();
+        Ok(Journal { path, file, length, ballast: 0, failed: None, frame: Vec::new() })
     }
 
-    /// Adds an entry. One that cannot be written is lost to a keeper's successor alone: that is worth an error in the log, and
-    /// no process.
-    pub fn add(&mut self, entry: &Entry) {
+    /// Adds an entry, which `ledger` and `memory` know of already. One that cannot be written is lost to a keeper's successor alone:
+    /// that is worth an error in the log, and no process. The journal is written anew as soon as there is room.
+    pub fn add(&mut self, entry: &Entry, ledger: &Ledger, memory: &Memory) {
+        if let Some(at) = self.failed {
+            if at.elapsed() >= RETRY {
+                self.renew(ledger, memory);
+            }
+            return;
+        }
         self.frame.clear();
-        let added = encode(entry, &mut self.frame).and_then(|()| self.file.write_all(&self.frame));
-        if let Err(error) = added {
-            tracing::error!(path = %self.path.display(), %error, "cannot write the journal");
+        match encode(entry, &mut self.frame).and_then(|()| self.file.write_all(&self.frame)) {
+            Ok(()) => self.length += self.frame.len() as u64,
+            Err(error) => {
+                tracing::error!(path = %self.path.display(), %error, "cannot write the journal");
+                // A part of an entry, with others behind it, would make all of them unreadable. If it cannot be taken
+                // back, it stays the last.
+                let _ = self.file.set_len(self.length);
+                self.failed = Some(Instant::now());
+            }
         }
     }
 
     /// Adds that a process is forgotten, and writes the journal anew if that pays.
     pub fn forgotten(&mut self, id: ProcId, ledger: &Ledger, memory: &Memory) {
-        self.add(&Entry::Forgotten(id));
+        self.add(&Entry::Forgotten(id), ledger, memory);
         self.ballast += 1;
-        if self.ballast > BALLAST.max(ledger.len()) {
-            match Journal::begin(&self.path, ledger, memory) {
-                Ok(journal) => *self = journal,
-                Err(error) => {
-                    tracing::error!(path = %self.path.display(), %error, "cannot renew the journal");
-                    self.ballast = 0;
+        if self.ballast > BALLAST.max(ledger.len()) && self.failed.is_none() {
+            self.renew(ledger, memory);
+        }
+    }
+
+    fn renew(&mut self, ledger: &Ledger, memory: &Memory) {
+        match Journal::begin(&self.path, ledger, memory) {
+            Ok(journal) => *self = journal,
+            Err(error) => {
+                tracing::error!(path = %self.path.display(), %error, "cannot renew the journal");
+                // Where nothing is missing in the old one, it goes on.
+                self.ballast = 0;
+                if self.failed.is_some() {
+                    self.failed = Some(Instant::now());
                 }
             }
         }
     }
+}
+
+/// A journal of all that is known.
+fn image(ledger: &Ledger, memory: &Memory) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    encode(&Entry::Version(VERSION), &mut bytes)?;
+    encode(&Entry::Memory(memory.clone()), &mut bytes)?;
+    for record in ledger.iter() {
+        encode(&Entry::Launched(record.id.clone()), &mut bytes)?;
+        if let Some(started) = &record.started {
+            encode(&Entry::Started(Box::new(started.clone())), &mut bytes)?;
+        }
+        if let Some(ended) = &record.ended {
+            encode(&Entry::Ended(ended.clone()), &mut bytes)?;
+        }
+    }
+    Ok(bytes)
 }
 
 /// What a journal tells: every process that was not forgotten, in the order of launch.
@@ -115,34 +158,46 @@ pub fn read(path: &Path) -> io::Result<Vec<Record>> {
 pub fn read_all(path: &Path) -> io::Result<(Vec<Record>, Memory)> {
     let mut decoder = Decoder::default();
     decoder.push(&std::fs::read(path)?);
+    match decoder.next_message() {
+        Ok(Some(Entry::Version(VERSION))) => {}
+        // Cut off before it had begun.
+        Ok(None) => return Ok((Vec::new(), Memory::default())),
+        Ok(Some(Entry::Version(other))) => {
+            return Err(io::Error::other(format!("journal of version {other}, not {VERSION}")));
+        }
+        Ok(Some(_)) => return Err(io::Error::other("journal without a version")),
+        Err(error) => return Err(io::Error::other(format!("no journal: {error}"))),
+    }
     let mut order: Vec<ProcId> = Vec::new();
     let mut records: HashMap<ProcId, Record> = HashMap::new();
     let mut memory = Memory::default();
-    // What cannot be read is the end: the entry that was being written.
-    while let Ok(Some(entry)) = decoder.next_message::<Entry>() {
-        match entry {
-            Entry::Version(VERSION) => {}
-            Entry::Version(other) => {
-                return Err(io::Error::other(format!("journal of version {other}, not {VERSION}")));
-            }
-            Entry::Launched(id) => {
+    loop {
+        match decoder.next_message() {
+            Ok(Some(Entry::Version(_))) => {}
+            Ok(Some(Entry::Launched(id))) => {
                 order.push(id.clone());
                 records.insert(id.clone(), Record { id, started: None, ended: None });
             }
-            Entry::Started(started) => {
+            Ok(Some(Entry::Started(started))) => {
                 if let Some(record) = records.get_mut(&started.id) {
                     record.started = Some(*started);
                 }
             }
-            Entry::Ended(ended) => {
+            Ok(Some(Entry::Ended(ended))) => {
                 if let Some(record) = records.get_mut(&ended.id) {
                     record.ended = Some(ended);
                 }
             }
-            Entry::Forgotten(id) => {
+            Ok(Some(Entry::Forgotten(id))) => {
                 records.remove(&id);
             }
-            Entry::Memory(latest) => memory = latest,
+            Ok(Some(Entry::Memory(latest))) => memory = latest,
+            // At its end, or at the entry that was being written.
+            Ok(None) => break,
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "the journal is damaged, and read up to there");
+                break;
+            }
         }
     }
     // An ID may have been used again: its last launch counts.
@@ -156,4 +211,280 @@ pub fn is_alive(record: &Record, procfs: &ProcFs) -> bool {
     let (Some(started), None) = (&record.started, &record.ended) else { return false };
     let Ok(now) = procfs.read_stat(started.pid) else { return false };
     started.stat.as_ref().is_some_and(|then| then.starttime == now.starttime) && now.state != 'Z'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    use super::super::protocol::Order;
+    use crate::engine::{Captures, Moment};
+
+    fn started(id: &str, pid: i32) -> Started {
+        let start = Moment { unix_nanos: 1, monotonic_nanos: 2 };
+        let captures = Captures::none();
+        Started { id: id.into(), pid, start, stat: None, statm: None, captures }
+    }
+
+    fn ended(id: &str, status: i32) -> Ended {
+        Ended { status, lost: false, stop: started(id, 0).start, ..Ended::lost(started(id, 7)) }
+    }
+
+    /// What happens to processes, from the point of view of the ledger.
+    #[derive(Clone, Copy, Debug)]
+    enum Happening {
+        Launched(u8),
+        Started(u8),
+        Ended(u8),
+        Forgotten(u8),
+        Memory(bool),
+    }
+
+    fn happening() -> impl Strategy<Value = Happening> {
+        use Happening::{Ended, Forgotten, Launched, Memory, Started};
+        let id = 0u8..4;
+        prop_oneof![
+            id.clone().prop_map(Launched),
+            id.clone().prop_map(Started),
+            id.clone().prop_map(Ended),
+            id.prop_map(Forgotten),
+            any::<bool>().prop_map(Memory),
+        ]
+    }
+
+    /// Ledger and memory, with the journal that is written along with them.
+    struct Book {
+        ledger: Ledger,
+        memory: Memory,
+        journal: Journal,
+    }
+
+    impl Book {
+        fn new(path: &Path) -> Book {
+            let (ledger, memory) = (Ledger::default(), Memory::default());
+            let journal = Journal::begin(path, &ledger, &memory).unwrap();
+            Book { ledger, memory, journal }
+        }
+
+        /// As the keeper does it; what cannot happen is left out.
+        fn take(&mut self, happening: Happening) {
+            let entry = match happening {
+                Happening::Launched(n) => {
+                    let id = ProcId::from(n.to_string());
+                    if self.ledger.get(&id).is_some() {
+                        return;
+                    }
+                    self.ledger.launched(&id);
+                    Entry::Launched(id)
+                }
+                Happening::Started(n) | Happening::Ended(n) => {
+                    let id = ProcId::from(n.to_string());
+                    let known = self.ledger.get(&id);
+                    if known.is_none_or(|known| known.ended.is_some()) {
+                        return;
+                    }
+                    if matches!(happening, Happening::Started(_)) {
+                        let started = started(id.as_str(), i32::from(n));
+                        self.ledger.started(started.clone());
+                        Entry::Started(Box::new(started))
+                    } else {
+                        let ended = ended(id.as_str(), i32::from(n));
+                        self.ledger.ended(ended.clone());
+                        Entry::Ended(Box::new(ended))
+                    }
+                }
+                Happening::Forgotten(n) => {
+                    let id = ProcId::from(n.to_string());
+                    if self.ledger.forget(&id) {
+                        self.journal.forgotten(id, &self.ledger, &self.memory);
+                    }
+                    return;
+                }
+                Happening::Memory(any) => {
+                    self.memory.any = any;
+                    Entry::Memory(self.memory.clone())
+                }
+            };
+            self.journal.add(&entry, &self.ledger, &self.memory);
+        }
+
+        fn state(&self) -> Vec<String> {
+            state(self.ledger.iter(), &self.memory)
+        }
+    }
+
+    /// Records and memory, to be compared.
+    fn state<'a>(records: impl Iterator<Item = &'a Record>, memory: &Memory) -> Vec<String> {
+        records
+            .map(|Record { id, started, ended }| {
+                let started = started.as_ref().map(|started| started.pid);
+                format!("{id} {started:?} {:?}", ended.as_ref().map(|ended| ended.status))
+            })
+            .chain(std::iter::once(format!("{memory:?}")))
+            .collect()
+    }
+
+    fn read_state(path: &Path) -> Vec<String> {
+        let (records, memory) = read_all(path).unwrap();
+        state(records.iter(), &memory)
+    }
+
+    fn place() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        (dir, path)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+
+        /// Wherever the journal is cut, what is read is what there was at some moment, and no earlier than the last
+        /// entry that is whole.
+        #[test]
+        fn any_cut_gives_a_state_that_has_been(happenings in prop::collection::vec(happening(), 0..25)) {
+            let (_dir, path) = place();
+            let mut book = Book::new(&path);
+            let length = || std::fs::metadata(&path).unwrap().len();
+            let mut states = vec![(length(), book.state())];
+            for happening in happenings {
+                book.take(happening);
+                states.push((length(), book.state()));
+            }
+            let whole = std::fs::read(&path).unwrap();
+            let cut = path.with_extension("cut");
+            for at in 0..=whole.len() {
+                std::fs::write(&cut, &whole[..at]).unwrap();
+                let read = read_state(&cut);
+                match states.iter().rfind(|(length, _)| *length <= at as u64) {
+                    Some((_, state)) => prop_assert_eq!(&read, state),
+                    None => prop_assert_eq!(read, state([].iter(), &Memory::default())),
+                }
+            }
+            // Written anew, it tells the same.
+            book.journal.renew(&book.ledger, &book.memory);
+            prop_assert_eq!(read_state(&path), book.state());
+        }
+
+        #[test]
+        fn any_bytes(bytes: Vec<u8>, at in 0usize..200) {
+            let (_dir, path) = place();
+            std::fs::write(&path, &bytes).unwrap();
+            let _ = read_all(&path);
+            // Behind a good beginning, and in its midst.
+            let mut book = Book::new(&path);
+            (0..3).for_each(|n| book.take(Happening::Launched(n)));
+            let mut whole = std::fs::read(&path).unwrap();
+            let at = at.min(whole.len());
+            whole.splice(at..at, bytes);
+            std::fs::write(&path, whole).unwrap();
+            let _ = read_all(&path);
+        }
+    }
+
+    #[test]
+    fn an_id_that_is_used_again_takes_its_new_place() {
+        let (_dir, path) = place();
+        let mut book = Book::new(&path);
+        use Happening::{Ended, Forgotten, Launched, Started};
+        for happening in [Launched(1), Launched(2), Started(1), Ended(1), Forgotten(1), Launched(1)]
+        {
+            book.take(happening);
+        }
+        let (records, _) = read_all(&path).unwrap();
+        let read: Vec<_> = records.iter().map(|r| (r.id.as_str(), r.started.is_some())).collect();
+        assert_eq!(read, [("2", false), ("1", false)]);
+    }
+
+    #[test]
+    fn many_forgotten_processes_do_not_stay_in_the_file() {
+        let (_dir, path) = place();
+        let mut book = Book::new(&path);
+        book.take(Happening::Launched(0));
+        let mut largest = 0;
+        for _ in 0..3 * BALLAST {
+            book.take(Happening::Launched(1));
+            book.take(Happening::Ended(1));
+            book.take(Happening::Forgotten(1));
+            largest = largest.max(book.journal.length);
+        }
+        let length = std::fs::metadata(&path).unwrap().len();
+        assert_eq!(length, book.journal.length);
+        assert!(length < largest && largest < (BALLAST as u64 + 2) * 1024, "{length} {largest}");
+        assert_eq!(read_state(&path), book.state());
+    }
+
+    #[test]
+    fn another_version_is_refused() {
+        let (_dir, path) = place();
+        for (entry, why) in [
+            (Entry::Version(VERSION + 1), "journal of version 2, not 1"),
+            (Entry::Launched("a".into()), "journal without a version"),
+        ] {
+            let mut bytes = Vec::new();
+            encode(&entry, &mut bytes).unwrap();
+            std::fs::write(&path, &bytes).unwrap();
+            assert_eq!(read(&path).err().unwrap().to_string(), why);
+        }
+    }
+
+    /// A write that fails midway leaves whole entries, and the next success all that was missed.
+    #[test]
+    fn a_failed_write_is_made_good() {
+        let (_dir, path) = place();
+        let mut book = Book::new(&path);
+        book.take(Happening::Launched(1));
+        let before = book.state();
+        // Nothing can be written to what is open for reading only.
+        book.journal.file = File::open(&path).unwrap();
+        book.take(Happening::Launched(2));
+        book.take(Happening::Ended(2));
+        assert!(book.journal.failed.is_some());
+        assert_eq!(read_state(&path), before);
+        // The time to try again has come.
+        book.journal.failed = Instant::now().checked_sub(RETRY);
+        book.take(Happening::Ended(1));
+        assert!(book.journal.failed.is_none());
+        assert_eq!(read_state(&path), book.state());
+        book.take(Happening::Forgotten(1));
+        assert_eq!(read_state(&path), book.state());
+    }
+
+    #[test]
+    fn the_first_version_is_read_for_ever() {
+        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/journal-1");
+        let (records, memory) = read_all(Path::new(fixture)).unwrap();
+        assert_eq!(memory.conn_id.as_deref(), Some("conn"));
+        assert_eq!((memory.orders.as_slice(), memory.any), (&[Order::Idle, Order::Kill][..], true));
+        let ids: Vec<&str> = records.iter().map(|record| record.id.as_str()).collect();
+        assert_eq!(ids, ["ran", "runs", "failed", "launched"]);
+        let [ran, runs, failed, launched] = &records[..] else { panic!("four records") };
+        let end = ran.ended.as_ref().unwrap();
+        assert_eq!(
+            (end.status, end.lost, end.pid),
+            (3 << 8, false, ran.started.as_ref().map(|s| s.pid))
+        );
+        assert!(end.rusage.ru_maxrss > 0 && end.stat.is_some() && end.stop != end.start);
+        let start = runs.started.as_ref().unwrap();
+        assert!(runs.ended.is_none() && start.stat.is_some() && start.statm.is_some());
+        let fds: Vec<String> =
+            start.captures.iter().map(|(fd, c)| format!("{fd} {}", c.is_some())).collect();
+        assert_eq!(fds, ["stdin false", "stdout true", "stderr true"]);
+        let errors: Vec<_> =
+            failed.ended.as_ref().unwrap().failures.iter().map(ToString::to_string).collect();
+        assert_eq!(errors.len(), 1);
+        assert!(errors[0].starts_with("execve failed: /no/such"), "{errors:?}");
+        assert!(launched.started.is_none() && launched.ended.is_none());
+        // What is written now has the same form: a fresh one tells the same by the same bytes.
+        let mut ledger = Ledger::default();
+        for record in records {
+            ledger.launched(&record.id);
+            record.started.into_iter().for_each(|started| ledger.started(started));
+            record.ended.into_iter().for_each(|ended| ledger.ended(*ended));
+        }
+        assert!(
+            image(&ledger, &memory).unwrap() == std::fs::read(fixture).unwrap(),
+            "a change of form is a new version"
+        );
+    }
 }

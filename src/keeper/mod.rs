@@ -23,3 +23,4 @@ mod subordinate;
 pub mod upgrade;
 
 pub use serve::{AGAIN, KEEPER_FD, Origin, keep, resume};
+pub use subordinate::AgentCommand;

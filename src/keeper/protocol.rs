@@ -186,6 +186,8 @@ impl Decoder {
         if self.taken > 64 * 1024 || self.taken == self.bytes.len() {
             self.bytes.drain(..self.taken);
             self.taken = 0;
+            // The room of a large message is not kept.
+            self.bytes.shrink_to(64 * 1024);
         }
         self.bytes.extend_from_slice(bytes);
     }

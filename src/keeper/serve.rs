@@ -15,7 +15,7 @@ use super::instance::Instance;
 use super::journal::{self, Entry, Journal};
 use super::ledger::{Ledger, Record};
 use super::protocol::{Memory, Order, Settings, ToAgent, ToKeeper, VERSION};
-use super::subordinate::Subordinate;
+use super::subordinate::{AgentCommand, Subordinate};
 use super::upgrade::{self, Program, State};
 use crate::config::SECRET_VARS;
 use crate::engine::procfs::ProcFs;
@@ -64,8 +64,8 @@ impl Origin {
 ///
 /// # Errors
 /// What the keeper itself needs of the system; nothing has been started then.
-pub fn keep(origin: Origin) -> io::Result<u8> {
-    Keeper::new(origin)?.run_to_the_end()
+pub fn keep(origin: Origin, agents: AgentCommand) -> io::Result<u8> {
+    Keeper::new(origin, agents)?.run_to_the_end()
 }
 
 /// Goes on for the program that has left this state in this process.
@@ -74,7 +74,7 @@ pub fn keep(origin: Origin) -> io::Result<u8> {
 /// What the keeper itself needs of the system.
 pub fn resume(state: State) -> io::Result<u8> {
     let origin = Origin { start: state.start, fds: state.fds.clone(), nofile: state.nofile };
-    let mut keeper = Keeper::new(origin)?;
+    let mut keeper = Keeper::new(origin, AgentCommand::this_program())?;
     keeper.take_over(state)?;
     keeper.run_to_the_end()
 }
@@ -116,6 +116,7 @@ impl Post {
 
 struct Keeper {
     origin: Origin,
+    agents: AgentCommand,
     program: Program,
     post: Arc<Post>,
     signals: SignalFd,
@@ -142,7 +143,7 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn new(origin: Origin) -> io::Result<Self> {
+    fn new(origin: Origin, agents: AgentCommand) -> io::Result<Self> {
         let mut set = SigSet::empty();
         let hangup = !crate::engine::is_ignored(libc::SIGHUP);
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGUSR1]
@@ -156,6 +157,7 @@ impl Keeper {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         Ok(Keeper {
             origin,
+            agents,
             program: Program::of_this_process()?,
             post: Arc::new(Post { events: Mutex::new(Vec::new()), wake }),
             signals,
@@ -222,7 +224,8 @@ impl Keeper {
                 fds.push(PollFd::new(socket, wanted));
             }
         }
-        let next = self.next_agent.into_iter().chain(self.alone_until).min();
+        let overdue = self.agent.as_ref().and_then(Subordinate::deadline);
+        let next = [self.next_agent, self.alone_until, overdue].into_iter().flatten().min();
         let timeout = next.map_or(PollTimeout::NONE, |at| {
             let wait = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
             PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
@@ -232,7 +235,7 @@ impl Keeper {
     }
 
     fn start_agent(&mut self) {
-        match Subordinate::start(self.engine.is_some()) {
+        match Subordinate::start(&self.agents, self.engine.is_some()) {
             Ok(agent) => {
                 self.agent = Some(agent);
                 self.next_agent = None;
@@ -251,6 +254,7 @@ impl Keeper {
         // In this order: what it said last, its goodbye too, is there once it has ended.
         let ended = agent.ended();
         let messages = agent.receive();
+        agent.kill_if_overdue();
         let old = agent.born.elapsed() >= GOOD_AGE;
         for message in messages {
             self.message(message);
@@ -412,7 +416,10 @@ impl Keeper {
     /// Where no agent can be started, and we are to end: kills what runs, and ends once it is gone.
     fn end_alone(&mut self) {
         let ordered = self.orders.iter().chain(&self.memory.orders).any(|o| *o != Order::Idle);
-        if !ordered || self.died_young < HOPELESS || self.code.is_some() {
+        // One that is there may still introduce itself; but whoever orders to kill has waited long enough.
+        let kill = self.orders.contains(&Order::Kill);
+        let hope = self.agent.as_ref().is_some_and(|agent| agent.welcomed || !kill);
+        if !ordered || hope || self.died_young < HOPELESS || self.code.is_some() {
             self.alone_until = None;
             return;
         }
@@ -445,7 +452,7 @@ impl Keeper {
             }
         };
         if let (Some(entry), Some(journal)) = (entry, &mut self.journal) {
-            journal.add(&entry);
+            journal.add(&entry, &self.ledger, &self.memory);
         }
         if let Some(agent) = &mut self.agent
             && agent.welcomed
@@ -455,6 +462,11 @@ impl Keeper {
     }
 
     fn message(&mut self, message: ToKeeper) {
+        if self.engine.is_none()
+            && !matches!(message, ToKeeper::Hello { .. } | ToKeeper::Bye { .. })
+        {
+            return tracing::error!("the agent has not introduced itself");
+        }
         match message {
             ToKeeper::Hello { version, settings, input } => self.hello(version, &settings, input),
             ToKeeper::Launch(request) => self.launch(request),
@@ -478,21 +490,25 @@ impl Keeper {
                 }
             }
             ToKeeper::Remember(memory) => {
-                if let Some(journal) = &mut self.journal {
-                    journal.add(&Entry::Memory(memory.clone()));
-                }
                 self.orders.retain(|order| !memory.orders.contains(order));
                 self.memory = memory;
+                if let Some(journal) = &mut self.journal {
+                    let entry = Entry::Memory(self.memory.clone());
+                    journal.add(&entry, &self.ledger, &self.memory);
+                }
             }
             ToKeeper::Bye { code } => self.bye = Some(code),
         }
     }
 
     fn launch(&mut self, request: Validated) {
+        if let Some(id) = request.procs.keys().find(|id| self.ledger.get(id).is_some()) {
+            return tracing::error!(proc_id = %id, "asked to start a process that is there");
+        }
         for id in request.procs.keys() {
             self.ledger.launched(id);
             if let Some(journal) = &mut self.journal {
-                journal.add(&Entry::Launched(id.clone()));
+                journal.add(&Entry::Launched(id.clone()), &self.ledger, &self.memory);
             }
         }
         if let Some(engine) = &self.engine {

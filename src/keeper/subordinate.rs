@@ -1,11 +1,13 @@
 //! The agent as the keeper's child: its start, its socket, its end.
 
+use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
@@ -16,6 +18,24 @@ use crate::engine::sys::pidfd_open;
 
 /// How much is read at once.
 const READ: usize = 64 * 1024;
+
+/// How long an agent may live on after its socket is closed: it may have something to say to the user.
+const CLOSED_GRACE: Duration = Duration::from_secs(5);
+
+/// How agents are started.
+pub struct AgentCommand {
+    /// The executable.
+    pub exe: PathBuf,
+    /// Its arguments, its name not among them.
+    pub args: Vec<OsString>,
+}
+
+impl AgentCommand {
+    /// This very program, with our own arguments.
+    pub fn this_program() -> Self {
+        AgentCommand { exe: "/proc/self/exe".into(), args: std::env::args_os().skip(1).collect() }
+    }
+}
 
 /// A running agent.
 pub(super) struct Subordinate {
@@ -32,30 +52,36 @@ pub(super) struct Subordinate {
     /// Whether it has introduced itself, and is told of events.
     pub(super) welcomed: bool,
     pub(super) born: Instant,
+    /// When it is to be killed, if it has not ended: its socket is closed.
+    deadline: Option<Instant>,
 }
 
 impl Subordinate {
-    /// Starts an agent: this very program, with our own arguments. It is told if it is not the first.
+    /// Starts an agent. It is told if it is not the first.
     ///
     /// # Errors
     /// The OS error of making the socket or the process.
-    pub(super) fn start(again: bool) -> io::Result<Subordinate> {
+    pub(super) fn start(agents: &AgentCommand, again: bool) -> io::Result<Subordinate> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = Command::new(&agents.exe);
         command
             .arg0("procstar-agent")
-            .args(std::env::args_os().skip(1))
+            .args(&agents.args)
             .env_remove(STATE_FD)
+            .env_remove(AGAIN)
             .env(KEEPER_FD, theirs.as_raw_fd().to_string());
         if again {
             command.env(AGAIN, "1");
         }
         // It goes to this child alone: the engine's close everything that is not theirs.
         fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty()))?;
-        let child = command.spawn()?;
+        let mut child = command.spawn()?;
         drop(theirs);
-        let pidfd = pidfd_open(child.id() as i32)?;
+        let pidfd = pidfd_open(child.id() as i32).inspect_err(|_| {
+            // Nobody would hear of its end.
+            let _ = child.kill().and_then(|()| child.wait());
+        })?;
         Ok(Subordinate {
             child,
             pidfd,
@@ -66,6 +92,7 @@ impl Subordinate {
             sent: 0,
             welcomed: false,
             born: Instant::now(),
+            deadline: None,
         })
     }
 
@@ -111,7 +138,10 @@ impl Subordinate {
                 Ok(n) => self.sent += n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => self.deaf = true,
+                Err(_) => {
+                    self.deaf = true;
+                    self.deadline = Some(Instant::now() + CLOSED_GRACE);
+                }
             }
         }
     }
@@ -122,7 +152,7 @@ impl Subordinate {
         let mut buf = vec![0; READ];
         while let Some(socket) = &mut self.socket {
             match socket.read(&mut buf) {
-                Ok(0) => self.socket = None,
+                Ok(0) => self.close(),
                 Ok(n) => {
                     self.decoder.push(buf.get(..n).unwrap_or_default());
                     if let Err(error) = self.decode(&mut messages) {
@@ -133,7 +163,7 @@ impl Subordinate {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => self.socket = None,
+                Err(_) => self.close(),
             }
         }
         messages
@@ -146,6 +176,25 @@ impl Subordinate {
         Ok(())
     }
 
+    fn close(&mut self) {
+        self.socket = None;
+        self.deadline = Some(Instant::now() + CLOSED_GRACE);
+    }
+
+    /// When to call [`kill_if_overdue`](Self::kill_if_overdue).
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Ends it if its socket has been closed for long: nobody hears it.
+    pub(super) fn kill_if_overdue(&mut self) {
+        if self.deadline.is_some_and(|at| at <= Instant::now()) {
+            tracing::error!("the agent has closed its socket, starting another");
+            self.kill();
+            self.deadline = None;
+        }
+    }
+
     /// Its exit status, if it has ended.
     pub(super) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
@@ -155,5 +204,98 @@ impl Subordinate {
     pub(super) fn kill(&mut self) {
         // It may have ended.
         let _ = self.child.kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An agent of which only the socket counts, and its other end.
+    fn agent() -> (Subordinate, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let child = Command::new("/bin/cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let agent = Subordinate {
+            pidfd: pidfd_open(child.id() as i32).unwrap(),
+            child,
+            socket: Some(ours),
+            deaf: false,
+            decoder: Decoder::default(),
+            out: Vec::new(),
+            sent: 0,
+            welcomed: true,
+            born: Instant::now(),
+            deadline: None,
+        };
+        (agent, theirs)
+    }
+
+    impl Drop for Subordinate {
+        fn drop(&mut self) {
+            self.kill();
+            let _ = self.child.wait();
+        }
+    }
+
+    #[test]
+    fn cut_at_every_byte_whole_messages_count() {
+        let mut bytes = Vec::new();
+        let mut ends = Vec::new();
+        for message in [
+            ToKeeper::Forget("a".into()),
+            ToKeeper::Signal { id: "b".into(), signum: 9, ticket: 1 << 40 },
+            ToKeeper::Bye { code: 3 },
+        ] {
+            encode(&message, &mut bytes).unwrap();
+            ends.push(bytes.len());
+        }
+        let (mut agent, _) = agent();
+        for at in 0..=bytes.len() {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            agent.socket = Some(ours);
+            agent.decoder = Decoder::default();
+            theirs.write_all(&bytes[..at]).unwrap();
+            drop(theirs);
+            let heard = agent.receive();
+            assert_eq!(heard.len(), ends.iter().filter(|end| **end <= at).count());
+            assert!(agent.socket.is_none() && agent.ended().is_none());
+        }
+    }
+
+    #[test]
+    fn nonsense_ends_the_agent_and_what_came_before_counts() {
+        let (mut agent, mut theirs) = agent();
+        let mut bytes = Vec::new();
+        encode(&ToKeeper::Bye { code: 3 }, &mut bytes).unwrap();
+        bytes.extend(u32::MAX.to_be_bytes());
+        theirs.write_all(&bytes).unwrap();
+        assert!(matches!(agent.receive()[..], [ToKeeper::Bye { code: 3 }]));
+        assert!(!agent.child.wait().unwrap().success());
+    }
+
+    #[test]
+    fn what_an_agent_does_not_read_waits_without_being_waited_for() {
+        let (mut agent, mut theirs) = agent();
+        let message = ToAgent::Refused { message: "x".repeat(10_000) };
+        for _ in 0..100 {
+            agent.tell(&message);
+        }
+        assert!(agent.wants_to_send());
+        theirs.set_nonblocking(true).unwrap();
+        let mut decoder = Decoder::default();
+        let mut buf = vec![0; READ];
+        let mut heard = 0;
+        while heard < 100 {
+            if let Ok(n) = theirs.read(&mut buf) {
+                decoder.push(&buf[..n]);
+            }
+            while let Some(ToAgent::Refused { .. }) = decoder.next_message().unwrap() {
+                heard += 1;
+            }
+            agent.send();
+        }
+        assert!(!agent.wants_to_send() && agent.out.capacity() <= READ);
     }
 }

@@ -19,6 +19,7 @@ mod rig;
 
 mod farewell;
 mod keep_alive;
+mod keeper;
 mod lifecycle;
 mod order;
 mod random;

@@ -1,0 +1,468 @@
+//! The agent's side of the keeper, with the test as the keeper. In real time: there is a socket in between.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::{Actor, Addr, AsyncContext};
+use procstar::actors::Launcher;
+use procstar::actors::keeper_link::{KeeperLink, LinkError, Streams, Welcome, introduce};
+use procstar::actors::lifecycle::EndWhen;
+use procstar::actors::messages::{
+    Delete, GetAll, Shutdown, Signal, SignalError, Subscribe, SubscriberId,
+};
+use procstar::actors::results::Results;
+use procstar::actors::supervisor::{Outlets, Ready, Supervisor};
+use procstar::config::LogSettings;
+use procstar::engine::{Ended, Event, Moment, Started};
+use procstar::keeper::ledger::Record;
+use procstar::keeper::protocol::{
+    Decoder, Memory, Order, Settings, ToAgent, ToKeeper, VERSION, encode,
+};
+use tokio::sync::oneshot;
+
+use super::support::{Journal, end, request, started, subscriber};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A wait that fails the test instead of hanging it.
+async fn soon<F: Future>(what: F) -> F::Output {
+    tokio::time::timeout(DEADLINE, what).await.expect("it happens")
+}
+
+/// Lets everything else go on until this holds.
+async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !done() {
+        assert!(Instant::now() < deadline, "still waiting for {what}");
+        tokio::task::yield_now().await;
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        state_dir: None,
+        base_dir: "/tmp".into(),
+        conn_id: Some("c".into()),
+        drain_grace: Duration::ZERO,
+        setup_patience: Duration::ZERO,
+        restrict_exe: None,
+        log: LogSettings::default(),
+    }
+}
+
+fn frames(messages: impl IntoIterator<Item = ToAgent>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    messages.into_iter().for_each(|message| encode(&message, &mut bytes).unwrap());
+    bytes
+}
+
+fn start_of(id: &str) -> Box<Started> {
+    match started(id) {
+        Event::Started(started) => started,
+        _ => unreachable!(),
+    }
+}
+
+fn end_of(id: &str, status: i32) -> Ended {
+    Ended { status, ..end(id) }
+}
+
+fn welcome(first: bool, memory: Memory, records: Vec<Record>) -> ToAgent {
+    ToAgent::Welcome { pid: 7, ppid: 6, start: Moment::now(), first, memory, records }
+}
+
+/// The keeper's end.
+struct Keeper {
+    socket: UnixStream,
+    decoder: Decoder,
+}
+
+impl Keeper {
+    fn pair() -> (Keeper, UnixStream) {
+        let (socket, agent) = UnixStream::pair().unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        (Keeper { socket, decoder: Decoder::default() }, agent)
+    }
+
+    fn tell(&mut self, messages: impl IntoIterator<Item = ToAgent>) {
+        self.socket.write_all(&frames(messages)).unwrap();
+    }
+
+    /// The next message, in short. It must have been sent: nobody else runs meanwhile.
+    fn heard(&mut self) -> Option<ToKeeper> {
+        let mut buf = [0; 4096];
+        loop {
+            if let Some(message) = self.decoder.next_message().unwrap() {
+                return Some(message);
+            }
+            match self.socket.read(&mut buf).unwrap() {
+                0 => return None,
+                n => self.decoder.push(&buf[..n]),
+            }
+        }
+    }
+
+    /// The next message, as soon as there is one.
+    async fn hear(&mut self) -> String {
+        self.socket.set_nonblocking(true).unwrap();
+        let mut buf = [0; 4096];
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(message) = self.decoder.next_message::<ToKeeper>().unwrap() {
+                self.socket.set_nonblocking(false).unwrap();
+                return brief(&message);
+            }
+            match self.socket.read(&mut buf) {
+                Ok(n) => self.decoder.push(&buf[..n]),
+                Err(_) => tokio::task::yield_now().await,
+            }
+            assert!(Instant::now() < deadline, "nothing is said");
+        }
+    }
+
+    /// What was said up to the end of the stream.
+    fn all(mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.heard()).map(|message| brief(&message)).collect()
+    }
+}
+
+fn brief(message: &ToKeeper) -> String {
+    match message {
+        ToKeeper::Hello { version, input, .. } => {
+            format!("hello {version} {}", input.as_ref().map_or(0, |input| input.procs.len()))
+        }
+        ToKeeper::Launch(request) => {
+            let ids: Vec<&str> = request.procs.keys().map(|id| id.as_str()).collect();
+            format!("launch {}", ids.join(" "))
+        }
+        ToKeeper::Signal { id, signum, .. } => format!("signal {id} {signum}"),
+        ToKeeper::Forget(id) => format!("forget {id}"),
+        ToKeeper::Remember(Memory { conn_id, orders, any }) => {
+            format!("remember {conn_id:?} {orders:?} {any}")
+        }
+        ToKeeper::Bye { code } => format!("bye {code}"),
+    }
+}
+
+/// Introduces an agent to a keeper that answers with these bytes.
+fn introduced(answer: Vec<u8>) -> (Result<Welcome, LinkError>, Keeper) {
+    let (mut keeper, agent) = Keeper::pair();
+    let keeper = std::thread::spawn(move || {
+        let hello = brief(&keeper.heard().unwrap());
+        assert_eq!(hello, format!("hello {VERSION} 2"));
+        // In pieces: it is one message all the same.
+        for piece in answer.chunks(7) {
+            // It may have been understood, and refused, before its end.
+            let _ = keeper.socket.write_all(piece);
+        }
+        if answer.is_empty() {
+            keeper.socket.shutdown(std::net::Shutdown::Both).unwrap();
+        }
+        keeper
+    });
+    let answer = introduce(agent, settings(), Some(request(&["a", "b"]).0));
+    (answer, keeper.join().unwrap())
+}
+
+#[test]
+fn a_welcome() {
+    let memory = Memory { conn_id: Some("x".into()), orders: vec![Order::Idle], any: true };
+    let record = Record { id: "a".into(), started: Some(*start_of("a")), ended: None };
+    let answer = welcome(false, memory.clone(), vec![record]);
+    let (welcome, _keeper) = introduced(frames([answer]));
+    let welcome = welcome.ok().unwrap();
+    assert_eq!((welcome.pid, welcome.ppid, welcome.first), (7, 6, false));
+    assert_eq!((welcome.memory, welcome.records.len()), (memory, 1));
+}
+
+#[test]
+fn no_welcome() {
+    let refused = ToAgent::Refused { message: "in use".into() };
+    let too_early = ToAgent::Started(start_of("a"));
+    for (answer, what) in [
+        (frames([refused]), "in use"),
+        (frames([too_early]), "lost the keeper: the keeper told of events too early"),
+        (b"\0\0\0\x02\xc1\xc1".to_vec(), "lost the keeper: frame is no message"),
+        (Vec::new(), "lost the keeper: unexpected end of file"),
+    ] {
+        let error = introduced(answer).0.err().unwrap();
+        assert!(error.to_string().starts_with(what), "{error}");
+        assert_eq!(matches!(error, LinkError::Refused(_)), what == "in use");
+    }
+}
+
+/// A link to the test, with what was left and what has come already.
+fn link(memory: Memory) -> (KeeperLink, Streams, Keeper) {
+    let (keeper, agent) = Keeper::pair();
+    let (link, streams) = KeeperLink::start(agent, Decoder::default(), memory).unwrap();
+    (link, streams, keeper)
+}
+
+#[actix::test]
+async fn what_comes_along_with_the_welcome_is_not_lost() {
+    let events = [ToAgent::Started(start_of("a")), ToAgent::Order(Order::Kill)];
+    let answer = std::iter::once(welcome(true, Memory::default(), Vec::new())).chain(events);
+    let (welcome, _keeper) = introduced(frames(answer));
+    let (socket, decoder, memory, _) = welcome.ok().unwrap().into_parts();
+    let (_link, mut streams) = KeeperLink::start(socket, decoder, memory).unwrap();
+    assert_eq!(soon(streams.events.recv()).await.unwrap().id().as_str(), "a");
+    assert_eq!(soon(streams.orders.recv()).await, Some(Shutdown::Kill));
+}
+
+#[actix::test]
+async fn events_and_orders_come_in_their_order() {
+    let (_link, mut streams, mut keeper) = link(Memory::default());
+    keeper.tell([
+        ToAgent::Started(start_of("a")),
+        ToAgent::Order(Order::Idle),
+        ToAgent::Signaled { id: "a".into(), ticket: 3, errno: Some(libc::EPERM) },
+        ToAgent::Order(Order::Terminate),
+        ToAgent::Ended(Box::new(end_of("a", 9))),
+    ]);
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        told.push(match soon(streams.events.recv()).await.unwrap() {
+            Event::Started(started) => format!("started {}", started.id),
+            Event::Ended(ended) => format!("ended {} {}", ended.id, ended.status),
+            Event::Signaled { ticket, result, .. } => {
+                format!("signaled {ticket} {:?}", result.unwrap_err().raw_os_error())
+            }
+        });
+    }
+    assert_eq!(told, ["started a", "signaled 3 Some(1)", "ended a 9"]);
+    assert_eq!(soon(streams.orders.recv()).await, Some(Shutdown::Idle));
+    assert_eq!(soon(streams.orders.recv()).await, Some(Shutdown::Terminate));
+    // Its death ends both streams, and is told.
+    drop(keeper);
+    assert!(soon(streams.events.recv()).await.is_none());
+    soon(&mut streams.gone).await.unwrap();
+}
+
+#[actix::test]
+async fn a_keeper_that_talks_nonsense_is_lost() {
+    let (link, mut streams, mut keeper) = link(Memory::default());
+    keeper.socket.write_all(b"\0\0\0\x02\xc1\xc1").unwrap();
+    soon(&mut streams.gone).await.unwrap();
+    drop(keeper);
+    // Nothing waits for what cannot be told any more.
+    link.forget("a".into());
+    soon(link.bye(0)).await;
+}
+
+#[test]
+fn commands_are_sent_in_their_order_and_all_before_the_goodbye_is_done() {
+    // More than the socket holds: the keeper is slow.
+    const COUNT: usize = 20_000;
+    let (keeper, agent) = Keeper::pair();
+    let heard = std::thread::spawn(move || keeper.all());
+    // With the runtime the tasks end, as they do with the program, and the socket is closed.
+    actix::System::new().block_on(async {
+        let (link, _streams) =
+            KeeperLink::start(agent, Decoder::default(), Memory::default()).unwrap();
+        link.launch(request(&["a", "b"]).0);
+        link.signal("a".into(), 15, 1);
+        (0..COUNT).for_each(|n| link.forget(format!("{n}").into()));
+        soon(link.bye(3)).await;
+    });
+    let mut wanted = vec!["launch a b".to_owned(), "signal a 15".into()];
+    wanted.extend((0..COUNT).map(|n| format!("forget {n}")));
+    wanted.push("bye 3".into());
+    assert!(heard.join().unwrap() == wanted);
+}
+
+#[actix::test]
+async fn only_changes_are_remembered() {
+    let (link, _streams, mut keeper) =
+        link(Memory { orders: vec![Order::Idle], ..Memory::default() });
+    link.note_assignment();
+    link.note_assignment();
+    link.remember(|memory| memory.conn_id = Some("x".into()));
+    link.remember(|memory| memory.conn_id = Some("x".into()));
+    // Followed again out of memory, it is not noted again.
+    link.note(Shutdown::Idle);
+    link.note(Shutdown::GiveUp);
+    link.note(Shutdown::GiveUp);
+    link.forget("end".into());
+    for wanted in [
+        "remember None [Idle] true",
+        "remember Some(\"x\") [Idle] true",
+        "remember Some(\"x\") [Idle, GiveUp] true",
+        "forget end",
+    ] {
+        assert_eq!(keeper.hear().await, wanted);
+    }
+}
+
+/// An agent that comes after another.
+struct Later {
+    supervisor: Addr<Supervisor>,
+    results: Addr<Results>,
+    journal: Journal,
+    done: oneshot::Receiver<()>,
+    keeper: Keeper,
+}
+
+fn later(records: Vec<Record>, memory: Memory, end_when: EndWhen) -> Later {
+    let (link, streams, keeper) = link(memory.clone());
+    let results = Results::default().start();
+    let (journal, _, to) = subscriber();
+    let outlets = Outlets {
+        announce: results.clone().recipient(),
+        changed: results.clone().recipient(),
+        removed: results.clone().recipient(),
+        shutdown: results.clone().recipient(),
+    };
+    let (tell_done, done) = oneshot::channel();
+    let engine: Arc<dyn Launcher> = Arc::new(link);
+    let supervisor = Supervisor::create(|ctx| {
+        ctx.add_stream(futures_util::stream::unfold(streams.events, |mut events| async {
+            events.recv().await.map(|event| (event, events))
+        }));
+        let mut supervisor =
+            Supervisor::new(engine, outlets, end_when, super::support::GRACES, tell_done);
+        supervisor.take_up(records, memory.any, ctx);
+        supervisor
+    });
+    // As the connection does, before it registers.
+    results.do_send(Subscribe { id: SubscriberId::fresh(), to });
+    for order in memory.orders {
+        supervisor.do_send(Shutdown::from(order));
+    }
+    supervisor.do_send(Ready);
+    Later { supervisor, results, journal, done, keeper }
+}
+
+/// What an agent leaves: ended, running, only launched, failed.
+fn left() -> Vec<Record> {
+    let record = |id: &str, started, ended: Option<Ended>| Record {
+        id: id.into(),
+        started,
+        ended: ended.map(Box::new),
+    };
+    vec![
+        record("z", Some(*start_of("z")), Some(end_of("z", 256))),
+        record("run", Some(*start_of("run")), None),
+        record("new", None, None),
+        record("fail", None, Some(end_of("fail", 127 << 8))),
+    ]
+}
+
+#[actix::test]
+async fn what_was_left_is_taken_up() {
+    let mut later = later(left(), Memory::default(), EndWhen::Told);
+    assert_eq!(later.keeper.hear().await, "remember None [] true", "there has been a process");
+    // Registered in the order of launch, results or not.
+    let mut told = Vec::new();
+    eventually("all results", || {
+        told.extend(later.journal.read());
+        told.iter().any(|line| line == "ended fail")
+    })
+    .await;
+    assert!(told.contains(&"snapshot [z run new fail] active".to_owned()), "{told:?}");
+    let states = |all: &[Arc<procstar::report::Facts>]| -> Vec<String> {
+        all.iter().map(|facts| format!("{} {}", facts.id, facts.is_running())).collect()
+    };
+    let all = later.results.send(GetAll).await.unwrap();
+    assert_eq!(states(&all), ["z false", "run true", "fail false"]);
+    // It goes on from there.
+    later
+        .keeper
+        .tell([ToAgent::Started(start_of("new")), ToAgent::Ended(Box::new(end_of("run", 9)))]);
+    eventually("the end", || {
+        told.extend(later.journal.read());
+        told.iter().any(|line| line == "ended run")
+    })
+    .await;
+    for line in ["started z", "ended z", "started run", "ended run", "started new", "ended fail"] {
+        let count = told.iter().filter(|told| *told == line).count();
+        // What was before the subscription is in the snapshot.
+        assert!(count == 1 || (count == 0 && line.ends_with('z')), "{line} {count}: {told:?}");
+    }
+    let all = later.results.send(GetAll).await.unwrap();
+    assert_eq!(states(&all), ["z false", "run false", "new true", "fail false"]);
+    // IDs are in use, and what has ended can be deleted.
+    let used = later.supervisor.send(request(&["z", "x"])).await.unwrap().unwrap_err();
+    assert_eq!(used.to_string(), "process ID already in use: z");
+    for id in ["z", "fail", "run"] {
+        later.supervisor.send(Delete(id.into())).await.unwrap().unwrap();
+        assert_eq!(later.keeper.hear().await, format!("forget {id}"));
+    }
+    assert!(later.supervisor.send(Delete("new".into())).await.unwrap().is_err());
+    later.supervisor.send(request(&["z"])).await.unwrap().unwrap();
+    assert_eq!(later.keeper.hear().await, "launch z");
+}
+
+#[actix::test]
+async fn the_outcome_of_another_agents_signal_is_nobodys() {
+    let memory = Memory { any: true, ..Memory::default() };
+    let mut later = later(left(), memory, EndWhen::Told);
+    let sent = later.supervisor.send(Signal { id: "run".into(), signum: 15 });
+    let sent = actix_rt::spawn(sent);
+    eventually("the signal", || {
+        let mut buf = [0; 4096];
+        later.keeper.socket.set_nonblocking(true).unwrap();
+        let n = later.keeper.socket.read(&mut buf).unwrap_or(0);
+        later.keeper.decoder.push(&buf[..n]);
+        n > 0
+    })
+    .await;
+    let Ok(Some(ToKeeper::Signal { ticket, .. })) = later.keeper.decoder.next_message() else {
+        panic!("no signal")
+    };
+    // An agent counts from somewhere: these were asked by one before.
+    let stranger = |ticket| ToAgent::Signaled { id: "run".into(), ticket, errno: None };
+    later.keeper.tell((0..10).chain([ticket.wrapping_sub(1)]).map(stranger));
+    later.keeper.tell([ToAgent::Signaled { id: "run".into(), ticket, errno: Some(libc::EPERM) }]);
+    let outcome = soon(sent).await.unwrap().unwrap();
+    assert!(matches!(outcome, Err(SignalError::Os(_))));
+}
+
+#[actix::test]
+async fn orders_in_memory_are_followed_again() {
+    let orders = vec![Order::Idle, Order::Terminate];
+    let memory = Memory { orders, any: true, ..Memory::default() };
+    let mut later = later(left(), memory, EndWhen::NoneRuns);
+    // To what has not ended, and with no new note of what is known.
+    let mut signaled = [later.keeper.hear().await, later.keeper.hear().await];
+    signaled.sort();
+    // Those whose end was still on its way to the results may be among them.
+    assert!(signaled.iter().all(|line| line.starts_with("signal ") && line.ends_with(" 15")));
+    let refused = later.supervisor.send(request(&["x"])).await.unwrap().unwrap_err();
+    assert_eq!(refused.to_string(), "agent shutting down: idling");
+    later.keeper.tell([
+        ToAgent::Ended(Box::new(end_of("run", 15))),
+        ToAgent::Ended(Box::new(end_of("new", 15))),
+    ]);
+    soon(later.done).await.unwrap();
+}
+
+#[actix::test]
+async fn waiting_counts_processes_of_agents_before() {
+    let far = tokio::time::Instant::now() + Duration::from_secs(1000);
+    let end_when = EndWhen::Idle { unassigned_until: Some(far) };
+    // There were some, and all are deleted: it is over.
+    let memory = Memory { any: true, ..Memory::default() };
+    soon(later(Vec::new(), memory, end_when).done).await.unwrap();
+    // There were none: it waits for the first.
+    let mut waiting = later(Vec::new(), Memory::default(), end_when);
+    waiting.supervisor.send(request(&["a"])).await.unwrap().unwrap();
+    assert!(waiting.done.try_recv().is_err());
+    assert_eq!(waiting.keeper.hear().await, "remember None [] true");
+    assert_eq!(waiting.keeper.hear().await, "launch a");
+    // There is one still, to be deleted.
+    let mut one = later(left(), Memory::default(), end_when);
+    one.keeper.tell([
+        ToAgent::Ended(Box::new(end_of("run", 0))),
+        ToAgent::Ended(Box::new(end_of("new", 0))),
+    ]);
+    for id in ["z", "run", "new", "fail"] {
+        assert!(one.done.try_recv().is_err());
+        let deadline = Instant::now() + DEADLINE;
+        while one.supervisor.send(Delete(id.into())).await.unwrap().is_err() {
+            assert!(Instant::now() < deadline);
+        }
+    }
+    soon(one.done).await.unwrap();
+}

@@ -1,0 +1,58 @@
+//! What keeper, agent and children have of each other.
+
+use super::world::*;
+use procstar::keeper::protocol::ToAgent;
+use serde_json::json;
+
+#[test]
+fn children_have_nothing_of_the_keepers() {
+    let world = World::new();
+    let (mut agent, _) = world.welcomed();
+    // Its fds, and the variables that the keeper and its agents know each other by.
+    agent.launch(json!({
+        "fds": sh("ls /proc/self/fd | tr '\\n' ' '"),
+        "env": sh("env | grep -c PROCSTAR_KEEPER"),
+    }));
+    let mut texts = std::collections::HashMap::new();
+    while texts.len() < 2 {
+        if let ToAgent::Ended(ended) = agent.next() {
+            texts.insert(ended.id.to_string(), stdout(&ended.captures));
+        }
+    }
+    // 3 is the directory that ls reads.
+    assert_eq!(texts["fds"], "0 1 2 3 ");
+    assert_eq!(texts["env"], "0\n");
+}
+
+#[test]
+fn an_agent_has_its_socket_and_nothing_else() {
+    let world = World::new();
+    let first = world.welcomed().0;
+    let pid = first.pid;
+    let fds = || {
+        let dir = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        let links = dir.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
+        links.map(|link| link.display().to_string()).collect::<Vec<_>>()
+    };
+    let foreign: Vec<String> = fds()
+        .into_iter()
+        .filter(|link| {
+            link.contains("eventfd") || link.contains("signalfd") || link.contains("lock")
+        })
+        .collect();
+    assert!(foreign.is_empty(), "{foreign:?}");
+}
+
+#[test]
+fn the_keeper_holds_nothing_of_agents_that_have_died() {
+    let world = World::new();
+    let count = || std::fs::read_dir(format!("/proc/{}/fd", world.pid())).unwrap().count();
+    let (agent, _) = world.welcomed();
+    let before = count();
+    agent.die();
+    for _ in 0..3 {
+        world.welcomed().0.die();
+    }
+    let (_agent, _) = world.welcomed();
+    assert_eq!(count(), before);
+}

@@ -1,0 +1,86 @@
+//! The disk of the instance's directory is full.
+
+use super::world::*;
+use procstar::keeper::journal;
+use procstar::keeper::protocol::ToAgent;
+use serde_json::json;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A small file system of its own, gone with this value.
+struct Mount(PathBuf);
+
+impl Mount {
+    fn new(at: &Path) -> Option<Mount> {
+        std::fs::create_dir(at).unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=256k,mode=0700", "procstar-test"])
+            .arg(at)
+            .status();
+        if mounted.is_ok_and(|status| status.success()) {
+            return Some(Mount(at.to_owned()));
+        }
+        eprintln!("skipped: only root can mount a small file system");
+        None
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Lazily: the keeper may still be ending.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Fills a file system to the last byte.
+fn fill(dir: &Path) -> PathBuf {
+    let path = dir.join("filling");
+    let mut file = std::fs::File::create(&path).unwrap();
+    for size in [4096, 1] {
+        while file.write_all(&vec![b'x'; size]).is_ok() {}
+    }
+    path
+}
+
+#[test]
+fn a_full_disk_costs_the_journal_and_no_result() {
+    let mut world = World::new();
+    let disk = world.place.path().join("disk");
+    let Some(_mount) = Mount::new(&disk) else { return };
+    world.settings.state_dir = Some(disk.join("state"));
+    let gate = world.place.path().join("gate");
+    let (mut agent, _) = world.welcomed();
+    agent.launch(json!({"before": until_exists(&gate, "exit 3")}));
+    agent.until("started before");
+    let filling = fill(&disk);
+    // Its output has no room, which is the process's own failure; all else goes on.
+    agent.launch(json!({"during": sh("echo out || exit 7")}));
+    agent.until("ended during 1792");
+    // The journal has what is left of its last page.
+    let mut n = 0;
+    eventually("the journal to fail", || {
+        n += 1;
+        agent.launch(json!({format!("{n}"): sh("exit 5")}));
+        agent.until(&format!("ended {n} 1280"));
+        world.log().contains("cannot write the journal")
+    });
+    std::fs::write(gate, "").unwrap();
+    let ToAgent::Ended(before) = agent.next() else { panic!("no end") };
+    assert_eq!((before.id.as_str(), before.status), ("before", 3 << 8));
+    // What is in the journal is whole entries, of before it failed.
+    let journal = world.settings.state_dir.clone().unwrap().join("journal");
+    let records = journal::read(&journal).unwrap();
+    assert!(records[0].started.is_some() && records[0].ended.is_none());
+    // With room again, everything is in it.
+    std::fs::remove_file(filling).unwrap();
+    eventually("the journal to be written anew", || {
+        n += 1;
+        agent.launch(json!({format!("{n}"): sh("")}));
+        agent.until(&format!("ended {n} 0"));
+        let records = journal::read(&journal).unwrap();
+        records.len() == 2 + n && records.iter().all(|record| record.ended.is_some())
+    });
+    agent.bye(0);
+    assert_eq!(world.ended(), Some(0));
+}

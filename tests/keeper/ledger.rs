@@ -1,0 +1,92 @@
+//! One keeper after another, on a lasting directory.
+
+use super::world::*;
+use procstar::engine::procfs::ProcFs;
+use procstar::keeper::journal::{self, Journal};
+use procstar::keeper::ledger::Ledger;
+use procstar::keeper::protocol::{Memory, Order, ToAgent, ToKeeper, VERSION};
+use serde_json::json;
+
+#[test]
+fn the_next_keeper_takes_up_what_the_journal_tells() {
+    let mut world = World::lasting();
+    let gate = world.place.path().join("gate");
+    let (mut agent, _) = world.welcomed();
+    agent.launch(json!({"gone": sh("exit 1")}));
+    agent.until("ended gone 256");
+    agent.forget("gone");
+    agent.launch(json!({"ended": sh("echo out; exit 2")}));
+    agent.until("ended ended 512");
+    agent.launch(json!({"runs": until_exists(&gate, "echo runs")}));
+    agent.until("started runs");
+    agent.launch(json!({"dies": captured("echo dies; sleep 60", "memory")}));
+    let ToAgent::Started(dies) = agent.next() else { panic!("no start") };
+    eventually("its output", || stdout(&dies.captures) == "dies\n");
+    agent.tell(&ToKeeper::Remember(Memory {
+        conn_id: Some("me".into()),
+        orders: vec![Order::Terminate],
+        any: true,
+    }));
+    agent.heard();
+    let journal = world.settings.state_dir.as_ref().unwrap().join("journal");
+    let (records, memory) = journal::read_all(&journal).unwrap();
+    assert_eq!((records.len(), memory.any), (3, true));
+    assert!(journal::is_alive(&records[1], &ProcFs::default()));
+    world.another_keeper();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(dies.pid), nix::sys::signal::SIGKILL)
+        .unwrap();
+    eventually("its end", || !is_running(dies.pid));
+    let (mut agent, welcome) = world.welcomed();
+    assert_eq!(welcome.brief(), ["ended: ended 512", "runs: running", "dies: lost"]);
+    let ended = welcome.records[0].ended.as_ref().unwrap();
+    assert_eq!(stdout(&ended.captures), "out\n");
+    let lost = welcome.records[2].ended.as_ref().unwrap();
+    assert_eq!(stdout(&lost.captures), "dies\n");
+    assert_eq!(lost.cut_short.len(), 1, "a pipe's last bytes may be missing");
+    // The orders of that life do not end this one.
+    let memory = Memory { conn_id: Some("me".into()), ..Memory::default() };
+    assert_eq!(welcome.memory, memory);
+    std::fs::write(gate, "").unwrap();
+    let ToAgent::Ended(runs) = agent.next() else { panic!("no end") };
+    assert!(runs.lost && runs.id.as_str() == "runs");
+    assert_eq!(stdout(&runs.captures), "runs\n");
+    for id in ["ended", "runs", "dies"] {
+        agent.forget(id);
+    }
+    agent.bye(0);
+    assert_eq!(world.ended(), Some(0));
+    let (records, _) = journal::read_all(&journal).unwrap();
+    assert!(records.is_empty());
+}
+
+#[test]
+fn a_process_that_was_only_launched_is_said_to_be_lost() {
+    let world = World::lasting();
+    let dir = world.settings.state_dir.clone().unwrap();
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let mut ledger = Ledger::default();
+    ledger.launched(&"a".into());
+    drop(Journal::begin(&dir.join("journal"), &ledger, &Memory::default()).unwrap());
+    let (_, welcome) = world.welcomed();
+    assert_eq!(welcome.brief(), ["a: lost"]);
+}
+
+#[test]
+fn a_journal_of_another_version_is_refused_and_left_alone() {
+    for journal in [&b"\0\0\0\x0a\x81\xa7Version\x02"[..], b"\0\0\0\x02{}", b"\0\0\0\x05[1,2]"] {
+        let mut world = World::lasting();
+        let dir = world.settings.state_dir.clone().unwrap();
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .unwrap();
+        std::fs::write(dir.join("journal"), journal).unwrap();
+        let mut agent = world.agent();
+        agent.tell(&agent.greeting(VERSION, None));
+        let refused = brief(&agent.next());
+        assert!(refused.starts_with("refused: cannot read"), "{refused}");
+        agent.exit(2);
+        assert_eq!(world.ended(), Some(2));
+        assert_eq!(std::fs::read(dir.join("journal")).unwrap(), journal);
+    }
+}

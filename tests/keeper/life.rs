@@ -1,0 +1,136 @@
+//! One agent: from its introduction to its goodbye.
+
+use super::world::*;
+use nix::sys::signal::Signal;
+use procstar::keeper::protocol::{Memory, ToAgent, ToKeeper};
+use serde_json::json;
+
+#[test]
+fn a_process_from_its_launch_until_it_is_forgotten() {
+    for mode in ["tempfile", "memory"] {
+        let mut world = World::new();
+        let mut agent = world.agent();
+        assert!(!agent.again);
+        let welcome = agent.hello(None);
+        assert!(welcome.first && welcome.records.is_empty());
+        assert_eq!(welcome.memory, Memory::default());
+        assert_eq!((welcome.pid, welcome.ppid), (world.pid(), std::process::id()));
+        assert_eq!(world.remains(), 1);
+        agent.launch(json!({"a": captured("echo out; exit 3", mode)}));
+        let started = agent.next_captures();
+        let ended = agent.next_captures();
+        assert_eq!((stdout(&started), stdout(&ended)), ("out\n".into(), "out\n".into()));
+        let path = ended.iter().find_map(|(_, capture)| capture).unwrap().path().to_owned();
+        assert!(path.exists());
+        // It is gone, and its ID is free.
+        agent.tell(&ToKeeper::Signal { id: "a".into(), signum: 15, ticket: 5 });
+        assert_eq!(brief(&agent.next()), format!("signaled a 5 {}", libc::ESRCH));
+        agent.forget("a");
+        agent.launch(json!({"a": captured("kill -9 $$", mode)}));
+        assert_eq!(agent.until("ended a 9"), ["started a", "ended a 9"]);
+        assert!(!path.exists());
+        agent.bye(7);
+        assert_eq!(world.ended(), Some(7));
+        assert_eq!(world.remains(), 0);
+    }
+}
+
+#[test]
+fn signals_reach_processes_and_their_outcomes_come_back() {
+    let (world, gate) = (World::new(), "gate");
+    let (mut agent, _) = world.welcomed();
+    agent.launch(json!({"a": until_exists(&world.place.path().join(gate), "")}));
+    agent.until("started a");
+    agent.tell(&ToKeeper::Signal { id: "a".into(), signum: 0, ticket: u64::MAX });
+    agent.tell(&ToKeeper::Signal { id: "a".into(), signum: 99, ticket: 1 });
+    agent.tell(&ToKeeper::Signal { id: "nobody".into(), signum: 15, ticket: 2 });
+    agent.tell(&ToKeeper::Signal { id: "a".into(), signum: 15, ticket: 3 });
+    assert_eq!(
+        agent.until("ended a 15"),
+        [
+            format!("signaled a {} 0", u64::MAX),
+            format!("signaled a 1 {}", libc::EINVAL),
+            format!("signaled nobody 2 {}", libc::ESRCH),
+            "signaled a 3 0".into(),
+            "ended a 15".into(),
+        ]
+    );
+}
+
+#[test]
+fn what_cannot_be_forgotten_is_not() {
+    let world = World::new();
+    let gate = world.place.path().join("gate");
+    let (mut agent, _) = world.welcomed();
+    agent.launch(json!({"a": until_exists(&gate, "echo end")}));
+    agent.until("started a");
+    agent.forget("a");
+    agent.forget("nobody");
+    // Nor is it started a second time while it is there, whatever an agent says.
+    agent.launch(json!({"a": sh("exit 9"), "b": sh("exit 9")}));
+    std::fs::write(gate, "").unwrap();
+    assert_eq!(agent.until("ended a 0"), ["ended a 0"]);
+    agent.die();
+    let (_, welcome) = world.welcomed();
+    assert_eq!(welcome.brief(), ["a: ended 0"]);
+    assert_eq!(stdout(&welcome.records[0].ended.as_ref().unwrap().captures), "end\n");
+}
+
+#[test]
+fn a_goodbye_leaves_what_still_runs() {
+    let mut world = World::new();
+    let gate = world.place.path().join("gate");
+    let (mut agent, _) = world.welcomed();
+    agent.launch(json!({"a": until_exists(&gate, "")}));
+    let ToAgent::Started(started) = agent.next() else { panic!("no start") };
+    agent.bye(0);
+    assert_eq!(world.ended(), Some(0));
+    assert_eq!(world.remains(), 0);
+    assert!(is_running(started.pid));
+    std::fs::write(gate, "").unwrap();
+    eventually("its end", || !is_running(started.pid));
+}
+
+#[test]
+fn a_stopped_agent_delays_nothing_and_gets_all() {
+    // What is told of so many does not fit into the buffers between the two.
+    const COUNT: usize = 300;
+    let world = World::new();
+    let (gate, marks) = (world.place.path().join("gate"), world.place.path().join("marks"));
+    let (mut agent, _) = world.welcomed();
+    let mut specs = serde_json::Map::new();
+    for n in 0..COUNT {
+        let script = format!("echo {n}; echo x >> {}", marks.display());
+        specs.insert(format!("{n}"), sh(&script));
+    }
+    specs.insert("last".into(), until_exists(&gate, "echo last"));
+    agent.launch(specs.clone().into());
+    let mut told = agent.until("started 0");
+    agent.signal(Signal::SIGSTOP);
+    let lines = || std::fs::read(&marks).map_or(0, |marks| marks.len() / 2);
+    eventually("the end of all", || lines() == COUNT);
+    world.signal(Signal::SIGUSR1);
+    std::fs::write(gate, "").unwrap();
+    agent.signal(Signal::SIGCONT);
+    let mut orders = 0;
+    while told.len() < 2 * (COUNT + 1) {
+        match agent.next() {
+            ToAgent::Order(_) => orders += 1,
+            message => {
+                if let ToAgent::Ended(ended) = &message {
+                    assert_eq!(stdout(&ended.captures), format!("{}\n", ended.id));
+                }
+                told.push(brief(&message));
+            }
+        }
+    }
+    let mut wanted: Vec<String> =
+        specs.keys().flat_map(|id| [format!("started {id}"), format!("ended {id} 0")]).collect();
+    for id in specs.keys() {
+        let at = |what: String| told.iter().position(|told| *told == what);
+        assert!(at(format!("started {id}")) < at(format!("ended {id} 0")));
+    }
+    told.sort();
+    wanted.sort();
+    assert_eq!((told, orders), (wanted, 1));
+}

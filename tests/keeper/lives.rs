@@ -1,0 +1,203 @@
+//! One agent after another.
+
+use super::world::*;
+use procstar::keeper::protocol::{MAX_FRAME, Memory, Order, ToAgent, ToKeeper, VERSION};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+#[test]
+fn the_next_agent_gets_all() {
+    let mut world = World::new();
+    let gate = world.place.path().join("gate");
+    let mut agent = world.agent();
+    let input = || Some(request(json!({"i": sh("echo input"), "j": sh("exit 1")})));
+    let welcome = agent.hello(input());
+    assert_eq!(welcome.brief().len(), 2);
+    let told =
+        [brief(&agent.next()), brief(&agent.next()), brief(&agent.next()), brief(&agent.next())];
+    assert!(told.contains(&"ended i 0".into()) && told.contains(&"ended j 256".into()), "{told:?}");
+    // Out of the order of their ends and of the alphabet.
+    agent.launch(json!({"z": until_exists(&gate, "echo z")}));
+    for (id, code) in [("a", 2), ("gone", 0), ("m", 3)] {
+        agent.launch(json!({id: sh(&format!("exit {code}"))}));
+        agent.until(&format!("ended {id} {}", code << 8));
+    }
+    let memory =
+        Memory { conn_id: Some("me".into()), orders: vec![Order::Idle, Order::GiveUp], any: true };
+    agent.tell(&ToKeeper::Remember(Memory::default()));
+    agent.tell(&ToKeeper::Remember(memory.clone()));
+    agent.forget("gone");
+    agent.heard();
+    let before = agent.pid;
+    agent.die();
+    let mut agent = world.agent();
+    assert!(agent.again && agent.pid != before);
+    // INPUT is not started again, though this one names it.
+    let welcome = agent.hello(input());
+    assert!(!welcome.first);
+    assert_eq!(welcome.memory, memory);
+    let brief_of = welcome.brief();
+    assert_eq!(brief_of[2..], ["z: running", "a: ended 512", "m: ended 768"]);
+    assert_eq!(brief_of[..2], ["i: ended 0", "j: ended 256"]);
+    let i = welcome.records[0].ended.as_ref().unwrap();
+    assert_eq!(stdout(&i.captures), "input\n");
+    std::fs::write(gate, "").unwrap();
+    let ToAgent::Ended(z) = agent.next() else { panic!("no end") };
+    assert_eq!((z.id.as_str(), stdout(&z.captures)), ("z", "z\n".into()));
+    agent.bye(0);
+    assert_eq!(world.ended(), Some(0));
+}
+
+#[test]
+fn an_end_that_nobody_heard_is_told_once() {
+    let world = World::new();
+    let gate = world.place.path().join("gate");
+    let (mut agent, _) = world.welcomed();
+    agent.launch(json!({"a": until_exists(&gate, "exit 4"), "b": until_exists(&gate, "exit 5")}));
+    agent.until("started b");
+    agent.die();
+    let mut agent = world.agent();
+    std::fs::write(gate, "").unwrap();
+    let welcome = agent.hello(None);
+    let mut known: Vec<String> = welcome.brief();
+    known.retain(|record| record.contains("ended"));
+    while known.len() < 2 {
+        match agent.next() {
+            ToAgent::Ended(ended) => known.push(format!("{}: ended {}", ended.id, ended.status)),
+            other => panic!("{} once more", brief(&other)),
+        }
+    }
+    known.sort();
+    assert_eq!(known, ["a: ended 1024", "b: ended 1280"]);
+    // And nothing else.
+    agent.heard();
+}
+
+#[test]
+fn agents_that_die_young_come_back_later_and_later() {
+    let world = World::new();
+    let (agent, _) = world.welcomed();
+    agent.die();
+    let waits: Vec<Duration> = (0..4)
+        .map(|_| {
+            let died = Instant::now();
+            let (agent, _) = world.welcomed();
+            let wait = died.elapsed();
+            agent.die();
+            wait
+        })
+        .collect();
+    // How long a process takes to start comes on top.
+    for (wait, least) in waits.iter().zip([50, 100, 200, 400]) {
+        assert!(*wait >= Duration::from_millis(least - 5), "{waits:?}");
+    }
+}
+
+#[test]
+fn an_agent_that_ends_before_its_introduction_ends_the_keeper() {
+    let mut world = World::new();
+    world.agent().exit(42);
+    assert_eq!(world.ended(), Some(42));
+    assert_eq!(world.remains(), 0);
+}
+
+#[test]
+fn agents_that_never_say_a_word_are_given_up() {
+    let mut world = World::new();
+    for _ in 0..5 {
+        world.agent().die();
+    }
+    assert_eq!(world.ended(), Some(1));
+}
+
+#[test]
+fn another_version_is_refused() {
+    let mut world = World::new();
+    let mut agent = world.agent();
+    agent.tell(&agent.greeting(VERSION + 1, None));
+    let refused = brief(&agent.next());
+    assert!(refused.starts_with("refused: the keeper speaks version"), "{refused}");
+    agent.exit(2);
+    assert_eq!(world.ended(), Some(2));
+    assert_eq!(world.remains(), 0);
+}
+
+#[test]
+fn another_version_later_costs_no_process() {
+    let world = World::new();
+    let gate = world.place.path().join("gate");
+    let (mut agent, _) = world.welcomed();
+    agent.launch(json!({"a": until_exists(&gate, "exit 4")}));
+    agent.until("started a");
+    agent.die();
+    let mut agent = world.agent();
+    agent.tell(&agent.greeting(VERSION + 1, None));
+    assert!(brief(&agent.next()).starts_with("refused"));
+    agent.exit(2);
+    let (mut agent, welcome) = world.welcomed();
+    assert_eq!(welcome.brief(), ["a: running"]);
+    std::fs::write(gate, "").unwrap();
+    agent.until("ended a 1024");
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_said() {
+    let mut world = World::new();
+    world.settings.state_dir = Some(world.place.path().join("no/such"));
+    let mut agent = world.agent();
+    agent.tell(&agent.greeting(VERSION, Some(request(json!({"a": sh("")})))));
+    let refused = brief(&agent.next());
+    assert!(refused.starts_with("refused: cannot use state directory"), "{refused}");
+    agent.exit(2);
+    assert_eq!(world.ended(), Some(2));
+}
+
+#[test]
+fn agents_that_talk_nonsense_are_replaced_and_no_process_is_lost() {
+    let world = World::new();
+    let gate = world.place.path().join("gate");
+    let (mut agent, _) = world.welcomed();
+    agent.launch(json!({"a": until_exists(&gate, "exit 4")}));
+    agent.until("started a");
+    let launch = frame(&ToKeeper::Launch(request(json!({"b": sh("")}))));
+    let too_large = u32::try_from(MAX_FRAME + 1).unwrap().to_be_bytes();
+    // Garbage with a plausible length; no map at all; a frame too large.
+    for nonsense in [&b"\0\0\0\x04zzzz"[..], b"\0\0\0\0", &too_large] {
+        agent.raw(nonsense);
+        assert!(agent.try_next().is_none(), "it is killed");
+        let welcome;
+        (agent, welcome) = world.welcomed();
+        assert_eq!(welcome.brief(), ["a: running"]);
+    }
+    // Cut off in the header, in the body, before the last byte: it never was.
+    for cut in [2, launch.len() - 1] {
+        agent.raw(&launch[..cut]);
+        agent.exit(0);
+        let welcome;
+        (agent, welcome) = world.welcomed();
+        assert_eq!(welcome.brief(), ["a: running"]);
+    }
+    std::fs::write(gate, "").unwrap();
+    agent.until("ended a 1024");
+}
+
+#[test]
+fn an_agent_that_closes_its_socket_is_replaced() {
+    let world = World::new();
+    let (agent, _) = world.welcomed();
+    let pid = agent.pid;
+    agent.close();
+    let (_, welcome) = world.welcomed();
+    assert!(!welcome.first && !is_running(pid.as_raw()));
+}
+
+#[test]
+fn what_comes_before_the_introduction_is_not_done() {
+    let world = World::new();
+    let mut agent = world.agent();
+    agent.launch(json!({"a": sh("")}));
+    agent.forget("a");
+    agent.tell(&ToKeeper::Remember(Memory { any: true, ..Memory::default() }));
+    let welcome = agent.hello(None);
+    assert!(welcome.first && welcome.records.is_empty() && !welcome.memory.any);
+}

@@ -1,0 +1,114 @@
+//! What signals order, with and without an agent.
+
+use super::world::*;
+use nix::sys::signal::Signal;
+use procstar::keeper::protocol::{Memory, Order, ToAgent, ToKeeper};
+use serde_json::json;
+
+#[test]
+fn signals_become_orders() {
+    let world = World::new();
+    let (mut agent, _) = world.welcomed();
+    for (signal, order) in [
+        (Signal::SIGUSR1, "order Idle"),
+        (Signal::SIGTERM, "order Terminate"),
+        (Signal::SIGINT, "order Terminate"),
+        (Signal::SIGQUIT, "order Kill"),
+    ] {
+        world.signal(signal);
+        assert_eq!(brief(&agent.next()), order);
+    }
+}
+
+#[test]
+fn an_order_waits_for_an_agent() {
+    let world = World::new();
+    let mut agent = world.agent();
+    world.signal(Signal::SIGUSR1);
+    // The order is taken in before the greeting, for the keeper looks at its signals first.
+    agent.hello(None);
+    assert_eq!(brief(&agent.next()), "order Idle");
+    agent.die();
+    let mut agent = world.agent();
+    world.signal(Signal::SIGTERM);
+    agent.hello(None);
+    assert_eq!(agent.until("order Terminate"), ["order Idle", "order Terminate"]);
+}
+
+#[test]
+fn an_order_that_an_agent_took_to_its_grave_is_given_again() {
+    let world = World::new();
+    let (mut agent, _) = world.welcomed();
+    world.signal(Signal::SIGTERM);
+    assert_eq!(brief(&agent.next()), "order Terminate");
+    // It remembers something, but has not noted the order.
+    agent.tell(&ToKeeper::Remember(Memory::default()));
+    agent.heard();
+    agent.die();
+    for _ in 0..2 {
+        let (mut agent, welcome) = world.welcomed();
+        assert_eq!(welcome.memory, Memory::default());
+        assert_eq!(brief(&agent.next()), "order Terminate");
+        agent.die();
+    }
+    // Noted, it is in memory, and not given twice.
+    let (mut agent, _) = world.welcomed();
+    assert_eq!(brief(&agent.next()), "order Terminate");
+    let noted = Memory { orders: vec![Order::Terminate], ..Memory::default() };
+    agent.tell(&ToKeeper::Remember(noted.clone()));
+    agent.heard();
+    agent.die();
+    let (mut agent, welcome) = world.welcomed();
+    assert_eq!(welcome.memory, noted);
+    agent.heard();
+}
+
+#[test]
+fn an_agent_that_lives_is_not_despaired_of() {
+    let world = World::new();
+    let gate = world.place.path().join("gate");
+    let (mut agent, _) = world.welcomed();
+    agent.launch(json!({"a": until_exists(&gate, "exit 3")}));
+    agent.until("started a");
+    agent.die();
+    for _ in 1..5 {
+        world.agent().die();
+    }
+    // The sixth is well, and what it has been ordered is its business.
+    let (mut agent, _) = world.welcomed();
+    world.signal(Signal::SIGTERM);
+    world.signal(Signal::SIGQUIT);
+    agent.until("order Kill");
+    std::fs::write(gate, "").unwrap();
+    agent.until("ended a 768");
+}
+
+#[test]
+fn without_hope_of_an_agent_the_keeper_follows_orders_itself() {
+    for given_before in [true, false] {
+        let mut world = World::new();
+        let gate = world.place.path().join("gate");
+        let (mut agent, _) = world.welcomed();
+        agent.launch(json!({"a": until_exists(&gate, "")}));
+        let ToAgent::Started(started) = agent.next() else { panic!("no start") };
+        if given_before {
+            world.signal(Signal::SIGTERM);
+            agent.until("order Terminate");
+        }
+        agent.die();
+        for _ in 1..5 {
+            world.agent().die();
+        }
+        if !given_before {
+            // Five have died; there is no agent for the next 800 ms.
+            assert!(is_running(started.pid));
+            eventually("all deaths to be noticed", || {
+                world.log().matches("the agent has died").count() == 5
+            });
+            world.signal(Signal::SIGTERM);
+        }
+        assert_eq!(world.ended(), Some(1));
+        assert!(!is_running(started.pid));
+        assert_eq!(world.remains(), 0);
+    }
+}
