@@ -194,3 +194,79 @@ impl Program {
         error
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::LogSettings;
+    use crate::engine::{Captures, Ended, Started};
+
+    fn sample() -> State {
+        let start =
+            Moment { unix_nanos: 1_700_000_000_000_000_000, monotonic_nanos: 5_000_000_000 };
+        let started = Started {
+            id: "ended".into(),
+            pid: 41,
+            start,
+            stat: None,
+            statm: None,
+            captures: Captures::none(),
+        };
+        let ended = Ended { stop: start, ..Ended::lost(started.clone()) };
+        let instance = serde_json::json!({
+            "dir": "/tmp/procstar-0/x", "memory": "/dev/shm/procstar-0/x", "lasting": false, "lock": 5});
+        State {
+            version: VERSION,
+            start,
+            fds: vec![9],
+            nofile: Some((1024, 20_000)),
+            settings: Settings {
+                state_dir: None,
+                base_dir: "/tmp".into(),
+                conn_id: Some("x".into()),
+                drain_grace: Duration::from_secs(1),
+                setup_patience: Duration::from_millis(500),
+                restrict_exe: Some("/bin/true".into()),
+                log: LogSettings::default(),
+            },
+            instance: serde_json::from_value(instance).unwrap(),
+            records: vec![Record {
+                id: "ended".into(),
+                started: Some(started),
+                ended: Some(Box::new(ended)),
+            }],
+            memory: Memory { conn_id: Some("x".into()), orders: vec![Order::Idle], any: true },
+            orders: vec![Order::Terminate],
+            carried: Carried::samples(),
+        }
+    }
+
+    /// A program of version 1 hands this over. If the form changes, the version changes, and this one is still read.
+    #[test]
+    fn the_form_of_version_1() {
+        let frozen = include_bytes!("../../tests/fixtures/upgrade-1.bin");
+        let state = State::from_bytes(frozen).unwrap();
+        assert_eq!((state.version, state.carried.len(), state.records.len()), (1, 3, 1));
+        assert_eq!(state.carried[0].descriptors().collect::<Vec<_>>(), [17]);
+        assert!(rmp_serde::to_vec_named(&state).unwrap() == frozen, "the form has changed");
+        assert!(rmp_serde::to_vec_named(&sample()).unwrap() == frozen, "the form has changed");
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        let newer = rmp_serde::to_vec_named(&State { version: VERSION + 1, ..sample() }).unwrap();
+        let error = State::from_bytes(&newer).err().unwrap().to_string();
+        assert_eq!(error, "state of version 2, and this program knows 1");
+        let whole = rmp_serde::to_vec_named(&sample()).unwrap();
+        for cut in 0..whole.len() {
+            assert!(State::from_bytes(&whole[..cut]).is_err(), "{cut}");
+        }
+    }
+
+    #[test]
+    #[ignore = "writes the fixture; for a new version"]
+    fn write_the_fixture() {
+        let path = format!("{}/tests/fixtures/upgrade-{VERSION}.bin", env!("CARGO_MANIFEST_DIR"));
+        std::fs::write(path, rmp_serde::to_vec_named(&sample()).unwrap()).unwrap();
+    }
+}

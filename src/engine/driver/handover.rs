@@ -187,3 +187,35 @@ fn carry(process: &Process) -> Option<Carried> {
         phase,
     })
 }
+
+#[cfg(test)]
+impl Carried {
+    /// One of each kind, for the fixtures of states.
+    pub(crate) fn samples() -> Vec<Carried> {
+        let start =
+            Moment { unix_nanos: 1_700_000_000_000_000_000, monotonic_nanos: 5_000_000_000 };
+        let one = |id: &str, open, phase| Carried {
+            id: id.into(),
+            start,
+            captures: (*Captures::none()).clone(),
+            told: true,
+            failures: Vec::new(),
+            cut_short: vec![(FdName::from_number(1).unwrap(), CutShort::Survivor)],
+            open,
+            phase,
+        };
+        let exit = Exit { pid: Some(43), status: 256, stop: start, ..Exit::without_child() };
+        vec![
+            one(
+                "alive",
+                vec![
+                    CarriedCapture { index: 0, pipe: Some(17) },
+                    CarriedCapture { index: 1, pipe: None },
+                ],
+                CarriedPhase::Alive { pid: 42, adopted: false },
+            ),
+            one("draining", Vec::new(), CarriedPhase::Draining(Box::new(exit))),
+            one("ended", Vec::new(), CarriedPhase::Ended),
+        ]
+    }
+}
