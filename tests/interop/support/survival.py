@@ -13,6 +13,7 @@ import contextlib
 from dataclasses import dataclass, field
 import hashlib
 import json
+import logging
 import os
 from pathlib import Path
 import random
@@ -525,6 +526,8 @@ def main():
     parser.add_argument("--upgrades", type=int, default=20, help="upgrades of the keeper in place, by SIGHUP")
     parser.add_argument("--seed", type=int)
     args = vars(parser.parse_args())
+    # The server warns of each lost connection, and losing them is what this is about.
+    logging.disable(logging.WARNING)
     procs.become_subreaper()
     for name in [n for n in os.environ if n.startswith("PROCSTAR_")]:
         del os.environ[name]
