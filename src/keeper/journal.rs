@@ -38,6 +38,8 @@ pub enum Entry {
     Forgotten(ProcId),
     /// What the agent leaves to the next.
     Memory(Memory),
+    /// Which boot of the machine it is: pids and start times of another one say nothing.
+    Boot(String),
 }
 
 /// How often it is tried to write the journal again where that has failed.
@@ -62,7 +64,10 @@ impl Journal {
     /// # Errors
     /// The OS error; an earlier journal at the path is there still.
     pub fn begin(path: &Path, ledger: &Ledger, memory: &Memory) -> io::Result<Journal> {
-        let bytes = image(ledger, memory)?;
+        let mut bytes = image(ledger, memory)?;
+        if let Some(id) = boot_id() {
+            encode(&Entry::Boot(id), &mut bytes)?;
+        }
         let beside = path.with_extension("new");
         let write = || {
             let mut file = File::options().append(true).create(true).mode(0o600).open(&beside)?;
@@ -171,6 +176,7 @@ pub fn read_all(path: &Path) -> io::Result<(Vec<Record>, Memory)> {
     let mut order: Vec<ProcId> = Vec::new();
     let mut records: HashMap<ProcId, Record> = HashMap::new();
     let mut memory = Memory::default();
+    let mut other_boot = false;
     loop {
         match decoder.next_message() {
             Ok(Some(Entry::Version(_))) => {}
@@ -192,6 +198,7 @@ pub fn read_all(path: &Path) -> io::Result<(Vec<Record>, Memory)> {
                 records.remove(&id);
             }
             Ok(Some(Entry::Memory(latest))) => memory = latest,
+            Ok(Some(Entry::Boot(id))) => other_boot = boot_id().is_some_and(|now| now != id),
             // At its end, or at the entry that was being written.
             Ok(None) => break,
             Err(error) => {
@@ -203,7 +210,18 @@ pub fn read_all(path: &Path) -> io::Result<(Vec<Record>, Memory)> {
     // An ID may have been used again: its last launch counts.
     let mut listed: Vec<Record> = order.iter().rev().filter_map(|id| records.remove(id)).collect();
     listed.reverse();
+    if other_boot {
+        // Without what tells a process from others of its pid, none of them is taken to be alive.
+        for started in listed.iter_mut().filter_map(|record| record.started.as_mut()) {
+            started.stat = None;
+        }
+    }
     Ok((listed, memory))
+}
+
+/// Which boot of the machine this is, if the kernel tells.
+fn boot_id() -> Option<String> {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned())
 }
 
 /// Whether a record's process still runs: one of its pid and start time.
@@ -229,6 +247,30 @@ mod tests {
 
     fn ended(id: &str, status: i32) -> Ended {
         Ended { status, lost: false, stop: started(id, 0).start, ..Ended::lost(started(id, 7)) }
+    }
+
+    /// A process of this pid and start time may live; but not one that was started before the machine was.
+    #[test]
+    fn nothing_of_another_boot_lives() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let procfs = ProcFs::default();
+        let me = std::process::id() as i32;
+        let running = Started { stat: procfs.read_stat(me).ok(), ..started("a", me) };
+        for (boot, alive) in [(boot_id().unwrap(), true), ("another".to_owned(), false)] {
+            let mut bytes = Vec::new();
+            for entry in [
+                Entry::Version(VERSION),
+                Entry::Boot(boot),
+                Entry::Launched("a".into()),
+                Entry::Started(Box::new(running.clone())),
+            ] {
+                encode(&entry, &mut bytes).unwrap();
+            }
+            std::fs::write(&path, bytes).unwrap();
+            let records = read(&path).unwrap();
+            assert_eq!(is_alive(&records[0], &procfs), alive);
+        }
     }
 
     /// What happens to processes, from the point of view of the ledger.
