@@ -4,10 +4,11 @@
 //! ordered end. One that was not removed is no longer locked, and is swept by the next start of any instance, unless processes
 //! of it still live. A lasting directory is named by `state_dir`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File, Metadata};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,8 @@ use crate::engine::procfs::ProcFs;
 use crate::engine::sys::set_cloexec;
 
 const LOCK: &str = "lock";
+/// How the name of a directory begins that is being removed. No connection ID begins so that names a directory.
+const GONE: &str = ".gone-";
 /// How often a base that is removed by others at the same moment is made anew.
 const TRIES: u32 = 100;
 /// The journal's name in the directory.
@@ -223,7 +226,7 @@ impl Instance {
         // First what only the directory leads to.
         let own = (!self.lasting).then_some(&self.dir);
         for dir in self.memory.iter().chain(own) {
-            remove(dir);
+            remove(&out_of_the_way(dir));
             if let Some(base) = dir.parent() {
                 // Only the last one finds it empty.
                 let _ = std::fs::remove_dir(base);
@@ -234,6 +237,16 @@ impl Instance {
 
 fn error(path: &Path, source: io::Error) -> InstanceError {
     InstanceError::Io { path: path.display().to_string(), source }
+}
+
+/// Gives a directory that is to be removed a name that no instance has: one that starts under its old name meanwhile must
+/// not work in it.
+fn out_of_the_way(dir: &Path) -> PathBuf {
+    let gone = dir.with_file_name(format!("{GONE}{:016x}", fastrand::u64(..)));
+    match std::fs::rename(dir, &gone) {
+        Ok(()) => gone,
+        Err(_) => dir.to_path_buf(),
+    }
 }
 
 fn remove(dir: &Path) {
@@ -362,6 +375,12 @@ fn sweep(base: &Path) {
     let Ok(entries) = std::fs::read_dir(base) else { return };
     let procfs = ProcFs::default();
     for dir in entries.flatten().map(|entry| entry.path()) {
+        let is_gone = |name: &OsStr| name.as_bytes().starts_with(GONE.as_bytes());
+        if dir.file_name().is_some_and(is_gone) {
+            // Somebody is removing it, or was, and died over it.
+            remove(&dir);
+            continue;
+        }
         if !dir.join(LOCK).exists() {
             // It is being made, or removed; or was left so, and then it is empty.
             let _ = std::fs::remove_dir(&dir);
@@ -389,7 +408,7 @@ fn sweep(base: &Path) {
         if let (Some(user), Some(name)) = (base.file_name(), memory_name(&dir)) {
             remove(&Path::new(SHARED_MEMORY).join(user).join(name));
         }
-        remove(&dir);
+        remove(&out_of_the_way(&dir));
     }
 }
 
