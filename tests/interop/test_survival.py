@@ -445,9 +445,10 @@ async def test_sigusr1_to_either(raw, target):
 async def test_an_order_outlives_the_agent(raw, tmp_path, together):
     """SIGTERM to the keeper, and the agent killed in the grace, or in that very moment."""
     server, agent, wire = await raw.pair()
-    ready, done = tmp_path / "ready", tmp_path / "done"
-    script = f"trap 'touch {ready}' TERM; while [ ! -e {done} ]; do sleep 0.02; done; exit 4"
+    armed, ready, done = tmp_path / "armed", tmp_path / "ready", tmp_path / "done"
+    script = f"trap 'touch {ready}' TERM; touch {armed}; while [ ! -e {done} ]; do sleep 0.02; done; exit 4"
     await wire.start(p=sh(script))
+    await aeventually(armed.exists, "the trap")
     below = agent_pid(agent.pid)
     if together:
         # The order arrives at an agent that cannot take it any more.
