@@ -58,7 +58,7 @@ pub(super) type Sink = Box<dyn FnMut(Event) + Send>;
 ///
 /// # Errors
 /// The OS error of making its threads and descriptors.
-pub(super) fn start(options: Options, inbox: Arc<Inbox>, sink: Sink) -> io::Result<()> {
+pub(super) fn start(options: Options, inbox: Arc<Inbox<Mail>>, sink: Sink) -> io::Result<()> {
     let mut driver = Driver::new(options, inbox, sink)?;
     std::thread::Builder::new().name("engine".into()).spawn(move || {
         sys::block_all_signals();
@@ -189,7 +189,7 @@ impl Poller {
 
 struct Driver {
     options: Options,
-    inbox: Arc<Inbox>,
+    inbox: Arc<Inbox<Mail>>,
     sink: Sink,
     poller: Poller,
     processes: HashMap<u64, Process>,
@@ -210,7 +210,7 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(options: Options, inbox: Arc<Inbox>, sink: Sink) -> io::Result<Self> {
+    fn new(options: Options, inbox: Arc<Inbox<Mail>>, sink: Sink) -> io::Result<Self> {
         let to_inbox = Arc::clone(&inbox);
         let pool = SpawnPool::new(Arc::new(move |spawned| to_inbox.put(Mail::Spawned(spawned))))?;
         let watcher = Watcher::new()?;

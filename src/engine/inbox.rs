@@ -1,4 +1,4 @@
-//! What comes to the driver from other threads: a queue, and an eventfd that wakes it.
+//! What comes to a loop of ours from other threads: a queue, and an eventfd that wakes it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -17,24 +17,25 @@ pub(super) enum Mail {
     Spawned(Spawned),
 }
 
-/// The queue. It holds at most one entry per process that is being made, and the owner's commands.
-pub(super) struct Inbox {
-    queue: Mutex<Vec<Mail>>,
+/// The queue. The driver's holds at most one entry per process that is being made, and the owner's commands; the keeper's, the
+/// events of each process.
+pub(crate) struct Inbox<T> {
+    queue: Mutex<Vec<T>>,
     wake: EventFd,
 }
 
-impl Inbox {
+impl<T> Inbox<T> {
     /// An empty inbox.
     ///
     /// # Errors
     /// The OS error of making the eventfd.
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         Ok(Inbox { queue: Mutex::new(Vec::new()), wake })
     }
 
-    /// Adds an entry, and wakes the driver if it may be asleep.
-    pub(super) fn put(&self, mail: Mail) {
+    /// Adds an entry, and wakes the loop if it may be asleep.
+    pub(crate) fn put(&self, mail: T) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let was_empty = queue.is_empty();
         queue.push(mail);
@@ -46,14 +47,14 @@ impl Inbox {
     }
 
     /// Takes all entries, in the order they came.
-    pub(super) fn take(&self) -> Vec<Mail> {
+    pub(crate) fn take(&self) -> Vec<T> {
         // The counter first: what is put after this wakes again.
         let _ = self.wake.read();
         std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Readable when there is something to take.
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }
 }

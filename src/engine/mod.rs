@@ -12,7 +12,7 @@ mod capture;
 mod child;
 mod driver;
 mod failure;
-mod inbox;
+pub(crate) mod inbox;
 mod plan;
 pub mod procfs;
 mod rusage;
@@ -239,7 +239,7 @@ pub fn is_ignored(signum: i32) -> bool {
 
 /// The handle of a running engine.
 pub struct Engine {
-    inbox: Arc<Inbox>,
+    inbox: Arc<Inbox<Mail>>,
 }
 
 impl Engine {

@@ -3,11 +3,10 @@
 use std::io;
 use std::os::fd::{AsFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 
@@ -18,6 +17,7 @@ use super::protocol::{Memory, Order, Settings, ToAgent, ToKeeper, VERSION};
 use super::subordinate::{AgentCommand, Subordinate};
 use super::upgrade::{self, Program, State};
 use crate::config::SECRET_VARS;
+use crate::engine::inbox::Inbox;
 use crate::engine::procfs::ProcFs;
 use crate::engine::{Carried, Ended, Engine, Event, Heritage, Moment, Options};
 use crate::spec::Validated;
@@ -65,7 +65,7 @@ impl Origin {
 /// # Errors
 /// What the keeper itself needs of the system; nothing has been started then.
 pub fn keep(origin: Origin, agents: AgentCommand) -> io::Result<u8> {
-    Keeper::new(origin, agents)?.run_to_the_end()
+    Ok(Keeper::new(origin, agents)?.run_to_the_end())
 }
 
 /// Goes on for the program that has left this state in this process.
@@ -76,7 +76,7 @@ pub fn resume(state: State) -> io::Result<u8> {
     let origin = Origin { start: state.start, fds: state.fds.clone(), nofile: state.nofile };
     let mut keeper = Keeper::new(origin, AgentCommand::this_program())?;
     keeper.take_over(state)?;
-    keeper.run_to_the_end()
+    Ok(keeper.run_to_the_end())
 }
 
 /// Whether SIGHUP is the terminal's, or the shell's that dies with it, and no wish for an upgrade.
@@ -95,30 +95,12 @@ fn order_of(signum: i32) -> Option<Order> {
     }
 }
 
-/// Events on their way from the engine's thread.
-struct Post {
-    events: Mutex<Vec<Event>>,
-    wake: EventFd,
-}
-
-impl Post {
-    fn put(&self, event: Event) {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
-        // The only error is a counter at its maximum, which wakes as well.
-        let _ = self.wake.write(1);
-    }
-
-    fn take(&self) -> Vec<Event> {
-        let _ = self.wake.read();
-        std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
 struct Keeper {
     origin: Origin,
     agents: AgentCommand,
     program: Program,
-    post: Arc<Post>,
+    /// Events on their way from the engine's thread.
+    post: Arc<Inbox<Event>>,
     signals: SignalFd,
     /// Both, and the journal, from the first agent's introduction on.
     engine: Option<Engine>,
@@ -154,12 +136,11 @@ impl Keeper {
         }
         set.thread_block()?;
         let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         Ok(Keeper {
             origin,
             agents,
             program: Program::of_this_process()?,
-            post: Arc::new(Post { events: Mutex::new(Vec::new()), wake }),
+            post: Arc::new(Inbox::new()?),
             signals,
             engine: None,
             settings: None,
@@ -177,12 +158,12 @@ impl Keeper {
         })
     }
 
-    fn run_to_the_end(mut self) -> io::Result<u8> {
+    fn run_to_the_end(mut self) -> u8 {
         let code = self.run();
         if let Some(instance) = self.instance.take() {
             instance.close();
         }
-        Ok(code)
+        code
     }
 
     fn run(&mut self) -> u8 {
@@ -213,7 +194,7 @@ impl Keeper {
     /// Sleeps until something happens.
     fn wait(&self) {
         let mut fds = vec![
-            PollFd::new(self.post.wake.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.post.fd(), PollFlags::POLLIN),
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
         ];
         if let Some(agent) = &self.agent {
@@ -293,13 +274,10 @@ impl Keeper {
     /// Replaces this program by the one that is now on disk, if that can go on; if not, all stays as it is.
     fn upgrade(&mut self) {
         let path = self.program.path().display().to_string();
-        match self.try_upgrade() {
-            Ok(()) => {}
-            Err(error) => {
-                tracing::error!(%path, "not upgraded: {error}");
-                if let Some(instance) = &self.instance {
-                    instance.answer_reload(&Err(format!("not upgraded: {error}")));
-                }
+        if let Err(error) = self.try_upgrade() {
+            tracing::error!(%path, "not upgraded: {error}");
+            if let Some(instance) = &self.instance {
+                instance.answer_reload(&Err(format!("not upgraded: {error}")));
             }
         }
     }
