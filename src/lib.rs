@@ -40,5 +40,6 @@ pub mod http;
 pub mod keeper;
 pub mod net;
 pub mod report;
+pub mod signal;
 pub mod spec;
 pub mod wire;

@@ -79,7 +79,7 @@ impl From<Capture> for Record {
 impl From<&Capture> for Record {
     fn from(capture: &Capture) -> Self {
         Record {
-            spec: capture.spec,
+            spec: capture.spec.clone(),
             path: capture.path.clone(),
             frozen: capture.frozen.load(Ordering::Acquire),
         }
@@ -139,8 +139,8 @@ impl Capture {
     }
 
     /// What the spec asked for.
-    pub fn spec(&self) -> CaptureSpec {
-        self.spec
+    pub fn spec(&self) -> &CaptureSpec {
+        &self.spec
     }
 
     /// How many bytes are captured so far.

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-use crate::spec::{EnvSpec, Inherit, OpenFlags, ValidatedFd, ValidatedProc};
+use crate::spec::{EnvSpec, Inherit, OpenFlags, ValidatedFd, ValidatedProc, VarSpec, VarValue};
 
 /// What children can inherit of the agent, taken once at its start.
 pub struct Heritage {
@@ -252,7 +252,7 @@ fn step(
             mode: *mode as libc::mode_t,
         },
         // The parent makes a source for each of these, or says why not.
-        (ValidatedFd::Capture(_) | ValidatedFd::Pipe(_), Made::Nothing) => {
+        (ValidatedFd::Capture(_) | ValidatedFd::Pipe(_) | ValidatedFd::Data(_), Made::Nothing) => {
             errno.store(libc::EBADF, Ordering::Relaxed);
             Step::Failed { target }
         }
@@ -279,7 +279,13 @@ fn environment(env: &EnvSpec, heritage: &Heritage) -> (Vec<*const c_char>, Vec<C
     let own: Vec<CString> = env
         .vars
         .iter()
-        .filter_map(|(name, value)| Some(c_string(&format!("{name}={}", value.as_ref()?))))
+        .filter_map(|(name, value)| match value {
+            VarSpec::Text(value) => Some(c_string(&format!("{name}={value}"))),
+            VarSpec::Detailed(VarValue { value: Some(value), .. }) => {
+                Some(c_string(&format!("{name}={value}")))
+            }
+            VarSpec::Unset | VarSpec::Detailed(_) => None,
+        })
         .collect();
     let inherited = heritage.variables.iter().filter(|variable| {
         let bytes = variable.as_bytes();

@@ -17,7 +17,7 @@ use super::route::Route;
 use super::server::Service;
 use crate::actors::messages::{Delete, GetAll, GetOne, Signal, Start};
 use crate::report::Facts;
-use crate::report::signal::signal_number;
+use crate::signal::signal_number;
 use crate::spec::ProcId;
 
 /// Answers any request that is let in.

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::blocks::Blocks;
 use crate::engine::{Capture, Captures};
-use crate::spec::{FdName, TextEncoding};
+use crate::spec::{Encoding, FdName};
 
 /// How many bytes go into one block.
 const BLOCK: usize = 32 * 1024;
@@ -39,8 +39,8 @@ impl Output {
     /// The type of the body.
     pub(super) fn content_type(&self) -> &'static str {
         match self.captures.get(self.fd).map(Capture::spec).and_then(|spec| spec.encoding) {
-            Some(TextEncoding::Utf8) => "text/plain; charset=utf-8",
-            None => "application/octet-stream",
+            Some(Encoding::Utf8) => "text/plain; charset=utf-8",
+            None | Some(Encoding::Base64 | Encoding::Base2048) => "application/octet-stream",
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::encode::{Base64, LossyUtf8, escape_json};
 use super::facts::{AsOf, Facts, Head, Sampler};
 use crate::engine::Captures;
-use crate::spec::{CaptureSpec, FdName, TextEncoding};
+use crate::spec::{CaptureSpec, Encoding, FdName};
 
 /// How many captured bytes go into one piece.
 const PIECE: usize = 32 * 1024;
@@ -298,8 +298,8 @@ impl Writer {
     }
 
     /// The entry of a captured fd: three keys, whichever kind it is.
-    fn capture(&mut self, spec: CaptureSpec, window: Window) -> io::Result<()> {
-        let text = spec.encoding == Some(TextEncoding::Utf8);
+    fn capture(&mut self, spec: &CaptureSpec, window: Window) -> io::Result<()> {
+        let text = spec.encoding == Some(Encoding::Utf8);
         let encoding = if text { "utf-8" } else { "base64" };
         let encoded = match (spec.attached, self.format, text) {
             (false, _, _) => None,

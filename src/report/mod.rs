@@ -10,7 +10,7 @@ mod encode;
 mod facts;
 pub mod proc_stat;
 pub mod rusage;
-pub mod signal;
+
 pub mod status;
 pub mod times;
 

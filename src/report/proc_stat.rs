@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::signal::{SignalName, signal_name, signal_set};
 use super::times::Rfc3339;
 use crate::engine::procfs::{Clock, RawStat, RawStatm};
+use crate::signal::{SignalName, signal_name, signal_set};
 
 /// From `/proc/PID/stat`: current while the process runs, as of its termination after.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

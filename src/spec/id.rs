@@ -70,8 +70,14 @@ impl<'de> Deserialize<'de> for ProcId {
 /// An fd of a process, as named in specs, results and requests: `stdin`, `stdout`, `stderr` or a decimal number.
 ///
 /// `"0"` and `"stdin"` are the same fd; it is always written with its name.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FdName(i32);
+
+impl fmt::Debug for FdName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.to_string(), f)
+    }
+}
 
 impl FdName {
     /// The name of fd number `fd`; a negative number has none.

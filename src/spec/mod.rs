@@ -8,21 +8,38 @@
 //!
 //! Nothing here touches the system: what a path or an fd means is found out when the process is started.
 
+mod attributes;
+mod captures;
+mod environment;
 mod error;
+mod fds;
 mod id;
 mod locate;
 mod read;
+mod schema;
 #[cfg(test)]
 mod tests;
 mod types;
 mod validate;
+mod validated;
 
+pub use attributes::{
+    Account, Bound, IoClass, IoPriority, LimitPair, Limits, Resource, SignalRef, SignalsSpec,
+    StopSpec,
+};
+pub use captures::{CaptureFile, CaptureMode, CaptureSpec, Compression, Encoding, LimitSpec};
+pub use environment::{EnvSpec, Inherit, VarSpec, VarValue};
 pub use error::{Place, Segment, SpecError, SpecErrors};
+pub use fds::{
+    DataSpec, DupSpec, FdEntry, FdSpec, Fds, FileSpec, NullSpec, OpenFlags, PipeReadSpec,
+};
 pub use id::{FdName, ProcId};
 pub use read::{from_json, from_msgpack};
+pub use schema::schema;
 pub use types::{
-    CaptureMode, CaptureSpec, DupSpec, EnvSpec, FdEntry, FdSpec, FileSpec, Inherit, NullSpec,
-    OomPolicy, OpenFlags, PipeReadSpec, ProcSpec, Request, ScopeProperties, SliceProperties,
-    SystemdProperties, TextEncoding,
+    OomPolicy, ProcSpec, Request, ScopeProperties, SliceProperties, SystemdProperties,
 };
-pub use validate::{MAX_FD, PipeEnd, Validated, ValidatedFd, ValidatedProc};
+pub use validated::{
+    Attributes, Digest, MAX_FD, PipeEnd, SignalSets, Stopping, Validated, ValidatedFd,
+    ValidatedProc,
+};

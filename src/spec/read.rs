@@ -56,7 +56,7 @@ pub fn from_msgpack(specs: &[u8]) -> Result<Validated, SpecErrors> {
                 .collect();
             SpecError::new(place, error.to_string())
         })?;
-    Request { specs }.validate()
+    Request { specs, all_or_nothing: false, idempotent: false }.validate()
 }
 
 /// serde_json's message, less the position at its end, which is given apart.

@@ -20,33 +20,24 @@ fn a_whole_spec() {
     assert_eq!(valid.pipes, 1);
     let w = &valid.procs["w"];
     assert_eq!(w.exe, "/bin/echo");
-    assert_eq!(w.fds[1].1, validate::ValidatedFd::Pipe(PipeEnd::Write(0)));
-    assert_eq!(w.fds[2].1, validate::ValidatedFd::Dup(1));
+    assert_eq!(w.fds[1].1, ValidatedFd::Pipe(PipeEnd::Write(0)));
+    assert_eq!(w.fds[2].1, ValidatedFd::Dup(1));
     assert_eq!(
         w.fds[3].1,
-        validate::ValidatedFd::Open {
-            path: "/dev/null".into(),
-            flags: OpenFlags::ReadWrite,
-            mode: 0o666
-        }
+        ValidatedFd::Open { path: "/dev/null".into(), flags: OpenFlags::ReadWrite, mode: 0o666 }
     );
     let r = &valid.procs["r"];
     assert_eq!((r.exe.as_str(), r.argv.len()), ("/bin/cat", 0));
     assert_eq!(
         r.fds[1].1,
-        validate::ValidatedFd::Capture(CaptureSpec {
-            mode: CaptureMode::Tempfile,
-            encoding: Some(TextEncoding::Utf8),
-            attached: true
+        ValidatedFd::Capture(CaptureSpec {
+            encoding: Some(Encoding::Utf8),
+            ..CaptureSpec::default()
         })
     );
     assert_eq!(
         r.fds[3].1,
-        validate::ValidatedFd::Open {
-            path: "/tmp/x".into(),
-            flags: OpenFlags::Append,
-            mode: 0o666
-        }
+        ValidatedFd::Open { path: "/tmp/x".into(), flags: OpenFlags::Append, mode: 0o666 }
     );
 }
 
@@ -132,7 +123,7 @@ fn errors_name_their_place() {
         (r#"{"specs": {"a": {"argv": ["x"], "fds": [["1", "capture"]]}}}"#, "specs.a.fds[0][1]"),
         (
             r#"{"specs": {"a": {"argv": ["x"], "fds": [["1", {"capture": {"encoding": "latin-1"}}]]}}}"#,
-            "unknown variant `latin-1`, expected `utf-8`",
+            "unknown variant `latin-1`, expected one of `utf-8`",
         ),
         (
             r#"{"specs": {"a": {"argv": ["x"], "env": {"inherit": 1}}}}"#,
@@ -211,18 +202,104 @@ fn fd_spec() -> impl Strategy<Value = FdSpec> {
             mode
         })),
         (0i64..100).prop_map(|fd| FdSpec::Dup(DupSpec { fd })),
-        (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(memory, text, attached)| {
-            FdSpec::Capture(CaptureSpec {
-                mode: if memory { CaptureMode::Memory } else { CaptureMode::Tempfile },
-                encoding: text.then_some(TextEncoding::Utf8),
-                attached,
-            })
-        }),
+        capture_spec().prop_map(FdSpec::Capture),
+        (prop::option::of(".*"), prop::option::of("[A-Za-z0-9+/=]{0,4}"))
+            .prop_map(|(text, base64)| FdSpec::Data(DataSpec { text, base64 })),
         ("[a-c]", 0i32..5).prop_map(|(id, fd)| FdSpec::PipeRead(PipeReadSpec {
             proc_id: id.into(),
             fd: FdName::from_number(fd).unwrap()
         })),
     ]
+}
+
+fn capture_spec() -> impl Strategy<Value = CaptureSpec> {
+    let encoding = prop::sample::select(vec![Encoding::Utf8, Encoding::Base64, Encoding::Base2048]);
+    let compress =
+        prop::sample::select(vec![Compression::Zstd, Compression::Gzip, Compression::Brotli]);
+    let limit = (prop::option::of(0u64..9), prop::option::of(any::<u64>()))
+        .prop_map(|(head, tail)| LimitSpec { head, tail });
+    let file = ("/?[a-z]*", 0u32..0o20000, any::<bool>())
+        .prop_map(|(path, mode, keep)| CaptureFile { path, mode, keep });
+    (
+        (any::<bool>(), prop::option::of(encoding), any::<bool>()),
+        prop::option::of(limit),
+        prop::option::of(compress),
+        prop::option::of(file),
+        prop::option::of(any::<u32>()),
+        any::<bool>(),
+    )
+        .prop_map(
+            |((memory, encoding, attached), limit, compress, file, pipe_size, pieces)| {
+                let mode = if memory { CaptureMode::Memory } else { CaptureMode::Tempfile };
+                CaptureSpec { mode, encoding, attached, limit, compress, file, pipe_size, pieces }
+            },
+        )
+}
+
+fn account() -> impl Strategy<Value = Account> {
+    prop_oneof![".*".prop_map(Account::Name), any::<u32>().prop_map(Account::Id)]
+}
+
+fn signal() -> impl Strategy<Value = SignalRef> {
+    (1i32..=64).prop_map(|signum| SignalRef::from_number(signum).unwrap())
+}
+
+/// A process of which only the attributes are given.
+fn attributes() -> impl Strategy<Value = ProcSpec> {
+    let resource = prop::sample::select(vec![Resource::Nofile, Resource::Cpu, Resource::As]);
+    let bound = prop_oneof![Just(Bound::Unlimited), (0..1u64 << 60).prop_map(Bound::Value)];
+    let pair = (bound.clone(), bound).prop_map(|(soft, hard)| LimitPair { soft, hard });
+    let class = prop::sample::select(vec![IoClass::Realtime, IoClass::BestEffort, IoClass::Idle]);
+    let io_priority =
+        (class, prop::option::of(0u8..9)).prop_map(|(class, level)| IoPriority { class, level });
+    let signals = || prop::collection::vec(signal(), 0..3);
+    let signals = (signals(), signals(), signals())
+        .prop_map(|(ignore, default, block)| SignalsSpec { ignore, default, block });
+    // Quarters, which JSON writes and reads exactly.
+    let seconds = || (-4i32..4000).prop_map(|quarters| f64::from(quarters) / 4.0);
+    let stop = (signal(), seconds()).prop_map(|(signal, grace)| StopSpec { signal, grace });
+    let who = (
+        prop::option::of(account()),
+        prop::option::of(account()),
+        prop::option::of(prop::collection::vec(account(), 0..3)),
+    );
+    let places = (prop::option::of(".*"), prop::option::of("[0-8]{0,4}"), any::<bool>());
+    let scheduling = (
+        prop::option::of(-21i32..21),
+        prop::option::of(-1001i32..1002),
+        prop::option::of(prop::collection::vec(0u32..9000, 0..3)),
+        prop::option::of(io_priority),
+    );
+    let limits = prop::collection::vec((resource, pair), 0..3);
+    let labels = prop::collection::vec((".*", ".*"), 0..3);
+    let ends = (prop::option::of(signal()), signals, prop::option::of(seconds()), stop);
+    (who, places, scheduling, limits, labels, ends).prop_map(
+        |(who, places, scheduling, limits, labels, ends)| ProcSpec {
+            user: who.0,
+            group: who.1,
+            groups: who.2,
+            cwd: places.0,
+            umask: places.1,
+            search_path: places.2,
+            nice: scheduling.0,
+            oom_score_adj: scheduling.1,
+            cpu_affinity: scheduling.2,
+            io_priority: scheduling.3,
+            limits: limits.into_iter().collect(),
+            labels: labels.into_iter().collect(),
+            pdeath_signal: ends.0,
+            signals: ends.1,
+            timeout: ends.2,
+            stop: ends.3,
+            ..ProcSpec::default()
+        },
+    )
+}
+
+fn variable() -> impl Strategy<Value = VarSpec> {
+    let detailed = (prop::option::of(".*"), prop::option::of(".*"), any::<bool>())
+        .prop_map(|(value, file, secret)| VarSpec::Detailed(VarValue { value, file, secret }));
+    prop_oneof![Just(VarSpec::Unset), ".*".prop_map(VarSpec::Text), detailed]
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -234,22 +311,27 @@ fn request() -> impl Strategy<Value = Request> {
             Just(Inherit::None),
             prop::collection::vec(".*", 0..3).prop_map(Inherit::Names)
         ],
-        prop::collection::vec((".*", prop::option::of(".*")), 0..3),
-        prop::collection::vec((0i32..8, fd_spec()), 0..5),
+        (prop::collection::vec((".*", variable()), 0..3), any::<bool>()),
+        (any::<bool>(), prop::collection::vec((0i32..8, fd_spec()), 0..5)),
+        prop_oneof![Just(ProcSpec::default()), attributes()],
     )
-        .prop_map(|(argv, exe, inherit, vars, fds)| ProcSpec {
-            argv,
-            exe,
-            id: None,
-            env: EnvSpec { inherit, vars: vars.into_iter().collect() },
-            fds: fds
-                .into_iter()
-                .map(|(fd, spec)| FdEntry(FdName::from_number(fd).unwrap(), spec))
-                .collect(),
-            systemd_properties: SystemdProperties::default(),
+        .prop_map(|(argv, exe, inherit, (vars, report), (in_order, fds), rest)| {
+            let fds = fds.into_iter().map(|(fd, spec)| (FdName::from_number(fd).unwrap(), spec));
+            ProcSpec {
+                argv,
+                exe,
+                env: EnvSpec { inherit, vars: vars.into_iter().collect(), report },
+                fds: match in_order {
+                    true => Fds::InOrder(fds.map(|(fd, spec)| FdEntry(fd, spec)).collect()),
+                    false => Fds::ByName(fds.collect()),
+                },
+                ..rest
+            }
         });
     prop::collection::vec(("[a-c]", proc), 0..4).prop_map(|procs| Request {
         specs: procs.into_iter().map(|(id, proc)| (id.into(), proc)).collect(),
+        all_or_nothing: false,
+        idempotent: false,
     })
 }
 
@@ -279,7 +361,7 @@ proptest! {
         if let Ok(valid) = request.validate() {
             let ends = |wanted: fn(usize) -> PipeEnd, pipe| {
                 valid.procs.values().map(|proc| {
-                    proc.fds.iter().filter(|(_, fd)| *fd == validate::ValidatedFd::Pipe(wanted(pipe))).count()
+                    proc.fds.iter().filter(|(_, fd)| *fd == ValidatedFd::Pipe(wanted(pipe))).count()
                 }).sum::<usize>()
             };
             for pipe in 0..valid.pipes {
@@ -305,4 +387,121 @@ fn of_very_many_errors_the_first_are_located() {
     assert_eq!(errors[9].position.map(|(line, _)| line), Some(10));
     assert_eq!(errors.iter().filter(|error| error.position.is_some()).count(), 50);
     assert_eq!(errors[1999].place.to_string(), "specs.1999.argv");
+}
+
+#[test]
+fn what_the_attributes_mean() {
+    let text = r#"{"specs": {"a": {"argv": ["x"], "cwd": "/tmp", "umask": "0027", "user": "nobody", "group": 5,
+        "groups": ["a", 7], "limits": {"nofile": [10, "unlimited"], "core": 0}, "nice": -5, "timeout": 1.5,
+        "pdeath_signal": "KILL", "signals": {"ignore": ["SIGINT", 1], "block": ["RTMIN+1"]},
+        "stop": {"signal": "INT", "grace": 2}, "labels": {"team": "a"},
+        "env": {"vars": {"T": {"file": "/run/t", "secret": true}, "V": {"value": "v"}}}}},
+        "all_or_nothing": true, "idempotent": true}"#;
+    let valid = from_json(text.as_bytes()).unwrap();
+    assert!(valid.all_or_nothing && valid.idempotent);
+    let proc = &valid.procs["a"];
+    let attributes = &proc.attributes;
+    assert_eq!((attributes.umask, attributes.group.as_ref()), (Some(0o027), Some(&Account::Id(5))));
+    assert_eq!(attributes.user, Some(Account::Name("nobody".into())));
+    let nofile = LimitPair { soft: Bound::Value(10), hard: Bound::Unlimited };
+    assert_eq!(attributes.limits.get(&Resource::Nofile), Some(&nofile));
+    assert_eq!(attributes.signals, SignalSets { ignore: 0b11, block: 1 << 34 });
+    assert_eq!(attributes.pdeath_signal, Some(9));
+    assert_eq!((proc.timeout, proc.stopping), (Some(1.5), Stopping { signum: 2, grace: 2.0 }));
+    let default = from_json(br#"{"specs": {"a": {"argv": ["x"]}}}"#).unwrap();
+    let proc = &default.procs["a"];
+    assert_eq!((&proc.attributes, proc.timeout), (&Attributes::default(), None));
+    assert_eq!(proc.stopping, Stopping { signum: 15, grace: 10.0 });
+}
+
+#[test]
+fn the_digest_tells_specs_apart() {
+    let digest = |proc: &str| {
+        let text = format!(r#"{{"specs": {{"a": {proc}}}}}"#);
+        from_json(text.as_bytes()).unwrap().procs["a"].digest
+    };
+    let plain = digest(r#"{"argv": ["x"]}"#);
+    assert_ne!(plain, Digest::default());
+    assert_eq!(plain, digest(r#"{"env": {}, "argv": ["x"], "nice": null}"#));
+    for other in [
+        r#"{"argv": ["y"]}"#,
+        r#"{"argv": ["x"], "nice": 0}"#,
+        r#"{"argv": ["x"], "labels": {"a": "b"}}"#,
+        r#"{"argv": ["x"], "env": {"vars": {"A": null}}}"#,
+    ] {
+        assert_ne!(plain, digest(other), "{other}");
+    }
+}
+
+#[test]
+fn fds_by_name_are_ordered_by_what_they_duplicate() {
+    let text = r#"{"specs": {"a": {"argv": ["x"], "fds": {
+        "5": {"dup": {"fd": 4}}, "4": {"dup": {"fd": 1}}, "stderr": {"dup": {"fd": 9}},
+        "stdout": {"capture": {}}, "0": {"data": {"base64": "AP8="}}}}}}"#;
+    let valid = from_json(text.as_bytes()).unwrap();
+    let order: Vec<String> = valid.procs["a"].fds.iter().map(|(fd, _)| fd.to_string()).collect();
+    assert_eq!(order, ["stdout", "stdin", "4", "stderr", "5"]);
+    assert_eq!(valid.procs["a"].fds[1].1, ValidatedFd::Data(vec![0, 255]));
+}
+
+#[test]
+fn errors_of_attributes_and_fds_name_their_place() {
+    for (keys, wanted) in [
+        (r#""umask": "8""#, "umask: \"8\" is no umask"),
+        (r#""umask": "+7""#, "umask: \"+7\" is no umask"),
+        (r#""nice": 20"#, "nice: 20 is out of range: -20 to 19"),
+        (r#""oom_score_adj": -1001"#, "oom_score_adj: -1001 is out of range"),
+        (r#""cpu_affinity": []"#, "cpu_affinity: no CPU is given"),
+        (r#""cpu_affinity": [0, 8192]"#, "cpu_affinity[1]: CPU 8192 is out of range"),
+        (r#""io_priority": {"class": "idle", "level": 1}"#, "io_priority.level: the idle class"),
+        (r#""io_priority": {"class": "best-effort", "level": 8}"#, "io_priority.level: 8 is out"),
+        (r#""limits": {"cpu": [2, 1]}"#, "limits.cpu: the soft limit is above the hard one"),
+        (r#""limits": {"cpu": ["unlimited", 1]}"#, "limits.cpu: the soft limit is above"),
+        (r#""limits": {"cpu": -1}"#, "limits.cpu: -1 is no limit: it is negative"),
+        (r#""limits": {"cpu": "much"}"#, "limits.cpu: \"much\" is no limit"),
+        (
+            r#""limits": {"cpus": 1}"#,
+            "limits.cpus: unknown resource \"cpus\": expected one of as, core",
+        ),
+        (r#""limits": {"cpu": [1]}"#, "limits.cpu: invalid length 1"),
+        (r#""limits": {"cpu": 1, "cpu": 2}"#, "limits: key \"cpu\" given twice"),
+        (r#""user": """#, "user: the name is empty"),
+        (r#""groups": ["a", 4294967295]"#, "groups[1]: 4294967295 is nobody's number"),
+        (r#""user": -1"#, "user: -1 is no user or group number"),
+        (r#""signals": {"ignore": ["KILL"]}"#, "signals.ignore: SIGKILL cannot be ignored"),
+        (r#""signals": {"block": ["STOP"]}"#, "signals.block: SIGSTOP cannot be blocked"),
+        (r#""signals": {"ignore": ["INT"], "default": [2]}"#, "signals.ignore: SIGINT is to have"),
+        (r#""pdeath_signal": "SIGFOO""#, "pdeath_signal: unknown signal \"SIGFOO\""),
+        (r#""pdeath_signal": 65"#, "pdeath_signal: no signal has the number 65"),
+        (r#""timeout": 0"#, "timeout: 0 is no time: above 0 seconds"),
+        (r#""stop": {"grace": -1}"#, "stop.grace: -1 is no time"),
+        (r#""labels": {"": "x"}"#, "labels[\"\"]: the label's name is empty"),
+        (r#""cwd": """#, "cwd: the path is empty"),
+        (r#""env": {"vars": {"A": {}}}"#, "env.vars.A: exactly one of value and file"),
+        (
+            r#""env": {"vars": {"A": 1}}"#,
+            "env.vars.A: invalid type: integer `1`, expected a string",
+        ),
+        (r#""fds": {"1": {"data": {}}}"#, "fds.stdout: exactly one of text and base64"),
+        (r#""fds": {"1": {"data": {"base64": "x"}}}"#, "fds.stdout.base64: no base64"),
+        (
+            r#""fds": {"1": {"dup": {"fd": 2}}, "2": {"dup": {"fd": 1}}}"#,
+            "fds.stdout: duplicates itself",
+        ),
+        (r#""fds": {"1": "close", "stdout": "close"}"#, "fds: key \"stdout\" given twice"),
+        (r#""fds": [["1", {"capture": {"limit": {}}}]]"#, "fds[0].limit: neither head nor tail"),
+        (
+            r#""fds": [["1", {"capture": {"limit": {"tail": 1}, "compress": "zstd"}}]]"#,
+            "fds[0].limit: the tail of compressed output",
+        ),
+        (
+            r#""fds": [["1", {"capture": {"file": {"path": "x"}}}]]"#,
+            "fds[0].file.path: \"x\" is not",
+        ),
+        (r#""fds": [["1", {"capture": {"encoding": "latin1"}}]]"#, "unknown variant `latin1`"),
+    ] {
+        let text = format!(r#"{{"specs": {{"a": {{"argv": ["x"], {keys}}}}}}}"#);
+        let found = errors(&text);
+        assert!(found[0].contains(wanted), "{keys}: {found:?}");
+    }
 }

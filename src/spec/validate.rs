@@ -1,73 +1,16 @@
 //! Validation of a whole request before anything of it starts.
 
+mod attributes;
+
 use std::collections::{HashMap, HashSet};
 
-use indexmap::IndexMap;
+use sha2::{Digest as _, Sha256};
 
 use super::{
-    CaptureSpec, EnvSpec, FdEntry, FdName, FdSpec, Inherit, OpenFlags, Place, ProcId, ProcSpec,
-    Request, SpecError, SpecErrors, SystemdProperties,
+    CaptureSpec, DataSpec, Digest, EnvSpec, FdEntry, FdName, FdSpec, Fds, Inherit, MAX_FD,
+    OpenFlags, PipeEnd, Place, ProcId, ProcSpec, Request, SpecError, SpecErrors, Validated,
+    ValidatedFd, ValidatedProc, VarSpec,
 };
-
-/// The highest fd number that a spec may name: the kernel's default for `fs.nr_open`, less one.
-pub const MAX_FD: i32 = 1_048_575;
-
-/// A request in which nothing is left to object to; what remains can fail only at the system.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Validated {
-    /// The processes, in the order given.
-    pub procs: IndexMap<ProcId, ValidatedProc>,
-    /// How many pipes join them; each has exactly one [`PipeEnd::Write`] and one [`PipeEnd::Read`] among the fds.
-    pub pipes: usize,
-}
-
-/// One process of a validated request.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct ValidatedProc {
-    /// The arguments; may be empty where `exe` was given.
-    pub argv: Vec<String>,
-    /// The path to execute.
-    pub exe: String,
-    /// The environment.
-    pub env: EnvSpec,
-    /// The fds in their order; no fd is twice among them.
-    pub fds: Vec<(FdName, ValidatedFd)>,
-    /// Resource control by systemd.
-    pub systemd: SystemdProperties,
-}
-
-/// What an fd shall be, defaults filled in.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub enum ValidatedFd {
-    /// As the agent has it.
-    Inherit,
-    /// Closed.
-    Close,
-    /// A file to open in the process; the flags are never [`OpenFlags::Default`].
-    Open {
-        /// The path.
-        path: String,
-        /// How.
-        flags: OpenFlags,
-        /// Permission bits of a new file, less the umask.
-        mode: u32,
-    },
-    /// A duplicate of fd number `0` as it then stands.
-    Dup(i32),
-    /// Captured.
-    Capture(CaptureSpec),
-    /// One end of a pipe.
-    Pipe(PipeEnd),
-}
-
-/// An end of one of the request's pipes, by the pipe's index below [`Validated::pipes`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum PipeEnd {
-    /// The writing end.
-    Write(usize),
-    /// The reading end.
-    Read(usize),
-}
 
 impl Request {
     /// Checks everything that can be known before starting anything.
@@ -88,7 +31,8 @@ impl Request {
             })
             .collect();
         if check.errors.is_empty() {
-            Ok(Validated { procs, pipes: check.pipes.count })
+            let Request { all_or_nothing, idempotent, .. } = self;
+            Ok(Validated { procs, pipes: check.pipes.count, all_or_nothing, idempotent })
         } else {
             Err(SpecErrors(check.errors))
         }
@@ -115,12 +59,12 @@ impl Pipes {
             count: 0,
         };
         for (id, proc) in &request.specs {
-            for FdEntry(fd, spec) in &proc.fds {
+            for (fd, spec) in proc.fds.iter() {
                 match spec {
                     FdSpec::PipeWrite => {
                         let index = pipes.count;
                         pipes.count += 1;
-                        pipes.by_writer.entry((id.clone(), *fd)).or_insert(index);
+                        pipes.by_writer.entry((id.clone(), fd)).or_insert(index);
                     }
                     FdSpec::PipeRead(from) => {
                         pipes.read.insert((from.proc_id.clone(), from.fd));
@@ -151,19 +95,42 @@ impl Check {
     }
 
     fn proc(&mut self, place: &Place, id: &ProcId, spec: ProcSpec) -> ValidatedProc {
+        let digest = digest(&spec);
         for (i, arg) in spec.argv.iter().enumerate() {
             self.no_nul(&place.key("argv").index(i), "the argument", arg);
         }
         if let Some(exe) = &spec.exe {
             self.no_nul(&place.key("exe"), "the path", exe);
         }
-        let exe = spec.exe.or_else(|| spec.argv.first().cloned()).unwrap_or_else(|| {
+        let exe = spec.exe.clone().or_else(|| spec.argv.first().cloned()).unwrap_or_else(|| {
             self.error(&place.key("argv"), "empty, and no exe is given: nothing to execute");
             String::new()
         });
         self.env(&place.key("env"), &spec.env);
+        let attributes = self.attributes(place, &spec);
+        let stopping = self.stopping(place, &spec);
+        for (name, value) in &spec.labels {
+            let place = place.key("labels").key(name.as_str());
+            if name.is_empty() {
+                self.error(&place, "the label's name is empty");
+            }
+            self.no_nul(&place, "the label's name", name);
+            self.no_nul(&place, "the label", value);
+        }
         let fds = self.fds(&place.key("fds"), id, spec.fds);
-        ValidatedProc { argv: spec.argv, exe, env: spec.env, fds, systemd: spec.systemd_properties }
+        ValidatedProc {
+            argv: spec.argv,
+            exe,
+            env: spec.env,
+            fds,
+            systemd: spec.systemd_properties,
+            search_path: spec.search_path,
+            attributes,
+            labels: spec.labels,
+            timeout: spec.timeout,
+            stopping,
+            digest,
+        }
     }
 
     fn env(&mut self, place: &Place, env: &EnvSpec) {
@@ -175,8 +142,14 @@ impl Check {
         for (name, value) in &env.vars {
             let place = place.key("vars").key(name.as_str());
             self.variable_name(&place, name);
-            if let Some(value) = value {
-                self.no_nul(&place, "the value", value);
+            match value {
+                VarSpec::Unset => {}
+                VarSpec::Text(value) => self.no_nul(&place, "the value", value),
+                VarSpec::Detailed(detailed) => match (&detailed.value, &detailed.file) {
+                    (Some(value), None) => self.no_nul(&place, "the value", value),
+                    (None, Some(file)) => self.no_nul(&place, "the file's path", file),
+                    _ => self.error(&place, "exactly one of value and file is to be given"),
+                },
             }
         }
     }
@@ -191,7 +164,24 @@ impl Check {
         }
     }
 
-    fn fds(
+    fn fds(&mut self, place: &Place, id: &ProcId, fds: Fds) -> Vec<(FdName, ValidatedFd)> {
+        match fds {
+            Fds::InOrder(entries) => self.fds_in_order(place, id, entries),
+            Fds::ByName(entries) => {
+                let mut fds = Vec::with_capacity(entries.len());
+                for (fd, spec) in entries {
+                    let place = place.key(fd.to_string());
+                    self.fd_number(&place, fd);
+                    if let Some(valid) = self.fd(&place, id, fd, spec) {
+                        fds.push((fd, valid));
+                    }
+                }
+                self.put_duplicates_last(place, fds)
+            }
+        }
+    }
+
+    fn fds_in_order(
         &mut self,
         place: &Place,
         id: &ProcId,
@@ -201,9 +191,7 @@ impl Check {
         let mut fds = Vec::with_capacity(entries.len());
         for (i, FdEntry(fd, spec)) in entries.into_iter().enumerate() {
             let place = place.index(i);
-            if fd.number() > MAX_FD {
-                self.error(&place, format!("fd {fd} is out of range: the highest is {MAX_FD}"));
-            }
+            self.fd_number(&place, fd);
             if !seen.insert(fd) {
                 self.error(&place, format!("fd {fd} given twice"));
                 continue;
@@ -213,6 +201,36 @@ impl Check {
             }
         }
         fds
+    }
+
+    fn fd_number(&mut self, place: &Place, fd: FdName) {
+        if fd.number() > MAX_FD {
+            self.error(place, format!("fd {fd} is out of range: the highest is {MAX_FD}"));
+        }
+    }
+
+    /// Puts fds that were given without an order into one in which each duplicate comes after what it duplicates.
+    fn put_duplicates_last(
+        &mut self,
+        place: &Place,
+        fds: Vec<(FdName, ValidatedFd)>,
+    ) -> Vec<(FdName, ValidatedFd)> {
+        let (mut waiting, mut ordered): (Vec<_>, Vec<_>) =
+            fds.into_iter().partition(|(_, fd)| matches!(fd, ValidatedFd::Dup(_)));
+        loop {
+            let open: HashSet<i32> = waiting.iter().map(|(fd, _)| fd.number()).collect();
+            let (later, ready): (Vec<_>, Vec<_>) = waiting
+                .into_iter()
+                .partition(|(_, fd)| matches!(fd, ValidatedFd::Dup(from) if open.contains(from)));
+            if ready.is_empty() {
+                for (fd, _) in &later {
+                    self.error(&place.key(fd.to_string()), "duplicates itself, by way of others");
+                }
+                return ordered;
+            }
+            ordered.extend(ready);
+            waiting = later;
+        }
     }
 
     fn fd(&mut self, place: &Place, id: &ProcId, fd: FdName, spec: FdSpec) -> Option<ValidatedFd> {
@@ -226,12 +244,7 @@ impl Check {
             },
             FdSpec::File(file) => {
                 self.no_nul(place, "the file's path", &file.path);
-                if file.mode > 0o7777 {
-                    self.error(
-                        place,
-                        format!("mode {:#o} is out of range: the highest is 0o7777", file.mode),
-                    );
-                }
+                self.mode(place, file.mode);
                 ValidatedFd::Open {
                     path: file.path,
                     flags: resolve_flags(file.flags, fd),
@@ -248,7 +261,11 @@ impl Check {
                     return None;
                 }
             },
-            FdSpec::Capture(capture) => ValidatedFd::Capture(capture),
+            FdSpec::Capture(capture) => {
+                self.capture(place, &capture);
+                ValidatedFd::Capture(capture)
+            }
+            FdSpec::Data(data) => ValidatedFd::Data(self.data(place, data)),
             FdSpec::PipeWrite => {
                 let end = (id.clone(), fd);
                 if !self.pipes.read.contains(&end) {
@@ -286,6 +303,63 @@ impl Check {
             }
         })
     }
+
+    fn capture(&mut self, place: &Place, capture: &CaptureSpec) {
+        let limit = capture.limit.unwrap_or_default();
+        if capture.limit.is_some() && limit.head.is_none() && limit.tail.is_none() {
+            self.error(&place.key("limit"), "neither head nor tail is given");
+        }
+        if capture.compress.is_some() && limit.tail.is_some() {
+            self.error(
+                &place.key("limit"),
+                "the tail of compressed output cannot be kept: give a head alone, or leave compress out",
+            );
+        }
+        if capture.compress.is_some() && capture.pieces {
+            self.error(&place.key("pieces"), "compressed output has no pieces");
+        }
+        if capture.pipe_size == Some(0) {
+            self.error(&place.key("pipe_size"), "0 bytes are no pipe");
+        }
+        if let Some(file) = &capture.file {
+            let place = place.key("file");
+            self.no_nul(&place, "the path", &file.path);
+            if !file.path.starts_with('/') {
+                self.error(&place.key("path"), format!("{:?} is not absolute", file.path));
+            }
+            self.mode(&place.key("mode"), file.mode);
+        }
+    }
+
+    fn data(&mut self, place: &Place, data: DataSpec) -> Vec<u8> {
+        match data {
+            DataSpec { text: Some(text), base64: None } => text.into_bytes(),
+            DataSpec { text: None, base64: Some(base64) } => {
+                base64_simd::STANDARD.decode_to_vec(base64).unwrap_or_else(|_| {
+                    self.error(&place.key("base64"), "no base64");
+                    Vec::new()
+                })
+            }
+            _ => {
+                self.error(place, "exactly one of text and base64 is to be given");
+                Vec::new()
+            }
+        }
+    }
+
+    fn mode(&mut self, place: &Place, mode: u32) {
+        if mode > 0o7777 {
+            self.error(place, format!("mode {mode:#o} is out of range: the highest is 0o7777"));
+        }
+    }
+}
+
+/// Tells a spec from every other, by the way it is written.
+fn digest(spec: &ProcSpec) -> Digest {
+    // A spec that was read can be written.
+    let text = serde_json::to_vec(spec).unwrap_or_default();
+    let hash = Sha256::digest(text);
+    Digest(hash.first_chunk().copied().unwrap_or_default())
 }
 
 fn resolve_flags(flags: OpenFlags, fd: FdName) -> OpenFlags {

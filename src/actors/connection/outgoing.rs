@@ -11,7 +11,7 @@ use super::session::{Asked, Session};
 use crate::actors::messages::{Answer, Ask, Question, ShutdownState, SubscriberId, Update};
 use crate::net::outbound::Payload;
 use crate::report::{AsOf, Document, Facts, Format, Sampler};
-use crate::spec::ProcId;
+use crate::spec::{Encoding, ProcId};
 use crate::wire::{Register, outgoing as message};
 
 /// Captures up to this many bytes are encoded at once; to begin a larger message, its bytes have to be looked at first, which
@@ -269,7 +269,7 @@ fn fd_data(
     let end = capture.len();
     let to = stop.map_or(end, |stop| stop.min(end)).min(start.saturating_add(message::MAX_FD_DATA));
     let length = to.saturating_sub(start);
-    let encoding = capture.spec().encoding.map(|_| "utf-8");
+    let encoding = (capture.spec().encoding == Some(Encoding::Utf8)).then_some("utf-8");
     let prefix = message::proc_fd_data_prefix(proc_id.as_str(), fd, start, encoding, length)
         .map_err(|error| error.to_string())?;
     let data = Document::raw(&facts.captures, number, start, start.saturating_add(length));

@@ -167,16 +167,18 @@ impl Driver {
         let mut all = Vec::with_capacity(proc.fds.len());
         for (index, (fd, what)) in proc.fds.iter().enumerate() {
             let (made, capture) = match what {
-                ValidatedFd::Capture(spec) => match self.open_capture(serial, index, *spec) {
-                    Ok((capture, source, open)) => {
-                        process.open.push(open);
-                        (Made::Source(source), Some(capture))
+                ValidatedFd::Capture(spec) => {
+                    match self.open_capture(serial, index, spec.clone()) {
+                        Ok((capture, source, open)) => {
+                            process.open.push(open);
+                            (Made::Source(source), Some(capture))
+                        }
+                        Err(error) => {
+                            process.cut_short.push((*fd, CutShort::Setup));
+                            (Made::Failed(errno(&error)), Some(Capture::empty(spec.clone())))
+                        }
                     }
-                    Err(error) => {
-                        process.cut_short.push((*fd, CutShort::Setup));
-                        (Made::Failed(errno(&error)), Some(Capture::empty(*spec)))
-                    }
-                },
+                }
                 ValidatedFd::Pipe(end) => (pipes.take(*end), None),
                 _ => (Made::Nothing, None),
             };
@@ -211,7 +213,7 @@ impl Driver {
 
 fn capture_spec(fd: &ValidatedFd) -> Option<CaptureSpec> {
     match fd {
-        ValidatedFd::Capture(spec) => Some(*spec),
+        ValidatedFd::Capture(spec) => Some(spec.clone()),
         _ => None,
     }
 }

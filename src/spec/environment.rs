@@ -1,0 +1,145 @@
+//! The environment of a process, as serde reads and writes it.
+
+use std::fmt;
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::types::unique_keys;
+
+/// The environment of a process.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EnvSpec {
+    /// What it gets of the agent's own environment; the agent's secrets are never among it.
+    pub inherit: Inherit,
+    /// Variables to set, or, with null, to remove; they win over inherited ones.
+    #[serde(deserialize_with = "unique_keys")]
+    pub vars: IndexMap<String, VarSpec>,
+    /// Whether results show the whole environment that the process was started with; secret values are masked.
+    pub report: bool,
+}
+
+/// What becomes of a variable.
+#[derive(Clone, Debug, PartialEq)]
+pub enum VarSpec {
+    /// `null`: it is removed.
+    Unset,
+    /// A string: its value.
+    Text(String),
+    /// An object: a value, given or read from a file.
+    Detailed(VarValue),
+}
+
+/// A variable's value with more said of it; exactly one of `value` and `file` is given.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct VarValue {
+    /// The value.
+    pub value: Option<String>,
+    /// The file whose content is the value, less one newline at its end; read when the process is started.
+    pub file: Option<String>,
+    /// Whether the value is masked wherever it could be shown.
+    pub secret: bool,
+}
+
+impl Serialize for VarSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            VarSpec::Unset => serializer.serialize_none(),
+            VarSpec::Text(text) => serializer.serialize_str(text),
+            VarSpec::Detailed(value) => value.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for VarSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct VarVisitor;
+        impl<'de> Visitor<'de> for VarVisitor {
+            type Value = VarSpec;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string, null, or an object with value or file")
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<VarSpec, E> {
+                Ok(VarSpec::Unset)
+            }
+
+            fn visit_none<E: de::Error>(self) -> Result<VarSpec, E> {
+                Ok(VarSpec::Unset)
+            }
+
+            fn visit_some<D: Deserializer<'de>>(self, value: D) -> Result<VarSpec, D::Error> {
+                VarSpec::deserialize(value)
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<VarSpec, E> {
+                Ok(VarSpec::Text(text.to_owned()))
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, seq: A) -> Result<VarSpec, A::Error> {
+                // As a map is written where names are left out, in what crosses between programs of ours.
+                VarValue::deserialize(de::value::SeqAccessDeserializer::new(seq))
+                    .map(VarSpec::Detailed)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<VarSpec, A::Error> {
+                VarValue::deserialize(de::value::MapAccessDeserializer::new(map))
+                    .map(VarSpec::Detailed)
+            }
+        }
+        deserializer.deserialize_any(VarVisitor)
+    }
+}
+
+/// Which of the agent's variables a process inherits: `true`, `false` or names.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Inherit {
+    /// Every one (but the agent's secrets).
+    #[default]
+    All,
+    /// None.
+    None,
+    /// Those named, where they exist.
+    Names(Vec<String>),
+}
+
+impl Serialize for Inherit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Inherit::All => serializer.serialize_bool(true),
+            Inherit::None => serializer.serialize_bool(false),
+            Inherit::Names(names) => names.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Inherit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InheritVisitor;
+        impl<'de> Visitor<'de> for InheritVisitor {
+            type Value = Inherit;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false or an array of variable names")
+            }
+
+            fn visit_bool<E: de::Error>(self, all: bool) -> Result<Inherit, E> {
+                Ok(if all { Inherit::All } else { Inherit::None })
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Inherit, A::Error> {
+                let mut names = Vec::new();
+                while let Some(name) = seq.next_element()? {
+                    names.push(name);
+                }
+                Ok(Inherit::Names(names))
+            }
+        }
+        deserializer.deserialize_any(InheritVisitor)
+    }
+}
