@@ -137,6 +137,16 @@ pub enum ToAgent {
     Order(Order),
 }
 
+/// What the engine tells, borrowed: as the [`ToAgent`] of the same name when encoded, and as the journal's
+/// [`Entry`](super::journal::Entry) of it.
+#[derive(Serialize)]
+#[expect(missing_docs, reason = "as in ToAgent")]
+pub enum Told<'a> {
+    Started(&'a Started),
+    Ended(&'a Ended),
+    Signaled { id: &'a ProcId, ticket: u64, errno: Option<i32> },
+}
+
 /// A frame that is none.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
