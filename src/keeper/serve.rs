@@ -44,6 +44,9 @@ const ALONE: Duration = Duration::from_secs(5);
 const CROWD: usize = 8;
 const PACE: Duration = Duration::from_millis(1);
 
+/// Why there is no upgrade after the agent's goodbye: nothing is left to go on with.
+const DONE: &str = "all is done, and the program ends";
+
 /// What the launched program was started with.
 #[derive(Clone)]
 pub struct Origin {
@@ -342,10 +345,13 @@ impl Keeper {
 
     fn try_upgrade(&mut self) -> Result<(), String> {
         let text = |error: io::Error| error.to_string();
+        if self.bye.is_some() {
+            return Err(DONE.to_owned());
+        }
         let state = self.state(Vec::new()).ok_or("nothing has been started yet")?;
         self.program.check(&state.to_file().map_err(text)?)?;
         tracing::info!("upgrading");
-        self.end_agent();
+        self.end_agent_for_upgrade()?;
         // From here on an agent is to be started in any case.
         self.next_agent = Some(Instant::now());
         let engine = self.engine.as_ref().ok_or("nothing has been started yet")?;
@@ -357,6 +363,18 @@ impl Keeper {
         open.push(state.instance.lock());
         let file = state.to_file().map_err(text)?;
         Err(text(self.program.become_it(&file, &open)))
+    }
+
+    /// Ends the agent. If the last it has to say is its goodbye, the program ends instead.
+    fn end_agent_for_upgrade(&mut self) -> Result<(), String> {
+        self.end_agent();
+        match self.bye {
+            Some(code) => {
+                self.code = Some(code);
+                Err(DONE.to_owned())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Ends the agent, as a crash would; what it had said before counts.
@@ -525,8 +543,12 @@ impl Keeper {
                         engine.forget(id.clone());
                     }
                     if let Some(journal) = &mut self.journal {
-                        journal.forgotten(id);
+                        journal.forgotten(id.clone());
                     }
+                }
+                // The agent sees to it that a process has ended before.
+                if let (None, Some(agent)) = (self.ledger.get(&id), &mut self.agent) {
+                    agent.tell(&ToAgent::Forgotten(id));
                 }
             }
             ToKeeper::Remember(memory) => {
@@ -669,5 +691,32 @@ impl Keeper {
             }
             (None, None) => self.ledger.ended(Box::new(Ended::unknown(id))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keeper::subordinate::tests::agent;
+    use std::io::Write;
+
+    /// What an agent has said before it is ended for an upgrade counts: after its goodbye there is none.
+    #[test]
+    fn a_goodbye_that_an_upgrade_comes_upon_ends_the_program() {
+        let origin = Origin { start: Moment::now(), fds: Vec::new(), nofile: None };
+        let mut keeper = Keeper::new(origin, AgentCommand::this_program()).unwrap();
+        let (agent, mut theirs) = agent();
+        keeper.agent = Some(agent);
+        let mut bye = Vec::new();
+        encode(&ToKeeper::Bye { code: 5 }, &mut bye).unwrap();
+        theirs.write_all(&bye).unwrap();
+        assert_eq!(keeper.end_agent_for_upgrade(), Err(DONE.to_owned()));
+        assert!(keeper.agent.is_none());
+        assert_eq!(keeper.run(), 5);
+        // Another one had nothing to say.
+        let (agent, _theirs) = self::agent();
+        (keeper.agent, keeper.bye, keeper.code) = (Some(agent), None, None);
+        assert_eq!(keeper.end_agent_for_upgrade(), Ok(()));
+        assert!(keeper.agent.is_none() && keeper.code.is_none());
     }
 }
