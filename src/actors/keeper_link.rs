@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::Launcher;
 use super::messages::Shutdown;
@@ -18,6 +18,7 @@ use crate::keeper::ledger::Record;
 use crate::keeper::protocol::{
     Decoder, Memory, Order, Settings, ToAgent, ToKeeper, VERSION, encode,
 };
+use crate::keeper::rest;
 use crate::spec::{ProcId, Validated};
 
 /// How much is read at once.
@@ -149,11 +150,16 @@ impl KeeperLink {
         let (tell_event, events) = mpsc::unbounded_channel();
         let (tell_order, orders) = mpsc::unbounded_channel();
         let (tell_gone, gone) = oneshot::channel();
+        let busy = Arc::new(Notify::new());
+        actix_rt::spawn(rest_at_times(Arc::clone(&busy)));
+        busy.notify_one();
         let forgetting = Arc::new(Forgetting(Mutex::new(Some(Waiting::default()))));
         actix_rt::spawn(send(writer, to_send));
         let waiting = Arc::clone(&forgetting);
         actix_rt::spawn(async move {
-            if let Err(error) = receive(reader, decoder, tell_event, tell_order, &waiting).await {
+            if let Err(error) =
+                receive(reader, decoder, tell_event, tell_order, &waiting, &busy).await
+            {
                 tracing::error!(%error, "lost the keeper");
             }
             waiting.lock().take();
@@ -241,6 +247,7 @@ async fn receive(
     events: mpsc::UnboundedSender<Event>,
     orders: mpsc::UnboundedSender<Shutdown>,
     forgetting: &Forgetting,
+    busy: &Notify,
 ) -> io::Result<()> {
     let mut buf = vec![0; READ];
     loop {
@@ -270,6 +277,19 @@ async fn receive(
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             n => decoder.push(buf.get(..n).unwrap_or_default()),
         }
+        busy.notify_one();
+    }
+}
+
+/// Gives memory back whenever there has been something to do, and then nothing for a while.
+async fn rest_at_times(busy: Arc<Notify>) {
+    loop {
+        busy.notified().await;
+        while tokio::time::timeout(rest::AFTER, busy.notified()).await.is_ok() {
+            // Looked at once in a while, not at each event.
+            tokio::time::sleep(rest::AFTER).await;
+        }
+        rest::give_back();
     }
 }
 

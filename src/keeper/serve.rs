@@ -14,6 +14,7 @@ use super::instance::Instance;
 use super::journal::{self, Entry, Journal};
 use super::ledger::{Ledger, Record};
 use super::protocol::{Memory, Order, Settings, ToAgent, ToKeeper, Told, VERSION, encode};
+use super::rest;
 use super::subordinate::{AgentCommand, Subordinate};
 use super::upgrade::{self, Program, State};
 use crate::config::SECRET_VARS;
@@ -144,6 +145,8 @@ struct Keeper {
     last_events: Instant,
     /// An event as it is encoded, for the journal and for the agent.
     frame: Vec<u8>,
+    /// When to give memory back, unless something happens before.
+    rest_at: Option<Instant>,
 }
 
 impl Keeper {
@@ -179,6 +182,7 @@ impl Keeper {
             bye: None,
             last_events: Instant::now(),
             frame: Vec::new(),
+            rest_at: None,
         })
     }
 
@@ -199,6 +203,7 @@ impl Keeper {
                 self.start_agent();
             }
             let woken = self.wait();
+            self.rest(woken);
             if woken.events {
                 self.take_events();
             }
@@ -242,7 +247,8 @@ impl Keeper {
             ),
         ];
         let overdue = agent.and_then(Subordinate::deadline);
-        let next = [self.next_agent, self.alone_until, overdue, paced].into_iter().flatten().min();
+        let next = [self.next_agent, self.alone_until, overdue, paced, self.rest_at];
+        let next = next.into_iter().flatten().min();
         let timeout = next.map_or(PollTimeout::NONE, |at| {
             let wait = at.saturating_duration_since(now) + Duration::from_millis(1);
             PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
@@ -253,6 +259,17 @@ impl Keeper {
         let [events, signals, ended, said] = fds
             .map(|fd| fd.revents().is_some_and(|found| !(found - PollFlags::POLLOUT).is_empty()));
         Woken { events, signals, ended, said }
+    }
+
+    /// Gives memory back once nothing has happened for a while.
+    fn rest(&mut self, woken: Woken) {
+        let now = Instant::now();
+        if woken.events || woken.signals || woken.ended || woken.said {
+            self.rest_at = Some(now + rest::AFTER);
+        } else if self.rest_at.is_some_and(|at| at <= now) {
+            self.rest_at = None;
+            rest::give_back();
+        }
     }
 
     /// Takes what the engine has told.
