@@ -14,6 +14,7 @@ use super::instance::Instance;
 use super::journal::{self, Entry, Journal};
 use super::ledger::{Ledger, Record};
 use super::protocol::{Memory, Order, Settings, ToAgent, ToKeeper, Told, VERSION, encode};
+use super::rest;
 use super::subordinate::{AgentCommand, Subordinate};
 use super::upgrade::{self, Program, State};
 use crate::config::SECRET_VARS;
@@ -43,6 +44,9 @@ const ALONE: Duration = Duration::from_secs(5);
 /// served by their sum, not by one event at once.
 const CROWD: usize = 8;
 const PACE: Duration = Duration::from_millis(1);
+
+/// Why there is no upgrade after the agent's goodbye: nothing is left to go on with.
+const DONE: &str = "all is done, and the program ends";
 
 /// What the launched program was started with.
 #[derive(Clone)]
@@ -141,6 +145,8 @@ struct Keeper {
     last_events: Instant,
     /// An event as it is encoded, for the journal and for the agent.
     frame: Vec<u8>,
+    /// When to give memory back, unless something happens before.
+    rest_at: Option<Instant>,
 }
 
 impl Keeper {
@@ -176,6 +182,7 @@ impl Keeper {
             bye: None,
             last_events: Instant::now(),
             frame: Vec::new(),
+            rest_at: None,
         })
     }
 
@@ -196,6 +203,7 @@ impl Keeper {
                 self.start_agent();
             }
             let woken = self.wait();
+            self.rest(woken);
             if woken.events {
                 self.take_events();
             }
@@ -239,7 +247,8 @@ impl Keeper {
             ),
         ];
         let overdue = agent.and_then(Subordinate::deadline);
-        let next = [self.next_agent, self.alone_until, overdue, paced].into_iter().flatten().min();
+        let next = [self.next_agent, self.alone_until, overdue, paced, self.rest_at];
+        let next = next.into_iter().flatten().min();
         let timeout = next.map_or(PollTimeout::NONE, |at| {
             let wait = at.saturating_duration_since(now) + Duration::from_millis(1);
             PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
@@ -250,6 +259,17 @@ impl Keeper {
         let [events, signals, ended, said] = fds
             .map(|fd| fd.revents().is_some_and(|found| !(found - PollFlags::POLLOUT).is_empty()));
         Woken { events, signals, ended, said }
+    }
+
+    /// Gives memory back once nothing has happened for a while.
+    fn rest(&mut self, woken: Woken) {
+        let now = Instant::now();
+        if woken.events || woken.signals || woken.ended || woken.said {
+            self.rest_at = Some(now + rest::AFTER);
+        } else if self.rest_at.is_some_and(|at| at <= now) {
+            self.rest_at = None;
+            rest::give_back();
+        }
     }
 
     /// Takes what the engine has told.
@@ -342,10 +362,13 @@ impl Keeper {
 
     fn try_upgrade(&mut self) -> Result<(), String> {
         let text = |error: io::Error| error.to_string();
+        if self.bye.is_some() {
+            return Err(DONE.to_owned());
+        }
         let state = self.state(Vec::new()).ok_or("nothing has been started yet")?;
         self.program.check(&state.to_file().map_err(text)?)?;
         tracing::info!("upgrading");
-        self.end_agent();
+        self.end_agent_for_upgrade()?;
         // From here on an agent is to be started in any case.
         self.next_agent = Some(Instant::now());
         let engine = self.engine.as_ref().ok_or("nothing has been started yet")?;
@@ -357,6 +380,18 @@ impl Keeper {
         open.push(state.instance.lock());
         let file = state.to_file().map_err(text)?;
         Err(text(self.program.become_it(&file, &open)))
+    }
+
+    /// Ends the agent. If the last it has to say is its goodbye, the program ends instead.
+    fn end_agent_for_upgrade(&mut self) -> Result<(), String> {
+        self.end_agent();
+        match self.bye {
+            Some(code) => {
+                self.code = Some(code);
+                Err(DONE.to_owned())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Ends the agent, as a crash would; what it had said before counts.
@@ -525,8 +560,12 @@ impl Keeper {
                         engine.forget(id.clone());
                     }
                     if let Some(journal) = &mut self.journal {
-                        journal.forgotten(id);
+                        journal.forgotten(id.clone());
                     }
+                }
+                // The agent sees to it that a process has ended before.
+                if let (None, Some(agent)) = (self.ledger.get(&id), &mut self.agent) {
+                    agent.tell(&ToAgent::Forgotten(id));
                 }
             }
             ToKeeper::Remember(memory) => {
@@ -669,5 +708,32 @@ impl Keeper {
             }
             (None, None) => self.ledger.ended(Box::new(Ended::unknown(id))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keeper::subordinate::tests::agent;
+    use std::io::Write;
+
+    /// What an agent has said before it is ended for an upgrade counts: after its goodbye there is none.
+    #[test]
+    fn a_goodbye_that_an_upgrade_comes_upon_ends_the_program() {
+        let origin = Origin { start: Moment::now(), fds: Vec::new(), nofile: None };
+        let mut keeper = Keeper::new(origin, AgentCommand::this_program()).unwrap();
+        let (agent, mut theirs) = agent();
+        keeper.agent = Some(agent);
+        let mut bye = Vec::new();
+        encode(&ToKeeper::Bye { code: 5 }, &mut bye).unwrap();
+        theirs.write_all(&bye).unwrap();
+        assert_eq!(keeper.end_agent_for_upgrade(), Err(DONE.to_owned()));
+        assert!(keeper.agent.is_none());
+        assert_eq!(keeper.run(), 5);
+        // Another one had nothing to say.
+        let (agent, _theirs) = self::agent();
+        (keeper.agent, keeper.bye, keeper.code) = (Some(agent), None, None);
+        assert_eq!(keeper.end_agent_for_upgrade(), Ok(()));
+        assert!(keeper.agent.is_none() && keeper.code.is_none());
     }
 }

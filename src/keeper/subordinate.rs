@@ -216,11 +216,11 @@ impl Subordinate {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// An agent of which only the socket counts, and its other end.
-    fn agent() -> (Subordinate, UnixStream) {
+    pub(in crate::keeper) fn agent() -> (Subordinate, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let child = Command::new("/bin/cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
