@@ -264,6 +264,7 @@ impl Engine {
         sink: impl FnMut(&mut Vec<Event>) + Send + 'static,
     ) -> io::Result<Engine> {
         sys::default_sigchld()?;
+        child::note_dispositions();
         let inbox = Arc::new(Inbox::new()?);
         driver::start(options, Arc::clone(&inbox), Box::new(sink))?;
         Ok(Engine { inbox })

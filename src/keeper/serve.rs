@@ -40,10 +40,10 @@ const QUIET_TIME: Duration = Duration::from_secs(2);
 const HOPELESS: u32 = 5;
 /// How long killed processes may take to be gone, where there is no agent.
 const ALONE: Duration = Duration::from_secs(5);
-/// While more processes than this wait to be made, what happens is told once in this time: who waits for so many is
-/// served by their sum, not by one event at once.
-const CROWD: usize = 8;
-const PACE: Duration = Duration::from_millis(1);
+/// While more processes than this wait to be made, which takes longer, what happens is told once in this time: who waits for so
+/// many is served by their sum, not by one event at once.
+const CROWD: usize = 16;
+const PACE: Duration = Duration::from_millis(4);
 
 /// Why there is no upgrade after the agent's goodbye: nothing is left to go on with.
 const DONE: &str = "all is done, and the program ends";
