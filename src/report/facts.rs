@@ -13,7 +13,7 @@ use super::status::{ProcState, Status};
 use super::times::{Rfc3339, Times};
 use crate::engine::procfs::{Clock, ProcFs, RawStat, RawStatm, ReadError};
 use crate::engine::{Captures, CutShort, Ended, Moment, Started};
-use crate::spec::{FdName, ProcId};
+use crate::spec::{FdName, Identity, ProcId};
 
 /// What is known of a process at one point of its life. It does not change; a later point has facts of its own.
 pub struct Facts {
@@ -27,6 +27,8 @@ pub struct Facts {
     pub pid: Option<i32>,
     /// Its fds.
     pub captures: Arc<Captures>,
+    /// What it was asked to be; none where that is not known any more.
+    identity: Option<Arc<Identity>>,
     start: Moment,
     /// When these facts were made, for the end the end itself.
     made: Moment,
@@ -78,6 +80,7 @@ impl Facts {
             errors: Vec::new(),
             pid: Some(started.pid),
             captures: started.captures,
+            identity: None,
             start: started.start,
             made: Moment::now(),
             ending: None,
@@ -110,6 +113,7 @@ impl Facts {
             errors,
             pid: ended.pid,
             captures: ended.captures,
+            identity: None,
             start: ended.start,
             made: ended.stop,
             ending: Some(Ending {
@@ -121,6 +125,16 @@ impl Facts {
             stat: ended.stat,
             statm: None,
         }
+    }
+
+    /// The same facts, of a process that was asked to be this.
+    pub fn of(self, identity: Option<Arc<Identity>>) -> Facts {
+        Facts { identity, ..self }
+    }
+
+    /// What the process was asked to be; none where that is not known any more.
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        self.identity.as_ref()
     }
 
     /// Whether the process has not ended.
