@@ -97,7 +97,7 @@ fn ended(id: &str) -> Record {
     let start = Moment::now();
     let started = Started { id: id.into(), pid: 41, start, stat: None, statm: None, captures };
     let ended = Ended { lost: false, ..Ended::lost(started.clone()) };
-    Record { id: id.into(), started: Some(started), ended: Some(Box::new(ended)) }
+    Record { started: Some(started), ended: Some(Box::new(ended)), ..Record::new(id.into()) }
 }
 
 fn printed(agent: &mut Agent) -> String {

@@ -13,6 +13,7 @@ mod child;
 mod driver;
 mod failure;
 pub(crate) mod inbox;
+mod oom;
 mod plan;
 pub mod procfs;
 mod rusage;
@@ -35,7 +36,7 @@ use crate::spec::{CaptureMode, FdName, ProcId, Validated};
 pub use driver::handover::Carried;
 use driver::handover::Pause;
 use inbox::{Inbox, Mail};
-use procfs::{RawStat, RawStatm};
+use procfs::{RawIo, RawStat, RawStatm};
 
 /// How the engine shall work.
 pub struct Options {
@@ -177,6 +178,12 @@ pub struct Ended {
     pub cut_short: Vec<(FdName, CutShort)>,
     /// Whether how it ended is not known, for whoever waited for it died.
     pub lost: bool,
+    /// Its last `/proc/PID/io`, as a zombie; none where there was no child, or the kernel does not tell.
+    #[serde(default)]
+    pub io: Option<RawIo>,
+    /// Whether the kernel has killed it for want of memory.
+    #[serde(default)]
+    pub out_of_memory: bool,
 }
 
 impl Ended {
@@ -203,6 +210,8 @@ impl Ended {
             captures: started.captures,
             cut_short,
             lost: true,
+            io: None,
+            out_of_memory: false,
         }
     }
 

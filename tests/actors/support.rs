@@ -57,20 +57,7 @@ pub fn failed(id: &str) -> Event {
 }
 
 pub fn end(id: &str) -> Ended {
-    Ended {
-        id: id.into(),
-        pid: Some(42),
-        failures: Vec::new(),
-        status: 0,
-        // SAFETY: an all-zero rusage is a valid value of that plain C struct.
-        rusage: unsafe { std::mem::zeroed() },
-        stat: None,
-        start: Moment::now(),
-        stop: Moment::now(),
-        captures: Captures::none(),
-        cut_short: Vec::new(),
-        lost: false,
-    }
+    Ended { pid: Some(42), lost: false, ..Ended::unknown(id.into()) }
 }
 
 /// A request to start processes of these IDs.

@@ -32,6 +32,8 @@ pub struct Carried {
     cut_short: Vec<(FdName, CutShort)>,
     open: Vec<CarriedCapture>,
     phase: CarriedPhase,
+    #[serde(default)]
+    killed: bool,
 }
 
 /// A capture that has not reached its end.
@@ -90,6 +92,7 @@ impl Driver {
             cut_short: carried.cut_short,
             failures: carried.failures,
             told: carried.told,
+            killed: carried.killed,
             ..Process::new(carried.id)
         });
         for CarriedCapture { index, pipe } in carried.open {
@@ -185,6 +188,7 @@ fn carry(process: &Process) -> Option<Carried> {
         cut_short: process.cut_short.clone(),
         open: open.collect(),
         phase,
+        killed: process.killed,
     })
 }
 
@@ -203,6 +207,7 @@ impl Carried {
             cut_short: vec![(FdName::from_number(1).unwrap(), CutShort::Survivor)],
             open,
             phase,
+            killed: false,
         };
         let exit = Exit { pid: Some(43), status: 256, stop: start, ..Exit::without_child() };
         vec![
