@@ -23,6 +23,7 @@ pub mod results;
 pub mod signals;
 pub mod supervisor;
 
+use crate::engine::StopOrder;
 use crate::spec::{ProcId, Validated};
 use messages::Shutdown;
 
@@ -32,6 +33,8 @@ pub trait Launcher: Send + Sync {
     fn launch(&self, request: Validated);
     /// Sends a signal. See [`Engine::signal`](crate::engine::Engine::signal).
     fn signal(&self, id: ProcId, signum: i32, ticket: u64);
+    /// Stops a process. See [`Engine::stop`](crate::engine::Engine::stop).
+    fn stop(&self, id: ProcId, order: StopOrder, ticket: u64);
     /// Drops an ended process. See [`Engine::forget`](crate::engine::Engine::forget).
     fn forget(&self, id: ProcId);
     /// Notes an order of shutdown, for an agent that comes after this one.

@@ -12,7 +12,7 @@ use super::rusage::Rusage;
 use super::status::{ProcState, Status};
 use super::times::{Rfc3339, Times};
 use crate::engine::procfs::{Clock, ProcFs, RawStat, RawStatm, ReadError};
-use crate::engine::{Captures, CutShort, Ended, Moment, Started};
+use crate::engine::{Captures, CutShort, Ended, Moment, Started, StopCause, Survivor, Survivors};
 use crate::spec::{FdName, ProcId};
 
 /// What is known of a process at one point of its life. It does not change; a later point has facts of its own.
@@ -41,6 +41,7 @@ struct Ending {
     status: Status,
     rusage: Rusage,
     cut_short: Vec<(FdName, CutShort)>,
+    survivors: Survivors,
 }
 
 /// What is said of a process whose exit nobody has waited for.
@@ -54,6 +55,10 @@ enum Reason {
     Exited,
     /// A signal ended it.
     Signaled,
+    /// It was stopped, for its time was over.
+    Timeout,
+    /// It was stopped, for somebody asked for that.
+    Stopped,
     /// It was not started as specified.
     Error,
     /// How it ended is not known: whoever waited for it died.
@@ -94,10 +99,12 @@ impl Facts {
             None if ended.lost => (ProcState::Error, Status::from_exit_code(125)),
             None => (ProcState::Terminated, Status::from_raw(ended.status)),
         };
-        let reason = match (state, status.signum) {
+        let reason = match (ended.cause, state, status.signum) {
+            (Some(StopCause::Timeout), ..) => Reason::Timeout,
+            (Some(StopCause::Stopped), ..) => Reason::Stopped,
             _ if ended.lost => Reason::Lost,
-            (ProcState::Terminated, Some(_)) => Reason::Signaled,
-            (ProcState::Terminated, None) => Reason::Exited,
+            (None, ProcState::Terminated, Some(_)) => Reason::Signaled,
+            (None, ProcState::Terminated, None) => Reason::Exited,
             _ => Reason::Error,
         };
         let mut errors: Vec<String> = ended.failures.iter().map(ToString::to_string).collect();
@@ -117,6 +124,7 @@ impl Facts {
                 status,
                 rusage: Rusage::from(&ended.rusage),
                 cut_short: ended.cut_short,
+                survivors: ended.survivors,
             }),
             stat: ended.stat,
             statm: None,
@@ -160,6 +168,10 @@ impl Facts {
             status: ending.map(|ending| &ending.status),
             rusage: ending.map(|ending| &ending.rusage),
             captures: self.capture_reports(as_of),
+            survivors: ending.map(|ending| ending.survivors.listed.as_slice()),
+            survivor_count: ending.map(|ending| {
+                ending.survivors.listed.len() as u64 + u64::from(ending.survivors.more)
+            }),
         }
     }
 
@@ -204,11 +216,13 @@ pub(super) struct Head<'a> {
     status: Option<&'a Status>,
     rusage: Option<&'a Rusage>,
     captures: IndexMap<String, CaptureReport>,
+    survivors: Option<&'a [Survivor]>,
+    survivor_count: Option<u64>,
 }
 
 impl Head<'_> {
     /// How many keys it has.
-    pub(super) const KEYS: u8 = 11;
+    pub(super) const KEYS: u8 = 13;
 }
 
 /// Looks at running processes.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::super::capture::Captures;
 use super::super::spawn::Child;
 use super::super::state::{Input, State};
+use super::super::stop::{Stop, Terms};
 use super::super::timers::Alarm;
 use super::super::{CutShort, Moment, StartFailure, sys};
 use super::{Driver, Exit, Live, OpenCapture, Process, Source};
@@ -32,6 +33,12 @@ pub struct Carried {
     cut_short: Vec<(FdName, CutShort)>,
     open: Vec<CarriedCapture>,
     phase: CarriedPhase,
+    #[serde(default)]
+    terms: Terms,
+    #[serde(default)]
+    stop: Stop,
+    #[serde(default)]
+    starttime: Option<u64>,
 }
 
 /// A capture that has not reached its end.
@@ -90,6 +97,9 @@ impl Driver {
             cut_short: carried.cut_short,
             failures: carried.failures,
             told: carried.told,
+            terms: carried.terms,
+            stop: carried.stop,
+            starttime: carried.starttime,
             ..Process::new(carried.id)
         });
         for CarriedCapture { index, pipe } in carried.open {
@@ -134,7 +144,11 @@ impl Driver {
                     self.look_later(serial);
                 }
                 let live = Live { child: Child { pid, pidfd }, token, adopted };
+                if !adopted {
+                    self.pids.insert(pid, serial);
+                }
                 self.apply(serial, Input::Spawned(live));
+                self.set_alarms(serial);
             }
             // An adopted one that has ended meanwhile.
             Err(_) => {
@@ -185,8 +199,14 @@ fn carry(process: &Process) -> Option<Carried> {
         cut_short: process.cut_short.clone(),
         open: open.collect(),
         phase,
+        terms: process.terms,
+        stop: process.stop,
+        starttime: process.starttime,
     })
 }
+
+#[cfg(test)]
+use super::super::stop::StopCause;
 
 #[cfg(test)]
 impl Carried {
@@ -203,6 +223,9 @@ impl Carried {
             cut_short: vec![(FdName::from_number(1).unwrap(), CutShort::Survivor)],
             open,
             phase,
+            terms: Terms { deadline: Some(6_000_000_000), ..Terms::default() },
+            stop: Stop::Asked { cause: StopCause::Timeout, until: Some(7_000_000_000) },
+            starttime: Some(600),
         };
         let exit = Exit { pid: Some(43), status: 256, stop: start, ..Exit::without_child() };
         vec![
