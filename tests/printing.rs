@@ -15,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use procstar::engine::{Captures, Ended, Moment, Started};
+use procstar::engine::{Captures, Ended, Moment, Started, Terms};
 use procstar::keeper::ledger::Record;
 use procstar::keeper::protocol::{Decoder, Memory, Printing, ToAgent, ToKeeper, encode};
 use procstar::keeper::{AGAIN, KEEPER_FD};
@@ -95,7 +95,15 @@ impl Drop for Agent {
 fn ended(id: &str) -> Record {
     let captures = Captures::none();
     let start = Moment::now();
-    let started = Started { id: id.into(), pid: 41, start, stat: None, statm: None, captures };
+    let started = Started {
+        id: id.into(),
+        pid: 41,
+        start,
+        stat: None,
+        statm: None,
+        captures,
+        terms: Terms::default(),
+    };
     let ended = Ended { lost: false, ..Ended::lost(started.clone()) };
     Record { started: Some(started), ended: Some(Box::new(ended)), ..Record::new(id.into()) }
 }

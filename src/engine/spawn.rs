@@ -5,7 +5,7 @@
 //! the clones overlap. A child that waits longer (opening a FIFO, a file on a dead mount) holds only its
 //! thread: when all are held, more are started, up to [`MAX_THREADS`].
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::atomic::Ordering;
@@ -62,6 +62,8 @@ struct State {
     threads: usize,
     idle: usize,
     closed: bool,
+    /// Children that were made, and that the engine has not been told of.
+    made: HashSet<i32>,
 }
 
 impl Shared {
@@ -77,7 +79,13 @@ impl SpawnPool {
     /// # Errors
     /// The OS error where not even one thread can be had.
     pub(super) fn new(deliver: Deliver) -> io::Result<Self> {
-        let state = State { queue: VecDeque::new(), threads: 0, idle: 0, closed: false };
+        let state = State {
+            queue: VecDeque::new(),
+            threads: 0,
+            idle: 0,
+            closed: false,
+            made: HashSet::new(),
+        };
         let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new() });
         let pool = SpawnPool { shared, deliver };
         for i in 0..PERMANENT_THREADS {
@@ -98,6 +106,16 @@ impl SpawnPool {
     /// How many jobs no thread has begun.
     pub(super) fn waiting(&self) -> usize {
         self.shared.lock().queue.len()
+    }
+
+    /// Whether a child was made of which [`Deliver`] has told, and the engine has not [taken note](Self::taken).
+    pub(super) fn has_just_made(&self, pid: i32) -> bool {
+        self.shared.lock().made.contains(&pid)
+    }
+
+    /// The engine knows of this child.
+    pub(super) fn taken(&self, pid: i32) {
+        self.shared.lock().made.remove(&pid);
     }
 
     /// Starts a thread for every job that waits, if none is idle: every thread is held by a child's set-up.
@@ -159,7 +177,12 @@ fn serve(shared: &Shared, deliver: &Deliver, stack: &Stack) {
             state.idle -= 1;
         };
         drop(state);
-        deliver(spawn(job, stack));
+        let spawned = spawn(job, stack);
+        if let Some(child) = &spawned.child {
+            // Before this thread can end, and leave the child to the main one.
+            shared.lock().made.insert(child.pid);
+        }
+        deliver(spawned);
     }
 }
 

@@ -9,6 +9,7 @@ use super::super::capture::{Capture, Captures, CutShort, Writer};
 use super::super::plan::{LaunchPlan, Made};
 use super::super::spawn::{Child, Job};
 use super::super::state::Input;
+use super::super::stop::Terms;
 use super::super::timers::Alarm;
 use super::super::{Moment, Stage, StartFailure, Started, sys};
 use super::{Driver, Exit, Live, OpenCapture, Process, Source};
@@ -76,6 +77,7 @@ impl Driver {
         let Launch { serial, proc, pipes } = launch;
         let Some(mut process) = self.processes.remove(&serial) else { return };
         process.start = Moment::now();
+        process.terms = Terms::new(process.start, proc.timeout, proc.stopping);
         let allowed = self.options.restrict_exe.as_ref().is_none_or(|only| *only == proc.exe);
         if !allowed {
             process.failures.push(StartFailure {
@@ -98,6 +100,7 @@ impl Driver {
             self.processes.insert(serial, process);
             self.apply(serial, Input::NotSpawned(Exit::without_child()));
             self.send_held_signals(serial);
+            self.do_as_asked(serial);
             return;
         }
         let made = self.make_fds(serial, &mut process, &proc, &pipes);
@@ -105,6 +108,7 @@ impl Driver {
         process.report = Some(Arc::clone(&plan.report));
         self.processes.insert(serial, process);
         self.timers.set(Instant::now() + self.options.setup_patience, Alarm::Patience(serial));
+        self.set_alarms(serial);
         self.pool.push(Job { serial, plan });
     }
 
@@ -114,6 +118,7 @@ impl Driver {
             start: started.start,
             captures: Arc::clone(&started.captures),
             told: true,
+            terms: started.terms,
             ..Process::new(started.id.clone())
         };
         for (index, (fd, capture)) in started.captures.iter().enumerate() {
@@ -141,6 +146,7 @@ impl Driver {
                 }
                 let child = Child { pid: started.pid, pidfd };
                 self.apply(serial, Input::Spawned(Live { child, token, adopted: true }));
+                self.set_alarms(serial);
             }
             Err(_) => {
                 self.close_what_has_ended(serial);
