@@ -13,7 +13,7 @@ use procstar::actors::messages::{
 };
 use procstar::actors::supervisor::{Outlets, Supervisor};
 use procstar::engine::{
-    Captures, Ended, Event, Moment, Stage, StartFailure, Started, StopOrder, Survivors, Terms,
+    Captures, Ended, Event, Moment, Stage, StartFailure, Started, StopOrder, Terms,
 };
 use procstar::spec::{ProcId, Validated};
 use tokio::sync::{mpsc, oneshot};
