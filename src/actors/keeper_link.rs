@@ -5,7 +5,9 @@
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
@@ -47,6 +49,8 @@ pub struct Welcome {
     pub memory: Memory,
     /// Every process, in the order of launch.
     pub records: Vec<Record>,
+    /// The instance's directory.
+    pub dir: Option<PathBuf>,
     socket: UnixStream,
     decoder: Decoder,
 }
@@ -67,8 +71,18 @@ pub fn introduce(
     let mut buf = vec![0; READ];
     loop {
         match decoder.next_message().map_err(io::Error::other)? {
-            Some(ToAgent::Welcome { pid, ppid, start, first, memory, records }) => {
-                return Ok(Welcome { pid, ppid, start, first, memory, records, socket, decoder });
+            Some(ToAgent::Welcome { pid, ppid, start, first, memory, records, dir }) => {
+                return Ok(Welcome {
+                    pid,
+                    ppid,
+                    start,
+                    first,
+                    memory,
+                    records,
+                    dir,
+                    socket,
+                    decoder,
+                });
             }
             Some(ToAgent::Refused { message }) => return Err(LinkError::Refused(message)),
             Some(_) => return Err(io::Error::other("the keeper told of events too early").into()),
@@ -95,6 +109,7 @@ pub struct KeeperLink {
     /// Commands, and now and then somebody who wants to know when all before has been sent.
     commands: mpsc::UnboundedSender<Outgoing>,
     memory: Mutex<Memory>,
+    up: Arc<AtomicBool>,
 }
 
 /// What the sending task gets.
@@ -121,14 +136,17 @@ impl KeeperLink {
         let (tell_order, orders) = mpsc::unbounded_channel();
         let (tell_gone, gone) = oneshot::channel();
         actix_rt::spawn(send(writer, to_send));
+        let up = Arc::new(AtomicBool::new(true));
+        let until_now = Arc::clone(&up);
         actix_rt::spawn(async move {
             if let Err(error) = receive(reader, decoder, tell_event, tell_order).await {
                 tracing::error!(%error, "lost the keeper");
             }
+            until_now.store(false, Ordering::Relaxed);
             // Nobody may be waiting any more.
             let _ = tell_gone.send(());
         });
-        let link = KeeperLink { commands, memory: Mutex::new(memory) };
+        let link = KeeperLink { commands, memory: Mutex::new(memory), up };
         Ok((link, Streams { events, orders, gone }))
     }
 
@@ -140,6 +158,11 @@ impl KeeperLink {
         if *memory != before {
             self.tell(ToKeeper::Remember(memory.clone()));
         }
+    }
+
+    /// Whether the keeper is there, as long as the answer is asked.
+    pub fn is_up(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.up)
     }
 
     /// Says that all is done, and with which exit code; waits until that is on its way.

@@ -1,7 +1,10 @@
 //! The messages between actors. Each is one intent; its doc links to who handles it.
 
+mod changes;
+
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{Message, Recipient};
 
@@ -9,6 +12,10 @@ use crate::engine::Event;
 use crate::report::Facts;
 use crate::spec::{ProcId, Validated};
 pub use crate::wire::ShutdownState;
+pub use changes::{
+    AwaitEnd, Change, GetChanges, GetPage, GetSnapshot, GetTally, NoPosition, Page, Position,
+    Since, Snapshot, Tally, What,
+};
 
 /// Start every process of a request, or none. Handled by the [`Supervisor`](super::supervisor::Supervisor).
 ///
@@ -40,6 +47,19 @@ pub struct Signal {
     pub id: ProcId,
     /// The signal's number.
     pub signum: i32,
+}
+
+/// Stop a process: a signal, and SIGKILL if it has not ended when the grace is over. Handled by the
+/// [`Supervisor`](super::supervisor::Supervisor). The answer tells that the first signal has been sent.
+#[derive(Message)]
+#[rtype(result = "Result<(), SignalError>")]
+pub struct Stop {
+    /// The process.
+    pub id: ProcId,
+    /// The first signal's number; none: what its spec says, or SIGTERM.
+    pub signal: Option<i32>,
+    /// How long it has to end; none: what its spec says, or a default.
+    pub grace: Option<Duration>,
 }
 
 /// Why a signal was not sent.

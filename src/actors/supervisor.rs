@@ -1,5 +1,7 @@
 //! The actor that owns the processes: it alone starts and deletes them, and decides when the agent ends.
 
+mod stop;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +23,7 @@ use super::process::{Process, SendSignal};
 use crate::engine::Event;
 use crate::keeper::ledger::Record;
 use crate::spec::ProcId;
+pub use stop::DEFAULT_GRACE;
 
 /// Where the supervisor tells of what it does.
 pub struct Outlets {

@@ -1,5 +1,6 @@
 //! What is known of a process, and the result made of it.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -10,7 +11,7 @@ use super::cgroup::CgroupAccounting;
 use super::proc_stat::{ProcStat, ProcStatm};
 use super::rusage::Rusage;
 use super::status::{ProcState, Status};
-use super::times::{Rfc3339, Times};
+use super::times::Times;
 use crate::engine::procfs::{Clock, ProcFs, RawStat, RawStatm, ReadError};
 use crate::engine::{Captures, CutShort, Ended, Moment, Started};
 use crate::spec::{FdName, ProcId};
@@ -128,6 +129,41 @@ impl Facts {
         self.ending.is_none()
     }
 
+    /// Why it no longer runs, as its result says; none while it runs.
+    pub fn reason(&self) -> Option<String> {
+        let reason = self.ending.as_ref().map(|ending| ending.reason)?;
+        serde_json::to_value(reason).ok()?.as_str().map(str::to_owned)
+    }
+
+    /// When it ended; none while it runs.
+    pub fn stop(&self) -> Option<Moment> {
+        self.ending.as_ref().map(|_| self.made)
+    }
+
+    /// The labels of its spec.
+    pub fn labels(&self) -> &IndexMap<String, String> {
+        // Specs have none so far.
+        static NONE: std::sync::LazyLock<IndexMap<String, String>> =
+            std::sync::LazyLock::new(IndexMap::new);
+        &NONE
+    }
+
+    /// A number that differs between facts of one process that differ, and, while it runs, between looks at it that show
+    /// something else; the passing of time alone makes none.
+    pub fn fingerprint(&self, sampler: &Sampler) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.start.unix_nanos, self.made.monotonic_nanos, self.state as u8).hash(&mut hasher);
+        if let Some(pid) = self.pid.filter(|_| self.is_running()) {
+            let (stat, statm) = sampler.sample(pid, self.stat.as_ref());
+            // Neither holds anything that cannot be written.
+            serde_json::to_string(&(stat, statm)).unwrap_or_default().hash(&mut hasher);
+            for (_, capture) in self.captures.iter() {
+                capture.map(|capture| capture.len()).hash(&mut hasher);
+            }
+        }
+        hasher.finish()
+    }
+
     /// The result, but for its `fds`.
     pub(super) fn head(&self, as_of: AsOf, sampler: &Sampler) -> Head<'_> {
         let live = self.is_running() && as_of == AsOf::Now;
@@ -151,9 +187,9 @@ impl Facts {
                 .map(|statm| ProcStatm::new(statm, &sampler.clock)),
             cgroup_accounting: None,
             times: Times {
-                start: rfc3339(self.start),
-                now: rfc3339(now),
-                stop: ending.map(|_| rfc3339(self.made)),
+                start: self.start.into(),
+                now: now.into(),
+                stop: ending.map(|_| self.made.into()),
                 elapsed: if ending.is_some() { self.made } else { now }.seconds_since(self.start),
             },
             reason: ending.map(|ending| ending.reason),
@@ -183,11 +219,6 @@ impl Facts {
             })
             .collect()
     }
-}
-
-fn rfc3339(moment: Moment) -> Rfc3339 {
-    // Nanoseconds in an i64 are within what a timestamp can hold.
-    jiff::Timestamp::from_nanosecond(i128::from(moment.unix_nanos)).unwrap_or_default().into()
 }
 
 /// A result but for its `fds`, as clients see it.

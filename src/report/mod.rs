@@ -5,6 +5,7 @@
 
 pub mod capture;
 pub mod cgroup;
+pub mod chars;
 mod document;
 mod encode;
 mod facts;
@@ -14,5 +15,5 @@ pub mod signal;
 pub mod status;
 pub mod times;
 
-pub use document::{Document, Format};
+pub use document::{Document, Format, OutputView};
 pub use facts::{AsOf, Facts, Sampler};
