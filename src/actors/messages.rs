@@ -1,5 +1,7 @@
 //! The messages between actors. Each is one intent; its doc links to who handles it.
 
+mod changes;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +12,10 @@ use crate::engine::Event;
 use crate::report::Facts;
 use crate::spec::{ProcId, Validated};
 pub use crate::wire::ShutdownState;
+pub use changes::{
+    AwaitEnd, Change, GetChanges, GetPage, GetSnapshot, GetTally, NoPosition, Page, Position,
+    Since, Snapshot, Tally, What,
+};
 
 /// Start every process of a request, or none. Handled by the [`Supervisor`](super::supervisor::Supervisor).
 ///

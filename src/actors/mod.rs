@@ -21,6 +21,7 @@ pub mod messages;
 pub mod process;
 pub mod results;
 pub mod signals;
+pub mod status;
 pub mod supervisor;
 
 use tokio::sync::oneshot;

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -39,6 +40,8 @@ pub enum Kind {
     Port,
     /// A TCP port to listen on: 0 lets the kernel choose.
     ListenPort,
+    /// An IP address.
+    Address,
     /// The agent's secret, which may be empty.
     AgentToken,
     /// The HTTP service's secret: an empty one would let everybody in.
@@ -111,6 +114,7 @@ impl Kind {
             Kind::Count => "an integer that is at least 1",
             Kind::Port => "a port from 1 to 65535",
             Kind::ListenPort => "a port from 0 to 65535",
+            Kind::Address => "an IP address",
             Kind::AgentToken => "a string",
             Kind::HttpToken => "a string that is not empty",
         }
@@ -194,6 +198,7 @@ impl Kind {
             Kind::Text | Kind::AgentToken => string(raw, |_| true),
             Kind::Name => string(raw, |s| !s.is_empty() && !s.contains(char::is_control)),
             Kind::HttpToken => string(raw, |s| !s.is_empty()),
+            Kind::Address => string(raw, |s| s.parse::<IpAddr>().is_ok()),
             Kind::Path => match raw {
                 Raw::Text(text) if !text.is_empty() && !text.contains('\0') => {
                     Some(Scalar::Path(text.into()))
@@ -275,6 +280,11 @@ mod tests {
             (Kind::Count, &["1", "18446744073709551615"], &["0", "-1", "1.5", "1e30"]),
             (Kind::Port, &["1", "65535"], &["0", "65536", "http"]),
             (Kind::ListenPort, &["0", "65535"], &["-1", "65536"]),
+            (
+                Kind::Address,
+                &["127.0.0.1", "::", "2001:db8::1"],
+                &["", "localhost", "1.2.3", "[::1]"],
+            ),
             (Kind::AgentToken, &["", "x"], &[]),
             (Kind::HttpToken, &["x"], &[""]),
         ];

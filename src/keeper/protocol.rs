@@ -162,6 +162,9 @@ pub enum ToAgent {
         memory: Memory,
         /// Every process that has not been forgotten, in the order of launch.
         records: Vec<Record>,
+        /// The instance's directory, where the agent's socket is made; none from a keeper that does not tell.
+        #[serde(default)]
+        dir: Option<PathBuf>,
     },
     /// The other answer: there is no going on.
     Refused {

@@ -637,6 +637,7 @@ impl Keeper {
             first,
             memory: self.memory.clone(),
             records: self.ledger.iter().cloned().collect(),
+            dir: self.instance.as_ref().map(|instance| instance.dir().to_path_buf()),
         };
         if let Some(agent) = &mut self.agent {
             agent.tell(&welcome);

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
+use super::chars::torn;
 use super::encode::{Base64, LossyUtf8, escape_json};
 use super::facts::{AsOf, Facts, Head, Sampler};
 use crate::engine::Captures;
@@ -25,6 +26,18 @@ pub enum Format {
     Json,
     /// MessagePack, maps with strings for keys.
     MessagePack,
+}
+
+/// How much of its captures a result shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutputView {
+    /// All, where the spec does not detach it.
+    #[default]
+    Inline,
+    /// None: every capture is shown as one that is not attached.
+    None,
+    /// The last bytes of every capture, so many at most; a text is not cut within a character.
+    Tail(u64),
 }
 
 /// A stretch of a capture.
@@ -71,6 +84,25 @@ impl Window {
         Ok(buf)
     }
 
+    /// The last `most` bytes of a capture's first `length`.
+    fn tail(captures: &Arc<Captures>, fd: FdName, length: u64, most: u64) -> io::Result<Self> {
+        let at = length.saturating_sub(most);
+        let mut window = Window::range(captures, fd, at.saturating_sub(3), length);
+        let Some(capture) = captures.get(fd).filter(|_| 0 < at && at < length) else {
+            return Ok(Window { at, ..window });
+        };
+        let mut around = [0; 6];
+        let from = window.at;
+        let room = (length - from).min(around.len() as u64) as usize;
+        let read = capture.read_at(from, around.get_mut(..room).unwrap_or_default())?;
+        let (before, after) = around.split_at((at - from) as usize);
+        let after = after.get(..read.saturating_sub(before.len()).min(3)).unwrap_or_default();
+        let text = capture.spec().encoding == Some(Encoding::Utf8);
+        let inside = torn(before, after, false).filter(|_| text);
+        window.at = at + inside.map_or(0, |(_, rest)| rest as u64);
+        Ok(window)
+    }
+
     /// Calls `each` with every piece from here to the end.
     fn for_each(mut self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
         let mut buf = vec![0; PIECE];
@@ -114,15 +146,11 @@ impl Document {
         sampler: &Sampler,
         format: Format,
     ) -> io::Result<Document> {
-        let head = facts.head(as_of, sampler);
-        let mut writer = Writer { format, text: Vec::new(), parts: VecDeque::new() };
-        writer.head(&head)?;
         let shown = |captured: u64| match as_of {
             AsOf::Then if facts.is_running() => 0,
             _ => captured,
         };
-        let count = facts.captures.iter().count();
-        writer.open_fds(count);
+        let mut writer = Writer::begin(facts, as_of, sampler, format)?;
         for (i, (fd, capture)) in facts.captures.iter().enumerate() {
             writer.key(i, &fd.to_string());
             match capture {
@@ -131,6 +159,45 @@ impl Document {
                     let window = Window::new(&facts.captures, fd, shown(capture.len()));
                     writer.capture(capture.spec(), window)?;
                 }
+            }
+        }
+        writer.close_fds();
+        Ok(writer.finish())
+    }
+
+    /// The present result in JSON, with as much of the captures as `view` says. Where it shows their last bytes, it has one key more,
+    /// `offsets`, which tells by fd where in the capture these begin.
+    ///
+    /// # Errors
+    /// Where a capture cannot be read.
+    pub fn json(facts: &Facts, sampler: &Sampler, view: OutputView) -> io::Result<Document> {
+        if view == OutputView::Inline {
+            return Document::new(facts, AsOf::Now, sampler, Format::Json);
+        }
+        let mut writer = Writer::begin(facts, AsOf::Now, sampler, Format::Json)?;
+        let mut offsets = Vec::new();
+        for (i, (fd, capture)) in facts.captures.iter().enumerate() {
+            writer.key(i, &fd.to_string());
+            let Some(capture) = capture else {
+                writer.null();
+                continue;
+            };
+            let (spec, length) = (capture.spec(), capture.len());
+            if let OutputView::Tail(most) = view {
+                let window = Window::tail(&facts.captures, fd, length, most)?;
+                offsets.push((fd, window.at));
+                writer.capture(&CaptureSpec { attached: true, ..spec.clone() }, window)?;
+            } else {
+                // Nothing of it is read.
+                let window = Window::range(&facts.captures, fd, length, length);
+                writer.capture(&CaptureSpec { attached: false, ..spec.clone() }, window)?;
+            }
+        }
+        if matches!(view, OutputView::Tail(_)) {
+            writer.text.extend_from_slice(b"},\"offsets\":{");
+            for (i, (fd, at)) in offsets.into_iter().enumerate() {
+                writer.key(i, &fd.to_string());
+                writer.integer(at);
             }
         }
         writer.close_fds();
@@ -216,6 +283,14 @@ struct Writer {
 }
 
 impl Writer {
+    /// Everything up to the first fd.
+    fn begin(facts: &Facts, as_of: AsOf, sampler: &Sampler, format: Format) -> io::Result<Writer> {
+        let mut writer = Writer { format, text: Vec::new(), parts: VecDeque::new() };
+        writer.head(&facts.head(as_of, sampler))?;
+        writer.open_fds(facts.captures.iter().count());
+        Ok(writer)
+    }
+
     /// The head's entries, in a map that stays open for one more.
     fn head(&mut self, head: &Head<'_>) -> io::Result<()> {
         match self.format {
@@ -308,7 +383,7 @@ impl Writer {
             (true, Format::Json, _) => Some(0),
             (true, Format::MessagePack, true) => lossy_length(&window)?,
             (true, Format::MessagePack, false) => {
-                u32::try_from(Base64::encoded_len(window.end)).ok()
+                u32::try_from(Base64::encoded_len(window.end - window.at)).ok()
             }
         };
         match self.format {

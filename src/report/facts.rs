@@ -1,5 +1,6 @@
 //! What is known of a process, and the result made of it.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
 use indexmap::IndexMap;
@@ -15,7 +16,7 @@ use super::resources::{IoReport, Peak, Usage};
 use super::rusage::Rusage;
 use super::samples::{Sample, Track};
 use super::status::{ProcState, Status};
-use super::times::{Rfc3339, Times};
+use super::times::Times;
 use crate::engine::procfs::{Clock, ProcFs, RawIo, RawPeaks, RawStat, RawStatm, ReadError};
 use crate::engine::{
     Captures, CutShort, Ended, Moment, StartFailure, Started, StopCause, Survivor, Survivors,
@@ -175,6 +176,38 @@ impl Facts {
         self.ending.is_none()
     }
 
+    /// Why it no longer runs, as its result says; none while it runs.
+    pub fn reason(&self) -> Option<String> {
+        let reason = self.ending.as_ref().map(|ending| ending.reason)?;
+        serde_json::to_value(reason).ok()?.as_str().map(str::to_owned)
+    }
+
+    /// When it ended; none while it runs.
+    pub fn stop(&self) -> Option<Moment> {
+        self.ending.as_ref().map(|_| self.made)
+    }
+
+    /// The labels of its spec.
+    pub fn labels(&self) -> &IndexMap<String, String> {
+        self.identity.as_ref().map_or(&NO_LABELS, |identity| &identity.labels)
+    }
+
+    /// A number that differs between facts of one process that differ, and, while it runs, between looks at it that show
+    /// something else; the passing of time alone makes none.
+    pub fn fingerprint(&self, sampler: &Sampler) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.start.unix_nanos, self.made.monotonic_nanos, self.state as u8).hash(&mut hasher);
+        if let Some(pid) = self.pid.filter(|_| self.is_running()) {
+            let seen = sampler.sample(pid, self.stat.as_ref());
+            // Neither holds anything that cannot be written.
+            serde_json::to_string(&(seen.stat, seen.statm)).unwrap_or_default().hash(&mut hasher);
+            for (_, capture) in self.captures.iter() {
+                capture.map(|capture| capture.len()).hash(&mut hasher);
+            }
+        }
+        hasher.finish()
+    }
+
     /// The result, but for its `fds`.
     pub(super) fn head<'a>(&'a self, as_of: AsOf, sampler: &'a Sampler) -> Head<'a> {
         let live = self.is_running() && as_of == AsOf::Now;
@@ -201,9 +234,9 @@ impl Facts {
             pid: self.pid,
             status: ending.map(|ending| &ending.status),
             times: Times {
-                start: rfc3339(self.start),
-                now: rfc3339(now),
-                stop: ending.map(|_| rfc3339(self.made)),
+                start: self.start.into(),
+                now: now.into(),
+                stop: ending.map(|_| self.made.into()),
                 elapsed: if ending.is_some() { self.made } else { now }.seconds_since(self.start),
             },
             rusage,
@@ -218,7 +251,7 @@ impl Facts {
             exe,
             cwd,
             env,
-            labels: identity.map_or(&NO_LABELS, |identity| &identity.labels),
+            labels: self.labels(),
             group_id: &sampler.group_id,
             agent: &sampler.agent,
             captures: self.capture_reports(as_of),
@@ -256,11 +289,6 @@ impl Facts {
             })
             .collect()
     }
-}
-
-pub(super) fn rfc3339(moment: Moment) -> Rfc3339 {
-    // Nanoseconds in an i64 are within what a timestamp can hold.
-    jiff::Timestamp::from_nanosecond(i128::from(moment.unix_nanos)).unwrap_or_default().into()
 }
 
 /// Labels of a process that has none.

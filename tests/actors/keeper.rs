@@ -70,7 +70,8 @@ fn end_of(id: &str, status: i32) -> Ended {
 }
 
 fn welcome(first: bool, memory: Memory, records: Vec<Record>) -> ToAgent {
-    ToAgent::Welcome { pid: 7, ppid: 6, start: Moment::now(), first, memory, records }
+    let start = Moment::now();
+    ToAgent::Welcome { pid: 7, ppid: 6, start, first, memory, records, dir: None }
 }
 
 /// The keeper's end.

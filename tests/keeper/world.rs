@@ -266,7 +266,7 @@ impl Agent {
     pub fn hello(&mut self, input: Option<Validated>) -> Welcome {
         self.tell(&self.greeting(VERSION, input));
         match self.next() {
-            ToAgent::Welcome { pid, ppid, first, memory, records, start: _ } => {
+            ToAgent::Welcome { pid, ppid, first, memory, records, start: _, dir: _ } => {
                 Welcome { pid, ppid, first, memory, records }
             }
             other => panic!("no welcome but {}", brief(&other)),
