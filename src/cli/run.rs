@@ -191,16 +191,31 @@ fn system(what: &'static str) -> impl Fn(io::Error) -> RunError {
     move |source| RunError::System { what, source }
 }
 
-fn read_input(input: &Input) -> Result<Validated, RunError> {
-    let (name, text) = match input {
+/// A spec as it was given.
+///
+/// # Errors
+/// [`RunError::Read`].
+pub(super) fn read_text(input: &Input) -> Result<Vec<u8>, RunError> {
+    let text = match input {
         Input::Stdin => {
             let mut text = Vec::new();
-            ("standard input".to_owned(), io::stdin().read_to_end(&mut text).map(|_| text))
+            io::stdin().read_to_end(&mut text).map(|_| text)
         }
-        Input::File(path) => (path.display().to_string(), std::fs::read(path)),
+        Input::File(path) => std::fs::read(path),
     };
-    let text = text.map_err(|source| RunError::Read { input: name.clone(), source })?;
-    spec::from_json(&text).map_err(|errors| RunError::Spec { input: name, errors })
+    text.map_err(|source| RunError::Read { input: name_of(input), source })
+}
+
+fn name_of(input: &Input) -> String {
+    match input {
+        Input::Stdin => "standard input".to_owned(),
+        Input::File(path) => path.display().to_string(),
+    }
+}
+
+fn read_input(input: &Input) -> Result<Validated, RunError> {
+    let text = read_text(input)?;
+    spec::from_json(&text).map_err(|errors| RunError::Spec { input: name_of(input), errors })
 }
 
 /// The actors of a run.

@@ -113,7 +113,7 @@ fn last(path: &str) -> &str {
 }
 
 /// Levenshtein's distance, in characters.
-fn distance(from: &str, to: &str) -> usize {
+pub(crate) fn distance(from: &str, to: &str) -> usize {
     let mut row: Vec<usize> = (0..=to.chars().count()).collect();
     for (i, a) in from.chars().enumerate() {
         let mut left = i + 1;

@@ -302,7 +302,7 @@ fn variable() -> impl Strategy<Value = VarSpec> {
     prop_oneof![Just(VarSpec::Unset), ".*".prop_map(VarSpec::Text), detailed]
 }
 
-fn request() -> impl Strategy<Value = Request> {
+pub(super) fn request() -> impl Strategy<Value = Request> {
     let proc = (
         prop::collection::vec(".*", 0..3),
         prop::option::of(".*"),
