@@ -22,6 +22,7 @@ pub mod process;
 pub mod results;
 pub mod signals;
 pub mod supervisor;
+pub mod ticker;
 
 use crate::spec::{ProcId, Validated};
 use messages::Shutdown;

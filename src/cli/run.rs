@@ -27,7 +27,8 @@ use crate::actors::messages::{GetAll, GetOne, Shutdown};
 use crate::actors::results::Results;
 use crate::actors::signals::Signals;
 use crate::actors::supervisor::{Outlets, Ready, Supervisor};
-use crate::config::{Env, Settings};
+use crate::actors::ticker::{Sampling, Ticker};
+use crate::config::{Env, SamplingSettings, Settings};
 use crate::engine::procfs::ProcFs;
 use crate::engine::{Event, Moment};
 use crate::http;
@@ -271,7 +272,8 @@ impl Agent {
                 },
             );
             <Supervisor as StreamHandler<Event>>::add_stream(events, ctx);
-            let mut supervisor = Supervisor::new(engine, outlets, end_when, graces, tell_done);
+            let mut supervisor = Supervisor::new(engine, outlets, end_when, graces, tell_done)
+                .sampled(sampling(&settings.sampling));
             supervisor.take_up(records, memory.any, ctx);
             supervisor
         });
@@ -431,6 +433,17 @@ impl Agent {
 
 fn path_text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+/// How processes are sampled; none where they are not, and then there is no thread and no timer for it.
+fn sampling(settings: &SamplingSettings) -> Option<Sampling> {
+    let interval = settings.interval?;
+    let thread = actix::Arbiter::new();
+    let ticker = Ticker::start_in_arbiter(&thread.handle(), move |_| {
+        Ticker::new(ProcFs::default(), interval)
+    });
+    let count = usize::try_from(settings.count).unwrap_or(usize::MAX);
+    Some(Sampling { ticker: ticker.recipient(), count })
 }
 
 fn end_when(run: &Run, start: Moment) -> EndWhen {

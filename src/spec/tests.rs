@@ -355,6 +355,16 @@ proptest! {
         }
     }
 
+    /// The schema accepts what the parser accepts.
+    #[test]
+    fn the_schema_accepts_what_is_read(request in request()) {
+        static SCHEMA: std::sync::LazyLock<jsonschema::Validator> =
+            std::sync::LazyLock::new(|| jsonschema::validator_for(schema().as_value()).unwrap());
+        let json = serde_json::to_value(&request).unwrap();
+        let errors: Vec<String> = SCHEMA.iter_errors(&json).map(|error| error.to_string()).collect();
+        prop_assert!(errors.is_empty(), "{:?}\n{}", errors, json);
+    }
+
     /// In a valid request every pipe has one end of each kind, in two processes.
     #[test]
     fn pipes_are_whole(request in request()) {
