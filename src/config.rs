@@ -49,6 +49,8 @@ pub struct Settings {
     pub run: RunSettings,
     /// Where and how long output is captured.
     pub capture: CaptureSettings,
+    /// How running processes are sampled.
+    pub sampling: SamplingSettings,
     /// The HTTP service.
     pub http: HttpSettings,
     /// The agent's connection to its server.
@@ -144,6 +146,23 @@ impl CaptureSettings {
     pub fn directory(&self, env: &Env) -> PathBuf {
         let tmpdir = || environment::non_empty(env, "TMPDIR").map(PathBuf::from);
         self.dir.clone().or_else(tmpdir).unwrap_or_else(|| Path::new("/tmp").to_path_buf())
+    }
+}
+
+/// Sampling of running processes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SamplingSettings {
+    /// The time between samples; at least 1 ms. `None`: nothing is sampled.
+    #[serde(with = "text::optional_seconds")]
+    pub interval: Option<Duration>,
+    /// How many samples are kept of each process, at least 1.
+    pub count: u64,
+}
+
+impl Default for SamplingSettings {
+    fn default() -> Self {
+        Self { interval: None, count: 60 }
     }
 }
 

@@ -8,7 +8,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
 use procstar::cli::options::{self, Invocation, Run};
-use procstar::cli::{logging, reload, run, show};
+use procstar::cli::{logging, reload, run, show, validate};
 use procstar::config;
 use procstar::engine::Moment;
 use procstar::keeper::upgrade::{self, State};
@@ -113,6 +113,20 @@ fn agent(fd: RawFd, fds: &[RawFd]) -> u8 {
                 1
             }
         },
+        Ok(Invocation::Validate { input, json }) => match validate::validate(&input, json) {
+            Ok(verdict) => {
+                say(&mut std::io::stdout(), &verdict.text);
+                if verdict.valid { 0 } else { 2 }
+            }
+            Err(error) => {
+                say(&mut std::io::stderr(), &format!("procstar: {error}\n"));
+                error.exit_code()
+            }
+        },
+        Ok(Invocation::Schema(of)) => {
+            say(&mut std::io::stdout(), &show::schema(of));
+            0
+        }
         Ok(Invocation::ConfigShow { loaded, json }) => {
             say(&mut std::io::stdout(), &show::render(&loaded, json));
             0

@@ -23,6 +23,7 @@ pub mod results;
 pub mod signals;
 pub mod status;
 pub mod supervisor;
+pub mod ticker;
 
 use tokio::sync::oneshot;
 

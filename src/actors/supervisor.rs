@@ -22,6 +22,7 @@ use super::messages::{
     ShutdownState, Signal, SignalError, Start, StartError, Told,
 };
 use super::process::{Process, SendSignal, StopProcess};
+use super::ticker::Sampling;
 use crate::engine::{Event, StopOrder};
 use crate::keeper::ledger::Record;
 use crate::spec::{Identity, ProcId};
@@ -50,6 +51,8 @@ pub struct Supervisor {
     ready: bool,
     alarm: Option<(Instant, SpawnHandle)>,
     done: Option<oneshot::Sender<()>>,
+    /// How processes are sampled, if they are.
+    sampling: Option<Sampling>,
     /// Whether it has been said that systemd's properties are not applied.
     warned_of_systemd: bool,
 }
@@ -83,8 +86,14 @@ impl Supervisor {
             ready: false,
             alarm: None,
             done: Some(done),
+            sampling: None,
             warned_of_systemd: false,
         }
+    }
+
+    /// The same, whose processes are sampled while they run.
+    pub fn sampled(self, sampling: Option<Sampling>) -> Self {
+        Supervisor { sampling, ..self }
     }
 
     /// Takes up the processes that an earlier agent has left, and whether it ever had one.
@@ -107,7 +116,8 @@ impl Supervisor {
 
     fn own(&self, id: &ProcId, identity: Option<Arc<Identity>>) -> Owned {
         let (engine, changed) = (Arc::clone(&self.engine), self.outlets.changed.clone());
-        let process = Process::new(id.clone(), identity.clone(), engine, changed);
+        let process = Process::new(id.clone(), identity.clone(), engine, changed)
+            .sampled(self.sampling.clone());
         Owned { actor: process.start(), identity, ended: false, deletion: None }
     }
 

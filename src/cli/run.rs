@@ -31,7 +31,8 @@ use crate::actors::results::Results;
 use crate::actors::signals::Signals;
 use crate::actors::status::LinkStatus;
 use crate::actors::supervisor::{Outlets, Ready, Supervisor};
-use crate::config::{Env, Settings};
+use crate::actors::ticker::{Sampling, Ticker};
+use crate::config::{Env, SamplingSettings, Settings};
 use crate::engine::procfs::ProcFs;
 use crate::engine::{Event, Moment};
 use crate::http::{self, Doors, Serving};
@@ -225,16 +226,31 @@ fn system(what: &'static str) -> impl Fn(io::Error) -> RunError {
     move |source| RunError::System { what, source }
 }
 
-fn read_input(input: &Input) -> Result<Validated, RunError> {
-    let (name, text) = match input {
+/// A spec as it was given.
+///
+/// # Errors
+/// [`RunError::Read`].
+pub(super) fn read_text(input: &Input) -> Result<Vec<u8>, RunError> {
+    let text = match input {
         Input::Stdin => {
             let mut text = Vec::new();
-            ("standard input".to_owned(), io::stdin().read_to_end(&mut text).map(|_| text))
+            io::stdin().read_to_end(&mut text).map(|_| text)
         }
-        Input::File(path) => (path.display().to_string(), std::fs::read(path)),
+        Input::File(path) => std::fs::read(path),
     };
-    let text = text.map_err(|source| RunError::Read { input: name.clone(), source })?;
-    spec::from_json(&text).map_err(|errors| RunError::Spec { input: name, errors })
+    text.map_err(|source| RunError::Read { input: name_of(input), source })
+}
+
+fn name_of(input: &Input) -> String {
+    match input {
+        Input::Stdin => "standard input".to_owned(),
+        Input::File(path) => path.display().to_string(),
+    }
+}
+
+fn read_input(input: &Input) -> Result<Validated, RunError> {
+    let text = read_text(input)?;
+    spec::from_json(&text).map_err(|errors| RunError::Spec { input: name_of(input), errors })
 }
 
 /// The actors of a run.
@@ -297,7 +313,8 @@ impl Agent {
                 },
             );
             <Supervisor as StreamHandler<Event>>::add_stream(events, ctx);
-            let mut supervisor = Supervisor::new(engine, outlets, end_when, graces, tell_done);
+            let mut supervisor = Supervisor::new(engine, outlets, end_when, graces, tell_done)
+                .sampled(sampling(&settings.sampling));
             supervisor.take_up(records, memory.any, ctx);
             supervisor
         });
@@ -545,6 +562,17 @@ impl Agent {
 
 fn path_text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+/// How processes are sampled; none where they are not, and then there is no thread and no timer for it.
+fn sampling(settings: &SamplingSettings) -> Option<Sampling> {
+    let interval = settings.interval?;
+    let thread = actix::Arbiter::new();
+    let ticker = Ticker::start_in_arbiter(&thread.handle(), move |_| {
+        Ticker::new(ProcFs::default(), interval)
+    });
+    let count = usize::try_from(settings.count).unwrap_or(usize::MAX);
+    Some(Sampling { ticker: ticker.recipient(), count })
 }
 
 fn end_when(run: &Run, start: Moment) -> EndWhen {

@@ -34,6 +34,8 @@ pub const KEYS: &[Key] = &[
     key("run.wait_timeout", Kind::Seconds, "PROCSTAR_RUN_WAIT_TIMEOUT", Some("--wait-timeout")),
     key("capture.dir", Kind::Path, "PROCSTAR_CAPTURE_DIR", None),
     key("capture.drain_grace", Kind::Seconds, "PROCSTAR_CAPTURE_DRAIN_GRACE", None),
+    key("sampling.interval", Kind::Period, "PROCSTAR_SAMPLING_INTERVAL", None),
+    key("sampling.count", Kind::Count, "PROCSTAR_SAMPLING_COUNT", None),
     key("http.serve", Kind::Switch, "PROCSTAR_HTTP_SERVE", Some("--serve")),
     key("http.port", Kind::ListenPort, "PROCSTAR_HTTP_PORT", Some("--serve-port")),
     key("http.bind", Kind::Address, "PROCSTAR_HTTP_BIND", Some("--serve-address")),
@@ -121,7 +123,7 @@ fn last(path: &str) -> &str {
 }
 
 /// Levenshtein's distance, in characters.
-fn distance(from: &str, to: &str) -> usize {
+pub(crate) fn distance(from: &str, to: &str) -> usize {
     let mut row: Vec<usize> = (0..=to.chars().count()).collect();
     for (i, a) in from.chars().enumerate() {
         let mut left = i + 1;
