@@ -111,10 +111,20 @@ struct ProcResult {
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
 #[expect(dead_code, reason = "describes what is streamed")]
-enum State {
+pub(super) enum State {
     Running,
     Terminated,
     Error,
+}
+
+/// How much of the captures results show.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes what is parsed elsewhere")]
+pub(super) enum OutputShown {
+    Inline,
+    None,
+    Tail,
 }
 
 #[derive(ToSchema)]
