@@ -111,10 +111,20 @@ struct ProcResult {
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
 #[expect(dead_code, reason = "describes what is streamed")]
-enum State {
+pub(super) enum State {
     Running,
     Terminated,
     Error,
+}
+
+/// How much of the captures results show.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes what is parsed elsewhere")]
+pub(super) enum OutputShown {
+    Inline,
+    None,
+    Tail,
 }
 
 #[derive(ToSchema)]
@@ -196,4 +206,45 @@ pub(super) struct EventBody {
 pub(super) struct AgentAnswer {
     #[schema(inline)]
     data: AgentBody<'static>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::http::route::Place;
+
+    /// Every path with each of its methods, HEAD left out: it goes with GET.
+    #[test]
+    fn all_places_are_described_and_nothing_else() {
+        let description: Value = serde_json::from_str(&json()).unwrap();
+        let mut described = BTreeSet::new();
+        for (path, operations) in description["paths"].as_object().unwrap() {
+            for (method, operation) in operations.as_object().unwrap() {
+                described.insert((path.clone(), method.to_uppercase()));
+                let responses = operation["responses"].as_object().unwrap();
+                assert!(responses.contains_key("403"), "{method} {path}: who is not let in");
+                assert!(!operation["summary"].as_str().unwrap().is_empty(), "{method} {path}");
+            }
+        }
+        let served = Place::ALL.iter().flat_map(|place| {
+            let methods = place.allow().split(", ").filter(|method| *method != "HEAD");
+            methods.map(|method| (place.template().to_owned(), method.to_owned()))
+        });
+        assert_eq!(described, served.collect());
+    }
+
+    /// Every reference leads somewhere.
+    #[test]
+    fn all_schemas_are_there() {
+        let text = json();
+        let description: Value = serde_json::from_str(&text).unwrap();
+        let schemas = description["components"]["schemas"].as_object().unwrap();
+        for reference in text.split("\"#/components/schemas/").skip(1) {
+            let name = reference.split('"').next().unwrap();
+            assert!(schemas.contains_key(name), "{name}");
+        }
+        assert!(schemas.contains_key("ProcResult") && schemas.contains_key("Problem"));
+    }
 }

@@ -16,7 +16,9 @@ use crate::engine::Moment;
 use crate::http::blocks::BlockStream;
 use crate::http::body;
 use crate::http::failure::{Errors, Failure, JSON, Problem};
-use crate::http::openapi::{EmptyAnswer, NamedAnswer, ProcsAnswer, SpecsBody};
+use crate::http::openapi::{
+    EmptyAnswer, NamedAnswer, OutputShown, ProcsAnswer, SpecsBody, State,
+};
 use crate::http::query::{Filter, Listing, One, Query};
 use crate::http::results::Results;
 use crate::report::Facts;
@@ -44,13 +46,12 @@ struct Named<'a> {
 #[utoipa::path(
     get, path = "/procs", tag = "processes",
     params(
-        ("state" = Option<Vec<String>>, Query, explode, description = "Only processes in any of these states: `running`, `terminated`, \
+        ("state" = Option<Vec<State>>, Query, explode, description = "Only processes in any of these states: `running`, `terminated`, \
             `error`; may be repeated, or joined by commas"),
         ("label" = Option<Vec<String>>, Query, explode, description = "Only processes with this label: `KEY=VALUE`, or `KEY` for any \
             value; may be repeated, and then all are needed"),
         ("older_than" = Option<f64>, Query, description = "Only processes that ended so many seconds ago, or longer"),
-        ("output" = Option<String>, Query, description = "How much of the captures results show: `inline` (the default), `none`, or \
-            `tail`"),
+        ("output" = Option<OutputShown>, Query, description = "How much of the captures results show; `inline` by default"),
         ("tail" = Option<u64>, Query, description = "The bytes of each capture that `output=tail` shows; 4096 by default"),
         ("limit" = Option<usize>, Query, minimum = 1, maximum = 10000, description = "The most results; the answer then has `next`"),
         ("cursor" = Option<String>, Query, description = "What an earlier answer gave as `next`, to get those that come after it"),
@@ -116,8 +117,7 @@ async fn page(
     get, path = "/procs/{id}", tag = "processes",
     params(
         ("id" = String, Path, description = "The process's ID, percent-encoded"),
-        ("output" = Option<String>, Query, description = "How much of the captures results show: `inline` (the default), `none`, or \
-            `tail`"),
+        ("output" = Option<OutputShown>, Query, description = "How much of the captures results show; `inline` by default"),
         ("tail" = Option<u64>, Query, description = "The bytes of each capture that `output=tail` shows; 4096 by default"),
         ("wait" = Option<f64>, Query, minimum = 0, maximum = 3600, description = "Answer only when the process has ended, or after so \
             many seconds"),
@@ -225,7 +225,7 @@ pub(super) async fn delete(asked: &Asked<'_>, id: &ProcId) -> Result<HttpRespons
 #[utoipa::path(
     delete, path = "/procs", tag = "processes",
     params(
-        ("state" = Option<Vec<String>>, Query, explode, description = "Only processes in any of these states: `running`, `terminated`, \
+        ("state" = Option<Vec<State>>, Query, explode, description = "Only processes in any of these states: `running`, `terminated`, \
             `error`; may be repeated, or joined by commas"),
         ("label" = Option<Vec<String>>, Query, explode, description = "Only processes with this label: `KEY=VALUE`, or `KEY` for any \
             value; may be repeated, and then all are needed"),
