@@ -1,5 +1,6 @@
 //! The actor that owns the processes: it alone starts and deletes them, and decides when the agent ends.
 
+mod idempotent;
 mod stop;
 
 use std::collections::HashMap;
@@ -22,7 +23,7 @@ use super::messages::{
 use super::process::{Process, SendSignal, StopProcess};
 use crate::engine::{Event, StopOrder};
 use crate::keeper::ledger::Record;
-use crate::spec::ProcId;
+use crate::spec::{Digest, ProcId};
 
 /// Where the supervisor tells of what it does.
 pub struct Outlets {
@@ -56,6 +57,8 @@ struct Owned {
     actor: Addr<Process>,
     /// Whether its end is on its way to the results: what follows from it must not arrive before it.
     ended: bool,
+    /// What tells its spec from others; not known of one that an earlier agent has started.
+    digest: Option<Digest>,
 }
 
 impl Supervisor {
@@ -89,7 +92,7 @@ impl Supervisor {
         }
         for Record { id, started, ended } in records {
             self.outlets.announce.do_send(Announce(id.clone()));
-            let owned = self.own(&id);
+            let owned = self.own(&id, None);
             self.processes.insert(id, owned);
             self.running += 1;
             let events = [started.map(|s| Event::Started(Box::new(s))), ended.map(Event::Ended)];
@@ -99,10 +102,10 @@ impl Supervisor {
         }
     }
 
-    fn own(&self, id: &ProcId) -> Owned {
+    fn own(&self, id: &ProcId, digest: Option<Digest>) -> Owned {
         let process =
             Process::new(id.clone(), Arc::clone(&self.engine), self.outlets.changed.clone());
-        Owned { actor: process.start(), ended: false }
+        Owned { actor: process.start(), ended: false, digest }
     }
 
     /// The actor of a process. One that was lost to a bug is replaced: the engine has the process, and its events
@@ -111,7 +114,7 @@ impl Supervisor {
         let lost = self.processes.get(id).is_some_and(|owned| !owned.actor.connected());
         if lost {
             tracing::error!(proc_id = %id, "process actor lost, starting another");
-            let fresh = self.own(id).actor;
+            let fresh = self.own(id, None).actor;
             if let Some(owned) = self.processes.get_mut(id) {
                 owned.actor = fresh;
             }
@@ -202,33 +205,35 @@ impl Actor for Supervisor {
 }
 
 impl Handler<Start> for Supervisor {
-    type Result = Result<(), StartError>;
+    type Result = Result<Vec<ProcId>, StartError>;
 
-    fn handle(&mut self, Start(request): Start, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Start(mut request): Start, _: &mut Self::Context) -> Self::Result {
         let state = self.lifecycle.state();
         if state != ShutdownState::Active {
             return Err(StartError::ShuttingDown(state));
         }
-        let used: Vec<ProcId> =
+        let present: Vec<ProcId> =
             request.procs.keys().filter(|id| self.processes.contains_key(*id)).cloned().collect();
-        if !used.is_empty() {
-            return Err(StartError::InUse(used));
+        if !present.is_empty() {
+            self.leave_out(&mut request, &present)?;
         }
         let asks_systemd = request.procs.values().any(|proc| !proc.systemd.is_empty());
         if asks_systemd && !std::mem::replace(&mut self.warned_of_systemd, true) {
             tracing::warn!("systemd_properties are not applied on this host");
         }
-        for id in request.procs.keys() {
+        for (id, proc) in &request.procs {
             self.outlets.announce.do_send(Announce(id.clone()));
-            let owned = self.own(id);
+            let owned = self.own(id, Some(proc.digest));
             self.processes.insert(id.clone(), owned);
         }
         self.running += request.procs.len();
         if !request.procs.is_empty() && !std::mem::replace(&mut self.any, true) {
             self.engine.note_assignment();
         }
-        self.engine.launch(request);
-        Ok(())
+        if !request.procs.is_empty() {
+            self.engine.launch(request);
+        }
+        Ok(present)
     }
 }
 

@@ -136,7 +136,9 @@ impl ResponseError for Failure {
             Failure::Body(_) | Failure::Spec(_) | Failure::UnknownSignal(_) => {
                 StatusCode::BAD_REQUEST
             }
-            Failure::Start(StartError::InUse(_)) => StatusCode::CONFLICT,
+            Failure::Start(
+                StartError::InUse(_) | StartError::OtherSpec(_) | StartError::PipeToPresent(_),
+            ) => StatusCode::CONFLICT,
             Failure::Start(StartError::ShuttingDown(_)) | Failure::Closed => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

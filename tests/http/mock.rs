@@ -94,7 +94,7 @@ impl Handler<Told> for Mock {
 }
 
 impl Handler<Start> for Mock {
-    type Result = Result<(), StartError>;
+    type Result = Result<Vec<ProcId>, StartError>;
 
     fn handle(&mut self, Start(request): Start, _: &mut Self::Context) -> Self::Result {
         if request.procs.contains_key(TOO_LATE) {
@@ -107,7 +107,7 @@ impl Handler<Start> for Mock {
         }
         self.procs.extend(request.procs.keys().map(|id| (id.clone(), None)));
         self.engine.launch(request);
-        Ok(())
+        Ok(Vec::new())
     }
 }
 
