@@ -479,6 +479,10 @@ impl Driver {
         let Some(process) = self.processes.get(&serial) else {
             return self.budget.set(serial, 0, false);
         };
+        if matches!(process.state, State::Launching) {
+            // What it was let in with, until it is made.
+            return;
+        }
         let pipes = process.open.iter().filter(|open| matches!(open, OpenCapture::Pipe { .. }));
         let alive = matches!(process.state, State::Alive(_));
         let cost = 2 * pipes.count() + usize::from(alive) + process.leaving.len();

@@ -100,7 +100,7 @@ async fn an_idempotent_request_starts_what_is_missing() {
     assert_eq!(s.engine.calls(), [Call::Launch(vec!["b".into()])]);
     assert_eq!(journal.read(), ["announced b", "started b"]);
     let present = s.supervisor.send(idempotent(&["b", "a"], "1", false)).await.unwrap().unwrap();
-    assert_eq!(present, ["b".into(), "a".into()]);
+    assert_eq!(present, ["a".into(), "b".into()], "in the order of the request");
     assert!(s.engine.calls().is_empty(), "nothing is missing");
     // Also of one that has ended, until it is deleted.
     s.engine.tell(ended("a", 0));

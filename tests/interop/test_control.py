@@ -81,14 +81,16 @@ async def test_shutdown(raw):
     """SIGTERM to the agent: specs without `stop` get SIGTERM alone, others are stopped as they say."""
     _, agent, wire = await raw.pair()
     deaf = "trap '' TERM; echo $$; while :; do sleep 0.05; done"
-    await wire.start(
-        plain=sh("sleep 1000 & echo $!; wait"),
-        usr1=sh("trap 'exit 7' USR1; echo $$; while :; do sleep 0.05; done", stop={"signal": "USR1"}),
-        deaf=sh(deaf, stop={"grace": 0.2}),
-    )
-    for proc_id in ("plain", "usr1", "deaf"):
+    specs = {
+        "plain": sh("sleep 1000 & echo $!; wait"),
+        "usr1": sh("trap 'exit 7' USR1; echo $$; while :; do sleep 0.05; done", stop={"signal": "USR1"}),
+        "deaf": sh(deaf, stop={"grace": 0.2}),
+    }
+    for proc_id, spec in specs.items():
+        await wire.start(**{proc_id: spec})
         await written(wire, proc_id)
     agent.signal(signal.SIGTERM)
+    await wire.expect("ShutDown", shutdown_state="idling")
     results = await wire.ended(3)
     assert {res["reason"] for res in results.values()} == {"stopped"}
     assert results["plain"]["status"]["signal"] == "SIGTERM"
@@ -98,7 +100,7 @@ async def test_shutdown(raw):
     assert [s["pid"] for s in results["plain"]["survivors"]] == [child]
     os.kill(child, signal.SIGKILL)
     await wire.delete("plain", "usr1", "deaf")
-    assert await agent.exit() == 0
+    assert (await agent.exit())[0] == 0
 
 
 async def test_sigquit_kills_trees(raw):
@@ -107,11 +109,12 @@ async def test_sigquit_kills_trees(raw):
     await wire.start(tree=sh(TREE))
     await written(wire, "tree", 4)
     agent.signal(signal.SIGQUIT)
+    await wire.expect("ShutDown", shutdown_state="idling")
     res = (await wire.ended())["tree"]
     assert (res["reason"], res["status"]["signal"], res["survivors"]) == ("stopped", "SIGKILL", [])
     assert not any(procs.is_alive(pid) for pid in pids(res))
     await wire.delete("tree")
-    assert await agent.exit() == 0
+    assert (await agent.exit())[0] == 0
 
 
 # -- survivors
@@ -155,7 +158,8 @@ def test_all_or_nothing():
     assert results["bad"]["errors"][0].startswith("execve failed: /nope")
     long = check_result(results["long"])
     if long["state"] == "error":
-        assert long["errors"] == ['not started: process "bad" of the same request failed']
+        in_setup = "the set-up was ended by a signal before execve"
+        assert long["errors"] in (['not started: process "bad" of the same request failed'], [in_setup])
     else:
         assert (long["reason"], long["status"]["signal"]) == ("stopped", "SIGTERM")
     results = run({"bad": argv("/nope"), "short": sh("sleep 0.2; exit 3")})
@@ -224,7 +228,7 @@ def test_a_burst_with_few_descriptors():
 
 def test_a_process_that_needs_more_descriptors_than_there_are():
     """An error of that process alone."""
-    fds = [[str(fd), capture()] for fd in range(3, 103)]
+    fds = [[str(fd), capture()] for fd in range(3, 40)]
     results = limited("ulimit -n 64", {"large": argv(TRUE, fds=fds), "small": sh("exit 3")})
     assert results["large"]["state"] == "error"
     assert all(e.endswith("Too many open files (os error 24)") for e in results["large"]["errors"])
