@@ -19,9 +19,10 @@ pub use changes::{
 
 /// Start every process of a request, or none. Handled by the [`Supervisor`](super::supervisor::Supervisor).
 ///
-/// The answer tells that the request is accepted; what becomes of each process, [`Results`](super::results::Results) tells.
+/// The answer tells that the request is accepted; what becomes of each process, [`Results`](super::results::Results) tells. In it are
+/// the IDs of processes that were there already with the same spec, where the request is idempotent.
 #[derive(Message)]
-#[rtype(result = "Result<(), StartError>")]
+#[rtype(result = "Result<Vec<ProcId>, StartError>")]
 pub struct Start(pub Validated);
 
 /// Why nothing of a request was started.
@@ -33,6 +34,12 @@ pub enum StartError {
     /// These IDs belong to processes that have not been deleted.
     #[error("process ID already in use: {}", join(.0))]
     InUse(Vec<ProcId>),
+    /// These IDs belong to processes that were started by another spec; the request is idempotent.
+    #[error("process ID already in use with another spec: {}", join(.0))]
+    OtherSpec(Vec<ProcId>),
+    /// These processes are to be started, and each has a pipe to one that is there already.
+    #[error("pipe to a process that is there already: {}", join(.0))]
+    PipeToPresent(Vec<ProcId>),
 }
 
 fn join(ids: &[ProcId]) -> String {
@@ -191,6 +198,8 @@ pub enum Question {
     Ids,
     /// The facts of one; answered once it has started.
     Facts(ProcId),
+    /// The facts of one as they are now; none where it has not started.
+    Present(ProcId),
     /// The facts of all that run.
     Running,
     /// Nothing: the answer tells that all updates of what came before have been sent.

@@ -124,6 +124,9 @@ impl Results {
                 Some(Answer::Running(facts.filter(|f| f.is_running()).cloned().collect()))
             }
             Question::Barrier => Some(Answer::Barrier),
+            Question::Present(id) => {
+                Some(Answer::Facts(self.processes.get(id).and_then(|entry| entry.facts.clone())))
+            }
             Question::Facts(id) => match self.processes.get(id) {
                 None => Some(Answer::Facts(None)),
                 Some(Entry { facts: Some(facts), .. }) => {

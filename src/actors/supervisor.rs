@@ -1,5 +1,6 @@
 //! The actor that owns the processes: it alone starts and deletes them, and decides when the agent ends.
 
+mod idempotent;
 mod stop;
 
 use std::collections::HashMap;
@@ -231,17 +232,17 @@ impl Actor for Supervisor {
 }
 
 impl Handler<Start> for Supervisor {
-    type Result = Result<(), StartError>;
+    type Result = Result<Vec<ProcId>, StartError>;
 
-    fn handle(&mut self, Start(request): Start, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Start(mut request): Start, _: &mut Self::Context) -> Self::Result {
         let state = self.lifecycle.state();
         if state != ShutdownState::Active {
             return Err(StartError::ShuttingDown(state));
         }
-        let used: Vec<ProcId> =
+        let present: Vec<ProcId> =
             request.procs.keys().filter(|id| self.processes.contains_key(*id)).cloned().collect();
-        if !used.is_empty() {
-            return Err(StartError::InUse(used));
+        if !present.is_empty() {
+            self.leave_out(&mut request, &present)?;
         }
         let asks_systemd = request.procs.values().any(|proc| !proc.systemd.is_empty());
         if asks_systemd && !std::mem::replace(&mut self.warned_of_systemd, true) {
@@ -256,8 +257,10 @@ impl Handler<Start> for Supervisor {
         if !request.procs.is_empty() && !std::mem::replace(&mut self.any, true) {
             self.engine.note_assignment();
         }
-        self.engine.launch(request);
-        Ok(())
+        if !request.procs.is_empty() {
+            self.engine.launch(request);
+        }
+        Ok(present)
     }
 }
 

@@ -89,7 +89,9 @@ fn move_sources(plan: &LaunchPlan) {
             // SAFETY: plain fcntl without pointers.
             let number = unsafe { libc::fcntl(source.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) };
             if number < 0 {
-                moved.store(-errno(), Relaxed);
+                // All below the limit are taken or needed: then the least number is invalid.
+                let error = if errno() == libc::EINVAL { libc::EMFILE } else { errno() };
+                moved.store(-error, Relaxed);
                 break;
             }
             least = number + 1;

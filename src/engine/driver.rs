@@ -1,8 +1,10 @@
 //! The driver: the thread that owns every process.
 
+mod budget;
 pub(super) mod handover;
 mod launch;
 mod reading;
+mod request;
 mod stopping;
 mod strays;
 
@@ -28,9 +30,10 @@ use super::{
     Captures, Command, CutShort, Ended, Event, Moment, Options, StartFailure, Started, sys,
 };
 use crate::spec::{FdName, ProcId};
+use budget::Budget;
 use handover::Pause;
-use launch::{Launch, PipeTable};
 use reading::Watcher;
+use request::{Together, Unit};
 use serde::{Deserialize, Serialize};
 use stopping::Ask;
 use strays::Strays;
@@ -176,6 +179,8 @@ struct Process {
     leaving: HashMap<u64, OwnedFd>,
     /// When its child started, in ticks since boot.
     starttime: Option<u64>,
+    /// With which others it is started or not at all.
+    together: Option<u64>,
 }
 
 impl Process {
@@ -201,6 +206,7 @@ impl Process {
             tree: HashMap::new(),
             leaving: HashMap::new(),
             starttime: None,
+            together: None,
         }
     }
 
@@ -272,7 +278,10 @@ struct Driver {
     children_token: u64,
     next_serial: u64,
     /// Asked for, and not yet planned.
-    waiting: VecDeque<Launch>,
+    waiting: VecDeque<Unit>,
+    /// Processes that are started all or not at all, while some of them have not been.
+    together: HashMap<u64, Together>,
+    budget: Budget,
     pool: SpawnPool,
     last_spawned: Instant,
     timers: Timers,
@@ -312,6 +321,8 @@ impl Driver {
             children_token,
             next_serial: 0,
             waiting: VecDeque::new(),
+            together: HashMap::new(),
+            budget: Budget::of_this_process(),
             pool,
             last_spawned: Instant::now(),
             timers: Timers::default(),
@@ -391,14 +402,7 @@ impl Driver {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Launch(request) => {
-                let pipes = PipeTable::new(request.pipes);
-                for (id, proc) in request.procs {
-                    let terms = Terms { deadline: None, stopping: proc.stopping };
-                    let serial = self.enroll(Process { terms, ..Process::new(id) });
-                    self.waiting.push_back(Launch { serial, proc, pipes: pipes.clone() });
-                }
-            }
+            Command::Launch(request) => self.request(request),
             Command::Signal { id, signum, ticket } => self.signal(&id, signum, ticket),
             Command::Halt { id, order, ticket } => self.stop(&id, order, ticket),
             Command::Adopt(started) => self.adopt(*started),
@@ -420,10 +424,10 @@ impl Driver {
 
     /// Plans what waits, as far as the spawning threads keep up.
     fn dispatch(&mut self, now: Instant) {
-        while !self.waiting.is_empty() && self.pool.waiting() < JOBS_AHEAD {
-            if let Some(launch) = self.waiting.pop_front() {
-                self.launch(launch);
-            }
+        while self.pool.waiting() < JOBS_AHEAD
+            && let Some(launch) = self.next_launch()
+        {
+            self.launch(launch);
         }
         if self.pool.waiting() == 0 {
             self.last_spawned = now;
@@ -499,6 +503,23 @@ impl Driver {
         }
         self.send_held_signals(serial);
         self.do_as_asked(serial);
+        self.recount(serial);
+        self.settled(serial, failed);
+    }
+
+    /// Counts anew how many descriptors a process costs that has been made, or could not be.
+    fn recount(&mut self, serial: u64) {
+        let Some(process) = self.processes.get(&serial) else {
+            return self.budget.set(serial, 0, false);
+        };
+        if matches!(process.state, State::Launching) {
+            // What it was let in with, until it is made.
+            return;
+        }
+        let pipes = process.open.iter().filter(|open| matches!(open, OpenCapture::Pipe { .. }));
+        let alive = matches!(process.state, State::Alive(_));
+        let cost = 2 * pipes.count() + usize::from(alive) + process.leaving.len();
+        self.budget.set(serial, cost, alive);
     }
 
     /// Has a child looked at by a timer, where epoll cannot tell of its end.
@@ -602,6 +623,7 @@ impl Driver {
             }
             Action::Finish(exit) => self.finish(serial, exit),
         }
+        self.recount(serial);
     }
 
     /// Freezes a process's captures, and tells its end.
@@ -684,5 +706,6 @@ impl Driver {
                 }
             }
         }
+        self.recount(serial);
     }
 }

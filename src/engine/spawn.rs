@@ -103,6 +103,15 @@ impl SpawnPool {
         self.shared.work.notify_one();
     }
 
+    /// Takes a job back that no thread has begun; tells whether there was one. What was made for it is closed.
+    pub(super) fn withdraw(&self, serial: u64) -> bool {
+        let mut state = self.shared.lock();
+        let at = state.queue.iter().position(|job| job.serial == serial);
+        let job = at.and_then(|at| state.queue.remove(at));
+        drop(state);
+        job.is_some()
+    }
+
     /// How many jobs no thread has begun.
     pub(super) fn waiting(&self) -> usize {
         self.shared.lock().queue.len()

@@ -99,6 +99,12 @@ pub(super) fn become_subreaper() -> io::Result<()> {
     Ok(())
 }
 
+/// How many descriptors this process may have.
+pub(super) fn open_file_limit() -> usize {
+    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+    limit.map_or(usize::MAX, |(soft, _)| usize::try_from(soft).unwrap_or(usize::MAX))
+}
+
 /// The time since the machine has started, in clock ticks: what start times in `/proc` are in.
 pub(super) fn ticks_since_boot() -> u64 {
     let since = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);

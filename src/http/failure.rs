@@ -243,7 +243,9 @@ impl ResponseError for Failure {
             }
             Failure::Coding => StatusCode::NOT_ACCEPTABLE,
             Failure::Capture(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Failure::Start(StartError::InUse(_)) => StatusCode::CONFLICT,
+            Failure::Start(
+                StartError::InUse(_) | StartError::OtherSpec(_) | StartError::PipeToPresent(_),
+            ) => StatusCode::CONFLICT,
             Failure::Start(StartError::ShuttingDown(_))
             | Failure::NotReady(_)
             | Failure::Closed => StatusCode::SERVICE_UNAVAILABLE,

@@ -90,7 +90,7 @@ impl Handler<Told> for Mock {
 }
 
 impl Handler<Start> for Mock {
-    type Result = Result<(), StartError>;
+    type Result = Result<Vec<ProcId>, StartError>;
 
     fn handle(&mut self, Start(request): Start, _: &mut Self::Context) -> Self::Result {
         if request.procs.contains_key(TOO_LATE) {
@@ -106,7 +106,7 @@ impl Handler<Start> for Mock {
         }
         self.procs.extend(request.procs.keys().map(|id| (id.clone(), None)));
         self.engine.launch(request);
-        Ok(())
+        Ok(Vec::new())
     }
 }
 

@@ -65,10 +65,16 @@ impl Connection {
             Update::Started(facts) => {
                 if let Some(session) = self.session() {
                     session.exists(&facts.id);
+                    session.told(&facts.id);
                     session.queue(Item::Result(facts, AsOf::Then));
                 }
             }
-            Update::Ended(facts) => self.queue(Item::Result(facts, AsOf::Now)),
+            Update::Ended(facts) => {
+                if let Some(session) = self.session() {
+                    session.told(&facts.id);
+                    session.queue(Item::Result(facts, AsOf::Now));
+                }
+            }
             Update::Removed(id) => {
                 if let Some(session) = self.session()
                     && session.tell_gone(&id)
@@ -120,6 +126,15 @@ impl Connection {
             (Asked::Result(_), Answer::Facts(Some(facts))) => {
                 self.queue(Item::Result(facts, AsOf::Now));
             }
+            (Asked::Repeat(id), Answer::Facts(Some(facts))) => {
+                if let Some(session) = self.session() {
+                    for _ in 0..session.repeats_due(&id, facts.is_running()) {
+                        session.queue(Item::Result(Arc::clone(&facts), AsOf::Now));
+                    }
+                }
+            }
+            // It has not started, and its start will be told; or it has just been deleted, which is told.
+            (Asked::Repeat(_), Answer::Facts(None)) => {}
             (Asked::Result(id) | Asked::FdData { proc_id: id, .. }, Answer::Facts(None)) => {
                 self.unknown(&id);
             }

@@ -172,6 +172,7 @@ impl Driver {
         // SAFETY: the program before us has left it open for this, and nobody else here knows of it.
         let reader = unsafe { OwnedFd::from_raw_fd(fd) };
         sys::set_cloexec(&reader, true)?;
+        self.budget.taken_over();
         let capture = captures.at(index).ok_or(io::ErrorKind::NotFound)?;
         let file = File::options().append(true).open(capture.path())?;
         let token = self.poller.watch(&reader, Source::Pipe(serial, index))?;

@@ -80,28 +80,10 @@ impl Driver {
         process.terms = Terms::new(process.start, proc.timeout, proc.stopping);
         let allowed = self.options.restrict_exe.as_ref().is_none_or(|only| *only == proc.exe);
         if !allowed {
-            process.failures.push(StartFailure {
-                stage: Stage::Restrict,
-                errno: 0,
-                path: self.options.restrict_exe.clone(),
-            });
-            process.captures = Captures::new(
-                proc.fds
-                    .iter()
-                    .map(|(fd, what)| (*fd, capture_spec(what).map(Capture::empty)))
-                    .collect(),
-            );
-            // Its ends of pipes are closed, so that their other ends see the end of the file.
-            for (_, what) in &proc.fds {
-                if let ValidatedFd::Pipe(end) = what {
-                    drop(pipes.take(*end));
-                }
-            }
+            let path = self.options.restrict_exe.clone();
+            let failure = StartFailure { stage: Stage::Restrict, errno: 0, path };
             self.processes.insert(serial, process);
-            self.apply(serial, Input::NotSpawned(Exit::without_child()));
-            self.send_held_signals(serial);
-            self.do_as_asked(serial);
-            return;
+            return self.refuse(Launch { serial, proc, pipes }, failure);
         }
         let made = self.make_fds(serial, &mut process, &proc, &pipes);
         let plan = LaunchPlan::new(&proc, made, &self.options.heritage);
@@ -110,6 +92,29 @@ impl Driver {
         self.timers.set(Instant::now() + self.options.setup_patience, Alarm::Patience(serial));
         self.set_alarms(serial);
         self.pool.push(Job { serial, plan });
+    }
+
+    /// Ends a process of which nothing is made.
+    pub(super) fn refuse(&mut self, launch: Launch, failure: StartFailure) {
+        let Launch { serial, proc, pipes } = launch;
+        let Some(process) = self.processes.get_mut(&serial) else { return };
+        process.failures.push(failure);
+        process.captures = Captures::new(
+            proc.fds
+                .iter()
+                .map(|(fd, what)| (*fd, capture_spec(what).map(Capture::empty)))
+                .collect(),
+        );
+        // Its ends of pipes are closed, so that their other ends see the end of the file.
+        for (_, what) in &proc.fds {
+            if let ValidatedFd::Pipe(end) = what {
+                drop(pipes.take(*end));
+            }
+        }
+        self.apply(serial, Input::NotSpawned(Exit::without_child()));
+        self.send_held_signals(serial);
+        self.do_as_asked(serial);
+        self.settled(serial, true);
     }
 
     /// Takes over a process that an earlier engine has started.
