@@ -1,11 +1,11 @@
 //! The driver: the thread that owns every process.
 
+mod filters;
 pub(super) mod handover;
 mod launch;
 mod reading;
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
+use super::capture::Store;
 use super::inbox::{Inbox, Mail};
 use super::plan::Report;
 use super::procfs::{ProcFs, RawStat};
@@ -24,6 +25,7 @@ use super::{
     Captures, Command, CutShort, Ended, Event, Moment, Options, StartFailure, Started, sys,
 };
 use crate::spec::{FdName, ProcId};
+use filters::Filters;
 use handover::Pause;
 use launch::{Launch, PipeTable};
 use reading::Watcher;
@@ -76,6 +78,8 @@ enum Source {
     Exit(u64),
     /// The pipe of one of its captures, by the fd's index in the spec.
     Pipe(u64, usize),
+    /// The pidfd of a filter.
+    Filter(i32),
 }
 
 /// What is known of a reaped child, or of one that could not be made.
@@ -109,15 +113,19 @@ struct Live {
 /// A capture that has not reached its end.
 enum OpenCapture {
     /// Read by us, under this epoll token.
-    Pipe { index: usize, reader: OwnedFd, file: File, token: u64, grown: bool },
-    /// Written by the process itself.
+    Pipe { index: usize, reader: OwnedFd, store: Store, token: u64, grown: bool },
+    /// Written by the process itself, or by a filter of an earlier keeper.
     File { index: usize },
+    /// Read by this filter, 0 before it is started. The reading end is ours too, in case that it dies.
+    Filter { index: usize, reader: OwnedFd, pid: i32 },
 }
 
 impl OpenCapture {
     fn index(&self) -> usize {
         match self {
-            OpenCapture::Pipe { index, .. } | OpenCapture::File { index } => *index,
+            OpenCapture::Pipe { index, .. }
+            | OpenCapture::File { index }
+            | OpenCapture::Filter { index, .. } => *index,
         }
     }
 }
@@ -137,6 +145,8 @@ struct Process {
     report: Option<Arc<Report>>,
     /// Signals to send as soon as there is a child: number and ticket.
     signals: Vec<(i32, u64)>,
+    /// Until when it waits for filters that have yet to store what has come; none before the grace has passed.
+    filters_until: Option<Instant>,
 }
 
 impl Process {
@@ -153,6 +163,7 @@ impl Process {
             told: false,
             report: None,
             signals: Vec::new(),
+            filters_until: None,
         }
     }
 }
@@ -202,6 +213,7 @@ struct Driver {
     timers: Timers,
     watcher: Watcher,
     procfs: ProcFs,
+    filters: Filters,
     /// Pipes are read through this: one hot buffer is faster than fresh ones.
     buffer: Box<[u8]>,
     /// Somebody wants us to stand still.
@@ -231,6 +243,7 @@ impl Driver {
             timers: Timers::default(),
             watcher,
             procfs: ProcFs::new("/proc"),
+            filters: Filters::default(),
             buffer: vec![0; reading::BUFFER].into_boxed_slice(),
             pause: None,
             stopped: false,
@@ -283,6 +296,7 @@ impl Driver {
             Some(Source::Watcher) => self.file_closed(),
             Some(Source::Exit(serial)) => self.exited(serial),
             Some(Source::Pipe(serial, index)) => self.pipe_readable(serial, index),
+            Some(Source::Filter(pid)) => self.filter_ended(pid),
             // Taken out by an earlier event of the same round.
             None => {}
         }
@@ -358,7 +372,13 @@ impl Driver {
 
     fn spawned(&mut self, spawned: Spawned) {
         self.last_spawned = Instant::now();
-        let Spawned { serial, child, failures } = spawned;
+        let Spawned { serial, child, failures, filters, not_made } = spawned;
+        for (index, filter) in filters {
+            self.filter_started(serial, index, filter);
+        }
+        for index in not_made {
+            self.capture_not_made(serial, index);
+        }
         let Some(process) = self.processes.get_mut(&serial) else { return };
         process.report = None;
         let failed = !failures.is_empty();
@@ -522,8 +542,10 @@ impl Driver {
         if let Some(process) = self.processes.remove(&serial) {
             process.captures.discard();
             for open in process.open {
-                if let OpenCapture::Pipe { reader, token, .. } = open {
-                    self.poller.unwatch(&reader, token);
+                match open {
+                    OpenCapture::Pipe { reader, token, .. } => self.poller.unwatch(&reader, token),
+                    OpenCapture::Filter { pid, .. } => self.end_filter(pid),
+                    OpenCapture::File { .. } => {}
                 }
             }
         }

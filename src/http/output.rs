@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::blocks::Blocks;
-use crate::engine::{Capture, Captures};
+use crate::engine::{Capture, Captures, View};
 use crate::spec::{Encoding, FdName};
 
 /// How many bytes go into one block.
@@ -14,8 +14,8 @@ const BLOCK: usize = 32 * 1024;
 
 /// Makes the body: what was captured when it was asked for, as it was captured.
 pub(super) struct Output {
-    /// Keeps the file open, so that its bytes outlast the process's deletion; none where there are none to read.
-    _held: Option<Arc<std::fs::File>>,
+    /// None where the file cannot be opened, which shows when the body is made.
+    view: Option<View>,
     captures: Arc<Captures>,
     fd: FdName,
     at: u64,
@@ -26,9 +26,9 @@ impl Output {
     /// What is captured of `fd` so far; none where it is not captured.
     pub(super) fn new(captures: &Arc<Captures>, fd: FdName) -> Option<Output> {
         let capture = captures.get(fd)?;
-        let end = capture.len();
-        let held = if end > 0 { capture.hold().ok() } else { None };
-        Some(Output { _held: held, captures: Arc::clone(captures), fd, at: 0, end })
+        let view = capture.view().ok();
+        let end = view.as_ref().map_or_else(|| capture.len(), View::len);
+        Some(Output { view, captures: Arc::clone(captures), fd, at: 0, end })
     }
 
     /// The length of the body, in bytes.
@@ -54,10 +54,8 @@ impl Blocks for Output {
         let mut block = BytesMut::zeroed(room);
         let mut filled = 0;
         while let Some(rest) = block.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            let read = match self.captures.get(self.fd) {
-                Some(capture) => capture.read_at(self.at + filled as u64, rest)?,
-                None => 0,
-            };
+            let view = self.view.as_mut().ok_or(io::ErrorKind::NotFound)?;
+            let read = view.read_at(self.at + filled as u64, rest)?;
             if read == 0 {
                 // The process has shortened its file since its length was told; as in results, and as a hole in a
                 // file would, the rest reads as zeros.

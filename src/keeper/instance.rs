@@ -427,6 +427,7 @@ mod tests {
             setup_patience: Duration::ZERO,
             restrict_exe: None,
             log: crate::config::LogSettings::default(),
+            limit: Default::default(),
         }
     }
 

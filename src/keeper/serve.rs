@@ -19,7 +19,7 @@ use super::upgrade::{self, Program, State};
 use crate::config::SECRET_VARS;
 use crate::engine::inbox::Inbox;
 use crate::engine::procfs::ProcFs;
-use crate::engine::{Carried, Ended, Engine, Event, Heritage, Moment, Options};
+use crate::engine::{Carried, Ended, Engine, Event, FILTER, Heritage, Moment, Options};
 use crate::spec::Validated;
 
 /// The environment variable by which an agent knows that it is one: the number of its socket to the keeper.
@@ -53,7 +53,7 @@ pub struct Origin {
 
 impl Origin {
     fn heritage(&self) -> Arc<Heritage> {
-        let hidden = [KEEPER_FD, AGAIN, upgrade::STATE_FD, upgrade::CHECK_FD];
+        let hidden = [KEEPER_FD, AGAIN, upgrade::STATE_FD, upgrade::CHECK_FD, FILTER];
         let secrets = [SECRET_VARS, &hidden].concat();
         let fds = self.fds.iter().copied();
         Arc::new(Heritage::new(std::env::vars_os(), &secrets, fds, self.nofile))
@@ -374,6 +374,8 @@ impl Keeper {
             setup_patience: settings.setup_patience,
             restrict_exe: settings.restrict_exe.clone(),
             heritage: self.origin.heritage(),
+            filter: "/proc/self/exe".into(),
+            limit: settings.limit,
         };
         let post = Arc::clone(&self.post);
         Engine::start(options, move |event| post.put(event))

@@ -6,12 +6,11 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 
 use super::encode::{Base64, LossyUtf8, escape_json};
 use super::facts::{AsOf, Facts, Head, Sampler};
-use crate::engine::Captures;
-use crate::spec::{CaptureSpec, Encoding, FdName};
+use crate::engine::View;
+use crate::spec::{CaptureSpec, Encoding};
 
 /// How many captured bytes go into one piece.
 const PIECE: usize = 32 * 1024;
@@ -30,24 +29,26 @@ pub enum Format {
 /// A stretch of a capture.
 #[derive(Clone)]
 struct Window {
-    /// Keeps the file open, so that its bytes outlast the process's deletion; none where there are none to read.
-    _held: Option<Arc<std::fs::File>>,
-    captures: Arc<Captures>,
-    fd: FdName,
+    view: View,
     at: u64,
     end: u64,
 }
 
 impl Window {
-    /// The first `length` bytes of a capture.
-    fn new(captures: &Arc<Captures>, fd: FdName, length: u64) -> Self {
-        Window::range(captures, fd, 0, length)
+    /// The bytes of a view from `at` to `end`.
+    fn range(view: View, at: u64, end: u64) -> Self {
+        let end = end.min(view.len());
+        Window { view, at: at.min(end), end }
     }
 
-    /// The bytes of a capture from `at` to `end`. One that cannot be opened shows its error when it is read.
-    fn range(captures: &Arc<Captures>, fd: FdName, at: u64, end: u64) -> Self {
-        let held = captures.get(fd).filter(|_| at < end).and_then(|capture| capture.hold().ok());
-        Window { _held: held, captures: Arc::clone(captures), fd, at, end }
+    /// All bytes of a view; none where there is none to be had: a user may have taken a named file away.
+    fn whole(view: io::Result<View>) -> Self {
+        let view = view.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read captured output");
+            View::empty()
+        });
+        let end = view.len();
+        Window { view, at: 0, end }
     }
 
     /// The next bytes, none at the end. What the process itself has taken away from its file in the meantime
@@ -57,10 +58,7 @@ impl Window {
         let buf = buf.get_mut(..room).unwrap_or_default();
         let mut filled = 0;
         while let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            let read = match self.captures.get(self.fd) {
-                Some(capture) => capture.read_at(self.at + filled as u64, rest)?,
-                None => 0,
-            };
+            let read = self.view.read_at(self.at + filled as u64, rest)?;
             if read == 0 {
                 rest.fill(0);
                 break;
@@ -117,10 +115,7 @@ impl Document {
         let head = facts.head(as_of, sampler);
         let mut writer = Writer { format, text: Vec::new(), parts: VecDeque::new() };
         writer.head(&head)?;
-        let shown = |captured: u64| match as_of {
-            AsOf::Then if facts.is_running() => 0,
-            _ => captured,
-        };
+        let nothing = as_of == AsOf::Then && facts.is_running();
         let count = facts.captures.iter().count();
         writer.open_fds(count);
         for (i, (fd, capture)) in facts.captures.iter().enumerate() {
@@ -128,8 +123,16 @@ impl Document {
             match capture {
                 None => writer.null(),
                 Some(capture) => {
-                    let window = Window::new(&facts.captures, fd, shown(capture.len()));
-                    writer.capture(capture.spec(), window)?;
+                    let spec = capture.spec();
+                    let window = match nothing {
+                        true => Window::whole(Ok(View::empty())),
+                        // As text, and counted, it is what was written; as data, what is stored of it.
+                        false if spec.encoding == Some(Encoding::Utf8) || !spec.attached => {
+                            Window::whole(capture.view())
+                        }
+                        false => Window::whole(capture.stored()),
+                    };
+                    writer.capture(spec, window)?;
                 }
             }
         }
@@ -137,9 +140,9 @@ impl Document {
         Ok(writer.finish())
     }
 
-    /// Captured bytes as they are: those from `from` to `to` of what an fd has captured.
-    pub fn raw(captures: &Arc<Captures>, fd: FdName, from: u64, to: u64) -> Document {
-        let window = Window::range(captures, fd, from.min(to), to);
+    /// Captured bytes as they are: those from `from` to `to` of a view.
+    pub fn raw(view: View, from: u64, to: u64) -> Document {
+        let window = Window::range(view, from, to);
         Document { parts: VecDeque::from([Part::Raw(window)]), buf: Vec::new() }
     }
 

@@ -12,7 +12,7 @@ use super::rusage::Rusage;
 use super::status::{ProcState, Status};
 use super::times::{Rfc3339, Times};
 use crate::engine::procfs::{Clock, ProcFs, RawStat, RawStatm, ReadError};
-use crate::engine::{Captures, CutShort, Ended, Moment, Started};
+use crate::engine::{Captures, CutShort, Ended, Extent, Moment, Started};
 use crate::spec::{FdName, ProcId};
 
 /// What is known of a process at one point of its life. It does not change; a later point has facts of its own.
@@ -172,14 +172,25 @@ impl Facts {
                 CutShort::Error => CaptureReason::Error,
             })
         };
+        let nothing = self.is_running() && as_of == AsOf::Then;
         self.captures
             .iter()
             .filter_map(|(fd, capture)| {
-                let reason = cut_short(fd);
-                let length =
-                    if self.is_running() && as_of == AsOf::Then { 0 } else { capture?.len() };
-                let complete = !self.is_running() && reason.is_none();
-                capture.map(|_| (fd.to_string(), CaptureReport { length, complete, reason }))
+                let capture = capture?;
+                let extent = if nothing { Extent::default() } else { capture.extent() };
+                let limit = (extent.dropped > 0).then_some(CaptureReason::Limit);
+                let reason = cut_short(fd).or(limit.filter(|_| !self.is_running()));
+                let spec = capture.spec();
+                let report = CaptureReport {
+                    length: extent.length,
+                    dropped: extent.dropped,
+                    complete: !self.is_running() && reason.is_none(),
+                    reason,
+                    path: spec.file.as_ref().map(|file| file.path.clone()),
+                    compression: spec.compress,
+                    stored: spec.compress.map(|_| extent.stored),
+                };
+                Some((fd.to_string(), report))
             })
             .collect()
     }

@@ -75,6 +75,13 @@ pub struct LimitSpec {
     pub tail: Option<u64>,
 }
 
+impl LimitSpec {
+    /// Whether neither is given.
+    pub fn is_none(&self) -> bool {
+        *self == LimitSpec::default()
+    }
+}
+
 /// A compression of captured output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
