@@ -19,6 +19,7 @@ mod codec;
 mod counters;
 pub mod filter;
 mod limits;
+mod pieces;
 mod view;
 
 use std::fs::File;
@@ -35,6 +36,8 @@ use crate::spec::{CaptureMode, CaptureSpec, Compression, FdName, LimitSpec};
 use counters::{Counters, Phase};
 use filter::Order;
 use limits::{LimitedWriter, Limits};
+use pieces::Piece;
+pub(super) use pieces::PieceLog;
 pub use view::View;
 
 /// Marks a capture that is not frozen, where its length is told.
@@ -71,6 +74,8 @@ pub struct Capture {
     limit: Option<LimitSpec>,
     /// The file of its counters; empty where the file alone tells all.
     counters: PathBuf,
+    /// The file of its pieces; empty where none are kept.
+    pieces: PathBuf,
     end: OnceLock<Extent>,
     /// The files as long as some reader holds them.
     held: Mutex<Weak<Held>>,
@@ -107,17 +112,19 @@ struct More {
     limit: Option<LimitSpec>,
     counters: PathBuf,
     end: Option<Extent>,
+    #[serde(default)]
+    pieces: PathBuf,
 }
 
 impl From<Record> for Capture {
     fn from(Record { spec, path, frozen, more }: Record) -> Self {
         let plain = || (frozen != OPEN).then(|| Extent::plain(frozen));
-        let (limit, counters, end) = match more {
-            Some(more) => (more.limit, more.counters, more.end),
-            None => (None, PathBuf::new(), plain()),
-        };
+        let More { limit, counters, end, pieces } = more.map_or_else(
+            || More { limit: None, counters: PathBuf::new(), end: plain(), pieces: PathBuf::new() },
+            |more| *more,
+        );
         let end = end.map_or_else(OnceLock::new, OnceLock::from);
-        Capture { spec, path, limit, counters, end, held: Mutex::new(Weak::new()) }
+        Capture { spec, path, limit, counters, pieces, end, held: Mutex::new(Weak::new()) }
     }
 }
 
@@ -130,8 +137,15 @@ impl From<Capture> for Record {
 impl From<&Capture> for Record {
     fn from(capture: &Capture) -> Self {
         let end = capture.frozen();
-        let more = (!capture.counters.as_os_str().is_empty()).then(|| {
-            Box::new(More { limit: capture.limit, counters: capture.counters.clone(), end })
+        let Capture { counters, pieces, .. } = capture;
+        let simple = counters.as_os_str().is_empty() && pieces.as_os_str().is_empty();
+        let more = (!simple).then(|| {
+            Box::new(More {
+                limit: capture.limit,
+                counters: counters.clone(),
+                end,
+                pieces: pieces.clone(),
+            })
         });
         Record {
             spec: capture.spec.clone(),
@@ -210,6 +224,8 @@ pub(super) enum Writer {
         reader: OwnedFd,
         /// Where the output goes.
         store: Store,
+        /// Where its pieces are noted, if they are.
+        pieces: Option<PieceLog>,
     },
     /// A filter does; whoever makes the process starts it.
     Filter {
@@ -277,7 +293,12 @@ impl Capture {
         };
         let held = Mutex::new(Weak::new());
         let counters = PathBuf::new();
-        let mut capture = Capture { spec, path, limit, counters, end: OnceLock::new(), held };
+        let pieces = match spec.pieces {
+            true => dir.join(format!("{name}.p")),
+            false => PathBuf::new(),
+        };
+        let mut capture =
+            Capture { spec, path, limit, counters, pieces, end: OnceLock::new(), held };
         if capture.limit.is_some() || capture.maker() == Maker::Filter {
             capture.counters = dir.join(format!("{name}.n"));
         }
@@ -298,10 +319,14 @@ impl Capture {
             true => None,
             false => Some(create(&self.counters, false)?),
         };
+        let pieces = match self.pieces.as_os_str().is_empty() {
+            true => None,
+            false => Some(PieceLog::new(create(&self.pieces, false)?)?),
+        };
         let pipe = || {
             let (reader, source) = sys::pipe()?;
             if let Some(size) = self.spec.pipe_size {
-                sys::grow_pipe(&reader, size.try_into().unwrap_or(libc::c_int::MAX));
+                sys::grow_pipe(&reader, size as usize);
             }
             Ok::<_, io::Error>((reader, source))
         };
@@ -318,7 +343,7 @@ impl Capture {
                     }
                     _ => Store::File(create(&self.path, true)?),
                 };
-                Writer::Pipe { source, reader, store }
+                Writer::Pipe { source, reader, store, pieces }
             }
             Maker::Filter => {
                 if Some(self.path.as_path()) != self.named() {
@@ -334,15 +359,20 @@ impl Capture {
     ///
     /// # Errors
     /// The OS error of opening the files.
-    pub(super) fn reopen(&self) -> io::Result<Store> {
-        match self.layout() {
+    pub(super) fn reopen(&self) -> io::Result<(Store, Option<PieceLog>)> {
+        let open = |path| File::options().read(true).write(true).open(path);
+        let store = match self.layout() {
             Layout::Limited(limits) => {
-                let open = |path| File::options().read(true).write(true).open(path);
                 let writer = LimitedWriter::new(limits, open(&self.path)?, open(&self.counters)?)?;
-                Ok(Store::Limited(writer))
+                Store::Limited(writer)
             }
-            _ => Ok(Store::File(File::options().append(true).open(&self.path)?)),
-        }
+            _ => Store::File(File::options().append(true).open(&self.path)?),
+        };
+        let pieces = match self.pieces.as_os_str().is_empty() {
+            true => None,
+            false => Some(PieceLog::new(open(&self.pieces)?)?),
+        };
+        Ok((store, pieces))
     }
 
     /// A capture that could not be set up: empty for ever.
@@ -556,6 +586,16 @@ impl Capture {
             remove(&self.path);
         }
         remove(&self.counters);
+        remove(&self.pieces);
+    }
+
+    /// The pieces that it came in, where they are kept.
+    fn read_pieces(&self) -> Vec<Piece> {
+        if self.pieces.as_os_str().is_empty() {
+            return Vec::new();
+        }
+        let Extent { length, dropped, .. } = self.extent();
+        pieces::read(&self.pieces, length + dropped).unwrap_or_default()
     }
 }
 
@@ -608,6 +648,22 @@ impl Captures {
     /// The capture of one fd.
     pub fn get(&self, fd: FdName) -> Option<&Capture> {
         self.iter().find(|(name, _)| *name == fd).and_then(|(_, capture)| capture)
+    }
+
+    /// The pieces that output came in, in the order in which they were read: when, by the monotonic clock in nanoseconds, of which fd, where
+    /// they begin in what was written to it, and how long they are. None where no fd's are kept.
+    pub fn pieces(&self) -> Option<Vec<(u64, FdName, u64, u64)>> {
+        let captures = self.0.iter().filter_map(|(fd, capture)| Some((*fd, capture.as_ref()?)));
+        let mut kept = captures.filter(|(_, capture)| capture.spec.pieces).peekable();
+        kept.peek()?;
+        let mut pieces: Vec<_> = kept
+            .flat_map(|(fd, capture)| {
+                let pieces = capture.read_pieces().into_iter();
+                pieces.map(move |Piece { time, offset, length }| (time, fd, offset, length))
+            })
+            .collect();
+        pieces.sort_by_key(|(time, ..)| *time);
+        Some(pieces)
     }
 
     /// Removes the files of all. Whoever holds one reads on.

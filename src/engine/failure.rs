@@ -21,6 +21,27 @@ pub enum Stage {
     },
 }
 
+impl Stage {
+    /// Its name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Restrict => "restrict",
+            Stage::Fork => "fork",
+            Stage::Fd(_) => "fd",
+            Stage::Setup => "setup",
+            Stage::Exec { .. } => "exec",
+        }
+    }
+
+    /// The fd concerned, where it is about one.
+    pub fn fd(self) -> Option<i32> {
+        match self {
+            Stage::Fd(fd) => Some(fd),
+            _ => None,
+        }
+    }
+}
+
 /// One failure; a process can have several, one for each fd.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct StartFailure {

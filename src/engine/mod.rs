@@ -13,6 +13,7 @@ mod child;
 mod driver;
 mod failure;
 pub(crate) mod inbox;
+mod oom;
 mod plan;
 pub mod procfs;
 mod rusage;
@@ -37,7 +38,7 @@ use crate::spec::{FdName, LimitSpec, ProcId, Validated};
 pub use driver::handover::Carried;
 use driver::handover::Pause;
 use inbox::{Inbox, Mail};
-use procfs::{RawStat, RawStatm};
+use procfs::{RawIo, RawStat, RawStatm};
 
 /// How the engine shall work.
 pub struct Options {
@@ -183,6 +184,12 @@ pub struct Ended {
     pub cut_short: Vec<(FdName, CutShort)>,
     /// Whether how it ended is not known, for whoever waited for it died.
     pub lost: bool,
+    /// Its last `/proc/PID/io`, as a zombie; none where there was no child, or the kernel does not tell.
+    #[serde(default)]
+    pub io: Option<RawIo>,
+    /// Whether the kernel has killed it for want of memory.
+    #[serde(default)]
+    pub out_of_memory: bool,
 }
 
 impl Ended {
@@ -208,6 +215,8 @@ impl Ended {
             captures: started.captures,
             cut_short,
             lost: true,
+            io: None,
+            out_of_memory: false,
         }
     }
 
@@ -253,8 +262,23 @@ impl Engine {
     ///
     /// # Errors
     /// The OS error of making its threads and descriptors.
-    pub fn start(options: Options, sink: impl FnMut(Event) + Send + 'static) -> io::Result<Engine> {
+    pub fn start(
+        options: Options,
+        mut sink: impl FnMut(Event) + Send + 'static,
+    ) -> io::Result<Engine> {
+        Engine::start_batched(options, move |events| events.drain(..).for_each(&mut sink))
+    }
+
+    /// The same, with the events that come at one moment told at once; `sink` takes them out.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_batched(
+        options: Options,
+        sink: impl FnMut(&mut Vec<Event>) + Send + 'static,
+    ) -> io::Result<Engine> {
         sys::default_sigchld()?;
+        child::note_dispositions();
         let inbox = Arc::new(Inbox::new()?);
         driver::start(options, Arc::clone(&inbox), Box::new(sink))?;
         Ok(Engine { inbox })

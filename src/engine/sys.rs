@@ -78,10 +78,19 @@ pub(crate) fn set_cloexec(fd: &impl AsRawFd, close: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Asks for a pipe buffer of `bytes`; the system may refuse (its limits are per user), which does no harm.
-pub(super) fn grow_pipe(fd: &OwnedFd, bytes: libc::c_int) {
+/// Asks for a pipe buffer of `bytes`; the system may refuse (its limits are per user), which does no harm. Gives the size that it
+/// got, if it did.
+pub(super) fn grow_pipe(fd: &OwnedFd, bytes: usize) -> Option<usize> {
+    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
     // SAFETY: plain fcntl on a descriptor that we own.
-    unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) };
+    let got = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) };
+    usize::try_from(got).ok()
+}
+
+/// The size of a pipe's buffer.
+pub(super) fn pipe_size(fd: &OwnedFd) -> Option<usize> {
+    // SAFETY: plain fcntl on a descriptor that we own.
+    usize::try_from(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETPIPE_SZ) }).ok()
 }
 
 /// Whether no writer of a pipe is left; something may still be in it.
@@ -222,6 +231,23 @@ pub(super) fn is_ignored(signum: libc::c_int) -> bool {
         action.assume_init()
     };
     action.sa_sigaction == libc::SIG_IGN
+}
+
+/// Whether a signal has its default disposition. Asks the kernel itself, for libc keeps two of them to itself.
+pub(super) fn is_default(signum: libc::c_int) -> bool {
+    // The kernel's own struct; the first word is the handler.
+    let mut action = [0u64; 4];
+    // SAFETY: asks only; the kernel writes one struct at `action`.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signum,
+            std::ptr::null::<u64>(),
+            action.as_mut_ptr(),
+            8usize,
+        )
+    };
+    ret == 0 && action.first().is_some_and(|handler| *handler == libc::SIG_DFL as u64)
 }
 
 /// A stack for a cloned child, with a guard page below it.

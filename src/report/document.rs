@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 
-use super::encode::{Base64, LossyUtf8, escape_json};
+use super::encode::{Base64, Base2048, LossyUtf8, escape_json};
 use super::facts::{AsOf, Facts, Head, Sampler};
 use crate::engine::View;
 use crate::spec::{CaptureSpec, Encoding};
@@ -91,6 +91,8 @@ enum Part {
     Text(Window, LossyUtf8),
     /// A capture in base64.
     Base64(Window, Base64),
+    /// A capture in base2048.
+    Base2048(Window, Base2048),
     /// A capture as it is.
     Raw(Window),
 }
@@ -127,7 +129,7 @@ impl Document {
                     let window = match nothing {
                         true => Window::whole(Ok(View::empty())),
                         // As text, and counted, it is what was written; as data, what is stored of it.
-                        false if spec.encoding == Some(Encoding::Utf8) || !spec.attached => {
+                        false if Shown::of(spec) == Shown::Text || !spec.attached => {
                             Window::whole(capture.view())
                         }
                         false => Window::whole(capture.stored()),
@@ -205,6 +207,13 @@ impl Part {
                     return Ok(false);
                 }
             },
+            Part::Base2048(window, base2048) => match window.next(buf)? {
+                [] => base2048.finish(out),
+                piece => {
+                    base2048.push(piece, out);
+                    return Ok(false);
+                }
+            },
         }
         Ok(true)
     }
@@ -229,10 +238,11 @@ impl Writer {
                 self.text.extend_from_slice(b",\"fds\":");
             }
             Format::MessagePack => {
-                let entries = rmp_serde::to_vec_named(head).map_err(io::Error::other)?;
-                self.text.push(0x80 | (Head::KEYS + 1));
-                // Its own map header is one byte too.
-                self.text.extend_from_slice(entries.get(1..).unwrap_or_default());
+                let map = rmp_serde::to_vec_named(head).map_err(io::Error::other)?;
+                let (count, entries) = open_map(&map);
+                self.text.push(0xde);
+                self.text.extend_from_slice(&(count + 1).to_be_bytes());
+                self.text.extend_from_slice(entries);
                 self.string("fds");
             }
         }
@@ -300,22 +310,19 @@ impl Writer {
         }
     }
 
-    /// The entry of a captured fd: three keys, whichever kind it is.
+    /// The entry of a captured fd: three keys, whichever kind it is, and one more for compressed data.
     fn capture(&mut self, spec: &CaptureSpec, window: Window) -> io::Result<()> {
-        let text = spec.encoding == Some(Encoding::Utf8);
-        let encoding = if text { "utf-8" } else { "base64" };
-        let encoded = match (spec.attached, self.format, text) {
-            (false, _, _) => None,
+        let shown = Shown::of(spec);
+        let encoded = match (spec.attached, self.format) {
+            (false, _) => None,
             // Its length need not be known.
-            (true, Format::Json, _) => Some(0),
-            (true, Format::MessagePack, true) => lossy_length(&window)?,
-            (true, Format::MessagePack, false) => {
-                u32::try_from(Base64::encoded_len(window.end)).ok()
-            }
+            (true, Format::Json) => Some(0),
+            (true, Format::MessagePack) => shown.length(&window)?,
         };
+        let compression = spec.compress.filter(|_| encoded.is_some() && shown != Shown::Text);
         match self.format {
             Format::Json => self.text.push(b'{'),
-            Format::MessagePack => self.text.push(0x83),
+            Format::MessagePack => self.text.push(0x83 + u8::from(compression.is_some())),
         }
         self.key(0, "type");
         match encoded {
@@ -325,15 +332,16 @@ impl Writer {
                 self.integer(window.end);
             }
             Some(length) => {
-                let name = if text { "text" } else { "data" };
+                let name = if shown == Shown::Text { "text" } else { "data" };
                 self.string(name);
                 self.key(1, name);
                 self.quote_or_header(length);
                 self.parts.push_back(Part::Bytes(std::mem::take(&mut self.text)));
-                self.parts.push_back(match (self.format, text) {
-                    (Format::Json, true) => Part::JsonText(window, LossyUtf8::default()),
-                    (Format::MessagePack, true) => Part::Text(window, LossyUtf8::default()),
-                    (_, false) => Part::Base64(window, Base64::default()),
+                self.parts.push_back(match (self.format, shown) {
+                    (Format::Json, Shown::Text) => Part::JsonText(window, LossyUtf8::default()),
+                    (Format::MessagePack, Shown::Text) => Part::Text(window, LossyUtf8::default()),
+                    (_, Shown::Base64) => Part::Base64(window, Base64::default()),
+                    (_, Shown::Base2048) => Part::Base2048(window, Base2048::default()),
                 });
                 if self.format == Format::Json {
                     self.text.push(b'"');
@@ -341,7 +349,11 @@ impl Writer {
             }
         }
         self.key(2, "encoding");
-        self.string(encoding);
+        self.string(shown.name());
+        if let Some(compression) = compression {
+            self.key(3, "compression");
+            self.string(compression.name());
+        }
         if self.format == Format::Json {
             self.text.push(b'}');
         }
@@ -380,14 +392,66 @@ impl Writer {
     }
 }
 
-/// The length of a capture as valid UTF-8; none if it is beyond what a string can be.
-fn lossy_length(window: &Window) -> io::Result<Option<u32>> {
-    if window.end > LONGEST {
-        return Ok(None);
+/// How many entries a map of MessagePack has, fewer than 65,536, and the entries themselves.
+fn open_map(map: &[u8]) -> (u16, &[u8]) {
+    match map {
+        [0xde, high, low, entries @ ..] => (u16::from_be_bytes([*high, *low]), entries),
+        [first, entries @ ..] => (u16::from(first & 0x0f), entries),
+        [] => (0, map),
     }
-    let mut length = 0u64;
-    let mut lossy = LossyUtf8::default();
-    window.clone().for_each(|piece| lossy.push(piece, |text| length += text.len() as u64))?;
-    lossy.finish(|text| length += text.len() as u64);
-    Ok(u32::try_from(length).ok())
+}
+
+/// How captured bytes are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    Text,
+    Base64,
+    Base2048,
+}
+
+impl Shown {
+    fn of(spec: &CaptureSpec) -> Shown {
+        match spec.encoding {
+            Some(Encoding::Utf8) => Shown::Text,
+            None | Some(Encoding::Base64) => Shown::Base64,
+            Some(Encoding::Base2048) => Shown::Base2048,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Shown::Text => "utf-8",
+            Shown::Base64 => "base64",
+            Shown::Base2048 => "base2048",
+        }
+    }
+
+    /// The length of a window shown so, in bytes; none if it is beyond what a string can be.
+    fn length(self, window: &Window) -> io::Result<Option<u32>> {
+        if window.end > LONGEST {
+            return Ok(None);
+        }
+        let mut length = 0u64;
+        match self {
+            Shown::Base64 => length = Base64::encoded_len(window.end),
+            Shown::Text => {
+                let mut lossy = LossyUtf8::default();
+                let mut count = |text: &str| length += text.len() as u64;
+                window.clone().for_each(|piece| lossy.push(piece, &mut count))?;
+                lossy.finish(count);
+            }
+            Shown::Base2048 => {
+                let mut base2048 = Base2048::default();
+                let mut text = Vec::new();
+                window.clone().for_each(|piece| {
+                    base2048.push(piece, &mut text);
+                    length += text.len() as u64;
+                    text.clear();
+                })?;
+                base2048.finish(&mut text);
+                length += text.len() as u64;
+            }
+        }
+        Ok(u32::try_from(length).ok())
+    }
 }

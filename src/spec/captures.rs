@@ -94,6 +94,17 @@ pub enum Compression {
     Brotli,
 }
 
+impl Compression {
+    /// Its name, as in specs and results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Compression::Zstd => "zstd",
+            Compression::Gzip => "gzip",
+            Compression::Brotli => "brotli",
+        }
+    }
+}
+
 /// The named file of a capture.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -20,10 +20,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
 use super::super::spawn::Child;
-use super::super::sys;
+use super::super::{Moment, sys};
 use super::codec::Encoder;
 use super::counters::{Counters, Phase};
 use super::limits::{LimitedWriter, Limits};
+use super::pieces::PieceLog;
 use super::{Capture, Layout};
 use crate::spec::{CaptureFile, Compression};
 
@@ -51,6 +52,7 @@ struct Work {
     limits: Option<(u64, u64)>,
     compress: Option<Compression>,
     copy: bool,
+    pieces: PathBuf,
 }
 
 impl Order {
@@ -68,6 +70,7 @@ impl Order {
                     Layout::Plain | Layout::Limited(_) => None,
                 },
                 copy,
+                pieces: capture.pieces.clone(),
             },
         }
     }
@@ -178,6 +181,7 @@ enum Sink {
 struct Filter {
     sink: Sink,
     counters: File,
+    pieces: Option<PieceLog>,
     written: u64,
     /// Bytes that have been taken and cannot be read yet.
     hidden: bool,
@@ -202,9 +206,17 @@ impl Filter {
             }
             (None, None) => Sink::Plain(data),
         };
+        let pieces = match work.pieces.as_os_str().is_empty() {
+            true => None,
+            false => {
+                let file = File::options().read(true).write(true).open(&work.pieces)?;
+                Some(PieceLog::new(file)?)
+            }
+        };
         Ok(Filter {
             sink,
             counters,
+            pieces,
             written: 0,
             hidden: false,
             shown: Instant::now(),
@@ -260,6 +272,9 @@ impl Filter {
 
     fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.written += bytes.len() as u64;
+        if let Some(pieces) = &mut self.pieces {
+            pieces.add(Moment::now().monotonic_nanos, bytes.len() as u64, true)?;
+        }
         match &mut self.sink {
             Sink::Plain(file) => return io::Write::write_all(file, bytes),
             Sink::Limited(writer, _) => return writer.write(bytes),

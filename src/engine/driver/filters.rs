@@ -114,16 +114,11 @@ impl Driver {
         // It was killed, and may have left something unread behind.
         let OpenCapture::Filter { reader, .. } = open.swap_remove(at) else { return None };
         let watched = sys::set_nonblocking(&reader)
-            .and_then(|()| self.poller.watch(&reader, Source::Pipe(serial, index)));
-        match watched {
-            Ok(token) => {
-                let store = Store::Nothing;
-                open.push(OpenCapture::Pipe { index, reader, store, token, grown: true });
-                None
-            }
-            // Its writers get SIGPIPE.
-            Err(_) => Some((serial, index)),
-        }
+            .and_then(|()| self.open_pipe(serial, index, reader, (Store::Nothing, None)));
+        // Where it cannot be read, its writers get SIGPIPE.
+        let Ok(pipe) = watched else { return Some((serial, index)) };
+        self.processes.get_mut(&serial)?.open.push(pipe);
+        None
     }
 
     /// Whether the filter of a capture has ended, and the capture with it.
@@ -160,6 +155,6 @@ pub(super) fn is_finishing(open: &OpenCapture, captures: &Captures) -> bool {
     match open {
         OpenCapture::Filter { reader, .. } => capture.is_finishing() || sys::hung_up(reader),
         OpenCapture::File { .. } => capture.is_finishing(),
-        OpenCapture::Pipe { .. } => false,
+        OpenCapture::Pipe(_) => false,
     }
 }

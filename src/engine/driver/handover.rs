@@ -16,7 +16,7 @@ use super::super::spawn::Child;
 use super::super::state::{Input, State};
 use super::super::timers::Alarm;
 use super::super::{CutShort, Moment, StartFailure, sys};
-use super::{Driver, Exit, Live, OpenCapture, Process, Source};
+use super::{Driver, Exit, Live, OpenCapture, Pipe, Process, Source};
 use crate::spec::{FdName, ProcId};
 
 /// One process as it is handed over.
@@ -31,6 +31,8 @@ pub struct Carried {
     cut_short: Vec<(FdName, CutShort)>,
     open: Vec<CarriedCapture>,
     phase: CarriedPhase,
+    #[serde(default)]
+    killed: bool,
 }
 
 /// A capture that has not reached its end.
@@ -92,6 +94,7 @@ impl Driver {
             cut_short: carried.cut_short,
             failures: carried.failures,
             told: carried.told,
+            killed: carried.killed,
             ..Process::new(carried.id)
         });
         for open in carried.open {
@@ -168,11 +171,11 @@ impl Driver {
         let store = match capture.maker() {
             Maker::Engine => capture.reopen()?,
             // Its filter has failed.
-            Maker::Filter | Maker::Process => Store::Nothing,
+            Maker::Filter | Maker::Process => (Store::Nothing, None),
         };
-        let token = self.poller.watch(&reader, Source::Pipe(serial, index))?;
+        let open = self.open_pipe(serial, index, reader, store)?;
         if let Some(process) = self.processes.get_mut(&serial) {
-            process.open.push(OpenCapture::Pipe { index, reader, store, token, grown: false });
+            process.open.push(open);
         }
         Ok(())
     }
@@ -187,7 +190,7 @@ fn carry(process: &Process) -> Option<Carried> {
         State::Ended | State::Launching => return None,
     };
     let open = process.open.iter().map(|open| match open {
-        OpenCapture::Pipe { index, reader, .. } => {
+        OpenCapture::Pipe(Pipe { index, reader, .. }) => {
             CarriedCapture { index: *index, pipe: Some(reader.as_raw_fd()), filter: None }
         }
         OpenCapture::File { index } => CarriedCapture { index: *index, pipe: None, filter: None },
@@ -204,6 +207,7 @@ fn carry(process: &Process) -> Option<Carried> {
         cut_short: process.cut_short.clone(),
         open: open.collect(),
         phase,
+        killed: process.killed,
     })
 }
 
@@ -222,6 +226,7 @@ impl Carried {
             cut_short: vec![(FdName::from_number(1).unwrap(), CutShort::Survivor)],
             open,
             phase,
+            killed: false,
         };
         let exit = Exit { pid: Some(43), status: 256, stop: start, ..Exit::without_child() };
         vec![

@@ -205,12 +205,10 @@ impl Driver {
                 task = Some(Task { index, order, filter: None });
                 (Made::Later, OpenCapture::File { index })
             }
-            Writer::Pipe { source, reader, store } => {
-                let token = self
-                    .poller
-                    .watch(&reader, Source::Pipe(serial, index))
-                    .inspect_err(|_| capture.discard())?;
-                let open = OpenCapture::Pipe { index, reader, store, token, grown: false };
+            Writer::Pipe { source, reader, store, pieces } => {
+                let open = self
+                    .open_pipe(serial, index, reader, (store, pieces))
+                    .inspect_err(|_| capture.remove_own())?;
                 (Made::Source(source), open)
             }
             Writer::Filter { source, reader, order } => {

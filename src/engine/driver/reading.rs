@@ -2,24 +2,23 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
-use super::super::capture::{Captures, CutShort};
+use super::super::Moment;
+use super::super::capture::{Captures, CutShort, PieceLog, Store};
 use super::super::state::{Input, State};
 use super::super::sys::{self, Writers};
 use super::super::timers::Alarm;
-use super::{Driver, OpenCapture, Process, filters};
+use super::pipes::{self, PipeSize};
+use super::{Driver, OpenCapture, Pipe, Process, Source, filters};
 
 /// How much is read at once.
 pub(super) const BUFFER: usize = 256 * 1024;
 /// How much is read of one pipe before others have their turn.
 const TURN: usize = 1024 * 1024;
-/// A reader that gets a whole default pipe at once asks for this size.
-const LARGE_PIPE: libc::c_int = 1024 * 1024;
-const DEFAULT_PIPE: usize = 64 * 1024;
 /// How often it is looked whether filters have stored what has come.
 const FILTERS_LOOK: Duration = Duration::from_millis(50);
 
@@ -50,7 +49,7 @@ enum Kind {
 impl Kind {
     fn of(open: &OpenCapture) -> Kind {
         match open {
-            OpenCapture::Pipe { .. } => Kind::Pipe,
+            OpenCapture::Pipe(_) => Kind::Pipe,
             OpenCapture::File { .. } => Kind::File,
             OpenCapture::Filter { pid, .. } => Kind::Filter(*pid),
         }
@@ -70,7 +69,7 @@ enum Turn {
 impl Driver {
     /// A pipe can be read.
     pub(super) fn pipe_readable(&mut self, serial: u64, index: usize) {
-        if let Turn::End = self.read_pipe(serial, index) {
+        if let Turn::End = self.read_pipe(serial, index, true) {
             self.close_capture(serial, index);
             self.apply(serial, Input::CapturesClosed);
         }
@@ -78,16 +77,20 @@ impl Driver {
 
     /// Reads one pipe for a turn, into its capture; once that is frozen, into nothing, so that no survivor
     /// is stopped by a full pipe or killed by a closed one.
-    fn read_pipe(&mut self, serial: u64, index: usize) -> Turn {
+    ///
+    /// Where pieces are kept, and the `order` of this pipe and others is asked, the turn is a single read: epoll tells of pipes in the
+    /// order in which they became readable.
+    fn read_pipe(&mut self, serial: u64, index: usize, order: bool) -> Turn {
         let Some(process) = self.processes.get_mut(&serial) else { return Turn::Empty };
-        let Process { state, open, captures, cut_short, .. } = process;
-        let Some(OpenCapture::Pipe { reader, store, grown, .. }) =
+        let Process { state, open, captures, cut_short, last_piece, .. } = process;
+        let Some(OpenCapture::Pipe(Pipe { reader, store, pieces, size, .. })) =
             open.iter_mut().find(|open| open.index() == index)
         else {
             return Turn::Empty;
         };
+        let turn = if order && pieces.is_some() { 1 } else { TURN };
         let mut total = 0;
-        while total < TURN {
+        while total < turn {
             let n = match nix::unistd::read(&*reader, &mut self.buffer) {
                 Ok(0) => return Turn::End,
                 Ok(n) => n,
@@ -99,14 +102,26 @@ impl Driver {
                 }
             };
             total += n;
-            if n >= DEFAULT_PIPE && !std::mem::replace(grown, true) {
-                sys::grow_pipe(reader, LARGE_PIPE);
+            if n >= pipes::DEFAULT
+                && *size == PipeSize::Default
+                && let Some(larger) = self.pipes.offer()
+            {
+                // One that is refused is not asked for again.
+                let got = sys::grow_pipe(reader, larger).unwrap_or(0);
+                self.pipes.take(got);
+                *size = PipeSize::Taken(got);
             }
             // Once the process has ended, or storing has failed, what still comes is dropped.
             let wanted = !matches!(state, State::Ended) && !is_noted(captures, cut_short, index);
-            if let Some(bytes) = self.buffer.get(..n).filter(|_| wanted)
-                && let Err(error) = store.write(bytes)
-            {
+            if !wanted {
+                continue;
+            }
+            let follows = last_piece.replace(index) == Some(index);
+            let noted = pieces.as_mut().map_or(Ok(()), |pieces| {
+                pieces.add(Moment::now().monotonic_nanos, n as u64, follows)
+            });
+            let bytes = self.buffer.get(..n).unwrap_or_default();
+            if let Err(error) = noted.and_then(|()| store.write(bytes)) {
                 tracing::error!(proc_id = %process.id, %error, "cannot store captured output");
                 note(captures, cut_short, index, CutShort::Error);
             }
@@ -118,9 +133,37 @@ impl Driver {
     pub(super) fn close_capture(&mut self, serial: u64, index: usize) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         let Some(at) = process.open.iter().position(|open| open.index() == index) else { return };
-        if let OpenCapture::Pipe { reader, token, .. } = process.open.swap_remove(at) {
-            self.poller.unwatch(&reader, token);
+        if let OpenCapture::Pipe(pipe) = process.open.swap_remove(at) {
+            self.drop_pipe(pipe);
         }
+    }
+
+    /// Closes a pipe.
+    pub(super) fn drop_pipe(&mut self, pipe: Pipe) {
+        self.poller.unwatch(&pipe.reader, pipe.token);
+        if let PipeSize::Taken(size) = pipe.size {
+            self.pipes.give_back(size);
+        }
+    }
+
+    /// Watches a pipe that an fd's output is read from.
+    pub(super) fn open_pipe(
+        &mut self,
+        serial: u64,
+        index: usize,
+        reader: OwnedFd,
+        (store, pieces): (Store, Option<PieceLog>),
+    ) -> io::Result<OpenCapture> {
+        let token = self.poller.watch(&reader, Source::Pipe(serial, index))?;
+        // What was asked for, or grown by an earlier program, counts.
+        let size = match sys::pipe_size(&reader) {
+            Some(size) if size != pipes::DEFAULT => {
+                self.pipes.take(size);
+                PipeSize::Taken(size)
+            }
+            _ => PipeSize::Default,
+        };
+        Ok(OpenCapture::Pipe(Pipe { index, reader, token, store, pieces, size }))
     }
 
     /// After a process's exit: takes out every capture that nobody writes any more, and has the others watched.
@@ -130,7 +173,7 @@ impl Driver {
             process.open.iter().map(|open| (open.index(), Kind::of(open))).collect();
         for (index, kind) in open {
             let ended = match kind {
-                Kind::Pipe => matches!(self.read_pipe(serial, index), Turn::End),
+                Kind::Pipe => matches!(self.read_pipe(serial, index, false), Turn::End),
                 Kind::File => self.file_has_ended(serial, index),
                 Kind::Filter(pid) => self.filter_has_ended(pid),
             };
