@@ -12,10 +12,14 @@ mod rig;
 
 #[path = "captures/compression.rs"]
 mod compression;
+#[path = "captures/handover.rs"]
+mod handover;
 #[path = "captures/limits.rs"]
 mod limits;
 #[path = "captures/named.rs"]
 mod named;
+#[path = "captures/pieces.rs"]
+mod pieces;
 
 use std::sync::LazyLock;
 

@@ -95,6 +95,12 @@ impl Rig {
         drop(self.engine.pause(DEADLINE).ok());
     }
 
+    /// Where its captures are.
+    #[allow(dead_code)]
+    pub fn places(&self) -> Places {
+        Places { files: self._dir.path().into(), memory: self._dir.path().into() }
+    }
+
     /// How many files it has in its own directory.
     #[allow(dead_code)]
     pub fn files(&self) -> usize {
