@@ -569,8 +569,13 @@ impl Capture {
     }
 
     /// Removes the files, but for a named one that is to stay. Whoever holds them reads on.
-    pub(crate) fn discard(&self) {
+    fn discard(&self) {
         self.remove_own();
+        self.discard_named();
+    }
+
+    /// Removes the file that the spec has named, unless it is to stay.
+    fn discard_named(&self) {
         if let Some(file) = self.spec.file.as_ref().filter(|file| !file.keep)
             // One that could not be set up has no path: what is there is not of its making.
             && !self.path.as_os_str().is_empty()
@@ -664,6 +669,11 @@ impl Captures {
             .collect();
         pieces.sort_by_key(|(time, ..)| *time);
         Some(pieces)
+    }
+
+    /// Removes the files that the spec has named and that are not to stay.
+    pub(crate) fn discard_named(&self) {
+        self.0.iter().filter_map(|(_, capture)| capture.as_ref()).for_each(Capture::discard_named);
     }
 
     /// Removes the files of all. Whoever holds one reads on.

@@ -205,6 +205,11 @@ impl Instance {
         Ok(Instance { dir, memory, lasting, lock })
     }
 
+    /// Whether the next start finds what is left in it.
+    pub fn is_lasting(&self) -> bool {
+        self.lasting
+    }
+
     /// The directory itself.
     pub fn dir(&self) -> &Path {
         &self.dir

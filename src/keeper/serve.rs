@@ -189,6 +189,12 @@ impl Keeper {
     fn run_to_the_end(mut self) -> u8 {
         let code = self.run();
         if let Some(instance) = self.instance.take() {
+            if !instance.is_lasting() {
+                // With the instance, its processes are as good as deleted.
+                self.ledger.iter().filter_map(|record| record.ended.as_ref()).for_each(|ended| {
+                    ended.captures.discard_named();
+                });
+            }
             instance.close();
         }
         code
