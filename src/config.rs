@@ -133,11 +133,17 @@ pub struct CaptureSettings {
     /// How long a descendant that still holds a capture may delay an ended process's result.
     #[serde(with = "text::seconds")]
     pub drain_grace: Duration,
+    /// How many of the first bytes are kept of a capture whose spec sets no limit; `None`, with no
+    /// `limit_tail`: all.
+    pub limit_head: Option<u64>,
+    /// How many of the last bytes are kept besides.
+    pub limit_tail: Option<u64>,
 }
 
 impl Default for CaptureSettings {
     fn default() -> Self {
-        Self { dir: None, drain_grace: Duration::from_secs(1) }
+        let drain_grace = Duration::from_secs(1);
+        Self { dir: None, drain_grace, limit_head: None, limit_tail: None }
     }
 }
 

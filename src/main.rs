@@ -10,11 +10,15 @@ use nix::sys::signal::SigSet;
 use procstar::cli::options::{self, Invocation, Run};
 use procstar::cli::{logging, reload, run, show, validate};
 use procstar::config;
-use procstar::engine::Moment;
+use procstar::engine::{FILTER, Moment, filter};
 use procstar::keeper::upgrade::{self, State};
 use procstar::keeper::{self, AgentCommand, Origin};
 
 fn main() {
+    // A filter is no keeper, and nothing else either.
+    if let Some(work) = std::env::var_os(FILTER) {
+        std::process::exit(i32::from(filter::run(&work)));
+    }
     let start = Moment::now();
     share_one_heap();
     // Before anything else is opened: these are the user's.

@@ -41,7 +41,7 @@ use crate::keeper::{AGAIN, protocol};
 use crate::net::dial::WssDialer;
 use crate::net::tls;
 use crate::report::{AgentInfo, Facts, Sampler};
-use crate::spec::{self, ProcId, Validated};
+use crate::spec::{self, LimitSpec, ProcId, Validated};
 use crate::wire::{ConnInfo, ProcInfo};
 
 /// How long a child's set-up may take before it is reported as running.
@@ -219,6 +219,7 @@ fn keeper_settings(run: &Run, env: &Env) -> protocol::Settings {
         setup_patience: SETUP_PATIENCE,
         restrict_exe: settings.run.restrict_exe.as_deref().map(path_text),
         log: settings.log.clone(),
+        limit: LimitSpec { head: settings.capture.limit_head, tail: settings.capture.limit_tail },
     }
 }
 

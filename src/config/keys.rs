@@ -34,6 +34,8 @@ pub const KEYS: &[Key] = &[
     key("run.wait_timeout", Kind::Seconds, "PROCSTAR_RUN_WAIT_TIMEOUT", Some("--wait-timeout")),
     key("capture.dir", Kind::Path, "PROCSTAR_CAPTURE_DIR", None),
     key("capture.drain_grace", Kind::Seconds, "PROCSTAR_CAPTURE_DRAIN_GRACE", None),
+    key("capture.limit_head", Kind::Bytes, "PROCSTAR_CAPTURE_LIMIT_HEAD", None),
+    key("capture.limit_tail", Kind::Bytes, "PROCSTAR_CAPTURE_LIMIT_TAIL", None),
     key("sampling.interval", Kind::Period, "PROCSTAR_SAMPLING_INTERVAL", None),
     key("sampling.count", Kind::Count, "PROCSTAR_SAMPLING_COUNT", None),
     key("http.serve", Kind::Switch, "PROCSTAR_HTTP_SERVE", Some("--serve")),

@@ -1,15 +1,16 @@
 //! The driver: the thread that owns every process.
 
 mod budget;
+mod filters;
 pub(super) mod handover;
 mod launch;
+mod pipes;
 mod reading;
 mod request;
 mod stopping;
 mod strays;
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
+use super::capture::{PieceLog, Store};
 use super::inbox::{Inbox, Mail};
 use super::oom::OomWatch;
 use super::plan::Report;
@@ -31,7 +33,9 @@ use super::{
 };
 use crate::spec::{FdName, ProcId};
 use budget::Budget;
+use filters::Filters;
 use handover::Pause;
+use pipes::{PipeBudget, PipeSize};
 use reading::Watcher;
 use request::{Together, Unit};
 use serde::{Deserialize, Serialize};
@@ -89,6 +93,8 @@ enum Source {
     Children,
     /// A descendant of a process has ended that was killed with it.
     Leaving(u64),
+    /// The pidfd of a filter.
+    Filter(i32),
 }
 
 /// What is known of a reaped child, or of one that could not be made.
@@ -134,15 +140,28 @@ struct Live {
 /// A capture that has not reached its end.
 enum OpenCapture {
     /// Read by us, under this epoll token.
-    Pipe { index: usize, reader: OwnedFd, file: File, token: u64, grown: bool },
-    /// Written by the process itself.
+    Pipe(Pipe),
+    /// Written by the process itself, or by a filter of an earlier keeper.
     File { index: usize },
+    /// Read by this filter, 0 before it is started. The reading end is ours too, in case that it dies.
+    Filter { index: usize, reader: OwnedFd, pid: i32 },
+}
+
+/// A pipe that we read.
+struct Pipe {
+    index: usize,
+    reader: OwnedFd,
+    token: u64,
+    store: Store,
+    pieces: Option<PieceLog>,
+    size: PipeSize,
 }
 
 impl OpenCapture {
     fn index(&self) -> usize {
         match self {
-            OpenCapture::Pipe { index, .. } | OpenCapture::File { index } => *index,
+            OpenCapture::Pipe(pipe) => pipe.index,
+            OpenCapture::File { index } | OpenCapture::Filter { index, .. } => *index,
         }
     }
 }
@@ -162,6 +181,10 @@ struct Process {
     report: Option<Arc<Report>>,
     /// Signals to send as soon as there is a child: number and ticket.
     signals: Vec<(i32, u64)>,
+    /// Until when it waits for filters that have yet to store what has come; none before the grace has passed.
+    filters_until: Option<Instant>,
+    /// The fd that was read last, by its index, where pieces are kept.
+    last_piece: Option<usize>,
     /// Whether we have sent it a SIGKILL: then that is what it dies of.
     killed: bool,
     /// How it is stopped, and when its time is over.
@@ -197,6 +220,8 @@ impl Process {
             told: false,
             report: None,
             signals: Vec::new(),
+            filters_until: None,
+            last_piece: None,
             killed: false,
             terms: Terms::default(),
             stop: Stop::None,
@@ -287,6 +312,8 @@ struct Driver {
     timers: Timers,
     watcher: Watcher,
     procfs: ProcFs,
+    filters: Filters,
+    pipes: PipeBudget,
     oom: OomWatch,
     /// Pipes are read through this: one hot buffer is faster than fresh ones.
     buffer: Box<[u8]>,
@@ -328,6 +355,8 @@ impl Driver {
             timers: Timers::default(),
             watcher,
             procfs: ProcFs::new("/proc"),
+            filters: Filters::default(),
+            pipes: PipeBudget::of_system(),
             oom: OomWatch::new("/proc"),
             buffer: vec![0; reading::BUFFER].into_boxed_slice(),
             pause: None,
@@ -395,6 +424,7 @@ impl Driver {
             Some(Source::Pipe(serial, index)) => self.pipe_readable(serial, index),
             Some(Source::Children) => self.child_ended(),
             Some(Source::Leaving(serial)) => self.left(serial, token),
+            Some(Source::Filter(pid)) => self.filter_ended(pid),
             // Taken out by an earlier event of the same round.
             None => {}
         }
@@ -474,7 +504,13 @@ impl Driver {
     fn spawned(&mut self, spawned: Spawned) {
         self.last_spawned = Instant::now();
         self.oom.born(self.last_spawned);
-        let Spawned { serial, child, failures } = spawned;
+        let Spawned { serial, child, failures, filters, not_made } = spawned;
+        for (index, filter) in filters {
+            self.filter_started(serial, index, filter);
+        }
+        for index in not_made {
+            self.capture_not_made(serial, index);
+        }
         let Some(process) = self.processes.get_mut(&serial) else { return };
         process.report = None;
         let failed = !failures.is_empty();
@@ -701,8 +737,10 @@ impl Driver {
         if let Some(process) = self.processes.remove(&serial) {
             process.captures.discard();
             for open in process.open {
-                if let OpenCapture::Pipe { reader, token, .. } = open {
-                    self.poller.unwatch(&reader, token);
+                match open {
+                    OpenCapture::Pipe(pipe) => self.drop_pipe(pipe),
+                    OpenCapture::Filter { pid, .. } => self.end_filter(pid),
+                    OpenCapture::File { .. } => {}
                 }
             }
         }

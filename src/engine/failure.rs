@@ -32,6 +32,7 @@ impl Stage {
             Stage::Fd(_) => "fd",
             Stage::Setup => "setup",
             Stage::Exec { .. } => "exec",
+            Stage::Peer => "peer",
         }
     }
 

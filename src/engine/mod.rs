@@ -25,17 +25,19 @@ mod timers;
 mod tree;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-pub use capture::{Capture, Captures, CutShort, Places};
+pub use capture::filter::{self, FILTER};
+pub use capture::{Capture, Captures, CutShort, Extent, Held, Places, View};
 pub use failure::{Stage, StartFailure};
 pub use plan::Heritage;
 pub use stop::{StopCause, StopOrder, Terms};
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{CaptureMode, FdName, ProcId, Validated};
+use crate::spec::{FdName, LimitSpec, ProcId, Validated};
 pub use driver::handover::Carried;
 use driver::handover::Pause;
 use inbox::{Inbox, Mail};
@@ -55,6 +57,10 @@ pub struct Options {
     pub restrict_exe: Option<String>,
     /// What children can inherit.
     pub heritage: Arc<Heritage>,
+    /// The program to start as a [`filter`]: this one.
+    pub filter: PathBuf,
+    /// The limit of captures whose spec sets none.
+    pub limit: LimitSpec,
 }
 
 /// What the engine can be told to do.
@@ -250,8 +256,7 @@ impl Ended {
         for (fd, capture) in started.captures.iter() {
             let Some(capture) = capture else { continue };
             capture.freeze();
-            if capture.spec().mode == CaptureMode::Memory {
-                // What was in its pipe has gone with whoever read it.
+            if capture.is_orphaned() {
                 cut_short.push((fd, CutShort::Error));
             }
         }

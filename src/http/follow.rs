@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::output::BLOCK;
 use super::watcher::{Watch, Watcher};
 use crate::actors::messages::AwaitEnd;
-use crate::engine::Captures;
+use crate::engine::{Captures, Held};
 use crate::report::Facts;
 use crate::report::chars::torn;
 use crate::spec::FdName;
@@ -30,7 +30,7 @@ type End = Pin<Box<dyn Future<Output = Option<Arc<Facts>>>>>;
 /// Someone who follows a capture.
 pub(super) struct Follower {
     /// Keeps the file open, as in [`Output`](super::output::Output).
-    _held: Option<Arc<std::fs::File>>,
+    _held: Option<Arc<Held>>,
     captures: Arc<Captures>,
     fd: FdName,
     at: u64,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::blocks::Blocks;
-use crate::engine::{Capture, Captures};
+use crate::engine::{Capture, Captures, View};
 use crate::report::chars::torn;
 use crate::spec::{Encoding, FdName};
 
@@ -16,8 +16,8 @@ pub(super) const BLOCK: usize = 32 * 1024;
 
 /// Makes the body: what was captured when it was asked for, as it was captured.
 pub(super) struct Output {
-    /// Keeps the file open, so that its bytes outlast the process's deletion; none where there are none to read.
-    _held: Option<Arc<std::fs::File>>,
+    /// None where the file cannot be opened, which shows when the body is made.
+    view: Option<View>,
     captures: Arc<Captures>,
     fd: FdName,
     at: u64,
@@ -28,9 +28,9 @@ impl Output {
     /// What is captured of `fd` so far; none where it is not captured.
     pub(super) fn new(captures: &Arc<Captures>, fd: FdName) -> Option<Output> {
         let capture = captures.get(fd)?;
-        let end = capture.len();
-        let held = if end > 0 { capture.hold().ok() } else { None };
-        Some(Output { _held: held, captures: Arc::clone(captures), fd, at: 0, end })
+        let view = capture.view().ok();
+        let end = view.as_ref().map_or_else(|| capture.len(), View::len);
+        Some(Output { view, captures: Arc::clone(captures), fd, at: 0, end })
     }
 
     /// The length of the body, in bytes.
@@ -50,12 +50,13 @@ impl Output {
     /// # Errors
     /// The OS error of reading the capture.
     pub(super) fn whole_chars(&self, part: Range<u64>, growing: bool) -> io::Result<Range<u64>> {
-        let torn_at = |at: u64| {
+        let mut view = self.look()?;
+        let mut torn_at = |at: u64| {
             let mut around = [0; 6];
             let from = at.saturating_sub(3);
             let room = (self.end - from).min(around.len() as u64) as usize;
             let around = around.get_mut(..room).unwrap_or_default();
-            self.read(from, around)?;
+            fill(&mut view, from, around)?;
             let (before, after) = around.split_at((at - from) as usize);
             Ok::<_, io::Error>(torn(
                 before,
@@ -85,26 +86,33 @@ impl Output {
     /// The OS error of reading the capture.
     pub(super) fn sample(&self) -> io::Result<Vec<u8>> {
         let mut sample = vec![0; self.len().min(BLOCK as u64) as usize];
-        self.read(self.at, &mut sample)?;
+        fill(&mut self.look()?, self.at, &mut sample)?;
         Ok(sample)
     }
 
-    /// Reads captured bytes. Where the process has shortened its file since its length was told, the rest is left as it is:
-    /// as in results, and as a hole in a file would, it reads as zeros.
-    fn read(&self, at: u64, buf: &mut [u8]) -> io::Result<()> {
-        let mut filled = 0;
-        while let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            let read = match self.captures.get(self.fd) {
-                Some(capture) => capture.read_at(at + filled as u64, rest)?,
-                None => 0,
-            };
-            if read == 0 {
-                break;
-            }
-            filled += read;
-        }
-        Ok(())
+    /// Reads captured bytes into all of `buf`; see [`fill`].
+    fn read(&mut self, at: u64, buf: &mut [u8]) -> io::Result<()> {
+        fill(self.view.as_mut().ok_or(io::ErrorKind::NotFound)?, at, buf)
     }
+
+    /// Another look at the same bytes.
+    fn look(&self) -> io::Result<View> {
+        Ok(self.view.clone().ok_or(io::ErrorKind::NotFound)?)
+    }
+}
+
+/// Reads captured bytes. Where the process has shortened its file since its length was told, the rest is left as it is:
+/// as in results, and as a hole in a file would, it reads as zeros.
+fn fill(view: &mut View, at: u64, buf: &mut [u8]) -> io::Result<()> {
+    let mut filled = 0;
+    while let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        let read = view.read_at(at + filled as u64, rest)?;
+        if read == 0 {
+            break;
+        }
+        filled += read;
+    }
+    Ok(())
 }
 
 impl Blocks for Output {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::ledger::Record;
 use crate::config::LogSettings;
 use crate::engine::{Ended, Moment, Started, StopOrder};
-use crate::spec::{ProcId, Validated};
+use crate::spec::{LimitSpec, ProcId, Validated};
 
 /// The version of these messages. It changes with every change of their meaning or form.
 pub const VERSION: u32 = 2;
@@ -37,6 +37,9 @@ pub struct Settings {
     pub restrict_exe: Option<String>,
     /// How to log.
     pub log: LogSettings,
+    /// The limit of captures whose spec sets none.
+    #[serde(default, skip_serializing_if = "LimitSpec::is_none")]
+    pub limit: LimitSpec,
 }
 
 /// From the agent.

@@ -20,7 +20,7 @@ use super::upgrade::{self, Program, State};
 use crate::config::SECRET_VARS;
 use crate::engine::inbox::Inbox;
 use crate::engine::procfs::ProcFs;
-use crate::engine::{Carried, Ended, Engine, Event, Heritage, Moment, Options, StopOrder};
+use crate::engine::{Carried, Ended, Engine, Event, FILTER, Heritage, Moment, Options, StopOrder};
 use crate::spec::{Identity, Validated};
 
 /// The environment variable by which an agent knows that it is one: the number of its socket to the keeper.
@@ -61,7 +61,7 @@ pub struct Origin {
 
 impl Origin {
     fn heritage(&self) -> Arc<Heritage> {
-        let hidden = [KEEPER_FD, AGAIN, upgrade::STATE_FD, upgrade::CHECK_FD];
+        let hidden = [KEEPER_FD, AGAIN, upgrade::STATE_FD, upgrade::CHECK_FD, FILTER];
         let secrets = [SECRET_VARS, &hidden].concat();
         let fds = self.fds.iter().copied();
         Arc::new(Heritage::new(std::env::vars_os(), &secrets, fds, self.nofile))
@@ -192,6 +192,12 @@ impl Keeper {
     fn run_to_the_end(mut self) -> u8 {
         let code = self.run();
         if let Some(instance) = self.instance.take() {
+            if !instance.is_lasting() {
+                // With the instance, its processes are as good as deleted.
+                self.ledger.iter().filter_map(|record| record.ended.as_ref()).for_each(|ended| {
+                    ended.captures.discard_named();
+                });
+            }
             instance.close();
         }
         code
@@ -472,6 +478,8 @@ impl Keeper {
             setup_patience: settings.setup_patience,
             restrict_exe: settings.restrict_exe.clone(),
             heritage: self.origin.heritage(),
+            filter: "/proc/self/exe".into(),
+            limit: settings.limit,
         };
         let post = Arc::clone(&self.post);
         Engine::start_batched(options, move |events| post.put_all(events))

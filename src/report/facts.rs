@@ -19,7 +19,8 @@ use super::status::{ProcState, Status};
 use super::times::Times;
 use crate::engine::procfs::{Clock, ProcFs, RawIo, RawPeaks, RawStat, RawStatm, ReadError};
 use crate::engine::{
-    Captures, CutShort, Ended, Moment, StartFailure, Started, StopCause, Survivor, Survivors,
+    Captures, CutShort, Ended, Extent, Moment, StartFailure, Started, StopCause, Survivor,
+    Survivors,
 };
 use crate::spec::{FdName, Identity, ProcId};
 
@@ -259,6 +260,7 @@ impl Facts {
             survivor_count: ending.map(|ending| {
                 ending.survivors.listed.len() as u64 + u64::from(ending.survivors.more)
             }),
+            pieces: self.pieces(as_of),
         }
     }
 
@@ -267,6 +269,18 @@ impl Facts {
         let identity = self.identity.as_deref();
         let exe = identity.map(|identity| identity.exe.as_str());
         (exe, identity.and_then(|identity| identity.cwd.as_deref()), None)
+    }
+
+    fn pieces(&self, as_of: AsOf) -> Option<Vec<(f64, String, u64, u64)>> {
+        let pieces = self.captures.pieces()?;
+        if self.is_running() && as_of == AsOf::Then {
+            return Some(Vec::new());
+        }
+        let told = |(time, fd, offset, length): (u64, FdName, u64, u64)| {
+            let since = time.saturating_sub(self.start.monotonic_nanos) as f64 / 1e9;
+            (since, fd.to_string(), offset, length)
+        };
+        Some(pieces.into_iter().map(told).collect())
     }
 
     fn capture_reports(&self, as_of: AsOf) -> IndexMap<String, CaptureReport> {
@@ -278,14 +292,25 @@ impl Facts {
                 CutShort::Error => CaptureReason::Error,
             })
         };
+        let nothing = self.is_running() && as_of == AsOf::Then;
         self.captures
             .iter()
             .filter_map(|(fd, capture)| {
-                let reason = cut_short(fd);
-                let length =
-                    if self.is_running() && as_of == AsOf::Then { 0 } else { capture?.len() };
-                let complete = !self.is_running() && reason.is_none();
-                capture.map(|_| (fd.to_string(), CaptureReport { length, complete, reason }))
+                let capture = capture?;
+                let extent = if nothing { Extent::default() } else { capture.extent() };
+                let limit = (extent.dropped > 0).then_some(CaptureReason::Limit);
+                let reason = cut_short(fd).or(limit.filter(|_| !self.is_running()));
+                let spec = capture.spec();
+                let report = CaptureReport {
+                    length: extent.length,
+                    dropped: extent.dropped,
+                    complete: !self.is_running() && reason.is_none(),
+                    reason,
+                    path: spec.file.as_ref().map(|file| file.path.clone()),
+                    compression: spec.compress,
+                    stored: spec.compress.map(|_| extent.stored),
+                };
+                Some((fd.to_string(), report))
             })
             .collect()
     }
@@ -347,6 +372,9 @@ pub(super) struct Head<'a> {
     survivors: Option<&'a [Survivor]>,
     /// How many those are, the unlisted ones too; null while it runs.
     survivor_count: Option<u64>,
+    /// The pieces that output came in, in the order in which they were read: seconds since the start, the fd, where the piece begins in
+    /// what was written to it, and its length in bytes; null where no capture's are kept.
+    pieces: Option<Vec<(f64, String, u64, u64)>>,
 }
 
 /// Looks at running processes, and knows for whom.

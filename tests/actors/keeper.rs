@@ -48,6 +48,7 @@ fn settings() -> Settings {
         drain_grace: Duration::ZERO,
         setup_patience: Duration::ZERO,
         restrict_exe: None,
+        limit: Default::default(),
         log: LogSettings::default(),
     }
 }

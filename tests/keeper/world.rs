@@ -99,6 +99,7 @@ impl World {
             drain_grace: Duration::from_millis(300),
             setup_patience: Duration::from_millis(100),
             restrict_exe: None,
+            limit: Default::default(),
             log: LogSettings::default(),
         };
         std::fs::create_dir(&settings.base_dir).unwrap();

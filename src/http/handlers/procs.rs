@@ -16,9 +16,7 @@ use crate::engine::Moment;
 use crate::http::blocks::BlockStream;
 use crate::http::body;
 use crate::http::failure::{Errors, Failure, JSON, Problem};
-use crate::http::openapi::{
-    EmptyAnswer, NamedAnswer, OutputShown, ProcsAnswer, SpecsBody, State,
-};
+use crate::http::openapi::{EmptyAnswer, NamedAnswer, OutputShown, ProcsAnswer, SpecsBody, State};
 use crate::http::query::{Filter, Listing, One, Query};
 use crate::http::results::Results;
 use crate::report::Facts;
