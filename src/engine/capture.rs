@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde::{Deserialize, Serialize};
 
+use super::faults::{self, Call};
 use super::sys;
 use crate::spec::{CaptureMode, CaptureSpec, FdName};
 
@@ -121,6 +122,7 @@ impl Capture {
             CaptureMode::Memory => &places.memory,
         };
         let path = dir.join(name);
+        faults::pass(Call::CaptureFile)?;
         let file = File::options().append(true).create_new(true).mode(0o600).open(&path)?;
         let made = match spec.mode {
             CaptureMode::Tempfile => Ok((file.into(), Writer::Itself)),

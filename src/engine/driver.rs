@@ -14,14 +14,16 @@ use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
+use super::faults::{self, Call};
 use super::inbox::{Inbox, Mail};
-use super::plan::Report;
+use super::plan::{Report, Surroundings};
 use super::procfs::{ProcFs, RawStat};
 use super::spawn::{Child, SpawnPool, Spawned};
 use super::state::{Action, Input, State};
 use super::timers::{Alarm, Timers};
 use super::{
-    Captures, Command, CutShort, Ended, Event, Moment, Options, StartFailure, Started, sys,
+    Captures, Command, CutShort, Ended, Event, Moment, Options, Resolved, StartFailure, Started,
+    sys,
 };
 use crate::spec::{FdName, ProcId};
 use handover::Pause;
@@ -131,6 +133,8 @@ struct Process {
     open: Vec<OpenCapture>,
     cut_short: Vec<(FdName, CutShort)>,
     failures: Vec<StartFailure>,
+    /// What its spec has come to, once it is made.
+    resolved: Resolved,
     /// Whether [`Event::Started`] has been told.
     told: bool,
     /// What the child tells while it is being made; none before it is planned, and after.
@@ -150,6 +154,7 @@ impl Process {
             open: Vec::new(),
             cut_short: Vec::new(),
             failures: Vec::new(),
+            resolved: Resolved::default(),
             told: false,
             report: None,
             signals: Vec::new(),
@@ -172,6 +177,9 @@ impl Poller {
 
     /// Has epoll tell when `fd` is readable; gives the token.
     fn watch(&mut self, fd: impl AsFd, source: Source) -> io::Result<u64> {
+        if let Source::Pipe(..) = source {
+            faults::pass(Call::Watch)?;
+        }
         let token = self.next_token;
         self.next_token += 1;
         self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token))?;
@@ -212,7 +220,13 @@ struct Driver {
 impl Driver {
     fn new(options: Options, inbox: Arc<Inbox<Mail>>, sink: Sink) -> io::Result<Self> {
         let to_inbox = Arc::clone(&inbox);
-        let pool = SpawnPool::new(Arc::new(move |spawned| to_inbox.put(Mail::Spawned(spawned))))?;
+        let surroundings = Surroundings {
+            heritage: Arc::clone(&options.heritage),
+            whitelist: options.restrict_exe.clone(),
+            files: options.places.files.clone(),
+        };
+        let deliver = Arc::new(move |spawned| to_inbox.put(Mail::Spawned(spawned)));
+        let pool = SpawnPool::new(surroundings, options.errands.clone(), deliver)?;
         let watcher = Watcher::new()?;
         let mut poller = Poller::new()?;
         poller.watch(inbox.fd(), Source::Inbox)?;
@@ -344,7 +358,7 @@ impl Driver {
             .processes
             .get(&serial)
             .and_then(|process| process.report.as_ref())
-            .map(|report| report.pid.load(Ordering::Acquire));
+            .map(|report| report.pid().load(Ordering::Acquire));
         match pid {
             // No thread has come to it yet: ask again later.
             Some(0) => {
@@ -358,9 +372,10 @@ impl Driver {
 
     fn spawned(&mut self, spawned: Spawned) {
         self.last_spawned = Instant::now();
-        let Spawned { serial, child, failures } = spawned;
+        let Spawned { serial, child, failures, resolved } = spawned;
         let Some(process) = self.processes.get_mut(&serial) else { return };
         process.report = None;
+        process.resolved = resolved;
         let failed = !failures.is_empty();
         process.failures.extend(failures);
         match child {
@@ -396,6 +411,8 @@ impl Driver {
         if std::mem::replace(&mut process.told, true) {
             return;
         }
+        let early = process.report.as_ref().and_then(|report| report.early().get());
+        let resolved = early.unwrap_or(&process.resolved).clone();
         (self.sink)(Event::Started(Box::new(Started {
             id: process.id.clone(),
             pid,
@@ -403,6 +420,7 @@ impl Driver {
             stat: self.procfs.read_stat(pid).ok(),
             statm: self.procfs.read_statm(pid).ok(),
             captures: Arc::clone(&process.captures),
+            resolved,
         })));
     }
 
@@ -477,6 +495,7 @@ impl Driver {
             captures: Arc::clone(&process.captures),
             cut_short: std::mem::take(&mut process.cut_short),
             lost: exit.lost,
+            resolved: process.resolved.clone(),
         })));
     }
 

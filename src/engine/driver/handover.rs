@@ -16,7 +16,7 @@ use super::super::capture::Captures;
 use super::super::spawn::Child;
 use super::super::state::{Input, State};
 use super::super::timers::Alarm;
-use super::super::{CutShort, Moment, StartFailure, sys};
+use super::super::{CutShort, Moment, Resolved, StartFailure, sys};
 use super::{Driver, Exit, Live, OpenCapture, Process, Source};
 use crate::spec::{FdName, ProcId};
 
@@ -32,6 +32,8 @@ pub struct Carried {
     cut_short: Vec<(FdName, CutShort)>,
     open: Vec<CarriedCapture>,
     phase: CarriedPhase,
+    #[serde(default)]
+    resolved: Resolved,
 }
 
 /// A capture that has not reached its end.
@@ -89,6 +91,7 @@ impl Driver {
             captures: Arc::clone(&captures),
             cut_short: carried.cut_short,
             failures: carried.failures,
+            resolved: carried.resolved,
             told: carried.told,
             ..Process::new(carried.id)
         });
@@ -185,6 +188,7 @@ fn carry(process: &Process) -> Option<Carried> {
         cut_short: process.cut_short.clone(),
         open: open.collect(),
         phase,
+        resolved: process.resolved.clone(),
     })
 }
 
@@ -203,6 +207,7 @@ impl Carried {
             cut_short: vec![(FdName::from_number(1).unwrap(), CutShort::Survivor)],
             open,
             phase,
+            resolved: Resolved::default(),
         };
         let exit = Exit { pid: Some(43), status: 256, stop: start, ..Exit::without_child() };
         vec![

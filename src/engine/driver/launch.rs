@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::super::capture::{Capture, Captures, CutShort, Writer};
-use super::super::plan::{LaunchPlan, Made};
-use super::super::spawn::{Child, Job};
+use super::super::plan::{Draft, Made, Report};
+use super::super::spawn::{Child, Job, Spawned};
 use super::super::state::Input;
 use super::super::timers::Alarm;
-use super::super::{Moment, Stage, StartFailure, Started, sys};
+use super::super::{Moment, Resolved, Stage, StartFailure, Started, sys};
 use super::{Driver, Exit, Live, OpenCapture, Process, Source};
 use crate::spec::{CaptureMode, CaptureSpec, PipeEnd, ValidatedFd, ValidatedProc};
 
@@ -76,36 +76,27 @@ impl Driver {
         let Launch { serial, proc, pipes } = launch;
         let Some(mut process) = self.processes.remove(&serial) else { return };
         process.start = Moment::now();
-        let allowed = self.options.restrict_exe.as_ref().is_none_or(|only| *only == proc.exe);
-        if !allowed {
-            process.failures.push(StartFailure {
-                stage: Stage::Restrict,
-                errno: 0,
-                path: self.options.restrict_exe.clone(),
-            });
-            process.captures = Captures::new(
-                proc.fds
-                    .iter()
-                    .map(|(fd, what)| (*fd, capture_spec(what).map(Capture::empty)))
-                    .collect(),
-            );
-            // Its ends of pipes are closed, so that their other ends see the end of the file.
-            for (_, what) in &proc.fds {
-                if let ValidatedFd::Pipe(end) = what {
-                    drop(pipes.take(*end));
-                }
-            }
-            self.processes.insert(serial, process);
-            self.apply(serial, Input::NotSpawned(Exit::without_child()));
-            self.send_held_signals(serial);
-            return;
-        }
+        let attributes = &proc.attributes;
+        let forked = attributes.pdeath_signal.is_some() && self.options.errands.is_some();
+        let report = Report::new(proc.fds.len(), attributes.cwd.is_some(), forked);
         let made = self.make_fds(serial, &mut process, &proc, &pipes);
-        let plan = LaunchPlan::new(&proc, made, &self.options.heritage);
-        process.report = Some(Arc::clone(&plan.report));
-        self.processes.insert(serial, process);
-        self.timers.set(Instant::now() + self.options.setup_patience, Alarm::Patience(serial));
-        self.pool.push(Job { serial, plan });
+        match report.map(Arc::new) {
+            Ok(report) => {
+                process.report = Some(Arc::clone(&report));
+                self.processes.insert(serial, process);
+                self.timers
+                    .set(Instant::now() + self.options.setup_patience, Alarm::Patience(serial));
+                self.pool.push(Job { serial, draft: Draft { proc, made, report } });
+            }
+            Err(error) => {
+                // Our ends of pipes are closed, so that their other ends see the end of the file.
+                drop(made);
+                self.processes.insert(serial, process);
+                let failure = StartFailure { stage: Stage::Fork, errno: errno(&error), path: None };
+                let resolved = Resolved::default();
+                self.spawned(Spawned { serial, child: None, failures: vec![failure], resolved });
+            }
+        }
     }
 
     /// Takes over a process that an earlier engine has started.
@@ -113,6 +104,7 @@ impl Driver {
         let mut process = Process {
             start: started.start,
             captures: Arc::clone(&started.captures),
+            resolved: started.resolved.clone(),
             told: true,
             ..Process::new(started.id.clone())
         };
@@ -208,13 +200,6 @@ impl Driver {
             Writer::Itself => OpenCapture::File { index },
         };
         Ok((capture, source, open))
-    }
-}
-
-fn capture_spec(fd: &ValidatedFd) -> Option<CaptureSpec> {
-    match fd {
-        ValidatedFd::Capture(spec) => Some(spec.clone()),
-        _ => None,
     }
 }
 
