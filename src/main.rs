@@ -16,6 +16,7 @@ use procstar::keeper::{self, AgentCommand, Origin};
 
 fn main() {
     let start = Moment::now();
+    share_one_heap();
     // Before anything else is opened: these are the user's.
     let fds = claim_inherited_fds();
     let number = |name| std::env::var(name).ok().and_then(|fd| fd.parse().ok());
@@ -30,6 +31,16 @@ fn main() {
     };
     // Threads that still wait for something must not hold up the end.
     std::process::exit(i32::from(code));
+}
+
+/// Has all threads allocate from one heap: those that glibc makes for each thread grow by a system call for every page, and keep
+/// what another thread has freed.
+fn share_one_heap() {
+    // SAFETY: sets a number of the allocator's, while there is one thread. That it is refused does no harm.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
 }
 
 /// Keeps processes; the agent that this starts does all else.

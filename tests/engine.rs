@@ -211,9 +211,13 @@ fn executables_that_cannot_be() {
     }
 }
 
+fn whitelist(paths: &[&str]) -> Whitelist {
+    Whitelist::new(paths.iter().map(|path| (*path).to_owned()).collect()).unwrap()
+}
+
 #[test]
 fn restricted_executable() {
-    let mut rig = Rig::new(Options { restrict_exe: Some("/bin/true".into()), ..options() });
+    let mut rig = Rig::new(Options { restrict_exe: Some(whitelist(&["/bin/true"])), ..options() });
     rig.launch(json!({
         "no": {"argv": ["/bin/echo"], "fds": [["1", "pipe-write"], ["2", {"capture": {}}]]},
         "yes": {"argv": ["x"], "exe": "/bin/true", "fds": [["0", {"pipe-read": {"proc_id": "no", "fd": "1"}}]]},
@@ -226,7 +230,7 @@ fn restricted_executable() {
     assert!(!rig.started.contains_key("no"));
 }
 
-use procstar::engine::{Options, Places};
+use procstar::engine::{Options, Places, Whitelist};
 
 #[test]
 fn pipes_between_processes() {

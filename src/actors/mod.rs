@@ -23,6 +23,8 @@ pub mod results;
 pub mod signals;
 pub mod supervisor;
 
+use tokio::sync::oneshot;
+
 use crate::spec::{ProcId, Validated};
 use messages::Shutdown;
 
@@ -32,8 +34,9 @@ pub trait Launcher: Send + Sync {
     fn launch(&self, request: Validated);
     /// Sends a signal. See [`Engine::signal`](crate::engine::Engine::signal).
     fn signal(&self, id: ProcId, signum: i32, ticket: u64);
-    /// Drops an ended process. See [`Engine::forget`](crate::engine::Engine::forget).
-    fn forget(&self, id: ProcId);
+    /// Drops an ended process. What is given back resolves when it is gone for good, whatever dies after that; it fails where nobody
+    /// is left to tell, and then this agent ends. See [`Engine::forget`](crate::engine::Engine::forget).
+    fn forget(&self, id: ProcId) -> oneshot::Receiver<()>;
     /// Notes an order of shutdown, for an agent that comes after this one.
     fn note(&self, order: Shutdown);
     /// Notes that there has been a process.

@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient,
-    ResponseFuture, SpawnHandle, StreamHandler, WrapFuture,
+    ResponseActFuture, ResponseFuture, SpawnHandle, StreamHandler, WrapFuture, fut,
 };
+use futures_util::FutureExt;
+use futures_util::future::Shared;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Launcher;
 use super::lifecycle::{Counts, EndWhen, Graces, Lifecycle, Step};
 use super::messages::{
-    Announce, Changed, Delete, DeleteError, Removed, Shutdown, ShutdownChanged, ShutdownState,
-    Signal, SignalError, Start, StartError, Told,
+    Again, Announce, Changed, Delete, DeleteError, Removed, Shutdown, ShutdownChanged,
+    ShutdownState, Signal, SignalError, Start, StartError, Told,
 };
 use super::process::{Process, SendSignal};
 use crate::engine::Event;
@@ -54,6 +56,8 @@ struct Owned {
     actor: Addr<Process>,
     /// Whether its end is on its way to the results: what follows from it must not arrive before it.
     ended: bool,
+    /// Resolves, with an error, once it is deleted; there while that is under way.
+    deletion: Option<Shared<oneshot::Receiver<()>>>,
 }
 
 impl Supervisor {
@@ -100,7 +104,7 @@ impl Supervisor {
     fn own(&self, id: &ProcId) -> Owned {
         let process =
             Process::new(id.clone(), Arc::clone(&self.engine), self.outlets.changed.clone());
-        Owned { actor: process.start(), ended: false }
+        Owned { actor: process.start(), ended: false, deletion: None }
     }
 
     /// The actor of a process. One that was lost to a bug is replaced: the engine has the process, and its events
@@ -125,6 +129,19 @@ impl Supervisor {
             self.running = self.running.saturating_sub(1);
             self.advance(ctx);
         }
+    }
+
+    /// Follows an order that was given some time ago.
+    fn follow(&mut self, order: Shutdown, age: Duration, ctx: &mut Context<Self>) {
+        tracing::info!(?order, "shutting down");
+        self.ready = true;
+        let now = Instant::now();
+        let steps = self.lifecycle.order(order, now.checked_sub(age).unwrap_or(now));
+        if !steps.is_empty() {
+            self.engine.note(order);
+        }
+        self.take(steps);
+        self.advance(ctx);
     }
 
     /// Moves the agent's life on after any change.
@@ -250,21 +267,38 @@ impl Handler<Signal> for Supervisor {
 }
 
 impl Handler<Delete> for Supervisor {
-    type Result = Result<(), DeleteError>;
+    type Result = ResponseActFuture<Self, Result<(), DeleteError>>;
 
-    fn handle(&mut self, Delete(id): Delete, ctx: &mut Self::Context) -> Self::Result {
-        match self.processes.get(&id) {
-            None => return Err(DeleteError::Unknown),
-            Some(Owned { ended: false, .. }) => return Err(DeleteError::Running),
-            Some(Owned { ended: true, .. }) => {}
+    fn handle(&mut self, Delete(id): Delete, _: &mut Self::Context) -> Self::Result {
+        let owned = match self.processes.get_mut(&id) {
+            None => return Box::pin(fut::ready(Err(DeleteError::Unknown))),
+            Some(Owned { ended: false, .. }) => {
+                return Box::pin(fut::ready(Err(DeleteError::Running)));
+            }
+            Some(owned) => owned,
+        };
+        if let Some(deletion) = owned.deletion.clone() {
+            // Somebody else was first.
+            return Box::pin(deletion.into_actor(self).map(|_, _, _| Err(DeleteError::Unknown)));
         }
-        // With its last address the actor stops.
-        self.processes.remove(&id);
-        self.engine.forget(id.clone());
-        tracing::debug!(proc_id = %id, "process deleted");
-        self.outlets.removed.do_send(Removed(id));
-        self.advance(ctx);
-        Ok(())
+        let (held, deletion) = oneshot::channel();
+        owned.deletion = Some(deletion.shared());
+        let forgotten = self.engine.forget(id.clone());
+        let forgotten = async move {
+            if forgotten.await.is_err() {
+                // Nobody can say what became of it, and this agent is about to end.
+                std::future::pending().await
+            }
+        };
+        Box::pin(forgotten.into_actor(self).map(move |(), supervisor, ctx| {
+            // With its last address the actor stops.
+            supervisor.processes.remove(&id);
+            tracing::debug!(proc_id = %id, "process deleted");
+            supervisor.outlets.removed.do_send(Removed(id));
+            supervisor.advance(ctx);
+            drop(held);
+            Ok(())
+        }))
     }
 }
 
@@ -272,14 +306,15 @@ impl Handler<Shutdown> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, order: Shutdown, ctx: &mut Self::Context) {
-        tracing::info!(?order, "shutting down");
-        self.ready = true;
-        let steps = self.lifecycle.order(order, Instant::now());
-        if !steps.is_empty() {
-            self.engine.note(order);
-        }
-        self.take(steps);
-        self.advance(ctx);
+        self.follow(order, Duration::ZERO, ctx);
+    }
+}
+
+impl Handler<Again> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Again { order, age }: Again, ctx: &mut Self::Context) {
+        self.follow(order, age, ctx);
     }
 }
 

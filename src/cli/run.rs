@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::actors::Launcher;
 use crate::actors::connection::{self, Connection, Finish, Outcome};
 use crate::actors::keeper_link::{KeeperLink, LinkError, Streams, Welcome, introduce};
 use crate::actors::lifecycle::{EndWhen, Graces};
-use crate::actors::messages::{GetAll, GetOne, Shutdown};
+use crate::actors::messages::{Again, GetAll, GetOne};
 use crate::actors::results::Results;
 use crate::actors::signals::Signals;
 use crate::actors::supervisor::{Outlets, Ready, Supervisor};
@@ -31,10 +31,11 @@ use crate::config::{Env, Settings};
 use crate::engine::procfs::ProcFs;
 use crate::engine::{Event, Moment};
 use crate::http;
+use crate::keeper::protocol::Printing;
 use crate::keeper::{AGAIN, protocol};
 use crate::net::dial::WssDialer;
 use crate::net::tls;
-use crate::report::Sampler;
+use crate::report::{Facts, Sampler};
 use crate::spec::{self, ProcId, Validated};
 use crate::wire::{ConnInfo, ProcInfo};
 
@@ -175,7 +176,7 @@ fn keeper_settings(run: &Run, env: &Env) -> protocol::Settings {
         conn_id: settings.agent.conn_id.clone(),
         drain_grace: settings.capture.drain_grace,
         setup_patience: SETUP_PATIENCE,
-        restrict_exe: settings.run.restrict_exe.as_deref().map(path_text),
+        restrict_exe: settings.run.restrict_exe.iter().map(|path| path_text(path)).collect(),
         log: settings.log.clone(),
     }
 }
@@ -206,6 +207,8 @@ struct Agent {
     /// INPUT's processes, of the first agent.
     input: Vec<ProcId>,
     conn_id: String,
+    /// How far an earlier agent has come with printing.
+    printing: Printing,
     sampler: Arc<Sampler>,
     done: oneshot::Receiver<()>,
     gone: oneshot::Receiver<()>,
@@ -253,12 +256,13 @@ impl Agent {
             supervisor.take_up(records, memory.any, ctx);
             supervisor
         });
-        for order in memory.orders {
-            supervisor.do_send(Shutdown::from(order));
+        for (order, age) in memory.orders_by_age() {
+            supervisor.do_send(Again { order: order.into(), age });
         }
         Signals::new(supervisor.clone().recipient(), orders)
             .map_err(system("handle signals"))?
             .start();
+        let printing = memory.printing;
         let conn_id = settings
             .agent
             .conn_id
@@ -266,7 +270,18 @@ impl Agent {
             .or(memory.conn_id)
             .unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         link.remember(|memory| memory.conn_id = Some(conn_id.clone()));
-        Ok(Agent { supervisor, results, link, launched, input, conn_id, sampler, done, gone })
+        Ok(Agent {
+            supervisor,
+            results,
+            link,
+            launched,
+            input,
+            conn_id,
+            printing,
+            sampler,
+            done,
+            gone,
+        })
     }
 
     async fn run(
@@ -302,7 +317,8 @@ impl Agent {
         if run.exit && written.is_ok() {
             // Nobody asks for them any more; a later run on a lasting directory must not take them for its own.
             for facts in self.results.send(GetAll).await.unwrap_or_default() {
-                self.link.forget(facts.id.clone());
+                // In order before the goodbye.
+                drop(self.link.forget(facts.id.clone()));
             }
         }
         let ended = written.and(match outcome {
@@ -358,7 +374,7 @@ impl Agent {
             conn: ConnInfo {
                 conn_id: self.conn_id.clone(),
                 group_id: agent.group_id.clone(),
-                restricted_exe: settings.run.restrict_exe.as_deref().map(path_text),
+                restricted_exe: restricted_exe(settings),
             },
             proc: ProcInfo { pid, ppid, ..ProcInfo::current() },
             token: agent.token.clone(),
@@ -388,23 +404,57 @@ impl Agent {
             return Ok(());
         }
         let results = self.results.send(GetAll).await.unwrap_or_default();
-        let (print, path) = (run.print, run.output.clone());
-        let sampler = Arc::clone(&self.sampler);
-        let writing = actix_rt::task::spawn_blocking(move || {
-            let printed = match print {
-                true => output::print(&results, &sampler)
-                    .map_err(|source| RunError::Write { to: "standard output".into(), source }),
-                false => Ok(()),
-            };
-            // A closed standard output must not cost the file.
-            let saved = path.map_or(Ok(()), |path: PathBuf| {
-                output::save(&results, &sampler, &path)
-                    .map_err(|source| RunError::Write { to: path.display().to_string(), source })
-            });
-            printed.and(saved)
-        });
-        writing.await.unwrap_or_else(|error| Err(system("write results")(io::Error::other(error))))
+        let printed = if run.print { self.print(results.clone()).await } else { Ok(()) };
+        // A closed standard output must not cost the file.
+        let saved = match run.output.clone() {
+            Some(path) => {
+                let to = path.display().to_string();
+                self.write(to, move |sampler| output::save(&results, sampler, &path)).await
+            }
+            None => Ok(()),
+        };
+        printed.and(saved)
     }
+
+    /// Prints the results, unless an earlier agent has. Of one that died over it, nobody knows how much it had printed: then the whole
+    /// is printed again.
+    async fn print(&self, results: Vec<Arc<Facts>>) -> Result<(), RunError> {
+        match self.printing {
+            Printing::NotBegun => {}
+            Printing::Begun => tracing::warn!("printing results again: an agent died over it"),
+            Printing::Done => return Ok(()),
+        }
+        self.note_printing(Printing::Begun).await;
+        let print = move |sampler: &Sampler| output::print(&results, sampler);
+        self.write("standard output".into(), print).await?;
+        self.note_printing(Printing::Done).await;
+        Ok(())
+    }
+
+    async fn note_printing(&self, printing: Printing) {
+        self.link.remember(|memory| memory.printing = printing);
+        self.link.flush().await;
+    }
+
+    /// Writes something on a thread of its own.
+    async fn write(
+        &self,
+        to: String,
+        write: impl FnOnce(&Sampler) -> io::Result<()> + Send + 'static,
+    ) -> Result<(), RunError> {
+        let sampler = Arc::clone(&self.sampler);
+        let written = actix_rt::task::spawn_blocking(move || write(&sampler)).await;
+        match written {
+            Ok(written) => written.map_err(|source| RunError::Write { to, source }),
+            Err(error) => Err(system("write results")(io::Error::other(error))),
+        }
+    }
+}
+
+/// What the agent is restricted to, as the server is told: joined by colons.
+fn restricted_exe(settings: &Settings) -> Option<String> {
+    let paths: Vec<String> = settings.run.restrict_exe.iter().map(|path| path_text(path)).collect();
+    (!paths.is_empty()).then(|| paths.join(":"))
 }
 
 fn path_text(path: &Path) -> String {

@@ -283,9 +283,7 @@ fn exec_first(plan: &LaunchPlan, paths: &[CString]) -> (i32, bool) {
         last = exec_path(plan, path);
         match last {
             // A missing interpreter gives ENOENT too, though the executable exists.
-            // SAFETY: the path is a live C string.
-            libc::ENOENT | libc::ENOTDIR
-                if unsafe { libc::access(path.as_ptr(), libc::F_OK) } != 0 => {}
+            libc::ENOENT | libc::ENOTDIR if !exists(path) => {}
             libc::ENOENT | libc::ENOTDIR | libc::EACCES => {
                 best.get_or_insert(last);
             }
@@ -297,6 +295,11 @@ fn exec_first(plan: &LaunchPlan, paths: &[CString]) -> (i32, bool) {
         Some(errno) => (errno, false),
         None => (last, matches!(last, libc::ENOENT | libc::ENOTDIR)),
     }
+}
+
+fn exists(path: &CString) -> bool {
+    // SAFETY: the path is a live C string.
+    unsafe { libc::access(path.as_ptr(), libc::F_OK) == 0 }
 }
 
 /// Execs what was opened, or, where an interpreter has to open it again, its real path.

@@ -53,8 +53,8 @@ const DUMPING: [i32; 10] = [
     libc::SIGSYS,
 ];
 
-/// Where the driver's events go.
-pub(super) type Sink = Box<dyn FnMut(Event) + Send>;
+/// Where the driver's events go, those of one round at once.
+pub(super) type Sink = Box<dyn FnMut(&mut Vec<Event>) + Send>;
 
 /// Starts the driver's thread.
 ///
@@ -199,6 +199,8 @@ struct Driver {
     options: Options,
     inbox: Arc<Inbox<Mail>>,
     sink: Sink,
+    /// What is to be told at the end of the round.
+    untold: Vec<Event>,
     poller: Poller,
     processes: HashMap<u64, Process>,
     serials: HashMap<ProcId, u64>,
@@ -235,6 +237,7 @@ impl Driver {
             options,
             inbox,
             sink,
+            untold: Vec::new(),
             poller,
             processes: HashMap::new(),
             serials: HashMap::new(),
@@ -263,10 +266,21 @@ impl Driver {
             while let Some(alarm) = self.timers.pop(now) {
                 self.alarm(alarm);
             }
+            // Before new processes are planned, which takes time.
+            self.tell();
             self.dispatch(now);
+            self.tell();
             if self.pause.is_some() {
                 self.stand_still();
             }
+        }
+    }
+
+    /// Tells what has happened.
+    fn tell(&mut self) {
+        if !self.untold.is_empty() {
+            (self.sink)(&mut self.untold);
+            self.untold.clear();
         }
     }
 
@@ -413,7 +427,7 @@ impl Driver {
         }
         let early = process.report.as_ref().and_then(|report| report.early().get());
         let resolved = early.unwrap_or(&process.resolved).clone();
-        (self.sink)(Event::Started(Box::new(Started {
+        self.untold.push(Event::Started(Box::new(Started {
             id: process.id.clone(),
             pid,
             start: process.start,
@@ -483,7 +497,7 @@ impl Driver {
                 capture.freeze();
             }
         }
-        (self.sink)(Event::Ended(Box::new(Ended {
+        self.untold.push(Event::Ended(Box::new(Ended {
             id: process.id.clone(),
             pid: exit.pid,
             failures: std::mem::take(&mut process.failures),
@@ -519,7 +533,7 @@ impl Driver {
             }
             _ => Err(io::Error::from_raw_os_error(libc::ESRCH)),
         };
-        (self.sink)(Event::Signaled { id: id.clone(), ticket, result });
+        self.untold.push(Event::Signaled { id: id.clone(), ticket, result });
     }
 
     fn send_held_signals(&mut self, serial: u64) {

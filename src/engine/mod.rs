@@ -288,7 +288,21 @@ impl Engine {
     ///
     /// # Errors
     /// The OS error of making its threads and descriptors.
-    pub fn start(options: Options, sink: impl FnMut(Event) + Send + 'static) -> io::Result<Engine> {
+    pub fn start(
+        options: Options,
+        mut sink: impl FnMut(Event) + Send + 'static,
+    ) -> io::Result<Engine> {
+        Engine::start_batched(options, move |events| events.drain(..).for_each(&mut sink))
+    }
+
+    /// The same, with the events that come at one moment told at once; `sink` takes them out.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_batched(
+        options: Options,
+        sink: impl FnMut(&mut Vec<Event>) + Send + 'static,
+    ) -> io::Result<Engine> {
         sys::default_sigchld()?;
         let inbox = Arc::new(Inbox::new()?);
         driver::start(options, Arc::clone(&inbox), Box::new(sink))?;

@@ -28,6 +28,9 @@ const MATCHING: MatchOptions = MatchOptions {
     require_literal_leading_dot: false,
 };
 
+/// What makes a path a glob.
+const SPECIAL: [char; 3] = ['*', '?', '['];
+
 impl Whitelist {
     /// A whitelist of paths and globs.
     ///
@@ -36,7 +39,7 @@ impl Whitelist {
     pub fn new(written: Vec<String>) -> Result<Whitelist, String> {
         let globs = written
             .iter()
-            .filter(|text| is_glob(text))
+            .filter(|text| text.contains(SPECIAL))
             .map(|text| Glob::new(text).map_err(|error| format!("{text:?} is no glob: {error}")))
             .collect::<Result<_, _>>()?;
         Ok(Whitelist { written, globs })
@@ -62,7 +65,7 @@ impl fmt::Display for Whitelist {
 
 impl Glob {
     fn new(text: &str) -> Result<Glob, glob::PatternError> {
-        let plain = text.find(['*', '?', '[']).unwrap_or(text.len());
+        let plain = text.find(SPECIAL).unwrap_or(text.len());
         let end = text.get(..plain).and_then(|plain| plain.rfind('/')).map_or(0, |slash| slash + 1);
         let (directory, rest) = text.split_at_checked(end).unwrap_or(("", text));
         Ok(Glob {
@@ -84,11 +87,6 @@ impl Glob {
         });
         pattern.is_some_and(|pattern| pattern.matches_with(real, MATCHING))
     }
-}
-
-/// Whether a text has what makes it a glob.
-fn is_glob(text: &str) -> bool {
-    text.contains(['*', '?', '['])
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::engine::{Ended, Moment, Started};
 use crate::spec::{ProcId, Validated};
 
 /// The version of these messages. It changes with every change of their meaning or form.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The largest frame: 1 GiB, as of a message from the server.
 pub const MAX_FRAME: usize = 1 << 30;
@@ -33,10 +33,39 @@ pub struct Settings {
     pub drain_grace: Duration,
     /// How long a child's set-up may take before the process is reported as running.
     pub setup_patience: Duration,
-    /// The one executable that may be started.
-    pub restrict_exe: Option<String>,
+    /// The executables that may be started, paths and globs; none: any.
+    #[serde(with = "one_or_more")]
+    pub restrict_exe: Vec<String>,
     /// How to log.
     pub log: LogSettings,
+}
+
+/// Texts in the form that held one at most: nothing, a text, or several.
+mod one_or_more {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Form {
+        One(String),
+        More(Vec<String>),
+    }
+
+    pub(super) fn serialize<S: Serializer>(texts: &[String], to: S) -> Result<S::Ok, S::Error> {
+        match texts {
+            [] => to.serialize_none(),
+            [one] => to.serialize_some(one),
+            more => more.serialize(to),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+        Ok(match Option::<Form>::deserialize(from)? {
+            None => Vec::new(),
+            Some(Form::One(one)) => vec![one],
+            Some(Form::More(more)) => more,
+        })
+    }
 }
 
 /// From the agent.
@@ -82,6 +111,45 @@ pub struct Memory {
     pub orders: Vec<Order>,
     /// Whether there ever was a process.
     pub any: bool,
+    /// When each of `orders` was given: nanoseconds of the monotonic clock. Shorter where an older program noted some.
+    #[serde(default)]
+    pub given: Vec<u64>,
+    /// How far the printing of results has come.
+    #[serde(default)]
+    pub printing: Printing,
+}
+
+impl Memory {
+    /// Notes an order that is given now; one that was given before stays as it is.
+    pub fn note(&mut self, order: Order) {
+        if !self.orders.contains(&order) {
+            self.orders.push(order);
+            // An order without a time, of an older program, has none after it either.
+            if self.given.len() + 1 == self.orders.len() {
+                self.given.push(Moment::now().monotonic_nanos);
+            }
+        }
+    }
+
+    /// The orders, each with how long ago it was given.
+    pub fn orders_by_age(&self) -> impl Iterator<Item = (Order, Duration)> {
+        let now = Moment::now().monotonic_nanos;
+        let times = self.given.iter().copied().chain(std::iter::repeat(now));
+        let age = move |given| Duration::from_nanos(now.saturating_sub(given));
+        self.orders.iter().copied().zip(times).map(move |(order, given)| (order, age(given)))
+    }
+}
+
+/// How far the printing of results to standard output has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Printing {
+    /// Nothing has been printed.
+    #[default]
+    NotBegun,
+    /// Some of it may have been.
+    Begun,
+    /// All of it has been.
+    Done,
 }
 
 /// An order that a signal gives.
@@ -135,6 +203,18 @@ pub enum ToAgent {
     },
     /// The keeper has got a signal.
     Order(Order),
+    /// A process that was to be forgotten is: no later agent hears of it, nor a later keeper.
+    Forgotten(ProcId),
+}
+
+/// What the engine tells, borrowed: as the [`ToAgent`] of the same name when encoded, and as the journal's
+/// [`Entry`](super::journal::Entry) of it.
+#[derive(Serialize)]
+#[expect(missing_docs, reason = "as in ToAgent")]
+pub enum Told<'a> {
+    Started(&'a Started),
+    Ended(&'a Ended),
+    Signaled { id: &'a ProcId, ticket: u64, errno: Option<i32> },
 }
 
 /// A frame that is none.

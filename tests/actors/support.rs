@@ -115,6 +115,8 @@ pub struct FakeEngine {
     /// What an agent after this one would be told.
     pub notes: Mutex<Vec<Note>>,
     on_signal: Mutex<OnSignal>,
+    /// Who waits for a process to be forgotten, where that does not happen at once.
+    pub held: Mutex<Option<Vec<oneshot::Sender<()>>>>,
     /// Tells the start of every process out of the call itself, before anybody else can act.
     prompt: bool,
     events: Mutex<Option<mpsc::UnboundedSender<Event>>>,
@@ -179,8 +181,14 @@ impl Launcher for FakeEngine {
         }
     }
 
-    fn forget(&self, id: ProcId) {
+    fn forget(&self, id: ProcId) -> oneshot::Receiver<()> {
         self.call(Call::Forget(id.to_string()));
+        let (tell, told) = oneshot::channel();
+        match &mut *self.held.lock().unwrap() {
+            Some(held) => held.push(tell),
+            None => tell.send(()).unwrap(),
+        }
+        told
     }
 }
 
@@ -206,6 +214,7 @@ where
         calls: Mutex::default(),
         notes: Mutex::default(),
         on_signal: Mutex::new(OnSignal::Tell(None)),
+        held: Mutex::default(),
         prompt,
         events: Mutex::new(Some(events)),
     });

@@ -20,6 +20,7 @@ pub fn options() -> Options {
         setup_patience: Duration::from_millis(100),
         restrict_exe: None,
         heritage: Arc::new(Heritage::new([path], &[], [], None)),
+        errands: None,
     }
 }
 

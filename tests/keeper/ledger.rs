@@ -26,6 +26,7 @@ fn the_next_keeper_takes_up_what_the_journal_tells() {
         conn_id: Some("me".into()),
         orders: vec![Order::Terminate],
         any: true,
+        ..Memory::default()
     }));
     agent.heard();
     let journal = world.settings.state_dir.as_ref().unwrap().join("journal");

@@ -98,7 +98,7 @@ impl World {
             conn_id: None,
             drain_grace: Duration::from_millis(300),
             setup_patience: Duration::from_millis(100),
-            restrict_exe: None,
+            restrict_exe: Vec::new(),
             log: LogSettings::default(),
         };
         std::fs::create_dir(&settings.base_dir).unwrap();
@@ -283,8 +283,10 @@ impl Agent {
         assert_eq!(brief(&self.next()), format!("signaled nobody 0 {}", libc::ESRCH));
     }
 
+    /// Has an ended process forgotten, and returns when it is.
     pub fn forget(&mut self, id: &str) {
         self.tell(&ToKeeper::Forget(id.into()));
+        self.until(&format!("forgotten {id}"));
     }
 
     /// The next message; none at the end of the stream.
@@ -367,6 +369,7 @@ pub fn brief(message: &ToAgent) -> String {
             format!("signaled {id} {ticket} {}", errno.unwrap_or(0))
         }
         ToAgent::Order(order) => format!("order {order:?}"),
+        ToAgent::Forgotten(id) => format!("forgotten {id}"),
     }
 }
 

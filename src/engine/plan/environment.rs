@@ -62,7 +62,7 @@ pub(super) fn make(env: &EnvSpec, heritage: &Heritage) -> Result<Environment, Ve
     let inherited: Vec<&CString> =
         heritage.variables.iter().filter(|variable| is_inherited(env, name(variable))).collect();
     let all = || inherited.iter().copied().chain(&own);
-    let path = all().filter(|variable| name(variable) == b"PATH").last();
+    let path = all().rfind(|variable| name(variable) == b"PATH");
     let path = path.and_then(|variable| CString::new(value(variable)).ok());
     let shown = env.report.then(|| all().map(|variable| shown(env, variable)).collect());
     let envp = pointers(all());
