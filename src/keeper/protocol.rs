@@ -252,6 +252,9 @@ pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> std::io::Result<(
     }
 }
 
+/// How much room a decoder keeps.
+const KEPT: usize = 64 * 1024;
+
 /// Takes messages from bytes as they come.
 #[derive(Default)]
 pub struct Decoder {
@@ -263,11 +266,11 @@ pub struct Decoder {
 impl Decoder {
     /// Adds what has come.
     pub fn push(&mut self, bytes: &[u8]) {
-        if self.taken > 64 * 1024 || self.taken == self.bytes.len() {
+        if self.taken > KEPT || self.taken == self.bytes.len() {
             self.bytes.drain(..self.taken);
             self.taken = 0;
             // The room of a large message is not kept.
-            self.bytes.shrink_to(64 * 1024);
+            self.bytes.shrink_to(KEPT);
         }
         self.bytes.extend_from_slice(bytes);
     }
@@ -286,6 +289,10 @@ impl Decoder {
         let Some(body) = rest.get(..length) else { return Ok(None) };
         let message = rmp_serde::from_slice(body)?;
         self.taken += 4 + length;
+        if self.is_empty() && self.bytes.capacity() > KEPT {
+            // Given data may have been in it: that is to stay nowhere.
+            *self = Decoder::default();
+        }
         Ok(Some(message))
     }
 
