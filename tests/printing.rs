@@ -68,7 +68,7 @@ impl Agent {
     }
 
     /// What it has remembered of printing until its goodbye, each once, and the code of that.
-    fn to_the_end(&mut self) -> (Vec<Printing>, u8) {
+    fn until_bye(&mut self) -> (Vec<Printing>, u8) {
         let mut noted = Vec::new();
         loop {
             match self.heard() {
@@ -105,7 +105,7 @@ fn ended(id: &str) -> Record {
         resolved: Default::default(),
     };
     let ended = Ended { lost: false, ..Ended::lost(started.clone()) };
-    Record { id: id.into(), started: Some(started), ended: Some(Box::new(ended)) }
+    Record { started: Some(started), ended: Some(Box::new(ended)), ..Record::new(id.into()) }
 }
 
 fn printed(agent: &mut Agent) -> String {
@@ -131,7 +131,7 @@ fn printing_is_told_before_and_after() {
     assert!(agent.socket.read(&mut [0]).is_err(), "it is not done");
     agent.socket.set_read_timeout(Some(DEADLINE)).unwrap();
     let text = printed_beside(&mut agent);
-    assert_eq!(agent.to_the_end(), (vec![Printing::Done], 0));
+    assert_eq!(agent.until_bye(), (vec![Printing::Done], 0));
     assert!(text.join().unwrap().starts_with(&format!("{{\"{id}\":")));
 }
 
@@ -148,13 +148,13 @@ fn printed_beside(agent: &mut Agent) -> std::thread::JoinHandle<String> {
 #[test]
 fn what_was_begun_is_printed_again() {
     let mut agent = Agent::start(Printing::Begun, ended("p"));
-    assert_eq!(agent.to_the_end(), (vec![Printing::Begun, Printing::Done], 0));
+    assert_eq!(agent.until_bye(), (vec![Printing::Begun, Printing::Done], 0));
     assert!(printed(&mut agent).starts_with("{\"p\":"));
 }
 
 #[test]
 fn what_was_printed_is_not_printed_again() {
     let mut agent = Agent::start(Printing::Done, ended("p"));
-    assert_eq!(agent.to_the_end(), (vec![Printing::Done], 0));
+    assert_eq!(agent.until_bye(), (vec![Printing::Done], 0));
     assert_eq!(printed(&mut agent), "");
 }

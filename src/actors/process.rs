@@ -14,11 +14,13 @@ use super::Launcher;
 use super::messages::{Changed, SignalError, Told};
 use crate::engine::Event;
 use crate::report::Facts;
-use crate::spec::ProcId;
+use crate::spec::{Identity, ProcId};
 
 /// The actor.
 pub struct Process {
     id: ProcId,
+    /// What it was asked to be, if that is known.
+    identity: Option<Arc<Identity>>,
     engine: Arc<dyn Launcher>,
     results: Recipient<Changed>,
     ended: bool,
@@ -28,8 +30,18 @@ pub struct Process {
 
 impl Process {
     /// The actor of process `id`, which `engine` starts, and whose changes go to `results`.
-    pub fn new(id: ProcId, engine: Arc<dyn Launcher>, results: Recipient<Changed>) -> Self {
-        Process { id, engine, results, ended: false, signals: HashMap::new() }
+    pub fn new(
+        id: ProcId,
+        identity: Option<Arc<Identity>>,
+        engine: Arc<dyn Launcher>,
+        results: Recipient<Changed>,
+    ) -> Self {
+        Process { id, identity, engine, results, ended: false, signals: HashMap::new() }
+    }
+
+    /// Has facts go where all see them.
+    fn publish(&self, facts: Facts) {
+        self.results.do_send(Changed(Arc::new(facts.of(self.identity.clone()))));
     }
 }
 
@@ -44,13 +56,13 @@ impl Handler<Told> for Process {
         match event {
             Event::Started(started) => {
                 tracing::debug!(proc_id = %self.id, pid = started.pid, "process started");
-                self.results.do_send(Changed(Arc::new(Facts::of_start(*started))));
+                self.publish(Facts::of_start(*started));
             }
             Event::Ended(ended) => {
                 self.ended = true;
                 tracing::debug!(proc_id = %self.id, pid = ended.pid, status = ended.status,
                     failures = ended.failures.len(), "process ended");
-                self.results.do_send(Changed(Arc::new(Facts::of_end(*ended))));
+                self.publish(Facts::of_end(*ended));
             }
             Event::Signaled { ticket, result, .. } => {
                 if let Some(waiting) = self.signals.remove(&ticket) {

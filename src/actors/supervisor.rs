@@ -22,7 +22,7 @@ use super::messages::{
 use super::process::{Process, SendSignal};
 use crate::engine::Event;
 use crate::keeper::ledger::Record;
-use crate::spec::ProcId;
+use crate::spec::{Identity, ProcId};
 
 /// Where the supervisor tells of what it does.
 pub struct Outlets {
@@ -54,6 +54,8 @@ pub struct Supervisor {
 
 struct Owned {
     actor: Addr<Process>,
+    /// What it was asked to be, if that is known.
+    identity: Option<Arc<Identity>>,
     /// Whether its end is on its way to the results: what follows from it must not arrive before it.
     ended: bool,
     /// Resolves, with an error, once it is deleted; there while that is under way.
@@ -89,9 +91,9 @@ impl Supervisor {
         if self.any && !any {
             self.engine.note_assignment();
         }
-        for Record { id, started, ended } in records {
+        for Record { id, started, ended, identity } in records {
             self.outlets.announce.do_send(Announce(id.clone()));
-            let owned = self.own(&id);
+            let owned = self.own(&id, identity);
             self.processes.insert(id, owned);
             self.running += 1;
             let events = [started.map(|s| Event::Started(Box::new(s))), ended.map(Event::Ended)];
@@ -101,19 +103,19 @@ impl Supervisor {
         }
     }
 
-    fn own(&self, id: &ProcId) -> Owned {
-        let process =
-            Process::new(id.clone(), Arc::clone(&self.engine), self.outlets.changed.clone());
-        Owned { actor: process.start(), ended: false, deletion: None }
+    fn own(&self, id: &ProcId, identity: Option<Arc<Identity>>) -> Owned {
+        let (engine, changed) = (Arc::clone(&self.engine), self.outlets.changed.clone());
+        let process = Process::new(id.clone(), identity.clone(), engine, changed);
+        Owned { actor: process.start(), identity, ended: false, deletion: None }
     }
 
     /// The actor of a process. One that was lost to a bug is replaced: the engine has the process, and its events
     /// carry all there is to know.
     fn actor(&mut self, id: &ProcId) -> Option<Addr<Process>> {
-        let lost = self.processes.get(id).is_some_and(|owned| !owned.actor.connected());
-        if lost {
+        let owned = self.processes.get(id)?;
+        if !owned.actor.connected() {
             tracing::error!(proc_id = %id, "process actor lost, starting another");
-            let fresh = self.own(id).actor;
+            let fresh = self.own(id, owned.identity.clone()).actor;
             if let Some(owned) = self.processes.get_mut(id) {
                 owned.actor = fresh;
             }
@@ -233,9 +235,9 @@ impl Handler<Start> for Supervisor {
         if asks_systemd && !std::mem::replace(&mut self.warned_of_systemd, true) {
             tracing::warn!("systemd_properties are not applied on this host");
         }
-        for id in request.procs.keys() {
+        for (id, proc) in &request.procs {
             self.outlets.announce.do_send(Announce(id.clone()));
-            let owned = self.own(id);
+            let owned = self.own(id, Some(Arc::new(Identity::from(proc))));
             self.processes.insert(id.clone(), owned);
         }
         self.running += request.procs.len();

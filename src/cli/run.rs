@@ -35,7 +35,7 @@ use crate::keeper::protocol::Printing;
 use crate::keeper::{AGAIN, protocol};
 use crate::net::dial::WssDialer;
 use crate::net::tls;
-use crate::report::{Facts, Sampler};
+use crate::report::{AgentInfo, Facts, Sampler};
 use crate::spec::{self, ProcId, Validated};
 use crate::wire::{ConnInfo, ProcInfo};
 
@@ -153,10 +153,17 @@ pub fn run(run: Run, env: &Env, socket: UnixStream) -> Result<(), RunError> {
         _ => None,
     };
     let welcome = introduce(socket, keeper_settings(&run, env), input)?;
+    let sampler = sampler.of(agent_info(welcome.pid), run.settings.agent.group_id.clone());
     actix::System::new().block_on(async move {
         let agent = Agent::start(&run, welcome, Arc::new(sampler))?;
         agent.run(&run, listener, dialer).await
     })
+}
+
+/// What results tell of this program, launched as process `pid`.
+fn agent_info(pid: u32) -> AgentInfo {
+    let ProcInfo { hostname: host, username: user, .. } = ProcInfo::current();
+    AgentInfo { pid, host, user, version: env!("CARGO_PKG_VERSION").to_owned() }
 }
 
 /// What the keeper has to know.

@@ -16,8 +16,9 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use super::faults::{self, Call};
 use super::inbox::{Inbox, Mail};
+use super::oom::OomWatch;
 use super::plan::{Report, Surroundings};
-use super::procfs::{ProcFs, RawStat};
+use super::procfs::{ProcFs, RawIo, RawStat};
 use super::spawn::{Child, SpawnPool, Spawned};
 use super::state::{Action, Input, State};
 use super::timers::{Alarm, Timers};
@@ -90,13 +91,25 @@ struct Exit {
     stat: Option<RawStat>,
     stop: Moment,
     lost: bool,
+    #[serde(default)]
+    io: Option<RawIo>,
+    #[serde(default)]
+    out_of_memory: bool,
 }
 
 impl Exit {
     /// The exit of a process of which there is no child.
     fn without_child() -> Exit {
-        let rusage = super::no_usage();
-        Exit { pid: None, status: 0, rusage, stat: None, stop: Moment::now(), lost: false }
+        Exit {
+            pid: None,
+            status: 0,
+            rusage: super::no_usage(),
+            stat: None,
+            stop: Moment::now(),
+            lost: false,
+            io: None,
+            out_of_memory: false,
+        }
     }
 }
 
@@ -141,6 +154,8 @@ struct Process {
     report: Option<Arc<Report>>,
     /// Signals to send as soon as there is a child: number and ticket.
     signals: Vec<(i32, u64)>,
+    /// Whether we have sent it a SIGKILL: then that is what it dies of.
+    killed: bool,
 }
 
 impl Process {
@@ -158,6 +173,7 @@ impl Process {
             told: false,
             report: None,
             signals: Vec::new(),
+            killed: false,
         }
     }
 }
@@ -212,6 +228,7 @@ struct Driver {
     timers: Timers,
     watcher: Watcher,
     procfs: ProcFs,
+    oom: OomWatch,
     /// Pipes are read through this: one hot buffer is faster than fresh ones.
     buffer: Box<[u8]>,
     /// Somebody wants us to stand still.
@@ -248,6 +265,7 @@ impl Driver {
             timers: Timers::default(),
             watcher,
             procfs: ProcFs::new("/proc"),
+            oom: OomWatch::new("/proc"),
             buffer: vec![0; reading::BUFFER].into_boxed_slice(),
             pause: None,
             stopped: false,
@@ -386,6 +404,7 @@ impl Driver {
 
     fn spawned(&mut self, spawned: Spawned) {
         self.last_spawned = Instant::now();
+        self.oom.born(self.last_spawned);
         let Spawned { serial, child, failures, resolved } = spawned;
         let Some(process) = self.processes.get_mut(&serial) else { return };
         process.report = None;
@@ -440,18 +459,33 @@ impl Driver {
 
     /// A pidfd is readable: its child is a zombie, whose last facts are still there until it is reaped.
     fn exited(&mut self, serial: u64) {
-        let Some(Process { state: State::Alive(live), .. }) = self.processes.get_mut(&serial)
+        let Some(Process { state: State::Alive(live), killed, .. }) =
+            self.processes.get_mut(&serial)
         else {
             return;
         };
         let pid = live.child.pid;
         let stat = self.procfs.read_stat(pid).ok();
+        let io = self.procfs.read_io(pid).ok().flatten();
         let adopted = live.adopted;
         let exit = match sys::reap(pid) {
             // It is somebody else's to reap.
-            Err(_) if adopted => Exit { pid: Some(pid), stat, lost: true, ..Exit::without_child() },
+            Err(_) if adopted => {
+                Exit { pid: Some(pid), stat, io, lost: true, ..Exit::without_child() }
+            }
             Ok(Some((status, rusage))) => {
-                Exit { pid: Some(pid), status, rusage, stat, stop: Moment::now(), lost: false }
+                let struck = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGKILL;
+                let out_of_memory = struck && !*killed && self.oom.has_killed();
+                Exit {
+                    pid: Some(pid),
+                    status,
+                    rusage,
+                    stat,
+                    stop: Moment::now(),
+                    lost: false,
+                    io,
+                    out_of_memory,
+                }
             }
             // A debugger that traces it comes first, and epoll would tell of it without a pause until then.
             Ok(None) => {
@@ -464,7 +498,7 @@ impl Driver {
             // Somebody else has reaped it; nobody does, but the process must not hang for it.
             Err(error) => {
                 tracing::error!(pid, %error, "cannot reap a process");
-                Exit { pid: Some(pid), stat, ..Exit::without_child() }
+                Exit { pid: Some(pid), stat, io, ..Exit::without_child() }
             }
         };
         if let Some(token) = live.token.take() {
@@ -509,12 +543,17 @@ impl Driver {
             captures: Arc::clone(&process.captures),
             cut_short: std::mem::take(&mut process.cut_short),
             lost: exit.lost,
+            io: exit.io,
+            out_of_memory: exit.out_of_memory,
             resolved: process.resolved.clone(),
         })));
     }
 
     fn signal(&mut self, id: &ProcId, signum: i32, ticket: u64) {
-        let process = self.serials.get(id).and_then(|serial| self.processes.get_mut(serial));
+        let mut process = self.serials.get(id).and_then(|serial| self.processes.get_mut(serial));
+        if let Some(process) = &mut process {
+            process.killed |= signum == libc::SIGKILL;
+        }
         let result = match process {
             Some(Process { state: State::Alive(live), .. }) => {
                 sys::pidfd_send_signal(live.child.pidfd.as_raw_fd(), signum)

@@ -50,9 +50,15 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// The key of the spec that the stage sets; none where that is no attribute.
-    fn key(self) -> Option<&'static str> {
-        Some(match self {
+    /// Its name in results: of an attribute, the key of the spec.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Restrict => "restrict",
+            Stage::Fork => "fork",
+            Stage::Fd(_) => "fd",
+            Stage::Setup => "setup",
+            Stage::Exec { .. } => "exec",
+            Stage::Session => "session",
             Stage::Env => "env",
             Stage::Limits(_) => "limits",
             Stage::OomScoreAdj => "oom_score_adj",
@@ -64,13 +70,15 @@ impl Stage {
             Stage::User => "user",
             Stage::PdeathSignal => "pdeath_signal",
             Stage::Cwd => "cwd",
-            Stage::Restrict
-            | Stage::Fork
-            | Stage::Fd(_)
-            | Stage::Setup
-            | Stage::Exec { .. }
-            | Stage::Session => return None,
-        })
+        }
+    }
+
+    /// The fd concerned, where it is about one.
+    pub fn fd(self) -> Option<i32> {
+        match self {
+            Stage::Fd(fd) => Some(fd),
+            _ => None,
+        }
     }
 }
 
@@ -110,27 +118,26 @@ impl StartFailure {
 impl fmt::Display for StartFailure {
     /// The texts that the contract fixes: clients match their beginnings.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.as_deref();
         let reason = self.reason();
-        if let Some(key) = self.stage.key() {
-            write!(f, "failed to set {key}: ")?;
-            let subject = match self.stage {
-                Stage::Limits(resource) => Some(resource.name()),
-                _ => path,
-            };
-            if let Some(subject) = subject {
-                write!(f, "{subject}: ")?;
-            }
-            return f.write_str(&reason);
-        }
-        let path = path.unwrap_or_default();
+        let path = self.path.as_deref().unwrap_or_default();
         match self.stage {
             Stage::Restrict => write!(f, "restricted executable: {path}"),
             Stage::Fork => write!(f, "fork failed: {reason}"),
             Stage::Fd(fd) => write!(f, "failed to set up fd {fd}: {reason}"),
             Stage::Setup => f.write_str("the set-up was ended by a signal before execve"),
             Stage::Session => write!(f, "failed to make a session: {reason}"),
-            _ => write!(f, "execve failed: {path}: {reason}"),
+            Stage::Exec { .. } => write!(f, "execve failed: {path}: {reason}"),
+            attribute => {
+                write!(f, "failed to set {}: ", attribute.name())?;
+                let subject = match attribute {
+                    Stage::Limits(resource) => Some(resource.name()),
+                    _ => self.path.as_deref(),
+                };
+                if let Some(subject) = subject {
+                    write!(f, "{subject}: ")?;
+                }
+                f.write_str(&reason)
+            }
         }
     }
 }

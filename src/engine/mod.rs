@@ -15,6 +15,7 @@ mod failure;
 #[doc(hidden)]
 pub mod faults;
 pub(crate) mod inbox;
+mod oom;
 mod plan;
 pub mod procfs;
 mod rusage;
@@ -42,7 +43,7 @@ use crate::spec::{CaptureMode, FdName, ProcId, Validated};
 pub use driver::handover::Carried;
 use driver::handover::Pause;
 use inbox::{Inbox, Mail};
-use procfs::{RawStat, RawStatm};
+use procfs::{RawIo, RawStat, RawStatm};
 
 /// How often errands are looked for while an engine comes to a standstill.
 const MEANWHILE: Duration = Duration::from_millis(5);
@@ -205,6 +206,12 @@ pub struct Ended {
     pub cut_short: Vec<(FdName, CutShort)>,
     /// Whether how it ended is not known, for whoever waited for it died.
     pub lost: bool,
+    /// Its last `/proc/PID/io`, as a zombie; none where there was no child, or the kernel does not tell.
+    #[serde(default)]
+    pub io: Option<RawIo>,
+    /// Whether the kernel has killed it for want of memory.
+    #[serde(default)]
+    pub out_of_memory: bool,
     /// What its spec has come to.
     #[serde(default)]
     pub resolved: Resolved,
@@ -234,6 +241,8 @@ impl Ended {
             captures: started.captures,
             cut_short,
             lost: true,
+            io: None,
+            out_of_memory: false,
             resolved: started.resolved,
         }
     }
@@ -304,6 +313,7 @@ impl Engine {
         sink: impl FnMut(&mut Vec<Event>) + Send + 'static,
     ) -> io::Result<Engine> {
         sys::default_sigchld()?;
+        child::note_dispositions();
         let inbox = Arc::new(Inbox::new()?);
         driver::start(options, Arc::clone(&inbox), Box::new(sink))?;
         Ok(Engine { inbox })

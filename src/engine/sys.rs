@@ -231,6 +231,23 @@ pub(super) fn is_ignored(signum: libc::c_int) -> bool {
     action.sa_sigaction == libc::SIG_IGN
 }
 
+/// Whether a signal has its default disposition. Asks the kernel itself, for libc keeps two of them to itself.
+pub(super) fn is_default(signum: libc::c_int) -> bool {
+    // The kernel's own struct; the first word is the handler.
+    let mut action = [0u64; 4];
+    // SAFETY: asks only; the kernel writes one struct at `action`.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signum,
+            std::ptr::null::<u64>(),
+            action.as_mut_ptr(),
+            8usize,
+        )
+    };
+    ret == 0 && action.first().is_some_and(|handler| *handler == libc::SIG_DFL as u64)
+}
+
 /// Memory of the kernel's giving, filled with zeros.
 struct Mapping {
     base: *mut libc::c_void,

@@ -1,11 +1,12 @@
 //! What the keeper knows of every process, in the order of launch.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Ended, Started};
-use crate::spec::ProcId;
+use crate::spec::{Identity, ProcId};
 
 /// One process.
 #[derive(Clone, Serialize, Deserialize)]
@@ -16,6 +17,16 @@ pub struct Record {
     pub started: Option<Started>,
     /// Its end, once it has ended.
     pub ended: Option<Box<Ended>>,
+    /// What was asked for; none where a program that did not keep it has launched it.
+    #[serde(default)]
+    pub identity: Option<Arc<Identity>>,
+}
+
+impl Record {
+    /// The record of a process that is about to be started.
+    pub fn new(id: ProcId) -> Record {
+        Record { id, started: None, ended: None, identity: None }
+    }
 }
 
 impl Record {
@@ -38,6 +49,11 @@ impl Ledger {
     /// Enters a process; one that is there stays as it is.
     pub fn launched(&mut self, id: &ProcId) {
         self.record(id);
+    }
+
+    /// Notes what a process was asked to be.
+    pub fn asked(&mut self, id: &ProcId, identity: Arc<Identity>) {
+        self.record(id).identity = Some(identity);
     }
 
     /// Notes a start.
@@ -99,10 +115,6 @@ impl Ledger {
             self.serials.insert(id.clone(), self.next);
             self.next
         });
-        self.records.entry(serial).or_insert_with(|| Record {
-            id: id.clone(),
-            started: None,
-            ended: None,
-        })
+        self.records.entry(serial).or_insert_with(|| Record::new(id.clone()))
     }
 }

@@ -21,7 +21,7 @@ use crate::config::SECRET_VARS;
 use crate::engine::inbox::Inbox;
 use crate::engine::procfs::ProcFs;
 use crate::engine::{Carried, Ended, Engine, Errand, Event, Heritage, Moment, Options, Whitelist};
-use crate::spec::Validated;
+use crate::spec::{Identity, Validated};
 
 /// The environment variable by which an agent knows that it is one: the number of its socket to the keeper.
 pub const KEEPER_FD: &str = "PROCSTAR_KEEPER_FD";
@@ -40,10 +40,10 @@ const QUIET_TIME: Duration = Duration::from_secs(2);
 const HOPELESS: u32 = 5;
 /// How long killed processes may take to be gone, where there is no agent.
 const ALONE: Duration = Duration::from_secs(5);
-/// While more processes than this wait to be made, what happens is told once in this time: who waits for so many is
-/// served by their sum, not by one event at once.
-const CROWD: usize = 8;
-const PACE: Duration = Duration::from_millis(1);
+/// While more processes than this wait to be made, which takes longer, what happens is told once in this time: who waits for so
+/// many is served by their sum, not by one event at once.
+const CROWD: usize = 16;
+const PACE: Duration = Duration::from_millis(4);
 
 /// Why there is no upgrade after the agent's goodbye: nothing is left to go on with.
 const DONE: &str = "all is done, and the program ends";
@@ -449,8 +449,11 @@ impl Keeper {
         let _ = crate::cli::logging::init(&state.settings.log);
         let instance = Instance::take_over(state.instance)?;
         let engine = self.start_engine(&instance, &state.settings)?;
-        for Record { id, started, ended } in state.records {
+        for Record { id, started, ended, identity } in state.records {
             self.ledger.launched(&id);
+            if let Some(identity) = identity {
+                self.ledger.asked(&id, identity);
+            }
             if let Some(started) = started {
                 self.ledger.started(started);
             }
@@ -603,10 +606,13 @@ impl Keeper {
         if let Some(id) = request.procs.keys().find(|id| self.ledger.get(id).is_some()) {
             return tracing::error!(proc_id = %id, "asked to start a process that is there");
         }
-        for id in request.procs.keys() {
+        for (id, proc) in &request.procs {
+            let identity = Arc::new(Identity::from(proc));
             self.ledger.launched(id);
+            self.ledger.asked(id, Arc::clone(&identity));
             if let Some(journal) = &mut self.journal {
                 journal.add(&Entry::Launched(id.clone()));
+                journal.add(&Entry::Asked(id.clone(), identity));
             }
         }
         // Before anything runs.
@@ -707,11 +713,14 @@ impl Keeper {
 
     /// Takes up a process of a keeper that died.
     fn take_up(&mut self, engine: &Engine, record: Record) {
-        let Record { id, started, ended } = record;
+        let Record { id, started, ended, identity } = record;
         self.ledger.launched(&id);
+        if let Some(identity) = identity {
+            self.ledger.asked(&id, identity);
+        }
         match (started, ended) {
             (Some(started), None) => {
-                let record = Record { id, started: Some(started.clone()), ended: None };
+                let record = Record { started: Some(started.clone()), ..Record::new(id) };
                 self.ledger.started(started.clone());
                 if journal::is_alive(&record, &ProcFs::default()) {
                     tracing::warn!(proc_id = %record.id, pid = started.pid, "adopting a process that has outlived its keeper");

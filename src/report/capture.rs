@@ -1,10 +1,11 @@
 //! Whether what was captured is all that was written.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One captured fd, in the key `captures` of a result: kept apart from `fds`, whose entries clients compare
 /// whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CaptureReport {
     /// Bytes captured so far, before any encoding.
     pub length: u64,
@@ -15,7 +16,7 @@ pub struct CaptureReport {
 }
 
 /// Why a capture ended before its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CaptureReason {
     /// A descendant of the ended process still holds the fd, and may still write.

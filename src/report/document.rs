@@ -226,10 +226,11 @@ impl Writer {
                 self.text.extend_from_slice(b",\"fds\":");
             }
             Format::MessagePack => {
-                let entries = rmp_serde::to_vec_named(head).map_err(io::Error::other)?;
-                self.text.push(0x80 | (Head::KEYS + 1));
-                // Its own map header is one byte too.
-                self.text.extend_from_slice(entries.get(1..).unwrap_or_default());
+                let map = rmp_serde::to_vec_named(head).map_err(io::Error::other)?;
+                let (count, entries) = open_map(&map);
+                self.text.push(0xde);
+                self.text.extend_from_slice(&(count + 1).to_be_bytes());
+                self.text.extend_from_slice(entries);
                 self.string("fds");
             }
         }
@@ -374,6 +375,15 @@ impl Writer {
             self.parts.push_back(Part::Bytes(self.text));
         }
         Document { parts: self.parts, buf: Vec::new() }
+    }
+}
+
+/// How many entries a map of MessagePack has, fewer than 65,536, and the entries themselves.
+fn open_map(map: &[u8]) -> (u16, &[u8]) {
+    match map {
+        [0xde, high, low, entries @ ..] => (u16::from_be_bytes([*high, *low]), entries),
+        [first, entries @ ..] => (u16::from(first & 0x0f), entries),
+        [] => (0, map),
     }
 }
 

@@ -1,19 +1,24 @@
 //! What is known of a process, and the result made of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use indexmap::IndexMap;
+use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::agent::AgentInfo;
 use super::capture::{CaptureReason, CaptureReport};
 use super::cgroup::CgroupAccounting;
+use super::failure::FailureReport;
 use super::proc_stat::{ProcStat, ProcStatm};
+use super::resources::{IoReport, Peak, Usage};
 use super::rusage::Rusage;
+use super::samples::{Sample, Track};
 use super::status::{ProcState, Status};
 use super::times::{Rfc3339, Times};
-use crate::engine::procfs::{Clock, ProcFs, RawStat, RawStatm, ReadError};
-use crate::engine::{Captures, CutShort, Ended, Moment, Started};
-use crate::spec::{FdName, ProcId};
+use crate::engine::procfs::{Clock, ProcFs, RawIo, RawPeaks, RawStat, RawStatm, ReadError};
+use crate::engine::{Captures, CutShort, Ended, Moment, Resolved, StartFailure, Started};
+use crate::spec::{FdName, Identity, ProcId};
 
 /// What is known of a process at one point of its life. It does not change; a later point has facts of its own.
 pub struct Facts {
@@ -27,12 +32,19 @@ pub struct Facts {
     pub pid: Option<i32>,
     /// Its fds.
     pub captures: Arc<Captures>,
+    /// What it was asked to be; none where that is not known any more.
+    identity: Option<Arc<Identity>>,
+    /// Its history; none where nothing is sampled.
+    track: Option<Arc<Track>>,
+    failures: Vec<StartFailure>,
     start: Moment,
     /// When these facts were made, for the end the end itself.
     made: Moment,
     ending: Option<Ending>,
     stat: Option<RawStat>,
     statm: Option<RawStatm>,
+    io: Option<RawIo>,
+    resolved: Resolved,
 }
 
 /// What is known only after the end.
@@ -47,13 +59,15 @@ struct Ending {
 const LOST: &str = "exit status lost: the keeper died before the process ended";
 
 /// Why a process is no longer running.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum Reason {
+pub(super) enum Reason {
     /// It ended by itself, with an exit code.
     Exited,
     /// A signal ended it.
     Signaled,
+    /// The kernel has killed it for want of memory.
+    OutOfMemory,
     /// It was not started as specified.
     Error,
     /// How it ended is not known: whoever waited for it died.
@@ -78,11 +92,16 @@ impl Facts {
             errors: Vec::new(),
             pid: Some(started.pid),
             captures: started.captures,
+            identity: None,
+            track: None,
+            failures: Vec::new(),
             start: started.start,
             made: Moment::now(),
             ending: None,
             stat: started.stat,
             statm: started.statm,
+            io: None,
+            resolved: started.resolved,
         }
     }
 
@@ -96,6 +115,7 @@ impl Facts {
         };
         let reason = match (state, status.signum) {
             _ if ended.lost => Reason::Lost,
+            (ProcState::Terminated, _) if ended.out_of_memory => Reason::OutOfMemory,
             (ProcState::Terminated, Some(_)) => Reason::Signaled,
             (ProcState::Terminated, None) => Reason::Exited,
             _ => Reason::Error,
@@ -110,6 +130,9 @@ impl Facts {
             errors,
             pid: ended.pid,
             captures: ended.captures,
+            identity: None,
+            track: None,
+            failures: ended.failures,
             start: ended.start,
             made: ended.stop,
             ending: Some(Ending {
@@ -120,7 +143,24 @@ impl Facts {
             }),
             stat: ended.stat,
             statm: None,
+            io: ended.io,
+            resolved: ended.resolved,
         }
+    }
+
+    /// The same facts, of a process that was asked to be this.
+    pub fn of(self, identity: Option<Arc<Identity>>) -> Facts {
+        Facts { identity, ..self }
+    }
+
+    /// The same facts, of a process whose history this is.
+    pub fn tracked(self, track: Option<Arc<Track>>) -> Facts {
+        Facts { track, ..self }
+    }
+
+    /// What the process was asked to be; none where that is not known any more.
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        self.identity.as_ref()
     }
 
     /// Whether the process has not ended.
@@ -129,38 +169,62 @@ impl Facts {
     }
 
     /// The result, but for its `fds`.
-    pub(super) fn head(&self, as_of: AsOf, sampler: &Sampler) -> Head<'_> {
+    pub(super) fn head<'a>(&'a self, as_of: AsOf, sampler: &'a Sampler) -> Head<'a> {
         let live = self.is_running() && as_of == AsOf::Now;
         let now = if live || as_of == AsOf::Now { Moment::now() } else { self.made };
-        let (stat, statm) = match (live, self.pid) {
+        let seen = match (live, self.pid) {
             (true, Some(pid)) => sampler.sample(pid, self.stat.as_ref()),
-            _ => (None, None),
+            _ => Seen::default(),
         };
+        let clock = &sampler.clock;
+        let stat = seen.stat.as_ref().or(self.stat.as_ref());
+        let statm = seen.statm.as_ref().or(self.statm.as_ref());
+        let io = seen.io.as_ref().or(self.io.as_ref());
         let ending = self.ending.as_ref();
+        let rusage = ending.map(|ending| &ending.rusage);
+        let (exe, cwd, env) = self.resolved();
+        let identity = self.identity.as_deref();
+        let track = self.track.as_deref();
+        let running = stat.filter(|_| self.is_running()).map(|stat| (stat, seen.peaks.as_ref()));
         Head {
             state: self.state,
+            reason: ending.map(|ending| ending.reason),
             errors: &self.errors,
+            failures: self.failures.iter().map(FailureReport::from).collect(),
             pid: self.pid,
-            proc_stat: stat
-                .as_ref()
-                .or(self.stat.as_ref())
-                .map(|stat| ProcStat::new(stat, &sampler.clock)),
-            proc_statm: statm
-                .as_ref()
-                .or(self.statm.as_ref())
-                .map(|statm| ProcStatm::new(statm, &sampler.clock)),
-            cgroup_accounting: None,
+            status: ending.map(|ending| &ending.status),
             times: Times {
                 start: rfc3339(self.start),
                 now: rfc3339(now),
                 stop: ending.map(|_| rfc3339(self.made)),
                 elapsed: if ending.is_some() { self.made } else { now }.seconds_since(self.start),
             },
-            reason: ending.map(|ending| ending.reason),
-            status: ending.map(|ending| &ending.status),
-            rusage: ending.map(|ending| &ending.rusage),
+            rusage,
+            proc_stat: stat.map(|stat| ProcStat::new(stat, clock)),
+            proc_statm: statm.map(|statm| ProcStatm::new(statm, clock)),
+            cgroup_accounting: None,
+            usage: stat.map(|stat| Usage::new(stat, seen.peaks.as_ref(), rusage, clock)),
+            io: io.map(IoReport::from),
+            peak: stat.map(|_| Peak::new(track.and_then(Track::peaks), running, rusage, clock)),
+            samples: track.map(|track| track.samples(clock)),
+            argv: identity.map(|identity| identity.argv.as_slice()),
+            exe,
+            cwd,
+            env,
+            labels: identity.map_or(&NO_LABELS, |identity| &identity.labels),
+            group_id: &sampler.group_id,
+            agent: &sampler.agent,
             captures: self.capture_reports(as_of),
         }
+    }
+
+    /// Executable, working directory and environment, as they were resolved; or else as they were asked for.
+    fn resolved(&self) -> (Option<&str>, Option<&str>, Option<&IndexMap<String, String>>) {
+        let Resolved { exe, cwd, env } = &self.resolved;
+        let identity = self.identity.as_deref();
+        let exe = exe.as_deref().or(identity.map(|identity| identity.exe.as_str()));
+        let asked = identity.and_then(|identity| identity.cwd.as_deref());
+        (exe, cwd.as_deref().or(asked), env.as_ref())
     }
 
     fn capture_reports(&self, as_of: AsOf) -> IndexMap<String, CaptureReport> {
@@ -185,36 +249,80 @@ impl Facts {
     }
 }
 
-fn rfc3339(moment: Moment) -> Rfc3339 {
+pub(super) fn rfc3339(moment: Moment) -> Rfc3339 {
     // Nanoseconds in an i64 are within what a timestamp can hold.
     jiff::Timestamp::from_nanosecond(i128::from(moment.unix_nanos)).unwrap_or_default().into()
 }
 
+/// Labels of a process that has none.
+static NO_LABELS: LazyLock<IndexMap<String, String>> = LazyLock::new(IndexMap::new);
+
 /// A result but for its `fds`, as clients see it.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct Head<'a> {
+    /// How far it is.
     state: ProcState,
-    errors: &'a [String],
-    pid: Option<i32>,
-    proc_stat: Option<ProcStat>,
-    proc_statm: Option<ProcStatm>,
-    cgroup_accounting: Option<CgroupAccounting>,
-    times: Times,
+    /// Why it no longer runs; null while it does.
     reason: Option<Reason>,
+    /// What went wrong, for people.
+    errors: &'a [String],
+    /// Why it was not started as specified, in types; empty where it was.
+    failures: Vec<FailureReport>,
+    /// The process ID; null where there never was a process.
+    pid: Option<i32>,
+    /// How it ended; null while it runs.
     status: Option<&'a Status>,
+    /// When.
+    times: Times,
+    /// What it and the children that it has waited for have used; null while it runs.
     rusage: Option<&'a Rusage>,
+    /// The kernel's view of it: current while it runs, as of its end after.
+    proc_stat: Option<ProcStat>,
+    /// Its memory; null once it has ended.
+    proc_statm: Option<ProcStatm>,
+    /// What its control group has used; null where it has none of its own.
+    cgroup_accounting: Option<CgroupAccounting>,
+    /// What it has used so far; null where there never was a process.
+    usage: Option<Usage>,
+    /// What it has read and written; null where the kernel does not tell.
+    io: Option<IoReport>,
+    /// The most it has had at one time; null where there never was a process.
+    peak: Option<Peak>,
+    /// Its history, oldest first; null where nothing is sampled.
+    samples: Option<Vec<Sample>>,
+    /// The arguments; null where they are not known any more, as what follows.
+    argv: Option<&'a [String]>,
+    /// The executable.
+    exe: Option<&'a str>,
+    /// The working directory.
+    cwd: Option<&'a str>,
+    /// The environment, secrets masked; null unless asked for.
+    env: Option<&'a IndexMap<String, String>>,
+    /// Labels, as given.
+    labels: &'a IndexMap<String, String>,
+    /// The group of the agent that tells this.
+    group_id: &'a str,
+    /// That agent.
+    agent: &'a AgentInfo,
+    /// How complete the captures are, by fd.
     captures: IndexMap<String, CaptureReport>,
 }
 
-impl Head<'_> {
-    /// How many keys it has.
-    pub(super) const KEYS: u8 = 11;
-}
-
-/// Looks at running processes.
+/// Looks at running processes, for an agent.
 pub struct Sampler {
     procfs: ProcFs,
     clock: Clock,
+    agent: AgentInfo,
+    group_id: String,
+}
+
+/// What the kernel says of a process; none of what it does not.
+#[derive(Default)]
+struct Seen {
+    stat: Option<RawStat>,
+    statm: Option<RawStatm>,
+    io: Option<RawIo>,
+    peaks: Option<RawPeaks>,
 }
 
 impl Sampler {
@@ -224,16 +332,26 @@ impl Sampler {
     /// Where the clock's figures cannot be read.
     pub fn new(procfs: ProcFs) -> Result<Sampler, ReadError> {
         let clock = procfs.clock()?;
-        Ok(Sampler { procfs, clock })
+        Ok(Sampler { procfs, clock, agent: AgentInfo::default(), group_id: String::new() })
+    }
+
+    /// The same, of this agent, which is in that group.
+    pub fn of(self, agent: AgentInfo, group_id: String) -> Sampler {
+        Sampler { agent, group_id, ..self }
     }
 
     /// What the kernel says of `pid` now, if that is still the process of `known`: once it has ended, its pid
     /// may be another's.
-    fn sample(&self, pid: i32, known: Option<&RawStat>) -> (Option<RawStat>, Option<RawStatm>) {
+    fn sample(&self, pid: i32, known: Option<&RawStat>) -> Seen {
         let same = |stat: &RawStat| known.is_none_or(|known| known.starttime == stat.starttime);
         match self.procfs.read_stat(pid) {
-            Ok(stat) if same(&stat) => (Some(stat), self.procfs.read_statm(pid).ok()),
-            _ => (None, None),
+            Ok(stat) if same(&stat) => Seen {
+                stat: Some(stat),
+                statm: self.procfs.read_statm(pid).ok(),
+                io: self.procfs.read_io(pid).ok().flatten(),
+                peaks: self.procfs.read_peaks(pid).ok().flatten(),
+            },
+            _ => Seen::default(),
         }
     }
 }

@@ -14,6 +14,7 @@ mod environment;
 mod error;
 mod fds;
 mod id;
+mod identity;
 mod locate;
 mod read;
 mod schema;
@@ -34,6 +35,7 @@ pub use fds::{
     DataSpec, DupSpec, FdEntry, FdSpec, Fds, FileSpec, NullSpec, OpenFlags, PipeReadSpec,
 };
 pub use id::{FdName, ProcId};
+pub use identity::Identity;
 pub use read::{from_json, from_msgpack};
 pub use schema::schema;
 pub use types::{

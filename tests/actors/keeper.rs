@@ -174,7 +174,7 @@ fn a_welcome() {
         any: true,
         ..Memory::default()
     };
-    let record = Record { id: "a".into(), started: Some(*start_of("a")), ended: None };
+    let record = Record { started: Some(*start_of("a")), ..Record::new("a".into()) };
     let answer = welcome(false, memory.clone(), vec![record]);
     let (welcome, _keeper) = introduced(frames([answer]));
     let welcome = welcome.ok().unwrap();
@@ -360,9 +360,9 @@ fn later(records: Vec<Record>, memory: Memory, end_when: EndWhen) -> Later {
 /// What an agent leaves: ended, running, only launched, failed.
 fn left() -> Vec<Record> {
     let record = |id: &str, started, ended: Option<Ended>| Record {
-        id: id.into(),
         started,
         ended: ended.map(Box::new),
+        ..Record::new(id.into())
     };
     vec![
         record("z", Some(*start_of("z")), Some(end_of("z", 256))),

@@ -12,7 +12,7 @@ use procstar::actors::messages::{
     Announce, Answer, Changed, Removed, Shutdown, ShutdownChanged, Start, Update,
 };
 use procstar::actors::supervisor::{Outlets, Supervisor};
-use procstar::engine::{Captures, Ended, Event, Moment, Stage, StartFailure, Started};
+use procstar::engine::{Captures, Ended, Event, Moment, Resolved, Stage, StartFailure, Started};
 use procstar::spec::{ProcId, Validated};
 use tokio::sync::{mpsc, oneshot};
 
@@ -38,6 +38,7 @@ pub fn started(id: &str) -> Event {
         stat: None,
         statm: None,
         captures: Captures::none(),
+        resolved: Resolved::default(),
     }))
 }
 
@@ -57,20 +58,7 @@ pub fn failed(id: &str) -> Event {
 }
 
 pub fn end(id: &str) -> Ended {
-    Ended {
-        id: id.into(),
-        pid: Some(42),
-        failures: Vec::new(),
-        status: 0,
-        // SAFETY: an all-zero rusage is a valid value of that plain C struct.
-        rusage: unsafe { std::mem::zeroed() },
-        stat: None,
-        start: Moment::now(),
-        stop: Moment::now(),
-        captures: Captures::none(),
-        cut_short: Vec::new(),
-        lost: false,
-    }
+    Ended { pid: Some(42), lost: false, ..Ended::unknown(id.into()) }
 }
 
 /// A request to start processes of these IDs.

@@ -33,6 +33,8 @@ pub struct Carried {
     open: Vec<CarriedCapture>,
     phase: CarriedPhase,
     #[serde(default)]
+    killed: bool,
+    #[serde(default)]
     resolved: Resolved,
 }
 
@@ -93,6 +95,7 @@ impl Driver {
             failures: carried.failures,
             resolved: carried.resolved,
             told: carried.told,
+            killed: carried.killed,
             ..Process::new(carried.id)
         });
         for CarriedCapture { index, pipe } in carried.open {
@@ -188,6 +191,7 @@ fn carry(process: &Process) -> Option<Carried> {
         cut_short: process.cut_short.clone(),
         open: open.collect(),
         phase,
+        killed: process.killed,
         resolved: process.resolved.clone(),
     })
 }
@@ -207,6 +211,7 @@ impl Carried {
             cut_short: vec![(FdName::from_number(1).unwrap(), CutShort::Survivor)],
             open,
             phase,
+            killed: false,
             resolved: Resolved::default(),
         };
         let exit = Exit { pid: Some(43), status: 256, stop: start, ..Exit::without_child() };
