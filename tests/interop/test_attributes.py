@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import os
 from pathlib import Path
 import pwd
@@ -136,6 +137,32 @@ def test_variables_that_cannot_be_read(tmp_path):
         f"failed to set env: {tmp_path}/large: larger than the kernel's limit of 128 KiB",
     ]
     ok(argv(TRUE, env={"inherit": False, "vars": {"V": {"file": str(tmp_path / "fits")}}}))
+
+
+def test_what_a_spec_has_come_to(tmp_path):
+    """Results tell the executable, the directory, and the environment where that is asked for, secrets masked; also where it failed."""
+    (tmp_path / "secret").write_text("hunter2\n")
+    vars = {"PATH": "/none:/usr/bin", "A": "a", "S": {"file": str(tmp_path / "secret"), "secret": True}}
+    env = {"inherit": False, "vars": vars, "report": True}
+    res = ok(argv("env", search_path=True, cwd="/usr/..", env=env, fds=OUT))
+    assert "S=hunter2" in captured(res).decode()
+    assert (res["exe"], res["cwd"]) == ("/usr/bin/env", "/")
+    assert res["env"] == {"PATH": "/none:/usr/bin", "A": "a", "S": "***"}
+    res = ok(argv("true", exe="bin/true"), cwd="/usr")
+    assert (res["exe"], res["cwd"], res["env"]) == ("/usr/bin/true", "/usr", None)
+    res = run1(argv("/no/such", cwd="/usr", env=env))
+    assert (res["exe"], res["cwd"]) == ("/no/such", "/usr")
+    assert "hunter2" not in str(res)
+
+
+def test_failures_are_typed():
+    """By the key of the spec, the error's name, and what it is about."""
+    (failure,) = run1(argv(TRUE, cwd="/nowhere"))["failures"]
+    assert (failure["stage"], failure["error"], failure["path"]) == ("cwd", "ENOENT", "/nowhere")
+    (failure,) = run1(argv(TRUE, user="no-such-user"))["failures"]
+    assert (failure["stage"], failure["error"], failure["path"]) == ("user", "ENOENT", "no-such-user")
+    (failure,) = run1(argv(TRUE, cpu_affinity=[8000]))["failures"]
+    assert (failure["stage"], failure["error"], failure["path"]) == ("cpu_affinity", "EINVAL", None)
 
 
 # Signals
