@@ -103,10 +103,10 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunSettings {
-    /// Only processes whose executable is exactly this path are started; `None`: any.
-    /// Compared as written, so neither links nor relative parts are resolved. `--restrict-exe`.
-    #[serde(with = "text::path")]
-    pub restrict_exe: Option<PathBuf>,
+    /// Only processes whose executable is one of these are started; none: any. A path is compared as written, so neither links
+    /// nor relative parts are resolved; a glob, with the executable's real path. `--restrict-exe`, again for each.
+    #[serde(with = "text::paths")]
+    pub restrict_exe: Vec<PathBuf>,
     /// The lasting directory of this instance, where processes, statuses and output are found again by the next
     /// start; `None`: one below `capture.dir` that goes with the instance. `--state-dir`.
     #[serde(with = "text::path")]
@@ -119,7 +119,7 @@ pub struct RunSettings {
 
 impl Default for RunSettings {
     fn default() -> Self {
-        Self { restrict_exe: None, state_dir: None, wait_timeout: Duration::from_secs(600) }
+        Self { restrict_exe: Vec::new(), state_dir: None, wait_timeout: Duration::from_secs(600) }
     }
 }
 

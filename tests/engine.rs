@@ -11,6 +11,7 @@
 mod rig;
 
 use procstar::engine::{CutShort, Ended, Heritage, Stage};
+use proptest::prelude::*;
 use rig::*;
 use serde_json::json;
 use std::sync::Arc;
@@ -126,6 +127,114 @@ fn any_fd_map() {
     }
 }
 
+/// A random fd of a map, and what it holds: a text that was written before, or a capture.
+#[derive(Clone, Debug)]
+enum Kind {
+    Data(String),
+    Capture(&'static str),
+    Dup(usize),
+    Null,
+    Close,
+}
+
+fn kinds() -> impl Strategy<Value = Kind> {
+    prop_oneof![
+        "[a-z]{0,20}".prop_map(Kind::Data),
+        Just(Kind::Capture("memory")),
+        Just(Kind::Capture("tempfile")),
+        any::<usize>().prop_map(Kind::Dup),
+        Just(Kind::Null),
+        Just(Kind::Close),
+    ]
+}
+
+/// What a test process writes to an fd that it finds open for writing.
+fn mark(fd: i32) -> String {
+    format!("<{fd}>")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    /// Whatever map of fds: each is what it should be by a model of the array in order, and nothing else is open.
+    #[test]
+    fn random_fd_maps(
+        map in prop::collection::btree_map(0i32..40, kinds(), 1..12),
+        order in any::<prop::sample::Index>(),
+    ) {
+        let mut entries: Vec<(i32, Kind)> = map.into_iter().collect();
+        let start = order.index(entries.len());
+        entries.rotate_left(start);
+        // The model: which entry each number refers to, in order.
+        let mut table: std::collections::BTreeMap<i32, Option<usize>> =
+            [0, 1, 2].map(|fd| (fd, None)).into();
+        let mut fds = Vec::new();
+        for (index, (fd, kind)) in entries.iter().enumerate() {
+            let earlier: Vec<i32> = table.keys().copied().collect();
+            let spec = match kind {
+                Kind::Data(text) => json!({"data": {"text": text}}),
+                Kind::Capture(mode) => json!({"capture": {"mode": mode}}),
+                Kind::Null => json!({"null": {"flags": "ReadWrite"}}),
+                Kind::Close => json!("close"),
+                Kind::Dup(which) if !earlier.is_empty() => {
+                    json!({"dup": {"fd": earlier[which % earlier.len()]}})
+                }
+                Kind::Dup(_) => json!("close"),
+            };
+            match kind {
+                Kind::Close => { table.remove(fd); }
+                Kind::Dup(which) if !earlier.is_empty() => {
+                    let from = table[&earlier[which % earlier.len()]];
+                    table.insert(*fd, from);
+                }
+                Kind::Dup(_) => { table.remove(fd); }
+                _ => { table.insert(*fd, Some(index)); }
+            }
+            fds.push(json!([fd.to_string(), spec]));
+        }
+        // Its last fd, far away, is what it tells by: which are open, and what each reads. Then it writes to each.
+        fds.push(json!(["99", {"capture": {"mode": "memory"}}]));
+        let script = "import os, sys
+open_ = []
+for fd in range(99):
+    try: os.fstat(fd); open_.append(fd)
+    except OSError: pass
+for fd in open_:
+    try: data = os.pread(fd, 100, 0) if fd not in (%s) else b''
+    except OSError: data = b''
+    os.write(99, b'%%d=%%s\\n' %% (fd, data))
+for fd in open_:
+    if fd not in (%s):
+        try: os.write(fd, b'<%%d>' %% fd)
+        except OSError: pass
+";
+        let own: String = table
+            .iter()
+            .filter(|(_, to)| to.is_none())
+            .map(|(fd, _)| format!("{fd}, "))
+            .collect();
+        let script = script.replace("%s)", &format!("{own})")).replace("%%", "%");
+        let (ended, _rig) =
+            run(json!({"argv": ["/usr/bin/python3", "-S", "-c", script], "fds": fds}));
+        prop_assert_eq!((ended.status, messages(&ended)), (0, vec![]));
+        let told: String = table
+            .iter()
+            .map(|(fd, to)| match to.map(|to| &entries[to].1) {
+                Some(Kind::Data(text)) => format!("{fd}={text}\n"),
+                _ => format!("{fd}=\n"),
+            })
+            .collect();
+        prop_assert_eq!(text(&ended, "99"), told);
+        for (index, (fd, kind)) in entries.iter().enumerate() {
+            if matches!(kind, Kind::Capture(_)) {
+                let wanted: String =
+                    table.iter().filter(|(_, to)| **to == Some(index)).map(|(fd, _)| mark(*fd)).collect();
+                prop_assert_eq!(text(&ended, &fd.to_string()), wanted);
+            }
+        }
+    }
+}
+
 #[test]
 fn file_flags() {
     let dir = tempfile::tempdir().unwrap();
@@ -211,9 +320,13 @@ fn executables_that_cannot_be() {
     }
 }
 
+fn whitelist(paths: &[&str]) -> Whitelist {
+    Whitelist::new(paths.iter().map(|path| (*path).to_owned()).collect()).unwrap()
+}
+
 #[test]
 fn restricted_executable() {
-    let mut rig = Rig::new(Options { restrict_exe: Some("/bin/true".into()), ..options() });
+    let mut rig = Rig::new(Options { restrict_exe: Some(whitelist(&["/bin/true"])), ..options() });
     rig.launch(json!({
         "no": {"argv": ["/bin/echo"], "fds": [["1", "pipe-write"], ["2", {"capture": {}}]]},
         "yes": {"argv": ["x"], "exe": "/bin/true", "fds": [["0", {"pipe-read": {"proc_id": "no", "fd": "1"}}]]},
@@ -226,7 +339,7 @@ fn restricted_executable() {
     assert!(!rig.started.contains_key("no"));
 }
 
-use procstar::engine::{Options, Places};
+use procstar::engine::{Options, Places, Whitelist};
 
 #[test]
 fn pipes_between_processes() {

@@ -104,6 +104,7 @@ fn ended(id: &str) -> Record {
         statm: None,
         captures,
         terms: Terms::default(),
+        resolved: Default::default(),
     };
     let ended = Ended { lost: false, ..Ended::lost(started.clone()) };
     Record { started: Some(started), ended: Some(Box::new(ended)), ..Record::new(id.into()) }

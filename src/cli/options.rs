@@ -65,9 +65,9 @@ struct RunFlags {
     #[arg(help_heading = "What to do", allow_negative_numbers = true)]
     wait_timeout: Option<Scalar>,
 
-    /// Start only processes whose executable is exactly PATH
+    /// Start only processes whose executable is exactly PATH, or matches it as a glob; may be repeated
     #[arg(long, value_name = "PATH", global = true, help_heading = "What to do")]
-    restrict_exe: Option<PathBuf>,
+    restrict_exe: Vec<PathBuf>,
 
     /// Keep processes, statuses and output in this directory, for the next start to find again
     #[arg(long, value_name = "DIR", global = true, help_heading = "What to do")]
@@ -371,7 +371,8 @@ impl Options {
         let mut layer = Layer::default();
         layer.push_flag("--log-level", run.log_level.clone());
         layer.push_flag("--log-format", run.log_format.clone());
-        layer.push_flag("--restrict-exe", run.restrict_exe.clone().map(Scalar::Path));
+        let globs = Some(run.restrict_exe.clone()).filter(|globs| !globs.is_empty());
+        layer.push_flag("--restrict-exe", globs.map(Scalar::Paths));
         layer.push_flag("--state-dir", run.state_dir.clone().map(Scalar::Path));
         layer.push_flag("--wait-timeout", run.wait_timeout.clone());
         layer.push_flag("--serve", switch(run.serve));

@@ -217,7 +217,7 @@ fn keeper_settings(run: &Run, env: &Env) -> protocol::Settings {
         conn_id: settings.agent.conn_id.clone(),
         drain_grace: settings.capture.drain_grace,
         setup_patience: SETUP_PATIENCE,
-        restrict_exe: settings.run.restrict_exe.as_deref().map(path_text),
+        restrict_exe: settings.run.restrict_exe.iter().map(|path| path_text(path)).collect(),
         log: settings.log.clone(),
         limit: LimitSpec { head: settings.capture.limit_head, tail: settings.capture.limit_tail },
     }
@@ -485,7 +485,7 @@ impl Agent {
             conn: ConnInfo {
                 conn_id: self.conn_id.clone(),
                 group_id: agent.group_id.clone(),
-                restricted_exe: settings.run.restrict_exe.as_deref().map(path_text),
+                restricted_exe: restricted_exe(settings),
             },
             proc: ProcInfo { pid, ppid, ..ProcInfo::current() },
             token: agent.token.clone(),
@@ -559,6 +559,12 @@ impl Agent {
             Err(error) => Err(system("write results")(io::Error::other(error))),
         }
     }
+}
+
+/// What the agent is restricted to, as the server is told: joined by colons.
+fn restricted_exe(settings: &Settings) -> Option<String> {
+    let paths: Vec<String> = settings.run.restrict_exe.iter().map(|path| path_text(path)).collect();
+    (!paths.is_empty()).then(|| paths.join(":"))
 }
 
 fn path_text(path: &Path) -> String {

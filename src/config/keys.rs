@@ -29,7 +29,7 @@ const fn key(
 pub const KEYS: &[Key] = &[
     key("log.level", Kind::Level, "PROCSTAR_LOG_LEVEL", Some("--log-level")),
     key("log.format", Kind::Format, "PROCSTAR_LOG_FORMAT", Some("--log-format")),
-    key("run.restrict_exe", Kind::Path, "PROCSTAR_RUN_RESTRICT_EXE", Some("--restrict-exe")),
+    key("run.restrict_exe", Kind::Globs, "PROCSTAR_RUN_RESTRICT_EXE", Some("--restrict-exe")),
     key("run.state_dir", Kind::Path, "PROCSTAR_RUN_STATE_DIR", Some("--state-dir")),
     key("run.wait_timeout", Kind::Seconds, "PROCSTAR_RUN_WAIT_TIMEOUT", Some("--wait-timeout")),
     key("capture.dir", Kind::Path, "PROCSTAR_CAPTURE_DIR", None),

@@ -28,6 +28,8 @@ pub enum Kind {
     Name,
     /// A path that is not empty and holds no NUL.
     Path,
+    /// One or several paths or globs: in a file also an array, in a variable joined by colons.
+    Globs,
     /// A time in seconds, zero included.
     Seconds,
     /// A time in seconds that something is repeated after, or that silence may take: not zero.
@@ -63,6 +65,8 @@ pub enum Scalar {
     Text(String),
     /// Of paths; need not be UTF-8.
     Path(PathBuf),
+    /// Of [`Kind::Globs`]; not empty.
+    Paths(Vec<PathBuf>),
 }
 
 /// A value as a file or a text gives it.
@@ -110,6 +114,7 @@ impl Kind {
             Kind::Text => "a string",
             Kind::Name => "a string that is not empty and has no control characters",
             Kind::Path => "a path",
+            Kind::Globs => "a path or a glob, or an array of them that is not empty",
             Kind::Seconds => "a time in seconds from 0 to 1e10",
             Kind::Period => "a time in seconds from 0.001 to 1e10",
             Kind::Factor => "a number that is at least 1",
@@ -133,11 +138,19 @@ impl Kind {
     /// # Errors
     /// A text for the user: what was expected, and what was found unless that is a secret.
     pub fn read_text(self, text: &OsStr) -> Result<Scalar, String> {
-        if self == Kind::Path {
-            // A path is bytes to the kernel: the only kind that need not be UTF-8.
-            let ok = !text.is_empty() && !text.as_bytes().contains(&0);
-            let path = ok.then(|| Scalar::Path(text.into()));
-            return path.ok_or_else(|| format!("expected {}, found {text:?}", self.expected()));
+        // A path is bytes to the kernel: the only kind that need not be UTF-8.
+        let refused = || format!("expected {}, found {text:?}", self.expected());
+        match self {
+            Kind::Path => return path(text).map(Scalar::Path).ok_or_else(refused),
+            Kind::Globs => {
+                let parts = text.as_bytes().split(|b| *b == b':').map(OsStr::from_bytes);
+                return parts
+                    .map(glob)
+                    .collect::<Option<_>>()
+                    .map(Scalar::Paths)
+                    .ok_or_else(refused);
+            }
+            _ => {}
         }
         let text = text.to_str().ok_or_else(|| "is not valid UTF-8".to_owned())?;
         // The text as it stands, not what it was taken for: `1e99`, not a hundred digits.
@@ -157,6 +170,14 @@ impl Kind {
                 value.as_str().parse().map_or(Raw::Other("a number"), Raw::Float)
             }
             DeValue::Datetime(_) => Raw::Other("a date or time"),
+            DeValue::Array(parts) if self == Kind::Globs && !parts.is_empty() => {
+                let globs = parts.iter().map(|part| match part.get_ref() {
+                    DeValue::String(text) => glob(OsStr::new(text.as_ref())),
+                    _ => None,
+                });
+                let globs = globs.collect::<Option<_>>().map(Scalar::Paths);
+                return globs.ok_or_else(|| self.refusal(&Raw::Other("an array")));
+            }
             DeValue::Array(_) => Raw::Other("an array"),
             DeValue::Table(_) => Raw::Other("a table"),
         };
@@ -203,9 +224,12 @@ impl Kind {
             Kind::HttpToken => string(raw, |s| !s.is_empty()),
             Kind::Address => string(raw, |s| s.parse::<IpAddr>().is_ok()),
             Kind::Path => match raw {
-                Raw::Text(text) if !text.is_empty() && !text.contains('\0') => {
-                    Some(Scalar::Path(text.into()))
-                }
+                Raw::Text(text) => path(OsStr::new(text)).map(Scalar::Path),
+                _ => None,
+            },
+            Kind::Globs => match raw {
+                // A file's text is one: it has an array for several.
+                Raw::Text(text) => glob(OsStr::new(text)).map(|one| Scalar::Paths(vec![one])),
                 _ => None,
             },
             Kind::Seconds => number(raw, 0.0, MAX_SECONDS),
@@ -217,6 +241,15 @@ impl Kind {
             Kind::ListenPort => whole(raw, 0, u16::MAX.into()),
         }
     }
+}
+
+fn path(text: &OsStr) -> Option<PathBuf> {
+    (!text.is_empty() && !text.as_bytes().contains(&0)).then(|| text.into())
+}
+
+/// A path, or a glob that can be one.
+fn glob(text: &OsStr) -> Option<PathBuf> {
+    path(text).filter(|_| text.to_str().is_none_or(|text| glob::Pattern::new(text).is_ok()))
 }
 
 /// The parser hands out digits and radix, so that it need not choose a width.
@@ -278,6 +311,7 @@ mod tests {
             (Kind::Text, &["", "é\n"], &[]),
             (Kind::Name, &["é", "a b"], &["", "a\n"]),
             (Kind::Path, &["/", "a b"], &["", "a\0"]),
+            (Kind::Globs, &["/", "/a/*:/b", "/a/[b-d]/**"], &["", ":", "/a:", "/a/["]),
             (Kind::Seconds, &["0", "-0", ".5", "1e10"], &["", "-1", "nan", "inf", "1e11", "1s"]),
             (Kind::Period, &["0.001", "60"], &["0", "1e-9", "nan", "-1"]),
             (Kind::Factor, &["1", "2.5"], &["0.99", "nan", "inf"]),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use config::{Config, Map, Source, Value, ValueKind};
 
@@ -119,13 +119,20 @@ fn value(entry: &Entry) -> Value {
         Scalar::Integer(value) => ValueKind::U64(*value),
         Scalar::Number(value) => ValueKind::Float(*value),
         Scalar::Text(value) => ValueKind::String(value.clone()),
-        Scalar::Path(path) => match path.to_str() {
-            Some(text) => ValueKind::String(text.to_owned()),
-            // The crate's strings are UTF-8; bytes pass as an array, which no file can give here.
-            None => ValueKind::Array(path.as_os_str().as_bytes().iter().map(byte).collect()),
-        },
+        Scalar::Path(path) => path_kind(path),
+        Scalar::Paths(paths) => {
+            ValueKind::Array(paths.iter().map(|path| Value::new(None, path_kind(path))).collect())
+        }
     };
     Value::new(Some(&entry.origin.to_string()), kind)
+}
+
+fn path_kind(path: &Path) -> ValueKind {
+    match path.to_str() {
+        Some(text) => ValueKind::String(text.to_owned()),
+        // The crate's strings are UTF-8; bytes pass as an array, which no file can give here.
+        None => ValueKind::Array(path.as_os_str().as_bytes().iter().map(byte).collect()),
+    }
 }
 
 fn byte(byte: &u8) -> Value {

@@ -56,7 +56,7 @@ pub(super) mod path {
 
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum Form {
+    pub(super) enum Form {
         Text(String),
         Bytes(Vec<u8>),
     }
@@ -71,9 +71,34 @@ pub(super) mod path {
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         d: D,
     ) -> Result<Option<PathBuf>, D::Error> {
-        Ok(Option::<Form>::deserialize(d)?.map(|form| match form {
-            Form::Text(text) => PathBuf::from(text),
-            Form::Bytes(bytes) => PathBuf::from(OsString::from_vec(bytes)),
-        }))
+        Ok(Option::<Form>::deserialize(d)?.map(PathBuf::from))
+    }
+
+    impl From<Form> for PathBuf {
+        fn from(form: Form) -> Self {
+            match form {
+                Form::Text(text) => text.into(),
+                Form::Bytes(bytes) => OsString::from_vec(bytes).into(),
+            }
+        }
+    }
+}
+
+/// `Vec<PathBuf>` as an array of such; shown as null where it is empty, and as the one where it is one.
+pub(super) mod paths {
+    use super::*;
+    use std::path::PathBuf;
+
+    pub(crate) fn serialize<S: Serializer>(paths: &[PathBuf], s: S) -> Result<S::Ok, S::Error> {
+        match paths {
+            [] => s.serialize_none(),
+            [one] => one.to_string_lossy().serialize(s),
+            more => s.collect_seq(more.iter().map(|path| path.to_string_lossy())),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<PathBuf>, D::Error> {
+        let forms = Vec::<super::path::Form>::deserialize(d)?;
+        Ok(forms.into_iter().map(PathBuf::from).collect())
     }
 }

@@ -31,6 +31,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use serde::{Deserialize, Serialize};
 
+use super::faults::{self, Call};
 use super::sys;
 use crate::spec::{CaptureMode, CaptureSpec, Compression, FdName, LimitSpec};
 use counters::{Counters, Phase};
@@ -307,6 +308,7 @@ impl Capture {
 
     fn make(&self) -> io::Result<Writer> {
         let create = |path: &Path, append| {
+            faults::pass(Call::CaptureFile)?;
             File::options()
                 .write(true)
                 .append(append)

@@ -4,14 +4,19 @@
 //! So it allocates nothing, takes no lock, cannot panic, and calls only what POSIX calls async-signal-safe. It reads
 //! the [`LaunchPlan`] and writes the plan's [`Report`](super::plan::Report) and scratch space, which are atomics.
 //!
-//! The order: own session, signals default and unblocked, sources out of the way, every other fd closed, the steps
-//! of the spec, the open-file limit given back, exec.
+//! The order: own session, signals default and unblocked, sources out of the way, every other fd closed, the settings of the spec (see
+//! [`plan`](super::plan)), its fds, the open-file limit, signals ignored and blocked, exec. The first setting that fails ends it: no file is
+//! opened by a wrong user, or in a wrong directory. Every fd is tried.
 
+mod settings;
+
+use std::ffi::CString;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::plan::{LaunchPlan, Step};
+use super::faults::{self, Call};
+use super::plan::{Executable, Failed, LaunchPlan, Step};
 
 /// The entry point of a cloned child; `plan` points to a [`LaunchPlan`] that outlives the child's set-up.
 pub(super) extern "C" fn main(plan: *mut libc::c_void) -> libc::c_int {
@@ -25,30 +30,56 @@ pub(super) extern "C" fn main(plan: *mut libc::c_void) -> libc::c_int {
 
 /// Sets up and execs; returns only if that failed, with the exit code.
 fn run(plan: &LaunchPlan) -> libc::c_int {
-    // SAFETY: plain system calls without pointers.
-    unsafe {
-        plan.report.pid.store(libc::getpid(), Relaxed);
-        libc::setsid();
-    }
-    default_signals();
-    unblock_signals();
-    move_sources(plan);
-    close_others(plan);
-    let mut failed = false;
-    for (step, error) in plan.steps.iter().zip(&plan.report.step_errnos) {
-        if error.load(Relaxed) == 0 {
-            error.store(take_step(plan, step), Relaxed);
-        }
-        failed |= error.load(Relaxed) != 0;
-    }
-    if failed {
+    let report = &plan.report;
+    // SAFETY: a plain system call.
+    report.pid().store(unsafe { libc::getpid() }, Relaxed);
+    // SAFETY: a plain system call.
+    if let Err(errno) = attempt(Call::Session, || unsafe { libc::setsid() }.into()) {
+        report.fail(Failed::Session, errno);
         return 125;
     }
-    if let Some(nofile) = &plan.nofile {
-        // SAFETY: the pointer is to a live rlimit. Lowering one's own limit cannot fail.
-        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, nofile) };
+    default_signals();
+    set_signal_mask(0);
+    move_sources(plan);
+    close_others(plan);
+    let late = plan.settings.len();
+    if !settings::make(report, &plan.settings, 0)
+        || !take_steps(plan)
+        || !settings::make(report, &plan.late, late)
+    {
+        return 125;
     }
+    tell_cwd(plan);
+    set_signals(plan);
     exec(plan)
+}
+
+/// Takes every step, those after a failed one too; gives whether none has failed.
+fn take_steps(plan: &LaunchPlan) -> bool {
+    let mut good = true;
+    for (step, error) in plan.steps.iter().zip(plan.report.step_errnos()) {
+        if error.load(Relaxed) == 0
+            && let Err(errno) = take_step(plan, step)
+        {
+            error.store(errno, Relaxed);
+        }
+        good &= error.load(Relaxed) == 0;
+    }
+    good
+}
+
+/// Makes a system call, unless a test has it fail.
+///
+/// # Errors
+/// Its errno.
+fn attempt(call: Call, run: impl FnOnce() -> libc::c_long) -> Result<libc::c_long, i32> {
+    if let Some(errno) = faults::due(call) {
+        return Err(errno);
+    }
+    match run() {
+        ret if ret < 0 => Err(errno()),
+        ret => Ok(ret),
+    }
 }
 
 /// The signals that this program ignores or handles, as a mask: bit 0 is signal 1. All of them before it is known.
@@ -63,21 +94,39 @@ pub(super) fn note_dispositions() {
 
 /// Gives every signal its default disposition: exec would keep the ignored ones ignored.
 fn default_signals() {
-    // The kernel's own struct, all zero: SIG_DFL, no flags, no restorer, empty mask.
-    let default = [0u64; 4];
     let changed = NOT_DEFAULT.load(Relaxed);
     for signal in (1..=64).filter(|signal| changed >> (signal - 1) & 1 == 1) {
-        // SAFETY: the kernel reads one struct at `default`. The child's table of handlers is its own copy. For
-        // SIGKILL and SIGSTOP the call fails, which changes nothing.
-        unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                default.as_ptr(),
-                std::ptr::null_mut::<u64>(),
-                8usize,
-            );
+        set_disposition(signal, libc::SIG_DFL);
+    }
+}
+
+/// Ignores and blocks what the spec asks for.
+fn set_signals(plan: &LaunchPlan) {
+    let signals = &plan.signals;
+    if signals.ignore != 0 {
+        for signal in (1..=64).filter(|signal| signals.ignore >> (signal - 1) & 1 != 0) {
+            set_disposition(signal, libc::SIG_IGN);
         }
+    }
+    if signals.block != 0 {
+        set_signal_mask(signals.block);
+    }
+}
+
+/// Has a signal ignored, or do what it does by default.
+fn set_disposition(signal: libc::c_int, disposition: libc::sighandler_t) {
+    // The kernel's own struct: the handler, no flags, no restorer, empty mask.
+    let action = [disposition as u64, 0, 0, 0];
+    // SAFETY: the kernel reads one struct at `action`. The child's table of handlers is its own copy. For
+    // SIGKILL and SIGSTOP the call fails, which changes nothing.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            action.as_ptr(),
+            std::ptr::null_mut::<u64>(),
+            8usize,
+        );
     }
 }
 
@@ -87,13 +136,18 @@ fn move_sources(plan: &LaunchPlan) {
     for (source, moved) in plan.sources.iter().zip(&plan.moved) {
         loop {
             // SAFETY: plain fcntl without pointers.
-            let number = unsafe { libc::fcntl(source.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) };
-            if number < 0 {
-                // All below the limit are taken or needed: then the least number is invalid.
-                let error = if errno() == libc::EINVAL { libc::EMFILE } else { errno() };
-                moved.store(-error, Relaxed);
-                break;
-            }
+            let number = attempt(Call::MoveSource, || unsafe {
+                libc::fcntl(source.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least).into()
+            });
+            let number = match number {
+                Ok(number) => number as RawFd,
+                Err(errno) => {
+                    // All below the limit are taken or needed: then the least number is invalid.
+                    let error = if errno == libc::EINVAL { libc::EMFILE } else { errno };
+                    moved.store(-error, Relaxed);
+                    break;
+                }
+            };
             least = number + 1;
             if plan.reserved.binary_search(&number).is_err() {
                 moved.store(number, Relaxed);
@@ -133,92 +187,170 @@ fn close_others(plan: &LaunchPlan) {
     }
 }
 
-/// Does one step; gives its errno, or 0.
-fn take_step(plan: &LaunchPlan, step: &Step) -> i32 {
+/// Where the child has moved a source to.
+///
+/// # Errors
+/// The errno of moving it.
+fn moved(plan: &LaunchPlan, source: usize) -> Result<RawFd, i32> {
+    match plan.moved.get(source).map(|moved| moved.load(Relaxed)) {
+        Some(number) if number >= 0 => Ok(number),
+        Some(errno) => Err(-errno),
+        None => Err(libc::EBADF),
+    }
+}
+
+/// Does one step.
+///
+/// # Errors
+/// Its errno.
+fn take_step(plan: &LaunchPlan, step: &Step) -> Result<(), i32> {
     match step {
-        Step::Put { target, source } => match plan.moved.get(*source).map(|m| m.load(Relaxed)) {
-            Some(number) if number >= 0 => place(number, *target),
-            Some(errno) => -errno,
-            None => libc::EBADF,
-        },
+        Step::Put { target, source } => place(moved(plan, *source)?, *target),
         Step::Open { target, path, flags, mode } => {
             // SAFETY: `path` is a live C string.
-            let number = unsafe {
-                libc::open(path.as_ptr(), *flags | libc::O_CLOEXEC, *mode as libc::c_uint)
-            };
-            if number < 0 {
-                return errno();
-            }
-            let error = place(number, *target);
+            let number = attempt(Call::Open, || unsafe {
+                libc::open(path.as_ptr(), *flags | libc::O_CLOEXEC, *mode as libc::c_uint).into()
+            })? as RawFd;
+            let placed = place(number, *target);
             if number != *target {
                 // SAFETY: the number is the child's own, from the call above.
                 unsafe { libc::close(number) };
             }
-            error
+            placed
         }
         Step::Dup { target, from } => place(*from, *target),
         Step::Close { target } => {
             // SAFETY: the child's own table. That it was not open is as good as closed.
             unsafe { libc::close(*target) };
-            0
+            Ok(())
         }
         Step::Inherit { target } => {
             if plan.is_inheritable(*target) {
                 // SAFETY: plain fcntl without pointers. An fd that the agent has not is not inherited.
                 unsafe { libc::fcntl(*target, libc::F_SETFD, 0) };
             }
-            0
+            Ok(())
         }
-        Step::Failed { .. } => libc::EBADF,
+        Step::Failed { .. } => Err(libc::EBADF),
     }
 }
 
-/// Makes `target` a copy of `number` that survives exec; gives the errno, or 0.
-fn place(number: RawFd, target: RawFd) -> i32 {
+/// Makes `target` a copy of `number` that survives exec.
+///
+/// # Errors
+/// The errno.
+fn place(number: RawFd, target: RawFd) -> Result<(), i32> {
     // SAFETY: plain system calls without pointers, on the child's own table.
-    let ret = unsafe {
+    attempt(Call::Place, || unsafe {
         if number == target {
-            libc::fcntl(target, libc::F_SETFD, 0)
+            libc::fcntl(target, libc::F_SETFD, 0).into()
         } else {
-            libc::dup2(number, target)
+            libc::dup2(number, target).into()
         }
-    };
-    if ret < 0 { errno() } else { 0 }
+    })?;
+    Ok(())
 }
 
-/// Empties the signal mask, before anything that can block: a child that waits in its set-up can be ended.
-fn unblock_signals() {
-    let none = 0u64;
-    // SAFETY: the kernel reads 8 bytes at `none`.
+/// Sets the signal mask. It is empty before anything that can block: a child that waits in its set-up can be ended.
+fn set_signal_mask(mask: u64) {
+    // SAFETY: the kernel reads 8 bytes at `mask`.
     unsafe {
         libc::syscall(
             libc::SYS_rt_sigprocmask,
             libc::SIG_SETMASK,
-            &raw const none,
+            &raw const mask,
             std::ptr::null_mut::<u64>(),
             8usize,
         );
     }
 }
 
-/// Execs; returns only if that failed.
+/// Tells the working directory, where there is room for it. Without an answer it is the one that was asked for.
+fn tell_cwd(plan: &LaunchPlan) {
+    if let Some((room, length)) = plan.report.cwd_room() {
+        // SAFETY: the kernel writes at most `length` bytes to memory of the report's, which is made of atomics.
+        unsafe { libc::syscall(libc::SYS_getcwd, room, length) };
+    }
+}
+
+/// Execs; returns only if that failed, with the exit code.
 fn exec(plan: &LaunchPlan) -> libc::c_int {
-    plan.report.reached_exec.store(true, Relaxed);
-    // SAFETY: the path and the null-terminated arrays of C strings are kept alive by the plan.
-    let errno = unsafe {
-        libc::execve(plan.exe.as_ptr(), plan.argv.as_ptr(), plan.envp.as_ptr());
-        errno()
+    let report = &plan.report;
+    report.reached_exec().store(1, Relaxed);
+    let (errno, missing) = match &plan.executable {
+        Executable::Paths(paths) => exec_first(plan, paths),
+        Executable::Opened { source, path } => exec_opened(plan, *source, path),
+        Executable::Missing(errno) => (*errno, *errno == libc::ENOENT),
     };
-    plan.report.exec_errno.store(errno, Relaxed);
-    // A missing interpreter gives ENOENT too, though the executable exists.
-    // SAFETY: the path is a live C string.
-    let missing = matches!(errno, libc::ENOENT | libc::ENOTDIR)
-        && unsafe { libc::access(plan.exe.as_ptr(), libc::F_OK) } != 0;
-    plan.report.exe_missing.store(missing, Relaxed);
+    report.exe_missing().store(i32::from(missing), Relaxed);
+    report.exec_errno().store(errno, Relaxed);
     if missing { 127 } else { 126 }
 }
 
+/// Execs the first of these paths that can be, as execvp(3) does, but without handing anything to a shell; gives the errno, and whether
+/// there is none of them.
+fn exec_first(plan: &LaunchPlan, paths: &[CString]) -> (i32, bool) {
+    let mut last = libc::ENOENT;
+    let mut best = None;
+    for (index, path) in paths.iter().enumerate() {
+        plan.report.candidate().store(index as i32, Relaxed);
+        last = exec_path(plan, path);
+        match last {
+            // A missing interpreter gives ENOENT too, though the executable exists.
+            libc::ENOENT | libc::ENOTDIR if !exists(path) => {}
+            libc::ENOENT | libc::ENOTDIR | libc::EACCES => {
+                best.get_or_insert(last);
+            }
+            libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT => {}
+            errno => return (errno, false),
+        }
+    }
+    match best {
+        Some(errno) => (errno, false),
+        None => (last, matches!(last, libc::ENOENT | libc::ENOTDIR)),
+    }
+}
+
+fn exists(path: &CString) -> bool {
+    // SAFETY: the path is a live C string.
+    unsafe { libc::access(path.as_ptr(), libc::F_OK) == 0 }
+}
+
+/// Execs what was opened, or, where an interpreter has to open it again, its real path.
+fn exec_opened(plan: &LaunchPlan, source: usize, path: &CString) -> (i32, bool) {
+    let number = match moved(plan, source) {
+        Ok(number) => number,
+        Err(errno) => return (errno, false),
+    };
+    // SAFETY: the null-terminated arrays of C strings are kept alive by the plan.
+    let result = attempt(Call::Exec, || unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            number,
+            c"".as_ptr(),
+            plan.argv.as_ptr(),
+            plan.envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    });
+    match result {
+        // The descriptor is closed by exec, and then an interpreter could not open it.
+        Err(libc::ENOENT) => (exec_path(plan, path), false),
+        Err(errno) => (errno, false),
+        Ok(_) => (0, false),
+    }
+}
+
+/// Execs a path; gives the errno.
+fn exec_path(plan: &LaunchPlan, path: &CString) -> i32 {
+    // SAFETY: the path and the null-terminated arrays of C strings are kept alive by the plan.
+    let result = attempt(Call::Exec, || unsafe {
+        libc::execve(path.as_ptr(), plan.argv.as_ptr(), plan.envp.as_ptr()).into()
+    });
+    result.err().unwrap_or(0)
+}
+
 fn errno() -> i32 {
-    // SAFETY: the location is that of the cloning thread, which stands still.
+    // SAFETY: the location is that of the cloning thread, which stands still, or the child's own copy of it.
     unsafe { *libc::__errno_location() }
 }

@@ -20,16 +20,18 @@ use std::time::{Duration, Instant};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use super::capture::{PieceLog, Store};
+use super::faults::{self, Call};
 use super::inbox::{Inbox, Mail};
 use super::oom::OomWatch;
-use super::plan::Report;
+use super::plan::{Report, Surroundings};
 use super::procfs::{ProcFs, RawIo, RawStat};
 use super::spawn::{Child, SpawnPool, Spawned};
 use super::state::{Action, Input, State};
 use super::stop::{Stop, Terms};
 use super::timers::{Alarm, Timers};
 use super::{
-    Captures, Command, CutShort, Ended, Event, Moment, Options, StartFailure, Started, sys,
+    Captures, Command, CutShort, Ended, Event, Moment, Options, Resolved, StartFailure, Started,
+    sys,
 };
 use crate::spec::{FdName, ProcId};
 use budget::Budget;
@@ -175,6 +177,8 @@ struct Process {
     open: Vec<OpenCapture>,
     cut_short: Vec<(FdName, CutShort)>,
     failures: Vec<StartFailure>,
+    /// What its spec has come to, once it is made.
+    resolved: Resolved,
     /// Whether [`Event::Started`] has been told.
     told: bool,
     /// What the child tells while it is being made; none before it is planned, and after.
@@ -217,6 +221,7 @@ impl Process {
             open: Vec::new(),
             cut_short: Vec::new(),
             failures: Vec::new(),
+            resolved: Resolved::default(),
             told: false,
             report: None,
             signals: Vec::new(),
@@ -256,6 +261,9 @@ impl Poller {
 
     /// Has epoll tell when `fd` is readable; gives the token.
     fn watch(&mut self, fd: impl AsFd, source: Source) -> io::Result<u64> {
+        if let Source::Pipe(..) = source {
+            faults::pass(Call::Watch)?;
+        }
         let token = self.next_token;
         self.next_token += 1;
         self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token))?;
@@ -325,7 +333,13 @@ struct Driver {
 impl Driver {
     fn new(options: Options, inbox: Arc<Inbox<Mail>>, sink: Sink) -> io::Result<Self> {
         let to_inbox = Arc::clone(&inbox);
-        let pool = SpawnPool::new(Arc::new(move |spawned| to_inbox.put(Mail::Spawned(spawned))))?;
+        let surroundings = Surroundings {
+            heritage: Arc::clone(&options.heritage),
+            whitelist: options.restrict_exe.clone(),
+            files: options.places.files.clone(),
+        };
+        let deliver = Arc::new(move |spawned| to_inbox.put(Mail::Spawned(spawned)));
+        let pool = SpawnPool::new(surroundings, options.errands.clone(), deliver)?;
         let watcher = Watcher::new()?;
         let mut poller = Poller::new()?;
         poller.watch(inbox.fd(), Source::Inbox)?;
@@ -484,7 +498,7 @@ impl Driver {
             .processes
             .get(&serial)
             .and_then(|process| process.report.as_ref())
-            .map(|report| report.pid.load(Ordering::Acquire));
+            .map(|report| report.pid().load(Ordering::Acquire));
         match pid {
             // No thread has come to it yet: ask again later.
             Some(0) => {
@@ -504,7 +518,7 @@ impl Driver {
     fn spawned(&mut self, spawned: Spawned) {
         self.last_spawned = Instant::now();
         self.oom.born(self.last_spawned);
-        let Spawned { serial, child, failures, filters, not_made } = spawned;
+        let Spawned { serial, child, failures, filters, not_made, resolved } = spawned;
         for (index, filter) in filters {
             self.filter_started(serial, index, filter);
         }
@@ -513,6 +527,7 @@ impl Driver {
         }
         let Some(process) = self.processes.get_mut(&serial) else { return };
         process.report = None;
+        process.resolved = resolved;
         let failed = !failures.is_empty();
         process.failures.extend(failures);
         match child {
@@ -570,6 +585,8 @@ impl Driver {
         }
         let stat = self.procfs.read_stat(pid).ok();
         process.starttime = stat.as_ref().map(|stat| stat.starttime);
+        let early = process.report.as_ref().and_then(|report| report.early().get());
+        let resolved = early.unwrap_or(&process.resolved).clone();
         self.untold.push(Event::Started(Box::new(Started {
             id: process.id.clone(),
             pid,
@@ -578,6 +595,7 @@ impl Driver {
             statm: self.procfs.read_statm(pid).ok(),
             captures: Arc::clone(&process.captures),
             terms: process.terms,
+            resolved,
         })));
     }
 
@@ -689,6 +707,7 @@ impl Driver {
             lost: exit.lost,
             io: exit.io,
             out_of_memory: exit.out_of_memory,
+            resolved: process.resolved.clone(),
         })));
     }
 

@@ -3,10 +3,14 @@
 use std::fmt;
 use std::io;
 
+use crate::spec::Resource;
+
 /// The step of starting a process that failed.
+///
+/// It is kept in journals, and crosses in upgrades: variants are only ever appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Stage {
-    /// The executable is not the one this agent is restricted to; nothing was tried.
+    /// The executable is not one that this agent is restricted to; nothing was tried.
     Restrict,
     /// The process could not be made.
     Fork,
@@ -21,10 +25,34 @@ pub enum Stage {
     },
     /// Another process of the same request failed, and all or none were to be started; nothing was tried.
     Peer,
+    /// It could not have a session of its own.
+    Session,
+    /// A variable could not be read from its file.
+    Env,
+    /// A limit could not be set.
+    Limits(Resource),
+    /// The OOM score adjustment could not be set.
+    OomScoreAdj,
+    /// The nice value could not be set.
+    Nice,
+    /// The priority in disk access could not be set.
+    IoPriority,
+    /// The CPUs could not be set.
+    CpuAffinity,
+    /// The supplementary groups could not be set, or one of them is unknown.
+    Groups,
+    /// The group could not be set, or is unknown.
+    Group,
+    /// The user, or what goes with it, could not be set, or is unknown.
+    User,
+    /// The signal at the program's death could not be set.
+    PdeathSignal,
+    /// The working directory could not be entered.
+    Cwd,
 }
 
 impl Stage {
-    /// Its name in results.
+    /// Its name in results: of an attribute, the key of the spec.
     pub fn name(self) -> &'static str {
         match self {
             Stage::Restrict => "restrict",
@@ -33,6 +61,18 @@ impl Stage {
             Stage::Setup => "setup",
             Stage::Exec { .. } => "exec",
             Stage::Peer => "peer",
+            Stage::Session => "session",
+            Stage::Env => "env",
+            Stage::Limits(_) => "limits",
+            Stage::OomScoreAdj => "oom_score_adj",
+            Stage::Nice => "nice",
+            Stage::IoPriority => "io_priority",
+            Stage::CpuAffinity => "cpu_affinity",
+            Stage::Groups => "groups",
+            Stage::Group => "group",
+            Stage::User => "user",
+            Stage::PdeathSignal => "pdeath_signal",
+            Stage::Cwd => "cwd",
         }
     }
 
@@ -50,9 +90,9 @@ impl Stage {
 pub struct StartFailure {
     /// Which step.
     pub stage: Stage,
-    /// The OS error number; 0 where none is behind it.
+    /// The OS error number; 0 where none is behind it. `ENOENT` for a user or a group that is unknown.
     pub errno: i32,
-    /// The path concerned, where there is one; of [`Stage::Peer`], the other process's ID.
+    /// The path concerned, or the user or group, where there is one; of [`Stage::Peer`], the other process's ID.
     pub path: Option<String>,
 }
 
@@ -62,7 +102,18 @@ impl StartFailure {
         match self.stage {
             Stage::Exec { missing: true } => 127,
             Stage::Exec { missing: false } | Stage::Restrict => 126,
-            Stage::Fork | Stage::Fd(_) | Stage::Setup | Stage::Peer => 125,
+            _ => 125,
+        }
+    }
+
+    /// What is wrong, where the OS has no number for it, or one whose text would mislead.
+    fn reason(&self) -> String {
+        match (self.stage, self.errno) {
+            (Stage::User, libc::ENOENT) => "no such user".to_owned(),
+            (Stage::Group | Stage::Groups, libc::ENOENT) => "no such group".to_owned(),
+            (Stage::Env, libc::EILSEQ) => "a NUL byte in the file".to_owned(),
+            (Stage::Env, libc::E2BIG) => "larger than the kernel's limit of 128 KiB".to_owned(),
+            _ => io::Error::from_raw_os_error(self.errno).to_string(),
         }
     }
 }
@@ -70,15 +121,27 @@ impl StartFailure {
 impl fmt::Display for StartFailure {
     /// The texts that the contract fixes: clients match their beginnings.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reason = self.reason();
         let path = self.path.as_deref().unwrap_or_default();
-        let error = io::Error::from_raw_os_error(self.errno);
         match self.stage {
             Stage::Restrict => write!(f, "restricted executable: {path}"),
-            Stage::Fork => write!(f, "fork failed: {error}"),
-            Stage::Fd(fd) => write!(f, "failed to set up fd {fd}: {error}"),
+            Stage::Fork => write!(f, "fork failed: {reason}"),
+            Stage::Fd(fd) => write!(f, "failed to set up fd {fd}: {reason}"),
             Stage::Setup => f.write_str("the set-up was ended by a signal before execve"),
             Stage::Peer => write!(f, "not started: process {path:?} of the same request failed"),
-            Stage::Exec { .. } => write!(f, "execve failed: {path}: {error}"),
+            Stage::Session => write!(f, "failed to make a session: {reason}"),
+            Stage::Exec { .. } => write!(f, "execve failed: {path}: {reason}"),
+            attribute => {
+                write!(f, "failed to set {}: ", attribute.name())?;
+                let subject = match attribute {
+                    Stage::Limits(resource) => Some(resource.name()),
+                    _ => self.path.as_deref(),
+                };
+                if let Some(subject) = subject {
+                    write!(f, "{subject}: ")?;
+                }
+                f.write_str(&reason)
+            }
         }
     }
 }

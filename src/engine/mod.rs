@@ -12,6 +12,8 @@ mod capture;
 mod child;
 mod driver;
 mod failure;
+#[doc(hidden)]
+pub mod faults;
 pub(crate) mod inbox;
 mod oom;
 mod plan;
@@ -23,17 +25,22 @@ mod stop;
 pub(crate) mod sys;
 mod timers;
 mod tree;
+mod whitelist;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use capture::filter::{self, FILTER};
 pub use capture::{Capture, Captures, CutShort, Extent, Held, Places, View};
 pub use failure::{Stage, StartFailure};
 pub use plan::Heritage;
+pub use spawn::{Errand, Errands};
 pub use stop::{StopCause, StopOrder, Terms};
+pub use whitelist::Whitelist;
+
+use indexmap::IndexMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +49,9 @@ pub use driver::handover::Carried;
 use driver::handover::Pause;
 use inbox::{Inbox, Mail};
 use procfs::{RawIo, RawStat, RawStatm};
+
+/// How often errands are looked for while an engine comes to a standstill.
+const MEANWHILE: Duration = Duration::from_millis(5);
 
 /// How the engine shall work.
 pub struct Options {
@@ -53,14 +63,17 @@ pub struct Options {
     pub drain_grace: Duration,
     /// How long a child's set-up may take before the process is reported as running all the same.
     pub setup_patience: Duration,
-    /// The one executable that may be started, where there is such a restriction.
-    pub restrict_exe: Option<String>,
+    /// The executables that may be started, where there is such a restriction.
+    pub restrict_exe: Option<Whitelist>,
     /// What children can inherit.
     pub heritage: Arc<Heritage>,
     /// The program to start as a [`filter`]: this one.
     pub filter: PathBuf,
     /// The limit of captures whose spec sets none.
     pub limit: LimitSpec,
+    /// Reaches the thread that lasts as long as the process, and that replaces the program in an upgrade: it clones the processes that are to
+    /// get a signal when this program dies. Without it these get theirs when the engine ends.
+    pub errands: Option<Errands>,
 }
 
 /// What the engine can be told to do.
@@ -153,6 +166,18 @@ impl Moment {
     }
 }
 
+/// What a spec has come to on this host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolved {
+    /// The executable's path: as given, or as it was found; below the working directory where it is relative. None where it was not
+    /// come to.
+    pub exe: Option<String>,
+    /// The working directory.
+    pub cwd: Option<String>,
+    /// The environment that it was started with, where that is asked for: secrets are masked, and what is not UTF-8 is replaced.
+    pub env: Option<IndexMap<String, String>>,
+}
+
 /// The start of a process.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Started {
@@ -171,6 +196,9 @@ pub struct Started {
     /// How it is stopped, and when its time is over.
     #[serde(default)]
     pub terms: Terms,
+    /// What its spec has come to; as asked for, where its set-up still takes its time.
+    #[serde(default)]
+    pub resolved: Resolved,
 }
 
 /// The end of a process.
@@ -211,6 +239,9 @@ pub struct Ended {
     /// Who has survived it, as far as that is known.
     #[serde(default)]
     pub survivors: Survivors,
+    /// What its spec has come to.
+    #[serde(default)]
+    pub resolved: Resolved,
 }
 
 /// Descendants that outlive their process.
@@ -276,6 +307,7 @@ impl Ended {
             out_of_memory: false,
             cause: None,
             survivors: Survivors::default(),
+            resolved: started.resolved,
         }
     }
 
@@ -295,6 +327,7 @@ impl Ended {
                 statm: None,
                 captures,
                 terms,
+                resolved: Resolved::default(),
             })
         }
     }
@@ -389,16 +422,29 @@ impl Engine {
     }
 
     /// Waits until no process is being made, and then has the engine stand still, until what is given back is dropped. What it holds
-    /// can then be handed over to another program. All that happened before has been told.
+    /// can then be handed over to another program. All that happened before has been told. `meanwhile` is called again and again until
+    /// then, for errands that a process waits for.
     ///
     /// # Errors
     /// Where some process was still being made after `patience`; the engine goes on.
-    pub fn pause(&self, patience: Duration) -> Result<(Vec<Carried>, Standstill), StillStarting> {
+    pub fn pause(
+        &self,
+        patience: Duration,
+        mut meanwhile: impl FnMut(),
+    ) -> Result<(Vec<Carried>, Standstill), StillStarting> {
         let (tell, told) = mpsc::channel();
         let (release, resume) = mpsc::channel();
         self.tell(Command::Pause(Pause { tell, resume }));
-        let carried = told.recv_timeout(patience).map_err(|_| StillStarting)?;
-        Ok((carried, Standstill(release)))
+        let deadline = Instant::now() + patience;
+        loop {
+            meanwhile();
+            let left = deadline.saturating_duration_since(Instant::now());
+            match told.recv_timeout(left.min(MEANWHILE)) {
+                Ok(carried) => return Ok((carried, Standstill(release))),
+                Err(mpsc::RecvTimeoutError::Timeout) if !left.is_zero() => {}
+                Err(_) => return Err(StillStarting),
+            }
+        }
     }
 
     /// Drops all that is held of a process that has ended, and its captures' files; who holds one reads on.

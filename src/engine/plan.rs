@@ -1,13 +1,30 @@
 //! From a validated spec to a plan that the child can carry out without allocating.
+//!
+//! It is made by the thread that clones the child, for it looks up users, reads files and writes given data: all that may take its time.
+
+mod accounts;
+mod attributes;
+mod data;
+mod environment;
+mod executable;
+mod report;
 
 use std::collections::BTreeSet;
 use std::ffi::{CString, OsString, c_char};
+use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 
-use crate::spec::{EnvSpec, Inherit, OpenFlags, ValidatedFd, ValidatedProc, VarSpec, VarValue};
+use crate::spec::{CaptureSpec, OpenFlags, SignalSets, ValidatedFd, ValidatedProc};
+
+use super::whitelist::Whitelist;
+use super::{Resolved, StartFailure, sys};
+pub(super) use attributes::{Setting, What};
+pub(super) use executable::Executable;
+pub(super) use report::{Failed, Report};
 
 /// What children can inherit of the agent, taken once at its start.
 pub struct Heritage {
@@ -102,50 +119,41 @@ impl Step {
     }
 }
 
-/// What the child tells of its set-up, in memory that it shares with us until it execs.
-pub(super) struct Report {
-    /// The child's pid, as soon as it runs.
-    pub(super) pid: AtomicI32,
-    /// The child's pidfd, written by the kernel before the child runs; -1 before.
-    pub(super) pidfd: AtomicI32,
-    /// Whether the child came as far as execve.
-    pub(super) reached_exec: AtomicBool,
-    /// The errno of execve, or 0.
-    pub(super) exec_errno: AtomicI32,
-    /// Whether the executable does not exist.
-    pub(super) exe_missing: AtomicBool,
-    /// The errno of each step, or 0.
-    pub(super) step_errnos: Box<[AtomicI32]>,
+/// What all processes of an engine are started with.
+pub(super) struct Surroundings {
+    /// What they can inherit.
+    pub(super) heritage: Arc<Heritage>,
+    /// What may be started; none where that is anything.
+    pub(super) whitelist: Option<Whitelist>,
+    /// Where large data is kept while they read it.
+    pub(super) files: PathBuf,
 }
 
-impl Report {
-    fn new(steps: usize) -> Self {
-        Report {
-            pid: AtomicI32::new(0),
-            pidfd: AtomicI32::new(-1),
-            reached_exec: AtomicBool::new(false),
-            exec_errno: AtomicI32::new(0),
-            exe_missing: AtomicBool::new(false),
-            step_errnos: (0..steps).map(|_| AtomicI32::new(0)).collect(),
-        }
-    }
-
-    /// The pidfd of a child that runs. The kernel writes the number before the descriptor is there, and also
-    /// where the clone then fails: only the child itself tells that it can be used.
-    pub(super) fn running_pidfd(&self) -> Option<RawFd> {
-        (self.pid.load(Ordering::Acquire) != 0).then(|| self.pidfd.load(Ordering::Acquire))
-    }
+/// A process to be planned.
+pub(super) struct Draft {
+    pub(super) proc: ValidatedProc,
+    /// For each of its fds, in order, what the parent has made for it.
+    pub(super) made: Vec<Made>,
+    /// Of as many steps as it has fds.
+    pub(super) report: Arc<Report>,
 }
 
 /// Everything a child needs, made before it is cloned: it allocates nothing, and reads only this.
 pub(super) struct LaunchPlan {
-    pub(super) exe: CString,
+    /// The executable as the spec has it.
+    pub(super) exe: String,
+    pub(super) executable: Executable,
     /// Null-terminated; points into `strings`.
     pub(super) argv: Vec<*const c_char>,
     /// Null-terminated; points into `strings` and `heritage`.
     pub(super) envp: Vec<*const c_char>,
+    /// What is set before the steps are taken, in order.
+    pub(super) settings: Vec<Setting>,
     pub(super) steps: Vec<Step>,
-    /// Our copies of what the child gets: the writing ends of captures, ends of pipes. Closed with the plan.
+    /// What is set after that.
+    pub(super) late: Vec<Setting>,
+    pub(super) signals: SignalSets,
+    /// Our copies of what the child gets: the writing ends of captures, ends of pipes; and what it keeps until it execs. Closed with the plan.
     pub(super) sources: Vec<OwnedFd>,
     /// Where the child has moved each source to; scratch space of the child's.
     pub(super) moved: Box<[AtomicI32]>,
@@ -153,7 +161,6 @@ pub(super) struct LaunchPlan {
     pub(super) reserved: Vec<RawFd>,
     /// Fds from 3 up of the agent's that stay open until the steps have run, sorted.
     pub(super) kept: Vec<RawFd>,
-    pub(super) nofile: Option<libc::rlimit>,
     pub(super) report: Arc<Report>,
     /// The paths of files that could not be made for fds, by their index.
     pub(super) not_made: Vec<(usize, String)>,
@@ -179,38 +186,100 @@ pub(super) enum Made {
 }
 
 impl LaunchPlan {
-    /// Plans the start of `proc`; `made` gives, for each of its fds in order, what the parent made for it.
-    pub(super) fn new(proc: &ValidatedProc, made: Vec<Made>, heritage: &Arc<Heritage>) -> Self {
-        let report = Report::new(proc.fds.len());
+    /// Plans the start of a process; waits for whatever it has to ask.
+    ///
+    /// # Errors
+    /// Why it is not even tried: it is restricted, a user is unknown, a file cannot be read. Fds that could not be made are
+    /// in the report.
+    pub(super) fn new(
+        draft: Draft,
+        surroundings: &Surroundings,
+    ) -> Result<LaunchPlan, Vec<StartFailure>> {
+        let Draft { proc, made, report } = draft;
+        let Surroundings { heritage, whitelist, files } = surroundings;
         let mut sources = Vec::new();
+        let mut failures = Vec::new();
+        let env = environment::make(&proc.env, heritage).map_err(|more| failures.extend(more));
+        let path = env.as_ref().ok().and_then(|env| env.path.as_ref());
+        // Without its environment a name is looked up nowhere.
+        let executable = if proc.search_path && env.is_err() {
+            Executable::Missing(libc::ENOENT)
+        } else {
+            // Whatever else is wrong, that it may not be started is all there is to say.
+            executable::find(&proc, path, whitelist.as_ref(), &mut sources).map_err(|e| vec![e])?
+        };
+        let settings = attributes::settings(&proc.attributes, heritage.nofile)
+            .map_err(|more| failures.extend(more));
+        let (Ok(env), Ok(settings)) = (env, settings) else { return Err(failures) };
+        let cwd = match &proc.attributes.cwd {
+            None => attributes::own_cwd(),
+            Some(cwd) if cwd.starts_with('/') => Some(cwd.clone()),
+            Some(cwd) => Some(attributes::below(attributes::own_cwd().as_deref(), cwd)),
+        };
+        let exe = Some(attributes::below(cwd.as_deref(), &proc.exe));
+        let _ = report.early().set(Resolved { exe, cwd, env: env.shown });
         let mut steps = Vec::with_capacity(proc.fds.len());
-        let mut made = made.into_iter();
-        for ((name, fd), errno) in proc.fds.iter().zip(&report.step_errnos) {
-            let made = made.next().unwrap_or(Made::Nothing);
-            steps.push(step(name.number(), fd, made, &mut sources, errno));
+        let open_to_all = proc.attributes.user.is_some();
+        for (((name, fd), made), errno) in proc.fds.into_iter().zip(made).zip(report.step_errnos())
+        {
+            let made = match (&fd, made) {
+                (ValidatedFd::Data(bytes), Made::Nothing) => data::open(bytes, files)
+                    .map_or_else(|e| Made::Failed(errno_of(&e)), Made::Source),
+                (_, made) => made,
+            };
+            if open_to_all && let Made::Source(source) = &made {
+                open_to_every_user(&fd, source);
+            }
+            steps.push(step(name.number(), &fd, made, &mut sources, errno));
         }
-        let mut strings = Vec::new();
-        let argv_strings: Vec<CString> = proc.argv.iter().map(|arg| c_string(arg)).collect();
-        let argv = pointers(argv_strings.iter());
-        strings.extend(argv_strings);
-        let (envp, env_strings) = environment(&proc.env, heritage);
-        strings.extend(env_strings);
+        let mut strings: Vec<CString> = proc.argv.iter().map(|arg| c_string(arg)).collect();
+        let argv = pointers(strings.iter());
+        strings.extend(env.own);
         let (reserved, kept) = numbers(&steps, heritage);
-        LaunchPlan {
-            exe: c_string(&proc.exe),
+        Ok(LaunchPlan {
+            exe: proc.exe,
+            executable,
             argv,
-            envp,
+            envp: env.envp,
+            settings: settings.early,
             moved: sources.iter().map(|_| AtomicI32::new(-1)).collect(),
             steps,
+            late: settings.late,
+            signals: proc.attributes.signals,
             sources,
             reserved,
             kept,
-            nofile: heritage.nofile,
-            report: Arc::new(report),
+            report,
             not_made: Vec::new(),
             _strings: strings,
             heritage: Arc::clone(heritage),
-        }
+        })
+    }
+
+    /// Adds a descriptor that the child holds until it execs or ends, and that no step puts anywhere.
+    pub(super) fn hold(&mut self, fd: OwnedFd) {
+        self.sources.push(fd);
+        self.moved = self.sources.iter().map(|_| AtomicI32::new(-1)).collect();
+    }
+
+    /// Gives back what was held last.
+    pub(super) fn release(&mut self) {
+        self.sources.pop();
+    }
+
+    /// What is known once the child has exec'd, or has failed to.
+    pub(super) fn resolved(&self) -> Resolved {
+        let early = self.report.early().get().cloned().unwrap_or_default();
+        let cwd = self.report.cwd().or(early.cwd);
+        let tried = usize::try_from(self.report.candidate().load(Ordering::Acquire)).ok();
+        let exe = match &self.executable {
+            Executable::Paths(paths) if self.report.exec_errno().load(Ordering::Acquire) == 0 => {
+                tried.and_then(|tried| paths.get(tried)).map(|path| path.to_string_lossy())
+            }
+            _ => None,
+        };
+        let exe = exe.map(|exe| attributes::below(cwd.as_deref(), &exe)).or(early.exe);
+        Resolved { exe, cwd, env: early.env }
     }
 
     /// Gives what is put at the fd with this index, which was to be made later.
@@ -224,7 +293,7 @@ impl LaunchPlan {
 
     /// Notes that what the fd with this index needs could not be made.
     pub(super) fn fail(&mut self, index: usize, errno: i32, path: Option<&str>) {
-        if let Some(place) = self.report.step_errnos.get(index) {
+        if let Some(place) = self.report.step_errnos().nth(index) {
             place.store(errno, Ordering::Relaxed);
         }
         self.not_made.extend(path.map(|path| (index, path.to_owned())));
@@ -242,6 +311,24 @@ fn c_string(text: &str) -> CString {
         let at = error.nul_position();
         CString::new(text.get(..at).unwrap_or_default()).unwrap_or_default()
     })
+}
+
+/// Lets a process of another user open its own fd again, as `> /dev/stderr` does. What has a path that the spec has chosen keeps its
+/// mode; nobody else can reach the others.
+fn open_to_every_user(fd: &ValidatedFd, source: &OwnedFd) {
+    let ours = match fd {
+        ValidatedFd::Capture(CaptureSpec { file, .. }) => file.is_none(),
+        ValidatedFd::Pipe(_) => true,
+        _ => false,
+    };
+    if ours {
+        // Without it the process runs as well, but for that.
+        let _ = sys::set_mode(source, 0o666);
+    }
+}
+
+fn errno_of(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
 }
 
 fn pointers<'a>(strings: impl Iterator<Item = &'a CString>) -> Vec<*const c_char> {
@@ -295,34 +382,6 @@ fn open_flags(flags: OpenFlags) -> libc::c_int {
             OpenFlags::CreateAppend => O_WRONLY | O_APPEND | O_CREAT,
             OpenFlags::Default | OpenFlags::ReadWrite => O_RDWR | O_CREAT | O_TRUNC,
         }
-}
-
-/// The child's environment, and the strings of it that are not the agent's own.
-fn environment(env: &EnvSpec, heritage: &Heritage) -> (Vec<*const c_char>, Vec<CString>) {
-    let own: Vec<CString> = env
-        .vars
-        .iter()
-        .filter_map(|(name, value)| match value {
-            VarSpec::Text(value) => Some(c_string(&format!("{name}={value}"))),
-            VarSpec::Detailed(VarValue { value: Some(value), .. }) => {
-                Some(c_string(&format!("{name}={value}")))
-            }
-            VarSpec::Unset | VarSpec::Detailed(_) => None,
-        })
-        .collect();
-    let inherited = heritage.variables.iter().filter(|variable| {
-        let bytes = variable.as_bytes();
-        let name = bytes.split(|b| *b == b'=').next().unwrap_or(bytes);
-        let asked = match &env.inherit {
-            Inherit::All => true,
-            Inherit::None => false,
-            Inherit::Names(names) => names.iter().any(|wanted| wanted.as_bytes() == name),
-        };
-        let replaced =
-            !env.vars.is_empty() && env.vars.keys().any(|given| given.as_bytes() == name);
-        asked && !replaced
-    });
-    (pointers(inherited.chain(own.iter())), own)
 }
 
 /// The numbers that sources must keep clear of, and the agent's fds that must stay open for the steps.

@@ -3,30 +3,34 @@
 //! A clone that shares our memory keeps its thread waiting until the child has exec'd or ended, so threads of their
 //! own do it. Four of them are permanent: on a loaded machine a child's set-up waits for its turn of the CPU, and
 //! the clones overlap. A child that waits longer (opening a FIFO, a file on a dead mount) holds only its
-//! thread: when all are held, more are started, up to [`MAX_THREADS`].
+//! thread: when all are held, more are started, up to [`MAX_THREADS`]. So does a thread that waits for a directory service.
+
+mod clone;
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::capture::filter::Order;
-use super::child;
-use super::plan::{LaunchPlan, Report, Step};
+use super::plan::{Draft, Failed, LaunchPlan, Report, Step, Surroundings};
 use super::sys::{self, Stack};
-use super::{Stage, StartFailure};
+use super::{Resolved, Stage, StartFailure};
+pub use clone::{Errand, Errands};
 
 const PERMANENT_THREADS: usize = 4;
 /// As many set-ups can wait at once; a thread that waits costs some 20 KB.
 const MAX_THREADS: usize = 4096;
+/// Modules that ask directory services run on it, too.
+const THREAD_STACK: usize = 256 * 1024;
 
 /// A process to be made.
 pub(super) struct Job {
     /// The engine's number of the process.
     pub(super) serial: u64,
-    pub(super) plan: LaunchPlan,
+    pub(super) draft: Draft,
     /// What is to be made before.
     pub(super) tasks: Vec<Task>,
 }
@@ -52,6 +56,22 @@ pub(super) struct Spawned {
     pub(super) filters: Vec<(usize, Child)>,
     /// The indices of captures that could not be set up.
     pub(super) not_made: Vec<usize>,
+    /// What the spec has come to, as far as it did.
+    pub(super) resolved: Resolved,
+}
+
+impl Spawned {
+    /// What became of a job of which nothing was made.
+    pub(super) fn failed(serial: u64, failure: StartFailure) -> Spawned {
+        Spawned {
+            serial,
+            child: None,
+            failures: vec![failure],
+            filters: Vec::new(),
+            not_made: Vec::new(),
+            resolved: Resolved::default(),
+        }
+    }
 }
 
 /// A child of ours that is not yet reaped.
@@ -72,6 +92,8 @@ pub(super) struct SpawnPool {
 struct Shared {
     state: Mutex<State>,
     work: Condvar,
+    surroundings: Surroundings,
+    errands: Option<Errands>,
 }
 
 struct State {
@@ -95,7 +117,11 @@ impl SpawnPool {
     ///
     /// # Errors
     /// The OS error where not even one thread can be had.
-    pub(super) fn new(deliver: Deliver) -> io::Result<Self> {
+    pub(super) fn new(
+        surroundings: Surroundings,
+        errands: Option<Errands>,
+        deliver: Deliver,
+    ) -> io::Result<Self> {
         let state = State {
             queue: VecDeque::new(),
             threads: 0,
@@ -103,7 +129,8 @@ impl SpawnPool {
             closed: false,
             made: HashSet::new(),
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new() });
+        let (state, work) = (Mutex::new(state), Condvar::new());
+        let shared = Arc::new(Shared { state, work, surroundings, errands });
         let pool = SpawnPool { shared, deliver };
         for i in 0..PERMANENT_THREADS {
             match pool.add_thread() {
@@ -167,7 +194,7 @@ impl SpawnPool {
         self.shared.lock().threads += 1;
         std::thread::Builder::new()
             .name("spawn".into())
-            .stack_size(128 * 1024)
+            .stack_size(THREAD_STACK)
             .spawn(move || {
                 sys::block_all_signals();
                 serve(&shared, &deliver, &stack);
@@ -203,7 +230,7 @@ fn serve(shared: &Shared, deliver: &Deliver, stack: &Stack) {
             state.idle -= 1;
         };
         drop(state);
-        let spawned = spawn(job, stack);
+        let spawned = spawn(job, stack, shared);
         if let Some(child) = &spawned.child {
             // Before this thread can end, and leave the child to the main one.
             shared.lock().made.insert(child.pid);
@@ -212,28 +239,32 @@ fn serve(shared: &Shared, deliver: &Deliver, stack: &Stack) {
     }
 }
 
-/// Clones a child, and waits until it has exec'd or ended.
-fn spawn(job: Job, stack: &Stack) -> Spawned {
-    let Job { serial, mut plan, tasks } = job;
-    let (filters, not_made) = carry_out(tasks, &mut plan);
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
-    let plan_ptr = (&raw const plan).cast_mut().cast::<libc::c_void>();
-    // SAFETY: the stack is ours, unused, and large enough for `child::main`, which neither recurses nor panics; CLONE_VFORK
-    // keeps this thread, and so the plan and the stack, in place until the child has exec'd or ended. All signals are
-    // blocked in this thread, so no handler runs in the child. The kernel writes the pidfd into the atomic before
-    // the child runs.
-    let pid = unsafe {
-        libc::clone(child::main, stack.top(), flags, plan_ptr, plan.report.pidfd.as_ptr())
+/// Plans and clones a child, and waits until it has exec'd or ended.
+fn spawn(job: Job, stack: &Stack, shared: &Shared) -> Spawned {
+    let Job { serial, draft, tasks } = job;
+    let report = Arc::clone(&draft.report);
+    let early = || report.early().get().cloned().unwrap_or_default();
+    let mut plan = match LaunchPlan::new(draft, &shared.surroundings) {
+        Ok(plan) => plan,
+        Err(failures) => {
+            let not_made = tasks.iter().map(|task| task.index).collect();
+            let (child, filters) = (None, Vec::new());
+            return Spawned { serial, child, failures, filters, not_made, resolved: early() };
+        }
     };
-    if pid < 0 {
-        let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
-        let failure = StartFailure { stage: Stage::Fork, errno, path: None };
-        return Spawned { serial, child: None, failures: vec![failure], filters, not_made };
-    }
-    // SAFETY: the kernel has made this descriptor for us; the engine only ever borrows its number from the report.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(plan.report.pidfd.load(Ordering::Acquire)) };
-    let failures = failures(&plan);
-    Spawned { serial, child: Some(Child { pid, pidfd }), failures, filters, not_made }
+    let (filters, not_made) = carry_out(tasks, &mut plan);
+    let cloned = match &shared.errands {
+        Some(errands) if report.is_shared() => clone::by_errand(&mut plan, stack, errands),
+        _ => clone::here(&plan, stack),
+    };
+    let (child, failures, resolved) = match cloned {
+        Ok(child) => (Some(child), failures(&plan), plan.resolved()),
+        Err(error) => {
+            let errno = error.raw_os_error().unwrap_or(0);
+            (None, vec![StartFailure { stage: Stage::Fork, errno, path: None }], early())
+        }
+    };
+    Spawned { serial, child, failures, filters, not_made, resolved }
 }
 
 /// Makes what captures need; what cannot be made fails in the child's report, with every other failing fd.
@@ -259,10 +290,19 @@ fn carry_out(tasks: Vec<Task>, plan: &mut LaunchPlan) -> (Vec<(usize, Child)>, V
 /// What the report says once the child has exec'd or ended.
 fn failures(plan: &LaunchPlan) -> Vec<StartFailure> {
     let report: &Report = &plan.report;
-    let failed_fds: Vec<StartFailure> = plan
+    let setting = report.failed().map(|(what, errno)| {
+        let setting = match what {
+            Failed::Session => None,
+            Failed::Setting(index) => plan.settings.iter().chain(&plan.late).nth(index),
+        };
+        let (stage, path) =
+            setting.map_or((Stage::Session, None), |setting| (setting.stage, setting.path.clone()));
+        StartFailure { stage, errno, path }
+    });
+    let fds = plan
         .steps
         .iter()
-        .zip(&report.step_errnos)
+        .zip(report.step_errnos())
         .enumerate()
         .map(|(index, (step, errno))| (index, step, errno.load(Ordering::Acquire)))
         .filter(|(_, _, errno)| *errno != 0)
@@ -273,20 +313,20 @@ fn failures(plan: &LaunchPlan) -> Vec<StartFailure> {
                 _ => not_made.map(|(_, path)| path.clone()),
             };
             StartFailure { stage: Stage::Fd(step.target()), errno, path }
-        })
-        .collect();
-    if !failed_fds.is_empty() {
-        return failed_fds;
+        });
+    let failed: Vec<StartFailure> = setting.into_iter().chain(fds).collect();
+    if !failed.is_empty() {
+        return failed;
     }
-    if !report.reached_exec.load(Ordering::Acquire) {
+    if report.reached_exec().load(Ordering::Acquire) == 0 {
         return vec![StartFailure { stage: Stage::Setup, errno: 0, path: None }];
     }
-    match report.exec_errno.load(Ordering::Acquire) {
+    match report.exec_errno().load(Ordering::Acquire) {
         0 => Vec::new(),
-        errno => vec![StartFailure {
-            stage: Stage::Exec { missing: report.exe_missing.load(Ordering::Acquire) },
-            errno,
-            path: Some(plan.exe.to_string_lossy().into_owned()),
-        }],
+        errno => {
+            let missing = report.exe_missing().load(Ordering::Acquire) != 0;
+            let path = Some(plan.exe.clone());
+            vec![StartFailure { stage: Stage::Exec { missing }, errno, path }]
+        }
     }
 }

@@ -4,6 +4,9 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::AtomicI32;
+
+use super::faults::{self, Call};
 
 /// Sets the signal of a broken lease; as in the kernel's `fcntl.h`.
 const F_SETSIG: libc::c_int = 10;
@@ -22,11 +25,43 @@ pub(crate) fn memory_file() -> io::Result<OwnedFd> {
     Ok(nix::sys::memfd::memfd_create(c"procstar", flags)?)
 }
 
+/// A file that lives in memory and can be [sealed](seal).
+///
+/// # Errors
+/// The OS error.
+pub(super) fn sealable_memory_file() -> io::Result<OwnedFd> {
+    use nix::sys::memfd::MFdFlags;
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    Ok(nix::sys::memfd::memfd_create(c"procstar data", flags)?)
+}
+
+/// Fixes what a file in memory holds, for ever.
+///
+/// # Errors
+/// The OS error.
+pub(super) fn seal(file: &impl AsRawFd) -> io::Result<()> {
+    let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
+    // SAFETY: plain fcntl without pointers.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) })?;
+    Ok(())
+}
+
+/// Sets the mode of what a descriptor is open to.
+///
+/// # Errors
+/// The OS error.
+pub(super) fn set_mode(fd: &OwnedFd, mode: libc::mode_t) -> io::Result<()> {
+    // SAFETY: a plain call on a descriptor that we own.
+    check(unsafe { libc::fchmod(fd.as_raw_fd(), mode) })?;
+    Ok(())
+}
+
 /// A pipe, as its reading and its writing end.
 ///
 /// # Errors
 /// The OS error.
 pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    faults::pass(Call::Pipe)?;
     Ok(nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?)
 }
 
@@ -35,6 +70,7 @@ pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 /// # Errors
 /// The OS error.
 pub(super) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
+    faults::pass(Call::Nonblocking)?;
     // SAFETY: plain fcntl on a descriptor that we own.
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) })?;
     Ok(())
@@ -222,21 +258,27 @@ fn take_lease(fd: RawFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Blocks every signal in the calling thread, 32 and 33 among them, which pthread_sigmask leaves alone.
+/// Blocks every signal in the calling thread, 32 and 33 among them, which pthread_sigmask leaves alone; gives the mask before.
 ///
 /// A thread that clones children must never run one of our handlers in a child that shares our memory.
-pub(super) fn block_all_signals() {
-    let all = u64::MAX;
-    // SAFETY: the kernel reads 8 bytes at `all`; there is no old mask to write.
+pub(super) fn block_all_signals() -> u64 {
+    set_signal_mask(u64::MAX)
+}
+
+/// Sets the calling thread's signal mask, signal N by bit N - 1; gives the one before.
+pub(super) fn set_signal_mask(mask: u64) -> u64 {
+    let mut before = 0u64;
+    // SAFETY: the kernel reads 8 bytes at `mask`, and writes 8 at `before`.
     unsafe {
         libc::syscall(
             libc::SYS_rt_sigprocmask,
             libc::SIG_SETMASK,
-            &raw const all,
-            std::ptr::null_mut::<u64>(),
+            &raw const mask,
+            &raw mut before,
             8usize,
         );
     }
+    before
 }
 
 /// Ignores a signal from now on.
@@ -290,13 +332,39 @@ pub(super) fn is_default(signum: libc::c_int) -> bool {
     ret == 0 && action.first().is_some_and(|handler| *handler == libc::SIG_DFL as u64)
 }
 
-/// A stack for a cloned child, with a guard page below it.
-pub(super) struct Stack {
+/// Memory of the kernel's giving, filled with zeros.
+struct Mapping {
     base: *mut libc::c_void,
+    length: usize,
 }
 
 // SAFETY: the mapping belongs to this value alone, and is reachable from any thread.
-unsafe impl Send for Stack {}
+unsafe impl Send for Mapping {}
+// SAFETY: a shared reference gives nothing but the address, and atomics at it.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    fn new(length: usize, flags: libc::c_int) -> io::Result<Self> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = flags | libc::MAP_ANONYMOUS;
+        // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing of ours.
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), length, access, flags, -1, 0) };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Mapping { base, length })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping, which nothing uses any more.
+        unsafe { libc::munmap(self.base, self.length) };
+    }
+}
+
+/// A stack for a cloned child, with a guard page below it.
+pub(super) struct Stack(Mapping);
 
 impl Stack {
     const GUARD: usize = 4096;
@@ -307,37 +375,38 @@ impl Stack {
     /// # Errors
     /// The OS error of mapping.
     pub(super) fn new() -> io::Result<Self> {
-        // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing of ours.
-        let base = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                Self::SIZE,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK,
-                -1,
-                0,
-            )
-        };
-        if base == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let stack = Stack { base };
+        let mapping = Mapping::new(Self::SIZE, libc::MAP_PRIVATE | libc::MAP_STACK)?;
         // SAFETY: the first page of our own mapping.
-        check(unsafe { libc::mprotect(base, Self::GUARD, libc::PROT_NONE) })?;
-        Ok(stack)
+        check(unsafe { libc::mprotect(mapping.base, Self::GUARD, libc::PROT_NONE) })?;
+        Ok(Stack(mapping))
     }
 
     /// The address that the stack grows down from, 16-byte aligned.
     pub(super) fn top(&self) -> *mut libc::c_void {
         // SAFETY: one past the end of our own mapping.
-        unsafe { self.base.byte_add(Self::SIZE) }
+        unsafe { self.0.base.byte_add(self.0.length) }
     }
 }
 
-impl Drop for Stack {
-    fn drop(&mut self) {
-        // SAFETY: our own mapping, which nothing uses any more.
-        unsafe { libc::munmap(self.base, Self::SIZE) };
+/// Words that stay shared with a child that is forked.
+pub(super) struct SharedWords(Mapping, usize);
+
+impl SharedWords {
+    /// So many, all zero.
+    ///
+    /// # Errors
+    /// The OS error of mapping.
+    pub(super) fn new(count: usize) -> io::Result<Self> {
+        faults::pass(Call::Share)?;
+        let length = (count * size_of::<AtomicI32>()).max(1);
+        Ok(SharedWords(Mapping::new(length, libc::MAP_SHARED)?, count))
+    }
+
+    /// The words.
+    pub(super) fn get(&self) -> &[AtomicI32] {
+        // SAFETY: the mapping is page-aligned, holds as many zeroed words, lives as long as this value, and is used in no
+        // other way.
+        unsafe { std::slice::from_raw_parts(self.0.base.cast(), self.1) }
     }
 }
 

@@ -430,7 +430,7 @@ mod tests {
             conn_id: conn_id.map(str::to_owned),
             drain_grace: Duration::ZERO,
             setup_patience: Duration::ZERO,
-            restrict_exe: None,
+            restrict_exe: Vec::new(),
             log: crate::config::LogSettings::default(),
             limit: Default::default(),
         }

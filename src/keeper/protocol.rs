@@ -33,13 +33,42 @@ pub struct Settings {
     pub drain_grace: Duration,
     /// How long a child's set-up may take before the process is reported as running.
     pub setup_patience: Duration,
-    /// The one executable that may be started.
-    pub restrict_exe: Option<String>,
+    /// The executables that may be started, paths and globs; none: any.
+    #[serde(with = "one_or_more")]
+    pub restrict_exe: Vec<String>,
     /// How to log.
     pub log: LogSettings,
     /// The limit of captures whose spec sets none.
     #[serde(default, skip_serializing_if = "LimitSpec::is_none")]
     pub limit: LimitSpec,
+}
+
+/// Texts in the form that held one at most: nothing, a text, or several.
+mod one_or_more {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Form {
+        One(String),
+        More(Vec<String>),
+    }
+
+    pub(super) fn serialize<S: Serializer>(texts: &[String], to: S) -> Result<S::Ok, S::Error> {
+        match texts {
+            [] => to.serialize_none(),
+            [one] => to.serialize_some(one),
+            more => more.serialize(to),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+        Ok(match Option::<Form>::deserialize(from)? {
+            None => Vec::new(),
+            Some(Form::One(one)) => vec![one],
+            Some(Form::More(more)) => more,
+        })
+    }
 }
 
 /// From the agent.
@@ -238,6 +267,9 @@ pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> std::io::Result<(
     }
 }
 
+/// How much room a decoder keeps.
+const KEPT: usize = 64 * 1024;
+
 /// Takes messages from bytes as they come.
 #[derive(Default)]
 pub struct Decoder {
@@ -249,11 +281,11 @@ pub struct Decoder {
 impl Decoder {
     /// Adds what has come.
     pub fn push(&mut self, bytes: &[u8]) {
-        if self.taken > 64 * 1024 || self.taken == self.bytes.len() {
+        if self.taken > KEPT || self.taken == self.bytes.len() {
             self.bytes.drain(..self.taken);
             self.taken = 0;
             // The room of a large message is not kept.
-            self.bytes.shrink_to(64 * 1024);
+            self.bytes.shrink_to(KEPT);
         }
         self.bytes.extend_from_slice(bytes);
     }
@@ -272,6 +304,10 @@ impl Decoder {
         let Some(body) = rest.get(..length) else { return Ok(None) };
         let message = rmp_serde::from_slice(body)?;
         self.taken += 4 + length;
+        if self.is_empty() && self.bytes.capacity() > KEPT {
+            // Given data may have been in it: that is to stay nowhere.
+            *self = Decoder::default();
+        }
         Ok(Some(message))
     }
 

@@ -20,7 +20,9 @@ use super::upgrade::{self, Program, State};
 use crate::config::SECRET_VARS;
 use crate::engine::inbox::Inbox;
 use crate::engine::procfs::ProcFs;
-use crate::engine::{Carried, Ended, Engine, Event, FILTER, Heritage, Moment, Options, StopOrder};
+use crate::engine::{
+    Carried, Ended, Engine, Errand, Event, FILTER, Heritage, Moment, Options, StopOrder, Whitelist,
+};
 use crate::spec::{Identity, Validated};
 
 /// The environment variable by which an agent knows that it is one: the number of its socket to the keeper.
@@ -107,6 +109,7 @@ fn order_of(signum: i32) -> Option<Order> {
 #[derive(Clone, Copy, Default)]
 struct Woken {
     events: bool,
+    errands: bool,
     signals: bool,
     /// The agent has ended.
     ended: bool,
@@ -120,6 +123,8 @@ struct Keeper {
     program: Program,
     /// Events on their way from the engine's thread.
     post: Arc<Inbox<Event>>,
+    /// What the engine has for this thread, which outlasts every other one.
+    errands: Arc<Inbox<Errand>>,
     signals: SignalFd,
     /// Both, and the journal, from the first agent's introduction on.
     engine: Option<Engine>,
@@ -169,6 +174,7 @@ impl Keeper {
             agents,
             program: Program::of_this_process()?,
             post: Arc::new(Inbox::new()?),
+            errands: Arc::new(Inbox::new()?),
             signals,
             engine: None,
             settings: None,
@@ -213,6 +219,9 @@ impl Keeper {
             }
             let woken = self.wait();
             self.rest(woken);
+            if woken.errands {
+                self.do_errands();
+            }
             if woken.events {
                 self.take_events();
             }
@@ -245,6 +254,7 @@ impl Keeper {
         let none = self.signals.as_fd();
         let mut fds = [
             PollFd::new(self.post.fd(), wanted(paced.is_none(), PollFlags::POLLIN)),
+            PollFd::new(self.errands.fd(), PollFlags::POLLIN),
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(
                 agent.map_or(none, Subordinate::pidfd),
@@ -265,9 +275,9 @@ impl Keeper {
         // EINTR is as good as an event.
         let _ = poll(&mut fds, timeout);
         // An error is noticed by whoever reads.
-        let [events, signals, ended, said] = fds
+        let [events, errands, signals, ended, said] = fds
             .map(|fd| fd.revents().is_some_and(|found| !(found - PollFlags::POLLOUT).is_empty()));
-        Woken { events, signals, ended, said }
+        Woken { events, errands, signals, ended, said }
     }
 
     /// Gives memory back once nothing has happened for a while.
@@ -278,6 +288,13 @@ impl Keeper {
         } else if self.rest_at.is_some_and(|at| at <= now) {
             self.rest_at = None;
             rest::give_back();
+        }
+    }
+
+    /// Clones the processes that are to hear of our death: they hear of the death of this very thread.
+    fn do_errands(&self) {
+        for errand in self.errands.take() {
+            errand();
         }
     }
 
@@ -381,7 +398,8 @@ impl Keeper {
         // From here on an agent is to be started in any case.
         self.next_agent = Some(Instant::now());
         let engine = self.engine.as_ref().ok_or("nothing has been started yet")?;
-        let (carried, _standstill) = engine.pause(QUIET_TIME).map_err(|error| error.to_string())?;
+        let (carried, _standstill) =
+            engine.pause(QUIET_TIME, || self.do_errands()).map_err(|error| error.to_string())?;
         self.take_events();
         self.write_journal();
         let mut open: Vec<RawFd> = carried.iter().flat_map(Carried::descriptors).collect();
@@ -471,15 +489,19 @@ impl Keeper {
     }
 
     fn start_engine(&self, instance: &Instance, settings: &Settings) -> io::Result<Engine> {
+        let whitelist = Some(settings.restrict_exe.clone()).filter(|paths| !paths.is_empty());
+        let restrict_exe = whitelist.map(Whitelist::new).transpose().map_err(io::Error::other)?;
+        let errands = Arc::clone(&self.errands);
         let options = Options {
             places: instance.places(),
             epoch: Moment::now().unix_nanos.unsigned_abs(),
             drain_grace: settings.drain_grace,
             setup_patience: settings.setup_patience,
-            restrict_exe: settings.restrict_exe.clone(),
+            restrict_exe,
             heritage: self.origin.heritage(),
             filter: "/proc/self/exe".into(),
             limit: settings.limit,
+            errands: Some(Arc::new(move |errand| errands.put(errand))),
         };
         let post = Arc::clone(&self.post);
         Engine::start_batched(options, move |events| post.put_all(events))

@@ -215,6 +215,7 @@ mod tests {
             statm: None,
             captures: Captures::none(),
             terms: Terms::default(),
+            resolved: Default::default(),
         };
         let ended = Ended { stop: start, ..Ended::lost(started.clone()) };
         let identity =
@@ -232,7 +233,7 @@ mod tests {
                 conn_id: Some("x".into()),
                 drain_grace: Duration::from_secs(1),
                 setup_patience: Duration::from_millis(500),
-                restrict_exe: Some("/bin/true".into()),
+                restrict_exe: vec!["/bin/true".into()],
                 log: LogSettings::default(),
                 limit: Default::default(),
             },

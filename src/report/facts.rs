@@ -19,8 +19,8 @@ use super::status::{ProcState, Status};
 use super::times::Times;
 use crate::engine::procfs::{Clock, ProcFs, RawIo, RawPeaks, RawStat, RawStatm, ReadError};
 use crate::engine::{
-    Captures, CutShort, Ended, Extent, Moment, StartFailure, Started, StopCause, Survivor,
-    Survivors,
+    Captures, CutShort, Ended, Extent, Moment, Resolved, StartFailure, Started, StopCause,
+    Survivor, Survivors,
 };
 use crate::spec::{FdName, Identity, ProcId};
 
@@ -48,6 +48,7 @@ pub struct Facts {
     stat: Option<RawStat>,
     statm: Option<RawStatm>,
     io: Option<RawIo>,
+    resolved: Resolved,
 }
 
 /// What is known only after the end.
@@ -109,6 +110,7 @@ impl Facts {
             stat: started.stat,
             statm: started.statm,
             io: None,
+            resolved: started.resolved,
         }
     }
 
@@ -154,6 +156,7 @@ impl Facts {
             stat: ended.stat,
             statm: None,
             io: ended.io,
+            resolved: ended.resolved,
         }
     }
 
@@ -264,11 +267,13 @@ impl Facts {
         }
     }
 
-    /// Executable, working directory and environment, as they were resolved.
+    /// Executable, working directory and environment, as they were resolved; or else as they were asked for.
     fn resolved(&self) -> (Option<&str>, Option<&str>, Option<&IndexMap<String, String>>) {
+        let Resolved { exe, cwd, env } = &self.resolved;
         let identity = self.identity.as_deref();
-        let exe = identity.map(|identity| identity.exe.as_str());
-        (exe, identity.and_then(|identity| identity.cwd.as_deref()), None)
+        let exe = exe.as_deref().or(identity.map(|identity| identity.exe.as_str()));
+        let asked = identity.and_then(|identity| identity.cwd.as_deref());
+        (exe, cwd.as_deref().or(asked), env.as_ref())
     }
 
     fn pieces(&self, as_of: AsOf) -> Option<Vec<(f64, String, u64, u64)>> {

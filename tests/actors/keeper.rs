@@ -47,7 +47,7 @@ fn settings() -> Settings {
         conn_id: Some("c".into()),
         drain_grace: Duration::ZERO,
         setup_patience: Duration::ZERO,
-        restrict_exe: None,
+        restrict_exe: Vec::new(),
         limit: Default::default(),
         log: LogSettings::default(),
     }

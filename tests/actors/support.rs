@@ -13,7 +13,7 @@ use procstar::actors::messages::{
 };
 use procstar::actors::supervisor::{Outlets, Supervisor};
 use procstar::engine::{
-    Captures, Ended, Event, Moment, Stage, StartFailure, Started, StopOrder, Terms,
+    Captures, Ended, Event, Moment, Resolved, Stage, StartFailure, Started, StopOrder, Terms,
 };
 use procstar::spec::{ProcId, Validated};
 use tokio::sync::{mpsc, oneshot};
@@ -41,6 +41,7 @@ pub fn started(id: &str) -> Event {
         statm: None,
         captures: Captures::none(),
         terms: Terms::default(),
+        resolved: Resolved::default(),
     }))
 }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use procstar::cli::options::{Input, Invocation, parse};
@@ -28,7 +29,7 @@ fn flags_reach_their_settings() {
     expected.agent.connect.interval_mult = 1.5;
     expected.agent.connect.interval_max = seconds(9.0);
     expected.agent.connect.count_max = Some(4);
-    expected.run.restrict_exe = Some("/e".into());
+    expected.run.restrict_exe = vec!["/e".into()];
     expected.run.state_dir = Some("/d".into());
     expected.run.wait_timeout = Duration::ZERO;
     (expected.log.level, expected.log.format) = (LogLevel::Trace, LogFormat::Json);
@@ -63,7 +64,7 @@ fn what_to_do() {
     }
     let args = [OsString::from("-x"), "--restrict-exe".into(), odd.clone()];
     match world.invoke(&args).unwrap() {
-        Invocation::Run(run) => assert_eq!(run.settings.run.restrict_exe, Some(odd.into())),
+        Invocation::Run(run) => assert_eq!(run.settings.run.restrict_exe, [PathBuf::from(odd)]),
         other => panic!("{other:?}"),
     }
     let run = world.run(&["-x", "--agent-port", "1", "--agent-port", "2"]);

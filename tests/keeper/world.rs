@@ -98,7 +98,7 @@ impl World {
             conn_id: None,
             drain_grace: Duration::from_millis(300),
             setup_patience: Duration::from_millis(100),
-            restrict_exe: None,
+            restrict_exe: Vec::new(),
             limit: Default::default(),
             log: LogSettings::default(),
         };

@@ -158,6 +158,7 @@ mod tests {
             statm: None,
             captures: Captures::none(),
             terms: crate::engine::Terms::default(),
+            resolved: crate::engine::Resolved::default(),
         }))
     }
 

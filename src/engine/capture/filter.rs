@@ -171,7 +171,7 @@ enum Sink {
     Limited(LimitedWriter, bool),
     Compressed {
         /// None once the head is whole.
-        encoder: Option<Encoder>,
+        encoder: Option<Box<Encoder>>,
         /// How much of the head is missing.
         room: u64,
         stored: u64,
@@ -197,7 +197,7 @@ impl Filter {
         let limits = work.limits.map(|(head, tail)| Limits::new(head, tail));
         let sink = match (work.compress, limits) {
             (Some(compression), limits) => Sink::Compressed {
-                encoder: Some(Encoder::new(compression, data)?),
+                encoder: Some(Box::new(Encoder::new(compression, data)?)),
                 room: limits.map_or(u64::MAX, |limits| limits.ends().0),
                 stored: 0,
             },

@@ -16,7 +16,7 @@ use super::super::spawn::Child;
 use super::super::state::{Input, State};
 use super::super::stop::{Stop, Terms};
 use super::super::timers::Alarm;
-use super::super::{CutShort, Moment, StartFailure, sys};
+use super::super::{CutShort, Moment, Resolved, StartFailure, sys};
 use super::{Driver, Exit, Live, OpenCapture, Pipe, Process, Source};
 use crate::spec::{FdName, ProcId};
 
@@ -40,6 +40,8 @@ pub struct Carried {
     stop: Stop,
     #[serde(default)]
     starttime: Option<u64>,
+    #[serde(default)]
+    resolved: Resolved,
 }
 
 /// A capture that has not reached its end.
@@ -100,6 +102,7 @@ impl Driver {
             captures: Arc::clone(&captures),
             cut_short: carried.cut_short,
             failures: carried.failures,
+            resolved: carried.resolved,
             told: carried.told,
             killed: carried.killed,
             terms: carried.terms,
@@ -226,6 +229,7 @@ fn carry(process: &Process) -> Option<Carried> {
         terms: process.terms,
         stop: process.stop,
         starttime: process.starttime,
+        resolved: process.resolved.clone(),
     })
 }
 
@@ -251,6 +255,7 @@ impl Carried {
             terms: Terms { deadline: Some(6_000_000_000), ..Terms::default() },
             stop: Stop::Asked { cause: StopCause::Timeout, until: Some(7_000_000_000) },
             starttime: Some(600),
+            resolved: Resolved::default(),
         };
         let exit = Exit { pid: Some(43), status: 256, stop: start, ..Exit::without_child() };
         vec![

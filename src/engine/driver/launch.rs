@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::super::capture::{Capture, Captures, CutShort, Maker, Writer};
-use super::super::plan::{LaunchPlan, Made};
-use super::super::spawn::{Child, Job, Task};
+use super::super::plan::{Draft, Made, Report};
+use super::super::spawn::{Child, Job, Spawned, Task};
 use super::super::state::Input;
 use super::super::stop::Terms;
 use super::super::timers::Alarm;
@@ -78,21 +78,29 @@ impl Driver {
         let Some(mut process) = self.processes.remove(&serial) else { return };
         process.start = Moment::now();
         process.terms = Terms::new(process.start, proc.timeout, proc.stopping);
-        let allowed = self.options.restrict_exe.as_ref().is_none_or(|only| *only == proc.exe);
-        if !allowed {
-            let path = self.options.restrict_exe.clone();
-            let failure = StartFailure { stage: Stage::Restrict, errno: 0, path };
-            self.processes.insert(serial, process);
-            return self.refuse(Launch { serial, proc, pipes }, failure);
-        }
+        let attributes = &proc.attributes;
+        let forked = attributes.pdeath_signal.is_some() && self.options.errands.is_some();
+        let report = Report::new(proc.fds.len(), attributes.cwd.is_some(), forked);
         let mut tasks = Vec::new();
         let made = self.make_fds(serial, &mut process, &proc, &pipes, &mut tasks);
-        let plan = LaunchPlan::new(&proc, made, &self.options.heritage);
-        process.report = Some(Arc::clone(&plan.report));
-        self.processes.insert(serial, process);
-        self.timers.set(Instant::now() + self.options.setup_patience, Alarm::Patience(serial));
-        self.set_alarms(serial);
-        self.pool.push(Job { serial, plan, tasks });
+        match report.map(Arc::new) {
+            Ok(report) => {
+                process.report = Some(Arc::clone(&report));
+                self.processes.insert(serial, process);
+                self.timers
+                    .set(Instant::now() + self.options.setup_patience, Alarm::Patience(serial));
+                self.set_alarms(serial);
+                self.pool.push(Job { serial, draft: Draft { proc, made, report }, tasks });
+            }
+            Err(error) => {
+                // Our ends of pipes are closed, so that their other ends see the end of the file.
+                drop(made);
+                self.processes.insert(serial, process);
+                let failure = StartFailure { stage: Stage::Fork, errno: errno(&error), path: None };
+                let not_made = tasks.iter().map(|task| task.index).collect();
+                self.spawned(Spawned { not_made, ..Spawned::failed(serial, failure) });
+            }
+        }
     }
 
     /// Ends a process of which nothing is made.
@@ -123,6 +131,7 @@ impl Driver {
         let mut process = Process {
             start: started.start,
             captures: Arc::clone(&started.captures),
+            resolved: started.resolved.clone(),
             told: true,
             terms: started.terms,
             ..Process::new(started.id.clone())

@@ -98,13 +98,7 @@ impl Driver {
         if let Some(launch) = self.take_waiting(serial) {
             self.refuse(launch, failure);
         } else if self.pool.withdraw(serial) {
-            self.spawned(Spawned {
-                serial,
-                child: None,
-                failures: vec![failure],
-                filters: Vec::new(),
-                not_made: Vec::new(),
-            });
+            self.spawned(Spawned::failed(serial, failure));
         } else {
             self.stop_process(serial, StopCause::Stopped, StopOrder::default(), None);
         }

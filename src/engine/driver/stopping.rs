@@ -38,7 +38,7 @@ impl Process {
             State::Launching => {
                 let report = self.report.as_ref()?;
                 let pidfd = report.running_pidfd()?;
-                Some(Target { pid: report.pid.load(Ordering::Acquire), pidfd })
+                Some(Target { pid: report.pid().load(Ordering::Acquire), pidfd })
             }
             _ => None,
         }

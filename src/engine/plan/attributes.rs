@@ -1,0 +1,224 @@
+//! The attributes of a process, as settings that the child makes one after another.
+
+use std::ffi::CString;
+use std::io;
+use std::path::Path;
+
+use super::super::{Stage, StartFailure};
+use super::{accounts, c_string};
+use crate::spec::{Attributes, Bound, IoClass, IoPriority, LimitPair, Resource};
+
+/// One thing that the child sets of itself; what it needs is made before it is cloned.
+pub(in crate::engine) struct Setting {
+    /// What has failed if this fails.
+    pub(in crate::engine) stage: Stage,
+    /// What the failure is about: a path, a user.
+    pub(in crate::engine) path: Option<String>,
+    pub(in crate::engine) what: What,
+}
+
+/// What is set.
+pub(in crate::engine) enum What {
+    /// A limit: the resource's number.
+    Limit(u32, libc::rlimit64),
+    /// The text for `/proc/self/oom_score_adj`.
+    OomScoreAdj(String),
+    Nice(i32),
+    /// As ioprio_set(2) takes it.
+    IoPriority(i32),
+    /// A bit for each CPU.
+    CpuAffinity(Vec<u64>),
+    Groups(Vec<libc::gid_t>),
+    Group(libc::gid_t),
+    User(libc::uid_t),
+    /// The signal, and the pid of whose death it is to tell.
+    DeathSignal(i32, libc::pid_t),
+    Umask(libc::mode_t),
+    Cwd(CString),
+}
+
+/// What the child sets before its fds, and what after them.
+#[derive(Default)]
+pub(super) struct Settings {
+    pub(super) early: Vec<Setting>,
+    pub(super) late: Vec<Setting>,
+}
+
+/// Plans the attributes, in this order: what may need privilege, the limits first; groups, group, user; then what that user's permissions
+/// decide. The user's change takes the death signal away, so that comes after it. The open-file limit comes after the fds.
+///
+/// # Errors
+/// Every user and group that is not known.
+pub(super) fn settings(
+    attributes: &Attributes,
+    nofile: Option<libc::rlimit>,
+) -> Result<Settings, Vec<StartFailure>> {
+    let mut early = Vec::new();
+    let mut late = Vec::new();
+    let mut set = |stage, what| early.push(Setting { stage, path: None, what });
+    for (resource, pair) in &attributes.limits {
+        let stage = Stage::Limits(*resource);
+        let what = What::Limit(number(*resource), limit(*pair));
+        if *resource == Resource::Nofile {
+            set(stage, What::Limit(number(*resource), room_for(limit(*pair))));
+            late.push(Setting { stage, path: None, what });
+        } else {
+            set(stage, what);
+        }
+    }
+    if late.is_empty()
+        && let Some(libc::rlimit { rlim_cur, rlim_max }) = nofile
+    {
+        let what = What::Limit(number(Resource::Nofile), libc::rlimit64 { rlim_cur, rlim_max });
+        late.push(Setting { stage: Stage::Limits(Resource::Nofile), path: None, what });
+    }
+    if let Some(adjustment) = attributes.oom_score_adj {
+        set(Stage::OomScoreAdj, What::OomScoreAdj(adjustment.to_string()));
+    }
+    if let Some(nice) = attributes.nice {
+        set(Stage::Nice, What::Nice(nice));
+    }
+    if let Some(priority) = attributes.io_priority {
+        set(Stage::IoPriority, What::IoPriority(io_priority(priority)));
+    }
+    if let Some(cpus) = &attributes.cpu_affinity {
+        set(Stage::CpuAffinity, What::CpuAffinity(cpu_set(cpus)));
+    }
+    early.extend(accounts::settings(attributes)?);
+    let mut set = |stage, path, what| early.push(Setting { stage, path, what });
+    if let Some(signum) = attributes.pdeath_signal {
+        let pid = std::process::id().cast_signed();
+        set(Stage::PdeathSignal, None, What::DeathSignal(signum, pid));
+    }
+    if let Some(umask) = attributes.umask {
+        set(Stage::Cwd, None, What::Umask(umask));
+    }
+    if let Some(cwd) = &attributes.cwd {
+        set(Stage::Cwd, Some(cwd.clone()), What::Cwd(c_string(cwd)));
+    }
+    Ok(Settings { early, late })
+}
+
+/// The working directory of whoever starts processes, as it is now.
+pub(super) fn own_cwd() -> Option<String> {
+    std::env::current_dir().ok().map(|path| path.to_string_lossy().into_owned())
+}
+
+/// A path as it is from a directory.
+pub(super) fn below(cwd: Option<&str>, path: &str) -> String {
+    match cwd {
+        Some(cwd) if !path.starts_with('/') => {
+            Path::new(cwd).join(path).to_string_lossy().into_owned()
+        }
+        _ => path.to_owned(),
+    }
+}
+
+/// The open-file limit until the fds are set up: our own, with the hard one raised where the process is to have a higher one. Once the user
+/// has changed, the process could no longer raise it.
+fn room_for(wanted: libc::rlimit64) -> libc::rlimit64 {
+    let ours = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+    let (rlim_cur, rlim_max) = ours.unwrap_or((wanted.rlim_cur, wanted.rlim_max));
+    libc::rlimit64 { rlim_cur, rlim_max: rlim_max.max(wanted.rlim_max) }
+}
+
+fn limit(pair: LimitPair) -> libc::rlimit64 {
+    let value = |bound| match bound {
+        Bound::Value(value) => value,
+        Bound::Unlimited => libc::RLIM64_INFINITY,
+    };
+    libc::rlimit64 { rlim_cur: value(pair.soft), rlim_max: value(pair.hard) }
+}
+
+/// The number that the kernel knows a resource by.
+fn number(resource: Resource) -> u32 {
+    match resource {
+        Resource::As => libc::RLIMIT_AS,
+        Resource::Core => libc::RLIMIT_CORE,
+        Resource::Cpu => libc::RLIMIT_CPU,
+        Resource::Data => libc::RLIMIT_DATA,
+        Resource::Fsize => libc::RLIMIT_FSIZE,
+        Resource::Locks => libc::RLIMIT_LOCKS,
+        Resource::Memlock => libc::RLIMIT_MEMLOCK,
+        Resource::Msgqueue => libc::RLIMIT_MSGQUEUE,
+        Resource::Nice => libc::RLIMIT_NICE,
+        Resource::Nofile => libc::RLIMIT_NOFILE,
+        Resource::Nproc => libc::RLIMIT_NPROC,
+        Resource::Rss => libc::RLIMIT_RSS,
+        Resource::Rtprio => libc::RLIMIT_RTPRIO,
+        Resource::Rttime => libc::RLIMIT_RTTIME,
+        Resource::Sigpending => libc::RLIMIT_SIGPENDING,
+        Resource::Stack => libc::RLIMIT_STACK,
+    }
+}
+
+/// As the kernel's `ioprio.h` has it: the class in the bits from 13 up, the level below.
+fn io_priority(priority: IoPriority) -> i32 {
+    let class = match priority.class {
+        IoClass::Realtime => 1,
+        IoClass::BestEffort => 2,
+        IoClass::Idle => return 3 << 13,
+    };
+    (class << 13) | i32::from(priority.level.unwrap_or(4))
+}
+
+fn cpu_set(cpus: &[u32]) -> Vec<u64> {
+    let words = cpus.iter().max().map_or(0, |most| *most as usize / 64 + 1);
+    let mut set = vec![0u64; words];
+    for cpu in cpus {
+        if let Some(word) = set.get_mut(*cpu as usize / 64) {
+            *word |= 1 << (cpu % 64);
+        }
+    }
+    set
+}
+
+/// A failure of one key whose cause is an error of the OS.
+pub(super) fn failure(stage: Stage, error: &io::Error, path: Option<&str>) -> StartFailure {
+    let errno = error.raw_os_error().unwrap_or(libc::EIO);
+    StartFailure { stage, errno, path: path.map(str::to_owned) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_takes() {
+        let priority = |class, level| io_priority(IoPriority { class, level });
+        assert_eq!(priority(IoClass::Realtime, Some(0)), 1 << 13);
+        assert_eq!(priority(IoClass::BestEffort, None), (2 << 13) | 4);
+        assert_eq!(priority(IoClass::Idle, None), 3 << 13);
+        assert_eq!(cpu_set(&[0, 1, 64]), [3, 1]);
+        assert_eq!(cpu_set(&[8191]).len(), 128);
+        let pair = LimitPair { soft: Bound::Value(3), hard: Bound::Unlimited };
+        assert_eq!((limit(pair).rlim_cur, limit(pair).rlim_max), (3, u64::MAX));
+    }
+
+    #[test]
+    fn the_order() {
+        let text = br#"{"specs": {"a": {"argv": ["x"], "cwd": "/", "umask": "77", "pdeath_signal": 9, "nice": 1,
+            "oom_score_adj": 5, "limits": {"nofile": 10, "core": 0}, "cpu_affinity": [0], "user": 12345, "group": 12346}}}"#;
+        let validated = crate::spec::from_json(text).unwrap();
+        let Settings { early, late } = settings(&validated.procs[0].attributes, None).unwrap();
+        let stages: Vec<Stage> = early.iter().map(|setting| setting.stage).collect();
+        assert_eq!(
+            stages,
+            [
+                Stage::Limits(Resource::Nofile),
+                Stage::Limits(Resource::Core),
+                Stage::OomScoreAdj,
+                Stage::Nice,
+                Stage::CpuAffinity,
+                Stage::User,
+                Stage::Group,
+                Stage::User,
+                Stage::PdeathSignal,
+                Stage::Cwd,
+                Stage::Cwd,
+            ]
+        );
+        let [Setting { what: What::Limit(_, limit), .. }] = late.as_slice() else { panic!() };
+        assert_eq!((limit.rlim_cur, limit.rlim_max), (10, 10));
+    }
+}

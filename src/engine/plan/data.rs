@@ -1,0 +1,64 @@
+//! Data that a process reads from an fd: a file that is written before it starts, so no reader, however slow, costs anybody anything.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use super::super::faults::{self, Call};
+use super::super::sys;
+
+/// Data up to this size is kept in memory.
+const IN_MEMORY: usize = 1024 * 1024;
+
+/// A file without a name that holds `data`, open for reading from its start. A small one lives in memory and is sealed, a
+/// larger one in the directory `files`. Who opens the fd again, by way of `/dev/stdin`, may do so as any user.
+///
+/// # Errors
+/// The OS error; nothing is left then.
+pub(super) fn open(data: &[u8], files: &Path) -> io::Result<OwnedFd> {
+    faults::pass(Call::DataFile)?;
+    let mut file = if data.len() <= IN_MEMORY {
+        File::from(sys::sealable_memory_file()?)
+    } else {
+        let options = libc::O_TMPFILE | libc::O_EXCL | libc::O_CLOEXEC;
+        File::options().write(true).mode(0o600).custom_flags(options).open(files)?
+    };
+    faults::pass(Call::DataWrite)?;
+    file.write_all(data)?;
+    if data.len() <= IN_MEMORY {
+        sys::seal(&file)?;
+    } else {
+        file.set_permissions(PermissionsExt::from_mode(0o444))?;
+    }
+    faults::pass(Call::DataOpen)?;
+    // An open file of its own: only for reading, at its start.
+    Ok(File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn small_and_large() {
+        let dir = tempfile::tempdir().unwrap();
+        for size in [0, 1, IN_MEMORY, IN_MEMORY + 1, 3 * IN_MEMORY] {
+            let data: Vec<u8> = (0..size).map(|i| (i * 31 % 251) as u8).collect();
+            let mut file = File::from(open(&data, dir.path()).unwrap());
+            let mut read = Vec::new();
+            file.read_to_end(&mut read).unwrap();
+            assert!(read == data, "{size}");
+            let error = file.write(b"x").unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+            assert!(
+                size > IN_MEMORY
+                    || File::options().append(true).open(&path).unwrap().write(b"x").is_err()
+            );
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What a process executes: looked up where that is asked for, and checked where the agent is restricted.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+
+use super::super::faults::{self, Call};
+use super::super::whitelist::Whitelist;
+use super::super::{Stage, StartFailure};
+use super::attributes::below;
+use super::c_string;
+use crate::spec::ValidatedProc;
+
+/// Where a name is looked up if the environment has no PATH, as execvp(3) has it.
+const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
+
+/// What the child executes.
+pub(in crate::engine) enum Executable {
+    /// The first of these that can be executed, as execvp(3) tries them.
+    Paths(Vec<CString>),
+    /// What was opened and checked.
+    Opened {
+        /// Its index among the sources.
+        source: usize,
+        /// Its real path, which is as good: for what is executed by an interpreter, which needs a path.
+        path: CString,
+    },
+    /// Nothing: the errno of looking for it.
+    Missing(i32),
+}
+
+/// Finds what `proc` executes; what is opened for it goes to the sources.
+///
+/// # Errors
+/// Where it is not among what the agent is restricted to.
+pub(super) fn find(
+    proc: &ValidatedProc,
+    path: Option<&CString>,
+    whitelist: Option<&Whitelist>,
+    sources: &mut Vec<OwnedFd>,
+) -> Result<Executable, StartFailure> {
+    let candidates = candidates(proc, path);
+    let Some(whitelist) = whitelist else { return Ok(Executable::Paths(candidates)) };
+    let restricted =
+        || StartFailure { stage: Stage::Restrict, errno: 0, path: Some(whitelist.to_string()) };
+    let looked_up = candidates.len() != 1 || candidates.first() != Some(&c_string(&proc.exe));
+    let mut errno = libc::ENOENT;
+    for candidate in candidates {
+        let written = below(proc.attributes.cwd.as_deref(), &candidate.to_string_lossy());
+        let opened = open(&written);
+        match &opened {
+            Err(error) if looked_up => {
+                if error.raw_os_error() == Some(libc::EACCES) {
+                    errno = libc::EACCES;
+                }
+                continue;
+            }
+            Ok(file) if looked_up && !is_program(file) => {
+                errno = libc::EACCES;
+                continue;
+            }
+            _ => {}
+        }
+        if whitelist.names(&written) {
+            return Ok(Executable::Paths(vec![candidate]));
+        }
+        let file = opened.map_err(|_| restricted())?;
+        let real = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let real = real.ok().filter(|real| whitelist.matches(real)).ok_or_else(restricted)?;
+        let path = CString::new(real.as_os_str().as_bytes()).map_err(|_| restricted())?;
+        sources.push(file.into());
+        return Ok(Executable::Opened { source: sources.len() - 1, path });
+    }
+    // Nothing that could be executed, so nothing that is forbidden.
+    Ok(Executable::Missing(errno))
+}
+
+/// Every path where the executable may be.
+fn candidates(proc: &ValidatedProc, path: Option<&CString>) -> Vec<CString> {
+    let exe = &proc.exe;
+    if !proc.search_path || exe.is_empty() || exe.contains('/') {
+        return vec![c_string(exe)];
+    }
+    let path = path.map_or(DEFAULT_PATH, |path| path.as_bytes());
+    path.split(|b| *b == b':')
+        .filter_map(|dir| {
+            // An empty entry is the working directory.
+            let slash: &[u8] = if dir.is_empty() { b"./" } else { b"/" };
+            CString::new([dir, slash, exe.as_bytes()].concat()).ok()
+        })
+        .collect()
+}
+
+/// Opens a file for nothing but to be told apart and executed.
+fn open(path: &str) -> io::Result<File> {
+    faults::pass(Call::OpenExe)?;
+    // The access mode is not looked at.
+    File::options().read(true).custom_flags(libc::O_PATH).open(path)
+}
+
+/// Whether a file may be executed by somebody.
+fn is_program(file: &File) -> bool {
+    file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}

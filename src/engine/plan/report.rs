@@ -1,0 +1,171 @@
+//! What a child tells of its set-up.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use super::super::Resolved;
+use super::super::sys::SharedWords;
+
+/// Where a fact stands among the words. The steps' errors follow, and then the room for the working directory.
+#[derive(Clone, Copy)]
+enum Word {
+    Pid,
+    Pidfd,
+    ReachedExec,
+    ExecErrno,
+    ExeMissing,
+    Candidate,
+    Failed,
+    FailedErrno,
+}
+
+/// How many words come before the steps' errors.
+const HEAD: usize = Word::FailedErrno as usize + 1;
+/// Room for the longest path that the kernel tells, in bytes.
+const PATH_MAX: usize = 4096;
+
+/// What the child tells of its set-up, in memory that it shares with us until it execs; it only reads and writes the words.
+pub(crate) struct Report {
+    words: Words,
+    steps: usize,
+    /// What is known before the child runs.
+    early: OnceLock<Resolved>,
+}
+
+enum Words {
+    /// Of our own memory, which a child that is cloned as a thread would be shares.
+    Own(Box<[AtomicI32]>),
+    /// Of memory that a forked child shares, too.
+    Shared(SharedWords),
+}
+
+/// Where the set-up has failed, beside the fds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum Failed {
+    /// It could not have a session of its own.
+    Session,
+    /// The setting of this index, the late ones counted after the others.
+    Setting(usize),
+}
+
+/// Stands for any word that is not there.
+static NOWHERE: AtomicI32 = AtomicI32::new(0);
+
+impl Report {
+    /// A report of so many steps, with room for the working directory where that is asked for, in memory that a forked child shares
+    /// where it is `shared`.
+    ///
+    /// # Errors
+    /// The OS error of sharing memory.
+    pub(in crate::engine) fn new(steps: usize, cwd: bool, shared: bool) -> io::Result<Self> {
+        let count = HEAD + steps + if cwd { PATH_MAX / size_of::<AtomicI32>() } else { 0 };
+        let words = if shared {
+            Words::Shared(SharedWords::new(count)?)
+        } else {
+            Words::Own((0..count).map(|_| AtomicI32::new(0)).collect())
+        };
+        let report = Report { words, steps, early: OnceLock::new() };
+        report.word(Word::Pidfd).store(-1, Ordering::Relaxed);
+        Ok(report)
+    }
+
+    /// Whether a forked child shares it.
+    pub(in crate::engine) fn is_shared(&self) -> bool {
+        matches!(self.words, Words::Shared(_))
+    }
+
+    fn words(&self) -> &[AtomicI32] {
+        match &self.words {
+            Words::Own(words) => words,
+            Words::Shared(words) => words.get(),
+        }
+    }
+
+    fn word(&self, word: Word) -> &AtomicI32 {
+        self.words().get(word as usize).unwrap_or(&NOWHERE)
+    }
+
+    /// The child's pid, as soon as it runs; 0 before.
+    pub(in crate::engine) fn pid(&self) -> &AtomicI32 {
+        self.word(Word::Pid)
+    }
+
+    /// The child's pidfd, written by the kernel before the child runs; -1 before.
+    pub(in crate::engine) fn pidfd(&self) -> &AtomicI32 {
+        self.word(Word::Pidfd)
+    }
+
+    /// Whether the child came as far as execve.
+    pub(in crate::engine) fn reached_exec(&self) -> &AtomicI32 {
+        self.word(Word::ReachedExec)
+    }
+
+    /// The errno of execve, or 0.
+    pub(in crate::engine) fn exec_errno(&self) -> &AtomicI32 {
+        self.word(Word::ExecErrno)
+    }
+
+    /// Whether the executable does not exist.
+    pub(in crate::engine) fn exe_missing(&self) -> &AtomicI32 {
+        self.word(Word::ExeMissing)
+    }
+
+    /// Which path was tried last: where the child has exec'd, the one that it runs.
+    pub(in crate::engine) fn candidate(&self) -> &AtomicI32 {
+        self.word(Word::Candidate)
+    }
+
+    /// The errno of each step, or 0.
+    pub(in crate::engine) fn step_errnos(&self) -> impl Iterator<Item = &AtomicI32> {
+        self.words().iter().skip(HEAD).take(self.steps)
+    }
+
+    /// Tells that something else than a step has failed.
+    pub(in crate::engine) fn fail(&self, what: Failed, errno: i32) {
+        let code = match what {
+            Failed::Session => 1,
+            Failed::Setting(index) => i32::try_from(index).unwrap_or(i32::MAX - 2) + 2,
+        };
+        self.word(Word::FailedErrno).store(errno, Ordering::Relaxed);
+        self.word(Word::Failed).store(code, Ordering::Release);
+    }
+
+    /// What else than a step has failed, and its errno.
+    pub(in crate::engine) fn failed(&self) -> Option<(Failed, i32)> {
+        let what = match self.word(Word::Failed).load(Ordering::Acquire) {
+            0 => return None,
+            1 => Failed::Session,
+            code => Failed::Setting(usize::try_from(code - 2).unwrap_or(usize::MAX)),
+        };
+        Some((what, self.word(Word::FailedErrno).load(Ordering::Acquire)))
+    }
+
+    /// The room for the working directory: where it begins, and its bytes; none where that is not asked for.
+    pub(in crate::engine) fn cwd_room(&self) -> Option<(*mut u8, usize)> {
+        let room = self.words().get(HEAD + self.steps..).filter(|room| !room.is_empty())?;
+        Some((room.as_ptr().cast_mut().cast(), size_of_val(room)))
+    }
+
+    /// The working directory as the child has told it.
+    pub(in crate::engine) fn cwd(&self) -> Option<String> {
+        let room = self.words().get(HEAD + self.steps..)?;
+        let bytes: Vec<u8> =
+            room.iter().flat_map(|word| word.load(Ordering::Acquire).to_ne_bytes()).collect();
+        let path = CStr::from_bytes_until_nul(&bytes).ok()?;
+        (!path.is_empty()).then(|| path.to_string_lossy().into_owned())
+    }
+
+    /// What is known before the child runs: all as asked for.
+    pub(in crate::engine) fn early(&self) -> &OnceLock<Resolved> {
+        &self.early
+    }
+
+    /// The pidfd of a child that runs. The kernel writes the number before the descriptor is there, and also
+    /// where the clone then fails: only the child itself tells that it can be used.
+    pub(in crate::engine) fn running_pidfd(&self) -> Option<RawFd> {
+        (self.pid().load(Ordering::Acquire) != 0).then(|| self.pidfd().load(Ordering::Acquire))
+    }
+}
