@@ -1,5 +1,7 @@
 //! The messages between actors. Each is one intent; its doc links to who handles it.
 
+mod changes;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +12,10 @@ use crate::engine::Event;
 use crate::report::Facts;
 use crate::spec::{ProcId, Validated};
 pub use crate::wire::ShutdownState;
+pub use changes::{
+    AwaitEnd, Change, GetChanges, GetPage, GetSnapshot, GetTally, NoPosition, Page, Position,
+    Since, Snapshot, Tally, What,
+};
 
 /// Start every process of a request, or none. Handled by the [`Supervisor`](super::supervisor::Supervisor).
 ///
@@ -78,6 +84,8 @@ pub enum SignalError {
 }
 
 /// Delete an ended process. Handled by the [`Supervisor`](super::supervisor::Supervisor).
+///
+/// The answer, and the [`Removed`] before it, come when it is gone for good: no later agent has it.
 #[derive(Message)]
 #[rtype(result = "Result<(), DeleteError>")]
 pub struct Delete(pub ProcId);
@@ -105,6 +113,16 @@ pub enum Shutdown {
     Kill,
     /// As [`Shutdown::Terminate`], for the server cannot be reached: nobody is left to delete anything.
     GiveUp,
+}
+
+/// An order of shutdown that an earlier agent has followed so far. Handled by the [`Supervisor`](super::supervisor::Supervisor).
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Again {
+    /// The order.
+    pub order: Shutdown,
+    /// How long ago it was given: its graces count from then.
+    pub age: std::time::Duration,
 }
 
 /// What the engine tells. Handled by the [`Supervisor`](super::supervisor::Supervisor), who passes it on to

@@ -9,21 +9,24 @@ use std::time::Duration;
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient,
-    ResponseFuture, SpawnHandle, StreamHandler, WrapFuture,
+    ResponseActFuture, ResponseFuture, SpawnHandle, StreamHandler, WrapFuture, fut,
 };
+use futures_util::FutureExt;
+use futures_util::future::Shared;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Launcher;
 use super::lifecycle::{Counts, EndWhen, Graces, Lifecycle, Step};
 use super::messages::{
-    Announce, Changed, Delete, DeleteError, Removed, Shutdown, ShutdownChanged, ShutdownState,
-    Signal, SignalError, Start, StartError, Told,
+    Again, Announce, Changed, Delete, DeleteError, Removed, Shutdown, ShutdownChanged,
+    ShutdownState, Signal, SignalError, Start, StartError, Told,
 };
 use super::process::{Process, SendSignal, StopProcess};
+use super::ticker::Sampling;
 use crate::engine::{Event, StopOrder};
 use crate::keeper::ledger::Record;
-use crate::spec::{Digest, ProcId};
+use crate::spec::{Identity, ProcId};
 
 /// Where the supervisor tells of what it does.
 pub struct Outlets {
@@ -49,16 +52,20 @@ pub struct Supervisor {
     ready: bool,
     alarm: Option<(Instant, SpawnHandle)>,
     done: Option<oneshot::Sender<()>>,
+    /// How processes are sampled, if they are.
+    sampling: Option<Sampling>,
     /// Whether it has been said that systemd's properties are not applied.
     warned_of_systemd: bool,
 }
 
 struct Owned {
     actor: Addr<Process>,
+    /// What it was asked to be, if that is known.
+    identity: Option<Arc<Identity>>,
     /// Whether its end is on its way to the results: what follows from it must not arrive before it.
     ended: bool,
-    /// What tells its spec from others; not known of one that an earlier agent has started.
-    digest: Option<Digest>,
+    /// Resolves, with an error, once it is deleted; there while that is under way.
+    deletion: Option<Shared<oneshot::Receiver<()>>>,
 }
 
 impl Supervisor {
@@ -80,8 +87,14 @@ impl Supervisor {
             ready: false,
             alarm: None,
             done: Some(done),
+            sampling: None,
             warned_of_systemd: false,
         }
+    }
+
+    /// The same, whose processes are sampled while they run.
+    pub fn sampled(self, sampling: Option<Sampling>) -> Self {
+        Supervisor { sampling, ..self }
     }
 
     /// Takes up the processes that an earlier agent has left, and whether it ever had one.
@@ -90,9 +103,9 @@ impl Supervisor {
         if self.any && !any {
             self.engine.note_assignment();
         }
-        for Record { id, started, ended } in records {
+        for Record { id, started, ended, identity } in records {
             self.outlets.announce.do_send(Announce(id.clone()));
-            let owned = self.own(&id, None);
+            let owned = self.own(&id, identity);
             self.processes.insert(id, owned);
             self.running += 1;
             let events = [started.map(|s| Event::Started(Box::new(s))), ended.map(Event::Ended)];
@@ -102,19 +115,20 @@ impl Supervisor {
         }
     }
 
-    fn own(&self, id: &ProcId, digest: Option<Digest>) -> Owned {
-        let process =
-            Process::new(id.clone(), Arc::clone(&self.engine), self.outlets.changed.clone());
-        Owned { actor: process.start(), ended: false, digest }
+    fn own(&self, id: &ProcId, identity: Option<Arc<Identity>>) -> Owned {
+        let (engine, changed) = (Arc::clone(&self.engine), self.outlets.changed.clone());
+        let process = Process::new(id.clone(), identity.clone(), engine, changed)
+            .sampled(self.sampling.clone());
+        Owned { actor: process.start(), identity, ended: false, deletion: None }
     }
 
     /// The actor of a process. One that was lost to a bug is replaced: the engine has the process, and its events
     /// carry all there is to know.
     fn actor(&mut self, id: &ProcId) -> Option<Addr<Process>> {
-        let lost = self.processes.get(id).is_some_and(|owned| !owned.actor.connected());
-        if lost {
+        let owned = self.processes.get(id)?;
+        if !owned.actor.connected() {
             tracing::error!(proc_id = %id, "process actor lost, starting another");
-            let fresh = self.own(id, None).actor;
+            let fresh = self.own(id, owned.identity.clone()).actor;
             if let Some(owned) = self.processes.get_mut(id) {
                 owned.actor = fresh;
             }
@@ -130,6 +144,19 @@ impl Supervisor {
             self.running = self.running.saturating_sub(1);
             self.advance(ctx);
         }
+    }
+
+    /// Follows an order that was given some time ago.
+    fn follow(&mut self, order: Shutdown, age: Duration, ctx: &mut Context<Self>) {
+        tracing::info!(?order, "shutting down");
+        self.ready = true;
+        let now = Instant::now();
+        let steps = self.lifecycle.order(order, now.checked_sub(age).unwrap_or(now));
+        if !steps.is_empty() {
+            self.engine.note(order);
+        }
+        self.take(steps);
+        self.advance(ctx);
     }
 
     /// Moves the agent's life on after any change.
@@ -223,7 +250,7 @@ impl Handler<Start> for Supervisor {
         }
         for (id, proc) in &request.procs {
             self.outlets.announce.do_send(Announce(id.clone()));
-            let owned = self.own(id, Some(proc.digest));
+            let owned = self.own(id, Some(Arc::new(Identity::from(proc))));
             self.processes.insert(id.clone(), owned);
         }
         self.running += request.procs.len();
@@ -257,21 +284,38 @@ impl Handler<Signal> for Supervisor {
 }
 
 impl Handler<Delete> for Supervisor {
-    type Result = Result<(), DeleteError>;
+    type Result = ResponseActFuture<Self, Result<(), DeleteError>>;
 
-    fn handle(&mut self, Delete(id): Delete, ctx: &mut Self::Context) -> Self::Result {
-        match self.processes.get(&id) {
-            None => return Err(DeleteError::Unknown),
-            Some(Owned { ended: false, .. }) => return Err(DeleteError::Running),
-            Some(Owned { ended: true, .. }) => {}
+    fn handle(&mut self, Delete(id): Delete, _: &mut Self::Context) -> Self::Result {
+        let owned = match self.processes.get_mut(&id) {
+            None => return Box::pin(fut::ready(Err(DeleteError::Unknown))),
+            Some(Owned { ended: false, .. }) => {
+                return Box::pin(fut::ready(Err(DeleteError::Running)));
+            }
+            Some(owned) => owned,
+        };
+        if let Some(deletion) = owned.deletion.clone() {
+            // Somebody else was first.
+            return Box::pin(deletion.into_actor(self).map(|_, _, _| Err(DeleteError::Unknown)));
         }
-        // With its last address the actor stops.
-        self.processes.remove(&id);
-        self.engine.forget(id.clone());
-        tracing::debug!(proc_id = %id, "process deleted");
-        self.outlets.removed.do_send(Removed(id));
-        self.advance(ctx);
-        Ok(())
+        let (held, deletion) = oneshot::channel();
+        owned.deletion = Some(deletion.shared());
+        let forgotten = self.engine.forget(id.clone());
+        let forgotten = async move {
+            if forgotten.await.is_err() {
+                // Nobody can say what became of it, and this agent is about to end.
+                std::future::pending().await
+            }
+        };
+        Box::pin(forgotten.into_actor(self).map(move |(), supervisor, ctx| {
+            // With its last address the actor stops.
+            supervisor.processes.remove(&id);
+            tracing::debug!(proc_id = %id, "process deleted");
+            supervisor.outlets.removed.do_send(Removed(id));
+            supervisor.advance(ctx);
+            drop(held);
+            Ok(())
+        }))
     }
 }
 
@@ -279,14 +323,15 @@ impl Handler<Shutdown> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, order: Shutdown, ctx: &mut Self::Context) {
-        tracing::info!(?order, "shutting down");
-        self.ready = true;
-        let steps = self.lifecycle.order(order, Instant::now());
-        if !steps.is_empty() {
-            self.engine.note(order);
-        }
-        self.take(steps);
-        self.advance(ctx);
+        self.follow(order, Duration::ZERO, ctx);
+    }
+}
+
+impl Handler<Again> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Again { order, age }: Again, ctx: &mut Self::Context) {
+        self.follow(order, age, ctx);
     }
 }
 

@@ -1,15 +1,16 @@
 //! The driver: the thread that owns every process.
 
 mod budget;
+mod filters;
 pub(super) mod handover;
 mod launch;
+mod pipes;
 mod reading;
 mod request;
 mod stopping;
 mod strays;
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -18,9 +19,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
+use super::capture::{PieceLog, Store};
 use super::inbox::{Inbox, Mail};
+use super::oom::OomWatch;
 use super::plan::Report;
-use super::procfs::{ProcFs, RawStat};
+use super::procfs::{ProcFs, RawIo, RawStat};
 use super::spawn::{Child, SpawnPool, Spawned};
 use super::state::{Action, Input, State};
 use super::stop::{Stop, Terms};
@@ -30,7 +33,9 @@ use super::{
 };
 use crate::spec::{FdName, ProcId};
 use budget::Budget;
+use filters::Filters;
 use handover::Pause;
+use pipes::{PipeBudget, PipeSize};
 use reading::Watcher;
 use request::{Together, Unit};
 use serde::{Deserialize, Serialize};
@@ -59,8 +64,8 @@ const DUMPING: [i32; 10] = [
     libc::SIGSYS,
 ];
 
-/// Where the driver's events go.
-pub(super) type Sink = Box<dyn FnMut(Event) + Send>;
+/// Where the driver's events go, those of one round at once.
+pub(super) type Sink = Box<dyn FnMut(&mut Vec<Event>) + Send>;
 
 /// Starts the driver's thread.
 ///
@@ -88,6 +93,8 @@ enum Source {
     Children,
     /// A descendant of a process has ended that was killed with it.
     Leaving(u64),
+    /// The pidfd of a filter.
+    Filter(i32),
 }
 
 /// What is known of a reaped child, or of one that could not be made.
@@ -100,13 +107,25 @@ struct Exit {
     stat: Option<RawStat>,
     stop: Moment,
     lost: bool,
+    #[serde(default)]
+    io: Option<RawIo>,
+    #[serde(default)]
+    out_of_memory: bool,
 }
 
 impl Exit {
     /// The exit of a process of which there is no child.
     fn without_child() -> Exit {
-        let rusage = super::no_usage();
-        Exit { pid: None, status: 0, rusage, stat: None, stop: Moment::now(), lost: false }
+        Exit {
+            pid: None,
+            status: 0,
+            rusage: super::no_usage(),
+            stat: None,
+            stop: Moment::now(),
+            lost: false,
+            io: None,
+            out_of_memory: false,
+        }
     }
 }
 
@@ -121,15 +140,28 @@ struct Live {
 /// A capture that has not reached its end.
 enum OpenCapture {
     /// Read by us, under this epoll token.
-    Pipe { index: usize, reader: OwnedFd, file: File, token: u64, grown: bool },
-    /// Written by the process itself.
+    Pipe(Pipe),
+    /// Written by the process itself, or by a filter of an earlier keeper.
     File { index: usize },
+    /// Read by this filter, 0 before it is started. The reading end is ours too, in case that it dies.
+    Filter { index: usize, reader: OwnedFd, pid: i32 },
+}
+
+/// A pipe that we read.
+struct Pipe {
+    index: usize,
+    reader: OwnedFd,
+    token: u64,
+    store: Store,
+    pieces: Option<PieceLog>,
+    size: PipeSize,
 }
 
 impl OpenCapture {
     fn index(&self) -> usize {
         match self {
-            OpenCapture::Pipe { index, .. } | OpenCapture::File { index } => *index,
+            OpenCapture::Pipe(pipe) => pipe.index,
+            OpenCapture::File { index } | OpenCapture::Filter { index, .. } => *index,
         }
     }
 }
@@ -149,6 +181,12 @@ struct Process {
     report: Option<Arc<Report>>,
     /// Signals to send as soon as there is a child: number and ticket.
     signals: Vec<(i32, u64)>,
+    /// Until when it waits for filters that have yet to store what has come; none before the grace has passed.
+    filters_until: Option<Instant>,
+    /// The fd that was read last, by its index, where pieces are kept.
+    last_piece: Option<usize>,
+    /// Whether we have sent it a SIGKILL: then that is what it dies of.
+    killed: bool,
     /// How it is stopped, and when its time is over.
     terms: Terms,
     /// How far stopping it has come.
@@ -182,6 +220,9 @@ impl Process {
             told: false,
             report: None,
             signals: Vec::new(),
+            filters_until: None,
+            last_piece: None,
+            killed: false,
             terms: Terms::default(),
             stop: Stop::None,
             asks: Vec::new(),
@@ -250,6 +291,8 @@ struct Driver {
     options: Options,
     inbox: Arc<Inbox<Mail>>,
     sink: Sink,
+    /// What is to be told at the end of the round.
+    untold: Vec<Event>,
     poller: Poller,
     processes: HashMap<u64, Process>,
     serials: HashMap<ProcId, u64>,
@@ -269,6 +312,9 @@ struct Driver {
     timers: Timers,
     watcher: Watcher,
     procfs: ProcFs,
+    filters: Filters,
+    pipes: PipeBudget,
+    oom: OomWatch,
     /// Pipes are read through this: one hot buffer is faster than fresh ones.
     buffer: Box<[u8]>,
     /// Somebody wants us to stand still.
@@ -293,6 +339,7 @@ impl Driver {
             options,
             inbox,
             sink,
+            untold: Vec::new(),
             poller,
             processes: HashMap::new(),
             serials: HashMap::new(),
@@ -308,6 +355,9 @@ impl Driver {
             timers: Timers::default(),
             watcher,
             procfs: ProcFs::new("/proc"),
+            filters: Filters::default(),
+            pipes: PipeBudget::of_system(),
+            oom: OomWatch::new("/proc"),
             buffer: vec![0; reading::BUFFER].into_boxed_slice(),
             pause: None,
             stopped: false,
@@ -326,10 +376,21 @@ impl Driver {
             while let Some(alarm) = self.timers.pop(now) {
                 self.alarm(alarm);
             }
+            // Before new processes are planned, which takes time.
+            self.tell();
             self.dispatch(now);
+            self.tell();
             if self.pause.is_some() {
                 self.stand_still();
             }
+        }
+    }
+
+    /// Tells what has happened.
+    fn tell(&mut self) {
+        if !self.untold.is_empty() {
+            (self.sink)(&mut self.untold);
+            self.untold.clear();
         }
     }
 
@@ -363,6 +424,7 @@ impl Driver {
             Some(Source::Pipe(serial, index)) => self.pipe_readable(serial, index),
             Some(Source::Children) => self.child_ended(),
             Some(Source::Leaving(serial)) => self.left(serial, token),
+            Some(Source::Filter(pid)) => self.filter_ended(pid),
             // Taken out by an earlier event of the same round.
             None => {}
         }
@@ -441,7 +503,14 @@ impl Driver {
 
     fn spawned(&mut self, spawned: Spawned) {
         self.last_spawned = Instant::now();
-        let Spawned { serial, child, failures } = spawned;
+        self.oom.born(self.last_spawned);
+        let Spawned { serial, child, failures, filters, not_made } = spawned;
+        for (index, filter) in filters {
+            self.filter_started(serial, index, filter);
+        }
+        for index in not_made {
+            self.capture_not_made(serial, index);
+        }
         let Some(process) = self.processes.get_mut(&serial) else { return };
         process.report = None;
         let failed = !failures.is_empty();
@@ -501,7 +570,7 @@ impl Driver {
         }
         let stat = self.procfs.read_stat(pid).ok();
         process.starttime = stat.as_ref().map(|stat| stat.starttime);
-        (self.sink)(Event::Started(Box::new(Started {
+        self.untold.push(Event::Started(Box::new(Started {
             id: process.id.clone(),
             pid,
             start: process.start,
@@ -526,16 +595,31 @@ impl Driver {
                 self.sweep(serial, pid);
             }
         }
-        let Some(Process { state: State::Alive(live), .. }) = self.processes.get_mut(&serial)
+        let Some(Process { state: State::Alive(live), killed, .. }) =
+            self.processes.get_mut(&serial)
         else {
             return;
         };
         let stat = self.procfs.read_stat(pid).ok();
+        let io = self.procfs.read_io(pid).ok().flatten();
         let exit = match sys::reap(pid) {
             // It is somebody else's to reap.
-            Err(_) if adopted => Exit { pid: Some(pid), stat, lost: true, ..Exit::without_child() },
+            Err(_) if adopted => {
+                Exit { pid: Some(pid), stat, io, lost: true, ..Exit::without_child() }
+            }
             Ok(Some((status, rusage))) => {
-                Exit { pid: Some(pid), status, rusage, stat, stop: Moment::now(), lost: false }
+                let struck = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGKILL;
+                let out_of_memory = struck && !*killed && self.oom.has_killed();
+                Exit {
+                    pid: Some(pid),
+                    status,
+                    rusage,
+                    stat,
+                    stop: Moment::now(),
+                    lost: false,
+                    io,
+                    out_of_memory,
+                }
             }
             // A debugger that traces it comes first, and epoll would tell of it without a pause until then.
             Ok(None) => {
@@ -548,7 +632,7 @@ impl Driver {
             // Somebody else has reaped it; nobody does, but the process must not hang for it.
             Err(error) => {
                 tracing::error!(pid, %error, "cannot reap a process");
-                Exit { pid: Some(pid), stat, ..Exit::without_child() }
+                Exit { pid: Some(pid), stat, io, ..Exit::without_child() }
             }
         };
         if let Some(token) = live.token.take() {
@@ -589,7 +673,7 @@ impl Driver {
                 capture.freeze();
             }
         }
-        (self.sink)(Event::Ended(Box::new(Ended {
+        self.untold.push(Event::Ended(Box::new(Ended {
             cause: process.cause(),
             survivors,
             id: process.id.clone(),
@@ -603,11 +687,16 @@ impl Driver {
             captures: Arc::clone(&process.captures),
             cut_short: std::mem::take(&mut process.cut_short),
             lost: exit.lost,
+            io: exit.io,
+            out_of_memory: exit.out_of_memory,
         })));
     }
 
     fn signal(&mut self, id: &ProcId, signum: i32, ticket: u64) {
-        let process = self.serials.get(id).and_then(|serial| self.processes.get_mut(serial));
+        let mut process = self.serials.get(id).and_then(|serial| self.processes.get_mut(serial));
+        if let Some(process) = &mut process {
+            process.killed |= signum == libc::SIGKILL;
+        }
         let result = match process {
             Some(Process { state: State::Alive(live), .. }) => {
                 sys::pidfd_send_signal(live.child.pidfd.as_raw_fd(), signum)
@@ -626,7 +715,7 @@ impl Driver {
             }
             _ => Err(io::Error::from_raw_os_error(libc::ESRCH)),
         };
-        (self.sink)(Event::Signaled { id: id.clone(), ticket, result });
+        self.untold.push(Event::Signaled { id: id.clone(), ticket, result });
     }
 
     fn send_held_signals(&mut self, serial: u64) {
@@ -648,8 +737,10 @@ impl Driver {
         if let Some(process) = self.processes.remove(&serial) {
             process.captures.discard();
             for open in process.open {
-                if let OpenCapture::Pipe { reader, token, .. } = open {
-                    self.poller.unwatch(&reader, token);
+                match open {
+                    OpenCapture::Pipe(pipe) => self.drop_pipe(pipe),
+                    OpenCapture::Filter { pid, .. } => self.end_filter(pid),
+                    OpenCapture::File { .. } => {}
                 }
             }
         }

@@ -23,6 +23,28 @@ pub enum Stage {
     Peer,
 }
 
+impl Stage {
+    /// Its name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Restrict => "restrict",
+            Stage::Fork => "fork",
+            Stage::Fd(_) => "fd",
+            Stage::Setup => "setup",
+            Stage::Exec { .. } => "exec",
+            Stage::Peer => "peer",
+        }
+    }
+
+    /// The fd concerned, where it is about one.
+    pub fn fd(self) -> Option<i32> {
+        match self {
+            Stage::Fd(fd) => Some(fd),
+            _ => None,
+        }
+    }
+}
+
 /// One failure; a process can have several, one for each fd.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct StartFailure {

@@ -13,6 +13,7 @@ mod child;
 mod driver;
 mod failure;
 pub(crate) mod inbox;
+mod oom;
 mod plan;
 pub mod procfs;
 mod rusage;
@@ -24,21 +25,23 @@ mod timers;
 mod tree;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-pub use capture::{Capture, Captures, CutShort, Places};
+pub use capture::filter::{self, FILTER};
+pub use capture::{Capture, Captures, CutShort, Extent, Held, Places, View};
 pub use failure::{Stage, StartFailure};
 pub use plan::Heritage;
 pub use stop::{StopCause, StopOrder, Terms};
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{CaptureMode, FdName, ProcId, Validated};
+use crate::spec::{FdName, LimitSpec, ProcId, Validated};
 pub use driver::handover::Carried;
 use driver::handover::Pause;
 use inbox::{Inbox, Mail};
-use procfs::{RawStat, RawStatm};
+use procfs::{RawIo, RawStat, RawStatm};
 
 /// How the engine shall work.
 pub struct Options {
@@ -54,6 +57,10 @@ pub struct Options {
     pub restrict_exe: Option<String>,
     /// What children can inherit.
     pub heritage: Arc<Heritage>,
+    /// The program to start as a [`filter`]: this one.
+    pub filter: PathBuf,
+    /// The limit of captures whose spec sets none.
+    pub limit: LimitSpec,
 }
 
 /// What the engine can be told to do.
@@ -192,6 +199,12 @@ pub struct Ended {
     pub cut_short: Vec<(FdName, CutShort)>,
     /// Whether how it ended is not known, for whoever waited for it died.
     pub lost: bool,
+    /// Its last `/proc/PID/io`, as a zombie; none where there was no child, or the kernel does not tell.
+    #[serde(default)]
+    pub io: Option<RawIo>,
+    /// Whether the kernel has killed it for want of memory.
+    #[serde(default)]
+    pub out_of_memory: bool,
     /// Why it was stopped, if it was.
     #[serde(default)]
     pub cause: Option<StopCause>,
@@ -210,7 +223,7 @@ pub struct Survivors {
 }
 
 /// One that outlives its process.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Survivor {
     /// Its pid.
     pub pid: i32,
@@ -223,7 +236,7 @@ pub struct Survivor {
 }
 
 /// How a survivor is known to come from a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kinship {
     /// It is in the process's group.
@@ -243,8 +256,7 @@ impl Ended {
         for (fd, capture) in started.captures.iter() {
             let Some(capture) = capture else { continue };
             capture.freeze();
-            if capture.spec().mode == CaptureMode::Memory {
-                // What was in its pipe has gone with whoever read it.
+            if capture.is_orphaned() {
                 cut_short.push((fd, CutShort::Error));
             }
         }
@@ -260,6 +272,8 @@ impl Ended {
             captures: started.captures,
             cut_short,
             lost: true,
+            io: None,
+            out_of_memory: false,
             cause: None,
             survivors: Survivors::default(),
         }
@@ -325,8 +339,23 @@ impl Engine {
     ///
     /// # Errors
     /// The OS error of making its threads and descriptors.
-    pub fn start(options: Options, sink: impl FnMut(Event) + Send + 'static) -> io::Result<Engine> {
+    pub fn start(
+        options: Options,
+        mut sink: impl FnMut(Event) + Send + 'static,
+    ) -> io::Result<Engine> {
+        Engine::start_batched(options, move |events| events.drain(..).for_each(&mut sink))
+    }
+
+    /// The same, with the events that come at one moment told at once; `sink` takes them out.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_batched(
+        options: Options,
+        sink: impl FnMut(&mut Vec<Event>) + Send + 'static,
+    ) -> io::Result<Engine> {
         sys::default_sigchld()?;
+        child::note_dispositions();
         let inbox = Arc::new(Inbox::new()?);
         driver::start(options, Arc::clone(&inbox), Box::new(sink))?;
         Ok(Engine { inbox })

@@ -14,13 +14,14 @@ mod stat;
 mod tests;
 
 pub use children::parse_children;
-pub use memory::{RawIo, RawStatm, parse_io, parse_statm};
+pub use memory::{RawIo, RawPeaks, RawStatm, parse_io, parse_peaks, parse_statm};
 pub use stat::{RawStat, parse_stat};
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
@@ -151,6 +152,47 @@ impl ProcFs {
             Err(ReadError::Gone { .. }) => self.read_stat(pid).map(|_| None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Reads from `PID/status` the most memory that the process has had since it was executed; none for a zombie.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`] where there is no such process.
+    pub fn read_peaks(&self, pid: i32) -> Result<Option<RawPeaks>, ReadError> {
+        let path = self.path(pid, "status");
+        // Its length grows with the process's groups, so this one is allocated.
+        match std::fs::read(&path) {
+            Ok(text) => Ok(parse_peaks(&text)),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
+                Err(ReadError::Gone { pid })
+            }
+            Err(source) => Err(ReadError::Io { path, source }),
+        }
+    }
+
+    /// Opens `PID/stat` to be read again and again, by [`read_stat_of`](Self::read_stat_of). It stays that of this process.
+    ///
+    /// # Errors
+    /// The OS error.
+    pub fn open_stat(&self, pid: i32) -> io::Result<File> {
+        self.with_path(pid, "stat", |path| File::open(path))
+    }
+
+    /// Reads an open `PID/stat` from its beginning.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`] once the process is reaped.
+    pub fn read_stat_of(&self, file: &File, pid: i32) -> Result<RawStat, ReadError> {
+        let mut buffer = [0; READ_BUFFER];
+        let length = match file.read_at(&mut buffer, 0) {
+            Ok(length) => length,
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
+                return Err(ReadError::Gone { pid });
+            }
+            Err(source) => return Err(ReadError::Io { path: self.path(pid, "stat"), source }),
+        };
+        parse_stat(buffer.get(..length).unwrap_or_default())
+            .map_err(|source| ReadError::Parse { path: self.path(pid, "stat"), source })
     }
 
     /// Reads what turns ticks and pages into seconds and bytes; once for the life of the agent is enough.

@@ -3,7 +3,7 @@
 //! Everything here gives `io::Result` with the kernel's errno and owns what it opens, always close-on-exec.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 /// Sets the signal of a broken lease; as in the kernel's `fcntl.h`.
 const F_SETSIG: libc::c_int = 10;
@@ -40,6 +40,33 @@ pub(super) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes reads and writes of this open file wait again.
+///
+/// # Errors
+/// The OS error.
+pub(super) fn set_blocking(fd: &impl AsRawFd) -> io::Result<()> {
+    // SAFETY: plain fcntl without pointers.
+    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags & !libc::O_NONBLOCK) })?;
+    Ok(())
+}
+
+/// Has `handler`, which must be async-signal-safe, called at a signal. Waiting system calls are interrupted by it.
+///
+/// # Errors
+/// The OS error, for a signal that cannot be handled.
+pub(super) fn on_signal(
+    signum: libc::c_int,
+    handler: extern "C" fn(libc::c_int),
+) -> io::Result<()> {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+    let action = SigAction::new(SigHandler::Handler(handler), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the caller gives a handler that may run at any time.
+    unsafe { sigaction(Signal::try_from(signum)?, &action) }?;
+    Ok(())
+}
+
 /// Whether an fd shall be closed by exec.
 ///
 /// # Errors
@@ -51,10 +78,27 @@ pub(crate) fn set_cloexec(fd: &impl AsRawFd, close: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Asks for a pipe buffer of `bytes`; the system may refuse (its limits are per user), which does no harm.
-pub(super) fn grow_pipe(fd: &OwnedFd, bytes: libc::c_int) {
+/// Asks for a pipe buffer of `bytes`; the system may refuse (its limits are per user), which does no harm. Gives the size that it
+/// got, if it did.
+pub(super) fn grow_pipe(fd: &OwnedFd, bytes: usize) -> Option<usize> {
+    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
     // SAFETY: plain fcntl on a descriptor that we own.
-    unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) };
+    let got = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) };
+    usize::try_from(got).ok()
+}
+
+/// The size of a pipe's buffer.
+pub(super) fn pipe_size(fd: &OwnedFd) -> Option<usize> {
+    // SAFETY: plain fcntl on a descriptor that we own.
+    usize::try_from(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETPIPE_SZ) }).ok()
+}
+
+/// Whether no writer of a pipe is left; something may still be in it.
+pub(super) fn hung_up(reader: &OwnedFd) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok()
+        && fds.iter().filter_map(PollFd::revents).any(|got| got.contains(PollFlags::POLLHUP))
 }
 
 /// Sends a signal to the process behind a pidfd.
@@ -227,6 +271,23 @@ pub(super) fn is_ignored(signum: libc::c_int) -> bool {
         action.assume_init()
     };
     action.sa_sigaction == libc::SIG_IGN
+}
+
+/// Whether a signal has its default disposition. Asks the kernel itself, for libc keeps two of them to itself.
+pub(super) fn is_default(signum: libc::c_int) -> bool {
+    // The kernel's own struct; the first word is the handler.
+    let mut action = [0u64; 4];
+    // SAFETY: asks only; the kernel writes one struct at `action`.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signum,
+            std::ptr::null::<u64>(),
+            action.as_mut_ptr(),
+            8usize,
+        )
+    };
+    ret == 0 && action.first().is_some_and(|handler| *handler == libc::SIG_DFL as u64)
 }
 
 /// A stack for a cloned child, with a guard page below it.

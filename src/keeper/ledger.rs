@@ -1,11 +1,12 @@
 //! What the keeper knows of every process, in the order of launch.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Ended, Started};
-use crate::spec::ProcId;
+use crate::spec::{Identity, ProcId};
 
 /// One process.
 #[derive(Clone, Serialize, Deserialize)]
@@ -16,6 +17,22 @@ pub struct Record {
     pub started: Option<Started>,
     /// Its end, once it has ended.
     pub ended: Option<Box<Ended>>,
+    /// What was asked for; none where a program that did not keep it has launched it.
+    #[serde(default)]
+    pub identity: Option<Arc<Identity>>,
+}
+
+impl Record {
+    /// The record of a process that is about to be started.
+    pub fn new(id: ProcId) -> Record {
+        Record { id, started: None, ended: None, identity: None }
+    }
+}
+
+impl Record {
+    fn is_starting(&self) -> bool {
+        self.started.is_none() && self.ended.is_none()
+    }
 }
 
 /// All processes that have been launched and not forgotten.
@@ -24,6 +41,8 @@ pub struct Ledger {
     serials: HashMap<ProcId, u64>,
     records: BTreeMap<u64, Record>,
     next: u64,
+    /// How many have neither started nor ended.
+    starting: usize,
 }
 
 impl Ledger {
@@ -32,16 +51,30 @@ impl Ledger {
         self.record(id);
     }
 
+    /// Notes what a process was asked to be.
+    pub fn asked(&mut self, id: &ProcId, identity: Arc<Identity>) {
+        self.record(id).identity = Some(identity);
+    }
+
     /// Notes a start.
     pub fn started(&mut self, started: Started) {
-        let id = started.id.clone();
-        self.record(&id).started = Some(started);
+        let record = self.record(&started.id);
+        let first = record.is_starting();
+        record.started = Some(started);
+        self.starting -= usize::from(first);
     }
 
     /// Notes an end.
-    pub fn ended(&mut self, ended: Ended) {
-        let id = ended.id.clone();
-        self.record(&id).ended = Some(Box::new(ended));
+    pub fn ended(&mut self, ended: Box<Ended>) {
+        let record = self.record(&ended.id);
+        let first = record.is_starting();
+        record.ended = Some(ended);
+        self.starting -= usize::from(first);
+    }
+
+    /// How many processes have neither started nor ended.
+    pub fn starting(&self) -> usize {
+        self.starting
     }
 
     /// Takes a process out, if it has ended.
@@ -74,16 +107,14 @@ impl Ledger {
         self.records.is_empty()
     }
 
+    /// The record of a process, which is entered if there is none.
     fn record(&mut self, id: &ProcId) -> &mut Record {
-        let next = &mut self.next;
-        let serial = *self.serials.entry(id.clone()).or_insert_with(|| {
-            *next += 1;
-            *next
+        let serial = self.serials.get(id).copied().unwrap_or_else(|| {
+            self.next += 1;
+            self.starting += 1;
+            self.serials.insert(id.clone(), self.next);
+            self.next
         });
-        self.records.entry(serial).or_insert_with(|| Record {
-            id: id.clone(),
-            started: None,
-            ended: None,
-        })
+        self.records.entry(serial).or_insert_with(|| Record::new(id.clone()))
     }
 }

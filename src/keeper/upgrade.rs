@@ -21,8 +21,8 @@ use super::protocol::{Memory, Order, Settings};
 use crate::engine::sys::{memory_file, pidfd_open, set_cloexec};
 use crate::engine::{Carried, Moment};
 
-/// The version of the state's form. Fixtures of older ones are kept in `tests/fixtures/`.
-pub const VERSION: u32 = 1;
+/// The version of the state's form. Those since 1 are understood; fixtures of each are kept in `tests/fixtures/`.
+pub const VERSION: u32 = 2;
 /// The environment variable by which a program knows that it goes on for the one before: the number of the state's descriptor.
 pub const STATE_FD: &str = "PROCSTAR_KEEPER_STATE";
 /// The one by which it knows that it is only asked whether it could.
@@ -65,7 +65,7 @@ pub enum StateError {
     #[error("cannot understand the state: {0}")]
     Form(#[from] rmp_serde::decode::Error),
     /// It is of a version that this program does not know.
-    #[error("state of version {0}, and this program knows {VERSION}")]
+    #[error("state of version {0}, and this program knows 1 to {VERSION}")]
     Version(u32),
 }
 
@@ -81,7 +81,7 @@ impl State {
             version: u32,
         }
         match rmp_serde::from_slice::<Version>(bytes)?.version {
-            VERSION => Ok(rmp_serde::from_slice(bytes)?),
+            1..=VERSION => Ok(rmp_serde::from_slice(bytes)?),
             other => Err(StateError::Version(other)),
         }
     }
@@ -197,9 +197,12 @@ impl Program {
 
 #[cfg(test)]
 mod tests {
+    use super::super::protocol::Printing;
     use super::*;
     use crate::config::LogSettings;
     use crate::engine::{Captures, Ended, Started, Terms};
+    use crate::spec::Identity;
+    use std::sync::Arc;
 
     fn sample() -> State {
         let start =
@@ -214,6 +217,8 @@ mod tests {
             terms: Terms::default(),
         };
         let ended = Ended { stop: start, ..Ended::lost(started.clone()) };
+        let identity =
+            Identity { argv: vec!["x".into()], exe: "/bin/x".into(), ..Identity::default() };
         let instance = serde_json::json!({
             "dir": "/tmp/procstar-0/x", "memory": "/dev/shm/procstar-0/x", "lasting": false, "lock": 5});
         State {
@@ -229,38 +234,58 @@ mod tests {
                 setup_patience: Duration::from_millis(500),
                 restrict_exe: Some("/bin/true".into()),
                 log: LogSettings::default(),
+                limit: Default::default(),
             },
             instance: serde_json::from_value(instance).unwrap(),
             records: vec![Record {
-                id: "ended".into(),
                 started: Some(started),
                 ended: Some(Box::new(ended)),
+                identity: Some(Arc::new(identity)),
+                ..Record::new("ended".into())
             }],
-            memory: Memory { conn_id: Some("x".into()), orders: vec![Order::Idle], any: true },
+            memory: Memory {
+                conn_id: Some("x".into()),
+                orders: vec![Order::Idle],
+                any: true,
+                given: vec![5_000_000_001],
+                printing: Printing::Begun,
+            },
             orders: vec![Order::Terminate],
             carried: Carried::samples(),
         }
     }
 
-    /// Programs of version 1 hand these over: the first of them, and this one, which has more fields at the ends of structs. If
-    /// the form changes in another way, the version changes, and these are still read.
+    /// A program of version 1 hands this over. It is read for ever.
     #[test]
     fn the_form_of_version_1() {
-        let first = &include_bytes!("../../tests/fixtures/upgrade-1.bin")[..];
-        let now = &include_bytes!("../../tests/fixtures/upgrade-1-now.bin")[..];
-        for frozen in [first, now] {
-            let state = State::from_bytes(frozen).unwrap();
-            assert_eq!((state.version, state.carried.len(), state.records.len()), (1, 3, 1));
-            assert_eq!(state.carried[0].descriptors().collect::<Vec<_>>(), [17]);
-        }
-        assert!(rmp_serde::to_vec_named(&sample()).unwrap() == now, "the form has changed");
+        let frozen = include_bytes!("../../tests/fixtures/upgrade-1.bin");
+        let state = State::from_bytes(frozen).unwrap();
+        assert_eq!((state.version, state.carried.len(), state.records.len()), (1, 3, 1));
+        assert_eq!(state.carried[0].descriptors().collect::<Vec<_>>(), [17]);
+        assert!(state.records[0].identity.is_none());
+    }
+
+    /// A program of version 2 hands this over. If the form changes, the version changes, and this one is still read.
+    #[test]
+    fn the_form_of_version_2() {
+        let frozen = include_bytes!("../../tests/fixtures/upgrade-2.bin");
+        let state = State::from_bytes(frozen).unwrap();
+        assert_eq!((state.version, state.carried.len(), state.records.len()), (2, 3, 1));
+        assert_eq!(state.carried[0].descriptors().collect::<Vec<_>>(), [17]);
+        let identity = state.records[0].identity.as_ref().unwrap();
+        assert_eq!(
+            (identity.argv.as_slice(), identity.exe.as_str()),
+            (&["x".to_owned()][..], "/bin/x")
+        );
+        assert!(rmp_serde::to_vec_named(&state).unwrap() == frozen, "the form has changed");
+        assert!(rmp_serde::to_vec_named(&sample()).unwrap() == frozen, "the form has changed");
     }
 
     #[test]
     fn what_is_not_understood_is_refused() {
         let newer = rmp_serde::to_vec_named(&State { version: VERSION + 1, ..sample() }).unwrap();
         let error = State::from_bytes(&newer).err().unwrap().to_string();
-        assert_eq!(error, "state of version 2, and this program knows 1");
+        assert_eq!(error, "state of version 3, and this program knows 1 to 2");
         let whole = rmp_serde::to_vec_named(&sample()).unwrap();
         for cut in 0..whole.len() {
             assert!(State::from_bytes(&whole[..cut]).is_err(), "{cut}");
@@ -270,8 +295,7 @@ mod tests {
     #[test]
     #[ignore = "writes the fixture, where fields were added"]
     fn write_the_fixture() {
-        let path =
-            format!("{}/tests/fixtures/upgrade-{VERSION}-now.bin", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{}/tests/fixtures/upgrade-{VERSION}.bin", env!("CARGO_MANIFEST_DIR"));
         std::fs::write(path, rmp_serde::to_vec_named(&sample()).unwrap()).unwrap();
     }
 }

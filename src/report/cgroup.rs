@@ -1,9 +1,10 @@
 //! What a process's control group used up, with all of its descendants.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// From the files of the process's scope in cgroup v2; each part is null where its controller is not there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CgroupAccounting {
     /// Tasks.
     pub pids: Option<CgroupPids>,
@@ -14,7 +15,7 @@ pub struct CgroupAccounting {
 }
 
 /// Numbers of tasks, threads included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CgroupPids {
     /// Tasks at present; from `pids.current`.
     pub current: u64,
@@ -23,7 +24,7 @@ pub struct CgroupPids {
 }
 
 /// From `cpu.stat`; times are in microseconds. Only the first three are there without the cpu controller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CgroupCpuStat {
     /// CPU time.
     pub usage_usec: u64,
@@ -44,7 +45,7 @@ pub struct CgroupCpuStat {
 }
 
 /// Memory, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CgroupMemory {
     /// Memory at present; from `memory.current`.
     pub current: u64,

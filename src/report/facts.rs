@@ -1,19 +1,28 @@
 //! What is known of a process, and the result made of it.
 
-use std::sync::Arc;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, LazyLock};
 
 use indexmap::IndexMap;
+use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::agent::AgentInfo;
 use super::capture::{CaptureReason, CaptureReport};
 use super::cgroup::CgroupAccounting;
+use super::failure::FailureReport;
 use super::proc_stat::{ProcStat, ProcStatm};
+use super::resources::{IoReport, Peak, Usage};
 use super::rusage::Rusage;
+use super::samples::{Sample, Track};
 use super::status::{ProcState, Status};
-use super::times::{Rfc3339, Times};
-use crate::engine::procfs::{Clock, ProcFs, RawStat, RawStatm, ReadError};
-use crate::engine::{Captures, CutShort, Ended, Moment, Started, StopCause, Survivor, Survivors};
-use crate::spec::{FdName, ProcId};
+use super::times::Times;
+use crate::engine::procfs::{Clock, ProcFs, RawIo, RawPeaks, RawStat, RawStatm, ReadError};
+use crate::engine::{
+    Captures, CutShort, Ended, Extent, Moment, StartFailure, Started, StopCause, Survivor,
+    Survivors,
+};
+use crate::spec::{FdName, Identity, ProcId};
 
 /// What is known of a process at one point of its life. It does not change; a later point has facts of its own.
 pub struct Facts {
@@ -27,12 +36,18 @@ pub struct Facts {
     pub pid: Option<i32>,
     /// Its fds.
     pub captures: Arc<Captures>,
+    /// What it was asked to be; none where that is not known any more.
+    identity: Option<Arc<Identity>>,
+    /// Its history; none where nothing is sampled.
+    track: Option<Arc<Track>>,
+    failures: Vec<StartFailure>,
     start: Moment,
     /// When these facts were made, for the end the end itself.
     made: Moment,
     ending: Option<Ending>,
     stat: Option<RawStat>,
     statm: Option<RawStatm>,
+    io: Option<RawIo>,
 }
 
 /// What is known only after the end.
@@ -48,13 +63,15 @@ struct Ending {
 const LOST: &str = "exit status lost: the keeper died before the process ended";
 
 /// Why a process is no longer running.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum Reason {
+pub(super) enum Reason {
     /// It ended by itself, with an exit code.
     Exited,
     /// A signal ended it.
     Signaled,
+    /// The kernel has killed it for want of memory.
+    OutOfMemory,
     /// It was stopped, for its time was over.
     Timeout,
     /// It was stopped, for somebody asked for that.
@@ -83,11 +100,15 @@ impl Facts {
             errors: Vec::new(),
             pid: Some(started.pid),
             captures: started.captures,
+            identity: None,
+            track: None,
+            failures: Vec::new(),
             start: started.start,
             made: Moment::now(),
             ending: None,
             stat: started.stat,
             statm: started.statm,
+            io: None,
         }
     }
 
@@ -103,6 +124,7 @@ impl Facts {
             (Some(StopCause::Timeout), ..) => Reason::Timeout,
             (Some(StopCause::Stopped), ..) => Reason::Stopped,
             _ if ended.lost => Reason::Lost,
+            (None, ProcState::Terminated, _) if ended.out_of_memory => Reason::OutOfMemory,
             (None, ProcState::Terminated, Some(_)) => Reason::Signaled,
             (None, ProcState::Terminated, None) => Reason::Exited,
             _ => Reason::Error,
@@ -117,6 +139,9 @@ impl Facts {
             errors,
             pid: ended.pid,
             captures: ended.captures,
+            identity: None,
+            track: None,
+            failures: ended.failures,
             start: ended.start,
             made: ended.stop,
             ending: Some(Ending {
@@ -128,7 +153,23 @@ impl Facts {
             }),
             stat: ended.stat,
             statm: None,
+            io: ended.io,
         }
+    }
+
+    /// The same facts, of a process that was asked to be this.
+    pub fn of(self, identity: Option<Arc<Identity>>) -> Facts {
+        Facts { identity, ..self }
+    }
+
+    /// The same facts, of a process whose history this is.
+    pub fn tracked(self, track: Option<Arc<Track>>) -> Facts {
+        Facts { track, ..self }
+    }
+
+    /// What the process was asked to be; none where that is not known any more.
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        self.identity.as_ref()
     }
 
     /// Whether the process has not ended.
@@ -136,43 +177,110 @@ impl Facts {
         self.ending.is_none()
     }
 
+    /// Why it no longer runs, as its result says; none while it runs.
+    pub fn reason(&self) -> Option<String> {
+        let reason = self.ending.as_ref().map(|ending| ending.reason)?;
+        serde_json::to_value(reason).ok()?.as_str().map(str::to_owned)
+    }
+
+    /// When it ended; none while it runs.
+    pub fn stop(&self) -> Option<Moment> {
+        self.ending.as_ref().map(|_| self.made)
+    }
+
+    /// The labels of its spec.
+    pub fn labels(&self) -> &IndexMap<String, String> {
+        self.identity.as_ref().map_or(&NO_LABELS, |identity| &identity.labels)
+    }
+
+    /// A number that differs between facts of one process that differ, and, while it runs, between looks at it that show
+    /// something else; the passing of time alone makes none.
+    pub fn fingerprint(&self, sampler: &Sampler) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.start.unix_nanos, self.made.monotonic_nanos, self.state as u8).hash(&mut hasher);
+        if let Some(pid) = self.pid.filter(|_| self.is_running()) {
+            let seen = sampler.sample(pid, self.stat.as_ref());
+            // Neither holds anything that cannot be written.
+            serde_json::to_string(&(seen.stat, seen.statm)).unwrap_or_default().hash(&mut hasher);
+            for (_, capture) in self.captures.iter() {
+                capture.map(|capture| capture.len()).hash(&mut hasher);
+            }
+        }
+        hasher.finish()
+    }
+
     /// The result, but for its `fds`.
-    pub(super) fn head(&self, as_of: AsOf, sampler: &Sampler) -> Head<'_> {
+    pub(super) fn head<'a>(&'a self, as_of: AsOf, sampler: &'a Sampler) -> Head<'a> {
         let live = self.is_running() && as_of == AsOf::Now;
         let now = if live || as_of == AsOf::Now { Moment::now() } else { self.made };
-        let (stat, statm) = match (live, self.pid) {
+        let seen = match (live, self.pid) {
             (true, Some(pid)) => sampler.sample(pid, self.stat.as_ref()),
-            _ => (None, None),
+            _ => Seen::default(),
         };
+        let clock = &sampler.clock;
+        let stat = seen.stat.as_ref().or(self.stat.as_ref());
+        let statm = seen.statm.as_ref().or(self.statm.as_ref());
+        let io = seen.io.as_ref().or(self.io.as_ref());
         let ending = self.ending.as_ref();
+        let rusage = ending.map(|ending| &ending.rusage);
+        let (exe, cwd, env) = self.resolved();
+        let identity = self.identity.as_deref();
+        let track = self.track.as_deref();
+        let running = stat.filter(|_| self.is_running()).map(|stat| (stat, seen.peaks.as_ref()));
         Head {
             state: self.state,
+            reason: ending.map(|ending| ending.reason),
             errors: &self.errors,
+            failures: self.failures.iter().map(FailureReport::from).collect(),
             pid: self.pid,
-            proc_stat: stat
-                .as_ref()
-                .or(self.stat.as_ref())
-                .map(|stat| ProcStat::new(stat, &sampler.clock)),
-            proc_statm: statm
-                .as_ref()
-                .or(self.statm.as_ref())
-                .map(|statm| ProcStatm::new(statm, &sampler.clock)),
-            cgroup_accounting: None,
+            status: ending.map(|ending| &ending.status),
             times: Times {
-                start: rfc3339(self.start),
-                now: rfc3339(now),
-                stop: ending.map(|_| rfc3339(self.made)),
+                start: self.start.into(),
+                now: now.into(),
+                stop: ending.map(|_| self.made.into()),
                 elapsed: if ending.is_some() { self.made } else { now }.seconds_since(self.start),
             },
-            reason: ending.map(|ending| ending.reason),
-            status: ending.map(|ending| &ending.status),
-            rusage: ending.map(|ending| &ending.rusage),
+            rusage,
+            proc_stat: stat.map(|stat| ProcStat::new(stat, clock)),
+            proc_statm: statm.map(|statm| ProcStatm::new(statm, clock)),
+            cgroup_accounting: None,
+            usage: stat.map(|stat| Usage::new(stat, seen.peaks.as_ref(), rusage, clock)),
+            io: io.map(IoReport::from),
+            peak: stat.map(|_| Peak::new(track.and_then(Track::peaks), running, rusage, clock)),
+            samples: track.map(|track| track.samples(clock)),
+            argv: identity.map(|identity| identity.argv.as_slice()),
+            exe,
+            cwd,
+            env,
+            labels: self.labels(),
+            group_id: &sampler.group_id,
+            agent: &sampler.agent,
             captures: self.capture_reports(as_of),
             survivors: ending.map(|ending| ending.survivors.listed.as_slice()),
             survivor_count: ending.map(|ending| {
                 ending.survivors.listed.len() as u64 + u64::from(ending.survivors.more)
             }),
+            pieces: self.pieces(as_of),
         }
+    }
+
+    /// Executable, working directory and environment, as they were resolved.
+    fn resolved(&self) -> (Option<&str>, Option<&str>, Option<&IndexMap<String, String>>) {
+        let identity = self.identity.as_deref();
+        let exe = identity.map(|identity| identity.exe.as_str());
+        (exe, identity.and_then(|identity| identity.cwd.as_deref()), None)
+    }
+
+    fn pieces(&self, as_of: AsOf) -> Option<Vec<(f64, String, u64, u64)>> {
+        let pieces = self.captures.pieces()?;
+        if self.is_running() && as_of == AsOf::Then {
+            return Some(Vec::new());
+        }
+        let told = |(time, fd, offset, length): (u64, FdName, u64, u64)| {
+            let since = time.saturating_sub(self.start.monotonic_nanos) as f64 / 1e9;
+            (since, fd.to_string(), offset, length)
+        };
+        Some(pieces.into_iter().map(told).collect())
     }
 
     fn capture_reports(&self, as_of: AsOf) -> IndexMap<String, CaptureReport> {
@@ -184,51 +292,106 @@ impl Facts {
                 CutShort::Error => CaptureReason::Error,
             })
         };
+        let nothing = self.is_running() && as_of == AsOf::Then;
         self.captures
             .iter()
             .filter_map(|(fd, capture)| {
-                let reason = cut_short(fd);
-                let length =
-                    if self.is_running() && as_of == AsOf::Then { 0 } else { capture?.len() };
-                let complete = !self.is_running() && reason.is_none();
-                capture.map(|_| (fd.to_string(), CaptureReport { length, complete, reason }))
+                let capture = capture?;
+                let extent = if nothing { Extent::default() } else { capture.extent() };
+                let limit = (extent.dropped > 0).then_some(CaptureReason::Limit);
+                let reason = cut_short(fd).or(limit.filter(|_| !self.is_running()));
+                let spec = capture.spec();
+                let report = CaptureReport {
+                    length: extent.length,
+                    dropped: extent.dropped,
+                    complete: !self.is_running() && reason.is_none(),
+                    reason,
+                    path: spec.file.as_ref().map(|file| file.path.clone()),
+                    compression: spec.compress,
+                    stored: spec.compress.map(|_| extent.stored),
+                };
+                Some((fd.to_string(), report))
             })
             .collect()
     }
 }
 
-fn rfc3339(moment: Moment) -> Rfc3339 {
-    // Nanoseconds in an i64 are within what a timestamp can hold.
-    jiff::Timestamp::from_nanosecond(i128::from(moment.unix_nanos)).unwrap_or_default().into()
-}
+/// Labels of a process that has none.
+static NO_LABELS: LazyLock<IndexMap<String, String>> = LazyLock::new(IndexMap::new);
 
 /// A result but for its `fds`, as clients see it.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct Head<'a> {
+    /// How far it is.
     state: ProcState,
-    errors: &'a [String],
-    pid: Option<i32>,
-    proc_stat: Option<ProcStat>,
-    proc_statm: Option<ProcStatm>,
-    cgroup_accounting: Option<CgroupAccounting>,
-    times: Times,
+    /// Why it no longer runs; null while it does.
     reason: Option<Reason>,
+    /// What went wrong, for people.
+    errors: &'a [String],
+    /// Why it was not started as specified, in types; empty where it was.
+    failures: Vec<FailureReport>,
+    /// The process ID; null where there never was a process.
+    pid: Option<i32>,
+    /// How it ended; null while it runs.
     status: Option<&'a Status>,
+    /// When.
+    times: Times,
+    /// What it and the children that it has waited for have used; null while it runs.
     rusage: Option<&'a Rusage>,
+    /// The kernel's view of it: current while it runs, as of its end after.
+    proc_stat: Option<ProcStat>,
+    /// Its memory; null once it has ended.
+    proc_statm: Option<ProcStatm>,
+    /// What its control group has used; null where it has none of its own.
+    cgroup_accounting: Option<CgroupAccounting>,
+    /// What it has used so far; null where there never was a process.
+    usage: Option<Usage>,
+    /// What it has read and written; null where the kernel does not tell.
+    io: Option<IoReport>,
+    /// The most it has had at one time; null where there never was a process.
+    peak: Option<Peak>,
+    /// Its history, oldest first; null where nothing is sampled.
+    samples: Option<Vec<Sample>>,
+    /// The arguments; null where they are not known any more, as what follows.
+    argv: Option<&'a [String]>,
+    /// The executable.
+    exe: Option<&'a str>,
+    /// The working directory.
+    cwd: Option<&'a str>,
+    /// The environment, secrets masked; null unless asked for.
+    env: Option<&'a IndexMap<String, String>>,
+    /// Labels, as given.
+    labels: &'a IndexMap<String, String>,
+    /// The group of the agent that tells this.
+    group_id: &'a str,
+    /// That agent.
+    agent: &'a AgentInfo,
+    /// How complete the captures are, by fd.
     captures: IndexMap<String, CaptureReport>,
+    /// Who outlives it, as far as that is known; null while it runs.
     survivors: Option<&'a [Survivor]>,
+    /// How many those are, the unlisted ones too; null while it runs.
     survivor_count: Option<u64>,
+    /// The pieces that output came in, in the order in which they were read: seconds since the start, the fd, where the piece begins in
+    /// what was written to it, and its length in bytes; null where no capture's are kept.
+    pieces: Option<Vec<(f64, String, u64, u64)>>,
 }
 
-impl Head<'_> {
-    /// How many keys it has.
-    pub(super) const KEYS: u8 = 13;
-}
-
-/// Looks at running processes.
+/// Looks at running processes, and knows for whom.
 pub struct Sampler {
     procfs: ProcFs,
     clock: Clock,
+    agent: AgentInfo,
+    group_id: String,
+}
+
+/// What the kernel says of a process; none of what it does not.
+#[derive(Default)]
+struct Seen {
+    stat: Option<RawStat>,
+    statm: Option<RawStatm>,
+    io: Option<RawIo>,
+    peaks: Option<RawPeaks>,
 }
 
 impl Sampler {
@@ -238,16 +401,26 @@ impl Sampler {
     /// Where the clock's figures cannot be read.
     pub fn new(procfs: ProcFs) -> Result<Sampler, ReadError> {
         let clock = procfs.clock()?;
-        Ok(Sampler { procfs, clock })
+        Ok(Sampler { procfs, clock, agent: AgentInfo::default(), group_id: String::new() })
+    }
+
+    /// The same, of this agent, which is in that group.
+    pub fn of(self, agent: AgentInfo, group_id: String) -> Sampler {
+        Sampler { agent, group_id, ..self }
     }
 
     /// What the kernel says of `pid` now, if that is still the process of `known`: once it has ended, its pid
     /// may be another's.
-    fn sample(&self, pid: i32, known: Option<&RawStat>) -> (Option<RawStat>, Option<RawStatm>) {
+    fn sample(&self, pid: i32, known: Option<&RawStat>) -> Seen {
         let same = |stat: &RawStat| known.is_none_or(|known| known.starttime == stat.starttime);
         match self.procfs.read_stat(pid) {
-            Ok(stat) if same(&stat) => (Some(stat), self.procfs.read_statm(pid).ok()),
-            _ => (None, None),
+            Ok(stat) if same(&stat) => Seen {
+                stat: Some(stat),
+                statm: self.procfs.read_statm(pid).ok(),
+                io: self.procfs.read_io(pid).ok().flatten(),
+                peaks: self.procfs.read_peaks(pid).ok().flatten(),
+            },
+            _ => Seen::default(),
         }
     }
 }

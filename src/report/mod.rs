@@ -3,16 +3,23 @@
 //! [`Facts`] are what is known of a process; [`Document`] is the result made of them, as a stream in either format. The other modules
 //! hold the types of a result's parts, whose keys, units and sources are those of the contract.
 
+mod agent;
 pub mod capture;
 pub mod cgroup;
+pub mod chars;
 mod document;
 mod encode;
 mod facts;
+pub mod failure;
 pub mod proc_stat;
+pub mod resources;
 pub mod rusage;
-
+pub mod samples;
+mod schema;
 pub mod status;
 pub mod times;
 
-pub use document::{Document, Format};
+pub use agent::AgentInfo;
+pub use document::{Document, Format, OutputView};
 pub use facts::{AsOf, Facts, Sampler};
+pub use schema::schema;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::times::Rfc3339;
@@ -9,7 +10,7 @@ use crate::engine::procfs::{Clock, RawStat, RawStatm};
 use crate::signal::{SignalName, signal_name, signal_set};
 
 /// From `/proc/PID/stat`: current while the process runs, as of its termination after.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProcStat {
     /// The process.
     pub pid: i32,
@@ -140,7 +141,7 @@ fn device(packed: i32) -> [u32; 2] {
 }
 
 /// From `/proc/PID/statm`, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProcStatm {
     /// Mapped memory.
     pub size: u64,

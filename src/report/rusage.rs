@@ -1,9 +1,10 @@
 //! What a process used up, as the kernel counted it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What a process and those of its descendants that were waited for used up, from `getrusage` or `wait4`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Rusage {
     /// CPU time in user mode, in seconds.
     pub utime: f64,

@@ -5,8 +5,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::engine::Moment;
 
 /// A time as results show it: RFC 3339 in UTC, always with six digits of fraction and `+00:00`, as in
 /// `2024-01-31T23:59:59.120000+00:00`: texts of one length sort as the times do, and every parser of
@@ -32,6 +35,13 @@ impl From<Timestamp> for Rfc3339 {
     fn from(time: Timestamp) -> Self {
         // Fails nowhere: rounding to microseconds leaves no timestamp's range.
         Self(Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time))
+    }
+}
+
+impl From<Moment> for Rfc3339 {
+    fn from(moment: Moment) -> Self {
+        // Nanoseconds in an i64 are within what a timestamp can hold.
+        Timestamp::from_nanosecond(i128::from(moment.unix_nanos)).unwrap_or_default().into()
     }
 }
 
@@ -63,7 +73,7 @@ impl<'de> Deserialize<'de> for Rfc3339 {
 }
 
 /// When a process started and ended, by the wall clock, and how long it took, by a clock that nobody sets.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Times {
     /// Just before it was started.
     pub start: Rfc3339,

@@ -10,15 +10,18 @@
 
 mod attributes;
 mod captures;
+mod diagnose;
 mod environment;
 mod error;
 mod fds;
 mod id;
+mod identity;
 mod locate;
 mod read;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod types;
 mod validate;
 mod validated;
@@ -28,12 +31,14 @@ pub use attributes::{
     StopSpec,
 };
 pub use captures::{CaptureFile, CaptureMode, CaptureSpec, Compression, Encoding, LimitSpec};
+pub use diagnose::diagnose;
 pub use environment::{EnvSpec, Inherit, VarSpec, VarValue};
 pub use error::{Place, Segment, SpecError, SpecErrors};
 pub use fds::{
     DataSpec, DupSpec, FdEntry, FdSpec, Fds, FileSpec, NullSpec, OpenFlags, PipeReadSpec,
 };
 pub use id::{FdName, ProcId};
+pub use identity::Identity;
 pub use read::{from_json, from_msgpack};
 pub use schema::schema;
 pub use types::{

@@ -305,7 +305,7 @@ fn variable() -> impl Strategy<Value = VarSpec> {
     prop_oneof![Just(VarSpec::Unset), ".*".prop_map(VarSpec::Text), detailed]
 }
 
-fn request() -> impl Strategy<Value = Request> {
+pub(super) fn request() -> impl Strategy<Value = Request> {
     let proc = (
         prop::collection::vec(".*", 0..3),
         prop::option::of(".*"),
@@ -356,6 +356,16 @@ proptest! {
             }
             (a, b) => prop_assert!(false, "{a:?} {b:?}"),
         }
+    }
+
+    /// The schema accepts what the parser accepts.
+    #[test]
+    fn the_schema_accepts_what_is_read(request in request()) {
+        static SCHEMA: std::sync::LazyLock<jsonschema::Validator> =
+            std::sync::LazyLock::new(|| jsonschema::validator_for(schema().as_value()).unwrap());
+        let json = serde_json::to_value(&request).unwrap();
+        let errors: Vec<String> = SCHEMA.iter_errors(&json).map(|error| error.to_string()).collect();
+        prop_assert!(errors.is_empty(), "{:?}\n{}", errors, json);
     }
 
     /// In a valid request every pipe has one end of each kind, in two processes.

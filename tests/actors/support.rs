@@ -13,7 +13,7 @@ use procstar::actors::messages::{
 };
 use procstar::actors::supervisor::{Outlets, Supervisor};
 use procstar::engine::{
-    Captures, Ended, Event, Moment, Stage, StartFailure, Started, StopOrder, Survivors, Terms,
+    Captures, Ended, Event, Moment, Stage, StartFailure, Started, StopOrder, Terms,
 };
 use procstar::spec::{ProcId, Validated};
 use tokio::sync::{mpsc, oneshot};
@@ -60,22 +60,7 @@ pub fn failed(id: &str) -> Event {
 }
 
 pub fn end(id: &str) -> Ended {
-    Ended {
-        id: id.into(),
-        pid: Some(42),
-        failures: Vec::new(),
-        status: 0,
-        // SAFETY: an all-zero rusage is a valid value of that plain C struct.
-        rusage: unsafe { std::mem::zeroed() },
-        stat: None,
-        start: Moment::now(),
-        stop: Moment::now(),
-        captures: Captures::none(),
-        cut_short: Vec::new(),
-        lost: false,
-        cause: None,
-        survivors: Survivors::default(),
-    }
+    Ended { pid: Some(42), lost: false, ..Ended::unknown(id.into()) }
 }
 
 /// A request to start processes of these IDs.
@@ -121,6 +106,8 @@ pub struct FakeEngine {
     /// What an agent after this one would be told.
     pub notes: Mutex<Vec<Note>>,
     on_signal: Mutex<OnSignal>,
+    /// Who waits for a process to be forgotten, where that does not happen at once.
+    pub held: Mutex<Option<Vec<oneshot::Sender<()>>>>,
     /// Tells the start of every process out of the call itself, before anybody else can act.
     prompt: bool,
     events: Mutex<Option<mpsc::UnboundedSender<Event>>>,
@@ -182,8 +169,14 @@ impl Launcher for FakeEngine {
         self.answer(id, ticket);
     }
 
-    fn forget(&self, id: ProcId) {
+    fn forget(&self, id: ProcId) -> oneshot::Receiver<()> {
         self.call(Call::Forget(id.to_string()));
+        let (tell, told) = oneshot::channel();
+        match &mut *self.held.lock().unwrap() {
+            Some(held) => held.push(tell),
+            None => tell.send(()).unwrap(),
+        }
+        told
     }
 }
 
@@ -228,6 +221,7 @@ where
         calls: Mutex::default(),
         notes: Mutex::default(),
         on_signal: Mutex::new(OnSignal::Tell(None)),
+        held: Mutex::default(),
         prompt,
         events: Mutex::new(Some(events)),
     });

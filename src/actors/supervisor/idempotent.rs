@@ -17,8 +17,8 @@ impl Supervisor {
             return Err(StartError::InUse(present.to_vec()));
         }
         let known = |id: &&ProcId| {
-            let digest = self.processes.get(*id).and_then(|owned| owned.digest);
-            digest.filter(|digest| *digest != Digest::default())
+            let known = self.processes.get(*id).and_then(|owned| owned.identity.as_ref());
+            known.map(|known| known.digest).filter(|digest| *digest != Digest::default())
         };
         let unknown: Vec<ProcId> =
             present.iter().filter(|id| known(id).is_none()).cloned().collect();

@@ -98,7 +98,13 @@ impl Driver {
         if let Some(launch) = self.take_waiting(serial) {
             self.refuse(launch, failure);
         } else if self.pool.withdraw(serial) {
-            self.spawned(Spawned { serial, child: None, failures: vec![failure] });
+            self.spawned(Spawned {
+                serial,
+                child: None,
+                failures: vec![failure],
+                filters: Vec::new(),
+                not_made: Vec::new(),
+            });
         } else {
             self.stop_process(serial, StopCause::Stopped, StopOrder::default(), None);
         }

@@ -252,7 +252,7 @@ impl Driver {
 
     fn tell_signaled(&mut self, id: ProcId, ticket: Option<u64>, result: io::Result<()>) {
         if let Some(ticket) = ticket {
-            (self.sink)(Event::Signaled { id, ticket, result });
+            self.untold.push(Event::Signaled { id, ticket, result });
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `/proc/PID/statm` and `/proc/PID/io`.
+//! `/proc/PID/statm`, `/proc/PID/io`, and the peaks in `/proc/PID/status`.
 
 use super::{ParseError, number};
 
@@ -85,4 +85,26 @@ pub fn parse_io(text: &[u8]) -> Result<RawIo, ParseError> {
         write_bytes: find("write_bytes")?,
         cancelled_write_bytes: find("cancelled_write_bytes")?,
     })
+}
+
+/// The most memory that a process has had since it was executed, from `/proc/PID/status`, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RawPeaks {
+    /// `VmPeak`: mapped.
+    pub vsize: u64,
+    /// `VmHWM`: resident.
+    pub rss: u64,
+}
+
+/// Parses the peaks in `/proc/PID/status`, lines of `Name:`, spaces, a number and ` kB`; none where they are missing, as for a
+/// zombie and a thread of the kernel.
+pub fn parse_peaks(text: &[u8]) -> Option<RawPeaks> {
+    let find = |name: &str| {
+        let line = text
+            .split(|&byte| byte == b'\n')
+            .find_map(|line| line.strip_prefix(name.as_bytes()))?;
+        let kib = std::str::from_utf8(line).ok()?.trim().strip_suffix(" kB")?;
+        kib.trim_end().parse::<u64>().ok()?.checked_mul(1024)
+    };
+    Some(RawPeaks { vsize: find("VmPeak:")?, rss: find("VmHWM:")? })
 }

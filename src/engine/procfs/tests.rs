@@ -277,3 +277,36 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn peaks_are_taken_from_status() {
+    let text = b"Name:\tVmHWM: 1 kB\nGroups:\t0 \nVmPeak:\t    2520 kB\nVmSize:\t    2510 kB\nVmHWM:\t\t1300 kB\n";
+    assert_eq!(parse_peaks(text), Some(RawPeaks { vsize: 2520 * 1024, rss: 1300 * 1024 }));
+    for bad in
+        ["VmPeak:\t1 kB\n", "VmPeak:\t1\nVmHWM:\t1 kB\n", "VmPeak:\tx kB\nVmHWM:\t1 kB\n", ""]
+    {
+        assert_eq!(parse_peaks(bad.as_bytes()), None, "{bad:?}");
+    }
+    let proc = ProcFs::default();
+    let me = i32::try_from(std::process::id()).unwrap();
+    let peaks = proc.read_peaks(me).unwrap().unwrap();
+    let statm = proc.read_statm(me).unwrap();
+    assert!(peaks.rss > 0 && peaks.rss <= peaks.vsize && peaks.vsize >= statm.size);
+    assert!(matches!(proc.read_peaks(0), Err(ReadError::Gone { .. })));
+}
+
+#[test]
+fn an_open_stat_stays_that_of_its_process() {
+    let proc = ProcFs::default();
+    let mut child = Command::new("/bin/sleep").arg("60").stdout(Stdio::null()).spawn().unwrap();
+    let pid = child.id() as i32;
+    let file = proc.open_stat(pid).unwrap();
+    for _ in 0..2 {
+        let (by_file, by_name) =
+            (proc.read_stat_of(&file, pid).unwrap(), proc.read_stat(pid).unwrap());
+        assert_eq!((by_file.pid, by_file.starttime), (pid, by_name.starttime));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(matches!(proc.read_stat_of(&file, pid), Err(ReadError::Gone { .. })));
+}

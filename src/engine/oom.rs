@@ -1,0 +1,160 @@
+//! Whether the kernel has killed for want of memory: the counter of the memory control group that processes are born in.
+//!
+//! A process that the kernel kills looks like any that got a SIGKILL. What tells them apart is that nobody of ours has sent it, and that
+//! the group's count of such kills has risen. In cgroup v2 (`memory.events`) that counts the groups below too; in v1 (`memory.oom_control`) it is the
+//! group alone. The counter is read when a process has died of SIGKILL, and now and then when one is started: a process that starts and ends costs
+//! nothing for it.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How old what was read must be to count as before a kill: between the kernel's decision and the end that we see there can be
+/// seconds, for all of a large process's memory is given back first.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// The counter, as it was and as it is.
+pub(super) struct OomWatch {
+    /// Where the proc file system is.
+    procfs: PathBuf,
+    /// The counter's file; none where there is no memory control group.
+    file: Option<PathBuf>,
+    /// What was read at least [`SETTLED`] ago, or at the beginning, and the kills since that are accounted for.
+    before: u64,
+    /// What was read last.
+    latest: u64,
+    /// When that was.
+    at: Instant,
+}
+
+impl OomWatch {
+    /// A watch of the group that this process is in now, by a proc file system.
+    pub(super) fn new(procfs: impl Into<PathBuf>) -> OomWatch {
+        let procfs = procfs.into();
+        let mut watch = OomWatch { procfs, file: None, before: 0, latest: 0, at: Instant::now() };
+        watch.find();
+        watch
+    }
+
+    /// Takes the group that we are in as the one to watch.
+    fn find(&mut self) {
+        self.file = counter_of(&self.procfs);
+        let count = self.read();
+        (self.before, self.latest) = (count, count);
+    }
+
+    fn read(&self) -> u64 {
+        let text = self.file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
+        text.and_then(|text| kills(&text)).unwrap_or(0)
+    }
+
+    /// A process is started: what was read long enough ago is from before it.
+    pub(super) fn born(&mut self, now: Instant) {
+        if self.file.is_some() && now.saturating_duration_since(self.at) >= SETTLED {
+            self.before = self.before.max(self.latest);
+            self.latest = self.read();
+            self.at = now;
+        }
+    }
+
+    /// A process has died of a SIGKILL that nobody of ours has sent: whether it was for want of memory. Each kill
+    /// is taken for the end of one process.
+    pub(super) fn has_killed(&mut self) -> bool {
+        let risen = self.read() > self.before;
+        self.before += u64::from(risen);
+        risen
+    }
+}
+
+/// The file that counts kills in this process's memory control group.
+fn counter_of(procfs: &Path) -> Option<PathBuf> {
+    let read = |name: &str| std::fs::read_to_string(procfs.join("self").join(name)).ok();
+    find_counter(&read("cgroup")?, &read("mountinfo")?)
+}
+
+/// The same, from `/proc/self/cgroup` and `/proc/self/mountinfo`.
+fn find_counter(cgroup: &str, mountinfo: &str) -> Option<PathBuf> {
+    // Lines of `ID:CONTROLLERS:PATH`; cgroup v2 has no controllers there.
+    let group = |wanted: fn(&str) -> bool| {
+        let lines = cgroup.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+        lines.into_iter().find(|(controllers, _)| wanted(controllers)).map(|(_, path)| path)
+    };
+    let (kind, name, path) = match group(|controllers| has_word(controllers, "memory")) {
+        Some(path) => ("cgroup", "memory.oom_control", path),
+        None => ("cgroup2", "memory.events", group(str::is_empty)?),
+    };
+    mountinfo.lines().find_map(|line| {
+        let (mount, source) = line.split_once(" - ")?;
+        let mut source = source.split(' ');
+        let (fs, options) = (source.next()?, source.nth(1)?);
+        if fs != kind || (fs == "cgroup" && !has_word(options, "memory")) {
+            return None;
+        }
+        let mut mount = mount.split(' ').skip(3);
+        let (root, point) = (mount.next()?, mount.next()?);
+        // What is mounted may be a part of the hierarchy.
+        let inside = Path::new(path).strip_prefix(root).ok()?;
+        Some(Path::new(point).join(inside).join(name))
+    })
+}
+
+fn has_word(list: &str, word: &str) -> bool {
+    list.split(',').any(|found| found == word)
+}
+
+/// The count in a counter's file: `oom_kill N`.
+fn kills(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V1: &str = "5:devices:/\n4:cpu,memory:/a/b c\n0::/u\n";
+    const MOUNTS: &str = "30 29 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+        31 30 0:27 / /sys/fs/cgroup/devices rw - cgroup cgroup rw,devices\n\
+        32 30 0:28 /a /sys/fs/cgroup/memory rw shared:3 - cgroup cgroup rw,cpu,memory\n\
+        33 30 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+
+    #[test]
+    fn the_counter_of_either_version_is_found() {
+        let found = |cgroup| find_counter(cgroup, MOUNTS).map(|path| path.display().to_string());
+        let v1 = "/sys/fs/cgroup/memory/b c/memory.oom_control";
+        assert_eq!(found(V1).as_deref(), Some(v1));
+        let v2 = "/sys/fs/cgroup/unified/u/x:y/memory.events";
+        assert_eq!(found("5:devices:/\n0::/u/x:y\n").as_deref(), Some(v2));
+        assert_eq!(found("5:devices:/\n"), None);
+        // Out of what is mounted here.
+        assert_eq!(found("4:memory:/elsewhere\n"), None);
+    }
+
+    #[test]
+    fn each_kill_is_one_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("self");
+        std::fs::create_dir(&own).unwrap();
+        let root = dir.path().display();
+        std::fs::write(own.join("cgroup"), "0::/\n").unwrap();
+        let mount = format!("1 1 0:1 / {root} rw - cgroup2 cgroup2 rw\n");
+        std::fs::write(own.join("mountinfo"), mount).unwrap();
+        let count = |n| {
+            let text = format!("low 0\noom 9\noom_kill {n}\noom_group_kill 7\n");
+            std::fs::write(dir.path().join("memory.events"), text).unwrap();
+        };
+        count(3);
+        let mut watch = OomWatch::new(dir.path());
+        assert!(!watch.has_killed());
+        count(5);
+        // Kills of now are not yet from before a process that starts now.
+        watch.born(watch.at + Duration::from_secs(1));
+        watch.born(watch.at + SETTLED);
+        assert_eq!([(); 3].map(|()| watch.has_killed()), [true, true, false]);
+        // Those that nobody claimed in time are from before.
+        count(6);
+        watch.born(watch.at + SETTLED);
+        watch.born(watch.at + SETTLED);
+        assert!(!watch.has_killed());
+        std::fs::remove_file(dir.path().join("memory.events")).unwrap();
+        assert!(!watch.has_killed());
+    }
+}

@@ -1,0 +1,74 @@
+//! Why a process was not started as specified, in types.
+
+use std::borrow::Cow;
+
+use nix::errno::Errno;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::StartFailure;
+use crate::spec::FdName;
+
+/// One failure, in the array `failures` of a result; `errors` has its message too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FailureReport {
+    /// The step of the start that failed.
+    pub stage: Cow<'static, str>,
+    /// The fd concerned, as in `fds`; null for steps that are about none.
+    pub fd: Option<String>,
+    /// The number of the system's error; null where none is behind it.
+    pub errno: Option<i32>,
+    /// The name of that error, such as `ENOENT`.
+    pub error: Option<String>,
+    /// The path concerned; null where there is none.
+    pub path: Option<String>,
+    /// What went wrong, as in `errors`.
+    pub message: String,
+}
+
+impl From<&StartFailure> for FailureReport {
+    fn from(failure: &StartFailure) -> Self {
+        let errno = (failure.errno != 0).then_some(failure.errno);
+        FailureReport {
+            stage: failure.stage.name().into(),
+            fd: failure.stage.fd().and_then(FdName::from_number).map(|fd| fd.to_string()),
+            errno,
+            error: errno.and_then(error_name),
+            path: failure.path.clone(),
+            message: failure.to_string(),
+        }
+    }
+}
+
+/// The name of a system's error; none where it has none.
+fn error_name(errno: i32) -> Option<String> {
+    match Errno::from_raw(errno) {
+        Errno::UnknownErrno => None,
+        known => Some(format!("{known:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Stage;
+
+    #[test]
+    fn failures_have_a_stage_an_error_and_a_path() {
+        let report = |stage, errno, path: Option<&str>| {
+            FailureReport::from(&StartFailure { stage, errno, path: path.map(str::to_owned) })
+        };
+        let exec = report(Stage::Exec { missing: true }, libc::ENOENT, Some("/nope"));
+        assert_eq!((exec.stage.as_ref(), exec.fd, exec.errno), ("exec", None, Some(2)));
+        assert_eq!((exec.error.as_deref(), exec.path.as_deref()), (Some("ENOENT"), Some("/nope")));
+        assert!(exec.message.starts_with("execve failed: /nope: "), "{}", exec.message);
+        for (number, name) in [(1, "stdout"), (7, "7")] {
+            let fd = report(Stage::Fd(number), libc::EACCES, None);
+            assert_eq!((fd.stage.as_ref(), fd.fd.as_deref()), ("fd", Some(name)));
+            assert_eq!((fd.error.as_deref(), fd.path), (Some("EACCES"), None));
+        }
+        let restrict = report(Stage::Restrict, 0, Some("/x"));
+        assert_eq!((restrict.errno, restrict.error), (None, None));
+        assert_eq!(report(Stage::Fork, 100_000, None).error, None);
+    }
+}

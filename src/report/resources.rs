@@ -1,0 +1,174 @@
+//! What a process uses: the same keys while it runs and after its end.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::rusage::Rusage;
+use super::samples::Peaks;
+use crate::engine::procfs::{Clock, RawIo, RawPeaks, RawStat};
+
+/// From `/proc/PID/io`: of the process and of the children that it has waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct IoReport {
+    /// Bytes fetched from storage.
+    pub read_bytes: u64,
+    /// Bytes sent to storage, or to be sent.
+    pub write_bytes: u64,
+    /// Bytes that read and the like have given, from whatever source.
+    pub rchar: u64,
+    /// Bytes that write and the like have taken, to whatever end.
+    pub wchar: u64,
+    /// Read system calls.
+    pub syscr: u64,
+    /// Write system calls.
+    pub syscw: u64,
+    /// Bytes that were to be sent to storage and then were not, as their file was truncated first.
+    pub cancelled_write_bytes: u64,
+}
+
+impl From<&RawIo> for IoReport {
+    fn from(raw: &RawIo) -> Self {
+        IoReport {
+            read_bytes: raw.read_bytes,
+            write_bytes: raw.write_bytes,
+            rchar: raw.rchar,
+            wchar: raw.wchar,
+            syscr: raw.syscr,
+            syscw: raw.syscw,
+            cancelled_write_bytes: raw.cancelled_write_bytes,
+        }
+    }
+}
+
+/// What the process and the children that it has waited for have used so far.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Usage {
+    /// The CPU time of all, in seconds: exact at the end, before in clock ticks.
+    pub cpu: f64,
+    /// Its own CPU time in user mode, in seconds.
+    pub utime: f64,
+    /// Its own CPU time in the kernel, in seconds.
+    pub stime: f64,
+    /// CPU time in user mode of children that it has waited for, in seconds.
+    pub cutime: f64,
+    /// CPU time in the kernel of children that it has waited for, in seconds.
+    pub cstime: f64,
+    /// Its own page faults that needed no disk.
+    pub minflt: u64,
+    /// Its own page faults that needed a disk.
+    pub majflt: u64,
+    /// The first of these, of children that it has waited for.
+    pub cminflt: u64,
+    /// The second, of children that it has waited for.
+    pub cmajflt: u64,
+    /// The most memory that it has had resident, in bytes; at the end, as `rusage` has it, that of any one of all. Null
+    /// where the kernel does not tell.
+    pub maxrss: Option<u64>,
+}
+
+impl Usage {
+    /// From what the kernel says of a process, running or a zombie, and from what it has said at its end.
+    pub(super) fn new(
+        stat: &RawStat,
+        peaks: Option<&RawPeaks>,
+        rusage: Option<&Rusage>,
+        clock: &Clock,
+    ) -> Usage {
+        let (utime, stime) = (clock.seconds(stat.utime), clock.seconds(stat.stime));
+        let (cutime, cstime) =
+            (clock.signed_seconds(stat.cutime), clock.signed_seconds(stat.cstime));
+        let ticks = utime + stime + cutime + cstime;
+        // In whole microseconds, which is all that the kernel tells.
+        let micros = |seconds: f64| (seconds * 1e6).round() / 1e6;
+        Usage {
+            cpu: micros(rusage.map_or(ticks, |rusage| rusage.utime + rusage.stime)),
+            utime,
+            stime,
+            cutime,
+            cstime,
+            minflt: stat.minflt,
+            majflt: stat.majflt,
+            cminflt: stat.cminflt,
+            cmajflt: stat.cmajflt,
+            maxrss: rusage.map(|rusage| rusage.maxrss).or(peaks.map(|peaks| peaks.rss)),
+        }
+    }
+}
+
+/// The most that the process itself has had at one time, as far as anybody has seen it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Peak {
+    /// Resident memory, in bytes: the kernel's own mark while it runs; after, the highest sample, null without any.
+    pub rss: Option<u64>,
+    /// Mapped memory, in bytes; as `rss`.
+    pub vsize: Option<u64>,
+    /// Threads: the most that a sample saw, or at present.
+    pub threads: Option<u64>,
+    /// At the end, the kernel's mark of resident memory, in bytes, of it or any child that it has waited for; null while it
+    /// runs.
+    pub maxrss: Option<u64>,
+}
+
+impl Peak {
+    /// From what was sampled, what the kernel says now, and what it has said at the end.
+    pub(super) fn new(
+        sampled: Option<Peaks>,
+        live: Option<(&RawStat, Option<&RawPeaks>)>,
+        rusage: Option<&Rusage>,
+        clock: &Clock,
+    ) -> Peak {
+        let marks = live.and_then(|(_, marks)| marks);
+        let stat = live.map(|(stat, _)| Peaks::of(stat));
+        let seen = || sampled.into_iter().chain(stat);
+        let rss = seen().map(|seen| clock.bytes(seen.rss));
+        Peak {
+            rss: rss.chain(marks.map(|marks| marks.rss)).max(),
+            vsize: seen().map(|seen| seen.vsize).chain(marks.map(|marks| marks.vsize)).max(),
+            threads: seen().map(|seen| seen.threads).max(),
+            maxrss: rusage.map(|rusage| rusage.maxrss),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::procfs::parse_stat;
+
+    const CLOCK: Clock = Clock { btime: 0, ticks_per_second: 100, page_size: 4096 };
+
+    fn stat() -> RawStat {
+        let line = b"7 (x) S 1 7 7 0 -1 0 11 12 13 14 150 25 300 75 20 0 5 0 99 8192 3 0 1 1 0 0 0 0 0 0 0 0 0 0 17\n";
+        parse_stat(line).unwrap()
+    }
+
+    #[test]
+    fn usage_has_the_same_meaning_before_and_after_the_end() {
+        let peaks = RawPeaks { vsize: 9000, rss: 5000 };
+        let live = Usage::new(&stat(), Some(&peaks), None, &CLOCK);
+        assert_eq!((live.cpu, live.utime, live.stime), (5.5, 1.5, 0.25));
+        assert_eq!((live.cutime, live.cstime, live.maxrss), (3.0, 0.75, Some(5000)));
+        assert_eq!((live.minflt, live.cminflt, live.majflt, live.cmajflt), (11, 12, 13, 14));
+        let rusage = Rusage { utime: 4.503, stime: 1.001, maxrss: 6000, ..Rusage::zero() };
+        let end = Usage::new(&stat(), None, Some(&rusage), &CLOCK);
+        assert_eq!((end.cpu, end.utime, end.maxrss), (5.504, 1.5, Some(6000)));
+        assert_eq!(Usage::new(&stat(), None, None, &CLOCK).maxrss, None);
+    }
+
+    #[test]
+    fn a_peak_is_the_most_that_anybody_has_seen() {
+        let (stat, marks) = (stat(), RawPeaks { vsize: 9000, rss: 20_000 });
+        let sampled = Peaks { rss: 4, vsize: 10_000, threads: 3 };
+        let of = |sampled, live, rusage| Peak::new(sampled, live, rusage, &CLOCK);
+        let peak = |rss, vsize, threads, maxrss| Peak { rss, vsize, threads, maxrss };
+        let live = of(Some(sampled), Some((&stat, Some(&marks))), None);
+        assert_eq!(live, peak(Some(20_000), Some(10_000), Some(5), None));
+        // At a start, before the kernel's marks are read.
+        let start = of(None, Some((&stat, None)), None);
+        assert_eq!(start, peak(Some(3 * 4096), Some(8192), Some(5), None));
+        let rusage = Rusage { maxrss: 30_000, ..Rusage::zero() };
+        let end = of(Some(sampled), None, Some(&rusage));
+        assert_eq!(end, peak(Some(4 * 4096), Some(10_000), Some(3), Some(30_000)));
+        assert_eq!(of(None, None, Some(&rusage)), peak(None, None, None, Some(30_000)));
+    }
+}

@@ -1,0 +1,38 @@
+//! What is kept of a spec for as long as its process is known.
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use super::{Digest, ValidatedProc};
+
+/// Who a process is: the part of its spec that results show, and that a second start with the same ID is compared by.
+///
+/// It goes from the agent to the keeper and its journal, and back to later agents: fields are only ever appended, with a default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The arguments.
+    pub argv: Vec<String>,
+    /// The executable as asked for: a path, or a name to look up.
+    pub exe: String,
+    /// The working directory as asked for; none for the agent's own.
+    pub cwd: Option<String>,
+    /// Labels, in the order given.
+    pub labels: IndexMap<String, String>,
+    /// Whether results show the environment.
+    pub report_env: bool,
+    /// What tells the spec from every other.
+    pub digest: Digest,
+}
+
+impl From<&ValidatedProc> for Identity {
+    fn from(proc: &ValidatedProc) -> Self {
+        Identity {
+            argv: proc.argv.clone(),
+            exe: proc.exe.clone(),
+            cwd: proc.attributes.cwd.clone(),
+            labels: proc.labels.clone(),
+            report_env: proc.env.report,
+            digest: proc.digest,
+        }
+    }
+}
