@@ -126,7 +126,7 @@ impl<'a> Diagnosis<'a> {
                     let (above, key) = (above.to_vec(), key.clone());
                     self.put_stub(&above, &place, &key, at)
                 }
-                (Some((_, above)), _) => self.take_out(&above.to_vec()),
+                (Some((_, above)), _) => self.take_out(above),
                 _ => false,
             };
         }
