@@ -10,12 +10,17 @@ use nix::sys::signal::SigSet;
 use procstar::cli::options::{self, Invocation, Run};
 use procstar::cli::{logging, reload, run, show, validate};
 use procstar::config;
-use procstar::engine::Moment;
+use procstar::engine::{FILTER, Moment, filter};
 use procstar::keeper::upgrade::{self, State};
 use procstar::keeper::{self, AgentCommand, Origin};
 
 fn main() {
+    // A filter is no keeper, and nothing else either.
+    if let Some(work) = std::env::var_os(FILTER) {
+        std::process::exit(i32::from(filter::run(&work)));
+    }
     let start = Moment::now();
+    share_one_heap();
     // Before anything else is opened: these are the user's.
     let fds = claim_inherited_fds();
     let number = |name| std::env::var(name).ok().and_then(|fd| fd.parse().ok());
@@ -30,6 +35,16 @@ fn main() {
     };
     // Threads that still wait for something must not hold up the end.
     std::process::exit(i32::from(code));
+}
+
+/// Has all threads allocate from one heap: those that glibc makes for each thread grow by a system call for every page, and keep
+/// what another thread has freed.
+fn share_one_heap() {
+    // SAFETY: sets a number of the allocator's, while there is one thread. That it is refused does no harm.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
 }
 
 /// Keeps processes; the agent that this starts does all else.

@@ -3,20 +3,24 @@
 //! The introduction is made before the actors start, by [`introduce`], which waits for the answer; from then on a task passes commands to the
 //! keeper, and gives what the keeper tells to two streams, the engine's events and the orders of signals.
 
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::Launcher;
 use super::messages::Shutdown;
-use crate::engine::{Event, Moment};
+use crate::engine::{Event, Moment, StopOrder};
 use crate::keeper::ledger::Record;
 use crate::keeper::protocol::{
     Decoder, Memory, Order, Settings, ToAgent, ToKeeper, VERSION, encode,
 };
+use crate::keeper::rest;
 use crate::spec::{ProcId, Validated};
 
 /// How much is read at once.
@@ -47,6 +51,8 @@ pub struct Welcome {
     pub memory: Memory,
     /// Every process, in the order of launch.
     pub records: Vec<Record>,
+    /// The instance's directory.
+    pub dir: Option<PathBuf>,
     socket: UnixStream,
     decoder: Decoder,
 }
@@ -67,8 +73,18 @@ pub fn introduce(
     let mut buf = vec![0; READ];
     loop {
         match decoder.next_message().map_err(io::Error::other)? {
-            Some(ToAgent::Welcome { pid, ppid, start, first, memory, records }) => {
-                return Ok(Welcome { pid, ppid, start, first, memory, records, socket, decoder });
+            Some(ToAgent::Welcome { pid, ppid, start, first, memory, records, dir }) => {
+                return Ok(Welcome {
+                    pid,
+                    ppid,
+                    start,
+                    first,
+                    memory,
+                    records,
+                    dir,
+                    socket,
+                    decoder,
+                });
             }
             Some(ToAgent::Refused { message }) => return Err(LinkError::Refused(message)),
             Some(_) => return Err(io::Error::other("the keeper told of events too early").into()),
@@ -95,6 +111,35 @@ pub struct KeeperLink {
     /// Commands, and now and then somebody who wants to know when all before has been sent.
     commands: mpsc::UnboundedSender<Outgoing>,
     memory: Mutex<Memory>,
+    forgetting: Arc<Forgetting>,
+    up: Arc<AtomicBool>,
+}
+
+/// Who waits for processes to be forgotten; none where the keeper is gone, and nobody need wait any more.
+struct Forgetting(Mutex<Option<Waiting>>);
+
+type Waiting = HashMap<ProcId, Vec<oneshot::Sender<()>>>;
+
+impl Forgetting {
+    fn lock(&self) -> MutexGuard<'_, Option<Waiting>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait(&self, id: ProcId) -> oneshot::Receiver<()> {
+        let (tell, told) = oneshot::channel();
+        if let Some(waiting) = &mut *self.lock() {
+            waiting.entry(id).or_default().push(tell);
+        }
+        told
+    }
+
+    fn forgotten(&self, id: &ProcId) {
+        let waiting = self.lock().as_mut().and_then(|waiting| waiting.remove(id));
+        for waiting in waiting.into_iter().flatten() {
+            // Whoever waited may have gone.
+            let _ = waiting.send(());
+        }
+    }
 }
 
 /// What the sending task gets.
@@ -120,15 +165,26 @@ impl KeeperLink {
         let (tell_event, events) = mpsc::unbounded_channel();
         let (tell_order, orders) = mpsc::unbounded_channel();
         let (tell_gone, gone) = oneshot::channel();
+        let busy = Arc::new(Notify::new());
+        actix_rt::spawn(rest_at_times(Arc::clone(&busy)));
+        busy.notify_one();
+        let forgetting = Arc::new(Forgetting(Mutex::new(Some(Waiting::default()))));
         actix_rt::spawn(send(writer, to_send));
+        let waiting = Arc::clone(&forgetting);
+        let up = Arc::new(AtomicBool::new(true));
+        let until_now = Arc::clone(&up);
         actix_rt::spawn(async move {
-            if let Err(error) = receive(reader, decoder, tell_event, tell_order).await {
+            if let Err(error) =
+                receive(reader, decoder, tell_event, tell_order, &waiting, &busy).await
+            {
                 tracing::error!(%error, "lost the keeper");
             }
+            until_now.store(false, Ordering::Relaxed);
+            waiting.lock().take();
             // Nobody may be waiting any more.
             let _ = tell_gone.send(());
         });
-        let link = KeeperLink { commands, memory: Mutex::new(memory) };
+        let link = KeeperLink { commands, memory: Mutex::new(memory), forgetting, up };
         Ok((link, Streams { events, orders, gone }))
     }
 
@@ -142,9 +198,19 @@ impl KeeperLink {
         }
     }
 
+    /// Whether the keeper is there, as long as the answer is asked.
+    pub fn is_up(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.up)
+    }
+
     /// Says that all is done, and with which exit code; waits until that is on its way.
     pub async fn bye(&self, code: u8) {
         self.tell(ToKeeper::Bye { code });
+        self.flush().await;
+    }
+
+    /// Waits until all that was told is with the system: the keeper hears it, whatever becomes of us.
+    pub async fn flush(&self) {
         let (tell, told) = oneshot::channel();
         // An error, here or below, is the end of the sending task: the keeper is gone.
         let _ = self.commands.send(Outgoing::Flush(tell));
@@ -203,6 +269,8 @@ async fn receive(
     mut decoder: Decoder,
     events: mpsc::UnboundedSender<Event>,
     orders: mpsc::UnboundedSender<Shutdown>,
+    forgetting: &Forgetting,
+    busy: &Notify,
 ) -> io::Result<()> {
     let mut buf = vec![0; READ];
     loop {
@@ -219,6 +287,10 @@ async fn receive(
                     let _ = orders.send(order.into());
                     continue;
                 }
+                ToAgent::Forgotten(id) => {
+                    forgetting.forgotten(&id);
+                    continue;
+                }
                 ToAgent::Welcome { .. } | ToAgent::Refused { .. } => continue,
             };
             // As above.
@@ -228,6 +300,19 @@ async fn receive(
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             n => decoder.push(buf.get(..n).unwrap_or_default()),
         }
+        busy.notify_one();
+    }
+}
+
+/// Gives memory back whenever there has been something to do, and then nothing for a while.
+async fn rest_at_times(busy: Arc<Notify>) {
+    loop {
+        busy.notified().await;
+        while tokio::time::timeout(rest::AFTER, busy.notified()).await.is_ok() {
+            // Looked at once in a while, not at each event.
+            tokio::time::sleep(rest::AFTER).await;
+        }
+        rest::give_back();
     }
 }
 
@@ -240,18 +325,19 @@ impl Launcher for KeeperLink {
         self.tell(ToKeeper::Signal { id, signum, ticket });
     }
 
-    fn forget(&self, id: ProcId) {
+    fn stop(&self, id: ProcId, order: StopOrder, ticket: u64) {
+        self.tell(ToKeeper::Stop { id, order, ticket });
+    }
+
+    fn forget(&self, id: ProcId) -> oneshot::Receiver<()> {
+        let forgotten = self.forgetting.wait(id.clone());
         self.tell(ToKeeper::Forget(id));
+        forgotten
     }
 
     fn note(&self, order: Shutdown) {
-        let order = order.into();
-        self.remember(|memory| {
-            // Those that an earlier agent has left are given again.
-            if !memory.orders.contains(&order) {
-                memory.orders.push(order);
-            }
-        });
+        // Those that an earlier agent has left are given again.
+        self.remember(|memory| memory.note(order.into()));
     }
 
     fn note_assignment(&self) {

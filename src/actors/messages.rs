@@ -1,7 +1,10 @@
 //! The messages between actors. Each is one intent; its doc links to who handles it.
 
+mod changes;
+
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{Message, Recipient};
 
@@ -9,12 +12,17 @@ use crate::engine::Event;
 use crate::report::Facts;
 use crate::spec::{ProcId, Validated};
 pub use crate::wire::ShutdownState;
+pub use changes::{
+    AwaitEnd, Change, GetChanges, GetPage, GetSnapshot, GetTally, NoPosition, Page, Position,
+    Since, Snapshot, Tally, What,
+};
 
 /// Start every process of a request, or none. Handled by the [`Supervisor`](super::supervisor::Supervisor).
 ///
-/// The answer tells that the request is accepted; what becomes of each process, [`Results`](super::results::Results) tells.
+/// The answer tells that the request is accepted; what becomes of each process, [`Results`](super::results::Results) tells. In it are
+/// the IDs of processes that were there already with the same spec, where the request is idempotent.
 #[derive(Message)]
-#[rtype(result = "Result<(), StartError>")]
+#[rtype(result = "Result<Vec<ProcId>, StartError>")]
 pub struct Start(pub Validated);
 
 /// Why nothing of a request was started.
@@ -26,6 +34,12 @@ pub enum StartError {
     /// These IDs belong to processes that have not been deleted.
     #[error("process ID already in use: {}", join(.0))]
     InUse(Vec<ProcId>),
+    /// These IDs belong to processes that were started by another spec; the request is idempotent.
+    #[error("process ID already in use with another spec: {}", join(.0))]
+    OtherSpec(Vec<ProcId>),
+    /// These processes are to be started, and each has a pipe to one that is there already.
+    #[error("pipe to a process that is there already: {}", join(.0))]
+    PipeToPresent(Vec<ProcId>),
 }
 
 fn join(ids: &[ProcId]) -> String {
@@ -40,6 +54,19 @@ pub struct Signal {
     pub id: ProcId,
     /// The signal's number.
     pub signum: i32,
+}
+
+/// Stop a process: a signal, and the end of its whole tree if it has not ended when the grace is over. Handled by the
+/// [`Supervisor`](super::supervisor::Supervisor). The answer tells that the first signal has been sent.
+#[derive(Message)]
+#[rtype(result = "Result<(), SignalError>")]
+pub struct Stop {
+    /// The process.
+    pub id: ProcId,
+    /// The first signal's number; none: what its spec says, or SIGTERM.
+    pub signal: Option<i32>,
+    /// How long it has to end; none: what its spec says, or a default.
+    pub grace: Option<Duration>,
 }
 
 /// Why a signal was not sent.
@@ -57,6 +84,8 @@ pub enum SignalError {
 }
 
 /// Delete an ended process. Handled by the [`Supervisor`](super::supervisor::Supervisor).
+///
+/// The answer, and the [`Removed`] before it, come when it is gone for good: no later agent has it.
 #[derive(Message)]
 #[rtype(result = "Result<(), DeleteError>")]
 pub struct Delete(pub ProcId);
@@ -84,6 +113,16 @@ pub enum Shutdown {
     Kill,
     /// As [`Shutdown::Terminate`], for the server cannot be reached: nobody is left to delete anything.
     GiveUp,
+}
+
+/// An order of shutdown that an earlier agent has followed so far. Handled by the [`Supervisor`](super::supervisor::Supervisor).
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Again {
+    /// The order.
+    pub order: Shutdown,
+    /// How long ago it was given: its graces count from then.
+    pub age: std::time::Duration,
 }
 
 /// What the engine tells. Handled by the [`Supervisor`](super::supervisor::Supervisor), who passes it on to
@@ -159,6 +198,8 @@ pub enum Question {
     Ids,
     /// The facts of one; answered once it has started.
     Facts(ProcId),
+    /// The facts of one as they are now; none where it has not started.
+    Present(ProcId),
     /// The facts of all that run.
     Running,
     /// Nothing: the answer tells that all updates of what came before have been sent.

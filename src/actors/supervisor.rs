@@ -1,25 +1,30 @@
 //! The actor that owns the processes: it alone starts and deletes them, and decides when the agent ends.
 
+mod idempotent;
+mod stop;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient,
-    ResponseFuture, SpawnHandle, StreamHandler, WrapFuture,
+    ResponseActFuture, ResponseFuture, SpawnHandle, StreamHandler, WrapFuture, fut,
 };
+use futures_util::FutureExt;
+use futures_util::future::Shared;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Launcher;
 use super::lifecycle::{Counts, EndWhen, Graces, Lifecycle, Step};
 use super::messages::{
-    Announce, Changed, Delete, DeleteError, Removed, Shutdown, ShutdownChanged, ShutdownState,
-    Signal, SignalError, Start, StartError, Told,
+    Again, Announce, Changed, Delete, DeleteError, Removed, Shutdown, ShutdownChanged,
+    ShutdownState, Signal, SignalError, Start, StartError, Told,
 };
-use super::process::{Process, SendSignal};
+use super::process::{Process, SendSignal, StopProcess};
 use super::ticker::Sampling;
-use crate::engine::Event;
+use crate::engine::{Event, StopOrder};
 use crate::keeper::ledger::Record;
 use crate::spec::{Identity, ProcId};
 
@@ -59,6 +64,8 @@ struct Owned {
     identity: Option<Arc<Identity>>,
     /// Whether its end is on its way to the results: what follows from it must not arrive before it.
     ended: bool,
+    /// Resolves, with an error, once it is deleted; there while that is under way.
+    deletion: Option<Shared<oneshot::Receiver<()>>>,
 }
 
 impl Supervisor {
@@ -112,7 +119,7 @@ impl Supervisor {
         let (engine, changed) = (Arc::clone(&self.engine), self.outlets.changed.clone());
         let process = Process::new(id.clone(), identity.clone(), engine, changed)
             .sampled(self.sampling.clone());
-        Owned { actor: process.start(), identity, ended: false }
+        Owned { actor: process.start(), identity, ended: false, deletion: None }
     }
 
     /// The actor of a process. One that was lost to a bug is replaced: the engine has the process, and its events
@@ -137,6 +144,19 @@ impl Supervisor {
             self.running = self.running.saturating_sub(1);
             self.advance(ctx);
         }
+    }
+
+    /// Follows an order that was given some time ago.
+    fn follow(&mut self, order: Shutdown, age: Duration, ctx: &mut Context<Self>) {
+        tracing::info!(?order, "shutting down");
+        self.ready = true;
+        let now = Instant::now();
+        let steps = self.lifecycle.order(order, now.checked_sub(age).unwrap_or(now));
+        if !steps.is_empty() {
+            self.engine.note(order);
+        }
+        self.take(steps);
+        self.advance(ctx);
     }
 
     /// Moves the agent's life on after any change.
@@ -169,20 +189,20 @@ impl Supervisor {
                     );
                     self.outlets.shutdown.do_send(ShutdownChanged(state));
                 }
-                Step::Signal(signum) => {
-                    tracing::info!(
-                        signum,
-                        running = self.running,
-                        "signaling every running process"
-                    );
-                    let running = self.processes.iter().filter(|(_, owned)| !owned.ended);
-                    for id in running.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
-                        if let Some(actor) = self.actor(&id) {
-                            // That one has just ended is no error here.
-                            actor.do_send(SendSignal(signum));
-                        }
-                    }
-                }
+                Step::Ask => self.stop_all(None),
+                Step::Kill => self.stop_all(Some(libc::SIGKILL)),
+            }
+        }
+    }
+
+    /// Stops every running process: by this signal, or as each one's spec says.
+    fn stop_all(&mut self, signum: Option<i32>) {
+        tracing::info!(signum, running = self.running, "stopping every running process");
+        let running = self.processes.iter().filter(|(_, owned)| !owned.ended);
+        for id in running.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            if let Some(actor) = self.actor(&id) {
+                // That one has just ended is no error here.
+                actor.do_send(StopProcess(StopOrder { signum, grace: None, shutdown: true }));
             }
         }
     }
@@ -212,17 +232,17 @@ impl Actor for Supervisor {
 }
 
 impl Handler<Start> for Supervisor {
-    type Result = Result<(), StartError>;
+    type Result = Result<Vec<ProcId>, StartError>;
 
-    fn handle(&mut self, Start(request): Start, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Start(mut request): Start, _: &mut Self::Context) -> Self::Result {
         let state = self.lifecycle.state();
         if state != ShutdownState::Active {
             return Err(StartError::ShuttingDown(state));
         }
-        let used: Vec<ProcId> =
+        let present: Vec<ProcId> =
             request.procs.keys().filter(|id| self.processes.contains_key(*id)).cloned().collect();
-        if !used.is_empty() {
-            return Err(StartError::InUse(used));
+        if !present.is_empty() {
+            self.leave_out(&mut request, &present)?;
         }
         let asks_systemd = request.procs.values().any(|proc| !proc.systemd.is_empty());
         if asks_systemd && !std::mem::replace(&mut self.warned_of_systemd, true) {
@@ -237,8 +257,10 @@ impl Handler<Start> for Supervisor {
         if !request.procs.is_empty() && !std::mem::replace(&mut self.any, true) {
             self.engine.note_assignment();
         }
-        self.engine.launch(request);
-        Ok(())
+        if !request.procs.is_empty() {
+            self.engine.launch(request);
+        }
+        Ok(present)
     }
 }
 
@@ -262,21 +284,38 @@ impl Handler<Signal> for Supervisor {
 }
 
 impl Handler<Delete> for Supervisor {
-    type Result = Result<(), DeleteError>;
+    type Result = ResponseActFuture<Self, Result<(), DeleteError>>;
 
-    fn handle(&mut self, Delete(id): Delete, ctx: &mut Self::Context) -> Self::Result {
-        match self.processes.get(&id) {
-            None => return Err(DeleteError::Unknown),
-            Some(Owned { ended: false, .. }) => return Err(DeleteError::Running),
-            Some(Owned { ended: true, .. }) => {}
+    fn handle(&mut self, Delete(id): Delete, _: &mut Self::Context) -> Self::Result {
+        let owned = match self.processes.get_mut(&id) {
+            None => return Box::pin(fut::ready(Err(DeleteError::Unknown))),
+            Some(Owned { ended: false, .. }) => {
+                return Box::pin(fut::ready(Err(DeleteError::Running)));
+            }
+            Some(owned) => owned,
+        };
+        if let Some(deletion) = owned.deletion.clone() {
+            // Somebody else was first.
+            return Box::pin(deletion.into_actor(self).map(|_, _, _| Err(DeleteError::Unknown)));
         }
-        // With its last address the actor stops.
-        self.processes.remove(&id);
-        self.engine.forget(id.clone());
-        tracing::debug!(proc_id = %id, "process deleted");
-        self.outlets.removed.do_send(Removed(id));
-        self.advance(ctx);
-        Ok(())
+        let (held, deletion) = oneshot::channel();
+        owned.deletion = Some(deletion.shared());
+        let forgotten = self.engine.forget(id.clone());
+        let forgotten = async move {
+            if forgotten.await.is_err() {
+                // Nobody can say what became of it, and this agent is about to end.
+                std::future::pending().await
+            }
+        };
+        Box::pin(forgotten.into_actor(self).map(move |(), supervisor, ctx| {
+            // With its last address the actor stops.
+            supervisor.processes.remove(&id);
+            tracing::debug!(proc_id = %id, "process deleted");
+            supervisor.outlets.removed.do_send(Removed(id));
+            supervisor.advance(ctx);
+            drop(held);
+            Ok(())
+        }))
     }
 }
 
@@ -284,14 +323,15 @@ impl Handler<Shutdown> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, order: Shutdown, ctx: &mut Self::Context) {
-        tracing::info!(?order, "shutting down");
-        self.ready = true;
-        let steps = self.lifecycle.order(order, Instant::now());
-        if !steps.is_empty() {
-            self.engine.note(order);
-        }
-        self.take(steps);
-        self.advance(ctx);
+        self.follow(order, Duration::ZERO, ctx);
+    }
+}
+
+impl Handler<Again> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Again { order, age }: Again, ctx: &mut Self::Context) {
+        self.follow(order, age, ctx);
     }
 }
 

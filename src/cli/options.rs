@@ -73,7 +73,7 @@ struct RunFlags {
     #[arg(long, value_name = "DIR", global = true, help_heading = "What to do")]
     state_dir: Option<PathBuf>,
 
-    /// Run the HTTP service on 127.0.0.1
+    /// Run the HTTP service on the network: on 127.0.0.1, unless --serve-address says otherwise
     #[arg(short, long, action = ArgAction::SetTrue, global = true, help_heading = "HTTP service")]
     serve: bool,
 
@@ -81,6 +81,11 @@ struct RunFlags {
     #[arg(long, value_name = "PORT", value_parser = value(Kind::ListenPort), global = true)]
     #[arg(help_heading = "HTTP service", allow_negative_numbers = true)]
     serve_port: Option<Scalar>,
+
+    /// Its address; one that other machines reach needs TLS and a token (default: 127.0.0.1)
+    #[arg(long, value_name = "ADDR", value_parser = value(Kind::Address), global = true)]
+    #[arg(help_heading = "HTTP service")]
+    serve_address: Option<Scalar>,
 
     /// Log to standard error from this level on: trace, debug, info, warn or error (default: warn)
     #[arg(long, value_name = "LEVEL", value_parser = value(Kind::Level), global = true)]
@@ -371,6 +376,7 @@ impl Options {
         layer.push_flag("--wait-timeout", run.wait_timeout.clone());
         layer.push_flag("--serve", switch(run.serve));
         layer.push_flag("--serve-port", run.serve_port.clone());
+        layer.push_flag("--serve-address", run.serve_address.clone());
         layer.push_flag("--agent", switch(agent.agent));
         layer.push_flag("--agent-host", agent.agent_host.clone());
         layer.push_flag("--agent-port", agent.agent_port.clone());

@@ -8,6 +8,7 @@
 //! of the spec, the open-file limit given back, exec.
 
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::plan::{LaunchPlan, Step};
@@ -50,11 +51,22 @@ fn run(plan: &LaunchPlan) -> libc::c_int {
     exec(plan)
 }
 
+/// The signals that this program ignores or handles, as a mask: bit 0 is signal 1. All of them before it is known.
+static NOT_DEFAULT: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// Finds out which signals this program ignores or handles, so that a child need not ask for each. Nothing of ours changes any
+/// after the engine has started.
+pub(super) fn note_dispositions() {
+    let changed = (1..=64).filter(|signal| !super::sys::is_default(*signal));
+    NOT_DEFAULT.store(changed.fold(0, |mask, signal| mask | 1 << (signal - 1)), Relaxed);
+}
+
 /// Gives every signal its default disposition: exec would keep the ignored ones ignored.
 fn default_signals() {
     // The kernel's own struct, all zero: SIG_DFL, no flags, no restorer, empty mask.
     let default = [0u64; 4];
-    for signal in 1..=64 {
+    let changed = NOT_DEFAULT.load(Relaxed);
+    for signal in (1..=64).filter(|signal| changed >> (signal - 1) & 1 == 1) {
         // SAFETY: the kernel reads one struct at `default`. The child's table of handlers is its own copy. For
         // SIGKILL and SIGSTOP the call fails, which changes nothing.
         unsafe {
@@ -77,7 +89,9 @@ fn move_sources(plan: &LaunchPlan) {
             // SAFETY: plain fcntl without pointers.
             let number = unsafe { libc::fcntl(source.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) };
             if number < 0 {
-                moved.store(-errno(), Relaxed);
+                // All below the limit are taken or needed: then the least number is invalid.
+                let error = if errno() == libc::EINVAL { libc::EMFILE } else { errno() };
+                moved.store(-error, Relaxed);
                 break;
             }
             least = number + 1;

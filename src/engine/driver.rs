@@ -1,11 +1,16 @@
 //! The driver: the thread that owns every process.
 
+mod budget;
+mod filters;
 pub(super) mod handover;
 mod launch;
+mod pipes;
 mod reading;
+mod request;
+mod stopping;
+mod strays;
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -14,21 +19,28 @@ use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
+use super::capture::{PieceLog, Store};
 use super::inbox::{Inbox, Mail};
 use super::oom::OomWatch;
 use super::plan::Report;
 use super::procfs::{ProcFs, RawIo, RawStat};
 use super::spawn::{Child, SpawnPool, Spawned};
 use super::state::{Action, Input, State};
+use super::stop::{Stop, Terms};
 use super::timers::{Alarm, Timers};
 use super::{
     Captures, Command, CutShort, Ended, Event, Moment, Options, StartFailure, Started, sys,
 };
 use crate::spec::{FdName, ProcId};
+use budget::Budget;
+use filters::Filters;
 use handover::Pause;
-use launch::{Launch, PipeTable};
+use pipes::{PipeBudget, PipeSize};
 use reading::Watcher;
+use request::{Together, Unit};
 use serde::{Deserialize, Serialize};
+use stopping::Ask;
+use strays::Strays;
 
 /// How many jobs may wait for a spawning thread; more would hold descriptors for nothing.
 const JOBS_AHEAD: usize = 8;
@@ -52,8 +64,8 @@ const DUMPING: [i32; 10] = [
     libc::SIGSYS,
 ];
 
-/// Where the driver's events go.
-pub(super) type Sink = Box<dyn FnMut(Event) + Send>;
+/// Where the driver's events go, those of one round at once.
+pub(super) type Sink = Box<dyn FnMut(&mut Vec<Event>) + Send>;
 
 /// Starts the driver's thread.
 ///
@@ -77,6 +89,12 @@ enum Source {
     Exit(u64),
     /// The pipe of one of its captures, by the fd's index in the spec.
     Pipe(u64, usize),
+    /// Some child has ended.
+    Children,
+    /// A descendant of a process has ended that was killed with it.
+    Leaving(u64),
+    /// The pidfd of a filter.
+    Filter(i32),
 }
 
 /// What is known of a reaped child, or of one that could not be made.
@@ -122,15 +140,28 @@ struct Live {
 /// A capture that has not reached its end.
 enum OpenCapture {
     /// Read by us, under this epoll token.
-    Pipe { index: usize, reader: OwnedFd, file: File, token: u64, grown: bool },
-    /// Written by the process itself.
+    Pipe(Pipe),
+    /// Written by the process itself, or by a filter of an earlier keeper.
     File { index: usize },
+    /// Read by this filter, 0 before it is started. The reading end is ours too, in case that it dies.
+    Filter { index: usize, reader: OwnedFd, pid: i32 },
+}
+
+/// A pipe that we read.
+struct Pipe {
+    index: usize,
+    reader: OwnedFd,
+    token: u64,
+    store: Store,
+    pieces: Option<PieceLog>,
+    size: PipeSize,
 }
 
 impl OpenCapture {
     fn index(&self) -> usize {
         match self {
-            OpenCapture::Pipe { index, .. } | OpenCapture::File { index } => *index,
+            OpenCapture::Pipe(pipe) => pipe.index,
+            OpenCapture::File { index } | OpenCapture::Filter { index, .. } => *index,
         }
     }
 }
@@ -150,8 +181,29 @@ struct Process {
     report: Option<Arc<Report>>,
     /// Signals to send as soon as there is a child: number and ticket.
     signals: Vec<(i32, u64)>,
+    /// Until when it waits for filters that have yet to store what has come; none before the grace has passed.
+    filters_until: Option<Instant>,
+    /// The fd that was read last, by its index, where pieces are kept.
+    last_piece: Option<usize>,
     /// Whether we have sent it a SIGKILL: then that is what it dies of.
     killed: bool,
+    /// How it is stopped, and when its time is over.
+    terms: Terms,
+    /// How far stopping it has come.
+    stop: Stop,
+    /// What to ask it as soon as there is a child.
+    asks: Vec<Ask>,
+    /// The alarms that are set for it.
+    timeout_alarm: Option<Instant>,
+    stop_alarm: Option<Instant>,
+    /// Those that descended from it when it was killed, with their start times.
+    tree: HashMap<i32, u64>,
+    /// Those of them that still have to end, by the tokens of their pidfds.
+    leaving: HashMap<u64, OwnedFd>,
+    /// When its child started, in ticks since boot.
+    starttime: Option<u64>,
+    /// With which others it is started or not at all.
+    together: Option<u64>,
 }
 
 impl Process {
@@ -168,8 +220,24 @@ impl Process {
             told: false,
             report: None,
             signals: Vec::new(),
+            filters_until: None,
+            last_piece: None,
             killed: false,
+            terms: Terms::default(),
+            stop: Stop::None,
+            asks: Vec::new(),
+            timeout_alarm: None,
+            stop_alarm: None,
+            tree: HashMap::new(),
+            leaving: HashMap::new(),
+            starttime: None,
+            together: None,
         }
+    }
+
+    /// How much has to end before its end can be told.
+    fn open(&self) -> usize {
+        self.open.len() + self.leaving.len()
     }
 }
 
@@ -195,6 +263,22 @@ impl Poller {
         Ok(token)
     }
 
+    /// As [`watch`](Self::watch), but tells once, and then not before it is [rearmed](Self::rearm).
+    fn watch_once(&mut self, fd: impl AsFd, source: Source) -> io::Result<u64> {
+        let token = self.next_token;
+        self.next_token += 1;
+        self.epoll
+            .add(fd, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, token))?;
+        self.sources.insert(token, source);
+        Ok(token)
+    }
+
+    fn rearm(&self, fd: impl AsFd, token: u64) {
+        let mut event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, token);
+        // It is there, so this cannot fail.
+        let _ = self.epoll.modify(fd, &mut event);
+    }
+
     /// Takes `fd` out. Closing it would not be enough: a child that is just being made has a copy.
     fn unwatch(&mut self, fd: impl AsFd, token: u64) {
         self.sources.remove(&token);
@@ -207,17 +291,29 @@ struct Driver {
     options: Options,
     inbox: Arc<Inbox<Mail>>,
     sink: Sink,
+    /// What is to be told at the end of the round.
+    untold: Vec<Event>,
     poller: Poller,
     processes: HashMap<u64, Process>,
     serials: HashMap<ProcId, u64>,
+    /// The children that are not reaped, by their pids.
+    pids: HashMap<i32, u64>,
+    strays: Strays,
+    /// The epoll token of what tells that some child has ended.
+    children_token: u64,
     next_serial: u64,
     /// Asked for, and not yet planned.
-    waiting: VecDeque<Launch>,
+    waiting: VecDeque<Unit>,
+    /// Processes that are started all or not at all, while some of them have not been.
+    together: HashMap<u64, Together>,
+    budget: Budget,
     pool: SpawnPool,
     last_spawned: Instant,
     timers: Timers,
     watcher: Watcher,
     procfs: ProcFs,
+    filters: Filters,
+    pipes: PipeBudget,
     oom: OomWatch,
     /// Pipes are read through this: one hot buffer is faster than fresh ones.
     buffer: Box<[u8]>,
@@ -234,20 +330,33 @@ impl Driver {
         let mut poller = Poller::new()?;
         poller.watch(inbox.fd(), Source::Inbox)?;
         poller.watch(watcher.fd(), Source::Watcher)?;
+        let strays = Strays::new();
+        let children_token = match strays.signals() {
+            Some(signals) => poller.watch_once(signals, Source::Children)?,
+            None => 0,
+        };
         Ok(Driver {
             options,
             inbox,
             sink,
+            untold: Vec::new(),
             poller,
             processes: HashMap::new(),
             serials: HashMap::new(),
+            pids: HashMap::new(),
+            strays,
+            children_token,
             next_serial: 0,
             waiting: VecDeque::new(),
+            together: HashMap::new(),
+            budget: Budget::of_this_process(),
             pool,
             last_spawned: Instant::now(),
             timers: Timers::default(),
             watcher,
             procfs: ProcFs::new("/proc"),
+            filters: Filters::default(),
+            pipes: PipeBudget::of_system(),
             oom: OomWatch::new("/proc"),
             buffer: vec![0; reading::BUFFER].into_boxed_slice(),
             pause: None,
@@ -267,10 +376,21 @@ impl Driver {
             while let Some(alarm) = self.timers.pop(now) {
                 self.alarm(alarm);
             }
+            // Before new processes are planned, which takes time.
+            self.tell();
             self.dispatch(now);
+            self.tell();
             if self.pause.is_some() {
                 self.stand_still();
             }
+        }
+    }
+
+    /// Tells what has happened.
+    fn tell(&mut self) {
+        if !self.untold.is_empty() {
+            (self.sink)(&mut self.untold);
+            self.untold.clear();
         }
     }
 
@@ -281,9 +401,10 @@ impl Driver {
         let relief = (self.pool.waiting() > 0)
             .then(|| (self.last_spawned + RELIEF).saturating_duration_since(now));
         match alarm.into_iter().chain(relief).min() {
-            // One millisecond more, for epoll rounds down, and would wake too early again and again.
-            Some(wait) => EpollTimeout::try_from(wait + Duration::from_millis(1))
-                .unwrap_or(EpollTimeout::NONE),
+            // One millisecond more, for epoll rounds down, and would wake too early again and again. It cannot wait for
+            // more than 24 days at once.
+            Some(wait) => EpollTimeout::try_from(wait.saturating_add(Duration::from_millis(1)))
+                .unwrap_or(EpollTimeout::MAX),
             None => EpollTimeout::NONE,
         }
     }
@@ -301,6 +422,9 @@ impl Driver {
             Some(Source::Watcher) => self.file_closed(),
             Some(Source::Exit(serial)) => self.exited(serial),
             Some(Source::Pipe(serial, index)) => self.pipe_readable(serial, index),
+            Some(Source::Children) => self.child_ended(),
+            Some(Source::Leaving(serial)) => self.left(serial, token),
+            Some(Source::Filter(pid)) => self.filter_ended(pid),
             // Taken out by an earlier event of the same round.
             None => {}
         }
@@ -308,14 +432,9 @@ impl Driver {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Launch(request) => {
-                let pipes = PipeTable::new(request.pipes);
-                for (id, proc) in request.procs {
-                    let serial = self.enroll(Process::new(id));
-                    self.waiting.push_back(Launch { serial, proc, pipes: pipes.clone() });
-                }
-            }
+            Command::Launch(request) => self.request(request),
             Command::Signal { id, signum, ticket } => self.signal(&id, signum, ticket),
+            Command::Halt { id, order, ticket } => self.stop(&id, order, ticket),
             Command::Adopt(started) => self.adopt(*started),
             Command::TakeOver(carried) => self.take_over(*carried),
             Command::Pause(pause) => self.pause = Some(pause),
@@ -335,10 +454,10 @@ impl Driver {
 
     /// Plans what waits, as far as the spawning threads keep up.
     fn dispatch(&mut self, now: Instant) {
-        while !self.waiting.is_empty() && self.pool.waiting() < JOBS_AHEAD {
-            if let Some(launch) = self.waiting.pop_front() {
-                self.launch(launch);
-            }
+        while self.pool.waiting() < JOBS_AHEAD
+            && let Some(launch) = self.next_launch()
+        {
+            self.launch(launch);
         }
         if self.pool.waiting() == 0 {
             self.last_spawned = now;
@@ -353,6 +472,9 @@ impl Driver {
             Alarm::Patience(serial) => self.patience_over(serial),
             Alarm::Grace(serial) => self.grace_over(serial),
             Alarm::Exit(serial) => self.exited(serial),
+            Alarm::Timeout(serial) => self.timed_out(serial),
+            Alarm::Stop(serial) => self.stop_grace_over(serial),
+            Alarm::Strays => self.see_to_strays(),
         }
     }
 
@@ -369,7 +491,12 @@ impl Driver {
                 self.timers
                     .set(Instant::now() + self.options.setup_patience, Alarm::Patience(serial));
             }
-            Some(pid) => self.tell_started(serial, pid),
+            Some(pid) => {
+                self.tell_started(serial, pid);
+                // What came before there was a child would else wait for the end of its set-up, which may never be.
+                self.send_held_signals(serial);
+                self.do_as_asked(serial);
+            }
             None => {}
         }
     }
@@ -377,7 +504,13 @@ impl Driver {
     fn spawned(&mut self, spawned: Spawned) {
         self.last_spawned = Instant::now();
         self.oom.born(self.last_spawned);
-        let Spawned { serial, child, failures } = spawned;
+        let Spawned { serial, child, failures, filters, not_made } = spawned;
+        for (index, filter) in filters {
+            self.filter_started(serial, index, filter);
+        }
+        for index in not_made {
+            self.capture_not_made(serial, index);
+        }
         let Some(process) = self.processes.get_mut(&serial) else { return };
         process.report = None;
         let failed = !failures.is_empty();
@@ -385,6 +518,8 @@ impl Driver {
         match child {
             Some(child) => {
                 let pid = child.pid;
+                self.pids.insert(pid, serial);
+                self.pool.taken(pid);
                 if !failed {
                     self.tell_started(serial, pid);
                 }
@@ -403,6 +538,24 @@ impl Driver {
             }
         }
         self.send_held_signals(serial);
+        self.do_as_asked(serial);
+        self.recount(serial);
+        self.settled(serial, failed);
+    }
+
+    /// Counts anew how many descriptors a process costs that has been made, or could not be.
+    fn recount(&mut self, serial: u64) {
+        let Some(process) = self.processes.get(&serial) else {
+            return self.budget.set(serial, 0, false);
+        };
+        if matches!(process.state, State::Launching) {
+            // What it was let in with, until it is made.
+            return;
+        }
+        let pipes = process.open.iter().filter(|open| matches!(open, OpenCapture::Pipe { .. }));
+        let alive = matches!(process.state, State::Alive(_));
+        let cost = 2 * pipes.count() + usize::from(alive) + process.leaving.len();
+        self.budget.set(serial, cost, alive);
     }
 
     /// Has a child looked at by a timer, where epoll cannot tell of its end.
@@ -415,27 +568,40 @@ impl Driver {
         if std::mem::replace(&mut process.told, true) {
             return;
         }
-        (self.sink)(Event::Started(Box::new(Started {
+        let stat = self.procfs.read_stat(pid).ok();
+        process.starttime = stat.as_ref().map(|stat| stat.starttime);
+        self.untold.push(Event::Started(Box::new(Started {
             id: process.id.clone(),
             pid,
             start: process.start,
-            stat: self.procfs.read_stat(pid).ok(),
+            stat,
             statm: self.procfs.read_statm(pid).ok(),
             captures: Arc::clone(&process.captures),
+            terms: process.terms,
         })));
     }
 
     /// A pidfd is readable: its child is a zombie, whose last facts are still there until it is reaped.
     fn exited(&mut self, serial: u64) {
+        let Some(Process { state: State::Alive(live), stop, .. }) = self.processes.get(&serial)
+        else {
+            return;
+        };
+        let (pid, adopted, takes_all) = (live.child.pid, live.adopted, stop.takes_all());
+        if !adopted {
+            // Its orphans are with us by now, and as long as it is not reaped, nobody else has its numbers.
+            self.look_for_strays();
+            if takes_all {
+                self.sweep(serial, pid);
+            }
+        }
         let Some(Process { state: State::Alive(live), killed, .. }) =
             self.processes.get_mut(&serial)
         else {
             return;
         };
-        let pid = live.child.pid;
         let stat = self.procfs.read_stat(pid).ok();
         let io = self.procfs.read_io(pid).ok().flatten();
-        let adopted = live.adopted;
         let exit = match sys::reap(pid) {
             // It is somebody else's to reap.
             Err(_) if adopted => {
@@ -472,6 +638,9 @@ impl Driver {
         if let Some(token) = live.token.take() {
             self.poller.unwatch(&live.child.pidfd, token);
         }
+        self.pids.remove(&pid);
+        self.strays.reaped();
+        self.cancel_alarms(serial);
         self.close_what_has_ended(serial);
         self.apply(serial, Input::Exited(exit));
     }
@@ -479,8 +648,9 @@ impl Driver {
     /// Moves a process on, and does what follows.
     fn apply(&mut self, serial: u64, input: Input<Live, Exit>) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
+        let open = process.open();
         let before = std::mem::replace(&mut process.state, State::Ended);
-        let (after, action) = before.apply(input, process.open.len());
+        let (after, action) = before.apply(input, open);
         process.state = after;
         match action {
             Action::None | Action::Watch => {}
@@ -489,17 +659,23 @@ impl Driver {
             }
             Action::Finish(exit) => self.finish(serial, exit),
         }
+        self.recount(serial);
     }
 
     /// Freezes a process's captures, and tells its end.
     fn finish(&mut self, serial: u64, exit: Exit) {
+        self.forget_leaving(serial);
+        self.cancel_alarms(serial);
+        let survivors = self.survivors_of(serial);
         let Some(process) = self.processes.get_mut(&serial) else { return };
         for (_, capture) in process.captures.iter() {
             if let Some(capture) = capture {
                 capture.freeze();
             }
         }
-        (self.sink)(Event::Ended(Box::new(Ended {
+        self.untold.push(Event::Ended(Box::new(Ended {
+            cause: process.cause(),
+            survivors,
             id: process.id.clone(),
             pid: exit.pid,
             failures: std::mem::take(&mut process.failures),
@@ -539,7 +715,7 @@ impl Driver {
             }
             _ => Err(io::Error::from_raw_os_error(libc::ESRCH)),
         };
-        (self.sink)(Event::Signaled { id: id.clone(), ticket, result });
+        self.untold.push(Event::Signaled { id: id.clone(), ticket, result });
     }
 
     fn send_held_signals(&mut self, serial: u64) {
@@ -561,10 +737,13 @@ impl Driver {
         if let Some(process) = self.processes.remove(&serial) {
             process.captures.discard();
             for open in process.open {
-                if let OpenCapture::Pipe { reader, token, .. } = open {
-                    self.poller.unwatch(&reader, token);
+                match open {
+                    OpenCapture::Pipe(pipe) => self.drop_pipe(pipe),
+                    OpenCapture::Filter { pid, .. } => self.end_filter(pid),
+                    OpenCapture::File { .. } => {}
                 }
             }
         }
+        self.recount(serial);
     }
 }

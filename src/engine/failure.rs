@@ -19,6 +19,8 @@ pub enum Stage {
         /// Whether there is no such executable.
         missing: bool,
     },
+    /// Another process of the same request failed, and all or none were to be started; nothing was tried.
+    Peer,
 }
 
 impl Stage {
@@ -30,6 +32,7 @@ impl Stage {
             Stage::Fd(_) => "fd",
             Stage::Setup => "setup",
             Stage::Exec { .. } => "exec",
+            Stage::Peer => "peer",
         }
     }
 
@@ -49,7 +52,7 @@ pub struct StartFailure {
     pub stage: Stage,
     /// The OS error number; 0 where none is behind it.
     pub errno: i32,
-    /// The path concerned, where there is one.
+    /// The path concerned, where there is one; of [`Stage::Peer`], the other process's ID.
     pub path: Option<String>,
 }
 
@@ -59,7 +62,7 @@ impl StartFailure {
         match self.stage {
             Stage::Exec { missing: true } => 127,
             Stage::Exec { missing: false } | Stage::Restrict => 126,
-            Stage::Fork | Stage::Fd(_) | Stage::Setup => 125,
+            Stage::Fork | Stage::Fd(_) | Stage::Setup | Stage::Peer => 125,
         }
     }
 }
@@ -74,6 +77,7 @@ impl fmt::Display for StartFailure {
             Stage::Fork => write!(f, "fork failed: {error}"),
             Stage::Fd(fd) => write!(f, "failed to set up fd {fd}: {error}"),
             Stage::Setup => f.write_str("the set-up was ended by a signal before execve"),
+            Stage::Peer => write!(f, "not started: process {path:?} of the same request failed"),
             Stage::Exec { .. } => write!(f, "execve failed: {path}: {error}"),
         }
     }

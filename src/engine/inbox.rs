@@ -46,6 +46,21 @@ impl<T> Inbox<T> {
         }
     }
 
+    /// Adds several entries, with one wake for all; leaves `mail` empty.
+    pub(crate) fn put_all(&self, mail: &mut Vec<T>) {
+        if mail.is_empty() {
+            return;
+        }
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_empty = queue.is_empty();
+        queue.append(mail);
+        drop(queue);
+        if was_empty {
+            // As above.
+            let _ = self.wake.write(1);
+        }
+    }
+
     /// Takes all entries, in the order they came.
     pub(crate) fn take(&self) -> Vec<T> {
         // The counter first: what is put after this wakes again.

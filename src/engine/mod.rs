@@ -19,20 +19,25 @@ pub mod procfs;
 mod rusage;
 mod spawn;
 mod state;
+mod stop;
 pub(crate) mod sys;
 mod timers;
+mod tree;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-pub use capture::{Capture, Captures, CutShort, Places};
+pub use capture::filter::{self, FILTER};
+pub use capture::{Capture, Captures, CutShort, Extent, Held, Places, View};
 pub use failure::{Stage, StartFailure};
 pub use plan::Heritage;
+pub use stop::{StopCause, StopOrder, Terms};
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{CaptureMode, FdName, ProcId, Validated};
+use crate::spec::{FdName, LimitSpec, ProcId, Validated};
 pub use driver::handover::Carried;
 use driver::handover::Pause;
 use inbox::{Inbox, Mail};
@@ -52,6 +57,10 @@ pub struct Options {
     pub restrict_exe: Option<String>,
     /// What children can inherit.
     pub heritage: Arc<Heritage>,
+    /// The program to start as a [`filter`]: this one.
+    pub filter: PathBuf,
+    /// The limit of captures whose spec sets none.
+    pub limit: LimitSpec,
 }
 
 /// What the engine can be told to do.
@@ -64,6 +73,15 @@ pub(crate) enum Command {
         id: ProcId,
         /// The signal's number.
         signum: i32,
+        /// Comes back with the [`Event::Signaled`].
+        ticket: u64,
+    },
+    /// Stop a process. See [`Engine::stop`].
+    Halt {
+        /// The process.
+        id: ProcId,
+        /// How.
+        order: StopOrder,
         /// Comes back with the [`Event::Signaled`].
         ticket: u64,
     },
@@ -90,7 +108,7 @@ pub enum Event {
     Signaled {
         /// The process.
         id: ProcId,
-        /// As given to [`Engine::signal`].
+        /// As given to [`Engine::signal`] or [`Engine::stop`].
         ticket: u64,
         /// The OS error; `ESRCH` where the process is gone.
         result: io::Result<()>,
@@ -150,6 +168,9 @@ pub struct Started {
     pub statm: Option<RawStatm>,
     /// Its fds.
     pub captures: Arc<Captures>,
+    /// How it is stopped, and when its time is over.
+    #[serde(default)]
+    pub terms: Terms,
 }
 
 /// The end of a process.
@@ -184,6 +205,48 @@ pub struct Ended {
     /// Whether the kernel has killed it for want of memory.
     #[serde(default)]
     pub out_of_memory: bool,
+    /// Why it was stopped, if it was.
+    #[serde(default)]
+    pub cause: Option<StopCause>,
+    /// Who has survived it, as far as that is known.
+    #[serde(default)]
+    pub survivors: Survivors,
+}
+
+/// Descendants that outlive their process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Survivors {
+    /// Some of them, by their pids.
+    pub listed: Vec<Survivor>,
+    /// How many there are beside those.
+    pub more: u32,
+}
+
+/// One that outlives its process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Survivor {
+    /// Its pid.
+    pub pid: i32,
+    /// The name of its executable, at most 15 bytes of it.
+    pub comm: String,
+    /// Its session, as the pid of whoever began that.
+    pub session: i32,
+    /// How it is known whose it is.
+    pub how: Kinship,
+}
+
+/// How a survivor is known to come from a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Kinship {
+    /// It is in the process's group.
+    Group,
+    /// It is in the process's session, or in that of another survivor of it.
+    Session,
+    /// It descends from another survivor, or was met as a descendant when the process was stopped.
+    Descendant,
+    /// It is in a session of its own, and nobody but this process can have started it.
+    Alone,
 }
 
 impl Ended {
@@ -193,8 +256,7 @@ impl Ended {
         for (fd, capture) in started.captures.iter() {
             let Some(capture) = capture else { continue };
             capture.freeze();
-            if capture.spec().mode == CaptureMode::Memory {
-                // What was in its pipe has gone with whoever read it.
+            if capture.is_orphaned() {
                 cut_short.push((fd, CutShort::Error));
             }
         }
@@ -212,6 +274,8 @@ impl Ended {
             lost: true,
             io: None,
             out_of_memory: false,
+            cause: None,
+            survivors: Survivors::default(),
         }
     }
 
@@ -219,10 +283,19 @@ impl Ended {
     pub fn unknown(id: ProcId) -> Ended {
         let now = Moment::now();
         let captures = Captures::new(Vec::new());
+        let terms = Terms::default();
         Ended {
             pid: None,
             stat: None,
-            ..Ended::lost(Started { id, pid: 0, start: now, stat: None, statm: None, captures })
+            ..Ended::lost(Started {
+                id,
+                pid: 0,
+                start: now,
+                stat: None,
+                statm: None,
+                captures,
+                terms,
+            })
         }
     }
 }
@@ -241,6 +314,15 @@ pub fn ignore(signum: i32) -> io::Result<()> {
     sys::ignore(signum)
 }
 
+/// Has descendants of this process that lose their parent become its children: an engine in it then reaps them, and tells of those
+/// that survive its processes. Their ends are noticed soon where SIGCHLD is blocked in the main thread.
+///
+/// # Errors
+/// The OS error, which does not occur.
+pub fn become_subreaper() -> io::Result<()> {
+    sys::become_subreaper()
+}
+
 /// Whether this process was started with a signal ignored.
 pub fn is_ignored(signum: i32) -> bool {
     sys::is_ignored(signum)
@@ -257,8 +339,23 @@ impl Engine {
     ///
     /// # Errors
     /// The OS error of making its threads and descriptors.
-    pub fn start(options: Options, sink: impl FnMut(Event) + Send + 'static) -> io::Result<Engine> {
+    pub fn start(
+        options: Options,
+        mut sink: impl FnMut(Event) + Send + 'static,
+    ) -> io::Result<Engine> {
+        Engine::start_batched(options, move |events| events.drain(..).for_each(&mut sink))
+    }
+
+    /// The same, with the events that come at one moment told at once; `sink` takes them out.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_batched(
+        options: Options,
+        sink: impl FnMut(&mut Vec<Event>) + Send + 'static,
+    ) -> io::Result<Engine> {
         sys::default_sigchld()?;
+        child::note_dispositions();
         let inbox = Arc::new(Inbox::new()?);
         driver::start(options, Arc::clone(&inbox), Box::new(sink))?;
         Ok(Engine { inbox })
@@ -272,6 +369,12 @@ impl Engine {
     /// Sends a signal to a process; [`Event::Signaled`] with the same ticket tells the outcome.
     pub fn signal(&self, id: ProcId, signum: i32, ticket: u64) {
         self.tell(Command::Signal { id, signum, ticket });
+    }
+
+    /// Stops a process: asks it, waits, kills it with all its descendants. [`Event::Signaled`] with the same ticket tells when it
+    /// has been asked; its [`Event::Ended`] tells the cause.
+    pub fn stop(&self, id: ProcId, order: StopOrder, ticket: u64) {
+        self.tell(Command::Halt { id, order, ticket });
     }
 
     /// Watches a process that an earlier engine, in a program that is gone, has started. What the kernel still tells of it is told at its

@@ -155,6 +155,8 @@ pub(super) struct LaunchPlan {
     pub(super) kept: Vec<RawFd>,
     pub(super) nofile: Option<libc::rlimit>,
     pub(super) report: Arc<Report>,
+    /// The paths of files that could not be made for fds, by their index.
+    pub(super) not_made: Vec<(usize, String)>,
     /// Keep alive what the pointers above point to.
     _strings: Vec<CString>,
     heritage: Arc<Heritage>,
@@ -170,6 +172,8 @@ pub(super) enum Made {
     Nothing,
     /// The child's end.
     Source(OwnedFd),
+    /// It is made just before the child is; see [`LaunchPlan::provide`].
+    Later,
     /// It could not be made: errno.
     Failed(i32),
 }
@@ -203,9 +207,27 @@ impl LaunchPlan {
             kept,
             nofile: heritage.nofile,
             report: Arc::new(report),
+            not_made: Vec::new(),
             _strings: strings,
             heritage: Arc::clone(heritage),
         }
+    }
+
+    /// Gives what is put at the fd with this index, which was to be made later.
+    pub(super) fn provide(&mut self, index: usize, source: OwnedFd) {
+        if let Some(step) = self.steps.get_mut(index) {
+            *step = Step::Put { target: step.target(), source: self.sources.len() };
+            self.sources.push(source);
+            self.moved = self.sources.iter().map(|_| AtomicI32::new(-1)).collect();
+        }
+    }
+
+    /// Notes that what the fd with this index needs could not be made.
+    pub(super) fn fail(&mut self, index: usize, errno: i32, path: Option<&str>) {
+        if let Some(place) = self.report.step_errnos.get(index) {
+            place.store(errno, Ordering::Relaxed);
+        }
+        self.not_made.extend(path.map(|path| (index, path.to_owned())));
     }
 
     /// Whether the agent itself was started with fd number `fd`.
@@ -242,6 +264,7 @@ fn step(
             sources.push(source);
             Step::Put { target, source: sources.len() - 1 }
         }
+        (_, Made::Later) => Step::Failed { target },
         (ValidatedFd::Inherit, Made::Nothing) => Step::Inherit { target },
         (ValidatedFd::Close, Made::Nothing) => Step::Close { target },
         (ValidatedFd::Dup(from), Made::Nothing) => Step::Dup { target, from: *from },

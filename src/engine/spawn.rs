@@ -5,12 +5,14 @@
 //! the clones overlap. A child that waits longer (opening a FIFO, a file on a dead mount) holds only its
 //! thread: when all are held, more are started, up to [`MAX_THREADS`].
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::capture::filter::Order;
 use super::child;
 use super::plan::{LaunchPlan, Report, Step};
 use super::sys::{self, Stack};
@@ -25,6 +27,17 @@ pub(super) struct Job {
     /// The engine's number of the process.
     pub(super) serial: u64,
     pub(super) plan: LaunchPlan,
+    /// What is to be made before.
+    pub(super) tasks: Vec<Task>,
+}
+
+/// Something that a capture needs, and that may take long to make.
+pub(super) struct Task {
+    /// The fd's index in the spec.
+    pub(super) index: usize,
+    pub(super) order: Order,
+    /// The filter's program and its pipe; none where the process itself writes the named file.
+    pub(super) filter: Option<(PathBuf, OwnedFd)>,
 }
 
 /// What became of a job.
@@ -35,6 +48,10 @@ pub(super) struct Spawned {
     pub(super) child: Option<Child>,
     /// Why it does not run as specified; empty if it does.
     pub(super) failures: Vec<StartFailure>,
+    /// The filters that were started, by the index of their fds.
+    pub(super) filters: Vec<(usize, Child)>,
+    /// The indices of captures that could not be set up.
+    pub(super) not_made: Vec<usize>,
 }
 
 /// A child of ours that is not yet reaped.
@@ -62,6 +79,8 @@ struct State {
     threads: usize,
     idle: usize,
     closed: bool,
+    /// Children that were made, and that the engine has not been told of.
+    made: HashSet<i32>,
 }
 
 impl Shared {
@@ -77,7 +96,13 @@ impl SpawnPool {
     /// # Errors
     /// The OS error where not even one thread can be had.
     pub(super) fn new(deliver: Deliver) -> io::Result<Self> {
-        let state = State { queue: VecDeque::new(), threads: 0, idle: 0, closed: false };
+        let state = State {
+            queue: VecDeque::new(),
+            threads: 0,
+            idle: 0,
+            closed: false,
+            made: HashSet::new(),
+        };
         let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new() });
         let pool = SpawnPool { shared, deliver };
         for i in 0..PERMANENT_THREADS {
@@ -95,9 +120,28 @@ impl SpawnPool {
         self.shared.work.notify_one();
     }
 
+    /// Takes a job back that no thread has begun; tells whether there was one. What was made for it is closed.
+    pub(super) fn withdraw(&self, serial: u64) -> bool {
+        let mut state = self.shared.lock();
+        let at = state.queue.iter().position(|job| job.serial == serial);
+        let job = at.and_then(|at| state.queue.remove(at));
+        drop(state);
+        job.is_some()
+    }
+
     /// How many jobs no thread has begun.
     pub(super) fn waiting(&self) -> usize {
         self.shared.lock().queue.len()
+    }
+
+    /// Whether a child was made of which [`Deliver`] has told, and the engine has not [taken note](Self::taken).
+    pub(super) fn has_just_made(&self, pid: i32) -> bool {
+        self.shared.lock().made.contains(&pid)
+    }
+
+    /// The engine knows of this child.
+    pub(super) fn taken(&self, pid: i32) {
+        self.shared.lock().made.remove(&pid);
     }
 
     /// Starts a thread for every job that waits, if none is idle: every thread is held by a child's set-up.
@@ -159,13 +203,19 @@ fn serve(shared: &Shared, deliver: &Deliver, stack: &Stack) {
             state.idle -= 1;
         };
         drop(state);
-        deliver(spawn(job, stack));
+        let spawned = spawn(job, stack);
+        if let Some(child) = &spawned.child {
+            // Before this thread can end, and leave the child to the main one.
+            shared.lock().made.insert(child.pid);
+        }
+        deliver(spawned);
     }
 }
 
 /// Clones a child, and waits until it has exec'd or ended.
 fn spawn(job: Job, stack: &Stack) -> Spawned {
-    let Job { serial, plan } = job;
+    let Job { serial, mut plan, tasks } = job;
+    let (filters, not_made) = carry_out(tasks, &mut plan);
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     let plan_ptr = (&raw const plan).cast_mut().cast::<libc::c_void>();
     // SAFETY: the stack is ours, unused, and large enough for `child::main`, which neither recurses nor panics; CLONE_VFORK
@@ -178,11 +228,32 @@ fn spawn(job: Job, stack: &Stack) -> Spawned {
     if pid < 0 {
         let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
         let failure = StartFailure { stage: Stage::Fork, errno, path: None };
-        return Spawned { serial, child: None, failures: vec![failure] };
+        return Spawned { serial, child: None, failures: vec![failure], filters, not_made };
     }
     // SAFETY: the kernel has made this descriptor for us; the engine only ever borrows its number from the report.
     let pidfd = unsafe { OwnedFd::from_raw_fd(plan.report.pidfd.load(Ordering::Acquire)) };
-    Spawned { serial, child: Some(Child { pid, pidfd }), failures: failures(&plan) }
+    let failures = failures(&plan);
+    Spawned { serial, child: Some(Child { pid, pidfd }), failures, filters, not_made }
+}
+
+/// Makes what captures need; what cannot be made fails in the child's report, with every other failing fd.
+fn carry_out(tasks: Vec<Task>, plan: &mut LaunchPlan) -> (Vec<(usize, Child)>, Vec<usize>) {
+    let mut filters = Vec::new();
+    let mut not_made = Vec::new();
+    for Task { index, order, filter } in tasks {
+        let made = match filter {
+            None => order.open_named().map(|source| plan.provide(index, source)),
+            Some((program, reader)) => {
+                order.start(&program, reader).map(|filter| filters.push((index, filter)))
+            }
+        };
+        if let Err(error) = made {
+            let errno = error.raw_os_error().unwrap_or(libc::EIO);
+            plan.fail(index, errno, order.named());
+            not_made.push(index);
+        }
+    }
+    (filters, not_made)
 }
 
 /// What the report says once the child has exec'd or ended.
@@ -192,12 +263,14 @@ fn failures(plan: &LaunchPlan) -> Vec<StartFailure> {
         .steps
         .iter()
         .zip(&report.step_errnos)
-        .map(|(step, errno)| (step, errno.load(Ordering::Acquire)))
-        .filter(|(_, errno)| *errno != 0)
-        .map(|(step, errno)| {
+        .enumerate()
+        .map(|(index, (step, errno))| (index, step, errno.load(Ordering::Acquire)))
+        .filter(|(_, _, errno)| *errno != 0)
+        .map(|(index, step, errno)| {
+            let not_made = plan.not_made.iter().find(|(at, _)| *at == index);
             let path = match step {
                 Step::Open { path, .. } => Some(path.to_string_lossy().into_owned()),
-                _ => None,
+                _ => not_made.map(|(_, path)| path.clone()),
             };
             StartFailure { stage: Stage::Fd(step.target()), errno, path }
         })

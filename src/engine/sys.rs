@@ -3,7 +3,7 @@
 //! Everything here gives `io::Result` with the kernel's errno and owns what it opens, always close-on-exec.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 /// Sets the signal of a broken lease; as in the kernel's `fcntl.h`.
 const F_SETSIG: libc::c_int = 10;
@@ -40,6 +40,33 @@ pub(super) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes reads and writes of this open file wait again.
+///
+/// # Errors
+/// The OS error.
+pub(super) fn set_blocking(fd: &impl AsRawFd) -> io::Result<()> {
+    // SAFETY: plain fcntl without pointers.
+    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags & !libc::O_NONBLOCK) })?;
+    Ok(())
+}
+
+/// Has `handler`, which must be async-signal-safe, called at a signal. Waiting system calls are interrupted by it.
+///
+/// # Errors
+/// The OS error, for a signal that cannot be handled.
+pub(super) fn on_signal(
+    signum: libc::c_int,
+    handler: extern "C" fn(libc::c_int),
+) -> io::Result<()> {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+    let action = SigAction::new(SigHandler::Handler(handler), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the caller gives a handler that may run at any time.
+    unsafe { sigaction(Signal::try_from(signum)?, &action) }?;
+    Ok(())
+}
+
 /// Whether an fd shall be closed by exec.
 ///
 /// # Errors
@@ -51,10 +78,27 @@ pub(crate) fn set_cloexec(fd: &impl AsRawFd, close: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Asks for a pipe buffer of `bytes`; the system may refuse (its limits are per user), which does no harm.
-pub(super) fn grow_pipe(fd: &OwnedFd, bytes: libc::c_int) {
+/// Asks for a pipe buffer of `bytes`; the system may refuse (its limits are per user), which does no harm. Gives the size that it
+/// got, if it did.
+pub(super) fn grow_pipe(fd: &OwnedFd, bytes: usize) -> Option<usize> {
+    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
     // SAFETY: plain fcntl on a descriptor that we own.
-    unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) };
+    let got = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) };
+    usize::try_from(got).ok()
+}
+
+/// The size of a pipe's buffer.
+pub(super) fn pipe_size(fd: &OwnedFd) -> Option<usize> {
+    // SAFETY: plain fcntl on a descriptor that we own.
+    usize::try_from(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETPIPE_SZ) }).ok()
+}
+
+/// Whether no writer of a pipe is left; something may still be in it.
+pub(super) fn hung_up(reader: &OwnedFd) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok()
+        && fds.iter().filter_map(PollFd::revents).any(|got| got.contains(PollFlags::POLLHUP))
 }
 
 /// Sends a signal to the process behind a pidfd.
@@ -73,6 +117,46 @@ pub(super) fn pidfd_send_signal(pidfd: RawFd, signum: i32) -> io::Result<()> {
         )
     };
     if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Sends a signal to every process of a group.
+///
+/// # Errors
+/// `ESRCH` where there is no such group, `EPERM` where not one of its processes may be signaled, or the OS error.
+pub(super) fn signal_group(pgid: i32, signum: i32) -> io::Result<()> {
+    // 1 is no group of ours, and -1 would be everybody.
+    if pgid <= 1 {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    // SAFETY: plain system call without pointers.
+    check(unsafe { libc::kill(-pgid, signum) })?;
+    Ok(())
+}
+
+/// Has descendants that lose their parent become children of this process, instead of init's.
+///
+/// # Errors
+/// The OS error, which does not occur.
+pub(super) fn become_subreaper() -> io::Result<()> {
+    // SAFETY: plain system call without pointers.
+    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) })?;
+    Ok(())
+}
+
+/// How many descriptors this process may have.
+pub(super) fn open_file_limit() -> usize {
+    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+    limit.map_or(usize::MAX, |(soft, _)| usize::try_from(soft).unwrap_or(usize::MAX))
+}
+
+/// The time since the machine has started, in clock ticks: what start times in `/proc` are in.
+pub(super) fn ticks_since_boot() -> u64 {
+    let since = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+    let ticks = ::procfs::ticks_per_second().max(1);
+    since.map_or(0, |t| {
+        let (seconds, nanos) = (t.tv_sec().unsigned_abs(), t.tv_nsec().unsigned_abs());
+        seconds * ticks + nanos * ticks / 1_000_000_000
+    })
 }
 
 /// Reaps child `pid` if it has ended: its raw wait status and its rusage, which includes the children it waited for.
@@ -187,6 +271,23 @@ pub(super) fn is_ignored(signum: libc::c_int) -> bool {
         action.assume_init()
     };
     action.sa_sigaction == libc::SIG_IGN
+}
+
+/// Whether a signal has its default disposition. Asks the kernel itself, for libc keeps two of them to itself.
+pub(super) fn is_default(signum: libc::c_int) -> bool {
+    // The kernel's own struct; the first word is the handler.
+    let mut action = [0u64; 4];
+    // SAFETY: asks only; the kernel writes one struct at `action`.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signum,
+            std::ptr::null::<u64>(),
+            action.as_mut_ptr(),
+            8usize,
+        )
+    };
+    ret == 0 && action.first().is_some_and(|handler| *handler == libc::SIG_DFL as u64)
 }
 
 /// A stack for a cloned child, with a guard page below it.

@@ -1,7 +1,8 @@
 //! The journal: what has been started and what became of it, for the case that the keeper dies.
 //!
-//! Frames as in [`protocol`](super::protocol), one for each entry, appended as things happen. A last frame that was cut
-//! off by the keeper's death is left out. It is written anew when most of it is about processes that have been forgotten.
+//! Frames as in [`protocol`](super::protocol), one for each entry, appended as things happen: what happens at one moment, with one
+//! write, before anybody is told of it. A last frame that was cut off by the keeper's death is left out. It is written anew when
+//! most of it is about processes that have been forgotten.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -45,6 +46,9 @@ pub enum Entry {
     Asked(ProcId, Arc<Identity>),
 }
 
+/// How much room for entries that are not written is kept.
+const KEPT: usize = 64 * 1024;
+
 /// How often it is tried to write the journal again where that has failed.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -58,7 +62,8 @@ pub struct Journal {
     ballast: usize,
     /// When writing has last failed: some entries are missing, and none is added until the whole is written anew.
     failed: Option<Instant>,
-    frame: Vec<u8>,
+    /// Entries that are not written yet.
+    pending: Vec<u8>,
 }
 
 impl Journal {
@@ -85,21 +90,43 @@ impl Journal {
         })?;
         let length = bytes.len() as u64;
         let path = path.to_path_buf();
-        Ok(Journal { path, file, length, ballast: 0, failed: None, frame: Vec::new() })
+        Ok(Journal { path, file, length, ballast: 0, failed: None, pending: Vec::new() })
     }
 
-    /// Adds an entry, which `ledger` and `memory` know of already. One that cannot be written is lost to a keeper's successor alone:
-    /// that is worth an error in the log, and no process. The journal is written anew as soon as there is room.
-    pub fn add(&mut self, entry: &Entry, ledger: &Ledger, memory: &Memory) {
+    /// Adds an entry, which is written by the next [`flush`](Self::flush).
+    pub fn add(&mut self, entry: &Entry) {
+        if let Err(error) = encode(entry, &mut self.pending) {
+            tracing::error!(%error, "cannot enter something into the journal");
+        }
+    }
+
+    /// Adds whole entries as they will stand in the file.
+    pub fn add_encoded(&mut self, entries: &[u8]) {
+        self.pending.extend_from_slice(entries);
+    }
+
+    /// Adds that a process is forgotten.
+    pub fn forgotten(&mut self, id: ProcId) {
+        self.add(&Entry::Forgotten(id));
+        self.ballast += 1;
+    }
+
+    /// Writes what was added, which `ledger` and `memory` know of already; or the whole anew if that pays. An entry that cannot be
+    /// written is lost to a keeper's successor alone: that is worth an error in the log, and no process. The journal is
+    /// written anew as soon as there is room.
+    pub fn flush(&mut self, ledger: &Ledger, memory: &Memory) {
+        if self.pending.is_empty() {
+            return;
+        }
         if let Some(at) = self.failed {
+            self.pending.clear();
             if at.elapsed() >= RETRY {
                 self.renew(ledger, memory);
             }
             return;
         }
-        self.frame.clear();
-        match encode(entry, &mut self.frame).and_then(|()| self.file.write_all(&self.frame)) {
-            Ok(()) => self.length += self.frame.len() as u64,
+        match self.file.write_all(&self.pending) {
+            Ok(()) => self.length += self.pending.len() as u64,
             Err(error) => {
                 tracing::error!(path = %self.path.display(), %error, "cannot write the journal");
                 // A part of an entry, with others behind it, would make all of them unreadable. If it cannot be taken
@@ -108,12 +135,9 @@ impl Journal {
                 self.failed = Some(Instant::now());
             }
         }
-    }
-
-    /// Adds that a process is forgotten, and writes the journal anew if that pays.
-    pub fn forgotten(&mut self, id: ProcId, ledger: &Ledger, memory: &Memory) {
-        self.add(&Entry::Forgotten(id), ledger, memory);
-        self.ballast += 1;
+        self.pending.clear();
+        // The room that a burst has taken is not kept.
+        self.pending.shrink_to(KEPT);
         if self.ballast > BALLAST.max(ledger.len()) && self.failed.is_none() {
             self.renew(ledger, memory);
         }
@@ -250,12 +274,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::protocol::Order;
-    use crate::engine::{Captures, Moment};
+    use crate::engine::{Captures, Moment, Terms};
 
     fn started(id: &str, pid: i32) -> Started {
         let start = Moment { unix_nanos: 1, monotonic_nanos: 2 };
         let captures = Captures::none();
-        Started { id: id.into(), pid, start, stat: None, statm: None, captures }
+        let terms = Terms::default();
+        Started { id: id.into(), pid, start, stat: None, statm: None, captures, terms }
     }
 
     fn ended(id: &str, status: i32) -> Ended {
@@ -284,6 +309,29 @@ mod tests {
             let records = read(&path).unwrap();
             assert_eq!(is_alive(&records[0], &procfs), alive);
         }
+    }
+
+    /// One encoding serves the journal and the agent.
+    #[test]
+    fn events_are_entries_and_messages() {
+        use super::super::protocol::{ToAgent, Told};
+        let bytes = |frame: &dyn Fn(&mut Vec<u8>) -> io::Result<()>| {
+            let mut bytes = Vec::new();
+            frame(&mut bytes).unwrap();
+            bytes
+        };
+        let (start, end) = (started("a", 3), ended("a", 256));
+        let told = bytes(&|out| encode(&Told::Started(&start), out));
+        assert!(told == bytes(&|out| encode(&Entry::Started(Box::new(start.clone())), out)));
+        assert!(told == bytes(&|out| encode(&ToAgent::Started(Box::new(start.clone())), out)));
+        let told = bytes(&|out| encode(&Told::Ended(&end), out));
+        assert!(told == bytes(&|out| encode(&Entry::Ended(Box::new(end.clone())), out)));
+        assert!(told == bytes(&|out| encode(&ToAgent::Ended(Box::new(end.clone())), out)));
+        let id = "a".into();
+        let told =
+            bytes(&|out| encode(&Told::Signaled { id: &id, ticket: 7, errno: Some(3) }, out));
+        let message = ToAgent::Signaled { id: id.clone(), ticket: 7, errno: Some(3) };
+        assert!(told == bytes(&|out| encode(&message, out)));
     }
 
     /// What happens to processes, from the point of view of the ledger.
@@ -357,23 +405,29 @@ mod tests {
                         Entry::Started(Box::new(started))
                     } else {
                         let ended = ended(id.as_str(), i32::from(n));
+                        let ended = Box::new(ended);
                         self.ledger.ended(ended.clone());
-                        Entry::Ended(Box::new(ended))
+                        Entry::Ended(ended)
                     }
                 }
                 Happening::Forgotten(n) => {
                     let id = ProcId::from(n.to_string());
                     if self.ledger.forget(&id) {
-                        self.journal.forgotten(id, &self.ledger, &self.memory);
+                        self.journal.forgotten(id);
                     }
-                    return;
+                    return self.flush();
                 }
                 Happening::Memory(any) => {
                     self.memory.any = any;
                     Entry::Memory(self.memory.clone())
                 }
             };
-            self.journal.add(&entry, &self.ledger, &self.memory);
+            self.journal.add(&entry);
+            self.flush();
+        }
+
+        fn flush(&mut self) {
+            self.journal.flush(&self.ledger, &self.memory);
         }
 
         fn state(&self) -> Vec<String> {
@@ -561,7 +615,7 @@ mod tests {
             let identity = Identity { argv, exe: "/bin/x".into(), labels, ..Identity::default() };
             ledger.asked(&record.id, Arc::new(identity));
             record.started.into_iter().for_each(|started| ledger.started(started));
-            record.ended.into_iter().for_each(|ended| ledger.ended(*ended));
+            record.ended.into_iter().for_each(|ended| ledger.ended(ended));
         }
         (ledger, memory)
     }

@@ -29,12 +29,20 @@ impl Record {
     }
 }
 
+impl Record {
+    fn is_starting(&self) -> bool {
+        self.started.is_none() && self.ended.is_none()
+    }
+}
+
 /// All processes that have been launched and not forgotten.
 #[derive(Default)]
 pub struct Ledger {
     serials: HashMap<ProcId, u64>,
     records: BTreeMap<u64, Record>,
     next: u64,
+    /// How many have neither started nor ended.
+    starting: usize,
 }
 
 impl Ledger {
@@ -50,14 +58,23 @@ impl Ledger {
 
     /// Notes a start.
     pub fn started(&mut self, started: Started) {
-        let id = started.id.clone();
-        self.record(&id).started = Some(started);
+        let record = self.record(&started.id);
+        let first = record.is_starting();
+        record.started = Some(started);
+        self.starting -= usize::from(first);
     }
 
     /// Notes an end.
-    pub fn ended(&mut self, ended: Ended) {
-        let id = ended.id.clone();
-        self.record(&id).ended = Some(Box::new(ended));
+    pub fn ended(&mut self, ended: Box<Ended>) {
+        let record = self.record(&ended.id);
+        let first = record.is_starting();
+        record.ended = Some(ended);
+        self.starting -= usize::from(first);
+    }
+
+    /// How many processes have neither started nor ended.
+    pub fn starting(&self) -> usize {
+        self.starting
     }
 
     /// Takes a process out, if it has ended.
@@ -90,11 +107,13 @@ impl Ledger {
         self.records.is_empty()
     }
 
+    /// The record of a process, which is entered if there is none.
     fn record(&mut self, id: &ProcId) -> &mut Record {
-        let next = &mut self.next;
-        let serial = *self.serials.entry(id.clone()).or_insert_with(|| {
-            *next += 1;
-            *next
+        let serial = self.serials.get(id).copied().unwrap_or_else(|| {
+            self.next += 1;
+            self.starting += 1;
+            self.serials.insert(id.clone(), self.next);
+            self.next
         });
         self.records.entry(serial).or_insert_with(|| Record::new(id.clone()))
     }

@@ -18,6 +18,7 @@ pub mod instance;
 pub mod journal;
 pub mod ledger;
 pub mod protocol;
+pub mod rest;
 mod serve;
 mod subordinate;
 pub mod upgrade;

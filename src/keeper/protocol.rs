@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use super::ledger::Record;
 use crate::config::LogSettings;
-use crate::engine::{Ended, Moment, Started};
-use crate::spec::{ProcId, Validated};
+use crate::engine::{Ended, Moment, Started, StopOrder};
+use crate::spec::{LimitSpec, ProcId, Validated};
 
 /// The version of these messages. It changes with every change of their meaning or form.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The largest frame: 1 GiB, as of a message from the server.
 pub const MAX_FRAME: usize = 1 << 30;
@@ -37,6 +37,9 @@ pub struct Settings {
     pub restrict_exe: Option<String>,
     /// How to log.
     pub log: LogSettings,
+    /// The limit of captures whose spec sets none.
+    #[serde(default, skip_serializing_if = "LimitSpec::is_none")]
+    pub limit: LimitSpec,
 }
 
 /// From the agent.
@@ -71,6 +74,15 @@ pub enum ToKeeper {
         /// The program's exit code.
         code: u8,
     },
+    /// Stop a process. See [`Engine::stop`](crate::engine::Engine::stop).
+    Stop {
+        /// The process.
+        id: ProcId,
+        /// How.
+        order: StopOrder,
+        /// Comes back, as that of a signal.
+        ticket: u64,
+    },
 }
 
 /// What an agent leaves to the next one.
@@ -82,6 +94,45 @@ pub struct Memory {
     pub orders: Vec<Order>,
     /// Whether there ever was a process.
     pub any: bool,
+    /// When each of `orders` was given: nanoseconds of the monotonic clock. Shorter where an older program noted some.
+    #[serde(default)]
+    pub given: Vec<u64>,
+    /// How far the printing of results has come.
+    #[serde(default)]
+    pub printing: Printing,
+}
+
+impl Memory {
+    /// Notes an order that is given now; one that was given before stays as it is.
+    pub fn note(&mut self, order: Order) {
+        if !self.orders.contains(&order) {
+            self.orders.push(order);
+            // An order without a time, of an older program, has none after it either.
+            if self.given.len() + 1 == self.orders.len() {
+                self.given.push(Moment::now().monotonic_nanos);
+            }
+        }
+    }
+
+    /// The orders, each with how long ago it was given.
+    pub fn orders_by_age(&self) -> impl Iterator<Item = (Order, Duration)> {
+        let now = Moment::now().monotonic_nanos;
+        let times = self.given.iter().copied().chain(std::iter::repeat(now));
+        let age = move |given| Duration::from_nanos(now.saturating_sub(given));
+        self.orders.iter().copied().zip(times).map(move |(order, given)| (order, age(given)))
+    }
+}
+
+/// How far the printing of results to standard output has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Printing {
+    /// Nothing has been printed.
+    #[default]
+    NotBegun,
+    /// Some of it may have been.
+    Begun,
+    /// All of it has been.
+    Done,
 }
 
 /// An order that a signal gives.
@@ -114,6 +165,9 @@ pub enum ToAgent {
         memory: Memory,
         /// Every process that has not been forgotten, in the order of launch.
         records: Vec<Record>,
+        /// The instance's directory, where the agent's socket is made; none from a keeper that does not tell.
+        #[serde(default)]
+        dir: Option<PathBuf>,
     },
     /// The other answer: there is no going on.
     Refused {
@@ -135,6 +189,18 @@ pub enum ToAgent {
     },
     /// The keeper has got a signal.
     Order(Order),
+    /// A process that was to be forgotten is: no later agent hears of it, nor a later keeper.
+    Forgotten(ProcId),
+}
+
+/// What the engine tells, borrowed: as the [`ToAgent`] of the same name when encoded, and as the journal's
+/// [`Entry`](super::journal::Entry) of it.
+#[derive(Serialize)]
+#[expect(missing_docs, reason = "as in ToAgent")]
+pub enum Told<'a> {
+    Started(&'a Started),
+    Ended(&'a Ended),
+    Signaled { id: &'a ProcId, ticket: u64, errno: Option<i32> },
 }
 
 /// A frame that is none.

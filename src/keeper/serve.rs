@@ -13,13 +13,14 @@ use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use super::instance::Instance;
 use super::journal::{self, Entry, Journal};
 use super::ledger::{Ledger, Record};
-use super::protocol::{Memory, Order, Settings, ToAgent, ToKeeper, VERSION};
+use super::protocol::{Memory, Order, Settings, ToAgent, ToKeeper, Told, VERSION, encode};
+use super::rest;
 use super::subordinate::{AgentCommand, Subordinate};
 use super::upgrade::{self, Program, State};
 use crate::config::SECRET_VARS;
 use crate::engine::inbox::Inbox;
 use crate::engine::procfs::ProcFs;
-use crate::engine::{Carried, Ended, Engine, Event, Heritage, Moment, Options};
+use crate::engine::{Carried, Ended, Engine, Event, FILTER, Heritage, Moment, Options, StopOrder};
 use crate::spec::{Identity, Validated};
 
 /// The environment variable by which an agent knows that it is one: the number of its socket to the keeper.
@@ -39,6 +40,13 @@ const QUIET_TIME: Duration = Duration::from_secs(2);
 const HOPELESS: u32 = 5;
 /// How long killed processes may take to be gone, where there is no agent.
 const ALONE: Duration = Duration::from_secs(5);
+/// While more processes than this wait to be made, which takes longer, what happens is told once in this time: who waits for so
+/// many is served by their sum, not by one event at once.
+const CROWD: usize = 16;
+const PACE: Duration = Duration::from_millis(4);
+
+/// Why there is no upgrade after the agent's goodbye: nothing is left to go on with.
+const DONE: &str = "all is done, and the program ends";
 
 /// What the launched program was started with.
 #[derive(Clone)]
@@ -53,7 +61,7 @@ pub struct Origin {
 
 impl Origin {
     fn heritage(&self) -> Arc<Heritage> {
-        let hidden = [KEEPER_FD, AGAIN, upgrade::STATE_FD, upgrade::CHECK_FD];
+        let hidden = [KEEPER_FD, AGAIN, upgrade::STATE_FD, upgrade::CHECK_FD, FILTER];
         let secrets = [SECRET_VARS, &hidden].concat();
         let fds = self.fds.iter().copied();
         Arc::new(Heritage::new(std::env::vars_os(), &secrets, fds, self.nofile))
@@ -95,6 +103,17 @@ fn order_of(signum: i32) -> Option<Order> {
     }
 }
 
+/// What has woken the loop.
+#[derive(Clone, Copy, Default)]
+struct Woken {
+    events: bool,
+    signals: bool,
+    /// The agent has ended.
+    ended: bool,
+    /// The agent has said something, or hung up.
+    said: bool,
+}
+
 struct Keeper {
     origin: Origin,
     agents: AgentCommand,
@@ -122,6 +141,12 @@ struct Keeper {
     code: Option<u8>,
     /// Whether the agent has said goodbye, with which code.
     bye: Option<u8>,
+    /// When events were last taken.
+    last_events: Instant,
+    /// An event as it is encoded, for the journal and for the agent.
+    frame: Vec<u8>,
+    /// When to give memory back, unless something happens before.
+    rest_at: Option<Instant>,
 }
 
 impl Keeper {
@@ -135,6 +160,9 @@ impl Keeper {
             set.add(signal);
         }
         set.thread_block()?;
+        // The engine hears of it by a descriptor, and reaps orphans, whose subreaper we are.
+        SigSet::from_iter([Signal::SIGCHLD]).thread_block()?;
+        crate::engine::become_subreaper()?;
         let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         Ok(Keeper {
             origin,
@@ -155,12 +183,21 @@ impl Keeper {
             alone_until: None,
             code: None,
             bye: None,
+            last_events: Instant::now(),
+            frame: Vec::new(),
+            rest_at: None,
         })
     }
 
     fn run_to_the_end(mut self) -> u8 {
         let code = self.run();
         if let Some(instance) = self.instance.take() {
+            if !instance.is_lasting() {
+                // With the instance, its processes are as good as deleted.
+                self.ledger.iter().filter_map(|record| record.ended.as_ref()).for_each(|ended| {
+                    ended.captures.discard_named();
+                });
+            }
             instance.close();
         }
         code
@@ -174,11 +211,14 @@ impl Keeper {
             if self.next_agent.is_some_and(|at| at <= Instant::now()) {
                 self.start_agent();
             }
-            self.wait();
-            for event in self.post.take() {
-                self.event(event);
+            let woken = self.wait();
+            self.rest(woken);
+            if woken.events {
+                self.take_events();
             }
-            while let Ok(Some(info)) = self.signals.read_signal() {
+            while woken.signals
+                && let Ok(Some(info)) = self.signals.read_signal()
+            {
                 let signum = info.ssi_signo as i32;
                 if signum == libc::SIGHUP && !is_hangup(&info) {
                     self.upgrade();
@@ -186,33 +226,81 @@ impl Keeper {
                     self.order(order);
                 }
             }
-            self.hear_agent();
+            self.hear_agent(woken);
             self.end_alone();
+            self.tell();
         }
     }
 
     /// Sleeps until something happens.
-    fn wait(&self) {
-        let mut fds = vec![
-            PollFd::new(self.post.fd(), PollFlags::POLLIN),
+    fn wait(&self) -> Woken {
+        let now = Instant::now();
+        let agent = self.agent.as_ref();
+        let socket = agent.and_then(Subordinate::socket);
+        let paced =
+            Some(self.last_events + PACE).filter(|at| self.ledger.starting() > CROWD && *at > now);
+        let wanted = |when: bool, what: PollFlags| if when { what } else { PollFlags::empty() };
+        let sends = agent.is_some_and(Subordinate::wants_to_send);
+        // Of what is not there, our own signals stand in the place, and are not asked for.
+        let none = self.signals.as_fd();
+        let mut fds = [
+            PollFd::new(self.post.fd(), wanted(paced.is_none(), PollFlags::POLLIN)),
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(
+                agent.map_or(none, Subordinate::pidfd),
+                wanted(agent.is_some(), PollFlags::POLLIN),
+            ),
+            PollFd::new(
+                socket.unwrap_or(none),
+                wanted(socket.is_some(), PollFlags::POLLIN) | wanted(sends, PollFlags::POLLOUT),
+            ),
         ];
-        if let Some(agent) = &self.agent {
-            fds.push(PollFd::new(agent.pidfd(), PollFlags::POLLIN));
-            if let Some(socket) = agent.socket() {
-                let mut wanted = PollFlags::POLLIN;
-                wanted.set(PollFlags::POLLOUT, agent.wants_to_send());
-                fds.push(PollFd::new(socket, wanted));
-            }
-        }
-        let overdue = self.agent.as_ref().and_then(Subordinate::deadline);
-        let next = [self.next_agent, self.alone_until, overdue].into_iter().flatten().min();
+        let overdue = agent.and_then(Subordinate::deadline);
+        let next = [self.next_agent, self.alone_until, overdue, paced, self.rest_at];
+        let next = next.into_iter().flatten().min();
         let timeout = next.map_or(PollTimeout::NONE, |at| {
-            let wait = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+            let wait = at.saturating_duration_since(now) + Duration::from_millis(1);
             PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
         });
         // EINTR is as good as an event.
         let _ = poll(&mut fds, timeout);
+        // An error is noticed by whoever reads.
+        let [events, signals, ended, said] = fds
+            .map(|fd| fd.revents().is_some_and(|found| !(found - PollFlags::POLLOUT).is_empty()));
+        Woken { events, signals, ended, said }
+    }
+
+    /// Gives memory back once nothing has happened for a while.
+    fn rest(&mut self, woken: Woken) {
+        let now = Instant::now();
+        if woken.events || woken.signals || woken.ended || woken.said {
+            self.rest_at = Some(now + rest::AFTER);
+        } else if self.rest_at.is_some_and(|at| at <= now) {
+            self.rest_at = None;
+            rest::give_back();
+        }
+    }
+
+    /// Takes what the engine has told.
+    fn take_events(&mut self) {
+        self.last_events = Instant::now();
+        for event in self.post.take() {
+            self.event(event);
+        }
+    }
+
+    /// Writes into the journal what has happened, and then tells the agent: it hears of nothing that is not written.
+    fn tell(&mut self) {
+        self.write_journal();
+        if let Some(agent) = &mut self.agent {
+            agent.send();
+        }
+    }
+
+    fn write_journal(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            journal.flush(&self.ledger, &self.memory);
+        }
     }
 
     fn start_agent(&mut self) {
@@ -228,13 +316,12 @@ impl Keeper {
         }
     }
 
-    /// Sends to the agent and takes what it says; notices its end.
-    fn hear_agent(&mut self) {
+    /// Takes what the agent says; notices its end.
+    fn hear_agent(&mut self, woken: Woken) {
         let Some(agent) = &mut self.agent else { return };
-        agent.send();
         // In this order: what it said last, its goodbye too, is there once it has ended.
-        let ended = agent.ended();
-        let messages = agent.receive();
+        let ended = if woken.ended { agent.ended() } else { None };
+        let messages = if woken.said || ended.is_some() { agent.receive() } else { Vec::new() };
         agent.kill_if_overdue();
         let old = agent.born.elapsed() >= GOOD_AGE;
         for message in messages {
@@ -284,22 +371,36 @@ impl Keeper {
 
     fn try_upgrade(&mut self) -> Result<(), String> {
         let text = |error: io::Error| error.to_string();
+        if self.bye.is_some() {
+            return Err(DONE.to_owned());
+        }
         let state = self.state(Vec::new()).ok_or("nothing has been started yet")?;
         self.program.check(&state.to_file().map_err(text)?)?;
         tracing::info!("upgrading");
-        self.end_agent();
+        self.end_agent_for_upgrade()?;
         // From here on an agent is to be started in any case.
         self.next_agent = Some(Instant::now());
         let engine = self.engine.as_ref().ok_or("nothing has been started yet")?;
         let (carried, _standstill) = engine.pause(QUIET_TIME).map_err(|error| error.to_string())?;
-        for event in self.post.take() {
-            self.event(event);
-        }
+        self.take_events();
+        self.write_journal();
         let mut open: Vec<RawFd> = carried.iter().flat_map(Carried::descriptors).collect();
         let state = self.state(carried).ok_or("nothing has been started yet")?;
         open.push(state.instance.lock());
         let file = state.to_file().map_err(text)?;
         Err(text(self.program.become_it(&file, &open)))
+    }
+
+    /// Ends the agent. If the last it has to say is its goodbye, the program ends instead.
+    fn end_agent_for_upgrade(&mut self) -> Result<(), String> {
+        self.end_agent();
+        match self.bye {
+            Some(code) => {
+                self.code = Some(code);
+                Err(DONE.to_owned())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Ends the agent, as a crash would; what it had said before counts.
@@ -350,7 +451,7 @@ impl Keeper {
                 self.ledger.started(started);
             }
             if let Some(ended) = ended {
-                self.ledger.ended(*ended);
+                self.ledger.ended(ended);
             }
         }
         for carried in state.carried {
@@ -377,9 +478,11 @@ impl Keeper {
             setup_patience: settings.setup_patience,
             restrict_exe: settings.restrict_exe.clone(),
             heritage: self.origin.heritage(),
+            filter: "/proc/self/exe".into(),
+            limit: settings.limit,
         };
         let post = Arc::clone(&self.post);
-        Engine::start(options, move |event| post.put(event))
+        Engine::start_batched(options, move |events| post.put_all(events))
     }
 
     /// Passes an order on, and keeps it until an agent has told us to remember it.
@@ -407,8 +510,9 @@ impl Keeper {
         let running = || self.ledger.iter().filter(|record| record.ended.is_none());
         if self.alone_until.is_none() {
             let Some(engine) = &self.engine else { return };
+            let order = StopOrder { signum: Some(libc::SIGKILL), ..StopOrder::default() };
             for record in running() {
-                engine.signal(record.id.clone(), libc::SIGKILL, 0);
+                engine.stop(record.id.clone(), order, 0);
             }
         }
         let until = *self.alone_until.get_or_insert_with(|| Instant::now() + ALONE);
@@ -417,28 +521,33 @@ impl Keeper {
         }
     }
 
+    /// Notes an event, and queues it for the journal and for the agent.
     fn event(&mut self, event: Event) {
-        let (entry, message) = match event {
-            Event::Started(started) => {
-                self.ledger.started((*started).clone());
-                (Some(Entry::Started(started.clone())), ToAgent::Started(started))
-            }
-            Event::Ended(ended) => {
-                self.ledger.ended((*ended).clone());
-                (Some(Entry::Ended(ended.clone())), ToAgent::Ended(ended))
-            }
+        self.frame.clear();
+        // Starts and ends have the same form in the journal and for the agent.
+        let (told, enter) = match &event {
+            Event::Started(started) => (Told::Started(started), true),
+            Event::Ended(ended) => (Told::Ended(ended), true),
             Event::Signaled { id, ticket, result } => {
-                let errno = result.err().map(|error| error.raw_os_error().unwrap_or(libc::EIO));
-                (None, ToAgent::Signaled { id, ticket, errno })
+                let errno = result.as_ref().err().map(|e| e.raw_os_error().unwrap_or(libc::EIO));
+                (Told::Signaled { id, ticket: *ticket, errno }, false)
             }
         };
-        if let (Some(entry), Some(journal)) = (entry, &mut self.journal) {
-            journal.add(&entry, &self.ledger, &self.memory);
+        if let Err(error) = encode(&told, &mut self.frame) {
+            tracing::error!(%error, "cannot tell of an event");
+        }
+        if let (true, Some(journal)) = (enter, &mut self.journal) {
+            journal.add_encoded(&self.frame);
         }
         if let Some(agent) = &mut self.agent
             && agent.welcomed
         {
-            agent.tell(&message);
+            agent.tell_encoded(&self.frame);
+        }
+        match event {
+            Event::Started(started) => self.ledger.started(*started),
+            Event::Ended(ended) => self.ledger.ended(ended),
+            Event::Signaled { .. } => {}
         }
     }
 
@@ -456,6 +565,11 @@ impl Keeper {
                     engine.signal(id, signum, ticket);
                 }
             }
+            ToKeeper::Stop { id, order, ticket } => {
+                if let Some(engine) = &self.engine {
+                    engine.stop(id, order, ticket);
+                }
+            }
             ToKeeper::Forget(id) => {
                 let ended = self.ledger.get(&id).and_then(|record| record.ended.as_ref());
                 if let Some(ended) = ended {
@@ -466,16 +580,19 @@ impl Keeper {
                         engine.forget(id.clone());
                     }
                     if let Some(journal) = &mut self.journal {
-                        journal.forgotten(id, &self.ledger, &self.memory);
+                        journal.forgotten(id.clone());
                     }
+                }
+                // The agent sees to it that a process has ended before.
+                if let (None, Some(agent)) = (self.ledger.get(&id), &mut self.agent) {
+                    agent.tell(&ToAgent::Forgotten(id));
                 }
             }
             ToKeeper::Remember(memory) => {
                 self.orders.retain(|order| !memory.orders.contains(order));
                 self.memory = memory;
                 if let Some(journal) = &mut self.journal {
-                    let entry = Entry::Memory(self.memory.clone());
-                    journal.add(&entry, &self.ledger, &self.memory);
+                    journal.add(&Entry::Memory(self.memory.clone()));
                 }
             }
             ToKeeper::Bye { code } => self.bye = Some(code),
@@ -491,10 +608,12 @@ impl Keeper {
             self.ledger.launched(id);
             self.ledger.asked(id, Arc::clone(&identity));
             if let Some(journal) = &mut self.journal {
-                journal.add(&Entry::Launched(id.clone()), &self.ledger, &self.memory);
-                journal.add(&Entry::Asked(id.clone(), identity), &self.ledger, &self.memory);
+                journal.add(&Entry::Launched(id.clone()));
+                journal.add(&Entry::Asked(id.clone(), identity));
             }
         }
+        // Before anything runs.
+        self.write_journal();
         if let Some(engine) = &self.engine {
             engine.launch(request);
         }
@@ -526,6 +645,7 @@ impl Keeper {
             first,
             memory: self.memory.clone(),
             records: self.ledger.iter().cloned().collect(),
+            dir: self.instance.as_ref().map(|instance| instance.dir().to_path_buf()),
         };
         if let Some(agent) = &mut self.agent {
             agent.tell(&welcome);
@@ -604,16 +724,43 @@ impl Keeper {
                     tracing::warn!(proc_id = %record.id, pid = started.pid, "adopting a process that has outlived its keeper");
                     engine.adopt(started);
                 } else {
-                    self.ledger.ended(Ended::lost(started));
+                    self.ledger.ended(Box::new(Ended::lost(started)));
                 }
             }
             (started, Some(ended)) => {
                 if let Some(started) = started {
                     self.ledger.started(started);
                 }
-                self.ledger.ended(*ended);
+                self.ledger.ended(ended);
             }
-            (None, None) => self.ledger.ended(Ended::unknown(id)),
+            (None, None) => self.ledger.ended(Box::new(Ended::unknown(id))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keeper::subordinate::tests::agent;
+    use std::io::Write;
+
+    /// What an agent has said before it is ended for an upgrade counts: after its goodbye there is none.
+    #[test]
+    fn a_goodbye_that_an_upgrade_comes_upon_ends_the_program() {
+        let origin = Origin { start: Moment::now(), fds: Vec::new(), nofile: None };
+        let mut keeper = Keeper::new(origin, AgentCommand::this_program()).unwrap();
+        let (agent, mut theirs) = agent();
+        keeper.agent = Some(agent);
+        let mut bye = Vec::new();
+        encode(&ToKeeper::Bye { code: 5 }, &mut bye).unwrap();
+        theirs.write_all(&bye).unwrap();
+        assert_eq!(keeper.end_agent_for_upgrade(), Err(DONE.to_owned()));
+        assert!(keeper.agent.is_none());
+        assert_eq!(keeper.run(), 5);
+        // Another one had nothing to say.
+        let (agent, _theirs) = self::agent();
+        (keeper.agent, keeper.bye, keeper.code) = (Some(agent), None, None);
+        assert_eq!(keeper.end_agent_for_upgrade(), Ok(()));
+        assert!(keeper.agent.is_none() && keeper.code.is_none());
     }
 }

@@ -46,6 +46,8 @@ pub(super) struct Subordinate {
     /// Whether it takes nothing any more. What it has said before may still be there to read.
     deaf: bool,
     decoder: Decoder,
+    /// What comes is read into this; of its room, only what was used once costs memory.
+    buf: Box<[u8]>,
     /// What is to be sent, and how much of it has been.
     out: Vec<u8>,
     sent: usize,
@@ -88,6 +90,7 @@ impl Subordinate {
             socket: Some(ours),
             deaf: false,
             decoder: Decoder::default(),
+            buf: vec![0; READ].into_boxed_slice(),
             out: Vec::new(),
             sent: 0,
             welcomed: false,
@@ -111,7 +114,7 @@ impl Subordinate {
         !self.deaf && self.sent < self.out.len()
     }
 
-    /// Queues a message, and sends what can be sent at once.
+    /// Queues a message, for the next [`send`](Self::send).
     pub(super) fn tell(&mut self, message: &ToAgent) {
         if self.socket.is_none() || self.deaf {
             return;
@@ -121,7 +124,13 @@ impl Subordinate {
             tracing::error!(%error, "cannot tell the agent, starting another");
             self.kill();
         }
-        self.send();
+    }
+
+    /// Queues whole messages as they will be sent.
+    pub(super) fn tell_encoded(&mut self, messages: &[u8]) {
+        if self.socket.is_some() && !self.deaf {
+            self.out.extend_from_slice(messages);
+        }
     }
 
     /// Sends what the socket takes.
@@ -149,12 +158,11 @@ impl Subordinate {
     /// Takes what has come. With an error or the end of the socket, the agent is as good as dead.
     pub(super) fn receive(&mut self) -> Vec<ToKeeper> {
         let mut messages = Vec::new();
-        let mut buf = vec![0; READ];
         while let Some(socket) = &mut self.socket {
-            match socket.read(&mut buf) {
+            match socket.read(&mut self.buf) {
                 Ok(0) => self.close(),
                 Ok(n) => {
-                    self.decoder.push(buf.get(..n).unwrap_or_default());
+                    self.decoder.push(self.buf.get(..n).unwrap_or_default());
                     if let Err(error) = self.decode(&mut messages) {
                         tracing::error!(%error, "cannot understand the agent, starting another");
                         self.kill();
@@ -208,11 +216,11 @@ impl Subordinate {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// An agent of which only the socket counts, and its other end.
-    fn agent() -> (Subordinate, UnixStream) {
+    pub(in crate::keeper) fn agent() -> (Subordinate, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let child = Command::new("/bin/cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
@@ -222,6 +230,7 @@ mod tests {
             socket: Some(ours),
             deaf: false,
             decoder: Decoder::default(),
+            buf: vec![0; READ].into_boxed_slice(),
             out: Vec::new(),
             sent: 0,
             welcomed: true,
@@ -281,6 +290,7 @@ mod tests {
         let message = ToAgent::Refused { message: "x".repeat(10_000) };
         for _ in 0..100 {
             agent.tell(&message);
+            agent.send();
         }
         assert!(agent.wants_to_send());
         theirs.set_nonblocking(true).unwrap();

@@ -197,9 +197,10 @@ impl Program {
 
 #[cfg(test)]
 mod tests {
+    use super::super::protocol::Printing;
     use super::*;
     use crate::config::LogSettings;
-    use crate::engine::{Captures, Ended, Started};
+    use crate::engine::{Captures, Ended, Started, Terms};
     use crate::spec::Identity;
     use std::sync::Arc;
 
@@ -213,6 +214,7 @@ mod tests {
             stat: None,
             statm: None,
             captures: Captures::none(),
+            terms: Terms::default(),
         };
         let ended = Ended { stop: start, ..Ended::lost(started.clone()) };
         let identity =
@@ -232,6 +234,7 @@ mod tests {
                 setup_patience: Duration::from_millis(500),
                 restrict_exe: Some("/bin/true".into()),
                 log: LogSettings::default(),
+                limit: Default::default(),
             },
             instance: serde_json::from_value(instance).unwrap(),
             records: vec![Record {
@@ -240,7 +243,13 @@ mod tests {
                 identity: Some(Arc::new(identity)),
                 ..Record::new("ended".into())
             }],
-            memory: Memory { conn_id: Some("x".into()), orders: vec![Order::Idle], any: true },
+            memory: Memory {
+                conn_id: Some("x".into()),
+                orders: vec![Order::Idle],
+                any: true,
+                given: vec![5_000_000_001],
+                printing: Printing::Begun,
+            },
             orders: vec![Order::Terminate],
             carried: Carried::samples(),
         }
@@ -284,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "writes the fixture; for a new version"]
+    #[ignore = "writes the fixture, where fields were added"]
     fn write_the_fixture() {
         let path = format!("{}/tests/fixtures/upgrade-{VERSION}.bin", env!("CARGO_MANIFEST_DIR"));
         std::fs::write(path, rmp_serde::to_vec_named(&sample()).unwrap()).unwrap();

@@ -1,5 +1,6 @@
 //! What is known of a process, and the result made of it.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
 use indexmap::IndexMap;
@@ -15,9 +16,12 @@ use super::resources::{IoReport, Peak, Usage};
 use super::rusage::Rusage;
 use super::samples::{Sample, Track};
 use super::status::{ProcState, Status};
-use super::times::{Rfc3339, Times};
+use super::times::Times;
 use crate::engine::procfs::{Clock, ProcFs, RawIo, RawPeaks, RawStat, RawStatm, ReadError};
-use crate::engine::{Captures, CutShort, Ended, Moment, StartFailure, Started};
+use crate::engine::{
+    Captures, CutShort, Ended, Extent, Moment, StartFailure, Started, StopCause, Survivor,
+    Survivors,
+};
 use crate::spec::{FdName, Identity, ProcId};
 
 /// What is known of a process at one point of its life. It does not change; a later point has facts of its own.
@@ -52,6 +56,7 @@ struct Ending {
     status: Status,
     rusage: Rusage,
     cut_short: Vec<(FdName, CutShort)>,
+    survivors: Survivors,
 }
 
 /// What is said of a process whose exit nobody has waited for.
@@ -67,6 +72,10 @@ pub(super) enum Reason {
     Signaled,
     /// The kernel has killed it for want of memory.
     OutOfMemory,
+    /// It was stopped, for its time was over.
+    Timeout,
+    /// It was stopped, for somebody asked for that.
+    Stopped,
     /// It was not started as specified.
     Error,
     /// How it ended is not known: whoever waited for it died.
@@ -111,11 +120,13 @@ impl Facts {
             None if ended.lost => (ProcState::Error, Status::from_exit_code(125)),
             None => (ProcState::Terminated, Status::from_raw(ended.status)),
         };
-        let reason = match (state, status.signum) {
+        let reason = match (ended.cause, state, status.signum) {
+            (Some(StopCause::Timeout), ..) => Reason::Timeout,
+            (Some(StopCause::Stopped), ..) => Reason::Stopped,
             _ if ended.lost => Reason::Lost,
-            (ProcState::Terminated, _) if ended.out_of_memory => Reason::OutOfMemory,
-            (ProcState::Terminated, Some(_)) => Reason::Signaled,
-            (ProcState::Terminated, None) => Reason::Exited,
+            (None, ProcState::Terminated, _) if ended.out_of_memory => Reason::OutOfMemory,
+            (None, ProcState::Terminated, Some(_)) => Reason::Signaled,
+            (None, ProcState::Terminated, None) => Reason::Exited,
             _ => Reason::Error,
         };
         let mut errors: Vec<String> = ended.failures.iter().map(ToString::to_string).collect();
@@ -138,6 +149,7 @@ impl Facts {
                 status,
                 rusage: Rusage::from(&ended.rusage),
                 cut_short: ended.cut_short,
+                survivors: ended.survivors,
             }),
             stat: ended.stat,
             statm: None,
@@ -163,6 +175,38 @@ impl Facts {
     /// Whether the process has not ended.
     pub fn is_running(&self) -> bool {
         self.ending.is_none()
+    }
+
+    /// Why it no longer runs, as its result says; none while it runs.
+    pub fn reason(&self) -> Option<String> {
+        let reason = self.ending.as_ref().map(|ending| ending.reason)?;
+        serde_json::to_value(reason).ok()?.as_str().map(str::to_owned)
+    }
+
+    /// When it ended; none while it runs.
+    pub fn stop(&self) -> Option<Moment> {
+        self.ending.as_ref().map(|_| self.made)
+    }
+
+    /// The labels of its spec.
+    pub fn labels(&self) -> &IndexMap<String, String> {
+        self.identity.as_ref().map_or(&NO_LABELS, |identity| &identity.labels)
+    }
+
+    /// A number that differs between facts of one process that differ, and, while it runs, between looks at it that show
+    /// something else; the passing of time alone makes none.
+    pub fn fingerprint(&self, sampler: &Sampler) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.start.unix_nanos, self.made.monotonic_nanos, self.state as u8).hash(&mut hasher);
+        if let Some(pid) = self.pid.filter(|_| self.is_running()) {
+            let seen = sampler.sample(pid, self.stat.as_ref());
+            // Neither holds anything that cannot be written.
+            serde_json::to_string(&(seen.stat, seen.statm)).unwrap_or_default().hash(&mut hasher);
+            for (_, capture) in self.captures.iter() {
+                capture.map(|capture| capture.len()).hash(&mut hasher);
+            }
+        }
+        hasher.finish()
     }
 
     /// The result, but for its `fds`.
@@ -191,9 +235,9 @@ impl Facts {
             pid: self.pid,
             status: ending.map(|ending| &ending.status),
             times: Times {
-                start: rfc3339(self.start),
-                now: rfc3339(now),
-                stop: ending.map(|_| rfc3339(self.made)),
+                start: self.start.into(),
+                now: now.into(),
+                stop: ending.map(|_| self.made.into()),
                 elapsed: if ending.is_some() { self.made } else { now }.seconds_since(self.start),
             },
             rusage,
@@ -208,10 +252,15 @@ impl Facts {
             exe,
             cwd,
             env,
-            labels: identity.map_or(&NO_LABELS, |identity| &identity.labels),
+            labels: self.labels(),
             group_id: &sampler.group_id,
             agent: &sampler.agent,
             captures: self.capture_reports(as_of),
+            survivors: ending.map(|ending| ending.survivors.listed.as_slice()),
+            survivor_count: ending.map(|ending| {
+                ending.survivors.listed.len() as u64 + u64::from(ending.survivors.more)
+            }),
+            pieces: self.pieces(as_of),
         }
     }
 
@@ -220,6 +269,18 @@ impl Facts {
         let identity = self.identity.as_deref();
         let exe = identity.map(|identity| identity.exe.as_str());
         (exe, identity.and_then(|identity| identity.cwd.as_deref()), None)
+    }
+
+    fn pieces(&self, as_of: AsOf) -> Option<Vec<(f64, String, u64, u64)>> {
+        let pieces = self.captures.pieces()?;
+        if self.is_running() && as_of == AsOf::Then {
+            return Some(Vec::new());
+        }
+        let told = |(time, fd, offset, length): (u64, FdName, u64, u64)| {
+            let since = time.saturating_sub(self.start.monotonic_nanos) as f64 / 1e9;
+            (since, fd.to_string(), offset, length)
+        };
+        Some(pieces.into_iter().map(told).collect())
     }
 
     fn capture_reports(&self, as_of: AsOf) -> IndexMap<String, CaptureReport> {
@@ -231,22 +292,28 @@ impl Facts {
                 CutShort::Error => CaptureReason::Error,
             })
         };
+        let nothing = self.is_running() && as_of == AsOf::Then;
         self.captures
             .iter()
             .filter_map(|(fd, capture)| {
-                let reason = cut_short(fd);
-                let length =
-                    if self.is_running() && as_of == AsOf::Then { 0 } else { capture?.len() };
-                let complete = !self.is_running() && reason.is_none();
-                capture.map(|_| (fd.to_string(), CaptureReport { length, complete, reason }))
+                let capture = capture?;
+                let extent = if nothing { Extent::default() } else { capture.extent() };
+                let limit = (extent.dropped > 0).then_some(CaptureReason::Limit);
+                let reason = cut_short(fd).or(limit.filter(|_| !self.is_running()));
+                let spec = capture.spec();
+                let report = CaptureReport {
+                    length: extent.length,
+                    dropped: extent.dropped,
+                    complete: !self.is_running() && reason.is_none(),
+                    reason,
+                    path: spec.file.as_ref().map(|file| file.path.clone()),
+                    compression: spec.compress,
+                    stored: spec.compress.map(|_| extent.stored),
+                };
+                Some((fd.to_string(), report))
             })
             .collect()
     }
-}
-
-pub(super) fn rfc3339(moment: Moment) -> Rfc3339 {
-    // Nanoseconds in an i64 are within what a timestamp can hold.
-    jiff::Timestamp::from_nanosecond(i128::from(moment.unix_nanos)).unwrap_or_default().into()
 }
 
 /// Labels of a process that has none.
@@ -301,9 +368,16 @@ pub(super) struct Head<'a> {
     agent: &'a AgentInfo,
     /// How complete the captures are, by fd.
     captures: IndexMap<String, CaptureReport>,
+    /// Who outlives it, as far as that is known; null while it runs.
+    survivors: Option<&'a [Survivor]>,
+    /// How many those are, the unlisted ones too; null while it runs.
+    survivor_count: Option<u64>,
+    /// The pieces that output came in, in the order in which they were read: seconds since the start, the fd, where the piece begins in
+    /// what was written to it, and its length in bytes; null where no capture's are kept.
+    pieces: Option<Vec<(f64, String, u64, u64)>>,
 }
 
-/// Looks at running processes, for an agent.
+/// Looks at running processes, and knows for whom.
 pub struct Sampler {
     procfs: ProcFs,
     clock: Clock,

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::facts::Head;
 use super::times::Rfc3339;
+use crate::spec::Compression;
 
 /// Results by proc ID, as `--print` and `--output` write them.
 #[derive(Serialize, JsonSchema)]
@@ -44,6 +45,9 @@ enum FdResult {
         data: String,
         /// `base64` or `base2048`.
         encoding: String,
+        /// What the data is compressed with; only there where the spec asks for it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        compression: Option<Compression>,
     },
     /// Not part of the result.
     Detached {

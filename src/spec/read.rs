@@ -40,11 +40,15 @@ pub(super) fn parse(text: &[u8]) -> Result<Request, SpecError> {
         })
 }
 
-/// Reads and validates the value of the key `specs` from MessagePack.
+/// Reads and validates the value of the key `specs` from MessagePack; what else a request may have at its top comes beside it.
 ///
 /// # Errors
 /// As [`from_json`], without positions.
-pub fn from_msgpack(specs: &[u8]) -> Result<Validated, SpecErrors> {
+pub fn from_msgpack(
+    specs: &[u8],
+    all_or_nothing: bool,
+    idempotent: bool,
+) -> Result<Validated, SpecErrors> {
     /// Gives the value under `specs` the same shape and checks as the whole request.
     #[derive(Deserialize)]
     #[serde(transparent)]
@@ -62,7 +66,7 @@ pub fn from_msgpack(specs: &[u8]) -> Result<Validated, SpecErrors> {
                 .collect();
             SpecError::new(place, error.to_string())
         })?;
-    Request { specs, all_or_nothing: false, idempotent: false }.validate()
+    Request { specs, all_or_nothing, idempotent }.validate()
 }
 
 /// serde_json's message, less the position at its end, which is given apart.

@@ -168,14 +168,16 @@ fn deep_nesting_is_an_error() {
     assert!(from_json(text.as_bytes()).is_err());
     let mut deep = vec![0x91; 100_000];
     deep.push(0xc0);
-    assert!(from_msgpack(&deep).is_err());
+    assert!(from_msgpack(&deep, false, false).is_err());
 }
 
 #[test]
 fn messagepack_errors_name_their_place() {
     let specs =
         serde_json::json!({"a": {"argv": ["x"], "fds": [["1", {"null": {"flags": "Sometimes"}}]]}});
-    let text = from_msgpack(&rmp_serde::to_vec_named(&specs).unwrap()).unwrap_err().to_string();
+    let text = from_msgpack(&rmp_serde::to_vec_named(&specs).unwrap(), false, false)
+        .unwrap_err()
+        .to_string();
     assert!(text.starts_with("specs.a.fds[0]"), "{text}");
     assert!(text.contains("Sometimes"), "{text}");
 }
@@ -258,6 +260,7 @@ fn attributes() -> impl Strategy<Value = ProcSpec> {
     // Quarters, which JSON writes and reads exactly.
     let seconds = || (-4i32..4000).prop_map(|quarters| f64::from(quarters) / 4.0);
     let stop = (signal(), seconds()).prop_map(|(signal, grace)| StopSpec { signal, grace });
+    let stop = prop::option::of(stop);
     let who = (
         prop::option::of(account()),
         prop::option::of(account()),
@@ -342,7 +345,7 @@ proptest! {
         let json = serde_json::to_vec(&request).unwrap();
         prop_assert_eq!(&serde_json::from_slice::<Request>(&json).unwrap(), &request);
         let packed = rmp_serde::to_vec_named(&request.specs).unwrap();
-        match (from_json(&json), from_msgpack(&packed)) {
+        match (from_json(&json), from_msgpack(&packed, false, false)) {
             (Ok(a), Ok(b)) => {
                 prop_assert_eq!(&a, &b);
                 prop_assert_eq!(a.procs.len(), request.specs.len());
@@ -384,7 +387,7 @@ proptest! {
     #[test]
     fn any_bytes(text: Vec<u8>) {
         let _ = from_json(&text);
-        let _ = from_msgpack(&text);
+        let _ = from_msgpack(&text, false, false);
     }
 }
 
@@ -417,11 +420,14 @@ fn what_the_attributes_mean() {
     assert_eq!(attributes.limits.get(&Resource::Nofile), Some(&nofile));
     assert_eq!(attributes.signals, SignalSets { ignore: 0b11, block: 1 << 34 });
     assert_eq!(attributes.pdeath_signal, Some(9));
-    assert_eq!((proc.timeout, proc.stopping), (Some(1.5), Stopping { signum: 2, grace: 2.0 }));
+    assert_eq!(
+        (proc.timeout, proc.stopping),
+        (Some(1.5), Stopping { signum: 2, grace: 2.0, given: true })
+    );
     let default = from_json(br#"{"specs": {"a": {"argv": ["x"]}}}"#).unwrap();
     let proc = &default.procs["a"];
     assert_eq!((&proc.attributes, proc.timeout), (&Attributes::default(), None));
-    assert_eq!(proc.stopping, Stopping { signum: 15, grace: 10.0 });
+    assert_eq!(proc.stopping, Stopping::default());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use procstar::actors::Launcher;
 use procstar::actors::keeper_link::{KeeperLink, LinkError, Streams, Welcome, introduce};
 use procstar::actors::lifecycle::EndWhen;
 use procstar::actors::messages::{
-    Delete, GetAll, Shutdown, Signal, SignalError, Subscribe, SubscriberId,
+    Again, Delete, DeleteError, GetAll, Shutdown, Signal, SignalError, Subscribe, SubscriberId,
 };
 use procstar::actors::results::Results;
 use procstar::actors::supervisor::{Outlets, Ready, Supervisor};
@@ -48,6 +48,7 @@ fn settings() -> Settings {
         drain_grace: Duration::ZERO,
         setup_patience: Duration::ZERO,
         restrict_exe: None,
+        limit: Default::default(),
         log: LogSettings::default(),
     }
 }
@@ -70,7 +71,8 @@ fn end_of(id: &str, status: i32) -> Ended {
 }
 
 fn welcome(first: bool, memory: Memory, records: Vec<Record>) -> ToAgent {
-    ToAgent::Welcome { pid: 7, ppid: 6, start: Moment::now(), first, memory, records }
+    let start = Moment::now();
+    ToAgent::Welcome { pid: 7, ppid: 6, start, first, memory, records, dir: None }
 }
 
 /// The keeper's end.
@@ -138,8 +140,9 @@ fn brief(message: &ToKeeper) -> String {
             format!("launch {}", ids.join(" "))
         }
         ToKeeper::Signal { id, signum, .. } => format!("signal {id} {signum}"),
+        ToKeeper::Stop { id, order, .. } => format!("stop {id} {:?}", order.signum),
         ToKeeper::Forget(id) => format!("forget {id}"),
-        ToKeeper::Remember(Memory { conn_id, orders, any }) => {
+        ToKeeper::Remember(Memory { conn_id, orders, any, .. }) => {
             format!("remember {conn_id:?} {orders:?} {any}")
         }
         ToKeeper::Bye { code } => format!("bye {code}"),
@@ -168,7 +171,12 @@ fn introduced(answer: Vec<u8>) -> (Result<Welcome, LinkError>, Keeper) {
 
 #[test]
 fn a_welcome() {
-    let memory = Memory { conn_id: Some("x".into()), orders: vec![Order::Idle], any: true };
+    let memory = Memory {
+        conn_id: Some("x".into()),
+        orders: vec![Order::Idle],
+        any: true,
+        ..Memory::default()
+    };
     let record = Record { started: Some(*start_of("a")), ..Record::new("a".into()) };
     let answer = welcome(false, memory.clone(), vec![record]);
     let (welcome, _keeper) = introduced(frames([answer]));
@@ -247,7 +255,7 @@ async fn a_keeper_that_talks_nonsense_is_lost() {
     soon(&mut streams.gone).await.unwrap();
     drop(keeper);
     // Nothing waits for what cannot be told any more.
-    link.forget("a".into());
+    assert!(soon(link.forget("a".into())).await.is_err());
     soon(link.bye(0)).await;
 }
 
@@ -263,7 +271,7 @@ fn commands_are_sent_in_their_order_and_all_before_the_goodbye_is_done() {
             KeeperLink::start(agent, Decoder::default(), Memory::default()).unwrap();
         link.launch(request(&["a", "b"]).0);
         link.signal("a".into(), 15, 1);
-        (0..COUNT).for_each(|n| link.forget(format!("{n}").into()));
+        (0..COUNT).for_each(|n| drop(link.forget(format!("{n}").into())));
         soon(link.bye(3)).await;
     });
     let mut wanted = vec!["launch a b".to_owned(), "signal a 15".into()];
@@ -284,7 +292,7 @@ async fn only_changes_are_remembered() {
     link.note(Shutdown::Idle);
     link.note(Shutdown::GiveUp);
     link.note(Shutdown::GiveUp);
-    link.forget("end".into());
+    drop(link.forget("end".into()));
     for wanted in [
         "remember None [Idle] true",
         "remember Some(\"x\") [Idle] true",
@@ -302,6 +310,24 @@ struct Later {
     journal: Journal,
     done: oneshot::Receiver<()>,
     keeper: Keeper,
+}
+
+impl Later {
+    /// Deletes a process; it is not deleted before the keeper has forgotten it.
+    async fn delete(&mut self, id: &str) {
+        let deleted = self.supervisor.send(Delete(id.into()));
+        let deleted = actix_rt::spawn(deleted);
+        assert_eq!(self.keeper.hear().await, format!("forget {id}"));
+        let again = actix_rt::spawn(self.supervisor.send(Delete(id.into())));
+        let used = self.supervisor.send(request(&[id])).await.unwrap().unwrap_err();
+        assert_eq!(used.to_string(), format!("process ID already in use: {id}"));
+        assert!(!deleted.is_finished() && !again.is_finished());
+        assert!(!self.journal.read().contains(&format!("removed {id}")));
+        self.keeper.tell([ToAgent::Forgotten(id.into())]);
+        soon(deleted).await.unwrap().unwrap().unwrap();
+        let again = soon(again).await.unwrap().unwrap();
+        assert_eq!(again, Err(DeleteError::Unknown));
+    }
 }
 
 fn later(records: Vec<Record>, memory: Memory, end_when: EndWhen) -> Later {
@@ -327,8 +353,8 @@ fn later(records: Vec<Record>, memory: Memory, end_when: EndWhen) -> Later {
     });
     // As the connection does, before it registers.
     results.do_send(Subscribe { id: SubscriberId::fresh(), to });
-    for order in memory.orders {
-        supervisor.do_send(Shutdown::from(order));
+    for (order, age) in memory.orders_by_age() {
+        supervisor.do_send(Again { order: order.into(), age });
     }
     supervisor.do_send(Ready);
     Later { supervisor, results, journal, done, keeper }
@@ -386,8 +412,7 @@ async fn what_was_left_is_taken_up() {
     let used = later.supervisor.send(request(&["z", "x"])).await.unwrap().unwrap_err();
     assert_eq!(used.to_string(), "process ID already in use: z");
     for id in ["z", "fail", "run"] {
-        later.supervisor.send(Delete(id.into())).await.unwrap().unwrap();
-        assert_eq!(later.keeper.hear().await, format!("forget {id}"));
+        later.delete(id).await;
     }
     assert!(later.supervisor.send(Delete("new".into())).await.unwrap().is_err());
     later.supervisor.send(request(&["z"])).await.unwrap().unwrap();
@@ -425,10 +450,10 @@ async fn orders_in_memory_are_followed_again() {
     let memory = Memory { orders, any: true, ..Memory::default() };
     let mut later = later(left(), memory, EndWhen::NoneRuns);
     // To what has not ended, and with no new note of what is known.
-    let mut signaled = [later.keeper.hear().await, later.keeper.hear().await];
-    signaled.sort();
+    let mut stopped = [later.keeper.hear().await, later.keeper.hear().await];
+    stopped.sort();
     // Those whose end was still on its way to the results may be among them.
-    assert!(signaled.iter().all(|line| line.starts_with("signal ") && line.ends_with(" 15")));
+    assert!(stopped.iter().all(|line| line.starts_with("stop ") && line.ends_with(" None")));
     let refused = later.supervisor.send(request(&["x"])).await.unwrap().unwrap_err();
     assert_eq!(refused.to_string(), "agent shutting down: idling");
     later.keeper.tell([
@@ -457,12 +482,65 @@ async fn waiting_counts_processes_of_agents_before() {
         ToAgent::Ended(Box::new(end_of("run", 0))),
         ToAgent::Ended(Box::new(end_of("new", 0))),
     ]);
+    assert_eq!(one.keeper.hear().await, "remember None [] true");
+    let mut told = Vec::new();
+    eventually("the ends", || {
+        told.extend(one.journal.read());
+        ["ended run", "ended new"].iter().all(|end| told.iter().any(|line| line == end))
+    })
+    .await;
     for id in ["z", "run", "new", "fail"] {
         assert!(one.done.try_recv().is_err());
-        let deadline = Instant::now() + DEADLINE;
-        while one.supervisor.send(Delete(id.into())).await.unwrap().is_err() {
-            assert!(Instant::now() < deadline);
-        }
+        one.delete(id).await;
     }
     soon(one.done).await.unwrap();
+}
+
+/// The grace of an order counts from when it was given, whichever agent followed it first.
+#[actix::test]
+async fn a_grace_goes_on_with_the_next_agent() {
+    let grace = super::support::GRACES.term.as_nanos() as u64;
+    let now = Moment::now().monotonic_nanos;
+    let signals = |given| async move {
+        let memory =
+            Memory { orders: vec![Order::Terminate], any: true, given, ..Memory::default() };
+        let mut later = later(left(), memory, EndWhen::Told);
+        let mut heard = Vec::new();
+        // Told or not by then, nothing is heard of these two after what is asked for now.
+        heard.push(later.keeper.hear().await);
+        while heard.last().is_none_or(|line| !line.starts_with("signal run 10")) {
+            if heard.iter().any(|line| line.starts_with("signal run ")) {
+                later.supervisor.do_send(Signal { id: "run".into(), signum: 10 });
+            }
+            heard.push(later.keeper.hear().await);
+        }
+        heard.retain(|line| line.starts_with("signal run "));
+        heard.pop();
+        heard
+    };
+    // An order of an older program has no time, and begins anew; one that has just been given goes on.
+    for given in [vec![], vec![now]] {
+        assert_eq!(signals(given).await, ["signal run 15"]);
+    }
+    let Some(long_ago) = now.checked_sub(grace) else { return };
+    assert_eq!(signals(vec![long_ago]).await, ["signal run 15", "signal run 9"]);
+}
+
+#[test]
+fn an_order_is_noted_with_its_time() {
+    let mut memory = Memory::default();
+    let before = Moment::now().monotonic_nanos;
+    memory.note(Order::Idle);
+    let noted = memory.clone();
+    memory.note(Order::Idle);
+    assert_eq!(memory, noted);
+    memory.note(Order::Kill);
+    assert_eq!(memory.orders, [Order::Idle, Order::Kill]);
+    assert!(memory.given.iter().all(|at| (before..=Moment::now().monotonic_nanos).contains(at)));
+    assert_eq!(memory.given.len(), 2);
+    // Of an older program's order there is no time, and none is made up for it.
+    let mut memory = Memory { orders: vec![Order::Idle], ..Memory::default() };
+    memory.note(Order::Kill);
+    assert!(memory.given.is_empty());
+    assert_eq!(memory.orders_by_age().map(|(order, _)| order).collect::<Vec<_>>(), memory.orders);
 }

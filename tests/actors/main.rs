@@ -14,13 +14,13 @@
 #[path = "../common/message.rs"]
 mod message;
 #[path = "../common/engine.rs"]
-#[allow(dead_code, reason = "the rig of the engine's tests, of which these use a part")]
 mod rig;
 
 mod farewell;
 mod keep_alive;
 mod keeper;
 mod lifecycle;
+mod look;
 mod order;
 mod random;
 mod reconnect;

@@ -12,7 +12,9 @@ use procstar::actors::messages::{
     Announce, Answer, Changed, Removed, Shutdown, ShutdownChanged, Start, Update,
 };
 use procstar::actors::supervisor::{Outlets, Supervisor};
-use procstar::engine::{Captures, Ended, Event, Moment, Stage, StartFailure, Started};
+use procstar::engine::{
+    Captures, Ended, Event, Moment, Stage, StartFailure, Started, StopOrder, Terms,
+};
 use procstar::spec::{ProcId, Validated};
 use tokio::sync::{mpsc, oneshot};
 
@@ -38,6 +40,7 @@ pub fn started(id: &str) -> Event {
         stat: None,
         statm: None,
         captures: Captures::none(),
+        terms: Terms::default(),
     }))
 }
 
@@ -75,6 +78,7 @@ pub fn request(ids: &[&str]) -> Start {
 pub enum Call {
     Launch(Vec<String>),
     Signal(String, i32),
+    Stop(String, StopOrder),
     Forget(String),
 }
 
@@ -102,6 +106,8 @@ pub struct FakeEngine {
     /// What an agent after this one would be told.
     pub notes: Mutex<Vec<Note>>,
     on_signal: Mutex<OnSignal>,
+    /// Who waits for a process to be forgotten, where that does not happen at once.
+    pub held: Mutex<Option<Vec<oneshot::Sender<()>>>>,
     /// Tells the start of every process out of the call itself, before anybody else can act.
     prompt: bool,
     events: Mutex<Option<mpsc::UnboundedSender<Event>>>,
@@ -155,6 +161,27 @@ impl Launcher for FakeEngine {
 
     fn signal(&self, id: ProcId, signum: i32, ticket: u64) {
         self.call(Call::Signal(id.to_string(), signum));
+        self.answer(id, ticket);
+    }
+
+    fn stop(&self, id: ProcId, order: StopOrder, ticket: u64) {
+        self.call(Call::Stop(id.to_string(), order));
+        self.answer(id, ticket);
+    }
+
+    fn forget(&self, id: ProcId) -> oneshot::Receiver<()> {
+        self.call(Call::Forget(id.to_string()));
+        let (tell, told) = oneshot::channel();
+        match &mut *self.held.lock().unwrap() {
+            Some(held) => held.push(tell),
+            None => tell.send(()).unwrap(),
+        }
+        told
+    }
+}
+
+impl FakeEngine {
+    fn answer(&self, id: ProcId, ticket: u64) {
         let on_signal = *self.on_signal.lock().unwrap();
         match on_signal {
             OnSignal::Tell(errno) => {
@@ -165,10 +192,11 @@ impl Launcher for FakeEngine {
             OnSignal::Panic => panic!("a bug, as a test of what follows from one"),
         }
     }
+}
 
-    fn forget(&self, id: ProcId) {
-        self.call(Call::Forget(id.to_string()));
-    }
+/// The order by which the shutdown stops a process: as its spec says, or by this signal.
+pub fn shutdown(signum: Option<i32>) -> StopOrder {
+    StopOrder { signum, grace: None, shutdown: true }
 }
 
 pub const GRACES: Graces = Graces { term: Duration::from_secs(60), kill: Duration::from_secs(5) };
@@ -193,6 +221,7 @@ where
         calls: Mutex::default(),
         notes: Mutex::default(),
         on_signal: Mutex::new(OnSignal::Tell(None)),
+        held: Mutex::default(),
         prompt,
         events: Mutex::new(Some(events)),
     });

@@ -1,4 +1,5 @@
 //! Runs an engine in a test, and gathers what it tells.
+#![allow(dead_code, reason = "no test uses all of it")]
 
 use std::collections::HashMap;
 use std::sync::{Arc, mpsc};
@@ -20,6 +21,8 @@ pub fn options() -> Options {
         setup_patience: Duration::from_millis(100),
         restrict_exe: None,
         heritage: Arc::new(Heritage::new([path], &[], [], None)),
+        filter: env!("CARGO_BIN_EXE_procstar").into(),
+        limit: spec::LimitSpec::default(),
     }
 }
 
@@ -30,6 +33,7 @@ pub struct Rig {
     pub started: HashMap<String, Started>,
     pub ended: HashMap<String, Ended>,
     pub signaled: HashMap<u64, std::io::Result<()>>,
+    places: Places,
     /// Holds the captures, unless the options name another place.
     _dir: tempfile::TempDir,
 }
@@ -40,6 +44,7 @@ impl Rig {
         if options.places.files.as_os_str().is_empty() {
             options.places = Places { files: dir.path().into(), memory: dir.path().into() };
         }
+        let places = options.places.clone();
         let (tx, events) = mpsc::channel();
         let engine = Engine::start(options, move |event| drop(tx.send(event))).unwrap();
         Rig {
@@ -48,8 +53,14 @@ impl Rig {
             started: HashMap::new(),
             ended: HashMap::new(),
             signaled: HashMap::new(),
+            places,
             _dir: dir,
         }
+    }
+
+    /// The options of an engine that goes on with this one's captures.
+    pub fn options(&self) -> Options {
+        Options { places: self.places.clone(), epoch: 1, ..options() }
     }
 
     /// Launches the processes of `{ID: PROC}`.
@@ -85,6 +96,24 @@ impl Rig {
     pub fn end(&mut self, id: &str) -> &Ended {
         self.until(&format!("the end of {id}"), |rig| rig.ended.contains_key(id));
         &self.ended[id]
+    }
+
+    /// Waits until the engine has done all that it was told.
+    #[allow(dead_code)]
+    pub fn settle(&self) {
+        drop(self.engine.pause(DEADLINE).ok());
+    }
+
+    /// Where its captures are.
+    #[allow(dead_code)]
+    pub fn places(&self) -> Places {
+        Places { files: self._dir.path().into(), memory: self._dir.path().into() }
+    }
+
+    /// How many files it has in its own directory.
+    #[allow(dead_code)]
+    pub fn files(&self) -> usize {
+        std::fs::read_dir(self._dir.path()).unwrap().count()
     }
 
     pub fn pid(&mut self, id: &str) -> i32 {
@@ -134,6 +163,7 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// How many fds this process has open.
+#[allow(dead_code)]
 pub fn open_fds() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count() - 1
 }

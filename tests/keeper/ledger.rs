@@ -26,6 +26,7 @@ fn the_next_keeper_takes_up_what_the_journal_tells() {
         conn_id: Some("me".into()),
         orders: vec![Order::Terminate],
         any: true,
+        ..Memory::default()
     }));
     agent.heard();
     let journal = world.settings.state_dir.as_ref().unwrap().join("journal");
@@ -74,7 +75,7 @@ fn a_process_that_was_only_launched_is_said_to_be_lost() {
 
 #[test]
 fn a_journal_of_another_version_is_refused_and_left_alone() {
-    for journal in [&b"\0\0\0\x0a\x81\xa7Version\x02"[..], b"\0\0\0\x02{}", b"\0\0\0\x05[1,2]"] {
+    for journal in [&b"\0\0\0\x0a\x81\xa7Version\x63"[..], b"\0\0\0\x02{}", b"\0\0\0\x05[1,2]"] {
         let mut world = World::lasting();
         let dir = world.settings.state_dir.clone().unwrap();
         std::fs::create_dir(&dir).unwrap();

@@ -64,7 +64,7 @@ fn what_cannot_be_forgotten_is_not() {
     let (mut agent, _) = world.welcomed();
     agent.launch(json!({"a": until_exists(&gate, "echo end")}));
     agent.until("started a");
-    agent.forget("a");
+    agent.tell(&ToKeeper::Forget("a".into()));
     agent.forget("nobody");
     // Nor is it started a second time while it is there, whatever an agent says.
     agent.launch(json!({"a": sh("exit 9"), "b": sh("exit 9")}));

@@ -1,7 +1,7 @@
 //! One agent after another.
 
 use super::world::*;
-use procstar::keeper::protocol::{MAX_FRAME, Memory, Order, ToAgent, ToKeeper, VERSION};
+use procstar::keeper::protocol::{MAX_FRAME, Memory, Order, Printing, ToAgent, ToKeeper, VERSION};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,13 @@ fn the_next_agent_gets_all() {
         agent.launch(json!({id: sh(&format!("exit {code}"))}));
         agent.until(&format!("ended {id} {}", code << 8));
     }
-    let memory =
-        Memory { conn_id: Some("me".into()), orders: vec![Order::Idle, Order::GiveUp], any: true };
+    let memory = Memory {
+        conn_id: Some("me".into()),
+        orders: vec![Order::Idle, Order::GiveUp],
+        any: true,
+        given: vec![1, 2],
+        printing: Printing::Begun,
+    };
     agent.tell(&ToKeeper::Remember(Memory::default()));
     agent.tell(&ToKeeper::Remember(memory.clone()));
     agent.forget("gone");
@@ -196,8 +201,55 @@ fn what_comes_before_the_introduction_is_not_done() {
     let world = World::new();
     let mut agent = world.agent();
     agent.launch(json!({"a": sh("")}));
-    agent.forget("a");
+    agent.tell(&ToKeeper::Forget("a".into()));
     agent.tell(&ToKeeper::Remember(Memory { any: true, ..Memory::default() }));
     let welcome = agent.hello(None);
     assert!(welcome.first && welcome.records.is_empty() && !welcome.memory.any);
+}
+
+/// Confirmed, it is in no later agent's list and in no journal; what runs, or is not there, is not forgotten.
+#[test]
+fn what_is_said_to_be_forgotten_is() {
+    let mut world = World::lasting();
+    let gate = world.place.path().join("gate");
+    let (mut agent, _) = world.welcomed();
+    agent.launch(json!({"runs": until_exists(&gate, ""), "gone": sh("")}));
+    agent.until("ended gone 0");
+    agent.tell(&ToKeeper::Forget("runs".into()));
+    agent.tell(&ToKeeper::Forget("gone".into()));
+    agent.until("forgotten gone");
+    let journal = world.settings.state_dir.as_ref().unwrap().join("journal");
+    let ids = |records: &[procstar::keeper::ledger::Record]| {
+        records.iter().map(|record| record.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&procstar::keeper::journal::read(&journal).unwrap()), ["runs"]);
+    agent.die();
+    let (mut agent, welcome) = world.welcomed();
+    assert_eq!(welcome.brief(), ["runs: running"]);
+    // An agent before this one may have asked for it.
+    agent.tell(&ToKeeper::Forget("gone".into()));
+    assert_eq!(brief(&agent.next()), "forgotten gone");
+    agent.die();
+    world.another_keeper();
+    let (mut agent, welcome) = world.welcomed();
+    assert_eq!(ids(&welcome.records), ["runs"]);
+    std::fs::write(gate, "").unwrap();
+    assert!(brief(&agent.next()).starts_with("ended runs"));
+}
+
+/// A goodbye stands, though a wish for an upgrade comes between it and the agent's end.
+#[test]
+fn an_upgrade_does_not_take_back_a_goodbye() {
+    let mut world = World::lasting();
+    let (mut agent, _) = world.welcomed();
+    agent.launch(json!({"a": sh("exit 3")}));
+    agent.until("ended a 768");
+    agent.tell(&ToKeeper::Bye { code: 5 });
+    agent.heard();
+    // Not by us: from the leader of our session it would be the terminal's hangup.
+    let pid = world.pid().to_string();
+    assert!(std::process::Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    eventually("the refusal", || world.log().contains("all is done, and the program ends"));
+    agent.exit(0);
+    assert_eq!(world.ended(), Some(5));
 }

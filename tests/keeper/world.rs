@@ -99,6 +99,7 @@ impl World {
             drain_grace: Duration::from_millis(300),
             setup_patience: Duration::from_millis(100),
             restrict_exe: None,
+            limit: Default::default(),
             log: LogSettings::default(),
         };
         std::fs::create_dir(&settings.base_dir).unwrap();
@@ -266,7 +267,7 @@ impl Agent {
     pub fn hello(&mut self, input: Option<Validated>) -> Welcome {
         self.tell(&self.greeting(VERSION, input));
         match self.next() {
-            ToAgent::Welcome { pid, ppid, first, memory, records, start: _ } => {
+            ToAgent::Welcome { pid, ppid, first, memory, records, start: _, dir: _ } => {
                 Welcome { pid, ppid, first, memory, records }
             }
             other => panic!("no welcome but {}", brief(&other)),
@@ -283,8 +284,10 @@ impl Agent {
         assert_eq!(brief(&self.next()), format!("signaled nobody 0 {}", libc::ESRCH));
     }
 
+    /// Has an ended process forgotten, and returns when it is.
     pub fn forget(&mut self, id: &str) {
         self.tell(&ToKeeper::Forget(id.into()));
+        self.until(&format!("forgotten {id}"));
     }
 
     /// The next message; none at the end of the stream.
@@ -367,6 +370,7 @@ pub fn brief(message: &ToAgent) -> String {
             format!("signaled {id} {ticket} {}", errno.unwrap_or(0))
         }
         ToAgent::Order(order) => format!("order {order:?}"),
+        ToAgent::Forgotten(id) => format!("forgotten {id}"),
     }
 }
 
