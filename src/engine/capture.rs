@@ -19,30 +19,30 @@ mod codec;
 mod counters;
 pub mod filter;
 mod limits;
+mod make;
 mod pieces;
+mod record;
+mod set;
 mod view;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use serde::{Deserialize, Serialize};
 
-use super::faults::{self, Call};
 use super::sys;
-use crate::spec::{CaptureMode, CaptureSpec, Compression, FdName, LimitSpec};
+use crate::spec::{CaptureMode, CaptureSpec, Compression, LimitSpec};
 use counters::{Counters, Phase};
-use filter::Order;
-use limits::{LimitedWriter, Limits};
+use limits::Limits;
+pub(super) use make::{Store, Writer};
 use pieces::Piece;
 pub(super) use pieces::PieceLog;
+use record::Record;
+pub use set::Captures;
 pub use view::View;
-
-/// Marks a capture that is not frozen, where its length is told.
-const OPEN: u64 = u64::MAX;
 
 /// Why a capture does not hold all that was written to it, or may not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,75 +95,6 @@ pub struct Extent {
     pub whole: bool,
 }
 
-/// A capture as it is told to others.
-#[derive(Clone, Serialize, Deserialize)]
-struct Record {
-    spec: CaptureSpec,
-    path: PathBuf,
-    /// The final length, or [`OPEN`].
-    frozen: u64,
-    /// What only some captures have.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    more: Option<Box<More>>,
-}
-
-/// What is told of a capture that is not simply a file.
-#[derive(Clone, Serialize, Deserialize)]
-struct More {
-    limit: Option<LimitSpec>,
-    counters: PathBuf,
-    end: Option<Extent>,
-    #[serde(default)]
-    pieces: PathBuf,
-}
-
-impl From<Record> for Capture {
-    fn from(Record { spec, path, frozen, more }: Record) -> Self {
-        let plain = || (frozen != OPEN).then(|| Extent::plain(frozen));
-        let More { limit, counters, end, pieces } = more.map_or_else(
-            || More { limit: None, counters: PathBuf::new(), end: plain(), pieces: PathBuf::new() },
-            |more| *more,
-        );
-        let end = end.map_or_else(OnceLock::new, OnceLock::from);
-        Capture { spec, path, limit, counters, pieces, end, held: Mutex::new(Weak::new()) }
-    }
-}
-
-impl From<Capture> for Record {
-    fn from(capture: Capture) -> Self {
-        Record::from(&capture)
-    }
-}
-
-impl From<&Capture> for Record {
-    fn from(capture: &Capture) -> Self {
-        let end = capture.frozen();
-        let Capture { counters, pieces, .. } = capture;
-        let simple = counters.as_os_str().is_empty() && pieces.as_os_str().is_empty();
-        let more = (!simple).then(|| {
-            Box::new(More {
-                limit: capture.limit,
-                counters: counters.clone(),
-                end,
-                pieces: pieces.clone(),
-            })
-        });
-        Record {
-            spec: capture.spec.clone(),
-            path: capture.path.clone(),
-            frozen: end.map_or(OPEN, |end| end.length),
-            more,
-        }
-    }
-}
-
-impl Clone for Capture {
-    /// The same capture, frozen on its own.
-    fn clone(&self) -> Self {
-        Record::from(self).into()
-    }
-}
-
 impl Extent {
     /// That of a file which is the capture.
     fn plain(length: u64) -> Extent {
@@ -211,175 +142,10 @@ pub(super) enum Maker {
     Filter,
 }
 
-/// What is made along with a capture.
-pub(super) enum Writer {
-    /// The process writes the file itself.
-    Itself(OwnedFd),
-    /// The process writes a file that its user has named; whoever makes the process opens it.
-    Named(Order),
-    /// The engine reads this pipe.
-    Pipe {
-        /// The process's end.
-        source: OwnedFd,
-        /// Ours.
-        reader: OwnedFd,
-        /// Where the output goes.
-        store: Store,
-        /// Where its pieces are noted, if they are.
-        pieces: Option<PieceLog>,
-    },
-    /// A filter does; whoever makes the process starts it.
-    Filter {
-        /// The process's end.
-        source: OwnedFd,
-        /// The other one.
-        reader: OwnedFd,
-        /// What it shall do.
-        order: Order,
-    },
-}
-
-/// Where the engine puts what it reads of a pipe.
-pub(super) enum Store {
-    /// At the end of a file.
-    File(File),
-    /// Within limits.
-    Limited(LimitedWriter),
-    /// Nowhere.
-    Nothing,
-}
-
-impl Store {
-    /// Takes the next bytes.
-    ///
-    /// # Errors
-    /// The OS error of storing them.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Store::File(file) => io::Write::write_all(file, bytes),
-            Store::Limited(writer) => writer.write(bytes),
-            Store::Nothing => Ok(()),
-        }
-    }
-}
-
 impl Capture {
-    /// Makes a capture, of which files of ours are called `name`, and the end of it that the process shall have. `default` limits one
-    /// whose spec sets no limit.
-    ///
-    /// # Errors
-    /// The OS error; nothing is left behind.
-    pub(super) fn open(
-        spec: CaptureSpec,
-        places: &Places,
-        name: &str,
-        default: LimitSpec,
-    ) -> io::Result<(Capture, Writer)> {
-        let capture = Capture::plan(spec, places, name, default);
-        let made = capture.make().inspect_err(|_| capture.remove_own())?;
-        Ok((capture, made))
-    }
-
-    fn plan(spec: CaptureSpec, places: &Places, name: &str, default: LimitSpec) -> Capture {
-        let dir = match spec.mode {
-            CaptureMode::Tempfile => &places.files,
-            CaptureMode::Memory => &places.memory,
-        };
-        let limit = spec.limit.or_else(|| default_limit(default, &spec));
-        let tail = limit.is_some_and(|limit| Limits::from(limit).has_tail());
-        let path = match &spec.file {
-            // Both ends are brought together there once they are known.
-            Some(file) if !tail => PathBuf::from(&file.path),
-            _ => dir.join(name),
-        };
-        let held = Mutex::new(Weak::new());
-        let counters = PathBuf::new();
-        let pieces = match spec.pieces {
-            true => dir.join(format!("{name}.p")),
-            false => PathBuf::new(),
-        };
-        let mut capture =
-            Capture { spec, path, limit, counters, pieces, end: OnceLock::new(), held };
-        if capture.limit.is_some() || capture.maker() == Maker::Filter {
-            capture.counters = dir.join(format!("{name}.n"));
-        }
-        capture
-    }
-
-    fn make(&self) -> io::Result<Writer> {
-        let create = |path: &Path, append| {
-            faults::pass(Call::CaptureFile)?;
-            File::options()
-                .write(true)
-                .append(append)
-                .read(!append)
-                .create_new(true)
-                .mode(0o600)
-                .open(path)
-        };
-        let counters = match self.counters.as_os_str().is_empty() {
-            true => None,
-            false => Some(create(&self.counters, false)?),
-        };
-        let pieces = match self.pieces.as_os_str().is_empty() {
-            true => None,
-            false => Some(PieceLog::new(create(&self.pieces, false)?)?),
-        };
-        let pipe = || {
-            let (reader, source) = sys::pipe()?;
-            if let Some(size) = self.spec.pipe_size {
-                sys::grow_pipe(&reader, size as usize);
-            }
-            Ok::<_, io::Error>((reader, source))
-        };
-        Ok(match self.maker() {
-            Maker::Process if self.spec.file.is_some() => Writer::Named(Order::of(self)),
-            Maker::Process => Writer::Itself(create(&self.path, true)?.into()),
-            Maker::Engine => {
-                let (reader, source) = pipe()?;
-                sys::set_nonblocking(&reader)?;
-                let store = match (self.layout(), counters) {
-                    (Layout::Limited(limits), Some(counters)) => {
-                        let file = create(&self.path, false)?;
-                        Store::Limited(LimitedWriter::new(limits, file, counters)?)
-                    }
-                    _ => Store::File(create(&self.path, true)?),
-                };
-                Writer::Pipe { source, reader, store, pieces }
-            }
-            Maker::Filter => {
-                if Some(self.path.as_path()) != self.named() {
-                    create(&self.path, false)?;
-                }
-                let (reader, source) = pipe()?;
-                Writer::Filter { source, reader, order: Order::of(self) }
-            }
-        })
-    }
-
-    /// Goes on where an engine in another program has stopped.
-    ///
-    /// # Errors
-    /// The OS error of opening the files.
-    pub(super) fn reopen(&self) -> io::Result<(Store, Option<PieceLog>)> {
-        let open = |path| File::options().read(true).write(true).open(path);
-        let store = match self.layout() {
-            Layout::Limited(limits) => {
-                let writer = LimitedWriter::new(limits, open(&self.path)?, open(&self.counters)?)?;
-                Store::Limited(writer)
-            }
-            _ => Store::File(File::options().append(true).open(&self.path)?),
-        };
-        let pieces = match self.pieces.as_os_str().is_empty() {
-            true => None,
-            false => Some(PieceLog::new(open(&self.pieces)?)?),
-        };
-        Ok((store, pieces))
-    }
-
     /// A capture that could not be set up: empty for ever.
     pub(super) fn empty(spec: CaptureSpec) -> Capture {
-        Record { spec, path: PathBuf::new(), frozen: 0, more: None }.into()
+        Record::empty(spec).into()
     }
 
     /// What the spec asked for.
@@ -606,20 +372,6 @@ impl Capture {
     }
 }
 
-/// The limit of a capture whose spec sets none. Of compressed output no tail can be kept: its head may be as large as both.
-fn default_limit(LimitSpec { head, tail }: LimitSpec, spec: &CaptureSpec) -> Option<LimitSpec> {
-    if head.is_none() && tail.is_none() {
-        return None;
-    }
-    Some(match spec.compress {
-        None => LimitSpec { head, tail },
-        Some(_) => {
-            let both = head.unwrap_or(0).saturating_add(tail.unwrap_or(0));
-            LimitSpec { head: Some(both), tail: None }
-        }
-    })
-}
-
 fn open_to_read(path: &Path) -> io::Result<File> {
     File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(path)
 }
@@ -633,77 +385,11 @@ fn remove(path: &Path) {
     }
 }
 
-/// The fds of a process in the spec's order, with the captures among them.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct Captures(Vec<(FdName, Option<Capture>)>);
-
-impl Captures {
-    pub(super) fn new(fds: Vec<(FdName, Option<Capture>)>) -> Arc<Captures> {
-        Arc::new(Captures(fds))
-    }
-
-    /// No fds at all, as of a process whose spec names none.
-    pub fn none() -> Arc<Captures> {
-        Captures::new(Vec::new())
-    }
-
-    /// Every fd of the spec, with its capture where it has one.
-    pub fn iter(&self) -> impl Iterator<Item = (FdName, Option<&Capture>)> {
-        self.0.iter().map(|(fd, capture)| (*fd, capture.as_ref()))
-    }
-
-    /// The capture of one fd.
-    pub fn get(&self, fd: FdName) -> Option<&Capture> {
-        self.iter().find(|(name, _)| *name == fd).and_then(|(_, capture)| capture)
-    }
-
-    /// The pieces that output came in, in the order in which they were read: when, by the monotonic clock in nanoseconds, of which fd, where
-    /// they begin in what was written to it, and how long they are. None where no fd's are kept.
-    pub fn pieces(&self) -> Option<Vec<(u64, FdName, u64, u64)>> {
-        let captures = self.0.iter().filter_map(|(fd, capture)| Some((*fd, capture.as_ref()?)));
-        let mut kept = captures.filter(|(_, capture)| capture.spec.pieces).peekable();
-        kept.peek()?;
-        let mut pieces: Vec<_> = kept
-            .flat_map(|(fd, capture)| {
-                let pieces = capture.read_pieces().into_iter();
-                pieces.map(move |Piece { time, offset, length }| (time, fd, offset, length))
-            })
-            .collect();
-        pieces.sort_by_key(|(time, ..)| *time);
-        Some(pieces)
-    }
-
-    /// Removes the files that the spec has named and that are not to stay.
-    pub(crate) fn discard_named(&self) {
-        self.0.iter().filter_map(|(_, capture)| capture.as_ref()).for_each(Capture::discard_named);
-    }
-
-    /// Removes the files of all. Whoever holds one reads on.
-    pub(crate) fn discard(&self) {
-        for capture in self.0.iter().filter_map(|(_, capture)| capture.as_ref()) {
-            capture.discard();
-        }
-    }
-
-    /// The same with another capture at an index.
-    pub(super) fn with(&self, index: usize, capture: Capture) -> Captures {
-        let mut captures = self.clone();
-        if let Some((_, place)) = captures.0.get_mut(index) {
-            *place = Some(capture);
-        }
-        captures
-    }
-
-    /// The capture at an index of the spec's `fds`.
-    pub(super) fn at(&self, index: usize) -> Option<&Capture> {
-        self.0.get(index).and_then(|(_, capture)| capture.as_ref())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::Write;
+    use std::os::fd::OwnedFd;
 
     fn opened(dir: &tempfile::TempDir) -> (Capture, OwnedFd) {
         let places = Places { files: dir.path().into(), memory: dir.path().into() };
