@@ -105,7 +105,16 @@ mod tests {
         track.add(start, &stat);
         track.repeat(Moment::now());
         let (captures, statm) = (Captures::none(), procfs.read_statm(pid).ok());
-        let started = Started { id: "me".into(), pid, start, stat: Some(stat), statm, captures };
+        let started = Started {
+            id: "me".into(),
+            pid,
+            start,
+            stat: Some(stat),
+            statm,
+            captures,
+            terms: Default::default(),
+            resolved: Default::default(),
+        };
         let identity = Identity { argv: vec!["x".into()], exe: "/x".into(), ..Identity::default() };
         let agent = AgentInfo { pid: 7, host: "h".into(), user: "u".into(), version: "2".into() };
         let facts =
