@@ -64,7 +64,7 @@ fn pipes_files_and_captures() {
     assert_eq!(results["w"]["status"]["exit_code"], 0);
     assert_eq!(
         results["r"]["captures"]["stdout"],
-        json!({"length": 18, "complete": true, "reason": null})
+        json!({"length": 18, "dropped": 0, "complete": true, "reason": null})
     );
 }
 

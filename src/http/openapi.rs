@@ -31,7 +31,8 @@ use super::handlers::{events, output, procs, state};
         state::readyz,
         state::metrics,
         state::openapi,
-    )
+    ),
+    components(schemas(OutputShown, State))
 )]
 struct Description;
 

@@ -509,21 +509,20 @@ async fn a_grace_goes_on_with_the_next_agent() {
         // Told or not by then, nothing is heard of these two after what is asked for now.
         heard.push(later.keeper.hear().await);
         while heard.last().is_none_or(|line| !line.starts_with("signal run 10")) {
-            if heard.iter().any(|line| line.starts_with("signal run ")) {
+            if heard.iter().any(|line| line.starts_with("stop run ")) {
                 later.supervisor.do_send(Signal { id: "run".into(), signum: 10 });
             }
             heard.push(later.keeper.hear().await);
         }
-        heard.retain(|line| line.starts_with("signal run "));
-        heard.pop();
+        heard.retain(|line| line.starts_with("stop run "));
         heard
     };
     // An order of an older program has no time, and begins anew; one that has just been given goes on.
     for given in [vec![], vec![now]] {
-        assert_eq!(signals(given).await, ["signal run 15"]);
+        assert_eq!(signals(given).await, ["stop run None"]);
     }
     let Some(long_ago) = now.checked_sub(grace) else { return };
-    assert_eq!(signals(vec![long_ago]).await, ["signal run 15", "signal run 9"]);
+    assert_eq!(signals(vec![long_ago]).await, ["stop run None", "stop run Some(9)"]);
 }
 
 #[test]
