@@ -135,7 +135,7 @@ PIPE_READ = {"pipe-read": {"proc_id": "a", "fd": "stdout"}}
         ({"specs": {"a": GOOD | {"env": {"vars": {"X=Y": "1"}}}}}, "specs.a.env"),
         ({"specs": {"a": GOOD | {"env": {"vars": {"X\0": "1"}}}}}, "specs.a.env"),
         ({"specs": {"a": GOOD | {"env": {"vars": {"X": "\0"}}}}}, "specs.a.env"),
-        ({"specs": {"a": GOOD | {"fds": {}}}}, "specs.a.fds"),
+        ({"specs": {"a": GOOD | {"fds": "stdout"}}}, "specs.a.fds"),
         ({"specs": {"a": GOOD | {"fds": [["stdin"]]}}}, "specs.a.fds[0]"),
         ({"specs": {"a": GOOD | {"fds": [["stdin", "inherit", 1]]}}}, "specs.a.fds[0]"),
         ({"specs": {"a": GOOD | {"fds": [["stdin", "inherit"], ["std", "inherit"]]}}}, "specs.a.fds[1]"),
