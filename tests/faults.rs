@@ -9,7 +9,6 @@
 )]
 
 #[path = "common/engine.rs"]
-#[allow(dead_code, reason = "other tests need more of it")]
 mod rig;
 
 use std::collections::{BTreeMap, HashSet};

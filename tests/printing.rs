@@ -15,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use procstar::engine::{Captures, Ended, Moment, Started};
+use procstar::engine::{Captures, Ended, Moment, Started, Terms};
 use procstar::keeper::ledger::Record;
 use procstar::keeper::protocol::{Decoder, Memory, Printing, ToAgent, ToKeeper, encode};
 use procstar::keeper::{AGAIN, KEEPER_FD};
@@ -102,6 +102,7 @@ fn ended(id: &str) -> Record {
         stat: None,
         statm: None,
         captures,
+        terms: Terms::default(),
         resolved: Default::default(),
     };
     let ended = Ended { lost: false, ..Ended::lost(started.clone()) };

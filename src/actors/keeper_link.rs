@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::Launcher;
 use super::messages::Shutdown;
-use crate::engine::{Event, Moment};
+use crate::engine::{Event, Moment, StopOrder};
 use crate::keeper::ledger::Record;
 use crate::keeper::protocol::{
     Decoder, Memory, Order, Settings, ToAgent, ToKeeper, VERSION, encode,
@@ -300,6 +300,10 @@ impl Launcher for KeeperLink {
 
     fn signal(&self, id: ProcId, signum: i32, ticket: u64) {
         self.tell(ToKeeper::Signal { id, signum, ticket });
+    }
+
+    fn stop(&self, id: ProcId, order: StopOrder, ticket: u64) {
+        self.tell(ToKeeper::Stop { id, order, ticket });
     }
 
     fn forget(&self, id: ProcId) -> oneshot::Receiver<()> {

@@ -61,8 +61,10 @@ enum Phase {
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Send this signal to every running process.
-    Signal(i32),
+    /// Ask every running process to end.
+    Ask,
+    /// Kill every running process, with all its descendants.
+    Kill,
     /// The state that clients see has changed to this.
     Announce(ShutdownState),
 }
@@ -132,8 +134,8 @@ impl Lifecycle {
         let before = self.state();
         self.phase = phase;
         let signal = match phase {
-            Phase::Terminating { .. } => Some(Step::Signal(libc::SIGTERM)),
-            Phase::Killing { .. } => Some(Step::Signal(libc::SIGKILL)),
+            Phase::Terminating { .. } => Some(Step::Ask),
+            Phase::Killing { .. } => Some(Step::Kill),
             _ => None,
         };
         let after = self.state();
@@ -219,13 +221,13 @@ mod tests {
         let mut life = Lifecycle::new(EndWhen::Told, GRACES);
         assert_eq!(
             life.order(Shutdown::Terminate, now),
-            [Step::Announce(ShutdownState::Idling), Step::Signal(libc::SIGTERM)]
+            [Step::Announce(ShutdownState::Idling), Step::Ask]
         );
         assert_eq!(life.order(Shutdown::Terminate, now), []);
         assert_eq!(life.order(Shutdown::Idle, now), []);
         assert_eq!(life.advance(counts(2, 2), now + secs(59)), []);
         assert_eq!(life.deadline(), Some(now + secs(60)));
-        assert_eq!(life.advance(counts(2, 2), now + secs(60)), [Step::Signal(libc::SIGKILL)]);
+        assert_eq!(life.advance(counts(2, 2), now + secs(60)), [Step::Kill]);
         assert_eq!(life.advance(counts(0, 2), now + secs(64)), []);
         assert_eq!(
             life.advance(counts(0, 2), now + secs(65)),

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{Message, Recipient};
 
@@ -40,6 +41,19 @@ pub struct Signal {
     pub id: ProcId,
     /// The signal's number.
     pub signum: i32,
+}
+
+/// Stop a process: a signal, and the end of its whole tree if it has not ended when the grace is over. Handled by the
+/// [`Supervisor`](super::supervisor::Supervisor). The answer tells that the first signal has been sent.
+#[derive(Message)]
+#[rtype(result = "Result<(), SignalError>")]
+pub struct Stop {
+    /// The process.
+    pub id: ProcId,
+    /// The first signal's number; none: what its spec says, or SIGTERM.
+    pub signal: Option<i32>,
+    /// How long it has to end; none: what its spec says, or a default.
+    pub grace: Option<Duration>,
 }
 
 /// Why a signal was not sent.

@@ -25,6 +25,7 @@ pub mod supervisor;
 
 use tokio::sync::oneshot;
 
+use crate::engine::StopOrder;
 use crate::spec::{ProcId, Validated};
 use messages::Shutdown;
 
@@ -34,6 +35,8 @@ pub trait Launcher: Send + Sync {
     fn launch(&self, request: Validated);
     /// Sends a signal. See [`Engine::signal`](crate::engine::Engine::signal).
     fn signal(&self, id: ProcId, signum: i32, ticket: u64);
+    /// Stops a process. See [`Engine::stop`](crate::engine::Engine::stop).
+    fn stop(&self, id: ProcId, order: StopOrder, ticket: u64);
     /// Drops an ended process. What is given back resolves when it is gone for good, whatever dies after that; it fails where nobody
     /// is left to tell, and then this agent ends. See [`Engine::forget`](crate::engine::Engine::forget).
     fn forget(&self, id: ProcId) -> oneshot::Receiver<()>;

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::Launcher;
 use super::messages::{Changed, SignalError, Told};
-use crate::engine::Event;
+use crate::engine::{Event, StopOrder};
 use crate::report::Facts;
 use crate::spec::{Identity, ProcId};
 
@@ -90,18 +90,42 @@ fn fresh_ticket() -> u64 {
 #[rtype(result = "Result<(), SignalError>")]
 pub(super) struct SendSignal(pub(super) i32);
 
-impl Handler<SendSignal> for Process {
-    type Result = ResponseFuture<Result<(), SignalError>>;
+/// Stop this process. Sent by the [`Supervisor`](super::supervisor::Supervisor).
+#[derive(Message)]
+#[rtype(result = "Result<(), SignalError>")]
+pub(super) struct StopProcess(pub(super) StopOrder);
 
-    fn handle(&mut self, SendSignal(signum): SendSignal, _: &mut Self::Context) -> Self::Result {
+/// The outcome of a signal, once it is known.
+type Outcome = ResponseFuture<Result<(), SignalError>>;
+
+impl Process {
+    /// Has the engine signal the process, by a fresh ticket, and waits for the outcome.
+    fn send(&mut self, send: impl FnOnce(&dyn Launcher, ProcId, u64)) -> Outcome {
         if self.ended {
             return Box::pin(std::future::ready(Err(SignalError::Gone)));
         }
         let ticket = fresh_ticket();
         let (tell, told) = oneshot::channel();
         self.signals.insert(ticket, tell);
-        tracing::debug!(proc_id = %self.id, signum, "sending signal");
-        self.engine.signal(self.id.clone(), signum, ticket);
+        send(&*self.engine, self.id.clone(), ticket);
         Box::pin(async { told.await.unwrap_or(Err(SignalError::Gone)) })
+    }
+}
+
+impl Handler<SendSignal> for Process {
+    type Result = Outcome;
+
+    fn handle(&mut self, SendSignal(signum): SendSignal, _: &mut Self::Context) -> Self::Result {
+        tracing::debug!(proc_id = %self.id, signum, "sending signal");
+        self.send(|engine, id, ticket| engine.signal(id, signum, ticket))
+    }
+}
+
+impl Handler<StopProcess> for Process {
+    type Result = Outcome;
+
+    fn handle(&mut self, StopProcess(order): StopProcess, _: &mut Self::Context) -> Self::Result {
+        tracing::debug!(proc_id = %self.id, ?order, "stopping");
+        self.send(|engine, id, ticket| engine.stop(id, order, ticket))
     }
 }

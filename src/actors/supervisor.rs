@@ -1,5 +1,7 @@
 //! The actor that owns the processes: it alone starts and deletes them, and decides when the agent ends.
 
+mod stop;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +21,8 @@ use super::messages::{
     Again, Announce, Changed, Delete, DeleteError, Removed, Shutdown, ShutdownChanged,
     ShutdownState, Signal, SignalError, Start, StartError, Told,
 };
-use super::process::{Process, SendSignal};
-use crate::engine::Event;
+use super::process::{Process, SendSignal, StopProcess};
+use crate::engine::{Event, StopOrder};
 use crate::keeper::ledger::Record;
 use crate::spec::{Identity, ProcId};
 
@@ -176,20 +178,20 @@ impl Supervisor {
                     );
                     self.outlets.shutdown.do_send(ShutdownChanged(state));
                 }
-                Step::Signal(signum) => {
-                    tracing::info!(
-                        signum,
-                        running = self.running,
-                        "signaling every running process"
-                    );
-                    let running = self.processes.iter().filter(|(_, owned)| !owned.ended);
-                    for id in running.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
-                        if let Some(actor) = self.actor(&id) {
-                            // That one has just ended is no error here.
-                            actor.do_send(SendSignal(signum));
-                        }
-                    }
-                }
+                Step::Ask => self.stop_all(None),
+                Step::Kill => self.stop_all(Some(libc::SIGKILL)),
+            }
+        }
+    }
+
+    /// Stops every running process: by this signal, or as each one's spec says.
+    fn stop_all(&mut self, signum: Option<i32>) {
+        tracing::info!(signum, running = self.running, "stopping every running process");
+        let running = self.processes.iter().filter(|(_, owned)| !owned.ended);
+        for id in running.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            if let Some(actor) = self.actor(&id) {
+                // That one has just ended is no error here.
+                actor.do_send(StopProcess(StopOrder { signum, grace: None, shutdown: true }));
             }
         }
     }

@@ -3,6 +3,8 @@
 pub(super) mod handover;
 mod launch;
 mod reading;
+mod stopping;
+mod strays;
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -21,6 +23,7 @@ use super::plan::{Report, Surroundings};
 use super::procfs::{ProcFs, RawIo, RawStat};
 use super::spawn::{Child, SpawnPool, Spawned};
 use super::state::{Action, Input, State};
+use super::stop::{Stop, Terms};
 use super::timers::{Alarm, Timers};
 use super::{
     Captures, Command, CutShort, Ended, Event, Moment, Options, Resolved, StartFailure, Started,
@@ -31,6 +34,8 @@ use handover::Pause;
 use launch::{Launch, PipeTable};
 use reading::Watcher;
 use serde::{Deserialize, Serialize};
+use stopping::Ask;
+use strays::Strays;
 
 /// How many jobs may wait for a spawning thread; more would hold descriptors for nothing.
 const JOBS_AHEAD: usize = 8;
@@ -79,6 +84,10 @@ enum Source {
     Exit(u64),
     /// The pipe of one of its captures, by the fd's index in the spec.
     Pipe(u64, usize),
+    /// Some child has ended.
+    Children,
+    /// A descendant of a process has ended that was killed with it.
+    Leaving(u64),
 }
 
 /// What is known of a reaped child, or of one that could not be made.
@@ -156,6 +165,21 @@ struct Process {
     signals: Vec<(i32, u64)>,
     /// Whether we have sent it a SIGKILL: then that is what it dies of.
     killed: bool,
+    /// How it is stopped, and when its time is over.
+    terms: Terms,
+    /// How far stopping it has come.
+    stop: Stop,
+    /// What to ask it as soon as there is a child.
+    asks: Vec<Ask>,
+    /// The alarms that are set for it.
+    timeout_alarm: Option<Instant>,
+    stop_alarm: Option<Instant>,
+    /// Those that descended from it when it was killed, with their start times.
+    tree: HashMap<i32, u64>,
+    /// Those of them that still have to end, by the tokens of their pidfds.
+    leaving: HashMap<u64, OwnedFd>,
+    /// When its child started, in ticks since boot.
+    starttime: Option<u64>,
 }
 
 impl Process {
@@ -174,7 +198,20 @@ impl Process {
             report: None,
             signals: Vec::new(),
             killed: false,
+            terms: Terms::default(),
+            stop: Stop::None,
+            asks: Vec::new(),
+            timeout_alarm: None,
+            stop_alarm: None,
+            tree: HashMap::new(),
+            leaving: HashMap::new(),
+            starttime: None,
         }
+    }
+
+    /// How much has to end before its end can be told.
+    fn open(&self) -> usize {
+        self.open.len() + self.leaving.len()
     }
 }
 
@@ -203,6 +240,22 @@ impl Poller {
         Ok(token)
     }
 
+    /// As [`watch`](Self::watch), but tells once, and then not before it is [rearmed](Self::rearm).
+    fn watch_once(&mut self, fd: impl AsFd, source: Source) -> io::Result<u64> {
+        let token = self.next_token;
+        self.next_token += 1;
+        self.epoll
+            .add(fd, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, token))?;
+        self.sources.insert(token, source);
+        Ok(token)
+    }
+
+    fn rearm(&self, fd: impl AsFd, token: u64) {
+        let mut event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, token);
+        // It is there, so this cannot fail.
+        let _ = self.epoll.modify(fd, &mut event);
+    }
+
     /// Takes `fd` out. Closing it would not be enough: a child that is just being made has a copy.
     fn unwatch(&mut self, fd: impl AsFd, token: u64) {
         self.sources.remove(&token);
@@ -220,6 +273,11 @@ struct Driver {
     poller: Poller,
     processes: HashMap<u64, Process>,
     serials: HashMap<ProcId, u64>,
+    /// The children that are not reaped, by their pids.
+    pids: HashMap<i32, u64>,
+    strays: Strays,
+    /// The epoll token of what tells that some child has ended.
+    children_token: u64,
     next_serial: u64,
     /// Asked for, and not yet planned.
     waiting: VecDeque<Launch>,
@@ -250,6 +308,11 @@ impl Driver {
         let mut poller = Poller::new()?;
         poller.watch(inbox.fd(), Source::Inbox)?;
         poller.watch(watcher.fd(), Source::Watcher)?;
+        let strays = Strays::new();
+        let children_token = match strays.signals() {
+            Some(signals) => poller.watch_once(signals, Source::Children)?,
+            None => 0,
+        };
         Ok(Driver {
             options,
             inbox,
@@ -258,6 +321,9 @@ impl Driver {
             poller,
             processes: HashMap::new(),
             serials: HashMap::new(),
+            pids: HashMap::new(),
+            strays,
+            children_token,
             next_serial: 0,
             waiting: VecDeque::new(),
             pool,
@@ -309,9 +375,10 @@ impl Driver {
         let relief = (self.pool.waiting() > 0)
             .then(|| (self.last_spawned + RELIEF).saturating_duration_since(now));
         match alarm.into_iter().chain(relief).min() {
-            // One millisecond more, for epoll rounds down, and would wake too early again and again.
-            Some(wait) => EpollTimeout::try_from(wait + Duration::from_millis(1))
-                .unwrap_or(EpollTimeout::NONE),
+            // One millisecond more, for epoll rounds down, and would wake too early again and again. It cannot wait for
+            // more than 24 days at once.
+            Some(wait) => EpollTimeout::try_from(wait.saturating_add(Duration::from_millis(1)))
+                .unwrap_or(EpollTimeout::MAX),
             None => EpollTimeout::NONE,
         }
     }
@@ -329,6 +396,8 @@ impl Driver {
             Some(Source::Watcher) => self.file_closed(),
             Some(Source::Exit(serial)) => self.exited(serial),
             Some(Source::Pipe(serial, index)) => self.pipe_readable(serial, index),
+            Some(Source::Children) => self.child_ended(),
+            Some(Source::Leaving(serial)) => self.left(serial, token),
             // Taken out by an earlier event of the same round.
             None => {}
         }
@@ -339,11 +408,13 @@ impl Driver {
             Command::Launch(request) => {
                 let pipes = PipeTable::new(request.pipes);
                 for (id, proc) in request.procs {
-                    let serial = self.enroll(Process::new(id));
+                    let terms = Terms { deadline: None, stopping: proc.stopping };
+                    let serial = self.enroll(Process { terms, ..Process::new(id) });
                     self.waiting.push_back(Launch { serial, proc, pipes: pipes.clone() });
                 }
             }
             Command::Signal { id, signum, ticket } => self.signal(&id, signum, ticket),
+            Command::Halt { id, order, ticket } => self.stop(&id, order, ticket),
             Command::Adopt(started) => self.adopt(*started),
             Command::TakeOver(carried) => self.take_over(*carried),
             Command::Pause(pause) => self.pause = Some(pause),
@@ -381,6 +452,9 @@ impl Driver {
             Alarm::Patience(serial) => self.patience_over(serial),
             Alarm::Grace(serial) => self.grace_over(serial),
             Alarm::Exit(serial) => self.exited(serial),
+            Alarm::Timeout(serial) => self.timed_out(serial),
+            Alarm::Stop(serial) => self.stop_grace_over(serial),
+            Alarm::Strays => self.see_to_strays(),
         }
     }
 
@@ -397,7 +471,12 @@ impl Driver {
                 self.timers
                     .set(Instant::now() + self.options.setup_patience, Alarm::Patience(serial));
             }
-            Some(pid) => self.tell_started(serial, pid),
+            Some(pid) => {
+                self.tell_started(serial, pid);
+                // What came before there was a child would else wait for the end of its set-up, which may never be.
+                self.send_held_signals(serial);
+                self.do_as_asked(serial);
+            }
             None => {}
         }
     }
@@ -414,6 +493,8 @@ impl Driver {
         match child {
             Some(child) => {
                 let pid = child.pid;
+                self.pids.insert(pid, serial);
+                self.pool.taken(pid);
                 if !failed {
                     self.tell_started(serial, pid);
                 }
@@ -432,6 +513,7 @@ impl Driver {
             }
         }
         self.send_held_signals(serial);
+        self.do_as_asked(serial);
     }
 
     /// Has a child looked at by a timer, where epoll cannot tell of its end.
@@ -444,30 +526,43 @@ impl Driver {
         if std::mem::replace(&mut process.told, true) {
             return;
         }
+        let stat = self.procfs.read_stat(pid).ok();
+        process.starttime = stat.as_ref().map(|stat| stat.starttime);
         let early = process.report.as_ref().and_then(|report| report.early().get());
         let resolved = early.unwrap_or(&process.resolved).clone();
         self.untold.push(Event::Started(Box::new(Started {
             id: process.id.clone(),
             pid,
             start: process.start,
-            stat: self.procfs.read_stat(pid).ok(),
+            stat,
             statm: self.procfs.read_statm(pid).ok(),
             captures: Arc::clone(&process.captures),
+            terms: process.terms,
             resolved,
         })));
     }
 
     /// A pidfd is readable: its child is a zombie, whose last facts are still there until it is reaped.
     fn exited(&mut self, serial: u64) {
+        let Some(Process { state: State::Alive(live), stop, .. }) = self.processes.get(&serial)
+        else {
+            return;
+        };
+        let (pid, adopted, takes_all) = (live.child.pid, live.adopted, stop.takes_all());
+        if !adopted {
+            // Its orphans are with us by now, and as long as it is not reaped, nobody else has its numbers.
+            self.look_for_strays();
+            if takes_all {
+                self.sweep(serial, pid);
+            }
+        }
         let Some(Process { state: State::Alive(live), killed, .. }) =
             self.processes.get_mut(&serial)
         else {
             return;
         };
-        let pid = live.child.pid;
         let stat = self.procfs.read_stat(pid).ok();
         let io = self.procfs.read_io(pid).ok().flatten();
-        let adopted = live.adopted;
         let exit = match sys::reap(pid) {
             // It is somebody else's to reap.
             Err(_) if adopted => {
@@ -504,6 +599,9 @@ impl Driver {
         if let Some(token) = live.token.take() {
             self.poller.unwatch(&live.child.pidfd, token);
         }
+        self.pids.remove(&pid);
+        self.strays.reaped();
+        self.cancel_alarms(serial);
         self.close_what_has_ended(serial);
         self.apply(serial, Input::Exited(exit));
     }
@@ -511,8 +609,9 @@ impl Driver {
     /// Moves a process on, and does what follows.
     fn apply(&mut self, serial: u64, input: Input<Live, Exit>) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
+        let open = process.open();
         let before = std::mem::replace(&mut process.state, State::Ended);
-        let (after, action) = before.apply(input, process.open.len());
+        let (after, action) = before.apply(input, open);
         process.state = after;
         match action {
             Action::None | Action::Watch => {}
@@ -525,6 +624,9 @@ impl Driver {
 
     /// Freezes a process's captures, and tells its end.
     fn finish(&mut self, serial: u64, exit: Exit) {
+        self.forget_leaving(serial);
+        self.cancel_alarms(serial);
+        let survivors = self.survivors_of(serial);
         let Some(process) = self.processes.get_mut(&serial) else { return };
         for (_, capture) in process.captures.iter() {
             if let Some(capture) = capture {
@@ -532,6 +634,8 @@ impl Driver {
             }
         }
         self.untold.push(Event::Ended(Box::new(Ended {
+            cause: process.cause(),
+            survivors,
             id: process.id.clone(),
             pid: exit.pid,
             failures: std::mem::take(&mut process.failures),

@@ -21,8 +21,10 @@ pub mod procfs;
 mod rusage;
 mod spawn;
 mod state;
+mod stop;
 pub(crate) mod sys;
 mod timers;
+mod tree;
 mod whitelist;
 
 use std::io;
@@ -33,6 +35,7 @@ pub use capture::{Capture, Captures, CutShort, Places};
 pub use failure::{Stage, StartFailure};
 pub use plan::Heritage;
 pub use spawn::{Errand, Errands};
+pub use stop::{StopCause, StopOrder, Terms};
 pub use whitelist::Whitelist;
 
 use indexmap::IndexMap;
@@ -80,6 +83,15 @@ pub(crate) enum Command {
         /// Comes back with the [`Event::Signaled`].
         ticket: u64,
     },
+    /// Stop a process. See [`Engine::stop`].
+    Halt {
+        /// The process.
+        id: ProcId,
+        /// How.
+        order: StopOrder,
+        /// Comes back with the [`Event::Signaled`].
+        ticket: u64,
+    },
     /// Watch a process that an earlier engine has started. See [`Engine::adopt`].
     Adopt(Box<Started>),
     /// Go on with a process that was handed over. See [`Engine::take_over`].
@@ -103,7 +115,7 @@ pub enum Event {
     Signaled {
         /// The process.
         id: ProcId,
-        /// As given to [`Engine::signal`].
+        /// As given to [`Engine::signal`] or [`Engine::stop`].
         ticket: u64,
         /// The OS error; `ESRCH` where the process is gone.
         result: io::Result<()>,
@@ -175,6 +187,9 @@ pub struct Started {
     pub statm: Option<RawStatm>,
     /// Its fds.
     pub captures: Arc<Captures>,
+    /// How it is stopped, and when its time is over.
+    #[serde(default)]
+    pub terms: Terms,
     /// What its spec has come to; as asked for, where its set-up still takes its time.
     #[serde(default)]
     pub resolved: Resolved,
@@ -212,9 +227,51 @@ pub struct Ended {
     /// Whether the kernel has killed it for want of memory.
     #[serde(default)]
     pub out_of_memory: bool,
+    /// Why it was stopped, if it was.
+    #[serde(default)]
+    pub cause: Option<StopCause>,
+    /// Who has survived it, as far as that is known.
+    #[serde(default)]
+    pub survivors: Survivors,
     /// What its spec has come to.
     #[serde(default)]
     pub resolved: Resolved,
+}
+
+/// Descendants that outlive their process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Survivors {
+    /// Some of them, by their pids.
+    pub listed: Vec<Survivor>,
+    /// How many there are beside those.
+    pub more: u32,
+}
+
+/// One that outlives its process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Survivor {
+    /// Its pid.
+    pub pid: i32,
+    /// The name of its executable, at most 15 bytes of it.
+    pub comm: String,
+    /// Its session, as the pid of whoever began that.
+    pub session: i32,
+    /// How it is known whose it is.
+    pub how: Kinship,
+}
+
+/// How a survivor is known to come from a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Kinship {
+    /// It is in the process's group.
+    Group,
+    /// It is in the process's session, or in that of another survivor of it.
+    Session,
+    /// It descends from another survivor, or was met as a descendant when the process was stopped.
+    Descendant,
+    /// It is in a session of its own, and nobody but this process can have started it.
+    Alone,
 }
 
 impl Ended {
@@ -243,6 +300,8 @@ impl Ended {
             lost: true,
             io: None,
             out_of_memory: false,
+            cause: None,
+            survivors: Survivors::default(),
             resolved: started.resolved,
         }
     }
@@ -251,6 +310,7 @@ impl Ended {
     pub fn unknown(id: ProcId) -> Ended {
         let now = Moment::now();
         let captures = Captures::new(Vec::new());
+        let terms = Terms::default();
         Ended {
             pid: None,
             stat: None,
@@ -261,6 +321,7 @@ impl Ended {
                 stat: None,
                 statm: None,
                 captures,
+                terms,
                 resolved: Resolved::default(),
             })
         }
@@ -279,6 +340,15 @@ fn no_usage() -> libc::rusage {
 /// The OS error, for a signal that cannot be ignored.
 pub fn ignore(signum: i32) -> io::Result<()> {
     sys::ignore(signum)
+}
+
+/// Has descendants of this process that lose their parent become its children: an engine in it then reaps them, and tells of those
+/// that survive its processes. Their ends are noticed soon where SIGCHLD is blocked in the main thread.
+///
+/// # Errors
+/// The OS error, which does not occur.
+pub fn become_subreaper() -> io::Result<()> {
+    sys::become_subreaper()
 }
 
 /// Whether this process was started with a signal ignored.
@@ -327,6 +397,12 @@ impl Engine {
     /// Sends a signal to a process; [`Event::Signaled`] with the same ticket tells the outcome.
     pub fn signal(&self, id: ProcId, signum: i32, ticket: u64) {
         self.tell(Command::Signal { id, signum, ticket });
+    }
+
+    /// Stops a process: asks it, waits, kills it with all its descendants. [`Event::Signaled`] with the same ticket tells when it
+    /// has been asked; its [`Event::Ended`] tells the cause.
+    pub fn stop(&self, id: ProcId, order: StopOrder, ticket: u64) {
+        self.tell(Command::Halt { id, order, ticket });
     }
 
     /// Watches a process that an earlier engine, in a program that is gone, has started. What the kernel still tells of it is told at its

@@ -1,17 +1,19 @@
 //! What the kernel says of a process: `/proc/PID/stat`, `statm` and `io`.
 //!
 //! Parsers are pure and take bytes; [`ProcFs`] reads the files below a root path, one system call of
-//! reading for each, into a buffer on the stack. Nothing here looks at a whole directory: the work for
+//! reading for each, into a buffer on the stack. Nothing here looks at all of `/proc`: the work for
 //! one process does not grow with the number of processes.
 //!
 //! The caller must hold the process unreaped (running, or a zombie that only it can reap) while it reads:
 //! otherwise the number may already belong to another process.
 
+mod children;
 mod memory;
 mod stat;
 #[cfg(test)]
 mod tests;
 
+pub use children::parse_children;
 pub use memory::{RawIo, RawPeaks, RawStatm, parse_io, parse_peaks, parse_statm};
 pub use stat::{RawStat, parse_stat};
 

@@ -7,7 +7,7 @@
 
 mod clone;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
@@ -70,6 +70,8 @@ struct State {
     threads: usize,
     idle: usize,
     closed: bool,
+    /// Children that were made, and that the engine has not been told of. A child of the main thread is among them from the first.
+    made: HashSet<i32>,
 }
 
 impl Shared {
@@ -89,7 +91,13 @@ impl SpawnPool {
         errands: Option<Errands>,
         deliver: Deliver,
     ) -> io::Result<Self> {
-        let state = State { queue: VecDeque::new(), threads: 0, idle: 0, closed: false };
+        let state = State {
+            queue: VecDeque::new(),
+            threads: 0,
+            idle: 0,
+            closed: false,
+            made: HashSet::new(),
+        };
         let (state, work) = (Mutex::new(state), Condvar::new());
         let shared = Arc::new(Shared { state, work, surroundings, errands });
         let pool = SpawnPool { shared, deliver };
@@ -111,6 +119,16 @@ impl SpawnPool {
     /// How many jobs no thread has begun.
     pub(super) fn waiting(&self) -> usize {
         self.shared.lock().queue.len()
+    }
+
+    /// Whether a child was made of which [`Deliver`] has told, and the engine has not [taken note](Self::taken).
+    pub(super) fn has_just_made(&self, pid: i32) -> bool {
+        self.shared.lock().made.contains(&pid)
+    }
+
+    /// The engine knows of this child.
+    pub(super) fn taken(&self, pid: i32) {
+        self.shared.lock().made.remove(&pid);
     }
 
     /// Starts a thread for every job that waits, if none is idle: every thread is held by a child's set-up.
@@ -156,7 +174,7 @@ impl Drop for SpawnPool {
 }
 
 /// A thread's life: one job after another.
-fn serve(shared: &Shared, deliver: &Deliver, stack: &Stack) {
+fn serve(shared: &Arc<Shared>, deliver: &Deliver, stack: &Stack) {
     loop {
         let mut state = shared.lock();
         let job = loop {
@@ -172,12 +190,17 @@ fn serve(shared: &Shared, deliver: &Deliver, stack: &Stack) {
             state.idle -= 1;
         };
         drop(state);
-        deliver(spawn(job, stack, shared));
+        let spawned = spawn(job, stack, shared);
+        if let Some(child) = &spawned.child {
+            // Before this thread can end, and leave the child to the main one.
+            shared.lock().made.insert(child.pid);
+        }
+        deliver(spawned);
     }
 }
 
 /// Plans and clones a child, and waits until it has exec'd or ended.
-fn spawn(job: Job, stack: &Stack, shared: &Shared) -> Spawned {
+fn spawn(job: Job, stack: &Stack, shared: &Arc<Shared>) -> Spawned {
     let Job { serial, draft: Draft { proc, made, report } } = job;
     let draft = Draft { proc, made, report: Arc::clone(&report) };
     let none = |failures| {
@@ -189,7 +212,7 @@ fn spawn(job: Job, stack: &Stack, shared: &Shared) -> Spawned {
         Err(failures) => return none(failures),
     };
     let cloned = match &shared.errands {
-        Some(errands) if report.is_shared() => clone::by_errand(&mut plan, stack, errands),
+        Some(errands) if report.is_shared() => clone::by_errand(&mut plan, stack, errands, shared),
         _ => clone::here(&plan, stack),
     };
     match cloned {

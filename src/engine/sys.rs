@@ -111,6 +111,40 @@ pub(super) fn pidfd_send_signal(pidfd: RawFd, signum: i32) -> io::Result<()> {
     if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Sends a signal to every process of a group.
+///
+/// # Errors
+/// `ESRCH` where there is no such group, `EPERM` where not one of its processes may be signaled, or the OS error.
+pub(super) fn signal_group(pgid: i32, signum: i32) -> io::Result<()> {
+    // 1 is no group of ours, and -1 would be everybody.
+    if pgid <= 1 {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    // SAFETY: plain system call without pointers.
+    check(unsafe { libc::kill(-pgid, signum) })?;
+    Ok(())
+}
+
+/// Has descendants that lose their parent become children of this process, instead of init's.
+///
+/// # Errors
+/// The OS error, which does not occur.
+pub(super) fn become_subreaper() -> io::Result<()> {
+    // SAFETY: plain system call without pointers.
+    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) })?;
+    Ok(())
+}
+
+/// The time since the machine has started, in clock ticks: what start times in `/proc` are in.
+pub(super) fn ticks_since_boot() -> u64 {
+    let since = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+    let ticks = ::procfs::ticks_per_second().max(1);
+    since.map_or(0, |t| {
+        let (seconds, nanos) = (t.tv_sec().unsigned_abs(), t.tv_nsec().unsigned_abs());
+        seconds * ticks + nanos * ticks / 1_000_000_000
+    })
+}
+
 /// Reaps child `pid` if it has ended: its raw wait status and its rusage, which includes the children it waited for.
 ///
 /// # Errors

@@ -1,7 +1,6 @@
 //! The driver's timers.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// What a timer is for.
@@ -13,28 +12,40 @@ pub(super) enum Alarm {
     Grace(u64),
     /// A child is to be looked at, for epoll cannot tell of its end.
     Exit(u64),
+    /// A process's time is over.
+    Timeout(u64),
+    /// The grace of a process that has been asked to end is over.
+    Stop(u64),
+    /// It is time to see which orphans have come to us.
+    Strays,
 }
 
-/// Timers in the order they go off. One whose process is gone by then is of no effect, so none is ever taken out.
+/// Timers in the order they go off. One whose process is gone by then is of no effect; only those that may be far
+/// away need be taken out.
 #[derive(Default)]
-pub(super) struct Timers(BinaryHeap<Reverse<(Instant, Alarm)>>);
+pub(super) struct Timers(BTreeSet<(Instant, Alarm)>);
 
 impl Timers {
     /// Sets `alarm` to go off at `at`.
     pub(super) fn set(&mut self, at: Instant, alarm: Alarm) {
-        self.0.push(Reverse((at, alarm)));
+        self.0.insert((at, alarm));
+    }
+
+    /// Takes an alarm out.
+    pub(super) fn cancel(&mut self, at: Instant, alarm: Alarm) {
+        self.0.remove(&(at, alarm));
     }
 
     /// The next alarm that has gone off by `now`.
     pub(super) fn pop(&mut self, now: Instant) -> Option<Alarm> {
-        match self.0.peek() {
-            Some(Reverse((at, _))) if *at <= now => self.0.pop().map(|Reverse((_, alarm))| alarm),
+        match self.0.first() {
+            Some((at, _)) if *at <= now => self.0.pop_first().map(|(_, alarm)| alarm),
             _ => None,
         }
     }
 
     /// How long until the next alarm.
     pub(super) fn next_in(&self, now: Instant) -> Option<Duration> {
-        self.0.peek().map(|Reverse((at, _))| at.saturating_duration_since(now))
+        self.0.first().map(|(at, _)| at.saturating_duration_since(now))
     }
 }

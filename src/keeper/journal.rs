@@ -274,13 +274,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::protocol::Order;
-    use crate::engine::{Captures, Moment};
+    use crate::engine::{Captures, Moment, Terms};
 
     fn started(id: &str, pid: i32) -> Started {
         let start = Moment { unix_nanos: 1, monotonic_nanos: 2 };
         let captures = Captures::none();
+        let terms = Terms::default();
         let resolved = Default::default();
-        Started { id: id.into(), pid, start, stat: None, statm: None, captures, resolved }
+        Started { id: id.into(), pid, start, stat: None, statm: None, captures, terms, resolved }
     }
 
     fn ended(id: &str, status: i32) -> Ended {

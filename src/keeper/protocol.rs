@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ledger::Record;
 use crate::config::LogSettings;
-use crate::engine::{Ended, Moment, Started};
+use crate::engine::{Ended, Moment, Started, StopOrder};
 use crate::spec::{ProcId, Validated};
 
 /// The version of these messages. It changes with every change of their meaning or form.
@@ -99,6 +99,15 @@ pub enum ToKeeper {
     Bye {
         /// The program's exit code.
         code: u8,
+    },
+    /// Stop a process. See [`Engine::stop`](crate::engine::Engine::stop).
+    Stop {
+        /// The process.
+        id: ProcId,
+        /// How.
+        order: StopOrder,
+        /// Comes back, as that of a signal.
+        ticket: u64,
     },
 }
 

@@ -20,7 +20,9 @@ use super::upgrade::{self, Program, State};
 use crate::config::SECRET_VARS;
 use crate::engine::inbox::Inbox;
 use crate::engine::procfs::ProcFs;
-use crate::engine::{Carried, Ended, Engine, Errand, Event, Heritage, Moment, Options, Whitelist};
+use crate::engine::{
+    Carried, Ended, Engine, Errand, Event, Heritage, Moment, Options, StopOrder, Whitelist,
+};
 use crate::spec::{Identity, Validated};
 
 /// The environment variable by which an agent knows that it is one: the number of its socket to the keeper.
@@ -163,6 +165,9 @@ impl Keeper {
             set.add(signal);
         }
         set.thread_block()?;
+        // The engine hears of it by a descriptor, and reaps orphans, whose subreaper we are.
+        SigSet::from_iter([Signal::SIGCHLD]).thread_block()?;
+        crate::engine::become_subreaper()?;
         let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         Ok(Keeper {
             origin,
@@ -519,8 +524,9 @@ impl Keeper {
         let running = || self.ledger.iter().filter(|record| record.ended.is_none());
         if self.alone_until.is_none() {
             let Some(engine) = &self.engine else { return };
+            let order = StopOrder { signum: Some(libc::SIGKILL), ..StopOrder::default() };
             for record in running() {
-                engine.signal(record.id.clone(), libc::SIGKILL, 0);
+                engine.stop(record.id.clone(), order, 0);
             }
         }
         let until = *self.alone_until.get_or_insert_with(|| Instant::now() + ALONE);
@@ -571,6 +577,11 @@ impl Keeper {
             ToKeeper::Signal { id, signum, ticket } => {
                 if let Some(engine) = &self.engine {
                     engine.signal(id, signum, ticket);
+                }
+            }
+            ToKeeper::Stop { id, order, ticket } => {
+                if let Some(engine) = &self.engine {
+                    engine.stop(id, order, ticket);
                 }
             }
             ToKeeper::Forget(id) => {

@@ -200,7 +200,7 @@ mod tests {
     use super::super::protocol::Printing;
     use super::*;
     use crate::config::LogSettings;
-    use crate::engine::{Captures, Ended, Started};
+    use crate::engine::{Captures, Ended, Started, Terms};
     use crate::spec::Identity;
     use std::sync::Arc;
 
@@ -214,6 +214,7 @@ mod tests {
             stat: None,
             statm: None,
             captures: Captures::none(),
+            terms: Terms::default(),
             resolved: Default::default(),
         };
         let ended = Ended { stop: start, ..Ended::lost(started.clone()) };

@@ -17,7 +17,10 @@ use super::samples::{Sample, Track};
 use super::status::{ProcState, Status};
 use super::times::{Rfc3339, Times};
 use crate::engine::procfs::{Clock, ProcFs, RawIo, RawPeaks, RawStat, RawStatm, ReadError};
-use crate::engine::{Captures, CutShort, Ended, Moment, Resolved, StartFailure, Started};
+use crate::engine::{
+    Captures, CutShort, Ended, Moment, Resolved, StartFailure, Started, StopCause, Survivor,
+    Survivors,
+};
 use crate::spec::{FdName, Identity, ProcId};
 
 /// What is known of a process at one point of its life. It does not change; a later point has facts of its own.
@@ -53,6 +56,7 @@ struct Ending {
     status: Status,
     rusage: Rusage,
     cut_short: Vec<(FdName, CutShort)>,
+    survivors: Survivors,
 }
 
 /// What is said of a process whose exit nobody has waited for.
@@ -68,6 +72,10 @@ pub(super) enum Reason {
     Signaled,
     /// The kernel has killed it for want of memory.
     OutOfMemory,
+    /// It was stopped, for its time was over.
+    Timeout,
+    /// It was stopped, for somebody asked for that.
+    Stopped,
     /// It was not started as specified.
     Error,
     /// How it ended is not known: whoever waited for it died.
@@ -113,11 +121,13 @@ impl Facts {
             None if ended.lost => (ProcState::Error, Status::from_exit_code(125)),
             None => (ProcState::Terminated, Status::from_raw(ended.status)),
         };
-        let reason = match (state, status.signum) {
+        let reason = match (ended.cause, state, status.signum) {
+            (Some(StopCause::Timeout), ..) => Reason::Timeout,
+            (Some(StopCause::Stopped), ..) => Reason::Stopped,
             _ if ended.lost => Reason::Lost,
-            (ProcState::Terminated, _) if ended.out_of_memory => Reason::OutOfMemory,
-            (ProcState::Terminated, Some(_)) => Reason::Signaled,
-            (ProcState::Terminated, None) => Reason::Exited,
+            (None, ProcState::Terminated, _) if ended.out_of_memory => Reason::OutOfMemory,
+            (None, ProcState::Terminated, Some(_)) => Reason::Signaled,
+            (None, ProcState::Terminated, None) => Reason::Exited,
             _ => Reason::Error,
         };
         let mut errors: Vec<String> = ended.failures.iter().map(ToString::to_string).collect();
@@ -140,6 +150,7 @@ impl Facts {
                 status,
                 rusage: Rusage::from(&ended.rusage),
                 cut_short: ended.cut_short,
+                survivors: ended.survivors,
             }),
             stat: ended.stat,
             statm: None,
@@ -215,6 +226,10 @@ impl Facts {
             group_id: &sampler.group_id,
             agent: &sampler.agent,
             captures: self.capture_reports(as_of),
+            survivors: ending.map(|ending| ending.survivors.listed.as_slice()),
+            survivor_count: ending.map(|ending| {
+                ending.survivors.listed.len() as u64 + u64::from(ending.survivors.more)
+            }),
         }
     }
 
@@ -306,9 +321,13 @@ pub(super) struct Head<'a> {
     agent: &'a AgentInfo,
     /// How complete the captures are, by fd.
     captures: IndexMap<String, CaptureReport>,
+    /// Who outlives it, as far as that is known; null while it runs.
+    survivors: Option<&'a [Survivor]>,
+    /// How many those are, the unlisted ones too; null while it runs.
+    survivor_count: Option<u64>,
 }
 
-/// Looks at running processes, for an agent.
+/// Looks at running processes, and knows for whom.
 pub struct Sampler {
     procfs: ProcFs,
     clock: Clock,

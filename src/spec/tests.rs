@@ -258,6 +258,7 @@ fn attributes() -> impl Strategy<Value = ProcSpec> {
     // Quarters, which JSON writes and reads exactly.
     let seconds = || (-4i32..4000).prop_map(|quarters| f64::from(quarters) / 4.0);
     let stop = (signal(), seconds()).prop_map(|(signal, grace)| StopSpec { signal, grace });
+    let stop = prop::option::of(stop);
     let who = (
         prop::option::of(account()),
         prop::option::of(account()),
@@ -407,11 +408,14 @@ fn what_the_attributes_mean() {
     assert_eq!(attributes.limits.get(&Resource::Nofile), Some(&nofile));
     assert_eq!(attributes.signals, SignalSets { ignore: 0b11, block: 1 << 34 });
     assert_eq!(attributes.pdeath_signal, Some(9));
-    assert_eq!((proc.timeout, proc.stopping), (Some(1.5), Stopping { signum: 2, grace: 2.0 }));
+    assert_eq!(
+        (proc.timeout, proc.stopping),
+        (Some(1.5), Stopping { signum: 2, grace: 2.0, given: true })
+    );
     let default = from_json(br#"{"specs": {"a": {"argv": ["x"]}}}"#).unwrap();
     let proc = &default.procs["a"];
     assert_eq!((&proc.attributes, proc.timeout), (&Attributes::default(), None));
-    assert_eq!(proc.stopping, Stopping { signum: 15, grace: 10.0 });
+    assert_eq!(proc.stopping, Stopping::default());
 }
 
 #[test]

@@ -94,8 +94,8 @@ pub struct ProcSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<f64>,
     /// How it is stopped.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub stop: StopSpec,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<StopSpec>,
 }
 
 /// Whether a value is its type's default, and need not be written.

@@ -115,11 +115,18 @@ pub struct Stopping {
     pub signum: i32,
     /// Seconds until its whole tree is killed; not negative, and finite.
     pub grace: f64,
+    /// Whether the spec says so: the shutdown stops a process whose spec says nothing by SIGTERM alone.
+    #[serde(default)]
+    pub given: bool,
 }
 
 impl Default for Stopping {
     fn default() -> Self {
-        Stopping { signum: super::StopSpec::SIGNAL.number(), grace: super::StopSpec::GRACE }
+        Stopping {
+            signum: super::StopSpec::SIGNAL.number(),
+            grace: super::StopSpec::GRACE,
+            given: false,
+        }
     }
 }
 

@@ -138,6 +138,7 @@ fn brief(message: &ToKeeper) -> String {
             format!("launch {}", ids.join(" "))
         }
         ToKeeper::Signal { id, signum, .. } => format!("signal {id} {signum}"),
+        ToKeeper::Stop { id, order, .. } => format!("stop {id} {order:?}"),
         ToKeeper::Forget(id) => format!("forget {id}"),
         ToKeeper::Remember(Memory { conn_id, orders, any, .. }) => {
             format!("remember {conn_id:?} {orders:?} {any}")

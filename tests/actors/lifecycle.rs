@@ -24,10 +24,12 @@ async fn running(end_when: EndWhen, ids: &[&str]) -> (Supervised, Journal) {
     (s, journal)
 }
 
-fn signals(s: &Supervised, ids: &[&str], signum: i32) {
+/// By SIGTERM, or as their specs say otherwise; or by SIGKILL.
+fn stops(s: &Supervised, ids: &[&str], signum: Option<i32>) {
     let mut calls = s.engine.calls();
     calls.sort_by_key(|call| format!("{call:?}"));
-    let expected: Vec<_> = ids.iter().map(|id| Call::Signal((*id).into(), signum)).collect();
+    let expected: Vec<_> =
+        ids.iter().map(|id| Call::Stop((*id).into(), shutdown(signum))).collect();
     assert_eq!(calls, expected);
 }
 
@@ -40,13 +42,13 @@ async fn sigterm_then_sigkill_after_60_s_then_the_end_after_5() {
     let (mut s, journal) = running(EndWhen::Told, &["a", "b"]).await;
     s.supervisor.send(Shutdown::Terminate).await.unwrap();
     settle().await;
-    signals(&s, &["a", "b"], 15);
+    stops(&s, &["a", "b"], None);
     assert_eq!(journal.read(), ["shutdown idling"]);
     s.engine.tell(ended("a", 15));
     sleep(Duration::from_millis(59_990)).await;
-    signals(&s, &[], 0);
+    stops(&s, &[], None);
     sleep(Duration::from_millis(20)).await;
-    signals(&s, &["b"], 9);
+    stops(&s, &["b"], Some(libc::SIGKILL));
     assert_eq!(journal.read(), ["ended a"]);
     s.engine.tell(ended("b", 9));
     sleep(Duration::from_millis(4_900)).await;
@@ -75,10 +77,10 @@ async fn sigquit_kills_at_once_also_amid_sigterm() {
     let (mut s, journal) = running(EndWhen::Told, &["a"]).await;
     s.supervisor.send(Shutdown::Terminate).await.unwrap();
     settle().await;
-    signals(&s, &["a"], 15);
+    stops(&s, &["a"], None);
     s.supervisor.send(Shutdown::Kill).await.unwrap();
     settle().await;
-    signals(&s, &["a"], 9);
+    stops(&s, &["a"], Some(libc::SIGKILL));
     // One that cannot be killed is left.
     sleep(Duration::from_millis(5_010)).await;
     assert!(is_done(&mut s));
@@ -94,7 +96,7 @@ async fn sigusr1_waits_for_the_last_deletion() {
     let (mut s, journal) = running(EndWhen::Told, &["a"]).await;
     s.supervisor.send(Shutdown::Idle).await.unwrap();
     sleep(secs(86_400)).await;
-    signals(&s, &[], 0);
+    stops(&s, &[], None);
     s.engine.tell(ended("a", 0));
     sleep(secs(86_400)).await;
     assert!(!is_done(&mut s));
@@ -121,7 +123,7 @@ async fn without_a_server_nobody_is_waited_for_to_delete() {
     let (mut s, _journal) = running(EndWhen::Told, &["a"]).await;
     s.supervisor.send(Shutdown::GiveUp).await.unwrap();
     settle().await;
-    signals(&s, &["a"], 15);
+    stops(&s, &["a"], None);
     s.engine.tell(ended("a", 15));
     settle().await;
     assert!(is_done(&mut s));

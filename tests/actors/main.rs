@@ -14,7 +14,6 @@
 #[path = "../common/message.rs"]
 mod message;
 #[path = "../common/engine.rs"]
-#[allow(dead_code, reason = "the rig of the engine's tests, of which these use a part")]
 mod rig;
 
 mod farewell;

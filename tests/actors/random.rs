@@ -167,7 +167,7 @@ impl World {
             let (ids, truth) = match call {
                 Call::Launch(ids) => (ids, Truth::Launched),
                 Call::Forget(id) => (vec![id], Truth::Absent),
-                Call::Signal(..) => continue,
+                Call::Signal(..) | Call::Stop(..) => continue,
             };
             for id in ids {
                 truths[IDS.iter().position(|known| *known == id).unwrap()] = truth;

@@ -135,13 +135,13 @@ async fn it_gives_up_after_so_many_failures_in_a_row() {
     let refused = agent.server().await;
     assert!(agent.ended().is_none());
     assert_waits(&agent, &[(0.5, 1.0), (1.0, 2.0), (0.1, 0.3), (0.5, 1.0), (1.0, 2.0)]);
-    assert!(agent.supervised.engine.calls().iter().all(|call| !matches!(call, Call::Signal(..))));
+    assert!(agent.supervised.engine.calls().iter().all(|call| !matches!(call, Call::Stop(..))));
     // A server that does not let us in is a failure as well, the third in a row.
     let close = Inbound::Close { code: Some(1000), reason: String::new() };
     refused.to_agent.send(close).await.unwrap();
     assert_eq!(soon(&mut agent.outcome).await.unwrap(), Outcome::GaveUp);
     settle().await;
-    assert_eq!(agent.supervised.engine.calls(), [Call::Signal("a".into(), 15)]);
+    assert_eq!(agent.supervised.engine.calls(), [Call::Stop("a".into(), shutdown(None))]);
     sleep(secs(1000)).await;
     assert_eq!(agent.dialled().len(), 6);
 }

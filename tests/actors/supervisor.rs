@@ -3,10 +3,11 @@
 use actix::Actor;
 use procstar::actors::lifecycle::EndWhen;
 use procstar::actors::messages::{
-    Delete, DeleteError, Shutdown, ShutdownState, Signal, SignalError, StartError,
+    Delete, DeleteError, Shutdown, ShutdownState, Signal, SignalError, StartError, Stop,
 };
 
 use super::support::*;
+use procstar::engine::StopOrder;
 
 fn new(prompt: bool) -> (Supervised, Journal) {
     tokio::time::pause();
@@ -106,6 +107,30 @@ async fn what_becomes_of_a_signal() {
 }
 
 #[actix::test]
+async fn what_becomes_of_a_stop() {
+    let (s, _journal) = new(true);
+    let stop = |signal, grace| Stop { id: "a".into(), signal, grace };
+    let error = s.supervisor.send(stop(None, None)).await.unwrap().unwrap_err();
+    assert!(matches!(error, SignalError::Unknown));
+    s.supervisor.send(request(&["a"])).await.unwrap().unwrap();
+    settle().await;
+    s.engine.calls();
+    for (signal, grace) in [(None, None), (Some(2), Some(secs(3)))] {
+        s.supervisor.send(stop(signal, grace)).await.unwrap().unwrap();
+        let order = StopOrder { signum: signal, grace, shutdown: false };
+        assert_eq!(s.engine.calls(), [Call::Stop("a".into(), order)]);
+    }
+    s.engine.on_signal(OnSignal::Tell(Some(libc::EPERM)));
+    let error = s.supervisor.send(stop(None, None)).await.unwrap().unwrap_err();
+    assert!(matches!(error, SignalError::Os(_)));
+    s.engine.tell(ended("a", 15));
+    settle().await;
+    s.engine.calls();
+    let error = s.supervisor.send(stop(None, None)).await.unwrap().unwrap_err();
+    assert!(matches!(error, SignalError::Gone) && s.engine.calls().is_empty());
+}
+
+#[actix::test]
 async fn a_signal_that_takes_long_holds_up_nobody() {
     let (s, journal) = new(true);
     s.supervisor.send(request(&["a", "b"])).await.unwrap().unwrap();
@@ -158,7 +183,7 @@ async fn a_shutdown_reaches_a_process_whose_actor_was_lost() {
     s.engine.calls();
     s.supervisor.send(Shutdown::Kill).await.unwrap();
     settle().await;
-    assert_eq!(s.engine.calls(), [Call::Signal("a".into(), 9)]);
+    assert_eq!(s.engine.calls(), [Call::Stop("a".into(), shutdown(Some(libc::SIGKILL)))]);
 }
 
 #[actix::test]

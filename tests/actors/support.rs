@@ -12,7 +12,9 @@ use procstar::actors::messages::{
     Announce, Answer, Changed, Removed, Shutdown, ShutdownChanged, Start, Update,
 };
 use procstar::actors::supervisor::{Outlets, Supervisor};
-use procstar::engine::{Captures, Ended, Event, Moment, Resolved, Stage, StartFailure, Started};
+use procstar::engine::{
+    Captures, Ended, Event, Moment, Resolved, Stage, StartFailure, Started, StopOrder, Terms,
+};
 use procstar::spec::{ProcId, Validated};
 use tokio::sync::{mpsc, oneshot};
 
@@ -38,6 +40,7 @@ pub fn started(id: &str) -> Event {
         stat: None,
         statm: None,
         captures: Captures::none(),
+        terms: Terms::default(),
         resolved: Resolved::default(),
     }))
 }
@@ -76,6 +79,7 @@ pub fn request(ids: &[&str]) -> Start {
 pub enum Call {
     Launch(Vec<String>),
     Signal(String, i32),
+    Stop(String, StopOrder),
     Forget(String),
 }
 
@@ -158,15 +162,12 @@ impl Launcher for FakeEngine {
 
     fn signal(&self, id: ProcId, signum: i32, ticket: u64) {
         self.call(Call::Signal(id.to_string(), signum));
-        let on_signal = *self.on_signal.lock().unwrap();
-        match on_signal {
-            OnSignal::Tell(errno) => {
-                let result = errno.map_or(Ok(()), |e| Err(std::io::Error::from_raw_os_error(e)));
-                self.tell(Event::Signaled { id, ticket, result });
-            }
-            OnSignal::Hold => {}
-            OnSignal::Panic => panic!("a bug, as a test of what follows from one"),
-        }
+        self.answer(id, ticket);
+    }
+
+    fn stop(&self, id: ProcId, order: StopOrder, ticket: u64) {
+        self.call(Call::Stop(id.to_string(), order));
+        self.answer(id, ticket);
     }
 
     fn forget(&self, id: ProcId) -> oneshot::Receiver<()> {
@@ -178,6 +179,25 @@ impl Launcher for FakeEngine {
         }
         told
     }
+}
+
+impl FakeEngine {
+    fn answer(&self, id: ProcId, ticket: u64) {
+        let on_signal = *self.on_signal.lock().unwrap();
+        match on_signal {
+            OnSignal::Tell(errno) => {
+                let result = errno.map_or(Ok(()), |e| Err(std::io::Error::from_raw_os_error(e)));
+                self.tell(Event::Signaled { id, ticket, result });
+            }
+            OnSignal::Hold => {}
+            OnSignal::Panic => panic!("a bug, as a test of what follows from one"),
+        }
+    }
+}
+
+/// The order by which the shutdown stops a process: as its spec says, or by this signal.
+pub fn shutdown(signum: Option<i32>) -> StopOrder {
+    StopOrder { signum, grace: None, shutdown: true }
 }
 
 pub const GRACES: Graces = Graces { term: Duration::from_secs(60), kill: Duration::from_secs(5) };

@@ -1,4 +1,5 @@
 //! Runs an engine in a test, and gathers what it tells.
+#![allow(dead_code, reason = "no test uses all of it")]
 
 use std::collections::HashMap;
 use std::sync::{Arc, mpsc};
@@ -31,6 +32,7 @@ pub struct Rig {
     pub started: HashMap<String, Started>,
     pub ended: HashMap<String, Ended>,
     pub signaled: HashMap<u64, std::io::Result<()>>,
+    places: Places,
     /// Holds the captures, unless the options name another place.
     _dir: tempfile::TempDir,
 }
@@ -41,6 +43,7 @@ impl Rig {
         if options.places.files.as_os_str().is_empty() {
             options.places = Places { files: dir.path().into(), memory: dir.path().into() };
         }
+        let places = options.places.clone();
         let (tx, events) = mpsc::channel();
         let engine = Engine::start(options, move |event| drop(tx.send(event))).unwrap();
         Rig {
@@ -49,8 +52,14 @@ impl Rig {
             started: HashMap::new(),
             ended: HashMap::new(),
             signaled: HashMap::new(),
+            places,
             _dir: dir,
         }
+    }
+
+    /// The options of an engine that goes on with this one's captures.
+    pub fn options(&self) -> Options {
+        Options { places: self.places.clone(), epoch: 1, ..options() }
     }
 
     /// Launches the processes of `{ID: PROC}`.

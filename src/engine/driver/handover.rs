@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::super::capture::Captures;
 use super::super::spawn::Child;
 use super::super::state::{Input, State};
+use super::super::stop::{Stop, Terms};
 use super::super::timers::Alarm;
 use super::super::{CutShort, Moment, Resolved, StartFailure, sys};
 use super::{Driver, Exit, Live, OpenCapture, Process, Source};
@@ -34,6 +35,12 @@ pub struct Carried {
     phase: CarriedPhase,
     #[serde(default)]
     killed: bool,
+    #[serde(default)]
+    terms: Terms,
+    #[serde(default)]
+    stop: Stop,
+    #[serde(default)]
+    starttime: Option<u64>,
     #[serde(default)]
     resolved: Resolved,
 }
@@ -96,6 +103,9 @@ impl Driver {
             resolved: carried.resolved,
             told: carried.told,
             killed: carried.killed,
+            terms: carried.terms,
+            stop: carried.stop,
+            starttime: carried.starttime,
             ..Process::new(carried.id)
         });
         for CarriedCapture { index, pipe } in carried.open {
@@ -140,7 +150,11 @@ impl Driver {
                     self.look_later(serial);
                 }
                 let live = Live { child: Child { pid, pidfd }, token, adopted };
+                if !adopted {
+                    self.pids.insert(pid, serial);
+                }
                 self.apply(serial, Input::Spawned(live));
+                self.set_alarms(serial);
             }
             // An adopted one that has ended meanwhile.
             Err(_) => {
@@ -192,9 +206,15 @@ fn carry(process: &Process) -> Option<Carried> {
         open: open.collect(),
         phase,
         killed: process.killed,
+        terms: process.terms,
+        stop: process.stop,
+        starttime: process.starttime,
         resolved: process.resolved.clone(),
     })
 }
+
+#[cfg(test)]
+use super::super::stop::StopCause;
 
 #[cfg(test)]
 impl Carried {
@@ -212,6 +232,9 @@ impl Carried {
             open,
             phase,
             killed: false,
+            terms: Terms { deadline: Some(6_000_000_000), ..Terms::default() },
+            stop: Stop::Asked { cause: StopCause::Timeout, until: Some(7_000_000_000) },
+            starttime: Some(600),
             resolved: Resolved::default(),
         };
         let exit = Exit { pid: Some(43), status: 256, stop: start, ..Exit::without_child() };

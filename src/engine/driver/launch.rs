@@ -9,6 +9,7 @@ use super::super::capture::{Capture, Captures, CutShort, Writer};
 use super::super::plan::{Draft, Made, Report};
 use super::super::spawn::{Child, Job, Spawned};
 use super::super::state::Input;
+use super::super::stop::Terms;
 use super::super::timers::Alarm;
 use super::super::{Moment, Resolved, Stage, StartFailure, Started, sys};
 use super::{Driver, Exit, Live, OpenCapture, Process, Source};
@@ -76,6 +77,7 @@ impl Driver {
         let Launch { serial, proc, pipes } = launch;
         let Some(mut process) = self.processes.remove(&serial) else { return };
         process.start = Moment::now();
+        process.terms = Terms::new(process.start, proc.timeout, proc.stopping);
         let attributes = &proc.attributes;
         let forked = attributes.pdeath_signal.is_some() && self.options.errands.is_some();
         let report = Report::new(proc.fds.len(), attributes.cwd.is_some(), forked);
@@ -86,6 +88,7 @@ impl Driver {
                 self.processes.insert(serial, process);
                 self.timers
                     .set(Instant::now() + self.options.setup_patience, Alarm::Patience(serial));
+                self.set_alarms(serial);
                 self.pool.push(Job { serial, draft: Draft { proc, made, report } });
             }
             Err(error) => {
@@ -106,6 +109,7 @@ impl Driver {
             captures: Arc::clone(&started.captures),
             resolved: started.resolved.clone(),
             told: true,
+            terms: started.terms,
             ..Process::new(started.id.clone())
         };
         for (index, (fd, capture)) in started.captures.iter().enumerate() {
@@ -133,6 +137,7 @@ impl Driver {
                 }
                 let child = Child { pid: started.pid, pidfd };
                 self.apply(serial, Input::Spawned(Live { child, token, adopted: true }));
+                self.set_alarms(serial);
             }
             Err(_) => {
                 self.close_what_has_ended(serial);

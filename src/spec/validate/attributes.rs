@@ -59,14 +59,15 @@ impl Check {
         {
             self.error(&place.key("timeout"), format!("{timeout} is no time: above 0 seconds"));
         }
-        let grace = spec.stop.grace;
+        let stop = spec.stop.unwrap_or_default();
+        let grace = stop.grace;
         if !(0.0..=LONGEST).contains(&grace) {
             self.error(
                 &place.key("stop").key("grace"),
                 format!("{grace} is no time: 0 seconds or above"),
             );
         }
-        Stopping { signum: spec.stop.signal.number(), grace }
+        Stopping { signum: stop.signal.number(), grace, given: spec.stop.is_some() }
     }
 
     fn accounts(&mut self, place: &Place, spec: &ProcSpec) {

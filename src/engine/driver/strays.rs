@@ -1,0 +1,291 @@
+//! Orphans: descendants of our processes whose parent has ended. This process is their subreaper, so they become its children.
+//!
+//! The kernel gives them to the main thread, whose list of children holds them and little else: the spawning threads' own
+//! children are in other lists. It is read when a process ends (its survivors are in it by then, and reading a list that has not changed
+//! is all that an ordinary end costs), before a tree is killed, and, a second after the last time at the earliest, when the kernel
+//! says that some child has ended, for orphans must be reaped.
+//!
+//! Whose they are: the session tells, or the process group; or they were met as descendants while a tree was killed. One that has
+//! gone into a session of its own is put down to the only process that can have started it, where there is but one.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use super::super::procfs::{RawStat, parse_children};
+use super::super::timers::Alarm;
+use super::super::{Kinship, Survivor, Survivors, sys};
+use super::Driver;
+
+/// How long after a look the next one is, where nothing but the end of some child asks for it.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The kernel gives at least so much of a list at once, if there is so much.
+const PIECE: usize = 2048;
+/// A list of more bytes than this is read once in [`PAUSE`] only, and not at every end of a process.
+const LONG: usize = 8192;
+/// How many survivors of one process are told one by one.
+const LISTED: usize = 64;
+/// How many are counted.
+const COUNTED: usize = 4096;
+
+/// A child that we have not made.
+#[derive(Clone, Copy)]
+enum Child {
+    /// A helper of this program, in its own session: others see to it.
+    Helper,
+    /// An orphan.
+    Orphan {
+        session: i32,
+        starttime: u64,
+        /// The engine's number of the process that it comes from, and how that is known.
+        owner: Option<(u64, Kinship)>,
+    },
+}
+
+/// What is known of orphans.
+pub(super) struct Strays {
+    /// The main thread's children; none where the kernel does not tell.
+    list: Option<File>,
+    /// What the list said last, and a buffer for what it says next.
+    last: Vec<u8>,
+    next: Vec<u8>,
+    known: HashMap<i32, Child>,
+    /// This process, and its session.
+    pid: i32,
+    session: i32,
+    /// Tells that some child has ended, where SIGCHLD is blocked.
+    signals: Option<SignalFd>,
+    /// When the list was last read.
+    looked: Option<Instant>,
+    /// Whether an alarm for the next look is set.
+    due: bool,
+    /// When, in ticks since boot, one of our processes or an orphan was last reaped: it may have left others.
+    last_end: u64,
+}
+
+impl Strays {
+    pub(super) fn new() -> Self {
+        let pid = std::process::id() as i32;
+        let set = SigSet::from_iter([Signal::SIGCHLD]);
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        Strays {
+            list: File::open(format!("/proc/self/task/{pid}/children")).ok(),
+            last: Vec::new(),
+            next: Vec::new(),
+            known: HashMap::new(),
+            pid,
+            session: nix::unistd::getsid(None).map_or(0, nix::unistd::Pid::as_raw),
+            signals: SignalFd::with_flags(&set, flags).ok(),
+            looked: None,
+            due: false,
+            last_end: 0,
+        }
+    }
+
+    /// Readable when some child has ended.
+    pub(super) fn signals(&self) -> Option<&SignalFd> {
+        self.signals.as_ref()
+    }
+
+    /// Notes that a child was reaped.
+    pub(super) fn reaped(&mut self) {
+        self.last_end = sys::ticks_since_boot();
+    }
+
+    /// The children, if they are others than the last time.
+    fn changed(&mut self) -> Option<HashSet<i32>> {
+        let list = self.list.as_ref()?;
+        self.next.clear();
+        loop {
+            let at = self.next.len();
+            self.next.resize(at + 2 * PIECE, 0);
+            let read = self.next.get_mut(at..).map_or(Ok(0), |room| list.read_at(room, at as u64));
+            let read = read.unwrap_or(0);
+            self.next.truncate(at + read);
+            if read < PIECE {
+                break;
+            }
+        }
+        self.looked = Some(Instant::now());
+        if self.next == self.last {
+            return None;
+        }
+        std::mem::swap(&mut self.next, &mut self.last);
+        Some(parse_children(&self.last).collect())
+    }
+
+    /// Whether the list is too long to be read each time.
+    fn is_long(&self) -> bool {
+        self.last.len() > LONG && self.looked.is_some_and(|at| at.elapsed() < PAUSE)
+    }
+}
+
+impl Driver {
+    /// Some child has ended: orphans among them are to be reaped, soon.
+    pub(super) fn child_ended(&mut self) {
+        let wait =
+            self.strays.looked.map_or(Duration::ZERO, |at| PAUSE.saturating_sub(at.elapsed()));
+        self.look_in(wait);
+    }
+
+    fn look_in(&mut self, wait: Duration) {
+        if !std::mem::replace(&mut self.strays.due, true) {
+            self.timers.set(Instant::now() + wait, Alarm::Strays);
+        }
+    }
+
+    /// Sees who has come and who has ended; from now on the end of a child is told again.
+    pub(super) fn see_to_strays(&mut self) {
+        self.strays.due = false;
+        if let Some(signals) = &self.strays.signals {
+            // It is one signal however many children have ended.
+            let _ = signals.read_signal();
+            self.poller.rearm(signals, self.children_token);
+        }
+        self.meet_strays();
+        let orphans = self.strays.known.iter();
+        let orphans = orphans.filter(|(_, child)| matches!(child, Child::Orphan { .. }));
+        let ended: Vec<i32> = orphans
+            .map(|(pid, _)| *pid)
+            .filter(|pid| !matches!(sys::reap(*pid), Ok(None)))
+            .collect();
+        for pid in ended {
+            self.strays.known.remove(&pid);
+            self.strays.reaped();
+        }
+    }
+
+    /// Sees who has come, if that costs little.
+    pub(super) fn look_for_strays(&mut self) {
+        if !self.strays.is_long() {
+            self.meet_strays();
+        }
+    }
+
+    fn meet_strays(&mut self) {
+        let Some(children) = self.strays.changed() else { return };
+        self.strays.known.retain(|pid, _| children.contains(pid));
+        let mut come = false;
+        for pid in children {
+            let made_by_us = self.pids.contains_key(&pid) || self.pool.has_just_made(pid);
+            if made_by_us || self.strays.known.contains_key(&pid) {
+                continue;
+            }
+            // It waits for us to be reaped, so its number is its own.
+            let Ok(stat) = self.procfs.read_stat(pid) else { continue };
+            if stat.ppid != self.strays.pid {
+                continue;
+            }
+            let child = if stat.session == self.strays.session {
+                Child::Helper
+            } else {
+                come = true;
+                let owner = self.owner_of(&stat);
+                if owner.is_none() && stat.state != 'Z' {
+                    tracing::warn!(pid, comm = stat.comm, "an orphan whose origin is not known");
+                }
+                Child::Orphan { session: stat.session, starttime: stat.starttime, owner }
+            };
+            self.strays.known.insert(pid, child);
+        }
+        if come {
+            // Some may have ended already, and where SIGCHLD is not blocked nobody tells of that.
+            self.look_in(PAUSE);
+        }
+    }
+
+    /// Which process an orphan comes from.
+    fn owner_of(&self, stat: &RawStat) -> Option<(u64, Kinship)> {
+        if let Some(serial) = self.pids.get(&stat.session) {
+            let group = stat.pgrp == stat.session;
+            return Some((*serial, if group { Kinship::Group } else { Kinship::Session }));
+        }
+        let mut orphans = self.strays.known.iter();
+        let relative = orphans.find_map(|(pid, child)| match child {
+            Child::Orphan { session, owner, .. } => {
+                owner.filter(|_| *pid == stat.session || *session == stat.session)
+            }
+            Child::Helper => None,
+        });
+        if let Some((serial, _)) = relative {
+            return Some((serial, Kinship::Session));
+        }
+        let mut stopped = self.processes.iter().filter(|(_, p)| !p.tree.is_empty());
+        let met = stopped.find(|(_, p)| p.tree.get(&stat.pid) == Some(&stat.starttime));
+        if let Some((serial, _)) = met {
+            return Some((*serial, Kinship::Descendant));
+        }
+        self.only_suspect(stat.starttime).map(|serial| (serial, Kinship::Alone))
+    }
+
+    /// The only process that can have started one at `starttime`: nobody else that was there then has ended since, and nobody
+    /// else is there.
+    fn only_suspect(&self, starttime: u64) -> Option<u64> {
+        if self.strays.last_end >= starttime {
+            return None;
+        }
+        let mut suspects = HashSet::new();
+        for serial in self.pids.values() {
+            let started = self.processes.get(serial).and_then(|process| process.starttime);
+            if started.is_none_or(|started| started <= starttime) {
+                suspects.insert(*serial);
+            }
+            if suspects.len() > 1 {
+                return None;
+            }
+        }
+        for child in self.strays.known.values() {
+            match child {
+                Child::Orphan { starttime: started, owner, .. } if *started <= starttime => {
+                    suspects.insert(owner.as_ref()?.0);
+                }
+                _ => {}
+            }
+        }
+        if suspects.len() == 1 { suspects.into_iter().next() } else { None }
+    }
+
+    /// The orphans that come from a process.
+    pub(super) fn strays_of(&self, serial: u64) -> Vec<i32> {
+        let ours = |child: &Child| matches!(child, Child::Orphan { owner: Some((owner, _)), .. } if *owner == serial);
+        self.strays.known.iter().filter(|(_, child)| ours(child)).map(|(pid, _)| *pid).collect()
+    }
+
+    /// Who has survived a process: its orphans, and their descendants.
+    pub(super) fn survivors_of(&self, serial: u64) -> Survivors {
+        let mut survivors = Survivors::default();
+        if self.strays.known.is_empty() {
+            return survivors;
+        }
+        let how = |pid: &i32| match self.strays.known.get(pid) {
+            Some(Child::Orphan { owner: Some((_, how)), .. }) => *how,
+            _ => Kinship::Descendant,
+        };
+        let mut todo: Vec<(i32, Option<i32>)> =
+            self.strays_of(serial).into_iter().map(|pid| (pid, None)).collect();
+        let mut seen = HashSet::new();
+        while let Some((pid, parent)) = todo.pop() {
+            let Ok(stat) = self.procfs.read_stat(pid) else { continue };
+            let meant = parent.is_none_or(|parent| parent == stat.ppid);
+            if !meant || !seen.insert(pid) || seen.len() > COUNTED {
+                continue;
+            }
+            todo.extend(self.procfs.children(pid).into_iter().map(|child| (child, Some(pid))));
+            if matches!(stat.state, 'Z' | 'X') {
+                continue;
+            }
+            if survivors.listed.len() < LISTED {
+                let (comm, session) = (stat.comm, stat.session);
+                survivors.listed.push(Survivor { pid, comm, session, how: how(&pid) });
+            } else {
+                survivors.more += 1;
+            }
+        }
+        survivors.listed.sort_by_key(|survivor| survivor.pid);
+        survivors
+    }
+}

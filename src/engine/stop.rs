@@ -1,0 +1,252 @@
+//! The stopping of a process, as pure data: what is asked goes in, what is to be done comes out.
+//!
+//! A process is asked by a signal, has a grace, and then its whole tree is killed. Times are nanoseconds of the monotonic clock,
+//! which all programs of one boot share: a stop goes on where another program takes the process over.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::Moment;
+use crate::spec::Stopping;
+
+/// Why a process was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StopCause {
+    /// It has run for as long as its spec allows.
+    Timeout,
+    /// Somebody has asked for it: a client, the shutdown, a request that is to start as a whole or not at all.
+    Stopped,
+}
+
+/// What is asked of [`Engine::stop`](super::Engine::stop).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopOrder {
+    /// The signal; none: that of the spec. SIGKILL kills the whole tree at once.
+    pub signum: Option<i32>,
+    /// How long the process has before its tree is killed; none: as the spec says.
+    pub grace: Option<Duration>,
+    /// Whether this is the shutdown. A process whose spec says nothing of stopping then gets the signal alone, without its
+    /// group, and no grace: the shutdown has one for all.
+    pub shutdown: bool,
+}
+
+/// How a process is stopped, and when if nobody asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Terms {
+    /// When its time is over.
+    pub deadline: Option<u64>,
+    /// By which signal, and with what grace.
+    pub stopping: Stopping,
+}
+
+impl Terms {
+    /// The terms of a process that started at `start`, and may run for `timeout` seconds.
+    pub(super) fn new(start: Moment, timeout: Option<f64>, stopping: Stopping) -> Terms {
+        let nanos = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+        let deadline = timeout.map(|seconds| after(start.monotonic_nanos, nanos(seconds)));
+        Terms { deadline, stopping }
+    }
+
+    /// What an order means under these terms: the signal, and the grace if it has one.
+    pub(super) fn read(&self, order: StopOrder) -> (i32, Option<Duration>) {
+        let spec = Duration::try_from_secs_f64(self.stopping.grace).unwrap_or(Duration::MAX);
+        let alone = order.shutdown && !self.stopping.given;
+        let grace = order.grace.or((!alone).then_some(spec));
+        (order.signum.unwrap_or(self.stopping.signum), grace)
+    }
+}
+
+/// The instant `wait` after `nanos`.
+fn after(nanos: u64, wait: Duration) -> u64 {
+    nanos.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// When a time of the monotonic clock is, or was.
+pub(super) fn instant(nanos: u64) -> Instant {
+    let now = Instant::now();
+    let left = nanos.saturating_sub(Moment::now().monotonic_nanos);
+    now.checked_add(Duration::from_nanos(left)).unwrap_or(now)
+}
+
+/// How far the stopping of a process has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Stop {
+    /// Nobody has asked for it.
+    #[default]
+    None,
+    /// It has been asked.
+    Asked {
+        /// Why first.
+        cause: StopCause,
+        /// When its tree is killed; none where it was the shutdown that asked it alone.
+        until: Option<u64>,
+    },
+    /// Its tree has been killed.
+    Killed {
+        /// Why first.
+        cause: StopCause,
+    },
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Do {
+    /// Nothing.
+    Nothing,
+    /// Send the signal, to the whole group or to the process alone.
+    Ask {
+        /// Its number.
+        signum: i32,
+        /// Whether to all of its group.
+        group: bool,
+    },
+    /// Kill the whole tree.
+    Kill,
+}
+
+impl Stop {
+    /// Asks by `signum`, with this grace from `now` on. The first cause stays; a grace that runs already is never made longer.
+    pub(super) fn ask(
+        self,
+        cause: StopCause,
+        signum: i32,
+        grace: Option<Duration>,
+        now: u64,
+    ) -> (Stop, Do) {
+        let cause = self.cause().unwrap_or(cause);
+        match self {
+            // Once more, if that is asked for: it may have failed.
+            _ if signum == libc::SIGKILL => return (Stop::Killed { cause }, Do::Kill),
+            Stop::Killed { .. } => return (self, Do::Nothing),
+            _ => {}
+        }
+        let running = match self {
+            Stop::Asked { until, .. } => until,
+            _ => None,
+        };
+        let given = grace.map(|grace| after(now, grace));
+        let until = running.into_iter().chain(given).min();
+        (Stop::Asked { cause, until }, Do::Ask { signum, group: until.is_some() })
+    }
+
+    /// Looks whether the grace is over at `now`.
+    pub(super) fn look(self, now: u64) -> (Stop, Do) {
+        match self {
+            Stop::Asked { cause, until: Some(until) } if until <= now => {
+                (Stop::Killed { cause }, Do::Kill)
+            }
+            _ => (self, Do::Nothing),
+        }
+    }
+
+    /// Why it is being stopped, if it is.
+    pub(super) fn cause(self) -> Option<StopCause> {
+        match self {
+            Stop::None => None,
+            Stop::Asked { cause, .. } | Stop::Killed { cause } => Some(cause),
+        }
+    }
+
+    /// When to [`look`](Self::look).
+    pub(super) fn until(self) -> Option<u64> {
+        match self {
+            Stop::Asked { until, .. } => until,
+            _ => None,
+        }
+    }
+
+    /// Whether nothing of its tree may be left when it ends.
+    pub(super) fn takes_all(self) -> bool {
+        matches!(self, Stop::Asked { until: Some(_), .. } | Stop::Killed { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn secs(n: u64) -> Option<Duration> {
+        Some(Duration::from_secs(n))
+    }
+
+    #[test]
+    fn asked_then_killed() {
+        let ask = |signum| Do::Ask { signum, group: true };
+        let (stop, todo) = Stop::None.ask(StopCause::Timeout, 15, secs(10), 5);
+        assert_eq!((stop.until(), todo), (Some(10 * SECOND + 5), ask(15)));
+        assert_eq!(stop.look(10 * SECOND + 4), (stop, Do::Nothing));
+        // A client has less patience; why it was stopped first stays.
+        let (stop, todo) = stop.ask(StopCause::Stopped, 2, secs(1), SECOND);
+        assert_eq!((stop.until(), todo), (Some(2 * SECOND), ask(2)));
+        let (stop, todo) = stop.look(2 * SECOND);
+        assert_eq!((stop, todo), (Stop::Killed { cause: StopCause::Timeout }, Do::Kill));
+        assert_eq!(stop.ask(StopCause::Stopped, 15, None, 0), (stop, Do::Nothing));
+        assert_eq!(stop.ask(StopCause::Stopped, 9, None, 0), (stop, Do::Kill));
+    }
+
+    #[test]
+    fn the_shutdown_asks_a_process_alone_whose_spec_says_nothing() {
+        let order = StopOrder { signum: Some(15), grace: None, shutdown: true };
+        let terms = Terms::default();
+        assert_eq!(terms.read(order), (15, None));
+        assert_eq!(terms.read(StopOrder::default()), (15, secs(10)));
+        let (stop, todo) = Stop::None.ask(StopCause::Stopped, 15, None, 7);
+        assert_eq!((stop.until(), todo), (None, Do::Ask { signum: 15, group: false }));
+        assert!(!stop.takes_all());
+        // A client that asks then counts.
+        assert!(stop.ask(StopCause::Stopped, 15, secs(1), 7).0.takes_all());
+        let given = Stopping { signum: 2, grace: 3.0, given: true };
+        let terms = Terms { stopping: given, deadline: None };
+        assert_eq!(terms.read(StopOrder { signum: None, ..order }), (2, secs(3)));
+    }
+
+    #[test]
+    fn a_deadline_that_never_comes() {
+        let start = Moment { unix_nanos: 0, monotonic_nanos: u64::MAX - 5 };
+        let terms = Terms::new(start, Some(1e10), Stopping::default());
+        assert_eq!(terms.deadline, Some(u64::MAX));
+        assert!(instant(u64::MAX) > Instant::now());
+    }
+
+    proptest! {
+        /// Whatever is asked in whatever order: the first cause stays, the grace never grows, and the tree is never killed before a grace
+        /// is over unless somebody asks for just that.
+        #[test]
+        fn any_order(asks in prop::collection::vec((any::<bool>(), 0u8..4, 0u64..20, 0u64..5, any::<bool>()), 0..30)) {
+            let mut now = 0;
+            let mut stop = Stop::None;
+            let mut killed = false;
+            for (timeout, what, grace, passes, has_grace) in asks {
+                now += passes * SECOND;
+                let before = stop;
+                let cause = if timeout { StopCause::Timeout } else { StopCause::Stopped };
+                let (after, todo) = match what {
+                    0 => stop.look(now),
+                    1 => stop.ask(cause, 9, None, now),
+                    _ => stop.ask(cause, 15, has_grace.then(|| Duration::from_secs(grace)), now),
+                };
+                stop = after;
+                if let Some(first) = before.cause() {
+                    prop_assert_eq!(stop.cause(), Some(first));
+                }
+                if let (Some(then), Some(now)) = (before.until(), stop.until()) {
+                    prop_assert!(now <= then);
+                }
+                prop_assert!(!before.takes_all() || stop.takes_all());
+                match todo {
+                    Do::Kill => {
+                        killed = true;
+                        prop_assert!(what == 1 || before.until().is_some_and(|until| until <= now));
+                    }
+                    Do::Ask { group, .. } => prop_assert_eq!(group, stop.until().is_some()),
+                    Do::Nothing => prop_assert_eq!(before, stop),
+                }
+                prop_assert_eq!(killed, matches!(stop, Stop::Killed { .. }));
+            }
+        }
+    }
+}

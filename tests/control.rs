@@ -1,0 +1,286 @@
+//! Stopping processes with all that descends from them, and who survives an ordinary end.
+//!
+//! Orphans come to the process that runs the engine: each test wants one of its own, which nextest gives it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+#[path = "common/engine.rs"]
+mod support;
+
+use procstar::engine::{Engine, Kinship, StopCause, StopOrder, become_subreaper, procfs::ProcFs};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use support::*;
+
+/// Waits until something holds.
+fn await_that(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "still waiting for {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// A shell's script with these keys beside; what it writes is captured.
+fn with(script: &str, keys: Value) -> Value {
+    let mut proc = sh(script, json!([["stdin", {"null": {}}], ["stdout", {"capture": {}}]]));
+    proc.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+    proc
+}
+
+fn lives(pid: i32) -> bool {
+    ProcFs::default().read_stat(pid).is_ok_and(|stat| stat.state != 'Z')
+}
+
+/// The numbers that a process has written, once it has written so many.
+fn pids(rig: &mut Rig, id: &str, count: usize) -> Vec<i32> {
+    rig.pid(id);
+    let captures = rig.started[id].captures.clone();
+    let read = || -> Vec<i32> {
+        let text = String::from_utf8(output(&captures, "stdout")).unwrap();
+        text.split_inclusive('\n').filter_map(|l| l.strip_suffix('\n')?.parse().ok()).collect()
+    };
+    await_that("pids", || read().len() >= count);
+    read()
+}
+
+fn grace(seconds: f64) -> StopOrder {
+    StopOrder { grace: Some(Duration::from_secs_f64(seconds)), ..StopOrder::default() }
+}
+
+fn stop(rig: &mut Rig, id: &str, order: StopOrder, ticket: u64) -> std::io::Result<()> {
+    rig.engine.stop(id.into(), order, ticket);
+    rig.until("the outcome", |rig| rig.signaled.contains_key(&ticket));
+    rig.signaled.remove(&ticket).unwrap()
+}
+
+#[test]
+fn a_timeout_asks_and_the_process_ends() {
+    let (ended, _rig) = run(with("sleep 600", json!({"timeout": 0.05})));
+    assert_eq!((ended.status, ended.cause), (libc::SIGTERM, Some(StopCause::Timeout)));
+    assert!(ended.stop.seconds_since(ended.start) >= 0.05);
+    assert!(ended.survivors.listed.is_empty());
+    // One that ends before has not been stopped.
+    let (ended, _rig) = run(with("exit 3", json!({"timeout": 600})));
+    assert_eq!((ended.status, ended.cause), (3 << 8, None));
+}
+
+#[test]
+fn the_spec_names_the_signal_and_how_it_ends_is_its_own_affair() {
+    let script = "trap 'echo asked; exit 4' USR2; echo ready; while :; do sleep 0.01; done";
+    let mut rig = Rig::new(options());
+    rig.launch(json!({"a": with(script, json!({"stop": {"signal": "USR2", "grace": 600}}))}));
+    rig.pid("a");
+    let captures = rig.started["a"].captures.clone();
+    await_that("the trap", || output(&captures, "stdout") == b"ready\n");
+    stop(&mut rig, "a", StopOrder::default(), 1).unwrap();
+    let ended = rig.end("a");
+    assert_eq!((ended.status, ended.cause), (4 << 8, Some(StopCause::Stopped)));
+    assert_eq!(output(&ended.captures, "stdout"), b"ready\nasked\n");
+    let error = stop(&mut rig, "a", StopOrder::default(), 2).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ESRCH));
+    let error = stop(&mut rig, "stranger", StopOrder::default(), 3).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ESRCH));
+}
+
+#[test]
+fn the_whole_tree_is_killed_when_the_grace_is_over() {
+    become_subreaper().unwrap();
+    // None of them hears SIGTERM; one is in a session of its own, with children; one is an orphan already.
+    let script = "trap '' TERM
+        setsid bash -c 'echo $$; sleep 600 & echo $!; wait' &
+        (sleep 600 & echo $!)
+        echo $$; wait";
+    let mut rig = Rig::new(options());
+    rig.launch(json!({"a": with(script, json!({"stop": {"grace": 0.1}})), "b": with("echo $$; read x < /dev/zero; sleep 600", json!({}))}));
+    let members = pids(&mut rig, "a", 4);
+    let other = pids(&mut rig, "b", 1);
+    stop(&mut rig, "a", StopOrder::default(), 1).unwrap();
+    let ended = rig.end("a");
+    assert_eq!((ended.status, ended.cause), (libc::SIGKILL, Some(StopCause::Stopped)));
+    assert!(ended.survivors.listed.is_empty() && ended.cut_short.is_empty());
+    for pid in members {
+        assert!(!lives(pid), "{pid}");
+    }
+    assert!(lives(other[0]));
+    stop(&mut rig, "b", StopOrder { signum: Some(libc::SIGKILL), ..grace(600.0) }, 2).unwrap();
+    assert_eq!(rig.end("b").status, libc::SIGKILL);
+}
+
+#[test]
+fn what_is_left_when_the_process_itself_ends_is_killed_at_once() {
+    become_subreaper().unwrap();
+    let script = "(trap '' TERM; sleep 600 & echo $!; exec sleep 600) & echo $!; wait";
+    let mut rig = Rig::new(options());
+    rig.launch(json!({"a": with(script, json!({"stop": {"grace": 600}}))}));
+    let members = pids(&mut rig, "a", 2);
+    stop(&mut rig, "a", StopOrder::default(), 1).unwrap();
+    let ended = rig.end("a");
+    assert_eq!((ended.status, ended.cause), (libc::SIGTERM, Some(StopCause::Stopped)));
+    // They are gone before the end is told, and with them who held the capture.
+    assert!(ended.survivors.listed.is_empty() && ended.cut_short.is_empty());
+    assert!(members.into_iter().all(|pid| !lives(pid)));
+}
+
+#[test]
+fn the_shutdown_asks_the_process_alone_where_the_spec_says_nothing() {
+    become_subreaper().unwrap();
+    let mut rig = Rig::new(options());
+    let script = "sleep 600 & echo $!; wait";
+    rig.launch(json!({"plain": with(script, json!({})), "own": with(script, json!({"stop": {}}))}));
+    let (plain, own) = (pids(&mut rig, "plain", 1), pids(&mut rig, "own", 1));
+    let order = StopOrder { shutdown: true, ..StopOrder::default() };
+    stop(&mut rig, "plain", order, 1).unwrap();
+    stop(&mut rig, "own", order, 2).unwrap();
+    assert_eq!(rig.end("own").survivors.listed, []);
+    assert!(!lives(own[0]));
+    let ended = rig.end("plain");
+    assert_eq!((ended.status, ended.cause), (libc::SIGTERM, Some(StopCause::Stopped)));
+    assert!(lives(plain[0]));
+    assert_eq!(ended.survivors.listed[0].pid, plain[0]);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(plain[0]), nix::sys::signal::SIGKILL)
+        .unwrap();
+}
+
+/// A set-up that waits in the child is ended, and one that waits for its turn as soon as it has come.
+#[test]
+fn a_process_that_is_still_being_made_is_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let held = json!({"argv": ["/bin/true"], "fds": [["stdin", {"file": {"path": fifo}}]]});
+    let mut timed = held.clone();
+    timed["timeout"] = json!(0.02);
+    let mut rig = Rig::new(options());
+    rig.launch(json!({"timed": timed, "stopped": held.clone(), "killed": held}));
+    let kill = StopOrder { signum: Some(libc::SIGKILL), ..StopOrder::default() };
+    stop(&mut rig, "stopped", grace(600.0), 1).unwrap();
+    stop(&mut rig, "killed", kill, 2).unwrap();
+    for (id, cause) in [
+        ("timed", StopCause::Timeout),
+        ("stopped", StopCause::Stopped),
+        ("killed", StopCause::Stopped),
+    ] {
+        let ended = rig.end(id);
+        assert_eq!(ended.cause, Some(cause), "{id}");
+        assert!(ended.failures[0].to_string().starts_with("the set-up was ended"), "{id}");
+    }
+}
+
+/// What was asked of a process goes on in the program that takes it over.
+#[test]
+fn a_stop_and_a_timeout_cross_an_upgrade() {
+    let mut rig = Rig::new(options());
+    let deaf = "trap '' TERM; echo $$; while :; do sleep 0.01; done";
+    rig.launch(json!({
+        "stopped": with(deaf, json!({})),
+        "timed": with(deaf, json!({"timeout": 0.5, "stop": {"grace": 0.1}})),
+    }));
+    pids(&mut rig, "stopped", 1);
+    pids(&mut rig, "timed", 1);
+    stop(&mut rig, "stopped", grace(0.3), 1).unwrap();
+    let (carried, _standstill) = rig.engine.pause(DEADLINE).unwrap();
+    let carried: Vec<_> = carried
+        .iter()
+        .map(|one| rmp_serde::from_slice(&rmp_serde::to_vec_named(one).unwrap()).unwrap())
+        .collect();
+    let (tx, events) = std::sync::mpsc::channel();
+    let next = Engine::start(rig.options(), move |event| drop(tx.send(event))).unwrap();
+    carried.into_iter().for_each(|one| next.take_over(one));
+    let mut causes = std::collections::BTreeMap::new();
+    while causes.len() < 2 {
+        if let procstar::engine::Event::Ended(ended) = events.recv_timeout(DEADLINE).unwrap() {
+            assert_eq!(ended.status, libc::SIGKILL);
+            causes.insert(ended.id.to_string(), ended.cause);
+        }
+    }
+    assert_eq!(causes["stopped"], Some(StopCause::Stopped));
+    assert_eq!(causes["timed"], Some(StopCause::Timeout));
+}
+
+/// An adopted process still has its deadline.
+#[test]
+fn a_timeout_counts_for_an_adopted_process() {
+    let mut rig = Rig::new(options());
+    rig.launch(json!({"a": with("sleep 600", json!({"timeout": 1}))}));
+    rig.pid("a");
+    let started = rig.started["a"].clone();
+    // The engine that has started it lives on in this test; only the other one knows of a deadline.
+    let (tx, events) = std::sync::mpsc::channel();
+    let next = Engine::start(rig.options(), move |event| drop(tx.send(event))).unwrap();
+    let mut adopted: procstar::engine::Started =
+        rmp_serde::from_slice(&rmp_serde::to_vec(&started).unwrap()).unwrap();
+    adopted.terms.deadline = Some(1);
+    next.adopt(adopted);
+    match events.recv_timeout(DEADLINE).unwrap() {
+        procstar::engine::Event::Ended(ended) => {
+            assert_eq!(ended.cause, Some(StopCause::Timeout));
+        }
+        _ => panic!("its end"),
+    }
+}
+
+#[test]
+fn survivors_are_listed_with_what_tells_whose_they_are() {
+    become_subreaper().unwrap();
+    let mut rig = Rig::new(options());
+    let table = [
+        // First, for later ones are not the only ones that may have started it.
+        ("daemon", "setsid sleep 600 & echo $!; sleep 0.1", vec![Kinship::Alone]),
+        ("none", "true", vec![]),
+        ("holds", "sleep 600 & echo $!", vec![Kinship::Group]),
+        (
+            "below",
+            "(sleep 600 & echo $!; wait) & echo $!; read x < <(sleep 0.05)",
+            vec![Kinship::Group, Kinship::Descendant],
+        ),
+        ("group", "set -m; sleep 600 >&2 & echo $!", vec![Kinship::Session]),
+    ];
+    for (id, script, how) in table {
+        let mut proc = with(script, json!({}));
+        proc["fds"].as_array_mut().unwrap().push(json!(["stderr", {"null": {}}]));
+        rig.launch(json!({ id: proc }));
+        let listed = rig.end(id).survivors.listed.clone();
+        let told: Vec<i32> = {
+            let text = String::from_utf8(output(&rig.ended[id].captures, "stdout")).unwrap();
+            text.lines().map(|line| line.parse().unwrap()).collect()
+        };
+        let mut sorted = told.clone();
+        sorted.sort_unstable();
+        assert_eq!(listed.iter().map(|s| s.pid).collect::<Vec<_>>(), sorted, "{id}");
+        let mut kinds: Vec<_> = listed.iter().map(|s| format!("{:?}", s.how)).collect();
+        let mut wanted: Vec<_> = how.iter().map(|how| format!("{how:?}")).collect();
+        kinds.sort();
+        wanted.sort();
+        assert_eq!(kinds, wanted, "{id}");
+        assert_eq!(rig.ended[id].cause, None);
+        // Who survives an ordinary end is not killed.
+        for pid in told {
+            assert!(lives(pid), "{id}");
+            let pid = nix::unistd::Pid::from_raw(pid);
+            nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL).unwrap();
+        }
+    }
+    // Orphans are reaped once they have ended.
+    let procfs = ProcFs::default();
+    await_that("the orphans' burial", || procfs.children(std::process::id() as i32).is_empty());
+}
+
+/// Of many survivors, some are listed, and all are counted.
+#[test]
+fn many_survivors() {
+    become_subreaper().unwrap();
+    let (ended, _rig) = run(with("for i in {1..80}; do sleep 600 & done; echo $$", json!({})));
+    assert_eq!((ended.survivors.listed.len(), ended.survivors.more), (64, 16));
+    nix::sys::signal::killpg(
+        nix::unistd::Pid::from_raw(ended.pid.unwrap()),
+        nix::sys::signal::SIGKILL,
+    )
+    .unwrap();
+}
