@@ -23,6 +23,7 @@ mod load;
 mod secret;
 mod text;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub struct Settings {
     pub run: RunSettings,
     /// Where and how long output is captured.
     pub capture: CaptureSettings,
+    /// How running processes are sampled.
+    pub sampling: SamplingSettings,
     /// The HTTP service.
     pub http: HttpSettings,
     /// The agent's connection to its server.
@@ -130,11 +133,17 @@ pub struct CaptureSettings {
     /// How long a descendant that still holds a capture may delay an ended process's result.
     #[serde(with = "text::seconds")]
     pub drain_grace: Duration,
+    /// How many of the first bytes are kept of a capture whose spec sets no limit; `None`, with no
+    /// `limit_tail`: all.
+    pub limit_head: Option<u64>,
+    /// How many of the last bytes are kept besides.
+    pub limit_tail: Option<u64>,
 }
 
 impl Default for CaptureSettings {
     fn default() -> Self {
-        Self { dir: None, drain_grace: Duration::from_secs(1) }
+        let drain_grace = Duration::from_secs(1);
+        Self { dir: None, drain_grace, limit_head: None, limit_tail: None }
     }
 }
 
@@ -146,22 +155,72 @@ impl CaptureSettings {
     }
 }
 
-/// The HTTP service, on 127.0.0.1 only.
+/// Sampling of running processes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SamplingSettings {
+    /// The time between samples; at least 1 ms. `None`: nothing is sampled.
+    #[serde(with = "text::optional_seconds")]
+    pub interval: Option<Duration>,
+    /// How many samples are kept of each process, at least 1.
+    pub count: u64,
+}
+
+impl Default for SamplingSettings {
+    fn default() -> Self {
+        Self { interval: None, count: 60 }
+    }
+}
+
+/// The HTTP service: on an address of the network, where it shall, and on a Unix socket.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpSettings {
-    /// Whether the service runs. `--serve`.
+    /// Whether the service runs on the network. `--serve`.
     pub serve: bool,
     /// TCP port; 0 lets the kernel choose one. `--serve-port`.
     pub port: u16,
+    /// The address. One that is not the loopback needs TLS, and a token or client certificates. `--serve-address`.
+    pub bind: IpAddr,
+    /// The Unix socket, which a service and an agent always have; `None`: `http.sock` in the instance's directory.
+    #[serde(with = "text::path")]
+    pub socket: Option<PathBuf>,
     /// A request that bears this token is answered whoever sends it; never empty. `None`: only
     /// the same user and root are answered. Has no flag: arguments can be read by every user.
     pub token: Option<Secret>,
+    /// PEM file of the certificate to serve with over TLS, with those that lead from it to a root; `None`: no TLS.
+    #[serde(with = "text::path")]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file of its key.
+    #[serde(with = "text::path")]
+    pub tls_key: Option<PathBuf>,
+    /// PEM file of the roots of client certificates; then every client over TLS must have one.
+    #[serde(with = "text::path")]
+    pub client_ca: Option<PathBuf>,
+    /// Connections at a time, at least 1.
+    pub connections: u64,
+    /// How long a request's head may take; at least 1 ms.
+    #[serde(with = "text::seconds")]
+    pub head_timeout: Duration,
+    /// The longest body of a request, in bytes; at least 1.
+    pub body_limit: u64,
 }
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        Self { serve: false, port: 3000, token: None }
+        Self {
+            serve: false,
+            port: 3000,
+            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            socket: None,
+            token: None,
+            tls_cert: None,
+            tls_key: None,
+            client_ca: None,
+            connections: 2000,
+            head_timeout: Duration::from_secs(5),
+            body_limit: 64 << 20,
+        }
     }
 }
 

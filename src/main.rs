@@ -8,13 +8,17 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
 use procstar::cli::options::{self, Invocation, Run};
-use procstar::cli::{logging, reload, run, show};
+use procstar::cli::{logging, reload, run, show, validate};
 use procstar::config;
-use procstar::engine::Moment;
+use procstar::engine::{FILTER, Moment, filter};
 use procstar::keeper::upgrade::{self, State};
 use procstar::keeper::{self, AgentCommand, Origin};
 
 fn main() {
+    // A filter is no keeper, and nothing else either.
+    if let Some(work) = std::env::var_os(FILTER) {
+        std::process::exit(i32::from(filter::run(&work)));
+    }
     let start = Moment::now();
     share_one_heap();
     // Before anything else is opened: these are the user's.
@@ -113,6 +117,20 @@ fn agent(fd: RawFd, fds: &[RawFd]) -> u8 {
                 1
             }
         },
+        Ok(Invocation::Validate { input, json }) => match validate::validate(&input, json) {
+            Ok(verdict) => {
+                say(&mut std::io::stdout(), &verdict.text);
+                if verdict.valid { 0 } else { 2 }
+            }
+            Err(error) => {
+                say(&mut std::io::stderr(), &format!("procstar: {error}\n"));
+                error.exit_code()
+            }
+        },
+        Ok(Invocation::Schema(of)) => {
+            say(&mut std::io::stdout(), &show::schema(of));
+            0
+        }
         Ok(Invocation::ConfigShow { loaded, json }) => {
             say(&mut std::io::stdout(), &show::render(&loaded, json));
             0

@@ -81,7 +81,7 @@ fn our_own_connection_is_ours() {
         assert_eq!(peer, client.local_addr().unwrap());
         let uid = peer_uid(peer, server.local_addr().unwrap()).unwrap();
         assert_eq!(uid, Some(own_uid()), "{address}");
-        assert_eq!(decide(&Policy::new(own_uid(), None), &facts(uid), 3000), Ok(()));
+        assert_eq!(decide(&Policy::new(own_uid(), None), &facts(uid), 3000, false), Ok(()));
     }
 }
 
@@ -102,9 +102,9 @@ fn another_users_connection_is_theirs() {
         let (server, peer) = accept(&listener);
         let uid = peer_uid(peer, server.local_addr().unwrap()).unwrap();
         assert_eq!(uid, Some(OTHER_UID), "{address}");
-        let refusal = decide(&Policy::new(own_uid(), None), &facts(uid), 3000).unwrap_err();
+        let refusal = decide(&Policy::new(own_uid(), None), &facts(uid), 3000, false).unwrap_err();
         assert!(refusal.to_string().starts_with("the connection belongs to user ID 45678; "));
-        assert_eq!(decide(&Policy::new(OTHER_UID, None), &facts(uid), 3000), Ok(()));
+        assert_eq!(decide(&Policy::new(OTHER_UID, None), &facts(uid), 3000, false), Ok(()));
     }
 }
 
@@ -127,7 +127,7 @@ fn another_users_connection_is_nobodys_once_closed() {
     // It may show such a socket as root's, who would be let in.
     let uid = peer_uid(peer, server.local_addr().unwrap()).unwrap();
     assert_eq!(uid, None);
-    assert!(decide(&Policy::new(own_uid(), None), &facts(uid), 3000).is_err());
+    assert!(decide(&Policy::new(own_uid(), None), &facts(uid), 3000, false).is_err());
 }
 
 #[test]

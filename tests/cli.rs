@@ -258,3 +258,49 @@ fn results_are_saved_whatever_else_fails() {
     assert_eq!(results["a"]["status"]["exit_code"], 0);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }
+
+/// What would let everybody in is not started, and says what is missing.
+#[test]
+fn exposed_services_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["agent.example".to_owned()]).unwrap();
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
+    let (cert, key) = (("PROCSTAR_HTTP_TLS_CERT", cert), ("PROCSTAR_HTTP_TLS_KEY", key));
+    let token = ("PROCSTAR_HTTP_TOKEN", "correct horse");
+    let wrong_key = ("PROCSTAR_HTTP_TLS_KEY", "/nonexistent");
+    let ca = ("PROCSTAR_HTTP_CLIENT_CA", "/nonexistent");
+    let table: [(&[_], &[&str]); 8] = [
+        (&[], &["refusing to serve on 0.0.0.0", "http.tls_cert", "http.token", "http.client_ca"]),
+        (&[token], &["refusing to serve on 0.0.0.0", "http.tls_cert"]),
+        (&[cert, key], &["refusing to serve on 0.0.0.0", "http.token", "http.client_ca"]),
+        (&[cert, token], &["http.tls_cert is of no use without http.tls_key"]),
+        (&[key, token], &["http.tls_key is of no use without http.tls_cert"]),
+        (&[ca, token], &["http.client_ca is of no use without http.tls_cert and http.tls_key"]),
+        (&[cert, wrong_key, token], &["/nonexistent", "No such file"]),
+        (&[cert, key, ca], &["/nonexistent", "No such file"]),
+    ];
+    for (env, told) in table {
+        let mut command = procstar();
+        command.args(["--serve", "--serve-port", "0", "--serve-address", "0.0.0.0", "-"]);
+        let marker = dir.path().join("started");
+        let spec = json!({"specs": {"a": {"argv": ["/usr/bin/touch", marker]}}});
+        let output = run_with(command_with(command, env), &spec.to_string());
+        assert_eq!(output.status.code(), Some(2), "{env:?}: {output:?}");
+        let text = stderr(&output);
+        assert!(told.iter().all(|part| text.contains(part)), "{env:?}: {text}");
+        assert!(!text.contains("correct horse") && !marker.exists());
+    }
+    let mut command = procstar();
+    command.args(["--serve", "--serve-address", "localhost"]);
+    let output = run_with(command, "");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("expected an IP address"), "{output:?}");
+}
+
+fn command_with(mut command: Command, env: &[(&str, &str)]) -> Command {
+    command.envs(env.iter().copied());
+    command
+}

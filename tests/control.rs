@@ -13,7 +13,9 @@
 #[path = "common/engine.rs"]
 mod support;
 
-use procstar::engine::{Engine, Kinship, StopCause, StopOrder, become_subreaper, procfs::ProcFs};
+use procstar::engine::{
+    Engine, Kinship, Stage, StopCause, StopOrder, become_subreaper, procfs::ProcFs,
+};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use support::*;
@@ -185,7 +187,7 @@ fn a_stop_and_a_timeout_cross_an_upgrade() {
     pids(&mut rig, "stopped", 1);
     pids(&mut rig, "timed", 1);
     stop(&mut rig, "stopped", grace(0.3), 1).unwrap();
-    let (carried, _standstill) = rig.engine.pause(DEADLINE).unwrap();
+    let (carried, _standstill) = rig.engine.pause(DEADLINE, || {}).unwrap();
     let carried: Vec<_> = carried
         .iter()
         .map(|one| rmp_serde::from_slice(&rmp_serde::to_vec_named(one).unwrap()).unwrap())
@@ -283,4 +285,150 @@ fn many_survivors() {
         nix::sys::signal::SIGKILL,
     )
     .unwrap();
+}
+
+/// A request that is to start as a whole or not at all.
+fn all_or_nothing(specs: Value) -> procstar::spec::Validated {
+    let text = json!({"specs": specs, "all_or_nothing": true}).to_string();
+    procstar::spec::from_json(text.as_bytes()).unwrap()
+}
+
+#[test]
+fn where_one_cannot_be_started_the_others_are_stopped_or_not_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("trace");
+    let mut rig = Rig::new(options());
+    let mut specs = serde_json::Map::new();
+    specs.insert("bad".into(), json!({"argv": ["/nope"]}));
+    // Many more than can be planned before the failure is known.
+    for i in 0..200 {
+        let script = format!("echo {i} >> {}; exec sleep 600", trace.display());
+        specs.insert(format!("later-{i}"), with(&script, json!({})));
+    }
+    rig.engine.launch(all_or_nothing(Value::Object(specs)));
+    assert_eq!(rig.end("bad").failures[0].exit_code(), 127);
+    let mut not_started = 0;
+    for i in 0..200 {
+        let ended = rig.end(&format!("later-{i}"));
+        match ended.failures.first() {
+            Some(failure) if failure.stage == Stage::Peer => {
+                not_started += 1;
+                let text = "not started: process \"bad\" of the same request failed";
+                assert_eq!((failure.to_string().as_str(), failure.exit_code()), (text, 125));
+                assert_eq!((ended.pid, ended.cause), (None, None));
+            }
+            // In its set-up, or later.
+            _ => assert_eq!(ended.cause, Some(StopCause::Stopped)),
+        }
+    }
+    assert!(not_started > 100, "{not_started}");
+    assert!(rig.started.len() + not_started <= 200);
+    // The IDs are free again, and what can be started as a whole is.
+    rig.launch(json!({"next": with("exit 0", json!({}))}));
+    rig.engine.launch(all_or_nothing(
+        json!({"x": with("exit 1", json!({})), "y": with("exit 2", json!({}))}),
+    ));
+    assert_eq!(rig.end("x").status, 1 << 8);
+    let y = rig.end("y");
+    assert_eq!((y.status, y.cause), (2 << 8, None));
+}
+
+/// One that fails late, when the others run already.
+#[test]
+fn those_that_run_are_stopped_as_their_specs_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut rig = Rig::new(options());
+    let late = json!({"argv": ["/nope"], "fds": [["stdin", {"file": {"path": fifo}}]]});
+    let own = "trap 'exit 6' USR1; echo $$; while :; do sleep 0.01; done";
+    rig.engine.launch(all_or_nothing(json!({
+        "late": late,
+        "plain": with("echo $$; sleep 600", json!({})),
+        "own": with(own, json!({"stop": {"signal": "USR1"}})),
+    })));
+    pids(&mut rig, "plain", 1);
+    pids(&mut rig, "own", 1);
+    drop(std::fs::File::create(&fifo).unwrap());
+    assert_eq!(rig.end("late").failures[0].exit_code(), 127);
+    let plain = rig.end("plain");
+    assert_eq!((plain.status, plain.cause), (libc::SIGTERM, Some(StopCause::Stopped)));
+    let own = rig.end("own");
+    assert_eq!((own.status, own.cause), (6 << 8, Some(StopCause::Stopped)));
+}
+
+/// By default the others run.
+#[test]
+fn the_others_run_and_pipes_end() {
+    let mut rig = Rig::new(options());
+    let from = |id: &str| json!({"pipe-read": {"proc_id": id, "fd": "1"}});
+    rig.launch(json!({
+        "no-writer": {"argv": ["/nope"], "fds": [["1", "pipe-write"]]},
+        "reader": {"argv": ["/usr/bin/wc", "-c"], "fds": [["0", from("no-writer")], ["1", {"capture": {}}]]},
+        "writer": {"argv": ["/usr/bin/yes"], "fds": [["1", "pipe-write"], ["2", {"null": {}}]]},
+        "no-reader": {"argv": ["x"], "exe": "/bin/true", "fds": [["0", from("writer")], ["1", {"file": {"path": "/nowhere/x"}}]]},
+    }));
+    assert_eq!(output(&rig.end("reader").captures, "stdout"), b"0\n");
+    assert_eq!(rig.end("writer").status, libc::SIGPIPE);
+    assert_eq!(rig.end("no-writer").failures[0].exit_code(), 127);
+    assert_eq!(rig.end("no-reader").failures[0].exit_code(), 125);
+}
+
+/// Limits this process's open files, to so many more than it has now.
+fn leave_descriptors(count: u64) {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+    let resource = nix::sys::resource::Resource::RLIMIT_NOFILE;
+    nix::sys::resource::setrlimit(resource, open + count, open + count).unwrap();
+}
+
+/// More processes than there are descriptors: they wait for each other, those joined by pipes together.
+#[test]
+fn a_burst_under_a_small_open_file_limit() {
+    leave_descriptors(50);
+    let mut rig = Rig::new(options());
+    let both = json!([["0", {"null": {}}], ["1", {"capture": {"mode": "memory"}}], ["2", {"capture": {"mode": "memory"}}]]);
+    let mut specs = serde_json::Map::new();
+    for i in 0..100 {
+        specs.insert(format!("p{i}"), sh("echo x; echo y >&2", both.clone()));
+    }
+    // The readers first: each would wait for a writer that comes after all of them.
+    for i in 0..50 {
+        let from = json!({"pipe-read": {"proc_id": format!("w{i}"), "fd": "1"}});
+        specs.insert(
+            format!("r{i}"),
+            json!({"argv": ["/bin/cat"], "fds": [["0", from], ["1", {"capture": {}}]]}),
+        );
+    }
+    for i in 0..50 {
+        specs.insert(format!("w{i}"), sh("echo z", json!([["1", "pipe-write"]])));
+    }
+    rig.launch(Value::Object(specs));
+    for (kind, count, wanted) in [("p", 100, "x\n"), ("r", 50, "z\n"), ("w", 50, "")] {
+        for i in 0..count {
+            let ended = rig.end(&format!("{kind}{i}"));
+            let errors: Vec<String> = ended.failures.iter().map(ToString::to_string).collect();
+            assert_eq!((ended.status, errors), (0, vec![]), "{kind}{i}");
+            if !wanted.is_empty() {
+                assert_eq!(text(ended, "stdout"), wanted);
+            }
+        }
+    }
+}
+
+/// One that needs more than there is has an error; the next one runs.
+#[test]
+fn a_process_that_needs_more_descriptors_than_there_are() {
+    leave_descriptors(50);
+    let mut rig = Rig::new(options());
+    let fds: Vec<Value> =
+        (3..35).map(|fd| json!([fd.to_string(), {"capture": {"mode": "memory"}}])).collect();
+    rig.launch(
+        json!({"large": {"argv": ["/bin/true"], "fds": fds}, "small": with("exit 5", json!({}))}),
+    );
+    let ended = rig.end("large");
+    assert!(!ended.failures.is_empty());
+    for failure in &ended.failures {
+        assert!(failure.to_string().ends_with("Too many open files (os error 24)"), "{failure}");
+    }
+    assert_eq!(rig.end("small").status, 5 << 8);
 }

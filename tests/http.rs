@@ -12,8 +12,16 @@
 mod access;
 #[path = "http/client.rs"]
 mod client;
+#[path = "http/doors.rs"]
+mod doors;
+#[path = "http/events.rs"]
+mod events;
+#[path = "http/lists.rs"]
+mod lists;
 #[path = "http/mock.rs"]
 mod mock;
+#[path = "http/output.rs"]
+mod output;
 #[path = "common/engine.rs"]
 mod rig;
 #[path = "http/routes.rs"]

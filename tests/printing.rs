@@ -49,7 +49,8 @@ impl Agent {
         let (pid, ppid, start) = (7, 6, Moment::now());
         let records = vec![record];
         let mut bytes = Vec::new();
-        let welcome = ToAgent::Welcome { pid, ppid, start, first: false, memory, records };
+        let welcome =
+            ToAgent::Welcome { pid, ppid, start, first: false, memory, records, dir: None };
         encode(&welcome, &mut bytes).unwrap();
         agent.socket.write_all(&bytes).unwrap();
         agent

@@ -213,15 +213,25 @@ fn cgroup_accounting_is_null_where_a_controller_is_not_there() {
 
 #[test]
 fn captures_say_whether_and_why_they_are_cut() {
-    let report = CaptureReport { length: 12, complete: true, reason: None };
-    assert_frozen(&report, r#"{"length":12,"complete":true,"reason":null}"#);
+    let report = CaptureReport {
+        length: 12,
+        dropped: 0,
+        complete: true,
+        reason: None,
+        path: None,
+        compression: None,
+        stored: None,
+    };
+    assert_frozen(&report, r#"{"length":12,"dropped":0,"complete":true,"reason":null}"#);
     for (reason, word) in [
         (CaptureReason::Survivor, "survivor"),
         (CaptureReason::Setup, "setup"),
         (CaptureReason::Error, "error"),
+        (CaptureReason::Limit, "limit"),
     ] {
-        let report = CaptureReport { length: 0, complete: false, reason: Some(reason) };
-        let json = format!(r#"{{"length":0,"complete":false,"reason":"{word}"}}"#);
+        let report =
+            CaptureReport { length: 0, complete: false, reason: Some(reason), ..report.clone() };
+        let json = format!(r#"{{"length":0,"dropped":0,"complete":false,"reason":"{word}"}}"#);
         assert_frozen(&report, &json);
     }
 }

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use super::messages::{
     Ask, Delete, Shutdown, Signal, Start, Subscribe, SubscriberId, Unsubscribe, Update,
 };
+use super::status::{LinkState, LinkStatus};
 use crate::config::{ConnectSettings, Secret};
 use crate::net::backoff::Backoff;
 use crate::net::dial::{Dial, DialError};
@@ -91,6 +92,7 @@ pub struct Connection {
     finishing: bool,
     gave_up: bool,
     outcome: Option<oneshot::Sender<Outcome>>,
+    status: Arc<LinkStatus>,
 }
 
 enum Phase {
@@ -125,7 +127,13 @@ impl Connection {
             finishing: false,
             gave_up: false,
             outcome: Some(outcome),
+            status: Arc::default(),
         }
+    }
+
+    /// Where it tells how it is.
+    pub fn status(&self) -> Arc<LinkStatus> {
+        Arc::clone(&self.status)
     }
 
     fn conn_id(&self) -> &str {
@@ -146,6 +154,7 @@ impl Connection {
 
     fn dial(&mut self, ctx: &mut Context<Self>) {
         tracing::debug!(conn_id = self.conn_id(), "connecting");
+        self.status.enter(LinkState::Connecting);
         let dial = self.dialer.dial().into_actor(self);
         let handle = ctx.spawn(dial.map(|result, connection, ctx| connection.dialed(result, ctx)));
         self.phase = Phase::Dialing(handle);
@@ -160,6 +169,7 @@ impl Connection {
 
     /// The socket is there: subscribe, so that nothing is missed, then register with what the snapshot says.
     fn connected(&mut self, link: Link, ctx: &mut Context<Self>) {
+        self.status.enter(LinkState::Registering);
         let Link { inbound, outbound, activity } = link;
         let session = Session::new(outbound, activity);
         let id = session.id;
@@ -216,6 +226,7 @@ impl Connection {
                     && let Some(round_trip) = session.pong(&payload)
                 {
                     tracing::debug!(conn_id = self.conn_id(), ?round_trip, "pong");
+                    self.status.change(|link| link.round_trip = Some(round_trip));
                 }
             }
             Inbound::Close { code, reason } => {
@@ -252,6 +263,11 @@ impl Connection {
     fn registered(&mut self, ctx: &mut Context<Self>) {
         self.failures = 0;
         self.backoff.reset();
+        self.status.enter(LinkState::Registered);
+        self.status.change(|link| {
+            link.failures = 0;
+            link.registrations += 1;
+        });
         tracing::info!(
             conn_id = self.conn_id(),
             group_id = self.options.conn.group_id,
@@ -271,6 +287,7 @@ impl Connection {
     fn attempt_failed(&mut self, error: &DialError, ctx: &mut Context<Self>) {
         self.failures += 1;
         tracing::error!(conn_id = self.conn_id(), attempt = self.failures, "{error}");
+        self.status.failed(self.failures, error.to_string());
         self.retry(ctx);
     }
 
@@ -286,10 +303,12 @@ impl Connection {
             self.finish(ctx);
         } else if session.registered {
             tracing::warn!(conn_id = self.conn_id(), "connection lost, reconnecting: {reason}");
+            self.status.failed(0, reason.to_owned());
             let wait = self.backoff.reconnect_delay();
             self.wait(wait, ctx);
         } else {
             self.failures += 1;
+            self.status.failed(self.failures, format!("registration refused: {reason}"));
             tracing::error!(
                 conn_id = self.conn_id(),
                 attempt = self.failures,
@@ -321,12 +340,14 @@ impl Connection {
         if self.finishing {
             return self.finish(ctx);
         }
+        self.status.enter(LinkState::Waiting);
         let handle = ctx.run_later(wait, |connection, ctx| connection.dial(ctx));
         self.phase = Phase::Waiting(handle);
     }
 
     /// Ends the actor.
     fn finish(&mut self, ctx: &mut Context<Self>) {
+        self.status.enter(LinkState::Closed);
         if let Some(outcome) = self.outcome.take() {
             // Nobody may be waiting, in a test.
             let _ = outcome.send(if self.gave_up { Outcome::GaveUp } else { Outcome::Finished });

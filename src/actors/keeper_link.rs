@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -49,6 +51,8 @@ pub struct Welcome {
     pub memory: Memory,
     /// Every process, in the order of launch.
     pub records: Vec<Record>,
+    /// The instance's directory.
+    pub dir: Option<PathBuf>,
     socket: UnixStream,
     decoder: Decoder,
 }
@@ -69,8 +73,18 @@ pub fn introduce(
     let mut buf = vec![0; READ];
     loop {
         match decoder.next_message().map_err(io::Error::other)? {
-            Some(ToAgent::Welcome { pid, ppid, start, first, memory, records }) => {
-                return Ok(Welcome { pid, ppid, start, first, memory, records, socket, decoder });
+            Some(ToAgent::Welcome { pid, ppid, start, first, memory, records, dir }) => {
+                return Ok(Welcome {
+                    pid,
+                    ppid,
+                    start,
+                    first,
+                    memory,
+                    records,
+                    dir,
+                    socket,
+                    decoder,
+                });
             }
             Some(ToAgent::Refused { message }) => return Err(LinkError::Refused(message)),
             Some(_) => return Err(io::Error::other("the keeper told of events too early").into()),
@@ -98,6 +112,7 @@ pub struct KeeperLink {
     commands: mpsc::UnboundedSender<Outgoing>,
     memory: Mutex<Memory>,
     forgetting: Arc<Forgetting>,
+    up: Arc<AtomicBool>,
 }
 
 /// Who waits for processes to be forgotten; none where the keeper is gone, and nobody need wait any more.
@@ -156,17 +171,20 @@ impl KeeperLink {
         let forgetting = Arc::new(Forgetting(Mutex::new(Some(Waiting::default()))));
         actix_rt::spawn(send(writer, to_send));
         let waiting = Arc::clone(&forgetting);
+        let up = Arc::new(AtomicBool::new(true));
+        let until_now = Arc::clone(&up);
         actix_rt::spawn(async move {
             if let Err(error) =
                 receive(reader, decoder, tell_event, tell_order, &waiting, &busy).await
             {
                 tracing::error!(%error, "lost the keeper");
             }
+            until_now.store(false, Ordering::Relaxed);
             waiting.lock().take();
             // Nobody may be waiting any more.
             let _ = tell_gone.send(());
         });
-        let link = KeeperLink { commands, memory: Mutex::new(memory), forgetting };
+        let link = KeeperLink { commands, memory: Mutex::new(memory), forgetting, up };
         Ok((link, Streams { events, orders, gone }))
     }
 
@@ -178,6 +196,11 @@ impl KeeperLink {
         if *memory != before {
             self.tell(ToKeeper::Remember(memory.clone()));
         }
+    }
+
+    /// Whether the keeper is there, as long as the answer is asked.
+    pub fn is_up(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.up)
     }
 
     /// Says that all is done, and with which exit code; waits until that is on its way.

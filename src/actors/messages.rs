@@ -1,5 +1,7 @@
 //! The messages between actors. Each is one intent; its doc links to who handles it.
 
+mod changes;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +12,17 @@ use crate::engine::Event;
 use crate::report::Facts;
 use crate::spec::{ProcId, Validated};
 pub use crate::wire::ShutdownState;
+pub use changes::{
+    AwaitEnd, Change, GetChanges, GetPage, GetSnapshot, GetTally, NoPosition, Page, Position,
+    Since, Snapshot, Tally, What,
+};
 
 /// Start every process of a request, or none. Handled by the [`Supervisor`](super::supervisor::Supervisor).
 ///
-/// The answer tells that the request is accepted; what becomes of each process, [`Results`](super::results::Results) tells.
+/// The answer tells that the request is accepted; what becomes of each process, [`Results`](super::results::Results) tells. In it are
+/// the IDs of processes that were there already with the same spec, where the request is idempotent.
 #[derive(Message)]
-#[rtype(result = "Result<(), StartError>")]
+#[rtype(result = "Result<Vec<ProcId>, StartError>")]
 pub struct Start(pub Validated);
 
 /// Why nothing of a request was started.
@@ -27,6 +34,12 @@ pub enum StartError {
     /// These IDs belong to processes that have not been deleted.
     #[error("process ID already in use: {}", join(.0))]
     InUse(Vec<ProcId>),
+    /// These IDs belong to processes that were started by another spec; the request is idempotent.
+    #[error("process ID already in use with another spec: {}", join(.0))]
+    OtherSpec(Vec<ProcId>),
+    /// These processes are to be started, and each has a pipe to one that is there already.
+    #[error("pipe to a process that is there already: {}", join(.0))]
+    PipeToPresent(Vec<ProcId>),
 }
 
 fn join(ids: &[ProcId]) -> String {
@@ -185,6 +198,8 @@ pub enum Question {
     Ids,
     /// The facts of one; answered once it has started.
     Facts(ProcId),
+    /// The facts of one as they are now; none where it has not started.
+    Present(ProcId),
     /// The facts of all that run.
     Running,
     /// Nothing: the answer tells that all updates of what came before have been sent.

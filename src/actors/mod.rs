@@ -21,7 +21,9 @@ pub mod messages;
 pub mod process;
 pub mod results;
 pub mod signals;
+pub mod status;
 pub mod supervisor;
+pub mod ticker;
 
 use tokio::sync::oneshot;
 

@@ -12,8 +12,10 @@ use tokio::sync::oneshot;
 
 use super::Launcher;
 use super::messages::{Changed, SignalError, Told};
+use super::ticker::Sampling;
 use crate::engine::{Event, StopOrder};
 use crate::report::Facts;
+use crate::report::samples::Track;
 use crate::spec::{Identity, ProcId};
 
 /// The actor.
@@ -23,6 +25,10 @@ pub struct Process {
     identity: Option<Arc<Identity>>,
     engine: Arc<dyn Launcher>,
     results: Recipient<Changed>,
+    /// How it is sampled, if it is.
+    sampling: Option<Sampling>,
+    /// Its history, from its start on.
+    track: Option<Arc<Track>>,
     ended: bool,
     /// Who waits for the outcome of a signal.
     signals: HashMap<u64, oneshot::Sender<Result<(), SignalError>>>,
@@ -36,12 +42,28 @@ impl Process {
         engine: Arc<dyn Launcher>,
         results: Recipient<Changed>,
     ) -> Self {
-        Process { id, identity, engine, results, ended: false, signals: HashMap::new() }
+        Process {
+            id,
+            identity,
+            engine,
+            results,
+            sampling: None,
+            track: None,
+            ended: false,
+            signals: HashMap::new(),
+        }
+    }
+
+    /// The same, sampled while it runs.
+    pub fn sampled(self, sampling: Option<Sampling>) -> Self {
+        Process { sampling, ..self }
     }
 
     /// Has facts go where all see them.
     fn publish(&self, facts: Facts) {
-        self.results.do_send(Changed(Arc::new(facts.of(self.identity.clone()))));
+        self.results.do_send(Changed(Arc::new(
+            facts.of(self.identity.clone()).tracked(self.track.clone()),
+        )));
     }
 }
 
@@ -56,10 +78,12 @@ impl Handler<Told> for Process {
         match event {
             Event::Started(started) => {
                 tracing::debug!(proc_id = %self.id, pid = started.pid, "process started");
+                self.track = self.sampling.as_ref().map(|sampling| sampling.begin(&started));
                 self.publish(Facts::of_start(*started));
             }
             Event::Ended(ended) => {
                 self.ended = true;
+                self.track.iter().for_each(|track| track.end());
                 tracing::debug!(proc_id = %self.id, pid = ended.pid, status = ended.status,
                     failures = ended.failures.len(), "process ended");
                 self.publish(Facts::of_end(*ended));

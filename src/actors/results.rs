@@ -4,7 +4,11 @@
 //! questions: nothing falls between two of them, and nothing overtakes. What goes out are [`Facts`], small and shared;
 //! whoever sends a result to somebody makes it then.
 
+mod log;
+mod look;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use actix::{Actor, Context, Handler, MessageResult, Recipient, ResponseFuture};
@@ -12,16 +16,18 @@ use tokio::sync::oneshot;
 
 use super::messages::{
     Announce, Answer, Ask, Changed, GetAll, GetOne, Question, Removed, ShutdownChanged,
-    ShutdownState, Subscribe, SubscriberId, Unsubscribe, Update,
+    ShutdownState, Subscribe, SubscriberId, Unsubscribe, Update, What,
 };
 use crate::report::Facts;
 use crate::spec::ProcId;
+use look::Look;
 
 /// The actor.
 pub struct Results {
     processes: Table,
     subscribers: HashMap<SubscriberId, Subscriber>,
     shutdown: ShutdownState,
+    look: Look,
 }
 
 /// The processes in the order of acceptance. Taking one out costs the same however many there are.
@@ -51,8 +57,13 @@ impl Table {
         &mut self.entries.entry(serial).or_insert_with(|| (id.clone(), Entry::default())).1
     }
 
-    fn remove(&mut self, id: &ProcId) -> bool {
-        self.serials.remove(id).and_then(|serial| self.entries.remove(&serial)).is_some()
+    fn remove(&mut self, id: &ProcId) -> Option<Entry> {
+        self.serials.remove(id).and_then(|serial| self.entries.remove(&serial)).map(|(_, e)| e)
+    }
+
+    /// Those accepted after `serial`, each with its own.
+    fn after(&self, serial: u64) -> impl Iterator<Item = (&u64, &(ProcId, Entry))> {
+        self.entries.range((Bound::Excluded(serial), Bound::Unbounded))
     }
 
     fn iter(&self) -> impl Iterator<Item = &(ProcId, Entry)> {
@@ -67,6 +78,8 @@ struct Entry {
     facts: Option<Arc<Facts>>,
     /// Who wants its facts as soon as there are some.
     waiting: Vec<oneshot::Sender<Option<Arc<Facts>>>>,
+    /// Who wants its last facts as soon as it has ended.
+    ending: Vec<oneshot::Sender<Option<Arc<Facts>>>>,
 }
 
 struct Subscriber {
@@ -81,6 +94,7 @@ impl Default for Results {
             processes: Table::default(),
             subscribers: HashMap::new(),
             shutdown: ShutdownState::Active,
+            look: Look::default(),
         }
     }
 }
@@ -110,6 +124,9 @@ impl Results {
                 Some(Answer::Running(facts.filter(|f| f.is_running()).cloned().collect()))
             }
             Question::Barrier => Some(Answer::Barrier),
+            Question::Present(id) => {
+                Some(Answer::Facts(self.processes.get(id).and_then(|entry| entry.facts.clone())))
+            }
             Question::Facts(id) => match self.processes.get(id) {
                 None => Some(Answer::Facts(None)),
                 Some(Entry { facts: Some(facts), .. }) => {
@@ -158,11 +175,15 @@ impl Handler<Changed> for Results {
 
     fn handle(&mut self, Changed(facts): Changed, _: &mut Self::Context) {
         let entry = self.processes.entry(&facts.id);
-        let first = entry.facts.replace(Arc::clone(&facts)).is_none();
-        for waiting in entry.waiting.drain(..) {
+        let before = entry.facts.replace(Arc::clone(&facts));
+        let ending =
+            if facts.is_running() { Vec::new() } else { std::mem::take(&mut entry.ending) };
+        for waiting in entry.waiting.drain(..).chain(ending) {
             // Whoever asked may have gone.
             let _ = waiting.send(Some(Arc::clone(&facts)));
         }
+        self.look.changed(&facts, before.as_ref());
+        let first = before.is_none();
         if first {
             self.publish(&Update::Started(Arc::clone(&facts)));
         }
@@ -180,7 +201,8 @@ impl Handler<Removed> for Results {
     type Result = ();
 
     fn handle(&mut self, Removed(id): Removed, _: &mut Self::Context) {
-        if self.processes.remove(&id) {
+        if let Some(entry) = self.processes.remove(&id) {
+            self.look.removed(&entry, id.clone());
             self.publish(&Update::Removed(id));
         }
     }
@@ -191,6 +213,7 @@ impl Handler<ShutdownChanged> for Results {
 
     fn handle(&mut self, ShutdownChanged(state): ShutdownChanged, _: &mut Self::Context) {
         self.shutdown = state;
+        self.look.record(What::Shutdown(state));
         self.publish(&Update::Shutdown(state));
     }
 }
@@ -228,7 +251,7 @@ impl Handler<GetOne> for Results {
 
     fn handle(&mut self, GetOne(id): GetOne, _: &mut Self::Context) -> Self::Result {
         match self.processes.get_mut(&id) {
-            Some(Entry { facts: None, waiting }) => {
+            Some(Entry { facts: None, waiting, .. }) => {
                 let (tell, told) = oneshot::channel();
                 waiting.push(tell);
                 Box::pin(async { told.await.unwrap_or(None) })

@@ -1,5 +1,6 @@
 //! The actor that owns the processes: it alone starts and deletes them, and decides when the agent ends.
 
+mod idempotent;
 mod stop;
 
 use std::collections::HashMap;
@@ -22,6 +23,7 @@ use super::messages::{
     ShutdownState, Signal, SignalError, Start, StartError, Told,
 };
 use super::process::{Process, SendSignal, StopProcess};
+use super::ticker::Sampling;
 use crate::engine::{Event, StopOrder};
 use crate::keeper::ledger::Record;
 use crate::spec::{Identity, ProcId};
@@ -50,6 +52,8 @@ pub struct Supervisor {
     ready: bool,
     alarm: Option<(Instant, SpawnHandle)>,
     done: Option<oneshot::Sender<()>>,
+    /// How processes are sampled, if they are.
+    sampling: Option<Sampling>,
     /// Whether it has been said that systemd's properties are not applied.
     warned_of_systemd: bool,
 }
@@ -83,8 +87,14 @@ impl Supervisor {
             ready: false,
             alarm: None,
             done: Some(done),
+            sampling: None,
             warned_of_systemd: false,
         }
+    }
+
+    /// The same, whose processes are sampled while they run.
+    pub fn sampled(self, sampling: Option<Sampling>) -> Self {
+        Supervisor { sampling, ..self }
     }
 
     /// Takes up the processes that an earlier agent has left, and whether it ever had one.
@@ -107,7 +117,8 @@ impl Supervisor {
 
     fn own(&self, id: &ProcId, identity: Option<Arc<Identity>>) -> Owned {
         let (engine, changed) = (Arc::clone(&self.engine), self.outlets.changed.clone());
-        let process = Process::new(id.clone(), identity.clone(), engine, changed);
+        let process = Process::new(id.clone(), identity.clone(), engine, changed)
+            .sampled(self.sampling.clone());
         Owned { actor: process.start(), identity, ended: false, deletion: None }
     }
 
@@ -221,17 +232,17 @@ impl Actor for Supervisor {
 }
 
 impl Handler<Start> for Supervisor {
-    type Result = Result<(), StartError>;
+    type Result = Result<Vec<ProcId>, StartError>;
 
-    fn handle(&mut self, Start(request): Start, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Start(mut request): Start, _: &mut Self::Context) -> Self::Result {
         let state = self.lifecycle.state();
         if state != ShutdownState::Active {
             return Err(StartError::ShuttingDown(state));
         }
-        let used: Vec<ProcId> =
+        let present: Vec<ProcId> =
             request.procs.keys().filter(|id| self.processes.contains_key(*id)).cloned().collect();
-        if !used.is_empty() {
-            return Err(StartError::InUse(used));
+        if !present.is_empty() {
+            self.leave_out(&mut request, &present)?;
         }
         let asks_systemd = request.procs.values().any(|proc| !proc.systemd.is_empty());
         if asks_systemd && !std::mem::replace(&mut self.warned_of_systemd, true) {
@@ -246,8 +257,10 @@ impl Handler<Start> for Supervisor {
         if !request.procs.is_empty() && !std::mem::replace(&mut self.any, true) {
             self.engine.note_assignment();
         }
-        self.engine.launch(request);
-        Ok(())
+        if !request.procs.is_empty() {
+            self.engine.launch(request);
+        }
+        Ok(present)
     }
 }
 

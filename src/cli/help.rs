@@ -15,14 +15,17 @@ Examples:
       PROCSTAR_AGENT_TOKEN=... procstar --agent --agent-host HOST --wait --wait-timeout 600
   See the effective configuration, and where each value comes from:
       procstar config show
+  Check a spec, with every error of it, and get the JSON Schema of specs and of results:
+      procstar validate spec.json
+      procstar schema specs
 
 A spec file is {\"specs\": {PROC_ID: {\"argv\": [...], \"env\": {...}, \"fds\": [...]}, ...}}. A file
-that is called `config` is given as ./config.
+that is called as a command is, such as `config`, is given as ./config.
 
 Exit codes:
   0  done: the results tell how the processes ended
   1  failed: gave up connecting, could not write results, could not listen
-  2  wrong usage, configuration or INPUT; nothing was started
+  2  wrong usage, configuration, INPUT or SPEC; nothing was started
 
 Configuration, later ones win:
   /etc/procstar/procstar.toml, $XDG_CONFIG_HOME/procstar/procstar.toml (or below $HOME/.config),
@@ -40,7 +43,9 @@ Environment:
 
 /// Two ways, where clap would show one that mixes them.
 pub(super) const USAGE: &str = "procstar [OPTIONS] [INPUT]
-       procstar [OPTIONS] config show [--json]";
+       procstar [OPTIONS] config show [--json]
+       procstar validate SPEC [-o text|json]
+       procstar schema specs|results";
 
 /// What is missing where there is nothing to do or to wait for.
 pub(super) const NOTHING_TO_DO: &str = "\

@@ -6,5 +6,6 @@ pub mod output;
 pub mod reload;
 pub mod run;
 pub mod show;
+pub mod validate;
 
 mod help;

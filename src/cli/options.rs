@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use super::help;
 use crate::config::{
@@ -73,7 +73,7 @@ struct RunFlags {
     #[arg(long, value_name = "DIR", global = true, help_heading = "What to do")]
     state_dir: Option<PathBuf>,
 
-    /// Run the HTTP service on 127.0.0.1
+    /// Run the HTTP service on the network: on 127.0.0.1, unless --serve-address says otherwise
     #[arg(short, long, action = ArgAction::SetTrue, global = true, help_heading = "HTTP service")]
     serve: bool,
 
@@ -81,6 +81,11 @@ struct RunFlags {
     #[arg(long, value_name = "PORT", value_parser = value(Kind::ListenPort), global = true)]
     #[arg(help_heading = "HTTP service", allow_negative_numbers = true)]
     serve_port: Option<Scalar>,
+
+    /// Its address; one that other machines reach needs TLS and a token (default: 127.0.0.1)
+    #[arg(long, value_name = "ADDR", value_parser = value(Kind::Address), global = true)]
+    #[arg(help_heading = "HTTP service")]
+    serve_address: Option<Scalar>,
 
     /// Log to standard error from this level on: trace, debug, info, warn or error (default: warn)
     #[arg(long, value_name = "LEVEL", value_parser = value(Kind::Level), global = true)]
@@ -152,11 +157,45 @@ enum Command {
         command: ConfigCommand,
     },
 
+    /// Check a spec, and explain every error of it; nothing is started
+    Validate {
+        /// Spec file, or `-` for standard input
+        #[arg(value_name = "SPEC")]
+        spec: PathBuf,
+        /// Form of the answer
+        #[arg(short, long = "output", value_name = "FORM", default_value = "text")]
+        output_form: Form,
+    },
+
+    /// Print the JSON Schema of what the program reads or writes
+    Schema {
+        /// Of what
+        what: Described,
+    },
+
     /// Have a running instance become the program that is now on disk, its processes running on
     Reload {
         /// The instance's pid; needed where several run
         pid: Option<i32>,
     },
+}
+
+/// Forms of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// For people
+    Text,
+    /// One JSON object
+    Json,
+}
+
+/// What has a JSON Schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Described {
+    /// What is asked: specs of processes
+    Specs,
+    /// What is answered: results by proc ID
+    Results,
 }
 
 #[derive(Subcommand)]
@@ -176,6 +215,12 @@ pub enum Input {
     Stdin,
     /// A file.
     File(PathBuf),
+}
+
+impl From<PathBuf> for Input {
+    fn from(path: PathBuf) -> Self {
+        if path.as_os_str() == "-" { Input::Stdin } else { Input::File(path) }
+    }
 }
 
 /// A run, checked: there is a reason to run, and an agent has a host.
@@ -209,6 +254,15 @@ pub enum Invocation {
         /// Which one; none: the only one.
         pid: Option<i32>,
     },
+    /// Check a spec, by [`super::validate::validate`].
+    Validate {
+        /// Where it comes from.
+        input: Input,
+        /// Whether to answer in JSON.
+        json: bool,
+    },
+    /// Print a JSON Schema, by [`super::show::schema`].
+    Schema(Described),
     /// Print the configuration, by [`super::show::render`].
     ConfigShow {
         /// Settings and origins.
@@ -286,19 +340,23 @@ pub fn parse_with(
     args: impl Iterator<Item = OsString>,
     sources: &Sources<'_>,
 ) -> Result<Invocation, UsageError> {
-    let options = Options::try_parse_from(args)?;
+    let mut options = Options::try_parse_from(args)?;
     let loaded = load(sources, options.config.as_deref(), options.layer())?;
-    match options.command {
+    match options.command.take() {
         Some(Command::Config { command: ConfigCommand::Show { json } }) => {
-            if options.input.is_some() || options.does_something() {
-                return Err(UsageError::usage("`config show` takes neither INPUT nor what to do"));
-            }
+            options.refuse_more("config show")?;
             Ok(Invocation::ConfigShow { loaded: Box::new(loaded), json })
         }
+        Some(Command::Validate { spec, output_form }) => {
+            options.refuse_more("validate")?;
+            Ok(Invocation::Validate { input: Input::from(spec), json: output_form == Form::Json })
+        }
+        Some(Command::Schema { what }) => {
+            options.refuse_more("schema")?;
+            Ok(Invocation::Schema(what))
+        }
         Some(Command::Reload { pid }) => {
-            if options.input.is_some() || options.does_something() {
-                return Err(UsageError::usage("`reload` takes neither INPUT nor what to do"));
-            }
+            options.refuse_more("reload")?;
             Ok(Invocation::Reload { settings: Box::new(loaded.settings), pid })
         }
         None => options.run(loaded).map(|run| Invocation::Run(Box::new(run))),
@@ -319,6 +377,7 @@ impl Options {
         layer.push_flag("--wait-timeout", run.wait_timeout.clone());
         layer.push_flag("--serve", switch(run.serve));
         layer.push_flag("--serve-port", run.serve_port.clone());
+        layer.push_flag("--serve-address", run.serve_address.clone());
         layer.push_flag("--agent", switch(agent.agent));
         layer.push_flag("--agent-host", agent.agent_host.clone());
         layer.push_flag("--agent-port", agent.agent_port.clone());
@@ -330,6 +389,16 @@ impl Options {
         layer.push_flag("--connect-count-max", agent.connect_count_max.clone());
         layer.push_flag("--agent-read-timeout", agent.agent_read_timeout.clone());
         layer
+    }
+
+    /// A subcommand does nothing else.
+    fn refuse_more(&self, command: &str) -> Result<(), UsageError> {
+        if self.input.is_some() || self.does_something() {
+            return Err(UsageError::usage(&format!(
+                "`{command}` takes neither INPUT nor what to do"
+            )));
+        }
+        Ok(())
     }
 
     /// Whether flags alone give a way to end.
@@ -345,10 +414,7 @@ impl Options {
         if settings.agent.enabled && settings.agent.host.is_none() {
             return Err(UsageError::usage(help::NO_HOST));
         }
-        let input = self.input.map(|path| match path.as_os_str() == "-" {
-            true => Input::Stdin,
-            false => Input::File(path),
-        });
+        let input = self.input.map(Input::from);
         let denied = loaded.files.iter().filter(|(_, state)| *state == FileState::Denied);
         let warnings = denied
             .map(|(path, _)| {

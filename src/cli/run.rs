@@ -4,11 +4,14 @@
 //! INPUT's processes, the actors, signals, the services; then the end, whoever orders it: results written, the server
 //! told, HTTP stopped, the keeper told.
 
+mod doors;
+
 use std::ffi::OsStr;
 use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,17 +29,19 @@ use crate::actors::lifecycle::{EndWhen, Graces};
 use crate::actors::messages::{Again, GetAll, GetOne};
 use crate::actors::results::Results;
 use crate::actors::signals::Signals;
+use crate::actors::status::LinkStatus;
 use crate::actors::supervisor::{Outlets, Ready, Supervisor};
-use crate::config::{Env, Settings};
+use crate::actors::ticker::{Sampling, Ticker};
+use crate::config::{Env, SamplingSettings, Settings};
 use crate::engine::procfs::ProcFs;
 use crate::engine::{Event, Moment};
-use crate::http;
+use crate::http::{self, Doors, Serving};
 use crate::keeper::protocol::Printing;
 use crate::keeper::{AGAIN, protocol};
 use crate::net::dial::WssDialer;
 use crate::net::tls;
 use crate::report::{AgentInfo, Facts, Sampler};
-use crate::spec::{self, ProcId, Validated};
+use crate::spec::{self, LimitSpec, ProcId, Validated};
 use crate::wire::{ConnInfo, ProcInfo};
 
 /// How long a child's set-up may take before it is reported as running.
@@ -75,13 +80,30 @@ pub enum RunError {
     #[error("agent.cert: {0}")]
     Cert(#[source] tls::TlsError),
     /// The HTTP port cannot be had.
-    #[error("cannot listen on 127.0.0.1 port {port}: {source}")]
+    #[error("cannot listen on {} port {}: {source}", address.ip(), address.port())]
     Listen {
-        /// The port.
-        port: u16,
+        /// The address and port.
+        address: SocketAddr,
         /// Why not.
         source: io::Error,
     },
+    /// The HTTP socket that is asked for cannot be had.
+    #[error("{0}")]
+    Socket(#[source] io::Error),
+    /// The HTTP service would be open to whom it must not be.
+    #[error("{0}")]
+    Exposed(#[from] http::Exposed),
+    /// Half of what TLS needs.
+    #[error("http.{given} is of no use without http.{missing}")]
+    HalfTls {
+        /// What is configured.
+        given: &'static str,
+        /// What is not.
+        missing: &'static str,
+    },
+    /// A file of the HTTP service's TLS is of no use.
+    #[error("http.tls_cert, http.tls_key or http.client_ca: {}", chain(.0))]
+    HttpTls(#[source] tls::TlsError),
     /// Something that every run needs of the system.
     #[error("cannot {what}: {source}")]
     System {
@@ -106,6 +128,17 @@ pub enum RunError {
     GaveUp,
 }
 
+/// An error with what caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
 fn spec_errors(input: &str, errors: &spec::SpecErrors) -> String {
     let lines: Vec<String> = errors.0.iter().map(|error| format!("{input}: {error}")).collect();
     lines.join("\n")
@@ -119,6 +152,9 @@ impl RunError {
             | RunError::Read { .. }
             | RunError::Spec { .. }
             | RunError::Cert(_)
+            | RunError::Exposed(_)
+            | RunError::HalfTls { .. }
+            | RunError::HttpTls(_)
             | RunError::Keeper(LinkError::Refused(_)) => 2,
             _ => 1,
         }
@@ -144,9 +180,7 @@ pub fn run(run: Run, env: &Env, socket: UnixStream) -> Result<(), RunError> {
     };
     let sampler = Sampler::new(ProcFs::default())
         .map_err(|error| system("read /proc/stat")(io::Error::other(error)))?;
-    let port = run.settings.http.port;
-    let listener = run.settings.http.serve.then(|| http::listen(port)).transpose();
-    let listener = listener.map_err(|source| RunError::Listen { port, source })?;
+    let doors = doors::network(&run.settings.http)?;
     // A later agent is not asked for INPUT's processes again, and a standard input is read up by then.
     let input = match (&run.input, std::env::var_os(AGAIN)) {
         (Some(input), None) => Some(read_input(input)?),
@@ -156,7 +190,7 @@ pub fn run(run: Run, env: &Env, socket: UnixStream) -> Result<(), RunError> {
     let sampler = sampler.of(agent_info(welcome.pid), run.settings.agent.group_id.clone());
     actix::System::new().block_on(async move {
         let agent = Agent::start(&run, welcome, Arc::new(sampler))?;
-        agent.run(&run, listener, dialer).await
+        agent.run(&run, doors, dialer).await
     })
 }
 
@@ -185,6 +219,7 @@ fn keeper_settings(run: &Run, env: &Env) -> protocol::Settings {
         setup_patience: SETUP_PATIENCE,
         restrict_exe: settings.run.restrict_exe.iter().map(|path| path_text(path)).collect(),
         log: settings.log.clone(),
+        limit: LimitSpec { head: settings.capture.limit_head, tail: settings.capture.limit_tail },
     }
 }
 
@@ -192,16 +227,31 @@ fn system(what: &'static str) -> impl Fn(io::Error) -> RunError {
     move |source| RunError::System { what, source }
 }
 
-fn read_input(input: &Input) -> Result<Validated, RunError> {
-    let (name, text) = match input {
+/// A spec as it was given.
+///
+/// # Errors
+/// [`RunError::Read`].
+pub(super) fn read_text(input: &Input) -> Result<Vec<u8>, RunError> {
+    let text = match input {
         Input::Stdin => {
             let mut text = Vec::new();
-            ("standard input".to_owned(), io::stdin().read_to_end(&mut text).map(|_| text))
+            io::stdin().read_to_end(&mut text).map(|_| text)
         }
-        Input::File(path) => (path.display().to_string(), std::fs::read(path)),
+        Input::File(path) => std::fs::read(path),
     };
-    let text = text.map_err(|source| RunError::Read { input: name.clone(), source })?;
-    spec::from_json(&text).map_err(|errors| RunError::Spec { input: name, errors })
+    text.map_err(|source| RunError::Read { input: name_of(input), source })
+}
+
+fn name_of(input: &Input) -> String {
+    match input {
+        Input::Stdin => "standard input".to_owned(),
+        Input::File(path) => path.display().to_string(),
+    }
+}
+
+fn read_input(input: &Input) -> Result<Validated, RunError> {
+    let text = read_text(input)?;
+    spec::from_json(&text).map_err(|errors| RunError::Spec { input: name_of(input), errors })
 }
 
 /// The actors of a run.
@@ -211,6 +261,10 @@ struct Agent {
     link: Arc<KeeperLink>,
     /// The process that the user launched, and its parent.
     launched: (u32, u32),
+    /// When that started.
+    start: Moment,
+    /// The instance's directory.
+    dir: Option<PathBuf>,
     /// INPUT's processes, of the first agent.
     input: Vec<ProcId>,
     conn_id: String,
@@ -229,6 +283,7 @@ impl Agent {
         let settings = &run.settings;
         let launched = (welcome.pid, welcome.ppid);
         let (start, first) = (welcome.start, welcome.first);
+        let dir = welcome.dir.clone();
         let (socket, decoder, memory, records) = welcome.into_parts();
         let (link, streams) = KeeperLink::start(socket, decoder, memory.clone())
             .map_err(system("talk to the keeper"))?;
@@ -259,7 +314,8 @@ impl Agent {
                 },
             );
             <Supervisor as StreamHandler<Event>>::add_stream(events, ctx);
-            let mut supervisor = Supervisor::new(engine, outlets, end_when, graces, tell_done);
+            let mut supervisor = Supervisor::new(engine, outlets, end_when, graces, tell_done)
+                .sampled(sampling(&settings.sampling));
             supervisor.take_up(records, memory.any, ctx);
             supervisor
         });
@@ -282,6 +338,8 @@ impl Agent {
             results,
             link,
             launched,
+            start,
+            dir,
             input,
             conn_id,
             printing,
@@ -294,12 +352,15 @@ impl Agent {
     async fn run(
         mut self,
         run: &Run,
-        listener: Option<std::net::TcpListener>,
+        doors: Doors,
         dialer: Option<Dialer>,
     ) -> Result<(), RunError> {
         self.await_input(run).await;
-        let server = listener.map(|listener| self.serve(listener, &run.settings)).transpose()?;
-        let connection = dialer.map(|dialer| self.connect(dialer, &run.settings));
+        let connection = dialer.map(|dialer| self.connection(dialer, &run.settings));
+        let status = connection.as_ref().map(|(connection, _)| connection.status());
+        // The service listens before the server can know of this agent.
+        let serving = self.serve(doors, &run.settings, status)?;
+        let connection = connection.map(|(connection, ended)| (connection.start(), ended));
         self.supervisor.do_send(Ready);
         let done = tokio::select! {
             done = &mut self.done => done.is_ok(),
@@ -318,8 +379,8 @@ impl Agent {
                 Err(_) => tracing::warn!("the server did not take the last messages"),
             }
         }
-        if let Some(server) = server {
-            server.stop(true).await;
+        if let Some(serving) = serving {
+            serving.stop().await;
         }
         if run.exit && written.is_ok() {
             // Nobody asks for them any more; a later run on a lasting directory must not take them for its own.
@@ -348,33 +409,76 @@ impl Agent {
         }
     }
 
+    /// Serves at the doors to the network, and at the Unix socket; one-shot runs have neither.
     fn serve(
         &self,
-        listener: std::net::TcpListener,
+        mut doors: Doors,
         settings: &Settings,
-    ) -> Result<actix_web::dev::ServerHandle, RunError> {
-        let token = settings.http.token.as_ref().map(|token| token.expose().to_owned());
+        status: Option<Arc<LinkStatus>>,
+    ) -> Result<Option<Serving>, RunError> {
+        if !settings.http.serve && !settings.agent.enabled {
+            return Ok(None);
+        }
+        let socket = doors::unix(&settings.http, self.dir.as_deref(), &mut doors)?;
+        if let Some(tcp) = &doors.tcp
+            && let Ok(address) = tcp.local_addr()
+        {
+            tracing::info!(port = address.port(), "http service listening on {}", address.ip());
+        }
+        if let Some(path) = &socket {
+            tracing::info!(path = %path.display(), "http service listening");
+        }
+        let results = &self.results;
         let service = http::Service {
             start: self.supervisor.clone().recipient(),
             signal: self.supervisor.clone().recipient(),
+            stop: self.supervisor.clone().recipient(),
             delete: self.supervisor.clone().recipient(),
-            one: self.results.clone().recipient(),
-            all: self.results.clone().recipient(),
+            one: results.clone().recipient(),
+            all: results.clone().recipient(),
+            page: results.clone().recipient(),
+            snapshot: results.clone().recipient(),
+            changes: results.clone().recipient(),
+            end: results.clone().recipient(),
+            tally: results.clone().recipient(),
             sampler: Arc::clone(&self.sampler),
-            policy: http::access::Policy::new(nix::unistd::geteuid().as_raw(), token),
+            policy: doors::policy(&settings.http, doors.tls.as_ref()),
+            about: Arc::new(self.about(settings, status, socket.clone())),
+            limits: doors::limits(&settings.http),
         };
-        let server = http::serve(listener, service).map_err(system("start the http service"))?;
-        let handle = server.handle();
-        actix_rt::spawn(server);
-        tracing::info!(port = settings.http.port, "http service listening on 127.0.0.1");
-        Ok(handle)
+        Ok(Some(Serving::start(doors, service, socket)))
     }
 
-    fn connect(
+    fn about(
+        &self,
+        settings: &Settings,
+        status: Option<Arc<LinkStatus>>,
+        socket: Option<PathBuf>,
+    ) -> http::About {
+        let ProcInfo { hostname, username, euid, .. } = ProcInfo::current();
+        let agent = &settings.agent;
+        http::About {
+            pid: self.launched.0,
+            start: self.start,
+            hostname,
+            username,
+            uid: euid,
+            keeper_up: self.link.is_up(),
+            server: status.map(|status| http::ServerLink {
+                server: format!("{}:{}", agent.host.as_deref().unwrap_or_default(), agent.port),
+                group_id: agent.group_id.clone(),
+                conn_id: self.conn_id.clone(),
+                status,
+            }),
+            socket,
+        }
+    }
+
+    fn connection(
         &self,
         (host, tls): Dialer,
         settings: &Settings,
-    ) -> (Addr<Connection>, oneshot::Receiver<Outcome>) {
+    ) -> (Connection, oneshot::Receiver<Outcome>) {
         let agent = &settings.agent;
         let (pid, ppid) = self.launched;
         let options = connection::Options {
@@ -402,8 +506,7 @@ impl Agent {
         };
         let dialer = Rc::new(WssDialer::new(&host, agent.port, tls));
         let (tell, ended) = oneshot::channel();
-        let connection = Connection::new(options, peers, Arc::clone(&self.sampler), dialer, tell);
-        (connection.start(), ended)
+        (Connection::new(options, peers, Arc::clone(&self.sampler), dialer, tell), ended)
     }
 
     async fn write_results(&self, run: &Run) -> Result<(), RunError> {
@@ -466,6 +569,17 @@ fn restricted_exe(settings: &Settings) -> Option<String> {
 
 fn path_text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+/// How processes are sampled; none where they are not, and then there is no thread and no timer for it.
+fn sampling(settings: &SamplingSettings) -> Option<Sampling> {
+    let interval = settings.interval?;
+    let thread = actix::Arbiter::new();
+    let ticker = Ticker::start_in_arbiter(&thread.handle(), move |_| {
+        Ticker::new(ProcFs::default(), interval)
+    });
+    let count = usize::try_from(settings.count).unwrap_or(usize::MAX);
+    Some(Sampling { ticker: ticker.recipient(), count })
 }
 
 fn end_when(run: &Run, start: Moment) -> EndWhen {

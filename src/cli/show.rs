@@ -1,9 +1,10 @@
-//! `procstar config show`: the effective configuration, and where each value comes from.
+//! `procstar config show`: the effective configuration, and where each value comes from. `procstar schema`: the JSON Schemas.
 
 use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
+use super::options::Described;
 use crate::config::keys::KEYS;
 use crate::config::{FileState, Loaded, Origin};
 
@@ -16,6 +17,15 @@ use crate::config::{FileState, Loaded, Origin};
 /// `"secret-file"` (`name`, `path`), `"credential"` (`path`) or `"flag"` (`name`).
 pub fn render(loaded: &Loaded, as_json: bool) -> String {
     if as_json { json(loaded) } else { text(loaded) }
+}
+
+/// The JSON Schema of what is asked or of what is answered, with a newline at the end.
+pub fn schema(of: Described) -> String {
+    let schema = match of {
+        Described::Specs => crate::spec::schema(),
+        Described::Results => crate::report::schema(),
+    };
+    format!("{:#}\n", schema.as_value())
 }
 
 fn text(loaded: &Loaded) -> String {

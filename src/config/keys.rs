@@ -34,9 +34,21 @@ pub const KEYS: &[Key] = &[
     key("run.wait_timeout", Kind::Seconds, "PROCSTAR_RUN_WAIT_TIMEOUT", Some("--wait-timeout")),
     key("capture.dir", Kind::Path, "PROCSTAR_CAPTURE_DIR", None),
     key("capture.drain_grace", Kind::Seconds, "PROCSTAR_CAPTURE_DRAIN_GRACE", None),
+    key("capture.limit_head", Kind::Bytes, "PROCSTAR_CAPTURE_LIMIT_HEAD", None),
+    key("capture.limit_tail", Kind::Bytes, "PROCSTAR_CAPTURE_LIMIT_TAIL", None),
+    key("sampling.interval", Kind::Period, "PROCSTAR_SAMPLING_INTERVAL", None),
+    key("sampling.count", Kind::Count, "PROCSTAR_SAMPLING_COUNT", None),
     key("http.serve", Kind::Switch, "PROCSTAR_HTTP_SERVE", Some("--serve")),
     key("http.port", Kind::ListenPort, "PROCSTAR_HTTP_PORT", Some("--serve-port")),
+    key("http.bind", Kind::Address, "PROCSTAR_HTTP_BIND", Some("--serve-address")),
+    key("http.socket", Kind::Path, "PROCSTAR_HTTP_SOCKET", None),
     key("http.token", Kind::HttpToken, "PROCSTAR_HTTP_TOKEN", None),
+    key("http.tls_cert", Kind::Path, "PROCSTAR_HTTP_TLS_CERT", None),
+    key("http.tls_key", Kind::Path, "PROCSTAR_HTTP_TLS_KEY", None),
+    key("http.client_ca", Kind::Path, "PROCSTAR_HTTP_CLIENT_CA", None),
+    key("http.connections", Kind::Count, "PROCSTAR_HTTP_CONNECTIONS", None),
+    key("http.head_timeout", Kind::Period, "PROCSTAR_HTTP_HEAD_TIMEOUT", None),
+    key("http.body_limit", Kind::Count, "PROCSTAR_HTTP_BODY_LIMIT", None),
     key("agent.enabled", Kind::Switch, "PROCSTAR_AGENT_ENABLED", Some("--agent")),
     key("agent.host", Kind::Name, "PROCSTAR_AGENT_HOST", Some("--agent-host")),
     key("agent.port", Kind::Port, "PROCSTAR_AGENT_PORT", Some("--agent-port")),
@@ -113,7 +125,7 @@ fn last(path: &str) -> &str {
 }
 
 /// Levenshtein's distance, in characters.
-fn distance(from: &str, to: &str) -> usize {
+pub(crate) fn distance(from: &str, to: &str) -> usize {
     let mut row: Vec<usize> = (0..=to.chars().count()).collect();
     for (i, a) in from.chars().enumerate() {
         let mut left = i + 1;

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -37,10 +38,14 @@ pub enum Kind {
     Factor,
     /// An integer, at least 1.
     Count,
+    /// A number of bytes.
+    Bytes,
     /// A TCP port to connect to: not 0.
     Port,
     /// A TCP port to listen on: 0 lets the kernel choose.
     ListenPort,
+    /// An IP address.
+    Address,
     /// The agent's secret, which may be empty.
     AgentToken,
     /// The HTTP service's secret: an empty one would let everybody in.
@@ -114,8 +119,10 @@ impl Kind {
             Kind::Period => "a time in seconds from 0.001 to 1e10",
             Kind::Factor => "a number that is at least 1",
             Kind::Count => "an integer that is at least 1",
+            Kind::Bytes => "a number of bytes",
             Kind::Port => "a port from 1 to 65535",
             Kind::ListenPort => "a port from 0 to 65535",
+            Kind::Address => "an IP address",
             Kind::AgentToken => "a string",
             Kind::HttpToken => "a string that is not empty",
         }
@@ -185,7 +192,7 @@ impl Kind {
                 "false" | "no" | "off" | "0" => Raw::Bool(false),
                 _ => Raw::Text(text),
             },
-            Kind::Count | Kind::Port | Kind::ListenPort => {
+            Kind::Count | Kind::Bytes | Kind::Port | Kind::ListenPort => {
                 text.parse().map_or(Raw::Text(text), Raw::Integer)
             }
             Kind::Seconds | Kind::Period | Kind::Factor => {
@@ -215,6 +222,7 @@ impl Kind {
             Kind::Text | Kind::AgentToken => string(raw, |_| true),
             Kind::Name => string(raw, |s| !s.is_empty() && !s.contains(char::is_control)),
             Kind::HttpToken => string(raw, |s| !s.is_empty()),
+            Kind::Address => string(raw, |s| s.parse::<IpAddr>().is_ok()),
             Kind::Path => match raw {
                 Raw::Text(text) => path(OsStr::new(text)).map(Scalar::Path),
                 _ => None,
@@ -228,6 +236,7 @@ impl Kind {
             Kind::Period => number(raw, MIN_PERIOD, MAX_SECONDS),
             Kind::Factor => number(raw, 1.0, f64::MAX),
             Kind::Count => whole(raw, 1, u64::MAX),
+            Kind::Bytes => whole(raw, 0, u64::MAX),
             Kind::Port => whole(raw, 1, u16::MAX.into()),
             Kind::ListenPort => whole(raw, 0, u16::MAX.into()),
         }
@@ -307,8 +316,14 @@ mod tests {
             (Kind::Period, &["0.001", "60"], &["0", "1e-9", "nan", "-1"]),
             (Kind::Factor, &["1", "2.5"], &["0.99", "nan", "inf"]),
             (Kind::Count, &["1", "18446744073709551615"], &["0", "-1", "1.5", "1e30"]),
+            (Kind::Bytes, &["0", "18446744073709551615"], &["-1", "1.5", "1e30"]),
             (Kind::Port, &["1", "65535"], &["0", "65536", "http"]),
             (Kind::ListenPort, &["0", "65535"], &["-1", "65536"]),
+            (
+                Kind::Address,
+                &["127.0.0.1", "::", "2001:db8::1"],
+                &["", "localhost", "1.2.3", "[::1]"],
+            ),
             (Kind::AgentToken, &["", "x"], &[]),
             (Kind::HttpToken, &["x"], &[""]),
         ];

@@ -1,29 +1,48 @@
 //! Captured output: a file that is written once, and read by range while it is written.
 //!
-//! A `tempfile` capture is written by the process itself, through an open file of its own that only appends; nothing of ours runs
-//! while it writes. A `memory` capture comes through a pipe, which the engine reads and appends to a file in a file system
-//! that lives in memory. Either file has a name in the instance's directory, so that it needs no descriptor while nobody
-//! reads it, can be read by another process than the one that made it, and is still there after a crash. Readers use `pread` on an open
-//! file of their own: no reader moves anything that the process or another reader shares.
+//! Who writes it depends on what is asked for:
+//!
+//! | written by | when |
+//! | --- | --- |
+//! | the process itself, through an open file that only appends | `tempfile`, and nothing else is asked: nothing of ours runs while it writes |
+//! | the engine, from a pipe | `memory`, or `tempfile` with a limit, pieces or a pipe size |
+//! | a [`filter`] process, from a pipe | it is compressed, or comes through a pipe into a file that the user has named |
+//!
+//! Files have names, in the instance's directory (those of `memory` in a file system that lives in memory) or the user's, so that they need
+//! no descriptor while nobody reads them, can be read by another process than the one that made them, and are still there after a
+//! crash. Where a file alone does not tell what it holds, [`counters`] beside it do. Readers use `pread` on an open file of their own: no
+//! reader moves anything that the process or another reader shares.
 //!
 //! Once [`Capture::freeze`] has been called, what was captured never changes, whoever still writes.
 
+mod codec;
+mod counters;
+pub mod filter;
+mod limits;
+mod make;
+mod pieces;
+mod record;
+mod set;
+mod view;
+
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use serde::{Deserialize, Serialize};
 
-use super::faults::{self, Call};
 use super::sys;
-use crate::spec::{CaptureMode, CaptureSpec, FdName};
-
-/// Marks a capture that is not frozen.
-const OPEN: u64 = u64::MAX;
+use crate::spec::{CaptureMode, CaptureSpec, Compression, LimitSpec};
+use counters::{Counters, Phase};
+use limits::Limits;
+pub(super) use make::{Store, Writer};
+use pieces::Piece;
+pub(super) use pieces::PieceLog;
+use record::Record;
+pub use set::Captures;
+pub use view::View;
 
 /// Why a capture does not hold all that was written to it, or may not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,94 +69,83 @@ pub struct Places {
 #[serde(from = "Record", into = "Record")]
 pub struct Capture {
     spec: CaptureSpec,
+    /// The file that holds the bytes.
     path: PathBuf,
-    /// The final length, or [`OPEN`].
-    frozen: AtomicU64,
-    /// The file as long as some reader holds it.
-    file: Mutex<Weak<File>>,
+    /// The limit in force, which need not be of the spec.
+    limit: Option<LimitSpec>,
+    /// The file of its counters; empty where the file alone tells all.
+    counters: PathBuf,
+    /// The file of its pieces; empty where none are kept.
+    pieces: PathBuf,
+    end: OnceLock<Extent>,
+    /// The files as long as some reader holds them.
+    held: Mutex<Weak<Held>>,
 }
 
-/// A capture as it is told to others.
-#[derive(Clone, Serialize, Deserialize)]
-struct Record {
-    spec: CaptureSpec,
-    path: PathBuf,
-    frozen: u64,
+/// How much a capture holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    /// Bytes that are kept, uncompressed.
+    pub length: u64,
+    /// Bytes that were dropped to stay within the limit.
+    pub dropped: u64,
+    /// Bytes that are stored: fewer than kept where they are compressed.
+    pub stored: u64,
+    /// Whether what is stored is a whole stream of its compression.
+    pub whole: bool,
 }
 
-impl From<Record> for Capture {
-    fn from(Record { spec, path, frozen }: Record) -> Self {
-        Capture { spec, path, frozen: AtomicU64::new(frozen), file: Mutex::new(Weak::new()) }
+impl Extent {
+    /// That of a file which is the capture.
+    fn plain(length: u64) -> Extent {
+        Extent { length, stored: length, ..Extent::default() }
     }
 }
 
-impl From<Capture> for Record {
-    fn from(capture: Capture) -> Self {
-        Record::from(&capture)
+/// The open files of a capture. While somebody has them, they need not be opened again, and the bytes outlast
+/// the process's deletion.
+pub struct Held {
+    data: File,
+    counters: Option<File>,
+}
+
+impl Held {
+    fn data(&self) -> &File {
+        &self.data
+    }
+
+    /// What is counted now.
+    fn counters(&self) -> io::Result<Counters> {
+        self.counters.as_ref().map_or(Ok(Counters::default()), Counters::read)
     }
 }
 
-impl From<&Capture> for Record {
-    fn from(capture: &Capture) -> Self {
-        Record {
-            spec: capture.spec.clone(),
-            path: capture.path.clone(),
-            frozen: capture.frozen.load(Ordering::Acquire),
-        }
-    }
+/// What the bytes in a file are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// The captured ones.
+    Plain,
+    /// Those of both ends.
+    Limited(Limits),
+    /// Those that the captured ones were compressed to.
+    Compressed(Compression),
 }
 
-impl Clone for Capture {
-    /// The same capture, frozen on its own.
-    fn clone(&self) -> Self {
-        Record::from(self).into()
-    }
-}
-
-/// What is made along with a capture.
-pub(super) enum Writer {
-    /// The process writes the file itself.
-    Itself,
-    /// The engine reads this pipe, and appends to this file.
-    Pipe {
-        /// The reading end.
-        reader: OwnedFd,
-        /// The file.
-        file: File,
-    },
+/// Who writes a capture's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Maker {
+    /// The process itself.
+    Process,
+    /// The engine, from a pipe.
+    Engine,
+    /// A filter, from a pipe.
+    Filter,
 }
 
 impl Capture {
-    /// Makes a capture, in a new file called `name`, and the end of it that the process shall have.
-    ///
-    /// # Errors
-    /// The OS error; nothing is left behind.
-    pub(super) fn open(
-        spec: CaptureSpec,
-        places: &Places,
-        name: &str,
-    ) -> io::Result<(Capture, OwnedFd, Writer)> {
-        let dir = match spec.mode {
-            CaptureMode::Tempfile => &places.files,
-            CaptureMode::Memory => &places.memory,
-        };
-        let path = dir.join(name);
-        faults::pass(Call::CaptureFile)?;
-        let file = File::options().append(true).create_new(true).mode(0o600).open(&path)?;
-        let made = match spec.mode {
-            CaptureMode::Tempfile => Ok((file.into(), Writer::Itself)),
-            CaptureMode::Memory => sys::pipe().and_then(|(reader, writer)| {
-                sys::set_nonblocking(&reader)?;
-                Ok((writer, Writer::Pipe { reader, file }))
-            }),
-        };
-        let (source, writer) = made.inspect_err(|_| discard(&path))?;
-        Ok((Record { spec, path, frozen: OPEN }.into(), source, writer))
-    }
-
     /// A capture that could not be set up: empty for ever.
     pub(super) fn empty(spec: CaptureSpec) -> Capture {
-        Record { spec, path: PathBuf::new(), frozen: 0 }.into()
+        Record::empty(spec).into()
     }
 
     /// What the spec asked for.
@@ -145,12 +153,100 @@ impl Capture {
         &self.spec
     }
 
-    /// How many bytes are captured so far.
-    pub fn len(&self) -> u64 {
-        match self.frozen.load(Ordering::Acquire) {
-            OPEN => std::fs::metadata(&self.path).map_or(0, |meta| meta.len()),
-            length => length,
+    /// The file that the spec has named.
+    pub fn named(&self) -> Option<&Path> {
+        self.spec.file.as_ref().map(|file| Path::new(&file.path))
+    }
+
+    /// Who writes its file.
+    pub(super) fn maker(&self) -> Maker {
+        let spec = &self.spec;
+        let piped = spec.mode == CaptureMode::Memory
+            || self.limit.is_some()
+            || spec.compress.is_some()
+            || spec.pipe_size.is_some()
+            || spec.pieces;
+        match piped {
+            false => Maker::Process,
+            true if spec.compress.is_some() || spec.file.is_some() => Maker::Filter,
+            true => Maker::Engine,
         }
+    }
+
+    fn layout(&self) -> Layout {
+        match (self.spec.compress, self.limit) {
+            (Some(compression), _) => Layout::Compressed(compression),
+            (None, Some(limit)) => Layout::Limited(limit.into()),
+            (None, None) => Layout::Plain,
+        }
+    }
+
+    /// How much it holds so far.
+    pub fn extent(&self) -> Extent {
+        if let Some(end) = self.frozen() {
+            return end;
+        }
+        let counters = match self.layout() {
+            Layout::Plain => Counters::default(),
+            Layout::Limited(_) | Layout::Compressed(_) => self.read_counters(),
+        };
+        match self.layout() {
+            Layout::Compressed(_) => {
+                let head = self.limit.map_or(u64::MAX, |limit| limit.head.unwrap_or(0));
+                let length = counters.written.min(head);
+                Extent {
+                    length,
+                    dropped: counters.written - length,
+                    stored: counters.stored,
+                    whole: counters.phase == Phase::Ended,
+                }
+            }
+            Layout::Limited(limits) => {
+                let kept = limits.kept(&counters);
+                Extent { dropped: kept.dropped(), ..Extent::plain(kept.length()) }
+            }
+            Layout::Plain => {
+                Extent::plain(std::fs::metadata(&self.path).map_or(0, |meta| meta.len()))
+            }
+        }
+    }
+
+    fn read_counters(&self) -> Counters {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        let read = match &held {
+            Some(held) => held.counters(),
+            None => open_to_read(&self.counters).and_then(|file| Counters::read(&file)),
+        };
+        read.unwrap_or_default()
+    }
+
+    /// Whether its filter has read all, and works on it.
+    pub(super) fn is_finishing(&self) -> bool {
+        self.maker() == Maker::Filter && self.read_counters().phase == Phase::Finishing
+    }
+
+    /// Whether its filter has stored all that came.
+    pub(super) fn is_whole(&self) -> bool {
+        self.read_counters().phase == Phase::Ended
+    }
+
+    /// Whether what has come may not all be there, now that the engine that began it is gone.
+    pub(super) fn is_orphaned(&self) -> bool {
+        match self.maker() {
+            Maker::Process => false,
+            // What was in its pipe has gone with whoever read it.
+            Maker::Engine => true,
+            Maker::Filter => !self.is_whole(),
+        }
+    }
+
+    fn frozen(&self) -> Option<Extent> {
+        self.end.get().copied()
+    }
+
+    /// How many bytes are captured so far, uncompressed and without dropped ones.
+    pub fn len(&self) -> u64 {
+        self.extent().length
     }
 
     /// Whether nothing is captured so far.
@@ -158,20 +254,54 @@ impl Capture {
         self.len() == 0
     }
 
-    /// Opens the file, for reads to come: while the answer is held they need not open it again, and the bytes outlast the
+    /// Opens the files, for reads to come: while the answer is held they need not open them again, and the bytes outlast the
     /// process's deletion.
     ///
     /// # Errors
     /// The OS error of opening.
-    pub fn hold(&self) -> io::Result<Arc<File>> {
-        let mut held = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(file) = held.upgrade() {
-            return Ok(file);
+    pub fn hold(&self) -> io::Result<Arc<Held>> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = held.upgrade() {
+            return Ok(held);
         }
-        let file =
-            Arc::new(File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(&self.path)?);
-        *held = Arc::downgrade(&file);
-        Ok(file)
+        let counters = match self.counters.as_os_str().is_empty() {
+            true => None,
+            false => Some(open_to_read(&self.counters)?),
+        };
+        let opened = Arc::new(Held { data: open_to_read(&self.path)?, counters });
+        *held = Arc::downgrade(&opened);
+        Ok(opened)
+    }
+
+    /// The same; none where there is no file, which is an empty one: it was so at its end, of which this share may not know yet.
+    fn hold_if_there(&self) -> io::Result<Option<Arc<Held>>> {
+        match self.hold() {
+            Err(error) if self.frozen().is_none() && error.kind() == io::ErrorKind::NotFound => {
+                Ok(None)
+            }
+            held => held.map(Some),
+        }
+    }
+
+    /// What it holds now, uncompressed, to be read in pieces.
+    ///
+    /// # Errors
+    /// The OS error of opening a file.
+    pub fn view(&self) -> io::Result<View> {
+        View::of(self)
+    }
+
+    /// The bytes as they are stored: compressed, where that is asked for.
+    ///
+    /// # Errors
+    /// The OS error of opening the file.
+    pub fn stored(&self) -> io::Result<View> {
+        View::stored(self)
+    }
+
+    /// The compression of the stored bytes, where they are a whole stream of it: what may be given to whoever accepts that encoding.
+    pub fn whole_compression(&self) -> Option<Compression> {
+        self.spec.compress.filter(|_| self.frozen().is_some_and(|end| end.whole))
     }
 
     /// Reads captured bytes from `offset` on into `buf`; gives how many, 0 at the end of what there is so far.
@@ -179,56 +309,74 @@ impl Capture {
     /// # Errors
     /// The OS error of opening or reading the file.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let frozen = self.frozen.load(Ordering::Acquire);
-        let room = frozen.saturating_sub(offset).min(buf.len() as u64) as usize;
-        let Some(buf) = buf.get_mut(..room).filter(|buf| !buf.is_empty()) else { return Ok(0) };
-        let file = match self.hold() {
-            // It was empty at its end, which has not come to this share of it yet.
-            Err(error) if frozen == OPEN && error.kind() == io::ErrorKind::NotFound => {
-                return Ok(0);
-            }
-            file => file?,
-        };
-        loop {
-            match file.read_at(buf, offset) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => return result,
-            }
-        }
+        self.view()?.read_at(offset, buf)
     }
 
     /// Whether a process still has the file open for writing.
     pub(super) fn writers(&self) -> sys::Writers {
         match self.hold() {
-            Ok(file) => sys::writers(&*file),
+            Ok(held) => sys::writers(held.data()),
             // An empty one that could not be set up, or one that somebody has taken away.
             Err(_) => sys::Writers::None,
         }
     }
 
-    /// The file's path.
+    /// The path of the file that holds the bytes.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Fixes what is captured, for ever. An empty file is not needed any more.
+    /// Fixes what is captured, for ever. An empty file of ours is not needed any more.
     pub(super) fn freeze(&self) {
-        let length = self.len();
-        self.frozen.store(length, Ordering::Release);
-        if length == 0 {
-            discard(&self.path);
+        let extent = self.extent();
+        // A second time changes nothing.
+        let _ = self.end.set(extent);
+        if extent.length == 0 && self.layout() == Layout::Plain && self.named().is_none() {
+            remove(&self.path);
         }
     }
 
-    /// Removes the file. Whoever holds it reads on.
-    pub(super) fn discard(&self) {
-        if self.frozen.load(Ordering::Acquire) != 0 {
-            discard(&self.path);
+    /// Removes the files, but for a named one that is to stay. Whoever holds them reads on.
+    fn discard(&self) {
+        self.remove_own();
+        self.discard_named();
+    }
+
+    /// Removes the file that the spec has named, unless it is to stay.
+    fn discard_named(&self) {
+        if let Some(file) = self.spec.file.as_ref().filter(|file| !file.keep)
+            // One that could not be set up has no path: what is there is not of its making.
+            && !self.path.as_os_str().is_empty()
+        {
+            remove(Path::new(&file.path));
         }
+    }
+
+    /// Removes the files but for the named one.
+    pub(super) fn remove_own(&self) {
+        let gone = self.layout() == Layout::Plain && self.frozen() == Some(Extent::default());
+        if !gone && self.named() != Some(self.path()) {
+            remove(&self.path);
+        }
+        remove(&self.counters);
+        remove(&self.pieces);
+    }
+
+    /// The pieces that it came in, where they are kept.
+    fn read_pieces(&self) -> Vec<Piece> {
+        if self.pieces.as_os_str().is_empty() {
+            return Vec::new();
+        }
+        let Extent { length, dropped, .. } = self.extent();
+        pieces::read(&self.pieces, length + dropped).unwrap_or_default()
     }
 }
 
-fn discard(path: &Path) {
+fn open_to_read(path: &Path) -> io::Result<File> {
+    File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(path)
+}
+
+fn remove(path: &Path) {
     if !path.as_os_str().is_empty()
         && let Err(error) = std::fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
@@ -237,57 +385,25 @@ fn discard(path: &Path) {
     }
 }
 
-/// The fds of a process in the spec's order, with the captures among them.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct Captures(Vec<(FdName, Option<Capture>)>);
-
-impl Captures {
-    pub(super) fn new(fds: Vec<(FdName, Option<Capture>)>) -> Arc<Captures> {
-        Arc::new(Captures(fds))
-    }
-
-    /// No fds at all, as of a process whose spec names none.
-    pub fn none() -> Arc<Captures> {
-        Captures::new(Vec::new())
-    }
-
-    /// Every fd of the spec, with its capture where it has one.
-    pub fn iter(&self) -> impl Iterator<Item = (FdName, Option<&Capture>)> {
-        self.0.iter().map(|(fd, capture)| (*fd, capture.as_ref()))
-    }
-
-    /// The capture of one fd.
-    pub fn get(&self, fd: FdName) -> Option<&Capture> {
-        self.iter().find(|(name, _)| *name == fd).and_then(|(_, capture)| capture)
-    }
-
-    /// Removes the files of all. Whoever holds one reads on.
-    pub(crate) fn discard(&self) {
-        for capture in self.0.iter().filter_map(|(_, capture)| capture.as_ref()) {
-            capture.discard();
-        }
-    }
-
-    /// The capture at an index of the spec's `fds`.
-    pub(super) fn at(&self, index: usize) -> Option<&Capture> {
-        self.0.get(index).and_then(|(_, capture)| capture.as_ref())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::Write;
+    use std::os::fd::OwnedFd;
 
-    fn places(dir: &tempfile::TempDir) -> Places {
-        Places { files: dir.path().into(), memory: dir.path().into() }
+    fn opened(dir: &tempfile::TempDir) -> (Capture, OwnedFd) {
+        let places = Places { files: dir.path().into(), memory: dir.path().into() };
+        let spec = CaptureSpec::default();
+        match Capture::open(spec, &places, "1", LimitSpec::default()).unwrap() {
+            (capture, Writer::Itself(source)) => (capture, source),
+            _ => panic!("written by the process"),
+        }
     }
 
     #[test]
     fn a_capture_is_read_while_written_and_frozen() {
         let dir = tempfile::tempdir().unwrap();
-        let (capture, writer, _) =
-            Capture::open(CaptureSpec::default(), &places(&dir), "1").unwrap();
+        let (capture, writer) = opened(&dir);
         let mut writer: File = writer.into();
         writer.write_all(b"abc").unwrap();
         let mut buf = [0; 10];
@@ -309,7 +425,7 @@ mod tests {
     #[test]
     fn an_empty_capture_leaves_no_file() {
         let dir = tempfile::tempdir().unwrap();
-        let (capture, _, _) = Capture::open(CaptureSpec::default(), &places(&dir), "1").unwrap();
+        let (capture, _) = opened(&dir);
         capture.freeze();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         assert_eq!((capture.len(), capture.read_at(0, &mut [0; 4]).unwrap()), (0, 0));

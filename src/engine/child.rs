@@ -142,7 +142,9 @@ fn move_sources(plan: &LaunchPlan) {
             let number = match number {
                 Ok(number) => number as RawFd,
                 Err(errno) => {
-                    moved.store(-errno, Relaxed);
+                    // All below the limit are taken or needed: then the least number is invalid.
+                    let error = if errno == libc::EINVAL { libc::EMFILE } else { errno };
+                    moved.store(-error, Relaxed);
                     break;
                 }
             };

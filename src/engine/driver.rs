@@ -1,13 +1,16 @@
 //! The driver: the thread that owns every process.
 
+mod budget;
+mod filters;
 pub(super) mod handover;
 mod launch;
+mod pipes;
 mod reading;
+mod request;
 mod stopping;
 mod strays;
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -16,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
+use super::capture::{PieceLog, Store};
 use super::faults::{self, Call};
 use super::inbox::{Inbox, Mail};
 use super::oom::OomWatch;
@@ -30,9 +34,12 @@ use super::{
     sys,
 };
 use crate::spec::{FdName, ProcId};
+use budget::Budget;
+use filters::Filters;
 use handover::Pause;
-use launch::{Launch, PipeTable};
+use pipes::{PipeBudget, PipeSize};
 use reading::Watcher;
+use request::{Together, Unit};
 use serde::{Deserialize, Serialize};
 use stopping::Ask;
 use strays::Strays;
@@ -88,6 +95,8 @@ enum Source {
     Children,
     /// A descendant of a process has ended that was killed with it.
     Leaving(u64),
+    /// The pidfd of a filter.
+    Filter(i32),
 }
 
 /// What is known of a reaped child, or of one that could not be made.
@@ -133,15 +142,28 @@ struct Live {
 /// A capture that has not reached its end.
 enum OpenCapture {
     /// Read by us, under this epoll token.
-    Pipe { index: usize, reader: OwnedFd, file: File, token: u64, grown: bool },
-    /// Written by the process itself.
+    Pipe(Pipe),
+    /// Written by the process itself, or by a filter of an earlier keeper.
     File { index: usize },
+    /// Read by this filter, 0 before it is started. The reading end is ours too, in case that it dies.
+    Filter { index: usize, reader: OwnedFd, pid: i32 },
+}
+
+/// A pipe that we read.
+struct Pipe {
+    index: usize,
+    reader: OwnedFd,
+    token: u64,
+    store: Store,
+    pieces: Option<PieceLog>,
+    size: PipeSize,
 }
 
 impl OpenCapture {
     fn index(&self) -> usize {
         match self {
-            OpenCapture::Pipe { index, .. } | OpenCapture::File { index } => *index,
+            OpenCapture::Pipe(pipe) => pipe.index,
+            OpenCapture::File { index } | OpenCapture::Filter { index, .. } => *index,
         }
     }
 }
@@ -163,6 +185,10 @@ struct Process {
     report: Option<Arc<Report>>,
     /// Signals to send as soon as there is a child: number and ticket.
     signals: Vec<(i32, u64)>,
+    /// Until when it waits for filters that have yet to store what has come; none before the grace has passed.
+    filters_until: Option<Instant>,
+    /// The fd that was read last, by its index, where pieces are kept.
+    last_piece: Option<usize>,
     /// Whether we have sent it a SIGKILL: then that is what it dies of.
     killed: bool,
     /// How it is stopped, and when its time is over.
@@ -180,6 +206,8 @@ struct Process {
     leaving: HashMap<u64, OwnedFd>,
     /// When its child started, in ticks since boot.
     starttime: Option<u64>,
+    /// With which others it is started or not at all.
+    together: Option<u64>,
 }
 
 impl Process {
@@ -197,6 +225,8 @@ impl Process {
             told: false,
             report: None,
             signals: Vec::new(),
+            filters_until: None,
+            last_piece: None,
             killed: false,
             terms: Terms::default(),
             stop: Stop::None,
@@ -206,6 +236,7 @@ impl Process {
             tree: HashMap::new(),
             leaving: HashMap::new(),
             starttime: None,
+            together: None,
         }
     }
 
@@ -280,12 +311,17 @@ struct Driver {
     children_token: u64,
     next_serial: u64,
     /// Asked for, and not yet planned.
-    waiting: VecDeque<Launch>,
+    waiting: VecDeque<Unit>,
+    /// Processes that are started all or not at all, while some of them have not been.
+    together: HashMap<u64, Together>,
+    budget: Budget,
     pool: SpawnPool,
     last_spawned: Instant,
     timers: Timers,
     watcher: Watcher,
     procfs: ProcFs,
+    filters: Filters,
+    pipes: PipeBudget,
     oom: OomWatch,
     /// Pipes are read through this: one hot buffer is faster than fresh ones.
     buffer: Box<[u8]>,
@@ -326,11 +362,15 @@ impl Driver {
             children_token,
             next_serial: 0,
             waiting: VecDeque::new(),
+            together: HashMap::new(),
+            budget: Budget::of_this_process(),
             pool,
             last_spawned: Instant::now(),
             timers: Timers::default(),
             watcher,
             procfs: ProcFs::new("/proc"),
+            filters: Filters::default(),
+            pipes: PipeBudget::of_system(),
             oom: OomWatch::new("/proc"),
             buffer: vec![0; reading::BUFFER].into_boxed_slice(),
             pause: None,
@@ -398,6 +438,7 @@ impl Driver {
             Some(Source::Pipe(serial, index)) => self.pipe_readable(serial, index),
             Some(Source::Children) => self.child_ended(),
             Some(Source::Leaving(serial)) => self.left(serial, token),
+            Some(Source::Filter(pid)) => self.filter_ended(pid),
             // Taken out by an earlier event of the same round.
             None => {}
         }
@@ -405,14 +446,7 @@ impl Driver {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Launch(request) => {
-                let pipes = PipeTable::new(request.pipes);
-                for (id, proc) in request.procs {
-                    let terms = Terms { deadline: None, stopping: proc.stopping };
-                    let serial = self.enroll(Process { terms, ..Process::new(id) });
-                    self.waiting.push_back(Launch { serial, proc, pipes: pipes.clone() });
-                }
-            }
+            Command::Launch(request) => self.request(request),
             Command::Signal { id, signum, ticket } => self.signal(&id, signum, ticket),
             Command::Halt { id, order, ticket } => self.stop(&id, order, ticket),
             Command::Adopt(started) => self.adopt(*started),
@@ -434,10 +468,10 @@ impl Driver {
 
     /// Plans what waits, as far as the spawning threads keep up.
     fn dispatch(&mut self, now: Instant) {
-        while !self.waiting.is_empty() && self.pool.waiting() < JOBS_AHEAD {
-            if let Some(launch) = self.waiting.pop_front() {
-                self.launch(launch);
-            }
+        while self.pool.waiting() < JOBS_AHEAD
+            && let Some(launch) = self.next_launch()
+        {
+            self.launch(launch);
         }
         if self.pool.waiting() == 0 {
             self.last_spawned = now;
@@ -484,7 +518,13 @@ impl Driver {
     fn spawned(&mut self, spawned: Spawned) {
         self.last_spawned = Instant::now();
         self.oom.born(self.last_spawned);
-        let Spawned { serial, child, failures, resolved } = spawned;
+        let Spawned { serial, child, failures, filters, not_made, resolved } = spawned;
+        for (index, filter) in filters {
+            self.filter_started(serial, index, filter);
+        }
+        for index in not_made {
+            self.capture_not_made(serial, index);
+        }
         let Some(process) = self.processes.get_mut(&serial) else { return };
         process.report = None;
         process.resolved = resolved;
@@ -514,6 +554,23 @@ impl Driver {
         }
         self.send_held_signals(serial);
         self.do_as_asked(serial);
+        self.recount(serial);
+        self.settled(serial, failed);
+    }
+
+    /// Counts anew how many descriptors a process costs that has been made, or could not be.
+    fn recount(&mut self, serial: u64) {
+        let Some(process) = self.processes.get(&serial) else {
+            return self.budget.set(serial, 0, false);
+        };
+        if matches!(process.state, State::Launching) {
+            // What it was let in with, until it is made.
+            return;
+        }
+        let pipes = process.open.iter().filter(|open| matches!(open, OpenCapture::Pipe { .. }));
+        let alive = matches!(process.state, State::Alive(_));
+        let cost = 2 * pipes.count() + usize::from(alive) + process.leaving.len();
+        self.budget.set(serial, cost, alive);
     }
 
     /// Has a child looked at by a timer, where epoll cannot tell of its end.
@@ -620,6 +677,7 @@ impl Driver {
             }
             Action::Finish(exit) => self.finish(serial, exit),
         }
+        self.recount(serial);
     }
 
     /// Freezes a process's captures, and tells its end.
@@ -698,10 +756,13 @@ impl Driver {
         if let Some(process) = self.processes.remove(&serial) {
             process.captures.discard();
             for open in process.open {
-                if let OpenCapture::Pipe { reader, token, .. } = open {
-                    self.poller.unwatch(&reader, token);
+                match open {
+                    OpenCapture::Pipe(pipe) => self.drop_pipe(pipe),
+                    OpenCapture::Filter { pid, .. } => self.end_filter(pid),
+                    OpenCapture::File { .. } => {}
                 }
             }
         }
+        self.recount(serial);
     }
 }

@@ -23,6 +23,8 @@ pub enum Stage {
         /// Whether there is no such executable.
         missing: bool,
     },
+    /// Another process of the same request failed, and all or none were to be started; nothing was tried.
+    Peer,
     /// It could not have a session of its own.
     Session,
     /// A variable could not be read from its file.
@@ -58,6 +60,7 @@ impl Stage {
             Stage::Fd(_) => "fd",
             Stage::Setup => "setup",
             Stage::Exec { .. } => "exec",
+            Stage::Peer => "peer",
             Stage::Session => "session",
             Stage::Env => "env",
             Stage::Limits(_) => "limits",
@@ -89,7 +92,7 @@ pub struct StartFailure {
     pub stage: Stage,
     /// The OS error number; 0 where none is behind it. `ENOENT` for a user or a group that is unknown.
     pub errno: i32,
-    /// The path concerned, or the user or group, where there is one.
+    /// The path concerned, or the user or group, where there is one; of [`Stage::Peer`], the other process's ID.
     pub path: Option<String>,
 }
 
@@ -125,6 +128,7 @@ impl fmt::Display for StartFailure {
             Stage::Fork => write!(f, "fork failed: {reason}"),
             Stage::Fd(fd) => write!(f, "failed to set up fd {fd}: {reason}"),
             Stage::Setup => f.write_str("the set-up was ended by a signal before execve"),
+            Stage::Peer => write!(f, "not started: process {path:?} of the same request failed"),
             Stage::Session => write!(f, "failed to make a session: {reason}"),
             Stage::Exec { .. } => write!(f, "execve failed: {path}: {reason}"),
             attribute => {

@@ -28,10 +28,12 @@ mod tree;
 mod whitelist;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-pub use capture::{Capture, Captures, CutShort, Places};
+pub use capture::filter::{self, FILTER};
+pub use capture::{Capture, Captures, CutShort, Extent, Held, Places, View};
 pub use failure::{Stage, StartFailure};
 pub use plan::Heritage;
 pub use spawn::{Errand, Errands};
@@ -42,7 +44,7 @@ use indexmap::IndexMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{CaptureMode, FdName, ProcId, Validated};
+use crate::spec::{FdName, LimitSpec, ProcId, Validated};
 pub use driver::handover::Carried;
 use driver::handover::Pause;
 use inbox::{Inbox, Mail};
@@ -65,6 +67,10 @@ pub struct Options {
     pub restrict_exe: Option<Whitelist>,
     /// What children can inherit.
     pub heritage: Arc<Heritage>,
+    /// The program to start as a [`filter`]: this one.
+    pub filter: PathBuf,
+    /// The limit of captures whose spec sets none.
+    pub limit: LimitSpec,
     /// Reaches the thread that lasts as long as the process, and that replaces the program in an upgrade: it clones the processes that are to
     /// get a signal when this program dies. Without it these get theirs when the engine ends.
     pub errands: Option<Errands>,
@@ -281,8 +287,7 @@ impl Ended {
         for (fd, capture) in started.captures.iter() {
             let Some(capture) = capture else { continue };
             capture.freeze();
-            if capture.spec().mode == CaptureMode::Memory {
-                // What was in its pipe has gone with whoever read it.
+            if capture.is_orphaned() {
                 cut_short.push((fd, CutShort::Error));
             }
         }

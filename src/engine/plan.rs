@@ -162,6 +162,8 @@ pub(super) struct LaunchPlan {
     /// Fds from 3 up of the agent's that stay open until the steps have run, sorted.
     pub(super) kept: Vec<RawFd>,
     pub(super) report: Arc<Report>,
+    /// The paths of files that could not be made for fds, by their index.
+    pub(super) not_made: Vec<(usize, String)>,
     /// Keep alive what the pointers above point to.
     _strings: Vec<CString>,
     heritage: Arc<Heritage>,
@@ -177,6 +179,8 @@ pub(super) enum Made {
     Nothing,
     /// The child's end.
     Source(OwnedFd),
+    /// It is made just before the child is; see [`LaunchPlan::provide`].
+    Later,
     /// It could not be made: errno.
     Failed(i32),
 }
@@ -246,6 +250,7 @@ impl LaunchPlan {
             reserved,
             kept,
             report,
+            not_made: Vec::new(),
             _strings: strings,
             heritage: Arc::clone(heritage),
         })
@@ -275,6 +280,23 @@ impl LaunchPlan {
         };
         let exe = exe.map(|exe| attributes::below(cwd.as_deref(), &exe)).or(early.exe);
         Resolved { exe, cwd, env: early.env }
+    }
+
+    /// Gives what is put at the fd with this index, which was to be made later.
+    pub(super) fn provide(&mut self, index: usize, source: OwnedFd) {
+        if let Some(step) = self.steps.get_mut(index) {
+            *step = Step::Put { target: step.target(), source: self.sources.len() };
+            self.sources.push(source);
+            self.moved = self.sources.iter().map(|_| AtomicI32::new(-1)).collect();
+        }
+    }
+
+    /// Notes that what the fd with this index needs could not be made.
+    pub(super) fn fail(&mut self, index: usize, errno: i32, path: Option<&str>) {
+        if let Some(place) = self.report.step_errnos().nth(index) {
+            place.store(errno, Ordering::Relaxed);
+        }
+        self.not_made.extend(path.map(|path| (index, path.to_owned())));
     }
 
     /// Whether the agent itself was started with fd number `fd`.
@@ -329,6 +351,7 @@ fn step(
             sources.push(source);
             Step::Put { target, source: sources.len() - 1 }
         }
+        (_, Made::Later) => Step::Failed { target },
         (ValidatedFd::Inherit, Made::Nothing) => Step::Inherit { target },
         (ValidatedFd::Close, Made::Nothing) => Step::Close { target },
         (ValidatedFd::Dup(from), Made::Nothing) => Step::Dup { target, from: *from },

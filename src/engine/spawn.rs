@@ -10,9 +10,11 @@ mod clone;
 use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::capture::filter::Order;
 use super::plan::{Draft, Failed, LaunchPlan, Report, Step, Surroundings};
 use super::sys::{self, Stack};
 use super::{Resolved, Stage, StartFailure};
@@ -29,6 +31,17 @@ pub(super) struct Job {
     /// The engine's number of the process.
     pub(super) serial: u64,
     pub(super) draft: Draft,
+    /// What is to be made before.
+    pub(super) tasks: Vec<Task>,
+}
+
+/// Something that a capture needs, and that may take long to make.
+pub(super) struct Task {
+    /// The fd's index in the spec.
+    pub(super) index: usize,
+    pub(super) order: Order,
+    /// The filter's program and its pipe; none where the process itself writes the named file.
+    pub(super) filter: Option<(PathBuf, OwnedFd)>,
 }
 
 /// What became of a job.
@@ -39,8 +52,26 @@ pub(super) struct Spawned {
     pub(super) child: Option<Child>,
     /// Why it does not run as specified; empty if it does.
     pub(super) failures: Vec<StartFailure>,
+    /// The filters that were started, by the index of their fds.
+    pub(super) filters: Vec<(usize, Child)>,
+    /// The indices of captures that could not be set up.
+    pub(super) not_made: Vec<usize>,
     /// What the spec has come to, as far as it did.
     pub(super) resolved: Resolved,
+}
+
+impl Spawned {
+    /// What became of a job of which nothing was made.
+    pub(super) fn failed(serial: u64, failure: StartFailure) -> Spawned {
+        Spawned {
+            serial,
+            child: None,
+            failures: vec![failure],
+            filters: Vec::new(),
+            not_made: Vec::new(),
+            resolved: Resolved::default(),
+        }
+    }
 }
 
 /// A child of ours that is not yet reaped.
@@ -114,6 +145,15 @@ impl SpawnPool {
     pub(super) fn push(&self, job: Job) {
         self.shared.lock().queue.push_back(job);
         self.shared.work.notify_one();
+    }
+
+    /// Takes a job back that no thread has begun; tells whether there was one. What was made for it is closed.
+    pub(super) fn withdraw(&self, serial: u64) -> bool {
+        let mut state = self.shared.lock();
+        let at = state.queue.iter().position(|job| job.serial == serial);
+        let job = at.and_then(|at| state.queue.remove(at));
+        drop(state);
+        job.is_some()
     }
 
     /// How many jobs no thread has begun.
@@ -201,30 +241,50 @@ fn serve(shared: &Arc<Shared>, deliver: &Deliver, stack: &Stack) {
 
 /// Plans and clones a child, and waits until it has exec'd or ended.
 fn spawn(job: Job, stack: &Stack, shared: &Arc<Shared>) -> Spawned {
-    let Job { serial, draft: Draft { proc, made, report } } = job;
-    let draft = Draft { proc, made, report: Arc::clone(&report) };
-    let none = |failures| {
-        let resolved = report.early().get().cloned().unwrap_or_default();
-        Spawned { serial, child: None, failures, resolved }
-    };
+    let Job { serial, draft, tasks } = job;
+    let report = Arc::clone(&draft.report);
+    let early = || report.early().get().cloned().unwrap_or_default();
     let mut plan = match LaunchPlan::new(draft, &shared.surroundings) {
         Ok(plan) => plan,
-        Err(failures) => return none(failures),
+        Err(failures) => {
+            let not_made = tasks.iter().map(|task| task.index).collect();
+            let (child, filters) = (None, Vec::new());
+            return Spawned { serial, child, failures, filters, not_made, resolved: early() };
+        }
     };
+    let (filters, not_made) = carry_out(tasks, &mut plan);
     let cloned = match &shared.errands {
         Some(errands) if report.is_shared() => clone::by_errand(&mut plan, stack, errands, shared),
         _ => clone::here(&plan, stack),
     };
-    match cloned {
-        Ok(child) => {
-            let (failures, resolved) = (failures(&plan), plan.resolved());
-            Spawned { serial, child: Some(child), failures, resolved }
-        }
+    let (child, failures, resolved) = match cloned {
+        Ok(child) => (Some(child), failures(&plan), plan.resolved()),
         Err(error) => {
             let errno = error.raw_os_error().unwrap_or(0);
-            none(vec![StartFailure { stage: Stage::Fork, errno, path: None }])
+            (None, vec![StartFailure { stage: Stage::Fork, errno, path: None }], early())
+        }
+    };
+    Spawned { serial, child, failures, filters, not_made, resolved }
+}
+
+/// Makes what captures need; what cannot be made fails in the child's report, with every other failing fd.
+fn carry_out(tasks: Vec<Task>, plan: &mut LaunchPlan) -> (Vec<(usize, Child)>, Vec<usize>) {
+    let mut filters = Vec::new();
+    let mut not_made = Vec::new();
+    for Task { index, order, filter } in tasks {
+        let made = match filter {
+            None => order.open_named().map(|source| plan.provide(index, source)),
+            Some((program, reader)) => {
+                order.start(&program, reader).map(|filter| filters.push((index, filter)))
+            }
+        };
+        if let Err(error) = made {
+            let errno = error.raw_os_error().unwrap_or(libc::EIO);
+            plan.fail(index, errno, order.named());
+            not_made.push(index);
         }
     }
+    (filters, not_made)
 }
 
 /// What the report says once the child has exec'd or ended.
@@ -243,12 +303,14 @@ fn failures(plan: &LaunchPlan) -> Vec<StartFailure> {
         .steps
         .iter()
         .zip(report.step_errnos())
-        .map(|(step, errno)| (step, errno.load(Ordering::Acquire)))
-        .filter(|(_, errno)| *errno != 0)
-        .map(|(step, errno)| {
+        .enumerate()
+        .map(|(index, (step, errno))| (index, step, errno.load(Ordering::Acquire)))
+        .filter(|(_, _, errno)| *errno != 0)
+        .map(|(index, step, errno)| {
+            let not_made = plan.not_made.iter().find(|(at, _)| *at == index);
             let path = match step {
                 Step::Open { path, .. } => Some(path.to_string_lossy().into_owned()),
-                _ => None,
+                _ => not_made.map(|(_, path)| path.clone()),
             };
             StartFailure { stage: Stage::Fd(step.target()), errno, path }
         });

@@ -3,7 +3,7 @@
 //! Everything here gives `io::Result` with the kernel's errno and owns what it opens, always close-on-exec.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::AtomicI32;
 
 use super::faults::{self, Call};
@@ -76,6 +76,33 @@ pub(super) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes reads and writes of this open file wait again.
+///
+/// # Errors
+/// The OS error.
+pub(super) fn set_blocking(fd: &impl AsRawFd) -> io::Result<()> {
+    // SAFETY: plain fcntl without pointers.
+    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags & !libc::O_NONBLOCK) })?;
+    Ok(())
+}
+
+/// Has `handler`, which must be async-signal-safe, called at a signal. Waiting system calls are interrupted by it.
+///
+/// # Errors
+/// The OS error, for a signal that cannot be handled.
+pub(super) fn on_signal(
+    signum: libc::c_int,
+    handler: extern "C" fn(libc::c_int),
+) -> io::Result<()> {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+    let action = SigAction::new(SigHandler::Handler(handler), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the caller gives a handler that may run at any time.
+    unsafe { sigaction(Signal::try_from(signum)?, &action) }?;
+    Ok(())
+}
+
 /// Whether an fd shall be closed by exec.
 ///
 /// # Errors
@@ -87,10 +114,27 @@ pub(crate) fn set_cloexec(fd: &impl AsRawFd, close: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Asks for a pipe buffer of `bytes`; the system may refuse (its limits are per user), which does no harm.
-pub(super) fn grow_pipe(fd: &OwnedFd, bytes: libc::c_int) {
+/// Asks for a pipe buffer of `bytes`; the system may refuse (its limits are per user), which does no harm. Gives the size that it
+/// got, if it did.
+pub(super) fn grow_pipe(fd: &OwnedFd, bytes: usize) -> Option<usize> {
+    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
     // SAFETY: plain fcntl on a descriptor that we own.
-    unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) };
+    let got = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) };
+    usize::try_from(got).ok()
+}
+
+/// The size of a pipe's buffer.
+pub(super) fn pipe_size(fd: &OwnedFd) -> Option<usize> {
+    // SAFETY: plain fcntl on a descriptor that we own.
+    usize::try_from(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETPIPE_SZ) }).ok()
+}
+
+/// Whether no writer of a pipe is left; something may still be in it.
+pub(super) fn hung_up(reader: &OwnedFd) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok()
+        && fds.iter().filter_map(PollFd::revents).any(|got| got.contains(PollFlags::POLLHUP))
 }
 
 /// Sends a signal to the process behind a pidfd.
@@ -133,6 +177,12 @@ pub(super) fn become_subreaper() -> io::Result<()> {
     // SAFETY: plain system call without pointers.
     check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) })?;
     Ok(())
+}
+
+/// How many descriptors this process may have.
+pub(super) fn open_file_limit() -> usize {
+    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+    limit.map_or(usize::MAX, |(soft, _)| usize::try_from(soft).unwrap_or(usize::MAX))
 }
 
 /// The time since the machine has started, in clock ticks: what start times in `/proc` are in.

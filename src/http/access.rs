@@ -16,9 +16,11 @@
 mod authority;
 mod diag;
 mod peer;
+mod remote;
 mod table;
 
 pub use peer::peer_uid;
+pub use remote::Remote;
 
 use std::fmt;
 
@@ -35,12 +37,20 @@ pub struct Policy {
     own_uid: u32,
     /// Never empty: whoever sends an empty one knows nothing.
     token: Option<String>,
+    /// Where others than this machine's users are let in.
+    remote: Option<Remote>,
 }
 
 impl Policy {
     /// Lets in `own_uid`, root, and who bears `token`; an empty token counts as none.
     pub fn new(own_uid: u32, token: Option<String>) -> Self {
-        Self { own_uid, token: token.filter(|token| !token.is_empty()) }
+        Self { own_uid, token: token.filter(|token| !token.is_empty()), remote: None }
+    }
+
+    /// Lets in from elsewhere too: over TLS, with a certificate or the token. See [`Policy::decide_remote`].
+    #[must_use]
+    pub fn with_remote(self, remote: Remote) -> Self {
+        Self { remote: Some(remote), ..self }
     }
 }
 
@@ -49,6 +59,7 @@ impl fmt::Debug for Policy {
         f.debug_struct("Policy")
             .field("own_uid", &self.own_uid)
             .field("token", &self.token.as_ref().map(|_| "***"))
+            .field("remote", &self.remote.is_some())
             .finish()
     }
 }
@@ -121,6 +132,21 @@ pub enum Refusal {
         /// The header, at most its first 100 bytes.
         origin: String,
     },
+    /// From elsewhere, for a name that our certificate does not have.
+    #[error("host {host:?} is none that this service's certificate is for")]
+    UncertifiedHost {
+        /// The header, at most its first 100 bytes.
+        host: String,
+    },
+    /// From elsewhere, without the token.
+    #[error("{}", Elsewhere(*.bearer))]
+    NoToken {
+        /// What became of its bearer token.
+        bearer: Bearer,
+    },
+    /// From elsewhere, without a certificate, where nothing else lets in.
+    #[error("connect with a client certificate that this service trusts")]
+    NoCertificate,
     /// The peer is somebody else, and did not bear the token.
     #[error("{}; {}", Peer(*.uid), Remedy(*.own_uid, *.bearer))]
     Stranger {
@@ -142,6 +168,17 @@ pub enum Bearer {
     Missing,
     /// The request bears another one, or several.
     Wrong,
+}
+
+struct Elsewhere(Bearer);
+
+impl fmt::Display for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Bearer::Wrong => "the request's token is not the configured one",
+            _ => "send the configured HTTP token as `Authorization: Bearer TOKEN`",
+        })
+    }
 }
 
 struct Peer(Option<u32>);
@@ -174,13 +211,14 @@ impl fmt::Display for Remedy {
     }
 }
 
-/// Decides whether a request is answered; `port` is the one that we listen on, for the texts of refusals.
+/// Decides whether a request from within this machine is answered; `port` is the one that we listen on, for the texts of refusals, and
+/// `tls` tells whether its connection is encrypted.
 ///
 /// # Errors
 /// The refusal, for the body of a 403.
-pub fn decide(policy: &Policy, facts: &Facts<'_>, port: u16) -> Result<(), Refusal> {
+pub fn decide(policy: &Policy, facts: &Facts<'_>, port: u16, tls: bool) -> Result<(), Refusal> {
     let host = check_host(facts.host, port)?;
-    check_origin(facts.origin, &host)?;
+    check_origin(facts.origin, &host, tls)?;
     if facts.peer_uid.is_some_and(|uid| uid == policy.own_uid || uid == 0) {
         return Ok(());
     }
@@ -200,14 +238,14 @@ fn check_host(host: Header<'_>, port: u16) -> Result<Authority, Refusal> {
     }
 }
 
-fn check_origin(origin: Header<'_>, host: &Authority) -> Result<(), Refusal> {
+fn check_origin(origin: Header<'_>, host: &Authority, tls: bool) -> Result<(), Refusal> {
     let text = match origin {
         Header::Absent => return Ok(()),
         Header::One(text) => text,
         Header::Several => b"(several)",
     };
-    match origin_authority(text) {
-        Some(authority) if authority.is_same_service(host) => Ok(()),
+    match origin_authority(text, tls) {
+        Some(authority) if authority.is_same_service(host, tls) => Ok(()),
         _ => Err(Refusal::ForeignOrigin { origin: quote(text) }),
     }
 }

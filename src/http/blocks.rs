@@ -18,7 +18,8 @@ const TURN: usize = 64 * 1024;
 
 /// Makes a body.
 pub(super) trait Blocks: Unpin {
-    /// The next block, not empty and some tens of kilobytes long; none after the last.
+    /// The next block, some tens of kilobytes long; none after the last. An empty one says that there was work, and nothing came
+    /// of it so far.
     ///
     /// # Errors
     /// What makes the rest of the body impossible; the connection is then cut, so that the client notices.
@@ -48,15 +49,21 @@ impl<B: Blocks> Stream for BlockStream<B> {
             self.given = 0;
             self.turn = Some(Box::pin(yield_now()));
         }
-        if let Some(turn) = &mut self.turn {
-            ready!(turn.as_mut().poll(cx));
-            self.turn = None;
+        loop {
+            if let Some(turn) = &mut self.turn {
+                ready!(turn.as_mut().poll(cx));
+                self.turn = None;
+            }
+            match self.blocks.next_block() {
+                // The connection would take it for the end.
+                Ok(Some(block)) if block.is_empty() => self.turn = Some(Box::pin(yield_now())),
+                block => {
+                    self.given +=
+                        block.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len);
+                    return Poll::Ready(block.transpose());
+                }
+            }
         }
-        let block = self.blocks.next_block();
-        if let Ok(Some(block)) = &block {
-            self.given += block.len();
-        }
-        Poll::Ready(block.transpose())
     }
 }
 

@@ -10,8 +10,6 @@ use futures_util::StreamExt;
 use super::failure::Failure;
 use crate::spec::{self, Validated};
 
-/// The longest body that is taken, in bytes.
-pub(super) const LIMIT: u64 = 64 * 1024 * 1024;
 /// A client may pause for so long before its body goes on.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A longer body is parsed beside the threads that answer requests: parsing takes some 10 ns a byte.
@@ -24,14 +22,27 @@ const LONG: usize = 64 * 1024;
 pub(super) async fn read(
     request: &HttpRequest,
     payload: web::Payload,
+    limit: u64,
 ) -> Result<Validated, Failure> {
+    parse(json(request, payload, limit).await?).await
+}
+
+/// Reads a body of JSON, of at most `limit` bytes.
+///
+/// # Errors
+/// As of [`read`], but for what is in it.
+pub(super) async fn json(
+    request: &HttpRequest,
+    payload: web::Payload,
+    limit: u64,
+) -> Result<Bytes, Failure> {
     check_type(request)?;
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > LIMIT) {
-        return Err(Failure::TooLarge(LIMIT));
+    if length.is_some_and(|length| length > limit) {
+        return Err(Failure::TooLarge(limit));
     }
-    parse(gather(payload).await?).await
+    gather(payload, limit).await
 }
 
 fn check_type(request: &HttpRequest) -> Result<(), Failure> {
@@ -58,7 +69,7 @@ fn is_json(content_type: &[u8]) -> bool {
     essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
 }
 
-async fn gather(mut payload: web::Payload) -> Result<Bytes, Failure> {
+async fn gather(mut payload: web::Payload, limit: u64) -> Result<Bytes, Failure> {
     let mut body = BytesMut::new();
     loop {
         let next = tokio::time::timeout(PATIENCE, payload.next()).await;
@@ -66,8 +77,8 @@ async fn gather(mut payload: web::Payload) -> Result<Bytes, Failure> {
             None => return Ok(body.freeze()),
             Some(piece) => {
                 let piece = piece?;
-                if (body.len() + piece.len()) as u64 > LIMIT {
-                    return Err(Failure::TooLarge(LIMIT));
+                if (body.len() + piece.len()) as u64 > limit {
+                    return Err(Failure::TooLarge(limit));
                 }
                 body.extend_from_slice(&piece);
             }
@@ -92,6 +103,8 @@ mod tests {
     use actix_web::test::TestRequest;
 
     use super::*;
+
+    const LIMIT: u64 = 64 << 20;
 
     #[test]
     fn types() {
@@ -131,7 +144,7 @@ mod tests {
             pieces.chain(futures_util::stream::pending()).boxed_local()
         });
         let payload = web::Payload::from_request(&request, &mut payload).await.unwrap();
-        read(&request, payload).await
+        read(&request, payload, LIMIT).await
     }
 
     #[actix::test]

@@ -8,8 +8,10 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::access::Refusal;
+use super::query::QueryError;
 use super::route::{Route, RouteError};
 use crate::actors::messages::{DeleteError, SignalError, StartError};
 use crate::spec::{ProcId, SpecErrors};
@@ -87,6 +89,45 @@ pub(super) enum Failure {
         /// The fd, as asked for.
         fd: String,
     },
+    /// The query is not understood.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// A position in a list is of another run of the agent.
+    #[error("cursor of an earlier run of the agent: list anew")]
+    OldCursor,
+    /// Nothing says what to delete.
+    #[error("name what to delete: by state, label or older_than")]
+    NoFilter,
+    /// The body is not what the place takes.
+    #[error("malformed request body: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A grace that is no time.
+    #[error("grace: expected a number of seconds from 0 to 1e10, found {0}")]
+    Grace(f64),
+    /// The bytes that are asked for are not there.
+    #[error("range beyond the {length} bytes that are captured")]
+    Beyond {
+        /// How many there are.
+        length: u64,
+    },
+    /// No character lies wholly within the range.
+    #[error("no whole character within the range")]
+    NoCharacter {
+        /// How many bytes are captured.
+        length: u64,
+    },
+    /// The client takes no coding that we have.
+    #[error("no acceptable content coding: there are gzip, br, zstd and identity")]
+    Coding,
+    /// A capture cannot be read.
+    #[error("failed to read capture: {0}")]
+    Capture(#[from] std::io::Error),
+    /// The agent is not ready.
+    #[error("{0}")]
+    NotReady(String),
+    /// A WebSocket was asked for in a wrong way.
+    #[error("no websocket: {0}")]
+    Handshake(String),
     /// Nobody is left to answer.
     #[error("agent shutting down")]
     Closed,
@@ -99,18 +140,31 @@ impl From<MailboxError> for Failure {
 }
 
 /// One entry of `errors`.
-#[derive(Serialize)]
-struct Entry {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Entry {
     /// The answer's status again, as text.
     status: String,
     detail: String,
 }
 
 /// The body of an answer that tells what is wrong.
-#[derive(Serialize)]
-struct Errors {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Errors {
     errors: Vec<Entry>,
 }
+
+/// The same as RFC 9457 has it, for places that the contract does not know.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Problem {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    errors: Vec<Entry>,
+}
+
+/// The type of such an answer.
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 impl Failure {
     fn details(&self) -> Vec<String> {
@@ -118,6 +172,48 @@ impl Failure {
             Failure::Spec(errors) => errors.0.iter().map(ToString::to_string).collect(),
             _ => vec![self.to_string()],
         }
+    }
+
+    fn entries(&self) -> Vec<Entry> {
+        let status = self.status_code();
+        let entry = |detail| Entry { status: status.as_str().to_owned(), detail };
+        self.details().into_iter().map(entry).collect()
+    }
+
+    /// The answer's head.
+    fn head(&self) -> actix_web::HttpResponseBuilder {
+        let mut answer = HttpResponse::build(self.status_code());
+        match self {
+            Failure::Method { route, .. } => {
+                answer.insert_header((header::ALLOW, HeaderValue::from_static(route.allow())));
+            }
+            Failure::Beyond { length } | Failure::NoCharacter { length } => {
+                answer.insert_header((header::CONTENT_RANGE, format!("bytes */{length}")));
+            }
+            // Nothing more will come of it, and a stranger shall not occupy a connection.
+            Failure::Refused(_) => {
+                answer.force_close();
+            }
+            _ => {}
+        }
+        answer
+    }
+
+    /// The answer as a problem, for places that the contract does not know.
+    pub(super) fn problem(&self) -> HttpResponse {
+        let status = self.status_code();
+        let errors = self.entries();
+        let details: Vec<&str> = errors.iter().map(|entry| entry.detail.as_str()).collect();
+        let problem = Problem {
+            r#type: "about:blank",
+            title: status.canonical_reason().unwrap_or_default(),
+            status: status.as_u16(),
+            detail: details.join("; "),
+            errors,
+        };
+        // Strings in a struct can always be written.
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        self.head().insert_header((header::CONTENT_TYPE, PROBLEM)).body(body)
     }
 }
 
@@ -133,13 +229,26 @@ impl ResponseError for Failure {
             }
             Failure::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Failure::BodyStalled(_) => StatusCode::REQUEST_TIMEOUT,
-            Failure::Body(_) | Failure::Spec(_) | Failure::UnknownSignal(_) => {
-                StatusCode::BAD_REQUEST
+            Failure::Body(_)
+            | Failure::Spec(_)
+            | Failure::UnknownSignal(_)
+            | Failure::Query(_)
+            | Failure::OldCursor
+            | Failure::NoFilter
+            | Failure::Json(_)
+            | Failure::Grace(_)
+            | Failure::Handshake(_) => StatusCode::BAD_REQUEST,
+            Failure::Beyond { .. } | Failure::NoCharacter { .. } => {
+                StatusCode::RANGE_NOT_SATISFIABLE
             }
-            Failure::Start(StartError::InUse(_)) => StatusCode::CONFLICT,
-            Failure::Start(StartError::ShuttingDown(_)) | Failure::Closed => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Failure::Coding => StatusCode::NOT_ACCEPTABLE,
+            Failure::Capture(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Failure::Start(
+                StartError::InUse(_) | StartError::OtherSpec(_) | StartError::PipeToPresent(_),
+            ) => StatusCode::CONFLICT,
+            Failure::Start(StartError::ShuttingDown(_))
+            | Failure::NotReady(_)
+            | Failure::Closed => StatusCode::SERVICE_UNAVAILABLE,
             Failure::UnknownProc(_) | Failure::NotCaptured { .. } => StatusCode::NOT_FOUND,
             Failure::Signal { error, .. } => match error {
                 SignalError::Unknown => StatusCode::NOT_FOUND,
@@ -157,23 +266,10 @@ impl ResponseError for Failure {
     }
 
     fn error_response(&self) -> HttpResponse {
-        let status = self.status_code();
-        let entry = |detail| Entry { status: status.as_str().to_owned(), detail };
-        let errors = Errors { errors: self.details().into_iter().map(entry).collect() };
-        let mut answer = HttpResponse::build(status);
-        match self {
-            Failure::Method { route, .. } => {
-                answer.insert_header((header::ALLOW, HeaderValue::from_static(route.allow())));
-            }
-            // Nothing more will come of it, and a stranger shall not occupy a connection.
-            Failure::Refused(_) => {
-                answer.force_close();
-            }
-            _ => {}
-        }
+        let errors = Errors { errors: self.entries() };
         // Strings in a struct can always be written.
         let body = serde_json::to_vec(&errors).unwrap_or_default();
-        answer.insert_header((header::CONTENT_TYPE, JSON)).body(body)
+        self.head().insert_header((header::CONTENT_TYPE, JSON)).body(body)
     }
 }
 
@@ -183,6 +279,7 @@ mod tests {
 
     use super::*;
     use crate::actors::messages::ShutdownState;
+    use crate::http::route::Place;
 
     fn body(failure: &Failure) -> serde_json::Value {
         let answer = failure.error_response();
@@ -252,9 +349,9 @@ mod tests {
 
     #[test]
     fn a_wrong_method_is_told_the_right_ones() {
-        let failure = Failure::Method { method: "PUT".into(), route: Route::Procs };
+        let failure = Failure::Method { method: "PUT".into(), route: Route::Plain(Place::Procs) };
         let answer = failure.error_response();
-        assert_eq!(answer.headers().get("allow").unwrap(), "GET, HEAD, POST");
+        assert_eq!(answer.headers().get("allow").unwrap(), "GET, HEAD, POST, DELETE");
         assert_eq!(body(&failure)["errors"][0]["status"], "405");
     }
 }

@@ -2,27 +2,59 @@
 
 use std::any::Any;
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 
+use actix_tls::accept::rustls_0_23::TlsStream;
+use actix_web::HttpRequest;
 use actix_web::dev::{Extensions, ServiceRequest};
 use actix_web::http::header::{self, HeaderName};
-use actix_web::rt::net::TcpStream;
+use actix_web::rt::net::{TcpStream, UnixStream};
 
 use super::access::{Facts, Header, Policy, Refusal, decide, peer_uid};
+
+/// By which way a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    /// Within this machine.
+    Local,
+    /// By the address for others; with a certificate that we trust, or without.
+    Remote { certified: bool },
+}
 
 /// What is known of a connection from its beginning to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Peer {
     /// Who is at the other end; none where that could not be found out.
     uid: Option<u32>,
-    /// The port that we listen on.
+    /// The port that we listen on; 0 where there is none.
     port: u16,
+    door: Door,
+    /// Whether it is encrypted.
+    tls: bool,
+    /// The connection's descriptor, open as long as the connection.
+    fd: RawFd,
 }
 
 /// Finds out who has connected, and keeps it with the connection. To be called as soon as one is accepted: it costs some
 /// microseconds then, and the peer has no time to let another one have its port.
 pub(super) fn greet(connection: &dyn Any, data: &mut Extensions) {
-    let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
-    match look(stream) {
+    let peer = if let Some(stream) = connection.downcast_ref::<TcpStream>() {
+        look(stream)
+    } else if let Some(stream) = connection.downcast_ref::<UnixStream>() {
+        let uid = stream.peer_cred().map(|credentials| credentials.uid());
+        let fd = stream.as_raw_fd();
+        uid.map(|uid| Peer { uid: Some(uid), port: 0, door: Door::Local, tls: false, fd })
+    } else if let Some(stream) = connection.downcast_ref::<TlsStream<TcpStream>>() {
+        let (stream, tls) = stream.get_ref();
+        let certified = tls.peer_certificates().is_some_and(|chain| !chain.is_empty());
+        look(stream).map(|peer| match peer.door {
+            Door::Local => Peer { tls: true, ..peer },
+            Door::Remote { .. } => Peer { tls: true, door: Door::Remote { certified }, ..peer },
+        })
+    } else {
+        return;
+    };
+    match peer {
         Ok(peer) => {
             data.insert(peer);
         }
@@ -32,12 +64,17 @@ pub(super) fn greet(connection: &dyn Any, data: &mut Extensions) {
 }
 
 fn look(stream: &TcpStream) -> io::Result<Peer> {
-    let local = stream.local_addr()?;
+    let (local, fd) = (stream.local_addr()?, stream.as_raw_fd());
+    let port = local.port();
+    if !local.ip().to_canonical().is_loopback() {
+        let door = Door::Remote { certified: false };
+        return Ok(Peer { uid: None, port, door, tls: false, fd });
+    }
     let uid = peer_uid(stream.peer_addr()?, local);
     if let Err(error) = &uid {
         tracing::warn!(%error, "failed to tell who is at the other end of a connection");
     }
-    Ok(Peer { uid: uid.unwrap_or(None), port: local.port() })
+    Ok(Peer { uid: uid.unwrap_or(None), port, door: Door::Local, tls: false, fd })
 }
 
 /// Whether a request is answered.
@@ -46,16 +83,26 @@ fn look(stream: &TcpStream) -> io::Result<Peer> {
 /// Why it is not.
 pub(super) fn check(policy: &Policy, request: &ServiceRequest) -> Result<(), Refusal> {
     let peer = request.conn_data::<Peer>().copied();
-    let port = peer.map_or_else(|| request.app_config().local_addr().port(), |peer| peer.port);
     let facts = Facts {
         peer_uid: peer.and_then(|peer| peer.uid),
         host: collect(request, &header::HOST),
         origin: collect(request, &header::ORIGIN),
         authorization: collect(request, &header::AUTHORIZATION),
     };
-    decide(policy, &facts, port).inspect_err(|refusal| tracing::info!(%refusal, "request refused"))
+    let port = peer.map_or(0, |peer| peer.port);
+    let tls = peer.is_some_and(|peer| peer.tls);
+    let decision = match peer.map(|peer| peer.door) {
+        Some(Door::Remote { certified }) => policy.decide_remote(&facts, certified, port),
+        Some(Door::Local) | None => decide(policy, &facts, port, tls),
+    };
+    decision.inspect_err(|refusal| tracing::info!(%refusal, "request refused"))
 }
 
 fn collect<'a>(request: &'a ServiceRequest, name: &HeaderName) -> Header<'a> {
     Header::collect(request.headers().get_all(name).map(|value| value.as_bytes()))
+}
+
+/// The descriptor of a request's connection, open as long as the body of its answer lives.
+pub(super) fn connection(request: &HttpRequest) -> Option<RawFd> {
+    request.conn_data::<Peer>().map(|peer| peer.fd)
 }

@@ -9,15 +9,31 @@
 //! no process notices. A client that reads slowly or not at all holds its connection, one block of bytes and the captures
 //! that it reads, and holds up nobody else. What a request made an actor do is done, whether or not its client waits.
 
+mod about;
 pub mod access;
 mod blocks;
 mod body;
+mod coding;
+mod doors;
 mod failure;
+mod feed;
+mod follow;
 mod guard;
 mod handlers;
+mod metrics;
+mod openapi;
 mod output;
+mod query;
+mod range;
 mod results;
 mod route;
 mod server;
+mod serving;
+mod sse;
+mod watcher;
+mod ws;
 
-pub use server::{Service, listen, serve};
+pub use about::{About, ServerLink};
+pub use doors::{Doors, Exposed, listen, listen_unix, may_listen};
+pub use server::{Limits, Service, serve};
+pub use serving::Serving;

@@ -1,21 +1,23 @@
 //! A capture's bytes as a body.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
 use super::blocks::Blocks;
-use crate::engine::{Capture, Captures};
+use crate::engine::{Capture, Captures, View};
+use crate::report::chars::torn;
 use crate::spec::{Encoding, FdName};
 
 /// How many bytes go into one block.
-const BLOCK: usize = 32 * 1024;
+pub(super) const BLOCK: usize = 32 * 1024;
 
 /// Makes the body: what was captured when it was asked for, as it was captured.
 pub(super) struct Output {
-    /// Keeps the file open, so that its bytes outlast the process's deletion; none where there are none to read.
-    _held: Option<Arc<std::fs::File>>,
+    /// None where the file cannot be opened, which shows when the body is made.
+    view: Option<View>,
     captures: Arc<Captures>,
     fd: FdName,
     at: u64,
@@ -26,14 +28,48 @@ impl Output {
     /// What is captured of `fd` so far; none where it is not captured.
     pub(super) fn new(captures: &Arc<Captures>, fd: FdName) -> Option<Output> {
         let capture = captures.get(fd)?;
-        let end = capture.len();
-        let held = if end > 0 { capture.hold().ok() } else { None };
-        Some(Output { _held: held, captures: Arc::clone(captures), fd, at: 0, end })
+        let view = capture.view().ok();
+        let end = view.as_ref().map_or_else(|| capture.len(), View::len);
+        Some(Output { view, captures: Arc::clone(captures), fd, at: 0, end })
     }
 
     /// The length of the body, in bytes.
     pub(super) fn len(&self) -> u64 {
-        self.end
+        self.end - self.at
+    }
+
+    /// Keeps only these of the bytes.
+    pub(super) fn cut(&mut self, part: &Range<u64>) {
+        let (from, end) = (self.at, self.end);
+        self.at = (from + part.start).min(end);
+        self.end = (from + part.end).clamp(self.at, end);
+    }
+
+    /// The nearest part within `part` that tears no character; `growing` while more may be captured.
+    ///
+    /// # Errors
+    /// The OS error of reading the capture.
+    pub(super) fn whole_chars(&self, part: Range<u64>, growing: bool) -> io::Result<Range<u64>> {
+        let mut view = self.look()?;
+        let mut torn_at = |at: u64| {
+            let mut around = [0; 6];
+            let from = at.saturating_sub(3);
+            let room = (self.end - from).min(around.len() as u64) as usize;
+            let around = around.get_mut(..room).unwrap_or_default();
+            fill(&mut view, from, around)?;
+            let (before, after) = around.split_at((at - from) as usize);
+            Ok::<_, io::Error>(torn(
+                before,
+                after.get(..after.len().min(3)).unwrap_or(after),
+                growing,
+            ))
+        };
+        let start = match part.start {
+            0 => 0,
+            start => start + torn_at(start)?.map_or(0, |(_, rest)| rest as u64),
+        };
+        let end = part.end - torn_at(part.end)?.map_or(0, |(back, _)| back as u64);
+        Ok(start.min(end)..end)
     }
 
     /// The type of the body.
@@ -43,28 +79,50 @@ impl Output {
             None | Some(Encoding::Base64 | Encoding::Base2048) => "application/octet-stream",
         }
     }
+
+    /// The first bytes of the body, no more than a block.
+    ///
+    /// # Errors
+    /// The OS error of reading the capture.
+    pub(super) fn sample(&self) -> io::Result<Vec<u8>> {
+        let mut sample = vec![0; self.len().min(BLOCK as u64) as usize];
+        fill(&mut self.look()?, self.at, &mut sample)?;
+        Ok(sample)
+    }
+
+    /// Reads captured bytes into all of `buf`; see [`fill`].
+    fn read(&mut self, at: u64, buf: &mut [u8]) -> io::Result<()> {
+        fill(self.view.as_mut().ok_or(io::ErrorKind::NotFound)?, at, buf)
+    }
+
+    /// Another look at the same bytes.
+    fn look(&self) -> io::Result<View> {
+        Ok(self.view.clone().ok_or(io::ErrorKind::NotFound)?)
+    }
+}
+
+/// Reads captured bytes. Where the process has shortened its file since its length was told, the rest is left as it is:
+/// as in results, and as a hole in a file would, it reads as zeros.
+fn fill(view: &mut View, at: u64, buf: &mut [u8]) -> io::Result<()> {
+    let mut filled = 0;
+    while let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        let read = view.read_at(at + filled as u64, rest)?;
+        if read == 0 {
+            break;
+        }
+        filled += read;
+    }
+    Ok(())
 }
 
 impl Blocks for Output {
     fn next_block(&mut self) -> io::Result<Option<Bytes>> {
-        let room = (self.end - self.at).min(BLOCK as u64) as usize;
+        let room = self.len().min(BLOCK as u64) as usize;
         if room == 0 {
             return Ok(None);
         }
         let mut block = BytesMut::zeroed(room);
-        let mut filled = 0;
-        while let Some(rest) = block.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            let read = match self.captures.get(self.fd) {
-                Some(capture) => capture.read_at(self.at + filled as u64, rest)?,
-                None => 0,
-            };
-            if read == 0 {
-                // The process has shortened its file since its length was told; as in results, and as a hole in a
-                // file would, the rest reads as zeros.
-                break;
-            }
-            filled += read;
-        }
+        self.read(self.at, &mut block)?;
         self.at += room as u64;
         Ok(Some(block.freeze()))
     }

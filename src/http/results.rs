@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::blocks::Blocks;
-use crate::report::{AsOf, Document, Facts, Format, Sampler};
+use crate::actors::messages::Position;
+use crate::report::{Document, Facts, OutputView, Sampler};
 
 /// A block has at least so many bytes, but for the last one; a small result does not make a block of its own.
 const BLOCK: usize = 16 * 1024;
@@ -15,6 +16,9 @@ const BLOCK: usize = 16 * 1024;
 pub(super) struct Results {
     procs: std::vec::IntoIter<Arc<Facts>>,
     sampler: Arc<Sampler>,
+    output: OutputView,
+    /// Where the next page begins, for a page; none within where it is the last.
+    page: Option<Option<Position>>,
     /// The result that is being made.
     document: Option<Document>,
     /// What stands before the next result.
@@ -24,14 +28,25 @@ pub(super) struct Results {
 
 impl Results {
     /// The results of these processes, in their order; no ID may be twice among them.
-    pub(super) fn new(procs: Vec<Arc<Facts>>, sampler: Arc<Sampler>) -> Results {
+    pub(super) fn new(
+        procs: Vec<Arc<Facts>>,
+        sampler: Arc<Sampler>,
+        output: OutputView,
+    ) -> Results {
         Results {
             procs: procs.into_iter(),
             sampler,
+            output,
+            page: None,
             document: None,
             before: br#"{"data":{"procs":{"#,
             ended: false,
         }
+    }
+
+    /// Says in the body that this is a page, and where the next one begins.
+    pub(super) fn page(self, next: Option<Position>) -> Results {
+        Results { page: Some(next), ..self }
     }
 
     /// Begins the next result, or ends the body.
@@ -41,14 +56,20 @@ impl Results {
             if self.before != b"," {
                 out.extend_from_slice(self.before);
             }
-            out.extend_from_slice(b"}}}");
+            match self.page {
+                None => out.extend_from_slice(b"}}}"),
+                Some(None) => out.extend_from_slice(br#"},"next":null}}"#),
+                Some(Some(next)) => {
+                    out.extend_from_slice(format!(r#"}},"next":"{next}"}}}}"#).as_bytes());
+                }
+            }
             self.ended = true;
             return Ok(());
         };
         out.extend_from_slice(std::mem::replace(&mut self.before, b","));
         serde_json::to_writer(&mut *out, &facts.id)?;
         out.push(b':');
-        self.document = Some(Document::new(&facts, AsOf::Now, &self.sampler, Format::Json)?);
+        self.document = Some(Document::json(&facts, &self.sampler, self.output)?);
         Ok(())
     }
 }

@@ -10,13 +10,64 @@ use percent_encoding::percent_decode_str;
 
 use crate::spec::ProcId;
 
+/// The kinds of places that the service has, each with its path as the API's description has it, and its methods as the header
+/// `Allow` lists them.
+macro_rules! places {
+    ($($name:ident, $template:literal, $allow:literal;)*) => {
+        /// A kind of place.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Place {
+            $(#[doc = $template] $name,)*
+        }
+
+        impl Place {
+            /// Every one.
+            #[cfg(test)]
+            pub(super) const ALL: &'static [Place] = &[$(Place::$name,)*];
+
+            /// The path, with `{id}`, `{fd}` and `{signal}` for what differs.
+            #[cfg(test)]
+            pub(super) fn template(self) -> &'static str {
+                match self {
+                    $(Place::$name => $template,)*
+                }
+            }
+
+            /// The methods.
+            pub(super) fn allow(self) -> &'static str {
+                match self {
+                    $(Place::$name => $allow,)*
+                }
+            }
+        }
+    };
+}
+
+places! {
+    Procs, "/procs", "GET, HEAD, POST, DELETE";
+    Proc, "/procs/{id}", "GET, HEAD, DELETE";
+    Stop, "/procs/{id}/stop", "POST";
+    Signal, "/procs/{id}/signals/{signal}", "POST";
+    Data, "/procs/{id}/output/{fd}/data", "GET, HEAD";
+    Follow, "/procs/{id}/output/{fd}/follow", "GET, HEAD";
+    Events, "/events", "GET, HEAD";
+    EventsSocket, "/events/ws", "GET";
+    Agent, "/agent", "GET, HEAD";
+    Healthz, "/healthz", "GET, HEAD";
+    Readyz, "/readyz", "GET, HEAD";
+    Metrics, "/metrics", "GET, HEAD";
+    OpenApi, "/openapi.json", "GET, HEAD";
+}
+
 /// A place that the service has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route {
-    /// `/procs`.
-    Procs,
+    /// One without anything that differs.
+    Plain(Place),
     /// `/procs/ID`.
     Proc(ProcId),
+    /// `/procs/ID/stop`.
+    Stop(ProcId),
     /// `/procs/ID/signals/SIGNAL`.
     Signal {
         /// The process.
@@ -25,7 +76,14 @@ pub(super) enum Route {
         signal: String,
     },
     /// `/procs/ID/output/FD/data`.
-    Output {
+    Data {
+        /// The process.
+        id: ProcId,
+        /// The fd, as the client wrote it.
+        fd: String,
+    },
+    /// `/procs/ID/output/FD/follow`.
+    Follow {
         /// The process.
         id: ProcId,
         /// The fd, as the client wrote it.
@@ -37,7 +95,7 @@ pub(super) enum Route {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum RouteError {
     /// There is no such place.
-    #[error("unknown path: this service has /procs and what is below it")]
+    #[error("unknown path: this service has /procs, /events, /agent, and what /openapi.json lists")]
     Unknown,
     /// A `%` without two hexadecimal digits after it.
     #[error(
@@ -58,27 +116,46 @@ impl Route {
         let segments = path.strip_prefix('/').ok_or(RouteError::Unknown)?.split('/');
         let segments = segments.map(decode).collect::<Result<Vec<_>, _>>()?;
         let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
+        let plain = |place| Ok(Route::Plain(place));
         match *segments.as_slice() {
-            ["procs"] => Ok(Route::Procs),
+            ["procs"] => plain(Place::Procs),
             ["procs", id] => Ok(Route::Proc(id.into())),
+            ["procs", id, "stop"] => Ok(Route::Stop(id.into())),
             ["procs", id, "signals", signal] => {
                 Ok(Route::Signal { id: id.into(), signal: signal.to_owned() })
             }
             ["procs", id, "output", fd, "data"] => {
-                Ok(Route::Output { id: id.into(), fd: fd.to_owned() })
+                Ok(Route::Data { id: id.into(), fd: fd.to_owned() })
             }
+            ["procs", id, "output", fd, "follow"] => {
+                Ok(Route::Follow { id: id.into(), fd: fd.to_owned() })
+            }
+            ["events"] => plain(Place::Events),
+            ["events", "ws"] => plain(Place::EventsSocket),
+            ["agent"] => plain(Place::Agent),
+            ["healthz"] => plain(Place::Healthz),
+            ["readyz"] => plain(Place::Readyz),
+            ["metrics"] => plain(Place::Metrics),
+            ["openapi.json"] => plain(Place::OpenApi),
             _ => Err(RouteError::Unknown),
+        }
+    }
+
+    /// The kind of place that it is.
+    pub(super) fn place(&self) -> Place {
+        match self {
+            Route::Plain(place) => *place,
+            Route::Proc(_) => Place::Proc,
+            Route::Stop(_) => Place::Stop,
+            Route::Signal { .. } => Place::Signal,
+            Route::Data { .. } => Place::Data,
+            Route::Follow { .. } => Place::Follow,
         }
     }
 
     /// The methods that the place takes, as the header `Allow` lists them.
     pub(super) fn allow(&self) -> &'static str {
-        match self {
-            Route::Procs => "GET, HEAD, POST",
-            Route::Proc(_) => "GET, HEAD, DELETE",
-            Route::Signal { .. } => "POST",
-            Route::Output { .. } => "GET, HEAD",
-        }
+        self.place().allow()
     }
 }
 
@@ -101,12 +178,12 @@ mod tests {
     #[test]
     fn paths() {
         let proc = |id: &str| Ok(Route::Proc(id.into()));
-        let output = |id: &str, fd: &str| Ok(Route::Output { id: id.into(), fd: fd.to_owned() });
+        let output = |id: &str, fd: &str| Ok(Route::Data { id: id.into(), fd: fd.to_owned() });
         let signal =
             |id: &str, name: &str| Ok(Route::Signal { id: id.into(), signal: name.to_owned() });
         for (path, route) in [
-            ("/procs", Ok(Route::Procs)),
-            ("/%70rocs", Ok(Route::Procs)),
+            ("/procs", Ok(Route::Plain(Place::Procs))),
+            ("/%70rocs", Ok(Route::Plain(Place::Procs))),
             ("/procs/", proc("")),
             ("/procs/a", proc("a")),
             ("/procs/a%2Fb", proc("a/b")),
@@ -126,6 +203,13 @@ mod tests {
             ("/procs/%%32", Err(RouteError::Percent)),
             ("/procs/a/", Err(RouteError::Unknown)),
             ("/procs/a/signals", Err(RouteError::Unknown)),
+            ("/procs/a/stop", Ok(Route::Stop("a".into()))),
+            ("/procs//stop", Ok(Route::Stop("".into()))),
+            ("/procs/stop", proc("stop")),
+            ("/events", Ok(Route::Plain(Place::Events))),
+            ("/events/", Err(RouteError::Unknown)),
+            ("/events/ws", Ok(Route::Plain(Place::EventsSocket))),
+            ("/openapi%2Ejson", Ok(Route::Plain(Place::OpenApi))),
             ("/procs/a/signals/TERM", signal("a", "TERM")),
             ("/procs/a/signals/SIGRTMIN%2B3", signal("a", "SIGRTMIN+3")),
             ("/procs/a/signals/TERM/", Err(RouteError::Unknown)),
@@ -144,6 +228,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn every_place_is_reached_by_its_path() {
+        for place in Place::ALL {
+            let path = place.template().replace("{id}", "a%2Fb").replace("{fd}", "stdout");
+            let route = Route::parse(&path.replace("{signal}", "TERM")).unwrap();
+            assert_eq!((route.place(), route.allow()), (*place, place.allow()), "{path}");
+        }
+    }
+
     proptest! {
         /// As the existing client sends them: everything but letters and digits encoded.
         #[test]
@@ -154,7 +247,7 @@ mod tests {
             prop_assert_eq!(Route::parse(&format!("/procs/{sent}")), Ok(Route::Proc(id.clone())));
             prop_assert_eq!(
                 Route::parse(&format!("/procs/{sent}/output/{also_sent}/data")),
-                Ok(Route::Output { id: id.clone(), fd: other.clone() })
+                Ok(Route::Data { id: id.clone(), fd: other.clone() })
             );
             prop_assert_eq!(
                 Route::parse(&format!("/procs/{sent}/signals/{also_sent}")),

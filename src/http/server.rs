@@ -1,28 +1,38 @@
-//! The server: its socket, its threads and limits.
+//! The server: what it is made of, its threads and limits.
 
+use std::any::Any;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::Recipient;
-use actix_web::dev::{Server, Service as _};
+use actix_http::{HttpService, Request};
+use actix_server::Server;
+use actix_service::{
+    IntoServiceFactory as _, ServiceFactory, ServiceFactoryExt as _, fn_service, map_config,
+};
+use actix_web::body::MessageBody;
+use actix_web::dev::{AppConfig, Extensions, Service as _, ServiceResponse};
 use actix_web::middleware::DefaultHeaders;
-use actix_web::{App, HttpServer, ResponseError, web};
+use actix_web::rt::net::UnixStream;
+use actix_web::{App, ResponseError, web};
 use futures_util::future::{Either, ready};
 
+use super::about::About;
 use super::access::Policy;
+use super::doors::Doors;
 use super::failure::Failure;
+use super::watcher::Watcher;
 use super::{guard, handlers};
-use crate::actors::messages::{Delete, GetAll, GetOne, Signal, Start};
+use crate::actors::messages::{
+    AwaitEnd, Delete, GetAll, GetChanges, GetOne, GetPage, GetSnapshot, GetTally, Signal, Start,
+    Stop,
+};
 use crate::report::Sampler;
 
 /// Threads that answer requests: two, so that one is left while another waits for a disk.
 const WORKERS: usize = 2;
-/// Connections of each thread. More wait until one is closed; a descriptor is kept for the processes' sake.
-const CONNECTIONS: usize = 1000;
-/// A request's head must have come within this time.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// An idle connection is kept for this time: longer than clients keep theirs, so that none sends on one that we just closed.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// After an answer that did not wait for the request's body, what still comes of it is taken for this time, so that
@@ -38,66 +48,160 @@ pub struct Service {
     pub start: Recipient<Start>,
     /// Who sends signals.
     pub signal: Recipient<Signal>,
+    /// Who stops processes.
+    pub stop: Recipient<Stop>,
     /// Who deletes processes.
     pub delete: Recipient<Delete>,
     /// Who knows the facts of a process, and answers once it has started.
     pub one: Recipient<GetOne>,
     /// Who knows the facts of all.
     pub all: Recipient<GetAll>,
+    /// The same, by page.
+    pub page: Recipient<GetPage>,
+    /// The same, with the position of the last change.
+    pub snapshot: Recipient<GetSnapshot>,
+    /// Who knows every change.
+    pub changes: Recipient<GetChanges>,
+    /// Who tells of a process's end.
+    pub end: Recipient<AwaitEnd>,
+    /// Who knows how many there are.
+    pub tally: Recipient<GetTally>,
     /// Looks at running processes.
     pub sampler: Arc<Sampler>,
     /// Who is let in.
     pub policy: Policy,
+    /// Who we are.
+    pub about: Arc<About>,
+    /// What a client may cost.
+    pub limits: Limits,
 }
 
-/// Listens on `port` of 127.0.0.1, 0 for any that is free. The port can be bound again at once after a server on it has
-/// ended (`SO_REUSEADDR`, which the standard library sets), but not while one listens.
-///
-/// # Errors
-/// The OS error's kind, with a text that names the address.
-pub fn listen(port: u16) -> io::Result<TcpListener> {
-    let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
-    TcpListener::bind(address).map_err(|error| {
-        io::Error::new(error.kind(), format!("failed to listen on {address}: {error}"))
-    })
+/// What a client may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time. More wait until one is closed; descriptors are kept for the processes' sake.
+    pub connections: usize,
+    /// The time within which a request's head must have come.
+    pub head_timeout: Duration,
+    /// The longest body of a request, in bytes.
+    pub body: u64,
 }
 
-/// Serves on `listener`, on threads of its own, from this call on. The server handles no signal: whoever runs it stops it, by its
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { connections: 2000, head_timeout: Duration::from_secs(5), body: 64 << 20 }
+    }
+}
+
+/// The service with what its threads share.
+pub(super) struct Site {
+    pub(super) service: Service,
+    pub(super) watcher: Arc<Watcher>,
+    /// Requests answered so far, by the first digit of their status, from 1 on.
+    pub(super) answered: [AtomicU64; 5],
+}
+
+/// HTTP/1.1 on connections of whichever kind: within a macro, for what it makes has a name for each kind.
+macro_rules! http1 {
+    ($site:expr, $ending:expr, $limits:expr) => {{
+        let ending = $ending.clone();
+        HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let ending = ending.clone();
+                async move { ending.notified().await }
+            })
+            .client_request_timeout($limits.head_timeout)
+            .client_disconnect_timeout(LINGER)
+            .keep_alive(KEEP_ALIVE)
+            .tcp_nodelay(true)
+            .on_connect_ext(greet)
+            .h1(app($site.clone()))
+    }};
+}
+
+fn greet<T: Any>(stream: &T, data: &mut Extensions) {
+    guard::greet(stream, data);
+}
+
+/// Serves at these doors, on threads of its own, from this call on. The server handles no signal: whoever runs it stops it, by its
 /// [`handle`](Server::handle); a graceful stop gives a second to the requests that are being answered. To be called within a runtime of
 /// actix, which the server must be awaited or spawned on.
 ///
 /// # Errors
-/// The OS error of using the listener.
-pub fn serve(listener: TcpListener, service: Service) -> io::Result<Server> {
-    let policy = service.policy.clone();
-    let service = web::Data::new(service);
-    let server = HttpServer::new(move || {
-        let policy = policy.clone();
-        App::new()
-            .app_data(service.clone())
-            .default_service(web::to(handlers::dispatch))
-            .wrap_fn(move |request, next| match guard::check(&policy, &request) {
-                Ok(()) => Either::Left(next.call(request)),
-                Err(refusal) => {
-                    let answer = Failure::from(refusal).error_response();
-                    Either::Right(ready(Ok(request.into_response(answer))))
+/// The OS error of using a listener.
+pub fn serve(doors: Doors, service: Service) -> io::Result<Server> {
+    let limits = service.limits;
+    let site = Site { service, watcher: Arc::default(), answered: Default::default() };
+    let site = web::Data::new(site);
+    let builder = Server::build()
+        .workers(WORKERS)
+        .worker_max_blocking_threads(1)
+        .max_concurrent_connections(limits.connections.div_ceil(WORKERS).max(1))
+        .shutdown_timeout(SHUTDOWN_TIMEOUT)
+        .disable_signals();
+    let ending = builder.graceful_shutdown_signal();
+    let Doors { tcp, tls, unix, .. } = doors;
+    let builder = match (tcp, tls) {
+        (None, _) => builder,
+        (Some(listener), None) => {
+            let (site, ending) = (site.clone(), ending.clone());
+            builder.listen("http", listener, move || http1!(site, ending, limits).tcp())?
+        }
+        (Some(listener), Some(tls)) => {
+            let (site, ending) = (site.clone(), ending.clone());
+            let config = (*tls.config).clone();
+            builder.listen("https", listener, move || {
+                http1!(site, ending, limits).rustls_0_23(config.clone())
+            })?
+        }
+    };
+    let builder = match unix {
+        None => builder,
+        Some(listener) => builder.listen_uds("http-unix", listener, move || {
+            fn_service(|stream: UnixStream| ready(Ok((stream, None))))
+                .and_then(http1!(site, ending, limits))
+        })?,
+    };
+    Ok(builder.run())
+}
+
+/// What answers requests.
+fn app(
+    site: web::Data<Site>,
+) -> impl ServiceFactory<
+    Request,
+    Config = (),
+    Response = ServiceResponse<impl MessageBody + 'static>,
+    Error = actix_web::HttpResponse,
+    InitError = (),
+    Future: 'static,
+    Service: 'static,
+> {
+    let policy = site.service.policy.clone();
+    let app = App::new()
+        .app_data(site.clone())
+        .default_service(web::to(handlers::dispatch))
+        .wrap_fn(move |request, next| match guard::check(&policy, &request) {
+            Ok(()) => Either::Left(next.call(request)),
+            Err(refusal) => {
+                let answer = Failure::from(refusal).error_response();
+                Either::Right(ready(Ok(request.into_response(answer))))
+            }
+        })
+        .wrap(headers())
+        .wrap_fn(move |request, next| {
+            let (answer, site) = (next.call(request), site.clone());
+            async move {
+                let answer = answer.await?;
+                let class = usize::from(answer.status().as_u16() / 100);
+                if let Some(count) = site.answered.get(class.saturating_sub(1)) {
+                    count.fetch_add(1, Ordering::Relaxed);
                 }
-            })
-            .wrap(headers())
-    })
-    .workers(WORKERS)
-    .worker_max_blocking_threads(1)
-    .max_connections(CONNECTIONS)
-    .client_request_timeout(HEAD_TIMEOUT)
-    .client_disconnect_timeout(LINGER)
-    .keep_alive(KEEP_ALIVE)
-    .tcp_nodelay(true)
-    .shutdown_timeout(SHUTDOWN_TIMEOUT)
-    .disable_signals()
-    .on_connect(guard::greet)
-    .listen(listener)?
-    .run();
-    Ok(server)
+                Ok(answer)
+            }
+        });
+    let app = app.into_factory().map_err(|error: actix_web::Error| error.error_response());
+    map_config(app, |()| AppConfig::default())
 }
 
 /// What every answer carries: results and output change, and a browser shall neither take output for a script or a page
@@ -107,4 +211,6 @@ fn headers() -> DefaultHeaders {
         .add(("Cache-Control", "no-store"))
         .add(("X-Content-Type-Options", "nosniff"))
         .add(("Cross-Origin-Resource-Policy", "same-origin"))
+        .add(("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"))
+        .add(("Referrer-Policy", "no-referrer"))
 }

@@ -205,6 +205,11 @@ impl Instance {
         Ok(Instance { dir, memory, lasting, lock })
     }
 
+    /// Whether the next start finds what is left in it.
+    pub fn is_lasting(&self) -> bool {
+        self.lasting
+    }
+
     /// The directory itself.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -427,6 +432,7 @@ mod tests {
             setup_patience: Duration::ZERO,
             restrict_exe: Vec::new(),
             log: crate::config::LogSettings::default(),
+            limit: Default::default(),
         }
     }
 

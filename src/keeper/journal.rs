@@ -279,8 +279,7 @@ mod tests {
     fn started(id: &str, pid: i32) -> Started {
         let start = Moment { unix_nanos: 1, monotonic_nanos: 2 };
         let captures = Captures::none();
-        let terms = Terms::default();
-        let resolved = Default::default();
+        let (terms, resolved) = (Terms::default(), Default::default());
         Started { id: id.into(), pid, start, stat: None, statm: None, captures, terms, resolved }
     }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::ledger::Record;
 use crate::config::LogSettings;
 use crate::engine::{Ended, Moment, Started, StopOrder};
-use crate::spec::{ProcId, Validated};
+use crate::spec::{LimitSpec, ProcId, Validated};
 
 /// The version of these messages. It changes with every change of their meaning or form.
 pub const VERSION: u32 = 2;
@@ -38,6 +38,9 @@ pub struct Settings {
     pub restrict_exe: Vec<String>,
     /// How to log.
     pub log: LogSettings,
+    /// The limit of captures whose spec sets none.
+    #[serde(default, skip_serializing_if = "LimitSpec::is_none")]
+    pub limit: LimitSpec,
 }
 
 /// Texts in the form that held one at most: nothing, a text, or several.
@@ -191,6 +194,9 @@ pub enum ToAgent {
         memory: Memory,
         /// Every process that has not been forgotten, in the order of launch.
         records: Vec<Record>,
+        /// The instance's directory, where the agent's socket is made; none from a keeper that does not tell.
+        #[serde(default)]
+        dir: Option<PathBuf>,
     },
     /// The other answer: there is no going on.
     Refused {

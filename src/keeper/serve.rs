@@ -21,7 +21,7 @@ use crate::config::SECRET_VARS;
 use crate::engine::inbox::Inbox;
 use crate::engine::procfs::ProcFs;
 use crate::engine::{
-    Carried, Ended, Engine, Errand, Event, Heritage, Moment, Options, StopOrder, Whitelist,
+    Carried, Ended, Engine, Errand, Event, FILTER, Heritage, Moment, Options, StopOrder, Whitelist,
 };
 use crate::spec::{Identity, Validated};
 
@@ -63,7 +63,7 @@ pub struct Origin {
 
 impl Origin {
     fn heritage(&self) -> Arc<Heritage> {
-        let hidden = [KEEPER_FD, AGAIN, upgrade::STATE_FD, upgrade::CHECK_FD];
+        let hidden = [KEEPER_FD, AGAIN, upgrade::STATE_FD, upgrade::CHECK_FD, FILTER];
         let secrets = [SECRET_VARS, &hidden].concat();
         let fds = self.fds.iter().copied();
         Arc::new(Heritage::new(std::env::vars_os(), &secrets, fds, self.nofile))
@@ -198,6 +198,12 @@ impl Keeper {
     fn run_to_the_end(mut self) -> u8 {
         let code = self.run();
         if let Some(instance) = self.instance.take() {
+            if !instance.is_lasting() {
+                // With the instance, its processes are as good as deleted.
+                self.ledger.iter().filter_map(|record| record.ended.as_ref()).for_each(|ended| {
+                    ended.captures.discard_named();
+                });
+            }
             instance.close();
         }
         code
@@ -493,6 +499,8 @@ impl Keeper {
             setup_patience: settings.setup_patience,
             restrict_exe,
             heritage: self.origin.heritage(),
+            filter: "/proc/self/exe".into(),
+            limit: settings.limit,
             errands: Some(Arc::new(move |errand| errands.put(errand))),
         };
         let post = Arc::clone(&self.post);
@@ -659,6 +667,7 @@ impl Keeper {
             first,
             memory: self.memory.clone(),
             records: self.ledger.iter().cloned().collect(),
+            dir: self.instance.as_ref().map(|instance| instance.dir().to_path_buf()),
         };
         if let Some(agent) = &mut self.agent {
             agent.tell(&welcome);

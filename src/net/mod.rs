@@ -22,6 +22,7 @@ pub mod outbound;
 mod reader;
 pub mod socket;
 pub mod tls;
+pub mod tls_server;
 #[cfg(test)]
 mod tls_tests;
 mod upgrade;

@@ -67,6 +67,15 @@ pub enum TlsError {
         #[source]
         source: rustls::Error,
     },
+    /// The file holds no private key in PEM, or cannot be read.
+    #[error("failed to read a private key from file {path:?}")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: pem::Error,
+    },
     /// rustls refuses its own defaults.
     #[error("failed to configure tls")]
     Config(#[source] rustls::Error),
@@ -169,7 +178,7 @@ fn system_roots() -> RootCertStore {
     roots
 }
 
-fn read_pem(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(super) fn read_pem(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let text = fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })?;
     let certificates = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<Vec<_>, _>>()

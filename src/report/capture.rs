@@ -3,16 +3,29 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::spec::Compression;
+
 /// One captured fd, in the key `captures` of a result: kept apart from `fds`, whose entries clients compare
 /// whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CaptureReport {
-    /// Bytes captured so far, before any encoding.
+    /// Bytes captured so far, before any encoding and uncompressed.
     pub length: u64,
+    /// Bytes that were dropped to stay within the limit: `length` and these are all that was read.
+    pub dropped: u64,
     /// Whether these are all bytes that were written to the fd; false while the process runs.
     pub complete: bool,
     /// Why they are not, in a final result; null where they are, and while the process runs.
     pub reason: Option<CaptureReason>,
+    /// The file that the spec has named; only there where it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The compression; this and the next only where the spec asks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
+    /// Bytes stored, compressed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<u64>,
 }
 
 /// Why a capture ended before its end.
@@ -25,4 +38,6 @@ pub enum CaptureReason {
     Setup,
     /// Reading or storing failed; `errors` of the result says how.
     Error,
+    /// More came than its limit keeps; `dropped` says how much more.
+    Limit,
 }

@@ -6,12 +6,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 
-use super::encode::{Base64, LossyUtf8, escape_json};
+use super::chars::torn;
+use super::encode::{Base64, Base2048, LossyUtf8, escape_json};
 use super::facts::{AsOf, Facts, Head, Sampler};
-use crate::engine::Captures;
-use crate::spec::{CaptureSpec, Encoding, FdName};
+use crate::engine::{Capture, View};
+use crate::spec::{CaptureSpec, Encoding};
 
 /// How many captured bytes go into one piece.
 const PIECE: usize = 32 * 1024;
@@ -27,27 +27,41 @@ pub enum Format {
     MessagePack,
 }
 
+/// How much of its captures a result shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutputView {
+    /// All, where the spec does not detach it.
+    #[default]
+    Inline,
+    /// None: every capture is shown as one that is not attached.
+    None,
+    /// The last bytes of every capture, so many at most; a text is not cut within a character.
+    Tail(u64),
+}
+
 /// A stretch of a capture.
 #[derive(Clone)]
 struct Window {
-    /// Keeps the file open, so that its bytes outlast the process's deletion; none where there are none to read.
-    _held: Option<Arc<std::fs::File>>,
-    captures: Arc<Captures>,
-    fd: FdName,
+    view: View,
     at: u64,
     end: u64,
 }
 
 impl Window {
-    /// The first `length` bytes of a capture.
-    fn new(captures: &Arc<Captures>, fd: FdName, length: u64) -> Self {
-        Window::range(captures, fd, 0, length)
+    /// The bytes of a view from `at` to `end`.
+    fn range(view: View, at: u64, end: u64) -> Self {
+        let end = end.min(view.len());
+        Window { view, at: at.min(end), end }
     }
 
-    /// The bytes of a capture from `at` to `end`. One that cannot be opened shows its error when it is read.
-    fn range(captures: &Arc<Captures>, fd: FdName, at: u64, end: u64) -> Self {
-        let held = captures.get(fd).filter(|_| at < end).and_then(|capture| capture.hold().ok());
-        Window { _held: held, captures: Arc::clone(captures), fd, at, end }
+    /// All bytes of a view; none where there is none to be had: a user may have taken a named file away.
+    fn whole(view: io::Result<View>) -> Self {
+        let view = view.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read captured output");
+            View::empty()
+        });
+        let end = view.len();
+        Window { view, at: 0, end }
     }
 
     /// The next bytes, none at the end. What the process itself has taken away from its file in the meantime
@@ -57,10 +71,7 @@ impl Window {
         let buf = buf.get_mut(..room).unwrap_or_default();
         let mut filled = 0;
         while let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            let read = match self.captures.get(self.fd) {
-                Some(capture) => capture.read_at(self.at + filled as u64, rest)?,
-                None => 0,
-            };
+            let read = self.view.read_at(self.at + filled as u64, rest)?;
             if read == 0 {
                 rest.fill(0);
                 break;
@@ -69,6 +80,25 @@ impl Window {
         }
         self.at += room as u64;
         Ok(buf)
+    }
+
+    /// The last `most` bytes of a capture, as they were before any compression.
+    fn tail(capture: &Capture, most: u64) -> io::Result<Self> {
+        let text = Shown::of(capture.spec()) == Shown::Text;
+        let mut view = capture.view()?;
+        let end = view.len();
+        let at = end.saturating_sub(most);
+        if !text || at == 0 || at == end {
+            return Ok(Window { view, at, end });
+        }
+        let mut around = [0; 6];
+        let from = at.saturating_sub(3);
+        let room = (end - from).min(around.len() as u64) as usize;
+        let read = view.read_at(from, around.get_mut(..room).unwrap_or_default())?;
+        let (before, after) = around.split_at((at - from) as usize);
+        let after = after.get(..read.saturating_sub(before.len()).min(3)).unwrap_or_default();
+        let inside = torn(before, after, false);
+        Ok(Window { view, at: at + inside.map_or(0, |(_, rest)| rest as u64), end })
     }
 
     /// Calls `each` with every piece from here to the end.
@@ -93,6 +123,8 @@ enum Part {
     Text(Window, LossyUtf8),
     /// A capture in base64.
     Base64(Window, Base64),
+    /// A capture in base2048.
+    Base2048(Window, Base2048),
     /// A capture as it is.
     Raw(Window),
 }
@@ -114,22 +146,23 @@ impl Document {
         sampler: &Sampler,
         format: Format,
     ) -> io::Result<Document> {
-        let head = facts.head(as_of, sampler);
-        let mut writer = Writer { format, text: Vec::new(), parts: VecDeque::new() };
-        writer.head(&head)?;
-        let shown = |captured: u64| match as_of {
-            AsOf::Then if facts.is_running() => 0,
-            _ => captured,
-        };
-        let count = facts.captures.iter().count();
-        writer.open_fds(count);
+        let mut writer = Writer::begin(facts, as_of, sampler, format)?;
+        let nothing = as_of == AsOf::Then && facts.is_running();
         for (i, (fd, capture)) in facts.captures.iter().enumerate() {
             writer.key(i, &fd.to_string());
             match capture {
                 None => writer.null(),
                 Some(capture) => {
-                    let window = Window::new(&facts.captures, fd, shown(capture.len()));
-                    writer.capture(capture.spec(), window)?;
+                    let spec = capture.spec();
+                    let window = match nothing {
+                        true => Window::whole(Ok(View::empty())),
+                        // As text, and counted, it is what was written; as data, what is stored of it.
+                        false if Shown::of(spec) == Shown::Text || !spec.attached => {
+                            Window::whole(capture.view())
+                        }
+                        false => Window::whole(capture.stored()),
+                    };
+                    writer.capture(spec, window)?;
                 }
             }
         }
@@ -137,9 +170,51 @@ impl Document {
         Ok(writer.finish())
     }
 
-    /// Captured bytes as they are: those from `from` to `to` of what an fd has captured.
-    pub fn raw(captures: &Arc<Captures>, fd: FdName, from: u64, to: u64) -> Document {
-        let window = Window::range(captures, fd, from.min(to), to);
+    /// The present result in JSON, with as much of the captures as `view` says. Where it shows their last bytes, it has one key more,
+    /// `offsets`, which tells by fd where in the capture these begin.
+    ///
+    /// # Errors
+    /// Where a capture cannot be read.
+    pub fn json(facts: &Facts, sampler: &Sampler, view: OutputView) -> io::Result<Document> {
+        if view == OutputView::Inline {
+            return Document::new(facts, AsOf::Now, sampler, Format::Json);
+        }
+        let mut writer = Writer::begin(facts, AsOf::Now, sampler, Format::Json)?;
+        let mut offsets = Vec::new();
+        for (i, (fd, capture)) in facts.captures.iter().enumerate() {
+            writer.key(i, &fd.to_string());
+            let Some(capture) = capture else {
+                writer.null();
+                continue;
+            };
+            let spec = capture.spec();
+            if let OutputView::Tail(most) = view {
+                let window = Window::tail(capture, most)?;
+                offsets.push((fd, window.at));
+                writer.capture(
+                    &CaptureSpec { attached: true, compress: None, ..spec.clone() },
+                    window,
+                )?;
+            } else {
+                // Nothing of it is read.
+                let window = Window::whole(capture.view());
+                writer.capture(&CaptureSpec { attached: false, ..spec.clone() }, window)?;
+            }
+        }
+        if matches!(view, OutputView::Tail(_)) {
+            writer.text.extend_from_slice(b"},\"offsets\":{");
+            for (i, (fd, at)) in offsets.into_iter().enumerate() {
+                writer.key(i, &fd.to_string());
+                writer.integer(at);
+            }
+        }
+        writer.close_fds();
+        Ok(writer.finish())
+    }
+
+    /// Captured bytes as they are: those from `from` to `to` of a view.
+    pub fn raw(view: View, from: u64, to: u64) -> Document {
+        let window = Window::range(view, from, to);
         Document { parts: VecDeque::from([Part::Raw(window)]), buf: Vec::new() }
     }
 
@@ -202,6 +277,13 @@ impl Part {
                     return Ok(false);
                 }
             },
+            Part::Base2048(window, base2048) => match window.next(buf)? {
+                [] => base2048.finish(out),
+                piece => {
+                    base2048.push(piece, out);
+                    return Ok(false);
+                }
+            },
         }
         Ok(true)
     }
@@ -216,6 +298,14 @@ struct Writer {
 }
 
 impl Writer {
+    /// Everything up to the first fd.
+    fn begin(facts: &Facts, as_of: AsOf, sampler: &Sampler, format: Format) -> io::Result<Writer> {
+        let mut writer = Writer { format, text: Vec::new(), parts: VecDeque::new() };
+        writer.head(&facts.head(as_of, sampler))?;
+        writer.open_fds(facts.captures.iter().count());
+        Ok(writer)
+    }
+
     /// The head's entries, in a map that stays open for one more.
     fn head(&mut self, head: &Head<'_>) -> io::Result<()> {
         match self.format {
@@ -298,22 +388,19 @@ impl Writer {
         }
     }
 
-    /// The entry of a captured fd: three keys, whichever kind it is.
+    /// The entry of a captured fd: three keys, whichever kind it is, and one more for compressed data.
     fn capture(&mut self, spec: &CaptureSpec, window: Window) -> io::Result<()> {
-        let text = spec.encoding == Some(Encoding::Utf8);
-        let encoding = if text { "utf-8" } else { "base64" };
-        let encoded = match (spec.attached, self.format, text) {
-            (false, _, _) => None,
+        let shown = Shown::of(spec);
+        let encoded = match (spec.attached, self.format) {
+            (false, _) => None,
             // Its length need not be known.
-            (true, Format::Json, _) => Some(0),
-            (true, Format::MessagePack, true) => lossy_length(&window)?,
-            (true, Format::MessagePack, false) => {
-                u32::try_from(Base64::encoded_len(window.end)).ok()
-            }
+            (true, Format::Json) => Some(0),
+            (true, Format::MessagePack) => shown.length(&window)?,
         };
+        let compression = spec.compress.filter(|_| encoded.is_some() && shown != Shown::Text);
         match self.format {
             Format::Json => self.text.push(b'{'),
-            Format::MessagePack => self.text.push(0x83),
+            Format::MessagePack => self.text.push(0x83 + u8::from(compression.is_some())),
         }
         self.key(0, "type");
         match encoded {
@@ -323,15 +410,16 @@ impl Writer {
                 self.integer(window.end);
             }
             Some(length) => {
-                let name = if text { "text" } else { "data" };
+                let name = if shown == Shown::Text { "text" } else { "data" };
                 self.string(name);
                 self.key(1, name);
                 self.quote_or_header(length);
                 self.parts.push_back(Part::Bytes(std::mem::take(&mut self.text)));
-                self.parts.push_back(match (self.format, text) {
-                    (Format::Json, true) => Part::JsonText(window, LossyUtf8::default()),
-                    (Format::MessagePack, true) => Part::Text(window, LossyUtf8::default()),
-                    (_, false) => Part::Base64(window, Base64::default()),
+                self.parts.push_back(match (self.format, shown) {
+                    (Format::Json, Shown::Text) => Part::JsonText(window, LossyUtf8::default()),
+                    (Format::MessagePack, Shown::Text) => Part::Text(window, LossyUtf8::default()),
+                    (_, Shown::Base64) => Part::Base64(window, Base64::default()),
+                    (_, Shown::Base2048) => Part::Base2048(window, Base2048::default()),
                 });
                 if self.format == Format::Json {
                     self.text.push(b'"');
@@ -339,7 +427,11 @@ impl Writer {
             }
         }
         self.key(2, "encoding");
-        self.string(encoding);
+        self.string(shown.name());
+        if let Some(compression) = compression {
+            self.key(3, "compression");
+            self.string(compression.name());
+        }
         if self.format == Format::Json {
             self.text.push(b'}');
         }
@@ -387,14 +479,57 @@ fn open_map(map: &[u8]) -> (u16, &[u8]) {
     }
 }
 
-/// The length of a capture as valid UTF-8; none if it is beyond what a string can be.
-fn lossy_length(window: &Window) -> io::Result<Option<u32>> {
-    if window.end > LONGEST {
-        return Ok(None);
+/// How captured bytes are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    Text,
+    Base64,
+    Base2048,
+}
+
+impl Shown {
+    fn of(spec: &CaptureSpec) -> Shown {
+        match spec.encoding {
+            Some(Encoding::Utf8) => Shown::Text,
+            None | Some(Encoding::Base64) => Shown::Base64,
+            Some(Encoding::Base2048) => Shown::Base2048,
+        }
     }
-    let mut length = 0u64;
-    let mut lossy = LossyUtf8::default();
-    window.clone().for_each(|piece| lossy.push(piece, |text| length += text.len() as u64))?;
-    lossy.finish(|text| length += text.len() as u64);
-    Ok(u32::try_from(length).ok())
+
+    fn name(self) -> &'static str {
+        match self {
+            Shown::Text => "utf-8",
+            Shown::Base64 => "base64",
+            Shown::Base2048 => "base2048",
+        }
+    }
+
+    /// The length of a window shown so, in bytes; none if it is beyond what a string can be.
+    fn length(self, window: &Window) -> io::Result<Option<u32>> {
+        if window.end > LONGEST {
+            return Ok(None);
+        }
+        let mut length = 0u64;
+        match self {
+            Shown::Base64 => length = Base64::encoded_len(window.end),
+            Shown::Text => {
+                let mut lossy = LossyUtf8::default();
+                let mut count = |text: &str| length += text.len() as u64;
+                window.clone().for_each(|piece| lossy.push(piece, &mut count))?;
+                lossy.finish(count);
+            }
+            Shown::Base2048 => {
+                let mut base2048 = Base2048::default();
+                let mut text = Vec::new();
+                window.clone().for_each(|piece| {
+                    base2048.push(piece, &mut text);
+                    length += text.len() as u64;
+                    text.clear();
+                })?;
+                base2048.finish(&mut text);
+                length += text.len() as u64;
+            }
+        }
+        Ok(u32::try_from(length).ok())
+    }
 }

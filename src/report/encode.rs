@@ -132,6 +132,41 @@ impl Base64 {
     }
 }
 
+/// Base2048 of bytes that come in pieces, as UTF-8: 11 bytes are 8 characters.
+#[derive(Default)]
+pub(crate) struct Base2048 {
+    /// What has not filled a group of eleven: at most 10 bytes.
+    partial: Vec<u8>,
+}
+
+impl Base2048 {
+    const GROUP: usize = 11;
+
+    /// Appends the next piece.
+    pub(crate) fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+        let mut rest = piece;
+        if !self.partial.is_empty() {
+            let missing = (Self::GROUP - self.partial.len()).min(rest.len());
+            let (head, tail) = rest.split_at(missing);
+            self.partial.extend_from_slice(head);
+            rest = tail;
+            if self.partial.len() < Self::GROUP {
+                return;
+            }
+            self.finish(out);
+        }
+        let (groups, tail) = rest.split_at(rest.len() - rest.len() % Self::GROUP);
+        out.extend_from_slice(base2048::encode(groups).as_bytes());
+        self.partial.extend_from_slice(tail);
+    }
+
+    /// Appends the last group, which may be a shorter one.
+    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(base2048::encode(&self.partial).as_bytes());
+        self.partial.clear();
+    }
+}
+
 fn append(bytes: &[u8], out: &mut Vec<u8>) {
     use base64_simd::AsOut;
     let at = out.len();
@@ -179,6 +214,19 @@ mod tests {
             escape_json(&text, &mut out);
             out.push(b'"');
             prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+        }
+
+        #[test]
+        fn base2048_of_pieces(pieces in pieces()) {
+            let mut base2048 = Base2048::default();
+            let mut out = Vec::new();
+            for piece in &pieces {
+                base2048.push(piece, &mut out);
+            }
+            base2048.finish(&mut out);
+            let text = String::from_utf8(out).unwrap();
+            prop_assert_eq!(base2048::decode(&text), Some(pieces.concat()));
+            prop_assert_eq!(text, base2048::encode(&pieces.concat()));
         }
 
         #[test]

@@ -1,5 +1,6 @@
 //! What is known of a process, and the result made of it.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
 use indexmap::IndexMap;
@@ -15,11 +16,11 @@ use super::resources::{IoReport, Peak, Usage};
 use super::rusage::Rusage;
 use super::samples::{Sample, Track};
 use super::status::{ProcState, Status};
-use super::times::{Rfc3339, Times};
+use super::times::Times;
 use crate::engine::procfs::{Clock, ProcFs, RawIo, RawPeaks, RawStat, RawStatm, ReadError};
 use crate::engine::{
-    Captures, CutShort, Ended, Moment, Resolved, StartFailure, Started, StopCause, Survivor,
-    Survivors,
+    Captures, CutShort, Ended, Extent, Moment, Resolved, StartFailure, Started, StopCause,
+    Survivor, Survivors,
 };
 use crate::spec::{FdName, Identity, ProcId};
 
@@ -179,6 +180,38 @@ impl Facts {
         self.ending.is_none()
     }
 
+    /// Why it no longer runs, as its result says; none while it runs.
+    pub fn reason(&self) -> Option<String> {
+        let reason = self.ending.as_ref().map(|ending| ending.reason)?;
+        serde_json::to_value(reason).ok()?.as_str().map(str::to_owned)
+    }
+
+    /// When it ended; none while it runs.
+    pub fn stop(&self) -> Option<Moment> {
+        self.ending.as_ref().map(|_| self.made)
+    }
+
+    /// The labels of its spec.
+    pub fn labels(&self) -> &IndexMap<String, String> {
+        self.identity.as_ref().map_or(&NO_LABELS, |identity| &identity.labels)
+    }
+
+    /// A number that differs between facts of one process that differ, and, while it runs, between looks at it that show
+    /// something else; the passing of time alone makes none.
+    pub fn fingerprint(&self, sampler: &Sampler) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.start.unix_nanos, self.made.monotonic_nanos, self.state as u8).hash(&mut hasher);
+        if let Some(pid) = self.pid.filter(|_| self.is_running()) {
+            let seen = sampler.sample(pid, self.stat.as_ref());
+            // Neither holds anything that cannot be written.
+            serde_json::to_string(&(seen.stat, seen.statm)).unwrap_or_default().hash(&mut hasher);
+            for (_, capture) in self.captures.iter() {
+                capture.map(|capture| capture.len()).hash(&mut hasher);
+            }
+        }
+        hasher.finish()
+    }
+
     /// The result, but for its `fds`.
     pub(super) fn head<'a>(&'a self, as_of: AsOf, sampler: &'a Sampler) -> Head<'a> {
         let live = self.is_running() && as_of == AsOf::Now;
@@ -205,9 +238,9 @@ impl Facts {
             pid: self.pid,
             status: ending.map(|ending| &ending.status),
             times: Times {
-                start: rfc3339(self.start),
-                now: rfc3339(now),
-                stop: ending.map(|_| rfc3339(self.made)),
+                start: self.start.into(),
+                now: now.into(),
+                stop: ending.map(|_| self.made.into()),
                 elapsed: if ending.is_some() { self.made } else { now }.seconds_since(self.start),
             },
             rusage,
@@ -222,7 +255,7 @@ impl Facts {
             exe,
             cwd,
             env,
-            labels: identity.map_or(&NO_LABELS, |identity| &identity.labels),
+            labels: self.labels(),
             group_id: &sampler.group_id,
             agent: &sampler.agent,
             captures: self.capture_reports(as_of),
@@ -230,6 +263,7 @@ impl Facts {
             survivor_count: ending.map(|ending| {
                 ending.survivors.listed.len() as u64 + u64::from(ending.survivors.more)
             }),
+            pieces: self.pieces(as_of),
         }
     }
 
@@ -242,6 +276,18 @@ impl Facts {
         (exe, cwd.as_deref().or(asked), env.as_ref())
     }
 
+    fn pieces(&self, as_of: AsOf) -> Option<Vec<(f64, String, u64, u64)>> {
+        let pieces = self.captures.pieces()?;
+        if self.is_running() && as_of == AsOf::Then {
+            return Some(Vec::new());
+        }
+        let told = |(time, fd, offset, length): (u64, FdName, u64, u64)| {
+            let since = time.saturating_sub(self.start.monotonic_nanos) as f64 / 1e9;
+            (since, fd.to_string(), offset, length)
+        };
+        Some(pieces.into_iter().map(told).collect())
+    }
+
     fn capture_reports(&self, as_of: AsOf) -> IndexMap<String, CaptureReport> {
         let cut_short = |fd| {
             let found = self.ending.iter().flat_map(|e| &e.cut_short).find(|(cut, _)| *cut == fd);
@@ -251,22 +297,28 @@ impl Facts {
                 CutShort::Error => CaptureReason::Error,
             })
         };
+        let nothing = self.is_running() && as_of == AsOf::Then;
         self.captures
             .iter()
             .filter_map(|(fd, capture)| {
-                let reason = cut_short(fd);
-                let length =
-                    if self.is_running() && as_of == AsOf::Then { 0 } else { capture?.len() };
-                let complete = !self.is_running() && reason.is_none();
-                capture.map(|_| (fd.to_string(), CaptureReport { length, complete, reason }))
+                let capture = capture?;
+                let extent = if nothing { Extent::default() } else { capture.extent() };
+                let limit = (extent.dropped > 0).then_some(CaptureReason::Limit);
+                let reason = cut_short(fd).or(limit.filter(|_| !self.is_running()));
+                let spec = capture.spec();
+                let report = CaptureReport {
+                    length: extent.length,
+                    dropped: extent.dropped,
+                    complete: !self.is_running() && reason.is_none(),
+                    reason,
+                    path: spec.file.as_ref().map(|file| file.path.clone()),
+                    compression: spec.compress,
+                    stored: spec.compress.map(|_| extent.stored),
+                };
+                Some((fd.to_string(), report))
             })
             .collect()
     }
-}
-
-pub(super) fn rfc3339(moment: Moment) -> Rfc3339 {
-    // Nanoseconds in an i64 are within what a timestamp can hold.
-    jiff::Timestamp::from_nanosecond(i128::from(moment.unix_nanos)).unwrap_or_default().into()
 }
 
 /// Labels of a process that has none.
@@ -325,6 +377,9 @@ pub(super) struct Head<'a> {
     survivors: Option<&'a [Survivor]>,
     /// How many those are, the unlisted ones too; null while it runs.
     survivor_count: Option<u64>,
+    /// The pieces that output came in, in the order in which they were read: seconds since the start, the fd, where the piece begins in
+    /// what was written to it, and its length in bytes; null where no capture's are kept.
+    pieces: Option<Vec<(f64, String, u64, u64)>>,
 }
 
 /// Looks at running processes, and knows for whom.

@@ -6,6 +6,7 @@
 mod agent;
 pub mod capture;
 pub mod cgroup;
+pub mod chars;
 mod document;
 mod encode;
 mod facts;
@@ -19,6 +20,6 @@ pub mod status;
 pub mod times;
 
 pub use agent::AgentInfo;
-pub use document::{Document, Format};
+pub use document::{Document, Format, OutputView};
 pub use facts::{AsOf, Facts, Sampler};
 pub use schema::schema;

@@ -149,7 +149,7 @@ impl Track {
         all.map(|raw| {
             let [utime, stime, cutime, cstime] = raw.cpu.map(|ticks| clock.signed_seconds(ticks));
             Sample {
-                time: super::facts::rfc3339(raw.at),
+                time: raw.at.into(),
                 elapsed: raw.at.seconds_since(self.start),
                 utime,
                 stime,

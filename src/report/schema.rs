@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::facts::Head;
 use super::times::Rfc3339;
+use crate::spec::Compression;
 
 /// Results by proc ID, as `--print` and `--output` write them.
 #[derive(Serialize, JsonSchema)]
@@ -44,6 +45,9 @@ enum FdResult {
         data: String,
         /// `base64` or `base2048`.
         encoding: String,
+        /// What the data is compressed with; only there where the spec asks for it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        compression: Option<Compression>,
     },
     /// Not part of the result.
     Detached {
@@ -70,5 +74,65 @@ impl JsonSchema for Rfc3339 {
             "description": "RFC 3339, in UTC, with six digits of fraction.",
             "type": "string", "format": "date-time",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::samples::Track;
+    use super::super::{AgentInfo, AsOf, Document, Facts, Format, Sampler};
+    use super::*;
+    use crate::engine::procfs::ProcFs;
+    use crate::engine::{Captures, Moment, Started};
+    use crate::spec::Identity;
+
+    fn bytes(mut document: Document) -> Vec<u8> {
+        let mut out = Vec::new();
+        while document.fill(&mut out).unwrap() {}
+        out
+    }
+
+    /// The result of a process that runs, this one, has all that there can be, and the same in both formats.
+    #[test]
+    fn a_running_process_with_all_there_is() {
+        let procfs = ProcFs::default();
+        let pid = std::process::id() as i32;
+        let stat = procfs.read_stat(pid).unwrap();
+        let start = Moment::now();
+        let track = Track::new(pid, Some(&stat), start, 3);
+        track.add(start, &stat);
+        track.repeat(Moment::now());
+        let (captures, statm) = (Captures::none(), procfs.read_statm(pid).ok());
+        let started = Started { id: "me".into(), pid, start, stat: Some(stat), statm, captures };
+        let identity = Identity { argv: vec!["x".into()], exe: "/x".into(), ..Identity::default() };
+        let agent = AgentInfo { pid: 7, host: "h".into(), user: "u".into(), version: "2".into() };
+        let facts =
+            Facts::of_start(started).of(Some(Arc::new(identity))).tracked(Some(Arc::new(track)));
+        let sampler = Sampler::new(procfs).unwrap().of(agent, "g".into());
+        let validator = jsonschema::validator_for(schema().as_value()).unwrap();
+        for as_of in [AsOf::Then, AsOf::Now] {
+            let document = |format| bytes(Document::new(&facts, as_of, &sampler, format).unwrap());
+            let json: serde_json::Value = serde_json::from_slice(&document(Format::Json)).unwrap();
+            let results = serde_json::json!({"me": json});
+            let errors: Vec<String> = validator
+                .iter_errors(&results)
+                .map(|error| format!("{} {error}", error.instance_path()))
+                .collect();
+            assert!(errors.is_empty(), "{errors:#?}");
+            let packed: serde_json::Value =
+                rmp_serde::from_slice(&document(Format::MessagePack)).unwrap();
+            let keys = |value: &serde_json::Value| {
+                value.as_object().unwrap().keys().cloned().collect::<Vec<_>>()
+            };
+            assert_eq!(keys(&json), keys(&packed));
+            assert_eq!(json["samples"], packed["samples"]);
+            assert_eq!((&json["agent"]["host"], &json["group_id"]), (&"h".into(), &"g".into()));
+            let live = as_of == AsOf::Now;
+            assert_eq!((json["io"].is_object(), json["usage"]["maxrss"].is_u64()), (live, live));
+            assert_eq!(json["samples"].as_array().unwrap().len(), 2);
+            assert!(json["peak"]["rss"].as_u64() > Some(0) && json["status"].is_null());
+        }
     }
 }

@@ -9,6 +9,8 @@ use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::engine::Moment;
+
 /// A time as results show it: RFC 3339 in UTC, always with six digits of fraction and `+00:00`, as in
 /// `2024-01-31T23:59:59.120000+00:00`: texts of one length sort as the times do, and every parser of
 /// ISO 8601 takes them, those too that know no `Z`.
@@ -33,6 +35,13 @@ impl From<Timestamp> for Rfc3339 {
     fn from(time: Timestamp) -> Self {
         // Fails nowhere: rounding to microseconds leaves no timestamp's range.
         Self(Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time))
+    }
+}
+
+impl From<Moment> for Rfc3339 {
+    fn from(moment: Moment) -> Self {
+        // Nanoseconds in an i64 are within what a timestamp can hold.
+        Timestamp::from_nanosecond(i128::from(moment.unix_nanos)).unwrap_or_default().into()
     }
 }
 

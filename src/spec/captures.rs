@@ -75,6 +75,13 @@ pub struct LimitSpec {
     pub tail: Option<u64>,
 }
 
+impl LimitSpec {
+    /// Whether neither is given.
+    pub fn is_none(&self) -> bool {
+        *self == LimitSpec::default()
+    }
+}
+
 /// A compression of captured output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -85,6 +92,17 @@ pub enum Compression {
     Gzip,
     /// Brotli (RFC 7932).
     Brotli,
+}
+
+impl Compression {
+    /// Its name, as in specs and results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Compression::Zstd => "zstd",
+            Compression::Gzip => "gzip",
+            Compression::Brotli => "brotli",
+        }
+    }
 }
 
 /// The named file of a capture.

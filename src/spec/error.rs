@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// One step of the way to a place in a spec.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Segment {
     /// A key of a map.
     Key(String),
@@ -12,7 +12,7 @@ pub enum Segment {
 }
 
 /// A place in a spec, written like `specs.a.fds[1]`; a key that is no plain word stands in brackets and quotes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Place(Vec<Segment>);
 
 impl Place {

@@ -10,6 +10,7 @@
 
 mod attributes;
 mod captures;
+mod diagnose;
 mod environment;
 mod error;
 mod fds;
@@ -20,6 +21,7 @@ mod read;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod types;
 mod validate;
 mod validated;
@@ -29,6 +31,7 @@ pub use attributes::{
     StopSpec,
 };
 pub use captures::{CaptureFile, CaptureMode, CaptureSpec, Compression, Encoding, LimitSpec};
+pub use diagnose::diagnose;
 pub use environment::{EnvSpec, Inherit, VarSpec, VarValue};
 pub use error::{Place, Segment, SpecError, SpecErrors};
 pub use fds::{

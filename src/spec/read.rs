@@ -16,17 +16,7 @@ const LOCATED: usize = 50;
 /// Everything that is wrong with the request, the first ones with line and column; if the text is no JSON, or a value is of
 /// the wrong kind, the first such error alone.
 pub fn from_json(text: &[u8]) -> Result<Validated, SpecErrors> {
-    let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let mut track = serde_path_to_error::Track::new();
-    let request =
-        Request::deserialize(serde_path_to_error::Deserializer::new(&mut deserializer, &mut track))
-            .and_then(|request| deserializer.end().map(|()| request))
-            .map_err(|error| {
-                let mut found = SpecError::new(place(&track.path()), json_message(&error));
-                found.position = (error.line() > 0).then(|| (error.line(), error.column()));
-                found
-            })?;
-    request.validate().map_err(|mut errors| {
+    parse(text)?.validate().map_err(|mut errors| {
         for error in errors.0.iter_mut().take(LOCATED) {
             error.position = locate(text, error.place.segments());
         }
@@ -34,11 +24,31 @@ pub fn from_json(text: &[u8]) -> Result<Validated, SpecErrors> {
     })
 }
 
-/// Reads and validates the value of the key `specs` from MessagePack.
+/// Reads a whole request from JSON.
+///
+/// # Errors
+/// The first value that does not fit.
+pub(super) fn parse(text: &[u8]) -> Result<Request, SpecError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let mut track = serde_path_to_error::Track::new();
+    Request::deserialize(serde_path_to_error::Deserializer::new(&mut deserializer, &mut track))
+        .and_then(|request| deserializer.end().map(|()| request))
+        .map_err(|error| {
+            let mut found = SpecError::new(place(&track.path()), json_message(&error));
+            found.position = (error.line() > 0).then(|| (error.line(), error.column()));
+            found
+        })
+}
+
+/// Reads and validates the value of the key `specs` from MessagePack; what else a request may have at its top comes beside it.
 ///
 /// # Errors
 /// As [`from_json`], without positions.
-pub fn from_msgpack(specs: &[u8]) -> Result<Validated, SpecErrors> {
+pub fn from_msgpack(
+    specs: &[u8],
+    all_or_nothing: bool,
+    idempotent: bool,
+) -> Result<Validated, SpecErrors> {
     /// Gives the value under `specs` the same shape and checks as the whole request.
     #[derive(Deserialize)]
     #[serde(transparent)]
@@ -56,7 +66,7 @@ pub fn from_msgpack(specs: &[u8]) -> Result<Validated, SpecErrors> {
                 .collect();
             SpecError::new(place, error.to_string())
         })?;
-    Request { specs, all_or_nothing: false, idempotent: false }.validate()
+    Request { specs, all_or_nothing, idempotent }.validate()
 }
 
 /// serde_json's message, less the position at its end, which is given apart.

@@ -5,13 +5,22 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{
-    Account, Bound, FdEntry, FdName, FdSpec, Fds, Inherit, LimitPair, ProcId, Request, SignalRef,
-    VarSpec, VarValue,
+    Account, Bound, FdEntry, FdName, FdSpec, Fds, Inherit, LimitPair, ProcId, Request, Resource,
+    SignalRef, VarSpec, VarValue,
 };
 
 /// The JSON Schema (draft 2020-12) of a whole request.
 pub fn schema() -> Schema {
     schemars::schema_for!(Request)
+}
+
+/// Limits by resource.
+pub(super) fn limits(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "propertyNames": generator.subschema_for::<Resource>(),
+        "additionalProperties": generator.subschema_for::<LimitPair>(),
+    })
 }
 
 /// Gives types that read and write themselves their schema: a name, and what is accepted.
@@ -45,8 +54,8 @@ schema_of! {
     Account as "Account": |_| json_schema!({
         "description": "A user's or group's name or number.",
         "oneOf": [
-            {"type": "string", "minLength": 1},
-            {"type": "integer", "minimum": 0, "maximum": 4294967294u32},
+            {"type": "string"},
+            {"type": "integer", "minimum": 0, "maximum": 4294967295u32},
         ],
     });
     Bound as "Bound": |_| json_schema!({

@@ -168,14 +168,16 @@ fn deep_nesting_is_an_error() {
     assert!(from_json(text.as_bytes()).is_err());
     let mut deep = vec![0x91; 100_000];
     deep.push(0xc0);
-    assert!(from_msgpack(&deep).is_err());
+    assert!(from_msgpack(&deep, false, false).is_err());
 }
 
 #[test]
 fn messagepack_errors_name_their_place() {
     let specs =
         serde_json::json!({"a": {"argv": ["x"], "fds": [["1", {"null": {"flags": "Sometimes"}}]]}});
-    let text = from_msgpack(&rmp_serde::to_vec_named(&specs).unwrap()).unwrap_err().to_string();
+    let text = from_msgpack(&rmp_serde::to_vec_named(&specs).unwrap(), false, false)
+        .unwrap_err()
+        .to_string();
     assert!(text.starts_with("specs.a.fds[0]"), "{text}");
     assert!(text.contains("Sometimes"), "{text}");
 }
@@ -303,7 +305,7 @@ fn variable() -> impl Strategy<Value = VarSpec> {
     prop_oneof![Just(VarSpec::Unset), ".*".prop_map(VarSpec::Text), detailed]
 }
 
-fn request() -> impl Strategy<Value = Request> {
+pub(super) fn request() -> impl Strategy<Value = Request> {
     let proc = (
         prop::collection::vec(".*", 0..3),
         prop::option::of(".*"),
@@ -343,7 +345,7 @@ proptest! {
         let json = serde_json::to_vec(&request).unwrap();
         prop_assert_eq!(&serde_json::from_slice::<Request>(&json).unwrap(), &request);
         let packed = rmp_serde::to_vec_named(&request.specs).unwrap();
-        match (from_json(&json), from_msgpack(&packed)) {
+        match (from_json(&json), from_msgpack(&packed, false, false)) {
             (Ok(a), Ok(b)) => {
                 prop_assert_eq!(&a, &b);
                 prop_assert_eq!(a.procs.len(), request.specs.len());
@@ -354,6 +356,16 @@ proptest! {
             }
             (a, b) => prop_assert!(false, "{a:?} {b:?}"),
         }
+    }
+
+    /// The schema accepts what the parser accepts.
+    #[test]
+    fn the_schema_accepts_what_is_read(request in request()) {
+        static SCHEMA: std::sync::LazyLock<jsonschema::Validator> =
+            std::sync::LazyLock::new(|| jsonschema::validator_for(schema().as_value()).unwrap());
+        let json = serde_json::to_value(&request).unwrap();
+        let errors: Vec<String> = SCHEMA.iter_errors(&json).map(|error| error.to_string()).collect();
+        prop_assert!(errors.is_empty(), "{:?}\n{}", errors, json);
     }
 
     /// In a valid request every pipe has one end of each kind, in two processes.
@@ -375,7 +387,7 @@ proptest! {
     #[test]
     fn any_bytes(text: Vec<u8>) {
         let _ = from_json(&text);
-        let _ = from_msgpack(&text);
+        let _ = from_msgpack(&text, false, false);
     }
 }
 

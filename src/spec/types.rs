@@ -68,6 +68,7 @@ pub struct ProcSpec {
     pub groups: Option<Vec<Account>>,
     /// Resource limits.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty", deserialize_with = "unique_keys")]
+    #[schemars(schema_with = "super::schema::limits")]
     pub limits: Limits,
     /// Its nice value, -20 to 19; the agent's own if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]

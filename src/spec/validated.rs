@@ -157,10 +157,26 @@ pub enum ValidatedFd {
 }
 
 /// An end of one of the request's pipes, by the pipe's index below [`Validated::pipes`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum PipeEnd {
     /// The writing end.
     Write(usize),
     /// The reading end.
     Read(usize),
+}
+
+impl PipeEnd {
+    /// The pipe's index.
+    pub fn pipe(self) -> usize {
+        let (PipeEnd::Write(pipe) | PipeEnd::Read(pipe)) = self;
+        pipe
+    }
+
+    /// The other end of the same pipe.
+    pub fn other(self) -> PipeEnd {
+        match self {
+            PipeEnd::Write(pipe) => PipeEnd::Read(pipe),
+            PipeEnd::Read(pipe) => PipeEnd::Write(pipe),
+        }
+    }
 }

@@ -13,4 +13,4 @@ mod scan;
 
 pub use info::{ConnInfo, ProcInfo};
 pub use outgoing::{Register, ShutdownState};
-pub use parse::{Fd, Parsed, Request, parse};
+pub use parse::{Fd, Parsed, Request, StartOptions, parse};

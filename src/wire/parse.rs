@@ -7,6 +7,9 @@ use super::scan::{ScanError, Scanner, Token};
 /// How much of a server's own text an error repeats, in characters.
 const QUOTE: usize = 64;
 
+/// MessagePack's `true`.
+const TRUE: u8 = 0xc3;
+
 /// What a message is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Parsed<'a> {
@@ -31,6 +34,8 @@ pub enum Request<'a> {
     Start {
         /// The value of `specs`, as MessagePack, unchecked but for where it ends.
         specs: &'a [u8],
+        /// How to start them.
+        options: StartOptions,
     },
     /// List the proc IDs.
     ProcidList,
@@ -62,6 +67,15 @@ pub enum Request<'a> {
         /// The process.
         proc_id: String,
     },
+}
+
+/// How processes of one request are started. Each is false if left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StartOptions {
+    /// Whether all are stopped where one cannot be started.
+    pub all_or_nothing: bool,
+    /// Whether a process that is there already with the same spec is as good as started.
+    pub idempotent: bool,
 }
 
 /// An fd as a request names it. The answer repeats it in the same form.
@@ -133,6 +147,8 @@ enum Field<'a> {
 struct Fields<'a> {
     kind: Field<'a>,
     specs: Field<'a>,
+    all_or_nothing: Field<'a>,
+    idempotent: Field<'a>,
     proc_id: Field<'a>,
     signum: Field<'a>,
     fd: Field<'a>,
@@ -170,6 +186,8 @@ impl<'a> Fields<'a> {
         Some(match key {
             b"type" => &mut self.kind,
             b"specs" => &mut self.specs,
+            b"all_or_nothing" => &mut self.all_or_nothing,
+            b"idempotent" => &mut self.idempotent,
             b"proc_id" => &mut self.proc_id,
             b"signum" => &mut self.signum,
             b"fd" => &mut self.fd,
@@ -183,7 +201,13 @@ impl<'a> Fields<'a> {
         let kind = string("type", self.kind)?;
         let request = match kind {
             "Registered" => return Ok(Parsed::Registered),
-            "ProcStartRequest" => Request::Start { specs: texts(required("specs", self.specs)?)? },
+            "ProcStartRequest" => Request::Start {
+                specs: texts(required("specs", self.specs)?)?,
+                options: StartOptions {
+                    all_or_nothing: flag("all_or_nothing", self.all_or_nothing)?,
+                    idempotent: flag("idempotent", self.idempotent)?,
+                },
+            },
             "ProcidListRequest" => Request::ProcidList,
             "ProcResultRequest" => Request::Result { proc_id: self.proc_id()? },
             "ProcSignalRequest" => {
@@ -243,6 +267,17 @@ fn string<'a>(key: &str, field: Field<'a>) -> Result<&'a str, String> {
     }
 }
 
+/// A boolean; false for none.
+fn flag(key: &str, field: Field<'_>) -> Result<bool, String> {
+    if field == Field::Missing {
+        return Ok(false);
+    }
+    match token(key, field)? {
+        Token::Bool => Ok(required(key, field)? == [TRUE]),
+        other => Err(wrong(key, "a boolean", other)),
+    }
+}
+
 fn fd(field: Field<'_>) -> Result<Fd, String> {
     match token("fd", field)? {
         Token::Int(int) => {
@@ -285,11 +320,22 @@ mod tests {
         }
     }
 
+    fn start(specs: &[u8], all_or_nothing: bool, idempotent: bool) -> Request<'_> {
+        Request::Start { specs, options: StartOptions { all_or_nothing, idempotent } }
+    }
+
     #[test]
     fn requests_as_the_python_package_sends_them() {
         let specs = json!({"a": {"argv": ["/bin/true"]}});
         let msg = pack(&json!({"type": "ProcStartRequest", "specs": specs}));
-        assert_eq!(parse(&msg), Parsed::Request(Request::Start { specs: &pack(&specs) }));
+        assert_eq!(parse(&msg), Parsed::Request(start(&pack(&specs), false, false)));
+        let msg = pack(
+            &json!({"type": "ProcStartRequest", "specs": specs, "idempotent": true, "all_or_nothing": false}),
+        );
+        assert_eq!(parse(&msg), Parsed::Request(start(&pack(&specs), false, true)));
+        let msg =
+            pack(&json!({"type": "ProcStartRequest", "all_or_nothing": true, "specs": specs}));
+        assert_eq!(parse(&msg), Parsed::Request(start(&pack(&specs), true, false)));
         let proc_id = || "a".to_owned();
         for (msg, expected) in [
             (json!({"type": "ProcidListRequest"}), Request::ProcidList),
@@ -416,7 +462,7 @@ mod tests {
     fn deep_specs_are_passed_on() {
         let specs = [vec![0x91; 10_000], vec![0xc0]].concat();
         let msg = [&b"\x82\xa4type\xb0ProcStartRequest\xa5specs"[..], &specs].concat();
-        assert_eq!(parse(&msg), Parsed::Request(Request::Start { specs: &specs }));
+        assert_eq!(parse(&msg), Parsed::Request(start(&specs, false, false)));
     }
 
     #[test]

@@ -48,6 +48,7 @@ fn settings() -> Settings {
         drain_grace: Duration::ZERO,
         setup_patience: Duration::ZERO,
         restrict_exe: Vec::new(),
+        limit: Default::default(),
         log: LogSettings::default(),
     }
 }
@@ -70,7 +71,8 @@ fn end_of(id: &str, status: i32) -> Ended {
 }
 
 fn welcome(first: bool, memory: Memory, records: Vec<Record>) -> ToAgent {
-    ToAgent::Welcome { pid: 7, ppid: 6, start: Moment::now(), first, memory, records }
+    let start = Moment::now();
+    ToAgent::Welcome { pid: 7, ppid: 6, start, first, memory, records, dir: None }
 }
 
 /// The keeper's end.
@@ -138,7 +140,7 @@ fn brief(message: &ToKeeper) -> String {
             format!("launch {}", ids.join(" "))
         }
         ToKeeper::Signal { id, signum, .. } => format!("signal {id} {signum}"),
-        ToKeeper::Stop { id, order, .. } => format!("stop {id} {order:?}"),
+        ToKeeper::Stop { id, order, .. } => format!("stop {id} {:?}", order.signum),
         ToKeeper::Forget(id) => format!("forget {id}"),
         ToKeeper::Remember(Memory { conn_id, orders, any, .. }) => {
             format!("remember {conn_id:?} {orders:?} {any}")
@@ -448,10 +450,10 @@ async fn orders_in_memory_are_followed_again() {
     let memory = Memory { orders, any: true, ..Memory::default() };
     let mut later = later(left(), memory, EndWhen::NoneRuns);
     // To what has not ended, and with no new note of what is known.
-    let mut signaled = [later.keeper.hear().await, later.keeper.hear().await];
-    signaled.sort();
+    let mut stopped = [later.keeper.hear().await, later.keeper.hear().await];
+    stopped.sort();
     // Those whose end was still on its way to the results may be among them.
-    assert!(signaled.iter().all(|line| line.starts_with("signal ") && line.ends_with(" 15")));
+    assert!(stopped.iter().all(|line| line.starts_with("stop ") && line.ends_with(" None")));
     let refused = later.supervisor.send(request(&["x"])).await.unwrap().unwrap_err();
     assert_eq!(refused.to_string(), "agent shutting down: idling");
     later.keeper.tell([

@@ -20,6 +20,7 @@ mod farewell;
 mod keep_alive;
 mod keeper;
 mod lifecycle;
+mod look;
 mod order;
 mod random;
 mod reconnect;

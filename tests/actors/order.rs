@@ -34,7 +34,7 @@ impl Actor for Slow {
 }
 
 impl Handler<Start> for Slow {
-    type Result = ResponseFuture<Result<(), StartError>>;
+    type Result = ResponseFuture<Result<Vec<procstar::spec::ProcId>, StartError>>;
     fn handle(&mut self, Start(request): Start, _: &mut Self::Context) -> Self::Result {
         self.after(Err(StartError::InUse(request.procs.keys().cloned().collect())))
     }

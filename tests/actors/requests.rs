@@ -45,6 +45,35 @@ async fn two_results_of_what_could_not_be_started() {
     assert!(server.heard().await.is_empty());
 }
 
+/// However the answer falls among what is told anyway: two results for the request, the second one the last.
+#[actix::test]
+async fn two_results_also_of_a_process_that_is_there_already() {
+    let (agent, mut server) = unprompted().await;
+    let specs = json!({"a": {"argv": ["/usr/bin/true"]}});
+    let start = json!({"type": "ProcStartRequest", "specs": specs, "idempotent": true});
+    server.say(start.clone()).await;
+    // Not started yet: its two results are those of this request too.
+    server.say(start.clone()).await;
+    assert!(server.heard().await.is_empty());
+    agent.tell(started("a"));
+    assert_eq!(server.heard().await, ["ProcResult a running"]);
+    // Running: one now, and one at its end.
+    server.say(start.clone()).await;
+    assert_eq!(server.heard().await, ["ProcResult a running"]);
+    agent.tell(ended("a", 0));
+    assert_eq!(server.heard().await, ["ProcResult a terminated"]);
+    // Ended: both at once.
+    server.say(start.clone()).await;
+    assert_eq!(server.heard().await, ["ProcResult a terminated", "ProcResult a terminated"]);
+    let other = json!({"a": {"argv": ["/usr/bin/false"]}});
+    server.say(json!({"type": "ProcStartRequest", "specs": other, "idempotent": true})).await;
+    let error = "RequestError \"ProcStartRequest\": process ID already in use with another spec: a";
+    assert_eq!(server.heard().await, [error]);
+    server.say(json!({"type": "ProcStartRequest", "specs": specs, "idempotent": 1})).await;
+    let error = "RequestError \"ProcStartRequest\": idempotent must be a boolean, not an integer";
+    assert_eq!(server.heard().await, [error]);
+}
+
 /// An agent whose engine tells nothing by itself.
 pub async fn unprompted() -> (Agent, Server) {
     let mut agent = Agent::unprompted(options());

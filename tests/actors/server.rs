@@ -12,6 +12,7 @@ use futures_util::future::LocalBoxFuture;
 use procstar::actors::connection::{Connection, Options, Outcome, Peers};
 use procstar::actors::lifecycle::EndWhen;
 use procstar::actors::results::Results;
+use procstar::actors::status::LinkStatus;
 use procstar::config::{ConnectSettings, Secret};
 use procstar::engine::procfs::ProcFs;
 use procstar::net::activity::Activity;
@@ -157,6 +158,7 @@ impl Server {
 pub struct Agent {
     pub conn: Addr<Connection>,
     pub supervised: Supervised,
+    pub status: Arc<LinkStatus>,
     pub outcome: oneshot::Receiver<Outcome>,
     dial: FakeDial,
     servers: mpsc::UnboundedReceiver<Server>,
@@ -233,8 +235,10 @@ impl Agent {
         }));
         let (tell, outcome) = oneshot::channel();
         let sampler = Arc::new(Sampler::new(ProcFs::default()).unwrap());
-        let conn = Connection::new(options, peers, sampler, Rc::new(dial.clone()), tell).start();
-        Agent { conn, supervised, outcome, dial, servers }
+        let conn = Connection::new(options, peers, sampler, Rc::new(dial.clone()), tell);
+        let status = conn.status();
+        let conn = conn.start();
+        Agent { conn, status, supervised, outcome, dial, servers }
     }
 
     /// An agent that has registered, and its server.

@@ -3,7 +3,7 @@
 use actix::Actor;
 use procstar::actors::lifecycle::EndWhen;
 use procstar::actors::messages::{
-    Delete, DeleteError, Shutdown, ShutdownState, Signal, SignalError, StartError, Stop,
+    Delete, DeleteError, Shutdown, ShutdownState, Signal, SignalError, Start, StartError, Stop,
 };
 
 use super::support::*;
@@ -63,6 +63,77 @@ async fn nothing_of_a_request_with_a_used_id_is_started() {
     assert!(s.supervisor.send(request(&["a"])).await.unwrap().is_err());
     s.supervisor.send(Delete("a".into())).await.unwrap().unwrap();
     s.supervisor.send(request(&["x", "a"])).await.unwrap().unwrap();
+}
+
+/// An idempotent request for processes of this argument, those with a pipe from the one before.
+fn idempotent(ids: &[&str], arg: &str, piped: bool) -> Start {
+    let mut specs = serde_json::Map::new();
+    for (i, id) in ids.iter().enumerate() {
+        let mut fds = serde_json::Map::new();
+        if piped && i > 0 {
+            fds.insert(
+                "0".into(),
+                serde_json::json!({"pipe-read": {"proc_id": ids[i - 1], "fd": "1"}}),
+            );
+        }
+        if piped && i + 1 < ids.len() {
+            fds.insert("1".into(), "pipe-write".into());
+        }
+        let argv = ["/usr/bin/true", arg];
+        specs.insert((*id).to_owned(), serde_json::json!({"argv": argv, "fds": fds}));
+    }
+    let text = serde_json::json!({"specs": specs, "idempotent": true}).to_string();
+    Start(procstar::spec::from_json(text.as_bytes()).unwrap())
+}
+
+#[actix::test]
+async fn an_idempotent_request_starts_what_is_missing() {
+    let (s, journal) = new(true);
+    let present = s.supervisor.send(idempotent(&["a"], "1", false)).await.unwrap().unwrap();
+    assert!(present.is_empty());
+    settle().await;
+    s.engine.calls();
+    journal.read();
+    let present = s.supervisor.send(idempotent(&["b", "a"], "1", false)).await.unwrap().unwrap();
+    assert_eq!(present, ["a".into()]);
+    settle().await;
+    assert_eq!(s.engine.calls(), [Call::Launch(vec!["b".into()])]);
+    assert_eq!(journal.read(), ["announced b", "started b"]);
+    let present = s.supervisor.send(idempotent(&["b", "a"], "1", false)).await.unwrap().unwrap();
+    assert_eq!(present, ["a".into(), "b".into()], "in the order of the request");
+    assert!(s.engine.calls().is_empty(), "nothing is missing");
+    // Also of one that has ended, until it is deleted.
+    s.engine.tell(ended("a", 0));
+    settle().await;
+    assert_eq!(
+        s.supervisor.send(idempotent(&["a"], "1", false)).await.unwrap(),
+        Ok(vec!["a".into()])
+    );
+    s.supervisor.send(Delete("a".into())).await.unwrap().unwrap();
+    assert_eq!(s.supervisor.send(idempotent(&["a"], "1", false)).await.unwrap(), Ok(vec![]));
+}
+
+#[actix::test]
+async fn an_idempotent_request_that_is_refused_starts_nothing() {
+    let (s, _journal) = new(true);
+    s.supervisor.send(idempotent(&["a", "b", "c"], "1", true)).await.unwrap().unwrap();
+    settle().await;
+    s.engine.calls();
+    let error = s.supervisor.send(idempotent(&["a", "x", "b"], "2", false)).await.unwrap();
+    assert_eq!(error.unwrap_err().to_string(), "process ID already in use with another spec: a, b");
+    // Without the word for it, an ID in use is an error whatever the spec.
+    let Start(mut plain) = idempotent(&["a", "b", "c"], "1", true);
+    plain.idempotent = false;
+    let error = s.supervisor.send(Start(plain)).await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "process ID already in use: a, b, c");
+    // One that is there has no end of a pipe left for one that is to come.
+    s.engine.tell(ended("b", 0));
+    settle().await;
+    s.supervisor.send(Delete("b".into())).await.unwrap().unwrap();
+    s.engine.calls();
+    let error = s.supervisor.send(idempotent(&["a", "b", "c"], "1", true)).await.unwrap();
+    assert_eq!(error.unwrap_err().to_string(), "pipe to a process that is there already: b");
+    assert!(s.engine.calls().is_empty());
 }
 
 #[actix::test]

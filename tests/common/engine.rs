@@ -21,6 +21,8 @@ pub fn options() -> Options {
         setup_patience: Duration::from_millis(100),
         restrict_exe: None,
         heritage: Arc::new(Heritage::new([path], &[], [], None)),
+        filter: env!("CARGO_BIN_EXE_procstar").into(),
+        limit: spec::LimitSpec::default(),
         errands: None,
     }
 }
@@ -97,6 +99,24 @@ impl Rig {
         &self.ended[id]
     }
 
+    /// Waits until the engine has done all that it was told.
+    #[allow(dead_code)]
+    pub fn settle(&self) {
+        drop(self.engine.pause(DEADLINE, || {}).ok());
+    }
+
+    /// Where its captures are.
+    #[allow(dead_code)]
+    pub fn places(&self) -> Places {
+        Places { files: self._dir.path().into(), memory: self._dir.path().into() }
+    }
+
+    /// How many files it has in its own directory.
+    #[allow(dead_code)]
+    pub fn files(&self) -> usize {
+        std::fs::read_dir(self._dir.path()).unwrap().count()
+    }
+
     pub fn pid(&mut self, id: &str) -> i32 {
         self.until(&format!("the start of {id}"), |rig| rig.started.contains_key(id));
         self.started[id].pid
@@ -144,6 +164,7 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// How many fds this process has open.
+#[allow(dead_code)]
 pub fn open_fds() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count() - 1
 }

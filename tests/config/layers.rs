@@ -80,7 +80,8 @@ fn every_setting_has_a_variable_and_a_file_key() {
             Kind::Format => ("json", "\"json\""),
             Kind::Switch => ("yes", "true"),
             Kind::Seconds | Kind::Period | Kind::Factor => ("2.5", "2.5"),
-            Kind::Count | Kind::Port | Kind::ListenPort => ("7", "7"),
+            Kind::Count | Kind::Bytes | Kind::Port | Kind::ListenPort => ("7", "7"),
+            Kind::Address => ("::", "\"::\""),
             _ => ("/text", "\"/text\""),
         };
         let host = World::default().env("PROCSTAR_AGENT_HOST", "/text");

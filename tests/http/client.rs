@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -41,6 +43,22 @@ impl Answer {
         json["data"].take()
     }
 
+    /// The details of an answer that is a problem.
+    pub fn problem(&self, status: u16) -> Vec<String> {
+        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        assert_eq!(self.header("content-type"), Some("application/problem+json"));
+        let problem: Value = serde_json::from_slice(&self.body).unwrap();
+        assert_eq!((&problem["type"], &problem["status"]), (&"about:blank".into(), &status.into()));
+        let errors = problem["errors"].as_array().unwrap();
+        let detail = |error: &Value| {
+            assert_eq!(error["status"], status.to_string());
+            error["detail"].as_str().unwrap().to_owned()
+        };
+        let details: Vec<_> = errors.iter().map(detail).collect();
+        assert_eq!(problem["detail"], details.join("; "));
+        details
+    }
+
     /// The details of an answer that says what is wrong, whose entries all repeat its status.
     pub fn errors(&self, status: u16) -> Vec<String> {
         assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
@@ -57,22 +75,63 @@ impl Answer {
     }
 }
 
+/// What a connection is made of.
+pub trait Stream: Read + Write + Send {}
+
+impl<S: Read + Write + Send> Stream for S {}
+
 /// A connection.
 pub struct Client {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Stream>>,
+    tcp: Option<TcpStream>,
+}
+
+/// Connects, with a deadline for whatever comes.
+pub fn tcp(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.set_write_timeout(Some(DEADLINE)).unwrap();
+    stream
 }
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect(address).unwrap();
+        let stream = tcp(address);
+        Client { tcp: Some(stream.try_clone().unwrap()), ..Client::over(stream) }
+    }
+
+    pub fn connect_unix(path: &Path) -> Client {
+        let stream = UnixStream::connect(path).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
-        Client { stream: BufReader::new(stream) }
+        Client::over(stream)
+    }
+
+    /// Over any stream, TLS for one.
+    pub fn over(stream: impl Stream + 'static) -> Client {
+        Client { stream: BufReader::new(Box::new(stream)), tcp: None }
+    }
+
+    /// Reads the next chunk of a body that comes in such; none at its end.
+    pub fn chunk(&mut self) -> Option<Vec<u8>> {
+        let length = usize::from_str_radix(&self.line(), 16).unwrap();
+        let mut chunk = vec![0; length];
+        self.stream.read_exact(&mut chunk).unwrap();
+        assert_eq!(self.line(), "");
+        (length > 0).then_some(chunk)
+    }
+
+    /// Reads bytes as they come.
+    pub fn raw(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.stream.read_exact(&mut bytes).unwrap();
+        bytes
     }
 
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.get_mut().write_all(bytes.as_ref()).unwrap();
+        self.stream.get_mut().flush().unwrap();
     }
 
     /// Sends a request with `Host: localhost` and these headers.
@@ -89,7 +148,7 @@ impl Client {
 
     /// Says that nothing more will be sent.
     pub fn finish(&mut self) {
-        self.stream.get_ref().shutdown(std::net::Shutdown::Write).unwrap();
+        self.tcp.as_ref().unwrap().shutdown(std::net::Shutdown::Write).unwrap();
     }
 
     fn line(&mut self) -> String {
@@ -115,6 +174,9 @@ impl Client {
 
     /// Reads the body that belongs to an answer's head.
     pub fn body(&mut self, answer: &mut Answer) {
+        if answer.status == 304 {
+            return;
+        }
         if let Some(length) = answer.header("content-length") {
             let mut body = vec![0; length.parse().unwrap()];
             self.stream.read_exact(&mut body).unwrap();
@@ -122,16 +184,9 @@ impl Client {
             return;
         }
         assert_eq!(answer.header("transfer-encoding"), Some("chunked"));
-        loop {
-            let length = usize::from_str_radix(&self.line(), 16).unwrap();
-            let from = answer.body.len();
-            answer.body.resize(from + length, 0);
-            self.stream.read_exact(&mut answer.body[from..]).unwrap();
-            assert_eq!(self.line(), "");
-            if length == 0 {
-                return;
-            }
-            answer.chunks.push(length);
+        while let Some(chunk) = self.chunk() {
+            answer.chunks.push(chunk.len());
+            answer.body.extend_from_slice(&chunk);
         }
     }
 
@@ -140,6 +195,15 @@ impl Client {
         let mut answer = self.head();
         self.body(&mut answer);
         answer
+    }
+
+    /// Whether nothing has come by now.
+    pub fn is_silent(&mut self) -> bool {
+        let tcp = self.tcp.as_ref().unwrap();
+        tcp.set_nonblocking(true).unwrap();
+        let silent = tcp.peek(&mut [0]).is_err();
+        tcp.set_nonblocking(false).unwrap();
+        silent
     }
 
     /// Whether the server ends the connection now, having sent nothing more.

@@ -1,4 +1,5 @@
-//! What stands behind the service in these tests: one actor on a real engine, without what makes the real actors hard.
+//! What stands behind the service in these tests: one actor on a real engine for the supervisor, without what makes that one hard, and
+//! the real results.
 
 use std::collections::HashMap;
 use std::io;
@@ -6,9 +7,10 @@ use std::sync::Arc;
 
 use actix::{Actor, ActorContext, Addr, Context, Handler, Message, ResponseFuture};
 use procstar::actors::messages::{
-    Delete, DeleteError, GetAll, GetOne, ShutdownState, Signal, SignalError, Start, StartError,
-    Told,
+    Announce, Changed, Delete, DeleteError, Removed, ShutdownState, Signal, SignalError, Start,
+    StartError, Stop, Told,
 };
+use procstar::actors::results::Results;
 use procstar::engine::{Engine, Event};
 use procstar::report::Facts;
 use procstar::spec::ProcId;
@@ -25,7 +27,7 @@ pub struct Mock {
     engine: Engine,
     /// In the order of acceptance; none before the start.
     procs: Vec<(ProcId, Option<Arc<Facts>>)>,
-    waiting: Vec<(ProcId, oneshot::Sender<Option<Arc<Facts>>>)>,
+    pub results: Addr<Results>,
     tickets: HashMap<u64, oneshot::Sender<io::Result<()>>>,
 }
 
@@ -35,11 +37,11 @@ pub struct Mock {
 pub struct Die;
 
 impl Mock {
-    pub fn start(options: procstar::engine::Options) -> Addr<Mock> {
+    pub fn start(options: procstar::engine::Options, results: Addr<Results>) -> Addr<Mock> {
         Mock::create(|ctx| {
             let told = actix::AsyncContext::address(ctx).recipient::<Told>();
             let engine = Engine::start(options, move |event| told.do_send(Told(event))).unwrap();
-            Mock { engine, procs: Vec::new(), waiting: Vec::new(), tickets: HashMap::new() }
+            Mock { engine, procs: Vec::new(), results, tickets: HashMap::new() }
         })
     }
 
@@ -52,13 +54,7 @@ impl Mock {
         if let Some(known) = self.find(&facts.id) {
             *known = Some(Arc::clone(&facts));
         }
-        let (told, waiting) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|(id, _)| *id == facts.id);
-        self.waiting = waiting;
-        let told: Vec<(_, oneshot::Sender<_>)> = told;
-        for (_, reply) in told {
-            drop(reply.send(Some(Arc::clone(&facts))));
-        }
+        self.results.do_send(Changed(facts));
     }
 }
 
@@ -94,7 +90,7 @@ impl Handler<Told> for Mock {
 }
 
 impl Handler<Start> for Mock {
-    type Result = Result<(), StartError>;
+    type Result = Result<Vec<ProcId>, StartError>;
 
     fn handle(&mut self, Start(request): Start, _: &mut Self::Context) -> Self::Result {
         if request.procs.contains_key(TOO_LATE) {
@@ -105,9 +101,12 @@ impl Handler<Start> for Mock {
         if !used.is_empty() {
             return Err(StartError::InUse(used));
         }
+        for id in request.procs.keys() {
+            self.results.do_send(Announce(id.clone()));
+        }
         self.procs.extend(request.procs.keys().map(|id| (id.clone(), None)));
         self.engine.launch(request);
-        Ok(())
+        Ok(Vec::new())
     }
 }
 
@@ -144,7 +143,8 @@ impl Handler<Delete> for Mock {
             None => Err(DeleteError::Unknown),
             Some(Some(facts)) if !facts.is_running() => {
                 self.procs.retain(|(known, _)| *known != id);
-                self.engine.forget(id);
+                self.engine.forget(id.clone());
+                self.results.do_send(Removed(id));
                 Ok(())
             }
             Some(_) => Err(DeleteError::Running),
@@ -152,29 +152,11 @@ impl Handler<Delete> for Mock {
     }
 }
 
-impl Handler<GetOne> for Mock {
-    type Result = ResponseFuture<Option<Arc<Facts>>>;
+/// The grace is not over in any test here: what follows from it is the supervisor's.
+impl Handler<Stop> for Mock {
+    type Result = ResponseFuture<Result<(), SignalError>>;
 
-    fn handle(&mut self, GetOne(id): GetOne, _: &mut Self::Context) -> Self::Result {
-        match self.find(&id) {
-            None => Box::pin(async { None }),
-            Some(Some(facts)) => {
-                let facts = Arc::clone(facts);
-                Box::pin(async { Some(facts) })
-            }
-            Some(None) => {
-                let (reply, facts) = oneshot::channel();
-                self.waiting.push((id, reply));
-                Box::pin(async { facts.await.unwrap() })
-            }
-        }
-    }
-}
-
-impl Handler<GetAll> for Mock {
-    type Result = Vec<Arc<Facts>>;
-
-    fn handle(&mut self, _: GetAll, _: &mut Self::Context) -> Self::Result {
-        self.procs.iter().filter_map(|(_, facts)| facts.clone()).collect()
+    fn handle(&mut self, Stop { id, signal, .. }: Stop, ctx: &mut Self::Context) -> Self::Result {
+        self.handle(Signal { id, signum: signal.unwrap_or(libc::SIGTERM) }, ctx)
     }
 }

@@ -186,7 +186,7 @@ fn paths_and_methods_that_there_are_not() {
         }
     }
     for (path, methods, allow) in [
-        ("/procs", ["PUT", "DELETE", "OPTIONS", "PATCH"], "GET, HEAD, POST"),
+        ("/procs", ["PUT", "BREW", "OPTIONS", "PATCH"], "GET, HEAD, POST, DELETE"),
         ("/procs/a", ["PUT", "POST", "OPTIONS", "BREW"], "GET, HEAD, DELETE"),
         ("/procs/a/signals/9", ["GET", "PUT", "DELETE", "OPTIONS"], "POST"),
         ("/procs/a/output/1/data", ["POST", "PUT", "DELETE", "TRACE"], "GET, HEAD"),

@@ -1,16 +1,17 @@
 //! A server on a thread of its own, with the mock behind it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use actix::{Addr, System};
+use actix::{Actor, Addr, Arbiter, ArbiterHandle, System};
 use actix_web::dev::ServerHandle;
+use procstar::actors::results::Results;
 use procstar::engine::procfs::ProcFs;
 use procstar::engine::{Options, Places};
 use procstar::http::access::Policy;
-use procstar::http::{Service, listen, serve};
+use procstar::http::{About, Doors, Limits, Service, listen, serve};
 use procstar::report::Sampler;
 use serde_json::{Value, json};
 
@@ -27,6 +28,8 @@ pub struct World {
     pub address: SocketAddr,
     server: ServerHandle,
     mock: Addr<Mock>,
+    results: Addr<Results>,
+    arbiter: ArbiterHandle,
     system: System,
     thread: Option<JoinHandle<()>>,
 }
@@ -39,37 +42,56 @@ impl World {
 
     /// One on `port` that lets in whom `policy` does.
     pub fn with(policy: Policy, port: u16) -> World {
-        let listener = listen(port).unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = listen((Ipv4Addr::LOCALHOST, port).into()).unwrap();
+        World::at(Doors { tcp: Some(listener), ..Doors::default() }, policy, Limits::default())
+    }
+
+    /// One behind these doors, of which that to the network must be there.
+    pub fn at(doors: Doors, policy: Policy, limits: Limits) -> World {
+        let address = doors.tcp.as_ref().unwrap().local_addr().unwrap();
         let (tell, told) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             System::new().block_on(async move {
                 let dir = tempfile::tempdir().unwrap();
                 let places = Places { files: dir.path().into(), memory: dir.path().into() };
-                let mock = Mock::start(Options { places, setup_patience: DEADLINE, ..options() });
+                // On an arbiter of its own, with which it can be ended.
+                let arbiter = Arbiter::new();
+                let results = Results::start_in_arbiter(&arbiter.handle(), |_| Results::default());
+                let options = Options { places, setup_patience: DEADLINE, ..options() };
+                let mock = Mock::start(options, results.clone());
                 let service = Service {
                     start: mock.clone().recipient(),
                     signal: mock.clone().recipient(),
                     delete: mock.clone().recipient(),
-                    one: mock.clone().recipient(),
-                    all: mock.clone().recipient(),
+                    stop: mock.clone().recipient(),
+                    one: results.clone().recipient(),
+                    all: results.clone().recipient(),
+                    page: results.clone().recipient(),
+                    snapshot: results.clone().recipient(),
+                    changes: results.clone().recipient(),
+                    end: results.clone().recipient(),
+                    tally: results.clone().recipient(),
                     sampler: Arc::new(Sampler::new(ProcFs::default()).unwrap()),
                     policy,
+                    about: Arc::new(About::default()),
+                    limits,
                 };
-                let server = serve(listener, service).unwrap();
-                tell.send((server.handle(), mock, System::current())).unwrap();
+                let server = serve(doors, service).unwrap();
+                tell.send((server.handle(), mock, results, arbiter.handle(), System::current()))
+                    .unwrap();
                 server.await.unwrap();
             });
         });
-        let (server, mock, system) = told.recv_timeout(DEADLINE).unwrap();
-        World { address, server, mock, system, thread: Some(thread) }
+        let (server, mock, results, arbiter, system) = told.recv_timeout(DEADLINE).unwrap();
+        World { address, server, mock, results, arbiter, system, thread: Some(thread) }
     }
 
-    /// Ends the actor behind the service.
+    /// Ends the actors behind the service.
     pub fn kill_mock(&self) {
         self.mock.do_send(Die);
+        self.arbiter.stop();
         let deadline = Instant::now() + DEADLINE;
-        while self.mock.connected() {
+        while self.mock.connected() || self.results.connected() {
             assert!(Instant::now() < deadline, "the mock lives on");
             std::thread::yield_now();
         }

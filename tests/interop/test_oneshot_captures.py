@@ -105,8 +105,8 @@ def test_captures_are_complete():
     res = ok(sh("printf 12345; printf 1 >&2", ("stdout", capture()), ("stderr", capture("tempfile", None, False)),
                 ("3", {"null": {}})))  # fmt: skip
     assert res["captures"] == {
-        "stdout": {"length": 5, "complete": True, "reason": None},
-        "stderr": {"length": 1, "complete": True, "reason": None},
+        "stdout": {"length": 5, "dropped": 0, "complete": True, "reason": None},
+        "stderr": {"length": 1, "dropped": 0, "complete": True, "reason": None},
     }
 
 
@@ -115,7 +115,8 @@ def test_survivor_holds_the_pipe():
     res = ok(sh("sleep 500 & echo $!"), timeout=30)
     os.kill(int(captured(res)), signal.SIGKILL)
     assert res["times"]["elapsed"] < 10
-    assert res["captures"]["stdout"] == {"length": len(captured(res)), "complete": False, "reason": "survivor"}
+    cut = {"length": len(captured(res)), "dropped": 0, "complete": False, "reason": "survivor"}
+    assert res["captures"]["stdout"] == cut
 
 
 def test_tempfiles_are_the_users_alone_and_gone_at_the_end(tmp_path):

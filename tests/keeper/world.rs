@@ -99,6 +99,7 @@ impl World {
             drain_grace: Duration::from_millis(300),
             setup_patience: Duration::from_millis(100),
             restrict_exe: Vec::new(),
+            limit: Default::default(),
             log: LogSettings::default(),
         };
         std::fs::create_dir(&settings.base_dir).unwrap();
@@ -266,7 +267,7 @@ impl Agent {
     pub fn hello(&mut self, input: Option<Validated>) -> Welcome {
         self.tell(&self.greeting(VERSION, input));
         match self.next() {
-            ToAgent::Welcome { pid, ppid, first, memory, records, start: _ } => {
+            ToAgent::Welcome { pid, ppid, first, memory, records, start: _, dir: _ } => {
                 Welcome { pid, ppid, first, memory, records }
             }
             other => panic!("no welcome but {}", brief(&other)),

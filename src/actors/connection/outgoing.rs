@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::Connection;
 use super::session::{Asked, Session};
 use crate::actors::messages::{Answer, Ask, Question, ShutdownState, SubscriberId, Update};
+use crate::engine::View;
 use crate::net::outbound::Payload;
 use crate::report::{AsOf, Document, Facts, Format, Sampler};
 use crate::spec::{Encoding, ProcId};
@@ -65,10 +66,16 @@ impl Connection {
             Update::Started(facts) => {
                 if let Some(session) = self.session() {
                     session.exists(&facts.id);
+                    session.told(&facts.id);
                     session.queue(Item::Result(facts, AsOf::Then));
                 }
             }
-            Update::Ended(facts) => self.queue(Item::Result(facts, AsOf::Now)),
+            Update::Ended(facts) => {
+                if let Some(session) = self.session() {
+                    session.told(&facts.id);
+                    session.queue(Item::Result(facts, AsOf::Now));
+                }
+            }
             Update::Removed(id) => {
                 if let Some(session) = self.session()
                     && session.tell_gone(&id)
@@ -120,6 +127,15 @@ impl Connection {
             (Asked::Result(_), Answer::Facts(Some(facts))) => {
                 self.queue(Item::Result(facts, AsOf::Now));
             }
+            (Asked::Repeat(id), Answer::Facts(Some(facts))) => {
+                if let Some(session) = self.session() {
+                    for _ in 0..session.repeats_due(&id, facts.is_running()) {
+                        session.queue(Item::Result(Arc::clone(&facts), AsOf::Now));
+                    }
+                }
+            }
+            // It has not started, and its start will be told; or it has just been deleted, which is told.
+            (Asked::Repeat(_), Answer::Facts(None)) => {}
             (Asked::Result(id) | Asked::FdData { proc_id: id, .. }, Answer::Facts(None)) => {
                 self.unknown(&id);
             }
@@ -266,13 +282,18 @@ fn fd_data(
         .captures
         .get(number)
         .ok_or_else(|| format!("fd {name} of process {proc_id} is not captured"))?;
-    let end = capture.len();
+    // One that cannot be opened has nothing to read.
+    let view = capture.view().unwrap_or_else(|error| {
+        tracing::warn!(%proc_id, %error, "cannot read captured output");
+        View::empty()
+    });
+    let end = view.len();
     let to = stop.map_or(end, |stop| stop.min(end)).min(start.saturating_add(message::MAX_FD_DATA));
     let length = to.saturating_sub(start);
     let encoding = (capture.spec().encoding == Some(Encoding::Utf8)).then_some("utf-8");
     let prefix = message::proc_fd_data_prefix(proc_id.as_str(), fd, start, encoding, length)
         .map_err(|error| error.to_string())?;
-    let data = Document::raw(&facts.captures, number, start, start.saturating_add(length));
+    let data = Document::raw(view, start, start.saturating_add(length));
     Ok(Item::Document(data.with_prefix(prefix)))
 }
 

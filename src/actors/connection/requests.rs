@@ -7,7 +7,7 @@ use super::Connection;
 use super::session::Asked;
 use crate::actors::messages::{Ask, Delete, DeleteError, Question, Signal, SignalError, Start};
 use crate::spec::{self, ProcId};
-use crate::wire::{self, Parsed, Request, outgoing as message};
+use crate::wire::{self, Parsed, Request, StartOptions, outgoing as message};
 
 /// What an actor that is gone is to whoever asked it: the agent is about to end.
 const NO_ANSWER: &str = "the agent is shutting down";
@@ -33,7 +33,7 @@ impl Connection {
             _ if over => {}
             Parsed::Bad { err } => self.refuse(&raw, &err, ctx),
             Parsed::Request(request) => match request {
-                Request::Start { specs } => self.start(&raw, specs, ctx),
+                Request::Start { specs, options } => self.start(&raw, specs, options, ctx),
                 Request::ProcidList => self.ask(Question::Ids, Asked::Ids),
                 Request::Result { proc_id } => {
                     let id = ProcId::from(proc_id);
@@ -68,17 +68,25 @@ impl Connection {
         self.peers.ask.do_send(Ask { id, question });
     }
 
-    fn start(&mut self, raw: &Bytes, specs: &[u8], ctx: &mut Context<Self>) {
-        let request = match spec::from_msgpack(specs) {
+    fn start(&mut self, raw: &Bytes, specs: &[u8], options: StartOptions, ctx: &mut Context<Self>) {
+        let StartOptions { all_or_nothing, idempotent } = options;
+        let request = match spec::from_msgpack(specs, all_or_nothing, idempotent) {
             Ok(request) => request,
             Err(errors) => return self.refuse(raw, &errors.to_string(), ctx),
         };
+        if let Some(session) = self.session().filter(|_| idempotent) {
+            session.begin_repeat(request.procs.keys().cloned());
+        }
         let started = self.peers.start.send(Start(request));
         self.then(started, ctx, {
             let raw = raw.clone();
             move |connection, result, ctx| match result {
-                // Every process tells of itself.
-                Ok(Ok(())) => {}
+                // Every process that is started tells of itself.
+                Ok(Ok(present)) => {
+                    for id in present {
+                        connection.ask(Question::Present(id.clone()), Asked::Repeat(id));
+                    }
+                }
                 Ok(Err(error)) => connection.refuse(&raw, &error.to_string(), ctx),
                 Err(_) => connection.refuse(&raw, NO_ANSWER, ctx),
             }

@@ -1,6 +1,6 @@
 //! The state of one connection, from its socket to its loss.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,6 +49,8 @@ pub(super) struct Session {
     /// The questions that have been asked and not answered, oldest first.
     pub(super) asked: VecDeque<Asked>,
     gone: HashSet<ProcId>,
+    /// While an idempotent start is carried out: its processes, and how many results of each have been queued since it came.
+    repeated: HashMap<ProcId, usize>,
     /// When a ping was last due.
     pub(super) last_ping: Instant,
     pings: u64,
@@ -73,6 +75,8 @@ pub(super) enum Asked {
     Barrier,
     /// To push the results of running processes.
     Push,
+    /// To answer a start with a process that is there already.
+    Repeat(ProcId),
 }
 
 impl Session {
@@ -92,6 +96,7 @@ impl Session {
             busy: false,
             asked: VecDeque::new(),
             gone: HashSet::new(),
+            repeated: HashMap::new(),
             last_ping: Instant::now(),
             pings: 0,
         }
@@ -137,6 +142,25 @@ impl Session {
     pub(super) fn last_sign(&self) -> Instant {
         let read = self.activity.last_byte();
         if self.can_take_more() { read } else { read.max(self.activity.last_write()) }
+    }
+
+    /// Notes that an idempotent start of these processes has come.
+    pub(super) fn begin_repeat(&mut self, ids: impl IntoIterator<Item = ProcId>) {
+        self.repeated = ids.into_iter().map(|id| (id, 0)).collect();
+    }
+
+    /// Notes that a result was queued that tells of a start or an end.
+    pub(super) fn told(&mut self, id: &ProcId) {
+        if let Some(told) = self.repeated.get_mut(id) {
+            *told += 1;
+        }
+    }
+
+    /// How many results of a process are to be queued as the answer to its idempotent start. A start has two: of a process that
+    /// runs, the second comes at its end; of what was queued since the request came, nothing is queued again.
+    pub(super) fn repeats_due(&mut self, id: &ProcId, running: bool) -> usize {
+        let told = self.repeated.remove(id).unwrap_or(0);
+        if running { 1usize.saturating_sub(told) } else { 2usize.saturating_sub(told) }
     }
 
     /// Notes that an ID is told gone; false if it had been already.

@@ -3,7 +3,6 @@
 //! The processes remain our children, for exec keeps the pid; a pidfd is opened anew from the pid, which nobody can have taken
 //! while we have not reaped it. The reading ends of pipes cross as descriptors.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -12,13 +11,13 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::capture::Captures;
+use super::super::capture::{Captures, Maker, Store};
 use super::super::spawn::Child;
 use super::super::state::{Input, State};
 use super::super::stop::{Stop, Terms};
 use super::super::timers::Alarm;
 use super::super::{CutShort, Moment, Resolved, StartFailure, sys};
-use super::{Driver, Exit, Live, OpenCapture, Process, Source};
+use super::{Driver, Exit, Live, OpenCapture, Pipe, Process, Source};
 use crate::spec::{FdName, ProcId};
 
 /// One process as it is handed over.
@@ -52,6 +51,9 @@ struct CarriedCapture {
     index: usize,
     /// The reading end of its pipe, if it has one.
     pipe: Option<RawFd>,
+    /// The filter that reads it, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    filter: Option<i32>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -108,14 +110,12 @@ impl Driver {
             starttime: carried.starttime,
             ..Process::new(carried.id)
         });
-        for CarriedCapture { index, pipe } in carried.open {
-            let open = match pipe {
-                None => Ok(OpenCapture::File { index }),
-                Some(fd) => self.take_over_pipe(serial, index, fd, &captures),
-            };
+        for open in carried.open {
+            let index = open.index;
+            let taken = self.take_over_capture(serial, open, &captures);
             let Some(process) = self.processes.get_mut(&serial) else { return };
-            match open {
-                Ok(open) => process.open.push(open),
+            match taken {
+                Ok(()) => {}
                 Err(error) => {
                     tracing::error!(proc_id = %process.id, %error, "cannot read a capture on");
                     let fd = captures.iter().nth(index).map(|(fd, _)| (fd, CutShort::Error));
@@ -165,20 +165,37 @@ impl Driver {
         }
     }
 
-    fn take_over_pipe(
+    fn take_over_capture(
         &mut self,
         serial: u64,
-        index: usize,
-        fd: RawFd,
+        carried: CarriedCapture,
         captures: &Captures,
-    ) -> io::Result<OpenCapture> {
+    ) -> io::Result<()> {
+        let CarriedCapture { index, pipe, filter } = carried;
+        let Some(fd) = pipe else {
+            if let Some(process) = self.processes.get_mut(&serial) {
+                process.open.push(OpenCapture::File { index });
+            }
+            return Ok(());
+        };
         // SAFETY: the program before us has left it open for this, and nobody else here knows of it.
         let reader = unsafe { OwnedFd::from_raw_fd(fd) };
         sys::set_cloexec(&reader, true)?;
+        self.budget.taken_over();
+        if let Some(pid) = filter {
+            return self.take_over_filter(serial, index, pid, reader);
+        }
         let capture = captures.at(index).ok_or(io::ErrorKind::NotFound)?;
-        let file = File::options().append(true).open(capture.path())?;
-        let token = self.poller.watch(&reader, Source::Pipe(serial, index))?;
-        Ok(OpenCapture::Pipe { index, reader, file, token, grown: false })
+        let store = match capture.maker() {
+            Maker::Engine => capture.reopen()?,
+            // Its filter has failed.
+            Maker::Filter | Maker::Process => (Store::Nothing, None),
+        };
+        let open = self.open_pipe(serial, index, reader, store)?;
+        if let Some(process) = self.processes.get_mut(&serial) {
+            process.open.push(open);
+        }
+        Ok(())
     }
 }
 
@@ -191,10 +208,13 @@ fn carry(process: &Process) -> Option<Carried> {
         State::Ended | State::Launching => return None,
     };
     let open = process.open.iter().map(|open| match open {
-        OpenCapture::Pipe { index, reader, .. } => {
-            CarriedCapture { index: *index, pipe: Some(reader.as_raw_fd()) }
+        OpenCapture::Pipe(Pipe { index, reader, .. }) => {
+            CarriedCapture { index: *index, pipe: Some(reader.as_raw_fd()), filter: None }
         }
-        OpenCapture::File { index } => CarriedCapture { index: *index, pipe: None },
+        OpenCapture::File { index } => CarriedCapture { index: *index, pipe: None, filter: None },
+        OpenCapture::Filter { index, reader, pid } => {
+            CarriedCapture { index: *index, pipe: Some(reader.as_raw_fd()), filter: Some(*pid) }
+        }
     });
     Some(Carried {
         id: process.id.clone(),
@@ -242,8 +262,8 @@ impl Carried {
             one(
                 "alive",
                 vec![
-                    CarriedCapture { index: 0, pipe: Some(17) },
-                    CarriedCapture { index: 1, pipe: None },
+                    CarriedCapture { index: 0, pipe: Some(17), filter: None },
+                    CarriedCapture { index: 1, pipe: None, filter: None },
                 ],
                 CarriedPhase::Alive { pid: 42, adopted: false },
             ),

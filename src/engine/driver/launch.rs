@@ -5,15 +5,15 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use super::super::capture::{Capture, Captures, CutShort, Writer};
+use super::super::capture::{Capture, Captures, CutShort, Maker, Writer};
 use super::super::plan::{Draft, Made, Report};
-use super::super::spawn::{Child, Job, Spawned};
+use super::super::spawn::{Child, Job, Spawned, Task};
 use super::super::state::Input;
 use super::super::stop::Terms;
 use super::super::timers::Alarm;
-use super::super::{Moment, Resolved, Stage, StartFailure, Started, sys};
+use super::super::{Moment, Stage, StartFailure, Started, sys};
 use super::{Driver, Exit, Live, OpenCapture, Process, Source};
-use crate::spec::{CaptureMode, CaptureSpec, PipeEnd, ValidatedFd, ValidatedProc};
+use crate::spec::{CaptureSpec, PipeEnd, ValidatedFd, ValidatedProc};
 
 /// A process that is asked for.
 pub(super) struct Launch {
@@ -81,7 +81,8 @@ impl Driver {
         let attributes = &proc.attributes;
         let forked = attributes.pdeath_signal.is_some() && self.options.errands.is_some();
         let report = Report::new(proc.fds.len(), attributes.cwd.is_some(), forked);
-        let made = self.make_fds(serial, &mut process, &proc, &pipes);
+        let mut tasks = Vec::new();
+        let made = self.make_fds(serial, &mut process, &proc, &pipes, &mut tasks);
         match report.map(Arc::new) {
             Ok(report) => {
                 process.report = Some(Arc::clone(&report));
@@ -89,17 +90,40 @@ impl Driver {
                 self.timers
                     .set(Instant::now() + self.options.setup_patience, Alarm::Patience(serial));
                 self.set_alarms(serial);
-                self.pool.push(Job { serial, draft: Draft { proc, made, report } });
+                self.pool.push(Job { serial, draft: Draft { proc, made, report }, tasks });
             }
             Err(error) => {
                 // Our ends of pipes are closed, so that their other ends see the end of the file.
                 drop(made);
                 self.processes.insert(serial, process);
                 let failure = StartFailure { stage: Stage::Fork, errno: errno(&error), path: None };
-                let resolved = Resolved::default();
-                self.spawned(Spawned { serial, child: None, failures: vec![failure], resolved });
+                let not_made = tasks.iter().map(|task| task.index).collect();
+                self.spawned(Spawned { not_made, ..Spawned::failed(serial, failure) });
             }
         }
+    }
+
+    /// Ends a process of which nothing is made.
+    pub(super) fn refuse(&mut self, launch: Launch, failure: StartFailure) {
+        let Launch { serial, proc, pipes } = launch;
+        let Some(process) = self.processes.get_mut(&serial) else { return };
+        process.failures.push(failure);
+        process.captures = Captures::new(
+            proc.fds
+                .iter()
+                .map(|(fd, what)| (*fd, capture_spec(what).map(Capture::empty)))
+                .collect(),
+        );
+        // Its ends of pipes are closed, so that their other ends see the end of the file.
+        for (_, what) in &proc.fds {
+            if let ValidatedFd::Pipe(end) = what {
+                drop(pipes.take(*end));
+            }
+        }
+        self.apply(serial, Input::NotSpawned(Exit::without_child()));
+        self.send_held_signals(serial);
+        self.do_as_asked(serial);
+        self.settled(serial, true);
     }
 
     /// Takes over a process that an earlier engine has started.
@@ -113,10 +137,12 @@ impl Driver {
             ..Process::new(started.id.clone())
         };
         for (index, (fd, capture)) in started.captures.iter().enumerate() {
-            match capture.map(|capture| capture.spec().mode) {
-                Some(CaptureMode::Tempfile) => process.open.push(OpenCapture::File { index }),
+            match capture.map(Capture::maker) {
+                Some(Maker::Process | Maker::Filter) => {
+                    process.open.push(OpenCapture::File { index });
+                }
                 // Its pipe has gone with the earlier engine.
-                Some(CaptureMode::Memory) => process.cut_short.push((fd, CutShort::Error)),
+                Some(Maker::Engine) => process.cut_short.push((fd, CutShort::Error)),
                 None => {}
             }
         }
@@ -159,6 +185,7 @@ impl Driver {
         process: &mut Process,
         proc: &ValidatedProc,
         pipes: &PipeTable,
+        tasks: &mut Vec<Task>,
     ) -> Vec<Made> {
         let mut captures = Vec::with_capacity(proc.fds.len());
         let mut all = Vec::with_capacity(proc.fds.len());
@@ -166,9 +193,10 @@ impl Driver {
             let (made, capture) = match what {
                 ValidatedFd::Capture(spec) => {
                     match self.open_capture(serial, index, spec.clone()) {
-                        Ok((capture, source, open)) => {
+                        Ok(Opened { capture, made, open, task }) => {
                             process.open.push(open);
-                            (Made::Source(source), Some(capture))
+                            tasks.extend(task);
+                            (made, Some(capture))
                         }
                         Err(error) => {
                             process.cut_short.push((*fd, CutShort::Setup));
@@ -186,25 +214,46 @@ impl Driver {
         all
     }
 
-    fn open_capture(
-        &mut self,
-        serial: u64,
-        index: usize,
-        spec: CaptureSpec,
-    ) -> io::Result<(Capture, OwnedFd, OpenCapture)> {
+    fn open_capture(&mut self, serial: u64, index: usize, spec: CaptureSpec) -> io::Result<Opened> {
         let name = format!("{:x}.{serial}.{index}", self.options.epoch);
-        let (capture, source, writer) = Capture::open(spec, &self.options.places, &name)?;
-        let open = match writer {
-            Writer::Pipe { reader, file } => {
-                let token = self
-                    .poller
-                    .watch(&reader, Source::Pipe(serial, index))
-                    .inspect_err(|_| capture.discard())?;
-                OpenCapture::Pipe { index, reader, file, token, grown: false }
+        let limit = self.options.limit;
+        let (capture, writer) = Capture::open(spec, &self.options.places, &name, limit)?;
+        let mut task = None;
+        let (made, open) = match writer {
+            Writer::Itself(source) => (Made::Source(source), OpenCapture::File { index }),
+            Writer::Named(order) => {
+                task = Some(Task { index, order, filter: None });
+                (Made::Later, OpenCapture::File { index })
             }
-            Writer::Itself => OpenCapture::File { index },
+            Writer::Pipe { source, reader, store, pieces } => {
+                let open = self
+                    .open_pipe(serial, index, reader, (store, pieces))
+                    .inspect_err(|_| capture.remove_own())?;
+                (Made::Source(source), open)
+            }
+            Writer::Filter { source, reader, order } => {
+                let other = reader.try_clone().inspect_err(|_| capture.remove_own())?;
+                let filter = Some((self.options.filter.clone(), other));
+                task = Some(Task { index, order, filter });
+                (Made::Source(source), OpenCapture::Filter { index, reader, pid: 0 })
+            }
         };
-        Ok((capture, source, open))
+        Ok(Opened { capture, made, open, task })
+    }
+}
+
+/// A capture that is set up, but for what may take long.
+struct Opened {
+    capture: Capture,
+    made: Made,
+    open: OpenCapture,
+    task: Option<Task>,
+}
+
+fn capture_spec(fd: &ValidatedFd) -> Option<CaptureSpec> {
+    match fd {
+        ValidatedFd::Capture(spec) => Some(spec.clone()),
+        _ => None,
     }
 }
 

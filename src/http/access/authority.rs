@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The port that `http://` means without one.
+/// The ports that `http://` and `https://` mean without one.
 const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 
 /// A host of this machine's loopback, and the port after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,9 +44,10 @@ impl Authority {
         host.is_loopback().then_some(Self { host, port })
     }
 
-    /// Whether both are the same when `http://` comes before them.
-    pub(super) fn is_same_service(&self, other: &Self) -> bool {
-        self.host == other.host && self.port.unwrap_or(HTTP_PORT) == other.port.unwrap_or(HTTP_PORT)
+    /// Whether both are the same when `http://`, or with `tls` `https://`, comes before them.
+    pub(super) fn is_same_service(&self, other: &Self, tls: bool) -> bool {
+        let default = if tls { HTTPS_PORT } else { HTTP_PORT };
+        self.host == other.host && self.port.unwrap_or(default) == other.port.unwrap_or(default)
     }
 }
 
@@ -66,10 +68,11 @@ impl Host {
     }
 }
 
-/// The authority of an `Origin`, where that is on our loopback and by `http`, which is all that we speak.
-pub(super) fn origin_authority(origin: &[u8]) -> Option<Authority> {
-    let (scheme, rest) = origin.split_at_checked(b"http://".len())?;
-    scheme.eq_ignore_ascii_case(b"http://").then_some(())?;
+/// The authority of an `Origin`, where that is on our loopback and by what we speak: `http`, or with `tls` `https`.
+pub(super) fn origin_authority(origin: &[u8], tls: bool) -> Option<Authority> {
+    let ours: &[u8] = if tls { b"https://" } else { b"http://" };
+    let (scheme, rest) = origin.split_at_checked(ours.len())?;
+    scheme.eq_ignore_ascii_case(ours).then_some(())?;
     Authority::parse_loopback(rest)
 }
 

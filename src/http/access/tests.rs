@@ -19,7 +19,7 @@ fn policy(token: Option<&str>) -> Policy {
 }
 
 fn try_host(host: &[u8]) -> Result<(), Refusal> {
-    decide(&policy(None), &Facts { host: Header::One(host), ..GOOD }, PORT)
+    decide(&policy(None), &Facts { host: Header::One(host), ..GOOD }, PORT, false)
 }
 
 fn try_origin(host: &str, origin: &str) -> Result<(), Refusal> {
@@ -28,20 +28,24 @@ fn try_origin(host: &str, origin: &str) -> Result<(), Refusal> {
         origin: Header::One(origin.as_bytes()),
         ..GOOD
     };
-    decide(&policy(None), &facts, PORT)
+    decide(&policy(None), &facts, PORT, false)
 }
 
 #[test]
 fn our_user_and_root_are_let_in() {
     for uid in [1000, 0] {
-        assert_eq!(decide(&policy(None), &Facts { peer_uid: Some(uid), ..GOOD }, PORT), Ok(()));
+        assert_eq!(
+            decide(&policy(None), &Facts { peer_uid: Some(uid), ..GOOD }, PORT, false),
+            Ok(())
+        );
     }
     for (uid, start) in [
         (Some(1001), "the connection belongs to user ID 1001; "),
         (None, "the user at the other end of the connection cannot be told; "),
     ] {
-        let refusal =
-            decide(&policy(None), &Facts { peer_uid: uid, ..GOOD }, PORT).unwrap_err().to_string();
+        let refusal = decide(&policy(None), &Facts { peer_uid: uid, ..GOOD }, PORT, false)
+            .unwrap_err()
+            .to_string();
         assert_eq!(
             refusal,
             format!(
@@ -56,7 +60,7 @@ fn our_user_and_root_are_let_in() {
 fn only_the_configured_token_lets_others_in() {
     let with = |token: Option<&str>, authorization: &[u8]| {
         let authorization = Header::One(authorization);
-        decide(&policy(token), &Facts { peer_uid: None, authorization, ..GOOD }, PORT)
+        decide(&policy(token), &Facts { peer_uid: None, authorization, ..GOOD }, PORT, false)
     };
     for good in ["Bearer s3cret", "bearer s3cret", "BEARER  s3cret"] {
         assert_eq!(with(Some("s3cret"), good.as_bytes()), Ok(()), "{good}");
@@ -86,7 +90,7 @@ fn only_the_configured_token_lets_others_in() {
         }
     }
     let twice = Facts { peer_uid: None, authorization: Header::Several, ..GOOD };
-    assert!(decide(&policy(Some("s3cret")), &twice, PORT).is_err());
+    assert!(decide(&policy(Some("s3cret")), &twice, PORT, false).is_err());
 }
 
 #[test]
@@ -94,10 +98,10 @@ fn a_token_does_not_make_up_for_a_foreign_host_or_origin() {
     let authorization = Header::One(b"Bearer s3cret");
     let host = Header::One(b"evil.example");
     let facts = Facts { host, authorization, ..GOOD };
-    assert!(decide(&policy(Some("s3cret")), &facts, PORT).is_err());
+    assert!(decide(&policy(Some("s3cret")), &facts, PORT, false).is_err());
     let origin = Header::One(b"http://evil.example");
     let facts = Facts { origin, authorization, ..GOOD };
-    assert!(decide(&policy(Some("s3cret")), &facts, PORT).is_err());
+    assert!(decide(&policy(Some("s3cret")), &facts, PORT, false).is_err());
 }
 
 #[test]
@@ -166,7 +170,7 @@ fn other_hosts_are_refused() {
         assert_eq!(refusal, Refusal::ForeignHost { host: host.to_owned(), port: PORT }, "{host}");
     }
     assert!(try_host(b"localhost\xff").is_err());
-    let host = |host| decide(&policy(None), &Facts { host, ..GOOD }, PORT);
+    let host = |host| decide(&policy(None), &Facts { host, ..GOOD }, PORT, false);
     assert_eq!(host(Header::Absent), Err(Refusal::NoHost { port: PORT }));
     assert_eq!(host(Header::Several), Err(Refusal::SeveralHosts { port: PORT }));
 }
@@ -205,7 +209,7 @@ fn only_our_own_origin_is_let_in() {
         );
     }
     let several = Facts { origin: Header::Several, ..GOOD };
-    assert!(decide(&policy(None), &several, PORT).is_err());
+    assert!(decide(&policy(None), &several, PORT, false).is_err());
 }
 
 #[test]
@@ -226,7 +230,7 @@ fn texts_are_bounded_and_hold_no_secret() {
     );
     assert_eq!(
         format!("{:?}", policy(Some("s3cret"))),
-        r#"Policy { own_uid: 1000, token: Some("***") }"#
+        r#"Policy { own_uid: 1000, token: Some("***"), remote: false }"#
     );
 }
 
@@ -277,6 +281,6 @@ proptest! {
             origin: Header::One(&origin),
             authorization: Header::One(&authorization),
         };
-        prop_assert!(decide(&policy(Some("a token that nobody guesses")), &facts, PORT).is_err());
+        prop_assert!(decide(&policy(Some("a token that nobody guesses")), &facts, PORT, false).is_err());
     }
 }

@@ -1,0 +1,259 @@
+//! The order of changes, as pure data: the last ones singly, those before coalesced by process.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::actors::messages::{Change, Position, ShutdownState, Since, What};
+use crate::report::Facts;
+use crate::spec::ProcId;
+
+/// So many of the last changes are kept as they were.
+const RECENT: usize = 1024;
+/// So many of the last deletions are known. Who has missed more begins anew.
+const DELETIONS: usize = 4096;
+
+/// The changes of one run. What it holds is bounded by the processes that there are.
+pub(super) struct ChangeLog {
+    run: u64,
+    /// The number of the last change; 0 before the first.
+    last: u64,
+    /// The last changes, without a gap, up to `last`.
+    recent: VecDeque<Change>,
+    /// The last change of every process that there is, by its number.
+    latest: BTreeMap<u64, What>,
+    /// Its number, by process.
+    of: HashMap<ProcId, u64>,
+    /// The last deletions.
+    deleted: VecDeque<(u64, ProcId)>,
+    /// The number of the last deletion that is no longer known.
+    forgotten: u64,
+    shutdown: Option<(u64, ShutdownState)>,
+    recent_max: usize,
+    deletions_max: usize,
+}
+
+impl Default for ChangeLog {
+    fn default() -> Self {
+        ChangeLog::with_bounds(fastrand::u64(..), RECENT, DELETIONS)
+    }
+}
+
+impl ChangeLog {
+    fn with_bounds(run: u64, recent_max: usize, deletions_max: usize) -> Self {
+        ChangeLog {
+            run,
+            last: 0,
+            recent: VecDeque::new(),
+            latest: BTreeMap::new(),
+            of: HashMap::new(),
+            deleted: VecDeque::new(),
+            forgotten: 0,
+            shutdown: None,
+            recent_max,
+            deletions_max,
+        }
+    }
+
+    /// The run's number.
+    pub(super) fn run(&self) -> u64 {
+        self.run
+    }
+
+    /// The position of the last change.
+    pub(super) fn position(&self) -> Position {
+        Position { run: self.run, at: self.last }
+    }
+
+    /// Adds a change at the end.
+    pub(super) fn record(&mut self, what: What) {
+        self.last += 1;
+        let seq = self.last;
+        match &what {
+            What::Started(facts) | What::Ended(facts) | What::Updated(facts) => {
+                let id = facts.id.clone();
+                self.supersede(&id);
+                self.of.insert(id, seq);
+                self.latest.insert(seq, what.clone());
+            }
+            What::Deleted(id) => {
+                self.supersede(id);
+                self.deleted.push_back((seq, id.clone()));
+                if self.deleted.len() > self.deletions_max {
+                    self.forgotten = self.deleted.pop_front().map_or(0, |(seq, _)| seq);
+                }
+            }
+            What::Shutdown(state) => self.shutdown = Some((seq, *state)),
+        }
+        self.recent.push_back(Change { seq, what });
+        if self.recent.len() > self.recent_max {
+            self.recent.pop_front();
+        }
+    }
+
+    fn supersede(&mut self, id: &ProcId) {
+        if let Some(seq) = self.of.remove(id) {
+            self.latest.remove(&seq);
+        }
+    }
+
+    /// Up to `max` changes after a position; none at all where there is none yet.
+    pub(super) fn since(&self, after: Position, max: usize) -> Since {
+        let first = self.recent.front().map_or(self.last + 1, |change| change.seq);
+        let singly = after.at.saturating_add(1) >= first;
+        if after.run != self.run || after.at > self.last || (!singly && after.at < self.forgotten) {
+            return Since::Reset;
+        }
+        let mut changes = if singly { Vec::new() } else { self.coalesced(after.at, first, max) };
+        // Beyond what is coalesced come all the recent ones.
+        let skip = (after.at + 1).saturating_sub(first) as usize;
+        let room = max.saturating_sub(changes.len());
+        changes.extend(self.recent.iter().skip(skip).take(room).cloned());
+        Since::Changes(changes)
+    }
+
+    /// The last change of each process that falls between `after` and `before`, both not included.
+    fn coalesced(&self, after: u64, before: u64, max: usize) -> Vec<Change> {
+        let between = after + 1..before;
+        let latest = self.latest.range(between.clone()).map(|(seq, what)| (*seq, what.clone()));
+        let from = self.deleted.partition_point(|(seq, _)| *seq <= after);
+        let deleted = self.deleted.iter().skip(from).take_while(|(seq, _)| *seq < before);
+        let deleted = deleted.map(|(seq, id)| (*seq, What::Deleted(id.clone())));
+        let shutdown = self.shutdown.filter(|(seq, _)| between.contains(seq));
+        let shutdown = shutdown.map(|(seq, state)| (seq, What::Shutdown(state)));
+        // No more of each than can be given at all: then merging costs what is given.
+        let mut all: Vec<(u64, What)> =
+            latest.take(max).chain(deleted.take(max)).chain(shutdown).collect();
+        all.sort_by_key(|(seq, _)| *seq);
+        all.truncate(max);
+        all.into_iter().map(|(seq, what)| Change { seq, what }).collect()
+    }
+}
+
+/// What a change of a process's facts is, by those that were known before.
+pub(super) fn what(facts: &Arc<Facts>, before: Option<&Arc<Facts>>) -> What {
+    match before {
+        _ if !facts.is_running() && before.is_none_or(|before| before.is_running()) => {
+            What::Ended(Arc::clone(facts))
+        }
+        None => What::Started(Arc::clone(facts)),
+        Some(_) => What::Updated(Arc::clone(facts)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::engine::{Captures, Moment, Started};
+
+    const RUN: u64 = 7;
+
+    fn facts(id: u8) -> Arc<Facts> {
+        Arc::new(Facts::of_start(Started {
+            id: id.to_string().into(),
+            pid: 1,
+            start: Moment::now(),
+            stat: None,
+            statm: None,
+            captures: Captures::none(),
+            terms: crate::engine::Terms::default(),
+            resolved: crate::engine::Resolved::default(),
+        }))
+    }
+
+    fn id(what: &What) -> Option<ProcId> {
+        match what {
+            What::Started(facts) | What::Ended(facts) | What::Updated(facts) => {
+                Some(facts.id.clone())
+            }
+            What::Deleted(id) => Some(id.clone()),
+            What::Shutdown(_) => None,
+        }
+    }
+
+    /// What a reader believes that there is.
+    fn apply(there: &mut std::collections::BTreeSet<ProcId>, what: &What) {
+        match (id(what), what) {
+            (Some(id), What::Deleted(_)) => drop(there.remove(&id)),
+            (Some(id), _) => drop(there.insert(id)),
+            (None, _) => {}
+        }
+    }
+
+    fn changes(since: Since) -> Vec<Change> {
+        match since {
+            Since::Changes(changes) => changes,
+            Since::Reset => panic!("reset"),
+        }
+    }
+
+    #[test]
+    fn a_reader_that_keeps_up_gets_each_change_once() {
+        let mut log = ChangeLog::with_bounds(RUN, 4, 4);
+        let mut at = log.position();
+        for n in 0..20u8 {
+            log.record(What::Started(facts(n)));
+            let got = changes(log.since(at, 10));
+            assert_eq!(got.iter().map(|change| change.seq).collect::<Vec<_>>(), [u64::from(n) + 1]);
+            at.at = got[0].seq;
+        }
+        assert!(changes(log.since(at, 10)).is_empty());
+    }
+
+    #[test]
+    fn positions_that_mean_nothing_are_told() {
+        let mut log = ChangeLog::with_bounds(RUN, 2, 2);
+        log.record(What::Shutdown(ShutdownState::Idling));
+        for (run, at) in [(RUN + 1, 0), (RUN, 2), (RUN, u64::MAX)] {
+            assert!(matches!(log.since(Position { run, at }, 1), Since::Reset), "{run} {at}");
+        }
+        for n in 0..3 {
+            log.record(What::Started(facts(n)));
+            log.record(What::Deleted(facts(n).id.clone()));
+        }
+        // The deletion that is no longer known has number 3.
+        assert!(matches!(log.since(Position { run: RUN, at: 2 }, 9), Since::Reset));
+        assert_eq!(changes(log.since(Position { run: RUN, at: 3 }, 9)).len(), 3);
+    }
+
+    proptest! {
+        /// However late and however little at a time somebody reads: the order holds, no process's last change is missing, and what
+        /// is there in the end is what was there.
+        #[test]
+        fn late_readers_come_to_the_same_end(
+            steps in proptest::collection::vec((0u8..6, any::<bool>()), 1..60),
+            max in 1usize..5,
+            from in 0u64..60,
+        ) {
+            let mut log = ChangeLog::with_bounds(RUN, 5, 60);
+            let (mut truth, mut reader) = (<std::collections::BTreeSet<ProcId>>::new(), None);
+            for (n, delete) in steps {
+                let what = match delete && truth.contains(facts(n).id.as_str()) {
+                    true => What::Deleted(facts(n).id.clone()),
+                    false => What::Updated(facts(n)),
+                };
+                if log.last == from {
+                    reader = Some(truth.clone());
+                }
+                apply(&mut truth, &what);
+                log.record(what);
+            }
+            let Some(mut reader) = reader else { return Ok(()) };
+            let mut at = Position { run: RUN, at: from };
+            loop {
+                let got = changes(log.since(at, max));
+                prop_assert!(got.len() <= max);
+                let Some(last) = got.last() else { break };
+                for pair in got.windows(2) {
+                    prop_assert!(pair[0].seq < pair[1].seq);
+                }
+                prop_assert!(got[0].seq > at.at);
+                got.iter().for_each(|change| apply(&mut reader, &change.what));
+                at.at = last.seq;
+            }
+            prop_assert_eq!(at.at, log.last);
+            prop_assert_eq!(reader, truth);
+        }
+    }
+}

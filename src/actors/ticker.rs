@@ -1,0 +1,142 @@
+//! The actor that samples: one timer for all running processes.
+//!
+//! Where nothing is sampled it is not there; while nothing runs its timer is not set. It has a thread of its own, for a round over thousands of
+//! processes takes a while. What a process has used is read from its `/proc/PID/stat`, which is kept open; but only if its CPU clock has
+//! moved since the last time, which is asked of the kernel at a thirtieth of the cost: what has not run has not changed.
+
+use std::fs::File;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
+use tokio::time::Instant;
+
+use crate::engine::procfs::{ProcFs, ReadError};
+use crate::engine::{Moment, Started};
+use crate::report::samples::Track;
+
+/// What the owner of a process needs to have it sampled.
+#[derive(Clone)]
+pub struct Sampling {
+    /// The [`Ticker`].
+    pub ticker: Recipient<Watch>,
+    /// How many samples are kept of each process.
+    pub count: usize,
+}
+
+/// Sample this process from now on, until it ends or nobody holds its history. Handled by the [`Ticker`].
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Watch(pub Weak<Track>);
+
+/// The actor.
+pub struct Ticker {
+    procfs: ProcFs,
+    interval: Duration,
+    watched: Vec<Watched>,
+    /// When the next round is due; none while nothing is watched.
+    due: Option<Instant>,
+}
+
+/// A process that is sampled.
+struct Watched {
+    track: Weak<Track>,
+    /// Its open `stat`, once it was read.
+    stat: Option<File>,
+    /// Its CPU clock when it was read last.
+    cpu: Option<Duration>,
+}
+
+impl Ticker {
+    /// A ticker that samples processes of `procfs` at an interval, which is not zero.
+    pub fn new(procfs: ProcFs, interval: Duration) -> Ticker {
+        Ticker { procfs, interval, watched: Vec::new(), due: None }
+    }
+
+    /// Sets the timer for the next round. Rounds that are missed are left out.
+    fn arm(&mut self, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        let due = self.due.map_or(now, |last| last + self.interval).max(now);
+        // The first one comes after an interval too.
+        let due = if self.due.is_none() { due + self.interval } else { due };
+        self.due = Some(due);
+        ctx.run_later(due.saturating_duration_since(now), |ticker, ctx| ticker.tick(ctx));
+    }
+
+    fn tick(&mut self, ctx: &mut Context<Self>) {
+        let procfs = &self.procfs;
+        self.watched.retain_mut(|watched| watched.look(procfs));
+        if self.watched.is_empty() {
+            self.due = None;
+            self.watched.shrink_to_fit();
+        } else {
+            self.arm(ctx);
+        }
+    }
+}
+
+impl Watched {
+    /// Takes a sample; false where there is none to take any more.
+    fn look(&mut self, procfs: &ProcFs) -> bool {
+        let Some(track) = self.track.upgrade().filter(|track| !track.has_ended()) else {
+            return false;
+        };
+        // A process that is gone has no clock.
+        let Some(cpu) = cpu_time(track.pid()) else { return false };
+        let now = Moment::now();
+        if self.cpu == Some(cpu) {
+            track.repeat(now);
+            return true;
+        }
+        let first = self.stat.is_none();
+        if first {
+            // Without a descriptor to spare it is opened each time.
+            self.stat = procfs.open_stat(track.pid()).ok();
+        }
+        let read = match &self.stat {
+            Some(file) => procfs.read_stat_of(file, track.pid()),
+            None => procfs.read_stat(track.pid()),
+        };
+        match read {
+            Ok(stat) if track.is_of(&stat) => {
+                track.add(now, &stat);
+                self.cpu = Some(cpu);
+                true
+            }
+            Ok(_) | Err(ReadError::Gone { .. }) => false,
+            // It may be readable at another time.
+            Err(_) => true,
+        }
+    }
+}
+
+/// The CPU time that a process has used; none where it is gone.
+fn cpu_time(pid: i32) -> Option<Duration> {
+    let clock = nix::time::clock_getcpuclockid(nix::unistd::Pid::from_raw(pid)).ok()?;
+    clock.now().ok().map(Duration::from)
+}
+
+impl Actor for Ticker {
+    type Context = Context<Self>;
+}
+
+impl Handler<Watch> for Ticker {
+    type Result = ();
+
+    fn handle(&mut self, Watch(track): Watch, ctx: &mut Self::Context) {
+        self.watched.push(Watched { track, stat: None, cpu: None });
+        if self.due.is_none() {
+            self.arm(ctx);
+        }
+    }
+}
+
+impl Sampling {
+    /// Has a process sampled that has just started; gives its history.
+    pub(super) fn begin(&self, started: &Started) -> Arc<Track> {
+        let stat = started.stat.as_ref();
+        let track = Arc::new(Track::new(started.pid, stat, started.start, self.count));
+        self.ticker.do_send(Watch(Arc::downgrade(&track)));
+        track
+    }
+}

@@ -1,0 +1,85 @@
+//! The HTTP service's doors, as the settings have them.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::RunError;
+use crate::config::HttpSettings;
+use crate::http::access::{Policy, Remote};
+use crate::http::{self, Doors, Limits};
+use crate::net::tls_server::{ServerTls, server_tls};
+
+/// The Unix socket's name in the instance's directory.
+const SOCKET: &str = "http.sock";
+
+/// The door to the network, open, where there shall be one.
+///
+/// # Errors
+/// Where it would let in whom it must not, or cannot be opened.
+pub(super) fn network(settings: &HttpSettings) -> Result<Doors, RunError> {
+    if !settings.serve {
+        return Ok(Doors::default());
+    }
+    let tls = tls(settings)?;
+    http::may_listen(settings.bind, tls.as_ref(), settings.token.is_some())?;
+    let address = SocketAddr::new(settings.bind, settings.port);
+    let tcp = http::listen(address).map_err(|source| RunError::Listen { address, source })?;
+    Ok(Doors { tcp: Some(tcp), tls, unix: None })
+}
+
+fn tls(settings: &HttpSettings) -> Result<Option<ServerTls>, RunError> {
+    let half = |given, missing| Err(RunError::HalfTls { given, missing });
+    match (&settings.tls_cert, &settings.tls_key, &settings.client_ca) {
+        (None, None, None) => Ok(None),
+        (Some(_), None, _) => half("tls_cert", "tls_key"),
+        (None, Some(_), _) => half("tls_key", "tls_cert"),
+        (None, None, Some(_)) => half("client_ca", "tls_cert and http.tls_key"),
+        (Some(cert), Some(key), ca) => {
+            server_tls(cert, key, ca.as_deref()).map(Some).map_err(RunError::HttpTls)
+        }
+    }
+}
+
+/// Opens the Unix socket: where the settings say, or in the instance's directory, `dir`. Gives its path.
+///
+/// # Errors
+/// Where one that is asked for cannot be had. That there can be none in the instance's directory is only a warning: it
+/// must not cost the processes.
+pub(super) fn unix(
+    settings: &HttpSettings,
+    dir: Option<&Path>,
+    doors: &mut Doors,
+) -> Result<Option<PathBuf>, RunError> {
+    let own = dir.map(|dir| dir.join(SOCKET));
+    let Some(path) = settings.socket.clone().or(own) else { return Ok(None) };
+    match http::listen_unix(&path) {
+        Ok(listener) => {
+            doors.unix = Some(listener);
+            Ok(Some(path))
+        }
+        Err(error) if settings.socket.is_some() => Err(RunError::Socket(error)),
+        Err(error) => {
+            tracing::warn!(%error, "no http service on a unix socket");
+            Ok(None)
+        }
+    }
+}
+
+/// Who is let in.
+pub(super) fn policy(settings: &HttpSettings, tls: Option<&ServerTls>) -> Policy {
+    let token = settings.token.as_ref().map(|token| token.expose().to_owned());
+    let policy = Policy::new(nix::unistd::geteuid().as_raw(), token);
+    match tls {
+        Some(tls) => policy.with_remote(Remote::new(tls.certificate.clone())),
+        None => policy,
+    }
+}
+
+/// What a client may cost.
+pub(super) fn limits(settings: &HttpSettings) -> Limits {
+    Limits {
+        connections: usize::try_from(settings.connections).unwrap_or(usize::MAX),
+        head_timeout: settings.head_timeout,
+        body: settings.body_limit,
+    }
+}

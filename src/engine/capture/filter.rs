@@ -1,0 +1,352 @@
+//! A filter: a process of this same program that stores the output of one capture, where that takes more than the engine's thread
+//! may spend: it compresses, or it writes to a file that the user has named, on whatever file system that is.
+//!
+//! It is a process and not a thread, so that it outlives the engine: an upgrade, and also the keeper's death. It reads a pipe to its
+//! end, counts beside the file how far it is, and ends. Its end is the capture's. Where it cannot store, it reads on into nothing, so that
+//! no writer is stopped; where it dies, the engine does.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::{Deserialize, Serialize};
+
+use super::super::spawn::Child;
+use super::super::{Moment, sys};
+use super::codec::Encoder;
+use super::counters::{Counters, Phase};
+use super::limits::{LimitedWriter, Limits};
+use super::pieces::PieceLog;
+use super::{Capture, Layout};
+use crate::spec::{CaptureFile, Compression};
+
+/// The environment variable by which this program knows that it is a filter; its value says what to do.
+pub const FILTER: &str = "PROCSTAR_FILTER";
+/// How much is read at once.
+const BUFFER: usize = 256 * 1024;
+/// Compressed output is made readable when so much time has passed without any more of it, or since the last time: each time
+/// costs some compression.
+const IDLE: u16 = 200;
+const LATEST: Duration = Duration::from_secs(1);
+
+/// What a filter is to do, and the file that is to be made before.
+pub(in crate::engine) struct Order {
+    data: PathBuf,
+    named: Option<CaptureFile>,
+    work: Work,
+}
+
+/// What a filter does with its standard input: it goes to standard output, and at the end, where that holds a ring, to standard
+/// error in one piece.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Work {
+    counters: PathBuf,
+    limits: Option<(u64, u64)>,
+    compress: Option<Compression>,
+    copy: bool,
+    pieces: PathBuf,
+}
+
+impl Order {
+    pub(super) fn of(capture: &Capture) -> Order {
+        let limits = capture.limit.map(|limit| Limits::from(limit).ends());
+        let copy = capture.named().is_some_and(|named| named != capture.path);
+        Order {
+            data: capture.path.clone(),
+            named: capture.spec.file.clone(),
+            work: Work {
+                counters: capture.counters.clone(),
+                limits,
+                compress: match capture.layout() {
+                    Layout::Compressed(compression) => Some(compression),
+                    Layout::Plain | Layout::Limited(_) => None,
+                },
+                copy,
+                pieces: capture.pieces.clone(),
+            },
+        }
+    }
+
+    /// The path that the user has named.
+    pub(in crate::engine) fn named(&self) -> Option<&str> {
+        self.named.as_ref().map(|file| file.path.as_str())
+    }
+
+    /// Makes the named file, for a process that writes it itself. May block, on some file systems for ever.
+    ///
+    /// # Errors
+    /// The OS error; `EINVAL` where there is something else than a regular file.
+    pub(in crate::engine) fn open_named(&self) -> io::Result<OwnedFd> {
+        let file = self.named.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        create(file).map(OwnedFd::from)
+    }
+
+    /// Starts the filter on a pipe. May block like [`open_named`](Self::open_named).
+    ///
+    /// # Errors
+    /// The OS error of making the named file, or of starting a process.
+    pub(in crate::engine) fn start(&self, program: &Path, reader: OwnedFd) -> io::Result<Child> {
+        let named = self.named.as_ref().map(create).transpose()?;
+        let (data, end) = match named {
+            Some(named) if !self.work.copy => (named, None),
+            named => (File::options().read(true).write(true).open(&self.data)?, named),
+        };
+        let work = serde_json::to_string(&self.work).map_err(io::Error::other)?;
+        let child = Command::new(program)
+            .arg0("procstar-filter")
+            .env_clear()
+            .env(FILTER, work)
+            .stdin(reader)
+            .stdout(data)
+            .stderr(end.map_or_else(Stdio::null, Stdio::from))
+            // A terminal's signals are not meant for it.
+            .process_group(0)
+            .spawn()?;
+        let pid = child.id() as i32;
+        // Nobody else reaps it.
+        Ok(Child { pid, pidfd: sys::pidfd_open(pid)? })
+    }
+}
+
+/// Makes, or empties, a file that a user has named. A link at the end of its path is not followed.
+fn create(file: &CaptureFile) -> io::Result<File> {
+    // Without waiting for the reader of a FIFO.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let path = Path::new(&file.path);
+    let made =
+        File::options().append(true).create(true).mode(0o600).custom_flags(flags).open(path)?;
+    if !made.metadata()?.is_file() {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    made.set_len(0)?;
+    made.set_permissions(std::fs::Permissions::from_mode(file.mode))?;
+    sys::set_blocking(&made)?;
+    Ok(made)
+}
+
+/// Set by SIGTERM: the capture is frozen, and what still comes is not stored.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn stop(_: libc::c_int) {
+    STOP.store(true, Ordering::Relaxed);
+}
+
+/// Is a filter; gives the exit code: 0 where all that came is stored, or was told to be dropped.
+pub fn run(work: &OsString) -> u8 {
+    let work = work.to_str().and_then(|text| serde_json::from_str::<Work>(text).ok());
+    let Some(work) = work else { return 2 };
+    let _ = nix::sys::prctl::set_name(c"procstar-filter");
+    // The thread that started it had blocked all.
+    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+        let _ = sys::ignore(signal);
+    }
+    if sys::on_signal(libc::SIGTERM, stop).is_err() {
+        return 2;
+    }
+    match Filter::new(&work) {
+        Ok(mut filter) => {
+            filter.pump();
+            u8::from(filter.failed)
+        }
+        Err(_) => {
+            // Its writers are not to suffer for it.
+            drain(&mut vec![0; BUFFER]);
+            1
+        }
+    }
+}
+
+/// Where the bytes go.
+enum Sink {
+    Plain(File),
+    Limited(LimitedWriter, bool),
+    Compressed {
+        /// None once the head is whole.
+        encoder: Option<Box<Encoder>>,
+        /// How much of the head is missing.
+        room: u64,
+        stored: u64,
+    },
+}
+
+struct Filter {
+    sink: Sink,
+    counters: File,
+    pieces: Option<PieceLog>,
+    written: u64,
+    /// Bytes that have been taken and cannot be read yet.
+    hidden: bool,
+    shown: Instant,
+    failed: bool,
+    done: bool,
+}
+
+impl Filter {
+    fn new(work: &Work) -> io::Result<Filter> {
+        let counters = File::options().read(true).write(true).open(&work.counters)?;
+        let data = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        let limits = work.limits.map(|(head, tail)| Limits::new(head, tail));
+        let sink = match (work.compress, limits) {
+            (Some(compression), limits) => Sink::Compressed {
+                encoder: Some(Box::new(Encoder::new(compression, data)?)),
+                room: limits.map_or(u64::MAX, |limits| limits.ends().0),
+                stored: 0,
+            },
+            (None, Some(limits)) => {
+                Sink::Limited(LimitedWriter::new(limits, data, counters.try_clone()?)?, work.copy)
+            }
+            (None, None) => Sink::Plain(data),
+        };
+        let pieces = match work.pieces.as_os_str().is_empty() {
+            true => None,
+            false => {
+                let file = File::options().read(true).write(true).open(&work.pieces)?;
+                Some(PieceLog::new(file)?)
+            }
+        };
+        Ok(Filter {
+            sink,
+            counters,
+            pieces,
+            written: 0,
+            hidden: false,
+            shown: Instant::now(),
+            failed: false,
+            done: false,
+        })
+    }
+
+    /// Reads to the end.
+    fn pump(&mut self) {
+        let mut buf = vec![0; BUFFER];
+        loop {
+            if STOP.load(Ordering::Relaxed) {
+                self.finish();
+            }
+            let patience = if self.hidden { PollTimeout::from(IDLE) } else { PollTimeout::NONE };
+            let input = io::stdin();
+            let ready = poll(&mut [PollFd::new(input.as_fd(), PollFlags::POLLIN)], patience);
+            match ready {
+                Ok(0) => self.attempt(Filter::show),
+                Ok(_) => match nix::unistd::read(input.as_fd(), &mut buf) {
+                    Ok(0) => break,
+                    Ok(n) => {
+                        let bytes = buf.get(..n).unwrap_or_default();
+                        self.attempt(|filter| filter.take(bytes));
+                    }
+                    Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => {}
+                    Err(_) => {
+                        self.fail();
+                        break;
+                    }
+                },
+                // A signal.
+                Err(_) => {}
+            }
+        }
+        self.finish();
+    }
+
+    /// Does a part of the work, unless it is over.
+    fn attempt(&mut self, part: impl FnOnce(&mut Filter) -> io::Result<()>) {
+        if !self.failed && !self.done && part(self).is_err() {
+            self.fail();
+        }
+    }
+
+    /// Notes that what is counted is all that can be had.
+    fn fail(&mut self) {
+        self.failed = true;
+        let counters = Counters::read(&self.counters).unwrap_or_default();
+        let _ = Counters { phase: Phase::Failed, ..counters }.write(&self.counters);
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.written += bytes.len() as u64;
+        if let Some(pieces) = &mut self.pieces {
+            pieces.add(Moment::now().monotonic_nanos, bytes.len() as u64, true)?;
+        }
+        match &mut self.sink {
+            Sink::Plain(file) => return io::Write::write_all(file, bytes),
+            Sink::Limited(writer, _) => return writer.write(bytes),
+            Sink::Compressed { encoder: Some(encoder), room, .. } => {
+                let (head, rest) = bytes.split_at((*room).min(bytes.len() as u64) as usize);
+                encoder.write(head)?;
+                *room -= head.len() as u64;
+                if !rest.is_empty() {
+                    self.end_stream()?;
+                }
+            }
+            Sink::Compressed { encoder: None, .. } => {}
+        }
+        self.hidden = true;
+        if self.shown.elapsed() >= LATEST { self.show() } else { Ok(()) }
+    }
+
+    fn end_stream(&mut self) -> io::Result<()> {
+        if let Sink::Compressed { encoder, stored, .. } = &mut self.sink
+            && let Some(encoder) = encoder.take()
+        {
+            *stored = encoder.finish()?;
+        }
+        Ok(())
+    }
+
+    /// Makes readable what was taken.
+    fn show(&mut self) -> io::Result<()> {
+        if let Sink::Compressed { encoder: Some(encoder), stored, .. } = &mut self.sink {
+            *stored = encoder.flush()?;
+        }
+        self.hidden = false;
+        self.shown = Instant::now();
+        self.count(Phase::Open)
+    }
+
+    fn count(&self, phase: Phase) -> io::Result<()> {
+        match &self.sink {
+            Sink::Limited(writer, _) => writer.note(phase),
+            Sink::Plain(_) => self.counters(self.written, phase).write(&self.counters),
+            Sink::Compressed { stored, .. } => self.counters(*stored, phase).write(&self.counters),
+        }
+    }
+
+    fn counters(&self, stored: u64, phase: Phase) -> Counters {
+        Counters { written: self.written, announced: self.written, stored, phase }
+    }
+
+    /// Ends the capture.
+    fn finish(&mut self) {
+        self.attempt(|filter| {
+            let counters = Counters::read(&filter.counters)?;
+            Counters { phase: Phase::Finishing, ..counters }.write(&filter.counters)?;
+            filter.end_stream()?;
+            if let Sink::Limited(writer, true) = &filter.sink {
+                writer.copy(&mut File::from(io::stderr().as_fd().try_clone_to_owned()?))?;
+            }
+            filter.count(Phase::Ended)
+        });
+        self.done = true;
+    }
+}
+
+/// Reads to the end, into nothing.
+fn drain(buf: &mut [u8]) {
+    let input = io::stdin();
+    loop {
+        let _ = poll(&mut [PollFd::new(input.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
+        match nix::unistd::read(input.as_fd(), buf) {
+            Ok(0) => return,
+            Ok(_) | Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => {}
+            Err(_) => return,
+        }
+    }
+}

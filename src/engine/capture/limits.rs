@@ -1,0 +1,323 @@
+//! Output of which only the beginning and the end are kept.
+//!
+//! In the file, the head comes first, and behind it is a ring that the rest goes round in. The ring is larger than the tail that is
+//! kept by some slack: a write of up to that much overwrites nothing that still counts, and a reader has the time to
+//! read what it has found. Every write that overwrites is announced first, in the [`Counters`], and counted after; so at any moment, and
+//! also where the writer has died in the midst, they tell which bytes are whole.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use super::counters::{Counters, Phase};
+use crate::spec::LimitSpec;
+
+/// The slack of a ring, by the tail that is kept.
+const LEAST_SLACK: u64 = 64 * 1024;
+const MOST_SLACK: u64 = 1024 * 1024;
+/// No limit is larger: file offsets end not far above.
+const LARGEST: u64 = 1 << 60;
+
+/// How much is kept of each end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    head: u64,
+    tail: u64,
+}
+
+/// What is kept of a stream at some moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kept {
+    /// So many of the first bytes.
+    pub(super) head: u64,
+    /// Where the tail begins in the stream.
+    pub(super) from: u64,
+    /// Where it ends: the stream's length.
+    pub(super) to: u64,
+}
+
+impl Kept {
+    /// How many bytes are kept.
+    pub(super) fn length(&self) -> u64 {
+        self.head + (self.to - self.from)
+    }
+
+    /// How many bytes were dropped between head and tail.
+    pub(super) fn dropped(&self) -> u64 {
+        self.from - self.head
+    }
+
+    /// The same of the final figures.
+    pub(super) fn frozen(limits: Limits, length: u64, dropped: u64) -> Kept {
+        let to = length.saturating_add(dropped);
+        let head = length.min(limits.head);
+        Kept { head, from: head.saturating_add(dropped), to }
+    }
+}
+
+impl From<LimitSpec> for Limits {
+    fn from(LimitSpec { head, tail }: LimitSpec) -> Limits {
+        Limits::new(head.unwrap_or(0), tail.unwrap_or(0))
+    }
+}
+
+impl Limits {
+    /// So much of the beginning and of the end.
+    pub(super) fn new(head: u64, tail: u64) -> Limits {
+        Limits { head: head.min(LARGEST), tail: tail.min(LARGEST) }
+    }
+
+    /// How much of the beginning, and of the end.
+    pub(super) fn ends(self) -> (u64, u64) {
+        (self.head, self.tail)
+    }
+
+    /// Whether an end of the stream is kept.
+    pub(super) fn has_tail(self) -> bool {
+        self.tail > 0
+    }
+
+    fn slack(self) -> u64 {
+        self.tail.clamp(LEAST_SLACK, MOST_SLACK)
+    }
+
+    /// The size of the ring.
+    fn ring(self) -> u64 {
+        self.tail + self.slack()
+    }
+
+    /// What is kept by these counters.
+    pub(super) fn kept(self, counters: &Counters) -> Kept {
+        let written = counters.written;
+        let head = written.min(self.head);
+        let tail = (written - head).min(self.tail);
+        let from = (written - tail).max(self.whole_from(counters)).max(head).min(written);
+        Kept { head, from, to: written }
+    }
+
+    /// From where on the ring holds the stream: what was before has been overwritten, or may just be.
+    pub(super) fn whole_from(self, counters: &Counters) -> u64 {
+        counters.announced.saturating_sub(self.ring())
+    }
+
+    /// Where a byte of the stream is in the file, and how many that follow it are there in one piece.
+    fn place(self, offset: u64) -> (u64, u64) {
+        if offset < self.head {
+            return (offset, self.head - offset);
+        }
+        let at = (offset - self.head) % self.ring();
+        (self.head + at, self.ring() - at)
+    }
+
+    /// Reads kept bytes from `offset` on, counted without the dropped ones; gives how many, 0 at the end.
+    ///
+    /// # Errors
+    /// The OS error, or that the file is shorter than the counters say.
+    pub(super) fn read(
+        self,
+        file: &File,
+        kept: &Kept,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> io::Result<usize> {
+        let (stream, part) = if offset < kept.head {
+            (offset, kept.head - offset)
+        } else {
+            let stream = offset.saturating_add(kept.dropped());
+            (stream, kept.to.saturating_sub(stream))
+        };
+        let (at, together) = self.place(stream);
+        let room = part.min(together).min(buf.len() as u64) as usize;
+        let Some(buf) = buf.get_mut(..room) else { return Ok(0) };
+        file.read_exact_at(buf, at)?;
+        Ok(room)
+    }
+}
+
+/// Stores a stream within limits.
+pub(in crate::engine) struct LimitedWriter {
+    limits: Limits,
+    file: File,
+    counters: File,
+    written: u64,
+}
+
+impl LimitedWriter {
+    /// Begins, or goes on where an earlier one has stopped.
+    ///
+    /// # Errors
+    /// The OS error of reading the counters.
+    pub(super) fn new(limits: Limits, file: File, counters: File) -> io::Result<LimitedWriter> {
+        let written = Counters::read(&counters)?.written;
+        Ok(LimitedWriter { limits, file, counters, written })
+    }
+
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// The OS error of storing them; what was counted before is still there.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let head = self.limits.head.saturating_sub(self.written).min(bytes.len() as u64) as usize;
+        let (head, rest) = bytes.split_at(head);
+        self.file.write_all_at(head, self.written)?;
+        self.written += head.len() as u64;
+        if self.limits.tail == 0 {
+            self.written += rest.len() as u64;
+        } else {
+            for piece in rest.chunks(self.limits.slack() as usize) {
+                self.count(self.written + piece.len() as u64)?;
+                self.store(piece)?;
+                self.written += piece.len() as u64;
+            }
+        }
+        self.count(self.written)
+    }
+
+    /// Puts a piece into the ring, at the most in two parts.
+    fn store(&self, piece: &[u8]) -> io::Result<()> {
+        let mut offset = self.written;
+        let mut piece = piece;
+        while !piece.is_empty() {
+            let (at, together) = self.limits.place(offset);
+            let (part, rest) = piece.split_at((piece.len() as u64).min(together) as usize);
+            self.file.write_all_at(part, at)?;
+            offset += part.len() as u64;
+            piece = rest;
+        }
+        Ok(())
+    }
+
+    fn count(&self, announced: u64) -> io::Result<()> {
+        self.counters(announced, Phase::Open).write(&self.counters)
+    }
+
+    fn counters(&self, announced: u64, phase: Phase) -> Counters {
+        Counters { written: self.written, announced, stored: 0, phase }
+    }
+
+    /// Notes how far it is; nothing is written after the end.
+    ///
+    /// # Errors
+    /// The OS error.
+    pub(super) fn note(&self, phase: Phase) -> io::Result<()> {
+        self.counters(self.written, phase).write(&self.counters)
+    }
+
+    /// Copies what is kept to the end of `to`.
+    ///
+    /// # Errors
+    /// The OS error of reading or writing.
+    pub(super) fn copy(&self, to: &mut impl io::Write) -> io::Result<()> {
+        let kept = self.limits.kept(&self.counters(self.written, Phase::Open));
+        let mut buf = vec![0; 256 * 1024];
+        let mut offset = 0;
+        loop {
+            let n = self.limits.read(&self.file, &kept, offset, &mut buf)?;
+            if n == 0 {
+                return Ok(());
+            }
+            to.write_all(buf.get(..n).unwrap_or_default())?;
+            offset += n as u64;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn limits(head: Option<u64>, tail: Option<u64>) -> Limits {
+        LimitSpec { head, tail }.into()
+    }
+
+    fn stream(length: usize) -> Vec<u8> {
+        let mut state = 12345u32;
+        let next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        std::iter::repeat_with(next).take(length).collect()
+    }
+
+    fn read_all(limits: Limits, file: &File, kept: &Kept) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut buf = [0; 999];
+        loop {
+            match limits.read(file, kept, out.len() as u64, &mut buf).unwrap() {
+                0 => return out,
+                n => out.extend_from_slice(&buf[..n]),
+            }
+        }
+    }
+
+    /// Limits around the sizes that matter: nothing, less than a write, about the slack, more than all.
+    fn limit() -> impl Strategy<Value = Option<u64>> {
+        prop_oneof![
+            Just(None),
+            Just(Some(0)),
+            (0u64..300).prop_map(Some),
+            (60_000u64..70_000).prop_map(Some),
+            (0u64..500_000).prop_map(Some),
+            Just(Some(u64::MAX)),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// After every write, head and tail are those of the model; a writer that is made anew goes on.
+        #[test]
+        fn keeps_both_ends(
+            head in limit(),
+            tail in limit(),
+            writes in prop::collection::vec(prop_oneof![0usize..100, 0usize..300_000], 0..12),
+            anew in any::<u16>(),
+        ) {
+            let limits = limits(head, tail);
+            let (file, counters) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+            let all = stream(writes.iter().sum());
+            let writer = || LimitedWriter::new(
+                limits, file.try_clone().unwrap(), counters.try_clone().unwrap()).unwrap();
+            let mut current = writer();
+            let mut written = 0;
+            for (i, length) in writes.iter().enumerate() {
+                if anew & (1 << i) != 0 {
+                    current = writer();
+                }
+                current.write(&all[written..written + length]).unwrap();
+                written += length;
+                let kept = limits.kept(&Counters::read(&counters).unwrap());
+                let first = (limits.head.min(written as u64)) as usize;
+                let last = (limits.tail.min((written - first) as u64)) as usize;
+                let model = [&all[..first], &all[written - last..written]].concat();
+                prop_assert_eq!(kept.length(), model.len() as u64);
+                prop_assert_eq!(kept.dropped(), (written - model.len()) as u64);
+                prop_assert_eq!(Kept::frozen(limits, kept.length(), kept.dropped()), kept);
+                prop_assert!(read_all(limits, &file, &kept) == model);
+                let mut copy = Vec::new();
+                current.copy(&mut copy).unwrap();
+                prop_assert!(copy == model);
+            }
+            // Room is bounded by what is kept, and the slack.
+            let room = limits.head.saturating_add(limits.ring());
+            prop_assert!(file.metadata().unwrap().len() <= room);
+        }
+
+        /// A writer that died in the midst of a write leaves counters that vouch for nothing it may have overwritten.
+        #[test]
+        fn what_was_announced_is_not_vouched_for(
+            head in 0u64..1000, tail in 1u64..200_000, written in 0u64..1_000_000, more in 0u64..1_200_000,
+        ) {
+            let limits = limits(Some(head), Some(tail));
+            let announced = written + more;
+            let counters = Counters { written, announced, ..Counters::default() };
+            let kept = limits.kept(&counters);
+            prop_assert!(kept.head <= kept.from && kept.from <= kept.to && kept.to == written);
+            prop_assert!(kept.from == kept.to || kept.from + limits.ring() >= announced);
+            if more <= limits.slack() {
+                prop_assert_eq!(kept, limits.kept(&Counters { announced: written, ..counters }));
+            }
+        }
+    }
+}

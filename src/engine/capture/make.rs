@@ -1,0 +1,197 @@
+//! The making of captures: files, pipes, and orders for what may take long.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, Weak};
+
+use super::super::faults::{self, Call};
+use super::super::sys;
+use super::filter::Order;
+use super::limits::{LimitedWriter, Limits};
+use super::pieces::PieceLog;
+use super::{Capture, Layout, Maker, Places};
+use crate::spec::{CaptureMode, CaptureSpec, LimitSpec};
+
+/// What is made along with a capture.
+pub(in crate::engine) enum Writer {
+    /// The process writes the file itself.
+    Itself(OwnedFd),
+    /// The process writes a file that its user has named; whoever makes the process opens it.
+    Named(Order),
+    /// The engine reads this pipe.
+    Pipe {
+        /// The process's end.
+        source: OwnedFd,
+        /// Ours.
+        reader: OwnedFd,
+        /// Where the output goes.
+        store: Store,
+        /// Where its pieces are noted, if they are.
+        pieces: Option<PieceLog>,
+    },
+    /// A filter does; whoever makes the process starts it.
+    Filter {
+        /// The process's end.
+        source: OwnedFd,
+        /// The other one.
+        reader: OwnedFd,
+        /// What it shall do.
+        order: Order,
+    },
+}
+
+/// Where the engine puts what it reads of a pipe.
+pub(in crate::engine) enum Store {
+    /// At the end of a file.
+    File(File),
+    /// Within limits.
+    Limited(LimitedWriter),
+    /// Nowhere.
+    Nothing,
+}
+
+impl Store {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// The OS error of storing them.
+    pub(in crate::engine) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Store::File(file) => io::Write::write_all(file, bytes),
+            Store::Limited(writer) => writer.write(bytes),
+            Store::Nothing => Ok(()),
+        }
+    }
+}
+
+impl Capture {
+    /// Makes a capture, of which files of ours are called `name`, and the end of it that the process shall have. `default` limits one
+    /// whose spec sets no limit.
+    ///
+    /// # Errors
+    /// The OS error; nothing is left behind.
+    pub(in crate::engine) fn open(
+        spec: CaptureSpec,
+        places: &Places,
+        name: &str,
+        default: LimitSpec,
+    ) -> io::Result<(Capture, Writer)> {
+        let capture = Capture::plan(spec, places, name, default);
+        let made = capture.make().inspect_err(|_| capture.remove_own())?;
+        Ok((capture, made))
+    }
+
+    fn plan(spec: CaptureSpec, places: &Places, name: &str, default: LimitSpec) -> Capture {
+        let dir = match spec.mode {
+            CaptureMode::Tempfile => &places.files,
+            CaptureMode::Memory => &places.memory,
+        };
+        let limit = spec.limit.or_else(|| default_limit(default, &spec));
+        let tail = limit.is_some_and(|limit| Limits::from(limit).has_tail());
+        let path = match &spec.file {
+            // Both ends are brought together there once they are known.
+            Some(file) if !tail => PathBuf::from(&file.path),
+            _ => dir.join(name),
+        };
+        let held = Mutex::new(Weak::new());
+        let counters = PathBuf::new();
+        let pieces = match spec.pieces {
+            true => dir.join(format!("{name}.p")),
+            false => PathBuf::new(),
+        };
+        let mut capture =
+            Capture { spec, path, limit, counters, pieces, end: OnceLock::new(), held };
+        if capture.limit.is_some() || capture.maker() == Maker::Filter {
+            capture.counters = dir.join(format!("{name}.n"));
+        }
+        capture
+    }
+
+    fn make(&self) -> io::Result<Writer> {
+        let create = |path: &Path, append| {
+            faults::pass(Call::CaptureFile)?;
+            File::options()
+                .write(true)
+                .append(append)
+                .read(!append)
+                .create_new(true)
+                .mode(0o600)
+                .open(path)
+        };
+        let counters = match self.counters.as_os_str().is_empty() {
+            true => None,
+            false => Some(create(&self.counters, false)?),
+        };
+        let pieces = match self.pieces.as_os_str().is_empty() {
+            true => None,
+            false => Some(PieceLog::new(create(&self.pieces, false)?)?),
+        };
+        let pipe = || {
+            let (reader, source) = sys::pipe()?;
+            if let Some(size) = self.spec.pipe_size {
+                sys::grow_pipe(&reader, size as usize);
+            }
+            Ok::<_, io::Error>((reader, source))
+        };
+        Ok(match self.maker() {
+            Maker::Process if self.spec.file.is_some() => Writer::Named(Order::of(self)),
+            Maker::Process => Writer::Itself(create(&self.path, true)?.into()),
+            Maker::Engine => {
+                let (reader, source) = pipe()?;
+                sys::set_nonblocking(&reader)?;
+                let store = match (self.layout(), counters) {
+                    (Layout::Limited(limits), Some(counters)) => {
+                        let file = create(&self.path, false)?;
+                        Store::Limited(LimitedWriter::new(limits, file, counters)?)
+                    }
+                    _ => Store::File(create(&self.path, true)?),
+                };
+                Writer::Pipe { source, reader, store, pieces }
+            }
+            Maker::Filter => {
+                if Some(self.path.as_path()) != self.named() {
+                    create(&self.path, false)?;
+                }
+                let (reader, source) = pipe()?;
+                Writer::Filter { source, reader, order: Order::of(self) }
+            }
+        })
+    }
+
+    /// Goes on where an engine in another program has stopped.
+    ///
+    /// # Errors
+    /// The OS error of opening the files.
+    pub(in crate::engine) fn reopen(&self) -> io::Result<(Store, Option<PieceLog>)> {
+        let open = |path| File::options().read(true).write(true).open(path);
+        let store = match self.layout() {
+            Layout::Limited(limits) => {
+                let writer = LimitedWriter::new(limits, open(&self.path)?, open(&self.counters)?)?;
+                Store::Limited(writer)
+            }
+            _ => Store::File(File::options().append(true).open(&self.path)?),
+        };
+        let pieces = match self.pieces.as_os_str().is_empty() {
+            true => None,
+            false => Some(PieceLog::new(open(&self.pieces)?)?),
+        };
+        Ok((store, pieces))
+    }
+}
+
+/// The limit of a capture whose spec sets none. Of compressed output no tail can be kept: its head may be as large as both.
+fn default_limit(LimitSpec { head, tail }: LimitSpec, spec: &CaptureSpec) -> Option<LimitSpec> {
+    if head.is_none() && tail.is_none() {
+        return None;
+    }
+    Some(match spec.compress {
+        None => LimitSpec { head, tail },
+        Some(_) => {
+            let both = head.unwrap_or(0).saturating_add(tail.unwrap_or(0));
+            LimitSpec { head: Some(both), tail: None }
+        }
+    })
+}

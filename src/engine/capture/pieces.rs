@@ -1,0 +1,159 @@
+//! The order and time of pieces of output: a file of records beside a capture, one for each piece that was read at once.
+//!
+//! Pieces that follow each other without another fd's between them become one, within a time that grows with the number of records:
+//! a millisecond at first, twice as long after each thousand. So a day of output has some tens of thousands; beyond
+//! [`MOST`], all is part of the last one.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// The size of a record in bytes.
+const SIZE: usize = 24;
+/// How many records there are at most for one capture.
+const MOST: u64 = 16 * 1024;
+/// How long after a piece's beginning more is part of it, in nanoseconds; doubled for each [`STEP`] records.
+const TOGETHER: u64 = 1_000_000;
+const STEP: u64 = 1000;
+
+/// A piece of one capture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Piece {
+    /// When it was read, by the monotonic clock in nanoseconds.
+    pub(super) time: u64,
+    /// Where it begins in what was written.
+    pub(super) offset: u64,
+    /// How long it is.
+    pub(super) length: u64,
+}
+
+impl Piece {
+    fn to_bytes(self) -> [u8; SIZE] {
+        let mut bytes = [0; SIZE];
+        let words = [self.time, self.offset, self.length];
+        for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Piece> {
+        let word = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+        Some(Piece { time: word(0)?, offset: word(8)?, length: word(16)? })
+    }
+}
+
+/// Writes the records of a capture.
+pub(in crate::engine) struct PieceLog {
+    file: File,
+    count: u64,
+    last: Option<Piece>,
+}
+
+impl PieceLog {
+    /// Begins, or goes on behind what is there.
+    ///
+    /// # Errors
+    /// The OS error of reading the file.
+    pub(super) fn new(file: File) -> io::Result<PieceLog> {
+        let count = file.metadata()?.len() / SIZE as u64;
+        let mut last = None;
+        if let Some(at) = count.checked_sub(1) {
+            let mut bytes = [0; SIZE];
+            file.read_exact_at(&mut bytes, at * SIZE as u64)?;
+            last = Piece::from_bytes(&bytes);
+        }
+        Ok(PieceLog { file, count, last })
+    }
+
+    /// Notes that `length` bytes were read at `time`; `follows` tells that no other fd's piece was read since this one's last.
+    ///
+    /// # Errors
+    /// The OS error of writing.
+    pub(in crate::engine) fn add(
+        &mut self,
+        time: u64,
+        length: u64,
+        follows: bool,
+    ) -> io::Result<()> {
+        let next = self.last.map_or(0, |last| last.offset + last.length);
+        let window = TOGETHER << (self.count / STEP);
+        let piece = match self.last {
+            Some(last)
+                if self.count >= MOST || (follows && time.saturating_sub(last.time) < window) =>
+            {
+                Piece { length: last.length + length, ..last }
+            }
+            _ => {
+                self.count += 1;
+                Piece { time, offset: next, length }
+            }
+        };
+        self.last = Some(piece);
+        self.file.write_all_at(&piece.to_bytes(), (self.count - 1) * SIZE as u64)
+    }
+}
+
+/// Reads the records of a capture, as far as they are within the first `end` bytes of what was written.
+///
+/// # Errors
+/// The OS error of reading the file.
+pub(super) fn read(path: &Path, end: u64) -> io::Result<Vec<Piece>> {
+    let bytes = std::fs::read(path)?;
+    let within = |piece: Piece| {
+        let length = piece.length.min(end.checked_sub(piece.offset)?);
+        (length > 0).then_some(Piece { length, ..piece })
+    };
+    Ok(bytes.chunks_exact(SIZE).filter_map(Piece::from_bytes).map_while(within).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Records cover what was written without a gap, in order, and no more than there may be.
+        #[test]
+        fn records_cover_all(
+            adds in prop::collection::vec((0u64..3_000_000, 1u64..1000, any::<bool>()), 1..200),
+            end in 0u64..100_000,
+        ) {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let log = || PieceLog::new(file.reopen().unwrap()).unwrap();
+            let mut current = log();
+            let (mut time, mut written) = (0, 0);
+            for (i, (pause, length, follows)) in adds.iter().enumerate() {
+                if i % 50 == 49 {
+                    current = log();
+                }
+                time += pause;
+                written += length;
+                current.add(time, *length, *follows).unwrap();
+            }
+            let pieces = read(file.path(), end).unwrap();
+            let mut at = 0;
+            let mut before = 0;
+            for piece in &pieces {
+                prop_assert_eq!(piece.offset, at);
+                prop_assert!(piece.time >= before);
+                at += piece.length;
+                before = piece.time;
+            }
+            prop_assert_eq!(at, written.min(end));
+        }
+    }
+
+    #[test]
+    fn without_end_there_are_not_more_records() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut log = PieceLog::new(file.reopen().unwrap()).unwrap();
+        for i in 0..2 * MOST {
+            log.add(i * 1_000_000_000_000, 1, false).unwrap();
+        }
+        let pieces = read(file.path(), u64::MAX).unwrap();
+        assert_eq!(pieces.len() as u64, MOST);
+        assert_eq!(pieces.iter().map(|piece| piece.length).sum::<u64>(), 2 * MOST);
+    }
+}

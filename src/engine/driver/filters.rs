@@ -1,0 +1,160 @@
+//! The driver's part in [filters](super::super::capture::filter): it watches their ends, and takes their pipes over where they fail.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::capture::{Capture, Captures, CutShort, Store};
+use super::super::spawn::Child;
+use super::super::state::Input;
+use super::super::sys;
+use super::reading::note;
+use super::{Driver, OpenCapture, Process, Source};
+
+/// How long a filter may take to store what has come, once the last writer is gone and the grace has passed: a file system that
+/// hangs delays the end of a process no longer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A filter that has not been reaped.
+struct Filter {
+    serial: u64,
+    index: usize,
+    pidfd: OwnedFd,
+    /// None where it cannot be watched; it is looked at when its process ends.
+    token: Option<u64>,
+}
+
+/// All filters, by pid. They are children of this process, and of no process that is run.
+#[derive(Default)]
+pub(super) struct Filters(HashMap<i32, Filter>);
+
+impl Filters {
+    /// Whether a child is a filter.
+    pub(super) fn contains(&self, pid: i32) -> bool {
+        self.0.contains_key(&pid)
+    }
+
+    /// Tells a filter that nothing more is to be stored.
+    pub(super) fn stop(&self, pid: i32) {
+        self.signal(pid, libc::SIGTERM);
+    }
+
+    fn signal(&self, pid: i32, signum: i32) {
+        if let Some(filter) = self.0.get(&pid) {
+            // One that has ended needs no signal.
+            let _ = sys::pidfd_send_signal(filter.pidfd.as_raw_fd(), signum);
+        }
+    }
+}
+
+impl Driver {
+    /// A filter works for a capture from now on.
+    pub(super) fn filter_started(&mut self, serial: u64, index: usize, child: Child) {
+        let Child { pid, pidfd } = child;
+        let token = self.poller.watch(&pidfd, Source::Filter(pid));
+        if let Err(error) = &token {
+            tracing::warn!(pid, %error, "cannot watch a filter");
+        }
+        self.filters.0.insert(pid, Filter { serial, index, pidfd, token: token.ok() });
+        let open = self.processes.get_mut(&serial).map(|process| process.open.iter_mut());
+        for open in open.into_iter().flatten() {
+            if let OpenCapture::Filter { index: at, pid: place, .. } = open
+                && *at == index
+            {
+                *place = pid;
+            }
+        }
+    }
+
+    /// What the process's maker had to make for a capture could not be made.
+    pub(super) fn capture_not_made(&mut self, serial: u64, index: usize) {
+        let Some(process) = self.processes.get_mut(&serial) else { return };
+        process.open.retain(|open| open.index() != index);
+        note(&process.captures, &mut process.cut_short, index, CutShort::Setup);
+        if let Some(capture) = process.captures.at(index) {
+            capture.remove_own();
+            let empty = Capture::empty(capture.spec().clone());
+            process.captures = Arc::new(process.captures.with(index, empty));
+        }
+    }
+
+    /// A filter has ended, or may have.
+    pub(super) fn filter_ended(&mut self, pid: i32) {
+        if let Some((serial, index)) = self.reap_filter(pid) {
+            self.close_capture(serial, index);
+            self.apply(serial, Input::CapturesClosed);
+        }
+    }
+
+    /// Reaps a filter if it has ended; gives the capture that has come to its end with it. That of one that failed has not: it is read
+    /// on, into nothing.
+    fn reap_filter(&mut self, pid: i32) -> Option<(u64, usize)> {
+        let status = match sys::reap(pid) {
+            Ok(None) => return None,
+            Ok(Some((status, _))) => status,
+            // Somebody else has, and what it counted tells all the same.
+            Err(_) => 0,
+        };
+        let Filter { serial, index, pidfd, token } = self.filters.0.remove(&pid)?;
+        if let Some(token) = token {
+            self.poller.unwatch(&pidfd, token);
+        }
+        let process = self.processes.get_mut(&serial)?;
+        let Process { captures, cut_short, open, id, .. } = process;
+        if status != 0 || !captures.at(index).is_some_and(Capture::is_whole) {
+            tracing::error!(proc_id = %id, status, "output could not be stored");
+            note(captures, cut_short, index, CutShort::Error);
+        }
+        let at = open.iter().position(|open| open.index() == index)?;
+        if libc::WIFEXITED(status) {
+            return Some((serial, index));
+        }
+        // It was killed, and may have left something unread behind.
+        let OpenCapture::Filter { reader, .. } = open.swap_remove(at) else { return None };
+        let watched = sys::set_nonblocking(&reader)
+            .and_then(|()| self.open_pipe(serial, index, reader, (Store::Nothing, None)));
+        // Where it cannot be read, its writers get SIGPIPE.
+        let Ok(pipe) = watched else { return Some((serial, index)) };
+        self.processes.get_mut(&serial)?.open.push(pipe);
+        None
+    }
+
+    /// Whether the filter of a capture has ended, and the capture with it.
+    pub(super) fn filter_has_ended(&mut self, pid: i32) -> bool {
+        // Before it is started, no.
+        pid != 0 && (!self.filters.contains(pid) || self.reap_filter(pid).is_some())
+    }
+
+    /// Goes on with a filter that an engine in another program has started.
+    pub(super) fn take_over_filter(
+        &mut self,
+        serial: u64,
+        index: usize,
+        pid: i32,
+        reader: OwnedFd,
+    ) -> io::Result<()> {
+        let pidfd = sys::pidfd_open(pid)?;
+        if let Some(process) = self.processes.get_mut(&serial) {
+            process.open.push(OpenCapture::Filter { index, reader, pid });
+        }
+        self.filter_started(serial, index, Child { pid, pidfd });
+        Ok(())
+    }
+
+    /// Ends a filter whose process is forgotten. It is reaped like any other.
+    pub(super) fn end_filter(&mut self, pid: i32) {
+        self.filters.signal(pid, libc::SIGKILL);
+    }
+}
+
+/// Whether a capture's last writer is gone, and only its filter still works on it.
+pub(super) fn is_finishing(open: &OpenCapture, captures: &Captures) -> bool {
+    let Some(capture) = captures.at(open.index()) else { return false };
+    match open {
+        OpenCapture::Filter { reader, .. } => capture.is_finishing() || sys::hung_up(reader),
+        OpenCapture::File { .. } => capture.is_finishing(),
+        OpenCapture::Pipe(_) => false,
+    }
+}

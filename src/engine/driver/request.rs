@@ -1,0 +1,181 @@
+//! The driver's part in what processes of one request have to do with each other: who is joined by pipes, who is started with all
+//! others or not at all.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::super::spawn::Spawned;
+use super::super::stop::{StopCause, StopOrder, Terms};
+use super::super::{Stage, StartFailure};
+use super::budget::{child_needs, making};
+use super::launch::{Launch, PipeTable};
+use super::{Driver, Process};
+use crate::spec::{ProcId, Validated, ValidatedFd, ValidatedProc};
+
+/// Processes that are let in together.
+pub(super) struct Unit {
+    launches: VecDeque<Launch>,
+    let_in: bool,
+}
+
+/// Processes of which all are stopped where one cannot be started.
+pub(super) struct Together {
+    members: Vec<u64>,
+    /// How many of them are not known to have started.
+    starting: usize,
+}
+
+impl Driver {
+    /// Takes in a request: its processes wait for their turn.
+    pub(super) fn request(&mut self, request: Validated) {
+        let pipes = PipeTable::new(request.pipes);
+        let together = request.all_or_nothing.then_some(self.next_serial);
+        let mut members = Vec::new();
+        let mut units: Vec<Unit> = Vec::new();
+        let units_of = units_by_pipes(request.procs.values(), request.pipes);
+        for ((id, proc), unit) in request.procs.into_iter().zip(units_of) {
+            let terms = Terms { deadline: None, stopping: proc.stopping };
+            let serial = self.enroll(Process { terms, together, ..Process::new(id) });
+            members.push(serial);
+            let launch = Launch { serial, proc, pipes: pipes.clone() };
+            match units.get_mut(unit) {
+                Some(unit) => unit.launches.push_back(launch),
+                None => units.push(Unit { launches: VecDeque::from([launch]), let_in: false }),
+            }
+        }
+        if let Some(number) = together {
+            let starting = members.len();
+            self.together.insert(number, Together { members, starting });
+        }
+        self.waiting.extend(units);
+    }
+
+    /// The next process that may be made; none where there is none, or no room for it.
+    pub(super) fn next_launch(&mut self) -> Option<Launch> {
+        let unit = self.waiting.front_mut()?;
+        if !unit.let_in {
+            let procs = || unit.launches.iter().map(|launch| &launch.proc);
+            let cost = procs().map(making).sum::<usize>();
+            let need = cost + procs().map(child_needs).max().unwrap_or(0);
+            if !self.budget.has_room(need) {
+                return None;
+            }
+            unit.let_in = true;
+            for launch in &unit.launches {
+                self.budget.set(launch.serial, making(&launch.proc), true);
+            }
+        }
+        let launch = unit.launches.pop_front();
+        if unit.launches.is_empty() {
+            self.waiting.pop_front();
+        }
+        launch
+    }
+
+    /// It is known whether a process has started. Where it has not, those that are to start with it are ended.
+    pub(super) fn settled(&mut self, serial: u64, failed: bool) {
+        let Some(process) = self.processes.get_mut(&serial) else { return };
+        let Some(number) = process.together.take() else { return };
+        let id = process.id.clone();
+        let Some(together) = self.together.get_mut(&number) else { return };
+        together.starting = together.starting.saturating_sub(1);
+        if !failed && together.starting > 0 {
+            return;
+        }
+        let members = self.together.remove(&number).map(|together| together.members);
+        if failed {
+            for member in members.into_iter().flatten().filter(|member| *member != serial) {
+                self.end_with(member, &id);
+            }
+        }
+    }
+
+    /// Ends a process because `peer` could not be started: it is not started either, or stopped.
+    fn end_with(&mut self, serial: u64, peer: &ProcId) {
+        let Some(process) = self.processes.get_mut(&serial) else { return };
+        process.together = None;
+        let failure =
+            StartFailure { stage: Stage::Peer, errno: 0, path: Some(peer.as_str().to_owned()) };
+        if let Some(launch) = self.take_waiting(serial) {
+            self.refuse(launch, failure);
+        } else if self.pool.withdraw(serial) {
+            self.spawned(Spawned::failed(serial, failure));
+        } else {
+            self.stop_process(serial, StopCause::Stopped, StopOrder::default(), None);
+        }
+    }
+
+    fn take_waiting(&mut self, serial: u64) -> Option<Launch> {
+        let found = self.waiting.iter_mut().enumerate().find_map(|(at, unit)| {
+            let inner = unit.launches.iter().position(|launch| launch.serial == serial)?;
+            Some((at, unit.launches.remove(inner), unit.launches.is_empty()))
+        });
+        let (at, launch, empty) = found?;
+        if empty {
+            self.waiting.remove(at);
+        }
+        launch
+    }
+}
+
+/// For each process, the number of the unit it belongs to; those joined by pipes are of one. Units are numbered in the order of
+/// their first processes.
+fn units_by_pipes<'a>(
+    procs: impl Iterator<Item = &'a ValidatedProc> + Clone,
+    pipes: usize,
+) -> Vec<usize> {
+    let ends = |proc: &'a ValidatedProc| {
+        proc.fds.iter().filter_map(|(_, fd)| match fd {
+            ValidatedFd::Pipe(end) => Some(end.pipe()),
+            _ => None,
+        })
+    };
+    // Each process's representative: one with a lower number, or itself.
+    let mut lower: Vec<usize> = (0..procs.clone().count()).collect();
+    fn root(lower: &mut [usize], of: usize) -> usize {
+        let mut at = of;
+        while let Some(next) = lower.get(at).copied().filter(|next| *next != at) {
+            at = next;
+        }
+        if let Some(short) = lower.get_mut(of) {
+            *short = at;
+        }
+        at
+    }
+    let mut first_end: HashMap<usize, usize> = HashMap::with_capacity(pipes.min(1024));
+    for (number, proc) in procs.enumerate() {
+        for pipe in ends(proc) {
+            let other = *first_end.entry(pipe).or_insert(number);
+            let (a, b) = (root(&mut lower, number), root(&mut lower, other));
+            if let Some(joined) = lower.get_mut(a.max(b)) {
+                *joined = a.min(b);
+            }
+        }
+    }
+    let mut numbers = HashMap::new();
+    (0..lower.len())
+        .map(|number| {
+            let root = root(&mut lower, number);
+            let next = numbers.len();
+            *numbers.entry(root).or_insert(next)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_joined_by_pipes_are_one_unit() {
+        let text = r#"{"specs": {
+            "r1": {"argv": ["x"], "fds": [["0", {"pipe-read": {"proc_id": "w1", "fd": "1"}}]]},
+            "alone": {"argv": ["x"]},
+            "r2": {"argv": ["x"], "fds": [["0", {"pipe-read": {"proc_id": "w2", "fd": "1"}}]]},
+            "w2": {"argv": ["x"], "fds": [["1", "pipe-write"], ["0", {"pipe-read": {"proc_id": "w3", "fd": "1"}}]]},
+            "w1": {"argv": ["x"], "fds": [["1", "pipe-write"]]},
+            "w3": {"argv": ["x"], "fds": [["1", "pipe-write"]]}}}"#;
+        let request = crate::spec::from_json(text.as_bytes()).unwrap();
+        let units = units_by_pipes(request.procs.values(), request.pipes);
+        assert_eq!(units, [0, 1, 2, 2, 0, 2]);
+    }
+}

@@ -1,0 +1,245 @@
+//! Compressed bodies: which coding a client takes, and bodies in that coding.
+
+use std::io::{self, Write};
+
+use bytes::Bytes;
+use flate2::write::GzEncoder;
+
+use super::blocks::Blocks;
+
+/// How much an encoder may look back, as a power of two: what a body costs in memory is some times that.
+const WINDOW: u32 = 18;
+/// A shorter body is sent as it is.
+pub(super) const WORTH: u64 = 1024;
+/// What does not get at least this much smaller, in percent, is sent as it is.
+const GAIN: usize = 10;
+
+/// A coding of bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// As it is.
+    Identity,
+    Gzip,
+    Brotli,
+    Zstd,
+}
+
+/// Those that compress, the one that is taken first where a client likes several the same.
+const CODINGS: [Coding; 3] = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
+
+impl Coding {
+    /// The name in `Accept-Encoding` and `Content-Encoding`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Coding::Identity => "identity",
+            Coding::Gzip => "gzip",
+            Coding::Brotli => "br",
+            Coding::Zstd => "zstd",
+        }
+    }
+
+    /// The coding that the values of `Accept-Encoding` like most; none where they take nothing that we have.
+    pub(super) fn choose<'a>(headers: impl Iterator<Item = &'a [u8]>) -> Option<Coding> {
+        let accepted = Accepted::parse(headers);
+        // Unless it is forbidden, the bytes as they are will always do.
+        let identity = accepted.weight("identity").unwrap_or(1);
+        let best = CODINGS
+            .iter()
+            .map(|coding| (accepted.weight(coding.name()).unwrap_or(0), *coding))
+            // Of equal ones the last would be taken.
+            .rev()
+            .max_by_key(|(weight, _)| *weight)
+            .filter(|(weight, _)| *weight > 0 && *weight >= identity);
+        best.map(|(_, coding)| coding).or((identity > 0).then_some(Coding::Identity))
+    }
+}
+
+/// What a client takes: names and weights in thousandths.
+struct Accepted(Vec<(String, u16)>);
+
+impl Accepted {
+    fn parse<'a>(headers: impl Iterator<Item = &'a [u8]>) -> Accepted {
+        let mut accepted = Vec::new();
+        for header in headers {
+            for item in String::from_utf8_lossy(header).split(',') {
+                let mut parts = item.split(';');
+                let name = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
+                let weight = parts.find_map(|part| {
+                    let (key, value) = part.split_once('=')?;
+                    key.trim().eq_ignore_ascii_case("q").then(|| weight(value.trim()))
+                });
+                let name = if name == "x-gzip" { "gzip".to_owned() } else { name };
+                accepted.push((name, weight.unwrap_or(1000)));
+            }
+        }
+        Accepted(accepted)
+    }
+
+    /// The weight of a coding; none where nothing is said of it.
+    fn weight(&self, name: &str) -> Option<u16> {
+        let of = |name: &str| self.0.iter().find(|(known, _)| known == name).map(|(_, w)| *w);
+        of(name).or_else(|| of("*"))
+    }
+}
+
+/// `0.5` is 500. What is no weight is none.
+fn weight(text: &str) -> u16 {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..=1.0).contains(&value) => (value * 1000.0).round() as u16,
+        _ => 0,
+    }
+}
+
+/// Whether bytes that a body begins with are worth being compressed.
+pub(super) fn shrinks(sample: &[u8]) -> bool {
+    let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let packed = encoder.write_all(sample).and_then(|()| encoder.finish());
+    packed.is_ok_and(|packed| packed.len() * 100 <= sample.len() * (100 - GAIN))
+}
+
+enum Encoder {
+    Gzip(GzEncoder<Vec<u8>>),
+    Brotli(Box<brotli::CompressorWriter<Vec<u8>>>),
+    Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
+}
+
+/// A body in another coding.
+pub(super) struct Coded<B> {
+    blocks: B,
+    /// None once the body has ended.
+    encoder: Option<Encoder>,
+}
+
+impl<B: Blocks> Coded<B> {
+    /// `blocks` in a coding, which is not [`Coding::Identity`]; that one counts as gzip.
+    ///
+    /// # Errors
+    /// Where the encoder cannot be made.
+    pub(super) fn new(blocks: B, coding: Coding) -> io::Result<Coded<B>> {
+        let encoder = match coding {
+            Coding::Identity | Coding::Gzip => {
+                Encoder::Gzip(GzEncoder::new(Vec::new(), flate2::Compression::new(4)))
+            }
+            Coding::Brotli => Encoder::Brotli(Box::new(brotli::CompressorWriter::new(
+                Vec::new(),
+                4096,
+                4,
+                WINDOW,
+            ))),
+            Coding::Zstd => {
+                let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 3)?;
+                encoder.window_log(WINDOW)?;
+                Encoder::Zstd(encoder)
+            }
+        };
+        Ok(Coded { blocks, encoder: Some(encoder) })
+    }
+}
+
+impl<B: Blocks> Blocks for Coded<B> {
+    fn next_block(&mut self) -> io::Result<Option<Bytes>> {
+        let Some(encoder) = &mut self.encoder else { return Ok(None) };
+        if let Some(block) = self.blocks.next_block()? {
+            let packed = match encoder {
+                Encoder::Gzip(encoder) => {
+                    encoder.write_all(&block)?;
+                    std::mem::take(encoder.get_mut())
+                }
+                Encoder::Brotli(encoder) => {
+                    encoder.write_all(&block)?;
+                    std::mem::take(encoder.get_mut())
+                }
+                Encoder::Zstd(encoder) => {
+                    encoder.write_all(&block)?;
+                    std::mem::take(encoder.get_mut())
+                }
+            };
+            return Ok(Some(packed.into()));
+        }
+        let rest = match self.encoder.take() {
+            Some(Encoder::Gzip(encoder)) => encoder.finish()?,
+            Some(Encoder::Brotli(encoder)) => encoder.into_inner(),
+            Some(Encoder::Zstd(encoder)) => encoder.finish()?,
+            None => Vec::new(),
+        };
+        Ok(Some(rest.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn choices() {
+        for (header, coding) in [
+            ("", Some(Coding::Identity)),
+            ("gzip", Some(Coding::Gzip)),
+            ("X-GZIP", Some(Coding::Gzip)),
+            ("gzip, deflate, br, zstd", Some(Coding::Zstd)),
+            ("gzip, br", Some(Coding::Brotli)),
+            ("zstd;q=0.5, gzip", Some(Coding::Gzip)),
+            ("zstd;q=0, br; q=0.1", Some(Coding::Brotli)),
+            ("deflate", Some(Coding::Identity)),
+            ("*", Some(Coding::Zstd)),
+            ("*, zstd;q=0", Some(Coding::Brotli)),
+            ("gzip;q=0.5, identity", Some(Coding::Identity)),
+            ("gzip;q=0.5, identity;q=0.5", Some(Coding::Gzip)),
+            ("identity;q=0", None),
+            ("*;q=0", None),
+            ("*;q=0, gzip", Some(Coding::Gzip)),
+            ("*;q=0, identity", Some(Coding::Identity)),
+            ("gzip;q=x", Some(Coding::Identity)),
+            ("gzip;q=0.001", Some(Coding::Gzip)),
+        ] {
+            assert_eq!(Coding::choose([header.as_bytes()].into_iter()), coding, "{header}");
+        }
+        assert_eq!(Coding::choose([].into_iter()), Some(Coding::Identity));
+        let several = [&b"gzip;q=0.1"[..], b"br"];
+        assert_eq!(Coding::choose(several.into_iter()), Some(Coding::Brotli));
+    }
+
+    /// Some blocks.
+    struct Some_(std::vec::IntoIter<Vec<u8>>);
+
+    impl Blocks for Some_ {
+        fn next_block(&mut self) -> io::Result<Option<Bytes>> {
+            Ok(self.0.next().map(Bytes::from))
+        }
+    }
+
+    fn decode(coding: Coding, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        match coding {
+            Coding::Identity => out.extend_from_slice(bytes),
+            Coding::Gzip => drop(flate2::read::GzDecoder::new(bytes).read_to_end(&mut out)),
+            Coding::Brotli => {
+                drop(brotli::Decompressor::new(bytes, 4096).read_to_end(&mut out));
+            }
+            Coding::Zstd => out = zstd::stream::decode_all(bytes).unwrap(),
+        }
+        out
+    }
+
+    #[test]
+    fn every_coding_gives_the_bytes_back() {
+        let text: Vec<u8> = (0..200_000u32).flat_map(|n| n.to_string().into_bytes()).collect();
+        let mut random = vec![0; 300_000];
+        fastrand::Rng::with_seed(1).fill(&mut random);
+        assert!(shrinks(&text[..32 * 1024]) && !shrinks(&random[..32 * 1024]));
+        for coding in CODINGS {
+            for whole in [&text, &random, &Vec::new(), &vec![0; 1_000_000]] {
+                let blocks = whole.chunks(32 * 1024).map(<[u8]>::to_vec).collect::<Vec<_>>();
+                let mut coded = Coded::new(Some_(blocks.into_iter()), coding).unwrap();
+                let mut packed = Vec::new();
+                while let Some(block) = coded.next_block().unwrap() {
+                    packed.extend_from_slice(&block);
+                }
+                assert!(decode(coding, &packed) == *whole, "{coding:?} {}", whole.len());
+                assert!(packed.len() < whole.len() + 1000, "{coding:?} {}", whole.len());
+            }
+        }
+    }
+}

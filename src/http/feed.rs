@@ -1,0 +1,187 @@
+//! The changes for one reader, as JSON: a snapshot, and then each change once, in order.
+//!
+//! A reader holds its position and asks the results for what comes after it, when it has room. What it has missed meanwhile is coalesced
+//! by process, and told as a number. So it costs a bounded amount of memory, and delays nobody.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::server::Service;
+use crate::actors::messages::{
+    Change, GetChanges, GetSnapshot, Position, ShutdownState, Since, Snapshot, What,
+};
+use crate::report::{Document, Facts, OutputView, Sampler};
+use crate::spec::ProcId;
+
+/// The most changes that are taken at once.
+const BATCH: usize = 64;
+/// The most processes in one event of a snapshot.
+const PART: usize = 100;
+
+/// An event: its kind, where to go on after it, and its data.
+#[derive(Debug)]
+pub(super) struct Event {
+    pub(super) kind: &'static str,
+    /// None within a snapshot: whoever has only a part of it must begin anew.
+    pub(super) cursor: Option<Position>,
+    /// One JSON object, without a newline.
+    pub(super) json: String,
+}
+
+/// What an event's data begins with.
+#[derive(Default, Serialize)]
+struct Head<'a> {
+    event: &'static str,
+    /// To be given as `after`, or as `Last-Event-ID`, to go on after this event.
+    cursor: Option<String>,
+    /// How many changes before this one this reader has missed, if any.
+    #[serde(skip_serializing_if = "is_zero")]
+    missed: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a ProcId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shutdown_state: Option<&'static str>,
+    /// Whether more parts of the snapshot follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    more: Option<bool>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// The changes for one reader.
+pub(super) struct Feed {
+    service: Service,
+    /// The last event told; none before the snapshot.
+    position: Option<Position>,
+    /// What is left of a snapshot.
+    snapshot: Option<(Snapshot, usize)>,
+    changes: VecDeque<Change>,
+    over: bool,
+}
+
+impl Feed {
+    /// The changes after a position; without one, from a snapshot on.
+    pub(super) fn new(service: Service, after: Option<Position>) -> Feed {
+        Feed { service, position: after, snapshot: None, changes: VecDeque::new(), over: false }
+    }
+
+    /// The next event, as soon as there is one; none after the agent's last word. May be dropped at any time, without an
+    /// event being lost.
+    pub(super) async fn next(&mut self) -> io::Result<Option<Event>> {
+        loop {
+            if let Some((snapshot, from)) = &mut self.snapshot {
+                let (event, done) = part(snapshot, from, &self.service.sampler)?;
+                if done {
+                    self.position = Some(snapshot.position);
+                    self.snapshot = None;
+                }
+                return Ok(Some(event));
+            }
+            if let (Some(change), Some(position)) = (self.changes.front(), &mut self.position) {
+                let missed = change.seq.saturating_sub(position.at + 1);
+                let cursor = Position { at: change.seq, ..*position };
+                let event = event(&change.what, cursor, missed, &self.service.sampler)?;
+                self.over = matches!(change.what, What::Shutdown(ShutdownState::Done));
+                *position = cursor;
+                self.changes.pop_front();
+                return Ok(Some(event));
+            }
+            if self.over {
+                return Ok(None);
+            }
+            let Some(after) = self.position else {
+                let snapshot = self.service.snapshot.send(GetSnapshot).await;
+                let Ok(snapshot) = snapshot else { return Ok(None) };
+                self.snapshot = Some((snapshot, 0));
+                continue;
+            };
+            match self.service.changes.send(GetChanges { after, max: BATCH }).await {
+                Ok(Since::Changes(changes)) => self.changes.extend(changes),
+                Ok(Since::Reset) => {
+                    self.position = None;
+                    let head = Head { event: "reset", ..Head::default() };
+                    return Ok(Some(Event {
+                        kind: head.event,
+                        cursor: None,
+                        json: serde_json::to_string(&head)?,
+                    }));
+                }
+                // Nobody is left to tell.
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+}
+
+/// The next part of a snapshot, and whether it is the last.
+fn part(snapshot: &Snapshot, from: &mut usize, sampler: &Sampler) -> io::Result<(Event, bool)> {
+    let procs = snapshot.procs.get(*from..).unwrap_or_default();
+    let procs = procs.get(..PART).unwrap_or(procs);
+    *from += procs.len();
+    let more = *from < snapshot.procs.len();
+    let cursor = (!more).then_some(snapshot.position);
+    let head = Head {
+        event: "snapshot",
+        cursor: cursor.map(|cursor| cursor.to_string()),
+        shutdown_state: Some(snapshot.shutdown.as_str()),
+        more: Some(more),
+        ..Head::default()
+    };
+    let mut json = serde_json::to_vec(&head)?;
+    json.pop();
+    json.extend_from_slice(b",\"procs\":{");
+    for (i, facts) in procs.iter().enumerate() {
+        if i > 0 {
+            json.push(b',');
+        }
+        serde_json::to_writer(&mut json, &facts.id)?;
+        json.push(b':');
+        result(facts, sampler, &mut json)?;
+    }
+    json.extend_from_slice(b"}}");
+    Ok((Event { kind: head.event, cursor, json: text(json)? }, !more))
+}
+
+/// A change as an event.
+fn event(what: &What, cursor: Position, missed: u64, sampler: &Sampler) -> io::Result<Event> {
+    let (kind, id, facts, shutdown) = match what {
+        What::Started(facts) => ("started", Some(&facts.id), Some(facts), None),
+        What::Ended(facts) => ("ended", Some(&facts.id), Some(facts), None),
+        What::Updated(facts) => ("updated", Some(&facts.id), Some(facts), None),
+        What::Deleted(id) => ("deleted", Some(id), None, None),
+        What::Shutdown(state) => ("shutdown", None, None, Some(state.as_str())),
+    };
+    let head = Head {
+        event: kind,
+        cursor: Some(cursor.to_string()),
+        missed,
+        id,
+        shutdown_state: shutdown,
+        more: None,
+    };
+    let mut json = serde_json::to_vec(&head)?;
+    if let Some(facts) = facts {
+        json.pop();
+        json.extend_from_slice(b",\"result\":");
+        result(facts, sampler, &mut json)?;
+        json.push(b'}');
+    }
+    Ok(Event { kind, cursor: Some(cursor), json: text(json)? })
+}
+
+/// A result without output.
+fn result(facts: &Arc<Facts>, sampler: &Sampler, out: &mut Vec<u8>) -> io::Result<()> {
+    let mut document = Document::json(facts, sampler, OutputView::None)?;
+    while document.fill(out)? {}
+    Ok(())
+}
+
+fn text(json: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(json).map_err(io::Error::other)
+}

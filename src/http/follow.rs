@@ -1,0 +1,168 @@
+//! A capture's bytes as they are written, until its end.
+
+use std::io;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Recipient;
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::output::BLOCK;
+use super::watcher::{Watch, Watcher};
+use crate::actors::messages::AwaitEnd;
+use crate::engine::{Captures, Held};
+use crate::report::Facts;
+use crate::report::chars::torn;
+use crate::spec::FdName;
+
+/// How often to look whether the client is still there; then the file is looked at too.
+const CHECK: Duration = Duration::from_secs(1);
+/// How often to look at a file that the kernel does not tell of.
+const BLIND: Duration = Duration::from_millis(25);
+
+/// The process's end: its last facts, unless it was deleted before anybody could see them.
+type End = Pin<Box<dyn Future<Output = Option<Arc<Facts>>>>>;
+
+/// Someone who follows a capture.
+pub(super) struct Follower {
+    /// Keeps the file open, as in [`Output`](super::output::Output).
+    _held: Option<Arc<Held>>,
+    captures: Arc<Captures>,
+    fd: FdName,
+    at: u64,
+    /// Whether no block may end within a character.
+    chars: bool,
+    watch: Option<Watch>,
+    end: End,
+    /// The final length, once the capture has ended.
+    length: Option<u64>,
+    /// The client's connection.
+    connection: Option<RawFd>,
+}
+
+/// What to follow, and how.
+pub(super) struct Wish {
+    pub(super) fd: FdName,
+    /// The first byte that is wanted.
+    pub(super) from: u64,
+    pub(super) chars: bool,
+}
+
+impl Follower {
+    /// Follows a capture of a process; `connection` is the client's, and open as long as the follower lives.
+    pub(super) fn new(
+        facts: &Facts,
+        wish: Wish,
+        end: &Recipient<AwaitEnd>,
+        watcher: &Arc<Watcher>,
+        connection: Option<RawFd>,
+    ) -> Follower {
+        let Wish { fd, from, chars } = wish;
+        let capture = facts.captures.get(fd);
+        let length = capture.filter(|_| !facts.is_running()).map(|capture| capture.len());
+        let growing = capture.filter(|_| length.is_none());
+        // Watched before it is first read: nothing falls between.
+        let watch = growing.and_then(|capture| watcher.watch(capture.path()).ok());
+        let held = capture.and_then(|capture| capture.hold().ok());
+        let end = end.send(AwaitEnd(facts.id.clone()));
+        Follower {
+            _held: held,
+            captures: Arc::clone(&facts.captures),
+            fd,
+            at: from,
+            chars,
+            watch,
+            end: Box::pin(async { end.await.ok().flatten() }),
+            length,
+            connection,
+        }
+    }
+
+    /// The bytes, in blocks, as they come.
+    pub(super) fn stream(self) -> impl Stream<Item = io::Result<Bytes>> {
+        futures_util::stream::try_unfold(self, |mut follower| async {
+            Ok(follower.next().await?.map(|block| (block, follower)))
+        })
+    }
+
+    /// The next bytes; none after the last.
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            let block = self.read()?;
+            if !block.is_empty() {
+                self.at += block.len() as u64;
+                // A process that writes fast must not keep its thread for itself.
+                tokio::task::yield_now().await;
+                return Ok(Some(block));
+            }
+            if self.length.is_some() {
+                return Ok(None);
+            }
+            self.wait().await?;
+        }
+    }
+
+    /// What there is from here on, up to a block; after the end none is missing.
+    fn read(&self) -> io::Result<Bytes> {
+        let capture = self.captures.get(self.fd);
+        let room = self.length.map_or(BLOCK as u64, |length| length.saturating_sub(self.at));
+        let mut block = BytesMut::zeroed(room.min(BLOCK as u64) as usize);
+        let mut read = match capture {
+            Some(capture) => capture.read_at(self.at, &mut block)?,
+            None => 0,
+        };
+        if read == 0 && self.length.is_some() {
+            // As in `Output`: what the process has taken away again reads as zeros.
+            read = block.len();
+        }
+        block.truncate(read);
+        if self.chars && self.length.is_none_or(|length| self.at + (read as u64) < length) {
+            let before = block.get(read.saturating_sub(3)..).unwrap_or_default();
+            let back = torn(before, &[], true).map_or(0, |(back, _)| back);
+            block.truncate(read - back);
+        }
+        Ok(block.freeze())
+    }
+
+    /// Waits until there may be more, or the capture has ended.
+    async fn wait(&mut self) -> io::Result<()> {
+        let patience = if self.watch.is_some() { CHECK } else { BLIND };
+        let written = async {
+            match &mut self.watch {
+                Some(watch) => watch.written().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            facts = &mut self.end => {
+                let ended = facts.as_ref().and_then(|facts| facts.captures.get(self.fd));
+                self.length = Some(ended.map_or(self.at, |capture| capture.len()));
+                self.watch = None;
+            }
+            told = written => {
+                if !told {
+                    self.watch = None;
+                }
+            }
+            () = tokio::time::sleep(patience) => {
+                if self.connection.is_some_and(hung_up) {
+                    return Err(io::ErrorKind::BrokenPipe.into());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a client has closed its end. Nothing else tells of that while there is nothing to send.
+fn hung_up(connection: RawFd) -> bool {
+    // SAFETY: the connection owns the descriptor, and drops its body, which asks this, before it closes it.
+    let connection = unsafe { BorrowedFd::borrow_raw(connection) };
+    let hang_up = PollFlags::from_bits_retain(libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR);
+    let mut fds = [PollFd::new(connection, hang_up)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+}

@@ -1,0 +1,67 @@
+//! Changes, over either way.
+
+use actix_web::http::header::{self, HeaderName};
+use actix_web::{HttpResponse, web};
+
+use super::{Asked, unsent};
+use crate::actors::messages::Position;
+use crate::http::failure::{Errors, Failure, Problem};
+use crate::http::feed::Feed;
+use crate::http::openapi::EventBody;
+use crate::http::query::Query;
+use crate::http::{sse, ws};
+
+/// With which a browser goes on where it was cut off.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// The changes that a request wants. A text that is no position of ours is one of which nothing is known.
+fn feed(asked: &Asked<'_>) -> Result<Feed, Failure> {
+    let query = Query::parse(asked.query(), &["after"])?;
+    let header = asked.request.headers().get(LAST_EVENT_ID);
+    // The header is the later one: a browser repeats the query that it was given first.
+    let after = match header.and_then(|value| value.to_str().ok()) {
+        Some(id) => Some(id),
+        None => query.one("after")?,
+    };
+    let after = after.filter(|text| !text.is_empty());
+    let after = after.map(|text| text.parse::<Position>().unwrap_or_default());
+    Ok(Feed::new(asked.service().clone(), after))
+}
+
+/// Every change once and in order, as server-sent events: a snapshot, and what comes after it.
+#[utoipa::path(
+    get, path = "/events", tag = "events",
+    params(
+        ("after" = Option<String>, Query, description = "The `cursor` of an event, to go on after it; without one, a snapshot comes first"),
+        ("Last-Event-ID" = Option<String>, Header, description = "The same, as browsers send it"),
+    ),
+    responses(
+        (status = 200, description = "Events; the data of each is one JSON object", body = EventBody, content_type = "text/event-stream"),
+        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 400, description = "The query is not understood", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) fn stream(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
+    let feed = feed(asked)?;
+    let mut answer = HttpResponse::Ok();
+    answer.insert_header((header::CONTENT_TYPE, "text/event-stream"));
+    match asked.head {
+        true => Ok(answer.body(unsent())),
+        false => Ok(answer.streaming(sse::stream(feed))),
+    }
+}
+
+/// The same over a WebSocket: each message is the JSON object of one event.
+#[utoipa::path(
+    get, path = "/events/ws", tag = "events",
+    params(("after" = Option<String>, Query, description = "The `cursor` of an event, to go on after it; without one, a snapshot comes first")),
+    responses(
+        (status = 101, description = "The WebSocket"),
+        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 400, description = "The query is not understood, or this is no WebSocket's handshake", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) fn socket(asked: &Asked<'_>, payload: web::Payload) -> Result<HttpResponse, Failure> {
+    let feed = feed(asked)?;
+    ws::start(feed, asked.request, payload).map_err(|error| Failure::Handshake(error.to_string()))
+}

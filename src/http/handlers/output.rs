@@ -1,0 +1,209 @@
+//! Captured output: by range, compressed, followed.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use actix_web::body::{BodySize, SizedStream};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::{HttpResponse, HttpResponseBuilder};
+
+use super::{Asked, unsent};
+use crate::http::blocks::{BlockStream, Unsent};
+use crate::http::coding::{Coded, Coding, WORTH, shrinks};
+use crate::http::failure::{Errors, Failure, Problem};
+use crate::http::follow::{Follower, Wish};
+use crate::http::guard;
+use crate::http::output::Output;
+use crate::http::query::Query;
+use crate::http::range::{Wanted, wanted};
+use crate::report::Facts;
+use crate::spec::{FdName, ProcId};
+
+/// Tells of what a follower gets where that begins.
+const OFFSET: HeaderName = HeaderName::from_static("procstar-offset");
+
+/// A process's capture, which is there.
+fn captured(facts: &Facts, id: &ProcId, fd: &str) -> Result<(FdName, Output), Failure> {
+    // What is no fd name is not captured either.
+    let fd_name = fd.parse().ok();
+    let found = fd_name.and_then(|fd| Output::new(&facts.captures, fd).map(|output| (fd, output)));
+    found.ok_or_else(|| Failure::NotCaptured { id: id.clone(), fd: fd.to_owned() })
+}
+
+/// What a process's fd has captured so far.
+#[utoipa::path(
+    get, path = "/procs/{id}/output/{fd}/data", tag = "output",
+    params(
+        ("id" = String, Path, description = "The process's ID, percent-encoded"),
+        ("fd" = String, Path, description = "`stdin`, `stdout`, `stderr` or a number"),
+        ("chars" = Option<bool>, Query, description = "Whether to cut a text in UTF-8 only between characters"),
+        ("Range" = Option<String>, Header, description = "One range of bytes"),
+        ("If-Range" = Option<String>, Header, description = "The `ETag` of what the range belongs to"),
+        ("Accept-Encoding" = Option<String>, Header, description = "gzip, br and zstd are there; not with a range"),
+    ),
+    responses(
+        (status = 200, description = "All of it", content(
+            (String = "text/plain; charset=utf-8"), (Vec<u8> = "application/octet-stream"))),
+        (status = 206, description = "The range", content(
+            (String = "text/plain; charset=utf-8"), (Vec<u8> = "application/octet-stream"))),
+        (status = 400, description = "The query is not understood", body = Errors, content_type = "application/json"),
+        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 404, description = "No such process, or its fd is not captured", body = Errors, content_type = "application/json"),
+        (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
+        (status = 416, description = "The range is beyond what is captured", body = Errors, content_type = "application/json"),
+        (status = 500, description = "The capture cannot be read", body = Errors, content_type = "application/json"),
+        (status = 503, description = "The agent ends", body = Errors, content_type = "application/json"),
+    ),
+)]
+pub(super) async fn data(
+    asked: &Asked<'_>,
+    id: &ProcId,
+    fd: &str,
+) -> Result<HttpResponse, Failure> {
+    let query = Query::lenient(asked.query())?;
+    let chars = query.switch("chars")?;
+    let facts = asked.find(id).await?;
+    let (_, output) = captured(&facts, id, fd)?;
+    let length = output.len();
+    // What has ended does not change any more.
+    let tag = (!facts.is_running()).then(|| {
+        let ended = facts.stop().map_or(0, |stop| stop.unix_nanos);
+        format!("\"{ended:x}-{length:x}\"")
+    });
+    let range = asked.request.headers().get(header::RANGE).map(HeaderValue::as_bytes);
+    let range = range.filter(|_| still_the_same(asked, tag.as_deref()));
+    let part = match wanted(range, length) {
+        Wanted::Whole => None,
+        Wanted::Part(part) => Some(part),
+        Wanted::Beyond => return Err(Failure::Beyond { length }),
+    };
+    let cut = match chars {
+        true => output.whole_chars(part.clone().unwrap_or(0..length), facts.is_running())?,
+        false => part.clone().unwrap_or(0..length),
+    };
+    if part.is_some() && cut.is_empty() {
+        return Err(Failure::NoCharacter { length });
+    }
+    let mut answer = HttpResponse::build(StatusCode::OK);
+    answer
+        .insert_header((header::CONTENT_TYPE, HeaderValue::from_static(output.content_type())))
+        .insert_header((header::ACCEPT_RANGES, "bytes"))
+        .insert_header((header::VARY, "Accept-Encoding"));
+    if part.is_none() {
+        return whole(asked, answer, output, &cut, tag);
+    }
+    let Range { start, end } = cut;
+    answer
+        .status(StatusCode::PARTIAL_CONTENT)
+        .insert_header((header::CONTENT_RANGE, format!("bytes {start}-{}/{length}", end - 1)));
+    if let Some(tag) = tag {
+        answer.insert_header((header::ETAG, tag));
+    }
+    Ok(plain(asked, answer, output, &(start..end)))
+}
+
+/// Whether a range is of what the client has the rest of: its `If-Range` names it, or is not there.
+fn still_the_same(asked: &Asked<'_>, tag: Option<&str>) -> bool {
+    let condition = asked.request.headers().get(header::IF_RANGE);
+    condition.is_none_or(|known| tag.is_some_and(|tag| known.as_bytes() == tag.as_bytes()))
+}
+
+/// All that is captured, in the coding that the client likes most.
+fn whole(
+    asked: &Asked<'_>,
+    mut answer: HttpResponseBuilder,
+    mut output: Output,
+    cut: &Range<u64>,
+    tag: Option<String>,
+) -> Result<HttpResponse, Failure> {
+    let accepted = asked.request.headers().get_all(header::ACCEPT_ENCODING);
+    let accepted = accepted.map(HeaderValue::as_bytes);
+    let coding = Coding::choose(accepted).ok_or(Failure::Coding)?;
+    let small = cut.end - cut.start < WORTH;
+    if coding == Coding::Identity || small || !shrinks(&output.sample()?) {
+        if let Some(tag) = tag {
+            answer.insert_header((header::ETAG, tag));
+        }
+        return Ok(plain(asked, answer, output, cut));
+    }
+    answer.insert_header((header::CONTENT_ENCODING, coding.name()));
+    if let Some(tag) = tag {
+        // Other bytes, so another tag.
+        let tag = format!("{}-{}\"", tag.trim_end_matches('"'), coding.name());
+        answer.insert_header((header::ETAG, tag));
+    }
+    if asked.head {
+        return Ok(answer.body(unsent()));
+    }
+    output.cut(cut);
+    Ok(answer.streaming(BlockStream::new(Coded::new(output, coding)?)))
+}
+
+/// Captured bytes as they are.
+fn plain(
+    asked: &Asked<'_>,
+    mut answer: HttpResponseBuilder,
+    mut output: Output,
+    part: &Range<u64>,
+) -> HttpResponse {
+    output.cut(part);
+    let length = output.len();
+    match asked.head {
+        true => answer.body(Unsent(BodySize::Sized(length))),
+        false => answer.body(SizedStream::new(length, BlockStream::new(output))),
+    }
+}
+
+/// What a process's fd captures, as it is written, until the capture's end.
+#[utoipa::path(
+    get, path = "/procs/{id}/output/{fd}/follow", tag = "output",
+    params(
+        ("id" = String, Path, description = "The process's ID, percent-encoded"),
+        ("fd" = String, Path, description = "`stdin`, `stdout`, `stderr` or a number"),
+        ("from" = Option<i64>, Query, description = "The first byte; a negative number counts from what is there now"),
+        ("chars" = Option<bool>, Query, description = "Whether to cut a text in UTF-8 only between characters"),
+    ),
+    responses(
+        (status = 200, description = "The bytes; a connection that is cut before the body's end says that there would be more", content(
+            (String = "text/plain; charset=utf-8"), (Vec<u8> = "application/octet-stream")),
+            headers(("Procstar-Offset" = u64, description = "Where in the capture the bytes begin"))),
+        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 400, description = "The query is not understood", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such process, or its fd is not captured", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "The capture cannot be read", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The agent ends", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn follow(
+    asked: &Asked<'_>,
+    id: &ProcId,
+    fd: &str,
+) -> Result<HttpResponse, Failure> {
+    let query = Query::parse(asked.query(), &["from", "chars"])?;
+    let chars = query.switch("chars")?;
+    let from = query.parsed::<i128>("from", "a number of bytes, negative from the end")?;
+    let facts = asked.find(id).await?;
+    let (fd, output) = captured(&facts, id, fd)?;
+    let length = output.len();
+    let from = match from.unwrap_or(0) {
+        from @ 0.. => u64::try_from(from).unwrap_or(u64::MAX),
+        back => length.saturating_sub(u64::try_from(-back).unwrap_or(u64::MAX)),
+    };
+    let from = match chars && 0 < from && from < length {
+        true => output.whole_chars(from..length, facts.is_running())?.start,
+        false => from,
+    };
+    let mut answer = HttpResponse::Ok();
+    answer
+        .insert_header((header::CONTENT_TYPE, HeaderValue::from_static(output.content_type())))
+        .insert_header((OFFSET, from));
+    if asked.head {
+        return Ok(answer.body(unsent()));
+    }
+    let wish = Wish { fd, from, chars };
+    let connection = guard::connection(asked.request);
+    let watcher = Arc::clone(&asked.site.watcher);
+    let follower = Follower::new(&facts, wish, &asked.service().end, &watcher, connection);
+    Ok(answer.streaming(follower.stream()))
+}

@@ -1,0 +1,98 @@
+//! The agent itself: who it is, whether it lives and is ready, its figures, and the description of all this.
+
+use actix_web::HttpResponse;
+use actix_web::http::header;
+
+use super::{Asked, data};
+use crate::actors::messages::{GetTally, Tally};
+use crate::http::failure::{Errors, Failure, JSON, Problem};
+use crate::http::openapi::AgentAnswer;
+use crate::http::{metrics, openapi};
+
+async fn tally(asked: &Asked<'_>) -> Result<Tally, Failure> {
+    asked.no_query()?;
+    Ok(asked.service().tally.send(GetTally).await?)
+}
+
+/// Who the agent is, and how it is.
+#[utoipa::path(
+    get, path = "/agent", tag = "agent",
+    responses(
+        (status = 200, description = "The agent", body = AgentAnswer),
+        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The agent ends", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn agent(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
+    let tally = tally(asked).await?;
+    Ok(data(asked.service().about.body(&tally, tally.position)))
+}
+
+fn ok() -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "text/plain; charset=utf-8"))
+        .body("ok\n")
+}
+
+/// Whether the process lives.
+#[utoipa::path(
+    get, path = "/healthz", tag = "agent",
+    responses(
+        (status = 200, description = "It does", body = String, content_type = "text/plain; charset=utf-8"),
+        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) fn healthz(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
+    asked.no_query()?;
+    Ok(ok())
+}
+
+/// Whether new processes can be started, by whom the agent is there for.
+#[utoipa::path(
+    get, path = "/readyz", tag = "agent",
+    responses(
+        (status = 200, description = "They can", body = String, content_type = "text/plain; charset=utf-8"),
+        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "They cannot: the keeper is gone, the agent ends, or the server does not know it", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn readyz(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
+    let tally = tally(asked).await?;
+    match asked.service().about.not_ready(&tally) {
+        None => Ok(ok()),
+        Some(why) => Err(Failure::NotReady(why)),
+    }
+}
+
+/// Figures for Prometheus.
+#[utoipa::path(
+    get, path = "/metrics", tag = "agent",
+    responses(
+        (status = 200, description = "The figures", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8"),
+        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The agent ends", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn metrics(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
+    let tally = tally(asked).await?;
+    let text = metrics::text(asked.site, &tally);
+    Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, metrics::CONTENT_TYPE)).body(text))
+}
+
+/// This description.
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "agent",
+    responses(
+        (status = 200, description = "OpenAPI", body = Object, content_type = "application/json"),
+        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) fn openapi(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
+    asked.no_query()?;
+    Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, JSON)).body(openapi::json()))
+}

@@ -1,0 +1,295 @@
+//! What stands behind the `?` of a request.
+//!
+//! Names and values are decoded as a form's: `+` is a space, `%2B` a plus sign. A name that the place does not know is an error, for what
+//! a client meant by it would not be done; but not where existing clients may have sent what they liked.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+
+use crate::actors::messages::Position;
+use crate::engine::Moment;
+use crate::report::status::ProcState;
+use crate::report::{Facts, OutputView};
+
+/// The longest that a request may ask to be kept waiting.
+const LONGEST_WAIT: f64 = 3600.0;
+/// How much of each capture `output=tail` shows, if nothing is said of it.
+const TAIL: u64 = 4096;
+/// The most processes of one page.
+const LIMIT: usize = 10_000;
+
+/// A query that is not understood; the text says why, and what would be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct QueryError(String);
+
+fn error(text: impl Into<String>) -> QueryError {
+    QueryError(text.into())
+}
+
+/// The names and values of a query, in their order.
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Takes a query apart; its place knows only the names in `known`, and takes no others.
+    ///
+    /// # Errors
+    /// A name that is not known, or text that is no UTF-8 once decoded.
+    pub(super) fn parse(query: Option<&str>, known: &[&str]) -> Result<Query, QueryError> {
+        let query = Query::lenient(query)?;
+        match query.0.iter().find(|(name, _)| !known.contains(&name.as_str())) {
+            None => Ok(query),
+            Some((name, _)) => {
+                let known = match known {
+                    [] => "none is known here".to_owned(),
+                    _ => format!("known here: {}", known.join(", ")),
+                };
+                Err(error(format!("unknown query parameter {name:?}; {known}")))
+            }
+        }
+    }
+
+    /// The same for a place that overlooks what it does not know.
+    ///
+    /// # Errors
+    /// Text that is no UTF-8 once decoded.
+    pub(super) fn lenient(query: Option<&str>) -> Result<Query, QueryError> {
+        let decode = |text: &str| {
+            let text = text.replace('+', " ");
+            let text = percent_decode_str(&text).decode_utf8();
+            text.map(String::from)
+                .map_err(|_| error("malformed query: it is not UTF-8 once decoded"))
+        };
+        let mut pairs = Vec::new();
+        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = (decode(name)?, decode(value)?);
+            pairs.push((name, value));
+        }
+        Ok(Query(pairs))
+    }
+
+    fn all<'q>(&'q self, name: &str) -> impl Iterator<Item = &'q str> {
+        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The value of a name that may come once.
+    pub(super) fn one(&self, name: &str) -> Result<Option<&str>, QueryError> {
+        let mut values = self.all(name);
+        match (values.next(), values.next()) {
+            (_, Some(_)) => Err(error(format!("query parameter {name:?} is given twice"))),
+            (value, None) => Ok(value),
+        }
+    }
+
+    /// The value of a name as something else.
+    pub(super) fn parsed<T: FromStr>(
+        &self,
+        name: &str,
+        expected: &str,
+    ) -> Result<Option<T>, QueryError> {
+        let wrong = |value: &str| error(format!("{name}: expected {expected}, found {value:?}"));
+        let parse = |value: &str| value.parse().map_err(|_| wrong(value));
+        self.one(name)?.map(parse).transpose()
+    }
+
+    /// A switch: absent is off; present without a value is on.
+    pub(super) fn switch(&self, name: &str) -> Result<bool, QueryError> {
+        match self.one(name)? {
+            None | Some("false" | "0") => Ok(false),
+            Some("" | "true" | "1") => Ok(true),
+            Some(other) => Err(error(format!("{name}: expected true or false, found {other:?}"))),
+        }
+    }
+
+    /// A time in seconds.
+    pub(super) fn seconds(&self, name: &str, most: f64) -> Result<Option<Duration>, QueryError> {
+        let expected = format!("a number of seconds from 0 to {most}");
+        let Some(seconds) = self.parsed::<f64>(name, &expected)? else { return Ok(None) };
+        if !(0.0..=most).contains(&seconds) {
+            return Err(error(format!("{name}: expected {expected}, found {seconds}")));
+        }
+        Ok(Some(Duration::from_secs_f64(seconds)))
+    }
+}
+
+/// Which processes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Filter {
+    /// In any of these states; none: in whichever.
+    states: Vec<ProcState>,
+    /// With all of these labels, whatever the value where there is none.
+    labels: Vec<(String, Option<String>)>,
+    /// Ended so long ago, or longer.
+    older_than: Option<Duration>,
+}
+
+impl Filter {
+    /// The names that it takes of a query.
+    pub(super) const NAMES: [&'static str; 3] = ["state", "label", "older_than"];
+
+    /// The filter of a query.
+    pub(super) fn of(query: &Query) -> Result<Filter, QueryError> {
+        let state = |name: &str| match name {
+            "running" => Ok(ProcState::Running),
+            "terminated" => Ok(ProcState::Terminated),
+            "error" => Ok(ProcState::Error),
+            _ => {
+                Err(error(format!("state: expected running, terminated or error, found {name:?}")))
+            }
+        };
+        let label = |text: &str| match text.split_once('=') {
+            Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+            None => (text.to_owned(), None),
+        };
+        Ok(Filter {
+            states: query
+                .all("state")
+                .flat_map(|value| value.split(','))
+                .map(state)
+                .collect::<Result<_, _>>()?,
+            labels: query.all("label").map(label).collect(),
+            older_than: query.seconds("older_than", 1e10)?,
+        })
+    }
+
+    /// Whether it lets everything through.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Filter::default()
+    }
+
+    /// Whether a process is among those that are meant.
+    pub(super) fn admits(&self, facts: &Facts, now: Moment) -> bool {
+        let labels = facts.labels();
+        let has = |(key, value): &(String, Option<String>)| match (labels.get(key), value) {
+            (Some(has), Some(value)) => has == value,
+            (has, _) => has.is_some(),
+        };
+        let old = |age: Duration| {
+            facts.stop().is_some_and(|stop| now.seconds_since(stop) >= age.as_secs_f64())
+        };
+        (self.states.is_empty() || self.states.contains(&facts.state))
+            && self.labels.iter().all(has)
+            && self.older_than.is_none_or(old)
+    }
+}
+
+fn output_view(query: &Query) -> Result<OutputView, QueryError> {
+    let tail = query.parsed("tail", "a number of bytes")?;
+    match (query.one("output")?, tail) {
+        (None | Some("inline"), None) => Ok(OutputView::Inline),
+        (Some("none"), None) => Ok(OutputView::None),
+        (Some("tail"), tail) => Ok(OutputView::Tail(tail.unwrap_or(TAIL))),
+        (None | Some("inline" | "none"), Some(_)) => Err(error("tail: only with output=tail")),
+        (Some(other), _) => {
+            Err(error(format!("output: expected inline, none or tail, found {other:?}")))
+        }
+    }
+}
+
+/// What is wanted of `GET /procs`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Listing {
+    pub(super) filter: Filter,
+    pub(super) output: OutputView,
+    /// The most results; none: all.
+    pub(super) limit: Option<usize>,
+    /// Those after it.
+    pub(super) cursor: Option<Position>,
+}
+
+impl Listing {
+    /// The listing of a query.
+    pub(super) fn of(query: Option<&str>) -> Result<Listing, QueryError> {
+        let query = Query::lenient(query)?;
+        let limit = query.parsed("limit", "a number")?;
+        if limit.is_some_and(|limit| limit == 0 || limit > LIMIT) {
+            return Err(error(format!("limit: expected a number from 1 to {LIMIT}")));
+        }
+        let cursor = query.parsed("cursor", "what an earlier answer gave as `next`")?;
+        if cursor.is_some() && limit.is_none() {
+            return Err(error("cursor: only with limit"));
+        }
+        Ok(Listing { filter: Filter::of(&query)?, output: output_view(&query)?, limit, cursor })
+    }
+}
+
+/// What is wanted of `GET /procs/ID`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct One {
+    pub(super) output: OutputView,
+    /// How long to wait for the end.
+    pub(super) wait: Option<Duration>,
+}
+
+impl One {
+    /// What a query wants.
+    pub(super) fn of(query: Option<&str>) -> Result<One, QueryError> {
+        let query = Query::lenient(query)?;
+        Ok(One { output: output_view(&query)?, wait: query.seconds("wait", LONGEST_WAIT)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_values() {
+        let query = Query::parse(Some("a=1&b=x+y%2Bz&&a=%C3%A4&c"), &["a", "b", "c"]).unwrap();
+        assert_eq!(query.all("a").collect::<Vec<_>>(), ["1", "ä"]);
+        assert_eq!(query.one("b").unwrap(), Some("x y+z"));
+        assert_eq!(query.one("a").unwrap_err().to_string(), "query parameter \"a\" is given twice");
+        assert!(query.switch("c").unwrap() && !query.switch("d").unwrap());
+        for (text, told) in [
+            ("x=1", "unknown query parameter \"x\"; known here: a"),
+            ("a=%FF", "malformed query: it is not UTF-8 once decoded"),
+        ] {
+            let error = Query::parse(Some(text), &["a"]).err().unwrap();
+            assert_eq!(error.to_string(), told);
+        }
+    }
+
+    #[test]
+    fn listings() {
+        let listing = |text| Listing::of(Some(text));
+        assert_eq!(Listing::of(None).unwrap(), Listing::default());
+        let full = "state=running,error&state=terminated&label=a%3Db&label=c&older_than=1.5&output=tail\
+                    &tail=10&limit=5&cursor=01-2";
+        assert_eq!(
+            listing(full).unwrap(),
+            Listing {
+                filter: Filter {
+                    states: vec![ProcState::Running, ProcState::Error, ProcState::Terminated],
+                    labels: vec![("a".into(), Some("b".into())), ("c".into(), None)],
+                    older_than: Some(Duration::from_millis(1500)),
+                },
+                output: OutputView::Tail(10),
+                limit: Some(5),
+                cursor: Some(Position { run: 1, at: 2 }),
+            }
+        );
+        assert_eq!(listing("output=tail").unwrap().output, OutputView::Tail(TAIL));
+        for (text, told) in [
+            ("state=dead", "state: expected running, terminated or error, found \"dead\""),
+            ("limit=0", "limit: expected a number from 1 to 10000"),
+            ("limit=-1", "limit: expected a number, found \"-1\""),
+            ("limit=10001", "limit: expected a number from 1 to 10000"),
+            ("cursor=01-2", "cursor: only with limit"),
+            (
+                "limit=1&cursor=x",
+                "cursor: expected what an earlier answer gave as `next`, found \"x\"",
+            ),
+            ("output=some", "output: expected inline, none or tail, found \"some\""),
+            ("output=none&tail=1", "tail: only with output=tail"),
+            (
+                "older_than=nan",
+                "older_than: expected a number of seconds from 0 to 10000000000, found NaN",
+            ),
+        ] {
+            assert_eq!(listing(text).unwrap_err().to_string(), told, "{text}");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Who is told when a file grows: one inotify of the whole program, for all who follow output.
+//!
+//! It and its thread are there only while somebody follows. Several who follow one file share one watch of the kernel's.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use tokio::sync::watch;
+
+/// The stack of the thread, which needs little.
+const STACK: usize = 64 * 1024;
+
+/// Tells of files that grow.
+#[derive(Default)]
+pub struct Watcher(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// None while nobody follows.
+    inotify: Option<Arc<Inotify>>,
+    files: HashMap<WatchDescriptor, Watched>,
+}
+
+struct Watched {
+    tell: watch::Sender<()>,
+    readers: usize,
+}
+
+/// One file that is watched, until this is dropped.
+pub(super) struct Watch {
+    watcher: Arc<Watcher>,
+    file: WatchDescriptor,
+    told: watch::Receiver<()>,
+}
+
+impl Watch {
+    /// Waits until the file has been written to since the last time, or since this was made. False where the kernel tells
+    /// nothing any more.
+    pub(super) async fn written(&mut self) -> bool {
+        self.told.changed().await.is_ok()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut state = self.watcher.state();
+        let Some(watched) = state.files.get_mut(&self.file) else { return };
+        watched.readers -= 1;
+        if watched.readers == 0 {
+            state.files.remove(&self.file);
+            if let Some(inotify) = &state.inotify {
+                // The kernel says that it is gone, and so wakes the thread, which may be no longer needed. It has
+                // gone already where the file has.
+                let _ = inotify.rm_watch(self.file);
+            }
+        }
+    }
+}
+
+impl Watcher {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Watches a file from now on.
+    ///
+    /// # Errors
+    /// The OS error: there are only so many watches for a user, or the file is not there.
+    pub(super) fn watch(self: &Arc<Self>, path: &Path) -> io::Result<Watch> {
+        let mut state = self.state();
+        let inotify = match &state.inotify {
+            Some(inotify) => Arc::clone(inotify),
+            None => {
+                let inotify = Arc::new(Inotify::init(InitFlags::IN_CLOEXEC)?);
+                let (watcher, reader) = (Arc::clone(self), Arc::clone(&inotify));
+                std::thread::Builder::new()
+                    .name("procstar-follow".to_owned())
+                    .stack_size(STACK)
+                    .spawn(move || watcher.read(&reader))?;
+                state.inotify = Some(Arc::clone(&inotify));
+                inotify
+            }
+        };
+        let file = inotify.add_watch(path, AddWatchFlags::IN_MODIFY);
+        if file.is_err() && state.files.is_empty() {
+            // A watch that comes and goes ends the thread.
+            if let Ok(root) = inotify.add_watch("/", AddWatchFlags::IN_MODIFY) {
+                let _ = inotify.rm_watch(root);
+            }
+        }
+        let file = file?;
+        let watched = state
+            .files
+            .entry(file)
+            .or_insert_with(|| Watched { tell: watch::Sender::new(()), readers: 0 });
+        watched.readers += 1;
+        let told = watched.tell.subscribe();
+        Ok(Watch { watcher: Arc::clone(self), file, told })
+    }
+
+    /// The thread: passes on what the kernel tells, until nobody follows any more.
+    fn read(&self, inotify: &Inotify) {
+        loop {
+            let events = match inotify.read_events() {
+                Err(Errno::EINTR) => continue,
+                events => events,
+            };
+            let mut state = self.state();
+            let Ok(events) = events else {
+                // Those who follow go by their own clocks now.
+                *state = State::default();
+                return;
+            };
+            for event in events {
+                if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+                    state.files.values().for_each(|watched| watched.tell.send_replace(()));
+                } else if let Some(watched) = state.files.get(&event.wd) {
+                    watched.tell.send_replace(());
+                }
+            }
+            if state.files.is_empty() {
+                state.inotify = None;
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::time::Duration;
+
+    use super::*;
+
+    async fn soon<T>(what: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(10), what).await.expect("it is told")
+    }
+
+    fn followers(watcher: &Watcher) -> (usize, bool) {
+        let state = watcher.state();
+        (state.files.len(), state.inotify.is_some())
+    }
+
+    #[actix::test]
+    async fn all_who_watch_a_file_are_told_and_nothing_is_left_of_it() {
+        let watcher = Arc::new(Watcher::default());
+        let mut files =
+            [tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap()];
+        let mut one = watcher.watch(files[0].path()).unwrap();
+        let mut same = watcher.watch(files[0].path()).unwrap();
+        let mut other = watcher.watch(files[1].path()).unwrap();
+        assert_eq!(followers(&watcher), (2, true));
+        files[0].write_all(b"x").unwrap();
+        assert!(soon(one.written()).await);
+        assert!(soon(same.written()).await);
+        drop(one);
+        files[0].write_all(b"x").unwrap();
+        assert!(soon(same.written()).await);
+        assert!(!other.told.has_changed().unwrap());
+        files[1].write_all(b"x").unwrap();
+        assert!(soon(other.written()).await);
+        drop((same, other));
+        soon(async {
+            while followers(&watcher).1 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!(followers(&watcher), (0, false));
+        // And again.
+        let mut again = watcher.watch(files[0].path()).unwrap();
+        files[0].write_all(b"x").unwrap();
+        assert!(soon(again.written()).await);
+    }
+
+    #[actix::test]
+    async fn a_file_that_is_not_there_leaves_nothing() {
+        let watcher = Arc::new(Watcher::default());
+        assert!(watcher.watch(Path::new("/no/such/file")).is_err());
+        soon(async {
+            while followers(&watcher).1 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}

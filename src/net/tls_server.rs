@@ -1,0 +1,69 @@
+//! TLS towards clients: our own certificate, and whose certificates are trusted.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
+
+use super::tls::{TlsError, read_pem};
+
+/// What a server speaks TLS with.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    /// TLS 1.2 and 1.3, HTTP/1.1 only, no session kept.
+    pub config: Arc<ServerConfig>,
+    /// Our own certificate.
+    pub certificate: CertificateDer<'static>,
+    /// Whether every client must have a certificate.
+    pub client_certificates: bool,
+}
+
+/// Reads a certificate, with those that lead from it to a root, its key, and the roots that clients' certificates must lead to, where
+/// clients need one. All are PEM files.
+///
+/// # Errors
+/// A file is not usable, or certificate and key do not belong to each other.
+pub fn server_tls(
+    cert: &Path,
+    key: &Path,
+    client_ca: Option<&Path>,
+) -> Result<ServerTls, TlsError> {
+    let chain = read_pem(cert)?;
+    let certificate =
+        chain.first().cloned().ok_or_else(|| TlsError::NoCertificate { path: cert.to_owned() })?;
+    let private = PrivateKeyDer::from_pem_file(key)
+        .map_err(|source| TlsError::Key { path: key.to_owned(), source })?;
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Config)?;
+    let builder = match client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            for root in read_pem(path)? {
+                roots
+                    .add(root)
+                    .map_err(|source| TlsError::Certificate { path: path.to_owned(), source })?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            builder.with_client_cert_verifier(
+                verifier
+                    .build()
+                    .map_err(|error| TlsError::Config(rustls::Error::General(error.to_string())))?,
+            )
+        }
+    };
+    let mut config = builder
+        .with_single_cert(chain, private)
+        .map_err(|source| TlsError::Certificate { path: cert.to_owned(), source })?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    let client_certificates = client_ca.is_some();
+    Ok(ServerTls { config: Arc::new(config), certificate, client_certificates })
+}

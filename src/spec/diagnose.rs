@@ -1,0 +1,375 @@
+//! Every error of a spec at once, those too that keep it from being read.
+//!
+//! serde stops at the first value that does not fit. So such a value is noted, taken out, and the rest is read again, until it can be
+//! read whole and validated. What is only wrong because something was taken out is not told: a key that is missing for that reason
+//! gets a value of ours in its place.
+
+use std::collections::HashMap;
+
+use super::read::parse;
+use super::tree::{Node, Value};
+use super::{MAX_FD, Place, Segment, SpecError, SpecErrors, Validated};
+
+/// So many errors are told; more are hardly read.
+const ERRORS: usize = 100;
+/// So often the rest is read again.
+const ROUNDS: usize = 4 * ERRORS;
+
+/// Values that are tried in turn where one is missing.
+const STUBS: [&str; 4] = ["\"-\"", "0", "[\"-\"]", "{}"];
+
+/// Reads and validates a whole request from JSON, as [`from_json`](super::from_json) does.
+///
+/// # Errors
+/// Everything that is wrong with the request, in the order of the text, each with its line and column.
+pub fn diagnose(text: &[u8]) -> Result<Validated, SpecErrors> {
+    if let Ok(valid) = super::from_json(text) {
+        return Ok(valid);
+    }
+    let tree = serde_json::from_slice::<serde::de::IgnoredAny>(text).ok();
+    match tree.and_then(|_| Node::read(text)) {
+        Some(tree) => Err(SpecErrors(Diagnosis::of(tree).located(text))),
+        // It is no JSON: serde_json tells where it ceases to be.
+        None => super::from_json(text),
+    }
+}
+
+/// What has been found so far.
+struct Diagnosis<'a> {
+    tree: Node<'a>,
+    /// Errors with their offsets.
+    errors: Vec<(usize, SpecError)>,
+    /// What was taken out of the text.
+    removed: Vec<Place>,
+    /// What was put in: how many values have been tried there.
+    stubs: HashMap<Place, usize>,
+}
+
+impl<'a> Diagnosis<'a> {
+    fn of(tree: Node<'a>) -> Self {
+        let (errors, removed, stubs) = (Vec::new(), Vec::new(), HashMap::new());
+        let mut diagnosis = Diagnosis { tree, errors, removed, stubs };
+        for _ in 0..ROUNDS {
+            let mut text = Vec::new();
+            diagnosis.tree.write(&mut text);
+            let go_on = match parse(&text) {
+                Err(error) => diagnosis.mend(error),
+                Ok(request) => {
+                    let errors = request.validate().err();
+                    errors.into_iter().flat_map(|e| e.0).for_each(|e| diagnosis.invalid(e));
+                    false
+                }
+            };
+            if !go_on || diagnosis.errors.len() > ERRORS {
+                break;
+            }
+        }
+        diagnosis
+    }
+
+    /// The errors in the order of the text, with line and column.
+    fn located(mut self, text: &[u8]) -> Vec<SpecError> {
+        let many = self.errors.len() > ERRORS;
+        self.errors.sort_by_key(|(at, _)| *at);
+        self.errors.truncate(ERRORS);
+        if many {
+            let message = format!("only the first {ERRORS} errors are told");
+            let at = self.errors.last().map_or(0, |(at, _)| *at);
+            self.note(at, Place::root(), message);
+        }
+        let (mut line, mut line_at, mut seen) = (1, 0, 0);
+        let mut errors = Vec::with_capacity(self.errors.len());
+        for (at, mut error) in self.errors {
+            for (i, _) in text.iter().enumerate().take(at).skip(seen).filter(|(_, b)| **b == b'\n')
+            {
+                (line, line_at) = (line + 1, i + 1);
+            }
+            seen = at;
+            error.position = Some((line, at - line_at + 1));
+            errors.push(error);
+        }
+        errors
+    }
+
+    fn note(&mut self, at: usize, place: Place, message: impl Into<String>) {
+        self.errors.push((at, SpecError::new(place, message)));
+    }
+
+    /// Notes what keeps the text from being read, and takes it out or puts in what is missing. False where nothing can be done.
+    fn mend(&mut self, error: SpecError) -> bool {
+        let SpecError { place: path, message, .. } = error;
+        let found = self.tree.follow(path.segments());
+        let (place, at, key_at, steps) =
+            (found.place.clone(), found.node.at, found.key_at, found.steps.clone());
+        let message = reworded(&message, found.node);
+        if let Some(key) = quoted(&message, "missing field `", '`') {
+            let missing = place.key(key);
+            if !self.removed.contains(&missing) {
+                self.note(at, place, format!("missing key `{key}`"));
+            }
+            return self.put_stub(&steps, &missing, key, at);
+        }
+        let twice = quoted(&message, "duplicate field `", '`').or_else(|| {
+            quoted(&message, "key \"", '"').filter(|_| message.ends_with("given twice"))
+        });
+        if let Some(key) = twice {
+            let last = found.node.last_of(key).map(Segment::Key);
+            let steps: Vec<Segment> = steps.into_iter().chain(last).collect();
+            let at = self.tree.follow(&steps).key_at;
+            self.note(at, place, format!("key {key:?} given twice"));
+            return self.take_out(&steps);
+        }
+        if let Some(tried) = self.stubs.get(&place).copied() {
+            // The value of ours does not fit: another one, or without what it belongs to.
+            return match (steps.split_last(), place.segments().last()) {
+                (Some((_, above)), Some(Segment::Key(key))) if tried < STUBS.len() => {
+                    let (above, key) = (above.to_vec(), key.clone());
+                    self.put_stub(&above, &place, &key, at)
+                }
+                (Some((_, above)), _) => self.take_out(above),
+                _ => false,
+            };
+        }
+        let incomplete = self.removed.iter().any(|removed| is_just_below(removed, &place));
+        if !(incomplete && message.starts_with("invalid length")) {
+            self.note(if is_about_the_key(&message) { key_at } else { at }, place.clone(), message);
+        }
+        self.removed.push(place);
+        self.replace_in_fd(&steps, at) || self.take_out(&steps)
+    }
+
+    /// Puts something that fits in place of an fd's name, or of what an fd shall be, where these stand in an array.
+    fn replace_in_fd(&mut self, steps: &[Segment], at: usize) -> bool {
+        let [_, _, Segment::Key(fds), Segment::Index(entry), Segment::Index(part)] = steps else {
+            return false;
+        };
+        // A name that nobody has given, for each.
+        let name = (MAX_FD as usize).saturating_sub(*entry).to_string();
+        let text = if *part == 0 { name.as_str() } else { "close" };
+        let node = self.tree.at_mut(steps).filter(|_| fds == "fds" && *part < 2);
+        node.map(|node| *node = Node::string(text, at)).is_some()
+    }
+
+    /// Takes out what stands at `steps`; false for the whole.
+    fn take_out(&mut self, steps: &[Segment]) -> bool {
+        let Some((last, above)) = steps.split_last() else { return false };
+        self.tree.at_mut(above).map(|node| node.remove(last)).is_some()
+    }
+
+    /// Puts the next value of ours under `key` of the object at `steps`.
+    fn put_stub(&mut self, steps: &[Segment], place: &Place, key: &str, at: usize) -> bool {
+        let tried = self.stubs.entry(place.clone()).or_default();
+        let stub = STUBS.get(*tried).copied().unwrap_or("null");
+        *tried += 1;
+        match self.tree.at_mut(steps) {
+            Some(node) => node.put(key, Node::stub(stub, at)),
+            None => false,
+        }
+    }
+
+    /// Notes what is invalid in what could be read, unless it is so for what was taken out.
+    fn invalid(&mut self, error: SpecError) {
+        let path = error.place.segments();
+        let found = self.tree.follow(path);
+        let at = found.node.at;
+        let rest = path.get(path.len() - found.rest..).unwrap_or_default();
+        let place: Place = found.place.segments().iter().chain(rest).cloned().collect();
+        let ours = self.stubs.keys().chain(&self.removed);
+        let follows = ours.into_iter().any(|changed| {
+            let incomplete = changed.segments().starts_with(place.segments());
+            place.segments().starts_with(changed.segments())
+                || (incomplete && error.message.contains("is to be given"))
+                || (incomplete && error.message.starts_with("neither"))
+                || (concerns_pipes(changed) && error.message.contains("pipe-"))
+        });
+        if !follows {
+            self.note(at, place, error.message);
+        }
+    }
+}
+
+/// Whether `place` is one step below `above`.
+fn is_just_below(place: &Place, above: &Place) -> bool {
+    place.segments().split_last().is_some_and(|(_, parent)| parent == above.segments())
+}
+
+/// Whether what stands there can be one end of a pipe, or hold one.
+fn concerns_pipes(place: &Place) -> bool {
+    matches!(place.segments(), [_, _] | [_, _, Segment::Key(_), ..])
+        && place.segments().get(2).is_none_or(|key| *key == Segment::Key("fds".into()))
+}
+
+/// Whether an error is about a key, not about its value.
+fn is_about_the_key(message: &str) -> bool {
+    ["unknown key", "unknown resource", "invalid fd name"].iter().any(|s| message.starts_with(s))
+}
+
+/// What stands between `start` and the next `end`, for a text that begins with `start`.
+fn quoted<'t>(text: &'t str, start: &str, end: char) -> Option<&'t str> {
+    text.strip_prefix(start)?.split(end).next()
+}
+
+/// An error in the words of JSON, where serde has those of Rust.
+fn reworded(message: &str, node: &Node<'_>) -> String {
+    match &node.value {
+        Value::Array(_) if message.contains("expected struct") => {
+            return "invalid type: array, expected an object".to_owned();
+        }
+        Value::Object(entries) if message == "expected value" => {
+            return format!("an object of one key is expected, and this has {}", entries.len());
+        }
+        _ => {}
+    }
+    if message.ends_with("unit variant, expected newtype variant") {
+        return "to be given as an object: {\"KIND\": {...}}".to_owned();
+    }
+    if message.ends_with("expected unit") {
+        return "takes no value: to be given as a string".to_owned();
+    }
+    let message = message.strip_suffix(" with 2 elements").unwrap_or(message);
+    let (what, expected) = message.rsplit_once(", expected ").unwrap_or((message, ""));
+    let better = match expected {
+        "a sequence" => "an array",
+        "a map" => "an object",
+        "tuple struct FdEntry" => "an array of an fd's name and what it shall be",
+        "f64" | "f32" => "a number",
+        "u8" | "u16" | "u32" | "u64" => "an integer that is not negative",
+        "i8" | "i16" | "i32" | "i64" => "an integer",
+        _ if expected.starts_with("struct ") => "an object",
+        _ if expected.starts_with("enum ") || expected == "unit" => "one of its kinds",
+        _ => expected,
+    };
+    let kind = [("unknown field", "unknown key"), (": sequence", ": array"), (": map", ": object")]
+        .into_iter()
+        .find(|(rust, _)| what.contains(rust));
+    let what = kind.map_or(what.to_owned(), |(rust, json)| what.replacen(rust, json, 1));
+    if better.is_empty() { what } else { format!("{what}, expected {better}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `LINE:COLUMN PLACE: MESSAGE` of each error.
+    fn errors(text: &str) -> Vec<String> {
+        let errors = diagnose(text.as_bytes()).unwrap_err().0;
+        errors
+            .into_iter()
+            .map(|SpecError { place, message, position }| {
+                let (line, column) = position.unwrap();
+                format!("{line}:{column} {place}: {message}")
+            })
+            .collect()
+    }
+
+    #[test]
+    fn all_errors_are_told_at_once() {
+        let text = r#"{"specs": {
+  "a": {"argvv": ["x"], "cwd": 7, "nice": 99,
+        "fds": [["x1", "close"], ["1", {"capture": {"mode": "memry", "limit": {}}}],
+                ["2", {"capture": {}, "close": 1}], ["stdout", "capture"], ["9", {"file": {}}]]},
+  "b": {"argv": "/bin/true", "env": {"vars": {"A": {"value": 1}, "B": {"valu": "x"}}},
+        "limits": {"cpus": 1, "cpu": [1, "y"], "nofile": [2, 1]}, "labels": {"x": "1", "x": "2"}},
+  "c": [],
+  "d": {"argv": [], "argv": ["x"], "fds": {"1": {"data": {"text": 7}}, "stdout": "close",
+        "2": {"capture": {"file": {"path": "x"}}}}}},
+  "idempotent": "yes"}"#;
+        let found = errors(text);
+        let wanted = [
+            "2:8 specs.a: missing key `argv`",
+            "2:9 specs.a.argvv: unknown key `argvv`, expected one of `argv`, ",
+            "2:32 specs.a.cwd: invalid type: integer `7`, expected a string",
+            "2:43 specs.a.nice: 99 is out of range: -20 to 19",
+            "3:18 specs.a.fds[0][0]: invalid fd name \"x1\": expected stdin, ",
+            "3:61 specs.a.fds[1][1].capture.mode: unknown variant `memry`, ",
+            "3:79 specs.a.fds[1][1].capture.limit: neither head nor tail is given",
+            "4:23 specs.a.fds[2][1]: an object of one key is expected, and this has 2",
+            "4:53 specs.a.fds[3]: fd stdout given twice",
+            "4:64 specs.a.fds[3][1]: to be given as an object: {\"KIND\": {...}}",
+            "4:91 specs.a.fds[4][1].file: missing key `path`",
+            "5:17 specs.b.argv: invalid type: string \"/bin/true\", expected an array",
+            "5:62 specs.b.env.vars.A.value: invalid type: integer `1`, expected a string",
+            "5:72 specs.b.env.vars.B.valu: unknown key `valu`, expected one of `value`, ",
+            "6:20 specs.b.limits.cpus: unknown resource \"cpus\": expected one of as, ",
+            "6:42 specs.b.limits.cpu[1]: \"y\" is no limit: expected a number or ",
+            "6:58 specs.b.limits.nofile: the soft limit is above the hard one",
+            "6:88 specs.b.labels: key \"x\" given twice",
+            "7:8 specs.c: invalid type: array, expected an object",
+            "8:17 specs.d.argv: empty, and no exe is given: nothing to execute",
+            "8:21 specs.d: key \"argv\" given twice",
+            "8:67 specs.d.fds.1.data.text: invalid type: integer `7`, expected a string",
+            "8:72 specs.d.fds: key \"stdout\" given twice",
+            "9:44 specs.d.fds.2.capture.file.path: \"x\" is not absolute",
+            "10:17 idempotent: invalid type: string \"yes\", expected a boolean",
+        ];
+        for (found, wanted) in found.iter().zip(wanted) {
+            assert!(found.starts_with(wanted), "{found}\n{wanted}");
+        }
+        assert_eq!(found.len(), wanted.len(), "{found:#?}");
+    }
+
+    #[test]
+    fn what_only_follows_is_not_told() {
+        // A pipe whose other end cannot be read, a variable whose value cannot, a key that is missing for it was taken out.
+        for (text, wanted) in [
+            (
+                r#"{"specs": {"w": {"argv": ["x"], "fds": [["1", "pipe-write"]]},
+                    "r": {"argv": ["x"], "fds": [["0", {"pipe-read": {"proc_id": 7, "fd": "1"}}]]}}}"#,
+                "2:82 specs.r.fds[0][1].pipe-read.proc_id: invalid type: integer `7`, expected a string",
+            ),
+            (
+                r#"{"specs": {"a": {"argv": ["x"], "env": {"vars": {"A": {"file": null, "value": []}}}}}}"#,
+                "1:79 specs.a.env.vars.A.value: invalid type: array, expected a string",
+            ),
+            (
+                r#"{"specs": {"a": {"argv": ["x"], "io_priority": {"class": 7}}}}"#,
+                "1:58 specs.a.io_priority.class: ",
+            ),
+            (
+                r#"{"specs": {"a": {"argv": ["x"], "io_priority": {}}}}"#,
+                "1:48 specs.a.io_priority: missing key `class`",
+            ),
+            (
+                r#"{"specs": 7, "idempotent": true}"#,
+                "1:11 specs: invalid type: integer `7`, expected an object",
+            ),
+            ("{}", "1:1 : missing key `specs`"),
+            ("[]", "1:1 : invalid type: array, expected an object"),
+            ("\n 7", "2:2 : invalid type: integer `7`, expected an object"),
+            ("{\"specs\": {,}}", "1:12 "),
+            ("", "1:0 : EOF while parsing a value"),
+        ] {
+            let found = errors(text);
+            assert!(found.len() == 1 && found[0].starts_with(wanted), "{wanted}\n{found:#?}");
+        }
+    }
+
+    #[test]
+    fn very_many_errors_are_not_told_all() {
+        let entries: Vec<String> = (0..3000).map(|i| format!("\"{i}\": 7")).collect();
+        let text = format!("{{\"specs\": {{{}}}}}", entries.join(",\n"));
+        let errors = diagnose(text.as_bytes()).unwrap_err().0;
+        assert_eq!(errors.len(), ERRORS + 1);
+        assert_eq!(errors[ERRORS - 1].position, Some((ERRORS, 7)));
+        assert_eq!(errors[ERRORS].message, "only the first 100 errors are told");
+        let deep = format!("{{\"specs\": {}{}}}", "[".repeat(9999), "]".repeat(9999));
+        assert_eq!(diagnose(deep.as_bytes()).unwrap_err().0.len(), 1);
+    }
+
+    proptest::proptest! {
+        /// It finds something wrong exactly where reading and validating does.
+        #[test]
+        fn agrees_with_the_reader(request in crate::spec::tests::request(), cut in 0usize..2000, put in "[a-z7\"{},\\[\\]:]{0,3}") {
+            let mut text = serde_json::to_string(&request).unwrap();
+            if let Some(at) = (0..=text.len()).find(|i| *i >= cut && text.is_char_boundary(*i)) {
+                text.insert_str(at, &put);
+            }
+            let (read, diagnosed) = (super::super::from_json(text.as_bytes()), diagnose(text.as_bytes()));
+            proptest::prop_assert_eq!(read.is_ok(), diagnosed.is_ok());
+            if let (Err(first), Err(all)) = (read, diagnosed) {
+                proptest::prop_assert!(!all.0.is_empty() && all.0.len() + 1 >= first.0.len().min(ERRORS), "{first:?} {all:?}");
+                proptest::prop_assert!(all.0.iter().all(|error| error.position.is_some()));
+            }
+        }
+    }
+}

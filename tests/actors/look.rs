@@ -1,0 +1,212 @@
+//! The results for those who look on, and stops: questions whose answers wait for what happens.
+
+use actix::{Actor, Addr};
+use procstar::actors::lifecycle::EndWhen;
+use procstar::actors::messages::{
+    Announce, AwaitEnd, Changed, GetChanges, GetPage, GetSnapshot, GetTally, Position, Removed,
+    ShutdownChanged, ShutdownState, SignalError, Since, Stop, What,
+};
+use procstar::actors::results::Results;
+use procstar::engine::Event;
+use procstar::report::Facts;
+
+use super::server::Agent;
+use super::support::*;
+use procstar::actors::status::LinkState;
+
+fn changed(event: Event) -> Changed {
+    Changed(match event {
+        Event::Started(started) => Facts::of_start(*started).into(),
+        Event::Ended(ended) => Facts::of_end(*ended).into(),
+        Event::Signaled { .. } => panic!("no change"),
+    })
+}
+
+fn results() -> Addr<Results> {
+    tokio::time::pause();
+    Results::default().start()
+}
+
+fn short(what: &What) -> String {
+    match what {
+        What::Started(facts) => format!("started {}", facts.id),
+        What::Ended(facts) => format!("ended {}", facts.id),
+        What::Updated(facts) => format!("updated {}", facts.id),
+        What::Deleted(id) => format!("deleted {id}"),
+        What::Shutdown(state) => format!("shutdown {}", state.as_str()),
+    }
+}
+
+async fn changes(results: &Addr<Results>, after: Position, max: usize) -> Vec<(u64, String)> {
+    match soon(results.send(GetChanges { after, max })).await.unwrap() {
+        Since::Changes(changes) => {
+            changes.iter().map(|change| (change.seq, short(&change.what))).collect()
+        }
+        Since::Reset => panic!("reset"),
+    }
+}
+
+#[actix::test]
+async fn changes_after_a_snapshot() {
+    let results = results();
+    results.do_send(changed(started("a")));
+    results.do_send(Announce("b".into()));
+    let snapshot = results.send(GetSnapshot).await.unwrap();
+    let ids: Vec<_> = snapshot.procs.iter().map(|facts| facts.id.to_string()).collect();
+    // One that is not started yet is not there yet.
+    assert_eq!((ids, snapshot.shutdown), (vec!["a".to_owned()], ShutdownState::Active));
+    let after = snapshot.position;
+    // Two who wait for what comes, one of whom goes.
+    let (one, other) = (changes(&results, after, 9), changes(&results, after, 9));
+    {
+        let mut gone = Box::pin(changes(&results, after, 9));
+        tokio::select! {
+            biased;
+            _ = &mut gone => panic!("nothing has changed"),
+            () = settle() => {}
+        }
+    }
+    let (told, told_too) = tokio::join!(one, async {
+        let waiting = other;
+        results.do_send(changed(started("b")));
+        waiting.await
+    });
+    assert_eq!(told, [(2, "started b".to_owned())]);
+    assert_eq!(told_too, told);
+    for event in [ended("a", 0), failed("c")] {
+        results.do_send(changed(event));
+    }
+    results.do_send(Removed("a".into()));
+    results.do_send(Removed("never there".into()));
+    results.do_send(ShutdownChanged(ShutdownState::Idling));
+    let told = changes(&results, after, 9).await;
+    let expected = ["started b", "ended a", "ended c", "deleted a", "shutdown idling"];
+    let expected: Vec<_> = (2..).zip(expected.map(str::to_owned)).collect();
+    assert_eq!(told, expected);
+    assert_eq!(changes(&results, Position { at: 3, ..after }, 2).await, expected[2..4]);
+}
+
+#[actix::test]
+async fn pages_in_the_order_of_acceptance() {
+    let results = results();
+    for id in ["c", "a", "b", "d"] {
+        results.do_send(Announce(id.into()));
+    }
+    for id in ["b", "c", "d"] {
+        results.do_send(changed(started(id)));
+    }
+    let page = async |after, max| {
+        let page = results.send(GetPage { after, max }).await.unwrap().unwrap();
+        let ids: Vec<_> = page.procs.iter().map(|(_, facts)| facts.id.to_string()).collect();
+        (ids.join(" "), page.next)
+    };
+    let (ids, next) = page(None, 2).await;
+    assert_eq!(ids, "c");
+    results.do_send(Removed("b".into()));
+    results.do_send(changed(started("a")));
+    let (ids, last) = page(next, 1).await;
+    assert_eq!((ids.as_str(), last), ("d", None));
+    assert_eq!(page(None, 9).await.0, "c a d");
+    let other = next.map(|next| Position { run: !next.run, ..next });
+    assert!(results.send(GetPage { after: other, max: 1 }).await.unwrap().is_none());
+}
+
+#[actix::test]
+async fn the_end_is_awaited() {
+    let results = results();
+    let end = |id: &str| results.send(AwaitEnd(id.into()));
+    assert!(end("a").await.unwrap().is_none(), "there is no such process");
+    results.do_send(Announce("a".into()));
+    let before = end("a");
+    results.do_send(changed(started("a")));
+    let (before, after) = tokio::join!(before, async {
+        let after = end("a");
+        results.do_send(changed(ended("a", 0)));
+        after.await
+    });
+    for facts in [before.unwrap(), after.unwrap(), end("a").await.unwrap()] {
+        assert!(!facts.unwrap().is_running());
+    }
+    // One that goes without an end.
+    results.do_send(changed(started("b")));
+    let (gone, ()) = tokio::join!(end("b"), async { results.do_send(Removed("b".into())) });
+    assert!(gone.unwrap().is_none());
+}
+
+#[actix::test]
+async fn numbers_of_all() {
+    let results = results();
+    results.do_send(changed(started("a")));
+    results.do_send(changed(started("b")));
+    results.do_send(changed(ended("a", 9)));
+    results.do_send(changed(failed("c")));
+    let tally = results.send(GetTally).await.unwrap();
+    assert_eq!((tally.running, tally.terminated, tally.error, tally.started), (1, 1, 1, 3));
+    let ended: Vec<_> = tally.ended.iter().map(|(reason, n)| (reason.as_str(), *n)).collect();
+    assert_eq!(ended, [("error", 1), ("signaled", 1)]);
+    for id in ["a", "c"] {
+        results.do_send(Removed(id.into()));
+    }
+    let tally = results.send(GetTally).await.unwrap();
+    assert_eq!((tally.present(), tally.started, tally.ended.len()), (1, 3, 2));
+}
+
+fn stop(signal: Option<i32>, grace: Option<u64>) -> Stop {
+    Stop { id: "a".into(), signal, grace: grace.map(secs) }
+}
+
+#[actix::test]
+async fn a_stop_kills_when_the_grace_is_over() {
+    tokio::time::pause();
+    let s = supervise(&Journal::default().start(), EndWhen::Told, true);
+    let sent = |signum| Call::Signal("a".into(), signum);
+    assert!(matches!(
+        s.supervisor.send(stop(None, None)).await.unwrap(),
+        Err(SignalError::Unknown)
+    ));
+    s.supervisor.send(request(&["a"])).await.unwrap().unwrap();
+    settle().await;
+    s.engine.calls();
+    for (order, first, grace) in [
+        (stop(None, None), libc::SIGTERM, 10),
+        (stop(Some(libc::SIGINT), Some(3)), libc::SIGINT, 3),
+    ] {
+        s.supervisor.send(order).await.unwrap().unwrap();
+        assert_eq!(s.engine.calls(), [sent(first)]);
+        tokio::time::sleep(secs(grace) - std::time::Duration::from_millis(10)).await;
+        assert_eq!(s.engine.calls(), []);
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        assert_eq!(s.engine.calls(), [sent(libc::SIGKILL)]);
+    }
+    // One that ends in time is not killed, nor is another one of its name.
+    s.supervisor.send(stop(None, Some(5))).await.unwrap().unwrap();
+    s.engine.tell(ended("a", 15));
+    settle().await;
+    assert!(matches!(s.supervisor.send(stop(None, None)).await.unwrap(), Err(SignalError::Gone)));
+    s.supervisor.send(procstar::actors::messages::Delete("a".into())).await.unwrap().unwrap();
+    s.supervisor.send(request(&["a"])).await.unwrap().unwrap();
+    settle().await;
+    s.engine.calls();
+    tokio::time::sleep(secs(20)).await;
+    assert_eq!(s.engine.calls(), []);
+}
+
+#[actix::test]
+async fn the_connection_tells_how_it_is() {
+    let (mut agent, server) = Agent::registered().await;
+    settle().await;
+    let link = agent.status.get();
+    assert_eq!((link.state, link.registrations, link.last_error), (LinkState::Registered, 1, None));
+    server.lose().await;
+    settle().await;
+    let link = agent.status.get();
+    assert_eq!((link.state, link.failures), (LinkState::Waiting, 0));
+    assert!(link.last_error.is_some());
+    let mut server = agent.server().await;
+    settle().await;
+    assert_eq!(agent.status.get().state, LinkState::Registering);
+    server.welcome().await;
+    settle().await;
+    let link = agent.status.get();
+    assert_eq!((link.state, link.registrations), (LinkState::Registered, 2));
+}

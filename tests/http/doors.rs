@@ -1,0 +1,371 @@
+//! The doors: a Unix socket, TLS with a token or certificates, and limits.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use procstar::http::access::{Policy, Remote};
+use procstar::http::{Doors, Limits, listen, listen_unix, may_listen};
+use procstar::net::tls_server::server_tls;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::json;
+
+use super::client::{Answer, Client, tcp};
+use super::world::{World, own_uid};
+
+const TOKEN: &str = "correct horse";
+const OTHER_UID: u32 = 45_678;
+
+fn loopback() -> TcpListener {
+    listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap()
+}
+
+fn with_socket(path: &Path) -> World {
+    let doors = Doors { tcp: Some(loopback()), unix: Some(listen_unix(path).unwrap()), tls: None };
+    World::at(doors, Policy::new(own_uid(), None), Limits::default())
+}
+
+fn over(client: &mut Client, path: &str, headers: &[(&str, &str)]) -> Answer {
+    client.request("GET", path, headers, b"");
+    client.answer()
+}
+
+#[test]
+fn a_unix_socket_of_this_user() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("http.sock");
+    let world = with_socket(&path);
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let mut client = Client::connect_unix(&path);
+    assert_eq!(over(&mut client, "/procs", &[]).data(), json!({"procs": {}}));
+    // A page does not come by a socket, but the same rules hold.
+    let origin = [("Origin", "http://evil.example")];
+    over(&mut client, "/procs", &origin).errors(403);
+    let mut client = Client::connect_unix(&path);
+    client.send("GET /procs HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+    client.answer().errors(403);
+    // It is served, and so not to be had; once it is not served any more, it is.
+    assert_eq!(listen_unix(&path).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    drop(world);
+    drop(with_socket(&path));
+}
+
+#[test]
+fn a_socket_with_a_long_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let deep = dir.path().join("x".repeat(100)).join("y".repeat(100));
+    std::fs::create_dir_all(&deep).unwrap();
+    let path = deep.join("http.sock");
+    let world = with_socket(&path);
+    let here = std::fs::File::open(&deep).unwrap();
+    let short = format!("/proc/self/fd/{}/http.sock", here.as_raw_fd());
+    let mut client = Client::connect_unix(Path::new(&short));
+    assert_eq!(over(&mut client, "/healthz", &[]).status, 200);
+    drop(world);
+}
+
+/// Somebody else who is given access to the file by mistake is still told from us.
+#[test]
+fn another_user_at_the_socket() {
+    if own_uid() != 0 || !Path::new("/usr/bin/python3").exists() {
+        eprintln!("left out: only root can become another user, and python3 connects for it");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o711)).unwrap();
+    let path = dir.path().join("http.sock");
+    let world = with_socket(&path);
+    let ask = |path: &Path| {
+        let script = "import socket, sys\n\
+            s = socket.socket(socket.AF_UNIX)\n\
+            s.connect(sys.argv[1])\n\
+            s.sendall(b'GET /procs HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n')\n\
+            sys.stdout.buffer.write(s.makefile('rb').read())";
+        let mut child = Command::new("/usr/bin/python3")
+            .args(["-c", script])
+            .arg(path)
+            .current_dir("/")
+            .uid(OTHER_UID)
+            .gid(OTHER_UID)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (mut out, mut err) = (String::new(), String::new());
+        child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        child.wait().unwrap();
+        (out, err)
+    };
+    let (_, error) = ask(&path);
+    assert!(error.contains("PermissionError"), "{error}");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
+    let (answer, error) = ask(&path);
+    assert!(answer.starts_with("HTTP/1.0 403 Forbidden\r\n"), "{answer}{error}");
+    assert!(answer.contains("the connection belongs to user ID 45678; "), "{answer}");
+    drop(world);
+}
+
+/// A certificate and its key.
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// An authority, and what it has issued.
+struct Authority {
+    ca: CertifiedIssuer<'static, KeyPair>,
+    dir: tempfile::TempDir,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("ca.pem"), ca.pem()).unwrap();
+        Authority { ca, dir }
+    }
+
+    /// Issues a certificate for a name, to `NAME.pem` and `NAME.key`.
+    fn issue(&self, name: &str) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let cert = params.signed_by(&key, &self.ca).unwrap();
+        std::fs::write(self.path(&format!("{name}.pem")), cert.pem()).unwrap();
+        std::fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+        (vec![cert.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.ca.der().clone()).unwrap();
+        roots
+    }
+}
+
+/// An address of this machine that is not its loopback, where there is one.
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    // Nothing is sent: this only chooses a way there. The address is one of documentation.
+    socket.connect(("192.0.2.1", 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_loopback())
+}
+
+/// A service for other machines.
+fn remote(authority: &Authority, token: Option<&str>, certificates: bool) -> Option<World> {
+    let address = own_address().or_else(|| {
+        eprintln!("left out: this machine has no address but its loopback");
+        None
+    })?;
+    authority.issue("agent.example");
+    let ca = authority.path("ca.pem");
+    let tls = server_tls(
+        &authority.path("agent.example.pem"),
+        &authority.path("agent.example.key"),
+        certificates.then_some(&*ca),
+    )
+    .unwrap();
+    may_listen(address, Some(&tls), token.is_some()).unwrap();
+    let policy = Policy::new(own_uid(), token.map(str::to_owned))
+        .with_remote(Remote::new(tls.certificate.clone()));
+    let tcp = Some(listen((address, 0).into()).unwrap());
+    Some(World::at(Doors { tcp, tls: Some(tls), unix: None }, policy, Limits::default()))
+}
+
+fn connect(
+    world: &World,
+    authority: &Authority,
+    identity: Option<Identity>,
+) -> StreamOwned<ClientConnection, TcpStream> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(authority.roots());
+    let config = match identity {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
+    };
+    let name = ServerName::try_from("agent.example").unwrap();
+    let connection = ClientConnection::new(Arc::new(config), name).unwrap();
+    StreamOwned::new(connection, tcp(world.address))
+}
+
+/// Asks over TLS, as `Host: agent.example`.
+fn secure(world: &World, authority: &Authority, headers: &str) -> Answer {
+    let mut client = Client::over(connect(world, authority, None));
+    client.send(format!("GET /procs HTTP/1.1\r\n{headers}\r\n"));
+    client.answer()
+}
+
+#[test]
+fn other_machines_need_tls_and_the_token() {
+    let authority = Authority::new();
+    let Some(world) = remote(&authority, Some(TOKEN), false) else { return };
+    let good = format!("Host: agent.example\r\nAuthorization: Bearer {TOKEN}\r\n");
+    assert_eq!(secure(&world, &authority, &good).data(), json!({"procs": {}}));
+    for (headers, told) in [
+        ("Host: agent.example\r\n".to_owned(), "send the configured HTTP token"),
+        (
+            "Host: agent.example\r\nAuthorization: Bearer correct\r\n".to_owned(),
+            "is not the configured one",
+        ),
+        (
+            good.replace("agent.example", "localhost"),
+            "is none that this service's certificate is for",
+        ),
+        (
+            good.replace("agent.example", "evil.example"),
+            "is none that this service's certificate is for",
+        ),
+        (format!("{good}Origin: https://evil.example\r\n"), "origin \"https://evil.example\""),
+    ] {
+        let errors = secure(&world, &authority, &headers).errors(403);
+        assert!(errors[0].contains(told) && !errors[0].contains(TOKEN), "{headers}: {errors:?}");
+    }
+    let own = format!("{good}Origin: https://agent.example\r\n");
+    assert_eq!(secure(&world, &authority, &own).status, 200);
+}
+
+/// No answer, no matter what is sent.
+#[test]
+fn plain_http_to_the_tls_port_is_not_answered() {
+    let authority = Authority::new();
+    let Some(world) = remote(&authority, Some(TOKEN), false) else { return };
+    let mut stream = tcp(world.address);
+    let request = format!(
+        "GET /procs HTTP/1.1\r\nHost: agent.example\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    // It may be cut off before all is read.
+    let _ = stream.read_to_end(&mut answer);
+    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+}
+
+#[test]
+fn certificates_of_clients() {
+    let authority = Authority::new();
+    let Some(world) = remote(&authority, None, true) else { return };
+    let identity = authority.issue("client.example");
+    let mut client = Client::over(connect(&world, &authority, Some(identity)));
+    client.send("GET /procs HTTP/1.1\r\nHost: agent.example\r\n\r\n");
+    assert_eq!(client.answer().data(), json!({"procs": {}}));
+    // None, and one of somebody else's.
+    for identity in [None, Some(Authority::new().issue("client.example"))] {
+        let mut stream = connect(&world, &authority, identity);
+        let sent = stream.write_all(b"GET /procs HTTP/1.1\r\nHost: agent.example\r\n\r\n");
+        let mut answer = Vec::new();
+        let read = sent.and_then(|()| stream.read_to_end(&mut answer));
+        assert!(read.is_err() && answer.is_empty(), "{read:?} {answer:?}");
+    }
+}
+
+/// The loopback lets in whom it always did, over TLS too.
+#[test]
+fn the_loopback_over_tls() {
+    let authority = Authority::new();
+    authority.issue("agent.example");
+    let tls = server_tls(
+        &authority.path("agent.example.pem"),
+        &authority.path("agent.example.key"),
+        None,
+    )
+    .unwrap();
+    let doors = Doors { tcp: Some(loopback()), tls: Some(tls), unix: None };
+    let world = World::at(doors, Policy::new(own_uid(), None), Limits::default());
+    assert_eq!(secure(&world, &authority, "Host: localhost\r\n").data(), json!({"procs": {}}));
+    secure(&world, &authority, "Host: agent.example\r\n").errors(403);
+    let origin = |scheme| format!("Host: localhost:1\r\nOrigin: {scheme}://localhost:1\r\n");
+    assert_eq!(secure(&world, &authority, &origin("https")).status, 200);
+    secure(&world, &authority, &origin("http")).errors(403);
+}
+
+#[test]
+fn what_may_be_served_where() {
+    let authority = Authority::new();
+    authority.issue("agent.example");
+    let (cert, key) = (authority.path("agent.example.pem"), authority.path("agent.example.key"));
+    let ca = authority.path("ca.pem");
+    let tls = server_tls(&cert, &key, None).unwrap();
+    let with_ca = server_tls(&cert, &key, Some(&ca)).unwrap();
+    for local in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+        assert_eq!(may_listen(local.parse().unwrap(), None, false), Ok(()), "{local}");
+    }
+    for address in ["0.0.0.0", "::", "192.0.2.1", "::ffff:192.0.2.1"] {
+        let address = address.parse().unwrap();
+        assert_eq!(may_listen(address, Some(&tls), true), Ok(()));
+        assert_eq!(may_listen(address, Some(&with_ca), false), Ok(()));
+        for (tls, token, missing) in [
+            (None, false, &["http.tls_cert", "http.token"][..]),
+            (None, true, &["http.tls_cert"]),
+            (Some(&tls), false, &["http.token"]),
+        ] {
+            let refusal = may_listen(address, tls, token).unwrap_err();
+            assert_eq!(refusal.missing.len(), missing.len());
+            assert!(missing.iter().all(|name| refusal.to_string().contains(name)), "{refusal}");
+        }
+    }
+    // A key that is another's.
+    authority.issue("other.example");
+    assert!(server_tls(&cert, &authority.path("other.example.key"), None).is_err());
+    assert!(server_tls(&cert, &cert, None).is_err());
+    assert!(server_tls(&key, &key, None).is_err());
+}
+
+#[test]
+fn limits_of_bodies_and_heads() {
+    let head_timeout = Duration::from_millis(300);
+    let world = limited(Limits { head_timeout, body: 100, ..Limits::default() });
+    let spec = format!(r#"{{"specs": {{}}}}{}"#, " ".repeat(100));
+    let headers = [("Content-Type", "application/json")];
+    let answer = world.send("POST", "/procs", &headers, spec.as_bytes());
+    assert_eq!(answer.errors(413), ["request body larger than 100 bytes"]);
+    // A head that does not come.
+    let mut client = world.client();
+    client.send("GET /procs HTTP/1.1\r\nHost: loc");
+    assert_eq!(client.answer().status, 408);
+    assert!(client.is_closed());
+}
+
+fn limited(limits: Limits) -> World {
+    let doors = Doors { tcp: Some(loopback()), ..Doors::default() };
+    World::at(doors, Policy::new(own_uid(), None), limits)
+}
+
+/// One for each thread; more are answered when these are closed.
+#[test]
+fn a_limit_of_connections() {
+    let world = limited(Limits { connections: 2, ..Limits::default() });
+    let mut kept: Vec<Client> = (0..2)
+        .map(|_| {
+            let mut client = world.client();
+            client.request("GET", "/healthz", &[], b"");
+            assert_eq!(client.answer().status, 200);
+            client
+        })
+        .collect();
+    let mut waiting = world.client();
+    waiting.request("GET", "/healthz", &[], b"");
+    // Others get one answer after another, and it none.
+    for _ in 0..50 {
+        for client in &mut kept {
+            client.request("GET", "/healthz", &[], b"");
+            assert_eq!(client.answer().status, 200);
+        }
+    }
+    assert!(waiting.is_silent());
+    drop(kept);
+    assert_eq!(waiting.answer().status, 200);
+}

@@ -1,0 +1,287 @@
+//! Every change, once and in order, over either way; resumed, coalesced, begun anew.
+
+use std::net::Ipv4Addr;
+
+use procstar::http::access::Policy;
+use procstar::http::{Doors, Limits, listen, listen_unix};
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::rig::sh;
+use super::world::{World, own_uid};
+
+fn sleeper() -> Value {
+    json!({"argv": ["sleep", "1000"], "exe": "/bin/sleep"})
+}
+
+/// Where events come from.
+trait Events {
+    /// The data of the next event.
+    fn event(&mut self) -> Value;
+
+    /// What the next event is, in short.
+    fn short(&mut self) -> String {
+        short(&self.event())
+    }
+}
+
+fn short(event: &Value) -> String {
+    let mut text = event["event"].as_str().unwrap().to_owned();
+    for key in ["id", "missed", "shutdown_state"] {
+        if let Some(value) = event.get(key) {
+            text += &format!(" {}", value.to_string().trim_matches('"'));
+        }
+    }
+    if let Some(procs) = event.get("procs") {
+        let ids: Vec<_> = procs.as_object().unwrap().keys().map(String::as_str).collect();
+        text += &format!(" [{}]", ids.join(" "));
+    }
+    text
+}
+
+/// Server-sent events.
+struct Sse {
+    client: Client,
+    text: String,
+}
+
+impl Sse {
+    fn open(world: &World, path: &str, headers: &[(&str, &str)]) -> Sse {
+        Sse::over(world.client(), path, headers)
+    }
+
+    fn over(mut client: Client, path: &str, headers: &[(&str, &str)]) -> Sse {
+        client.request("GET", path, headers, b"");
+        let head = client.head();
+        assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")));
+        Sse { client, text: String::new() }
+    }
+}
+
+impl Events for Sse {
+    fn event(&mut self) -> Value {
+        loop {
+            if let Some((event, rest)) = self.text.split_once("\n\n") {
+                let (event, rest) = (event.to_owned(), rest.to_owned());
+                self.text = rest;
+                if event.starts_with(':') {
+                    continue;
+                }
+                let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name));
+                let data: Value = serde_json::from_str(field("data: ").unwrap()).unwrap();
+                assert_eq!(data["event"], field("event: ").unwrap());
+                assert_eq!(data["cursor"].as_str(), field("id: "));
+                return data;
+            }
+            let chunk = self.client.chunk().expect("another event");
+            self.text += std::str::from_utf8(&chunk).unwrap();
+        }
+    }
+}
+
+/// Messages of a WebSocket.
+struct Socket(Client);
+
+impl Socket {
+    fn over(mut client: Client, path: &str) -> Socket {
+        let headers = [
+            ("Connection", "Upgrade"),
+            ("Upgrade", "websocket"),
+            ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        client.request("GET", path, &headers, b"");
+        let head = client.head();
+        assert_eq!(head.status, 101);
+        assert_eq!(head.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        Socket(client)
+    }
+
+    /// The next frame: its opcode and payload.
+    fn frame(&mut self) -> (u8, Vec<u8>) {
+        let head = self.0.raw(2);
+        assert_eq!(head[0] & 0x70, 0);
+        let length = match head[1] {
+            126 => u16::from_be_bytes(self.0.raw(2).try_into().unwrap()).into(),
+            127 => u64::from_be_bytes(self.0.raw(8).try_into().unwrap()) as usize,
+            length => usize::from(length),
+        };
+        (head[0] & 0x0f, self.0.raw(length))
+    }
+}
+
+impl Events for Socket {
+    fn event(&mut self) -> Value {
+        loop {
+            match self.frame() {
+                (1, text) => return serde_json::from_slice(&text).unwrap(),
+                (9, _) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+fn by_sse(client: Client, query: &str) -> Box<dyn Events> {
+    Box::new(Sse::over(client, &format!("/events{query}"), &[]))
+}
+
+fn by_socket(client: Client, query: &str) -> Box<dyn Events> {
+    Box::new(Socket::over(client, &format!("/events/ws{query}")))
+}
+
+/// The same of both.
+fn both(test: impl Fn(&World, &dyn Fn(&World, &str) -> Box<dyn Events>)) {
+    test(&World::new(), &|world, query| by_sse(world.client(), query));
+    test(&World::new(), &|world, query| by_socket(world.client(), query));
+}
+
+#[test]
+fn each_change_once_and_in_order() {
+    both(|world, open| {
+        world.post(&json!({"before": sh("echo hi", json!([["stdout", {"capture": {}}]]))})).data();
+        world.ended("/procs/before");
+        let mut events = open(world, "");
+        let snapshot = events.event();
+        assert_eq!(short(&snapshot), "snapshot active [before]");
+        assert_eq!(snapshot["more"], false);
+        let before = &snapshot["procs"]["before"];
+        assert_eq!(before["fds"]["stdout"]["type"], "detached");
+        for id in ["a", "b"] {
+            world.post(&json!({ id: sleeper() })).data();
+            let started = events.event();
+            assert_eq!(short(&started), format!("started {id}"));
+            assert_eq!(started["result"]["state"], "running");
+        }
+        world.ask("POST", "/procs/a/signals/KILL").data();
+        let ended = events.event();
+        assert_eq!(short(&ended), "ended a");
+        assert_eq!(ended["result"]["status"]["signal"], "SIGKILL");
+        world.ask("DELETE", "/procs/a").data();
+        assert_eq!(events.short(), "deleted a");
+        // Not started at all.
+        world.post(&json!({"c": {"argv": ["/nonexistent"]}})).data();
+        let ended = events.event();
+        assert_eq!(
+            (short(&ended), &ended["result"]["state"]),
+            ("ended c".to_owned(), &json!("error"))
+        );
+        // Whoever was cut off goes on; as often as it likes.
+        for _ in 0..2 {
+            let cursor = ended["cursor"].as_str().unwrap();
+            let mut resumed = open(world, &format!("?after={cursor}"));
+            let mut again =
+                open(world, &format!("?after={}", snapshot["cursor"].as_str().unwrap()));
+            let told: Vec<_> = (0..5).map(|_| again.short()).collect();
+            assert_eq!(told, ["started a", "started b", "ended a", "deleted a", "ended c"]);
+            world.ask("POST", "/procs/b/signals/CONT").data();
+            world.post(&json!({"d": sleeper()})).data();
+            for events in [&mut events, &mut resumed, &mut again] {
+                assert_eq!(events.short(), "started d");
+            }
+            world.ask("POST", "/procs/d/signals/KILL").data();
+            assert_eq!([events.short(), resumed.short()], ["ended d", "ended d"]);
+            world.ask("DELETE", "/procs/d").data();
+            assert_eq!(events.short(), "deleted d");
+        }
+    });
+}
+
+#[test]
+fn what_is_not_known_any_more_begins_anew() {
+    both(|world, open| {
+        world.post(&json!({"a": sleeper()})).data();
+        for cursor in ["0000000000000001-1", "nonsense", "ffffffffffffffff-ffffffffffffffff"] {
+            let mut events = open(world, &format!("?after={cursor}"));
+            let reset = events.event();
+            assert_eq!((short(&reset), &reset["cursor"]), ("reset".to_owned(), &Value::Null));
+            assert_eq!(events.short(), "snapshot active [a]", "{cursor}");
+        }
+    });
+    let world = World::new();
+    // The later of both wins.
+    let mut first = Sse::open(&world, "/events", &[]);
+    let cursor = first.event()["cursor"].as_str().unwrap().to_owned();
+    world.post(&json!({"a": sleeper()})).data();
+    let mut resumed = Sse::open(&world, "/events?after=nonsense", &[("Last-Event-ID", &cursor)]);
+    assert_eq!(resumed.short(), "started a");
+    world.ask("GET", "/events?since=1").problem(400);
+    world.ask("GET", "/events/ws").problem(400);
+}
+
+/// Many processes make a snapshot of several parts, of which only the last can be gone on from.
+#[test]
+fn a_snapshot_in_parts() {
+    both(|world, open| {
+        let specs: serde_json::Map<_, _> =
+            (0..250).map(|n| (format!("p{n:03}"), json!({"argv": ["/nonexistent"]}))).collect();
+        let ids: Vec<String> = specs.keys().cloned().collect();
+        world.post(&specs.into()).data();
+        let mut events = open(world, "");
+        let mut seen = Vec::new();
+        for (length, more) in [(100, true), (100, true), (50, false)] {
+            let part = events.event();
+            assert_eq!((&part["event"], &part["more"]), (&json!("snapshot"), &json!(more)));
+            assert_eq!(part["cursor"].is_null(), more);
+            let procs = part["procs"].as_object().unwrap();
+            assert_eq!(procs.len(), length);
+            seen.extend(procs.keys().cloned());
+        }
+        assert_eq!(seen, ids);
+    });
+}
+
+/// Who does not read delays nobody; it is told what it has missed, and what became of each process. By a Unix socket, for that
+/// holds little of what is not read.
+#[test]
+fn a_slow_reader_is_told_what_it_missed() {
+    for open in [by_sse, by_socket] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("http.sock");
+        let tcp = Some(listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap());
+        let doors = Doors { tcp, unix: Some(listen_unix(&path).unwrap()), tls: None };
+        let world = World::at(doors, Policy::new(own_uid(), None), Limits::default());
+        let mut slow = open(Client::connect_unix(&path), "");
+        let mut quick = open(world.client(), "");
+        assert_eq!(slow.short(), "snapshot active []");
+        assert_eq!(quick.short(), "snapshot active []");
+        let batches: u64 = 10;
+        for batch in 0..batches {
+            let specs: serde_json::Map<_, _> =
+                (0..100).map(|n| (format!("{batch}-{n}"), sh("true", json!([])))).collect();
+            world.post(&specs.into()).data();
+            let mut ended = 0;
+            while ended < 100 {
+                ended += usize::from(quick.event()["event"] == "ended");
+            }
+            let answer = world.ask("DELETE", "/procs?state=terminated");
+            assert_eq!(answer.data()["proc_ids"].as_array().unwrap().len(), 100);
+            for _ in 0..100 {
+                assert!(quick.short().starts_with("deleted "));
+            }
+        }
+        let (mut told, mut missed, mut there) = (0, 0, std::collections::BTreeSet::new());
+        while told + missed < batches * 300 {
+            let event = slow.event();
+            told += 1;
+            missed += event.get("missed").map_or(0, |missed| missed.as_u64().unwrap());
+            let id = event["id"].as_str().unwrap().to_owned();
+            match event["event"].as_str().unwrap() {
+                "deleted" => drop(there.remove(&id)),
+                _ => drop(there.insert(id)),
+            }
+        }
+        assert_eq!((told + missed, there.len()), (batches * 300, 0));
+        assert!(missed > 0, "{told} told");
+    }
+}
+
+/// Its last word ends the stream.
+#[test]
+fn nobody_left_ends_the_stream() {
+    let world = World::new();
+    let mut events = Sse::open(&world, "/events", &[]);
+    assert_eq!(events.short(), "snapshot active []");
+    world.kill_mock();
+    assert_eq!(events.client.chunk(), None);
+}

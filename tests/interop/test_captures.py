@@ -1,0 +1,263 @@
+"""What captures keep, and how it is shown: every row of the worklist's "Its output"."""
+
+import base64
+import gzip
+import hashlib
+import os
+import stat
+
+import base2048
+import brotli
+import pytest
+import zstandard
+
+from support.oneshot import ok, run1
+from support.shapes import captured
+from support.specs import argv, sh
+from support.survival import agent_pid
+from support.wait import eventually
+
+MIB = 1 << 20
+UNPACK = {
+    "zstd": lambda data: zstandard.ZstdDecompressor().decompressobj().decompress(data),
+    "gzip": gzip.decompress,
+    "brotli": brotli.decompress,
+}
+
+
+def fd(mode="memory", encoding="utf-8", **more):
+    """The FD of a capture with more keys."""
+    return {"capture": {"mode": mode, "encoding": encoding} | more}
+
+
+def numbers(count):
+    """What `seq 1 COUNT` writes."""
+    return "".join(f"{n}\n" for n in range(1, count + 1)).encode()
+
+
+@pytest.mark.parametrize(
+    "more, polls", [({}, 10_000), ({"limit": {"head": 1 << 40}}, 1000), ({"compress": "zstd"}, 1000)], ids=str
+)
+def test_reading_changes_nothing(service, tmp_path, more, polls):
+    """The output of a writer, polled 10,000 times while it writes, is what it wrote."""
+    service = service()
+    stop = tmp_path / "stop"
+    script = f"i=0; while [ ! -e {stop} ]; do i=$((i+1)); echo $i; sleep 0.01; done"
+    service.post({"a": sh(script, ("stdout", fd(**more)))})
+    data = b""
+    for _ in range(polls):
+        last, data = data, service.http.get("/procs/a/output/stdout/data").content
+        assert data.startswith(last)
+    stop.touch()
+    res = service.result("a")
+    data = service.http.get("/procs/a/output/stdout/data").content
+    wanted = numbers(int(data.split()[-1]))
+    assert len(wanted) > 100
+    assert hashlib.sha256(data).hexdigest() == hashlib.sha256(wanted).hexdigest()
+    assert res["captures"]["stdout"]["length"] == len(wanted) and res["captures"]["stdout"]["complete"]
+
+
+def rss(pid):
+    """The resident memory of a process, in bytes."""
+    with open(f"/proc/{pid}/status") as status:
+        (line,) = [line for line in status if line.startswith("VmRSS")]
+    return int(line.split()[1]) * 1024
+
+
+def test_a_gigabyte_under_a_mebibyte(service):
+    """Memory stays flat, the writer does not wait, and every dropped byte is counted."""
+    service = service()
+    limit = {"head": MIB, "tail": MIB}
+    keeper, agent = service.proc.pid, agent_pid(service.proc.pid)
+    before = {pid: rss(pid) for pid in (keeper, agent)}
+    highest = dict(before)
+    size = 1 << 30
+    service.post({"a": sh(f"head -c {size} /dev/zero; echo end", ("stdout", fd(limit=limit)))})
+    while service.result("a", ended=False)["state"] == "running":
+        highest = {pid: max(rss(pid), most) for pid, most in highest.items()}
+    res = service.result("a")
+    assert res["captures"]["stdout"] == {
+        "length": 2 * MIB, "dropped": size + 4 - 2 * MIB, "complete": False, "reason": "limit",
+    }  # fmt: skip
+    assert captured(res) == b"\0" * (2 * MIB - 4) + b"end\n"
+    grown = {pid: highest[pid] - before[pid] for pid in before}
+    print("grown by", grown, "elapsed", res["times"]["elapsed"])
+    # A view of the running process copies the tail, and its escaped text is some times as large.
+    assert grown[keeper] < 4 * MIB and grown[agent] < 24 * MIB
+
+
+@pytest.mark.parametrize("mode", ["memory", "tempfile"])
+@pytest.mark.parametrize("limit", [{"head": 5}, {"tail": 5}, {"head": 3, "tail": 4}, {"head": 100}], ids=str)
+def test_limits(mode, limit):
+    """Head, tail or both; the rest is counted."""
+    text = b"0123456789abcdef"
+    res = ok(sh(f"printf {text.decode()}", ("stdout", fd(mode, limit=limit))))
+    head, tail = limit.get("head", 0), limit.get("tail", 0)
+    kept = text if head + tail >= len(text) else text[:head] + text[len(text) - tail :]
+    assert captured(res) == kept
+    dropped = len(text) - len(kept)
+    assert res["captures"]["stdout"] == {
+        "length": len(kept), "dropped": dropped, "complete": not dropped, "reason": "limit" if dropped else None,
+    }  # fmt: skip
+
+
+def test_configured_limits():
+    """They hold for captures whose spec has none."""
+    env = os.environ | {"PROCSTAR_CAPTURE_LIMIT_HEAD": "4", "PROCSTAR_CAPTURE_LIMIT_TAIL": "2"}
+    spec = sh("printf 0123456789; printf 0123456789 >&2", ("stdout", fd("tempfile")), ("stderr", fd(limit={"head": 9})))
+    res = ok(spec, env=env)
+    assert captured(res) == b"012389" and captured(res, "stderr") == b"012345678"
+    assert res["captures"]["stdout"]["dropped"] == 4
+
+
+@pytest.mark.parametrize("more", [{}, {"limit": {"head": 3, "tail": 3}}, {"compress": "gzip"}], ids=str)
+@pytest.mark.parametrize("mode", ["memory", "tempfile"])
+def test_named_files(tmp_path, mode, more):
+    """The file is there after exit, with its mode, whatever the umask; one that is not to be kept is not."""
+    for keep in (True, False):
+        path = tmp_path / "out"
+        path.write_text("older")
+        file = {"path": str(path), "mode": 0o664, "keep": keep}
+        old = os.umask(0o077)
+        try:
+            res = ok(sh("printf 0123456789", ("stdout", fd(mode, file=file, **more))))
+        finally:
+            os.umask(old)
+        assert res["captures"]["stdout"]["path"] == str(path)
+        assert path.exists() == keep
+        kept = b"012789" if "limit" in more else b"0123456789"
+        assert captured(res) == kept
+        if keep:
+            assert stat.S_IMODE(path.stat().st_mode) == 0o664
+            data = path.read_bytes()
+            assert (gzip.decompress(data) if "compress" in more else data) == kept
+
+
+def test_a_named_file_goes_with_its_process(service, tmp_path):
+    """One that is not kept is there until the process is deleted."""
+    service = service()
+    path = tmp_path / "out"
+    service.post({"a": sh("echo hi", ("stdout", fd("tempfile", file={"path": str(path), "keep": False})))})
+    service.result("a")
+    assert path.read_text() == "hi\n"
+    assert service.http.delete("/procs/a").status_code == 200
+    eventually(lambda: not path.exists(), "its removal")
+
+
+def test_a_named_file_that_cannot_be_made(tmp_path):
+    """The process is in error, with stage and path."""
+    res = run1(sh("echo hi", ("stdout", fd("tempfile", file={"path": str(tmp_path / "no" / "such")}))))
+    assert res["state"] == "error"
+    assert res["errors"] == ["failed to set up fd 1: No such file or directory (os error 2)"]
+    (failure,) = res["failures"]
+    assert (failure["stage"], failure["fd"], failure["path"]) == ("fd", "stdout", str(tmp_path / "no" / "such"))
+    assert res["captures"]["stdout"]["reason"] == "setup"
+
+
+@pytest.mark.parametrize("kind", UNPACK)
+def test_compression(service, kind):
+    """It decodes to the same bytes: in the store, in results, by text and by data."""
+    wanted = numbers(100_000)
+    service = service()
+    service.post({
+        name: sh("seq 1 100000", ("stdout", fd(encoding=encoding, compress=kind)))
+        for name, encoding in (("text", "utf-8"), ("data", None), ("b2048", "base2048"))
+    })  # fmt: skip
+    for name in ("text", "data", "b2048"):
+        res = service.result(name)
+        entry = res["fds"]["stdout"]
+        told = res["captures"]["stdout"]
+        assert (told["length"], told["compression"], told["complete"]) == (len(wanted), kind, True)
+        assert told["stored"] < len(wanted) / 2
+        if name == "text":
+            assert entry == {"type": "text", "text": wanted.decode(), "encoding": "utf-8"}
+        else:
+            assert set(entry) == {"type", "data", "encoding", "compression"} and entry["compression"] == kind
+            data = base64.b64decode(entry["data"]) if name == "data" else base2048.decode(entry["data"])
+            assert len(data) == told["stored"] and UNPACK[kind](data) == wanted
+        assert service.http.get(f"/procs/{name}/output/stdout/data").content == wanted
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 10, 11, 12, 1000, 100_001])
+def test_base2048(tmp_path, length):
+    """The package decodes what we encode, and encodes the same."""
+    data = os.urandom(length)
+    (tmp_path / "f").write_bytes(data)
+    res = ok(argv("/bin/cat", tmp_path / "f", fds=[["stdout", fd(encoding="base2048")]]))
+    entry = res["fds"]["stdout"]
+    assert (entry["type"], entry["encoding"]) == ("data", "base2048")
+    assert base2048.decode(entry["data"]) == data
+    assert entry["data"] == base2048.encode(data)
+
+
+def test_explicit_base64(tmp_path):
+    """As with null."""
+    res = ok(sh("printf abc", ("stdout", fd(encoding="base64"))))
+    assert res["fds"]["stdout"] == {"type": "data", "data": "YWJj", "encoding": "base64"}
+
+
+def test_pipe_sizes():
+    """The one that is asked for; without, the system's own."""
+    script = "import fcntl; print(fcntl.fcntl(1, 1032))"
+    for size, got in ((None, 65536), (4096, 4096), (1 << 20, 1 << 20)):
+        more = {} if size is None else {"pipe_size": size}
+        res = ok(argv("/usr/bin/python3", "-c", script, fds=[["stdout", fd(**more)]]))
+        assert int(captured(res)) == got
+
+
+def test_pieces():
+    """Both fds, interleaved as they were written, or apart."""
+    script = "for i in 1 2 3 4 5; do echo out $i; sleep 0.05; echo err $i >&2; sleep 0.05; done"
+    res = ok(sh(script, ("stdout", fd(pieces=True)), ("stderr", fd(pieces=True))))
+    texts = {name: captured(res, name).decode() for name in ("stdout", "stderr")}
+    assert texts == {f"std{what}": "".join(f"{what} {i}\n" for i in range(1, 6)) for what in ("out", "err")}
+    shown = "".join(texts[name][offset : offset + length] for _, name, offset, length in res["pieces"])
+    assert shown == "".join(f"out {i}\nerr {i}\n" for i in range(1, 6))
+    times = [since for since, *_ in res["pieces"]]
+    assert times == sorted(times) and 0 < times[0] and times[-1] < res["times"]["elapsed"]
+    assert ok(sh("echo"))["pieces"] is None
+
+
+def test_a_full_disk_ends_no_process(service, tmp_path):
+    """Output that cannot be stored is cut short, with the reason; its writer goes on, and so does everybody else."""
+    if os.getuid() != 0:
+        pytest.skip("needs root, to mount a small file system")
+    small = tmp_path / "small"
+    small.mkdir()
+    if os.system(f"mount -t tmpfs -o size=1m none {small}") != 0:
+        pytest.skip("no file system can be mounted here")
+    try:
+        service = service(env={"PROCSTAR_CAPTURE_DIR": str(small)})
+        script = "head -c 5000000 /dev/zero; echo $? >&2; exit 3"
+        full = {"mode": "tempfile", "encoding": "utf-8"}
+        for name, more in (("limited", {"limit": {"head": 1 << 30}}), ("packed", {"compress": "gzip"})):
+            source = "/dev/urandom" if name == "packed" else "/dev/zero"
+            spec = sh(script.replace("/dev/zero", source), ("stdout", {"capture": full | more}), ("stderr", fd()))
+            service.post({name: spec})
+            res = service.result(name)
+            assert res["status"]["exit_code"] == 3 and captured(res, "stderr") == b"0\n"
+            assert not res["captures"]["stdout"]["complete"] and res["captures"]["stdout"]["reason"] == "error"
+            assert service.http.delete(f"/procs/{name}").status_code == 200
+        service.post({"other": sh("echo fine")})
+        assert captured(service.result("other")) == b"fine\n"
+    finally:
+        os.system(f"umount -l {small}")
+
+
+def test_compressed_output_survives_the_keeper(tmp_path, service):
+    """The filter is a process of its own: what it has been given is stored though keeper and agent die."""
+    state = tmp_path / "state"
+    stop = tmp_path / "stop"
+    service_1 = service("--state-dir", state)
+    script = f"seq 1 1000; while [ ! -e {stop} ]; do sleep 0.02; done; seq 1001 2000"
+    service_1.post({"a": sh(script, ("stdout", fd(compress="zstd")))})
+    eventually(lambda: service_1.result("a", ended=False)["captures"]["stdout"]["length"] == len(numbers(1000)), "half")
+    pids = [agent_pid(service_1.proc.pid), service_1.proc.pid]
+    for pid in pids[::-1]:
+        os.kill(pid, 9)
+    service_1.proc.wait()
+    service_2 = service("--state-dir", state)
+    stop.touch()
+    res = service_2.result("a")
+    assert captured(res) == numbers(2000)
+    assert res["captures"]["stdout"]["complete"] and res["reason"] == "lost"

@@ -1,0 +1,291 @@
+"""Timeouts, stopping, survivors, requests as a whole, and shortages: what becomes of a process and of those around it."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+
+import pytest
+
+from support import procs
+from support.oneshot import binary, procstar, run, run1
+from support.shapes import captured, check_result
+from support.specs import SLEEP, TRUE, argv, capture, sh, sleeper
+from support.wait import aeventually, within
+
+TREE = """
+trap '' TERM
+setsid sh -c 'echo $$; sleep 1000 & echo $!; wait' &
+(sleep 1000 & echo $!)
+echo $$
+wait
+"""
+
+
+def pids(res):
+    """The pids that a process has written."""
+    return [int(line) for line in captured(res).split()]
+
+
+async def written(wire, proc_id, count=1):
+    """Waits until a process has written so many lines."""
+
+    async def lines():
+        while (await wire.read(proc_id))["data"].count(b"\n") < count:
+            await asyncio.sleep(0.02)
+
+    await within(lines(), f"{count} lines of {proc_id}")
+
+
+# -- timeout and stop
+
+
+def test_timeout():
+    """Asked by SIGTERM once its time is over; the worklist's own line."""
+    res = run1(sh("sleep 1000", timeout=0.2))
+    assert (res["state"], res["reason"], res["status"]["signal"]) == ("terminated", "timeout", "SIGTERM")
+    assert 0.2 <= res["times"]["elapsed"] < 5
+    assert res["survivors"] == [] and res["survivor_count"] == 0
+    res = run1(argv(TRUE, timeout=100))
+    assert (res["reason"], res["status"]["exit_code"]) == ("exited", 0)
+
+
+def test_timeout_kills_the_whole_tree():
+    """Also who has changed session or is an orphan already, and does not hear the signal."""
+    res = run1(sh(TREE, timeout=0.5, stop={"grace": 0.2}))
+    assert (res["reason"], res["status"]["signal"]) == ("timeout", "SIGKILL")
+    members = pids(res)
+    assert len(members) == 4
+    assert not any(procs.is_alive(pid) for pid in members)
+    assert res["survivors"] == []
+    assert res["captures"]["stdout"]["complete"] is True
+
+
+def test_the_stop_signal_of_the_spec():
+    """The process is asked by it, with its group, how it ends is its own, and who is left is killed at once."""
+    # A shell's background jobs ignore SIGINT.
+    deaf = "sleep 1000 & echo $!"
+    script = f"{deaf}; (trap 'echo asked >&2' USR1; echo; sleep 1000 & wait) & trap 'exit 5' USR1; while :; do sleep 0.05; done"
+    res = run1(sh(script, timeout=0.5, stop={"signal": "USR1", "grace": 100}))
+    assert (res["reason"], res["status"]["exit_code"]) == ("timeout", 5)
+    res = run1(sh(f"{deaf}; trap 'exit 6' INT; while :; do sleep 0.05; done", timeout=0.5, stop={"signal": 2, "grace": 100}))
+    assert (res["reason"], res["status"]["exit_code"]) == ("timeout", 6)
+    (pid,) = pids(res)
+    assert not procs.is_alive(pid) and res["survivors"] == []
+
+
+async def test_shutdown(raw):
+    """SIGTERM to the agent: specs without `stop` get SIGTERM alone, others are stopped as they say."""
+    _, agent, wire = await raw.pair()
+    deaf = "trap '' TERM; echo $$; while :; do sleep 0.05; done"
+    specs = {
+        "plain": sh("sleep 1000 & echo $!; wait"),
+        "usr1": sh("trap 'exit 7' USR1; echo $$; while :; do sleep 0.05; done", stop={"signal": "USR1"}),
+        "deaf": sh(deaf, stop={"grace": 0.2}),
+    }
+    for proc_id, spec in specs.items():
+        await wire.start(**{proc_id: spec})
+        await written(wire, proc_id)
+    agent.signal(signal.SIGTERM)
+    await wire.expect("ShutDown", shutdown_state="idling")
+    results = await wire.ended(3)
+    assert {res["reason"] for res in results.values()} == {"stopped"}
+    assert results["plain"]["status"]["signal"] == "SIGTERM"
+    assert results["usr1"]["status"]["exit_code"] == 7
+    assert results["deaf"]["status"]["signal"] == "SIGKILL"
+    (child,) = pids(results["plain"])
+    assert [s["pid"] for s in results["plain"]["survivors"]] == [child]
+    os.kill(child, signal.SIGKILL)
+    await wire.delete("plain", "usr1", "deaf")
+    assert (await agent.exit())[0] == 0
+
+
+async def test_sigquit_kills_trees(raw):
+    """Nobody is left of any process."""
+    _, agent, wire = await raw.pair()
+    await wire.start(tree=sh(TREE))
+    await written(wire, "tree", 4)
+    agent.signal(signal.SIGQUIT)
+    await wire.expect("ShutDown", shutdown_state="idling")
+    res = (await wire.ended())["tree"]
+    assert (res["reason"], res["status"]["signal"], res["survivors"]) == ("stopped", "SIGKILL", [])
+    assert not any(procs.is_alive(pid) for pid in pids(res))
+    await wire.delete("tree")
+    assert (await agent.exit())[0] == 0
+
+
+# -- survivors
+
+
+def test_a_survivor_that_holds_the_pipe_is_listed():
+    """The worklist's own line: the result comes after a grace, says so, and the survivor lives on."""
+    res = run1(sh("sleep 60 & echo hi; echo $! >&2"))
+    (pid,) = [int(captured(res, "stderr"))]
+    try:
+        assert captured(res) == b"hi\n" and res["reason"] == "exited"
+        assert res["captures"]["stdout"]["reason"] == "survivor"
+        assert res["survivors"] == [{"pid": pid, "comm": "sleep", "session": res["pid"], "how": "group"}]
+        assert procs.is_alive(pid)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+
+
+async def test_orphans_are_reaped_and_a_daemon_is_told(raw):
+    """They are the keeper's children, and no zombies."""
+    _, agent, wire = await raw.pair()
+    first = await wire.start(a=sh("setsid sleep 1000 & echo $!; sleep 0.2"))
+    assert first["a"]["survivors"] is None and first["a"]["survivor_count"] is None
+    res = (await wire.ended())["a"]
+    (pid,) = pids(res)
+    assert [(s["pid"], s["how"]) for s in res["survivors"]] == [(pid, "alone")]
+    assert pid in procs.descendants(agent.pid)
+    os.kill(pid, signal.SIGKILL)
+    await aeventually(lambda: not os.path.exists(f"/proc/{pid}"), "the orphan's burial")
+    await wire.delete("a")
+
+
+# -- requests as a whole
+
+
+def test_all_or_nothing():
+    """Where one cannot be started, the others are stopped; without it they run."""
+    specs = {"bad": argv("/nope"), "long": sleeper()}
+    done = procstar("--print", "-", input=json.dumps({"specs": specs, "all_or_nothing": True}).encode())
+    results = json.loads(done.stdout)
+    assert results["bad"]["errors"][0].startswith("execve failed: /nope")
+    long = check_result(results["long"])
+    if long["state"] == "error":
+        in_setup = "the set-up was ended by a signal before execve"
+        assert long["errors"] in (['not started: process "bad" of the same request failed'], [in_setup])
+    else:
+        assert (long["reason"], long["status"]["signal"]) == ("stopped", "SIGTERM")
+    results = run({"bad": argv("/nope"), "short": sh("sleep 0.2; exit 3")})
+    assert results["short"]["status"]["exit_code"] == 3
+
+
+async def test_idempotent(raw):
+    """The same spec again is answered with the process that is there, another spec is an error."""
+    _, _, wire = await raw.pair()
+    spec = sh("sleep 0.5; echo done")
+    await wire.send("ProcStartRequest", specs={"a": spec}, idempotent=True)
+    first = await wire.expect("ProcResult", proc_id="a")
+    await wire.send("ProcStartRequest", specs={"a": spec, "b": sh("exit 4")}, idempotent=True)
+    results = [await wire.expect("ProcResult") for _ in range(4)]
+    a = [msg["res"] for msg in results if msg["proc_id"] == "a"]
+    assert [res["state"] for res in a] == ["running", "terminated"]
+    assert {res["pid"] for res in a} == {first["res"]["pid"]}
+    await wire.send("ProcStartRequest", specs={"a": spec}, idempotent=True)
+    for _ in range(2):
+        again = await wire.expect("ProcResult", proc_id="a")
+        assert captured(again["res"]) == b"done\n" and again["res"]["pid"] == a[0]["pid"]
+    await wire.send("ProcStartRequest", specs={"a": sh("true")}, idempotent=True)
+    error = await wire.expect("RequestError")
+    assert error["err"] == "process ID already in use with another spec: a"
+    await wire.send("ProcStartRequest", specs={"a": spec})
+    error = await wire.expect("RequestError")
+    assert error["err"] == "process ID already in use: a"
+    await wire.barrier()
+
+
+def test_idempotent_over_http(service):
+    """200, and nothing is started twice."""
+    with_http = service()
+    body = {"specs": {"a": sh("sleep 0.2; echo $$")}, "idempotent": True}
+    for _ in range(3):
+        rsp = with_http.http.post("/procs", json=body)
+        assert rsp.status_code == 200 and rsp.json()["data"]["proc_ids"] == ["a"]
+    with_http.result("a")
+    body["specs"]["a"] = sh("echo other")
+    rsp = with_http.http.post("/procs", json=body)
+    assert rsp.status_code == 409
+    assert rsp.json()["errors"][0]["detail"] == "process ID already in use with another spec: a"
+
+
+# -- shortages
+
+
+def limited(command, specs, *args, **kw):
+    """Runs the binary on specs from a shell that has run `command` before."""
+    done = subprocess.run(
+        ["/bin/bash", "-c", f'{command}; exec "$0" "$@"', binary(), "--print", *args, "-"],
+        input=json.dumps({"specs": specs}).encode(), capture_output=True, timeout=100, check=False, **kw,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_burst_with_few_descriptors():
+    """200 processes with 64 descriptors: they wait for each other."""
+    specs = {f"p{i}": sh(f"echo {i}") for i in range(200)}
+    results = limited("ulimit -n 64", specs)
+    for i in range(200):
+        res = results[f"p{i}"]
+        assert (res["errors"], captured(res)) == ([], f"{i}\n".encode())
+
+
+def test_a_process_that_needs_more_descriptors_than_there_are():
+    """An error of that process alone."""
+    fds = [[str(fd), capture()] for fd in range(3, 40)]
+    results = limited("ulimit -n 64", {"large": argv(TRUE, fds=fds), "small": sh("exit 3")})
+    assert results["large"]["state"] == "error"
+    assert all(e.endswith("Too many open files (os error 24)") for e in results["large"]["errors"])
+    assert results["small"]["status"]["exit_code"] == 3
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+def test_no_more_pids():
+    """Processes beyond the user's limit are errors of their own, and those after the shortage run."""
+    # Somebody who has nothing else, and may not enter this test's own directories.
+    uid = 54321
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        os.chown(place, uid, uid)
+        shutil.copy(binary(), f"{place}/procstar")
+        results = crowd(uid, place)
+    failed = [res for res in results.values() if res["state"] == "error"]
+    ran = [res for res in results.values() if res["state"] == "terminated"]
+    assert len(failed) + len(ran) == 60 and failed and ran
+    for res in failed:
+        assert res["errors"] == ["fork failed: Resource temporarily unavailable (os error 11)"]
+        assert (res["pid"], res["status"]["exit_code"]) == (None, 125)
+    assert all(res["status"]["exit_code"] == 0 for res in ran)
+
+
+def crowd(uid, place):
+    """Runs 60 processes as a user who may have 40."""
+    specs = {f"p{i}": argv(SLEEP, 3) for i in range(60)}
+    done = subprocess.run(
+        ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups", "/bin/bash", "-c",
+         f"ulimit -u 40; exec {place}/procstar --print -"],
+        input=json.dumps({"specs": specs}).encode(), capture_output=True, timeout=100, check=False,
+        env={"TMPDIR": place, "PATH": "/usr/bin:/bin"}, cwd=place,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
+def test_no_more_disk(tmp_path):
+    """Output that cannot be kept is cut short, or the process is in error; the next one is as ever."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=40", "none", disk], check=False).returncode:
+        pytest.skip("cannot mount here")
+    try:
+        fds = [["stdout", {"capture": {"mode": "tempfile"}}], ["stderr", "close"]]
+        script = "head -c 3000000 /dev/zero; exit 3"
+        specs = {f"p{i}": sh("echo x", *fds) for i in range(60)} | {"big": sh(script, *fds)}
+        done = procstar("--print", "-", input=json.dumps({"specs": specs}).encode(), env={"TMPDIR": str(disk), "PATH": "/usr/bin:/bin"})
+        assert done.returncode == 0, done.stderr
+        results = json.loads(done.stdout)
+        failed = [res for res in results.values() if res["state"] == "error"]
+        assert failed and len(failed) < 61
+        for res in failed:
+            assert res["errors"] == ["failed to set up fd 1: No space left on device (os error 28)"]
+        for proc_id, res in results.items():
+            if res["state"] == "terminated" and proc_id != "big":
+                assert captured(res) == b"x\n"
+    finally:
+        subprocess.run(["umount", disk], check=True)

@@ -1,0 +1,219 @@
+"""Results: who a process is, what it uses, how it ended, why it did not start."""
+
+import getpass
+import json
+import os
+from pathlib import Path
+import socket
+import subprocess
+import uuid
+
+import pytest
+
+from support.oneshot import procstar, run, run1
+from support.shapes import check_result, parse_time
+from support.specs import argv, capture, sh, sleeper
+from support.survival import agent_pid, kill
+from support.wait import eventually
+
+SCRIPT = "exec sleep 1000"
+# A shell that works by itself, then waits for a child that works, and then for the file.
+BUSY = """i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done
+/bin/sh -c 'i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; head -c 100000 /dev/zero >/dev/null'
+while [ ! -e {} ]; do sleep 0.02; done"""
+
+
+def test_identity():
+    """Who it is stands in every result, of processes too that did not start."""
+    proc = argv("/bin/sh", "-c", "exit 0", cwd="/tmp", labels={"team": "a", "job": "7"})
+    results = run({"a": proc, "b": {"argv": ["zz", "x"], "exe": "/nope"}}, "--group-id", "g")
+    for res in results.values():
+        agent = res["agent"]
+        assert (agent["host"], agent["user"]) == (socket.gethostname(), getpass.getuser())
+        assert agent["version"] in procstar("--version").stdout.decode()
+        assert res["group_id"] == "g" and res["env"] is None
+        assert res["proc_stat"]["ppid"] == agent["pid"]
+    a, b = results["a"], results["b"]
+    assert (a["argv"], a["exe"], a["cwd"]) == (["/bin/sh", "-c", "exit 0"], "/bin/sh", "/tmp")
+    assert list(a["labels"].items()) == [("team", "a"), ("job", "7")]
+    assert (b["argv"], b["exe"], b["labels"]) == (["zz", "x"], "/nope", {})
+
+
+def test_times():
+    """Start and stop by the wall clock, the time between them by a monotonic one."""
+    res = run1(argv("/bin/sleep", "0.3"))
+    times = res["times"]
+    between = (parse_time(times["stop"]) - parse_time(times["start"])).total_seconds()
+    assert 0.3 <= times["elapsed"] and abs(between - times["elapsed"]) < 0.25
+
+
+def test_start_failures_are_typed():
+    """Stage, errno, its name and the path, with the contract's text beside them."""
+    fds = [["0", {"file": {"path": "/nope/in"}}], ["1", capture()], ["7", {"dup": {"fd": 99}}]]
+    results = run({"exec": argv("/nope"), "fds": argv("/bin/true", fds=fds), "ok": argv("/bin/true")})
+    (failure,) = results["exec"]["failures"]
+    text = "execve failed: /nope: No such file or directory (os error 2)"
+    wanted = {"stage": "exec", "fd": None, "errno": 2, "error": "ENOENT", "path": "/nope", "message": text}
+    assert failure == wanted and results["exec"]["errors"] == [text]
+    failures = results["fds"]["failures"]
+    found = [(f["stage"], f["fd"], f["error"]) for f in failures]
+    assert found == [("fd", "stdin", "ENOENT"), ("fd", "7", "EBADF")]
+    assert [f["message"] for f in failures] == results["fds"]["errors"]
+    assert results["ok"]["failures"] == [] and results["ok"]["reason"] == "exited"
+    res = run1(argv("/bin/true"), "--restrict-exe", "/bin/false")
+    assert [(f["stage"], f["errno"], f["error"]) for f in res["failures"]] == [("restrict", None, None)]
+
+
+@pytest.mark.parametrize("signum, name", [(34, "SIGRTMIN"), (16, "SIGSTKFLT"), (64, "SIGRTMAX"), (9, "SIGKILL")])
+def test_end_by_signal(signum, name):
+    """Each signal has its name; a SIGKILL by somebody else is not for want of memory."""
+    res = run1(argv("/bin/sh", "-c", f"kill -{signum} $$"))
+    status = res["status"]
+    assert (status["signum"], status["signal"], status["exit_code"]) == (signum, name, None)
+    assert (res["reason"], res["state"]) == ("signaled", "terminated")
+
+
+def test_live_resources(service, tmp_path):
+    """They grow from one GET to the next, with those of children, and have the same keys after the end."""
+    svc = service()
+    go = tmp_path / "go"
+    svc.post({"p": argv("/bin/sh", "-c", BUSY.format(go))})
+
+    def get():
+        return check_result(svc.result("p", ended=False))
+
+    first = eventually(lambda: (r := get())["usage"]["utime"] > 0 and r, "it has run")
+    assert first["state"] == "running" and first["rusage"] is None
+    later = eventually(lambda: (r := get())["usage"]["cutime"] > 0 and r, "its child has run")
+    for key in ("cpu", "utime", "minflt", "cminflt"):
+        assert later["usage"][key] >= first["usage"][key], key
+    assert later["usage"]["cpu"] > first["usage"]["cpu"]
+    assert later["io"]["rchar"] >= 100_000 and later["io"]["wchar"] >= 100_000
+    assert later["usage"]["maxrss"] == later["peak"]["rss"] >= later["proc_stat"]["rss"] > 0
+    assert later["peak"]["vsize"] >= later["proc_stat"]["vsize"] and later["peak"]["threads"] == 1
+    go.touch()
+    end = check_result(svc.result("p"))
+    rusage = end["rusage"]
+    assert end["usage"].keys() == later["usage"].keys() and end["io"].keys() == later["io"].keys()
+    assert end["usage"]["cpu"] == pytest.approx(rusage["utime"] + rusage["stime"], abs=1e-6)
+    assert end["usage"]["maxrss"] == end["peak"]["maxrss"] == rusage["maxrss"]
+    assert end["io"]["rchar"] >= later["io"]["rchar"]
+    assert end["samples"] is None
+
+
+def test_samples_stay(service, tmp_path):
+    """The history is bounded, spans the whole life, and stays after the end, with the peaks."""
+    svc = service(env={"PROCSTAR_SAMPLING_INTERVAL": "0.02", "PROCSTAR_SAMPLING_COUNT": "6"})
+    go = tmp_path / "go"
+    svc.post({"p": argv("/bin/sh", "-c", BUSY.format(go)), "idle": sleeper()})
+
+    def samples(proc_id, n):
+        res = check_result(svc.result(proc_id, ended=False))
+        return len(res["samples"]) >= n and res["samples"]
+
+    eventually(lambda: samples("idle", 4), "samples of a process that does nothing")
+    seen = eventually(lambda: samples("p", 4), "samples")
+    assert all(b["elapsed"] > a["elapsed"] and b["utime"] >= a["utime"] for a, b in zip(seen, seen[1:]))
+    eventually(lambda: (s := samples("p", 4)) and s[-1]["cutime"] > 0, "its child is sampled")
+    go.touch()
+    end = check_result(svc.result("p"))
+    kept = end["samples"]
+    assert 3 <= len(kept) <= 6 and kept[0] == seen[0] and kept[-1]["cutime"] > 0
+    assert kept[-1]["elapsed"] <= end["times"]["elapsed"]
+    assert end["peak"]["rss"] >= max(s["rss"] for s in kept) > 0
+    assert end["peak"]["threads"] == 1
+    assert check_result(svc.result("p"))["samples"] == kept
+
+
+def test_an_agents_death_costs_the_history_alone(service):
+    """The next agent knows who each process is, and samples on."""
+    svc = service(env={"PROCSTAR_SAMPLING_INTERVAL": "0.02"})
+    svc.post({"p": argv("/bin/sh", "-c", SCRIPT, labels={"x": "y"}, cwd="/tmp"), "e": argv("/nope")})
+    svc.result("e")
+    before = eventually(lambda: (r := svc.result("p", ended=False))["samples"] and r, "samples")
+    ended = svc.result("e")
+    old = agent_pid(svc.proc.pid)
+    kill(old, 9)
+    eventually(lambda: agent_pid(svc.proc.pid) not in (None, old), "another agent")
+    eventually(svc._listens, "it listens")
+    after = eventually(lambda: (r := svc.result("p", ended=False))["samples"] and r, "samples again")
+    for key in ("argv", "exe", "cwd", "labels", "group_id", "agent", "pid"):
+        assert after[key] == before[key], key
+    assert after["samples"][0]["elapsed"] > before["samples"][0]["elapsed"]
+    again = svc.result("e")
+    for key in ("failures", "errors", "argv", "usage", "io", "status", "reason"):
+        assert again[key] == ended[key], key
+
+
+def _memory_cgroup():
+    """A directory for a memory cgroup (v1), or None where the host has no such."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        mount, _, source = line.partition(" - ")
+        fs, _, options = source.split(" ", 2)
+        if fs == "cgroup" and "memory" in options.split(","):
+            return Path(mount.split(" ")[4])
+    return None
+
+
+@pytest.fixture
+def small_memory():
+    """A memory cgroup of 64 MiB."""
+    root = _memory_cgroup()
+    if root is None or os.geteuid() != 0:
+        pytest.skip("needs root, and cgroup v1 with the memory controller")
+    group = root / f"procstar-test-{uuid.uuid4()}"
+    group.mkdir()
+    try:
+        (group / "memory.limit_in_bytes").write_text(str(64 << 20))
+        yield group
+    finally:
+        eventually(lambda: not (group / "cgroup.procs").read_text(), "an empty group")
+        group.rmdir()
+
+
+def test_out_of_memory(small_memory):
+    """A process that the kernel kills for want of memory says so; one that is killed beside it does not."""
+    eat = "x = []\nwhile True: x.append(bytearray(1 << 20))"
+    procs = {
+        "eats": argv("/usr/bin/env", "python3", "-c", eat, fds=[["stdout", "pipe-write"]]),
+        # After that one's end.
+        "killed": sh("cat; kill -9 $$", ["stdin", {"pipe-read": {"proc_id": "eats", "fd": "stdout"}}]),
+        "ok": argv("/bin/true"),
+    }
+    spec = json.dumps({"specs": procs})
+    into = f"echo $$ > {small_memory}/cgroup.procs && exec \"$0\" --print -"
+    done = subprocess.run(
+        ["/bin/sh", "-c", into, os.environ["PROCSTAR"]],
+        input=spec.encode(), capture_output=True, timeout=60, check=True,
+    )  # fmt: skip
+    results = json.loads(done.stdout)
+    for res in results.values():
+        check_result(res)
+    assert results["eats"]["status"]["signal"] == "SIGKILL"
+    assert results["eats"]["reason"] == "out_of_memory"
+    assert results["killed"]["reason"] == "signaled"
+    assert results["ok"]["reason"] == "exited"
+
+
+def test_validate():
+    """Every error at once with its place, and the remedy; exit code 2. A good one: 0."""
+    bad = b'{"specs": {\n "a": {"argvv": ["x"], "cwd": 7},\n "b": {"argv": ["x"], "nice": 99}}}'
+    done = procstar("validate", "-", input=bad)
+    assert done.returncode == 2
+    lines = done.stdout.decode().splitlines()
+    assert [line.split(":")[:4] for line in lines] == [
+        ["<stdin>", "2", "7", " specs.a"],
+        ["<stdin>", "2", "8", " specs.a.argvv"],
+        ["<stdin>", "2", "31", " specs.a.cwd"],
+        ["<stdin>", "3", "31", " specs.b.nice"],
+    ]
+    assert lines[1].endswith("did you mean `argv`?")
+    done = procstar("validate", "-", "-o", "json", input=bad)
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["valid"], answer["processes"]) == (2, False, None)
+    assert answer["errors"][3] == {
+        "place": "specs.b.nice", "message": "99 is out of range: -20 to 19",
+        "line": 3, "column": 31, "remedy": None,
+    }  # fmt: skip
+    done = procstar("validate", "-", input=b'{"specs": {"a": {"argv": ["x"]}, "b": {"argv": ["y"]}}}')
+    assert (done.returncode, done.stdout) == (0, b"<stdin>: valid, 2 processes\n")
