@@ -101,7 +101,7 @@ struct State {
     threads: usize,
     idle: usize,
     closed: bool,
-    /// Children that were made, and that the engine has not been told of.
+    /// Children that were made, and that the engine has not been told of. A child of the main thread is among them from the first.
     made: HashSet<i32>,
 }
 
@@ -214,7 +214,7 @@ impl Drop for SpawnPool {
 }
 
 /// A thread's life: one job after another.
-fn serve(shared: &Shared, deliver: &Deliver, stack: &Stack) {
+fn serve(shared: &Arc<Shared>, deliver: &Deliver, stack: &Stack) {
     loop {
         let mut state = shared.lock();
         let job = loop {
@@ -240,7 +240,7 @@ fn serve(shared: &Shared, deliver: &Deliver, stack: &Stack) {
 }
 
 /// Plans and clones a child, and waits until it has exec'd or ended.
-fn spawn(job: Job, stack: &Stack, shared: &Shared) -> Spawned {
+fn spawn(job: Job, stack: &Stack, shared: &Arc<Shared>) -> Spawned {
     let Job { serial, draft, tasks } = job;
     let report = Arc::clone(&draft.report);
     let early = || report.early().get().cloned().unwrap_or_default();
@@ -254,7 +254,7 @@ fn spawn(job: Job, stack: &Stack, shared: &Shared) -> Spawned {
     };
     let (filters, not_made) = carry_out(tasks, &mut plan);
     let cloned = match &shared.errands {
-        Some(errands) if report.is_shared() => clone::by_errand(&mut plan, stack, errands),
+        Some(errands) if report.is_shared() => clone::by_errand(&mut plan, stack, errands, shared),
         _ => clone::here(&plan, stack),
     };
     let (child, failures, resolved) = match cloned {

@@ -14,7 +14,7 @@ use super::super::child;
 use super::super::faults::{self, Call};
 use super::super::plan::LaunchPlan;
 use super::super::sys::{self, Stack};
-use super::Child;
+use super::{Child, Shared};
 
 /// A short piece of work for the thread that lasts as long as the process.
 pub type Errand = Box<dyn FnOnce() + Send>;
@@ -40,12 +40,16 @@ pub(super) fn by_errand(
     plan: &mut LaunchPlan,
     stack: &Stack,
     errands: &Errands,
+    shared: &Arc<Shared>,
 ) -> io::Result<Child> {
     let (reader, writer) = sys::pipe()?;
     plan.hold(writer);
     let (tell, told) = mpsc::channel();
     let (plan_at, stack_at) = (&raw const *plan as usize, &raw const *stack as usize);
+    let shared = Arc::clone(shared);
     errands(Box::new(move || {
+        // Held until the child is noted as ours: whoever finds it among the main thread's children looks here.
+        let mut state = shared.lock();
         let before = sys::block_all_signals();
         // SAFETY: whoever gave these waits for the answer, or for this closure to be dropped, and both live until then. The
         // child has a copy of them, and no signal handler runs in it.
@@ -54,6 +58,10 @@ pub(super) fn by_errand(
             clone(plan, stack, 0)
         };
         sys::set_signal_mask(before);
+        if let Ok(child) = &child {
+            state.made.insert(child.pid);
+        }
+        drop(state);
         // Who asked is there.
         let _ = tell.send(child);
     }));
