@@ -160,6 +160,18 @@ struct Pipe {
 }
 
 impl OpenCapture {
+    /// How many descriptors it holds.
+    fn cost(&self) -> usize {
+        match self {
+            OpenCapture::Pipe(pipe) => {
+                1 + pipe.store.descriptors() + usize::from(pipe.pieces.is_some())
+            }
+            OpenCapture::File { .. } => 0,
+            // The reading end, and the filter's pidfd.
+            OpenCapture::Filter { .. } => 2,
+        }
+    }
+
     fn index(&self) -> usize {
         match self {
             OpenCapture::Pipe(pipe) => pipe.index,
@@ -567,9 +579,9 @@ impl Driver {
             // What it was let in with, until it is made.
             return;
         }
-        let pipes = process.open.iter().filter(|open| matches!(open, OpenCapture::Pipe { .. }));
+        let captures: usize = process.open.iter().map(OpenCapture::cost).sum();
         let alive = matches!(process.state, State::Alive(_));
-        let cost = 2 * pipes.count() + usize::from(alive) + process.leaving.len();
+        let cost = captures + usize::from(alive) + process.leaving.len();
         self.budget.set(serial, cost, alive);
     }
 

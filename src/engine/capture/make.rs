@@ -54,6 +54,16 @@ pub(in crate::engine) enum Store {
 }
 
 impl Store {
+    /// How many descriptors it holds.
+    pub(in crate::engine) fn descriptors(&self) -> usize {
+        match self {
+            Store::File(_) => 1,
+            // The counters too.
+            Store::Limited(_) => 2,
+            Store::Nothing => 0,
+        }
+    }
+
     /// Takes the next bytes.
     ///
     /// # Errors

@@ -61,8 +61,8 @@ impl Budget {
 /// What a process costs while it is made.
 pub(super) fn making(proc: &ValidatedProc) -> usize {
     let of = |fd: &ValidatedFd| match fd {
-        // Both ends of its pipe, and its file.
-        ValidatedFd::Capture(_) => 3,
+        // Both ends of its pipe, its file, its counters or its filter's pidfd; and the records of its pieces.
+        ValidatedFd::Capture(spec) => 4 + usize::from(spec.pieces),
         // The other end too, until that has its process.
         ValidatedFd::Pipe(_) => 2,
         ValidatedFd::Data(_) => 1,
