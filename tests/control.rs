@@ -282,6 +282,30 @@ fn survivors_are_listed_with_what_tells_whose_they_are() {
     });
 }
 
+/// A process may have left its orphan and ended before the engine hears that it was made: in a crowd, many do.
+#[test]
+fn each_of_a_crowd_lists_its_own_survivor() {
+    become_subreaper().unwrap();
+    let mut rig = Rig::new(options());
+    let ids: Vec<String> = (0..150).map(|n| n.to_string()).collect();
+    let proc = with("sleep 600 >&- & echo $!", json!({}));
+    let specs = ids.iter().map(|id| (id.clone(), proc.clone()));
+    rig.launch(Value::Object(specs.collect()));
+    let mut told = Vec::new();
+    for id in &ids {
+        let survivors: Vec<_> = {
+            let listed = &rig.end(id).survivors.listed;
+            listed.iter().map(|s| (s.pid, format!("{:?}", s.how))).collect()
+        };
+        let text = String::from_utf8(output(&rig.ended[id].captures, "stdout")).unwrap();
+        let pid: i32 = text.trim().parse().unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap();
+        told.push((vec![(pid, "Group".to_owned())], survivors));
+    }
+    let (wanted, listed): (Vec<_>, Vec<_>) = told.into_iter().unzip();
+    assert_eq!(listed, wanted);
+}
+
 /// Of many survivors, some are listed, and all are counted.
 #[test]
 fn many_survivors() {

@@ -547,6 +547,7 @@ impl Driver {
                 let pid = child.pid;
                 self.pids.insert(pid, serial);
                 self.pool.taken(pid);
+                self.claim_strays(serial, pid);
                 if !failed {
                     self.tell_started(serial, pid);
                 }

@@ -40,7 +40,10 @@ enum Child {
     /// An orphan.
     Orphan {
         session: i32,
+        group: i32,
         starttime: u64,
+        /// Whether the log was told that nobody knows where it comes from, or need not be.
+        told: bool,
         /// The engine's number of the process that it comes from, and how that is known.
         owner: Option<(u64, Kinship)>,
     },
@@ -146,6 +149,7 @@ impl Driver {
             let _ = signals.read_signal();
             self.poller.rearm(signals, self.children_token);
         }
+        self.tell_of_strangers();
         self.meet_strays();
         let orphans = self.strays.known.iter();
         let orphans = orphans.filter(|(_, child)| matches!(child, Child::Orphan { .. }));
@@ -184,17 +188,40 @@ impl Driver {
                 Child::Helper
             } else {
                 come = true;
+                let RawStat { session, pgrp: group, starttime, .. } = stat;
                 let owner = self.owner_of(&stat);
-                if owner.is_none() && stat.state != 'Z' {
-                    tracing::warn!(pid, comm = stat.comm, "an orphan whose origin is not known");
-                }
-                Child::Orphan { session: stat.session, starttime: stat.starttime, owner }
+                Child::Orphan { session, group, starttime, told: owner.is_some(), owner }
             };
             self.strays.known.insert(pid, child);
         }
         if come {
             // Some may have ended already, and where SIGCHLD is not blocked nobody tells of that.
             self.look_in(PAUSE);
+        }
+    }
+
+    /// Says which orphans have been there for a while and belong to no process.
+    fn tell_of_strangers(&mut self) {
+        for (pid, child) in &mut self.strays.known {
+            if let Child::Orphan { owner: None, told, .. } = child
+                && !std::mem::replace(told, true)
+                && let Ok(RawStat { comm, state: 'A'..='Y', .. }) = self.procfs.read_stat(*pid)
+            {
+                tracing::warn!(pid, comm, "an orphan whose origin is not known");
+            }
+        }
+    }
+
+    /// A process is known from now on. It may have forked and ended before the spawning thread came to tell of it: what it
+    /// left was then met as an orphan of an unknown session.
+    pub(super) fn claim_strays(&mut self, serial: u64, pid: i32) {
+        for child in self.strays.known.values_mut() {
+            if let Child::Orphan { session, group, owner: owner @ None, .. } = child
+                && *session == pid
+            {
+                let kinship = if group == session { Kinship::Group } else { Kinship::Session };
+                *owner = Some((serial, kinship));
+            }
         }
     }
 
