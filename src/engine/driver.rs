@@ -186,7 +186,8 @@ impl OpenCapture {
 /// One process, from its launch until it is forgotten.
 struct Process {
     id: ProcId,
-    state: State<Live, Exit>,
+    /// The exit is boxed: most of its life a process has none.
+    state: State<Live, Box<Exit>>,
     start: Moment,
     captures: Arc<Captures>,
     open: Vec<OpenCapture>,
@@ -567,7 +568,7 @@ impl Driver {
             None => {
                 // Nothing will ever be written: there is no grace to wait for.
                 self.close_what_has_ended(serial);
-                self.apply(serial, Input::NotSpawned(Exit::without_child()));
+                self.apply(serial, Input::NotSpawned(Box::new(Exit::without_child())));
             }
         }
         self.send_held_signals(serial);
@@ -679,11 +680,11 @@ impl Driver {
         self.strays.reaped();
         self.cancel_alarms(serial);
         self.close_what_has_ended(serial);
-        self.apply(serial, Input::Exited(exit));
+        self.apply(serial, Input::Exited(Box::new(exit)));
     }
 
     /// Moves a process on, and does what follows.
-    fn apply(&mut self, serial: u64, input: Input<Live, Exit>) {
+    fn apply(&mut self, serial: u64, input: Input<Live, Box<Exit>>) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         let open = process.open();
         let before = std::mem::replace(&mut process.state, State::Ended);
@@ -700,7 +701,8 @@ impl Driver {
     }
 
     /// Freezes a process's captures, and tells its end.
-    fn finish(&mut self, serial: u64, exit: Exit) {
+    fn finish(&mut self, serial: u64, exit: Box<Exit>) {
+        let exit = *exit;
         self.forget_leaving(serial);
         self.cancel_alarms(serial);
         let survivors = self.survivors_of(serial);

@@ -44,7 +44,8 @@ pub struct Facts {
     start: Moment,
     /// When these facts were made, for the end the end itself.
     made: Moment,
-    ending: Option<Ending>,
+    /// Boxed, for most are facts of a start.
+    ending: Option<Box<Ending>>,
     stat: Option<RawStat>,
     statm: Option<RawStatm>,
     io: Option<RawIo>,
@@ -146,13 +147,13 @@ impl Facts {
             failures: ended.failures,
             start: ended.start,
             made: ended.stop,
-            ending: Some(Ending {
+            ending: Some(Box::new(Ending {
                 reason,
                 status,
                 rusage: Rusage::from(&ended.rusage),
                 cut_short: ended.cut_short,
                 survivors: ended.survivors,
-            }),
+            })),
             stat: ended.stat,
             statm: None,
             io: ended.io,
