@@ -1,0 +1,1 @@
+//! Options of `procstar run` to specs, ends to exit codes.
