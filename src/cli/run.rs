@@ -6,6 +6,7 @@
 
 mod doors;
 mod foreground;
+mod progress;
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -45,6 +46,7 @@ use crate::net::tls;
 use crate::report::{AgentInfo, Facts, Sampler};
 use crate::spec::{self, LimitSpec, ProcId, Validated};
 use crate::wire::{ConnInfo, ProcInfo};
+use progress::Progress;
 
 /// How long a child's set-up may take before it is reported as running.
 const SETUP_PATIENCE: Duration = Duration::from_millis(500);
@@ -276,6 +278,8 @@ struct Agent {
     dir: Option<PathBuf>,
     /// INPUT's processes, of the first agent.
     input: Vec<ProcId>,
+    /// How many processes there are at the beginning.
+    count: usize,
     conn_id: String,
     /// How far an earlier agent has come with printing.
     printing: Printing,
@@ -309,6 +313,7 @@ impl Agent {
             Graces { term: settings.shutdown.term_grace, kill: settings.shutdown.kill_grace };
         let (tell_done, done) = oneshot::channel();
         let end_when = end_when(run, start);
+        let count = records.len();
         let input = if first {
             records.iter().map(|record| record.id.clone()).collect()
         } else {
@@ -354,6 +359,7 @@ impl Agent {
             start,
             dir,
             input,
+            count,
             conn_id,
             printing,
             sampler,
@@ -368,6 +374,7 @@ impl Agent {
         doors: Doors,
         dialer: Option<Dialer>,
     ) -> Result<u8, RunError> {
+        let progress = Progress::of(run, self.count, self.start, self.results.clone().recipient());
         self.await_input(run).await;
         let copies = self.copy_output(run).await;
         let connection = dialer.map(|dialer| self.connection(dialer, &run.settings));
@@ -384,6 +391,7 @@ impl Agent {
             // The supervisor ends with the keeper's events: what is known by now must not pass for results.
             return Err(LinkError::Io(io::ErrorKind::UnexpectedEof.into()).into());
         }
+        drop(progress);
         copies.finish().await;
         let (code, told) = self.tell_foreground(run).await;
         let written = self.write_results(run).await.and(told);

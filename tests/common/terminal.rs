@@ -35,7 +35,10 @@ impl Terminal {
         nix::sys::termios::tcsetattr(&pty.slave, nix::sys::termios::SetArg::TCSANOW, &modes)
             .unwrap();
         let slave = || pty.slave.try_clone().unwrap();
-        command.stdin(slave()).stdout(slave()).stderr(slave()).env("TERM", "xterm");
+        command.stdin(slave()).stdout(slave()).stderr(slave());
+        if !command.get_envs().any(|(name, _)| name == "TERM") {
+            command.env("TERM", "xterm");
+        }
         // SAFETY: two system calls, which are safe between fork and exec.
         unsafe {
             command.pre_exec(|| {
