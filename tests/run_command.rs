@@ -333,3 +333,14 @@ fn a_refused_start_is_ours() {
     let output = output(&args);
     assert_eq!(output.status.code(), Some(125), "{}", text(&output.stderr));
 }
+
+#[test]
+fn in_the_background_of_a_terminal_nothing_is_read() {
+    let mut command = Command::new("/bin/bash");
+    let script = "\"$0\" run cat & wait $!; echo ended $?; read line; echo still $line";
+    command.args(["-mc", script, env!("CARGO_BIN_EXE_procstar")]);
+    let mut terminal = Terminal::of(command);
+    terminal.type_in("here\n");
+    terminal.wait_for("ended 0\nstill here\n");
+    assert!(terminal.wait().success());
+}

@@ -15,7 +15,7 @@ use clap::{
 
 use super::help;
 use super::host::HostCommand;
-use super::run_command::{Foreground, OURS, RunCommand};
+use super::run_command::{Foreground, OURS, RunCommand, in_background};
 use crate::config::{
     ConfigError, Env, FileState, Kind, Layer, Loaded, SYSTEM_FILE, Scalar, Settings, Sources, load,
     read_file,
@@ -194,7 +194,7 @@ enum Command {
         pid: Option<i32>,
     },
 
-    Run(RunCommand),
+    Run(Box<RunCommand>),
 
     #[command(flatten)]
     Host(HostCommand),
@@ -453,7 +453,7 @@ fn read(args: &[OsString], sources: &Sources<'_>) -> Result<Invocation, UsageErr
         }
         Some(Command::Run(command)) => {
             options.refuse_more("run")?;
-            options.foreground(loaded, command).map(|run| Invocation::Run(Box::new(run)))
+            options.foreground(loaded, *command).map(|run| Invocation::Run(Box::new(run)))
         }
         None | Some(Command::Host(_)) => {
             options.run(loaded).map(|run| Invocation::Run(Box::new(run)))
@@ -532,7 +532,7 @@ impl Options {
         if lasts {
             return Err(UsageError::usage(help::RUN_ENDS));
         }
-        let foreground = command.check().map_err(|text| UsageError::usage(&text))?;
+        let foreground = command.check(in_background()).map_err(|text| UsageError::usage(&text))?;
         let mut settings = loaded.settings;
         settings.http.serve = false;
         settings.agent.enabled = false;

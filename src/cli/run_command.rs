@@ -6,6 +6,7 @@
 mod values;
 
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ use self::values::{Bounds, Label, Seconds, Variable};
 use super::help;
 use crate::report::Facts;
 use crate::spec::{
-    Account, CaptureSpec, EnvSpec, FdEntry, FdName, FdSpec, Fds, Inherit, ProcId, ProcSpec,
-    Request, SignalRef, SpecError, StopSpec, Validated, VarSpec,
+    Account, CaptureSpec, EnvSpec, FdEntry, FdName, FdSpec, Fds, Inherit, NullSpec, ProcId,
+    ProcSpec, Request, SignalRef, SpecError, StopSpec, Validated, VarSpec,
 };
 
 /// The exit code where the process's time was over, as of timeout(1).
@@ -148,15 +149,15 @@ impl From<PathBuf> for ResultTo {
 }
 
 impl RunCommand {
-    /// What is asked for, as a request of one process.
+    /// What is asked for, as a request of one process. In the background of a terminal it does not read from that.
     ///
     /// # Errors
     /// A text that names the option that is wrong.
-    pub fn check(self) -> Result<Foreground, String> {
+    pub fn check(self, in_background: bool) -> Result<Foreground, String> {
         let result = self.result.clone().map(ResultTo::from);
         let capture = self.capture;
         let id = self.id()?;
-        let spec = self.spec()?;
+        let spec = self.spec(in_background)?;
         let grace = spec.stop.map_or(StopSpec::GRACE, |stop| stop.grace);
         let specs = IndexMap::from([(id.clone(), spec)]);
         let request = Request { specs, all_or_nothing: false, idempotent: false };
@@ -177,7 +178,11 @@ impl RunCommand {
         Ok(ProcId::from(text("CMD", name.to_owned())?))
     }
 
-    fn spec(self) -> Result<ProcSpec, String> {
+    fn spec(self, in_background: bool) -> Result<ProcSpec, String> {
+        let mut fds = if self.capture { captures() } else { Vec::new() };
+        if in_background {
+            fds.push(FdEntry(FdName::STDIN, FdSpec::Null(NullSpec::default())));
+        }
         let argv = self.command.into_iter().map(|word| text("CMD", word));
         let stop = StopSpec {
             signal: self.signal.unwrap_or(StopSpec::SIGNAL),
@@ -186,7 +191,7 @@ impl RunCommand {
         Ok(ProcSpec {
             argv: argv.collect::<Result<_, _>>()?,
             env: environment(self.env, self.unset, self.no_env),
-            fds: Fds::InOrder(if self.capture { captures() } else { Vec::new() }),
+            fds: Fds::InOrder(fds),
             search_path: !self.no_search_path,
             cwd: self.cwd.map(|cwd| text("--cwd", cwd)).transpose()?,
             umask: self.umask,
@@ -200,6 +205,13 @@ impl RunCommand {
             ..ProcSpec::default()
         })
     }
+}
+
+/// Whether our standard input is our terminal, whose foreground is somebody else. A process with a session of its own is not stopped
+/// when it reads from there all the same, and would take what is meant for that one.
+pub fn in_background() -> bool {
+    // An error is that it is not our terminal.
+    nix::unistd::tcgetpgrp(io::stdin()).is_ok_and(|group| group != nix::unistd::getpgrp())
 }
 
 /// Specs are JSON, and so is the result: their texts are UTF-8.

@@ -773,6 +773,23 @@ mod tests {
     use crate::keeper::subordinate::tests::agent;
     use std::io::Write;
 
+    /// Of the orders that mean the same, an agent that comes later hears of the first, and that one is enough for all.
+    #[test]
+    fn an_interrupt_is_kept_as_what_it_orders() {
+        let origin = Origin { start: Moment::now(), fds: Vec::new(), nofile: None };
+        let mut keeper = Keeper::new(origin, AgentCommand::this_program()).unwrap();
+        assert_eq!(order_of(libc::SIGINT), Some(Order::Interrupt));
+        for order in [Order::Interrupt, Order::Terminate, Order::Interrupt, Order::Kill] {
+            keeper.order(order);
+        }
+        assert_eq!(keeper.orders, [Order::Interrupt, Order::Kill]);
+        assert_eq!(Order::Interrupt.kept(), Order::Terminate);
+        keeper.memory.orders = vec![Order::Terminate];
+        keeper.orders.clear();
+        keeper.order(Order::Interrupt);
+        assert!(keeper.orders.is_empty());
+    }
+
     /// What an agent has said before it is ended for an upgrade counts: after its goodbye there is none.
     #[test]
     fn a_goodbye_that_an_upgrade_comes_upon_ends_the_program() {

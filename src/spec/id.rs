@@ -80,6 +80,8 @@ impl fmt::Debug for FdName {
 }
 
 impl FdName {
+    /// Standard input.
+    pub const STDIN: FdName = FdName(0);
     /// Standard output.
     pub const STDOUT: FdName = FdName(1);
     /// Standard error.

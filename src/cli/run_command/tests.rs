@@ -18,11 +18,11 @@ fn parse(args: &[&str]) -> Result<RunCommand, String> {
 
 /// The spec of a command line, as JSON.
 fn spec(args: &[&str]) -> Value {
-    serde_json::to_value(parse(args).unwrap().spec().unwrap()).unwrap()
+    serde_json::to_value(parse(args).unwrap().spec(false).unwrap()).unwrap()
 }
 
 fn refused(args: &[&str]) -> String {
-    parse(args).and_then(|run| run.check().map(drop)).unwrap_err()
+    parse(args).and_then(|run| run.check(false).map(drop)).unwrap_err()
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn what_is_no_text_is_refused() {
     use std::os::unix::ffi::OsStringExt;
     let odd = OsString::from_vec(vec![b'a', 0xff]);
     let line = Line::try_parse_from([OsString::from("run"), "cat".into(), odd]).unwrap();
-    let error = line.run.check().unwrap_err();
+    let error = line.run.check(false).unwrap_err();
     assert!(error.contains(r#"CMD: "a\xFF" is not UTF-8"#), "{error}");
 }
 
@@ -166,4 +166,11 @@ fn results_by_fd_where_they_are_named_so() {
     ] {
         assert_eq!(ResultTo::from(PathBuf::from(path)), to, "{path}");
     }
+}
+
+#[test]
+fn in_the_background_nothing_is_read() {
+    let spec = parse(&["cat"]).unwrap().spec(true).unwrap();
+    let fds = serde_json::to_value(spec.fds).unwrap();
+    assert_eq!(fds, json!([["stdin", {"null": {"flags": "Default"}}]]));
 }
