@@ -344,3 +344,24 @@ fn in_the_background_of_a_terminal_nothing_is_read() {
     terminal.wait_for("ended 0\nstill here\n");
     assert!(terminal.wait().success());
 }
+
+#[test]
+fn an_agent_that_dies_costs_neither_process_nor_exit_code() {
+    let (mut child, from, pids) = start(&[], CHATTY);
+    let procstar = child.id();
+    let children = format!("/proc/{procstar}/task/{procstar}/children");
+    let agent = || -> Option<i32> {
+        let children = std::fs::read_to_string(&children).ok()?;
+        children.split_whitespace().find_map(|pid| {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+            (name == "procstar-agent\n").then(|| pid.parse().ok())?
+        })
+    };
+    let first = agent().unwrap();
+    kill(Pid::from_raw(first), Signal::SIGKILL).unwrap();
+    until("another agent", || agent().is_some_and(|pid| pid != first));
+    assert!(is_there(pids[0]));
+    kill(Pid::from_raw(procstar as i32), Signal::SIGINT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(5));
+    assert_eq!(rest(from), "got INT\n");
+}
