@@ -7,9 +7,10 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 
+use super::definition::definition;
 use super::doctor;
 use super::help;
-use super::options::{Form, definition};
+use super::options::Form;
 use crate::config::{Env, Loaded};
 
 /// A command.

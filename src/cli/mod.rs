@@ -11,4 +11,5 @@ pub mod run_command;
 pub mod show;
 pub mod validate;
 
+mod definition;
 mod help;
