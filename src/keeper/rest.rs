@@ -31,6 +31,14 @@ pub fn give_back() {
     unsafe {
         libc::malloc_trim(0);
     }
+    forget_peak();
+}
+
+/// Has the kernel count the most that was resident from now on anew. It carries that over exec, from whoever clones a process into
+/// the `maxrss` of that process.
+fn forget_peak() {
+    // Where it cannot, figures are the larger ones.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
 /// The range of a line of `/proc/self/maps`, if it is of a program's or library's file and has never been writable: code,
