@@ -204,6 +204,22 @@ fn captured_output_is_complete_however_much_it_is() {
     assert_eq!((output.stdout.len(), text(&output.stderr)), (size, "last\n".into()));
 }
 
+#[test]
+fn whoever_closes_our_output_stops_the_process() {
+    let script = "while :; do echo y; sleep 0.01; done";
+    for capture in [&[][..], &["--capture", "-r", "/dev/null"]] {
+        let mut child = procstar(&[capture, &["-t", "30", "sh", "-c", script]].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "y\n");
+        assert_eq!(child.wait().unwrap().code(), Some(141), "{capture:?}");
+    }
+}
+
 /// A process that tells its pid and those of its descendants, and of each signal.
 const CHATTY: &str = "trap 'echo got INT; exit 5' INT; trap 'echo got TERM; exit 6' TERM
     sleep 1000 & echo $$ $!; while :; do wait; done";

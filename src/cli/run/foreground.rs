@@ -8,7 +8,7 @@ use actix_rt::task::JoinHandle;
 use futures_util::StreamExt;
 
 use super::{Agent, RunError};
-use crate::actors::messages::{GetAll, GetOne};
+use crate::actors::messages::{GetAll, GetOne, Stop};
 use crate::cli::options::Run;
 use crate::cli::output::{self, Patient};
 use crate::cli::run_command::{Foreground, OURS, ResultTo, exit_code};
@@ -53,6 +53,7 @@ impl Agent {
         let watcher = Arc::new(Watcher::default());
         let copies = [FdName::STDOUT, FdName::STDERR].map(|fd| {
             let blocks = follow(&facts, fd, &end, &watcher);
+            let (id, stop) = (facts.id.clone(), self.supervisor.clone());
             actix_rt::spawn(async move {
                 let mut blocks = std::pin::pin!(blocks);
                 while let Some(block) = blocks.next().await {
@@ -60,8 +61,10 @@ impl Agent {
                     let written = actix_rt::task::spawn_blocking(move || copy(fd, &block?)).await;
                     let written = written.unwrap_or_else(|error| Err(io::Error::other(error)));
                     if let Err(error) = written {
-                        // Whoever has closed the other end does not want it; the result has it all the same.
-                        return tracing::info!(%fd, %error, "cannot pass output on");
+                        tracing::info!(%fd, %error, "cannot pass output on");
+                        // Without us between, it would get that signal for it, and end: it might write for ever.
+                        let signal = Some(libc::SIGPIPE);
+                        return stop.do_send(Stop { id, signal, grace: None });
                     }
                 }
             })
