@@ -5,7 +5,7 @@ mod man;
 use std::io;
 use std::path::PathBuf;
 
-use clap::{Subcommand, ValueEnum};
+use clap::{Subcommand, ValueEnum, ValueHint};
 
 use super::definition::definition;
 use super::doctor;
@@ -38,7 +38,7 @@ pub enum HostCommand {
         #[arg(value_name = "COMMAND")]
         of: Vec<String>,
         /// Write all of them into this directory, which is made where it is not there
-        #[arg(long, value_name = "DIR", conflicts_with = "of")]
+        #[arg(long, value_name = "DIR", conflicts_with = "of", value_hint = ValueHint::DirPath)]
         dir: Option<PathBuf>,
     },
 }

@@ -37,6 +37,7 @@ pub struct RunCommand {
 
     /// Run it in this directory
     #[arg(short = 'C', long, value_name = "DIR", help_heading = "Process")]
+    #[arg(value_hint = ValueHint::DirPath)]
     cwd: Option<OsString>,
 
     /// Set a variable, or with the name alone pass ours on; may be repeated
@@ -54,6 +55,7 @@ pub struct RunCommand {
     /// Run it as this user, with its groups; a name or a number
     #[arg(short, long, value_name = "USER", value_parser = values::account)]
     #[arg(help_heading = "Process")]
+    #[arg(value_hint = ValueHint::Username)]
     user: Option<Account>,
 
     /// Run it as this group
@@ -93,6 +95,7 @@ pub struct RunCommand {
 
     /// Write the result as JSON to this file when it has ended; `-` for standard output
     #[arg(short, long, value_name = "PATH", help_heading = "Result")]
+    #[arg(value_hint = ValueHint::FilePath)]
     result: Option<PathBuf>,
 
     /// Have what it writes to standard output and standard error in the result too
