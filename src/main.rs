@@ -8,7 +8,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
 use procstar::cli::options::{self, Invocation, Run};
-use procstar::cli::{logging, reload, run, show, validate};
+use procstar::cli::{host, logging, reload, run, show, validate};
 use procstar::config;
 use procstar::engine::{FILTER, Moment, filter};
 use procstar::keeper::upgrade::{self, State};
@@ -131,6 +131,16 @@ fn agent(fd: RawFd, fds: &[RawFd]) -> u8 {
             say(&mut std::io::stdout(), &show::schema(of));
             0
         }
+        Ok(Invocation::Host { command, loaded }) => match host::perform(&command, *loaded, &env) {
+            Ok(answer) => {
+                say(&mut std::io::stdout(), &answer.text);
+                answer.code
+            }
+            Err(error) => {
+                say(&mut std::io::stderr(), &format!("procstar: {error}\n"));
+                1
+            }
+        },
         Ok(Invocation::ConfigShow { loaded, json }) => {
             say(&mut std::io::stdout(), &show::render(&loaded, json));
             0
@@ -153,11 +163,11 @@ fn run_agent(options: Run, env: &config::Env, socket: UnixStream) -> u8 {
     for warning in &options.warnings {
         tracing::warn!("{warning}");
     }
-    match run::run(options, env, socket) {
-        Ok(()) => 0,
+    match run::run(&options, env, socket) {
+        Ok(code) => code,
         Err(error) => {
             say(&mut std::io::stderr(), &format!("procstar: {error}\n"));
-            error.exit_code()
+            error.exit_code_of(&options)
         }
     }
 }

@@ -35,8 +35,18 @@ pub fn init(settings: &LogSettings) -> Result<(), LogError> {
     let colour = settings.format == LogFormat::Auto
         && io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let one_line = settings.format != LogFormat::Json;
-    dispatch(settings, colour, stderr::Stderr::new(one_line)).try_init().map_err(LogError)
+    let stderr = stderr::Stderr::new(settings.format != LogFormat::Json);
+    let stderr = if shares_terminal(settings) { stderr.erasing() } else { stderr };
+    dispatch(settings, colour, stderr).try_init().map_err(LogError)
+}
+
+/// Whether standard error is a terminal whose last line may be one that is drawn anew, and whose log is for people.
+pub(super) fn shares_terminal(settings: &LogSettings) -> bool {
+    let term = std::env::var_os("TERM").unwrap_or_default();
+    settings.format == LogFormat::Auto
+        && io::stderr().is_terminal()
+        && !term.is_empty()
+        && term != "dumb"
 }
 
 /// The subscriber that [`init`] installs, with another writer for tests.

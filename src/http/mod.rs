@@ -35,5 +35,7 @@ mod ws;
 
 pub use about::{About, ServerLink};
 pub use doors::{Doors, Exposed, listen, listen_unix, may_listen};
+pub use follow::follow;
 pub use server::{Limits, Service, serve};
 pub use serving::Serving;
+pub use watcher::Watcher;

@@ -187,6 +187,11 @@ impl Facts {
         serde_json::to_value(reason).ok()?.as_str().map(str::to_owned)
     }
 
+    /// How it ended; none while it runs.
+    pub fn status(&self) -> Option<&Status> {
+        self.ending.as_ref().map(|ending| &ending.status)
+    }
+
     /// When it ended; none while it runs.
     pub fn stop(&self) -> Option<Moment> {
         self.ending.as_ref().map(|_| self.made)

@@ -1,0 +1,40 @@
+//! The command line's definition as a whole: what is parsed, what help and manual pages tell of, and what is completed.
+
+use clap::{Command, CommandFactory};
+
+use super::options::Options;
+
+/// The options of the whole program that a command takes, for they are settings, but has no use for.
+const NOT_FOR_COMMANDS: [&str; 13] = [
+    "wait_timeout",
+    "serve",
+    "serve_port",
+    "serve_address",
+    "agent",
+    "agent_host",
+    "agent_port",
+    "group_id",
+    "connect_interval_start",
+    "connect_interval_mult",
+    "connect_interval_max",
+    "connect_count_max",
+    "state_dir",
+];
+
+/// The command line, as it is parsed, told of in help and manual pages, and completed.
+pub(super) fn definition() -> Command {
+    // Options of the whole program are with its commands once it is built.
+    let mut root = Options::command();
+    root.build();
+    let commands = root.get_subcommands().map(|command| command.get_name().to_owned());
+    // These two are about the settings, and about where instances are.
+    let tidied = commands.filter(|name| name != "config" && name != "reload").collect::<Vec<_>>();
+    tidied.into_iter().fold(root, |root, name| {
+        root.mut_subcommand(name, |command| {
+            command.mut_args(|arg| {
+                let hidden = NOT_FOR_COMMANDS.contains(&arg.get_id().as_str());
+                if hidden { arg.hide(true) } else { arg }
+            })
+        })
+    })
+}
