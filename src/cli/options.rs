@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use super::client::Client;
+use super::client::options::ClientCommand;
 use super::help;
 use crate::config::{
     ConfigError, Env, FileState, Kind, Layer, Loaded, SYSTEM_FILE, Scalar, Settings, Sources, load,
@@ -178,6 +180,9 @@ enum Command {
         /// The instance's pid; needed where several run
         pid: Option<i32>,
     },
+
+    #[command(flatten)]
+    Client(ClientCommand),
 }
 
 /// Forms of an answer.
@@ -270,6 +275,8 @@ pub enum Invocation {
         /// As JSON.
         json: bool,
     },
+    /// Ask a running instance, by [`super::client::run`].
+    Client(Client),
 }
 
 /// Why there is nothing to run: a text for the user, with all causes, and an exit code.
@@ -358,6 +365,10 @@ pub fn parse_with(
         Some(Command::Reload { pid }) => {
             options.refuse_more("reload")?;
             Ok(Invocation::Reload { settings: Box::new(loaded.settings), pid })
+        }
+        Some(Command::Client(ClientCommand(asked))) => {
+            options.refuse_more(asked.name())?;
+            Ok(Invocation::Client(Client { asked, settings: Box::new(loaded.settings) }))
         }
         None => options.run(loaded).map(|run| Invocation::Run(Box::new(run))),
     }

@@ -42,7 +42,17 @@ pub fn write_results(
 }
 
 /// Waits where a write would block: a child that shares our standard output may have made it non-blocking.
-struct Patient(File);
+pub(super) struct Patient(File);
+
+impl Patient {
+    /// Standard output, unbuffered: the pieces are large enough, and nothing is left behind by the end of the program.
+    ///
+    /// # Errors
+    /// The OS error, where it is not open.
+    pub(super) fn stdout() -> io::Result<Patient> {
+        Ok(Patient(File::from(io::stdout().as_fd().try_clone_to_owned()?)))
+    }
+}
 
 impl Write for Patient {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -70,8 +80,7 @@ impl Write for Patient {
 /// # Errors
 /// As [`write_results`].
 pub fn print(results: &[Arc<Facts>], sampler: &Sampler) -> io::Result<()> {
-    // Unbuffered: the pieces are large enough, and nothing is left behind by the end of the program.
-    let mut stdout = Patient(File::from(io::stdout().as_fd().try_clone_to_owned()?));
+    let mut stdout = Patient::stdout()?;
     write_results(results, sampler, &mut stdout)?;
     stdout.write_all(b"\n")
 }
