@@ -58,6 +58,9 @@ pub struct Target {
     /// The one of this user with this pid
     #[arg(long, value_name = "PID", conflicts_with = "url")]
     pub pid: Option<i32>,
+    /// The one that keeps its processes in this directory
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
     /// The one behind this URL, http:// on this machine, https:// elsewhere [env: PROCSTAR_URL]
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
@@ -126,7 +129,7 @@ pub struct StartArgs {
     #[arg(long, value_name = "TIME", value_parser = human::duration)]
     pub timeout: Option<Duration>,
     /// Form of the answer
-    #[arg(short, long = "output", value_name = "FORM", default_value = "table")]
+    #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
     pub form: Form,
     /// Which instance.
     #[command(flatten)]
@@ -143,7 +146,7 @@ pub struct PsArgs {
     #[arg(short, long, conflicts_with = "form")]
     pub quiet: bool,
     /// Form of the list
-    #[arg(short, long = "output", value_name = "FORM", default_value = "table")]
+    #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
     pub form: Form,
     /// Which instance.
     #[command(flatten)]
@@ -160,7 +163,7 @@ pub struct ShowArgs {
     #[arg(long, value_name = "HOW", default_value = "none")]
     pub captures: Captures,
     /// Form of the answer
-    #[arg(short, long = "output", value_name = "FORM", default_value = "table")]
+    #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
     pub form: Form,
     /// Which instance.
     #[command(flatten)]
@@ -214,7 +217,7 @@ pub struct WaitArgs {
     #[arg(long, value_name = "TIME", value_parser = human::duration)]
     pub timeout: Option<Duration>,
     /// Print the processes when they have ended (default: nothing)
-    #[arg(short, long = "output", value_name = "FORM")]
+    #[arg(short = 'o', long = "output", value_name = "FORM")]
     pub form: Option<Form>,
     /// Which instance.
     #[command(flatten)]
@@ -282,7 +285,7 @@ pub struct PruneArgs {
     #[arg(short = 'n', long)]
     pub dry_run: bool,
     /// Form of the answer
-    #[arg(short, long = "output", value_name = "FORM", default_value = "table")]
+    #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
     pub form: Form,
     /// Which instance.
     #[command(flatten)]
@@ -299,7 +302,7 @@ pub struct EventsArgs {
     #[arg(long, value_name = "CURSOR")]
     pub after: Option<String>,
     /// Form of an event; json and jsonl are the same
-    #[arg(short, long = "output", value_name = "FORM", default_value = "table")]
+    #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
     pub form: Form,
     /// Which instance.
     #[command(flatten)]
@@ -319,7 +322,7 @@ pub struct TopArgs {
     #[arg(short = 'n', long, value_name = "N")]
     pub limit: Option<usize>,
     /// Form of the list; json and jsonl look once
-    #[arg(short, long = "output", value_name = "FORM", default_value = "table")]
+    #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
     pub form: Form,
     /// Which instance.
     #[command(flatten)]
@@ -399,7 +402,7 @@ impl ClientCommand {
             Some(id) => Err(clap::Error::raw(
                 ErrorKind::UnknownArgument,
                 format!(
-                    "`{name}` asks a running instance, and takes no --{}; see procstar {name} --help\n",
+                    "`{name}` asks a running instance, and takes no --{}; see procstar {name} --help",
                     id.as_str().replace('_', "-")
                 ),
             )),

@@ -133,6 +133,10 @@ fn connecting(error: &awc::error::ConnectError) -> String {
             std::io::ErrorKind::PermissionDenied => {
                 "it is another user's; use --url and a token".into()
             }
+            // What TLS does not like comes as this.
+            std::io::ErrorKind::InvalidData => {
+                format!("{error}; --ca names a certificate to trust")
+            }
             _ => error.to_string(),
         },
         E::Timeout => format!("no connection within {} s", CONNECT.as_secs()),
