@@ -149,9 +149,11 @@ fn over_tls_only_to_whom_is_trusted() {
     let mut log = BufReader::new(child.stderr.take().unwrap());
     let mut lines = String::new();
     let port = loop {
-        assert_ne!(log.read_line(&mut lines).unwrap(), 0, "{lines}");
-        if let Some((_, rest)) = lines.split_once("127.0.0.1:") {
-            break rest.chars().take_while(char::is_ascii_digit).collect::<String>();
+        lines.clear();
+        assert_ne!(log.read_line(&mut lines).unwrap(), 0, "the log ends without a port");
+        let line: serde_json::Value = serde_json::from_str(&lines).unwrap();
+        if let Some(port) = line["port"].as_u64() {
+            break port;
         }
     };
     let drain = std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));

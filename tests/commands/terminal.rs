@@ -72,7 +72,18 @@ impl Drop for OnTerminal {
 #[test]
 fn tables_have_colours_and_fit() {
     let instance = Instance::new();
-    instance.run(&["start", "--id", "a\u{1b}]0;x", "--", "sleep", "1000", &"x".repeat(200)]).good();
+    instance
+        .run(&[
+            "start",
+            "--id",
+            "a\u{1b}]0;x",
+            "--",
+            "sh",
+            "-c",
+            "exec sleep 1000",
+            &"x".repeat(200),
+        ])
+        .good();
     instance.run(&["stop", "a\u{1b}]0;x"]).good();
     instance.run(&["start", "--id", "b", "--", "sleep", "1000"]).good();
     let (code, text) = OnTerminal::new(instance.command(&["ps"]), 80).end();

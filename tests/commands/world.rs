@@ -28,7 +28,8 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 pub fn procstar(dir: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_procstar"));
     command.env_clear().env("PATH", "/usr/bin:/bin").env("TMPDIR", dir.path());
-    command.stdin(Stdio::null());
+    // Nobody fetches what is left at the end.
+    command.env("PROCSTAR_SHUTDOWN_KILL_GRACE", "0.1").stdin(Stdio::null());
     command
 }
 

@@ -27,14 +27,9 @@ struct Data<T> {
 }
 
 #[derive(Deserialize)]
-struct Page {
-    data: Procs,
-    next: Option<String>,
-}
-
-#[derive(Deserialize)]
 struct Procs {
     procs: Results,
+    next: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -63,7 +58,7 @@ impl Api {
     /// A page of results, and where the next one begins.
     ///
     /// # Errors
-    /// As all here: no answer, a refusal, or an answer that makes no sense.
+    /// As everywhere here: no answer, a refusal, or an answer that makes no sense.
     pub async fn page(
         &self,
         which: &Which,
@@ -73,8 +68,8 @@ impl Api {
         if let Some(cursor) = after {
             path.push_str(&format!("&cursor={}", encoded(cursor)));
         }
-        let page: Page = self.get(&path).await?.json().await?;
-        Ok((page.data.procs, page.next))
+        let page: Data<Procs> = self.get(&path).await?.json().await?;
+        Ok((page.data.procs, page.data.next))
     }
 
     /// All results of these processes.

@@ -8,7 +8,7 @@ use actix_rt::net::UnixStream;
 use actix_service::fn_service;
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
 use awc::error::SendRequestError;
-use awc::http::{Method, StatusCode, Uri, header};
+use awc::http::{Method, Uri, header};
 use awc::{Client, ClientResponse, Connector};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -55,8 +55,13 @@ pub struct Transport {
 }
 
 /// An answer whose body has not been read.
+///
+/// A connection that breaks off looks to the library like the end of a body. Where the length was told, we notice; else whoever reads must know an end
+/// when he sees it.
 pub struct Answer {
     response: ClientResponse,
+    /// How many bytes are still to come, where that was told.
+    left: Option<u64>,
     place: String,
 }
 
@@ -106,7 +111,9 @@ impl Transport {
             None => request.send().await,
         };
         let response = sent.map_err(|error| self.unreachable(&error))?;
-        let answer = Answer { response, place: self.place.clone() };
+        let length = response.headers().get(header::CONTENT_LENGTH);
+        let left = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        let answer = Answer { response, left, place: self.place.clone() };
         if answer.response.status().is_success() { Ok(answer) } else { Err(answer.refusal().await) }
     }
 
@@ -145,23 +152,21 @@ fn connecting(error: &awc::error::ConnectError) -> String {
 }
 
 impl Answer {
-    /// Its status.
-    pub fn status(&self) -> StatusCode {
-        self.response.status()
-    }
-
     /// The next bytes of the body; none after the last.
     ///
     /// # Errors
     /// Where it breaks off.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
-        match self.response.next().await {
-            None => Ok(None),
-            Some(Ok(bytes)) => Ok(Some(bytes)),
-            Some(Err(error)) => {
-                Err(ClientError::Lost { place: self.place.clone(), reason: chain(&error) })
+        let reason = match self.response.next().await {
+            Some(Ok(bytes)) => {
+                self.left = self.left.map(|left| left.saturating_sub(bytes.len() as u64));
+                return Ok(Some(bytes));
             }
-        }
+            None if self.left.is_none_or(|left| left == 0) => return Ok(None),
+            None => "the answer is cut short".to_owned(),
+            Some(Err(error)) => chain(&error),
+        };
+        Err(ClientError::Lost { place: self.place.clone(), reason })
     }
 
     /// The whole body.

@@ -82,30 +82,43 @@ impl<'a> Cursor<'a> {
 
     /// The next bytes. Where the agent has gone, its keeper starts another: it is asked for what follows.
     async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
-        let mut since: Option<Instant> = None;
+        let mut gone: Option<Instant> = None;
         loop {
-            let answer = match self.answer.take() {
-                Some(answer) => Ok(answer),
-                None => self.api.follow(self.id, self.fd, self.at).await,
-            };
-            let error = match answer {
-                Ok(mut answer) => match answer.chunk().await {
-                    Ok(Some(bytes)) => {
-                        self.at += bytes.len() as u64;
-                        self.answer = Some(answer);
-                        return Ok(Some(bytes));
-                    }
-                    Ok(None) => return Ok(None),
-                    Err(error) => error,
-                },
-                Err(error @ ClientError::Unreachable { .. }) if since.is_some() => error,
+            let error = match self.more().await {
+                Err(error @ ClientError::Lost { .. }) => error,
                 // The first time it is told at once: there may be nobody there.
-                Err(error) => return Err(error),
+                Err(error @ ClientError::Unreachable { .. }) if gone.is_some() => error,
+                told => return told,
             };
-            if since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+            if gone.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
                 return Err(error);
             }
             sleep(AGAIN).await;
+        }
+    }
+
+    /// The next bytes of one answer; none once all is captured and told.
+    async fn more(&mut self) -> Result<Option<Bytes>, ClientError> {
+        let mut answer = match self.answer.take() {
+            Some(answer) => answer,
+            None => self.api.follow(self.id, self.fd, self.at).await?,
+        };
+        if let Some(bytes) = answer.chunk().await? {
+            self.at += bytes.len() as u64;
+            self.answer = Some(answer);
+            return Ok(Some(bytes));
+        }
+        // The body has no length: that it has ended says nothing.
+        let lost = || ClientError::Lost {
+            place: self.api.place().to_owned(),
+            reason: "the answer is cut short".into(),
+        };
+        match Subject::ask(self.api, self.id).await {
+            Ok(subject) if subject.has_all(self.fd, self.at) => Ok(None),
+            // Somebody has deleted it meanwhile: more there is not.
+            Err(ClientError::Refused { status: 404, .. }) => Ok(None),
+            Ok(_) | Err(ClientError::Unreachable { .. }) => Err(lost()),
+            Err(error) => Err(error),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::cli::client::proc::{Captured, Times};
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Subject {
+    state: String,
     times: Times,
     captures: IndexMap<String, Captured>,
     pub(super) pieces: Option<Vec<(f64, String, u64, u64)>>,
@@ -33,6 +34,11 @@ impl Subject {
     /// How much is captured of `fd`.
     pub(super) fn length(&self, fd: &str) -> u64 {
         self.captures.get(fd).map_or(0, |capture| capture.length)
+    }
+
+    /// Whether all of `fd` has come with its first `length` bytes.
+    pub(super) fn has_all(&self, fd: &str, length: u64) -> bool {
+        self.state != "running" && length >= self.length(fd)
     }
 
     /// Its pieces of these fds, with times since the epoch, in order.
