@@ -222,19 +222,19 @@ mod tests {
         }
     }
 
-    fn subject(pieces: serde_json::Value, dropped: u64) -> Subject {
-        serde_json::from_value(serde_json::json!({
-            "state": "running",
-            "times": {"start": "1970-01-01T00:01:40Z", "now": "1970-01-01T00:03:20Z", "stop": null},
-            "captures": {"stdout": {"length": 6, "dropped": dropped}, "stderr": {"length": 3}},
-            "pieces": pieces,
-        }))
-        .unwrap()
+    fn subject(pieces: &serde_json::Value, dropped: u64) -> Subject {
+        let result = format!(
+            r#"{{"state": "running",
+                "times": {{"start": "1970-01-01T00:01:40Z", "now": "1970-01-01T00:03:20Z", "stop": null}},
+                "captures": {{"stdout": {{"length": 6, "dropped": {dropped}}}, "stderr": {{"length": 3}}}},
+                "pieces": {pieces}}}"#
+        );
+        serde_json::from_str(&result).unwrap()
     }
 
     fn timed() -> Subject {
         let pieces = [(1.0, "stdout", 0, 4), (2.0, "stderr", 0, 3), (50.0, "stdout", 4, 2)];
-        subject(serde_json::json!(pieces), 0)
+        subject(&serde_json::json!(pieces), 0)
     }
 
     #[test]
@@ -254,9 +254,9 @@ mod tests {
     #[test]
     fn what_has_no_times_is_whole_or_refused() {
         for subject in [
-            subject(serde_json::Value::Null, 0),
-            subject(serde_json::json!([(1.0, "stdout", 0, 6)]), 0),
-            subject(serde_json::json!([(1.0, "stdout", 0, 9), (1.0, "stderr", 0, 3)]), 3),
+            subject(&serde_json::Value::Null, 0),
+            subject(&serde_json::json!([(1.0, "stdout", 0, 6)]), 0),
+            subject(&serde_json::json!([(1.0, "stdout", 0, 9), (1.0, "stderr", 0, 3)]), 3),
         ] {
             let plan = Plan::new(&args(), &subject).unwrap();
             assert_eq!(plan.sequences.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1]);
