@@ -18,6 +18,10 @@ Examples:
   Check a spec, with every error of it, and get the JSON Schema of specs and of results:
       procstar validate spec.json
       procstar schema specs
+  Ask a running instance; each command has a --help of its own:
+      procstar start --id ping -- ping localhost
+      procstar ps
+      procstar logs -f ping
 
 A spec file is {\"specs\": {PROC_ID: {\"argv\": [...], \"env\": {...}, \"fds\": [...]}, ...}}. A file
 that is called as a command is, such as `config`, is given as ./config.
@@ -45,7 +49,8 @@ Environment:
 pub(super) const USAGE: &str = "procstar [OPTIONS] [INPUT]
        procstar [OPTIONS] config show [--json]
        procstar validate SPEC [-o text|json]
-       procstar schema specs|results";
+       procstar schema specs|results
+       procstar start|ps|show|logs|wait|stop|kill|rm|prune|events|top [OPTIONS] ...";
 
 /// What is missing where there is nothing to do or to wait for.
 pub(super) const NOTHING_TO_DO: &str = "\

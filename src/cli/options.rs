@@ -182,7 +182,7 @@ enum Command {
     },
 
     #[command(flatten)]
-    Client(ClientCommand),
+    Client(Box<ClientCommand>),
 }
 
 /// Forms of an answer.
@@ -276,7 +276,7 @@ pub enum Invocation {
         json: bool,
     },
     /// Ask a running instance, by [`super::client::run`].
-    Client(Client),
+    Client(Box<Client>),
 }
 
 /// Why there is nothing to run: a text for the user, with all causes, and an exit code.
@@ -366,9 +366,11 @@ pub fn parse_with(
             options.refuse_more("reload")?;
             Ok(Invocation::Reload { settings: Box::new(loaded.settings), pid })
         }
-        Some(Command::Client(ClientCommand(asked))) => {
+        Some(Command::Client(command)) => {
+            let ClientCommand(asked) = *command;
             options.refuse_more(asked.name())?;
-            Ok(Invocation::Client(Client { asked, settings: Box::new(loaded.settings) }))
+            let settings = loaded.settings;
+            Ok(Invocation::Client(Box::new(Client { asked, settings })))
         }
         None => options.run(loaded).map(|run| Invocation::Run(Box::new(run))),
     }

@@ -47,7 +47,7 @@ pub struct Client {
     /// What to ask.
     pub asked: Asked,
     /// Where instances are, and what lets us in.
-    pub settings: Box<Settings>,
+    pub settings: Settings,
 }
 
 /// Whether arguments may be such a command: looks for no more than a word. The keeper asks this, so that a command needs none.
