@@ -22,6 +22,10 @@ Examples:
       procstar run --timeout 1h -- make all
   See what this host supports, and what to do about what it does not:
       procstar doctor
+  Ask a running instance; each command has a --help of its own:
+      procstar start --id ping -- ping localhost
+      procstar ps
+      procstar logs -f ping
 
 A spec file is {\"specs\": {PROC_ID: {\"argv\": [...], \"env\": {...}, \"fds\": [...]}, ...}}. A file
 that is called as a command is, such as `config`, is given as ./config.
@@ -51,6 +55,7 @@ pub(super) const USAGE: &str = "procstar [OPTIONS] [INPUT]
        procstar run [OPTIONS] [--] CMD [ARGS]...
        procstar validate SPEC [-o text|json]
        procstar schema specs|results
+       procstar start|ps|show|logs|wait|stop|kill|rm|prune|events|top [OPTIONS] ...
        procstar doctor [-o text|json]";
 
 /// What is missing where there is nothing to do or to wait for.

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use super::client::Client;
+use super::client::options::ClientCommand;
 use super::definition::definition;
 use super::help;
 use super::host::HostCommand;
@@ -196,6 +198,9 @@ enum Command {
 
     #[command(flatten)]
     Host(HostCommand),
+
+    #[command(flatten)]
+    Client(Box<ClientCommand>),
 }
 
 /// Forms of an answer.
@@ -299,6 +304,8 @@ pub enum Invocation {
         /// As JSON.
         json: bool,
     },
+    /// Ask a running instance, by [`super::client::run`].
+    Client(Box<Client>),
 }
 
 /// Why there is nothing to run: a text for the user, with all causes, and an exit code.
@@ -417,6 +424,12 @@ fn read(args: &[OsString], sources: &Sources<'_>) -> Result<Invocation, UsageErr
         Some(Command::Run(command)) => {
             options.refuse_more("run")?;
             options.foreground(loaded, *command).map(|run| Invocation::Run(Box::new(run)))
+        }
+        Some(Command::Client(command)) => {
+            let ClientCommand(asked) = *command;
+            options.refuse_more(asked.name())?;
+            let settings = loaded.settings;
+            Ok(Invocation::Client(Box::new(Client { asked, settings })))
         }
         None | Some(Command::Host(_)) => {
             options.run(loaded).map(|run| Invocation::Run(Box::new(run)))

@@ -34,7 +34,7 @@ mod watcher;
 mod ws;
 
 pub use about::{About, ServerLink};
-pub use doors::{Doors, Exposed, listen, listen_unix, may_listen};
+pub use doors::{Doors, Exposed, SOCKET, SocketPath, listen, listen_unix, may_listen};
 pub use follow::follow;
 pub use server::{Limits, Service, serve};
 pub use serving::Serving;
