@@ -5,7 +5,7 @@ use clap::{Command, CommandFactory};
 use super::options::Options;
 
 /// The options of the whole program that a command takes, for they are settings, but has no use for.
-const NOT_FOR_COMMANDS: [&str; 13] = [
+const NOT_FOR_COMMANDS: [&str; 12] = [
     "wait_timeout",
     "serve",
     "serve_port",
@@ -18,8 +18,10 @@ const NOT_FOR_COMMANDS: [&str; 13] = [
     "connect_interval_mult",
     "connect_interval_max",
     "connect_count_max",
-    "state_dir",
 ];
+
+/// The commands that have nothing to do with instances, and so none with where these are.
+const WITHOUT_INSTANCES: [&str; 5] = ["validate", "schema", "run", "completions", "man"];
 
 /// The command line, as it is parsed, told of in help and manual pages, and completed.
 pub(super) fn definition() -> Command {
@@ -27,12 +29,14 @@ pub(super) fn definition() -> Command {
     let mut root = Options::command();
     root.build();
     let commands = root.get_subcommands().map(|command| command.get_name().to_owned());
-    // These two are about the settings, and about where instances are.
-    let tidied = commands.filter(|name| name != "config" && name != "reload").collect::<Vec<_>>();
+    // That one shows all settings.
+    let tidied = commands.filter(|name| name != "config").collect::<Vec<_>>();
     tidied.into_iter().fold(root, |root, name| {
+        let alone = WITHOUT_INSTANCES.contains(&name.as_str());
         root.mut_subcommand(name, |command| {
             command.mut_args(|arg| {
-                let hidden = NOT_FOR_COMMANDS.contains(&arg.get_id().as_str());
+                let id = arg.get_id().as_str();
+                let hidden = NOT_FOR_COMMANDS.contains(&id) || (alone && id == "state_dir");
                 if hidden { arg.hide(true) } else { arg }
             })
         })
