@@ -99,7 +99,7 @@ export function chart({ title, kind, format, floor }) {
       return;
     }
     const most = Math.max(...points.map(([, y]) => y));
-    max = ceiling(most, floor);
+    max = ceiling(most * 1.05, floor);
     const path = curve(points, left, right, bottom, top, max);
     line.setAttribute("d", path);
     area.setAttribute("d", `${path}V${bottom}H${left}Z`);

@@ -38,10 +38,10 @@ export function percent(share) {
 }
 
 /** A time of the result, by this clock and zone. */
-export function moment(text) {
-  if (!text) return "–";
-  const time = new Date(text);
-  return Number.isNaN(time.getTime()) ? text : time.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+export function moment(when) {
+  if (!when) return "–";
+  const time = new Date(when);
+  return Number.isNaN(time.getTime()) ? String(when) : time.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
 }
 
 /** Thousands apart. */
@@ -52,7 +52,7 @@ export function count(number) {
 /** How a process is, in a word or two, and the kind that gives it its colour. */
 export function state(record) {
   if (record.state === "running") return { kind: "run", text: "running" };
-  if (record.state === "error") return { kind: "bad", text: record.reason === "lost" ? "lost" : "failed to start" };
+  if (record.state === "error") return { kind: "bad", text: record.reason === "lost" ? "lost" : "not started" };
   const status = record.status ?? {};
   const how = status.signal ?? `exit ${status.exit_code}`;
   switch (record.reason) {

@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 
 const KEYS = [
   ["Everywhere", [["?", "this help"], ["c", "start a process"], ["t", "colours: system, light, dark"], ["Esc", "back"]]],
-  ["All processes", [["/", "search"], ["l", "filter by label"], ["j k, ↓ ↑", "next, previous"], ["PgDn PgUp Home End", "further"], ["Enter", "open"], ["s", "stop…"], ["x", "signal…"], ["d", "delete…"]]],
+  ["All processes", [["/", "search"], ["l", "filter by label"], ["j k ↓ ↑", "next, previous"], ["PgDn PgUp Home End", "further"], ["Enter", "open"], ["s", "stop…"], ["x", "signal…"], ["d", "delete…"]]],
   ["One process", [["1 2 3 4", "output, details, charts, result"], ["s x d", "stop…, signal…, delete…"]]],
   ["Its output", [["f", "follow, or pause"], ["g G", "begin, end"], ["/", "search"], ["n N", "next, previous match"], ["w", "wrap lines"], ["o", "next stream"]]],
   ["Start", [["Ctrl+Enter", "start what is written"]]],

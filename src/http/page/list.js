@@ -3,7 +3,7 @@
 import { askDelete, askPrune, askSignal, askStop } from "./actions.js";
 import { sparkline } from "./chart.js";
 import { button, eachFrame, h, say, setText } from "./dom.js";
-import { bytes, count, duration, percent, state } from "./format.js";
+import { bytes, count, duration, moment, percent, state } from "./format.js";
 import { cpuShares, parseLabels } from "./store.js";
 
 /** Rows beyond each edge, so that a quick scroll shows no blank. */
@@ -69,11 +69,12 @@ class Row {
       const errors = proc.errors.join("; ");
       setText(this.command, errors || proc.command || "");
       this.command.title = errors || proc.command || "";
+      this.age.title = `started ${moment(proc.startMs)}${proc.stopMs === null ? "" : `, ended ${moment(proc.stopMs)}`}`;
       this.command.classList.toggle("error", Boolean(errors));
       this.labels.replaceChildren(...Object.entries(proc.labels).slice(0, 4).map(([key, value]) => h("span", { class: "label", title: `${key}=${value}` }, `${key}=${value}`)));
     }
     const running = proc.state === "running";
-    setText(this.age, duration(proc.age()));
+    setText(this.age, running ? duration(proc.age()) : `ran ${duration(proc.age())}`);
     setText(this.cpu, running ? percent(proc.live?.share) : proc.cpu === null ? "–" : duration(proc.cpu));
     setText(this.memory, bytes(running ? proc.live?.rss ?? proc.history.at(-1)?.[2] : proc.maxrss));
     this.cpu.title = running ? "share of one CPU" : "CPU time in all";
@@ -100,10 +101,10 @@ export class List {
     const typed = (key) => (event) => { chosen[key] = event.target.value; this.refresh(); this.#saySoon(); };
     this.search = h("input", { type: "search", class: "field search", placeholder: "Search: ID, command, pid, label", "aria-label": "Search processes", autocomplete: "off", spellcheck: "false", on: { input: typed("text") } });
     this.search.value = chosen.text;
-    this.label = h("input", { type: "search", class: "field", placeholder: "Label: key or key=value", "aria-label": "Filter by label", autocomplete: "off", spellcheck: "false", list: "known-labels", on: { input: typed("labels") } });
+    this.label = h("input", { type: "search", class: "field", placeholder: "Label: key=value", "aria-label": "Filter by label", autocomplete: "off", spellcheck: "false", list: "known-labels", on: { input: typed("labels") } });
     this.label.value = chosen.labels;
     this.known = h("datalist", { id: "known-labels" });
-    const kinds = [["", "All", "all"], ["running", "Running", "running"], ["terminated", "Ended", "terminated"], ["error", "Failed to start", "error"]];
+    const kinds = [["", "All", "all"], ["running", "Running", "running"], ["terminated", "Ended", "terminated"], ["error", "Not started", "error"]];
     this.kinds = kinds.map(([value, text, key]) => {
       const number = h("span", { class: "number" });
       const input = h("input", { type: "radio", name: "state", value, on: { change: typed("state") } });

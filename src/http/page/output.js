@@ -615,7 +615,7 @@ export class OutputView {
     }
     this.follow.hidden = !source.running;
     const follows = this.wish === "follow";
-    setText(this.follow, follows ? "❚❚ Pause" : "▶ Follow");
+    setText(this.follow, follows ? "Pause" : "Follow");
     this.follow.dataset.on = String(follows);
     const parts = [partly && !follows ? `${bytes(top)} of ${bytes(source.length)}` : bytes(source.length)];
     if (source.running) parts.push(follows ? "following" : "paused");

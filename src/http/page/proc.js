@@ -13,6 +13,13 @@ import { addPoint, cpuShares } from "./store.js";
 const TABS = [["output", "Output"], ["details", "Details"], ["charts", "Charts"], ["result", "Result"]];
 const EVERY = 1;
 
+/** Two histories as one, in order; where both tell of about the same time, the first does. */
+function merge(one, other) {
+  const all = [...one];
+  for (const point of other) if (!one.some(([at]) => Math.abs(at - point[0]) < 0.5)) all.push(point);
+  return all.sort(([a], [b]) => a - b);
+}
+
 export class ProcView {
   constructor({ store, live }, id) {
     this.store = store;
@@ -90,7 +97,9 @@ export class ProcView {
         this.output?.unmount();
         this.output = null;
       }
-      for (const sample of result.samples ?? []) this.#point(sample);
+      // Together with what has been seen of it while it was in the list.
+      const seen = (result.samples ?? []).map(({ elapsed, utime, stime, cutime, cstime, rss }) => [elapsed, utime + stime + cutime + cstime, rss]);
+      this.history = merge(seen, merge(this.history, this.proc?.history ?? []));
       this.trouble.hidden = result.errors.length === 0;
       this.trouble.replaceChildren(...result.errors.map((text) => h("p", {}, text)));
       if (other || !this.tab) this.show(this.asked);
@@ -104,11 +113,6 @@ export class ProcView {
       if (unknown) this.deleted = true;
     }
     this.render();
-  }
-
-  #point(sample) {
-    const cpu = sample.utime + sample.stime + sample.cutime + sample.cstime;
-    if (!this.history.length || sample.elapsed > this.history.at(-1)[0]) this.history.push([sample.elapsed, cpu, sample.rss]);
   }
 
   #happened(what) {
@@ -172,7 +176,7 @@ export class ProcView {
     this.charts.cpu.draw(cpuShares(this.history));
     this.charts.memory.draw(this.history.map(([at, , rss]) => [at, rss]));
     const sampled = this.result.samples !== null;
-    setText(this.note, sampled ? "" : "The agent keeps no history (sampling.interval is not set): the curves begin when this page was opened.");
+    setText(this.note, sampled ? "" : "The agent keeps no history (sampling.interval is not set): these curves tell only what this page has seen.");
   }
 
   #render() {

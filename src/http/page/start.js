@@ -83,7 +83,13 @@ export class StartView {
     const before = lines.slice(0, line - 1).reduce((sum, text) => sum + text.length + 1, 0);
     const offset = before + Math.min(lines[line - 1].length, Math.max(0, at.column - 1));
     this.text.focus();
-    this.text.setSelectionRange(offset, Math.min(this.text.value.length, offset + 1));
+    // What is wrong there, and not the one character that gave it away.
+    const text = lines[line - 1];
+    let [from, to] = [offset - before, offset - before];
+    const within = (c) => c !== undefined && !/[\s,:{}[\]]/.test(c);
+    while (from > 0 && within(text[from - 1])) from -= 1;
+    while (within(text[to])) to += 1;
+    this.text.setSelectionRange(before + from, before + Math.max(to, from + 1));
     const height = parseFloat(getComputedStyle(this.text).lineHeight);
     if (Number.isFinite(height)) this.text.scrollTop = Math.max(0, (line - 4) * height);
   }
