@@ -69,7 +69,11 @@ fn targets(level: LogLevel) -> Targets {
         LogLevel::Warn => (LevelFilter::WARN, LevelFilter::WARN),
         LogLevel::Error => (LevelFilter::ERROR, LevelFilter::ERROR),
     };
-    Targets::new().with_target(env!("CARGO_CRATE_NAME"), ours).with_default(others)
+    Targets::new()
+        .with_target(env!("CARGO_CRATE_NAME"), ours)
+        // Has an error for every client that goes while it is answered; of bodies that fail we tell ourselves.
+        .with_target("actix_http::h1::dispatcher", LevelFilter::OFF)
+        .with_default(others)
 }
 
 #[cfg(test)]

@@ -247,8 +247,9 @@ export class List {
     const height = this.#height();
     const first = Math.floor(this.scroller.scrollTop / height);
     const last = Math.ceil((this.scroller.scrollTop + this.scroller.clientHeight) / height);
-    const seen = this.found.slice(first, last).filter((proc) => proc.state === "running");
-    this.live.want(seen.map((proc) => proc.id), EVERY);
+    const running = (procs) => procs.filter((proc) => proc.state === "running").map((proc) => proc.id);
+    // Those in sight first; where there is room, others as well, so that an order by use means something.
+    this.live.want([...running(this.found.slice(first, last)), ...running(this.found.slice(0, 300))], EVERY);
   }
 
   #saySoon() {

@@ -11,6 +11,11 @@ const LONGEST_WAIT = 5000;
 const SILENCE = 40_000;
 /** A tab that is hidden for longer than this is not kept informed. */
 const HIDDEN = 10_000;
+/** Other figures are asked for no more often than this: rows may come and go faster than anybody reads. */
+const CALM = 1500;
+/** What a request names must not get too long for one; IDs may be of any length. */
+const NAMES = 6000;
+const NAMED = 100;
 
 export class Live extends EventTarget {
   #cursor = null;
@@ -24,6 +29,8 @@ export class Live extends EventTarget {
   #every = 2;
   #stale = false;
   #paused = false;
+  #opened = -CALM;
+  #calm = 0;
   state = "wait";
 
   start() {
@@ -33,7 +40,9 @@ export class Live extends EventTarget {
 
   /** Which processes' figures are wanted, and how often, in seconds. */
   want(ids, every) {
-    const wanted = [...new Set(ids)].slice(0, 100).sort();
+    let room = NAMES;
+    const fits = (id) => (room -= encodeURIComponent(id).length + 4) > 0;
+    const wanted = [...new Set(ids)].slice(0, NAMED).filter(fits).sort();
     if (every === this.#every && wanted.join("\0") === this.#ids.join("\0")) return;
     this.#ids = wanted;
     this.#every = every;
@@ -49,7 +58,10 @@ export class Live extends EventTarget {
 
   // A snapshot that has begun is taken to its end: it could not be gone on with.
   #renew() {
-    if (this.#stale && this.state === "open" && !this.#parts && this.#cursor) this.#open();
+    if (!this.#stale || this.state !== "open" || this.#parts || !this.#cursor) return;
+    const wait = this.#opened + CALM - performance.now();
+    if (wait <= 0) this.#open();
+    else this.#calm ||= setTimeout(() => { this.#calm = 0; this.#renew(); }, wait);
   }
 
   #seen() {
@@ -92,6 +104,7 @@ export class Live extends EventTarget {
     const abort = new AbortController();
     this.#abort = abort;
     this.#stale = false;
+    this.#opened = performance.now();
     this.#parts = null;
     const query = new URLSearchParams({ brief: "true", figures: String(this.#every) });
     for (const id of this.#ids) query.append("id", id);

@@ -1,7 +1,7 @@
 // Captured output: a window of rows around what is in sight, grown at its ends while it is scrolled and cut at the far one. So a capture of a
 // gigabyte costs what a small one does. The slider stands for the whole.
 
-import { ask, outputPath, problem, token } from "./api.js";
+import { ApiError, ask, outputPath, problem, token } from "./api.js";
 import { button, eachFrame, h, say, setText, toast } from "./dom.js";
 import { bytes, duration, fdName } from "./format.js";
 import { isExact, search } from "./search.js";
@@ -277,8 +277,11 @@ export class OutputView {
     if (this.abort !== abort || abort.signal.aborted) return;
     this.busy = this.following = false;
     this.trouble = problem(error);
-    this.#render();
     clearTimeout(this.retry);
+    // What is wrong with the request will be so again: the process may have been deleted.
+    this.final = error instanceof ApiError && error.status >= 400 && error.status < 500;
+    this.#render();
+    if (this.final) return;
     this.retry = setTimeout(() => { this.trouble = ""; if (this.visible) again(); }, RETRY);
   }
 
@@ -418,6 +421,7 @@ export class OutputView {
   }
 
   async #goOn() {
+    this.again = this.following;
     if (this.following || this.busy || !this.visible) return;
     const abort = this.abort ?? new AbortController();
     this.abort = abort;
@@ -434,6 +438,14 @@ export class OutputView {
   }
 
   async #catchUp(abort) {
+    do {
+      this.again = false;
+      await this.#takeNew(abort);
+      // What was told meanwhile is not lost.
+    } while (this.again && this.abort === abort);
+  }
+
+  async #takeNew(abort) {
     if (this.source.running) await this.source.refresh(abort.signal);
     while (this.end < this.source.length && this.abort === abort) {
       if (this.source.length - this.end > FLOOD) {
@@ -528,7 +540,6 @@ export class OutputView {
       }
       this.hit = hit;
       const told = `at ${bytes(hit)} of ${bytes(source.length)}${around}`;
-      setText(this.found, told);
       this.drawn.clear();
       if (hit >= this.start && hit < this.end) {
         const n = this.#rowAt(hit);
@@ -538,6 +549,8 @@ export class OutputView {
       } else {
         await this.#jump(hit, false, 0.3);
       }
+      if (this.searching !== abort) return;
+      setText(this.found, told);
       say(`Found ${told}: ${this.rows[this.#rowAt(hit)]?.text.trim().slice(0, 200) ?? ""}`);
     } catch (error) {
       if (this.searching === abort && !abort.signal.aborted) setText(this.found, problem(error));
@@ -621,7 +634,7 @@ export class OutputView {
     if (source.running) parts.push(follows ? "following" : "paused");
     if (source.running && !follows && source.length > this.end) parts.push(`${bytes(source.length - this.end)} more below`);
     if (!source.running && this.result.times.stop) parts.push(`ended after ${duration(this.result.times.elapsed)}`);
-    if (this.trouble) parts.push(`${this.trouble}, trying again`);
+    if (this.trouble) parts.push(this.final ? this.trouble : `${this.trouble}, trying again`);
     setText(this.status, parts.join(" · "));
     const report = this.result.captures[source.fd];
     const notes = [];

@@ -48,6 +48,12 @@ export class ProcView {
     this.focus = h("h1", { class: "title", tabindex: "-1", title: this.id }, this.id || "(empty)");
     const tablist = h("div", { class: "tabs", role: "tablist", "aria-label": "About this process" }, ...this.tabs);
     tablist.addEventListener("keydown", (event) => this.#tabKey(event));
+    tablist.addEventListener("click", (event) => {
+      const n = this.tabs.indexOf(event.target.closest("a"));
+      if (n < 0 || event.ctrlKey || event.metaKey || event.shiftKey) return;
+      event.preventDefault();
+      this.#go(n);
+    });
     this.element = h("section", { class: "page proc", "aria-label": `Process ${this.id}` },
       h("div", { class: "heading" }, h("a", { class: "button quiet back", href: "#/", "aria-label": "Back to all processes", title: "All processes (Esc)" }, "←"),
         this.focus, this.badge, h("div", { class: "actions" }, this.stop, this.signal, this.delete)),

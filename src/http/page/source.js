@@ -139,7 +139,8 @@ export class Mixed {
   /** Order and time are told by the result alone: it is asked for when there is more. */
   async refresh(signal) {
     const { procs } = await data("GET", `${procPath(this.id)}?output=none`, { signal });
-    this.learn(procs[this.id]);
+    // A later one may have come by another way.
+    if (this.running) this.learn(procs[this.id]);
   }
 }
 

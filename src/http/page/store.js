@@ -5,6 +5,9 @@ import { eachFrame } from "./dom.js";
 /** The most points of a history. When there are more, every second one is left out, so that it spans the whole life. */
 const POINTS = 240;
 
+/** A first look so soon after the start, in seconds, speaks of the time before it too. */
+const EARLY = 5;
+
 /** Adds a point of `[seconds since the start, CPU seconds, resident bytes]`. */
 export function addPoint(history, point) {
   const last = history.at(-1);
@@ -22,9 +25,11 @@ export function addPoint(history, point) {
 /** The share of a CPU that was used between each two points, in percent: `[seconds, percent]`. */
 export function cpuShares(history) {
   const shares = [];
-  for (let n = 1; n < history.length; n += 1) {
-    const [t0, c0] = history[n - 1];
-    const [t1, c1] = history[n];
+  // What was used before an early first look is known as well.
+  const all = history.length && history[0][0] > 0 && history[0][0] <= EARLY ? [[0, 0, 0], ...history] : history;
+  for (let n = 1; n < all.length; n += 1) {
+    const [t0, c0] = all[n - 1];
+    const [t1, c1] = all[n];
     if (t1 - t0 >= 0.05) shares.push([t1, Math.max(0, ((c1 - c0) / (t1 - t0)) * 100)]);
   }
   return shares;

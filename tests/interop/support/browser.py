@@ -1,6 +1,7 @@
 """A real Chromium, headless, driven over its DevTools protocol: as a person would, by mouse and keys."""
 
 import base64
+import contextlib
 import itertools
 import json
 from pathlib import Path
@@ -40,6 +41,7 @@ class Browser:
         self.args = args
 
     def __enter__(self):
+        self.stack = contextlib.ExitStack()
         self.dir = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         home = {"HOME": self.dir.name, "PATH": "/usr/bin:/bin", "XDG_RUNTIME_DIR": self.dir.name}
         self.proc = subprocess.Popen(
@@ -49,7 +51,8 @@ class Browser:
         try:
             told = Path(self.dir.name, "data", "DevToolsActivePort")
             lines = eventually(lambda: told.exists() and len(ls := told.read_text().split()) == 2 and ls, "the browser", deadline=40)
-            self.ws = connect(f"ws://127.0.0.1:{lines[0]}{lines[1]}", max_size=None, open_timeout=30, compression=None)
+            url = f"ws://127.0.0.1:{lines[0]}{lines[1]}"
+            self.ws = self.stack.enter_context(connect(url, max_size=None, open_timeout=30, compression=None))
             self.ids = itertools.count(1)
             self.pages = {}
             return self
@@ -58,10 +61,10 @@ class Browser:
             raise
 
     def __exit__(self, *_):
-        self.ws.close()
         self._end()
 
     def _end(self):
+        self.stack.close()
         self.proc.send_signal(signal.SIGTERM)
         try:
             self.proc.wait(5)
