@@ -8,6 +8,8 @@ import { cpuShares, parseLabels } from "./store.js";
 
 /** Rows beyond each edge, so that a quick scroll shows no blank. */
 const SPARE = 6;
+/** How much longer nothing is sorted than it took. */
+const REST = 8;
 /** How often figures of running rows come, in seconds. */
 const EVERY = 2;
 
@@ -74,9 +76,11 @@ class Row {
       this.labels.replaceChildren(...Object.entries(proc.labels).slice(0, 4).map(([key, value]) => h("span", { class: "label", title: `${key}=${value}` }, `${key}=${value}`)));
     }
     const running = proc.state === "running";
-    setText(this.age, running ? duration(proc.age()) : `ran ${duration(proc.age())}`);
-    setText(this.cpu, running ? percent(proc.live?.share) : proc.cpu === null ? "–" : duration(proc.cpu));
-    setText(this.memory, bytes(running ? proc.live?.rss ?? proc.history.at(-1)?.[2] : proc.maxrss));
+    // What was not started has only its set-up to tell of.
+    const never = proc.state === "error" && proc.reason === "error";
+    setText(this.age, running ? duration(proc.age()) : never ? "–" : `ran ${duration(proc.age())}`);
+    setText(this.cpu, running ? percent(proc.live?.share) : duration(never ? null : proc.cpu));
+    setText(this.memory, bytes(running ? proc.live?.rss ?? proc.history.at(-1)?.[2] : never ? null : proc.maxrss));
     this.cpu.title = running ? "share of one CPU" : "CPU time in all";
     this.memory.title = running ? "resident memory" : "the most resident memory";
     this.cpuCurve.draw(cpuShares(proc.history), 10);
@@ -91,8 +95,9 @@ export class List {
     this.rows = new Map();
     this.free = [];
     this.found = [];
+    this.rested = 0;
     this.active = lastActive;
-    this.refresh = eachFrame(() => this.#refresh());
+    this.refresh = eachFrame(() => this.#calmly());
     this.render = eachFrame(() => this.#render());
     this.#build();
   }
@@ -101,7 +106,7 @@ export class List {
     const typed = (key) => (event) => { chosen[key] = event.target.value; this.refresh(); this.#saySoon(); };
     this.search = h("input", { type: "search", class: "field search", placeholder: "Search: ID, command, pid, label", "aria-label": "Search processes", autocomplete: "off", spellcheck: "false", on: { input: typed("text") } });
     this.search.value = chosen.text;
-    this.label = h("input", { type: "search", class: "field", placeholder: "Label: key=value", "aria-label": "Filter by label", autocomplete: "off", spellcheck: "false", list: "known-labels", on: { input: typed("labels") } });
+    this.label = h("input", { type: "search", class: "field", placeholder: "Label", title: "KEY or KEY=VALUE, several apart by spaces", "aria-label": "Filter by label", autocomplete: "off", spellcheck: "false", list: "known-labels", on: { input: typed("labels") } });
     this.label.value = chosen.labels;
     this.known = h("datalist", { id: "known-labels" });
     const kinds = [["", "All", "all"], ["running", "Running", "running"], ["terminated", "Ended", "terminated"], ["error", "Not started", "error"]];
@@ -160,13 +165,23 @@ export class List {
     this.store.removeEventListener("change", this.onChange);
     this.resized.disconnect();
     clearInterval(this.clock);
-    clearTimeout(this.saying);
-    clearTimeout(this.wanting);
+    for (const timer of [this.saying, this.wanting, this.later]) clearTimeout(timer);
   }
 
   /** The row height is the style sheet's, and another one on a phone. */
   #height() {
     return parseFloat(getComputedStyle(this.grid).getPropertyValue("--row")) || 40;
+  }
+
+  /** Sorts anew, and rests a multiple of what that took: changes may come faster than thousands can be sorted. */
+  #calmly() {
+    const now = performance.now();
+    if (now < this.rested) {
+      this.later ||= setTimeout(() => { this.later = 0; this.refresh(); }, this.rested - now);
+      return;
+    }
+    this.#refresh();
+    this.rested = performance.now() + REST * (performance.now() - now);
   }
 
   #refresh() {

@@ -70,10 +70,12 @@ export class Live extends EventTarget {
       this.#hidden = setTimeout(() => {
         this.#paused = true;
         this.#close();
+        this.#tell("rest");
       }, HIDDEN);
     } else if (this.#paused) {
       this.#paused = false;
       this.retry();
+      this.#tell("wake");
     }
   }
 

@@ -70,6 +70,10 @@ export class ProcView {
     this.onProc = ({ detail }) => { if (detail.id === this.id) this.#happened(detail.what); };
     this.onFigures = ({ detail }) => { if (detail.id === this.id) this.#figures(detail.now); };
     this.onLoaded = () => this.load();
+    this.onRest = () => this.output?.hide();
+    this.onWake = () => { if (this.tab === "output") this.output?.shown(); };
+    this.live.addEventListener("rest", this.onRest);
+    this.live.addEventListener("wake", this.onWake);
     this.store.addEventListener("proc", this.onProc);
     this.store.addEventListener("figures", this.onFigures);
     this.store.addEventListener("loaded", this.onLoaded);
@@ -82,6 +86,8 @@ export class ProcView {
 
   unmount() {
     this.gone = true;
+    this.live.removeEventListener("rest", this.onRest);
+    this.live.removeEventListener("wake", this.onWake);
     this.store.removeEventListener("proc", this.onProc);
     this.store.removeEventListener("figures", this.onFigures);
     this.store.removeEventListener("loaded", this.onLoaded);

@@ -150,5 +150,8 @@ export function streams(result) {
   const inOrder = (result.pieces !== null) && captured.filter((fd) => !result.captures[fd].compression).length > 1;
   // Offsets of pieces count what was dropped; where that begins no result tells.
   const whole = captured.every((fd) => result.captures[fd].dropped === 0);
-  return { captured, mixed: Boolean(inOrder && whole) };
+  // Each capture asks for its pieces by itself: one that does not would be missing.
+  const told = new Set((result.pieces ?? []).map(([, fd]) => fd));
+  const all = captured.every((fd) => told.has(fd) || result.captures[fd].length === 0);
+  return { captured, mixed: Boolean(inOrder && whole && all) };
 }

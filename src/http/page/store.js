@@ -58,7 +58,7 @@ class Proc {
       this.history = [...brief.history, ...known];
     }
     if (this.state !== "running") this.live = null;
-    this.hay = `${this.id}\n${this.command ?? ""}\n${this.pid ?? ""}\n${Object.entries(this.labels).map(([k, v]) => `${k}=${v}`).join("\n")}`.toLowerCase();
+    this.hay = `${this.id}\n${this.command ?? ""}\n${this.pid ?? ""}\n${Object.entries(this.labels).map(([k, v]) => `${k}=${v}`).join("\n")}\n${this.errors.join("\n")}`.toLowerCase();
   }
 
   /** Seconds since the start, to the end or until now. */
