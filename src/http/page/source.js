@@ -131,6 +131,12 @@ export class Mixed {
     return runs;
   }
 
+  /** The streams that have output, and no pieces: each capture asks for them by itself. */
+  missing(captures) {
+    const told = new Set(this.pieces.map(({ fd }) => fd));
+    return told.size ? Object.keys(captures).filter((fd) => captures[fd].length > 0 && !told.has(fd)) : [];
+  }
+
   /** When what is at an offset was read, in seconds since the start. */
   time(offset) {
     return this.pieces[Math.min(this.#first(offset), this.pieces.length - 1)]?.time ?? 0;
@@ -150,8 +156,5 @@ export function streams(result) {
   const inOrder = (result.pieces !== null) && captured.filter((fd) => !result.captures[fd].compression).length > 1;
   // Offsets of pieces count what was dropped; where that begins no result tells.
   const whole = captured.every((fd) => result.captures[fd].dropped === 0);
-  // Each capture asks for its pieces by itself: one that does not would be missing.
-  const told = new Set((result.pieces ?? []).map(([, fd]) => fd));
-  const all = captured.every((fd) => told.has(fd) || result.captures[fd].length === 0);
-  return { captured, mixed: Boolean(inOrder && whole && all) };
+  return { captured, mixed: Boolean(inOrder && whole) };
 }
