@@ -349,6 +349,10 @@ async def test_the_servers_connection(raw, browser):
     page = browser().page(f"http://127.0.0.1:{line.split('port=')[1].split()[0]}/")
     page.has("#server", "registered")
     assert "group default" in page.js("document.querySelector('#server').title")
+    await server.stop()
+    page.wait("document.querySelector('#server').dataset.state !== 'open'", "the loss")
+    # Several ones in a row are counted.
+    page.wait("document.querySelector('#server').title.includes('failed attempts in a row')", "the attempts")
 
 
 def test_for_everybody(service, browser):
@@ -401,4 +405,77 @@ def test_for_everybody(service, browser):
     page.has("dialog", "Keyboard")
     page.key("Escape")
     page.wait("!document.querySelector('dialog')")
+    untroubled(page)
+
+
+# Bytes of all kinds, more of those that matter to who lays them out.
+LAYOUT = r"""(async () => {
+  const { rowsOf } = await import("/ui/text.js");
+  let seed = 7;
+  const random = (n) => (seed = (seed * 1103515245 + 12345) % 2147483648) % n;
+  const parts = ["\n", "\r", "\r\n", "\t", "a", "hello world ", "ä", "日本", "🚀", "e\u0301", "\u202e", "\x1b[31m", "\x1b[0m", "\x1b[1;38;5;200m", "\x1b[48;2;1;2;3m", "\x1b]8;;x\x07",
+    "\x1b]0;title\x1b\\", "\x1b[2K", "\x1b(B", "\x1b", "\x1b[", "\x00", "\x7f", "x".repeat(95)].map((text) => new TextEncoder().encode(text));
+  parts.push(new Uint8Array([0xff]), new Uint8Array([0xe2, 0x82]), new Uint8Array([0xed, 0xa0, 0x80]), new Uint8Array([0xc3]), new Uint8Array([0xf0, 0x9f]));
+  const flat = (row) => JSON.stringify([row.at, row.end, row.text, row.columns, row.spans.map(({ text, style }) => [text, style.key])]);
+  const join = (a, b) => { const c = new Uint8Array(a.length + b.length); c.set(a); c.set(b, a.length); return c; };
+  let count = 0;
+  for (let n = 0; n < 400; n += 1) {
+    let bytes = new Uint8Array();
+    for (let m = random(120); m >= 0; m -= 1) bytes = join(bytes, parts[random(parts.length)]);
+    const columns = [20, 40, 2000][n % 3];
+    const whole = rowsOf(bytes, 0, null, columns, { final: true }).rows;
+    count += whole.length;
+    whole.forEach((row, i) => {
+      if (row.at !== (i ? whole[i - 1].end : 0) || row.end <= row.at) throw Error(`gap at ${row.at} of ${n}`);
+      if (row.columns > columns && row.text.length > 8) throw Error(`wide: ${row.columns} in ${n}`);
+      if (row.spans.map(({ text }) => text).join("") !== row.text) throw Error(`spans of ${n}`);
+    });
+    if (whole.at(-1).end !== bytes.length) throw Error(`end of ${n}`);
+    // From any row on it is the same as from the beginning.
+    const from = random(whole.length);
+    const again = rowsOf(bytes.subarray(whole[from].at), whole[from].at, whole[from].style, columns, { final: true }).rows;
+    if (again.map(flat).join() !== whole.slice(from).map(flat).join()) throw Error(`row ${from} of ${n}`);
+    // And so it is piece by piece, as it comes.
+    let [rows, tail, at] = [[], null, 0];
+    while (at < bytes.length) {
+      const some = bytes.subarray(at, at + 1 + random(30));
+      const open = tail ? rows.pop() : null;
+      const all = open ? join(tail, some) : some;
+      at += some.length;
+      const more = rowsOf(all, open ? open.at : at - some.length, open ? open.style : rows.at(-1) && last, columns, { final: at === bytes.length });
+      var last = more.style;
+      rows = rows.concat(more.rows);
+      tail = rows.at(-1)?.open ? all.slice(rows.at(-1).at - (open ? open.at : at - some.length)) : null;
+    }
+    if (rows.map(flat).join() !== whole.map(flat).join()) throw Error(`pieces of ${n}: ${rows.map(flat).join("\n")}\n\n${whole.map(flat).join("\n")}`);
+  }
+  return count;
+})()"""
+
+SEARCH = r"""(async () => {
+  const { search } = await import("/ui/search.js");
+  const size = 9_000_000;
+  const bytes = new Uint8Array(size).fill(46);
+  const put = (text, at) => bytes.set(new TextEncoder().encode(text), at);
+  // Across the edges of blocks, at both ends, and twice in a row.
+  const places = [0, 7, (4 << 20) - 3, (8 << 20) - 1, size - 6];
+  places.forEach((at) => put("NÄdle", at));
+  const source = { length: size, read: async (from, to) => bytes.subarray(from, Math.min(to, size)) };
+  const found = [];
+  for (let at = -1; (at = await search(source, "NÄdle", at + 1, false, () => {})) !== null;) found.push(at);
+  const back = [];
+  for (let at = size; (at = await search(source, "NÄdle", at, true, () => {})) !== null;) back.push(at);
+  if (found.join() !== places.join() || back.reverse().join() !== places.join()) throw Error(`${found} ${back}`);
+  put("mIxEd", 100);
+  const other = [await search(source, "mixed", 0, false, () => {}), await search(source, "Mixed", 0, false, () => {}), await search(source, "mIxEd", 0, false, () => {})];
+  if (other.join() !== "100,,100") throw Error(String(other));
+  return found.length;
+})()"""
+
+
+def test_text_and_search_are_exact(service, browser):
+    """Whatever the bytes, however they come: each row knows its place, and each match is found."""
+    page = opened(browser, service())
+    assert page.js(LAYOUT) > 3000
+    assert page.js(SEARCH) == 5
     untroubled(page)

@@ -165,7 +165,11 @@ export function rowsOf(bytes, base, before, columns, { final = false, tag = null
     // Only what comes after it says what a carriage return was for.
     if (returned) line.clear();
     returned = false;
-    if (line.columns + width > columns && line.columns > 0) end(at, true);
+    if (line.columns + width > columns && line.columns > 0) {
+      end(at, true);
+      // At the beginning of a row a tab is a whole one.
+      if (text === "\t") width = 8;
+    }
     line.put(text, width, now);
     at += size;
   };
@@ -181,7 +185,7 @@ export function rowsOf(bytes, base, before, columns, { final = false, tag = null
       while (stop < most && bytes[stop] >= 0x20 && bytes[stop] < 0x7f) stop += 1;
       put(String.fromCharCode.apply(null, bytes.subarray(at, stop)), stop - at, stop - at);
     } else if (byte === 0x09) {
-      const width = 8 - (line.columns % 8);
+      const width = 8 - ((returned ? 0 : line.columns) % 8);
       put("\t", width, 1);
     } else if (byte === 0x0d) {
       returned = true;

@@ -129,7 +129,8 @@ class Page:
     def js(self, expression):
         """The value of an expression, which may be a promise."""
         done = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in done, (expression, done["exceptionDetails"])
+        if details := done.get("exceptionDetails"):
+            raise AssertionError(f"{expression[:300]}: {details.get('exception', {}).get('description') or details['text']}")
         return done["result"].get("value")
 
     def wait(self, expression, what=None, deadline=20):
