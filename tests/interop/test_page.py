@@ -479,3 +479,26 @@ def test_text_and_search_are_exact(service, browser):
     assert page.js(LAYOUT) > 3000
     assert page.js(SEARCH) == 5
     untroubled(page)
+
+
+def test_more_than_anybody_reads(service, browser, tmp_path):
+    """A flood is followed to its present end, and not from afar; and whoever holds on to a place keeps it."""
+    svc = service()
+    marker = tmp_path / "go on"
+    flood = "for n in 1 2 3 4; do /usr/bin/seq -f \"round $n line %.0f of a flood\" 1 400000; done; echo settled"
+    svc.post({"a": sh(f"{flood}; {until(marker)['argv'][2]}; {flood}; sleep 1000 & wait", *STREAMS)})
+    page = opened(browser, svc, "#/procs/a")
+    page.has(".output", "settled")
+    page.has(".status", "following")
+    assert page.js("document.querySelectorAll('.line').length") < 200
+    page.wheel(".output", -400)
+    page.has(".status", "paused")
+    kept = page.js("document.querySelector('.lines').innerText")
+    marker.touch()
+    page.has(".status", "more below")
+    page.wait("parseFloat(document.querySelector('.status').innerText.match(/([\\d.]+) MB more/)?.[1]) > 30", "a flood")
+    assert page.js("document.querySelector('.lines').innerText") == kept
+    page.click("button", "Follow")
+    page.has(".output", "settled")
+    assert svc.result("a", ended=False)["state"] == "running"
+    untroubled(page)

@@ -303,7 +303,8 @@ export class OutputView {
   async #grow(back) {
     if (this.busy || !this.abort) return;
     const { abort, source } = this;
-    if (back ? this.start === 0 : this.end >= source.length || this.following) return;
+    // What comes at the end is the follower's.
+    if (back ? this.start === 0 : this.end >= source.length || this.wish === "follow") return;
     this.busy = true;
     try {
       if (back) {
@@ -329,6 +330,8 @@ export class OutputView {
       }
       this.busy = false;
       this.#render();
+      // It has waited for this.
+      if (this.wish === "follow") this.#goOn();
     } catch (error) {
       this.#failed(error, abort, () => this.#again());
     }
@@ -405,8 +408,9 @@ export class OutputView {
   async #measure() {
     if (this.source.fd === "+") return this.source.refresh().catch(() => {});
     try {
-      const answer = await ask("HEAD", `${outputPath(this.id, this.source.fd)}/data`, { headers: { "Accept-Encoding": "identity" } });
-      this.source.grown(Number(answer.headers.get("Content-Length") ?? 0));
+      // The length is told with a range; with the whole it is not where that would be compressed.
+      const answer = await ask("GET", `${outputPath(this.id, this.source.fd)}/data`, { headers: { Range: "bytes=-1" } });
+      this.source.grown(Number(answer.headers.get("Content-Range")?.split("/")[1] ?? 0));
     } catch {
       // Then what was known has to do.
     }
@@ -431,6 +435,8 @@ export class OutputView {
       else await this.#stream(abort);
       if (this.abort !== abort) return;
       this.following = false;
+      // Whoever scrolls from here on reads what there is.
+      if (!this.source.running) this.wish = "stay";
       this.render();
     } catch (error) {
       this.#failed(error, abort, () => this.#measure().then(() => this.#goOn()));
