@@ -79,7 +79,11 @@ fn targets(level: LogLevel) -> Targets {
         LogLevel::Warn => (LevelFilter::WARN, LevelFilter::WARN),
         LogLevel::Error => (LevelFilter::ERROR, LevelFilter::ERROR),
     };
-    Targets::new().with_target(env!("CARGO_CRATE_NAME"), ours).with_default(others)
+    Targets::new()
+        .with_target(env!("CARGO_CRATE_NAME"), ours)
+        // Has an error for every client that goes while it is answered; of bodies that fail we tell ourselves.
+        .with_target("actix_http::h1::dispatcher", LevelFilter::OFF)
+        .with_default(others)
 }
 
 #[cfg(test)]
@@ -139,6 +143,7 @@ mod tests {
     fn other_crates_are_kept_down() {
         let events = || {
             tracing::warn!(target: "rustls::conn", "their warning");
+            tracing::error!(target: "actix_http::h1::dispatcher", "a client that goes");
             tracing::info!(target: "actix_server", "their info");
             tracing::debug!(target: "h2", "their debug");
             tracing::trace!(target: "awc", "their trace");
@@ -147,6 +152,7 @@ mod tests {
         let debug = logged(LogLevel::Debug, LogFormat::Text, events);
         assert!(debug.contains("their warning"));
         assert!(!debug.contains("their info") && !debug.contains("trace"), "{debug}");
+        assert!(!debug.contains("a client that goes"), "{debug}");
         let trace = logged(LogLevel::Trace, LogFormat::Text, events);
         assert!(trace.contains("their debug") && trace.contains("our trace"), "{trace}");
         assert!(!trace.contains("their trace"), "{trace}");

@@ -102,7 +102,9 @@ impl Follower {
     /// The next bytes; none after the last.
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
         loop {
-            let block = self.read()?;
+            let block = self.read().inspect_err(|error| {
+                tracing::error!(%error, fd = %self.fd, "cannot read followed output: cutting it off");
+            })?;
             if !block.is_empty() {
                 self.at += block.len() as u64;
                 // A process that writes fast must not keep its thread for itself.

@@ -1,5 +1,9 @@
 //! What is known of a process, and the result made of it.
 
+mod brief;
+
+pub use brief::{Brief, Figures};
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
