@@ -117,7 +117,7 @@ async def test_every_field_of_every_message(raw):
             assert answer["start"] == (msg.get("start") or 0)
         else:
             assert (answer["type"], msg["type"]) == ("ProcResult", "ProcResultRequest"), (answer, msg)
-    assert count["RequestError"] > 200 and count["ProcUnknown"] > 10 and count["ProcFdData"] > 10, count
+    assert count["RequestError"] > 200 and count["ProcUnknown"] > 5 and count["ProcFdData"] > 10, count
     assert memory(agent) < before + ROOM
     await wire.send("ProcSignalRequest", proc_id="target", signum=9)
     assert (await wire.ended())["target"]["status"]["signum"] == 9
