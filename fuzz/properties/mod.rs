@@ -3,6 +3,8 @@
 //! The fuzz targets call these with what libFuzzer makes up; `tests/fuzz_corpus.rs` calls them with the corpus and with
 //! everything that was ever found.
 
+#![allow(dead_code, reason = "each target uses one of them")]
+
 pub mod config;
 pub mod frames;
 pub mod keeper;
