@@ -1,5 +1,12 @@
 //! The properties that the fuzz targets check, over their corpus and over every input that was ever found to break one; and
 //! that no input makes its reader allocate more than a bound in proportion to it. `fuzz/run` looks for more inputs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
 
 #[path = "../fuzz/properties/mod.rs"]
 mod properties;
@@ -124,7 +131,8 @@ fn what_is_allocated_is_counted() {
 #[test]
 fn every_target_is_replayed() {
     let manifest = include_str!("../fuzz/Cargo.toml");
-    let targets: Vec<_> = manifest.lines().filter_map(|line| line.strip_prefix("path = \"fuzz_targets/")).collect();
+    let targets: Vec<_> =
+        manifest.lines().filter_map(|line| line.strip_prefix("path = \"fuzz_targets/")).collect();
     let ours: Vec<_> = properties::ALL.iter().map(|(name, _)| format!("{name}.rs\"")).collect();
     assert_eq!(targets, ours);
 }

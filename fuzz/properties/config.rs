@@ -18,14 +18,18 @@ pub fn check(data: &[u8]) {
     if let Ok(loaded) = file(data) {
         shown_again(&loaded);
     }
-    let mut env = Env::new();
+    let (mut env, mut utf8) = (Env::new(), true);
     for line in data.split(|byte| *byte == b'\n') {
         let mut line = Input(line);
         if let Some(key) = KEYS.get(usize::from(line.byte())) {
+            if std::str::from_utf8(line.0).is_err() {
+                utf8 = false;
+            }
             env.insert(key.variable.into(), OsStr::from_bytes(line.0).into());
         }
     }
-    if let Ok(loaded) = from(b"", &env) {
+    // A path that is no UTF-8 is shown as its bytes, which a file cannot hold.
+    if let (Ok(loaded), true) = (from(b"", &env), utf8) {
         shown_again(&loaded);
     }
     keeps_secrets(data);
@@ -58,7 +62,7 @@ fn shown_again(loaded: &Loaded) {
     let mut text = String::new();
     for key in KEYS.iter().filter(|key| !key.kind.is_secret()) {
         let shown = loaded.settings.shown(key.path);
-        // A path that is no UTF-8 is shown in another way.
+        // Null has no form in a file: it is left out.
         if let Ok(value) = toml::Value::try_from(&shown) {
             text += &format!("{} = {value}\n", key.path);
         }

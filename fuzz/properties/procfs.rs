@@ -25,13 +25,21 @@ pub fn check(data: &[u8]) {
     if let Ok(io) = parse_io(data) {
         let again = format!(
             "rchar: {}\nwchar: {}\nsyscr: {}\nsyscw: {}\nread_bytes: {}\nwrite_bytes: {}\ncancelled_write_bytes: {}\n",
-            io.rchar, io.wchar, io.syscr, io.syscw, io.read_bytes, io.write_bytes, io.cancelled_write_bytes,
+            io.rchar,
+            io.wchar,
+            io.syscr,
+            io.syscw,
+            io.read_bytes,
+            io.write_bytes,
+            io.cancelled_write_bytes,
         );
         assert_eq!(parse_io(again.as_bytes()), Ok(io));
     }
     if let Some(peaks) = parse_peaks(data) {
-        // The kernel writes KiB.
-        let _ = peaks;
+        // The kernel tells KiB.
+        let (vsize, rss) = (peaks.vsize / 1024, peaks.rss / 1024);
+        let again = format!("VmPeak:\t{vsize} kB\nVmHWM:\t{rss} kB\n");
+        assert_eq!(parse_peaks(again.as_bytes()), Some(peaks));
     }
     let children: Vec<i32> = parse_children(data).collect();
     let text: String = children.iter().map(|pid| format!("{pid} ")).collect();
@@ -66,4 +74,3 @@ fn times(stat: &RawStat) {
         assert!(clock.bytes(stat.vsize) >= stat.vsize);
     }
 }
-

@@ -77,10 +77,13 @@ fn written(request: &Request<'_>) -> Vec<u8> {
         }
         Request::FdData { proc_id, fd, start, stop } => {
             fields.push(("proc_id", pack(proc_id)));
-            fields.push(("fd", match fd {
-                Fd::Name(name) => pack(name),
-                Fd::Number(number) => pack(number),
-            }));
+            fields.push((
+                "fd",
+                match fd {
+                    Fd::Name(name) => pack(name),
+                    Fd::Number(number) => pack(number),
+                },
+            ));
             fields.push(("start", pack(start)));
             fields.push(("stop", pack(stop)));
             "ProcFdDataRequest"
