@@ -184,7 +184,7 @@ async def test_nested_ten_thousand_deep(raw):
     await wire.start(p=sleeper())
     wire.lenient = True
     before = memory(agent)
-    for depth in (1000, 1025, 10_000, 300_000):
+    for depth in (1000, 1025, 10_000, 100_000):
         for deep in (b"\x91" * depth + b"\xc0", b"\x81\xa1a" * depth + b"\xc0", b"\x81\xa4argv" * depth + b"\xc0"):
             for place in (
                 b"\x82\xa4type\xb1ProcResultRequest\xa7proc_id",
@@ -327,15 +327,15 @@ async def test_wrong_order():
 # -- floods
 
 async def test_a_server_that_asks_and_never_reads():
-    """40,000 requests, none of whose answers is taken: the agent stops reading. What it has answered comes in order, all of it."""
+    """10,000 requests, none of whose answers is taken: the agent stops reading. What it has answered comes in order, all of it."""
     async with BareServer() as server, Agent(server.port) as agent:
         connection = await server.connection()
         before = memory(agent)
-        count = 40_000
+        count = 10_000
 
         async def flood():
             for start in range(0, count, 100):
-                names = (f"{n:0500}" for n in range(start, start + 100))
+                names = (f"{n:02000}" for n in range(start, start + 100))
                 await connection.send(b"".join(message("ProcResultRequest", proc_id=name) for name in names))
 
         connection.reader._transport.pause_reading()
@@ -352,7 +352,7 @@ async def test_a_server_that_asks_and_never_reads():
         assert memory(agent) < before + ROOM
         connection.reader._transport.resume_reading()
         for n in range(count):
-            assert (await connection.read())["proc_id"] == f"{n:0500}"
+            assert (await connection.read())["proc_id"] == f"{n:02000}"
         await task
         assert memory(agent) < before + ROOM
 

@@ -337,16 +337,18 @@ class Soak:
 
         async def kill(box, note):
             await asyncio.sleep(self.rng.uniform(0, 2))
-            # Over a connection that is just being lost it may not arrive: then it is sent again, and may find nobody.
-            while True:
+            # Over a connection that is just being lost it may not arrive, nor the end over the next one: then nobody is there any more.
+            end = time.monotonic() + STUCK
+            while time.monotonic() < end:
                 wire = self.link.wire
-                with contextlib.suppress(ConnectionClosed):
+                with contextlib.suppress(ConnectionClosed, asyncio.TimeoutError):
                     await wire.send("ProcSignalRequest", proc_id=proc_id, signum=int(signum))
-                    with contextlib.suppress(asyncio.TimeoutError):
-                        while not _is_final(msg := await asyncio.wait_for(box.get(), 1)):
-                            pass
-                        return note(msg)
+                    while True:
+                        msg = await asyncio.wait_for(box.get(), 1)
+                        if msg["type"] == "RequestError" or _is_final(msg):
+                            return note(msg)
                 await asyncio.sleep(0.05)
+            raise AssertionError(f"{proc_id}: not ended by signal {signum} within {STUCK} s")
 
         res = (await self._through({proc_id: sleeper()}, kill))[proc_id]
         assert (res["status"]["signum"], res["reason"]) == (int(signum), "signaled"), res["status"]
