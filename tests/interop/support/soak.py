@@ -144,6 +144,11 @@ def _is_gone(msg):
     return msg["type"] in ("ProcDelete", "ProcUnknown")
 
 
+def _before_execve(res):
+    # On a machine that is busy enough a signal is there before the program is.
+    return res["state"] == "error" and [f["stage"] for f in res["failures"]] == ["setup"]
+
+
 class Soak:
     """One agent, its server, and those who give it work."""
 
@@ -351,14 +356,14 @@ class Soak:
             raise AssertionError(f"{proc_id}: not ended by signal {signum} within {STUCK} s")
 
         res = (await self._through({proc_id: sleeper()}, kill))[proc_id]
-        assert (res["status"]["signum"], res["reason"]) == (int(signum), "signaled"), res["status"]
+        assert (res["status"]["signum"], res["reason"]) == (int(signum), "signaled") or _before_execve(res), res
         await self._delete(proc_id)
 
     async def timeout(self):
         """One that takes too long."""
         proc_id = self._id()
         res = (await self._through({proc_id: sleeper() | {"timeout": self.rng.uniform(0.05, 1)}}))[proc_id]
-        assert (res["status"]["signum"], res["reason"]) == (signal.SIGTERM, "timeout"), res
+        assert res["reason"] == "timeout" and (res["status"]["signum"] == signal.SIGTERM or _before_execve(res)), res
         await self._delete(proc_id)
 
     async def failing(self):
