@@ -80,10 +80,10 @@ fn inputs(kind: &str, target: &str) -> Vec<PathBuf> {
 /// Checks a target's property over its files, and names each that breaks it.
 fn replay(target: &str) {
     let (_, property) = properties::ALL.iter().find(|(name, _)| *name == target).unwrap();
-    let corpus = inputs("corpus", target);
-    assert!(!corpus.is_empty(), "{target} has no corpus");
+    let (seeds, corpus) = (inputs("seeds", target), inputs("corpus", target));
+    assert!(!seeds.is_empty() && !corpus.is_empty(), "{target} has no corpus");
     let mut broken = Vec::new();
-    for file in corpus.into_iter().chain(inputs("regressions", target)) {
+    for file in [seeds, corpus, inputs("regressions", target)].concat() {
         let data = std::fs::read(&file).unwrap();
         let mut outcome = Ok(());
         let used = peak(|| outcome = catch_unwind(AssertUnwindSafe(|| property(&data))));
