@@ -1,5 +1,5 @@
-//! The rooms' walls: what is pure or drives one process knows no actor and no runtime, and one place only
-//! ends the program.
+//! The rooms' walls: what is pure or drives one process knows no actor and no runtime, one place only
+//! ends the program, and one asks the clock that somebody may set.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::fs;
@@ -111,4 +111,36 @@ fn only_main_ends_the_program() {
     let main = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/main.rs");
     found.retain(|place| !place.starts_with(&format!("{}:", main.display())));
     assert!(found.is_empty(), "{found:#?}");
+}
+
+/// Asks the wall clock, which may be set back and forth; tests may.
+fn asks_the_wall_clock(code: &str) -> bool {
+    ["SystemTime", "Timestamp::now", "CLOCK_REALTIME", "Zoned::now"]
+        .iter()
+        .any(|name| code.contains(name))
+}
+
+/// What is shown as a time of day comes from two places, and nothing else is decided or measured by them: times that pass are those of
+/// the monotonic clock.
+#[test]
+fn the_wall_clock_is_for_showing() {
+    for line in ["SystemTime::now()", "jiff::Timestamp::now()", "ClockId::CLOCK_REALTIME"] {
+        assert!(asks_the_wall_clock(code(line)), "{line}");
+    }
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let allowed =
+        ["engine/mod.rs", "report/times.rs", "engine/procfs/tests.rs"].map(|file| src.join(file));
+    let mut found = places(&[""], asks_the_wall_clock);
+    found.retain(|place| {
+        !allowed.iter().any(|file| place.starts_with(&format!("{}:", file.display())))
+    });
+    assert!(found.is_empty(), "{found:#?}");
+    // Nor is a moment's wall time reckoned with.
+    fn reckons(code: &str) -> bool {
+        ["unix_nanos -", "unix_nanos +", "unix_nanos <", "unix_nanos >"]
+            .iter()
+            .any(|op| code.contains(op))
+    }
+    let found = places(&[""], reckons);
+    assert!(reckons("now.unix_nanos - start.unix_nanos") && found.is_empty(), "{found:#?}");
 }

@@ -76,6 +76,72 @@ mod tests {
         assert!(spread > Duration::from_millis(450), "{spread:?}");
     }
 
+    /// When each of `agents` tries to come back to a server that is lost at once by all of them and away for `outage`
+    /// seconds: all attempts up to the one that succeeds.
+    fn attempts(agents: u64, outage: f64, seed: u64) -> Vec<Vec<f64>> {
+        let attempts = |agent: u64| {
+            let seed = seed.wrapping_add(agent.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let mut backoff = Backoff::new(SECOND, 2.0, 60 * SECOND, seed);
+            let mut at = backoff.reconnect_delay().as_secs_f64();
+            let mut times = vec![at];
+            while at < outage {
+                at += backoff.next_wait().as_secs_f64();
+                times.push(at);
+            }
+            times
+        };
+        (0..agents).map(attempts).collect()
+    }
+
+    /// The most of these times within any span of `span` seconds.
+    fn crowd(mut times: Vec<f64>, span: f64) -> usize {
+        times.sort_by(f64::total_cmp);
+        let until = |at: f64| times.partition_point(|time| *time < at + span);
+        (0..times.len()).map(|i| until(times[i]) - i).max().unwrap_or(0)
+    }
+
+    #[test]
+    fn a_thousand_agents_that_lose_one_server_do_not_come_at_once() {
+        // It is back at once: all are within 0.2 s, which is 5 in a millisecond.
+        let back = attempts(1000, 0.0, 1).concat();
+        assert_eq!(back.len(), 1000);
+        assert!(crowd(back.clone(), 0.001) <= 20, "{}", crowd(back.clone(), 0.001));
+        assert!(crowd(back, 0.02) <= 150);
+        // It is away for longer: the waits' upper halves spread them over ever longer times, and keep them from walking in step.
+        for (outage, span, most) in
+            [(1.0, 0.1, 250), (10.0, 0.1, 60), (120.0, 1.0, 60), (1800.0, 1.0, 60)]
+        {
+            let all = attempts(1000, outage, 1);
+            let last = all.iter().map(|times| times[times.len() - 1]).collect();
+            let crowd = crowd(last, span);
+            assert!(crowd <= most, "after {outage} s: {crowd} come back within {span} s");
+        }
+    }
+
+    #[test]
+    fn agents_that_wait_for_long_leave_the_network_alone_and_are_back_in_a_minute() {
+        for times in attempts(1000, 3600.0, 7) {
+            // Six attempts until the ceiling is reached; then one every 30 to 60 s.
+            assert!(times.len() <= 6 + 3600 / 30, "{}", times.len());
+            assert!(times[times.len() - 1] <= 3660.0);
+        }
+    }
+
+    proptest! {
+        // Each case is a thousand agents.
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        #[test]
+        fn no_outage_brings_all_at_once(outage in 0.0f64..7200.0, seed: u64) {
+            let all = attempts(1000, outage, seed);
+            let last = all.iter().map(|times| times[times.len() - 1]).collect();
+            prop_assert!(crowd(last, 0.01) <= 100);
+            for times in all {
+                prop_assert!(times[times.len() - 1] <= outage + 60.0 + 0.3);
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn waits_keep_their_bounds(

@@ -127,6 +127,33 @@ mod tests {
     }
 
     proptest! {
+        /// However somebody sets the wall clock while a process runs, what has passed is what the other clock says, and never negative.
+        #[test]
+        fn a_clock_that_is_set_changes_no_elapsed_time(
+            set in prop::collection::vec((any::<i64>(), 0u64..1 << 40), 2..20),
+        ) {
+            let mut monotonic_nanos = 0;
+            let moments: Vec<Moment> = set
+                .into_iter()
+                .map(|(unix_nanos, passed)| {
+                    monotonic_nanos += passed;
+                    Moment { unix_nanos, monotonic_nanos }
+                })
+                .collect();
+            for pair in moments.windows(2) {
+                let [before, after] = pair else { unreachable!() };
+                let elapsed = after.seconds_since(*before);
+                let passed = (after.monotonic_nanos - before.monotonic_nanos) as f64 / 1e9;
+                prop_assert_eq!(elapsed, passed);
+                prop_assert!(before.seconds_since(*after) == 0.0);
+                // What is shown is what was set.
+                prop_assert_eq!(
+                    Rfc3339::from(*after).timestamp().as_microsecond(),
+                    after.unix_nanos / 1000,
+                );
+            }
+        }
+
         #[test]
         fn texts_lead_back_to_their_time_and_sort_as_times_do(
             a in 0_i64..250_000_000_000_000_000, b in 0_i64..250_000_000_000_000_000,

@@ -126,9 +126,10 @@ class Wire:
 
 
 class RawServer:
-    """Listens on `localhost`; keeps its port over `stop` and `start`."""
+    """Listens on `localhost`, or on another address; keeps its port over `stop` and `start`."""
 
-    def __init__(self, *, token=TOKEN, answer=True, cert=(TLS_CERT_PATH, TLS_KEY_PATH), **kw):
+    def __init__(self, *, host="127.0.0.1", token=TOKEN, answer=True, cert=(TLS_CERT_PATH, TLS_KEY_PATH), **kw):
+        self.host = host
         self.port = 0
         self.wires = []
         self._token = token
@@ -149,7 +150,7 @@ class RawServer:
     async def start(self):
         """Listens, on the same port as before."""
         self._server = await websockets.asyncio.server.serve(
-            self._serve, "127.0.0.1", self.port, ssl=self._tls, **self._kw
+            self._serve, self.host, self.port, ssl=self._tls, **self._kw
         )
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -180,9 +181,11 @@ class RawServer:
 class Agent:
     """A running agent, its log, and its processes; ended with all of them on leaving."""
 
-    def __init__(self, port, *args, token=TOKEN, cert=TLS_CERT_PATH, env=None, host="localhost", level="info", argv=None):
+    def __init__(
+        self, port, *args, token=TOKEN, cert=TLS_CERT_PATH, env=None, host="localhost", level="info", argv=None, prefix=()
+    ):
         self.argv = argv or [
-            binary(), "--agent", "--agent-host", host, "--agent-port", str(port),
+            *prefix, binary(), "--agent", "--agent-host", host, "--agent-port", str(port),
             "--log-level", level, "--connect-interval-start", "0.2", "--connect-interval-max", "1",
             *map(str, args),
         ]  # fmt: skip

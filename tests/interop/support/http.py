@@ -24,9 +24,10 @@ def free_port():
 class Service:
     """The binary with `--serve`; ended with all its processes on leaving."""
 
-    def __init__(self, *args, env=None, input=None):
+    def __init__(self, *args, env=None, input=None, prefix=(), program=None, **kw):
         self.port = free_port()
-        self.argv = [binary(), "--serve", "--serve-port", str(self.port), "--log-level", "info", *map(str, args)]
+        self.kw = kw
+        self.argv = [*prefix, program or binary(), "--serve", "--serve-port", str(self.port), "--log-level", "info", *map(str, args)]
         self.env = os.environ | (env or {})
         self.input = input
         self.stderr = tempfile.TemporaryFile()
@@ -34,7 +35,7 @@ class Service:
     def __enter__(self):
         self.proc = subprocess.Popen(
             self.argv, env=self.env, stdout=subprocess.PIPE, stderr=self.stderr,
-            stdin=subprocess.DEVNULL if self.input is None else subprocess.PIPE,
+            stdin=subprocess.DEVNULL if self.input is None else subprocess.PIPE, **self.kw,
         )  # fmt: skip
         if self.input is not None:
             self.proc.stdin.write(self.input)

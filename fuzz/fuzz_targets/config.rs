@@ -1,0 +1,7 @@
+//! Feeds [`properties::config`] by coverage.
+#![no_main]
+
+#[path = "../properties/mod.rs"]
+mod properties;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| properties::config::check(data));

@@ -1,0 +1,92 @@
+//! What keeper, agent, journal and upgrade say to each other.
+
+use procstar::keeper::journal;
+use procstar::keeper::ledger::Record;
+use procstar::keeper::protocol::{Decoder, Memory, ToAgent, ToKeeper, encode};
+use procstar::keeper::upgrade::State;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Input;
+
+/// The first byte tells what the rest is.
+pub fn check(data: &[u8]) {
+    let mut input = Input(data);
+    match input.byte() % 4 {
+        0 => stream::<ToKeeper>(input),
+        1 => stream::<ToAgent>(input),
+        2 => journal(input.0),
+        _ => state(input.0),
+    }
+}
+
+/// However the bytes are cut, the same messages come; written again, they are the same.
+fn stream<T: Serialize + DeserializeOwned>(mut input: Input<'_>) {
+    let size = usize::from(input.byte()) + 1;
+    let whole = taken::<T>(std::iter::once(input.0));
+    for size in [1, size] {
+        assert_eq!(taken::<T>(input.0.chunks(size)), whole, "in pieces of {size}");
+    }
+    let (bytes, _) = &whole;
+    let (again, broken) = taken::<T>(std::iter::once(bytes.as_slice()));
+    assert!(!broken, "what was written can be read");
+    assert_eq!(&again, bytes);
+}
+
+/// The messages, each written again, and whether something then was none.
+fn taken<'a, T: Serialize + DeserializeOwned>(
+    pieces: impl Iterator<Item = &'a [u8]>,
+) -> (Vec<u8>, bool) {
+    let mut decoder = Decoder::default();
+    let mut out = Vec::new();
+    for piece in pieces {
+        decoder.push(piece);
+        loop {
+            match decoder.next_message::<T>() {
+                Ok(Some(message)) => encode(&message, &mut out).expect("a message can be written"),
+                Ok(None) => break,
+                Err(_) => return (out, true),
+            }
+        }
+    }
+    (out, false)
+}
+
+/// A journal is read up to where it is damaged. What it told, told again, is the same.
+fn journal(bytes: &[u8]) {
+    use std::io::Write;
+    thread_local! {
+        static FILE: tempfile::NamedTempFile = tempfile::NamedTempFile::new().expect("a temporary file");
+    }
+    FILE.with(|file| {
+        file.as_file().set_len(0).expect("it can be emptied");
+        std::io::Seek::rewind(&mut file.as_file()).expect("it has a start");
+        file.as_file().write_all(bytes).expect("it can be written");
+        if let Ok((records, memory)) = journal::read_all(file.path()) {
+            let mut ids: Vec<_> = records.iter().map(|record| record.id.clone()).collect();
+            ids.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+            ids.dedup();
+            assert_eq!(ids.len(), records.len(), "each process once");
+            same::<Vec<Record>>(&records);
+            same::<Memory>(&memory);
+        }
+    });
+}
+
+/// A state of an upgrade is taken whole or refused.
+fn state(bytes: &[u8]) {
+    match State::from_bytes(bytes) {
+        Ok(state) => {
+            let named = rmp_serde::to_vec_named(&state).expect("a state can be written");
+            let again = State::from_bytes(&named).expect("and read");
+            assert_eq!(rmp_serde::to_vec_named(&again).expect("and written"), named);
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+fn same<T: Serialize + DeserializeOwned>(value: &T) {
+    let packed = rmp_serde::to_vec(value).expect("it can be written");
+    let again: T = rmp_serde::from_slice(&packed).expect("and read");
+    assert_eq!(rmp_serde::to_vec(&again).expect("and written"), packed);
+}

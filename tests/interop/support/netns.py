@@ -1,0 +1,112 @@
+"""A network of two hosts and one cable: the test's own, and a namespace for the agent. The cable can be cut, and made to lose packets."""
+
+import contextlib
+import os
+from pathlib import Path
+import random
+import shutil
+import subprocess
+
+NAME = "server.test"
+
+
+def _run(*argv):
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr.strip()}"
+
+
+def iptables():
+    """The iptables to use: the legacy one where both are there, as kernels may lack the other's rules."""
+    found = next(filter(None, map(shutil.which, ("iptables-legacy", "iptables"))), None)
+    assert found, "packets are lost by iptables, which is not there: apt-get install iptables"
+    return found
+
+
+class Lab:
+    """The namespace and the cable; both are gone on leaving."""
+
+    def __init__(self):
+        assert os.geteuid() == 0, "network namespaces are made by root: run the tests as root, in a container for example"
+        assert shutil.which("ip"), "there is no ip command: apt-get install iproute2"
+        # Others may run these tests at the same time: the kernel decides who gets a name.
+        self.name = f"procstar-{os.getpid()}-{random.randrange(1 << 16):04x}"
+        self._subnet = f"10.{random.randrange(210, 250)}.{random.randrange(256)}"
+        self._near, self._far = (f"ps{random.randrange(1 << 32):08x}{side}" for side in "ab")
+        self._etc = Path("/etc/netns") / self.name
+        # Where the server is, and where it can move to.
+        self.addresses = [f"{self._subnet}.1", f"{self._subnet}.3"]
+
+    @property
+    def prefix(self):
+        """What runs a program on the other host."""
+        return ("ip", "netns", "exec", self.name)
+
+    def __enter__(self):
+        with contextlib.ExitStack() as stack:
+            _run("ip", "netns", "add", self.name)
+            stack.callback(self._remove)
+            # `ip netns exec` puts this over /etc/hosts.
+            self._etc.mkdir(parents=True)
+            self.serve_at(self.addresses[0])
+            _run("ip", "link", "add", self._near, "type", "veth", "peer", "name", self._far, "netns", self.name)
+            for address in self.addresses:
+                _run("ip", "address", "add", f"{address}/29", "dev", self._near)
+            _run("ip", "link", "set", self._near, "up")
+            self._inside("ip", "address", "add", f"{self._subnet}.2/29", "dev", self._far)
+            self._inside("ip", "link", "set", "lo", "up")
+            self.mend()
+            stack.pop_all()
+        return self
+
+    def __exit__(self, *_):
+        self._remove()
+
+    def _remove(self):
+        # The cable goes with the namespace, once its last process is gone.
+        subprocess.run(["ip", "link", "delete", self._near], capture_output=True, check=False)
+        subprocess.run(["ip", "netns", "delete", self.name], capture_output=True, check=False)
+        shutil.rmtree(self._etc, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._etc.parent.rmdir()
+
+    def _inside(self, *argv):
+        _run(*self.prefix, *argv)
+
+    def serve_at(self, address):
+        """What the name of the server means from now on. The file stays the same one: it is mounted."""
+        with open(self._etc / "hosts", "w") as hosts:
+            hosts.write(f"127.0.0.1 localhost\n{address} {NAME}\n")
+
+    def cut(self):
+        """Nothing goes through, and the agent's host knows."""
+        self._inside("ip", "link", "set", self._far, "down")
+
+    def mend(self):
+        """Everything goes through."""
+        self._inside("ip", "link", "set", self._far, "up")
+
+    def lose(self, part):
+        """From now on this part of what comes to the agent is lost, at random; nobody is told. 1 is all, 0 nothing."""
+        self._inside(iptables(), "-w", "-F", "INPUT")
+        rule = (iptables(), "-w", "-A", "INPUT", "-i", self._far)
+        if 0 < part < 1:
+            self._inside(*rule, "-m", "statistic", "--mode", "random", "--probability", str(part), "-j", "DROP")
+        elif part:
+            self._inside(*rule, "-j", "DROP")
+
+    def lost(self):
+        """How many packets have been lost since the last `lose`."""
+        done = subprocess.run(
+            [*self.prefix, iptables(), "-w", "-L", "INPUT", "-v", "-x", "-n"], capture_output=True, text=True, check=True
+        )
+        return sum(int(line.split()[0]) for line in done.stdout.splitlines() if "DROP" in line and line.split()[0].isdigit())
+
+
+def certificate(directory):
+    """A certificate for `NAME`, and its key."""
+    cert, key = Path(directory) / "cert.pem", Path(directory) / "key.pem"
+    _run(
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+        "-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME}", "-keyout", str(key), "-out", str(cert),
+    )  # fmt: skip
+    return cert, key
