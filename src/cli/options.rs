@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use super::client::Client;
-use super::client::options::ClientCommand;
+use super::client::veil::ClientCommand;
 use super::help;
 use crate::config::{
     ConfigError, Env, FileState, Kind, Layer, Loaded, SYSTEM_FILE, Scalar, Settings, Sources, load,
