@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use clap::{ArgAction, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use super::client::Client;
-use super::client::options::ClientCommand;
+use super::client::veil::ClientCommand;
 use super::definition::definition;
 use super::help;
 use super::host::HostCommand;

@@ -1,10 +1,12 @@
 //! A real instance in a directory of its own, and commands for it.
 
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -160,9 +162,18 @@ impl Running {
 
     /// Reads until what was printed contains a text.
     pub fn until(&mut self, wanted: &str) {
+        self.until_times(wanted, 1);
+    }
+
+    /// Reads until what was printed contains a text so many times.
+    pub fn until_times(&mut self, wanted: &str, times: usize) {
         let stdout = self.child.stdout.as_mut().unwrap();
         let mut buffer = [0; 4096];
-        while !self.text.contains(wanted) {
+        while self.text.matches(wanted).count() < times {
+            let mut ready = [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)];
+            let limit = PollTimeout::try_from(DEADLINE).unwrap();
+            let come = poll(&mut ready, limit).unwrap();
+            assert!(come > 0, "no {wanted:?} in time in {:?}", self.text);
             let count = stdout.read(&mut buffer).unwrap();
             assert!(count > 0, "no {wanted:?} in {:?}", self.text);
             self.text.push_str(std::str::from_utf8(&buffer[..count]).unwrap());

@@ -14,6 +14,7 @@ pub mod out;
 pub mod proc;
 pub mod table;
 pub mod transport;
+pub mod veil;
 
 mod events;
 mod forms;
@@ -36,9 +37,10 @@ use clap::Subcommand;
 
 use self::api::Api;
 use self::error::ClientError;
-use self::options::{Asked, ClientCommand};
+use self::options::Asked;
 use self::out::Out;
 use self::transport::Transport;
+use self::veil::ClientCommand;
 use crate::config::{Env, Settings};
 
 /// A command for a running instance.

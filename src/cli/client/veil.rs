@@ -1,0 +1,78 @@
+//! The commands among those of the program, whose global options mean nothing to them.
+
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
+
+use super::options::Asked;
+
+/// [`Asked`], without the options of the program that mean nothing here: those of what an instance is to be. They are neither in
+/// the help nor accepted, and their letters are free.
+#[derive(Clone, Debug)]
+pub struct ClientCommand(pub Asked);
+
+/// Options of the program that say where instances are.
+const MEANT: [&str; 2] = ["config", "state_dir"];
+
+impl ClientCommand {
+    /// Covers the program's global options by ones that are hidden.
+    fn veil(command: Command) -> Command {
+        let globals = command.get_arguments().filter(|arg| arg.is_global_set());
+        let veiled: Vec<_> = globals
+            .filter(|arg| !MEANT.contains(&arg.get_id().as_str()))
+            .map(|arg| arg.clone().short(None).hide(true))
+            .collect();
+        command.mut_subcommands(|sub| {
+            if Asked::has_subcommand(sub.get_name()) { sub.args(veiled.clone()) } else { sub }
+        })
+    }
+
+    /// Whether only options are given that the command has.
+    fn check(matches: &ArgMatches) -> Result<(), clap::Error> {
+        let Some((name, given)) = matches.subcommand() else { return Ok(()) };
+        let own = Asked::augment_subcommands(Command::new("procstar"));
+        let Some(own) = own.find_subcommand(name) else { return Ok(()) };
+        let foreign = given.ids().find(|id| {
+            given.value_source(id.as_str()) == Some(ValueSource::CommandLine)
+                && !MEANT.contains(&id.as_str())
+                && !own.get_arguments().any(|arg| arg.get_id() == *id)
+                && !own.get_groups().any(|group| group.get_id() == *id)
+        });
+        match foreign {
+            None => Ok(()),
+            Some(id) => Err(clap::Error::raw(
+                ErrorKind::UnknownArgument,
+                format!(
+                    "`{name}` asks a running instance, and takes no --{}; see procstar {name} --help",
+                    id.as_str().replace('_', "-")
+                ),
+            )),
+        }
+    }
+}
+
+impl FromArgMatches for ClientCommand {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Self::check(matches)?;
+        Asked::from_arg_matches(matches).map(ClientCommand)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        Self::check(matches)?;
+        self.0.update_from_arg_matches(matches)
+    }
+}
+
+impl Subcommand for ClientCommand {
+    fn augment_subcommands(command: Command) -> Command {
+        Self::veil(Asked::augment_subcommands(command))
+    }
+
+    fn augment_subcommands_for_update(command: Command) -> Command {
+        Self::veil(Asked::augment_subcommands_for_update(command))
+    }
+
+    fn has_subcommand(name: &str) -> bool {
+        Asked::has_subcommand(name)
+    }
+}
