@@ -184,7 +184,7 @@ def test_ten_thousand(service, browser):
     page.has("dialog", "Every ended process is forgotten")
     page.click("dialog button", "Clear")
     page.click(".choice", "All")
-    page.has(".tally", "1 processes")
+    page.wait("document.querySelector('.tally').innerText === '1 process'")
     untroubled(page)
 
 

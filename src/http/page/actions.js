@@ -2,7 +2,7 @@
 
 import { ApiError, data, problem, procPath, send } from "./api.js";
 import { button, h, toast } from "./dom.js";
-import { count } from "./format.js";
+import { processes } from "./format.js";
 
 const SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGKILL", "SIGUSR1", "SIGUSR2", "SIGSTOP", "SIGCONT", "SIGTSTP", "SIGWINCH"];
 
@@ -129,7 +129,7 @@ export function askPrune({ state, labels }) {
     act: async (fields) => {
       query.set("older_than", fields.age.value);
       const { proc_ids: ids } = await data("DELETE", `/procs?${query}`);
-      return `${count(ids.length)} processes are deleted`;
+      return `${processes(ids.length)} deleted`;
     },
   });
 }

@@ -44,6 +44,11 @@ export function moment(when) {
   return Number.isNaN(time.getTime()) ? String(when) : time.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
 }
 
+/** So many processes. */
+export function processes(number) {
+  return `${count(number)} ${number === 1 ? "process" : "processes"}`;
+}
+
 /** Thousands apart. */
 export function count(number) {
   return number.toLocaleString("en");

@@ -3,7 +3,7 @@
 import { askDelete, askPrune, askSignal, askStop } from "./actions.js";
 import { sparkline } from "./chart.js";
 import { button, eachFrame, h, say, setText } from "./dom.js";
-import { bytes, count, duration, moment, percent, state } from "./format.js";
+import { bytes, count, duration, moment, percent, processes, state } from "./format.js";
 import { cpuShares, parseLabels } from "./store.js";
 
 /** Rows beyond each edge, so that a quick scroll shows no blank. */
@@ -189,7 +189,7 @@ export class List {
     const counts = this.store.counts();
     for (const { key, number } of this.kinds) setText(number, count(counts[key]));
     const all = counts.all === this.found.length;
-    setText(this.tally, !this.store.loaded ? "Loading…" : all ? `${count(counts.all)} processes` : `${count(this.found.length)} of ${count(counts.all)} processes`);
+    setText(this.tally, !this.store.loaded ? "Loading…" : all ? processes(counts.all) : `${count(this.found.length)} of ${processes(counts.all)}`);
     this.prune.disabled = counts.terminated + counts.error === 0;
     this.grid.setAttribute("aria-rowcount", this.found.length + 1);
     this.body.style.height = `calc(${this.found.length} * var(--row))`;
@@ -269,7 +269,7 @@ export class List {
 
   #saySoon() {
     clearTimeout(this.saying);
-    this.saying = setTimeout(() => say(`${this.found.length} processes shown`), 600);
+    this.saying = setTimeout(() => say(`${processes(this.found.length)} shown`), 600);
   }
 
   #activate(index) {
