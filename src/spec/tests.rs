@@ -130,7 +130,7 @@ fn errors_name_their_place() {
             "specs.a.env.inherit: invalid type: integer `1`, expected true, false or an array of variable names",
         ),
         ("{\n  \"specs\": {\n", "EOF while parsing"),
-        ("[]", "invalid length 0, expected struct Request"),
+        ("[]", "invalid type: sequence, expected struct Request"),
         ("{\"specs\": {}} x", "trailing characters (line 1, column 15)"),
         ("", "EOF"),
     ];
