@@ -35,6 +35,7 @@
 pub mod actors;
 pub mod cli;
 pub mod config;
+mod ease;
 pub mod engine;
 pub mod http;
 pub mod keeper;

@@ -7,8 +7,8 @@ use std::os::unix::net::UnixStream;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
-use procstar::cli::options::{self, Invocation, Run};
-use procstar::cli::{logging, reload, run, show, validate};
+use procstar::cli::options::{self, Invocation, Run, UsageError};
+use procstar::cli::{client, host, logging, reload, run, show, validate};
 use procstar::config;
 use procstar::engine::{FILTER, Moment, filter};
 use procstar::keeper::upgrade::{self, State};
@@ -30,6 +30,8 @@ fn main() {
         agent(fd, &fds)
     } else if let Some(fd) = number(upgrade::STATE_FD).filter(|fd| fds.contains(fd)) {
         resume(fd)
+    } else if let Some(code) = command() {
+        code
     } else {
         keep(fds, start)
     };
@@ -44,6 +46,21 @@ fn share_one_heap() {
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
+/// Asks a running instance, where that is what the arguments want: for this no keeper is needed. Gives the exit code.
+fn command() -> Option<u8> {
+    if !client::may_be_meant(std::env::args_os()) {
+        return None;
+    }
+    unblock_signals();
+    let env = config::process_env();
+    match options::parse(std::env::args_os(), &env) {
+        Ok(Invocation::Client(client)) => Some(client::run(&client, &env)),
+        // The words may be another's arguments.
+        Ok(_) => None,
+        Err(answer) => Some(refuse(&answer)),
     }
 }
 
@@ -131,19 +148,33 @@ fn agent(fd: RawFd, fds: &[RawFd]) -> u8 {
             say(&mut std::io::stdout(), &show::schema(of));
             0
         }
+        Ok(Invocation::Host { command, loaded }) => match host::perform(&command, *loaded, &env) {
+            Ok(answer) => {
+                say(&mut std::io::stdout(), &answer.text);
+                answer.code
+            }
+            Err(error) => {
+                say(&mut std::io::stderr(), &format!("procstar: {error}\n"));
+                1
+            }
+        },
         Ok(Invocation::ConfigShow { loaded, json }) => {
             say(&mut std::io::stdout(), &show::render(&loaded, json));
             0
         }
-        Err(answer) if answer.is_answer() => {
-            say(&mut std::io::stdout(), answer.text());
-            answer.exit_code()
-        }
-        Err(error) => {
-            say(&mut std::io::stderr(), error.text());
-            error.exit_code()
-        }
+        Ok(Invocation::Client(asked)) => client::run(&asked, &env),
+        Err(answer) => refuse(&answer),
     }
+}
+
+/// Tells why there is nothing to run, or what was asked for instead; gives the exit code.
+fn refuse(answer: &UsageError) -> u8 {
+    if answer.is_answer() {
+        say(&mut std::io::stdout(), answer.text());
+    } else {
+        say(&mut std::io::stderr(), answer.text());
+    }
+    answer.exit_code()
 }
 
 fn run_agent(options: Run, env: &config::Env, socket: UnixStream) -> u8 {
@@ -153,11 +184,11 @@ fn run_agent(options: Run, env: &config::Env, socket: UnixStream) -> u8 {
     for warning in &options.warnings {
         tracing::warn!("{warning}");
     }
-    match run::run(options, env, socket) {
-        Ok(()) => 0,
+    match run::run(&options, env, socket) {
+        Ok(code) => code,
         Err(error) => {
             say(&mut std::io::stderr(), &format!("procstar: {error}\n"));
-            error.exit_code()
+            error.exit_code_of(&options)
         }
     }
 }

@@ -16,12 +16,16 @@ mod client;
 mod doors;
 #[path = "http/events.rs"]
 mod events;
+#[path = "http/figures.rs"]
+mod figures;
 #[path = "http/lists.rs"]
 mod lists;
 #[path = "http/mock.rs"]
 mod mock;
 #[path = "http/output.rs"]
 mod output;
+#[path = "http/page.rs"]
+mod page;
 #[path = "common/engine.rs"]
 mod rig;
 #[path = "http/routes.rs"]

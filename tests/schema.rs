@@ -72,6 +72,104 @@ fn specs_that_the_parser_refuses_for_their_form_are_not_valid() {
     }
 }
 
+/// A spec with every key, in every form.
+fn wide() -> Value {
+    serde_json::from_str(include_str!("fixtures/every_key.json")).unwrap()
+}
+
+/// Every place of a value.
+fn places(value: &Value, at: &str, found: &mut Vec<String>) {
+    found.push(at.to_owned());
+    match value {
+        Value::Array(elements) => {
+            elements.iter().enumerate().for_each(|(i, v)| places(v, &format!("{at}/{i}"), found));
+        }
+        Value::Object(entries) => {
+            entries.iter().for_each(|(key, v)| places(v, &format!("{at}/{key}"), found));
+        }
+        _ => {}
+    }
+}
+
+/// Whatever stands in whatever place: what the parser accepts, the schema does.
+#[test]
+fn the_schema_accepts_what_the_parser_accepts() {
+    let validator = jsonschema::validator_for(&printed("specs")).unwrap();
+    let parses = |spec: &Value| procstar::spec::from_json(spec.to_string().as_bytes());
+    let spec = wide();
+    parses(&spec).unwrap();
+    assert!(validator.is_valid(&spec));
+    let mut found = Vec::new();
+    places(&spec, "", &mut found);
+    let values: Vec<Value> = vec![
+        json!(null),
+        json!(true),
+        json!(0),
+        json!(-1),
+        json!(7),
+        json!(1.5),
+        json!(1e30),
+        json!(u64::MAX),
+        json!(""),
+        json!("x"),
+        json!("1"),
+        json!("TERM"),
+        json!("9"),
+        json!("unlimited"),
+        json!([]),
+        json!([1, 2]),
+        json!(["x"]),
+        json!(["x", null]),
+        json!([["1", "close"]]),
+        json!({}),
+        json!({"x": 1}),
+        json!({"x": "y"}),
+        json!("close"),
+        json!({"null": {}}),
+        json!({"capture": {}}),
+    ];
+    let mut accepted = 0;
+    for at in &found {
+        // An array of the same values in the same order, too.
+        let fields = match spec.pointer(at) {
+            Some(Value::Object(entries)) => Some(Value::Array(entries.values().cloned().collect())),
+            _ => None,
+        };
+        for value in values.iter().chain(&fields) {
+            let mut changed = spec.clone();
+            *changed.pointer_mut(at).unwrap() = value.clone();
+            if parses(&changed).is_ok() {
+                accepted += 1;
+                assert!(validator.is_valid(&changed), "{at}: {value}");
+            }
+        }
+    }
+    assert!(accepted > found.len(), "{accepted} of {}", found.len());
+}
+
+/// A struct's values in order are no struct.
+#[test]
+fn arrays_are_no_objects() {
+    for (spec, place) in [
+        (json!([{}]), ""),
+        (json!({"specs": {"a": [["x"]]}}), "specs.a"),
+        (json!({"specs": {"a": {"argv": ["x"], "env": [true]}}}), "specs.a.env"),
+        (
+            json!({"specs": {"a": {"argv": ["x"], "env": {"vars": {"V": ["v"]}}}}}),
+            "specs.a.env.vars.V",
+        ),
+        (
+            json!({"specs": {"a": {"argv": ["x"], "fds": [["1", {"capture": ["memory"]}]]}}}),
+            "specs.a.fds[0]",
+        ),
+        (json!({"specs": {"a": {"argv": ["x"], "stop": ["TERM", 1]}}}), "specs.a.stop"),
+    ] {
+        let errors =
+            procstar::spec::from_json(spec.to_string().as_bytes()).unwrap_err().to_string();
+        assert!(errors.contains(place) && errors.contains("sequence"), "{spec}: {errors}");
+    }
+}
+
 #[test]
 fn results_are_valid() {
     let capture = |encoding: Value, attached: bool| json!({"capture": {"encoding": encoding, "attached": attached}});

@@ -352,6 +352,7 @@ impl From<Order> for Shutdown {
             Order::Kill => Shutdown::Kill,
             Order::Idle => Shutdown::Idle,
             Order::GiveUp => Shutdown::GiveUp,
+            Order::Interrupt => Shutdown::Interrupt,
         }
     }
 }
@@ -359,7 +360,7 @@ impl From<Order> for Shutdown {
 impl From<Shutdown> for Order {
     fn from(order: Shutdown) -> Self {
         match order {
-            Shutdown::Terminate => Order::Terminate,
+            Shutdown::Terminate | Shutdown::Interrupt => Order::Terminate,
             Shutdown::Kill => Order::Kill,
             Shutdown::Idle => Order::Idle,
             Shutdown::GiveUp => Order::GiveUp,

@@ -99,7 +99,9 @@ impl Lifecycle {
         let terminating = |deserted| Phase::Terminating { until: now + self.graces.term, deserted };
         let phase = match (order, self.phase) {
             (Shutdown::Idle, Phase::Active) => Phase::Idling,
-            (Shutdown::Terminate, Phase::Active | Phase::Idling) => terminating(false),
+            (Shutdown::Terminate | Shutdown::Interrupt, Phase::Active | Phase::Idling) => {
+                terminating(false)
+            }
             (Shutdown::GiveUp, Phase::Active | Phase::Idling) => terminating(true),
             (Shutdown::Kill, Phase::Active | Phase::Idling | Phase::Terminating { .. }) => {
                 Phase::Killing { until: now + self.graces.kill }

@@ -109,6 +109,8 @@ pub enum Shutdown {
     Idle,
     /// Ask every process to end, then kill what is left, then end.
     Terminate,
+    /// The same, by SIGINT.
+    Interrupt,
     /// Kill every process; end when all are deleted, or soon.
     Kill,
     /// As [`Shutdown::Terminate`], for the server cannot be reached: nobody is left to delete anything.

@@ -18,6 +18,7 @@ use super::messages::{
     Announce, Answer, Ask, Changed, GetAll, GetOne, Question, Removed, ShutdownChanged,
     ShutdownState, Subscribe, SubscriberId, Unsubscribe, Update, What,
 };
+use crate::ease::Ease;
 use crate::report::Facts;
 use crate::spec::ProcId;
 use look::Look;
@@ -58,7 +59,9 @@ impl Table {
     }
 
     fn remove(&mut self, id: &ProcId) -> Option<Entry> {
-        self.serials.remove(id).and_then(|serial| self.entries.remove(&serial)).map(|(_, e)| e)
+        let serial = self.serials.remove(id)?;
+        self.serials.ease();
+        self.entries.remove(&serial).map(|(_, entry)| entry)
     }
 
     /// Those accepted after `serial`, each with its own.
@@ -144,6 +147,7 @@ impl Results {
             let Some(answer) = question.and_then(|question| self.answer(&question)) else { return };
             if let Some(subscriber) = self.subscribers.get_mut(&id) {
                 subscriber.held.pop_front();
+                subscriber.held.ease();
                 subscriber.to.do_send(Update::Answer(answer));
             }
         }

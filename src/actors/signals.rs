@@ -5,13 +5,23 @@ use futures_util::stream::unfold;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::messages::Shutdown;
+use super::messages::{Shutdown, Stop};
+use crate::spec::ProcId;
 
 /// The actor.
 pub struct Signals {
     supervisor: Recipient<Shutdown>,
     listening: Vec<(Signal, Shutdown)>,
     keeper: Option<mpsc::UnboundedReceiver<Shutdown>>,
+    foreground: Option<Foreground>,
+}
+
+/// One process that runs in the foreground, and gets the signals that end this program otherwise.
+struct Foreground {
+    id: ProcId,
+    stop: Recipient<Stop>,
+    /// Whether it has got one; by the next it is killed.
+    asked: bool,
 }
 
 impl Signals {
@@ -28,7 +38,7 @@ impl Signals {
         crate::engine::ignore(libc::SIGHUP)?;
         let orders = [
             (SignalKind::terminate(), Shutdown::Terminate),
-            (SignalKind::interrupt(), Shutdown::Terminate),
+            (SignalKind::interrupt(), Shutdown::Interrupt),
             (SignalKind::quit(), Shutdown::Kill),
             (SignalKind::user_defined1(), Shutdown::Idle),
         ];
@@ -36,7 +46,25 @@ impl Signals {
             .into_iter()
             .map(|(kind, order)| Ok((signal(kind)?, order)))
             .collect::<std::io::Result<_>>()?;
-        Ok(Signals { supervisor, listening, keeper: Some(keeper) })
+        Ok(Signals { supervisor, listening, keeper: Some(keeper), foreground: None })
+    }
+
+    /// Passes SIGTERM and SIGINT on to this process instead, the first of them; the second kills it with all its descendants.
+    ///
+    /// Only those count that the keeper gets. A terminal sends its own to both, and one must not pass for two.
+    pub fn in_foreground(mut self, id: ProcId, stop: Recipient<Stop>) -> Self {
+        self.listening.retain(|(_, order)| signal_of(*order).is_none());
+        self.foreground = Some(Foreground { id, stop, asked: false });
+        self
+    }
+}
+
+/// The signal that a process in the foreground gets instead of this order.
+fn signal_of(order: Shutdown) -> Option<i32> {
+    match order {
+        Shutdown::Terminate => Some(libc::SIGTERM),
+        Shutdown::Interrupt => Some(libc::SIGINT),
+        Shutdown::Idle | Shutdown::Kill | Shutdown::GiveUp => None,
     }
 }
 
@@ -61,7 +89,17 @@ impl Actor for Signals {
 
 impl StreamHandler<Shutdown> for Signals {
     fn handle(&mut self, order: Shutdown, _: &mut Self::Context) {
-        self.supervisor.do_send(order);
+        match (&mut self.foreground, signal_of(order)) {
+            (Some(Foreground { asked: true, .. }), Some(_)) => {
+                self.supervisor.do_send(Shutdown::Kill);
+            }
+            (Some(foreground), signal @ Some(_)) => {
+                foreground.asked = true;
+                // That it has just ended is no error here.
+                foreground.stop.do_send(Stop { id: foreground.id.clone(), signal, grace: None });
+            }
+            _ => self.supervisor.do_send(order),
+        }
     }
 
     /// One of several streams: the others go on.

@@ -24,6 +24,7 @@ use super::messages::{
 };
 use super::process::{Process, SendSignal, StopProcess};
 use super::ticker::Sampling;
+use crate::ease::Ease;
 use crate::engine::{Event, StopOrder};
 use crate::keeper::ledger::Record;
 use crate::spec::{Identity, ProcId};
@@ -310,6 +311,7 @@ impl Handler<Delete> for Supervisor {
         Box::pin(forgotten.into_actor(self).map(move |(), supervisor, ctx| {
             // With its last address the actor stops.
             supervisor.processes.remove(&id);
+            supervisor.processes.ease();
             tracing::debug!(proc_id = %id, "process deleted");
             supervisor.outlets.removed.do_send(Removed(id));
             supervisor.advance(ctx);

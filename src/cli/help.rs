@@ -18,6 +18,14 @@ Examples:
   Check a spec, with every error of it, and get the JSON Schema of specs and of results:
       procstar validate spec.json
       procstar schema specs
+  Run one command in the foreground, for an hour at most, and exit as it does:
+      procstar run --timeout 1h -- make all
+  See what this host supports, and what to do about what it does not:
+      procstar doctor
+  Ask a running instance; each command has a --help of its own:
+      procstar start --id ping -- ping localhost
+      procstar ps
+      procstar logs -f ping
 
 A spec file is {\"specs\": {PROC_ID: {\"argv\": [...], \"env\": {...}, \"fds\": [...]}, ...}}. A file
 that is called as a command is, such as `config`, is given as ./config.
@@ -44,8 +52,11 @@ Environment:
 /// Two ways, where clap would show one that mixes them.
 pub(super) const USAGE: &str = "procstar [OPTIONS] [INPUT]
        procstar [OPTIONS] config show [--json]
+       procstar run [OPTIONS] [--] CMD [ARGS]...
        procstar validate SPEC [-o text|json]
-       procstar schema specs|results";
+       procstar schema specs|results
+       procstar start|ps|show|logs|wait|stop|kill|rm|prune|events|top [OPTIONS] ...
+       procstar doctor [-o text|json]";
 
 /// What is missing where there is nothing to do or to wait for.
 pub(super) const NOTHING_TO_DO: &str = "\
@@ -61,3 +72,72 @@ procstar would have no reason to run, or none to end; add at least one of
 pub(super) const NO_HOST: &str = "\
 an agent needs its server's host; add --agent-host HOST, or set PROCSTAR_AGENT_HOST,
 or `host` below [agent] in a configuration file";
+
+/// What is wrong where a run in the foreground is to last.
+pub(super) const RUN_ENDS: &str = "\
+`run` is for one process, ends with it, and keeps nothing:
+it takes neither --serve nor --agent nor --state-dir";
+
+/// What stands below the options of `run --help`.
+pub(super) const AFTER_RUN: &str = "\
+Examples:
+  Run a command for ten minutes at most; 15 s after SIGINT it is killed with all it has started:
+      procstar run --timeout 10m --signal INT --grace 15 -- ./train.py --epochs 3
+  In another directory, with one variable more:
+      procstar run -C /srv/app -e DEBUG=1 -- make test
+  In an empty environment, but for PATH and HOME:
+      procstar run --no-env -e PATH -e HOME -- env
+  As another user, with limits; needs privilege:
+      procstar run --user nobody --limit nofile=256 --limit core=0 -- ./server
+  Keep what became of it, its output too:
+      procstar run --result result.json --capture --label job=7 -- ./job.sh
+      jq '.[].status, .[].rusage.maxrss' result.json
+
+A CMD without a slash is looked up in the PATH that the process gets, as in a shell. The process
+has our own standard input, output and error, nothing in between: what it writes is there at once,
+and it sees the terminal. With --capture it writes to pipes, which procstar passes on.
+
+It has a session of its own, so the terminal's signals reach procstar alone. procstar passes
+SIGINT (Ctrl-C) and SIGTERM on to it and its group, and kills it with all its descendants after
+--grace, or at once at the second signal or at SIGQUIT (Ctrl-\\). Ctrl-Z stops procstar only: the
+process runs on. It has no controlling terminal: it cannot open /dev/tty.
+
+Exit codes:
+  the command's own; 128 and the number of the signal that ended it
+  124  its time was over (--timeout)
+  125  procstar itself failed, or was called wrongly
+  126  CMD cannot be executed, or may not be (--restrict-exe)
+  127  CMD is not there
+";
+
+/// What stands below the options of `doctor --help`.
+pub(super) const AFTER_DOCTOR: &str = "\
+Examples:
+  procstar doctor
+  procstar doctor -o json | jq '.checks[] | select(.level != \"ok\")'
+  procstar doctor --config /srv/procstar.toml
+
+Each line is a check that was really made: a system call that was tried, a file that was read.
+  ok    there, and enough
+  note  not there, and only asked for by some specs; or good to know
+  warn  something works less well, or for fewer processes
+  fail  procstar cannot work
+
+Exit codes: 0, or 1 where something fails.
+";
+
+/// What stands below the options of `completions --help`.
+pub(super) const AFTER_COMPLETIONS: &str = "\
+Examples:
+  procstar completions bash > ~/.local/share/bash-completion/completions/procstar
+  procstar completions zsh > ~/.zfunc/_procstar
+  procstar completions fish > ~/.config/fish/completions/procstar.fish
+";
+
+/// What stands below the options of `man --help`.
+pub(super) const AFTER_MAN: &str = "\
+Examples:
+  procstar man | man -l -
+  procstar man run | man -l -
+  procstar man --dir ~/.local/share/man/man1
+";

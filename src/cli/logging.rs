@@ -35,8 +35,18 @@ pub fn init(settings: &LogSettings) -> Result<(), LogError> {
     let colour = settings.format == LogFormat::Auto
         && io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let one_line = settings.format != LogFormat::Json;
-    dispatch(settings, colour, stderr::Stderr::new(one_line)).try_init().map_err(LogError)
+    let stderr = stderr::Stderr::new(settings.format != LogFormat::Json);
+    let stderr = if shares_terminal(settings) { stderr.erasing() } else { stderr };
+    dispatch(settings, colour, stderr).try_init().map_err(LogError)
+}
+
+/// Whether standard error is a terminal whose last line may be one that is drawn anew, and whose log is for people.
+pub(super) fn shares_terminal(settings: &LogSettings) -> bool {
+    let term = std::env::var_os("TERM").unwrap_or_default();
+    settings.format == LogFormat::Auto
+        && io::stderr().is_terminal()
+        && !term.is_empty()
+        && term != "dumb"
 }
 
 /// The subscriber that [`init`] installs, with another writer for tests.
@@ -69,7 +79,11 @@ fn targets(level: LogLevel) -> Targets {
         LogLevel::Warn => (LevelFilter::WARN, LevelFilter::WARN),
         LogLevel::Error => (LevelFilter::ERROR, LevelFilter::ERROR),
     };
-    Targets::new().with_target(env!("CARGO_CRATE_NAME"), ours).with_default(others)
+    Targets::new()
+        .with_target(env!("CARGO_CRATE_NAME"), ours)
+        // Has an error for every client that goes while it is answered; of bodies that fail we tell ourselves.
+        .with_target("actix_http::h1::dispatcher", LevelFilter::OFF)
+        .with_default(others)
 }
 
 #[cfg(test)]
@@ -129,6 +143,7 @@ mod tests {
     fn other_crates_are_kept_down() {
         let events = || {
             tracing::warn!(target: "rustls::conn", "their warning");
+            tracing::error!(target: "actix_http::h1::dispatcher", "a client that goes");
             tracing::info!(target: "actix_server", "their info");
             tracing::debug!(target: "h2", "their debug");
             tracing::trace!(target: "awc", "their trace");
@@ -137,6 +152,7 @@ mod tests {
         let debug = logged(LogLevel::Debug, LogFormat::Text, events);
         assert!(debug.contains("their warning"));
         assert!(!debug.contains("their info") && !debug.contains("trace"), "{debug}");
+        assert!(!debug.contains("a client that goes"), "{debug}");
         let trace = logged(LogLevel::Trace, LogFormat::Text, events);
         assert!(trace.contains("their debug") && trace.contains("our trace"), "{trace}");
         assert!(!trace.contains("their trace"), "{trace}");

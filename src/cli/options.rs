@@ -8,9 +8,14 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use super::client::Client;
+use super::client::options::ClientCommand;
+use super::definition::definition;
 use super::help;
+use super::host::HostCommand;
+use super::run_command::{Foreground, OURS, RunCommand, in_background};
 use crate::config::{
     ConfigError, Env, FileState, Kind, Layer, Loaded, SYSTEM_FILE, Scalar, Settings, Sources, load,
     read_file,
@@ -18,7 +23,13 @@ use crate::config::{
 
 /// Run Linux processes from declarative specs, and tell exactly what became of them.
 #[derive(Parser)]
-#[command(name = "procstar", version, disable_help_subcommand = true, args_override_self = true)]
+#[command(
+    name = "procstar",
+    bin_name = "procstar",
+    version,
+    disable_help_subcommand = true,
+    args_override_self = true
+)]
 #[command(override_usage = help::USAGE)]
 #[command(after_long_help = help::AFTER_LONG, max_term_width = 100)]
 pub struct Options {
@@ -37,6 +48,10 @@ pub struct Options {
     /// Exit when no process is running
     #[arg(short = 'x', long, help_heading = "What to do")]
     exit: bool,
+
+    /// Show no progress on a terminal; so does a variable NO_PROGRESS that is not empty
+    #[arg(short, long, help_heading = "What to do")]
+    quiet: bool,
 
     /// Exit when no process is left that is not deleted
     #[arg(short, long, help_heading = "What to do")]
@@ -178,11 +193,19 @@ enum Command {
         /// The instance's pid; needed where several run
         pid: Option<i32>,
     },
+
+    Run(Box<RunCommand>),
+
+    #[command(flatten)]
+    Host(HostCommand),
+
+    #[command(flatten)]
+    Client(Box<ClientCommand>),
 }
 
 /// Forms of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Form {
+pub enum Form {
     /// For people
     Text,
     /// One JSON object
@@ -236,6 +259,10 @@ pub struct Run {
     pub exit: bool,
     /// Whether to exit when everything is deleted.
     pub wait: bool,
+    /// The process to run in the foreground; then there is no `input`, and `exit` is true.
+    pub foreground: Option<Foreground>,
+    /// Whether progress may be shown on a terminal.
+    pub progress: bool,
     /// The effective settings. `http.serve` and `agent.enabled` say what else to do.
     pub settings: Settings,
     /// What the user should be warned of once there is a log.
@@ -263,6 +290,13 @@ pub enum Invocation {
     },
     /// Print a JSON Schema, by [`super::show::schema`].
     Schema(Described),
+    /// Tell of this host and this program, by [`super::host::perform`].
+    Host {
+        /// What.
+        command: HostCommand,
+        /// The settings, or why there are none.
+        loaded: Box<Result<Loaded, String>>,
+    },
     /// Print the configuration, by [`super::show::render`].
     ConfigShow {
         /// Settings and origins.
@@ -270,6 +304,8 @@ pub enum Invocation {
         /// As JSON.
         json: bool,
     },
+    /// Ask a running instance, by [`super::client::run`].
+    Client(Box<Client>),
 }
 
 /// Why there is nothing to run: a text for the user, with all causes, and an exit code.
@@ -311,15 +347,18 @@ impl From<clap::Error> for UsageError {
 
 impl From<ConfigError> for UsageError {
     fn from(error: ConfigError) -> Self {
-        let mut text = format!("error: {error}");
-        let mut source = error.source();
-        while let Some(cause) = source {
-            text.push_str(&format!(": {cause}"));
-            source = cause.source();
-        }
-        text.push('\n');
-        Self { text, code: 2 }
+        Self { text: format!("error: {}\n", error_with_causes(&error)), code: 2 }
     }
+}
+
+fn error_with_causes(error: &ConfigError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
 }
 
 /// Parses the arguments, the program's name first, and reads the configuration that they and
@@ -340,9 +379,32 @@ pub fn parse_with(
     args: impl Iterator<Item = OsString>,
     sources: &Sources<'_>,
 ) -> Result<Invocation, UsageError> {
-    let mut options = Options::try_parse_from(args)?;
-    let loaded = load(sources, options.config.as_deref(), options.layer())?;
-    match options.command.take() {
+    let args: Vec<OsString> = args.collect();
+    read(&args, sources).map_err(|error| {
+        // What runs a command keeps the low codes for that.
+        let run = error.code != 0 && names_run(&args);
+        if run { UsageError { code: OURS, ..error } } else { error }
+    })
+}
+
+/// Whether arguments that are wrong are those of `procstar run`.
+fn names_run(args: &[OsString]) -> bool {
+    let matches = definition().ignore_errors(true).try_get_matches_from(args);
+    matches.is_ok_and(|matches| matches.subcommand_name() == Some("run"))
+}
+
+fn read(args: &[OsString], sources: &Sources<'_>) -> Result<Invocation, UsageError> {
+    let matches = definition().try_get_matches_from(args)?;
+    let mut options = Options::from_arg_matches(&matches)?;
+    let loaded = load(sources, options.config.as_deref(), options.layer());
+    let command = options.command.take();
+    if let Some(Command::Host(command)) = command {
+        options.refuse_more(command.name())?;
+        let loaded = Box::new(loaded.map_err(|error| error_with_causes(&error)));
+        return Ok(Invocation::Host { command, loaded });
+    }
+    let loaded = loaded?;
+    match command {
         Some(Command::Config { command: ConfigCommand::Show { json } }) => {
             options.refuse_more("config show")?;
             Ok(Invocation::ConfigShow { loaded: Box::new(loaded), json })
@@ -359,7 +421,19 @@ pub fn parse_with(
             options.refuse_more("reload")?;
             Ok(Invocation::Reload { settings: Box::new(loaded.settings), pid })
         }
-        None => options.run(loaded).map(|run| Invocation::Run(Box::new(run))),
+        Some(Command::Run(command)) => {
+            options.refuse_more("run")?;
+            options.foreground(loaded, *command).map(|run| Invocation::Run(Box::new(run)))
+        }
+        Some(Command::Client(command)) => {
+            let ClientCommand(asked) = *command;
+            options.refuse_more(asked.name())?;
+            let settings = loaded.settings;
+            Ok(Invocation::Client(Box::new(Client { asked, settings })))
+        }
+        None | Some(Command::Host(_)) => {
+            options.run(loaded).map(|run| Invocation::Run(Box::new(run)))
+        }
     }
 }
 
@@ -415,23 +489,57 @@ impl Options {
             return Err(UsageError::usage(help::NO_HOST));
         }
         let input = self.input.map(Input::from);
-        let denied = loaded.files.iter().filter(|(_, state)| *state == FileState::Denied);
-        let warnings = denied
-            .map(|(path, _)| {
-                let error = io::Error::from(io::ErrorKind::PermissionDenied);
-                format!("skipped configuration file {}: {error}", path.display())
-            })
-            .collect();
         Ok(Run {
             input,
             exit: self.exit || self.print || self.output.is_some(),
             print: self.print,
             output: self.output,
             wait: self.wait,
+            foreground: None,
+            progress: !self.quiet,
             settings,
-            warnings,
+            warnings: warnings(&loaded.files),
         })
     }
+
+    /// A run of one process in the foreground. It neither serves nor connects, whatever is configured, and keeps nothing.
+    fn foreground(self, loaded: Loaded, command: RunCommand) -> Result<Run, UsageError> {
+        let lasts = self.run.serve || self.agent.agent || self.run.state_dir.is_some();
+        if lasts {
+            return Err(UsageError::usage(help::RUN_ENDS));
+        }
+        let foreground = command.check(in_background()).map_err(|text| UsageError::usage(&text))?;
+        let mut settings = loaded.settings;
+        settings.http.serve = false;
+        settings.agent.enabled = false;
+        settings.agent.conn_id = None;
+        settings.run.state_dir = None;
+        if foreground.capture {
+            // All of it is copied, and so all is kept.
+            (settings.capture.limit_head, settings.capture.limit_tail) = (None, None);
+        }
+        Ok(Run {
+            input: None,
+            print: false,
+            output: None,
+            exit: true,
+            wait: false,
+            foreground: Some(foreground),
+            progress: false,
+            settings,
+            warnings: warnings(&loaded.files),
+        })
+    }
+}
+
+/// What the user should hear of the configuration files.
+fn warnings(files: &[(PathBuf, FileState)]) -> Vec<String> {
+    let denied = files.iter().filter(|(_, state)| *state == FileState::Denied);
+    let told = denied.map(|(path, _)| {
+        let error = io::Error::from(io::ErrorKind::PermissionDenied);
+        format!("skipped configuration file {}: {error}", path.display())
+    });
+    told.collect()
 }
 
 /// A flag's value, checked as a file's is.

@@ -42,7 +42,17 @@ pub fn write_results(
 }
 
 /// Waits where a write would block: a child that shares our standard output may have made it non-blocking.
-struct Patient(File);
+pub(super) struct Patient(File);
+
+impl Patient {
+    /// Writes to what a descriptor is open to.
+    ///
+    /// # Errors
+    /// The OS error of duplicating the descriptor.
+    pub(super) fn new(to: &impl AsFd) -> io::Result<Patient> {
+        Ok(Patient(File::from(to.as_fd().try_clone_to_owned()?)))
+    }
+}
 
 impl Write for Patient {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -70,10 +80,18 @@ impl Write for Patient {
 /// # Errors
 /// As [`write_results`].
 pub fn print(results: &[Arc<Facts>], sampler: &Sampler) -> io::Result<()> {
+    print_to(&io::stdout(), results, sampler)
+}
+
+/// Writes the results to standard output or standard error, on one line.
+///
+/// # Errors
+/// As [`write_results`].
+pub fn print_to(to: &impl AsFd, results: &[Arc<Facts>], sampler: &Sampler) -> io::Result<()> {
     // Unbuffered: the pieces are large enough, and nothing is left behind by the end of the program.
-    let mut stdout = Patient(File::from(io::stdout().as_fd().try_clone_to_owned()?));
-    write_results(results, sampler, &mut stdout)?;
-    stdout.write_all(b"\n")
+    let mut to = Patient::new(to)?;
+    write_results(results, sampler, &mut to)?;
+    to.write_all(b"\n")
 }
 
 /// Looks, before anything is started, whether results can be saved at `path`.

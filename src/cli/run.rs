@@ -5,6 +5,8 @@
 //! told, HTTP stopped, the keeper told.
 
 mod doors;
+mod foreground;
+mod progress;
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -22,6 +24,7 @@ use tokio::time::{Instant, timeout};
 
 use super::options::{Input, Run};
 use super::output;
+use super::run_command::{Foreground, OURS};
 use crate::actors::Launcher;
 use crate::actors::connection::{self, Connection, Finish, Outcome};
 use crate::actors::keeper_link::{KeeperLink, LinkError, Streams, Welcome, introduce};
@@ -43,6 +46,7 @@ use crate::net::tls;
 use crate::report::{AgentInfo, Facts, Sampler};
 use crate::spec::{self, LimitSpec, ProcId, Validated};
 use crate::wire::{ConnInfo, ProcInfo};
+use progress::Progress;
 
 /// How long a child's set-up may take before it is reported as running.
 const SETUP_PATIENCE: Duration = Duration::from_millis(500);
@@ -145,6 +149,11 @@ fn spec_errors(input: &str, errors: &spec::SpecErrors) -> String {
 }
 
 impl RunError {
+    /// The program's exit code, of this run.
+    pub fn exit_code_of(&self, run: &Run) -> u8 {
+        if run.foreground.is_some() { OURS } else { self.exit_code() }
+    }
+
     /// The program's exit code: 2 for what the user has to mend before anything starts, 1 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -161,12 +170,12 @@ impl RunError {
     }
 }
 
-/// Runs the agent until the end, over the keeper behind `socket`.
+/// Runs the agent until the end, over the keeper behind `socket`; gives the program's exit code.
 ///
 /// # Errors
 /// What the user has to know; everything that ran has ended by then, unless nothing had been started.
-pub fn run(run: Run, env: &Env, socket: UnixStream) -> Result<(), RunError> {
-    if let Some(path) = &run.output {
+pub fn run(run: &Run, env: &Env, socket: UnixStream) -> Result<u8, RunError> {
+    for path in run.output.iter().chain(run.foreground.as_ref().and_then(Foreground::file)) {
         output::check(path)
             .map_err(|source| RunError::Output { to: path.display().to_string(), source })?;
     }
@@ -182,15 +191,17 @@ pub fn run(run: Run, env: &Env, socket: UnixStream) -> Result<(), RunError> {
         .map_err(|error| system("read /proc/stat")(io::Error::other(error)))?;
     let doors = doors::network(&run.settings.http)?;
     // A later agent is not asked for INPUT's processes again, and a standard input is read up by then.
-    let input = match (&run.input, std::env::var_os(AGAIN)) {
+    let input = match (&run.input, &run.foreground) {
+        _ if std::env::var_os(AGAIN).is_some() => None,
+        (_, Some(foreground)) => Some(foreground.request.clone()),
         (Some(input), None) => Some(read_input(input)?),
-        _ => None,
+        (None, None) => None,
     };
-    let welcome = introduce(socket, keeper_settings(&run, env), input)?;
+    let welcome = introduce(socket, keeper_settings(run, env), input)?;
     let sampler = sampler.of(agent_info(welcome.pid), run.settings.agent.group_id.clone());
     actix::System::new().block_on(async move {
-        let agent = Agent::start(&run, welcome, Arc::new(sampler))?;
-        agent.run(&run, doors, dialer).await
+        let agent = Agent::start(run, welcome, Arc::new(sampler))?;
+        agent.run(run, doors, dialer).await
     })
 }
 
@@ -267,6 +278,8 @@ struct Agent {
     dir: Option<PathBuf>,
     /// INPUT's processes, of the first agent.
     input: Vec<ProcId>,
+    /// How many processes there are at the beginning.
+    count: usize,
     conn_id: String,
     /// How far an earlier agent has come with printing.
     printing: Printing,
@@ -300,6 +313,7 @@ impl Agent {
             Graces { term: settings.shutdown.term_grace, kill: settings.shutdown.kill_grace };
         let (tell_done, done) = oneshot::channel();
         let end_when = end_when(run, start);
+        let count = records.len();
         let input = if first {
             records.iter().map(|record| record.id.clone()).collect()
         } else {
@@ -322,9 +336,13 @@ impl Agent {
         for (order, age) in memory.orders_by_age() {
             supervisor.do_send(Again { order: order.into(), age });
         }
-        Signals::new(supervisor.clone().recipient(), orders)
-            .map_err(system("handle signals"))?
-            .start();
+        let signals = Signals::new(supervisor.clone().recipient(), orders)
+            .map_err(system("handle signals"))?;
+        match &run.foreground {
+            Some(one) => signals.in_foreground(one.id.clone(), supervisor.clone().recipient()),
+            None => signals,
+        }
+        .start();
         let printing = memory.printing;
         let conn_id = settings
             .agent
@@ -341,6 +359,7 @@ impl Agent {
             start,
             dir,
             input,
+            count,
             conn_id,
             printing,
             sampler,
@@ -354,8 +373,10 @@ impl Agent {
         run: &Run,
         doors: Doors,
         dialer: Option<Dialer>,
-    ) -> Result<(), RunError> {
+    ) -> Result<u8, RunError> {
+        let progress = Progress::of(run, self.count, self.start, self.results.clone().recipient());
         self.await_input(run).await;
+        let copies = self.copy_output(run).await;
         let connection = dialer.map(|dialer| self.connection(dialer, &run.settings));
         let status = connection.as_ref().map(|(connection, _)| connection.status());
         // The service listens before the server can know of this agent.
@@ -370,7 +391,10 @@ impl Agent {
             // The supervisor ends with the keeper's events: what is known by now must not pass for results.
             return Err(LinkError::Io(io::ErrorKind::UnexpectedEof.into()).into());
         }
-        let written = self.write_results(run).await;
+        drop(progress);
+        copies.finish().await;
+        let (code, told) = self.tell_foreground(run).await;
+        let written = self.write_results(run).await.and(told);
         let mut outcome = Outcome::Finished;
         if let Some((connection, ended)) = connection {
             connection.do_send(Finish);
@@ -390,11 +414,12 @@ impl Agent {
             }
         }
         let ended = written.and(match outcome {
-            Outcome::Finished => Ok(()),
+            Outcome::Finished => Ok(code),
             Outcome::GaveUp => Err(RunError::GaveUp),
         });
         // The keeper ends with our code, once we have ended.
-        self.link.bye(ended.as_ref().err().map_or(0, RunError::exit_code)).await;
+        let code = ended.as_ref().map_or_else(|error| error.exit_code_of(run), |code| *code);
+        self.link.bye(code).await;
         ended
     }
 

@@ -9,6 +9,7 @@ mod reading;
 mod request;
 mod stopping;
 mod strays;
+mod table;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -33,6 +34,7 @@ use super::{
     Captures, Command, CutShort, Ended, Event, Moment, Options, Resolved, StartFailure, Started,
     sys,
 };
+use crate::ease::Ease;
 use crate::spec::{FdName, ProcId};
 use budget::Budget;
 use filters::Filters;
@@ -43,6 +45,7 @@ use request::{Together, Unit};
 use serde::{Deserialize, Serialize};
 use stopping::Ask;
 use strays::Strays;
+use table::Table;
 
 /// How many jobs may wait for a spawning thread; more would hold descriptors for nothing.
 const JOBS_AHEAD: usize = 8;
@@ -183,7 +186,8 @@ impl OpenCapture {
 /// One process, from its launch until it is forgotten.
 struct Process {
     id: ProcId,
-    state: State<Live, Exit>,
+    /// The exit is boxed: most of its life a process has none.
+    state: State<Live, Box<Exit>>,
     start: Moment,
     captures: Arc<Captures>,
     open: Vec<OpenCapture>,
@@ -302,6 +306,7 @@ impl Poller {
     /// Takes `fd` out. Closing it would not be enough: a child that is just being made has a copy.
     fn unwatch(&mut self, fd: impl AsFd, token: u64) {
         self.sources.remove(&token);
+        self.sources.ease();
         // It is there, so this cannot fail.
         let _ = self.epoll.delete(fd);
     }
@@ -314,7 +319,7 @@ struct Driver {
     /// What is to be told at the end of the round.
     untold: Vec<Event>,
     poller: Poller,
-    processes: HashMap<u64, Process>,
+    processes: Table,
     serials: HashMap<ProcId, u64>,
     /// The children that are not reaped, by their pids.
     pids: HashMap<i32, u64>,
@@ -367,7 +372,7 @@ impl Driver {
             sink,
             untold: Vec::new(),
             poller,
-            processes: HashMap::new(),
+            processes: Table::default(),
             serials: HashMap::new(),
             pids: HashMap::new(),
             strays,
@@ -417,6 +422,7 @@ impl Driver {
         if !self.untold.is_empty() {
             (self.sink)(&mut self.untold);
             self.untold.clear();
+            self.untold.ease();
         }
     }
 
@@ -562,7 +568,7 @@ impl Driver {
             None => {
                 // Nothing will ever be written: there is no grace to wait for.
                 self.close_what_has_ended(serial);
-                self.apply(serial, Input::NotSpawned(Exit::without_child()));
+                self.apply(serial, Input::NotSpawned(Box::new(Exit::without_child())));
             }
         }
         self.send_held_signals(serial);
@@ -670,14 +676,15 @@ impl Driver {
             self.poller.unwatch(&live.child.pidfd, token);
         }
         self.pids.remove(&pid);
+        self.pids.ease();
         self.strays.reaped();
         self.cancel_alarms(serial);
         self.close_what_has_ended(serial);
-        self.apply(serial, Input::Exited(exit));
+        self.apply(serial, Input::Exited(Box::new(exit)));
     }
 
     /// Moves a process on, and does what follows.
-    fn apply(&mut self, serial: u64, input: Input<Live, Exit>) {
+    fn apply(&mut self, serial: u64, input: Input<Live, Box<Exit>>) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         let open = process.open();
         let before = std::mem::replace(&mut process.state, State::Ended);
@@ -694,7 +701,8 @@ impl Driver {
     }
 
     /// Freezes a process's captures, and tells its end.
-    fn finish(&mut self, serial: u64, exit: Exit) {
+    fn finish(&mut self, serial: u64, exit: Box<Exit>) {
+        let exit = *exit;
         self.forget_leaving(serial);
         self.cancel_alarms(serial);
         let survivors = self.survivors_of(serial);
@@ -766,6 +774,7 @@ impl Driver {
             return;
         }
         self.serials.remove(id);
+        self.serials.ease();
         if let Some(process) = self.processes.remove(&serial) {
             process.captures.discard();
             for open in process.open {

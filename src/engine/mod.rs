@@ -14,6 +14,7 @@ mod driver;
 mod failure;
 #[doc(hidden)]
 pub mod faults;
+pub(crate) mod footprint;
 pub(crate) mod inbox;
 mod oom;
 mod plan;

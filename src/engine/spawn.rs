@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::capture::filter::Order;
+use super::footprint::Footprint;
 use super::plan::{Draft, Failed, LaunchPlan, Report, Step, Surroundings};
 use super::sys::{self, Stack};
 use super::{Resolved, Stage, StartFailure};
@@ -94,6 +95,7 @@ struct Shared {
     work: Condvar,
     surroundings: Surroundings,
     errands: Option<Errands>,
+    footprint: Footprint,
 }
 
 struct State {
@@ -130,7 +132,8 @@ impl SpawnPool {
             made: HashSet::new(),
         };
         let (state, work) = (Mutex::new(state), Condvar::new());
-        let shared = Arc::new(Shared { state, work, surroundings, errands });
+        let footprint = Footprint::new();
+        let shared = Arc::new(Shared { state, work, surroundings, errands, footprint });
         let pool = SpawnPool { shared, deliver };
         for i in 0..PERMANENT_THREADS {
             match pool.add_thread() {
@@ -253,6 +256,7 @@ fn spawn(job: Job, stack: &Stack, shared: &Arc<Shared>) -> Spawned {
         }
     };
     let (filters, not_made) = carry_out(tasks, &mut plan);
+    shared.footprint.lighten();
     let cloned = match &shared.errands {
         Some(errands) if report.is_shared() => clone::by_errand(&mut plan, stack, errands, shared),
         _ => clone::here(&plan, stack),

@@ -29,7 +29,7 @@ pub(crate) fn memory_file() -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// The OS error.
-pub(super) fn sealable_memory_file() -> io::Result<OwnedFd> {
+pub(crate) fn sealable_memory_file() -> io::Result<OwnedFd> {
     use nix::sys::memfd::MFdFlags;
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     Ok(nix::sys::memfd::memfd_create(c"procstar data", flags)?)
@@ -39,7 +39,7 @@ pub(super) fn sealable_memory_file() -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// The OS error.
-pub(super) fn seal(file: &impl AsRawFd) -> io::Result<()> {
+pub(crate) fn seal(file: &impl AsRawFd) -> io::Result<()> {
     let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
     // SAFETY: plain fcntl without pointers.
     check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) })?;
@@ -225,7 +225,7 @@ pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
 
 /// Whether anybody still has the file behind `reader` open for writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Writers {
+pub(crate) enum Writers {
     /// Nobody: its length is final.
     None,
     /// Somebody.
@@ -235,7 +235,7 @@ pub(super) enum Writers {
 }
 
 /// Asks the kernel whether a file has writers: it grants a read lease only where there are none.
-pub(super) fn writers(reader: &impl AsRawFd) -> Writers {
+pub(crate) fn writers(reader: &impl AsRawFd) -> Writers {
     let fd = reader.as_raw_fd();
     match take_lease(fd) {
         Ok(()) => {

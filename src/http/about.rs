@@ -92,7 +92,7 @@ pub(super) struct AgentInfo<'a> {
 
 /// How many processes there are.
 #[derive(Serialize, ToSchema)]
-struct Counts {
+pub(super) struct Counts {
     running: u64,
     terminated: u64,
     error: u64,
@@ -102,7 +102,7 @@ struct Counts {
 
 /// The connection to the server.
 #[derive(Serialize, ToSchema)]
-struct ConnectionInfo<'a> {
+pub(super) struct ConnectionInfo<'a> {
     /// `waiting`, `connecting`, `registering`, `registered` or `closed`.
     #[schema(value_type = String)]
     state: LinkState,
@@ -129,6 +129,17 @@ pub(super) struct AgentBody<'a> {
     agent: AgentInfo<'a>,
 }
 
+impl Counts {
+    pub(super) fn of(tally: &Tally) -> Counts {
+        Counts {
+            running: tally.running,
+            terminated: tally.terminated,
+            error: tally.error,
+            present: tally.present(),
+        }
+    }
+}
+
 impl About {
     /// The agent as it is now.
     pub(super) fn body(&self, tally: &Tally, position: Position) -> AgentBody<'_> {
@@ -146,15 +157,15 @@ impl About {
                 socket: self.socket.as_ref().map(|path| path.to_string_lossy().into_owned()),
                 cursor: position.to_string(),
                 shutdown_state: shutdown.as_str(),
-                counts: Counts {
-                    running: tally.running,
-                    terminated: tally.terminated,
-                    error: tally.error,
-                    present: tally.present(),
-                },
-                connection: self.server.as_ref().map(ServerLink::info),
+                counts: Counts::of(tally),
+                connection: self.connection(),
             },
         }
+    }
+
+    /// The connection to the server as it is now; none where there shall be none.
+    pub(super) fn connection(&self) -> Option<ConnectionInfo<'_>> {
+        self.server.as_ref().map(ServerLink::info)
     }
 
     /// Why the agent is not ready to start processes for whom it is there; none where it is.

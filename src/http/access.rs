@@ -159,6 +159,17 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// Whether the request would be answered if it bore the token that is configured, and bears none.
+    pub(super) fn is_for_want_of_a_token(&self) -> bool {
+        matches!(
+            self,
+            Refusal::NoToken { bearer: Bearer::Missing }
+                | Refusal::Stranger { bearer: Bearer::Missing, .. }
+        )
+    }
+}
+
 /// What became of a request's bearer token that did not let it in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bearer {

@@ -58,6 +58,9 @@ impl<B: Blocks> Stream for BlockStream<B> {
                 // The connection would take it for the end.
                 Ok(Some(block)) if block.is_empty() => self.turn = Some(Box::pin(yield_now())),
                 block => {
+                    if let Err(error) = &block {
+                        tracing::error!(%error, "cannot make the rest of an answer: cutting it off");
+                    }
                     self.given +=
                         block.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len);
                     return Poll::Ready(block.transpose());

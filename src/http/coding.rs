@@ -40,10 +40,18 @@ impl Coding {
 
     /// The coding that the values of `Accept-Encoding` like most; none where they take nothing that we have.
     pub(super) fn choose<'a>(headers: impl Iterator<Item = &'a [u8]>) -> Option<Coding> {
+        Coding::choose_of(&CODINGS, headers)
+    }
+
+    /// The same, where besides the bytes as they are only these are there.
+    pub(super) fn choose_of<'a>(
+        codings: &[Coding],
+        headers: impl Iterator<Item = &'a [u8]>,
+    ) -> Option<Coding> {
         let accepted = Accepted::parse(headers);
         // Unless it is forbidden, the bytes as they are will always do.
         let identity = accepted.weight("identity").unwrap_or(1);
-        let best = CODINGS
+        let best = codings
             .iter()
             .map(|coding| (accepted.weight(coding.name()).unwrap_or(0), *coding))
             // Of equal ones the last would be taken.

@@ -16,6 +16,9 @@ use crate::net::tls_server::ServerTls;
 /// The longest path that the kernel takes for a socket, in bytes.
 const SOCKET_PATH: usize = 107;
 
+/// The Unix socket's name in an instance's directory.
+pub const SOCKET: &str = "http.sock";
+
 /// Where to listen.
 #[derive(Default)]
 pub struct Doors {
@@ -74,6 +77,37 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     })
 }
 
+/// A path that the kernel takes for a socket, as long as this lives: one that is too long is short from its directory on.
+pub struct SocketPath {
+    short: PathBuf,
+    _dir: std::fs::File,
+}
+
+impl SocketPath {
+    /// The path of a socket that is there or is to be.
+    ///
+    /// # Errors
+    /// The OS error of its directory; `InvalidInput` where it has no name.
+    pub fn new(path: &Path) -> io::Result<SocketPath> {
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let held = std::fs::File::options()
+            .read(true)
+            .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+            .open(dir)?;
+        let short = match path.as_os_str().len() {
+            0..=SOCKET_PATH => path.to_path_buf(),
+            _ => PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd())).join(file),
+        };
+        Ok(SocketPath { short, _dir: held })
+    }
+
+    /// What to bind or connect to.
+    pub fn path(&self) -> &Path {
+        &self.short
+    }
+}
+
 /// Listens on a socket in the file system, which only this user may connect to. A socket that is there already, and that nobody
 /// listens on any more, is replaced.
 ///
@@ -83,25 +117,15 @@ pub fn listen_unix(path: &Path) -> io::Result<UnixListener> {
     let named = |error: io::Error| {
         io::Error::new(error.kind(), format!("failed to listen on {}: {error}", path.display()))
     };
-    // A path that is too long for a socket is short from its directory on.
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = path.file_name().ok_or_else(|| named(io::ErrorKind::InvalidInput.into()))?;
-    let held = std::fs::File::options()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
-        .open(dir)
-        .map_err(named)?;
-    let short = match path.as_os_str().len() {
-        0..=SOCKET_PATH => path.to_path_buf(),
-        _ => PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd())).join(file),
-    };
+    let short = SocketPath::new(path).map_err(named)?;
+    let short = short.path();
     if path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket()) {
-        if std::os::unix::net::UnixStream::connect(&short).is_ok() {
+        if std::os::unix::net::UnixStream::connect(short).is_ok() {
             return Err(named(io::ErrorKind::AddrInUse.into()));
         }
         std::fs::remove_file(path).map_err(named)?;
     }
-    let listener = UnixListener::bind(&short).map_err(named)?;
+    let listener = UnixListener::bind(short).map_err(named)?;
     // Until here whoever may search the directory could connect; who that is, is asked of every connection all the same.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(named)?;
     Ok(listener)

@@ -81,6 +81,9 @@ pub(super) enum Failure {
         #[source]
         error: DeleteError,
     },
+    /// The page has no such file.
+    #[error("the page has no file {0:?}")]
+    NoAsset(String),
     /// The process has no capture of this fd.
     #[error("fd not captured: {fd} of {id}")]
     NotCaptured {
@@ -249,7 +252,9 @@ impl ResponseError for Failure {
             Failure::Start(StartError::ShuttingDown(_))
             | Failure::NotReady(_)
             | Failure::Closed => StatusCode::SERVICE_UNAVAILABLE,
-            Failure::UnknownProc(_) | Failure::NotCaptured { .. } => StatusCode::NOT_FOUND,
+            Failure::UnknownProc(_) | Failure::NotCaptured { .. } | Failure::NoAsset(_) => {
+                StatusCode::NOT_FOUND
+            }
             Failure::Signal { error, .. } => match error {
                 SignalError::Unknown => StatusCode::NOT_FOUND,
                 SignalError::Gone => StatusCode::CONFLICT,

@@ -54,9 +54,20 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+/// How much of a result an event tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Told {
+    /// The result, without output.
+    #[default]
+    Whole,
+    /// What a list shows.
+    Brief,
+}
+
 /// The changes for one reader.
 pub(super) struct Feed {
     service: Service,
+    told: Told,
     /// The last event told; none before the snapshot.
     position: Option<Position>,
     /// What is left of a snapshot.
@@ -67,8 +78,14 @@ pub(super) struct Feed {
 
 impl Feed {
     /// The changes after a position; without one, from a snapshot on.
-    pub(super) fn new(service: Service, after: Option<Position>) -> Feed {
-        Feed { service, position: after, snapshot: None, changes: VecDeque::new(), over: false }
+    pub(super) fn new(service: Service, after: Option<Position>, told: Told) -> Feed {
+        let changes = VecDeque::new();
+        Feed { service, told, position: after, snapshot: None, changes, over: false }
+    }
+
+    /// What stands behind it.
+    pub(super) fn service(&self) -> &Service {
+        &self.service
     }
 
     /// The next event, as soon as there is one; none after the agent's last word. May be dropped at any time, without an
@@ -76,7 +93,7 @@ impl Feed {
     pub(super) async fn next(&mut self) -> io::Result<Option<Event>> {
         loop {
             if let Some((snapshot, from)) = &mut self.snapshot {
-                let (event, done) = part(snapshot, from, &self.service.sampler)?;
+                let (event, done) = part(snapshot, from, self.told, &self.service.sampler)?;
                 if done {
                     self.position = Some(snapshot.position);
                     self.snapshot = None;
@@ -86,7 +103,7 @@ impl Feed {
             if let (Some(change), Some(position)) = (self.changes.front(), &mut self.position) {
                 let missed = change.seq.saturating_sub(position.at + 1);
                 let cursor = Position { at: change.seq, ..*position };
-                let event = event(&change.what, cursor, missed, &self.service.sampler)?;
+                let event = event(&change.what, cursor, missed, self.told, &self.service.sampler)?;
                 self.over = matches!(change.what, What::Shutdown(ShutdownState::Done));
                 *position = cursor;
                 self.changes.pop_front();
@@ -120,7 +137,12 @@ impl Feed {
 }
 
 /// The next part of a snapshot, and whether it is the last.
-fn part(snapshot: &Snapshot, from: &mut usize, sampler: &Sampler) -> io::Result<(Event, bool)> {
+fn part(
+    snapshot: &Snapshot,
+    from: &mut usize,
+    told: Told,
+    sampler: &Sampler,
+) -> io::Result<(Event, bool)> {
     let procs = snapshot.procs.get(*from..).unwrap_or_default();
     let procs = procs.get(..PART).unwrap_or(procs);
     *from += procs.len();
@@ -142,14 +164,20 @@ fn part(snapshot: &Snapshot, from: &mut usize, sampler: &Sampler) -> io::Result<
         }
         serde_json::to_writer(&mut json, &facts.id)?;
         json.push(b':');
-        result(facts, sampler, &mut json)?;
+        result(facts, told, sampler, &mut json)?;
     }
     json.extend_from_slice(b"}}");
     Ok((Event { kind: head.event, cursor, json: text(json)? }, !more))
 }
 
 /// A change as an event.
-fn event(what: &What, cursor: Position, missed: u64, sampler: &Sampler) -> io::Result<Event> {
+fn event(
+    what: &What,
+    cursor: Position,
+    missed: u64,
+    told: Told,
+    sampler: &Sampler,
+) -> io::Result<Event> {
     let (kind, id, facts, shutdown) = match what {
         What::Started(facts) => ("started", Some(&facts.id), Some(facts), None),
         What::Ended(facts) => ("ended", Some(&facts.id), Some(facts), None),
@@ -169,14 +197,17 @@ fn event(what: &What, cursor: Position, missed: u64, sampler: &Sampler) -> io::R
     if let Some(facts) = facts {
         json.pop();
         json.extend_from_slice(b",\"result\":");
-        result(facts, sampler, &mut json)?;
+        result(facts, told, sampler, &mut json)?;
         json.push(b'}');
     }
     Ok(Event { kind, cursor: Some(cursor), json: text(json)? })
 }
 
 /// A result without output.
-fn result(facts: &Arc<Facts>, sampler: &Sampler, out: &mut Vec<u8>) -> io::Result<()> {
+fn result(facts: &Arc<Facts>, told: Told, sampler: &Sampler, out: &mut Vec<u8>) -> io::Result<()> {
+    if told == Told::Brief {
+        return Ok(serde_json::to_writer(out, &facts.brief(sampler))?);
+    }
     let mut document = Document::json(facts, sampler, OutputView::None)?;
     while document.fill(out)? {}
     Ok(())

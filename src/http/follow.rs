@@ -52,6 +52,16 @@ pub(super) struct Wish {
     pub(super) chars: bool,
 }
 
+/// The bytes of a capture of a process, in blocks, as they come, until its end; for those who are no HTTP client.
+pub fn follow(
+    facts: &Facts,
+    fd: FdName,
+    end: &Recipient<AwaitEnd>,
+    watcher: &Arc<Watcher>,
+) -> impl Stream<Item = io::Result<Bytes>> + use<> {
+    Follower::new(facts, Wish { fd, from: 0, chars: false }, end, watcher, None).stream()
+}
+
 impl Follower {
     /// Follows a capture of a process; `connection` is the client's, and open as long as the follower lives.
     pub(super) fn new(
@@ -92,7 +102,9 @@ impl Follower {
     /// The next bytes; none after the last.
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
         loop {
-            let block = self.read()?;
+            let block = self.read().inspect_err(|error| {
+                tracing::error!(%error, fd = %self.fd, "cannot read followed output: cutting it off");
+            })?;
             if !block.is_empty() {
                 self.at += block.len() as u64;
                 // A process that writes fast must not keep its thread for itself.

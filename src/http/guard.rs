@@ -7,10 +7,12 @@ use std::os::fd::{AsRawFd, RawFd};
 use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::HttpRequest;
 use actix_web::dev::{Extensions, ServiceRequest};
+use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName};
 use actix_web::rt::net::{TcpStream, UnixStream};
 
 use super::access::{Facts, Header, Policy, Refusal, decide, peer_uid};
+use super::route::{Place, Route};
 
 /// By which way a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +97,17 @@ pub(super) fn check(policy: &Policy, request: &ServiceRequest) -> Result<(), Ref
         Some(Door::Remote { certified }) => policy.decide_remote(&facts, certified, port),
         Some(Door::Local) | None => decide(policy, &facts, port, tls),
     };
-    decision.inspect_err(|refusal| tracing::info!(%refusal, "request refused"))
+    match decision {
+        Err(refusal) if refusal.is_for_want_of_a_token() && is_of_the_page(request) => Ok(()),
+        decision => decision.inspect_err(|refusal| tracing::info!(%refusal, "request refused")),
+    }
+}
+
+/// Whether it asks for the page itself, which asks for the token then: a browser sends none with what it opens.
+fn is_of_the_page(request: &ServiceRequest) -> bool {
+    let reads = *request.method() == Method::GET || *request.method() == Method::HEAD;
+    let route = Route::parse(request.uri().path());
+    reads && route.is_ok_and(|route| matches!(route.place(), Place::Page | Place::Asset))
 }
 
 fn collect<'a>(request: &'a ServiceRequest, name: &HeaderName) -> Header<'a> {

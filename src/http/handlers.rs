@@ -2,6 +2,7 @@
 
 pub(super) mod events;
 pub(super) mod output;
+pub(super) mod page;
 pub(super) mod procs;
 pub(super) mod state;
 
@@ -105,6 +106,8 @@ async fn answer(
         (Route::Plain(Place::Readyz), &Method::GET) => state::readyz(asked).await,
         (Route::Plain(Place::Metrics), &Method::GET) => state::metrics(asked).await,
         (Route::Plain(Place::OpenApi), &Method::GET) => state::openapi(asked),
+        (Route::Plain(Place::Page), &Method::GET) => page::page(asked),
+        (Route::Asset(file), &Method::GET) => page::asset(asked, file),
         _ => Err(Failure::Method { method: asked.request.method().to_string(), route }),
     }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use utoipa::{OpenApi, ToSchema};
 
 use super::about::AgentBody;
-use super::handlers::{events, output, procs, state};
+use super::handlers::{events, output, page, procs, state};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -31,6 +31,8 @@ use super::handlers::{events, output, procs, state};
         state::readyz,
         state::metrics,
         state::openapi,
+        page::page,
+        page::asset,
     ),
     components(schemas(OutputShown, State))
 )]
@@ -177,9 +179,9 @@ pub(super) struct SpecsBody {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what is streamed")]
 pub(super) struct EventBody {
-    /// `snapshot`, `reset`, `started`, `ended`, `updated`, `deleted` or `shutdown`.
+    /// `snapshot`, `reset`, `started`, `ended`, `updated`, `deleted`, `shutdown` or `figures`.
     event: String,
-    /// To go on after this event; null within a snapshot, and for `reset`.
+    /// To go on after this event; null within a snapshot, for `reset` and for `figures`.
     cursor: Option<String>,
     /// How many changes before this one have been missed, if any.
     #[schema(required = false)]
@@ -187,12 +189,18 @@ pub(super) struct EventBody {
     /// Which process: of `started`, `ended`, `updated` and `deleted`.
     #[schema(required = false)]
     id: String,
-    /// Its result, without output: of `started`, `ended` and `updated`.
-    #[schema(required = false)]
-    result: ProcResult,
-    /// Results by ID, without output: of `snapshot`.
-    #[schema(required = false)]
-    procs: BTreeMap<String, ProcResult>,
+    /// Its result, without output or in brief: of `started`, `ended` and `updated`.
+    #[schema(required = false, value_type = Object)]
+    result: Value,
+    /// By ID, results, without output or in brief: of `snapshot`; what is used: of `figures`.
+    #[schema(required = false, value_type = BTreeMap<String, Object>)]
+    procs: Value,
+    /// How many processes there are: of `figures`.
+    #[schema(required = false, value_type = Object)]
+    counts: Value,
+    /// The connection to the server, as in `/agent`: of `figures`.
+    #[schema(required = false, value_type = Option<Object>)]
+    connection: Value,
     /// Whether more parts of the snapshot follow: of `snapshot`.
     #[schema(required = false)]
     more: bool,

@@ -29,6 +29,13 @@ fn error(text: impl Into<String>) -> QueryError {
     QueryError(text.into())
 }
 
+impl QueryError {
+    /// One that says this.
+    pub(super) fn new(text: impl Into<String>) -> QueryError {
+        error(text)
+    }
+}
+
 /// The names and values of a query, in their order.
 pub(super) struct Query(Vec<(String, String)>);
 
@@ -71,7 +78,8 @@ impl Query {
         Ok(Query(pairs))
     }
 
-    fn all<'q>(&'q self, name: &str) -> impl Iterator<Item = &'q str> {
+    /// The values of a name that may come several times.
+    pub(super) fn all<'q>(&'q self, name: &str) -> impl Iterator<Item = &'q str> {
         self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 

@@ -57,6 +57,8 @@ places! {
     Readyz, "/readyz", "GET, HEAD";
     Metrics, "/metrics", "GET, HEAD";
     OpenApi, "/openapi.json", "GET, HEAD";
+    Page, "/", "GET, HEAD";
+    Asset, "/ui/{file}", "GET, HEAD";
 }
 
 /// A place that the service has.
@@ -82,6 +84,8 @@ pub(super) enum Route {
         /// The fd, as the client wrote it.
         fd: String,
     },
+    /// `/ui/FILE`: a file of the page.
+    Asset(String),
     /// `/procs/ID/output/FD/follow`.
     Follow {
         /// The process.
@@ -137,6 +141,8 @@ impl Route {
             ["readyz"] => plain(Place::Readyz),
             ["metrics"] => plain(Place::Metrics),
             ["openapi.json"] => plain(Place::OpenApi),
+            [""] => plain(Place::Page),
+            ["ui", file] => Ok(Route::Asset(file.to_owned())),
             _ => Err(RouteError::Unknown),
         }
     }
@@ -150,6 +156,7 @@ impl Route {
             Route::Signal { .. } => Place::Signal,
             Route::Data { .. } => Place::Data,
             Route::Follow { .. } => Place::Follow,
+            Route::Asset(_) => Place::Asset,
         }
     }
 
@@ -220,7 +227,10 @@ mod tests {
             ("/procs/a/output/stdout/data/x", Err(RouteError::Unknown)),
             ("/procs%2Fa", Err(RouteError::Unknown)),
             ("/Procs", Err(RouteError::Unknown)),
-            ("/", Err(RouteError::Unknown)),
+            ("/", Ok(Route::Plain(Place::Page))),
+            ("/ui", Err(RouteError::Unknown)),
+            ("/ui/a%2Fb", Ok(Route::Asset("a/b".to_owned()))),
+            ("/ui/app.js/", Err(RouteError::Unknown)),
             ("", Err(RouteError::Unknown)),
             ("*", Err(RouteError::Unknown)),
         ] {
@@ -232,6 +242,7 @@ mod tests {
     fn every_place_is_reached_by_its_path() {
         for place in Place::ALL {
             let path = place.template().replace("{id}", "a%2Fb").replace("{fd}", "stdout");
+            let path = path.replace("{file}", "app.js");
             let route = Route::parse(&path.replace("{signal}", "TERM")).unwrap();
             assert_eq!((route.place(), route.allow()), (*place, place.allow()), "{path}");
         }

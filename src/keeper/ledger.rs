@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ease::Ease;
 use crate::engine::{Ended, Started};
 use crate::spec::{Identity, ProcId};
 
@@ -39,7 +40,8 @@ impl Record {
 #[derive(Default)]
 pub struct Ledger {
     serials: HashMap<ProcId, u64>,
-    records: BTreeMap<u64, Record>,
+    /// Boxed, for a tree's nodes are half empty where what is new comes last.
+    records: BTreeMap<u64, Box<Record>>,
     next: u64,
     /// How many have neither started nor ended.
     starting: usize,
@@ -84,17 +86,18 @@ impl Ledger {
             return false;
         }
         self.serials.remove(id);
+        self.serials.ease();
         self.records.remove(&serial).is_some()
     }
 
     /// A process's record.
     pub fn get(&self, id: &ProcId) -> Option<&Record> {
-        self.records.get(self.serials.get(id)?)
+        self.records.get(self.serials.get(id)?).map(Box::as_ref)
     }
 
     /// All records, in the order of launch.
     pub fn iter(&self) -> impl Iterator<Item = &Record> {
-        self.records.values()
+        self.records.values().map(Box::as_ref)
     }
 
     /// How many there are.
@@ -115,6 +118,6 @@ impl Ledger {
             self.serials.insert(id.clone(), self.next);
             self.next
         });
-        self.records.entry(serial).or_insert_with(|| Record::new(id.clone()))
+        self.records.entry(serial).or_insert_with(|| Box::new(Record::new(id.clone())))
     }
 }

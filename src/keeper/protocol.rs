@@ -167,7 +167,7 @@ pub enum Printing {
 /// An order that a signal gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Order {
-    /// SIGTERM, SIGINT.
+    /// SIGTERM, SIGHUP.
     Terminate,
     /// SIGQUIT.
     Kill,
@@ -175,6 +175,16 @@ pub enum Order {
     Idle,
     /// The server is given up.
     GiveUp,
+    /// SIGINT. It orders what [`Order::Terminate`] does, and is kept as that; whoever runs one process in the foreground passes the signal
+    /// itself on.
+    Interrupt,
+}
+
+impl Order {
+    /// The order as it is kept: older programs know no other.
+    pub fn kept(self) -> Order {
+        if self == Order::Interrupt { Order::Terminate } else { self }
+    }
 }
 
 /// From the keeper.

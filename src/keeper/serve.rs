@@ -101,7 +101,8 @@ fn is_hangup(info: &siginfo) -> bool {
 /// What a signal orders.
 fn order_of(signum: i32) -> Option<Order> {
     match signum {
-        libc::SIGTERM | libc::SIGINT | libc::SIGHUP => Some(Order::Terminate),
+        libc::SIGTERM | libc::SIGHUP => Some(Order::Terminate),
+        libc::SIGINT => Some(Order::Interrupt),
         libc::SIGQUIT => Some(Order::Kill),
         libc::SIGUSR1 => Some(Order::Idle),
         _ => None,
@@ -155,6 +156,8 @@ struct Keeper {
     code: Option<u8>,
     /// Whether the agent has said goodbye, with which code.
     bye: Option<u8>,
+    /// Whether the first agent was refused: it then tells the user, and knows the exit code.
+    refused: bool,
     /// When events were last taken.
     last_events: Instant,
     /// An event as it is encoded, for the journal and for the agent.
@@ -198,6 +201,7 @@ impl Keeper {
             alone_until: None,
             code: None,
             bye: None,
+            refused: false,
             last_events: Instant::now(),
             frame: Vec::new(),
             rest_at: None,
@@ -364,7 +368,8 @@ impl Keeper {
         let Some(status) = ended else { return };
         let said_hello = self.agent.take().is_some_and(|agent| agent.welcomed);
         if let Some(code) = self.bye {
-            self.code = Some(code);
+            let own = status.code().and_then(|own| u8::try_from(own).ok());
+            self.code = own.filter(|_| self.refused).or(Some(code));
         } else if let (None, Some(code)) = (&self.engine, status.code()) {
             // It has told the user what is wrong, or what was asked for; nothing was started.
             self.code = Some(u8::try_from(code).unwrap_or(1));
@@ -466,7 +471,7 @@ impl Keeper {
             instance: self.instance.as_ref()?.remains(),
             records: self.ledger.iter().cloned().collect(),
             memory: self.memory.clone(),
-            orders: self.orders.clone(),
+            orders: self.orders.iter().map(|order| order.kept()).collect(),
             carried,
         })
     }
@@ -531,7 +536,8 @@ impl Keeper {
         {
             agent.tell(&ToAgent::Order(order));
         }
-        if !self.orders.contains(&order) && !self.memory.orders.contains(&order) {
+        let known = |known: &Order| known.kept() == order.kept();
+        if !self.orders.iter().any(known) && !self.memory.orders.iter().any(known) {
             self.orders.push(order);
         }
     }
@@ -628,7 +634,7 @@ impl Keeper {
                 }
             }
             ToKeeper::Remember(memory) => {
-                self.orders.retain(|order| !memory.orders.contains(order));
+                self.orders.retain(|order| !memory.orders.contains(&order.kept()));
                 self.memory = memory;
                 if let Some(journal) = &mut self.journal {
                     journal.add(&Entry::Memory(self.memory.clone()));
@@ -674,6 +680,7 @@ impl Keeper {
                 // What lies in the directory is as it was, and stays.
                 self.instance = None;
                 self.bye = Some(2);
+                self.refused = true;
             }
             return;
         }
@@ -741,6 +748,8 @@ impl Keeper {
         let journal = Journal::begin(&instance.journal(), &self.ledger, &self.memory)
             .inspect_err(|error| tracing::error!(%error, "cannot write the journal"))
             .ok();
+        // What the start alone has needed would be in every process's `maxrss`.
+        rest::give_back();
         self.engine = Some(engine);
         self.settings = Some(settings.clone());
         self.journal = journal;
@@ -782,6 +791,23 @@ mod tests {
     use super::*;
     use crate::keeper::subordinate::tests::agent;
     use std::io::Write;
+
+    /// Of the orders that mean the same, an agent that comes later hears of the first, and that one is enough for all.
+    #[test]
+    fn an_interrupt_is_kept_as_what_it_orders() {
+        let origin = Origin { start: Moment::now(), fds: Vec::new(), nofile: None };
+        let mut keeper = Keeper::new(origin, AgentCommand::this_program()).unwrap();
+        assert_eq!(order_of(libc::SIGINT), Some(Order::Interrupt));
+        for order in [Order::Interrupt, Order::Terminate, Order::Interrupt, Order::Kill] {
+            keeper.order(order);
+        }
+        assert_eq!(keeper.orders, [Order::Interrupt, Order::Kill]);
+        assert_eq!(Order::Interrupt.kept(), Order::Terminate);
+        keeper.memory.orders = vec![Order::Terminate];
+        keeper.orders.clear();
+        keeper.order(Order::Interrupt);
+        assert!(keeper.orders.is_empty());
+    }
 
     /// What an agent has said before it is ended for an upgrade counts: after its goodbye there is none.
     #[test]

@@ -1,5 +1,9 @@
 //! What is known of a process, and the result made of it.
 
+mod brief;
+
+pub use brief::{Brief, Figures};
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
@@ -44,7 +48,8 @@ pub struct Facts {
     start: Moment,
     /// When these facts were made, for the end the end itself.
     made: Moment,
-    ending: Option<Ending>,
+    /// Boxed, for most are facts of a start.
+    ending: Option<Box<Ending>>,
     stat: Option<RawStat>,
     statm: Option<RawStatm>,
     io: Option<RawIo>,
@@ -146,13 +151,13 @@ impl Facts {
             failures: ended.failures,
             start: ended.start,
             made: ended.stop,
-            ending: Some(Ending {
+            ending: Some(Box::new(Ending {
                 reason,
                 status,
                 rusage: Rusage::from(&ended.rusage),
                 cut_short: ended.cut_short,
                 survivors: ended.survivors,
-            }),
+            })),
             stat: ended.stat,
             statm: None,
             io: ended.io,
@@ -184,6 +189,11 @@ impl Facts {
     pub fn reason(&self) -> Option<String> {
         let reason = self.ending.as_ref().map(|ending| ending.reason)?;
         serde_json::to_value(reason).ok()?.as_str().map(str::to_owned)
+    }
+
+    /// How it ended; none while it runs.
+    pub fn status(&self) -> Option<&Status> {
+        self.ending.as_ref().map(|ending| &ending.status)
     }
 
     /// When it ended; none while it runs.

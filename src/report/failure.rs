@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::StartFailure;
+use crate::engine::{Stage, StartFailure};
 use crate::spec::FdName;
 
 /// One failure, in the array `failures` of a result; `errors` has its message too.
@@ -20,7 +20,7 @@ pub struct FailureReport {
     pub errno: Option<i32>,
     /// The name of that error, such as `ENOENT`.
     pub error: Option<String>,
-    /// The path concerned; null where there is none.
+    /// The path concerned, or the name of the user or group; null where there is none.
     pub path: Option<String>,
     /// What went wrong, as in `errors`.
     pub message: String,
@@ -34,7 +34,8 @@ impl From<&StartFailure> for FailureReport {
             fd: failure.stage.fd().and_then(FdName::from_number).map(|fd| fd.to_string()),
             errno,
             error: errno.and_then(error_name),
-            path: failure.path.clone(),
+            // A proc ID is no path; it is in the message.
+            path: failure.path.clone().filter(|_| failure.stage != Stage::Peer),
             message: failure.to_string(),
         }
     }
@@ -51,7 +52,6 @@ fn error_name(errno: i32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Stage;
 
     #[test]
     fn failures_have_a_stage_an_error_and_a_path() {
@@ -67,6 +67,8 @@ mod tests {
             assert_eq!((fd.stage.as_ref(), fd.fd.as_deref()), ("fd", Some(name)));
             assert_eq!((fd.error.as_deref(), fd.path), (Some("EACCES"), None));
         }
+        let peer = report(Stage::Peer, 0, Some("other"));
+        assert!(peer.path.is_none() && peer.message.contains("other"), "{peer:?}");
         let restrict = report(Stage::Restrict, 0, Some("/x"));
         assert_eq!((restrict.errno, restrict.error), (None, None));
         assert_eq!(report(Stage::Fork, 100_000, None).error, None);

@@ -21,5 +21,5 @@ pub mod times;
 
 pub use agent::AgentInfo;
 pub use document::{Document, Format, OutputView};
-pub use facts::{AsOf, Facts, Sampler};
+pub use facts::{AsOf, Brief, Facts, Figures, Sampler};
 pub use schema::schema;

@@ -259,7 +259,7 @@ pub type Limits = IndexMap<Resource, LimitPair>;
 
 /// Scheduling of disk access, as ionice(1) has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct IoPriority {
     /// The class.
     pub class: IoClass,
@@ -282,7 +282,7 @@ pub enum IoClass {
 
 /// What signals do to the process when it starts; those not named have their default, and are not blocked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct SignalsSpec {
     /// Are ignored.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -297,7 +297,7 @@ pub struct SignalsSpec {
 
 /// How the process is ended before its time: by its timeout, by the shutdown, by a client that asks to stop it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct StopSpec {
     /// What it is asked by, with its whole process group.
     pub signal: SignalRef,
@@ -351,3 +351,5 @@ impl<'de> Deserialize<'de> for NumberOrText {
         deserializer.deserialize_any(EitherVisitor)
     }
 }
+
+super::object::only_objects!(IoPriority, SignalsSpec, StopSpec);

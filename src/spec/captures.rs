@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// `{"capture": {"mode": ..., "encoding": ..., "attached": ..., ...}}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct CaptureSpec {
     /// Where the output is kept.
     pub mode: CaptureMode,
@@ -67,7 +67,7 @@ pub enum Encoding {
 
 /// How much of the output is kept, in bytes: its beginning, its end, or both. What is between them is counted and dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct LimitSpec {
     /// So many of the first bytes.
     pub head: Option<u64>,
@@ -107,7 +107,7 @@ impl Compression {
 
 /// The named file of a capture.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct CaptureFile {
     /// Its path; absolute. It is created, or truncated.
     pub path: String,
@@ -126,3 +126,5 @@ fn default_capture_file_mode() -> u32 {
 fn default_keep() -> bool {
     true
 }
+
+super::object::only_objects!(CaptureSpec, LimitSpec, CaptureFile);

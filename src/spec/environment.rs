@@ -11,7 +11,7 @@ use super::types::unique_keys;
 
 /// The environment of a process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct EnvSpec {
     /// What it gets of the agent's own environment; the agent's secrets are never among it.
     pub inherit: Inherit,
@@ -35,7 +35,7 @@ pub enum VarSpec {
 
 /// A variable's value with more said of it; exactly one of `value` and `file` is given.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct VarValue {
     /// The value.
     pub value: Option<String>,
@@ -57,7 +57,8 @@ impl Serialize for VarSpec {
 
 impl<'de> Deserialize<'de> for VarSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct VarVisitor;
+        /// Whether structs are written as arrays.
+        struct VarVisitor(bool);
         impl<'de> Visitor<'de> for VarVisitor {
             type Value = VarSpec;
 
@@ -82,6 +83,9 @@ impl<'de> Deserialize<'de> for VarSpec {
             }
 
             fn visit_seq<A: de::SeqAccess<'de>>(self, seq: A) -> Result<VarSpec, A::Error> {
+                if !self.0 {
+                    return Err(de::Error::invalid_type(de::Unexpected::Seq, &self));
+                }
                 // As a map is written where names are left out, in what crosses between programs of ours.
                 VarValue::deserialize(de::value::SeqAccessDeserializer::new(seq))
                     .map(VarSpec::Detailed)
@@ -92,7 +96,8 @@ impl<'de> Deserialize<'de> for VarSpec {
                     .map(VarSpec::Detailed)
             }
         }
-        deserializer.deserialize_any(VarVisitor)
+        let compact = !deserializer.is_human_readable();
+        deserializer.deserialize_any(VarVisitor(compact))
     }
 }
 
@@ -143,3 +148,5 @@ impl<'de> Deserialize<'de> for Inherit {
         deserializer.deserialize_any(InheritVisitor)
     }
 }
+
+super::object::only_objects!(EnvSpec, VarValue);

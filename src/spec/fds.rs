@@ -103,7 +103,7 @@ pub enum FdSpec {
 
 /// `{"null": {"flags": FLAGS}}`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct NullSpec {
     /// How it is opened.
     pub flags: OpenFlags,
@@ -111,7 +111,7 @@ pub struct NullSpec {
 
 /// `{"file": {"path": PATH, "flags": FLAGS, "mode": INT}}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct FileSpec {
     /// The file's path, relative to the process's working directory.
     pub path: String,
@@ -129,7 +129,7 @@ fn default_file_mode() -> u32 {
 
 /// `{"dup": {"fd": N}}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct DupSpec {
     /// The number of the fd to duplicate.
     pub fd: i64,
@@ -137,7 +137,7 @@ pub struct DupSpec {
 
 /// `{"data": {"text": TEXT}}` or `{"data": {"base64": TEXT}}`; exactly one of them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct DataSpec {
     /// The data as text.
     pub text: Option<String>,
@@ -147,7 +147,7 @@ pub struct DataSpec {
 
 /// `{"pipe-read": {"proc_id": ID, "fd": FD_NAME}}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct PipeReadSpec {
     /// The process that writes, of the same request.
     pub proc_id: ProcId,
@@ -176,3 +176,5 @@ pub enum OpenFlags {
     /// Read and write; created, or truncated.
     ReadWrite,
 }
+
+super::object::only_objects!(NullSpec, FileSpec, DupSpec, DataSpec, PipeReadSpec);

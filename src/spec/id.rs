@@ -80,6 +80,13 @@ impl fmt::Debug for FdName {
 }
 
 impl FdName {
+    /// Standard input.
+    pub const STDIN: FdName = FdName(0);
+    /// Standard output.
+    pub const STDOUT: FdName = FdName(1);
+    /// Standard error.
+    pub const STDERR: FdName = FdName(2);
+
     /// The name of fd number `fd`; a negative number has none.
     pub fn from_number(fd: i32) -> Option<Self> {
         (fd >= 0).then_some(FdName(fd))

@@ -17,6 +17,7 @@ mod fds;
 mod id;
 mod identity;
 mod locate;
+mod object;
 mod read;
 mod schema;
 #[cfg(test)]

@@ -31,13 +31,16 @@ pub fn from_json(text: &[u8]) -> Result<Validated, SpecErrors> {
 pub(super) fn parse(text: &[u8]) -> Result<Request, SpecError> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let mut track = serde_path_to_error::Track::new();
-    Request::deserialize(serde_path_to_error::Deserializer::new(&mut deserializer, &mut track))
-        .and_then(|request| deserializer.end().map(|()| request))
-        .map_err(|error| {
-            let mut found = SpecError::new(place(&track.path()), json_message(&error));
-            found.position = (error.line() > 0).then(|| (error.line(), error.column()));
-            found
-        })
+    <Request as Deserialize>::deserialize(serde_path_to_error::Deserializer::new(
+        &mut deserializer,
+        &mut track,
+    ))
+    .and_then(|request| deserializer.end().map(|()| request))
+    .map_err(|error| {
+        let mut found = SpecError::new(place(&track.path()), json_message(&error));
+        found.position = (error.line() > 0).then(|| (error.line(), error.column()));
+        found
+    })
 }
 
 /// Reads and validates the value of the key `specs` from MessagePack; what else a request may have at its top comes beside it.

@@ -14,7 +14,7 @@ use super::fds::Fds;
 
 /// A request to start processes: `{"specs": {PROC_ID: PROC, ...}}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct Request {
     /// The processes in the order given; the key is the process's ID, and may not be given twice.
     #[serde(deserialize_with = "unique_keys")]
@@ -29,7 +29,7 @@ pub struct Request {
 
 /// One process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct ProcSpec {
     /// The arguments, the program's own name first. Executed as a path unless `exe` is given; no PATH is searched.
     pub argv: Vec<String>,
@@ -106,7 +106,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 /// `systemd_properties`: unit properties that are applied where systemd's user manager runs on cgroup v2.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct SystemdProperties {
     /// Of the scope that holds the process.
     pub scope: Option<ScopeProperties>,
@@ -136,7 +136,7 @@ pub enum OomPolicy {
 
 /// Properties of a scope; times in microseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
 #[expect(missing_docs, reason = "systemd documents each by this very name")]
 pub struct ScopeProperties {
     pub oom_policy: Option<OomPolicy>,
@@ -146,7 +146,7 @@ pub struct ScopeProperties {
 
 /// Properties of a slice; memory in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
 #[expect(missing_docs, reason = "systemd documents each by this very name")]
 pub struct SliceProperties {
     pub memory_accounting: Option<bool>,
@@ -191,3 +191,11 @@ where
     }
     deserializer.deserialize_map(UniqueKeys(PhantomData))
 }
+
+super::object::only_objects!(
+    Request,
+    ProcSpec,
+    SystemdProperties,
+    ScopeProperties,
+    SliceProperties
+);

@@ -157,9 +157,36 @@ fn the_token_lets_a_stranger_in() {
     assert_eq!(twice.matches("HTTP/1.1 403 Forbidden\r\n").count(), 1, "{twice}");
 }
 
+/// Whoever lacks only the token gets the page, which asks for it; and nothing else, and not by another's page.
+#[test]
+fn the_page_comes_without_the_token() {
+    let Some(page) = other_asks(Some(TOKEN), "/", &["Accept: */*"]) else { return };
+    assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.contains("<!doctype html>"), "{page}");
+    let file = other_asks(Some(TOKEN), "/ui/app.js", &["Accept: */*"]).unwrap();
+    assert!(file.starts_with("HTTP/1.1 200 OK\r\n"), "{file}");
+    for (token, path, header) in [
+        (Some(TOKEN), "/procs", "Accept: */*"),
+        (Some(TOKEN), "/events", "Accept: */*"),
+        (Some(TOKEN), "/agent", "Accept: */*"),
+        (Some(TOKEN), "/openapi.json", "Accept: */*"),
+        (Some(TOKEN), "/ui", "Accept: */*"),
+        (Some(TOKEN), "/", "Origin: http://evil.example"),
+        (Some(TOKEN), "/", "Authorization: Bearer wrong"),
+        (None, "/", "Accept: */*"),
+    ] {
+        let answer = other_asks(token, path, &[header]).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{path} {header}: {answer}");
+    }
+}
+
 /// What another user is answered by a service of ours with this token, to a request for each of these
 /// headers, all on one connection; none where that cannot be tried here.
 fn as_other(token: Option<&str>, headers: &[&str]) -> Option<String> {
+    other_asks(token, "/procs", headers)
+}
+
+/// The same of any path.
+fn other_asks(token: Option<&str>, path: &str, headers: &[&str]) -> Option<String> {
     if own_uid() != 0 || !Path::new("/bin/bash").exists() {
         eprintln!("left out: only root can become another user, and bash connects for it");
         return None;
@@ -168,7 +195,7 @@ fn as_other(token: Option<&str>, headers: &[&str]) -> Option<String> {
     let mut requests = String::new();
     for (i, header) in headers.iter().enumerate() {
         let last = if i + 1 == headers.len() { "Connection: close\r\n" } else { "" };
-        requests += &format!("GET /procs HTTP/1.1\r\nHost: localhost\r\n{header}\r\n{last}\r\n");
+        requests += &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n{last}\r\n");
     }
     let script = format!(
         "exec 3<>/dev/tcp/127.0.0.1/{} && printf %s \"$0\" >&3 && cat <&3",

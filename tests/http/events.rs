@@ -15,7 +15,7 @@ fn sleeper() -> Value {
 }
 
 /// Where events come from.
-trait Events {
+pub trait Events {
     /// The data of the next event.
     fn event(&mut self) -> Value;
 
@@ -40,13 +40,13 @@ fn short(event: &Value) -> String {
 }
 
 /// Server-sent events.
-struct Sse {
+pub struct Sse {
     client: Client,
     text: String,
 }
 
 impl Sse {
-    fn open(world: &World, path: &str, headers: &[(&str, &str)]) -> Sse {
+    pub fn open(world: &World, path: &str, headers: &[(&str, &str)]) -> Sse {
         Sse::over(world.client(), path, headers)
     }
 

@@ -166,7 +166,7 @@ fn requests_that_are_not_accepted() {
 fn paths_and_methods_that_there_are_not() {
     let world = World::new();
     for path in [
-        "/",
+        "/ui",
         "/proc",
         "/PROCS",
         "/procs/a/",

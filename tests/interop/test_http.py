@@ -218,7 +218,7 @@ def test_nothing_there(service):
     check_error(svc.http.delete("/procs/no"), 404)
     check_error(svc.http.post("/procs/no/signals/9"), 404)
     check_error(svc.http.get("/procs/no/output/stdout/data"), 404)
-    for path in ("/", "/nothing", "/procs/no/nothing", "/procs/no/output"):
+    for path in ("/ui", "/nothing", "/procs/no/nothing", "/procs/no/output"):
         check_error(svc.http.get(path), 404)
     for method in ("PUT", "PATCH"):
         rsp = svc.http.request(method, "/procs")

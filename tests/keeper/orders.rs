@@ -12,7 +12,7 @@ fn signals_become_orders() {
     for (signal, order) in [
         (Signal::SIGUSR1, "order Idle"),
         (Signal::SIGTERM, "order Terminate"),
-        (Signal::SIGINT, "order Terminate"),
+        (Signal::SIGINT, "order Interrupt"),
         (Signal::SIGQUIT, "order Kill"),
     ] {
         world.signal(signal);
@@ -61,6 +61,27 @@ fn an_order_that_an_agent_took_to_its_grave_is_given_again() {
     let (mut agent, welcome) = world.welcomed();
     assert_eq!(welcome.memory, noted);
     agent.heard();
+}
+
+#[test]
+fn an_interrupt_is_noted_as_what_it_orders() {
+    let world = World::new();
+    let (mut agent, _) = world.welcomed();
+    world.signal(Signal::SIGINT);
+    assert_eq!(brief(&agent.next()), "order Interrupt");
+    agent.die();
+    let (mut agent, _) = world.welcomed();
+    assert_eq!(brief(&agent.next()), "order Interrupt");
+    // So do agents of every version note it: that is not given again either.
+    let noted = Memory { orders: vec![Order::Terminate], ..Memory::default() };
+    agent.tell(&ToKeeper::Remember(noted));
+    agent.heard();
+    agent.die();
+    let (mut agent, _) = world.welcomed();
+    agent.heard();
+    // One that comes later is told all the same: it may be the second.
+    world.signal(Signal::SIGINT);
+    assert_eq!(brief(&agent.next()), "order Interrupt");
 }
 
 #[test]

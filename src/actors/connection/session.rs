@@ -1,6 +1,7 @@
 //! The state of one connection, from its socket to its loss.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use tokio::time::Instant;
 
 use super::outgoing::Item;
 use crate::actors::messages::SubscriberId;
+use crate::ease::Ease;
 use crate::net::activity::Activity;
 use crate::net::outbound::Outbound;
 use crate::net::socket::Inbound;
@@ -48,7 +50,9 @@ pub(super) struct Session {
     pub(super) busy: bool,
     /// The questions that have been asked and not answered, oldest first.
     pub(super) asked: VecDeque<Asked>,
-    gone: HashSet<ProcId>,
+    /// The hashes of IDs that were told gone: so many strings that outlive their processes would hold pages of memory here and there.
+    gone: HashSet<u64>,
+    hasher: RandomState,
     /// While an idempotent start is carried out: its processes, and how many results of each have been queued since it came.
     repeated: HashMap<ProcId, usize>,
     /// When a ping was last due.
@@ -96,6 +100,7 @@ impl Session {
             busy: false,
             asked: VecDeque::new(),
             gone: HashSet::new(),
+            hasher: RandomState::new(),
             repeated: HashMap::new(),
             last_ping: Instant::now(),
             pings: 0,
@@ -113,6 +118,7 @@ impl Session {
     /// Takes the next message that is to be sent.
     pub(super) fn next(&mut self) -> Option<Item> {
         let item = self.queue.pop_front()?;
+        self.queue.ease();
         self.queued_bytes -= item.bytes();
         Some(item)
     }
@@ -168,12 +174,12 @@ impl Session {
         if self.gone.len() >= MAX_GONE {
             self.gone.clear();
         }
-        self.gone.insert(id.clone())
+        self.gone.insert(self.hasher.hash_one(id))
     }
 
     /// Notes that a process of this ID exists.
     pub(super) fn exists(&mut self, id: &ProcId) {
-        self.gone.remove(id);
+        self.gone.remove(&self.hasher.hash_one(id));
     }
 
     /// Sends a ping, which bears its number. Before the registration its turn is passed over.

@@ -156,6 +156,8 @@ pub struct Tally {
     pub started: u64,
     /// That have ever ended, by the reason in their result.
     pub ended: BTreeMap<String, u64>,
+    /// That have ever ended, and not with exit code 0.
+    pub failed: u64,
     /// Bytes in the captures of processes when these ended.
     pub captured_bytes: u64,
     /// The state of shutdown; none but in answers.

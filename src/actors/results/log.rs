@@ -1,9 +1,12 @@
 //! The order of changes, as pure data: the last ones singly, those before coalesced by process.
+//!
+//! They are kept from when a position is first asked for: until then nobody can ask what came after one.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::actors::messages::{Change, Position, ShutdownState, Since, What};
+use crate::ease::Ease;
 use crate::report::Facts;
 use crate::spec::ProcId;
 
@@ -17,6 +20,8 @@ pub(super) struct ChangeLog {
     run: u64,
     /// The number of the last change; 0 before the first.
     last: u64,
+    /// Whether anybody knows a position.
+    kept: bool,
     /// The last changes, without a gap, up to `last`.
     recent: VecDeque<Change>,
     /// The last change of every process that there is, by its number.
@@ -43,6 +48,7 @@ impl ChangeLog {
         ChangeLog {
             run,
             last: 0,
+            kept: false,
             recent: VecDeque::new(),
             latest: BTreeMap::new(),
             of: HashMap::new(),
@@ -60,13 +66,19 @@ impl ChangeLog {
     }
 
     /// The position of the last change.
-    pub(super) fn position(&self) -> Position {
+    pub(super) fn position(&mut self) -> Position {
+        if !std::mem::replace(&mut self.kept, true) {
+            self.forgotten = self.last;
+        }
         Position { run: self.run, at: self.last }
     }
 
     /// Adds a change at the end.
     pub(super) fn record(&mut self, what: What) {
         self.last += 1;
+        if !self.kept {
+            return;
+        }
         let seq = self.last;
         match &what {
             What::Started(facts) | What::Ended(facts) | What::Updated(facts) => {
@@ -92,6 +104,7 @@ impl ChangeLog {
 
     fn supersede(&mut self, id: &ProcId) {
         if let Some(seq) = self.of.remove(id) {
+            self.of.ease();
             self.latest.remove(&seq);
         }
     }
@@ -201,9 +214,25 @@ mod tests {
         assert!(changes(log.since(at, 10)).is_empty());
     }
 
+    /// Who guesses a position of a time when nothing was kept begins anew.
+    #[test]
+    fn nothing_is_kept_before_a_position_is_known() {
+        let mut log = ChangeLog::with_bounds(RUN, 4, 4);
+        for n in 0..9 {
+            log.record(What::Started(facts(n)));
+        }
+        assert!(log.recent.is_empty() && log.latest.is_empty());
+        let at = log.position();
+        assert_eq!(at.at, 9);
+        log.record(What::Deleted(facts(1).id.clone()));
+        assert_eq!(changes(log.since(at, 9)).len(), 1);
+        assert!(matches!(log.since(Position { run: RUN, at: 8 }, 9), Since::Reset));
+    }
+
     #[test]
     fn positions_that_mean_nothing_are_told() {
         let mut log = ChangeLog::with_bounds(RUN, 2, 2);
+        log.position();
         log.record(What::Shutdown(ShutdownState::Idling));
         for (run, at) in [(RUN + 1, 0), (RUN, 2), (RUN, u64::MAX)] {
             assert!(matches!(log.since(Position { run, at }, 1), Since::Reset), "{run} {at}");
@@ -227,6 +256,7 @@ mod tests {
             from in 0u64..60,
         ) {
             let mut log = ChangeLog::with_bounds(RUN, 5, 60);
+            log.position();
             let (mut truth, mut reader) = (<std::collections::BTreeSet<ProcId>>::new(), None);
             for (n, delete) in steps {
                 let what = match delete && truth.contains(facts(n).id.as_str()) {

@@ -34,6 +34,8 @@ impl Look {
         let what = what(facts, before);
         if let What::Ended(facts) = &what {
             *self.tally.ended.entry(facts.reason().unwrap_or_default()).or_default() += 1;
+            let well = facts.status().is_some_and(|status| status.exit_code == Some(0));
+            self.tally.failed += u64::from(!well);
             let captures = facts.captures.iter().filter_map(|(_, capture)| capture);
             self.tally.captured_bytes += captures.map(|capture| capture.len()).sum::<u64>();
         }

@@ -19,10 +19,15 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// A pipe that is writable has room for this much, so that such a write does not block.
 const PIECE: usize = 4096;
 
+/// Erases from the cursor to the end of its line.
+pub(in crate::cli) const ERASE: &[u8] = b"\x1b[K";
+
 /// Makes writers to standard error, all of one state.
 #[derive(Clone)]
 pub(super) struct Stderr {
     one_line: bool,
+    /// What comes before each line.
+    before: &'static [u8],
     state: Arc<Mutex<State>>,
 }
 
@@ -38,7 +43,13 @@ impl Stderr {
     /// With `one_line`, line breaks within an event become escapes, so that no text from outside
     /// can begin a line of its own. JSON has none already.
     pub(super) fn new(one_line: bool) -> Self {
-        Self { one_line, state: Arc::default() }
+        Self { one_line, before: b"", state: Arc::default() }
+    }
+
+    /// The same, on a terminal where progress may be shown: a line erases what it comes upon. The cursor of progress waits at the
+    /// beginning of its own line.
+    pub(super) fn erasing(self) -> Self {
+        Self { before: ERASE, ..self }
     }
 }
 
@@ -58,7 +69,8 @@ pub(super) struct Writer<'w, O> {
 
 impl<O: Write + AsFd> Write for Writer<'_, O> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let line = if self.to.one_line { unbroken(event) } else { event.to_vec() };
+        let event_line = if self.to.one_line { unbroken(event) } else { event.to_vec() };
+        let line = [self.to.before, &event_line].concat();
         let mut state = self.to.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.line(&mut self.out, &line);
         Ok(event.len())
@@ -209,6 +221,16 @@ mod tests {
         assert!(all.ends_with(&format!("\n(lost {lost} log lines: nobody read them)\nagain\n")));
         let whole = all.lines().filter(|line| line.len() == 9_999).count();
         assert_eq!(whole as u64, 1_000 - lost, "what was not lost is whole");
+    }
+
+    #[test]
+    fn a_line_erases_what_it_comes_upon() {
+        let (mut read, write) = pipe();
+        log(&Stderr::new(true).erasing(), &write, "a\n");
+        drop(write);
+        let mut text = String::new();
+        read.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "\u{1b}[Ka\n");
     }
 
     #[test]

@@ -6,11 +6,8 @@ use std::path::{Path, PathBuf};
 use super::RunError;
 use crate::config::HttpSettings;
 use crate::http::access::{Policy, Remote};
-use crate::http::{self, Doors, Limits};
+use crate::http::{self, Doors, Limits, SOCKET};
 use crate::net::tls_server::{ServerTls, server_tls};
-
-/// The Unix socket's name in the instance's directory.
-const SOCKET: &str = "http.sock";
 
 /// The door to the network, open, where there shall be one.
 ///

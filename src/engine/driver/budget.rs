@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::super::sys;
+use crate::ease::Ease;
 use crate::spec::{ValidatedFd, ValidatedProc};
 
 /// How many descriptors are kept free: for looking into `/proc`, for the journal, for another agent.
@@ -43,11 +44,13 @@ impl Budget {
             0 => self.costs.remove(&serial),
             _ => self.costs.insert(serial, cost),
         };
+        self.costs.ease();
         self.used = self.used + cost - before.unwrap_or(0);
         if busy {
             self.busy.insert(serial);
         } else {
             self.busy.remove(&serial);
+            self.busy.ease();
         }
     }
 

@@ -127,7 +127,7 @@ impl Driver {
         let phase = match carried.phase {
             CarriedPhase::Alive { pid, adopted } => Some((pid, adopted)),
             CarriedPhase::Draining(exit) => {
-                process.state = State::Draining(*exit);
+                process.state = State::Draining(exit);
                 None
             }
             CarriedPhase::Ended => {
@@ -160,7 +160,7 @@ impl Driver {
             Err(_) => {
                 self.close_what_has_ended(serial);
                 let exit = Exit { pid: Some(pid), lost: true, ..Exit::without_child() };
-                self.apply(serial, Input::NotSpawned(exit));
+                self.apply(serial, Input::NotSpawned(Box::new(exit)));
             }
         }
     }
@@ -203,7 +203,7 @@ impl Driver {
 fn carry(process: &Process) -> Option<Carried> {
     let phase = match &process.state {
         State::Alive(live) => CarriedPhase::Alive { pid: live.child.pid, adopted: live.adopted },
-        State::Draining(exit) => CarriedPhase::Draining(Box::new(exit.clone())),
+        State::Draining(exit) => CarriedPhase::Draining(exit.clone()),
         State::Ended if !process.open.is_empty() => CarriedPhase::Ended,
         State::Ended | State::Launching => return None,
     };

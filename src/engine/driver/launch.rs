@@ -120,7 +120,7 @@ impl Driver {
                 drop(pipes.take(*end));
             }
         }
-        self.apply(serial, Input::NotSpawned(Exit::without_child()));
+        self.apply(serial, Input::NotSpawned(Box::new(Exit::without_child())));
         self.send_held_signals(serial);
         self.do_as_asked(serial);
         self.settled(serial, true);
@@ -173,7 +173,7 @@ impl Driver {
                     lost: true,
                     ..Exit::without_child()
                 };
-                self.apply(serial, Input::NotSpawned(exit));
+                self.apply(serial, Input::NotSpawned(Box::new(exit)));
             }
         }
     }

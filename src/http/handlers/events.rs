@@ -6,7 +6,8 @@ use actix_web::{HttpResponse, web};
 use super::{Asked, unsent};
 use crate::actors::messages::Position;
 use crate::http::failure::{Errors, Failure, Problem};
-use crate::http::feed::Feed;
+use crate::http::feed::{Feed, Told};
+use crate::http::figures::Wish;
 use crate::http::openapi::EventBody;
 use crate::http::query::Query;
 use crate::http::{sse, ws};
@@ -15,8 +16,7 @@ use crate::http::{sse, ws};
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The changes that a request wants. A text that is no position of ours is one of which nothing is known.
-fn feed(asked: &Asked<'_>) -> Result<Feed, Failure> {
-    let query = Query::parse(asked.query(), &["after"])?;
+fn feed(asked: &Asked<'_>, query: &Query) -> Result<Feed, Failure> {
     let header = asked.request.headers().get(LAST_EVENT_ID);
     // The header is the later one: a browser repeats the query that it was given first.
     let after = match header.and_then(|value| value.to_str().ok()) {
@@ -25,7 +25,8 @@ fn feed(asked: &Asked<'_>) -> Result<Feed, Failure> {
     };
     let after = after.filter(|text| !text.is_empty());
     let after = after.map(|text| text.parse::<Position>().unwrap_or_default());
-    Ok(Feed::new(asked.service().clone(), after))
+    let told = if query.switch("brief")? { Told::Brief } else { Told::Whole };
+    Ok(Feed::new(asked.service().clone(), after, told))
 }
 
 /// Every change once and in order, as server-sent events: a snapshot, and what comes after it.
@@ -33,6 +34,10 @@ fn feed(asked: &Asked<'_>) -> Result<Feed, Failure> {
     get, path = "/events", tag = "events",
     params(
         ("after" = Option<String>, Query, description = "The `cursor` of an event, to go on after it; without one, a snapshot comes first"),
+        ("brief" = Option<bool>, Query, description = "Whether results are told in brief, as a list shows them"),
+        ("figures" = Option<f64>, Query, minimum = 0.2, maximum = 3600, description = "Tell figures at this interval, in seconds"),
+        ("id" = Option<Vec<String>>, Query, explode, description = "With `figures`: a process whose figures are told while it runs; may \
+            be repeated, 200 times at most"),
         ("Last-Event-ID" = Option<String>, Header, description = "The same, as browsers send it"),
     ),
     responses(
@@ -42,19 +47,24 @@ fn feed(asked: &Asked<'_>) -> Result<Feed, Failure> {
     ),
 )]
 pub(super) fn stream(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
-    let feed = feed(asked)?;
+    let [figures, id] = Wish::NAMES;
+    let query = Query::parse(asked.query(), &["after", "brief", figures, id])?;
+    let (feed, figures) = (feed(asked, &query)?, Wish::of(&query)?);
     let mut answer = HttpResponse::Ok();
     answer.insert_header((header::CONTENT_TYPE, "text/event-stream"));
     match asked.head {
         true => Ok(answer.body(unsent())),
-        false => Ok(answer.streaming(sse::stream(feed))),
+        false => Ok(answer.streaming(sse::stream(feed, figures))),
     }
 }
 
 /// The same over a WebSocket: each message is the JSON object of one event.
 #[utoipa::path(
     get, path = "/events/ws", tag = "events",
-    params(("after" = Option<String>, Query, description = "The `cursor` of an event, to go on after it; without one, a snapshot comes first")),
+    params(
+        ("after" = Option<String>, Query, description = "The `cursor` of an event, to go on after it; without one, a snapshot comes first"),
+        ("brief" = Option<bool>, Query, description = "Whether results are told in brief, as a list shows them"),
+    ),
     responses(
         (status = 101, description = "The WebSocket"),
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
@@ -62,6 +72,6 @@ pub(super) fn stream(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
     ),
 )]
 pub(super) fn socket(asked: &Asked<'_>, payload: web::Payload) -> Result<HttpResponse, Failure> {
-    let feed = feed(asked)?;
+    let feed = feed(asked, &Query::parse(asked.query(), &["after", "brief"])?)?;
     ws::start(feed, asked.request, payload).map_err(|error| Failure::Handshake(error.to_string()))
 }

@@ -160,7 +160,7 @@ pub(super) async fn one(asked: &Asked<'_>, id: &ProcId) -> Result<HttpResponse, 
 }
 
 /// Whether a request's `If-None-Match` lets an answer with this tag through.
-fn asks_for_other_than(asked: &Asked<'_>, tag: &str) -> bool {
+pub(super) fn asks_for_other_than(asked: &Asked<'_>, tag: &str) -> bool {
     let weak = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
     let known = asked.request.headers().get_all(header::IF_NONE_MATCH);
     let mut known =

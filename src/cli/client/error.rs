@@ -1,0 +1,88 @@
+//! Why a command did not do what was asked.
+
+use std::io;
+
+/// Why, with its place, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// What is asked makes no sense; nothing was sent.
+    #[error("{0}")]
+    Usage(String),
+    /// There is no instance to ask, or no telling which.
+    #[error("{0}")]
+    Nowhere(String),
+    /// An instance cannot be reached.
+    #[error("cannot reach procstar at {place}: {reason}")]
+    Unreachable {
+        /// Its socket or URL.
+        place: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The connection broke off within an answer.
+    #[error("lost the connection to procstar at {place}: {reason}")]
+    Lost {
+        /// Its socket or URL.
+        place: String,
+        /// Why.
+        reason: String,
+    },
+    /// The instance has refused; one text for each thing that is wrong.
+    #[error("{}", .details.join("\nprocstar: "))]
+    Refused {
+        /// The answer's status.
+        status: u16,
+        /// What is wrong.
+        details: Vec<String>,
+    },
+    /// The answer is not what was asked for: something else listens there.
+    #[error("no sense in the answer of {place}: {reason}; is it procstar, of version 2 or later?")]
+    Nonsense {
+        /// The socket or URL.
+        place: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A command's own failure, told in its words.
+    #[error("{0}")]
+    Failed(String),
+    /// A file of the command line cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The answer cannot be written.
+    #[error("cannot write to standard output: {0}")]
+    Write(io::Error),
+    /// Nobody reads the answer any more: nothing is wrong.
+    #[error("standard output is closed")]
+    Unread,
+}
+
+impl ClientError {
+    /// The exit code that tells of it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            ClientError::Usage(_) | ClientError::Read { .. } => 2,
+            ClientError::Unread => 0,
+            _ => 1,
+        }
+    }
+}
+
+/// An error with what caused it, each once.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(&format!(": {cause_text}"));
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,206 @@
+//! Which instance is meant.
+
+use std::path::{Path, PathBuf};
+
+use awc::http::Uri;
+
+use super::error::ClientError;
+use super::options::Target;
+use super::transport::Place;
+use crate::config::{Env, Settings};
+use crate::http::SOCKET;
+use crate::keeper::instance::{self, Running};
+
+/// Where the instance is that is meant: the first of `--socket`, `--url`, `--pid`, `$PROCSTAR_URL`, `http.socket`, `run.state_dir`, and the only one that
+/// this user runs.
+///
+/// # Errors
+/// There is none, or there are several; a URL that is none, a token that cannot be had.
+pub fn find(target: &Target, settings: &Settings, env: &Env) -> Result<Place, ClientError> {
+    if let Some(path) = &target.socket {
+        return no_url_options(target).map(|()| Place::Socket(path.clone()));
+    }
+    let named = || env.get(std::ffi::OsStr::new("PROCSTAR_URL")).filter(|url| !url.is_empty());
+    let url = match (&target.url, target.pid) {
+        (Some(url), _) => Some(url.clone()),
+        (None, None) => named()
+            .map(|url| url.clone().into_string())
+            .transpose()
+            .map_err(|_| ClientError::Usage("PROCSTAR_URL: not UTF-8".into()))?,
+        (None, Some(_)) => None,
+    };
+    if let Some(url) = url {
+        return at_url(&url, target, settings);
+    }
+    no_url_options(target)?;
+    if let (Some(path), None) = (&settings.http.socket, target.pid) {
+        return Ok(Place::Socket(path.clone()));
+    }
+    running(target.pid, settings, env).map(Place::Socket)
+}
+
+fn no_url_options(target: &Target) -> Result<(), ClientError> {
+    let given = [
+        ("--token", target.token.is_some()),
+        ("--token-file", target.token_file.is_some()),
+        ("--ca", target.ca.is_some()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((name, _)) => Err(ClientError::Usage(format!(
+            "{name} is for a URL; give --url too, or set PROCSTAR_URL"
+        ))),
+    }
+}
+
+fn at_url(url: &str, target: &Target, settings: &Settings) -> Result<Place, ClientError> {
+    let wrong = |why: &str| {
+        ClientError::Usage(format!(
+            "URL {url:?}: {why}; expected http://HOST:PORT or https://HOST:PORT"
+        ))
+    };
+    let base: Uri = url.parse().map_err(|_| wrong("it is none"))?;
+    let encrypted = match base.scheme_str() {
+        Some("http") => false,
+        Some("https") => true,
+        _ => return Err(wrong("no http or https")),
+    };
+    let host = base.host().ok_or_else(|| wrong("no host"))?;
+    if !matches!(base.path(), "" | "/") || base.query().is_some() {
+        return Err(wrong("it has a path"));
+    }
+    if base.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(wrong("it holds a name or a password; use --token-file"));
+    }
+    let token = token(target, settings)?;
+    if token.is_some() && !encrypted && !is_loopback(host) {
+        return Err(ClientError::Usage(format!(
+            "refusing to send a token to {host} unencrypted, where others can read it; use https://"
+        )));
+    }
+    Ok(Place::Url { base, token, ca: target.ca.clone() })
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+}
+
+/// What lets us in: of the command line, else what the configuration has, its variables and files included.
+fn token(target: &Target, settings: &Settings) -> Result<Option<String>, ClientError> {
+    if let Some(token) = &target.token {
+        return Ok(Some(token.clone()));
+    }
+    let Some(path) = &target.token_file else {
+        return Ok(settings.http.token.as_ref().map(|token| token.expose().to_owned()));
+    };
+    let named = |source| ClientError::Read { path: path.display().to_string(), source };
+    let text = std::fs::read_to_string(path).map_err(named)?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    if text.is_empty() || text.contains(char::is_control) {
+        return Err(ClientError::Usage(format!("{}: not one line of a token", path.display())));
+    }
+    Ok(Some(text.to_owned()))
+}
+
+/// The socket of an instance of this user: the one with `pid`, or the only one.
+fn running(pid: Option<i32>, settings: &Settings, env: &Env) -> Result<PathBuf, ClientError> {
+    let base = settings.capture.directory(env);
+    let (place, found): (&Path, Vec<Running>) = match &settings.run.state_dir {
+        Some(dir) => (dir, instance::running_in(dir).into_iter().collect()),
+        None => (&base, instance::running_below(&base)),
+    };
+    let (mut open, closed): (Vec<Running>, Vec<Running>) = found
+        .into_iter()
+        .filter(|one| pid.is_none_or(|pid| pid == one.pid))
+        .partition(|one| one.dir.join(SOCKET).exists());
+    open.sort_by_key(|one| one.pid);
+    match (open.as_slice(), closed.as_slice()) {
+        ([one], _) => Ok(one.dir.join(SOCKET)),
+        ([], []) => Err(ClientError::Nowhere(none(pid, place))),
+        ([], closed) => Err(ClientError::Nowhere(deaf(closed))),
+        (several, _) => Err(ClientError::Nowhere(which(several))),
+    }
+}
+
+fn none(pid: Option<i32>, place: &Path) -> String {
+    let with = pid.map_or(String::new(), |pid| format!(" with pid {pid}"));
+    format!(
+        "no procstar of this user{with} runs in {}; start one by `procstar --serve`, or name one by --socket, \
+         --url or --state-dir",
+        place.display()
+    )
+}
+
+/// Instances that run, and have no socket where it would be.
+fn deaf(closed: &[Running]) -> String {
+    let pids: Vec<String> = closed.iter().map(|one| one.pid.to_string()).collect();
+    format!(
+        "no procstar of this user can be asked: pid {} was started without --serve and --agent, is just starting, or has \
+         its http.socket elsewhere; name that by --socket",
+        pids.join(", ")
+    )
+}
+
+fn which(several: &[Running]) -> String {
+    let lines: Vec<String> = several
+        .iter()
+        .map(|one| {
+            format!("\n  --pid {}  or  --socket {}", one.pid, one.dir.join(SOCKET).display())
+        })
+        .collect();
+    format!("several procstars of this user run; say which:{}", lines.concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(target: &Target, env: &[(&str, &str)]) -> Result<Place, String> {
+        let env = env.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        find(target, &Settings::default(), &env).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn urls_are_checked_before_a_token_is_sent() {
+        for (url, wanted) in [
+            ("localhost:3000", "no http or https"),
+            ("ftp://x", "no http or https"),
+            ("http://x/procs", "it has a path"),
+            ("https://me:secret@x", "use --token-file"),
+            ("http://example.com:3000", "refusing to send a token to example.com unencrypted"),
+            ("https://example.com:3000", ""),
+            ("http://localhost:3000", ""),
+            ("http://127.0.0.7:3000", ""),
+            ("http://[::1]:3000/", ""),
+        ] {
+            let target =
+                Target { url: Some(url.into()), token: Some("t".into()), ..Target::default() };
+            match found(&target, &[]) {
+                Ok(Place::Url { token, .. }) => {
+                    assert_eq!((wanted, token.as_deref()), ("", Some("t")), "{url}");
+                }
+                other => {
+                    let error = other.unwrap_err();
+                    assert!(!wanted.is_empty() && error.contains(wanted), "{url}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_named_comes_before_what_is_found() {
+        let base = tempfile::tempdir().unwrap();
+        let tmp = base.path().to_str().unwrap();
+        let socket = Target { socket: Some("/x.sock".into()), ..Target::default() };
+        let env = [("PROCSTAR_URL", "http://localhost:1"), ("TMPDIR", tmp)];
+        assert_eq!(found(&socket, &env), Ok(Place::Socket("/x.sock".into())));
+        assert!(matches!(found(&Target::default(), &env), Ok(Place::Url { .. })));
+        // A pid is one of this machine's, whatever the variable says.
+        let pid = Target { pid: Some(7), ..Target::default() };
+        let error = found(&pid, &env).unwrap_err();
+        assert!(error.starts_with(&format!("no procstar of this user with pid 7 runs in {tmp};")));
+        let token = Target { token: Some("t".into()), ..Target::default() };
+        assert!(found(&token, &env[1..]).unwrap_err().starts_with("--token is for a URL"));
+    }
+}

@@ -1,0 +1,143 @@
+//! Results in the form that is asked for.
+
+use super::api::{Api, Results};
+use super::error::ClientError;
+use super::human;
+use super::options::Form;
+use super::out::{Out, Style, printable_json};
+use super::proc::{Proc, or_dash};
+use super::table::{Cell, Head, Table};
+
+/// Prints processes.
+///
+/// # Errors
+/// They cannot be written, or make no sense.
+pub fn list(results: &Results, form: Form, api: &Api, out: &mut Out) -> Result<(), ClientError> {
+    match form {
+        Form::Json => json(results, out),
+        Form::Jsonl => jsonl(results, out),
+        Form::Table | Form::Wide => {
+            let wide = form == Form::Wide;
+            let mut table = Table::new(heads(wide));
+            for (id, result) in results {
+                let proc = Proc::of(result).map_err(|reason| api.nonsense(reason))?;
+                table.push(row(id, &proc, wide));
+            }
+            lines(&table, out)
+        }
+    }
+}
+
+/// Prints a table.
+///
+/// # Errors
+/// It cannot be written.
+pub fn lines(table: &Table, out: &mut Out) -> Result<(), ClientError> {
+    let mut text = table.lines(out).join("\n");
+    text.push('\n');
+    out.write(text)
+}
+
+/// Prints one object of results by ID.
+///
+/// # Errors
+/// It cannot be written.
+pub fn json(results: &Results, out: &mut Out) -> Result<(), ClientError> {
+    out.write("{")?;
+    for (at, (id, result)) in results.iter().enumerate() {
+        let comma = if at == 0 { "" } else { ",\n " };
+        out.write(printable_json(&format!("{comma}{}: {}", as_json(id), result.get())))?;
+    }
+    out.write("}\n")
+}
+
+/// Prints an object on a line for each result.
+///
+/// # Errors
+/// It cannot be written.
+pub fn jsonl(results: &Results, out: &mut Out) -> Result<(), ClientError> {
+    for (id, result) in results {
+        let line = format!("{{\"id\":{},\"result\":{}}}\n", as_json(id), result.get());
+        out.write(printable_json(&line))?;
+    }
+    Ok(())
+}
+
+/// Prints IDs: one on each line, or as JSON: one object, or a string on each line.
+///
+/// # Errors
+/// It cannot be written.
+pub fn ids(ids: &[String], form: Form, out: &mut Out) -> Result<(), ClientError> {
+    match form {
+        Form::Json => {
+            let object = serde_json::json!({ "proc_ids": ids });
+            out.write(printable_json(&format!("{object}\n")))
+        }
+        Form::Jsonl => ids.iter().try_for_each(|id| {
+            let object = serde_json::json!({ "id": id });
+            out.write(printable_json(&format!("{object}\n")))
+        }),
+        Form::Table | Form::Wide => ids.iter().try_for_each(|id| out.line(id)),
+    }
+}
+
+fn as_json(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+fn heads(wide: bool) -> Vec<Head> {
+    let mut heads = vec![
+        Head::Left("ID"),
+        Head::Left("STATE"),
+        Head::Left("STATUS"),
+        Head::Right("PID"),
+        Head::Right("AGE"),
+        Head::Right("TIME"),
+    ];
+    if wide {
+        heads.extend([
+            Head::Right("CPU"),
+            Head::Right("MEMORY"),
+            Head::Right("OUTPUT"),
+            Head::Left("STARTED"),
+            Head::Left("LABELS"),
+        ]);
+    }
+    heads.push(Head::Left("COMMAND"));
+    heads
+}
+
+fn row(id: &str, proc: &Proc, wide: bool) -> Vec<Cell> {
+    let dash = || "-".to_owned();
+    let mut row = vec![
+        Cell::from(id),
+        proc.state(),
+        proc.ending().into(),
+        proc.pid.map_or_else(dash, |pid| pid.to_string()).into(),
+        proc.age().map_or_else(dash, human::span).into(),
+        proc.times.elapsed.map_or_else(dash, human::span).into(),
+    ];
+    if wide {
+        row.extend([
+            proc.usage.as_ref().map_or_else(dash, |usage| human::span(usage.cpu)).into(),
+            proc.memory().map_or_else(dash, human::bytes).into(),
+            proc.captured().into(),
+            started(proc).into(),
+            proc.labels().into(),
+        ]);
+    }
+    row.push(proc.command().into());
+    row
+}
+
+/// The start, to the second.
+fn started(proc: &Proc) -> String {
+    let start = proc.times.start.as_deref().unwrap_or_default();
+    or_dash(start.get(..19).map_or_else(String::new, |start| format!("{start}Z")))
+}
+
+/// A heading and its value, aligned.
+pub fn entry(name: &str, value: &str, out: &Out) -> String {
+    let name = format!("{name:<10}");
+    format!("{}  {value}", out.paint(Style::Dim, &name))
+}

@@ -1,0 +1,218 @@
+//! Sizes, times and ages as people read and write them.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// The longest time that is understood, in seconds, as in the configuration.
+const LONGEST: f64 = 1e10;
+
+/// A number of bytes, in three digits or so.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let mut value = count as f64;
+    let mut unit = "B";
+    for next in UNITS {
+        // What would be rounded to 1024 of a unit is one of the next.
+        if value < 1023.5 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    if value < 9.95 { format!("{value:.1} {unit}") } else { format!("{value:.0} {unit}") }
+}
+
+/// A time, in its two largest units.
+pub fn span(seconds: f64) -> String {
+    let seconds = seconds.max(0.0);
+    if seconds < 9.95 {
+        return format!("{seconds:.1}s");
+    }
+    let whole = seconds.round() as u64;
+    match whole {
+        0..=59 => format!("{whole}s"),
+        60..=3599 => format!("{}m{:02}s", whole / 60, whole % 60),
+        3600..=86_399 => format!("{}h{:02}m", whole / 3600, whole % 3600 / 60),
+        _ => format!("{}d{:02}h", whole / 86_400, whole % 86_400 / 3600),
+    }
+}
+
+/// Seconds between two times of a result.
+pub fn between(earlier: &str, later: &str) -> Option<f64> {
+    let (earlier, later): (Timestamp, Timestamp) = (earlier.parse().ok()?, later.parse().ok()?);
+    Some((later.as_nanosecond() - earlier.as_nanosecond()) as f64 / 1e9)
+}
+
+/// A time: a number of seconds, or numbers with units, `1h30m`.
+///
+/// # Errors
+/// What would be understood.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("expected a time such as 90, 1.5s, 15m, 1h30m or 2d, found {text:?}");
+    let seconds = match text.parse::<f64>() {
+        Ok(seconds) => seconds,
+        Err(_) => with_units(text).ok_or_else(wrong)?,
+    };
+    if (0.0..=LONGEST).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err(wrong())
+    }
+}
+
+fn with_units(text: &str) -> Option<f64> {
+    if text.is_empty() {
+        return None;
+    }
+    let mut rest = text;
+    let mut seconds = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, tail) = rest.split_at(digits);
+        let letters = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(letters);
+        let unit = match unit {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" | "min" => 60.0,
+            "h" => 3600.0,
+            "d" => 86_400.0,
+            "w" => 604_800.0,
+            _ => return None,
+        };
+        seconds += number.parse::<f64>().ok()? * unit;
+        rest = tail;
+    }
+    Some(seconds)
+}
+
+/// A time between two looks.
+///
+/// # Errors
+/// As [`duration`]; less than a tenth of a second.
+pub fn interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    if interval < Duration::from_millis(100) {
+        return Err("expected at least 0.1 s".into());
+    }
+    Ok(interval)
+}
+
+/// `NAME=VALUE`.
+///
+/// # Errors
+/// Where it is none.
+pub fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("expected NAME=VALUE, found {text:?}")),
+    }
+}
+
+/// A moment, as somebody gives it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Since {
+    /// So long ago.
+    Ago(Duration),
+    /// Then.
+    At(Timestamp),
+}
+
+/// A moment: a time ago, or an RFC 3339 time.
+///
+/// # Errors
+/// What would be understood.
+pub fn since(text: &str) -> Result<Since, String> {
+    if let Ok(ago) = duration(text) {
+        return Ok(Since::Ago(ago));
+    }
+    text.parse().map(Since::At).map_err(|_| {
+        format!(
+            "expected a time ago such as 90, 15m or 2d, or a time such as 2026-03-01T12:00:00Z, found {text:?}"
+        )
+    })
+}
+
+impl Since {
+    /// In seconds since the epoch, where `now` is such.
+    pub fn epoch(self, now: f64) -> f64 {
+        match self {
+            Since::Ago(ago) => now - ago.as_secs_f64(),
+            Since::At(time) => time.as_nanosecond() as f64 / 1e9,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (count, told) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (10_188, "9.9 KiB"),
+            (10_240, "10 KiB"),
+            (1_048_575, "1.0 MiB"),
+            (1_609_728, "1.5 MiB"),
+            (u64::MAX, "16 EiB"),
+        ] {
+            assert_eq!(bytes(count), told);
+        }
+    }
+
+    #[test]
+    fn spans() {
+        for (seconds, told) in [
+            (-1.0, "0.0s"),
+            (0.04, "0.0s"),
+            (9.94, "9.9s"),
+            (9.96, "10s"),
+            (59.6, "1m00s"),
+            (3599.4, "59m59s"),
+            (3599.6, "1h00m"),
+            (90_000.0, "1d01h"),
+        ] {
+            assert_eq!(span(seconds), told, "{seconds}");
+        }
+        let gap = between("2026-03-01T12:00:00.5+00:00", "2026-03-01T12:01:00+00:00");
+        assert_eq!(gap, Some(59.5));
+    }
+
+    #[test]
+    fn durations() {
+        for (text, seconds) in [
+            ("0", Some(0.0)),
+            ("1.5", Some(1.5)),
+            ("1h30m", Some(5400.0)),
+            ("250ms", Some(0.25)),
+            ("2w1d", Some(1_296_000.0)),
+            ("", None),
+            ("5x", None),
+            ("m", None),
+            ("1h30", None),
+            ("-1", None),
+            ("nan", None),
+            ("1e11", None),
+        ] {
+            let wanted = seconds.map(Duration::from_secs_f64);
+            assert_eq!(duration(text).ok(), wanted, "{text:?}");
+        }
+        assert!(interval("0.05").is_err());
+        assert_eq!(pair("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert!(pair("=x").is_err() && pair("x").is_err());
+    }
+
+    #[test]
+    fn moments() {
+        assert_eq!(since("1m").unwrap().epoch(100.0), 40.0);
+        assert_eq!(since("1970-01-01T00:00:07.5Z").unwrap().epoch(100.0), 7.5);
+        assert!(since("yesterday").unwrap_err().contains("2026-03-01T12:00:00Z"));
+    }
+}

@@ -1,0 +1,19 @@
+//! `procstar kill`: a signal.
+
+use super::api::Api;
+use super::error::ClientError;
+use super::for_each;
+use super::options::KillArgs;
+use super::out::Out;
+
+/// Sends a signal to each process, and prints the ID of each that got it.
+///
+/// # Errors
+/// There is no answer.
+pub async fn kill(args: &KillArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
+    for_each(&args.ids, async |id| {
+        api.signal(id, &args.signal).await?;
+        out.line(id)
+    })
+    .await
+}

@@ -1,0 +1,279 @@
+//! What to print, and in which order.
+
+use indexmap::IndexMap;
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::cli::client::api::Api;
+use crate::cli::client::error::ClientError;
+use crate::cli::client::options::LogsArgs;
+use crate::cli::client::proc::{Captured, Times};
+
+/// What is needed of a result.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Subject {
+    state: String,
+    times: Times,
+    captures: IndexMap<String, Captured>,
+    pub(super) pieces: Option<Vec<(f64, String, u64, u64)>>,
+}
+
+impl Subject {
+    /// As it is now.
+    pub(super) async fn ask(api: &Api, id: &str) -> Result<Subject, ClientError> {
+        let result = api.one(id, "none", None).await?;
+        serde_json::from_str(result.get()).map_err(|error| api.nonsense(error.to_string()))
+    }
+
+    /// The start, in seconds since the epoch.
+    pub(super) fn start(&self) -> Option<f64> {
+        epoch(self.times.start.as_deref())
+    }
+
+    /// How much is captured of `fd`.
+    pub(super) fn length(&self, fd: &str) -> u64 {
+        self.captures.get(fd).map_or(0, |capture| capture.length)
+    }
+
+    /// Whether all of `fd` has come with its first `length` bytes.
+    pub(super) fn has_all(&self, fd: &str, length: u64) -> bool {
+        self.state != "running" && length >= self.length(fd)
+    }
+
+    /// Its pieces of these fds, with times since the epoch, in order.
+    pub(super) fn pieces_of(&self, fds: &[String]) -> Vec<Piece> {
+        let start = self.start();
+        let told = self.pieces.iter().flatten();
+        told.filter_map(|(time, fd, offset, length)| {
+            Some(Piece {
+                time: start.map(|start| start + time),
+                fd: fds.iter().position(|known| known == fd)?,
+                offset: *offset,
+                length: *length,
+            })
+        })
+        .collect()
+    }
+
+    /// Whether order and times of all that is captured of these fds are known.
+    fn is_timed(&self, fds: &[String]) -> bool {
+        let known = |fd: &String| {
+            let Some(capture) = self.captures.get(fd) else { return false };
+            let named = self.pieces.iter().flatten().any(|(_, name, ..)| name == fd);
+            // Of what has dropped bytes within, nobody tells where they were.
+            capture.dropped == 0 && (capture.length == 0 || named)
+        };
+        self.pieces.is_some() && fds.iter().all(known)
+    }
+}
+
+fn epoch(time: Option<&str>) -> Option<f64> {
+    let time: Timestamp = time?.parse().ok()?;
+    Some(time.as_nanosecond() as f64 / 1e9)
+}
+
+/// A part of a capture.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Piece {
+    /// When it was read, in seconds since the epoch.
+    pub(super) time: Option<f64>,
+    /// Of which of the plan's fds.
+    pub(super) fd: usize,
+    /// Where it begins.
+    pub(super) offset: u64,
+    /// How long it is.
+    pub(super) length: u64,
+}
+
+/// What to print.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Plan {
+    /// Which captures.
+    pub(super) fds: Vec<String>,
+    /// What there is: pieces whose order is known, in it; the last lines are those of each of these.
+    pub(super) sequences: Vec<Vec<Piece>>,
+    /// Where what is written later begins, for each fd.
+    pub(super) ends: Vec<u64>,
+}
+
+impl Plan {
+    /// What `args` want of a process.
+    ///
+    /// # Errors
+    /// It is not captured; times are asked for that are not known.
+    pub(super) fn new(args: &LogsArgs, subject: &Subject) -> Result<Plan, ClientError> {
+        let fds = fds(args, subject)?;
+        let timed = subject.is_timed(&fds);
+        let since = since(args, subject, timed)?;
+        let sequences = match since {
+            Since::Nothing => vec![],
+            Since::All if timed => vec![subject.pieces_of(&fds)],
+            Since::All => {
+                let whole = |(at, fd): (usize, &String)| {
+                    vec![Piece { time: None, fd: at, offset: 0, length: subject.length(fd) }]
+                };
+                fds.iter().enumerate().map(whole).collect()
+            }
+            Since::Then(then) => {
+                let old = |piece: &Piece| piece.time.is_some_and(|time| time < then);
+                vec![subject.pieces_of(&fds).into_iter().skip_while(old).collect()]
+            }
+        };
+        let ends = if timed {
+            ends(&subject.pieces_of(&fds), fds.len())
+        } else {
+            fds.iter().map(|fd| subject.length(fd)).collect()
+        };
+        Ok(Plan { fds, sequences, ends })
+    }
+}
+
+/// Where the last piece of each of `count` fds ends.
+fn ends(pieces: &[Piece], count: usize) -> Vec<u64> {
+    let mut ends = vec![0; count];
+    for piece in pieces {
+        if let Some(end) = ends.get_mut(piece.fd) {
+            *end = piece.offset + piece.length;
+        }
+    }
+    ends
+}
+
+fn fds(args: &LogsArgs, subject: &Subject) -> Result<Vec<String>, ClientError> {
+    let captured: Vec<String> = subject.captures.keys().cloned().collect();
+    if captured.is_empty() {
+        return Err(ClientError::Failed(format!(
+            "no output of process {} is captured; its spec's fds have no capture",
+            args.id
+        )));
+    }
+    let Some(wanted) = &args.stream else { return Ok(captured) };
+    let wanted = match wanted.as_str() {
+        "0" => "stdin",
+        "1" => "stdout",
+        "2" => "stderr",
+        other => other,
+    };
+    if captured.iter().any(|fd| fd == wanted) {
+        return Ok(vec![wanted.to_owned()]);
+    }
+    Err(ClientError::Failed(format!(
+        "{wanted} of process {} is not captured; these are: {}",
+        args.id,
+        captured.join(", ")
+    )))
+}
+
+enum Since {
+    All,
+    Nothing,
+    Then(f64),
+}
+
+/// From when on to print; what cannot be told is an error.
+fn since(args: &LogsArgs, subject: &Subject, timed: bool) -> Result<Since, ClientError> {
+    let unknown = |what: &str| {
+        let why = match subject.pieces {
+            None => "its captures do not ask for \"pieces\": true, as docs/specs.md tells",
+            Some(_) => {
+                "a capture of it does not ask for pieces, or has dropped bytes to stay within its limit"
+            }
+        };
+        ClientError::Failed(format!(
+            "{what}: no times are known of all output of process {}: {why}",
+            args.id
+        ))
+    };
+    if args.timestamps && !timed {
+        return Err(unknown("--timestamps"));
+    }
+    let Some(since) = args.since else { return Ok(Since::All) };
+    // By the clock of the instance, which need not be ours.
+    let now = epoch(subject.times.now.as_deref())
+        .unwrap_or_else(|| Timestamp::now().as_nanosecond() as f64 / 1e9);
+    let then = since.epoch(now);
+    if subject.start().is_some_and(|start| start >= then) {
+        Ok(Since::All)
+    } else if epoch(subject.times.stop.as_deref()).is_some_and(|stop| stop < then) {
+        Ok(Since::Nothing)
+    } else if timed {
+        Ok(Since::Then(then))
+    } else {
+        Err(unknown("--since"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::client::human;
+    use crate::cli::client::options::Target;
+
+    fn args() -> LogsArgs {
+        LogsArgs {
+            id: "a".into(),
+            follow: false,
+            tail: None,
+            since: None,
+            timestamps: false,
+            stream: None,
+            target: Target::default(),
+        }
+    }
+
+    fn subject(pieces: &serde_json::Value, dropped: u64) -> Subject {
+        let result = format!(
+            r#"{{"state": "running",
+                "times": {{"start": "1970-01-01T00:01:40Z", "now": "1970-01-01T00:03:20Z", "stop": null}},
+                "captures": {{"stdout": {{"length": 6, "dropped": {dropped}}}, "stderr": {{"length": 3}}}},
+                "pieces": {pieces}}}"#
+        );
+        serde_json::from_str(&result).unwrap()
+    }
+
+    fn timed() -> Subject {
+        let pieces = [(1.0, "stdout", 0, 4), (2.0, "stderr", 0, 3), (50.0, "stdout", 4, 2)];
+        subject(&serde_json::json!(pieces), 0)
+    }
+
+    #[test]
+    fn pieces_make_one_sequence() {
+        let plan = Plan::new(&args(), &timed()).unwrap();
+        let piece = |time, fd, offset, length| Piece { time: Some(time), fd, offset, length };
+        let all = vec![piece(101.0, 0, 0, 4), piece(102.0, 1, 0, 3), piece(150.0, 0, 4, 2)];
+        assert_eq!((plan.sequences, plan.ends), (vec![all.clone()], vec![6, 3]));
+        let since = LogsArgs { since: human::since("90").ok(), ..args() };
+        let plan = Plan::new(&since, &timed()).unwrap();
+        assert_eq!((plan.sequences, plan.ends), (vec![all[2..].to_vec()], vec![6, 3]));
+        let one = LogsArgs { stream: Some("2".into()), ..args() };
+        let plan = Plan::new(&one, &timed()).unwrap();
+        assert_eq!((plan.fds, plan.ends), (vec!["stderr".to_owned()], vec![3]));
+    }
+
+    #[test]
+    fn what_has_no_times_is_whole_or_refused() {
+        for subject in [
+            subject(&serde_json::Value::Null, 0),
+            subject(&serde_json::json!([(1.0, "stdout", 0, 6)]), 0),
+            subject(&serde_json::json!([(1.0, "stdout", 0, 9), (1.0, "stderr", 0, 3)]), 3),
+        ] {
+            let plan = Plan::new(&args(), &subject).unwrap();
+            assert_eq!(plan.sequences.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1]);
+            let wanted = LogsArgs { timestamps: true, ..args() };
+            let error = Plan::new(&wanted, &subject).unwrap_err().to_string();
+            assert!(error.starts_with("--timestamps: no times are known"), "{error}");
+            let since = |text| LogsArgs { since: human::since(text).ok(), ..args() };
+            assert!(Plan::new(&since("50"), &subject).is_err());
+            // Before the start there was nothing.
+            assert_eq!(Plan::new(&since("100"), &subject).unwrap(), plan);
+        }
+    }
+
+    #[test]
+    fn what_is_not_captured_is_named() {
+        let wanted = LogsArgs { stream: Some("7".into()), ..args() };
+        let error = Plan::new(&wanted, &timed()).unwrap_err().to_string();
+        assert_eq!(error, "7 of process a is not captured; these are: stdout, stderr");
+    }
+}

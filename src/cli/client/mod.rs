@@ -1,0 +1,150 @@
+//! The commands that talk to a running instance, over its HTTP service.
+//!
+//! They are ordinary clients: no keeper, no actor, one thread with a runtime of its own, which [`run`] sets up for one command and
+//! takes down. [`find`] tells which instance is meant, [`transport`] speaks HTTP to it, [`api`] knows its paths and answers; each
+//! command has a file. What comes from an instance is shown by [`out`], which lets no control character through to a terminal;
+//! only `logs` writes bytes as they are.
+
+pub mod api;
+pub mod error;
+pub mod find;
+pub mod human;
+pub mod options;
+pub mod out;
+pub mod proc;
+pub mod table;
+pub mod transport;
+
+mod events;
+mod forms;
+mod kill;
+mod logs;
+mod prune;
+mod ps;
+mod rm;
+mod show;
+mod sse;
+mod start;
+mod stop;
+mod teach;
+mod top;
+mod wait;
+
+use std::ffi::OsString;
+
+use clap::Subcommand;
+
+use self::api::Api;
+use self::error::ClientError;
+use self::options::{Asked, ClientCommand};
+use self::out::Out;
+use self::transport::Transport;
+use crate::config::{Env, Settings};
+
+/// A command for a running instance.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// What to ask.
+    pub asked: Asked,
+    /// Where instances are, and what lets us in.
+    pub settings: Settings,
+}
+
+/// Whether arguments may be such a command: looks for no more than a word. The keeper asks this, so that a command needs none.
+pub fn may_be_meant(args: impl IntoIterator<Item = OsString>) -> bool {
+    args.into_iter()
+        .skip(1)
+        .take_while(|arg| arg != "--")
+        .any(|arg| arg.to_str().is_some_and(ClientCommand::has_subcommand))
+}
+
+/// Does what is asked; gives the exit code. Errors are told on standard error.
+pub fn run(client: &Client, env: &Env) -> u8 {
+    let mut out = match Out::stdout(env) {
+        Ok(out) => out,
+        Err(error) => return tell(client, &error),
+    };
+    match actix_rt::Runtime::new() {
+        Ok(runtime) => match runtime.block_on(ask(client, env, &mut out)) {
+            Ok(code) => code,
+            Err(error) => tell(client, &error),
+        },
+        Err(error) => tell(client, &ClientError::Failed(format!("cannot start: {error}"))),
+    }
+}
+
+fn tell(client: &Client, error: &ClientError) -> u8 {
+    if !matches!(error, ClientError::Unread) {
+        say(&error.to_string());
+    }
+    match (&client.asked, error) {
+        (_, ClientError::Usage(_) | ClientError::Read { .. } | ClientError::Unread) => {
+            error.exit_code()
+        }
+        // Any lower one may be the process's own.
+        (Asked::Wait(_), _) => wait::FAILED,
+        _ => error.exit_code(),
+    }
+}
+
+/// Tells the user something that is no answer.
+fn say(text: &str) {
+    let lines: Vec<String> = text.lines().map(out::printable).collect();
+    // There is nobody else to tell.
+    let _ = std::io::Write::write_all(
+        &mut std::io::stderr(),
+        format!("procstar: {}\n", lines.join("\n")).as_bytes(),
+    );
+}
+
+async fn ask(client: &Client, env: &Env, out: &mut Out) -> Result<u8, ClientError> {
+    let place = find::find(client.asked.target(), &client.settings, env)?;
+    let api = Api::new(Transport::new(&place)?);
+    match &client.asked {
+        Asked::Start(args) => start::start(args, &api, out).await,
+        Asked::Ps(args) => ps::ps(args, &api, out).await,
+        Asked::Show(args) => show::show(args, &api, out).await,
+        Asked::Logs(args) => logs::logs(args, &api, out).await,
+        Asked::Wait(args) => wait::wait(args, &api, out).await,
+        Asked::Stop(args) => stop::stop(args, &api, out).await,
+        Asked::Kill(args) => kill::kill(args, &api, out).await,
+        Asked::Rm(args) => rm::rm(args, &api, out).await,
+        Asked::Prune(args) => prune::prune(args, &api, out).await,
+        Asked::Events(args) => events::events(args, &api, out).await,
+        Asked::Top(args) => top::top(args, &api, out).await,
+    }
+}
+
+/// Does something for each ID: what fails for one does not keep it from the others. Gives the exit code.
+async fn for_each<F: AsyncFnMut(&str) -> Result<(), ClientError>>(
+    ids: &[String],
+    mut act: F,
+) -> Result<u8, ClientError> {
+    let mut code = 0;
+    for id in ids {
+        match act(id).await {
+            Ok(()) => {}
+            Err(error @ ClientError::Refused { .. }) => {
+                say(&error.to_string());
+                code = error.exit_code();
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_words_of_ours_are_looked_into() {
+        let may = |args: &[&str]| may_be_meant(args.iter().map(OsString::from));
+        assert!(may(&["procstar", "ps"]));
+        assert!(may(&["procstar", "--config", "x", "logs", "-f", "a"]));
+        assert!(!may(&["ps", "--print", "x.json"]));
+        assert!(!may(&["procstar", "run", "--", "ps"]));
+        assert!(!may(&["procstar", "validate", "x"]));
+    }
+}

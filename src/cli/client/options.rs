@@ -1,0 +1,437 @@
+//! The options of the commands that talk to a running instance.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand, ValueEnum};
+
+use super::{human, teach};
+use crate::cli::client::human::Since;
+
+/// What is asked of a running instance.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Asked {
+    /// Start the processes of a spec, or one process, in a running instance
+    #[command(after_long_help = teach::START)]
+    Start(StartArgs),
+    /// List the processes of a running instance
+    #[command(after_long_help = teach::PS)]
+    Ps(PsArgs),
+    /// Tell all there is to know of processes
+    #[command(after_long_help = teach::SHOW)]
+    Show(ShowArgs),
+    /// Print what a process wrote, byte for byte; with -f also what it writes from now on
+    #[command(after_long_help = teach::LOGS)]
+    Logs(LogsArgs),
+    /// Wait until processes have ended, and exit as they did
+    #[command(after_long_help = teach::WAIT)]
+    Wait(WaitArgs),
+    /// Stop processes: a signal, and SIGKILL after a grace; waits until they have ended
+    #[command(after_long_help = teach::STOP)]
+    Stop(StopArgs),
+    /// Send a signal to processes
+    #[command(after_long_help = teach::KILL)]
+    Kill(KillArgs),
+    /// Forget ended processes, and what they wrote
+    #[command(after_long_help = teach::RM)]
+    Rm(RmArgs),
+    /// Forget all ended processes of a state, age or label
+    #[command(after_long_help = teach::PRUNE)]
+    Prune(PruneArgs),
+    /// Print every start, end and deletion as it happens
+    #[command(after_long_help = teach::EVENTS)]
+    Events(EventsArgs),
+    /// Show running processes by CPU time: live on a terminal, once in a pipe
+    #[command(after_long_help = teach::TOP)]
+    Top(TopArgs),
+}
+
+/// Which instance is asked, and how.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Which instance")]
+pub struct Target {
+    /// The one behind this Unix socket
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["pid", "url"])]
+    pub socket: Option<PathBuf>,
+    /// The one of this user with this pid
+    #[arg(long, value_name = "PID", conflicts_with = "url")]
+    pub pid: Option<i32>,
+    /// The one that keeps its processes in this directory
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// The one behind this URL, http:// on this machine, https:// elsewhere [env: PROCSTAR_URL]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// With a URL: the token that lets us in; other users see it: rather PROCSTAR_HTTP_TOKEN or --token-file
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
+    pub token: Option<String>,
+    /// With a URL: a file that holds the token
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// With a URL: PEM file of a root to trust besides the system's, or of the server's own certificate
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+}
+
+/// Forms of an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// Columns, for people
+    #[default]
+    Table,
+    /// More columns
+    Wide,
+    /// One JSON document, exact
+    Json,
+    /// A JSON object on each line
+    Jsonl,
+}
+
+/// Which processes.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Which {
+    /// Only those in this state: running, terminated or error; several by commas
+    #[arg(long, value_name = "STATE", value_delimiter = ',')]
+    pub state: Vec<String>,
+    /// Only those with this label: KEY=VALUE, or KEY for any value; again for each that they must have
+    #[arg(short, long, value_name = "LABEL")]
+    pub label: Vec<String>,
+    /// Only those that ended so long ago or longer: 90, 15m, 1h30m, 2d
+    #[arg(long, value_name = "AGE", value_parser = human::duration)]
+    pub older_than: Option<Duration>,
+}
+
+/// Options of `start`.
+#[derive(Args, Clone, Debug)]
+pub struct StartArgs {
+    /// Spec file, or `-` for standard input
+    #[arg(value_name = "SPEC", required_unless_present = "argv", conflicts_with = "argv")]
+    #[arg(conflicts_with_all = ["id", "env", "cwd", "label", "timeout"])]
+    pub spec: Option<PathBuf>,
+    /// The program and its arguments; output is captured with order and times
+    #[arg(last = true, value_name = "ARGV")]
+    pub argv: Vec<String>,
+    /// Its ID (default: the program's name and a random number)
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// A variable of its environment; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = human::pair)]
+    pub env: Vec<(String, String)>,
+    /// Its working directory, absolute
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<String>,
+    /// A label; may be repeated
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = human::pair)]
+    pub label: Vec<(String, String)>,
+    /// Stop it after this time: 90, 15m, 1h30m
+    #[arg(long, value_name = "TIME", value_parser = human::duration)]
+    pub timeout: Option<Duration>,
+    /// Form of the answer
+    #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
+    pub form: Form,
+    /// Which instance.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Options of `ps`.
+#[derive(Args, Clone, Debug)]
+pub struct PsArgs {
+    /// Which processes.
+    #[command(flatten)]
+    pub which: Which,
+    /// Print IDs only, one on each line
+    #[arg(short, long, conflicts_with = "form")]
+    pub quiet: bool,
+    /// Form of the list
+    #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
+    pub form: Form,
+    /// Which instance.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Options of `show`.
+#[derive(Args, Clone, Debug)]
+pub struct ShowArgs {
+    /// IDs of processes
+    #[arg(value_name = "ID", required = true)]
+    pub ids: Vec<String>,
+    /// With JSON: what it has of captured output
+    #[arg(long, value_name = "HOW", default_value = "none")]
+    pub captures: Captures,
+    /// Form of the answer
+    #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
+    pub form: Form,
+    /// Which instance.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// How much of the captures a result has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Captures {
+    /// Lengths
+    None,
+    /// All of it
+    Inline,
+    /// The last 4 KiB of each
+    Tail,
+}
+
+/// Options of `logs`.
+#[derive(Args, Clone, Debug)]
+pub struct LogsArgs {
+    /// ID of a process
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Go on with what is written, until the end
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only the last N lines, and what follows; of each stream where their order is not known
+    #[arg(long, value_name = "N")]
+    pub tail: Option<u64>,
+    /// Only what was written since then: a time ago (90, 15m), or 2026-03-01T12:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = human::since)]
+    pub since: Option<Since>,
+    /// Begin each line with the time at which it was read
+    #[arg(short, long)]
+    pub timestamps: bool,
+    /// Only this one: stdout, stderr or a number (default: all that are captured)
+    #[arg(long, value_name = "FD")]
+    pub stream: Option<String>,
+    /// Which instance.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Options of `wait`.
+#[derive(Args, Clone, Debug)]
+pub struct WaitArgs {
+    /// IDs of processes
+    #[arg(value_name = "ID", required = true)]
+    pub ids: Vec<String>,
+    /// Wait no longer than this: 90, 15m, 1h30m
+    #[arg(long, value_name = "TIME", value_parser = human::duration)]
+    pub timeout: Option<Duration>,
+    /// Print the processes when they have ended (default: nothing)
+    #[arg(short = 'o', long = "output", value_name = "FORM")]
+    pub form: Option<Form>,
+    /// Which instance.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Options of `stop`.
+#[derive(Args, Clone, Debug)]
+pub struct StopArgs {
+    /// IDs of processes
+    #[arg(value_name = "ID", required = true)]
+    pub ids: Vec<String>,
+    /// The signal that asks them (default: the spec's, or SIGTERM)
+    #[arg(short, long, value_name = "SIGNAL")]
+    pub signal: Option<String>,
+    /// How long they have until SIGKILL: 90, 15m (default: the spec's, or 10 s)
+    #[arg(long, value_name = "TIME", value_parser = human::duration)]
+    pub grace: Option<Duration>,
+    /// Do not wait until they have ended
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Which instance.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Options of `kill`.
+#[derive(Args, Clone, Debug)]
+pub struct KillArgs {
+    /// IDs of processes
+    #[arg(value_name = "ID", required = true)]
+    pub ids: Vec<String>,
+    /// A name, with or without SIG, or a number
+    #[arg(short, long, value_name = "SIGNAL", default_value = "SIGTERM")]
+    pub signal: String,
+    /// Which instance.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Options of `rm`.
+#[derive(Args, Clone, Debug)]
+pub struct RmArgs {
+    /// IDs of processes
+    #[arg(value_name = "ID", required = true)]
+    pub ids: Vec<String>,
+    /// Kill those that run, with SIGKILL, first
+    #[arg(short, long)]
+    pub force: bool,
+    /// Which instance.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Options of `prune`.
+#[derive(Args, Clone, Debug)]
+pub struct PruneArgs {
+    /// Which processes.
+    #[command(flatten)]
+    pub which: Which,
+    /// All that have ended
+    #[arg(long, conflicts_with_all = ["state", "label", "older_than"])]
+    pub all: bool,
+    /// Forget nothing; print what would be forgotten
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// Form of the answer
+    #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
+    pub form: Form,
+    /// Which instance.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Options of `events`.
+#[derive(Args, Clone, Debug)]
+pub struct EventsArgs {
+    /// Only of these processes
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    /// Go on after an event that was seen, by its cursor
+    #[arg(long, value_name = "CURSOR")]
+    pub after: Option<String>,
+    /// Form of an event; json and jsonl are the same
+    #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
+    pub form: Form,
+    /// Which instance.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Options of `top`.
+#[derive(Args, Clone, Debug)]
+pub struct TopArgs {
+    /// The time between two looks, at least 0.1 s
+    #[arg(short = 'd', long, value_name = "TIME", default_value = "2", value_parser = human::interval)]
+    pub interval: Duration,
+    /// Look once, on a terminal too
+    #[arg(short = '1', long)]
+    pub once: bool,
+    /// The most processes to show
+    #[arg(short = 'n', long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Form of the list; json and jsonl look once
+    #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
+    pub form: Form,
+    /// Which instance.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+impl Asked {
+    /// The command's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Asked::Start(_) => "start",
+            Asked::Ps(_) => "ps",
+            Asked::Show(_) => "show",
+            Asked::Logs(_) => "logs",
+            Asked::Wait(_) => "wait",
+            Asked::Stop(_) => "stop",
+            Asked::Kill(_) => "kill",
+            Asked::Rm(_) => "rm",
+            Asked::Prune(_) => "prune",
+            Asked::Events(_) => "events",
+            Asked::Top(_) => "top",
+        }
+    }
+
+    /// Which instance is meant.
+    pub(super) fn target(&self) -> &Target {
+        match self {
+            Asked::Start(args) => &args.target,
+            Asked::Ps(args) => &args.target,
+            Asked::Show(args) => &args.target,
+            Asked::Logs(args) => &args.target,
+            Asked::Wait(args) => &args.target,
+            Asked::Stop(args) => &args.target,
+            Asked::Kill(args) => &args.target,
+            Asked::Rm(args) => &args.target,
+            Asked::Prune(args) => &args.target,
+            Asked::Events(args) => &args.target,
+            Asked::Top(args) => &args.target,
+        }
+    }
+}
+
+/// [`Asked`], without the options of the program that mean nothing here: those of what an instance is to be. They are neither in
+/// the help nor accepted, and their letters are free.
+#[derive(Clone, Debug)]
+pub struct ClientCommand(pub Asked);
+
+/// Options of the program that say where instances are.
+const MEANT: [&str; 2] = ["config", "state_dir"];
+
+impl ClientCommand {
+    /// Covers the program's global options by ones that are hidden.
+    fn veil(command: Command) -> Command {
+        let globals = command.get_arguments().filter(|arg| arg.is_global_set());
+        let veiled: Vec<_> = globals
+            .filter(|arg| !MEANT.contains(&arg.get_id().as_str()))
+            .map(|arg| arg.clone().short(None).hide(true))
+            .collect();
+        command.mut_subcommands(|sub| {
+            if Asked::has_subcommand(sub.get_name()) { sub.args(veiled.clone()) } else { sub }
+        })
+    }
+
+    /// Whether only options are given that the command has.
+    fn check(matches: &ArgMatches) -> Result<(), clap::Error> {
+        let Some((name, given)) = matches.subcommand() else { return Ok(()) };
+        let own = Asked::augment_subcommands(Command::new("procstar"));
+        let Some(own) = own.find_subcommand(name) else { return Ok(()) };
+        let foreign = given.ids().find(|id| {
+            given.value_source(id.as_str()) == Some(ValueSource::CommandLine)
+                && !MEANT.contains(&id.as_str())
+                && !own.get_arguments().any(|arg| arg.get_id() == *id)
+                && !own.get_groups().any(|group| group.get_id() == *id)
+        });
+        match foreign {
+            None => Ok(()),
+            Some(id) => Err(clap::Error::raw(
+                ErrorKind::UnknownArgument,
+                format!(
+                    "`{name}` asks a running instance, and takes no --{}; see procstar {name} --help",
+                    id.as_str().replace('_', "-")
+                ),
+            )),
+        }
+    }
+}
+
+impl FromArgMatches for ClientCommand {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Self::check(matches)?;
+        Asked::from_arg_matches(matches).map(ClientCommand)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        Self::check(matches)?;
+        self.0.update_from_arg_matches(matches)
+    }
+}
+
+impl Subcommand for ClientCommand {
+    fn augment_subcommands(command: Command) -> Command {
+        Self::veil(Asked::augment_subcommands(command))
+    }
+
+    fn augment_subcommands_for_update(command: Command) -> Command {
+        Self::veil(Asked::augment_subcommands_for_update(command))
+    }
+
+    fn has_subcommand(name: &str) -> bool {
+        Asked::has_subcommand(name)
+    }
+}

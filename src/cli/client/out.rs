@@ -1,0 +1,228 @@
+//! Standard output: what a terminal may show, colours, and a reader that goes away.
+
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::poll::PollFlags;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::error::ClientError;
+use crate::cli::output::Patient;
+use crate::config::Env;
+
+/// How something is shown where there is colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Style {
+    /// As it is.
+    #[default]
+    Plain,
+    /// A heading.
+    Bold,
+    /// What matters less.
+    Dim,
+    /// Well.
+    Green,
+    /// Not as wished.
+    Red,
+    /// To be looked at.
+    Yellow,
+}
+
+impl Style {
+    fn begin(self) -> &'static str {
+        match self {
+            Style::Plain => "",
+            Style::Bold => "\x1b[1m",
+            Style::Dim => "\x1b[2m",
+            Style::Green => "\x1b[32m",
+            Style::Red => "\x1b[31m",
+            Style::Yellow => "\x1b[33m",
+        }
+    }
+
+    /// The text in this style.
+    pub fn paint(self, text: &str) -> String {
+        match self {
+            Style::Plain => text.to_owned(),
+            styled => format!("{}{text}\x1b[0m", styled.begin()),
+        }
+    }
+}
+
+/// Standard output.
+pub struct Out {
+    file: Patient,
+    /// Whether it is a terminal.
+    pub terminal: bool,
+    /// Whether to use colour.
+    pub colour: bool,
+}
+
+impl Out {
+    /// This process's.
+    ///
+    /// # Errors
+    /// Where it is not open.
+    pub fn stdout(env: &Env) -> Result<Out, ClientError> {
+        let terminal = io::stdout().is_terminal();
+        let file = Patient::new(&std::io::stdout()).map_err(ClientError::Write)?;
+        Ok(Out { file, terminal, colour: coloured(env, terminal) })
+    }
+
+    /// Writes text, or bytes, as they are.
+    ///
+    /// # Errors
+    /// Where nobody reads, or it cannot be written.
+    pub fn write(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), ClientError> {
+        self.file.write_all(bytes.as_ref()).map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => ClientError::Unread,
+            _ => ClientError::Write(error),
+        })
+    }
+
+    /// Writes a line of text that an instance gave.
+    ///
+    /// # Errors
+    /// As [`write`](Out::write).
+    pub fn line(&mut self, text: &str) -> Result<(), ClientError> {
+        self.write(format!("{}\n", printable(text)))
+    }
+
+    /// The columns of the terminal; none where it is none.
+    pub fn width(&self) -> Option<usize> {
+        self.size().map(|(columns, _)| columns)
+    }
+
+    /// The columns and rows of the terminal.
+    pub fn size(&self) -> Option<(usize, usize)> {
+        if !self.terminal {
+            return None;
+        }
+        let size = terminal_size::terminal_size_of(io::stdout().as_fd());
+        size.map(|(width, height)| (usize::from(width.0), usize::from(height.0)))
+    }
+
+    /// Paints text, where there is colour.
+    pub fn paint(&self, style: Style, text: &str) -> String {
+        if self.colour { style.paint(text) } else { text.to_owned() }
+    }
+}
+
+/// Waits until nobody reads standard output any more; for ever where that cannot be told.
+pub async fn unread() -> ClientError {
+    if let Ok(stdout) = io::stdout().as_fd().try_clone_to_owned()
+        && is_pipe(&stdout)
+        && let Ok(stdout) = watched(stdout)
+    {
+        loop {
+            let Ok(mut ready) = stdout.ready(Interest::ERROR).await else { break };
+            if broken(&stdout) {
+                return ClientError::Unread;
+            }
+            ready.clear_ready();
+        }
+    }
+    std::future::pending().await
+}
+
+fn watched(stdout: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: what owns a descriptor has the same one as long as it lives.
+    unsafe { AsyncFd::register_with_interest(stdout, Interest::ERROR) }.map_err(io::Error::from)
+}
+
+fn is_pipe(fd: &impl AsFd) -> bool {
+    nix::sys::stat::fstat(fd).is_ok_and(|meta| meta.st_mode & libc::S_IFMT == libc::S_IFIFO)
+}
+
+fn broken(fd: &AsyncFd<OwnedFd>) -> bool {
+    let mut fds = [nix::poll::PollFd::new(fd.get_ref().as_fd(), PollFlags::empty())];
+    nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO).is_ok_and(|count| count > 0)
+}
+
+/// Whether to use colour: `NO_COLOR` forbids it, `CLICOLOR_FORCE` wants it, else a terminal has it that is none too simple.
+fn coloured(env: &Env, terminal: bool) -> bool {
+    let value = |name: &str| {
+        env.get(std::ffi::OsStr::new(name)).filter(|value| !value.is_empty()).map(|v| v.as_os_str())
+    };
+    if value("NO_COLOR").is_some() {
+        return false;
+    }
+    if value("CLICOLOR_FORCE").is_some_and(|value| value != "0") {
+        return true;
+    }
+    terminal && value("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Whether a terminal would take a character for an order, or show text in another order than it has.
+fn is_order(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Text that a terminal takes no orders from: control characters are shown as `\n`, `\x1b`, `\u{202e}`.
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => shown.push_str("\\n"),
+            '\t' => shown.push_str("\\t"),
+            '\r' => shown.push_str("\\r"),
+            c if is_order(c) && u32::from(c) < 0x100 => {
+                shown.push_str(&format!("\\x{:02x}", u32::from(c)));
+            }
+            c if is_order(c) => shown.push_str(&format!("\\u{{{:x}}}", u32::from(c))),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// JSON that a terminal takes no orders from, and that means the same: such characters stand only in strings.
+pub fn printable_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\n' => shown.push(c),
+            c if is_order(c) => shown.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terminals_get_no_orders() {
+        assert_eq!(printable("a\x1b[2Jb\n\u{9b}ä\u{202e}"), "a\\x1b[2Jb\\n\\x9bä\\u{202e}");
+        let json = serde_json::to_string("\u{7f}\u{9b}\u{202e}\"\\x").unwrap();
+        let shown = printable_json(&json);
+        assert_eq!(shown, r#""\u007f\u009b\u202e\"\\x""#);
+        assert_eq!(
+            serde_json::from_str::<String>(&shown).unwrap(),
+            serde_json::from_str::<String>(&json).unwrap()
+        );
+    }
+
+    #[test]
+    fn colour_is_where_it_is_wanted() {
+        let env = |pairs: &[(&str, &str)]| -> Env {
+            pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+        };
+        for (pairs, terminal, wanted) in [
+            (&[][..], true, true),
+            (&[], false, false),
+            (&[("NO_COLOR", "1")], true, false),
+            (&[("NO_COLOR", "")], true, true),
+            (&[("TERM", "dumb")], true, false),
+            (&[("CLICOLOR_FORCE", "1")], false, true),
+            (&[("CLICOLOR_FORCE", "0")], false, false),
+            (&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], true, false),
+        ] {
+            assert_eq!(coloured(&env(pairs), terminal), wanted, "{pairs:?}");
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! `procstar rm`: forgets processes.
+
+use super::api::Api;
+use super::error::ClientError;
+use super::for_each;
+use super::options::RmArgs;
+use super::out::Out;
+use super::wait::until_ended;
+
+/// Forgets each process, and prints the ID of each that is forgotten.
+///
+/// # Errors
+/// There is no answer.
+pub async fn rm(args: &RmArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
+    for_each(&args.ids, async |id| {
+        if args.force {
+            kill(api, id).await?;
+        }
+        match api.delete(id).await {
+            Err(ClientError::Refused { status: 409, mut details }) if !args.force => {
+                details.push(format!("stop it first (procstar stop {id}), or use rm --force"));
+                Err(ClientError::Refused { status: 409, details: vec![details.join("; ")] })
+            }
+            Err(error) => Err(error),
+            Ok(()) => out.line(id),
+        }
+    })
+    .await
+}
+
+/// Kills a process if it runs, and waits until it has ended.
+async fn kill(api: &Api, id: &str) -> Result<(), ClientError> {
+    match api.signal(id, "SIGKILL").await {
+        // It runs no more.
+        Err(ClientError::Refused { status: 409, .. }) => {}
+        sent => sent?,
+    }
+    until_ended(api, id, None).await.map(drop)
+}

@@ -1,0 +1,120 @@
+//! `procstar show`: all there is to know of processes.
+
+use super::api::{Api, Results};
+use super::error::ClientError;
+use super::options::{Captures, Form, ShowArgs};
+use super::out::{Out, printable};
+use super::proc::{Captured, Proc, or_dash};
+use super::{for_each, forms, human};
+
+/// Prints what is known of each process.
+///
+/// # Errors
+/// It cannot be had, or not be written.
+pub async fn show(args: &ShowArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
+    let people = matches!(args.form, Form::Table | Form::Wide);
+    if people && args.captures != Captures::None {
+        return Err(ClientError::Usage(
+            "--captures is for -o json and jsonl; `procstar logs ID` prints output".into(),
+        ));
+    }
+    let captures = match args.captures {
+        Captures::None => "none",
+        Captures::Inline => "inline",
+        Captures::Tail => "tail",
+    };
+    let mut results = Results::new();
+    let code = for_each(&args.ids, async |id| {
+        let result = api.one(id, captures, None).await?;
+        results.insert(id.to_owned(), result);
+        Ok(())
+    })
+    .await?;
+    match args.form {
+        Form::Json => forms::json(&results, out)?,
+        Form::Jsonl => forms::jsonl(&results, out)?,
+        Form::Table | Form::Wide => {
+            for (at, (id, result)) in results.iter().enumerate() {
+                let proc = Proc::of(result).map_err(|reason| api.nonsense(reason))?;
+                let gap = if at == 0 { "" } else { "\n" };
+                let lines = lines(id, &proc, args.form == Form::Wide, out);
+                out.write(format!("{gap}{}\n", lines.join("\n")))?;
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn lines(id: &str, proc: &Proc, wide: bool, out: &Out) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut add = |name: &str, value: String| {
+        if value != "-" && !value.is_empty() {
+            lines.push(forms::entry(name, &printable(&value), out));
+        }
+    };
+    add("ID", id.to_owned());
+    add("state", proc.state.clone());
+    add("status", proc.ending());
+    if proc.status.as_ref().is_some_and(|status| status.core_dump) {
+        add("", "dumped core".into());
+    }
+    for error in &proc.errors {
+        add("error", error.clone());
+    }
+    add("command", proc.command());
+    if wide || proc.exe.as_ref() != proc.argv.as_ref().and_then(|argv| argv.first()) {
+        add("executable", proc.exe.clone().unwrap_or_default());
+    }
+    add("directory", proc.cwd.clone().unwrap_or_default());
+    add("labels", proc.labels());
+    add("pid", proc.pid.map_or_else(String::new, |pid| pid.to_string()));
+    times(proc, &mut add);
+    resources(proc, wide, &mut add);
+    for (fd, capture) in &proc.captures {
+        add(fd, captured(capture, proc.is_running()));
+    }
+    if let Some(count) = proc.survivor_count.filter(|count| *count > 0) {
+        add("survivors", format!("{count}; show -o json names them"));
+    }
+    lines
+}
+
+fn times(proc: &Proc, add: &mut impl FnMut(&str, String)) {
+    let times = &proc.times;
+    let ago = |time: &Option<String>| {
+        let (Some(time), Some(now)) = (time, &times.now) else { return String::new() };
+        let ago = human::between(time, now).map_or(String::new(), human::span);
+        format!("{time}, {ago} ago")
+    };
+    add("started", ago(&times.start));
+    add("ended", ago(&times.stop));
+    add("time", or_dash(times.elapsed.map_or(String::new(), human::span)));
+}
+
+fn resources(proc: &Proc, wide: bool, add: &mut impl FnMut(&str, String)) {
+    if let Some(usage) = &proc.usage {
+        add("CPU", human::span(usage.cpu));
+    }
+    if let Some(memory) = proc.memory() {
+        let which = if proc.is_running() { "" } else { " at most" };
+        add("memory", format!("{}{which}", human::bytes(memory)));
+    }
+    if let (true, Some(stat)) = (wide && proc.is_running(), &proc.proc_stat) {
+        add("kernel", format!("state {}, {} threads", stat.state, stat.num_threads));
+    }
+}
+
+fn captured(capture: &Captured, running: bool) -> String {
+    let mut text = format!("{} captured", human::bytes(capture.length));
+    if capture.dropped > 0 {
+        text.push_str(&format!(", {} dropped", human::bytes(capture.dropped)));
+    }
+    if !running && !capture.complete {
+        let why = capture.reason.as_deref().unwrap_or("unknown");
+        text.push_str(&format!(", not complete: {why}"));
+    }
+    if let Some(path) = &capture.path {
+        text.push_str(&format!(", in {path}"));
+    }
+    text
+}

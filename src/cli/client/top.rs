@@ -1,0 +1,240 @@
+//! `procstar top`: running processes by what they use, live on a terminal.
+
+mod screen;
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+use tokio::time::{MissedTickBehavior, interval};
+
+use self::screen::{Key, Screen};
+use super::api::{Api, Results};
+use super::error::ClientError;
+use super::human;
+use super::options::{Form, TopArgs, Which};
+use super::out::{Out, Style, printable, printable_json};
+use super::proc::Proc;
+use super::table::{Cell, Head, Table, cut};
+
+/// A process at one look.
+struct Row {
+    id: String,
+    proc: Proc,
+    /// Of one processor: 1.0 is all of it.
+    cpu: f64,
+}
+
+/// CPU time and elapsed time at the last look, by ID and pid.
+type Before = HashMap<(String, Option<i64>), (f64, f64)>;
+
+/// Shows running processes: until the user has seen enough, or once.
+///
+/// # Errors
+/// There is no answer, or none any more.
+pub async fn top(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
+    let live = out.terminal && !args.once && matches!(args.form, Form::Table | Form::Wide);
+    if live { watch(args, api, out).await } else { once(args, api, out).await }
+}
+
+async fn once(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
+    let (agent, rows) = look(args, api, &mut Before::new()).await?;
+    match args.form {
+        Form::Table | Form::Wide => {
+            let mut lines = heading(&agent);
+            lines.push(String::new());
+            lines.extend(table(&rows, args.form).lines(out));
+            out.write(lines.join("\n") + "\n")?;
+        }
+        Form::Json => {
+            let processes: Vec<Value> = rows.iter().map(as_json).collect();
+            let all = json!({"agent": agent, "processes": processes});
+            out.write(printable_json(&format!("{all}\n")))?;
+        }
+        Form::Jsonl => {
+            for row in &rows {
+                out.write(printable_json(&format!("{}\n", as_json(row))))?;
+            }
+        }
+    }
+    Ok(0)
+}
+
+async fn watch(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
+    let mut screen = Screen::open(out)?;
+    let mut before = Before::new();
+    let mut ticks = interval(args.interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {
+                let (agent, rows) = look(args, api, &mut before).await?;
+                let out = screen.out();
+                let (width, height) = out.size().unwrap_or((80, 24));
+                let mut lines: Vec<String> =
+                    heading(&agent).iter().map(|line| cut(line, width)).collect();
+                lines.push(String::new());
+                lines.extend(table(&rows, args.form).lines(out));
+                lines.truncate(height.saturating_sub(1));
+                lines.push(out.paint(Style::Dim, "q: quit"));
+                screen.draw(&lines)?;
+            }
+            key = screen.key() => match key {
+                Key::Quit => return Ok(0),
+                Key::Signal(signum) => return Ok(128_u8.saturating_add(signum)),
+                Key::Resized | Key::Other => ticks.reset_immediately(),
+            },
+        }
+    }
+}
+
+/// Looks at all that runs, the most busy first.
+async fn look(
+    args: &TopArgs,
+    api: &Api,
+    before: &mut Before,
+) -> Result<(Value, Vec<Row>), ClientError> {
+    let running = Which { state: vec!["running".into()], ..Which::default() };
+    let (agent, results) = (api.agent().await?, api.list(&running).await?);
+    let mut rows = rows(results, before).map_err(|reason| api.nonsense(reason))?;
+    rows.truncate(args.limit.unwrap_or(usize::MAX));
+    Ok((agent, rows))
+}
+
+fn rows(results: Results, before: &mut Before) -> Result<Vec<Row>, String> {
+    let mut now = Before::new();
+    let mut rows = Vec::new();
+    for (id, result) in results {
+        let proc = Proc::of(&result)?;
+        let cpu = proc.usage.as_ref().map_or(0.0, |usage| usage.cpu);
+        let elapsed = proc.times.elapsed.unwrap_or_default();
+        let key = (id.clone(), proc.pid);
+        let (cpu_then, then) = before.get(&key).copied().unwrap_or_default();
+        let share = if elapsed > then { (cpu - cpu_then).max(0.0) / (elapsed - then) } else { 0.0 };
+        now.insert(key, (cpu, elapsed));
+        rows.push(Row { id, proc, cpu: share });
+    }
+    *before = now;
+    let memory = |row: &Row| row.proc.memory().unwrap_or_default();
+    rows.sort_by(|a, b| {
+        b.cpu.total_cmp(&a.cpu).then_with(|| memory(b).cmp(&memory(a))).then(a.id.cmp(&b.id))
+    });
+    Ok(rows)
+}
+
+/// Who the agent is, and how much there is, in two lines.
+fn heading(agent: &Value) -> Vec<String> {
+    let text = |key: &str| agent.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
+    let number = |key: &str| agent.get(key).and_then(Value::as_i64).unwrap_or_default();
+    let uptime = agent.get("uptime").and_then(Value::as_f64).unwrap_or_default();
+    let count = |key: &str| {
+        let counts = agent.get("counts").and_then(|counts| counts.get(key));
+        counts.and_then(Value::as_u64).unwrap_or_default()
+    };
+    let server = match agent.get("connection") {
+        None | Some(Value::Null) => String::new(),
+        Some(connection) => {
+            let of = |key: &str| connection.get(key).and_then(Value::as_str).unwrap_or("-");
+            format!(", {} at {}", of("state"), of("server"))
+        }
+    };
+    vec![
+        printable(&format!(
+            "procstar {} on {}, user {}, pid {}, up {}{server}",
+            text("version"),
+            text("hostname"),
+            text("username"),
+            number("pid"),
+            human::span(uptime)
+        )),
+        format!(
+            "{} running, {} terminated, {} error; {}",
+            count("running"),
+            count("terminated"),
+            count("error"),
+            text("shutdown_state")
+        ),
+    ]
+}
+
+fn table(rows: &[Row], form: Form) -> Table {
+    let wide = form == Form::Wide;
+    let mut heads = vec![
+        Head::Left("ID"),
+        Head::Right("PID"),
+        Head::Right("CPU%"),
+        Head::Right("RSS"),
+        Head::Right("CPU"),
+        Head::Right("TIME"),
+    ];
+    if wide {
+        heads.extend([Head::Right("THREADS"), Head::Right("OUTPUT"), Head::Left("LABELS")]);
+    }
+    heads.push(Head::Left("COMMAND"));
+    let mut table = Table::new(heads);
+    for Row { id, proc, cpu } in rows {
+        let dash = || "-".to_owned();
+        let mut row = vec![
+            Cell::from(id),
+            proc.pid.map_or_else(dash, |pid| pid.to_string()).into(),
+            format!("{:.1}", cpu * 100.0).into(),
+            proc.memory().map_or_else(dash, human::bytes).into(),
+            proc.usage.as_ref().map_or_else(dash, |usage| human::span(usage.cpu)).into(),
+            proc.times.elapsed.map_or_else(dash, human::span).into(),
+        ];
+        if wide {
+            let threads = proc.proc_stat.as_ref().map(|stat| stat.num_threads.to_string());
+            row.extend([
+                threads.unwrap_or_else(dash).into(),
+                proc.captured().into(),
+                proc.labels().into(),
+            ]);
+        }
+        row.push(proc.command().into());
+        table.push(row);
+    }
+    table
+}
+
+fn as_json(row: &Row) -> Value {
+    let usage = row.proc.usage.clone().unwrap_or_default();
+    json!({
+        "id": row.id,
+        "pid": row.proc.pid,
+        "cpu_share": row.cpu,
+        "cpu": usage.cpu,
+        "rss": row.proc.memory(),
+        "elapsed": row.proc.times.elapsed,
+        "threads": row.proc.proc_stat.as_ref().map(|stat| stat.num_threads),
+        "argv": row.proc.argv,
+        "labels": row.proc.labels,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::value::RawValue;
+
+    fn results(cpu: [f64; 2], elapsed: f64) -> Results {
+        let result = |pid: i64, cpu: f64| {
+            let result = json!({"state": "running", "pid": pid, "times": {"elapsed": elapsed},
+                                "usage": {"cpu": cpu}});
+            RawValue::from_string(result.to_string()).unwrap()
+        };
+        [("a".to_owned(), result(1, cpu[0])), ("b".to_owned(), result(2, cpu[1]))].into()
+    }
+
+    #[test]
+    fn shares_are_of_the_time_since_the_last_look() {
+        let mut before = Before::new();
+        let shares = |rows: Vec<Row>| -> Vec<(String, f64)> {
+            rows.into_iter().map(|row| (row.id, row.cpu)).collect()
+        };
+        let first = rows(results([9.0, 1.0], 10.0), &mut before).unwrap();
+        assert_eq!(shares(first), [("a".into(), 0.9), ("b".into(), 0.1)]);
+        let second = rows(results([9.0, 3.0], 12.0), &mut before).unwrap();
+        assert_eq!(shares(second), [("b".into(), 1.0), ("a".into(), 0.0)]);
+        let same = rows(results([9.0, 3.0], 12.0), &mut before).unwrap();
+        assert_eq!(shares(same), [("a".into(), 0.0), ("b".into(), 0.0)]);
+    }
+}

@@ -1,0 +1,240 @@
+//! HTTP to an instance: over its Unix socket, or to a URL.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use actix_rt::net::UnixStream;
+use actix_service::fn_service;
+use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
+use awc::error::SendRequestError;
+use awc::http::{Method, Uri, header};
+use awc::{Client, ClientResponse, Connector};
+use bytes::Bytes;
+use futures_util::StreamExt;
+
+use super::error::{ClientError, chain};
+use crate::http::SocketPath;
+use crate::net::tls;
+
+/// How long it may take until there is a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Where an instance is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Behind a Unix socket.
+    Socket(PathBuf),
+    /// Behind a URL, with what it takes to be let in.
+    Url {
+        /// Scheme, host and port.
+        base: Uri,
+        /// What a request bears.
+        token: Option<String>,
+        /// Whom to trust besides the system's roots.
+        ca: Option<PathBuf>,
+    },
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Place::Socket(path) => write!(f, "{}", path.display()),
+            Place::Url { base, .. } => write!(f, "{base}"),
+        }
+    }
+}
+
+/// Asks one instance.
+pub struct Transport {
+    client: Client,
+    base: String,
+    token: Option<String>,
+    /// What to call it.
+    pub place: String,
+}
+
+/// An answer whose body has not been read.
+///
+/// A connection that breaks off looks to the library like the end of a body. Where the length was told, we notice; else whoever reads must know an end
+/// when he sees it.
+pub struct Answer {
+    response: ClientResponse,
+    /// How many bytes are still to come, where that was told.
+    left: Option<u64>,
+    place: String,
+}
+
+impl Transport {
+    /// Connects to nothing yet.
+    ///
+    /// # Errors
+    /// A certificate that is of no use.
+    pub fn new(place: &Place) -> Result<Transport, ClientError> {
+        let named = place.to_string();
+        match place {
+            Place::Socket(path) => Ok(Transport {
+                client: over_socket(path),
+                base: "http://localhost".into(),
+                token: None,
+                place: named,
+            }),
+            Place::Url { base, token, ca } => Ok(Transport {
+                client: over_network(ca.as_deref())?,
+                base: base.to_string().trim_end_matches('/').to_owned(),
+                token: token.clone(),
+                place: named,
+            }),
+        }
+    }
+
+    /// Sends a request; gives the answer once its head is there, if it is a good one.
+    ///
+    /// # Errors
+    /// No connection, or a refusal.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(header::HeaderName, String)],
+        body: Option<Vec<u8>>,
+    ) -> Result<Answer, ClientError> {
+        let mut request = self.client.request(method, format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.insert_header((name.clone(), value.as_str()));
+        }
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        let sent = match body {
+            Some(body) => request.content_type("application/json").send_body(body).await,
+            None => request.send().await,
+        };
+        let response = sent.map_err(|error| self.unreachable(&error))?;
+        let length = response.headers().get(header::CONTENT_LENGTH);
+        let left = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        let answer = Answer { response, left, place: self.place.clone() };
+        if answer.response.status().is_success() { Ok(answer) } else { Err(answer.refusal().await) }
+    }
+
+    fn unreachable(&self, error: &SendRequestError) -> ClientError {
+        let reason = match error {
+            SendRequestError::Connect(error) => connecting(error),
+            error => chain(error),
+        };
+        ClientError::Unreachable { place: self.place.clone(), reason }
+    }
+}
+
+fn connecting(error: &awc::error::ConnectError) -> String {
+    use awc::error::ConnectError as E;
+    match error {
+        E::Io(error) => match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                "there is no such socket; see procstar ps without --socket for those that run"
+                    .into()
+            }
+            std::io::ErrorKind::ConnectionRefused => {
+                "nobody listens there; does the instance run?".into()
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                "it is another user's; use --url and a token".into()
+            }
+            // What TLS does not like comes as this.
+            std::io::ErrorKind::InvalidData => {
+                format!("{error}; --ca names a certificate to trust")
+            }
+            _ => error.to_string(),
+        },
+        E::Timeout => format!("no connection within {} s", CONNECT.as_secs()),
+        error => chain(error),
+    }
+}
+
+impl Answer {
+    /// The next bytes of the body; none after the last.
+    ///
+    /// # Errors
+    /// Where it breaks off.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
+        let reason = match self.response.next().await {
+            Some(Ok(bytes)) => {
+                self.left = self.left.map(|left| left.saturating_sub(bytes.len() as u64));
+                return Ok(Some(bytes));
+            }
+            None if self.left.is_none_or(|left| left == 0) => return Ok(None),
+            None => "the answer is cut short".to_owned(),
+            Some(Err(error)) => chain(&error),
+        };
+        Err(ClientError::Lost { place: self.place.clone(), reason })
+    }
+
+    /// The whole body.
+    ///
+    /// # Errors
+    /// Where it breaks off.
+    pub async fn bytes(mut self) -> Result<Vec<u8>, ClientError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = self.chunk().await? {
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    /// The whole body, as JSON.
+    ///
+    /// # Errors
+    /// Where it breaks off, or is something else.
+    pub async fn json<T: serde::de::DeserializeOwned>(self) -> Result<T, ClientError> {
+        let place = self.place.clone();
+        let body = self.bytes().await?;
+        serde_json::from_slice(&body)
+            .map_err(|error| ClientError::Nonsense { place, reason: error.to_string() })
+    }
+
+    /// What an answer that is a refusal says.
+    async fn refusal(self) -> ClientError {
+        #[derive(serde::Deserialize)]
+        struct Problem {
+            errors: Vec<Detail>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Detail {
+            detail: String,
+        }
+        let (status, place) = (self.response.status(), self.place.clone());
+        let told: Result<Problem, _> = self.json().await;
+        match told {
+            Ok(problem) if !problem.errors.is_empty() => ClientError::Refused {
+                status: status.as_u16(),
+                details: problem.errors.into_iter().map(|error| error.detail).collect(),
+            },
+            _ => ClientError::Nonsense { place, reason: format!("status {status}") },
+        }
+    }
+}
+
+fn over_socket(path: &Path) -> Client {
+    let path = path.to_path_buf();
+    let connect = fn_service(move |request: ConnectInfo<Uri>| {
+        let path = path.clone();
+        async move {
+            // The descriptor that a long path is shortened by must live until we are connected.
+            let short = SocketPath::new(&path).map_err(ConnectError::Io)?;
+            let stream = UnixStream::connect(short.path()).await.map_err(ConnectError::Io)?;
+            Ok(Connection::new(request.request().clone(), stream))
+        }
+    });
+    let connector = Connector::new().connector(connect).timeout(CONNECT);
+    Client::builder().connector(connector).disable_timeout().disable_redirects().finish()
+}
+
+fn over_network(ca: Option<&Path>) -> Result<Client, ClientError> {
+    let config = tls::client_config(ca).map_err(|error| {
+        let ca = ca.map(|ca| ca.as_os_str().as_bytes()).unwrap_or_default();
+        ClientError::Usage(format!("--ca {}: {}", String::from_utf8_lossy(ca), chain(&error)))
+    })?;
+    let connector =
+        Connector::new().rustls_0_23(config).timeout(CONNECT).handshake_timeout(CONNECT);
+    Ok(Client::builder().connector(connector).disable_timeout().disable_redirects().finish())
+}

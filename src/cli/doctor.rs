@@ -1,0 +1,171 @@
+//! `procstar doctor`: what this host supports, and the remedy for what it does not.
+//!
+//! Every check tries the thing itself, by the system call or the file that the program uses. Those that read files of the system take
+//! the place where these are, and so can be tested with any.
+
+mod cgroup;
+mod kernel;
+mod limits;
+mod places;
+
+use serde::Serialize;
+
+use crate::config::{Env, Loaded};
+
+/// How it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// There, and enough.
+    Ok,
+    /// Good to know; or not there, and asked for by few.
+    Note,
+    /// Something works less well, or for fewer processes.
+    Warn,
+    /// The program cannot work.
+    Fail,
+}
+
+impl Level {
+    fn name(self) -> &'static str {
+        match self {
+            Level::Ok => "ok",
+            Level::Note => "note",
+            Level::Warn => "warn",
+            Level::Fail => "fail",
+        }
+    }
+}
+
+/// What a check has found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was looked at.
+    pub name: &'static str,
+    /// How it stands.
+    pub level: Level,
+    /// What was found.
+    pub found: String,
+    /// What to do about it; none where nothing need be done.
+    pub remedy: Option<String>,
+}
+
+impl Check {
+    fn ok(name: &'static str, found: impl Into<String>) -> Check {
+        Check { name, level: Level::Ok, found: found.into(), remedy: None }
+    }
+
+    fn with(
+        name: &'static str,
+        level: Level,
+        found: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Check {
+        Check { name, level, found: found.into(), remedy: Some(remedy.into()) }
+    }
+
+    /// Something to know, about which nothing need be done.
+    fn note(name: &'static str, found: impl Into<String>) -> Check {
+        Check { name, level: Level::Note, found: found.into(), remedy: None }
+    }
+}
+
+/// All that was found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// This program's version.
+    pub version: &'static str,
+    /// The kernel's.
+    pub kernel: String,
+    /// The checks, in their order.
+    pub checks: Vec<Check>,
+}
+
+impl Report {
+    /// Whether nothing is missing that the program needs.
+    pub fn is_well(&self) -> bool {
+        self.checks.iter().all(|check| check.level < Level::Fail)
+    }
+
+    /// For people: a line for each check, and one below it for a remedy.
+    pub fn text(&self) -> String {
+        let width = self.checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
+        let mut text = format!("procstar {}, Linux {}\n\n", self.version, self.kernel);
+        for Check { name, level, found, remedy } in &self.checks {
+            text.push_str(&format!("{:4}  {name:width$}  {found}\n", level.name()));
+            if let Some(remedy) = remedy {
+                text.push_str(&format!("      {:width$}  -> {remedy}\n", ""));
+            }
+        }
+        let count = |level| self.checks.iter().filter(|check| check.level == level).count();
+        let (fails, warns) = (count(Level::Fail), count(Level::Warn));
+        let verdict = match (fails, warns) {
+            (0, 0) => "all that procstar needs is here".to_owned(),
+            (0, n) => format!("procstar works here; with restrictions: {n}"),
+            (n, _) => format!("procstar cannot work here; failed checks: {n}"),
+        };
+        text.push_str(&format!("\n{verdict}\n"));
+        text
+    }
+
+    /// For programs: one JSON object, with a newline at its end.
+    pub fn json(&self) -> String {
+        let mut value = serde_json::to_value(self).unwrap_or_default();
+        if let Some(object) = value.as_object_mut() {
+            object.insert("ok".to_owned(), self.is_well().into());
+        }
+        format!("{value:#}\n")
+    }
+}
+
+/// Examines this host. `loaded` are the settings, or why there are none.
+pub fn examine(loaded: Result<Loaded, String>, env: &Env) -> Report {
+    let kernel = nix::sys::utsname::uname()
+        .map(|name| name.release().to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let (configuration, settings) = places::configuration(loaded);
+    let mut checks = vec![configuration];
+    checks.extend(kernel::checks());
+    checks.extend(limits::checks("/proc".as_ref()));
+    checks.extend(cgroup::checks("/proc".as_ref(), env));
+    checks.extend(places::checks(&settings, env));
+    Report { version: env!("CARGO_PKG_VERSION"), kernel, checks }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(levels: &[Level]) -> Report {
+        let check = |level: &Level| match level {
+            Level::Ok => Check::ok("thing", "there"),
+            level => Check::with("other thing", *level, "not there", "get it"),
+        };
+        Report { version: "1", kernel: "6".into(), checks: levels.iter().map(check).collect() }
+    }
+
+    #[test]
+    fn only_a_failure_is_one() {
+        for (levels, well, verdict) in [
+            (&[Level::Ok, Level::Note][..], true, "all that procstar needs is here"),
+            (&[Level::Warn, Level::Note], true, "with restrictions: 1"),
+            (&[Level::Warn, Level::Fail], false, "cannot work here; failed checks: 1"),
+        ] {
+            let report = report(levels);
+            assert_eq!(report.is_well(), well, "{levels:?}");
+            assert!(report.text().contains(verdict), "{}", report.text());
+            let json: serde_json::Value = serde_json::from_str(&report.json()).unwrap();
+            assert_eq!(json["ok"], well);
+            assert_eq!(json["checks"].as_array().unwrap().len(), levels.len());
+        }
+    }
+
+    #[test]
+    fn lines_are_aligned_and_remedies_below_them() {
+        let text = report(&[Level::Ok, Level::Warn]).text();
+        let lines: Vec<_> = text.lines().skip(2).take(3).collect();
+        assert_eq!(lines[0], "ok    thing        there");
+        assert_eq!(lines[1], "warn  other thing  not there");
+        assert_eq!(lines[2], "                   -> get it");
+    }
+}

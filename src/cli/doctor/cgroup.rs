@@ -1,0 +1,221 @@
+//! Control groups and the service manager of this user.
+
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use super::{Check, Level};
+use crate::config::Env;
+
+/// All checks of control groups; `proc` is where the proc file system is.
+pub(super) fn checks(proc: &Path, env: &Env) -> Vec<Check> {
+    let read = |name: &str| std::fs::read_to_string(proc.join("self").join(name));
+    let mounts = read("mountinfo").map(|text| mounts(&text)).unwrap_or_default();
+    let group = read("cgroup").ok().and_then(|text| own_group(&text));
+    let controllers = |place: &Mount| {
+        let own = group.as_deref().map_or_else(|| place.at.clone(), |group| place.of(group));
+        std::fs::read_to_string(own.join("cgroup.controllers")).map(|text| (own, text))
+    };
+    let v2 = mounts.iter().find(|mount| mount.kind == "cgroup2");
+    let v2 = v2.map(controllers);
+    vec![control_groups(&mounts, v2), service_manager(env, &reach)]
+}
+
+/// A mounted file system of control groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mount {
+    /// `cgroup` or `cgroup2`.
+    kind: String,
+    /// Which group is mounted.
+    root: String,
+    /// Where.
+    at: PathBuf,
+    /// Options of the file system itself: of version 1 with the controllers among them.
+    options: String,
+}
+
+impl Mount {
+    /// Where a group of this file system is found.
+    fn of(&self, group: &str) -> PathBuf {
+        let below = match self.root.as_str() {
+            "/" => group,
+            root => group.strip_prefix(root).unwrap_or(""),
+        };
+        match below.trim_start_matches('/') {
+            "" => self.at.clone(),
+            below => self.at.join(below),
+        }
+    }
+}
+
+/// The mounts of control groups in a `mountinfo`; see proc_pid_mountinfo(5).
+fn mounts(text: &str) -> Vec<Mount> {
+    let mount = |line: &str| {
+        // ID PARENT DEVICE ROOT AT OPTIONS [TAG...] - KIND SOURCE OPTIONS
+        let (place, kind) = line.split_once(" - ")?;
+        let mut place = place.split(' ').skip(3);
+        let mut kind = kind.split(' ');
+        let mount = Mount {
+            root: unescaped(place.next()?),
+            at: unescaped(place.next()?).into(),
+            kind: kind.next()?.to_owned(),
+            options: kind.nth(1).unwrap_or_default().to_owned(),
+        };
+        mount.kind.starts_with("cgroup").then_some(mount)
+    };
+    text.lines().filter_map(mount).collect()
+}
+
+/// A path as mountinfo has it, with blanks and the like as octal numbers.
+fn unescaped(text: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(text.to_owned(), |text, (escape, plain)| text.replace(escape, plain))
+}
+
+/// Our group of version 2, by `/proc/self/cgroup`.
+fn own_group(text: &str) -> Option<String> {
+    text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+}
+
+type Controllers = std::io::Result<(PathBuf, String)>;
+
+fn control_groups(mounts: &[Mount], v2: Option<Controllers>) -> Check {
+    const NAME: &str = "control groups";
+    let remedy = "boot with systemd.unified_cgroup_hierarchy=1, or mount cgroup2 with its controllers: \
+                  limits and figures by control group need it";
+    let v1_memory = mounts
+        .iter()
+        .any(|mount| mount.kind == "cgroup" && mount.options.split(',').any(|o| o == "memory"));
+    let (found, has_memory) = match v2 {
+        None if mounts.is_empty() => ("none are mounted".to_owned(), false),
+        None => ("version 1 only".to_owned(), false),
+        Some(Err(error)) => {
+            (format!("version 2, whose controllers cannot be read: {error}"), false)
+        }
+        Some(Ok((place, controllers))) => {
+            let names: Vec<_> = controllers.split_whitespace().collect();
+            let wanted = ["cpu", "memory", "pids"];
+            if wanted.iter().all(|wanted| names.contains(wanted)) {
+                let found = format!("version 2 at {}: {}", place.display(), names.join(", "));
+                return Check::ok(NAME, found);
+            }
+            let names = if names.is_empty() { "no controllers".into() } else { names.join(", ") };
+            (format!("version 2 at {}: {names}", place.display()), names.contains("memory"))
+        }
+    };
+    let oom = if has_memory || v1_memory {
+        "; kills for want of memory are told"
+    } else {
+        "; kills for want of memory look like any SIGKILL"
+    };
+    Check::with(NAME, Level::Note, found + oom, remedy)
+}
+
+/// Whether somebody listens at a socket.
+fn reach(path: &Path) -> bool {
+    UnixStream::connect(path).is_ok()
+}
+
+/// systemd's manager of this user, by its private socket.
+fn service_manager(env: &Env, reach: &dyn Fn(&Path) -> bool) -> Check {
+    const NAME: &str = "systemd of this user";
+    let given = env.get(std::ffi::OsStr::new("XDG_RUNTIME_DIR")).filter(|dir| !dir.is_empty());
+    let usual = || format!("/run/user/{}", nix::unistd::geteuid()).into();
+    let socket = given.map_or_else(usual, PathBuf::from).join("systemd/private");
+    if reach(&socket) {
+        // The supervisor warns of it too: see its `Start`.
+        let found = "answers; but this version does not apply systemd_properties of specs";
+        Check::note(NAME, found)
+    } else {
+        Check::with(
+            NAME,
+            Level::Note,
+            format!("does not answer at {}", socket.display()),
+            "loginctl enable-linger USER, and XDG_RUNTIME_DIR in the environment; \
+             systemd_properties of specs need it, which this version does not apply",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "\
+31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:9 master:2 - cgroup2 cgroup2 rw
+";
+
+    #[test]
+    fn mounts_wherever_they_are() {
+        let found = mounts(HYBRID);
+        let kinds: Vec<_> = found.iter().map(|mount| mount.kind.as_str()).collect();
+        assert_eq!(kinds, ["cgroup", "cgroup2"]);
+        assert_eq!(found[1].at, Path::new("/sys/fs/cgroup/unified"));
+        let odd = mounts("1 2 0:3 /pod /mnt/c\\040g rw - cgroup2 none rw,nsdelegate\nnonsense\n");
+        assert_eq!(odd[0].at, Path::new("/mnt/c g"));
+        assert_eq!(odd[0].of("/pod/x"), Path::new("/mnt/c g/x"));
+        assert!(mounts("").is_empty());
+    }
+
+    #[test]
+    fn our_group() {
+        assert_eq!(own_group("4:memory:/a\n0::/b/c\n").as_deref(), Some("/b/c"));
+        assert_eq!(own_group("4:memory:/a\n"), None);
+    }
+
+    #[test]
+    fn what_is_said_of_control_groups() {
+        let v2 = |text: &str| Some(Ok((PathBuf::from("/cg"), text.to_owned())));
+        for (mounted, v2, level, found) in [
+            ("", None, Level::Note, "none are mounted; kills for want of memory look like"),
+            (
+                HYBRID,
+                v2(""),
+                Level::Note,
+                "version 2 at /cg: no controllers; kills for want of memory are told",
+            ),
+            (
+                HYBRID,
+                v2("cpu memory pids io\n"),
+                Level::Ok,
+                "version 2 at /cg: cpu, memory, pids, io",
+            ),
+            (
+                "",
+                v2("cpu pids"),
+                Level::Note,
+                "version 2 at /cg: cpu, pids; kills for want of memory look",
+            ),
+        ] {
+            let check = control_groups(&mounts(mounted), v2);
+            assert_eq!(check.level, level, "{check:?}");
+            assert!(check.found.starts_with(found), "{check:?}");
+        }
+    }
+
+    #[test]
+    fn a_whole_proc_file_system() {
+        let dir = tempfile::tempdir().unwrap();
+        let (proc, group) = (dir.path().join("proc"), dir.path().join("cg/own"));
+        for dir in [proc.join("self"), group.clone()] {
+            std::fs::create_dir_all(dir).unwrap();
+        }
+        std::fs::write(group.join("cgroup.controllers"), "cpu memory pids").unwrap();
+        std::fs::write(proc.join("self/cgroup"), "0::/own\n").unwrap();
+        let mount = format!("1 2 0:3 / {} rw - cgroup2 none rw\n", dir.path().join("cg").display());
+        std::fs::write(proc.join("self/mountinfo"), mount).unwrap();
+        let checks = checks(&proc, &Env::default());
+        assert_eq!(checks[0].level, Level::Ok, "{checks:?}");
+    }
+
+    #[test]
+    fn the_manager_is_asked_where_the_environment_says() {
+        let env = Env::from_iter([("XDG_RUNTIME_DIR".into(), "/there".into())]);
+        let there = |path: &Path| path == Path::new("/there/systemd/private");
+        assert!(service_manager(&env, &there).found.starts_with("answers"));
+        let check = service_manager(&Env::default(), &there);
+        assert!(check.found.starts_with("does not answer at /run/user/"), "{check:?}");
+    }
+}

@@ -1,0 +1,119 @@
+//! What the kernel can do: each by trying it.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+
+use super::{Check, Level};
+use crate::engine::sys;
+
+/// The oldest kernel that has all that is needed.
+const NEEDS: &str =
+    "run it on Linux 5.5 or newer, and let no seccomp filter of a container refuse it";
+
+/// All checks of the kernel.
+pub(super) fn checks() -> Vec<Check> {
+    let tried = |name, found: io::Result<()>, level, remedy: &str| match found {
+        Ok(()) => Check::ok(name, "works"),
+        Err(error) => Check::with(name, level, error.to_string(), remedy),
+    };
+    let fail = Level::Fail;
+    vec![
+        tried("clone with pidfd, wait by it", cloned(), fail, NEEDS),
+        tried("signals by pidfd", signaled(), fail, NEEDS),
+        tried("signalfd, subreaper", keeps(), fail, NEEDS),
+        tried(
+            "close_range",
+            close_range(),
+            Level::Warn,
+            "run it on Linux 5.9 or newer: until then a child that waits in its set-up holds its siblings' pipes open",
+        ),
+        tried(
+            "memfd, sealed",
+            memfd(),
+            fail,
+            "run it on a kernel with memfd_create (CONFIG_MEMFD_CREATE)",
+        ),
+        clock(),
+    ]
+}
+
+/// A child that ends at once is made as the engine makes its own, and waited for.
+fn cloned() -> io::Result<()> {
+    let mut pidfd: libc::c_int = -1;
+    let flags = libc::CLONE_PIDFD | libc::SIGCHLD;
+    // SAFETY: without CLONE_VM the child has a copy of all memory, as with fork, and does nothing but exit. The kernel
+    // writes the pidfd into our variable, which outlives the call.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) };
+    if pid == 0 {
+        // SAFETY: ends this process, and runs nothing of what the parent has registered.
+        unsafe { libc::_exit(0) };
+    }
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has made this descriptor for us.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    match waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED)? {
+        WaitStatus::Exited(_, 0) => Ok(()),
+        status => Err(io::Error::other(format!("a child did not exit but is {status:?}"))),
+    }
+}
+
+fn signaled() -> io::Result<()> {
+    let own = sys::pidfd_open(std::process::id() as i32)?;
+    // SAFETY: plain numbers and a null pointer; signal 0 only asks whether one could be sent.
+    let sent = unsafe {
+        let none = std::ptr::null::<libc::siginfo_t>();
+        libc::syscall(libc::SYS_pidfd_send_signal, own.as_raw_fd(), 0, none, 0)
+    };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn keeps() -> io::Result<()> {
+    use nix::sys::signal::SigSet;
+    use nix::sys::signalfd::{SfdFlags, SignalFd};
+    SignalFd::with_flags(&SigSet::empty(), SfdFlags::SFD_CLOEXEC)?;
+    // It changes nothing: this process has no children whose orphans it could get.
+    let before = nix::sys::prctl::get_child_subreaper()?;
+    nix::sys::prctl::set_child_subreaper(true)?;
+    nix::sys::prctl::set_child_subreaper(before)?;
+    Ok(())
+}
+
+fn close_range() -> io::Result<()> {
+    let number = std::fs::File::open("/")?.into_raw_fd();
+    // SAFETY: closes a descriptor that is ours, and that nobody owns any more.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, number, number, 0) };
+    if closed < 0 {
+        let error = io::Error::last_os_error();
+        // SAFETY: as above; it is still open.
+        drop(unsafe { OwnedFd::from_raw_fd(number) });
+        return Err(error);
+    }
+    Ok(())
+}
+
+fn memfd() -> io::Result<()> {
+    let file = sys::sealable_memory_file()?;
+    sys::seal(&file)
+}
+
+/// Whether the clock is kept in time: results of several hosts are compared by it.
+fn clock() -> Check {
+    const NAME: &str = "clock";
+    // SAFETY: plain numbers, for which zero is a value; it asks for no change.
+    let mut timex: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure is ours and outlives the call.
+    match unsafe { libc::adjtimex(&raw mut timex) } {
+        -1 => Check::note(NAME, format!("cannot ask: {}", io::Error::last_os_error())),
+        libc::TIME_ERROR => Check::with(
+            NAME,
+            Level::Note,
+            "not synchronised",
+            "run an NTP client (chrony, systemd-timesyncd), if times of several hosts are compared",
+        ),
+        _ => Check::ok(NAME, format!("synchronised, within {} ms", timex.maxerror / 1000)),
+    }
+}

@@ -1,0 +1,121 @@
+//! The part of a run that is about one process in the foreground: its output, its result, its exit code.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use actix_rt::task::JoinHandle;
+use futures_util::StreamExt;
+
+use super::{Agent, RunError};
+use crate::actors::messages::{GetAll, GetOne, Stop};
+use crate::cli::options::Run;
+use crate::cli::output::{self, Patient};
+use crate::cli::run_command::{Foreground, OURS, ResultTo, exit_code};
+use crate::http::{Watcher, follow};
+use crate::report::{Facts, Sampler};
+use crate::spec::FdName;
+
+impl Foreground {
+    /// The file that the result goes to.
+    pub(super) fn file(&self) -> Option<&PathBuf> {
+        match &self.result {
+            Some(ResultTo::File(path)) => Some(path),
+            _ => None,
+        }
+    }
+}
+
+/// Captured output on its way to ours.
+#[derive(Default)]
+pub(super) struct Copies(Vec<JoinHandle<()>>);
+
+impl Copies {
+    /// Waits until all of it is there; the process must have ended.
+    pub(super) async fn finish(self) {
+        for copy in self.0 {
+            // An error is a bug's, and told by then.
+            let _ = copy.await;
+        }
+    }
+}
+
+impl Agent {
+    /// Copies the output of a process in the foreground to ours, as it comes, where it is captured. Where it is not, the process has our
+    /// own descriptors.
+    pub(super) async fn copy_output(&self, run: &Run) -> Copies {
+        let Some(foreground) = run.foreground.as_ref().filter(|one| one.capture) else {
+            return Copies::default();
+        };
+        let facts = self.results.send(GetOne(foreground.id.clone())).await.ok().flatten();
+        let Some(facts) = facts else { return Copies::default() };
+        let end = self.results.clone().recipient();
+        let watcher = Arc::new(Watcher::default());
+        let copies = [FdName::STDOUT, FdName::STDERR].map(|fd| {
+            let blocks = follow(&facts, fd, &end, &watcher);
+            let (id, stop) = (facts.id.clone(), self.supervisor.clone());
+            actix_rt::spawn(async move {
+                let mut blocks = std::pin::pin!(blocks);
+                while let Some(block) = blocks.next().await {
+                    // On a thread of its own: a terminal that has been stopped takes nothing.
+                    let written = actix_rt::task::spawn_blocking(move || copy(fd, &block?)).await;
+                    let written = written.unwrap_or_else(|error| Err(io::Error::other(error)));
+                    if let Err(error) = written {
+                        tracing::info!(%fd, %error, "cannot pass output on");
+                        // Without us between, it would get that signal for it, and end: it might write for ever.
+                        let signal = Some(libc::SIGPIPE);
+                        return stop.do_send(Stop { id, signal, grace: None });
+                    }
+                }
+            })
+        });
+        Copies(copies.into())
+    }
+
+    /// Says why a process in the foreground was not started, and writes its result; gives the program's exit code.
+    pub(super) async fn tell_foreground(&self, run: &Run) -> (u8, Result<(), RunError>) {
+        let Some(foreground) = &run.foreground else { return (0, Ok(())) };
+        let results = self.results.send(GetAll).await.unwrap_or_default();
+        let facts = results.iter().find(|facts| facts.id == foreground.id);
+        let code = facts.map_or(OURS, |facts| exit_code(facts));
+        for error in problems(facts) {
+            // Whoever has closed it does not want it.
+            let _ = writeln!(io::stderr(), "procstar: {error}");
+        }
+        let written = match &foreground.result {
+            None => Ok(()),
+            Some(ResultTo::Stdout) => {
+                let print = move |sampler: &Sampler| output::print(&results, sampler);
+                self.write("standard output".into(), print).await
+            }
+            Some(ResultTo::Stderr) => {
+                let print = move |s: &Sampler| output::print_to(&io::stderr(), &results, s);
+                self.write("standard error".into(), print).await
+            }
+            Some(ResultTo::File(path)) => {
+                let (to, path) = (path.display().to_string(), path.clone());
+                self.write(to, move |sampler| output::save(&results, sampler, &path)).await
+            }
+        };
+        (code, written)
+    }
+}
+
+/// What the user has to hear of a process that has not run as asked, or is not known to have ended.
+fn problems(facts: Option<&Arc<Facts>>) -> Vec<String> {
+    match facts {
+        Some(facts) if facts.is_running() => {
+            vec!["the process has been killed, and has not ended".to_owned()]
+        }
+        Some(facts) => facts.errors.clone(),
+        None => vec!["the process was not started".to_owned()],
+    }
+}
+
+fn copy(fd: FdName, block: &[u8]) -> io::Result<()> {
+    let mut to = match fd {
+        FdName::STDOUT => Patient::new(&io::stdout())?,
+        _ => Patient::new(&io::stderr())?,
+    };
+    to.write_all(block)
+}

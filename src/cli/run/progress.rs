@@ -1,0 +1,145 @@
+//! The progress of a one-shot, as one line on a terminal that is drawn anew while processes run, and erased at the end.
+//!
+//! The cursor waits at the beginning of the line, and whoever writes to the terminal next begins there: our log erases the rest of it.
+
+use std::cell::RefCell;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix::Recipient;
+use actix_rt::task::JoinHandle;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use crate::actors::messages::{GetTally, Tally};
+use crate::cli::logging;
+use crate::cli::options::Run;
+use crate::engine::Moment;
+
+/// What ends sooner shows no progress.
+const DELAY: Duration = Duration::from_millis(300);
+/// The time between two looks.
+const PACE: Duration = Duration::from_millis(100);
+/// How wide a terminal is that does not tell.
+const WIDTH: usize = 80;
+
+/// The progress, until this is dropped.
+pub(super) struct Progress(Option<(JoinHandle<()>, Rc<RefCell<Line>>)>);
+
+impl Progress {
+    /// Shows the progress of so many processes, where it can be seen and is wanted; else it costs nothing.
+    pub(super) fn of(
+        run: &Run,
+        count: usize,
+        start: Moment,
+        tally: Recipient<GetTally>,
+    ) -> Progress {
+        let unwanted = std::env::var_os("NO_PROGRESS").is_some_and(|value| !value.is_empty());
+        let wanted = run.progress && run.exit && run.foreground.is_none() && !unwanted;
+        if !wanted || count < 2 || !logging::shares_terminal(&run.settings.log) {
+            return Progress(None);
+        }
+        let line = Rc::new(RefCell::new(Line::default()));
+        let shared = Rc::clone(&line);
+        let task = actix_rt::spawn(async move {
+            let mut ticks = interval_at(Instant::now() + DELAY, PACE);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                // The results end with the agent.
+                let Ok(tally) = tally.send(GetTally).await else { return };
+                let elapsed = Moment::now().seconds_since(start);
+                shared.borrow_mut().draw(&text(&tally, count, elapsed));
+            }
+        });
+        Progress(Some((task, line)))
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some((task, line)) = self.0.take() {
+            task.abort();
+            line.borrow_mut().draw("");
+        }
+    }
+}
+
+/// The line as it stands.
+#[derive(Default)]
+struct Line(String);
+
+impl Line {
+    /// Draws it, if it is another. A terminal that takes nothing now, for its user has stopped it, is passed over.
+    fn draw(&mut self, text: &str) {
+        if self.0 == text || !takes(&io::stderr()) {
+            return;
+        }
+        let shown: String = text.chars().take(width(&io::stderr()).saturating_sub(1)).collect();
+        // In one piece, and back to the beginning. Whoever has closed it does not want it.
+        let _ = io::stderr().write_all(format!("\r\x1b[K{shown}\r").as_bytes());
+        text.clone_into(&mut self.0);
+    }
+}
+
+/// Whether a write would not block.
+fn takes(terminal: &impl AsFd) -> bool {
+    let mut fds = [PollFd::new(terminal.as_fd(), PollFlags::POLLOUT)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+}
+
+/// How many columns a terminal has.
+fn width(terminal: &impl AsRawFd) -> usize {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the kernel fills the structure, which is ours, and outlives the call.
+    let told = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) } == 0;
+    if told && size.ws_col > 0 { usize::from(size.ws_col) } else { WIDTH }
+}
+
+/// The line's text, of `count` processes that were asked for.
+fn text(tally: &Tally, count: usize, elapsed: f64) -> String {
+    let ended = tally.terminated + tally.error;
+    let (running, failed, done) = (tally.running, tally.failed, ended.saturating_sub(tally.failed));
+    let waiting = (count as u64).saturating_sub(running + ended);
+    let mut text = format!("{running} running, {done} done, {failed} failed");
+    if waiting > 0 {
+        text.push_str(&format!(", {waiting} waiting"));
+    }
+    text + &format!(" of {count}; {}", duration(elapsed as u64))
+}
+
+/// Seconds for people.
+fn duration(seconds: u64) -> String {
+    let (hours, minutes, left) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{left}s"),
+        (0, _) => format!("{minutes}m{left:02}s"),
+        _ => format!("{hours}h{minutes:02}m{left:02}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts() {
+        let tally = |running, terminated, error, failed| Tally {
+            running,
+            terminated,
+            error,
+            failed,
+            ..Tally::default()
+        };
+        for (tally, count, elapsed, wanted) in [
+            (tally(0, 0, 0, 0), 3, 0.4, "0 running, 0 done, 0 failed, 3 waiting of 3; 0s"),
+            (tally(2, 1, 0, 0), 3, 59.9, "2 running, 1 done, 0 failed of 3; 59s"),
+            (tally(1, 5, 2, 3), 10, 61.0, "1 running, 4 done, 3 failed, 2 waiting of 10; 1m01s"),
+            (tally(0, 10, 0, 0), 10, 3725.0, "0 running, 10 done, 0 failed of 10; 1h02m05s"),
+        ] {
+            assert_eq!(text(&tally, count, elapsed), wanted);
+        }
+    }
+}

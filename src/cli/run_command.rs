@@ -1,0 +1,293 @@
+//! `procstar run`: one process in the foreground, from options to a spec, and from its end to an exit code.
+//!
+//! It is a one-shot of one process: the same keeper and the same agent run it ([`super::run`]). What differs is here: where the spec comes
+//! from, who gets signals, and what the exit code says.
+
+mod values;
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, ValueHint};
+use indexmap::IndexMap;
+
+use self::values::{Bounds, Label, Seconds, Variable};
+use super::help;
+use crate::report::Facts;
+use crate::spec::{
+    Account, CaptureSpec, EnvSpec, FdEntry, FdName, FdSpec, Fds, Inherit, NullSpec, ProcId,
+    ProcSpec, Request, SignalRef, SpecError, StopSpec, Validated, VarSpec,
+};
+
+/// The exit code where the process's time was over, as of timeout(1).
+pub const TIMED_OUT: u8 = 124;
+/// The exit code where `procstar run` itself fails, or is called wrongly.
+pub const OURS: u8 = 125;
+
+/// Run one process in the foreground, as a shell would, with all that a spec can ask for.
+#[derive(Args, Clone, Debug)]
+#[command(after_long_help = help::AFTER_RUN)]
+pub struct RunCommand {
+    /// The command and its arguments; after it, nothing is an option of procstar's
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true)]
+    #[arg(value_hint = ValueHint::CommandWithArguments)]
+    command: Vec<OsString>,
+
+    /// Run it in this directory
+    #[arg(short = 'C', long, value_name = "DIR", help_heading = "Process")]
+    #[arg(value_hint = ValueHint::DirPath)]
+    cwd: Option<OsString>,
+
+    /// Set a variable, or with the name alone pass ours on; may be repeated
+    #[arg(short, long, value_name = "NAME[=VALUE]", help_heading = "Process")]
+    env: Vec<Variable>,
+
+    /// Pass on none of our variables but those named with -e
+    #[arg(long, help_heading = "Process")]
+    no_env: bool,
+
+    /// Remove a variable; may be repeated
+    #[arg(long, value_name = "NAME", help_heading = "Process")]
+    unset: Vec<String>,
+
+    /// Run it as this user, with its groups; a name or a number
+    #[arg(short, long, value_name = "USER", value_parser = values::account)]
+    #[arg(help_heading = "Process")]
+    #[arg(value_hint = ValueHint::Username)]
+    user: Option<Account>,
+
+    /// Run it as this group
+    #[arg(short, long, value_name = "GROUP", value_parser = values::account)]
+    #[arg(help_heading = "Process")]
+    group: Option<Account>,
+
+    /// Limit a resource, as `nofile=1024` or `core=0:unlimited`, soft and hard; may be repeated
+    #[arg(short, long, value_name = "RESOURCE=N", help_heading = "Process")]
+    limit: Vec<Bounds>,
+
+    /// Its file mode creation mask, in octal
+    #[arg(long, value_name = "MASK", help_heading = "Process")]
+    umask: Option<String>,
+
+    /// Its nice value, -20 to 19
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(help_heading = "Process")]
+    nice: Option<i32>,
+
+    /// Take CMD for a path, even if it has no slash, instead of looking it up in the process's PATH
+    #[arg(long, help_heading = "Process")]
+    no_search_path: bool,
+
+    /// Stop it after this time: seconds, or with s, m, h or d
+    #[arg(short, long, value_name = "TIME", help_heading = "Stopping")]
+    timeout: Option<Seconds>,
+
+    /// How long it then has before it is killed with all its descendants (default: 10)
+    #[arg(short = 'k', long, value_name = "TIME", help_heading = "Stopping")]
+    grace: Option<Seconds>,
+
+    /// By which signal it is stopped when its time is over (default: TERM)
+    #[arg(long, value_name = "SIGNAL", value_parser = values::signal)]
+    #[arg(help_heading = "Stopping")]
+    signal: Option<SignalRef>,
+
+    /// Write the result as JSON to this file when it has ended; `-` for standard output
+    #[arg(short, long, value_name = "PATH", help_heading = "Result")]
+    #[arg(value_hint = ValueHint::FilePath)]
+    result: Option<PathBuf>,
+
+    /// Have what it writes to standard output and standard error in the result too
+    #[arg(long, requires = "result", help_heading = "Result")]
+    capture: bool,
+
+    /// Its ID in the result (default: the command's file name)
+    #[arg(long, value_name = "ID", help_heading = "Result")]
+    id: Option<String>,
+
+    /// A label in the result; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Result")]
+    label: Vec<Label>,
+}
+
+/// One process in the foreground, checked.
+#[derive(Clone, Debug)]
+pub struct Foreground {
+    /// Its ID.
+    pub id: ProcId,
+    /// The request of this one process.
+    pub request: Validated,
+    /// Where the result goes.
+    pub result: Option<ResultTo>,
+    /// Whether its output is captured, and copied to ours.
+    pub capture: bool,
+    /// How long it may take to end once it is asked.
+    pub grace: Duration,
+}
+
+/// Where a result goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResultTo {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// A file.
+    File(PathBuf),
+}
+
+impl From<PathBuf> for ResultTo {
+    fn from(path: PathBuf) -> Self {
+        // By their fds: what is behind such a name is not to be replaced by a file.
+        let is = |names: &[&str]| names.iter().any(|name| path == Path::new(name));
+        if is(&["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"]) {
+            ResultTo::Stdout
+        } else if is(&["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"]) {
+            ResultTo::Stderr
+        } else {
+            ResultTo::File(path)
+        }
+    }
+}
+
+impl RunCommand {
+    /// What is asked for, as a request of one process. In the background of a terminal it does not read from that.
+    ///
+    /// # Errors
+    /// A text that names the option that is wrong.
+    pub fn check(self, in_background: bool) -> Result<Foreground, String> {
+        let result = self.result.clone().map(ResultTo::from);
+        let capture = self.capture;
+        let id = self.id()?;
+        let spec = self.spec(in_background)?;
+        let grace = spec.stop.map_or(StopSpec::GRACE, |stop| stop.grace);
+        let specs = IndexMap::from([(id.clone(), spec)]);
+        let request = Request { specs, all_or_nothing: false, idempotent: false };
+        let request = request.validate().map_err(|errors| {
+            let errors: Vec<_> = errors.0.iter().map(told).collect();
+            errors.join("\n       ")
+        })?;
+        let grace = Duration::try_from_secs_f64(grace).unwrap_or(Duration::MAX);
+        Ok(Foreground { id, request, result, capture, grace })
+    }
+
+    fn id(&self) -> Result<ProcId, String> {
+        if let Some(id) = &self.id {
+            return Ok(ProcId::from(id.clone()));
+        }
+        let command = self.command.first().map(OsString::as_os_str).unwrap_or_default();
+        let name = Path::new(command).file_name().unwrap_or(OsStr::new("run"));
+        Ok(ProcId::from(text("CMD", name.to_owned())?))
+    }
+
+    fn spec(self, in_background: bool) -> Result<ProcSpec, String> {
+        let mut fds = if self.capture { captures() } else { Vec::new() };
+        if in_background {
+            fds.push(FdEntry(FdName::STDIN, FdSpec::Null(NullSpec::default())));
+        }
+        let argv = self.command.into_iter().map(|word| text("CMD", word));
+        let stop = StopSpec {
+            signal: self.signal.unwrap_or(StopSpec::SIGNAL),
+            grace: self.grace.map_or(StopSpec::GRACE, |grace| grace.0),
+        };
+        Ok(ProcSpec {
+            argv: argv.collect::<Result<_, _>>()?,
+            env: environment(self.env, self.unset, self.no_env),
+            fds: Fds::InOrder(fds),
+            search_path: !self.no_search_path,
+            cwd: self.cwd.map(|cwd| text("--cwd", cwd)).transpose()?,
+            umask: self.umask,
+            user: self.user,
+            group: self.group,
+            limits: self.limit.into_iter().map(|Bounds(resource, pair)| (resource, pair)).collect(),
+            nice: self.nice,
+            labels: self.label.into_iter().map(|Label(name, value)| (name, value)).collect(),
+            timeout: self.timeout.map(|timeout| timeout.0),
+            stop: Some(stop),
+            ..ProcSpec::default()
+        })
+    }
+}
+
+/// Whether our standard input is our terminal, whose foreground is somebody else. A process with a session of its own is not stopped
+/// when it reads from there all the same, and would take what is meant for that one.
+pub fn in_background() -> bool {
+    // An error is that it is not our terminal.
+    nix::unistd::tcgetpgrp(io::stdin()).is_ok_and(|group| group != nix::unistd::getpgrp())
+}
+
+/// Specs are JSON, and so is the result: their texts are UTF-8.
+fn text(what: &str, value: OsString) -> Result<String, String> {
+    value.into_string().map_err(|value| {
+        format!("{what}: {value:?} is not UTF-8; give it by a script or a file, which may hold any bytes")
+    })
+}
+
+fn environment(set: Vec<Variable>, unset: Vec<String>, none: bool) -> EnvSpec {
+    let named = set.iter().filter_map(|variable| match variable {
+        Variable::Inherit(name) => Some(name.clone()),
+        Variable::Set(..) => None,
+    });
+    let inherit = if none { Inherit::Names(named.collect()) } else { Inherit::All };
+    let mut vars: IndexMap<String, VarSpec> =
+        unset.into_iter().map(|name| (name, VarSpec::Unset)).collect();
+    for variable in set {
+        if let Variable::Set(name, value) = variable {
+            vars.insert(name, VarSpec::Text(value));
+        }
+    }
+    EnvSpec { inherit, vars, report: false }
+}
+
+/// Both outputs through pipes, which a process that opens `/dev/stderr` anew does not truncate, and with their order.
+fn captures() -> Vec<FdEntry> {
+    let capture = CaptureSpec {
+        encoding: Some(crate::spec::Encoding::Utf8),
+        pieces: true,
+        ..CaptureSpec::default()
+    };
+    [FdName::STDOUT, FdName::STDERR].map(|fd| FdEntry(fd, FdSpec::Capture(capture.clone()))).into()
+}
+
+/// An error of the spec as one of the command line: by the option, not by the place in a document that nobody has written.
+fn told(error: &SpecError) -> String {
+    use crate::spec::Segment;
+    let key = error.place.segments().iter().skip(2).find_map(|segment| match segment {
+        Segment::Key(key) => Some(key.as_str()),
+        Segment::Index(_) => None,
+    });
+    let option = match key {
+        Some("argv" | "exe") => "CMD",
+        Some("cwd") => "--cwd",
+        Some("env") => "--env",
+        Some("limits") => "--limit",
+        Some("umask") => "--umask",
+        Some("nice") => "--nice",
+        Some("labels") => "--label",
+        Some("timeout") => "--timeout",
+        Some("stop") => "--grace or --signal",
+        Some("user") => "--user",
+        Some("group") => "--group",
+        _ => return error.to_string(),
+    };
+    format!("{option}: {}", error.message)
+}
+
+/// The exit code that tells of this end: the process's own, 124 where its time was over, 128 and the number of the signal that
+/// has ended it; 127, 126 and 125 where it was not started.
+pub fn exit_code(facts: &Facts) -> u8 {
+    if facts.reason().as_deref() == Some("timeout") {
+        return TIMED_OUT;
+    }
+    let Some(status) = facts.status() else { return OURS };
+    let code = match (status.exit_code, status.signum) {
+        (Some(code), _) => code,
+        (None, Some(signum)) => 128 + signum,
+        (None, None) => return OURS,
+    };
+    u8::try_from(code).unwrap_or(OURS)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+//! Options of `procstar run` to specs.
+
+use clap::Parser;
+use serde_json::{Value, json};
+
+use super::*;
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    run: RunCommand,
+}
+
+fn parse(args: &[&str]) -> Result<RunCommand, String> {
+    let args = ["run"].iter().chain(args);
+    Line::try_parse_from(args).map(|line| line.run).map_err(|error| error.to_string())
+}
+
+/// The spec of a command line, as JSON.
+fn spec(args: &[&str]) -> Value {
+    serde_json::to_value(parse(args).unwrap().spec(false).unwrap()).unwrap()
+}
+
+fn refused(args: &[&str]) -> String {
+    parse(args).and_then(|run| run.check(false).map(drop)).unwrap_err()
+}
+
+#[test]
+fn every_option_is_in_the_spec() {
+    let spec = spec(&[
+        "-C",
+        "/srv",
+        "--umask",
+        "0027",
+        "-u",
+        "nobody",
+        "-g",
+        "7",
+        "-n",
+        "-5",
+        "-l",
+        "nofile=1024",
+        "--limit",
+        "core=0:unlimited",
+        "-t",
+        "1.5m",
+        "-k",
+        "2",
+        "--signal",
+        "int",
+        "--label",
+        "a=b=c",
+        "-e",
+        "X=1=2",
+        "-e",
+        "HOME",
+        "--unset",
+        "Y",
+        "--no-search-path",
+        "make",
+        "-j",
+        "all",
+    ]);
+    let wanted = json!({
+        "argv": ["make", "-j", "all"],
+        "cwd": "/srv", "umask": "0027", "user": "nobody", "group": 7, "nice": -5,
+        "limits": {"nofile": 1024, "core": [0, "unlimited"]},
+        "timeout": 90.0, "stop": {"signal": "SIGINT", "grace": 2.0},
+        "labels": {"a": "b=c"},
+        "env": {"inherit": true, "vars": {"Y": null, "X": "1=2"}, "report": false},
+        "fds": [], "systemd_properties": {"scope": null, "slice": null},
+    });
+    assert_eq!(spec, wanted);
+}
+
+#[test]
+fn what_is_left_out() {
+    let plain = spec(&["--", "-odd"]);
+    assert_eq!(plain["argv"], json!(["-odd"]));
+    assert_eq!(plain["search_path"], true);
+    assert_eq!(plain["stop"], json!({"signal": "SIGTERM", "grace": 10.0}));
+    assert_eq!(plain["env"]["inherit"], true);
+    let bare = spec(&["--no-env", "-e", "PATH", "-e", "A=1", "env"]);
+    assert_eq!(bare["env"]["inherit"], json!(["PATH"]));
+    assert_eq!(bare["env"]["vars"], json!({"A": "1"}));
+}
+
+#[test]
+fn times() {
+    for (text, seconds) in [
+        ("90", Some(90.0)),
+        ("0.25", Some(0.25)),
+        ("3s", Some(3.0)),
+        ("1.5m", Some(90.0)),
+        ("2h", Some(7200.0)),
+        ("1d", Some(86400.0)),
+        (".5", Some(0.5)),
+        ("", None),
+        ("m", None),
+        ("5w", None),
+        ("-1", None),
+        ("inf", None),
+        ("nan", None),
+        ("1e400", None),
+        ("1é", None),
+    ] {
+        let read = text.parse::<Seconds>().ok().map(|seconds| seconds.0);
+        assert_eq!(read, seconds, "{text:?}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_told_by_its_option() {
+    for (args, wanted) in [
+        (&["--umask", "9", "x"][..], "--umask: \"9\" is no umask"),
+        (&["-n", "20", "x"], "--nice: "),
+        (&["-t", "0", "x"], "--timeout: "),
+        (&["-t", "soon", "x"], "\"soon\" is no time"),
+        (&["-l", "files=1", "x"], "unknown resource \"files\""),
+        (&["-l", "nofile", "x"], "a limit is RESOURCE=N"),
+        (&["-l", "nofile=9:8", "x"], "--limit: "),
+        (&["-l", "nofile=-1", "x"], "\"-1\" is no limit"),
+        (&["--signal", "FOO", "x"], "\"FOO\" is no signal"),
+        (&["--signal", "65", "x"], "\"65\" is no signal"),
+        (&["--label", "a", "x"], "a label is NAME=VALUE"),
+        (&["-e", "=1", "x"], "a variable needs a name"),
+        (&["-e", "", "x"], "a variable needs a name"),
+        (&["-u", "", "x"], "expected a name or a number"),
+        (&["-u", "99999999999", "x"], "99999999999 is no user or group number"),
+        (&["--capture", "x"], "--result"),
+        (&["--odd", "x"], "unexpected argument '--odd'"),
+        (&[], "required arguments were not provided"),
+    ] {
+        let error = refused(args);
+        assert!(error.contains(wanted), "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn what_is_no_text_is_refused() {
+    use std::os::unix::ffi::OsStringExt;
+    let odd = OsString::from_vec(vec![b'a', 0xff]);
+    let line = Line::try_parse_from([OsString::from("run"), "cat".into(), odd]).unwrap();
+    let error = line.run.check(false).unwrap_err();
+    assert!(error.contains(r#"CMD: "a\xFF" is not UTF-8"#), "{error}");
+}
+
+#[test]
+fn ids() {
+    let id = |args: &[&str]| parse(args).unwrap().id().unwrap();
+    assert_eq!(id(&["/usr/bin/make", "x"]).as_str(), "make");
+    assert_eq!(id(&["make"]).as_str(), "make");
+    assert_eq!(id(&["--id", "job/7", "make"]).as_str(), "job/7");
+    assert_eq!(id(&["/"]).as_str(), "run");
+}
+
+#[test]
+fn results_by_fd_where_they_are_named_so() {
+    for (path, to) in [
+        ("-", ResultTo::Stdout),
+        ("/dev/stdout", ResultTo::Stdout),
+        ("/dev/stderr", ResultTo::Stderr),
+        ("/dev/fd/2", ResultTo::Stderr),
+        ("./-", ResultTo::File("./-".into())),
+        ("out.json", ResultTo::File("out.json".into())),
+    ] {
+        assert_eq!(ResultTo::from(PathBuf::from(path)), to, "{path}");
+    }
+}
+
+#[test]
+fn in_the_background_nothing_is_read() {
+    let spec = parse(&["cat"]).unwrap().spec(true).unwrap();
+    let fds = serde_json::to_value(spec.fds).unwrap();
+    assert_eq!(fds, json!([["stdin", {"null": {"flags": "Default"}}]]));
+}

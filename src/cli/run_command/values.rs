@@ -1,0 +1,128 @@
+//! The values of `procstar run`'s options.
+
+use std::str::FromStr;
+
+use crate::signal::signal_number;
+use crate::spec::{Account, Bound, LimitPair, Resource, SignalRef};
+
+/// `NAME=VALUE`, or `NAME`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Variable {
+    /// Has this value.
+    Set(String, String),
+    /// Is passed on, where we have it.
+    Inherit(String),
+}
+
+impl FromStr for Variable {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some(("", _)) | None if text.starts_with('=') || text.is_empty() => {
+                Err("a variable needs a name: NAME=VALUE, or NAME".to_owned())
+            }
+            Some((name, value)) => Ok(Variable::Set(name.to_owned(), value.to_owned())),
+            None => Ok(Variable::Inherit(text.to_owned())),
+        }
+    }
+}
+
+/// `NAME=VALUE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Label(pub(super) String, pub(super) String);
+
+impl FromStr for Label {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() => Ok(Label(name.to_owned(), value.to_owned())),
+            _ => Err("a label is NAME=VALUE".to_owned()),
+        }
+    }
+}
+
+/// `RESOURCE=N`, or `RESOURCE=SOFT:HARD`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Bounds(pub(super) Resource, pub(super) LimitPair);
+
+impl FromStr for Bounds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text
+            .split_once('=')
+            .ok_or("a limit is RESOURCE=N, or RESOURCE=SOFT:HARD; N may be `unlimited`")?;
+        let resource = Resource::try_from(name.to_owned())?;
+        let (soft, hard) = value.split_once(':').unwrap_or((value, value));
+        Ok(Bounds(resource, LimitPair { soft: bound(soft)?, hard: bound(hard)? }))
+    }
+}
+
+fn bound(text: &str) -> Result<Bound, String> {
+    match text {
+        "unlimited" => Ok(Bound::Unlimited),
+        number => number
+            .parse()
+            .map(Bound::Value)
+            .map_err(|_| format!("{text:?} is no limit: expected a number or `unlimited`")),
+    }
+}
+
+/// A time, above 0 unless it is a grace.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Seconds(pub(super) f64);
+
+impl FromStr for Seconds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let unit = text.chars().last().filter(|c| !c.is_ascii_digit() && *c != '.');
+        let factor = match unit {
+            None | Some('s') => 1.0,
+            Some('m') => 60.0,
+            Some('h') => 3600.0,
+            Some('d') => 86400.0,
+            Some(_) => return Err(no_time(text)),
+        };
+        let number = unit.map_or(text, |unit| text.strip_suffix(unit).unwrap_or(text));
+        let seconds = number.parse::<f64>().map_err(|_| no_time(text))? * factor;
+        if seconds.is_finite() && seconds >= 0.0 {
+            Ok(Seconds(seconds))
+        } else {
+            Err(no_time(text))
+        }
+    }
+}
+
+fn no_time(text: &str) -> String {
+    format!(
+        "{text:?} is no time: expected seconds, or a number with s, m, h or d, such as 90, 1.5m"
+    )
+}
+
+/// A user or a group.
+pub(super) fn account(text: &str) -> Result<Account, String> {
+    if text.is_empty() {
+        return Err("expected a name or a number".to_owned());
+    }
+    // As in specs: a name is never all digits.
+    match text.parse::<u32>() {
+        Ok(id) => Ok(Account::Id(id)),
+        Err(_) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Err(format!("{text} is no user or group number"))
+        }
+        Err(_) => Ok(Account::Name(text.to_owned())),
+    }
+}
+
+/// A signal, by name or by number.
+pub(super) fn signal(text: &str) -> Result<SignalRef, String> {
+    let number = text.parse().ok().or_else(|| signal_number(text));
+    number.and_then(SignalRef::from_number).ok_or_else(|| {
+        format!(
+            "{text:?} is no signal: expected a name, such as INT or SIGINT, or a number, 1 to 64"
+        )
+    })
+}

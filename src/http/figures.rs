@@ -1,0 +1,94 @@
+//! Figures for one reader at an interval: how the agent is, and what the running processes that the reader has named use.
+//!
+//! They are no changes: none is told twice, missed or resumed. A round costs one look at each process that is named, so the number of these
+//! is bounded. A reader that is slow gets fewer rounds.
+
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use serde::Serialize;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+use super::about::{ConnectionInfo, Counts};
+use super::feed::Event;
+use super::query::{Query, QueryError};
+use super::server::Service;
+use crate::actors::messages::{GetOne, GetTally};
+use crate::report;
+use crate::spec::ProcId;
+
+/// The most processes that a reader may name.
+pub(super) const NAMED: usize = 200;
+/// The shortest and the longest interval, in seconds.
+const SHORTEST: f64 = 0.2;
+const LONGEST: f64 = 3600.0;
+
+/// What a reader wants.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Wish {
+    every: Duration,
+    ids: Vec<ProcId>,
+}
+
+impl Wish {
+    /// The names that it takes of a query.
+    pub(super) const NAMES: [&'static str; 2] = ["figures", "id"];
+
+    /// What a query wants; none where it wants no figures.
+    ///
+    /// # Errors
+    /// An interval that is none, processes without an interval, or too many.
+    pub(super) fn of(query: &Query) -> Result<Option<Wish>, QueryError> {
+        let every = query.seconds("figures", LONGEST)?;
+        let ids: Vec<ProcId> = query.all("id").map(ProcId::from).collect();
+        match every {
+            None if ids.is_empty() => Ok(None),
+            None => Err(QueryError::new("id: of no use without `figures`")),
+            Some(every) if every.as_secs_f64() < SHORTEST => {
+                let text = format!("figures: expected a number of seconds from {SHORTEST}");
+                Err(QueryError::new(text))
+            }
+            Some(_) if ids.len() > NAMED => {
+                Err(QueryError::new(format!("id: given more than {NAMED} times")))
+            }
+            Some(every) => Ok(Some(Wish { every, ids })),
+        }
+    }
+
+    /// When the rounds are: the first one now.
+    pub(super) fn rounds(&self) -> Interval {
+        let mut rounds = tokio::time::interval_at(Instant::now(), self.every);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        rounds
+    }
+}
+
+/// The data of an event.
+#[derive(Serialize)]
+struct Round<'a> {
+    event: &'static str,
+    /// Nothing to go on after.
+    cursor: Option<String>,
+    counts: Counts,
+    connection: Option<ConnectionInfo<'a>>,
+    /// Of those that are named and run.
+    procs: IndexMap<&'a ProcId, report::Figures>,
+}
+
+/// The figures as they are now; none where nobody is left to tell.
+pub(super) async fn look(service: &Service, wish: &Wish) -> Option<Event> {
+    let tally = service.tally.send(GetTally).await.ok()?;
+    let mut procs = IndexMap::new();
+    for id in &wish.ids {
+        let facts = service.one.send(GetOne(id.clone())).await.ok()?;
+        if let Some(figures) = facts.and_then(|facts| facts.figures(&service.sampler)) {
+            procs.insert(id, figures);
+        }
+    }
+    let connection = service.about.connection();
+    let counts = Counts::of(&tally);
+    let round = Round { event: "figures", cursor: None, counts, connection, procs };
+    // It holds nothing that cannot be written.
+    let json = serde_json::to_string(&round).ok()?;
+    Some(Event { kind: round.event, cursor: None, json })
+}

@@ -1,0 +1,75 @@
+//! The page and its files.
+
+use actix_web::HttpResponse;
+use actix_web::body::BodySize;
+use actix_web::http::header;
+
+use super::Asked;
+use super::procs::asks_for_other_than;
+use crate::http::blocks::Unsent;
+use crate::http::coding::Coding;
+use crate::http::failure::{Errors, Failure, Problem};
+use crate::http::page::{Asset, INDEX, POLICY, find};
+
+/// The page for people.
+#[utoipa::path(
+    get, path = "/", tag = "page",
+    params(("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer")),
+    responses(
+        (status = 200, description = "The page", body = String, content_type = "text/html; charset=utf-8"),
+        (status = 304, description = "It has not changed"),
+        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) fn page(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
+    asset(asked, INDEX)
+}
+
+/// A file of the page.
+#[utoipa::path(
+    get, path = "/ui/{file}", tag = "page",
+    params(
+        ("file" = String, Path, description = "Its name"),
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer"),
+    ),
+    responses(
+        (status = 200, description = "The file", content(
+            (String = "text/html; charset=utf-8"), (String = "text/css; charset=utf-8"), (String = "text/javascript; charset=utf-8"),
+            (String = "image/svg+xml"))),
+        (status = 304, description = "It has not changed"),
+        (status = 400, description = "The name cannot be decoded", body = Errors, content_type = "application/json"),
+        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 404, description = "There is no such file", content(
+            (Errors = "application/json"), (Problem = "application/problem+json"))),
+        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) fn asset(asked: &Asked<'_>, name: &str) -> Result<HttpResponse, Failure> {
+    let Some(asset) = find(name) else { return Err(Failure::NoAsset(name.to_owned())) };
+    let accepted = asked.request.headers().get_all(header::ACCEPT_ENCODING);
+    let coding = Coding::choose_of(&[Coding::Gzip], accepted.map(|value| value.as_bytes()));
+    let packed = coding.ok_or(Failure::Coding)? == Coding::Gzip;
+    let Asset { hash, plain, gzip, .. } = asset;
+    let tag = if packed { format!("\"{hash}-gz\"") } else { format!("\"{hash}\"") };
+    let wanted = asks_for_other_than(asked, &tag);
+    let mut answer = if wanted { HttpResponse::Ok() } else { HttpResponse::NotModified() };
+    answer
+        .insert_header((header::ETAG, tag))
+        .insert_header((header::VARY, "Accept-Encoding"))
+        // Kept, but asked for each time: an upgrade of the program is one of the page too.
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .insert_header((header::CONTENT_SECURITY_POLICY, POLICY));
+    if !wanted {
+        return Ok(answer.finish());
+    }
+    answer.insert_header((header::CONTENT_TYPE, asset.content_type()));
+    let body = if packed { gzip } else { plain };
+    if packed {
+        answer.insert_header((header::CONTENT_ENCODING, Coding::Gzip.name()));
+    }
+    Ok(match asked.head {
+        true => answer.body(Unsent(BodySize::Sized(body.len() as u64))),
+        false => answer.body(body.clone()),
+    })
+}

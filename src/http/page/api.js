@@ -1,0 +1,66 @@
+// Requests to the service, with the token where one is needed.
+
+const KEY = "procstar-token";
+
+/** The token: kept while the tab is open, and nowhere else. */
+export const token = {
+  get: () => sessionStorage.getItem(KEY) ?? "",
+  set: (text) => sessionStorage.setItem(KEY, text),
+  clear: () => sessionStorage.removeItem(KEY),
+};
+
+/** An answer that says what is wrong; `details` has one text for each thing. */
+export class ApiError extends Error {
+  constructor(status, details) {
+    super(details.join("\n"));
+    this.status = status;
+    this.details = details;
+  }
+}
+
+async function failure(answer) {
+  let details = [];
+  try {
+    details = (await answer.json()).errors.map((error) => error.detail);
+  } catch {
+    // No body of ours: the status alone has to do.
+  }
+  return new ApiError(answer.status, details.length ? details : [`the service answered ${answer.status} ${answer.statusText}`]);
+}
+
+/** Asks; throws an `ApiError` for an answer that is not good, and a `TypeError` where nobody answers. */
+export async function ask(method, path, { headers = {}, body, signal } = {}) {
+  const all = { ...headers };
+  if (token.get()) all.Authorization = `Bearer ${token.get()}`;
+  const answer = await fetch(path, { method, headers: all, body, signal, cache: "no-store", credentials: "omit", redirect: "error" });
+  if (!answer.ok) throw await failure(answer);
+  return answer;
+}
+
+/** The data of a JSON answer. */
+export async function data(method, path, options) {
+  return (await (await ask(method, path, options)).json()).data;
+}
+
+/** Sends JSON. */
+export function send(method, path, value) {
+  const body = typeof value === "string" ? value : JSON.stringify(value);
+  return data(method, path, { headers: { "Content-Type": "application/json" }, body });
+}
+
+/** A process's path. A browser takes `.` and `..` for parts of a path however they are written, so those two cannot be asked for. */
+export function procPath(id) {
+  return `/procs/${encodeURIComponent(id)}`;
+}
+
+/** The path of what a process's fd has captured. */
+export function outputPath(id, fd) {
+  return `${procPath(id)}/output/${encodeURIComponent(fd)}`;
+}
+
+/** What went wrong, for people. */
+export function problem(error) {
+  if (error instanceof ApiError) return error.message;
+  if (error instanceof TypeError) return "the service does not answer";
+  return String(error?.message ?? error);
+}

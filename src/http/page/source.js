@@ -1,0 +1,160 @@
+// Where bytes of output come from: one stream, or several in the order in which they were written. Only what is shown is fetched.
+
+import { ApiError, ask, data, outputPath, procPath } from "./api.js";
+
+/** The bytes of a range; what is not there yet is left out. `signal` ends it. */
+async function fetchRange(id, fd, start, end, signal) {
+  if (end <= start) return new Uint8Array();
+  try {
+    const answer = await ask("GET", `${outputPath(id, fd)}/data`, { headers: { Range: `bytes=${start}-${end - 1}` }, signal });
+    const body = new Uint8Array(await answer.arrayBuffer());
+    // Without a 206 it is the whole: an empty capture has no ranges.
+    return answer.status === 206 ? body : body.subarray(start, end);
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 416) return new Uint8Array();
+    throw error;
+  }
+}
+
+/** One captured stream. */
+export class Stream {
+  constructor(id, fd, result) {
+    this.id = id;
+    this.fd = fd;
+    this.name = fd;
+    this.length = 0;
+    this.learn(result);
+  }
+
+  /** Takes what a result says of it. */
+  learn(result) {
+    this.running = result.state === "running";
+    this.dropped = result.captures[this.fd]?.dropped ?? 0;
+    this.grown(result.captures[this.fd]?.length ?? 0);
+    if (!this.running) this.length = result.captures[this.fd]?.length ?? 0;
+  }
+
+  grown(length) {
+    this.length = Math.max(this.length, length);
+  }
+
+  /** The bytes from `start` to `end`. */
+  read(start, end, signal) {
+    return fetchRange(this.id, this.fd, start, Math.min(end, this.length), signal);
+  }
+
+  /** The stretches of one kind in a range: here one. */
+  runs(start, end) {
+    return [{ start, end, tag: null }];
+  }
+
+  /** Calls `more(bytes, offset)` with what is written from `start` on, until the end. */
+  async follow(start, more, signal) {
+    const answer = await ask("GET", `${outputPath(this.id, this.fd)}/follow?from=${start}`, { signal });
+    let at = Number(answer.headers.get("Procstar-Offset") ?? start);
+    const reader = answer.body.getReader();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      await more(value, at);
+      at += value.length;
+      this.grown(at);
+    }
+  }
+}
+
+/** Several streams, interleaved as their pieces tell. Offsets are of the whole, one piece after another. */
+export class Mixed {
+  constructor(id, result) {
+    this.id = id;
+    this.fd = "+";
+    this.name = "output";
+    this.dropped = 0;
+    this.learn(result);
+  }
+
+  learn(result) {
+    this.running = result.state === "running";
+    this.pieces = [];
+    let at = 0;
+    for (const [time, fd, offset, length] of result.pieces ?? []) {
+      this.pieces.push({ at, time, fd, offset, length });
+      at += length;
+    }
+    this.length = at;
+  }
+
+  /** The first piece that ends after `offset`. */
+  #first(offset) {
+    let [low, high] = [0, this.pieces.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.pieces[middle].at + this.pieces[middle].length <= offset) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  #within(start, end) {
+    const found = [];
+    for (let n = this.#first(start); n < this.pieces.length && this.pieces[n].at < end; n += 1) found.push(this.pieces[n]);
+    return found;
+  }
+
+  async read(start, end, signal) {
+    end = Math.min(end, this.length);
+    if (end <= start) return new Uint8Array();
+    const whole = new Uint8Array(end - start);
+    const parts = new Map();
+    for (const { at, fd, offset, length } of this.#within(start, end)) {
+      const from = Math.max(start, at);
+      const to = Math.min(end, at + length);
+      if (!parts.has(fd)) parts.set(fd, []);
+      parts.get(fd).push({ from: offset + from - at, to: offset + to - at, at: from - start });
+    }
+    // The pieces of one stream that are near each other here are next to each other there.
+    await Promise.all([...parts].map(async ([fd, stretches]) => {
+      const [from, to] = [stretches[0].from, stretches.at(-1).to];
+      const bytes = await fetchRange(this.id, fd, from, to, signal);
+      for (const one of stretches) whole.set(bytes.subarray(one.from - from, one.to - from), one.at);
+    }));
+    return whole;
+  }
+
+  runs(start, end) {
+    const runs = [];
+    for (const { at, fd, length } of this.#within(start, end)) {
+      const last = runs.at(-1);
+      if (last && last.tag === fd) last.end = Math.min(end, at + length);
+      else runs.push({ start: Math.max(start, at), end: Math.min(end, at + length), tag: fd });
+    }
+    return runs;
+  }
+
+  /** The streams that have output, and no pieces: each capture asks for them by itself. */
+  missing(captures) {
+    const told = new Set(this.pieces.map(({ fd }) => fd));
+    return told.size ? Object.keys(captures).filter((fd) => captures[fd].length > 0 && !told.has(fd)) : [];
+  }
+
+  /** When what is at an offset was read, in seconds since the start. */
+  time(offset) {
+    return this.pieces[Math.min(this.#first(offset), this.pieces.length - 1)]?.time ?? 0;
+  }
+
+  /** Order and time are told by the result alone: it is asked for when there is more. */
+  async refresh(signal) {
+    const { procs } = await data("GET", `${procPath(this.id)}?output=none`, { signal });
+    // A later one may have come by another way.
+    if (this.running) this.learn(procs[this.id]);
+  }
+}
+
+/** The streams of a result that can be shown, and whether they can be shown together. */
+export function streams(result) {
+  const captured = Object.keys(result.captures);
+  const inOrder = (result.pieces !== null) && captured.filter((fd) => !result.captures[fd].compression).length > 1;
+  // Offsets of pieces count what was dropped; where that begins no result tells.
+  const whole = captured.every((fd) => result.captures[fd].dropped === 0);
+  return { captured, mixed: Boolean(inOrder && whole) };
+}

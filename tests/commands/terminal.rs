@@ -1,0 +1,146 @@
+//! On a terminal: colours, its width, and a page that lives.
+
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::process::Stdio;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::pty::{Winsize, openpty};
+use nix::sys::termios::{LocalFlags, tcgetattr};
+
+use super::world::{DEADLINE, Instance};
+
+/// A command on a terminal of its own.
+struct OnTerminal {
+    child: std::process::Child,
+    master: std::fs::File,
+    slave: std::fs::File,
+    text: String,
+}
+
+impl OnTerminal {
+    fn new(mut command: std::process::Command, columns: u16) -> OnTerminal {
+        let size = Winsize { ws_row: 10, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let pty = openpty(&size, None).unwrap();
+        let slave = std::fs::File::from(pty.slave);
+        let end = || Stdio::from(slave.try_clone().unwrap());
+        command.env("TERM", "xterm").stdin(end()).stdout(end()).stderr(end());
+        let child = command.spawn().unwrap();
+        OnTerminal { child, master: pty.master.into(), slave, text: String::new() }
+    }
+
+    /// Reads until a text was shown.
+    fn until(&mut self, wanted: &str) {
+        while !self.text.contains(wanted) {
+            assert!(self.read(), "no {wanted:?} in {:?}", self.text);
+        }
+    }
+
+    fn read(&mut self) -> bool {
+        let mut ready = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
+        let limit = PollTimeout::try_from(DEADLINE).unwrap();
+        if poll(&mut ready, limit).unwrap() == 0 {
+            return false;
+        }
+        let mut buffer = [0; 4096];
+        let count = self.master.read(&mut buffer).unwrap_or(0);
+        self.text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        count > 0
+    }
+
+    /// Waits for the end; gives the exit code and all that was shown.
+    fn end(mut self) -> (Option<i32>, String) {
+        let code = self.child.wait().unwrap().code();
+        drop(std::mem::replace(&mut self.slave, std::fs::File::open("/dev/null").unwrap()));
+        while self.read() {}
+        (code, std::mem::take(&mut self.text))
+    }
+
+    fn echoes(&self) -> bool {
+        let flags = tcgetattr(&self.slave).unwrap().local_flags;
+        flags.contains(LocalFlags::ECHO | LocalFlags::ICANON)
+    }
+}
+
+impl Drop for OnTerminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn tables_have_colours_and_fit() {
+    let instance = Instance::new();
+    instance
+        .run(&[
+            "start",
+            "--id",
+            "a\u{1b}]0;x",
+            "--",
+            "sh",
+            "-c",
+            "exec sleep 1000",
+            &"x".repeat(200),
+        ])
+        .good();
+    instance.run(&["stop", "a\u{1b}]0;x"]).good();
+    instance.run(&["start", "--id", "b", "--", "sleep", "1000"]).good();
+    let (code, text) = OnTerminal::new(instance.command(&["ps"]), 140).end();
+    assert_eq!(code, Some(0));
+    assert!(text.starts_with("\u{1b}[1mID\u{1b}[0m"), "{text:?}");
+    assert!(text.contains("\u{1b}[32mrunning\u{1b}[0m"), "{text:?}");
+    assert!(text.contains("a\\x1b]0;x") && !text.contains("\u{1b}]"), "{text:?}");
+    assert!(text.contains("xxx…\r\n"), "{text:?}");
+    let mut command = instance.command(&["ps"]);
+    command.env("NO_COLOR", "1");
+    let (_, text) = OnTerminal::new(command, 80).end();
+    assert!(!text.contains('\u{1b}') && text.contains("…\r\n"), "{text:?}");
+    for line in text.lines() {
+        assert!(line.chars().count() <= 80, "{line:?}");
+    }
+    // In a pipe only where it is wanted.
+    let mut forced = instance.command(&["ps"]);
+    let output = forced.env("CLICOLOR_FORCE", "1").output().unwrap();
+    assert!(output.stdout.starts_with(b"\x1b[1mID"));
+    assert!(!instance.run(&["ps"]).good().contains('\u{1b}'));
+}
+
+#[test]
+fn output_is_raw_on_a_terminal_too() {
+    let instance = Instance::new();
+    instance.ended("a", "printf '\\033[31mred\\033[0m'");
+    let (code, text) = OnTerminal::new(instance.command(&["logs", "a"]), 80).end();
+    assert_eq!((code, text.as_str()), (Some(0), "\u{1b}[31mred\u{1b}[0m"));
+}
+
+#[test]
+fn top_lives_until_it_is_quit() {
+    let instance = Instance::new();
+    instance.run(&["start", "--id", "first", "--", "sleep", "1000"]).good();
+    let mut top = OnTerminal::new(instance.command(&["top", "-d", "0.1"]), 60);
+    top.until("first");
+    assert!(top.text.starts_with("\u{1b}[?1049h\u{1b}[?25l"), "{:?}", top.text);
+    assert!(!top.echoes());
+    instance.run(&["start", "--id", "second", "--", "sleep", "1000"]).good();
+    top.until("second");
+    top.until("q: quit");
+    top.master.write_all(b"q").unwrap();
+    let code = top.child.wait().unwrap().code();
+    assert!(top.echoes());
+    let (_, text) = top.end();
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.ends_with("\u{1b}[?25h\u{1b}[?1049l"), "{text:?}");
+}
+
+#[test]
+fn a_signal_gives_the_terminal_back() {
+    let instance = Instance::new();
+    let mut top = OnTerminal::new(instance.command(&["top"]), 60);
+    top.until("q: quit");
+    let pid = nix::unistd::Pid::from_raw(top.child.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(top.child.wait().unwrap().code(), Some(143));
+    assert!(top.echoes());
+    assert!(top.end().1.ends_with("\u{1b}[?25h\u{1b}[?1049l"));
+}

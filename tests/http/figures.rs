@@ -1,0 +1,117 @@
+//! Events as the page wants them: in brief, and with figures at an interval.
+
+use serde_json::{Value, json};
+
+use super::events::{Events, Sse};
+use super::rig::sh;
+use super::world::World;
+
+fn sleeper() -> Value {
+    json!({"argv": ["sleep", "1000"], "exe": "/bin/sleep"})
+}
+
+/// The next event that is none of figures, and those before it.
+fn change(events: &mut Sse) -> (Value, Vec<Value>) {
+    let mut figures = Vec::new();
+    loop {
+        match events.event() {
+            event if event["event"] == "figures" => figures.push(event),
+            event => return (event, figures),
+        }
+    }
+}
+
+#[test]
+fn results_in_brief() {
+    let world = World::new();
+    let mut spec = sh("echo out; exit 3", json!([["stdout", {"capture": {}}]]));
+    spec["labels"] = json!({"b": "1", "a": "2"});
+    world.post(&json!({"before": spec})).data();
+    let whole = world.ended("/procs/before");
+    let mut events = Sse::open(&world, "/events?brief=true", &[]);
+    let snapshot = events.event();
+    let brief = &snapshot["procs"]["before"];
+    for key in ["state", "reason", "errors", "pid", "status", "labels"] {
+        assert_eq!(brief[key], whole[key], "{key}");
+    }
+    for key in ["start", "stop", "elapsed"] {
+        assert_eq!(brief["times"][key], whole["times"][key], "{key}");
+    }
+    assert_eq!(brief["cpu"], whole["usage"]["cpu"]);
+    assert_eq!(brief["maxrss"], whole["rusage"]["maxrss"]);
+    assert_eq!(brief["history"], Value::Null);
+    for key in ["fds", "captures", "proc_stat", "argv", "env"] {
+        assert_eq!(brief.get(key), None, "{key}");
+    }
+    world.post(&json!({"run": sleeper()})).data();
+    let started = events.event();
+    assert_eq!((&started["event"], &started["id"]), (&json!("started"), &json!("run")));
+    assert_eq!(started["result"]["cpu"], Value::Null);
+    assert_eq!(started["result"]["state"], "running");
+    // What is whole stays so.
+    let mut others = Sse::open(&world, "/events", &[]);
+    assert!(others.event()["procs"]["run"]["proc_stat"].is_object());
+    world.ask("POST", "/procs/run/signals/KILL").data();
+    assert_eq!(events.event()["result"]["status"]["signal"], "SIGKILL");
+}
+
+#[test]
+fn figures_of_those_that_are_named() {
+    let world = World::new();
+    let busy = sh("while :; do echo line; done", json!([["stdout", {"capture": {}}]]));
+    world.post(&json!({"a/b c": busy, "idle": sleeper(), "other": sleeper()})).data();
+    let path = "/events?brief&figures=0.2&id=a%2Fb+c&id=idle&id=unknown";
+    let mut events = Sse::open(&world, path, &[]);
+    let (snapshot, early) = change(&mut events);
+    // What they are of comes before them.
+    assert_eq!((&snapshot["event"], early.len()), (&json!("snapshot"), 0));
+    let mut last = Value::Null;
+    for round in 0..4 {
+        let figures = events.event();
+        assert_eq!((&figures["event"], &figures["cursor"]), (&json!("figures"), &Value::Null));
+        assert_eq!(figures["counts"]["running"], 3);
+        assert_eq!(figures["connection"], Value::Null);
+        let procs = figures["procs"].as_object().unwrap();
+        assert_eq!(procs.keys().collect::<Vec<_>>(), ["a/b c", "idle"]);
+        let now = procs["a/b c"].clone();
+        assert!(now["rss"].as_u64().unwrap() > 0 && now["threads"] == 1, "{now}");
+        if round > 0 {
+            let more = |key: &str| now[key].as_f64() > last[key].as_f64();
+            assert!(more("elapsed") && now["cpu"].as_f64() >= last["cpu"].as_f64());
+            assert!(now["captured"]["stdout"].as_u64() > last["captured"]["stdout"].as_u64());
+        }
+        last = now;
+    }
+    // Changes are told among them, and one that has ended has none.
+    world.ask("POST", "/procs/idle/signals/KILL").data();
+    let (ended, _) = change(&mut events);
+    assert_eq!(ended["event"], "ended");
+    let after = events.event();
+    assert_eq!(after["procs"].as_object().unwrap().keys().collect::<Vec<_>>(), ["a/b c"]);
+    assert_eq!((&after["counts"]["running"], &after["counts"]["present"]), (&json!(2), &json!(3)));
+    // They move nobody's place: whoever was cut off goes on after the last change.
+    let cursor = snapshot["cursor"].as_str().unwrap();
+    let mut resumed = Sse::open(&world, "/events?figures=0.2", &[("Last-Event-ID", cursor)]);
+    assert_eq!(change(&mut resumed).0["event"], "ended");
+    assert_eq!(resumed.event()["procs"], json!({}));
+    world.ask("POST", "/procs/a%2Fb%20c/signals/KILL").data();
+}
+
+#[test]
+fn figures_that_are_not_given() {
+    let world = World::new();
+    let many = format!("/events?figures=1{}", "&id=x".repeat(201));
+    for (path, told) in [
+        ("/events?id=a", "id: of no use without `figures`"),
+        ("/events?figures=0.1", "figures: expected a number of seconds from 0.2"),
+        ("/events?figures=-1", "figures: expected a number of seconds"),
+        ("/events?figures=x", "figures: expected a number of seconds"),
+        ("/events?figures=1&figures=2", "\"figures\" is given twice"),
+        ("/events?brief=maybe", "brief: expected true or false"),
+        (many.as_str(), "id: given more than 200 times"),
+        ("/events/ws?figures=1", "unknown query parameter \"figures\""),
+    ] {
+        let problems = world.ask("GET", path).problem(400);
+        assert!(problems[0].contains(told), "{problems:?}");
+    }
+}
