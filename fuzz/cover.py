@@ -12,7 +12,7 @@ import sys
 
 # Bytes and inputs for each target.
 MOST_BYTES = 200 << 10
-MOST_INPUTS = 400
+MOST_INPUTS = 800
 
 
 def read(path):

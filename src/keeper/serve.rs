@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
@@ -46,6 +47,8 @@ const ALONE: Duration = Duration::from_secs(5);
 /// many is served by their sum, not by one event at once.
 const CROWD: usize = 16;
 const PACE: Duration = Duration::from_millis(4);
+/// How often is looked while nothing can be polled.
+const BLIND: Duration = Duration::from_millis(5);
 
 /// Why there is no upgrade after the agent's goodbye: nothing is left to go on with.
 const DONE: &str = "all is done, and the program ends";
@@ -116,6 +119,12 @@ struct Woken {
     ended: bool,
     /// The agent has said something, or hung up.
     said: bool,
+}
+
+impl Woken {
+    /// Whoever may have something is looked at.
+    const ALL: Woken =
+        Woken { events: true, errands: true, signals: true, ended: true, said: true };
 }
 
 struct Keeper {
@@ -276,8 +285,16 @@ impl Keeper {
             let wait = at.saturating_duration_since(now) + Duration::from_millis(1);
             PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
         });
-        // EINTR is as good as an event.
-        let _ = poll(&mut fds, timeout);
+        match poll(&mut fds, timeout) {
+            // EINTR is as good as an event.
+            Ok(_) | Err(Errno::EINTR) => {}
+            // The kernel polls no more descriptors than the limit allows, and that may have been set below these since. None of them
+            // blocks, so all are looked at, now and then.
+            Err(_) => {
+                std::thread::sleep(BLIND);
+                return Woken::ALL;
+            }
+        }
         // An error is noticed by whoever reads.
         let [events, errands, signals, ended, said] = fds
             .map(|fd| fd.revents().is_some_and(|found| !(found - PollFlags::POLLOUT).is_empty()));

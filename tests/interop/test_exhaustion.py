@@ -129,11 +129,12 @@ def failure(res, number, stage=None):
 # -- descriptors
 
 
-def test_no_descriptors_in_the_keeper(service, tmp_path):
-    """It can open nothing: a process is in error, with EMFILE."""
+@pytest.mark.parametrize("limit", ["next", 3])
+def test_no_descriptors_in_the_keeper(service, tmp_path, limit):
+    """It can open nothing, or not even poll as many as it has: a process is in error, with EMFILE."""
     at = service()
     before = Before(at, tmp_path)
-    with limited("nofile", next_fd(at.proc.pid), at.proc.pid):
+    with limited("nofile", next_fd(at.proc.pid) if limit == "next" else limit, at.proc.pid):
         at.post({f"fails{n}": sh("echo never", *OUT) for n in range(5)})
         for n in range(5):
             failure(at.result(f"fails{n}"), errno.EMFILE)
