@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from support.http import Service
 from support.oneshot import procstar
 from support.shapes import captured, check_result
 
@@ -26,6 +27,16 @@ def _run(path):
 def test_it_runs(path):
     """Every spec of every example has a result."""
     assert set(_run(path)) == set(json.loads(path.read_text())["specs"])
+
+
+def test_a_service_follows_a_clock():
+    """README's way to a browser that follows a process: as the page does it, by following the output."""
+    with Service(ROOT / "examples" / "service" / "clock.json") as service:
+        with service.http.stream("GET", "/procs/clock/output/stdout/follow") as rsp:
+            assert rsp.status_code == 200
+            lines = rsp.iter_lines()
+            assert [len(next(lines).split()) > 3 for _ in range(2)] == [True, True]
+        assert b"procstar" in service.http.get("/").content
 
 
 def test_hello():
