@@ -410,6 +410,24 @@ impl SharedWords {
     }
 }
 
+/// Has a file system such as ext4 put each new directory in this one, with what will be in it, into a region of its own, as it does with
+/// home directories. Otherwise one directory's files follow another's, and every new file is looked for behind all that were removed in the last
+/// minutes: a thousand removed ones cost 0.1 ms each time. Where that cannot be had, all is as before.
+pub(crate) fn spread_below(dir: &std::path::Path) {
+    const TOPDIR: libc::c_int = 0x0002_0000;
+    let Ok(dir) = std::fs::File::open(dir) else { return };
+    let mut flags: libc::c_int = 0;
+    // SAFETY: the descriptor is open, and both requests read or write one int.
+    unsafe {
+        if libc::ioctl(dir.as_raw_fd(), libc::FS_IOC_GETFLAGS, &raw mut flags) == 0
+            && flags & TOPDIR == 0
+        {
+            flags |= TOPDIR;
+            libc::ioctl(dir.as_raw_fd(), libc::FS_IOC_SETFLAGS, &raw const flags);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

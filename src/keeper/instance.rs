@@ -19,6 +19,7 @@ use super::journal;
 use super::protocol::Settings;
 use crate::engine::Places;
 use crate::engine::procfs::ProcFs;
+use crate::engine::sys;
 use crate::engine::sys::set_cloexec;
 
 const LOCK: &str = "lock";
@@ -312,6 +313,7 @@ fn lock(dir: &Path) -> Result<Flock<File>, InstanceError> {
 fn base(wanted: &Path) -> Result<PathBuf, InstanceError> {
     make(wanted).map_err(|source| error(wanted, source))?;
     if wanted.symlink_metadata().is_ok_and(|meta| is_ours(&meta)) {
+        sys::spread_below(wanted);
         return Ok(wanted.to_path_buf());
     }
     let mut name = wanted.as_os_str().to_owned();
