@@ -375,8 +375,17 @@ impl Agent {
         dialer: Option<Dialer>,
     ) -> Result<u8, RunError> {
         let progress = Progress::of(run, self.count, self.start, self.results.clone().recipient());
-        self.await_input(run).await;
-        let copies = self.copy_output(run).await;
+        let lost = || Err(LinkError::Io(io::ErrorKind::UnexpectedEof.into()).into());
+        let mut gone = std::mem::replace(&mut self.gone, oneshot::channel().1);
+        let begun = async {
+            self.await_input(run).await;
+            self.copy_output(run).await
+        };
+        let copies = tokio::select! {
+            copies = begun => copies,
+            // Nobody tells any more whether INPUT's processes have started.
+            _ = &mut gone => return lost(),
+        };
         let connection = dialer.map(|dialer| self.connection(dialer, &run.settings));
         let status = connection.as_ref().map(|(connection, _)| connection.status());
         // The service listens before the server can know of this agent.
@@ -385,11 +394,11 @@ impl Agent {
         self.supervisor.do_send(Ready);
         let done = tokio::select! {
             done = &mut self.done => done.is_ok(),
-            _ = &mut self.gone => false,
+            _ = &mut gone => false,
         };
         if !done {
             // The supervisor ends with the keeper's events: what is known by now must not pass for results.
-            return Err(LinkError::Io(io::ErrorKind::UnexpectedEof.into()).into());
+            return lost();
         }
         drop(progress);
         copies.finish().await;

@@ -262,6 +262,24 @@ def test_one_shots_on_one_directory(tmp_path):
     assert runs.read_text().count("x") == 3
 
 
+def test_keeper_dies_while_an_input_is_set_up(tmp_path):
+    """Whether it has started is not told any more: the agent ends, with nothing printed."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    # It is half a second in its set-up before it counts as started.
+    fds = [["stdout", {"null": {}}], ["stderr", {"null": {}}], ["stdin", {"file": {"path": str(fifo)}}]]
+    spec = json.dumps({"specs": {"p": {"argv": ["/bin/true"], "fds": fds}}})
+    first = subprocess.Popen([binary(), "--print", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    first.stdin.write(spec.encode())
+    first.stdin.close()
+    first.stdin = None
+    eventually(lambda: len(procs.descendants(first.pid)) == 2, "agent and process")
+    kill(first.pid, signal.SIGKILL)
+    assert first.communicate(timeout=DEADLINE)[0] == b""
+    # The process waits on until somebody opens the other end.
+    os.close(os.open(fifo, os.O_WRONLY))
+
+
 async def test_second_agent_on_a_directory(lasting):
     """It is refused, and told who is there; the first one goes on."""
     agent, wire = await lasting.start()
