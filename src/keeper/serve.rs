@@ -748,8 +748,6 @@ impl Keeper {
         let journal = Journal::begin(&instance.journal(), &self.ledger, &self.memory)
             .inspect_err(|error| tracing::error!(%error, "cannot write the journal"))
             .ok();
-        // What the start alone has needed would be in every process's `maxrss`.
-        rest::give_back();
         self.engine = Some(engine);
         self.settings = Some(settings.clone());
         self.journal = journal;
