@@ -13,8 +13,8 @@ use crate::report::Facts;
 use crate::spec::{ProcId, Validated};
 pub use crate::wire::ShutdownState;
 pub use changes::{
-    AwaitEnd, Change, GetChanges, GetPage, GetSnapshot, GetTally, NoPosition, Page, Position,
-    Since, Snapshot, Tally, What,
+    AwaitEnd, Change, GetChanges, GetPage, GetPosition, GetSnapshot, GetTally, NoPosition, Page,
+    Position, Since, Snapshot, Tally, What,
 };
 
 /// Start every process of a request, or none. Handled by the [`Supervisor`](super::supervisor::Supervisor).

@@ -3,13 +3,13 @@
 //! [`parse`] is the way in: arguments and environment to an [`Invocation`], or to a
 //! [`UsageError`] that knows its text and exit code. It starts nothing and ends nothing.
 
-use std::error::Error;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use super::chain;
 use super::client::Client;
 use super::client::veil::ClientCommand;
 use super::definition::definition;
@@ -347,18 +347,8 @@ impl From<clap::Error> for UsageError {
 
 impl From<ConfigError> for UsageError {
     fn from(error: ConfigError) -> Self {
-        Self { text: format!("error: {}\n", error_with_causes(&error)), code: 2 }
+        Self { text: format!("error: {}\n", chain(&error)), code: 2 }
     }
-}
-
-fn error_with_causes(error: &ConfigError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
 
 /// Parses the arguments, the program's name first, and reads the configuration that they and
@@ -400,7 +390,7 @@ fn read(args: &[OsString], sources: &Sources<'_>) -> Result<Invocation, UsageErr
     let command = options.command.take();
     if let Some(Command::Host(command)) = command {
         options.refuse_more(command.name())?;
-        let loaded = Box::new(loaded.map_err(|error| error_with_causes(&error)));
+        let loaded = Box::new(loaded.map_err(|error| chain(&error)));
         return Ok(Invocation::Host { command, loaded });
     }
     let loaded = loaded?;

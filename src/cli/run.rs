@@ -22,6 +22,7 @@ use actix::{Actor, Addr, StreamHandler};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
+use super::chain;
 use super::options::{Input, Run};
 use super::output;
 use super::run_command::{Foreground, OURS};
@@ -130,17 +131,6 @@ pub enum RunError {
     /// The server could not be reached in as many attempts as are allowed.
     #[error("gave up connecting to the server")]
     GaveUp,
-}
-
-/// An error with what caused it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
 
 fn spec_errors(input: &str, errors: &spec::SpecErrors) -> String {
@@ -475,6 +465,7 @@ impl Agent {
             changes: results.clone().recipient(),
             end: results.clone().recipient(),
             tally: results.clone().recipient(),
+            position: results.clone().recipient(),
             sampler: Arc::clone(&self.sampler),
             policy: doors::policy(&settings.http, doors.tls.as_ref()),
             about: Arc::new(self.about(settings, status, socket.clone())),

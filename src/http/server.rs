@@ -26,8 +26,8 @@ use super::failure::Failure;
 use super::watcher::Watcher;
 use super::{guard, handlers};
 use crate::actors::messages::{
-    AwaitEnd, Delete, GetAll, GetChanges, GetOne, GetPage, GetSnapshot, GetTally, Signal, Start,
-    Stop,
+    AwaitEnd, Delete, GetAll, GetChanges, GetOne, GetPage, GetPosition, GetSnapshot, GetTally,
+    Signal, Start, Stop,
 };
 use crate::report::Sampler;
 
@@ -66,6 +66,8 @@ pub struct Service {
     pub end: Recipient<AwaitEnd>,
     /// Who knows how many there are.
     pub tally: Recipient<GetTally>,
+    /// Who knows where the changes have come to.
+    pub position: Recipient<GetPosition>,
     /// Looks at running processes.
     pub sampler: Arc<Sampler>,
     /// Who is let in.

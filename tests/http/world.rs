@@ -71,6 +71,7 @@ impl World {
                     changes: results.clone().recipient(),
                     end: results.clone().recipient(),
                     tally: results.clone().recipient(),
+                    position: results.clone().recipient(),
                     sampler: Arc::new(Sampler::new(ProcFs::default()).unwrap()),
                     policy,
                     about: Arc::new(About::default()),

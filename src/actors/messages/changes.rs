@@ -143,6 +143,11 @@ pub struct AwaitEnd(pub ProcId);
 #[rtype(result = "Tally")]
 pub struct GetTally;
 
+/// The position of the last change. From then on changes are kept. Handled by [`Results`](super::super::results::Results).
+#[derive(Message)]
+#[rtype(result = "Position")]
+pub struct GetPosition;
+
 /// Numbers of processes. Those of the past count from the start of the agent, also what it has taken over from an earlier one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -162,8 +167,6 @@ pub struct Tally {
     pub captured_bytes: u64,
     /// The state of shutdown; none but in answers.
     pub shutdown: Option<ShutdownState>,
-    /// The position of the last change, in answers.
-    pub position: Position,
 }
 
 impl Tally {

@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use super::log::{ChangeLog, what};
 use super::{Entry, Results};
 use crate::actors::messages::{
-    AwaitEnd, GetChanges, GetPage, GetSnapshot, GetTally, Page, Position, Since, Snapshot, Tally,
-    What,
+    AwaitEnd, GetChanges, GetPage, GetPosition, GetSnapshot, GetTally, Page, Position, Since,
+    Snapshot, Tally, What,
 };
 use crate::report::Facts;
 use crate::report::status::ProcState;
@@ -140,7 +140,14 @@ impl Handler<GetTally> for Results {
     type Result = MessageResult<GetTally>;
 
     fn handle(&mut self, _: GetTally, _: &mut Self::Context) -> Self::Result {
-        let (shutdown, position) = (Some(self.shutdown), self.look.log.position());
-        MessageResult(Tally { shutdown, position, ..self.look.tally.clone() })
+        MessageResult(Tally { shutdown: Some(self.shutdown), ..self.look.tally.clone() })
+    }
+}
+
+impl Handler<GetPosition> for Results {
+    type Result = MessageResult<GetPosition>;
+
+    fn handle(&mut self, _: GetPosition, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.look.log.position())
     }
 }

@@ -4,7 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::http::header;
 
 use super::{Asked, data};
-use crate::actors::messages::{GetTally, Tally};
+use crate::actors::messages::{GetPosition, GetTally, Tally};
 use crate::http::failure::{Errors, Failure, JSON, Problem};
 use crate::http::openapi::AgentAnswer;
 use crate::http::{metrics, openapi};
@@ -25,8 +25,10 @@ async fn tally(asked: &Asked<'_>) -> Result<Tally, Failure> {
     ),
 )]
 pub(super) async fn agent(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
+    // First: what happens between the two is then told to whoever goes on from here.
+    let position = asked.service().position.send(GetPosition).await?;
     let tally = tally(asked).await?;
-    Ok(data(asked.service().about.body(&tally, tally.position)))
+    Ok(data(asked.service().about.body(&tally, position)))
 }
 
 fn ok() -> HttpResponse {
