@@ -187,7 +187,7 @@ fn a_stop_and_a_timeout_cross_an_upgrade() {
     pids(&mut rig, "stopped", 1);
     pids(&mut rig, "timed", 1);
     stop(&mut rig, "stopped", grace(0.3), 1).unwrap();
-    let (carried, _standstill) = rig.engine.pause(DEADLINE, || {}).unwrap();
+    let (carried, _standstill) = rig.engine.pause(DEADLINE).unwrap();
     let carried: Vec<_> = carried
         .iter()
         .map(|one| rmp_serde::from_slice(&rmp_serde::to_vec_named(one).unwrap()).unwrap())

@@ -24,7 +24,7 @@ use super::capture::{PieceLog, Store};
 use super::faults::{self, Call};
 use super::inbox::{Inbox, Mail};
 use super::oom::OomWatch;
-use super::plan::{Report, Surroundings};
+use super::plan::{Accounts, Report, Surroundings};
 use super::procfs::{ProcFs, RawIo, RawStat};
 use super::spawn::{Child, SpawnPool, Spawned};
 use super::state::{Action, Input, State};
@@ -354,9 +354,10 @@ impl Driver {
             heritage: Arc::clone(&options.heritage),
             whitelist: options.restrict_exe.clone(),
             files: options.places.files.clone(),
+            accounts: Accounts::new(),
         };
         let deliver = Arc::new(move |spawned| to_inbox.put(Mail::Spawned(spawned)));
-        let pool = SpawnPool::new(surroundings, options.errands.clone(), deliver)?;
+        let pool = SpawnPool::new(surroundings, deliver)?;
         let watcher = Watcher::new()?;
         let mut poller = Poller::new()?;
         poller.watch(inbox.fd(), Source::Inbox)?;

@@ -28,8 +28,8 @@ pub enum Call {
     Account,
     /// The executable is opened, to be checked.
     OpenExe,
-    /// Memory is shared with a child that has its own.
-    Share,
+    /// A proxy is made, which is to clone the child.
+    Proxy,
     /// The child is cloned.
     Clone,
     /// In the child: a session of its own.
@@ -123,7 +123,7 @@ pub const CALLS: [Call; 28] = [
     Call::EnvFile,
     Call::Account,
     Call::OpenExe,
-    Call::Share,
+    Call::Proxy,
     Call::Clone,
     Call::Session,
     Call::Limit,

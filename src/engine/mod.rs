@@ -31,13 +31,12 @@ mod whitelist;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use capture::filter::{self, FILTER};
 pub use capture::{Capture, Captures, CutShort, Extent, Held, Places, View};
 pub use failure::{Stage, StartFailure};
 pub use plan::Heritage;
-pub use spawn::{Errand, Errands};
 pub use stop::{StopCause, StopOrder, Terms};
 pub use whitelist::Whitelist;
 
@@ -50,9 +49,6 @@ pub use driver::handover::Carried;
 use driver::handover::Pause;
 use inbox::{Inbox, Mail};
 use procfs::{RawIo, RawStat, RawStatm};
-
-/// How often errands are looked for while an engine comes to a standstill.
-const MEANWHILE: Duration = Duration::from_millis(5);
 
 /// How the engine shall work.
 pub struct Options {
@@ -72,9 +68,6 @@ pub struct Options {
     pub filter: PathBuf,
     /// The limit of captures whose spec sets none.
     pub limit: LimitSpec,
-    /// Reaches the thread that lasts as long as the process, and that replaces the program in an upgrade: it clones the processes that are to
-    /// get a signal when this program dies. Without it these get theirs when the engine ends.
-    pub errands: Option<Errands>,
 }
 
 /// What the engine can be told to do.
@@ -423,29 +416,16 @@ impl Engine {
     }
 
     /// Waits until no process is being made, and then has the engine stand still, until what is given back is dropped. What it holds
-    /// can then be handed over to another program. All that happened before has been told. `meanwhile` is called again and again until
-    /// then, for errands that a process waits for.
+    /// can then be handed over to another program. All that happened before has been told.
     ///
     /// # Errors
     /// Where some process was still being made after `patience`; the engine goes on.
-    pub fn pause(
-        &self,
-        patience: Duration,
-        mut meanwhile: impl FnMut(),
-    ) -> Result<(Vec<Carried>, Standstill), StillStarting> {
+    pub fn pause(&self, patience: Duration) -> Result<(Vec<Carried>, Standstill), StillStarting> {
         let (tell, told) = mpsc::channel();
         let (release, resume) = mpsc::channel();
         self.tell(Command::Pause(Pause { tell, resume }));
-        let deadline = Instant::now() + patience;
-        loop {
-            meanwhile();
-            let left = deadline.saturating_duration_since(Instant::now());
-            match told.recv_timeout(left.min(MEANWHILE)) {
-                Ok(carried) => return Ok((carried, Standstill(release))),
-                Err(mpsc::RecvTimeoutError::Timeout) if !left.is_zero() => {}
-                Err(_) => return Err(StillStarting),
-            }
-        }
+        let carried = told.recv_timeout(patience).map_err(|_| StillStarting)?;
+        Ok((carried, Standstill(release)))
     }
 
     /// Drops all that is held of a process that has ended, and its captures' files; who holds one reads on.

@@ -22,6 +22,7 @@ use crate::spec::{CaptureSpec, OpenFlags, SignalSets, ValidatedFd, ValidatedProc
 
 use super::whitelist::Whitelist;
 use super::{Resolved, StartFailure, sys};
+pub(super) use accounts::Accounts;
 pub(super) use attributes::{Setting, What};
 pub(super) use executable::Executable;
 pub(super) use report::{Failed, Report};
@@ -127,6 +128,8 @@ pub(super) struct Surroundings {
     pub(super) whitelist: Option<Whitelist>,
     /// Where large data is kept while they read it.
     pub(super) files: PathBuf,
+    /// Who was looked up lately.
+    pub(super) accounts: Accounts,
 }
 
 /// A process to be planned.
@@ -153,7 +156,9 @@ pub(super) struct LaunchPlan {
     /// What is set after that.
     pub(super) late: Vec<Setting>,
     pub(super) signals: SignalSets,
-    /// Our copies of what the child gets: the writing ends of captures, ends of pipes; and what it keeps until it execs. Closed with the plan.
+    /// Whether its parent must be the thread that lasts as long as this program: it gets a signal when its parent ends.
+    pub(super) for_main_thread: bool,
+    /// Our copies of what the child gets: the writing ends of captures, ends of pipes. Closed with the plan.
     pub(super) sources: Vec<OwnedFd>,
     /// Where the child has moved each source to; scratch space of the child's.
     pub(super) moved: Box<[AtomicI32]>,
@@ -196,7 +201,7 @@ impl LaunchPlan {
         surroundings: &Surroundings,
     ) -> Result<LaunchPlan, Vec<StartFailure>> {
         let Draft { proc, made, report } = draft;
-        let Surroundings { heritage, whitelist, files } = surroundings;
+        let Surroundings { heritage, whitelist, files, accounts } = surroundings;
         let mut sources = Vec::new();
         let mut failures = Vec::new();
         let env = environment::make(&proc.env, heritage).map_err(|more| failures.extend(more));
@@ -208,7 +213,7 @@ impl LaunchPlan {
             // Whatever else is wrong, that it may not be started is all there is to say.
             executable::find(&proc, path, whitelist.as_ref(), &mut sources).map_err(|e| vec![e])?
         };
-        let settings = attributes::settings(&proc.attributes, heritage.nofile)
+        let settings = attributes::settings(&proc.attributes, accounts, heritage.nofile)
             .map_err(|more| failures.extend(more));
         let (Ok(env), Ok(settings)) = (env, settings) else { return Err(failures) };
         let cwd = match &proc.attributes.cwd {
@@ -246,6 +251,7 @@ impl LaunchPlan {
             steps,
             late: settings.late,
             signals: proc.attributes.signals,
+            for_main_thread: proc.attributes.pdeath_signal.is_some(),
             sources,
             reserved,
             kept,
@@ -254,17 +260,6 @@ impl LaunchPlan {
             _strings: strings,
             heritage: Arc::clone(heritage),
         })
-    }
-
-    /// Adds a descriptor that the child holds until it execs or ends, and that no step puts anywhere.
-    pub(super) fn hold(&mut self, fd: OwnedFd) {
-        self.sources.push(fd);
-        self.moved = self.sources.iter().map(|_| AtomicI32::new(-1)).collect();
-    }
-
-    /// Gives back what was held last.
-    pub(super) fn release(&mut self) {
-        self.sources.pop();
     }
 
     /// What is known once the child has exec'd, or has failed to.

@@ -6,20 +6,22 @@
 //! thread: when all are held, more are started, up to [`MAX_THREADS`]. So does a thread that waits for a directory service.
 
 mod clone;
+mod proxy;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 
 use super::capture::filter::Order;
 use super::footprint::Footprint;
 use super::plan::{Draft, Failed, LaunchPlan, Report, Step, Surroundings};
 use super::sys::{self, Stack};
 use super::{Resolved, Stage, StartFailure};
-pub use clone::{Errand, Errands};
+use proxy::{Desk, Proxy};
 
 const PERMANENT_THREADS: usize = 4;
 /// As many set-ups can wait at once; a thread that waits costs some 20 KB.
@@ -94,7 +96,6 @@ struct Shared {
     state: Mutex<State>,
     work: Condvar,
     surroundings: Surroundings,
-    errands: Option<Errands>,
     footprint: Footprint,
 }
 
@@ -103,8 +104,14 @@ struct State {
     threads: usize,
     idle: usize,
     closed: bool,
-    /// Children that were made, and that the engine has not been told of. A child of the main thread is among them from the first.
+    /// Children that were made, and that the engine has not been told of.
     made: HashSet<i32>,
+    /// The reports of children of the main thread's that are being made.
+    making: Vec<Arc<Report>>,
+    /// Those that wait for their threads' next orders.
+    proxies: HashMap<ThreadId, Proxy>,
+    /// Those of all proxies.
+    desks: Vec<Arc<Desk>>,
 }
 
 impl Shared {
@@ -114,26 +121,32 @@ impl Shared {
     }
 }
 
+impl State {
+    /// A proxy is about to be ended.
+    fn forget(&mut self, proxy: &Proxy) {
+        self.desks.retain(|desk| !Arc::ptr_eq(desk, proxy.desk()));
+    }
+}
+
 impl SpawnPool {
     /// Starts the permanent threads.
     ///
     /// # Errors
     /// The OS error where not even one thread can be had.
-    pub(super) fn new(
-        surroundings: Surroundings,
-        errands: Option<Errands>,
-        deliver: Deliver,
-    ) -> io::Result<Self> {
+    pub(super) fn new(surroundings: Surroundings, deliver: Deliver) -> io::Result<Self> {
         let state = State {
             queue: VecDeque::new(),
             threads: 0,
             idle: 0,
             closed: false,
             made: HashSet::new(),
+            making: Vec::new(),
+            proxies: HashMap::new(),
+            desks: Vec::new(),
         };
         let (state, work) = (Mutex::new(state), Condvar::new());
         let footprint = Footprint::new();
-        let shared = Arc::new(Shared { state, work, surroundings, errands, footprint });
+        let shared = Arc::new(Shared { state, work, surroundings, footprint });
         let pool = SpawnPool { shared, deliver };
         for i in 0..PERMANENT_THREADS {
             match pool.add_thread() {
@@ -164,14 +177,31 @@ impl SpawnPool {
         self.shared.lock().queue.len()
     }
 
-    /// Whether a child was made of which [`Deliver`] has told, and the engine has not [taken note](Self::taken).
+    /// Whether a child is being made, or was made and the engine has not [taken note](Self::taken). One that is being made is known once it
+    /// has a session of its own.
     pub(super) fn has_just_made(&self, pid: i32) -> bool {
-        self.shared.lock().made.contains(&pid)
+        let state = self.shared.lock();
+        let being = |report: &Arc<Report>| report.pid().load(Ordering::Acquire) == pid;
+        state.made.contains(&pid) || state.making.iter().any(being)
     }
 
     /// The engine knows of this child.
     pub(super) fn taken(&self, pid: i32) {
         self.shared.lock().made.remove(&pid);
+    }
+
+    /// Ends the proxies that wait, which would not outlive this program as they must if another one took its place.
+    pub(super) fn end_proxies(&self) {
+        let mut state = self.shared.lock();
+        let proxies = std::mem::take(&mut state.proxies);
+        proxies.values().for_each(|proxy| state.forget(proxy));
+        drop(state);
+        drop(proxies);
+    }
+
+    /// Some child of this program has ended: a proxy may have been killed.
+    pub(super) fn look_after_proxies(&self) {
+        self.shared.lock().desks.iter().for_each(|desk| desk.see_whether_it_lives());
     }
 
     /// Starts a thread for every job that waits, if none is idle: every thread is held by a child's set-up.
@@ -217,12 +247,16 @@ impl Drop for SpawnPool {
 }
 
 /// A thread's life: one job after another.
-fn serve(shared: &Arc<Shared>, deliver: &Deliver, stack: &Stack) {
+fn serve(shared: &Shared, deliver: &Deliver, stack: &Stack) {
     loop {
         let mut state = shared.lock();
         let job = loop {
             if state.closed || (state.queue.is_empty() && state.threads > PERMANENT_THREADS) {
                 state.threads -= 1;
+                let proxy = state.proxies.remove(&std::thread::current().id());
+                proxy.iter().for_each(|proxy| state.forget(proxy));
+                drop(state);
+                drop(proxy);
                 return;
             }
             if let Some(job) = state.queue.pop_front() {
@@ -243,7 +277,7 @@ fn serve(shared: &Arc<Shared>, deliver: &Deliver, stack: &Stack) {
 }
 
 /// Plans and clones a child, and waits until it has exec'd or ended.
-fn spawn(job: Job, stack: &Stack, shared: &Arc<Shared>) -> Spawned {
+fn spawn(job: Job, stack: &Stack, shared: &Shared) -> Spawned {
     let Job { serial, draft, tasks } = job;
     let report = Arc::clone(&draft.report);
     let early = || report.early().get().cloned().unwrap_or_default();
@@ -257,9 +291,10 @@ fn spawn(job: Job, stack: &Stack, shared: &Arc<Shared>) -> Spawned {
     };
     let (filters, not_made) = carry_out(tasks, &mut plan);
     shared.footprint.lighten();
-    let cloned = match &shared.errands {
-        Some(errands) if report.is_shared() => clone::by_errand(&mut plan, stack, errands, shared),
-        _ => clone::here(&plan, stack),
+    let cloned = if plan.for_main_thread {
+        clone::for_main_thread(&plan, stack, shared)
+    } else {
+        clone::here(&plan, stack)
     };
     let (child, failures, resolved) = match cloned {
         Ok(child) => (Some(child), failures(&plan), plan.resolved()),

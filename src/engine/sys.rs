@@ -4,7 +4,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::AtomicI32;
 
 use super::faults::{self, Call};
 
@@ -385,28 +384,6 @@ impl Stack {
     pub(super) fn top(&self) -> *mut libc::c_void {
         // SAFETY: one past the end of our own mapping.
         unsafe { self.0.base.byte_add(self.0.length) }
-    }
-}
-
-/// Words that stay shared with a child that is forked.
-pub(super) struct SharedWords(Mapping, usize);
-
-impl SharedWords {
-    /// So many, all zero.
-    ///
-    /// # Errors
-    /// The OS error of mapping.
-    pub(super) fn new(count: usize) -> io::Result<Self> {
-        faults::pass(Call::Share)?;
-        let length = (count * size_of::<AtomicI32>()).max(1);
-        Ok(SharedWords(Mapping::new(length, libc::MAP_SHARED)?, count))
-    }
-
-    /// The words.
-    pub(super) fn get(&self) -> &[AtomicI32] {
-        // SAFETY: the mapping is page-aligned, holds as many zeroed words, lives as long as this value, and is used in no
-        // other way.
-        unsafe { std::slice::from_raw_parts(self.0.base.cast(), self.1) }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::config::SECRET_VARS;
 use crate::engine::inbox::Inbox;
 use crate::engine::procfs::ProcFs;
 use crate::engine::{
-    Carried, Ended, Engine, Errand, Event, FILTER, Heritage, Moment, Options, StopOrder, Whitelist,
+    Carried, Ended, Engine, Event, FILTER, Heritage, Moment, Options, StopOrder, Whitelist,
 };
 use crate::spec::{Identity, Validated};
 
@@ -113,7 +113,6 @@ fn order_of(signum: i32) -> Option<Order> {
 #[derive(Clone, Copy, Default)]
 struct Woken {
     events: bool,
-    errands: bool,
     signals: bool,
     /// The agent has ended.
     ended: bool,
@@ -123,8 +122,7 @@ struct Woken {
 
 impl Woken {
     /// Whoever may have something is looked at.
-    const ALL: Woken =
-        Woken { events: true, errands: true, signals: true, ended: true, said: true };
+    const ALL: Woken = Woken { events: true, signals: true, ended: true, said: true };
 }
 
 struct Keeper {
@@ -133,8 +131,6 @@ struct Keeper {
     program: Program,
     /// Events on their way from the engine's thread.
     post: Arc<Inbox<Event>>,
-    /// What the engine has for this thread, which outlasts every other one.
-    errands: Arc<Inbox<Errand>>,
     signals: SignalFd,
     /// Both, and the journal, from the first agent's introduction on.
     engine: Option<Engine>,
@@ -186,7 +182,6 @@ impl Keeper {
             agents,
             program: Program::of_this_process()?,
             post: Arc::new(Inbox::new()?),
-            errands: Arc::new(Inbox::new()?),
             signals,
             engine: None,
             settings: None,
@@ -232,9 +227,6 @@ impl Keeper {
             }
             let woken = self.wait();
             self.rest(woken);
-            if woken.errands {
-                self.do_errands();
-            }
             if woken.events {
                 self.take_events();
             }
@@ -267,7 +259,6 @@ impl Keeper {
         let none = self.signals.as_fd();
         let mut fds = [
             PollFd::new(self.post.fd(), wanted(paced.is_none(), PollFlags::POLLIN)),
-            PollFd::new(self.errands.fd(), PollFlags::POLLIN),
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(
                 agent.map_or(none, Subordinate::pidfd),
@@ -296,9 +287,9 @@ impl Keeper {
             }
         }
         // An error is noticed by whoever reads.
-        let [events, errands, signals, ended, said] = fds
+        let [events, signals, ended, said] = fds
             .map(|fd| fd.revents().is_some_and(|found| !(found - PollFlags::POLLOUT).is_empty()));
-        Woken { events, errands, signals, ended, said }
+        Woken { events, signals, ended, said }
     }
 
     /// Gives memory back once nothing has happened for a while.
@@ -309,13 +300,6 @@ impl Keeper {
         } else if self.rest_at.is_some_and(|at| at <= now) {
             self.rest_at = None;
             rest::give_back();
-        }
-    }
-
-    /// Clones the processes that are to hear of our death: they hear of the death of this very thread.
-    fn do_errands(&self) {
-        for errand in self.errands.take() {
-            errand();
         }
     }
 
@@ -420,8 +404,7 @@ impl Keeper {
         // From here on an agent is to be started in any case.
         self.next_agent = Some(Instant::now());
         let engine = self.engine.as_ref().ok_or("nothing has been started yet")?;
-        let (carried, _standstill) =
-            engine.pause(QUIET_TIME, || self.do_errands()).map_err(|error| error.to_string())?;
+        let (carried, _standstill) = engine.pause(QUIET_TIME).map_err(|error| error.to_string())?;
         self.take_events();
         self.write_journal();
         let mut open: Vec<RawFd> = carried.iter().flat_map(Carried::descriptors).collect();
@@ -513,7 +496,6 @@ impl Keeper {
     fn start_engine(&self, instance: &Instance, settings: &Settings) -> io::Result<Engine> {
         let whitelist = Some(settings.restrict_exe.clone()).filter(|paths| !paths.is_empty());
         let restrict_exe = whitelist.map(Whitelist::new).transpose().map_err(io::Error::other)?;
-        let errands = Arc::clone(&self.errands);
         let options = Options {
             places: instance.places(),
             epoch: Moment::now().unix_nanos.unsigned_abs(),
@@ -523,7 +505,6 @@ impl Keeper {
             heritage: self.origin.heritage(),
             filter: "/proc/self/exe".into(),
             limit: settings.limit,
-            errands: Some(Arc::new(move |errand| errands.put(errand))),
         };
         let post = Arc::clone(&self.post);
         Engine::start_batched(options, move |events| post.put_all(events))

@@ -51,7 +51,7 @@ proptest! {
         for moment in moments {
             std::thread::sleep(Duration::from_millis(moment));
             let current = engines.last().unwrap_or(&rig.engine);
-            let (carried, standstill) = current.pause(DEADLINE, || {}).unwrap();
+            let (carried, standstill) = current.pause(DEADLINE).unwrap();
             // It stands still for ever, as if it had become another program.
             std::mem::forget(standstill);
             let tell = tell.clone();

@@ -23,7 +23,6 @@ pub fn options() -> Options {
         heritage: Arc::new(Heritage::new([path], &[], [], None)),
         filter: env!("CARGO_BIN_EXE_procstar").into(),
         limit: spec::LimitSpec::default(),
-        errands: None,
     }
 }
 
@@ -102,7 +101,7 @@ impl Rig {
     /// Waits until the engine has done all that it was told.
     #[allow(dead_code)]
     pub fn settle(&self) {
-        drop(self.engine.pause(DEADLINE, || {}).ok());
+        drop(self.engine.pause(DEADLINE).ok());
     }
 
     /// Where its captures are.

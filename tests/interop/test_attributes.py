@@ -390,6 +390,48 @@ def test_an_upgrade_is_no_death():
         eventually(lambda: not any(map(procs.is_alive, pids.values())), "the end of all")
 
 
+def _proxies(keeper):
+    """The keeper's children that share its memory: those that clone for its threads."""
+    with open(f"/proc/{keeper}/task/{keeper}/children") as file:
+        children = [int(pid) for pid in file.read().split()]
+    mine = os.readlink(f"/proc/{keeper}/exe")
+    return [pid for pid in children if Path(f"/proc/{pid}/comm").read_text() == "spawn\n" and os.readlink(f"/proc/{pid}/exe") == mine]
+
+
+def test_what_clones_is_killed(tmp_path):
+    """Whoever kills what clones such processes loses none: what waits in its set-up goes on, and the next one starts."""
+    with Service() as service:
+        keeper = service.proc.pid
+        service.post({"first": argv(TRUE, pdeath_signal="KILL")})
+        assert service.result("first")["errors"] == []
+        # Idle ones.
+        idle = _proxies(keeper)
+        assert idle
+        for pid in idle:
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not any(map(procs.is_alive, idle)), "their end")
+        service.post({str(n): argv(TRUE, pdeath_signal="KILL") for n in range(20)})
+        for n in range(20):
+            assert service.result(str(n))["errors"] == []
+        # And one whose child opens a FIFO.
+        os.mkfifo(tmp_path / "fifo")
+        fds = [["stdin", {"file": {"path": str(tmp_path / "fifo")}}], *OUT]
+        service.post({"waits": argv("/bin/cat", pdeath_signal="KILL", fds=fds)})
+        pid = service.result("waits", ended=False)["pid"]
+        assert pid
+        busy = _proxies(keeper)
+        for other in busy:
+            if other != pid:
+                os.kill(other, signal.SIGKILL)
+        with open(tmp_path / "fifo", "w") as writer:
+            writer.write("all of it")
+        result = service.result("waits")
+        assert (result["errors"], captured(result)) == ([], b"all of it")
+        service.post({"last": argv(TRUE, pdeath_signal="KILL")})
+        assert service.result("last")["errors"] == []
+    eventually(lambda: not any(procs.is_alive(pid) for pid in busy), "no proxy outlives the keeper")
+
+
 # Whitelist
 
 

@@ -87,6 +87,7 @@ impl Driver {
             return;
         }
         let Some(Pause { tell, resume }) = self.pause.take() else { return };
+        self.pool.end_proxies();
         let carried = self.processes.values().filter_map(carry).collect();
         if tell.send(carried).is_ok() {
             // Ends by an error, always: nothing is ever sent.

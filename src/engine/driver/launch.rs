@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use super::super::capture::{Capture, Captures, CutShort, Maker, Writer};
 use super::super::plan::{Draft, Made, Report};
-use super::super::spawn::{Child, Job, Spawned, Task};
+use super::super::spawn::{Child, Job, Task};
 use super::super::state::Input;
 use super::super::stop::Terms;
 use super::super::timers::Alarm;
-use super::super::{Moment, Stage, StartFailure, Started, sys};
+use super::super::{Moment, StartFailure, Started, sys};
 use super::{Driver, Exit, Live, OpenCapture, Process, Source};
 use crate::spec::{CaptureSpec, PipeEnd, ValidatedFd, ValidatedProc};
 
@@ -78,29 +78,14 @@ impl Driver {
         let Some(mut process) = self.processes.remove(&serial) else { return };
         process.start = Moment::now();
         process.terms = Terms::new(process.start, proc.timeout, proc.stopping);
-        let attributes = &proc.attributes;
-        let forked = attributes.pdeath_signal.is_some() && self.options.errands.is_some();
-        let report = Report::new(proc.fds.len(), attributes.cwd.is_some(), forked);
+        let report = Arc::new(Report::new(proc.fds.len(), proc.attributes.cwd.is_some()));
         let mut tasks = Vec::new();
         let made = self.make_fds(serial, &mut process, &proc, &pipes, &mut tasks);
-        match report.map(Arc::new) {
-            Ok(report) => {
-                process.report = Some(Arc::clone(&report));
-                self.processes.insert(serial, process);
-                self.timers
-                    .set(Instant::now() + self.options.setup_patience, Alarm::Patience(serial));
-                self.set_alarms(serial);
-                self.pool.push(Job { serial, draft: Draft { proc, made, report }, tasks });
-            }
-            Err(error) => {
-                // Our ends of pipes are closed, so that their other ends see the end of the file.
-                drop(made);
-                self.processes.insert(serial, process);
-                let failure = StartFailure { stage: Stage::Fork, errno: errno(&error), path: None };
-                let not_made = tasks.iter().map(|task| task.index).collect();
-                self.spawned(Spawned { not_made, ..Spawned::failed(serial, failure) });
-            }
-        }
+        process.report = Some(Arc::clone(&report));
+        self.processes.insert(serial, process);
+        self.timers.set(Instant::now() + self.options.setup_patience, Alarm::Patience(serial));
+        self.set_alarms(serial);
+        self.pool.push(Job { serial, draft: Draft { proc, made, report }, tasks });
     }
 
     /// Ends a process of which nothing is made.

@@ -149,6 +149,7 @@ impl Driver {
             let _ = signals.read_signal();
             self.poller.rearm(signals, self.children_token);
         }
+        self.pool.look_after_proxies();
         self.tell_of_strangers();
         self.meet_strays();
         let orphans = self.strays.known.iter();
@@ -179,20 +180,22 @@ impl Driver {
             if made_by_us || self.strays.known.contains_key(&pid) {
                 continue;
             }
-            // It waits for us to be reaped, so its number is its own.
-            let Ok(stat) = self.procfs.read_stat(pid) else { continue };
-            if stat.ppid != self.strays.pid {
+            // It waits for us to be reaped, so its number is its own. Few are strangers, and to ask for this alone costs little.
+            let session = nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(pid)));
+            if session.is_ok_and(|session| session.as_raw() == self.strays.session) {
+                self.strays.known.insert(pid, Child::Helper);
                 continue;
             }
-            let child = if stat.session == self.strays.session {
-                Child::Helper
-            } else {
-                come = true;
-                let RawStat { session, pgrp: group, starttime, .. } = stat;
-                let owner = self.owner_of(&stat);
-                Child::Orphan { session, group, starttime, told: owner.is_some(), owner }
-            };
-            self.strays.known.insert(pid, child);
+            let Ok(stat) = self.procfs.read_stat(pid) else { continue };
+            // One of ours has told of itself before it went into its session.
+            if stat.ppid != self.strays.pid || self.pool.has_just_made(pid) {
+                continue;
+            }
+            come = true;
+            let RawStat { session, pgrp: group, starttime, .. } = stat;
+            let owner = self.owner_of(&stat);
+            let told = owner.is_some();
+            self.strays.known.insert(pid, Child::Orphan { session, group, starttime, told, owner });
         }
         if come {
             // Some may have ended already, and where SIGCHLD is not blocked nobody tells of that.
@@ -215,6 +218,8 @@ impl Driver {
     /// A process is known from now on. It may have forked and ended before the spawning thread came to tell of it: what it
     /// left was then met as an orphan of an unknown session.
     pub(super) fn claim_strays(&mut self, serial: u64, pid: i32) {
+        // It may have been met before it had a session of its own.
+        self.strays.known.remove(&pid);
         for child in self.strays.known.values_mut() {
             if let Child::Orphan { session, group, owner: owner @ None, .. } = child
                 && *session == pid

@@ -4,6 +4,10 @@
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist, getgroups, getresgid, getresuid};
@@ -13,12 +17,144 @@ use super::super::{Stage, StartFailure};
 use super::attributes::{Setting, What};
 use crate::spec::{Account, Attributes};
 
-/// The settings of groups, group and user, in the order in which a privileged child makes them; none of what is so already.
-///
-/// # Errors
-/// One for each user or group that is unknown, or that cannot be looked up.
-pub(super) fn settings(attributes: &Attributes) -> Result<Vec<Setting>, Vec<StartFailure>> {
-    let Attributes { user, group, groups, .. } = attributes;
+/// How long what was found is believed.
+const BELIEVED: Duration = Duration::from_secs(1);
+/// As many findings are kept.
+const KEPT: usize = 256;
+/// What a change of shows that a finding is old, sooner than time does.
+const DATABASES: [&str; 2] = ["/etc/passwd", "/etc/group"];
+
+/// What was found lately. Many processes start as one user, and each lookup costs what a tenth of a small process does, or what a directory
+/// service takes.
+pub(in crate::engine) struct Accounts {
+    found: Mutex<Vec<Finding>>,
+    ours: Ours,
+}
+
+/// Who this program is, which it stays; none where the kernel does not tell.
+struct Ours {
+    groups: Option<BTreeSet<libc::gid_t>>,
+    group: Option<Gid>,
+    user: Option<Uid>,
+}
+
+impl Ours {
+    /// Real, effective and saved user and group must be one each: else a change to what is there changes something.
+    fn now() -> Ours {
+        let groups = getgroups().ok();
+        let group = getresgid().ok().filter(|is| [is.real, is.effective] == [is.saved; 2]);
+        let user = getresuid().ok().filter(|is| [is.real, is.effective] == [is.saved; 2]);
+        Ours {
+            groups: groups.map(|gids| gids.into_iter().map(Gid::as_raw).collect()),
+            group: group.map(|is| is.saved),
+            user: user.map(|is| is.saved),
+        }
+    }
+}
+
+/// What users and groups have come to.
+struct Finding {
+    wanted: Wanted,
+    accounts: Found,
+    since: Instant,
+    databases: [Option<Stamp>; 2],
+}
+
+/// What a spec has of users and groups.
+#[derive(Clone, PartialEq, Eq)]
+struct Wanted {
+    user: Option<Account>,
+    group: Option<Account>,
+    groups: Option<Vec<Account>>,
+}
+
+/// What a process is to have; none where that stays as it is.
+#[derive(Clone)]
+struct Found {
+    groups: Option<BTreeSet<libc::gid_t>>,
+    group: Option<Gid>,
+    user: Option<Uid>,
+    /// Whether the databases have all of it. What they have not, somebody may be about to enter.
+    entered: bool,
+}
+
+/// Which version of a file this is.
+type Stamp = (u64, u64, i64, i64);
+
+fn stamps() -> [Option<Stamp>; 2] {
+    let stamp = |meta: Metadata| (meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec());
+    DATABASES.map(|path| std::fs::metadata(path).ok().map(stamp))
+}
+
+impl Accounts {
+    pub(in crate::engine) fn new() -> Accounts {
+        Accounts { found: Mutex::default(), ours: Ours::now() }
+    }
+
+    /// The settings of groups, group and user, in the order in which a privileged child makes them; none of what is so already.
+    ///
+    /// # Errors
+    /// One for each user or group that is unknown, or that cannot be looked up.
+    pub(super) fn settings(
+        &self,
+        attributes: &Attributes,
+    ) -> Result<Vec<Setting>, Vec<StartFailure>> {
+        let Attributes { user, group, groups, .. } = attributes;
+        if user.is_none() && group.is_none() && groups.is_none() {
+            return Ok(Vec::new());
+        }
+        let (user, group, groups) = (user.clone(), group.clone(), groups.clone());
+        let wanted = Wanted { user, group, groups };
+        let found = self.find(&wanted)?;
+        let of_user = wanted.user.as_ref().map(text);
+        let of_group = wanted.group.as_ref().map(text);
+        // What comes of the user fails as the user does.
+        let (groups_stage, groups_path) = match (&wanted.groups, &of_user) {
+            (None, Some(user)) => (Stage::User, Some(user.clone())),
+            _ => (Stage::Groups, None),
+        };
+        let (group_stage, group_path) = match of_group {
+            Some(group) => (Stage::Group, Some(group)),
+            None => (Stage::User, of_user.clone()),
+        };
+        let Ours { groups, group, user } = &self.ours;
+        let set = |stage, path, what| Setting { stage, path, what };
+        // For what is so already no privilege is needed.
+        let groups = found
+            .groups
+            .filter(|gids| groups.as_ref() != Some(gids))
+            .map(|gids| set(groups_stage, groups_path, What::Groups(gids.into_iter().collect())));
+        let group = found.group.filter(|gid| group.as_ref() != Some(gid));
+        let group = group.map(|gid| set(group_stage, group_path, What::Group(gid.as_raw())));
+        let user = found.user.filter(|uid| user.as_ref() != Some(uid));
+        let user = user.map(|uid| set(Stage::User, of_user, What::User(uid.as_raw())));
+        Ok(groups.into_iter().chain(group).chain(user).collect())
+    }
+
+    fn find(&self, wanted: &Wanted) -> Result<Found, Vec<StartFailure>> {
+        let lock = || self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let (now, databases) = (Instant::now(), stamps());
+        let mut findings = lock();
+        findings.retain(|f| f.databases == databases && now.duration_since(f.since) < BELIEVED);
+        if let Some(finding) = findings.iter().find(|finding| finding.wanted == *wanted) {
+            return Ok(finding.accounts.clone());
+        }
+        // Nobody waits for somebody else's directory service.
+        drop(findings);
+        let accounts = look_up(wanted)?;
+        if accounts.entered {
+            let (wanted, accounts) = (wanted.clone(), accounts.clone());
+            let mut findings = lock();
+            if findings.len() < KEPT {
+                findings.push(Finding { wanted, accounts, since: now, databases });
+            }
+        }
+        Ok(accounts)
+    }
+}
+
+fn look_up(wanted: &Wanted) -> Result<Found, Vec<StartFailure>> {
+    let Wanted { user, group, groups } = wanted;
     let found = user.as_ref().map(find_user).transpose();
     let gid = group.as_ref().map(|group| find_group(group, Stage::Group)).transpose();
     let gids: Vec<_> =
@@ -31,44 +167,27 @@ pub(super) fn settings(attributes: &Attributes) -> Result<Vec<Setting>, Vec<Star
     if !failures.is_empty() {
         return Err(failures);
     }
-    let (found, gid) = (found.ok().flatten(), gid.ok().flatten());
+    let (found, mut gid) = (found.ok().flatten(), gid.ok().flatten());
     let mut all = groups.as_ref().map(|_| gids.into_iter().flatten().collect::<Vec<Gid>>());
-    let (mut groups_of, mut group_of) = (Stage::Groups, Stage::Group);
-    let mut chosen = gid;
-    let mut settings = Vec::new();
     if let (Some(found), Some(account)) = (&found, user) {
         let failed = |errno| vec![failure(Stage::User, errno, account)];
-        let gid = match chosen {
-            Some(gid) => gid,
-            None => {
-                group_of = Stage::User;
-                // Nobody can tell which group goes with a number that has no entry.
-                found.gid.ok_or_else(|| failed(Errno::ENOENT))?
-            }
-        };
-        chosen = Some(gid);
+        // Nobody can tell which group goes with a number that has no entry.
+        let primary = gid.or(found.gid).ok_or_else(|| failed(Errno::ENOENT))?;
+        gid = Some(primary);
         if all.is_none() {
-            groups_of = Stage::User;
-            all = Some(member_of(found.name.as_deref(), gid).map_err(failed)?);
+            all = Some(member_of(found.name.as_deref(), primary).map_err(failed)?);
         }
     }
-    let of_user = user.as_ref().map(text);
-    if let Some(all) = all {
-        let path = of_user.clone().filter(|_| groups_of == Stage::User);
-        settings.extend(set_groups(&all, groups_of, path));
-    }
-    if let Some(gid) = chosen {
-        let path = if group_of == Stage::User { of_user.clone() } else { group.as_ref().map(text) };
-        settings.extend(set_group(gid, group_of, path));
-    }
-    if let Some(found) = found {
-        settings.extend(set_user(found.uid, of_user));
-    }
-    Ok(settings)
+    Ok(Found {
+        groups: all.map(|gids| gids.into_iter().map(Gid::as_raw).collect()),
+        group: gid,
+        entered: found.as_ref().is_none_or(|found| found.name.is_some()),
+        user: found.map(|found| found.uid),
+    })
 }
 
 /// A user that was looked up.
-struct Found {
+struct FoundUser {
     uid: Uid,
     /// Its primary group, where it has an entry.
     gid: Option<Gid>,
@@ -76,17 +195,17 @@ struct Found {
     name: Option<String>,
 }
 
-fn find_user(account: &Account) -> Result<Found, StartFailure> {
+fn find_user(account: &Account) -> Result<FoundUser, StartFailure> {
     let entry = pass().and_then(|()| match account {
         Account::Name(name) => User::from_name(name),
         Account::Id(uid) => User::from_uid(Uid::from_raw(*uid)),
     });
     match (entry, account) {
         (Ok(Some(User { uid, gid, name, .. })), _) => {
-            Ok(Found { uid, gid: Some(gid), name: Some(name) })
+            Ok(FoundUser { uid, gid: Some(gid), name: Some(name) })
         }
         (Ok(None), Account::Id(uid)) => {
-            Ok(Found { uid: Uid::from_raw(*uid), gid: None, name: None })
+            Ok(FoundUser { uid: Uid::from_raw(*uid), gid: None, name: None })
         }
         (Ok(None), Account::Name(_)) => Err(failure(Stage::User, Errno::ENOENT, account)),
         (Err(errno), _) => Err(failure(Stage::User, errno, account)),
@@ -125,23 +244,4 @@ fn text(account: &Account) -> String {
         Account::Name(name) => name.clone(),
         Account::Id(id) => id.to_string(),
     }
-}
-
-/// Setting the groups: nothing where these are ours, for then no privilege is needed.
-fn set_groups(groups: &[Gid], stage: Stage, path: Option<String>) -> Option<Setting> {
-    let set = |gids: &[Gid]| gids.iter().map(|gid| gid.as_raw()).collect::<BTreeSet<u32>>();
-    let wanted = set(groups);
-    let so = getgroups().is_ok_and(|ours| set(&ours) == wanted);
-    let what = What::Groups(wanted.into_iter().collect());
-    (!so).then_some(Setting { stage, path, what })
-}
-
-fn set_group(gid: Gid, stage: Stage, path: Option<String>) -> Option<Setting> {
-    let so = getresgid().is_ok_and(|is| [is.real, is.effective, is.saved] == [gid; 3]);
-    (!so).then_some(Setting { stage, path, what: What::Group(gid.as_raw()) })
-}
-
-fn set_user(uid: Uid, path: Option<String>) -> Option<Setting> {
-    let so = getresuid().is_ok_and(|is| [is.real, is.effective, is.saved] == [uid; 3]);
-    (!so).then_some(Setting { stage: Stage::User, path, what: What::User(uid.as_raw()) })
 }

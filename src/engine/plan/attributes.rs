@@ -5,7 +5,8 @@ use std::io;
 use std::path::Path;
 
 use super::super::{Stage, StartFailure};
-use super::{accounts, c_string};
+use super::accounts::Accounts;
+use super::c_string;
 use crate::spec::{Attributes, Bound, IoClass, IoPriority, LimitPair, Resource};
 
 /// One thing that the child sets of itself; what it needs is made before it is cloned.
@@ -51,6 +52,7 @@ pub(super) struct Settings {
 /// Every user and group that is not known.
 pub(super) fn settings(
     attributes: &Attributes,
+    accounts: &Accounts,
     nofile: Option<libc::rlimit>,
 ) -> Result<Settings, Vec<StartFailure>> {
     let mut early = Vec::new();
@@ -60,7 +62,9 @@ pub(super) fn settings(
         let stage = Stage::Limits(*resource);
         let what = What::Limit(number(*resource), limit(*pair));
         if *resource == Resource::Nofile {
-            set(stage, What::Limit(number(*resource), room_for(limit(*pair))));
+            if let Some(raised) = room_for(limit(*pair)) {
+                set(stage, What::Limit(number(*resource), raised));
+            }
             late.push(Setting { stage, path: None, what });
         } else {
             set(stage, what);
@@ -84,7 +88,7 @@ pub(super) fn settings(
     if let Some(cpus) = &attributes.cpu_affinity {
         set(Stage::CpuAffinity, What::CpuAffinity(cpu_set(cpus)));
     }
-    early.extend(accounts::settings(attributes)?);
+    early.extend(accounts.settings(attributes)?);
     let mut set = |stage, path, what| early.push(Setting { stage, path, what });
     if let Some(signum) = attributes.pdeath_signal {
         let pid = std::process::id().cast_signed();
@@ -114,12 +118,12 @@ pub(super) fn below(cwd: Option<&str>, path: &str) -> String {
     }
 }
 
-/// The open-file limit until the fds are set up: our own, with the hard one raised where the process is to have a higher one. Once the user
-/// has changed, the process could no longer raise it.
-fn room_for(wanted: libc::rlimit64) -> libc::rlimit64 {
+/// The open-file limit until the fds are set up, where it cannot be our own: the process is to have a higher hard one, and once the user
+/// has changed it could no longer raise it.
+fn room_for(wanted: libc::rlimit64) -> Option<libc::rlimit64> {
     let ours = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
     let (rlim_cur, rlim_max) = ours.unwrap_or((wanted.rlim_cur, wanted.rlim_max));
-    libc::rlimit64 { rlim_cur, rlim_max: rlim_max.max(wanted.rlim_max) }
+    (wanted.rlim_max > rlim_max).then_some(libc::rlimit64 { rlim_cur, rlim_max: wanted.rlim_max })
 }
 
 fn limit(pair: LimitPair) -> libc::rlimit64 {
@@ -200,12 +204,14 @@ mod tests {
         let text = br#"{"specs": {"a": {"argv": ["x"], "cwd": "/", "umask": "77", "pdeath_signal": 9, "nice": 1,
             "oom_score_adj": 5, "limits": {"nofile": 10, "core": 0}, "cpu_affinity": [0], "user": 12345, "group": 12346}}}"#;
         let validated = crate::spec::from_json(text).unwrap();
-        let Settings { early, late } = settings(&validated.procs[0].attributes, None).unwrap();
-        let stages: Vec<Stage> = early.iter().map(|setting| setting.stage).collect();
+        let mut attributes = validated.procs[0].attributes.clone();
+        let plan = |attributes: &Attributes| settings(attributes, &Accounts::new(), None).unwrap();
+        let stages =
+            |all: &[Setting]| all.iter().map(|setting| setting.stage).collect::<Vec<Stage>>();
+        let Settings { early, late } = plan(&attributes);
         assert_eq!(
-            stages,
+            stages(&early),
             [
-                Stage::Limits(Resource::Nofile),
                 Stage::Limits(Resource::Core),
                 Stage::OomScoreAdj,
                 Stage::Nice,
@@ -220,5 +226,14 @@ mod tests {
         );
         let [Setting { what: What::Limit(_, limit), .. }] = late.as_slice() else { panic!() };
         assert_eq!((limit.rlim_cur, limit.rlim_max), (10, 10));
+        // A higher limit than this program's own is made room for while there is privilege.
+        let unlimited = LimitPair { soft: Bound::Value(10), hard: Bound::Unlimited };
+        attributes.limits.iter_mut().for_each(|(_, pair)| *pair = unlimited);
+        let higher = plan(&attributes);
+        assert_eq!(
+            stages(&higher.early)[..2],
+            [Stage::Limits(Resource::Nofile), Stage::Limits(Resource::Core)]
+        );
+        assert_eq!(stages(&higher.late), [Stage::Limits(Resource::Nofile)]);
     }
 }

@@ -1,13 +1,11 @@
 //! What a child tells of its set-up.
 
 use std::ffi::CStr;
-use std::io;
 use std::os::fd::RawFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::super::Resolved;
-use super::super::sys::SharedWords;
 
 /// Where a fact stands among the words. The steps' errors follow, and then the room for the working directory.
 #[derive(Clone, Copy)]
@@ -27,19 +25,12 @@ const HEAD: usize = Word::FailedErrno as usize + 1;
 /// Room for the longest path that the kernel tells, in bytes.
 const PATH_MAX: usize = 4096;
 
-/// What the child tells of its set-up, in memory that it shares with us until it execs; it only reads and writes the words.
+/// What the child tells of its set-up, in memory that it shares with us until it execs.
 pub(crate) struct Report {
-    words: Words,
+    words: Box<[AtomicI32]>,
     steps: usize,
     /// What is known before the child runs.
     early: OnceLock<Resolved>,
-}
-
-enum Words {
-    /// Of our own memory, which a child that is cloned as a thread would be shares.
-    Own(Box<[AtomicI32]>),
-    /// Of memory that a forked child shares, too.
-    Shared(SharedWords),
 }
 
 /// Where the set-up has failed, beside the fds.
@@ -55,37 +46,17 @@ pub(in crate::engine) enum Failed {
 static NOWHERE: AtomicI32 = AtomicI32::new(0);
 
 impl Report {
-    /// A report of so many steps, with room for the working directory where that is asked for, in memory that a forked child shares
-    /// where it is `shared`.
-    ///
-    /// # Errors
-    /// The OS error of sharing memory.
-    pub(in crate::engine) fn new(steps: usize, cwd: bool, shared: bool) -> io::Result<Self> {
+    /// A report of so many steps, with room for the working directory where that is asked for.
+    pub(in crate::engine) fn new(steps: usize, cwd: bool) -> Self {
         let count = HEAD + steps + if cwd { PATH_MAX / size_of::<AtomicI32>() } else { 0 };
-        let words = if shared {
-            Words::Shared(SharedWords::new(count)?)
-        } else {
-            Words::Own((0..count).map(|_| AtomicI32::new(0)).collect())
-        };
+        let words = (0..count).map(|_| AtomicI32::new(0)).collect();
         let report = Report { words, steps, early: OnceLock::new() };
         report.word(Word::Pidfd).store(-1, Ordering::Relaxed);
-        Ok(report)
-    }
-
-    /// Whether a forked child shares it.
-    pub(in crate::engine) fn is_shared(&self) -> bool {
-        matches!(self.words, Words::Shared(_))
-    }
-
-    fn words(&self) -> &[AtomicI32] {
-        match &self.words {
-            Words::Own(words) => words,
-            Words::Shared(words) => words.get(),
-        }
+        report
     }
 
     fn word(&self, word: Word) -> &AtomicI32 {
-        self.words().get(word as usize).unwrap_or(&NOWHERE)
+        self.words.get(word as usize).unwrap_or(&NOWHERE)
     }
 
     /// The child's pid, as soon as it runs; 0 before.
@@ -120,7 +91,7 @@ impl Report {
 
     /// The errno of each step, or 0.
     pub(in crate::engine) fn step_errnos(&self) -> impl Iterator<Item = &AtomicI32> {
-        self.words().iter().skip(HEAD).take(self.steps)
+        self.words.iter().skip(HEAD).take(self.steps)
     }
 
     /// Tells that something else than a step has failed.
@@ -145,13 +116,13 @@ impl Report {
 
     /// The room for the working directory: where it begins, and its bytes; none where that is not asked for.
     pub(in crate::engine) fn cwd_room(&self) -> Option<(*mut u8, usize)> {
-        let room = self.words().get(HEAD + self.steps..).filter(|room| !room.is_empty())?;
+        let room = self.words.get(HEAD + self.steps..).filter(|room| !room.is_empty())?;
         Some((room.as_ptr().cast_mut().cast(), size_of_val(room)))
     }
 
     /// The working directory as the child has told it.
     pub(in crate::engine) fn cwd(&self) -> Option<String> {
-        let room = self.words().get(HEAD + self.steps..)?;
+        let room = self.words.get(HEAD + self.steps..)?;
         let bytes: Vec<u8> =
             room.iter().flat_map(|word| word.load(Ordering::Acquire).to_ne_bytes()).collect();
         let path = CStr::from_bytes_until_nul(&bytes).ok()?;
