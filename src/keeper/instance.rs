@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,8 @@ use crate::engine::sys;
 use crate::engine::sys::set_cloexec;
 
 const LOCK: &str = "lock";
+/// How long a lock may outlast whoever had it.
+const LAST_BREATH: Duration = Duration::from_secs(1);
 /// How the name of a directory begins that is being removed. No connection ID begins so that names a directory.
 const GONE: &str = ".gone-";
 /// How often a base that is removed by others at the same moment is made anew.
@@ -290,22 +293,43 @@ fn lock(dir: &Path) -> Result<Flock<File>, InstanceError> {
         .custom_flags(libc::O_NOFOLLOW)
         .open(dir.join(LOCK))
         .map_err(|source| error(dir, source))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(mut lock) => {
-            let entered = lock
-                .set_len(0)
-                .and_then(|()| lock.rewind())
-                .and_then(|()| write!(&mut *lock, "{}", std::process::id()));
-            entered.map_err(|source| error(dir, source))?;
-            Ok(lock)
+    let mut lock = free(file, dir)?;
+    let entered = lock
+        .set_len(0)
+        .and_then(|()| lock.rewind())
+        .and_then(|()| write!(&mut *lock, "{}", std::process::id()));
+    entered.map_err(|source| error(dir, source))?;
+    Ok(lock)
+}
+
+/// Takes a lock that nobody has. Where who had it is dead, what shared its descriptors may be about to die: that is waited for.
+fn free(mut file: File, dir: &Path) -> Result<Flock<File>, InstanceError> {
+    let deadline = Instant::now() + LAST_BREATH;
+    loop {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((file, nix::errno::Errno::EWOULDBLOCK)) => file,
+            Err((_, errno)) => return Err(error(dir, errno.into())),
+        };
+        let mut pid = String::new();
+        // Another's lock may be just being entered.
+        let _ = file.rewind().and_then(|()| (&mut file).take(20).read_to_string(&mut pid));
+        if !is_dead(&pid) || Instant::now() >= deadline {
+            return Err(InstanceError::InUse { path: dir.display().to_string(), pid });
         }
-        Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
-            let mut pid = String::new();
-            // Another's lock may be just being entered.
-            let _ = (&mut file).take(20).read_to_string(&mut pid);
-            Err(InstanceError::InUse { path, pid })
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Whether a process has ended, reaped or not. One that cannot be told of has not.
+fn is_dead(pid: &str) -> bool {
+    let Ok(pid) = pid.parse::<u32>() else { return false };
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => {
+            let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+            matches!(state, Some('Z' | 'X'))
         }
-        Err((_, errno)) => Err(error(dir, errno.into())),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
 }
 
