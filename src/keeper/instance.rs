@@ -556,4 +556,36 @@ mod tests {
         let refused = Instance::open(&settings).err().unwrap().to_string();
         assert!(refused.contains("mode 0700"), "{refused}");
     }
+
+    #[test]
+    fn a_lock_that_outlasts_its_holder_is_waited_for() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = base.path().join("state");
+        let settings = settings(base.path(), Some(&dir), None);
+        let first = Instance::open(&settings).unwrap();
+        let mut ended = std::process::Command::new("/bin/true").spawn().unwrap();
+        let dead = ended.id().to_string();
+        ended.wait().unwrap();
+        std::fs::write(dir.join(LOCK), &dead).unwrap();
+        // It is not waited for without end.
+        let refused = Instance::open(&settings).err().unwrap().to_string();
+        assert!(refused.ends_with(&format!("pid {dead}")), "{refused}");
+        let rest = std::thread::spawn(move || drop(first));
+        Instance::open(&settings).unwrap();
+        rest.join().unwrap();
+    }
+
+    #[test]
+    fn who_is_dead() {
+        let mut ended = std::process::Command::new("/bin/true").spawn().unwrap();
+        let pid = ended.id().to_string();
+        let id = nix::sys::wait::Id::Pid(nix::unistd::Pid::from_raw(ended.id().cast_signed()));
+        let seen = nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT;
+        nix::sys::wait::waitid(id, seen).unwrap();
+        assert!(is_dead(&pid), "a zombie is");
+        ended.wait().unwrap();
+        assert!(is_dead(&pid));
+        assert!(!is_dead(&std::process::id().to_string()));
+        assert!(!is_dead("") && !is_dead("x"), "nobody knows");
+    }
 }
