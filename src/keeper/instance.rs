@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::journal;
 use super::protocol::Settings;
 use crate::engine::Places;
-use crate::engine::procfs::ProcFs;
+use crate::engine::procfs::{ProcFs, ReadError};
 use crate::engine::sys;
 use crate::engine::sys::set_cloexec;
 
@@ -132,7 +132,7 @@ impl Instance {
     pub fn open(settings: &Settings) -> Result<Instance, InstanceError> {
         if let Some(dir) = &settings.state_dir {
             make(dir).map_err(|source| error(dir, source))?;
-            let lock = lock(dir)?;
+            let lock = lock_in_time(dir)?;
             return Ok(Instance { dir: dir.clone(), memory: None, lasting: true, lock });
         }
         let conn_id = settings.conn_id.as_deref();
@@ -293,43 +293,45 @@ fn lock(dir: &Path) -> Result<Flock<File>, InstanceError> {
         .custom_flags(libc::O_NOFOLLOW)
         .open(dir.join(LOCK))
         .map_err(|source| error(dir, source))?;
-    let mut lock = free(file, dir)?;
-    let entered = lock
-        .set_len(0)
-        .and_then(|()| lock.rewind())
-        .and_then(|()| write!(&mut *lock, "{}", std::process::id()));
-    entered.map_err(|source| error(dir, source))?;
-    Ok(lock)
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(mut lock) => {
+            let entered = lock
+                .set_len(0)
+                .and_then(|()| lock.rewind())
+                .and_then(|()| write!(&mut *lock, "{}", std::process::id()));
+            entered.map_err(|source| error(dir, source))?;
+            Ok(lock)
+        }
+        Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+            let mut pid = String::new();
+            // Another's lock may be just being entered.
+            let _ = (&mut file).take(20).read_to_string(&mut pid);
+            Err(InstanceError::InUse { path, pid })
+        }
+        Err((_, errno)) => Err(error(dir, errno.into())),
+    }
 }
 
-/// Takes a lock that nobody has. Where who had it is dead, what shared its descriptors may be about to die: that is waited for.
-fn free(mut file: File, dir: &Path) -> Result<Flock<File>, InstanceError> {
+/// Locks the one directory that will do. Where who had it is dead, what shared its descriptors may be about to die: that is waited for,
+/// by asking again, for no lock of a file can be waited for with an end.
+fn lock_in_time(dir: &Path) -> Result<Flock<File>, InstanceError> {
     let deadline = Instant::now() + LAST_BREATH;
     loop {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((file, nix::errno::Errno::EWOULDBLOCK)) => file,
-            Err((_, errno)) => return Err(error(dir, errno.into())),
-        };
-        let mut pid = String::new();
-        // Another's lock may be just being entered.
-        let _ = file.rewind().and_then(|()| (&mut file).take(20).read_to_string(&mut pid));
-        if !is_dead(&pid) || Instant::now() >= deadline {
-            return Err(InstanceError::InUse { path: dir.display().to_string(), pid });
+        match lock(dir) {
+            Err(InstanceError::InUse { pid, .. }) if is_dead(&pid) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            locked => return locked,
         }
-        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
 /// Whether a process has ended, reaped or not. One that cannot be told of has not.
 fn is_dead(pid: &str) -> bool {
-    let Ok(pid) = pid.parse::<u32>() else { return false };
-    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Ok(stat) => {
-            let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-            matches!(state, Some('Z' | 'X'))
-        }
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    let Ok(pid) = pid.parse() else { return false };
+    match ProcFs::default().read_stat(pid) {
+        Ok(stat) => matches!(stat.state, 'Z' | 'X'),
+        Err(error) => matches!(error, ReadError::Gone { .. }),
     }
 }
 
