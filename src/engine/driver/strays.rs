@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::{Pid, getsid};
 
 use super::super::procfs::{RawStat, parse_children};
 use super::super::timers::Alarm;
@@ -81,7 +82,7 @@ impl Strays {
             next: Vec::new(),
             known: HashMap::new(),
             pid,
-            session: nix::unistd::getsid(None).map_or(0, nix::unistd::Pid::as_raw),
+            session: getsid(None).map_or(0, Pid::as_raw),
             signals: SignalFd::with_flags(&set, flags).ok(),
             looked: None,
             due: false,
@@ -180,27 +181,35 @@ impl Driver {
             if made_by_us || self.strays.known.contains_key(&pid) {
                 continue;
             }
-            // It waits for us to be reaped, so its number is its own. Few are strangers, and to ask for this alone costs little.
-            let session = nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(pid)));
-            if session.is_ok_and(|session| session.as_raw() == self.strays.session) {
-                self.strays.known.insert(pid, Child::Helper);
-                continue;
-            }
-            let Ok(stat) = self.procfs.read_stat(pid) else { continue };
-            // One of ours has told of itself before it went into its session.
-            if stat.ppid != self.strays.pid || self.pool.has_just_made(pid) {
-                continue;
-            }
-            come = true;
-            let RawStat { session, pgrp: group, starttime, .. } = stat;
-            let owner = self.owner_of(&stat);
-            let told = owner.is_some();
-            self.strays.known.insert(pid, Child::Orphan { session, group, starttime, told, owner });
+            let Some(child) = self.meet(pid) else { continue };
+            come |= matches!(child, Child::Orphan { .. });
+            self.strays.known.insert(pid, child);
         }
         if come {
             // Some may have ended already, and where SIGCHLD is not blocked nobody tells of that.
             self.look_in(PAUSE);
         }
+    }
+
+    /// What a child is that is in the list; none if it is one of ours, or gone.
+    fn meet(&self, pid: i32) -> Option<Child> {
+        // It waits for us to be reaped, so its number is its own. Few are strangers, and to ask for the session alone costs little.
+        let session = getsid(Some(Pid::from_raw(pid))).map(Pid::as_raw);
+        if session == Ok(self.strays.session) {
+            return Some(Child::Helper);
+        }
+        let stat = self.procfs.read_stat(pid).ok()?;
+        // One of ours has told of itself before it went into its session.
+        if stat.ppid != self.strays.pid || self.pool.has_just_made(pid) {
+            return None;
+        }
+        // Where it may not be asked for.
+        if stat.session == self.strays.session {
+            return Some(Child::Helper);
+        }
+        let owner = self.owner_of(&stat);
+        let RawStat { session, pgrp: group, starttime, .. } = stat;
+        Some(Child::Orphan { session, group, starttime, told: owner.is_some(), owner })
     }
 
     /// Says which orphans have been there for a while and belong to no process.
