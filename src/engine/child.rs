@@ -350,7 +350,8 @@ fn exec_path(plan: &LaunchPlan, path: &CString) -> i32 {
     result.err().unwrap_or(0)
 }
 
-fn errno() -> i32 {
-    // SAFETY: the location is that of the cloning thread, which stands still, or the child's own copy of it.
+/// The error of the last call of the C library that has failed.
+pub(super) fn errno() -> i32 {
+    // SAFETY: the location is that of the thread that has it all cloned, which stands still.
     unsafe { *libc::__errno_location() }
 }

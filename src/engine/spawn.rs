@@ -10,7 +10,7 @@ mod proxy;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -81,6 +81,15 @@ impl Spawned {
 pub(super) struct Child {
     pub(super) pid: i32,
     pub(super) pidfd: OwnedFd,
+}
+
+impl Child {
+    /// The child that was cloned from a plan, of which the kernel has told the report.
+    fn of(pid: i32, plan: &LaunchPlan) -> Child {
+        // SAFETY: the kernel has made this descriptor for us; the engine only ever borrows its number from the report.
+        let pidfd = unsafe { OwnedFd::from_raw_fd(plan.report.pidfd().load(Ordering::Acquire)) };
+        Child { pid, pidfd }
+    }
 }
 
 /// Takes what became of jobs; called on the pool's threads.

@@ -331,39 +331,15 @@ pub(super) fn is_default(signum: libc::c_int) -> bool {
     ret == 0 && action.first().is_some_and(|handler| *handler == libc::SIG_DFL as u64)
 }
 
-/// Memory of the kernel's giving, filled with zeros.
-struct Mapping {
+/// A stack for a cloned child, with a guard page below it.
+pub(super) struct Stack {
     base: *mut libc::c_void,
-    length: usize,
 }
 
 // SAFETY: the mapping belongs to this value alone, and is reachable from any thread.
-unsafe impl Send for Mapping {}
-// SAFETY: a shared reference gives nothing but the address, and atomics at it.
-unsafe impl Sync for Mapping {}
-
-impl Mapping {
-    fn new(length: usize, flags: libc::c_int) -> io::Result<Self> {
-        let access = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = flags | libc::MAP_ANONYMOUS;
-        // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing of ours.
-        let base = unsafe { libc::mmap(std::ptr::null_mut(), length, access, flags, -1, 0) };
-        if base == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(Mapping { base, length })
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: our own mapping, which nothing uses any more.
-        unsafe { libc::munmap(self.base, self.length) };
-    }
-}
-
-/// A stack for a cloned child, with a guard page below it.
-pub(super) struct Stack(Mapping);
+unsafe impl Send for Stack {}
+// SAFETY: a shared reference gives nothing but an address.
+unsafe impl Sync for Stack {}
 
 impl Stack {
     const GUARD: usize = 4096;
@@ -374,16 +350,30 @@ impl Stack {
     /// # Errors
     /// The OS error of mapping.
     pub(super) fn new() -> io::Result<Self> {
-        let mapping = Mapping::new(Self::SIZE, libc::MAP_PRIVATE | libc::MAP_STACK)?;
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_STACK | libc::MAP_ANONYMOUS;
+        // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing of ours.
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), Self::SIZE, access, flags, -1, 0) };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let stack = Stack { base };
         // SAFETY: the first page of our own mapping.
-        check(unsafe { libc::mprotect(mapping.base, Self::GUARD, libc::PROT_NONE) })?;
-        Ok(Stack(mapping))
+        check(unsafe { libc::mprotect(base, Self::GUARD, libc::PROT_NONE) })?;
+        Ok(stack)
     }
 
     /// The address that the stack grows down from, 16-byte aligned.
     pub(super) fn top(&self) -> *mut libc::c_void {
         // SAFETY: one past the end of our own mapping.
-        unsafe { self.0.base.byte_add(self.0.length) }
+        unsafe { self.base.byte_add(Self::SIZE) }
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping, which nothing uses any more.
+        unsafe { libc::munmap(self.base, Self::SIZE) };
     }
 }
 

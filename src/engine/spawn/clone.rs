@@ -1,9 +1,7 @@
 //! Cloning a child: as a rule by the thread itself; by its [proxy](super::proxy) where it matters who the parent is.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::super::child;
 use super::super::faults::{self, Call};
@@ -28,9 +26,7 @@ pub(super) fn here(plan: &LaunchPlan, stack: &Stack) -> io::Result<Child> {
     if pid < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has made this descriptor for us; the engine only ever borrows its number from the report.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd.load(Ordering::Acquire)) };
-    Ok(Child { pid, pidfd })
+    Ok(Child::of(pid, plan))
 }
 
 /// Has a child cloned whose parent is the main thread, and waits until it has exec'd or ended. Every signal is blocked in this thread.

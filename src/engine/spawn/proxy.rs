@@ -145,7 +145,7 @@ impl Proxy {
             return self.after_death(plan);
         }
         match desk.child.load(Ordering::Acquire) {
-            pid if pid > 0 => Ok(child_of(pid, plan)),
+            pid if pid > 0 => Ok(Child::of(pid, plan)),
             errno => Err(NotCloned::Refused(io::Error::from_raw_os_error(-errno))),
         }
     }
@@ -162,10 +162,10 @@ impl Proxy {
         match pid() {
             // Killed before it could do anything.
             0 => {
-                drop(child_of(0, plan));
+                let _ = waitid(Id::PIDFd(Child::of(0, plan).pidfd.as_fd()), WaitPidFlag::WEXITED);
                 Err(NotCloned::Dead)
             }
-            pid => Ok(child_of(pid, plan)),
+            pid => Ok(Child::of(pid, plan)),
         }
     }
 }
@@ -190,13 +190,6 @@ impl Drop for Proxy {
     }
 }
 
-/// The child that was cloned from a plan.
-fn child_of(pid: libc::pid_t, plan: &LaunchPlan) -> Child {
-    // SAFETY: the kernel has made this descriptor for us; the engine only ever borrows its number from the report.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(plan.report.pidfd().load(Ordering::Acquire)) };
-    Child { pid, pidfd }
-}
-
 /// Whether a child of ours has ended that was not reaped; none where the number is not that of a descriptor of a child.
 fn has_ended(pidfd: RawFd) -> Option<bool> {
     // SAFETY: an all-zero siginfo is a valid value of that plain C struct.
@@ -218,7 +211,7 @@ extern "C" fn go_between(desk: *mut libc::c_void) -> libc::c_int {
     let flags = SHARED | libc::CLONE_PIDFD | libc::SIGCHLD;
     // SAFETY: the proxy's stack and desk are dropped only once it is dead. No signal handler runs in it.
     let pid = unsafe { libc::clone(proxy, it.stack.top(), flags, desk, it.pidfd.as_ptr()) };
-    it.made.store(if pid < 0 { errno() } else { 0 }, Ordering::Release);
+    it.made.store(if pid < 0 { child::errno() } else { 0 }, Ordering::Release);
     // SAFETY: ends only this process; no destructor or exit handler of ours may run in it.
     unsafe { libc::_exit(0) }
 }
@@ -258,7 +251,7 @@ extern "C" fn proxy(desk: *mut libc::c_void) -> libc::c_int {
                 desk.in_memory.as_ptr(),
             )
         };
-        desk.child.store(if pid < 0 { -errno() } else { pid }, Ordering::Release);
+        desk.child.store(if pid < 0 { -child::errno() } else { pid }, Ordering::Release);
     }
 }
 
@@ -330,9 +323,4 @@ fn wait_for_zero(word: &AtomicI32) {
         // SAFETY: the kernel only compares the word, which is alive.
         unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, now, none) };
     }
-}
-
-fn errno() -> i32 {
-    // SAFETY: the location is that of the thread, which stands still.
-    unsafe { *libc::__errno_location() }
 }
