@@ -94,6 +94,8 @@ enum Source {
     Exit(u64),
     /// The pipe of one of its captures, by the fd's index in the spec.
     Pipe(u64, usize),
+    /// A child was cloned by a proxy.
+    Cloned,
     /// Some child has ended.
     Children,
     /// A descendant of a process has ended that was killed with it.
@@ -362,6 +364,7 @@ impl Driver {
         let mut poller = Poller::new()?;
         poller.watch(inbox.fd(), Source::Inbox)?;
         poller.watch(watcher.fd(), Source::Watcher)?;
+        poller.watch(pool.cloned(), Source::Cloned)?;
         let strays = Strays::new();
         let children_token = match strays.signals() {
             Some(signals) => poller.watch_once(signals, Source::Children)?,
@@ -453,6 +456,11 @@ impl Driver {
                 }
             }
             Some(Source::Watcher) => self.file_closed(),
+            Some(Source::Cloned) => {
+                for spawned in self.pool.collect() {
+                    self.spawned(spawned);
+                }
+            }
             Some(Source::Exit(serial)) => self.exited(serial),
             Some(Source::Pipe(serial, index)) => self.pipe_readable(serial, index),
             Some(Source::Children) => self.child_ended(),
@@ -487,11 +495,14 @@ impl Driver {
 
     /// Plans what waits, as far as the spawning threads keep up.
     fn dispatch(&mut self, now: Instant) {
-        while self.pool.waiting() < JOBS_AHEAD
-            && let Some(launch) = self.next_launch()
-        {
+        // Several at once: then a thread that plans them is woken once for all.
+        let waiting = self.pool.waiting();
+        let room = if waiting <= JOBS_AHEAD / 2 { JOBS_AHEAD - waiting } else { 0 };
+        for _ in 0..room {
+            let Some(launch) = self.next_launch() else { break };
             self.launch(launch);
         }
+        self.pool.begin();
         if self.pool.waiting() == 0 {
             self.last_spawned = now;
         } else if now.saturating_duration_since(self.last_spawned) >= RELIEF {
@@ -538,6 +549,7 @@ impl Driver {
         self.last_spawned = Instant::now();
         self.oom.born(self.last_spawned);
         let Spawned { serial, child, failures, filters, not_made, resolved } = spawned;
+        self.pool.taken(serial);
         for (index, filter) in filters {
             self.filter_started(serial, index, filter);
         }
@@ -553,8 +565,7 @@ impl Driver {
             Some(child) => {
                 let pid = child.pid;
                 self.pids.insert(pid, serial);
-                self.pool.taken(pid);
-                self.claim_strays(serial, pid);
+                self.strays.is_ours(pid);
                 if !failed {
                     self.tell_started(serial, pid);
                 }

@@ -141,6 +141,13 @@ pub(super) struct Draft {
     pub(super) report: Arc<Report>,
 }
 
+impl Draft {
+    /// Whether its parent must be the thread that lasts as long as this program: it gets a signal when its parent ends.
+    pub(super) fn is_for_main_thread(&self) -> bool {
+        self.proc.attributes.pdeath_signal.is_some()
+    }
+}
+
 /// Everything a child needs, made before it is cloned: it allocates nothing, and reads only this.
 pub(super) struct LaunchPlan {
     /// The executable as the spec has it.
@@ -156,8 +163,6 @@ pub(super) struct LaunchPlan {
     /// What is set after that.
     pub(super) late: Vec<Setting>,
     pub(super) signals: SignalSets,
-    /// Whether its parent must be the thread that lasts as long as this program: it gets a signal when its parent ends.
-    pub(super) for_main_thread: bool,
     /// Our copies of what the child gets: the writing ends of captures, ends of pipes. Closed with the plan.
     pub(super) sources: Vec<OwnedFd>,
     /// Where the child has moved each source to; scratch space of the child's.
@@ -251,7 +256,6 @@ impl LaunchPlan {
             steps,
             late: settings.late,
             signals: proc.attributes.signals,
-            for_main_thread: proc.attributes.pdeath_signal.is_some(),
             sources,
             reserved,
             kept,

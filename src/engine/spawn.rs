@@ -4,24 +4,26 @@
 //! own do it. Four of them are permanent: on a loaded machine a child's set-up waits for its turn of the CPU, and
 //! the clones overlap. A child that waits longer (opening a FIFO, a file on a dead mount) holds only its
 //! thread: when all are held, more are started, up to [`MAX_THREADS`]. So does a thread that waits for a directory service.
+//!
+//! Where it matters who the parent is, they only plan, and [order](orders) the child of a [proxy].
 
 mod clone;
+mod orders;
 mod proxy;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::ThreadId;
 
 use super::capture::filter::Order;
 use super::footprint::Footprint;
 use super::plan::{Draft, Failed, LaunchPlan, Report, Step, Surroundings};
 use super::sys::{self, Stack};
 use super::{Resolved, Stage, StartFailure};
-use proxy::{Desk, Proxy};
+use orders::{Ordered, Orders};
 
 const PERMANENT_THREADS: usize = 4;
 /// As many set-ups can wait at once; a thread that waits costs some 20 KB.
@@ -104,6 +106,7 @@ pub(super) struct SpawnPool {
 struct Shared {
     state: Mutex<State>,
     work: Condvar,
+    orders: Arc<Orders>,
     surroundings: Surroundings,
     footprint: Footprint,
 }
@@ -112,15 +115,11 @@ struct State {
     queue: VecDeque<Job>,
     threads: usize,
     idle: usize,
+    /// Whether one of those is being woken.
+    waking: bool,
     closed: bool,
-    /// Children that were made, and that the engine has not been told of.
-    made: HashSet<i32>,
-    /// The reports of children of the main thread's that are being made.
-    making: Vec<Arc<Report>>,
-    /// Those that wait for their threads' next orders.
-    proxies: HashMap<ThreadId, Proxy>,
-    /// Those of all proxies.
-    desks: Vec<Arc<Desk>>,
+    /// The processes that are being made, or of which the engine has not taken note, by its numbers.
+    making: HashMap<u64, Arc<Report>>,
 }
 
 impl Shared {
@@ -128,12 +127,12 @@ impl Shared {
         // Nothing that holds the lock can leave the state half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl State {
-    /// A proxy is about to be ended.
-    fn forget(&mut self, proxy: &Proxy) {
-        self.desks.retain(|desk| !Arc::ptr_eq(desk, proxy.desk()));
+    /// Wakes an idle thread, unless one is on its way: each wakes the next one if it is about to stand still with more to do.
+    fn wake_one(&self, state: &mut State) {
+        if state.idle > 0 && !std::mem::replace(&mut state.waking, true) {
+            self.work.notify_one();
+        }
     }
 }
 
@@ -147,15 +146,13 @@ impl SpawnPool {
             queue: VecDeque::new(),
             threads: 0,
             idle: 0,
+            waking: false,
             closed: false,
-            made: HashSet::new(),
-            making: Vec::new(),
-            proxies: HashMap::new(),
-            desks: Vec::new(),
+            making: HashMap::new(),
         };
         let (state, work) = (Mutex::new(state), Condvar::new());
-        let footprint = Footprint::new();
-        let shared = Arc::new(Shared { state, work, surroundings, footprint });
+        let (orders, footprint) = (Arc::new(Orders::new()?), Footprint::new());
+        let shared = Arc::new(Shared { state, work, orders, surroundings, footprint });
         let pool = SpawnPool { shared, deliver };
         for i in 0..PERMANENT_THREADS {
             match pool.add_thread() {
@@ -166,10 +163,23 @@ impl SpawnPool {
         Ok(pool)
     }
 
-    /// Queues a job.
+    /// Queues a job. One that a proxy is to do need not be begun before [`begin`](Self::begin) is called: a thread that plans several at once is
+    /// woken once.
     pub(super) fn push(&self, job: Job) {
-        self.shared.lock().queue.push_back(job);
-        self.shared.work.notify_one();
+        let mut state = self.shared.lock();
+        let can_wait = job.draft.is_for_main_thread();
+        state.queue.push_back(job);
+        if !can_wait {
+            self.shared.wake_one(&mut state);
+        }
+    }
+
+    /// Has all jobs begun that are queued.
+    pub(super) fn begin(&self) {
+        let mut state = self.shared.lock();
+        if !state.queue.is_empty() {
+            self.shared.wake_one(&mut state);
+        }
     }
 
     /// Takes a job back that no thread has begun; tells whether there was one. What was made for it is closed.
@@ -181,44 +191,52 @@ impl SpawnPool {
         job.is_some()
     }
 
-    /// How many jobs no thread has begun.
+    /// How many jobs no thread has begun, and how many planned ones no proxy.
     pub(super) fn waiting(&self) -> usize {
-        self.shared.lock().queue.len()
+        self.shared.lock().queue.len() + self.shared.orders.waiting()
     }
 
-    /// Whether a child is being made, or was made and the engine has not [taken note](Self::taken). One that is being made is known once it
-    /// has a session of its own.
-    pub(super) fn has_just_made(&self, pid: i32) -> bool {
+    /// The processes of which there are children that the engine has not [taken note](Self::taken) of: their numbers and the pids. A child that
+    /// is being made is known once it has a session of its own.
+    pub(super) fn just_made(&self) -> Vec<(u64, i32)> {
         let state = self.shared.lock();
-        let being = |report: &Arc<Report>| report.pid().load(Ordering::Acquire) == pid;
-        state.made.contains(&pid) || state.making.iter().any(being)
+        let pids = state.making.iter().map(|(serial, report)| (*serial, report.pid()));
+        pids.map(|(serial, pid)| (serial, pid.load(Ordering::Acquire)))
+            .filter(|(_, pid)| *pid != 0)
+            .collect()
     }
 
-    /// The engine knows of this child.
-    pub(super) fn taken(&self, pid: i32) {
-        self.shared.lock().made.remove(&pid);
+    /// The engine knows what has become of this process.
+    pub(super) fn taken(&self, serial: u64) {
+        self.shared.lock().making.remove(&serial);
     }
 
-    /// Ends the proxies that wait, which would not outlive this program as they must if another one took its place.
+    /// Readable when there is something to [collect](Self::collect).
+    pub(super) fn cloned(&self) -> BorrowedFd<'_> {
+        self.shared.orders.done()
+    }
+
+    /// What became of jobs that were not delivered: those whose children were cloned by proxies.
+    pub(super) fn collect(&self) -> Vec<Spawned> {
+        self.shared.orders.collect()
+    }
+
+    /// Ends the proxies, which would not outlive this program as they must if another one took its place. Nothing must be in the making.
     pub(super) fn end_proxies(&self) {
-        let mut state = self.shared.lock();
-        let proxies = std::mem::take(&mut state.proxies);
-        proxies.values().for_each(|proxy| state.forget(proxy));
-        drop(state);
-        drop(proxies);
+        self.shared.orders.end_proxies();
     }
 
-    /// Some child of this program has ended: a proxy may have been killed.
-    pub(super) fn look_after_proxies(&self) {
-        self.shared.lock().desks.iter().for_each(|desk| desk.see_whether_it_lives());
-    }
-
-    /// Starts a thread for every job that waits, if none is idle: every thread is held by a child's set-up.
+    /// Starts a thread for every job that waits, if none is idle, and a proxy for every planned one: they are held by children's set-ups.
     pub(super) fn relieve(&self) {
+        self.shared.orders.relieve();
         let state = self.shared.lock();
         let needed = match state.idle {
             0 => state.queue.len().min(MAX_THREADS.saturating_sub(state.threads)),
-            _ => 0,
+            // One that plans for proxies is held by what it asks: the others have not been told of more.
+            _ => {
+                self.shared.work.notify_all();
+                0
+            }
         };
         drop(state);
         for _ in 0..needed {
@@ -252,6 +270,8 @@ impl Drop for SpawnPool {
         state.closed = true;
         state.queue.clear();
         self.shared.work.notify_all();
+        drop(state);
+        self.shared.orders.close();
     }
 }
 
@@ -262,10 +282,6 @@ fn serve(shared: &Shared, deliver: &Deliver, stack: &Stack) {
         let job = loop {
             if state.closed || (state.queue.is_empty() && state.threads > PERMANENT_THREADS) {
                 state.threads -= 1;
-                let proxy = state.proxies.remove(&std::thread::current().id());
-                proxy.iter().for_each(|proxy| state.forget(proxy));
-                drop(state);
-                drop(proxy);
                 return;
             }
             if let Some(job) = state.queue.pop_front() {
@@ -274,42 +290,60 @@ fn serve(shared: &Shared, deliver: &Deliver, stack: &Stack) {
             state.idle += 1;
             state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.idle -= 1;
+            state.waking = false;
         };
-        drop(state);
-        let spawned = spawn(job, stack, shared);
-        if let Some(child) = &spawned.child {
-            // Before this thread can end, and leave the child to the main one.
-            shared.lock().made.insert(child.pid);
+        state.making.insert(job.serial, Arc::clone(&job.draft.report));
+        // A proxy stands still in our stead.
+        if !state.queue.is_empty() && !job.draft.is_for_main_thread() {
+            shared.wake_one(&mut state);
         }
-        deliver(spawned);
+        drop(state);
+        if let Some(spawned) = spawn(job, stack, shared) {
+            deliver(spawned);
+        }
     }
 }
 
-/// Plans and clones a child, and waits until it has exec'd or ended.
-fn spawn(job: Job, stack: &Stack, shared: &Shared) -> Spawned {
+/// Plans a child, and clones it, or orders it of a proxy where it matters who its parent is; then what becomes of it is collected.
+fn spawn(job: Job, stack: &Stack, shared: &Shared) -> Option<Spawned> {
     let Job { serial, draft, tasks } = job;
     let report = Arc::clone(&draft.report);
-    let early = || report.early().get().cloned().unwrap_or_default();
+    let for_main_thread = draft.is_for_main_thread();
     let mut plan = match LaunchPlan::new(draft, &shared.surroundings) {
         Ok(plan) => plan,
         Err(failures) => {
             let not_made = tasks.iter().map(|task| task.index).collect();
+            let resolved = report.early().get().cloned().unwrap_or_default();
             let (child, filters) = (None, Vec::new());
-            return Spawned { serial, child, failures, filters, not_made, resolved: early() };
+            return Some(Spawned { serial, child, failures, filters, not_made, resolved });
         }
     };
     let (filters, not_made) = carry_out(tasks, &mut plan);
     shared.footprint.lighten();
-    let cloned = if plan.for_main_thread {
-        clone::for_main_thread(&plan, stack, shared)
+    if for_main_thread {
+        let ordered = Ordered::new(serial, plan, filters, not_made);
+        let Err((ordered, error)) = shared.orders.order(ordered) else { return None };
+        Some(ordered.failed(error))
     } else {
-        clone::here(&plan, stack)
-    };
+        let cloned = clone::here(&plan, stack);
+        Some(outcome(serial, &plan, cloned, filters, not_made))
+    }
+}
+
+/// What became of a planned child, which has exec'd or ended, or of which there is none.
+fn outcome(
+    serial: u64,
+    plan: &LaunchPlan,
+    cloned: io::Result<Child>,
+    filters: Vec<(usize, Child)>,
+    not_made: Vec<usize>,
+) -> Spawned {
     let (child, failures, resolved) = match cloned {
-        Ok(child) => (Some(child), failures(&plan), plan.resolved()),
+        Ok(child) => (Some(child), failures(plan), plan.resolved()),
         Err(error) => {
             let errno = error.raw_os_error().unwrap_or(0);
-            (None, vec![StartFailure { stage: Stage::Fork, errno, path: None }], early())
+            let early = plan.report.early().get().cloned().unwrap_or_default();
+            (None, vec![StartFailure { stage: Stage::Fork, errno, path: None }], early)
         }
     };
     Spawned { serial, child, failures, filters, not_made, resolved }

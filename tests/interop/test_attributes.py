@@ -356,18 +356,19 @@ def test_the_program_dies():
 
 
 def test_an_upgrade_is_no_death():
-    """Neither is the end of the thread that has waited for the start."""
+    """Neither is the end of the proxy that has cloned the process."""
     with Service() as service, tempfile.TemporaryDirectory() as place:
         keeper = service.proc.pid
         before = _spawners(keeper)
-        # So many that wait in their set-up, each in a thread of its own, that threads are started for them.
+        # So many that wait in their set-up, each holding a proxy, that proxies are made for them.
         specs = {}
         for n in range(2 * before):
             os.mkfifo(f"{place}/{n}")
             fds = [["stdin", {"file": {"path": f"{place}/{n}"}}]]
             specs[str(n)] = argv("/usr/bin/sleep", "1000", pdeath_signal="KILL", fds=fds)
         service.post(specs)
-        eventually(lambda: _spawners(keeper) == 2 * before, "a thread for each")
+        eventually(lambda: len(_proxies(keeper)) - len(specs) == 2 * before, "a proxy for each")
+        assert _spawners(keeper) == before
         # They hold up nobody.
         service.post({"free": argv(TRUE, pdeath_signal="KILL")})
         assert service.result("free")["status"]["exit_code"] == 0
@@ -379,7 +380,7 @@ def test_an_upgrade_is_no_death():
             return all(Path(f"/proc/{pid}/comm").read_text() == "sleep\n" for pid in pids.values())
 
         eventually(executed, "all run their program")
-        eventually(lambda: _spawners(keeper) == before, "the end of the threads that are not needed")
+        eventually(lambda: len(_proxies(keeper)) == before, "the end of the proxies that are not needed")
         assert all(map(procs.is_alive, pids.values()))
         done = subprocess.run([binary(), "reload", str(keeper)], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done
@@ -391,11 +392,11 @@ def test_an_upgrade_is_no_death():
 
 
 def _proxies(keeper):
-    """The keeper's children that share its memory: those that clone for its threads."""
+    """The keeper's children that share its memory: those that clone others, and those that are still being set up."""
     with open(f"/proc/{keeper}/task/{keeper}/children") as file:
         children = [int(pid) for pid in file.read().split()]
     mine = os.readlink(f"/proc/{keeper}/exe")
-    return [pid for pid in children if Path(f"/proc/{pid}/comm").read_text() == "spawn\n" and os.readlink(f"/proc/{pid}/exe") == mine]
+    return [pid for pid in children if Path(f"/proc/{pid}/comm").read_text() == "proxy\n" and os.readlink(f"/proc/{pid}/exe") == mine]
 
 
 def test_what_clones_is_killed(tmp_path):

@@ -41,7 +41,6 @@ enum Child {
     /// An orphan.
     Orphan {
         session: i32,
-        group: i32,
         starttime: u64,
         /// Whether the log was told that nobody knows where it comes from, or need not be.
         told: bool,
@@ -100,8 +99,13 @@ impl Strays {
         self.last_end = sys::ticks_since_boot();
     }
 
-    /// The children, if they are others than the last time.
-    fn changed(&mut self) -> Option<HashSet<i32>> {
+    /// A process of ours is known from now on, which may have been met before it had a session of its own.
+    pub(super) fn is_ours(&mut self, pid: i32) {
+        self.known.remove(&pid);
+    }
+
+    /// The children, in order, if they are others than the last time.
+    fn changed(&mut self) -> Option<Vec<i32>> {
         let list = self.list.as_ref()?;
         self.next.clear();
         loop {
@@ -119,7 +123,9 @@ impl Strays {
             return None;
         }
         std::mem::swap(&mut self.next, &mut self.last);
-        Some(parse_children(&self.last).collect())
+        let mut children: Vec<i32> = parse_children(&self.last).collect();
+        children.sort_unstable();
+        Some(children)
     }
 
     /// Whether the list is too long to be read each time.
@@ -150,7 +156,6 @@ impl Driver {
             let _ = signals.read_signal();
             self.poller.rearm(signals, self.children_token);
         }
-        self.pool.look_after_proxies();
         self.tell_of_strangers();
         self.meet_strays();
         let orphans = self.strays.known.iter();
@@ -174,11 +179,10 @@ impl Driver {
 
     fn meet_strays(&mut self) {
         let Some(children) = self.strays.changed() else { return };
-        self.strays.known.retain(|pid, _| children.contains(pid));
+        self.strays.known.retain(|pid, _| children.binary_search(pid).is_ok());
         let mut come = false;
         for pid in children {
-            let made_by_us = self.pids.contains_key(&pid) || self.pool.has_just_made(pid);
-            if made_by_us || self.strays.known.contains_key(&pid) {
+            if self.pids.contains_key(&pid) || self.strays.known.contains_key(&pid) {
                 continue;
             }
             let Some(child) = self.meet(pid) else { continue };
@@ -193,23 +197,28 @@ impl Driver {
 
     /// What a child is that is in the list; none if it is one of ours, or gone.
     fn meet(&self, pid: i32) -> Option<Child> {
-        // It waits for us to be reaped, so its number is its own. Few are strangers, and to ask for the session alone costs little.
+        // It waits for us to be reaped, so its number is its own. Few are strangers, and to ask for the session alone costs little; in a session
+        // of their own are also those of our processes that the engine is still to be told of.
         let session = getsid(Some(Pid::from_raw(pid))).map(Pid::as_raw);
         if session == Ok(self.strays.session) {
             return Some(Child::Helper);
         }
-        let stat = self.procfs.read_stat(pid).ok()?;
         // One of ours has told of itself before it went into its session.
-        if stat.ppid != self.strays.pid || self.pool.has_just_made(pid) {
+        let just_made = self.pool.just_made();
+        if just_made.iter().any(|(_, made)| *made == pid) {
+            return None;
+        }
+        let stat = self.procfs.read_stat(pid).ok()?;
+        if stat.ppid != self.strays.pid {
             return None;
         }
         // Where it may not be asked for.
         if stat.session == self.strays.session {
             return Some(Child::Helper);
         }
-        let owner = self.owner_of(&stat);
-        let RawStat { session, pgrp: group, starttime, .. } = stat;
-        Some(Child::Orphan { session, group, starttime, told: owner.is_some(), owner })
+        let owner = self.owner_of(&stat, &just_made);
+        let RawStat { session, starttime, .. } = stat;
+        Some(Child::Orphan { session, starttime, told: owner.is_some(), owner })
     }
 
     /// Says which orphans have been there for a while and belong to no process.
@@ -224,24 +233,11 @@ impl Driver {
         }
     }
 
-    /// A process is known from now on. It may have forked and ended before the spawning thread came to tell of it: what it
-    /// left was then met as an orphan of an unknown session.
-    pub(super) fn claim_strays(&mut self, serial: u64, pid: i32) {
-        // It may have been met before it had a session of its own.
-        self.strays.known.remove(&pid);
-        for child in self.strays.known.values_mut() {
-            if let Child::Orphan { session, group, owner: owner @ None, .. } = child
-                && *session == pid
-            {
-                let kinship = if group == session { Kinship::Group } else { Kinship::Session };
-                *owner = Some((serial, kinship));
-            }
-        }
-    }
-
-    /// Which process an orphan comes from.
-    fn owner_of(&self, stat: &RawStat) -> Option<(u64, Kinship)> {
-        if let Some(serial) = self.pids.get(&stat.session) {
+    /// Which process an orphan comes from. Those that were `just_made` may have forked and ended before the engine was told of them.
+    fn owner_of(&self, stat: &RawStat, just_made: &[(u64, i32)]) -> Option<(u64, Kinship)> {
+        let leader = just_made.iter().find(|(_, pid)| *pid == stat.session);
+        let leader = leader.map(|(serial, _)| serial).or_else(|| self.pids.get(&stat.session));
+        if let Some(serial) = leader {
             let group = stat.pgrp == stat.session;
             return Some((*serial, if group { Kinship::Group } else { Kinship::Session }));
         }
@@ -260,16 +256,19 @@ impl Driver {
         if let Some((serial, _)) = met {
             return Some((*serial, Kinship::Descendant));
         }
-        self.only_suspect(stat.starttime).map(|serial| (serial, Kinship::Alone))
+        self.only_suspect(stat.starttime, just_made).map(|serial| (serial, Kinship::Alone))
     }
 
     /// The only process that can have started one at `starttime`: nobody else that was there then has ended since, and nobody
     /// else is there.
-    fn only_suspect(&self, starttime: u64) -> Option<u64> {
+    fn only_suspect(&self, starttime: u64, just_made: &[(u64, i32)]) -> Option<u64> {
         if self.strays.last_end >= starttime {
             return None;
         }
-        let mut suspects = HashSet::new();
+        let mut suspects: HashSet<u64> = just_made.iter().map(|(serial, _)| *serial).collect();
+        if suspects.len() > 1 {
+            return None;
+        }
         for serial in self.pids.values() {
             let started = self.processes.get(serial).and_then(|process| process.starttime);
             if started.is_none_or(|started| started <= starttime) {

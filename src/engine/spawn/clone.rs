@@ -1,14 +1,12 @@
-//! Cloning a child: as a rule by the thread itself; by its [proxy](super::proxy) where it matters who the parent is.
+//! Cloning a child by the thread itself.
 
 use std::io;
-use std::sync::Arc;
 
 use super::super::child;
 use super::super::faults::{self, Call};
 use super::super::plan::LaunchPlan;
 use super::super::sys::Stack;
-use super::proxy::{NotCloned, Proxy};
-use super::{Child, Shared};
+use super::Child;
 
 /// Clones a child in this thread, and waits until it has exec'd or ended. Every signal is blocked in this thread.
 ///
@@ -27,54 +25,4 @@ pub(super) fn here(plan: &LaunchPlan, stack: &Stack) -> io::Result<Child> {
         return Err(io::Error::last_os_error());
     }
     Ok(Child::of(pid, plan))
-}
-
-/// Has a child cloned whose parent is the main thread, and waits until it has exec'd or ended. Every signal is blocked in this thread.
-///
-/// # Errors
-/// The OS error of cloning, or of making a proxy.
-pub(super) fn for_main_thread(
-    plan: &LaunchPlan,
-    stack: &Stack,
-    shared: &Shared,
-) -> io::Result<Child> {
-    // From the first on: whoever finds it among the main thread's children looks there.
-    shared.lock().making.push(Arc::clone(&plan.report));
-    let child = by_proxy(plan, stack, shared);
-    let mut state = shared.lock();
-    state.making.retain(|report| !Arc::ptr_eq(report, &plan.report));
-    if let Ok(child) = &child {
-        state.made.insert(child.pid);
-    }
-    child
-}
-
-fn by_proxy(plan: &LaunchPlan, stack: &Stack, shared: &Shared) -> io::Result<Child> {
-    let thread = std::thread::current().id();
-    let mut kept = shared.lock().proxies.remove(&thread);
-    loop {
-        let fresh = kept.is_none();
-        let proxy = match kept.take() {
-            Some(proxy) => proxy,
-            None => {
-                let proxy = Proxy::new(stack)?;
-                shared.lock().desks.push(Arc::clone(proxy.desk()));
-                proxy
-            }
-        };
-        let child = match proxy.clone_child(plan, stack) {
-            Ok(child) => Ok(child),
-            Err(NotCloned::Refused(error)) => Err(error),
-            // Somebody has killed it: another one takes its place.
-            Err(NotCloned::Dead) => {
-                shared.lock().forget(&proxy);
-                if fresh {
-                    return Err(io::Error::from_raw_os_error(libc::ECHILD));
-                }
-                continue;
-            }
-        };
-        shared.lock().proxies.insert(thread, proxy);
-        return child;
-    }
 }

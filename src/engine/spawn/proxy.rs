@@ -1,4 +1,4 @@
-//! A process that clones children in the stead of a thread.
+//! A process that clones children in our stead.
 //!
 //! The kernel sends a child the signal of its parent's death when the *thread* ends that is its parent: as threads of the pool do when they
 //! are not needed any more, and every thread but the main one when the program replaces itself. So the main thread must be the parent, and it
@@ -6,26 +6,24 @@
 //!
 //! A proxy is a process that shares memory and descriptors with us, and is a child of the main thread; so its siblings are, and what
 //! it clones can be made one. It becomes the main thread's child as an orphan: a go-between clones it and ends, and the kernel gives it to
-//! the subreaper, which we are, and there to the first thread that lives. Each thread that has to do with such children has a proxy of its own,
-//! from the first of them on until the thread ends, or the program is about to replace itself. A proxy does not outlive us.
+//! the subreaper, which we are, and there to the first thread that lives. It takes [orders](super::orders) until it is dismissed, and does not
+//! outlive us.
 //!
-//! Go-between, proxy and child run on the thread's own `errno` and the like, as every child that shares our memory does. So while one of them
-//! may be running, the thread makes no call but raw ones that cannot fail; and while the thread runs, so does its proxy.
+//! Go-between, proxy and children run on the `errno` and the like of the thread that has made the proxy, its guardian: so that thread
+//! does nothing but wait while one of them may be running.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::{Pid, pipe2};
+use nix::unistd::Pid;
 
 use super::super::child;
 use super::super::faults::{self, Call};
 use super::super::plan::LaunchPlan;
-use super::super::sys::{self, Stack};
+use super::super::sys::Stack;
 use super::Child;
 
 /// What a proxy shares with us.
@@ -34,160 +32,201 @@ const SHARED: libc::c_int = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_FS;
 /// What tells the proxy that the go-between has ended. Like every signal it is blocked there, and can be waited for.
 const ORPHANED: libc::c_int = libc::SIGUSR1;
 
-/// A process that waits to clone the next child for one thread, the one that has made it. Dropping it ends it.
-pub(super) struct Proxy {
-    desk: Arc<Desk>,
+/// A child to be cloned. It stays where it is until its number is told.
+pub(super) struct Order {
+    pub(super) plan: LaunchPlan,
+    /// Whether some proxy has begun it, or none may any more.
+    pub(super) begun: AtomicBool,
+    /// What came of cloning it: its pid, or the negative errno; 0 before.
+    pub(super) child: AtomicI32,
 }
 
-/// Why a proxy has cloned no child.
-pub(super) enum NotCloned {
-    /// The kernel's reason.
-    Refused(io::Error),
-    /// The proxy is dead, by no deed of ours.
-    Dead,
+impl Order {
+    pub(super) fn new(plan: LaunchPlan) -> Order {
+        Order { plan, begun: AtomicBool::new(false), child: AtomicI32::new(0) }
+    }
 }
 
-/// What a thread and its proxy tell each other.
-pub(super) struct Desk {
-    /// What the proxy runs on. The go-between and the children run on the thread's.
+/// What goes through the pipe of orders: one order, or none for the proxy to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Message {
+    /// The order's number; [`DISMISSED`](Self::DISMISSED) has one that no order has.
+    pub(super) number: u64,
+    order: u64,
+}
+
+impl Message {
+    /// Its bytes. No piece of a pipe's memory holds a part of one.
+    pub(super) const SIZE: usize = 16;
+    /// Whoever reads this ends.
+    pub(super) const DISMISSED: Message = Message { number: u64::MAX, order: 0 };
+    /// No order was taken.
+    const NONE: Message = Message { number: 0, order: 0 };
+
+    /// Asks for an order to be carried out, which must stay in place from now on.
+    pub(super) fn of(order: &Order, number: u64) -> Message {
+        Message { number, order: (&raw const *order).expose_provenance() as u64 }
+    }
+
+    pub(super) fn to_bytes(self) -> [u8; Self::SIZE] {
+        let mut bytes = [0; Self::SIZE];
+        let (number, order) = bytes.split_at_mut(8);
+        number.copy_from_slice(&self.number.to_ne_bytes());
+        order.copy_from_slice(&self.order.to_ne_bytes());
+        bytes
+    }
+
+    /// # Safety
+    /// The order must not have been told of.
+    unsafe fn order<'a>(self) -> Option<&'a Order> {
+        let order = std::ptr::with_exposed_provenance::<Order>(self.order as usize);
+        // SAFETY: the caller says that it is still there.
+        unsafe { order.as_ref() }
+    }
+}
+
+/// Where a message is read to.
+#[derive(Default)]
+#[repr(C)]
+struct Taken {
+    number: AtomicU64,
+    order: AtomicU64,
+}
+
+impl Taken {
+    fn message(&self) -> Message {
+        let [number, order] = [&self.number, &self.order].map(|word| word.load(Ordering::Acquire));
+        Message { number, order }
+    }
+}
+
+/// What a proxy has left behind.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// It was dismissed.
+    Dismissed,
+    /// Somebody has killed it, before it had taken any order.
+    Untouched,
+    /// Somebody has killed it: this order it has carried out, and has perhaps not told of.
+    Done(u64),
+    /// Somebody has killed it, and this order is still to be carried out. Whether it was its first.
+    Undone {
+        /// The order.
+        message: Message,
+        /// Whether it was the first that it had taken.
+        first: bool,
+    },
+}
+
+/// What a proxy needs, and what it tells its guardian.
+struct Desk {
+    /// What the proxy runs on, which the go-between has done before it; and what its children run on, one at a time.
     stack: Stack,
+    other_stack: Stack,
     /// Our pid, and the go-between's.
     keeper: libc::pid_t,
     go_between: AtomicI32,
-    /// What came of cloning the proxy: 0, or the errno; and its pidfd.
-    made: AtomicI32,
+    /// Why the go-between could not clone the proxy.
+    errno: AtomicI32,
     pidfd: AtomicI32,
-    /// Whether somebody has killed it.
-    dead: AtomicBool,
-    /// Wakes the proxy: there is a child to be cloned.
-    wanted: Bell,
-    plan: AtomicPtr<LaunchPlan>,
-    child_stack: AtomicPtr<libc::c_void>,
-    /// Wakes the thread: the proxy is ready for orders, or what it has cloned has exec'd or ended.
-    done: Bell,
-    /// What came of cloning the child: its pid, or the negative errno.
-    child: AtomicI32,
+    /// Whether the proxy is a child of the main thread.
+    adopted: AtomicBool,
+    /// Where orders come from, and where their numbers go when they are carried out.
+    orders: RawFd,
+    done: RawFd,
+    /// The message that was read last.
+    taken: Taken,
+    /// The number of the order that was carried out last.
+    finished: AtomicU64,
     /// The kernel makes it 0 when the child has exec'd or ended.
     in_memory: AtomicI32,
 }
 
-impl Proxy {
-    /// Makes a proxy for this thread, in which every signal is blocked.
-    ///
-    /// # Errors
-    /// The OS error; `ECHILD` where this process is no subreaper.
-    pub(super) fn new(stack: &Stack) -> io::Result<Proxy> {
-        faults::pass(Call::Proxy)?;
-        let desk = Arc::new(Desk {
-            stack: Stack::new()?,
-            keeper: std::process::id().cast_signed(),
-            go_between: AtomicI32::new(0),
-            made: AtomicI32::new(libc::ECHILD),
-            pidfd: AtomicI32::new(-1),
-            dead: AtomicBool::new(false),
-            wanted: Bell::new()?,
-            plan: AtomicPtr::default(),
-            child_stack: AtomicPtr::default(),
-            done: Bell::new()?,
-            child: AtomicI32::new(0),
-            in_memory: AtomicI32::new(0),
-        });
-        let argument = Arc::as_ptr(&desk).cast_mut().cast();
-        let flags = SHARED | libc::CLONE_VFORK | libc::SIGCHLD;
-        // SAFETY: CLONE_VFORK keeps this thread, and so the stack and the desk, in place until the go-between has ended. All
-        // signals are blocked in this thread, so no handler runs in what it clones.
-        let pid = unsafe { libc::clone(go_between, stack.top(), flags, argument) };
-        if pid < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // When it can be reaped it has been rid of its child.
-        let reaped = waitid(Id::Pid(Pid::from_raw(pid)), WaitPidFlag::WEXITED);
-        let errno = desk.made.load(Ordering::Acquire);
-        if errno != 0 {
-            return Err(io::Error::from_raw_os_error(errno));
-        }
-        let proxy = Proxy { desk };
-        reaped?;
-        // Nobody else looks after it yet.
-        let [ready, _] = wait_for_either([proxy.desk.done.reader.as_raw_fd(), proxy.pidfd()]);
-        if !ready {
-            return Err(io::Error::from_raw_os_error(libc::ECHILD));
-        }
-        proxy.desk.done.hear();
-        Ok(proxy)
+/// Makes a proxy, and waits until it ends; gives what it has left. The thread, in which every signal is blocked, must have nothing else to do.
+///
+/// # Errors
+/// Why there was none: the OS error; `ECHILD` where this process is no subreaper.
+pub(super) fn make_and_outlive(orders: BorrowedFd<'_>, done: BorrowedFd<'_>) -> io::Result<Left> {
+    faults::pass(Call::Proxy)?;
+    let desk = Desk {
+        stack: Stack::new()?,
+        other_stack: Stack::new()?,
+        keeper: std::process::id().cast_signed(),
+        go_between: AtomicI32::new(0),
+        errno: AtomicI32::new(libc::ECHILD),
+        pidfd: AtomicI32::new(-1),
+        adopted: AtomicBool::new(false),
+        orders: orders.as_raw_fd(),
+        done: done.as_raw_fd(),
+        taken: Taken::default(),
+        finished: AtomicU64::new(0),
+        in_memory: AtomicI32::new(0),
+    };
+    let argument = (&raw const desk).cast_mut().cast();
+    let flags = SHARED | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: the desk stays in place until this function returns, which is after go-between, proxy and child have left our memory. All
+    // signals are blocked in this thread, so no handler runs in what it clones.
+    let pid = unsafe { libc::clone(go_between, desk.other_stack.top(), flags, argument) };
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
     }
-
-    /// By which to see whether it [lives](Desk::see_whether_it_lives).
-    pub(super) fn desk(&self) -> &Arc<Desk> {
-        &self.desk
+    // When it can be reaped it is rid of its child.
+    wait_for_end(|| Id::Pid(Pid::from_raw(pid)));
+    let pidfd = desk.pidfd.load(Ordering::Acquire);
+    // The kernel writes the number before it is sure that there will be a proxy.
+    if pidfd < 0 || has_ended(pidfd).is_none() {
+        return Err(io::Error::from_raw_os_error(desk.errno.load(Ordering::Acquire)));
     }
-
-    fn pidfd(&self) -> RawFd {
-        self.desk.pidfd.load(Ordering::Acquire)
+    // SAFETY: the kernel has made this descriptor for us as it cloned the proxy, and nobody else knows of it.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    wait_for_end(|| Id::PIDFd(pidfd.as_fd()));
+    if !desk.adopted.load(Ordering::Acquire) {
+        return Err(io::Error::from_raw_os_error(libc::ECHILD));
     }
-
-    /// Clones a child, and waits until it has exec'd or ended. To be called by the thread that has made the proxy.
-    ///
-    /// # Errors
-    /// Why there is no child.
-    pub(super) fn clone_child(&self, plan: &LaunchPlan, stack: &Stack) -> Result<Child, NotCloned> {
-        faults::pass(Call::Clone).map_err(NotCloned::Refused)?;
-        let desk = &self.desk;
-        if desk.dead.load(Ordering::Acquire) {
-            return Err(NotCloned::Dead);
-        }
-        desk.plan.store((&raw const *plan).cast_mut(), Ordering::Relaxed);
-        desk.child_stack.store(stack.top(), Ordering::Relaxed);
-        desk.in_memory.store(1, Ordering::Relaxed);
-        desk.wanted.ring();
-        desk.done.hear();
-        if desk.dead.load(Ordering::Acquire) {
-            return self.after_death(plan);
-        }
-        match desk.child.load(Ordering::Acquire) {
-            pid if pid > 0 => Ok(Child::of(pid, plan)),
-            errno => Err(NotCloned::Refused(io::Error::from_raw_os_error(-errno))),
-        }
-    }
-
-    /// Somebody has killed the proxy, with an order to clone. A child that it had cloned goes on, in our memory.
-    fn after_death(&self, plan: &LaunchPlan) -> Result<Child, NotCloned> {
-        let pid = || plan.report.pid().load(Ordering::Acquire);
-        let pidfd = plan.report.pidfd().load(Ordering::Acquire);
-        // The number is written before it is sure that there will be a child.
-        if pidfd < 0 || (pid() == 0 && has_ended(pidfd).is_none()) {
-            return Err(NotCloned::Dead);
-        }
-        wait_for_zero(&self.desk.in_memory);
-        match pid() {
-            // Killed before it could do anything.
-            0 => {
-                let _ = waitid(Id::PIDFd(Child::of(0, plan).pidfd.as_fd()), WaitPidFlag::WEXITED);
-                Err(NotCloned::Dead)
-            }
-            pid => Ok(Child::of(pid, plan)),
-        }
-    }
+    Ok(desk.what_is_left())
 }
 
 impl Desk {
-    /// Wakes the thread if its proxy is dead, which else would wait for ever. To be called when some child of ours has ended, while the proxy is there.
-    pub(super) fn see_whether_it_lives(&self) {
-        let ended = has_ended(self.pidfd.load(Ordering::Acquire)) == Some(true);
-        if ended && !self.dead.swap(true, Ordering::AcqRel) {
-            self.done.ring();
+    /// What a dead proxy has left. A child that it had cloned goes on, in our memory, until it has exec'd or ended.
+    fn what_is_left(&self) -> Left {
+        let message = self.taken.message();
+        let finished = self.finished.load(Ordering::Acquire);
+        let number = message.number;
+        match message {
+            Message::DISMISSED => return Left::Dismissed,
+            Message::NONE => return Left::Untouched,
+            _ if number == finished => return Left::Done(number),
+            _ => {}
+        }
+        let undone = Left::Undone { message, first: finished == 0 };
+        // SAFETY: what has not finished is not told of.
+        let Some(order) = (unsafe { message.order() }) else { return undone };
+        let report = &order.plan.report;
+        let pidfd = report.pidfd().load(Ordering::Acquire);
+        if pidfd < 0 || (report.pid().load(Ordering::Acquire) == 0 && has_ended(pidfd).is_none()) {
+            report.pidfd().store(-1, Ordering::Release);
+            return undone;
+        }
+        wait_for_zero(&self.in_memory);
+        match report.pid().load(Ordering::Acquire) {
+            // Killed before it could do anything.
+            0 => {
+                let child = Child::of(0, &order.plan);
+                wait_for_end(|| Id::PIDFd(child.pidfd.as_fd()));
+                report.pidfd().store(-1, Ordering::Release);
+                undone
+            }
+            pid => {
+                order.child.store(pid, Ordering::Release);
+                Left::Done(number)
+            }
         }
     }
 }
 
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        // SAFETY: the kernel has made this descriptor for us as it cloned the proxy, and others only borrow it by its desk.
-        let pidfd = unsafe { OwnedFd::from_raw_fd(self.pidfd()) };
-        // A dead one that was not reaped can be signaled, too.
-        let _ = sys::pidfd_send_signal(pidfd.as_raw_fd(), libc::SIGKILL);
-        while let Err(Errno::EINTR) = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED) {}
-    }
+/// Waits for the end of a child, and reaps it.
+fn wait_for_end<'a>(child: impl Fn() -> Id<'a>) {
+    while let Err(Errno::EINTR) = waitid(child(), WaitPidFlag::WEXITED) {}
 }
 
 /// Whether a child of ours has ended that was not reaped; none where the number is not that of a descriptor of a child.
@@ -202,16 +241,18 @@ fn has_ended(pidfd: RawFd) -> Option<bool> {
     }
 }
 
-/// Clones the proxy and ends. Runs on the thread's stack, while the thread stands still.
+/// Clones the proxy and ends. The guardian stands still meanwhile.
 extern "C" fn go_between(desk: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: the thread passes its desk, which outlives this process.
+    // SAFETY: the guardian passes its desk, which outlives this process.
     let it = unsafe { &*desk.cast::<Desk>() };
     // SAFETY: a plain system call.
     it.go_between.store(unsafe { libc::getpid() }, Ordering::Release);
     let flags = SHARED | libc::CLONE_PIDFD | libc::SIGCHLD;
     // SAFETY: the proxy's stack and desk are dropped only once it is dead. No signal handler runs in it.
     let pid = unsafe { libc::clone(proxy, it.stack.top(), flags, desk, it.pidfd.as_ptr()) };
-    it.made.store(if pid < 0 { child::errno() } else { 0 }, Ordering::Release);
+    if pid < 0 {
+        it.errno.store(child::errno(), Ordering::Release);
+    }
     // SAFETY: ends only this process; no destructor or exit handler of ours may run in it.
     unsafe { libc::_exit(0) }
 }
@@ -220,15 +261,39 @@ extern "C" fn go_between(desk: *mut libc::c_void) -> libc::c_int {
 extern "C" fn proxy(desk: *mut libc::c_void) -> libc::c_int {
     // SAFETY: the desk is dropped only once this process is dead.
     let desk = unsafe { &*desk.cast::<Desk>() };
-    if !live_and_die_with_us(desk) {
-        // SAFETY: as for the go-between.
-        unsafe { libc::_exit(1) };
+    if live_and_die_with_us(desk) {
+        desk.adopted.store(true, Ordering::Release);
+        while let Some((order, number)) = desk.take() {
+            if !order.begun.swap(true, Ordering::AcqRel) {
+                desk.carry_out(order);
+            }
+            desk.finished.store(number, Ordering::Release);
+            // SAFETY: the kernel reads the number.
+            unsafe {
+                libc::syscall(libc::SYS_write, desk.done, &raw const number, size_of_val(&number))
+            };
+        }
     }
-    loop {
-        desk.done.ring();
-        desk.wanted.hear();
-        let plan = desk.plan.load(Ordering::Relaxed);
-        let stack = desk.child_stack.load(Ordering::Relaxed);
+    // SAFETY: as for the go-between.
+    unsafe { libc::_exit(0) }
+}
+
+impl Desk {
+    /// Waits for the next order, which goes straight to where it can be found if this process is killed; none to end.
+    fn take(&self) -> Option<(&Order, u64)> {
+        let words = (&raw const self.taken).cast_mut();
+        // SAFETY: the kernel writes as many bytes as there are, to memory made of atomics.
+        let read = unsafe { libc::syscall(libc::SYS_read, self.orders, words, Message::SIZE) };
+        if read != Message::SIZE as libc::c_long {
+            return None;
+        }
+        let message = self.taken.message();
+        // SAFETY: it was not carried out, so it is not told of.
+        unsafe { message.order() }.map(|order| (order, message.number))
+    }
+
+    /// Clones a child, and waits until it has exec'd or ended.
+    fn carry_out(&self, order: &Order) {
         // The score for the OOM killer can be set for the child alone only while somebody waits for it as vfork does.
         let flags = libc::CLONE_VM
             | libc::CLONE_VFORK
@@ -236,22 +301,21 @@ extern "C" fn proxy(desk: *mut libc::c_void) -> libc::c_int {
             | libc::CLONE_PIDFD
             | libc::CLONE_CHILD_CLEARTID
             | libc::SIGCHLD;
-        // SAFETY: the thread keeps the plan and its own stack in place until the child has exec'd or ended, and stands still.
-        // The kernel writes the pidfd into the report, and 0 into the desk, both of which last longer.
+        self.in_memory.store(1, Ordering::Release);
+        // SAFETY: the order stays in place until it is told of, and the stack as long as this process or its child lives. The
+        // kernel writes the pidfd into the report, and 0 into the desk.
         let pid = unsafe {
-            let pidfd = (*plan).report.pidfd().as_ptr();
-            let none = std::ptr::null_mut::<libc::c_void>();
             libc::clone(
                 child::main,
-                stack,
+                self.other_stack.top(),
                 flags,
-                plan.cast(),
-                pidfd,
-                none,
-                desk.in_memory.as_ptr(),
+                (&raw const order.plan).cast_mut().cast::<libc::c_void>(),
+                order.plan.report.pidfd().as_ptr(),
+                std::ptr::null_mut::<libc::c_void>(),
+                self.in_memory.as_ptr(),
             )
         };
-        desk.child.store(if pid < 0 { -child::errno() } else { pid }, Ordering::Release);
+        order.child.store(if pid < 0 { -child::errno() } else { pid }, Ordering::Release);
     }
 }
 
@@ -272,47 +336,7 @@ fn live_and_die_with_us(desk: &Desk) -> bool {
     }
 }
 
-/// What one waits for and the other rings. A pipe, for it tells the kernel that who writes is about to wait: then who is woken stays on its CPU.
-struct Bell {
-    reader: OwnedFd,
-    writer: OwnedFd,
-}
-
-impl Bell {
-    fn new() -> io::Result<Bell> {
-        let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
-        Ok(Bell { reader, writer })
-    }
-
-    fn ring(&self) {
-        let byte = 0u8;
-        // SAFETY: the kernel reads one byte.
-        unsafe { libc::syscall(libc::SYS_write, self.writer.as_raw_fd(), &raw const byte, 1) };
-    }
-
-    /// Waits until it is rung.
-    fn hear(&self) {
-        let mut byte = 0u8;
-        // SAFETY: the kernel writes one byte.
-        unsafe { libc::syscall(libc::SYS_read, self.reader.as_raw_fd(), &raw mut byte, 1) };
-    }
-}
-
-/// Waits until one of two descriptors is readable, or both.
-fn wait_for_either(fds: [RawFd; 2]) -> [bool; 2] {
-    let mut fds = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
-    let none = std::ptr::null_mut::<libc::c_void>();
-    loop {
-        // SAFETY: the kernel reads and writes as many entries as there are.
-        let found =
-            unsafe { libc::syscall(libc::SYS_ppoll, fds.as_mut_ptr(), fds.len(), none, none, 0) };
-        if found > 0 {
-            return fds.map(|fd| fd.revents != 0);
-        }
-    }
-}
-
-/// Waits until the kernel has made a word 0, which it does as it clears a child's TID.
+/// Waits until the kernel has made a word 0, which it does as it clears a child's TID. No call fails while there is one.
 fn wait_for_zero(word: &AtomicI32) {
     let none = std::ptr::null_mut::<libc::c_void>();
     loop {
