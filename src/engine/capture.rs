@@ -394,7 +394,7 @@ mod tests {
     fn opened(dir: &tempfile::TempDir) -> (Capture, OwnedFd) {
         let places = Places { files: dir.path().into(), memory: dir.path().into() };
         let spec = CaptureSpec::default();
-        match Capture::open(spec, &places, "1", LimitSpec::default()).unwrap() {
+        match Capture::open(spec, &places, "1", LimitSpec::default(), 0o600).unwrap() {
             (capture, Writer::Itself(source)) => (capture, source),
             _ => panic!("written by the process"),
         }

@@ -80,6 +80,7 @@ pub(super) fn start(options: Options, inbox: Arc<Inbox<Mail>>, sink: Sink) -> io
     let mut driver = Driver::new(options, inbox, sink)?;
     std::thread::Builder::new().name("engine".into()).spawn(move || {
         sys::block_all_signals();
+        driver.own_umask = sys::take_own_umask();
         driver.run();
     })?;
     Ok(())
@@ -344,6 +345,8 @@ struct Driver {
     oom: OomWatch,
     /// Pipes are read through this: one hot buffer is faster than fresh ones.
     buffer: Box<[u8]>,
+    /// Whether files get the very modes that we make them with.
+    own_umask: bool,
     /// Somebody wants us to stand still.
     pause: Option<Pause>,
     stopped: bool,
@@ -394,6 +397,7 @@ impl Driver {
             pipes: PipeBudget::of_system(),
             oom: OomWatch::new("/proc"),
             buffer: vec![0; reading::BUFFER].into_boxed_slice(),
+            own_umask: false,
             pause: None,
             stopped: false,
         })

@@ -18,10 +18,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use crate::spec::{CaptureSpec, OpenFlags, SignalSets, ValidatedFd, ValidatedProc};
+use crate::spec::{OpenFlags, SignalSets, ValidatedFd, ValidatedProc};
 
 use super::whitelist::Whitelist;
-use super::{Resolved, StartFailure, sys};
+use super::{Resolved, StartFailure};
 pub(super) use accounts::Accounts;
 pub(super) use attributes::{Setting, What};
 pub(super) use executable::Executable;
@@ -229,7 +229,6 @@ impl LaunchPlan {
         let exe = Some(attributes::below(cwd.as_deref(), &proc.exe));
         let _ = report.early().set(Resolved { exe, cwd, env: env.shown });
         let mut steps = Vec::with_capacity(proc.fds.len());
-        let open_to_all = proc.attributes.user.is_some();
         for (((name, fd), made), errno) in proc.fds.into_iter().zip(made).zip(report.step_errnos())
         {
             let made = match (&fd, made) {
@@ -237,9 +236,6 @@ impl LaunchPlan {
                     .map_or_else(|e| Made::Failed(errno_of(&e)), Made::Source),
                 (_, made) => made,
             };
-            if open_to_all && let Made::Source(source) = &made {
-                open_to_every_user(&fd, source);
-            }
             steps.push(step(name.number(), &fd, made, &mut sources, errno));
         }
         let mut strings: Vec<CString> = proc.argv.iter().map(|arg| c_string(arg)).collect();
@@ -310,20 +306,6 @@ fn c_string(text: &str) -> CString {
         let at = error.nul_position();
         CString::new(text.get(..at).unwrap_or_default()).unwrap_or_default()
     })
-}
-
-/// Lets a process of another user open its own fd again, as `> /dev/stderr` does. What has a path that the spec has chosen keeps its
-/// mode; nobody else can reach the others.
-fn open_to_every_user(fd: &ValidatedFd, source: &OwnedFd) {
-    let ours = match fd {
-        ValidatedFd::Capture(CaptureSpec { file, .. }) => file.is_none(),
-        ValidatedFd::Pipe(_) => true,
-        _ => false,
-    };
-    if ours {
-        // Without it the process runs as well, but for that.
-        let _ = sys::set_mode(source, 0o666);
-    }
 }
 
 fn errno_of(error: &io::Error) -> i32 {

@@ -55,6 +55,19 @@ pub(super) fn set_mode(fd: &OwnedFd, mode: libc::mode_t) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives this thread a umask of its own, which is empty: its files get the very modes that they are made with. The working directory is its
+/// own then, too. Gives whether it could.
+pub(super) fn take_own_umask() -> bool {
+    // SAFETY: plain system calls, which change nothing but what this thread has alone by then.
+    unsafe {
+        let alone = libc::unshare(libc::CLONE_FS) == 0;
+        if alone {
+            libc::umask(0);
+        }
+        alone
+    }
+}
+
 /// A pipe, as its reading and its writing end.
 ///
 /// # Errors

@@ -79,7 +79,7 @@ impl Store {
 
 impl Capture {
     /// Makes a capture, of which files of ours are called `name`, and the end of it that the process shall have. `default` limits one
-    /// whose spec sets no limit.
+    /// whose spec sets no limit; `mode` is that of a file of ours that the process has itself.
     ///
     /// # Errors
     /// The OS error; nothing is left behind.
@@ -88,9 +88,10 @@ impl Capture {
         places: &Places,
         name: &str,
         default: LimitSpec,
+        mode: u32,
     ) -> io::Result<(Capture, Writer)> {
         let capture = Capture::plan(spec, places, name, default);
-        let made = capture.make().inspect_err(|_| capture.remove_own())?;
+        let made = capture.make(mode).inspect_err(|_| capture.remove_own())?;
         Ok((capture, made))
     }
 
@@ -120,17 +121,18 @@ impl Capture {
         capture
     }
 
-    fn make(&self) -> io::Result<Writer> {
-        let create = |path: &Path, append| {
+    fn make(&self, mode: u32) -> io::Result<Writer> {
+        let create_with = |mode, path: &Path, append| {
             faults::pass(Call::CaptureFile)?;
             File::options()
                 .write(true)
                 .append(append)
                 .read(!append)
                 .create_new(true)
-                .mode(0o600)
+                .mode(mode)
                 .open(path)
         };
+        let create = |path: &Path, append| create_with(0o600, path, append);
         let counters = match self.counters.as_os_str().is_empty() {
             true => None,
             false => Some(create(&self.counters, false)?),
@@ -148,7 +150,7 @@ impl Capture {
         };
         Ok(match self.maker() {
             Maker::Process if self.spec.file.is_some() => Writer::Named(Order::of(self)),
-            Maker::Process => Writer::Itself(create(&self.path, true)?.into()),
+            Maker::Process => Writer::Itself(create_with(mode, &self.path, true)?.into()),
             Maker::Engine => {
                 let (reader, source) = pipe()?;
                 sys::set_nonblocking(&reader)?;

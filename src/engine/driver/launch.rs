@@ -15,6 +15,10 @@ use super::super::{Moment, StartFailure, Started, sys};
 use super::{Driver, Exit, Live, OpenCapture, Process, Source};
 use crate::spec::{CaptureSpec, PipeEnd, ValidatedFd, ValidatedProc};
 
+/// The modes of what is made for a process of our own user, and of another one.
+const OURS: libc::mode_t = 0o600;
+const OPEN_TO_ALL: libc::mode_t = 0o666;
+
 /// A process that is asked for.
 pub(super) struct Launch {
     /// The engine's number of the process.
@@ -172,12 +176,13 @@ impl Driver {
         pipes: &PipeTable,
         tasks: &mut Vec<Task>,
     ) -> Vec<Made> {
+        let mode = if proc.attributes.user.is_some() { OPEN_TO_ALL } else { OURS };
         let mut captures = Vec::with_capacity(proc.fds.len());
         let mut all = Vec::with_capacity(proc.fds.len());
         for (index, (fd, what)) in proc.fds.iter().enumerate() {
             let (made, capture) = match what {
                 ValidatedFd::Capture(spec) => {
-                    match self.open_capture(serial, index, spec.clone()) {
+                    match self.open_capture(serial, index, spec.clone(), mode) {
                         Ok(Opened { capture, made, open, task }) => {
                             process.open.push(open);
                             tasks.extend(task);
@@ -189,7 +194,13 @@ impl Driver {
                         }
                     }
                 }
-                ValidatedFd::Pipe(end) => (pipes.take(*end), None),
+                ValidatedFd::Pipe(end) => {
+                    let made = pipes.take(*end);
+                    if let Made::Source(source) = &made {
+                        open_to(mode, source);
+                    }
+                    (made, None)
+                }
                 _ => (Made::Nothing, None),
             };
             all.push(made);
@@ -199,24 +210,37 @@ impl Driver {
         all
     }
 
-    fn open_capture(&mut self, serial: u64, index: usize, spec: CaptureSpec) -> io::Result<Opened> {
+    fn open_capture(
+        &mut self,
+        serial: u64,
+        index: usize,
+        spec: CaptureSpec,
+        mode: libc::mode_t,
+    ) -> io::Result<Opened> {
         let name = format!("{:x}.{serial}.{index}", self.options.epoch);
         let limit = self.options.limit;
-        let (capture, writer) = Capture::open(spec, &self.options.places, &name, limit)?;
+        let (capture, writer) = Capture::open(spec, &self.options.places, &name, limit, mode)?;
         let mut task = None;
         let (made, open) = match writer {
-            Writer::Itself(source) => (Made::Source(source), OpenCapture::File { index }),
+            Writer::Itself(source) => {
+                if !self.own_umask {
+                    open_to(mode, &source);
+                }
+                (Made::Source(source), OpenCapture::File { index })
+            }
             Writer::Named(order) => {
                 task = Some(Task { index, order, filter: None });
                 (Made::Later, OpenCapture::File { index })
             }
             Writer::Pipe { source, reader, store, pieces } => {
+                open_to(mode, &source);
                 let open = self
                     .open_pipe(serial, index, reader, (store, pieces))
                     .inspect_err(|_| capture.remove_own())?;
                 (Made::Source(source), open)
             }
             Writer::Filter { source, reader, order } => {
+                open_to(mode, &source);
                 let other = reader.try_clone().inspect_err(|_| capture.remove_own())?;
                 let filter = Some((self.options.filter.clone(), other));
                 task = Some(Task { index, order, filter });
@@ -233,6 +257,15 @@ struct Opened {
     made: Made,
     open: OpenCapture,
     task: Option<Task>,
+}
+
+/// Lets a process of another user open its own fd again, as `> /dev/stderr` does. Nobody else can reach what we make; what has a path that the
+/// spec has chosen keeps its mode.
+fn open_to(mode: libc::mode_t, source: &OwnedFd) {
+    if mode != OURS {
+        // Without it the process runs as well, but for that.
+        let _ = sys::set_mode(source, mode);
+    }
 }
 
 fn capture_spec(fd: &ValidatedFd) -> Option<CaptureSpec> {
