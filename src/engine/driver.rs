@@ -408,6 +408,7 @@ impl Driver {
         while !self.stopped {
             // EINTR aside, which is nothing to handle, waiting on an epoll of our own cannot fail.
             let ready = self.poller.epoll.wait(&mut events, self.timeout()).unwrap_or_default();
+            self.begin_round();
             for event in events.iter().take(ready) {
                 self.handle(event.data());
             }
@@ -465,7 +466,10 @@ impl Driver {
                     self.spawned(spawned);
                 }
             }
-            Some(Source::Exit(serial)) => self.exited(serial),
+            Some(Source::Exit(serial)) => {
+                self.look_for_strays_of_this_round();
+                self.exited(serial);
+            }
             Some(Source::Pipe(serial, index)) => self.pipe_readable(serial, index),
             Some(Source::Children) => self.child_ended(),
             Some(Source::Leaving(serial)) => self.left(serial, token),
@@ -519,7 +523,10 @@ impl Driver {
         match alarm {
             Alarm::Patience(serial) => self.patience_over(serial),
             Alarm::Grace(serial) => self.grace_over(serial),
-            Alarm::Exit(serial) => self.exited(serial),
+            Alarm::Exit(serial) => {
+                self.look_for_strays();
+                self.exited(serial);
+            }
             Alarm::Timeout(serial) => self.timed_out(serial),
             Alarm::Stop(serial) => self.stop_grace_over(serial),
             Alarm::Strays => self.see_to_strays(),
@@ -634,19 +641,16 @@ impl Driver {
         })));
     }
 
-    /// A pidfd is readable: its child is a zombie, whose last facts are still there until it is reaped.
+    /// A pidfd is readable: its child is a zombie, whose last facts are still there until it is reaped. Its orphans are with us, and were looked
+    /// for: as long as it is not reaped, nobody else has its numbers.
     fn exited(&mut self, serial: u64) {
         let Some(Process { state: State::Alive(live), stop, .. }) = self.processes.get(&serial)
         else {
             return;
         };
         let (pid, adopted, takes_all) = (live.child.pid, live.adopted, stop.takes_all());
-        if !adopted {
-            // Its orphans are with us by now, and as long as it is not reaped, nobody else has its numbers.
-            self.look_for_strays();
-            if takes_all {
-                self.sweep(serial, pid);
-            }
+        if !adopted && takes_all {
+            self.sweep(serial, pid);
         }
         let Some(Process { state: State::Alive(live), killed, .. }) =
             self.processes.get_mut(&serial)

@@ -64,6 +64,8 @@ pub(super) struct Strays {
     signals: Option<SignalFd>,
     /// When the list was last read.
     looked: Option<Instant>,
+    /// Whether a look was taken since epoll has told who has ended.
+    seen: bool,
     /// Whether an alarm for the next look is set.
     due: bool,
     /// When, in ticks since boot, one of our processes or an orphan was last reaped: it may have left others.
@@ -84,6 +86,7 @@ impl Strays {
             session: getsid(None).map_or(0, Pid::as_raw),
             signals: SignalFd::with_flags(&set, flags).ok(),
             looked: None,
+            seen: false,
             due: false,
             last_end: 0,
         }
@@ -170,21 +173,37 @@ impl Driver {
         }
     }
 
+    /// Epoll has told who has ended. Whom they have left is there by now, and is seen by one look.
+    pub(super) fn begin_round(&mut self) {
+        self.strays.seen = false;
+    }
+
+    /// Sees whom those have left that ended before this round, if that costs little.
+    pub(super) fn look_for_strays_of_this_round(&mut self) {
+        if !self.strays.seen {
+            self.look_for_strays();
+        }
+    }
+
     /// Sees who has come, if that costs little.
     pub(super) fn look_for_strays(&mut self) {
+        self.strays.seen = true;
         if !self.strays.is_long() {
             self.meet_strays();
         }
     }
 
     fn meet_strays(&mut self) {
-        let Some(children) = self.strays.changed() else { return };
+        let Some(mut children) = self.strays.changed() else { return };
         self.strays.known.retain(|pid, _| children.binary_search(pid).is_ok());
+        children.retain(|pid| !self.pids.contains_key(pid) && !self.strays.known.contains_key(pid));
+        if children.is_empty() {
+            return;
+        }
+        let just_made = self.pool.just_made();
+        children.retain(|pid| !just_made.iter().any(|(_, made)| made == pid));
         let mut come = false;
         for pid in children {
-            if self.pids.contains_key(&pid) || self.strays.known.contains_key(&pid) {
-                continue;
-            }
             let Some(child) = self.meet(pid) else { continue };
             come |= matches!(child, Child::Orphan { .. });
             self.strays.known.insert(pid, child);
@@ -197,8 +216,7 @@ impl Driver {
 
     /// What a child is that is in the list; none if it is one of ours, or gone.
     fn meet(&self, pid: i32) -> Option<Child> {
-        // It waits for us to be reaped, so its number is its own. Few are strangers, and to ask for the session alone costs little; in a session
-        // of their own are also those of our processes that the engine is still to be told of.
+        // It waits for us to be reaped, so its number is its own. Few are strangers, and to ask for the session alone costs little.
         let session = getsid(Some(Pid::from_raw(pid))).map(Pid::as_raw);
         if session == Ok(self.strays.session) {
             return Some(Child::Helper);
