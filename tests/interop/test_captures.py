@@ -41,13 +41,15 @@ def numbers(count):
 def test_reading_changes_nothing(service, tmp_path, more, polls):
     """The output of a writer, polled 10,000 times while it writes, is what it wrote."""
     service = service()
-    stop = tmp_path / "stop"
-    script = f"i=0; while [ ! -e {stop} ]; do i=$((i+1)); echo $i; sleep 0.01; done"
+    stop, plenty = tmp_path / "stop", tmp_path / "plenty"
+    script = f"i=0; while [ ! -e {stop} ]; do i=$((i+1)); echo $i; [ $i != 50 ] || : > {plenty}; sleep 0.01; done"
     service.post({"a": sh(script, ("stdout", fd(**more)))})
     data = b""
     for _ in range(polls):
         last, data = data, service.http.get("/procs/a/output/stdout/data").content
         assert data.startswith(last)
+    # Where polls are fast the writer hardly gets its turn before.
+    eventually(plenty.exists, "some output")
     stop.touch()
     res = service.result("a")
     data = service.http.get("/procs/a/output/stdout/data").content
