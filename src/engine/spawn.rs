@@ -92,6 +92,20 @@ impl Child {
         let pidfd = unsafe { OwnedFd::from_raw_fd(plan.report.pidfd().load(Ordering::Acquire)) };
         Child { pid, pidfd }
     }
+
+    /// The child that a proxy has cloned. Nobody but the engine reaps it, so the number is its own.
+    ///
+    /// # Errors
+    /// The OS error where a descriptor of it cannot be had; then it is killed, and is reaped as an orphan.
+    fn of_proxy(pid: i32, plan: &LaunchPlan) -> io::Result<Child> {
+        if plan.report.open_pidfd().is_some() {
+            return Ok(Child::of(pid, plan));
+        }
+        sys::pidfd_open(pid).map(|pidfd| Child { pid, pidfd }).inspect_err(|_| {
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
+        })
+    }
 }
 
 /// Takes what became of jobs; called on the pool's threads.

@@ -1,11 +1,11 @@
 //! What a child tells of its set-up.
 
 use std::ffi::CStr;
-use std::os::fd::RawFd;
+use std::os::fd::{IntoRawFd, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use super::super::Resolved;
+use super::super::{Resolved, sys};
 
 /// Where a fact stands among the words. The steps' errors follow, and then the room for the working directory.
 #[derive(Clone, Copy)]
@@ -134,9 +134,23 @@ impl Report {
         &self.early
     }
 
-    /// The pidfd of a child that runs. The kernel writes the number before the descriptor is there, and also
-    /// where the clone then fails: only the child itself tells that it can be used.
+    /// The pidfd of a child that runs; none where there cannot be one now. To be called by the engine only, before it is told of the child, which
+    /// is its to reap. The kernel writes the number before the descriptor is there, and also where the clone then fails: only the child itself
+    /// tells that it can be used.
     pub(in crate::engine) fn running_pidfd(&self) -> Option<RawFd> {
-        (self.pid().load(Ordering::Acquire) != 0).then(|| self.pidfd().load(Ordering::Acquire))
+        match self.pid().load(Ordering::Acquire) {
+            0 => None,
+            pid => self.open_pidfd().or_else(|| {
+                // A proxy has cloned it, which gets none.
+                let number = sys::pidfd_open(pid).ok()?.into_raw_fd();
+                self.pidfd().store(number, Ordering::Release);
+                Some(number)
+            }),
+        }
+    }
+
+    /// The number of the pidfd, if one is open of a child that runs.
+    pub(in crate::engine) fn open_pidfd(&self) -> Option<RawFd> {
+        Some(self.pidfd().load(Ordering::Acquire)).filter(|number| *number >= 0)
     }
 }

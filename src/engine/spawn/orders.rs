@@ -79,7 +79,7 @@ impl Ordered {
     /// What became of it.
     fn spawned(self) -> Spawned {
         let cloned = match self.order.child.load(Ordering::Acquire) {
-            pid if pid > 0 => Ok(Child::of(pid, &self.order.plan)),
+            pid if pid > 0 => Child::of_proxy(pid, &self.order.plan),
             errno => Err(io::Error::from_raw_os_error(-errno)),
         };
         outcome(self.serial, &self.order.plan, cloned, self.filters, self.not_made)

@@ -13,7 +13,7 @@
 //! does nothing but wait while one of them may be running.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use nix::errno::Errno;
@@ -24,7 +24,6 @@ use super::super::child;
 use super::super::faults::{self, Call};
 use super::super::plan::LaunchPlan;
 use super::super::sys::Stack;
-use super::Child;
 
 /// What a proxy shares with us.
 const SHARED: libc::c_int = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_FS;
@@ -37,7 +36,7 @@ pub(super) struct Order {
     pub(super) plan: LaunchPlan,
     /// Whether some proxy has begun it, or none may any more.
     pub(super) begun: AtomicBool,
-    /// What came of cloning it: its pid, or the negative errno; 0 before.
+    /// What came of cloning it: its pid, which the kernel writes as soon as it is sure that there is a child, or the negative errno; 0 before.
     pub(super) child: AtomicI32,
 }
 
@@ -126,9 +125,11 @@ struct Desk {
     /// Our pid, and the go-between's.
     keeper: libc::pid_t,
     go_between: AtomicI32,
-    /// Why the go-between could not clone the proxy.
+    /// The proxy's pid, which the kernel writes as soon as it is sure that there is a proxy; 0 before. The errno where there is none.
+    proxy: AtomicI32,
     errno: AtomicI32,
-    pidfd: AtomicI32,
+    /// The kernel makes it 0 when the proxy has ended.
+    proxy_in_memory: AtomicI32,
     /// Whether the proxy is a child of the main thread.
     adopted: AtomicBool,
     /// Where orders come from, and where their numbers go when they are carried out.
@@ -153,8 +154,9 @@ pub(super) fn make_and_outlive(orders: BorrowedFd<'_>, done: BorrowedFd<'_>) -> 
         other_stack: Stack::new()?,
         keeper: std::process::id().cast_signed(),
         go_between: AtomicI32::new(0),
+        proxy: AtomicI32::new(0),
         errno: AtomicI32::new(libc::ECHILD),
-        pidfd: AtomicI32::new(-1),
+        proxy_in_memory: AtomicI32::new(1),
         adopted: AtomicBool::new(false),
         orders: orders.as_raw_fd(),
         done: done.as_raw_fd(),
@@ -171,15 +173,13 @@ pub(super) fn make_and_outlive(orders: BorrowedFd<'_>, done: BorrowedFd<'_>) -> 
         return Err(io::Error::last_os_error());
     }
     // When it can be reaped it is rid of its child.
-    wait_for_end(|| Id::Pid(Pid::from_raw(pid)));
-    let pidfd = desk.pidfd.load(Ordering::Acquire);
-    // The kernel writes the number before it is sure that there will be a proxy.
-    if pidfd < 0 || has_ended(pidfd).is_none() {
+    reap(pid);
+    let proxy = desk.proxy.load(Ordering::Acquire);
+    if proxy == 0 {
         return Err(io::Error::from_raw_os_error(desk.errno.load(Ordering::Acquire)));
     }
-    // SAFETY: the kernel has made this descriptor for us as it cloned the proxy, and nobody else knows of it.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    wait_for_end(|| Id::PIDFd(pidfd.as_fd()));
+    wait_for_zero(&desk.proxy_in_memory);
+    reap(proxy);
     if !desk.adopted.load(Ordering::Acquire) {
         return Err(io::Error::from_raw_os_error(libc::ECHILD));
     }
@@ -198,47 +198,22 @@ impl Desk {
             _ if number == finished => return Left::Done(number),
             _ => {}
         }
-        let undone = Left::Undone { message, first: finished == 0 };
         // SAFETY: what has not finished is not told of.
-        let Some(order) = (unsafe { message.order() }) else { return undone };
-        let report = &order.plan.report;
-        let pidfd = report.pidfd().load(Ordering::Acquire);
-        if pidfd < 0 || (report.pid().load(Ordering::Acquire) == 0 && has_ended(pidfd).is_none()) {
-            report.pidfd().store(-1, Ordering::Release);
-            return undone;
+        let child = unsafe { message.order() }.map_or(0, |it| it.child.load(Ordering::Acquire));
+        if child == 0 {
+            return Left::Undone { message, first: finished == 0 };
         }
-        wait_for_zero(&self.in_memory);
-        match report.pid().load(Ordering::Acquire) {
-            // Killed before it could do anything.
-            0 => {
-                let child = Child::of(0, &order.plan);
-                wait_for_end(|| Id::PIDFd(child.pidfd.as_fd()));
-                report.pidfd().store(-1, Ordering::Release);
-                undone
-            }
-            pid => {
-                order.child.store(pid, Ordering::Release);
-                Left::Done(number)
-            }
+        if child > 0 {
+            wait_for_zero(&self.in_memory);
         }
+        Left::Done(number)
     }
 }
 
-/// Waits for the end of a child, and reaps it.
-fn wait_for_end<'a>(child: impl Fn() -> Id<'a>) {
-    while let Err(Errno::EINTR) = waitid(child(), WaitPidFlag::WEXITED) {}
-}
-
-/// Whether a child of ours has ended that was not reaped; none where the number is not that of a descriptor of a child.
-fn has_ended(pidfd: RawFd) -> Option<bool> {
-    // SAFETY: an all-zero siginfo is a valid value of that plain C struct.
-    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-    // SAFETY: the kernel writes one siginfo, of a child's end, if it has ended.
-    unsafe {
-        let told = libc::waitid(libc::P_PIDFD, pidfd.cast_unsigned(), &raw mut info, flags);
-        (told == 0).then(|| info.si_pid() != 0)
-    }
+/// Waits until a child has ended, and reaps it; one that is not ours is let be.
+fn reap(pid: libc::pid_t) {
+    let flags = WaitPidFlag::WEXITED;
+    while let Err(Errno::EINTR) = waitid(Id::Pid(Pid::from_raw(pid)), flags) {}
 }
 
 /// Clones the proxy and ends. The guardian stands still meanwhile.
@@ -247,9 +222,19 @@ extern "C" fn go_between(desk: *mut libc::c_void) -> libc::c_int {
     let it = unsafe { &*desk.cast::<Desk>() };
     // SAFETY: a plain system call.
     it.go_between.store(unsafe { libc::getpid() }, Ordering::Release);
-    let flags = SHARED | libc::CLONE_PIDFD | libc::SIGCHLD;
-    // SAFETY: the proxy's stack and desk are dropped only once it is dead. No signal handler runs in it.
-    let pid = unsafe { libc::clone(proxy, it.stack.top(), flags, desk, it.pidfd.as_ptr()) };
+    let flags = SHARED | libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
+    // SAFETY: the proxy's stack and desk, to which the kernel writes, are dropped only once it is dead. No signal handler runs in it.
+    let pid = unsafe {
+        libc::clone(
+            proxy,
+            it.stack.top(),
+            flags,
+            desk,
+            it.proxy.as_ptr(),
+            std::ptr::null_mut::<libc::c_void>(),
+            it.proxy_in_memory.as_ptr(),
+        )
+    };
     if pid < 0 {
         it.errno.store(child::errno(), Ordering::Release);
     }
@@ -294,28 +279,31 @@ impl Desk {
 
     /// Clones a child, and waits until it has exec'd or ended.
     fn carry_out(&self, order: &Order) {
-        // The score for the OOM killer can be set for the child alone only while somebody waits for it as vfork does.
+        // Not with a pidfd: the kernel writes its number before it is sure that there will be a child, and then gives it to others, so that
+        // whoever sees to what this process leaves behind could not tell. The score for the OOM killer can be set for the child alone only while somebody waits for it as vfork does.
         let flags = libc::CLONE_VM
             | libc::CLONE_VFORK
             | libc::CLONE_PARENT
-            | libc::CLONE_PIDFD
+            | libc::CLONE_PARENT_SETTID
             | libc::CLONE_CHILD_CLEARTID
             | libc::SIGCHLD;
         self.in_memory.store(1, Ordering::Release);
         // SAFETY: the order stays in place until it is told of, and the stack as long as this process or its child lives. The
-        // kernel writes the pidfd into the report, and 0 into the desk.
+        // kernel writes the pid into the order, and 0 into the desk.
         let pid = unsafe {
             libc::clone(
                 child::main,
                 self.other_stack.top(),
                 flags,
                 (&raw const order.plan).cast_mut().cast::<libc::c_void>(),
-                order.plan.report.pidfd().as_ptr(),
+                order.child.as_ptr(),
                 std::ptr::null_mut::<libc::c_void>(),
                 self.in_memory.as_ptr(),
             )
         };
-        order.child.store(if pid < 0 { -child::errno() } else { pid }, Ordering::Release);
+        if pid < 0 {
+            order.child.store(-child::errno(), Ordering::Release);
+        }
     }
 }
 
