@@ -1,5 +1,7 @@
 """Attributes of a process: each as the process itself sees it, and each one's failure."""
 
+import collections
+import contextlib
 import errno
 import hashlib
 import json
@@ -396,7 +398,13 @@ def _proxies(keeper):
     with open(f"/proc/{keeper}/task/{keeper}/children") as file:
         children = [int(pid) for pid in file.read().split()]
     mine = os.readlink(f"/proc/{keeper}/exe")
-    return [pid for pid in children if Path(f"/proc/{pid}/comm").read_text() == "proxy\n" and os.readlink(f"/proc/{pid}/exe") == mine]
+    found = []
+    for pid in children:
+        # Some end meanwhile.
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/comm").read_text() == "proxy\n" and os.readlink(f"/proc/{pid}/exe") == mine:
+                found.append(pid)
+    return found
 
 
 def test_what_clones_is_killed(tmp_path):
@@ -431,6 +439,33 @@ def test_what_clones_is_killed(tmp_path):
         service.post({"last": argv(TRUE, pdeath_signal="KILL")})
         assert service.result("last")["errors"] == []
     eventually(lambda: not any(procs.is_alive(pid) for pid in busy), "no proxy outlives the keeper")
+
+
+def test_what_clones_is_killed_again_and_again():
+    """At whatever moment that is, each of a thousand processes is started once, and its output is there."""
+    with Service() as service:
+        keeper = service.proc.pid
+        specs = {str(n): argv("/bin/echo", n, pdeath_signal="KILL", fds=OUT) for n in range(1000)}
+        service.post(specs)
+        killed, seen = set(), collections.Counter()
+
+        def all_ended():
+            # 1000 results are many to ask for: between two of them there is time for some kills.
+            for _ in range(20):
+                for pid in _proxies(keeper):
+                    seen[pid] += 1
+                    # It has been there for a while, so it is hardly one of the processes.
+                    if seen[pid] > 3:
+                        killed.add(pid)
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(pid, signal.SIGKILL)
+            return all(res["state"] not in ("running", "starting") for res in service.get("/procs")["procs"].values())
+
+        eventually(all_ended, "the end of all")
+        assert killed
+        for n, result in service.get("/procs")["procs"].items():
+            if result["pid"] not in killed:
+                assert (result["errors"], captured(result)) == ([], f"{n}\n".encode()), result
 
 
 # Whitelist
