@@ -47,9 +47,9 @@ use stopping::Ask;
 use strays::Strays;
 use table::Table;
 
-/// How many jobs may wait for a spawning thread; more would hold descriptors for nothing.
+/// How many jobs may wait for a spawning thread or a proxy; more would hold descriptors for nothing.
 const JOBS_AHEAD: usize = 8;
-/// How long jobs may wait while no thread comes free, before one more is started.
+/// How long jobs may wait while no thread or proxy comes free, before more are started.
 const RELIEF: Duration = Duration::from_millis(20);
 /// How often a child is looked at of whose end epoll cannot tell.
 const LOOK: Duration = Duration::from_millis(50);
@@ -337,6 +337,7 @@ struct Driver {
     budget: Budget,
     pool: SpawnPool,
     last_spawned: Instant,
+    last_cloned: Instant,
     timers: Timers,
     watcher: Watcher,
     procfs: ProcFs,
@@ -390,6 +391,7 @@ impl Driver {
             budget: Budget::of_this_process(),
             pool,
             last_spawned: Instant::now(),
+            last_cloned: Instant::now(),
             timers: Timers::default(),
             watcher,
             procfs: ProcFs::new("/proc"),
@@ -439,9 +441,14 @@ impl Driver {
     fn timeout(&self) -> EpollTimeout {
         let now = Instant::now();
         let alarm = self.timers.next_in(now);
-        let relief = (self.pool.waiting() > 0)
-            .then(|| (self.last_spawned + RELIEF).saturating_duration_since(now));
-        match alarm.into_iter().chain(relief).min() {
+        let relief = |waiting, last: Instant| {
+            (waiting > 0).then(|| (last + RELIEF).saturating_duration_since(now))
+        };
+        let relief = [
+            relief(self.pool.queued(), self.last_spawned),
+            relief(self.pool.ordered(), self.last_cloned),
+        ];
+        match alarm.into_iter().chain(relief.into_iter().flatten()).min() {
             // One millisecond more, for epoll rounds down, and would wake too early again and again. It cannot wait for
             // more than 24 days at once.
             Some(wait) => EpollTimeout::try_from(wait.saturating_add(Duration::from_millis(1)))
@@ -462,6 +469,7 @@ impl Driver {
             }
             Some(Source::Watcher) => self.file_closed(),
             Some(Source::Cloned) => {
+                self.last_cloned = Instant::now();
                 for spawned in self.pool.collect() {
                     self.spawned(spawned);
                 }
@@ -504,18 +512,25 @@ impl Driver {
     /// Plans what waits, as far as the spawning threads keep up.
     fn dispatch(&mut self, now: Instant) {
         // Several at once: then a thread that plans them is woken once for all.
-        let waiting = self.pool.waiting();
+        let waiting = self.pool.queued() + self.pool.ordered();
         let room = if waiting <= JOBS_AHEAD / 2 { JOBS_AHEAD - waiting } else { 0 };
         for _ in 0..room {
             let Some(launch) = self.next_launch() else { break };
             self.launch(launch);
         }
         self.pool.begin();
-        if self.pool.waiting() == 0 {
+        if self.pool.queued() == 0 {
             self.last_spawned = now;
         } else if now.saturating_duration_since(self.last_spawned) >= RELIEF {
             self.pool.relieve();
             self.last_spawned = now;
+        }
+        // However well those come on that threads clone.
+        if self.pool.ordered() == 0 {
+            self.last_cloned = now;
+        } else if now.saturating_duration_since(self.last_cloned) >= RELIEF {
+            self.pool.relieve_proxies();
+            self.last_cloned = now;
         }
     }
 
@@ -650,6 +665,8 @@ impl Driver {
         };
         let (pid, adopted, takes_all) = (live.child.pid, live.adopted, stop.takes_all());
         if !adopted && takes_all {
+            // Orphans of its own may have ended since this round began.
+            self.look_for_strays();
             self.sweep(serial, pid);
         }
         let Some(Process { state: State::Alive(live), killed, .. }) =

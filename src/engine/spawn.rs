@@ -18,6 +18,10 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use nix::sys::signal::{Signal::SIGKILL, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+
 use super::capture::filter::Order;
 use super::footprint::Footprint;
 use super::plan::{Draft, Failed, LaunchPlan, Report, Step, Surroundings};
@@ -96,14 +100,12 @@ impl Child {
     /// The child that a proxy has cloned. Nobody but the engine reaps it, so the number is its own.
     ///
     /// # Errors
-    /// The OS error where a descriptor of it cannot be had; then it is killed, and is reaped as an orphan.
+    /// The OS error where a descriptor of it cannot be had; then it is killed.
     fn of_proxy(pid: i32, plan: &LaunchPlan) -> io::Result<Child> {
-        if plan.report.open_pidfd().is_some() {
-            return Ok(Child::of(pid, plan));
-        }
-        sys::pidfd_open(pid).map(|pidfd| Child { pid, pidfd }).inspect_err(|_| {
-            let _ =
-                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
+        plan.report.pidfd_of(pid).map(|_| Child::of(pid, plan)).inspect_err(|_| {
+            let pid = Pid::from_raw(pid);
+            let _ = kill(pid, SIGKILL);
+            let _ = waitpid(pid, None);
         })
     }
 }
@@ -205,9 +207,14 @@ impl SpawnPool {
         job.is_some()
     }
 
-    /// How many jobs no thread has begun, and how many planned ones no proxy.
-    pub(super) fn waiting(&self) -> usize {
-        self.shared.lock().queue.len() + self.shared.orders.waiting()
+    /// How many jobs no thread has begun.
+    pub(super) fn queued(&self) -> usize {
+        self.shared.lock().queue.len()
+    }
+
+    /// How many planned jobs no proxy has begun.
+    pub(super) fn ordered(&self) -> usize {
+        self.shared.orders.waiting()
     }
 
     /// The processes of which there are children that the engine has not [taken note](Self::taken) of: their numbers and the pids. A child that
@@ -240,9 +247,13 @@ impl SpawnPool {
         self.shared.orders.end_proxies();
     }
 
-    /// Starts a thread for every job that waits, if none is idle, and a proxy for every planned one: they are held by children's set-ups.
-    pub(super) fn relieve(&self) {
+    /// Makes a proxy for every planned job that waits, if none is free: they are held by children's set-ups.
+    pub(super) fn relieve_proxies(&self) {
         self.shared.orders.relieve();
+    }
+
+    /// Starts a thread for every job that waits, if none is idle: they are held by children's set-ups.
+    pub(super) fn relieve(&self) {
         let state = self.shared.lock();
         let needed = match state.idle {
             0 => state.queue.len().min(MAX_THREADS.saturating_sub(state.threads)),
@@ -271,7 +282,10 @@ impl SpawnPool {
             .stack_size(THREAD_STACK)
             .spawn(move || {
                 sys::block_all_signals();
-                serve(&shared, &deliver, &stack);
+                match sys::leave_own_umask() {
+                    Ok(()) => serve(&shared, &deliver, &stack),
+                    Err(_) => shared.lock().threads -= 1,
+                }
             })
             .inspect_err(|_| self.shared.lock().threads -= 1)?;
         Ok(())
@@ -308,7 +322,8 @@ fn serve(shared: &Shared, deliver: &Deliver, stack: &Stack) {
         };
         state.making.insert(job.serial, Arc::clone(&job.draft.report));
         // A proxy stands still in our stead.
-        if !state.queue.is_empty() && !job.draft.is_for_main_thread() {
+        let stands_still = |job: &Job| !job.draft.is_for_main_thread();
+        if state.queue.front().is_some_and(|next| stands_still(&job) || stands_still(next)) {
             shared.wake_one(&mut state);
         }
         drop(state);

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::faults::{self, Call};
 
@@ -55,17 +56,36 @@ pub(super) fn set_mode(fd: &OwnedFd, mode: libc::mode_t) -> io::Result<()> {
     Ok(())
 }
 
+/// The umask of this program, once some thread has another one; [`UNKNOWN`] before.
+static UMASK: AtomicU32 = AtomicU32::new(UNKNOWN);
+const UNKNOWN: u32 = u32::MAX;
+
 /// Gives this thread a umask of its own, which is empty: its files get the very modes that they are made with. The working directory is its
-/// own then, too. Gives whether it could.
+/// own then, too; and threads that it starts have both in common with it, until they [get away](leave_own_umask) from it. Gives whether it could.
 pub(super) fn take_own_umask() -> bool {
-    // SAFETY: plain system calls, which change nothing but what this thread has alone by then.
-    unsafe {
-        let alone = libc::unshare(libc::CLONE_FS) == 0;
-        if alone {
-            libc::umask(0);
-        }
-        alone
+    // SAFETY: a plain system call.
+    let alone = unsafe { libc::unshare(libc::CLONE_FS) } == 0;
+    if alone {
+        // SAFETY: a plain system call, which changes nothing but what this thread has alone.
+        UMASK.store(unsafe { libc::umask(0) }, Ordering::Release);
     }
+    alone
+}
+
+/// Gives this thread the program's umask, whoever has started it. To be called before it makes any file or process.
+///
+/// # Errors
+/// The OS error; then the thread may make none.
+pub(super) fn leave_own_umask() -> io::Result<()> {
+    let umask = UMASK.load(Ordering::Acquire);
+    if umask != UNKNOWN {
+        // SAFETY: plain system calls; the second one changes nothing but what this thread has alone.
+        unsafe {
+            check(libc::unshare(libc::CLONE_FS))?;
+            libc::umask(umask);
+        }
+    }
+    Ok(())
 }
 
 /// A pipe, as its reading and its writing end.

@@ -393,6 +393,30 @@ def test_an_upgrade_is_no_death():
         eventually(lambda: not any(map(procs.is_alive, pids.values())), "the end of all")
 
 
+def test_a_crowd_keeps_the_umask(tmp_path):
+    """Where threads and proxies are held by set-ups, others are made in their stead, whose processes begin as all others do."""
+    mine = os.umask(0o022)
+    os.umask(mine)
+    with Service() as service:
+        held = {}
+        for n in range(16):
+            os.mkfifo(tmp_path / str(n))
+            fds = [["stdin", {"file": {"path": str(tmp_path / str(n))}}], *OUT]
+            more = {"pdeath_signal": "KILL"} if n % 2 else {}
+            held[str(n)] = sh("umask", *fds, **more)
+        service.post(held)
+        # They hold up nobody, of either kind, though the others go on.
+        for n in range(20):
+            service.post({f"free {n}": sh("umask", *OUT), f"tied {n}": sh("umask", *OUT, pdeath_signal="KILL")})
+        for n in range(20):
+            for name in (f"free {n}", f"tied {n}"):
+                assert captured(service.result(name)) == f"{mine:04o}\n".encode(), name
+        for n in held:
+            os.close(os.open(tmp_path / n, os.O_WRONLY))
+        for n in held:
+            assert captured(service.result(n)) == f"{mine:04o}\n".encode(), n
+
+
 def _proxies(keeper):
     """The keeper's children that share its memory: those that clone others, and those that are still being set up."""
     with open(f"/proc/{keeper}/task/{keeper}/children") as file:

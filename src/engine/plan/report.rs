@@ -1,6 +1,7 @@
 //! What a child tells of its set-up.
 
 use std::ffi::CStr;
+use std::io;
 use std::os::fd::{IntoRawFd, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -64,7 +65,7 @@ impl Report {
         self.word(Word::Pid)
     }
 
-    /// The child's pidfd, written by the kernel before the child runs; -1 before.
+    /// The child's pidfd, written by the kernel before the child runs; of one that a proxy has cloned, by the engine when it needs it. -1 before.
     pub(in crate::engine) fn pidfd(&self) -> &AtomicI32 {
         self.word(Word::Pidfd)
     }
@@ -134,23 +135,27 @@ impl Report {
         &self.early
     }
 
-    /// The pidfd of a child that runs; none where there cannot be one now. To be called by the engine only, before it is told of the child, which
-    /// is its to reap. The kernel writes the number before the descriptor is there, and also where the clone then fails: only the child itself
+    /// The pidfd of a child that runs; none where there cannot be one now. To be called by the engine only, whose the child is to
+    /// reap. The kernel writes the number before the descriptor is there, and also where the clone then fails: only the child itself
     /// tells that it can be used.
     pub(in crate::engine) fn running_pidfd(&self) -> Option<RawFd> {
         match self.pid().load(Ordering::Acquire) {
             0 => None,
-            pid => self.open_pidfd().or_else(|| {
-                // A proxy has cloned it, which gets none.
-                let number = sys::pidfd_open(pid).ok()?.into_raw_fd();
-                self.pidfd().store(number, Ordering::Release);
-                Some(number)
-            }),
+            pid => self.pidfd_of(pid).ok(),
         }
     }
 
-    /// The number of the pidfd, if one is open of a child that runs.
-    pub(in crate::engine) fn open_pidfd(&self) -> Option<RawFd> {
-        Some(self.pidfd().load(Ordering::Acquire)).filter(|number| *number >= 0)
+    /// The number of the child's pidfd, which is opened where the kernel has made none: a proxy has cloned it.
+    ///
+    /// # Errors
+    /// The OS error of opening it.
+    pub(in crate::engine) fn pidfd_of(&self, pid: i32) -> io::Result<RawFd> {
+        let number = self.pidfd().load(Ordering::Acquire);
+        if number >= 0 {
+            return Ok(number);
+        }
+        let number = sys::pidfd_open(pid)?.into_raw_fd();
+        self.pidfd().store(number, Ordering::Release);
+        Ok(number)
     }
 }

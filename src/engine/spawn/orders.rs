@@ -4,7 +4,7 @@
 //! number into another pipe, which the engine reads. So nobody waits for anybody, a proxy that is held by a child's set-up holds nothing but
 //! that child, and no lock is taken by one, which can be killed at any moment.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
@@ -46,7 +46,7 @@ struct Books {
     /// What is ordered, and is not told to the engine.
     ordered: HashMap<u64, Box<Ordered>>,
     /// The numbers of those that proxies have not begun, and of some that they have: they begin them in turn.
-    untaken: VecDeque<u64>,
+    untaken: Vec<u64>,
     last_number: u64,
     /// The threads that make proxies and outlive them.
     guardians: Vec<JoinHandle<()>>,
@@ -137,7 +137,7 @@ impl Orders {
             match self.send(Message::of(&ordered.order, number)) {
                 Ok(()) => {
                     books.last_number = number;
-                    books.untaken.push_back(number);
+                    books.untaken.push(number);
                     // Boxed: it stays where it is.
                     books.ordered.insert(number, ordered);
                     return Ok(());
@@ -160,11 +160,12 @@ impl Orders {
         self.books().waiting()
     }
 
-    /// Makes a proxy for every order that waits: all there are are held by a child's set-up.
+    /// Makes a proxy for every order that waits, where there are not as many already: all are held by a child's set-up.
     pub(super) fn relieve(self: &Arc<Self>) {
         let mut books = self.books();
         let room = MAX_PROXIES.saturating_sub(books.proxies);
-        for _ in 0..books.waiting().min(room) {
+        let lacking = books.ordered.len().saturating_sub(books.staying());
+        for _ in 0..books.waiting().min(lacking).min(room) {
             // Without another one the orders wait for one that comes free.
             if self.add_proxy(&mut books).is_err() {
                 break;
@@ -186,22 +187,22 @@ impl Orders {
         // The end of a proxy that was killed is told of twice now and then.
         let numbers = numbers.iter().map(|number| u64::from_ne_bytes(*number));
         let ordered: Vec<_> = numbers.filter_map(|number| books.ordered.remove(&number)).collect();
-        // As many as the permanent ones are left, once nothing waits for more.
-        let surplus = books.staying().saturating_sub(PERMANENT_THREADS).min(ordered.len());
-        if surplus > 0 && books.waiting() == 0 {
-            self.dismiss(&mut books, surplus);
-        }
+        // Those that are free, but for the permanent ones.
+        let needed = books.ordered.len().max(PERMANENT_THREADS);
+        let surplus = books.staying().saturating_sub(needed);
+        self.dismiss(&mut books, surplus);
         drop(books);
         ordered.into_iter().map(|ordered| ordered.spawned()).collect()
     }
 
-    /// Has proxies end as they come free.
+    /// Has free proxies end.
     fn dismiss(&self, books: &mut Books, count: usize) {
         for _ in 0..count {
-            // Where there is no room, another time.
-            if self.send(Message::DISMISSED).is_ok() {
-                books.dismissed += 1;
+            while self.send(Message::DISMISSED) == Err(Errno::EAGAIN) {
+                // Of hundreds.
+                self.wait_for_room();
             }
+            books.dismissed += 1;
         }
     }
 
@@ -229,8 +230,12 @@ impl Orders {
         books.ordered.values().for_each(|ordered| {
             ordered.order.begun.store(true, Ordering::Release);
         });
-        let count = books.staying();
-        self.dismiss(&mut books, count);
+        // Where so many are held that there is no room for all, they end when this program does.
+        for _ in 0..books.staying() {
+            if self.send(Message::DISMISSED).is_ok() {
+                books.dismissed += 1;
+            }
+        }
     }
 
     /// Takes everything out of the pipe. There must be no proxy that reads it, too.
@@ -254,7 +259,10 @@ impl Orders {
             .stack_size(GUARDIAN_STACK)
             .spawn(move || {
                 sys::block_all_signals();
-                orders.guard();
+                match sys::leave_own_umask() {
+                    Ok(()) => orders.guard(),
+                    Err(error) => orders.give_up(&error),
+                }
             })?;
         books.proxies += 1;
         books.guardians.push(guardian);
@@ -311,7 +319,7 @@ impl Orders {
             }
             ordered.order.begun.store(false, Ordering::Release);
             if self.send(message) != Err(Errno::EAGAIN) {
-                books.untaken.push_back(message.number);
+                books.untaken.push(message.number);
                 return;
             }
             drop(books);
@@ -355,9 +363,7 @@ impl Books {
         let begun = |number: &u64| {
             ordered.get(number).is_none_or(|it| it.order.begun.load(Ordering::Acquire))
         };
-        while untaken.front().is_some_and(begun) {
-            untaken.pop_front();
-        }
+        untaken.retain(|number| !begun(number));
         untaken.len()
     }
 

@@ -10,7 +10,8 @@
 //! outlive us.
 //!
 //! Go-between, proxy and children run on the `errno` and the like of the thread that has made the proxy, its guardian: so that thread
-//! does nothing but wait while one of them may be running.
+//! does nothing but wait while one of them may be running. (Where somebody kills the proxy just as its child's set-up ends, the child may tell
+//! another errno.)
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -85,8 +86,10 @@ impl Message {
 }
 
 /// Where a message is read to.
+///
+/// In one page, so that it is there or not when the proxy is killed meanwhile.
 #[derive(Default)]
-#[repr(C)]
+#[repr(C, align(16))]
 struct Taken {
     number: AtomicU64,
     order: AtomicU64,
@@ -130,8 +133,8 @@ struct Desk {
     errno: AtomicI32,
     /// The kernel makes it 0 when the proxy has ended.
     proxy_in_memory: AtomicI32,
-    /// Whether the proxy is a child of the main thread.
-    adopted: AtomicBool,
+    /// Whether the proxy has come to somebody else than the main thread.
+    disowned: AtomicBool,
     /// Where orders come from, and where their numbers go when they are carried out.
     orders: RawFd,
     done: RawFd,
@@ -155,9 +158,9 @@ pub(super) fn make_and_outlive(orders: BorrowedFd<'_>, done: BorrowedFd<'_>) -> 
         keeper: std::process::id().cast_signed(),
         go_between: AtomicI32::new(0),
         proxy: AtomicI32::new(0),
-        errno: AtomicI32::new(libc::ECHILD),
+        errno: AtomicI32::new(0),
         proxy_in_memory: AtomicI32::new(1),
-        adopted: AtomicBool::new(false),
+        disowned: AtomicBool::new(false),
         orders: orders.as_raw_fd(),
         done: done.as_raw_fd(),
         taken: Taken::default(),
@@ -176,11 +179,15 @@ pub(super) fn make_and_outlive(orders: BorrowedFd<'_>, done: BorrowedFd<'_>) -> 
     reap(pid);
     let proxy = desk.proxy.load(Ordering::Acquire);
     if proxy == 0 {
-        return Err(io::Error::from_raw_os_error(desk.errno.load(Ordering::Acquire)));
+        return match desk.errno.load(Ordering::Acquire) {
+            // Somebody has killed the go-between.
+            0 => Ok(Left::Untouched),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        };
     }
     wait_for_zero(&desk.proxy_in_memory);
     reap(proxy);
-    if !desk.adopted.load(Ordering::Acquire) {
+    if desk.disowned.load(Ordering::Acquire) {
         return Err(io::Error::from_raw_os_error(libc::ECHILD));
     }
     Ok(desk.what_is_left())
@@ -199,7 +206,8 @@ impl Desk {
             _ => {}
         }
         // SAFETY: what has not finished is not told of.
-        let child = unsafe { message.order() }.map_or(0, |it| it.child.load(Ordering::Acquire));
+        let Some(order) = (unsafe { message.order() }) else { return Left::Untouched };
+        let child = order.child.load(Ordering::Acquire);
         if child == 0 {
             return Left::Undone { message, first: finished == 0 };
         }
@@ -247,7 +255,6 @@ extern "C" fn proxy(desk: *mut libc::c_void) -> libc::c_int {
     // SAFETY: the desk is dropped only once this process is dead.
     let desk = unsafe { &*desk.cast::<Desk>() };
     if live_and_die_with_us(desk) {
-        desk.adopted.store(true, Ordering::Release);
         while let Some((order, number)) = desk.take() {
             if !order.begun.swap(true, Ordering::AcqRel) {
                 desk.carry_out(order);
@@ -258,6 +265,8 @@ extern "C" fn proxy(desk: *mut libc::c_void) -> libc::c_int {
                 libc::syscall(libc::SYS_write, desk.done, &raw const number, size_of_val(&number))
             };
         }
+    } else {
+        desk.disowned.store(true, Ordering::Release);
     }
     // SAFETY: as for the go-between.
     unsafe { libc::_exit(0) }
@@ -314,7 +323,7 @@ fn live_and_die_with_us(desk: &Desk) -> bool {
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, ORPHANED as libc::c_ulong);
         // Where it has ended before, nobody tells.
-        if libc::getppid() == go_between {
+        while libc::getppid() == go_between {
             let set = 1u64 << (ORPHANED - 1);
             let none = std::ptr::null_mut::<libc::c_void>();
             libc::syscall(libc::SYS_rt_sigtimedwait, &raw const set, none, none, size_of_val(&set));
@@ -324,7 +333,7 @@ fn live_and_die_with_us(desk: &Desk) -> bool {
     }
 }
 
-/// Waits until the kernel has made a word 0, which it does as it clears a child's TID. No call fails while there is one.
+/// Waits until the kernel has made a word 0, which it does as it clears a child's TID.
 fn wait_for_zero(word: &AtomicI32) {
     let none = std::ptr::null_mut::<libc::c_void>();
     loop {
