@@ -1,6 +1,6 @@
 //! What runs in the child between clone and exec.
 //!
-//! The child shares our memory while the thread that cloned it stands still, and every other thread of ours runs on.
+//! The child shares our memory while whoever cloned it stands still, a thread or a proxy, and every other thread of ours runs on.
 //! So it allocates nothing, takes no lock, cannot panic, and calls only what POSIX calls async-signal-safe. It reads
 //! the [`LaunchPlan`] and writes the plan's [`Report`](super::plan::Report) and scratch space, which are atomics.
 //!
@@ -352,6 +352,6 @@ fn exec_path(plan: &LaunchPlan, path: &CString) -> i32 {
 
 /// The error of the last call of the C library that has failed.
 pub(super) fn errno() -> i32 {
-    // SAFETY: the location is that of the thread that has it all cloned, which stands still.
+    // SAFETY: the location is that of the thread that has cloned it, which stands still, or of the guardian of the proxy that has, which waits.
     unsafe { *libc::__errno_location() }
 }

@@ -1,6 +1,6 @@
 //! From a validated spec to a plan that the child can carry out without allocating.
 //!
-//! It is made by the thread that clones the child, for it looks up users, reads files and writes given data: all that may take its time.
+//! It is made by the thread that clones the child or has it cloned, for it looks up users, reads files and writes given data: all that may take its time.
 
 mod accounts;
 mod attributes;
