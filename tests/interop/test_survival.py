@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 import shutil
 import signal
@@ -244,6 +245,8 @@ def test_one_shots_on_one_directory(tmp_path):
     spec.write_text(json.dumps({"specs": {"p": proc}}))
     first = subprocess.Popen([binary(), "--print", *args, spec], stdout=subprocess.PIPE)
     eventually(lambda: runs.read_text().count("x") == 3, "start")
+    # Before that the keeper's death takes all that is known of it along.
+    eventually(lambda: re.search(rb"Started.\xa1p", (state / "journal").read_bytes(), re.DOTALL), "its entry in the journal")
     agent = agent_pid(first.pid)
     kill(first.pid, signal.SIGKILL)
     # What still ran is no result.
