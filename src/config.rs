@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use environment::{Env, SECRET_VARS, process_env};
+pub use environment::{Env, NEVER_INHERITED, process_env};
 pub use error::{ConfigError, Problem};
 pub use kind::{Kind, Scalar};
 pub use layer::{Entry, Layer, Origin};

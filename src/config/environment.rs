@@ -21,8 +21,9 @@ pub fn process_env() -> Env {
     std::env::vars_os().collect()
 }
 
-/// Variables that no child inherits: they hold secrets or lead to them.
-pub const SECRET_VARS: &[&str] = &[
+/// Variables that no child inherits, not even by name. `docs/configuration.md` has the same list.
+pub const NEVER_INHERITED: &[&str] = &[
+    // They hold secrets, or lead to them.
     "PROCSTAR_AGENT_CERT",
     "PROCSTAR_AGENT_KEY",
     "PROCSTAR_AGENT_TOKEN",
@@ -31,6 +32,16 @@ pub const SECRET_VARS: &[&str] = &[
     "PROCSTAR_HTTP_TOKEN_FILE",
     "PROCSTAR_HTTP_TLS_KEY",
     "CREDENTIALS_DIRECTORY",
+    // The service manager's channels to this service: a child could report its own state as the service's, or take
+    // descriptors of other meaning for passed sockets.
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_PIDFDID",
+    "LISTEN_FDNAMES",
+    "FDSTORE",
 ];
 
 /// A variable's value; an empty one counts as unset.

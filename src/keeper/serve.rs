@@ -18,7 +18,7 @@ use super::protocol::{Memory, Order, Settings, ToAgent, ToKeeper, Told, VERSION,
 use super::rest;
 use super::subordinate::{AgentCommand, Subordinate};
 use super::upgrade::{self, Program, State};
-use crate::config::SECRET_VARS;
+use crate::config::NEVER_INHERITED;
 use crate::engine::inbox::Inbox;
 use crate::engine::procfs::ProcFs;
 use crate::engine::{
@@ -67,9 +67,9 @@ pub struct Origin {
 impl Origin {
     fn heritage(&self) -> Arc<Heritage> {
         let hidden = [KEEPER_FD, AGAIN, upgrade::STATE_FD, upgrade::CHECK_FD, FILTER];
-        let secrets = [SECRET_VARS, &hidden].concat();
+        let hidden = [NEVER_INHERITED, &hidden].concat();
         let fds = self.fds.iter().copied();
-        Arc::new(Heritage::new(std::env::vars_os(), &secrets, fds, self.nofile))
+        Arc::new(Heritage::new(std::env::vars_os(), &hidden, fds, self.nofile))
     }
 }
 

@@ -4,6 +4,7 @@
 #![allow(missing_docs)]
 
 mod command_line;
+mod inherit;
 mod layers;
 mod log;
 mod secrets;

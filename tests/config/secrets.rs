@@ -3,7 +3,7 @@
 use std::io;
 
 use procstar::config::keys::KEYS;
-use procstar::config::{SECRET_VARS, Secret};
+use procstar::config::{NEVER_INHERITED, Secret};
 
 use crate::world::{SYSTEM, World};
 
@@ -55,8 +55,8 @@ fn secrets_that_cannot_be_had_are_errors_without_the_secret() {
 #[test]
 fn secret_variables_are_all_listed() {
     for key in KEYS.iter().filter(|key| key.kind.is_secret()) {
-        assert!(SECRET_VARS.contains(&key.variable));
-        assert!(SECRET_VARS.contains(&format!("{}_FILE", key.variable).as_str()));
+        assert!(NEVER_INHERITED.contains(&key.variable));
+        assert!(NEVER_INHERITED.contains(&format!("{}_FILE", key.variable).as_str()));
     }
-    assert!(SECRET_VARS.contains(&"PROCSTAR_AGENT_KEY"));
+    assert!(NEVER_INHERITED.contains(&"PROCSTAR_AGENT_KEY"));
 }
