@@ -10,6 +10,8 @@
     missing_docs
 )]
 
+#[path = "control/grace.rs"]
+mod grace;
 #[path = "common/engine.rs"]
 mod support;
 
@@ -52,7 +54,7 @@ fn pids(rig: &mut Rig, id: &str, count: usize) -> Vec<i32> {
     read()
 }
 
-fn grace(seconds: f64) -> StopOrder {
+fn within(seconds: f64) -> StopOrder {
     StopOrder { grace: Some(Duration::from_secs_f64(seconds)), ..StopOrder::default() }
 }
 
@@ -111,43 +113,8 @@ fn the_whole_tree_is_killed_when_the_grace_is_over() {
         assert!(!lives(pid), "{pid}");
     }
     assert!(lives(other[0]));
-    stop(&mut rig, "b", StopOrder { signum: Some(libc::SIGKILL), ..grace(600.0) }, 2).unwrap();
+    stop(&mut rig, "b", StopOrder { signum: Some(libc::SIGKILL), ..within(600.0) }, 2).unwrap();
     assert_eq!(rig.end("b").status, libc::SIGKILL);
-}
-
-#[test]
-fn what_is_left_when_the_process_itself_ends_is_killed_at_once() {
-    become_subreaper().unwrap();
-    let script = "(trap '' TERM; sleep 600 & echo $!; exec sleep 600) & echo $!; wait";
-    let mut rig = Rig::new(options());
-    rig.launch(json!({"a": with(script, json!({"stop": {"grace": 600}}))}));
-    let members = pids(&mut rig, "a", 2);
-    stop(&mut rig, "a", StopOrder::default(), 1).unwrap();
-    let ended = rig.end("a");
-    assert_eq!((ended.status, ended.cause), (libc::SIGTERM, Some(StopCause::Stopped)));
-    // They are gone before the end is told, and with them who held the capture.
-    assert!(ended.survivors.listed.is_empty() && ended.cut_short.is_empty());
-    assert!(members.into_iter().all(|pid| !lives(pid)));
-}
-
-#[test]
-fn the_shutdown_asks_the_process_alone_where_the_spec_says_nothing() {
-    become_subreaper().unwrap();
-    let mut rig = Rig::new(options());
-    let script = "sleep 600 & echo $!; wait";
-    rig.launch(json!({"plain": with(script, json!({})), "own": with(script, json!({"stop": {}}))}));
-    let (plain, own) = (pids(&mut rig, "plain", 1), pids(&mut rig, "own", 1));
-    let order = StopOrder { shutdown: true, ..StopOrder::default() };
-    stop(&mut rig, "plain", order, 1).unwrap();
-    stop(&mut rig, "own", order, 2).unwrap();
-    assert_eq!(rig.end("own").survivors.listed, []);
-    assert!(!lives(own[0]));
-    let ended = rig.end("plain");
-    assert_eq!((ended.status, ended.cause), (libc::SIGTERM, Some(StopCause::Stopped)));
-    assert!(lives(plain[0]));
-    assert_eq!(ended.survivors.listed[0].pid, plain[0]);
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(plain[0]), nix::sys::signal::SIGKILL)
-        .unwrap();
 }
 
 /// A set-up that waits in the child is ended, and one that waits for its turn as soon as it has come.
@@ -162,7 +129,7 @@ fn a_process_that_is_still_being_made_is_stopped() {
     let mut rig = Rig::new(options());
     rig.launch(json!({"timed": timed, "stopped": held.clone(), "killed": held}));
     let kill = StopOrder { signum: Some(libc::SIGKILL), ..StopOrder::default() };
-    stop(&mut rig, "stopped", grace(600.0), 1).unwrap();
+    stop(&mut rig, "stopped", within(600.0), 1).unwrap();
     stop(&mut rig, "killed", kill, 2).unwrap();
     for (id, cause) in [
         ("timed", StopCause::Timeout),
@@ -186,7 +153,7 @@ fn a_stop_and_a_timeout_cross_an_upgrade() {
     }));
     pids(&mut rig, "stopped", 1);
     pids(&mut rig, "timed", 1);
-    stop(&mut rig, "stopped", grace(0.3), 1).unwrap();
+    stop(&mut rig, "stopped", within(0.3), 1).unwrap();
     let (carried, _standstill) = rig.engine.pause(DEADLINE).unwrap();
     let carried: Vec<_> = carried
         .iter()

@@ -99,7 +99,7 @@ enum Source {
     Cloned,
     /// Some child has ended.
     Children,
-    /// A descendant of a process has ended that was killed with it.
+    /// A descendant of a process that is being stopped has ended.
     Leaving(u64),
     /// The pidfd of a filter.
     Filter(i32),
@@ -219,10 +219,12 @@ struct Process {
     /// The alarms that are set for it.
     timeout_alarm: Option<Instant>,
     stop_alarm: Option<Instant>,
-    /// Those that descended from it when it was killed, with their start times.
+    /// Those that descended from it when it was asked to end, and since, with their start times.
     tree: HashMap<i32, u64>,
     /// Those of them that still have to end, by the tokens of their pidfds.
     leaving: HashMap<u64, OwnedFd>,
+    /// Whether the grace for its captures has begun.
+    drains: bool,
     /// When its child started, in ticks since boot.
     starttime: Option<u64>,
     /// With which others it is started or not at all.
@@ -254,6 +256,7 @@ impl Process {
             stop_alarm: None,
             tree: HashMap::new(),
             leaving: HashMap::new(),
+            drains: false,
             starttime: None,
             together: None,
         }
@@ -664,10 +667,10 @@ impl Driver {
             return;
         };
         let (pid, adopted, takes_all) = (live.child.pid, live.adopted, stop.takes_all());
-        if !adopted && takes_all {
+        if takes_all {
             // Orphans of its own may have ended since this round began.
             self.look_for_strays();
-            self.sweep(serial, pid);
+            self.await_tree(serial);
         }
         let Some(Process { state: State::Alive(live), killed, .. }) =
             self.processes.get_mut(&serial)
@@ -729,9 +732,7 @@ impl Driver {
         process.state = after;
         match action {
             Action::None | Action::Watch => {}
-            Action::AwaitCaptures => {
-                self.timers.set(Instant::now() + self.options.drain_grace, Alarm::Grace(serial));
-            }
+            Action::AwaitCaptures => self.drain(serial),
             Action::Finish(exit) => self.finish(serial, exit),
         }
         self.recount(serial);

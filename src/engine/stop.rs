@@ -26,8 +26,8 @@ pub struct StopOrder {
     pub signum: Option<i32>,
     /// How long the process has before its tree is killed; none: as the spec says.
     pub grace: Option<Duration>,
-    /// Whether this is the shutdown. A process whose spec says nothing of stopping then gets the signal alone, without its
-    /// group, and no grace: the shutdown has one for all.
+    /// Whether this is the shutdown. A process whose spec says nothing of stopping then has no grace of its own: the shutdown has
+    /// one for all.
     pub shutdown: bool,
 }
 
@@ -79,7 +79,7 @@ pub(super) enum Stop {
     Asked {
         /// Why first.
         cause: StopCause,
-        /// When its tree is killed; none where it was the shutdown that asked it alone.
+        /// When its tree is killed; none where the shutdown has asked it, whose own grace ends all.
         until: Option<u64>,
     },
     /// Its tree has been killed.
@@ -94,13 +94,8 @@ pub(super) enum Stop {
 pub(super) enum Do {
     /// Nothing.
     Nothing,
-    /// Send the signal, to the whole group or to the process alone.
-    Ask {
-        /// Its number.
-        signum: i32,
-        /// Whether to all of its group.
-        group: bool,
-    },
+    /// Send this signal to the whole tree.
+    Ask(i32),
     /// Kill the whole tree.
     Kill,
 }
@@ -127,7 +122,7 @@ impl Stop {
         };
         let given = grace.map(|grace| after(now, grace));
         let until = running.into_iter().chain(given).min();
-        (Stop::Asked { cause, until }, Do::Ask { signum, group: until.is_some() })
+        (Stop::Asked { cause, until }, Do::Ask(signum))
     }
 
     /// Looks whether the grace is over at `now`.
@@ -158,7 +153,12 @@ impl Stop {
 
     /// Whether nothing of its tree may be left when it ends.
     pub(super) fn takes_all(self) -> bool {
-        matches!(self, Stop::Asked { until: Some(_), .. } | Stop::Killed { .. })
+        self != Stop::None
+    }
+
+    /// Whether its tree has been killed, so that nobody of it has any time left.
+    pub(super) fn is_killed(self) -> bool {
+        matches!(self, Stop::Killed { .. })
     }
 }
 
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn asked_then_killed() {
-        let ask = |signum| Do::Ask { signum, group: true };
+        let ask = Do::Ask;
         let (stop, todo) = Stop::None.ask(StopCause::Timeout, 15, secs(10), 5);
         assert_eq!((stop.until(), todo), (Some(10 * SECOND + 5), ask(15)));
         assert_eq!(stop.look(10 * SECOND + 4), (stop, Do::Nothing));
@@ -189,16 +189,17 @@ mod tests {
     }
 
     #[test]
-    fn the_shutdown_asks_a_process_alone_whose_spec_says_nothing() {
+    fn the_shutdown_sets_no_grace_where_the_spec_has_none() {
         let order = StopOrder { signum: Some(15), grace: None, shutdown: true };
         let terms = Terms::default();
         assert_eq!(terms.read(order), (15, None));
         assert_eq!(terms.read(StopOrder::default()), (15, secs(10)));
         let (stop, todo) = Stop::None.ask(StopCause::Stopped, 15, None, 7);
-        assert_eq!((stop.until(), todo), (None, Do::Ask { signum: 15, group: false }));
-        assert!(!stop.takes_all());
+        assert_eq!((stop.until(), todo), (None, Do::Ask(15)));
+        // Nobody is left all the same.
+        assert!(stop.takes_all());
         // A client that asks then counts.
-        assert!(stop.ask(StopCause::Stopped, 15, secs(1), 7).0.takes_all());
+        assert_eq!(stop.ask(StopCause::Stopped, 15, secs(1), 7).0.until(), Some(SECOND + 7));
         let given = Stopping { signum: 2, grace: 3.0, given: true };
         let terms = Terms { stopping: given, deadline: None };
         assert_eq!(terms.read(StopOrder { signum: None, ..order }), (2, secs(3)));
@@ -242,7 +243,7 @@ mod tests {
                         killed = true;
                         prop_assert!(what == 1 || before.until().is_some_and(|until| until <= now));
                     }
-                    Do::Ask { group, .. } => prop_assert_eq!(group, stop.until().is_some()),
+                    Do::Ask(signum) => prop_assert_eq!(signum, 15),
                     Do::Nothing => prop_assert_eq!(before, stop),
                 }
                 prop_assert_eq!(killed, matches!(stop, Stop::Killed { .. }));

@@ -1,37 +1,86 @@
-//! A process with all its descendants, and how all of them are killed.
+//! A process with all its descendants, and how all of them are asked to end, and killed.
 //!
 //! Whoever is killed leaves children behind, and whoever is not may make new ones meanwhile. So they are stopped first, from the
-//! roots on, until nobody new is found: a stopped process makes no children and reaps none. Then all are killed. A process is told
+//! roots on, until nobody new is found: a stopped process makes no children and reaps none. Then all get the signal, and, unless that
+//! was SIGKILL, go on, children before their parents: no parent sees a child that is stopped. A process is told
 //! from a later one of its pid by its start time, and signaled through a pidfd that was opened before that was read.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+
+use indexmap::IndexMap;
 
 use super::procfs::{ProcFs, RawStat};
 use super::sys;
 
 /// How many processes are taken for one tree; of a larger one, the rest is left to whoever is told of survivors.
 const MAX_MEMBERS: usize = 4096;
-/// How many killed ones can be waited for.
+/// How many can be waited for at once.
 const HELD: usize = 64;
-/// How often the whole tree is gone through, before it is killed as it is.
+/// How often the whole tree is gone through, before it is taken as it is.
 const MAX_PASSES: usize = 16;
 
-/// Processes that stand still.
+/// Signals after which a process is not continued: it cannot be, or is to stay stopped.
+const NO_CONT: [i32; 5] =
+    [libc::SIGKILL, libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+
+/// Whether SIGCONT follows this signal: a stopped process cannot act on a signal before it goes on.
+pub(super) fn is_continued_after(signum: i32) -> bool {
+    !NO_CONT.contains(&signum)
+}
+
+/// A process that a tree begins with.
+#[derive(Clone, Copy)]
+pub(super) struct Root {
+    pub(super) pid: i32,
+    /// When it started; none where the number is known to be its own still.
+    pub(super) starttime: Option<u64>,
+}
+
+impl Root {
+    /// A child of ours that is not reaped.
+    pub(super) fn ours(pid: i32) -> Root {
+        Root { pid, starttime: None }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Member {
+    starttime: u64,
+    pgrp: i32,
+    /// Whether it has ended, and is only not reaped yet.
+    ended: bool,
+}
+
+/// The processes of a tree, each after its parent.
 #[derive(Default)]
 pub(super) struct Tree {
-    /// Each with its start time.
-    members: HashMap<i32, u64>,
+    members: IndexMap<i32, Member>,
+    /// Whether they are stopped as they are found.
+    freezes: bool,
+}
+
+/// One that could not be signaled.
+pub(super) struct Refusal {
+    pub(super) pid: i32,
+    /// The name of its executable.
+    pub(super) comm: String,
+    pub(super) errno: i32,
 }
 
 impl Tree {
-    /// Stops these processes, which must be ours to reap, or known to live, and all their descendants.
-    pub(super) fn freeze(procfs: &ProcFs, roots: impl IntoIterator<Item = i32>) -> Tree {
+    /// Finds these processes and all their descendants, and leaves them as they are: some may come or go meanwhile.
+    pub(super) fn survey(procfs: &ProcFs, roots: impl IntoIterator<Item = Root>) -> Tree {
         let mut tree = Tree::default();
-        for root in roots {
-            tree.take(procfs, root, |_| true);
-        }
+        tree.take_roots(procfs, roots);
+        tree.pass(procfs);
+        tree
+    }
+
+    /// Stops these processes and all their descendants.
+    pub(super) fn freeze(procfs: &ProcFs, roots: impl IntoIterator<Item = Root>) -> Tree {
+        let mut tree = Tree { freezes: true, ..Tree::default() };
+        tree.take_roots(procfs, roots);
         for _ in 0..MAX_PASSES {
             // One that was found while it ran may have made more before it stood still.
             let before = tree.members.len();
@@ -43,58 +92,143 @@ impl Tree {
         tree
     }
 
+    fn take_roots(&mut self, procfs: &ProcFs, roots: impl IntoIterator<Item = Root>) {
+        for Root { pid, starttime } in roots {
+            self.take(procfs, pid, |stat| starttime.is_none_or(|then| then == stat.starttime));
+        }
+    }
+
     /// Goes through the tree once, as deep as it is.
     fn pass(&mut self, procfs: &ProcFs) {
-        let mut todo: Vec<i32> = self.members.keys().copied().collect();
-        while let Some(parent) = todo.pop() {
+        let mut at = 0;
+        while let Some((&parent, _)) = self.members.get_index(at) {
+            at += 1;
             for child in procfs.children(parent) {
-                let known = self.members.contains_key(&child);
-                let is_ours = |stat: &RawStat| stat.ppid == parent;
-                if !known && self.members.len() < MAX_MEMBERS && self.take(procfs, child, is_ours) {
-                    todo.push(child);
+                if self.members.len() < MAX_MEMBERS {
+                    self.take(procfs, child, |stat| stat.ppid == parent);
                 }
             }
         }
     }
 
-    /// Stops a process, if it is the one that was meant; tells whether.
-    fn take(&mut self, procfs: &ProcFs, pid: i32, meant: impl Fn(&RawStat) -> bool) -> bool {
-        let Ok(pidfd) = sys::pidfd_open(pid) else { return false };
-        match procfs.read_stat(pid) {
-            Ok(stat) if meant(&stat) => {
-                // One that may not be signaled stays in the tree: its children may.
-                let _ = sys::pidfd_send_signal(pidfd.as_raw_fd(), libc::SIGSTOP);
-                self.members.insert(pid, stat.starttime);
-                true
-            }
-            _ => false,
+    /// Takes a process in, if it is the one that was meant.
+    fn take(&mut self, procfs: &ProcFs, pid: i32, meant: impl Fn(&RawStat) -> bool) {
+        if self.members.contains_key(&pid) {
+            return;
         }
+        let Ok(pidfd) = sys::pidfd_open(pid) else { return };
+        let Ok(stat) = procfs.read_stat(pid) else { return };
+        if !meant(&stat) {
+            return;
+        }
+        if self.freezes {
+            // One that may not be signaled stays in the tree: its children may.
+            let _ = sys::pidfd_send_signal(pidfd.as_raw_fd(), libc::SIGSTOP);
+        }
+        // Where the main thread alone has ended, the process goes on.
+        let ended = matches!(stat.state, 'Z' | 'X') && stat.num_threads <= 1;
+        let RawStat { starttime, pgrp, .. } = stat;
+        self.members.insert(pid, Member { starttime, pgrp, ended });
     }
 
-    /// Kills all of them; gives pidfds of those that were killed, [`HELD`] at most.
-    pub(super) fn kill(&self, procfs: &ProcFs) -> Vec<OwnedFd> {
-        let kill = |(pid, starttime): (&i32, &u64)| -> io::Result<OwnedFd> {
-            let pidfd = sys::pidfd_open(*pid)?;
-            let stat = procfs.read_stat(*pid).map_err(io::Error::other)?;
-            if stat.starttime != *starttime {
-                return Err(io::Error::from_raw_os_error(libc::ESRCH));
-            }
-            sys::pidfd_send_signal(pidfd.as_raw_fd(), libc::SIGKILL)?;
-            Ok(pidfd)
-        };
-        let mut held = Vec::new();
-        for pidfd in self.members.iter().filter_map(|member| kill(member).ok()) {
-            if held.len() < HELD {
-                held.push(pidfd);
+    /// Whether all that live are in this group.
+    pub(super) fn is_within(&self, pgrp: i32) -> bool {
+        self.living().all(|(_, member)| member.pgrp == pgrp)
+    }
+
+    /// Whether one that lives is in this group, whose number then is no other's.
+    pub(super) fn holds(&self, pgrp: i32) -> bool {
+        self.living().any(|(_, member)| member.pgrp == pgrp)
+    }
+
+    fn living(&self) -> impl Iterator<Item = (i32, &Member)> {
+        self.members.iter().filter(|(_, member)| !member.ended).map(|(pid, member)| (*pid, member))
+    }
+
+    /// Sends a signal to each, and then has each go on.
+    pub(super) fn signal(&self, procfs: &ProcFs, signum: i32) -> Vec<Refusal> {
+        let mut refusals = Vec::new();
+        let mut asked = Vec::new();
+        for (pid, member) in self.living() {
+            let Ok((pidfd, stat)) = find(procfs, pid, member.starttime) else { continue };
+            match sys::pidfd_send_signal(pidfd.as_raw_fd(), signum) {
+                Ok(()) => asked.push((pid, member.starttime)),
+                Err(error) => refusals.extend(Refusal::of(pid, stat.comm, &error)),
             }
         }
-        held
+        if is_continued_after(signum) {
+            for (pid, starttime) in asked.into_iter().rev() {
+                if let Ok((pidfd, _)) = find(procfs, pid, starttime) {
+                    let _ = sys::pidfd_send_signal(pidfd.as_raw_fd(), libc::SIGCONT);
+                }
+            }
+        }
+        refusals
+    }
+
+    /// Those that we may not signal.
+    pub(super) fn out_of_reach(&self, procfs: &ProcFs) -> Vec<Refusal> {
+        self.living()
+            .filter_map(|(pid, member)| {
+                let (pidfd, stat) = find(procfs, pid, member.starttime).ok()?;
+                let error = sys::pidfd_send_signal(pidfd.as_raw_fd(), 0).err()?;
+                Refusal::of(pid, stat.comm, &error)
+            })
+            .collect()
+    }
+
+    /// Kills all of them; returns pidfds of those that were killed, [`HELD`] at most, and those that cannot be.
+    pub(super) fn kill(&self, procfs: &ProcFs) -> (Vec<OwnedFd>, Vec<Refusal>) {
+        let mut held = Vec::new();
+        let mut refusals = Vec::new();
+        for (pid, member) in self.living() {
+            let Ok((pidfd, stat)) = find(procfs, pid, member.starttime) else { continue };
+            match sys::pidfd_send_signal(pidfd.as_raw_fd(), libc::SIGKILL) {
+                Ok(()) if held.len() < HELD => held.push(pidfd),
+                Ok(()) => {}
+                Err(error) => refusals.extend(Refusal::of(pid, stat.comm, &error)),
+            }
+        }
+        (held, refusals)
+    }
+
+    /// Pidfds of those that live, [`HELD`] at most.
+    pub(super) fn held(&self, procfs: &ProcFs) -> Vec<OwnedFd> {
+        let found = self.living().filter_map(|(pid, m)| find(procfs, pid, m.starttime).ok());
+        found.map(|(pidfd, _)| pidfd).take(HELD).collect()
+    }
+
+    /// Takes one out.
+    pub(super) fn without(mut self, pid: i32) -> Tree {
+        self.members.shift_remove(&pid);
+        self
     }
 
     /// Its processes, each with its start time.
-    pub(super) fn into_members(self) -> HashMap<i32, u64> {
-        self.members
+    pub(super) fn into_members(self) -> impl Iterator<Item = (i32, u64)> {
+        self.members.into_iter().map(|(pid, member)| (pid, member.starttime))
     }
+}
+
+impl Refusal {
+    /// None where there is nobody any more.
+    fn of(pid: i32, comm: String, error: &io::Error) -> Option<Refusal> {
+        let errno = error.raw_os_error().filter(|errno| *errno != libc::ESRCH)?;
+        Some(Refusal { pid, comm, errno })
+    }
+}
+
+/// A process that started then.
+///
+/// # Errors
+/// Where it is gone.
+fn find(procfs: &ProcFs, pid: i32, starttime: u64) -> io::Result<(OwnedFd, RawStat)> {
+    let pidfd = sys::pidfd_open(pid)?;
+    let stat = procfs.read_stat(pid).map_err(io::Error::other)?;
+    if stat.starttime != starttime {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    Ok((pidfd, stat))
 }
 
 #[cfg(test)]
@@ -125,10 +259,10 @@ mod tests {
             assert!(Instant::now() < deadline, "{:?}", below(pid));
             std::thread::yield_now();
         }
-        let tree = Tree::freeze(&procfs, [pid]);
+        let tree = Tree::freeze(&procfs, [Root::ours(pid)]);
         assert_eq!(tree.members.len(), 11);
-        let killed = tree.kill(&procfs);
-        assert_eq!(killed.len(), 11);
+        let (killed, refused) = tree.kill(&procfs);
+        assert_eq!((killed.len(), refused.len()), (11, 0));
         for pidfd in killed {
             let mut fds = [nix::poll::PollFd::new(
                 std::os::fd::AsFd::as_fd(&pidfd),
@@ -137,5 +271,41 @@ mod tests {
             assert_eq!(nix::poll::poll(&mut fds, 30_000u16), Ok(1), "it dies");
         }
         root.wait().unwrap();
+    }
+
+    /// Whoever stands still acts on the signal, and a shell with job control does not see a child of its that is stopped.
+    #[test]
+    fn all_get_the_signal_and_go_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let procfs = ProcFs::default();
+        let script = "cd \"$0\"; set -m; trap 'echo asked > parent; exit' USR1
+            (trap 'echo asked > child; exit' USR1; touch ready; while :; do sleep 0.01; done) &
+            wait; echo stopped > parent; exit";
+        let mut root =
+            Command::new("/bin/bash").args(["-c", script]).arg(dir.path()).spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let told = |name: &str| std::fs::read_to_string(dir.path().join(name)).ok();
+        while told("ready").is_none() {
+            assert!(Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+        let tree = Tree::freeze(&procfs, [Root::ours(root.id() as i32)]);
+        assert!(tree.signal(&procfs, libc::SIGUSR1).is_empty());
+        assert!(root.wait().unwrap().success());
+        while told("child").is_none() {
+            assert!(Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+        assert_eq!(told("parent").as_deref(), Some("asked\n"));
+    }
+
+    #[test]
+    fn a_later_process_of_the_same_number_is_not_meant() {
+        let procfs = ProcFs::default();
+        let pid = std::process::id() as i32;
+        let starttime = procfs.read_stat(pid).unwrap().starttime;
+        let root = |starttime| Root { pid, starttime: Some(starttime) };
+        assert!(Tree::survey(&procfs, [root(starttime - 1)]).members.is_empty());
+        assert!(Tree::survey(&procfs, [root(starttime)]).members.contains_key(&pid));
     }
 }

@@ -65,24 +65,24 @@ def test_timeout_kills_the_whole_tree():
 
 
 def test_the_stop_signal_of_the_spec():
-    """The process is asked by it, with its group, how it ends is its own, and who is left is killed at once."""
+    """The process is asked by it, with its tree, how it ends is its own, and who is left has the rest of the grace."""
     # A shell's background jobs ignore SIGINT.
     deaf = "sleep 1000 & echo $!"
     script = f"{deaf}; (trap 'echo asked >&2' USR1; echo; sleep 1000 & wait) & trap 'exit 5' USR1; while :; do sleep 0.05; done"
     res = run1(sh(script, timeout=0.5, stop={"signal": "USR1", "grace": 100}))
     assert (res["reason"], res["status"]["exit_code"]) == ("timeout", 5)
-    res = run1(sh(f"{deaf}; trap 'exit 6' INT; while :; do sleep 0.05; done", timeout=0.5, stop={"signal": 2, "grace": 100}))
+    res = run1(sh(f"{deaf}; trap 'exit 6' INT; while :; do sleep 0.05; done", timeout=0.5, stop={"signal": 2, "grace": 0.5}))
     assert (res["reason"], res["status"]["exit_code"]) == ("timeout", 6)
     (pid,) = pids(res)
     assert not procs.is_alive(pid) and res["survivors"] == []
 
 
 async def test_shutdown(raw):
-    """SIGTERM to the agent: specs without `stop` get SIGTERM alone, others are stopped as they say."""
+    """SIGTERM to the agent: specs without `stop` get SIGTERM, with their trees, others are stopped as they say."""
     _, agent, wire = await raw.pair()
     deaf = "trap '' TERM; echo $$; while :; do sleep 0.05; done"
     specs = {
-        "plain": sh("sleep 1000 & echo $!; wait"),
+        "plain": sh("(trap 'sleep 0.3; echo saved; exit' TERM; while :; do sleep 0.05; done) & echo $!; wait"),
         "usr1": sh("trap 'exit 7' USR1; echo $$; while :; do sleep 0.05; done", stop={"signal": "USR1"}),
         "deaf": sh(deaf, stop={"grace": 0.2}),
     }
@@ -96,9 +96,9 @@ async def test_shutdown(raw):
     assert results["plain"]["status"]["signal"] == "SIGTERM"
     assert results["usr1"]["status"]["exit_code"] == 7
     assert results["deaf"]["status"]["signal"] == "SIGKILL"
-    (child,) = pids(results["plain"])
-    assert [s["pid"] for s in results["plain"]["survivors"]] == [child]
-    os.kill(child, signal.SIGKILL)
+    child, saved = captured(results["plain"]).split()
+    assert saved == b"saved" and results["plain"]["survivors"] == []
+    assert not procs.is_alive(int(child))
     await wire.delete("plain", "usr1", "deaf")
     assert (await agent.exit())[0] == 0
 

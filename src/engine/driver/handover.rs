@@ -3,11 +3,11 @@
 //! The processes remain our children, for exec keeps the pid; a pidfd is opened anew from the pid, which nobody can have taken
 //! while we have not reaped it. The reading ends of pipes cross as descriptors.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,6 @@ use super::super::capture::{Captures, Maker, Store};
 use super::super::spawn::Child;
 use super::super::state::{Input, State};
 use super::super::stop::{Stop, Terms};
-use super::super::timers::Alarm;
 use super::super::{CutShort, Moment, Resolved, StartFailure, sys};
 use super::{Driver, Exit, Live, OpenCapture, Pipe, Process, Source};
 use crate::spec::{FdName, ProcId};
@@ -42,6 +41,9 @@ pub struct Carried {
     starttime: Option<u64>,
     #[serde(default)]
     resolved: Resolved,
+    /// Who belongs to its tree, where it is being stopped.
+    #[serde(default, skip_serializing_if = "HashMap::is_empty")]
+    tree: HashMap<i32, u64>,
 }
 
 /// A capture that has not reached its end.
@@ -108,6 +110,7 @@ impl Driver {
             killed: carried.killed,
             terms: carried.terms,
             stop: carried.stop,
+            tree: carried.tree,
             starttime: carried.starttime,
             ..Process::new(carried.id)
         });
@@ -138,9 +141,7 @@ impl Driver {
         };
         let draining = matches!(process.state, State::Draining(_));
         if draining {
-            self.close_what_has_ended(serial);
-            self.timers.set(Instant::now() + self.options.drain_grace, Alarm::Grace(serial));
-            self.apply(serial, Input::CapturesClosed);
+            self.resume_draining(serial);
         }
         let Some((pid, adopted)) = phase else { return };
         let watched = sys::pidfd_open(pid)
@@ -164,6 +165,19 @@ impl Driver {
                 self.apply(serial, Input::NotSpawned(Box::new(exit)));
             }
         }
+    }
+
+    /// Goes on waiting for the captures of a process, and for its tree where it is being stopped.
+    fn resume_draining(&mut self, serial: u64) {
+        if self.processes.get(&serial).is_some_and(|process| process.stop.takes_all()) {
+            self.look_for_strays();
+            self.await_tree(serial);
+            self.set_alarms(serial);
+            self.cancel_alarms(serial);
+        }
+        self.close_what_has_ended(serial);
+        self.drain(serial);
+        self.apply(serial, Input::CapturesClosed);
     }
 
     fn take_over_capture(
@@ -229,6 +243,7 @@ fn carry(process: &Process) -> Option<Carried> {
         killed: process.killed,
         terms: process.terms,
         stop: process.stop,
+        tree: process.tree.clone(),
         starttime: process.starttime,
         resolved: process.resolved.clone(),
     })
@@ -257,6 +272,7 @@ impl Carried {
             stop: Stop::Asked { cause: StopCause::Timeout, until: Some(7_000_000_000) },
             starttime: Some(600),
             resolved: Resolved::default(),
+            tree: HashMap::new(),
         };
         let exit = Exit { pid: Some(43), status: 256, stop: start, ..Exit::without_child() };
         vec![

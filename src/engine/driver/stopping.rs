@@ -1,13 +1,16 @@
-//! The driver's part in stopping a process: its time, the signal that asks it, the end of its whole tree.
+//! The driver's part in stopping a process: its time, the signal that asks its whole tree, the end of that.
+//!
+//! The tree has its grace also where its leader ends first: the process then drains until nobody of the tree is left.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::super::state::{Input, State};
 use super::super::stop::{Do, Stop, StopCause, StopOrder, instant};
 use super::super::timers::Alarm;
-use super::super::tree::Tree;
+use super::super::tree::{Refusal, Root, Tree, is_continued_after};
 use super::super::{Event, Moment, Stage, sys};
 use super::{DUMPING, Driver, Process, Source};
 use crate::spec::ProcId;
@@ -15,8 +18,6 @@ use crate::spec::ProcId;
 /// A signal that waits until there is a child.
 pub(super) struct Ask {
     pub(super) signum: i32,
-    /// Whether its whole group is asked.
-    pub(super) group: bool,
     /// Whom to tell.
     pub(super) ticket: Option<u64>,
 }
@@ -44,6 +45,24 @@ impl Process {
         }
     }
 
+    /// Whether its child has ended, and somebody of its tree still has time to.
+    fn awaits_tree(&self) -> bool {
+        matches!(self.state, State::Draining(_)) && !self.leaving.is_empty()
+    }
+
+    /// The pid of its child, which has been reaped, while others of its tree have not ended.
+    pub(super) fn gone_leader(&self) -> Option<i32> {
+        match &self.state {
+            State::Draining(exit) if self.awaits_tree() => exit.pid,
+            _ => None,
+        }
+    }
+
+    /// Whether the grace for its captures has to wait, for its tree has its own.
+    pub(super) fn tree_has_time(&self) -> bool {
+        !self.leaving.is_empty() && !self.stop.is_killed()
+    }
+
     /// Why it ended, if it was stopped; what it failed of before it ran is the better reason.
     pub(super) fn cause(&self) -> Option<StopCause> {
         let ran = self.failures.iter().all(|failure| matches!(failure.stage, Stage::Setup));
@@ -69,7 +88,7 @@ impl Driver {
         ticket: Option<u64>,
     ) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
-        if !matches!(process.state, State::Launching | State::Alive(_)) {
+        if !matches!(process.state, State::Launching | State::Alive(_)) && !process.awaits_tree() {
             let id = process.id.clone();
             return self.tell_signaled(id, ticket, Err(no_process()));
         }
@@ -82,7 +101,7 @@ impl Driver {
                 let Some(process) = self.processes.get(&serial) else { return };
                 self.tell_signaled(process.id.clone(), ticket, Ok(()));
             }
-            Do::Ask { signum, group } => self.ask(serial, Ask { signum, group, ticket }),
+            Do::Ask(signum) => self.ask(serial, Ask { signum, ticket }),
             Do::Kill => self.kill_tree(serial, ticket),
         }
     }
@@ -124,10 +143,12 @@ impl Driver {
         self.set_stop_alarm(serial, until);
     }
 
-    /// Takes these alarms back: the process has ended.
+    /// Takes these alarms back, for the child has ended: all, or all but that which ends the rest of its tree.
     pub(super) fn cancel_alarms(&mut self, serial: u64) {
         self.set_deadline(serial, None);
-        self.set_stop_alarm(serial, None);
+        if self.processes.get(&serial).is_none_or(|process| process.leaving.is_empty()) {
+            self.set_stop_alarm(serial, None);
+        }
     }
 
     /// A process has run for as long as it may.
@@ -149,22 +170,74 @@ impl Driver {
         }
     }
 
-    /// Sends the signal that asks a process to end, as soon as there is a child that may have it.
+    /// Sends the signal that asks a process and its tree to end, as soon as there is a child that may have it.
     fn ask(&mut self, serial: u64, ask: Ask) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
-        let launching = matches!(process.state, State::Launching);
-        let target = process.target().filter(|_| !launching || !DUMPING.contains(&ask.signum));
-        let Some(target) = target else {
-            process.asks.push(ask);
-            return;
-        };
+        let Ask { signum, ticket } = ask;
         let id = process.id.clone();
-        let result = if ask.group {
-            signal_group(target, ask.signum)
-        } else {
-            sys::pidfd_send_signal(target.pidfd, ask.signum)
+        let result = match (&process.state, process.target()) {
+            (State::Launching, Some(target)) if !DUMPING.contains(&signum) => {
+                ask_alone(target, signum)
+            }
+            (State::Alive(_), Some(target)) => self.ask_tree(serial, target, signum),
+            (State::Draining(_), _) => {
+                let rest = Tree::freeze(&self.procfs, self.roots_of(serial));
+                let refusals = rest.signal(&self.procfs, signum);
+                self.note_tree(serial, rest, signum, refusals);
+                Ok(())
+            }
+            _ => return process.asks.push(ask),
         };
-        self.tell_signaled(id, ask.ticket, result);
+        self.tell_signaled(id, ticket, result);
+    }
+
+    /// Sends a signal to everybody of a tree at one moment: what one of them starts because of the signal does not get it.
+    ///
+    /// # Errors
+    /// The OS error of the leader's.
+    fn ask_tree(&mut self, serial: u64, target: Target, signum: i32) -> io::Result<()> {
+        // One that was adopted may have been reaped by somebody else, and its number be another's.
+        let permitted = sys::pidfd_send_signal(target.pidfd, 0);
+        if permitted.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH)) {
+            return permitted;
+        }
+        self.look_for_strays();
+        let roots = || self.roots_of(serial).chain([Root::ours(target.pid)]);
+        let tree = Tree::survey(&self.procfs, roots());
+        let (tree, refusals) = if tree.is_within(target.pid) {
+            // A group gets a signal at one moment, those included that were made since.
+            let sent = sys::signal_group(target.pid, signum);
+            if sent.is_ok() && is_continued_after(signum) {
+                let _ = sys::signal_group(target.pid, libc::SIGCONT);
+            }
+            let refusals = tree.out_of_reach(&self.procfs);
+            (tree, refusals)
+        } else {
+            let tree = Tree::freeze(&self.procfs, roots());
+            let refusals = tree.signal(&self.procfs, signum);
+            (tree, refusals)
+        };
+        self.note_tree(serial, tree, signum, refusals);
+        permitted
+    }
+
+    /// Where the tree of a process begins, beside its child: with orphans, and with those that were met before, wherever they are now.
+    fn roots_of(&self, serial: u64) -> impl Iterator<Item = Root> + use<> {
+        let met = self.processes.get(&serial).into_iter().flat_map(|process| &process.tree);
+        let met = met.map(|(pid, starttime)| Root { pid: *pid, starttime: Some(*starttime) });
+        let roots: Vec<Root> =
+            self.strays_of(serial).into_iter().map(Root::ours).chain(met).collect();
+        roots.into_iter()
+    }
+
+    /// Notes who belongs to a tree, and who of it was out of reach.
+    fn note_tree(&mut self, serial: u64, tree: Tree, signum: i32, refusals: Vec<Refusal>) {
+        let Some(process) = self.processes.get_mut(&serial) else { return };
+        process.tree.extend(tree.into_members());
+        for Refusal { pid, comm, errno } in refusals {
+            let error = io::Error::from_raw_os_error(errno);
+            tracing::warn!(proc_id = %process.id, pid, comm, signum, %error, "cannot signal a process that is being stopped");
+        }
     }
 
     /// There is a child now, or there will be none: what was asked before is done.
@@ -189,37 +262,66 @@ impl Driver {
     /// Kills a process with all that descends from it.
     fn kill_tree(&mut self, serial: u64, ticket: Option<u64>) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
+        let id = process.id.clone();
+        if process.awaits_tree() {
+            self.await_tree(serial);
+            self.drain(serial);
+            return self.tell_signaled(id, ticket, Ok(()));
+        }
         let Some(target) = process.target() else {
             // As soon as there is a child.
-            return process.asks.push(Ask { signum: libc::SIGKILL, group: false, ticket });
+            return process.asks.push(Ask { signum: libc::SIGKILL, ticket });
         };
-        let id = process.id.clone();
         self.look_for_strays();
         // One that was adopted may have been reaped by somebody else.
-        let lives = sys::pidfd_send_signal(target.pidfd, 0).is_ok();
-        let strays = self.strays_of(serial);
-        let roots = lives.then_some(target.pid).into_iter().chain(strays);
-        let tree = Tree::freeze(&self.procfs, roots);
-        tree.kill(&self.procfs);
+        let gone = |error: &io::Error| error.raw_os_error() == Some(libc::ESRCH);
+        let lives = !sys::pidfd_send_signal(target.pidfd, 0).is_err_and(|error| gone(&error));
+        let child = lives.then_some(Root::ours(target.pid));
+        let tree = Tree::freeze(&self.procfs, self.roots_of(serial).chain(child));
+        let (_, refusals) = tree.kill(&self.procfs);
         let result = sys::pidfd_send_signal(target.pidfd, libc::SIGKILL);
         if lives {
             // Who has joined the group meanwhile. That nobody has is no error.
             let _ = sys::signal_group(target.pid, libc::SIGKILL);
         }
-        if let Some(process) = self.processes.get_mut(&serial) {
-            process.tree.extend(tree.into_members());
-        }
+        self.note_tree(serial, tree, libc::SIGKILL, refusals);
         self.tell_signaled(id, ticket, result);
     }
 
-    /// The child of a process that is being stopped has ended, and is not reaped yet: kills what is left of its tree, and waits
-    /// until that is gone.
-    pub(super) fn sweep(&mut self, serial: u64, pid: i32) {
-        let tree = Tree::freeze(&self.procfs, self.strays_of(serial));
-        let killed = tree.kill(&self.procfs);
-        // The child itself holds the number, so the group is no other.
-        let _ = sys::signal_group(pid, libc::SIGKILL);
-        for pidfd in killed {
+    /// The child of a process that is being stopped has ended: has it not end before everybody of its tree has. They have what
+    /// is left of the grace; with none, they are killed.
+    pub(super) fn await_tree(&mut self, serial: u64) {
+        self.forget_leaving(serial);
+        let Some(process) = self.processes.get(&serial) else { return };
+        let (leader, reaped) = match &process.state {
+            State::Alive(live) => (Some(live.child.pid), live.adopted),
+            State::Draining(exit) => (exit.pid, true),
+            _ => return,
+        };
+        let killed = process.stop.is_killed();
+        let roots = self.roots_of(serial);
+        let tree = if killed {
+            Tree::freeze(&self.procfs, roots)
+        } else {
+            Tree::survey(&self.procfs, roots)
+        };
+        let tree = leader.into_iter().fold(tree, Tree::without);
+        let held = if killed {
+            let (held, refusals) = tree.kill(&self.procfs);
+            // Who is not known to descend from it. A child that is not reaped holds the number, and so does a member that stands still.
+            if let Some(pgrp) = leader.filter(|pgrp| !reaped || tree.holds(*pgrp)) {
+                let _ = sys::signal_group(pgrp, libc::SIGKILL);
+            }
+            self.note_tree(serial, tree, libc::SIGKILL, refusals);
+            held
+        } else {
+            let held = tree.held(&self.procfs);
+            if let Some(process) = self.processes.get_mut(&serial) {
+                process.tree.extend(tree.into_members());
+            }
+            held
+        };
+        for pidfd in held {
             self.await_exit(serial, pidfd);
         }
     }
@@ -232,17 +334,34 @@ impl Driver {
         }
     }
 
-    /// A killed one has ended.
+    /// One of the tree has ended.
     pub(super) fn left(&mut self, serial: u64, token: u64) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         if let Some(pidfd) = process.leaving.remove(&token) {
             self.poller.unwatch(&pidfd, token);
         }
+        if self.processes.get(&serial).is_some_and(|process| process.leaving.is_empty()) {
+            // It may have left others, and more of them than can be held may be there.
+            self.look_for_strays();
+            self.await_tree(serial);
+        }
         self.close_what_has_ended(serial);
+        self.drain(serial);
         self.apply(serial, Input::CapturesClosed);
     }
 
-    /// Waits no longer for killed ones.
+    /// From now on its captures alone may delay the end of a process, and no longer than their grace; unless its tree still has time.
+    pub(super) fn drain(&mut self, serial: u64) {
+        let Some(process) = self.processes.get_mut(&serial) else { return };
+        if matches!(process.state, State::Draining(_))
+            && !process.tree_has_time()
+            && !std::mem::replace(&mut process.drains, true)
+        {
+            self.timers.set(Instant::now() + self.options.drain_grace, Alarm::Grace(serial));
+        }
+    }
+
+    /// Waits no longer for those of its tree.
     pub(super) fn forget_leaving(&mut self, serial: u64) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         for (token, pidfd) in std::mem::take(&mut process.leaving) {
@@ -261,14 +380,11 @@ fn no_process() -> io::Error {
     io::Error::from_raw_os_error(libc::ESRCH)
 }
 
-/// Signals a child's whole group; the child alone while it has none of its own yet.
-fn signal_group(target: Target, signum: i32) -> io::Result<()> {
-    // One that was adopted may have been reaped by somebody else, and its number be another's.
-    sys::pidfd_send_signal(target.pidfd, 0)?;
-    match sys::signal_group(target.pid, signum) {
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
-            sys::pidfd_send_signal(target.pidfd, signum)
-        }
-        result => result,
+/// Signals a child that is being made, and has no descendants, and has it go on if it is stopped.
+fn ask_alone(target: Target, signum: i32) -> io::Result<()> {
+    sys::pidfd_send_signal(target.pidfd, signum)?;
+    if is_continued_after(signum) {
+        sys::pidfd_send_signal(target.pidfd, libc::SIGCONT)?;
     }
+    Ok(())
 }

@@ -270,7 +270,9 @@ impl Driver {
             return Some((serial, Kinship::Session));
         }
         let mut stopped = self.processes.iter().filter(|(_, p)| !p.tree.is_empty());
-        let met = stopped.find(|(_, p)| p.tree.get(&stat.pid) == Some(&stat.starttime));
+        let met = stopped.find(|(_, p)| {
+            p.tree.get(&stat.pid) == Some(&stat.starttime) || p.gone_leader() == Some(stat.session)
+        });
         if let Some((serial, _)) = met {
             return Some((*serial, Kinship::Descendant));
         }

@@ -1,0 +1,210 @@
+//! The stop signal and the grace of a whole tree, also where its leader ends first, and of those that are stopped.
+
+use super::*;
+
+/// A part of a script that runs a loop, and goes on for a while when it is asked to end.
+fn saves(name: &str) -> String {
+    format!("trap 'sleep 0.2; echo {name} saved; exit' TERM; echo $$; while :; do sleep 0.05; done")
+}
+
+/// Lines that a process has written, without those that are numbers.
+fn told(ended: &procstar::engine::Ended) -> Vec<String> {
+    let text = String::from_utf8(output(&ended.captures, "stdout")).unwrap();
+    let lines = text.lines().filter(|line| line.parse::<i32>().is_err());
+    let mut lines: Vec<String> = lines.map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+fn state(pid: i32) -> char {
+    ProcFs::default().read_stat(pid).map_or('X', |stat| stat.state)
+}
+
+fn send(pid: i32, signal: nix::sys::signal::Signal) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
+}
+
+#[test]
+fn the_rest_of_the_tree_gets_the_signal_and_the_grace_when_the_leader_ends_first() {
+    become_subreaper().unwrap();
+    // The shell, which has no trap, ends at once.
+    let script = format!("(exec bash -c \"{}\"); true", saves("child").replace('$', "\\$"));
+    for (id, keys) in [
+        ("timeout", json!({"timeout": 1, "stop": {"grace": 600}})),
+        ("stop", json!({"stop": {"grace": 600}})),
+        ("shutdown", json!({})),
+    ] {
+        let mut rig = Rig::new(options());
+        rig.launch(json!({ id: with(&script, keys) }));
+        let members = pids(&mut rig, id, 1);
+        if id != "timeout" {
+            let order = StopOrder { shutdown: id == "shutdown", ..StopOrder::default() };
+            stop(&mut rig, id, order, 1).unwrap();
+        }
+        let ended = rig.end(id);
+        assert_eq!(ended.status, libc::SIGTERM, "{id}");
+        assert_eq!(told(ended), ["child saved"], "{id}");
+        assert!(ended.cut_short.is_empty() && ended.survivors.listed.is_empty(), "{id}");
+        assert!(!lives(members[0]));
+    }
+}
+
+#[test]
+fn every_group_and_session_of_the_tree_gets_the_signal() {
+    become_subreaper().unwrap();
+    // One in a session of its own below the shell, and one that is an orphan by then. What their traps start does not get the signal.
+    let script = format!(
+        "setsid bash -c \"{}\" & (setsid bash -c \"{}\" &); trap '' TERM; wait; wait",
+        saves("session").replace('$', "\\$"),
+        saves("orphan").replace('$', "\\$"),
+    );
+    let mut rig = Rig::new(options());
+    rig.launch(json!({"a": with(&script, json!({"stop": {"grace": 600}}))}));
+    pids(&mut rig, "a", 2);
+    stop(&mut rig, "a", StopOrder::default(), 1).unwrap();
+    assert_eq!(told(rig.end("a")), ["orphan saved", "session saved"]);
+}
+
+#[test]
+fn the_rest_of_the_tree_is_killed_when_the_grace_is_over() {
+    become_subreaper().unwrap();
+    let script = "(trap '' TERM; sleep 600 & echo $!; exec sleep 600) & echo $!; wait";
+    let mut rig = Rig::new(options());
+    rig.launch(json!({"a": with(script, json!({"stop": {"grace": 0.5}}))}));
+    let members = pids(&mut rig, "a", 2);
+    let asked = Instant::now();
+    stop(&mut rig, "a", StopOrder::default(), 1).unwrap();
+    let ended = rig.end("a");
+    assert!(asked.elapsed() >= Duration::from_millis(500));
+    assert_eq!((ended.status, ended.cause), (libc::SIGTERM, Some(StopCause::Stopped)));
+    // They are gone before the end is told, and with them who held the capture.
+    assert!(ended.survivors.listed.is_empty() && ended.cut_short.is_empty());
+    assert!(members.into_iter().all(|pid| !lives(pid)));
+}
+
+/// While the rest has its grace, a stop can still end it sooner, and a signal finds no process.
+#[test]
+fn a_second_stop_reaches_what_the_leader_has_left() {
+    become_subreaper().unwrap();
+    let script = "(trap '' TERM; sleep 600 & echo $!; exec sleep 600) & echo $!; wait";
+    let kill = StopOrder { signum: Some(libc::SIGKILL), ..StopOrder::default() };
+    let asked = StopOrder { signum: Some(libc::SIGUSR1), ..StopOrder::default() };
+    for second in [kill, within(0.1), asked] {
+        let mut rig = Rig::new(options());
+        rig.launch(json!({"a": with(script, json!({}))}));
+        let members = pids(&mut rig, "a", 2);
+        let leader = rig.pid("a");
+        stop(&mut rig, "a", within(600.0), 1).unwrap();
+        await_that("the leader's end", || !lives(leader));
+        stop(&mut rig, "a", second, 2).unwrap();
+        let ended = rig.end("a");
+        assert_eq!((ended.status, ended.cause), (libc::SIGTERM, Some(StopCause::Stopped)));
+        assert!(members.into_iter().all(|pid| !lives(pid)), "{second:?}");
+    }
+}
+
+#[test]
+fn the_shutdown_leaves_nobody_of_a_tree() {
+    become_subreaper().unwrap();
+    let mut rig = Rig::new(options());
+    let script = "sleep 600 & echo $!; setsid sleep 600 & echo $!; wait";
+    rig.launch(json!({"plain": with(script, json!({})), "own": with(script, json!({"stop": {}}))}));
+    let (plain, own) = (pids(&mut rig, "plain", 2), pids(&mut rig, "own", 2));
+    let order = StopOrder { shutdown: true, ..StopOrder::default() };
+    stop(&mut rig, "plain", order, 1).unwrap();
+    stop(&mut rig, "own", order, 2).unwrap();
+    for id in ["own", "plain"] {
+        let ended = rig.end(id);
+        assert_eq!((ended.status, ended.cause), (libc::SIGTERM, Some(StopCause::Stopped)));
+        assert_eq!(ended.survivors.listed, []);
+    }
+    assert!(plain.into_iter().chain(own).all(|pid| !lives(pid)));
+}
+
+#[test]
+fn whoever_is_stopped_acts_on_the_stop_signal() {
+    become_subreaper().unwrap();
+    let script = "trap 'echo leader asked; exit 7' TERM
+        (trap 'echo child asked; exit' TERM; echo $BASHPID; while :; do sleep 0.05; done) &
+        echo $$; while :; do wait; done";
+    for (id, keys) in
+        [("stop", json!({})), ("timeout", json!({"timeout": 2, "stop": {"grace": 600}}))]
+    {
+        let mut rig = Rig::new(options());
+        rig.launch(json!({ id: with(script, keys) }));
+        let members = pids(&mut rig, id, 2);
+        for pid in &members {
+            send(*pid, nix::sys::signal::SIGSTOP);
+            await_that("the stop", || state(*pid) == 'T');
+        }
+        if id == "stop" {
+            stop(&mut rig, id, within(600.0), 1).unwrap();
+        }
+        let ended = rig.end(id);
+        assert_eq!(ended.status, 7 << 8, "{id}");
+        assert_eq!(told(ended), ["child asked", "leader asked"], "{id}");
+    }
+}
+
+#[test]
+fn a_plain_signal_leaves_a_stopped_process_stopped() {
+    let mut rig = Rig::new(options());
+    rig.launch(json!({"a": with("echo $$; exec sleep 600", json!({}))}));
+    let leader = pids(&mut rig, "a", 1)[0];
+    for (ticket, signum) in [(1, libc::SIGSTOP), (2, libc::SIGTERM)] {
+        rig.engine.signal("a".into(), signum, ticket);
+        rig.until("the signal", |rig| rig.signaled.contains_key(&ticket));
+        await_that("the stop", || state(leader) == 'T');
+    }
+    rig.engine.signal("a".into(), libc::SIGCONT, 3);
+    assert_eq!(rig.end("a").status, libc::SIGTERM);
+}
+
+/// A stop by a signal that stops stays one.
+#[test]
+fn a_signal_that_stops_is_not_taken_back() {
+    let mut rig = Rig::new(options());
+    rig.launch(json!({"a": with("echo $$; sleep 600", json!({}))}));
+    let leader = pids(&mut rig, "a", 1)[0];
+    let order = StopOrder { signum: Some(libc::SIGSTOP), ..within(600.0) };
+    stop(&mut rig, "a", order, 1).unwrap();
+    await_that("the stop", || state(leader) == 'T');
+    let kill = StopOrder { signum: Some(libc::SIGKILL), ..StopOrder::default() };
+    stop(&mut rig, "a", kill, 2).unwrap();
+    assert_eq!(rig.end("a").status, libc::SIGKILL);
+}
+
+/// What the leader has left has its grace in the next program too, and no more than that.
+#[test]
+fn the_grace_of_the_rest_crosses_an_upgrade() {
+    become_subreaper().unwrap();
+    let mut rig = Rig::new(options());
+    let rest = "(trap '' TERM; echo $BASHPID; exec sleep 600) & wait";
+    let script = format!("(exec bash -c \"{}\"); true", saves("child").replace('$', "\\$"));
+    rig.launch(json!({"deaf": with(rest, json!({})), "saves": with(&script, json!({}))}));
+    let deaf = pids(&mut rig, "deaf", 1)[0];
+    pids(&mut rig, "saves", 1);
+    let leaders = [rig.pid("deaf"), rig.pid("saves")];
+    stop(&mut rig, "deaf", within(1.0), 1).unwrap();
+    stop(&mut rig, "saves", within(600.0), 2).unwrap();
+    await_that("the leaders' ends", || leaders.iter().all(|pid| !lives(*pid)));
+    rig.settle();
+    let (carried, _standstill) = rig.engine.pause(DEADLINE).unwrap();
+    let carried: Vec<_> = carried
+        .iter()
+        .map(|one| rmp_serde::from_slice(&rmp_serde::to_vec_named(one).unwrap()).unwrap())
+        .collect();
+    let (tx, events) = std::sync::mpsc::channel();
+    let next = Engine::start(rig.options(), move |event| drop(tx.send(event))).unwrap();
+    carried.into_iter().for_each(|one| next.take_over(one));
+    let mut ended = std::collections::BTreeMap::new();
+    while ended.len() < 2 {
+        if let procstar::engine::Event::Ended(end) = events.recv_timeout(DEADLINE).unwrap() {
+            assert_eq!((end.status, end.cause), (libc::SIGTERM, Some(StopCause::Stopped)));
+            ended.insert(end.id.to_string(), told(&end));
+        }
+    }
+    assert_eq!(ended["deaf"], Vec::<String>::new());
+    assert_eq!(ended["saves"], ["child saved"]);
+    assert!(!lives(deaf));
+}
