@@ -7,12 +7,14 @@ use std::os::unix::net::UnixStream;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
+use procstar::actors::keeper_link::report_mode;
 use procstar::cli::options::{self, Invocation, Run, UsageError};
 use procstar::cli::{client, host, logging, reload, run, show, validate};
 use procstar::config;
 use procstar::engine::{FILTER, Moment, filter};
+use procstar::keeper::meaning::Mode;
 use procstar::keeper::upgrade::{self, State};
-use procstar::keeper::{self, AgentCommand, Origin};
+use procstar::keeper::{self, AgentCommand, Exit, Origin};
 
 fn main() {
     // A filter is no keeper, and nothing else either.
@@ -93,11 +95,15 @@ fn check(fd: RawFd) -> u8 {
     }
 }
 
-fn ended(result: std::io::Result<u8>) -> u8 {
-    result.unwrap_or_else(|error| {
-        say(&mut std::io::stderr(), &format!("procstar: cannot start: {error}\n"));
-        1
-    })
+/// How the keeper has ended. By a signal, this process ends here.
+fn ended(result: std::io::Result<Exit>) -> u8 {
+    result.map_or_else(
+        |error| {
+            say(&mut std::io::stderr(), &format!("procstar: cannot start: {error}\n"));
+            1
+        },
+        Exit::code,
+    )
 }
 
 /// Whoever started us may have blocked signals that we are to be ended by.
@@ -108,7 +114,10 @@ fn unblock_signals() {
 
 /// Is the agent of the keeper behind descriptor `fd`.
 fn agent(fd: RawFd, fds: &[RawFd]) -> u8 {
-    unblock_signals();
+    if let Err(error) = keeper::signals::prepare_agent() {
+        say(&mut std::io::stderr(), &format!("procstar: cannot handle signals: {error}\n"));
+        return 1;
+    }
     // For `ps` and `top`; without it the name would be that of a link in /proc.
     let _ = nix::sys::prctl::set_name(c"procstar-agent");
     if !fds.contains(&fd) {
@@ -122,7 +131,12 @@ fn agent(fd: RawFd, fds: &[RawFd]) -> u8 {
     // SAFETY: it was open when this process started, and the keeper has meant it for nothing but this.
     let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
     let env = config::process_env();
-    match options::parse(std::env::args_os(), &env) {
+    let invocation = options::parse(std::env::args_os(), &env);
+    if !matches!(invocation, Ok(Invocation::Run(_))) {
+        // It starts nothing, and ends by what would end any other command. An error is that the keeper is gone.
+        let _ = report_mode(&socket, Mode::OneShot);
+    }
+    match invocation {
         Ok(Invocation::Run(options)) => run_agent(*options, &env, socket),
         Ok(Invocation::Reload { settings, pid }) => match reload::reload(&settings, &env, pid) {
             Ok(text) => {

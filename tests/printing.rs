@@ -17,6 +17,7 @@ use std::time::Duration;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use procstar::engine::{Captures, Ended, Moment, Started, Terms};
 use procstar::keeper::ledger::Record;
+use procstar::keeper::meaning::Mode;
 use procstar::keeper::protocol::{Decoder, Memory, Printing, ToAgent, ToKeeper, encode};
 use procstar::keeper::{AGAIN, KEEPER_FD};
 
@@ -44,6 +45,7 @@ impl Agent {
             .unwrap();
         ours.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut agent = Agent { child, socket: ours, decoder: Decoder::default() };
+        assert!(matches!(agent.heard(), ToKeeper::Mode(Mode::OneShot)));
         assert!(matches!(agent.heard(), ToKeeper::Hello { input: None, .. }));
         let memory = Memory { any: true, printing, ..Memory::default() };
         let (pid, ppid, start) = (7, 6, Moment::now());

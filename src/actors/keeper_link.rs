@@ -17,6 +17,7 @@ use super::Launcher;
 use super::messages::Shutdown;
 use crate::engine::{Event, Moment, StopOrder};
 use crate::keeper::ledger::Record;
+use crate::keeper::meaning::Mode;
 use crate::keeper::protocol::{
     Decoder, Memory, Order, Settings, ToAgent, ToKeeper, VERSION, encode,
 };
@@ -55,6 +56,16 @@ pub struct Welcome {
     pub dir: Option<PathBuf>,
     socket: UnixStream,
     decoder: Decoder,
+}
+
+/// Reports the kind of run to the keeper behind `socket`: signals have their meaning by it from then on, also while INPUT is read.
+///
+/// # Errors
+/// The keeper is gone.
+pub fn report_mode(mut socket: &UnixStream, mode: Mode) -> io::Result<()> {
+    let mut message = Vec::new();
+    encode(&ToKeeper::Mode(mode), &mut message)?;
+    socket.write_all(&message)
 }
 
 /// Introduces this agent to the keeper behind `socket`, and waits for the answer.

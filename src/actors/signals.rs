@@ -2,8 +2,10 @@
 
 use actix::{Actor, Context, Recipient, StreamHandler};
 use futures_util::stream::unfold;
+use nix::sys::signal::{SigSet, Signal as NixSignal};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::messages::{Shutdown, Stop};
 use crate::spec::ProcId;
@@ -14,6 +16,48 @@ pub struct Signals {
     listening: Vec<(Signal, Shutdown)>,
     keeper: Option<mpsc::UnboundedReceiver<Shutdown>>,
     foreground: Option<Foreground>,
+    log: OrderLog,
+}
+
+/// Notes orders to end.
+#[derive(Debug)]
+pub struct OrderLog(watch::Sender<Option<Instant>>);
+
+impl Default for OrderLog {
+    fn default() -> Self {
+        OrderLog(watch::Sender::new(None))
+    }
+}
+
+impl OrderLog {
+    /// Notes an order that comes now.
+    pub fn note(&self) {
+        self.0.send_replace(Some(Instant::now()));
+    }
+
+    /// What is noted.
+    pub fn orders(&self) -> Orders {
+        Orders(self.0.subscribe())
+    }
+}
+
+/// The orders to end that have come.
+#[derive(Clone, Debug)]
+pub struct Orders(watch::Receiver<Option<Instant>>);
+
+impl Orders {
+    /// When the last one came, if one did. [`another`](Self::another) waits for later ones.
+    pub fn last(&mut self) -> Option<Instant> {
+        *self.0.borrow_and_update()
+    }
+
+    /// Waits for another.
+    pub async fn another(&mut self) {
+        if self.0.changed().await.is_err() {
+            // Nobody listens to signals any more.
+            std::future::pending().await
+        }
+    }
 }
 
 /// One process that runs in the foreground, and gets the signals that end this program otherwise.
@@ -46,7 +90,20 @@ impl Signals {
             .into_iter()
             .map(|(kind, order)| Ok((signal(kind)?, order)))
             .collect::<std::io::Result<_>>()?;
-        Ok(Signals { supervisor, listening, keeper: Some(keeper), foreground: None })
+        // It may have waited for this: see `keeper::signals::prepare_agent`.
+        SigSet::from_iter([NixSignal::SIGUSR1]).thread_unblock()?;
+        Ok(Signals {
+            supervisor,
+            listening,
+            keeper: Some(keeper),
+            foreground: None,
+            log: OrderLog::default(),
+        })
+    }
+
+    /// The orders to end that come from now on.
+    pub fn orders(&self) -> Orders {
+        self.log.orders()
     }
 
     /// Passes SIGTERM and SIGINT on to this process instead, the first of them; the second kills it with all its descendants.
@@ -89,6 +146,9 @@ impl Actor for Signals {
 
 impl StreamHandler<Shutdown> for Signals {
     fn handle(&mut self, order: Shutdown, _: &mut Self::Context) {
+        if order != Shutdown::Idle {
+            self.log.note();
+        }
         match (&mut self.foreground, signal_of(order)) {
             (Some(Foreground { asked: true, .. }), Some(_)) => {
                 self.supervisor.do_send(Shutdown::Kill);

@@ -5,11 +5,35 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::report::{AsOf, Document, Facts, Format, Sampler};
+
+/// How many bytes have been written to whoever reads our output.
+static PASSED_ON: AtomicU64 = AtomicU64::new(0);
+
+/// How many bytes of output and results this program has written: who waits for a reader sees by it whether that takes anything.
+pub(super) fn passed_on() -> u64 {
+    PASSED_ON.load(Ordering::Relaxed)
+}
+
+/// Counts what is written.
+pub(super) struct Counted<'a, W>(pub(super) &'a mut W);
+
+impl<W: Write> Write for Counted<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.0.write(bytes)?;
+        PASSED_ON.fetch_add(written as u64, Ordering::Relaxed);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
 
 /// Writes `{ID: result, ...}` to `out`, without a newline at the end.
 ///
@@ -20,6 +44,7 @@ pub fn write_results(
     sampler: &Sampler,
     out: &mut impl Write,
 ) -> io::Result<()> {
+    let mut out = Counted(out);
     let mut piece = Vec::new();
     for (i, facts) in results.iter().enumerate() {
         piece.push(if i == 0 { b'{' } else { b',' });

@@ -77,11 +77,35 @@ fn ask(running: &Running) -> Result<String, ReloadError> {
         .map_err(|errno| failed(errno.into()))?;
     let answer = running.dir.join(instance::RELOADED);
     let before = read(&answer);
-    kill(Pid::from_raw(pid), Signal::SIGHUP).map_err(|errno| failed(errno.into()))?;
+    running.wish_reload().map_err(failed)?;
+    let asked = kill(Pid::from_raw(pid), signal_for(pid))
+        .map_err(|errno| failed(errno.into()))
+        .and_then(|()| await_answer(&watch, &answer, before.as_deref(), pid));
+    running.withdraw_wish();
+    asked
+}
+
+/// The signal that wakes a keeper. One that waits for SIGUSR2 has it, for that is never ignored; an older program would die of it.
+fn signal_for(pid: i32) -> Signal {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+    let blocked = blocked.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let waits = blocked.is_some_and(|mask| mask >> (Signal::SIGUSR2 as i32 - 1) & 1 == 1);
+    if waits { Signal::SIGUSR2 } else { Signal::SIGHUP }
+}
+
+/// Waits until the keeper has left another answer than the one `before`.
+fn await_answer(
+    watch: &Inotify,
+    answer: &PathBuf,
+    before: Option<&str>,
+    pid: i32,
+) -> Result<String, ReloadError> {
+    let failed = |source: io::Error| ReloadError::Ask { pid, source };
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match read(&answer) {
-            now if now == before || now.is_none() => {}
+        match read(answer) {
+            now if now.as_deref() == before || now.is_none() => {}
             Some(text) => {
                 // The first line is a number that tells one answer from another.
                 let text = text.lines().skip(1).collect::<Vec<_>>().join("\n");

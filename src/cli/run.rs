@@ -6,6 +6,7 @@
 
 mod doors;
 mod foreground;
+mod patience;
 mod progress;
 
 use std::ffi::OsStr;
@@ -28,7 +29,7 @@ use super::output;
 use super::run_command::{Foreground, OURS};
 use crate::actors::Launcher;
 use crate::actors::connection::{self, Connection, Finish, Outcome};
-use crate::actors::keeper_link::{KeeperLink, LinkError, Streams, Welcome, introduce};
+use crate::actors::keeper_link::{KeeperLink, LinkError, Streams, Welcome, introduce, report_mode};
 use crate::actors::lifecycle::{EndWhen, Graces};
 use crate::actors::messages::{Again, GetAll, GetOne};
 use crate::actors::results::Results;
@@ -40,6 +41,7 @@ use crate::config::{Env, SamplingSettings, Settings};
 use crate::engine::procfs::ProcFs;
 use crate::engine::{Event, Moment};
 use crate::http::{self, Doors, Serving};
+use crate::keeper::meaning::Mode;
 use crate::keeper::protocol::Printing;
 use crate::keeper::{AGAIN, protocol};
 use crate::net::dial::WssDialer;
@@ -47,6 +49,7 @@ use crate::net::tls;
 use crate::report::{AgentInfo, Facts, Sampler};
 use crate::spec::{self, LimitSpec, ProcId, Validated};
 use crate::wire::{ConnInfo, ProcInfo};
+use patience::{GivenUp, Patience};
 use progress::Progress;
 
 /// How long a child's set-up may take before it is reported as running.
@@ -165,6 +168,7 @@ impl RunError {
 /// # Errors
 /// What the user has to know; everything that ran has ended by then, unless nothing had been started.
 pub fn run(run: &Run, env: &Env, socket: UnixStream) -> Result<u8, RunError> {
+    report_mode(&socket, mode(run)).map_err(LinkError::Io)?;
     for path in run.output.iter().chain(run.foreground.as_ref().and_then(Foreground::file)) {
         output::check(path)
             .map_err(|source| RunError::Output { to: path.display().to_string(), source })?;
@@ -189,10 +193,14 @@ pub fn run(run: &Run, env: &Env, socket: UnixStream) -> Result<u8, RunError> {
     };
     let welcome = introduce(socket, keeper_settings(run, env), input)?;
     let sampler = sampler.of(agent_info(welcome.pid), run.settings.agent.group_id.clone());
-    actix::System::new().block_on(async move {
+    let system = actix::System::new();
+    let ended = system.block_on(async move {
         let agent = Agent::start(run, welcome, Arc::new(sampler))?;
         agent.run(run, doors, dialer).await
-    })
+    });
+    // Its end would wait for threads of its pool: one that asks a name server, or writes where nobody reads. The program ends now.
+    std::mem::forget(system);
+    ended
 }
 
 /// What results tell of this program, launched as process `pid`.
@@ -201,11 +209,21 @@ fn agent_info(pid: u32) -> AgentInfo {
     AgentInfo { pid, host, user, version: env!("CARGO_PKG_VERSION").to_owned() }
 }
 
+/// The kind of run, by which signals have their meaning.
+fn mode(run: &Run) -> Mode {
+    let serves = run.settings.agent.enabled || run.settings.http.serve;
+    match &run.foreground {
+        Some(_) => Mode::Foreground,
+        None if serves && !run.exit => Mode::Service,
+        None => Mode::OneShot,
+    }
+}
+
 /// What the keeper has to know.
 fn keeper_settings(run: &Run, env: &Env) -> protocol::Settings {
     let settings = &run.settings;
     // A one-shot is often a job of a service, and inherits the variable from it.
-    let lasts = (settings.agent.enabled || settings.http.serve) && !run.exit;
+    let lasts = mode(run) == Mode::Service;
     let given = env.get(OsStr::new("STATE_DIRECTORY")).filter(|value| lasts && !value.is_empty());
     let from_service_manager = given.map(|value| {
         // Several are joined by colons; the first one is for us, below a name of our own, for only we may read it.
@@ -274,6 +292,7 @@ struct Agent {
     /// How far an earlier agent has come with printing.
     printing: Printing,
     sampler: Arc<Sampler>,
+    patience: Patience,
     done: oneshot::Receiver<()>,
     gone: oneshot::Receiver<()>,
 }
@@ -328,6 +347,8 @@ impl Agent {
         }
         let signals = Signals::new(supervisor.clone().recipient(), orders)
             .map_err(system("handle signals"))?;
+        let grace = run.foreground.as_ref().map(|one| one.grace);
+        let patience = Patience::new(signals.orders(), patience::recent(grace));
         match &run.foreground {
             Some(one) => signals.in_foreground(one.id.clone(), supervisor.clone().recipient()),
             None => signals,
@@ -353,6 +374,7 @@ impl Agent {
             conn_id,
             printing,
             sampler,
+            patience,
             done,
             gone,
         })
@@ -391,7 +413,9 @@ impl Agent {
             return lost();
         }
         drop(progress);
-        copies.finish().await;
+        if let Err(GivenUp) = self.patience.wait(copies.finish()).await {
+            tracing::warn!("nobody reads our output, and the rest of it is not passed on");
+        }
         let (code, told) = self.tell_foreground(run).await;
         let written = self.write_results(run).await.and(told);
         let mut outcome = Outcome::Finished;
@@ -578,7 +602,11 @@ impl Agent {
         write: impl FnOnce(&Sampler) -> io::Result<()> + Send + 'static,
     ) -> Result<(), RunError> {
         let sampler = Arc::clone(&self.sampler);
-        let written = actix_rt::task::spawn_blocking(move || write(&sampler)).await;
+        let written = actix_rt::task::spawn_blocking(move || write(&sampler));
+        let Ok(written) = self.patience.wait(written).await else {
+            let source = io::Error::new(io::ErrorKind::TimedOut, "nobody reads it");
+            return Err(RunError::Write { to, source });
+        };
         match written {
             Ok(written) => written.map_err(|source| RunError::Write { to, source }),
             Err(error) => Err(system("write results")(io::Error::other(error))),

@@ -494,6 +494,7 @@ impl Driver {
         match command {
             Command::Launch(request) => self.request(request),
             Command::Signal { id, signum, ticket } => self.signal(&id, signum, ticket),
+            Command::SignalGroup { id, signum } => self.signal_whole_group(&id, signum),
             Command::Halt { id, order, ticket } => self.stop(&id, order, ticket),
             Command::Adopt(started) => self.adopt(*started),
             Command::TakeOver(carried) => self.take_over(*carried),

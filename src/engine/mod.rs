@@ -83,6 +83,13 @@ pub(crate) enum Command {
         /// Comes back with the [`Event::Signaled`].
         ticket: u64,
     },
+    /// Send a signal to a whole group. See [`Engine::signal_group`].
+    SignalGroup {
+        /// The process that leads it.
+        id: ProcId,
+        /// The signal's number.
+        signum: i32,
+    },
     /// Stop a process. See [`Engine::stop`].
     Halt {
         /// The process.
@@ -355,6 +362,11 @@ pub fn is_ignored(signum: i32) -> bool {
     sys::is_ignored(signum)
 }
 
+/// Whether a signal has its default action in this process.
+pub fn has_default_action(signum: i32) -> bool {
+    sys::is_default(signum)
+}
+
 /// The handle of a running engine.
 pub struct Engine {
     inbox: Arc<Inbox<Mail>>,
@@ -396,6 +408,11 @@ impl Engine {
     /// Sends a signal to a process; [`Event::Signaled`] with the same ticket tells the outcome.
     pub fn signal(&self, id: ProcId, signum: i32, ticket: u64) {
         self.tell(Command::Signal { id, signum, ticket });
+    }
+
+    /// Sends a signal to a process and its whole group. No event reports the outcome.
+    pub fn signal_group(&self, id: ProcId, signum: i32) {
+        self.tell(Command::SignalGroup { id, signum });
     }
 
     /// Stops a process: asks it, waits, kills it with all its descendants. [`Event::Signaled`] with the same ticket tells when it

@@ -313,14 +313,24 @@ pub(super) fn set_signal_mask(mask: u64) -> u64 {
     before
 }
 
-/// Ignores a signal from now on.
+/// Ignores a signal from now on. Asks the kernel itself, for libc refuses two of them.
 ///
 /// # Errors
 /// The OS error, which does not occur for a signal that can be ignored.
 pub(super) fn ignore(signum: i32) -> io::Result<()> {
-    // SAFETY: no handler is installed.
-    let before = unsafe { libc::signal(signum, libc::SIG_IGN) };
-    if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+    // The kernel's own struct: the handler, no flags, no restorer, empty mask.
+    let action = [libc::SIG_IGN as u64, 0, 0, 0];
+    // SAFETY: no handler is installed; the kernel reads one struct at `action`.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signum,
+            action.as_ptr(),
+            std::ptr::null_mut::<u64>(),
+            8usize,
+        )
+    };
+    if ret == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Gives SIGCHLD its default disposition. Whoever started us may have ignored it, and then the kernel would reap our

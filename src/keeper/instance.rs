@@ -40,6 +40,9 @@ const LAST_RESORTS: [&str; 2] = ["/tmp", SHARED_MEMORY];
 /// The name, in the directory, of what became of the last wish for an upgrade.
 pub const RELOADED: &str = "reloaded";
 
+/// The name, in the directory, of a wish for an upgrade, which a signal follows.
+const WISH: &str = "reload";
+
 /// An instance that runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Running {
@@ -47,6 +50,22 @@ pub struct Running {
     pub dir: PathBuf,
     /// Its keeper's pid.
     pub pid: i32,
+}
+
+impl Running {
+    /// Leaves the wish for an upgrade: the signal that follows then means this, whatever else it would mean.
+    ///
+    /// # Errors
+    /// The OS error.
+    pub fn wish_reload(&self) -> io::Result<()> {
+        std::fs::write(self.dir.join(WISH), "")
+    }
+
+    /// Withdraws the wish, where nobody has taken it.
+    pub fn withdraw_wish(&self) {
+        // As a rule it has been taken.
+        let _ = std::fs::remove_file(self.dir.join(WISH));
+    }
 }
 
 /// The instance that works in `dir`, if one does.
@@ -168,6 +187,11 @@ impl Instance {
         let (dir, lock) = own_dir(&base, name)?;
         let memory = memory_dir(uid, &dir);
         Ok(Instance { dir, memory, lasting: false, lock })
+    }
+
+    /// Takes the wish for an upgrade, if there is one.
+    pub fn take_wish(&self) -> bool {
+        std::fs::remove_file(self.dir.join(WISH)).is_ok()
     }
 
     /// Leaves word of what became of a wish for an upgrade.

@@ -17,11 +17,15 @@
 pub mod instance;
 pub mod journal;
 pub mod ledger;
+pub mod meaning;
 pub mod protocol;
 pub mod rest;
 mod serve;
+pub mod signals;
 mod subordinate;
+mod terminal;
 pub mod upgrade;
 
 pub use serve::{AGAIN, KEEPER_FD, Origin, keep, resume};
+pub use signals::Exit;
 pub use subordinate::AgentCommand;

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::Record;
+use super::meaning::Mode;
 use crate::config::LogSettings;
 use crate::engine::{Ended, Moment, Started, StopOrder};
 use crate::spec::{LimitSpec, ProcId, Validated};
@@ -74,7 +75,9 @@ mod one_or_more {
 /// From the agent.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToKeeper {
-    /// The first message.
+    /// The kind of run, which decides what signals mean. It may come before [`ToKeeper::Hello`]: the agent may wait long for INPUT.
+    Mode(Mode),
+    /// The introduction.
     Hello {
         /// [`VERSION`].
         version: u32,
@@ -167,7 +170,7 @@ pub enum Printing {
 /// An order that a signal gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Order {
-    /// SIGTERM, SIGHUP.
+    /// SIGTERM, and what means the same; see [`meaning`](super::meaning).
     Terminate,
     /// SIGQUIT.
     Kill,

@@ -1,7 +1,9 @@
 //! The keeper's own loop: signals, the agent, the engine's events.
 
+mod obey;
+
 use std::io;
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::RawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,13 +11,14 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 
 use super::instance::Instance;
 use super::journal::{self, Entry, Journal};
 use super::ledger::{Ledger, Record};
+use super::meaning::{Meaning, Mode, Terminal, meaning};
 use super::protocol::{Memory, Order, Settings, ToAgent, ToKeeper, Told, VERSION, encode};
 use super::rest;
+use super::signals::{Exit, Received, Signals};
 use super::subordinate::{AgentCommand, Subordinate};
 use super::upgrade::{self, Program, State};
 use crate::config::NEVER_INHERITED;
@@ -73,11 +76,11 @@ impl Origin {
     }
 }
 
-/// Keeps processes until the agent says that all is done; gives the program's exit code.
+/// Keeps processes until the agent says that all is done; returns how the program ends.
 ///
 /// # Errors
 /// What the keeper itself needs of the system; nothing has been started then.
-pub fn keep(origin: Origin, agents: AgentCommand) -> io::Result<u8> {
+pub fn keep(origin: Origin, agents: AgentCommand) -> io::Result<Exit> {
     Ok(Keeper::new(origin, agents)?.run_to_the_end())
 }
 
@@ -85,28 +88,16 @@ pub fn keep(origin: Origin, agents: AgentCommand) -> io::Result<u8> {
 ///
 /// # Errors
 /// What the keeper itself needs of the system.
-pub fn resume(state: State) -> io::Result<u8> {
+pub fn resume(state: State) -> io::Result<Exit> {
     let origin = Origin { start: state.start, fds: state.fds.clone(), nofile: state.nofile };
     let mut keeper = Keeper::new(origin, AgentCommand::this_program())?;
     keeper.take_over(state)?;
     Ok(keeper.run_to_the_end())
 }
 
-/// Whether SIGHUP is the terminal's, or the shell's that dies with it, and no wish for an upgrade.
-fn is_hangup(info: &siginfo) -> bool {
-    let session = nix::unistd::getsid(None).map_or(0, nix::unistd::Pid::as_raw);
-    info.ssi_code == libc::SI_KERNEL || info.ssi_pid as i32 == session
-}
-
-/// What a signal orders.
-fn order_of(signum: i32) -> Option<Order> {
-    match signum {
-        libc::SIGTERM | libc::SIGHUP => Some(Order::Terminate),
-        libc::SIGINT => Some(Order::Interrupt),
-        libc::SIGQUIT => Some(Order::Kill),
-        libc::SIGUSR1 => Some(Order::Idle),
-        _ => None,
-    }
+/// Whether a signal that an agent dies of, before it listens to any, is an order.
+fn is_order(signum: &i32) -> bool {
+    [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM].contains(signum)
 }
 
 /// What has woken the loop.
@@ -131,7 +122,13 @@ struct Keeper {
     program: Program,
     /// Events on their way from the engine's thread.
     post: Arc<Inbox<Event>>,
-    signals: SignalFd,
+    signals: Signals,
+    /// Signals that have come before the agent had introduced itself.
+    early: Vec<Received>,
+    /// The signals whose being ignored has been logged; signal N is bit N - 1.
+    ignored: u64,
+    /// The kind of run, once the agent has reported it.
+    mode: Option<Mode>,
     /// Both, and the journal, from the first agent's introduction on.
     engine: Option<Engine>,
     settings: Option<Settings>,
@@ -150,6 +147,8 @@ struct Keeper {
     alone_until: Option<Instant>,
     /// The exit code, once it is over.
     code: Option<u8>,
+    /// The signal that ends the program before it has started anything.
+    ended_by: Option<i32>,
     /// Whether the agent has said goodbye, with which code.
     bye: Option<u8>,
     /// Whether the first agent was refused: it then tells the user, and knows the exit code.
@@ -164,25 +163,19 @@ struct Keeper {
 
 impl Keeper {
     fn new(origin: Origin, agents: AgentCommand) -> io::Result<Self> {
-        let mut set = SigSet::empty();
-        let hangup = !crate::engine::is_ignored(libc::SIGHUP);
-        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGUSR1]
-            .into_iter()
-            .chain(hangup.then_some(Signal::SIGHUP))
-        {
-            set.add(signal);
-        }
-        set.thread_block()?;
+        let signals = Signals::new()?;
         // The engine hears of it by a descriptor, and reaps orphans, whose subreaper we are.
         SigSet::from_iter([Signal::SIGCHLD]).thread_block()?;
         crate::engine::become_subreaper()?;
-        let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         Ok(Keeper {
             origin,
             agents,
             program: Program::of_this_process()?,
             post: Arc::new(Inbox::new()?),
             signals,
+            early: Vec::new(),
+            ignored: 0,
+            mode: None,
             engine: None,
             settings: None,
             instance: None,
@@ -195,6 +188,7 @@ impl Keeper {
             orders: Vec::new(),
             alone_until: None,
             code: None,
+            ended_by: None,
             bye: None,
             refused: false,
             last_events: Instant::now(),
@@ -203,8 +197,8 @@ impl Keeper {
         })
     }
 
-    fn run_to_the_end(mut self) -> u8 {
-        let code = self.run();
+    fn run_to_the_end(mut self) -> Exit {
+        let exit = self.run();
         if let Some(instance) = self.instance.take() {
             if !instance.is_lasting() {
                 // With the instance, its processes are as good as deleted.
@@ -214,13 +208,16 @@ impl Keeper {
             }
             instance.close();
         }
-        code
+        exit
     }
 
-    fn run(&mut self) -> u8 {
+    fn run(&mut self) -> Exit {
         loop {
+            if let Some(signum) = self.ended_by {
+                return Exit::Signal(signum);
+            }
             if let Some(code) = self.code {
-                return code;
+                return Exit::Code(code);
             }
             if self.next_agent.is_some_and(|at| at <= Instant::now()) {
                 self.start_agent();
@@ -230,15 +227,8 @@ impl Keeper {
             if woken.events {
                 self.take_events();
             }
-            while woken.signals
-                && let Ok(Some(info)) = self.signals.read_signal()
-            {
-                let signum = info.ssi_signo as i32;
-                if signum == libc::SIGHUP && !is_hangup(&info) {
-                    self.upgrade();
-                } else if let Some(order) = order_of(signum) {
-                    self.order(order);
-                }
+            if woken.signals {
+                self.take_signals();
             }
             self.hear_agent(woken);
             self.end_alone();
@@ -256,10 +246,10 @@ impl Keeper {
         let wanted = |when: bool, what: PollFlags| if when { what } else { PollFlags::empty() };
         let sends = agent.is_some_and(Subordinate::wants_to_send);
         // Of what is not there, our own signals stand in the place, and are not asked for.
-        let none = self.signals.as_fd();
+        let none = self.signals.fd();
         let mut fds = [
             PollFd::new(self.post.fd(), wanted(paced.is_none(), PollFlags::POLLIN)),
-            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.signals.fd(), PollFlags::POLLIN),
             PollFd::new(
                 agent.map_or(none, Subordinate::pidfd),
                 wanted(agent.is_some(), PollFlags::POLLIN),
@@ -344,7 +334,7 @@ impl Keeper {
         // In this order: what it said last, its goodbye too, is there once it has ended.
         let ended = if woken.ended { agent.ended() } else { None };
         let messages = if woken.said || ended.is_some() { agent.receive() } else { Vec::new() };
-        agent.kill_if_overdue();
+        agent.kill_if_overdue(self.bye.is_some());
         let old = agent.born.elapsed() >= GOOD_AGE;
         for message in messages {
             self.message(message);
@@ -354,13 +344,19 @@ impl Keeper {
         if let Some(code) = self.bye {
             let own = status.code().and_then(|own| u8::try_from(own).ok());
             self.code = own.filter(|_| self.refused).or(Some(code));
+        } else if let (None, Some(signum)) = (&self.engine, status.signal().filter(is_order)) {
+            // It was still reading what to start.
+            self.ended_by = Some(signum);
         } else if let (None, Some(code)) = (&self.engine, status.code()) {
             // It has told the user what is wrong, or what was asked for; nothing was started.
             self.code = Some(u8::try_from(code).unwrap_or(1));
         } else {
             tracing::warn!(%status, "the agent has died, starting it again; no process is lost");
             // It died of an order that came before it listened to any.
-            if let Some(order) = status.signal().and_then(order_of) {
+            if let Some(signum) = status.signal().filter(is_order)
+                && let Meaning::Order(order) =
+                    meaning(signum, self.mode.unwrap_or_default(), Terminal::None)
+            {
                 self.order(order);
             }
             self.agent_died(old && said_hello);
@@ -456,6 +452,8 @@ impl Keeper {
             memory: self.memory.clone(),
             orders: self.orders.iter().map(|order| order.kept()).collect(),
             carried,
+            mode: self.mode.unwrap_or_default(),
+            terminal: self.signals.had_terminal(),
         })
     }
 
@@ -485,6 +483,8 @@ impl Keeper {
         instance.answer_reload(&Ok(format!("now runs {program}, version {version}")));
         self.memory = state.memory;
         self.orders = state.orders;
+        self.mode = Some(state.mode);
+        self.signals.note_terminal(state.terminal);
         self.journal = Some(Journal::begin(&instance.journal(), &self.ledger, &self.memory)?);
         self.settings = Some(state.settings);
         self.instance = Some(instance);
@@ -512,6 +512,12 @@ impl Keeper {
 
     /// Passes an order on, and keeps it until an agent has told us to remember it.
     fn order(&mut self, order: Order) {
+        if let (Some(_), Some(agent)) = (self.bye, &mut self.agent)
+            && order != Order::Idle
+        {
+            // All is done but its own end, which something holds up.
+            agent.kill();
+        }
         if let Some(agent) = &mut self.agent
             && agent.welcomed
         {
@@ -579,11 +585,12 @@ impl Keeper {
 
     fn message(&mut self, message: ToKeeper) {
         if self.engine.is_none()
-            && !matches!(message, ToKeeper::Hello { .. } | ToKeeper::Bye { .. })
+            && !matches!(message, ToKeeper::Mode(_) | ToKeeper::Hello { .. } | ToKeeper::Bye { .. })
         {
             return tracing::error!("the agent has not introduced itself");
         }
         match message {
+            ToKeeper::Mode(mode) => self.mode = Some(mode),
             ToKeeper::Hello { version, settings, input } => self.hello(version, &settings, input),
             ToKeeper::Launch(request) => self.launch(request),
             ToKeeper::Signal { id, signum, ticket } => {
@@ -621,7 +628,16 @@ impl Keeper {
                     journal.add(&Entry::Memory(self.memory.clone()));
                 }
             }
-            ToKeeper::Bye { code } => self.bye = Some(code),
+            ToKeeper::Bye { code } => self.goodbye(code),
+        }
+    }
+
+    /// The agent has said goodbye. After an order to end, whatever it still writes for the user is not waited for long.
+    fn goodbye(&mut self, code: u8) {
+        self.bye = Some(code);
+        let ordered = self.orders.iter().chain(&self.memory.orders).any(|o| *o != Order::Idle);
+        if let (true, Some(agent)) = (ordered, &mut self.agent) {
+            agent.end_soon();
         }
     }
 
@@ -681,6 +697,7 @@ impl Keeper {
                 agent.tell(&ToAgent::Order(*order));
             }
         }
+        self.obey_early();
     }
 
     /// Starts INPUT's processes, unless the keeper that died had started them: then they are taken up, as all it had.
@@ -776,7 +793,6 @@ mod tests {
     fn an_interrupt_is_kept_as_what_it_orders() {
         let origin = Origin { start: Moment::now(), fds: Vec::new(), nofile: None };
         let mut keeper = Keeper::new(origin, AgentCommand::this_program()).unwrap();
-        assert_eq!(order_of(libc::SIGINT), Some(Order::Interrupt));
         for order in [Order::Interrupt, Order::Terminate, Order::Interrupt, Order::Kill] {
             keeper.order(order);
         }
@@ -800,7 +816,7 @@ mod tests {
         theirs.write_all(&bye).unwrap();
         assert_eq!(keeper.end_agent_for_upgrade(), Err(DONE.to_owned()));
         assert!(keeper.agent.is_none());
-        assert_eq!(keeper.run(), 5);
+        assert_eq!(keeper.run(), Exit::Code(5));
         // Another one had nothing to say.
         let (agent, _theirs) = self::agent();
         (keeper.agent, keeper.bye, keeper.code) = (Some(agent), None, None);

@@ -194,10 +194,17 @@ impl Subordinate {
         self.deadline
     }
 
-    /// Ends it if its socket has been closed for long: nobody hears it.
-    pub(super) fn kill_if_overdue(&mut self) {
+    /// Gives it a moment to end: all that it had to do is done.
+    pub(super) fn end_soon(&mut self) {
+        self.deadline = self.deadline.or(Some(Instant::now() + CLOSED_GRACE));
+    }
+
+    /// Ends it if its time is over. `done` says whether it had said goodbye; else its socket has been closed, and nobody hears it.
+    pub(super) fn kill_if_overdue(&mut self, done: bool) {
         if self.deadline.is_some_and(|at| at <= Instant::now()) {
-            tracing::error!("the agent has closed its socket, starting another");
+            if !done {
+                tracing::error!("the agent has closed its socket, starting another");
+            }
             self.kill();
             self.deadline = None;
         }
@@ -206,6 +213,13 @@ impl Subordinate {
     /// Its exit status, if it has ended.
     pub(super) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
+    }
+
+    /// Ends it at once, and waits for that.
+    pub(super) fn end(mut self) {
+        self.kill();
+        // An error is that it is gone.
+        let _ = self.child.wait();
     }
 
     /// Ends it at once.

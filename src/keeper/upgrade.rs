@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::instance::Remains;
 use super::ledger::Record;
+use super::meaning::Mode;
 use super::protocol::{Memory, Order, Settings};
 use crate::engine::sys::{memory_file, pidfd_open, set_cloexec};
 use crate::engine::{Carried, Moment};
@@ -53,6 +54,12 @@ pub struct State {
     pub orders: Vec<Order>,
     /// What the engine holds.
     pub carried: Vec<Carried>,
+    /// The kind of run; older programs hand over none.
+    #[serde(default, skip_serializing_if = "Mode::is_service")]
+    pub mode: Mode,
+    /// Whether the launched program had a controlling terminal.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub terminal: bool,
 }
 
 /// Why the state of another program is of no use.
@@ -253,6 +260,8 @@ mod tests {
             },
             orders: vec![Order::Terminate],
             carried: Carried::samples(),
+            mode: Mode::Service,
+            terminal: false,
         }
     }
 

@@ -145,6 +145,7 @@ fn brief(message: &ToKeeper) -> String {
         ToKeeper::Remember(Memory { conn_id, orders, any, .. }) => {
             format!("remember {conn_id:?} {orders:?} {any}")
         }
+        ToKeeper::Mode(mode) => format!("mode {mode:?}"),
         ToKeeper::Bye { code } => format!("bye {code}"),
     }
 }

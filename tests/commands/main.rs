@@ -11,5 +11,6 @@ mod events;
 mod finding;
 mod life;
 mod logs;
+mod signals;
 mod terminal;
 mod world;

@@ -1,4 +1,4 @@
-//! The disk of the instance's directory is full.
+//! There is no room for more in the instance's directory: its disk is full, or a limit of file sizes is reached.
 
 use super::world::*;
 use procstar::keeper::journal;
@@ -80,6 +80,48 @@ fn a_full_disk_costs_the_journal_and_no_result() {
         agent.until(&format!("ended {n} 0"));
         let records = journal::read(&journal).unwrap();
         records.len() == 2 + n && records.iter().all(|record| record.ended.is_some())
+    });
+    agent.bye(0);
+    assert_eq!(world.ended(), Some(0));
+}
+
+#[test]
+fn a_limit_of_file_sizes_costs_the_journal_and_no_result() {
+    let mut world = World::new();
+    world.settings.state_dir = Some(world.place.path().join("state"));
+    let (mut agent, _) = world.welcomed();
+    let limit = |bytes: u64| {
+        let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: the kernel reads one structure, which is ours.
+        let set = unsafe {
+            libc::prlimit(
+                world.pid() as i32,
+                libc::RLIMIT_FSIZE,
+                &raw const limit,
+                std::ptr::null_mut(),
+            )
+        };
+        assert_eq!(set, 0);
+    };
+    limit(8192);
+    // The kernel sends SIGXFSZ at the write that goes beyond.
+    let mut n = 0;
+    eventually("the journal to fail", || {
+        n += 1;
+        agent.launch(json!({format!("{n}"): sh("exit 5")}));
+        agent.until(&format!("ended {n} 1280"));
+        world.log().contains("cannot write the journal")
+    });
+    assert!(world.log().contains("File too large"), "{}", world.log());
+    // Without it, everything is in the journal again.
+    limit(libc::RLIM_INFINITY);
+    let journal = world.settings.state_dir.clone().unwrap().join("journal");
+    eventually("the journal to be written anew", || {
+        n += 1;
+        agent.launch(json!({format!("{n}"): sh("")}));
+        agent.until(&format!("ended {n} 0"));
+        let records = journal::read(&journal).unwrap();
+        records.len() == n && records.iter().all(|record| record.ended.is_some())
     });
     agent.bye(0);
     assert_eq!(world.ended(), Some(0));

@@ -40,7 +40,7 @@ fn play_a_role() {
     }
     let agents = AgentCommand { exe: this_program(), args: role().map(Into::into).into() };
     let origin = Origin { start: Moment::now(), fds: Vec::new(), nofile: None };
-    std::process::exit(i32::from(keeper::keep(origin, agents).unwrap()));
+    std::process::exit(i32::from(keeper::keep(origin, agents).unwrap().code()));
 }
 
 fn this_program() -> PathBuf {

@@ -67,10 +67,12 @@ pub fn run(client: &Client, env: &Env) -> u8 {
         Err(error) => return tell(client, &error),
     };
     match actix_rt::Runtime::new() {
-        Ok(runtime) => match runtime.block_on(ask(client, env, &mut out)) {
-            Ok(code) => code,
-            Err(error) => tell(client, &error),
-        },
+        Ok(runtime) => {
+            let asked = runtime.block_on(ask(client, env, &mut out));
+            // Its end would wait for a thread that asks a name server, which may not answer.
+            std::mem::forget(runtime);
+            asked.unwrap_or_else(|error| tell(client, &error))
+        }
         Err(error) => tell(client, &ClientError::Failed(format!("cannot start: {error}"))),
     }
 }

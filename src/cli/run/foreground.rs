@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use super::{Agent, RunError};
 use crate::actors::messages::{GetAll, GetOne, Stop};
 use crate::cli::options::Run;
-use crate::cli::output::{self, Patient};
+use crate::cli::output::{self, Counted, Patient};
 use crate::cli::run_command::{Foreground, OURS, ResultTo, exit_code};
 use crate::http::{Watcher, follow};
 use crate::report::{Facts, Sampler};
@@ -78,9 +78,13 @@ impl Agent {
         let results = self.results.send(GetAll).await.unwrap_or_default();
         let facts = results.iter().find(|facts| facts.id == foreground.id);
         let code = facts.map_or(OURS, |facts| exit_code(facts));
-        for error in problems(facts) {
+        let problems = problems(facts);
+        if !problems.is_empty() {
+            let text: String =
+                problems.iter().map(|error| format!("procstar: {error}\n")).collect();
+            let write = move |_: &Sampler| Patient::new(&io::stderr())?.write_all(text.as_bytes());
             // Whoever has closed it does not want it.
-            let _ = writeln!(io::stderr(), "procstar: {error}");
+            let _ = self.write("standard error".into(), write).await;
         }
         let written = match &foreground.result {
             None => Ok(()),
@@ -117,5 +121,5 @@ fn copy(fd: FdName, block: &[u8]) -> io::Result<()> {
         FdName::STDOUT => Patient::new(&io::stdout())?,
         _ => Patient::new(&io::stderr())?,
     };
-    to.write_all(block)
+    Counted(&mut to).write_all(block)
 }

@@ -132,6 +132,20 @@ fn create(file: &CaptureFile) -> io::Result<File> {
     Ok(made)
 }
 
+/// Signals that are not ignored: this process's own faults, and job control.
+const NOT_IGNORED: [i32; 10] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGABRT,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGCONT,
+    libc::SIGCHLD,
+];
+
 /// Set by SIGTERM: the capture is frozen, and what still comes is not stored.
 static STOP: AtomicBool = AtomicBool::new(false);
 
@@ -144,11 +158,13 @@ pub fn run(work: &OsString) -> u8 {
     let work = work.to_str().and_then(|text| serde_json::from_str::<Work>(text).ok());
     let Some(work) = work else { return 2 };
     let _ = nix::sys::prctl::set_name(c"procstar-filter");
-    // The thread that started it had blocked all.
-    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
-    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+    // None but SIGTERM is an order, and none is to cost output: what is beyond a limit of file sizes is an error of writing.
+    for signal in (1..=64).filter(|signal| !NOT_IGNORED.contains(signal)) {
+        // Two cannot be ignored.
         let _ = sys::ignore(signal);
     }
+    // The thread that started it had blocked all.
+    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
     if sys::on_signal(libc::SIGTERM, stop).is_err() {
         return 2;
     }

@@ -170,6 +170,19 @@ impl Driver {
         }
     }
 
+    /// Sends a signal to a running process and its group. One that is only being made has nothing to do with it.
+    pub(super) fn signal_whole_group(&mut self, id: &ProcId, signum: i32) {
+        let process = self.serials.get(id).and_then(|serial| self.processes.get(serial));
+        let alive = process.filter(|process| matches!(process.state, State::Alive(_)));
+        if let Some(target) = alive.and_then(Process::target)
+            // One that was adopted may have been reaped by somebody else, and its number be another's.
+            && sys::pidfd_send_signal(target.pidfd, 0).is_ok()
+        {
+            // That there is no group is no error here.
+            let _ = sys::signal_group(target.pid, signum);
+        }
+    }
+
     /// Sends the signal that asks a process and its tree to end, as soon as there is a child that may have it.
     fn ask(&mut self, serial: u64, ask: Ask) {
         let Some(process) = self.processes.get_mut(&serial) else { return };

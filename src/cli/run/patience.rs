@@ -1,0 +1,142 @@
+//! How long the end waits for whoever reads our output: without a signal for ever, after one only while it takes something.
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::actors::signals::Orders;
+use crate::cli::output;
+
+/// How long a reader may take nothing before it counts as stuck.
+const STUCK: Duration = Duration::from_secs(2);
+
+/// Output is not waited for any more.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct GivenUp;
+
+/// The patience of one run.
+pub(super) struct Patience {
+    orders: Orders,
+    /// How long ago an order may have come that has led to the end: an older one has not ended the process in the foreground.
+    recent: Duration,
+}
+
+impl Patience {
+    pub(super) fn new(orders: Orders, recent: Duration) -> Patience {
+        Patience { orders, recent }
+    }
+
+    /// Waits until output is written. Once an order to end has come: until nothing has been taken for a while, or another comes.
+    ///
+    /// # Errors
+    /// Where it is given up.
+    pub(super) async fn wait<T>(&self, written: impl Future<Output = T>) -> Result<T, GivenUp> {
+        self.wait_while(written, output::passed_on).await
+    }
+
+    async fn wait_while<T>(
+        &self,
+        written: impl Future<Output = T>,
+        passed_on: impl Fn() -> u64,
+    ) -> Result<T, GivenUp> {
+        let mut written = pin!(written);
+        let mut orders = self.orders.clone();
+        let ordered = orders.last().is_some_and(|at| at.elapsed() <= self.recent);
+        if !ordered {
+            tokio::select! {
+                biased;
+                done = &mut written => return Ok(done),
+                () = orders.another() => {}
+            }
+        }
+        loop {
+            let before = passed_on();
+            tokio::select! {
+                biased;
+                done = &mut written => return Ok(done),
+                () = orders.another() => return Err(GivenUp),
+                () = sleep(STUCK) => {
+                    if passed_on() == before {
+                        return Err(GivenUp);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// How long ago an order may have come that has led to the end, with this grace of a process in the foreground.
+pub(super) fn recent(foreground: Option<Duration>) -> Duration {
+    // A one-shot ends by every order, whenever it came.
+    foreground.map_or(Duration::MAX, |grace| grace.saturating_add(STUCK))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actors::signals::OrderLog;
+    use std::cell::Cell;
+    use std::future::pending;
+    use tokio::time::Instant;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    async fn advance(log: &OrderLog, by: Duration) {
+        sleep(by).await;
+        log.note();
+    }
+
+    #[actix_rt::test]
+    async fn without_an_order_it_waits_for_ever() {
+        tokio::time::pause();
+        let patience = Patience::new(OrderLog::default().orders(), Duration::MAX);
+        let slow = async {
+            sleep(HOUR).await;
+            5
+        };
+        assert_eq!(patience.wait_while(slow, || 0).await, Ok(5));
+    }
+
+    #[actix_rt::test]
+    async fn after_an_order_a_reader_that_takes_nothing_is_given_up() {
+        tokio::time::pause();
+        let log = OrderLog::default();
+        let patience = Patience::new(log.orders(), Duration::MAX);
+        let begun = Instant::now();
+        let (given_up, ()) =
+            tokio::join!(patience.wait_while(pending::<()>(), || 0), advance(&log, HOUR));
+        assert_eq!((given_up, begun.elapsed().as_secs()), (Err(GivenUp), 3602));
+        // One that came before counts too, for a one-shot.
+        assert_eq!(patience.wait_while(pending::<()>(), || 0).await, Err(GivenUp));
+    }
+
+    #[actix_rt::test]
+    async fn a_slow_reader_is_waited_for_until_another_order() {
+        tokio::time::pause();
+        let log = OrderLog::default();
+        log.note();
+        let patience = Patience::new(log.orders(), Duration::MAX);
+        let taken = Cell::new(0);
+        let passed_on = || {
+            taken.set(taken.get() + 1);
+            taken.get()
+        };
+        let begun = Instant::now();
+        let (given_up, ()) =
+            tokio::join!(patience.wait_while(pending::<()>(), passed_on), advance(&log, HOUR));
+        assert_eq!((given_up, begun.elapsed().as_secs()), (Err(GivenUp), 3600));
+    }
+
+    #[actix_rt::test]
+    async fn an_order_of_long_ago_did_not_end_the_process() {
+        tokio::time::pause();
+        let log = OrderLog::default();
+        log.note();
+        sleep(HOUR).await;
+        let patience = Patience::new(log.orders(), recent(Some(Duration::from_secs(10))));
+        let slow = async { sleep(HOUR).await };
+        assert_eq!(patience.wait_while(slow, || 0).await, Ok(()));
+    }
+}

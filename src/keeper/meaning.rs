@@ -1,0 +1,129 @@
+//! What each signal means to the launched process, as pure data: by its number, by the kind of run, and by the controlling terminal.
+//! Who has sent it does not count. The table is in `docs/operations.md`.
+
+use serde::{Deserialize, Serialize};
+
+use super::protocol::Order;
+
+/// The kind of run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// `--serve` or `--agent`, without `--exit`.
+    #[default]
+    Service,
+    /// It ends by itself: INPUT with `--print`, `--output`, `--exit` or `--wait`, or a command that starts nothing.
+    OneShot,
+    /// `procstar run`.
+    Foreground,
+}
+
+impl Mode {
+    /// Whether it is a service.
+    pub fn is_service(&self) -> bool {
+        *self == Mode::Service
+    }
+}
+
+/// The state of the controlling terminal at the moment of a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Terminal {
+    /// There is none, and there was none at the start.
+    None,
+    /// It is there.
+    Open,
+    /// There was one at the start, and it has been closed.
+    HungUp,
+}
+
+/// How a signal is received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// Its default action takes place, or the engine receives it.
+    Default,
+    /// The kernel discards it.
+    Discarded,
+    /// It waits until it is read, and then does what [`meaning`] returns.
+    Read,
+}
+
+/// What a signal that is read does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// Nothing. Nothing is logged either, because its default action is nothing.
+    Nothing,
+    /// Nothing but a line in the log: its default action would end this process, and leave all others without a parent.
+    Ignored,
+    /// It is an order.
+    Order(Order),
+    /// The program on disk takes over.
+    Upgrade,
+    /// The process in the foreground receives it.
+    PassOn {
+        /// Whether its whole group does, as at a signal of the terminal's.
+        group: bool,
+    },
+}
+
+/// The first and the last signal.
+pub const ALL: std::ops::RangeInclusive<i32> = 1..=64;
+
+/// Two signals that glibc keeps for itself: no program can wait for them.
+const LIBC: [i32; 2] = [32, 33];
+
+/// How signal `signum` is received.
+pub fn receipt(signum: i32) -> Receipt {
+    match signum {
+        // Faults of this process, which cannot go on after them.
+        libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL => Receipt::Default,
+        libc::SIGKILL | libc::SIGSTOP => Receipt::Default,
+        // Job control, and what does nothing by default.
+        libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU | libc::SIGCONT | libc::SIGURG => {
+            Receipt::Default
+        }
+        // The engine reads it.
+        libc::SIGCHLD => Receipt::Default,
+        // A write that fails says so by its error.
+        libc::SIGPIPE | libc::SIGXFSZ => Receipt::Discarded,
+        _ if LIBC.contains(&signum) => Receipt::Discarded,
+        _ => Receipt::Read,
+    }
+}
+
+/// What signal `signum` does, where it is read.
+pub fn meaning(signum: i32, mode: Mode, terminal: Terminal) -> Meaning {
+    match (signum, mode) {
+        (libc::SIGTERM, _) => Meaning::Order(Order::Terminate),
+        (libc::SIGINT, _) => Meaning::Order(Order::Interrupt),
+        (libc::SIGQUIT, _) => Meaning::Order(Order::Kill),
+        // A service lives on with another program, but not without its terminal.
+        (libc::SIGHUP, Mode::Service) if terminal != Terminal::HungUp => Meaning::Upgrade,
+        (libc::SIGHUP, _) => Meaning::Order(Order::Terminate),
+        (libc::SIGUSR1, Mode::Service | Mode::OneShot) => Meaning::Order(Order::Idle),
+        (libc::SIGUSR2, Mode::Service) => Meaning::Upgrade,
+        // A terminal sends it to a whole group.
+        (libc::SIGWINCH, Mode::Foreground) => Meaning::PassOn { group: true },
+        (libc::SIGWINCH, _) => Meaning::Nothing,
+        _ if receipt(signum) != Receipt::Read => Meaning::Nothing,
+        // By default all others end a program.
+        (_, Mode::Service) => Meaning::Ignored,
+        (_, Mode::OneShot) => Meaning::Order(Order::Terminate),
+        (_, Mode::Foreground) => Meaning::PassOn { group: false },
+    }
+}
+
+/// Whether a signal ends the program at once, because nothing has been started. `mode` is none before the agent has reported it.
+pub fn ends_before_start(signum: i32, mode: Option<Mode>, terminal: Terminal) -> bool {
+    match (signum, mode) {
+        (libc::SIGTERM | libc::SIGINT | libc::SIGQUIT, _) => true,
+        (libc::SIGHUP, None) => terminal == Terminal::HungUp,
+        (_, None) => false,
+        (_, Some(mode)) => match meaning(signum, mode, terminal) {
+            Meaning::Order(order) => order != Order::Idle,
+            Meaning::PassOn { group } => !group,
+            Meaning::Nothing | Meaning::Ignored | Meaning::Upgrade => false,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+//! The signals of this process: which are received, and by which it ends.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use super::meaning::{ALL, Receipt, Terminal, receipt};
+use super::terminal::Controlling;
+use crate::engine::{has_default_action, ignore, is_ignored};
+use crate::signal::signal_name;
+
+/// How the launched process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// With this exit code.
+    Code(u8),
+    /// By this signal, as a program does that handles none.
+    Signal(i32),
+}
+
+impl Exit {
+    /// The exit code, after an end by the signal if there is one: it returns only where the signal does not end this process.
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Code(code) => code,
+            Exit::Signal(signum) => {
+                die_of(signum);
+                u8::try_from(128 + signum).unwrap_or(u8::MAX)
+            }
+        }
+    }
+}
+
+/// Ends this process by a signal. No core is dumped: that would tell of no fault.
+fn die_of(signum: i32) {
+    let Ok(signal) = Signal::try_from(signum) else { return };
+    // Neither fails for a signal that ends a process.
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    // SAFETY: no handler is installed.
+    let _ = unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl) };
+    let _ = SigSet::from_iter([signal]).thread_unblock();
+    let _ = raise(signal);
+}
+
+/// A signal that was read.
+#[derive(Clone, Copy, Debug)]
+pub struct Received {
+    /// Its number.
+    pub signum: i32,
+    /// The process that has sent it; none where the kernel has.
+    pub sender: Option<u32>,
+    /// The state of the controlling terminal.
+    pub terminal: Terminal,
+}
+
+impl Received {
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        signal_name(self.signum).unwrap_or("an unknown signal")
+    }
+}
+
+/// The signals that the launched process reads.
+pub struct Signals {
+    fd: SignalFd,
+    terminal: Controlling,
+}
+
+impl Signals {
+    /// Receives signals from now on, in this thread, which is to be the first one; SIGHUP only if it is not ignored (`nohup`).
+    ///
+    /// # Errors
+    /// The OS error.
+    pub fn new() -> io::Result<Signals> {
+        discard()?;
+        let set = wanted(!is_ignored(libc::SIGHUP));
+        set.thread_block()?;
+        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        Ok(Signals { fd, terminal: Controlling::new() })
+    }
+
+    /// Readable when a signal has come.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Whether there was a controlling terminal at the start.
+    pub fn had_terminal(&self) -> bool {
+        self.terminal.at_start()
+    }
+
+    /// Notes whether a program that was in this process before has had a controlling terminal at its start.
+    pub fn note_terminal(&mut self, before: bool) {
+        self.terminal.note(before);
+    }
+
+    /// The next signal that has come.
+    pub fn read(&self) -> Option<Received> {
+        let info = self.fd.read_signal().ok().flatten()?;
+        let kernel = info.ssi_code == libc::SI_KERNEL;
+        let signum = info.ssi_signo as i32;
+        let terminal = match signum {
+            libc::SIGHUP => self.terminal.now(kernel),
+            // It makes no difference for others.
+            _ => Terminal::None,
+        };
+        Some(Received { signum, sender: (!kernel).then_some(info.ssi_pid), terminal })
+    }
+}
+
+/// Has the kernel discard what is received by nobody. Children get the default of each.
+fn discard() -> io::Result<()> {
+    let discarded = ALL.filter(|signum| receipt(*signum) == Receipt::Discarded);
+    // What libc handles, it needs.
+    discarded.filter(|signum| has_default_action(*signum)).try_for_each(ignore)
+}
+
+/// The signals that are read.
+fn wanted(hangup: bool) -> SigSet {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the set is made empty, and then numbers of signals are added to it.
+    let set = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signum in ALL.filter(|signum| receipt(*signum) == Receipt::Read) {
+            if hangup || signum != libc::SIGHUP {
+                libc::sigaddset(set.as_mut_ptr(), signum);
+            }
+        }
+        set.assume_init()
+    };
+    // SAFETY: a set of valid signals, real-time ones too, which the type has no names for.
+    unsafe { SigSet::from_sigset_t_unchecked(set) }
+}
+
+/// Prepares an agent, or another command in its process, which the keeper outlives: a signal that is no order must not end it. SIGUSR1 waits
+/// until somebody listens, for it must not end the agent while this reads INPUT; the signals of an end do that.
+///
+/// # Errors
+/// The OS error, which does not occur.
+pub fn prepare_agent() -> io::Result<()> {
+    for signum in ALL.filter(|signum| *signum == libc::SIGHUP || is_stray(*signum)) {
+        if has_default_action(signum) {
+            ignore(signum)?;
+        }
+    }
+    let mut waiting = SigSet::empty();
+    waiting.add(Signal::SIGUSR1);
+    waiting.thread_set_mask()?;
+    Ok(())
+}
+
+/// Whether a signal would end a program by mistake: no order, no fault, and no wish for a core of it.
+fn is_stray(signum: i32) -> bool {
+    const MEANT: [i32; 8] = [
+        libc::SIGHUP,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGTERM,
+        libc::SIGUSR1,
+        libc::SIGABRT,
+        libc::SIGTRAP,
+        libc::SIGWINCH,
+    ];
+    receipt(signum) != Receipt::Default && !MEANT.contains(&signum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_can_be_read_and_nothing_else() {
+        for hangup in [true, false] {
+            let set = wanted(hangup);
+            for signum in ALL {
+                // SAFETY: asks only.
+                let there = unsafe { libc::sigismember(set.as_ref(), signum) } == 1;
+                let read = receipt(signum) == Receipt::Read;
+                assert_eq!(there, read && (hangup || signum != libc::SIGHUP), "{signum}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_order_is_a_stray_signal_and_real_time_signals_are() {
+        for signum in [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1, libc::SIGSEGV, libc::SIGCHLD] {
+            assert!(!is_stray(signum), "{signum}");
+        }
+        for signum in [libc::SIGUSR2, libc::SIGALRM, libc::SIGXFSZ, libc::SIGSYS, 33, 34, 64] {
+            assert!(is_stray(signum), "{signum}");
+        }
+    }
+}
