@@ -188,6 +188,8 @@ pub struct HttpSettings {
     /// A request that bears this token is answered whoever sends it; never empty. `None`: only
     /// the same user and root are answered. Has no flag: arguments can be read by every user.
     pub token: Option<Secret>,
+    /// Whether every connection by TCP needs the token, also one of the same user from this machine; needs `token`.
+    pub require_token: bool,
     /// PEM file of the certificate to serve with over TLS, with those that lead from it to a root; `None`: no TLS.
     #[serde(with = "text::path")]
     pub tls_cert: Option<PathBuf>,
@@ -214,6 +216,7 @@ impl Default for HttpSettings {
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             socket: None,
             token: None,
+            require_token: false,
             tls_cert: None,
             tls_key: None,
             client_ca: None,

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use procstar::http::access::{Facts, Header, Policy, decide, peer_uid};
+use procstar::http::access::{Facts, Header, PeerUser, Policy, decide, peer_user};
 
 /// A user that this machine need not know.
 const OTHER_UID: u32 = 45_678;
@@ -63,9 +63,13 @@ fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-fn facts(peer_uid: Option<u32>) -> Facts<'static> {
+fn facts(peer: Option<PeerUser>) -> Facts<'static> {
     let (host, absent) = (Header::One(b"localhost:3000"), Header::Absent);
-    Facts { peer_uid, host, origin: absent, authorization: absent }
+    Facts { peer, host, origin: absent, authorization: absent }
+}
+
+fn here(uid: u32) -> Option<PeerUser> {
+    Some(PeerUser { uid, is_here: true })
 }
 
 #[test]
@@ -79,9 +83,9 @@ fn our_own_connection_is_ours() {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, peer) = listener.accept().unwrap();
         assert_eq!(peer, client.local_addr().unwrap());
-        let uid = peer_uid(peer, server.local_addr().unwrap()).unwrap();
-        assert_eq!(uid, Some(own_uid()), "{address}");
-        assert_eq!(decide(&Policy::new(own_uid(), None), &facts(uid), 3000, false), Ok(()));
+        let user = peer_user(peer, server.local_addr().unwrap(), own_uid()).unwrap();
+        assert_eq!(user, here(own_uid()), "{address}");
+        assert_eq!(decide(&Policy::new(own_uid(), None), &facts(user), 3000, false), Ok(()));
     }
 }
 
@@ -100,11 +104,14 @@ fn another_users_connection_is_theirs() {
             }
         };
         let (server, peer) = accept(&listener);
-        let uid = peer_uid(peer, server.local_addr().unwrap()).unwrap();
-        assert_eq!(uid, Some(OTHER_UID), "{address}");
-        let refusal = decide(&Policy::new(own_uid(), None), &facts(uid), 3000, false).unwrap_err();
+        let user = peer_user(peer, server.local_addr().unwrap(), own_uid()).unwrap();
+        assert_eq!(user.map(|user| user.uid), Some(OTHER_UID), "{address}");
+        let refusal = decide(&Policy::new(own_uid(), None), &facts(user), 3000, false).unwrap_err();
         assert!(refusal.to_string().starts_with("the connection belongs to user ID 45678; "));
-        assert_eq!(decide(&Policy::new(OTHER_UID, None), &facts(uid), 3000, false), Ok(()));
+        // To a service of theirs it is one of theirs.
+        let user = peer_user(peer, server.local_addr().unwrap(), OTHER_UID).unwrap();
+        assert_eq!(user, here(OTHER_UID), "{address}");
+        assert_eq!(decide(&Policy::new(OTHER_UID, None), &facts(user), 3000, false), Ok(()));
     }
 }
 
@@ -125,15 +132,16 @@ fn another_users_connection_is_nobodys_once_closed() {
     server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     assert_eq!(server.read(&mut [0]).unwrap(), 0);
     // It may show such a socket as root's, who would be let in.
-    let uid = peer_uid(peer, server.local_addr().unwrap()).unwrap();
-    assert_eq!(uid, None);
-    assert!(decide(&Policy::new(own_uid(), None), &facts(uid), 3000, false).is_err());
+    let user = peer_user(peer, server.local_addr().unwrap(), own_uid()).unwrap();
+    assert_eq!(user, None);
+    assert!(decide(&Policy::new(own_uid(), None), &facts(user), 3000, false).is_err());
 }
 
 #[test]
 fn a_peer_that_is_not_of_this_machine_has_no_user() {
     let local = "127.0.0.1:3000".parse().unwrap();
     // An address of documentation, which no machine has.
-    assert_eq!(peer_uid("192.0.2.1:40000".parse().unwrap(), local).unwrap(), None);
-    assert_eq!(peer_uid("[2001:db8::1]:40000".parse().unwrap(), local).unwrap(), None);
+    for peer in ["192.0.2.1:40000", "[2001:db8::1]:40000"] {
+        assert_eq!(peer_user(peer.parse().unwrap(), local, own_uid()).unwrap(), None);
+    }
 }

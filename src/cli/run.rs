@@ -101,7 +101,10 @@ pub enum RunError {
     /// The HTTP service would be open to whom it must not be.
     #[error("{0}")]
     Exposed(#[from] http::Exposed),
-    /// Half of what TLS needs.
+    /// The token is required, and there is none.
+    #[error("http.require_token is set, but no token: set http.token, or PROCSTAR_HTTP_TOKEN_FILE")]
+    NoToken,
+    /// Half of the TLS settings.
     #[error("http.{given} is of no use without http.{missing}")]
     HalfTls {
         /// What is configured.
@@ -155,6 +158,7 @@ impl RunError {
             | RunError::Spec { .. }
             | RunError::Cert(_)
             | RunError::Exposed(_)
+            | RunError::NoToken
             | RunError::HalfTls { .. }
             | RunError::HttpTls(_)
             | RunError::Keeper(LinkError::Refused(_)) => 2,
@@ -491,7 +495,7 @@ impl Agent {
             tally: results.clone().recipient(),
             position: results.clone().recipient(),
             sampler: Arc::clone(&self.sampler),
-            policy: doors::policy(&settings.http, doors.tls.as_ref()),
+            policy: doors::policy(&settings.http, doors.tls.as_ref(), socket.clone()),
             about: Arc::new(self.about(settings, status, socket.clone())),
             limits: doors::limits(&settings.http),
         };

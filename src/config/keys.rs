@@ -43,6 +43,7 @@ pub const KEYS: &[Key] = &[
     key("http.bind", Kind::Address, "PROCSTAR_HTTP_BIND", Some("--serve-address")),
     key("http.socket", Kind::Path, "PROCSTAR_HTTP_SOCKET", None),
     key("http.token", Kind::HttpToken, "PROCSTAR_HTTP_TOKEN", None),
+    key("http.require_token", Kind::Switch, "PROCSTAR_HTTP_REQUIRE_TOKEN", None),
     key("http.tls_cert", Kind::Path, "PROCSTAR_HTTP_TLS_CERT", None),
     key("http.tls_key", Kind::Path, "PROCSTAR_HTTP_TLS_KEY", None),
     key("http.client_ca", Kind::Path, "PROCSTAR_HTTP_CLIENT_CA", None),

@@ -6,23 +6,25 @@
 //!    own name here.
 //! 2. Is `Origin`, where a browser sends one, that of this very service? A page of another port may belong
 //!    to another user.
-//! 3. Does the peer's socket belong to our user or to root ([`peer_uid`]), or does the request bear the
-//!    configured token?
+//! 3. Does the peer's socket belong to our user or to root, and does a process in our own namespaces hold it ([`peer_user`])? Or does the
+//!    request have the configured token?
 //!
-//! [`decide`] is pure: it knows no sockets and no HTTP library. [`peer_uid`] is to be asked once, when a
-//! connection is accepted, and its answer kept for that connection: that costs least, and it leaves a peer
-//! no time to close its socket and have somebody else get the same port.
+//! [`decide`] is pure: it knows no sockets and no HTTP library. [`peer_user`] is called once, when a connection is accepted, and its
+//! result is kept for that connection: that costs least, and it leaves a peer no time to close its socket and have somebody else get
+//! the same port.
 
 mod authority;
 mod diag;
+mod holder;
 mod peer;
 mod remote;
 mod table;
 
-pub use peer::peer_uid;
+pub use peer::{PeerUser, peer_user, unix_user};
 pub use remote::Remote;
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use subtle::ConstantTimeEq;
 
@@ -37,6 +39,10 @@ pub struct Policy {
     own_uid: u32,
     /// Never empty: whoever sends an empty one knows nothing.
     token: Option<String>,
+    /// Whether a connection by TCP needs the token, though it comes from this user.
+    token_required: bool,
+    /// The path of our Unix socket, for the texts of refusals.
+    socket: Option<PathBuf>,
     /// Where others than this machine's users are let in.
     remote: Option<Remote>,
 }
@@ -44,7 +50,20 @@ pub struct Policy {
 impl Policy {
     /// Lets in `own_uid`, root, and who bears `token`; an empty token counts as none.
     pub fn new(own_uid: u32, token: Option<String>) -> Self {
-        Self { own_uid, token: token.filter(|token| !token.is_empty()), remote: None }
+        let token = token.filter(|token| !token.is_empty());
+        Self { own_uid, token, token_required: false, socket: None, remote: None }
+    }
+
+    /// Requires the token of every connection by TCP, also of our own user's.
+    #[must_use]
+    pub fn requiring_the_token(self, required: bool) -> Self {
+        Self { token_required: required, ..self }
+    }
+
+    /// Names our Unix socket in refusals: over it, no token is needed.
+    #[must_use]
+    pub fn with_socket(self, socket: Option<PathBuf>) -> Self {
+        Self { socket, ..self }
     }
 
     /// Lets in from elsewhere too: over TLS, with a certificate or the token. See [`Policy::decide_remote`].
@@ -59,6 +78,7 @@ impl fmt::Debug for Policy {
         f.debug_struct("Policy")
             .field("own_uid", &self.own_uid)
             .field("token", &self.token.as_ref().map(|_| "***"))
+            .field("token_required", &self.token_required)
             .field("remote", &self.remote.is_some())
             .finish()
     }
@@ -90,8 +110,8 @@ impl<'a> Header<'a> {
 /// What a decision rests upon.
 #[derive(Clone, Copy)]
 pub struct Facts<'a> {
-    /// The user at the other end, as [`peer_uid`] found it; `None` where that is not known.
-    pub peer_uid: Option<u32>,
+    /// The user at the other end, as [`peer_user`] found it; `None` where that is not known.
+    pub peer: Option<PeerUser>,
     /// The header `Host`.
     pub host: Header<'a>,
     /// The header `Origin`.
@@ -147,6 +167,28 @@ pub enum Refusal {
     /// From elsewhere, without a certificate, where nothing else lets in.
     #[error("connect with a client certificate that this service trusts")]
     NoCertificate,
+    /// The peer has our user's ID or root's, but is not known to be a process in our own namespaces.
+    #[error(
+        "the connection belongs to user ID {uid}, but no process of that user in this service's own user, mount and pid \
+         namespaces holds it, as far as the service may inspect them: {}",
+        Ways(socket.as_deref(), *bearer)
+    )]
+    Unplaced {
+        /// The peer's user ID.
+        uid: u32,
+        /// Our Unix socket.
+        socket: Option<PathBuf>,
+        /// What became of its bearer token.
+        bearer: Bearer,
+    },
+    /// The peer is our user, but connections by TCP need the token.
+    #[error("http.require_token is set: {}", Ways(socket.as_deref(), *bearer))]
+    TokenRequired {
+        /// Our Unix socket.
+        socket: Option<PathBuf>,
+        /// What became of its bearer token.
+        bearer: Bearer,
+    },
     /// The peer is somebody else, and did not bear the token.
     #[error("{}; {}", Peer(*.uid), Remedy(*.own_uid, *.bearer))]
     Stranger {
@@ -165,6 +207,8 @@ impl Refusal {
         matches!(
             self,
             Refusal::NoToken { bearer: Bearer::Missing }
+                | Refusal::Unplaced { bearer: Bearer::Missing, .. }
+                | Refusal::TokenRequired { bearer: Bearer::Missing, .. }
                 | Refusal::Stranger { bearer: Bearer::Missing, .. }
         )
     }
@@ -189,6 +233,24 @@ impl fmt::Display for Elsewhere {
             Bearer::Wrong => "the request's token is not the configured one",
             _ => "send the configured HTTP token as `Authorization: Bearer TOKEN`",
         })
+    }
+}
+
+/// The ways in for this user's own programs: our Unix socket, and the token.
+struct Ways<'a>(Option<&'a Path>, Bearer);
+
+impl fmt::Display for Ways<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(socket) => write!(f, "connect to the Unix socket {}, or ", socket.display())?,
+            None => f.write_str("connect to its Unix socket, or ")?,
+        }
+        f.write_str(match self.1 {
+            Bearer::NotConfigured => "configure http.token and send it as",
+            Bearer::Missing => "send the configured HTTP token as",
+            Bearer::Wrong => "send the configured HTTP token, which the request's is not, as",
+        })?;
+        f.write_str(" `Authorization: Bearer TOKEN`")
     }
 }
 
@@ -230,13 +292,22 @@ impl fmt::Display for Remedy {
 pub fn decide(policy: &Policy, facts: &Facts<'_>, port: u16, tls: bool) -> Result<(), Refusal> {
     let host = check_host(facts.host, port)?;
     check_origin(facts.origin, &host, tls)?;
-    if facts.peer_uid.is_some_and(|uid| uid == policy.own_uid || uid == 0) {
+    let ours = facts.peer.filter(|peer| peer.uid == policy.own_uid || peer.uid == 0);
+    // A connection without a port is one to the Unix socket.
+    let token_required = policy.token_required && port != 0;
+    if ours.is_some_and(|peer| peer.is_here) && !token_required {
         return Ok(());
     }
-    check_bearer(policy, facts.authorization).map_err(|bearer| Refusal::Stranger {
-        uid: facts.peer_uid,
-        own_uid: policy.own_uid,
-        bearer,
+    check_bearer(policy, facts.authorization).map_err(|bearer| {
+        let socket = policy.socket.clone();
+        match ours {
+            Some(PeerUser { is_here: true, .. }) => Refusal::TokenRequired { socket, bearer },
+            Some(PeerUser { uid, .. }) => Refusal::Unplaced { uid, socket, bearer },
+            None => {
+                let uid = facts.peer.map(|peer| peer.uid);
+                Refusal::Stranger { uid, own_uid: policy.own_uid, bearer }
+            }
+        }
     })
 }
 

@@ -11,7 +11,7 @@ use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName};
 use actix_web::rt::net::{TcpStream, UnixStream};
 
-use super::access::{Facts, Header, Policy, Refusal, decide, peer_uid};
+use super::access::{Facts, Header, PeerUser, Policy, Refusal, decide, peer_user, unix_user};
 use super::route::{Place, Route};
 
 /// By which way a connection has come.
@@ -27,7 +27,7 @@ enum Door {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Peer {
     /// Who is at the other end; none where that could not be found out.
-    uid: Option<u32>,
+    user: Option<PeerUser>,
     /// The port that we listen on; 0 where there is none.
     port: u16,
     door: Door,
@@ -43,9 +43,9 @@ pub(super) fn greet(connection: &dyn Any, data: &mut Extensions) {
     let peer = if let Some(stream) = connection.downcast_ref::<TcpStream>() {
         look(stream)
     } else if let Some(stream) = connection.downcast_ref::<UnixStream>() {
-        let uid = stream.peer_cred().map(|credentials| credentials.uid());
+        let user = stream.peer_cred().map(|credentials| unix_user(credentials.uid()));
         let fd = stream.as_raw_fd();
-        uid.map(|uid| Peer { uid: Some(uid), port: 0, door: Door::Local, tls: false, fd })
+        user.map(|user| Peer { user: Some(user), port: 0, door: Door::Local, tls: false, fd })
     } else if let Some(stream) = connection.downcast_ref::<TlsStream<TcpStream>>() {
         let (stream, tls) = stream.get_ref();
         let certified = tls.peer_certificates().is_some_and(|chain| !chain.is_empty());
@@ -70,13 +70,13 @@ fn look(stream: &TcpStream) -> io::Result<Peer> {
     let port = local.port();
     if !local.ip().to_canonical().is_loopback() {
         let door = Door::Remote { certified: false };
-        return Ok(Peer { uid: None, port, door, tls: false, fd });
+        return Ok(Peer { user: None, port, door, tls: false, fd });
     }
-    let uid = peer_uid(stream.peer_addr()?, local);
-    if let Err(error) = &uid {
+    let user = peer_user(stream.peer_addr()?, local, nix::unistd::geteuid().as_raw());
+    if let Err(error) = &user {
         tracing::warn!(%error, "failed to tell who is at the other end of a connection");
     }
-    Ok(Peer { uid: uid.unwrap_or(None), port, door: Door::Local, tls: false, fd })
+    Ok(Peer { user: user.unwrap_or(None), port, door: Door::Local, tls: false, fd })
 }
 
 /// Whether a request is answered.
@@ -86,7 +86,7 @@ fn look(stream: &TcpStream) -> io::Result<Peer> {
 pub(super) fn check(policy: &Policy, request: &ServiceRequest) -> Result<(), Refusal> {
     let peer = request.conn_data::<Peer>().copied();
     let facts = Facts {
-        peer_uid: peer.and_then(|peer| peer.uid),
+        peer: peer.and_then(|peer| peer.user),
         host: collect(request, &header::HOST),
         origin: collect(request, &header::ORIGIN),
         authorization: collect(request, &header::AUTHORIZATION),

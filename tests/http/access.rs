@@ -197,15 +197,20 @@ fn other_asks(token: Option<&str>, path: &str, headers: &[&str]) -> Option<Strin
         let last = if i + 1 == headers.len() { "Connection: close\r\n" } else { "" };
         requests += &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n{last}\r\n");
     }
+    let mut bash = Command::new("/bin/bash");
+    bash.uid(OTHER_UID).gid(OTHER_UID);
+    Some(answer_to(bash, &world, &requests))
+}
+
+/// What a service answers to these bytes from `bash`, a command that starts a bash with the further arguments.
+fn answer_to(mut bash: Command, world: &World, requests: &str) -> String {
     let script = format!(
         "exec 3<>/dev/tcp/127.0.0.1/{} && printf %s \"$0\" >&3 && cat <&3",
         world.address.port()
     );
-    let mut child = Command::new("/bin/bash")
-        .args(["-c", &script, &requests])
+    let mut child = bash
+        .args(["-c", &script, requests])
         .current_dir("/")
-        .uid(OTHER_UID)
-        .gid(OTHER_UID)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -213,5 +218,45 @@ fn other_asks(token: Option<&str>, path: &str, headers: &[&str]) -> Option<Strin
     let mut answer = String::new();
     child.stdout.take().unwrap().read_to_string(&mut answer).unwrap();
     assert!(child.wait().unwrap().success());
-    Some(answer)
+    answer
+}
+
+/// A sandbox that shares the network has our user's ID, and even root's, without being us.
+#[test]
+fn a_sandbox_of_the_same_user_is_refused_without_the_token() {
+    if own_uid() != 0 || !Path::new("/bin/bash").exists() {
+        eprintln!("left out: only root makes every namespace, and bash connects from within");
+        return;
+    }
+    let no_capabilities = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
+    let post = |header: &str| {
+        let body = r#"{"specs": {"intruder": {"argv": ["/bin/true"]}}}"#;
+        format!(
+            "POST /procs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    for (flags, dropped) in [
+        (&["-mpiu", "--fork"][..], &no_capabilities[..]),
+        (&["--mount"], &[]),
+        (&["--pid", "--fork"], &[]),
+        (&["--user"], &[]),
+        (&["--user", "--map-root-user"], &[]),
+    ] {
+        let world = World::with(Policy::new(own_uid(), Some(TOKEN.to_owned())), 0);
+        let sandbox = || {
+            let mut command = Command::new("unshare");
+            command.args(flags).args(dropped).arg("/bin/bash");
+            command
+        };
+        let answer = answer_to(sandbox(), &world, &post(""));
+        assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{flags:?}: {answer}");
+        assert!(answer.contains("user, mount and pid namespaces"), "{flags:?}: {answer}");
+        assert!(answer.contains("Unix socket") && answer.contains("HTTP token"), "{answer}");
+        assert!(world.ask("GET", "/procs").data()["procs"].as_object().unwrap().is_empty());
+        let token = format!("Authorization: Bearer {TOKEN}\r\n");
+        let answer = answer_to(sandbox(), &world, &post(&token));
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{flags:?}: {answer}");
+    }
 }

@@ -17,6 +17,9 @@ pub(super) fn network(settings: &HttpSettings) -> Result<Doors, RunError> {
     if !settings.serve {
         return Ok(Doors::default());
     }
+    if settings.require_token && settings.token.is_none() {
+        return Err(RunError::NoToken);
+    }
     let tls = tls(settings)?;
     http::may_listen(settings.bind, tls.as_ref(), settings.token.is_some())?;
     let address = SocketAddr::new(settings.bind, settings.port);
@@ -62,10 +65,16 @@ pub(super) fn unix(
     }
 }
 
-/// Who is let in.
-pub(super) fn policy(settings: &HttpSettings, tls: Option<&ServerTls>) -> Policy {
+/// Who may use the service; `socket` is the path of its Unix socket.
+pub(super) fn policy(
+    settings: &HttpSettings,
+    tls: Option<&ServerTls>,
+    socket: Option<PathBuf>,
+) -> Policy {
     let token = settings.token.as_ref().map(|token| token.expose().to_owned());
-    let policy = Policy::new(nix::unistd::geteuid().as_raw(), token);
+    let policy = Policy::new(nix::unistd::geteuid().as_raw(), token)
+        .requiring_the_token(settings.require_token)
+        .with_socket(socket);
     match tls {
         Some(tls) => policy.with_remote(Remote::new(tls.certificate.clone())),
         None => policy,

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{diag, table};
+use super::{diag, holder, table};
 
 /// TCP states in which a socket can have an owner that uses it, as the kernel numbers them.
 ///
@@ -18,8 +18,41 @@ const OWNED_STATES: [u8; 6] = [
     11, // CLOSING
 ];
 
-/// Finds the user who owns the peer's end of a connection that we accepted: `peer` is what `getpeername` says,
-/// `local` what `getsockname` says. Addresses of IPv4 mapped into IPv6 are the same as those of IPv4.
+/// The user at the other end of a connection within this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerUser {
+    /// The user's ID.
+    pub uid: u32,
+    /// Whether the ID is known to be that of a process in our own user, mount and pid namespaces.
+    pub is_here: bool,
+}
+
+/// The user of a connection to our Unix socket, by the kernel's word. Whoever can connect has been given the way to the socket.
+pub fn unix_user(uid: u32) -> PeerUser {
+    PeerUser { uid, is_here: !holder::is_ambiguous(uid) }
+}
+
+/// Finds the user at the peer's end of a connection that we accepted: `peer` is what `getpeername` says, `local` what
+/// `getsockname` says. Whether a process in our namespaces holds that end is searched for only where the user is `own_uid` or root:
+/// others are not trusted anyway. The search takes some microseconds for each process of this machine, and much less where the same
+/// client connects again.
+///
+/// # Errors
+/// Where the user cannot be found out.
+pub fn peer_user(
+    peer: SocketAddr,
+    local: SocketAddr,
+    own_uid: u32,
+) -> io::Result<Option<PeerUser>> {
+    let Some(socket) = peer_socket(peer, local)? else { return Ok(None) };
+    let uid = socket.uid;
+    let is_here = [own_uid, 0].contains(&uid)
+        && !holder::is_ambiguous(uid)
+        && holder::is_held_here(socket.inode);
+    Ok(Some(PeerUser { uid, is_here }))
+}
+
+/// Finds the peer's end of a connection, where somebody owns it. Addresses of IPv4 mapped into IPv6 are the same as those of IPv4.
 ///
 /// `None` where no live socket of this network namespace is the peer's end: the peer is on another machine or in
 /// another namespace, or has closed its socket already. A socket that nobody owns any more, which the kernel shows
@@ -32,16 +65,16 @@ const OWNED_STATES: [u8; 6] = [
 ///
 /// # Errors
 /// Where neither way works.
-pub fn peer_uid(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<u32>> {
+fn peer_socket(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<Socket>> {
     let ends = Ends::new(peer, local);
     let diag_error = match diag::find(&ends) {
-        Ok(diag::Answer::Found(socket)) => return Ok(socket.owner()),
+        Ok(diag::Answer::Found(socket)) => return Ok(socket.owned()),
         Ok(diag::Answer::None) => return Ok(None),
         Ok(diag::Answer::NoneOrNoModule) => None,
         Err(error) => Some(error),
     };
     match table::find(&ends) {
-        Ok(socket) => Ok(socket.and_then(Socket::owner)),
+        Ok(socket) => Ok(socket.and_then(Socket::owned)),
         Err(table_error) => {
             let by_netlink = match diag_error {
                 Some(error) => error.to_string(),
@@ -87,7 +120,12 @@ pub(super) struct Socket {
 impl Socket {
     /// The user, where there is one: the kernel shows root for sockets without an owner.
     pub(super) fn owner(self) -> Option<u32> {
-        (self.inode != 0 && OWNED_STATES.contains(&self.state)).then_some(self.uid)
+        self.owned().map(|socket| socket.uid)
+    }
+
+    /// The socket itself, where it has an owner.
+    fn owned(self) -> Option<Socket> {
+        (self.inode != 0 && OWNED_STATES.contains(&self.state)).then_some(self)
     }
 }
 

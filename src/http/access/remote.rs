@@ -97,6 +97,7 @@ impl Policy {
 
 #[cfg(test)]
 mod tests {
+    use super::super::PeerUser;
     use super::*;
 
     fn policy(token: Option<&str>) -> Policy {
@@ -113,8 +114,8 @@ mod tests {
         bearer: Header<'_>,
     ) -> Result<(), String> {
         // Whose it is on this machine does not matter.
-        let peer_uid = Some(1000);
-        let facts = Facts { peer_uid, host: Header::One(host), origin, authorization: bearer };
+        let peer = Some(PeerUser { uid: 1000, is_here: true });
+        let facts = Facts { peer, host: Header::One(host), origin, authorization: bearer };
         policy.decide_remote(&facts, false, 3000).map_err(|refusal| refusal.to_string())
     }
 
@@ -183,7 +184,7 @@ mod tests {
             assert!(refusal.contains(told) && !refusal.contains("s3cret"), "{refusal}");
         }
         let facts = Facts {
-            peer_uid: None,
+            peer: None,
             host: Header::One(host),
             origin: Header::Absent,
             authorization: Header::Absent,

@@ -6,9 +6,12 @@ use super::*;
 
 const PORT: u16 = 3000;
 
+/// A process of our user, in our namespaces.
+const OURS: PeerUser = PeerUser { uid: 1000, is_here: true };
+
 /// A request that is let in, to be spoilt by each test.
 const GOOD: Facts<'static> = Facts {
-    peer_uid: Some(1000),
+    peer: Some(OURS),
     host: Header::One(b"localhost:3000"),
     origin: Header::Absent,
     authorization: Header::Absent,
@@ -35,7 +38,12 @@ fn try_origin(host: &str, origin: &str) -> Result<(), Refusal> {
 fn our_user_and_root_are_let_in() {
     for uid in [1000, 0] {
         assert_eq!(
-            decide(&policy(None), &Facts { peer_uid: Some(uid), ..GOOD }, PORT, false),
+            decide(
+                &policy(None),
+                &Facts { peer: Some(PeerUser { uid, is_here: true }), ..GOOD },
+                PORT,
+                false
+            ),
             Ok(())
         );
     }
@@ -43,9 +51,9 @@ fn our_user_and_root_are_let_in() {
         (Some(1001), "the connection belongs to user ID 1001; "),
         (None, "the user at the other end of the connection cannot be told; "),
     ] {
-        let refusal = decide(&policy(None), &Facts { peer_uid: uid, ..GOOD }, PORT, false)
-            .unwrap_err()
-            .to_string();
+        let peer = uid.map(|uid| PeerUser { uid, is_here: true });
+        let refusal =
+            decide(&policy(None), &Facts { peer, ..GOOD }, PORT, false).unwrap_err().to_string();
         assert_eq!(
             refusal,
             format!(
@@ -57,10 +65,57 @@ fn our_user_and_root_are_let_in() {
 }
 
 #[test]
+fn a_process_of_our_user_in_other_namespaces_needs_the_token() {
+    let way = "connect to the Unix socket /run/procstar/http.sock, or ";
+    for uid in [1000, 0] {
+        let facts = Facts { peer: Some(PeerUser { uid, is_here: false }), ..GOOD };
+        for (token, authorization, how) in [
+            (None, Header::Absent, "configure http.token and send it as"),
+            (Some("s3cret"), Header::Absent, "send the configured HTTP token as"),
+            (
+                Some("s3cret"),
+                Header::One(b"Bearer x"),
+                "send the configured HTTP token, which the request's is not, as",
+            ),
+        ] {
+            let policy = policy(token).with_socket(Some("/run/procstar/http.sock".into()));
+            let facts = Facts { authorization, ..facts };
+            let refusal = decide(&policy, &facts, PORT, false).unwrap_err().to_string();
+            assert_eq!(
+                refusal,
+                format!(
+                    "the connection belongs to user ID {uid}, but no process of that user in this service's own \
+                     user, mount and pid namespaces holds it, as far as the service may inspect them: \
+                     {way}{how} `Authorization: Bearer TOKEN`"
+                )
+            );
+        }
+        let authorization = Header::One(b"Bearer s3cret");
+        let facts = Facts { authorization, ..facts };
+        assert_eq!(decide(&policy(Some("s3cret")), &facts, PORT, false), Ok(()));
+    }
+}
+
+#[test]
+fn a_required_token_is_required_by_tcp_and_not_by_the_unix_socket() {
+    let policy = policy(Some("s3cret")).requiring_the_token(true);
+    let refusal = decide(&policy, &GOOD, PORT, false).unwrap_err();
+    assert!(refusal.is_for_want_of_a_token(), "{refusal}");
+    assert_eq!(
+        refusal.to_string(),
+        "http.require_token is set: connect to its Unix socket, or send the configured HTTP token as \
+         `Authorization: Bearer TOKEN`"
+    );
+    let authorization = Header::One(b"Bearer s3cret");
+    assert_eq!(decide(&policy, &Facts { authorization, ..GOOD }, PORT, false), Ok(()));
+    assert_eq!(decide(&policy, &GOOD, 0, false), Ok(()));
+}
+
+#[test]
 fn only_the_configured_token_lets_others_in() {
     let with = |token: Option<&str>, authorization: &[u8]| {
         let authorization = Header::One(authorization);
-        decide(&policy(token), &Facts { peer_uid: None, authorization, ..GOOD }, PORT, false)
+        decide(&policy(token), &Facts { peer: None, authorization, ..GOOD }, PORT, false)
     };
     for good in ["Bearer s3cret", "bearer s3cret", "BEARER  s3cret"] {
         assert_eq!(with(Some("s3cret"), good.as_bytes()), Ok(()), "{good}");
@@ -89,7 +144,7 @@ fn only_the_configured_token_lets_others_in() {
             assert_eq!(bearer, Bearer::NotConfigured);
         }
     }
-    let twice = Facts { peer_uid: None, authorization: Header::Several, ..GOOD };
+    let twice = Facts { peer: None, authorization: Header::Several, ..GOOD };
     assert!(decide(&policy(Some("s3cret")), &twice, PORT, false).is_err());
 }
 
@@ -230,7 +285,7 @@ fn texts_are_bounded_and_hold_no_secret() {
     );
     assert_eq!(
         format!("{:?}", policy(Some("s3cret"))),
-        r#"Policy { own_uid: 1000, token: Some("***"), remote: false }"#
+        r#"Policy { own_uid: 1000, token: Some("***"), token_required: false, remote: false }"#
     );
 }
 
@@ -274,9 +329,10 @@ proptest! {
         origin in prop::collection::vec(any::<u8>(), 0..40),
         authorization in prop::collection::vec(any::<u8>(), 0..40),
         uid in prop::option::of(1_u32..1000),
+        is_here in any::<bool>(),
     ) {
         let facts = Facts {
-            peer_uid: uid,
+            peer: uid.map(|uid| PeerUser { uid, is_here }),
             host: Header::One(&host),
             origin: Header::One(&origin),
             authorization: Header::One(&authorization),
