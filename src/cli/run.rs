@@ -472,9 +472,7 @@ impl Agent {
             return Ok(None);
         }
         let socket = doors::unix(&settings.http, self.dir.as_deref(), &mut doors)?;
-        if let Some(tcp) = &doors.tcp
-            && let Ok(address) = tcp.local_addr()
-        {
+        for address in doors.tcp.iter().filter_map(|tcp| tcp.local_addr().ok()) {
             tracing::info!(port = address.port(), "http service listening on {}", address.ip());
         }
         if let Some(path) = &socket {

@@ -20,7 +20,7 @@ mod peer;
 mod remote;
 mod table;
 
-pub use peer::{PeerUser, peer_user, unix_user};
+pub use peer::{PeerUser, listening_user, peer_user, server_user, unix_user};
 pub use remote::Remote;
 
 use std::fmt;
@@ -124,19 +124,19 @@ pub struct Facts<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// `Host` is missing.
-    #[error("the request has no Host header: send `Host: localhost:{port}`")]
+    #[error("the request has no Host header: send `Host: 127.0.0.1:{port}`")]
     NoHost {
         /// The port that we listen on.
         port: u16,
     },
     /// `Host` came more than once.
-    #[error("the request has several Host headers: send only `Host: localhost:{port}`")]
+    #[error("the request has several Host headers: send only `Host: 127.0.0.1:{port}`")]
     SeveralHosts {
         /// The port that we listen on.
         port: u16,
     },
     /// `Host` names another machine, or a web page's site by DNS rebinding.
-    #[error("host {host:?} is not this machine's loopback: use http://localhost:{port}")]
+    #[error("host {host:?} is not this machine's loopback: use http://127.0.0.1:{port}")]
     ForeignHost {
         /// The header, at most its first 100 bytes.
         host: String,

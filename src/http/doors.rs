@@ -1,7 +1,7 @@
 //! The doors of the service: where it listens, and whom each door may let in.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
@@ -11,7 +11,11 @@ use futures_util::future::select_all;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::access;
 use crate::net::tls_server::ServerTls;
+
+/// How often a port that is free on both loopback addresses is tried for.
+const PAIR_ATTEMPTS: u32 = 16;
 
 /// The longest path that the kernel takes for a socket, in bytes.
 const SOCKET_PATH: usize = 107;
@@ -22,8 +26,8 @@ pub const SOCKET: &str = "http.sock";
 /// Where to listen.
 #[derive(Default)]
 pub struct Doors {
-    /// On an address of the network.
-    pub tcp: Option<TcpListener>,
+    /// On addresses of the network.
+    pub tcp: Vec<TcpListener>,
     /// How to encrypt there; always, where others than this machine can connect.
     pub tls: Option<ServerTls>,
     /// In the file system, for programs of this user.
@@ -69,12 +73,60 @@ pub fn may_listen(
 /// Listens on an address, port 0 for any that is free. The port can be bound again at once after a server on it has
 /// ended (`SO_REUSEADDR`, which the standard library sets), but not while one listens.
 ///
+/// `localhost` names two addresses, and clients try `[::1]` first. So 127.0.0.1 and `[::1]` are bound together, where the machine has both:
+/// nobody else can answer in our place.
+///
 /// # Errors
-/// The OS error's kind, with a text that names the address.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).map_err(|error| {
-        io::Error::new(error.kind(), format!("failed to listen on {address}: {error}"))
+/// The OS error's kind, with a text that names the address, and who listens there already.
+pub fn listen(address: SocketAddr) -> io::Result<Vec<TcpListener>> {
+    for _ in 1..PAIR_ATTEMPTS {
+        match listen_on_both(address) {
+            // The kernel chose the port for the one address; on the other it may be taken.
+            Err(error) if address.port() == 0 && error.kind() == io::ErrorKind::AddrInUse => {}
+            listeners => return listeners,
+        }
+    }
+    listen_on_both(address)
+}
+
+fn listen_on_both(address: SocketAddr) -> io::Result<Vec<TcpListener>> {
+    let first = listen_on(address)?;
+    let twin = match address.ip() {
+        IpAddr::V4(Ipv4Addr::LOCALHOST) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::LOCALHOST) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        _ => return Ok(vec![first]),
+    };
+    let twin = SocketAddr::new(twin, first.local_addr()?.port());
+    match listen_on(twin) {
+        Ok(second) => Ok(vec![first, second]),
+        Err(error) if is_without_such_addresses(&error) => Ok(vec![first]),
+        Err(error) => Err(error),
+    }
+}
+
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            let who = match access::listening_user(address) {
+                Some(uid) => format!("user ID {uid} listens there"),
+                None => "another program uses it".to_owned(),
+            };
+            io::Error::new(
+                error.kind(),
+                format!(
+                    "failed to listen on {address}: {who}; choose another port, or end that program"
+                ),
+            )
+        }
+        // The raw error stays: it says whether the machine has such addresses.
+        _ if is_without_such_addresses(&error) => error,
+        kind => io::Error::new(kind, format!("failed to listen on {address}: {error}")),
     })
+}
+
+/// Whether the machine has no loopback address of this family.
+fn is_without_such_addresses(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT))
 }
 
 /// A path that the kernel takes for a socket, as long as this lives: one that is too long is short from its directory on.
@@ -137,10 +189,9 @@ impl Doors {
     /// # Errors
     /// The OS error of watching a listener.
     pub async fn knock(&self) -> io::Result<()> {
-        let tcp = self.tcp.as_ref().map(AsFd::as_fd);
+        let tcp = self.tcp.iter().map(AsFd::as_fd);
         let unix = self.unix.as_ref().map(AsFd::as_fd);
-        let waiting: Vec<_> =
-            tcp.into_iter().chain(unix).map(|fd| Box::pin(readable(fd))).collect();
+        let waiting: Vec<_> = tcp.chain(unix).map(|fd| Box::pin(readable(fd))).collect();
         if waiting.is_empty() {
             std::future::pending::<()>().await;
         }

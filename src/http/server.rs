@@ -143,20 +143,16 @@ pub fn serve(doors: Doors, service: Service) -> io::Result<Server> {
         .disable_signals();
     let ending = builder.graceful_shutdown_signal();
     let Doors { tcp, tls, unix, .. } = doors;
-    let builder = match (tcp, tls) {
-        (None, _) => builder,
-        (Some(listener), None) => {
-            let (site, ending) = (site.clone(), ending.clone());
-            builder.listen("http", listener, move || http1!(site, ending, limits).tcp())?
-        }
-        (Some(listener), Some(tls)) => {
-            let (site, ending) = (site.clone(), ending.clone());
-            let config = (*tls.config).clone();
-            builder.listen("https", listener, move || {
+    let tls = tls.map(|tls| (*tls.config).clone());
+    let builder = tcp.into_iter().try_fold(builder, |builder, listener| {
+        let (site, ending) = (site.clone(), ending.clone());
+        match tls.clone() {
+            None => builder.listen("http", listener, move || http1!(site, ending, limits).tcp()),
+            Some(config) => builder.listen("https", listener, move || {
                 http1!(site, ending, limits).rustls_0_23(config.clone())
-            })?
+            }),
         }
-    };
+    })?;
     let builder = match unix {
         None => builder,
         Some(listener) => builder.listen_uds("http-unix", listener, move || {

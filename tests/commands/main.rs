@@ -12,5 +12,6 @@ mod finding;
 mod life;
 mod logs;
 mod signals;
+mod strangers;
 mod terminal;
 mod world;

@@ -46,7 +46,7 @@ fn hosts_and_origins() {
             "Host: evil.example\r\n".to_owned(),
             None,
             Some(format!(
-                "host \"evil.example\" is not this machine's loopback: use http://localhost:{port}"
+                "host \"evil.example\" is not this machine's loopback: use http://127.0.0.1:{port}"
             )),
         ),
         (
@@ -91,7 +91,7 @@ fn no_host_and_several() {
     let mut client = world.client();
     client.send("GET /procs HTTP/1.0\r\n\r\n");
     let port = world.address.port();
-    let expected = format!("the request has no Host header: send `Host: localhost:{port}`");
+    let expected = format!("the request has no Host header: send `Host: 127.0.0.1:{port}`");
     assert_eq!(client.answer().errors(403), [expected]);
 }
 

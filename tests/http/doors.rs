@@ -1,7 +1,7 @@
 //! The doors: a Unix socket, TLS with a token or certificates, and limits.
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -24,12 +24,12 @@ use super::world::{World, own_uid};
 const TOKEN: &str = "correct horse";
 const OTHER_UID: u32 = 45_678;
 
-fn loopback() -> TcpListener {
+fn loopback() -> Vec<TcpListener> {
     listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap()
 }
 
 fn with_socket(path: &Path) -> World {
-    let doors = Doors { tcp: Some(loopback()), unix: Some(listen_unix(path).unwrap()), tls: None };
+    let doors = Doors { tcp: loopback(), unix: Some(listen_unix(path).unwrap()), tls: None };
     World::at(doors, Policy::new(own_uid(), None), Limits::default())
 }
 
@@ -179,7 +179,7 @@ fn remote(authority: &Authority, token: Option<&str>, certificates: bool) -> Opt
     may_listen(address, Some(&tls), token.is_some()).unwrap();
     let policy = Policy::new(own_uid(), token.map(str::to_owned))
         .with_remote(Remote::new(tls.certificate.clone()));
-    let tcp = Some(listen((address, 0).into()).unwrap());
+    let tcp = listen((address, 0).into()).unwrap();
     Some(World::at(Doors { tcp, tls: Some(tls), unix: None }, policy, Limits::default()))
 }
 
@@ -283,7 +283,7 @@ fn the_loopback_over_tls() {
         None,
     )
     .unwrap();
-    let doors = Doors { tcp: Some(loopback()), tls: Some(tls), unix: None };
+    let doors = Doors { tcp: loopback(), tls: Some(tls), unix: None };
     let world = World::at(doors, Policy::new(own_uid(), None), Limits::default());
     assert_eq!(secure(&world, &authority, "Host: localhost\r\n").data(), json!({"procs": {}}));
     secure(&world, &authority, "Host: agent.example\r\n").errors(403);
@@ -340,7 +340,7 @@ fn limits_of_bodies_and_heads() {
 }
 
 fn limited(limits: Limits) -> World {
-    let doors = Doors { tcp: Some(loopback()), ..Doors::default() };
+    let doors = Doors { tcp: loopback(), ..Doors::default() };
     World::at(doors, Policy::new(own_uid(), None), limits)
 }
 
@@ -368,4 +368,51 @@ fn a_limit_of_connections() {
     assert!(waiting.is_silent());
     drop(kept);
     assert_eq!(waiting.answer().status, 200);
+}
+
+/// `localhost` is `[::1]` first: another user who listens there would be taken for us.
+#[test]
+fn both_loopback_addresses_are_bound_or_none() {
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+        eprintln!("left out: no IPv6 here");
+        return;
+    }
+    for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+        let listeners = listen((address, 0).into()).unwrap();
+        let addresses: Vec<_> = listeners.iter().map(|one| one.local_addr().unwrap()).collect();
+        let port = addresses[0].port();
+        let mut bound: Vec<_> = addresses.iter().map(SocketAddr::ip).collect();
+        assert_eq!(bound[0], address);
+        bound.sort_unstable();
+        assert_eq!(bound, [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]);
+        assert!(addresses.iter().all(|one| one.port() == port));
+    }
+    // Any other address has no twin.
+    assert_eq!(listen((Ipv4Addr::new(127, 0, 0, 2), 0).into()).unwrap().len(), 1);
+
+    let squatter = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
+    let port = squatter.local_addr().unwrap().port();
+    let error = listen((Ipv4Addr::LOCALHOST, port).into()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "failed to listen on [::1]:{port}: user ID {} listens there; choose another port, or end that program",
+            own_uid()
+        )
+    );
+    // The other address is free again.
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+}
+
+#[test]
+fn both_loopback_addresses_are_served() {
+    let doors = Doors { tcp: loopback(), ..Doors::default() };
+    let addresses: Vec<_> = doors.tcp.iter().map(|one| one.local_addr().unwrap()).collect();
+    let _world = World::at(doors, Policy::new(own_uid(), None), Limits::default());
+    for address in addresses {
+        let mut client = Client::connect(address);
+        client.send("GET /procs HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(client.answer().status, 200, "{address}");
+    }
 }

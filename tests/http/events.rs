@@ -238,7 +238,7 @@ fn a_slow_reader_is_told_what_it_missed() {
     for open in [by_sse, by_socket] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("http.sock");
-        let tcp = Some(listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap());
+        let tcp = listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let doors = Doors { tcp, unix: Some(listen_unix(&path).unwrap()), tls: None };
         let world = World::at(doors, Policy::new(own_uid(), None), Limits::default());
         let mut slow = open(Client::connect_unix(&path), "");

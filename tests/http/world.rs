@@ -42,13 +42,13 @@ impl World {
 
     /// One on `port` that lets in whom `policy` does.
     pub fn with(policy: Policy, port: u16) -> World {
-        let listener = listen((Ipv4Addr::LOCALHOST, port).into()).unwrap();
-        World::at(Doors { tcp: Some(listener), ..Doors::default() }, policy, Limits::default())
+        let listeners = listen((Ipv4Addr::LOCALHOST, port).into()).unwrap();
+        World::at(Doors { tcp: listeners, ..Doors::default() }, policy, Limits::default())
     }
 
     /// One behind these doors, of which that to the network must be there.
     pub fn at(doors: Doors, policy: Policy, limits: Limits) -> World {
-        let address = doors.tcp.as_ref().unwrap().local_addr().unwrap();
+        let address = doors.tcp[0].local_addr().unwrap();
         let (tell, told) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             System::new().block_on(async move {

@@ -110,7 +110,7 @@ impl Api {
     /// # Errors
     /// As [`page`](Api::page).
     pub async fn start(&self, spec: Vec<u8>) -> Result<Vec<String>, ClientError> {
-        let answer = self.0.send(Method::POST, "/procs", &[], Some(spec)).await?;
+        let answer = self.0.send_confidential(Method::POST, "/procs", spec).await?;
         let started: Data<Ids> = answer.json().await?;
         Ok(started.data.proc_ids)
     }

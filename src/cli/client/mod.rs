@@ -20,6 +20,7 @@ mod events;
 mod forms;
 mod kill;
 mod logs;
+mod peer;
 mod prune;
 mod ps;
 mod rm;

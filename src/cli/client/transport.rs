@@ -2,10 +2,11 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use actix_rt::net::UnixStream;
-use actix_service::fn_service;
+use actix_service::{Service as _, fn_service};
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
 use awc::error::SendRequestError;
 use awc::http::{Method, Uri, header};
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 
 use super::error::{ClientError, chain};
+use super::peer::PeerCheck;
 use crate::http::SocketPath;
 use crate::net::tls;
 
@@ -49,6 +51,8 @@ impl std::fmt::Display for Place {
 pub struct Transport {
     client: Client,
     base: String,
+    /// What is known of the peer, and what is about to be sent to it.
+    peer: Rc<PeerCheck>,
     token: Option<String>,
     /// What to call it.
     pub place: String,
@@ -72,15 +76,18 @@ impl Transport {
     /// A certificate that is of no use.
     pub fn new(place: &Place) -> Result<Transport, ClientError> {
         let named = place.to_string();
+        let peer = Rc::default();
         match place {
             Place::Socket(path) => Ok(Transport {
-                client: over_socket(path),
+                client: over_socket(path, Rc::clone(&peer)),
                 base: "http://localhost".into(),
+                peer,
                 token: None,
                 place: named,
             }),
             Place::Url { base, token, ca } => Ok(Transport {
-                client: over_network(ca.as_deref())?,
+                client: over_network(base, ca.as_deref(), Rc::clone(&peer))?,
+                peer,
                 base: base.to_string().trim_end_matches('/').to_owned(),
                 token: token.clone(),
                 place: named,
@@ -93,6 +100,38 @@ impl Transport {
     /// # Errors
     /// No connection, or a refusal.
     pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(header::HeaderName, String)],
+        body: Option<Vec<u8>>,
+    ) -> Result<Answer, ClientError> {
+        self.announce(self.token.is_some())?;
+        self.request(method, path, headers, body).await
+    }
+
+    /// The same for a body that only this user and root may read.
+    ///
+    /// # Errors
+    /// Where another user listens, too.
+    pub async fn send_confidential(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<Answer, ClientError> {
+        self.announce(true)?;
+        self.request(method, path, &[], Some(body)).await
+    }
+
+    fn announce(&self, confidential: bool) -> Result<(), ClientError> {
+        self.peer.announce(confidential).map_err(|stranger| ClientError::Unreachable {
+            place: self.place.clone(),
+            reason: stranger.to_string(),
+        })
+    }
+
+    async fn request(
         &self,
         method: Method,
         path: &str,
@@ -214,14 +253,15 @@ impl Answer {
     }
 }
 
-fn over_socket(path: &Path) -> Client {
+fn over_socket(path: &Path, peer: Rc<PeerCheck>) -> Client {
     let path = path.to_path_buf();
     let connect = fn_service(move |request: ConnectInfo<Uri>| {
-        let path = path.clone();
+        let (path, peer) = (path.clone(), Rc::clone(&peer));
         async move {
             // The descriptor that a long path is shortened by must live until we are connected.
             let short = SocketPath::new(&path).map_err(ConnectError::Io)?;
             let stream = UnixStream::connect(short.path()).await.map_err(ConnectError::Io)?;
+            peer.unix(&stream).map_err(ConnectError::Io)?;
             Ok(Connection::new(request.request().clone(), stream))
         }
     });
@@ -229,12 +269,28 @@ fn over_socket(path: &Path) -> Client {
     Client::builder().connector(connector).disable_timeout().disable_redirects().finish()
 }
 
-fn over_network(ca: Option<&Path>) -> Result<Client, ClientError> {
+fn over_network(base: &Uri, ca: Option<&Path>, peer: Rc<PeerCheck>) -> Result<Client, ClientError> {
     let config = tls::client_config(ca).map_err(|error| {
         let ca = ca.map(|ca| ca.as_os_str().as_bytes()).unwrap_or_default();
         ClientError::Usage(format!("--ca {}: {}", String::from_utf8_lossy(ca), chain(&error)))
     })?;
-    let connector =
-        Connector::new().rustls_0_23(config).timeout(CONNECT).handshake_timeout(CONNECT);
+    // With TLS, the certificate says who answers.
+    let is_encrypted = base.scheme_str() == Some("https");
+    let tcp = actix_tls::connect::Connector::default().service();
+    let connect = fn_service(move |request: ConnectInfo<Uri>| {
+        let (connecting, peer) = (tcp.call(request), Rc::clone(&peer));
+        async move {
+            let connection = connecting.await?;
+            if !is_encrypted {
+                peer.tcp(connection.io_ref()).map_err(ConnectError::Io)?;
+            }
+            Ok(connection)
+        }
+    });
+    let connector = Connector::new()
+        .connector(connect)
+        .rustls_0_23(config)
+        .timeout(CONNECT)
+        .handshake_timeout(CONNECT);
     Ok(Client::builder().connector(connector).disable_timeout().disable_redirects().finish())
 }

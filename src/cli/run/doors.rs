@@ -24,7 +24,7 @@ pub(super) fn network(settings: &HttpSettings) -> Result<Doors, RunError> {
     http::may_listen(settings.bind, tls.as_ref(), settings.token.is_some())?;
     let address = SocketAddr::new(settings.bind, settings.port);
     let tcp = http::listen(address).map_err(|source| RunError::Listen { address, source })?;
-    Ok(Doors { tcp: Some(tcp), tls, unix: None })
+    Ok(Doors { tcp, tls, unix: None })
 }
 
 fn tls(settings: &HttpSettings) -> Result<Option<ServerTls>, RunError> {

@@ -52,6 +52,23 @@ pub fn peer_user(
     Ok(Some(PeerUser { uid, is_here }))
 }
 
+/// Finds the user of the server at the other end of a connection that we made: `peer` and `local` as in [`peer_user`]. As long as the server
+/// has not accepted the connection, it is the user who listens at its address.
+///
+/// # Errors
+/// Where the user cannot be found out.
+pub fn server_user(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<u32>> {
+    match peer_socket(peer, local)? {
+        Some(socket) => Ok(Some(socket.uid)),
+        None => Ok(listening_user(peer)),
+    }
+}
+
+/// The user who listens at an address of this machine; `None` where nobody does, or where that cannot be found out.
+pub fn listening_user(address: SocketAddr) -> Option<u32> {
+    table::find_listener(address).ok().flatten()
+}
+
 /// Finds the peer's end of a connection, where somebody owns it. Addresses of IPv4 mapped into IPv6 are the same as those of IPv4.
 ///
 /// `None` where no live socket of this network namespace is the peer's end: the peer is on another machine or in

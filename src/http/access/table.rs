@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::peer::{Ends, Socket};
@@ -10,21 +10,53 @@ use super::peer::{Ends, Socket};
 /// How long the search of one file may take: a caller waits for it.
 const TIMEOUT: Duration = Duration::from_millis(100);
 
+/// The kernel's number of the state in which a socket listens.
+const LISTEN: u8 = 10;
+
+/// The files in which the kernel lists the sockets. A socket of IPv6 may stand for a connection of IPv4.
+const FILES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
+
+/// Finds the user of the socket that listens at an address: on that very address, else on all of them.
+pub(super) fn find_listener(address: SocketAddr) -> io::Result<Option<u32>> {
+    let (ip, port) = (address.ip().to_canonical(), address.port());
+    let mut on_all = None;
+    for path in FILES {
+        let Some(mut file) = open(path)? else { continue };
+        let deadline = Instant::now() + TIMEOUT;
+        let mut line = Vec::new();
+        while file.read_until(b'\n', &mut line)? > 0 && Instant::now() < deadline {
+            if let Some(row) = Row::parse(&line)
+                && (row.socket.state, row.own.1) == (LISTEN, port)
+            {
+                if row.own.0 == ip {
+                    return Ok(Some(row.socket.uid));
+                }
+                if row.own.0.is_unspecified() {
+                    on_all = Some(row.socket.uid);
+                }
+            }
+            line.clear();
+        }
+    }
+    Ok(on_all)
+}
+
+/// Opens one of [`FILES`]; `None` where a kernel without IPv6 does not have it.
+fn open(path: &str) -> io::Result<Option<BufReader<File>>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(BufReader::with_capacity(1 << 16, file))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.ends_with('6') => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Finds the peer's end of a connection; one with an owner where there are several.
 pub(super) fn find(ends: &Ends) -> io::Result<Option<Socket>> {
     let mut found = None;
-    // A socket of IPv6 may stand for a connection of IPv4.
-    for path in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        let file = match File::open(path) {
-            Ok(file) => file,
-            // A kernel without IPv6 has but one of them.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && path.ends_with('6') => {
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
+    for path in FILES {
+        let Some(file) = open(path)? else { continue };
         let deadline = Instant::now() + TIMEOUT;
-        let socket = search(BufReader::with_capacity(1 << 16, file), ends, deadline)?;
+        let socket = search(file, ends, deadline)?;
         if socket.is_some_and(|socket| socket.owner().is_some()) {
             return Ok(socket);
         }

@@ -281,7 +281,7 @@ fn texts_are_bounded_and_hold_no_secret() {
     let refusal = try_host(b"a\r\nb\"").unwrap_err().to_string();
     assert_eq!(
         refusal,
-        r#"host "a\r\nb\"" is not this machine's loopback: use http://localhost:3000"#
+        r#"host "a\r\nb\"" is not this machine's loopback: use http://127.0.0.1:3000"#
     );
     assert_eq!(
         format!("{:?}", policy(Some("s3cret"))),
