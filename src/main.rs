@@ -1,37 +1,40 @@
 //! The `procstar` program: the keeper, which is the process that the user launched, or the agent that a keeper has started.
 
 use std::io::Write;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::os::unix::net::UnixStream;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
-use procstar::actors::keeper_link::report_mode;
+use procstar::actors::keeper_link::{self, report_mode};
 use procstar::cli::options::{self, Invocation, Run, UsageError};
-use procstar::cli::{client, host, logging, reload, run, show, validate};
+use procstar::cli::{client, host, logging, rehearse, reload, run, show, validate};
 use procstar::config;
 use procstar::engine::{FILTER, Moment, filter};
+use procstar::keeper::descriptors::{self, Foreign};
 use procstar::keeper::meaning::Mode;
-use procstar::keeper::upgrade::{self, State};
-use procstar::keeper::{self, AgentCommand, Exit, Origin};
+use procstar::keeper::upgrade::{self, State, StateError};
+use procstar::keeper::{self, AgentCommand, Exit, Origin, check};
 
 fn main() {
     // A filter is no keeper, and nothing else either.
     if let Some(work) = std::env::var_os(FILTER) {
-        std::process::exit(i32::from(filter::run(&work)));
+        let code = filter::run(&work);
+        let code = code.unwrap_or_else(|| reserved(&Foreign { variable: FILTER }));
+        std::process::exit(i32::from(code));
     }
     let start = Moment::now();
     share_one_heap();
     // Before anything else is opened: these are the user's.
     let fds = claim_inherited_fds();
-    let number = |name| std::env::var(name).ok().and_then(|fd| fd.parse().ok());
-    let code = if let Some(fd) = number(upgrade::CHECK_FD) {
-        check(fd)
-    } else if let Some(fd) = number(keeper::KEEPER_FD) {
-        agent(fd, &fds)
-    } else if let Some(fd) = number(upgrade::STATE_FD).filter(|fd| fds.contains(fd)) {
-        resume(fd)
+    let variable = |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    let code = if let Some(number) = variable(upgrade::CHECK_FD) {
+        check(&number, variable(check::NONCE).as_deref())
+    } else if let Some(number) = variable(keeper::KEEPER_FD) {
+        agent(&number, &fds)
+    } else if let Some(number) = variable(upgrade::STATE_FD) {
+        resume(&number, &fds)
     } else if let Some(code) = command() {
         code
     } else {
@@ -74,25 +77,50 @@ fn keep(fds: Vec<RawFd>, start: Moment) -> u8 {
 }
 
 /// Goes on for the program that was in this process before. Signals stay blocked: some may be waiting.
-fn resume(fd: RawFd) -> u8 {
-    match State::inherit(fd) {
-        Ok(state) => ended(keeper::resume(state)),
-        Err(error) => {
+fn resume(number: &str, fds: &[RawFd]) -> u8 {
+    match State::inherit(number, fds) {
+        Ok(state) => ended(keeper::resume(state, AgentCommand::this_program())),
+        Err(error) => cannot_go_on(&error),
+    }
+}
+
+/// Answers a keeper that asks whether this program could go on from a state, and start with these arguments. One of an older version gives no
+/// nonce, and is content with an exit code.
+fn check(number: &str, nonce: Option<&str>) -> u8 {
+    let read = || -> Result<Vec<u8>, StateError> {
+        Ok(descriptors::read_state(&descriptors::state_file(upgrade::CHECK_FD, number)?)?)
+    };
+    let bytes = match read() {
+        Ok(bytes) => bytes,
+        Err(error) => return cannot_go_on(&error),
+    };
+    let state = State::from_bytes(&bytes);
+    let Some(nonce) = nonce else {
+        return state.map_or_else(|error| cannot_go_on(&error), |_| 0);
+    };
+    let outcome = state.map_err(|error| error.to_string()).and_then(|state| {
+        rehearse::rehearse(std::env::args_os(), &config::process_env(), state.agent)
+    });
+    let code = u8::from(outcome.is_err());
+    say(&mut std::io::stdout(), &check::answer(nonce, &bytes, outcome));
+    code
+}
+
+/// Says why there is no going on; returns the exit code.
+fn cannot_go_on(error: &StateError) -> u8 {
+    match error {
+        StateError::Foreign(foreign) => reserved(foreign),
+        error => {
             say(&mut std::io::stderr(), &format!("procstar: cannot go on: {error}\n"));
             1
         }
     }
 }
 
-/// Whether this program could go on from a state.
-fn check(fd: RawFd) -> u8 {
-    match State::inherit(fd) {
-        Ok(_) => 0,
-        Err(error) => {
-            say(&mut std::io::stderr(), &format!("procstar: cannot go on: {error}\n"));
-            1
-        }
-    }
+/// Says that a variable of ours is not to be set by others; returns the exit code.
+fn reserved(foreign: &Foreign) -> u8 {
+    say(&mut std::io::stderr(), &format!("procstar: {foreign}\n"));
+    2
 }
 
 /// How the keeper has ended. By a signal, this process ends here.
@@ -112,24 +140,18 @@ fn unblock_signals() {
     let _ = SigSet::empty().thread_set_mask();
 }
 
-/// Is the agent of the keeper behind descriptor `fd`.
-fn agent(fd: RawFd, fds: &[RawFd]) -> u8 {
+/// Is the agent of the keeper behind the descriptor with this number.
+fn agent(number: &str, fds: &[RawFd]) -> u8 {
     if let Err(error) = keeper::signals::prepare_agent() {
         say(&mut std::io::stderr(), &format!("procstar: cannot handle signals: {error}\n"));
         return 1;
     }
     // For `ps` and `top`; without it the name would be that of a link in /proc.
     let _ = nix::sys::prctl::set_name(c"procstar-agent");
-    if !fds.contains(&fd) {
-        let name = keeper::KEEPER_FD;
-        say(
-            &mut std::io::stderr(),
-            &format!("procstar: {name} is for the keeper's use; unset it\n"),
-        );
-        return 2;
-    }
-    // SAFETY: it was open when this process started, and the keeper has meant it for nothing but this.
-    let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    let socket = match descriptors::keeper_socket(keeper::KEEPER_FD, number, fds) {
+        Ok(socket) => socket,
+        Err(foreign) => return reserved(&foreign),
+    };
     let env = config::process_env();
     let invocation = options::parse(std::env::args_os(), &env);
     if !matches!(invocation, Ok(Invocation::Run(_))) {
@@ -177,7 +199,11 @@ fn agent(fd: RawFd, fds: &[RawFd]) -> u8 {
             0
         }
         Ok(Invocation::Client(asked)) => client::run(&asked, &env),
-        Err(answer) => refuse(&answer),
+        Err(answer) => {
+            // The configuration of a first agent's successor may have changed since.
+            keeper_link::report_failure(&socket, answer.text().trim_end());
+            refuse(&answer)
+        }
     }
 }
 

@@ -304,3 +304,27 @@ fn command_with(mut command: Command, env: &[(&str, &str)]) -> Command {
     command.envs(env.iter().copied());
     command
 }
+
+/// The variables by which the program's own processes reach each other are refused where somebody else has set them, and the files whose
+/// numbers they hold stay as they are.
+#[test]
+fn reserved_variables_are_refused_and_change_no_file() {
+    let variables =
+        ["PROCSTAR_KEEPER_CHECK", "PROCSTAR_KEEPER_STATE", "PROCSTAR_KEEPER_FD", "PROCSTAR_FILTER"];
+    for variable in variables {
+        for value in ["0", "1", "2", "3", "x", "", "{}"] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("out");
+            let mut out = std::fs::File::create(&path).unwrap();
+            out.write_all(b"before\n").unwrap();
+            let mut command = command_with(procstar(), &[(variable, value)]);
+            command.arg("--version").stdin(Stdio::null()).stdout(out.try_clone().unwrap());
+            let refused = command.output().unwrap();
+            let wanted =
+                format!("procstar: {variable} is reserved for procstar itself; unset it\n");
+            assert_eq!((refused.status.code(), stderr(&refused)), (Some(2), wanted), "{value}");
+            out.write_all(b"after\n").unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), "before\nafter\n");
+        }
+    }
+}

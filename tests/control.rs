@@ -154,14 +154,7 @@ fn a_stop_and_a_timeout_cross_an_upgrade() {
     pids(&mut rig, "stopped", 1);
     pids(&mut rig, "timed", 1);
     stop(&mut rig, "stopped", within(0.3), 1).unwrap();
-    let (carried, _standstill) = rig.engine.pause(DEADLINE).unwrap();
-    let carried: Vec<_> = carried
-        .iter()
-        .map(|one| rmp_serde::from_slice(&rmp_serde::to_vec_named(one).unwrap()).unwrap())
-        .collect();
-    let (tx, events) = std::sync::mpsc::channel();
-    let next = Engine::start(rig.options(), move |event| drop(tx.send(event))).unwrap();
-    carried.into_iter().for_each(|one| next.take_over(one));
+    let (_next, events) = rig.successor();
     let mut causes = std::collections::BTreeMap::new();
     while causes.len() < 2 {
         if let procstar::engine::Event::Ended(ended) = events.recv_timeout(DEADLINE).unwrap() {

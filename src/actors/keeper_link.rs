@@ -107,6 +107,15 @@ pub fn introduce(
     }
 }
 
+/// Reports to the keeper behind `socket`, before any introduction, why this agent cannot start. The user is told by standard error, too, so a
+/// keeper that does not take it does no harm.
+pub fn report_failure(mut socket: &UnixStream, message: &str) {
+    let mut frame = Vec::new();
+    if encode(&ToKeeper::Failed { message: message.to_owned() }, &mut frame).is_ok() {
+        let _ = socket.write_all(&frame);
+    }
+}
+
 /// What comes from the keeper.
 pub struct Streams {
     /// What the engine tells.
@@ -212,6 +221,17 @@ impl KeeperLink {
     /// Whether the keeper is there, as long as the answer is asked.
     pub fn is_up(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.up)
+    }
+
+    /// Reports that the services of this agent listen.
+    pub fn ready(&self) {
+        self.tell(ToKeeper::Ready);
+    }
+
+    /// Reports why this agent cannot start; waits until that is on its way.
+    pub async fn failed(&self, message: String) {
+        self.tell(ToKeeper::Failed { message });
+        self.flush().await;
     }
 
     /// Says that all is done, and with which exit code; waits until that is on its way.

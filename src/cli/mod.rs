@@ -6,6 +6,7 @@ pub mod host;
 pub mod logging;
 pub mod options;
 pub mod output;
+pub mod rehearse;
 pub mod reload;
 pub mod run;
 pub mod run_command;

@@ -1,7 +1,7 @@
 //! `procstar reload`: asks a running instance to become the program that is now on disk, and tells what came of it.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::config::{Env, Settings};
+use crate::engine::sys::pidfd_open;
 use crate::keeper::instance::{self, Running};
 
-/// How long an instance may take: its check of the new program, and what it waits for before.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long an instance may take: its check of the new program, the set-up of processes that it waits for, and the start of the new agent.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why nothing was reloaded.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,9 @@ pub enum ReloadError {
     /// Nothing was heard of it.
     #[error("no answer from the procstar with pid {0}; its log may tell more")]
     Silent(i32),
+    /// It has ended.
+    #[error("the procstar with pid {0} has ended; its log may say why")]
+    Ended(i32),
     /// It cannot be asked.
     #[error("cannot ask the procstar with pid {pid}: {source}")]
     Ask {
@@ -75,12 +79,14 @@ fn ask(running: &Running) -> Result<String, ReloadError> {
             Ok(watch)
         })
         .map_err(|errno| failed(errno.into()))?;
+    // Before it is asked: its number may be another's soon.
+    let pidfd = pidfd_open(pid).map_err(failed)?;
     let answer = running.dir.join(instance::RELOADED);
     let before = read(&answer);
     running.wish_reload().map_err(failed)?;
     let asked = kill(Pid::from_raw(pid), signal_for(pid))
         .map_err(|errno| failed(errno.into()))
-        .and_then(|()| await_answer(&watch, &answer, before.as_deref(), pid));
+        .and_then(|()| await_answer(&watch, &pidfd, &answer, before.as_deref(), pid));
     running.withdraw_wish();
     asked
 }
@@ -97,12 +103,14 @@ fn signal_for(pid: i32) -> Signal {
 /// Waits until the keeper has left another answer than the one `before`.
 fn await_answer(
     watch: &Inotify,
+    pidfd: &OwnedFd,
     answer: &PathBuf,
     before: Option<&str>,
     pid: i32,
 ) -> Result<String, ReloadError> {
     let failed = |source: io::Error| ReloadError::Ask { pid, source };
     let deadline = Instant::now() + PATIENCE;
+    let mut ended = false;
     loop {
         match read(answer) {
             now if now.as_deref() == before || now.is_none() => {}
@@ -116,13 +124,21 @@ fn await_answer(
             }
             None => {}
         }
+        if ended {
+            return Err(ReloadError::Ended(pid));
+        }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(ReloadError::Silent(pid));
         }
-        let mut fds = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
+        let mut fds = [
+            PollFd::new(watch.as_fd(), PollFlags::POLLIN),
+            PollFd::new(pidfd.as_fd(), PollFlags::POLLIN),
+        ];
         let limit = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         poll(&mut fds, limit).map_err(|errno| failed(errno.into()))?;
+        // Its answer may have come just before its end.
+        ended = fds.last().and_then(PollFd::any).unwrap_or(false);
         // That something has come is all there is to know.
         let _ = watch.read_events();
     }

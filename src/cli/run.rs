@@ -29,7 +29,9 @@ use super::output;
 use super::run_command::{Foreground, OURS};
 use crate::actors::Launcher;
 use crate::actors::connection::{self, Connection, Finish, Outcome};
-use crate::actors::keeper_link::{KeeperLink, LinkError, Streams, Welcome, introduce, report_mode};
+use crate::actors::keeper_link::{
+    self, KeeperLink, LinkError, Streams, Welcome, introduce, report_mode,
+};
 use crate::actors::lifecycle::{EndWhen, Graces};
 use crate::actors::messages::{Again, GetAll, GetOne};
 use crate::actors::results::Results;
@@ -173,28 +175,10 @@ impl RunError {
 /// What the user has to know; everything that ran has ended by then, unless nothing had been started.
 pub fn run(run: &Run, env: &Env, socket: UnixStream) -> Result<u8, RunError> {
     report_mode(&socket, mode(run)).map_err(LinkError::Io)?;
-    for path in run.output.iter().chain(run.foreground.as_ref().and_then(Foreground::file)) {
-        output::check(path)
-            .map_err(|source| RunError::Output { to: path.display().to_string(), source })?;
-    }
-    let dialer = match (run.settings.agent.enabled, &run.settings.agent.host) {
-        (true, Some(host)) => {
-            let tls =
-                tls::client_config(run.settings.agent.cert.as_deref()).map_err(RunError::Cert)?;
-            Some((host.clone(), tls))
-        }
-        _ => None,
-    };
-    let sampler = Sampler::new(ProcFs::default())
-        .map_err(|error| system("read /proc/stat")(io::Error::other(error)))?;
-    let doors = doors::network(&run.settings.http)?;
-    // A later agent is not asked for INPUT's processes again, and a standard input is read up by then.
-    let input = match (&run.input, &run.foreground) {
-        _ if std::env::var_os(AGAIN).is_some() => None,
-        (_, Some(foreground)) => Some(foreground.request.clone()),
-        (Some(input), None) => Some(read_input(input)?),
-        (None, None) => None,
-    };
+    let prepared = prepare(run).inspect_err(|error| {
+        keeper_link::report_failure(&socket, &error.to_string());
+    })?;
+    let Prepared { dialer, sampler, doors, input } = prepared;
     let welcome = introduce(socket, keeper_settings(run, env), input)?;
     let sampler = sampler.of(agent_info(welcome.pid), run.settings.agent.group_id.clone());
     let system = actix::System::new();
@@ -205,6 +189,61 @@ pub fn run(run: &Run, env: &Env, socket: UnixStream) -> Result<u8, RunError> {
     // Its end would wait for threads of its pool: one that asks a name server, or writes where nobody reads. The program ends now.
     std::mem::forget(system);
     ended
+}
+
+/// What an agent needs before it introduces itself.
+struct Prepared {
+    dialer: Option<Dialer>,
+    sampler: Sampler,
+    doors: Doors,
+    input: Option<Validated>,
+}
+
+/// All that can fail without harm.
+fn prepare(run: &Run) -> Result<Prepared, RunError> {
+    check_outputs(run)?;
+    let dialer = dialer(&run.settings)?;
+    let sampler = Sampler::new(ProcFs::default())
+        .map_err(|error| system("read /proc/stat")(io::Error::other(error)))?;
+    let doors = doors::network(&run.settings.http)?;
+    // A later agent is not asked for INPUT's processes again, and a standard input is read up by then.
+    let input = match (&run.input, &run.foreground) {
+        _ if std::env::var_os(AGAIN).is_some() => None,
+        (_, Some(foreground)) => Some(foreground.request.clone()),
+        (Some(input), None) => Some(read_input(input)?),
+        (None, None) => None,
+    };
+    Ok(Prepared { dialer, sampler, doors, input })
+}
+
+/// Whether an agent would start with these options in the place of the one with pid `predecessor`, whose addresses become free. Nothing
+/// is changed by it.
+///
+/// # Errors
+/// Why it would not.
+pub fn rehearse(run: &Run, predecessor: Option<u32>) -> Result<(), RunError> {
+    check_outputs(run)?;
+    dialer(&run.settings)?;
+    doors::rehearse(&run.settings.http, predecessor)
+}
+
+fn check_outputs(run: &Run) -> Result<(), RunError> {
+    for path in run.output.iter().chain(run.foreground.as_ref().and_then(Foreground::file)) {
+        output::check(path)
+            .map_err(|source| RunError::Output { to: path.display().to_string(), source })?;
+    }
+    Ok(())
+}
+
+/// What it takes to connect to the server, where there shall be one.
+fn dialer(settings: &Settings) -> Result<Option<Dialer>, RunError> {
+    match (settings.agent.enabled, &settings.agent.host) {
+        (true, Some(host)) => {
+            let tls = tls::client_config(settings.agent.cert.as_deref()).map_err(RunError::Cert)?;
+            Ok(Some((host.clone(), tls)))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// What results tell of this program, launched as process `pid`.
@@ -405,7 +444,14 @@ impl Agent {
         let connection = dialer.map(|dialer| self.connection(dialer, &run.settings));
         let status = connection.as_ref().map(|(connection, _)| connection.status());
         // The service listens before the server can know of this agent.
-        let serving = self.serve(doors, &run.settings, status)?;
+        let serving = match self.serve(doors, &run.settings, status) {
+            Ok(serving) => serving,
+            Err(error) => {
+                self.link.failed(error.to_string()).await;
+                return Err(error);
+            }
+        };
+        self.link.ready();
         let connection = connection.map(|(connection, ended)| (connection.start(), ended));
         self.supervisor.do_send(Ready);
         let done = tokio::select! {

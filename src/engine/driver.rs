@@ -38,7 +38,7 @@ use crate::ease::Ease;
 use crate::spec::{FdName, ProcId};
 use budget::Budget;
 use filters::Filters;
-use handover::Pause;
+use handover::{Handover, Pause};
 use pipes::{PipeBudget, PipeSize};
 use reading::Watcher;
 use request::{Together, Unit};
@@ -53,6 +53,9 @@ const JOBS_AHEAD: usize = 8;
 const RELIEF: Duration = Duration::from_millis(20);
 /// How often a child is looked at of whose end epoll cannot tell.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// The number of no process.
+const NO_PROCESS: u64 = u64::MAX;
 
 /// Signals that dump core. A child in its set-up shares our memory, and before Linux 5.16 a dump ends everybody who
 /// does: these wait until it has exec'd.
@@ -72,15 +75,23 @@ const DUMPING: [i32; 10] = [
 /// Where the driver's events go, those of one round at once.
 pub(super) type Sink = Box<dyn FnMut(&mut Vec<Event>) + Send>;
 
-/// Starts the driver's thread.
+/// Starts the driver's thread, which goes on with what was handed over, if anything was.
 ///
 /// # Errors
 /// The OS error of making its threads and descriptors.
-pub(super) fn start(options: Options, inbox: Arc<Inbox<Mail>>, sink: Sink) -> io::Result<()> {
+pub(super) fn start(
+    options: Options,
+    inbox: Arc<Inbox<Mail>>,
+    sink: Sink,
+    handover: Option<Handover>,
+) -> io::Result<()> {
     let mut driver = Driver::new(options, inbox, sink)?;
     std::thread::Builder::new().name("engine".into()).spawn(move || {
         sys::block_all_signals();
         driver.own_umask = sys::take_own_umask();
+        if let Some(handover) = handover {
+            driver.take_over(handover);
+        }
         driver.run();
     })?;
     Ok(())
@@ -204,7 +215,7 @@ struct Process {
     report: Option<Arc<Report>>,
     /// Signals to send as soon as there is a child: number and ticket.
     signals: Vec<(i32, u64)>,
-    /// Until when it waits for filters that have yet to store what has come; none before the grace has passed.
+    /// Until when it waits for filters that have yet to store what has come; none before the grace has begun.
     filters_until: Option<Instant>,
     /// The fd that was read last, by its index, where pieces are kept.
     last_piece: Option<usize>,
@@ -223,8 +234,8 @@ struct Process {
     tree: HashMap<i32, u64>,
     /// Those of them that still have to end, by the tokens of their pidfds.
     leaving: HashMap<u64, OwnedFd>,
-    /// Whether the grace for its captures has begun.
-    drains: bool,
+    /// Until when, by the monotonic clock, its captures may delay its end, once that has begun to count.
+    drains: Option<u64>,
     /// When its child started, in ticks since boot.
     starttime: Option<u64>,
     /// With which others it is started or not at all.
@@ -256,7 +267,7 @@ impl Process {
             stop_alarm: None,
             tree: HashMap::new(),
             leaving: HashMap::new(),
-            drains: false,
+            drains: None,
             starttime: None,
             together: None,
         }
@@ -497,7 +508,6 @@ impl Driver {
             Command::SignalGroup { id, signum } => self.signal_whole_group(&id, signum),
             Command::Halt { id, order, ticket } => self.stop(&id, order, ticket),
             Command::Adopt(started) => self.adopt(*started),
-            Command::TakeOver(carried) => self.take_over(*carried),
             Command::Pause(pause) => self.pause = Some(pause),
             Command::Forget(id) => self.forget(&id),
             Command::Stop => self.stopped = true,

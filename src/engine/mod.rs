@@ -45,8 +45,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::{FdName, LimitSpec, ProcId, Validated};
-pub use driver::handover::Carried;
 use driver::handover::Pause;
+pub use driver::handover::{Carried, CarriedShared, Handover};
 use inbox::{Inbox, Mail};
 use procfs::{RawIo, RawStat, RawStatm};
 
@@ -101,8 +101,6 @@ pub(crate) enum Command {
     },
     /// Watch a process that an earlier engine has started. See [`Engine::adopt`].
     Adopt(Box<Started>),
-    /// Go on with a process that was handed over. See [`Engine::take_over`].
-    TakeOver(Box<Carried>),
     /// Stand still. See [`Engine::pause`].
     Pause(Pause),
     /// Drop all that is held of an ended process. See [`Engine::forget`].
@@ -393,10 +391,30 @@ impl Engine {
         options: Options,
         sink: impl FnMut(&mut Vec<Event>) + Send + 'static,
     ) -> io::Result<Engine> {
+        Engine::begin(options, None, sink)
+    }
+
+    /// The same, of an engine that goes on from what another program in this same process has handed over.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn resume(
+        options: Options,
+        handover: Handover,
+        sink: impl FnMut(&mut Vec<Event>) + Send + 'static,
+    ) -> io::Result<Engine> {
+        Engine::begin(options, Some(handover), sink)
+    }
+
+    fn begin(
+        options: Options,
+        handover: Option<Handover>,
+        sink: impl FnMut(&mut Vec<Event>) + Send + 'static,
+    ) -> io::Result<Engine> {
         sys::default_sigchld()?;
         child::note_dispositions();
         let inbox = Arc::new(Inbox::new()?);
-        driver::start(options, Arc::clone(&inbox), Box::new(sink))?;
+        driver::start(options, Arc::clone(&inbox), Box::new(sink), handover)?;
         Ok(Engine { inbox })
     }
 
@@ -427,22 +445,17 @@ impl Engine {
         self.tell(Command::Adopt(Box::new(started)));
     }
 
-    /// Goes on with a process that another program in this same process has handed over.
-    pub fn take_over(&self, carried: Carried) {
-        self.tell(Command::TakeOver(Box::new(carried)));
-    }
-
     /// Waits until no process is being made, and then has the engine stand still, until what is given back is dropped. What it holds
     /// can then be handed over to another program. All that happened before has been told.
     ///
     /// # Errors
     /// Where some process was still being made after `patience`; the engine goes on.
-    pub fn pause(&self, patience: Duration) -> Result<(Vec<Carried>, Standstill), StillStarting> {
+    pub fn pause(&self, patience: Duration) -> Result<(Handover, Standstill), StillStarting> {
         let (tell, told) = mpsc::channel();
         let (release, resume) = mpsc::channel();
         self.tell(Command::Pause(Pause { tell, resume }));
-        let carried = told.recv_timeout(patience).map_err(|_| StillStarting)?;
-        Ok((carried, Standstill(release)))
+        let handover = told.recv_timeout(patience).map_err(|_| StillStarting)?;
+        Ok((handover, Standstill(release)))
     }
 
     /// Drops all that is held of a process that has ended, and its captures' files; who holds one reads on.

@@ -8,9 +8,18 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 /// How old what was read must be to count as before a kill: between the kernel's decision and the end that we see there can be
 /// seconds, for all of a large process's memory is given back first.
 const SETTLED: Duration = Duration::from_secs(10);
+
+/// The counter as it is handed over to another program in this same process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Kills {
+    file: PathBuf,
+    before: u64,
+}
 
 /// The counter, as it was and as it is.
 pub(super) struct OomWatch {
@@ -40,6 +49,20 @@ impl OomWatch {
         self.file = counter_of(&self.procfs);
         let count = self.read();
         (self.before, self.latest) = (count, count);
+    }
+
+    /// What the next program has to know.
+    pub(super) fn kills(&self) -> Option<Kills> {
+        self.file.clone().map(|file| Kills { file, before: self.before })
+    }
+
+    /// Goes on from what another program knew: a process may have been killed since.
+    pub(super) fn go_on_from(&mut self, kills: Option<Kills>) {
+        if let Some(Kills { file, before }) = kills
+            && self.file.as_ref() == Some(&file)
+        {
+            self.before = self.before.min(before);
+        }
     }
 
     fn read(&self) -> u64 {
@@ -107,6 +130,14 @@ fn kills(text: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
+impl Kills {
+    /// For the fixtures of states.
+    pub(super) fn sample() -> Kills {
+        Kills { file: "/sys/fs/cgroup/memory.events".into(), before: 3 }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -149,8 +180,16 @@ mod tests {
         watch.born(watch.at + Duration::from_secs(1));
         watch.born(watch.at + SETTLED);
         assert_eq!([(); 3].map(|()| watch.has_killed()), [true, true, false]);
-        // Those that nobody claimed in time are from before.
+        // One while another program takes our place.
         count(6);
+        let kills = watch.kills();
+        watch = OomWatch::new(dir.path());
+        watch.go_on_from(kills);
+        assert_eq!([(); 2].map(|()| watch.has_killed()), [true, false]);
+        watch.go_on_from(Some(Kills { file: "/elsewhere".into(), before: 0 }));
+        assert!(!watch.has_killed());
+        // Those that nobody claimed in time are from before.
+        count(7);
         watch.born(watch.at + SETTLED);
         watch.born(watch.at + SETTLED);
         assert!(!watch.has_killed());

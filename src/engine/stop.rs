@@ -58,7 +58,7 @@ impl Terms {
 }
 
 /// The instant `wait` after `nanos`.
-fn after(nanos: u64, wait: Duration) -> u64 {
+pub(super) fn after(nanos: u64, wait: Duration) -> u64 {
     nanos.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX))
 }
 

@@ -16,15 +16,6 @@ fn check(ret: libc::c_int) -> io::Result<libc::c_int> {
     if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(ret) }
 }
 
-/// A file that lives in memory and has no name, for reading and writing.
-///
-/// # Errors
-/// The OS error.
-pub(crate) fn memory_file() -> io::Result<OwnedFd> {
-    let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
-    Ok(nix::sys::memfd::memfd_create(c"procstar", flags)?)
-}
-
 /// A file that lives in memory and can be [sealed](seal).
 ///
 /// # Errors
@@ -101,7 +92,7 @@ pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 ///
 /// # Errors
 /// The OS error.
-pub(super) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
+pub(crate) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
     faults::pass(Call::Nonblocking)?;
     // SAFETY: plain fcntl on a descriptor that we own.
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) })?;

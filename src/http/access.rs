@@ -16,6 +16,7 @@
 mod authority;
 mod diag;
 mod holder;
+pub mod listening;
 mod peer;
 mod remote;
 mod table;

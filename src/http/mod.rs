@@ -36,6 +36,7 @@ mod watcher;
 mod ws;
 
 pub use about::{About, ServerLink};
+pub use access::listening::{listener_of, listens};
 pub use doors::{Doors, Exposed, SOCKET, SocketPath, listen, listen_unix, may_listen};
 pub use follow::follow;
 pub use server::{Limits, Service, serve};

@@ -14,11 +14,14 @@
 //!
 //! No actor, no network, no TLS is here.
 
+pub mod check;
+pub mod descriptors;
 pub mod instance;
 pub mod journal;
 pub mod ledger;
 pub mod meaning;
 pub mod protocol;
+mod readiness;
 pub mod rest;
 mod serve;
 pub mod signals;

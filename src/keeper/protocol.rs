@@ -16,7 +16,7 @@ use crate::engine::{Ended, Moment, Started, StopOrder};
 use crate::spec::{LimitSpec, ProcId, Validated};
 
 /// The version of these messages. It changes with every change of their meaning or form.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The largest frame: 1 GiB, as of a message from the server.
 pub const MAX_FRAME: usize = 1 << 30;
@@ -114,6 +114,13 @@ pub enum ToKeeper {
         order: StopOrder,
         /// Comes back, as that of a signal.
         ticket: u64,
+    },
+    /// The agent is ready: its services listen.
+    Ready,
+    /// The agent is about to end, for it cannot start.
+    Failed {
+        /// Why, for the user.
+        message: String,
     },
 }
 

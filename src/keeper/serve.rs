@@ -12,11 +12,13 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 
+use super::check::NONCE;
 use super::instance::Instance;
 use super::journal::{self, Entry, Journal};
 use super::ledger::{Ledger, Record};
 use super::meaning::{Meaning, Mode, Terminal, meaning};
 use super::protocol::{Memory, Order, Settings, ToAgent, ToKeeper, Told, VERSION, encode};
+use super::readiness::Awaited;
 use super::rest;
 use super::signals::{Exit, Received, Signals};
 use super::subordinate::{AgentCommand, Subordinate};
@@ -25,7 +27,7 @@ use crate::config::NEVER_INHERITED;
 use crate::engine::inbox::Inbox;
 use crate::engine::procfs::ProcFs;
 use crate::engine::{
-    Carried, Ended, Engine, Event, FILTER, Heritage, Moment, Options, StopOrder, Whitelist,
+    Ended, Engine, Event, FILTER, Handover, Heritage, Moment, Options, StopOrder, Whitelist,
 };
 use crate::spec::{Identity, Validated};
 
@@ -69,7 +71,7 @@ pub struct Origin {
 
 impl Origin {
     fn heritage(&self) -> Arc<Heritage> {
-        let hidden = [KEEPER_FD, AGAIN, upgrade::STATE_FD, upgrade::CHECK_FD, FILTER];
+        let hidden = [KEEPER_FD, AGAIN, upgrade::STATE_FD, upgrade::CHECK_FD, NONCE, FILTER];
         let hidden = [NEVER_INHERITED, &hidden].concat();
         let fds = self.fds.iter().copied();
         Arc::new(Heritage::new(std::env::vars_os(), &hidden, fds, self.nofile))
@@ -88,9 +90,9 @@ pub fn keep(origin: Origin, agents: AgentCommand) -> io::Result<Exit> {
 ///
 /// # Errors
 /// What the keeper itself needs of the system.
-pub fn resume(state: State) -> io::Result<Exit> {
+pub fn resume(state: State, agents: AgentCommand) -> io::Result<Exit> {
     let origin = Origin { start: state.start, fds: state.fds.clone(), nofile: state.nofile };
-    let mut keeper = Keeper::new(origin, AgentCommand::this_program())?;
+    let mut keeper = Keeper::new(origin, agents)?;
     keeper.take_over(state)?;
     Ok(keeper.run_to_the_end())
 }
@@ -159,6 +161,8 @@ struct Keeper {
     frame: Vec<u8>,
     /// When to give memory back, unless something happens before.
     rest_at: Option<Instant>,
+    /// The upgrade that has made this program the keeper, until its agent is ready.
+    awaited: Option<Awaited>,
 }
 
 impl Keeper {
@@ -194,6 +198,7 @@ impl Keeper {
             last_events: Instant::now(),
             frame: Vec::new(),
             rest_at: None,
+            awaited: None,
         })
     }
 
@@ -232,7 +237,27 @@ impl Keeper {
             }
             self.hear_agent(woken);
             self.end_alone();
+            if self.awaited.as_ref().is_some_and(Awaited::is_overdue) {
+                self.agent_not_ready(None);
+            }
             self.tell();
+        }
+    }
+
+    /// The agent's services listen: an upgrade, if one is awaited, has succeeded.
+    fn agent_ready(&mut self) {
+        if let (Some(awaited), Some(instance)) = (self.awaited.take(), &self.instance) {
+            tracing::info!("the new agent is ready");
+            instance.answer_reload(&Ok(awaited.ready()));
+        }
+    }
+
+    /// The agent cannot start, and says why, or is not ready in time.
+    fn agent_not_ready(&mut self, why: Option<&str>) {
+        if let (Some(awaited), Some(instance)) = (self.awaited.take(), &self.instance) {
+            let text = awaited.failed(why);
+            tracing::error!("{text}");
+            instance.answer_reload(&Err(text));
         }
     }
 
@@ -260,7 +285,8 @@ impl Keeper {
             ),
         ];
         let overdue = agent.and_then(Subordinate::deadline);
-        let next = [self.next_agent, self.alone_until, overdue, paced, self.rest_at];
+        let ready = self.awaited.as_ref().map(Awaited::deadline);
+        let next = [self.next_agent, self.alone_until, overdue, paced, self.rest_at, ready];
         let next = next.into_iter().flatten().min();
         let timeout = next.map_or(PollTimeout::NONE, |at| {
             let wait = at.saturating_duration_since(now) + Duration::from_millis(1);
@@ -393,18 +419,22 @@ impl Keeper {
         if self.bye.is_some() {
             return Err(DONE.to_owned());
         }
-        let state = self.state(Vec::new()).ok_or("nothing has been started yet")?;
-        self.program.check(&state.to_file().map_err(text)?)?;
-        tracing::info!("upgrading");
+        let state = self.state(Handover::default()).ok_or("nothing has been started yet")?;
+        let version = self
+            .program
+            .check(&state.to_file().map_err(text)?)
+            .map_err(|error| error.to_string())?;
+        tracing::info!(version, "upgrading");
         self.end_agent_for_upgrade()?;
         // From here on an agent is to be started in any case.
         self.next_agent = Some(Instant::now());
         let engine = self.engine.as_ref().ok_or("nothing has been started yet")?;
-        let (carried, _standstill) = engine.pause(QUIET_TIME).map_err(|error| error.to_string())?;
+        let (handover, _standstill) =
+            engine.pause(QUIET_TIME).map_err(|error| error.to_string())?;
         self.take_events();
         self.write_journal();
-        let mut open: Vec<RawFd> = carried.iter().flat_map(Carried::descriptors).collect();
-        let state = self.state(carried).ok_or("nothing has been started yet")?;
+        let mut open: Vec<RawFd> = handover.descriptors().collect();
+        let state = self.state(handover).ok_or("nothing has been started yet")?;
         open.push(state.instance.lock());
         let file = state.to_file().map_err(text)?;
         Err(text(self.program.become_it(&file, &open)))
@@ -440,7 +470,7 @@ impl Keeper {
     }
 
     /// All that another program needs to go on; none before there is anything.
-    fn state(&self, carried: Vec<Carried>) -> Option<State> {
+    fn state(&self, handover: Handover) -> Option<State> {
         Some(State {
             version: upgrade::VERSION,
             start: self.origin.start,
@@ -451,9 +481,12 @@ impl Keeper {
             records: self.ledger.iter().cloned().collect(),
             memory: self.memory.clone(),
             orders: self.orders.iter().map(|order| order.kept()).collect(),
-            carried,
+            carried: handover.processes,
             mode: self.mode.unwrap_or_default(),
             terminal: self.signals.had_terminal(),
+            shared: handover.shared,
+            keeper: Some(std::process::id()),
+            agent: self.agent.as_ref().map(Subordinate::pid),
         })
     }
 
@@ -462,7 +495,6 @@ impl Keeper {
         // The agent tells the user where the log cannot be had.
         let _ = crate::cli::logging::init(&state.settings.log);
         let instance = Instance::take_over(state.instance)?;
-        let engine = self.start_engine(&instance, &state.settings)?;
         for Record { id, started, ended, identity } in state.records {
             self.ledger.launched(&id);
             if let Some(identity) = identity {
@@ -475,17 +507,16 @@ impl Keeper {
                 self.ledger.ended(ended);
             }
         }
-        for carried in state.carried {
-            engine.take_over(carried);
-        }
+        let handover = Handover { processes: state.carried, shared: state.shared };
+        let engine = self.start_engine(&instance, &state.settings, Some(handover))?;
         let program = self.program.path().display();
         let version = env!("CARGO_PKG_VERSION");
-        instance.answer_reload(&Ok(format!("now runs {program}, version {version}")));
+        self.awaited = Some(Awaited::new(format!("{program}, version {version}")));
         self.memory = state.memory;
         self.orders = state.orders;
         self.mode = Some(state.mode);
         self.signals.note_terminal(state.terminal);
-        self.journal = Some(Journal::begin(&instance.journal(), &self.ledger, &self.memory)?);
+        self.journal = self.begin_journal(&instance);
         self.settings = Some(state.settings);
         self.instance = Some(instance);
         self.engine = Some(engine);
@@ -493,7 +524,12 @@ impl Keeper {
         Ok(())
     }
 
-    fn start_engine(&self, instance: &Instance, settings: &Settings) -> io::Result<Engine> {
+    fn start_engine(
+        &self,
+        instance: &Instance,
+        settings: &Settings,
+        handover: Option<Handover>,
+    ) -> io::Result<Engine> {
         let whitelist = Some(settings.restrict_exe.clone()).filter(|paths| !paths.is_empty());
         let restrict_exe = whitelist.map(Whitelist::new).transpose().map_err(io::Error::other)?;
         let options = Options {
@@ -507,7 +543,11 @@ impl Keeper {
             limit: settings.limit,
         };
         let post = Arc::clone(&self.post);
-        Engine::start_batched(options, move |events| post.put_all(events))
+        let sink = move |events: &mut Vec<Event>| post.put_all(events);
+        match handover {
+            Some(handover) => Engine::resume(options, handover, sink),
+            None => Engine::start_batched(options, sink),
+        }
     }
 
     /// Passes an order on, and keeps it until an agent has told us to remember it.
@@ -585,7 +625,13 @@ impl Keeper {
 
     fn message(&mut self, message: ToKeeper) {
         if self.engine.is_none()
-            && !matches!(message, ToKeeper::Mode(_) | ToKeeper::Hello { .. } | ToKeeper::Bye { .. })
+            && !matches!(
+                message,
+                ToKeeper::Mode(_)
+                    | ToKeeper::Hello { .. }
+                    | ToKeeper::Failed { .. }
+                    | ToKeeper::Bye { .. }
+            )
         {
             return tracing::error!("the agent has not introduced itself");
         }
@@ -628,6 +674,8 @@ impl Keeper {
                     journal.add(&Entry::Memory(self.memory.clone()));
                 }
             }
+            ToKeeper::Ready => self.agent_ready(),
+            ToKeeper::Failed { message } => self.agent_not_ready(Some(&message)),
             ToKeeper::Bye { code } => self.goodbye(code),
         }
     }
@@ -727,7 +775,7 @@ impl Keeper {
         let _ = crate::cli::logging::init(&settings.log);
         let instance = Instance::open(settings).map_err(|error| error.to_string())?;
         let engine = self
-            .start_engine(&instance, settings)
+            .start_engine(&instance, settings, None)
             .map_err(|error| format!("cannot start the engine: {error}"))?;
         match journal::read_all(&instance.journal()) {
             Ok((records, memory)) => {
@@ -742,15 +790,19 @@ impl Keeper {
                 return Err(format!("cannot read {}: {error}", instance.journal().display()));
             }
         }
-        // Without a journal all goes on; only a keeper's successor would miss it.
-        let journal = Journal::begin(&instance.journal(), &self.ledger, &self.memory)
-            .inspect_err(|error| tracing::error!(%error, "cannot write the journal"))
-            .ok();
+        let journal = self.begin_journal(&instance);
         self.engine = Some(engine);
         self.settings = Some(settings.clone());
         self.journal = journal;
         self.instance = Some(instance);
         Ok(())
+    }
+
+    /// Begins a journal. Without one all goes on; only the successor of a keeper that dies would miss it.
+    fn begin_journal(&self, instance: &Instance) -> Option<Journal> {
+        Journal::begin(&instance.journal(), &self.ledger, &self.memory)
+            .inspect_err(|error| tracing::error!(%error, "cannot write the journal"))
+            .ok()
     }
 
     /// Takes up a process of a keeper that died.

@@ -9,8 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-
+use super::descriptors;
 use super::protocol::{Decoder, FrameError, ToAgent, ToKeeper, encode};
 use super::serve::{AGAIN, KEEPER_FD};
 use super::upgrade::STATE_FD;
@@ -76,8 +75,7 @@ impl Subordinate {
         if again {
             command.env(AGAIN, "1");
         }
-        // It goes to this child alone: the engine's close everything that is not theirs.
-        fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        descriptors::pass_on(&mut command, &theirs);
         let mut child = command.spawn()?;
         drop(theirs);
         let pidfd = pidfd_open(child.id() as i32).inspect_err(|_| {
@@ -97,6 +95,11 @@ impl Subordinate {
             born: Instant::now(),
             deadline: None,
         })
+    }
+
+    /// Its pid.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Readable once it has ended.

@@ -1,35 +1,32 @@
 //! The upgrade: the keeper replaces itself by the program that is now on disk.
 //!
 //! Exec keeps the pid and the children; what the keeper knows crosses in a memory file, with the descriptors that are open for it.
-//! Before anything is given up, the new program is asked whether it understands that file; it answers by its exit code.
+//! Before anything is given up, the new program is [asked](super::check) whether it understands that file and can start with it.
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::io::{self, Seek, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
+use super::check::{self, CheckError};
+use super::descriptors::{Foreign, read_state, state_file};
 use super::instance::Remains;
 use super::ledger::Record;
 use super::meaning::Mode;
 use super::protocol::{Memory, Order, Settings};
-use crate::engine::sys::{memory_file, pidfd_open, set_cloexec};
-use crate::engine::{Carried, Moment};
+use crate::engine::sys::{seal, sealable_memory_file, set_cloexec};
+use crate::engine::{Carried, CarriedShared, Moment};
 
 /// The version of the state's form. Those since 1 are understood; fixtures of each are kept in `tests/fixtures/`.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// The environment variable by which a program knows that it goes on for the one before: the number of the state's descriptor.
 pub const STATE_FD: &str = "PROCSTAR_KEEPER_STATE";
 /// The one by which it knows that it is only asked whether it could.
 pub const CHECK_FD: &str = "PROCSTAR_KEEPER_CHECK";
-/// How long a new program may take to answer.
-const CHECK_TIME: Duration = Duration::from_secs(5);
 
 /// All that crosses.
 #[derive(Serialize, Deserialize)]
@@ -60,11 +57,23 @@ pub struct State {
     /// Whether the launched program had a controlling terminal.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub terminal: bool,
+    /// What else the engine holds.
+    #[serde(default)]
+    pub shared: CarriedShared,
+    /// The pid of the process that goes on; none from an older program.
+    #[serde(default)]
+    pub keeper: Option<u32>,
+    /// The pid of the agent, where there is one: the addresses that it listens on become free with its end.
+    #[serde(default)]
+    pub agent: Option<u32>,
 }
 
 /// Why the state of another program is of no use.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
+    /// The descriptor is not that of a state, or not of one that is for this process.
+    #[error(transparent)]
+    Foreign(#[from] Foreign),
     /// It cannot be read.
     #[error("cannot read the state: {0}")]
     Read(#[from] io::Error),
@@ -93,27 +102,33 @@ impl State {
         }
     }
 
-    /// Reads the state behind a descriptor that the program before has left open.
+    /// Takes the state that the program before has left in this process, behind the descriptor with this `number`. It must be one of
+    /// `inherited`, which this program was started with.
     ///
     /// # Errors
-    /// As [`from_bytes`](Self::from_bytes).
-    pub fn inherit(fd: RawFd) -> Result<State, StateError> {
-        // SAFETY: it was left open for this program alone; a number that is not open gives an error below.
-        let mut file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
-        let mut bytes = Vec::new();
-        file.rewind()?;
-        file.read_to_end(&mut bytes)?;
-        State::from_bytes(&bytes)
+    /// As [`from_bytes`](Self::from_bytes), and where the descriptor is that of something else.
+    pub fn inherit(number: &str, inherited: &[RawFd]) -> Result<State, StateError> {
+        let file = state_file(STATE_FD, number)?;
+        let state = State::from_bytes(&read_state(&file)?)?;
+        let foreign = Foreign { variable: STATE_FD };
+        if state.keeper.is_some_and(|keeper| keeper != std::process::id()) {
+            return Err(foreign.into());
+        }
+        let fd = number.parse().ok().filter(|fd| inherited.contains(fd)).ok_or(foreign)?;
+        // SAFETY: it is open, and was left open for this alone. It is closed here.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
+        Ok(state)
     }
 
-    /// The state as a memory file.
+    /// The state as a file in memory that nobody can change any more.
     ///
     /// # Errors
     /// Where it cannot be encoded or written.
     pub fn to_file(&self) -> io::Result<File> {
-        let mut file = File::from(memory_file()?);
+        let mut file = File::from(sealable_memory_file()?);
         file.write_all(&rmp_serde::to_vec_named(self).map_err(io::Error::other)?)?;
         file.rewind()?;
+        seal(&file)?;
         Ok(file)
     }
 }
@@ -130,7 +145,14 @@ impl Program {
     /// # Errors
     /// The OS error of finding that path.
     pub fn of_this_process() -> io::Result<Program> {
-        Ok(Program { path: std::env::current_exe()?, args: std::env::args_os().collect() })
+        let path = std::env::current_exe()?;
+        let path = check::path_of_successor(&path).to_path_buf();
+        Ok(Program::new(path, std::env::args_os().collect()))
+    }
+
+    /// A program by its path and arguments, its name among them.
+    pub(super) fn new(path: PathBuf, args: Vec<OsString>) -> Program {
+        Program { path, args }
     }
 
     /// The program's path.
@@ -138,35 +160,22 @@ impl Program {
         &self.path
     }
 
-    /// Asks the program that is now on disk whether it can go on from `state`.
+    /// Its name, as it was started.
+    pub(super) fn name(&self) -> &OsStr {
+        self.args.first().map_or(self.path.as_os_str(), OsString::as_os_str)
+    }
+
+    /// Its arguments, its name not among them.
+    pub(super) fn args(&self) -> &[OsString] {
+        self.args.get(1..).unwrap_or_default()
+    }
+
+    /// Asks the program that is now on disk whether it can go on from `state`; returns its version.
     ///
     /// # Errors
     /// Why not, for the user.
-    pub fn check(&self, state: &File) -> Result<(), String> {
-        let failed = |error: io::Error| format!("cannot run {}: {error}", self.path.display());
-        set_cloexec(state, false).map_err(failed)?;
-        let child = Command::new(&self.path)
-            .env(CHECK_FD, state.as_raw_fd().to_string())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn();
-        set_cloexec(state, true).map_err(failed)?;
-        let mut child = child.map_err(failed)?;
-        let ended = pidfd_open(child.id() as i32).and_then(|pidfd| {
-            let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-            let limit = PollTimeout::try_from(CHECK_TIME).unwrap_or(PollTimeout::MAX);
-            Ok(poll(&mut fds, limit)? > 0)
-        });
-        if !ended.map_err(failed)? {
-            // It may end just now.
-            let _ = child.kill();
-        }
-        let status = child.wait().map_err(failed)?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(format!("{} cannot go on from here: {status}", self.path.display()))
-        }
+    pub fn check(&self, state: &File) -> Result<String, CheckError> {
+        check::ask(self, state)
     }
 
     /// Becomes the program that is now on disk. Gives back only an error; then nothing has changed.
@@ -175,7 +184,7 @@ impl Program {
             set_cloexec(state, close)?;
             open.iter().try_for_each(|fd| {
                 // SAFETY: the caller holds it open.
-                set_cloexec(&unsafe { std::os::fd::BorrowedFd::borrow_raw(*fd) }, close)
+                set_cloexec(&unsafe { BorrowedFd::borrow_raw(*fd) }, close)
             })
         };
         let run = || -> io::Result<()> {
@@ -206,6 +215,8 @@ impl Program {
 mod tests {
     use super::super::protocol::Printing;
     use super::*;
+    use std::time::Duration;
+
     use crate::config::LogSettings;
     use crate::engine::{Captures, Ended, Started, Terms};
     use crate::spec::Identity;
@@ -260,8 +271,11 @@ mod tests {
             },
             orders: vec![Order::Terminate],
             carried: Carried::samples(),
-            mode: Mode::Service,
-            terminal: false,
+            mode: Mode::OneShot,
+            terminal: true,
+            shared: CarriedShared::sample(),
+            keeper: Some(40),
+            agent: Some(51),
         }
     }
 
@@ -275,7 +289,7 @@ mod tests {
         assert!(state.records[0].identity.is_none());
     }
 
-    /// A program of version 2 hands this over. If the form changes, the version changes, and this one is still read.
+    /// A program of version 2 hands this over. It is read for ever.
     #[test]
     fn the_form_of_version_2() {
         let frozen = include_bytes!("../../tests/fixtures/upgrade-2.bin");
@@ -287,15 +301,41 @@ mod tests {
             (identity.argv.as_slice(), identity.exe.as_str()),
             (&["x".to_owned()][..], "/bin/x")
         );
+        assert_eq!((state.keeper, state.agent), (None, None));
+    }
+
+    /// A program of version 3 hands this over. If the form changes, the version changes, and this one is still read.
+    #[test]
+    fn the_form_of_version_3() {
+        let frozen = include_bytes!("../../tests/fixtures/upgrade-3.bin");
+        let state = State::from_bytes(frozen).unwrap();
+        assert_eq!((state.version, state.carried.len(), state.records.len()), (3, 3, 1));
+        let open = |at: usize| state.carried[at].descriptors().collect::<Vec<_>>();
+        assert_eq!((open(0), open(1)), (vec![17, 18, 19, 20], vec![]));
+        assert_eq!((state.keeper, state.agent), (Some(40), Some(51)));
         assert!(rmp_serde::to_vec_named(&state).unwrap() == frozen, "the form has changed");
         assert!(rmp_serde::to_vec_named(&sample()).unwrap() == frozen, "the form has changed");
+    }
+
+    /// Only the process that a state was made for goes on from it.
+    #[test]
+    fn the_state_of_another_process_is_refused() {
+        let inherit = |state: State| {
+            let fd = std::os::fd::IntoRawFd::into_raw_fd(state.to_file().unwrap());
+            State::inherit(&fd.to_string(), &[fd]).map(drop).map_err(|error| error.to_string())
+        };
+        let error = "PROCSTAR_KEEPER_STATE is reserved for procstar itself; unset it";
+        assert_eq!(inherit(sample()), Err(error.into()));
+        assert_eq!(inherit(State { keeper: Some(std::process::id()), ..sample() }), Ok(()));
+        // A program of version 2 does not say.
+        assert_eq!(inherit(State { keeper: None, ..sample() }), Ok(()));
     }
 
     #[test]
     fn what_is_not_understood_is_refused() {
         let newer = rmp_serde::to_vec_named(&State { version: VERSION + 1, ..sample() }).unwrap();
         let error = State::from_bytes(&newer).err().unwrap().to_string();
-        assert_eq!(error, "state of version 3, and this program knows 1 to 2");
+        assert_eq!(error, "state of version 4, and this program knows 1 to 3");
         let whole = rmp_serde::to_vec_named(&sample()).unwrap();
         for cut in 0..whole.len() {
             assert!(State::from_bytes(&whole[..cut]).is_err(), "{cut}");

@@ -147,6 +147,8 @@ fn brief(message: &ToKeeper) -> String {
         }
         ToKeeper::Mode(mode) => format!("mode {mode:?}"),
         ToKeeper::Bye { code } => format!("bye {code}"),
+        ToKeeper::Ready => "ready".into(),
+        ToKeeper::Failed { message } => format!("failed {message}"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Captures that an engine hands over to another one while they are written.
 
-use procstar::engine::{Carried, Engine, Event, Options};
+use procstar::engine::{Engine, Event, Options};
 use proptest::prelude::*;
 use serde_json::json;
 use std::sync::mpsc;
@@ -51,16 +51,11 @@ proptest! {
         for moment in moments {
             std::thread::sleep(Duration::from_millis(moment));
             let current = engines.last().unwrap_or(&rig.engine);
-            let (carried, standstill) = current.pause(DEADLINE).unwrap();
+            let (handover, standstill) = current.pause(DEADLINE).unwrap();
             // It stands still for ever, as if it had become another program.
             std::mem::forget(standstill);
-            let tell = tell.clone();
-            let next = Engine::start(Options { places: rig.places(), ..options() }, move |event| drop(tell.send(event)));
-            let next = next.unwrap();
-            for one in carried {
-                let bytes = rmp_serde::to_vec_named(&one).unwrap();
-                next.take_over(rmp_serde::from_slice::<Carried>(&bytes).unwrap());
-            }
+            let options = Options { places: rig.places(), ..options() };
+            let next = resume(options, &handover, tell.clone());
             engines.push(next);
         }
         // One that ended before the first pause has told so to the rig.

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use procstar::engine::{Captures, Ended, Engine, Event, Heritage, Options, Places, Started};
+use procstar::engine::{
+    Captures, Ended, Engine, Event, Handover, Heritage, Options, Places, Started,
+};
 use procstar::spec::{self, FdName};
 
 /// Every wait of a test is bounded by this.
@@ -24,6 +26,17 @@ pub fn options() -> Options {
         filter: env!("CARGO_BIN_EXE_procstar").into(),
         limit: spec::LimitSpec::default(),
     }
+}
+
+/// An engine that goes on from a handover in its encoded form.
+pub fn resume(options: Options, handover: &Handover, tell: mpsc::Sender<Event>) -> Engine {
+    let bytes = rmp_serde::to_vec_named(handover).unwrap();
+    let handover = rmp_serde::from_slice(&bytes).unwrap();
+    Engine::resume(options, handover, move |events| {
+        // The test may have seen enough.
+        events.drain(..).for_each(|event| drop(tell.send(event)));
+    })
+    .unwrap()
 }
 
 /// An engine with what it has told so far.
@@ -61,6 +74,15 @@ impl Rig {
     /// The options of an engine that goes on with this one's captures.
     pub fn options(&self) -> Options {
         Options { places: self.places.clone(), epoch: 1, ..options() }
+    }
+
+    /// An engine that goes on from what this one hands over, in the form that crosses in an upgrade, and its events. This one stands still for
+    /// ever, as if it had become another program.
+    pub fn successor(&self) -> (Engine, mpsc::Receiver<Event>) {
+        let (handover, standstill) = self.engine.pause(DEADLINE).unwrap();
+        std::mem::forget(standstill);
+        let (tx, events) = mpsc::channel();
+        (resume(self.options(), &handover, tx), events)
     }
 
     /// Launches the processes of `{ID: PROC}`.

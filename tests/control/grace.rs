@@ -189,14 +189,7 @@ fn the_grace_of_the_rest_crosses_an_upgrade() {
     stop(&mut rig, "saves", within(600.0), 2).unwrap();
     await_that("the leaders' ends", || leaders.iter().all(|pid| !lives(*pid)));
     rig.settle();
-    let (carried, _standstill) = rig.engine.pause(DEADLINE).unwrap();
-    let carried: Vec<_> = carried
-        .iter()
-        .map(|one| rmp_serde::from_slice(&rmp_serde::to_vec_named(one).unwrap()).unwrap())
-        .collect();
-    let (tx, events) = std::sync::mpsc::channel();
-    let next = Engine::start(rig.options(), move |event| drop(tx.send(event))).unwrap();
-    carried.into_iter().for_each(|one| next.take_over(one));
+    let (_next, events) = rig.successor();
     let mut ended = std::collections::BTreeMap::new();
     while ended.len() < 2 {
         if let procstar::engine::Event::Ended(end) = events.recv_timeout(DEADLINE).unwrap() {

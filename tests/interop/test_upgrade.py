@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 
 import httpx
@@ -12,6 +13,7 @@ from support.http import Service
 from support.oneshot import binary
 from support.shapes import captured, check_result
 from support.specs import capture, sh
+from support import upgrades
 from support.survival import agent_pid, kill
 from support.wait import eventually
 
@@ -85,38 +87,137 @@ def test_processes_run_on(tmp_path):
         os.kill(int(captured(before["survivor"])), signal.SIGKILL)
 
 
-def test_a_bad_program_leaves_the_old_running(tmp_path, monkeypatch):
-    """What cannot go on is found out before anything is given up, and `reload` says so."""
-    program = tmp_path / "procstar"
-    shutil.copy(binary(), program)
-    monkeypatch.setenv("PROCSTAR", str(program))
-    with Service() as service:
+def test_no_status_is_lost_in_a_loop_of_upgrades():
+    """A small run of the loop; `tests/upgrades` runs it for as long as one likes."""
+    figures = upgrades.run(seconds=8)
+    print(figures)
+    assert figures.good and figures.upgrades >= 3
+
+
+class Replaceable(Service):
+    """A service of a copy of the program, which can be replaced, and its configuration file."""
+
+    def __init__(self, directory, *args, **kw):
+        self.program, self.good, self.config = directory / "procstar", directory / "good", directory / "procstar.toml"
+        for copy in (self.program, self.good):
+            shutil.copy(binary(), copy)
+        self.config.write_text("")
+        super().__init__("--config", self.config, *args, program=self.program, **kw)
+
+    def replace(self, text):
+        """Has this at the program's path, as a new file."""
+        new = self.program.with_name("new")
+        new.write_bytes(text)
+        new.chmod(0o755)
+        new.rename(self.program)
+
+    def reload(self):
+        """What `procstar reload` makes of it."""
+        argv = [self.good, "reload", str(self.proc.pid)]
+        return subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=60)
+
+
+# A program, and why it is refused.
+BAD = {
+    "exits with 0": (b"#!/bin/sh\nexit 0\n", "is not procstar, or a version that cannot go on from here (exit status: 0)"),
+    "exits with 9": (b"#!/bin/sh\nexit 9\n", "(exit status: 9)"),
+    "echoes the state": (b"#!/bin/sh\ncat\n", "is not procstar"),
+    "prints a version": (b"#!/bin/sh\necho procstar 2.0.0\n", "is not procstar"),
+    "hangs": (b"#!/bin/sh\nsleep 1000\n", "did not answer within 5 s"),
+    "is no program": (b"no program", "Exec format error"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_program_leaves_the_old_running(tmp_path, kind):
+    """What cannot go on is found out before anything is given up, and `reload` says why; then a good one is taken."""
+    bad, why = BAD[kind]
+    with Replaceable(tmp_path) as service:
+        service.post({"a": sh("exec sleep 1000")})
+        pid, agent = result(service, "a", ended=False)["pid"], agent_pid(service.proc.pid)
+        service.replace(bad)
+        done = service.reload()
+        assert done.returncode == 1 and why in done.stderr, done
+        # The agent is the same, too.
+        assert service.result("a", ended=False)["pid"] == pid
+        assert agent_pid(service.proc.pid) == agent
+        service.replace(service.good.read_bytes())
+        done = service.reload()
+        assert done.returncode == 0 and str(service.program) in done.stdout, done
+        # It listens when the command has ended.
+        assert service.result("a", ended=False)["pid"] == pid
+        service.http.post("/procs/a/signals/SIGKILL")
+        assert result(service, "a")["status"]["signum"] == signal.SIGKILL
+
+
+def test_a_script_that_starts_the_program_is_taken(tmp_path):
+    """It passes the question on, and may print what it likes."""
+    with Replaceable(tmp_path) as service:
         service.post({"a": sh("exec sleep 1000")})
         pid = result(service, "a", ended=False)["pid"]
+        service.replace(f'#!/bin/sh\necho starting\nexec {service.good} "$@"\n'.encode())
+        done = service.reload()
+        assert done.returncode == 0, done
+        assert service.result("a", ended=False)["pid"] == pid
+        assert os.readlink(f"/proc/{service.proc.pid}/exe") == str(service.good)
 
-        def replace(text):
-            (tmp_path / "new").write_bytes(text)
-            (tmp_path / "new").chmod(0o755)
-            (tmp_path / "new").rename(program)
 
-        def reload():
-            argv = [tmp_path / "good", "reload", str(service.proc.pid)]
-            return subprocess.run(argv, capture_output=True, text=True, timeout=60)
-
-        good = program.read_bytes()
-        shutil.copy(program, tmp_path / "good")
-        for bad, why in ((b"#!/bin/sh\nexit 9\n", "exit status: 9"), (b"no program", "Exec format error")):
-            replace(bad)
-            done = reload()
+def test_a_configuration_that_cannot_be_started_leaves_the_old_running(tmp_path):
+    """A mistyped key, files that are not there: found out before the agent is ended."""
+    with Replaceable(tmp_path) as service:
+        agent = agent_pid(service.proc.pid)
+        missing = tmp_path / "missing.pem"
+        for text, why in (
+            ("[http]\nprot = 1\n", "unknown key"),
+            ("[http", "procstar.toml"),
+            (f'[http]\ntls_cert = "{missing}"\ntls_key = "{missing}"\n', "missing.pem"),
+            (f'[http]\nsocket = "{missing}/x"\n', "missing.pem/x"),
+        ):
+            service.config.write_text(text)
+            done = service.reload()
             assert done.returncode == 1 and why in done.stderr, done
-            assert result(service, "a", ended=False)["pid"] == pid
-        replace(good)
-        done = reload()
-        assert done.returncode == 0 and str(program) in done.stdout, done
-        same_pid(service)
-        assert result(service, "a", ended=False)["pid"] == pid
-        steady(lambda: service.http.post("/procs/a/signals/SIGKILL"))
-        assert result(service, "a")["status"]["signum"] == signal.SIGKILL
+            assert agent_pid(service.proc.pid) == agent
+            assert service.http.get("/procs").status_code == 200
+        service.config.write_text("")
+        assert service.reload().returncode == 0
+
+
+def test_a_port_that_is_taken_leaves_the_old_running(tmp_path):
+    """Its own port is no other's: only one that another program has is refused."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        service = Replaceable(tmp_path)
+        service.config.write_text(f"[http]\nport = {service.port}\n")
+        at = service.argv.index("--serve-port")
+        del service.argv[at : at + 2]
+        with service:
+            agent = agent_pid(service.proc.pid)
+            service.config.write_text(f"[http]\nport = {taken.getsockname()[1]}\n")
+            done = service.reload()
+            assert done.returncode == 1 and "Address already in use" in done.stderr, done
+            assert agent_pid(service.proc.pid) == agent and service.http.get("/procs").status_code == 200
+            taken.close()
+            assert service.reload().returncode == 0
+            service.port = httpx.URL(str(service.http.base_url)).port
+            with socket.socket() as sock:
+                assert sock.connect_ex(("127.0.0.1", service.port)) != 0
+
+
+def test_an_agent_that_cannot_start_after_all_is_reported(tmp_path):
+    """What the check could not foresee is said by `reload` too; processes run on, and the agent is started again."""
+    with Replaceable(tmp_path) as service:
+        service.post({"a": sh("exec sleep 1000")})
+        # The check passes, and the configuration is broken behind it: by the script that passes the question on.
+        script = f"""#!/bin/sh
+if [ -z "$PROCSTAR_KEEPER_CHECK" ]; then echo '[http' > {service.config}; fi
+exec {service.good} "$@"
+"""
+        service.replace(script.encode())
+        done = service.reload()
+        assert done.returncode == 1 and "its agent cannot start: " in done.stderr and "procstar.toml" in done.stderr, done
+        service.config.write_text("")
+        assert result(service, "a", ended=False)["state"] == "running"
 
 
 def test_a_signal_amid_an_upgrade_is_followed():

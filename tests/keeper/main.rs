@@ -14,4 +14,5 @@ mod ledger;
 mod life;
 mod lives;
 mod orders;
+mod upgrades;
 mod world;

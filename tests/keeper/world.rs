@@ -17,7 +17,8 @@ use procstar::config::LogSettings;
 use procstar::engine::{Captures, Moment};
 use procstar::keeper::ledger::Record;
 use procstar::keeper::protocol::{Decoder, Memory, Settings, ToAgent, ToKeeper, VERSION, encode};
-use procstar::keeper::{self, AgentCommand, Origin};
+use procstar::keeper::upgrade::{self, State};
+use procstar::keeper::{self, AgentCommand, Origin, descriptors};
 use procstar::spec::{FdName, Validated};
 
 /// Every wait of a test is bounded by this.
@@ -28,6 +29,8 @@ const PLACE: &str = "PROCSTAR_TEST_PLACE";
 /// What a puppet does at the end, in a file at that place: `close`, or an exit code.
 const ENDING: &str = "ending";
 const MEETING: &str = "meeting";
+/// A shell script at that place, which is run in the middle of an upgrade.
+const BETWEEN: &str = "between";
 
 /// Not a test, but the programs that the tests start.
 #[test]
@@ -38,7 +41,22 @@ fn play_a_role() {
         let keeper = unsafe { OwnedFd::from_raw_fd(fd.parse().unwrap()) };
         puppet(&place, UnixStream::from(keeper));
     }
-    let agents = AgentCommand { exe: this_program(), args: role().map(Into::into).into() };
+    if let Ok(nonce) = std::env::var(keeper::check::NONCE) {
+        let state = descriptors::state_file(upgrade::CHECK_FD, "0").unwrap();
+        let state = descriptors::read_state(&state).unwrap();
+        // After what the test harness has printed.
+        println!("\n{}", keeper::check::answer(&nonce, &state, Ok(())).trim_end());
+        std::process::exit(0);
+    }
+    let agents = || AgentCommand { exe: this_program(), args: role().map(Into::into).into() };
+    if let Ok(number) = std::env::var(upgrade::STATE_FD) {
+        // The moment that a test chooses: the keeper before has handed over, and the next one knows of nothing yet.
+        let between = Command::new("/bin/sh").arg(place.join(BETWEEN)).status().unwrap();
+        assert!(between.success());
+        let state = State::inherit(&number, &[number.parse().unwrap()]).unwrap();
+        std::process::exit(i32::from(keeper::resume(state, agents()).unwrap().code()));
+    }
+    let agents = agents();
     let origin = Origin { start: Moment::now(), fds: Vec::new(), nofile: None };
     std::process::exit(i32::from(keeper::keep(origin, agents).unwrap().code()));
 }
@@ -127,6 +145,12 @@ impl World {
 
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid() as i32), signal).unwrap();
+    }
+
+    /// Has the keeper upgrade itself to this same program. In the middle, a shell script is run.
+    pub fn upgrade(&self, between: &str) {
+        std::fs::write(self.place.path().join(BETWEEN), between).unwrap();
+        self.signal(Signal::SIGHUP);
     }
 
     /// The next agent that the keeper starts.
@@ -222,6 +246,7 @@ pub struct Welcome {
     pub first: bool,
     pub memory: Memory,
     pub records: Vec<Record>,
+    pub dir: Option<PathBuf>,
 }
 
 impl Welcome {
@@ -267,8 +292,8 @@ impl Agent {
     pub fn hello(&mut self, input: Option<Validated>) -> Welcome {
         self.tell(&self.greeting(VERSION, input));
         match self.next() {
-            ToAgent::Welcome { pid, ppid, first, memory, records, start: _, dir: _ } => {
-                Welcome { pid, ppid, first, memory, records }
+            ToAgent::Welcome { pid, ppid, first, memory, records, start: _, dir } => {
+                Welcome { pid, ppid, first, memory, records, dir }
             }
             other => panic!("no welcome but {}", brief(&other)),
         }

@@ -1,12 +1,13 @@
 //! The HTTP service's doors, as the settings have them.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::RunError;
 use crate::config::HttpSettings;
 use crate::http::access::{Policy, Remote};
-use crate::http::{self, Doors, Limits, SOCKET};
+use crate::http::{self, Doors, Limits, SOCKET, SocketPath};
 use crate::net::tls_server::{ServerTls, server_tls};
 
 /// The door to the network, open, where there shall be one.
@@ -25,6 +26,36 @@ pub(super) fn network(settings: &HttpSettings) -> Result<Doors, RunError> {
     let address = SocketAddr::new(settings.bind, settings.port);
     let tcp = http::listen(address).map_err(|source| RunError::Listen { address, source })?;
     Ok(Doors { tcp, tls, unix: None })
+}
+
+/// Whether these doors could be opened once the agent with pid `predecessor` has ended. None of them is.
+///
+/// # Errors
+/// As [`network`] and [`unix`].
+pub(super) fn rehearse(settings: &HttpSettings, predecessor: Option<u32>) -> Result<(), RunError> {
+    if let Some(path) = &settings.socket {
+        rehearse_unix(path, predecessor).map_err(RunError::Socket)?;
+    }
+    match network(settings) {
+        Err(RunError::Listen { address, source })
+            if source.kind() == io::ErrorKind::AddrInUse
+                && predecessor.is_some_and(|pid| http::listens(pid, address.port())) =>
+        {
+            Ok(())
+        }
+        opened => opened.map(drop),
+    }
+}
+
+fn rehearse_unix(path: &Path, predecessor: Option<u32>) -> io::Result<()> {
+    let named = |error: io::Error| {
+        io::Error::new(error.kind(), format!("failed to listen on {}: {error}", path.display()))
+    };
+    SocketPath::new(path).map_err(named)?;
+    match http::listener_of(path) {
+        Some(pid) if Some(pid) != predecessor => Err(named(io::ErrorKind::AddrInUse.into())),
+        _ => Ok(()),
+    }
 }
 
 fn tls(settings: &HttpSettings) -> Result<Option<ServerTls>, RunError> {

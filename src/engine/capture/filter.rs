@@ -153,10 +153,19 @@ extern "C" fn stop(_: libc::c_int) {
     STOP.store(true, Ordering::Relaxed);
 }
 
-/// Is a filter; gives the exit code: 0 where all that came is stored, or was told to be dropped.
-pub fn run(work: &OsString) -> u8 {
+/// Is a filter; gives the exit code: 0 where all that came is stored, or was told to be dropped. None where somebody else has set
+/// [`FILTER`]: nothing is read or written then.
+pub fn run(work: &OsString) -> Option<u8> {
     let work = work.to_str().and_then(|text| serde_json::from_str::<Work>(text).ok());
-    let Some(work) = work else { return 2 };
+    work.filter(|_| reads_a_pipe()).map(|work| serve(&work))
+}
+
+fn reads_a_pipe() -> bool {
+    let mode = nix::sys::stat::fstat(io::stdin().as_fd()).map_or(0, |stat| stat.st_mode);
+    mode & libc::S_IFMT == libc::S_IFIFO
+}
+
+fn serve(work: &Work) -> u8 {
     let _ = nix::sys::prctl::set_name(c"procstar-filter");
     // None but SIGTERM is an order, and none is to cost output: what is beyond a limit of file sizes is an error of writing.
     for signal in (1..=64).filter(|signal| !NOT_IGNORED.contains(signal)) {
@@ -168,7 +177,7 @@ pub fn run(work: &OsString) -> u8 {
     if sys::on_signal(libc::SIGTERM, stop).is_err() {
         return 2;
     }
-    match Filter::new(&work) {
+    match Filter::new(work) {
         Ok(mut filter) => {
             filter.pump();
             u8::from(filter.failed)

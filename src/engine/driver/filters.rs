@@ -2,16 +2,19 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::super::capture::{Capture, Captures, CutShort, Store};
 use super::super::spawn::Child;
 use super::super::state::Input;
 use super::super::sys;
 use super::reading::note;
-use super::{Driver, OpenCapture, Process, Source};
+use super::table::Table;
+use super::{Driver, NO_PROCESS, OpenCapture, Process, Source};
 
 /// How long a filter may take to store what has come, once the last writer is gone and the grace has passed: a file system that
 /// hangs delays the end of a process no longer.
@@ -26,6 +29,25 @@ struct Filter {
     token: Option<u64>,
 }
 
+/// A filter as it is handed over.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(in crate::engine) struct CarriedFilter {
+    pid: i32,
+    /// An older program hands over none.
+    pidfd: Option<RawFd>,
+}
+
+impl CarriedFilter {
+    pub(super) fn new(pid: i32, pidfd: Option<RawFd>) -> Self {
+        CarriedFilter { pid, pidfd }
+    }
+
+    /// The descriptor that must stay open.
+    pub(super) fn descriptor(&self) -> Option<RawFd> {
+        self.pidfd
+    }
+}
+
 /// All filters, by pid. They are children of this process, and of no process that is run.
 #[derive(Default)]
 pub(super) struct Filters(HashMap<i32, Filter>);
@@ -34,6 +56,19 @@ impl Filters {
     /// Whether a child is a filter.
     pub(super) fn contains(&self, pid: i32) -> bool {
         self.0.contains_key(&pid)
+    }
+
+    /// The number of a filter's pidfd.
+    pub(super) fn pidfd(&self, pid: i32) -> Option<RawFd> {
+        self.0.get(&pid).map(|filter| filter.pidfd.as_raw_fd())
+    }
+
+    /// Those whose process is deleted: they still have to be reaped.
+    pub(super) fn of_deleted(&self, processes: &Table) -> Vec<CarriedFilter> {
+        let deleted = self.0.iter().filter(|(_, filter)| processes.get(&filter.serial).is_none());
+        deleted
+            .map(|(pid, filter)| CarriedFilter::new(*pid, Some(filter.pidfd.as_raw_fd())))
+            .collect()
     }
 
     /// Tells a filter that nothing more is to be stored.
@@ -127,20 +162,46 @@ impl Driver {
         pid != 0 && (!self.filters.contains(pid) || self.reap_filter(pid).is_some())
     }
 
-    /// Goes on with a filter that an engine in another program has started.
+    /// Goes on with a filter that an engine in another program has started. Without it, its pipe is read into nothing.
     pub(super) fn take_over_filter(
         &mut self,
         serial: u64,
         index: usize,
-        pid: i32,
+        filter: CarriedFilter,
         reader: OwnedFd,
     ) -> io::Result<()> {
-        let pidfd = sys::pidfd_open(pid)?;
+        let CarriedFilter { pid, pidfd } = filter;
+        let pidfd = pidfd.map_or_else(|| sys::pidfd_open(pid), |fd| self.inherit(fd));
+        let (open, started) = match pidfd {
+            Ok(pidfd) => (OpenCapture::Filter { index, reader, pid }, Some(Child { pid, pidfd })),
+            Err(error) => {
+                tracing::error!(pid, %error, "cannot watch a filter any more");
+                sys::set_nonblocking(&reader)?;
+                let open = self.open_pipe(serial, index, reader, (Store::Nothing, None))?;
+                if let Some(process) = self.processes.get_mut(&serial) {
+                    note(&process.captures, &mut process.cut_short, index, CutShort::Error);
+                }
+                (open, None)
+            }
+        };
         if let Some(process) = self.processes.get_mut(&serial) {
-            process.open.push(OpenCapture::Filter { index, reader, pid });
+            process.open.push(open);
         }
-        self.filter_started(serial, index, Child { pid, pidfd });
+        if let Some(child) = started {
+            self.filter_started(serial, index, child);
+        }
         Ok(())
+    }
+
+    /// Goes on with filters whose process is deleted: they are only to be reaped.
+    pub(super) fn take_over_filters_of_deleted(&mut self, filters: Vec<CarriedFilter>) {
+        for CarriedFilter { pid, pidfd } in filters {
+            let Some(fd) = pidfd else { continue };
+            match self.inherit(fd) {
+                Ok(pidfd) => self.filter_started(NO_PROCESS, 0, Child { pid, pidfd }),
+                Err(error) => tracing::error!(pid, %error, "cannot watch a filter any more"),
+            }
+        }
     }
 
     /// Ends a filter whose process is forgotten. It is reaped like any other.

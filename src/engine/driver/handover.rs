@@ -1,23 +1,53 @@
-//! The driver's part in an upgrade: what it holds, told so that another program in this same process can go on with it.
+//! The driver's part in an upgrade: what it holds, in a form from which another program in this same process can go on.
 //!
-//! The processes remain our children, for exec keeps the pid; a pidfd is opened anew from the pid, which nobody can have taken
-//! while we have not reaped it. The reading ends of pipes cross as descriptors.
+//! The processes remain our children, for exec keeps the pid. Pidfds and the reading ends of pipes cross as descriptors. A process may end at
+//! any moment between: it stays a zombie until the next engine reaps it. That engine knows all its processes before it looks at any child, for
+//! it takes every child that it does not know for an orphan, and reaps it.
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::mpsc;
 
 use serde::{Deserialize, Serialize};
 
 use super::super::capture::{Captures, Maker, Store};
+use super::super::oom;
 use super::super::spawn::Child;
 use super::super::state::{Input, State};
 use super::super::stop::{Stop, Terms};
 use super::super::{CutShort, Moment, Resolved, StartFailure, sys};
-use super::{Driver, Exit, Live, OpenCapture, Pipe, Process, Source};
+use super::filters::CarriedFilter;
+use super::strays::CarriedOrphans;
+use super::{Driver, Exit, Live, OpenCapture, Pipe, Process, Source, filters};
 use crate::spec::{FdName, ProcId};
+
+/// All that an engine hands over.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Handover {
+    /// The processes that have not ended, or of which a survivor is still read.
+    pub processes: Vec<Carried>,
+    /// The rest.
+    pub shared: CarriedShared,
+}
+
+/// What an engine hands over that belongs to no single process. An older program hands over nothing of it.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub struct CarriedShared {
+    orphans: CarriedOrphans,
+    /// The filters of deleted processes.
+    filters: Vec<CarriedFilter>,
+    kills: Option<oom::Kills>,
+}
+
+impl Handover {
+    /// The descriptors that must stay open.
+    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        let filters = self.shared.filters.iter().filter_map(CarriedFilter::descriptor);
+        self.processes.iter().flat_map(Carried::descriptors).chain(filters)
+    }
+}
 
 /// One process as it is handed over.
 #[derive(Clone, Serialize, Deserialize)]
@@ -44,6 +74,9 @@ pub struct Carried {
     /// Who belongs to its tree, where it is being stopped.
     #[serde(default, skip_serializing_if = "HashMap::is_empty")]
     tree: HashMap<i32, u64>,
+    /// Until when its captures may delay its end, where that has begun to count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    drains: Option<u64>,
 }
 
 /// A capture that has not reached its end.
@@ -56,11 +89,20 @@ struct CarriedCapture {
     /// The filter that reads it, if one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     filter: Option<i32>,
+    /// That filter's pidfd. An older program hands over none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pidfd: Option<RawFd>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
 enum CarriedPhase {
-    Alive { pid: i32, adopted: bool },
+    Alive {
+        pid: i32,
+        adopted: bool,
+        /// An older program hands over none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pidfd: Option<RawFd>,
+    },
     Draining(Box<Exit>),
     Ended,
 }
@@ -68,14 +110,19 @@ enum CarriedPhase {
 impl Carried {
     /// The descriptors that must stay open.
     pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
-        self.open.iter().filter_map(|open| open.pipe)
+        let of_captures = self.open.iter().flat_map(|open| [open.pipe, open.pidfd]);
+        let pidfd = match self.phase {
+            CarriedPhase::Alive { pidfd, .. } => pidfd,
+            CarriedPhase::Draining(_) | CarriedPhase::Ended => None,
+        };
+        of_captures.chain([pidfd]).flatten()
     }
 }
 
 /// A request to stand still.
 pub(crate) struct Pause {
     /// Gets what is handed over, once no process is being made.
-    pub(crate) tell: mpsc::Sender<Vec<Carried>>,
+    pub(crate) tell: mpsc::Sender<Handover>,
     /// The driver goes on when the other end of this is dropped.
     pub(crate) resume: mpsc::Receiver<()>,
 }
@@ -90,17 +137,80 @@ impl Driver {
         }
         let Some(Pause { tell, resume }) = self.pause.take() else { return };
         self.pool.end_proxies();
-        let carried = self.processes.values().filter_map(carry).collect();
-        if tell.send(carried).is_ok() {
+        if tell.send(self.hand_over()).is_ok() {
             // Ends by an error, always: nothing is ever sent.
             let _ = resume.recv();
         }
     }
 
-    /// Takes over a process that was handed over.
-    pub(super) fn take_over(&mut self, carried: Carried) {
+    /// Takes a descriptor that the program before us has left open.
+    ///
+    /// # Errors
+    /// The OS error where it is not open.
+    pub(super) fn inherit(&mut self, fd: RawFd) -> io::Result<OwnedFd> {
+        if fd <= 2 {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        // SAFETY: borrowed for this call only; fcntl reports a number that is not open as an error.
+        sys::set_cloexec(&unsafe { BorrowedFd::borrow_raw(fd) }, true)?;
+        self.budget.taken_over();
+        // SAFETY: it is open. The program before us has left it open for this, and no other code here knows of it.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    /// All that the next program needs.
+    fn hand_over(&self) -> Handover {
+        let id_of = |serial| self.processes.get(&serial).map(|process| process.id.clone());
+        Handover {
+            processes: self
+                .processes
+                .values()
+                .filter_map(|process| carry(process, &self.filters))
+                .collect(),
+            shared: CarriedShared {
+                orphans: self.strays.carry(id_of),
+                filters: self.filters.of_deleted(&self.processes),
+                kills: self.oom.kills(),
+            },
+        }
+    }
+
+    /// Takes over all that was handed over. To be called before anything else: see above.
+    pub(super) fn take_over(&mut self, handover: Handover) {
+        let Handover { processes, shared } = handover;
+        self.oom.go_on_from(shared.kills);
+        self.take_over_filters_of_deleted(shared.filters);
+        // Before any end can be noticed: whose the orphans are that such a process has left is known from them.
+        let mut serials = HashMap::new();
+        let mut phases = Vec::new();
+        for carried in processes {
+            let id = carried.id.clone();
+            let (serial, phase) = self.take_over_process(carried);
+            serials.insert(id, serial);
+            phases.push((serial, phase));
+        }
+        self.strays.take_over(shared.orphans, |id| serials.get(id).copied());
+        for (serial, phase) in phases {
+            match phase {
+                CarriedPhase::Alive { pid, adopted, pidfd } => {
+                    self.watch_again(serial, pid, adopted, pidfd);
+                }
+                CarriedPhase::Draining(exit) => self.resume_draining(serial, exit),
+                CarriedPhase::Ended => self.recount(serial),
+            }
+        }
+        self.tell();
+    }
+
+    /// Enters a process that was handed over, with its captures.
+    fn take_over_process(&mut self, carried: Carried) -> (u64, CarriedPhase) {
         let captures = Arc::new(carried.captures);
+        let state = match &carried.phase {
+            CarriedPhase::Ended => State::Ended,
+            CarriedPhase::Alive { .. } | CarriedPhase::Draining(_) => State::Launching,
+        };
         let serial = self.enroll(Process {
+            state,
             start: carried.start,
             captures: Arc::clone(&captures),
             cut_short: carried.cut_short,
@@ -112,54 +222,50 @@ impl Driver {
             stop: carried.stop,
             tree: carried.tree,
             starttime: carried.starttime,
+            drains: carried.drains,
             ..Process::new(carried.id)
         });
+        if let CarriedPhase::Alive { pid, adopted: false, .. } = carried.phase {
+            self.pids.insert(pid, serial);
+        }
         for open in carried.open {
             let index = open.index;
             let taken = self.take_over_capture(serial, open, &captures);
-            let Some(process) = self.processes.get_mut(&serial) else { return };
-            match taken {
-                Ok(()) => {}
-                Err(error) => {
-                    tracing::error!(proc_id = %process.id, %error, "cannot read a capture on");
-                    let fd = captures.iter().nth(index).map(|(fd, _)| (fd, CutShort::Error));
-                    process.cut_short.extend(fd);
-                }
+            let Some(process) = self.processes.get_mut(&serial) else { break };
+            if let Err(error) = taken {
+                tracing::error!(proc_id = %process.id, %error, "cannot go on reading a capture");
+                let fd = captures.iter().nth(index).map(|(fd, _)| (fd, CutShort::Error));
+                process.cut_short.extend(fd);
             }
         }
-        let Some(process) = self.processes.get_mut(&serial) else { return };
-        let phase = match carried.phase {
-            CarriedPhase::Alive { pid, adopted } => Some((pid, adopted)),
-            CarriedPhase::Draining(exit) => {
-                process.state = State::Draining(exit);
-                None
+        (serial, carried.phase)
+    }
+
+    /// Watches a child that lives, or has ended since the program before us stood still.
+    fn watch_again(&mut self, serial: u64, pid: i32, adopted: bool, pidfd: Option<RawFd>) {
+        let pidfd = match pidfd {
+            Some(pidfd) => self.inherit(pidfd),
+            // A child of ours keeps its number until we reap it; one that is adopted may have lost it to another.
+            None if adopted && !self.is_same(serial, pid) => {
+                Err(io::Error::from_raw_os_error(libc::ESRCH))
             }
-            CarriedPhase::Ended => {
-                process.state = State::Ended;
-                None
-            }
+            None => sys::pidfd_open(pid),
         };
-        let draining = matches!(process.state, State::Draining(_));
-        if draining {
-            self.resume_draining(serial);
-        }
-        let Some((pid, adopted)) = phase else { return };
-        let watched = sys::pidfd_open(pid)
-            .map(|pidfd| (self.poller.watch(&pidfd, Source::Exit(serial)).ok(), pidfd));
-        match watched {
-            Ok((token, pidfd)) => {
+        match pidfd {
+            Ok(pidfd) => {
+                let token = self.poller.watch(&pidfd, Source::Exit(serial)).ok();
                 if token.is_none() {
                     self.look_later(serial);
                 }
                 let live = Live { child: Child { pid, pidfd }, token, adopted };
-                if !adopted {
-                    self.pids.insert(pid, serial);
-                }
                 self.apply(serial, Input::Spawned(live));
                 self.set_alarms(serial);
             }
-            // An adopted one that has ended meanwhile.
-            Err(_) => {
+            Err(error) => {
+                if !adopted {
+                    tracing::error!(pid, %error, "cannot watch a process any more");
+                    self.pids.remove(&pid);
+                }
                 self.close_what_has_ended(serial);
                 let exit = Exit { pid: Some(pid), lost: true, ..Exit::without_child() };
                 self.apply(serial, Input::NotSpawned(Box::new(exit)));
@@ -167,9 +273,19 @@ impl Driver {
         }
     }
 
-    /// Goes on waiting for the captures of a process, and for its tree where it is being stopped.
-    fn resume_draining(&mut self, serial: u64) {
-        if self.processes.get(&serial).is_some_and(|process| process.stop.takes_all()) {
+    /// Whether `pid` is still the number of this adopted process, as far as its start time is known.
+    fn is_same(&self, serial: u64, pid: i32) -> bool {
+        let then = self.processes.get(&serial).and_then(|process| process.starttime);
+        let now = self.procfs.read_stat(pid).ok().map(|stat| stat.starttime);
+        now.is_some() && (then.is_none() || then == now)
+    }
+
+    /// Goes on waiting for the captures of a process, and for its tree where it is being stopped; no longer than the program before us
+    /// would have.
+    fn resume_draining(&mut self, serial: u64, exit: Box<Exit>) {
+        let Some(process) = self.processes.get_mut(&serial) else { return };
+        process.state = State::Draining(exit);
+        if process.stop.takes_all() {
             self.look_for_strays();
             self.await_tree(serial);
             self.set_alarms(serial);
@@ -186,19 +302,16 @@ impl Driver {
         carried: CarriedCapture,
         captures: &Captures,
     ) -> io::Result<()> {
-        let CarriedCapture { index, pipe, filter } = carried;
+        let CarriedCapture { index, pipe, filter, pidfd } = carried;
         let Some(fd) = pipe else {
             if let Some(process) = self.processes.get_mut(&serial) {
                 process.open.push(OpenCapture::File { index });
             }
             return Ok(());
         };
-        // SAFETY: the program before us has left it open for this, and nobody else here knows of it.
-        let reader = unsafe { OwnedFd::from_raw_fd(fd) };
-        sys::set_cloexec(&reader, true)?;
-        self.budget.taken_over();
+        let reader = self.inherit(fd)?;
         if let Some(pid) = filter {
-            return self.take_over_filter(serial, index, pid, reader);
+            return self.take_over_filter(serial, index, CarriedFilter::new(pid, pidfd), reader);
         }
         let capture = captures.at(index).ok_or(io::ErrorKind::NotFound)?;
         let store = match capture.maker() {
@@ -215,21 +328,25 @@ impl Driver {
 }
 
 /// What is handed over of a process; nothing of one that has ended and that no survivor's pipe is open of.
-fn carry(process: &Process) -> Option<Carried> {
+fn carry(process: &Process, filters: &filters::Filters) -> Option<Carried> {
     let phase = match &process.state {
-        State::Alive(live) => CarriedPhase::Alive { pid: live.child.pid, adopted: live.adopted },
+        State::Alive(live) => CarriedPhase::Alive {
+            pid: live.child.pid,
+            adopted: live.adopted,
+            pidfd: Some(live.child.pidfd.as_raw_fd()),
+        },
         State::Draining(exit) => CarriedPhase::Draining(exit.clone()),
         State::Ended if !process.open.is_empty() => CarriedPhase::Ended,
         State::Ended | State::Launching => return None,
     };
-    let open = process.open.iter().map(|open| match open {
-        OpenCapture::Pipe(Pipe { index, reader, .. }) => {
-            CarriedCapture { index: *index, pipe: Some(reader.as_raw_fd()), filter: None }
-        }
-        OpenCapture::File { index } => CarriedCapture { index: *index, pipe: None, filter: None },
-        OpenCapture::Filter { index, reader, pid } => {
-            CarriedCapture { index: *index, pipe: Some(reader.as_raw_fd()), filter: Some(*pid) }
-        }
+    let open = process.open.iter().map(|open| {
+        let (pipe, filter) = match open {
+            OpenCapture::Pipe(Pipe { reader, .. }) => (Some(reader), None),
+            OpenCapture::File { .. } => (None, None),
+            OpenCapture::Filter { reader, pid, .. } => (Some(reader), Some(*pid)),
+        };
+        let pidfd = filter.and_then(|pid| filters.pidfd(pid));
+        CarriedCapture { index: open.index(), pipe: pipe.map(AsRawFd::as_raw_fd), filter, pidfd }
     });
     Some(Carried {
         id: process.id.clone(),
@@ -246,6 +363,7 @@ fn carry(process: &Process) -> Option<Carried> {
         tree: process.tree.clone(),
         starttime: process.starttime,
         resolved: process.resolved.clone(),
+        drains: process.drains,
     })
 }
 
@@ -272,20 +390,34 @@ impl Carried {
             stop: Stop::Asked { cause: StopCause::Timeout, until: Some(7_000_000_000) },
             starttime: Some(600),
             resolved: Resolved::default(),
-            tree: HashMap::new(),
+            tree: [(45, 601)].into(),
+            drains: Some(8_000_000_000),
         };
         let exit = Exit { pid: Some(43), status: 256, stop: start, ..Exit::without_child() };
         vec![
             one(
                 "alive",
                 vec![
-                    CarriedCapture { index: 0, pipe: Some(17), filter: None },
-                    CarriedCapture { index: 1, pipe: None, filter: None },
+                    CarriedCapture { index: 0, pipe: Some(17), filter: None, pidfd: None },
+                    CarriedCapture { index: 1, pipe: None, filter: None, pidfd: None },
+                    CarriedCapture { index: 2, pipe: Some(18), filter: Some(44), pidfd: Some(19) },
                 ],
-                CarriedPhase::Alive { pid: 42, adopted: false },
+                CarriedPhase::Alive { pid: 42, adopted: false, pidfd: Some(20) },
             ),
             one("draining", Vec::new(), CarriedPhase::Draining(Box::new(exit))),
             one("ended", Vec::new(), CarriedPhase::Ended),
         ]
+    }
+}
+
+#[cfg(test)]
+impl CarriedShared {
+    /// One of each kind, for the fixtures of states.
+    pub(crate) fn sample() -> CarriedShared {
+        CarriedShared {
+            orphans: CarriedOrphans::sample(),
+            filters: vec![CarriedFilter::new(47, Some(22))],
+            kills: Some(oom::Kills::sample()),
+        }
     }
 }

@@ -123,6 +123,7 @@ impl Driver {
             resolved: started.resolved.clone(),
             told: true,
             terms: started.terms,
+            starttime: started.stat.as_ref().map(|stat| stat.starttime),
             ..Process::new(started.id.clone())
         };
         for (index, (fd, capture)) in started.captures.iter().enumerate() {

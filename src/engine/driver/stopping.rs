@@ -5,14 +5,13 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use super::super::state::{Input, State};
-use super::super::stop::{Do, Stop, StopCause, StopOrder, instant};
+use super::super::stop::{Do, Stop, StopCause, StopOrder, after, instant};
 use super::super::timers::Alarm;
 use super::super::tree::{Refusal, Root, Tree, is_continued_after};
 use super::super::{Event, Moment, Stage, sys};
-use super::{DUMPING, Driver, Process, Source};
+use super::{DUMPING, Driver, Process, Source, filters};
 use crate::spec::ProcId;
 
 /// A signal that waits until there is a child.
@@ -340,7 +339,7 @@ impl Driver {
     }
 
     /// Has a process not end before this other one has.
-    fn await_exit(&mut self, serial: u64, pidfd: OwnedFd) {
+    pub(super) fn await_exit(&mut self, serial: u64, pidfd: OwnedFd) {
         let Ok(token) = self.poller.watch(&pidfd, Source::Leaving(serial)) else { return };
         if let Some(process) = self.processes.get_mut(&serial) {
             process.leaving.insert(token, pidfd);
@@ -363,14 +362,18 @@ impl Driver {
         self.apply(serial, Input::CapturesClosed);
     }
 
-    /// From now on its captures alone may delay the end of a process, and no longer than their grace; unless its tree still has time.
+    /// From now on its captures alone may delay the end of a process, and no longer than their grace; unless its tree still has time. A
+    /// grace that has begun in the program before us goes on.
     pub(super) fn drain(&mut self, serial: u64) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
-        if matches!(process.state, State::Draining(_))
-            && !process.tree_has_time()
-            && !std::mem::replace(&mut process.drains, true)
-        {
-            self.timers.set(Instant::now() + self.options.drain_grace, Alarm::Grace(serial));
+        if !matches!(process.state, State::Draining(_)) || process.tree_has_time() {
+            return;
+        }
+        let now = Moment::now().monotonic_nanos;
+        let until = *process.drains.get_or_insert_with(|| after(now, self.options.drain_grace));
+        if process.filters_until.is_none() {
+            process.filters_until = Some(instant(after(until, filters::PATIENCE)));
+            self.timers.set(instant(until), Alarm::Grace(serial));
         }
     }
 

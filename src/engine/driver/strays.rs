@@ -16,11 +16,13 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, getsid};
+use serde::{Deserialize, Serialize};
 
 use super::super::procfs::{RawStat, parse_children};
 use super::super::timers::Alarm;
 use super::super::{Kinship, Survivor, Survivors, sys};
-use super::Driver;
+use super::{Driver, NO_PROCESS};
+use crate::spec::ProcId;
 
 /// How long after a look the next one is, where nothing but the end of some child asks for it.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -47,6 +49,31 @@ enum Child {
         /// The engine's number of the process that it comes from, and how that is known.
         owner: Option<(u64, Kinship)>,
     },
+}
+
+/// What is known of orphans, as it is handed over.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(super) struct CarriedOrphans {
+    known: Vec<CarriedOrphan>,
+    /// When one of our processes was last reaped; none where an older program does not say.
+    last_end: Option<u64>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct CarriedOrphan {
+    pid: i32,
+    session: i32,
+    starttime: u64,
+    told: bool,
+    owner: Option<(CarriedOwner, Kinship)>,
+}
+
+/// Whose an orphan is.
+#[derive(Clone, Serialize, Deserialize)]
+enum CarriedOwner {
+    Process(ProcId),
+    /// A process that is deleted, or that nothing more is to be found out about.
+    Past,
 }
 
 /// What is known of orphans.
@@ -89,6 +116,39 @@ impl Strays {
             seen: false,
             due: false,
             last_end: 0,
+        }
+    }
+
+    /// What the next program has to know; `id_of` is the ID of a process by its number here.
+    pub(super) fn carry(&self, id_of: impl Fn(u64) -> Option<ProcId>) -> CarriedOrphans {
+        let owner = |serial| id_of(serial).map_or(CarriedOwner::Past, CarriedOwner::Process);
+        let known = self.known.iter().filter_map(|(pid, child)| match *child {
+            Child::Orphan { session, starttime, told, owner: whose } => Some(CarriedOrphan {
+                pid: *pid,
+                session,
+                starttime,
+                told,
+                owner: whose.map(|(serial, how)| (owner(serial), how)),
+            }),
+            Child::Helper => None,
+        });
+        CarriedOrphans { known: known.collect(), last_end: Some(self.last_end) }
+    }
+
+    /// Goes on from what another program knew; `serial_of` is the number here of the process with an ID.
+    pub(super) fn take_over(
+        &mut self,
+        carried: CarriedOrphans,
+        serial_of: impl Fn(&ProcId) -> Option<u64>,
+    ) {
+        // Nobody is to be taken for an orphan's only possible origin where others may have ended before.
+        self.last_end = carried.last_end.unwrap_or_else(sys::ticks_since_boot);
+        for CarriedOrphan { pid, session, starttime, told, owner } in carried.known {
+            let owner = owner.map(|(whose, how)| match whose {
+                CarriedOwner::Process(id) => (serial_of(&id).unwrap_or(NO_PROCESS), how),
+                CarriedOwner::Past => (NO_PROCESS, how),
+            });
+            self.known.insert(pid, Child::Orphan { session, starttime, told, owner });
         }
     }
 
@@ -347,5 +407,22 @@ impl Driver {
         }
         survivors.listed.sort_by_key(|survivor| survivor.pid);
         survivors
+    }
+}
+
+#[cfg(test)]
+impl CarriedOrphans {
+    /// One of each kind, for the fixtures of states.
+    pub(super) fn sample() -> CarriedOrphans {
+        let one =
+            |pid, owner| CarriedOrphan { pid, session: 42, starttime: 601, told: true, owner };
+        CarriedOrphans {
+            known: vec![
+                one(48, Some((CarriedOwner::Process("alive".into()), Kinship::Session))),
+                one(49, Some((CarriedOwner::Past, Kinship::Alone))),
+                one(50, None),
+            ],
+            last_end: Some(602),
+        }
     }
 }

@@ -86,16 +86,17 @@ fn search(mut table: impl BufRead, ends: &Ends, deadline: Instant) -> io::Result
     Ok(found)
 }
 
+/// A socket of a table.
 #[derive(Debug, PartialEq, Eq)]
-struct Row {
-    own: (IpAddr, u16),
+pub(super) struct Row {
+    pub(super) own: (IpAddr, u16),
     other: (IpAddr, u16),
-    socket: Socket,
+    pub(super) socket: Socket,
 }
 
 impl Row {
     /// Parses a line; `None` for the heading and for whatever is not understood.
-    fn parse(line: &[u8]) -> Option<Self> {
+    pub(super) fn parse(line: &[u8]) -> Option<Self> {
         let mut fields = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
         let own = parse_end(fields.nth(1)?)?;
         let other = parse_end(fields.next()?)?;

@@ -1,0 +1,29 @@
+//! The rehearsal of a start, for a keeper that is to be replaced: whether an agent of this program would start in the place of its own.
+
+use std::ffi::OsString;
+
+use super::options::{self, Invocation};
+use super::run;
+use crate::config::Env;
+
+/// Whether an agent would start with these arguments and this environment, and the configuration that they name, in the place of the
+/// one with pid `predecessor`. Nothing is changed by it.
+///
+/// # Errors
+/// Why it would not, for the user.
+pub fn rehearse(
+    args: impl Iterator<Item = OsString>,
+    env: &Env,
+    predecessor: Option<u32>,
+) -> Result<(), String> {
+    match options::parse(args, env) {
+        Ok(Invocation::Run(options)) => {
+            run::rehearse(&options, predecessor).map_err(|error| error.to_string())
+        }
+        Ok(_) => Err("its arguments do not start an instance".to_owned()),
+        Err(error) => {
+            let text = error.text().trim_end();
+            Err(text.strip_prefix("procstar: ").unwrap_or(text).to_owned())
+        }
+    }
+}

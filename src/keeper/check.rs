@@ -1,0 +1,347 @@
+//! The question to the program on disk, before an upgrade, whether it can go on from here; and its answer.
+//!
+//! The program is started just as it will be, with the same arguments and environment; the state is its standard input. Two variables
+//! ask it, and its standard output is the answer: one line of JSON. No other program can give it, as it proves by a hash that it has
+//! seen both the state and the question's own number.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::descriptors::read_state;
+use super::upgrade::{CHECK_FD, Program, STATE_FD};
+use crate::engine::sys::{pidfd_open, set_nonblocking};
+
+/// The environment variable that holds the question's own number. An older program asks without it, and is content with an exit code.
+pub const NONCE: &str = "PROCSTAR_KEEPER_NONCE";
+/// How long a program may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How much of an answer is read.
+const MAX_ANSWER: usize = 64 * 1024;
+const PROGRAM: &str = "procstar";
+
+/// An answer.
+#[derive(Debug, Serialize, Deserialize)]
+struct Answer {
+    program: String,
+    version: String,
+    proof: String,
+    /// Why it cannot go on; none where it can.
+    refusal: Option<String>,
+}
+
+/// Why there is no upgrade to the program on disk.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// It cannot be started.
+    #[error("cannot run {path}: {source}")]
+    Run {
+        /// The program.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It runs on without an answer.
+    #[error("{path} did not answer within {} s whether it can go on; is it procstar?", PATIENCE.as_secs())]
+    Silent {
+        /// The program.
+        path: String,
+    },
+    /// It is another program, or an older one.
+    #[error(
+        "{path} is not procstar, or a version that cannot go on from here ({status}); install procstar at that path"
+    )]
+    Foreign {
+        /// The program.
+        path: String,
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// It says why it cannot go on.
+    #[error("{path}, version {version}, cannot go on: {reason}")]
+    Refused {
+        /// The program.
+        path: String,
+        /// Its version.
+        version: String,
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// Asks the program that is now on disk whether it can go on from `state`; returns its version.
+///
+/// # Errors
+/// Why not.
+pub(super) fn ask(program: &Program, state: &File) -> Result<String, CheckError> {
+    let path = program.path().display().to_string();
+    let failed = |source: io::Error| CheckError::Run { path: path.clone(), source };
+    let nonce = uuid::Uuid::new_v4().simple().to_string();
+    let wanted = proof(&nonce, &read_state(state).map_err(failed)?);
+    let mut asked = Asked::start(program, state, &nonce).map_err(failed)?;
+    let heard = asked.answer(&wanted, Instant::now() + PATIENCE);
+    let status = asked.end().map_err(failed)?;
+    match heard.map_err(failed)? {
+        Heard::Nothing => Err(CheckError::Silent { path }),
+        Heard::End => Err(CheckError::Foreign { path, status }),
+        Heard::Answer(Answer { version, refusal: None, .. }) => Ok(version),
+        Heard::Answer(Answer { version, refusal: Some(reason), .. }) => {
+            Err(CheckError::Refused { path, version, reason })
+        }
+    }
+}
+
+/// The answer of this program to the question with this number about a state: one line.
+pub fn answer(nonce: &str, state: &[u8], outcome: Result<(), String>) -> String {
+    let answer = Answer {
+        program: PROGRAM.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        proof: proof(nonce, state),
+        refusal: outcome.err(),
+    };
+    // Strings alone: this cannot fail.
+    serde_json::to_string(&answer).unwrap_or_default() + "\n"
+}
+
+fn proof(nonce: &str, state: &[u8]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(b"procstar upgrade ");
+    hash.update(nonce.as_bytes());
+    hash.update(state);
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What a program that was asked has said.
+enum Heard {
+    Answer(Answer),
+    /// It has ended without one.
+    End,
+    /// It still runs.
+    Nothing,
+}
+
+/// The answer with the wanted proof, if it is one of these lines: a script that starts the program may print others.
+fn find_answer(text: &[u8], wanted: &str) -> Option<Answer> {
+    text.split_inclusive(|byte| *byte == b'\n')
+        .filter(|line| line.ends_with(b"\n"))
+        .filter_map(|line| serde_json::from_slice::<Answer>(line).ok())
+        .find(|answer| answer.program == PROGRAM && answer.proof == wanted)
+}
+
+/// A program that was asked, in a process group of its own.
+struct Asked {
+    child: Child,
+    pidfd: OwnedFd,
+}
+
+impl Asked {
+    fn start(program: &Program, state: &File, nonce: &str) -> io::Result<Asked> {
+        let mut child = Command::new(program.path())
+            .arg0(program.name())
+            .args(program.args())
+            .env_remove(STATE_FD)
+            .env(CHECK_FD, "0")
+            .env(NONCE, nonce)
+            .stdin(state.try_clone()?)
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()?;
+        let pidfd = pidfd_open(child.id() as i32).inspect_err(|_| {
+            // Its end could not be noticed.
+            let _ = child.kill().and_then(|()| child.wait());
+        })?;
+        Ok(Asked { child, pidfd })
+    }
+
+    /// Reads its standard output up to its answer, or to its end.
+    fn answer(&mut self, wanted: &str, deadline: Instant) -> io::Result<Heard> {
+        let Some(stdout) = self.child.stdout.take() else { return Ok(Heard::Nothing) };
+        let stdout = OwnedFd::from(stdout);
+        set_nonblocking(&stdout)?;
+        let mut stdout = File::from(stdout);
+        let mut text = Vec::new();
+        let mut open = true;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // Once it is closed, poll would report that again and again.
+            let output = if open { stdout.as_fd() } else { self.pidfd.as_fd() };
+            let mut fds = [
+                PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN),
+                PollFd::new(output, PollFlags::POLLIN),
+            ];
+            let limit = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            match poll(&mut fds, limit) {
+                Ok(0) => return Ok(Heard::Nothing),
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let ended = fds.first().and_then(PollFd::any).unwrap_or(false);
+            open = open && read_on(&mut stdout, &mut text)?;
+            if let Some(answer) = find_answer(&text, wanted) {
+                return Ok(Heard::Answer(answer));
+            }
+            // What it has left running may hold its standard output open.
+            if text.len() >= MAX_ANSWER || ended {
+                return Ok(Heard::End);
+            }
+        }
+    }
+
+    /// Ends it with all that it has started; returns how it ended.
+    fn end(mut self) -> io::Result<ExitStatus> {
+        let group = Pid::from_raw(self.child.id() as i32);
+        // A moment to end by itself, for its exit status is reported.
+        let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut fds, PollTimeout::from(100_u8));
+        // Not reaped yet, so the group is its own.
+        let _ = killpg(group, Signal::SIGKILL);
+        let status = self.child.wait()?;
+        // What it has left is ours now, and nobody else reaps it.
+        while waitpid(Pid::from_raw(-group.as_raw()), Some(WaitPidFlag::WNOHANG)).is_ok_and(reaped)
+        {
+        }
+        Ok(status)
+    }
+}
+
+fn reaped(status: nix::sys::wait::WaitStatus) -> bool {
+    status.pid().is_some()
+}
+
+/// Reads what is there; false at the end.
+fn read_on(from: &mut File, text: &mut Vec<u8>) -> io::Result<bool> {
+    let mut buffer = [0; 4096];
+    while text.len() < MAX_ANSWER {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(false),
+            Ok(n) => text.extend_from_slice(buffer.get(..n).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}
+
+/// Where a program is that may have been replaced: the kernel marks the path of one that was.
+pub(super) fn path_of_successor(path: &Path) -> &Path {
+    const MARK: &str = " (deleted)";
+    let plain = path.to_str().and_then(|path| path.strip_suffix(MARK)).map(Path::new);
+    plain.filter(|_| !path.exists()).unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn state() -> File {
+        let mut file = File::from(crate::engine::sys::sealable_memory_file().unwrap());
+        file.write_all(b"a state").unwrap();
+        std::io::Seek::rewind(&mut file).unwrap();
+        file
+    }
+
+    /// What comes of asking a script.
+    fn ask_script(script: &str) -> Result<String, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("procstar");
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        ask_at(&path)
+    }
+
+    fn ask_at(path: &Path) -> Result<String, String> {
+        let program = Program::new(path.to_path_buf(), vec!["procstar".into(), "--serve".into()]);
+        let name = path.display().to_string();
+        ask(&program, &state()).map_err(|error| error.to_string().replace(&name, "PATH"))
+    }
+
+    #[test]
+    fn a_program_that_gives_another_answer_is_refused() {
+        let foreign = |status| {
+            Err(format!(
+                "PATH is not procstar, or a version that cannot go on from here ({status}); install procstar at that path"
+            ))
+        };
+        // Nothing, anything, the state itself, and an answer to another question.
+        for script in ["exit 0", "echo procstar 2.0.0", "cat", "echo '{\"program\":\"procstar\"}'"]
+        {
+            assert_eq!(ask_script(&format!("#!/bin/sh\n{script}\n")), foreign("exit status: 0"));
+        }
+        let old = answer("another", b"a state", Ok(()));
+        assert_eq!(ask_script(&format!("#!/bin/sh\necho '{old}'\n")), foreign("exit status: 0"));
+        assert_eq!(ask_script("#!/bin/sh\nexit 9\n"), foreign("exit status: 9"));
+        assert_eq!(ask_script("#!/bin/sh\nkill -9 $$\n"), foreign("signal: 9 (SIGKILL)"));
+    }
+
+    #[test]
+    fn what_cannot_be_started_is_refused() {
+        assert_eq!(
+            ask_script("no program"),
+            Err("cannot run PATH: Exec format error (os error 8)".into())
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let denied = Err("cannot run PATH: Permission denied (os error 13)".into());
+        assert_eq!(ask_at(dir.path()), denied);
+        let missing = Err("cannot run PATH: No such file or directory (os error 2)".into());
+        assert_eq!(ask_at(&dir.path().join("missing")), missing);
+    }
+
+    /// It ends with all that it has started, which here holds its standard output open.
+    #[test]
+    fn a_program_without_an_answer_is_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pids");
+        let script = format!("#!/bin/sh\nsleep 1000 & echo $! $$ > {}\nwait\n", path.display());
+        assert_eq!(
+            ask_script(&script),
+            Err("PATH did not answer within 5 s whether it can go on; is it procstar?".into())
+        );
+        for pid in std::fs::read_to_string(&path).unwrap().split_whitespace() {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
+        }
+    }
+
+    /// The answer is taken from whoever knows both the state and the number.
+    #[test]
+    fn an_answer_is_proved() {
+        let program = env!("CARGO_PKG_VERSION");
+        let hash =
+            "printf 'procstar upgrade %sa state' $PROCSTAR_KEEPER_NONCE | sha256sum | cut -c-64";
+        let say = |refusal: &str| {
+            format!(
+                "#!/bin/sh\n[ \"$1\" = --serve ] || exit 1\n\
+                 echo starting\necho '{{\"program\":\"procstar\",\"version\":\"{program}\",\"refusal\":{refusal},\"proof\":\"'$({hash})'\"}}'\nsleep 0.01\n"
+            )
+        };
+        assert_eq!(ask_script(&say("null")), Ok(program.to_owned()));
+        let refused = format!("PATH, version {program}, cannot go on: no");
+        assert_eq!(ask_script(&say("\"no\"")), Err(refused));
+        let line = answer("n", b"a state", Err("no".into()));
+        let read: Answer = serde_json::from_str(&line).unwrap();
+        assert_eq!((read.proof, read.refusal), (proof("n", b"a state"), Some("no".into())));
+    }
+
+    #[test]
+    fn a_replaced_program_is_looked_for_at_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let marked = dir.path().join("procstar (deleted)");
+        assert_eq!(path_of_successor(&marked), dir.path().join("procstar"));
+        std::fs::write(&marked, "").unwrap();
+        assert_eq!(path_of_successor(&marked), marked);
+    }
+}

@@ -1,0 +1,152 @@
+//! The descriptors that one process of this program leaves open for the next one, and names by number in the environment.
+//!
+//! Anybody can set such a variable, and the number may be that of any file: each descriptor is checked to be ours before it is used, and
+//! nothing about a foreign one changes.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use nix::sys::socket::{SockType, getsockopt, sockopt};
+
+use crate::engine::sys;
+
+/// The names of the files in memory that hold a state: of programs whose states have version 1 or 2, and of later ones.
+const STATE_FILES: [&str; 2] = ["/memfd:procstar (deleted)", "/memfd:procstar data (deleted)"];
+/// The largest state: beyond what a million processes need.
+const MAX_STATE: u64 = 1 << 32;
+
+/// A descriptor that is named by a variable is not ours.
+#[derive(Debug, thiserror::Error)]
+#[error("{variable} is reserved for procstar itself; unset it")]
+pub struct Foreign {
+    /// The variable.
+    pub variable: &'static str,
+}
+
+/// The file that holds a state, as the environment variable `variable` names it by number. Its position stays as it is.
+///
+/// # Errors
+/// Where the number is that of another file, or of none.
+pub fn state_file(variable: &'static str, number: &str) -> Result<File, Foreign> {
+    let foreign = Foreign { variable };
+    let Ok(fd) = number.parse::<RawFd>() else { return Err(foreign) };
+    let name = std::fs::read_link(PathBuf::from(format!("/proc/self/fd/{fd}")));
+    let ours = name.is_ok_and(|name| STATE_FILES.iter().any(|ours| name.as_os_str() == *ours));
+    if !ours {
+        return Err(foreign);
+    }
+    // SAFETY: it is open, as its name could be read, and borrowed for this call only.
+    let copy = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();
+    copy.map(File::from).map_err(|_| foreign)
+}
+
+/// All bytes of a state's file.
+///
+/// # Errors
+/// The OS error; `InvalidData` where the file is too large for a state.
+pub fn read_state(file: &File) -> io::Result<Vec<u8>> {
+    let length = file.metadata()?.len();
+    if length > MAX_STATE {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    // At its own place: the position is shared with whoever has left the file open.
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// The socket to the keeper that has started this process, as `variable` names it by number. It must be one of `inherited`, which this
+/// process was started with.
+///
+/// # Errors
+/// Where the number is that of something else.
+pub fn keeper_socket(
+    variable: &'static str,
+    number: &str,
+    inherited: &[RawFd],
+) -> Result<UnixStream, Foreign> {
+    let foreign = Foreign { variable };
+    let Some(fd) = number.parse().ok().filter(|fd| inherited.contains(fd)) else {
+        return Err(foreign);
+    };
+    // SAFETY: it was open when this process started, and nothing has closed it since.
+    if !is_from_parent(unsafe { BorrowedFd::borrow_raw(fd) }) {
+        return Err(foreign);
+    }
+    // SAFETY: as above; the keeper has made it for this process alone, and nothing else here uses it.
+    Ok(UnixStream::from(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+/// Whether this is one end of a pair of Unix sockets that our parent has made.
+fn is_from_parent(fd: BorrowedFd<'_>) -> bool {
+    let is_stream = getsockopt(&fd, sockopt::SockType) == Ok(SockType::Stream);
+    let maker = getsockopt(&fd, sockopt::PeerCredentials);
+    let parent = std::os::unix::process::parent_id();
+    is_stream && maker.is_ok_and(|maker| u32::try_from(maker.pid()) == Ok(parent))
+}
+
+/// Has a child that `command` starts inherit this descriptor under its own number. It stays close-on-exec in this process, so that no
+/// other child that is started meanwhile inherits it too.
+pub(super) fn pass_on(command: &mut std::process::Command, fd: &impl AsFd) {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::process::CommandExt;
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: between fork and exec it makes one system call, on the child's own table of descriptors. The caller keeps `fd` open until the
+    // child is started.
+    unsafe {
+        command.pre_exec(move || sys::set_cloexec(&BorrowedFd::borrow_raw(fd), false));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Seek, SeekFrom, Write};
+    use std::os::fd::AsRawFd;
+
+    const NAME: &str = "PROCSTAR_TEST";
+
+    #[test]
+    fn a_foreign_file_is_refused_and_stays_as_it_is() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"abc").unwrap();
+        for number in [file.as_raw_fd().to_string(), "-1".into(), "99999".into(), "x".into()] {
+            let error = state_file(NAME, &number).unwrap_err().to_string();
+            assert_eq!(error, "PROCSTAR_TEST is reserved for procstar itself; unset it");
+        }
+        assert_eq!(file.stream_position().unwrap(), 3);
+        // The name of a file on a disk that looks like that of a file in memory.
+        let dir = tempfile::tempdir().unwrap();
+        let lookalike = File::create(dir.path().join("memfd:procstar")).unwrap();
+        assert!(state_file(NAME, &lookalike.as_raw_fd().to_string()).is_err());
+    }
+
+    #[test]
+    fn a_state_is_read_wherever_its_position_is() {
+        let mut ours = File::from(sys::sealable_memory_file().unwrap());
+        ours.write_all(b"state").unwrap();
+        let read = state_file(NAME, &ours.as_raw_fd().to_string()).unwrap();
+        assert_eq!(read_state(&read).unwrap(), b"state");
+        assert_eq!(ours.stream_position().unwrap(), 5);
+        ours.seek(SeekFrom::Start(2)).unwrap();
+        let mut rest = String::new();
+        ours.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "ate");
+    }
+
+    #[test]
+    fn only_a_pair_of_the_parent_is_a_keepers_socket() {
+        // Our own pair: this process is not its own parent.
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let inherited = [ours.as_raw_fd(), file.as_raw_fd()];
+        for fd in inherited.into_iter().chain([1, -1]) {
+            assert!(keeper_socket(NAME, &fd.to_string(), &inherited).is_err());
+        }
+        assert!(ours.peer_addr().is_ok());
+    }
+}

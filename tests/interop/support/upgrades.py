@@ -1,0 +1,142 @@
+"""The loop of upgrades: processes end all the time while the program replaces itself, and every exit status is exact.
+
+`python -m support.upgrades --help` tells how to run it alone, and `tests/upgrades` does so in the suite's environment.
+"""
+
+import argparse
+from collections import Counter
+from dataclasses import dataclass, field
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import httpx
+
+from .http import Service
+from .specs import capture, sh
+
+# All of them end in this way.
+STATUS = 7
+
+
+@dataclass
+class Figures:
+    """What a run of the loop saw."""
+
+    processes: int = 0
+    signals: int = 0
+    upgrades: int = 0
+    seconds: float = 0.0
+    # How many ended how: an exit code, or the errors of the result.
+    ends: Counter = field(default_factory=Counter)
+    # How many captures do not hold exactly what was written.
+    wrong_output: int = 0
+
+    @property
+    def good(self):
+        """Whether every result is exact."""
+        return self.processes > 0 and self.ends == {STATUS: self.processes} and not self.wrong_output
+
+    def __str__(self):
+        ends = ", ".join(f"{n} by {end!r}" for end, n in self.ends.most_common())
+        return "\n".join([
+            f"processes   {self.processes}: {ends}",
+            f"lost        {sum(n for end, n in self.ends.items() if 'lost' in str(end))}",
+            f"wrong output {self.wrong_output}",
+            f"upgrades    {self.upgrades} of {self.signals} requested",
+            f"time        {self.seconds:.1f} s",
+        ])  # fmt: skip
+
+
+def until_answered(act, *, deadline=120):
+    """The outcome of a request, which is sent again while no agent answers."""
+    end = time.monotonic() + deadline
+    while True:
+        try:
+            return act()
+        except httpx.TransportError:
+            assert time.monotonic() < end, "no agent answers"
+            time.sleep(0.02)
+
+
+def start(service, prefix, count):
+    """Starts processes that end within a second, each of which writes its ID through one kind of capture."""
+    specs = {}
+    for n in range(count):
+        mode = ("tempfile", "memory")[n % 2]
+        script = f"echo begin; sleep 0.{n % 10}; echo end; exit {STATUS}"
+        specs[f"{prefix}-{n}"] = sh(script, ("stdin", {"null": {}}), ("stdout", capture(mode)))
+    rsp = until_answered(lambda: service.http.post("/procs", json={"specs": specs}, timeout=10))
+    # The request before this one may have been accepted, though its answer got lost.
+    assert rsp.status_code == 200 or "already in use" in rsp.text, rsp.text
+    return list(specs)
+
+
+def end_of(service, proc_id):
+    """How a process ended, and whether its output is whole."""
+    def look():
+        rsp = service.http.get(f"/procs/{proc_id}", params={"wait": 30, "output": "inline"}, timeout=60)
+        assert rsp.status_code in (200, 404), rsp.text
+        if rsp.status_code == 404:
+            return {"state": "unknown", "errors": ["unknown process"]}
+        (res,) = rsp.json()["data"]["procs"].values()
+        return res
+
+    end = time.monotonic() + 60
+    while (res := until_answered(look))["state"] == "running":
+        assert time.monotonic() < end, f"{proc_id} does not end"
+    if res["state"] == "terminated" or (res.get("status") or {}).get("exit_code") == STATUS:
+        return res["status"]["exit_code"], res["fds"]["stdout"].get("text") == "begin\nend\n"
+    return "; ".join(res["errors"]), True
+
+
+def run(*, seconds, per_second=40, pause=0.3, args=()):
+    """Starts and upgrades for so long; returns the figures once all processes have ended."""
+    figures = Figures()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as state, Service("--state-dir", state, *args) as service:
+        ids, rounds = [], 0
+        next_start = next_upgrade = began
+        while (now := time.monotonic()) < began + seconds:
+            if now >= next_upgrade:
+                service.proc.send_signal(signal.SIGHUP)
+                figures.signals += 1
+                next_upgrade = now + pause
+            if now >= next_start:
+                ids += start(service, f"r{rounds}", per_second)
+                rounds += 1
+                next_start += 1
+            time.sleep(max(0, min(next_start, next_upgrade) - time.monotonic()))
+        for proc_id in ids:
+            end, whole = end_of(service, proc_id)
+            figures.ends[end] += 1
+            figures.wrong_output += not whole
+        figures.processes = len(ids)
+        figures.upgrades = service.log().count("upgraded path=")
+    figures.seconds = time.monotonic() - began
+    return figures
+
+
+def main():
+    """Runs the loop alone, beside processes that keep the processors busy."""
+    parser = argparse.ArgumentParser(prog="tests/upgrades", description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=60, help="how long processes are started (default: 60)")
+    parser.add_argument("--per-second", type=int, default=40, help="how many of them each second (default: 40)")
+    parser.add_argument("--pause", type=float, default=0.3, help="seconds between two SIGHUPs (default: 0.3)")
+    parser.add_argument("--busy", type=int, default=2, help="busy loops beside (default: 2)")
+    args = parser.parse_args()
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(args.busy)]
+    try:
+        figures = run(seconds=args.seconds, per_second=args.per_second, pause=args.pause)
+    finally:
+        for proc in busy:
+            proc.kill()
+            proc.wait()
+    print(figures)
+    return 0 if figures.good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

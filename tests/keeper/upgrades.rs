@@ -1,0 +1,234 @@
+//! What happens in the middle of an upgrade: after the keeper has handed over, and before the next one knows of anything.
+
+use std::path::Path;
+
+use super::world::*;
+use nix::sys::signal::Signal;
+use procstar::keeper::protocol::{ToAgent, ToKeeper};
+use serde_json::json;
+
+/// A shell command that waits until a child of the keeper has ended and is not reaped.
+fn is_zombie(pid: i32) -> String {
+    format!("until grep -q ') Z ' /proc/{pid}/stat; do sleep 0.01; done\n")
+}
+
+fn pid_of(message: &ToAgent) -> (String, i32) {
+    match message {
+        ToAgent::Started(started) => (started.id.to_string(), started.pid),
+        other => panic!("no start but {}", brief(other)),
+    }
+}
+
+fn path(world: &World, name: &str) -> std::path::PathBuf {
+    world.place.path().join(name)
+}
+
+/// Exit codes, signals, captured output of both kinds, and the resources used.
+#[test]
+fn a_process_that_ends_in_the_middle_keeps_its_status() {
+    let world = World::new();
+    let (mut agent, _) = world.welcomed();
+    let gate = path(&world, "gate");
+    let waits = |then: &str| {
+        format!(
+            "for _ in $(seq 3000); do [ -e {} ] && break; sleep 0.01; done; {then}",
+            gate.display()
+        )
+    };
+    agent.launch(json!({
+        "file": captured(&waits("echo end; exit 7"), "tempfile"),
+        "pipe": captured(&waits("echo end; exit 8"), "memory"),
+        "killed": captured(&waits("kill -9 $$"), "memory"),
+    }));
+    let pids = [(); 3].map(|()| pid_of(&agent.next()).1);
+    let zombies = pids.map(is_zombie).concat();
+    world.upgrade(&format!("touch {}\n{zombies}", gate.display()));
+    let (mut next, welcome) = world.welcomed();
+    assert!(!welcome.first);
+    let mut ended: Vec<_> =
+        welcome.records.iter().filter_map(|record| record.ended.clone()).collect();
+    while ended.len() < 3 {
+        match next.next() {
+            ToAgent::Ended(end) => ended.push(end),
+            other => panic!("no end but {}", brief(&other)),
+        }
+    }
+    ended.sort_by(|a, b| a.id.as_ref().cmp(b.id.as_ref()));
+    let told: Vec<_> = ended
+        .iter()
+        .map(|end| (end.id.as_ref(), end.status, end.lost, stdout(&end.captures)))
+        .collect();
+    let end = || "end\n".to_owned();
+    assert_eq!(
+        told,
+        [
+            ("file", 7 << 8, false, end()),
+            ("killed", libc::SIGKILL, false, String::new()),
+            ("pipe", 8 << 8, false, end()),
+        ]
+    );
+    assert!(ended.iter().all(|end| end.rusage.ru_maxrss > 0 && end.cut_short.is_empty()));
+}
+
+/// What a descendant writes counts up to the end of the grace that has begun before the upgrade, however many follow.
+#[test]
+fn the_grace_of_a_survivor_is_not_begun_again() {
+    let mut world = World::new();
+    world.settings.drain_grace = std::time::Duration::from_millis(1500);
+    let (mut agent, _) = world.welcomed();
+    agent.launch(json!({"a": captured("sleep 1000 & echo $!; exit 3", "memory")}));
+    agent.until("started a");
+    let begun = std::time::Instant::now();
+    let mut ended = None;
+    let mut rounds = 0;
+    while ended.is_none() {
+        assert!(begun.elapsed() < DEADLINE, "the grace is begun again with each upgrade");
+        world.upgrade("");
+        let (next, welcome) = world.welcomed();
+        ended = welcome.records[0].ended.clone();
+        agent = next;
+        rounds += 1;
+    }
+    let ended = ended.unwrap();
+    assert_eq!((ended.status, ended.cut_short.len()), (3 << 8, 1));
+    let survivor: i32 = stdout(&ended.captures).trim().parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(survivor), Signal::SIGKILL).unwrap();
+    assert!(rounds > 1, "{rounds}");
+    drop(agent);
+}
+
+/// A shell command that leaves an orphan in a session of its own, whose pid it writes into a file.
+fn leave_orphan(file: &Path) -> String {
+    let file = file.display();
+    format!("setsid sh -c '(exec sleep 1000) & echo $! > {file}.new; mv {file}.new {file}'; ")
+}
+
+fn orphan_in(file: &Path) -> i32 {
+    eventually("an orphan", || file.exists());
+    std::fs::read_to_string(file).unwrap().trim().parse().unwrap()
+}
+
+/// A field of a process's `/proc/PID/stat`, counted from its state.
+fn stat_of(pid: i32, field: usize) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit(") ").next().unwrap().split(' ').nth(field).unwrap().to_owned()
+}
+
+/// The time since the machine has started, in the unit of start times.
+fn ticks() -> u64 {
+    let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+    (uptime.split(' ').next().unwrap().parse::<f64>().unwrap() * 100.0) as u64
+}
+
+fn kill_tree(agent: &mut Agent, id: &str) {
+    let order = procstar::engine::StopOrder { signum: Some(libc::SIGKILL), ..Default::default() };
+    agent.tell(&ToKeeper::Stop { id: id.into(), order, ticket: 1 });
+    agent.until(&format!("ended {id} 9"));
+}
+
+fn kill_now(pid: i32) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+}
+
+/// An orphan whose origin has ended before the upgrade is not taken for that of a process that runs on.
+#[test]
+fn an_orphan_is_not_killed_with_another_process() {
+    let world = World::new();
+    let (mut agent, _) = world.welcomed();
+    let file = path(&world, "orphan");
+    agent.launch(json!({"there": sh("sleep 1000")}));
+    agent.until("started there");
+    agent.launch(json!({"past": sh(&leave_orphan(&file))}));
+    agent.until("ended past 0");
+    let orphan = orphan_in(&file);
+    world.upgrade("");
+    let (mut next, _) = world.welcomed();
+    kill_tree(&mut next, "there");
+    assert!(is_running(orphan));
+    kill_now(orphan);
+}
+
+/// An orphan whose origin was found out before the upgrade is still killed with it, although others have ended since.
+#[test]
+fn an_orphan_is_killed_with_its_process() {
+    let world = World::new();
+    let (mut agent, _) = world.welcomed();
+    let file = path(&world, "orphan");
+    agent.launch(json!({"there": sh(&format!("{}sleep 1000", leave_orphan(&file)))}));
+    agent.until("started there");
+    let orphan = orphan_in(&file);
+    // It has lost its parent, and a process that starts now cannot have started it.
+    eventually("an orphan", || stat_of(orphan, 1) == world.pid().to_string());
+    let born: u64 = stat_of(orphan, 19).parse().unwrap();
+    eventually("the next tick", || ticks() > born);
+    // With the end of another process, the engine looks for orphans.
+    agent.launch(json!({"other": sh("true")}));
+    agent.until("ended other 0");
+    world.upgrade("");
+    let (mut next, _) = world.welcomed();
+    kill_tree(&mut next, "there");
+    eventually("the end of the orphan", || !is_running(orphan));
+}
+
+/// The file system that holds the journal may be full, or gone: that costs no process.
+#[test]
+fn an_upgrade_without_room_for_a_journal_goes_on() {
+    let mut world = World::new();
+    let (mut agent, welcome) = world.welcomed();
+    let gate = path(&world, "gate");
+    agent.launch(json!({"a": until_exists(&gate, "exit 5")}));
+    agent.until("started a");
+    let dir = welcome.dir.clone().unwrap();
+    let away = path(&world, "away");
+    world.upgrade(&format!("mv {} {}\n", dir.display(), away.display()));
+    let (mut next, welcome) = world.welcomed();
+    assert_eq!((welcome.pid, welcome.brief()), (world.pid(), vec!["a: running".to_owned()]));
+    assert!(world.log().contains("cannot write the journal"), "{}", world.log());
+    std::fs::rename(away, dir).unwrap();
+    std::fs::write(gate, "").unwrap();
+    assert_eq!(next.until("ended a 1280").len(), 1);
+    next.bye(0);
+    assert_eq!(world.ended(), Some(0));
+}
+
+fn is_one_line(path: &Path) -> bool {
+    std::fs::read_to_string(path).is_ok_and(|text| text.lines().count() == 2)
+}
+
+/// Whoever asks is answered once the new agent is ready, or cannot start.
+#[test]
+fn an_upgrade_is_answered_when_its_agent_is_ready_or_fails() {
+    let world = World::new();
+    let (_agent, welcome) = world.welcomed();
+    let answer = welcome.dir.clone().unwrap().join(procstar::keeper::instance::RELOADED);
+    let outcome = || {
+        eventually("an answer", || is_one_line(&answer));
+        let text = std::fs::read_to_string(&answer).unwrap();
+        std::fs::remove_file(&answer).unwrap();
+        text.lines().nth(1).unwrap().to_owned()
+    };
+    world.upgrade("");
+    let (mut next, _) = world.welcomed();
+    next.heard();
+    assert!(!answer.exists(), "answered before the agent is ready");
+    next.tell(&ToKeeper::Ready);
+    assert!(outcome().starts_with("now runs "));
+    // An agent that is started later has nothing to answer.
+    next.die();
+    let (mut next, _) = world.welcomed();
+    next.tell(&ToKeeper::Ready);
+    next.heard();
+    assert!(!answer.exists());
+    world.upgrade("");
+    let mut failing = world.agent();
+    drop(next);
+    failing.tell(&ToKeeper::Failed { message: "no port".into() });
+    let text = outcome();
+    assert!(
+        text.starts_with("error: now runs ") && text.contains("its agent cannot start: no port;"),
+        "{text}"
+    );
+    failing.exit(1);
+    // The keeper goes on with the next one.
+    world.welcomed();
+}
