@@ -110,6 +110,40 @@ fn a_service_ignores_what_is_no_order_and_so_does_its_agent() {
     assert!(!service.log().contains("the agent has died"), "{}", service.log());
 }
 
+/// The processes that the keeper has made for itself: those that clone others, and those that store output.
+fn helpers(service: &Service) -> Vec<i32> {
+    let all = children_of(service.instance.pid()).into_iter();
+    let ours = all.filter(|(_, name)| ["proxy", "procstar-filter"].contains(&name.as_str()));
+    ours.map(|(pid, _)| pid).collect()
+}
+
+#[test]
+fn no_stray_signal_costs_output_or_a_process_that_clones() {
+    let service = Service::new();
+    let gate = service.instance.dir.path().join("gate");
+    let script = format!("until [ -e {} ]; do sleep 0.01; done; seq 9999", gate.display());
+    let fds = json!([["1", {"capture": {"compress": "gzip"}}]]);
+    let spec = json!({"argv": ["/bin/sh", "-c", script], "fds": fds, "pdeath_signal": "KILL"});
+    service.instance.specs(&json!({"a": spec}));
+    // Each of both.
+    let helpers = until("helpers", || Some(helpers(&service)).filter(|found| found.len() >= 2));
+    let orders = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
+    let strays = signals_that(Mode::Service, Meaning::Ignored).into_iter().chain(orders);
+    for signum in strays.filter(|signum| *signum != libc::SIGABRT) {
+        for pid in &helpers {
+            send(*pid as u32, signum);
+        }
+    }
+    for pid in helpers {
+        assert!(is_running(pid));
+    }
+    std::fs::write(gate, "").unwrap();
+    assert_eq!(service.instance.run(&["wait", "a"]).code, Some(0));
+    let shown = service.instance.run(&["show", "-o", "json", "a"]).json();
+    assert_eq!(shown["a"]["captures"]["stdout"]["complete"], true, "{shown}");
+    assert_eq!(shown["a"]["captures"]["stdout"]["length"], 48_888);
+}
+
 #[test]
 fn a_service_without_a_terminal_is_upgraded_whoever_sends_the_signal() {
     let service = Service::new();
@@ -189,10 +223,20 @@ impl Job {
         line.trim_end().to_owned()
     }
 
-    fn rest(mut self) -> String {
+    fn rest(&mut self) -> String {
         let mut rest = String::new();
         self.lines.read_to_string(&mut rest).unwrap();
         rest
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        // A test that has failed leaves it running, with its process.
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            send(self.child.id(), libc::SIGQUIT);
+            let _ = self.child.wait();
+        }
     }
 }
 
@@ -335,20 +379,28 @@ fn a_run_on_an_open_terminal_ends_by_a_hangup_signal() {
     let mut command = procstar(&dir);
     command.args(["run", "--", "sleep", "1000"]).stderr(Stdio::null());
     let (mut child, terminal) = on_terminal(&mut command);
-    until("process", || children(child.id()).contains(&"sleep".to_owned()).then_some(()));
+    until("process", || has_child(child.id(), "sleep").then_some(()));
     send(child.id(), libc::SIGHUP);
     assert!(!wait(&mut child).success());
     drop(terminal);
 }
 
-/// The names of a process's children, whichever thread has made them.
-fn children(pid: u32) -> Vec<String> {
+/// The children of a process, whichever thread has made them, with their names.
+fn children_of(pid: u32) -> Vec<(i32, String)> {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists =
         threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
     let all: String = lists.collect();
-    let name = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
-    all.split_whitespace().filter_map(name).map(|name| name.trim_end().to_owned()).collect()
+    let named = |pid: &str| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        Some((pid.parse().ok()?, name.trim_end().to_owned()))
+    };
+    all.split_whitespace().filter_map(named).collect()
+}
+
+/// Whether a process has a child of this name.
+fn has_child(pid: u32, name: &str) -> bool {
+    children_of(pid).iter().any(|(_, known)| known == name)
 }
 
 /// Waits until the agent of a launched process waits in a system call for INPUT: reads, or opens a FIFO.
@@ -475,7 +527,7 @@ fn output_that_nobody_reads_does_not_hold_up_an_end() {
         command.args(["sh", "-c", "head -c 1000000 /dev/zero | tr '\\0' x; exec sleep 1000"]);
         let mut child = detached(&mut command).stdout(to).spawn().unwrap();
         full(&held);
-        until("sleep", || children(child.id()).contains(&"sleep".to_owned()).then_some(()));
+        until("sleep", || has_child(child.id(), "sleep").then_some(()));
         kill(Pid::from_raw(child.id() as i32), signal).unwrap();
         wait(&mut child);
         let result: Value = serde_json::from_slice(&std::fs::read(&result).unwrap()).unwrap();

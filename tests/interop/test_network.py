@@ -5,9 +5,12 @@ After each all results have come, each once, in order, within what is configured
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import struct
+import subprocess
+import sys
 
 import pytest
 
@@ -475,3 +478,37 @@ async def _stall(name, act, limit):
     listener.close()
     for writer in hold:
         writer.transport.abort()
+
+
+# -- a name server that does not answer
+
+# Runs in namespaces of its own: takes the queries of `argv`, ends it by SIGTERM at the first one, and prints its exit code.
+SILENT_NAME_SERVER = """
+import signal, socket, subprocess, sys
+queries = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+queries.bind(("127.0.0.1", 53))
+queries.settimeout(60)
+program = subprocess.Popen(sys.argv[1:])
+queries.recvfrom(512)
+program.send_signal(signal.SIGTERM)
+print(program.wait(60))
+"""
+
+
+@pytest.mark.parametrize("argv", [("--agent", "--agent-host", "name.test"), ("ps", "--url", "http://name.test:1")])
+def test_an_end_while_a_name_server_does_not_answer(tmp_path, argv):
+    """The lookup does not hold it up, and no agent is said to have failed."""
+    conf = tmp_path / "resolv.conf"
+    # Longer than anything waits for.
+    conf.write_text("nameserver 127.0.0.1\noptions timeout:30 attempts:5\n")
+    hosts = tmp_path / "nsswitch.conf"
+    hosts.write_text("hosts: dns\n")
+    mount = f"ip link set lo up && mount --bind {conf} /etc/resolv.conf && mount --bind {hosts} /etc/nsswitch.conf"
+    done = subprocess.run(
+        ["unshare", "--net", "--mount", "sh", "-c", f'{mount} && exec "$0" "$@"', sys.executable, "-c", SILENT_NAME_SERVER,
+         os.environ["PROCSTAR"], *argv],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    # A command without a keeper dies of the signal.
+    assert (done.returncode, done.stdout) == (0, "0\n" if "--agent" in argv else "-15\n"), done
+    assert done.stderr == ""

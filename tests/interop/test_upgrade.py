@@ -237,18 +237,23 @@ def test_reload_needs_an_instance(tmp_path):
     assert f"no procstar of this user runs in {tmp_path}" in done.stderr
 
 
-def test_hangup_of_the_session_is_no_upgrade():
-    """SIGHUP from the session's leader, a shell that dies with its terminal, ends the program."""
+def test_sighup_of_the_session_leader_upgrades_a_service_without_a_terminal():
+    """A supervisor may lead the session: without a controlling terminal, SIGHUP is no hangup."""
+    script = '"$0" --serve --serve-port 0 --log-level info 2>&1 & read -r; kill -HUP $!; read -r; kill -TERM $!; wait $!'
     leader = subprocess.Popen(
-        ["/bin/bash", "-c", "\"$0\" --serve --serve-port 0 --log-level info 2>&1 & read -r; kill -HUP $!; wait $!", binary()],
+        ["/bin/bash", "-c", script, binary()],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, text=True,
     )  # fmt: skip
-    for line in leader.stdout:
-        if "listening" in line:
-            break
-    out, _ = leader.communicate("go\n", timeout=60)
-    assert leader.returncode == 0
-    assert "upgrad" not in out and "Terminate" in out
+
+    def go_on_after(text):
+        assert any(text in line for line in leader.stdout)
+        leader.stdin.write("go\n")
+        leader.stdin.flush()
+
+    go_on_after("listening")
+    go_on_after(": upgraded")
+    out, _ = leader.communicate(timeout=60)
+    assert leader.returncode == 0, out
 
 
 @pytest.mark.parametrize("mode", ("tempfile", "memory"))
