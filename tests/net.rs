@@ -8,6 +8,8 @@
     missing_docs
 )]
 
+#[path = "net/answers.rs"]
+mod answers;
 mod common;
 
 use std::{cell::Cell, io, rc::Rc, time::Duration};
@@ -445,7 +447,8 @@ async fn servers_that_speak_no_websocket() {
     let behaviour = Behaviour { status: Some(403), ..Behaviour::default() };
     let server = MockServer::start(behaviour);
     let err = failure(dialer("127.0.0.1", server.addr.port(), &server.identity)).await;
-    assert!(matches!(err, DialError::Status { status: 403, .. }), "{err}");
+    let DialError::Status { refusal, .. } = &err else { panic!("{err}") };
+    assert_eq!(refusal.status, 403);
 
     let server = RawServer::start().await;
     let answer = |answer: &'static [u8]| {

@@ -23,7 +23,6 @@ use actix::{Actor, Addr, StreamHandler};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
-use super::chain;
 use super::options::{Input, Run};
 use super::output;
 use super::run_command::{Foreground, OURS};
@@ -115,7 +114,7 @@ pub enum RunError {
         missing: &'static str,
     },
     /// A file of the HTTP service's TLS is of no use.
-    #[error("http.tls_cert, http.tls_key or http.client_ca: {}", chain(.0))]
+    #[error("http.tls_cert, http.tls_key or http.client_ca: {0}")]
     HttpTls(#[source] tls::TlsError),
     /// Something that every run needs of the system.
     #[error("cannot {what}: {source}")]

@@ -1,10 +1,9 @@
 //! From a host and a port to a [`Link`]: name, TCP, TLS, WebSocket upgrade.
 //!
-//! awc does the upgrade. It could do the rest too, but then it says only "I/O error" or "timeout" for
-//! what are different problems to the user, and it cannot name an IPv6 literal to TLS. So each address
-//! is connected to here, TLS is done by actix-tls' connector, and awc is handed the finished stream
-//! through its own seam for connectors. What it read beyond the server's answer comes back with
-//! the stream.
+//! awc could do all of it, but then it says only "I/O error" or "timeout" for what are different problems to
+//! the user, and it cannot name an IPv6 literal to TLS. So each address is connected to here, TLS is done by
+//! actix-tls' connector, and [`upgrade`] asks for the WebSocket. What it read beyond the server's answer comes
+//! back with the stream.
 
 use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
@@ -20,6 +19,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+pub use super::answer::Refusal;
 pub use super::dial_error::{DialError, Failures, Phase};
 use super::{
     socket::{self, Limits, Link},

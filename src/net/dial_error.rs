@@ -3,9 +3,14 @@
 
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
-use awc::error::{SendRequestError, WsClientError};
 use rustls::CertificateError;
 use thiserror::Error;
+
+use super::answer::Refusal;
+use super::tls_reason;
+
+/// The setting of the certificates that an agent trusts.
+const TRUST: &str = "PROCSTAR_AGENT_CERT";
 
 /// Why an attempt to connect failed. `target` is `HOST:PORT`.
 #[derive(Debug, Error)]
@@ -28,7 +33,7 @@ pub enum DialError {
         failures: Failures,
     },
     /// The server's certificate is not trusted, not current, or not for this host.
-    #[error("server certificate of {target} refused: {reason}{}", hint(reason))]
+    #[error("server certificate of {target} refused: {}", tls_reason::certificate(reason, TRUST))]
     Certificate {
         /// What was dialled.
         target: String,
@@ -36,7 +41,7 @@ pub enum DialError {
         reason: CertificateError,
     },
     /// TLS failed in another way: the server may not speak it.
-    #[error("tls handshake with {target} failed: {source}")]
+    #[error("tls handshake with {target} failed: {}", tls_reason::handshake(source, TRUST))]
     Tls {
         /// What was dialled.
         target: String,
@@ -44,15 +49,15 @@ pub enum DialError {
         #[source]
         source: io::Error,
     },
-    /// An HTTP server that does not speak WebSocket at `/`.
-    #[error("{target} is not a websocket server: it answered with http status {status}")]
+    /// The server, or a gateway before it, answered in HTTP and did not switch to a WebSocket.
+    #[error("cannot connect to {target}: {refusal}")]
     Status {
         /// What was dialled.
         target: String,
-        /// The HTTP status.
-        status: u16,
+        /// Its answer.
+        refusal: Refusal,
     },
-    /// The server's answer to the upgrade was no proper one.
+    /// The server's answer to the upgrade was not a proper one.
     #[error("websocket upgrade with {target} failed: {reason}")]
     Upgrade {
         /// What was dialled.
@@ -124,54 +129,15 @@ impl fmt::Display for Reason<'_> {
     }
 }
 
-/// What the user can do about a refused certificate.
-fn hint(reason: &CertificateError) -> &'static str {
-    match reason {
-        CertificateError::UnknownIssuer | CertificateError::Other(_) => {
-            "; if it is self-signed or of a private authority, name its pem file in \
-             PROCSTAR_AGENT_CERT"
-        }
-        CertificateError::NotValidForNameContext { .. } | CertificateError::NotValidForName => {
-            "; dial the server by a name of its certificate"
-        }
-        CertificateError::Expired
-        | CertificateError::ExpiredContext { .. }
-        | CertificateError::NotValidYet
-        | CertificateError::NotValidYetContext { .. } => {
-            "; renew the certificate, or check both clocks"
-        }
-        _ => "",
-    }
-}
-
 impl DialError {
     /// Sorts what ended a TLS handshake.
     pub(super) fn of_tls(target: String, source: io::Error) -> Self {
-        let inner = source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        match inner {
+        match tls_reason::rustls_error(&source) {
             Some(rustls::Error::InvalidCertificate(reason)) => {
                 Self::Certificate { target, reason: reason.clone() }
             }
             _ => Self::Tls { target, source },
         }
-    }
-
-    /// Sorts what ended an upgrade.
-    pub(super) fn of_upgrade(target: String, err: WsClientError) -> Self {
-        let reason = match err {
-            WsClientError::InvalidResponseStatus(status) => {
-                return Self::Status { target, status: status.as_u16() };
-            }
-            WsClientError::SendRequest(SendRequestError::Connect(
-                awc::error::ConnectError::Disconnected,
-            )) => "server closed the connection".to_owned(),
-            WsClientError::SendRequest(SendRequestError::Response(err)) => {
-                format!("server's answer is no http: {err}")
-            }
-            WsClientError::SendRequest(SendRequestError::Send(err)) => err.to_string(),
-            err => err.to_string().to_lowercase(),
-        };
-        Self::Upgrade { target, reason }
     }
 }
 
@@ -188,11 +154,12 @@ mod tests {
             (([127, 0, 0, 1], 59789).into(), refused),
             (([127, 0, 0, 2], 59789).into(), other),
         ]);
+        let refusal = Refusal { status: 404, reason: "Not Found".to_owned(), location: None };
         let lines = [
             DialError::Connect { target: target(), failures }.to_string(),
             DialError::Certificate { target: target(), reason: CertificateError::UnknownIssuer }
                 .to_string(),
-            DialError::Status { target: target(), status: 404 }.to_string(),
+            DialError::Status { target: target(), refusal }.to_string(),
             DialError::Timeout {
                 target: target(),
                 phase: Phase::Tls,
@@ -205,9 +172,10 @@ mod tests {
             [
                 "cannot connect to host:59789: 127.0.0.1:59789: connection refused, \
                  127.0.0.2:59789: timed out",
-                "server certificate of host:59789 refused: UnknownIssuer; if it is self-signed or \
-                 of a private authority, name its pem file in PROCSTAR_AGENT_CERT",
-                "host:59789 is not a websocket server: it answered with http status 404",
+                "server certificate of host:59789 refused: its issuer is not trusted; if it is self-signed or \
+                 issued by a private authority, name the PEM file in PROCSTAR_AGENT_CERT",
+                "cannot connect to host:59789: server answered 404 Not Found; it is not a websocket server: check \
+                 agent.host and agent.port",
                 "tls handshake with host:59789 timed out after 10s",
             ]
         );

@@ -1,9 +1,9 @@
 //! The network side of the agent: from a host and a port to whole messages, and back.
 //!
 //! ```text
-//! dial: name -> addresses -> TCP -> TLS (tls) -> upgrade (awc) -> raw stream
-//!                                                                     |
-//! socket: one task per connection -------------------------------------
+//! dial: name -> addresses -> TCP -> TLS (tls) -> upgrade (answer) -> raw stream
+//!                                                                        |
+//! socket: one task per connection ----------------------------------------
 //!    reader: bytes -> decoder -> Inbound, through a small bounded channel
 //!    writer: outbound queue, control slots -> frames -> bytes
 //! ```
@@ -13,6 +13,7 @@
 //! [`frames`], [`decoder`] and [`backoff`].
 
 pub mod activity;
+mod answer;
 pub mod backoff;
 pub mod decoder;
 pub mod dial;
@@ -22,6 +23,7 @@ pub mod outbound;
 mod reader;
 pub mod socket;
 pub mod tls;
+pub mod tls_reason;
 pub mod tls_server;
 #[cfg(test)]
 mod tls_tests;

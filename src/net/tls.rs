@@ -24,61 +24,78 @@ use rustls::{
         verify_tls13_signature,
     },
     pki_types::{
-        CertificateDer, ServerName, UnixTime,
+        CertificateDer, PrivateKeyDer, ServerName, UnixTime,
         pem::{self, PemObject},
     },
     server::ParsedCertificate,
 };
 use thiserror::Error;
 
-/// Why there is no TLS configuration. Found at the start, before any connection.
+use super::tls_reason;
+
+/// Why there is no TLS configuration. Found at the start, before any connection. Each text has the whole reason.
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// The PEM file cannot be read.
-    #[error("failed to read certificate file {path:?}")]
+    #[error("cannot read {what} file {}: {reason}", path.display())]
     Read {
+        /// What it is for: "certificate", "private key".
+        what: &'static str,
         /// The file.
         path: PathBuf,
         /// The system's reason.
-        #[source]
-        source: io::Error,
+        reason: io::Error,
     },
     /// The file is damaged PEM.
-    #[error("failed to parse certificate file {path:?}")]
+    #[error("invalid PEM in {what} file {}: {reason}", path.display())]
     Pem {
+        /// What it is for.
+        what: &'static str,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        #[source]
-        source: pem::Error,
+        reason: String,
     },
     /// The file holds no certificate: it may hold a key, or a certificate in DER.
-    #[error("no pem certificate in file {path:?}")]
+    #[error("no PEM certificate in certificate file {}", path.display())]
     NoCertificate {
         /// The file.
         path: PathBuf,
     },
-    /// A certificate of the file is none.
-    #[error("failed to use a certificate of file {path:?}")]
+    /// The file holds no private key.
+    #[error("no unencrypted PEM private key in private key file {}", path.display())]
+    NoKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A certificate of the file is of no use.
+    #[error("cannot use certificate file {}: {reason}", path.display())]
     Certificate {
         /// The file.
         path: PathBuf,
-        /// rustls' reason.
-        #[source]
-        source: rustls::Error,
-    },
-    /// The file holds no private key in PEM, or cannot be read.
-    #[error("failed to read a private key from file {path:?}")]
-    Key {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        #[source]
-        source: pem::Error,
+        /// Why.
+        reason: String,
     },
     /// rustls refuses its own defaults.
-    #[error("failed to configure tls")]
-    Config(#[source] rustls::Error),
+    #[error("cannot configure TLS: {0}")]
+    Config(String),
+}
+
+impl TlsError {
+    /// Why a certificate of a file cannot be used.
+    pub(super) fn certificate(path: &Path, error: &rustls::Error) -> Self {
+        let reason = match error {
+            rustls::Error::InvalidCertificate(CertificateError::BadEncoding) => {
+                "a certificate in it is damaged".to_owned()
+            }
+            error => tls_reason::tls(error),
+        };
+        Self::Certificate { path: path.to_owned(), reason }
+    }
+
+    pub(super) fn config(error: &rustls::Error) -> Self {
+        Self::Config(tls_reason::tls(error))
+    }
 }
 
 /// The configuration for connections to the server: TLS 1.2 and 1.3, no ALPN, no session kept, so
@@ -95,7 +112,7 @@ pub fn client_config(cert: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError>
     let verifier = Verifier::new(&provider, cert)?;
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(TlsError::Config)?
+        .map_err(|error| TlsError::config(&error))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
@@ -120,10 +137,8 @@ impl Verifier {
         let pinned = cert.map(read_pem).transpose()?.unwrap_or_default();
         let mut extra = RootCertStore::empty();
         for certificate in &pinned {
-            extra.add(certificate.clone()).map_err(|source| TlsError::Certificate {
-                path: cert.map(Path::to_owned).unwrap_or_default(),
-                source,
-            })?;
+            let path = cert.unwrap_or(Path::new(""));
+            extra.add(certificate.clone()).map_err(|error| TlsError::certificate(path, &error))?;
         }
         let algorithms = provider.signature_verification_algorithms;
         Ok(Self { pinned, extra, system: OnceLock::new(), algorithms })
@@ -179,14 +194,37 @@ fn system_roots() -> RootCertStore {
 }
 
 pub(super) fn read_pem(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let text = fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })?;
+    let what = "certificate";
+    let text = read(what, path)?;
     let certificates = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|source| TlsError::Pem { path: path.to_owned(), source })?;
+        .map_err(|error| TlsError::Pem { what, path: path.to_owned(), reason: damage(&error) })?;
     if certificates.is_empty() {
         return Err(TlsError::NoCertificate { path: path.to_owned() });
     }
     Ok(certificates)
+}
+
+pub(super) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let what = "private key";
+    let text = read(what, path)?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+        pem::Error::NoItemsFound => TlsError::NoKey { path: path.to_owned() },
+        error => TlsError::Pem { what, path: path.to_owned(), reason: damage(&error) },
+    })
+}
+
+fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|reason| TlsError::Read { what, path: path.to_owned(), reason })
+}
+
+/// What is wrong with a PEM text.
+fn damage(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "a section has no end line".to_owned(),
+        pem::Error::IllegalSectionStart { .. } => "a section's first line is malformed".to_owned(),
+        error => error.to_string(),
+    }
 }
 
 impl ServerCertVerifier for Verifier {

@@ -4,12 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
-use super::tls::{TlsError, read_pem};
+use super::tls::{TlsError, read_key, read_pem};
 
 /// What a server speaks TLS with.
 #[derive(Clone, Debug)]
@@ -35,32 +34,27 @@ pub fn server_tls(
     let chain = read_pem(cert)?;
     let certificate =
         chain.first().cloned().ok_or_else(|| TlsError::NoCertificate { path: cert.to_owned() })?;
-    let private = PrivateKeyDer::from_pem_file(key)
-        .map_err(|source| TlsError::Key { path: key.to_owned(), source })?;
+    let private = read_key(key)?;
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(TlsError::Config)?;
+        .map_err(|error| TlsError::config(&error))?;
     let builder = match client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
             let mut roots = RootCertStore::empty();
             for root in read_pem(path)? {
-                roots
-                    .add(root)
-                    .map_err(|source| TlsError::Certificate { path: path.to_owned(), source })?;
+                roots.add(root).map_err(|error| TlsError::certificate(path, &error))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
             builder.with_client_cert_verifier(
-                verifier
-                    .build()
-                    .map_err(|error| TlsError::Config(rustls::Error::General(error.to_string())))?,
+                verifier.build().map_err(|error| TlsError::Config(error.to_string()))?,
             )
         }
     };
     let mut config = builder
         .with_single_cert(chain, private)
-        .map_err(|source| TlsError::Certificate { path: cert.to_owned(), source })?;
+        .map_err(|error| TlsError::certificate(cert, &error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

@@ -1,105 +1,111 @@
-//! The WebSocket upgrade by awc, on a stream that is connected already.
+//! The WebSocket upgrade, on a stream that is connected already.
+//!
+//! awc could do it, but it takes the first head for the last, also where that only announces another (`103 Early Hints`), and
+//! it does not pass on why a server refuses.
 
-use std::{
-    cell::Cell,
-    future::{Ready, ready},
-    io,
-    pin::Pin,
-    rc::Rc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use actix_http::ws::hash_key;
+use base64_simd::STANDARD;
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use actix_rt::net::{ActixStream, Ready as Readiness, TcpStream};
-use actix_tls::connect::{
-    ConnectError, ConnectInfo, Connection, rustls_0_23::reexports::AsyncTlsStream,
-};
-use actix_web::dev::Service;
-use awc::{BoxedSocket, Client, Connector, http::Uri};
-use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
+use super::answer::{Parsed, parse};
 use super::dial_error::DialError;
 
-/// awc's own timeouts, 5 s unless set; the caller keeps the time, so they only have to be longer.
-const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
+/// The longest answer, interim heads included.
+const LONGEST: usize = 64 * 1024;
 
 /// Asks the server at the other end of `stream` for a WebSocket at `/`; the stream after its
 /// consent, and what it sent right behind that.
-pub(super) async fn upgrade(
-    authority: &str,
-    stream: AsyncTlsStream<TcpStream>,
-) -> Result<(BoxedSocket, Bytes), DialError> {
-    let handover = Handover(Rc::new(Cell::new(Some(TlsIo(stream)))));
-    let connector = Connector::new().connector(handover).timeout(NEVER);
-    let client = Client::builder().connector(connector).disable_timeout().finish();
-    // To awc the stream is plain: the TLS is in it.
-    let (_, framed) = client
-        .ws(format!("ws://{authority}/"))
-        .connect()
-        .await
-        .map_err(|err| DialError::of_upgrade(authority.to_owned(), err))?;
-    let parts = framed.into_parts();
-    Ok((parts.io, parts.read_buf.freeze()))
-}
-
-/// A connector that hands out one stream, which was connected before.
-#[derive(Clone)]
-struct Handover(Rc<Cell<Option<TlsIo>>>);
-
-impl Service<ConnectInfo<Uri>> for Handover {
-    type Response = Connection<Uri, TlsIo>;
-    type Error = ConnectError;
-    type Future = Ready<Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&self, info: ConnectInfo<Uri>) -> Self::Future {
-        let stream = self.0.take().ok_or(ConnectError::Unresolved);
-        ready(stream.map(|stream| Connection::new(info.request().clone(), stream)))
+pub(super) async fn upgrade<S>(authority: &str, mut stream: S) -> Result<(S, Bytes), DialError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    match ask(authority, &mut stream).await {
+        Ok(early) => Ok((stream, early)),
+        Err(Failure::Refused(refusal)) => {
+            Err(DialError::Status { target: authority.to_owned(), refusal })
+        }
+        Err(Failure::Bad(reason)) => {
+            Err(DialError::Upgrade { target: authority.to_owned(), reason })
+        }
     }
 }
 
-/// A TLS stream in the form that awc takes from a connector.
-#[derive(Debug)]
-struct TlsIo(AsyncTlsStream<TcpStream>);
+enum Failure {
+    Refused(super::answer::Refusal),
+    Bad(String),
+}
 
-impl AsyncRead for TlsIo {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Failure::Bad(match error.kind() {
+            std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset => {
+                "the server closed the connection".to_owned()
+            }
+            _ => error.to_string(),
+        })
     }
 }
 
-impl AsyncWrite for TlsIo {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+async fn ask<S>(authority: &str, stream: &mut S) -> Result<Bytes, Failure>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let key = STANDARD.encode_to_string(fastrand::u128(..).to_be_bytes());
+    let host = without_zone(authority);
+    let version = env!("CARGO_PKG_VERSION");
+    let request = format!(
+        "GET / HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nUser-Agent: procstar/{version}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await?;
+    stream.flush().await?;
+    let accept = hash_key(key.as_bytes());
+    let mut answer = BytesMut::new();
+    let mut total = 0;
+    loop {
+        match parse(&answer, &accept) {
+            Parsed::Switched(len) => {
+                answer.advance(len);
+                return Ok(answer.freeze());
+            }
+            Parsed::Interim(len) => answer.advance(len),
+            Parsed::Refused(refusal) => return Err(Failure::Refused(refusal)),
+            Parsed::Bad(reason) => return Err(Failure::Bad(reason)),
+            Parsed::Partial if total >= LONGEST => {
+                return Err(Failure::Bad("the server's answer is too long".to_owned()));
+            }
+            Parsed::Partial => match stream.read_buf(&mut answer).await? {
+                0 => return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
+                read => total += read,
+            },
+        }
     }
 }
 
-impl ActixStream for TlsIo {
-    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Readiness>> {
-        ActixStream::poll_read_ready(self.0.get_ref().0, cx)
+/// An address's zone means something on this host only.
+fn without_zone(authority: &str) -> String {
+    match authority.split_once('%') {
+        Some((address, rest)) => match rest.split_once(']') {
+            Some((_, port)) => format!("{address}]{port}"),
+            None => authority.to_owned(),
+        },
+        None => authority.to_owned(),
     }
+}
 
-    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Readiness>> {
-        ActixStream::poll_write_ready(self.0.get_ref().0, cx)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zone_is_not_sent() {
+        for (authority, host) in [
+            ("[fe80::1%2]:59789", "[fe80::1]:59789"),
+            ("[::1]:1", "[::1]:1"),
+            ("h.test:1", "h.test:1"),
+        ] {
+            assert_eq!(without_zone(authority), host);
+        }
     }
 }

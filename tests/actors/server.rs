@@ -16,7 +16,7 @@ use procstar::actors::status::LinkStatus;
 use procstar::config::{ConnectSettings, Secret};
 use procstar::engine::procfs::ProcFs;
 use procstar::net::activity::Activity;
-use procstar::net::dial::{Dial, DialError};
+use procstar::net::dial::{Dial, DialError, Refusal};
 use procstar::net::outbound::{ControlFrame, OutboundRx, Outgoing, Payload, outbound};
 use procstar::net::socket::{Inbound, Link, LinkError};
 use procstar::report::Sampler;
@@ -50,7 +50,8 @@ impl Dial for FakeDial {
         self.0.at.borrow_mut().push(Instant::now());
         match self.0.plan.borrow_mut().pop_front() {
             Some(Plan::Refuse) => {
-                let error = DialError::Status { target: "server:1".into(), status: 404 };
+                let refusal = Refusal { status: 404, reason: "Not Found".into(), location: None };
+                let error = DialError::Status { target: "server:1".into(), refusal };
                 Box::pin(async { Err(error) })
             }
             Some(Plan::Hang) => Box::pin(std::future::pending()),

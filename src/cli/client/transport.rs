@@ -17,7 +17,7 @@ use futures_util::StreamExt;
 use super::error::{ClientError, chain};
 use super::peer::PeerCheck;
 use crate::http::SocketPath;
-use crate::net::tls;
+use crate::net::{tls, tls_reason};
 
 /// How long it may take until there is a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -180,9 +180,7 @@ fn connecting(error: &awc::error::ConnectError) -> String {
                 "it is another user's; use --url and a token".into()
             }
             // What TLS does not like comes as this.
-            std::io::ErrorKind::InvalidData => {
-                format!("{error}; --ca names a certificate to trust")
-            }
+            std::io::ErrorKind::InvalidData => tls_reason::handshake(error, "--ca"),
             _ => error.to_string(),
         },
         E::Timeout => format!("no connection within {} s", CONNECT.as_secs()),
@@ -272,7 +270,7 @@ fn over_socket(path: &Path, peer: Rc<PeerCheck>) -> Client {
 fn over_network(base: &Uri, ca: Option<&Path>, peer: Rc<PeerCheck>) -> Result<Client, ClientError> {
     let config = tls::client_config(ca).map_err(|error| {
         let ca = ca.map(|ca| ca.as_os_str().as_bytes()).unwrap_or_default();
-        ClientError::Usage(format!("--ca {}: {}", String::from_utf8_lossy(ca), chain(&error)))
+        ClientError::Usage(format!("--ca {}: {error}", String::from_utf8_lossy(ca)))
     })?;
     // With TLS, the certificate says who answers.
     let is_encrypted = base.scheme_str() == Some("https");
