@@ -16,6 +16,7 @@
 mod environment;
 mod error;
 mod file;
+mod host;
 pub mod keys;
 mod kind;
 mod layer;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub use environment::{Env, NEVER_INHERITED, process_env};
 pub use error::{ConfigError, Problem};
+pub use host::EVERY_INTERFACE;
 pub use kind::{Kind, Scalar};
 pub use layer::{Entry, Layer, Origin};
 pub use load::{FileState, Loaded, ReadFile, SYSTEM_FILE, Sources, load, read_file};
@@ -233,7 +235,8 @@ impl Default for HttpSettings {
 pub struct AgentSettings {
     /// Whether the program connects to a server. `--agent`.
     pub enabled: bool,
-    /// The server's name or address, never empty; must be there if `enabled`. `--agent-host`.
+    /// The server's name or address, without scheme and port; must be there if `enabled`, and not be
+    /// [`EVERY_INTERFACE`] then. `--agent-host`.
     pub host: Option<String>,
     /// The server's TCP port, never 0. `--agent-port`.
     pub port: u16,

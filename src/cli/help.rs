@@ -73,6 +73,11 @@ pub(super) const NO_HOST: &str = "\
 an agent needs its server's host; add --agent-host HOST, or set PROCSTAR_AGENT_HOST,
 or `host` below [agent] in a configuration file";
 
+/// What is wrong where an agent is to dial what a server listens on.
+pub(super) const NOT_A_HOST: &str = "\
+agent.host is \"*\", which means every interface to a server and cannot be connected to;
+set --agent-host or PROCSTAR_AGENT_HOST to the server's host name or IP address";
+
 /// What is wrong where a run in the foreground is to last.
 pub(super) const RUN_ENDS: &str = "\
 `run` is for one process, ends with it, and keeps nothing:

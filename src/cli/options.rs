@@ -17,8 +17,8 @@ use super::help;
 use super::host::HostCommand;
 use super::run_command::{Foreground, OURS, RunCommand, in_background};
 use crate::config::{
-    ConfigError, Env, FileState, Kind, Layer, Loaded, SYSTEM_FILE, Scalar, Settings, Sources, load,
-    read_file,
+    ConfigError, EVERY_INTERFACE, Env, FileState, Kind, Layer, Loaded, SYSTEM_FILE, Scalar,
+    Settings, Sources, load, read_file,
 };
 
 /// Run Linux processes from declarative specs, and tell exactly what became of them.
@@ -121,8 +121,8 @@ struct AgentFlags {
     #[arg(short, long, action = ArgAction::SetTrue, global = true)]
     agent: bool,
 
-    /// The server's host name or address
-    #[arg(long, value_name = "HOST", value_parser = value(Kind::Name), global = true)]
+    /// The server's host name or IP address, without scheme and port
+    #[arg(long, value_name = "HOST", value_parser = value(Kind::Host), global = true)]
     agent_host: Option<Scalar>,
 
     /// The server's TCP port (default: 59789)
@@ -475,8 +475,12 @@ impl Options {
         if !(self.does_something() || settings.http.serve || settings.agent.enabled) {
             return Err(UsageError::usage(help::NOTHING_TO_DO));
         }
-        if settings.agent.enabled && settings.agent.host.is_none() {
-            return Err(UsageError::usage(help::NO_HOST));
+        match &settings.agent.host {
+            None if settings.agent.enabled => return Err(UsageError::usage(help::NO_HOST)),
+            Some(host) if settings.agent.enabled && host == EVERY_INTERFACE => {
+                return Err(UsageError::usage(help::NOT_A_HOST));
+            }
+            _ => {}
         }
         let input = self.input.map(Input::from);
         Ok(Run {

@@ -51,7 +51,7 @@ pub const KEYS: &[Key] = &[
     key("http.head_timeout", Kind::Period, "PROCSTAR_HTTP_HEAD_TIMEOUT", None),
     key("http.body_limit", Kind::Count, "PROCSTAR_HTTP_BODY_LIMIT", None),
     key("agent.enabled", Kind::Switch, "PROCSTAR_AGENT_ENABLED", Some("--agent")),
-    key("agent.host", Kind::Name, "PROCSTAR_AGENT_HOST", Some("--agent-host")),
+    key("agent.host", Kind::Host, "PROCSTAR_AGENT_HOST", Some("--agent-host")),
     key("agent.port", Kind::Port, "PROCSTAR_AGENT_PORT", Some("--agent-port")),
     key("agent.group_id", Kind::Text, "PROCSTAR_GROUP_ID", Some("--group-id")),
     key("agent.conn_id", Kind::Name, "PROCSTAR_AGENT_CONN_ID", Some("--conn-id")),

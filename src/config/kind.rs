@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use toml::de::{DeInteger, DeValue};
 
+use super::host;
+
 /// Where a time is longer than this (300 years), adding it to a clock could overflow.
 const MAX_SECONDS: f64 = 1e10;
 /// The shortest interval: a shorter one would only keep a processor busy.
@@ -26,6 +28,8 @@ pub enum Kind {
     Text,
     /// A string that is not empty and holds no control character.
     Name,
+    /// The name or address of a host to connect to.
+    Host,
     /// A path that is not empty and holds no NUL.
     Path,
     /// One or several paths or globs: in a file also an array, in a variable joined by colons.
@@ -113,6 +117,7 @@ impl Kind {
             Kind::Switch => "true or false",
             Kind::Text => "a string",
             Kind::Name => "a string that is not empty and has no control characters",
+            Kind::Host => "a host name or an IP address",
             Kind::Path => "a path",
             Kind::Globs => "a path or a glob, or an array of them that is not empty",
             Kind::Seconds => "a time in seconds from 0 to 1e10",
@@ -207,7 +212,11 @@ impl Kind {
         if self.is_secret() {
             format!("expected {expected}, found {}", found.type_name())
         } else {
-            format!("expected {expected}, found {found}")
+            let remedy = match (self, found) {
+                (Kind::Host, Raw::Text(text)) => host::remedy(text),
+                _ => String::new(),
+            };
+            format!("expected {expected}, found {found}{remedy}")
         }
     }
 
@@ -222,6 +231,7 @@ impl Kind {
             Kind::Text | Kind::AgentToken => string(raw, |_| true),
             Kind::Name => string(raw, |s| !s.is_empty() && !s.contains(char::is_control)),
             Kind::HttpToken => string(raw, |s| !s.is_empty()),
+            Kind::Host => string(raw, host::is_host),
             Kind::Address => string(raw, |s| s.parse::<IpAddr>().is_ok()),
             Kind::Path => match raw {
                 Raw::Text(text) => path(OsStr::new(text)).map(Scalar::Path),
@@ -310,6 +320,7 @@ mod tests {
             (Kind::Switch, &["true", "0", "Off", "yes"], &["", "2", "maybe"]),
             (Kind::Text, &["", "é\n"], &[]),
             (Kind::Name, &["é", "a b"], &["", "a\n"]),
+            (Kind::Host, &["h", "::1", "*"], &["", "wss://h", "h:1", "a b", "h/"]),
             (Kind::Path, &["/", "a b"], &["", "a\0"]),
             (Kind::Globs, &["/", "/a/*:/b", "/a/[b-d]/**"], &["", ":", "/a:", "/a/["]),
             (Kind::Seconds, &["0", "-0", ".5", "1e10"], &["", "-1", "nan", "inf", "1e11", "1s"]),

@@ -90,12 +90,44 @@ fn wrong_usage_is_refused() {
         &["-x", "--connect-interval-mult", "0.9"],
         &["-x", "--log-level", "loud"],
         &["-x", "--agent-host", ""],
+        &["-x", "--agent-host", "wss://h:1/p"],
     ] {
         let text = world.refused(args);
         assert!(text.contains(args[1]) && text.contains("expected"), "{text}");
     }
     for args in [&["-x", "a", "b"][..], &["--frobnicate"], &["-x", "--output"], &["config"]] {
         world.refused(args);
+    }
+}
+
+#[test]
+fn a_url_or_a_port_in_place_of_a_host_is_refused_everywhere_with_the_remedy() {
+    for (given, host) in [
+        ("wss://h.test:7000/path", "h.test"),
+        ("h.test:7000", "h.test"),
+        ("[::1]:7000", "[::1]"),
+        (" h.test:7000", "h.test"),
+    ] {
+        let by_file = format!("[agent]\nenabled = true\nhost = {given:?}");
+        for (text, place) in [
+            (World::default().refused(&["--agent", "--agent-host", given]), "--agent-host"),
+            (
+                World::default().env("PROCSTAR_AGENT_HOST", given).refused(&["--agent"]),
+                "environment variable PROCSTAR_AGENT_HOST",
+            ),
+            (
+                World::default().file(SYSTEM, by_file).refused::<&str>(&[]),
+                "procstar.toml:3:8: agent.host",
+            ),
+        ] {
+            let remedy = format!("write the host alone, {host:?}, and its port 7000 as agent.port");
+            assert!(text.contains(place) && text.contains(&remedy), "{text}");
+        }
+    }
+    let world = World::default();
+    for given in ["a b", "h/../x", "host,other", "é"] {
+        let text = world.refused(&["--agent", "--agent-host", given]);
+        assert!(text.contains("expected a host name or an IP address"), "{text}");
     }
 }
 
@@ -108,6 +140,11 @@ fn an_agent_needs_a_host() {
     World::default().env("PROCSTAR_AGENT_HOST", "").refused(&["--agent"]);
     World::default().file(SYSTEM, "agent.enabled = true").refused(&["--exit"]);
     assert!(world.run(&["--agent", "--agent-host", "h"]).settings.agent.enabled);
+    // What a server of the same environment listens on matters to an agent only.
+    let every = World::default().env("PROCSTAR_AGENT_HOST", "*");
+    assert!(every.refused(&["--agent"]).contains("every interface"));
+    assert!(!every.run(&["--exit"]).settings.agent.enabled);
+    assert!(every.run(&["--agent", "--agent-host", "h"]).settings.agent.enabled);
     let world = World::default().env("PROCSTAR_AGENT_HOST", "h");
     assert_eq!(world.run(&["-a"]).settings.agent.host.as_deref(), Some("h"));
     let world = World::default().file(SYSTEM, "[agent]\nenabled = true\nhost = \"h\"");

@@ -82,14 +82,14 @@ fn every_setting_has_a_variable_and_a_file_key() {
             Kind::Seconds | Kind::Period | Kind::Factor => ("2.5", "2.5"),
             Kind::Count | Kind::Bytes | Kind::Port | Kind::ListenPort => ("7", "7"),
             Kind::Address => ("::", "\"::\""),
-            _ => ("/text", "\"/text\""),
+            _ => ("text", "\"text\""),
         };
-        let host = World::default().env("PROCSTAR_AGENT_HOST", "/text");
+        let host = World::default().env("PROCSTAR_AGENT_HOST", "text");
         let by_variable = host.env(key.variable, text).settings(&[]);
         let (section, name) = key.path.rsplit_once('.').unwrap();
-        let file = format!("agent.host = \"/text\"\n[{section}]\n{name} = {toml}");
-        let file = if key.path == "agent.host" { "agent.host = \"/text\"".into() } else { file };
-        let file = file.replace("agent.host = \"/text\"\n[agent]", "[agent]\nhost = \"/text\"");
+        let file = format!("agent.host = \"text\"\n[{section}]\n{name} = {toml}");
+        let file = if key.path == "agent.host" { "agent.host = \"text\"".into() } else { file };
+        let file = file.replace("agent.host = \"text\"\n[agent]", "[agent]\nhost = \"text\"");
         let by_file = World::default().file(SYSTEM, file).settings(&[]);
         assert_eq!(by_variable, by_file, "{}", key.path);
         assert_ne!(by_file.shown(key.path), Settings::default().shown(key.path), "{}", key.path);

@@ -10,4 +10,5 @@ mod log;
 mod secrets;
 mod shipped;
 mod show;
+mod unreadable;
 mod world;

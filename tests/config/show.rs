@@ -11,7 +11,8 @@ use crate::world::{SYSTEM, World};
 fn showing() -> World {
     World::default()
         .file(SYSTEM, "[log]\nlevel = \"info\"\n[agent]\ntoken = \"hunter2\"\n")
-        .env("PROCSTAR_AGENT_HOST", "h\"")
+        .env("PROCSTAR_AGENT_HOST", "h.test")
+        .env("PROCSTAR_GROUP_ID", "g\"")
         .env("PROCSTAR_HTTP_TOKEN_FILE", "/t")
         .file("/t", "hunter2")
 }
@@ -27,7 +28,11 @@ fn config_show_tells_values_and_origins() {
     assert_eq!(line("agent.token"), format!("agent.token = \"***\" # {SYSTEM}:4"));
     assert_eq!(
         line("agent.host"),
-        "agent.host = \"h\\\"\" # environment variable PROCSTAR_AGENT_HOST"
+        "agent.host = \"h.test\" # environment variable PROCSTAR_AGENT_HOST"
+    );
+    assert_eq!(
+        line("agent.group_id"),
+        "agent.group_id = \"g\\\"\" # environment variable PROCSTAR_GROUP_ID"
     );
     assert_eq!(line("agent.port"), "agent.port = 7 # flag --agent-port");
     assert_eq!(line("agent.cert"), "agent.cert = (unset) # default");
