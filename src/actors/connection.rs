@@ -5,6 +5,9 @@
 //! take what is queued, no more requests are read, so a server that stops reading costs little memory and stops nobody
 //! else. With a lost connection everything that was queued for it is dropped.
 
+mod end;
+mod health;
+mod loss;
 mod outgoing;
 mod requests;
 mod session;
@@ -25,11 +28,12 @@ use super::messages::{
 };
 use super::status::{LinkState, LinkStatus};
 use crate::config::{ConnectSettings, Secret};
-use crate::net::backoff::Backoff;
 use crate::net::dial::{Dial, DialError};
 use crate::net::socket::{Inbound, Link};
 use crate::report::Sampler;
 use crate::wire::{ConnInfo, ProcInfo};
+use end::End;
+use health::{Health, Recovery};
 use session::Session;
 
 /// How the connection is kept.
@@ -85,9 +89,7 @@ pub struct Connection {
     peers: Peers,
     sampler: Arc<Sampler>,
     dialer: Rc<dyn Dial>,
-    backoff: Backoff,
-    /// Failed attempts in a row.
-    failures: u64,
+    health: Health,
     phase: Phase,
     finishing: bool,
     gave_up: bool,
@@ -115,14 +117,12 @@ impl Connection {
         dialer: Rc<dyn Dial>,
         outcome: oneshot::Sender<Outcome>,
     ) -> Self {
-        let ConnectSettings { interval_start, interval_mult, interval_max, .. } = options.connect;
         Connection {
-            backoff: Backoff::new(interval_start, interval_mult, interval_max, fastrand::u64(..)),
+            health: Health::new(&options.connect, fastrand::u64(..)),
             options,
             peers,
             sampler,
             dialer,
-            failures: 0,
             phase: Phase::Idle,
             finishing: false,
             gave_up: false,
@@ -180,7 +180,7 @@ impl Connection {
             let late = connection.session_of(id).is_some_and(|session| !session.registered);
             if late {
                 let limit = connection.options.register_timeout;
-                connection.lost(&format!("no answer to the registration within {limit:?}"), ctx);
+                connection.lost(&End::Unanswered(limit), ctx);
             }
         });
         self.keep_alive(id, ctx);
@@ -199,7 +199,7 @@ impl Connection {
             session.inbound = Some(inbound);
             match item {
                 Some(item) => connection.inbound(item, ctx),
-                None => connection.lost("connection ended", ctx),
+                None => connection.lost(&End::Lost("connection ended".to_owned()), ctx),
             }
             connection.read_on(ctx);
         }));
@@ -230,13 +230,11 @@ impl Connection {
                 }
             }
             Inbound::Close { code, reason } => {
-                let code = code.map_or_else(String::new, |code| format!(" with code {code}"));
-                let reason = if reason.is_empty() { reason } else { format!(": {reason}") };
-                self.lost(&format!("server closed the connection{code}{reason}"), ctx);
+                self.lost(&End::Closed { code, reason }, ctx);
             }
             Inbound::Lost(error) => {
                 let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
-                self.lost(&format!("{error}{}", source.unwrap_or_default()), ctx);
+                self.lost(&End::Lost(format!("{error}{}", source.unwrap_or_default())), ctx);
             }
         }
     }
@@ -248,7 +246,7 @@ impl Connection {
         let now = Instant::now();
         let silent_at = session.last_sign() + read_timeout;
         if silent_at <= now {
-            self.lost(&format!("nothing received for {read_timeout:?}"), ctx);
+            self.lost(&End::Silent(read_timeout), ctx);
             return;
         }
         if session.last_ping + ping_interval <= now {
@@ -261,79 +259,41 @@ impl Connection {
 
     /// The server has accepted us.
     fn registered(&mut self, ctx: &mut Context<Self>) {
-        self.failures = 0;
-        self.backoff.reset();
+        let recovery = self.health.registered(Instant::now());
+        let failures = self.health.failures();
         self.status.enter(LinkState::Registered);
         self.status.change(|link| {
-            link.failures = 0;
+            link.failures = failures;
             link.registrations += 1;
         });
-        tracing::info!(
-            conn_id = self.conn_id(),
-            group_id = self.options.conn.group_id,
-            "registered"
-        );
-        let push = self.options.push_interval;
+        match recovery {
+            Some(Recovery { failures, after }) => tracing::info!(
+                conn_id = self.conn_id(),
+                group_id = self.options.conn.group_id,
+                failed_attempts = failures,
+                ?after,
+                "registered again"
+            ),
+            None => tracing::info!(
+                conn_id = self.conn_id(),
+                group_id = self.options.conn.group_id,
+                "registered"
+            ),
+        }
+        let (push, lasting) = (self.options.push_interval, self.health.lasting());
         let Some(session) = self.session() else { return };
         session.registered = true;
+        session.registered_at = Instant::now();
         let id = session.id;
         if let Some(interval) = push {
             ctx.run_later(interval, move |connection, ctx| connection.push(id, interval, ctx));
         }
+        ctx.run_later(lasting, move |connection, _| {
+            if connection.session_of(id).is_some() {
+                connection.lasted();
+            }
+        });
         self.send_on(ctx);
-    }
-
-    /// An attempt has failed before there was a connection.
-    fn attempt_failed(&mut self, error: &DialError, ctx: &mut Context<Self>) {
-        self.failures += 1;
-        tracing::error!(conn_id = self.conn_id(), attempt = self.failures, "{error}");
-        self.status.failed(self.failures, error.to_string());
-        self.retry(ctx);
-    }
-
-    /// The connection is over, for `reason`. TCP is closed at once.
-    fn lost(&mut self, reason: &str, ctx: &mut Context<Self>) {
-        let Phase::Connected(session) = std::mem::replace(&mut self.phase, Phase::Idle) else {
-            return;
-        };
-        self.peers.unsubscribe.do_send(Unsubscribe(session.id));
-        session.outbound.abort();
-        if self.finishing || session.said_done {
-            tracing::debug!(conn_id = self.conn_id(), "connection closed");
-            self.finish(ctx);
-        } else if session.registered {
-            tracing::warn!(conn_id = self.conn_id(), "connection lost, reconnecting: {reason}");
-            self.status.failed(0, reason.to_owned());
-            let wait = self.backoff.reconnect_delay();
-            self.wait(wait, ctx);
-        } else {
-            self.failures += 1;
-            self.status.failed(self.failures, format!("registration refused: {reason}"));
-            tracing::error!(
-                conn_id = self.conn_id(),
-                attempt = self.failures,
-                "registration refused: {reason}; is the access token (PROCSTAR_AGENT_TOKEN) the server's?"
-            );
-            self.retry(ctx);
-        }
-    }
-
-    /// After a failed attempt: another one after a wait, or none.
-    fn retry(&mut self, ctx: &mut Context<Self>) {
-        if self.options.connect.count_max.is_some_and(|max| self.failures >= max) {
-            tracing::error!(
-                conn_id = self.conn_id(),
-                attempts = self.failures,
-                "giving up connecting"
-            );
-            self.gave_up = true;
-            self.peers.shutdown.do_send(Shutdown::GiveUp);
-            self.finish(ctx);
-        } else {
-            let wait = self.backoff.next_wait();
-            tracing::info!(conn_id = self.conn_id(), ?wait, "next attempt");
-            self.wait(wait, ctx);
-        }
     }
 
     fn wait(&mut self, wait: Duration, ctx: &mut Context<Self>) {

@@ -34,7 +34,12 @@ impl Backoff {
         ceiling.mul_f64(0.5 + 0.5 * self.rng.f64()).min(ceiling)
     }
 
-    /// Begins anew: the next wait is drawn below `start` again. To be called after a registration.
+    /// The upper bound of the next wait.
+    pub fn ceiling(&self) -> Duration {
+        self.ceiling
+    }
+
+    /// Begins again: the next wait is drawn below `start`. To be called once all is well.
     pub fn reset(&mut self) {
         self.ceiling = self.start;
     }

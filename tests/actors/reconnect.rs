@@ -151,6 +151,7 @@ async fn it_comes_back_soon_with_the_same_identity() {
     let (mut agent, mut server) = Agent::registered().await;
     for i in 0..20 {
         agent.start(&[&format!("p{i}")]).await;
+        server.lives(secs(65)).await;
         let lost_at = Instant::now();
         match i % 3 {
             0 => server.lose().await,

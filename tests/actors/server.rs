@@ -138,6 +138,21 @@ impl Server {
         register.brief()
     }
 
+    /// The connection lives on for so long, with a sign of life now and then.
+    pub async fn lives(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            self.activity.touch();
+            tokio::time::sleep(secs(10).min(until - Instant::now())).await;
+        }
+    }
+
+    /// The server closes the connection.
+    pub async fn close(self, code: u16, reason: &str) {
+        let close = Inbound::Close { code: Some(code), reason: reason.into() };
+        self.to_agent.send(close).await.unwrap();
+    }
+
     /// The connection breaks.
     pub async fn lose(self) {
         let _ = self.to_agent.send(Inbound::Lost(LinkError::Eof)).await;

@@ -36,6 +36,8 @@ pub(super) struct Session {
     pub(super) subscribed: bool,
     /// Whether the server has accepted us. Nothing but the registration is sent before.
     pub(super) registered: bool,
+    /// When it did.
+    pub(super) registered_at: Instant,
     /// Whether the last message of the agent's life is queued.
     pub(super) said_done: bool,
     /// Whether the socket takes nothing any more; why, it says in `inbound`.
@@ -92,6 +94,7 @@ impl Session {
             inbound: None,
             subscribed: false,
             registered: false,
+            registered_at: Instant::now(),
             said_done: false,
             broken: false,
             queue: VecDeque::new(),

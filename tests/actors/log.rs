@@ -1,0 +1,53 @@
+//! The log as a test reads it: what this thread logs, one line an event.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Keeps what is logged while it lives.
+pub struct Log {
+    text: Text,
+    _guard: DefaultGuard,
+}
+
+#[derive(Clone, Default)]
+struct Text(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Text {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'w> MakeWriter<'w> for Text {
+    type Writer = Text;
+    fn make_writer(&'w self) -> Text {
+        self.clone()
+    }
+}
+
+impl Log {
+    /// Reads what this thread logs from now on, at info and above.
+    pub fn new() -> Log {
+        let text = Text::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(text.clone())
+            .with_ansi(false)
+            .without_time()
+            .with_target(false)
+            .with_max_level(tracing::Level::INFO)
+            .finish();
+        Log { text, _guard: tracing::subscriber::set_default(subscriber) }
+    }
+
+    /// The lines since the last time that hold this text, the level first.
+    pub fn lines(&self, part: &str) -> Vec<String> {
+        let text = String::from_utf8(std::mem::take(&mut *self.text.0.lock().unwrap())).unwrap();
+        text.lines().filter(|line| line.contains(part)).map(|line| line.trim().to_owned()).collect()
+    }
+}
