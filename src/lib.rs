@@ -41,6 +41,7 @@ pub mod http;
 pub mod keeper;
 pub mod net;
 pub mod report;
+pub mod rotating;
 pub mod signal;
 pub mod spec;
 pub mod wire;

@@ -11,6 +11,8 @@
 mod common;
 #[path = "common/message.rs"]
 mod message;
+#[path = "agent/rotation.rs"]
+mod rotation;
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -35,27 +37,38 @@ const TOKEN: &str = "open-sesame";
 struct Agent {
     child: Child,
     log: NamedTempFile,
-    _cert: NamedTempFile,
+    cert: NamedTempFile,
 }
 
 impl Agent {
     /// An agent that dials `host` and trusts `identity`, with nothing else in its environment.
     fn start(host: &str, port: u16, identity: &Identity, args: &[&str]) -> Agent {
+        Agent::with_cert(identity.pem_file(), host, port, args, |command| {
+            command.env("PROCSTAR_AGENT_TOKEN", TOKEN);
+        })
+    }
+
+    /// The same, which trusts the certificates of a file, and is otherwise as `more` says.
+    fn with_cert(
+        cert: NamedTempFile,
+        host: &str,
+        port: u16,
+        args: &[&str],
+        more: impl FnOnce(&mut Command),
+    ) -> Agent {
         let log = NamedTempFile::new().unwrap();
-        let cert = identity.pem_file();
-        let child = Command::new(env!("CARGO_BIN_EXE_procstar"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_procstar"));
+        command
             .args(["--agent", "--agent-host", host, "--agent-port", &port.to_string()])
             .args(["--log-level", "info", "--connect-interval-start", "0.05"])
             .args(args)
             .env_clear()
             .env("PROCSTAR_AGENT_CERT", cert.path())
-            .env("PROCSTAR_AGENT_TOKEN", TOKEN)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log.reopen().unwrap())
-            .spawn()
-            .unwrap();
-        Agent { child, log, _cert: cert }
+            .stderr(log.reopen().unwrap());
+        more(&mut command);
+        Agent { child: command.spawn().unwrap(), log, cert }
     }
 
     fn of(addr: SocketAddr, identity: &Identity) -> Agent {

@@ -31,6 +31,7 @@ use crate::config::{ConnectSettings, Secret};
 use crate::net::dial::{Dial, DialError};
 use crate::net::socket::{Inbound, Link};
 use crate::report::Sampler;
+use crate::rotating::Rotating;
 use crate::wire::{ConnInfo, ProcInfo};
 use end::End;
 use health::{Health, Recovery};
@@ -43,7 +44,7 @@ pub struct Options {
     /// The process that the user launched.
     pub proc: ProcInfo,
     /// What lets us in.
-    pub token: Secret,
+    pub token: Rotating<Secret>,
     /// The waits between attempts, and their number.
     pub connect: ConnectSettings,
     /// How long the server may take to answer our registration.

@@ -69,6 +69,25 @@ pub enum Step {
     Announce(ShutdownState),
 }
 
+/// What an agent that is to end waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// `--wait`: that all its processes are deleted.
+    Work,
+    /// The same, and no new ones are accepted.
+    Drain,
+    /// That its processes end, which they have been asked to; they are killed at this time.
+    Ends {
+        /// When.
+        until: Instant,
+    },
+    /// That its processes, which have been killed, are deleted; it ends at this time.
+    Deletions {
+        /// When.
+        until: Instant,
+    },
+}
+
 /// The agent's life. Time and counts are given to it.
 #[derive(Debug)]
 pub struct Lifecycle {
@@ -129,6 +148,17 @@ impl Lifecycle {
                 _ => None,
             },
             Phase::Idling | Phase::Done => None,
+        }
+    }
+
+    /// What the agent waits for, where it is to end.
+    pub fn waiting(&self) -> Option<Waiting> {
+        match self.phase {
+            Phase::Active => matches!(self.end_when, EndWhen::Idle { .. }).then_some(Waiting::Work),
+            Phase::Idling => Some(Waiting::Drain),
+            Phase::Terminating { until, .. } => Some(Waiting::Ends { until }),
+            Phase::Killing { until } => Some(Waiting::Deletions { until }),
+            Phase::Done => None,
         }
     }
 

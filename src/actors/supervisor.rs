@@ -1,6 +1,7 @@
 //! The actor that owns the processes: it alone starts and deletes them, and decides when the agent ends.
 
 mod idempotent;
+mod progress;
 mod stop;
 
 use std::collections::HashMap;
@@ -28,6 +29,7 @@ use crate::ease::Ease;
 use crate::engine::{Event, StopOrder};
 use crate::keeper::ledger::Record;
 use crate::spec::{Identity, ProcId};
+use progress::Progress;
 
 /// Where the supervisor tells of what it does.
 pub struct Outlets {
@@ -52,6 +54,8 @@ pub struct Supervisor {
     /// Whether the agent may end by itself: not before INPUT's processes are started.
     ready: bool,
     alarm: Option<(Instant, SpawnHandle)>,
+    /// What is waited for before the end, as the log tells it.
+    progress: Option<Progress>,
     done: Option<oneshot::Sender<()>>,
     /// How processes are sampled, if they are.
     sampling: Option<Sampling>,
@@ -87,6 +91,7 @@ impl Supervisor {
             lifecycle: Lifecycle::new(end_when, graces),
             ready: false,
             alarm: None,
+            progress: None,
             done: Some(done),
             sampling: None,
             warned_of_systemd: false,
@@ -152,22 +157,32 @@ impl Supervisor {
         tracing::info!(?order, "shutting down");
         self.ready = true;
         let now = Instant::now();
-        let steps = self.lifecycle.order(order, now.checked_sub(age).unwrap_or(now));
+        let given = now.checked_sub(age).unwrap_or(now);
+        let steps = self.lifecycle.order(order, given);
         if !steps.is_empty() {
             self.engine.note(order);
         }
         self.take(steps);
-        self.advance(ctx);
+        self.advance_since(given, ctx);
     }
 
     /// Moves the agent's life on after any change.
     fn advance(&mut self, ctx: &mut Context<Self>) {
+        self.advance_since(Instant::now(), ctx);
+    }
+
+    /// The same after a change that was ordered at this time.
+    fn advance_since(&mut self, since: Instant, ctx: &mut Context<Self>) {
         if !self.ready {
             return;
         }
         let counts = Counts { running: self.running, present: self.processes.len(), any: self.any };
         let steps = self.lifecycle.advance(counts, Instant::now());
+        if steps.contains(&Step::Kill) {
+            self.report_overdue();
+        }
         self.take(steps);
+        self.follow_progress(since, ctx);
         self.set_alarm(ctx);
         if self.lifecycle.state() == ShutdownState::Done
             && let Some(done) = self.done.take()
@@ -235,7 +250,7 @@ impl Actor for Supervisor {
 impl Handler<Start> for Supervisor {
     type Result = Result<Vec<ProcId>, StartError>;
 
-    fn handle(&mut self, Start(mut request): Start, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Start(mut request): Start, ctx: &mut Self::Context) -> Self::Result {
         let state = self.lifecycle.state();
         if state != ShutdownState::Active {
             return Err(StartError::ShuttingDown(state));
@@ -260,6 +275,9 @@ impl Handler<Start> for Supervisor {
         }
         if !request.procs.is_empty() {
             self.engine.launch(request);
+        }
+        if self.ready {
+            self.follow_progress(Instant::now(), ctx);
         }
         Ok(present)
     }

@@ -265,8 +265,26 @@ pub struct Run {
     pub progress: bool,
     /// The effective settings. `http.serve` and `agent.enabled` say what else to do.
     pub settings: Settings,
+    /// The files that the tokens come from.
+    pub token_files: TokenFiles,
     /// What the user should be warned of once there is a log.
     pub warnings: Vec<String>,
+}
+
+/// The files of the tokens, which may be replaced while the program runs.
+#[derive(Debug, Clone, Default)]
+pub struct TokenFiles {
+    /// Of `agent.token`.
+    pub agent: Option<PathBuf>,
+    /// Of `http.token`.
+    pub http: Option<PathBuf>,
+}
+
+impl TokenFiles {
+    fn of(loaded: &Loaded) -> TokenFiles {
+        let file = |setting| loaded.secret_file(setting).map(Path::to_path_buf);
+        TokenFiles { agent: file("agent.token"), http: file("http.token") }
+    }
 }
 
 /// What the program is to do.
@@ -471,6 +489,7 @@ impl Options {
     }
 
     fn run(self, loaded: Loaded) -> Result<Run, UsageError> {
+        let token_files = TokenFiles::of(&loaded);
         let settings = loaded.settings;
         if !(self.does_something() || settings.http.serve || settings.agent.enabled) {
             return Err(UsageError::usage(help::NOTHING_TO_DO));
@@ -492,6 +511,7 @@ impl Options {
             foreground: None,
             progress: !self.quiet,
             settings,
+            token_files,
             warnings: warnings(&loaded.files),
         })
     }
@@ -521,6 +541,7 @@ impl Options {
             foreground: Some(foreground),
             progress: false,
             settings,
+            token_files: TokenFiles::default(),
             warnings: warnings(&loaded.files),
         })
     }

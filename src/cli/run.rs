@@ -48,6 +48,7 @@ use crate::keeper::{AGAIN, protocol};
 use crate::net::dial::WssDialer;
 use crate::net::tls;
 use crate::report::{AgentInfo, Facts, Sampler};
+use crate::rotating::Rotating;
 use crate::spec::{self, LimitSpec, ProcId, Validated};
 use crate::wire::{ConnInfo, ProcInfo};
 use patience::{GivenUp, Patience};
@@ -238,7 +239,8 @@ fn check_outputs(run: &Run) -> Result<(), RunError> {
 fn dialer(settings: &Settings) -> Result<Option<Dialer>, RunError> {
     match (settings.agent.enabled, &settings.agent.host) {
         (true, Some(host)) => {
-            let tls = tls::client_config(settings.agent.cert.as_deref()).map_err(RunError::Cert)?;
+            let cert = settings.agent.cert.as_deref();
+            let tls = tls::rotating_client_config(cert).map_err(RunError::Cert)?;
             Ok(Some((host.clone(), tls)))
         }
         _ => Ok(None),
@@ -339,7 +341,7 @@ struct Agent {
     gone: oneshot::Receiver<()>,
 }
 
-type Dialer = (String, Arc<rustls::ClientConfig>);
+type Dialer = (String, Rotating<rustls::ClientConfig>);
 
 impl Agent {
     /// Starts the actors, and handles signals from now on.
@@ -440,10 +442,10 @@ impl Agent {
             // Nobody tells any more whether INPUT's processes have started.
             _ = &mut gone => return lost(),
         };
-        let connection = dialer.map(|dialer| self.connection(dialer, &run.settings));
+        let connection = dialer.map(|dialer| self.connection(dialer, run));
         let status = connection.as_ref().map(|(connection, _)| connection.status());
         // The service listens before the server can know of this agent.
-        let serving = match self.serve(doors, &run.settings, status) {
+        let serving = match self.serve(doors, run, status) {
             Ok(serving) => serving,
             Err(error) => {
                 self.link.failed(error.to_string()).await;
@@ -510,9 +512,10 @@ impl Agent {
     fn serve(
         &self,
         mut doors: Doors,
-        settings: &Settings,
+        run: &Run,
         status: Option<Arc<LinkStatus>>,
     ) -> Result<Option<Serving>, RunError> {
+        let settings = &run.settings;
         if !settings.http.serve && !settings.agent.enabled {
             return Ok(None);
         }
@@ -538,7 +541,12 @@ impl Agent {
             tally: results.clone().recipient(),
             position: results.clone().recipient(),
             sampler: Arc::clone(&self.sampler),
-            policy: doors::policy(&settings.http, doors.tls.as_ref(), socket.clone()),
+            policy: doors::policy(
+                &settings.http,
+                run.token_files.http.as_deref(),
+                doors.tls.as_ref(),
+                socket.clone(),
+            ),
             about: Arc::new(self.about(settings, status, socket.clone())),
             limits: doors::limits(&settings.http),
         };
@@ -573,8 +581,9 @@ impl Agent {
     fn connection(
         &self,
         (host, tls): Dialer,
-        settings: &Settings,
+        run: &Run,
     ) -> (Connection, oneshot::Receiver<Outcome>) {
+        let settings = &run.settings;
         let agent = &settings.agent;
         let (pid, ppid) = self.launched;
         let options = connection::Options {
@@ -584,7 +593,11 @@ impl Agent {
                 restricted_exe: restricted_exe(settings),
             },
             proc: ProcInfo { pid, ppid, ..ProcInfo::current() },
-            token: agent.token.clone(),
+            token: doors::rotating_token(
+                "agent.token",
+                agent.token.clone(),
+                run.token_files.agent.as_deref(),
+            ),
             connect: agent.connect.clone(),
             register_timeout: agent.register_timeout,
             ping_interval: agent.ping_interval,

@@ -9,9 +9,9 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::keys::{KEYS, Key};
-use super::load::ReadFile;
-use super::{ConfigError, Kind, Layer, Origin, Scalar};
+use super::keys::{self, KEYS, Key};
+use super::load::{ReadFile, read_file};
+use super::{ConfigError, Kind, Layer, Origin, Scalar, Secret};
 
 /// An environment: names and values need not be UTF-8.
 pub type Env = BTreeMap<OsString, OsString>;
@@ -78,6 +78,28 @@ fn variable(env: &Env, key: &Key) -> Result<Option<(Scalar, Origin)>, ConfigErro
     match key.kind.read_text(text) {
         Ok(value) => Ok(Some((value, Origin::Variable { name }))),
         Err(problem) => Err(ConfigError::Variable { name, problem }),
+    }
+}
+
+/// Reads a secret's file again, which was named by the environment.
+///
+/// # Errors
+/// It cannot be read, or its content does not suit the setting.
+pub fn read_secret_file(setting: &str, path: &Path) -> Result<Secret, ConfigError> {
+    let named_by = format!("the file of {setting}");
+    let found = keys::find(setting).filter(|key| key.kind.is_secret());
+    let Some(key) = found else {
+        let problem = "no such setting".to_owned();
+        return Err(ConfigError::Secret { path: path.to_path_buf(), named_by, problem });
+    };
+    let bytes = read_file(path).map_err(|source| ConfigError::ReadSecret {
+        path: path.to_path_buf(),
+        named_by: named_by.clone(),
+        source,
+    })?;
+    match secret_text(key, path, &named_by, bytes)? {
+        Scalar::Text(text) => Ok(Secret::new(text)),
+        _ => Ok(Secret::default()),
     }
 }
 

@@ -50,6 +50,16 @@ pub struct Loaded {
     pub files: Vec<(PathBuf, FileState)>,
 }
 
+impl Loaded {
+    /// The file that a secret comes from; none where it comes from elsewhere.
+    pub fn secret_file(&self, setting: &str) -> Option<&Path> {
+        match self.origins.get(setting)? {
+            Origin::SecretFile { path, .. } | Origin::Credential { path } => Some(path),
+            _ => None,
+        }
+    }
+}
+
 /// Makes the settings: defaults, the system's file, the user's, `explicit_file`, the environment,
 /// `flags`.
 ///

@@ -26,9 +26,10 @@ pub use remote::Remote;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use subtle::ConstantTimeEq;
-
+use crate::config::Secret;
+use crate::rotating::Rotating;
 use authority::{Authority, origin_authority};
 
 /// How much of a bad header an answer repeats, in bytes.
@@ -39,7 +40,7 @@ const QUOTE_MAX: usize = 100;
 pub struct Policy {
     own_uid: u32,
     /// Never empty: whoever sends an empty one knows nothing.
-    token: Option<String>,
+    token: Option<Rotating<Secret>>,
     /// Whether a connection by TCP needs the token, though it comes from this user.
     token_required: bool,
     /// The path of our Unix socket, for the texts of refusals.
@@ -52,7 +53,19 @@ impl Policy {
     /// Lets in `own_uid`, root, and who bears `token`; an empty token counts as none.
     pub fn new(own_uid: u32, token: Option<String>) -> Self {
         let token = token.filter(|token| !token.is_empty());
-        Self { own_uid, token, token_required: false, socket: None, remote: None }
+        Self {
+            own_uid,
+            token: token.map(|token| Arc::new(Secret::new(token)).into()),
+            token_required: false,
+            socket: None,
+            remote: None,
+        }
+    }
+
+    /// Lets in who bears this token, as it is at the time of the request.
+    #[must_use]
+    pub fn with_token(self, token: Option<Rotating<Secret>>) -> Self {
+        Self { token, ..self }
     }
 
     /// Requires the token of every connection by TCP, also of our own user's.
@@ -341,7 +354,8 @@ fn check_bearer(policy: &Policy, authorization: Header<'_>) -> Result<(), Bearer
         Header::Several => return Err(Bearer::Wrong),
     };
     // Of constant time for all tokens of one length; the length itself is no secret worth keeping.
-    if token.as_bytes().ct_eq(given).into() { Ok(()) } else { Err(Bearer::Wrong) }
+    let token = token.get();
+    if !token.is_empty() && token.matches(given) { Ok(()) } else { Err(Bearer::Wrong) }
 }
 
 /// The token of `Bearer TOKEN`; the scheme's case does not matter.

@@ -13,6 +13,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::access;
 use crate::net::tls_server::ServerTls;
+use crate::rotating::Rotating;
 
 /// How often a port that is free on both loopback addresses is tried for.
 const PAIR_ATTEMPTS: u32 = 16;
@@ -29,7 +30,7 @@ pub struct Doors {
     /// On addresses of the network.
     pub tcp: Vec<TcpListener>,
     /// How to encrypt there; always, where others than this machine can connect.
-    pub tls: Option<ServerTls>,
+    pub tls: Option<Rotating<ServerTls>>,
     /// In the file system, for programs of this user.
     pub unix: Option<UnixListener>,
 }

@@ -1,7 +1,9 @@
 //! The server: what it is made of, its threads and limits.
 
 use std::any::Any;
+use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,10 +14,12 @@ use actix_server::Server;
 use actix_service::{
     IntoServiceFactory as _, ServiceFactory, ServiceFactoryExt as _, fn_service, map_config,
 };
+use actix_tls::accept::TlsError;
+use actix_tls::accept::rustls_0_23::{Acceptor, AcceptorService, TlsStream};
 use actix_web::body::MessageBody;
-use actix_web::dev::{AppConfig, Extensions, Service as _, ServiceResponse};
+use actix_web::dev::{AppConfig, Extensions, Service as ActixService, ServiceResponse};
 use actix_web::middleware::DefaultHeaders;
-use actix_web::rt::net::UnixStream;
+use actix_web::rt::net::{TcpStream, UnixStream};
 use actix_web::{App, ResponseError, web};
 use futures_util::future::{Either, ready};
 
@@ -29,7 +33,9 @@ use crate::actors::messages::{
     AwaitEnd, Delete, GetAll, GetChanges, GetOne, GetPage, GetPosition, GetSnapshot, GetTally,
     Signal, Start, Stop,
 };
+use crate::net::tls_server::ServerTls;
 use crate::report::Sampler;
+use crate::rotating::Rotating;
 
 /// Threads that answer requests: two, so that one is left while another waits for a disk.
 const WORKERS: usize = 2;
@@ -143,13 +149,15 @@ pub fn serve(doors: Doors, service: Service) -> io::Result<Server> {
         .disable_signals();
     let ending = builder.graceful_shutdown_signal();
     let Doors { tcp, tls, unix, .. } = doors;
-    let tls = tls.map(|tls| (*tls.config).clone());
     let builder = tcp.into_iter().try_fold(builder, |builder, listener| {
         let (site, ending) = (site.clone(), ending.clone());
         match tls.clone() {
             None => builder.listen("http", listener, move || http1!(site, ending, limits).tcp()),
-            Some(config) => builder.listen("https", listener, move || {
-                http1!(site, ending, limits).rustls_0_23(config.clone())
+            Some(tls) => builder.listen("https", listener, move || {
+                let tls = tls.clone();
+                fn_service(move |stream| encrypt(tls.clone(), stream))
+                    .map_err(TlsError::into_service_error)
+                    .and_then(http1!(site, ending, limits).map_err(TlsError::Service))
             }),
         }
     })?;
@@ -161,6 +169,25 @@ pub fn serve(doors: Doors, service: Service) -> io::Result<Server> {
         })?,
     };
     Ok(builder.run())
+}
+
+/// Does the TLS handshake of a connection, with the certificate as it is now; also tells who has connected.
+async fn encrypt(
+    tls: Rotating<ServerTls>,
+    stream: TcpStream,
+) -> Result<(TlsStream<TcpStream>, Option<SocketAddr>), TlsError<io::Error, Infallible>> {
+    let config = Arc::clone(&tls.get().config);
+    let factory = Acceptor::new(Arc::unwrap_or_clone(config));
+    let made = ServiceFactory::<TcpStream>::new_service(&factory, ()).await;
+    let acceptor = made.map_err(|()| TlsError::Tls(io::ErrorKind::Other.into()))?;
+    // It holds back more handshakes at a time than it is made for.
+    std::future::poll_fn(|cx| {
+        <AcceptorService as ActixService<TcpStream>>::poll_ready(&acceptor, cx)
+    })
+    .await?;
+    let stream = acceptor.call(stream).await?;
+    let address = stream.get_ref().0.peer_addr().ok();
+    Ok((stream, address))
 }
 
 /// What answers requests.

@@ -5,7 +5,7 @@
 //! actix-tls' connector, and [`upgrade`] asks for the WebSocket. What it read beyond the server's answer comes
 //! back with the stream.
 
-use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 
 use actix_tls::connect::{
     Connection, Host,
@@ -18,6 +18,8 @@ use tokio::{
     net::{TcpStream, lookup_host},
     time::{Instant, timeout},
 };
+
+use crate::rotating::Rotating;
 
 pub use super::answer::Refusal;
 pub use super::dial_error::{DialError, Failures, Phase};
@@ -62,12 +64,12 @@ impl WssDialer {
     /// A dialer with default timeouts and limits. `host` is a name or an address; an IPv6 address may
     /// stand in brackets. `tls` is made by [`client_config`](super::tls::client_config).
     #[must_use]
-    pub fn new(host: &str, port: u16, tls: Arc<ClientConfig>) -> Self {
+    pub fn new(host: &str, port: u16, tls: impl Into<Rotating<ClientConfig>>) -> Self {
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let target = Target {
             host: bare.to_owned(),
             port,
-            tls,
+            tls: tls.into(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
         };
@@ -100,7 +102,7 @@ struct Target {
     /// Without brackets.
     host: String,
     port: u16,
-    tls: Arc<ClientConfig>,
+    tls: Rotating<ClientConfig>,
     timeouts: Timeouts,
     limits: Limits,
 }
@@ -169,7 +171,10 @@ impl Target {
         // Pongs and short answers must not wait for the acknowledgement of what went before.
         tcp.set_nodelay(true)?;
         let name = TlsName::of(&self.host)?;
-        let connector = TlsConnector::service(Arc::clone(&self.tls));
+        let tls = self.tls.clone();
+        // It may have to read a file.
+        let tls = tokio::task::spawn_blocking(move || tls.get()).await.map_err(io::Error::other)?;
+        let connector = TlsConnector::service(tls);
         let (stream, _) = connector.call(Connection::new(name, tcp)).await?.into_parts();
         Ok(stream)
     }
@@ -220,6 +225,8 @@ impl Host for TlsName {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]

@@ -32,6 +32,7 @@ use rustls::{
 use thiserror::Error;
 
 use super::tls_reason;
+use crate::rotating::Rotating;
 
 /// Why there is no TLS configuration. Found at the start, before any connection. Each text has the whole reason.
 #[derive(Debug, Error)]
@@ -118,6 +119,19 @@ pub fn client_config(cert: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError>
         .with_no_client_auth();
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
+}
+
+/// The same, read again when the PEM file changes.
+///
+/// # Errors
+/// As of [`client_config`].
+pub fn rotating_client_config(cert: Option<&Path>) -> Result<Rotating<ClientConfig>, TlsError> {
+    let files = cert.map(Path::to_owned).into_iter().collect();
+    let cert = cert.map(Path::to_owned);
+    let config = Rotating::new("agent.cert", files, move || {
+        client_config(cert.as_deref()).map(Arc::unwrap_or_clone)
+    })?;
+    Ok(config)
 }
 
 /// What `WebPkiServerVerifier` does, put together from the same parts, with pinned certificates and

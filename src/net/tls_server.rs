@@ -9,6 +9,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
 use super::tls::{TlsError, read_key, read_pem};
+use crate::rotating::Rotating;
 
 /// What a server speaks TLS with.
 #[derive(Clone, Debug)]
@@ -19,6 +20,22 @@ pub struct ServerTls {
     pub certificate: CertificateDer<'static>,
     /// Whether every client must have a certificate.
     pub client_certificates: bool,
+}
+
+/// What [`server_tls`] makes of these files, again when one of them changes.
+///
+/// # Errors
+/// As of [`server_tls`].
+pub fn rotating_server_tls(
+    cert: &Path,
+    key: &Path,
+    client_ca: Option<&Path>,
+) -> Result<Rotating<ServerTls>, TlsError> {
+    let files = [Some(cert), Some(key), client_ca].into_iter().flatten().map(Path::to_owned);
+    let (cert, key) = (cert.to_owned(), key.to_owned());
+    let client_ca = client_ca.map(Path::to_owned);
+    let what = "certificate of the http service";
+    Rotating::new(what, files.collect(), move || server_tls(&cert, &key, client_ca.as_deref()))
 }
 
 /// Reads a certificate, with those that lead from it to a root, its key, and the roots that clients' certificates must lead to, where

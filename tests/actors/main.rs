@@ -23,6 +23,7 @@ mod lifecycle;
 mod log;
 mod look;
 mod order;
+mod progress;
 mod random;
 mod reconnect;
 mod requests;

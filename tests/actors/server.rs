@@ -188,7 +188,7 @@ pub fn options() -> Options {
             restricted_exe: None,
         },
         proc: ProcInfo::current(),
-        token: Secret::new("s3cret"),
+        token: Arc::new(Secret::new("s3cret")).into(),
         connect: ConnectSettings {
             interval_start: secs(1),
             interval_mult: 2.0,

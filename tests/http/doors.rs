@@ -10,9 +10,11 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use procstar::http::access::{Policy, Remote};
+use procstar::config::read_secret_file;
+use procstar::http::access::{Facts, Header, Policy, Remote, decide};
 use procstar::http::{Doors, Limits, listen, listen_unix, may_listen};
-use procstar::net::tls_server::server_tls;
+use procstar::net::tls_server::{rotating_server_tls, server_tls};
+use procstar::rotating::Rotating;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -180,7 +182,8 @@ fn remote(authority: &Authority, token: Option<&str>, certificates: bool) -> Opt
     let policy = Policy::new(own_uid(), token.map(str::to_owned))
         .with_remote(Remote::new(tls.certificate.clone()));
     let tcp = listen((address, 0).into()).unwrap();
-    Some(World::at(Doors { tcp, tls: Some(tls), unix: None }, policy, Limits::default()))
+    let tls = Some(std::sync::Arc::new(tls).into());
+    Some(World::at(Doors { tcp, tls, unix: None }, policy, Limits::default()))
 }
 
 fn connect(
@@ -272,6 +275,86 @@ fn certificates_of_clients() {
     }
 }
 
+/// The names and the bytes of the certificate that a new connection is shown.
+fn shown(world: &World, authority: &Authority) -> CertificateDer<'static> {
+    let mut stream = connect(world, authority, None);
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock).unwrap();
+    }
+    stream.conn.peer_certificates().unwrap()[0].clone().into_owned()
+}
+
+#[test]
+fn a_replaced_certificate_is_shown_from_the_next_connection_on() {
+    let authority = Authority::new();
+    let (first, _) = authority.issue("agent.example");
+    let (cert, key) = (authority.path("agent.example.pem"), authority.path("agent.example.key"));
+    let tls = rotating_server_tls(&cert, &key, None).unwrap();
+    let doors = Doors { tcp: loopback(), tls: Some(tls), unix: None };
+    let world = World::at(doors, Policy::new(own_uid(), None), Limits::default());
+    assert_eq!(shown(&world, &authority), first[0]);
+    let mut held = Client::over(connect(&world, &authority, None));
+    let (second, _) = authority.issue("agent.example");
+    assert_ne!(first[0], second[0]);
+    assert_eq!(shown(&world, &authority), second[0]);
+    // A pair that does not match, and one that cannot be read, change nothing.
+    let good = std::fs::read(&key).unwrap();
+    std::fs::write(&key, KeyPair::generate().unwrap().serialize_pem()).unwrap();
+    assert_eq!(shown(&world, &authority), second[0]);
+    std::fs::remove_file(&key).unwrap();
+    assert_eq!(shown(&world, &authority), second[0]);
+    std::fs::write(&key, good).unwrap();
+    assert_eq!(shown(&world, &authority), second[0]);
+    // Connections live on.
+    held.send("GET /procs HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(held.answer().status, 200);
+}
+
+#[test]
+fn a_replaced_token_counts_from_the_next_request_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, "first\n").unwrap();
+    let path = file.clone();
+    let token = Rotating::new("http.token", vec![file.clone()], move || {
+        read_secret_file("http.token", &path).map_err(|error| error.to_string())
+    });
+    // Somebody else's service: only the token lets us in.
+    let policy = Policy::new(OTHER_UID, None).with_token(Some(token.unwrap()));
+    let policy = if own_uid() == 0 { return as_root(&policy, &file) } else { policy };
+    let world = World::with(policy, 0);
+    let mut client = world.client();
+    let status = |client: &mut Client, token: &str| {
+        let bearer = format!("Bearer {token}");
+        over(client, "/procs", &[("Authorization", &bearer)]).status
+    };
+    assert_eq!((status(&mut client, "first"), status(&mut client, "second")), (200, 403));
+    std::fs::write(&file, "second\n").unwrap();
+    assert_eq!((status(&mut client, "first"), status(&mut client, "second")), (403, 200));
+    // An empty file lets nobody in, and keeps nobody out.
+    std::fs::write(&file, "\n").unwrap();
+    assert_eq!((status(&mut client, "second"), status(&mut client, "")), (200, 403));
+}
+
+/// Root is always let in: the decision alone is looked at.
+fn as_root(policy: &Policy, file: &Path) {
+    let let_in = |token: &str| {
+        let bearer = format!("Bearer {token}");
+        let facts = Facts {
+            peer_uid: Some(OTHER_UID + 1),
+            host: Header::One(b"localhost"),
+            origin: Header::Absent,
+            authorization: Header::One(bearer.as_bytes()),
+        };
+        decide(policy, &facts, 1, false).is_ok()
+    };
+    assert!(let_in("first") && !let_in("second"));
+    std::fs::write(file, "second\n").unwrap();
+    assert!(!let_in("first") && let_in("second"));
+    std::fs::write(file, "\n").unwrap();
+    assert!(let_in("second") && !let_in(""));
+}
+
 /// The loopback lets in whom it always did, over TLS too.
 #[test]
 fn the_loopback_over_tls() {
@@ -283,7 +366,8 @@ fn the_loopback_over_tls() {
         None,
     )
     .unwrap();
-    let doors = Doors { tcp: loopback(), tls: Some(tls), unix: None };
+    let tls = Some(std::sync::Arc::new(tls).into());
+    let doors = Doors { tcp: loopback(), tls, unix: None };
     let world = World::at(doors, Policy::new(own_uid(), None), Limits::default());
     assert_eq!(secure(&world, &authority, "Host: localhost\r\n").data(), json!({"procs": {}}));
     secure(&world, &authority, "Host: agent.example\r\n").errors(403);

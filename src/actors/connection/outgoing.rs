@@ -96,11 +96,12 @@ impl Connection {
 
     fn register(&mut self, ids: &[ProcId], shutdown_state: ShutdownState) {
         let proc_ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let token = self.options.token.get();
         let register = Register {
             conn: &self.options.conn,
             proc: &self.options.proc,
             proc_ids: &proc_ids,
-            access_token: self.options.token.expose(),
+            access_token: token.expose(),
             shutdown_state,
         };
         let message = Bytes::from(register.encode());

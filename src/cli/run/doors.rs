@@ -3,12 +3,15 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::RunError;
-use crate::config::HttpSettings;
+use crate::cli::chain;
+use crate::config::{HttpSettings, Secret, read_secret_file};
 use crate::http::access::{Policy, Remote};
 use crate::http::{self, Doors, Limits, SOCKET, SocketPath};
-use crate::net::tls_server::{ServerTls, server_tls};
+use crate::net::tls_server::{ServerTls, rotating_server_tls};
+use crate::rotating::Rotating;
 
 /// The door to the network, open, where there shall be one.
 ///
@@ -22,7 +25,8 @@ pub(super) fn network(settings: &HttpSettings) -> Result<Doors, RunError> {
         return Err(RunError::NoToken);
     }
     let tls = tls(settings)?;
-    http::may_listen(settings.bind, tls.as_ref(), settings.token.is_some())?;
+    let now = tls.as_ref().map(Rotating::get);
+    http::may_listen(settings.bind, now.as_deref(), settings.token.is_some())?;
     let address = SocketAddr::new(settings.bind, settings.port);
     let tcp = http::listen(address).map_err(|source| RunError::Listen { address, source })?;
     Ok(Doors { tcp, tls, unix: None })
@@ -58,7 +62,7 @@ fn rehearse_unix(path: &Path, predecessor: Option<u32>) -> io::Result<()> {
     }
 }
 
-fn tls(settings: &HttpSettings) -> Result<Option<ServerTls>, RunError> {
+fn tls(settings: &HttpSettings) -> Result<Option<Rotating<ServerTls>>, RunError> {
     let half = |given, missing| Err(RunError::HalfTls { given, missing });
     match (&settings.tls_cert, &settings.tls_key, &settings.client_ca) {
         (None, None, None) => Ok(None),
@@ -66,7 +70,7 @@ fn tls(settings: &HttpSettings) -> Result<Option<ServerTls>, RunError> {
         (None, Some(_), _) => half("tls_key", "tls_cert"),
         (None, None, Some(_)) => half("client_ca", "tls_cert and http.tls_key"),
         (Some(cert), Some(key), ca) => {
-            server_tls(cert, key, ca.as_deref()).map(Some).map_err(RunError::HttpTls)
+            rotating_server_tls(cert, key, ca.as_deref()).map(Some).map_err(RunError::HttpTls)
         }
     }
 }
@@ -99,17 +103,32 @@ pub(super) fn unix(
 /// Who may use the service; `socket` is the path of its Unix socket.
 pub(super) fn policy(
     settings: &HttpSettings,
-    tls: Option<&ServerTls>,
+    token_file: Option<&Path>,
+    tls: Option<&Rotating<ServerTls>>,
     socket: Option<PathBuf>,
 ) -> Policy {
-    let token = settings.token.as_ref().map(|token| token.expose().to_owned());
-    let policy = Policy::new(nix::unistd::geteuid().as_raw(), token)
+    let token = settings.token.clone().map(|token| rotating_token("http.token", token, token_file));
+    let policy = Policy::new(nix::unistd::geteuid().as_raw(), None)
+        .with_token(token)
         .requiring_the_token(settings.require_token)
         .with_socket(socket);
     match tls {
-        Some(tls) => policy.with_remote(Remote::new(tls.certificate.clone())),
+        Some(tls) => policy.with_remote(Remote::rotating(tls.clone())),
         None => policy,
     }
+}
+
+/// A token that is read again when its file changes, where it comes from one.
+pub(super) fn rotating_token(
+    setting: &'static str,
+    token: Secret,
+    file: Option<&Path>,
+) -> Rotating<Secret> {
+    let Some(file) = file.map(Path::to_path_buf) else { return Arc::new(token).into() };
+    let files = vec![file.clone()];
+    Rotating::made_before(token, setting, files, move || {
+        read_secret_file(setting, &file).map_err(|error| chain(&error))
+    })
 }
 
 /// What a client may cost.

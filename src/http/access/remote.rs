@@ -7,25 +7,34 @@ use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
 
+use crate::net::tls_server::ServerTls;
+use crate::rotating::Rotating;
+
 use super::{Bearer, Facts, Header, Policy, Refusal, quote};
 
 /// What a decision on a request from elsewhere rests upon, besides the token.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Remote {
     /// Our certificate: its names are those that requests may be for.
-    certificate: Arc<CertificateDer<'static>>,
+    certificate: Arc<dyn Fn() -> CertificateDer<'static> + Send + Sync>,
 }
 
 impl Remote {
     /// Lets in those who ask for a name of this certificate.
     pub fn new(certificate: CertificateDer<'static>) -> Self {
-        Remote { certificate: Arc::new(certificate) }
+        Remote { certificate: Arc::new(move || certificate.clone()) }
+    }
+
+    /// Lets in those who ask for a name of the certificate of that time.
+    pub fn rotating(tls: Rotating<ServerTls>) -> Self {
+        Remote { certificate: Arc::new(move || tls.get().certificate.clone()) }
     }
 
     /// Whether our certificate is good for `host`, a name or an address, with or without a port.
     fn is_ours(&self, host: &[u8]) -> bool {
         let name = std::str::from_utf8(host).ok().and_then(server_name);
-        let parsed = ParsedCertificate::try_from(&*self.certificate);
+        let certificate = (self.certificate)();
+        let parsed = ParsedCertificate::try_from(&certificate);
         match (name, parsed) {
             (Some(name), Ok(parsed)) => verify_server_name(&parsed, &name).is_ok(),
             _ => false,

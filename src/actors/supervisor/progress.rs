@@ -1,0 +1,135 @@
+//! What the agent waits for before it ends, told in the log: at once, and again and again while it lasts.
+
+use std::time::Duration;
+
+use actix::{AsyncContext, Context, SpawnHandle};
+use tokio::time::Instant;
+
+use super::Supervisor;
+use crate::actors::lifecycle::Waiting;
+
+/// From the first report to the second; each later time is twice as long.
+const FIRST: Duration = Duration::from_secs(10);
+/// The longest time between two reports.
+const LONGEST: Duration = Duration::from_secs(300);
+/// How many processes a report names, of those that run and of those that have ended.
+const NAMED: usize = 10;
+/// How much of an ID a report has.
+const ID: usize = 64;
+
+/// The present wait.
+pub(super) struct Progress {
+    waiting: Waiting,
+    since: Instant,
+    /// From this report to the next.
+    pause: Duration,
+    timer: SpawnHandle,
+}
+
+impl Supervisor {
+    /// Begins to report where something is waited for that was not before, and ends where nothing is. The wait began at `since`.
+    pub(super) fn follow_progress(&mut self, since: Instant, ctx: &mut Context<Self>) {
+        let waiting = self.lifecycle.waiting().filter(|_| !self.processes.is_empty());
+        if self.progress.as_ref().map(|progress| progress.waiting) == waiting {
+            return;
+        }
+        if let Some(Progress { timer, .. }) = self.progress.take() {
+            ctx.cancel_future(timer);
+        }
+        if let Some(waiting) = waiting {
+            let timer = ctx.run_later(FIRST, Self::report_again);
+            self.progress = Some(Progress { waiting, since, pause: FIRST, timer });
+            let text = self.report(waiting);
+            tracing::info!(elapsed = ?Instant::now().saturating_duration_since(since), "{text}");
+        }
+    }
+
+    fn report_again(&mut self, ctx: &mut Context<Self>) {
+        let Some(Progress { waiting, since, pause, .. }) = self.progress else { return };
+        let text = self.report(waiting);
+        let elapsed =
+            Duration::from_secs(Instant::now().saturating_duration_since(since).as_secs());
+        // An agent with --wait has work for as long as it is given some.
+        if waiting == Waiting::Work {
+            tracing::info!(?elapsed, "{text}");
+        } else {
+            tracing::warn!(?elapsed, "{text}");
+        }
+        let pause = (pause * 2).min(LONGEST);
+        let timer = ctx.run_later(pause, Self::report_again);
+        self.progress = Some(Progress { waiting, since, pause, timer });
+    }
+
+    /// What is waited for: how many processes, and which.
+    fn report(&self, waiting: Waiting) -> String {
+        let what = match waiting {
+            Waiting::Work => "waiting for all processes to be deleted (--wait)".to_owned(),
+            Waiting::Drain => "draining: no new processes are accepted".to_owned(),
+            Waiting::Ends { until } => {
+                let left = until.saturating_duration_since(Instant::now()).as_secs();
+                format!("shutting down: processes that run are killed in {left} s")
+            }
+            Waiting::Deletions { until } => {
+                let left = until.saturating_duration_since(Instant::now()).as_secs();
+                format!("shutting down: the program ends in {left} s")
+            }
+        };
+        let ids = |ended: bool| {
+            let found = self.processes.iter().filter(move |(_, owned)| owned.ended == ended);
+            found.map(|(id, _)| id.as_str()).collect::<Vec<_>>()
+        };
+        let left = [("running", ids(false)), ("ended and not deleted", ids(true))];
+        let left: Vec<String> = left
+            .into_iter()
+            .filter(|(_, ids)| !ids.is_empty())
+            .map(|(how, ids)| format!("{} {how}: {}", ids.len(), names(ids)))
+            .collect();
+        format!("{what}; {} left, {}", self.processes.len(), left.join("; "))
+    }
+
+    /// Names the processes that did not end in time.
+    pub(super) fn report_overdue(&self) {
+        let overdue = self.processes.iter().filter(|(_, owned)| !owned.ended);
+        let ids: Vec<_> = overdue.map(|(id, _)| id.as_str()).collect();
+        if !ids.is_empty() {
+            let count = ids.len();
+            tracing::warn!("{count} processes did not end in time, killing them: {}", names(ids));
+        }
+    }
+}
+
+/// The first IDs in their order, and how many more there are.
+fn names(mut ids: Vec<&str>) -> String {
+    let count = ids.len();
+    if count > NAMED {
+        ids.select_nth_unstable(NAMED);
+        ids.truncate(NAMED);
+    }
+    ids.sort_unstable();
+    let mut names: Vec<String> = ids.into_iter().map(short).collect();
+    if count > NAMED {
+        names.push(format!("and {} more", count - NAMED));
+    }
+    names.join(", ")
+}
+
+fn short(id: &str) -> String {
+    let shown: String = id.chars().take(ID).collect();
+    let cut = if shown.len() < id.len() { "..." } else { "" };
+    format!("{}{cut}", shown.escape_debug())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_few_and_short() {
+        assert_eq!(names(vec!["b", "a\n"]), "a\\n, b");
+        let long = "x".repeat(1000);
+        assert_eq!(names(vec![&long]).len(), ID + 3);
+        let many: Vec<String> = (0..50).map(|n| format!("p{n:02}")).collect();
+        let text = names(many.iter().rev().map(String::as_str).collect());
+        assert!(text.starts_with("p00, p01, ") && text.ends_with("p09, and 40 more"), "{text}");
+    }
+}
