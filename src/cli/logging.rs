@@ -7,6 +7,7 @@
 mod stderr;
 
 use std::io::{self, IsTerminal};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use thiserror::Error;
 use tracing::level_filters::LevelFilter;
@@ -15,6 +16,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, reload};
 
 use crate::config::{LogFormat, LogLevel, LogSettings};
 
@@ -37,7 +39,41 @@ pub fn init(settings: &LogSettings) -> Result<(), LogError> {
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let stderr = stderr::Stderr::new(settings.format != LogFormat::Json);
     let stderr = if shares_terminal(settings) { stderr.erasing() } else { stderr };
-    dispatch(settings, colour, stderr).try_init().map_err(LogError)
+    let (dispatch, filter) = dispatch(settings, colour, stderr);
+    dispatch.try_init().map_err(LogError)?;
+    // The first and only call that comes so far.
+    let _ = CONTROL.set(Control { filter, configured: settings.level, set: Mutex::new(None) });
+    Ok(())
+}
+
+/// The process's log, once it is set up.
+static CONTROL: OnceLock<Control> = OnceLock::new();
+
+struct Control {
+    filter: reload::Handle<Targets, Registry>,
+    /// The level of the settings.
+    configured: LogLevel,
+    /// The level that was set since.
+    set: Mutex<Option<LogLevel>>,
+}
+
+/// Has the log follow this level from now on, whatever the settings say; none: the one of the settings.
+pub fn set_level(level: Option<LogLevel>) {
+    let Some(Control { filter, configured, set }) = CONTROL.get() else { return };
+    let mut set = set.lock().unwrap_or_else(PoisonError::into_inner);
+    if std::mem::replace(&mut *set, level) == level {
+        return;
+    }
+    // The filter lives as long as the process.
+    let _ = filter.reload(targets(level.unwrap_or(*configured)));
+    tracing::info!(level = ?level.unwrap_or(*configured), "the log level was changed");
+}
+
+/// The log's level as it is now, and as the settings have it.
+pub fn levels() -> (LogLevel, LogLevel) {
+    let Some(control) = CONTROL.get() else { return Default::default() };
+    let set = *control.set.lock().unwrap_or_else(PoisonError::into_inner);
+    (set.unwrap_or(control.configured), control.configured)
 }
 
 /// Whether standard error is a terminal whose last line may be one that is drawn anew, and whose log is for people.
@@ -50,20 +86,26 @@ pub(super) fn shares_terminal(settings: &LogSettings) -> bool {
 }
 
 /// The subscriber that [`init`] installs, with another writer for tests.
-fn dispatch<W>(settings: &LogSettings, colour: bool, writer: W) -> Dispatch
+fn dispatch<W>(
+    settings: &LogSettings,
+    colour: bool,
+    writer: W,
+) -> (Dispatch, reload::Handle<Targets, Registry>)
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let registry = tracing_subscriber::registry().with(targets(settings.level));
+    let (filter, handle) = reload::Layer::new(targets(settings.level));
+    let registry = tracing_subscriber::registry().with(filter);
     // The crate reports a failed write with eprintln!, which panics where standard error is gone.
     let layer = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
-    match settings.format {
+    let dispatch = match settings.format {
         LogFormat::Auto | LogFormat::Text => boxed(registry.with(layer.with_ansi(colour))),
         LogFormat::Json => {
             let layer = layer.with_ansi(false).json();
             boxed(registry.with(layer.flatten_event(true).with_span_list(false)))
         }
-    }
+    };
+    (dispatch, handle)
 }
 
 fn boxed(subscriber: impl Subscriber + Send + Sync + 'static) -> Dispatch {
@@ -109,7 +151,7 @@ mod tests {
         let memory = Memory::default();
         let writer = memory.clone();
         let settings = LogSettings { level, format };
-        let dispatch = dispatch(&settings, false, move || writer.clone());
+        let (dispatch, _) = dispatch(&settings, false, move || writer.clone());
         tracing::dispatcher::with_default(&dispatch, events);
         String::from_utf8(memory.0.lock().unwrap().clone()).unwrap()
     }
@@ -137,6 +179,25 @@ mod tests {
         assert_eq!(object["proc_id"], "p\n1");
         assert_eq!(object["level"], "WARN");
         assert!(object["timestamp"].is_string() && text.lines().count() == 1);
+    }
+
+    #[test]
+    fn the_level_can_be_changed_while_it_is_in_use() {
+        let memory = Memory::default();
+        let writer = memory.clone();
+        let settings = LogSettings { level: LogLevel::Warn, format: LogFormat::Text };
+        let (dispatch, filter) = dispatch(&settings, false, move || writer.clone());
+        tracing::dispatcher::with_default(&dispatch, || {
+            for level in [LogLevel::Warn, LogLevel::Debug, LogLevel::Error] {
+                filter.reload(targets(level)).unwrap();
+                tracing::debug!("debug at {level:?}");
+                tracing::warn!("warn at {level:?}");
+            }
+        });
+        let text = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
+        let said: Vec<_> = text.lines().filter_map(|line| line.split_once(": ")).collect();
+        let said: Vec<_> = said.into_iter().map(|(_, said)| said).collect();
+        assert_eq!(said, ["warn at Warn", "debug at Debug", "warn at Debug"]);
     }
 
     #[test]

@@ -23,6 +23,7 @@ use actix::{Actor, Addr, StreamHandler};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
+use super::logging;
 use super::options::{Input, Run};
 use super::output;
 use super::run_command::{Foreground, OURS};
@@ -38,7 +39,7 @@ use crate::actors::signals::Signals;
 use crate::actors::status::LinkStatus;
 use crate::actors::supervisor::{Outlets, Ready, Supervisor};
 use crate::actors::ticker::{Sampling, Ticker};
-use crate::config::{Env, SamplingSettings, Settings};
+use crate::config::{Env, LogLevel, SamplingSettings, Settings};
 use crate::engine::procfs::ProcFs;
 use crate::engine::{Event, Moment};
 use crate::http::{self, Doors, Serving};
@@ -317,6 +318,20 @@ fn read_input(input: &Input) -> Result<Validated, RunError> {
     spec::from_json(&text).map_err(|errors| RunError::Spec { input: name_of(input), errors })
 }
 
+/// Sets the level of the log, here and in the keeper, which has it for later agents as well.
+struct LogSwitch(Arc<KeeperLink>);
+
+impl http::LogControl for LogSwitch {
+    fn levels(&self) -> (LogLevel, LogLevel) {
+        logging::levels()
+    }
+
+    fn set(&self, level: Option<LogLevel>) {
+        logging::set_level(level);
+        self.0.remember(|memory| memory.log_level = level);
+    }
+}
+
 /// The actors of a run.
 struct Agent {
     supervisor: Addr<Supervisor>,
@@ -398,6 +413,8 @@ impl Agent {
             None => signals,
         }
         .start();
+        // A level that was set holds until the program ends, whoever is the agent.
+        logging::set_level(memory.log_level);
         let printing = memory.printing;
         let conn_id = settings
             .agent
@@ -548,6 +565,7 @@ impl Agent {
                 socket.clone(),
             ),
             about: Arc::new(self.about(settings, status, socket.clone())),
+            log: Arc::new(LogSwitch(Arc::clone(&self.link))),
             limits: doors::limits(&settings.http),
         };
         Ok(Some(Serving::start(doors, service, socket)))

@@ -102,6 +102,8 @@ async fn answer(
             events::socket(asked, payload)
         }
         (Route::Plain(Place::Agent), &Method::GET) => state::agent(asked).await,
+        (Route::Plain(Place::LogLevel), &Method::GET) => state::log_level(asked),
+        (Route::Plain(Place::LogLevel), &Method::PUT) => state::set_log_level(asked, payload).await,
         (Route::Plain(Place::Healthz), &Method::GET) => state::healthz(asked),
         (Route::Plain(Place::Readyz), &Method::GET) => state::readyz(asked).await,
         (Route::Plain(Place::Metrics), &Method::GET) => state::metrics(asked).await,

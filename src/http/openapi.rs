@@ -7,6 +7,7 @@ use utoipa::{OpenApi, ToSchema};
 
 use super::about::AgentBody;
 use super::handlers::{events, output, page, procs, state};
+use super::log_level::LogLevelBody;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -27,6 +28,8 @@ use super::handlers::{events, output, page, procs, state};
         events::stream,
         events::socket,
         state::agent,
+        state::log_level,
+        state::set_log_level,
         state::healthz,
         state::readyz,
         state::metrics,
@@ -207,6 +210,14 @@ pub(super) struct EventBody {
     /// `active`, `idling` or `done`: of `snapshot` and `shutdown`.
     #[schema(required = false)]
     shutdown_state: String,
+}
+
+/// A good answer of `/log-level`.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what a handler answers")]
+pub(super) struct LogLevelAnswer {
+    #[schema(inline)]
+    data: LogLevelBody,
 }
 
 /// A good answer of `/agent`.

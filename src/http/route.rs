@@ -53,6 +53,7 @@ places! {
     Events, "/events", "GET, HEAD";
     EventsSocket, "/events/ws", "GET";
     Agent, "/agent", "GET, HEAD";
+    LogLevel, "/log-level", "GET, HEAD, PUT";
     Healthz, "/healthz", "GET, HEAD";
     Readyz, "/readyz", "GET, HEAD";
     Metrics, "/metrics", "GET, HEAD";
@@ -137,6 +138,7 @@ impl Route {
             ["events"] => plain(Place::Events),
             ["events", "ws"] => plain(Place::EventsSocket),
             ["agent"] => plain(Place::Agent),
+            ["log-level"] => plain(Place::LogLevel),
             ["healthz"] => plain(Place::Healthz),
             ["readyz"] => plain(Place::Readyz),
             ["metrics"] => plain(Place::Metrics),

@@ -27,6 +27,7 @@ use super::about::About;
 use super::access::Policy;
 use super::doors::Doors;
 use super::failure::Failure;
+use super::log_level::LogControl;
 use super::watcher::Watcher;
 use super::{guard, handlers};
 use crate::actors::messages::{
@@ -80,6 +81,8 @@ pub struct Service {
     pub policy: Policy,
     /// Who we are.
     pub about: Arc<About>,
+    /// Who sets the level of the log.
+    pub log: Arc<dyn LogControl>,
     /// What a client may cost.
     pub limits: Limits,
 }

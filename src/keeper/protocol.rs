@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ledger::Record;
 use super::meaning::Mode;
-use crate::config::LogSettings;
+use crate::config::{LogLevel, LogSettings};
 use crate::engine::{Ended, Moment, Started, StopOrder};
 use crate::spec::{LimitSpec, ProcId, Validated};
 
@@ -139,6 +139,9 @@ pub struct Memory {
     /// How far the printing of results has come.
     #[serde(default)]
     pub printing: Printing,
+    /// The level of the log that was set while the program ran; none: as configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_level: Option<LogLevel>,
 }
 
 impl Memory {

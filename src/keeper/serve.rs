@@ -23,6 +23,7 @@ use super::rest;
 use super::signals::{Exit, Received, Signals};
 use super::subordinate::{AgentCommand, Subordinate};
 use super::upgrade::{self, Program, State};
+use crate::cli::logging;
 use crate::config::NEVER_INHERITED;
 use crate::engine::inbox::Inbox;
 use crate::engine::procfs::ProcFs;
@@ -493,7 +494,7 @@ impl Keeper {
     /// Goes on from the state of another program.
     fn take_over(&mut self, state: State) -> io::Result<()> {
         // The agent tells the user where the log cannot be had.
-        let _ = crate::cli::logging::init(&state.settings.log);
+        let _ = logging::init(&state.settings.log);
         let instance = Instance::take_over(state.instance)?;
         for Record { id, started, ended, identity } in state.records {
             self.ledger.launched(&id);
@@ -513,6 +514,7 @@ impl Keeper {
         let version = env!("CARGO_PKG_VERSION");
         self.awaited = Some(Awaited::new(format!("{program}, version {version}")));
         self.memory = state.memory;
+        logging::set_level(self.memory.log_level);
         self.orders = state.orders;
         self.mode = Some(state.mode);
         self.signals.note_terminal(state.terminal);
@@ -670,6 +672,7 @@ impl Keeper {
             ToKeeper::Remember(memory) => {
                 self.orders.retain(|order| !memory.orders.contains(&order.kept()));
                 self.memory = memory;
+                logging::set_level(self.memory.log_level);
                 if let Some(journal) = &mut self.journal {
                     journal.add(&Entry::Memory(self.memory.clone()));
                 }
@@ -772,7 +775,7 @@ impl Keeper {
     /// Takes the instance's directory, takes up what its journal tells, and starts the engine.
     fn begin(&mut self, settings: &Settings) -> Result<(), String> {
         // The agent tells the user where the log cannot be had.
-        let _ = crate::cli::logging::init(&settings.log);
+        let _ = logging::init(&settings.log);
         let instance = Instance::open(settings).map_err(|error| error.to_string())?;
         let engine = self
             .start_engine(&instance, settings, None)

@@ -268,6 +268,7 @@ mod tests {
                 any: true,
                 given: vec![5_000_000_001],
                 printing: Printing::Begun,
+                log_level: None,
             },
             orders: vec![Order::Terminate],
             carried: Carried::samples(),

@@ -10,6 +10,7 @@
 mod events;
 mod finding;
 mod life;
+mod log_level;
 mod logs;
 mod signals;
 mod strangers;

@@ -1,17 +1,18 @@
 //! A server on a thread of its own, with the mock behind it.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use actix::{Actor, Addr, Arbiter, ArbiterHandle, System};
 use actix_web::dev::ServerHandle;
 use procstar::actors::results::Results;
+use procstar::config::LogLevel;
 use procstar::engine::procfs::ProcFs;
 use procstar::engine::{Options, Places};
 use procstar::http::access::Policy;
-use procstar::http::{About, Doors, Limits, Service, listen, serve};
+use procstar::http::{About, Doors, Limits, LogControl, Service, listen, serve};
 use procstar::report::Sampler;
 use serde_json::{Value, json};
 
@@ -21,6 +22,18 @@ use super::rig::{DEADLINE, options};
 
 pub fn own_uid() -> u32 {
     nix::unistd::geteuid().as_raw()
+}
+
+/// A log of which only the level is there.
+struct Log(Mutex<Option<LogLevel>>);
+
+impl LogControl for Log {
+    fn levels(&self) -> (LogLevel, LogLevel) {
+        (self.0.lock().unwrap().unwrap_or_default(), LogLevel::default())
+    }
+    fn set(&self, level: Option<LogLevel>) {
+        *self.0.lock().unwrap() = level;
+    }
 }
 
 /// A running service. Dropping it stops it.
@@ -75,6 +88,7 @@ impl World {
                     sampler: Arc::new(Sampler::new(ProcFs::default()).unwrap()),
                     policy,
                     about: Arc::new(About::default()),
+                    log: Arc::new(Log(Mutex::new(None))),
                     limits,
                 };
                 let server = serve(doors, service).unwrap();

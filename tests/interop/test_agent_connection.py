@@ -6,7 +6,10 @@ import subprocess
 
 import httpx
 
-from support.agent import Agent, RawServer
+from procstar.agent.server import Server
+from procstar.testing import TLS_CERT_PATH, TLS_KEY_PATH
+
+from support.agent import TOKEN, Agent, RawServer
 from support.http import free_port
 from support.shapes import captured
 from support.specs import TRUE, argv, capture, sh, sleeper, until
@@ -252,8 +255,43 @@ async def test_no_registered(raw):
     server = await raw.server(answer=False)
     agent = await raw.agent(server, *ONCE)
     await server.connection()
-    code, _ = await agent.exit(deadline=15)
+    code, log = await agent.exit(deadline=15)
     assert code == 1
+    assert "registration timed out" in log
+    assert "token" not in log and "refused" not in log
+
+
+async def test_two_agents_of_one_id():
+    """The package's server ends the older connection: they come ever more rarely, are told why, and count it."""
+    server = Server()
+    tls_cert = (TLS_CERT_PATH, TLS_KEY_PATH)
+    listener = await server.run(host="127.0.0.1", port=0, tls_cert=tls_cert, access_token=TOKEN)
+    port = listener.sockets[0].getsockname()[1]
+    same = ("--conn-id", "twin")
+    try:
+        async with Agent(port, *same), Agent(port, *same, "--connect-count-max", "2", level="warn") as agent:
+            code, log = await agent.exit()
+    finally:
+        listener.close()
+        await within(listener.wait_closed(), "end of the server")
+    assert code == 1
+    assert 'another agent may use the connection ID "twin"' in log
+    assert server.connections["twin"].info.stats.num_connections < 30
+
+
+async def test_a_gateway_that_is_not_ready(raw):
+    """Its status is logged with its reason, and the agent tries again."""
+    answers = [503, 503]
+
+    def gateway(connection, _):
+        return connection.respond(answers.pop(), "not yet") if answers else None
+
+    server = await raw.server(process_request=gateway)
+    agent = await raw.agent(server, level="warn")
+    await server.connection()
+    log = "".join(agent.log)
+    assert log.count("server answered 503 Service Unavailable") == 2
+    assert "websocket server" not in log and "ERROR" not in log
 
 
 async def test_pings_are_answered(raw):

@@ -56,6 +56,16 @@ async def test_sigusr1_with_processes(raw):
     assert (await agent.exit())[0] == 0
 
 
+async def test_a_drain_says_what_is_left(raw):
+    """How many processes, and which: at once."""
+    _, agent, wire = await raw.pair()
+    await wire.start(runs=sleeper())
+    await wire.start(ended=argv(TRUE))
+    await wire.ended()
+    agent.signal(signal.SIGUSR1)
+    await agent.logged("draining: .*2 left, 1 running: runs; 1 ended and not deleted: ended")
+
+
 async def test_idling_is_told_at_registration(raw):
     """An agent that comes back while idling says so."""
     server, agent, wire = await raw.pair()

@@ -28,6 +28,7 @@ fn the_next_agent_gets_all() {
         any: true,
         given: vec![1, 2],
         printing: Printing::Begun,
+        log_level: None,
     };
     agent.tell(&ToKeeper::Remember(Memory::default()));
     agent.tell(&ToKeeper::Remember(memory.clone()));

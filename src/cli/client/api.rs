@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::error::ClientError;
+use super::log_level::Levels;
 use super::options::Which;
 use super::transport::{Answer, Transport};
 
@@ -35,6 +36,11 @@ struct Procs {
 #[derive(Deserialize)]
 struct Ids {
     proc_ids: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct LogLevel {
+    log_level: Levels,
 }
 
 #[derive(Deserialize)]
@@ -123,6 +129,26 @@ impl Api {
         let path = format!("{}/stop", proc_path(id));
         let body = how.to_string().into_bytes();
         self.nothing(self.0.send(Method::POST, &path, &[], Some(body)).await?).await
+    }
+
+    /// The level of the log.
+    ///
+    /// # Errors
+    /// As [`page`](Api::page).
+    pub async fn log_level(&self) -> Result<Levels, ClientError> {
+        let found: Data<LogLevel> = self.get("/log-level").await?.json().await?;
+        Ok(found.data.log_level)
+    }
+
+    /// Sets it; none: as the instance's settings have it. Gives it as it is then.
+    ///
+    /// # Errors
+    /// As [`page`](Api::page).
+    pub async fn set_log_level(&self, level: Option<&str>) -> Result<Levels, ClientError> {
+        let body = serde_json::json!({ "level": level }).to_string().into_bytes();
+        let answer = self.0.send(Method::PUT, "/log-level", &[], Some(body)).await?;
+        let found: Data<LogLevel> = answer.json().await?;
+        Ok(found.data.log_level)
     }
 
     /// Sends a signal.

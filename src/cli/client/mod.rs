@@ -19,6 +19,7 @@ pub mod veil;
 mod events;
 mod forms;
 mod kill;
+mod log_level;
 mod logs;
 mod peer;
 mod prune;
@@ -117,6 +118,7 @@ async fn ask(client: &Client, env: &Env, out: &mut Out) -> Result<u8, ClientErro
         Asked::Prune(args) => prune::prune(args, &api, out).await,
         Asked::Events(args) => events::events(args, &api, out).await,
         Asked::Top(args) => top::top(args, &api, out).await,
+        Asked::LogLevel(args) => log_level::log_level(args, &api, out).await,
     }
 }
 

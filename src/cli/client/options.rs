@@ -44,6 +44,9 @@ pub enum Asked {
     /// Show running processes by CPU time: live on a terminal, once in a pipe
     #[command(after_long_help = teach::TOP)]
     Top(TopArgs),
+    /// Print the log level of a running instance, or change it until the instance ends
+    #[command(after_long_help = teach::LOG_LEVEL)]
+    LogLevel(LogLevelArgs),
 }
 
 /// Which instance is asked, and how.
@@ -327,6 +330,34 @@ pub struct TopArgs {
     pub target: Target,
 }
 
+/// Levels of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Level {
+    /// Everything, other crates' debug messages included
+    Trace,
+    /// What helps to follow one process or connection
+    Debug,
+    /// Milestones
+    Info,
+    /// What an operator should look at
+    Warn,
+    /// What failed
+    Error,
+    /// The configured one: of --log-level, PROCSTAR_LOG_LEVEL or a configuration file
+    Configured,
+}
+
+/// Options of `log-level`.
+#[derive(Args, Clone, Debug)]
+pub struct LogLevelArgs {
+    /// The new level
+    #[arg(value_name = "LEVEL")]
+    pub level: Option<Level>,
+    /// Which instance.
+    #[command(flatten)]
+    pub target: Target,
+}
+
 impl Asked {
     /// The command's name.
     pub fn name(&self) -> &'static str {
@@ -342,6 +373,7 @@ impl Asked {
             Asked::Prune(_) => "prune",
             Asked::Events(_) => "events",
             Asked::Top(_) => "top",
+            Asked::LogLevel(_) => "log-level",
         }
     }
 
@@ -359,6 +391,7 @@ impl Asked {
             Asked::Prune(args) => &args.target,
             Asked::Events(args) => &args.target,
             Asked::Top(args) => &args.target,
+            Asked::LogLevel(args) => &args.target,
         }
     }
 }

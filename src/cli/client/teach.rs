@@ -102,6 +102,15 @@ Examples:
 
 jsonl has the events of GET /events as they are: a snapshot first. Where the agent starts again, events go on.";
 
+pub(super) const LOG_LEVEL: &str = "\
+Examples:
+  See what the connection to the server does, and then no more:
+      procstar log-level debug
+      procstar log-level configured
+
+The level holds until the instance ends, also when its agent starts again or it is upgraded, and also
+where it was started with --log-level. Without LEVEL the present one is printed.";
+
 pub(super) const TOP: &str = "\
 Examples:
   Live; q ends it:

@@ -1,13 +1,17 @@
 //! The agent itself: who it is, whether it lives and is ready, its figures, and the description of all this.
 
-use actix_web::HttpResponse;
 use actix_web::http::header;
+use actix_web::{HttpResponse, web};
 
 use super::{Asked, data};
 use crate::actors::messages::{GetPosition, GetTally, Tally};
 use crate::http::failure::{Errors, Failure, JSON, Problem};
-use crate::http::openapi::AgentAnswer;
-use crate::http::{metrics, openapi};
+use crate::http::log_level::{Levels, LogLevelBody, SetLevel};
+use crate::http::openapi::{AgentAnswer, LogLevelAnswer};
+use crate::http::{body, metrics, openapi};
+
+/// More than any level takes.
+const LEVEL_BODY: u64 = 1024;
 
 async fn tally(asked: &Asked<'_>) -> Result<Tally, Failure> {
     asked.no_query()?;
@@ -29,6 +33,44 @@ pub(super) async fn agent(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
     let position = asked.service().position.send(GetPosition).await?;
     let tally = tally(asked).await?;
     Ok(data(asked.service().about.body(&tally, position)))
+}
+
+/// The level of the log, as it is and as the settings have it.
+#[utoipa::path(
+    get, path = "/log-level", tag = "agent",
+    responses(
+        (status = 200, description = "The level", body = LogLevelAnswer),
+        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) fn log_level(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
+    asked.no_query()?;
+    Ok(data(LogLevelBody { log_level: Levels::of(&*asked.service().log) }))
+}
+
+/// Sets the level of the log until the program ends, or back to that of the settings.
+#[utoipa::path(
+    put, path = "/log-level", tag = "agent",
+    request_body(content = SetLevel, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The level is set", body = LogLevelAnswer),
+        (status = 400, description = "The body is not understood", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 408, description = "The body did not come", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn set_log_level(
+    asked: &Asked<'_>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Failure> {
+    asked.no_query()?;
+    let body = body::json(asked.request, payload, LEVEL_BODY).await?;
+    let SetLevel { level } = serde_json::from_slice(&body)?;
+    asked.service().log.set(level);
+    log_level(asked)
 }
 
 fn ok() -> HttpResponse {

@@ -1,0 +1,39 @@
+//! `procstar log-level`: how much an instance logs.
+
+use clap::ValueEnum;
+use serde::Deserialize;
+
+use super::api::Api;
+use super::error::ClientError;
+use super::options::{Level, LogLevelArgs};
+use super::out::Out;
+
+/// The levels of an instance.
+#[derive(Deserialize)]
+pub struct Levels {
+    /// The present one.
+    pub level: String,
+    /// The one of its settings.
+    pub configured: String,
+}
+
+/// Changes the level, where one is given; prints the present one.
+///
+/// # Errors
+/// There is no answer.
+pub async fn log_level(args: &LogLevelArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
+    let Levels { level, configured } = match args.level {
+        None => api.log_level().await?,
+        Some(Level::Configured) => api.set_log_level(None).await?,
+        Some(level) => {
+            let value = level.to_possible_value();
+            api.set_log_level(value.as_ref().map(|value| value.get_name())).await?
+        }
+    };
+    if level == configured {
+        out.line(&level)?;
+    } else {
+        out.line(&format!("{level} (configured: {configured})"))?;
+    }
+    Ok(0)
+}
