@@ -321,17 +321,16 @@ fn a_replaced_token_counts_from_the_next_request_on() {
     });
     let policy = Policy::new(own_uid(), None).with_token(Some(token.unwrap()));
     let world = World::with(policy.requiring_the_token(true), 0);
-    let mut client = world.client();
-    let status = |client: &mut Client, token: &str| {
+    let status = |token: &str| {
         let bearer = format!("Bearer {token}");
-        over(client, "/procs", &[("Authorization", &bearer)]).status
+        over(&mut world.client(), "/procs", &[("Authorization", &bearer)]).status
     };
-    assert_eq!((status(&mut client, "first"), status(&mut client, "second")), (200, 403));
+    assert_eq!((status("first"), status("second")), (200, 403));
     std::fs::write(&file, "second\n").unwrap();
-    assert_eq!((status(&mut client, "first"), status(&mut client, "second")), (403, 200));
+    assert_eq!((status("first"), status("second")), (403, 200));
     // An empty file lets nobody in, and keeps nobody out.
     std::fs::write(&file, "\n").unwrap();
-    assert_eq!((status(&mut client, "second"), status(&mut client, "")), (200, 403));
+    assert_eq!((status("second"), status("")), (200, 403));
 }
 
 /// The loopback lets in whom it always did, over TLS too.
