@@ -81,6 +81,11 @@ pub fn running_in(dir: &Path) -> Option<Running> {
     }
 }
 
+/// Whether an instance works in `dir`; none where that is not the directory of one. One that does not exist any more was.
+pub fn is_running_in(dir: &Path) -> Option<bool> {
+    (!dir.exists() || dir.join(LOCK).exists()).then(|| running_in(dir).is_some())
+}
+
 /// The instances of this user below a base directory.
 pub fn running_below(base: &Path) -> Vec<Running> {
     let uid = nix::unistd::geteuid();

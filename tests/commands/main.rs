@@ -15,4 +15,5 @@ mod logs;
 mod signals;
 mod strangers;
 mod terminal;
+mod upgrades;
 mod world;

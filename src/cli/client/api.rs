@@ -1,26 +1,44 @@
 //! The HTTP service's paths and answers, as far as commands use them.
 
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
 use awc::http::{Method, header};
 use indexmap::IndexMap;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::error::ClientError;
 use super::log_level::Levels;
 use super::options::Which;
-use super::transport::{Answer, Transport};
+use super::persist::{PATIENCE, Persistence, Repeat};
+use super::transport::{Answer, Place, Transport};
+use crate::keeper::instance;
 
 /// How many results are asked for at once.
 const PAGE: usize = 1000;
 /// How long one request waits for an end, in seconds; then the next one does.
 const WAIT: f64 = 600.0;
+/// The statuses of a request about a process that has ended, and about one that there is not.
+const GONE: u16 = 409;
+const UNKNOWN: u16 = 404;
 
 /// Results by ID, in the order of the answer, as they were written.
 pub type Results = IndexMap<String, Box<RawValue>>;
 
 /// An instance, as a command asks it.
-pub struct Api(Transport);
+pub struct Api {
+    transport: Transport,
+    /// The directory of its socket, if it has one.
+    dir: Option<PathBuf>,
+    /// Whether it has answered.
+    known: Cell<bool>,
+    /// How long to go on where it does not.
+    patience: Cell<Duration>,
+}
 
 #[derive(Deserialize)]
 struct Data<T> {
@@ -47,18 +65,84 @@ struct LogLevel {
 struct Nothing {}
 
 impl Api {
-    /// Asks by `transport`.
-    pub fn new(transport: Transport) -> Api {
-        Api(transport)
+    /// Asks by `transport`, which leads to `place`.
+    pub fn new(transport: Transport, place: &Place) -> Api {
+        let dir = match place {
+            Place::Socket(path) => path.parent().map(Path::to_path_buf),
+            Place::Url { .. } => None,
+        };
+        Api { transport, dir, known: Cell::new(false), patience: Cell::new(PATIENCE) }
     }
 
     /// What the instance is called.
     pub fn place(&self) -> &str {
-        &self.0.place
+        &self.transport.place
     }
 
+    /// Has every request fail at once where no agent answers, from now on: the caller goes on by itself.
+    pub fn fail_at_once(&self) {
+        self.patience.set(Duration::ZERO);
+    }
+
+    /// Attempts a request until it succeeds or is refused, as long as the instance may only be without an agent for a moment.
+    async fn persist<T>(
+        &self,
+        repeat: Repeat,
+        attempt: impl AsyncFn() -> Result<T, ClientError>,
+    ) -> Result<Option<T>, ClientError> {
+        let mut attempts = Persistence::new(repeat, self.patience.get());
+        loop {
+            let error = match attempt().await {
+                Ok(answer) => {
+                    self.known.set(true);
+                    return Ok(Some(answer));
+                }
+                Err(error) if attempts.is_done(&error) => return Ok(None),
+                Err(error) => error,
+            };
+            attempts.pause(error, self.is_known()).await?;
+        }
+    }
+
+    /// Whether there is an instance, though it does not answer now.
+    fn is_known(&self) -> bool {
+        // Its lock says so, where its socket lies beside.
+        let runs = self.dir.as_ref().and_then(|dir| instance::is_running_in(dir));
+        runs.unwrap_or_else(|| self.known.get())
+    }
+
+    /// A good answer's head, of a request that changes nothing.
     async fn get(&self, path: &str) -> Result<Answer, ClientError> {
-        self.0.send(Method::GET, path, &[], None).await
+        let attempt = async || self.transport.send(Method::GET, path, &[], None).await;
+        self.answered(self.persist(Repeat::Safe, attempt).await?)
+    }
+
+    /// A whole answer, of a request that changes nothing.
+    async fn read<T: DeserializeOwned>(&self, path: impl Fn() -> String) -> Result<T, ClientError> {
+        let attempt = async || {
+            let answer = self.transport.send(Method::GET, &path(), &[], None).await?;
+            answer.json::<Data<T>>().await
+        };
+        Ok(self.answered(self.persist(Repeat::Safe, attempt).await?)?.data)
+    }
+
+    /// Has something done of which the answer says no more than that.
+    async fn act(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        repeat: Repeat,
+    ) -> Result<(), ClientError> {
+        let attempt = async || {
+            let sent = self.transport.send(method.clone(), path, &[], body.clone()).await?;
+            sent.json::<Data<Nothing>>().await
+        };
+        self.persist(repeat, attempt).await.map(drop)
+    }
+
+    fn answered<T>(&self, answer: Option<T>) -> Result<T, ClientError> {
+        answer.ok_or_else(|| self.nonsense("no answer"))
     }
 
     /// A page of results, and where the next one begins.
@@ -74,8 +158,8 @@ impl Api {
         if let Some(cursor) = after {
             path.push_str(&format!("&cursor={}", encoded(cursor)));
         }
-        let page: Data<Procs> = self.get(&path).await?.json().await?;
-        Ok((page.data.procs, page.data.next))
+        let page: Procs = self.read(|| path.clone()).await?;
+        Ok((page.procs, page.next))
     }
 
     /// All results of these processes.
@@ -92,43 +176,69 @@ impl Api {
         Ok(all)
     }
 
-    /// The result of a process, with `output` of its captures; with `wait`, in seconds, once it has ended, or what there is then.
+    /// The result of a process, with `output` of its captures.
     ///
     /// # Errors
     /// As [`page`](Api::page).
-    pub async fn one(
+    pub async fn one(&self, id: &str, output: &str) -> Result<Box<RawValue>, ClientError> {
+        self.result(|| format!("{}?output={output}", proc_path(id))).await
+    }
+
+    /// The result of a process once it has ended, or what there is at `deadline`, or after a while.
+    ///
+    /// # Errors
+    /// As [`page`](Api::page).
+    pub async fn ended(
         &self,
         id: &str,
-        output: &str,
-        wait: Option<f64>,
+        deadline: Option<Instant>,
     ) -> Result<Box<RawValue>, ClientError> {
-        let wait = wait.map_or(String::new(), |wait| format!("&wait={}", wait.clamp(0.0, WAIT)));
-        let path = format!("{}?output={output}{wait}", proc_path(id));
-        let mut found: Data<Procs> = self.get(&path).await?.json().await?;
-        match found.data.procs.pop() {
+        self.result(|| {
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            let wait = left.map_or(WAIT, |left| left.as_secs_f64().min(WAIT));
+            format!("{}?output=none&wait={wait}", proc_path(id))
+        })
+        .await
+    }
+
+    async fn result(&self, path: impl Fn() -> String) -> Result<Box<RawValue>, ClientError> {
+        let mut found: Procs = self.read(path).await?;
+        match found.procs.pop() {
             Some((_, result)) => Ok(result),
             None => Err(self.nonsense("no result")),
         }
     }
 
-    /// Starts what a spec asks for; gives the IDs.
+    /// Starts what a spec asks for; returns the IDs.
     ///
     /// # Errors
     /// As [`page`](Api::page).
     pub async fn start(&self, spec: Vec<u8>) -> Result<Vec<String>, ClientError> {
-        let answer = self.0.send_confidential(Method::POST, "/procs", spec).await?;
-        let started: Data<Ids> = answer.json().await?;
-        Ok(started.data.proc_ids)
+        let attempt = async || {
+            let sent =
+                self.transport.send_confidential(Method::POST, "/procs", spec.clone()).await?;
+            sent.json::<Data<Ids>>().await
+        };
+        // Whether they were started cannot be known where the answer is lost.
+        let started = self.persist(Repeat::Never, attempt).await.map_err(|error| match error {
+            ClientError::Lost { place, reason } => {
+                let reason =
+                    format!("{reason}; the processes may have been started, see procstar ps");
+                ClientError::Lost { place, reason }
+            }
+            error => error,
+        });
+        Ok(self.answered(started?)?.data.proc_ids)
     }
 
-    /// Stops a process.
+    /// Stops a process. To be asked twice does it no harm, and once it has ended, it has been asked.
     ///
     /// # Errors
     /// As [`page`](Api::page).
     pub async fn stop(&self, id: &str, how: &serde_json::Value) -> Result<(), ClientError> {
-        let path = format!("{}/stop", proc_path(id));
         let body = how.to_string().into_bytes();
-        self.nothing(self.0.send(Method::POST, &path, &[], Some(body)).await?).await
+        let path = format!("{}/stop", proc_path(id));
+        self.act(Method::POST, &path, Some(body), Repeat::UntilRefused(GONE)).await
     }
 
     /// The level of the log.
@@ -136,8 +246,8 @@ impl Api {
     /// # Errors
     /// As [`page`](Api::page).
     pub async fn log_level(&self) -> Result<Levels, ClientError> {
-        let found: Data<LogLevel> = self.get("/log-level").await?.json().await?;
-        Ok(found.data.log_level)
+        let found: LogLevel = self.read(|| "/log-level".to_owned()).await?;
+        Ok(found.log_level)
     }
 
     /// Sets it; none: as the instance's settings have it. Gives it as it is then.
@@ -146,37 +256,54 @@ impl Api {
     /// As [`page`](Api::page).
     pub async fn set_log_level(&self, level: Option<&str>) -> Result<Levels, ClientError> {
         let body = serde_json::json!({ "level": level }).to_string().into_bytes();
-        let answer = self.0.send(Method::PUT, "/log-level", &[], Some(body)).await?;
-        let found: Data<LogLevel> = answer.json().await?;
-        Ok(found.data.log_level)
+        let attempt = async || {
+            let sent =
+                self.transport.send(Method::PUT, "/log-level", &[], Some(body.clone())).await?;
+            sent.json::<Data<LogLevel>>().await
+        };
+        Ok(self.answered(self.persist(Repeat::Safe, attempt).await?)?.data.log_level)
     }
 
-    /// Sends a signal.
+    /// Sends a signal. But for SIGKILL, it is not sent twice.
     ///
     /// # Errors
     /// As [`page`](Api::page).
     pub async fn signal(&self, id: &str, signal: &str) -> Result<(), ClientError> {
         let path = format!("{}/signals/{}", proc_path(id), encoded(signal));
-        self.nothing(self.0.send(Method::POST, &path, &[], None).await?).await
+        let repeat = match signal {
+            "SIGKILL" | "KILL" | "9" => Repeat::UntilRefused(GONE),
+            _ => Repeat::Never,
+        };
+        self.act(Method::POST, &path, None, repeat).await.map_err(|error| match error {
+            ClientError::Lost { place, reason } => ClientError::Lost {
+                place,
+                reason: format!("{reason}; the signal may have been sent"),
+            },
+            error => error,
+        })
     }
 
-    /// Forgets a process.
+    /// Deletes a process.
     ///
     /// # Errors
     /// As [`page`](Api::page).
     pub async fn delete(&self, id: &str) -> Result<(), ClientError> {
-        self.nothing(self.0.send(Method::DELETE, &proc_path(id), &[], None).await?).await
+        self.act(Method::DELETE, &proc_path(id), None, Repeat::UntilRefused(UNKNOWN)).await
     }
 
-    /// Forgets all ended processes that are meant; gives their IDs.
+    /// Deletes all ended processes that are meant; returns their IDs.
     ///
     /// # Errors
     /// As [`page`](Api::page).
     pub async fn prune(&self, which: &Which) -> Result<Vec<String>, ClientError> {
         let query = query(which);
         let path = format!("/procs?{}", query.trim_start_matches('&'));
-        let pruned: Data<Ids> = self.0.send(Method::DELETE, &path, &[], None).await?.json().await?;
-        Ok(pruned.data.proc_ids)
+        let attempt = async || {
+            let sent = self.transport.send(Method::DELETE, &path, &[], None).await?;
+            sent.json::<Data<Ids>>().await
+        };
+        // Of those that were deleted before an answer got lost, the next one says nothing.
+        Ok(self.answered(self.persist(Repeat::Never, attempt).await?)?.data.proc_ids)
     }
 
     /// Captured bytes of `fd` from `from` up to, not including, `end`; none where there is nothing.
@@ -193,8 +320,9 @@ impl Api {
         let Some(last) = end.checked_sub(1).filter(|last| *last >= from) else { return Ok(None) };
         let path = format!("{}/output/{}/data", proc_path(id), encoded(fd));
         let range = [(header::RANGE, format!("bytes={from}-{last}"))];
-        match self.0.send(Method::GET, &path, &range, None).await {
-            Ok(answer) => Ok(Some(answer)),
+        let attempt = async || self.transport.send(Method::GET, &path, &range, None).await;
+        match self.persist(Repeat::Safe, attempt).await {
+            Ok(answer) => Ok(answer),
             // Somebody has taken away what was captured.
             Err(ClientError::Refused { status: 416, .. }) => Ok(None),
             Err(error) => Err(error),
@@ -225,19 +353,13 @@ impl Api {
     /// # Errors
     /// As [`page`](Api::page).
     pub async fn agent(&self) -> Result<serde_json::Value, ClientError> {
-        let told: Data<serde_json::Value> = self.get("/agent").await?.json().await?;
-        Ok(told.data.get("agent").cloned().unwrap_or_default())
-    }
-
-    /// An answer that tells nothing but that it is done.
-    async fn nothing(&self, answer: Answer) -> Result<(), ClientError> {
-        let Data { data: Nothing {} } = answer.json().await?;
-        Ok(())
+        let told: serde_json::Value = self.read(|| "/agent".to_owned()).await?;
+        Ok(told.get("agent").cloned().unwrap_or_default())
     }
 
     /// What to say of an answer that is not what was asked for.
     pub fn nonsense(&self, reason: impl Into<String>) -> ClientError {
-        ClientError::Nonsense { place: self.0.place.clone(), reason: reason.into() }
+        ClientError::Nonsense { place: self.transport.place.clone(), reason: reason.into() }
     }
 }
 

@@ -1,23 +1,17 @@
 //! `procstar events`: every change, once and in order.
 
-use std::time::Duration;
-
 use indexmap::IndexMap;
 use jiff::Timestamp;
 use serde::Deserialize;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::api::Api;
 use super::error::ClientError;
 use super::options::{EventsArgs, Form};
 use super::out::{Out, Style, printable, printable_json, unread};
+use super::persist::{AGAIN, PATIENCE};
 use super::proc::Proc;
 use super::sse::Events;
-
-/// How long an agent that has gone may take to be there again.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// How often to look.
-const AGAIN: Duration = Duration::from_millis(200);
 
 /// An event, as far as it is looked into.
 #[derive(Deserialize)]
@@ -59,7 +53,8 @@ pub async fn events(args: &EventsArgs, api: &Api, out: &mut Out) -> Result<u8, C
         };
         let Ok(Some(data)) = told else {
             // The agent has gone; its keeper starts another, which knows what came after.
-            stream = again(api, after.as_deref()).await?;
+            sleep(AGAIN).await;
+            stream = Events::new(api.events(after.as_deref()).await.map_err(lost)?);
             continue;
         };
         let event: Event =
@@ -77,19 +72,14 @@ pub async fn events(args: &EventsArgs, api: &Api, out: &mut Out) -> Result<u8, C
     }
 }
 
-async fn again(api: &Api, after: Option<&str>) -> Result<Events, ClientError> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        sleep(AGAIN).await;
-        match api.events(after).await {
-            Ok(answer) => return Ok(Events::new(answer)),
-            Err(ClientError::Unreachable { .. }) if Instant::now() < deadline => {}
-            Err(ClientError::Unreachable { place, reason }) => {
-                let reason = format!("{reason} ({} s after it broke off)", PATIENCE.as_secs());
-                return Err(ClientError::Lost { place, reason });
-            }
-            Err(error) => return Err(error),
+/// Where no agent has come back, the events have broken off.
+fn lost(error: ClientError) -> ClientError {
+    match error {
+        ClientError::Unreachable { place, reason } => {
+            let reason = format!("{reason} ({} s after it broke off)", PATIENCE.as_secs());
+            ClientError::Lost { place, reason }
         }
+        error => error,
     }
 }
 

@@ -22,6 +22,7 @@ mod kill;
 mod log_level;
 mod logs;
 mod peer;
+mod persist;
 mod prune;
 mod ps;
 mod rm;
@@ -105,7 +106,7 @@ fn say(text: &str) {
 
 async fn ask(client: &Client, env: &Env, out: &mut Out) -> Result<u8, ClientError> {
     let place = find::find(client.asked.target(), &client.settings, env)?;
-    let api = Api::new(Transport::new(&place)?);
+    let api = Api::new(Transport::new(&place)?, &place);
     match &client.asked {
         Asked::Start(args) => start::start(args, &api, out).await,
         Asked::Ps(args) => ps::ps(args, &api, out).await,

@@ -25,7 +25,7 @@ pub async fn show(args: &ShowArgs, api: &Api, out: &mut Out) -> Result<u8, Clien
     };
     let mut results = Results::new();
     let code = for_each(&args.ids, async |id| {
-        let result = api.one(id, captures, None).await?;
+        let result = api.one(id, captures).await?;
         results.insert(id.to_owned(), result);
         Ok(())
     })

@@ -5,7 +5,7 @@ mod screen;
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::screen::{Key, Screen};
 use super::api::{Api, Results};
@@ -13,6 +13,7 @@ use super::error::ClientError;
 use super::human;
 use super::options::{Form, TopArgs, Which};
 use super::out::{Out, Style, printable, printable_json};
+use super::persist::PATIENCE;
 use super::proc::Proc;
 use super::table::{Cell, Head, Table, cut};
 
@@ -62,20 +63,39 @@ async fn once(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientErro
 async fn watch(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
     let mut screen = Screen::open(out)?;
     let mut before = Before::new();
+    // The keys are watched while no agent answers.
+    api.fail_at_once();
+    let mut gone = None;
+    let mut last: Option<Vec<String>> = None;
     let mut ticks = interval(args.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = ticks.tick() => {
-                let (agent, rows) = look(args, api, &mut before).await?;
+                let looked = look(args, api, &mut before).await;
                 let out = screen.out();
                 let (width, height) = out.size().unwrap_or((80, 24));
-                let mut lines: Vec<String> =
-                    heading(&agent).iter().map(|line| cut(line, width)).collect();
-                lines.push(String::new());
-                lines.extend(table(&rows, args.form).lines(out));
+                let (mut lines, note) = match (looked, &last) {
+                    (Ok((agent, rows)), _) => {
+                        gone = None;
+                        let heading = heading(&agent);
+                        let mut lines: Vec<String> =
+                            heading.iter().map(|line| cut(line, width)).collect();
+                        lines.push(String::new());
+                        lines.extend(table(&rows, args.form).lines(out));
+                        (lines, "q: quit")
+                    }
+                    // The agent is being replaced.
+                    (Err(ClientError::Unreachable { .. } | ClientError::Lost { .. }), Some(last))
+                        if gone.get_or_insert_with(Instant::now).elapsed() < PATIENCE =>
+                    {
+                        (last.clone(), "q: quit; no agent answers, trying again")
+                    }
+                    (Err(error), _) => return Err(error),
+                };
+                last = Some(lines.clone());
                 lines.truncate(height.saturating_sub(1));
-                lines.push(out.paint(Style::Dim, "q: quit"));
+                lines.push(out.paint(Style::Dim, note));
                 screen.draw(&lines)?;
             }
             key = screen.key() => match key {

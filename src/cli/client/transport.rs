@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use actix_http::error::ParseError;
 use actix_rt::net::UnixStream;
 use actix_service::{Service as _, fn_service};
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
@@ -157,11 +158,17 @@ impl Transport {
     }
 
     fn unreachable(&self, error: &SendRequestError) -> ClientError {
-        let reason = match error {
-            SendRequestError::Connect(error) => connecting(error),
-            error => chain(error),
-        };
-        ClientError::Unreachable { place: self.place.clone(), reason }
+        let place = self.place.clone();
+        match error {
+            SendRequestError::Connect(error) => {
+                ClientError::Unreachable { place, reason: connecting(error) }
+            }
+            // The connection was there, and broke off before an answer.
+            SendRequestError::Send(_)
+            | SendRequestError::Response(ParseError::Incomplete | ParseError::Io(_))
+            | SendRequestError::Body(_) => ClientError::Lost { place, reason: chain(error) },
+            error => ClientError::Unreachable { place, reason: chain(error) },
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `procstar wait`: until processes have ended.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::api::{Api, Results};
 use super::error::ClientError;
@@ -13,8 +13,6 @@ use super::proc::Proc;
 pub const FAILED: u8 = 125;
 /// The exit code where the time was over.
 const TIMEOUT: u8 = 124;
-/// How long one request waits.
-const ROUND: Duration = Duration::from_secs(600);
 
 /// Waits for all of the processes; gives the exit code of the first that has not ended well.
 ///
@@ -53,8 +51,7 @@ pub async fn until_ended(
     deadline: Option<Instant>,
 ) -> Result<Box<serde_json::value::RawValue>, ClientError> {
     loop {
-        let left = deadline.map_or(ROUND, |at| at.saturating_duration_since(Instant::now()));
-        let result = api.one(id, "none", Some(left.as_secs_f64())).await?;
+        let result = api.ended(id, deadline).await?;
         let proc = Proc::of(&result).map_err(|reason| api.nonsense(reason))?;
         if !proc.is_running() || deadline.is_some_and(|at| Instant::now() >= at) {
             return Ok(result);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{SelectAll, Stream, StreamExt, try_unfold};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::Logs;
 use super::lines::Lines;
@@ -14,15 +14,11 @@ use super::plan::{Piece, Subject};
 use crate::cli::client::api::Api;
 use crate::cli::client::error::ClientError;
 use crate::cli::client::out::unread;
+use crate::cli::client::persist::{PATIENCE, Persistence, Repeat};
 use crate::cli::client::transport::Answer;
 
 /// How often times are asked for while something is written.
 const TIMES: Duration = Duration::from_millis(100);
-/// How long an agent that has gone may take to be there again.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// How often to look.
-const AGAIN: Duration = Duration::from_millis(200);
-
 /// Prints what comes, until all captures have ended.
 pub(super) async fn follow(logs: &Logs<'_>, lines: &mut Lines<'_>) -> Result<(), ClientError> {
     let plan = &logs.plan;
@@ -82,18 +78,12 @@ impl<'a> Cursor<'a> {
 
     /// The next bytes. Where the agent has gone, its keeper starts another: it is asked for what follows.
     async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
-        let mut gone: Option<Instant> = None;
+        let mut attempts = Persistence::new(Repeat::Safe, PATIENCE);
         loop {
-            let error = match self.more().await {
-                Err(error @ ClientError::Lost { .. }) => error,
-                // The first time it is told at once: there may be nobody there.
-                Err(error @ ClientError::Unreachable { .. }) if gone.is_some() => error,
+            match self.more().await {
+                Err(error @ ClientError::Lost { .. }) => attempts.pause(error, true).await?,
                 told => return told,
-            };
-            if gone.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
-                return Err(error);
             }
-            sleep(AGAIN).await;
         }
     }
 
@@ -117,7 +107,7 @@ impl<'a> Cursor<'a> {
             Ok(subject) if subject.has_all(self.fd, self.at) => Ok(None),
             // Somebody has deleted it meanwhile: more there is not.
             Err(ClientError::Refused { status: 404, .. }) => Ok(None),
-            Ok(_) | Err(ClientError::Unreachable { .. }) => Err(lost()),
+            Ok(_) => Err(lost()),
             Err(error) => Err(error),
         }
     }

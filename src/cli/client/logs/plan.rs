@@ -22,7 +22,7 @@ pub(super) struct Subject {
 impl Subject {
     /// As it is now.
     pub(super) async fn ask(api: &Api, id: &str) -> Result<Subject, ClientError> {
-        let result = api.one(id, "none", None).await?;
+        let result = api.one(id, "none").await?;
         serde_json::from_str(result.get()).map_err(|error| api.nonsense(error.to_string()))
     }
 

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::plan::Piece;
 use crate::cli::client::api::Api;
 use crate::cli::client::error::ClientError;
+use crate::cli::client::persist::{PATIENCE, Persistence, Repeat};
 use crate::cli::client::transport::Answer;
 
 /// A stream for each fd, asked for when its first piece is wanted.
@@ -17,8 +18,9 @@ pub(super) struct Sources<'a> {
 
 #[derive(Default)]
 struct Source {
-    /// Where the stream begins and ends; none once it is asked for.
+    /// What is still to come: where it begins and ends; none where there is nothing.
     range: Option<(u64, u64)>,
+    /// The answer that it comes in, once it is asked for.
     answer: Option<Answer>,
     rest: Bytes,
 }
@@ -42,13 +44,25 @@ impl<'a> Sources<'a> {
         let (Some(source), Some(name)) = (self.each.get_mut(fd), self.fds.get(fd)) else {
             return Ok(Bytes::new());
         };
-        if let Some((from, end)) = source.range.take() {
-            source.answer = self.api.data(self.id, name, from, end).await?;
-        }
-        if source.rest.is_empty()
-            && let Some(answer) = &mut source.answer
-        {
-            source.rest = answer.chunk().await?.unwrap_or_default();
+        let mut attempts = Persistence::new(Repeat::Safe, PATIENCE);
+        while source.rest.is_empty() {
+            let Some((from, end)) = source.range else { break };
+            if source.answer.is_none() {
+                source.answer = self.api.data(self.id, name, from, end).await?;
+            }
+            let Some(answer) = &mut source.answer else { break };
+            match answer.chunk().await {
+                Ok(Some(bytes)) => {
+                    source.range = Some((from + bytes.len() as u64, end));
+                    source.rest = bytes;
+                }
+                Ok(None) => source.range = None,
+                // The agent has gone, and the next one is asked for what follows.
+                Err(error) => {
+                    source.answer = None;
+                    attempts.pause(error, true).await?;
+                }
+            }
         }
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(source.rest.len());
         Ok(source.rest.split_to(most))

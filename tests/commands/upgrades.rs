@@ -1,0 +1,120 @@
+//! Commands that wait or follow while the agent dies, or the instance is upgraded: they go on with the next agent.
+
+use std::process::Stdio;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::world::{Instance, Ran, Running, until};
+
+/// The agent is replaced this often: a command that was not yet connected at the first time is at the next.
+const TIMES: usize = 3;
+
+/// Replaces the agent in both ways; returns once another one answers.
+fn replace_agent(instance: &Instance) {
+    for _ in 0..TIMES {
+        let before = instance.agent_pid();
+        kill(Pid::from_raw(before), Signal::SIGKILL).unwrap();
+        // Also where it finds no agent at first: there is an instance.
+        until("another agent", || (instance.agent_pid() != before).then_some(()));
+    }
+    reload(instance);
+}
+
+fn reload(instance: &Instance) {
+    let pid = instance.pid().to_string();
+    let reloaded = instance.run(&["reload", &pid]).good();
+    assert!(reloaded.starts_with(&format!("pid {pid}: now runs ")), "{reloaded}");
+}
+
+/// Starts a process that ends when a file appears.
+fn start_gated(instance: &Instance, id: &str, script: &str) -> std::path::PathBuf {
+    let gate = instance.dir.path().join(format!("{id}.gate"));
+    let wait = format!("until [ -e {} ]; do sleep 0.02; done", gate.display());
+    instance.run(&["start", "--id", id, "--", "sh", "-c", &script.replace("WAIT", &wait)]).good();
+    gate
+}
+
+fn run_beside(instance: &Instance, args: &[&str]) -> Running {
+    let mut command = instance.command(args);
+    command.stderr(Stdio::piped());
+    Running::new(command)
+}
+
+fn finish(mut running: Running) -> Ran {
+    let mut err = running.child.stderr.take().unwrap();
+    let (code, out) = running.end();
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut err, &mut text).unwrap();
+    Ran { code, out, err: text }
+}
+
+#[test]
+fn wait_goes_on_with_the_next_agent() {
+    let instance = Instance::new();
+    let gate = start_gated(&instance, "a", "WAIT; exit 7");
+    let waiting = run_beside(&instance, &["wait", "a"]);
+    replace_agent(&instance);
+    std::fs::write(gate, "").unwrap();
+    assert_eq!(finish(waiting), Ran { code: Some(7), out: String::new(), err: String::new() });
+}
+
+#[test]
+fn stop_goes_on_with_the_next_agent() {
+    let instance = Instance::new();
+    let gate = start_gated(
+        &instance,
+        "a",
+        "trap 'echo asked; WAIT; exit 3' TERM; echo ready; while :; do sleep 0.02; done",
+    );
+    let log = |wanted: &str| {
+        until(wanted, || instance.run(&["logs", "a"]).good().contains(wanted).then_some(()));
+    };
+    log("ready");
+    let stopping = run_beside(&instance, &["stop", "--grace", "1h", "a"]);
+    log("asked");
+    replace_agent(&instance);
+    std::fs::write(gate, "").unwrap();
+    assert_eq!(finish(stopping), Ran { code: Some(0), out: "a\n".into(), err: String::new() });
+    assert_eq!(instance.run(&["wait", "a"]).code, Some(3));
+}
+
+#[test]
+fn logs_go_on_with_the_next_agent() {
+    let instance = Instance::new();
+    let gate = start_gated(&instance, "a", "echo begin; WAIT; echo end");
+    let mut logs = run_beside(&instance, &["logs", "-f", "a"]);
+    logs.until("begin");
+    replace_agent(&instance);
+    std::fs::write(gate, "").unwrap();
+    assert_eq!(finish(logs), Ran { code: Some(0), out: "begin\nend\n".into(), err: String::new() });
+}
+
+/// Without a pause: an instance that is upgraded is always there for the next command.
+#[test]
+fn commands_find_the_instance_right_after_a_reload() {
+    let instance = Instance::new();
+    for n in 0..TIMES {
+        reload(&instance);
+        let id = format!("a{n}");
+        assert_eq!(instance.run(&["start", "--id", &id, "--", "true"]).good(), format!("{id}\n"));
+        assert_eq!(instance.run(&["wait", &id]).good(), "");
+    }
+}
+
+/// When the instance itself has ended, there is nothing to wait for.
+#[test]
+fn a_command_whose_instance_ends_does_not_wait_for_another() {
+    let instance = Instance::new();
+    start_gated(&instance, "a", "WAIT");
+    let mut logs = run_beside(&instance, &["events"]);
+    logs.until("snapshot");
+    let waiting = run_beside(&instance, &["wait", "a"]);
+    let begin = std::time::Instant::now();
+    drop(instance);
+    // It is killed at the end: that may be the answer, if it comes in time.
+    let ran = finish(waiting);
+    assert!(matches!(ran.code, Some(125 | 143)), "{ran:?}");
+    assert!(begin.elapsed() < super::world::DEADLINE);
+    assert_eq!(finish(logs).code, Some(0));
+}
