@@ -82,7 +82,7 @@ fn bad_input_is_exit_code_2_and_names_the_place() {
         ),
         (
             format!("{{\"specs\": {{{good}, \"a\": {{\"argv\": [], \"x\": 1}}}}}}"),
-            "specs.a.x: unknown field `x`",
+            "specs.a.x: unknown key `x`",
         ),
         ("{".to_owned(), "line 1, column 1"),
         ("\u{0}".to_owned(), "line 1, column 1"),

@@ -315,7 +315,7 @@ fn name_of(input: &Input) -> String {
 
 fn read_input(input: &Input) -> Result<Validated, RunError> {
     let text = read_text(input)?;
-    spec::from_json(&text).map_err(|errors| RunError::Spec { input: name_of(input), errors })
+    spec::diagnose(&text).map_err(|errors| RunError::Spec { input: name_of(input), errors })
 }
 
 /// Sets the level of the log, here and in the keeper, which has it for later agents as well.

@@ -14,24 +14,57 @@ use super::{MAX_FD, Place, Segment, SpecError, SpecErrors, Validated};
 const ERRORS: usize = 100;
 /// So often the rest is read again.
 const ROUNDS: usize = 4 * ERRORS;
+/// What the search for errors of a stranger's request may cost. A valid request is read once, and costs nothing of this.
+pub(super) const BUDGET: Budget = Budget { text: 1 << 20, again: 4 << 20 };
+/// There is no limit to what a user's own file may cost.
+const UNLIMITED: Budget = Budget { text: usize::MAX, again: usize::MAX };
+
+/// What the search for errors may cost.
+#[derive(Clone, Copy)]
+pub(super) struct Budget {
+    /// The longest text that is searched, in bytes: its tree takes some tens of times as much.
+    text: usize,
+    /// So many bytes are read again in all.
+    again: usize,
+}
+
+/// Said where that is too little.
+const TOO_LARGE: &str = "the request is too large to be searched for further errors";
 
 /// Values that are tried in turn where one is missing.
 const STUBS: [&str; 4] = ["\"-\"", "0", "[\"-\"]", "{}"];
 
-/// Reads and validates a whole request from JSON, as [`from_json`](super::from_json) does.
+/// Reads and validates a whole request from JSON.
 ///
 /// # Errors
-/// Everything that is wrong with the request, in the order of the text, each with its line and column.
+/// Everything that is wrong with the request, in the order of the text, each with its line and column: up to 100 errors, and then one
+/// that says so. If the text is not JSON, where it ceases to be.
 pub fn diagnose(text: &[u8]) -> Result<Validated, SpecErrors> {
-    if let Ok(valid) = super::from_json(text) {
-        return Ok(valid);
-    }
+    super::from_valid_json(text).map_err(|first| diagnose_within(text, first, UNLIMITED))
+}
+
+/// Everything that is wrong with a request in JSON, which a reader has refused for `first`.
+pub(super) fn diagnose_within(text: &[u8], mut first: SpecErrors, budget: Budget) -> SpecErrors {
     let tree = serde_json::from_slice::<serde::de::IgnoredAny>(text).ok();
-    match tree.and_then(|_| Node::read(text)) {
-        Some(tree) => Err(SpecErrors(Diagnosis::of(tree).located(text))),
-        // It is no JSON: serde_json tells where it ceases to be.
-        None => super::from_json(text),
+    if tree.is_some() && text.len() > budget.text {
+        first.0.truncate(ERRORS);
+        first.0.push(SpecError::new(Place::root(), TOO_LARGE));
+        return first;
     }
+    // If it is not JSON, serde_json says where it ceases to be.
+    let Some(tree) = tree.and_then(|_| Node::read(text)) else { return first };
+    let errors = Diagnosis::of(tree, budget).located(text);
+    if errors.is_empty() { first } else { SpecErrors(errors) }
+}
+
+/// Everything that is wrong with `specs` in MessagePack, in its order, as far as it could be JSON.
+pub(super) fn diagnose_msgpack(specs: &[u8], first: SpecErrors) -> SpecErrors {
+    let tree = (specs.len() <= BUDGET.text).then(|| rmp_serde::from_slice::<Node<'static>>(specs));
+    let Some(Ok(specs)) = tree else { return first };
+    let mut tree = Node::object_of("specs", specs);
+    tree.number(&mut 0);
+    let errors = Diagnosis::of(tree, BUDGET).in_order();
+    if errors.is_empty() { first } else { SpecErrors(errors) }
 }
 
 /// What has been found so far.
@@ -43,12 +76,15 @@ struct Diagnosis<'a> {
     removed: Vec<Place>,
     /// What was put in: how many values have been tried there.
     stubs: HashMap<Place, usize>,
+    /// Why there may be more errors than those found.
+    cut_short: Option<String>,
 }
 
 impl<'a> Diagnosis<'a> {
-    fn of(tree: Node<'a>) -> Self {
+    fn of(tree: Node<'a>, budget: Budget) -> Self {
         let (errors, removed, stubs) = (Vec::new(), Vec::new(), HashMap::new());
-        let mut diagnosis = Diagnosis { tree, errors, removed, stubs };
+        let mut diagnosis = Diagnosis { tree, errors, removed, stubs, cut_short: None };
+        let mut left = budget.again;
         for _ in 0..ROUNDS {
             let mut text = Vec::new();
             diagnosis.tree.write(&mut text);
@@ -60,26 +96,44 @@ impl<'a> Diagnosis<'a> {
                     false
                 }
             };
-            if !go_on || diagnosis.errors.len() > ERRORS {
+            if diagnosis.errors.len() > ERRORS {
+                let message = format!("only the first {ERRORS} errors are told");
+                diagnosis.cut_short = Some(message);
+                break;
+            }
+            if !go_on {
+                break;
+            }
+            left = left.saturating_sub(text.len());
+            if left == 0 {
+                diagnosis.cut_short = Some(TOO_LARGE.to_owned());
                 break;
             }
         }
         diagnosis
     }
 
-    /// The errors in the order of the text, with line and column.
-    fn located(mut self, text: &[u8]) -> Vec<SpecError> {
-        let many = self.errors.len() > ERRORS;
+    /// The errors with their offsets, in the order of the text, and then why there are no more.
+    fn sorted(mut self) -> Vec<(usize, SpecError)> {
         self.errors.sort_by_key(|(at, _)| *at);
         self.errors.truncate(ERRORS);
-        if many {
-            let message = format!("only the first {ERRORS} errors are told");
+        if let Some(message) = self.cut_short.take() {
             let at = self.errors.last().map_or(0, |(at, _)| *at);
             self.note(at, Place::root(), message);
         }
+        self.errors
+    }
+
+    /// The errors in the order of the text.
+    fn in_order(self) -> Vec<SpecError> {
+        self.sorted().into_iter().map(|(_, error)| error).collect()
+    }
+
+    /// The same with line and column.
+    fn located(self, text: &[u8]) -> Vec<SpecError> {
         let (mut line, mut line_at, mut seen) = (1, 0, 0);
-        let mut errors = Vec::with_capacity(self.errors.len());
-        for (at, mut error) in self.errors {
+        let mut errors = Vec::new();
+        for (at, mut error) in self.sorted() {
             for (i, _) in text.iter().enumerate().take(at).skip(seen).filter(|(_, b)| **b == b'\n')
             {
                 (line, line_at) = (line + 1, i + 1);
@@ -364,7 +418,7 @@ mod tests {
             if let Some(at) = (0..=text.len()).find(|i| *i >= cut && text.is_char_boundary(*i)) {
                 text.insert_str(at, &put);
             }
-            let (read, diagnosed) = (super::super::from_json(text.as_bytes()), diagnose(text.as_bytes()));
+            let (read, diagnosed) = (super::super::from_valid_json(text.as_bytes()), diagnose(text.as_bytes()));
             proptest::prop_assert_eq!(read.is_ok(), diagnosed.is_ok());
             if let (Err(first), Err(all)) = (read, diagnosed) {
                 proptest::prop_assert!(!all.0.is_empty() && all.0.len() + 1 >= first.0.len().min(ERRORS), "{first:?} {all:?}");

@@ -1,6 +1,10 @@
 //! Errors of specs: what is wrong, and where.
 
+use std::borrow::Cow;
 use std::fmt;
+
+/// How many characters of a key an error shows.
+const KEY: usize = 100;
 
 /// One step of the way to a place in a spec.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -52,17 +56,27 @@ impl FromIterator<Segment> for Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plain = |key: &str| {
-            !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-')
+            !key.is_empty()
+                && key.len() <= KEY
+                && key.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-')
         };
         for (i, segment) in self.0.iter().enumerate() {
             match segment {
                 Segment::Key(key) if plain(key) && i == 0 => f.write_str(key)?,
                 Segment::Key(key) if plain(key) => write!(f, ".{key}")?,
-                Segment::Key(key) => write!(f, "[{key:?}]")?,
+                Segment::Key(key) => write!(f, "[{:?}]", cut(key))?,
                 Segment::Index(index) => write!(f, "[{index}]")?,
             }
         }
         Ok(())
+    }
+}
+
+/// A key as an error shows it: it can be as long as a client likes.
+fn cut(key: &str) -> Cow<'_, str> {
+    match key.char_indices().nth(KEY) {
+        Some((end, _)) => format!("{}...", key.get(..end).unwrap_or_default()).into(),
+        None => key.into(),
     }
 }
 

@@ -6,13 +6,18 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A process's ID: any string, chosen by the client, unique within an agent until the process is deleted.
+/// A process's ID: a string of 1 to [`MAX_LEN`](ProcId::MAX_LEN) bytes, chosen by the client, unique within an agent until the process
+/// is deleted.
 ///
 /// Cheap to clone: it accompanies every message about the process.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProcId(Arc<str>);
 
 impl ProcId {
+    /// The longest ID that a process is started under, in bytes. Percent-encoded it is three times as long, and must fit into the head
+    /// of an HTTP request, also one through proxies.
+    pub const MAX_LEN: usize = 4096;
+
     /// The ID as it was given.
     pub fn as_str(&self) -> &str {
         &self.0

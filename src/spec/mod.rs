@@ -40,7 +40,7 @@ pub use fds::{
 };
 pub use id::{FdName, ProcId};
 pub use identity::Identity;
-pub use read::{from_json, from_msgpack};
+pub use read::{from_json, from_msgpack, from_valid_json};
 pub use schema::schema;
 pub use types::{
     OomPolicy, ProcSpec, Request, ScopeProperties, SliceProperties, SystemdProperties,

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_path_to_error::Segment as PathSegment;
 
+use super::diagnose::{BUDGET, diagnose_msgpack, diagnose_within};
 use super::locate::locate;
 use super::{Place, ProcSpec, Request, Segment, SpecError, SpecErrors, Validated};
 
@@ -13,9 +14,17 @@ const LOCATED: usize = 50;
 /// Reads and validates a whole request from JSON.
 ///
 /// # Errors
-/// Everything that is wrong with the request, the first ones with line and column; if the text is no JSON, or a value is of
-/// the wrong kind, the first such error alone.
+/// As of [`diagnose`](super::diagnose()), but bounded in what it costs: of a large text, or one that is wrong in very many places, the errors that were
+/// found by then, the last one of which says so.
 pub fn from_json(text: &[u8]) -> Result<Validated, SpecErrors> {
+    from_valid_json(text).map_err(|first| diagnose_within(text, first, BUDGET))
+}
+
+/// The same where not all that is wrong is needed: it takes no longer than to read a valid request.
+///
+/// # Errors
+/// The first value that is of the wrong kind; or all that is invalid, the first ones with line and column.
+pub fn from_valid_json(text: &[u8]) -> Result<Validated, SpecErrors> {
     parse(text)?.validate().map_err(|mut errors| {
         for error in errors.0.iter_mut().take(LOCATED) {
             error.position = locate(text, error.place.segments());
@@ -52,11 +61,16 @@ pub fn from_msgpack(
     all_or_nothing: bool,
     idempotent: bool,
 ) -> Result<Validated, SpecErrors> {
+    let request = parse_msgpack(specs).map_err(SpecErrors::from);
+    let valid = request.and_then(|specs| Request { specs, all_or_nothing, idempotent }.validate());
+    valid.map_err(|first| diagnose_msgpack(specs, first))
+}
+
+fn parse_msgpack(specs: &[u8]) -> Result<SpecMap, SpecError> {
     /// Gives the value under `specs` the same shape and checks as the whole request.
     #[derive(Deserialize)]
     #[serde(transparent)]
     struct Specs(#[serde(deserialize_with = "super::types::unique_keys")] SpecMap);
-    type SpecMap = indexmap::IndexMap<super::ProcId, ProcSpec>;
 
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(specs);
     let mut track = serde_path_to_error::Track::new();
@@ -69,8 +83,10 @@ pub fn from_msgpack(
                 .collect();
             SpecError::new(place, error.to_string())
         })?;
-    Request { specs, all_or_nothing, idempotent }.validate()
+    Ok(specs)
 }
+
+type SpecMap = indexmap::IndexMap<super::ProcId, ProcSpec>;
 
 /// serde_json's message, less the position at its end, which is given apart.
 fn json_message(error: &serde_json::Error) -> String {

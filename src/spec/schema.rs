@@ -5,13 +5,22 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{
-    Account, Bound, FdEntry, FdName, FdSpec, Fds, Inherit, LimitPair, ProcId, Request, Resource,
-    SignalRef, VarSpec, VarValue,
+    Account, Bound, FdEntry, FdName, FdSpec, Fds, Inherit, LimitPair, ProcId, ProcSpec, Request,
+    Resource, SignalRef, VarSpec, VarValue,
 };
 
 /// The JSON Schema (draft 2020-12) of a whole request.
 pub fn schema() -> Schema {
     schemars::schema_for!(Request)
+}
+
+/// Processes by their IDs.
+pub(super) fn processes(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "propertyNames": generator.subschema_for::<ProcId>(),
+        "additionalProperties": generator.subschema_for::<ProcSpec>(),
+    })
 }
 
 /// Limits by resource.
@@ -39,7 +48,10 @@ macro_rules! schema_of {
 }
 
 schema_of! {
-    ProcId as "ProcId": |_| json_schema!({"type": "string"});
+    ProcId as "ProcId": |_| json_schema!({
+        "description": "A process's ID, of at most 4096 bytes in UTF-8.",
+        "type": "string", "minLength": 1, "maxLength": ProcId::MAX_LEN,
+    });
     FdName as "FdName": |_| json_schema!({
         "description": "stdin, stdout, stderr or a decimal number.",
         "type": "string", "pattern": "^(stdin|stdout|stderr|[0-9]+)$",

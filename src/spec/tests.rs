@@ -101,16 +101,16 @@ fn errors_name_their_place() {
             r#"{"specs": {"a": {"argv": ["x"], "fds": [["1", "pipe-write"], ["0", {"pipe-read": {"proc_id": "a", "fd": "1"}}]]}}}"#,
             "specs.a.fds[1]: pipe-read from the process itself",
         ),
-        // Of the wrong kind or shape: the first alone.
-        (r#"{"specs": {"a": {"argv": ["x"], "cdw": "/"}}}"#, "specs.a.cdw: unknown field `cdw`"),
-        (r#"{"specs": {}, "x": 1}"#, "x: unknown field `x`"),
+        // Of the wrong kind or shape.
+        (r#"{"specs": {"a": {"argv": ["x"], "cdw": "/"}}}"#, "specs.a.cdw: unknown key `cdw`"),
+        (r#"{"specs": {}, "x": 1}"#, "x: unknown key `x`"),
         (
             r#"{"specs": {"a": {"argv": ["x"]}, "a": {"argv": ["y"]}}}"#,
             "specs: key \"a\" given twice",
         ),
         (
             r#"{"specs": {"a": {"argv": "x"}}}"#,
-            "specs.a.argv: invalid type: string \"x\", expected a sequence",
+            "specs.a.argv: invalid type: string \"x\", expected an array",
         ),
         (
             r#"{"specs": {"a": {"argv": ["x"], "fds": [["out", "close"]]}}}"#,
@@ -130,7 +130,7 @@ fn errors_name_their_place() {
             "specs.a.env.inherit: invalid type: integer `1`, expected true, false or an array of variable names",
         ),
         ("{\n  \"specs\": {\n", "EOF while parsing"),
-        ("[]", "invalid type: sequence, expected struct Request"),
+        ("[]", "invalid type: array, expected an object"),
         ("{\"specs\": {}} x", "trailing characters (line 1, column 15)"),
         ("", "EOF"),
     ];
@@ -392,14 +392,91 @@ proptest! {
 }
 
 #[test]
-fn of_very_many_errors_the_first_are_located() {
+fn of_very_many_errors_the_first_are_told() {
     let procs: Vec<String> = (0..2000).map(|i| format!(r#""{i}": {{"argv": []}}"#)).collect();
     let text = format!(r#"{{"specs": {{{}}}}}"#, procs.join(",\n"));
     let errors = from_json(text.as_bytes()).unwrap_err().0;
-    assert_eq!(errors.len(), 2000);
-    assert_eq!(errors[9].position.map(|(line, _)| line), Some(10));
-    assert_eq!(errors.iter().filter(|error| error.position.is_some()).count(), 50);
-    assert_eq!(errors[1999].place.to_string(), "specs.1999.argv");
+    assert_eq!(errors.len(), 101);
+    assert!(errors.iter().all(|error| error.position.is_some()));
+    assert_eq!(errors[99].place.to_string(), "specs.99.argv");
+    assert_eq!(errors[99].position, Some((100, 16)));
+    assert_eq!(errors[100].message, "only the first 100 errors are told");
+}
+
+/// Of a text that is too large for that, and one that would have to be read too often.
+#[test]
+fn the_search_for_errors_is_bounded() {
+    let further = "the request is too large to be searched for further errors";
+    let wrong = r#""a": {"argvv": [], "argv": ["x"], "cwd": 7}, "b": 7"#;
+    let padded = |room: usize| format!(r#"{{"specs": {{{wrong}}}}}{}"#, " ".repeat(room));
+    let texts = |text: &str| -> Vec<String> {
+        from_json(text.as_bytes()).unwrap_err().0.into_iter().map(|error| error.message).collect()
+    };
+    let few = texts(&padded(0));
+    assert_eq!(few.len(), 3, "{few:?}");
+    assert!(few[0].starts_with("unknown key `argvv`") && few[2].starts_with("invalid type"));
+    let large = texts(&padded(2 << 20));
+    assert_eq!((large.len(), large[1].as_str()), (2, further));
+    assert!(large[0].starts_with("unknown field `argvv`"), "{large:?}");
+    // A user's own file is searched to its end.
+    assert_eq!(diagnose(padded(2 << 20).as_bytes()).unwrap_err().0.len(), 3);
+    let argument = "x".repeat(500_000);
+    let many: Vec<String> = (0..50).map(|i| format!(r#""{i}": 7"#)).collect();
+    let text = format!(r#"{{"specs": {{"a": {{"argv": ["{argument}"]}}, {}}}}}"#, many.join(","));
+    let often = texts(&text);
+    assert!((5..20).contains(&often.len()), "{}", often.len());
+    assert_eq!(often.last().map(String::as_str), Some(further));
+}
+
+/// A request of the server is searched for its errors like one of HTTP, in the same words, but has no lines.
+#[test]
+fn all_errors_of_messagepack() {
+    let specs = serde_json::json!({
+        "a": {"argvv": ["x"], "cwd": 7, "nice": 99, "fds": [["x1", "close"]]},
+        "b": {"argv": "/bin/true"},
+        "": {"argv": ["x"]},
+    });
+    let text = serde_json::json!({ "specs": specs }).to_string();
+    let packed = from_msgpack(&rmp_serde::to_vec(&specs).unwrap(), false, false).unwrap_err().0;
+    assert!(packed.iter().all(|error| error.position.is_none()));
+    let mut packed: Vec<String> = packed.iter().map(ToString::to_string).collect();
+    let read = from_json(text.as_bytes()).unwrap_err().0.into_iter();
+    let read = read.map(|error| SpecError { position: None, ..error }.to_string());
+    let mut read: Vec<String> = read.collect();
+    assert_eq!(packed.len(), 7, "{packed:#?}");
+    assert!(packed.iter().any(|error| error.starts_with("specs.a.argvv: unknown key `argvv`")));
+    packed.sort();
+    read.sort();
+    assert_eq!(packed, read);
+    // What JSON could not say has its first error all the same.
+    let odd = rmp_serde::to_vec(&std::collections::BTreeMap::from([(1, "x")])).unwrap();
+    assert_eq!(from_msgpack(&odd, false, false).unwrap_err().0.len(), 1);
+}
+
+#[test]
+fn ids_that_no_path_can_address_are_refused() {
+    let with = |id: &str| serde_json::json!({"specs": {id: {"argv": ["x"]}}});
+    let validator = jsonschema::validator_for(schema().as_value()).unwrap();
+    for (id, length) in [
+        ("", 0),
+        (&"x".repeat(4097), 4097),
+        (&"\u{e9}".repeat(2049), 4098),
+        (&"x".repeat(70_000), 70_000),
+    ] {
+        let told = from_json(with(id).to_string().as_bytes()).unwrap_err().0;
+        assert_eq!(told.len(), 1);
+        let message = format!("the process ID has {length} bytes: it must have 1 to 4096");
+        assert_eq!(told[0].message, message);
+        // The place names it as far as that can be read.
+        assert!(told[0].to_string().len() < 500);
+        let packed = rmp_serde::to_vec(&with(id)["specs"]).unwrap();
+        assert_eq!(from_msgpack(&packed, false, false).unwrap_err().0[0].message, message);
+        assert!(length == 4098 || !validator.is_valid(&with(id)));
+    }
+    for id in ["x", ".", "..", "\u{e9}", &"x".repeat(4096)] {
+        from_json(with(id).to_string().as_bytes()).unwrap();
+        assert!(validator.is_valid(&with(id)));
+    }
 }
 
 #[test]
@@ -498,21 +575,24 @@ fn errors_of_attributes_and_fds_name_their_place() {
             r#""env": {"vars": {"A": 1}}"#,
             "env.vars.A: invalid type: integer `1`, expected a string",
         ),
-        (r#""fds": {"1": {"data": {}}}"#, "fds.stdout: exactly one of text and base64"),
-        (r#""fds": {"1": {"data": {"base64": "x"}}}"#, "fds.stdout.base64: no base64"),
+        (r#""fds": {"1": {"data": {}}}"#, "fds.1: exactly one of text and base64"),
+        (r#""fds": {"1": {"data": {"base64": "x"}}}"#, "fds.1.data.base64: no base64"),
         (
             r#""fds": {"1": {"dup": {"fd": 2}}, "2": {"dup": {"fd": 1}}}"#,
-            "fds.stdout: duplicates itself",
+            "fds.1: duplicates itself",
         ),
         (r#""fds": {"1": "close", "stdout": "close"}"#, "fds: key \"stdout\" given twice"),
-        (r#""fds": [["1", {"capture": {"limit": {}}}]]"#, "fds[0].limit: neither head nor tail"),
+        (
+            r#""fds": [["1", {"capture": {"limit": {}}}]]"#,
+            "fds[0][1].capture.limit: neither head nor tail",
+        ),
         (
             r#""fds": [["1", {"capture": {"limit": {"tail": 1}, "compress": "zstd"}}]]"#,
-            "fds[0].limit: the tail of compressed output",
+            "fds[0][1].capture.limit: the tail of compressed output",
         ),
         (
             r#""fds": [["1", {"capture": {"file": {"path": "x"}}}]]"#,
-            "fds[0].file.path: \"x\" is not",
+            "fds[0][1].capture.file.path: \"x\" is not",
         ),
         (r#""fds": [["1", {"capture": {"encoding": "latin1"}}]]"#, "unknown variant `latin1`"),
     ] {

@@ -4,6 +4,9 @@
 //! after others have been taken out.
 
 use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::{FdName, Place, Segment};
 
@@ -63,6 +66,29 @@ impl<'a> Node<'a> {
     pub(super) fn stub(text: &'static str, at: usize) -> Node<'a> {
         let read = Node::read(text.as_bytes()).map(|node| node.value);
         Node { at, value: read.unwrap_or(Value::Scalar(b"null".as_slice().into())) }
+    }
+
+    /// An object with one key.
+    pub(super) fn object_of(key: &str, node: Node<'a>) -> Node<'a> {
+        let entry = Entry { key: key.to_owned(), at: node.at, node };
+        Node { at: 0, value: Value::Object(vec![entry]) }
+    }
+
+    /// Gives each value the offset at which it would stand if only values counted: a text that there never was has an order all the
+    /// same.
+    pub(super) fn number(&mut self, next: &mut usize) {
+        self.at = *next;
+        *next += 1;
+        match &mut self.value {
+            Value::Scalar(_) => {}
+            Value::Array(elements) => elements.iter_mut().for_each(|(_, node)| node.number(next)),
+            Value::Object(entries) => {
+                for entry in entries {
+                    entry.at = *next;
+                    entry.node.number(next);
+                }
+            }
+        }
     }
 
     /// Appends it as a text.
@@ -210,6 +236,89 @@ impl Found<'_, '_> {
             },
             _ => None,
         }
+    }
+}
+
+/// From another format, as far as it could be JSON; nothing of it has a place in a text.
+impl<'de> Deserialize<'de> for Node<'static> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        NodeVisitor { depth: DEPTH }.deserialize(deserializer)
+    }
+}
+
+/// Makes a value that may be nested as deep as this.
+#[derive(Clone, Copy)]
+struct NodeVisitor {
+    depth: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for NodeVisitor {
+    type Value = Node<'static>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl NodeVisitor {
+    fn scalar<E: de::Error>(value: impl serde::Serialize) -> Result<Node<'static>, E> {
+        let text = serde_json::to_vec(&value).map_err(E::custom)?;
+        Ok(Node { at: 0, value: Value::Scalar(text.into()) })
+    }
+
+    /// One of what is within.
+    fn below<E: de::Error>(self) -> Result<Self, E> {
+        let depth = self.depth.checked_sub(1).ok_or_else(|| E::custom("nested too deeply"))?;
+        Ok(NodeVisitor { depth })
+    }
+}
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node<'static>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("what JSON has too")
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Self::Value, E> {
+        Self::scalar(value)
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Self::Value, E> {
+        Self::scalar(value)
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Self::Value, E> {
+        Self::scalar(value)
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Self::Value, E> {
+        // JSON has no numbers for the others.
+        if value.is_finite() { Self::scalar(value) } else { Err(E::custom("no finite number")) }
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Self::Value, E> {
+        Self::scalar(value)
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+        Self::scalar(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+        let (below, mut elements) = (self.below()?, Vec::new());
+        while let Some(node) = array.next_element_seed(below)? {
+            elements.push((elements.len(), node));
+        }
+        Ok(Node { at: 0, value: Value::Array(elements) })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (below, mut entries) = (self.below()?, Vec::new());
+        while let Some(key) = map.next_key()? {
+            entries.push(Entry { key, at: 0, node: map.next_value_seed(below)? });
+        }
+        Ok(Node { at: 0, value: Value::Object(entries) })
     }
 }
 

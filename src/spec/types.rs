@@ -18,6 +18,7 @@ use super::fds::Fds;
 pub struct Request {
     /// The processes in the order given; the key is the process's ID, and may not be given twice.
     #[serde(deserialize_with = "unique_keys")]
+    #[schemars(schema_with = "super::schema::processes")]
     pub specs: IndexMap<ProcId, ProcSpec>,
     /// Whether all are stopped where one cannot be started.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

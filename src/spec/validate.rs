@@ -25,7 +25,7 @@ impl Request {
             .into_iter()
             .map(|(id, spec)| {
                 let place = specs.key(id.as_str());
-                check.no_nul(&place, "the process ID", id.as_str());
+                check.id(&place, id.as_str());
                 let proc = check.proc(&place, &id, spec);
                 (id, proc)
             })
@@ -91,6 +91,16 @@ impl Check {
     fn no_nul(&mut self, place: &Place, what: &str, text: &str) {
         if text.contains('\0') {
             self.error(place, format!("{what} contains a NUL character"));
+        }
+    }
+
+    /// An ID that the path of an HTTP request can name.
+    fn id(&mut self, place: &Place, id: &str) {
+        self.no_nul(place, "the process ID", id);
+        let (length, most) = (id.len(), ProcId::MAX_LEN);
+        if !(1..=most).contains(&length) {
+            let message = format!("the process ID has {length} bytes: it must have 1 to {most}");
+            self.error(place, message);
         }
     }
 

@@ -113,7 +113,7 @@ fn requests_that_are_not_accepted() {
     let table: [BadRequest<'_>; 14] = [
         (&[JSON], "", 400, &["EOF"]),
         (&[JSON], "{\"specs\":\n  {]", 400, &["(line 2, column 4)"]),
-        (&[JSON], "{}", 400, &["missing field `specs`"]),
+        (&[JSON], "{}", 400, &["missing key `specs`"]),
         (&[JSON], "[1]", 400, &["line 1, column "]),
         (&[JSON], "{\"specs\": {}} x", 400, &["trailing characters (line 1, column 15)"]),
         (&[JSON], &unknown, 400, &["colour"]),
