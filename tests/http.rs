@@ -18,6 +18,8 @@ mod doors;
 mod events;
 #[path = "http/figures.rs"]
 mod figures;
+#[path = "http/gone.rs"]
+mod gone;
 #[path = "http/lists.rs"]
 mod lists;
 #[path = "http/mock.rs"]
@@ -30,6 +32,10 @@ mod page;
 mod rig;
 #[path = "http/routes.rs"]
 mod routes;
+#[path = "http/semantics.rs"]
+mod semantics;
+#[path = "http/sockets.rs"]
+mod sockets;
 #[path = "http/streams.rs"]
 mod streams;
 #[path = "http/world.rs"]

@@ -25,7 +25,16 @@ pub(super) enum Coding {
 }
 
 /// Those that compress, the one that is taken first where a client likes several the same.
-const CODINGS: [Coding; 3] = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
+pub(super) const CODINGS: &[Coding] = &[Coding::Zstd, Coding::Brotli, Coding::Gzip];
+
+/// What a client takes of what we have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Choice {
+    /// What it likes most.
+    pub(super) coding: Coding,
+    /// Whether it takes the bytes as they are, too.
+    pub(super) identity: bool,
+}
 
 impl Coding {
     /// The name in `Accept-Encoding` and `Content-Encoding`.
@@ -37,28 +46,57 @@ impl Coding {
             Coding::Zstd => "zstd",
         }
     }
+}
 
-    /// The coding that the values of `Accept-Encoding` like most; none where they take nothing that we have.
-    pub(super) fn choose<'a>(headers: impl Iterator<Item = &'a [u8]>) -> Option<Coding> {
-        Coding::choose_of(&CODINGS, headers)
-    }
-
-    /// The same, where besides the bytes as they are only these are there.
-    pub(super) fn choose_of<'a>(
+impl Choice {
+    /// The choice of the values of `Accept-Encoding`, where besides the bytes as they are these codings are there; none where they take
+    /// nothing of that.
+    pub(super) fn of<'a>(
         codings: &[Coding],
         headers: impl Iterator<Item = &'a [u8]>,
-    ) -> Option<Coding> {
+    ) -> Option<Choice> {
         let accepted = Accepted::parse(headers);
         // Unless it is forbidden, the bytes as they are will always do.
-        let identity = accepted.weight("identity").unwrap_or(1);
+        let weight = accepted.weight("identity").unwrap_or(1);
+        let identity = weight > 0;
         let best = codings
             .iter()
             .map(|coding| (accepted.weight(coding.name()).unwrap_or(0), *coding))
             // Of equal ones the last would be taken.
             .rev()
             .max_by_key(|(weight, _)| *weight)
-            .filter(|(weight, _)| *weight > 0 && *weight >= identity);
-        best.map(|(_, coding)| coding).or((identity > 0).then_some(Coding::Identity))
+            .filter(|(best, _)| *best > 0 && *best >= weight);
+        let coding = best.map(|(_, coding)| coding).or(identity.then_some(Coding::Identity))?;
+        Some(Choice { coding, identity })
+    }
+
+    /// A whole body in the coding of choice, which is told too; as it is where nothing is gained and the client takes that.
+    ///
+    /// # Errors
+    /// Where the encoder cannot be made.
+    pub(super) fn encode(self, whole: Bytes) -> io::Result<(Coding, Bytes)> {
+        let small = whole.len() < WORTH as usize;
+        if self.identity && (small || self.coding == Coding::Identity) {
+            return Ok((Coding::Identity, whole));
+        }
+        let mut packed = Vec::new();
+        let mut coded = Coded::new(Once(Some(whole.clone())), self.coding)?;
+        while let Some(block) = coded.next_block()? {
+            packed.extend_from_slice(&block);
+        }
+        match self.identity && !gains(whole.len(), packed.len()) {
+            true => Ok((Coding::Identity, whole)),
+            false => Ok((self.coding, packed.into())),
+        }
+    }
+}
+
+/// A body of one block.
+struct Once(Option<Bytes>);
+
+impl Blocks for Once {
+    fn next_block(&mut self) -> io::Result<Option<Bytes>> {
+        Ok(self.0.take())
     }
 }
 
@@ -102,7 +140,11 @@ fn weight(text: &str) -> u16 {
 pub(super) fn shrinks(sample: &[u8]) -> bool {
     let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let packed = encoder.write_all(sample).and_then(|()| encoder.finish());
-    packed.is_ok_and(|packed| packed.len() * 100 <= sample.len() * (100 - GAIN))
+    packed.is_ok_and(|packed| gains(sample.len(), packed.len()))
+}
+
+fn gains(before: usize, after: usize) -> bool {
+    after * 100 <= before * (100 - GAIN)
 }
 
 enum Encoder {
@@ -180,33 +222,62 @@ mod tests {
 
     use super::*;
 
+    fn choose(header: &str) -> Option<(Coding, bool)> {
+        let choice = Choice::of(CODINGS, [header.as_bytes()].into_iter());
+        choice.map(|choice| (choice.coding, choice.identity))
+    }
+
     #[test]
     fn choices() {
-        for (header, coding) in [
-            ("", Some(Coding::Identity)),
-            ("gzip", Some(Coding::Gzip)),
-            ("X-GZIP", Some(Coding::Gzip)),
-            ("gzip, deflate, br, zstd", Some(Coding::Zstd)),
-            ("gzip, br", Some(Coding::Brotli)),
-            ("zstd;q=0.5, gzip", Some(Coding::Gzip)),
-            ("zstd;q=0, br; q=0.1", Some(Coding::Brotli)),
-            ("deflate", Some(Coding::Identity)),
-            ("*", Some(Coding::Zstd)),
-            ("*, zstd;q=0", Some(Coding::Brotli)),
-            ("gzip;q=0.5, identity", Some(Coding::Identity)),
-            ("gzip;q=0.5, identity;q=0.5", Some(Coding::Gzip)),
+        for (header, choice) in [
+            ("", Some((Coding::Identity, true))),
+            ("gzip", Some((Coding::Gzip, true))),
+            ("X-GZIP", Some((Coding::Gzip, true))),
+            ("gzip, deflate, br, zstd", Some((Coding::Zstd, true))),
+            ("gzip, br", Some((Coding::Brotli, true))),
+            ("zstd;q=0.5, gzip", Some((Coding::Gzip, true))),
+            ("zstd;q=0, br; q=0.1", Some((Coding::Brotli, true))),
+            ("deflate", Some((Coding::Identity, true))),
+            ("*", Some((Coding::Zstd, true))),
+            ("*, zstd;q=0", Some((Coding::Brotli, true))),
+            ("gzip;q=0.5, identity", Some((Coding::Identity, true))),
+            ("gzip;q=0.5, identity;q=0.5", Some((Coding::Gzip, true))),
             ("identity;q=0", None),
             ("*;q=0", None),
-            ("*;q=0, gzip", Some(Coding::Gzip)),
-            ("*;q=0, identity", Some(Coding::Identity)),
-            ("gzip;q=x", Some(Coding::Identity)),
-            ("gzip;q=0.001", Some(Coding::Gzip)),
+            ("gzip, identity;q=0", Some((Coding::Gzip, false))),
+            ("*;q=0, gzip", Some((Coding::Gzip, false))),
+            ("*;q=0, identity", Some((Coding::Identity, true))),
+            ("gzip;q=x", Some((Coding::Identity, true))),
+            ("gzip;q=0.001", Some((Coding::Gzip, true))),
         ] {
-            assert_eq!(Coding::choose([header.as_bytes()].into_iter()), coding, "{header}");
+            assert_eq!(choose(header), choice, "{header}");
         }
-        assert_eq!(Coding::choose([].into_iter()), Some(Coding::Identity));
+        let none = Choice::of(CODINGS, [].into_iter()).unwrap();
+        assert_eq!((none.coding, none.identity), (Coding::Identity, true));
         let several = [&b"gzip;q=0.1"[..], b"br"];
-        assert_eq!(Coding::choose(several.into_iter()), Some(Coding::Brotli));
+        assert_eq!(Choice::of(CODINGS, several.into_iter()).unwrap().coding, Coding::Brotli);
+        // Where nothing is there but the bytes as they are.
+        assert_eq!(Choice::of(&[], [&b"gzip, identity;q=0"[..]].into_iter()), None);
+        let gzip =
+            Choice::of(&[Coding::Gzip], [&b"zstd, identity;q=0, gzip;q=0.1"[..]].into_iter());
+        assert_eq!(gzip.unwrap().coding, Coding::Gzip);
+    }
+
+    #[test]
+    fn what_gains_nothing_is_encoded_only_where_the_client_wants_it_so() {
+        let mut random = vec![0; 5000];
+        fastrand::Rng::with_seed(1).fill(&mut random);
+        for (whole, worth) in [(b"{}".to_vec(), false), (random, false), (vec![7; 5000], true)] {
+            for coding in CODINGS {
+                for identity in [true, false] {
+                    let choice = Choice { coding: *coding, identity };
+                    let (used, packed) = choice.encode(whole.clone().into()).unwrap();
+                    let expected = if worth || !identity { *coding } else { Coding::Identity };
+                    assert_eq!(used, expected, "{} {choice:?}", whole.len());
+                    assert!(decode(used, &packed) == whole);
+                }
+            }
+        }
     }
 
     /// Some blocks.
@@ -237,7 +308,7 @@ mod tests {
         let mut random = vec![0; 300_000];
         fastrand::Rng::with_seed(1).fill(&mut random);
         assert!(shrinks(&text[..32 * 1024]) && !shrinks(&random[..32 * 1024]));
-        for coding in CODINGS {
+        for coding in CODINGS.iter().copied() {
             for whole in [&text, &random, &Vec::new(), &vec![0; 1_000_000]] {
                 let blocks = whole.chunks(32 * 1024).map(<[u8]>::to_vec).collect::<Vec<_>>();
                 let mut coded = Coded::new(Some_(blocks.into_iter()), coding).unwrap();

@@ -122,6 +122,12 @@ pub(super) enum Failure {
     /// The client takes no coding that we have.
     #[error("no acceptable content coding: there are gzip, br, zstd and identity")]
     Coding,
+    /// A condition of the request does not hold.
+    #[error("precondition failed: what is there has another ETag than the request names")]
+    Precondition,
+    /// The client has closed its connection; nobody reads this.
+    #[error("the client has closed the connection")]
+    Gone,
     /// A capture cannot be read.
     #[error("failed to read capture: {0}")]
     Capture(#[from] std::io::Error),
@@ -156,7 +162,7 @@ pub(super) struct Errors {
     errors: Vec<Entry>,
 }
 
-/// The same as RFC 9457 has it, for places that the contract does not know.
+/// The same as RFC 9457 has it, for the newer places.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Problem {
     r#type: &'static str,
@@ -194,7 +200,7 @@ impl Failure {
                 answer.insert_header((header::CONTENT_RANGE, format!("bytes */{length}")));
             }
             // Nothing more will come of it, and a stranger shall not occupy a connection.
-            Failure::Refused(_) => {
+            Failure::Refused(_) | Failure::Gone => {
                 answer.force_close();
             }
             _ => {}
@@ -202,7 +208,7 @@ impl Failure {
         answer
     }
 
-    /// The answer as a problem, for places that the contract does not know.
+    /// The answer as a problem, for the newer places.
     pub(super) fn problem(&self) -> HttpResponse {
         let status = self.status_code();
         let errors = self.entries();
@@ -245,6 +251,9 @@ impl ResponseError for Failure {
                 StatusCode::RANGE_NOT_SATISFIABLE
             }
             Failure::Coding => StatusCode::NOT_ACCEPTABLE,
+            Failure::Precondition => StatusCode::PRECONDITION_FAILED,
+            // As nginx counts it: no code of HTTP's own says so.
+            Failure::Gone => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
             Failure::Capture(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Failure::Start(
                 StartError::InUse(_) | StartError::OtherSpec(_) | StartError::PipeToPresent(_),

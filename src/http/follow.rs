@@ -1,7 +1,7 @@
 //! A capture's bytes as they are written, until its end.
 
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::RawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use std::time::Duration;
 use actix::Recipient;
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::gone::closed;
 use super::output::BLOCK;
 use super::watcher::{Watch, Watcher};
 use crate::actors::messages::AwaitEnd;
@@ -19,13 +19,16 @@ use crate::report::Facts;
 use crate::report::chars::torn;
 use crate::spec::FdName;
 
-/// How often to look whether the client is still there; then the file is looked at too.
+/// How often to look at a file that the kernel reports on: a report that is lost costs no more than this.
 const CHECK: Duration = Duration::from_secs(1);
 /// How often to look at a file that the kernel does not tell of.
 const BLIND: Duration = Duration::from_millis(25);
 
 /// The process's end: its last facts, unless it was deleted before anybody could see them.
 type End = Pin<Box<dyn Future<Output = Option<Arc<Facts>>>>>;
+
+/// The client's closing of its end.
+type Closed = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Someone who follows a capture.
 pub(super) struct Follower {
@@ -40,8 +43,8 @@ pub(super) struct Follower {
     end: End,
     /// The final length, once the capture has ended.
     length: Option<u64>,
-    /// The client's connection.
-    connection: Option<RawFd>,
+    /// Nothing else reports it while there is nothing to send.
+    closed: Closed,
 }
 
 /// What to follow, and how.
@@ -88,7 +91,10 @@ impl Follower {
             watch,
             end: Box::pin(async { end.await.ok().flatten() }),
             length,
-            connection,
+            closed: match connection {
+                Some(connection) => Box::pin(closed(connection)),
+                None => Box::pin(std::future::pending()),
+            },
         }
     }
 
@@ -160,21 +166,9 @@ impl Follower {
                     self.watch = None;
                 }
             }
-            () = tokio::time::sleep(patience) => {
-                if self.connection.is_some_and(hung_up) {
-                    return Err(io::ErrorKind::BrokenPipe.into());
-                }
-            }
+            () = &mut self.closed => return Err(io::ErrorKind::BrokenPipe.into()),
+            () = tokio::time::sleep(patience) => {}
         }
         Ok(())
     }
-}
-
-/// Whether a client has closed its end. Nothing else tells of that while there is nothing to send.
-fn hung_up(connection: RawFd) -> bool {
-    // SAFETY: the connection owns the descriptor, and drops its body, which asks this, before it closes it.
-    let connection = unsafe { BorrowedFd::borrow_raw(connection) };
-    let hang_up = PollFlags::from_bits_retain(libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR);
-    let mut fds = [PollFd::new(connection, hang_up)];
-    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0)
 }

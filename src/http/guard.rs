@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::HttpRequest;
-use actix_web::dev::{Extensions, ServiceRequest};
+use actix_web::dev::{Extensions, RequestHead};
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName};
 use actix_web::rt::net::{TcpStream, UnixStream};
@@ -25,7 +25,7 @@ enum Door {
 
 /// What is known of a connection from its beginning to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Peer {
+pub(super) struct Peer {
     /// Who is at the other end; none where that could not be found out.
     user: Option<PeerUser>,
     /// The port that we listen on; 0 where there is none.
@@ -79,17 +79,20 @@ fn look(stream: &TcpStream) -> io::Result<Peer> {
     Ok(Peer { user: user.unwrap_or(None), port, door: Door::Local, tls: false, fd })
 }
 
-/// Whether a request is answered.
+/// Whether a request is answered, by its head and what is known of its connection.
 ///
 /// # Errors
 /// Why it is not.
-pub(super) fn check(policy: &Policy, request: &ServiceRequest) -> Result<(), Refusal> {
-    let peer = request.conn_data::<Peer>().copied();
+pub(super) fn check(
+    policy: &Policy,
+    head: &RequestHead,
+    peer: Option<&Peer>,
+) -> Result<(), Refusal> {
     let facts = Facts {
         peer: peer.and_then(|peer| peer.user),
-        host: collect(request, &header::HOST),
-        origin: collect(request, &header::ORIGIN),
-        authorization: collect(request, &header::AUTHORIZATION),
+        host: collect(head, &header::HOST),
+        origin: collect(head, &header::ORIGIN),
+        authorization: collect(head, &header::AUTHORIZATION),
     };
     let port = peer.map_or(0, |peer| peer.port);
     let tls = peer.is_some_and(|peer| peer.tls);
@@ -98,23 +101,23 @@ pub(super) fn check(policy: &Policy, request: &ServiceRequest) -> Result<(), Ref
         Some(Door::Local) | None => decide(policy, &facts, port, tls),
     };
     match decision {
-        Err(refusal) if refusal.is_for_want_of_a_token() && is_of_the_page(request) => Ok(()),
+        Err(refusal) if refusal.is_for_want_of_a_token() && is_of_the_page(head) => Ok(()),
         decision => decision.inspect_err(|refusal| tracing::info!(%refusal, "request refused")),
     }
 }
 
 /// Whether it asks for the page itself, which asks for the token then: a browser sends none with what it opens.
-fn is_of_the_page(request: &ServiceRequest) -> bool {
-    let reads = *request.method() == Method::GET || *request.method() == Method::HEAD;
-    let route = Route::parse(request.uri().path());
+fn is_of_the_page(head: &RequestHead) -> bool {
+    let reads = head.method == Method::GET || head.method == Method::HEAD;
+    let route = Route::parse(head.uri.path());
     reads && route.is_ok_and(|route| matches!(route.place(), Place::Page | Place::Asset))
 }
 
-fn collect<'a>(request: &'a ServiceRequest, name: &HeaderName) -> Header<'a> {
-    Header::collect(request.headers().get_all(name).map(|value| value.as_bytes()))
+fn collect<'a>(head: &'a RequestHead, name: &HeaderName) -> Header<'a> {
+    Header::collect(head.headers().get_all(name).map(|value| value.as_bytes()))
 }
 
-/// The descriptor of a request's connection, open as long as the body of its answer lives.
+/// The descriptor of a request's connection, open as long as its handler and the body of its answer live.
 pub(super) fn connection(request: &HttpRequest) -> Option<RawFd> {
     request.conn_data::<Peer>().map(|peer| peer.fd)
 }

@@ -11,14 +11,17 @@
 
 mod about;
 pub mod access;
+mod answer;
 mod blocks;
 mod body;
 mod coding;
+mod conditions;
 mod doors;
 mod failure;
 mod feed;
 mod figures;
 mod follow;
+mod gone;
 mod guard;
 mod handlers;
 mod log_level;

@@ -1,9 +1,14 @@
-//! The description of the API, made from the code: paths from what answers them, schemas from here where bodies are streamed.
+//! The description of the API, made from the code: paths from what answers them, the schemas of results and specs from those that the
+//! program publishes by itself.
+//!
+//! OpenAPI 3.1 takes JSON Schema as it is. So what `procstar schema` prints is put in under names that the paths refer to.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-use utoipa::{OpenApi, ToSchema};
+use serde_json::{Map, Value};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{OpenApi, PartialSchema, ToSchema};
 
 use super::about::AgentBody;
 use super::handlers::{events, output, page, procs, state};
@@ -37,15 +42,85 @@ use super::log_level::LogLevelBody;
         page::page,
         page::asset,
     ),
-    components(schemas(OutputShown, State))
+    components(schemas(OutputShown, ProcState, ProcResult, SpecsBody))
 )]
 struct Description;
 
 /// The description, as JSON.
 pub(super) fn json() -> String {
-    // It holds nothing that cannot be written.
-    Description::openapi().to_json().unwrap_or_default()
+    let mut description = serde_json::to_value(Description::openapi()).unwrap_or_default();
+    let schemas = description.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
+    if let Some(schemas) = schemas {
+        publish(crate::report::schema(), None, schemas);
+        publish(crate::spec::schema(), Some(SpecsBody::NAME), schemas);
+    }
+    description.to_string()
 }
+
+/// Puts the definitions of a published schema among the description's, and its root where that has a name.
+fn publish(schema: schemars::Schema, root: Option<&str>, schemas: &mut Map<String, Value>) {
+    let mut schema = Value::from(schema);
+    let named = |name: &str| match name {
+        // By itself it could be anybody's.
+        "Result" => ProcResult::NAME.to_owned(),
+        name => name.to_owned(),
+    };
+    refer(&mut schema, &|name| format!("#/components/schemas/{}", named(name)));
+    let Value::Object(mut schema) = schema else { return };
+    if let Some(Value::Object(definitions)) = schema.remove("$defs") {
+        schemas.extend(definitions.into_iter().map(|(name, value)| (named(&name), value)));
+    }
+    schema.remove("$schema");
+    if let Some(root) = root {
+        schemas.insert(root.to_owned(), schema.into());
+    }
+}
+
+/// Turns every reference to a definition into another one.
+fn refer(value: &mut Value, to: &impl Fn(&str) -> String) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(|value| refer(value, to)),
+        Value::Object(entries) => {
+            for (key, value) in entries {
+                match (key.as_str(), value) {
+                    ("$ref", Value::String(reference)) => {
+                        if let Some(name) = reference.strip_prefix("#/$defs/") {
+                            *reference = to(name);
+                        }
+                    }
+                    (_, value) => refer(value, to),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Names that the paths refer to, of schemas that [`json`] puts in.
+macro_rules! published {
+    ($($type:ident)*) => {$(
+        /// Described by the published schema.
+        pub(super) struct $type;
+
+        impl $type {
+            const NAME: &str = stringify!($type);
+        }
+
+        impl PartialSchema for $type {
+            fn schema() -> RefOr<Schema> {
+                RefOr::T(Schema::default())
+            }
+        }
+
+        impl ToSchema for $type {
+            fn name() -> Cow<'static, str> {
+                Self::NAME.into()
+            }
+        }
+    )*};
+}
+
+published! { ProcResult ProcState SpecsBody }
 
 /// A good answer without anything to tell.
 #[derive(ToSchema)]
@@ -85,44 +160,6 @@ struct ProcsData {
     next: Option<String>,
 }
 
-/// What became of a process; see `docs/results.md`. Keys may be added.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what is streamed")]
-struct ProcResult {
-    state: State,
-    errors: Vec<String>,
-    pid: Option<i32>,
-    #[schema(value_type = Option<Object>)]
-    proc_stat: Value,
-    #[schema(value_type = Option<Object>)]
-    proc_statm: Value,
-    #[schema(value_type = Option<Object>)]
-    cgroup_accounting: Value,
-    times: Times,
-    reason: Option<String>,
-    status: Option<Status>,
-    #[schema(value_type = Option<Object>)]
-    rusage: Value,
-    /// By fd: how much is captured.
-    #[schema(value_type = Object)]
-    captures: Value,
-    /// By fd: its output, or null.
-    #[schema(value_type = Object)]
-    fds: BTreeMap<String, Option<FdEntry>>,
-    /// Only with `output=tail`: by fd, where in the capture the shown bytes begin.
-    #[schema(required = false, nullable = false)]
-    offsets: Option<BTreeMap<String, u64>>,
-}
-
-#[derive(ToSchema)]
-#[schema(rename_all = "lowercase")]
-#[expect(dead_code, reason = "describes what is streamed")]
-pub(super) enum State {
-    Running,
-    Terminated,
-    Error,
-}
-
 /// How much of the captures results show.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
@@ -131,51 +168,6 @@ pub(super) enum OutputShown {
     Inline,
     None,
     Tail,
-}
-
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what is streamed")]
-struct Times {
-    #[schema(format = DateTime)]
-    start: String,
-    #[schema(format = DateTime)]
-    now: String,
-    #[schema(format = DateTime)]
-    stop: Option<String>,
-    elapsed: f64,
-}
-
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what is streamed")]
-struct Status {
-    status: i32,
-    exit_code: Option<i32>,
-    signum: Option<i32>,
-    signal: Option<String>,
-    core_dump: bool,
-}
-
-/// Output, by `type`: `text` has `text`, `data` has `data`, `detached` has `length`.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what is streamed")]
-struct FdEntry {
-    r#type: String,
-    encoding: String,
-    #[schema(required = false, nullable = false)]
-    text: Option<String>,
-    #[schema(required = false, nullable = false)]
-    data: Option<String>,
-    #[schema(required = false, nullable = false)]
-    length: Option<u64>,
-}
-
-/// What to start; see `docs/specs.md`.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what is parsed elsewhere")]
-pub(super) struct SpecsBody {
-    /// By process ID.
-    #[schema(value_type = BTreeMap<String, Object>)]
-    specs: Value,
 }
 
 /// One event.
@@ -265,6 +257,25 @@ mod tests {
             let name = reference.split('"').next().unwrap();
             assert!(schemas.contains_key(name), "{name}");
         }
-        assert!(schemas.contains_key("ProcResult") && schemas.contains_key("Problem"));
+        assert!(schemas.contains_key("Problem") && !text.contains("$defs"));
+    }
+
+    /// Results and specs are described as the published schemas do, whole.
+    #[test]
+    fn results_and_specs_are_those_of_the_published_schemas() {
+        let description: Value = serde_json::from_str(&json()).unwrap();
+        let schemas = &description["components"]["schemas"];
+        let keys = |value: &Value| {
+            let properties = value["properties"].as_object().unwrap();
+            properties.keys().cloned().collect::<BTreeSet<_>>()
+        };
+        let published = Value::from(crate::report::schema());
+        let result = &published["$defs"]["Result"];
+        assert!(keys(result).contains("survivor_count"));
+        assert_eq!(keys(&schemas[ProcResult::NAME]), keys(result));
+        assert_eq!(schemas[ProcResult::NAME]["required"], result["required"]);
+        let spec = &Value::from(crate::spec::schema())["$defs"]["ProcSpec"];
+        assert_eq!(keys(&schemas["ProcSpec"]), keys(spec));
+        assert_eq!(keys(&schemas[SpecsBody::NAME]).len(), 3);
     }
 }

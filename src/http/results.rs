@@ -49,6 +49,11 @@ impl Results {
         Results { page: Some(next), ..self }
     }
 
+    /// Whether all of it has been made.
+    pub(super) fn is_over(&self) -> bool {
+        self.ended
+    }
+
     /// Begins the next result, or ends the body.
     fn begin(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
         let Some(facts) = self.procs.next() else {

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use actix::Recipient;
@@ -18,22 +18,21 @@ use actix_tls::accept::TlsError;
 use actix_tls::accept::rustls_0_23::{Acceptor, AcceptorService, TlsStream};
 use actix_web::body::MessageBody;
 use actix_web::dev::{AppConfig, Extensions, Service as ActixService, ServiceResponse};
-use actix_web::middleware::DefaultHeaders;
 use actix_web::rt::net::{TcpStream, UnixStream};
-use actix_web::{App, ResponseError, web};
-use futures_util::future::{Either, ready};
+use actix_web::{App, web};
+use futures_util::future::ready;
 
 use super::about::About;
 use super::access::Policy;
 use super::doors::Doors;
-use super::failure::Failure;
 use super::log_level::LogControl;
 use super::watcher::Watcher;
-use super::{guard, handlers};
+use super::{answer, guard, handlers};
 use crate::actors::messages::{
     AwaitEnd, Delete, GetAll, GetChanges, GetOne, GetPage, GetPosition, GetSnapshot, GetTally,
     Signal, Start, Stop,
 };
+use crate::net::keep_alive::keep_alive;
 use crate::net::tls_server::ServerTls;
 use crate::report::Sampler;
 use crate::rotating::Rotating;
@@ -115,8 +114,11 @@ pub(super) struct Site {
 /// HTTP/1.1 on connections of whichever kind: within a macro, for what it makes has a name for each kind.
 macro_rules! http1 {
     ($site:expr, $ending:expr, $limits:expr) => {{
-        let ending = $ending.clone();
+        let (ending, site) = ($ending.clone(), $site.clone());
         HttpService::build()
+            .expect(fn_service(move |request: Request| {
+                ready(answer::unless_refused(&site, request))
+            }))
             .graceful_shutdown_signal(move || {
                 let ending = ending.clone();
                 async move { ending.notified().await }
@@ -152,6 +154,7 @@ pub fn serve(doors: Doors, service: Service) -> io::Result<Server> {
         .disable_signals();
     let ending = builder.graceful_shutdown_signal();
     let Doors { tcp, tls, unix, .. } = doors;
+    tcp.iter().for_each(keep_alive);
     let builder = tcp.into_iter().try_fold(builder, |builder, listener| {
         let (site, ending) = (site.clone(), ending.clone());
         match tls.clone() {
@@ -205,40 +208,7 @@ fn app(
     Future: 'static,
     Service: 'static,
 > {
-    let policy = site.service.policy.clone();
-    let app = App::new()
-        .app_data(site.clone())
-        .default_service(web::to(handlers::dispatch))
-        .wrap_fn(move |request, next| match guard::check(&policy, &request) {
-            Ok(()) => Either::Left(next.call(request)),
-            Err(refusal) => {
-                let answer = Failure::from(refusal).error_response();
-                Either::Right(ready(Ok(request.into_response(answer))))
-            }
-        })
-        .wrap(headers())
-        .wrap_fn(move |request, next| {
-            let (answer, site) = (next.call(request), site.clone());
-            async move {
-                let answer = answer.await?;
-                let class = usize::from(answer.status().as_u16() / 100);
-                if let Some(count) = site.answered.get(class.saturating_sub(1)) {
-                    count.fetch_add(1, Ordering::Relaxed);
-                }
-                Ok(answer)
-            }
-        });
+    let app = App::new().app_data(site).default_service(web::to(handlers::dispatch));
     let app = app.into_factory().map_err(|error: actix_web::Error| error.error_response());
     map_config(app, |()| AppConfig::default())
-}
-
-/// What every answer carries: results and output change, and a browser shall neither take output for a script or a page
-/// nor let another site's page embed it.
-fn headers() -> DefaultHeaders {
-    DefaultHeaders::new()
-        .add(("Cache-Control", "no-store"))
-        .add(("X-Content-Type-Options", "nosniff"))
-        .add(("Cross-Origin-Resource-Policy", "same-origin"))
-        .add(("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"))
-        .add(("Referrer-Policy", "no-referrer"))
 }

@@ -1,6 +1,8 @@
 //! Changes as server-sent events.
 
 use std::io;
+use std::os::fd::RawFd;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,39 +11,59 @@ use tokio::time::Interval;
 
 use super::feed::{Event, Feed};
 use super::figures::{Wish, look};
+use super::gone::closed;
 
-/// After so long without an event a comment is sent: a client that has gone is noticed by that, and one behind a proxy is not cut off.
+/// After so long without an event a comment is sent, so that a client behind a proxy is not cut off.
 const SILENCE: Duration = Duration::from_secs(15);
 
 /// A reader: the changes for it, and where it wants them the figures.
 struct Reader {
     feed: Feed,
     figures: Option<(Wish, Interval)>,
+    /// The client's closing of its end.
+    closed: Pin<Box<dyn Future<Output = ()>>>,
     first: bool,
 }
 
 impl Reader {
-    /// What comes next; none after the agent's last word.
+    /// What comes next; none after the agent's last word, or once the client has gone.
     async fn next(&mut self) -> io::Result<Option<Event>> {
-        let Reader { feed, figures, .. } = self;
-        let Some((wish, rounds)) = figures else { return feed.next().await };
+        let Reader { feed, figures, closed, .. } = self;
+        let round = async {
+            match figures {
+                Some((_, rounds)) => drop(rounds.tick().await),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             // So that figures speak of processes that the reader knows.
             biased;
             event = feed.next() => return event,
-            _ = rounds.tick() => {}
+            () = closed => return Ok(None),
+            () = round => {}
         }
-        Ok(look(feed.service(), wish).await)
+        match figures {
+            Some((wish, _)) => Ok(look(feed.service(), wish).await),
+            None => Ok(None),
+        }
     }
 }
 
-/// The body.
-pub(super) fn stream(feed: Feed, figures: Option<Wish>) -> impl Stream<Item = io::Result<Bytes>> {
+/// The body; `connection` is the client's, and open as long as the body lives.
+pub(super) fn stream(
+    feed: Feed,
+    figures: Option<Wish>,
+    connection: Option<RawFd>,
+) -> impl Stream<Item = io::Result<Bytes>> + use<> {
     let figures = figures.map(|wish| {
         let rounds = wish.rounds();
         (wish, rounds)
     });
-    let reader = Reader { feed, figures, first: true };
+    let closed: Pin<Box<dyn Future<Output = ()>>> = match connection {
+        Some(connection) => Box::pin(closed(connection)),
+        None => Box::pin(std::future::pending()),
+    };
+    let reader = Reader { feed, figures, closed, first: true };
     futures_util::stream::try_unfold(reader, |mut reader| async move {
         if reader.first {
             reader.first = false;

@@ -1,105 +1,146 @@
-//! Changes over a WebSocket: the one module that knows of actix-web-actors.
+//! Changes over a WebSocket.
 //!
-//! A session is polled only when its client has taken what was sent before; then it takes the next event from its feed. So a client that
-//! does not read holds one event, and its session stands still.
+//! A session is the body of the answer to the handshake. It is asked for more only when its client has taken what was sent before; then
+//! it takes the next event from its feed. So a client that does not read holds one event, and its session stands still.
+//!
+//! Frames are decoded by [`net`](crate::net), which looks at their headers before it keeps anything of them. A client has nothing to
+//! say here but pings, pongs and its goodbye. What is against the protocol, or too large, ends its own session, with a code and a
+//! reason.
 
 use std::io;
 use std::time::Duration;
 
-use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, StreamHandler, WrapFuture};
-use actix_web::{HttpRequest, HttpResponse, web};
-use actix_web_actors::ws;
+use actix_http::ws::handshake;
+use actix_web::body::{BodyStream, BoxBody};
+use actix_web::dev::Payload;
+use actix_web::http::Version;
+use actix_web::{HttpRequest, HttpResponse};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
+use super::failure::Failure;
 use super::feed::{Event, Feed};
+use crate::net::decoder::{self, Decoder};
+use crate::net::frames::{Opcode, close_payload, server_frame};
 
 /// From one ping to the next.
 const PING: Duration = Duration::from_secs(15);
 /// A client that answers none of so many pings has gone. They are counted, not timed: while it does not read, none is sent.
 const PINGS: u32 = 3;
+/// The largest message of a client, in bytes.
+const MESSAGE: u64 = 64 << 10;
+
+/// Codes of Close frames.
+const GOING_AWAY: u16 = 1001;
+const NOT_UTF8: u16 = 1007;
+const INTERNAL: u16 = 1011;
 
 /// One client.
 struct Session {
-    /// None while the next event is awaited.
-    feed: Option<Feed>,
+    feed: Feed,
+    payload: Payload,
+    decoder: Decoder,
+    rounds: Interval,
     /// Pings since it was last heard.
     pings: u32,
+    /// Whether a Close frame was its last one.
+    over: bool,
 }
 
 /// Answers a request for a WebSocket, on which the events of `feed` are sent as texts.
 ///
 /// # Errors
-/// The answer to a request that is none for a WebSocket.
+/// Where the request is not for a WebSocket.
 pub(super) fn start(
     feed: Feed,
     request: &HttpRequest,
-    payload: web::Payload,
-) -> Result<HttpResponse, actix_web::Error> {
-    ws::start(Session { feed: Some(feed), pings: 0 }, request, payload)
+    payload: Payload,
+) -> Result<HttpResponse, Failure> {
+    if request.version() < Version::HTTP_11 {
+        return Err(Failure::Handshake("it takes HTTP/1.1".to_owned()));
+    }
+    let head = handshake(request.head()).map_err(|error| Failure::Handshake(error.to_string()));
+    let mut rounds = tokio::time::interval_at(Instant::now() + PING, PING);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let decoder = Decoder::of_client(MESSAGE);
+    let session = Session { feed, payload, decoder, rounds, pings: 0, over: false };
+    let body = BoxBody::new(BodyStream::new(session.stream()));
+    Ok(head?.finish().set_body(body).into())
 }
-
-type Context = ws::WebsocketContext<Session>;
 
 impl Session {
-    /// Sends the next event as soon as there is one, and so on.
-    fn go_on(&mut self, ctx: &mut Context) {
-        let Some(mut feed) = self.feed.take() else { return };
-        let next = async move {
-            let event = feed.next().await;
-            (feed, event)
-        };
-        ctx.spawn(next.into_actor(self).map(|(feed, event), session, ctx| {
-            session.feed = Some(feed);
-            session.send(event, ctx);
-        }));
+    /// The frames to send.
+    fn stream(self) -> impl Stream<Item = io::Result<Bytes>> {
+        futures_util::stream::unfold(self, |mut session| async {
+            session.next().await.map(|frames| (Ok(Bytes::from(frames)), session))
+        })
     }
 
-    fn send(&mut self, event: io::Result<Option<Event>>, ctx: &mut Context) {
-        let (code, description) = match event {
-            Ok(Some(event)) => {
-                ctx.text(event.json);
-                return self.go_on(ctx);
-            }
-            Ok(None) => (ws::CloseCode::Away, "the agent ends".to_owned()),
-            Err(error) => (ws::CloseCode::Error, error.to_string()),
-        };
-        ctx.close(Some(ws::CloseReason { code, description: Some(description) }));
-        ctx.stop();
-    }
-
-    fn keep_alive(&mut self, ctx: &mut Context) {
-        if self.pings >= PINGS {
-            return ctx.stop();
+    /// The next frames; none after the goodbye, or once the client has gone.
+    async fn next(&mut self) -> Option<Vec<u8>> {
+        if self.over {
+            return None;
         }
-        self.pings += 1;
-        ctx.ping(b"");
-        ctx.run_later(PING, Session::keep_alive);
+        // A client that is far behind has always something to get.
+        tokio::task::yield_now().await;
+        loop {
+            tokio::select! {
+                biased;
+                heard = self.payload.next() => {
+                    // That it cannot be read any more is its end too.
+                    let answer = self.hear(&heard?.ok()?);
+                    if !answer.is_empty() {
+                        return Some(answer);
+                    }
+                }
+                event = self.feed.next() => return Some(self.tell(event)),
+                _ = self.rounds.tick() => {
+                    if self.pings >= PINGS {
+                        return None;
+                    }
+                    self.pings += 1;
+                    return Some(server_frame(Opcode::Ping, b""));
+                }
+            }
+        }
     }
-}
 
-impl Actor for Session {
-    type Context = Context;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        self.go_on(ctx);
-        ctx.run_later(PING, Session::keep_alive);
-    }
-}
-
-impl StreamHandler<Result<ws::Message, ws::ProtocolError>> for Session {
-    fn handle(&mut self, item: Result<ws::Message, ws::ProtocolError>, ctx: &mut Context) {
+    /// What to answer to bytes of the client; often nothing.
+    fn hear(&mut self, mut bytes: &[u8]) -> Vec<u8> {
         self.pings = 0;
-        match item {
-            Ok(ws::Message::Ping(payload)) => ctx.pong(&payload),
-            Ok(ws::Message::Close(reason)) => {
-                ctx.close(reason);
-                ctx.stop();
-            }
-            // Whatever a client says is not asked for.
-            Ok(_) => {}
-            Err(error) => {
-                tracing::debug!(%error, "websocket ends");
-                ctx.stop();
-            }
+        let mut answer = Vec::new();
+        while !self.over {
+            let frame = match self.decoder.next_event(&mut bytes) {
+                Ok(None) => break,
+                Ok(Some(decoder::Event::Ping(payload))) => server_frame(Opcode::Pong, &payload),
+                Ok(Some(decoder::Event::Close { code, .. })) => self.close(code, ""),
+                Ok(Some(decoder::Event::Text(text))) if std::str::from_utf8(&text).is_err() => {
+                    self.close(Some(NOT_UTF8), "text message is not utf-8")
+                }
+                // Whatever else a client says is not asked for.
+                Ok(Some(_)) => continue,
+                Err(error) => {
+                    tracing::debug!(%error, "closing a websocket");
+                    self.close(Some(error.close_code()), &error.to_string())
+                }
+            };
+            answer.extend_from_slice(&frame);
         }
+        answer
+    }
+
+    fn tell(&mut self, event: io::Result<Option<Event>>) -> Vec<u8> {
+        match event {
+            Ok(Some(event)) => server_frame(Opcode::Text, event.json.as_bytes()),
+            Ok(None) => self.close(Some(GOING_AWAY), "the agent ends"),
+            Err(error) => self.close(Some(INTERNAL), &error.to_string()),
+        }
+    }
+
+    /// The last frame.
+    fn close(&mut self, code: Option<u16>, reason: &str) -> Vec<u8> {
+        self.over = true;
+        server_frame(Opcode::Close, &close_payload(code, reason))
     }
 }

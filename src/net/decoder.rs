@@ -1,17 +1,15 @@
-//! The other direction of [`frames`](super::frames): a server's bytes, as they come, to whole
-//! messages. Pure.
+//! The other direction of [`frames`](super::frames): a peer's bytes, as they come, to whole messages. Pure.
+//!
+//! The agent reads its server's frames with it, and the HTTP service its clients': what differs is the mask.
 //!
 //! The decoder keeps no input of its own but a header's first bytes: payload goes straight into the
 //! message that is being assembled, which grows as bytes arrive and never by a declared length.
 
 use bytes::Bytes;
 
-use super::frames::{FrameError, MAX_CONTROL, Opcode, is_close_code};
+use super::frames::{FrameError, MAX_CONTROL, MAX_HEADER, Opcode, is_close_code, mask};
 
-/// Bytes of the longest header that an unmasked frame has.
-const MAX_SERVER_HEADER: usize = 10;
-
-/// What the server said.
+/// What the peer said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A whole binary message.
@@ -38,13 +36,17 @@ struct Open {
     fin: bool,
     /// Payload bytes still to come.
     left: u64,
+    /// The mask of the next of these bytes on; none for a server's frame.
+    key: Option<[u8; 4]>,
 }
 
 /// An incremental decoder of one connection's incoming frames.
 #[derive(Debug)]
 pub struct Decoder {
     max_message: u64,
-    header: [u8; MAX_SERVER_HEADER],
+    /// Whether the peer is a client, which must mask its frames; a server must not.
+    of_client: bool,
+    header: [u8; MAX_HEADER],
     /// How much of `header` is there.
     have: usize,
     open: Option<Open>,
@@ -58,12 +60,13 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder that refuses messages of more than `max_message` bytes.
+    /// A decoder of a server's frames that refuses messages of more than `max_message` bytes.
     #[must_use]
     pub fn new(max_message: u64) -> Self {
         Self {
             max_message,
-            header: [0; MAX_SERVER_HEADER],
+            of_client: false,
+            header: [0; MAX_HEADER],
             have: 0,
             open: None,
             kind: None,
@@ -73,11 +76,17 @@ impl Decoder {
         }
     }
 
+    /// The same for a client's frames.
+    #[must_use]
+    pub fn of_client(max_message: u64) -> Self {
+        Self { of_client: true, ..Self::new(max_message) }
+    }
+
     /// Takes bytes off the front of `input` until something is complete, and returns that; `None`
     /// when `input` is used up. To be called until it returns `None`.
     ///
     /// # Errors
-    /// What the server did against the protocol or the limit. The decoder ignores all input after
+    /// What the peer did against the protocol or the limit. The decoder ignores all input after
     /// an error, as it does after a Close.
     pub fn next_event(&mut self, input: &mut &[u8]) -> Result<Option<Event>, FrameError> {
         if self.ended {
@@ -104,10 +113,12 @@ impl Decoder {
             let take = usize::try_from(open.left).unwrap_or(usize::MAX).min(input.len());
             let (payload, rest) = input.split_at(take);
             *input = rest;
-            if open.opcode.is_control() {
-                self.control.extend_from_slice(payload);
-            } else {
-                self.message.extend_from_slice(payload);
+            let room = if open.opcode.is_control() { &mut self.control } else { &mut self.message };
+            let from = room.len();
+            room.extend_from_slice(payload);
+            if let Some(key) = &mut open.key {
+                mask(room.get_mut(from..).unwrap_or_default(), *key);
+                key.rotate_left(take % 4);
             }
             open.left -= take as u64;
             if open.left > 0 {
@@ -147,20 +158,29 @@ impl Decoder {
             return Err(FrameError::ReservedBits(first & 0x70));
         }
         let opcode = Opcode::from_bits(first).ok_or(FrameError::UnknownOpcode(first & 0x0f))?;
-        if second & 0x80 != 0 {
-            return Err(FrameError::Masked);
+        match (second & 0x80 != 0, self.of_client) {
+            (true, false) => return Err(FrameError::Masked),
+            (false, true) => return Err(FrameError::Unmasked),
+            _ => {}
         }
-        let fin = first & 0x80 != 0;
-        let [a, b, ..] = rest;
-        let left = match second {
-            126 if self.have < 4 => return Ok(None),
+        let (fin, short) = (first & 0x80 != 0, second & 0x7f);
+        let extended = match short {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        if self.have < 2 + extended + if self.of_client { 4 } else { 0 } {
+            return Ok(None);
+        }
+        let [a, b, c, d, e, f, g, h, ..] = rest;
+        let left = match short {
             126 => u64::from(u16::from_be_bytes([a, b])),
-            127 if self.have < MAX_SERVER_HEADER => return Ok(None),
-            127 => u64::from_be_bytes(rest),
+            127 => u64::from_be_bytes([a, b, c, d, e, f, g, h]),
             short => u64::from(short),
         };
-        let open = Open { opcode, fin, left };
-        self.check(open, second)?;
+        let key = rest.get(extended..).and_then(|rest| rest.first_chunk().copied());
+        let open = Open { opcode, fin, left, key: key.filter(|_| self.of_client) };
+        self.check(open, short)?;
         Ok(Some(open))
     }
 
@@ -313,6 +333,41 @@ mod tests {
         assert_eq!(refused(&[0x89, 126, 0, 1]), FrameError::ControlTooLong(1));
         let top = [0x82, 127, 0x80, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(refused(&top), FrameError::LengthTopBit(1 << 63));
+    }
+
+    #[test]
+    fn a_client_masks_its_frames_and_a_server_does_not() {
+        use super::super::frames::FrameBuf;
+
+        let mut all = Vec::new();
+        let mut buf = FrameBuf::new();
+        for (opcode, fin, payload) in [
+            (Opcode::Text, false, &b"Hel"[..]),
+            (Opcode::Ping, true, b"are you there?"),
+            (Opcode::Continuation, true, b"lo"),
+            (Opcode::Binary, true, &[7; 70_000]),
+            (Opcode::Close, true, b"\x03\xe8"),
+        ] {
+            buf.begin().extend_from_slice(payload);
+            all.extend_from_slice(buf.seal(opcode, fin, [0x37, 0xfa, 0x21, 0x3d]));
+        }
+        // Whole, and in pieces that do not end with the mask.
+        for size in [all.len(), 1, 3, 5, 4096] {
+            let mut decoder = Decoder::of_client(1 << 20);
+            let mut events = Vec::new();
+            for piece in all.chunks(size) {
+                events.extend(decode(&mut decoder, piece).unwrap());
+            }
+            let wanted = [
+                Event::Ping("are you there?".into()),
+                Event::Text("Hello".into()),
+                Event::Binary(vec![7; 70_000].into()),
+                Event::Close { code: Some(1000), reason: String::new() },
+            ];
+            assert!(events == wanted, "{size}");
+        }
+        let mut decoder = Decoder::of_client(1 << 20);
+        assert_eq!(decode(&mut decoder, &[0x81, 0]), Err(FrameError::Unmasked));
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::rotating::Rotating;
 pub use super::answer::Refusal;
 pub use super::dial_error::{DialError, Failures, Phase};
 use super::{
+    keep_alive::keep_alive,
     socket::{self, Limits, Link},
     upgrade::upgrade,
 };
@@ -170,6 +171,7 @@ impl Target {
     async fn secure(&self, tcp: TcpStream) -> io::Result<AsyncTlsStream<TcpStream>> {
         // Pongs and short answers must not wait for the acknowledgement of what went before.
         tcp.set_nodelay(true)?;
+        keep_alive(&tcp);
         let name = TlsName::of(&self.host)?;
         let tls = self.tls.clone();
         // It may have to read a file.

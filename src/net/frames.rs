@@ -1,4 +1,4 @@
-//! WebSocket frames (RFC 6455): what both directions share, and the client's encoder. Pure.
+//! WebSocket frames (RFC 6455): what both directions share, and the encoders. Pure.
 //!
 //! awc's own codec refuses frames above 64 KiB and buffers a frame whole before it looks at its
 //! size, so frames are ours; see [`decoder`](super::decoder) for the other direction.
@@ -6,7 +6,7 @@
 use thiserror::Error;
 
 /// Bytes of the longest frame header that a client writes: two, a 64-bit length, a mask key.
-const MAX_HEADER: usize = 14;
+pub(super) const MAX_HEADER: usize = 14;
 
 /// What [`FrameBuf::trim`] leaves of a buffer that a large message has grown, in bytes.
 const KEEP_CAPACITY: usize = 256 << 10;
@@ -66,7 +66,7 @@ impl Opcode {
     }
 }
 
-/// What a server sent that RFC 6455, or our limit, forbids. The connection cannot go on after it.
+/// What a peer sent that RFC 6455, or our limit, forbids. The connection cannot go on after it.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum FrameError {
     /// A reserved bit is set, though no extension was agreed on.
@@ -78,6 +78,9 @@ pub enum FrameError {
     /// Servers must not mask.
     #[error("frame from the server is masked")]
     Masked,
+    /// Clients must mask.
+    #[error("frame from the client is not masked")]
+    Unmasked,
     /// A ping, pong or Close of more than 125 bytes.
     #[error("control frame is {0} bytes long, more than 125")]
     ControlTooLong(u64),
@@ -107,7 +110,7 @@ pub enum FrameError {
 }
 
 impl FrameError {
-    /// The status code of the Close frame that tells the server about this error.
+    /// The status code of the Close frame that reports this error to the peer.
     #[must_use]
     pub const fn close_code(&self) -> u16 {
         match self {
@@ -134,6 +137,26 @@ pub fn close_payload(code: Option<u16>, reason: &str) -> Vec<u8> {
     let mut payload = code.to_be_bytes().to_vec();
     payload.extend_from_slice(reason.unwrap_or_default().as_bytes());
     payload
+}
+
+/// A whole frame as a server writes it: one fragment, without a mask.
+#[must_use]
+pub fn server_frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(MAX_HEADER + payload.len());
+    frame.push(0x80 | opcode.bits());
+    match payload.len() {
+        len @ 0..=125 => frame.push(len as u8),
+        len @ 126..=0xffff => {
+            frame.push(126);
+            frame.extend((len as u16).to_be_bytes());
+        }
+        len => {
+            frame.push(127);
+            frame.extend((len as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(payload);
+    frame
 }
 
 /// Masks or unmasks `data`, whose first byte is the first of its frame's payload, by `key`.

@@ -24,6 +24,9 @@ struct ProcResult {
     head: Head<'static>,
     /// Every fd of its spec; null for one that is not captured.
     fds: IndexMap<String, Option<FdResult>>,
+    /// Where in its capture what is shown of an fd begins; only there where `output=tail` is asked for over HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offsets: Option<IndexMap<String, u64>>,
 }
 
 /// What was captured of an fd.

@@ -1,9 +1,10 @@
 //! A client that sends exactly what a test writes, and shows exactly what comes back.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -132,6 +133,23 @@ impl Client {
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.get_mut().write_all(bytes.as_ref()).unwrap();
         self.stream.get_mut().flush().unwrap();
+    }
+
+    /// Sends bytes, unless the connection has ended.
+    pub fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.get_mut().write_all(bytes).is_ok()
+    }
+
+    /// Whether the server ends the connection within this time.
+    pub fn ends_within(&mut self, time: Duration) -> bool {
+        let mut tcp = self.tcp.as_ref().unwrap();
+        tcp.set_read_timeout(Some(time)).unwrap();
+        let read = tcp.read(&mut [0]);
+        tcp.set_read_timeout(Some(DEADLINE)).unwrap();
+        match read {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
     }
 
     /// Sends a request with `Host: localhost` and these headers.

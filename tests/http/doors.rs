@@ -120,13 +120,13 @@ fn another_user_at_the_socket() {
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 /// An authority, and what it has issued.
-struct Authority {
+pub struct Authority {
     ca: CertifiedIssuer<'static, KeyPair>,
     dir: tempfile::TempDir,
 }
 
 impl Authority {
-    fn new() -> Authority {
+    pub fn new() -> Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -186,7 +186,7 @@ fn remote(authority: &Authority, token: Option<&str>, certificates: bool) -> Opt
     Some(World::at(Doors { tcp, tls, unix: None }, policy, Limits::default()))
 }
 
-fn connect(
+pub fn connect(
     world: &World,
     authority: &Authority,
     identity: Option<Identity>,
@@ -333,19 +333,19 @@ fn a_replaced_token_counts_from_the_next_request_on() {
     assert_eq!((status("second"), status("")), (200, 403));
 }
 
+/// A door on the loopback that speaks TLS, as `agent.example`.
+pub fn loopback_tls(authority: &Authority) -> Doors {
+    authority.issue("agent.example");
+    let (cert, key) = (authority.path("agent.example.pem"), authority.path("agent.example.key"));
+    let tls = server_tls(&cert, &key, None).unwrap();
+    Doors { tcp: loopback(), tls: Some(Arc::new(tls).into()), unix: None }
+}
+
 /// The loopback lets in whom it always did, over TLS too.
 #[test]
 fn the_loopback_over_tls() {
     let authority = Authority::new();
-    authority.issue("agent.example");
-    let tls = server_tls(
-        &authority.path("agent.example.pem"),
-        &authority.path("agent.example.key"),
-        None,
-    )
-    .unwrap();
-    let tls = Some(std::sync::Arc::new(tls).into());
-    let doors = Doors { tcp: loopback(), tls, unix: None };
+    let doors = loopback_tls(&authority);
     let world = World::at(doors, Policy::new(own_uid(), None), Limits::default());
     assert_eq!(secure(&world, &authority, "Host: localhost\r\n").data(), json!({"procs": {}}));
     secure(&world, &authority, "Host: agent.example\r\n").errors(403);
@@ -401,7 +401,7 @@ fn limits_of_bodies_and_heads() {
     assert!(client.is_closed());
 }
 
-fn limited(limits: Limits) -> World {
+pub fn limited(limits: Limits) -> World {
     let doors = Doors { tcp: loopback(), ..Doors::default() };
     World::at(doors, Policy::new(own_uid(), None), limits)
 }

@@ -80,10 +80,10 @@ impl Events for Sse {
 }
 
 /// Messages of a WebSocket.
-struct Socket(Client);
+pub struct Socket(pub Client);
 
 impl Socket {
-    fn over(mut client: Client, path: &str) -> Socket {
+    pub fn over(mut client: Client, path: &str) -> Socket {
         let headers = [
             ("Connection", "Upgrade"),
             ("Upgrade", "websocket"),
@@ -98,7 +98,7 @@ impl Socket {
     }
 
     /// The next frame: its opcode and payload.
-    fn frame(&mut self) -> (u8, Vec<u8>) {
+    pub fn frame(&mut self) -> (u8, Vec<u8>) {
         let head = self.0.raw(2);
         assert_eq!(head[0] & 0x70, 0);
         let length = match head[1] {

@@ -104,9 +104,8 @@ fn ranges(world: &World, bytes: &[u8]) {
         assert_eq!(answer.header("content-range"), Some(&*told));
         assert_eq!(answer.header("content-encoding"), None);
         let head = world.send("HEAD", PATH, &headers, b"");
-        assert_eq!(head.status, 206);
-        assert_eq!(head.header("content-range"), Some(&*told));
-        assert_eq!(head.header("content-length"), Some(&*part.len().to_string()));
+        // A range means nothing there; see `semantics`.
+        assert_eq!((head.status, head.header("content-range")), (200, None));
     }
     for range in [format!("{length}-"), "-0".to_owned(), "99999999999999999999-".to_owned()] {
         let answer = world.send("GET", PATH, &[("Range", &*format!("bytes={range}"))], b"");
@@ -137,7 +136,7 @@ fn a_range_of_what_has_changed_is_the_whole() {
     }
 }
 
-fn decode(coding: Option<&str>, body: &[u8]) -> Vec<u8> {
+pub fn decode(coding: Option<&str>, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     match coding {
         None => out.extend_from_slice(body),

@@ -220,13 +220,13 @@ fn ids_of_any_text() {
         "ä\u{1F600}",
         "..",
         ".",
-        "",
         "a?b#c&d",
         "\"\\\n\t",
         "procs",
         "signals",
         "</script>",
         &"x".repeat(3000),
+        &"\u{e9}".repeat(2048),
     ] {
         let path = format!("/procs/{}", encode(id));
         let started = world.post(&json!({ id: sh("echo -n $0", captured(Value::Null)) })).data();

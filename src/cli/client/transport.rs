@@ -18,6 +18,7 @@ use futures_util::StreamExt;
 use super::error::{ClientError, chain};
 use super::peer::PeerCheck;
 use crate::http::SocketPath;
+use crate::net::keep_alive::keep_alive;
 use crate::net::{tls, tls_reason};
 
 /// How long it may take until there is a connection.
@@ -286,6 +287,7 @@ fn over_network(base: &Uri, ca: Option<&Path>, peer: Rc<PeerCheck>) -> Result<Cl
         let (connecting, peer) = (tcp.call(request), Rc::clone(&peer));
         async move {
             let connection = connecting.await?;
+            keep_alive(connection.io_ref());
             if !is_encrypted {
                 peer.tcp(connection.io_ref()).map_err(ConnectError::Io)?;
             }

@@ -1,7 +1,8 @@
 //! Changes, over either way.
 
+use actix_web::HttpResponse;
+use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderName};
-use actix_web::{HttpResponse, web};
 
 use super::{Asked, unsent};
 use crate::actors::messages::Position;
@@ -10,7 +11,7 @@ use crate::http::feed::{Feed, Told};
 use crate::http::figures::Wish;
 use crate::http::openapi::EventBody;
 use crate::http::query::Query;
-use crate::http::{sse, ws};
+use crate::http::{guard, sse, ws};
 
 /// With which a browser goes on where it was cut off.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -44,17 +45,19 @@ fn feed(asked: &Asked<'_>, query: &Query) -> Result<Feed, Failure> {
         (status = 200, description = "Events; the data of each is one JSON object", body = EventBody, content_type = "text/event-stream"),
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
         (status = 400, description = "The query is not understood", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "The bytes as they are, which alone are there, are not acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(super) fn stream(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
     let [figures, id] = Wish::NAMES;
     let query = Query::parse(asked.query(), &["after", "brief", figures, id])?;
     let (feed, figures) = (feed(asked, &query)?, Wish::of(&query)?);
+    asked.choose(&[])?;
     let mut answer = HttpResponse::Ok();
     answer.insert_header((header::CONTENT_TYPE, "text/event-stream"));
     match asked.head {
         true => Ok(answer.body(unsent())),
-        false => Ok(answer.streaming(sse::stream(feed, figures))),
+        false => Ok(answer.streaming(sse::stream(feed, figures, guard::connection(asked.request)))),
     }
 }
 
@@ -71,7 +74,7 @@ pub(super) fn stream(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
         (status = 400, description = "The query is not understood, or this is no WebSocket's handshake", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) fn socket(asked: &Asked<'_>, payload: web::Payload) -> Result<HttpResponse, Failure> {
+pub(super) fn socket(asked: &Asked<'_>, payload: &mut Payload) -> Result<HttpResponse, Failure> {
     let feed = feed(asked, &Query::parse(asked.query(), &["after", "brief"])?)?;
-    ws::start(feed, asked.request, payload).map_err(|error| Failure::Handshake(error.to_string()))
+    ws::start(feed, asked.request, payload.take())
 }

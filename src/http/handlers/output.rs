@@ -1,5 +1,6 @@
 //! Captured output: by range, compressed, followed.
 
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -10,7 +11,8 @@ use actix_web::{HttpResponse, HttpResponseBuilder};
 
 use super::{Asked, unsent};
 use crate::http::blocks::{BlockStream, Unsent};
-use crate::http::coding::{Coded, Coding, WORTH, shrinks};
+use crate::http::coding::{CODINGS, Choice, Coded, Coding, WORTH, shrinks};
+use crate::http::conditions::range_holds;
 use crate::http::failure::{Errors, Failure, Problem};
 use crate::http::follow::{Follower, Wish};
 use crate::http::guard;
@@ -40,6 +42,8 @@ fn captured(facts: &Facts, id: &ProcId, fd: &str) -> Result<(FdName, Output), Fa
         ("chars" = Option<bool>, Query, description = "Whether to cut a text in UTF-8 only between characters"),
         ("Range" = Option<String>, Header, description = "One range of bytes"),
         ("If-Range" = Option<String>, Header, description = "The `ETag` of what the range belongs to"),
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that it must have"),
         ("Accept-Encoding" = Option<String>, Header, description = "gzip, br and zstd are there; not with a range"),
     ),
     responses(
@@ -47,10 +51,12 @@ fn captured(facts: &Facts, id: &ProcId, fd: &str) -> Result<(FdName, Output), Fa
             (String = "text/plain; charset=utf-8"), (Vec<u8> = "application/octet-stream"))),
         (status = 206, description = "The range", content(
             (String = "text/plain; charset=utf-8"), (Vec<u8> = "application/octet-stream"))),
+        (status = 304, description = "It has not changed"),
         (status = 400, description = "The query is not understood", body = Errors, content_type = "application/json"),
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
         (status = 404, description = "No such process, or its fd is not captured", body = Errors, content_type = "application/json"),
         (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
+        (status = 412, description = "`If-Match` names another `ETag`", body = Errors, content_type = "application/json"),
         (status = 416, description = "The range is beyond what is captured", body = Errors, content_type = "application/json"),
         (status = 500, description = "The capture cannot be read", body = Errors, content_type = "application/json"),
         (status = 503, description = "The agent ends", body = Errors, content_type = "application/json"),
@@ -71,8 +77,14 @@ pub(super) async fn data(
         let ended = facts.stop().map_or(0, |stop| stop.unix_nanos);
         format!("\"{ended:x}-{length:x}\"")
     });
-    let range = asked.request.headers().get(header::RANGE).map(HeaderValue::as_bytes);
-    let range = range.filter(|_| still_the_same(asked, tag.as_deref()));
+    let choice = asked.choose(CODINGS)?;
+    // RFC 9110 gives a range no meaning but for GET. It is one of the bytes as they are.
+    let range = asked.headers().get(header::RANGE).map(HeaderValue::as_bytes);
+    let range = range.filter(|_| !asked.head && choice.identity);
+    let range = range.filter(|_| range_holds(asked.headers(), tag.as_deref()));
+    if range.is_some() && !asked.wants(tag.as_deref())? {
+        return Ok(unchanged(tag));
+    }
     let part = match wanted(range, length) {
         Wanted::Whole => None,
         Wanted::Part(part) => Some(part),
@@ -90,69 +102,72 @@ pub(super) async fn data(
         .insert_header((header::CONTENT_TYPE, HeaderValue::from_static(output.content_type())))
         .insert_header((header::ACCEPT_RANGES, "bytes"))
         .insert_header((header::VARY, "Accept-Encoding"));
-    if part.is_none() {
-        return whole(asked, answer, output, &cut, tag);
+    let coding = match part {
+        None => coding_of_whole(choice, &output, &cut)?,
+        Some(_) => Coding::Identity,
+    };
+    let tag = tag.map(|tag| tag_in(coding, &tag));
+    if !asked.wants(tag.as_deref())? {
+        return Ok(unchanged(tag));
     }
-    let Range { start, end } = cut;
-    answer
-        .status(StatusCode::PARTIAL_CONTENT)
-        .insert_header((header::CONTENT_RANGE, format!("bytes {start}-{}/{length}", end - 1)));
     if let Some(tag) = tag {
         answer.insert_header((header::ETAG, tag));
     }
-    Ok(plain(asked, answer, output, &(start..end)))
-}
-
-/// Whether a range is of what the client has the rest of: its `If-Range` names it, or is not there.
-fn still_the_same(asked: &Asked<'_>, tag: Option<&str>) -> bool {
-    let condition = asked.request.headers().get(header::IF_RANGE);
-    condition.is_none_or(|known| tag.is_some_and(|tag| known.as_bytes() == tag.as_bytes()))
-}
-
-/// All that is captured, in the coding that the client likes most.
-fn whole(
-    asked: &Asked<'_>,
-    mut answer: HttpResponseBuilder,
-    mut output: Output,
-    cut: &Range<u64>,
-    tag: Option<String>,
-) -> Result<HttpResponse, Failure> {
-    let accepted = asked.request.headers().get_all(header::ACCEPT_ENCODING);
-    let accepted = accepted.map(HeaderValue::as_bytes);
-    let coding = Coding::choose(accepted).ok_or(Failure::Coding)?;
-    let small = cut.end - cut.start < WORTH;
-    if coding == Coding::Identity || small || !shrinks(&output.sample()?) {
-        if let Some(tag) = tag {
-            answer.insert_header((header::ETAG, tag));
-        }
-        return Ok(plain(asked, answer, output, cut));
+    if part.is_some() {
+        let Range { start, end } = cut;
+        answer
+            .status(StatusCode::PARTIAL_CONTENT)
+            .insert_header((header::CONTENT_RANGE, format!("bytes {start}-{}/{length}", end - 1)));
     }
-    answer.insert_header((header::CONTENT_ENCODING, coding.name()));
+    send(asked, answer, output, &cut, coding)
+}
+
+/// The answer to a client that has it already.
+fn unchanged(tag: Option<String>) -> HttpResponse {
+    let mut answer = HttpResponse::NotModified();
+    answer.insert_header((header::VARY, "Accept-Encoding"));
     if let Some(tag) = tag {
-        // Other bytes, so another tag.
-        let tag = format!("{}-{}\"", tag.trim_end_matches('"'), coding.name());
         answer.insert_header((header::ETAG, tag));
     }
-    if asked.head {
-        return Ok(answer.body(unsent()));
-    }
-    output.cut(cut);
-    Ok(answer.streaming(BlockStream::new(Coded::new(output, coding)?)))
+    answer.finish()
 }
 
-/// Captured bytes as they are.
-fn plain(
+/// The coding of all that is captured: what the client likes most, where that is worth it or the client takes nothing else.
+fn coding_of_whole(choice: Choice, output: &Output, cut: &Range<u64>) -> io::Result<Coding> {
+    let worth = || Ok::<_, io::Error>(cut.end - cut.start >= WORTH && shrinks(&output.sample()?));
+    let encoded = choice.coding != Coding::Identity && (!choice.identity || worth()?);
+    Ok(if encoded { choice.coding } else { Coding::Identity })
+}
+
+/// The tag of bytes in a coding: of other bytes, so another tag.
+fn tag_in(coding: Coding, tag: &str) -> String {
+    match coding {
+        Coding::Identity => tag.to_owned(),
+        coding => format!("{}-{}\"", tag.trim_end_matches('"'), coding.name()),
+    }
+}
+
+/// Captured bytes, in a coding.
+fn send(
     asked: &Asked<'_>,
     mut answer: HttpResponseBuilder,
     mut output: Output,
     part: &Range<u64>,
-) -> HttpResponse {
+    coding: Coding,
+) -> Result<HttpResponse, Failure> {
     output.cut(part);
     let length = output.len();
-    match asked.head {
-        true => answer.body(Unsent(BodySize::Sized(length))),
-        false => answer.body(SizedStream::new(length, BlockStream::new(output))),
+    if coding != Coding::Identity {
+        answer.insert_header((header::CONTENT_ENCODING, coding.name()));
     }
+    Ok(match (coding, asked.head) {
+        (Coding::Identity, true) => answer.body(Unsent(BodySize::Sized(length))),
+        (Coding::Identity, false) => {
+            answer.body(SizedStream::new(length, BlockStream::new(output)))
+        }
+        (_, true) => answer.body(unsent()),
+        (_, false) => answer.streaming(BlockStream::new(Coded::new(output, coding)?)),
+    })
 }
 
 /// What a process's fd captures, as it is written, until the capture's end.
@@ -171,6 +186,7 @@ fn plain(
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
         (status = 400, description = "The query is not understood", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such process, or its fd is not captured", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "The bytes as they are, which alone are there, are not acceptable", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "The capture cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The agent ends", body = Problem, content_type = "application/problem+json"),
     ),
@@ -181,6 +197,7 @@ pub(super) async fn follow(
     fd: &str,
 ) -> Result<HttpResponse, Failure> {
     let query = Query::parse(asked.query(), &["from", "chars"])?;
+    asked.choose(&[])?;
     let chars = query.switch("chars")?;
     let from = query.parsed::<i128>("from", "a number of bytes, negative from the end")?;
     let facts = asked.find(id).await?;

@@ -5,7 +5,6 @@ use actix_web::body::BodySize;
 use actix_web::http::header;
 
 use super::Asked;
-use super::procs::asks_for_other_than;
 use crate::http::blocks::Unsent;
 use crate::http::coding::Coding;
 use crate::http::failure::{Errors, Failure, Problem};
@@ -20,6 +19,7 @@ use crate::http::page::{Asset, INDEX, POLICY, find};
         (status = 304, description = "It has not changed"),
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "`If-Match` names another `ETag`", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(super) fn page(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
@@ -43,16 +43,15 @@ pub(super) fn page(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
         (status = 404, description = "There is no such file", content(
             (Errors = "application/json"), (Problem = "application/problem+json"))),
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "`If-Match` names another `ETag`", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(super) fn asset(asked: &Asked<'_>, name: &str) -> Result<HttpResponse, Failure> {
     let Some(asset) = find(name) else { return Err(Failure::NoAsset(name.to_owned())) };
-    let accepted = asked.request.headers().get_all(header::ACCEPT_ENCODING);
-    let coding = Coding::choose_of(&[Coding::Gzip], accepted.map(|value| value.as_bytes()));
-    let packed = coding.ok_or(Failure::Coding)? == Coding::Gzip;
+    let packed = asked.choose(&[Coding::Gzip])?.coding == Coding::Gzip;
     let Asset { hash, plain, gzip, .. } = asset;
     let tag = if packed { format!("\"{hash}-gz\"") } else { format!("\"{hash}\"") };
-    let wanted = asks_for_other_than(asked, &tag);
+    let wanted = asked.wants(Some(&tag))?;
     let mut answer = if wanted { HttpResponse::Ok() } else { HttpResponse::NotModified() };
     answer
         .insert_header((header::ETAG, tag))

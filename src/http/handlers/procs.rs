@@ -1,24 +1,27 @@
 //! Processes: lists, results, start, stop, signals, deletion.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use actix_web::HttpResponse;
+use actix_web::dev::Payload;
 use actix_web::http::header;
-use actix_web::{HttpResponse, web};
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Asked, data, unsent};
+use super::{Asked, STOP_BODY, data, unless_gone};
 use crate::actors::messages::{
     AwaitEnd, Delete, GetAll, GetOne, GetPage, Page, Position, Signal, SignalError, Start, Stop,
 };
 use crate::engine::Moment;
-use crate::http::blocks::BlockStream;
-use crate::http::body;
-use crate::http::failure::{Errors, Failure, JSON, Problem};
-use crate::http::openapi::{EmptyAnswer, NamedAnswer, OutputShown, ProcsAnswer, SpecsBody, State};
+use crate::http::failure::{Errors, Failure, Problem};
+use crate::http::openapi::{
+    EmptyAnswer, NamedAnswer, OutputShown, ProcState, ProcsAnswer, SpecsBody,
+};
 use crate::http::query::{Filter, Listing, One, Query};
 use crate::http::results::Results;
+use crate::http::{body, conditions, gone, guard};
 use crate::report::Facts;
 use crate::signal::signal_number;
 use crate::spec::ProcId;
@@ -27,8 +30,6 @@ use crate::spec::ProcId;
 const BATCH: usize = 1024;
 /// So many deletions are under way at once.
 const DELETIONS: usize = 16;
-/// The longest body of a stop, in bytes.
-const STOP_BODY: u64 = 4096;
 
 /// The data of an answer that has nothing to tell.
 #[derive(Serialize)]
@@ -44,7 +45,7 @@ struct Named<'a> {
 #[utoipa::path(
     get, path = "/procs", tag = "processes",
     params(
-        ("state" = Option<Vec<State>>, Query, explode, description = "Only processes in any of these states: `running`, `terminated`, \
+        ("state" = Option<Vec<ProcState>>, Query, explode, description = "Only processes in any of these states: `running`, `terminated`, \
             `error`; may be repeated, or joined by commas"),
         ("label" = Option<Vec<String>>, Query, explode, description = "Only processes with this label: `KEY=VALUE`, or `KEY` for any \
             value; may be repeated, and then all are needed"),
@@ -52,6 +53,7 @@ struct Named<'a> {
         ("output" = Option<OutputShown>, Query, description = "How much of the captures results show; `inline` by default"),
         ("tail" = Option<u64>, Query, description = "The bytes of each capture that `output=tail` shows; 4096 by default"),
         ("limit" = Option<usize>, Query, minimum = 1, maximum = 10000, description = "The most results; the answer then has `next`"),
+        ("Accept-Encoding" = Option<String>, Header, description = "gzip, br and zstd are there"),
         ("cursor" = Option<String>, Query, description = "What an earlier answer gave as `next`, to get those that come after it"),
     ),
     responses(
@@ -59,6 +61,7 @@ struct Named<'a> {
         (status = 400, description = "The query is not understood", body = Errors, content_type = "application/json"),
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
         (status = 503, description = "The agent ends", body = Errors, content_type = "application/json"),
+        (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
     ),
 )]
 pub(super) async fn list(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
@@ -76,12 +79,7 @@ pub(super) async fn list(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
             Results::new(procs, sampler, listing.output).page(next)
         }
     };
-    let mut answer = HttpResponse::Ok();
-    answer.insert_header((header::CONTENT_TYPE, JSON));
-    match asked.head {
-        true => Ok(answer.body(unsent())),
-        false => Ok(answer.streaming(BlockStream::new(results))),
-    }
+    asked.send_results(HttpResponse::Ok(), results)
 }
 
 /// Up to `limit` processes that are wanted, and where the next page begins.
@@ -120,6 +118,7 @@ async fn page(
         ("wait" = Option<f64>, Query, minimum = 0, maximum = 3600, description = "Answer only when the process has ended, or after so \
             many seconds"),
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer"),
+        ("Accept-Encoding" = Option<String>, Header, description = "gzip, br and zstd are there"),
     ),
     responses(
         (status = 200, description = "The result", body = ProcsAnswer, headers(("ETag" = String, description = "Weak: the same while \
@@ -129,43 +128,47 @@ async fn page(
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
         (status = 404, description = "No such process", body = Errors, content_type = "application/json"),
         (status = 503, description = "The agent ends", body = Errors, content_type = "application/json"),
+        (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
+        (status = 412, description = "`If-Match` names another `ETag`", body = Errors, content_type = "application/json"),
     ),
 )]
 pub(super) async fn one(asked: &Asked<'_>, id: &ProcId) -> Result<HttpResponse, Failure> {
     let One { output, wait } = One::of(asked.query())?;
     let mut facts = asked.find(id).await?;
     if let Some(wait) = wait.filter(|_| facts.is_running()) {
-        let end = asked.service().end.send(AwaitEnd(id.clone()));
-        facts = match tokio::time::timeout(wait, end).await {
-            Ok(ended) => ended?.ok_or_else(|| Failure::UnknownProc(id.clone()))?,
-            Err(_) => asked.find(id).await?,
-        };
+        facts = ended(asked, id, wait).await?;
     }
     let sampler = &asked.service().sampler;
-    // Weak: the passing of time changes a result as well.
-    let tag = format!("W/\"{:016x}\"", facts.fingerprint(sampler));
-    let mut answer = HttpResponse::Ok();
-    if asks_for_other_than(asked, &tag) {
-        answer.insert_header((header::CONTENT_TYPE, JSON));
-        answer.insert_header((header::ETAG, tag));
-        return Ok(match asked.head {
-            true => answer.body(unsent()),
-            false => {
-                let results = Results::new(vec![facts], Arc::clone(sampler), output);
-                answer.streaming(BlockStream::new(results))
-            }
-        });
+    let tag = tag(asked, &facts);
+    let wanted = asked.wants(Some(&tag))?;
+    let mut answer = if wanted { HttpResponse::Ok() } else { HttpResponse::NotModified() };
+    answer.insert_header((header::ETAG, tag));
+    if !wanted {
+        return Ok(answer.insert_header((header::VARY, "Accept-Encoding")).finish());
     }
-    Ok(HttpResponse::NotModified().insert_header((header::ETAG, tag)).finish())
+    asked.send_results(answer, Results::new(vec![facts], Arc::clone(sampler), output))
 }
 
-/// Whether a request's `If-None-Match` lets an answer with this tag through.
-pub(super) fn asks_for_other_than(asked: &Asked<'_>, tag: &str) -> bool {
-    let weak = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
-    let known = asked.request.headers().get_all(header::IF_NONE_MATCH);
-    let mut known =
-        known.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-    !known.any(|known| known.trim() == "*" || weak(known) == weak(tag))
+/// A process's facts when it has ended; or those of now, when the time is over or nobody waits any more.
+async fn ended(asked: &Asked<'_>, id: &ProcId, wait: Duration) -> Result<Arc<Facts>, Failure> {
+    let closed = async {
+        match guard::connection(asked.request) {
+            Some(connection) => gone::closed(connection).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        ended = asked.service().end.send(AwaitEnd(id.clone())) => {
+            ended?.ok_or_else(|| Failure::UnknownProc(id.clone()))
+        }
+        () = tokio::time::sleep(wait) => asked.find(id).await,
+        () = closed => asked.find(id).await,
+    }
+}
+
+/// The tag of a result. Weak: the passing of time changes a result as well.
+fn tag(asked: &Asked<'_>, facts: &Facts) -> String {
+    format!("W/\"{:016x}\"", facts.fingerprint(&asked.service().sampler))
 }
 
 /// Starts processes: every process of the request, or none.
@@ -183,21 +186,26 @@ pub(super) fn asks_for_other_than(asked: &Asked<'_>, tag: &str) -> bool {
         (status = 413, description = "The body is too large", body = Errors, content_type = "application/json"),
         (status = 415, description = "The body is not JSON", body = Errors, content_type = "application/json"),
         (status = 503, description = "No new processes are accepted", body = Errors, content_type = "application/json"),
+        (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
     ),
 )]
 pub(super) async fn start(
     asked: &Asked<'_>,
-    payload: web::Payload,
+    payload: &mut Payload,
 ) -> Result<HttpResponse, Failure> {
     let service = asked.service();
-    let specs = body::read(asked.request, payload, service.limits.body).await?;
+    let specs = body::read(asked.headers(), payload, service.limits.body).await?;
     let ids: Vec<ProcId> = specs.procs.keys().cloned().collect();
     service.start.send(Start(specs)).await??;
-    for id in &ids {
-        // None where it has been deleted already: it has been started before that.
-        service.one.send(GetOne(id.clone())).await?;
-    }
-    Ok(data(Named { proc_ids: &ids }))
+    let started = async {
+        for id in &ids {
+            // None where it has been deleted already: it has been started before that.
+            service.one.send(GetOne(id.clone())).await?;
+        }
+        Ok(())
+    };
+    unless_gone(asked.request, started).await?;
+    data(asked, Named { proc_ids: &ids })
 }
 
 /// Forgets an ended process and its captures.
@@ -211,19 +219,28 @@ pub(super) async fn start(
         (status = 404, description = "No such process", body = Errors, content_type = "application/json"),
         (status = 409, description = "It is running", body = Errors, content_type = "application/json"),
         (status = 503, description = "The agent ends", body = Errors, content_type = "application/json"),
+        (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
+        (status = 412, description = "`If-Match` names another `ETag`", body = Errors, content_type = "application/json"),
     ),
 )]
 pub(super) async fn delete(asked: &Asked<'_>, id: &ProcId) -> Result<HttpResponse, Failure> {
+    // Looked up only where that is needed: a process that is only just being started would hold up the answer.
+    if conditions::any(asked.headers()) {
+        let tag = tag(asked, &*asked.find(id).await?);
+        if !asked.wants(Some(&tag))? {
+            return Err(Failure::Precondition);
+        }
+    }
     let deleted = asked.service().delete.send(Delete(id.clone())).await?;
     deleted.map_err(|error| Failure::Delete { id: id.clone(), error })?;
-    Ok(data(Nothing {}))
+    data(asked, Nothing {})
 }
 
 /// Forgets ended processes by state, label and age, at least one of which must be given, and answers with those forgotten.
 #[utoipa::path(
     delete, path = "/procs", tag = "processes",
     params(
-        ("state" = Option<Vec<State>>, Query, explode, description = "Only processes in any of these states: `running`, `terminated`, \
+        ("state" = Option<Vec<ProcState>>, Query, explode, description = "Only processes in any of these states: `running`, `terminated`, \
             `error`; may be repeated, or joined by commas"),
         ("label" = Option<Vec<String>>, Query, explode, description = "Only processes with this label: `KEY=VALUE`, or `KEY` for any \
             value; may be repeated, and then all are needed"),
@@ -234,6 +251,7 @@ pub(super) async fn delete(asked: &Asked<'_>, id: &ProcId) -> Result<HttpRespons
         (status = 400, description = "The query is not understood, or names nothing", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The agent ends", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn prune(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
@@ -260,7 +278,7 @@ pub(super) async fn prune(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
         }
         match next {
             Some(next) => after = Some(next),
-            None => return Ok(data(Named { proc_ids: &deleted })),
+            None => return data(asked, Named { proc_ids: &deleted }),
         }
     }
 }
@@ -301,18 +319,19 @@ enum SignalName {
         (status = 503, description = "The agent ends", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "Not let in, or the system does not permit the signal", content(
             (Errors = "application/json"), (Problem = "application/problem+json"))),
+        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn stop(
     asked: &Asked<'_>,
     id: &ProcId,
-    payload: web::Payload,
+    payload: &mut Payload,
 ) -> Result<HttpResponse, Failure> {
     asked.no_query()?;
     let has_body = asked.request.headers().contains_key(header::CONTENT_TYPE)
         || asked.request.headers().get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
     let StopBody { signal, grace } = match has_body {
-        true => serde_json::from_slice(&body::json(asked.request, payload, STOP_BODY).await?)?,
+        true => serde_json::from_slice(&body::json(asked.headers(), payload, STOP_BODY).await?)?,
         false => StopBody::default(),
     };
     let signal = signal.map(|signal| match signal {
@@ -323,11 +342,11 @@ pub(super) async fn stop(
     let signal = signal.map(number).transpose()?;
     let seconds = |seconds: f64| {
         let longest = 1e10;
-        (0.0..=longest).contains(&seconds).then(|| std::time::Duration::from_secs_f64(seconds))
+        (0.0..=longest).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
     };
     let grace = grace.map(|grace| seconds(grace).ok_or(Failure::Grace(grace))).transpose()?;
     let stopped = asked.service().stop.send(Stop { id: id.clone(), signal, grace }).await?;
-    sent(id, stopped)
+    sent(asked, id, stopped)
 }
 
 /// Sends a process a signal.
@@ -345,6 +364,7 @@ pub(super) async fn stop(
         (status = 409, description = "It has ended", body = Errors, content_type = "application/json"),
         (status = 500, description = "The system refuses otherwise", body = Errors, content_type = "application/json"),
         (status = 503, description = "The agent ends", body = Errors, content_type = "application/json"),
+        (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
     ),
 )]
 pub(super) async fn signal(
@@ -353,10 +373,14 @@ pub(super) async fn signal(
     signal: &str,
 ) -> Result<HttpResponse, Failure> {
     let signum = signal_number(signal).ok_or_else(|| Failure::UnknownSignal(signal.to_owned()))?;
-    sent(id, asked.service().signal.send(Signal { id: id.clone(), signum }).await?)
+    sent(asked, id, asked.service().signal.send(Signal { id: id.clone(), signum }).await?)
 }
 
-fn sent(id: &ProcId, outcome: Result<(), SignalError>) -> Result<HttpResponse, Failure> {
+fn sent(
+    asked: &Asked<'_>,
+    id: &ProcId,
+    outcome: Result<(), SignalError>,
+) -> Result<HttpResponse, Failure> {
     outcome.map_err(|error| Failure::Signal { id: id.clone(), error })?;
-    Ok(data(Nothing {}))
+    data(asked, Nothing {})
 }

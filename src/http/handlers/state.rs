@@ -1,7 +1,9 @@
 //! The agent itself: who it is, whether it lives and is ready, its figures, and the description of all this.
 
+use actix_web::HttpResponse;
+use actix_web::dev::Payload;
 use actix_web::http::header;
-use actix_web::{HttpResponse, web};
+use bytes::Bytes;
 
 use super::{Asked, data};
 use crate::actors::messages::{GetPosition, GetTally, Tally};
@@ -10,8 +12,8 @@ use crate::http::log_level::{Levels, LogLevelBody, SetLevel};
 use crate::http::openapi::{AgentAnswer, LogLevelAnswer};
 use crate::http::{body, metrics, openapi};
 
-/// More than any level takes.
-const LEVEL_BODY: u64 = 1024;
+/// The longest body that sets a level, in bytes: more than any takes.
+pub(super) const LEVEL_BODY: u64 = 1024;
 
 async fn tally(asked: &Asked<'_>) -> Result<Tally, Failure> {
     asked.no_query()?;
@@ -25,6 +27,7 @@ async fn tally(asked: &Asked<'_>) -> Result<Tally, Failure> {
         (status = 200, description = "The agent", body = AgentAnswer),
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
         (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The agent ends", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -32,7 +35,7 @@ pub(super) async fn agent(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
     // First: what happens between the two is then told to whoever goes on from here.
     let position = asked.service().position.send(GetPosition).await?;
     let tally = tally(asked).await?;
-    Ok(data(asked.service().about.body(&tally, position)))
+    data(asked, asked.service().about.body(&tally, position))
 }
 
 /// The level of the log, as it is and as the settings have it.
@@ -42,11 +45,12 @@ pub(super) async fn agent(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
         (status = 200, description = "The level", body = LogLevelAnswer),
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
         (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(super) fn log_level(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
     asked.no_query()?;
-    Ok(data(LogLevelBody { log_level: Levels::of(&*asked.service().log) }))
+    data(asked, LogLevelBody { log_level: Levels::of(&*asked.service().log) })
 }
 
 /// Sets the level of the log until the program ends, or back to that of the settings.
@@ -60,23 +64,24 @@ pub(super) fn log_level(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
         (status = 408, description = "The body did not come", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn set_log_level(
     asked: &Asked<'_>,
-    payload: web::Payload,
+    payload: &mut Payload,
 ) -> Result<HttpResponse, Failure> {
     asked.no_query()?;
-    let body = body::json(asked.request, payload, LEVEL_BODY).await?;
+    let body = body::json(asked.headers(), payload, LEVEL_BODY).await?;
     let SetLevel { level } = serde_json::from_slice(&body)?;
     asked.service().log.set(level);
     log_level(asked)
 }
 
-fn ok() -> HttpResponse {
-    HttpResponse::Ok()
-        .insert_header((header::CONTENT_TYPE, "text/plain; charset=utf-8"))
-        .body("ok\n")
+fn ok(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
+    let mut answer = HttpResponse::Ok();
+    answer.insert_header((header::CONTENT_TYPE, "text/plain; charset=utf-8"));
+    asked.send(answer, Bytes::from_static(b"ok\n"))
 }
 
 /// Whether the process lives.
@@ -86,11 +91,12 @@ fn ok() -> HttpResponse {
         (status = 200, description = "It does", body = String, content_type = "text/plain; charset=utf-8"),
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
         (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(super) fn healthz(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
     asked.no_query()?;
-    Ok(ok())
+    ok(asked)
 }
 
 /// Whether new processes can be started, by whom the agent is there for.
@@ -100,13 +106,14 @@ pub(super) fn healthz(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
         (status = 200, description = "They can", body = String, content_type = "text/plain; charset=utf-8"),
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
         (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "They cannot: the keeper is gone, the agent ends, or the server does not know it", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn readyz(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
     let tally = tally(asked).await?;
     match asked.service().about.not_ready(&tally) {
-        None => Ok(ok()),
+        None => ok(asked),
         Some(why) => Err(Failure::NotReady(why)),
     }
 }
@@ -118,13 +125,16 @@ pub(super) async fn readyz(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
         (status = 200, description = "The figures", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8"),
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
         (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The agent ends", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn metrics(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
     let tally = tally(asked).await?;
     let text = metrics::text(asked.site, &tally);
-    Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, metrics::CONTENT_TYPE)).body(text))
+    let mut answer = HttpResponse::Ok();
+    answer.insert_header((header::CONTENT_TYPE, metrics::CONTENT_TYPE));
+    asked.send(answer, text.into())
 }
 
 /// This description.
@@ -134,9 +144,12 @@ pub(super) async fn metrics(asked: &Asked<'_>) -> Result<HttpResponse, Failure> 
         (status = 200, description = "OpenAPI", body = Object, content_type = "application/json"),
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
         (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(super) fn openapi(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
     asked.no_query()?;
-    Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, JSON)).body(openapi::json()))
+    let mut answer = HttpResponse::Ok();
+    answer.insert_header((header::CONTENT_TYPE, JSON));
+    asked.send(answer, openapi::json().into())
 }

@@ -1,0 +1,144 @@
+//! What is the same for all answers: what a request's head is enough to refuse, and the last touches.
+
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use actix_http::{ConnectionType, Request, Response};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::{Payload, RequestHead};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::{Method, Version};
+use actix_web::web::Bytes;
+use actix_web::{HttpResponse, ResponseError as _};
+
+use super::body;
+use super::failure::Failure;
+use super::guard::{self, Peer};
+use super::handlers::body_limit;
+use super::route::{Place, Route};
+use super::server::Site;
+
+/// What every answer carries: results and output change, and a browser shall neither take output for a script or a page
+/// nor let another site's page embed it.
+const HEADERS: [(HeaderName, HeaderValue); 5] = [
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("same-origin")),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    ),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+];
+
+/// Where a request goes, unless it is refused: who asks may not, or the path leads nowhere.
+///
+/// # Errors
+/// The answer.
+pub(super) fn admit(
+    site: &Site,
+    head: &RequestHead,
+    peer: Option<&Peer>,
+) -> Result<Route, HttpResponse> {
+    let admitted = guard::check(&site.service.policy, head, peer).map_err(Failure::from);
+    let route = admitted.and_then(|()| Ok(Route::parse(head.uri.path())?));
+    route.map_err(|failure| failure.error_response())
+}
+
+/// Whether a place takes a method.
+///
+/// # Errors
+/// [`Failure::Method`].
+pub(super) fn takes(route: &Route, method: &Method) -> Result<(), Failure> {
+    match route.allow().split(", ").any(|allowed| method.as_str() == allowed) {
+        true => Ok(()),
+        false => Err(Failure::Method { method: method.to_string(), route: route.clone() }),
+    }
+}
+
+/// The answer to a request that was not done, in the form of its place.
+pub(super) fn refusal(failure: &Failure, place: Place, method: &Method) -> HttpResponse {
+    let old = match place {
+        Place::Procs => method != Method::DELETE,
+        Place::Proc | Place::Signal | Place::Data => true,
+        _ => false,
+    };
+    if old { failure.error_response() } else { failure.problem() }
+}
+
+/// A request whose client waits for `100 Continue` before it sends the body, unless its head alone is enough to refuse it.
+///
+/// # Errors
+/// The answer that refuses it.
+pub(super) fn unless_refused(
+    site: &Site,
+    mut request: Request,
+) -> Result<Request, Response<BoxBody>> {
+    let head = request.head();
+    let refused = match admit(site, head, request.conn_data::<Peer>()) {
+        Err(answer) => Some(answer),
+        Ok(route) => {
+            let (place, method) = (route.place(), &head.method);
+            let checked = takes(&route, method).and_then(|()| {
+                let limit = body_limit(&site.service, place, method);
+                limit.map_or(Ok(()), |limit| body::check(head.headers(), limit))
+            });
+            checked.err().map(|failure| refusal(&failure, place, method))
+        }
+    };
+    let Some(answer) = refused else { return Ok(request) };
+    let version = head.version;
+    Err(finish(site, version, answer, request.take_payload()).into())
+}
+
+/// An answer as it is sent; `rest` is what is left of the request's body.
+pub(super) fn finish(
+    site: &Site,
+    version: Version,
+    mut answer: HttpResponse,
+    rest: Payload,
+) -> HttpResponse {
+    let class = usize::from(answer.status().as_u16() / 100);
+    if let Some(count) = site.answered.get(class.saturating_sub(1)) {
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+    for (name, value) in HEADERS {
+        if !answer.headers().contains_key(&name) {
+            answer.headers_mut().insert(name, value);
+        }
+    }
+    if version < Version::HTTP_11 && answer.body().size() == BodySize::Stream {
+        // Its clients know no chunks: for them the end of the connection is that of the body.
+        answer.head_mut().no_chunking(true);
+        answer.head_mut().set_connection_type(ConnectionType::Close);
+    }
+    match rest {
+        Payload::None => answer,
+        rest => answer.map_body(|_, body| BoxBody::new(Holding { body, _rest: rest })),
+    }
+}
+
+/// An answer's body, and what is left of the request's.
+///
+/// actix-web reads on without end what comes, in chunks, of a body that nobody wants any more. While somebody has it, it closes the
+/// connection after the answer instead, having read what comes within some seconds: so the client reads the answer before the end.
+struct Holding {
+    body: BoxBody,
+    _rest: Payload,
+}
+
+impl MessageBody for Holding {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(cx)
+    }
+}

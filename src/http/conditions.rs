@@ -1,0 +1,122 @@
+//! The headers `If-Match`, `If-None-Match` and `If-Range`, as RFC 9110 weighs them against an `ETag`.
+
+use actix_web::http::header::{self, HeaderMap, HeaderName};
+
+/// What a request's conditions say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// They hold, or there are none.
+    Go,
+    /// `If-None-Match` names what is there: the client has it.
+    Known,
+    /// `If-Match` does not name what is there.
+    Failed,
+}
+
+/// Weighs the conditions of a request for something that is there; without a tag no tag of the client's can be its own.
+pub(super) fn weigh(headers: &HeaderMap, tag: Option<&str>) -> Verdict {
+    let named = |name: HeaderName, strongly: bool| -> Option<bool> {
+        let mut values = headers.get_all(name).peekable();
+        values.peek()?;
+        let of = |value: &[u8]| {
+            let mut known = tags(value);
+            value.trim_ascii() == b"*"
+                || tag.is_some_and(|tag| known.any(|known| same(known, tag, strongly)))
+        };
+        Some(values.any(|value| of(value.as_bytes())))
+    };
+    if named(header::IF_MATCH, true) == Some(false) {
+        return Verdict::Failed;
+    }
+    match named(header::IF_NONE_MATCH, false) {
+        Some(true) => Verdict::Known,
+        _ => Verdict::Go,
+    }
+}
+
+/// Whether a request has a condition that [`weigh`] looks at.
+pub(super) fn any(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::IF_MATCH) || headers.contains_key(header::IF_NONE_MATCH)
+}
+
+/// Whether a range is of what the client has the rest of: its `If-Range` names it, or is not there.
+pub(super) fn range_holds(headers: &HeaderMap, tag: Option<&str>) -> bool {
+    let Some(known) = headers.get(header::IF_RANGE) else { return true };
+    tag.is_some_and(|tag| same(known.as_bytes().trim_ascii(), tag, true))
+}
+
+/// Whether two tags are the same; strongly, only if neither is weak.
+fn same(known: &[u8], tag: &str, strongly: bool) -> bool {
+    let tag = tag.as_bytes();
+    let bare = |tag: &[u8]| tag.strip_prefix(b"W/").unwrap_or(tag).to_vec();
+    let weak = known.starts_with(b"W/") || tag.starts_with(b"W/");
+    bare(known) == bare(tag) && !(strongly && weak)
+}
+
+/// The tags of a list, with their quotes. A comma within quotes is part of a tag.
+fn tags(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut quoted = false;
+    list.split(move |byte| {
+        quoted ^= *byte == b'"';
+        *byte == b',' && !quoted
+    })
+    .map(<[u8]>::trim_ascii)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderValue;
+
+    use super::*;
+
+    fn headers(pairs: &[(HeaderName, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(name.clone(), HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn conditions() {
+        use Verdict::{Failed, Go, Known};
+        let (strong, weak) = (Some("\"a\""), Some("W/\"a\""));
+        for (name, value, of_strong, of_weak, of_none) in [
+            (header::IF_NONE_MATCH, "\"a\"", Known, Known, Go),
+            (header::IF_NONE_MATCH, "W/\"a\"", Known, Known, Go),
+            (header::IF_NONE_MATCH, "\"b\", W/\"a\" , \"c\"", Known, Known, Go),
+            (header::IF_NONE_MATCH, "\"x,\", \"a,b\"", Go, Go, Go),
+            (header::IF_NONE_MATCH, "\"x,\",\"a\"", Known, Known, Go),
+            (header::IF_NONE_MATCH, "*", Known, Known, Known),
+            (header::IF_NONE_MATCH, "\"b\"", Go, Go, Go),
+            (header::IF_NONE_MATCH, "a", Go, Go, Go),
+            (header::IF_NONE_MATCH, "", Go, Go, Go),
+            (header::IF_MATCH, "\"a\"", Go, Failed, Failed),
+            (header::IF_MATCH, "W/\"a\"", Failed, Failed, Failed),
+            (header::IF_MATCH, "\"b\", \"a\"", Go, Failed, Failed),
+            (header::IF_MATCH, "\"b\"", Failed, Failed, Failed),
+            (header::IF_MATCH, "*", Go, Go, Go),
+            (header::IF_MODIFIED_SINCE, "x", Go, Go, Go),
+        ] {
+            let headers = headers(&[(name, value)]);
+            let verdicts = [strong, weak, None].map(|tag| weigh(&headers, tag));
+            assert_eq!(verdicts, [of_strong, of_weak, of_none], "{headers:?}");
+        }
+        let both = [(header::IF_MATCH, "\"b\""), (header::IF_NONE_MATCH, "\"a\"")];
+        assert_eq!(weigh(&headers(&both), strong), Failed);
+        let twice = [(header::IF_NONE_MATCH, "\"b\""), (header::IF_NONE_MATCH, "\"a\"")];
+        assert_eq!(weigh(&headers(&twice), strong), Known);
+        assert_eq!(weigh(&headers(&[]), strong), Go);
+    }
+
+    #[test]
+    fn ranges_of_what_has_not_changed() {
+        let strong = Some("\"a\"");
+        assert!(range_holds(&headers(&[]), None));
+        let of = |value| headers(&[(header::IF_RANGE, value)]);
+        assert!(range_holds(&of("\"a\""), strong));
+        assert!(!range_holds(&of("\"b\""), strong) && !range_holds(&of("\"a\""), None));
+        assert!(!range_holds(&of("W/\"a\""), strong));
+        assert!(!range_holds(&of("W/\"a\""), Some("W/\"a\"")));
+    }
+}

@@ -1,0 +1,172 @@
+//! Clients that go while their answer is still to come: each frees its connection, by whichever door it came.
+
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use procstar::http::access::Policy;
+use procstar::http::{Doors, Limits, listen, listen_unix};
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::doors::{Authority, connect, loopback_tls};
+use super::rig::DEADLINE;
+use super::world::{World, own_uid};
+
+/// One for each thread of the service.
+const FEW: Limits = Limits { connections: 2, head_timeout: Duration::from_secs(5), body: 64 << 20 };
+
+fn sleeper() -> Value {
+    json!({"argv": ["sleep", "1000"], "exe": "/bin/sleep"})
+}
+
+/// A service of few connections.
+struct Few {
+    world: World,
+    socket: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Few {
+    fn new() -> Few {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("http.sock");
+        let tcp = listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let doors = Doors { tcp, unix: Some(listen_unix(&socket).unwrap()), tls: None };
+        Few { world: World::at(doors, Policy::new(own_uid(), None), FEW), socket, _dir: dir }
+    }
+
+    fn unix(&self) -> Client {
+        Client::connect_unix(&self.socket)
+    }
+}
+
+/// Many more than there may be at a time, one after another, and then one that is answered.
+fn abandoned(connect: impl Fn() -> Client, path: &str) {
+    for _ in 0..20 {
+        connect().request("GET", path, &[], b"");
+    }
+    let mut last = connect();
+    last.request("GET", "/healthz", &[], b"");
+    assert_eq!(last.answer().status, 200, "{path}");
+}
+
+#[test]
+fn abandoned_waits_free_their_connections() {
+    let few = Few::new();
+    few.world.post(&json!({"a": sleeper()})).data();
+    for path in ["/procs/a?wait=3600", "/events", "/events?figures=3600"] {
+        abandoned(|| few.unix(), path);
+        abandoned(|| few.world.client(), path);
+    }
+    let captured = json!([["stdout", {"capture": {"mode": "memory"}}]]);
+    few.world.post(&json!({"b": super::rig::sh("exec sleep 1000", captured)})).data();
+    abandoned(|| few.unix(), "/procs/b/output/stdout/follow");
+    abandoned(|| few.world.client(), "/procs/b/output/stdout/follow");
+}
+
+#[test]
+fn abandoned_waits_over_tls_free_their_connections() {
+    let authority = Authority::new();
+    let doors = loopback_tls(&authority);
+    let world = World::at(doors, Policy::new(own_uid(), None), FEW);
+    let client = || Client::over(connect(&world, &authority, None));
+    let mut first = client();
+    let body = json!({"specs": {"a": sleeper()}}).to_string();
+    first.request("POST", "/procs", &[("Content-Type", "application/json")], body.as_bytes());
+    first.answer().data();
+    drop(first);
+    abandoned(client, "/procs/a?wait=3600");
+    abandoned(client, "/events");
+}
+
+/// A process whose setup waits for somebody to open a FIFO, as its start and its result do.
+fn stuck(fifo: &Path) -> String {
+    nix::unistd::mkfifo(fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let file = json!({"file": {"path": fifo, "flags": "Read"}});
+    json!({"specs": {"stuck": {"argv": ["/bin/true"], "fds": [["stdin", file]]}}}).to_string()
+}
+
+/// Not only `wait=` waits: so does whoever asks for a process that is still being set up.
+#[test]
+fn abandoned_starts_free_their_connections() {
+    let few = Few::new();
+    let fifo = few.socket.with_file_name("fifo");
+    let body = stuck(&fifo);
+    let headers = [("Content-Type", "application/json")];
+    few.unix().request("POST", "/procs", &headers, body.as_bytes());
+    // Done though the client has gone: the process is there, and being set up.
+    let deadline = Instant::now() + DEADLINE;
+    while few.world.ask("DELETE", "/procs/stuck").status != 409 {
+        assert!(Instant::now() < deadline, "it is not accepted");
+    }
+    for _ in 0..5 {
+        let body = body.replace("stuck", "other");
+        few.unix().request("POST", "/procs", &headers, body.as_bytes());
+    }
+    abandoned(|| few.unix(), "/procs/stuck");
+    // By TCP it may be that the client still reads, so it has some seconds.
+    abandoned(|| few.world.client(), "/procs/stuck");
+    // The process still waits: nobody has been answered for that it does no more.
+    assert_eq!(few.world.ask("GET", "/procs").data(), json!({"procs": {}}));
+    // Each of them reads it.
+    let _writer = std::fs::File::options().read(true).write(true).open(&fifo).unwrap();
+    few.world.ended("/procs/stuck");
+}
+
+/// One that only says that it sends nothing more has its answer: at once what is there, where it asked to be kept waiting.
+#[test]
+fn half_closed_connections_have_their_answer() {
+    let world = World::new();
+    world.post(&json!({"a": sleeper()})).data();
+    for path in ["/procs/a", "/procs/a?wait=3600", "/procs?state=running"] {
+        let mut client = world.client();
+        client.request("GET", path, &[], b"");
+        client.finish();
+        assert_eq!(client.answer().data()["procs"]["a"]["state"], "running", "{path}");
+        assert!(client.is_closed());
+    }
+    let mut events = world.client();
+    events.request("GET", "/events", &[], b"");
+    assert_eq!(events.head().status, 200);
+    events.finish();
+    while events.chunk().is_some() {}
+    assert!(events.is_closed());
+}
+
+/// Bytes that nobody reads hide neither the end of a connection nor what comes before it.
+#[test]
+fn a_client_that_goes_after_sending_more_than_is_read() {
+    let few = Few::new();
+    few.world.post(&json!({"a": sleeper()})).data();
+    let wait = || {
+        let mut client = few.world.client();
+        let request = "GET /procs/a?wait=3600 HTTP/1.1\r\nHost: localhost\r\n";
+        client.send(format!("{request}Content-Length: 400000\r\n\r\n"));
+        client.send(vec![b'x'; 300_000]);
+    };
+    (0..5).for_each(|_| wait());
+    assert_eq!(few.world.ask("GET", "/healthz").status, 200);
+}
+
+/// A peer whose machine has vanished says nothing: the kernel asks for it.
+#[test]
+fn accepted_connections_are_kept_alive() {
+    let world = World::new();
+    let client = TcpStream::connect(world.address).unwrap();
+    let port = client.local_addr().unwrap().port();
+    let mut asking = Client::over(client);
+    asking.request("GET", "/healthz", &[], b"");
+    asking.answer();
+    // Of both ends, which are both ours, only the accepted one has a timer.
+    let shown = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let accepted = shown.lines().find(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let local = format!(":{:04X}", world.address.port());
+        let remote = format!(":{port:04X}");
+        fields.next().is_some_and(|own| own.ends_with(&local))
+            && fields.next().is_some_and(|other| other.ends_with(&remote))
+    });
+    let timer = accepted.unwrap().split_whitespace().nth(5).unwrap();
+    assert!(timer.starts_with("02:"), "{timer}");
+}
