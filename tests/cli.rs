@@ -100,6 +100,32 @@ fn bad_input_is_exit_code_2_and_names_the_place() {
     assert!(stderr(&output).contains("/no/such/spec: No such file"), "{}", stderr(&output));
 }
 
+/// As `validate` does, a line for each, and nothing is started.
+#[test]
+fn all_that_is_wrong_with_input_is_told_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("spec.json");
+    let long = "x".repeat(4097);
+    let spec = format!(
+        "{{\"specs\": {{\"a\": {{\"argvv\": [],\n\"argv\": [\"x\"], \"cwd\": 7}},\n\"b\": 7, \"\": {{\"argv\": [\"x\"]}}, \
+         \"{long}\": {{\"argv\": [\"x\"]}}}}}}"
+    );
+    std::fs::write(&path, spec).unwrap();
+    let output = procstar().arg("--print").arg(&path).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = stderr(&output);
+    for part in [
+        "specs.a.argvv: unknown key `argvv`",
+        "specs.a.cwd: invalid type: integer `7`, expected a string (line 2, column 23)",
+        "specs.b: invalid type: integer `7`, expected an object (line 3, column 6)",
+        "specs[\"\"]: the process ID has 0 bytes: it must have 1 to 4096",
+        "the process ID has 4097 bytes: it must have 1 to 4096",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    assert_eq!(text.matches(path.to_str().unwrap()).count(), 5, "{text}");
+}
+
 #[test]
 fn output_is_written_whole_or_not_at_all() {
     let dir = tempfile::tempdir().unwrap();

@@ -12,6 +12,8 @@
 mod access;
 #[path = "http/client.rs"]
 mod client;
+#[path = "http/described.rs"]
+mod described;
 #[path = "http/doors.rs"]
 mod doors;
 #[path = "http/events.rs"]

@@ -503,3 +503,25 @@ async fn a_port_that_swallows_connections() {
         failure(dialer("127.0.0.1", addr.port(), &Identity::loopback()).timeouts(short())).await;
     assert!(matches!(err, DialError::Timeout { phase: Phase::Connect, .. }), "{err}");
 }
+
+/// A server whose machine has vanished says nothing: the kernel asks for it.
+#[actix::test]
+async fn the_connection_is_kept_alive() {
+    let server = MockServer::start(Behaviour::default());
+    let link = link(&server).await;
+    let port = format!(":{:04X}", server.addr.port());
+    let of_ours = |line: &&str| line.split_whitespace().nth(2).is_some_and(|r| r.ends_with(&port));
+    // The field of timers is 02 for one that keeps the connection alive, 01 while something is on its way.
+    soon(async {
+        loop {
+            let shown = std::fs::read_to_string("/proc/net/tcp").unwrap();
+            let line = shown.lines().find(of_ours).unwrap();
+            if line.split_whitespace().nth(5).unwrap().starts_with("02:") {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    drop(link);
+}

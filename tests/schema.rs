@@ -166,7 +166,7 @@ fn arrays_are_no_objects() {
     ] {
         let errors =
             procstar::spec::from_json(spec.to_string().as_bytes()).unwrap_err().to_string();
-        assert!(errors.contains(place) && errors.contains("sequence"), "{spec}: {errors}");
+        assert!(errors.contains(place) && errors.contains("type: array"), "{spec}: {errors}");
     }
 }
 

@@ -119,7 +119,7 @@ impl StartFailure {
 }
 
 impl fmt::Display for StartFailure {
-    /// The texts that the contract fixes: clients match their beginnings.
+    /// The texts that clients match by their beginnings: they must stay as they are.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reason = self.reason();
         let path = self.path.as_deref().unwrap_or_default();

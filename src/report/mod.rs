@@ -1,7 +1,7 @@
-//! What is answered: results (section 4 of the contract), their parts and their encodings.
+//! What is answered: results (`docs/results.md`), their parts and their encodings.
 //!
 //! [`Facts`] are what is known of a process; [`Document`] is the result made of them, as a stream in either format. The other modules
-//! hold the types of a result's parts, whose keys, units and sources are those of the contract.
+//! hold the types of a result's parts. Their comments state keys, units and sources; [`schema`](schema()) is made of them.
 
 mod agent;
 pub mod capture;

@@ -9,6 +9,7 @@
 
 mod events;
 mod finding;
+mod gone;
 mod life;
 mod log_level;
 mod logs;

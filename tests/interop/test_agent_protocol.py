@@ -402,3 +402,23 @@ async def test_the_environment_of_an_agents_process(raw):
     assert "PATH=" in text
     assert TOKEN not in text and "PROCSTAR_AGENT_" not in text
     assert not any(TOKEN in line for line in agent.log)
+
+
+async def test_all_that_is_wrong_with_a_request_is_named(raw):
+    """Each fault with its place, in one error; an ID that no path of HTTP can name is one of them."""
+    _, _, wire = await raw.pair()
+    long = "x" * 70_000
+    specs = {
+        "a": {"argv": [TRUE], "unknown": 1, "cwd": 7}, "b": 3, "": {"argv": [TRUE]}, long: {"argv": [TRUE]},
+        "c": {"argv": [TRUE], "fds": [["1", {"capture": {"mode": "memry"}}]]},
+    }
+    sent = await wire.send("ProcStartRequest", specs=specs)
+    msg = await wire.next()
+    assert (msg["type"], msg["msg"]) == ("RequestError", sent)
+    for part in [
+        "specs.a.unknown: unknown key `unknown`", "specs.a.cwd: invalid type: integer `7`, expected a string",
+        "specs.b: invalid type: integer `3`, expected an object", 'specs[""]: the process ID has 0 bytes: it must have 1 to 4096',
+        "the process ID has 70000 bytes: it must have 1 to 4096", "specs.c.fds[0][1].capture.mode: unknown variant `memry`",
+    ]:
+        assert part in msg["err"], msg["err"]
+    assert len(msg["err"]) < 5000
