@@ -51,19 +51,24 @@ pub(super) fn json() -> String {
     let mut description = serde_json::to_value(Description::openapi()).unwrap_or_default();
     let schemas = description.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
     if let Some(schemas) = schemas {
-        publish(crate::report::schema(), None, schemas);
-        publish(crate::spec::schema(), Some(SpecsBody::NAME), schemas);
+        publish(crate::report::schema(), "Result", None, schemas);
+        publish(crate::spec::schema(), "Spec", Some(SpecsBody::NAME), schemas);
     }
     description.to_string()
 }
 
-/// Puts the definitions of a published schema among the description's, and its root where that has a name.
-fn publish(schema: schemars::Schema, root: Option<&str>, schemas: &mut Map<String, Value>) {
+/// Puts the definitions of a published schema among the description's, which may have others of the same name: so each gets a prefix.
+/// The root is put in where it has a name.
+fn publish(
+    schema: schemars::Schema,
+    prefix: &str,
+    root: Option<&str>,
+    schemas: &mut Map<String, Value>,
+) {
     let mut schema = Value::from(schema);
     let named = |name: &str| match name {
-        // By itself it could be anybody's.
         "Result" => ProcResult::NAME.to_owned(),
-        name => name.to_owned(),
+        name => format!("{prefix}{name}"),
     };
     refer(&mut schema, &|name| format!("#/components/schemas/{}", named(name)));
     let Value::Object(mut schema) = schema else { return };
@@ -98,12 +103,12 @@ fn refer(value: &mut Value, to: &impl Fn(&str) -> String) {
 
 /// Names that the paths refer to, of schemas that [`json`] puts in.
 macro_rules! published {
-    ($($type:ident)*) => {$(
+    ($($type:ident $name:literal)*) => {$(
         /// Described by the published schema.
         pub(super) struct $type;
 
         impl $type {
-            const NAME: &str = stringify!($type);
+            const NAME: &str = $name;
         }
 
         impl PartialSchema for $type {
@@ -120,7 +125,7 @@ macro_rules! published {
     )*};
 }
 
-published! { ProcResult ProcState SpecsBody }
+published! { ProcResult "ProcResult" ProcState "ResultProcState" SpecsBody "SpecsBody" }
 
 /// A good answer without anything to tell.
 #[derive(ToSchema)]
@@ -275,7 +280,14 @@ mod tests {
         assert_eq!(keys(&schemas[ProcResult::NAME]), keys(result));
         assert_eq!(schemas[ProcResult::NAME]["required"], result["required"]);
         let spec = &Value::from(crate::spec::schema())["$defs"]["ProcSpec"];
-        assert_eq!(keys(&schemas["ProcSpec"]), keys(spec));
+        assert_eq!(keys(&schemas["SpecProcSpec"]), keys(spec));
+        // Not mixed up with ours of the same name.
+        assert!(keys(&schemas["AgentInfo"]).contains("hostname"));
+        assert!(keys(&schemas["ResultAgentInfo"]).contains("host"));
+        assert!(
+            schemas[ProcState::NAME]["enum"].is_array()
+                || schemas[ProcState::NAME]["oneOf"].is_array()
+        );
         assert_eq!(keys(&schemas[SpecsBody::NAME]).len(), 3);
     }
 }
