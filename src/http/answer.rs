@@ -35,15 +35,14 @@ const HEADERS: [(HeaderName, HeaderValue); 5] = [
 /// Where a request goes, unless it is refused: who asks may not, or the path leads nowhere.
 ///
 /// # Errors
-/// The answer.
+/// Why it is refused. The answer is then in the first form, whatever the path.
 pub(super) fn admit(
     site: &Site,
     head: &RequestHead,
     peer: Option<&Peer>,
-) -> Result<Route, HttpResponse> {
-    let admitted = guard::check(&site.service.policy, head, peer).map_err(Failure::from);
-    let route = admitted.and_then(|()| Ok(Route::parse(head.uri.path())?));
-    route.map_err(|failure| failure.error_response())
+) -> Result<Route, Failure> {
+    guard::check(&site.service.policy, head, peer)?;
+    Ok(Route::parse(head.uri.path())?)
 }
 
 /// Whether a place takes a method.
@@ -77,7 +76,7 @@ pub(super) fn unless_refused(
 ) -> Result<Request, Response<BoxBody>> {
     let head = request.head();
     let refused = match admit(site, head, request.conn_data::<Peer>()) {
-        Err(answer) => Some(answer),
+        Err(failure) => Some(failure.error_response()),
         Ok(route) => {
             let (place, method) = (route.place(), &head.method);
             let checked = takes(&route, method).and_then(|()| {

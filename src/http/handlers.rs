@@ -13,7 +13,7 @@ use actix_web::body::BodySize;
 use actix_web::dev::Payload;
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap};
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, ResponseError as _, web};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use serde::Serialize;
@@ -154,7 +154,7 @@ pub(super) async fn dispatch(
 ) -> HttpResponse {
     let mut payload = payload.into_inner();
     let answer = match admit(&site, request.head(), request.conn_data()) {
-        Err(answer) => answer,
+        Err(failure) => failure.error_response(),
         Ok(route) => {
             let (place, method) = (route.place(), request.method());
             let asked = Asked { site: &site, request: &request, head: method == Method::HEAD };
