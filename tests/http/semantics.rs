@@ -322,6 +322,7 @@ fn expectations() {
         (format!("{}{json}Content-Length: 10\r\n", post.replace("/procs", "/none")), 404),
         (format!("{}{json}Content-Length: 10\r\n", post.replace("POST", "PUT")), 405),
         (format!("{}{json}Content-Length: 4097\r\n", post.replace("/procs", "/procs/a/stop")), 413),
+        (post.replace("POST /procs", "PUT /log-level") + json + "Content-Length: 1025\r\n", 413),
         (format!("{post}Content-Type: x\r\nTransfer-Encoding: chunked\r\n"), 415),
     ] {
         let mut client = world.client();
