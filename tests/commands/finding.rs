@@ -170,7 +170,7 @@ fn over_tls_only_to_whom_is_trusted() {
     assert_eq!(run(&["ps", "-q"]).good(), "a\n");
     let refused = run(&["ps", "--url", &url]);
     assert_eq!(refused.code, Some(1));
-    assert!(refused.err.contains("--ca names a certificate to trust"), "{refused:?}");
+    assert!(refused.err.contains("name the PEM file in --ca"), "{refused:?}");
     let missing = run(&["ps", "--url", &url, "--ca", "/no/such.pem"]);
     assert_eq!(missing.code, Some(2));
     assert!(missing.err.contains("--ca /no/such.pem"), "{missing:?}");
