@@ -1,6 +1,8 @@
 //! Commands that wait or follow while the agent dies, or the instance is upgraded: they go on with the next agent.
 
-use std::process::Stdio;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -45,7 +47,7 @@ fn finish(mut running: Running) -> Ran {
     let mut err = running.child.stderr.take().unwrap();
     let (code, out) = running.end();
     let mut text = String::new();
-    std::io::Read::read_to_string(&mut err, &mut text).unwrap();
+    err.read_to_string(&mut text).unwrap();
     Ran { code, out, err: text }
 }
 
@@ -117,4 +119,67 @@ fn a_command_whose_instance_ends_does_not_wait_for_another() {
     assert!(matches!(ran.code, Some(125 | 143)), "{ran:?}");
     assert!(begin.elapsed() < super::world::DEADLINE);
     assert_eq!(finish(logs).code, Some(0));
+}
+
+/// What a command does with a service that takes its first request and is gone, and answers each later one with this; and how many requests
+/// came.
+fn without_an_answer(args: &[&str], later: &'static str) -> (Ran, usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("socket");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let service = std::thread::spawn(move || {
+        for count in 0.. {
+            let (mut client, _) = listener.accept().unwrap();
+            let mut buffer = [0; 4096];
+            // The test's own connection, which sends nothing, ends it.
+            if client.read(&mut buffer).unwrap() == 0 {
+                return count;
+            }
+            if count > 0 {
+                let (status, body) = later.split_once(' ').unwrap();
+                let length = body.len();
+                let answer = format!(
+                    "HTTP/1.1 {status} x\r\nContent-Type: application/json\r\n\
+                     Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+                );
+                client.write_all(answer.as_bytes()).unwrap();
+            }
+        }
+        unreachable!()
+    });
+    let mut command = Command::new(env!("CARGO_BIN_EXE_procstar"));
+    let (name, rest) = args.split_first().unwrap();
+    command.args([name, "--socket", socket.to_str().unwrap()]).args(rest);
+    let ran = Ran::of(command.stdin(Stdio::null()).output().unwrap());
+    drop(std::os::unix::net::UnixStream::connect(&socket).unwrap());
+    (ran, service.join().unwrap())
+}
+
+/// Whether the request was carried out is not known: a signal or a start is not sent twice.
+#[test]
+fn a_request_that_may_do_harm_is_not_sent_twice() {
+    for (args, why) in [
+        (&["kill", "-s", "USR1", "a"][..], "the signal may have been sent"),
+        (&["start", "--id", "a", "--", "/bin/true"], "the processes may have been started"),
+        (&["prune", "--all"], "no answer"),
+    ] {
+        let (ran, requests) = without_an_answer(args, "200 {\"data\": {}}");
+        assert_eq!((ran.code, requests), (Some(1), 1), "{ran:?}");
+        assert!(ran.err.contains("lost the connection") && ran.err.contains(why), "{ran:?}");
+    }
+}
+
+/// A refusal of the second attempt says that the first one was carried out.
+#[test]
+fn a_request_that_does_no_harm_is_sent_again() {
+    const UNKNOWN: &str =
+        "404 {\"errors\": [{\"status\": \"404\", \"detail\": \"unknown process: a\"}]}";
+    const ENDED: &str = "409 {\"errors\": [{\"status\": \"409\", \"detail\": \"no process: a\"}]}";
+    let done = |ran: Ran, requests| assert_eq!((ran.good().as_str(), requests), ("a\n", 2));
+    let (ran, requests) = without_an_answer(&["rm", "a"], UNKNOWN);
+    done(ran, requests);
+    let (ran, requests) = without_an_answer(&["stop", "--no-wait", "a"], ENDED);
+    done(ran, requests);
+    let (ran, requests) = without_an_answer(&["kill", "-s", "KILL", "a"], ENDED);
+    done(ran, requests);
 }

@@ -161,10 +161,13 @@ impl Transport {
     fn unreachable(&self, error: &SendRequestError) -> ClientError {
         let place = self.place.clone();
         match error {
+            // So the library calls a connection that broke off before an answer: the request may have been carried out.
+            SendRequestError::Connect(awc::error::ConnectError::Disconnected) => {
+                ClientError::Lost { place, reason: "no answer".into() }
+            }
             SendRequestError::Connect(error) => {
                 ClientError::Unreachable { place, reason: connecting(error) }
             }
-            // The connection was there, and broke off before an answer.
             SendRequestError::Send(_)
             | SendRequestError::Response(ParseError::Incomplete | ParseError::Io(_))
             | SendRequestError::Body(_) => ClientError::Lost { place, reason: chain(error) },
