@@ -113,6 +113,10 @@ pub struct RunSettings {
     /// start; `None`: one below `capture.dir` that goes with the instance. `--state-dir`.
     #[serde(with = "text::path")]
     pub state_dir: Option<PathBuf>,
+    /// The directory in which this user's instances have their locks and sockets, and in which commands look for them; `None`:
+    /// see [`registry::places`](crate::keeper::registry::places).
+    #[serde(with = "text::path")]
+    pub runtime_dir: Option<PathBuf>,
     /// With `--wait` and `--agent`: exit if nothing was assigned within this time of the
     /// program's start. Zero gives up at once. `--wait-timeout`.
     #[serde(with = "text::seconds")]
@@ -121,7 +125,12 @@ pub struct RunSettings {
 
 impl Default for RunSettings {
     fn default() -> Self {
-        Self { restrict_exe: Vec::new(), state_dir: None, wait_timeout: Duration::from_secs(600) }
+        Self {
+            restrict_exe: Vec::new(),
+            state_dir: None,
+            runtime_dir: None,
+            wait_timeout: Duration::from_secs(600),
+        }
     }
 }
 

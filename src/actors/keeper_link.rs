@@ -19,7 +19,7 @@ use crate::engine::{Event, Moment, StopOrder};
 use crate::keeper::ledger::Record;
 use crate::keeper::meaning::Mode;
 use crate::keeper::protocol::{
-    Decoder, Memory, Order, Settings, ToAgent, ToKeeper, VERSION, encode,
+    Decoder, Memory, Opening, Order, Settings, ToAgent, ToKeeper, VERSION, encode,
 };
 use crate::keeper::rest;
 use crate::spec::{ProcId, Validated};
@@ -75,10 +75,11 @@ pub fn report_mode(mut socket: &UnixStream, mode: Mode) -> io::Result<()> {
 pub fn introduce(
     mut socket: UnixStream,
     settings: Settings,
+    opening: Opening,
     input: Option<Validated>,
 ) -> Result<Welcome, LinkError> {
     let mut hello = Vec::new();
-    encode(&ToKeeper::Hello { version: VERSION, settings, input }, &mut hello)?;
+    encode(&ToKeeper::Hello { version: VERSION, settings, opening, input }, &mut hello)?;
     socket.write_all(&hello)?;
     let mut decoder = Decoder::default();
     let mut buf = vec![0; READ];

@@ -15,6 +15,8 @@ pub mod validate;
 
 mod definition;
 mod help;
+mod instances;
+mod starting;
 
 /// An error with what caused it.
 fn chain(error: &dyn std::error::Error) -> String {

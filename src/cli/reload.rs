@@ -10,9 +10,11 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::instances::{Search, Unfound};
 use crate::config::{Env, Settings};
 use crate::engine::sys::pidfd_open;
-use crate::keeper::instance::{self, Running};
+use crate::keeper::instance;
+use crate::keeper::registry::Running;
 
 /// How long an instance may take: its check of the new program, the set-up of processes that it waits for, and the start of the new agent.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -20,10 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Why nothing was reloaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
-    /// No instance runs where one was looked for.
-    #[error("no procstar of this user runs in {0}")]
-    None(String),
-    /// More than one does.
+    /// There is no instance.
+    #[error("{0}")]
+    None(Unfound),
+    /// There are several.
     #[error("several procstars of this user run, name one by its pid: {0}")]
     Several(String),
     /// The instance has not become the new program, and says why. It goes on as it was.
@@ -50,23 +52,13 @@ pub enum ReloadError {
 /// # Errors
 /// Where there is no such instance, or it did not become the new program.
 pub fn reload(settings: &Settings, env: &Env, pid: Option<i32>) -> Result<String, ReloadError> {
-    let base = settings.capture.directory(env);
-    let (place, found): (&Path, Vec<Running>) = match &settings.run.state_dir {
-        Some(dir) => (dir, instance::running_in(dir).into_iter().collect()),
-        None => (&base, instance::running_below(&base)),
-    };
-    let mut found: Vec<Running> =
-        found.into_iter().filter(|running| pid.is_none_or(|pid| pid == running.pid)).collect();
-    match (found.pop(), found.len()) {
-        (None, _) => Err(ReloadError::None(place.display().to_string())),
-        (Some(one), 0) => ask(&one),
-        (Some(one), _) => {
-            found.push(one);
-            let mut pids: Vec<i32> = found.iter().map(|running| running.pid).collect();
-            pids.sort_unstable();
-            let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
+    match Search::new(pid, settings, env).one() {
+        Ok(running) => ask(&running),
+        Err(Unfound::Several(found)) => {
+            let pids: Vec<String> = found.iter().map(|one| one.pid.to_string()).collect();
             Err(ReloadError::Several(pids.join(", ")))
         }
+        Err(none) => Err(ReloadError::None(none)),
     }
 }
 

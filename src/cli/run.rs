@@ -45,7 +45,7 @@ use crate::engine::{Event, Moment};
 use crate::http::{self, Doors, Serving};
 use crate::keeper::meaning::Mode;
 use crate::keeper::protocol::Printing;
-use crate::keeper::{AGAIN, protocol};
+use crate::keeper::{AGAIN, protocol, registry};
 use crate::net::dial::WssDialer;
 use crate::net::tls;
 use crate::report::{AgentInfo, Facts, Sampler};
@@ -180,7 +180,7 @@ pub fn run(run: &Run, env: &Env, socket: UnixStream) -> Result<u8, RunError> {
         keeper_link::report_failure(&socket, &error.to_string());
     })?;
     let Prepared { dialer, sampler, doors, input } = prepared;
-    let welcome = introduce(socket, keeper_settings(run, env), input)?;
+    let welcome = introduce(socket, keeper_settings(run, env), opening(run, env), input)?;
     let sampler = sampler.of(agent_info(welcome.pid), run.settings.agent.group_id.clone());
     let system = actix::System::new();
     let ended = system.block_on(async move {
@@ -261,6 +261,16 @@ fn mode(run: &Run) -> Mode {
         Some(_) => Mode::Foreground,
         None if serves && !run.exit => Mode::Service,
         None => Mode::OneShot,
+    }
+}
+
+/// Where the keeper shall open the instance's directories.
+fn opening(run: &Run, env: &Env) -> protocol::Opening {
+    let settings = &run.settings;
+    protocol::Opening {
+        places: registry::places_of(settings, env),
+        captures_chosen: settings.capture.dir.is_some(),
+        serves: settings.http.serve || settings.agent.enabled,
     }
 }
 

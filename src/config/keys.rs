@@ -31,6 +31,7 @@ pub const KEYS: &[Key] = &[
     key("log.format", Kind::Format, "PROCSTAR_LOG_FORMAT", Some("--log-format")),
     key("run.restrict_exe", Kind::Globs, "PROCSTAR_RUN_RESTRICT_EXE", Some("--restrict-exe")),
     key("run.state_dir", Kind::Path, "PROCSTAR_RUN_STATE_DIR", Some("--state-dir")),
+    key("run.runtime_dir", Kind::Path, "PROCSTAR_RUN_RUNTIME_DIR", None),
     key("run.wait_timeout", Kind::Seconds, "PROCSTAR_RUN_WAIT_TIMEOUT", Some("--wait-timeout")),
     key("capture.dir", Kind::Path, "PROCSTAR_CAPTURE_DIR", None),
     key("capture.drain_grace", Kind::Seconds, "PROCSTAR_CAPTURE_DRAIN_GRACE", None),

@@ -56,7 +56,7 @@ pub enum CutShort {
 }
 
 /// The directories of captures.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Places {
     /// For `tempfile` captures.
     pub files: PathBuf,

@@ -374,6 +374,7 @@ impl Driver {
             heritage: Arc::clone(&options.heritage),
             whitelist: options.restrict_exe.clone(),
             files: options.places.files.clone(),
+            restore: options.restore.clone(),
             accounts: Accounts::new(),
         };
         let deliver = Arc::new(move |spawned| to_inbox.put(Mail::Spawned(spawned)));

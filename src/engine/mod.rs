@@ -68,6 +68,25 @@ pub struct Options {
     pub filter: PathBuf,
     /// The limit of captures whose spec sets none.
     pub limit: LimitSpec,
+    /// Makes the directories of captures again where somebody has removed them.
+    pub restore: Option<Restore>,
+}
+
+/// What makes directories again.
+pub type Restore = Arc<dyn Fn() -> std::io::Result<()> + Send + Sync>;
+
+/// Does something in the directories of captures; once more where they were gone and could be made again.
+fn with_dirs<T>(
+    restore: Option<&Restore>,
+    mut act: impl FnMut() -> std::io::Result<T>,
+) -> std::io::Result<T> {
+    match (act(), restore) {
+        (Err(error), Some(restore)) if error.kind() == std::io::ErrorKind::NotFound => {
+            restore().map_err(|_| error)?;
+            act()
+        }
+        (done, _) => done,
+    }
 }
 
 /// What the engine can be told to do.

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use crate::spec::{OpenFlags, SignalSets, ValidatedFd, ValidatedProc};
 
 use super::whitelist::Whitelist;
-use super::{Resolved, StartFailure};
+use super::{Resolved, Restore, StartFailure, with_dirs};
 pub(super) use accounts::Accounts;
 pub(super) use attributes::{Setting, What};
 pub(super) use executable::Executable;
@@ -128,6 +128,8 @@ pub(super) struct Surroundings {
     pub(super) whitelist: Option<Whitelist>,
     /// Where large data is kept while they read it.
     pub(super) files: PathBuf,
+    /// Makes that directory again.
+    pub(super) restore: Option<Restore>,
     /// Who was looked up lately.
     pub(super) accounts: Accounts,
 }
@@ -206,7 +208,7 @@ impl LaunchPlan {
         surroundings: &Surroundings,
     ) -> Result<LaunchPlan, Vec<StartFailure>> {
         let Draft { proc, made, report } = draft;
-        let Surroundings { heritage, whitelist, files, accounts } = surroundings;
+        let Surroundings { heritage, whitelist, files, restore, accounts } = surroundings;
         let mut sources = Vec::new();
         let mut failures = Vec::new();
         let env = environment::make(&proc.env, heritage).map_err(|more| failures.extend(more));
@@ -232,8 +234,10 @@ impl LaunchPlan {
         for (((name, fd), made), errno) in proc.fds.into_iter().zip(made).zip(report.step_errnos())
         {
             let made = match (&fd, made) {
-                (ValidatedFd::Data(bytes), Made::Nothing) => data::open(bytes, files)
-                    .map_or_else(|e| Made::Failed(errno_of(&e)), Made::Source),
+                (ValidatedFd::Data(bytes), Made::Nothing) => {
+                    with_dirs(restore.as_ref(), || data::open(bytes, files))
+                        .map_or_else(|e| Made::Failed(errno_of(&e)), Made::Source)
+                }
                 (_, made) => made,
             };
             steps.push(step(name.number(), &fd, made, &mut sources, errno));

@@ -21,9 +21,6 @@ const PAIR_ATTEMPTS: u32 = 16;
 /// The longest path that the kernel takes for a socket, in bytes.
 const SOCKET_PATH: usize = 107;
 
-/// The Unix socket's name in an instance's directory.
-pub const SOCKET: &str = "http.sock";
-
 /// Where to listen.
 #[derive(Default)]
 pub struct Doors {

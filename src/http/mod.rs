@@ -43,7 +43,7 @@ mod ws;
 
 pub use about::{About, ServerLink};
 pub use access::listening::{listener_of, listens};
-pub use doors::{Doors, Exposed, SOCKET, SocketPath, listen, listen_unix, may_listen};
+pub use doors::{Doors, Exposed, SocketPath, listen, listen_unix, may_listen};
 pub use follow::follow;
 pub use log_level::LogControl;
 pub use server::{Limits, Service, serve};

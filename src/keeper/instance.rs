@@ -1,202 +1,269 @@
-//! The directory of one running instance: its lock, its journal, its captures.
+//! The directories of one running instance: where its lock, its socket, its journal and its captures are.
 //!
-//! Every instance has its own, in a directory of the user's below the base (`$TMPDIR` or `/tmp`), and removes it at its
-//! ordered end. One that was not removed is no longer locked, and is swept by the next start of any instance, unless processes
-//! of it still live. A lasting directory is named by `state_dir`.
+//! | directory | holds | without `state_dir` | with it |
+//! | --- | --- | --- | --- |
+//! | home | lock, socket, outcome of an upgrade | in the [registry](super::registry) | the state directory |
+//! | files | journal, captures | `procstar-UID/NAME` below `capture.dir`, `$TMPDIR` or `/tmp`: a disk, for they may be large | the same |
+//! | memory | captures in memory | below `/dev/shm` | the same |
+//!
+//! Each is [private and locked](super::private_dir), is made again if somebody removes it, and is removed at the ordered end, but
+//! for a state directory. What a killed instance has left is [swept](super::sweep) by the next start of any.
 
-use std::ffi::{OsStr, OsString};
-use std::fs::{DirBuilder, File, Metadata};
-use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::io;
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use super::journal;
-use super::protocol::Settings;
+pub use super::private_dir::InstanceError;
+use super::private_dir::{DirRemains, PrivateDir, random_name, touch};
+use super::protocol::{Opening, Settings};
+use super::registry::{self, SOCKET, STARTING, WISH, absolute};
+use super::sweep::{FILES, JOURNAL, SHARED_MEMORY, base, memory_name, sweep_place, sweep_registry};
 use crate::engine::Places;
-use crate::engine::procfs::{ProcFs, ReadError};
-use crate::engine::sys;
-use crate::engine::sys::set_cloexec;
+use crate::path_bytes;
 
-const LOCK: &str = "lock";
-/// How long a lock may outlast whoever had it.
-const LAST_BREATH: Duration = Duration::from_secs(1);
-/// How the name of a directory begins that is being removed. No connection ID begins so that names a directory.
-const GONE: &str = ".gone-";
-/// How often a base that is removed by others at the same moment is made anew.
-const TRIES: u32 = 100;
-/// The journal's name in the directory.
-pub const JOURNAL: &str = "journal";
-/// Where memory captures go, if it is there.
-const SHARED_MEMORY: &str = "/dev/shm";
-/// Where an instance's directory is made if it cannot be where it should.
+/// Where captures go if they cannot go where they should, and nobody has chosen the place.
 const LAST_RESORTS: [&str; 2] = ["/tmp", SHARED_MEMORY];
 
-/// The name, in the directory, of what became of the last wish for an upgrade.
+/// The name, in the home directory, of what became of the last wish for an upgrade.
 pub const RELOADED: &str = "reloaded";
 
-/// The name, in the directory, of a wish for an upgrade, which a signal follows.
-const WISH: &str = "reload";
-
-/// An instance that runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Running {
-    /// Its directory.
-    pub dir: PathBuf,
-    /// Its keeper's pid.
-    pub pid: i32,
-}
-
-impl Running {
-    /// Leaves the wish for an upgrade: the signal that follows then means this, whatever else it would mean.
-    ///
-    /// # Errors
-    /// The OS error.
-    pub fn wish_reload(&self) -> io::Result<()> {
-        std::fs::write(self.dir.join(WISH), "")
-    }
-
-    /// Withdraws the wish, where nobody has taken it.
-    pub fn withdraw_wish(&self) {
-        // As a rule it has been taken.
-        let _ = std::fs::remove_file(self.dir.join(WISH));
-    }
-}
-
-/// The instance that works in `dir`, if one does.
-pub fn running_in(dir: &Path) -> Option<Running> {
-    if !dir.symlink_metadata().is_ok_and(|meta| is_ours(&meta)) || !dir.join(LOCK).exists() {
-        return None;
-    }
-    match lock(dir) {
-        Err(InstanceError::InUse { pid, .. }) => {
-            Some(Running { dir: dir.to_path_buf(), pid: pid.parse().ok()? })
-        }
-        _ => None,
-    }
-}
-
-/// Whether an instance works in `dir`; none where that is not the directory of one. One that does not exist any more was.
-pub fn is_running_in(dir: &Path) -> Option<bool> {
-    (!dir.exists() || dir.join(LOCK).exists()).then(|| running_in(dir).is_some())
-}
-
-/// The instances of this user below a base directory.
-pub fn running_below(base: &Path) -> Vec<Running> {
-    let uid = nix::unistd::geteuid();
-    let Ok(entries) = std::fs::read_dir(base.join(format!("procstar-{uid}"))) else {
-        return Vec::new();
-    };
-    entries.flatten().filter_map(|entry| running_in(&entry.path())).collect()
-}
-
-/// Why there is no directory to work in.
-#[derive(Debug, thiserror::Error)]
-pub enum InstanceError {
-    /// Another instance works in it.
-    #[error("state directory {path} is in use by the procstar with pid {pid}")]
-    InUse {
-        /// The directory.
-        path: String,
-        /// The other one's pid, as its lock says.
-        pid: String,
-    },
-    /// It is not the user's alone, and what lies in it cannot be trusted.
-    #[error("state directory {path} must be a directory of user {uid} with mode 0700")]
-    Untrusted {
-        /// The directory.
-        path: String,
-        /// Who we are.
-        uid: u32,
-    },
-    /// It cannot be made or used.
-    #[error("cannot use state directory {path}: {source}")]
-    Io {
-        /// The directory.
-        path: String,
-        /// Why not.
-        source: io::Error,
-    },
-}
-
-/// A directory as it is handed over to another program in this process.
+/// The directories as they are handed over to another program in this process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Remains {
+    /// The home, which held everything until version 3.
+    #[serde(with = "path_bytes")]
     dir: PathBuf,
+    #[serde(with = "path_bytes::optional")]
     memory: Option<PathBuf>,
     lasting: bool,
     lock: RawFd,
+    /// Since version 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    more: Option<Box<More>>,
+}
+
+/// What there is besides.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct More {
+    guard: Option<RawFd>,
+    files: Option<DirRemains>,
+    memory: Option<DirRemains>,
+    #[serde(with = "path_bytes::optional")]
+    link: Option<PathBuf>,
+    #[serde(with = "path_bytes::list")]
+    places: Vec<PathBuf>,
 }
 
 impl Remains {
-    /// The lock's descriptor, which must stay open.
-    pub fn lock(&self) -> RawFd {
-        self.lock
+    /// The descriptors of the locks, which must stay open.
+    pub fn descriptors(&self) -> Vec<RawFd> {
+        let more = self.more.iter();
+        let others = more.flat_map(|more| more.files.iter().chain(&more.memory));
+        let guard = self.more.as_ref().and_then(|more| more.guard);
+        let others = others.flat_map(DirRemains::descriptors);
+        std::iter::once(self.lock).chain(guard).chain(others).collect()
     }
 }
 
-/// A locked directory.
+/// The directories of captures, which the engine has made again too.
+struct Stores {
+    files: PrivateDir,
+    memory: Option<PrivateDir>,
+    /// At the end: nothing is made again.
+    closed: bool,
+}
+
+impl Stores {
+    fn new(files: PrivateDir, memory: Option<PrivateDir>) -> Arc<Mutex<Stores>> {
+        Arc::new(Mutex::new(Stores { files, memory, closed: false }))
+    }
+
+    fn restore(&mut self) -> Result<bool, InstanceError> {
+        if self.closed {
+            return Ok(false);
+        }
+        let mut restored = self.files.restore()?;
+        if let Some(memory) = &mut self.memory
+            && memory.restore()?
+        {
+            link_to(self.files.path(), memory.path());
+            restored = true;
+        }
+        Ok(restored)
+    }
+}
+
+/// The directories of an instance that runs.
 pub struct Instance {
-    dir: PathBuf,
-    memory: Option<PathBuf>,
+    /// None where it is that of the captures.
+    home: Option<PrivateDir>,
+    stores: Arc<Mutex<Stores>>,
+    /// The entry in the registry of an instance whose home is elsewhere.
+    link: Option<PathBuf>,
+    /// Where the registry may be.
+    places: Vec<PathBuf>,
     lasting: bool,
-    lock: Flock<File>,
+    /// Whether something could not be made again: that is logged once.
+    failing: bool,
 }
 
 impl Instance {
-    /// Takes or makes the directory that the settings ask for, and sweeps what earlier ones have left.
+    /// Takes or makes the directories that the settings ask for, and sweeps what earlier instances have left.
     ///
     /// # Errors
     /// Where there can be none; with its path and what to mend.
-    pub fn open(settings: &Settings) -> Result<Instance, InstanceError> {
-        if let Some(dir) = &settings.state_dir {
-            make(dir).map_err(|source| error(dir, source))?;
-            let lock = lock_in_time(dir)?;
-            return Ok(Instance { dir: dir.clone(), memory: None, lasting: true, lock });
+    pub fn open(settings: &Settings, opening: &Opening) -> Result<Instance, InstanceError> {
+        let places = opening.places.clone();
+        registry::present(&places).for_each(|place| sweep_registry(place));
+        let instance = match &settings.state_dir {
+            Some(dir) => Instance::lasting(dir, places)?,
+            None => Instance::temporary(settings, opening, places)?,
+        };
+        if opening.serves {
+            instance.announce_socket();
         }
-        let conn_id = settings.conn_id.as_deref();
-        Instance::open_below(&settings.base_dir, conn_id).or_else(|first| {
-            // Programs run where TMPDIR names nothing, or is full, as long as they can be kept somewhere.
-            tracing::warn!(error = %first, "keeping this instance's files elsewhere");
-            let elsewhere = |place| Instance::open_below(Path::new(place), conn_id).ok();
-            LAST_RESORTS.into_iter().find_map(elsewhere).ok_or(first)
-        })
+        Ok(instance)
     }
 
-    /// Takes a directory below that of the user's in `place`.
-    fn open_below(place: &Path, conn_id: Option<&str>) -> Result<Instance, InstanceError> {
-        let mut tries = 0;
-        loop {
-            match Instance::below(place, conn_id) {
-                // Another instance has ended, and removed the base just before we went into it.
-                Err(InstanceError::Io { source, .. })
-                    if source.kind() == io::ErrorKind::NotFound && tries < TRIES =>
-                {
-                    tries += 1;
+    /// One whose state directory has everything, with a link in the registry.
+    fn lasting(dir: &Path, places: Vec<PathBuf>) -> Result<Instance, InstanceError> {
+        let files = PrivateDir::open(&absolute(dir))?;
+        let stores = Stores::new(files, None);
+        let mut instance = Instance { places, ..Instance::without_home(stores, true) };
+        match (instance.enter_link(), instance.places.as_slice()) {
+            (Err(source), [place]) => Err(configured("run.runtime_dir", place, source)),
+            (Err(error), _) => {
+                tracing::warn!(%error, "commands find this instance only by --state-dir");
+                Ok(instance)
+            }
+            (Ok(()), _) => Ok(instance),
+        }
+    }
+
+    fn without_home(stores: Arc<Mutex<Stores>>, lasting: bool) -> Instance {
+        Instance { home: None, stores, link: None, places: Vec::new(), lasting, failing: false }
+    }
+
+    fn temporary(
+        settings: &Settings,
+        opening: &Opening,
+        places: Vec<PathBuf>,
+    ) -> Result<Instance, InstanceError> {
+        let name = settings.conn_id.as_deref().and_then(plain_name);
+        let files = files(settings, opening, name)?;
+        let home = home(&places, name).map_err(|source| match opening.places.as_slice() {
+            [place] => configured("run.runtime_dir", place, source),
+            _ => source,
+        })?;
+        link_to(files.path(), home.path());
+        let memory = memory(files.path());
+        let stores = Stores::new(files, memory);
+        Ok(Instance { home: Some(home), places, ..Instance::without_home(stores, false) })
+    }
+
+    fn stores(&self) -> MutexGuard<'_, Stores> {
+        self.stores.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has commands wait for the socket: one of an earlier instance is no good.
+    fn announce_socket(&self) {
+        let home = self.dir();
+        let announced = std::fs::write(home.join(STARTING), "").and_then(|()| {
+            match std::fs::remove_file(home.join(SOCKET)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
+        });
+        if let Err(error) = announced {
+            tracing::warn!(%error, dir = %home.display(), "cannot note that the socket is to come");
+        }
+    }
+
+    /// Enters a link to the home into the registry.
+    fn enter_link(&mut self) -> Result<(), InstanceError> {
+        let home = self.dir();
+        let enter = |place: &PathBuf| -> Result<PathBuf, InstanceError> {
+            let place = registry::open(place)?;
+            let link = place.join(random_name());
+            std::os::unix::fs::symlink(&home, &link)
+                .map_err(|source| InstanceError::io(&link, source))?;
+            Ok(link)
+        };
+        self.link = Some(first(&self.places, enter)?);
+        Ok(())
+    }
+
+    /// Makes again what somebody has removed. Gives whether that was the home, whose socket then is gone too.
+    pub fn restore(&mut self) -> bool {
+        let mut outcome = self.stores().restore();
+        if let Ok(true) = &outcome {
+            tracing::warn!("a directory of captures was removed; made it again");
+        }
+        let linked = self.link.as_ref().is_some_and(|link| link.symlink_metadata().is_ok());
+        if self.home.is_none() && !linked {
+            outcome = self.enter_link().and(outcome);
+        }
+        let before = self.dir();
+        // In an instance without a home of its own, the socket is with the captures.
+        let lost_socket = self.home.is_none() && matches!(outcome, Ok(true));
+        let outcome = match self.restore_home() {
+            Ok(restored) => outcome.map(|_| restored || lost_socket),
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(restored) => {
+                self.failing = false;
+                restored
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::error!(%error, "cannot make a directory again that was removed");
                 }
-                opened => return opened,
+                self.dir() != before
             }
         }
     }
 
-    fn below(place: &Path, conn_id: Option<&str>) -> Result<Instance, InstanceError> {
-        let uid = nix::unistd::geteuid().as_raw();
-        let base = base(&place.join(format!("procstar-{uid}")))?;
-        sweep(&base);
-        let name = conn_id.and_then(plain_name);
-        let (dir, lock) = own_dir(&base, name)?;
-        let memory = memory_dir(uid, &dir);
-        Ok(Instance { dir, memory, lasting: false, lock })
+    fn restore_home(&mut self) -> Result<bool, InstanceError> {
+        let files = self.stores().files.path().to_path_buf();
+        let Some(home) = &mut self.home else { return Ok(false) };
+        let restored = match home.restore() {
+            Ok(restored) => restored,
+            // The session has ended, and its runtime directory with it.
+            Err(_) => {
+                *home = self::home(&self.places, None)?;
+                true
+            }
+        };
+        if restored {
+            let dir = home.path();
+            tracing::warn!(dir = %dir.display(), "the runtime directory was removed; made another");
+            link_to(&files, dir);
+        }
+        Ok(restored)
+    }
+
+    /// What keeps cleaners off that go by age.
+    pub fn touch(&self) {
+        let stores = self.stores();
+        let memory = stores.memory.as_ref();
+        let dirs = self.home.iter().chain(memory).chain([&stores.files]);
+        let dirs: Vec<PathBuf> = dirs.map(|dir| dir.path().to_path_buf()).collect();
+        // There may be many captures.
+        let touching = std::thread::Builder::new()
+            .name("procstar-touch".to_owned())
+            .spawn(move || dirs.iter().for_each(|dir| touch(dir)));
+        if let Err(error) = touching {
+            tracing::warn!(%error, "cannot touch the files of this instance");
+        }
     }
 
     /// Takes the wish for an upgrade, if there is one.
     pub fn take_wish(&self) -> bool {
-        std::fs::remove_file(self.dir.join(WISH)).is_ok()
+        std::fs::remove_file(self.dir().join(WISH)).is_ok()
     }
 
     /// Leaves word of what became of a wish for an upgrade.
@@ -205,37 +272,71 @@ impl Instance {
             Ok(text) => text.clone(),
             Err(error) => format!("error: {error}"),
         };
-        let beside = self.dir.join("reloaded.new");
+        let dir = self.dir();
+        let beside = dir.join("reloaded.new");
         let written = std::fs::write(&beside, format!("{:016x}\n{text}", fastrand::u64(..)))
-            .and_then(|()| std::fs::rename(&beside, self.dir.join(RELOADED)));
+            .and_then(|()| std::fs::rename(&beside, dir.join(RELOADED)));
         if let Err(error) = written {
             tracing::error!(%error, "cannot leave word of the upgrade");
         }
     }
 
-    /// What another program needs to go on with the directory.
+    /// What another program needs to go on with the directories.
     pub fn remains(&self) -> Remains {
+        let stores = self.stores();
+        let home = self.home.as_ref().unwrap_or(&stores.files).remains();
+        let more = More {
+            guard: home.guard,
+            files: self.home.is_some().then(|| stores.files.remains()),
+            memory: stores.memory.as_ref().map(PrivateDir::remains),
+            link: self.link.clone(),
+            places: self.places.clone(),
+        };
         Remains {
-            dir: self.dir.clone(),
-            memory: self.memory.clone(),
+            dir: home.path,
+            memory: more.memory.as_ref().map(|memory| memory.path.clone()),
             lasting: self.lasting,
-            lock: self.lock.as_raw_fd(),
+            lock: home.lock,
+            more: Some(Box::new(more)),
         }
     }
 
-    /// Goes on with a directory that another program has left in this process.
+    /// Goes on with directories that another program has left in this process.
     ///
     /// # Errors
     /// The OS error, where the lock was not left open.
     pub fn take_over(remains: Remains) -> io::Result<Instance> {
-        let Remains { dir, memory, lasting, lock } = remains;
-        // SAFETY: it was left open for this.
-        let file = File::from(unsafe { OwnedFd::from_raw_fd(lock) });
-        set_cloexec(&file, true)?;
-        // The lock is the open file's, and so ours already.
-        let lock =
-            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno)?;
-        Ok(Instance { dir, memory, lasting, lock })
+        let Remains { dir, memory, lasting, lock, more } = remains;
+        let guard = more.as_ref().and_then(|more| more.guard);
+        let home = PrivateDir::take_over(DirRemains { path: dir, lock, guard })?;
+        let Some(more) = more else {
+            return Ok(Instance::of_version_2(home, memory.as_deref(), lasting));
+        };
+        let memory = more.memory.map(PrivateDir::take_over).transpose()?;
+        let (home, files) = match more.files {
+            Some(files) => (Some(home), PrivateDir::take_over(files)?),
+            None => (None, home),
+        };
+        let (link, places) = (more.link, more.places);
+        let stores = Stores::new(files, memory);
+        Ok(Instance { home, link, places, ..Instance::without_home(stores, lasting) })
+    }
+
+    /// Everything was in one directory then, and nothing in a registry.
+    fn of_version_2(dir: PrivateDir, memory: Option<&Path>, lasting: bool) -> Instance {
+        let base = dir.path().parent().and_then(Path::parent).unwrap_or(Path::new("/tmp"));
+        let uid = nix::unistd::geteuid().as_raw();
+        let places = registry::places(None, &crate::config::process_env(), uid, base);
+        let memory = memory.and_then(|memory| PrivateDir::open(memory).ok());
+        if let Some(memory) = &memory {
+            link_to(dir.path(), memory.path());
+        }
+        let stores = Stores::new(dir, memory);
+        let mut instance = Instance { places, ..Instance::without_home(stores, lasting) };
+        if let Err(error) = instance.enter_link() {
+            tracing::warn!(%error, "no entry in the registry of instances");
+        }
+        instance
     }
 
     /// Whether the next start finds what is left in it.
@@ -243,139 +344,127 @@ impl Instance {
         self.lasting
     }
 
-    /// The directory itself.
-    pub fn dir(&self) -> &Path {
-        &self.dir
+    /// The home directory.
+    pub fn dir(&self) -> PathBuf {
+        match &self.home {
+            Some(home) => home.path().to_path_buf(),
+            None => self.stores().files.path().to_path_buf(),
+        }
     }
 
     /// The journal.
     pub fn journal(&self) -> PathBuf {
-        self.dir.join(JOURNAL)
+        self.stores().files.path().join(JOURNAL)
     }
 
     /// Where captures go.
     pub fn places(&self) -> Places {
-        let memory = self.memory.clone().unwrap_or_else(|| self.dir.clone());
-        Places { files: self.dir.clone(), memory }
+        let stores = self.stores();
+        let files = stores.files.path().to_path_buf();
+        let memory = stores.memory.as_ref().map_or(&stores.files, |memory| memory);
+        Places { files, memory: memory.path().to_path_buf() }
     }
 
-    /// At the ordered end: removes the directory, or what need not last of it.
+    /// Makes the directories of captures again, for an engine that finds them gone.
+    pub fn restorer(&self) -> impl Fn() -> io::Result<()> + Send + Sync + use<> {
+        let stores = Arc::clone(&self.stores);
+        move || {
+            let mut stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
+            stores.restore().map(drop).map_err(io::Error::other)
+        }
+    }
+
+    /// At the ordered end: removes the directories, or what need not last of them.
     pub fn close(self) {
-        // First what only the directory leads to.
-        let own = (!self.lasting).then_some(&self.dir);
-        for dir in self.memory.iter().chain(own) {
-            remove(&out_of_the_way(dir));
-            if let Some(base) = dir.parent() {
-                // Only the last one finds it empty.
-                let _ = std::fs::remove_dir(base);
+        if let Some(link) = &self.link {
+            let _ = std::fs::remove_file(link);
+        }
+        let mut stores = self.stores();
+        stores.closed = true;
+        let files = (!self.lasting).then_some(&stores.files);
+        // First what only the others lead to.
+        stores.memory.iter().chain(files).chain(&self.home).for_each(PrivateDir::remove);
+    }
+}
+
+fn configured(key: &'static str, path: &Path, source: InstanceError) -> InstanceError {
+    let uid = nix::unistd::geteuid().as_raw();
+    let path = path.display().to_string();
+    InstanceError::Configured { key, path, uid, source: Box::new(source) }
+}
+
+/// What the first place gives that can; the error of the first one, where none can.
+fn first<T>(
+    places: &[PathBuf],
+    mut at: impl FnMut(&PathBuf) -> Result<T, InstanceError>,
+) -> Result<T, InstanceError> {
+    let mut failed = None;
+    for place in places {
+        match at(place) {
+            Ok(made) => return Ok(made),
+            Err(error) => {
+                // Somebody has taken a name that would be ours.
+                if matches!(error, InstanceError::Untrusted { .. }) {
+                    tracing::warn!(%error, "keeping this instance's lock and socket elsewhere");
+                }
+                failed.get_or_insert(error);
             }
         }
     }
+    let none = || InstanceError::io(Path::new("/run"), io::ErrorKind::NotFound.into());
+    Err(failed.unwrap_or_else(none))
 }
 
-fn error(path: &Path, source: io::Error) -> InstanceError {
-    InstanceError::Io { path: path.display().to_string(), source }
+/// Makes the home directory in the registry.
+fn home(places: &[PathBuf], name: Option<&str>) -> Result<PrivateDir, InstanceError> {
+    first(places, |place| PrivateDir::below(|| registry::open(place), name))
 }
 
-/// Gives a directory that is to be removed a name that no instance has: one that starts under its old name meanwhile must
-/// not work in it.
-fn out_of_the_way(dir: &Path) -> PathBuf {
-    let gone = dir.with_file_name(format!("{GONE}{:016x}", fastrand::u64(..)));
-    match std::fs::rename(dir, &gone) {
-        Ok(()) => gone,
-        Err(_) => dir.to_path_buf(),
-    }
-}
-
-fn remove(dir: &Path) {
-    if let Err(error) = std::fs::remove_dir_all(dir)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!(dir = %dir.display(), %error, "cannot remove a state directory");
-    }
-}
-
-fn make(dir: &Path) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).create(dir) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
-    }
-}
-
-fn is_ours(meta: &Metadata) -> bool {
-    meta.is_dir() && meta.uid() == nix::unistd::geteuid().as_raw() && meta.mode() & 0o077 == 0
-}
-
-/// Locks a directory that is the user's alone, and enters our pid.
-fn lock(dir: &Path) -> Result<Flock<File>, InstanceError> {
-    let path = dir.display().to_string();
-    let meta = dir.symlink_metadata().map_err(|source| error(dir, source))?;
-    if !is_ours(&meta) {
-        return Err(InstanceError::Untrusted { path, uid: nix::unistd::geteuid().as_raw() });
-    }
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(dir.join(LOCK))
-        .map_err(|source| error(dir, source))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(mut lock) => {
-            let entered = lock
-                .set_len(0)
-                .and_then(|()| lock.rewind())
-                .and_then(|()| write!(&mut *lock, "{}", std::process::id()));
-            entered.map_err(|source| error(dir, source))?;
-            Ok(lock)
+/// Makes the directory of the captures.
+fn files(
+    settings: &Settings,
+    opening: &Opening,
+    name: Option<&str>,
+) -> Result<PrivateDir, InstanceError> {
+    let uid = nix::unistd::geteuid().as_raw();
+    let below = |place: &Path| {
+        sweep_place(place, uid);
+        PrivateDir::below(|| base(place, uid), name)
+    };
+    let place = absolute(&settings.base_dir);
+    below(&place).or_else(|first| {
+        if opening.captures_chosen {
+            return Err(configured("capture.dir", &settings.base_dir, first));
         }
-        Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
-            let mut pid = String::new();
-            // Another's lock may be just being entered.
-            let _ = (&mut file).take(20).read_to_string(&mut pid);
-            Err(InstanceError::InUse { path, pid })
-        }
-        Err((_, errno)) => Err(error(dir, errno.into())),
-    }
+        // Programs run where TMPDIR names nothing, or is full, as long as they can be kept somewhere.
+        tracing::warn!(error = %first, "keeping this instance's files elsewhere");
+        LAST_RESORTS.into_iter().find_map(|place| below(Path::new(place)).ok()).ok_or(first)
+    })
 }
 
-/// Locks the one directory that will do. Where who had it is dead, what shared its descriptors may be about to die: that is waited for,
-/// by asking again, for no lock of a file can be waited for with an end.
-fn lock_in_time(dir: &Path) -> Result<Flock<File>, InstanceError> {
-    let deadline = Instant::now() + LAST_BREATH;
-    loop {
-        match lock(dir) {
-            Err(InstanceError::InUse { pid, .. }) if is_dead(&pid) && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            locked => return locked,
-        }
+/// Makes a directory for memory captures, where there is a file system in memory.
+fn memory(files: &Path) -> Option<PrivateDir> {
+    let shared = Path::new(SHARED_MEMORY);
+    let in_memory = nix::sys::statfs::statfs(shared)
+        .is_ok_and(|stat| stat.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC);
+    if !in_memory {
+        return None;
     }
+    let uid = nix::unistd::geteuid().as_raw();
+    sweep_place(shared, uid);
+    let name = memory_name(files)?;
+    let dir = PrivateDir::below(|| base(shared, uid), name.to_str()).ok()?;
+    link_to(files, dir.path());
+    Some(dir)
 }
 
-/// Whether a process has ended, reaped or not. One that cannot be told of has not.
-fn is_dead(pid: &str) -> bool {
-    let Ok(pid) = pid.parse() else { return false };
-    match ProcFs::default().read_stat(pid) {
-        Ok(stat) => matches!(stat.state, 'Z' | 'X'),
-        Err(error) => matches!(error, ReadError::Gone { .. }),
+/// Has a directory of ours name that of the captures.
+fn link_to(files: &Path, from: &Path) {
+    let link = from.join(FILES);
+    let _ = std::fs::remove_file(&link);
+    if let Err(error) = std::os::unix::fs::symlink(files, &link) {
+        tracing::warn!(%error, link = %link.display(), "cannot link to the directory of captures");
     }
-}
-
-/// The directory that holds those of instances; another one if somebody else has taken its name.
-fn base(wanted: &Path) -> Result<PathBuf, InstanceError> {
-    make(wanted).map_err(|source| error(wanted, source))?;
-    if wanted.symlink_metadata().is_ok_and(|meta| is_ours(&meta)) {
-        sys::spread_below(wanted);
-        return Ok(wanted.to_path_buf());
-    }
-    let mut name = wanted.as_os_str().to_owned();
-    name.push(format!("-{:016x}", fastrand::u64(..)));
-    let other = PathBuf::from(name);
-    DirBuilder::new().mode(0o700).create(&other).map_err(|source| error(&other, source))?;
-    Ok(other)
 }
 
 /// A connection ID that can be a file's name as it is.
@@ -385,238 +474,6 @@ fn plain_name(conn_id: &str) -> Option<&str> {
     (fits && conn_id.bytes().all(plain)).then_some(conn_id)
 }
 
-/// The instance's own directory, locked: of the given name, or of one that nobody has.
-fn own_dir(base: &Path, name: Option<&str>) -> Result<(PathBuf, Flock<File>), InstanceError> {
-    let random = || format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
-    let mut dir = base.join(name.map_or_else(random, str::to_owned));
-    loop {
-        make(&dir).map_err(|source| error(&dir, source))?;
-        match lock(&dir) {
-            Ok(lock) if is_in(&lock, &dir) => return Ok((dir, lock)),
-            // Another one's sweep has taken the directory for a dead one's before we had locked it.
-            Ok(_) => {}
-            Err(InstanceError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-            // An instance of the same name runs: side by side with it, under another one.
-            Err(InstanceError::InUse { .. }) => dir = base.join(random()),
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Whether the file that we have locked is still the directory's lock.
-fn is_in(lock: &File, dir: &Path) -> bool {
-    let inode = |meta: Metadata| (meta.dev(), meta.ino());
-    let there = dir.join(LOCK).symlink_metadata().map(inode);
-    matches!((lock.metadata().map(inode), there), (Ok(ours), Ok(there)) if ours == there)
-}
-
-/// The name of an instance's directory for memory captures. Directories of the same name below different bases have different ones.
-fn memory_name(dir: &Path) -> Option<OsString> {
-    let meta = dir.symlink_metadata().ok()?;
-    let mut name = dir.file_name()?.to_owned();
-    name.push(format!("-{:x}-{:x}", meta.dev(), meta.ino()));
-    Some(name)
-}
-
-/// A directory for memory captures, where there is a file system in memory.
-fn memory_dir(uid: u32, dir: &Path) -> Option<PathBuf> {
-    let shared = Path::new(SHARED_MEMORY);
-    let in_memory = nix::sys::statfs::statfs(shared)
-        .is_ok_and(|stat| stat.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC);
-    if !in_memory {
-        return None;
-    }
-    let base = base(&shared.join(format!("procstar-{uid}"))).ok()?;
-    let memory = base.join(memory_name(dir)?);
-    make(&memory).ok()?;
-    memory.symlink_metadata().is_ok_and(|meta| is_ours(&meta)).then_some(memory)
-}
-
-/// Removes the directories of instances that did not end in order, and of which nothing lives any more.
-fn sweep(base: &Path) {
-    let Ok(entries) = std::fs::read_dir(base) else { return };
-    let procfs = ProcFs::default();
-    for dir in entries.flatten().map(|entry| entry.path()) {
-        let is_gone = |name: &OsStr| name.as_bytes().starts_with(GONE.as_bytes());
-        if dir.file_name().is_some_and(is_gone) {
-            // Somebody is removing it, or was, and died over it.
-            remove(&dir);
-            continue;
-        }
-        if !dir.join(LOCK).exists() {
-            // It is being made, or removed; or was left so, and then it is empty.
-            let _ = std::fs::remove_dir(&dir);
-            continue;
-        }
-        // Held while it is removed: an instance of that name that starts now waits for nothing, it takes another.
-        let Ok(locked) = lock(&dir) else { continue };
-        if !is_in(&locked, &dir) {
-            continue;
-        }
-        match journal::read(&dir.join(JOURNAL)) {
-            Ok(records) if records.iter().any(|record| journal::is_alive(record, &procfs)) => {
-                continue;
-            }
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            // Of a newer version, perhaps; whether its processes live cannot be known.
-            Err(error) => {
-                tracing::warn!(dir = %dir.display(), %error, "leaving what a dead instance has left");
-                continue;
-            }
-        }
-        tracing::info!(dir = %dir.display(), "removing what a dead instance has left");
-        // First what only the directory leads to.
-        if let (Some(user), Some(name)) = (base.file_name(), memory_name(&dir)) {
-            remove(&Path::new(SHARED_MEMORY).join(user).join(name));
-        }
-        remove(&out_of_the_way(&dir));
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt;
-    use std::time::Duration;
-
-    fn settings(base: &Path, state_dir: Option<&Path>, conn_id: Option<&str>) -> Settings {
-        Settings {
-            state_dir: state_dir.map(Path::to_path_buf),
-            base_dir: base.to_path_buf(),
-            conn_id: conn_id.map(str::to_owned),
-            drain_grace: Duration::ZERO,
-            setup_patience: Duration::ZERO,
-            restrict_exe: Vec::new(),
-            log: crate::config::LogSettings::default(),
-            limit: Default::default(),
-        }
-    }
-
-    #[test]
-    fn side_by_side_and_gone_at_the_end() {
-        let base = tempfile::tempdir().unwrap();
-        let open = |id| Instance::open(&settings(base.path(), None, id)).unwrap();
-        let (a, b, c, d) = (open(None), open(None), open(Some("x")), open(Some("x")));
-        let dirs: std::collections::HashSet<_> =
-            [&a, &b, &c, &d].iter().map(|i| i.dir().to_path_buf()).collect();
-        assert_eq!(dirs.len(), 4);
-        assert!(c.dir().ends_with("x"));
-        for instance in [a, b, c, d] {
-            let dir = instance.dir().to_path_buf();
-            assert_eq!(dir.metadata().unwrap().permissions().mode() & 0o777, 0o700);
-            instance.close();
-            assert!(!dir.exists());
-        }
-    }
-
-    #[test]
-    fn what_was_left_is_swept() {
-        let base = tempfile::tempdir().unwrap();
-        let dead = Instance::open(&settings(base.path(), None, Some("dead"))).unwrap();
-        let dir = dead.dir().to_path_buf();
-        std::fs::write(dir.join("1.0"), "output").unwrap();
-        // As if it were killed: the lock is gone, the directory is not.
-        drop(dead);
-        assert!(dir.exists());
-        Instance::open(&settings(base.path(), None, None)).unwrap().close();
-        assert!(!dir.exists());
-    }
-
-    #[test]
-    fn where_nothing_can_be_made_it_is_made_elsewhere() {
-        let settings = settings(Path::new("/no/such"), None, None);
-        let instance = Instance::open(&settings).unwrap();
-        let dir = instance.dir().to_path_buf();
-        assert!(dir.is_dir());
-        instance.close();
-        assert!(!dir.exists());
-    }
-
-    #[test]
-    fn instances_of_one_name_start_and_end_side_by_side() {
-        let base = tempfile::tempdir().unwrap();
-        let run = || {
-            for _ in 0..200 {
-                let instance = Instance::open(&settings(base.path(), None, Some("x"))).unwrap();
-                let file = instance.dir().join("capture");
-                std::fs::write(&file, "x").unwrap();
-                // Nobody else thinks that this is theirs.
-                assert!(file.exists());
-                instance.close();
-            }
-        };
-        std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(run))));
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_left() {
-        let base = tempfile::tempdir().unwrap();
-        let dead = Instance::open(&settings(base.path(), None, Some("dead"))).unwrap();
-        let dir = dead.dir().to_path_buf();
-        std::fs::write(dir.join(JOURNAL), b"\0\0\0\x02{}").unwrap();
-        drop(dead);
-        Instance::open(&settings(base.path(), None, None)).unwrap().close();
-        assert!(dir.exists());
-    }
-
-    #[test]
-    fn equal_names_in_different_places_share_no_memory() {
-        let bases = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-        let [a, b] = bases
-            .each_ref()
-            .map(|base| Instance::open(&settings(base.path(), None, Some("x"))).unwrap());
-        let memory = b.places().memory;
-        assert_ne!(a.places().memory, memory);
-        a.close();
-        assert!(memory.exists());
-        b.close();
-    }
-
-    #[test]
-    fn a_lasting_directory_is_one_instances_and_the_users_alone() {
-        let base = tempfile::tempdir().unwrap();
-        let dir = base.path().join("state");
-        let settings = settings(base.path(), Some(&dir), None);
-        let first = Instance::open(&settings).unwrap();
-        let refused = Instance::open(&settings).err().unwrap().to_string();
-        assert!(refused.ends_with(&format!("pid {}", std::process::id())), "{refused}");
-        first.close();
-        assert!(dir.exists());
-        std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o755)).unwrap();
-        let refused = Instance::open(&settings).err().unwrap().to_string();
-        assert!(refused.contains("mode 0700"), "{refused}");
-    }
-
-    #[test]
-    fn a_lock_that_outlasts_its_holder_is_waited_for() {
-        let base = tempfile::tempdir().unwrap();
-        let dir = base.path().join("state");
-        let settings = settings(base.path(), Some(&dir), None);
-        let first = Instance::open(&settings).unwrap();
-        let mut ended = std::process::Command::new("/bin/true").spawn().unwrap();
-        let dead = ended.id().to_string();
-        ended.wait().unwrap();
-        std::fs::write(dir.join(LOCK), &dead).unwrap();
-        // It is not waited for without end.
-        let refused = Instance::open(&settings).err().unwrap().to_string();
-        assert!(refused.ends_with(&format!("pid {dead}")), "{refused}");
-        let rest = std::thread::spawn(move || drop(first));
-        Instance::open(&settings).unwrap();
-        rest.join().unwrap();
-    }
-
-    #[test]
-    fn who_is_dead() {
-        let mut ended = std::process::Command::new("/bin/true").spawn().unwrap();
-        let pid = ended.id().to_string();
-        let id = nix::sys::wait::Id::Pid(nix::unistd::Pid::from_raw(ended.id().cast_signed()));
-        let seen = nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT;
-        nix::sys::wait::waitid(id, seen).unwrap();
-        assert!(is_dead(&pid), "a zombie is");
-        ended.wait().unwrap();
-        assert!(is_dead(&pid));
-        assert!(!is_dead(&std::process::id().to_string()));
-        assert!(!is_dead("") && !is_dead("x"), "nobody knows");
-    }
-}
+#[path = "instance/tests.rs"]
+mod tests;

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -143,14 +143,24 @@ impl Journal {
         }
     }
 
-    fn renew(&mut self, ledger: &Ledger, memory: &Memory) {
+    /// Whether somebody has removed the file, and it is time to write another.
+    pub fn is_gone(&self) -> bool {
+        self.failed.is_none_or(|at| at.elapsed() >= RETRY) && self.is_unlinked()
+    }
+
+    fn is_unlinked(&self) -> bool {
+        self.file.metadata().is_ok_and(|meta| meta.nlink() == 0)
+    }
+
+    /// Writes the whole anew.
+    pub fn renew(&mut self, ledger: &Ledger, memory: &Memory) {
         match Journal::begin(&self.path, ledger, memory) {
             Ok(journal) => *self = journal,
             Err(error) => {
                 tracing::error!(path = %self.path.display(), %error, "cannot renew the journal");
                 // Where nothing is missing in the old one, it goes on.
                 self.ballast = 0;
-                if self.failed.is_some() {
+                if self.failed.is_some() || self.is_unlinked() {
                     self.failed = Some(Instant::now());
                 }
             }

@@ -20,12 +20,15 @@ pub mod instance;
 pub mod journal;
 pub mod ledger;
 pub mod meaning;
+mod private_dir;
 pub mod protocol;
 mod readiness;
+pub mod registry;
 pub mod rest;
 mod serve;
 pub mod signals;
 mod subordinate;
+mod sweep;
 mod terminal;
 pub mod upgrade;
 

@@ -13,6 +13,7 @@ use super::ledger::Record;
 use super::meaning::Mode;
 use crate::config::{LogLevel, LogSettings};
 use crate::engine::{Ended, Moment, Started, StopOrder};
+use crate::path_bytes;
 use crate::spec::{LimitSpec, ProcId, Validated};
 
 /// The version of these messages. It changes with every change of their meaning or form.
@@ -25,8 +26,10 @@ pub const MAX_FRAME: usize = 1 << 30;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
     /// The lasting directory of the instance; none for one that goes with it.
+    #[serde(with = "path_bytes::optional")]
     pub state_dir: Option<PathBuf>,
     /// Where directories of instances are made otherwise.
+    #[serde(with = "path_bytes")]
     pub base_dir: PathBuf,
     /// Names the instance, where the user has given one.
     pub conn_id: Option<String>,
@@ -42,6 +45,18 @@ pub struct Settings {
     /// The limit of captures whose spec sets none.
     #[serde(default, skip_serializing_if = "LimitSpec::is_none")]
     pub limit: LimitSpec,
+}
+
+/// What the keeper has to know only to open the instance's directories, of the first agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opening {
+    /// Where the registry may be, the best place first.
+    #[serde(with = "path_bytes::list")]
+    pub places: Vec<PathBuf>,
+    /// Whether [`Settings::base_dir`] was chosen, so that no other will do.
+    pub captures_chosen: bool,
+    /// Whether the agent will have a socket that commands can ask at.
+    pub serves: bool,
 }
 
 /// Texts in the form that held one at most: nothing, a text, or several.
@@ -83,6 +98,8 @@ pub enum ToKeeper {
         version: u32,
         /// Taken from the first agent alone.
         settings: Settings,
+        /// As well.
+        opening: Opening,
         /// INPUT's processes, started for the first agent alone.
         input: Option<Validated>,
     },
@@ -218,7 +235,7 @@ pub enum ToAgent {
         /// Every process that has not been forgotten, in the order of launch.
         records: Vec<Record>,
         /// The instance's directory, where the agent's socket is made; none from a keeper that does not tell.
-        #[serde(default)]
+        #[serde(default, with = "path_bytes::optional")]
         dir: Option<PathBuf>,
     },
     /// The other answer: there is no going on.

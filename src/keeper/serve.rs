@@ -17,7 +17,7 @@ use super::instance::Instance;
 use super::journal::{self, Entry, Journal};
 use super::ledger::{Ledger, Record};
 use super::meaning::{Meaning, Mode, Terminal, meaning};
-use super::protocol::{Memory, Order, Settings, ToAgent, ToKeeper, Told, VERSION, encode};
+use super::protocol::{Memory, Opening, Order, Settings, ToAgent, ToKeeper, Told, VERSION, encode};
 use super::readiness::Awaited;
 use super::rest;
 use super::signals::{Exit, Received, Signals};
@@ -53,6 +53,10 @@ const ALONE: Duration = Duration::from_secs(5);
 /// many is served by their sum, not by one event at once.
 const CROWD: usize = 16;
 const PACE: Duration = Duration::from_millis(4);
+/// How often the keeper looks whether its directories are there.
+const LOOK: Duration = Duration::from_secs(10);
+/// How often it touches them: cleaners of runtime directories may remove what has not been used for six hours.
+const TOUCH: Duration = Duration::from_secs(3600);
 /// How often is looked while nothing can be polled.
 const BLIND: Duration = Duration::from_millis(5);
 
@@ -164,6 +168,10 @@ struct Keeper {
     rest_at: Option<Instant>,
     /// The upgrade that has made this program the keeper, until its agent is ready.
     awaited: Option<Awaited>,
+    /// When to look whether the directories are there.
+    look_at: Instant,
+    /// When to touch what is in them.
+    touch_at: Instant,
 }
 
 impl Keeper {
@@ -200,6 +208,8 @@ impl Keeper {
             frame: Vec::new(),
             rest_at: None,
             awaited: None,
+            look_at: Instant::now() + LOOK,
+            touch_at: Instant::now() + TOUCH,
         })
     }
 
@@ -241,6 +251,7 @@ impl Keeper {
             if self.awaited.as_ref().is_some_and(Awaited::is_overdue) {
                 self.agent_not_ready(None);
             }
+            self.look_after_dirs();
             self.tell();
         }
     }
@@ -287,7 +298,9 @@ impl Keeper {
         ];
         let overdue = agent.and_then(Subordinate::deadline);
         let ready = self.awaited.as_ref().map(Awaited::deadline);
-        let next = [self.next_agent, self.alone_until, overdue, paced, self.rest_at, ready];
+        let look = self.instance.is_some().then_some(self.look_at);
+        let next =
+            [self.next_agent, self.alone_until, overdue, paced, self.rest_at, ready, look];
         let next = next.into_iter().flatten().min();
         let timeout = next.map_or(PollTimeout::NONE, |at| {
             let wait = at.saturating_duration_since(now) + Duration::from_millis(1);
@@ -337,8 +350,32 @@ impl Keeper {
     }
 
     fn write_journal(&mut self) {
-        if let Some(journal) = &mut self.journal {
-            journal.flush(&self.ledger, &self.memory);
+        let Some(journal) = &mut self.journal else { return };
+        if journal.is_gone() {
+            if let Some(restore) = self.instance.as_ref().map(Instance::restorer) {
+                // Where it cannot, the journal says so.
+                let _ = restore();
+            }
+            journal.renew(&self.ledger, &self.memory);
+        }
+        journal.flush(&self.ledger, &self.memory);
+    }
+
+    /// Looks after the directories now and then: what somebody has removed is made again, and nothing in them looks old.
+    fn look_after_dirs(&mut self) {
+        let now = Instant::now();
+        let Some(instance) = self.instance.as_mut().filter(|_| self.look_at <= now) else { return };
+        self.look_at = now + LOOK;
+        if self.touch_at <= now {
+            self.touch_at = now + TOUCH;
+            instance.touch();
+        }
+        let lost_socket = instance.restore();
+        self.write_journal();
+        if let Some(agent) = self.agent.as_mut().filter(|agent| lost_socket && agent.welcomed) {
+            // The next one listens where commands look for it.
+            tracing::warn!("starting the agent again, for its socket was removed");
+            agent.kill();
         }
     }
 
@@ -436,7 +473,7 @@ impl Keeper {
         self.write_journal();
         let mut open: Vec<RawFd> = handover.descriptors().collect();
         let state = self.state(handover).ok_or("nothing has been started yet")?;
-        open.push(state.instance.lock());
+        open.extend(state.instance.descriptors());
         let file = state.to_file().map_err(text)?;
         Err(text(self.program.become_it(&file, &open)))
     }
@@ -543,6 +580,7 @@ impl Keeper {
             heritage: self.origin.heritage(),
             filter: "/proc/self/exe".into(),
             limit: settings.limit,
+            restore: Some(Arc::new(instance.restorer())),
         };
         let post = Arc::clone(&self.post);
         let sink = move |events: &mut Vec<Event>| post.put_all(events);
@@ -639,7 +677,9 @@ impl Keeper {
         }
         match message {
             ToKeeper::Mode(mode) => self.mode = Some(mode),
-            ToKeeper::Hello { version, settings, input } => self.hello(version, &settings, input),
+            ToKeeper::Hello { version, settings, opening, input } => {
+                self.hello(version, &settings, &opening, input);
+            }
             ToKeeper::Launch(request) => self.launch(request),
             ToKeeper::Signal { id, signum, ticket } => {
                 if let Some(engine) = &self.engine {
@@ -713,10 +753,18 @@ impl Keeper {
     }
 
     /// An agent introduces itself. The first one brings the settings.
-    fn hello(&mut self, version: u32, settings: &Settings, input: Option<Validated>) {
+    fn hello(
+        &mut self,
+        version: u32,
+        settings: &Settings,
+        opening: &Opening,
+        input: Option<Validated>,
+    ) {
         let first = self.engine.is_none();
         let begun = match version {
-            VERSION if first => self.begin(settings).and_then(|()| self.start_input(input)),
+            VERSION if first => {
+                self.begin(settings, opening).and_then(|()| self.start_input(input))
+            }
             VERSION => Ok(()),
             other => Err(format!("the keeper speaks version {VERSION}, the agent {other}")),
         };
@@ -739,7 +787,7 @@ impl Keeper {
             first,
             memory: self.memory.clone(),
             records: self.ledger.iter().cloned().collect(),
-            dir: self.instance.as_ref().map(|instance| instance.dir().to_path_buf()),
+            dir: self.instance.as_ref().map(Instance::dir),
         };
         if let Some(agent) = &mut self.agent {
             agent.tell(&welcome);
@@ -773,10 +821,10 @@ impl Keeper {
     }
 
     /// Takes the instance's directory, takes up what its journal tells, and starts the engine.
-    fn begin(&mut self, settings: &Settings) -> Result<(), String> {
+    fn begin(&mut self, settings: &Settings, opening: &Opening) -> Result<(), String> {
         // The agent tells the user where the log cannot be had.
         let _ = logging::init(&settings.log);
-        let instance = Instance::open(settings).map_err(|error| error.to_string())?;
+        let instance = Instance::open(settings, opening).map_err(|error| error.to_string())?;
         let engine = self
             .start_engine(&instance, settings, None)
             .map_err(|error| format!("cannot start the engine: {error}"))?;

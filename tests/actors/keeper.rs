@@ -18,7 +18,7 @@ use procstar::config::LogSettings;
 use procstar::engine::{Ended, Event, Moment, Started};
 use procstar::keeper::ledger::Record;
 use procstar::keeper::protocol::{
-    Decoder, Memory, Order, Settings, ToAgent, ToKeeper, VERSION, encode,
+    Decoder, Memory, Opening, Order, Settings, ToAgent, ToKeeper, VERSION, encode,
 };
 use tokio::sync::oneshot;
 
@@ -168,7 +168,7 @@ fn introduced(answer: Vec<u8>) -> (Result<Welcome, LinkError>, Keeper) {
         }
         keeper
     });
-    let answer = introduce(agent, settings(), Some(request(&["a", "b"]).0));
+    let answer = introduce(agent, settings(), Opening::default(), Some(request(&["a", "b"]).0));
     (answer, keeper.join().unwrap())
 }
 

@@ -17,7 +17,7 @@ fn none_one_and_several() {
     let ps = |args: &[&str]| Ran::of(procstar(&dir).arg("ps").args(args).output().unwrap());
     let none = ps(&[]);
     assert_eq!((none.code, none.out.as_str()), (Some(1), ""));
-    let place = dir.path().display();
+    let place = dir.path().join("run").display().to_string();
     assert!(
         none.err
             .starts_with(&format!("procstar: no procstar of this user runs in {place}; start one"))

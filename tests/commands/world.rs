@@ -30,6 +30,8 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 pub fn procstar(dir: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_procstar"));
     command.env_clear().env("PATH", "/usr/bin:/bin").env("TMPDIR", dir.path());
+    // Other tests run at the same time, and are not to be found.
+    command.env("PROCSTAR_RUN_RUNTIME_DIR", dir.path().join("run"));
     // Nobody fetches what is left at the end.
     command.env("PROCSTAR_SHUTDOWN_KILL_GRACE", "0.1").stdin(Stdio::null());
     command
@@ -116,6 +118,7 @@ impl Instance {
         let script =
             format!("procstar() {{ {} \"$@\"; }}; {script}", env!("CARGO_BIN_EXE_procstar"));
         command.args(["-c", &script]).env_clear().env("PATH", "/usr/bin:/bin");
+        command.env("PROCSTAR_RUN_RUNTIME_DIR", self.dir.path().join("run"));
         Ran::of(command.env("TMPDIR", self.dir.path()).stdin(Stdio::null()).output().unwrap())
     }
 
@@ -132,10 +135,9 @@ impl Drop for Instance {
     }
 }
 
-/// The sockets of instances below a directory, with their pids.
+/// The sockets of instances of a directory, with their pids.
 pub fn sockets(dir: &TempDir) -> Vec<(u32, PathBuf)> {
-    let uid = nix::unistd::geteuid();
-    let Ok(entries) = std::fs::read_dir(dir.path().join(format!("procstar-{uid}"))) else {
+    let Ok(entries) = std::fs::read_dir(dir.path().join("run")) else {
         return Vec::new();
     };
     entries

@@ -5,6 +5,7 @@ import contextlib
 import os
 from pathlib import Path
 import subprocess
+import tempfile
 
 import pytest
 
@@ -24,6 +25,14 @@ def pytest_configure(config):
     for name in [n for n in os.environ if n.startswith("PROCSTAR_")]:
         del os.environ[name]
     procs.become_subreaper()
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch):
+    """Has commands find the instances of this test alone."""
+    with tempfile.TemporaryDirectory(prefix="run-") as path:
+        monkeypatch.setenv("PROCSTAR_RUN_RUNTIME_DIR", path)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -189,7 +189,7 @@ def test_no_processes(tmp_path):
         tmp = Path(place)
         program = shutil.copy(binary(), place)
         user = {"user": 65534, "group": 65534, "extra_groups": [], "cwd": place}
-        with Service(program=program, env={"TMPDIR": place, "HOME": place}, **user) as at:
+        with Service(program=program, env={"TMPDIR": place, "HOME": place, "PROCSTAR_RUN_RUNTIME_DIR": place}, **user) as at:
             before = Before(at, tmp)
             with limited("nproc", 1, at.proc.pid):
                 at.post({f"fails{n}": sh("echo never", *OUT) for n in range(5)})

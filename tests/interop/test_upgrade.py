@@ -231,7 +231,7 @@ def test_a_signal_amid_an_upgrade_is_followed():
 
 def test_reload_needs_an_instance(tmp_path):
     """It names the place where it has looked."""
-    env = os.environ | {"TMPDIR": str(tmp_path)}
+    env = os.environ | {"PROCSTAR_RUN_RUNTIME_DIR": str(tmp_path)}
     done = subprocess.run([binary(), "reload"], env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert f"no procstar of this user runs in {tmp_path}" in done.stderr

@@ -16,7 +16,9 @@ use nix::unistd::Pid;
 use procstar::config::LogSettings;
 use procstar::engine::{Captures, Moment};
 use procstar::keeper::ledger::Record;
-use procstar::keeper::protocol::{Decoder, Memory, Settings, ToAgent, ToKeeper, VERSION, encode};
+use procstar::keeper::protocol::{
+    Decoder, Memory, Opening, Settings, ToAgent, ToKeeper, VERSION, encode,
+};
 use procstar::keeper::upgrade::{self, State};
 use procstar::keeper::{self, AgentCommand, Origin, descriptors};
 use procstar::spec::{FdName, Validated};
@@ -104,6 +106,7 @@ pub struct World {
     keeper: Child,
     /// Settings that the agents bring.
     pub settings: Settings,
+    pub opening: Opening,
 }
 
 impl World {
@@ -121,8 +124,9 @@ impl World {
             log: LogSettings::default(),
         };
         std::fs::create_dir(&settings.base_dir).unwrap();
+        let opening = Opening { places: vec![place.path().join("run")], ..Opening::default() };
         let keeper = start_keeper(place.path());
-        World { place, meeting, keeper, settings }
+        World { place, meeting, keeper, settings, opening }
     }
 
     /// One whose directory outlasts it.
@@ -170,6 +174,7 @@ impl World {
             socket,
             decoder: Decoder::default(),
             settings: self.settings.clone(),
+            opening: self.opening.clone(),
             ending: self.place.path().join(ENDING),
         }
     }
@@ -272,6 +277,7 @@ pub struct Agent {
     socket: UnixStream,
     decoder: Decoder,
     settings: Settings,
+    opening: Opening,
     ending: PathBuf,
 }
 
@@ -285,7 +291,12 @@ impl Agent {
     }
 
     pub fn greeting(&self, version: u32, input: Option<Validated>) -> ToKeeper {
-        ToKeeper::Hello { version, settings: self.settings.clone(), input }
+        ToKeeper::Hello {
+            version,
+            settings: self.settings.clone(),
+            opening: self.opening.clone(),
+            input,
+        }
     }
 
     /// Introduces itself.

@@ -1,15 +1,18 @@
 //! Which instance is meant.
 
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use awc::http::Uri;
 
 use super::error::ClientError;
 use super::options::Target;
 use super::transport::Place;
+use crate::cli::instances::{LOOK, PATIENCE, Search};
 use crate::config::{Env, Settings};
-use crate::http::SOCKET;
-use crate::keeper::instance::{self, Running};
+use crate::http::SocketPath;
 
 /// Where the instance is that is meant: the first of `--socket`, `--url`, `--pid`, `$PROCSTAR_URL`, `http.socket`, `run.state_dir`, and the only one that
 /// this user runs.
@@ -17,13 +20,25 @@ use crate::keeper::instance::{self, Running};
 /// # Errors
 /// There is none, or there are several; a URL that is none, a token that cannot be had.
 pub fn find(target: &Target, settings: &Settings, env: &Env) -> Result<Place, ClientError> {
+    let search = Search::new(target.pid, settings, env);
+    let place = named(target, settings, env, &search)?;
+    await_listener(&place, &search);
+    Ok(place)
+}
+
+fn named(
+    target: &Target,
+    settings: &Settings,
+    env: &Env,
+    search: &Search,
+) -> Result<Place, ClientError> {
     if let Some(path) = &target.socket {
         return no_url_options(target).map(|()| Place::Socket(path.clone()));
     }
-    let named = || env.get(std::ffi::OsStr::new("PROCSTAR_URL")).filter(|url| !url.is_empty());
+    let variable = || env.get(std::ffi::OsStr::new("PROCSTAR_URL")).filter(|url| !url.is_empty());
     let url = match (&target.url, target.pid) {
         (Some(url), _) => Some(url.clone()),
-        (None, None) => named()
+        (None, None) => variable()
             .map(|url| url.clone().into_string())
             .transpose()
             .map_err(|_| ClientError::Usage("PROCSTAR_URL: not UTF-8".into()))?,
@@ -36,7 +51,10 @@ pub fn find(target: &Target, settings: &Settings, env: &Env) -> Result<Place, Cl
     if let (Some(path), None) = (&settings.http.socket, target.pid) {
         return Ok(Place::Socket(path.clone()));
     }
-    running(target.pid, settings, env).map(Place::Socket)
+    match search.one_to_ask() {
+        Ok(running) => Ok(Place::Socket(running.socket())),
+        Err(unfound) => Err(ClientError::Nowhere(unfound.to_string())),
+    }
 }
 
 fn no_url_options(target: &Target) -> Result<(), ClientError> {
@@ -103,53 +121,31 @@ fn token(target: &Target, settings: &Settings) -> Result<Option<String>, ClientE
     Ok(Some(text.to_owned()))
 }
 
-/// The socket of an instance of this user: the one with `pid`, or the only one.
-fn running(pid: Option<i32>, settings: &Settings, env: &Env) -> Result<PathBuf, ClientError> {
-    let base = settings.capture.directory(env);
-    let (place, found): (&Path, Vec<Running>) = match &settings.run.state_dir {
-        Some(dir) => (dir, instance::running_in(dir).into_iter().collect()),
-        None => (&base, instance::running_below(&base)),
-    };
-    let (mut open, closed): (Vec<Running>, Vec<Running>) = found
-        .into_iter()
-        .filter(|one| pid.is_none_or(|pid| pid == one.pid))
-        .partition(|one| one.dir.join(SOCKET).exists());
-    open.sort_by_key(|one| one.pid);
-    match (open.as_slice(), closed.as_slice()) {
-        ([one], _) => Ok(one.dir.join(SOCKET)),
-        ([], []) => Err(ClientError::Nowhere(none(pid, place))),
-        ([], closed) => Err(ClientError::Nowhere(deaf(closed))),
-        (several, _) => Err(ClientError::Nowhere(which(several))),
+/// Waits until somebody listens at a place, as long as an instance is evidently starting.
+fn await_listener(place: &Place, search: &Search) {
+    let deadline = Instant::now() + PATIENCE;
+    while is_refused(place) && Instant::now() < deadline && search.is_one_starting() {
+        std::thread::sleep(LOOK);
     }
 }
 
-fn none(pid: Option<i32>, place: &Path) -> String {
-    let with = pid.map_or(String::new(), |pid| format!(" with pid {pid}"));
-    format!(
-        "no procstar of this user{with} runs in {}; start one by `procstar --serve`, or name one by --socket, \
-         --url or --state-dir",
-        place.display()
-    )
-}
-
-/// Instances that run, and have no socket where it would be.
-fn deaf(closed: &[Running]) -> String {
-    let pids: Vec<String> = closed.iter().map(|one| one.pid.to_string()).collect();
-    format!(
-        "no procstar of this user can be asked: pid {} was started without --serve and --agent, is just starting, or has \
-         its http.socket elsewhere; name that by --socket",
-        pids.join(", ")
-    )
-}
-
-fn which(several: &[Running]) -> String {
-    let lines: Vec<String> = several
-        .iter()
-        .map(|one| {
-            format!("\n  --pid {}  or  --socket {}", one.pid, one.dir.join(SOCKET).display())
-        })
-        .collect();
-    format!("several procstars of this user run; say which:{}", lines.concat())
+/// Whether nobody listens at a place of this machine.
+fn is_refused(place: &Place) -> bool {
+    let connected = match place {
+        Place::Socket(path) => {
+            SocketPath::new(path).and_then(|short| UnixStream::connect(short.path()).map(drop))
+        }
+        Place::Url { base, .. } => match base.host().filter(|host| is_loopback(host)) {
+            Some(host) => {
+                let host = host.trim_start_matches('[').trim_end_matches(']');
+                let usual = if base.scheme_str() == Some("https") { 443 } else { 80 };
+                TcpStream::connect((host, base.port_u16().unwrap_or(usual))).map(drop)
+            }
+            None => Ok(()),
+        },
+    };
+    let kinds = [ErrorKind::NotFound, ErrorKind::ConnectionRefused];
+    connected.is_err_and(|error| kinds.contains(&error.kind()))
 }
 
 #[cfg(test)]
@@ -158,7 +154,10 @@ mod tests {
 
     fn found(target: &Target, env: &[(&str, &str)]) -> Result<Place, String> {
         let env = env.iter().map(|(name, value)| (name.into(), value.into())).collect();
-        find(target, &Settings::default(), &env).map_err(|error| error.to_string())
+        let mut settings = Settings::default();
+        let named = |env: &Env| env.get(std::ffi::OsStr::new("PROCSTAR_RUN_RUNTIME_DIR")).cloned();
+        settings.run.runtime_dir = named(&env).map(Into::into);
+        find(target, &settings, &env).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -193,7 +192,7 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let tmp = base.path().to_str().unwrap();
         let socket = Target { socket: Some("/x.sock".into()), ..Target::default() };
-        let env = [("PROCSTAR_URL", "http://localhost:1"), ("TMPDIR", tmp)];
+        let env = [("PROCSTAR_URL", "http://localhost:1"), ("PROCSTAR_RUN_RUNTIME_DIR", tmp)];
         assert_eq!(found(&socket, &env), Ok(Place::Socket("/x.sock".into())));
         assert!(matches!(found(&Target::default(), &env), Ok(Place::Url { .. })));
         // A pid is one of this machine's, whatever the variable says.

@@ -3,15 +3,16 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 
 use super::{Check, Level};
 use crate::config::{Env, FileState, Loaded, Settings};
+use crate::engine::Places;
 use crate::engine::sys::{self, Writers};
 use crate::keeper::instance::Instance;
-use crate::keeper::protocol;
+use crate::keeper::{protocol, registry};
 use crate::net::tls;
 
 /// Less room than this is told.
@@ -77,21 +78,41 @@ fn instance(settings: &Settings, env: &Env) -> Vec<Check> {
         limit: crate::spec::LimitSpec::default(),
     };
     let remedy = "set capture.dir or TMPDIR to a directory in which this user may make others";
-    let instance = match Instance::open(&wanted) {
+    let opening = protocol::Opening {
+        places: registry::places_of(settings, env),
+        captures_chosen: settings.capture.dir.is_some(),
+        serves: false,
+    };
+    let instance = match Instance::open(&wanted, &opening) {
         Ok(instance) => instance,
         Err(error) => return vec![Check::with(NAME, Level::Fail, error.to_string(), remedy)],
     };
-    let dir = instance.dir();
+    let Places { files: dir, memory: in_memory } = instance.places();
+    let base = std::path::absolute(&base).unwrap_or(base);
     let mut checks = vec![if dir.starts_with(&base) {
         room(NAME, &base)
     } else {
         let found = format!("cannot make one in {}, uses {}", base.display(), dir.display());
         Check::with(NAME, Level::Warn, found, remedy)
     }];
-    checks.push(leases(writers_are_seen(dir)));
-    checks.push(memory(&instance.places().memory, dir));
+    checks.push(runtime(&instance.dir(), opening.places.first()));
+    checks.push(leases(writers_are_seen(&dir)));
+    checks.push(memory(&in_memory, &dir));
     instance.close();
     checks
+}
+
+/// Where commands will find instances.
+fn runtime(home: &Path, best: Option<&PathBuf>) -> Check {
+    const NAME: &str = "runtime directory";
+    let place = home.parent().unwrap_or(home);
+    let found = place.display().to_string();
+    let lasts = best.is_some_and(|best| place == best) || place.starts_with("/run");
+    if lasts {
+        return Check::ok(NAME, found);
+    }
+    let remedy = "set XDG_RUNTIME_DIR, or run.runtime_dir to a directory of this user that is not cleaned by age";
+    Check::with(NAME, Level::Note, format!("{found}, for want of one that lasts"), remedy)
 }
 
 fn room(name: &'static str, dir: &Path) -> Check {
@@ -259,15 +280,30 @@ mod tests {
     #[test]
     fn the_directory_is_tried_and_given_back() {
         let dir = tempfile::tempdir().unwrap();
+        let run = tempfile::tempdir().unwrap();
         let mut settings = Settings::default();
+        settings.run.runtime_dir = Some(run.path().to_path_buf());
         settings.capture.dir = Some(dir.path().to_path_buf());
         let checks = instance(&settings, &Env::default());
         assert_eq!(checks[0].level, Level::Ok, "{checks:?}");
         assert!(checks[0].found.starts_with(&dir.path().display().to_string()));
-        assert_eq!(checks.len(), 3);
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left");
-        settings.capture.dir = Some(dir.path().join("no/such"));
+        assert_eq!((checks.len(), checks[1].level), (4, Level::Ok));
+        assert_eq!(checks[1].found, run.path().display().to_string());
+        for dir in [&dir, &run] {
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left");
+        }
+        let missing = dir.path().join("no/such");
+        settings.capture.dir = Some(missing.clone());
         let checks = instance(&settings, &Env::default());
+        assert_eq!(
+            (checks.len(), checks[0].level),
+            (1, Level::Fail),
+            "no start would do: {checks:?}"
+        );
+        assert!(checks[0].found.starts_with("capture.dir "), "{checks:?}");
+        settings.capture.dir = None;
+        let env = Env::from([("TMPDIR".into(), missing.into())]);
+        let checks = instance(&settings, &env);
         assert_eq!(checks[0].level, Level::Warn, "{checks:?}");
         assert!(checks[0].found.contains("no/such, uses /"), "{checks:?}");
     }

@@ -9,7 +9,8 @@ use super::RunError;
 use crate::cli::chain;
 use crate::config::{HttpSettings, Secret, read_secret_file};
 use crate::http::access::{Policy, Remote};
-use crate::http::{self, Doors, Limits, SOCKET, SocketPath};
+use crate::http::{self, Doors, Limits, SocketPath};
+use crate::keeper::registry::{SOCKET, STARTING};
 use crate::net::tls_server::{ServerTls, rotating_server_tls};
 use crate::rotating::Rotating;
 
@@ -87,7 +88,17 @@ pub(super) fn unix(
 ) -> Result<Option<PathBuf>, RunError> {
     let own = dir.map(|dir| dir.join(SOCKET));
     let Some(path) = settings.socket.clone().or(own) else { return Ok(None) };
-    match http::listen_unix(&path) {
+    let listening = http::listen_unix(&path);
+    if let (Some(dir), Some(path)) = (dir, &settings.socket)
+        && listening.is_ok()
+    {
+        lead_to(path, dir);
+    }
+    if let Some(dir) = dir {
+        // Commands wait for it no longer. A later agent finds this gone.
+        let _ = std::fs::remove_file(dir.join(STARTING));
+    }
+    match listening {
         Ok(listener) => {
             doors.unix = Some(listener);
             Ok(Some(path))
@@ -97,6 +108,18 @@ pub(super) fn unix(
             tracing::warn!(%error, "no http service on a unix socket");
             Ok(None)
         }
+    }
+}
+
+/// Has commands that look into the instance's directory find a socket that is elsewhere.
+fn lead_to(socket: &Path, dir: &Path) {
+    let beside = dir.join("http.sock.new");
+    let _ = std::fs::remove_file(&beside);
+    let linked = std::path::absolute(socket)
+        .and_then(|socket| std::os::unix::fs::symlink(socket, &beside))
+        .and_then(|()| std::fs::rename(&beside, dir.join(SOCKET)));
+    if let Err(error) = linked {
+        tracing::warn!(%error, "commands find this instance only by --socket");
     }
 }
 

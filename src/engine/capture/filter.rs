@@ -26,6 +26,7 @@ use super::counters::{Counters, Phase};
 use super::limits::{LimitedWriter, Limits};
 use super::pieces::PieceLog;
 use super::{Capture, Layout};
+use crate::path_bytes;
 use crate::spec::{CaptureFile, Compression};
 
 /// The environment variable by which this program knows that it is a filter; its value says what to do.
@@ -48,10 +49,12 @@ pub(in crate::engine) struct Order {
 /// error in one piece.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Work {
+    #[serde(with = "path_bytes")]
     counters: PathBuf,
     limits: Option<(u64, u64)>,
     compress: Option<Compression>,
     copy: bool,
+    #[serde(with = "path_bytes")]
     pieces: PathBuf,
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Mutex, OnceLock, Weak};
 use serde::{Deserialize, Serialize};
 
 use super::{Capture, Extent};
+use crate::path_bytes;
 use crate::spec::{CaptureSpec, LimitSpec};
 
 /// Marks a capture that is not frozen, where its length is told.
@@ -15,6 +16,7 @@ const OPEN: u64 = u64::MAX;
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Record {
     spec: CaptureSpec,
+    #[serde(with = "path_bytes")]
     path: PathBuf,
     /// The final length, or [`OPEN`].
     frozen: u64,
@@ -27,9 +29,10 @@ pub(super) struct Record {
 #[derive(Clone, Serialize, Deserialize)]
 struct More {
     limit: Option<LimitSpec>,
+    #[serde(with = "path_bytes")]
     counters: PathBuf,
     end: Option<Extent>,
-    #[serde(default)]
+    #[serde(default, with = "path_bytes")]
     pieces: PathBuf,
 }
 

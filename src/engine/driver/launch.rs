@@ -11,7 +11,7 @@ use super::super::spawn::{Child, Job, Task};
 use super::super::state::Input;
 use super::super::stop::Terms;
 use super::super::timers::Alarm;
-use super::super::{Moment, StartFailure, Started, sys};
+use super::super::{Moment, StartFailure, Started, sys, with_dirs};
 use super::{Driver, Exit, Live, OpenCapture, Process, Source};
 use crate::spec::{CaptureSpec, PipeEnd, ValidatedFd, ValidatedProc};
 
@@ -220,7 +220,10 @@ impl Driver {
     ) -> io::Result<Opened> {
         let name = format!("{:x}.{serial}.{index}", self.options.epoch);
         let limit = self.options.limit;
-        let (capture, writer) = Capture::open(spec, &self.options.places, &name, limit, mode)?;
+        let options = &self.options;
+        let (capture, writer) = with_dirs(options.restore.as_ref(), || {
+            Capture::open(spec.clone(), &options.places, &name, limit, mode)
+        })?;
         let mut task = None;
         let (made, open) = match writer {
             Writer::Itself(source) => {

@@ -1,0 +1,193 @@
+//! Which running instance is meant, where none is named by its socket or URL.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::starting;
+use crate::config::{Env, Settings};
+use crate::keeper::registry::{self, Running};
+
+/// How long an instance that is starting is waited for.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// How often is looked meanwhile.
+pub(super) const LOOK: Duration = Duration::from_millis(20);
+
+/// Why there is no one instance that is meant.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfound {
+    /// There is none.
+    #[error("no procstar of this user{} runs{}; start one by `procstar --serve`, or name one by --socket, --url or \
+             --state-dir", with(.pid), .place.as_deref().map_or(String::new(), within))]
+    None {
+        /// The pid that was asked for.
+        pid: Option<i32>,
+        /// The only place where it was looked for.
+        place: Option<PathBuf>,
+    },
+    /// Those that there are have no socket.
+    #[error("no procstar of this user can be asked: {}", deaf(.0))]
+    Deaf(Vec<Running>),
+    /// There are several.
+    #[error("several procstars of this user run; say which:{}", choices(.0))]
+    Several(Vec<Running>),
+}
+
+fn with(pid: &Option<i32>) -> String {
+    pid.map_or(String::new(), |pid| format!(" with pid {pid}"))
+}
+
+fn within(place: &Path) -> String {
+    format!(" in {}", place.display())
+}
+
+/// Instances that run, and have no socket.
+fn deaf(closed: &[Running]) -> String {
+    let pids = |starting| {
+        let those = closed.iter().filter(|one| one.is_starting() == starting);
+        those.map(|one| one.pid.to_string()).collect::<Vec<_>>().join(", ")
+    };
+    match (pids(false), pids(true)) {
+        (silent, starting) if starting.is_empty() => {
+            format!("pid {silent} was started without --serve and --agent, or is ending")
+        }
+        (_, starting) => {
+            format!("pid {starting} is still starting; its log may say what it waits for")
+        }
+    }
+}
+
+fn choices(several: &[Running]) -> String {
+    let line = |one: &Running| {
+        let dir = one.dir.display();
+        match one.is_open() {
+            true => format!("\n  --pid {}  or  --socket {}", one.pid, one.socket().display()),
+            false => format!("\n  --pid {}  in {dir}", one.pid),
+        }
+    };
+    several.iter().map(line).collect()
+}
+
+/// Where instances are looked for.
+pub(super) struct Search {
+    pid: Option<i32>,
+    /// The only directory, where one is named.
+    state_dir: Option<PathBuf>,
+    places: Vec<PathBuf>,
+    env: Env,
+}
+
+impl Search {
+    pub(super) fn new(pid: Option<i32>, settings: &Settings, env: &Env) -> Search {
+        let places = registry::places_of(settings, env);
+        Search { pid, state_dir: settings.run.state_dir.clone(), places, env: env.clone() }
+    }
+
+    fn found(&self) -> Vec<Running> {
+        let mut found = match &self.state_dir {
+            Some(dir) => registry::running_in(dir).into_iter().collect(),
+            None => registry::running(&self.places),
+        };
+        found.retain(|one| self.pid.is_none_or(|pid| pid == one.pid));
+        found
+    }
+
+    fn none(&self) -> Unfound {
+        let chosen = match self.places.as_slice() {
+            [place] => Some(place.clone()),
+            _ => None,
+        };
+        Unfound::None { pid: self.pid, place: self.state_dir.clone().or(chosen) }
+    }
+
+    fn is_one_about_to_enter(&self) -> bool {
+        let known: Vec<i32> = registry::running(&self.places).iter().map(|one| one.pid).collect();
+        starting::is_one_starting(&self.env, &known)
+    }
+
+    /// Whether one is starting that may be meant.
+    pub(super) fn is_one_starting(&self) -> bool {
+        self.found().iter().any(Running::is_starting) || self.is_one_about_to_enter()
+    }
+
+    /// The only one, with a socket or without. One that is starting is waited for.
+    ///
+    /// # Errors
+    /// There is none, or there are several.
+    pub(super) fn one(&self) -> Result<Running, Unfound> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let found = self.found();
+            match found.as_slice() {
+                [one] => return Ok(one.clone()),
+                [] if Instant::now() < deadline && self.is_one_about_to_enter() => {
+                    std::thread::sleep(LOOK);
+                }
+                [] => return Err(self.none()),
+                _ => return Err(Unfound::Several(found)),
+            }
+        }
+    }
+
+    /// The only one that has a socket. One that is starting is waited for.
+    ///
+    /// # Errors
+    /// There is none, or there are several.
+    pub(super) fn one_to_ask(&self) -> Result<Running, Unfound> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (open, closed): (Vec<Running>, Vec<Running>) =
+                self.found().into_iter().partition(Running::is_open);
+            let expected = match (open.as_slice(), closed.as_slice()) {
+                ([one], _) => return Ok(one.clone()),
+                ([], []) => self.is_one_about_to_enter(),
+                ([], closed) => closed.iter().any(Running::is_starting),
+                (_, _) => return Err(Unfound::Several(open)),
+            };
+            if !expected || Instant::now() >= deadline {
+                return Err(if closed.is_empty() { self.none() } else { Unfound::Deaf(closed) });
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_the_choices() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str, pid, file: Option<&str>| {
+            let dir = dir.path().join(name);
+            std::fs::create_dir(&dir).unwrap();
+            if let Some(file) = file {
+                std::fs::write(dir.join(file), "").unwrap();
+            }
+            Running { dir, pid }
+        };
+        let open = at("a", 7, Some(registry::SOCKET));
+        let closed = at("b", 8, None);
+        let starting = at("c", 9, Some(registry::STARTING));
+        let place = dir.path().display();
+        assert_eq!(
+            Unfound::Several(vec![open, closed.clone()]).to_string(),
+            format!(
+                "several procstars of this user run; say which:\n  --pid 7  or  --socket {place}/a/http.sock\n  --pid 8  in {place}/b"
+            )
+        );
+        assert!(
+            Unfound::Deaf(vec![closed.clone()]).to_string().contains("pid 8 was started without")
+        );
+        let error = Unfound::Deaf(vec![closed, starting]).to_string();
+        assert!(error.contains("pid 9 is still starting"), "{error}");
+        let none = |pid, place: Option<&str>| {
+            Unfound::None { pid, place: place.map(PathBuf::from) }.to_string()
+        };
+        assert!(none(None, None).starts_with("no procstar of this user runs; start one"));
+        assert!(
+            none(Some(7), Some("/x"))
+                .starts_with("no procstar of this user with pid 7 runs in /x; start")
+        );
+    }
+}

@@ -1,0 +1,369 @@
+use super::*;
+use crate::keeper::private_dir::{LOCK, is_ours};
+use crate::keeper::registry::{Running, running};
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+use tempfile::TempDir;
+
+fn settings(base: &Path, state_dir: Option<&Path>, conn_id: Option<&str>) -> Settings {
+    Settings {
+        state_dir: state_dir.map(Path::to_path_buf),
+        base_dir: base.to_path_buf(),
+        conn_id: conn_id.map(str::to_owned),
+        drain_grace: Duration::ZERO,
+        setup_patience: Duration::ZERO,
+        restrict_exe: Vec::new(),
+        log: crate::config::LogSettings::default(),
+        limit: Default::default(),
+    }
+}
+
+/// A user's directories: a registry and a place for captures.
+struct User {
+    dir: TempDir,
+}
+
+impl User {
+    fn new() -> User {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("tmp")).unwrap();
+        User { dir }
+    }
+
+    fn tmp(&self) -> PathBuf {
+        self.dir.path().join("tmp")
+    }
+
+    fn run(&self) -> PathBuf {
+        self.dir.path().join("run")
+    }
+
+    fn opening(&self) -> Opening {
+        // Two, for a single one is the administrator's choice.
+        Opening { places: vec![self.run(), self.dir.path().join("run2")], ..Opening::default() }
+    }
+
+    fn open(&self, conn_id: Option<&str>) -> Instance {
+        self.open_at(&self.tmp(), conn_id)
+    }
+
+    fn open_at(&self, tmp: &Path, conn_id: Option<&str>) -> Instance {
+        Instance::open(&settings(tmp, None, conn_id), &self.opening()).unwrap()
+    }
+
+    fn lasting(&self, state: &Path) -> Result<Instance, InstanceError> {
+        Instance::open(&settings(&self.tmp(), Some(state), None), &self.opening())
+    }
+
+    /// Starts another instance, which sweeps.
+    fn sweep(&self) {
+        self.open(None).close();
+    }
+}
+
+/// All directories of an instance.
+fn dirs(instance: &Instance) -> Vec<PathBuf> {
+    let Places { files, memory } = instance.places();
+    vec![instance.dir(), files, memory]
+}
+
+/// As if its keeper were killed: the locks are free, the directories are there. Other tests sweep too, what is in `/dev/shm`.
+fn killed(instance: Instance) -> Vec<PathBuf> {
+    let dirs = dirs(&instance);
+    assert!(dirs.iter().all(|dir| dir.exists()));
+    drop(instance);
+    dirs
+}
+
+#[test]
+fn side_by_side_and_gone_at_the_end() {
+    let user = User::new();
+    let instances = [None, None, Some("x"), Some("x")].map(|id| user.open(id));
+    let all: Vec<PathBuf> = instances.iter().flat_map(dirs).collect();
+    assert_eq!(all.iter().collect::<std::collections::HashSet<_>>().len(), 12);
+    assert!(instances[2].dir().ends_with("x"));
+    assert_eq!(running(&user.opening().places).len(), 1, "all have this process's pid");
+    for instance in instances {
+        for dir in dirs(&instance) {
+            assert_eq!(dir.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        }
+        instance.close();
+    }
+    assert!(all.iter().all(|dir| !dir.exists()));
+    assert_eq!(std::fs::read_dir(user.tmp()).unwrap().count(), 0);
+}
+
+#[test]
+fn lock_and_socket_are_apart_from_captures_which_may_be_large() {
+    let user = User::new();
+    let instance = user.open(None);
+    assert!(
+        instance.dir().starts_with(user.run()) && instance.places().files.starts_with(user.tmp())
+    );
+    assert!(instance.journal().starts_with(user.tmp()));
+    instance.close();
+}
+
+#[test]
+fn what_was_left_is_swept_wherever_it_is() {
+    let user = User::new();
+    let other = tempfile::tempdir().unwrap();
+    let dead = user.open_at(other.path(), Some("dead"));
+    std::fs::write(dead.places().files.join("1.0"), "output").unwrap();
+    let dirs = killed(dead);
+    // With another TMPDIR, too: the registry leads there.
+    user.sweep();
+    assert!(dirs.iter().all(|dir| !dir.exists()), "{dirs:?}");
+}
+
+#[test]
+fn what_is_not_an_instances_is_not_swept() {
+    let user = User::new();
+    let other = user.run().join("other");
+    std::fs::create_dir_all(other.join("empty")).unwrap();
+    std::fs::set_permissions(&other, PermissionsExt::from_mode(0o700)).unwrap();
+    std::fs::write(other.join(LOCK), "1").unwrap();
+    std::os::unix::fs::symlink("/no/such", user.run().join("link")).unwrap();
+    std::fs::create_dir(user.run().join("empty")).unwrap();
+    user.sweep();
+    assert_eq!(std::fs::read_dir(user.run()).unwrap().count(), 3);
+}
+
+#[test]
+fn memory_captures_whose_other_directories_are_gone_are_swept() {
+    let user = User::new();
+    let instance = user.open(None);
+    std::fs::write(instance.places().memory.join("1.0"), "output").unwrap();
+    let dirs = killed(instance);
+    let _ = std::fs::remove_dir_all(&dirs[0]);
+    let _ = std::fs::remove_dir_all(&dirs[1]);
+    assert!(dirs[2].starts_with("/dev/shm"));
+    user.sweep();
+    assert!(!dirs[2].exists());
+}
+
+/// While somebody else has the usual name, another one is used; it is swept though the usual one is free again.
+#[test]
+fn directories_below_an_unusual_name_are_swept() {
+    let user = User::new();
+    let usual = user.tmp().join(format!("procstar-{}", nix::unistd::geteuid()));
+    std::fs::create_dir(&usual).unwrap();
+    std::fs::set_permissions(&usual, PermissionsExt::from_mode(0o755)).unwrap();
+    let dead = user.open(None);
+    let unusual = dead.places().files.parent().unwrap().to_path_buf();
+    assert_ne!(unusual, usual);
+    let second = user.open(None);
+    assert_eq!(second.places().files.parent().unwrap(), unusual, "one is enough");
+    second.close();
+    let dirs = killed(dead);
+    let _ = std::fs::remove_dir_all(&dirs[0]);
+    std::fs::remove_dir(&usual).unwrap();
+    user.sweep();
+    assert!(dirs.iter().all(|dir| !dir.exists()) && !unusual.exists(), "{dirs:?}");
+}
+
+#[test]
+fn what_lives_is_not_swept() {
+    let user = User::new();
+    // All directories of all instances are in the same one: TMPDIR=/dev/shm.
+    let instances: Vec<Instance> =
+        (0..3).map(|_| user.open_at(Path::new("/dev/shm"), None)).collect();
+    for instance in &instances {
+        for dir in dirs(instance) {
+            assert!(is_ours(&dir.symlink_metadata().unwrap()), "{}", dir.display());
+        }
+    }
+    instances.into_iter().for_each(Instance::close);
+}
+
+#[test]
+fn a_place_that_was_not_chosen_may_be_replaced() {
+    let user = User::new();
+    let instance = user.open_at(Path::new("/no/such"), None);
+    let dirs = dirs(&instance);
+    assert!(dirs[1].is_dir());
+    instance.close();
+    assert!(!dirs[1].exists());
+}
+
+#[test]
+fn a_place_that_was_chosen_is_refused_where_it_cannot_be_used() {
+    let user = User::new();
+    let file = user.dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for (place, cause) in [(Path::new("/no/such"), "No such file"), (&file, "Not a directory")] {
+        let chosen = Opening { captures_chosen: true, ..user.opening() };
+        let error =
+            Instance::open(&settings(place, None, None), &chosen).err().unwrap().to_string();
+        assert!(
+            error.starts_with(&format!("capture.dir {} cannot be used: ", place.display())),
+            "{error}"
+        );
+        assert!(
+            error.contains(cause) && error.contains("; set capture.dir to a directory"),
+            "{error}"
+        );
+        let places = vec![place.join("run")];
+        let opening = Opening { places, ..user.opening() };
+        let state = user.dir.path().join("state");
+        for state in [None, Some(state.as_path())] {
+            let error =
+                Instance::open(&settings(&user.tmp(), state, None), &opening).err().unwrap();
+            let error = error.to_string();
+            assert!(error.starts_with("run.runtime_dir ") && error.contains(cause), "{error}");
+        }
+    }
+}
+
+#[test]
+fn instances_of_one_name_start_and_end_side_by_side() {
+    let user = User::new();
+    let run = || {
+        for _ in 0..100 {
+            let instance = user.open(Some("x"));
+            let files = dirs(&instance).into_iter().map(|dir| dir.join("capture"));
+            let files: Vec<PathBuf> = files.collect();
+            files.iter().for_each(|file| std::fs::write(file, "x").unwrap());
+            // Nobody else thinks that this is theirs.
+            assert!(files.iter().all(|file| file.exists()));
+            instance.close();
+        }
+    };
+    std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(run))));
+}
+
+#[test]
+fn what_cannot_be_read_is_left() {
+    let user = User::new();
+    let dead = user.open(Some("dead"));
+    std::fs::write(dead.journal(), b"\0\0\0\x02{}").unwrap();
+    let dirs = killed(dead);
+    user.sweep();
+    assert!(dirs.iter().all(|dir| dir.exists()));
+    std::fs::remove_file(dirs[1].join(JOURNAL)).unwrap();
+    user.sweep();
+    assert!(dirs.iter().all(|dir| !dir.exists()));
+}
+
+#[test]
+fn equal_names_in_different_places_share_no_memory() {
+    let users = [User::new(), User::new()];
+    let [a, b] = users.each_ref().map(|user| user.open(Some("x")));
+    let memory = b.places().memory;
+    assert_ne!(a.places().memory, memory);
+    a.close();
+    assert!(memory.exists());
+    b.close();
+}
+
+#[test]
+fn a_lasting_directory_is_one_instances_and_the_users_alone() {
+    let user = User::new();
+    let dir = user.dir.path().join("state");
+    let first = user.lasting(&dir).unwrap();
+    let refused = user.lasting(&dir).err().unwrap().to_string();
+    assert!(refused.ends_with(&format!("pid {}", std::process::id())), "{refused}");
+    let pid = std::process::id() as i32;
+    assert_eq!(running(&user.opening().places), [Running { dir: dir.clone(), pid }]);
+    first.close();
+    assert!(dir.exists());
+    assert_eq!(std::fs::read_dir(user.run()).unwrap().count(), 0);
+    // The entry of one that was killed leads nowhere, and goes.
+    drop(user.lasting(&dir).unwrap());
+    user.sweep();
+    assert_eq!(std::fs::read_dir(user.run()).unwrap().count(), 0);
+    std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o755)).unwrap();
+    let refused = user.lasting(&dir).err().unwrap().to_string();
+    assert!(refused.contains("mode 0700"), "{refused}");
+}
+
+#[test]
+fn what_is_gone_is_made_again() {
+    let user = User::new();
+    let mut instance = user.open(Some("x"));
+    assert!(!instance.restore());
+    let before = dirs(&instance);
+    for dir in &before {
+        std::fs::remove_dir_all(dir.parent().unwrap()).unwrap();
+    }
+    assert!(instance.restore(), "the socket was in it");
+    assert_eq!(dirs(&instance), before);
+    assert!(before.iter().all(|dir| dir.join(LOCK).exists()));
+    assert_eq!(running(&user.opening().places).len(), 1);
+    // The captures' directories as soon as one is needed.
+    for dir in &before[1..] {
+        std::fs::remove_dir_all(dir).unwrap();
+        (instance.restorer())().unwrap();
+        assert!(dir.join(LOCK).exists());
+    }
+    // The session has ended, and its runtime directory cannot be made any more.
+    std::fs::remove_dir_all(user.run()).unwrap();
+    std::fs::write(user.run(), "").unwrap();
+    assert!(instance.restore() && instance.dir().starts_with(user.dir.path().join("run2")));
+    assert_eq!(running(&user.opening().places).len(), 1);
+    let restore = instance.restorer();
+    let now = dirs(&instance);
+    instance.close();
+    restore().unwrap();
+    assert!(now.iter().all(|dir| !dir.exists()), "after the end nothing is made");
+}
+
+#[test]
+fn a_state_directory_that_is_gone_is_made_again_with_its_entry() {
+    let user = User::new();
+    let dir = user.dir.path().join("state");
+    let mut instance = user.lasting(&dir).unwrap();
+    assert!(!instance.restore());
+    std::fs::remove_dir_all(user.run()).unwrap();
+    assert!(!instance.restore(), "the socket is elsewhere");
+    assert_eq!(running(&user.opening().places).len(), 1);
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert!(instance.restore());
+    assert_eq!(running(&user.opening().places).len(), 1);
+    instance.close();
+}
+
+#[test]
+fn another_program_goes_on_with_all_of_it() {
+    let user = User::new();
+    let state = user.dir.path().join("state");
+    let opens = [
+        |user: &User, _: &Path| user.open(None),
+        |user: &User, state: &Path| user.lasting(state).unwrap(),
+    ];
+    for open in opens {
+        let instance = open(&user, &state);
+        let (before, lasting) = (dirs(&instance), instance.is_lasting());
+        let remains = instance.remains();
+        let bytes = rmp_serde::to_vec_named(&remains).unwrap();
+        std::mem::forget(instance);
+        let instance = Instance::take_over(rmp_serde::from_slice(&bytes).unwrap()).unwrap();
+        assert_eq!((dirs(&instance), instance.is_lasting()), (before.clone(), lasting));
+        user.sweep();
+        assert!(before.iter().all(|dir| dir.exists()));
+        instance.close();
+        assert_eq!(before[0].exists(), lasting);
+        assert_eq!(std::fs::read_dir(user.run()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn the_socket_is_announced_only_where_there_will_be_one() {
+    let user = User::new();
+    let state = user.dir.path().join("state");
+    for serves in [false, true] {
+        let opening = Opening { serves, ..user.opening() };
+        let lasting = settings(&user.tmp(), Some(&state), None);
+        let instance = Instance::open(&lasting, &opening).unwrap();
+        let found = running(&opening.places);
+        assert_eq!(
+            (found[0].is_starting(), found[0].is_open()),
+            (serves, false),
+            "a dead one is gone"
+        );
+        std::fs::write(instance.dir().join(SOCKET), "").unwrap();
+        assert!(found[0].is_open());
+        instance.close();
+        let _ = std::fs::remove_file(state.join(STARTING));
+    }
+}

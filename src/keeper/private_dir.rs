@@ -1,0 +1,494 @@
+//! One private directory: made, locked, guarded against cleaners, made again where somebody has removed it.
+//!
+//! A directory of ours belongs to our user and nobody else may enter it. It holds a file `lock`, which the keeper has locked and which
+//! names its pid: a directory whose lock is free is a dead keeper's. The directory itself is locked too, in the way
+//! that systemd-tmpfiles respects: it cleans no directory that somebody else has locked.
+
+use std::fs::{DirBuilder, File, Metadata};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::procfs::{ProcFs, ReadError};
+use crate::engine::sys::set_cloexec;
+use crate::path_bytes;
+
+/// The name of the lock in its directory.
+pub(super) const LOCK: &str = "lock";
+/// How long a lock may outlast its holder, and a command may hold one to look at it.
+const LAST_BREATH: Duration = Duration::from_secs(1);
+/// How the name of a directory begins that is being removed. No connection ID begins so that names a directory.
+pub(super) const GONE: &str = ".gone-";
+/// How often a parent that others remove at the same moment is made again.
+const TRIES: u32 = 100;
+
+/// Why there is no directory to work in.
+#[derive(Debug, thiserror::Error)]
+pub enum InstanceError {
+    /// Another instance works in it.
+    #[error("state directory {path} is in use by the procstar with pid {pid}")]
+    InUse {
+        /// The directory.
+        path: String,
+        /// The other one's pid, as its lock says.
+        pid: String,
+    },
+    /// It is not the user's alone, and what lies in it cannot be trusted.
+    #[error("directory {path} must be a directory of user {uid} with mode 0700")]
+    Untrusted {
+        /// The directory.
+        path: String,
+        /// Who we are.
+        uid: u32,
+    },
+    /// It cannot be made or used.
+    #[error("cannot use directory {path}: {source}")]
+    Io {
+        /// The directory.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A directory that the configuration names cannot be used.
+    #[error(
+        "{key} {path} cannot be used: {source}; set {key} to a directory in which user {uid} may make others"
+    )]
+    Configured {
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        path: String,
+        /// Who we are.
+        uid: u32,
+        /// Why not.
+        #[source]
+        source: Box<InstanceError>,
+    },
+}
+
+impl InstanceError {
+    pub(super) fn io(path: &Path, source: io::Error) -> InstanceError {
+        InstanceError::Io { path: path.display().to_string(), source }
+    }
+
+    fn is(&self, kind: io::ErrorKind) -> bool {
+        matches!(self, InstanceError::Io { source, .. } if source.kind() == kind)
+    }
+}
+
+/// A directory that this process has locked.
+pub(super) struct PrivateDir {
+    path: PathBuf,
+    lock: Flock<File>,
+    /// The lock of the directory itself. None while a cleaner has it.
+    guard: Option<Flock<File>>,
+}
+
+/// A directory as it is handed over to another program in this process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DirRemains {
+    #[serde(with = "path_bytes")]
+    pub(super) path: PathBuf,
+    pub(super) lock: RawFd,
+    #[serde(default)]
+    pub(super) guard: Option<RawFd>,
+}
+
+impl PrivateDir {
+    /// Takes or makes the directory of this very path.
+    ///
+    /// # Errors
+    /// It cannot be made, is somebody else's, or another instance's.
+    pub(super) fn open(path: &Path) -> Result<PrivateDir, InstanceError> {
+        make(path).map_err(|source| InstanceError::io(path, source))?;
+        Ok(PrivateDir::new(path.to_path_buf(), lock_in_time(path)?))
+    }
+
+    /// Makes a directory below `parent`, which is made where it is missing: of the given name, or of one that nobody has.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(super) fn below(
+        mut parent: impl FnMut() -> Result<PathBuf, InstanceError>,
+        name: Option<&str>,
+    ) -> Result<PrivateDir, InstanceError> {
+        let mut tries = 0;
+        loop {
+            match own_dir(&parent()?, name) {
+                // Another instance has ended, and removed the parent just before we went into it.
+                Err(error) if error.is(io::ErrorKind::NotFound) && tries < TRIES => tries += 1,
+                made => return made,
+            }
+        }
+    }
+
+    fn new(path: PathBuf, lock: Flock<File>) -> PrivateDir {
+        let guard = guard(&path);
+        PrivateDir { path, lock, guard }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the directory again if it is gone, or its lock. Gives whether that was so.
+    ///
+    /// # Errors
+    /// It cannot be made, or another instance has taken its name.
+    pub(super) fn restore(&mut self) -> Result<bool, InstanceError> {
+        let there = is_in(&self.lock, &self.path);
+        if !there {
+            for dir in self.path.parent().into_iter().chain([self.path.as_path()]) {
+                make(dir).map_err(|source| InstanceError::io(dir, source))?;
+            }
+            self.lock = lock(&self.path)?;
+        }
+        if !there || self.guard.is_none() {
+            self.guard = guard(&self.path);
+        }
+        Ok(!there)
+    }
+
+    /// Whether it is where it was made.
+    #[cfg(test)]
+    fn is_there(&self) -> bool {
+        is_in(&self.lock, &self.path)
+    }
+
+    /// What another program needs to go on with it. Its descriptors must stay open.
+    pub(super) fn remains(&self) -> DirRemains {
+        let guard = self.guard.as_ref().map(|guard| guard.as_raw_fd());
+        DirRemains { path: self.path.clone(), lock: self.lock.as_raw_fd(), guard }
+    }
+
+    /// Goes on with a directory that another program has left in this process.
+    ///
+    /// # Errors
+    /// The OS error, where the lock was not left open.
+    pub(super) fn take_over(remains: DirRemains) -> io::Result<PrivateDir> {
+        let inherit = |fd| {
+            // SAFETY: the program before has left it open for this alone.
+            let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+            set_cloexec(&file, true)?;
+            Ok::<_, io::Error>(file)
+        };
+        // The locks are the open files', and so ours already.
+        let lock = Flock::lock(inherit(remains.lock)?, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, errno)| errno)?;
+        let guard = match remains.guard {
+            Some(fd) => Flock::lock(inherit(fd)?, FlockArg::LockSharedNonblock).ok(),
+            None => guard(&remains.path),
+        };
+        Ok(PrivateDir { path: remains.path, lock, guard })
+    }
+
+    /// Removes it, and its parent if that is for directories of this kind only and has no more of them.
+    pub(super) fn remove(&self) {
+        remove(&out_of_the_way(&self.path));
+        if let Some(parent) = self.path.parent()
+            && parent
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"procstar-"))
+        {
+            // Only the last one finds it empty.
+            let _ = std::fs::remove_dir(parent);
+        }
+    }
+}
+
+impl DirRemains {
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = RawFd> + use<> {
+        std::iter::once(self.lock).chain(self.guard)
+    }
+}
+
+/// Gives a directory that is to be removed a name that no instance has: one that starts under its old name meanwhile must
+/// not work in it.
+pub(super) fn out_of_the_way(dir: &Path) -> PathBuf {
+    let gone = dir.with_file_name(format!("{GONE}{:016x}", fastrand::u64(..)));
+    match std::fs::rename(dir, &gone) {
+        Ok(()) => gone,
+        Err(_) => dir.to_path_buf(),
+    }
+}
+
+pub(super) fn remove(dir: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(dir)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(dir = %dir.display(), %error, "cannot remove a directory");
+    }
+}
+
+/// Makes a directory for us alone. One that is there already stays as it is.
+pub(super) fn make(dir: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+/// Whether a directory is ours alone.
+pub(super) fn is_ours(meta: &Metadata) -> bool {
+    meta.is_dir() && meta.uid() == nix::unistd::geteuid().as_raw() && meta.mode() & 0o077 == 0
+}
+
+/// Opens a directory's lock without following a link.
+fn open_lock(dir: &Path, create: bool) -> Result<File, InstanceError> {
+    let meta = dir.symlink_metadata().map_err(|source| InstanceError::io(dir, source))?;
+    if !is_ours(&meta) {
+        let uid = nix::unistd::geteuid().as_raw();
+        return Err(InstanceError::Untrusted { path: dir.display().to_string(), uid });
+    }
+    File::options()
+        .read(true)
+        .write(true)
+        .create(create)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(dir.join(LOCK))
+        .map_err(|source| InstanceError::io(dir, source))
+}
+
+fn pid_in(file: &mut File) -> String {
+    let mut pid = String::new();
+    // Another's lock may be just being entered.
+    let _ = file.take(20).read_to_string(&mut pid);
+    pid
+}
+
+/// Locks a directory that is the user's alone, and enters our pid.
+pub(super) fn lock(dir: &Path) -> Result<Flock<File>, InstanceError> {
+    let failed = |source| InstanceError::io(dir, source);
+    match Flock::lock(open_lock(dir, true)?, FlockArg::LockExclusiveNonblock) {
+        Ok(mut lock) => {
+            let entered = lock
+                .set_len(0)
+                .and_then(|()| lock.rewind())
+                .and_then(|()| write!(&mut *lock, "{}", std::process::id()));
+            entered.map_err(failed)?;
+            Ok(lock)
+        }
+        Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+            Err(InstanceError::InUse { path: dir.display().to_string(), pid: pid_in(&mut file) })
+        }
+        Err((_, errno)) => Err(failed(errno.into())),
+    }
+}
+
+/// The pid of the keeper that works in a directory. Takes nothing from one that starts there meanwhile, but for a moment.
+pub(super) fn holder(dir: &Path) -> Option<i32> {
+    let file = open_lock(dir, false).ok()?;
+    match Flock::lock(file, FlockArg::LockSharedNonblock) {
+        Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => pid_in(&mut file).parse().ok(),
+        _ => None,
+    }
+}
+
+/// Locks the one directory that will do. Where its holder is dead, what shared its descriptors may be about to die, and where no
+/// holder is named, a command may be looking: that is waited for, by asking again, for no lock of a file can be waited for with an end.
+fn lock_in_time(dir: &Path) -> Result<Flock<File>, InstanceError> {
+    let deadline = Instant::now() + LAST_BREATH;
+    loop {
+        match lock(dir) {
+            Err(InstanceError::InUse { pid, .. })
+                if (pid.is_empty() || is_dead(&pid)) && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            locked => return locked,
+        }
+    }
+}
+
+/// Whether a process has ended, reaped or not. One that cannot be told of has not.
+fn is_dead(pid: &str) -> bool {
+    let Ok(pid) = pid.parse() else { return false };
+    match ProcFs::default().read_stat(pid) {
+        Ok(stat) => matches!(stat.state, 'Z' | 'X'),
+        Err(error) => matches!(error, ReadError::Gone { .. }),
+    }
+}
+
+/// Locks the directory itself, for as long as this lives: systemd-tmpfiles passes over a directory that another process has locked.
+fn guard(dir: &Path) -> Option<Flock<File>> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
+        .open(dir)
+        .ok()?;
+    // Where a cleaner is in it now, it is tried again later.
+    Flock::lock(file, FlockArg::LockSharedNonblock).ok()
+}
+
+/// Whether the file that we have locked is still the directory's lock.
+pub(super) fn is_in(lock: &File, dir: &Path) -> bool {
+    let inode = |meta: Metadata| (meta.dev(), meta.ino());
+    let there = dir.join(LOCK).symlink_metadata().map(inode);
+    matches!((lock.metadata().map(inode), there), (Ok(ours), Ok(there)) if ours == there)
+}
+
+/// A name that no other instance has.
+pub(super) fn random_name() -> String {
+    format!("{}-{:08x}", std::process::id(), fastrand::u32(..))
+}
+
+/// Whether a name is of that form.
+pub(super) fn is_random_name(name: &std::ffi::OsStr) -> bool {
+    let parts = name.to_str().and_then(|name| name.split_once('-'));
+    parts.is_some_and(|(pid, random)| {
+        pid.parse::<u32>().is_ok() && random.len() == 8 && u32::from_str_radix(random, 16).is_ok()
+    })
+}
+
+/// Makes and locks a directory of the given name, or of one that nobody has.
+fn own_dir(parent: &Path, name: Option<&str>) -> Result<PrivateDir, InstanceError> {
+    let mut dir = parent.join(name.map_or_else(random_name, str::to_owned));
+    let mut tries = 0;
+    loop {
+        make(&dir).map_err(|source| InstanceError::io(&dir, source))?;
+        match lock_in_time(&dir) {
+            Ok(lock) if is_in(&lock, &dir) => return Ok(PrivateDir::new(dir, lock)),
+            // Another one's sweep has taken the directory for a dead one's before we had locked it.
+            Ok(_) => {}
+            Err(error) if error.is(io::ErrorKind::NotFound) && tries < TRIES => tries += 1,
+            // An instance of the same name runs: side by side with it, under another one.
+            Err(InstanceError::InUse { .. }) => dir = parent.join(random_name()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Makes everything in a directory look used now: cleaners go by age.
+pub(super) fn touch(dir: &Path) {
+    use nix::sys::stat::{UtimensatFlags, utimensat};
+    use nix::sys::time::TimeSpec;
+    let now = |path: &Path| {
+        // When it was last written is another matter, and stays.
+        let (used, written) = (TimeSpec::UTIME_NOW, TimeSpec::UTIME_OMIT);
+        let at = nix::fcntl::AT_FDCWD;
+        // It may have just gone.
+        let _ = utimensat(at, path, &used, &written, UtimensatFlags::NoFollowSymlink);
+    };
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        now(&entry.path());
+    }
+    now(dir);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    #[test]
+    fn a_lock_that_outlasts_its_holder_is_waited_for() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = base.path().join("state");
+        let first = PrivateDir::open(&dir).unwrap();
+        let mut ended = std::process::Command::new("/bin/true").spawn().unwrap();
+        let dead = ended.id().to_string();
+        ended.wait().unwrap();
+        std::fs::write(dir.join(LOCK), &dead).unwrap();
+        // It is not waited for without end.
+        let refused = PrivateDir::open(&dir).err().unwrap().to_string();
+        assert!(refused.ends_with(&format!("pid {dead}")), "{refused}");
+        let rest = std::thread::spawn(move || drop(first));
+        PrivateDir::open(&dir).unwrap();
+        rest.join().unwrap();
+    }
+
+    /// A command that looks at a directory, or at one that is just being made, keeps nobody from starting in it.
+    #[test]
+    fn looking_at_a_directory_keeps_nobody_out_of_it() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = base.path().join("state");
+        make(&dir).unwrap();
+        assert_eq!(holder(&dir), None);
+        assert!(!dir.join(LOCK).exists(), "looking makes nothing");
+        std::fs::write(dir.join(LOCK), "").unwrap();
+        let looking = Flock::lock(open_lock(&dir, false).unwrap(), FlockArg::LockSharedNonblock);
+        let looking = looking.map_err(|(_, errno)| errno).unwrap();
+        let starts = std::thread::scope(|scope| {
+            let starts = scope.spawn(|| PrivateDir::open(&dir));
+            drop(looking);
+            starts.join().unwrap()
+        });
+        let held = starts.unwrap();
+        assert_eq!(holder(&dir), Some(std::process::id() as i32));
+        drop(held);
+        assert_eq!(holder(&dir), None);
+    }
+
+    #[test]
+    fn who_is_dead() {
+        let mut ended = std::process::Command::new("/bin/true").spawn().unwrap();
+        let pid = ended.id().to_string();
+        let id = nix::sys::wait::Id::Pid(nix::unistd::Pid::from_raw(ended.id().cast_signed()));
+        let seen = nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT;
+        nix::sys::wait::waitid(id, seen).unwrap();
+        assert!(is_dead(&pid), "a zombie is");
+        ended.wait().unwrap();
+        assert!(is_dead(&pid));
+        assert!(!is_dead(&std::process::id().to_string()));
+        assert!(!is_dead("") && !is_dead("x"), "nobody knows");
+    }
+
+    #[test]
+    fn a_directory_that_is_gone_is_made_again() {
+        let base = tempfile::tempdir().unwrap();
+        let parent = base.path().join("parent");
+        let parents =
+            || make(&parent).map(|()| parent.clone()).map_err(|e| InstanceError::io(&parent, e));
+        let mut dir = PrivateDir::below(parents, Some("x")).unwrap();
+        assert!(!dir.restore().unwrap());
+        std::fs::remove_file(dir.path().join(LOCK)).unwrap();
+        assert!(dir.restore().unwrap(), "the lock alone");
+        std::fs::remove_dir_all(&parent).unwrap();
+        assert!(!dir.is_there() && dir.restore().unwrap() && dir.is_there());
+        assert_eq!(holder(dir.path()), Some(std::process::id() as i32));
+        dir.remove();
+        assert!(parent.exists(), "a parent of another kind stays");
+    }
+
+    #[test]
+    fn a_directory_is_locked_as_cleaners_ask() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = PrivateDir::open(&base.path().join("x")).unwrap();
+        let cleaner = || {
+            let file = File::open(base.path().join("x")).unwrap();
+            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno)
+        };
+        assert_eq!(cleaner().err(), Some(nix::errno::Errno::EWOULDBLOCK));
+        // In another program it still is.
+        let remains = dir.remains();
+        std::mem::forget(dir);
+        let dir = PrivateDir::take_over(remains).unwrap();
+        assert!(cleaner().is_err());
+        drop(dir);
+        let cleaning = cleaner().unwrap();
+        let mut dir = PrivateDir::open(&base.path().join("x")).unwrap();
+        assert!(dir.guard.is_none());
+        drop(cleaning);
+        assert!(!dir.restore().unwrap() && dir.guard.is_some(), "once the cleaner is gone");
+    }
+
+    #[test]
+    fn what_is_touched_looks_used_but_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("1.0");
+        let file = File::create(&path).unwrap();
+        let old = SystemTime::now() - Duration::from_secs(3600);
+        file.set_times(std::fs::FileTimes::new().set_accessed(old).set_modified(old)).unwrap();
+        touch(dir.path());
+        let meta = path.metadata().unwrap();
+        assert!(meta.accessed().unwrap() > old + Duration::from_secs(60));
+        assert_eq!(meta.modified().unwrap(), old);
+    }
+}

@@ -1,0 +1,246 @@
+//! The registry: a runtime directory of the user's, in which every instance can be found, wherever its files are.
+//!
+//! An instance has an entry in the first of the [`places`] that can be used: its own directory with lock and socket, or a link to its lasting
+//! directory. Whoever looks for instances looks at all of them, so that neither `TMPDIR` nor a session of its own hides one. An entry
+//! counts while its lock is held; the others are swept by the next start.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::private_dir::{self, InstanceError, is_ours, make};
+use crate::config::{Env, Settings};
+
+/// The runtime directory of root, and of a unit that asks for one of our name.
+const RUN: &str = "/run/procstar";
+/// What `StateDirectory=procstar` makes of a unit's state directory, whose registry may be its own.
+const STATE: &str = "/var/lib/procstar/procstar";
+/// Directories that everybody may use, where there is no runtime directory.
+const SHARED: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
+
+/// In an instance's directory, while its socket is still to come.
+pub const STARTING: &str = "starting";
+/// The name, in the instance's directory, of a wish for an upgrade, which a signal follows.
+pub(super) const WISH: &str = "reload";
+/// The Unix socket's name in an instance's directory, or that of a link to it.
+pub const SOCKET: &str = "http.sock";
+
+/// An instance that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Its keeper's pid.
+    pub pid: i32,
+}
+
+impl Running {
+    /// Leaves the wish for an upgrade: the signal that follows then means this, whatever else it would mean.
+    ///
+    /// # Errors
+    /// The OS error.
+    pub fn wish_reload(&self) -> io::Result<()> {
+        std::fs::write(self.dir.join(WISH), "")
+    }
+
+    /// Withdraws the wish, where nobody has taken it.
+    pub fn withdraw_wish(&self) {
+        // As a rule it has been taken.
+        let _ = std::fs::remove_file(self.dir.join(WISH));
+    }
+
+    /// Its socket, where there may be one.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join(SOCKET)
+    }
+
+    /// Whether its socket is there.
+    pub fn is_open(&self) -> bool {
+        self.socket().exists()
+    }
+
+    /// Whether its socket is still to come.
+    pub fn is_starting(&self) -> bool {
+        self.dir.join(STARTING).exists()
+    }
+}
+
+/// Where the registry may be, the best place first: only `chosen`, where that is given. `base` is where captures go.
+pub fn places(chosen: Option<&Path>, env: &Env, uid: u32, base: &Path) -> Vec<PathBuf> {
+    if let Some(chosen) = chosen {
+        return vec![absolute(chosen)];
+    }
+    let session = env.get(OsStr::new("XDG_RUNTIME_DIR")).map(PathBuf::from);
+    let session = session.filter(|dir| dir.is_absolute());
+    let sessions = session.into_iter().chain([PathBuf::from(format!("/run/user/{uid}"))]);
+    let shared = SHARED.iter().map(Path::new).chain([base]);
+    let shared = shared.map(|dir| absolute(dir).join(format!("procstar-run-{uid}")));
+    let mut places = Vec::new();
+    for place in std::iter::once(PathBuf::from(RUN))
+        .chain(sessions.map(|dir| dir.join("procstar")))
+        .chain(shared)
+    {
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    places
+}
+
+/// Where this user's instances may be, as the settings have it.
+pub fn places_of(settings: &Settings, env: &Env) -> Vec<PathBuf> {
+    let uid = nix::unistd::geteuid().as_raw();
+    let base = settings.capture.directory(env);
+    places(settings.run.runtime_dir.as_deref(), env, uid, &base)
+}
+
+/// A path that leads to the same place from everywhere.
+pub(super) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
+}
+
+/// Whether a directory may be a registry: nobody but us may make entries in it.
+fn is_registry(place: &Path) -> bool {
+    let ours = nix::unistd::geteuid().as_raw();
+    place
+        .symlink_metadata()
+        .is_ok_and(|meta| meta.is_dir() && meta.uid() == ours && meta.mode() & 0o022 == 0)
+}
+
+/// Whether a place is meant for another user: root's own, or in a session that root, who may write into it, must leave alone.
+fn is_anothers(place: &Path, uid: u32) -> bool {
+    let belongs_to_another =
+        |dir: &Path| dir.symlink_metadata().is_ok_and(|meta| meta.uid() != uid);
+    match place.parent() {
+        Some(session) if session.starts_with("/run/user") => belongs_to_another(session),
+        _ => uid != 0 && place == Path::new(RUN) && belongs_to_another(place),
+    }
+}
+
+/// Makes the registry at a place, or takes the one that is there.
+///
+/// # Errors
+/// It cannot be made, or somebody else has taken its name.
+pub(super) fn open(place: &Path) -> Result<PathBuf, InstanceError> {
+    let uid = nix::unistd::geteuid().as_raw();
+    let taken = || InstanceError::Untrusted { path: place.display().to_string(), uid };
+    if is_anothers(place, uid) {
+        return Err(InstanceError::io(place, io::ErrorKind::PermissionDenied.into()));
+    }
+    make(place).map_err(|source| InstanceError::io(place, source))?;
+    if is_registry(place) { Ok(place.to_path_buf()) } else { Err(taken()) }
+}
+
+/// Those of the places where there is a registry of ours.
+pub(super) fn present(places: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {
+    places.iter().filter(|place| is_registry(place))
+}
+
+/// The instance that works in `dir`, if one does.
+pub fn running_in(dir: &Path) -> Option<Running> {
+    let ours = dir.symlink_metadata().is_ok_and(|meta| is_ours(&meta));
+    let pid = ours.then(|| private_dir::holder(dir)).flatten()?;
+    Some(Running { dir: dir.to_path_buf(), pid })
+}
+
+/// This user's instances, each once, in the order of their pids.
+pub fn running(places: &[PathBuf]) -> Vec<Running> {
+    let mut found: Vec<Running> = Vec::new();
+    let entries = present(places)
+        .filter_map(|place| std::fs::read_dir(place).ok())
+        .flat_map(Iterator::flatten)
+        .map(|entry| std::fs::read_link(entry.path()).unwrap_or_else(|_| entry.path()));
+    // Only where it is not said where to look.
+    let usual = (places.len() > 1).then(|| PathBuf::from(STATE));
+    for running in entries.chain(usual).filter_map(|dir| running_in(&dir)) {
+        if !found.iter().any(|known| known.pid == running.pid) {
+            found.push(running);
+        }
+    }
+    found.sort_by_key(|running| running.pid);
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keeper::private_dir::PrivateDir;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn env(vars: &[(&str, &str)]) -> Env {
+        vars.iter().map(|(name, value)| (name.into(), value.into())).collect()
+    }
+
+    fn texts(places: &[PathBuf]) -> Vec<&str> {
+        places.iter().map(|place| place.to_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn places_do_not_depend_on_tmpdir() {
+        let base = Path::new("/elsewhere");
+        let session = env(&[("XDG_RUNTIME_DIR", "/run/user/7")]);
+        let wanted = [
+            "/run/procstar",
+            "/run/user/7/procstar",
+            "/tmp/procstar-run-7",
+            "/var/tmp/procstar-run-7",
+            "/dev/shm/procstar-run-7",
+            "/elsewhere/procstar-run-7",
+        ];
+        assert_eq!(texts(&places(None, &session, 7, base)), wanted);
+        assert_eq!(texts(&places(None, &env(&[]), 7, base)), wanted, "from outside a session too");
+        let other = env(&[("XDG_RUNTIME_DIR", "/x")]);
+        assert_eq!(
+            texts(&places(None, &other, 7, base))[1..3],
+            ["/x/procstar", "/run/user/7/procstar"]
+        );
+        let relative = env(&[("XDG_RUNTIME_DIR", "x")]);
+        assert_eq!(
+            texts(&places(None, &relative, 7, base)),
+            wanted,
+            "relative ones count as unset"
+        );
+        assert_eq!(texts(&places(Some(Path::new("/c")), &session, 7, base)), ["/c"]);
+    }
+
+    #[test]
+    fn a_registry_is_ours_and_nobody_else_writes_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("new");
+        assert_eq!(open(&place).unwrap(), place);
+        let mode =
+            |mode| std::fs::set_permissions(&place, PermissionsExt::from_mode(mode)).unwrap();
+        mode(0o755);
+        assert!(open(&place).is_ok(), "as RuntimeDirectory= makes it");
+        mode(0o770);
+        assert!(matches!(open(&place), Err(InstanceError::Untrusted { .. })));
+        assert!(matches!(open(&dir.path().join("no/such")), Err(InstanceError::Io { .. })));
+        std::fs::remove_dir(&place).unwrap();
+        std::os::unix::fs::symlink("/root", &place).unwrap();
+        assert!(
+            matches!(open(&place), Err(InstanceError::Untrusted { .. })),
+            "no link is followed"
+        );
+    }
+
+    #[test]
+    fn instances_are_found_by_directory_and_by_link_while_they_live() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = |name: &str| open(&dir.path().join(name)).unwrap();
+        let places = [place("a"), place("b"), dir.path().join("missing")];
+        assert_eq!(running(&places), []);
+        let own = PrivateDir::below(|| Ok(places[0].clone()), Some("x")).unwrap();
+        let me = std::process::id() as i32;
+        assert_eq!(running(&places), [Running { dir: places[0].join("x"), pid: me }]);
+        drop(own);
+        assert_eq!(running(&places), []);
+        let state = PrivateDir::open(&dir.path().join("state")).unwrap();
+        for (at, target) in [("link", state.path()), ("stale", Path::new("/no/such"))] {
+            std::os::unix::fs::symlink(target, places[1].join(at)).unwrap();
+        }
+        let found = running(&places);
+        assert_eq!(found, [Running { dir: dir.path().join("state"), pid: me }]);
+        assert!(!found[0].is_open() && !found[0].is_starting());
+    }
+}

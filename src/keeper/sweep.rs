@@ -1,0 +1,181 @@
+//! Removes what instances have left that did not end in order.
+//!
+//! Only what carries a dead lock is removed, and only once no process of it lives: they may still write. A directory without a lock is
+//! being made or removed just now, or was left so, and then it is empty; whoever is making one makes it again.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::journal;
+use super::private_dir::InstanceError;
+use super::private_dir::{
+    GONE, LOCK, is_in, is_ours, is_random_name, lock, make, out_of_the_way, remove,
+};
+use super::registry::running_in;
+use crate::engine::procfs::ProcFs;
+use crate::engine::sys;
+
+/// The journal's name in the directory of captures.
+pub(super) const JOURNAL: &str = "journal";
+/// A link to the directory of captures, in the other directories of the instance.
+pub(super) const FILES: &str = "files";
+/// Where memory captures go, if it is there.
+pub(super) const SHARED_MEMORY: &str = "/dev/shm";
+
+/// The name of the user's directory in one that everybody uses.
+fn user_name(uid: u32) -> String {
+    format!("procstar-{uid}")
+}
+
+/// The user's directories for those of instances: the usual one, and the others that were made while somebody else had its name.
+fn bases(place: &Path, uid: u32) -> Vec<PathBuf> {
+    let usual = user_name(uid);
+    let other = format!("{usual}-");
+    let is_base =
+        |name: &OsStr| name == usual.as_str() || name.as_bytes().starts_with(other.as_bytes());
+    let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
+    let mut bases: Vec<PathBuf> = entries
+        .filter(|entry| is_base(&entry.file_name()))
+        .map(|entry| entry.path())
+        .filter(|dir| dir.symlink_metadata().is_ok_and(|meta| is_ours(&meta)))
+        .collect();
+    bases.sort_unstable();
+    bases
+}
+
+/// The directory that holds those of instances in `place`; another one if somebody else has taken its name.
+///
+/// # Errors
+/// It cannot be made.
+pub(super) fn base(place: &Path, uid: u32) -> Result<PathBuf, InstanceError> {
+    let wanted = place.join(user_name(uid));
+    make(&wanted).map_err(|source| InstanceError::io(&wanted, source))?;
+    let dir = match bases(place, uid).into_iter().next() {
+        Some(dir) => dir,
+        None => {
+            let other = place.join(format!("{}-{:016x}", user_name(uid), fastrand::u64(..)));
+            make(&other).map_err(|source| InstanceError::io(&other, source))?;
+            other
+        }
+    };
+    if dir == wanted {
+        sys::spread_below(&dir);
+    } else {
+        let owner = wanted.symlink_metadata().map_or(0, |meta| meta.uid());
+        tracing::warn!(
+            taken = %wanted.display(),
+            owner,
+            instead = %dir.display(),
+            "the usual directory is not this user's alone"
+        );
+    }
+    Ok(dir)
+}
+
+/// Sweeps all directories of instances in a place.
+pub(super) fn sweep_place(place: &Path, uid: u32) {
+    let usual = place.join(user_name(uid));
+    for base in bases(place, uid) {
+        sweep(&base);
+        if base != usual {
+            // Whoever is about to make something in it makes it again.
+            let _ = std::fs::remove_dir(base);
+        }
+    }
+}
+
+/// Sweeps a registry: links to what does not run any more, and homes of dead instances. It may be in a directory that has other things too.
+pub(super) fn sweep_registry(place: &Path) {
+    let Ok(entries) = std::fs::read_dir(place) else { return };
+    let procfs = ProcFs::default();
+    for entry in entries.flatten() {
+        let (name, path) = (entry.file_name(), entry.path());
+        if name.as_bytes().starts_with(GONE.as_bytes()) || is_home(&path) {
+            sweep_entry(&path, &procfs);
+        } else if is_random_name(&name)
+            && let Ok(target) = std::fs::read_link(&path)
+            && running_in(&target).is_none()
+        {
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+}
+
+/// Whether a directory is the home of an instance.
+fn is_home(dir: &Path) -> bool {
+    dir.join(LOCK).exists() && std::fs::read_link(dir.join(FILES)).is_ok()
+}
+
+/// Sweeps the directories of one that has only ours.
+fn sweep(base: &Path) {
+    let Ok(entries) = std::fs::read_dir(base) else { return };
+    let procfs = ProcFs::default();
+    for entry in entries.flatten() {
+        sweep_entry(&entry.path(), &procfs);
+    }
+}
+
+fn sweep_entry(dir: &Path, procfs: &ProcFs) {
+    let is_gone = |name: &OsStr| name.as_bytes().starts_with(GONE.as_bytes());
+    if dir.file_name().is_some_and(is_gone) {
+        // Somebody is removing it, or was, and died over it.
+        remove(dir);
+    } else {
+        sweep_dir(dir, procfs);
+    }
+}
+
+fn sweep_dir(dir: &Path, procfs: &ProcFs) {
+    if !dir.join(LOCK).exists() {
+        let _ = std::fs::remove_dir(dir);
+        return;
+    }
+    // Held while it is removed: an instance of that name that starts now waits for nothing, it takes another.
+    let Ok(locked) = lock(dir) else { return };
+    if !is_in(&locked, dir) {
+        return;
+    }
+    let files = std::fs::read_link(dir.join(FILES)).ok();
+    let captures = files.as_deref().unwrap_or(dir);
+    match journal::read(&captures.join(JOURNAL)) {
+        Ok(records) if records.iter().any(|record| journal::is_alive(record, procfs)) => return,
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // Of a newer version, perhaps; whether its processes live cannot be known.
+        Err(error) => {
+            tracing::warn!(dir = %dir.display(), %error, "leaving what a dead instance has left");
+            return;
+        }
+    }
+    tracing::info!(dir = %dir.display(), "removing what a dead instance has left");
+    // First what only the directory leads to.
+    match files {
+        Some(files) if files != dir => sweep_dir(&files, procfs),
+        _ => sweep_memory_of(dir, procfs),
+    }
+    remove(&out_of_the_way(dir));
+}
+
+/// Removes the memory captures of a dead directory of captures.
+fn sweep_memory_of(dir: &Path, procfs: &ProcFs) {
+    let user = dir.parent().and_then(Path::file_name);
+    let Some((user, name)) = user.zip(memory_name(dir)) else { return };
+    let memory = Path::new(SHARED_MEMORY).join(user).join(name);
+    if memory.join(LOCK).exists() {
+        sweep_dir(&memory, procfs);
+    } else {
+        // Versions before 2.1 made it without a lock.
+        remove(&memory);
+    }
+}
+
+/// The name of an instance's directory for memory captures. Directories of the same name below different bases have different ones.
+pub(super) fn memory_name(dir: &Path) -> Option<OsString> {
+    let meta = dir.symlink_metadata().ok()?;
+    let mut name = dir.file_name()?.to_owned();
+    name.push(format!("-{:x}-{:x}", meta.dev(), meta.ino()));
+    Some(name)
+}
