@@ -21,6 +21,7 @@ pub mod keys;
 mod kind;
 mod layer;
 mod load;
+mod mistyped;
 mod secret;
 mod text;
 
@@ -36,6 +37,7 @@ pub use host::EVERY_INTERFACE;
 pub use kind::{Kind, Scalar};
 pub use layer::{Entry, Layer, Origin};
 pub use load::{FileState, Loaded, ReadFile, SYSTEM_FILE, Sources, load, read_file};
+pub use mistyped::mistyped;
 pub use secret::Secret;
 
 /// Every setting, effective: what the defaults and all layers came to.

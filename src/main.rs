@@ -62,10 +62,16 @@ fn command() -> Option<u8> {
     unblock_signals();
     let env = config::process_env();
     match options::parse(std::env::args_os(), &env) {
-        Ok(Invocation::Client(client)) => Some(client::run(&client, &env)),
+        Ok(Invocation::Client(client)) => {
+            warn_of_mistyped(&env);
+            Some(client::run(&client, &env))
+        }
         // The words may be another's arguments.
         Ok(_) => None,
-        Err(answer) => Some(refuse(&answer)),
+        Err(answer) => {
+            warn_of_mistyped(&env);
+            Some(refuse(&answer))
+        }
     }
 }
 
@@ -157,6 +163,7 @@ fn agent(number: &str, fds: &[RawFd]) -> u8 {
     if !matches!(invocation, Ok(Invocation::Run(_))) {
         // It starts nothing, and ends by what would end any other command. An error is that the keeper is gone.
         let _ = report_mode(&socket, Mode::OneShot);
+        warn_of_mistyped(&env);
     }
     match invocation {
         Ok(Invocation::Run(options)) => run_agent(*options, &env, socket),
@@ -204,6 +211,13 @@ fn agent(number: &str, fds: &[RawFd]) -> u8 {
             keeper_link::report_failure(&socket, answer.text().trim_end());
             refuse(&answer)
         }
+    }
+}
+
+/// Warns of variables that were meant to be ours. Where there is a log, they are in it.
+fn warn_of_mistyped(env: &config::Env) {
+    for warning in config::mistyped(env) {
+        say(&mut std::io::stderr(), &format!("procstar: warning: {warning}\n"));
     }
 }
 

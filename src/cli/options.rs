@@ -18,7 +18,7 @@ use super::host::HostCommand;
 use super::run_command::{Foreground, OURS, RunCommand, in_background};
 use crate::config::{
     ConfigError, EVERY_INTERFACE, Env, FileState, Kind, Layer, Loaded, SYSTEM_FILE, Scalar,
-    Settings, Sources, load, read_file,
+    Settings, Sources, load, mistyped, read_file,
 };
 
 /// Run Linux processes from declarative specs, and tell exactly what became of them.
@@ -388,7 +388,13 @@ pub fn parse_with(
     sources: &Sources<'_>,
 ) -> Result<Invocation, UsageError> {
     let args: Vec<OsString> = args.collect();
-    read(&args, sources).map_err(|error| {
+    let read = read(&args, sources).map(|mut invocation| {
+        if let Invocation::Run(run) = &mut invocation {
+            run.warnings.extend(mistyped(sources.env));
+        }
+        invocation
+    });
+    read.map_err(|error| {
         // What runs a command keeps the low codes for that.
         let run = error.code != 0 && names_run(&args);
         if run { UsageError { code: OURS, ..error } } else { error }

@@ -130,7 +130,13 @@ impl Instance {
 
     /// One whose state directory has everything, with a link in the registry.
     fn lasting(dir: &Path, places: Vec<PathBuf>) -> Result<Instance, InstanceError> {
-        let files = PrivateDir::open(&absolute(dir))?;
+        let files = PrivateDir::open(&absolute(dir)).map_err(|error| match error {
+            InstanceError::Io { path, source } => {
+                let uid = nix::unistd::geteuid().as_raw();
+                InstanceError::State { path, uid, source }
+            }
+            error => error,
+        })?;
         let stores = Stores::new(files, None);
         let mut instance = Instance { places, ..Instance::without_home(stores, true) };
         match (instance.enter_link(), instance.places.as_slice()) {

@@ -54,6 +54,18 @@ pub enum InstanceError {
         /// Why not.
         source: io::Error,
     },
+    /// A state directory cannot be made or used.
+    #[error(
+        "cannot use state directory {path}: {source}; set --state-dir to a directory that user {uid} may make"
+    )]
+    State {
+        /// The directory.
+        path: String,
+        /// Who we are.
+        uid: u32,
+        /// Why not.
+        source: io::Error,
+    },
     /// A directory that the configuration names cannot be used.
     #[error(
         "{key} {path} cannot be used: {source}; set {key} to a directory in which user {uid} may make others"

@@ -8,8 +8,9 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::private_dir::{self, InstanceError, is_ours, make};
+use super::private_dir::{self, InstanceError, LOCK, is_ours, make};
 use crate::config::{Env, Settings};
 
 /// The runtime directory of root, and of a unit that asks for one of our name.
@@ -18,6 +19,9 @@ const RUN: &str = "/run/procstar";
 const STATE: &str = "/var/lib/procstar/procstar";
 /// Directories that everybody may use, where there is no runtime directory.
 const SHARED: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
+
+/// How long an instance may take from its lock to the note that its socket is still to come.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// In an instance's directory, while its socket is still to come.
 pub const STARTING: &str = "starting";
@@ -60,9 +64,11 @@ impl Running {
         self.socket().exists()
     }
 
-    /// Whether its socket is still to come.
+    /// Whether its socket is still to come. One that has just taken its directory may be about to say so.
     pub fn is_starting(&self) -> bool {
-        self.dir.join(STARTING).exists()
+        let taken = self.dir.join(LOCK).metadata().and_then(|lock| lock.modified());
+        let age = taken.ok().and_then(|at| at.elapsed().ok());
+        self.dir.join(STARTING).exists() || age.is_some_and(|age| age < FRESH)
     }
 }
 
@@ -241,6 +247,9 @@ mod tests {
         }
         let found = running(&places);
         assert_eq!(found, [Running { dir: dir.path().join("state"), pid: me }]);
-        assert!(!found[0].is_open() && !found[0].is_starting());
+        assert!(!found[0].is_open() && found[0].is_starting(), "it may be about to say so");
+        let lock = std::fs::File::options().write(true).open(state.path().join(LOCK)).unwrap();
+        lock.set_modified(std::time::SystemTime::now() - 2 * FRESH).unwrap();
+        assert!(!found[0].is_starting());
     }
 }

@@ -13,6 +13,7 @@ mod gone;
 mod life;
 mod log_level;
 mod logs;
+mod places;
 mod signals;
 mod strangers;
 mod terminal;

@@ -124,7 +124,12 @@ fn token(target: &Target, settings: &Settings) -> Result<Option<String>, ClientE
 /// Waits until somebody listens at a place, as long as an instance is evidently starting.
 fn await_listener(place: &Place, search: &Search) {
     let deadline = Instant::now() + PATIENCE;
-    while is_refused(place) && Instant::now() < deadline && search.is_one_starting() {
+    let is_pending = || match place {
+        Place::Socket(_) => is_refused(place) && search.is_one_starting(),
+        // A server of another kind may take what looks for it for a client.
+        Place::Url { .. } => search.is_one_starting() && is_refused(place),
+    };
+    while is_pending() && Instant::now() < deadline {
         std::thread::sleep(LOOK);
     }
 }

@@ -1,0 +1,116 @@
+//! Environment variables that look like settings and are none: most likely mistyped.
+
+use std::ffi::OsStr;
+
+use super::environment::{Env, NEVER_INHERITED};
+use super::keys::{KEYS, Key, distance};
+
+const PREFIX: &str = "PROCSTAR_";
+
+/// Variables of ours that are no settings.
+const OTHERS: &[&str] = &["PROCSTAR_URL"];
+
+/// What the processes of one program tell each other. Nobody else sets them, and none is what somebody meant.
+const INTERNAL: &[&str] = &[
+    "PROCSTAR_FILTER",
+    "PROCSTAR_KEEPER_AGAIN",
+    "PROCSTAR_KEEPER_CHECK",
+    "PROCSTAR_KEEPER_FD",
+    "PROCSTAR_KEEPER_STATE",
+];
+
+/// A warning for each variable that was most likely meant to be one of ours. Those that are like none of ours may be anybody's.
+pub fn mistyped(env: &Env) -> Vec<String> {
+    let known = known();
+    let names = env.keys().filter_map(|name| name.to_str());
+    names
+        .filter(|name| name.to_uppercase().starts_with(PREFIX) && !INTERNAL.contains(name))
+        .filter(|name| !known.iter().any(|known| known == name) && !NEVER_INHERITED.contains(name))
+        .filter_map(|name| Some((name, nearest(name, &known)?)))
+        // Of a setting that is there too, the other name may be another program's.
+        .filter(|(_, meant)| !env.contains_key(OsStr::new(meant)))
+        .map(|(name, meant)| {
+            format!("environment variable {name} has no effect; did you mean {meant}?")
+        })
+        .collect()
+}
+
+fn known() -> Vec<String> {
+    let files = KEYS.iter().filter(|key| key.kind.is_secret());
+    let files = files.map(|key| format!("{}_FILE", key.variable));
+    let all = KEYS.iter().map(|key| key.variable).chain(OTHERS.iter().copied());
+    all.map(str::to_owned).chain(files).collect()
+}
+
+/// The name that was most likely meant: the setting's, where it is made of a flag or a setting; the nearest by spelling; or
+/// one of another section with the same end.
+fn nearest(name: &str, known: &[String]) -> Option<String> {
+    let normal = name.to_uppercase().replace('-', "_");
+    let of_flag = |flag: &str| {
+        format!("{PREFIX}{}", flag.trim_start_matches('-').to_uppercase().replace('-', "_"))
+    };
+    let made_of = |key: &&Key| {
+        key.flag.is_some_and(|flag| of_flag(flag) == normal)
+            || of_flag(&key.path.replace('.', "_")) == normal
+    };
+    if let Some(key) = KEYS.iter().find(made_of) {
+        return Some(key.variable.to_owned());
+    }
+    let limit = (normal.len() / 6).clamp(2, 4);
+    let near = known
+        .iter()
+        .map(|known| (distance(&normal, known), known))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, _)| *distance <= limit);
+    let rest = normal.strip_prefix(PREFIX).filter(|rest| rest.len() > 3);
+    let moved = || {
+        let end = format!("_{}", rest?);
+        known.iter().find(|known| known.ends_with(&end))
+    };
+    near.map(|(_, known)| known).or_else(moved).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn warnings(names: &[&str]) -> Vec<String> {
+        mistyped(&names.iter().map(|name| (name.into(), "x".into())).collect())
+    }
+
+    #[test]
+    fn each_names_what_was_meant() {
+        for (wrong, right) in [
+            ("PROCSTAR_AGENT_HOTS", "PROCSTAR_AGENT_HOST"),
+            ("PROCSTAR_agent_host", "PROCSTAR_AGENT_HOST"),
+            ("PROCSTAR_SERVE_PORT", "PROCSTAR_HTTP_PORT"),
+            ("PROCSTAR_SERVE", "PROCSTAR_HTTP_SERVE"),
+            ("PROCSTAR_STATE_DIR", "PROCSTAR_RUN_STATE_DIR"),
+            ("PROCSTAR_DRAIN_GRACE", "PROCSTAR_CAPTURE_DRAIN_GRACE"),
+            ("PROCSTAR_HTTP_TOKENFILE", "PROCSTAR_HTTP_TOKEN_FILE"),
+            ("PROCSTAR_AGENT_GROUP_ID", "PROCSTAR_GROUP_ID"),
+            ("PROCSTAR_ULR", "PROCSTAR_URL"),
+        ] {
+            let warning =
+                format!("environment variable {wrong} has no effect; did you mean {right}?");
+            assert_eq!(warnings(&[wrong]), [warning]);
+        }
+    }
+
+    #[test]
+    fn no_warning_of_what_is_known_or_anybodys() {
+        let known = known();
+        let all = known.iter().map(String::as_str).chain(INTERNAL.iter().copied());
+        let all: Vec<&str> = all.chain(NEVER_INHERITED.iter().copied()).collect();
+        assert_eq!(warnings(&all), [""; 0]);
+        use crate::keeper::{AGAIN, KEEPER_FD, upgrade};
+        for own in [crate::engine::FILTER, AGAIN, KEEPER_FD, upgrade::CHECK_FD, upgrade::STATE_FD] {
+            assert!(INTERNAL.contains(&own), "{own}");
+        }
+        assert_eq!(
+            warnings(&["PROCSTAR_FAVOURITE_COLOUR", "PROCSTAR_JOB", "PROCSTAR", "HOME"]),
+            [""; 0]
+        );
+        assert_eq!(warnings(&["PROCSTAR_HTTP_PROT", "PROCSTAR_HTTP_PORT"]), [""; 0]);
+    }
+}
