@@ -99,7 +99,7 @@ pub enum ToKeeper {
         /// Taken from the first agent alone.
         settings: Settings,
         /// As well.
-        opening: Opening,
+        opening: Box<Opening>,
         /// INPUT's processes, started for the first agent alone.
         input: Option<Validated>,
     },

@@ -294,7 +294,7 @@ impl Agent {
         ToKeeper::Hello {
             version,
             settings: self.settings.clone(),
-            opening: self.opening.clone(),
+            opening: Box::new(self.opening.clone()),
             input,
         }
     }
