@@ -105,8 +105,8 @@ fn doctor_finds_what_is_wrong() {
     }
     let output = procstar(&["doctor"]).env("PROCSTAR_CAPTURE_DIR", &missing).output().unwrap();
     let text = text(&output.stdout);
-    assert!(output.status.success(), "{text}");
-    assert!(text.contains("warn  directory of captures"), "{text}");
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("fail  directory of captures"), "{text}");
 }
 
 #[test]

@@ -157,6 +157,7 @@ fn a_service_without_a_terminal_is_upgraded_whoever_sends_the_signal() {
     let script = "\"$0\" --serve --serve-port 0 & echo $! > pid; read line; kill -HUP $!; wait";
     command.args(["-c", script, env!("CARGO_BIN_EXE_procstar")]).current_dir(dir.path());
     command.env("TMPDIR", dir.path()).env("PROCSTAR_SHUTDOWN_KILL_GRACE", "0.1");
+    command.env("PROCSTAR_RUN_RUNTIME_DIR", dir.path().join("run"));
     let log = File::create(dir.path().join("log")).unwrap();
     let mut shell = detached(&mut command).stdin(Stdio::piped()).stderr(log).spawn().unwrap();
     let pid = until("instance", || super::world::sockets(&dir).pop()).0;
@@ -326,6 +327,7 @@ impl Shell {
         command.args(["--norc", "--noprofile", "-i"]).current_dir(dir.path()).env_clear();
         command
             .env("TMPDIR", dir.path())
+            .env("PROCSTAR_RUN_RUNTIME_DIR", dir.path().join("run"))
             .env("PATH", "/usr/bin:/bin")
             .env("PROCSTAR_SHUTDOWN_KILL_GRACE", "0.1");
         command.stderr(File::create(dir.path().join("log")).unwrap());
