@@ -299,8 +299,7 @@ impl Keeper {
         let overdue = agent.and_then(Subordinate::deadline);
         let ready = self.awaited.as_ref().map(Awaited::deadline);
         let look = self.instance.is_some().then_some(self.look_at);
-        let next =
-            [self.next_agent, self.alone_until, overdue, paced, self.rest_at, ready, look];
+        let next = [self.next_agent, self.alone_until, overdue, paced, self.rest_at, ready, look];
         let next = next.into_iter().flatten().min();
         let timeout = next.map_or(PollTimeout::NONE, |at| {
             let wait = at.saturating_duration_since(now) + Duration::from_millis(1);

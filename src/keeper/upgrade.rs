@@ -239,7 +239,13 @@ mod tests {
         let identity =
             Identity { argv: vec!["x".into()], exe: "/bin/x".into(), ..Identity::default() };
         let instance = serde_json::json!({
-            "dir": "/tmp/procstar-0/x", "memory": "/dev/shm/procstar-0/x", "lasting": false, "lock": 5});
+            "dir": "/run/procstar/x", "memory": "/dev/shm/procstar-0/x", "lasting": false, "lock": 5,
+            "more": {
+                "guard": 6,
+                "files": {"path": "/tmp/procstar-0/x", "lock": 7, "guard": 8},
+                "memory": {"path": "/dev/shm/procstar-0/x", "lock": 10, "guard": null},
+                "link": null,
+                "places": ["/run/procstar", "/tmp/procstar-run-0"]}});
         State {
             version: VERSION,
             start,
@@ -314,6 +320,7 @@ mod tests {
         let open = |at: usize| state.carried[at].descriptors().collect::<Vec<_>>();
         assert_eq!((open(0), open(1)), (vec![17, 18, 19, 20], vec![]));
         assert_eq!((state.keeper, state.agent), (Some(40), Some(51)));
+        assert_eq!(state.instance.descriptors(), [5, 6, 7, 8, 10]);
         assert!(rmp_serde::to_vec_named(&state).unwrap() == frozen, "the form has changed");
         assert!(rmp_serde::to_vec_named(&sample()).unwrap() == frozen, "the form has changed");
     }

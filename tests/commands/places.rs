@@ -52,7 +52,7 @@ fn an_instance_is_found_wherever_it_put_itself() {
     let socket = other.path().join("mine.sock");
     let state = other.path().join("unit");
     std::fs::create_dir(&state).unwrap();
-    let changes: [Change; 6] = [
+    let changes: [Change<'_>; 6] = [
         ("as the command", &|_| {}),
         ("another TMPDIR", &|command| {
             command.env("TMPDIR", other.path());
@@ -139,7 +139,7 @@ fn directories_that_are_not_utf8() {
     let spec = dir.path().join("spec.json");
     let proc = json!({"argv": ["/bin/sh", "-c", "echo out; echo err >&2"], "fds": fds});
     std::fs::write(&spec, json!({"specs": {"a": proc}}).to_string()).unwrap();
-    let changes: [Change; 4] = [
+    let changes: [Change<'_>; 4] = [
         ("TMPDIR", &|command| {
             command.env("TMPDIR", &odd);
         }),
