@@ -41,7 +41,11 @@ pub(super) fn is_one_starting(env: &Env, known: &[i32]) -> bool {
 
 /// Whether a process has the environment that leads to our registry; or one that cannot be read.
 fn enters_where_we_look(pid: i32, env: &Env) -> bool {
-    let Ok(its) = std::fs::read(format!("/proc/{pid}/environ")) else { return true };
+    let its = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    if its.is_empty() {
+        // It is just becoming another program.
+        return true;
+    }
     REGISTRY.iter().all(|name| {
         let prefix = format!("{name}=");
         let its = its.split(|byte| *byte == 0).find_map(|var| var.strip_prefix(prefix.as_bytes()));

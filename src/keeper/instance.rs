@@ -118,18 +118,14 @@ impl Instance {
     pub fn open(settings: &Settings, opening: &Opening) -> Result<Instance, InstanceError> {
         let places = opening.places.clone();
         registry::present(&places).for_each(|place| sweep_registry(place));
-        let instance = match &settings.state_dir {
-            Some(dir) => Instance::lasting(dir, places)?,
-            None => Instance::temporary(settings, opening, places)?,
-        };
-        if opening.serves {
-            instance.announce_socket();
+        match &settings.state_dir {
+            Some(dir) => Instance::lasting(dir, opening.serves, places),
+            None => Instance::temporary(settings, opening, places),
         }
-        Ok(instance)
     }
 
     /// One whose state directory has everything, with a link in the registry.
-    fn lasting(dir: &Path, places: Vec<PathBuf>) -> Result<Instance, InstanceError> {
+    fn lasting(dir: &Path, serves: bool, places: Vec<PathBuf>) -> Result<Instance, InstanceError> {
         let files = PrivateDir::open(&absolute(dir)).map_err(|error| match error {
             InstanceError::Io { path, source } => {
                 let uid = nix::unistd::geteuid().as_raw();
@@ -137,6 +133,7 @@ impl Instance {
             }
             error => error,
         })?;
+        announce_socket(files.path(), serves);
         let stores = Stores::new(files, None);
         let mut instance = Instance { places, ..Instance::without_home(stores, true) };
         match (instance.enter_link(), instance.places.as_slice()) {
@@ -164,6 +161,7 @@ impl Instance {
             [place] => configured("run.runtime_dir", place, source),
             _ => source,
         })?;
+        announce_socket(home.path(), opening.serves);
         link_to(files.path(), home.path());
         let memory = memory(files.path());
         let stores = Stores::new(files, memory);
@@ -172,20 +170,6 @@ impl Instance {
 
     fn stores(&self) -> MutexGuard<'_, Stores> {
         self.stores.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Has commands wait for the socket: one of an earlier instance is no good.
-    fn announce_socket(&self) {
-        let home = self.dir();
-        let announced = std::fs::write(home.join(STARTING), "").and_then(|()| {
-            match std::fs::remove_file(home.join(SOCKET)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            }
-        });
-        if let Err(error) = announced {
-            tracing::warn!(%error, dir = %home.display(), "cannot note that the socket is to come");
-        }
     }
 
     /// Enters a link to the home into the registry.
@@ -390,6 +374,23 @@ impl Instance {
         let files = (!self.lasting).then_some(&stores.files);
         // First what only the others lead to.
         stores.memory.iter().chain(files).chain(&self.home).for_each(PrivateDir::remove);
+    }
+}
+
+/// Has commands wait for the socket, where there will be one: one of an earlier instance is no good.
+fn announce_socket(home: &Path, serves: bool) {
+    if !serves {
+        return;
+    }
+    let announced =
+        std::fs::write(home.join(STARTING), "").and_then(|()| {
+            match std::fs::remove_file(home.join(SOCKET)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
+        });
+    if let Err(error) = announced {
+        tracing::warn!(%error, dir = %home.display(), "cannot note that the socket is to come");
     }
 }
 

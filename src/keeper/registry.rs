@@ -150,6 +150,11 @@ pub fn running_in(dir: &Path) -> Option<Running> {
     Some(Running { dir: dir.to_path_buf(), pid })
 }
 
+/// Whether an instance works in `dir`; none where that is not the directory of one. One that does not exist any more was.
+pub fn is_running_in(dir: &Path) -> Option<bool> {
+    (!dir.exists() || dir.join(LOCK).exists()).then(|| running_in(dir).is_some())
+}
+
 /// This user's instances, each once, in the order of their pids.
 pub fn running(places: &[PathBuf]) -> Vec<Running> {
     let mut found: Vec<Running> = Vec::new();

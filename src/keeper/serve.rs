@@ -370,6 +370,9 @@ impl Keeper {
             instance.touch();
         }
         let lost_socket = instance.restore();
+        if self.journal.is_none() {
+            self.journal = Journal::begin(&instance.journal(), &self.ledger, &self.memory).ok();
+        }
         self.write_journal();
         if let Some(agent) = self.agent.as_mut().filter(|agent| lost_socket && agent.welcomed) {
             // The next one listens where commands look for it.

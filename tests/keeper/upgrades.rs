@@ -178,7 +178,7 @@ fn an_upgrade_without_room_for_a_journal_goes_on() {
     let gate = path(&world, "gate");
     agent.launch(json!({"a": until_exists(&gate, "exit 5")}));
     agent.until("started a");
-    let dir = welcome.dir.clone().unwrap();
+    let dir = std::fs::read_link(welcome.dir.clone().unwrap().join("files")).unwrap();
     let away = path(&world, "away");
     world.upgrade(&format!("mv {} {}\n", dir.display(), away.display()));
     let (mut next, welcome) = world.welcomed();
