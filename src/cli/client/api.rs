@@ -16,7 +16,7 @@ use super::log_level::Levels;
 use super::options::Which;
 use super::persist::{PATIENCE, Persistence, Repeat};
 use super::transport::{Answer, Place, Transport};
-use crate::keeper::instance;
+use crate::keeper::registry;
 
 /// How many results are asked for at once.
 const PAGE: usize = 1000;
@@ -107,7 +107,7 @@ impl Api {
     /// Whether there is an instance, though it does not answer now.
     fn is_known(&self) -> bool {
         // Its lock says so, where its socket lies beside.
-        let runs = self.dir.as_ref().and_then(|dir| instance::is_running_in(dir));
+        let runs = self.dir.as_ref().and_then(|dir| registry::is_running_in(dir));
         runs.unwrap_or_else(|| self.known.get())
     }
 
