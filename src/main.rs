@@ -1,7 +1,7 @@
 //! The `procstar` program: the keeper, which is the process that the user launched, or the agent that a keeper has started.
 
 use std::io::Write;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -9,13 +9,38 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
 use procstar::actors::keeper_link::{self, report_mode};
 use procstar::cli::options::{self, Invocation, Run, UsageError};
-use procstar::cli::{client, host, logging, rehearse, reload, run, show, validate};
+use procstar::cli::{
+    client, descriptor, host, logging, output, rehearse, reload, run, show, validate,
+};
 use procstar::config;
 use procstar::engine::{FILTER, Moment, filter};
 use procstar::keeper::descriptors::{self, Foreign};
 use procstar::keeper::meaning::Mode;
 use procstar::keeper::upgrade::{self, State, StateError};
 use procstar::keeper::{self, AgentCommand, Exit, Origin, check};
+
+/// Opens what is closed of standard output and standard error, before Rust's own start does so with a `/dev/null` that takes everything: what
+/// is written to these must fail, as it does to a closed descriptor, for the program and for its children.
+#[used]
+// SAFETY: the C library calls the functions of this section once, before `main` and before there are threads.
+#[unsafe(link_section = ".init_array")]
+static OPEN_CLOSED_OUTPUTS: extern "C" fn() = open_closed_outputs;
+
+extern "C" fn open_closed_outputs() {
+    for fd in [1, 2] {
+        // SAFETY: system calls on numbers that nobody else knows yet.
+        unsafe {
+            if libc::fcntl(fd, libc::F_GETFD) != -1 {
+                continue;
+            }
+            let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY);
+            if null >= 0 && null != fd {
+                libc::dup2(null, fd);
+                libc::close(null);
+            }
+        }
+    }
+}
 
 fn main() {
     // A filter is no keeper, and nothing else either.
@@ -35,7 +60,7 @@ fn main() {
         agent(&number, &fds)
     } else if let Some(number) = variable(upgrade::STATE_FD) {
         resume(&number, &fds)
-    } else if let Some(code) = command() {
+    } else if let Some(code) = command(&fds) {
         code
     } else {
         keep(fds, start)
@@ -55,18 +80,20 @@ fn share_one_heap() {
 }
 
 /// Asks a running instance, where that is what the arguments want: for this no keeper is needed. Gives the exit code.
-fn command() -> Option<u8> {
-    if !client::may_be_meant(std::env::args_os()) {
+fn command(fds: &[RawFd]) -> Option<u8> {
+    let args: Vec<_> = std::env::args_os().collect();
+    // The words may be another's arguments.
+    if !client::may_be_meant(args.iter().cloned()) || !options::ask_an_instance(&args) {
         return None;
     }
+    descriptor::claim(fds.to_vec());
     unblock_signals();
     let env = config::process_env();
-    match options::parse(std::env::args_os(), &env) {
+    match options::parse(args.into_iter(), &env) {
         Ok(Invocation::Client(client)) => {
             warn_of_mistyped(&env);
             Some(client::run(&client, &env))
         }
-        // The words may be another's arguments.
         Ok(_) => None,
         Err(answer) => {
             warn_of_mistyped(&env);
@@ -158,6 +185,8 @@ fn agent(number: &str, fds: &[RawFd]) -> u8 {
         Ok(socket) => socket,
         Err(foreign) => return reserved(&foreign),
     };
+    let internal = socket.as_raw_fd();
+    descriptor::claim(fds.iter().copied().filter(|fd| *fd != internal).collect());
     let env = config::process_env();
     let invocation = options::parse(std::env::args_os(), &env);
     if !matches!(invocation, Ok(Invocation::Run(_))) {
@@ -168,43 +197,28 @@ fn agent(number: &str, fds: &[RawFd]) -> u8 {
     match invocation {
         Ok(Invocation::Run(options)) => run_agent(*options, &env, socket),
         Ok(Invocation::Reload { settings, pid }) => match reload::reload(&settings, &env, pid) {
-            Ok(text) => {
-                say(&mut std::io::stdout(), &text);
-                0
-            }
+            Ok(text) => answer(&text, 0, 1),
             Err(error) => {
                 say(&mut std::io::stderr(), &format!("procstar: {error}\n"));
                 1
             }
         },
         Ok(Invocation::Validate { input, json }) => match validate::validate(&input, json) {
-            Ok(verdict) => {
-                say(&mut std::io::stdout(), &verdict.text);
-                if verdict.valid { 0 } else { 2 }
-            }
+            Ok(verdict) => answer(&verdict.text, if verdict.valid { 0 } else { 2 }, 1),
             Err(error) => {
                 say(&mut std::io::stderr(), &format!("procstar: {error}\n"));
                 error.exit_code()
             }
         },
-        Ok(Invocation::Schema(of)) => {
-            say(&mut std::io::stdout(), &show::schema(of));
-            0
-        }
+        Ok(Invocation::Schema(of)) => answer(&show::schema(of), 0, 1),
         Ok(Invocation::Host { command, loaded }) => match host::perform(&command, *loaded, &env) {
-            Ok(answer) => {
-                say(&mut std::io::stdout(), &answer.text);
-                answer.code
-            }
+            Ok(found) => answer(&found.text, found.code, 1),
             Err(error) => {
                 say(&mut std::io::stderr(), &format!("procstar: {error}\n"));
                 1
             }
         },
-        Ok(Invocation::ConfigShow { loaded, json }) => {
-            say(&mut std::io::stdout(), &show::render(&loaded, json));
-            0
-        }
+        Ok(Invocation::ConfigShow { loaded, json }) => answer(&show::render(&loaded, json), 0, 1),
         Ok(Invocation::Client(asked)) => client::run(&asked, &env),
         Err(answer) => {
             // The configuration of a first agent's successor may have changed since.
@@ -221,14 +235,27 @@ fn warn_of_mistyped(env: &config::Env) {
     }
 }
 
-/// Tells why there is nothing to run, or what was asked for instead; gives the exit code.
-fn refuse(answer: &UsageError) -> u8 {
-    if answer.is_answer() {
-        say(&mut std::io::stdout(), answer.text());
-    } else {
-        say(&mut std::io::stderr(), answer.text());
+/// Says why there is nothing to run, or what was asked for instead; gives the exit code.
+fn refuse(said: &UsageError) -> u8 {
+    if said.is_answer() {
+        return answer(said.text(), said.exit_code(), said.exit_code_if_unwritten());
     }
-    answer.exit_code()
+    say(&mut std::io::stderr(), said.text());
+    said.exit_code()
+}
+
+/// Writes what was asked for to standard output; gives the exit code: `code`, or `unwritten` where it could not be written. A reader that
+/// has closed its pipe has seen enough: then the code is that of a program that SIGPIPE has ended, and there is no message.
+fn answer(text: &str, code: u8, unwritten: u8) -> u8 {
+    match output::print_text(text) {
+        Ok(()) => code,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => output::CLOSED_PIPE,
+        Err(error) => {
+            let text = format!("procstar: cannot write to standard output: {error}\n");
+            say(&mut std::io::stderr(), &text);
+            unwritten
+        }
+    }
 }
 
 fn run_agent(options: Run, env: &config::Env, socket: UnixStream) -> u8 {
@@ -247,7 +274,7 @@ fn run_agent(options: Run, env: &config::Env, socket: UnixStream) -> u8 {
     }
 }
 
-/// Writes a text for the user. Whoever has closed the other end does not want it.
+/// Writes a message for the user, who cannot be reached in another way if this fails.
 fn say(to: &mut impl Write, text: &str) {
     let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
 }

@@ -1,6 +1,7 @@
 //! The command line: what was asked for, and how the program talks to its user.
 
 pub mod client;
+pub mod descriptor;
 pub mod doctor;
 pub mod host;
 pub mod logging;

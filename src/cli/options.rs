@@ -41,7 +41,7 @@ pub struct Options {
     #[arg(short, long, help_heading = "What to do")]
     print: bool,
 
-    /// The same, to a file
+    /// The same, to a file; `-` for standard output
     #[arg(short, long, value_name = "PATH", help_heading = "What to do")]
     output: Option<PathBuf>,
 
@@ -332,6 +332,8 @@ pub enum Invocation {
 pub struct UsageError {
     text: String,
     code: u8,
+    /// The exit code where a text that was asked for cannot be written.
+    unwritten: u8,
 }
 
 impl UsageError {
@@ -345,6 +347,11 @@ impl UsageError {
         self.code
     }
 
+    /// The exit code where the text was asked for and cannot be written.
+    pub fn exit_code_if_unwritten(&self) -> u8 {
+        self.unwritten
+    }
+
     /// Whether the text is what was asked for, and goes to standard output.
     pub fn is_answer(&self) -> bool {
         self.code == 0
@@ -352,20 +359,20 @@ impl UsageError {
 
     fn usage(text: &str) -> Self {
         let text = format!("error: {text}\n\nFor more information, try '--help'.\n");
-        Self { text, code: 2 }
+        Self { text, code: 2, unwritten: 1 }
     }
 }
 
 impl From<clap::Error> for UsageError {
     fn from(error: clap::Error) -> Self {
         let code = if error.use_stderr() { 2 } else { 0 };
-        Self { text: error.render().to_string(), code }
+        Self { text: error.render().to_string(), code, unwritten: 1 }
     }
 }
 
 impl From<ConfigError> for UsageError {
     fn from(error: ConfigError) -> Self {
-        Self { text: format!("error: {}\n", chain(&error)), code: 2 }
+        Self { text: format!("error: {}\n", chain(&error)), code: 2, unwritten: 1 }
     }
 }
 
@@ -396,15 +403,27 @@ pub fn parse_with(
     });
     read.map_err(|error| {
         // What runs a command keeps the low codes for that.
-        let run = error.code != 0 && names_run(&args);
-        if run { UsageError { code: OURS, ..error } } else { error }
+        if command_of(&args).as_deref() != Some("run") {
+            return error;
+        }
+        let code = if error.code == 0 { 0 } else { OURS };
+        UsageError { code, unwritten: OURS, ..error }
     })
 }
 
-/// Whether arguments that are wrong are those of `procstar run`.
-fn names_run(args: &[OsString]) -> bool {
+/// Whether arguments, right or wrong, are those of a command for a running instance. No file is read: a configuration that comes through a
+/// pipe can be read only once.
+pub fn ask_an_instance(args: &[OsString]) -> bool {
+    command_of(args).is_some_and(|name| ClientCommand::has_subcommand(&name))
+}
+
+/// The command that arguments name, even if they are wrong.
+fn command_of(args: &[OsString]) -> Option<String> {
+    // Help and version would end the search.
+    let asks = |arg: &&OsString| ["-h", "--help", "-V", "--version"].iter().any(|ask| *arg == ask);
+    let args = args.iter().filter(|arg| !asks(arg));
     let matches = definition().ignore_errors(true).try_get_matches_from(args);
-    matches.is_ok_and(|matches| matches.subcommand_name() == Some("run"))
+    matches.ok()?.subcommand_name().map(ToOwned::to_owned)
 }
 
 fn read(args: &[OsString], sources: &Sources<'_>) -> Result<Invocation, UsageError> {
@@ -508,11 +527,12 @@ impl Options {
             _ => {}
         }
         let input = self.input.map(Input::from);
+        let is_stdout = |path: &PathBuf| path.as_os_str() == "-";
         Ok(Run {
             input,
             exit: self.exit || self.print || self.output.is_some(),
-            print: self.print,
-            output: self.output,
+            print: self.print || self.output.as_ref().is_some_and(is_stdout),
+            output: self.output.filter(|path| !is_stdout(path)),
             wait: self.wait,
             foreground: None,
             progress: !self.quiet,

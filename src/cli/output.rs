@@ -1,15 +1,17 @@
 //! Results as one JSON object, written as a stream: no result is held as a whole.
 
-use std::fs::{File, OpenOptions};
+mod place;
+
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+pub use self::place::{check, check_stdout, keep, save};
 use crate::report::{AsOf, Document, Facts, Format, Sampler};
 
 /// How many bytes have been written to whoever reads our output.
@@ -100,6 +102,17 @@ impl Write for Patient {
     }
 }
 
+/// The exit code where the reader of standard output has closed it, as a shell reports SIGPIPE.
+pub const CLOSED_PIPE: u8 = 128 + libc::SIGPIPE as u8;
+
+/// Writes a text to standard output.
+///
+/// # Errors
+/// The OS error of writing.
+pub fn print_text(text: &str) -> io::Result<()> {
+    Patient::new(&io::stdout())?.write_all(text.as_bytes())
+}
+
 /// Writes the results to standard output, on one line.
 ///
 /// # Errors
@@ -117,62 +130,4 @@ pub fn print_to(to: &impl AsFd, results: &[Arc<Facts>], sampler: &Sampler) -> io
     let mut to = Patient::new(to)?;
     write_results(results, sampler, &mut to)?;
     to.write_all(b"\n")
-}
-
-/// Looks, before anything is started, whether results can be saved at `path`.
-///
-/// # Errors
-/// Why not: it is a directory, or its own directory is not there.
-pub fn check(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
-    let dir = match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
-    if dir.metadata()?.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
-}
-
-/// Writes the results to a file, whole or not at all: into a file beside it first, which then takes its place.
-/// What is no regular file (a FIFO, a device) is written directly.
-///
-/// # Errors
-/// As [`write_results`]; then what was at `path` is there still.
-pub fn save(results: &[Arc<Facts>], sampler: &Sampler, path: &Path) -> io::Result<()> {
-    // The file that a link leads to is replaced, not the link.
-    let path = match path.canonicalize() {
-        Ok(real) => real,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_path_buf(),
-        Err(error) => return Err(error),
-    };
-    let existing = path.metadata().ok();
-    if existing.as_ref().is_some_and(|meta| !meta.is_file()) {
-        return write_results(results, sampler, &mut OpenOptions::new().write(true).open(&path)?);
-    }
-    let (beside, mut file) = file_beside(&path)?;
-    let written = write_results(results, sampler, &mut file)
-        .and_then(|()| match &existing {
-            Some(meta) => file.set_permissions(meta.permissions()),
-            None => Ok(()),
-        })
-        .and_then(|()| std::fs::rename(&beside, &path));
-    if written.is_err() {
-        // The first error is the one to tell.
-        let _ = std::fs::remove_file(&beside);
-    }
-    written
-}
-
-/// A new file in the directory of `path`.
-fn file_beside(path: &Path) -> io::Result<(PathBuf, File)> {
-    loop {
-        // Nothing of the file's own name, which may be as long as a name can be.
-        let beside = path.with_file_name(format!(".procstar-{:016x}", fastrand::u64(..)));
-        match OpenOptions::new().write(true).create_new(true).open(&beside) {
-            Ok(file) => return Ok((beside, file)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-    }
 }

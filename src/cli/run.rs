@@ -25,8 +25,8 @@ use tokio::time::{Instant, timeout};
 
 use super::logging;
 use super::options::{Input, Run};
-use super::output;
-use super::run_command::{Foreground, OURS};
+use super::run_command::{Foreground, OURS, ResultTo};
+use super::{descriptor, output};
 use crate::actors::Launcher;
 use crate::actors::connection::{self, Connection, Finish, Outcome};
 use crate::actors::keeper_link::{
@@ -59,6 +59,9 @@ use progress::Progress;
 const SETUP_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the server has, at the end, to take what is still to be told.
 const FAREWELL: Duration = Duration::from_secs(10);
+
+/// Standard output, in errors.
+const STDOUT: &str = "standard output";
 
 /// Why a run did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -130,10 +133,20 @@ pub enum RunError {
     #[error("{0}")]
     Keeper(#[from] LinkError),
     /// The results could not be written.
-    #[error("cannot write results to {to}: {source}")]
+    #[error("cannot write results to {to}: {source}{instead}")]
     Write {
         /// Where to.
         to: String,
+        /// Why not.
+        source: io::Error,
+        /// Where they are instead, as the end of the sentence.
+        instead: String,
+    },
+    /// Captured output could not be passed on.
+    #[error("cannot write to {to}: {source}")]
+    Copy {
+        /// Where to.
+        to: &'static str,
         /// Why not.
         source: io::Error,
     },
@@ -202,15 +215,19 @@ struct Prepared {
 
 /// All that can fail without harm.
 fn prepare(run: &Run) -> Result<Prepared, RunError> {
-    check_outputs(run)?;
+    // A later agent has processes already.
+    let first = std::env::var_os(AGAIN).is_none();
+    if first {
+        check_destinations(run)?;
+    }
     let dialer = dialer(&run.settings)?;
     let sampler = Sampler::new(ProcFs::default())
         .map_err(|error| system("read /proc/stat")(io::Error::other(error)))?;
     let doors = doors::network(&run.settings.http)?;
     // A later agent is not asked for INPUT's processes again, and a standard input is read up by then.
     let input = match (&run.input, &run.foreground) {
-        _ if std::env::var_os(AGAIN).is_some() => None,
-        (_, Some(foreground)) => Some(foreground.request.clone()),
+        _ if !first => None,
+        (_, Some(foreground)) => Some(foreground.with_fds(descriptor::inherited())),
         (Some(input), None) => Some(read_input(input)?),
         (None, None) => None,
     };
@@ -223,15 +240,19 @@ fn prepare(run: &Run) -> Result<Prepared, RunError> {
 /// # Errors
 /// Why it would not.
 pub fn rehearse(run: &Run, predecessor: Option<u32>) -> Result<(), RunError> {
-    check_outputs(run)?;
     dialer(&run.settings)?;
     doors::rehearse(&run.settings.http, predecessor)
 }
 
-fn check_outputs(run: &Run) -> Result<(), RunError> {
+/// Tries whether the results can be written where they shall go.
+fn check_destinations(run: &Run) -> Result<(), RunError> {
+    let refused = |to: String| move |source| RunError::Output { to, source };
     for path in run.output.iter().chain(run.foreground.as_ref().and_then(Foreground::file)) {
-        output::check(path)
-            .map_err(|source| RunError::Output { to: path.display().to_string(), source })?;
+        output::check(path).map_err(refused(path.display().to_string()))?;
+    }
+    let prints = run.foreground.as_ref().is_some_and(|one| one.result == Some(ResultTo::Stdout));
+    if run.print || prints {
+        output::check_stdout().map_err(refused(STDOUT.to_owned()))?;
     }
     Ok(())
 }
@@ -311,7 +332,7 @@ pub(super) fn read_text(input: &Input) -> Result<Vec<u8>, RunError> {
             let mut text = Vec::new();
             io::stdin().read_to_end(&mut text).map(|_| text)
         }
-        Input::File(path) => std::fs::read(path),
+        Input::File(path) => descriptor::read(path),
     };
     text.map_err(|source| RunError::Read { input: name_of(input), source })
 }
@@ -491,9 +512,10 @@ impl Agent {
             return lost();
         }
         drop(progress);
-        if let Err(GivenUp) = self.patience.wait(copies.finish()).await {
+        let copied = self.patience.wait(copies.finish()).await.unwrap_or_else(|GivenUp| {
             tracing::warn!("nobody reads our output, and the rest of it is not passed on");
-        }
+            Ok(0)
+        });
         let (code, told) = self.tell_foreground(run).await;
         let written = self.write_results(run).await.and(told);
         let mut outcome = Outcome::Finished;
@@ -514,8 +536,8 @@ impl Agent {
                 drop(self.link.forget(facts.id.clone()));
             }
         }
-        let ended = written.and(match outcome {
-            Outcome::Finished => Ok(code),
+        let ended = written.and(copied).and_then(|copied| match outcome {
+            Outcome::Finished => Ok(if code == 0 { copied } else { code }),
             Outcome::GaveUp => Err(RunError::GaveUp),
         });
         // The keeper ends with our code, once we have ended.
@@ -651,29 +673,32 @@ impl Agent {
             return Ok(());
         }
         let results = self.results.send(GetAll).await.unwrap_or_default();
-        let printed = if run.print { self.print(results.clone()).await } else { Ok(()) };
+        let printed = if run.print { self.print(&results).await } else { Ok(()) };
         // A closed standard output must not cost the file.
-        let saved = match run.output.clone() {
-            Some(path) => {
-                let to = path.display().to_string();
-                self.write(to, move |sampler| output::save(&results, sampler, &path)).await
-            }
+        let saved = match &run.output {
+            Some(path) => self.save(&results, path, false).await,
             None => Ok(()),
         };
         printed.and(saved)
     }
 
+    /// Writes the results to a path.
+    async fn save(&self, results: &[Arc<Facts>], path: &Path, line: bool) -> Result<(), RunError> {
+        let (to, path) = (path.display().to_string(), path.to_owned());
+        self.write(to, results, move |results, sampler| output::save(results, sampler, &path, line))
+            .await
+    }
+
     /// Prints the results, unless an earlier agent has. Of one that died over it, nobody knows how much it had printed: then the whole
     /// is printed again.
-    async fn print(&self, results: Vec<Arc<Facts>>) -> Result<(), RunError> {
+    async fn print(&self, results: &[Arc<Facts>]) -> Result<(), RunError> {
         match self.printing {
             Printing::NotBegun => {}
             Printing::Begun => tracing::warn!("printing results again: an agent died over it"),
             Printing::Done => return Ok(()),
         }
         self.note_printing(Printing::Begun).await;
-        let print = move |sampler: &Sampler| output::print(&results, sampler);
-        self.write("standard output".into(), print).await?;
+        self.write(STDOUT.to_owned(), results, output::print).await?;
         self.note_printing(Printing::Done).await;
         Ok(())
     }
@@ -683,22 +708,42 @@ impl Agent {
         self.link.flush().await;
     }
 
-    /// Writes something on a thread of its own.
+    /// Writes results on a thread of its own. Where that fails, they go to a file for temporary ones, or to standard error.
     async fn write(
         &self,
         to: String,
-        write: impl FnOnce(&Sampler) -> io::Result<()> + Send + 'static,
+        results: &[Arc<Facts>],
+        write: impl FnOnce(&[Arc<Facts>], &Sampler) -> io::Result<()> + Send + 'static,
     ) -> Result<(), RunError> {
-        let sampler = Arc::clone(&self.sampler);
-        let written = actix_rt::task::spawn_blocking(move || write(&sampler));
-        let Ok(written) = self.patience.wait(written).await else {
-            let source = io::Error::new(io::ErrorKind::TimedOut, "nobody reads it");
-            return Err(RunError::Write { to, source });
+        let (sampler, all) = (Arc::clone(&self.sampler), results.to_vec());
+        let written = actix_rt::task::spawn_blocking(move || write(&all, &sampler));
+        let source = match self.patience.wait(written).await {
+            Ok(Ok(Ok(()))) => return Ok(()),
+            Ok(Ok(Err(source))) => source,
+            Ok(Err(error)) => io::Error::other(error),
+            Err(GivenUp) => io::Error::new(io::ErrorKind::TimedOut, "nobody reads it"),
         };
-        match written {
-            Ok(written) => written.map_err(|source| RunError::Write { to, source }),
-            Err(error) => Err(system("write results")(io::Error::other(error))),
-        }
+        let (sampler, all) = (Arc::clone(&self.sampler), results.to_vec());
+        let kept = actix_rt::task::spawn_blocking(move || {
+            let instead = write_elsewhere(&source, &all, &sampler);
+            RunError::Write { to, source, instead }
+        });
+        Err(kept.await.unwrap_or_else(|error| system("write results")(io::Error::other(error))))
+    }
+}
+
+/// Writes results that could not be written where they should be; gives the end of a sentence that says where they are.
+fn write_elsewhere(why: &io::Error, results: &[Arc<Facts>], sampler: &Sampler) -> String {
+    if why.kind() == io::ErrorKind::BrokenPipe {
+        // Its reader has closed it, and does not want them.
+        return String::new();
+    }
+    match output::keep(results, sampler) {
+        Ok(path) => format!("; wrote them to {} instead", path.display()),
+        Err(_) => match output::print_to(&io::stderr(), results, sampler) {
+            Ok(()) => "; wrote them to standard error instead".to_owned(),
+            Err(_) => "; the results are lost: they cannot be written anywhere else".to_owned(),
+        },
     }
 }
 

@@ -7,6 +7,7 @@ mod values;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use clap::{Args, ValueHint};
 use indexmap::IndexMap;
 
 use self::values::{Bounds, Label, Seconds, Variable};
+use super::descriptor::{self, Named};
 use super::help;
 use crate::report::Facts;
 use crate::spec::{
@@ -131,23 +133,29 @@ pub struct Foreground {
 pub enum ResultTo {
     /// Standard output.
     Stdout,
-    /// Standard error.
-    Stderr,
-    /// A file.
-    File(PathBuf),
+    /// A path, which may name a descriptor.
+    Path(PathBuf),
 }
 
 impl From<PathBuf> for ResultTo {
     fn from(path: PathBuf) -> Self {
-        // By their fds: what is behind such a name is not to be replaced by a file.
-        let is = |names: &[&str]| names.iter().any(|name| path == Path::new(name));
-        if is(&["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"]) {
-            ResultTo::Stdout
-        } else if is(&["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"]) {
-            ResultTo::Stderr
-        } else {
-            ResultTo::File(path)
+        if path == Path::new("-") { ResultTo::Stdout } else { ResultTo::Path(path) }
+    }
+}
+
+impl Foreground {
+    /// The request, its process having these descriptors of ours too, as under a shell; but not the one that the result goes to.
+    pub fn with_fds(&self, fds: &[RawFd]) -> Validated {
+        let result = match &self.result {
+            Some(ResultTo::Path(path)) => descriptor::resolve(path).ok(),
+            _ => None,
+        };
+        let mut request = self.request.clone();
+        let passed = fds.iter().copied().filter(|fd| result != Some(Named::Own(*fd)));
+        for proc in request.procs.values_mut() {
+            proc.passed = passed.clone().collect();
         }
+        request
     }
 }
 

@@ -20,6 +20,7 @@ mod counters;
 pub mod filter;
 mod limits;
 mod make;
+mod order;
 mod pieces;
 mod record;
 mod set;
@@ -38,6 +39,7 @@ use crate::spec::{CaptureMode, CaptureSpec, Compression, LimitSpec};
 use counters::{Counters, Phase};
 use limits::Limits;
 pub(super) use make::{Store, Writer};
+pub use order::{Part, Taken};
 use pieces::Piece;
 pub(super) use pieces::PieceLog;
 use record::Record;
@@ -362,13 +364,33 @@ impl Capture {
         remove(&self.pieces);
     }
 
-    /// The pieces that it came in, where they are kept.
-    fn read_pieces(&self) -> Vec<Piece> {
-        if self.pieces.as_os_str().is_empty() {
-            return Vec::new();
-        }
+    /// How many bytes were written to it so far, those included that were dropped.
+    fn written(&self) -> u64 {
         let Extent { length, dropped, .. } = self.extent();
-        pieces::read(&self.pieces, length + dropped).unwrap_or_default()
+        length + dropped
+    }
+
+    /// How many pieces it came in so far; 0 where they are not kept.
+    fn count_pieces(&self) -> io::Result<u64> {
+        self.if_pieces_are_kept(pieces::count).map(Option::unwrap_or_default)
+    }
+
+    /// The pieces that it came in, from a record on; none where they are not kept.
+    fn read_pieces(&self, from: u64) -> io::Result<Vec<Piece>> {
+        self.if_pieces_are_kept(|path| pieces::read(path, from)).map(Option::unwrap_or_default)
+    }
+
+    fn if_pieces_are_kept<T>(
+        &self,
+        look: impl FnOnce(&Path) -> io::Result<T>,
+    ) -> io::Result<Option<T>> {
+        if self.pieces.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        match look(&self.pieces) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            looked => looked.map(Some),
+        }
     }
 }
 

@@ -49,6 +49,7 @@ fn run(plan: &LaunchPlan) -> libc::c_int {
     {
         return 125;
     }
+    pass_on(plan);
     tell_cwd(plan);
     set_signals(plan);
     exec(plan)
@@ -66,6 +67,14 @@ fn take_steps(plan: &LaunchPlan) -> bool {
         good &= error.load(Relaxed) == 0;
     }
     good
+}
+
+/// Keeps the fds that are passed on besides those of the spec open.
+fn pass_on(plan: &LaunchPlan) {
+    for fd in &plan.passed {
+        // SAFETY: plain fcntl without pointers. The program may have closed it since: then there is nothing to pass on.
+        unsafe { libc::fcntl(*fd, libc::F_SETFD, 0) };
+    }
 }
 
 /// Makes a system call, unless a test has it fail.

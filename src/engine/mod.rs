@@ -34,7 +34,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 pub use capture::filter::{self, FILTER};
-pub use capture::{Capture, Captures, CutShort, Extent, Held, Places, View};
+pub use capture::{Capture, Captures, CutShort, Extent, Held, Part, Places, Taken, View};
 pub use failure::{Stage, StartFailure};
 pub use plan::Heritage;
 pub use stop::{StopCause, StopOrder, Terms};

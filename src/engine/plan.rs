@@ -173,6 +173,8 @@ pub(super) struct LaunchPlan {
     pub(super) reserved: Vec<RawFd>,
     /// Fds from 3 up of the agent's that stay open until the steps have run, sorted.
     pub(super) kept: Vec<RawFd>,
+    /// Fds that are passed on besides those of the steps.
+    pub(super) passed: Vec<RawFd>,
     pub(super) report: Arc<Report>,
     /// The paths of files that could not be made for fds, by their index.
     pub(super) not_made: Vec<(usize, String)>,
@@ -245,7 +247,14 @@ impl LaunchPlan {
         let mut strings: Vec<CString> = proc.argv.iter().map(|arg| c_string(arg)).collect();
         let argv = pointers(strings.iter());
         strings.extend(env.own);
-        let (reserved, kept) = numbers(&steps, heritage);
+        let passed: Vec<RawFd> = proc
+            .passed
+            .iter()
+            .copied()
+            .filter(|fd| heritage.fds.binary_search(fd).is_ok())
+            .filter(|fd| steps.iter().all(|step| step.target() != *fd))
+            .collect();
+        let (reserved, kept) = numbers(&steps, &passed, heritage);
         Ok(LaunchPlan {
             exe: proc.exe,
             executable,
@@ -259,6 +268,7 @@ impl LaunchPlan {
             sources,
             reserved,
             kept,
+            passed,
             report,
             not_made: Vec::new(),
             _strings: strings,
@@ -370,9 +380,9 @@ fn open_flags(flags: OpenFlags) -> libc::c_int {
 }
 
 /// The numbers that sources must keep clear of, and the agent's fds that must stay open for the steps.
-fn numbers(steps: &[Step], heritage: &Heritage) -> (Vec<RawFd>, Vec<RawFd>) {
-    let mut reserved = BTreeSet::new();
-    let mut kept = BTreeSet::new();
+fn numbers(steps: &[Step], passed: &[RawFd], heritage: &Heritage) -> (Vec<RawFd>, Vec<RawFd>) {
+    let mut reserved: BTreeSet<RawFd> = passed.iter().copied().collect();
+    let mut kept = reserved.clone();
     for step in steps {
         reserved.insert(step.target());
         let needed = match step {

@@ -55,16 +55,6 @@ pub(super) struct Wish {
     pub(super) chars: bool,
 }
 
-/// The bytes of a capture of a process, in blocks, as they come, until its end; for those who are no HTTP client.
-pub fn follow(
-    facts: &Facts,
-    fd: FdName,
-    end: &Recipient<AwaitEnd>,
-    watcher: &Arc<Watcher>,
-) -> impl Stream<Item = io::Result<Bytes>> + use<> {
-    Follower::new(facts, Wish { fd, from: 0, chars: false }, end, watcher, None).stream()
-}
-
 impl Follower {
     /// Follows a capture of a process; `connection` is the client's, and open as long as the follower lives.
     pub(super) fn new(

@@ -102,6 +102,22 @@ pub(super) fn pass_on(command: &mut std::process::Command, fd: &impl AsFd) {
     }
 }
 
+/// Has a child that `command` starts inherit these descriptors of the user's: its command line may name them.
+pub(super) fn pass_on_inherited(command: &mut std::process::Command, fds: &[RawFd]) {
+    use std::os::unix::process::CommandExt;
+    let fds = fds.to_vec();
+    // SAFETY: between fork and exec it makes system calls only, on the child's own table of descriptors. A number that is not open any more
+    // fails, and is passed over.
+    unsafe {
+        command.pre_exec(move || {
+            for fd in &fds {
+                let _ = sys::set_cloexec(&BorrowedFd::borrow_raw(*fd), false);
+            }
+            Ok(())
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

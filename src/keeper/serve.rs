@@ -382,7 +382,7 @@ impl Keeper {
     }
 
     fn start_agent(&mut self) {
-        match Subordinate::start(&self.agents, self.engine.is_some()) {
+        match Subordinate::start(&self.agents, self.engine.is_some(), &self.origin.fds) {
             Ok(agent) => {
                 self.agent = Some(agent);
                 self.next_agent = None;

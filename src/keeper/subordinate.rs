@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -58,11 +58,15 @@ pub(super) struct Subordinate {
 }
 
 impl Subordinate {
-    /// Starts an agent. It is told if it is not the first.
+    /// Starts an agent, with `fds` of ours, which its command line may name. It is told if it is not the first.
     ///
     /// # Errors
     /// The OS error of making the socket or the process.
-    pub(super) fn start(agents: &AgentCommand, again: bool) -> io::Result<Subordinate> {
+    pub(super) fn start(
+        agents: &AgentCommand,
+        again: bool,
+        fds: &[RawFd],
+    ) -> io::Result<Subordinate> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let mut command = Command::new(&agents.exe);
@@ -76,6 +80,7 @@ impl Subordinate {
             command.env(AGAIN, "1");
         }
         descriptors::pass_on(&mut command, &theirs);
+        descriptors::pass_on_inherited(&mut command, fds);
         let mut child = command.spawn()?;
         drop(theirs);
         let pidfd = pidfd_open(child.id() as i32).inspect_err(|_| {

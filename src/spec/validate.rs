@@ -140,6 +140,7 @@ impl Check {
             timeout: spec.timeout,
             stopping,
             digest,
+            passed: Vec::new(),
         }
     }
 

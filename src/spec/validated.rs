@@ -58,6 +58,9 @@ pub struct ValidatedProc {
     /// What tells its spec from every other.
     #[serde(default)]
     pub digest: Digest,
+    /// Fds from 3 up that it has from the program besides those of `fds`, where the program was started with them.
+    #[serde(default)]
+    pub passed: Vec<i32>,
 }
 
 /// The first 16 bytes of the SHA-256 of a spec as it is written with every default; all zero where none was made.

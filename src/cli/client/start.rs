@@ -10,6 +10,7 @@ use super::error::ClientError;
 use super::forms;
 use super::options::StartArgs;
 use super::out::Out;
+use crate::cli::descriptor;
 
 /// Starts, and prints the IDs.
 ///
@@ -18,7 +19,7 @@ use super::out::Out;
 pub async fn start(args: &StartArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
     let (named, spec) = match &args.spec {
         Some(path) => (Some(name(path)), read(path)?),
-        None => (None, of_argv(args).to_string().into_bytes()),
+        None => (None, of_argv(args, api.is_remote())?.to_string().into_bytes()),
     };
     let ids = api.start(spec).await.map_err(|error| match (error, named) {
         (ClientError::Refused { status: status @ 400, details }, Some(name)) => {
@@ -27,7 +28,7 @@ pub async fn start(args: &StartArgs, api: &Api, out: &mut Out) -> Result<u8, Cli
         }
         (error, _) => error,
     })?;
-    forms::ids(&ids, args.form, out)?;
+    forms::ids(&ids, args.form, args.null, out)?;
     Ok(0)
 }
 
@@ -38,15 +39,32 @@ fn name(path: &Path) -> String {
 fn read(path: &Path) -> Result<Vec<u8>, ClientError> {
     let failed = |source: io::Error| ClientError::Read { path: name(path), source };
     if path != Path::new("-") {
-        return std::fs::read(path).map_err(failed);
+        return descriptor::read(path).map_err(failed);
     }
     let mut spec = Vec::new();
     io::stdin().read_to_end(&mut spec).map_err(failed)?;
     Ok(spec)
 }
 
-/// The spec of one process.
-fn of_argv(args: &StartArgs) -> Value {
+/// A path of the command line as the instance has to know it: relative ones are relative to our directory, which is not the instance's.
+fn absolute(what: &str, path: &str, remote: bool) -> Result<String, ClientError> {
+    if Path::new(path).is_absolute() {
+        return Ok(path.to_owned());
+    }
+    if remote {
+        return Err(ClientError::Usage(format!(
+            "{what}: {path:?} is relative, and the instance may be on another machine; give an absolute path"
+        )));
+    }
+    let named = |source: io::Error| ClientError::Read { path: path.to_owned(), source };
+    let absolute = std::path::absolute(path).map_err(named)?;
+    absolute.into_os_string().into_string().map_err(|absolute| {
+        ClientError::Usage(format!("{what}: {absolute:?} is not UTF-8; give a path that is"))
+    })
+}
+
+/// The spec of one process; `remote` where the instance may be on another machine.
+fn of_argv(args: &StartArgs, remote: bool) -> Result<Value, ClientError> {
     let id = args.id.clone().unwrap_or_else(|| {
         let program = args.argv.first().and_then(|program| program.rsplit('/').next());
         format!("{}-{:08x}", program.unwrap_or_default(), fastrand::u32(..))
@@ -63,11 +81,16 @@ fn of_argv(args: &StartArgs) -> Value {
     if let Some(proc) = proc.as_object_mut() {
         add(proc, "env", !args.env.is_empty(), || json!({"inherit": true, "vars": map(&args.env)}));
         add(proc, "labels", !args.label.is_empty(), || map(&args.label));
-        add(proc, "cwd", args.cwd.is_some(), || json!(args.cwd));
+        if let Some(cwd) = &args.cwd {
+            proc.insert("cwd".to_owned(), absolute("--cwd", cwd, remote)?.into());
+        }
+        if let Some(program) = args.argv.first().filter(|program| program.contains('/')) {
+            proc.insert("exe".to_owned(), absolute("ARGV", program, remote)?.into());
+        }
         let timeout = || json!(args.timeout.unwrap_or_default().as_secs_f64());
         add(proc, "timeout", args.timeout.is_some(), timeout);
     }
-    json!({"specs": {id: proc}})
+    Ok(json!({"specs": {id: proc}}))
 }
 
 fn add(proc: &mut Map<String, Value>, key: &str, given: bool, value: impl FnOnce() -> Value) {

@@ -34,7 +34,7 @@ pub async fn stop(args: &StopArgs, api: &Api, out: &mut Out) -> Result<u8, Clien
         if !args.no_wait {
             until_ended(api, id, None).await?;
         }
-        out.line(id)
+        out.id(id)
     })
     .await?;
     Ok(refused.max(lost))

@@ -5,7 +5,7 @@ mod screen;
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use self::screen::{Key, Screen};
 use super::api::{Api, Results};
@@ -65,46 +65,57 @@ async fn watch(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientErr
     let mut before = Before::new();
     // The keys are watched while no agent answers.
     api.fail_at_once();
+    let mut last: Option<(Value, Vec<Row>)> = None;
     let mut gone = None;
-    let mut last: Option<Vec<String>> = None;
-    let mut ticks = interval(args.interval);
+    let mut ticks = interval_at(Instant::now() + args.interval, args.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            _ = ticks.tick() => {
-                let looked = look(args, api, &mut before).await;
-                let out = screen.out();
-                let (width, height) = out.size().unwrap_or((80, 24));
-                let (mut lines, note) = match (looked, &last) {
-                    (Ok((agent, rows)), _) => {
+        // A key counts while an answer is awaited, too: there may never be one.
+        let key = tokio::select! {
+            looked = look(args, api, &mut before) => {
+                let note = match (looked, &last) {
+                    (Ok(found), _) => {
                         gone = None;
-                        let heading = heading(&agent);
-                        let mut lines: Vec<String> =
-                            heading.iter().map(|line| cut(line, width)).collect();
-                        lines.push(String::new());
-                        lines.extend(table(&rows, args.form).lines(out));
-                        (lines, "q: quit")
+                        last = Some(found);
+                        "q: quit"
                     }
                     // The agent is being replaced.
-                    (Err(ClientError::Unreachable { .. } | ClientError::Lost { .. }), Some(last))
+                    (Err(ClientError::Unreachable { .. } | ClientError::Lost { .. }), Some(_))
                         if gone.get_or_insert_with(Instant::now).elapsed() < PATIENCE =>
                     {
-                        (last.clone(), "q: quit; no agent answers, trying again")
+                        "q: quit; no agent answers, trying again"
                     }
                     (Err(error), _) => return Err(error),
                 };
-                last = Some(lines.clone());
-                lines.truncate(height.saturating_sub(1));
-                lines.push(out.paint(Style::Dim, note));
-                screen.draw(&lines)?;
+                if let Some((agent, rows)) = &last {
+                    screen.draw(&page(agent, rows, args.form, note, screen.out()))?;
+                }
+                tokio::select! {
+                    _ = ticks.tick() => Key::Other,
+                    key = screen.key() => key,
+                }
             }
-            key = screen.key() => match key {
-                Key::Quit => return Ok(0),
-                Key::Signal(signum) => return Ok(128_u8.saturating_add(signum)),
-                Key::Resized | Key::Other => ticks.reset_immediately(),
-            },
+            key = screen.key() => key,
+        };
+        match key {
+            Key::Quit => return Ok(0),
+            Key::Signal(signum) => return Ok(128_u8.saturating_add(signum)),
+            Key::Suspend => screen.suspend()?,
+            Key::Resumed => screen.resume()?,
+            Key::Resized | Key::Other => {}
         }
     }
+}
+
+/// What the terminal shows.
+fn page(agent: &Value, rows: &[Row], form: Form, note: &str, out: &Out) -> Vec<String> {
+    let (width, height) = out.size().unwrap_or((80, 24));
+    let mut lines: Vec<String> = heading(agent).iter().map(|line| cut(line, width)).collect();
+    lines.push(String::new());
+    lines.extend(table(rows, form).lines(out));
+    lines.truncate(height.saturating_sub(1));
+    lines.push(out.paint(Style::Dim, note));
+    lines
 }
 
 /// Looks at all that runs, the most busy first.

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 
 use super::error::{ClientError, chain};
+use super::find::is_loopback;
 use super::peer::PeerCheck;
 use crate::http::SocketPath;
 use crate::net::keep_alive::keep_alive;
@@ -72,6 +73,12 @@ pub struct Answer {
 }
 
 impl Transport {
+    /// Whether the instance may be on another machine.
+    pub fn is_remote(&self) -> bool {
+        let base: Option<Uri> = self.base.parse().ok();
+        !base.as_ref().and_then(Uri::host).is_some_and(is_loopback)
+    }
+
     /// Connects to nothing yet.
     ///
     /// # Errors

@@ -7,20 +7,20 @@ use std::sync::Arc;
 use actix_rt::task::JoinHandle;
 use futures_util::StreamExt;
 
-use super::{Agent, RunError};
+use super::{Agent, RunError, STDOUT, system};
 use crate::actors::messages::{GetAll, GetOne, Stop};
 use crate::cli::options::Run;
-use crate::cli::output::{self, Counted, Patient};
+use crate::cli::output::{self, CLOSED_PIPE, Counted, Patient};
 use crate::cli::run_command::{Foreground, OURS, ResultTo, exit_code};
-use crate::http::{Watcher, follow};
-use crate::report::{Facts, Sampler};
+use crate::http::merge;
+use crate::report::Facts;
 use crate::spec::FdName;
 
 impl Foreground {
-    /// The file that the result goes to.
+    /// The path that the result goes to.
     pub(super) fn file(&self) -> Option<&PathBuf> {
         match &self.result {
-            Some(ResultTo::File(path)) => Some(path),
+            Some(ResultTo::Path(path)) => Some(path),
             _ => None,
         }
     }
@@ -28,48 +28,67 @@ impl Foreground {
 
 /// Captured output on its way to ours.
 #[derive(Default)]
-pub(super) struct Copies(Vec<JoinHandle<()>>);
+pub(super) struct Copies(Option<JoinHandle<io::Result<Failures>>>);
+
+/// The outputs of ours that could not be written to, and why not.
+type Failures = Vec<(FdName, io::Error)>;
 
 impl Copies {
-    /// Waits until all of it is there; the process must have ended.
-    pub(super) async fn finish(self) {
-        for copy in self.0 {
-            // An error is a bug's, and told by then.
-            let _ = copy.await;
+    /// Waits until all of it is there; the process must have ended. Gives the program's exit code where the process's is 0.
+    pub(super) async fn finish(self) -> Result<u8, RunError> {
+        let failures = match self.0 {
+            Some(copies) => copies
+                .await
+                .unwrap_or_else(|error| Err(io::Error::other(error)))
+                .map_err(system("read captured output"))?,
+            None => return Ok(0),
+        };
+        let mut closed = false;
+        for (fd, source) in failures {
+            if source.kind() != io::ErrorKind::BrokenPipe {
+                let to = if fd == FdName::STDOUT { STDOUT } else { "standard error" };
+                return Err(RunError::Copy { to, source });
+            }
+            closed = true;
         }
+        Ok(if closed { CLOSED_PIPE } else { 0 })
     }
 }
 
 impl Agent {
-    /// Copies the output of a process in the foreground to ours, as it comes, where it is captured. Where it is not, the process has our
-    /// own descriptors.
+    /// Copies the output of a process in the foreground to ours, as it comes and in the order in which it was written, where it is captured.
+    /// Where it is not, the process has our own descriptors.
     pub(super) async fn copy_output(&self, run: &Run) -> Copies {
         let Some(foreground) = run.foreground.as_ref().filter(|one| one.capture) else {
             return Copies::default();
         };
         let facts = self.results.send(GetOne(foreground.id.clone())).await.ok().flatten();
         let Some(facts) = facts else { return Copies::default() };
-        let end = self.results.clone().recipient();
-        let watcher = Arc::new(Watcher::default());
-        let copies = [FdName::STDOUT, FdName::STDERR].map(|fd| {
-            let blocks = follow(&facts, fd, &end, &watcher);
-            let (id, stop) = (facts.id.clone(), self.supervisor.clone());
-            actix_rt::spawn(async move {
-                let mut blocks = std::pin::pin!(blocks);
-                while let Some(block) = blocks.next().await {
-                    // On a thread of its own: a terminal that has been stopped takes nothing.
-                    let written = actix_rt::task::spawn_blocking(move || copy(fd, &block?)).await;
-                    let written = written.unwrap_or_else(|error| Err(io::Error::other(error)));
-                    if let Err(error) = written {
-                        tracing::info!(%fd, %error, "cannot pass output on");
-                        // Without us between, it would get that signal for it, and end: it might write for ever.
-                        let signal = Some(libc::SIGPIPE);
-                        return stop.do_send(Stop { id, signal, grace: None });
-                    }
+        let blocks = merge(&facts, &self.results.clone().recipient(), &Arc::default());
+        let (id, stop) = (facts.id.clone(), self.supervisor.clone());
+        Copies(Some(actix_rt::spawn(async move {
+            let mut failures = Failures::new();
+            let mut blocks = std::pin::pin!(blocks);
+            while let Some(block) = blocks.next().await {
+                let (fd, block) = match block {
+                    Ok(block) => block,
+                    Err(error) => return Err(error),
+                };
+                if failures.iter().any(|(failed, _)| *failed == fd) {
+                    continue;
                 }
-            })
-        });
-        Copies(copies.into())
+                // On a thread of its own: a terminal that has been stopped takes nothing.
+                let written = actix_rt::task::spawn_blocking(move || copy(fd, &block)).await;
+                let written = written.unwrap_or_else(|error| Err(io::Error::other(error)));
+                if let Err(error) = written {
+                    failures.push((fd, error));
+                    // Without us between, it would get that signal for it, and end: it might write for ever.
+                    let signal = Some(libc::SIGPIPE);
+                    stop.do_send(Stop { id: id.clone(), signal, grace: None });
+                }
+            }
+            Ok(failures)
+        })))
     }
 
     /// Says why a process in the foreground was not started, and writes its result; gives the program's exit code.
@@ -88,18 +107,8 @@ impl Agent {
         }
         let written = match &foreground.result {
             None => Ok(()),
-            Some(ResultTo::Stdout) => {
-                let print = move |sampler: &Sampler| output::print(&results, sampler);
-                self.write("standard output".into(), print).await
-            }
-            Some(ResultTo::Stderr) => {
-                let print = move |s: &Sampler| output::print_to(&io::stderr(), &results, s);
-                self.write("standard error".into(), print).await
-            }
-            Some(ResultTo::File(path)) => {
-                let (to, path) = (path.display().to_string(), path.clone());
-                self.write(to, move |sampler| output::save(&results, sampler, &path)).await
-            }
+            Some(ResultTo::Stdout) => self.write(STDOUT.to_owned(), &results, output::print).await,
+            Some(ResultTo::Path(path)) => self.save(&results, path, true).await,
         };
         (code, written)
     }

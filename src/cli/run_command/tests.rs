@@ -155,17 +155,23 @@ fn ids() {
 }
 
 #[test]
-fn results_by_fd_where_they_are_named_so() {
+fn a_dash_is_standard_output() {
     for (path, to) in [
         ("-", ResultTo::Stdout),
-        ("/dev/stdout", ResultTo::Stdout),
-        ("/dev/stderr", ResultTo::Stderr),
-        ("/dev/fd/2", ResultTo::Stderr),
-        ("./-", ResultTo::File("./-".into())),
-        ("out.json", ResultTo::File("out.json".into())),
+        ("/dev/stdout", ResultTo::Path("/dev/stdout".into())),
+        ("./-", ResultTo::Path("./-".into())),
+        ("out.json", ResultTo::Path("out.json".into())),
     ] {
         assert_eq!(ResultTo::from(PathBuf::from(path)), to, "{path}");
     }
+}
+
+#[test]
+fn a_process_in_the_foreground_has_our_descriptors() {
+    let foreground = parse(&["-r", "/dev/fd/63", "cat"]).unwrap().check(false).unwrap();
+    let passed = |request: Validated| request.procs.values().next().unwrap().passed.clone();
+    assert!(passed(foreground.request.clone()).is_empty());
+    assert_eq!(passed(foreground.with_fds(&[5, 62, 63])), vec![5, 62]);
 }
 
 #[test]

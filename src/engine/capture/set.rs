@@ -5,7 +5,6 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Capture;
-use super::pieces::Piece;
 use crate::spec::FdName;
 
 /// The fds of a process in the spec's order, with the captures among them.
@@ -30,22 +29,6 @@ impl Captures {
     /// The capture of one fd.
     pub fn get(&self, fd: FdName) -> Option<&Capture> {
         self.iter().find(|(name, _)| *name == fd).and_then(|(_, capture)| capture)
-    }
-
-    /// The pieces that output came in, in the order in which they were read: when, by the monotonic clock in nanoseconds, of which fd, where
-    /// they begin in what was written to it, and how long they are. None where no fd's are kept.
-    pub fn pieces(&self) -> Option<Vec<(u64, FdName, u64, u64)>> {
-        let captures = self.0.iter().filter_map(|(fd, capture)| Some((*fd, capture.as_ref()?)));
-        let mut kept = captures.filter(|(_, capture)| capture.spec.pieces).peekable();
-        kept.peek()?;
-        let mut pieces: Vec<_> = kept
-            .flat_map(|(fd, capture)| {
-                let pieces = capture.read_pieces().into_iter();
-                pieces.map(move |Piece { time, offset, length }| (time, fd, offset, length))
-            })
-            .collect();
-        pieces.sort_by_key(|(time, ..)| *time);
-        Some(pieces)
     }
 
     /// Removes the files that the spec has named and that are not to stay.

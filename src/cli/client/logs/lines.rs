@@ -5,22 +5,27 @@ use jiff::Timestamp;
 use crate::cli::client::error::ClientError;
 use crate::cli::client::out::Out;
 
+/// How long a line may be that waits for its end.
+const LONGEST: usize = 64 * 1024;
+
 /// Prints bytes of several fds.
 pub(super) struct Lines<'o> {
     out: &'o mut Out,
-    stamped: bool,
-    /// Names of the fds, where lines tell whose they are.
-    names: Vec<String>,
-    /// The fd whose line has begun.
-    open: Option<usize>,
     /// Lines that are not printed.
     skip: u64,
+    /// Whole lines with their times; none where bytes are printed as they are.
+    stamped: Option<Stamped>,
 }
 
 impl<'o> Lines<'o> {
-    /// Prints to `out`; with times, and with the names of fds, if asked to.
-    pub(super) fn new(out: &'o mut Out, stamped: bool, names: Vec<String>) -> Self {
-        Lines { out, stamped, names, open: None, skip: 0 }
+    /// Prints bytes to `out` as they are.
+    pub(super) fn plain(out: &'o mut Out) -> Self {
+        Lines { out, skip: 0, stamped: None }
+    }
+
+    /// Prints lines of `count` fds with their times, and with the names of the fds where there are any.
+    pub(super) fn stamped(out: &'o mut Out, count: usize, names: Vec<String>) -> Self {
+        Lines { out, skip: 0, stamped: Some(Stamped::new(count, names)) }
     }
 
     /// Leaves out so many of the next lines.
@@ -28,47 +33,103 @@ impl<'o> Lines<'o> {
         self.skip = lines;
     }
 
-    /// Prints bytes of an fd that were read at `time`, in seconds since the epoch.
+    /// Prints bytes of an fd that were read at `time`, in seconds since the epoch. Where lines have times, one waits for its end.
     pub(super) fn put(
         &mut self,
         fd: usize,
         time: Option<f64>,
         bytes: &[u8],
     ) -> Result<(), ClientError> {
-        let bytes = self.skipped(bytes);
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        if !self.stamped {
-            return self.out.write(bytes);
-        }
-        let mut text = Vec::with_capacity(bytes.len() + 64);
-        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-            if self.open.is_some_and(|open| open != fd) {
-                // Another's line that has no end yet.
-                text.push(b'\n');
-                self.open = None;
+        match &mut self.stamped {
+            Some(stamped) => {
+                let text = stamped.put(fd, time, bytes, &mut self.skip);
+                self.out.write(text)
             }
-            if self.open.is_none() {
-                text.extend_from_slice(stamp(time).as_bytes());
-                if let Some(name) = self.names.get(fd) {
-                    text.extend_from_slice(format!("{name} ").as_bytes());
-                }
-            }
-            text.extend_from_slice(line);
-            self.open = (!line.ends_with(b"\n")).then_some(fd);
+            None => match skipped(bytes, &mut self.skip) {
+                [] => Ok(()),
+                bytes => self.out.write(bytes),
+            },
         }
-        self.out.write(text)
     }
 
-    /// What is left behind the lines that are not printed.
-    fn skipped<'b>(&mut self, mut bytes: &'b [u8]) -> &'b [u8] {
-        while self.skip > 0 {
-            let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return &[] };
-            bytes = bytes.get(end + 1..).unwrap_or_default();
-            self.skip -= 1;
+    /// Prints the lines that have no end.
+    pub(super) fn end(&mut self) -> Result<(), ClientError> {
+        match &mut self.stamped {
+            Some(stamped) => self.out.write(stamped.end(&mut self.skip)),
+            None => Ok(()),
         }
-        bytes
+    }
+}
+
+/// What is left behind the lines that are not printed.
+fn skipped<'b>(mut bytes: &'b [u8], skip: &mut u64) -> &'b [u8] {
+    while *skip > 0 {
+        let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return &[] };
+        bytes = bytes.get(end + 1..).unwrap_or_default();
+        *skip -= 1;
+    }
+    bytes
+}
+
+/// Makes whole lines of bytes, whatever other fds' come between, each with the time of its beginning.
+pub(super) struct Stamped {
+    /// Names of the fds, where lines tell whose they are.
+    names: Vec<String>,
+    /// Of each fd, the beginning of a line that has no end yet.
+    open: Vec<Option<Line>>,
+}
+
+/// A line that has no end yet.
+struct Line {
+    time: Option<f64>,
+    bytes: Vec<u8>,
+}
+
+impl Stamped {
+    fn new(count: usize, names: Vec<String>) -> Stamped {
+        Stamped { names, open: (0..count).map(|_| None).collect() }
+    }
+
+    /// The lines that end with these bytes of an fd, less those to be skipped.
+    fn put(&mut self, fd: usize, time: Option<f64>, bytes: &[u8], skip: &mut u64) -> Vec<u8> {
+        let mut text = Vec::new();
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let Some(open) = self.open.get_mut(fd) else { break };
+            let line = open.get_or_insert_with(|| Line { time, bytes: Vec::new() });
+            line.bytes.extend_from_slice(part);
+            if part.ends_with(b"\n") || line.bytes.len() >= LONGEST {
+                self.close(fd, skip, &mut text);
+            }
+        }
+        text
+    }
+
+    /// The lines that have no end, less those to be skipped.
+    fn end(&mut self, skip: &mut u64) -> Vec<u8> {
+        let mut text = Vec::new();
+        for fd in 0..self.open.len() {
+            self.close(fd, skip, &mut text);
+        }
+        // Only the last one stays without an end.
+        text.pop_if(|last| *last == b'\n');
+        text
+    }
+
+    /// Prints the open line of an fd.
+    fn close(&mut self, fd: usize, skip: &mut u64, text: &mut Vec<u8>) {
+        let Some(line) = self.open.get_mut(fd).and_then(Option::take) else { return };
+        if *skip > 0 {
+            *skip -= 1;
+            return;
+        }
+        text.extend_from_slice(stamp(line.time).as_bytes());
+        if let Some(name) = self.names.get(fd) {
+            text.extend_from_slice(format!("{name} ").as_bytes());
+        }
+        text.extend_from_slice(&line.bytes);
+        if !line.bytes.ends_with(b"\n") {
+            text.push(b'\n');
+        }
     }
 }
 
@@ -84,6 +145,34 @@ fn stamp(time: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_line_is_split_by_another() {
+        let mut lines = Stamped::new(2, vec!["out".into(), "err".into()]);
+        let mut skip = 0;
+        let mut put = |fd, time, bytes: &str| {
+            let text = lines.put(fd, Some(time), bytes.as_bytes(), &mut skip);
+            String::from_utf8(text).unwrap()
+        };
+        assert_eq!(put(0, 1.0, "one, "), "");
+        assert_eq!(put(1, 2.0, "other\nmo"), "1970-01-01T00:00:02.000000Z err other\n");
+        assert_eq!(
+            put(0, 3.0, "two\n\n"),
+            "1970-01-01T00:00:01.000000Z out one, two\n1970-01-01T00:00:03.000000Z out \n"
+        );
+        assert_eq!(put(0, 4.0, "last"), "");
+        assert_eq!(put(1, 5.0, "re"), "");
+        let end = String::from_utf8(lines.end(&mut 1)).unwrap();
+        assert_eq!(end, "1970-01-01T00:00:02.000000Z err more");
+    }
+
+    #[test]
+    fn a_line_without_end_is_not_held_for_ever() {
+        let mut lines = Stamped::new(1, vec![]);
+        let text = lines.put(0, None, &[b'x'; LONGEST], &mut 0);
+        assert_eq!(text.len(), "- ".len() + LONGEST + 1);
+        assert_eq!(lines.put(0, None, b"y\n", &mut 0), b"- y\n");
+    }
 
     #[test]
     fn stamps() {

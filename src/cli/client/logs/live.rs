@@ -5,7 +5,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::{SelectAll, Stream, StreamExt, try_unfold};
+use futures_util::future::select_all;
+use futures_util::stream::{LocalBoxStream, Stream, StreamExt, try_unfold};
 use tokio::time::sleep;
 
 use super::Logs;
@@ -17,62 +18,102 @@ use crate::cli::client::out::unread;
 use crate::cli::client::persist::{PATIENCE, Persistence, Repeat};
 use crate::cli::client::transport::Answer;
 
-/// How often times are asked for while something is written.
+/// How often order and times are asked for while something is written, at most.
 const TIMES: Duration = Duration::from_millis(100);
-/// Prints what comes, until all captures have ended.
+/// And how much longer for each piece that there is: the answer has all of them.
+const FOR_EACH: Duration = Duration::from_micros(20);
+/// How much is held of one fd before no more of it is read.
+const ROOM: usize = 1024 * 1024;
+/// How often what is held is asked for before it is printed without: its pieces could not be noted.
+const LOOKS: u32 = 5;
+/// Prints what comes, until all captures have ended. Where the order in which it was written is known, it is printed in that.
 pub(super) async fn follow(logs: &Logs<'_>, lines: &mut Lines<'_>) -> Result<(), ClientError> {
     let plan = &logs.plan;
-    let mut streams = SelectAll::new();
-    for (at, (fd, end)) in plan.fds.iter().zip(&plan.ends).enumerate() {
-        // A capture that has ended has nothing more, but may have had between our two looks at it.
-        let cursor = Cursor { api: logs.api, id: &logs.args.id, fd, at: *end, answer: None };
-        streams.push(cursor.stream(at).boxed_local());
-    }
+    // One alone has its order.
+    let ordered = plan.timed && (plan.fds.len() > 1 || logs.args.timestamps);
+    let mut streams = Streams::new(logs);
     let mut gone = pin!(unread());
     let mut held = Held::new(&plan.ends);
-    let mut again = pin!(sleep(TIMES));
-    loop {
+    let mut again = pin!(sleep(Duration::ZERO));
+    while !streams.have_ended() {
         tokio::select! {
-            next = streams.next() => match next {
-                Some(Ok((fd, bytes))) if logs.args.timestamps => held.push(fd, bytes),
-                Some(Ok((fd, bytes))) => lines.put(fd, None, &bytes)?,
-                Some(Err(error)) => return Err(error),
-                None => break,
+            next = streams.next(&held) => match next {
+                (fd, bytes) if ordered => held.push(fd, bytes?),
+                (fd, bytes) => lines.put(fd, None, &bytes?)?,
             },
             () = &mut again, if !held.is_empty() => {
-                let subject = Subject::ask(logs.api, &logs.args.id).await?;
-                held.print(&subject.pieces_of(&plan.fds), lines)?;
-                again.set(sleep(TIMES));
+                let wait = held.ask(logs, lines).await?;
+                again.set(sleep(wait));
             }
             error = &mut gone => return Err(error),
         }
     }
-    if !held.is_empty() {
-        let subject = Subject::ask(logs.api, &logs.args.id).await?;
-        held.print(&subject.pieces_of(&plan.fds), lines)?;
-        held.print_rest(lines)?;
+    while !held.is_empty() {
+        let wait = held.ask(logs, lines).await?;
+        if !held.is_empty() {
+            sleep(wait).await;
+        }
     }
     Ok(())
+}
+
+/// The captures that are followed, those that have not ended.
+struct Streams<'a>(Vec<Option<LocalBoxStream<'a, Result<Bytes, ClientError>>>>);
+
+impl<'a> Streams<'a> {
+    fn new(logs: &Logs<'a>) -> Streams<'a> {
+        let plan = &logs.plan;
+        let streams = plan.fds.iter().zip(&plan.ends).map(|(fd, end)| {
+            // A capture that has ended has nothing more, but may have had between our two looks at it.
+            let (api, id, fd) = (logs.api, logs.args.id.as_str(), fd.clone());
+            Some(Cursor { api, id, fd, at: *end, answer: None }.stream().boxed_local())
+        });
+        Streams(streams.collect())
+    }
+
+    fn have_ended(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
+
+    /// The next bytes of any of which there is room to hold more; none of it once one has ended.
+    async fn next(&mut self, held: &Held) -> (usize, Result<Bytes, ClientError>) {
+        loop {
+            let streams = self.0.iter_mut().enumerate().filter(|(fd, _)| held.has_room(*fd));
+            let open = streams.filter_map(|(fd, stream)| Some((fd, stream.as_mut()?)));
+            let waiting: Vec<_> = open
+                .map(|(fd, stream)| Box::pin(async move { (fd, stream.next().await) }))
+                .collect();
+            if waiting.is_empty() {
+                return std::future::pending().await;
+            }
+            match select_all(waiting).await.0 {
+                (fd, Some(bytes)) => return (fd, bytes),
+                (fd, None) => {
+                    if let Some(stream) = self.0.get_mut(fd) {
+                        *stream = None;
+                    }
+                    if self.have_ended() {
+                        return (fd, Ok(Bytes::new()));
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Where somebody is who follows a capture.
 struct Cursor<'a> {
     api: &'a Api,
     id: &'a str,
-    fd: &'a str,
+    fd: String,
     at: u64,
     answer: Option<Answer>,
 }
 
 impl<'a> Cursor<'a> {
-    /// The bytes, with the fd's place in the plan.
-    fn stream(
-        self,
-        place: usize,
-    ) -> impl Stream<Item = Result<(usize, Bytes), ClientError>> + use<'a> {
+    fn stream(self) -> impl Stream<Item = Result<Bytes, ClientError>> + use<'a> {
         try_unfold(self, move |mut cursor| async move {
-            let next = cursor.next().await?;
-            Ok(next.map(|bytes| ((place, bytes), cursor)))
+            Ok(cursor.next().await?.map(|bytes| (bytes, cursor)))
         })
     }
 
@@ -91,7 +132,7 @@ impl<'a> Cursor<'a> {
     async fn more(&mut self) -> Result<Option<Bytes>, ClientError> {
         let mut answer = match self.answer.take() {
             Some(answer) => answer,
-            None => self.api.follow(self.id, self.fd, self.at).await?,
+            None => self.api.follow(self.id, &self.fd, self.at).await?,
         };
         if let Some(bytes) = answer.chunk().await? {
             self.at += bytes.len() as u64;
@@ -104,7 +145,7 @@ impl<'a> Cursor<'a> {
             reason: "the answer is cut short".into(),
         };
         match Subject::ask(self.api, self.id).await {
-            Ok(subject) if subject.has_all(self.fd, self.at) => Ok(None),
+            Ok(subject) if subject.has_all(&self.fd, self.at) => Ok(None),
             // Somebody has deleted it meanwhile: more there is not.
             Err(ClientError::Refused { status: 404, .. }) => Ok(None),
             Ok(_) => Err(lost()),
@@ -113,25 +154,64 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Bytes whose times are not known yet.
+/// Bytes whose order and times are not known yet.
 struct Held {
     /// For each fd: where what is held begins, and what.
     each: Vec<(u64, VecDeque<u8>)>,
+    /// How often nothing of it could be printed, one time after the other.
+    in_vain: u32,
 }
 
 impl Held {
     fn new(ends: &[u64]) -> Held {
-        Held { each: ends.iter().map(|end| (*end, VecDeque::new())).collect() }
+        let each = ends.iter().map(|end| (*end, VecDeque::new())).collect();
+        Held { each, in_vain: 0 }
     }
 
     fn is_empty(&self) -> bool {
         self.each.iter().all(|(_, bytes)| bytes.is_empty())
     }
 
+    fn length(&self) -> usize {
+        self.each.iter().map(|(_, bytes)| bytes.len()).sum()
+    }
+
+    fn has_room(&self, fd: usize) -> bool {
+        self.each.get(fd).is_some_and(|(_, bytes)| bytes.len() < ROOM)
+    }
+
     fn push(&mut self, fd: usize, bytes: Bytes) {
         if let Some((_, held)) = self.each.get_mut(fd) {
             held.extend(bytes);
         }
+    }
+
+    /// Asks for order and times, and prints what these cover; gives the time until the next look.
+    async fn ask(
+        &mut self,
+        logs: &Logs<'_>,
+        lines: &mut Lines<'_>,
+    ) -> Result<Duration, ClientError> {
+        let before = self.length();
+        let mut wait = TIMES;
+        match Subject::ask(logs.api, &logs.args.id).await {
+            Ok(subject) => {
+                let pieces = subject.pieces_of(&logs.plan.fds);
+                wait += FOR_EACH.saturating_mul(u32::try_from(pieces.len()).unwrap_or(u32::MAX));
+                self.print(&pieces, lines)?;
+            }
+            // No other agent has come.
+            Err(ClientError::Lost { .. } | ClientError::Unreachable { .. }) => self.in_vain = LOOKS,
+            // Somebody has deleted it meanwhile.
+            Err(ClientError::Refused { status: 404, .. }) => self.in_vain = LOOKS,
+            Err(error) => return Err(error),
+        }
+        self.in_vain = if self.length() < before { 0 } else { self.in_vain + 1 };
+        if self.in_vain >= LOOKS {
+            self.print_rest(lines)?;
+        }
+        // What is full waits for nothing else.
+        Ok(if (0..self.each.len()).all(|fd| self.has_room(fd)) { wait } else { Duration::ZERO })
     }
 
     /// Prints what `pieces` cover, in their order, up to the first whose bytes have not come yet.

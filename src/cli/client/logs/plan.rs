@@ -95,6 +95,8 @@ pub(super) struct Plan {
     pub(super) sequences: Vec<Vec<Piece>>,
     /// Where what is written later begins, for each fd.
     pub(super) ends: Vec<u64>,
+    /// Whether the order and the times of all of it are known.
+    pub(super) timed: bool,
 }
 
 impl Plan {
@@ -125,7 +127,7 @@ impl Plan {
         } else {
             fds.iter().map(|fd| subject.length(fd)).collect()
         };
-        Ok(Plan { fds, sequences, ends })
+        Ok(Plan { fds, sequences, ends, timed })
     }
 }
 

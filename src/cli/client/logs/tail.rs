@@ -19,20 +19,57 @@ pub(super) async fn last_lines(
     let mut room = FIRST;
     loop {
         let (last, whole) = suffix(&pieces, room);
-        let mut lines = 0;
-        let mut ended = true;
-        logs.each(&last, |_, bytes| {
-            lines += bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
-            ended = bytes.ends_with(b"\n");
+        // With times, each fd has lines of its own, which are printed whole.
+        let mut counted = Counted::new(if logs.args.timestamps { logs.plan.fds.len() } else { 1 });
+        logs.each(&last, |piece, bytes| {
+            counted.add(if logs.args.timestamps { piece.fd } else { 0 }, bytes);
             Ok(())
         })
         .await?;
-        lines += u64::from(!ended);
-        // One more than wanted: the first may lack its beginning.
-        if whole || lines > count {
-            return Ok((last, lines.saturating_sub(count)));
+        let (lines, torn) = counted.end();
+        let surplus = lines.saturating_sub(count);
+        // The first of each may lack its beginning.
+        if whole || surplus >= torn {
+            return Ok((last, surplus));
         }
         room = room.saturating_mul(4);
+    }
+}
+
+/// Counts lines in the order in which they end.
+struct Counted {
+    lines: u64,
+    /// So many of them up to the last one that was the first of its fd.
+    torn: u64,
+    /// Of each fd, whether its first line has ended, and whether one has begun.
+    each: Vec<(bool, bool)>,
+}
+
+impl Counted {
+    fn new(fds: usize) -> Counted {
+        Counted { lines: 0, torn: 0, each: vec![(false, false); fds] }
+    }
+
+    fn add(&mut self, fd: usize, bytes: &[u8]) {
+        let Some((first_ended, begun)) = self.each.get_mut(fd) else { return };
+        let ends = bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+        if ends > 0 && !*first_ended {
+            *first_ended = true;
+            self.torn = self.lines + 1;
+        }
+        self.lines += ends;
+        *begun = bytes.last().map_or(*begun, |last| *last != b'\n');
+    }
+
+    /// How many lines there are, those included that have no end, and up to which there may be one that lacks its beginning.
+    fn end(mut self) -> (u64, u64) {
+        for (first_ended, begun) in self.each {
+            self.lines += u64::from(begun);
+            if begun && !first_ended {
+                self.torn = self.lines;
+            }
+        }
+        (self.lines, self.torn)
     }
 }
 
@@ -57,6 +94,21 @@ fn suffix(pieces: &[Piece], room: u64) -> (Vec<Piece>, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_of_several_fds_are_counted_as_they_end() {
+        let count = |fds, parts: &[(usize, &str)]| {
+            let mut counted = Counted::new(fds);
+            parts.iter().for_each(|(fd, text)| counted.add(*fd, text.as_bytes()));
+            counted.end()
+        };
+        assert_eq!(count(1, &[(0, "a\nb\nc")]), (3, 1));
+        assert_eq!(count(1, &[(0, "a"), (0, "b"), (0, "c\n")]), (1, 1));
+        // The second one's first line is the third that ends.
+        assert_eq!(count(2, &[(0, "a\n"), (1, "b"), (0, "c\nd"), (1, "e\nf")]), (5, 3));
+        assert_eq!(count(2, &[(0, "a\nb\n"), (1, "c")]), (3, 3));
+        assert_eq!(count(2, &[]), (0, 0));
+    }
 
     #[test]
     fn suffixes() {

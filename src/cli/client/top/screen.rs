@@ -3,6 +3,9 @@
 use std::io::{self, IsTerminal, Read};
 use std::os::fd::AsFd;
 
+use nix::sys::signal::{
+    SaFlags, SigAction, SigHandler, SigSet, Signal as StopSignal, raise, sigaction,
+};
 use nix::sys::termios::{
     LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr,
 };
@@ -24,6 +27,10 @@ pub(super) enum Key {
     Quit,
     /// The same, by a signal.
     Signal(u8),
+    /// To be stopped, by Ctrl-Z.
+    Suspend,
+    /// It was stopped, and goes on: somebody else may have drawn meanwhile.
+    Resumed,
     /// The terminal has another size.
     Resized,
     /// Any other key: to see anew.
@@ -36,8 +43,7 @@ pub(super) struct Screen<'o> {
     /// How standard input was; none where that is no terminal.
     before: Option<Termios>,
     keys: Option<AsyncFd<io::Stdin>>,
-    signals: Vec<(u8, Signal)>,
-    resized: Signal,
+    signals: Vec<(Key, Signal)>,
 }
 
 impl<'o> Screen<'o> {
@@ -46,20 +52,69 @@ impl<'o> Screen<'o> {
     /// # Errors
     /// It cannot be written to.
     pub(super) fn open(out: &'o mut Out) -> Result<Screen<'o>, ClientError> {
-        let ending = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-        let signals = ending
+        let end = |kind: SignalKind| {
+            (kind, Key::Signal(u8::try_from(kind.as_raw_value()).unwrap_or_default()))
+        };
+        let wanted = [
+            end(SignalKind::interrupt()),
+            end(SignalKind::terminate()),
+            end(SignalKind::hangup()),
+            end(SignalKind::quit()),
+            (SignalKind::from_raw(libc::SIGTSTP), Key::Suspend),
+            (SignalKind::from_raw(libc::SIGCONT), Key::Resumed),
+            (SignalKind::window_change(), Key::Resized),
+        ];
+        // Who has no job control ignores the one of Ctrl-Z, and is not to be stopped.
+        let stops = !crate::engine::is_ignored(libc::SIGTSTP);
+        let signals = wanted
             .into_iter()
-            .map(|kind| {
-                let number = u8::try_from(kind.as_raw_value()).unwrap_or_default();
-                signal(kind).map(|signal| (number, signal))
-            })
+            .filter(|(_, key)| stops || *key != Key::Suspend)
+            .map(|(kind, key)| signal(kind).map(|signal| (key, signal)))
             .collect::<io::Result<_>>()
             .map_err(ClientError::Write)?;
-        let resized = signal(SignalKind::window_change()).map_err(ClientError::Write)?;
-        let mut screen = Screen { out, before: None, keys: None, signals, resized };
+        let mut screen = Screen { out, before: None, keys: None, signals };
         screen.out.write(ENTER)?;
         screen.read_keys();
         Ok(screen)
+    }
+
+    /// Gives the terminal back, stops as by that signal's default, and takes the terminal again when continued.
+    ///
+    /// # Errors
+    /// It cannot be written to.
+    pub(super) fn suspend(&mut self) -> Result<(), ClientError> {
+        self.leave();
+        let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+        // SAFETY: the default is no handler of ours; the one that was there before comes back.
+        let handled = unsafe { sigaction(StopSignal::SIGTSTP, &default) };
+        if let Ok(handled) = handled {
+            let _ = raise(StopSignal::SIGTSTP);
+            // SAFETY: as it was, by the same library.
+            let _ = unsafe { sigaction(StopSignal::SIGTSTP, &handled) };
+        }
+        self.resume()
+    }
+
+    /// Takes the terminal again.
+    ///
+    /// # Errors
+    /// It cannot be written to.
+    pub(super) fn resume(&mut self) -> Result<(), ClientError> {
+        self.out.write(ENTER)?;
+        if let Some(before) = &self.before {
+            // A terminal that is gone shows at the next read.
+            let _ = tcsetattr(io::stdin().as_fd(), SetArg::TCSANOW, &single_keys(before));
+        }
+        Ok(())
+    }
+
+    /// Shows again what was there before.
+    fn leave(&mut self) {
+        // Whoever has gone does not need it.
+        let _ = self.out.write(LEAVE);
+        if let Some(before) = &self.before {
+            let _ = tcsetattr(io::stdin().as_fd(), SetArg::TCSANOW, before);
+        }
     }
 
     /// Has keys come one by one, where they come from a terminal.
@@ -69,16 +124,7 @@ impl<'o> Screen<'o> {
             return;
         }
         let Ok(before) = tcgetattr(stdin.as_fd()) else { return };
-        let mut single = before.clone();
-        single.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
-        for (index, value) in
-            [(SpecialCharacterIndices::VMIN, 0), (SpecialCharacterIndices::VTIME, 0)]
-        {
-            if let Some(place) = single.control_chars.get_mut(index as usize) {
-                *place = value;
-            }
-        }
-        if tcsetattr(stdin.as_fd(), SetArg::TCSANOW, &single).is_ok() {
+        if tcsetattr(stdin.as_fd(), SetArg::TCSANOW, &single_keys(&before)).is_ok() {
             self.before = Some(before);
             // SAFETY: standard input has the same descriptor for ever, and nobody closes it.
             self.keys = unsafe { AsyncFd::register_with_interest(stdin, Interest::READABLE) }.ok();
@@ -102,19 +148,31 @@ impl<'o> Screen<'o> {
 
     /// What is wanted next.
     pub(super) async fn key(&mut self) -> Key {
-        let ended = self.signals.iter_mut().map(|(number, signal)| {
+        let signalled = self.signals.iter_mut().map(|(key, signal)| {
             Box::pin(async move {
                 signal.recv().await;
-                *number
+                *key
             })
         });
-        let ended = futures_util::future::select_all(ended);
+        let signalled = futures_util::future::select_all(signalled);
         tokio::select! {
-            (number, ..) = ended => Key::Signal(number),
-            _ = self.resized.recv() => Key::Resized,
+            (key, ..) = signalled => key,
             key = pressed(self.keys.as_ref()) => key,
         }
     }
+}
+
+/// Modes in which keys come one by one, and are not shown.
+fn single_keys(before: &Termios) -> Termios {
+    let mut single = before.clone();
+    single.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
+    for (index, value) in [(SpecialCharacterIndices::VMIN, 0), (SpecialCharacterIndices::VTIME, 0)]
+    {
+        if let Some(place) = single.control_chars.get_mut(index as usize) {
+            *place = value;
+        }
+    }
+    single
 }
 
 async fn pressed(keys: Option<&AsyncFd<io::Stdin>>) -> Key {
@@ -134,10 +192,6 @@ async fn pressed(keys: Option<&AsyncFd<io::Stdin>>) -> Key {
 
 impl Drop for Screen<'_> {
     fn drop(&mut self) {
-        // Whoever has gone does not need it.
-        let _ = self.out.write(LEAVE);
-        if let Some(before) = &self.before {
-            let _ = tcsetattr(io::stdin().as_fd(), SetArg::TCSANOW, before);
-        }
+        self.leave();
     }
 }

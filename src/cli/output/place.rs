@@ -1,0 +1,218 @@
+//! Where results go: a descriptor, a device or a file, tried before anything is started and written at the end.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Write};
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::fcntl::AtFlags;
+use nix::unistd::{AccessFlags, faccessat, geteuid};
+
+use super::{Patient, write_results};
+use crate::cli::descriptor::{self, Named};
+use crate::report::{Facts, Sampler};
+
+/// How the results at a place are written.
+enum Place {
+    /// To an open file, which is not replaced.
+    Open(File),
+    /// To a FIFO or a device, which is opened when there is something to write.
+    Special(PathBuf),
+    /// To a file beside it, which then takes its place.
+    Replace(PathBuf, Option<Metadata>),
+    /// Into the file that is there: it cannot be replaced.
+    InPlace(PathBuf),
+}
+
+impl Place {
+    fn of(path: &Path) -> io::Result<Place> {
+        let path = match descriptor::resolve(path)? {
+            Named::Own(fd) => return descriptor::writable(fd).map(Place::Open),
+            Named::Foreign(path) if !path.metadata()?.is_file() => return Place::special(path),
+            Named::Foreign(path) => {
+                return OpenOptions::new().append(true).open(path).map(Place::Open);
+            }
+            Named::File(path) => path,
+        };
+        let existing = match path.metadata() {
+            Ok(existing) => existing,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Place::Replace(path, None));
+            }
+            Err(error) => return Err(error),
+        };
+        if existing.is_dir() {
+            Err(io::ErrorKind::IsADirectory.into())
+        } else if !existing.is_file() {
+            Place::special(path)
+        } else if can_be_replaced(&path, &existing) {
+            Ok(Place::Replace(path, Some(existing)))
+        } else {
+            Ok(Place::InPlace(path))
+        }
+    }
+
+    fn special(path: PathBuf) -> io::Result<Place> {
+        if path.metadata()?.file_type().is_socket() {
+            return Err(io::Error::other("is a socket, which cannot be opened"));
+        }
+        let at = nix::fcntl::AT_FDCWD;
+        faccessat(at, &path, AccessFlags::W_OK, AtFlags::AT_EACCESS)?;
+        Ok(Place::Special(path))
+    }
+}
+
+/// Tries, before anything is started, whether results can be saved at `path`.
+///
+/// # Errors
+/// Why not: for example it is a directory, or no file can be made in its directory.
+pub fn check(path: &Path) -> io::Result<()> {
+    match Place::of(path)? {
+        Place::Open(_) | Place::Special(_) => Ok(()),
+        Place::Replace(path, existing) => match file_beside(&path) {
+            Ok((beside, _)) => std::fs::remove_file(beside),
+            Err(error) => {
+                if existing.is_none() || open_in_place(&path).is_err() {
+                    return Err(error);
+                }
+                Ok(())
+            }
+        },
+        Place::InPlace(path) => open_in_place(&path).map(drop),
+    }
+}
+
+/// Looks, before anything is started, whether standard output is open for writing.
+///
+/// # Errors
+/// EBADF where it is not.
+pub fn check_stdout() -> io::Result<()> {
+    descriptor::writable(1).map(drop)
+}
+
+/// Writes the results to `path`. A file is written whole or not at all: into a file beside it first, which then takes its place; only
+/// where it cannot be replaced is it written itself. A descriptor, a FIFO or a device is written to. With `line`, those get a newline
+/// at the end.
+///
+/// # Errors
+/// As [`write_results`]; then what was at `path` is there still, unless it could not be replaced.
+pub fn save(results: &[Arc<Facts>], sampler: &Sampler, path: &Path, line: bool) -> io::Result<()> {
+    let write = |file: &File| -> io::Result<()> {
+        let mut to = Patient::new(file)?;
+        write_results(results, sampler, &mut to)
+    };
+    let (mut file, line) = match Place::of(path)? {
+        Place::Open(file) => (file, line),
+        Place::Special(path) => {
+            let options = OpenOptions::new().write(true).custom_flags(libc::O_NOCTTY).open(path);
+            (options?, line)
+        }
+        Place::InPlace(path) => (emptied(&path)?, false),
+        Place::Replace(path, existing) => match file_beside(&path) {
+            Ok((beside, file)) => return replace(&path, existing, &beside, &file, write),
+            Err(error) if existing.is_none() => return Err(error),
+            Err(error) => (emptied(&path).map_err(|_| error)?, false),
+        },
+    };
+    write(&file)?;
+    if line { file.write_all(b"\n") } else { Ok(()) }
+}
+
+/// Fills a file beside `path`, which then takes its place.
+fn replace(
+    path: &Path,
+    existing: Option<Metadata>,
+    beside: &Path,
+    file: &File,
+    write: impl Fn(&File) -> io::Result<()>,
+) -> io::Result<()> {
+    let keep_mode = || match &existing {
+        Some(meta) => file.set_permissions(meta.permissions()),
+        None => Ok(()),
+    };
+    let filled = write(file).and_then(|()| keep_mode());
+    let replaced = filled.and_then(|()| std::fs::rename(beside, path));
+    if replaced.is_err() {
+        // The first error is the one to report.
+        let _ = std::fs::remove_file(beside);
+    }
+    replaced
+}
+
+/// Writes the results to a new file in a directory for temporary files, after they could not be written where they should be.
+///
+/// # Errors
+/// That of the first directory.
+pub fn keep(results: &[Arc<Facts>], sampler: &Sampler) -> io::Result<PathBuf> {
+    let mut first = None;
+    for dir in [std::env::temp_dir(), "/var/tmp".into(), "/dev/shm".into()] {
+        match keep_in(&dir, results, sampler) {
+            Ok(path) => return Ok(path),
+            Err(error) => {
+                first.get_or_insert(error);
+            }
+        }
+    }
+    Err(first.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+}
+
+fn keep_in(dir: &Path, results: &[Arc<Facts>], sampler: &Sampler) -> io::Result<PathBuf> {
+    let path = dir.join(format!("procstar-results-{:016x}.json", fastrand::u64(..)));
+    // Output and arguments may be nobody else's business.
+    let options = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    let written = write_results(results, sampler, &mut options?);
+    if written.is_err() {
+        let _ = std::fs::remove_file(&path);
+    }
+    written.map(|()| path)
+}
+
+/// Whether a file can be renamed over this one, as far as the file itself decides.
+fn can_be_replaced(path: &Path, existing: &Metadata) -> bool {
+    let Some(Ok(dir)) = path.parent().map(Path::metadata) else { return true };
+    let user = geteuid();
+    let sticky = dir.mode() & libc::S_ISVTX != 0;
+    let others = ![dir.uid(), existing.uid()].contains(&user.as_raw());
+    !(sticky && others && !user.is_root()) && !is_fixed(path)
+}
+
+/// Whether the kernel keeps a file where it is: it is immutable, takes appends only, or is a mount point, as a file that a container was
+/// given is.
+fn is_fixed(path: &Path) -> bool {
+    let Ok(name) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return false };
+    let mut found = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the name ends with a zero byte, and the kernel fills the structure, which outlives the call.
+    let failed =
+        unsafe { libc::statx(libc::AT_FDCWD, name.as_ptr(), 0, 0, found.as_mut_ptr()) } != 0;
+    if failed {
+        return false;
+    }
+    // SAFETY: all of it is zeros or what the kernel has written, and any value is valid.
+    let found = unsafe { found.assume_init() };
+    let fixed = libc::STATX_ATTR_IMMUTABLE | libc::STATX_ATTR_APPEND | libc::STATX_ATTR_MOUNT_ROOT;
+    found.stx_attributes & (fixed as u64) != 0
+}
+
+fn open_in_place(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).open(path)
+}
+
+fn emptied(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).truncate(true).open(path)
+}
+
+/// A new file in the directory of `path`.
+fn file_beside(path: &Path) -> io::Result<(PathBuf, File)> {
+    loop {
+        // Nothing of the file's own name, which may be as long as a name can be.
+        let beside = path.with_file_name(format!(".procstar-{:016x}", fastrand::u64(..)));
+        match OpenOptions::new().write(true).create_new(true).open(&beside) {
+            Ok(file) => return Ok((beside, file)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

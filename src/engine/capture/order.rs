@@ -1,0 +1,159 @@
+//! The pieces of several captures in the order in which they were read, also while more come.
+//!
+//! The engine writes one record after the other, but a reader reads one file after the other. A piece that it has found in one file may
+//! be later than one that it has missed in another. So the records of all files are counted first, and then read. A record beyond its
+//! file's count came meanwhile; of what is not before the first such record, nothing is certain yet.
+
+use std::collections::HashMap;
+use std::io;
+
+use super::pieces::Piece;
+use super::{Capture, Captures};
+use crate::spec::FdName;
+
+/// How far the pieces of captures have been taken.
+#[derive(Default)]
+pub struct Taken(HashMap<FdName, Position>);
+
+/// How far those of one capture have been taken.
+#[derive(Clone, Copy, Default)]
+struct Position {
+    /// The last record that was looked at: it may grow.
+    record: u64,
+    /// Where the bytes that come next begin.
+    offset: u64,
+}
+
+/// A part of what was written: when it was read, by the monotonic clock in nanoseconds, of which fd, where it begins and how long it is.
+pub type Part = (u64, FdName, u64, u64);
+
+impl Taken {
+    /// How many bytes of an fd have been taken.
+    pub fn length(&self, fd: FdName) -> u64 {
+        self.0.get(&fd).map_or(0, |position| position.offset)
+    }
+}
+
+impl Captures {
+    /// The pieces that output came in, in the order in which they were read. None where no fd's are kept.
+    pub fn pieces(&self) -> Option<Vec<Part>> {
+        self.with_pieces().next()?;
+        Some(self.take_pieces(&mut Taken::default()).unwrap_or_default())
+    }
+
+    /// What has come since `taken`, in the order in which it was read; what is not certain yet comes with a later call.
+    ///
+    /// # Errors
+    /// The OS error of reading the records.
+    pub fn take_pieces(&self, taken: &mut Taken) -> io::Result<Vec<Part>> {
+        let of = |fd| taken.0.get(&fd).copied().unwrap_or_default();
+        let mut counts = Vec::new();
+        for (_, capture) in self.with_pieces() {
+            counts.push(capture.count_pieces()?);
+        }
+        let mut read = Vec::new();
+        for (fd, capture) in self.with_pieces() {
+            read.push((fd, of(fd), capture.read_pieces(of(fd).record)?));
+        }
+        let newer = read.iter().zip(counts).filter_map(|((_, position, pieces), count)| {
+            let at = usize::try_from(count.saturating_sub(position.record)).ok()?;
+            pieces.get(at).map(|piece| piece.time)
+        });
+        let certain_before = newer.min().unwrap_or(u64::MAX);
+        let mut parts = Vec::new();
+        for (fd, position, pieces) in read {
+            // Bytes are stored after their record: what is there is asked last.
+            let end = self.get(fd).map_or(0, Capture::written);
+            let position =
+                parts_of(&pieces, position, certain_before, end, |time, offset, length| {
+                    parts.push((time, fd, offset, length));
+                });
+            taken.0.insert(fd, position);
+        }
+        // Stable: of one fd's, none has the time of the next.
+        parts.sort_by_key(|(time, ..)| *time);
+        Ok(parts)
+    }
+
+    fn with_pieces(&self) -> impl Iterator<Item = (FdName, &Capture)> {
+        self.iter().filter_map(|(fd, capture)| Some((fd, capture.filter(|one| one.spec.pieces)?)))
+    }
+}
+
+/// Passes on the parts of one capture's pieces that are new and certain; gives the position behind them.
+fn parts_of(
+    pieces: &[Piece],
+    mut position: Position,
+    certain_before: u64,
+    end: u64,
+    mut pass: impl FnMut(u64, u64, u64),
+) -> Position {
+    let certain = pieces.iter().take_while(|piece| piece.time < certain_before);
+    for (record, piece) in (position.record..).zip(certain) {
+        position.record = record;
+        let whole = piece.offset + piece.length;
+        let stop = whole.min(end);
+        if stop > position.offset {
+            let start = position.offset.max(piece.offset);
+            pass(piece.time, start, stop - start);
+            position.offset = stop;
+        }
+        if stop < whole {
+            break;
+        }
+    }
+    position
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_piece_that_may_not_be_the_next_waits() {
+        let piece = |time, offset, length| Piece { time, offset, length };
+        let pieces = [piece(1, 0, 3), piece(5, 3, 2), piece(9, 5, 4)];
+        let taken = |position, before, end| {
+            let mut parts = Vec::new();
+            let position = parts_of(&pieces, position, before, end, |time, at, length| {
+                parts.push((time, at, length));
+            });
+            (parts, position.record, position.offset)
+        };
+        let none = Position::default();
+        assert_eq!(taken(none, u64::MAX, 9), (vec![(1, 0, 3), (5, 3, 2), (9, 5, 4)], 2, 9));
+        assert_eq!(taken(none, 9, 9), (vec![(1, 0, 3), (5, 3, 2)], 1, 5));
+        assert_eq!(taken(none, 1, 9), (vec![], 0, 0));
+        // Its bytes are not stored yet.
+        assert_eq!(taken(none, u64::MAX, 6), (vec![(1, 0, 3), (5, 3, 2), (9, 5, 1)], 2, 6));
+        // The last one has grown.
+        let half = Position { record: 0, offset: 2 };
+        assert_eq!(taken(half, u64::MAX, 9), (vec![(1, 2, 1), (5, 3, 2), (9, 5, 4)], 2, 9));
+    }
+
+    proptest! {
+        /// However often it is asked, each byte comes once, in order.
+        #[test]
+        fn all_comes_once(lengths in prop::collection::vec(1u64..9, 1..50), ends in prop::collection::vec(0u64..400, 0..20)) {
+            let mut pieces = Vec::new();
+            let mut offset = 0;
+            for (time, length) in (1u64..).zip(&lengths) {
+                pieces.push(Piece { time, offset, length: *length });
+                offset += length;
+            }
+            let mut ends = ends;
+            ends.sort_unstable();
+            ends.push(offset);
+            let (mut position, mut at) = (Position::default(), 0);
+            for end in ends {
+                let rest = &pieces[position.record as usize..];
+                position = parts_of(rest, position, u64::MAX, end, |_, start, length| {
+                    assert_eq!(start, at);
+                    at += length;
+                });
+            }
+            prop_assert_eq!(at, offset);
+        }
+    }
+}
