@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
+use std::os::fd::RawFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,6 +66,16 @@ pub struct Welcome {
 pub fn report_mode(mut socket: &UnixStream, mode: Mode) -> io::Result<()> {
     let mut message = Vec::new();
     encode(&ToKeeper::Mode(mode), &mut message)?;
+    socket.write_all(&message)
+}
+
+/// Leaves what was read of a descriptor, which can be read only once, to later agents.
+///
+/// # Errors
+/// The keeper is gone.
+pub fn leave_read(mut socket: &UnixStream, fd: RawFd, bytes: Vec<u8>) -> io::Result<()> {
+    let mut message = Vec::new();
+    encode(&ToKeeper::ReadUp { fd, bytes }, &mut message)?;
     socket.write_all(&message)
 }
 

@@ -9,12 +9,17 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Component, Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
+use crate::config::read_file;
+
 /// The descriptors from 3 up that belong to the user.
 static INHERITED: OnceLock<Vec<RawFd>> = OnceLock::new();
+
+/// What has been read of descriptors that can be read only once.
+static READ_UP: Mutex<Vec<(RawFd, Vec<u8>)>> = Mutex::new(Vec::new());
 
 /// How many links a path may lead through, as in the kernel.
 const MOST_LINKS: usize = 40;
@@ -154,6 +159,26 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(path)?.read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Reads a file of the configuration. What comes from a pipe is noted, for a later agent of the same keeper cannot read it again.
+///
+/// # Errors
+/// As [`read_file`].
+pub fn read_config(path: &Path) -> io::Result<Vec<u8>> {
+    let bytes = read_file(path)?;
+    if let Ok(Named::Own(fd)) = resolve(path)
+        && fd > 2
+        && duplicate(fd).and_then(|file| file.metadata()).is_ok_and(|meta| !meta.is_file())
+    {
+        READ_UP.lock().unwrap_or_else(PoisonError::into_inner).push((fd, bytes.clone()));
+    }
+    Ok(bytes)
+}
+
+/// What has been noted of descriptors that can be read only once, with their numbers.
+pub fn take_read_up() -> Vec<(RawFd, Vec<u8>)> {
+    std::mem::take(&mut READ_UP.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 #[cfg(test)]

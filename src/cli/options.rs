@@ -13,12 +13,13 @@ use super::chain;
 use super::client::Client;
 use super::client::veil::ClientCommand;
 use super::definition::definition;
+use super::descriptor;
 use super::help;
 use super::host::HostCommand;
 use super::run_command::{Foreground, OURS, RunCommand, in_background};
 use crate::config::{
     ConfigError, EVERY_INTERFACE, Env, FileState, Kind, Layer, Loaded, SYSTEM_FILE, Scalar,
-    Settings, Sources, load, mistyped, read_file,
+    Settings, Sources, load, mistyped,
 };
 
 /// Run Linux processes from declarative specs, and tell exactly what became of them.
@@ -383,7 +384,7 @@ impl From<ConfigError> for UsageError {
 /// Help and version as asked for; wrong usage; a configuration that cannot be used.
 pub fn parse(args: impl Iterator<Item = OsString>, env: &Env) -> Result<Invocation, UsageError> {
     let system_file = Path::new(SYSTEM_FILE);
-    parse_with(args, &Sources { env, system_file, read: &read_file })
+    parse_with(args, &Sources { env, system_file, read: &descriptor::read_config })
 }
 
 /// [`parse`], with another world than this machine's.

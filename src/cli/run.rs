@@ -30,7 +30,7 @@ use super::{descriptor, output};
 use crate::actors::Launcher;
 use crate::actors::connection::{self, Connection, Finish, Outcome};
 use crate::actors::keeper_link::{
-    self, KeeperLink, LinkError, Streams, Welcome, introduce, report_mode,
+    self, KeeperLink, LinkError, Streams, Welcome, introduce, leave_read, report_mode,
 };
 use crate::actors::lifecycle::{EndWhen, Graces};
 use crate::actors::messages::{Again, GetAll, GetOne};
@@ -189,6 +189,9 @@ impl RunError {
 /// What the user has to know; everything that ran has ended by then, unless nothing had been started.
 pub fn run(run: &Run, env: &Env, socket: UnixStream) -> Result<u8, RunError> {
     report_mode(&socket, mode(run)).map_err(LinkError::Io)?;
+    for (fd, bytes) in descriptor::take_read_up() {
+        leave_read(&socket, fd, bytes).map_err(LinkError::Io)?;
+    }
     let prepared = prepare(run).inspect_err(|error| {
         keeper_link::report_failure(&socket, &error.to_string());
     })?;
@@ -708,7 +711,18 @@ impl Agent {
         self.link.flush().await;
     }
 
-    /// Writes results on a thread of its own. Where that fails, they go to a file for temporary ones, or to standard error.
+    /// Writes something on a thread of its own.
+    async fn write_patiently(
+        &self,
+        write: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        match self.patience.wait(actix_rt::task::spawn_blocking(write)).await {
+            Ok(written) => written.unwrap_or_else(|error| Err(io::Error::other(error))),
+            Err(GivenUp) => Err(io::Error::new(io::ErrorKind::TimedOut, "nobody reads it")),
+        }
+    }
+
+    /// Writes results. Where that fails, they go to a file for temporary ones, or to standard error.
     async fn write(
         &self,
         to: String,
@@ -716,12 +730,8 @@ impl Agent {
         write: impl FnOnce(&[Arc<Facts>], &Sampler) -> io::Result<()> + Send + 'static,
     ) -> Result<(), RunError> {
         let (sampler, all) = (Arc::clone(&self.sampler), results.to_vec());
-        let written = actix_rt::task::spawn_blocking(move || write(&all, &sampler));
-        let source = match self.patience.wait(written).await {
-            Ok(Ok(Ok(()))) => return Ok(()),
-            Ok(Ok(Err(source))) => source,
-            Ok(Err(error)) => io::Error::other(error),
-            Err(GivenUp) => io::Error::new(io::ErrorKind::TimedOut, "nobody reads it"),
+        let Err(source) = self.write_patiently(move || write(&all, &sampler)).await else {
+            return Ok(());
         };
         let (sampler, all) = (Arc::clone(&self.sampler), results.to_vec());
         let kept = actix_rt::task::spawn_blocking(move || {

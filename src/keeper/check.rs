@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::descriptors::read_state;
+use super::descriptors::{self, read_state};
 use super::upgrade::{CHECK_FD, Program, STATE_FD};
 use crate::engine::sys::{pidfd_open, set_nonblocking};
 
@@ -80,16 +80,16 @@ pub enum CheckError {
     },
 }
 
-/// Asks the program that is now on disk whether it can go on from `state`; returns its version.
+/// Asks the program that is now on disk whether it can go on from `state`, with these descriptors of the user's; returns its version.
 ///
 /// # Errors
 /// Why not.
-pub(super) fn ask(program: &Program, state: &File) -> Result<String, CheckError> {
+pub(super) fn ask(program: &Program, state: &File, fds: &[RawFd]) -> Result<String, CheckError> {
     let path = program.path().display().to_string();
     let failed = |source: io::Error| CheckError::Run { path: path.clone(), source };
     let nonce = uuid::Uuid::new_v4().simple().to_string();
     let wanted = proof(&nonce, &read_state(state).map_err(failed)?);
-    let mut asked = Asked::start(program, state, &nonce).map_err(failed)?;
+    let mut asked = Asked::start(program, state, &nonce, fds).map_err(failed)?;
     let heard = asked.answer(&wanted, Instant::now() + PATIENCE);
     let status = asked.end().map_err(failed)?;
     match heard.map_err(failed)? {
@@ -146,8 +146,10 @@ struct Asked {
 }
 
 impl Asked {
-    fn start(program: &Program, state: &File, nonce: &str) -> io::Result<Asked> {
-        let mut child = Command::new(program.path())
+    fn start(program: &Program, state: &File, nonce: &str, fds: &[RawFd]) -> io::Result<Asked> {
+        let mut command = Command::new(program.path());
+        descriptors::pass_on_inherited(&mut command, fds);
+        let mut child = command
             .arg0(program.name())
             .args(program.args())
             .env_remove(STATE_FD)
@@ -266,7 +268,7 @@ mod tests {
     fn ask_at(path: &Path) -> Result<String, String> {
         let program = Program::new(path.to_path_buf(), vec!["procstar".into(), "--serve".into()]);
         let name = path.display().to_string();
-        ask(&program, &state()).map_err(|error| error.to_string().replace(&name, "PATH"))
+        ask(&program, &state(), &[]).map_err(|error| error.to_string().replace(&name, "PATH"))
     }
 
     #[test]

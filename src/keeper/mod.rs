@@ -22,6 +22,7 @@ pub mod ledger;
 pub mod meaning;
 mod private_dir;
 pub mod protocol;
+mod read_up;
 mod readiness;
 pub mod registry;
 pub mod rest;

@@ -139,6 +139,28 @@ pub enum ToKeeper {
         /// Why, for the user.
         message: String,
     },
+    /// What the agent has read of a descriptor that can be read only once, for later agents. It comes before [`ToKeeper::Hello`].
+    ReadUp {
+        /// The descriptor, of those that the program was started with.
+        fd: i32,
+        /// All that there was.
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
+}
+
+impl ToKeeper {
+    /// Whether it may come before the introduction.
+    pub(super) fn may_come_first(&self) -> bool {
+        matches!(
+            self,
+            ToKeeper::Mode(_)
+                | ToKeeper::ReadUp { .. }
+                | ToKeeper::Hello { .. }
+                | ToKeeper::Failed { .. }
+                | ToKeeper::Bye { .. }
+        )
+    }
 }
 
 /// What an agent leaves to the next one.

@@ -462,7 +462,7 @@ impl Keeper {
         let state = self.state(Handover::default()).ok_or("nothing has been started yet")?;
         let version = self
             .program
-            .check(&state.to_file().map_err(text)?)
+            .check(&state.to_file().map_err(text)?, &self.origin.fds)
             .map_err(|error| error.to_string())?;
         tracing::info!(version, "upgrading");
         self.end_agent_for_upgrade()?;
@@ -666,19 +666,12 @@ impl Keeper {
     }
 
     fn message(&mut self, message: ToKeeper) {
-        if self.engine.is_none()
-            && !matches!(
-                message,
-                ToKeeper::Mode(_)
-                    | ToKeeper::Hello { .. }
-                    | ToKeeper::Failed { .. }
-                    | ToKeeper::Bye { .. }
-            )
-        {
+        if self.engine.is_none() && !message.may_come_first() {
             return tracing::error!("the agent has not introduced itself");
         }
         match message {
             ToKeeper::Mode(mode) => self.mode = Some(mode),
+            ToKeeper::ReadUp { fd, bytes } => self.origin.put_back(fd, &bytes),
             ToKeeper::Hello { version, settings, opening, input } => {
                 self.hello(version, &settings, &opening, input);
             }

@@ -174,8 +174,8 @@ impl Program {
     ///
     /// # Errors
     /// Why not, for the user.
-    pub fn check(&self, state: &File) -> Result<String, CheckError> {
-        check::ask(self, state)
+    pub fn check(&self, state: &File, fds: &[RawFd]) -> Result<String, CheckError> {
+        check::ask(self, state, fds)
     }
 
     /// Becomes the program that is now on disk. Gives back only an error; then nothing has changed.

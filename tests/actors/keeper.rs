@@ -149,6 +149,7 @@ fn brief(message: &ToKeeper) -> String {
         ToKeeper::Bye { code } => format!("bye {code}"),
         ToKeeper::Ready => "ready".into(),
         ToKeeper::Failed { message } => format!("failed {message}"),
+        ToKeeper::ReadUp { fd, bytes } => format!("read up {fd} {}", bytes.len()),
     }
 }
 

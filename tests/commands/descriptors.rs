@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::world::{Ran, procstar};
+use super::world::{Instance, Ran, procstar, until};
 
 const SPEC: &str = r#"{"specs": {"a": {"argv": ["/bin/true"]}}}"#;
 
@@ -237,4 +237,30 @@ fn the_jobserver_of_make_reaches_what_a_run_runs() {
     }
     let ran = bash(&dir, "make -s --no-print-directory -j2");
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
+}
+
+#[test]
+fn a_configuration_from_a_pipe_outlives_the_agent() {
+    let dir = dir();
+    let mut command = Command::new("/bin/bash");
+    let script = "exec $P --config <(printf '[agent]\\ngroup_id = \"of-the-pipe\"\\n') --serve --serve-port 0";
+    command.args(["-c", script]).env("P", env!("CARGO_BIN_EXE_procstar"));
+    command.env("TMPDIR", dir.path()).env("PROCSTAR_SHUTDOWN_KILL_GRACE", "0.1");
+    let instance = Instance::start(dir, command);
+    instance.ended("a", "true");
+    let group = || {
+        let shown = instance.run(&["show", "-o", "json", "a"]).json();
+        shown["a"]["group_id"].clone()
+    };
+    let before = group();
+    assert!(before.to_string().contains("of-the-pipe"), "{before}");
+    let agent = instance.agent_pid();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(agent), nix::sys::signal::Signal::SIGKILL)
+        .unwrap();
+    until("another agent", || {
+        let top = instance.run(&["top", "-o", "json"]);
+        let top: Value = serde_json::from_str(&top.out).ok()?;
+        (top["agent"]["agent_pid"].as_i64()? != i64::from(agent)).then_some(())
+    });
+    assert_eq!(group(), before);
 }

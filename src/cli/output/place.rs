@@ -24,7 +24,7 @@ enum Place {
     /// To a file beside it, which then takes its place.
     Replace(PathBuf, Option<Metadata>),
     /// Into the file that is there: it cannot be replaced.
-    InPlace(PathBuf),
+    Overwrite(PathBuf),
 }
 
 impl Place {
@@ -51,7 +51,7 @@ impl Place {
         } else if can_be_replaced(&path, &existing) {
             Ok(Place::Replace(path, Some(existing)))
         } else {
-            Ok(Place::InPlace(path))
+            Ok(Place::Overwrite(path))
         }
     }
 
@@ -81,7 +81,7 @@ pub fn check(path: &Path) -> io::Result<()> {
                 Ok(())
             }
         },
-        Place::InPlace(path) => open_in_place(&path).map(drop),
+        Place::Overwrite(path) => open_in_place(&path).map(drop),
     }
 }
 
@@ -110,7 +110,7 @@ pub fn save(results: &[Arc<Facts>], sampler: &Sampler, path: &Path, line: bool) 
             let options = OpenOptions::new().write(true).custom_flags(libc::O_NOCTTY).open(path);
             (options?, line)
         }
-        Place::InPlace(path) => (emptied(&path)?, false),
+        Place::Overwrite(path) => (emptied(&path)?, false),
         Place::Replace(path, existing) => match file_beside(&path) {
             Ok((beside, file)) => return replace(&path, existing, &beside, &file, write),
             Err(error) if existing.is_none() => return Err(error),
@@ -176,7 +176,8 @@ fn can_be_replaced(path: &Path, existing: &Metadata) -> bool {
     let user = geteuid();
     let sticky = dir.mode() & libc::S_ISVTX != 0;
     let others = ![dir.uid(), existing.uid()].contains(&user.as_raw());
-    !(sticky && others && !user.is_root()) && !is_fixed(path)
+    let belongs_to_others = sticky && others && !user.is_root();
+    !(belongs_to_others || is_fixed(path))
 }
 
 /// Whether the kernel keeps a file where it is: it is immutable, takes appends only, or is a mount point, as a file that a container was

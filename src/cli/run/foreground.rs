@@ -101,9 +101,9 @@ impl Agent {
         if !problems.is_empty() {
             let text: String =
                 problems.iter().map(|error| format!("procstar: {error}\n")).collect();
-            let write = move |_: &Sampler| Patient::new(&io::stderr())?.write_all(text.as_bytes());
+            let write = move || Patient::new(&io::stderr())?.write_all(text.as_bytes());
             // Whoever has closed it does not want it.
-            let _ = self.write("standard error".into(), write).await;
+            let _ = self.write_patiently(write).await;
         }
         let written = match &foreground.result {
             None => Ok(()),
