@@ -105,6 +105,9 @@ pub(super) fn pass_on(command: &mut std::process::Command, fd: &impl AsFd) {
 /// Has a child that `command` starts inherit these descriptors of the user's: its command line may name them.
 pub(super) fn pass_on_inherited(command: &mut std::process::Command, fds: &[RawFd]) {
     use std::os::unix::process::CommandExt;
+    if fds.is_empty() {
+        return;
+    }
     let fds = fds.to_vec();
     // SAFETY: between fork and exec it makes system calls only, on the child's own table of descriptors. A number that is not open any more
     // fails, and is passed over.
