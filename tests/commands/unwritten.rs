@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use super::world::{Instance, Ran};
 
 /// Every command that prints something, and the exit code where that cannot be written.
-const COMMANDS: [(&str, i32); 28] = [
+const COMMANDS: [(&str, i32); 29] = [
     ("--help", 1),
     ("--version", 1),
     ("run --help", 125),
@@ -29,6 +29,7 @@ const COMMANDS: [(&str, i32); 28] = [
     ("logs -f a", 1),
     ("wait -o table a", 125),
     ("events", 1),
+    ("log-level", 1),
     ("top", 1),
     ("start -- true", 1),
     ("stop b", 1),
