@@ -45,4 +45,5 @@ pub mod report;
 pub mod rotating;
 pub mod signal;
 pub mod spec;
+mod text;
 pub mod wire;

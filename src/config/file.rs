@@ -15,6 +15,8 @@ use super::{ConfigError, Layer, Origin, Problem};
 /// text is no TOML. No text of the file is shown but keys and values that are no secrets.
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Layer, ConfigError> {
     let fail = |problems| ConfigError::File { path: path.to_path_buf(), problems };
+    let bytes = crate::text::utf8(bytes)
+        .map_err(|message| fail(vec![problem("", 0, message.to_owned())]))?;
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
         let before = String::from_utf8_lossy(before);

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::read::parse;
+use super::read::{parse, utf8};
 use super::tree::{Node, Value};
 use super::{MAX_FD, Place, Segment, SpecError, SpecErrors, Validated};
 
@@ -40,6 +40,7 @@ const STUBS: [&str; 4] = ["\"-\"", "0", "[\"-\"]", "{}"];
 /// Everything that is wrong with the request, in the order of the text, each with its line and column: up to 100 errors, and then one
 /// that says so. If the text is not JSON, where it ceases to be.
 pub fn diagnose(text: &[u8]) -> Result<Validated, SpecErrors> {
+    let text = utf8(text)?;
     super::from_valid_json(text).map_err(|first| diagnose_within(text, first, UNLIMITED))
 }
 

@@ -17,6 +17,7 @@ const LOCATED: usize = 50;
 /// As of [`diagnose`](super::diagnose()), but bounded in what it costs: of a large text, or one that is wrong in very many places, the errors that were
 /// found by then, the last one of which says so.
 pub fn from_json(text: &[u8]) -> Result<Validated, SpecErrors> {
+    let text = utf8(text)?;
     from_valid_json(text).map_err(|first| diagnose_within(text, first, BUDGET))
 }
 
@@ -25,11 +26,24 @@ pub fn from_json(text: &[u8]) -> Result<Validated, SpecErrors> {
 /// # Errors
 /// The first value that is of the wrong kind; or all that is invalid, the first ones with line and column.
 pub fn from_valid_json(text: &[u8]) -> Result<Validated, SpecErrors> {
+    let text = utf8(text)?;
     parse(text)?.validate().map_err(|mut errors| {
         for error in errors.0.iter_mut().take(LOCATED) {
             error.position = locate(text, error.place.segments());
         }
         errors
+    })
+}
+
+/// The text without a byte order mark.
+///
+/// # Errors
+/// That it is in another encoding.
+pub(super) fn utf8(text: &[u8]) -> Result<&[u8], SpecError> {
+    crate::text::utf8(text).map_err(|message| {
+        let mut error = SpecError::new(Place::default(), message);
+        error.position = Some((1, 1));
+        error
     })
 }
 

@@ -526,6 +526,70 @@ fn the_digest_tells_specs_apart() {
     }
 }
 
+/// An idempotent start of the same thing must find it the same, whoever has written the object.
+#[test]
+fn the_digest_does_not_depend_on_an_order_that_means_nothing() {
+    let digest = |proc: &str| {
+        let text = format!(r#"{{"specs": {{"a": {proc}}}}}"#);
+        from_json(text.as_bytes()).unwrap().procs["a"].digest
+    };
+    for [one, other] in [
+        [r#""labels": {"a": "1", "b": "2"}"#, r#""labels": {"b": "2", "a": "1"}"#],
+        [r#""env": {"vars": {"A": "1", "B": null}}"#, r#""env": {"vars": {"B": null, "A": "1"}}"#],
+        [r#""env": {"inherit": ["A", "B"]}"#, r#""env": {"inherit": ["B", "A", "B"]}"#],
+        [r#""limits": {"core": 0, "nofile": 9}"#, r#""limits": {"nofile": 9, "core": 0}"#],
+        [r#""fds": {"0": "inherit", "2": "close"}"#, r#""fds": {"2": "close", "0": "inherit"}"#],
+        [r#""cpu_affinity": [0, 1]"#, r#""cpu_affinity": [1, 0]"#],
+    ] {
+        let [one, other] =
+            [one, other].map(|keys| digest(&format!(r#"{{"argv": ["x"], {keys}}}"#)));
+        assert_eq!(one, other);
+    }
+    // The order of an array of fds means something.
+    let array = |fds: &str| digest(&format!(r#"{{"argv": ["x"], "fds": [{fds}]}}"#));
+    assert_ne!(
+        array(r#"["1", "close"], ["2", {"dup": {"fd": 1}}]"#),
+        array(r#"["2", {"dup": {"fd": 1}}], ["1", "close"]"#)
+    );
+}
+
+#[test]
+fn an_object_of_fds_cannot_swap_and_names_the_form_that_can() {
+    let text = r#"{"specs": {"a": {"argv": ["x"], "fds": {"3": {"dup": {"fd": 4}}, "4": {"dup": {"fd": 3}}}}}}"#;
+    let errors = from_json(text.as_bytes()).unwrap_err().to_string();
+    assert!(errors.contains("array of [FD_NAME, FD]"), "{errors}");
+    let swap = text.replace(
+        r#"{"3": {"dup": {"fd": 4}}, "4": {"dup": {"fd": 3}}}"#,
+        r#"[["5", {"dup": {"fd": 3}}], ["3", {"dup": {"fd": 4}}], ["4", {"dup": {"fd": 5}}]]"#,
+    );
+    assert!(from_json(swap.as_bytes()).is_ok());
+}
+
+#[test]
+fn a_byte_order_mark_is_skipped_and_other_encodings_are_named() {
+    let text = r#"{"specs": {"a": {"argv": ["x"], "nice": 50}}}"#;
+    let marked = format!("\u{feff}{text}");
+    for read in [from_json, diagnose] {
+        assert_eq!(
+            read(marked.as_bytes()).unwrap_err().to_string(),
+            read(text.as_bytes()).unwrap_err().to_string()
+        );
+        assert!(read(format!("\u{feff}{}", text.replace("50", "5")).as_bytes()).is_ok());
+        let utf16: Vec<u16> = text.encode_utf16().collect();
+        let little: Vec<u8> = utf16.iter().flat_map(|unit| unit.to_le_bytes()).collect();
+        let big: Vec<u8> = utf16.iter().flat_map(|unit| unit.to_be_bytes()).collect();
+        for text in [
+            &[b"\xff\xfe", little.as_slice()].concat(),
+            &little,
+            &[b"\xfe\xff", big.as_slice()].concat(),
+            &big,
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains("UTF-16") && error.contains("UTF-8"), "{error}");
+        }
+    }
+}
+
 #[test]
 fn fds_by_name_are_ordered_by_what_they_duplicate() {
     let text = r#"{"specs": {"a": {"argv": ["x"], "fds": {

@@ -77,6 +77,10 @@ impl Pipes {
     }
 }
 
+/// Where duplicates go round in a circle.
+const DUPLICATES_ITSELF: &str = "duplicates itself, by way of others: an object has no order in which fds could be swapped; \
+     give fds as an array of [FD_NAME, FD], which are set up in its order";
+
 /// The errors found so far, and what they are found by.
 struct Check {
     errors: Vec<SpecError>,
@@ -235,7 +239,7 @@ impl Check {
                 .partition(|(_, fd)| matches!(fd, ValidatedFd::Dup(from) if open.contains(from)));
             if ready.is_empty() {
                 for (fd, _) in &later {
-                    self.error(&place.key(fd.to_string()), "duplicates itself, by way of others");
+                    self.error(&place.key(fd.to_string()), DUPLICATES_ITSELF);
                 }
                 return ordered;
             }
@@ -323,7 +327,8 @@ impl Check {
         if capture.compress.is_some() && limit.tail.is_some() {
             self.error(
                 &place.key("limit"),
-                "the tail of compressed output cannot be kept: give a head alone, or leave compress out",
+                "the tail of compressed output cannot be kept, for a compressed stream cannot be shortened at its beginning: \
+                 give head alone, or leave out compress",
             );
         }
         if capture.compress.is_some() && capture.pieces {
@@ -365,12 +370,32 @@ impl Check {
     }
 }
 
-/// Tells a spec from every other, by the way it is written.
+/// Tells a spec from every other that means something else.
 fn digest(spec: &ProcSpec) -> Digest {
+    let mut spec = spec.clone();
+    in_one_order(&mut spec);
     // A spec that was read can be written.
-    let text = serde_json::to_vec(spec).unwrap_or_default();
+    let text = serde_json::to_vec(&spec).unwrap_or_default();
     let hash = Sha256::digest(text);
     Digest(hash.first_chunk().copied().unwrap_or_default())
+}
+
+/// Sorts what may be written in any order.
+fn in_one_order(spec: &mut ProcSpec) {
+    spec.env.vars.sort_unstable_keys();
+    spec.labels.sort_unstable_keys();
+    spec.limits.sort_unstable_by(|a, _, b, _| a.name().cmp(b.name()));
+    if let Fds::ByName(fds) = &mut spec.fds {
+        fds.sort_unstable_by(|a, _, b, _| a.number().cmp(&b.number()));
+    }
+    if let Inherit::Names(names) = &mut spec.env.inherit {
+        names.sort_unstable();
+        names.dedup();
+    }
+    if let Some(cpus) = &mut spec.cpu_affinity {
+        cpus.sort_unstable();
+        cpus.dedup();
+    }
 }
 
 fn resolve_flags(flags: OpenFlags, fd: FdName) -> OpenFlags {

@@ -204,6 +204,19 @@ def test_idempotent_over_http(service):
     assert rsp.json()["errors"][0]["detail"] == "process ID already in use with another spec: a"
 
 
+def test_idempotent_whatever_the_order_of_keys(service):
+    """Who sorts the keys of an object asks for the same."""
+    service = service()
+    pairs = [("B", "1"), ("A", "2"), ("C", "3")]
+    for some in (pairs, pairs[::-1], sorted(pairs)):
+        spec = sh("echo done", env={"vars": dict(some)}, labels=dict(some), limits=dict([("core", 0), ("nofile", 99)][:: 1 if some == pairs else -1]))
+        rsp = service.http.post("/procs", json={"specs": {"a": spec}, "idempotent": True})
+        assert rsp.status_code == 200, rsp.text
+    assert list(service.result("a")["labels"].items()) == pairs
+    spec = sh("echo done", env={"vars": dict(pairs)}, labels=dict(pairs) | {"A": "4"})
+    assert service.http.post("/procs", json={"specs": {"a": spec}, "idempotent": True}).status_code == 409
+
+
 # -- shortages
 
 

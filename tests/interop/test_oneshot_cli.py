@@ -200,6 +200,21 @@ def test_bad_json_in_a_file(tmp_path, text, line):
         assert re.search(rf"line {line}\b.*column \d+|bad\.json:{line}:\d+", said), said
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_other_encodings_of_input(tmp_path, encoding):
+    """A byte order mark is skipped, in specs and in the configuration; UTF-16 is refused by its name."""
+    spec, config = tmp_path / "spec.json", tmp_path / "config.toml"
+    spec.write_text(json.dumps(specs(a=argv(TRUE))), encoding=encoding)
+    config.write_text('[log]\nlevel = "error"\n', encoding=encoding)
+    plain = tmp_path / "plain.json"
+    plain.write_text(json.dumps(specs(a=argv(TRUE))))
+    good = encoding == "utf-8-sig"
+    for args in (["--print", spec], ["validate", spec], ["--config", config, "--print", plain]):
+        done = procstar(*args)
+        assert done.returncode == (0 if good else 2), (args, done)
+        assert good or b"UTF-16" in done.stdout + done.stderr, (args, done)
+
+
 def test_the_same_id_twice():
     """A duplicate key of the map is not silently dropped."""
     said = refused('{"specs": {"a": {"argv": ["/usr/bin/true"]}, "a": {"argv": ["/usr/bin/false"]}}}')
