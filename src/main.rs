@@ -279,11 +279,18 @@ fn say(to: &mut impl Write, text: &str) {
     let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
 }
 
+/// So many numbers of descriptors are tried, where nothing lists those that are open.
+const MANY_FDS: RawFd = 1024;
+
 /// The fds from 3 up that this process was started with; children get them only where their specs say so.
 fn claim_inherited_fds() -> Vec<RawFd> {
-    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
-    let open: Vec<RawFd> =
-        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let open: Vec<RawFd> = match std::fs::read_dir("/proc/self/fd") {
+        Ok(entries) => {
+            entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+        }
+        // Without `/proc` each number is tried.
+        Err(_) => (0..MANY_FDS).collect(),
+    };
     // The directory itself is closed by now, and is no longer among them.
     let close_on_exec = |fd: &RawFd| {
         // SAFETY: fcntl tells of a number that is not open by an error.

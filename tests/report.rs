@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use procstar::engine::Moment;
 use procstar::engine::procfs::{Clock, ProcFs, parse_stat, parse_statm};
 use procstar::report::capture::{CaptureReason, CaptureReport};
 use procstar::report::cgroup::{CgroupAccounting, CgroupCpuStat, CgroupMemory, CgroupPids};
@@ -16,7 +17,8 @@ use procstar::report::times::Times;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-const CLOCK: Clock = Clock { btime: 1_700_000_000, ticks_per_second: 100, page_size: 4096 };
+const CLOCK: Clock =
+    Clock { boot_nanos: 1_700_000_000_000_000_000, ticks_per_second: 100, page_size: 4096 };
 
 /// The value has this JSON, the same as a MessagePack map with string keys, and both can be read again.
 fn assert_frozen<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T, json: &str) {
@@ -110,7 +112,14 @@ fn rusage_is_in_seconds_and_bytes() {
         ]),
     );
     raw.ru_maxrss = -1;
-    assert_eq!(Rusage::from(&raw).maxrss, 0);
+    assert_eq!(Rusage::from(&raw).maxrss, None);
+    assert_frozen(
+        &Rusage::unknown(),
+        &joined(&[
+            r#"{"utime":null,"stime":null,"maxrss":null,"minflt":null,"majflt":null,"nswap":null,"#,
+            r#""inblock":null,"oublock":null,"nvcsw":null,"nivcsw":null}"#,
+        ]),
+    );
 }
 
 #[test]
@@ -228,6 +237,8 @@ fn captures_say_whether_and_why_they_are_cut() {
         (CaptureReason::Setup, "setup"),
         (CaptureReason::Error, "error"),
         (CaptureReason::Limit, "limit"),
+        (CaptureReason::Truncated, "truncated"),
+        (CaptureReason::Gone, "gone"),
     ] {
         let report =
             CaptureReport { length: 0, complete: false, reason: Some(reason), ..report.clone() };
@@ -239,7 +250,7 @@ fn captures_say_whether_and_why_they_are_cut() {
 #[test]
 fn this_process_can_be_reported() {
     let proc = ProcFs::default();
-    let clock = proc.clock().unwrap();
+    let clock = Clock::of(Moment::now());
     let pid = i32::try_from(std::process::id()).unwrap();
     let stat = ProcStat::new(&proc.read_stat(pid).unwrap(), &clock);
     let statm = ProcStatm::new(&proc.read_statm(pid).unwrap(), &clock);

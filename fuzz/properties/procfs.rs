@@ -67,7 +67,8 @@ fn line_of(stat: &RawStat) -> String {
 /// Any number of ticks is a time.
 fn times(stat: &RawStat) {
     for ticks_per_second in [1, 100, u64::MAX] {
-        let clock = Clock { btime: stat.vsize, ticks_per_second, page_size: 4096 };
+        let clock =
+            Clock { boot_nanos: stat.vsize.cast_signed(), ticks_per_second, page_size: 4096 };
         assert!(clock.after_boot(stat.starttime) <= jiff::Timestamp::MAX);
         assert!(clock.seconds(stat.utime).is_finite());
         assert!(clock.signed_seconds(stat.cutime).is_finite());

@@ -5,7 +5,7 @@ mod progress;
 mod stop;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use actix::{
@@ -28,7 +28,7 @@ use super::ticker::Sampling;
 use crate::ease::Ease;
 use crate::engine::{Event, StopOrder};
 use crate::keeper::ledger::Record;
-use crate::spec::{Identity, ProcId};
+use crate::spec::{Identity, ProcId, SYSTEMD_UNAPPLIED, Validated};
 use progress::Progress;
 
 /// Where the supervisor tells of what it does.
@@ -59,8 +59,6 @@ pub struct Supervisor {
     done: Option<oneshot::Sender<()>>,
     /// How processes are sampled, if they are.
     sampling: Option<Sampling>,
-    /// Whether it has been said that systemd's properties are not applied.
-    warned_of_systemd: bool,
 }
 
 struct Owned {
@@ -94,7 +92,6 @@ impl Supervisor {
             progress: None,
             done: Some(done),
             sampling: None,
-            warned_of_systemd: false,
         }
     }
 
@@ -243,6 +240,14 @@ impl Supervisor {
     }
 }
 
+/// Logs, once, that what a request asks of systemd is not done. Results say it of each process.
+pub fn warn_of_systemd(request: &Validated) {
+    static ONCE: Once = Once::new();
+    if request.procs.values().any(|proc| !proc.systemd.is_empty()) {
+        ONCE.call_once(|| tracing::warn!("{SYSTEMD_UNAPPLIED}"));
+    }
+}
+
 impl Actor for Supervisor {
     type Context = Context<Self>;
 }
@@ -260,10 +265,7 @@ impl Handler<Start> for Supervisor {
         if !present.is_empty() {
             self.leave_out(&mut request, &present)?;
         }
-        let asks_systemd = request.procs.values().any(|proc| !proc.systemd.is_empty());
-        if asks_systemd && !std::mem::replace(&mut self.warned_of_systemd, true) {
-            tracing::warn!("systemd_properties are not applied on this host");
-        }
+        warn_of_systemd(&request);
         for (id, proc) in &request.procs {
             self.outlets.announce.do_send(Announce(id.clone()));
             let owned = self.own(id, Some(Arc::new(Identity::from(proc))));

@@ -7,6 +7,7 @@ mod cgroup;
 mod kernel;
 mod limits;
 mod places;
+mod procfs;
 
 use serde::Serialize;
 
@@ -126,6 +127,7 @@ pub fn examine(loaded: Result<Loaded, String>, env: &Env) -> Report {
     let (configuration, settings) = places::configuration(loaded);
     let mut checks = vec![configuration];
     checks.extend(kernel::checks());
+    checks.extend(procfs::checks("/proc".as_ref()));
     checks.extend(limits::checks("/proc".as_ref()));
     checks.extend(cgroup::checks("/proc".as_ref(), env));
     checks.extend(places::checks(&settings, env));

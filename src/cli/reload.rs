@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 
 use super::instances::{Search, Unfound};
 use crate::config::{Env, Settings};
+use crate::engine::permitted;
 use crate::engine::sys::pidfd_open;
 use crate::keeper::instance;
 use crate::keeper::registry::Running;
@@ -72,7 +73,7 @@ fn ask(running: &Running) -> Result<String, ReloadError> {
         })
         .map_err(|errno| failed(errno.into()))?;
     // Before it is asked: its number may be another's soon.
-    let pidfd = pidfd_open(pid).map_err(failed)?;
+    let pidfd = pidfd_open(pid).map_err(permitted::explain).map_err(failed)?;
     let answer = running.dir.join(instance::RELOADED);
     let before = read(&answer);
     running.wish_reload().map_err(failed)?;

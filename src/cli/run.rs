@@ -37,7 +37,7 @@ use crate::actors::messages::{Again, GetAll, GetOne};
 use crate::actors::results::Results;
 use crate::actors::signals::Signals;
 use crate::actors::status::LinkStatus;
-use crate::actors::supervisor::{Outlets, Ready, Supervisor};
+use crate::actors::supervisor::{Outlets, Ready, Supervisor, warn_of_systemd};
 use crate::actors::ticker::{Sampling, Ticker};
 use crate::config::{Env, LogLevel, SamplingSettings, Settings};
 use crate::engine::procfs::ProcFs;
@@ -224,8 +224,7 @@ fn prepare(run: &Run) -> Result<Prepared, RunError> {
         check_destinations(run)?;
     }
     let dialer = dialer(&run.settings)?;
-    let sampler = Sampler::new(ProcFs::default())
-        .map_err(|error| system("read /proc/stat")(io::Error::other(error)))?;
+    let sampler = Sampler::new(ProcFs::default());
     let doors = doors::network(&run.settings.http)?;
     // A later agent is not asked for INPUT's processes again, and a standard input is read up by then.
     let input = match (&run.input, &run.foreground) {
@@ -234,6 +233,7 @@ fn prepare(run: &Run) -> Result<Prepared, RunError> {
         (Some(input), None) => Some(read_input(input)?),
         (None, None) => None,
     };
+    input.iter().for_each(warn_of_systemd);
     Ok(Prepared { dialer, sampler, doors, input })
 }
 

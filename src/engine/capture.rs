@@ -14,10 +14,14 @@
 //! reader moves anything that the process or another reader shares.
 //!
 //! Once [`Capture::freeze`] has been called, what was captured never changes, whoever still writes.
+//!
+//! A process can truncate the file that it writes itself, and anybody with the rights can remove a file: [`intact`] finds that out, and
+//! results report it as a [`Loss`].
 
 mod codec;
 mod counters;
 pub mod filter;
+mod intact;
 mod limits;
 mod make;
 mod order;
@@ -30,6 +34,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use serde::{Deserialize, Serialize};
@@ -37,6 +42,7 @@ use serde::{Deserialize, Serialize};
 use super::sys;
 use crate::spec::{CaptureMode, CaptureSpec, Compression, LimitSpec};
 use counters::{Counters, Phase};
+pub use intact::Loss;
 use limits::Limits;
 pub(super) use make::{Store, Writer};
 pub use order::{Part, Taken};
@@ -79,6 +85,10 @@ pub struct Capture {
     counters: PathBuf,
     /// The file of its pieces; empty where none are kept.
     pieces: PathBuf,
+    /// How many bytes the file's guard has, 0 without one: see [`intact`].
+    guard: u64,
+    /// The file's inode; 0 while that is not known. Whoever makes the file stores it.
+    inode: Arc<AtomicU64>,
     end: OnceLock<Extent>,
     /// The files as long as some reader holds them.
     held: Mutex<Weak<Held>>,
@@ -95,12 +105,20 @@ pub struct Extent {
     pub stored: u64,
     /// Whether what is stored is a whole stream of its compression.
     pub whole: bool,
+    /// Why captured bytes are missing, as far as the file shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Loss>,
 }
 
 impl Extent {
     /// That of a file which is the capture.
     fn plain(length: u64) -> Extent {
         Extent { length, stored: length, ..Extent::default() }
+    }
+
+    /// That of a capture whose file cannot be read any more.
+    fn gone() -> Extent {
+        Extent { loss: Some(Loss::Gone), ..Extent::default() }
     }
 }
 
@@ -188,10 +206,22 @@ impl Capture {
         if let Some(end) = self.frozen() {
             return end;
         }
-        let counters = match self.layout() {
-            Layout::Plain => Counters::default(),
-            Layout::Limited(_) | Layout::Compressed(_) => self.read_counters(),
-        };
+        if self.path.as_os_str().is_empty() {
+            // It was never set up.
+            return Extent::default();
+        }
+        if self.layout() == Layout::Plain {
+            return self.look().unwrap_or_else(|_| Extent::gone());
+        }
+        let extent = self.counted();
+        // A named one may be on a file system that does not answer, which is not to hold up the engine.
+        let ours = self.named() != Some(self.path());
+        if ours && self.is_missing() { Extent { loss: Some(Loss::Gone), ..extent } } else { extent }
+    }
+
+    /// How much a file that does not tell by itself holds.
+    fn counted(&self) -> Extent {
+        let counters = self.read_counters();
         match self.layout() {
             Layout::Compressed(_) => {
                 let head = self.limit.map_or(u64::MAX, |limit| limit.head.unwrap_or(0));
@@ -201,15 +231,14 @@ impl Capture {
                     dropped: counters.written - length,
                     stored: counters.stored,
                     whole: counters.phase == Phase::Ended,
+                    loss: None,
                 }
             }
             Layout::Limited(limits) => {
                 let kept = limits.kept(&counters);
                 Extent { dropped: kept.dropped(), ..Extent::plain(kept.length()) }
             }
-            Layout::Plain => {
-                Extent::plain(std::fs::metadata(&self.path).map_or(0, |meta| meta.len()))
-            }
+            Layout::Plain => Extent::default(),
         }
     }
 
@@ -270,7 +299,9 @@ impl Capture {
             true => None,
             false => Some(open_to_read(&self.counters)?),
         };
-        let opened = Arc::new(Held { data: open_to_read(&self.path)?, counters });
+        let data = open_to_read(&self.path)?;
+        self.check_inode(&data.metadata()?)?;
+        let opened = Arc::new(Held { data, counters });
         *held = Arc::downgrade(&opened);
         Ok(opened)
     }
@@ -333,7 +364,8 @@ impl Capture {
         let extent = self.extent();
         // A second time changes nothing.
         let _ = self.end.set(extent);
-        if extent.length == 0 && self.layout() == Layout::Plain && self.named().is_none() {
+        let empty = extent == Extent::default();
+        if empty && self.layout() == Layout::Plain && self.named().is_none() {
             remove(&self.path);
         }
     }
@@ -416,7 +448,7 @@ mod tests {
     fn opened(dir: &tempfile::TempDir) -> (Capture, OwnedFd) {
         let places = Places { files: dir.path().into(), memory: dir.path().into() };
         let spec = CaptureSpec::default();
-        match Capture::open(spec, &places, "1", LimitSpec::default(), 0o600).unwrap() {
+        match Capture::open(spec, &places, "1", LimitSpec::default(), 0o600, true).unwrap() {
             (capture, Writer::Itself(source)) => (capture, source),
             _ => panic!("written by the process"),
         }

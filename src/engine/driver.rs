@@ -22,6 +22,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use super::capture::{PieceLog, Store};
 use super::faults::{self, Call};
+use super::footprint::{Floor, UNKNOWN};
 use super::inbox::{Inbox, Mail};
 use super::oom::OomWatch;
 use super::plan::{Accounts, Report, Surroundings};
@@ -240,6 +241,8 @@ struct Process {
     starttime: Option<u64>,
     /// With which others it is started or not at all.
     together: Option<u64>,
+    /// Where the kernel has begun to count its `maxrss`.
+    floor: Floor,
 }
 
 impl Process {
@@ -270,6 +273,7 @@ impl Process {
             drains: None,
             starttime: None,
             together: None,
+            floor: Floor::default(),
         }
     }
 
@@ -409,7 +413,7 @@ impl Driver {
             last_cloned: Instant::now(),
             timers: Timers::default(),
             watcher,
-            procfs: ProcFs::new("/proc"),
+            procfs: ProcFs::default(),
             filters: Filters::default(),
             pipes: PipeBudget::of_system(),
             oom: OomWatch::new("/proc"),
@@ -589,7 +593,7 @@ impl Driver {
     fn spawned(&mut self, spawned: Spawned) {
         self.last_spawned = Instant::now();
         self.oom.born(self.last_spawned);
-        let Spawned { serial, child, failures, filters, not_made, resolved } = spawned;
+        let Spawned { serial, child, failures, filters, not_made, resolved, floor } = spawned;
         self.pool.taken(serial);
         for (index, filter) in filters {
             self.filter_started(serial, index, filter);
@@ -600,6 +604,7 @@ impl Driver {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         process.report = None;
         process.resolved = resolved;
+        process.floor = floor;
         let failed = !failures.is_empty();
         process.failures.extend(failures);
         match child {
@@ -684,7 +689,7 @@ impl Driver {
             self.look_for_strays();
             self.await_tree(serial);
         }
-        let Some(Process { state: State::Alive(live), killed, .. }) =
+        let Some(Process { state: State::Alive(live), killed, floor, .. }) =
             self.processes.get_mut(&serial)
         else {
             return;
@@ -696,7 +701,10 @@ impl Driver {
             Err(_) if adopted => {
                 Exit { pid: Some(pid), stat, io, lost: true, ..Exit::without_child() }
             }
-            Ok(Some((status, rusage))) => {
+            Ok(Some((status, mut rusage))) => {
+                if floor.covers(rusage.ru_maxrss) {
+                    rusage.ru_maxrss = UNKNOWN;
+                }
                 let struck = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGKILL;
                 let out_of_memory = struck && !*killed && self.oom.has_killed();
                 Exit {
@@ -721,7 +729,7 @@ impl Driver {
             // Somebody else has reaped it; nobody does, but the process must not hang for it.
             Err(error) => {
                 tracing::error!(pid, %error, "cannot reap a process");
-                Exit { pid: Some(pid), stat, io, ..Exit::without_child() }
+                Exit { pid: Some(pid), stat, io, lost: true, ..Exit::without_child() }
             }
         };
         if let Some(token) = live.token.take() {
@@ -757,9 +765,13 @@ impl Driver {
         self.cancel_alarms(serial);
         let survivors = self.survivors_of(serial);
         let Some(process) = self.processes.get_mut(&serial) else { return };
-        for (_, capture) in process.captures.iter() {
-            if let Some(capture) = capture {
-                capture.freeze();
+        let Process { captures, cut_short, failures, .. } = &mut *process;
+        for (index, (_, capture)) in captures.iter().enumerate() {
+            let Some(capture) = capture else { continue };
+            capture.freeze();
+            // The program that was to write there never ran.
+            if !failures.is_empty() {
+                reading::note(captures, cut_short, index, CutShort::Setup);
             }
         }
         self.untold.push(Event::Ended(Box::new(Ended {

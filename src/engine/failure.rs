@@ -94,9 +94,17 @@ pub struct StartFailure {
     pub errno: i32,
     /// The path concerned, or the user or group, where there is one; of [`Stage::Peer`], the other process's ID.
     pub path: Option<String>,
+    /// What the OS error leaves out, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }
 
 impl StartFailure {
+    /// A failure of which the OS error says all.
+    pub fn new(stage: Stage, errno: i32, path: Option<String>) -> StartFailure {
+        StartFailure { stage, errno, path, detail: None }
+    }
+
     /// The exit code that stands in the result: 127 no such executable, 126 not executable, 125 anything else.
     pub fn exit_code(&self) -> i32 {
         match self.stage {
@@ -130,7 +138,10 @@ impl fmt::Display for StartFailure {
             Stage::Setup => f.write_str("the set-up was ended by a signal before execve"),
             Stage::Peer => write!(f, "not started: process {path:?} of the same request failed"),
             Stage::Session => write!(f, "failed to make a session: {reason}"),
-            Stage::Exec { .. } => write!(f, "execve failed: {path}: {reason}"),
+            Stage::Exec { .. } => {
+                write!(f, "execve failed: {path}: {reason}")?;
+                self.detail.iter().try_for_each(|detail| write!(f, ": {detail}"))
+            }
             attribute => {
                 write!(f, "failed to set {}: ", attribute.name())?;
                 let subject = match attribute {

@@ -4,9 +4,15 @@
 //! program's code most is touched once, at the start, or now and then, and the kernel maps 64 KiB around every page that is. Pages of code
 //! are the file's, unchanged: given back, they are mapped again where they are needed, at the cost of a page fault that reads
 //! nothing.
+//!
+//! What is still resident then is where the `maxrss` of a process begins that we make. A [`Floor`] is how much that can have been: no
+//! more than the kernel's mark of the most that was resident says, which is read before it is set back.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use super::procfs::parse_peaks;
 
 /// How long it is kept as it is while processes are made. Giving back costs some 0.2 ms with the page faults that follow.
 const KEPT: Duration = Duration::from_millis(20);
@@ -19,15 +25,128 @@ impl Footprint {
         Footprint(Mutex::new(None))
     }
 
-    /// Gives pages back, if that was not done lately. To be called just before a process is cloned.
-    pub(super) fn lighten(&self) {
+    /// Gives pages back, if that was not done lately. To be called just before a process is cloned, of which this is the floor.
+    pub(super) fn lighten(&self) -> Floor {
         // Whoever is about it does it for all.
-        let Ok(mut last) = self.0.try_lock() else { return };
-        if last.is_none_or(|last| last.elapsed() >= KEPT) {
+        if let Ok(mut last) = self.0.try_lock()
+            && last.is_none_or(|last| last.elapsed() >= KEPT)
+        {
             *last = Some(Instant::now());
             reduce();
         }
+        Floor::During(current())
     }
+}
+
+/// An `ru_maxrss` that is not known. The kernel's are never negative.
+pub(super) const UNKNOWN: i64 = -1;
+/// How far the kernel's two counts of what is resident may differ, in KiB: one of them leaves out what single CPUs have not reported.
+const MARGIN: i64 = 1024;
+
+/// The time from one setting back of the kernel's mark to the next.
+pub(super) struct Era {
+    /// The mark as it was read last, in KiB.
+    peak: AtomicI64,
+    over: AtomicBool,
+}
+
+/// The present era; none before the first process is made.
+static ERA: Mutex<Option<Arc<Era>>> = Mutex::new(None);
+/// The highest mark of all eras, in KiB.
+static HIGHEST: AtomicI64 = AtomicI64::new(0);
+
+/// Where the kernel has begun to count a process's `maxrss`: at most at what was resident when it was executed.
+#[derive(Clone, Default)]
+pub(super) enum Floor {
+    /// It was executed in this era.
+    During(Arc<Era>),
+    /// It was executed by an earlier program in this process, which has read this mark, in KiB.
+    Known(i64),
+    /// It was executed at any time of this program's.
+    #[default]
+    Ever,
+    /// It was executed by an earlier program in this process, which has not told when.
+    Before,
+}
+
+impl Floor {
+    /// The same of a process that has been executed by now.
+    pub(super) fn executed(self) -> Floor {
+        match self {
+            Floor::During(era) if !Arc::ptr_eq(&era, &current()) => Floor::Ever,
+            floor => floor,
+        }
+    }
+
+    /// Whether this `maxrss`, in KiB, may be where the kernel has begun to count, and not the process's own.
+    pub(super) fn covers(&self, maxrss: i64) -> bool {
+        let above = |peak: i64| maxrss > peak.saturating_add(MARGIN);
+        match self {
+            // Reading the mark again is for those alone that the last reading does not cover.
+            Floor::During(era) => !above(era.peak.load(Ordering::Relaxed)) || !above(self.kib()),
+            _ => !above(self.kib()),
+        }
+    }
+
+    /// The highest that it can be, in KiB.
+    pub(super) fn kib(&self) -> i64 {
+        match self {
+            Floor::During(era) => era.read(),
+            Floor::Known(kib) => *kib,
+            Floor::Ever => highest(),
+            // The kernel carries its mark over exec, and also that of whoever has started this process.
+            Floor::Before => highest().max(own_maxrss()),
+        }
+    }
+}
+
+impl Era {
+    /// The mark: that of its end, where it is over.
+    fn read(&self) -> i64 {
+        if !self.over.load(Ordering::Acquire) {
+            // Where it ends just now, the mark of the next era is lower, and does not count.
+            self.peak.fetch_max(mark(), Ordering::AcqRel);
+        }
+        self.peak.load(Ordering::Acquire)
+    }
+}
+
+fn lock() -> MutexGuard<'static, Option<Arc<Era>>> {
+    // Nothing that holds the lock can leave it half changed.
+    ERA.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn current() -> Arc<Era> {
+    let begin = || Arc::new(Era { peak: AtomicI64::new(0), over: AtomicBool::new(false) });
+    Arc::clone(lock().get_or_insert_with(begin))
+}
+
+/// The kernel's mark of the most that was resident, in KiB.
+fn mark() -> i64 {
+    let status = std::fs::read("/proc/self/status").unwrap_or_default();
+    let peaks = parse_peaks(&status).and_then(|peaks| i64::try_from(peaks.rss / 1024).ok());
+    peaks.unwrap_or_else(own_maxrss)
+}
+
+/// The most that was resident in all the life of this process, in KiB: the programs before this one, and who started it, included.
+fn own_maxrss() -> i64 {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
+    usage.map_or(i64::MAX, |usage| usage.max_rss())
+}
+
+fn highest() -> i64 {
+    HIGHEST.load(Ordering::Acquire).max(mark())
+}
+
+/// Has the kernel set its mark back, which begins an era.
+fn begin_era() {
+    let mut era = lock();
+    if let Some(era) = era.take() {
+        HIGHEST.fetch_max(era.read(), Ordering::AcqRel);
+        era.over.store(true, Ordering::Release);
+    }
+    // Where that cannot be, figures are the larger ones.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
 /// A part of the address space.
@@ -47,8 +166,7 @@ pub(crate) fn reduce() {
             libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED);
         }
     }
-    // Where that cannot be, figures are the larger ones.
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    begin_era();
 }
 
 /// The range of a line of `/proc/self/maps`, if it is of a program's or library's file and has never been writable: code,
@@ -70,6 +188,26 @@ fn unchanged(line: &str) -> Option<Range> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_floor_covers_what_was_resident_when_a_process_was_executed() {
+        let footprint = Footprint::new();
+        let before = footprint.lighten().executed();
+        let mark = mark();
+        assert!(before.covers(mark) && before.covers(mark + MARGIN));
+        assert!(!before.covers(mark * 2 + 100 * MARGIN));
+        // It stays so, whatever is resident later; and what was executed then has another floor.
+        let block = vec![1_u8; 64 << 20];
+        let (later, grown) = (footprint.lighten().executed(), block.len() as i64 / 1024);
+        assert!(std::hint::black_box(&block).iter().all(|byte| *byte == 1));
+        assert!(later.covers(grown) && Floor::Ever.covers(grown));
+        reduce();
+        drop(block);
+        assert!(later.covers(grown) && Floor::Ever.covers(grown));
+        // Nobody knows in which of the two it was executed.
+        assert!(matches!(later.executed(), Floor::Ever));
+        assert!(Floor::Known(10_000).covers(10_000) && !Floor::Known(10_000).covers(12_000));
+    }
 
     #[test]
     fn only_what_is_never_written_is_given_back() {

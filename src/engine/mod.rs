@@ -17,6 +17,7 @@ pub mod faults;
 pub(crate) mod footprint;
 pub(crate) mod inbox;
 mod oom;
+pub(crate) mod permitted;
 mod plan;
 pub mod procfs;
 mod rusage;
@@ -34,7 +35,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 pub use capture::filter::{self, FILTER};
-pub use capture::{Capture, Captures, CutShort, Extent, Held, Part, Places, Taken, View};
+pub use capture::{Capture, Captures, CutShort, Extent, Held, Loss, Part, Places, Taken, View};
 pub use failure::{Stage, StartFailure};
 pub use plan::Heritage;
 pub use stop::{StopCause, StopOrder, Terms};
@@ -157,13 +158,20 @@ impl Event {
     }
 }
 
-/// An instant by both clocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// An instant by all clocks that matter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moment {
     /// Nanoseconds since 1970 by the wall clock.
     pub unix_nanos: i64,
     /// Nanoseconds of the monotonic clock.
     pub monotonic_nanos: u64,
+    /// Nanoseconds since the machine has started, which start times in `/proc` are relative to; 0 where that was not noted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub boot_nanos: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Moment {
@@ -175,7 +183,14 @@ impl Moment {
         Moment {
             unix_nanos: nanos(nix::time::ClockId::CLOCK_REALTIME),
             monotonic_nanos: nanos(nix::time::ClockId::CLOCK_MONOTONIC).unsigned_abs(),
+            boot_nanos: nanos(nix::time::ClockId::CLOCK_BOOTTIME).unsigned_abs(),
         }
+    }
+
+    /// When the machine has started, in nanoseconds since 1970 by the wall clock as it was set at this instant.
+    pub fn boot(self) -> i64 {
+        let since = if self.boot_nanos == 0 { self.monotonic_nanos } else { self.boot_nanos };
+        self.unix_nanos.saturating_sub(i64::try_from(since).unwrap_or(i64::MAX))
     }
 
     /// Seconds from `earlier` to this instant, by the monotonic clock.
@@ -230,7 +245,8 @@ pub struct Ended {
     pub failures: Vec<StartFailure>,
     /// The raw wait status; 0 where there was no child.
     pub status: i32,
-    /// What it used, the children it waited for included; all zero where there was no child.
+    /// What it used, the children it waited for included; all zero where there was no child, or it is lost. `ru_maxrss` is negative
+    /// where it is not known, for the kernel begins to count with the memory of the process that makes it: see [`footprint`].
     #[serde(with = "rusage")]
     pub rusage: libc::rusage,
     /// Its last `/proc/PID/stat`, as a zombie.
@@ -315,7 +331,8 @@ impl Ended {
             failures: Vec::new(),
             status: 0,
             rusage: no_usage(),
-            stat: started.stat,
+            // What it was at the start is nothing of the end.
+            stat: None,
             start: started.start,
             stop: Moment::now(),
             captures: started.captures,
@@ -336,7 +353,6 @@ impl Ended {
         let terms = Terms::default();
         Ended {
             pid: None,
-            stat: None,
             ..Ended::lost(Started {
                 id,
                 pid: 0,
@@ -352,7 +368,7 @@ impl Ended {
 }
 
 /// The usage of a process of which nothing is known.
-fn no_usage() -> libc::rusage {
+pub(crate) fn no_usage() -> libc::rusage {
     // SAFETY: an all-zero rusage is a valid value of that plain C struct.
     unsafe { std::mem::zeroed() }
 }
@@ -394,7 +410,7 @@ impl Engine {
     /// process, whose SIGCHLD gets its default disposition.
     ///
     /// # Errors
-    /// The OS error of making its threads and descriptors.
+    /// The OS error of making its threads and descriptors; where a seccomp filter refuses them, that.
     pub fn start(
         options: Options,
         mut sink: impl FnMut(Event) + Send + 'static,
@@ -433,7 +449,8 @@ impl Engine {
         sys::default_sigchld()?;
         child::note_dispositions();
         let inbox = Arc::new(Inbox::new()?);
-        driver::start(options, Arc::clone(&inbox), Box::new(sink), handover)?;
+        driver::start(options, Arc::clone(&inbox), Box::new(sink), handover)
+            .map_err(permitted::explain)?;
         Ok(Engine { inbox })
     }
 

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use crate::spec::{OpenFlags, SignalSets, ValidatedFd, ValidatedProc};
 
 use super::whitelist::Whitelist;
-use super::{Resolved, Restore, StartFailure, with_dirs};
+use super::{Resolved, Restore, Stage, StartFailure, with_dirs};
 pub(super) use accounts::Accounts;
 pub(super) use attributes::{Setting, What};
 pub(super) use executable::Executable;
@@ -224,7 +224,10 @@ impl LaunchPlan {
         };
         let settings = attributes::settings(&proc.attributes, accounts, heritage.nofile)
             .map_err(|more| failures.extend(more));
-        let (Ok(env), Ok(settings)) = (env, settings) else { return Err(failures) };
+        let (Ok(env), Ok(settings)) = (env, settings) else {
+            failures.extend(not_made(&proc, &made));
+            return Err(failures);
+        };
         let cwd = match &proc.attributes.cwd {
             None => attributes::own_cwd(),
             Some(cwd) if cwd.starts_with('/') => Some(cwd.clone()),
@@ -312,6 +315,14 @@ impl LaunchPlan {
     pub(super) fn is_inheritable(&self, fd: RawFd) -> bool {
         fd <= 2 || self.heritage.fds.binary_search(&fd).is_ok()
     }
+}
+
+/// The fds for which the parent could not make what they need.
+fn not_made(proc: &ValidatedProc, made: &[Made]) -> impl Iterator<Item = StartFailure> {
+    proc.fds.iter().zip(made).filter_map(|((fd, _), made)| match made {
+        Made::Failed(errno) => Some(StartFailure::new(Stage::Fd(fd.number()), *errno, None)),
+        _ => None,
+    })
 }
 
 /// A C string of text that validation has found free of NULs; cut at one all the same, never a panic.

@@ -23,8 +23,11 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+
+use super::Moment;
 
 /// Holds the longest `stat` line: 51 numbers of at most 20 digits, and a name of at most 64 bytes, each
 /// of which the kernel may escape.
@@ -108,9 +111,28 @@ pub struct ProcFs {
 }
 
 impl Default for ProcFs {
+    /// The one at `/proc`, if it is [ours](is_ours); else one without any process.
     fn default() -> Self {
-        Self::new("/proc")
+        let root = if is_ours() { "/proc" } else { NOWHERE };
+        Self::new(root)
     }
+}
+
+/// A root below which there is nothing.
+const NOWHERE: &str = "/dev/null";
+
+/// Whether the proc file system at `/proc` shows processes by the numbers that they have for us. That of another pid namespace does not:
+/// where a namespace is made without a mount of its own, a number there is another process's, or nobody's.
+pub fn is_ours() -> bool {
+    static OURS: LazyLock<bool> = LazyLock::new(|| is_ours_at(Path::new("/proc")));
+    *OURS
+}
+
+/// The same of one that is mounted elsewhere.
+pub fn is_ours_at(root: &Path) -> bool {
+    // It shows each process the number that this process has in the namespace it was mounted in.
+    std::fs::read_link(root.join("self"))
+        .is_ok_and(|own| own.as_os_str().as_bytes() == std::process::id().to_string().as_bytes())
 }
 
 impl ProcFs {
@@ -195,27 +217,6 @@ impl ProcFs {
             .map_err(|source| ReadError::Parse { path: self.path(pid, "stat"), source })
     }
 
-    /// Reads what turns ticks and pages into seconds and bytes; once for the life of the agent is enough.
-    ///
-    /// # Errors
-    /// Where `stat` below the root cannot be read or has no `btime`.
-    pub fn clock(&self) -> Result<Clock, ReadError> {
-        let path = self.root.join("stat");
-        // Its length grows with the interrupts of the machine, so this one is allocated.
-        let text = match std::fs::read(&path) {
-            Ok(text) => text,
-            Err(source) => return Err(ReadError::Io { path, source }),
-        };
-        match parse_btime(&text) {
-            Ok(btime) => Ok(Clock {
-                btime,
-                ticks_per_second: ::procfs::ticks_per_second().max(1),
-                page_size: ::procfs::page_size(),
-            }),
-            Err(source) => Err(ReadError::Parse { path, source }),
-        }
-    }
-
     fn read<T>(
         &self,
         pid: i32,
@@ -276,14 +277,6 @@ fn read_line(path: &Path, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// The `btime` line of `/proc/stat`: when the machine booted, in whole seconds since 1970.
-fn parse_btime(text: &[u8]) -> Result<u64, ParseError> {
-    text.split(|&byte| byte == b'\n')
-        .find_map(|line| line.strip_prefix(b"btime "))
-        .ok_or(ParseError::Missing { file: "stat", field: "btime" })
-        .and_then(|value| number("stat", "btime", value))
-}
-
 /// Parses the decimal number that `text` must be, wholly.
 fn number<T: std::str::FromStr>(
     file: &'static str,
@@ -299,9 +292,9 @@ fn number<T: std::str::FromStr>(
 /// What turns the kernel's ticks and pages into times and bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Clock {
-    /// When the machine booted, in whole seconds since 1970. The kernel derives it from the wall clock
-    /// at the moment of reading, so start times shift by as much as that clock is set later.
-    pub btime: u64,
+    /// When the machine has started, in nanoseconds since 1970 by the wall clock. `/proc/stat` has it in whole seconds, which would put
+    /// the start of a process up to a second before the moment at which it was asked for.
+    pub boot_nanos: i64,
     /// Clock ticks in a second (`sysconf(_SC_CLK_TCK)`), 1 or more.
     pub ticks_per_second: u64,
     /// Bytes in a page.
@@ -309,6 +302,23 @@ pub struct Clock {
 }
 
 impl Clock {
+    /// The clock of this machine, as the wall clock was set at a moment.
+    pub fn of(moment: Moment) -> Clock {
+        Clock {
+            boot_nanos: moment.boot(),
+            ticks_per_second: ::procfs::ticks_per_second().max(1),
+            page_size: ::procfs::page_size(),
+        }
+    }
+
+    /// The same, as the wall clock was set at another moment, where that was noted.
+    pub fn at(self, moment: Moment) -> Clock {
+        match moment.boot_nanos {
+            0 => self,
+            _ => Clock { boot_nanos: moment.boot(), ..self },
+        }
+    }
+
     /// Ticks as seconds.
     pub fn seconds(&self, ticks: u64) -> f64 {
         ticks as f64 / self.ticks_per_second as f64
@@ -324,17 +334,11 @@ impl Clock {
         pages.saturating_mul(self.page_size)
     }
 
-    /// The time that lies `ticks` after boot, as `starttime` is given; as exact as a tick and the whole
-    /// seconds of `btime` are. The end of year 9999 stands for anything later.
+    /// The time that lies `ticks` after boot, as `starttime` is given; as exact as a tick. The end of year 9999 stands for anything later.
     pub fn after_boot(&self, ticks: u64) -> Timestamp {
-        let rate = self.ticks_per_second.max(1);
-        let seconds = self.btime.saturating_add(ticks / rate);
-        let nanoseconds = u128::from(ticks % rate) * 1_000_000_000 / u128::from(rate);
-        i64::try_from(seconds)
-            .ok()
-            .zip(i32::try_from(nanoseconds).ok())
-            .map(|(seconds, nanoseconds)| SignedDuration::new(seconds, nanoseconds))
-            .and_then(|since| Timestamp::from_duration(since).ok())
-            .unwrap_or(Timestamp::MAX)
+        let since = u128::from(ticks) * 1_000_000_000 / u128::from(self.ticks_per_second.max(1));
+        let nanos =
+            i128::try_from(since).unwrap_or(i128::MAX).saturating_add(self.boot_nanos.into());
+        Timestamp::from_nanosecond(nanos).unwrap_or(Timestamp::MAX)
     }
 }

@@ -8,6 +8,7 @@
 //! Where it matters who the parent is, they only plan, and [order](orders) the child of a [proxy].
 
 mod clone;
+mod explain;
 mod orders;
 mod proxy;
 
@@ -23,7 +24,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
 use super::capture::filter::Order;
-use super::footprint::Footprint;
+use super::footprint::{Floor, Footprint};
 use super::plan::{Draft, Failed, LaunchPlan, Report, Step, Surroundings};
 use super::sys::{self, Stack};
 use super::{Resolved, Stage, StartFailure};
@@ -67,18 +68,25 @@ pub(super) struct Spawned {
     pub(super) not_made: Vec<usize>,
     /// What the spec has come to, as far as it did.
     pub(super) resolved: Resolved,
+    /// Where the kernel has begun to count the child's `maxrss`.
+    pub(super) floor: Floor,
 }
 
 impl Spawned {
     /// What became of a job of which nothing was made.
     pub(super) fn failed(serial: u64, failure: StartFailure) -> Spawned {
+        Spawned { failures: vec![failure], ..Spawned::nothing(serial) }
+    }
+
+    fn nothing(serial: u64) -> Spawned {
         Spawned {
             serial,
             child: None,
-            failures: vec![failure],
+            failures: Vec::new(),
             filters: Vec::new(),
             not_made: Vec::new(),
             resolved: Resolved::default(),
+            floor: Floor::default(),
         }
     }
 }
@@ -343,19 +351,21 @@ fn spawn(job: Job, stack: &Stack, shared: &Shared) -> Option<Spawned> {
         Err(failures) => {
             let not_made = tasks.iter().map(|task| task.index).collect();
             let resolved = report.early().get().cloned().unwrap_or_default();
-            let (child, filters) = (None, Vec::new());
-            return Some(Spawned { serial, child, failures, filters, not_made, resolved });
+            return Some(Spawned { failures, not_made, resolved, ..Spawned::nothing(serial) });
         }
     };
     let (filters, not_made) = carry_out(tasks, &mut plan);
-    shared.footprint.lighten();
+    let floor = shared.footprint.lighten();
     if for_main_thread {
-        let ordered = Ordered::new(serial, plan, filters, not_made);
+        let ordered = Ordered::new(serial, plan, filters, not_made, floor);
         let Err((ordered, error)) = shared.orders.order(ordered) else { return None };
         Some(ordered.failed(error))
     } else {
         let cloned = clone::here(&plan, stack);
-        Some(outcome(serial, &plan, cloned, filters, not_made))
+        Some(Spawned {
+            floor: floor.executed(),
+            ..outcome(serial, &plan, cloned, filters, not_made)
+        })
     }
 }
 
@@ -372,10 +382,13 @@ fn outcome(
         Err(error) => {
             let errno = error.raw_os_error().unwrap_or(0);
             let early = plan.report.early().get().cloned().unwrap_or_default();
-            (None, vec![StartFailure { stage: Stage::Fork, errno, path: None }], early)
+            // What was missing before the fork is told all the same.
+            let mut failures = fd_failures(plan);
+            failures.push(StartFailure::new(Stage::Fork, errno, None));
+            (None, failures, early)
         }
     };
-    Spawned { serial, child, failures, filters, not_made, resolved }
+    Spawned { child, failures, filters, not_made, resolved, ..Spawned::nothing(serial) }
 }
 
 /// Makes what captures need; what cannot be made fails in the child's report, with every other failing fd.
@@ -408,12 +421,31 @@ fn failures(plan: &LaunchPlan) -> Vec<StartFailure> {
         };
         let (stage, path) =
             setting.map_or((Stage::Session, None), |setting| (setting.stage, setting.path.clone()));
-        StartFailure { stage, errno, path }
+        StartFailure::new(stage, errno, path)
     });
-    let fds = plan
-        .steps
+    let failed: Vec<StartFailure> = setting.into_iter().chain(fd_failures(plan)).collect();
+    if !failed.is_empty() {
+        return failed;
+    }
+    if report.reached_exec().load(Ordering::Acquire) == 0 {
+        return vec![StartFailure::new(Stage::Setup, 0, None)];
+    }
+    match report.exec_errno().load(Ordering::Acquire) {
+        0 => Vec::new(),
+        errno => {
+            let missing = report.exe_missing().load(Ordering::Acquire) != 0;
+            let detail = if missing { None } else { explain::exec(plan, errno) };
+            let path = Some(plan.exe.clone());
+            vec![StartFailure { stage: Stage::Exec { missing }, errno, path, detail }]
+        }
+    }
+}
+
+/// The fds that could not be set up, as far as they were tried.
+fn fd_failures(plan: &LaunchPlan) -> Vec<StartFailure> {
+    plan.steps
         .iter()
-        .zip(report.step_errnos())
+        .zip(plan.report.step_errnos())
         .enumerate()
         .map(|(index, (step, errno))| (index, step, errno.load(Ordering::Acquire)))
         .filter(|(_, _, errno)| *errno != 0)
@@ -423,21 +455,7 @@ fn failures(plan: &LaunchPlan) -> Vec<StartFailure> {
                 Step::Open { path, .. } => Some(path.to_string_lossy().into_owned()),
                 _ => not_made.map(|(_, path)| path.clone()),
             };
-            StartFailure { stage: Stage::Fd(step.target()), errno, path }
-        });
-    let failed: Vec<StartFailure> = setting.into_iter().chain(fds).collect();
-    if !failed.is_empty() {
-        return failed;
-    }
-    if report.reached_exec().load(Ordering::Acquire) == 0 {
-        return vec![StartFailure { stage: Stage::Setup, errno: 0, path: None }];
-    }
-    match report.exec_errno().load(Ordering::Acquire) {
-        0 => Vec::new(),
-        errno => {
-            let missing = report.exe_missing().load(Ordering::Acquire) != 0;
-            let path = Some(plan.exe.clone());
-            vec![StartFailure { stage: Stage::Exec { missing }, errno, path }]
-        }
-    }
+            StartFailure::new(Stage::Fd(step.target()), errno, path)
+        })
+        .collect()
 }

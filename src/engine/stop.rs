@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_deadline_that_never_comes() {
-        let start = Moment { unix_nanos: 0, monotonic_nanos: u64::MAX - 5 };
+        let start = Moment { monotonic_nanos: u64::MAX - 5, ..Moment::default() };
         let terms = Terms::new(start, Some(1e10), Stopping::default());
         assert_eq!(terms.deadline, Some(u64::MAX));
         assert!(instant(u64::MAX) > Instant::now());

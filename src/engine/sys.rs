@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::faults::{self, Call};
+use super::permitted;
 
 /// Sets the signal of a broken lease; as in the kernel's `fcntl.h`.
 const F_SETSIG: libc::c_int = 10;
@@ -164,7 +165,7 @@ pub(super) fn hung_up(reader: &OwnedFd) -> bool {
 ///
 /// # Errors
 /// `ESRCH` where it has been reaped, or the OS error (`EPERM`, `EINVAL`).
-pub(super) fn pidfd_send_signal(pidfd: RawFd, signum: i32) -> io::Result<()> {
+pub(crate) fn pidfd_send_signal(pidfd: RawFd, signum: i32) -> io::Result<()> {
     // SAFETY: the system call takes no pointer but the null siginfo.
     let ret = unsafe {
         libc::syscall(
@@ -175,7 +176,16 @@ pub(super) fn pidfd_send_signal(pidfd: RawFd, signum: i32) -> io::Result<()> {
             0,
         )
     };
-    if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if ret >= 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::ENOSYS) => {
+            permitted::signal_by_number(pidfd, signum).unwrap_or(Err(error))
+        }
+        _ => Err(error),
+    }
 }
 
 /// Sends a signal to every process of a group.

@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use indexmap::IndexMap;
 
 use super::procfs::{ProcFs, RawStat};
-use super::sys;
+use super::{permitted, sys};
 
 /// How many processes are taken for one tree; of a larger one, the rest is left to whoever is told of survivors.
 const MAX_MEMBERS: usize = 4096;
@@ -116,7 +116,7 @@ impl Tree {
         if self.members.contains_key(&pid) {
             return;
         }
-        let Ok(pidfd) = sys::pidfd_open(pid) else { return };
+        let Ok(pidfd) = permitted::handle(pid) else { return };
         let Ok(stat) = procfs.read_stat(pid) else { return };
         if !meant(&stat) {
             return;
@@ -223,7 +223,7 @@ impl Refusal {
 /// # Errors
 /// Where it is gone.
 fn find(procfs: &ProcFs, pid: i32, starttime: u64) -> io::Result<(OwnedFd, RawStat)> {
-    let pidfd = sys::pidfd_open(pid)?;
+    let pidfd = permitted::handle(pid)?;
     let stat = procfs.read_stat(pid).map_err(io::Error::other)?;
     if stat.starttime != starttime {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));

@@ -92,6 +92,14 @@ pub(super) enum Failure {
         /// The fd, as asked for.
         fd: String,
     },
+    /// The file of a capture is not there any more.
+    #[error("captured output is gone: {fd} of {id}: its file was removed or replaced")]
+    CaptureGone {
+        /// The process.
+        id: ProcId,
+        /// The fd, as asked for.
+        fd: String,
+    },
     /// The query is not understood.
     #[error(transparent)]
     Query(#[from] QueryError),
@@ -254,6 +262,7 @@ impl ResponseError for Failure {
             Failure::Precondition => StatusCode::PRECONDITION_FAILED,
             // As nginx counts it: no code of HTTP's own says so.
             Failure::Gone => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+            Failure::CaptureGone { .. } => StatusCode::GONE,
             Failure::Capture(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Failure::Start(
                 StartError::InUse(_) | StartError::OtherSpec(_) | StartError::PipeToPresent(_),

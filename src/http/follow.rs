@@ -14,7 +14,7 @@ use super::gone::closed;
 use super::output::BLOCK;
 use super::watcher::{Watch, Watcher};
 use crate::actors::messages::AwaitEnd;
-use crate::engine::{Captures, Held};
+use crate::engine::{Captures, Held, Loss};
 use crate::report::Facts;
 use crate::report::chars::torn;
 use crate::spec::FdName;
@@ -148,6 +148,9 @@ impl Follower {
         tokio::select! {
             facts = &mut self.end => {
                 let ended = facts.as_ref().and_then(|facts| facts.captures.get(self.fd));
+                if ended.is_some_and(|capture| capture.loss() == Some(Loss::Gone)) {
+                    return Err(io::Error::new(io::ErrorKind::NotFound, "the capture's file is gone"));
+                }
                 self.length = Some(ended.map_or(self.at, |capture| capture.len()));
                 self.watch = None;
             }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::server::Site;
 use crate::actors::messages::Tally;
 use crate::actors::status::LinkState;
+use crate::engine::procfs::is_ours;
 
 /// The type of the body.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -110,6 +111,8 @@ fn processes(text: &mut Text, tally: &Tally) {
 
 /// What our own two processes hold.
 fn resources(text: &mut Text, parts: &[(&str, u32)]) {
+    // By the numbers of another namespace they would be somebody else's.
+    let parts = if is_ours() { parts } else { &[] };
     text.family("procstar_open_fds", "gauge", "Open file descriptors.");
     for (part, pid) in parts {
         if let Ok(fds) = std::fs::read_dir(format!("/proc/{pid}/fd")) {

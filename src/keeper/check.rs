@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 
 use super::descriptors::{self, read_state};
 use super::upgrade::{CHECK_FD, Program, STATE_FD};
+use crate::engine::permitted;
 use crate::engine::sys::{pidfd_open, set_nonblocking};
 
 /// The environment variable that holds the question's own number. An older program asks without it, and is content with an exit code.
@@ -159,10 +160,11 @@ impl Asked {
             .stdout(Stdio::piped())
             .process_group(0)
             .spawn()?;
-        let pidfd = pidfd_open(child.id() as i32).inspect_err(|_| {
-            // Its end could not be noticed.
-            let _ = child.kill().and_then(|()| child.wait());
-        })?;
+        let pidfd =
+            pidfd_open(child.id() as i32).map_err(permitted::explain).inspect_err(|_| {
+                // Its end could not be noticed.
+                let _ = child.kill().and_then(|()| child.wait());
+            })?;
         Ok(Asked { child, pidfd })
     }
 

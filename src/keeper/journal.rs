@@ -287,7 +287,7 @@ mod tests {
     use crate::engine::{Captures, Moment, Terms};
 
     fn started(id: &str, pid: i32) -> Started {
-        let start = Moment { unix_nanos: 1, monotonic_nanos: 2 };
+        let start = Moment { unix_nanos: 1, monotonic_nanos: 2, boot_nanos: 0 };
         let captures = Captures::none();
         let (terms, resolved) = (Terms::default(), Default::default());
         Started { id: id.into(), pid, start, stat: None, statm: None, captures, terms, resolved }

@@ -26,6 +26,7 @@ use super::upgrade::{self, Program, State};
 use crate::cli::logging;
 use crate::config::NEVER_INHERITED;
 use crate::engine::inbox::Inbox;
+use crate::engine::permitted;
 use crate::engine::procfs::ProcFs;
 use crate::engine::{
     Ended, Engine, Event, FILTER, Handover, Heritage, Moment, Options, StopOrder, Whitelist,
@@ -390,6 +391,12 @@ impl Keeper {
             Err(error) => {
                 tracing::error!(%error, "cannot start the agent");
                 self.agent_died(false);
+                if self.engine.is_none() && self.code.is_some() {
+                    // Nobody else can: no agent has ever run, and no log is set up.
+                    let text =
+                        format!("procstar: cannot start a process of this program: {error}\n");
+                    let _ = io::Write::write_all(&mut io::stderr(), text.as_bytes());
+                }
             }
         }
     }
@@ -580,7 +587,7 @@ impl Keeper {
             setup_patience: settings.setup_patience,
             restrict_exe,
             heritage: self.origin.heritage(),
-            filter: "/proc/self/exe".into(),
+            filter: permitted::own_program(),
             limit: settings.limit,
             restore: Some(Arc::new(instance.restorer())),
         };

@@ -13,6 +13,7 @@ use super::descriptors;
 use super::protocol::{Decoder, FrameError, ToAgent, ToKeeper, encode};
 use super::serve::{AGAIN, KEEPER_FD};
 use super::upgrade::STATE_FD;
+use crate::engine::permitted;
 use crate::engine::sys::pidfd_open;
 
 /// How much is read at once.
@@ -32,13 +33,14 @@ pub struct AgentCommand {
 impl AgentCommand {
     /// This very program, with our own arguments.
     pub fn this_program() -> Self {
-        AgentCommand { exe: "/proc/self/exe".into(), args: std::env::args_os().skip(1).collect() }
+        AgentCommand { exe: permitted::own_program(), args: std::env::args_os().skip(1).collect() }
     }
 }
 
 /// A running agent.
 pub(super) struct Subordinate {
     child: Child,
+    /// Readable once it has ended: its pidfd, or a pipe.
     pidfd: OwnedFd,
     /// None once all that it has said is read, or nothing more can be.
     socket: Option<UnixStream>,
@@ -81,12 +83,21 @@ impl Subordinate {
         }
         descriptors::pass_on(&mut command, &theirs);
         descriptors::pass_on_inherited(&mut command, fds);
-        let mut child = command.spawn()?;
+        // Where there is no pidfd, the end of a pipe tells of its end that it alone holds.
+        let own = std::process::id().cast_signed();
+        let pipe = if pidfd_open(own).is_err() { Some(std::io::pipe()?) } else { None };
+        if let Some((_, writer)) = &pipe {
+            descriptors::pass_on(&mut command, writer);
+        }
+        let mut child = permitted::spawn(&mut command)?;
         drop(theirs);
-        let pidfd = pidfd_open(child.id() as i32).inspect_err(|_| {
-            // Nobody would hear of its end.
-            let _ = child.kill().and_then(|()| child.wait());
-        })?;
+        let pidfd = match pipe {
+            Some((reader, _)) => OwnedFd::from(reader),
+            None => pidfd_open(child.id() as i32).inspect_err(|_| {
+                // Nobody would hear of its end.
+                let _ = child.kill().and_then(|()| child.wait());
+            })?,
+        };
         Ok(Subordinate {
             child,
             pidfd,

@@ -15,7 +15,7 @@ use super::private_dir::{
     GONE, LOCK, is_in, is_ours, is_random_name, lock, make, out_of_the_way, remove,
 };
 use super::registry::running_in;
-use crate::engine::procfs::ProcFs;
+use crate::engine::procfs::{self, ProcFs};
 use crate::engine::sys;
 
 /// The journal's name in the directory of captures.
@@ -89,6 +89,10 @@ pub(super) fn sweep_place(place: &Path, uid: u32) {
 
 /// Sweeps a registry: links to what does not run any more, and homes of dead instances. It may be in a directory that has other things too.
 pub(super) fn sweep_registry(place: &Path) {
+    if !procfs::is_ours() {
+        // What lives cannot be told from what does not.
+        return;
+    }
     let Ok(entries) = std::fs::read_dir(place) else { return };
     let procfs = ProcFs::default();
     for entry in entries.flatten() {
@@ -111,6 +115,10 @@ fn is_home(dir: &Path) -> bool {
 
 /// Sweeps the directories of one that has only ours.
 fn sweep(base: &Path) {
+    if !procfs::is_ours() {
+        // What lives cannot be told from what does not.
+        return;
+    }
     let Ok(entries) = std::fs::read_dir(base) else { return };
     let procfs = ProcFs::default();
     for entry in entries.flatten() {

@@ -18,6 +18,7 @@ use super::instance::Remains;
 use super::ledger::Record;
 use super::meaning::Mode;
 use super::protocol::{Memory, Order, Settings};
+use crate::engine::permitted;
 use crate::engine::sys::{seal, sealable_memory_file, set_cloexec};
 use crate::engine::{Carried, CarriedShared, Moment};
 
@@ -145,7 +146,8 @@ impl Program {
     /// # Errors
     /// The OS error of finding that path.
     pub fn of_this_process() -> io::Result<Program> {
-        let path = std::env::current_exe()?;
+        // Without `/proc`, the path by which it was executed is as good.
+        let path = std::env::current_exe().unwrap_or_else(|_| permitted::own_program());
         let path = check::path_of_successor(&path).to_path_buf();
         Ok(Program::new(path, std::env::args_os().collect()))
     }
@@ -223,8 +225,11 @@ mod tests {
     use std::sync::Arc;
 
     fn sample() -> State {
-        let start =
-            Moment { unix_nanos: 1_700_000_000_000_000_000, monotonic_nanos: 5_000_000_000 };
+        let start = Moment {
+            unix_nanos: 1_700_000_000_000_000_000,
+            monotonic_nanos: 5_000_000_000,
+            boot_nanos: 0,
+        };
         let started = Started {
             id: "ended".into(),
             pid: 41,

@@ -34,10 +34,15 @@ pub struct CaptureReport {
 pub enum CaptureReason {
     /// A descendant of the ended process still holds the fd, and may still write.
     Survivor,
-    /// The capture was never set up, as the process was not started.
+    /// The process was not started as specified, so nothing was captured of it.
     Setup,
     /// Reading or storing failed; `errors` of the result says how.
     Error,
     /// More came than its limit keeps; `dropped` says how much more.
     Limit,
+    /// The process has opened its own output again and truncated or overwritten it, as `> /dev/stderr` does: what was written before
+    /// may be missing.
+    Truncated,
+    /// The file was removed, replaced, or made unreachable.
+    Gone,
 }

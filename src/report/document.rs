@@ -64,6 +64,11 @@ impl Window {
         Window { view, at: 0, end }
     }
 
+    /// That of a capture of which nothing but the length is shown.
+    fn unread(capture: &Capture) -> Self {
+        Window { view: View::empty(), at: 0, end: capture.len() }
+    }
+
     /// The next bytes, none at the end. What the process itself has taken away from its file in the meantime
     /// reads as zeros, like a hole: lengths have been told already.
     fn next<'b>(&mut self, buf: &'b mut [u8]) -> io::Result<&'b [u8]> {
@@ -154,13 +159,15 @@ impl Document {
                 None => writer.null(),
                 Some(capture) => {
                     let spec = capture.spec();
-                    let window = match nothing {
-                        true => Window::whole(Ok(View::empty())),
-                        // As text, and counted, it is what was written; as data, what is stored of it.
-                        false if Shown::of(spec) == Shown::Text || !spec.attached => {
-                            Window::whole(capture.view())
-                        }
-                        false => Window::whole(capture.stored()),
+                    let window = if nothing {
+                        Window::whole(Ok(View::empty()))
+                    } else if !spec.attached {
+                        Window::unread(capture)
+                    } else if Shown::of(spec) == Shown::Text {
+                        // As text it is what was written; as data, what is stored of it.
+                        Window::whole(capture.view())
+                    } else {
+                        Window::whole(capture.stored())
                     };
                     writer.capture(spec, window)?;
                 }
@@ -196,8 +203,7 @@ impl Document {
                     window,
                 )?;
             } else {
-                // Nothing of it is read.
-                let window = Window::whole(capture.view());
+                let window = Window::unread(capture);
                 writer.capture(&CaptureSpec { attached: false, ..spec.clone() }, window)?;
             }
         }

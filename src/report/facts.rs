@@ -21,10 +21,10 @@ use super::rusage::Rusage;
 use super::samples::{Sample, Track};
 use super::status::{ProcState, Status};
 use super::times::Times;
-use crate::engine::procfs::{Clock, ProcFs, RawIo, RawPeaks, RawStat, RawStatm, ReadError};
+use crate::engine::procfs::{Clock, ProcFs, RawIo, RawPeaks, RawStat, RawStatm};
 use crate::engine::{
-    Captures, CutShort, Ended, Extent, Moment, Resolved, StartFailure, Started, StopCause,
-    Survivor, Survivors,
+    Capture, Captures, CutShort, Ended, Extent, Loss, Moment, Resolved, StartFailure, Started,
+    StopCause, Survivor, Survivors,
 };
 use crate::spec::{FdName, Identity, ProcId};
 
@@ -67,6 +67,9 @@ struct Ending {
 
 /// What is said of a process whose exit nobody has waited for.
 const LOST: &str = "exit status lost: the keeper died before the process ended";
+
+/// The exit code of such a process, for clients that read one in any case.
+const LOST_CODE: i32 = 125;
 
 /// Why a process is no longer running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -124,7 +127,7 @@ impl Facts {
         // Of a process that was not started as specified, what its child's set-up came to tells nothing.
         let (state, status) = match ended.failures.first() {
             Some(failure) => (ProcState::Error, Status::from_exit_code(failure.exit_code())),
-            None if ended.lost => (ProcState::Error, Status::from_exit_code(125)),
+            None if ended.lost => (ProcState::Error, Status::from_exit_code(LOST_CODE)),
             None => (ProcState::Terminated, Status::from_raw(ended.status)),
         };
         let reason = match (ended.cause, state, status.signum) {
@@ -154,7 +157,10 @@ impl Facts {
             ending: Some(Box::new(Ending {
                 reason,
                 status,
-                rusage: Rusage::from(&ended.rusage),
+                rusage: match ended.lost {
+                    true => Rusage::unknown(),
+                    false => Rusage::from(&ended.rusage),
+                },
                 cut_short: ended.cut_short,
                 survivors: ended.survivors,
             })),
@@ -178,6 +184,16 @@ impl Facts {
     /// What the process was asked to be; none where that is not known any more.
     pub fn identity(&self) -> Option<&Arc<Identity>> {
         self.identity.as_ref()
+    }
+
+    /// Whether the file of a capture was taken away. While the process runs there is one, though it may be empty; where it has ended
+    /// meanwhile, as these facts do not show yet, an empty one was removed in good order.
+    pub fn has_lost(&self, capture: &Capture, sampler: &Sampler) -> bool {
+        if !self.is_running() {
+            return capture.loss() == Some(Loss::Gone);
+        }
+        let alive = |pid| sampler.sample(pid, self.stat.as_ref()).stat.is_some();
+        capture.is_missing() && self.pid.is_some_and(alive)
     }
 
     /// Whether the process has not ended.
@@ -230,12 +246,14 @@ impl Facts {
             (true, Some(pid)) => sampler.sample(pid, self.stat.as_ref()),
             _ => Seen::default(),
         };
-        let clock = &sampler.clock;
+        let clock = &sampler.clock.at(self.start);
         let stat = seen.stat.as_ref().or(self.stat.as_ref());
         let statm = seen.statm.as_ref().or(self.statm.as_ref());
         let io = seen.io.as_ref().or(self.io.as_ref());
         let ending = self.ending.as_ref();
         let rusage = ending.map(|ending| &ending.rusage);
+        // What a process used that was lost nobody has told.
+        let used = stat.filter(|_| ending.is_none_or(|ending| ending.reason != Reason::Lost));
         let (exe, cwd, env) = self.resolved();
         let identity = self.identity.as_deref();
         let track = self.track.as_deref();
@@ -257,7 +275,7 @@ impl Facts {
             proc_stat: stat.map(|stat| ProcStat::new(stat, clock)),
             proc_statm: statm.map(|statm| ProcStatm::new(statm, clock)),
             cgroup_accounting: None,
-            usage: stat.map(|stat| Usage::new(stat, seen.peaks.as_ref(), rusage, clock)),
+            usage: used.map(|stat| Usage::new(stat, seen.peaks.as_ref(), rusage, clock)),
             io: io.map(IoReport::from),
             peak: stat.map(|_| Peak::new(track.and_then(Track::peaks), running, rusage, clock)),
             samples: track.map(|track| track.samples(clock)),
@@ -266,6 +284,7 @@ impl Facts {
             cwd,
             env,
             labels: self.labels(),
+            warnings: identity.map_or(Vec::new(), Identity::warnings),
             group_id: &sampler.group_id,
             agent: &sampler.agent,
             captures: self.capture_reports(as_of),
@@ -307,6 +326,12 @@ impl Facts {
                 CutShort::Error => CaptureReason::Error,
             })
         };
+        let lost = |capture: &Capture| {
+            capture.loss().map(|loss| match loss {
+                Loss::Truncated => CaptureReason::Truncated,
+                Loss::Gone => CaptureReason::Gone,
+            })
+        };
         let nothing = self.is_running() && as_of == AsOf::Then;
         self.captures
             .iter()
@@ -314,7 +339,11 @@ impl Facts {
                 let capture = capture?;
                 let extent = if nothing { Extent::default() } else { capture.extent() };
                 let limit = (extent.dropped > 0).then_some(CaptureReason::Limit);
-                let reason = cut_short(fd).or(limit.filter(|_| !self.is_running()));
+                let reason = match (self.is_running(), cut_short(fd)) {
+                    (true, _) => None,
+                    (false, setup @ Some(CaptureReason::Setup)) => setup,
+                    (false, cut) => lost(capture).or(cut).or(limit),
+                };
                 let spec = capture.spec();
                 let report = CaptureReport {
                     length: extent.length,
@@ -377,6 +406,8 @@ pub(super) struct Head<'a> {
     env: Option<&'a IndexMap<String, String>>,
     /// Labels, as given.
     labels: &'a IndexMap<String, String>,
+    /// What its spec asks for that was not done, though it was started.
+    warnings: Vec<&'static str>,
     /// The group of the agent that tells this.
     group_id: &'a str,
     /// That agent.
@@ -411,12 +442,9 @@ struct Seen {
 
 impl Sampler {
     /// A sampler of the processes in `procfs`.
-    ///
-    /// # Errors
-    /// Where the clock's figures cannot be read.
-    pub fn new(procfs: ProcFs) -> Result<Sampler, ReadError> {
-        let clock = procfs.clock()?;
-        Ok(Sampler { procfs, clock, agent: AgentInfo::default(), group_id: String::new() })
+    pub fn new(procfs: ProcFs) -> Sampler {
+        let clock = Clock::of(Moment::now());
+        Sampler { procfs, clock, agent: AgentInfo::default(), group_id: String::new() }
     }
 
     /// The same, of this agent, which is in that group.

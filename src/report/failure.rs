@@ -22,6 +22,8 @@ pub struct FailureReport {
     pub error: Option<String>,
     /// The path concerned, or the name of the user or group; null where there is none.
     pub path: Option<String>,
+    /// What the system's error leaves out, such as that a script's interpreter is missing; null where there is nothing to add.
+    pub detail: Option<String>,
     /// What went wrong, as in `errors`.
     pub message: String,
 }
@@ -36,6 +38,7 @@ impl From<&StartFailure> for FailureReport {
             error: errno.and_then(error_name),
             // A proc ID is no path; it is in the message.
             path: failure.path.clone().filter(|_| failure.stage != Stage::Peer),
+            detail: failure.detail.clone(),
             message: failure.to_string(),
         }
     }
@@ -56,7 +59,7 @@ mod tests {
     #[test]
     fn failures_have_a_stage_an_error_and_a_path() {
         let report = |stage, errno, path: Option<&str>| {
-            FailureReport::from(&StartFailure { stage, errno, path: path.map(str::to_owned) })
+            FailureReport::from(&StartFailure::new(stage, errno, path.map(str::to_owned)))
         };
         let exec = report(Stage::Exec { missing: true }, libc::ENOENT, Some("/nope"));
         assert_eq!((exec.stage.as_ref(), exec.fd, exec.errno), ("exec", None, Some(2)));

@@ -61,7 +61,7 @@ pub struct Usage {
     pub cminflt: u64,
     /// The second, of children that it has waited for.
     pub cmajflt: u64,
-    /// The most memory that it has had resident, in bytes; at the end, as `rusage` has it, that of any one of all. Null
+    /// The most memory that it has had resident, in bytes; at the end, as `rusage` has it, that of any one of all, or null. Null also
     /// where the kernel does not tell.
     pub maxrss: Option<u64>,
 }
@@ -81,7 +81,7 @@ impl Usage {
         // In whole microseconds, which is all that the kernel tells.
         let micros = |seconds: f64| (seconds * 1e6).round() / 1e6;
         Usage {
-            cpu: micros(rusage.map_or(ticks, |rusage| rusage.utime + rusage.stime)),
+            cpu: micros(rusage.and_then(Rusage::cpu).unwrap_or(ticks)),
             utime,
             stime,
             cutime,
@@ -90,7 +90,7 @@ impl Usage {
             majflt: stat.majflt,
             cminflt: stat.cminflt,
             cmajflt: stat.cmajflt,
-            maxrss: rusage.map(|rusage| rusage.maxrss).or(peaks.map(|peaks| peaks.rss)),
+            maxrss: rusage.map_or(peaks.map(|peaks| peaks.rss), |rusage| rusage.maxrss),
         }
     }
 }
@@ -104,8 +104,8 @@ pub struct Peak {
     pub vsize: Option<u64>,
     /// Threads: the most that a sample saw, or at present.
     pub threads: Option<u64>,
-    /// At the end, the kernel's mark of resident memory, in bytes, of it or any child that it has waited for; null while it
-    /// runs.
+    /// At the end, the kernel's mark of resident memory, in bytes, of it or any child that it has waited for, or null as in `rusage`;
+    /// null while it runs.
     pub maxrss: Option<u64>,
 }
 
@@ -125,7 +125,7 @@ impl Peak {
             rss: rss.chain(marks.map(|marks| marks.rss)).max(),
             vsize: seen().map(|seen| seen.vsize).chain(marks.map(|marks| marks.vsize)).max(),
             threads: seen().map(|seen| seen.threads).max(),
-            maxrss: rusage.map(|rusage| rusage.maxrss),
+            maxrss: rusage.and_then(|rusage| rusage.maxrss),
         }
     }
 }
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
     use crate::engine::procfs::parse_stat;
 
-    const CLOCK: Clock = Clock { btime: 0, ticks_per_second: 100, page_size: 4096 };
+    const CLOCK: Clock = Clock { boot_nanos: 0, ticks_per_second: 100, page_size: 4096 };
 
     fn stat() -> RawStat {
         let line = b"7 (x) S 1 7 7 0 -1 0 11 12 13 14 150 25 300 75 20 0 5 0 99 8192 3 0 1 1 0 0 0 0 0 0 0 0 0 0 17\n";
@@ -149,10 +149,14 @@ mod tests {
         assert_eq!((live.cpu, live.utime, live.stime), (5.5, 1.5, 0.25));
         assert_eq!((live.cutime, live.cstime, live.maxrss), (3.0, 0.75, Some(5000)));
         assert_eq!((live.minflt, live.cminflt, live.majflt, live.cmajflt), (11, 12, 13, 14));
-        let rusage = Rusage { utime: 4.503, stime: 1.001, maxrss: 6000, ..Rusage::zero() };
+        let rusage =
+            Rusage { utime: Some(4.503), stime: Some(1.001), maxrss: Some(6000), ..Rusage::zero() };
         let end = Usage::new(&stat(), None, Some(&rusage), &CLOCK);
         assert_eq!((end.cpu, end.utime, end.maxrss), (5.504, 1.5, Some(6000)));
         assert_eq!(Usage::new(&stat(), None, None, &CLOCK).maxrss, None);
+        // What the kernel has not told at the end is not made up from what it told before.
+        let unknown = Usage::new(&stat(), Some(&peaks), Some(&Rusage::unknown()), &CLOCK);
+        assert_eq!((unknown.cpu, unknown.maxrss), (5.5, None));
     }
 
     #[test]
@@ -166,7 +170,7 @@ mod tests {
         // At a start, before the kernel's marks are read.
         let start = of(None, Some((&stat, None)), None);
         assert_eq!(start, peak(Some(3 * 4096), Some(8192), Some(5), None));
-        let rusage = Rusage { maxrss: 30_000, ..Rusage::zero() };
+        let rusage = Rusage { maxrss: Some(30_000), ..Rusage::zero() };
         let end = of(Some(sampled), None, Some(&rusage));
         assert_eq!(end, peak(Some(4 * 4096), Some(10_000), Some(3), Some(30_000)));
         assert_eq!(of(None, None, Some(&rusage)), peak(None, None, None, Some(30_000)));

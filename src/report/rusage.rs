@@ -3,63 +3,65 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a process and those of its descendants that were waited for used up, from `getrusage` or `wait4`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// What a process and those of its descendants that were waited for used up, from `getrusage` or `wait4`. All is null where the
+/// process was lost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Rusage {
     /// CPU time in user mode, in seconds.
-    pub utime: f64,
+    pub utime: Option<f64>,
     /// CPU time in the kernel, in seconds.
-    pub stime: f64,
-    /// The most memory that any one of these processes had resident, in bytes.
-    pub maxrss: u64,
+    pub stime: Option<f64>,
+    /// The most memory that any one of these processes had resident, in bytes. Null also where the kernel's figure may be that of the
+    /// process that has made it: of one that has had little more than that.
+    pub maxrss: Option<u64>,
     /// Page faults that needed no disk.
-    pub minflt: u64,
+    pub minflt: Option<u64>,
     /// Page faults that needed a disk.
-    pub majflt: u64,
+    pub majflt: Option<u64>,
     /// Swaps; Linux leaves it 0.
-    pub nswap: u64,
+    pub nswap: Option<u64>,
     /// Reads from block devices, in blocks of 512 bytes.
-    pub inblock: u64,
+    pub inblock: Option<u64>,
     /// Writes to block devices, in blocks of 512 bytes.
-    pub oublock: u64,
+    pub oublock: Option<u64>,
     /// Switches away as the process waited for something.
-    pub nvcsw: u64,
+    pub nvcsw: Option<u64>,
     /// Switches away as its time was up, or for something of higher priority.
-    pub nivcsw: u64,
+    pub nivcsw: Option<u64>,
 }
 
 impl Rusage {
     /// What a process that was never started used up.
-    pub const fn zero() -> Self {
-        Self {
-            utime: 0.0,
-            stime: 0.0,
-            maxrss: 0,
-            minflt: 0,
-            majflt: 0,
-            nswap: 0,
-            inblock: 0,
-            oublock: 0,
-            nvcsw: 0,
-            nivcsw: 0,
-        }
+    pub fn zero() -> Self {
+        Self::from(&crate::engine::no_usage())
+    }
+
+    /// What a process used up of which that is not known.
+    pub fn unknown() -> Self {
+        Self::default()
+    }
+
+    /// The CPU time of all, in seconds.
+    pub fn cpu(&self) -> Option<f64> {
+        Some(self.utime? + self.stime?)
     }
 }
 
 impl From<&libc::rusage> for Rusage {
+    /// A negative `ru_maxrss` is one that is not known.
     fn from(raw: &libc::rusage) -> Self {
         Self {
-            utime: seconds(&raw.ru_utime),
-            stime: seconds(&raw.ru_stime),
+            utime: Some(seconds(&raw.ru_utime)),
+            stime: Some(seconds(&raw.ru_stime)),
             // In the kernel's hands it is in KiB.
-            maxrss: count(raw.ru_maxrss).saturating_mul(1024),
-            minflt: count(raw.ru_minflt),
-            majflt: count(raw.ru_majflt),
-            nswap: count(raw.ru_nswap),
-            inblock: count(raw.ru_inblock),
-            oublock: count(raw.ru_oublock),
-            nvcsw: count(raw.ru_nvcsw),
-            nivcsw: count(raw.ru_nivcsw),
+            maxrss: u64::try_from(raw.ru_maxrss).ok().map(|kib| kib.saturating_mul(1024)),
+            minflt: Some(count(raw.ru_minflt)),
+            majflt: Some(count(raw.ru_majflt)),
+            nswap: Some(count(raw.ru_nswap)),
+            inblock: Some(count(raw.ru_inblock)),
+            oublock: Some(count(raw.ru_oublock)),
+            nvcsw: Some(count(raw.ru_nvcsw)),
+            nivcsw: Some(count(raw.ru_nivcsw)),
         }
     }
 }

@@ -212,11 +212,11 @@ mod tests {
     use super::*;
     use crate::engine::procfs::parse_stat;
 
-    const CLOCK: Clock = Clock { btime: 0, ticks_per_second: 100, page_size: 4096 };
+    const CLOCK: Clock = Clock { boot_nanos: 0, ticks_per_second: 100, page_size: 4096 };
 
     fn at(second: u64) -> Moment {
         let nanos = second * 1_000_000_000;
-        Moment { unix_nanos: nanos as i64, monotonic_nanos: nanos }
+        Moment { unix_nanos: nanos as i64, monotonic_nanos: nanos, boot_nanos: nanos }
     }
 
     /// Of a process with so many ticks in user mode and so many resident pages.

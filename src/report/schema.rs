@@ -122,7 +122,7 @@ mod tests {
         let agent = AgentInfo { pid: 7, host: "h".into(), user: "u".into(), version: "2".into() };
         let facts =
             Facts::of_start(started).of(Some(Arc::new(identity))).tracked(Some(Arc::new(track)));
-        let sampler = Sampler::new(procfs).unwrap().of(agent, "g".into());
+        let sampler = Sampler::new(procfs).of(agent, "g".into());
         let validator = jsonschema::validator_for(schema().as_value()).unwrap();
         for as_of in [AsOf::Then, AsOf::Now] {
             let document = |format| bytes(Document::new(&facts, as_of, &sampler, format).unwrap());

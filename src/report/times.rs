@@ -137,7 +137,7 @@ mod tests {
                 .into_iter()
                 .map(|(unix_nanos, passed)| {
                     monotonic_nanos += passed;
-                    Moment { unix_nanos, monotonic_nanos }
+                    Moment { unix_nanos, monotonic_nanos, boot_nanos: 0 }
                 })
                 .collect();
             for pair in moments.windows(2) {

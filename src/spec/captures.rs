@@ -60,7 +60,7 @@ pub enum Encoding {
     /// Data in base64, as with null.
     #[serde(rename = "base64")]
     Base64,
-    /// Data in base2048: 11 bits a character.
+    /// Data in base2048, 11 bits a character, in the alphabet of the Rust crate of that name.
     #[serde(rename = "base2048")]
     Base2048,
 }

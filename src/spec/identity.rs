@@ -22,6 +22,20 @@ pub struct Identity {
     pub report_env: bool,
     /// What tells the spec from every other.
     pub digest: Digest,
+    /// Whether it asks for properties of systemd, which are not applied.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub systemd: bool,
+}
+
+/// What is said of `systemd_properties`, in results and in the log.
+pub const SYSTEMD_UNAPPLIED: &str =
+    "systemd_properties: not applied; this version does not set any property of systemd";
+
+impl Identity {
+    /// What it asks for that is not done.
+    pub fn warnings(&self) -> Vec<&'static str> {
+        self.systemd.then_some(SYSTEMD_UNAPPLIED).into_iter().collect()
+    }
 }
 
 impl From<&ValidatedProc> for Identity {
@@ -33,6 +47,7 @@ impl From<&ValidatedProc> for Identity {
             labels: proc.labels.clone(),
             report_env: proc.env.report,
             digest: proc.digest,
+            systemd: !proc.systemd.is_empty(),
         }
     }
 }

@@ -39,7 +39,7 @@ pub use fds::{
     DataSpec, DupSpec, FdEntry, FdSpec, Fds, FileSpec, NullSpec, OpenFlags, PipeReadSpec,
 };
 pub use id::{FdName, ProcId};
-pub use identity::Identity;
+pub use identity::{Identity, SYSTEMD_UNAPPLIED};
 pub use read::{from_json, from_msgpack, from_valid_json};
 pub use schema::schema;
 pub use types::{

@@ -46,7 +46,7 @@ pub struct ProcSpec {
     /// The fds: an array, set up in its order, or an object, whose order is of no matter.
     #[serde(default)]
     pub fds: Fds,
-    /// Resource control by systemd, where the host has it.
+    /// Resource control by systemd: checked, and not applied, which the result's `warnings` say.
     #[serde(default)]
     pub systemd_properties: SystemdProperties,
     /// Whether an executable without a slash is looked up in the PATH of the process's own environment.
@@ -105,7 +105,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// `systemd_properties`: unit properties that are applied where systemd's user manager runs on cgroup v2.
+/// `systemd_properties`: unit properties, which are checked, and not applied.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct SystemdProperties {

@@ -250,7 +250,7 @@ impl Agent {
             servers: accepted,
         }));
         let (tell, outcome) = oneshot::channel();
-        let sampler = Arc::new(Sampler::new(ProcFs::default()).unwrap());
+        let sampler = Arc::new(Sampler::new(ProcFs::default()));
         let conn = Connection::new(options, peers, sampler, Rc::new(dial.clone()), tell);
         let status = conn.status();
         let conn = conn.start();

@@ -52,11 +52,8 @@ pub fn ended(id: &str, status: i32) -> Event {
 
 /// The end of a process that could not be started.
 pub fn failed(id: &str) -> Event {
-    let failure = StartFailure {
-        stage: Stage::Exec { missing: true },
-        errno: libc::ENOENT,
-        path: Some("/no/such".into()),
-    };
+    let failure =
+        StartFailure::new(Stage::Exec { missing: true }, libc::ENOENT, Some("/no/such".into()));
     Event::Ended(Box::new(Ended { failures: vec![failure], ..end(id) }))
 }
 

@@ -85,7 +85,7 @@ impl World {
                     end: results.clone().recipient(),
                     tally: results.clone().recipient(),
                     position: results.clone().recipient(),
-                    sampler: Arc::new(Sampler::new(ProcFs::default()).unwrap()),
+                    sampler: Arc::new(Sampler::new(ProcFs::default())),
                     policy,
                     about: Arc::new(About::default()),
                     log: Arc::new(Log(Mutex::new(None))),

@@ -4,6 +4,7 @@ import base64
 import gzip
 import hashlib
 import os
+import re
 import stat
 
 import base2048
@@ -11,9 +12,9 @@ import brotli
 import pytest
 import zstandard
 
-from support.oneshot import ok, run1
+from support.oneshot import ok, procstar, run1
 from support.shapes import captured
-from support.specs import argv, sh
+from support.specs import argv, sh, specs
 from support.survival import agent_pid
 from support.wait import eventually
 
@@ -263,3 +264,55 @@ def test_compressed_output_survives_the_keeper(tmp_path, service):
     res = service_2.result("a")
     assert captured(res) == numbers(2000)
     assert res["captures"]["stdout"]["complete"] and res["reason"] == "lost"
+
+
+def files_of(state):
+    """The files of captures below a state directory."""
+    return [path for path in state.rglob("*") if path.is_file() and re.fullmatch(r"[0-9a-f]+\.\d+\.\d+", path.name)]
+
+
+@pytest.mark.parametrize("ended", [False, True])
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_capture_that_is_gone_is_told(service, tmp_path, ended, how):
+    """Whether somebody takes its file away before the process's end or after: never an empty output that passes for whole."""
+    state, go = tmp_path / "state", tmp_path / "go"
+    service = service("--state-dir", state)
+    service.post({"a": sh(f"echo hello; while [ ! -e {go} ]; do sleep 0.02; done", ("stdout", fd("tempfile")))})
+    get = lambda what: service.http.get(f"/procs/a/output/stdout/{what}")
+    eventually(lambda: get("data").content == b"hello\n", "output")
+    if ended:
+        go.touch()
+        assert service.result("a")["captures"]["stdout"]["complete"]
+    (file,) = files_of(state)
+    file.rename(tmp_path / "moved")
+    if how == "replaced":
+        file.write_bytes(b"something else, and longer")
+    for what in ("data", "follow"):
+        rsp = get(what)
+        assert rsp.status_code == 410 and "gone" in rsp.text, (what, rsp.status_code, rsp.text)
+    go.touch()
+    res = service.result("a")
+    told = res["captures"]["stdout"]
+    assert (told["complete"], told["reason"], res["status"]["exit_code"]) == (False, "gone", 0), told
+    assert captured(res) == b"" and told["length"] == (6 if ended else 0)
+    assert get("data").status_code == 410
+    logs = procstar("logs", "--url", f"http://127.0.0.1:{service.port}", "a")
+    assert logs.returncode != 0 and b"gone" in logs.stderr, logs
+
+
+def test_a_named_file_that_was_moved_away_is_gone(tmp_path):
+    """As log rotation does, though the process writes on: what is at the path is not its output."""
+    path = tmp_path / "out"
+    script = f"echo one; mv {path} {path}.1; echo other > {path}; echo two"
+    res = ok(sh(script, ("stdout", fd("tempfile", file={"path": str(path)}))))
+    assert (res["captures"]["stdout"]["complete"], res["captures"]["stdout"]["reason"]) == (False, "gone")
+    assert (tmp_path / "out.1").read_text() == "one\ntwo\n"
+
+
+def test_the_tail_of_compressed_output_is_refused_with_the_reason(service):
+    """What to ask for instead is in the error."""
+    service = service()
+    rsp = service.http.post("/procs", json=specs(a=sh("true", ("stdout", fd(compress="zstd", limit={"tail": 10})))))
+    assert rsp.status_code == 400
+    for word in ("tail", "compress", "cannot be shortened at its beginning", "head"):
+        assert word in rsp.text, rsp.text

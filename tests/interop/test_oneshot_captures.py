@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import resource
 import signal
 
 import pytest
@@ -98,6 +99,76 @@ def test_reopened_stderr():
     """`> /dev/stderr` truncates files, but a pipe is immune."""
     res = ok(sh("echo one >&2; echo two > /dev/stderr", ("stderr", capture("memory"))))
     assert captured(res, "stderr") == b"one\ntwo\n"
+
+
+@pytest.mark.parametrize(
+    "script, left",
+    [
+        ("echo one >&2; echo two > /dev/stderr", b"two\n"),
+        ("echo one >&2; echo something longer than what was there before > /dev/stderr; echo three >&2", None),
+        ("echo one >&2; : > /proc/self/fd/2", b""),
+        ("echo one >&2; (for i in 1 2 3; do echo $i; done) | tee /dev/stderr >/dev/null; echo four >&2", b"1\n2\n3\nfour\n"),
+        ("echo one >&2; sh -c 'exec 1<>/dev/stderr; echo two'", None),
+    ],
+)
+def test_a_truncated_capture_is_not_complete(script, left):
+    """A process that opens its own file again loses what it had written: what is left is told to be a part."""
+    res = ok(sh(script, ("stderr", capture("tempfile"))))
+    told = res["captures"]["stderr"]
+    assert (told["complete"], told["reason"]) == (False, "truncated"), told
+    assert told["length"] == len(captured(res, "stderr"))
+    if left is not None:
+        assert captured(res, "stderr") == left
+
+
+@pytest.mark.parametrize("script", ["echo one >&2; echo two >> /dev/stderr", "echo one >&2; cat /proc/self/fd/2"])
+def test_what_is_appended_or_read_again_is_complete(script):
+    """Only truncation loses anything."""
+    res = ok(sh(script, ("stderr", capture("tempfile")), ("stdout", {"null": {}})))
+    assert captured(res, "stderr").startswith(b"one\n")
+    assert res["captures"]["stderr"]["complete"] and res["captures"]["stderr"]["reason"] is None
+
+
+def test_a_limit_on_the_size_of_files_does_not_count_anything_of_ours():
+    """As many bytes as the limit allows are captured."""
+    res = run1(sh("head -c 2000 /dev/zero", ("stdout", capture("tempfile", None)), limits={"fsize": 1000}))
+    assert len(captured(res)) == 1000 and res["captures"]["stdout"]["complete"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"exe": "/nope"},
+        {"env": {"vars": {"X": {"file": "/nope"}}}},
+        {"cwd": "/nope"},
+        {"fds": [["0", {"file": {"path": "/nope"}}]]},
+        {"fds": [["3", {"capture": {"file": {"path": "/nope/x"}}}]]},
+    ],
+    ids=str,
+)
+def test_captures_of_what_did_not_start_are_not_complete(more):
+    """Whatever it was that failed: nothing that the program would have written was captured."""
+    fds = [["1", capture("memory")], ["2", capture("tempfile")]] + more.get("fds", [])
+    res = run1(argv("/bin/true", **more | {"fds": fds}))
+    assert res["state"] == "error" and len(res["captures"]) >= 2
+    for told in res["captures"].values():
+        assert (told["length"], told["complete"], told["reason"]) == (0, False, "setup"), res["captures"]
+
+
+def test_every_fd_that_fails_has_its_failure_beside_that_of_the_fork():
+    """Twenty captures have no room under a low limit, and the fork has none either."""
+    fds = [[str(fd), capture("memory")] for fd in range(3, 23)]
+    done = procstar(
+        "--print", "-", input=json.dumps(specs(a=argv("/bin/true", fds=fds))).encode(),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48)),
+    )  # fmt: skip
+    res = json.loads(done.stdout)["a"]
+    failed = {failure["fd"] for failure in res["failures"] if failure["stage"] == "fd"}
+    assert res["state"] == "error" and any(failure["stage"] == "fork" for failure in res["failures"]), res["errors"]
+    assert failed and len(failed) == len([e for e in res["errors"] if e.startswith("failed to set up fd")])
+    # All after the first that found no room.
+    assert failed == {str(fd) for fd in range(min(map(int, failed)), 23)}, failed
+    assert all(told["reason"] == "setup" and not told["complete"] for told in res["captures"].values())
 
 
 def test_captures_are_complete():

@@ -410,6 +410,48 @@ def test_systemd_properties_are_accepted():
         ok(argv(TRUE, systemd_properties=given))
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_systemd_properties_that_are_not_applied_are_told(asked):
+    """In the result of the process, and once in the log, which a one-shot has on standard error."""
+    props = {"systemd_properties": {"slice": {"memory_max": 10**9}}} if asked else {}
+    spec = {"specs": {"a": argv(TRUE, **props), "b": argv(TRUE, **props), "c": argv(TRUE)}}
+    done = procstar("--print", "-", input=json.dumps(spec).encode())
+    results = json.loads(done.stdout)
+    for proc_id in "ab":
+        assert len(results[proc_id]["warnings"]) == asked
+        assert all("systemd_properties" in warning for warning in results[proc_id]["warnings"])
+    assert results["c"]["warnings"] == []
+    assert done.stderr.decode().count("systemd_properties") == asked, done.stderr
+
+
+SCRIPTS = {
+    "#!/no/such/sh\necho hi\n": ("its interpreter /no/such/sh, which its `#!` line names, does not exist", 126),
+    "#!/bin/sh\r\necho hi\r\n": ("its lines end in CRLF", 126),
+    "echo hi\n": ("it has no `#!` line", 126),
+    "\ufeff#!/bin/sh\necho hi\n": ("byte order mark", 126),
+    "": ("it is empty", 126),
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=repr)
+@pytest.mark.parametrize("search", [False, True])
+def test_a_script_that_cannot_run_is_not_told_to_be_absent(tmp_path, script, search):
+    """What is wrong with the file follows the system's error, which names the file alone."""
+    path = tmp_path / "script"
+    path.write_text(script, newline="")
+    path.chmod(0o755)
+    more = {"search_path": True, "env": {"inherit": False, "vars": {"PATH": f"/nope:{tmp_path}"}}} if search else {"cwd": "/"}
+    name = "script" if search else str(path)
+    wanted, code = SCRIPTS[script]
+    res = run1(argv(name, **more))
+    (failure,), (error,) = res["failures"], res["errors"]
+    assert error.startswith(f"execve failed: {name}: ") and wanted in error and error == failure["message"]
+    assert wanted in failure["detail"] and res["status"]["exit_code"] == code
+    path.unlink()
+    missing = run1(argv(name, **more))
+    assert missing["failures"][0]["detail"] is None and missing["status"]["exit_code"] == 127
+
+
 def test_quiet_by_default():
     """Without trouble nothing is logged."""
     done = procstar("--print", "-", input=b'{"specs": {"a": {"argv": ["/usr/bin/true"]}}}')

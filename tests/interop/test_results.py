@@ -10,6 +10,7 @@ import uuid
 
 import pytest
 
+from support import procs
 from support.oneshot import procstar, run, run1
 from support.shapes import check_result, parse_time
 from support.specs import argv, capture, sh, sleeper
@@ -53,7 +54,7 @@ def test_start_failures_are_typed():
     results = run({"exec": argv("/nope"), "fds": argv("/bin/true", fds=fds), "ok": argv("/bin/true")})
     (failure,) = results["exec"]["failures"]
     text = "execve failed: /nope: No such file or directory (os error 2)"
-    wanted = {"stage": "exec", "fd": None, "errno": 2, "error": "ENOENT", "path": "/nope", "message": text}
+    wanted = {"stage": "exec", "fd": None, "errno": 2, "error": "ENOENT", "path": "/nope", "detail": None, "message": text}
     assert failure == wanted and results["exec"]["errors"] == [text]
     failures = results["fds"]["failures"]
     found = [(f["stage"], f["fd"], f["error"]) for f in failures]
@@ -215,3 +216,42 @@ def test_validate():
     }  # fmt: skip
     done = procstar("validate", "-", input=b'{"specs": {"a": {"argv": ["x"]}, "b": {"argv": ["y"]}}}')
     assert (done.returncode, done.stdout) == (0, b"<stdin>: valid, 2 processes\n")
+
+
+def test_a_process_starts_when_it_was_asked_for():
+    """The kernel's start time, in ticks, and ours, before the fork, agree: btime's whole seconds are nowhere in it."""
+    for _ in range(5):
+        res = run1(argv("/bin/true"))
+        start, kernel = parse_time(res["times"]["start"]), parse_time(res["proc_stat"]["starttime"])
+        assert -0.011 <= (kernel - start).total_seconds() <= 0.5, (start, kernel)
+
+
+def test_maxrss_is_never_that_of_who_made_the_process(service):
+    """A burst makes the keeper large: what small processes have had is not known then, and what large ones have is theirs."""
+    service = service()
+    count = 400
+    service.post({f"p{n}": argv("/bin/true") for n in range(count)})
+    service.post({"big": argv("/usr/bin/python3", "-c", "x = bytearray(b'x') * 100_000_000")})
+    small = [service.result(f"p{n}") for n in range(count)]
+    limit = 4_000_000
+    for res in small:
+        figures = [res["rusage"]["maxrss"], res["usage"]["maxrss"], res["peak"]["maxrss"]]
+        assert len(set(figures)) == 1 and (figures[0] is None or figures[0] < limit), figures
+    big = service.result("big")
+    assert 100_000_000 < big["rusage"]["maxrss"] == big["usage"]["maxrss"] < 200_000_000
+
+
+def test_what_is_not_known_of_a_lost_process_is_null(service, tmp_path):
+    """No zeros where nobody knows; what the contract sets in any final result is set."""
+    state = tmp_path / "state"
+    first = service("--state-dir", state)
+    first.post({"a": sh("sleep 1; exit 3", ("stdout", capture("tempfile")))})
+    pid = first.result("a", ended=False)["pid"]
+    for victim in (agent_pid(first.proc.pid), first.proc.pid):
+        os.kill(victim, 9)
+    eventually(lambda: not procs.is_alive(pid), "its end")
+    res = check_result(service("--state-dir", state).result("a"))
+    assert (res["state"], res["reason"], res["status"]["exit_code"]) == ("error", "lost", 125)
+    assert res["rusage"] and all(value is None for value in res["rusage"].values()), res["rusage"]
+    assert [res[key] for key in ("proc_stat", "proc_statm", "usage", "io", "peak")] == [None] * 5
+    assert res["times"]["stop"] is not None and res["pid"] == pid

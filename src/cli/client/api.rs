@@ -334,6 +334,14 @@ impl Api {
         }
     }
 
+    /// Asks whether what was captured of `fd` can be read, where that may be nothing.
+    ///
+    /// # Errors
+    /// As [`page`](Api::page); that its file is gone.
+    pub async fn check_output(&self, id: &str, fd: &str) -> Result<(), ClientError> {
+        self.data(id, fd, 0, 1).await.map(drop)
+    }
+
     /// Captured bytes of `fd` from `from` on, as they are written, until the end.
     ///
     /// # Errors

@@ -32,6 +32,10 @@ struct Logs<'a> {
 pub async fn logs(args: &LogsArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
     let subject = Subject::ask(api, &args.id).await?;
     let plan = Plan::new(args, &subject)?;
+    for fd in plan.fds.iter().filter(|fd| subject.length(fd) == 0) {
+        // Nothing is read of it, and that its file is gone would not show.
+        api.check_output(&args.id, fd).await?;
+    }
     let logs = Logs { api, args, plan };
     let names: Vec<String> = if logs.plan.fds.len() > 1 { logs.plan.fds.clone() } else { vec![] };
     let mut lines = if args.timestamps {

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use super::{Check, Level};
-use crate::engine::sys;
+use crate::engine::{permitted, sys};
 
 /// The oldest kernel that has all that is needed.
 const NEEDS: &str =
@@ -22,6 +22,8 @@ pub(super) fn checks() -> Vec<Check> {
     vec![
         tried("clone with pidfd, wait by it", cloned(), fail, NEEDS),
         tried("signals by pidfd", signaled(), fail, NEEDS),
+        tried("threads", threads(), fail, permitted::REMEDY),
+        pidfd_open(),
         tried("signalfd, subreaper", keeps(), fail, NEEDS),
         tried(
             "close_range",
@@ -62,13 +64,32 @@ fn cloned() -> io::Result<()> {
 }
 
 fn signaled() -> io::Result<()> {
-    let own = sys::pidfd_open(std::process::id() as i32)?;
-    // SAFETY: plain numbers and a null pointer; signal 0 only asks whether one could be sent.
-    let sent = unsafe {
-        let none = std::ptr::null::<libc::siginfo_t>();
-        libc::syscall(libc::SYS_pidfd_send_signal, own.as_raw_fd(), 0, none, 0)
-    };
-    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    let own = permitted::handle(std::process::id() as i32)?;
+    // Signal 0 only asks whether one could be sent.
+    sys::pidfd_send_signal(own.as_raw_fd(), 0).map_err(permitted::explain)
+}
+
+/// Threads are made by glibc, and by a call that older container runtimes refuse.
+fn threads() -> io::Result<()> {
+    let thread = std::thread::Builder::new().spawn(|| ()).map_err(permitted::explain)?;
+    thread.join().map_err(|_| io::Error::other("a thread ended by a panic"))
+}
+
+/// Without it there is another way, which is slower.
+fn pidfd_open() -> Check {
+    const NAME: &str = "pidfd_open";
+    match sys::pidfd_open(std::process::id() as i32) {
+        Ok(_) => Check::ok(NAME, "works"),
+        Err(error) => Check::with(
+            NAME,
+            Level::Warn,
+            format!(
+                "{}; ends of processes that a death signal is set for, or that are taken over, are noticed some 50 ms late",
+                permitted::explain(error)
+            ),
+            permitted::REMEDY,
+        ),
+    }
 }
 
 fn keeps() -> io::Result<()> {

@@ -13,16 +13,18 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
 use super::super::spawn::Child;
-use super::super::{Moment, sys};
+use super::super::{Moment, permitted, sys};
 use super::codec::Encoder;
 use super::counters::{Counters, Phase};
+use super::intact::note_file;
 use super::limits::{LimitedWriter, Limits};
 use super::pieces::PieceLog;
 use super::{Capture, Layout};
@@ -42,6 +44,8 @@ const LATEST: Duration = Duration::from_secs(1);
 pub(in crate::engine) struct Order {
     data: PathBuf,
     named: Option<CaptureFile>,
+    /// Where it is noted which file the capture's is, once that is made.
+    inode: Arc<AtomicU64>,
     work: Work,
 }
 
@@ -65,6 +69,7 @@ impl Order {
         Order {
             data: capture.path.clone(),
             named: capture.spec.file.clone(),
+            inode: Arc::clone(&capture.inode),
             work: Work {
                 counters: capture.counters.clone(),
                 limits,
@@ -89,7 +94,9 @@ impl Order {
     /// The OS error; `EINVAL` where there is something else than a regular file.
     pub(in crate::engine) fn open_named(&self) -> io::Result<OwnedFd> {
         let file = self.named.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        create(file).map(OwnedFd::from)
+        let made = create(file)?;
+        note_file(&self.inode, &made);
+        Ok(made.into())
     }
 
     /// Starts the filter on a pipe. May block like [`open_named`](Self::open_named).
@@ -99,11 +106,15 @@ impl Order {
     pub(in crate::engine) fn start(&self, program: &Path, reader: OwnedFd) -> io::Result<Child> {
         let named = self.named.as_ref().map(create).transpose()?;
         let (data, end) = match named {
-            Some(named) if !self.work.copy => (named, None),
+            Some(named) if !self.work.copy => {
+                note_file(&self.inode, &named);
+                (named, None)
+            }
             named => (File::options().read(true).write(true).open(&self.data)?, named),
         };
         let work = serde_json::to_string(&self.work).map_err(io::Error::other)?;
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .arg0("procstar-filter")
             .env_clear()
             .env(FILTER, work)
@@ -111,11 +122,11 @@ impl Order {
             .stdout(data)
             .stderr(end.map_or_else(Stdio::null, Stdio::from))
             // A terminal's signals are not meant for it.
-            .process_group(0)
-            .spawn()?;
+            .process_group(0);
+        let child = permitted::spawn(&mut command)?;
         let pid = child.id() as i32;
         // Nobody else reaps it.
-        Ok(Child { pid, pidfd: sys::pidfd_open(pid)? })
+        Ok(Child { pid, pidfd: permitted::handle(pid)? })
     }
 }
 

@@ -5,11 +5,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use super::super::faults::{self, Call};
 use super::super::sys;
 use super::filter::Order;
+use super::intact::note_file;
 use super::limits::{LimitedWriter, Limits};
 use super::pieces::PieceLog;
 use super::{Capture, Layout, Maker, Places};
@@ -79,7 +80,7 @@ impl Store {
 
 impl Capture {
     /// Makes a capture, of which files of ours are called `name`, and the end of it that the process shall have. `default` limits one
-    /// whose spec sets no limit; `mode` is that of a file of ours that the process has itself.
+    /// whose spec sets no limit; `mode` is that of a file of ours that the process has itself, and that has a guard if `guarded`.
     ///
     /// # Errors
     /// The OS error; nothing is left behind.
@@ -89,9 +90,13 @@ impl Capture {
         name: &str,
         default: LimitSpec,
         mode: u32,
+        guarded: bool,
     ) -> io::Result<(Capture, Writer)> {
-        let capture = Capture::plan(spec, places, name, default);
+        let mut capture = Capture::plan(spec, places, name, default);
         let made = capture.make(mode).inspect_err(|_| capture.remove_own())?;
+        if let (Writer::Itself(file), true) = (&made, guarded) {
+            capture.add_guard(file);
+        }
         Ok((capture, made))
     }
 
@@ -113,8 +118,8 @@ impl Capture {
             true => dir.join(format!("{name}.p")),
             false => PathBuf::new(),
         };
-        let mut capture =
-            Capture { spec, path, limit, counters, pieces, end: OnceLock::new(), held };
+        let (guard, inode, end) = (0, Arc::default(), OnceLock::new());
+        let mut capture = Capture { spec, path, limit, counters, pieces, guard, inode, end, held };
         if capture.limit.is_some() || capture.maker() == Maker::Filter {
             capture.counters = dir.join(format!("{name}.n"));
         }
@@ -133,6 +138,9 @@ impl Capture {
                 .open(path)
         };
         let create = |path: &Path, append| create_with(0o600, path, append);
+        let create_data = |mode, append| {
+            create_with(mode, &self.path, append).inspect(|file| note_file(&self.inode, file))
+        };
         let counters = match self.counters.as_os_str().is_empty() {
             true => None,
             false => Some(create(&self.counters, false)?),
@@ -150,22 +158,22 @@ impl Capture {
         };
         Ok(match self.maker() {
             Maker::Process if self.spec.file.is_some() => Writer::Named(Order::of(self)),
-            Maker::Process => Writer::Itself(create_with(mode, &self.path, true)?.into()),
+            Maker::Process => Writer::Itself(create_data(mode, true)?.into()),
             Maker::Engine => {
                 let (reader, source) = pipe()?;
                 sys::set_nonblocking(&reader)?;
                 let store = match (self.layout(), counters) {
                     (Layout::Limited(limits), Some(counters)) => {
-                        let file = create(&self.path, false)?;
+                        let file = create_data(0o600, false)?;
                         Store::Limited(LimitedWriter::new(limits, file, counters)?)
                     }
-                    _ => Store::File(create(&self.path, true)?),
+                    _ => Store::File(create_data(0o600, true)?),
                 };
                 Writer::Pipe { source, reader, store, pieces }
             }
             Maker::Filter => {
                 if Some(self.path.as_path()) != self.named() {
-                    create(&self.path, false)?;
+                    create_data(0o600, false)?;
                 }
                 let (reader, source) = pipe()?;
                 Writer::Filter { source, reader, order: Order::of(self) }

@@ -1,7 +1,8 @@
 //! The form in which captures are told to other programs: in messages, in the journal, in an upgrade. It only ever grows at its end.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +27,7 @@ pub(super) struct Record {
 }
 
 /// What is told of a capture that is not simply a file.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 struct More {
     limit: Option<LimitSpec>,
     #[serde(with = "path_bytes")]
@@ -34,6 +35,9 @@ struct More {
     end: Option<Extent>,
     #[serde(default, with = "path_bytes")]
     pieces: PathBuf,
+    /// The length of its guard, and its inode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file: Option<(u64, u64)>,
 }
 
 impl Record {
@@ -46,12 +50,12 @@ impl Record {
 impl From<Record> for Capture {
     fn from(Record { spec, path, frozen, more }: Record) -> Self {
         let plain = || (frozen != OPEN).then(|| Extent::plain(frozen));
-        let More { limit, counters, end, pieces } = more.map_or_else(
-            || More { limit: None, counters: PathBuf::new(), end: plain(), pieces: PathBuf::new() },
-            |more| *more,
-        );
+        let More { limit, counters, end, pieces, file } =
+            more.map_or_else(|| More { end: plain(), ..More::default() }, |more| *more);
         let end = end.map_or_else(OnceLock::new, OnceLock::from);
-        Capture { spec, path, limit, counters, pieces, end, held: Mutex::new(Weak::new()) }
+        let (guard, inode) = file.unwrap_or_default();
+        let (inode, held) = (Arc::new(AtomicU64::new(inode)), Mutex::new(Weak::new()));
+        Capture { spec, path, limit, counters, pieces, guard, inode, end, held }
     }
 }
 
@@ -64,14 +68,19 @@ impl From<Capture> for Record {
 impl From<&Capture> for Record {
     fn from(capture: &Capture) -> Self {
         let end = capture.frozen();
-        let Capture { counters, pieces, .. } = capture;
-        let simple = counters.as_os_str().is_empty() && pieces.as_os_str().is_empty();
+        let Capture { counters, pieces, guard, .. } = capture;
+        let inode = capture.inode.load(Ordering::Relaxed);
+        let simple = counters.as_os_str().is_empty()
+            && pieces.as_os_str().is_empty()
+            && inode == 0
+            && end.is_none_or(|end| end == Extent::plain(end.length));
         let more = (!simple).then(|| {
             Box::new(More {
                 limit: capture.limit,
                 counters: counters.clone(),
                 end,
                 pieces: pieces.clone(),
+                file: (inode != 0).then_some((*guard, inode)),
             })
         });
         Record {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::codec::Decoder;
 use super::counters::Counters;
 use super::limits::{Kept, Limits};
-use super::{Capture, Extent, Held, Layout};
+use super::{Capture, Extent, Held, Layout, Loss, intact};
 use crate::spec::Compression;
 
 /// A tail up to this size is copied when a view of a running capture is made, for it is overwritten soon. Of a larger one, what
@@ -28,8 +28,8 @@ pub struct View {
 #[derive(Clone)]
 enum Kind {
     Empty,
-    /// As they are in the file.
-    Plain(Arc<Held>),
+    /// As they are in the file, from this byte of it on.
+    Plain(Arc<Held>, u64),
     /// Both ends of a stream.
     Limited {
         held: Arc<Held>,
@@ -65,19 +65,42 @@ impl View {
     /// # Errors
     /// The OS error of opening or reading a file.
     pub(super) fn of(capture: &Capture) -> io::Result<View> {
-        let Extent { length, stored, .. } = capture.extent();
+        if capture.layout() == Layout::Plain {
+            return View::plain(capture);
+        }
+        let extent = capture.extent();
+        let Extent { length, stored, .. } = extent;
+        if extent.loss.is_some() && capture.frozen().is_some() {
+            return Err(intact::gone());
+        }
         if length == 0 {
             return Ok(View::empty());
         }
         let Some(held) = capture.hold_if_there()? else { return Ok(View::empty()) };
         let kind = match capture.layout() {
-            Layout::Plain => Kind::Plain(held),
+            Layout::Plain => Kind::Plain(held, 0),
             Layout::Compressed(compression) => {
                 Kind::Decoded { held, compression, stored, decoder: Reading::default() }
             }
             Layout::Limited(limits) => return View::limited(capture, held, limits),
         };
         Ok(View { length, kind })
+    }
+
+    /// A view of a file that is the capture.
+    fn plain(capture: &Capture) -> io::Result<View> {
+        let end = capture.frozen();
+        match end {
+            Some(Extent { loss: Some(Loss::Gone), .. }) => return Err(intact::gone()),
+            Some(Extent { length: 0, .. }) => return Ok(View::empty()),
+            _ if capture.path().as_os_str().is_empty() => return Ok(View::empty()),
+            _ => {}
+        }
+        let Some(held) = capture.hold_if_there()? else { return Ok(View::empty()) };
+        // As of now where it grows: the same look tells where the bytes begin.
+        let extent = end.map_or_else(|| capture.look_in(&held), Ok)?;
+        let kind = Kind::Plain(held, capture.base(&extent));
+        Ok(View { length: extent.length, kind })
     }
 
     /// A view of the bytes in the file, compressed where they are.
@@ -89,7 +112,8 @@ impl View {
             Layout::Compressed(_) => {
                 let length = capture.extent().stored;
                 let held = if length == 0 { None } else { capture.hold_if_there()? };
-                Ok(held.map_or_else(View::empty, |held| View { length, kind: Kind::Plain(held) }))
+                let view = |held| View { length, kind: Kind::Plain(held, 0) };
+                Ok(held.map_or_else(View::empty, view))
             }
             _ => View::of(capture),
         }
@@ -135,7 +159,7 @@ impl View {
         let Some(buf) = buf.get_mut(..room).filter(|buf| !buf.is_empty()) else { return Ok(0) };
         match &mut self.kind {
             Kind::Empty => Ok(0),
-            Kind::Plain(held) => read(held.data(), offset, buf),
+            Kind::Plain(held, base) => read(held.data(), *base + offset, buf),
             Kind::Limited { held, limits, kept, tail, live } => {
                 if let Some(tail) = tail
                     && offset >= kept.head

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::super::capture::{Capture, Captures, CutShort, Store};
 use super::super::spawn::Child;
 use super::super::state::Input;
-use super::super::sys;
+use super::super::{permitted, sys};
 use super::reading::note;
 use super::table::Table;
 use super::{Driver, NO_PROCESS, OpenCapture, Process, Source};
@@ -171,7 +171,7 @@ impl Driver {
         reader: OwnedFd,
     ) -> io::Result<()> {
         let CarriedFilter { pid, pidfd } = filter;
-        let pidfd = pidfd.map_or_else(|| sys::pidfd_open(pid), |fd| self.inherit(fd));
+        let pidfd = pidfd.map_or_else(|| permitted::handle(pid), |fd| self.inherit(fd));
         let (open, started) = match pidfd {
             Ok(pidfd) => (OpenCapture::Filter { index, reader, pid }, Some(Child { pid, pidfd })),
             Err(error) => {

@@ -13,11 +13,12 @@ use std::sync::mpsc;
 use serde::{Deserialize, Serialize};
 
 use super::super::capture::{Captures, Maker, Store};
+use super::super::footprint::Floor;
 use super::super::oom;
 use super::super::spawn::Child;
 use super::super::state::{Input, State};
 use super::super::stop::{Stop, Terms};
-use super::super::{CutShort, Moment, Resolved, StartFailure, sys};
+use super::super::{CutShort, Moment, Resolved, StartFailure, permitted, sys};
 use super::filters::CarriedFilter;
 use super::strays::CarriedOrphans;
 use super::{Driver, Exit, Live, OpenCapture, Pipe, Process, Source, filters};
@@ -77,6 +78,8 @@ pub struct Carried {
     /// Until when its captures may delay its end, where that has begun to count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     drains: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    maxrss_floor: Option<i64>,
 }
 
 /// A capture that has not reached its end.
@@ -223,6 +226,7 @@ impl Driver {
             tree: carried.tree,
             starttime: carried.starttime,
             drains: carried.drains,
+            floor: carried.maxrss_floor.map_or(Floor::Before, Floor::Known),
             ..Process::new(carried.id)
         });
         if let CarriedPhase::Alive { pid, adopted: false, .. } = carried.phase {
@@ -249,7 +253,7 @@ impl Driver {
             None if adopted && !self.is_same(serial, pid) => {
                 Err(io::Error::from_raw_os_error(libc::ESRCH))
             }
-            None => sys::pidfd_open(pid),
+            None => permitted::handle(pid),
         };
         match pidfd {
             Ok(pidfd) => {
@@ -364,6 +368,7 @@ fn carry(process: &Process, filters: &filters::Filters) -> Option<Carried> {
         starttime: process.starttime,
         resolved: process.resolved.clone(),
         drains: process.drains,
+        maxrss_floor: Some(process.floor.kib()),
     })
 }
 
@@ -374,8 +379,11 @@ use super::super::stop::StopCause;
 impl Carried {
     /// One of each kind, for the fixtures of states.
     pub(crate) fn samples() -> Vec<Carried> {
-        let start =
-            Moment { unix_nanos: 1_700_000_000_000_000_000, monotonic_nanos: 5_000_000_000 };
+        let start = Moment {
+            unix_nanos: 1_700_000_000_000_000_000,
+            monotonic_nanos: 5_000_000_000,
+            boot_nanos: 0,
+        };
         let one = |id: &str, open, phase| Carried {
             id: id.into(),
             start,
@@ -392,6 +400,7 @@ impl Carried {
             resolved: Resolved::default(),
             tree: [(45, 601)].into(),
             drains: Some(8_000_000_000),
+            maxrss_floor: None,
         };
         let exit = Exit { pid: Some(43), status: 256, stop: start, ..Exit::without_child() };
         vec![

@@ -11,13 +11,21 @@ use super::super::spawn::{Child, Job, Task};
 use super::super::state::Input;
 use super::super::stop::Terms;
 use super::super::timers::Alarm;
-use super::super::{Moment, StartFailure, Started, sys, with_dirs};
+use super::super::{Moment, StartFailure, Started, permitted, sys, with_dirs};
 use super::{Driver, Exit, Live, OpenCapture, Process, Source};
-use crate::spec::{CaptureSpec, PipeEnd, ValidatedFd, ValidatedProc};
+use crate::spec::{CaptureSpec, PipeEnd, Resource, ValidatedFd, ValidatedProc};
 
 /// The modes of what is made for a process of our own user, and of another one.
 const OURS: libc::mode_t = 0o600;
 const OPEN_TO_ALL: libc::mode_t = 0o666;
+
+/// How the files are made that a process writes itself.
+#[derive(Clone, Copy)]
+struct OwnFiles {
+    mode: libc::mode_t,
+    /// Whether they get a guard: not where a limit would count it.
+    guarded: bool,
+}
 
 /// A process that is asked for.
 pub(super) struct Launch {
@@ -138,7 +146,7 @@ impl Driver {
         }
         let serial = self.enroll(process);
         // It may end between any two of these; a pid that is another's by now is found by its start time.
-        let watched = sys::pidfd_open(started.pid).and_then(|pidfd| {
+        let watched = permitted::handle(started.pid).and_then(|pidfd| {
             let now = self.procfs.read_stat(started.pid).map_err(io::Error::other)?;
             let same = started.stat.as_ref().is_some_and(|then| then.starttime == now.starttime);
             if !same {
@@ -157,12 +165,7 @@ impl Driver {
             }
             Err(_) => {
                 self.close_what_has_ended(serial);
-                let exit = Exit {
-                    pid: Some(started.pid),
-                    stat: started.stat,
-                    lost: true,
-                    ..Exit::without_child()
-                };
+                let exit = Exit { pid: Some(started.pid), lost: true, ..Exit::without_child() };
                 self.apply(serial, Input::NotSpawned(Box::new(exit)));
             }
         }
@@ -177,13 +180,17 @@ impl Driver {
         pipes: &PipeTable,
         tasks: &mut Vec<Task>,
     ) -> Vec<Made> {
-        let mode = if proc.attributes.user.is_some() { OPEN_TO_ALL } else { OURS };
+        let own = OwnFiles {
+            mode: if proc.attributes.user.is_some() { OPEN_TO_ALL } else { OURS },
+            guarded: !proc.attributes.limits.contains_key(&Resource::Fsize),
+        };
+        let mode = own.mode;
         let mut captures = Vec::with_capacity(proc.fds.len());
         let mut all = Vec::with_capacity(proc.fds.len());
         for (index, (fd, what)) in proc.fds.iter().enumerate() {
             let (made, capture) = match what {
                 ValidatedFd::Capture(spec) => {
-                    match self.open_capture(serial, index, spec.clone(), mode) {
+                    match self.open_capture(serial, index, spec.clone(), own) {
                         Ok(Opened { capture, made, open, task }) => {
                             process.open.push(open);
                             tasks.extend(task);
@@ -216,13 +223,14 @@ impl Driver {
         serial: u64,
         index: usize,
         spec: CaptureSpec,
-        mode: libc::mode_t,
+        own: OwnFiles,
     ) -> io::Result<Opened> {
+        let OwnFiles { mode, guarded } = own;
         let name = format!("{:x}.{serial}.{index}", self.options.epoch);
         let limit = self.options.limit;
         let options = &self.options;
         let (capture, writer) = with_dirs(options.restore.as_ref(), || {
-            Capture::open(spec.clone(), &options.places, &name, limit, mode)
+            Capture::open(spec.clone(), &options.places, &name, limit, mode, guarded)
         })?;
         let mut task = None;
         let (made, open) = match writer {

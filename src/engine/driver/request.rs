@@ -93,8 +93,7 @@ impl Driver {
     fn end_with(&mut self, serial: u64, peer: &ProcId) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         process.together = None;
-        let failure =
-            StartFailure { stage: Stage::Peer, errno: 0, path: Some(peer.as_str().to_owned()) };
+        let failure = StartFailure::new(Stage::Peer, 0, Some(peer.as_str().to_owned()));
         if let Some(launch) = self.take_waiting(serial) {
             self.refuse(launch, failure);
         } else if self.pool.withdraw(serial) {

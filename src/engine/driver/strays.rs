@@ -18,7 +18,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, getsid};
 use serde::{Deserialize, Serialize};
 
-use super::super::procfs::{RawStat, parse_children};
+use super::super::procfs::{RawStat, is_ours, parse_children};
 use super::super::timers::Alarm;
 use super::super::{Kinship, Survivor, Survivors, sys};
 use super::{Driver, NO_PROCESS};
@@ -105,7 +105,10 @@ impl Strays {
         let set = SigSet::from_iter([Signal::SIGCHLD]);
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         Strays {
-            list: File::open(format!("/proc/self/task/{pid}/children")).ok(),
+            list: match is_ours() {
+                true => File::open(format!("/proc/self/task/{pid}/children")).ok(),
+                false => None,
+            },
             last: Vec::new(),
             next: Vec::new(),
             known: HashMap::new(),

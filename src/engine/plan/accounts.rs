@@ -236,7 +236,7 @@ fn pass() -> nix::Result<()> {
 }
 
 fn failure(stage: Stage, errno: Errno, account: &Account) -> StartFailure {
-    StartFailure { stage, errno: errno as i32, path: Some(text(account)) }
+    StartFailure::new(stage, errno as i32, Some(text(account)))
 }
 
 fn text(account: &Account) -> String {

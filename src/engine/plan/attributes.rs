@@ -180,7 +180,7 @@ fn cpu_set(cpus: &[u32]) -> Vec<u64> {
 /// A failure of one key whose cause is an error of the OS.
 pub(super) fn failure(stage: Stage, error: &io::Error, path: Option<&str>) -> StartFailure {
     let errno = error.raw_os_error().unwrap_or(libc::EIO);
-    StartFailure { stage, errno, path: path.map(str::to_owned) }
+    StartFailure::new(stage, errno, path.map(str::to_owned))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Data that a process reads from an fd: a file that is written before it starts, so no reader, however slow, costs anybody anything.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -34,7 +34,15 @@ pub(super) fn open(data: &[u8], files: &Path) -> io::Result<OwnedFd> {
     }
     faults::pass(Call::DataOpen)?;
     // An open file of its own: only for reading, at its start.
-    Ok(File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?.into())
+    match File::open(format!("/proc/self/fd/{}", file.as_raw_fd())) {
+        Ok(file) => Ok(file.into()),
+        // Without `/proc` it is the same open file: nobody else has it, and it is sealed.
+        Err(_) if data.len() <= IN_MEMORY && !Path::new("/proc/self").exists() => {
+            file.rewind()?;
+            Ok(file.into())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

@@ -44,8 +44,7 @@ pub(super) fn find(
 ) -> Result<Executable, StartFailure> {
     let candidates = candidates(proc, path);
     let Some(whitelist) = whitelist else { return Ok(Executable::Paths(candidates)) };
-    let restricted =
-        || StartFailure { stage: Stage::Restrict, errno: 0, path: Some(whitelist.to_string()) };
+    let restricted = || StartFailure::new(Stage::Restrict, 0, Some(whitelist.to_string()));
     let looked_up = candidates.len() != 1 || candidates.first() != Some(&c_string(&proc.exe));
     let mut errno = libc::ENOENT;
     for candidate in candidates {

@@ -6,7 +6,7 @@ use std::os::fd::{IntoRawFd, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use super::super::{Resolved, sys};
+use super::super::{Resolved, permitted};
 
 /// Where a fact stands among the words. The steps' errors follow, and then the room for the working directory.
 #[derive(Clone, Copy)]
@@ -154,7 +154,7 @@ impl Report {
         if number >= 0 {
             return Ok(number);
         }
-        let number = sys::pidfd_open(pid)?.into_raw_fd();
+        let number = permitted::handle(pid)?.into_raw_fd();
         self.pidfd().store(number, Ordering::Release);
         Ok(number)
     }

@@ -143,16 +143,33 @@ fn statm_and_io_are_parsed() {
 
 #[test]
 fn clock_turns_ticks_and_pages_into_times_and_bytes() {
-    let clock = Clock { btime: 1_700_000_000, ticks_per_second: 100, page_size: 4096 };
+    let clock =
+        Clock { boot_nanos: 1_700_000_000_000_000_001, ticks_per_second: 100, page_size: 4096 };
     assert_eq!(clock.seconds(150), 1.5);
     assert_eq!(clock.signed_seconds(-150), -1.5);
     assert_eq!(clock.bytes(3), 12_288);
     assert_eq!(clock.bytes(u64::MAX), u64::MAX);
-    assert_eq!(clock.after_boot(123).to_string(), "2023-11-14T22:13:21.23Z");
+    assert_eq!(clock.after_boot(123).to_string(), "2023-11-14T22:13:21.230000001Z");
     assert_eq!(clock.after_boot(u64::MAX), Timestamp::MAX);
-    assert_eq!(parse_btime(b"cpu 1 2\nbtime 17\nprocesses 5\n"), Ok(17));
-    let missing = ParseError::Missing { file: "stat", field: "btime" };
-    assert_eq!(parse_btime(b"cpu 1 2\n"), Err(missing));
+    let moment = |boot_nanos| Moment { unix_nanos: 1_500, monotonic_nanos: 400, boot_nanos };
+    assert_eq!((moment(500).boot(), moment(0).boot()), (1_000, 1_100));
+    // What was noted at the start of a process stays its own, however the wall clock is set later.
+    assert_eq!(clock.at(moment(500)).boot_nanos, 1_000);
+    assert_eq!(clock.at(moment(0)), clock);
+}
+
+/// `times.start` is before the fork, and the kernel counts in ticks.
+#[test]
+fn a_process_starts_at_most_a_tick_before_it_was_asked_for() {
+    for _ in 0..20 {
+        let asked = Moment::now();
+        let mut child = Command::new("/bin/true").stdin(Stdio::null()).spawn().unwrap();
+        let stat = ProcFs::default().read_stat(child.id() as i32).unwrap();
+        child.wait().unwrap();
+        let start = Clock::of(Moment::now()).at(asked).after_boot(stat.starttime).as_nanosecond();
+        let early = i128::from(asked.unix_nanos) - start;
+        assert!(early <= 11_000_000, "{early} ns before");
+    }
 }
 
 /// Fields that do not change while two parsers read the process one after the other.
@@ -194,10 +211,9 @@ fn this_process_has_memory_io_and_a_start_in_the_past() {
     let statm = proc.read_statm(pid).unwrap();
     assert!(stat.vsize > 0 && statm.size >= statm.resident && statm.resident > 0);
     assert!(proc.read_io(pid).unwrap().unwrap().rchar > 0);
-    let clock = proc.clock().unwrap();
+    let clock = Clock::of(Moment::now());
     let age = Timestamp::now().duration_since(clock.after_boot(stat.starttime));
-    // The whole seconds of btime may shift the start by one either way.
-    assert!(age.as_secs() >= -1 && age.as_hours() < 24, "{age}");
+    assert!(age.as_millis() >= -20 && age.as_hours() < 24, "{age}");
 }
 
 #[test]
@@ -264,7 +280,7 @@ proptest! {
     #[test]
     fn nothing_makes_a_parser_panic(text in prop::collection::vec(any::<u8>(), 0..300)) {
         let text = [text.as_slice(), b"\n"].concat();
-        let _ = (parse_stat(&text), parse_statm(&text), parse_io(&text), parse_btime(&text));
+        let _ = (parse_stat(&text), parse_statm(&text), parse_io(&text));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::super::faults::{self, Call};
+use super::super::footprint::Floor;
 use super::super::plan::LaunchPlan;
 use super::super::sys;
 use super::proxy::{self, Left, Message, Order};
@@ -63,6 +64,7 @@ pub(super) struct Ordered {
     pub(super) order: Order,
     pub(super) filters: Vec<(usize, Child)>,
     pub(super) not_made: Vec<usize>,
+    floor: Floor,
 }
 
 impl Ordered {
@@ -71,9 +73,10 @@ impl Ordered {
         plan: LaunchPlan,
         filters: Vec<(usize, Child)>,
         not_made: Vec<usize>,
+        floor: Floor,
     ) -> Box<Ordered> {
         let order = Order::new(plan);
-        Box::new(Ordered { serial, order, filters, not_made })
+        Box::new(Ordered { serial, order, filters, not_made, floor })
     }
 
     /// What became of it.
@@ -82,7 +85,8 @@ impl Ordered {
             pid if pid > 0 => Child::of_proxy(pid, &self.order.plan),
             errno => Err(io::Error::from_raw_os_error(-errno)),
         };
-        outcome(self.serial, &self.order.plan, cloned, self.filters, self.not_made)
+        let made = outcome(self.serial, &self.order.plan, cloned, self.filters, self.not_made);
+        Spawned { floor: self.floor.executed(), ..made }
     }
 
     /// It could not even be ordered.

@@ -22,7 +22,7 @@ pub fn listens(pid: u32, port: u16) -> bool {
     };
     let sockets: HashSet<u64> =
         open.flatten().filter_map(|entry| inode(std::fs::read_link(entry.path()))).collect();
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].into_iter().map(File::open);
+    let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"].into_iter().map(File::open);
     tables.flatten().any(|table| has_listener(BufReader::new(table), port, &sockets))
 }
 

@@ -14,7 +14,7 @@ const TIMEOUT: Duration = Duration::from_millis(100);
 const LISTEN: u8 = 10;
 
 /// The files in which the kernel lists the sockets. A socket of IPv6 may stand for a connection of IPv4.
-const FILES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
+const FILES: [&str; 2] = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
 
 /// Finds the user of the socket that listens at an address: on that very address, else on all of them.
 pub(super) fn find_listener(address: SocketAddr) -> io::Result<Option<u32>> {

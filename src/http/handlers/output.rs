@@ -26,9 +26,18 @@ use crate::spec::{FdName, ProcId};
 const OFFSET: HeaderName = HeaderName::from_static("procstar-offset");
 
 /// A process's capture, which is there.
-fn captured(facts: &Facts, id: &ProcId, fd: &str) -> Result<(FdName, Output), Failure> {
+fn captured(
+    asked: &Asked<'_>,
+    facts: &Facts,
+    id: &ProcId,
+    fd: &str,
+) -> Result<(FdName, Output), Failure> {
     // What is no fd name is not captured either.
     let fd_name = fd.parse().ok();
+    let capture = fd_name.and_then(|fd| facts.captures.get(fd));
+    if capture.is_some_and(|capture| facts.has_lost(capture, &asked.service().sampler)) {
+        return Err(Failure::CaptureGone { id: id.clone(), fd: fd.to_owned() });
+    }
     let found = fd_name.and_then(|fd| Output::new(&facts.captures, fd).map(|output| (fd, output)));
     found.ok_or_else(|| Failure::NotCaptured { id: id.clone(), fd: fd.to_owned() })
 }
@@ -57,6 +66,7 @@ fn captured(facts: &Facts, id: &ProcId, fd: &str) -> Result<(FdName, Output), Fa
         (status = 404, description = "No such process, or its fd is not captured", body = Errors, content_type = "application/json"),
         (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
         (status = 412, description = "`If-Match` names another `ETag`", body = Errors, content_type = "application/json"),
+        (status = 410, description = "The capture's file was removed or replaced", body = Errors, content_type = "application/json"),
         (status = 416, description = "The range is beyond what is captured", body = Errors, content_type = "application/json"),
         (status = 500, description = "The capture cannot be read", body = Errors, content_type = "application/json"),
         (status = 503, description = "The agent ends", body = Errors, content_type = "application/json"),
@@ -70,7 +80,7 @@ pub(super) async fn data(
     let query = Query::lenient(asked.query())?;
     let chars = query.switch("chars")?;
     let facts = asked.find(id).await?;
-    let (_, output) = captured(&facts, id, fd)?;
+    let (_, output) = captured(asked, &facts, id, fd)?;
     let length = output.len();
     // What has ended does not change any more.
     let tag = (!facts.is_running()).then(|| {
@@ -187,6 +197,7 @@ fn send(
         (status = 400, description = "The query is not understood", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such process, or its fd is not captured", body = Problem, content_type = "application/problem+json"),
         (status = 406, description = "The bytes as they are, which alone are there, are not acceptable", body = Problem, content_type = "application/problem+json"),
+        (status = 410, description = "The capture's file was removed or replaced", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "The capture cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The agent ends", body = Problem, content_type = "application/problem+json"),
     ),
@@ -201,7 +212,7 @@ pub(super) async fn follow(
     let chars = query.switch("chars")?;
     let from = query.parsed::<i128>("from", "a number of bytes, negative from the end")?;
     let facts = asked.find(id).await?;
-    let (fd, output) = captured(&facts, id, fd)?;
+    let (fd, output) = captured(asked, &facts, id, fd)?;
     let length = output.len();
     let from = match from.unwrap_or(0) {
         from @ 0.. => u64::try_from(from).unwrap_or(u64::MAX),

@@ -4,6 +4,7 @@ use indexmap::IndexMap;
 use serde::Serialize;
 
 use super::{Facts, Reason, Sampler};
+use crate::report::rusage::Rusage;
 use crate::report::samples::Sample;
 use crate::report::status::{ProcState, Status};
 use crate::report::times::Rfc3339;
@@ -25,9 +26,9 @@ pub struct Brief<'a> {
     /// The arguments, joined by spaces, and cut at 200 bytes; null where they are not known any more.
     command: Option<String>,
     labels: &'a IndexMap<String, String>,
-    /// What it and the children that it has waited for have used in all, in seconds; null while it runs.
+    /// What it and the children that it has waited for have used in all, in seconds; null while it runs, and where it is not known.
     cpu: Option<f64>,
-    /// The most that was resident, in bytes; null while it runs.
+    /// The most that was resident, in bytes; null while it runs, and where it is not known.
     maxrss: Option<u64>,
     /// Up to 30 points of its samples: seconds since the start, CPU seconds so far, resident bytes; null where nothing is sampled.
     history: Option<Vec<(f64, f64, u64)>>,
@@ -75,8 +76,8 @@ impl Facts {
             },
             command: argv.map(command),
             labels: self.labels(),
-            cpu: rusage.map(|rusage| rusage.utime + rusage.stime),
-            maxrss: rusage.map(|rusage| rusage.maxrss),
+            cpu: rusage.and_then(Rusage::cpu),
+            maxrss: rusage.and_then(|rusage| rusage.maxrss),
             history: self.track.as_ref().map(|track| points(&track.samples(&sampler.clock))),
         }
     }

@@ -1,0 +1,56 @@
+//! Whether the proc file system is there, and shows what the program reads in it.
+
+use std::path::Path;
+
+use super::{Check, Level};
+use crate::engine::procfs::is_ours_at;
+
+/// What is missing without it.
+const WITHOUT: &str = "processes run all the same, but results have no proc_stat, usage, io or peak, descendants that leave the process's group are \
+                       not found when it is stopped, and processes that outlive procstar are reported as lost";
+
+/// All checks of the proc file system at `proc`.
+pub(super) fn checks(proc: &Path) -> Vec<Check> {
+    vec![own(proc)]
+}
+
+fn own(proc: &Path) -> Check {
+    const NAME: &str = "proc file system";
+    let lacking = |found: String, remedy: &str| {
+        Check::with(NAME, Level::Warn, found, format!("{remedy}; until then {WITHOUT}"))
+    };
+    match std::fs::read_link(proc.join("self")) {
+        Ok(_) if is_ours_at(proc) && proc.join("stat").exists() => Check::ok(NAME, "works"),
+        Ok(_) if is_ours_at(proc) => {
+            Check::note(NAME, "works; it shows processes alone (subset=pid), which is enough")
+        }
+        Ok(_) => lacking(
+            "is that of another pid namespace, and is not used".to_owned(),
+            "mount one of this namespace (mount -t proc proc /proc; unshare --mount-proc)",
+        ),
+        Err(error) => lacking(
+            format!("cannot be read: {}: {error}", proc.display()),
+            "mount it (mount -t proc proc /proc)",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_namespace_s_is_told_from_our_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = || own(dir.path());
+        assert_eq!(check().level, Level::Warn, "{:?}", check());
+        let link = dir.path().join("self");
+        std::os::unix::fs::symlink((std::process::id() + 1).to_string(), &link).unwrap();
+        assert!(check().found.contains("another pid namespace"), "{:?}", check());
+        std::fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(std::process::id().to_string(), &link).unwrap();
+        assert!(check().found.contains("subset=pid"), "{:?}", check());
+        std::fs::write(dir.path().join("stat"), "").unwrap();
+        assert_eq!(check(), Check::ok("proc file system", "works"));
+    }
+}

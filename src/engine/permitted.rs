@@ -1,0 +1,179 @@
+//! System calls that a seccomp filter may refuse, and what is done without them.
+//!
+//! Container runtimes that are older than a system call refuse it, often with EPERM, which says nothing of the cause. Where there is
+//! another way it is taken: a process is forked where glibc would use `clone3`, and signaled through its directory in `/proc` where there
+//! is no `pidfd_open`. A thread cannot be made another way: glibc tries `clone` only where `clone3` fails with ENOSYS.
+
+use std::ffi::{CStr, OsStr};
+use std::fs::File;
+use std::io;
+use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::LazyLock;
+
+use nix::errno::Errno;
+
+use super::sys::pidfd_open;
+
+/// What to do about it.
+pub(crate) const REMEDY: &str =
+    "update the container runtime, or give it a seccomp profile that permits these calls";
+
+/// Whether an error can be that of a filter.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS))
+}
+
+/// The calls that we need and that are refused, each with its error.
+pub(crate) fn refused() -> Vec<(&'static str, Errno)> {
+    let none = std::ptr::null::<libc::c_void>();
+    // Each of these fails, having done nothing: for its arguments, where it is permitted.
+    // SAFETY: no pointer is given but a null one, which none of them follows.
+    let calls = unsafe {
+        [
+            ("clone3", attempt(libc::syscall(libc::SYS_clone3, none, 0_usize))),
+            ("pidfd_open", attempt(libc::syscall(libc::SYS_pidfd_open, -1, 0))),
+            (
+                "pidfd_send_signal",
+                attempt(libc::syscall(libc::SYS_pidfd_send_signal, -1, 0, none, 0)),
+            ),
+        ]
+    };
+    // Where there is no clone3, as on old kernels, glibc does without.
+    let refused = |(call, errno): &(&str, Errno)| match errno {
+        Errno::EPERM => true,
+        Errno::ENOSYS => *call != "clone3",
+        _ => false,
+    };
+    calls.into_iter().filter(refused).collect()
+}
+
+/// The errno of a call that has just returned this.
+fn attempt(ret: libc::c_long) -> Errno {
+    if ret < 0 { Errno::last() } else { Errno::UnknownErrno }
+}
+
+/// The same error; where it is a refusal, with what is refused, and the likely cause.
+pub(crate) fn explain(error: io::Error) -> io::Error {
+    let refused = refused();
+    if !is_refusal(&error) || refused.is_empty() {
+        return error;
+    }
+    let calls: Vec<String> =
+        refused.iter().map(|(call, errno)| format!("{call} ({errno:?})")).collect();
+    let message = format!(
+        "{error}: refused here: {}, probably by a seccomp filter of a container; {REMEDY}",
+        calls.join(", ")
+    );
+    io::Error::new(error.kind(), message)
+}
+
+/// Starts a process; by `fork` where another way is refused.
+///
+/// # Errors
+/// The OS error.
+pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
+    match command.spawn() {
+        Err(error) if is_refusal(&error) => {
+            // SAFETY: it does nothing. That there is something to do in the child has it forked.
+            unsafe { command.pre_exec(|| Ok(())) };
+            command.spawn().map_err(explain)
+        }
+        spawned => spawned,
+    }
+}
+
+/// What a process can be signaled through, and, unless that is refused, be waited for: its pidfd, or else its directory in `/proc`, which
+/// cannot be polled.
+///
+/// # Errors
+/// `ESRCH` where there is no such process, or the OS error.
+pub(crate) fn handle(pid: i32) -> io::Result<OwnedFd> {
+    match pidfd_open(pid) {
+        Err(error) if is_refusal(&error) && super::procfs::is_ours() => {
+            let no_process = |_| io::Error::from_raw_os_error(libc::ESRCH);
+            File::open(format!("/proc/{pid}")).map(OwnedFd::from).map_err(no_process)
+        }
+        opened => opened,
+    }
+}
+
+/// Sends a signal to the process behind a descriptor where that is refused for descriptors: by its number. It is that of the process until
+/// somebody reaps it, which for children nobody but us does.
+///
+/// # Errors
+/// None where descriptors do; else the OS error of sending it, `ESRCH` where there is nobody any more.
+pub(super) fn signal_by_number(handle: RawFd, signum: i32) -> Option<io::Result<()>> {
+    static REFUSED: LazyLock<bool> =
+        LazyLock::new(|| refused().iter().any(|(call, _)| *call == "pidfd_send_signal"));
+    if !*REFUSED || !super::procfs::is_ours() {
+        return None;
+    }
+    let no_process = || io::Error::from_raw_os_error(libc::ESRCH);
+    let sent = number_of(handle).ok_or_else(no_process).and_then(|pid| {
+        // SAFETY: a plain system call.
+        if unsafe { libc::kill(pid, signum) } < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
+    });
+    Some(sent)
+}
+
+/// The number of the process behind a pidfd, or a directory in `/proc`; none once it is reaped.
+fn number_of(handle: RawFd) -> Option<i32> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{handle}")).ok()?;
+    let number = match info.lines().find_map(|line| line.strip_prefix("Pid:")) {
+        Some(number) => number.trim().parse().ok(),
+        None => {
+            let path = std::fs::read_link(format!("/proc/self/fd/{handle}")).ok()?;
+            path.file_name()?.to_str()?.parse().ok()
+        }
+    };
+    number.filter(|pid| *pid > 0)
+}
+
+/// The path by which this very program can be executed again, even where another one has taken its place on disk; without `/proc`, the path by
+/// which it was executed.
+pub(crate) fn own_program() -> PathBuf {
+    let link = Path::new("/proc/self/exe");
+    if link.exists() {
+        return link.to_path_buf();
+    }
+    // SAFETY: the kernel has put a C string there, which stays for the life of the program; or there is none.
+    let name = unsafe {
+        let name = libc::getauxval(libc::AT_EXECFN) as *const libc::c_char;
+        if name.is_null() { c"procstar" } else { CStr::from_ptr(name) }
+    };
+    let path = Path::new(OsStr::from_bytes(name.to_bytes()));
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn nothing_is_refused_here_and_an_error_stays_as_it_is() {
+        assert_eq!(refused(), []);
+        let error = explain(io::Error::from_raw_os_error(libc::EPERM));
+        assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+    }
+
+    #[test]
+    fn a_directory_of_proc_is_as_good_as_a_pidfd_to_signal_by() {
+        let mut child = Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let directory = File::open(format!("/proc/{}", child.id())).unwrap();
+        let pidfd = pidfd_open(child.id() as i32).unwrap();
+        let numbers = [directory.as_raw_fd(), pidfd.as_raw_fd()].map(number_of);
+        assert_eq!(numbers, [Some(child.id() as i32); 2]);
+        super::super::sys::pidfd_send_signal(directory.as_raw_fd(), libc::SIGKILL).unwrap();
+        assert!(!child.wait().unwrap().success());
+        assert_eq!(number_of(pidfd.as_raw_fd()), None);
+    }
+}
