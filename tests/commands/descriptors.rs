@@ -246,6 +246,7 @@ fn a_configuration_from_a_pipe_outlives_the_agent() {
     let script = "exec $P --config <(printf '[agent]\\ngroup_id = \"of-the-pipe\"\\n') --serve --serve-port 0";
     command.args(["-c", script]).env("P", env!("CARGO_BIN_EXE_procstar"));
     command.env("TMPDIR", dir.path()).env("PROCSTAR_SHUTDOWN_KILL_GRACE", "0.1");
+    command.env("PROCSTAR_RUN_RUNTIME_DIR", dir.path().join("run"));
     let instance = Instance::start(dir, command);
     instance.ended("a", "true");
     let group = || {
