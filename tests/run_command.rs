@@ -7,6 +7,8 @@
     missing_docs
 )]
 
+#[path = "run_command/stopping.rs"]
+mod stopping;
 #[path = "common/terminal.rs"]
 mod terminal;
 

@@ -326,6 +326,7 @@ async fn receive(
                     let result = errno.map_or(Ok(()), |e| Err(io::Error::from_raw_os_error(e)));
                     Event::Signaled { id, ticket, result }
                 }
+                ToAgent::StopFailed { id, failures } => Event::StopFailed { id, failures },
                 ToAgent::Order(order) => {
                     // The receiver lives as long as the agent.
                     let _ = orders.send(order.into());

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::Launcher;
 use super::messages::{Changed, SignalError, Told};
 use super::ticker::Sampling;
-use crate::engine::{Event, StopOrder};
+use crate::engine::{Event, StopFailure, StopOrder};
 use crate::report::Facts;
 use crate::report::samples::Track;
 use crate::spec::{Identity, ProcId};
@@ -30,6 +30,10 @@ pub struct Process {
     /// Its history, from its start on.
     track: Option<Arc<Track>>,
     ended: bool,
+    /// What was published last.
+    facts: Option<Arc<Facts>>,
+    /// Who of its tree could not be signaled when it was stopped.
+    stop_failures: Vec<StopFailure>,
     /// Who waits for the outcome of a signal.
     signals: HashMap<u64, oneshot::Sender<Result<(), SignalError>>>,
 }
@@ -50,6 +54,8 @@ impl Process {
             sampling: None,
             track: None,
             ended: false,
+            facts: None,
+            stop_failures: Vec::new(),
             signals: HashMap::new(),
         }
     }
@@ -60,10 +66,14 @@ impl Process {
     }
 
     /// Has facts go where all see them.
-    fn publish(&self, facts: Facts) {
-        self.results.do_send(Changed(Arc::new(
-            facts.of(self.identity.clone()).tracked(self.track.clone()),
-        )));
+    fn publish(&mut self, facts: Facts) {
+        let facts = facts
+            .of(self.identity.clone())
+            .tracked(self.track.clone())
+            .with_stop_failures(self.stop_failures.clone());
+        let facts = Arc::new(facts);
+        self.facts = Some(Arc::clone(&facts));
+        self.results.do_send(Changed(facts));
     }
 }
 
@@ -87,6 +97,12 @@ impl Handler<Told> for Process {
                 tracing::debug!(proc_id = %self.id, pid = ended.pid, status = ended.status,
                     failures = ended.failures.len(), "process ended");
                 self.publish(Facts::of_end(*ended));
+            }
+            Event::StopFailed { failures, .. } => {
+                self.stop_failures.extend(failures);
+                if let Some(facts) = self.facts.as_deref().filter(|facts| facts.is_running()) {
+                    self.publish(facts.clone());
+                }
             }
             Event::Signaled { ticket, result, .. } => {
                 if let Some(waiting) = self.signals.remove(&ticket) {

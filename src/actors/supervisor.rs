@@ -106,12 +106,15 @@ impl Supervisor {
         if self.any && !any {
             self.engine.note_assignment();
         }
-        for Record { id, started, ended, identity } in records {
+        for Record { id, started, ended, identity, stop_failures } in records {
             self.outlets.announce.do_send(Announce(id.clone()));
             let owned = self.own(&id, identity);
-            self.processes.insert(id, owned);
+            self.processes.insert(id.clone(), owned);
             self.running += 1;
-            let events = [started.map(|s| Event::Started(Box::new(s))), ended.map(Event::Ended)];
+            let failed = (!stop_failures.is_empty())
+                .then_some(Event::StopFailed { id, failures: stop_failures });
+            let started = started.map(|started| Event::Started(Box::new(started)));
+            let events = [started, failed, ended.map(Event::Ended)];
             for event in events.into_iter().flatten() {
                 StreamHandler::handle(self, event, ctx);
             }
@@ -381,7 +384,9 @@ impl StreamHandler<Event> for Supervisor {
                 let told = actor.send(Told(event)).into_actor(self);
                 ctx.spawn(told.map(move |_, supervisor, ctx| supervisor.ended(&id, ctx)));
             }
-            Event::Started(_) | Event::Signaled { .. } => actor.do_send(Told(event)),
+            Event::Started(_) | Event::Signaled { .. } | Event::StopFailed { .. } => {
+                actor.do_send(Told(event));
+            }
         }
     }
 

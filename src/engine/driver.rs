@@ -11,7 +11,7 @@ mod stopping;
 mod strays;
 mod table;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -237,6 +237,8 @@ struct Process {
     leaving: HashMap<u64, OwnedFd>,
     /// Until when, by the monotonic clock, its captures may delay its end, once that has begun to count.
     drains: Option<u64>,
+    /// Who of its tree could not be signaled: pid and signal.
+    out_of_reach: HashSet<(i32, i32)>,
     /// When its child started, in ticks since boot.
     starttime: Option<u64>,
     /// With which others it is started or not at all.
@@ -271,6 +273,7 @@ impl Process {
             tree: HashMap::new(),
             leaving: HashMap::new(),
             drains: None,
+            out_of_reach: HashSet::new(),
             starttime: None,
             together: None,
             floor: Floor::default(),

@@ -156,3 +156,24 @@ impl fmt::Display for StartFailure {
         }
     }
 }
+/// A process of a tree that could not be signaled when that was stopped.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct StopFailure {
+    /// Its pid.
+    pub pid: i32,
+    /// The name of its executable, at most 15 bytes of it.
+    pub comm: String,
+    /// The signal.
+    pub signum: i32,
+    /// The OS error number; as a rule `EPERM`, where it runs as another user.
+    pub errno: i32,
+}
+
+impl fmt::Display for StopFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let StopFailure { pid, comm, signum, errno } = self;
+        let signal = crate::signal::signal_name(*signum).unwrap_or("a signal");
+        let reason = io::Error::from_raw_os_error(*errno);
+        write!(f, "cannot send {signal} to process {pid} ({comm}): {reason}")
+    }
+}

@@ -36,7 +36,7 @@ use std::time::Duration;
 
 pub use capture::filter::{self, FILTER};
 pub use capture::{Capture, Captures, CutShort, Extent, Held, Loss, Part, Places, Taken, View};
-pub use failure::{Stage, StartFailure};
+pub use failure::{Stage, StartFailure, StopFailure};
 pub use plan::Heritage;
 pub use stop::{StopCause, StopOrder, Terms};
 pub use whitelist::Whitelist;
@@ -145,6 +145,13 @@ pub enum Event {
         /// The OS error; `ESRCH` where the process is gone.
         result: io::Result<()>,
     },
+    /// A process is being stopped, and these of its tree could not be signaled.
+    StopFailed {
+        /// The process.
+        id: ProcId,
+        /// Those that were not reported before.
+        failures: Vec<StopFailure>,
+    },
 }
 
 impl Event {
@@ -153,7 +160,7 @@ impl Event {
         match self {
             Event::Started(started) => &started.id,
             Event::Ended(ended) => &ended.id,
-            Event::Signaled { id, .. } => id,
+            Event::Signaled { id, .. } | Event::StopFailed { id, .. } => id,
         }
     }
 }

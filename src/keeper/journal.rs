@@ -448,7 +448,7 @@ mod tests {
     /// Records and memory, to be compared.
     fn state<'a>(records: impl Iterator<Item = &'a Record>, memory: &Memory) -> Vec<String> {
         records
-            .map(|Record { id, started, ended, identity }| {
+            .map(|Record { id, started, ended, identity, .. }| {
                 let started = started.as_ref().map(|started| started.pid);
                 let ended = ended.as_ref().map(|ended| ended.status);
                 let argv = identity.as_ref().map(|identity| &identity.argv);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::ease::Ease;
-use crate::engine::{Ended, Started};
+use crate::engine::{Ended, Started, StopFailure};
 use crate::spec::{Identity, ProcId};
 
 /// One process.
@@ -21,12 +21,15 @@ pub struct Record {
     /// What was asked for; none where a program that did not keep it has launched it.
     #[serde(default)]
     pub identity: Option<Arc<Identity>>,
+    /// Who of its tree could not be signaled when it was stopped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stop_failures: Vec<StopFailure>,
 }
 
 impl Record {
     /// The record of a process that is about to be started.
     pub fn new(id: ProcId) -> Record {
-        Record { id, started: None, ended: None, identity: None }
+        Record { id, started: None, ended: None, identity: None, stop_failures: Vec::new() }
     }
 }
 
@@ -72,6 +75,14 @@ impl Ledger {
         let first = record.is_starting();
         record.ended = Some(ended);
         self.starting -= usize::from(first);
+    }
+
+    /// Notes who of a process's tree could not be signaled; of one that is not there, nothing.
+    pub fn stop_failed(&mut self, id: &ProcId, failures: Vec<StopFailure>) {
+        let record = self.serials.get(id).and_then(|serial| self.records.get_mut(serial));
+        if let Some(record) = record {
+            record.stop_failures.extend(failures);
+        }
     }
 
     /// How many processes have neither started nor ended.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::ledger::Record;
 use super::meaning::Mode;
 use crate::config::{LogLevel, LogSettings};
-use crate::engine::{Ended, Moment, Started, StopOrder};
+use crate::engine::{Ended, Moment, Started, StopFailure, StopOrder};
 use crate::path_bytes;
 use crate::spec::{LimitSpec, ProcId, Validated};
 
@@ -282,6 +282,13 @@ pub enum ToAgent {
     Order(Order),
     /// A process that was to be forgotten is: no later agent hears of it, nor a later keeper.
     Forgotten(ProcId),
+    /// Of a process that is being stopped, some could not be signaled.
+    StopFailed {
+        /// The process.
+        id: ProcId,
+        /// Those that were not reported before.
+        failures: Vec<StopFailure>,
+    },
 }
 
 /// What the engine tells, borrowed: as the [`ToAgent`] of the same name when encoded, and as the journal's
@@ -292,6 +299,7 @@ pub enum Told<'a> {
     Started(&'a Started),
     Ended(&'a Ended),
     Signaled { id: &'a ProcId, ticket: u64, errno: Option<i32> },
+    StopFailed { id: &'a ProcId, failures: &'a [StopFailure] },
 }
 
 /// A frame that is none.

@@ -542,8 +542,9 @@ impl Keeper {
         // The agent tells the user where the log cannot be had.
         let _ = logging::init(&state.settings.log);
         let instance = Instance::take_over(state.instance)?;
-        for Record { id, started, ended, identity } in state.records {
+        for Record { id, started, ended, identity, stop_failures } in state.records {
             self.ledger.launched(&id);
+            self.ledger.stop_failed(&id, stop_failures);
             if let Some(identity) = identity {
                 self.ledger.asked(&id, identity);
             }
@@ -653,6 +654,7 @@ impl Keeper {
                 let errno = result.as_ref().err().map(|e| e.raw_os_error().unwrap_or(libc::EIO));
                 (Told::Signaled { id, ticket: *ticket, errno }, false)
             }
+            Event::StopFailed { id, failures } => (Told::StopFailed { id, failures }, false),
         };
         if let Err(error) = encode(&told, &mut self.frame) {
             tracing::error!(%error, "cannot tell of an event");
@@ -668,6 +670,7 @@ impl Keeper {
         match event {
             Event::Started(started) => self.ledger.started(*started),
             Event::Ended(ended) => self.ledger.ended(ended),
+            Event::StopFailed { id, failures } => self.ledger.stop_failed(&id, failures),
             Event::Signaled { .. } => {}
         }
     }
@@ -860,7 +863,7 @@ impl Keeper {
 
     /// Takes up a process of a keeper that died.
     fn take_up(&mut self, engine: &Engine, record: Record) {
-        let Record { id, started, ended, identity } = record;
+        let Record { id, started, ended, identity, .. } = record;
         self.ledger.launched(&id);
         if let Some(identity) = identity {
             self.ledger.asked(&id, identity);

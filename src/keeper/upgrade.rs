@@ -268,6 +268,7 @@ mod tests {
             },
             instance: serde_json::from_value(instance).unwrap(),
             records: vec![Record {
+                stop_failures: Vec::new(),
                 started: Some(started),
                 ended: Some(Box::new(ended)),
                 identity: Some(Arc::new(identity)),

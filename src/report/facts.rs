@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::agent::AgentInfo;
 use super::capture::{CaptureReason, CaptureReport};
 use super::cgroup::CgroupAccounting;
-use super::failure::FailureReport;
+use super::failure::{FailureReport, StopFailureReport};
 use super::proc_stat::{ProcStat, ProcStatm};
 use super::resources::{IoReport, Peak, Usage};
 use super::rusage::Rusage;
@@ -24,11 +24,12 @@ use super::times::Times;
 use crate::engine::procfs::{Clock, ProcFs, RawIo, RawPeaks, RawStat, RawStatm};
 use crate::engine::{
     Capture, Captures, CutShort, Ended, Extent, Loss, Moment, Resolved, StartFailure, Started,
-    StopCause, Survivor, Survivors,
+    StopCause, StopFailure, Survivor, Survivors,
 };
 use crate::spec::{FdName, Identity, ProcId};
 
 /// What is known of a process at one point of its life. It does not change; a later point has facts of its own.
+#[derive(Clone)]
 pub struct Facts {
     /// The process.
     pub id: ProcId,
@@ -54,9 +55,11 @@ pub struct Facts {
     statm: Option<RawStatm>,
     io: Option<RawIo>,
     resolved: Resolved,
+    stop_failures: Vec<StopFailure>,
 }
 
 /// What is known only after the end.
+#[derive(Clone)]
 struct Ending {
     reason: Reason,
     status: Status,
@@ -119,6 +122,7 @@ impl Facts {
             statm: started.statm,
             io: None,
             resolved: started.resolved,
+            stop_failures: Vec::new(),
         }
     }
 
@@ -168,6 +172,7 @@ impl Facts {
             statm: None,
             io: ended.io,
             resolved: ended.resolved,
+            stop_failures: Vec::new(),
         }
     }
 
@@ -179,6 +184,14 @@ impl Facts {
     /// The same facts, of a process whose history this is.
     pub fn tracked(self, track: Option<Arc<Track>>) -> Facts {
         Facts { track, ..self }
+    }
+
+    /// The same facts, of a process of whose tree these could not be signaled.
+    pub fn with_stop_failures(self, stop_failures: Vec<StopFailure>) -> Facts {
+        // While it runs, what is new makes facts of their own.
+        let new = self.ending.is_none() && stop_failures.len() != self.stop_failures.len();
+        let made = if new { Moment::now() } else { self.made };
+        Facts { made, stop_failures, ..self }
     }
 
     /// What the process was asked to be; none where that is not known any more.
@@ -293,6 +306,7 @@ impl Facts {
                 ending.survivors.listed.len() as u64 + u64::from(ending.survivors.more)
             }),
             pieces: self.pieces(as_of),
+            stop_failures: self.stop_failures.iter().map(StopFailureReport::from).collect(),
         }
     }
 
@@ -421,6 +435,8 @@ pub(super) struct Head<'a> {
     /// The pieces that output came in, in the order in which they were read: seconds since the start, the fd, where the piece begins in
     /// what was written to it, and its length in bytes; null where no capture's are kept.
     pieces: Option<Vec<(f64, String, u64, u64)>>,
+    /// Who of its tree could not be signaled when it was stopped; empty where all were.
+    stop_failures: Vec<StopFailureReport>,
 }
 
 /// Looks at running processes, and knows for whom.

@@ -6,7 +6,8 @@ use nix::errno::Errno;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Stage, StartFailure};
+use crate::engine::{Stage, StartFailure, StopFailure};
+use crate::signal::signal_name;
 use crate::spec::FdName;
 
 /// One failure, in the array `failures` of a result; `errors` has its message too.
@@ -44,6 +45,36 @@ impl From<&StartFailure> for FailureReport {
     }
 }
 
+/// One process that could not be signaled, in the array `stop_failures` of a result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StopFailureReport {
+    /// Its pid.
+    pub pid: i32,
+    /// The name of its executable, at most 15 bytes of it.
+    pub comm: String,
+    /// The name of the signal.
+    pub signal: Option<String>,
+    /// The number of the system's error.
+    pub errno: i32,
+    /// The name of that error, such as `EPERM`.
+    pub error: Option<String>,
+    /// The whole as a sentence.
+    pub message: String,
+}
+
+impl From<&StopFailure> for StopFailureReport {
+    fn from(failure: &StopFailure) -> Self {
+        StopFailureReport {
+            pid: failure.pid,
+            comm: failure.comm.clone(),
+            signal: signal_name(failure.signum).map(str::to_owned),
+            errno: failure.errno,
+            error: error_name(failure.errno),
+            message: failure.to_string(),
+        }
+    }
+}
+
 /// The name of a system's error; none where it has none.
 fn error_name(errno: i32) -> Option<String> {
     match Errno::from_raw(errno) {
@@ -55,6 +86,17 @@ fn error_name(errno: i32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stop_failures_name_process_signal_and_error() {
+        let failure = StopFailure { pid: 7, comm: "su".into(), signum: 9, errno: libc::EPERM };
+        let report = StopFailureReport::from(&failure);
+        assert_eq!((report.pid, report.comm.as_str()), (7, "su"));
+        assert_eq!(report.signal.as_deref(), Some("SIGKILL"));
+        assert_eq!((report.errno, report.error.as_deref()), (1, Some("EPERM")));
+        let text = "cannot send SIGKILL to process 7 (su): Operation not permitted (os error 1)";
+        assert_eq!(report.message, text);
+    }
 
     #[test]
     fn failures_have_a_stage_an_error_and_a_path() {

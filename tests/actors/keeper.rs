@@ -231,19 +231,21 @@ async fn events_and_orders_come_in_their_order() {
         ToAgent::Order(Order::Idle),
         ToAgent::Signaled { id: "a".into(), ticket: 3, errno: Some(libc::EPERM) },
         ToAgent::Order(Order::Terminate),
+        ToAgent::StopFailed { id: "a".into(), failures: Vec::new() },
         ToAgent::Ended(Box::new(end_of("a", 9))),
     ]);
     let mut told = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..4 {
         told.push(match soon(streams.events.recv()).await.unwrap() {
             Event::Started(started) => format!("started {}", started.id),
             Event::Ended(ended) => format!("ended {} {}", ended.id, ended.status),
+            Event::StopFailed { id, .. } => format!("stop failed {id}"),
             Event::Signaled { ticket, result, .. } => {
                 format!("signaled {ticket} {:?}", result.unwrap_err().raw_os_error())
             }
         });
     }
-    assert_eq!(told, ["started a", "signaled 3 Some(1)", "ended a 9"]);
+    assert_eq!(told, ["started a", "signaled 3 Some(1)", "stop failed a", "ended a 9"]);
     assert_eq!(soon(streams.orders.recv()).await, Some(Shutdown::Idle));
     assert_eq!(soon(streams.orders.recv()).await, Some(Shutdown::Terminate));
     // Its death ends both streams, and is told.

@@ -18,7 +18,7 @@ fn changed(event: Event) -> Changed {
     Changed(match event {
         Event::Started(started) => Facts::of_start(*started).into(),
         Event::Ended(ended) => Facts::of_end(*ended).into(),
-        Event::Signaled { .. } => panic!("no change"),
+        Event::Signaled { .. } | Event::StopFailed { .. } => panic!("no change"),
     })
 }
 

@@ -9,7 +9,8 @@ use procstar::actors::messages::{
 };
 use procstar::actors::results::Results;
 use procstar::engine::Event;
-use procstar::report::Facts;
+use procstar::engine::procfs::ProcFs;
+use procstar::report::{Document, Facts, OutputView, Sampler};
 use proptest::prelude::*;
 
 use super::support::*;
@@ -18,7 +19,7 @@ fn changed(event: Event) -> Changed {
     Changed(Arc::new(match event {
         Event::Started(started) => Facts::of_start(*started),
         Event::Ended(ended) => Facts::of_end(*ended),
-        Event::Signaled { .. } => panic!("no change"),
+        Event::Signaled { .. } | Event::StopFailed { .. } => panic!("no change"),
     }))
 }
 
@@ -36,6 +37,38 @@ fn subscribe(results: &Addr<Results>) -> (SubscriberId, Journal, Addr<Journal>) 
 
 fn announce(results: &Addr<Results>, ids: &[&str]) {
     ids.iter().for_each(|id| results.do_send(Announce((*id).into())));
+}
+
+/// What has changed of a process that runs is in its result at once, and no result is sent for it.
+#[actix::test]
+async fn who_could_not_be_stopped_is_in_the_result() {
+    let results = results();
+    announce(&results, &["a"]);
+    let (_, journal, _addr) = subscribe(&results);
+    let Event::StopFailed { failures, .. } = stop_failed("a", 7) else { unreachable!() };
+    let with = |event| {
+        let Changed(facts) = changed(event);
+        Changed(Arc::new((*facts).clone().with_stop_failures(failures.clone())))
+    };
+    results.do_send(changed(started("a")));
+    results.do_send(with(started("a")));
+    let running = results.send(GetOne("a".into())).await.unwrap().unwrap();
+    results.do_send(with(ended("a", 0)));
+    let over = results.send(GetOne("a".into())).await.unwrap().unwrap();
+    settle().await;
+    assert_eq!(journal.read(), ["snapshot [a] active", "started a", "ended a"]);
+    for (facts, state) in [(running, "running"), (over, "terminated")] {
+        let sampler = Sampler::new(ProcFs::default()).unwrap();
+        let mut document = Document::json(&facts, &sampler, OutputView::None).unwrap();
+        let mut json = Vec::new();
+        while document.fill(&mut json).unwrap() {}
+        let result: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(
+            (&result["state"], &result["stop_failures"][0]["pid"]),
+            (&state.into(), &7.into())
+        );
+        assert_eq!(result["stop_failures"][0]["error"], "EPERM");
+    }
 }
 
 #[actix::test]

@@ -136,6 +136,26 @@ async fn an_idempotent_request_that_is_refused_starts_nothing() {
     assert!(s.engine.calls().is_empty());
 }
 
+/// Who could not be signaled changes what is known of a process that runs, and is known of its end.
+#[actix::test]
+async fn who_could_not_be_stopped_is_published() {
+    let (s, journal) = new(true);
+    s.supervisor.send(request(&["a"])).await.unwrap().unwrap();
+    settle().await;
+    journal.read();
+    for _ in 0..2 {
+        s.engine.tell(stop_failed("a", 7));
+        settle().await;
+        assert_eq!(journal.read(), ["started a"]);
+    }
+    s.engine.tell(ended("a", 0));
+    settle().await;
+    assert_eq!(journal.read(), ["ended a"]);
+    s.engine.tell(stop_failed("a", 7));
+    settle().await;
+    assert!(journal.read().is_empty(), "nothing changes any more");
+}
+
 #[actix::test]
 async fn no_new_processes_once_it_is_shutting_down() {
     let (s, journal) = new(true);

@@ -13,7 +13,8 @@ use procstar::actors::messages::{
 };
 use procstar::actors::supervisor::{Outlets, Supervisor};
 use procstar::engine::{
-    Captures, Ended, Event, Moment, Resolved, Stage, StartFailure, Started, StopOrder, Terms,
+    Captures, Ended, Event, Moment, Resolved, Stage, StartFailure, Started, StopFailure, StopOrder,
+    Terms,
 };
 use procstar::spec::{ProcId, Validated};
 use tokio::sync::{mpsc, oneshot};
@@ -55,6 +56,12 @@ pub fn failed(id: &str) -> Event {
     let failure =
         StartFailure::new(Stage::Exec { missing: true }, libc::ENOENT, Some("/no/such".into()));
     Event::Ended(Box::new(Ended { failures: vec![failure], ..end(id) }))
+}
+
+/// That a process of its tree could not be killed.
+pub fn stop_failed(id: &str, pid: i32) -> Event {
+    let failure = StopFailure { pid, comm: "su".into(), signum: libc::SIGKILL, errno: libc::EPERM };
+    Event::StopFailed { id: id.into(), failures: vec![failure] }
 }
 
 pub fn end(id: &str) -> Ended {

@@ -71,12 +71,12 @@ fn top_looks_once_in_a_pipe() {
     let lines = super::world::until("share", || {
         let out = instance.run(&["top"]).good();
         let busy = words(&out).into_iter().find(|line| line.first() == Some(&"busy"))?;
-        (busy[2].parse::<f64>().unwrap() > 5.0).then_some(out)
+        (busy[3].parse::<f64>().unwrap() > 5.0).then_some(out)
     });
     let lines = words(&lines);
     assert_eq!(lines[0][..2], ["procstar", "2.0.0"]);
     assert_eq!(lines[1][..4], ["2", "running,", "1", "terminated,"]);
-    assert_eq!(lines[3][..4], ["ID", "PID", "CPU%", "RSS"]);
+    assert_eq!(lines[3][..4], ["ID", "PID", "STATE", "CPU%"]);
     assert_eq!((lines[4][0], lines[5][0], lines.len()), ("busy", "idle", 6));
     let json = instance.run(&["top", "-o", "json", "-n", "1"]).json();
     assert_eq!(json["processes"].as_array().unwrap().len(), 1);

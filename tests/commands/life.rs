@@ -132,6 +132,28 @@ fn signals_stops_and_what_is_refused() {
     assert_eq!(instance.run(&["ps", "-q"]).good(), "");
 }
 
+/// The kernel's state T is shown, and is over with SIGCONT; a result's state is still `running`.
+#[test]
+fn a_suspended_process_is_shown_as_one() {
+    let instance = Instance::new();
+    instance.run(&["start", "--id", "nap", "--", "sleep", "1000"]).good();
+    for (signal, state) in [("STOP", "suspended"), ("CONT", "running")] {
+        instance.run(&["kill", "-s", signal, "nap"]).good();
+        super::world::until(state, || {
+            let table = instance.run(&["ps"]).good();
+            (words(&table)[1][..2] == ["nap", state]).then_some(())
+        });
+        let shown = instance.run(&["show", "nap"]).good();
+        assert!(shown.lines().any(|line| line == format!("state       {state}")), "{shown}");
+        let top = instance.run(&["top", "--once"]).good();
+        let row = top.lines().find(|line| line.starts_with("nap ")).unwrap().to_owned();
+        assert!(row.split_whitespace().any(|word| word == state), "{top}");
+        let top = instance.run(&["top", "--once", "-o", "json"]).json();
+        assert_eq!(top["processes"][0]["state"], state);
+        assert_eq!(instance.run(&["show", "nap", "-o", "json"]).json()["nap"]["state"], "running");
+    }
+}
+
 #[test]
 fn a_spec_is_refused_with_its_places() {
     let instance = Instance::new();

@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use procstar::engine::{
-    Captures, Ended, Engine, Event, Handover, Heritage, Options, Places, Started,
+    Captures, Ended, Engine, Event, Handover, Heritage, Options, Places, Started, StopFailure,
 };
 use procstar::spec::{self, FdName};
 
@@ -47,6 +47,7 @@ pub struct Rig {
     pub started: HashMap<String, Started>,
     pub ended: HashMap<String, Ended>,
     pub signaled: HashMap<u64, std::io::Result<()>>,
+    pub stop_failures: Vec<StopFailure>,
     places: Places,
     /// Holds the captures, unless the options name another place.
     _dir: tempfile::TempDir,
@@ -67,6 +68,7 @@ impl Rig {
             started: HashMap::new(),
             ended: HashMap::new(),
             signaled: HashMap::new(),
+            stop_failures: Vec::new(),
             places,
             _dir: dir,
         }
@@ -111,6 +113,7 @@ impl Rig {
                 Event::Signaled { ticket, result, .. } => {
                     self.signaled.insert(ticket, result);
                 }
+                Event::StopFailed { failures, .. } => self.stop_failures.extend(failures),
             }
         }
     }

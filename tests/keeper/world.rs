@@ -407,6 +407,7 @@ pub fn brief(message: &ToAgent) -> String {
         }
         ToAgent::Order(order) => format!("order {order:?}"),
         ToAgent::Forgotten(id) => format!("forgotten {id}"),
+        ToAgent::StopFailed { id, .. } => format!("stop failed {id}"),
     }
 }
 

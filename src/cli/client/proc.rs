@@ -40,6 +40,16 @@ pub struct Proc {
     pub captures: IndexMap<String, Captured>,
     /// How many descendants outlive it.
     pub survivor_count: Option<u64>,
+    /// Who of its tree could not be signaled.
+    pub stop_failures: Vec<StopFailure>,
+}
+
+/// A process that could not be signaled.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct StopFailure {
+    /// Which, and why not.
+    pub message: String,
 }
 
 /// How a process ended.
@@ -121,16 +131,27 @@ impl Proc {
         self.state == "running"
     }
 
+    /// Its state in a word: of one that runs, whether it is suspended (the kernel's state T) or held by a debugger.
+    pub fn state_name(&self) -> &str {
+        let kernel = self.proc_stat.as_ref().map(|stat| stat.state.as_str());
+        match kernel.filter(|_| self.is_running()) {
+            Some("T") => "suspended",
+            Some("t") => "traced",
+            _ => &self.state,
+        }
+    }
+
     /// Its state, coloured by how well it is.
     pub fn state(&self) -> Cell {
         let failed = self.status.as_ref().is_some_and(|status| status.exit_code != Some(0));
-        let style = match self.state.as_str() {
+        let style = match self.state_name() {
             "running" => Style::Green,
+            "suspended" | "traced" => Style::Yellow,
             "error" => Style::Red,
             _ if failed => Style::Yellow,
             _ => Style::Plain,
         };
-        Cell::styled(&self.state, style)
+        Cell::styled(self.state_name(), style)
     }
 
     /// How it ended, in a word or two.
@@ -203,6 +224,20 @@ mod tests {
 
     fn proc(json: serde_json::Value) -> Proc {
         serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn a_process_that_does_not_go_on_is_no_running_one() {
+        for (state, kernel, told) in [
+            ("running", "S", "running"),
+            ("running", "T", "suspended"),
+            ("running", "t", "traced"),
+            ("terminated", "T", "terminated"),
+        ] {
+            let proc = proc(serde_json::json!({"state": state, "proc_stat": {"state": kernel}}));
+            assert_eq!((proc.state_name(), proc.state()), (told, proc.state()), "{state} {kernel}");
+        }
+        assert_eq!(proc(serde_json::json!({"state": "running"})).state_name(), "running");
     }
 
     #[test]

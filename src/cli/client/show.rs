@@ -53,7 +53,7 @@ fn lines(id: &str, proc: &Proc, wide: bool, out: &Out) -> Vec<String> {
         }
     };
     add("ID", id.to_owned());
-    add("state", proc.state.clone());
+    add("state", proc.state_name().to_owned());
     add("status", proc.ending());
     if proc.status.as_ref().is_some_and(|status| status.core_dump) {
         add("", "dumped core".into());
@@ -72,6 +72,9 @@ fn lines(id: &str, proc: &Proc, wide: bool, out: &Out) -> Vec<String> {
     resources(proc, wide, &mut add);
     for (fd, capture) in &proc.captures {
         add(fd, captured(capture, proc.is_running()));
+    }
+    for failure in &proc.stop_failures {
+        add("not stopped", failure.message.clone());
     }
     if let Some(count) = proc.survivor_count.filter(|count| *count > 0) {
         add("survivors", format!("{count}; show -o json names them"));

@@ -192,6 +192,7 @@ fn table(rows: &[Row], form: Form) -> Table {
     let mut heads = vec![
         Head::Left("ID"),
         Head::Right("PID"),
+        Head::Left("STATE"),
         Head::Right("CPU%"),
         Head::Right("RSS"),
         Head::Right("CPU"),
@@ -207,6 +208,7 @@ fn table(rows: &[Row], form: Form) -> Table {
         let mut row = vec![
             Cell::from(id),
             proc.pid.map_or_else(dash, |pid| pid.to_string()).into(),
+            proc.state(),
             format!("{:.1}", cpu * 100.0).into(),
             proc.memory().map_or_else(dash, human::bytes).into(),
             proc.usage.as_ref().map_or_else(dash, |usage| human::span(usage.cpu)).into(),
@@ -231,6 +233,7 @@ fn as_json(row: &Row) -> Value {
     json!({
         "id": row.id,
         "pid": row.proc.pid,
+        "state": row.proc.state_name(),
         "cpu_share": row.cpu,
         "cpu": usage.cpu,
         "rss": row.proc.memory(),

@@ -10,7 +10,7 @@ use super::super::state::{Input, State};
 use super::super::stop::{Do, Stop, StopCause, StopOrder, after, instant};
 use super::super::timers::Alarm;
 use super::super::tree::{Refusal, Root, Tree, is_continued_after};
-use super::super::{Event, Moment, Stage, sys};
+use super::super::{Event, Moment, Stage, StopFailure, sys};
 use super::{DUMPING, Driver, Process, Source, filters};
 use crate::spec::ProcId;
 
@@ -246,10 +246,20 @@ impl Driver {
     fn note_tree(&mut self, serial: u64, tree: Tree, signum: i32, refusals: Vec<Refusal>) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         process.tree.extend(tree.into_members());
-        for Refusal { pid, comm, errno } in refusals {
-            let error = io::Error::from_raw_os_error(errno);
-            tracing::warn!(proc_id = %process.id, pid, comm, signum, %error, "cannot signal a process that is being stopped");
+        let seen = &mut process.out_of_reach;
+        let failures: Vec<StopFailure> = refusals
+            .into_iter()
+            .filter(|refusal| seen.insert((refusal.pid, signum)))
+            .map(|Refusal { pid, comm, errno }| StopFailure { pid, comm, signum, errno })
+            .collect();
+        if failures.is_empty() {
+            return;
         }
+        let id = process.id.clone();
+        for failure in &failures {
+            tracing::warn!(proc_id = %id, "the process is not stopped as a whole: {failure}");
+        }
+        self.untold.push(Event::StopFailed { id, failures });
     }
 
     /// There is a child now, or there will be none: what was asked before is done.

@@ -56,7 +56,13 @@ export function count(number) {
 
 /** How a process is, in a word or two, and the kind that gives it its colour. */
 export function state(record) {
-  if (record.state === "running") return { kind: "run", text: "running" };
+  if (record.state === "running") {
+    // Of a whole result, or of the figures that come while it runs.
+    const kernel = record.live?.kernel ?? record.proc_stat?.state;
+    if (kernel === "T") return { kind: "off", text: "suspended" };
+    if (kernel === "t") return { kind: "off", text: "traced" };
+    return { kind: "run", text: "running" };
+  }
   if (record.state === "error") return { kind: "bad", text: record.reason === "lost" ? "lost" : "not started" };
   const status = record.status ?? {};
   const how = status.signal ?? `exit ${status.exit_code}`;

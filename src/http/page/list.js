@@ -61,7 +61,7 @@ class Row {
     }
     element.classList.toggle("active", active);
     element.setAttribute("aria-selected", String(active));
-    const told = `${proc.state} ${proc.reason}`;
+    const told = `${proc.state} ${proc.reason} ${proc.live?.kernel}`;
     if (this.told !== told) {
       this.told = told;
       const { kind, text } = state(proc);

@@ -142,7 +142,7 @@ export class Store extends EventTarget {
       proc.seenMs = performance.now();
       addPoint(proc.history, [now.elapsed, now.cpu, now.rss]);
       const share = cpuShares(proc.history.slice(-2)).at(-1);
-      proc.live = { cpu: now.cpu, rss: now.rss, threads: now.threads, captured: now.captured, share: share?.[1] ?? proc.live?.share ?? null };
+      proc.live = { cpu: now.cpu, rss: now.rss, threads: now.threads, kernel: now.state, captured: now.captured, share: share?.[1] ?? proc.live?.share ?? null };
       this.#tell("figures", { id, now });
     }
     this.#tell("agent", event.connection);

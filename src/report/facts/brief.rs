@@ -52,6 +52,8 @@ pub struct Figures {
     rss: u64,
     /// Threads.
     threads: i64,
+    /// The kernel's letter, as in `proc_stat`: T where it is suspended.
+    state: char,
     /// By captured fd, the bytes captured so far.
     captured: IndexMap<String, u64>,
 }
@@ -104,6 +106,7 @@ impl Facts {
                 + clock.signed_seconds(stat.cstime),
             rss: clock.bytes(stat.rss),
             threads: stat.num_threads,
+            state: stat.state,
             captured: captures.filter_map(length).collect(),
         })
     }

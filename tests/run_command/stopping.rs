@@ -1,0 +1,100 @@
+//! Whom a stop reaches, and what it says of those whom it does not.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+/// A shell without a trap, below which a loop goes on for a while when it is asked to end.
+const SAVES: &str =
+    "(trap 'sleep 0.5; echo saved; exit' TERM; echo ready; while :; do sleep .05; done); true";
+
+#[test]
+fn the_tree_has_its_grace_when_the_leader_ends_first() {
+    let output = output(&["-t", "1", "-k", "600", "sh", "-c", SAVES]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(124), "ready\nsaved\n".into()));
+}
+
+#[test]
+fn a_suspended_process_is_asked_too() {
+    let script = "trap 'echo saved; exit 3' TERM; kill -STOP $$; while :; do sleep 0.05; done";
+    let output = output(&["-t", "0.5", "-k", "600", "sh", "-c", script]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(124), "saved\n".into()));
+}
+
+/// The shutdown of a one-shot too leaves nobody.
+#[test]
+fn the_shutdown_of_a_one_shot_waits_for_the_tree() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let specs = json!({"specs": {"a": {"argv": ["/bin/sh", "-c", SAVES], "fds": [["stderr", "close"]]}}});
+        let mut child = Command::new(env!("CARGO_BIN_EXE_procstar"))
+            .args(["--print", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        write!(child.stdin.take().unwrap(), "{specs}").unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "ready");
+        kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), "saved", "{signal}");
+        let results: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        let result = &results["a"];
+        assert_eq!((&result["reason"], &result["survivors"]), (&"stopped".into(), &json!([])));
+        assert!(child.wait().unwrap().success());
+    }
+}
+
+/// A program with the set-user-ID bit may become a user whose processes we may not signal.
+#[test]
+fn who_is_out_of_reach_is_named_at_once_and_in_the_result() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let dir = tempfile::Builder::new()
+        .permissions(std::fs::Permissions::from_mode(0o777))
+        .tempdir()
+        .unwrap();
+    let mode = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    // Ours may lie where that user may not go.
+    let (tool, program) = (dir.path().join("become"), dir.path().join("procstar"));
+    std::fs::copy("/usr/bin/setpriv", &tool).unwrap();
+    mode(&tool, 0o4755);
+    std::fs::copy(env!("CARGO_BIN_EXE_procstar"), &program).unwrap();
+    mode(&program, 0o755);
+    let result = dir.path().join("result.json");
+    let mut child = Command::new("/usr/bin/setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&program)
+        .args(["run", "-t", "0.3", "-k", "0.2", "--id", "x", "-r"])
+        .arg(&result)
+        .arg(&tool)
+        .args(["--reuid=0", "cat"])
+        .env("TMPDIR", dir.path())
+        .env("HOME", dir.path())
+        .env_remove("XDG_CONFIG_HOME")
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let input = child.stdin.take().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    for signal in ["SIGTERM", "SIGKILL"] {
+        let line = lines.next().unwrap().unwrap();
+        assert!(line.contains(&format!("cannot send {signal} to process ")), "{line}");
+        assert!(line.contains("(cat): Operation not permitted"), "{line}");
+    }
+    drop(input);
+    assert_eq!(child.wait().unwrap().code(), Some(124));
+    let results: Value = serde_json::from_slice(&std::fs::read(&result).unwrap()).unwrap();
+    let failures = results["x"]["stop_failures"].as_array().unwrap();
+    let told: Vec<_> = failures.iter().map(|failure| &failure["signal"]).collect();
+    assert_eq!(told, ["SIGTERM", "SIGKILL"]);
+    assert_eq!(failures[0]["pid"], results["x"]["pid"]);
+    assert_eq!(
+        (&failures[0]["error"], &results["x"]["reason"]),
+        (&"EPERM".into(), &"timeout".into())
+    );
+}
