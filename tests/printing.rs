@@ -76,7 +76,7 @@ impl Agent {
         loop {
             match self.heard() {
                 ToKeeper::Remember(Memory { printing, .. }) => noted.push(printing),
-                ToKeeper::Bye { code } => {
+                ToKeeper::Bye { code, .. } => {
                     noted.dedup();
                     return (noted, code);
                 }

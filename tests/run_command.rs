@@ -7,6 +7,8 @@
     missing_docs
 )]
 
+#[path = "run_command/jobs.rs"]
+mod jobs;
 #[path = "run_command/stopping.rs"]
 mod stopping;
 #[path = "common/terminal.rs"]
@@ -38,12 +40,17 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Waits for a condition under a deadline.
-fn until(what: &str, condition: impl Fn() -> bool) {
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !condition() {
         assert!(Instant::now() < deadline, "not so in time: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// An end as a shell's `$?` has it: 128 and the number where it was a signal.
+fn shells(status: std::process::ExitStatus) -> Option<i32> {
+    status.code().or(status.signal().map(|signum| 128 + signum))
 }
 
 fn is_there(pid: i32) -> bool {
@@ -81,7 +88,7 @@ fn exit_codes() {
         (&["--help"], 0, ""),
     ] {
         let output = output(args);
-        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", text(&output.stderr));
+        assert_eq!(shells(output.status), Some(code), "{args:?}: {}", text(&output.stderr));
         let stderr = text(&output.stderr);
         assert!(
             stderr.contains(said) && stderr.is_empty() == said.is_empty(),
@@ -218,7 +225,7 @@ fn whoever_closes_our_output_stops_the_process() {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "y\n");
-        assert_eq!(child.wait().unwrap().code(), Some(141), "{capture:?}");
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGPIPE), "{capture:?}");
     }
 }
 
@@ -269,13 +276,13 @@ fn a_second_signal_kills_and_so_does_the_grace() {
     from.read_line(&mut line).unwrap();
     assert_eq!(line, "got INT\n");
     kill(procstar, Signal::SIGTERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(137));
+    assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
     assert_eq!(rest(from), "");
     until("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
 
     let (mut child, from, pids) = start(&["--grace", "0.2"], DEAF);
     kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(137));
+    assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
     assert_eq!(rest(from), "got TERM\n");
     until("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
 }
@@ -293,7 +300,7 @@ fn quit_kills_at_once() {
     let (mut child, from, pids) = start(&[], DEAF);
     kill(Pid::from_raw(child.id() as i32), Signal::SIGQUIT).unwrap();
     let status = child.wait().unwrap();
-    assert_eq!((status.code(), status.signal()), (Some(137), None));
+    assert_eq!((status.code(), status.signal()), (None, Some(libc::SIGKILL)));
     assert_eq!(rest(from), "");
     until("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
 }
@@ -310,18 +317,85 @@ fn on_a_terminal() {
 }
 
 #[test]
-fn interrupt_from_the_terminal_is_one_signal() {
-    // Both of procstar's processes get it: that is no second one.
-    let mut terminal = Terminal::of(procstar(&["sh", "-c", DEAF]));
+fn the_terminals_interrupt_is_the_processs_own_and_no_stop() {
+    let mut terminal = Terminal::of(procstar(&["-k", "0.1", "sh", "-c", DEAF]));
     terminal.wait_for("\n");
     let pids: Vec<i32> =
         terminal.seen().split_whitespace().map(|pid| pid.parse().unwrap()).collect();
-    terminal.type_in("\u{3}");
-    terminal.wait_for("got INT");
-    assert!(is_there(pids[0]), "it goes on");
-    terminal.type_in("\u{3}");
-    assert_eq!(terminal.wait().code(), Some(137));
+    for count in 1..=3 {
+        // Each is one signal, and none the second of a stop.
+        terminal.type_in("\u{3}");
+        until("the trap", || terminal.seen().matches("got INT").count() == count);
+    }
+    assert!(pids.iter().all(|pid| is_there(*pid)), "it goes on");
+    // It has no trap for this one. What runs in the background of a shell ignores it, and stays.
+    terminal.type_in("\u{1c}");
+    assert_eq!(terminal.wait().signal(), Some(libc::SIGQUIT));
+    assert!(!is_there(pids[0]));
+    if is_there(pids[1]) {
+        kill(Pid::from_raw(pids[1]), Signal::SIGKILL).unwrap();
+    }
+}
+
+/// By what it is sent alone, it stops the process all the same.
+#[test]
+fn on_a_terminal_a_signal_to_it_alone_is_passed_on() {
+    let mut terminal = Terminal::of(procstar(&["bash", "-c", CHATTY]));
+    terminal.wait_for("\n");
+    let pids: Vec<i32> =
+        terminal.seen().split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+    kill(Pid::from_raw(terminal.pid()), Signal::SIGTERM).unwrap();
+    assert_eq!(terminal.wait().code(), Some(6));
+    assert!(terminal.seen().contains("got TERM"));
     until("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
+}
+
+/// What a script of ours sends its own group is not for procstar, which is in that.
+#[test]
+fn a_process_that_signals_its_group_does_not_stop_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let result = dir.path().join("result.json");
+    let script = "trap 'echo own; exit 4' TERM; kill -TERM 0; sleep 1000";
+    let args = ["-k", "0.1", "-r", result.to_str().unwrap(), "--id", "x", "bash", "-c", script];
+    let mut terminal = Terminal::of(procstar(&args));
+    assert_eq!(terminal.wait().code(), Some(4));
+    let results: Value = serde_json::from_slice(&std::fs::read(&result).unwrap()).unwrap();
+    assert_eq!(results["x"]["reason"], "exited");
+}
+
+#[test]
+fn it_ends_by_the_signal_that_has_ended_the_process() {
+    for signum in [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGSEGV, libc::SIGKILL, 34] {
+        let script = format!("import os, signal; os.kill(os.getpid(), {signum})");
+        // Its own core is its own affair, and there is none of procstar's.
+        let dir = tempfile::tempdir().unwrap();
+        let result = dir.path().join("result.json");
+        let args = ["-r", result.to_str().unwrap(), "-l", "core=0", "--id", "x"];
+        let status = procstar(&[&args[..], &["python3", "-c", &script]].concat())
+            .current_dir(dir.path())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        // Python has its own way with SIGINT, which ends in the same.
+        assert_eq!((status.signal(), status.core_dumped()), (Some(signum), false), "{signum}");
+        let results: Value = serde_json::from_slice(&std::fs::read(&result).unwrap()).unwrap();
+        assert_eq!(results["x"]["status"]["signum"], signum);
+    }
+}
+
+/// xargs goes on after an exit code, and not after a signal.
+#[test]
+fn xargs_sees_the_signal() {
+    let mut child = Command::new("xargs")
+        .args(["-n1", env!("CARGO_BIN_EXE_procstar"), "run", "sh", "-c", "echo $0; kill -INT $$"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"1 2 3").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(125), "1\n".into()));
 }
 
 #[test]
@@ -352,10 +426,14 @@ fn a_refused_start_is_ours() {
     assert_eq!(output.status.code(), Some(125), "{}", text(&output.stderr));
 }
 
+/// Another user's process is no part of the job: it could type into the terminal for the shell's user.
 #[test]
-fn in_the_background_of_a_terminal_nothing_is_read() {
+fn another_users_process_reads_nothing_in_the_background() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
     let mut command = Command::new("/bin/bash");
-    let script = "\"$0\" run cat & wait $!; echo ended $?; read line; echo still $line";
+    let script = "\"$0\" run -u 65534 cat & wait $!; echo ended $?; read line; echo still $line";
     command.args(["-mc", script, env!("CARGO_BIN_EXE_procstar")]);
     let mut terminal = Terminal::of(command);
     terminal.type_in("here\n");

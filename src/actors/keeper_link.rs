@@ -17,6 +17,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::Launcher;
 use super::messages::Shutdown;
 use crate::engine::{Event, Moment, StopOrder};
+use crate::keeper::Exit;
 use crate::keeper::ledger::Record;
 use crate::keeper::meaning::Mode;
 use crate::keeper::protocol::{
@@ -247,9 +248,13 @@ impl KeeperLink {
         self.flush().await;
     }
 
-    /// Says that all is done, and with which exit code; waits until that is on its way.
-    pub async fn bye(&self, code: u8) {
-        self.tell(ToKeeper::Bye { code });
+    /// Says that all is done, and how the program is to end; waits until that is on its way.
+    pub async fn bye(&self, exit: Exit) {
+        let (code, signal) = match exit {
+            Exit::Code(code) => (code, None),
+            Exit::Signal(signum) => (u8::try_from(128 + signum).unwrap_or(u8::MAX), Some(signum)),
+        };
+        self.tell(ToKeeper::Bye { code, signal });
         self.flush().await;
     }
 

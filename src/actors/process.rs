@@ -104,6 +104,8 @@ impl Handler<Told> for Process {
                     self.publish(facts.clone());
                 }
             }
+            // The launched process is what the shell sees.
+            Event::Suspended { .. } => {}
             Event::Signaled { ticket, result, .. } => {
                 if let Some(waiting) = self.signals.remove(&ticket) {
                     // Whoever asked may have gone.

@@ -108,12 +108,25 @@ impl Signals {
 
     /// Passes SIGTERM and SIGINT on to this process instead, the first of them; the second kills it with all its descendants.
     ///
-    /// Only those count that the keeper gets. A terminal sends its own to both, and one must not pass for two.
-    pub fn in_foreground(mut self, id: ProcId, stop: Recipient<Stop>) -> Self {
-        self.listening.retain(|(_, order)| signal_of(*order).is_none());
+    /// Only those count that the keeper gets. A terminal sends its own to both, and one must not pass for two; and where the process shares the terminal
+    /// with us (`shared`), none of the terminal's is for us.
+    pub fn in_foreground(mut self, id: ProcId, stop: Recipient<Stop>, shared: bool) -> Self {
+        let terminals = |order| signal_of(order).is_some() || (shared && order == Shutdown::Kill);
+        self.listening.retain(|(_, order)| !terminals(*order));
         self.foreground = Some(Foreground { id, stop, asked: false });
         self
     }
+}
+
+/// Has what the terminal sends to the job neither stop nor end this program: the launched process alone is what the shell sees, and knows what is
+/// for the job as a whole. SIGINT, SIGQUIT and SIGTERM are ignored until [`Signals`] handles them.
+///
+/// # Errors
+/// The OS error, which does not occur.
+pub fn leave_job_control() -> std::io::Result<()> {
+    const JOBS: [i32; 6] =
+        [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+    JOBS.into_iter().try_for_each(crate::engine::ignore)
 }
 
 /// The signal that a process in the foreground gets instead of this order.

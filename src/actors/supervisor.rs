@@ -384,7 +384,10 @@ impl StreamHandler<Event> for Supervisor {
                 let told = actor.send(Told(event)).into_actor(self);
                 ctx.spawn(told.map(move |_, supervisor, ctx| supervisor.ended(&id, ctx)));
             }
-            Event::Started(_) | Event::Signaled { .. } | Event::StopFailed { .. } => {
+            Event::Started(_)
+            | Event::Signaled { .. }
+            | Event::StopFailed { .. }
+            | Event::Suspended { .. } => {
                 actor.do_send(Told(event));
             }
         }

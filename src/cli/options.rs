@@ -16,7 +16,7 @@ use super::definition::definition;
 use super::descriptor;
 use super::help;
 use super::host::HostCommand;
-use super::run_command::{Foreground, OURS, RunCommand, in_background};
+use super::run_command::{Foreground, OURS, OnTerminal, RunCommand};
 use crate::config::{
     ConfigError, EVERY_INTERFACE, Env, FileState, Kind, Layer, Loaded, SYSTEM_FILE, Scalar,
     Settings, Sources, load, mistyped,
@@ -549,7 +549,8 @@ impl Options {
         if lasts {
             return Err(UsageError::usage(help::RUN_ENDS));
         }
-        let foreground = command.check(in_background()).map_err(|text| UsageError::usage(&text))?;
+        let foreground =
+            command.check(OnTerminal::now()).map_err(|text| UsageError::usage(&text))?;
         let mut settings = loaded.settings;
         settings.http.serve = false;
         settings.agent.enabled = false;

@@ -35,7 +35,7 @@ use crate::actors::keeper_link::{
 use crate::actors::lifecycle::{EndWhen, Graces};
 use crate::actors::messages::{Again, GetAll, GetOne};
 use crate::actors::results::Results;
-use crate::actors::signals::Signals;
+use crate::actors::signals::{self, Signals};
 use crate::actors::status::LinkStatus;
 use crate::actors::supervisor::{Outlets, Ready, Supervisor, warn_of_systemd};
 use crate::actors::ticker::{Sampling, Ticker};
@@ -45,7 +45,7 @@ use crate::engine::{Event, Moment};
 use crate::http::{self, Doors, Serving};
 use crate::keeper::meaning::Mode;
 use crate::keeper::protocol::Printing;
-use crate::keeper::{AGAIN, protocol, registry};
+use crate::keeper::{AGAIN, Exit, protocol, registry};
 use crate::net::dial::WssDialer;
 use crate::net::tls;
 use crate::report::{AgentInfo, Facts, Sampler};
@@ -189,6 +189,9 @@ impl RunError {
 /// What the user has to know; everything that ran has ended by then, unless nothing had been started.
 pub fn run(run: &Run, env: &Env, socket: UnixStream) -> Result<u8, RunError> {
     report_mode(&socket, mode(run)).map_err(LinkError::Io)?;
+    if run.foreground.as_ref().is_some_and(|one| one.shares_terminal) {
+        signals::leave_job_control().map_err(system("handle signals"))?;
+    }
     for (fd, bytes) in descriptor::take_read_up() {
         leave_read(&socket, fd, bytes).map_err(LinkError::Io)?;
     }
@@ -443,7 +446,10 @@ impl Agent {
         let grace = run.foreground.as_ref().map(|one| one.grace);
         let patience = Patience::new(signals.orders(), patience::recent(grace));
         match &run.foreground {
-            Some(one) => signals.in_foreground(one.id.clone(), supervisor.clone().recipient()),
+            Some(one) => {
+                let stop = supervisor.clone().recipient();
+                signals.in_foreground(one.id.clone(), stop, one.shares_terminal)
+            }
             None => signals,
         }
         .start();
@@ -519,7 +525,7 @@ impl Agent {
             tracing::warn!("nobody reads our output, and the rest of it is not passed on");
             Ok(0)
         });
-        let (code, told) = self.tell_foreground(run).await;
+        let (exit, told) = self.tell_foreground(run).await;
         let written = self.write_results(run).await.and(told);
         let mut outcome = Outcome::Finished;
         if let Some((connection, ended)) = connection {
@@ -540,13 +546,17 @@ impl Agent {
             }
         }
         let ended = written.and(copied).and_then(|copied| match outcome {
-            Outcome::Finished => Ok(if code == 0 { copied } else { code }),
+            Outcome::Finished => Ok(if exit == Exit::Code(0) { Exit::Code(copied) } else { exit }),
             Outcome::GaveUp => Err(RunError::GaveUp),
         });
         // The keeper ends with our code, once we have ended.
-        let code = ended.as_ref().map_or_else(|error| error.exit_code_of(run), |code| *code);
-        self.link.bye(code).await;
-        ended
+        let exit = match &ended {
+            Ok(exit) => *exit,
+            Err(error) => Exit::Code(error.exit_code_of(run)),
+        };
+        self.link.bye(exit).await;
+        // The keeper alone is to end by a signal.
+        ended.map(|exit| if let Exit::Code(code) = exit { code } else { 0 })
     }
 
     /// Waits until each of INPUT's processes runs or could not be started.

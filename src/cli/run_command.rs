@@ -6,8 +6,10 @@
 mod values;
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::os::fd::RawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use indexmap::IndexMap;
 use self::values::{Bounds, Label, Seconds, Variable};
 use super::descriptor::{self, Named};
 use super::help;
+use crate::keeper::Exit;
 use crate::report::Facts;
 use crate::spec::{
     Account, CaptureSpec, EnvSpec, FdEntry, FdName, FdSpec, Fds, Inherit, NullSpec, ProcId,
@@ -126,6 +129,8 @@ pub struct Foreground {
     pub capture: bool,
     /// How long it may take to end once it is asked.
     pub grace: Duration,
+    /// Whether it is a part of our own job on the terminal, and gets what that sends.
+    pub shares_terminal: bool,
 }
 
 /// Where a result goes.
@@ -160,24 +165,27 @@ impl Foreground {
 }
 
 impl RunCommand {
-    /// What is asked for, as a request of one process. In the background of a terminal it does not read from that.
+    /// What is asked for, as a request of one process. On a terminal the process is a part of our own job there; unless it is another user's, who
+    /// could type into the terminal for us. That one does not read from a terminal in whose background it is.
     ///
     /// # Errors
     /// A text that names the option that is wrong.
-    pub fn check(self, in_background: bool) -> Result<Foreground, String> {
+    pub fn check(self, on: OnTerminal) -> Result<Foreground, String> {
         let result = self.result.clone().map(ResultTo::from);
         let capture = self.capture;
         let id = self.id()?;
-        let spec = self.spec(in_background)?;
+        let shares_terminal = on.controlling && self.user.is_none() && self.group.is_none();
+        let spec = self.spec(on.in_background && !shares_terminal)?;
         let grace = spec.stop.map_or(StopSpec::GRACE, |stop| stop.grace);
         let specs = IndexMap::from([(id.clone(), spec)]);
         let request = Request { specs, all_or_nothing: false, idempotent: false };
-        let request = request.validate().map_err(|errors| {
+        let mut request = request.validate().map_err(|errors| {
             let errors: Vec<_> = errors.0.iter().map(told).collect();
             errors.join("\n       ")
         })?;
+        request.procs.values_mut().for_each(|proc| proc.shares_terminal = shares_terminal);
         let grace = Duration::try_from_secs_f64(grace).unwrap_or(Duration::MAX);
-        Ok(Foreground { id, request, result, capture, grace })
+        Ok(Foreground { id, request, result, capture, grace, shares_terminal })
     }
 
     fn id(&self) -> Result<ProcId, String> {
@@ -218,11 +226,28 @@ impl RunCommand {
     }
 }
 
-/// Whether our standard input is our terminal, whose foreground is somebody else. A process with a session of its own is not stopped
-/// when it reads from there all the same, and would take what is meant for that one.
-pub fn in_background() -> bool {
-    // An error is that it is not our terminal.
-    nix::unistd::tcgetpgrp(io::stdin()).is_ok_and(|group| group != nix::unistd::getpgrp())
+/// How this program is on a terminal.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OnTerminal {
+    /// Whether it has a controlling terminal.
+    pub controlling: bool,
+    /// Whether its standard input is that one, whose foreground is somebody else. A process with a session of its own is not stopped
+    /// when it reads from there all the same, and would take what is meant for that one.
+    pub in_background: bool,
+}
+
+impl OnTerminal {
+    /// How it is now.
+    pub fn now() -> OnTerminal {
+        let flags = libc::O_NOCTTY | libc::O_NONBLOCK | libc::O_CLOEXEC;
+        let terminal = File::options().read(true).custom_flags(flags).open("/dev/tty");
+        // An error is that it is not our terminal.
+        let foreground = nix::unistd::tcgetpgrp(io::stdin());
+        OnTerminal {
+            controlling: terminal.is_ok(),
+            in_background: foreground.is_ok_and(|group| group != nix::unistd::getpgrp()),
+        }
+    }
 }
 
 /// Specs are JSON, and so is the result: their texts are UTF-8.
@@ -282,19 +307,17 @@ fn told(error: &SpecError) -> String {
     format!("{option}: {}", error.message)
 }
 
-/// The exit code that tells of this end: the process's own, 124 where its time was over, 128 and the number of the signal that
-/// has ended it; 127, 126 and 125 where it was not started.
-pub fn exit_code(facts: &Facts) -> u8 {
+/// How the program ends after this end of its process: with the process's own exit code; 124 where its time was over; by the signal that has
+/// ended it; 127, 126 and 125 where it was not started.
+pub fn exit_of(facts: &Facts) -> Exit {
     if facts.reason().as_deref() == Some("timeout") {
-        return TIMED_OUT;
+        return Exit::Code(TIMED_OUT);
     }
-    let Some(status) = facts.status() else { return OURS };
-    let code = match (status.exit_code, status.signum) {
-        (Some(code), _) => code,
-        (None, Some(signum)) => 128 + signum,
-        (None, None) => return OURS,
-    };
-    u8::try_from(code).unwrap_or(OURS)
+    let Some(status) = facts.status() else { return Exit::Code(OURS) };
+    match (status.exit_code, status.signum) {
+        (None, Some(signum)) => Exit::Signal(signum),
+        (code, _) => Exit::Code(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(OURS)),
+    }
 }
 
 #[cfg(test)]

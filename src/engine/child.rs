@@ -4,7 +4,7 @@
 //! So it allocates nothing, takes no lock, cannot panic, and calls only what POSIX calls async-signal-safe. It reads
 //! the [`LaunchPlan`] and writes the plan's [`Report`](super::plan::Report) and scratch space, which are atomics.
 //!
-//! The order: own session, signals default and unblocked, sources out of the way, every other fd closed, the settings of the spec (see
+//! The order: own session (but for a part of our own job on the terminal), signals default and unblocked, sources out of the way, every other fd closed, the settings of the spec (see
 //! [`plan`](super::plan)), its fds, the open-file limit, signals ignored and blocked, exec. The first setting that fails ends it: no file is
 //! opened by a wrong user, or in a wrong directory. Every fd is tried.
 
@@ -33,12 +33,18 @@ fn run(plan: &LaunchPlan) -> libc::c_int {
     let report = &plan.report;
     // SAFETY: a plain system call.
     report.pid().store(unsafe { libc::getpid() }, Relaxed);
-    // SAFETY: a plain system call.
-    if let Err(errno) = attempt(Call::Session, || unsafe { libc::setsid() }.into()) {
-        report.fail(Failed::Session, errno);
-        return 125;
+    if !plan.shares_terminal {
+        // SAFETY: a plain system call.
+        if let Err(errno) = attempt(Call::Session, || unsafe { libc::setsid() }.into()) {
+            report.fail(Failed::Session, errno);
+            return 125;
+        }
     }
     default_signals();
+    if plan.shares_terminal {
+        // Before Linux 5.16 a core dump ends everybody who shares our memory, and the terminal may send this now.
+        set_disposition(libc::SIGQUIT, libc::SIG_IGN);
+    }
     set_signal_mask(0);
     move_sources(plan);
     close_others(plan);
@@ -112,6 +118,9 @@ fn default_signals() {
 /// Ignores and blocks what the spec asks for.
 fn set_signals(plan: &LaunchPlan) {
     let signals = &plan.signals;
+    if plan.shares_terminal {
+        set_disposition(libc::SIGQUIT, libc::SIG_DFL);
+    }
     if signals.ignore != 0 {
         for signal in (1..=64).filter(|signal| signals.ignore >> (signal - 1) & 1 != 0) {
             set_disposition(signal, libc::SIG_IGN);

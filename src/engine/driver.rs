@@ -355,6 +355,8 @@ struct Driver {
     waiting: VecDeque<Unit>,
     /// Processes that are started all or not at all, while some of them have not been.
     together: HashMap<u64, Together>,
+    /// The process that is a part of our own job on the terminal.
+    shares_terminal: Option<u64>,
     budget: Budget,
     pool: SpawnPool,
     last_spawned: Instant,
@@ -410,6 +412,7 @@ impl Driver {
             next_serial: 0,
             waiting: VecDeque::new(),
             together: HashMap::new(),
+            shares_terminal: None,
             budget: Budget::of_this_process(),
             pool,
             last_spawned: Instant::now(),

@@ -152,6 +152,15 @@ pub enum Event {
         /// Those that were not reported before.
         failures: Vec<StopFailure>,
     },
+    /// A process of our own job on the terminal has been stopped by a signal, as job control does.
+    Suspended {
+        /// The process.
+        id: ProcId,
+        /// Its pid.
+        pid: i32,
+        /// The signal.
+        signum: i32,
+    },
 }
 
 impl Event {
@@ -160,7 +169,9 @@ impl Event {
         match self {
             Event::Started(started) => &started.id,
             Event::Ended(ended) => &ended.id,
-            Event::Signaled { id, .. } | Event::StopFailed { id, .. } => id,
+            Event::Signaled { id, .. }
+            | Event::StopFailed { id, .. }
+            | Event::Suspended { id, .. } => id,
         }
     }
 }
@@ -405,6 +416,18 @@ pub fn is_ignored(signum: i32) -> bool {
 /// Whether a signal has its default action in this process.
 pub fn has_default_action(signum: i32) -> bool {
     sys::is_default(signum)
+}
+
+/// The signals that this process ignores, signal N by bit N - 1, but for those that every program of this kind ignores.
+pub fn ignored_signals() -> u64 {
+    const OURS: [i32; 4] = [libc::SIGPIPE, libc::SIGXFSZ, 32, 33];
+    let ignored = (1..=64).filter(|signum| !OURS.contains(signum) && sys::is_ignored(*signum));
+    ignored.fold(0, |mask, signum| mask | 1 << (signum - 1))
+}
+
+/// Ends this process by a signal, and without a core; returns where the signal does not end it.
+pub fn die_of(signum: i32) {
+    sys::die_of(signum);
 }
 
 /// The handle of a running engine.

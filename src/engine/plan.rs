@@ -35,6 +35,8 @@ pub struct Heritage {
     fds: Vec<RawFd>,
     /// The open-file limit that the agent was started with, where it has raised its own.
     nofile: Option<libc::rlimit>,
+    /// The signals that the program was started with as ignored, signal N by bit N - 1: for a process of its own job on the terminal.
+    ignored: u64,
 }
 
 impl Heritage {
@@ -58,7 +60,13 @@ impl Heritage {
             variables,
             fds: fds.into_iter().collect(),
             nofile: nofile.map(|(rlim_cur, rlim_max)| libc::rlimit { rlim_cur, rlim_max }),
+            ignored: 0,
         }
+    }
+
+    /// The same, of a program that was started with these signals ignored, signal N by bit N - 1.
+    pub fn ignoring(self, ignored: u64) -> Self {
+        Heritage { ignored, ..self }
     }
 }
 
@@ -165,6 +173,8 @@ pub(super) struct LaunchPlan {
     /// What is set after that.
     pub(super) late: Vec<Setting>,
     pub(super) signals: SignalSets,
+    /// Whether it stays in our session and process group.
+    pub(super) shares_terminal: bool,
     /// Our copies of what the child gets: the writing ends of captures, ends of pipes. Closed with the plan.
     pub(super) sources: Vec<OwnedFd>,
     /// Where the child has moved each source to; scratch space of the child's.
@@ -235,6 +245,7 @@ impl LaunchPlan {
         };
         let exe = Some(attributes::below(cwd.as_deref(), &proc.exe));
         let _ = report.early().set(Resolved { exe, cwd, env: env.shown });
+        let signals = signals(&proc, heritage);
         let mut steps = Vec::with_capacity(proc.fds.len());
         for (((name, fd), made), errno) in proc.fds.into_iter().zip(made).zip(report.step_errnos())
         {
@@ -267,7 +278,8 @@ impl LaunchPlan {
             moved: sources.iter().map(|_| AtomicI32::new(-1)).collect(),
             steps,
             late: settings.late,
-            signals: proc.attributes.signals,
+            signals,
+            shares_terminal: proc.shares_terminal,
             sources,
             reserved,
             kept,
@@ -323,6 +335,14 @@ fn not_made(proc: &ValidatedProc, made: &[Made]) -> impl Iterator<Item = StartFa
         Made::Failed(errno) => Some(StartFailure::new(Stage::Fd(fd.number()), *errno, None)),
         _ => None,
     })
+}
+
+/// What a process ignores and blocks. One that is a part of our job ignores too what the job was started with as ignored: INT and QUIT in the
+/// background of a script, HUP of `nohup`.
+fn signals(proc: &ValidatedProc, heritage: &Heritage) -> SignalSets {
+    let own = proc.attributes.signals;
+    let inherited = if proc.shares_terminal { heritage.ignored } else { 0 };
+    SignalSets { ignore: own.ignore | inherited, ..own }
 }
 
 /// A C string of text that validation has found free of NULs; cut at one all the same, never a panic.

@@ -212,6 +212,23 @@ pub(super) fn become_subreaper() -> io::Result<()> {
     Ok(())
 }
 
+/// Whether process `pid` executes the program that we are.
+pub(super) fn is_this_program(pid: i32) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let file = |path: &str| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
+    matches!((file(&format!("/proc/{pid}/exe")), file("/proc/self/exe")), (Ok(it), Ok(own)) if it == own)
+}
+
+/// The signal that child `pid` has been stopped by since this was last asked, if it has not gone on.
+pub(super) fn new_stop_of(pid: i32) -> Option<i32> {
+    use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+    let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG;
+    match waitid(Id::Pid(nix::unistd::Pid::from_raw(pid)), flags) {
+        Ok(WaitStatus::Stopped(_, signal)) => Some(signal as i32),
+        _ => None,
+    }
+}
+
 /// How many descriptors this process may have.
 pub(super) fn open_file_limit() -> usize {
     let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
@@ -345,6 +362,33 @@ pub(super) fn default_sigchld() -> io::Result<()> {
     // SAFETY: no handler is installed.
     unsafe { sigaction(Signal::SIGCHLD, &default) }?;
     Ok(())
+}
+
+/// Has a signal do in this process what it does by default. Asks the kernel itself, for libc refuses two of them.
+fn make_default(signum: i32) {
+    let action = [libc::SIG_DFL as u64, 0, 0, 0];
+    // SAFETY: no handler is installed; the kernel reads one struct at `action`.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signum,
+            action.as_ptr(),
+            std::ptr::null_mut::<u64>(),
+            8usize,
+        );
+    }
+}
+
+/// Ends this process by a signal, and without a core, which would be of nobody's fault; returns where the signal does not end it.
+pub(super) fn die_of(signum: i32) {
+    // A limit of 0 does not keep a core from a program that the kernel hands it to.
+    let _ = nix::sys::prctl::set_dumpable(false);
+    let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
+    make_default(signum);
+    let bit = u32::try_from(signum - 1).unwrap_or(63).min(63);
+    set_signal_mask(!(1 << bit));
+    // SAFETY: plain system calls without pointers.
+    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::gettid(), signum) };
 }
 
 /// Whether this process was started with a signal ignored.

@@ -17,6 +17,7 @@
 pub mod check;
 pub mod descriptors;
 pub mod instance;
+mod job;
 pub mod journal;
 pub mod ledger;
 pub mod meaning;

@@ -122,6 +122,9 @@ pub enum ToKeeper {
     Bye {
         /// The program's exit code.
         code: u8,
+        /// The signal that the program is to end by instead.
+        #[serde(default)]
+        signal: Option<i32>,
     },
     /// Stop a process. See [`Engine::stop`](crate::engine::Engine::stop).
     Stop {
@@ -396,7 +399,7 @@ mod tests {
         vec![
             ToKeeper::Signal { id: "a".into(), signum: 15, ticket: 7 },
             ToKeeper::Forget("b".into()),
-            ToKeeper::Bye { code: 1 },
+            ToKeeper::Bye { code: 1, signal: Some(2) },
         ]
     }
 

@@ -1,6 +1,7 @@
 //! The keeper's own loop: signals, the agent, the engine's events.
 
 mod obey;
+mod terminal;
 
 use std::io;
 use std::os::fd::RawFd;
@@ -14,6 +15,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 use super::check::NONCE;
 use super::instance::Instance;
+use super::job::Job;
 use super::journal::{self, Entry, Journal};
 use super::ledger::{Ledger, Record};
 use super::meaning::{Meaning, Mode, Terminal, meaning};
@@ -80,7 +82,8 @@ impl Origin {
         let hidden = [KEEPER_FD, AGAIN, upgrade::STATE_FD, upgrade::CHECK_FD, NONCE, FILTER];
         let hidden = [NEVER_INHERITED, &hidden].concat();
         let fds = self.fds.iter().copied();
-        Arc::new(Heritage::new(std::env::vars_os(), &hidden, fds, self.nofile))
+        let heritage = Heritage::new(std::env::vars_os(), &hidden, fds, self.nofile);
+        Arc::new(heritage.ignoring(crate::engine::ignored_signals()))
     }
 }
 
@@ -153,12 +156,12 @@ struct Keeper {
     orders: Vec<Order>,
     /// When to end without an agent, though processes still run.
     alone_until: Option<Instant>,
-    /// The exit code, once it is over.
-    code: Option<u8>,
-    /// The signal that ends the program before it has started anything.
-    ended_by: Option<i32>,
-    /// Whether the agent has said goodbye, with which code.
-    bye: Option<u8>,
+    /// How the program ends, once it is over.
+    exit: Option<Exit>,
+    /// Whether the agent has said goodbye, and how the program is to end.
+    bye: Option<Exit>,
+    /// Our job on the terminal, where a process is a part of it.
+    job: Option<Job>,
     /// Whether the first agent was refused: it then tells the user, and knows the exit code.
     refused: bool,
     /// When events were last taken.
@@ -201,9 +204,9 @@ impl Keeper {
             died_young: 0,
             orders: Vec::new(),
             alone_until: None,
-            code: None,
-            ended_by: None,
+            exit: None,
             bye: None,
+            job: None,
             refused: false,
             last_events: Instant::now(),
             frame: Vec::new(),
@@ -230,11 +233,8 @@ impl Keeper {
 
     fn run(&mut self) -> Exit {
         loop {
-            if let Some(signum) = self.ended_by {
-                return Exit::Signal(signum);
-            }
-            if let Some(code) = self.code {
-                return Exit::Code(code);
+            if let Some(exit) = self.exit {
+                return exit;
             }
             if self.next_agent.is_some_and(|at| at <= Instant::now()) {
                 self.start_agent();
@@ -247,6 +247,7 @@ impl Keeper {
             if woken.signals {
                 self.take_signals();
             }
+            self.control_job();
             self.hear_agent(woken);
             self.end_alone();
             if self.awaited.as_ref().is_some_and(Awaited::is_overdue) {
@@ -296,6 +297,10 @@ impl Keeper {
                 socket.unwrap_or(none),
                 wanted(socket.is_some(), PollFlags::POLLIN) | wanted(sends, PollFlags::POLLOUT),
             ),
+            PollFd::new(
+                self.job.as_ref().map_or(none, Job::fd),
+                wanted(self.job.is_some(), PollFlags::POLLIN),
+            ),
         ];
         let overdue = agent.and_then(Subordinate::deadline);
         let ready = self.awaited.as_ref().map(Awaited::deadline);
@@ -317,7 +322,7 @@ impl Keeper {
             }
         }
         // An error is noticed by whoever reads.
-        let [events, signals, ended, said] = fds
+        let [events, signals, ended, said, _] = fds
             .map(|fd| fd.revents().is_some_and(|found| !(found - PollFlags::POLLOUT).is_empty()));
         Woken { events, signals, ended, said }
     }
@@ -414,15 +419,15 @@ impl Keeper {
         }
         let Some(status) = ended else { return };
         let said_hello = self.agent.take().is_some_and(|agent| agent.welcomed);
-        if let Some(code) = self.bye {
-            let own = status.code().and_then(|own| u8::try_from(own).ok());
-            self.code = own.filter(|_| self.refused).or(Some(code));
+        if let Some(exit) = self.bye {
+            let own = status.code().and_then(|own| u8::try_from(own).ok()).map(Exit::Code);
+            self.exit = own.filter(|_| self.refused).or(Some(exit));
         } else if let (None, Some(signum)) = (&self.engine, status.signal().filter(is_order)) {
             // It was still reading what to start.
-            self.ended_by = Some(signum);
+            self.exit = Some(Exit::Signal(signum));
         } else if let (None, Some(code)) = (&self.engine, status.code()) {
             // It has told the user what is wrong, or what was asked for; nothing was started.
-            self.code = Some(u8::try_from(code).unwrap_or(1));
+            self.exit = Some(Exit::Code(u8::try_from(code).unwrap_or(1)));
         } else {
             tracing::warn!(%status, "the agent has died, starting it again; no process is lost");
             // It died of an order that came before it listened to any.
@@ -440,7 +445,7 @@ impl Keeper {
     fn agent_died(&mut self, old: bool) {
         self.died_young = if old { 0 } else { self.died_young + 1 };
         if self.engine.is_none() && self.died_young >= HOPELESS {
-            self.code = Some(1);
+            self.exit = Some(Exit::Code(1));
             return;
         }
         let wait = match self.died_young {
@@ -491,8 +496,8 @@ impl Keeper {
     fn end_agent_for_upgrade(&mut self) -> Result<(), String> {
         self.end_agent();
         match self.bye {
-            Some(code) => {
-                self.code = Some(code);
+            Some(exit) => {
+                self.exit = Some(exit);
                 Err(DONE.to_owned())
             }
             None => Ok(()),
@@ -625,7 +630,7 @@ impl Keeper {
         // One that is there may still introduce itself; but whoever orders to kill has waited long enough.
         let kill = self.orders.contains(&Order::Kill);
         let hope = self.agent.as_ref().is_some_and(|agent| agent.welcomed || !kill);
-        if !ordered || hope || self.died_young < HOPELESS || self.code.is_some() {
+        if !ordered || hope || self.died_young < HOPELESS || self.exit.is_some() {
             self.alone_until = None;
             return;
         }
@@ -639,7 +644,7 @@ impl Keeper {
         }
         let until = *self.alone_until.get_or_insert_with(|| Instant::now() + ALONE);
         if running().next().is_none() || until <= Instant::now() {
-            self.code = Some(1);
+            self.exit = Some(Exit::Code(1));
         }
     }
 
@@ -655,6 +660,7 @@ impl Keeper {
                 (Told::Signaled { id, ticket: *ticket, errno }, false)
             }
             Event::StopFailed { id, failures } => (Told::StopFailed { id, failures }, false),
+            Event::Suspended { pid, signum, .. } => return self.suspended(*pid, *signum),
         };
         if let Err(error) = encode(&told, &mut self.frame) {
             tracing::error!(%error, "cannot tell of an event");
@@ -671,7 +677,7 @@ impl Keeper {
             Event::Started(started) => self.ledger.started(*started),
             Event::Ended(ended) => self.ledger.ended(ended),
             Event::StopFailed { id, failures } => self.ledger.stop_failed(&id, failures),
-            Event::Signaled { .. } => {}
+            Event::Signaled { .. } | Event::Suspended { .. } => {}
         }
     }
 
@@ -724,13 +730,15 @@ impl Keeper {
             }
             ToKeeper::Ready => self.agent_ready(),
             ToKeeper::Failed { message } => self.agent_not_ready(Some(&message)),
-            ToKeeper::Bye { code } => self.goodbye(code),
+            ToKeeper::Bye { code, signal } => {
+                self.goodbye(signal.map_or(Exit::Code(code), Exit::Signal));
+            }
         }
     }
 
     /// The agent has said goodbye. After an order to end, whatever it still writes for the user is not waited for long.
-    fn goodbye(&mut self, code: u8) {
-        self.bye = Some(code);
+    fn goodbye(&mut self, exit: Exit) {
+        self.bye = Some(exit);
         let ordered = self.orders.iter().chain(&self.memory.orders).any(|o| *o != Order::Idle);
         if let (true, Some(agent)) = (ordered, &mut self.agent) {
             agent.end_soon();
@@ -749,6 +757,9 @@ impl Keeper {
                 journal.add(&Entry::Launched(id.clone()));
                 journal.add(&Entry::Asked(id.clone(), identity));
             }
+        }
+        if request.procs.values().any(|proc| proc.shares_terminal) {
+            self.share_terminal();
         }
         // Before anything runs.
         self.write_journal();
@@ -780,7 +791,7 @@ impl Keeper {
             if first {
                 // What lies in the directory is as it was, and stays.
                 self.instance = None;
-                self.bye = Some(2);
+                self.bye = Some(Exit::Code(2));
                 self.refused = true;
             }
             return;
@@ -920,15 +931,15 @@ mod tests {
         let (agent, mut theirs) = agent();
         keeper.agent = Some(agent);
         let mut bye = Vec::new();
-        encode(&ToKeeper::Bye { code: 5 }, &mut bye).unwrap();
+        encode(&ToKeeper::Bye { code: 5, signal: None }, &mut bye).unwrap();
         theirs.write_all(&bye).unwrap();
         assert_eq!(keeper.end_agent_for_upgrade(), Err(DONE.to_owned()));
         assert!(keeper.agent.is_none());
         assert_eq!(keeper.run(), Exit::Code(5));
         // Another one had nothing to say.
         let (agent, _theirs) = self::agent();
-        (keeper.agent, keeper.bye, keeper.code) = (Some(agent), None, None);
+        (keeper.agent, keeper.bye, keeper.exit) = (Some(agent), None, None);
         assert_eq!(keeper.end_agent_for_upgrade(), Ok(()));
-        assert!(keeper.agent.is_none() && keeper.code.is_none());
+        assert!(keeper.agent.is_none() && keeper.exit.is_none());
     }
 }

@@ -3,8 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::meaning::{ALL, Receipt, Terminal, receipt};
@@ -27,22 +26,11 @@ impl Exit {
         match self {
             Exit::Code(code) => code,
             Exit::Signal(signum) => {
-                die_of(signum);
+                crate::engine::die_of(signum);
                 u8::try_from(128 + signum).unwrap_or(u8::MAX)
             }
         }
     }
-}
-
-/// Ends this process by a signal. No core is dumped: that would tell of no fault.
-fn die_of(signum: i32) {
-    let Ok(signal) = Signal::try_from(signum) else { return };
-    // Neither fails for a signal that ends a process.
-    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
-    // SAFETY: no handler is installed.
-    let _ = unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl) };
-    let _ = SigSet::from_iter([signal]).thread_unblock();
-    let _ = raise(signal);
 }
 
 /// A signal that was read.

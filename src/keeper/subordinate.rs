@@ -287,7 +287,7 @@ pub(super) mod tests {
         for message in [
             ToKeeper::Forget("a".into()),
             ToKeeper::Signal { id: "b".into(), signum: 9, ticket: 1 << 40 },
-            ToKeeper::Bye { code: 3 },
+            ToKeeper::Bye { code: 3, signal: None },
         ] {
             encode(&message, &mut bytes).unwrap();
             ends.push(bytes.len());
@@ -310,10 +310,10 @@ pub(super) mod tests {
     fn nonsense_ends_the_agent_and_what_came_before_counts() {
         let (mut agent, mut theirs) = agent();
         let mut bytes = Vec::new();
-        encode(&ToKeeper::Bye { code: 3 }, &mut bytes).unwrap();
+        encode(&ToKeeper::Bye { code: 3, signal: None }, &mut bytes).unwrap();
         bytes.extend(u32::MAX.to_be_bytes());
         theirs.write_all(&bytes).unwrap();
-        assert!(matches!(agent.receive()[..], [ToKeeper::Bye { code: 3 }]));
+        assert!(matches!(agent.receive()[..], [ToKeeper::Bye { code: 3, .. }]));
         assert!(!agent.child.wait().unwrap().success());
     }
 

@@ -145,6 +145,7 @@ impl Check {
             stopping,
             digest,
             passed: Vec::new(),
+            shares_terminal: false,
         }
     }
 

@@ -61,6 +61,10 @@ pub struct ValidatedProc {
     /// Fds from 3 up that it has from the program besides those of `fds`, where the program was started with them.
     #[serde(default)]
     pub passed: Vec<i32>,
+    /// Whether it is a part of our own job on the terminal: it then stays in our session and process group, and ignores the signals that
+    /// this program was started with as ignored. No spec asks for it.
+    #[serde(default)]
+    pub shares_terminal: bool,
 }
 
 /// The first 16 bytes of the SHA-256 of a spec as it is written with every default; all zero where none was made.

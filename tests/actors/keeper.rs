@@ -16,6 +16,7 @@ use procstar::actors::results::Results;
 use procstar::actors::supervisor::{Outlets, Ready, Supervisor};
 use procstar::config::LogSettings;
 use procstar::engine::{Ended, Event, Moment, Started};
+use procstar::keeper::Exit;
 use procstar::keeper::ledger::Record;
 use procstar::keeper::protocol::{
     Decoder, Memory, Opening, Order, Settings, ToAgent, ToKeeper, VERSION, encode,
@@ -146,7 +147,7 @@ fn brief(message: &ToKeeper) -> String {
             format!("remember {conn_id:?} {orders:?} {any}")
         }
         ToKeeper::Mode(mode) => format!("mode {mode:?}"),
-        ToKeeper::Bye { code } => format!("bye {code}"),
+        ToKeeper::Bye { code, signal } => format!("bye {code} {signal:?}"),
         ToKeeper::Ready => "ready".into(),
         ToKeeper::Failed { message } => format!("failed {message}"),
         ToKeeper::ReadUp { fd, bytes } => format!("read up {fd} {}", bytes.len()),
@@ -240,6 +241,7 @@ async fn events_and_orders_come_in_their_order() {
             Event::Started(started) => format!("started {}", started.id),
             Event::Ended(ended) => format!("ended {} {}", ended.id, ended.status),
             Event::StopFailed { id, .. } => format!("stop failed {id}"),
+            Event::Suspended { id, .. } => format!("suspended {id}"),
             Event::Signaled { ticket, result, .. } => {
                 format!("signaled {ticket} {:?}", result.unwrap_err().raw_os_error())
             }
@@ -262,7 +264,7 @@ async fn a_keeper_that_talks_nonsense_is_lost() {
     drop(keeper);
     // Nothing waits for what cannot be told any more.
     assert!(soon(link.forget("a".into())).await.is_err());
-    soon(link.bye(0)).await;
+    soon(link.bye(Exit::Code(0))).await;
 }
 
 #[test]
@@ -278,11 +280,11 @@ fn commands_are_sent_in_their_order_and_all_before_the_goodbye_is_done() {
         link.launch(request(&["a", "b"]).0);
         link.signal("a".into(), 15, 1);
         (0..COUNT).for_each(|n| drop(link.forget(format!("{n}").into())));
-        soon(link.bye(3)).await;
+        soon(link.bye(Exit::Signal(3))).await;
     });
     let mut wanted = vec!["launch a b".to_owned(), "signal a 15".into()];
     wanted.extend((0..COUNT).map(|n| format!("forget {n}")));
-    wanted.push("bye 3".into());
+    wanted.push("bye 131 Some(3)".into());
     assert!(heard.join().unwrap() == wanted);
 }
 

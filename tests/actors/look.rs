@@ -18,7 +18,9 @@ fn changed(event: Event) -> Changed {
     Changed(match event {
         Event::Started(started) => Facts::of_start(*started).into(),
         Event::Ended(ended) => Facts::of_end(*ended).into(),
-        Event::Signaled { .. } | Event::StopFailed { .. } => panic!("no change"),
+        Event::Signaled { .. } | Event::StopFailed { .. } | Event::Suspended { .. } => {
+            panic!("no change")
+        }
     })
 }
 

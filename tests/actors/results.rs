@@ -19,7 +19,9 @@ fn changed(event: Event) -> Changed {
     Changed(Arc::new(match event {
         Event::Started(started) => Facts::of_start(*started),
         Event::Ended(ended) => Facts::of_end(*ended),
-        Event::Signaled { .. } | Event::StopFailed { .. } => panic!("no change"),
+        Event::Signaled { .. } | Event::StopFailed { .. } | Event::Suspended { .. } => {
+            panic!("no change")
+        }
     }))
 }
 

@@ -113,6 +113,7 @@ impl Rig {
                 Event::Signaled { ticket, result, .. } => {
                     self.signaled.insert(ticket, result);
                 }
+                Event::Suspended { .. } => {}
                 Event::StopFailed { failures, .. } => self.stop_failures.extend(failures),
             }
         }

@@ -94,6 +94,12 @@ impl Terminal {
         assert!(self.seen().contains(text), "{text:?} is not in {:?}", self.seen());
     }
 
+    /// The program's pid.
+    #[allow(dead_code, reason = "not every test asks")]
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
     /// Types.
     pub fn type_in(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).unwrap();
@@ -101,7 +107,17 @@ impl Terminal {
 
     /// Waits until the program has ended, and all is shown.
     pub fn wait(&mut self) -> ExitStatus {
-        let status = self.child.wait().unwrap();
+        let deadline = std::time::Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            if std::time::Instant::now() > deadline {
+                self.child.kill().unwrap();
+                panic!("still running, and has shown {:?}", self.seen());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
         if let Some(reader) = self.reader.take() {
             reader.join().unwrap();
         }

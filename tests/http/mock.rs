@@ -85,7 +85,7 @@ impl Handler<Told> for Mock {
             Event::Signaled { ticket, result, .. } => {
                 drop(self.tickets.remove(&ticket).unwrap().send(result));
             }
-            Event::StopFailed { .. } => panic!("nobody is stopped"),
+            Event::StopFailed { .. } | Event::Suspended { .. } => panic!("nobody is stopped"),
         }
     }
 }

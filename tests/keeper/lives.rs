@@ -245,7 +245,7 @@ fn an_upgrade_does_not_take_back_a_goodbye() {
     let (mut agent, _) = world.welcomed();
     agent.launch(json!({"a": sh("exit 3")}));
     agent.until("ended a 768");
-    agent.tell(&ToKeeper::Bye { code: 5 });
+    agent.tell(&ToKeeper::Bye { code: 5, signal: None });
     agent.heard();
     // Not by us: from the leader of our session it would be the terminal's hangup.
     let pid = world.pid().to_string();

@@ -384,7 +384,7 @@ impl Agent {
     }
 
     pub fn bye(mut self, code: u8) {
-        self.tell(&ToKeeper::Bye { code });
+        self.tell(&ToKeeper::Bye { code, signal: None });
         self.exit(0);
     }
 }

@@ -11,8 +11,9 @@ use super::{Agent, RunError, STDOUT, system};
 use crate::actors::messages::{GetAll, GetOne, Stop};
 use crate::cli::options::Run;
 use crate::cli::output::{self, CLOSED_PIPE, Counted, Patient};
-use crate::cli::run_command::{Foreground, OURS, ResultTo, exit_code};
+use crate::cli::run_command::{Foreground, OURS, ResultTo, exit_of};
 use crate::http::merge;
+use crate::keeper::Exit;
 use crate::report::Facts;
 use crate::spec::FdName;
 
@@ -91,12 +92,12 @@ impl Agent {
         })))
     }
 
-    /// Says why a process in the foreground was not started, and writes its result; gives the program's exit code.
-    pub(super) async fn tell_foreground(&self, run: &Run) -> (u8, Result<(), RunError>) {
-        let Some(foreground) = &run.foreground else { return (0, Ok(())) };
+    /// Says why a process in the foreground was not started, and writes its result; returns how the program ends.
+    pub(super) async fn tell_foreground(&self, run: &Run) -> (Exit, Result<(), RunError>) {
+        let Some(foreground) = &run.foreground else { return (Exit::Code(0), Ok(())) };
         let results = self.results.send(GetAll).await.unwrap_or_default();
         let facts = results.iter().find(|facts| facts.id == foreground.id);
-        let code = facts.map_or(OURS, |facts| exit_code(facts));
+        let exit = facts.map_or(Exit::Code(OURS), |facts| exit_of(facts));
         let problems = problems(facts);
         if !problems.is_empty() {
             let text: String =
@@ -110,7 +111,7 @@ impl Agent {
             Some(ResultTo::Stdout) => self.write(STDOUT.to_owned(), &results, output::print).await,
             Some(ResultTo::Path(path)) => self.save(&results, path, true).await,
         };
-        (code, written)
+        (exit, written)
     }
 }
 

@@ -22,7 +22,7 @@ fn spec(args: &[&str]) -> Value {
 }
 
 fn refused(args: &[&str]) -> String {
-    parse(args).and_then(|run| run.check(false).map(drop)).unwrap_err()
+    parse(args).and_then(|run| run.check(OnTerminal::default()).map(drop)).unwrap_err()
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn what_is_no_text_is_refused() {
     use std::os::unix::ffi::OsStringExt;
     let odd = OsString::from_vec(vec![b'a', 0xff]);
     let line = Line::try_parse_from([OsString::from("run"), "cat".into(), odd]).unwrap();
-    let error = line.run.check(false).unwrap_err();
+    let error = line.run.check(OnTerminal::default()).unwrap_err();
     assert!(error.contains(r#"CMD: "a\xFF" is not UTF-8"#), "{error}");
 }
 

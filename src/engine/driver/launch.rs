@@ -91,6 +91,9 @@ impl Driver {
         process.start = Moment::now();
         process.terms = Terms::new(process.start, proc.timeout, proc.stopping);
         let report = Arc::new(Report::new(proc.fds.len(), proc.attributes.cwd.is_some()));
+        if proc.shares_terminal {
+            self.shares_terminal = Some(serial);
+        }
         let mut tasks = Vec::new();
         let made = self.make_fds(serial, &mut process, &proc, &pipes, &mut tasks);
         process.report = Some(Arc::clone(&report));

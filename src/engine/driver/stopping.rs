@@ -105,6 +105,16 @@ impl Driver {
         }
     }
 
+    /// Tells where a process of our own job on the terminal has been stopped: then the job is.
+    pub(super) fn look_for_suspension(&mut self) {
+        let process = self.shares_terminal.and_then(|serial| self.processes.get(&serial));
+        let Some(Process { state: State::Alive(live), id, .. }) = process else { return };
+        if let Some(signum) = sys::new_stop_of(live.child.pid) {
+            let (id, pid) = (id.clone(), live.child.pid);
+            self.untold.push(Event::Suspended { id, pid, signum });
+        }
+    }
+
     /// Notes how far stopping a process has come, and sets its alarm.
     fn enter(&mut self, serial: u64, stop: Stop) {
         let Some(process) = self.processes.get_mut(&serial) else { return };

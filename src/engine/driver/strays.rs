@@ -19,9 +19,10 @@ use nix::unistd::{Pid, getsid};
 use serde::{Deserialize, Serialize};
 
 use super::super::procfs::{RawStat, is_ours, parse_children};
+use super::super::state::State;
 use super::super::timers::Alarm;
 use super::super::{Kinship, Survivor, Survivors, sys};
-use super::{Driver, NO_PROCESS};
+use super::{Driver, NO_PROCESS, Process};
 use crate::spec::ProcId;
 
 /// How long after a look the next one is, where nothing but the end of some child asks for it.
@@ -205,7 +206,9 @@ impl Driver {
     pub(super) fn child_ended(&mut self) {
         let wait =
             self.strays.looked.map_or(Duration::ZERO, |at| PAUSE.saturating_sub(at.elapsed()));
-        self.look_in(wait);
+        // A shell waits for the stop of a process of our job.
+        let waits = self.on_terminal().is_some();
+        self.look_in(if waits { Duration::ZERO } else { wait });
     }
 
     fn look_in(&mut self, wait: Duration) {
@@ -222,6 +225,7 @@ impl Driver {
             let _ = signals.read_signal();
             self.poller.rearm(signals, self.children_token);
         }
+        self.look_for_suspension();
         self.tell_of_strangers();
         self.meet_strays();
         let orphans = self.strays.known.iter();
@@ -281,7 +285,7 @@ impl Driver {
     fn meet(&self, pid: i32) -> Option<Child> {
         // It waits for us to be reaped, so its number is its own. Few are strangers, and to ask for the session alone costs little.
         let session = getsid(Some(Pid::from_raw(pid))).map(Pid::as_raw);
-        if session == Ok(self.strays.session) {
+        if session == Ok(self.strays.session) && self.on_terminal().is_none() {
             return Some(Child::Helper);
         }
         // One of ours has told of itself before it went into its session.
@@ -293,13 +297,37 @@ impl Driver {
         if stat.ppid != self.strays.pid {
             return None;
         }
-        // Where it may not be asked for.
-        if stat.session == self.strays.session {
+        // Where it may not be asked for; or where it may be an orphan of a process of our own job.
+        if stat.session == self.strays.session && self.is_helper(&stat) {
             return Some(Child::Helper);
         }
         let owner = self.owner_of(&stat, &just_made);
         let RawStat { session, starttime, .. } = stat;
         Some(Child::Orphan { session, starttime, told: owner.is_some(), owner })
+    }
+
+    /// Which process is a part of our own job on the terminal, if one is: with that, its descendants are in our session.
+    fn on_terminal(&self) -> Option<(u64, &Process)> {
+        let serial = self.shares_terminal?;
+        let process = self.processes.get(&serial)?;
+        (!matches!(process.state, State::Ended)).then_some((serial, process))
+    }
+
+    /// Whether a child in our session that the engine has not made is a part of this program, and no orphan of a process of our job. What
+    /// was there before that process was left to us by whoever has executed this program.
+    fn is_helper(&self, stat: &RawStat) -> bool {
+        let Some((_, process)) = self.on_terminal() else { return true };
+        if process.tree.get(&stat.pid) == Some(&stat.starttime) {
+            return false;
+        }
+        let older = process.starttime.is_some_and(|started| stat.starttime < started);
+        // A zombie has no executable any more.
+        let named = ["exe", "procstar", "procstar-agent", "procstar-filter"];
+        older
+            || match stat.state {
+                'Z' | 'X' => named.contains(&stat.comm.as_str()),
+                _ => sys::is_this_program(stat.pid),
+            }
     }
 
     /// Says which orphans have been there for a while and belong to no process.
@@ -321,6 +349,12 @@ impl Driver {
         if let Some(serial) = leader {
             let group = stat.pgrp == stat.session;
             return Some((*serial, if group { Kinship::Group } else { Kinship::Session }));
+        }
+        if let Some((serial, _)) =
+            self.on_terminal().filter(|_| stat.session == self.strays.session)
+        {
+            let group = stat.pgrp == nix::unistd::getpgrp().as_raw();
+            return Some((serial, if group { Kinship::Group } else { Kinship::Session }));
         }
         let mut orphans = self.strays.known.iter();
         let relative = orphans.find_map(|(pid, child)| match child {

@@ -2,7 +2,7 @@
 
 use super::super::instance::Instance;
 use super::super::meaning::{Meaning, ends_before_start, meaning};
-use super::super::signals::Received;
+use super::super::signals::{Exit, Received};
 use super::Keeper;
 
 impl Keeper {
@@ -27,6 +27,9 @@ impl Keeper {
     }
 
     fn obey(&mut self, signal: Received) {
+        if self.is_the_jobs(signal) {
+            return;
+        }
         if self.is_reload(signal) {
             return self.upgrade();
         }
@@ -80,6 +83,6 @@ impl Keeper {
         if let Some(agent) = self.agent.take() {
             agent.end();
         }
-        self.ended_by = Some(signum);
+        self.exit = Some(Exit::Signal(signum));
     }
 }

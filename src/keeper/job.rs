@@ -1,0 +1,140 @@
+//! Job control: this program and the process of `procstar run` are one job of the shell's.
+//!
+//! On a terminal that process stays in our session and process group, so the terminal's signals reach it directly, and it reads from
+//! the terminal when the job does. The shell sees only this process, its child: so this one is stopped when that one is, and not before, for
+//! a program may first put the terminal back in order, or not stop at all.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::engine::procfs::ProcFs;
+
+/// Signals that stop by default.
+const STOPPING: [Signal; 3] = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
+/// How long after the terminal's SIGTSTP a process may take to stop itself by SIGSTOP.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How many generations of processes are looked at.
+const GENERATIONS: usize = 64;
+
+/// A signal of job control that has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobSignal {
+    /// The terminal has sent SIGTSTP, to the whole job.
+    Suspend,
+    /// Somebody has sent SIGTSTP to this process.
+    PassOn,
+    /// The job goes on.
+    Continue,
+}
+
+/// Our job.
+pub struct Job {
+    signals: SignalFd,
+    /// When the terminal has sent SIGTSTP, if the job has not gone on since.
+    asked: Option<Instant>,
+    procfs: ProcFs,
+}
+
+impl Job {
+    /// From now on the signals of job control do not stop this process: see [`suspend`](Self::suspend).
+    ///
+    /// # Errors
+    /// The OS error.
+    pub fn new() -> io::Result<Job> {
+        let set = SigSet::from_iter(STOPPING.into_iter().chain([Signal::SIGCONT]));
+        set.thread_block()?;
+        let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        Ok(Job { signals, asked: None, procfs: ProcFs::default() })
+    }
+
+    /// Readable when a signal of job control has come.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.signals.as_fd()
+    }
+
+    /// The next signal that has come.
+    pub fn read(&mut self) -> Option<JobSignal> {
+        loop {
+            let info = self.signals.read_signal().ok().flatten()?;
+            match (info.ssi_signo as i32, info.ssi_code) {
+                (libc::SIGCONT, _) => {
+                    self.asked = None;
+                    return Some(JobSignal::Continue);
+                }
+                (libc::SIGTSTP, libc::SI_KERNEL) => {
+                    self.asked = Some(Instant::now());
+                    return Some(JobSignal::Suspend);
+                }
+                (libc::SIGTSTP, _) => return Some(JobSignal::PassOn),
+                // Sent to the whole group, where one of it reads or writes in the background: that one is stopped.
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether the job is suspended when its process has been stopped by this signal. Anybody may send SIGSTOP to that process, and
+    /// SIGCONT after it, which this one would not see; a program that was asked by the terminal uses it too.
+    pub fn is_suspended_by(&self, signum: i32) -> bool {
+        STOPPING.iter().any(|signal| *signal as i32 == signum)
+            || self.asked.is_some_and(|at| at.elapsed() < PATIENCE)
+    }
+
+    /// Whether a process is stopped now.
+    pub fn is_stopped(&self, pid: i32) -> bool {
+        self.procfs.read_stat(pid).is_ok_and(|stat| stat.state == 'T')
+    }
+
+    /// Stops this process, and returns when it goes on. Without a shell that could have it go on, the kernel does not stop it.
+    pub fn suspend(&mut self, signum: i32) {
+        let signal = STOPPING.into_iter().find(|signal| *signal as i32 == signum);
+        let signal = signal.unwrap_or(Signal::SIGTSTP);
+        let set = SigSet::from_iter([signal]);
+        // First, while it is blocked: with one that the terminal has sent it is one stop, for going on discards all. None of these fails with a set of
+        // our own.
+        let _ = raise(signal);
+        let _ = set.thread_unblock();
+        let _ = set.thread_block();
+    }
+
+    /// Whether process `pid` is `ancestor` or descends from it, as far as that is still to be seen.
+    pub fn descends(&self, pid: i32, ancestor: i32) -> bool {
+        let parent = |pid: &i32| self.procfs.read_stat(*pid).ok().map(|stat| stat.ppid);
+        let line = std::iter::successors(Some(pid), parent).take(GENERATIONS);
+        line.take_while(|pid| *pid > 1).any(|pid| pid == ancestor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_terminal_makes_a_sigstop_suspend_the_job() {
+        let mut job = Job::new().unwrap();
+        let suspended = |job: &Job| {
+            [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU, libc::SIGSTOP]
+                .map(|s| job.is_suspended_by(s))
+        };
+        assert_eq!(suspended(&job), [true, true, true, false]);
+        raise(Signal::SIGTSTP).unwrap();
+        assert_eq!(job.read(), Some(JobSignal::PassOn));
+        assert_eq!(suspended(&job), [true, true, true, false]);
+        job.asked = Some(Instant::now());
+        assert_eq!(suspended(&job), [true; 4]);
+        raise(Signal::SIGCONT).unwrap();
+        assert_eq!(job.read(), Some(JobSignal::Continue));
+        assert_eq!((suspended(&job), job.read()), ([true, true, true, false], None));
+    }
+
+    #[test]
+    fn descendants_are_known_by_their_parents() {
+        let job = Job::new().unwrap();
+        let (pid, parent) = (std::process::id() as i32, std::os::unix::process::parent_id() as i32);
+        assert!(job.descends(pid, pid) && job.descends(pid, parent));
+        assert!(!job.descends(parent, pid) && !job.descends(i32::MAX, pid));
+    }
+}

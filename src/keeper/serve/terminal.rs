@@ -1,0 +1,70 @@
+//! The keeper as the leader of a job on the terminal: see [`job`](super::super::job).
+
+use super::super::job::{Job, JobSignal};
+use super::super::signals::Received;
+use super::Keeper;
+use crate::spec::ProcId;
+
+impl Keeper {
+    /// From now on a process is a part of our job on the terminal.
+    pub(super) fn share_terminal(&mut self) {
+        // Without it Ctrl-Z stops this process at once, and all else is the same.
+        self.job = Job::new()
+            .inspect_err(|error| tracing::warn!(%error, "no job control on the terminal"))
+            .ok();
+    }
+
+    /// The process of our job that runs, and its pid.
+    fn of_job(&self) -> Option<(ProcId, i32)> {
+        self.job.as_ref()?;
+        let record = self.ledger.iter().find(|record| record.ended.is_none())?;
+        let started = record.started.as_ref()?;
+        Some((record.id.clone(), started.pid))
+    }
+
+    /// Whether a signal is none for this process: the terminal has sent it to the whole job, the process itself among that, which does with it what
+    /// it wants; or somebody of the process's has, to all of the group.
+    pub(super) fn is_the_jobs(&self, signal: Received) -> bool {
+        let Some(job) = &self.job else { return false };
+        match signal.sender {
+            None => {
+                let terminals = [libc::SIGINT, libc::SIGQUIT, libc::SIGWINCH];
+                terminals.contains(&signal.signum) && self.of_job().is_some()
+            }
+            // The agent sends none. An orphan is our child by now.
+            Some(sender) => {
+                let own = std::process::id() as i32;
+                i32::try_from(sender).is_ok_and(|sender| job.descends(sender, own))
+            }
+        }
+    }
+
+    /// Does what the signals of job control ask for.
+    pub(super) fn control_job(&mut self) {
+        while let Some(signal) = self.job.as_mut().and_then(Job::read) {
+            let running = self.of_job();
+            let (Some(job), Some(engine)) = (&mut self.job, &self.engine) else { return };
+            match (signal, running) {
+                // Where it goes on without a stop, or stops later, it is not for us to stop before.
+                (JobSignal::Suspend, Some((_, pid))) if !job.is_stopped(pid) => {}
+                (JobSignal::PassOn, Some((id, _))) => engine.signal(id, libc::SIGTSTP, 0),
+                (JobSignal::Suspend | JobSignal::PassOn, _) => job.suspend(libc::SIGTSTP),
+                // The shell has had all of the job go on, unless it was sent to us alone.
+                (JobSignal::Continue, Some((id, pid))) if job.is_stopped(pid) => {
+                    engine.signal(id, libc::SIGCONT, 0);
+                }
+                (JobSignal::Continue, _) => {}
+            }
+        }
+    }
+
+    /// The process of our job has been stopped: so is the job, as far as the shell is concerned.
+    pub(super) fn suspended(&mut self, pid: i32, signum: i32) {
+        if let Some(job) = &mut self.job
+            && job.is_suspended_by(signum)
+            && job.is_stopped(pid)
+        {
+            job.suspend(signum);
+        }
+    }
+}

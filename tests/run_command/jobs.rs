@@ -1,0 +1,231 @@
+//! `procstar run` in an interactive shell, with the keys and the programs of its users.
+
+use super::*;
+
+/// An interactive shell with job control, whose `p` is this program.
+struct Shell {
+    terminal: Terminal,
+    /// How many commands have been given.
+    count: usize,
+}
+
+impl Shell {
+    fn new() -> Shell {
+        let mut command = Command::new("/bin/bash");
+        command.args(["--norc", "--noprofile", "--noediting", "-i"]);
+        command.env("PS1", PROMPT).env("HISTFILE", "/dev/null").env("PYTHON_BASIC_REPL", "1");
+        command.env("P", env!("CARGO_BIN_EXE_procstar")).env("LESS", "").env("EXINIT", "");
+        let mut shell = Shell { terminal: Terminal::of(command), count: 0 };
+        shell.ask("p() { \"$P\" run \"$@\"; }; echo hello", "hello");
+        shell
+    }
+
+    /// Types keys as they are.
+    fn keys(&mut self, keys: &str) {
+        self.terminal.type_in(keys);
+    }
+
+    /// Waits until the terminal has shown a text since the last command was given.
+    fn shows(&self, text: &str) {
+        let mark = format!("[{}]", self.count);
+        until(&format!("{text:?} after {mark} in {:?}", self.terminal.seen()), || {
+            self.terminal.seen().rsplit_once(&mark).is_some_and(|(_, after)| after.contains(text))
+        });
+    }
+
+    /// Waits until a text is the last that the terminal has shown: its program reads.
+    fn reads(&self, prompt: &str) {
+        until(&format!("{prompt:?} at the end of {:?}", self.terminal.seen()), || {
+            self.terminal.seen().ends_with(prompt)
+        });
+    }
+
+    /// Types keys until the terminal shows a text. Who handles a signal of the terminal's may throw away what was typed since.
+    fn insist(&mut self, keys: &str, text: &str) {
+        let mark = format!("[{}]", self.count);
+        let mut tries = 0;
+        until(text, || {
+            if tries % 60 == 0 {
+                self.terminal.type_in(keys);
+            }
+            tries += 1;
+            self.terminal.seen().rsplit_once(&mark).is_some_and(|(_, after)| after.contains(text))
+        });
+    }
+
+    /// Gives the shell a command, and waits for what this prints.
+    fn ask(&mut self, command: &str, answer: &str) {
+        self.reads(PROMPT);
+        self.count += 1;
+        self.keys(&format!("e=$?; echo [{}]; (exit $e); {command}\n", self.count));
+        self.shows(answer);
+    }
+
+    fn leave(mut self) {
+        self.reads(PROMPT);
+        self.keys("exit 0\n");
+        // The shell warns once of jobs that are stopped, and there are none.
+        assert_eq!(self.terminal.wait().code(), Some(0), "{:?}", self.terminal.seen());
+    }
+}
+
+const PROMPT: &str = "ready> ";
+const CTRL_C: &str = "\u{3}";
+const CTRL_D: &str = "\u{4}";
+const CTRL_Z: &str = "\u{1a}";
+const CTRL_BACKSLASH: &str = "\u{1c}";
+
+#[test]
+fn python_handles_ctrl_c_and_goes_on() {
+    let mut shell = Shell::new();
+    shell.ask("p -k 0.2 python3 -q; echo code $?", ">>> ");
+    for _ in 0..3 {
+        shell.keys("import time; print('sleep', 'ing'); time.sleep(1000)\n");
+        shell.shows("sleep ing");
+        shell.count += 1;
+        shell.keys(CTRL_C);
+        until("the prompt", || shell.terminal.seen().ends_with("KeyboardInterrupt\n>>> "));
+        // More than the grace, in which it would be killed if that were a stop.
+        shell.keys(&format!("time.sleep(0.4); print('[{}]', 6 * 7)\n", shell.count));
+        shell.shows("42");
+        shell.reads(">>> ");
+    }
+    assert!(shell.terminal.seen().contains("KeyboardInterrupt"), "{:?}", shell.terminal.seen());
+    shell.keys(CTRL_D);
+    shell.shows("code 0");
+    shell.leave();
+}
+
+#[test]
+fn ctrl_c_ends_a_loop_of_the_shell() {
+    let mut shell = Shell::new();
+    shell.ask("for i in 1 2 3; do p sh -c 'echo run $0; exec sleep 1000' $i; done", "run 1");
+    shell.keys(CTRL_C);
+    shell.ask("echo code $?", "code 130");
+    assert!(!shell.terminal.seen().contains("run 2"), "{:?}", shell.terminal.seen());
+    // A script too, which is no job of its own.
+    let script = "echo 'for i in 1 2; do \"$P\" run sh -c \"echo go \\$i; exec sleep 1000\"; done; echo over' > s";
+    let dir = tempfile::tempdir().unwrap();
+    shell.ask(&format!("cd {}; {script}; echo made", dir.path().display()), "made");
+    shell.ask("bash s; echo code $?", "go 1");
+    shell.keys(CTRL_C);
+    shell.shows("code 130");
+    assert!(!shell.terminal.seen().contains("over"), "{:?}", shell.terminal.seen());
+    shell.leave();
+}
+
+#[test]
+fn ctrl_backslash_quits() {
+    let mut shell = Shell::new();
+    shell.ask("p sh -c 'echo here; exec sleep 1000'; echo code $?", "here");
+    shell.keys(CTRL_BACKSLASH);
+    shell.shows("code 131");
+    // One that handles it is left alone.
+    let script = "trap \"echo caught; kill \\$!; exit 3\" QUIT; sleep 1000 & echo here; wait";
+    shell.ask(&format!("p sh -c '{script}'; echo code $?"), "here");
+    shell.keys(CTRL_BACKSLASH);
+    shell.shows("caught");
+    shell.shows("code 3");
+    shell.leave();
+}
+
+#[test]
+fn ctrl_z_stops_the_job_and_fg_continues_it() {
+    let mut shell = Shell::new();
+    shell.ask(
+        "p sh -c 'echo pid $$; while read x; do echo got $x; done; echo end'; echo code $?",
+        "pid ",
+    );
+    shell.keys("one\n");
+    shell.shows("got one");
+    for word in ["two", "three"] {
+        shell.keys(CTRL_Z);
+        shell.shows("Stopped");
+        // What is typed now is the shell's alone.
+        shell.ask("echo the shell; jobs", "the shell");
+        shell.shows("Stopped");
+        shell.ask("fg", "run");
+        shell.keys(&format!("{word}\n"));
+        shell.shows(&format!("got {word}"));
+    }
+    shell.keys(CTRL_D);
+    shell.shows("end");
+    shell.ask("echo code $?", "code 0");
+    shell.leave();
+}
+
+#[test]
+fn bg_runs_it_on_and_it_stops_where_it_reads() {
+    let mut shell = Shell::new();
+    shell.ask("p sh -c 'echo pid; sleep 0.2; echo still; read x; echo got $x'", "pid");
+    shell.keys(CTRL_Z);
+    shell.shows("Stopped");
+    shell.ask("bg", "still");
+    // It would read in the background.
+    until("a stopped job", || {
+        // What it has printed stands behind the last prompt.
+        shell.keys("\n");
+        shell.ask("jobs", "run");
+        shell.terminal.seen().split("jobs").last().unwrap().contains("Stopped")
+            || shell.terminal.seen().contains("Stopped (tty input)")
+    });
+    shell.ask("fg", "run");
+    shell.keys("line\n");
+    shell.shows("got line");
+    // The same from the start.
+    shell.ask("p cat & echo begun", "begun");
+    until("a stopped job", || {
+        shell.keys("\n");
+        shell.ask("jobs -l", "run");
+        shell.terminal.seen().contains("Stopped (tty input)")
+    });
+    shell.ask("fg", "run");
+    shell.keys("line two\n");
+    shell.shows("line two");
+    shell.keys(CTRL_D);
+    shell.ask("jobs; echo none", "none");
+    shell.leave();
+}
+
+#[test]
+fn less_is_left_and_taken_up_again() {
+    let mut shell = Shell::new();
+    shell.ask("p sh -c 'seq 1 1000 | less'; echo code $?", "\n20\n");
+    shell.keys(CTRL_C);
+    shell.insist("G", "1000");
+    shell.keys(CTRL_Z);
+    shell.shows("Stopped");
+    shell.ask("echo the shell", "the shell");
+    shell.ask("fg", "1000");
+    shell.keys("q");
+    shell.ask("echo left", "left");
+    // In a pipe of the shell's it shares the terminal with the other end of that.
+    shell.ask("p seq 1 1000 | less; echo codes ${PIPESTATUS[@]}", "\n20\n");
+    shell.keys("q");
+    shell.shows("codes 0 0");
+    shell.ask("seq 1 1000 | p less; echo codes ${PIPESTATUS[@]}", "\n20\n");
+    shell.keys("q");
+    shell.shows("codes ");
+    shell.leave();
+}
+
+#[test]
+fn vi_edits_is_suspended_and_writes() {
+    let mut shell = Shell::new();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("text");
+    shell.ask(&format!("cd {}; echo there", dir.path().display()), "there");
+    shell.ask("p vi -u NONE text; echo code $?", "text");
+    shell.keys("ihello world\u{1b}");
+    shell.shows("hello world");
+    shell.keys(CTRL_C);
+    shell.insist(CTRL_Z, "Stopped");
+    shell.ask("echo the shell", "the shell");
+    shell.ask("fg", "hello world");
+    shell.keys("A, again\u{1b}:wq\r");
+    until("the file", || {
+        std::fs::read_to_string(&file).is_ok_and(|text| text == "hello world, again\n")
+    });
+    shell.ask("jobs; echo none", "none");
+    shell.leave();
+}
