@@ -100,6 +100,12 @@ impl Job {
         let _ = set.thread_block();
     }
 
+    /// Whether this process has another child than the agent.
+    pub fn has_child_besides(&self, agent: Option<i32>) -> bool {
+        let own = std::process::id() as i32;
+        self.procfs.children(own).into_iter().any(|child| Some(child) != agent)
+    }
+
     /// Whether process `pid` is `ancestor` or descends from it, as far as that is still to be seen.
     pub fn descends(&self, pid: i32, ancestor: i32) -> bool {
         let parent = |pid: &i32| self.procfs.read_stat(*pid).ok().map(|stat| stat.ppid);

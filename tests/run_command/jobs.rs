@@ -104,7 +104,7 @@ fn ctrl_c_ends_a_loop_of_the_shell() {
     shell.ask("echo code $?", "code 130");
     assert!(!shell.terminal.seen().contains("run 2"), "{:?}", shell.terminal.seen());
     // A script too, which is no job of its own.
-    let script = "echo 'for i in 1 2; do \"$P\" run sh -c \"echo go \\$i; exec sleep 1000\"; done; echo over' > s";
+    let script = "echo 'for i in 1 2; do \"$P\" run sh -c \"echo go $i; exec sleep 1000\"; done; echo over' > s";
     let dir = tempfile::tempdir().unwrap();
     shell.ask(&format!("cd {}; {script}; echo made", dir.path().display()), "made");
     shell.ask("bash s; echo code $?", "go 1");
@@ -176,10 +176,10 @@ fn bg_runs_it_on_and_it_stops_where_it_reads() {
     shell.ask("p cat & echo begun", "begun");
     until("a stopped job", || {
         shell.keys("\n");
-        shell.ask("jobs -l", "run");
+        shell.ask("jobs", "cat");
         shell.terminal.seen().contains("Stopped (tty input)")
     });
-    shell.ask("fg", "run");
+    shell.ask("fg", "cat");
     shell.keys("line two\n");
     shell.shows("line two");
     shell.keys(CTRL_D);
@@ -190,7 +190,9 @@ fn bg_runs_it_on_and_it_stops_where_it_reads() {
 #[test]
 fn less_is_left_and_taken_up_again() {
     let mut shell = Shell::new();
-    shell.ask("p sh -c 'seq 1 1000 | less'; echo code $?", "\n20\n");
+    let dir = tempfile::tempdir().unwrap();
+    shell.ask(&format!("cd {}; seq 1 1000 > lines; echo there", dir.path().display()), "there");
+    shell.ask("p less lines; echo code $?", "\n20\n");
     shell.keys(CTRL_C);
     shell.insist("G", "1000");
     shell.keys(CTRL_Z);

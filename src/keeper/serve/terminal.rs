@@ -29,7 +29,10 @@ impl Keeper {
         match signal.sender {
             None => {
                 let terminals = [libc::SIGINT, libc::SIGQUIT, libc::SIGWINCH];
-                terminals.contains(&signal.signum) && self.of_job().is_some()
+                let agent = self.agent.as_ref().map(|agent| agent.pid() as i32);
+                // The process may run before we hear that it does.
+                let there = || self.of_job().is_some() || job.has_child_besides(agent);
+                terminals.contains(&signal.signum) && there()
             }
             // The agent sends none. An orphan is our child by now.
             Some(sender) => {
