@@ -396,7 +396,7 @@ impl Keeper {
             Err(error) => {
                 tracing::error!(%error, "cannot start the agent");
                 self.agent_died(false);
-                if self.engine.is_none() && self.code.is_some() {
+                if self.engine.is_none() && self.exit.is_some() {
                     // Nobody else can: no agent has ever run, and no log is set up.
                     let text =
                         format!("procstar: cannot start a process of this program: {error}\n");

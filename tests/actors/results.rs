@@ -60,7 +60,7 @@ async fn who_could_not_be_stopped_is_in_the_result() {
     settle().await;
     assert_eq!(journal.read(), ["snapshot [a] active", "started a", "ended a"]);
     for (facts, state) in [(running, "running"), (over, "terminated")] {
-        let sampler = Sampler::new(ProcFs::default()).unwrap();
+        let sampler = Sampler::new(ProcFs::default());
         let mut document = Document::json(&facts, &sampler, OutputView::None).unwrap();
         let mut json = Vec::new();
         while document.fill(&mut json).unwrap() {}

@@ -168,7 +168,8 @@ fn a_dash_is_standard_output() {
 
 #[test]
 fn a_process_in_the_foreground_has_our_descriptors() {
-    let foreground = parse(&["-r", "/dev/fd/63", "cat"]).unwrap().check(false).unwrap();
+    let foreground =
+        parse(&["-r", "/dev/fd/63", "cat"]).unwrap().check(OnTerminal::default()).unwrap();
     let passed = |request: Validated| request.procs.values().next().unwrap().passed.clone();
     assert!(passed(foreground.request.clone()).is_empty());
     assert_eq!(passed(foreground.with_fds(&[5, 62, 63])), vec![5, 62]);
