@@ -88,38 +88,29 @@ pub fn listen(address: SocketAddr) -> io::Result<Vec<TcpListener>> {
 }
 
 fn listen_on_both(address: SocketAddr) -> io::Result<Vec<TcpListener>> {
-    let first = listen_on(address)?;
+    let first = TcpListener::bind(address).map_err(|error| not_listening(address, &error))?;
     let twin = match address.ip() {
         IpAddr::V4(Ipv4Addr::LOCALHOST) => IpAddr::V6(Ipv6Addr::LOCALHOST),
         IpAddr::V6(Ipv6Addr::LOCALHOST) => IpAddr::V4(Ipv4Addr::LOCALHOST),
         _ => return Ok(vec![first]),
     };
     let twin = SocketAddr::new(twin, first.local_addr()?.port());
-    match listen_on(twin) {
+    match TcpListener::bind(twin) {
         Ok(second) => Ok(vec![first, second]),
         Err(error) if is_without_such_addresses(&error) => Ok(vec![first]),
-        Err(error) => Err(error),
+        Err(error) => Err(not_listening(twin, &error)),
     }
 }
 
-fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            let who = match access::listening_user(address) {
-                Some(uid) => format!("user ID {uid} listens there"),
-                None => "another program uses it".to_owned(),
-            };
-            io::Error::new(
-                error.kind(),
-                format!(
-                    "failed to listen on {address}: {who}; choose another port, or end that program"
-                ),
-            )
+fn not_listening(address: SocketAddr, error: &io::Error) -> io::Error {
+    let remedy = match (error.kind(), access::listening_user(address)) {
+        (io::ErrorKind::AddrInUse, Some(uid)) => {
+            format!(": user ID {uid} listens there; choose another port, or end that program")
         }
-        // The raw error stays: it says whether the machine has such addresses.
-        _ if is_without_such_addresses(&error) => error,
-        kind => io::Error::new(kind, format!("failed to listen on {address}: {error}")),
-    })
+        (io::ErrorKind::AddrInUse, None) => "; choose another port".to_owned(),
+        _ => String::new(),
+    };
+    io::Error::new(error.kind(), format!("failed to listen on {address}: {error}{remedy}"))
 }
 
 /// Whether the machine has no loopback address of this family.

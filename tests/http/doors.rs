@@ -459,7 +459,7 @@ fn both_loopback_addresses_are_bound_or_none() {
     assert_eq!(
         error.to_string(),
         format!(
-            "failed to listen on [::1]:{port}: user ID {} listens there; choose another port, or end that program",
+            "failed to listen on [::1]:{port}: Address already in use (os error 98): user ID {} listens there; choose another port, or end that program",
             own_uid()
         )
     );
