@@ -397,7 +397,6 @@ pub(super) fn touch(dir: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::SystemTime;
 
     #[test]
     fn a_lock_that_outlasts_its_holder_is_waited_for() {
@@ -496,7 +495,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("1.0");
         let file = File::create(&path).unwrap();
-        let old = SystemTime::now() - Duration::from_secs(3600);
+        let old = file.metadata().unwrap().modified().unwrap() - Duration::from_secs(3600);
         file.set_times(std::fs::FileTimes::new().set_accessed(old).set_modified(old)).unwrap();
         touch(dir.path());
         let meta = path.metadata().unwrap();

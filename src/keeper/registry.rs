@@ -147,7 +147,22 @@ pub(super) fn present(places: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {
 pub fn running_in(dir: &Path) -> Option<Running> {
     let ours = dir.symlink_metadata().is_ok_and(|meta| is_ours(&meta));
     let pid = ours.then(|| private_dir::holder(dir)).flatten()?;
-    Some(Running { dir: dir.to_path_buf(), pid })
+    let swept = named_after(dir).is_some_and(|name| own_pid(pid).is_some_and(|own| own != name));
+    (!swept).then(|| Running { dir: dir.to_path_buf(), pid })
+}
+
+/// The pid in a directory's name, where the instance that made it chose the name. A start that removes what a dead instance has left
+/// holds the lock of that directory for a moment, but the directory does not have its name.
+fn named_after(dir: &Path) -> Option<i32> {
+    let name = dir.file_name().filter(|name| private_dir::is_random_name(name))?;
+    name.to_str()?.split_once('-')?.0.parse().ok()
+}
+
+/// A process's pid as the process itself sees it, which may be in a pid namespace below ours.
+fn own_pid(pid: i32) -> Option<i32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    pids.split_ascii_whitespace().last()?.parse().ok()
 }
 
 /// Whether an instance works in `dir`; none where that is not the directory of one. One that does not exist any more was.
@@ -185,6 +200,17 @@ mod tests {
 
     fn texts(places: &[PathBuf]) -> Vec<&str> {
         places.iter().map(|place| place.to_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_directory_that_another_start_sweeps_has_no_instance() {
+        let dir = tempfile::tempdir().unwrap();
+        let me = std::process::id();
+        for (pid, runs) in [(me, true), (me + 1, false)] {
+            let name = format!("{pid}-0123abcd");
+            let held = PrivateDir::below(|| Ok(dir.path().to_path_buf()), Some(&name)).unwrap();
+            assert_eq!(running_in(held.path()).is_some(), runs, "{name}");
+        }
     }
 
     #[test]
@@ -254,7 +280,8 @@ mod tests {
         assert_eq!(found, [Running { dir: dir.path().join("state"), pid: me }]);
         assert!(!found[0].is_open() && found[0].is_starting(), "it may be about to say so");
         let lock = std::fs::File::options().write(true).open(state.path().join(LOCK)).unwrap();
-        lock.set_modified(std::time::SystemTime::now() - 2 * FRESH).unwrap();
+        let written = lock.metadata().unwrap().modified().unwrap();
+        lock.set_modified(written - 2 * FRESH).unwrap();
         assert!(!found[0].is_starting());
     }
 }

@@ -193,5 +193,6 @@ fn on_session(instance: &Instance, script: &str) -> super::session::Terminal {
     let script = script.replace("procstar", env!("CARGO_BIN_EXE_procstar"));
     command.args(["-c", &script]).env_clear().env("PATH", "/usr/bin:/bin");
     command.env("TMPDIR", instance.dir.path());
+    command.env("PROCSTAR_RUN_RUNTIME_DIR", instance.dir.path().join("run"));
     super::session::Terminal::of(command)
 }

@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -127,13 +129,19 @@ fn without_an_answer(args: &[&str], later: &'static str) -> (Ran, usize) {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("socket");
     let listener = UnixListener::bind(&socket).unwrap();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let ends = Arc::clone(&is_over);
     let service = std::thread::spawn(move || {
-        for count in 0.. {
+        let mut count = 0;
+        loop {
             let (mut client, _) = listener.accept().unwrap();
             let mut buffer = [0; 4096];
-            // The test's own connection, which sends nothing, ends it.
+            // The test's last connection sends nothing, like a command that looks whether anybody listens.
             if client.read(&mut buffer).unwrap() == 0 {
-                return count;
+                if ends.load(Ordering::SeqCst) {
+                    return count;
+                }
+                continue;
             }
             if count > 0 {
                 let (status, body) = later.split_once(' ').unwrap();
@@ -144,13 +152,14 @@ fn without_an_answer(args: &[&str], later: &'static str) -> (Ran, usize) {
                 );
                 client.write_all(answer.as_bytes()).unwrap();
             }
+            count += 1;
         }
-        unreachable!()
     });
     let mut command = Command::new(env!("CARGO_BIN_EXE_procstar"));
     let (name, rest) = args.split_first().unwrap();
     command.args([name, "--socket", socket.to_str().unwrap()]).args(rest);
     let ran = Ran::of(command.stdin(Stdio::null()).output().unwrap());
+    is_over.store(true, Ordering::SeqCst);
     drop(std::os::unix::net::UnixStream::connect(&socket).unwrap());
     (ran, service.join().unwrap())
 }

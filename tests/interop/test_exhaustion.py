@@ -23,6 +23,7 @@ from support.specs import TRUE, argv, capture, sh, sleeper, until
 from support.survival import agent_pid
 from support.wait import aeventually, eventually
 
+TOKEN = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
 OUT = (("stdin", {"null": {}}), ("stdout", capture()))
 
 
@@ -189,7 +190,7 @@ def test_no_processes(tmp_path):
         tmp = Path(place)
         program = shutil.copy(binary(), place)
         user = {"user": 65534, "group": 65534, "extra_groups": [], "cwd": place}
-        with Service(program=program, env={"TMPDIR": place, "HOME": place, "PROCSTAR_RUN_RUNTIME_DIR": place}, **user) as at:
+        with Service(program=program, env={"TMPDIR": place, "HOME": place, "PROCSTAR_RUN_RUNTIME_DIR": place}, token=TOKEN, **user) as at:
             before = Before(at, tmp)
             with limited("nproc", 1, at.proc.pid):
                 at.post({f"fails{n}": sh("echo never", *OUT) for n in range(5)})
@@ -216,7 +217,7 @@ def room(request):
         else:
             # Its own view of what is mounted, so that nobody else's memory is short.
             inside = ("unshare", "-m", "sh", "-c", f'mount --bind {place} /dev/shm && exec "$@"', "sh")
-            yield "memory", Path(place), {"prefix": inside}
+            yield "memory", Path(place), {"prefix": inside, "token": TOKEN}
 
 
 def test_no_room_for_output(room, tmp_path):

@@ -34,6 +34,11 @@ impl fmt::Display for End {
 }
 
 impl End {
+    /// Whether the server said that it goes away, which it says when it restarts.
+    pub(super) fn is_restart(&self) -> bool {
+        matches!(self, End::Closed { code: Some(1001 | 1012), .. })
+    }
+
     /// Why a registration failed, with the remedy.
     pub(super) fn of_registration(&self, conn_id: &str) -> String {
         match self {
@@ -99,6 +104,18 @@ mod tests {
         assert!(text.contains("PROCSTAR_AGENT_TOKEN") && text.contains("\"me\""), "{text}");
         let text = End::Lost("connection ended".to_owned()).of_registration("me");
         assert!(text.starts_with("registration failed: connection ended; "), "{text}");
+    }
+
+    #[test]
+    fn a_server_that_goes_away_restarts() {
+        for (end, restarts) in [
+            (closed(1001, ""), true),
+            (closed(1012, ""), true),
+            (closed(1000, ""), false),
+            (End::Lost("reset".to_owned()), false),
+        ] {
+            assert_eq!(end.is_restart(), restarts, "{end:?}");
+        }
     }
 
     #[test]

@@ -15,6 +15,8 @@ use crate::net::backoff::Backoff;
 const LASTING: Duration = Duration::from_secs(60);
 /// How many connections in a row may end young before each counts as a failed attempt.
 const FORGIVEN: u32 = 5;
+/// The longest wait for a server that restarts again and again.
+const RESTART: Duration = Duration::from_secs(5);
 /// Trouble that goes on for this time is an error, and before a warning.
 const SERIOUS: Duration = Duration::from_secs(60);
 
@@ -79,8 +81,8 @@ impl Health {
         self.since.get_or_insert(now);
     }
 
-    /// A registered connection is lost at this age.
-    pub(super) fn lost(&mut self, age: Duration, now: Instant) -> Loss {
+    /// A registered connection is lost at this age, because the server `restarts`, or for another reason.
+    pub(super) fn lost(&mut self, age: Duration, restarts: bool, now: Instant) -> Loss {
         if age >= self.lasting() {
             self.lasted(now);
             self.since = Some(now);
@@ -90,6 +92,11 @@ impl Health {
         if self.is_forgiven() {
             self.since.get_or_insert(now);
             return Loss::Young(self.backoff.reconnect_delay(), self.young);
+        }
+        if restarts {
+            // It works, and says so; how often it restarts is no reason to give it up.
+            self.since.get_or_insert(now);
+            return Loss::Young(self.backoff.next_wait().min(RESTART), self.young);
         }
         self.failed(now);
         Loss::Failure(self.young)
@@ -143,21 +150,36 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_restarts_again_and_again_is_waited_for_and_not_given_up() {
+        let mut health = health(Some(1));
+        let now = Instant::now();
+        for round in 1..=30 {
+            let Loss::Young(wait, young) = health.lost(secs(1), true, now) else { panic!() };
+            assert_eq!(young, round);
+            assert!(wait <= RESTART && (round > FORGIVEN || wait < secs(1)), "{round} {wait:?}");
+            assert_eq!(health.failures(), 0);
+            health.registered(now);
+        }
+        // For another reason it is a failure.
+        assert!(matches!(health.lost(secs(1), false, now), Loss::Failure(31)));
+    }
+
+    #[test]
     fn the_first_young_losses_in_a_row_are_forgiven_and_the_next_ones_are_failures() {
         let mut health = health(Some(3));
         let now = Instant::now();
         for round in 1..=FORGIVEN {
-            assert!(matches!(health.lost(secs(1), now), Loss::Young(_, n) if n == round));
+            assert!(matches!(health.lost(secs(1), false, now), Loss::Young(_, n) if n == round));
             assert!(health.registered(now).is_some());
         }
         for failures in 1..=3 {
-            assert_eq!(health.lost(secs(1), now), Loss::Failure(5 + failures as u32));
+            assert_eq!(health.lost(secs(1), false, now), Loss::Failure(5 + failures as u32));
             assert_eq!((health.failures(), health.next_wait().is_some()), (failures, failures < 3));
             assert_eq!(health.registered(now), None, "a registration alone ends no such trouble");
         }
         let recovery = health.lasted(now + secs(90));
         assert_eq!(recovery, Some(Recovery { failures: 3, after: secs(90) }));
-        assert!(matches!(health.lost(secs(1), now), Loss::Young(_, 1)));
+        assert!(matches!(health.lost(secs(1), false, now), Loss::Young(_, 1)));
     }
 
     #[test]
@@ -165,7 +187,9 @@ mod tests {
         let mut health = health(None);
         let now = Instant::now();
         for _ in 0..20 {
-            assert!(matches!(health.lost(secs(60), now), Loss::Lasting(wait) if wait < secs(1)));
+            assert!(
+                matches!(health.lost(secs(60), false, now), Loss::Lasting(wait) if wait < secs(1))
+            );
         }
         assert_eq!(health.failures(), 0);
     }
@@ -207,7 +231,7 @@ mod tests {
             agents[i].registered(at);
             next[i] = None;
             if let Some((other, since)) = connected.replace((i, at)) {
-                let wait = match agents[other].lost(at - since, at) {
+                let wait = match agents[other].lost(at - since, false, at) {
                     Loss::Lasting(wait) | Loss::Young(wait, _) => wait,
                     Loss::Failure(_) => agents[other].next_wait().unwrap(),
                 };

@@ -54,7 +54,7 @@ impl Connection {
     /// A registered connection is lost at this age.
     fn lost_after(&mut self, age: Duration, end: &End, ctx: &mut Context<Self>) {
         let cause = end.likely_cause(self.conn_id());
-        match self.health.lost(age, Instant::now()) {
+        match self.health.lost(age, end.is_restart(), Instant::now()) {
             Loss::Lasting(wait) | Loss::Young(wait, 1) => {
                 tracing::warn!(conn_id = self.conn_id(), "connection lost, reconnecting: {end}");
                 self.status.failed(0, end.to_string());

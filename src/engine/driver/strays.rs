@@ -382,7 +382,11 @@ impl Driver {
         if self.strays.last_end >= starttime {
             return None;
         }
-        let mut suspects: HashSet<u64> = just_made.iter().map(|(serial, _)| *serial).collect();
+        // One that the engine has yet to be told of may have started after the orphan, too.
+        let is_younger =
+            |pid: i32| self.procfs.read_stat(pid).is_ok_and(|made| made.starttime > starttime);
+        let older = just_made.iter().filter(|(_, pid)| !is_younger(*pid));
+        let mut suspects: HashSet<u64> = older.map(|(serial, _)| *serial).collect();
         if suspects.len() > 1 {
             return None;
         }

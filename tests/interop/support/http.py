@@ -24,11 +24,16 @@ def free_port():
 class Service:
     """The binary with `--serve`; ended with all its processes on leaving."""
 
-    def __init__(self, *args, env=None, input=None, prefix=(), program=None, **kw):
+    def __init__(self, *args, env=None, input=None, prefix=(), program=None, token=None, **kw):
         self.port = free_port()
         self.kw = kw
         self.argv = [*prefix, program or binary(), "--serve", "--serve-port", str(self.port), "--log-level", "info", *map(str, args)]
         self.env = os.environ | (env or {})
+        # A service of another user, or in namespaces of its own, does not trust the tests' user without one.
+        self.headers = {}
+        if token is not None:
+            self.env["PROCSTAR_HTTP_TOKEN"] = token
+            self.headers["Authorization"] = f"Bearer {token}"
         self.input = input
         self.stderr = tempfile.TemporaryFile()
 
@@ -41,7 +46,7 @@ class Service:
             self.proc.stdin.write(self.input)
             self.proc.stdin.close()
         eventually(self._listens, "the service listens")
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30, headers=self.headers)
         return self
 
     def __exit__(self, *_):
