@@ -264,7 +264,7 @@ pub struct Ended {
     /// The raw wait status; 0 where there was no child.
     pub status: i32,
     /// What it used, the children it waited for included; all zero where there was no child, or it is lost. `ru_maxrss` is negative
-    /// where it is not known, for the kernel begins to count with the memory of the process that makes it: see [`footprint`].
+    /// where it is not known, for the kernel begins to count with the memory of the process that makes it: see `footprint`.
     #[serde(with = "rusage")]
     pub rusage: libc::rusage,
     /// Its last `/proc/PID/stat`, as a zombie.

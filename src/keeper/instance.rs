@@ -2,12 +2,12 @@
 //!
 //! | directory | holds | without `state_dir` | with it |
 //! | --- | --- | --- | --- |
-//! | home | lock, socket, outcome of an upgrade | in the [registry](super::registry) | the state directory |
+//! | home | lock, socket, outcome of an upgrade | in the registry (`super::registry`) | the state directory |
 //! | files | journal, captures | `procstar-UID/NAME` below `capture.dir`, `$TMPDIR` or `/tmp`: a disk, for they may be large | the same |
 //! | memory | captures in memory | below `/dev/shm` | the same |
 //!
-//! Each is [private and locked](super::private_dir), is made again if somebody removes it, and is removed at the ordered end, but
-//! for a state directory. What a killed instance has left is [swept](super::sweep) by the next start of any.
+//! Each is private and locked (`private_dir`), is made again if somebody removes it, and is removed at the ordered end, but
+//! for a state directory. The next start of any instance sweeps what a killed one has left (`sweep`).
 
 use std::io;
 use std::os::fd::RawFd;

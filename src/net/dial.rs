@@ -2,7 +2,7 @@
 //!
 //! awc could do all of it, but then it says only "I/O error" or "timeout" for what are different problems to
 //! the user, and it cannot name an IPv6 literal to TLS. So each address is connected to here, TLS is done by
-//! actix-tls' connector, and [`upgrade`] asks for the WebSocket. What it read beyond the server's answer comes
+//! actix-tls' connector, and `upgrade` asks for the WebSocket. What it read beyond the server's answer comes
 //! back with the stream.
 
 use std::{io, net::SocketAddr, rc::Rc, time::Duration};
