@@ -83,6 +83,11 @@ impl Feed {
         Feed { service, told, position: after, snapshot: None, changes, over: false }
     }
 
+    /// Whether the reader knows the processes: it has got the whole snapshot, or goes on after a position.
+    pub(super) fn has_begun(&self) -> bool {
+        self.position.is_some()
+    }
+
     /// What stands behind it.
     pub(super) fn service(&self) -> &Service {
         &self.service

@@ -29,6 +29,8 @@ impl Reader {
     /// What comes next; none after the agent's last word, or once the client has gone.
     async fn next(&mut self) -> io::Result<Option<Event>> {
         let Reader { feed, figures, closed, .. } = self;
+        // Figures speak of processes that the reader knows: a snapshot may take longer than their first round.
+        let has_begun = feed.has_begun();
         let round = async {
             match figures {
                 Some((_, rounds)) => drop(rounds.tick().await),
@@ -36,11 +38,10 @@ impl Reader {
             }
         };
         tokio::select! {
-            // So that figures speak of processes that the reader knows.
             biased;
             event = feed.next() => return event,
             () = closed => return Ok(None),
-            () = round => {}
+            () = round, if has_begun => {}
         }
         match figures {
             Some((wish, _)) => Ok(look(feed.service(), wish).await),
