@@ -336,19 +336,7 @@ pub(super) fn set_signal_mask(mask: u64) -> u64 {
 /// # Errors
 /// The OS error, which does not occur for a signal that can be ignored.
 pub(super) fn ignore(signum: i32) -> io::Result<()> {
-    // The kernel's own struct: the handler, no flags, no restorer, empty mask.
-    let action = [libc::SIG_IGN as u64, 0, 0, 0];
-    // SAFETY: no handler is installed; the kernel reads one struct at `action`.
-    let ret = unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigaction,
-            signum,
-            action.as_ptr(),
-            std::ptr::null_mut::<u64>(),
-            8usize,
-        )
-    };
-    if ret == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    set_disposition(signum, libc::SIG_IGN)
 }
 
 /// Gives SIGCHLD its default disposition. Whoever started us may have ignored it, and then the kernel would reap our
@@ -366,17 +354,25 @@ pub(super) fn default_sigchld() -> io::Result<()> {
 
 /// Has a signal do in this process what it does by default. Asks the kernel itself, for libc refuses two of them.
 fn make_default(signum: i32) {
-    let action = [libc::SIG_DFL as u64, 0, 0, 0];
+    // It fails only for the two signals whose disposition is always the default.
+    let _ = set_disposition(signum, libc::SIG_DFL);
+}
+
+/// Sets what a signal does in this process, by the kernel itself: libc refuses signals 32 and 33. `handler` is SIG_IGN or SIG_DFL.
+fn set_disposition(signum: i32, handler: libc::sighandler_t) -> io::Result<()> {
+    // The kernel's own struct: the handler, no flags, no restorer, empty mask.
+    let action = [handler as u64, 0, 0, 0];
     // SAFETY: no handler is installed; the kernel reads one struct at `action`.
-    unsafe {
+    let ret = unsafe {
         libc::syscall(
             libc::SYS_rt_sigaction,
             signum,
             action.as_ptr(),
             std::ptr::null_mut::<u64>(),
             8usize,
-        );
-    }
+        )
+    };
+    if ret == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Ends this process by a signal, and without a core, which would be of nobody's fault; returns where the signal does not end it.
