@@ -101,6 +101,7 @@ async def test_half_of_the_packets(lab, cert, tmp_path):
     work = Work(tmp_path, 20)
     ids = list(work.specs)
     async with pair(lab, cert, "--agent-read-timeout", 40) as (server, _, wire):
+        netns.retry_soon(wire.ws.transport.get_extra_info("socket"))
         lab.lose(0.5)
         await work.start(wire, *ids)
         await work.finish(server, deadline=40)
