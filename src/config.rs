@@ -123,6 +123,9 @@ pub struct RunSettings {
     /// program's start. Zero gives up at once. `--wait-timeout`.
     #[serde(with = "text::seconds")]
     pub wait_timeout: Duration,
+    /// The largest file that a process may make, in bytes, as `RLIMIT_FSIZE`: its captures that it writes itself included;
+    /// `None`: what this program itself may. A spec's `limits.fsize` can only be lower.
+    pub max_file_size: Option<u64>,
 }
 
 impl Default for RunSettings {
@@ -132,6 +135,7 @@ impl Default for RunSettings {
             state_dir: None,
             runtime_dir: None,
             wait_timeout: Duration::from_secs(600),
+            max_file_size: None,
         }
     }
 }
@@ -151,12 +155,16 @@ pub struct CaptureSettings {
     pub limit_head: Option<u64>,
     /// How many of the last bytes are kept besides.
     pub limit_tail: Option<u64>,
+    /// How many captured bytes one result, or one answer of the agent protocol, has in it at most: a capture that does not
+    /// fit is detached, and a longer range is answered in part.
+    pub max_inline: u64,
 }
 
 impl Default for CaptureSettings {
     fn default() -> Self {
         let drain_grace = Duration::from_secs(1);
-        Self { dir: None, drain_grace, limit_head: None, limit_tail: None }
+        let max_inline = 1 << 30;
+        Self { dir: None, drain_grace, limit_head: None, limit_tail: None, max_inline }
     }
 }
 

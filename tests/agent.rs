@@ -13,6 +13,8 @@ mod common;
 mod message;
 #[path = "agent/rotation.rs"]
 mod rotation;
+#[path = "agent/sparse.rs"]
+mod sparse;
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;

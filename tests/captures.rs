@@ -20,6 +20,8 @@ mod limits;
 mod named;
 #[path = "captures/pieces.rs"]
 mod pieces;
+#[path = "captures/sparse.rs"]
+mod sparse;
 
 use std::sync::LazyLock;
 

@@ -7,6 +7,9 @@
     missing_docs
 )]
 
+#[path = "cli/sparse.rs"]
+mod sparse;
+
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 

@@ -38,6 +38,8 @@ mod routes;
 mod semantics;
 #[path = "http/sockets.rs"]
 mod sockets;
+#[path = "http/sparse.rs"]
+mod sparse;
 #[path = "http/streams.rs"]
 mod streams;
 #[path = "http/world.rs"]

@@ -50,7 +50,7 @@ use crate::net::dial::WssDialer;
 use crate::net::tls;
 use crate::report::{AgentInfo, Facts, Sampler};
 use crate::rotating::Rotating;
-use crate::spec::{self, LimitSpec, ProcId, Validated};
+use crate::spec::{self, ProcId, Validated};
 use crate::wire::{ConnInfo, ProcInfo};
 use patience::{GivenUp, Patience};
 use progress::Progress;
@@ -227,7 +227,7 @@ fn prepare(run: &Run) -> Result<Prepared, RunError> {
         check_destinations(run)?;
     }
     let dialer = dialer(&run.settings)?;
-    let sampler = Sampler::new(ProcFs::default());
+    let sampler = Sampler::new(ProcFs::default()).with_max_inline(run.settings.capture.max_inline);
     let doors = doors::network(&run.settings.http)?;
     // A later agent is not asked for INPUT's processes again, and a standard input is read up by then.
     let input = match (&run.input, &run.foreground) {
@@ -320,7 +320,11 @@ fn keeper_settings(run: &Run, env: &Env) -> protocol::Settings {
         setup_patience: SETUP_PATIENCE,
         restrict_exe: settings.run.restrict_exe.iter().map(|path| path_text(path)).collect(),
         log: settings.log.clone(),
-        limit: LimitSpec { head: settings.capture.limit_head, tail: settings.capture.limit_tail },
+        limits: protocol::Limits {
+            head: settings.capture.limit_head,
+            tail: settings.capture.limit_tail,
+            max_file_size: settings.run.max_file_size,
+        },
     }
 }
 

@@ -21,6 +21,7 @@
 mod codec;
 mod counters;
 pub mod filter;
+mod holes;
 mod intact;
 mod limits;
 mod make;

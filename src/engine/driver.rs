@@ -384,6 +384,7 @@ impl Driver {
             whitelist: options.restrict_exe.clone(),
             files: options.places.files.clone(),
             restore: options.restore.clone(),
+            max_file_size: options.max_file_size,
             accounts: Accounts::new(),
         };
         let deliver = Arc::new(move |spawned| to_inbox.put(Mail::Spawned(spawned)));

@@ -121,6 +121,7 @@ impl StartFailure {
             (Stage::Group | Stage::Groups, libc::ENOENT) => "no such group".to_owned(),
             (Stage::Env, libc::EILSEQ) => "a NUL byte in the file".to_owned(),
             (Stage::Env, libc::E2BIG) => "larger than the kernel's limit of 128 KiB".to_owned(),
+            (_, 0) if self.detail.is_some() => self.detail.clone().unwrap_or_default(),
             _ => io::Error::from_raw_os_error(self.errno).to_string(),
         }
     }

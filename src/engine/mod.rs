@@ -69,6 +69,8 @@ pub struct Options {
     pub filter: PathBuf,
     /// The limit of captures whose spec sets none.
     pub limit: LimitSpec,
+    /// The largest file that a process may make, in bytes; none: as large as this program's own limit allows.
+    pub max_file_size: Option<u64>,
     /// Makes the directories of captures again where somebody has removed them.
     pub restore: Option<Restore>,
 }

@@ -7,6 +7,7 @@ mod attributes;
 mod data;
 mod environment;
 mod executable;
+mod file_size;
 mod report;
 
 use std::collections::BTreeSet;
@@ -138,6 +139,8 @@ pub(super) struct Surroundings {
     pub(super) files: PathBuf,
     /// Makes that directory again.
     pub(super) restore: Option<Restore>,
+    /// The largest file that they may make, in bytes.
+    pub(super) max_file_size: Option<u64>,
     /// Who was looked up lately.
     pub(super) accounts: Accounts,
 }
@@ -220,7 +223,8 @@ impl LaunchPlan {
         surroundings: &Surroundings,
     ) -> Result<LaunchPlan, Vec<StartFailure>> {
         let Draft { proc, made, report } = draft;
-        let Surroundings { heritage, whitelist, files, restore, accounts } = surroundings;
+        let Surroundings { heritage, whitelist, files, restore, accounts, max_file_size } =
+            surroundings;
         let mut sources = Vec::new();
         let mut failures = Vec::new();
         let env = environment::make(&proc.env, heritage).map_err(|more| failures.extend(more));
@@ -232,9 +236,11 @@ impl LaunchPlan {
             // Whatever else is wrong, that it may not be started is all there is to say.
             executable::find(&proc, path, whitelist.as_ref(), &mut sources).map_err(|e| vec![e])?
         };
+        let file_size = file_size::setting(&proc.attributes, *max_file_size)
+            .map_err(|failure| failures.push(failure));
         let settings = attributes::settings(&proc.attributes, accounts, heritage.nofile)
             .map_err(|more| failures.extend(more));
-        let (Ok(env), Ok(settings)) = (env, settings) else {
+        let (Ok(env), Ok(settings), Ok(file_size)) = (env, settings, file_size) else {
             failures.extend(not_made(&proc, &made));
             return Err(failures);
         };
@@ -274,7 +280,7 @@ impl LaunchPlan {
             executable,
             argv,
             envp: env.envp,
-            settings: settings.early,
+            settings: file_size.into_iter().chain(settings.early).collect(),
             moved: sources.iter().map(|_| AtomicI32::new(-1)).collect(),
             steps,
             late: settings.late,

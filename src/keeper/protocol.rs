@@ -42,9 +42,32 @@ pub struct Settings {
     pub restrict_exe: Vec<String>,
     /// How to log.
     pub log: LogSettings,
-    /// The limit of captures whose spec sets none.
-    #[serde(default, skip_serializing_if = "LimitSpec::is_none")]
-    pub limit: LimitSpec,
+    /// What every process is limited to.
+    #[serde(default, skip_serializing_if = "Limits::is_none", rename = "limit")]
+    pub limits: Limits,
+}
+
+/// What every process is limited to, in bytes; none: not at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// How many of the first bytes are kept of captures whose spec sets no limit.
+    pub head: Option<u64>,
+    /// How many of the last.
+    pub tail: Option<u64>,
+    /// The largest file that a process may make.
+    pub max_file_size: Option<u64>,
+}
+
+impl Limits {
+    fn is_none(&self) -> bool {
+        *self == Limits::default()
+    }
+
+    /// Of captures whose spec sets none.
+    pub(super) fn of_captures(&self) -> LimitSpec {
+        LimitSpec { head: self.head, tail: self.tail }
+    }
 }
 
 /// What the keeper has to know only to open the instance's directories, of the first agent.

@@ -594,7 +594,8 @@ impl Keeper {
             restrict_exe,
             heritage: self.origin.heritage(),
             filter: permitted::own_program(),
-            limit: settings.limit,
+            limit: settings.limits.of_captures(),
+            max_file_size: settings.limits.max_file_size,
             restore: Some(Arc::new(instance.restorer())),
         };
         let post = Arc::clone(&self.post);

@@ -264,7 +264,7 @@ mod tests {
                 setup_patience: Duration::from_millis(500),
                 restrict_exe: vec!["/bin/true".into()],
                 log: LogSettings::default(),
-                limit: Default::default(),
+                limits: Default::default(),
             },
             instance: serde_json::from_value(instance).unwrap(),
             records: vec![Record {

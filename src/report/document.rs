@@ -11,11 +11,11 @@ use super::chars::torn;
 use super::encode::{Base64, Base2048, LossyUtf8, escape_json};
 use super::facts::{AsOf, Facts, Head, Sampler};
 use crate::engine::{Capture, View};
-use crate::spec::{CaptureSpec, Encoding};
+use crate::spec::{CaptureSpec, Encoding, FdName};
 
 /// How many captured bytes go into one piece.
 const PIECE: usize = 32 * 1024;
-/// The longest string of MessagePack; a longer capture is shown as if it were not attached.
+/// The longest string of MessagePack; a longer capture is not shown inline.
 const LONGEST: u64 = u32::MAX as u64;
 
 /// The formats of results.
@@ -64,11 +64,6 @@ impl Window {
         Window { view, at: 0, end }
     }
 
-    /// That of a capture of which nothing but the length is shown.
-    fn unread(capture: &Capture) -> Self {
-        Window { view: View::empty(), at: 0, end: capture.len() }
-    }
-
     /// The next bytes, none at the end. What the process itself has taken away from its file in the meantime
     /// reads as zeros, like a hole: lengths have been told already.
     fn next<'b>(&mut self, buf: &'b mut [u8]) -> io::Result<&'b [u8]> {
@@ -106,6 +101,13 @@ impl Window {
         Ok(Window { view, at: at + inside.map_or(0, |(_, rest)| rest as u64), end })
     }
 
+    /// Passes over a hole in the file that begins here; returns how many zeros it was.
+    fn skip_hole(&mut self) -> u64 {
+        let zeros = self.view.zeros_at(self.at).min(self.end - self.at);
+        self.at += zeros;
+        zeros
+    }
+
     /// Calls `each` with every piece from here to the end.
     fn for_each(mut self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
         let mut buf = vec![0; PIECE];
@@ -140,6 +142,108 @@ pub struct Document {
     buf: Vec<u8>,
 }
 
+/// What a result shows of one fd.
+enum Entry {
+    NotCaptured,
+    /// The length alone.
+    Detached(u64),
+    /// These bytes, with the length of the string that shows them, where the format has to know it.
+    Inline(Window, u32),
+}
+
+/// The entries of a result, and what there is to say of them.
+struct Entries {
+    entries: Vec<(FdName, Entry)>,
+    notices: Vec<String>,
+    /// How many captured bytes still fit into the result.
+    room: u64,
+    most: u64,
+    format: Format,
+}
+
+impl Entries {
+    fn new(format: Format, most: u64) -> Entries {
+        Entries { entries: Vec::new(), notices: Vec::new(), room: most, most, format }
+    }
+
+    /// The captures inline, but for those that are detached, or too large.
+    fn inline(mut self, facts: &Facts, as_of: AsOf) -> io::Result<Entries> {
+        let nothing = as_of == AsOf::Then && facts.is_running();
+        for (fd, capture) in facts.captures.iter() {
+            let entry = match capture {
+                None => Entry::NotCaptured,
+                Some(capture) if !capture.spec().attached => {
+                    Entry::Detached(if nothing { 0 } else { capture.len() })
+                }
+                Some(_) if nothing => Entry::Inline(Window::whole(Ok(View::empty())), 0),
+                Some(capture) => {
+                    // As text it is what was written; as data, what is stored of it.
+                    let text = Shown::of(capture.spec()) == Shown::Text;
+                    let view = if text { capture.view() } else { capture.stored() };
+                    self.fit(fd, capture, Window::whole(view))?
+                }
+            };
+            self.entries.push((fd, entry));
+        }
+        Ok(self)
+    }
+
+    /// A capture inline if it fits; else detached, with a notice.
+    fn fit(&mut self, fd: FdName, capture: &Capture, window: Window) -> io::Result<Entry> {
+        let bytes = window.end - window.at;
+        if bytes <= self.room {
+            let encoded = match self.format {
+                Format::Json => Some(0),
+                Format::MessagePack => Shown::of(capture.spec()).length(&window)?,
+            };
+            if let Some(encoded) = encoded {
+                self.room -= bytes;
+                return Ok(Entry::Inline(window, encoded));
+            }
+        }
+        let most = self.most.min(LONGEST);
+        self.notices.push(format!(
+            "the output of {fd}, {bytes} bytes, is detached: one result contains at most {most} bytes of output \
+             (capture.max_inline); read it by range"
+        ));
+        Ok(Entry::Detached(capture.len()))
+    }
+
+    /// The length of every capture alone.
+    fn detached(mut self, facts: &Facts) -> Entries {
+        self.entries.extend(facts.captures.iter().map(|(fd, capture)| match capture {
+            Some(capture) => (fd, Entry::Detached(capture.len())),
+            None => (fd, Entry::NotCaptured),
+        }));
+        self
+    }
+
+    /// The last bytes of every capture, so many at most.
+    fn tails(mut self, facts: &Facts, most: u64) -> io::Result<Entries> {
+        for (fd, capture) in facts.captures.iter() {
+            let entry = match capture {
+                Some(capture) => {
+                    let window = Window::tail(capture, most.min(self.room))?;
+                    self.room -= window.end - window.at;
+                    Entry::Inline(window, 0)
+                }
+                None => Entry::NotCaptured,
+            };
+            self.entries.push((fd, entry));
+        }
+        Ok(self)
+    }
+
+    /// Where in their captures those begin that are shown.
+    fn offsets(&self) -> Vec<(FdName, u64)> {
+        let at = |(fd, entry): &(FdName, Entry)| match entry {
+            Entry::Inline(window, _) => Some((*fd, window.at)),
+            _ => None,
+        };
+        self.entries.iter().filter_map(at).collect()
+    }
+}
+
 impl Document {
     /// A result.
     ///
@@ -151,28 +255,9 @@ impl Document {
         sampler: &Sampler,
         format: Format,
     ) -> io::Result<Document> {
-        let mut writer = Writer::begin(facts, as_of, sampler, format)?;
-        let nothing = as_of == AsOf::Then && facts.is_running();
-        for (i, (fd, capture)) in facts.captures.iter().enumerate() {
-            writer.key(i, &fd.to_string());
-            match capture {
-                None => writer.null(),
-                Some(capture) => {
-                    let spec = capture.spec();
-                    let window = if nothing {
-                        Window::whole(Ok(View::empty()))
-                    } else if !spec.attached {
-                        Window::unread(capture)
-                    } else if Shown::of(spec) == Shown::Text {
-                        // As text it is what was written; as data, what is stored of it.
-                        Window::whole(capture.view())
-                    } else {
-                        Window::whole(capture.stored())
-                    };
-                    writer.capture(spec, window)?;
-                }
-            }
-        }
+        let entries = Entries::new(format, sampler.max_inline()).inline(facts, as_of)?;
+        let mut writer = Writer::begin(facts, as_of, sampler, format, &entries)?;
+        writer.captures(facts, entries.entries);
         writer.close_fds();
         Ok(writer.finish())
     }
@@ -183,30 +268,16 @@ impl Document {
     /// # Errors
     /// Where a capture cannot be read.
     pub fn json(facts: &Facts, sampler: &Sampler, view: OutputView) -> io::Result<Document> {
-        if view == OutputView::Inline {
-            return Document::new(facts, AsOf::Now, sampler, Format::Json);
-        }
-        let mut writer = Writer::begin(facts, AsOf::Now, sampler, Format::Json)?;
-        let mut offsets = Vec::new();
-        for (i, (fd, capture)) in facts.captures.iter().enumerate() {
-            writer.key(i, &fd.to_string());
-            let Some(capture) = capture else {
-                writer.null();
-                continue;
-            };
-            let spec = capture.spec();
-            if let OutputView::Tail(most) = view {
-                let window = Window::tail(capture, most)?;
-                offsets.push((fd, window.at));
-                writer.capture(
-                    &CaptureSpec { attached: true, compress: None, ..spec.clone() },
-                    window,
-                )?;
-            } else {
-                let window = Window::unread(capture);
-                writer.capture(&CaptureSpec { attached: false, ..spec.clone() }, window)?;
-            }
-        }
+        let entries = Entries::new(Format::Json, sampler.max_inline());
+        let entries = match view {
+            OutputView::Inline => return Document::new(facts, AsOf::Now, sampler, Format::Json),
+            OutputView::None => entries.detached(facts),
+            OutputView::Tail(most) => entries.tails(facts, most)?,
+        };
+        let mut writer = Writer::begin(facts, AsOf::Now, sampler, Format::Json, &entries)?;
+        let offsets = entries.offsets();
+        writer.decoded = true;
+        writer.captures(facts, entries.entries);
         if matches!(view, OutputView::Tail(_)) {
             writer.text.extend_from_slice(b"},\"offsets\":{");
             for (i, (fd, at)) in offsets.into_iter().enumerate() {
@@ -301,15 +372,36 @@ struct Writer {
     /// What has been written since the last capture.
     text: Vec<u8>,
     parts: VecDeque<Part>,
+    /// Whether data is shown as it was before any compression.
+    decoded: bool,
 }
 
 impl Writer {
     /// Everything up to the first fd.
-    fn begin(facts: &Facts, as_of: AsOf, sampler: &Sampler, format: Format) -> io::Result<Writer> {
-        let mut writer = Writer { format, text: Vec::new(), parts: VecDeque::new() };
-        writer.head(&facts.head(as_of, sampler))?;
-        writer.open_fds(facts.captures.iter().count());
+    fn begin(
+        facts: &Facts,
+        as_of: AsOf,
+        sampler: &Sampler,
+        format: Format,
+        entries: &Entries,
+    ) -> io::Result<Writer> {
+        let mut writer =
+            Writer { format, text: Vec::new(), parts: VecDeque::new(), decoded: false };
+        writer.head(&facts.head(as_of, sampler, &entries.notices))?;
+        writer.open_fds(entries.entries.len());
         Ok(writer)
+    }
+
+    /// The entries of all fds.
+    fn captures(&mut self, facts: &Facts, entries: Vec<(FdName, Entry)>) {
+        let specs = facts.captures.iter().map(|(_, capture)| capture.map(Capture::spec));
+        for (i, ((fd, entry), spec)) in entries.into_iter().zip(specs).enumerate() {
+            self.key(i, &fd.to_string());
+            match spec {
+                Some(spec) => self.capture(spec, entry),
+                None => self.null(),
+            }
+        }
     }
 
     /// The head's entries, in a map that stays open for one more.
@@ -395,42 +487,19 @@ impl Writer {
     }
 
     /// The entry of a captured fd: three keys, whichever kind it is, and one more for compressed data.
-    fn capture(&mut self, spec: &CaptureSpec, window: Window) -> io::Result<()> {
+    fn capture(&mut self, spec: &CaptureSpec, entry: Entry) {
         let shown = Shown::of(spec);
-        let encoded = match (spec.attached, self.format) {
-            (false, _) => None,
-            // Its length need not be known.
-            (true, Format::Json) => Some(0),
-            (true, Format::MessagePack) => shown.length(&window)?,
-        };
-        let compression = spec.compress.filter(|_| encoded.is_some() && shown != Shown::Text);
+        let as_stored = matches!(entry, Entry::Inline(..)) && !self.decoded && shown != Shown::Text;
+        let compression = spec.compress.filter(|_| as_stored);
         match self.format {
             Format::Json => self.text.push(b'{'),
             Format::MessagePack => self.text.push(0x83 + u8::from(compression.is_some())),
         }
         self.key(0, "type");
-        match encoded {
-            None => {
-                self.string("detached");
-                self.key(1, "length");
-                self.integer(window.end);
-            }
-            Some(length) => {
-                let name = if shown == Shown::Text { "text" } else { "data" };
-                self.string(name);
-                self.key(1, name);
-                self.quote_or_header(length);
-                self.parts.push_back(Part::Bytes(std::mem::take(&mut self.text)));
-                self.parts.push_back(match (self.format, shown) {
-                    (Format::Json, Shown::Text) => Part::JsonText(window, LossyUtf8::default()),
-                    (Format::MessagePack, Shown::Text) => Part::Text(window, LossyUtf8::default()),
-                    (_, Shown::Base64) => Part::Base64(window, Base64::default()),
-                    (_, Shown::Base2048) => Part::Base2048(window, Base2048::default()),
-                });
-                if self.format == Format::Json {
-                    self.text.push(b'"');
-                }
-            }
+        match entry {
+            Entry::NotCaptured => self.detached(0),
+            Entry::Detached(length) => self.detached(length),
+            Entry::Inline(window, length) => self.inline(shown, window, length),
         }
         self.key(2, "encoding");
         self.string(shown.name());
@@ -441,7 +510,29 @@ impl Writer {
         if self.format == Format::Json {
             self.text.push(b'}');
         }
-        Ok(())
+    }
+
+    fn detached(&mut self, length: u64) {
+        self.string("detached");
+        self.key(1, "length");
+        self.integer(length);
+    }
+
+    fn inline(&mut self, shown: Shown, window: Window, length: u32) {
+        let name = if shown == Shown::Text { "text" } else { "data" };
+        self.string(name);
+        self.key(1, name);
+        self.quote_or_header(length);
+        self.parts.push_back(Part::Bytes(std::mem::take(&mut self.text)));
+        self.parts.push_back(match (self.format, shown) {
+            (Format::Json, Shown::Text) => Part::JsonText(window, LossyUtf8::default()),
+            (Format::MessagePack, Shown::Text) => Part::Text(window, LossyUtf8::default()),
+            (_, Shown::Base64) => Part::Base64(window, Base64::default()),
+            (_, Shown::Base2048) => Part::Base2048(window, Base2048::default()),
+        });
+        if self.format == Format::Json {
+            self.text.push(b'"');
+        }
     }
 
     fn quote_or_header(&mut self, length: u32) {
@@ -520,9 +611,22 @@ impl Shown {
             Shown::Base64 => length = Base64::encoded_len(window.end),
             Shown::Text => {
                 let mut lossy = LossyUtf8::default();
-                let mut count = |text: &str| length += text.len() as u64;
-                window.clone().for_each(|piece| lossy.push(piece, &mut count))?;
-                lossy.finish(count);
+                let mut window = window.clone();
+                let mut buf = vec![0; PIECE];
+                loop {
+                    let zeros = window.skip_hole();
+                    if zeros > 0 {
+                        // The first one ends what was a character's beginning; each is one byte of text.
+                        lossy.push(&[0], |text| length += text.len() as u64);
+                        length += zeros - 1;
+                        continue;
+                    }
+                    match window.next(&mut buf)? {
+                        [] => break,
+                        piece => lossy.push(piece, |text| length += text.len() as u64),
+                    }
+                }
+                lossy.finish(|text| length += text.len() as u64);
             }
             Shown::Base2048 => {
                 let mut base2048 = Base2048::default();

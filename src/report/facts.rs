@@ -68,6 +68,9 @@ struct Ending {
     survivors: Survivors,
 }
 
+/// How many captured bytes one result contains at most, where nothing else is configured.
+const MAX_INLINE: u64 = 1 << 30;
+
 /// What is said of a process whose exit nobody has waited for.
 const LOST: &str = "exit status lost: the keeper died before the process ended";
 
@@ -252,7 +255,13 @@ impl Facts {
     }
 
     /// The result, but for its `fds`.
-    pub(super) fn head<'a>(&'a self, as_of: AsOf, sampler: &'a Sampler) -> Head<'a> {
+    /// `notices` are what there is to say of the `fds` that are shown.
+    pub(super) fn head<'a>(
+        &'a self,
+        as_of: AsOf,
+        sampler: &'a Sampler,
+        notices: &'a [String],
+    ) -> Head<'a> {
         let live = self.is_running() && as_of == AsOf::Now;
         let now = if live || as_of == AsOf::Now { Moment::now() } else { self.made };
         let seen = match (live, self.pid) {
@@ -297,7 +306,10 @@ impl Facts {
             cwd,
             env,
             labels: self.labels(),
-            warnings: identity.map_or(Vec::new(), Identity::warnings),
+            warnings: {
+                let asked = identity.map_or(Vec::new(), Identity::warnings);
+                asked.into_iter().chain(notices.iter().map(String::as_str)).collect()
+            },
             group_id: &sampler.group_id,
             agent: &sampler.agent,
             captures: self.capture_reports(as_of),
@@ -420,8 +432,9 @@ pub(super) struct Head<'a> {
     env: Option<&'a IndexMap<String, String>>,
     /// Labels, as given.
     labels: &'a IndexMap<String, String>,
-    /// What its spec asks for that was not done, though it was started.
-    warnings: Vec<&'static str>,
+    /// What its spec asks for that was not done, though it was started; and which output this result does not contain, as it is too
+    /// large.
+    warnings: Vec<&'a str>,
     /// The group of the agent that tells this.
     group_id: &'a str,
     /// That agent.
@@ -445,6 +458,7 @@ pub struct Sampler {
     clock: Clock,
     agent: AgentInfo,
     group_id: String,
+    max_inline: u64,
 }
 
 /// What the kernel says of a process; none of what it does not.
@@ -460,7 +474,18 @@ impl Sampler {
     /// A sampler of the processes in `procfs`.
     pub fn new(procfs: ProcFs) -> Sampler {
         let clock = Clock::of(Moment::now());
-        Sampler { procfs, clock, agent: AgentInfo::default(), group_id: String::new() }
+        let (agent, group_id) = (AgentInfo::default(), String::new());
+        Sampler { procfs, clock, agent, group_id, max_inline: MAX_INLINE }
+    }
+
+    /// The same, whose results have so many captured bytes in them at most.
+    pub fn with_max_inline(self, max_inline: u64) -> Sampler {
+        Sampler { max_inline, ..self }
+    }
+
+    /// How many captured bytes one result, or one answer, contains at most.
+    pub fn max_inline(&self) -> u64 {
+        self.max_inline
     }
 
     /// The same, of this agent, which is in that group.

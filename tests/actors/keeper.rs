@@ -49,7 +49,7 @@ fn settings() -> Settings {
         drain_grace: Duration::ZERO,
         setup_patience: Duration::ZERO,
         restrict_exe: Vec::new(),
-        limit: Default::default(),
+        limits: Default::default(),
         log: LogSettings::default(),
     }
 }

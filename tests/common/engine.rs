@@ -25,6 +25,7 @@ pub fn options() -> Options {
         heritage: Arc::new(Heritage::new([path], &[], [], None)),
         filter: env!("CARGO_BIN_EXE_procstar").into(),
         limit: spec::LimitSpec::default(),
+        max_file_size: None,
         restore: None,
     }
 }

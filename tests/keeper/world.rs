@@ -120,7 +120,7 @@ impl World {
             drain_grace: Duration::from_millis(300),
             setup_patience: Duration::from_millis(100),
             restrict_exe: Vec::new(),
-            limit: Default::default(),
+            limits: Default::default(),
             log: LogSettings::default(),
         };
         std::fs::create_dir(&settings.base_dir).unwrap();

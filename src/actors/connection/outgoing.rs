@@ -141,7 +141,8 @@ impl Connection {
                 self.unknown(&id);
             }
             (Asked::FdData { request, proc_id, fd, start, stop }, Answer::Facts(Some(facts))) => {
-                let item = fd_data(&facts, &proc_id, &fd, start, stop)
+                let most = self.sampler.max_inline().min(message::MAX_FD_DATA);
+                let item = fd_data(&facts, &proc_id, &fd, start..stop.unwrap_or(u64::MAX), most)
                     .unwrap_or_else(|err| message::request_error(&request, &err).into());
                 self.queue(item);
             }
@@ -269,13 +270,13 @@ fn result(facts: &Facts, as_of: AsOf, sampler: &Sampler) -> io::Result<Document>
     Ok(Document::new(facts, as_of, sampler, Format::MessagePack)?.with_prefix(prefix))
 }
 
-/// The answer to a request for a range of output: an error where there is no such captured fd.
+/// The answer to a request for a range of output, with `most` of its bytes: an error where there is no such captured fd.
 fn fd_data(
     facts: &Facts,
     proc_id: &ProcId,
     fd: &crate::wire::Fd,
-    start: u64,
-    stop: Option<u64>,
+    range: std::ops::Range<u64>,
+    most: u64,
 ) -> Result<Item, String> {
     let name = fd.name();
     let number = name.parse::<crate::spec::FdName>().map_err(|error| error.to_string())?;
@@ -289,8 +290,8 @@ fn fd_data(
         View::empty()
     });
     let end = view.len();
-    let to = stop.map_or(end, |stop| stop.min(end)).min(start.saturating_add(message::MAX_FD_DATA));
-    let length = to.saturating_sub(start);
+    let start = range.start;
+    let length = range.end.min(end).saturating_sub(start).min(most);
     let encoding = (capture.spec().encoding == Some(Encoding::Utf8)).then_some("utf-8");
     let prefix = message::proc_fd_data_prefix(proc_id.as_str(), fd, start, encoding, length)
         .map_err(|error| error.to_string())?;

@@ -75,7 +75,7 @@ fn instance(settings: &Settings, env: &Env) -> Vec<Check> {
         setup_patience: std::time::Duration::ZERO,
         restrict_exe: Vec::new(),
         log: settings.log.clone(),
-        limit: crate::spec::LimitSpec::default(),
+        limits: protocol::Limits::default(),
     };
     let remedy = "set capture.dir or TMPDIR to a directory in which this user may make others";
     let opening = protocol::Opening {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::codec::Decoder;
 use super::counters::Counters;
+use super::holes::{Holes, Stretch};
 use super::limits::{Kept, Limits};
 use super::{Capture, Extent, Held, Layout, Loss, intact};
 use crate::spec::Compression;
@@ -28,8 +29,8 @@ pub struct View {
 #[derive(Clone)]
 enum Kind {
     Empty,
-    /// As they are in the file, from this byte of it on.
-    Plain(Arc<Held>, u64),
+    /// As they are in the file.
+    Plain(Plain),
     /// Both ends of a stream.
     Limited {
         held: Arc<Held>,
@@ -47,6 +48,35 @@ enum Kind {
         stored: u64,
         decoder: Reading,
     },
+}
+
+/// The bytes of a file from `base` on.
+#[derive(Clone)]
+struct Plain {
+    held: Arc<Held>,
+    base: u64,
+    holes: Holes,
+}
+
+impl Plain {
+    fn kind(held: Arc<Held>, base: u64) -> Kind {
+        Kind::Plain(Plain { held, base, holes: Holes::default() })
+    }
+
+    fn stretch(&mut self, offset: u64) -> Stretch {
+        self.holes.at(self.held.data(), self.base + offset)
+    }
+
+    fn read(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        match self.stretch(offset) {
+            Stretch::Hole(length) => {
+                let zeros = length.min(buf.len() as u64) as usize;
+                buf.get_mut(..zeros).unwrap_or_default().fill(0);
+                Ok(zeros)
+            }
+            Stretch::Data => read(self.held.data(), self.base + offset, buf),
+        }
+    }
 }
 
 /// Where compressed output is being read; a copy of a view begins anew.
@@ -78,7 +108,7 @@ impl View {
         }
         let Some(held) = capture.hold_if_there()? else { return Ok(View::empty()) };
         let kind = match capture.layout() {
-            Layout::Plain => Kind::Plain(held, 0),
+            Layout::Plain => Plain::kind(held, 0),
             Layout::Compressed(compression) => {
                 Kind::Decoded { held, compression, stored, decoder: Reading::default() }
             }
@@ -99,7 +129,7 @@ impl View {
         let Some(held) = capture.hold_if_there()? else { return Ok(View::empty()) };
         // As of now where it grows: the same look tells where the bytes begin.
         let extent = end.map_or_else(|| capture.look_in(&held), Ok)?;
-        let kind = Kind::Plain(held, capture.base(&extent));
+        let kind = Plain::kind(held, capture.base(&extent));
         Ok(View { length: extent.length, kind })
     }
 
@@ -112,7 +142,7 @@ impl View {
             Layout::Compressed(_) => {
                 let length = capture.extent().stored;
                 let held = if length == 0 { None } else { capture.hold_if_there()? };
-                let view = |held| View { length, kind: Kind::Plain(held, 0) };
+                let view = |held| View { length, kind: Plain::kind(held, 0) };
                 Ok(held.map_or_else(View::empty, view))
             }
             _ => View::of(capture),
@@ -149,6 +179,18 @@ impl View {
         self.length == 0
     }
 
+    /// How many bytes from `offset` on are a hole in the file, and so zeros that need not be read.
+    pub fn zeros_at(&mut self, offset: u64) -> u64 {
+        let left = self.length.saturating_sub(offset);
+        match &mut self.kind {
+            Kind::Plain(plain) if left > 0 => match plain.stretch(offset) {
+                Stretch::Hole(length) => length.min(left),
+                Stretch::Data => 0,
+            },
+            _ => 0,
+        }
+    }
+
     /// Reads from `offset` on into `buf`; gives how many, 0 at the end. Reading forward costs least: of compressed output, a step
     /// back is a new beginning. 0 before the end means that the process itself has shortened its file.
     ///
@@ -159,7 +201,7 @@ impl View {
         let Some(buf) = buf.get_mut(..room).filter(|buf| !buf.is_empty()) else { return Ok(0) };
         match &mut self.kind {
             Kind::Empty => Ok(0),
-            Kind::Plain(held, base) => read(held.data(), *base + offset, buf),
+            Kind::Plain(plain) => plain.read(offset, buf),
             Kind::Limited { held, limits, kept, tail, live } => {
                 if let Some(tail) = tail
                     && offset >= kept.head

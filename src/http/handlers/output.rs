@@ -142,9 +142,15 @@ fn unchanged(tag: Option<String>) -> HttpResponse {
     answer.finish()
 }
 
+/// Longer output is compressed only for clients that take nothing else: terabytes that are a hole in a file would cost the client
+/// nothing to receive, and the agent days.
+const CODED: u64 = 1 << 30;
+
 /// The coding of all that is captured: what the client likes most, where that is worth it or the client takes nothing else.
 fn coding_of_whole(choice: Choice, output: &Output, cut: &Range<u64>) -> io::Result<Coding> {
-    let worth = || Ok::<_, io::Error>(cut.end - cut.start >= WORTH && shrinks(&output.sample()?));
+    let length = cut.end - cut.start;
+    let worth =
+        || Ok::<_, io::Error>((WORTH..=CODED).contains(&length) && shrinks(&output.sample()?));
     let encoded = choice.coding != Coding::Identity && (!choice.identity || worth()?);
     Ok(if encoded { choice.coding } else { Coding::Identity })
 }

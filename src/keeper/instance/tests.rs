@@ -14,7 +14,7 @@ fn settings(base: &Path, state_dir: Option<&Path>, conn_id: Option<&str>) -> Set
         setup_patience: Duration::ZERO,
         restrict_exe: Vec::new(),
         log: crate::config::LogSettings::default(),
-        limit: Default::default(),
+        limits: Default::default(),
     }
 }
 
