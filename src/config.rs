@@ -11,7 +11,8 @@
 //! layer would have won. The checked layers are merged by the `config` crate, and [`Settings`] is
 //! what comes out; [`Loaded`] also says where each value came from.
 //!
-//! Nothing here reads the world: the environment and a file reader come in by [`Sources`].
+//! Nothing here reads the world: the environment, a file reader and the check whether a file can be
+//! trusted come in by [`Sources`].
 
 mod environment;
 mod error;
@@ -36,7 +37,7 @@ pub use error::{ConfigError, Problem};
 pub use host::EVERY_INTERFACE;
 pub use kind::{Kind, Scalar};
 pub use layer::{Entry, Layer, Origin};
-pub use load::{FileState, Loaded, ReadFile, SYSTEM_FILE, Sources, load, read_file};
+pub use load::{FileState, Loaded, ReadFile, SYSTEM_FILE, Sources, TrustFile, load, read_file};
 pub use mistyped::mistyped;
 pub use secret::Secret;
 

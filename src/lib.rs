@@ -46,4 +46,6 @@ pub mod rotating;
 pub mod signal;
 pub mod spec;
 mod text;
+pub mod trust;
+mod users;
 pub mod wire;

@@ -11,6 +11,8 @@
 mod common;
 #[path = "common/message.rs"]
 mod message;
+#[path = "common/private.rs"]
+mod private;
 #[path = "agent/rotation.rs"]
 mod rotation;
 #[path = "agent/sparse.rs"]

@@ -30,6 +30,8 @@ mod mock;
 mod output;
 #[path = "http/page.rs"]
 mod page;
+#[path = "common/private.rs"]
+mod private;
 #[path = "common/engine.rs"]
 mod rig;
 #[path = "http/routes.rs"]

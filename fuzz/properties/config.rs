@@ -45,7 +45,8 @@ fn from(text: &[u8], env: &Env) -> Result<Loaded, String> {
         _ => Err(io::Error::from(io::ErrorKind::NotFound)),
     };
     let system_file = Path::new("/etc/procstar.toml");
-    load(&Sources { env, system_file, read: &read }, None, Layer::default()).map_err(|error| {
+    let sources = Sources { env, system_file, read: &read, trust: &|_, _| Ok(()) };
+    load(&sources, None, Layer::default()).map_err(|error| {
         let mut told = error.to_string();
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {

@@ -21,6 +21,7 @@ use crate::config::{
     ConfigError, EVERY_INTERFACE, Env, FileState, Kind, Layer, Loaded, SYSTEM_FILE, Scalar,
     Settings, Sources, load, mistyped,
 };
+use crate::trust;
 
 /// Run Linux processes from declarative specs, and tell exactly what became of them.
 #[derive(Parser)]
@@ -384,7 +385,8 @@ impl From<ConfigError> for UsageError {
 /// Help and version as asked for; wrong usage; a configuration that cannot be used.
 pub fn parse(args: impl Iterator<Item = OsString>, env: &Env) -> Result<Invocation, UsageError> {
     let system_file = Path::new(SYSTEM_FILE);
-    parse_with(args, &Sources { env, system_file, read: &descriptor::read_config })
+    let (read, trust) = (&descriptor::read_config, &trust::check);
+    parse_with(args, &Sources { env, system_file, read, trust })
 }
 
 /// [`parse`], with another world than this machine's.

@@ -10,8 +10,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::keys::{self, KEYS, Key};
-use super::load::{ReadFile, read_file};
-use super::{ConfigError, Kind, Layer, Origin, Scalar, Secret};
+use super::load::read_file;
+use super::{ConfigError, Kind, Layer, Origin, Scalar, Secret, Sources};
+use crate::trust::{self, Need, Untrusted};
 
 /// An environment: names and values need not be UTF-8.
 pub type Env = BTreeMap<OsString, OsString>;
@@ -52,12 +53,13 @@ pub(super) fn non_empty<'e>(env: &'e Env, name: &str) -> Option<&'e OsStr> {
 /// Reads all settings that the environment has.
 ///
 /// # Errors
-/// A variable that does not suit its setting, a secret's file that cannot be read or used.
-pub(super) fn parse(env: &Env, read: ReadFile<'_>) -> Result<Layer, ConfigError> {
+/// A variable that does not suit its setting, a secret's file that cannot be read or used, or that
+/// others can read.
+pub(super) fn parse(sources: &Sources<'_>) -> Result<Layer, ConfigError> {
     let mut layer = Layer::default();
     for key in KEYS {
-        let found = match variable(env, key)? {
-            None if key.kind.is_secret() => secret(env, key, read)?,
+        let found = match variable(sources.env, key)? {
+            None if key.kind.is_secret() => secret(sources, key)?,
             found => found,
         };
         if let Some((value, origin)) = found {
@@ -84,7 +86,7 @@ fn variable(env: &Env, key: &Key) -> Result<Option<(Scalar, Origin)>, ConfigErro
 /// Reads a secret's file again, which was named by the environment.
 ///
 /// # Errors
-/// It cannot be read, or its content does not suit the setting.
+/// It cannot be read, others can read or change it, or its content does not suit the setting.
 pub fn read_secret_file(setting: &str, path: &Path) -> Result<Secret, ConfigError> {
     let named_by = format!("the file of {setting}");
     let found = keys::find(setting).filter(|key| key.kind.is_secret());
@@ -92,42 +94,46 @@ pub fn read_secret_file(setting: &str, path: &Path) -> Result<Secret, ConfigErro
         let problem = "no such setting".to_owned();
         return Err(ConfigError::Secret { path: path.to_path_buf(), named_by, problem });
     };
-    let bytes = read_file(path).map_err(|source| ConfigError::ReadSecret {
-        path: path.to_path_buf(),
-        named_by: named_by.clone(),
-        source,
-    })?;
+    let bytes = trust::check(path, Need::Secrecy)
+        .and_then(|()| Ok(read_file(path)?))
+        .map_err(|error| unread(path, &named_by, error))?;
     match secret_text(key, path, &named_by, bytes)? {
         Scalar::Text(text) => Ok(Secret::new(text)),
         _ => Ok(Secret::default()),
     }
 }
 
-fn secret(
-    env: &Env,
-    key: &Key,
-    read: ReadFile<'_>,
-) -> Result<Option<(Scalar, Origin)>, ConfigError> {
+/// Why a secret's file was not read.
+fn unread(path: &Path, named_by: &str, error: Untrusted) -> ConfigError {
+    let (path, named_by) = (path.to_path_buf(), named_by.to_owned());
+    match error {
+        Untrusted::Unknown(source) => ConfigError::ReadSecret { path, named_by, source },
+        Untrusted::Exposed(exposure) => ConfigError::ExposedSecret { path, named_by, exposure },
+    }
+}
+
+fn secret(sources: &Sources<'_>, key: &Key) -> Result<Option<(Scalar, Origin)>, ConfigError> {
+    let env = sources.env;
     let name = format!("{}_FILE", key.variable);
     if let Some(path) = non_empty(env, &name).map(PathBuf::from) {
         let named_by = format!("named by environment variable {name}");
-        let value = match read(&path) {
-            Ok(bytes) => secret_text(key, &path, &named_by, bytes)?,
-            Err(source) => return Err(ConfigError::ReadSecret { path, named_by, source }),
-        };
+        let bytes = sources
+            .read_trusted(&path, Need::Secrecy)
+            .map_err(|error| unread(&path, &named_by, error))?;
+        let value = secret_text(key, &path, &named_by, bytes)?;
         return Ok(Some((value, Origin::SecretFile { name, path })));
     }
     let Some(directory) = non_empty(env, "CREDENTIALS_DIRECTORY") else { return Ok(None) };
     let path = Path::new(directory).join(credential_name(key));
     let named_by = "from $CREDENTIALS_DIRECTORY".to_owned();
-    match read(&path) {
+    match sources.read_trusted(&path, Need::Secrecy) {
         Ok(bytes) => {
             let value = secret_text(key, &path, &named_by, bytes)?;
             Ok(Some((value, Origin::Credential { path })))
         }
         // The directory is there for any credential of the service, not for this one only.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(ConfigError::ReadSecret { path, named_by, source }),
+        Err(Untrusted::Unknown(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unread(&path, &named_by, error)),
     }
 }
 

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::trust::Exposure;
+
 /// Why there are no settings. Every text says where, and none holds a secret.
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -17,6 +19,28 @@ pub enum ConfigError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+
+    /// Other users may change a file.
+    #[error("refusing configuration file {}: {exposure}{remedy}", path.display())]
+    ExposedFile {
+        /// The file.
+        path: PathBuf,
+        /// How.
+        exposure: Exposure,
+        /// What else to do about it, as the end of the sentence.
+        remedy: &'static str,
+    },
+
+    /// Other users may read a file with a token.
+    #[error("refusing configuration file {}, which holds {setting}: {exposure}", path.display())]
+    ExposedToken {
+        /// The file.
+        path: PathBuf,
+        /// The setting.
+        setting: &'static str,
+        /// How.
+        exposure: Exposure,
     },
 
     /// A file has errors: all of them, in the order of their places.
@@ -47,6 +71,17 @@ pub enum ConfigError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+
+    /// Other users may read or change a file that holds a secret.
+    #[error("refusing secret file {}, {named_by}: {exposure}", path.display())]
+    ExposedSecret {
+        /// The file.
+        path: PathBuf,
+        /// What led to it.
+        named_by: String,
+        /// How.
+        exposure: Exposure,
     },
 
     /// A file that holds a secret holds none that can be used.

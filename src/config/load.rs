@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::environment::{self, Env, non_empty};
 use super::{ConfigError, Layer, Origin, Settings, file, layer};
+use crate::trust::{Need, Untrusted};
 
 /// The system's configuration file.
 pub const SYSTEM_FILE: &str = "/etc/procstar/procstar.toml";
@@ -17,6 +18,9 @@ const MAX_FILE: u64 = 1 << 20;
 /// Reads a whole file.
 pub type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
+/// Checks whether a file can be trusted, as [`crate::trust::check`] does.
+pub type TrustFile<'a> = &'a dyn Fn(&Path, Need) -> Result<(), Untrusted>;
+
 /// What settings are made of.
 pub struct Sources<'a> {
     /// The environment.
@@ -25,6 +29,16 @@ pub struct Sources<'a> {
     pub system_file: &'a Path,
     /// [`read_file`], but for tests.
     pub read: ReadFile<'a>,
+    /// [`crate::trust::check`], but for tests.
+    pub trust: TrustFile<'a>,
+}
+
+impl Sources<'_> {
+    /// Reads a file that only we and root may change, or also read.
+    pub(super) fn read_trusted(&self, path: &Path, need: Need) -> Result<Vec<u8>, Untrusted> {
+        (self.trust)(path, need)?;
+        Ok((self.read)(path)?)
+    }
 }
 
 /// What became of a configuration file.
@@ -65,7 +79,8 @@ impl Loaded {
 ///
 /// # Errors
 /// The first layer that has errors; a file's are all reported at once. An `explicit_file` that is
-/// not there is an error, the others may be absent.
+/// not there is an error, the others may be absent. A file that other users may change is refused,
+/// and one with a token that they may read.
 pub fn load(
     sources: &Sources<'_>,
     explicit_file: Option<&Path>,
@@ -77,22 +92,41 @@ pub fn load(
     let mut layers = Vec::new();
     let mut files = Vec::new();
     for (path, missing) in [system, user, explicit].into_iter().flatten() {
-        let state = match (sources.read)(&path) {
+        let state = match sources.read_trusted(&path, Need::Integrity) {
             Ok(bytes) => {
-                layers.push(file::parse(&path, &bytes)?);
+                layers.push(parsed(sources, &path, &bytes)?);
                 FileState::Read
             }
-            Err(source) => match missing.state(&source) {
+            Err(Untrusted::Exposed(exposure)) => {
+                let remedy = missing.remedy();
+                return Err(ConfigError::ExposedFile { path, exposure, remedy });
+            }
+            Err(Untrusted::Unknown(source)) => match missing.state(&source) {
                 Some(state) => state,
                 None => return Err(ConfigError::ReadFile { path, source }),
             },
         };
         files.push((path, state));
     }
-    layers.push(environment::parse(sources.env, sources.read)?);
+    layers.push(environment::parse(sources)?);
     layers.push(flags);
     let (settings, origins) = layer::merge(&layers)?;
     Ok(Loaded { settings, origins, files })
+}
+
+/// A configuration file's values. If it has a token, others must not be able to read it.
+fn parsed(sources: &Sources<'_>, path: &Path, bytes: &[u8]) -> Result<Layer, ConfigError> {
+    let layer = file::parse(path, bytes)?;
+    let secret = layer.entries().iter().find(|entry| entry.key.kind.is_secret());
+    match secret.map(|entry| (entry.key.path, (sources.trust)(path, Need::Secrecy))) {
+        Some((setting, Err(Untrusted::Exposed(exposure)))) => {
+            Err(ConfigError::ExposedToken { path: path.to_path_buf(), setting, exposure })
+        }
+        Some((_, Err(Untrusted::Unknown(source)))) => {
+            Err(ConfigError::ReadFile { path: path.to_path_buf(), source })
+        }
+        _ => Ok(layer),
+    }
 }
 
 /// Which files may be missing.
@@ -104,6 +138,16 @@ enum Missing {
 }
 
 impl Missing {
+    /// What else to do about a file that cannot be trusted.
+    fn remedy(&self) -> &'static str {
+        match self {
+            Self::DeniedToo => {
+                "; or set HOME and XDG_CONFIG_HOME to directories of this user, as `sudo -H` does"
+            }
+            Self::Error | Self::Allowed => "",
+        }
+    }
+
     fn state(&self, error: &io::Error) -> Option<FileState> {
         match (self, error.kind()) {
             (Self::Error, _) => None,

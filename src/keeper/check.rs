@@ -23,6 +23,7 @@ use super::descriptors::{self, read_state};
 use super::upgrade::{CHECK_FD, Program, STATE_FD};
 use crate::engine::permitted;
 use crate::engine::sys::{pidfd_open, set_nonblocking};
+use crate::trust::{self, Exposure, Need, Untrusted};
 
 /// The environment variable that holds the question's own number. An older program asks without it, and is content with an exit code.
 pub const NONCE: &str = "PROCSTAR_KEEPER_NONCE";
@@ -52,6 +53,14 @@ pub enum CheckError {
         path: String,
         /// Why not.
         source: io::Error,
+    },
+    /// Other users may change it, and it would run with our rights.
+    #[error("refusing to run {path}: {exposure}")]
+    Exposed {
+        /// The program.
+        path: String,
+        /// How.
+        exposure: Exposure,
     },
     /// It runs on without an answer.
     #[error("{path} did not answer within {} s whether it can go on; is it procstar?", PATIENCE.as_secs())]
@@ -88,6 +97,10 @@ pub enum CheckError {
 pub(super) fn ask(program: &Program, state: &File, fds: &[RawFd]) -> Result<String, CheckError> {
     let path = program.path().display().to_string();
     let failed = |source: io::Error| CheckError::Run { path: path.clone(), source };
+    trust::check(program.path(), Need::Integrity).map_err(|error| match error {
+        Untrusted::Unknown(source) => failed(source),
+        Untrusted::Exposed(exposure) => CheckError::Exposed { path: path.clone(), exposure },
+    })?;
     let nonce = uuid::Uuid::new_v4().simple().to_string();
     let wanted = proof(&nonce, &read_state(state).map_err(failed)?);
     let mut asked = Asked::start(program, state, &nonce, fds).map_err(failed)?;

@@ -33,6 +33,7 @@ use thiserror::Error;
 
 use super::tls_reason;
 use crate::rotating::Rotating;
+use crate::trust::{self, Exposure, Need, Untrusted};
 
 /// Why there is no TLS configuration. Found at the start, before any connection. Each text has the whole reason.
 #[derive(Debug, Error)]
@@ -46,6 +47,16 @@ pub enum TlsError {
         path: PathBuf,
         /// The system's reason.
         reason: io::Error,
+    },
+    /// Other users may change the file, or read the key in it.
+    #[error("refusing {what} file {}: {exposure}", path.display())]
+    Exposed {
+        /// What it is for.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// How.
+        exposure: Exposure,
     },
     /// The file is damaged PEM.
     #[error("invalid PEM in {what} file {}: {reason}", path.display())]
@@ -209,7 +220,7 @@ fn system_roots() -> RootCertStore {
 
 pub(super) fn read_pem(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let what = "certificate";
-    let text = read(what, path)?;
+    let text = read(what, path, Need::Integrity)?;
     let certificates = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| TlsError::Pem { what, path: path.to_owned(), reason: damage(&error) })?;
@@ -221,15 +232,20 @@ pub(super) fn read_pem(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsE
 
 pub(super) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let what = "private key";
-    let text = read(what, path)?;
+    let text = read(what, path, Need::Secrecy)?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
         pem::Error::NoItemsFound => TlsError::NoKey { path: path.to_owned() },
         error => TlsError::Pem { what, path: path.to_owned(), reason: damage(&error) },
     })
 }
 
-fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|reason| TlsError::Read { what, path: path.to_owned(), reason })
+fn read(what: &'static str, path: &Path, need: Need) -> Result<Vec<u8>, TlsError> {
+    let path = path.to_owned();
+    match trust::check(&path, need).and_then(|()| Ok(fs::read(&path)?)) {
+        Ok(text) => Ok(text),
+        Err(Untrusted::Unknown(reason)) => Err(TlsError::Read { what, path, reason }),
+        Err(Untrusted::Exposed(exposure)) => Err(TlsError::Exposed { what, path, exposure }),
+    }
 }
 
 /// What is wrong with a PEM text.

@@ -1,12 +1,13 @@
 //! Files that are replaced while the agent runs: it needs no reload.
 
+use super::private::write_secret;
 use super::*;
 
 #[actix::test]
 async fn a_replaced_token_file_is_read_by_the_next_registration() {
     let dir = tempfile::tempdir().unwrap();
     let token = dir.path().join("token");
-    std::fs::write(&token, "first\n").unwrap();
+    write_secret(&token, "first\n");
     let mut server = MockServer::start(Behaviour::default());
     let cert = server.identity.pem_file();
     let agent = Agent::with_cert(cert, "localhost", server.addr.port(), &[], |command| {
@@ -16,13 +17,13 @@ async fn a_replaced_token_file_is_read_by_the_next_registration() {
     assert_eq!(register.access_token, "first");
     // As secret managers do it: another file, by a rename.
     let beside = dir.path().join("beside");
-    std::fs::write(&beside, "other\n").unwrap();
+    write_secret(&beside, "other\n");
     std::fs::rename(&beside, &token).unwrap();
     session.say(Say::Close(1000, String::new()));
     let (session, register) = welcome(&mut server).await;
     assert_eq!(register.access_token, "other");
     // Of no use: the former one goes on.
-    std::fs::write(&token, b"\xff").unwrap();
+    write_secret(&token, b"\xff");
     session.say(Say::Close(1000, String::new()));
     let (session, register) = welcome(&mut server).await;
     assert_eq!(register.access_token, "other");
@@ -30,7 +31,7 @@ async fn a_replaced_token_file_is_read_by_the_next_registration() {
     assert!(log.contains("read agent.token again"), "{log}");
     assert!(log.contains("keeping the former agent.token") && !log.contains("first"), "{log}");
     std::fs::remove_file(&token).unwrap();
-    std::fs::write(&token, "third").unwrap();
+    write_secret(&token, "third");
     session.say(Say::Close(1000, String::new()));
     assert_eq!(welcome(&mut server).await.1.access_token, "third");
 }

@@ -9,6 +9,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use rcgen::generate_simple_self_signed;
 
+use super::private::write_secret;
 use super::world::{Instance, Ran, procstar, until};
 
 #[test]
@@ -116,7 +117,7 @@ fn a_token_goes_to_a_url_and_only_there() {
         heads.collect::<Vec<String>>()
     });
     let file = dir.path().join("token");
-    std::fs::write(&file, "of a file\n").unwrap();
+    write_secret(&file, "of a file\n");
     let run = |name: &str, value: &str, args: &[&str]| {
         let mut command = procstar(&dir);
         command.env(name, value).args(["ps", "-q"]).args(args);
@@ -140,7 +141,7 @@ fn over_tls_only_to_whom_is_trusted() {
     let made = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let path = |name: &str| dir.path().join(name);
     std::fs::write(path("cert.pem"), made.cert.pem()).unwrap();
-    std::fs::write(path("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    write_secret(path("key.pem"), made.signing_key.serialize_pem());
     let mut command = procstar(&dir);
     command
         .args(["--serve", "--serve-port", "0", "--log-level", "info", "--log-format", "json"])

@@ -18,6 +18,8 @@ mod logs;
 mod order;
 mod paths;
 mod places;
+#[path = "../common/private.rs"]
+mod private;
 #[path = "../common/terminal.rs"]
 mod session;
 mod signals;

@@ -1,7 +1,10 @@
 //! Commands that wait or follow while the agent dies, or the instance is upgraded: they go on with the next agent.
 
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -191,4 +194,52 @@ fn a_request_that_does_no_harm_is_sent_again() {
     done(ran, requests);
     let (ran, requests) = without_an_answer(&["kill", "-s", "KILL", "a"], ENDED);
     done(ran, requests);
+}
+
+/// Needs root, for another user takes part; without it, the program is only found writable. The review's attack: the directory of
+/// the program can be written by mallory, and what she puts there ran with the instance's rights.
+#[test]
+fn a_program_that_others_can_change_is_not_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode));
+    mode(dir.path(), 0o755).unwrap();
+    let bin = dir.path().join("bin");
+    let (program, proof) = (bin.join("procstar"), dir.path().join("proof"));
+    std::fs::create_dir(&bin).unwrap();
+    std::fs::copy(env!("CARGO_BIN_EXE_procstar"), &program).unwrap();
+    let mut command = Command::new(&program);
+    command.env_clear().env("TMPDIR", dir.path()).args(["--serve", "--serve-port", "0"]);
+    command.env("PROCSTAR_RUN_RUNTIME_DIR", dir.path().join("run")).stdin(Stdio::null());
+    let instance = Instance::start(dir, command);
+    let refused = |named: &str| {
+        let ran = instance.run(&["reload", &instance.pid().to_string()]);
+        let wanted =
+            format!("procstar: not upgraded: refusing to run {}: {named}", program.display());
+        assert!(ran.code == Some(1) && ran.err.starts_with(&wanted), "{ran:?}");
+        assert!(ran.err.contains("run `chmod go-w "), "{ran:?}");
+    };
+    mode(&program, 0o757).unwrap();
+    refused("every user can write it (mode 0757");
+    mode(&program, 0o755).unwrap();
+    mode(&bin, 0o777).unwrap();
+    if nix::unistd::geteuid().is_root() {
+        let script = format!("#!/bin/sh\ntouch {}\nexit 1\n", proof.display());
+        let swap = format!("mv {0} {0}.old; cat > {0}; chmod 755 {0}", program.display());
+        let mut mallory = Command::new("/bin/sh");
+        mallory.args(["-c", &swap]).uid(65_001).gid(65_001).stdin(Stdio::piped());
+        let mut mallory = mallory.spawn().unwrap();
+        mallory.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+        assert!(mallory.wait().unwrap().success());
+        // Its directory comes first.
+        refused(&format!("every user can write its directory {}", bin.display()));
+        mode(&bin, 0o755).unwrap();
+        let ran = instance.run(&["reload", &instance.pid().to_string()]);
+        assert!(ran.err.contains("it belongs to user 65001, who is neither root nor"), "{ran:?}");
+        assert!(!proof.exists(), "mallory's program ran");
+        std::fs::rename(bin.join("procstar.old"), &program).unwrap();
+    } else {
+        refused(&format!("every user can write its directory {}", bin.display()));
+        mode(&bin, 0o755).unwrap();
+    }
+    reload(&instance);
 }

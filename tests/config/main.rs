@@ -7,6 +7,9 @@ mod command_line;
 mod inherit;
 mod layers;
 mod log;
+mod owners;
+#[path = "../common/private.rs"]
+mod private;
 mod secrets;
 mod shipped;
 mod show;

@@ -81,8 +81,12 @@ fn nothing_prints_a_secret() {
     let run = world.run(&["-x"]);
     assert_eq!(run.settings.agent.token.expose(), "hunter2");
     assert!(!format!("{run:?}").contains("hunter2"));
-    let sources =
-        Sources { env: &world.env, system_file: Path::new(SYSTEM), read: &|p| world.read(p) };
+    let sources = Sources {
+        env: &world.env,
+        system_file: Path::new(SYSTEM),
+        read: &|p| world.read(p),
+        trust: &|_, _| Ok(()),
+    };
     let loaded = load(&sources, None, Layer::default()).unwrap();
     assert!(!format!("{loaded:?}").contains("hunter2"));
 }

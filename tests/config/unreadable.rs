@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
+use super::private::write_secret;
+
 /// What the program says before it ends with exit code 2.
 fn refused(args: &[&str], env: &[(&str, &Path)]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_procstar"))
@@ -58,7 +60,7 @@ fn a_file_of_the_wrong_content_is_named_in_words() {
     let dir = TempDir::new().unwrap();
     let write = |name: &str, text: &str| {
         let path = dir.path().join(name);
-        std::fs::write(&path, text).unwrap();
+        write_secret(&path, text);
         path
     };
     let made = |name: &str| rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();

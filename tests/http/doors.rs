@@ -21,6 +21,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::json;
 
 use super::client::{Answer, Client, tcp};
+use super::private::write_secret;
 use super::world::{World, own_uid};
 
 const TOKEN: &str = "correct horse";
@@ -141,7 +142,7 @@ impl Authority {
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let cert = params.signed_by(&key, &self.ca).unwrap();
         std::fs::write(self.path(&format!("{name}.pem")), cert.pem()).unwrap();
-        std::fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+        write_secret(self.path(&format!("{name}.key")), key.serialize_pem());
         (vec![cert.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
     }
 
@@ -299,11 +300,11 @@ fn a_replaced_certificate_is_shown_from_the_next_connection_on() {
     assert_eq!(shown(&world, &authority), second[0]);
     // A pair that does not match, and one that cannot be read, change nothing.
     let good = std::fs::read(&key).unwrap();
-    std::fs::write(&key, KeyPair::generate().unwrap().serialize_pem()).unwrap();
+    write_secret(&key, KeyPair::generate().unwrap().serialize_pem());
     assert_eq!(shown(&world, &authority), second[0]);
     std::fs::remove_file(&key).unwrap();
     assert_eq!(shown(&world, &authority), second[0]);
-    std::fs::write(&key, good).unwrap();
+    write_secret(&key, good);
     assert_eq!(shown(&world, &authority), second[0]);
     // Connections live on.
     held.send("GET /procs HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -314,7 +315,7 @@ fn a_replaced_certificate_is_shown_from_the_next_connection_on() {
 fn a_replaced_token_counts_from_the_next_request_on() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("token");
-    std::fs::write(&file, "first\n").unwrap();
+    write_secret(&file, "first\n");
     let path = file.clone();
     let token = Rotating::new("http.token", vec![file.clone()], move || {
         read_secret_file("http.token", &path).map_err(|error| error.to_string())
@@ -326,10 +327,10 @@ fn a_replaced_token_counts_from_the_next_request_on() {
         over(&mut world.client(), "/procs", &[("Authorization", &bearer)]).status
     };
     assert_eq!((status("first"), status("second")), (200, 403));
-    std::fs::write(&file, "second\n").unwrap();
+    write_secret(&file, "second\n");
     assert_eq!((status("first"), status("second")), (403, 200));
     // An empty file lets nobody in, and keeps nobody out.
-    std::fs::write(&file, "\n").unwrap();
+    write_secret(&file, "\n");
     assert_eq!((status("second"), status("")), (200, 403));
 }
 

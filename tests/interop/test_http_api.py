@@ -145,9 +145,14 @@ def test_one_shots_have_no_socket(tmp_path):
 class Tls:
     """A service on all addresses, over TLS with a token."""
 
+    # The package's key can be read by every user.
+    key = Path(tempfile.mkdtemp()) / "key.pem"
+    key.touch(mode=0o600)
+    key.write_bytes(Path(TLS_KEY_PATH).read_bytes())
+
     env = {
         "PROCSTAR_HTTP_TLS_CERT": str(TLS_CERT_PATH),
-        "PROCSTAR_HTTP_TLS_KEY": str(TLS_KEY_PATH),
+        "PROCSTAR_HTTP_TLS_KEY": str(key),
         "PROCSTAR_HTTP_TOKEN": TOKEN,
     }
 

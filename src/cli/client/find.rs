@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Instant;
 
 use awc::http::Uri;
@@ -13,6 +14,7 @@ use super::transport::Place;
 use crate::cli::instances::{LOOK, PATIENCE, Search};
 use crate::config::{Env, Settings};
 use crate::http::SocketPath;
+use crate::trust::{self, Need, Untrusted};
 
 /// Where the instance is that is meant: the first of `--socket`, `--url`, `--pid`, `$PROCSTAR_URL`, `http.socket`, `run.state_dir`, and the only one that
 /// this user runs.
@@ -113,13 +115,26 @@ fn token(target: &Target, settings: &Settings) -> Result<Option<String>, ClientE
     let Some(path) = &target.token_file else {
         return Ok(settings.http.token.as_ref().map(|token| token.expose().to_owned()));
     };
-    let named = |source| ClientError::Read { path: path.display().to_string(), source };
-    let text = std::fs::read_to_string(path).map_err(named)?;
+    trust::check(path, Need::Secrecy).map_err(|error| unread(path, error))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| unread(path, Untrusted::Unknown(error)))?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     if text.is_empty() || text.contains(char::is_control) {
         return Err(ClientError::Usage(format!("{}: not one line of a token", path.display())));
     }
     Ok(Some(text.to_owned()))
+}
+
+/// Why a token file was not read.
+fn unread(path: &Path, error: Untrusted) -> ClientError {
+    match error {
+        Untrusted::Unknown(source) => {
+            ClientError::Read { path: path.display().to_string(), source }
+        }
+        Untrusted::Exposed(exposure) => {
+            ClientError::Usage(format!("refusing token file {}: {exposure}", path.display()))
+        }
+    }
 }
 
 /// Waits until somebody listens at a place, as long as an instance is evidently starting.

@@ -13,8 +13,6 @@ use std::time::{Duration, Instant};
 const TIMEOUT: Duration = Duration::from_millis(250);
 /// The namespaces that a trusted peer shares with us. The network namespace is shared by every peer on the loopback interface.
 const NAMESPACES: [&str; 3] = ["user", "mnt", "pid"];
-/// The user map of a user namespace in which every user has a number.
-const WHOLE_MAP: [&str; 3] = ["0", "0", "4294967295"];
 
 /// The process that held the last peer's socket: clients connect again and again.
 static LAST_HOLDER: AtomicI32 = AtomicI32::new(0);
@@ -28,20 +26,6 @@ pub fn is_held_here(inode: u64) -> bool {
         LAST_HOLDER.store(pid, Ordering::Relaxed);
     }
     found.is_some()
-}
-
-/// Whether users without a number in our user namespace share this one: the kernel shows them all as the overflow user.
-pub fn is_ambiguous(uid: u32) -> bool {
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
-    is_ambiguous_in(uid, &read("/proc/sys/kernel/overflowuid"), &read("/proc/self/uid_map"))
-}
-
-/// The same, by the texts of `overflowuid` and `uid_map`.
-fn is_ambiguous_in(uid: u32, overflow: &str, map: &str) -> bool {
-    /// The kernel's default.
-    const OVERFLOW: u32 = 65_534;
-    uid == overflow.trim().parse().unwrap_or(OVERFLOW)
-        && !map.split_ascii_whitespace().eq(WHOLE_MAP)
 }
 
 struct Search {
@@ -135,23 +119,6 @@ mod tests {
             ours[at].1 += 1;
             let other = Search { ours, link: search.link.clone(), proc: "/proc".into(), ..search };
             assert_eq!(other.run(std::process::id().cast_signed()), None, "{}", NAMESPACES[at]);
-        }
-    }
-
-    #[test]
-    fn the_overflow_user_is_ambiguous_unless_every_user_has_a_number() {
-        let whole = "         0          0 4294967295\n";
-        let mapped = "         0       1000          1\n";
-        for (uid, overflow, map, expected) in [
-            (65_534, "65534\n", whole, false),
-            (65_534, "65534\n", mapped, true),
-            (65_534, "65534\n", "", true),
-            (65_534, "", mapped, true),
-            (0, "65534\n", mapped, false),
-            (65_534, "4000\n", mapped, false),
-            (4000, "4000\n", mapped, true),
-        ] {
-            assert_eq!(is_ambiguous_in(uid, overflow, map), expected, "{uid} {overflow} {map}");
         }
     }
 }

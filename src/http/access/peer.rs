@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{diag, holder, table};
+use crate::users;
 
 /// TCP states in which a socket can have an owner that uses it, as the kernel numbers them.
 ///
@@ -29,7 +30,7 @@ pub struct PeerUser {
 
 /// The user of a connection to our Unix socket, by the kernel's word. Whoever can connect has been given the way to the socket.
 pub fn unix_user(uid: u32) -> PeerUser {
-    PeerUser { uid, is_here: !holder::is_ambiguous(uid) }
+    PeerUser { uid, is_here: !users::is_ambiguous(uid) }
 }
 
 /// Finds the user at the peer's end of a connection that we accepted: `peer` is what `getpeername` says, `local` what
@@ -47,7 +48,7 @@ pub fn peer_user(
     let Some(socket) = peer_socket(peer, local)? else { return Ok(None) };
     let uid = socket.uid;
     let is_here = [own_uid, 0].contains(&uid)
-        && !holder::is_ambiguous(uid)
+        && !users::is_ambiguous(uid)
         && holder::is_held_here(socket.inode);
     Ok(Some(PeerUser { uid, is_here }))
 }
