@@ -8,10 +8,11 @@
 //! | the engine, from a pipe | `memory`, or `tempfile` with a limit, pieces or a pipe size |
 //! | a [`filter`] process, from a pipe | it is compressed, or comes through a pipe into a file that the user has named |
 //!
-//! Files have names, in the instance's directory (those of `memory` in a file system that lives in memory) or the user's, so that they need
+//! Files of ours have names, in the instance's directory (those of `memory` in a file system that lives in memory), so that they need
 //! no descriptor while nobody reads them, can be read by another process than the one that made them, and are still there after a
-//! crash. Where a file alone does not tell what it holds, [`counters`] beside it do. Readers use `pread` on an open file of their own: no
-//! reader moves anything that the process or another reader shares.
+//! crash. One that the user has [`named`] lies where others may write: it is used only through the descriptors that were made with it.
+//! Where a file alone does not tell what it holds, [`counters`] beside it do. Readers use `pread`: no reader moves anything that the process
+//! or another reader shares.
 //!
 //! Once [`Capture::freeze`] has been called, what was captured never changes, whoever still writes.
 //!
@@ -25,6 +26,7 @@ mod holes;
 mod intact;
 mod limits;
 mod make;
+mod named;
 mod order;
 mod pieces;
 mod record;
@@ -46,6 +48,8 @@ use counters::{Counters, Phase};
 pub use intact::Loss;
 use limits::Limits;
 pub(super) use make::{Store, Writer};
+pub(super) use named::CarriedFile;
+use named::Named;
 pub use order::{Part, Taken};
 use pieces::Piece;
 pub(super) use pieces::PieceLog;
@@ -91,6 +95,8 @@ pub struct Capture {
     /// The file's inode; 0 while that is not known. Whoever makes the file stores it.
     inode: Arc<AtomicU64>,
     end: OnceLock<Extent>,
+    /// The file that the spec has named, if it has.
+    named: Option<Arc<Named>>,
     /// The files as long as some reader holds them.
     held: Mutex<Weak<Held>>,
 }
@@ -126,7 +132,7 @@ impl Extent {
 /// The open files of a capture. While somebody has them, they need not be opened again, and the bytes outlast
 /// the process's deletion.
 pub struct Held {
-    data: File,
+    data: Arc<File>,
     counters: Option<File>,
 }
 
@@ -174,9 +180,14 @@ impl Capture {
         &self.spec
     }
 
-    /// The file that the spec has named.
+    /// The path of the file that the spec has named.
     pub fn named(&self) -> Option<&Path> {
         self.spec.file.as_ref().map(|file| Path::new(&file.path))
+    }
+
+    /// The file that the spec has named, where that is the one which holds the bytes.
+    fn named_data(&self) -> Option<&Arc<Named>> {
+        self.named.as_ref().filter(|_| self.named() == Some(self.path()))
     }
 
     /// Who writes its file.
@@ -216,8 +227,11 @@ impl Capture {
         }
         let extent = self.counted();
         // A named one may be on a file system that does not answer, which is not to hold up the engine.
-        let ours = self.named() != Some(self.path());
-        if ours && self.is_missing() { Extent { loss: Some(Loss::Gone), ..extent } } else { extent }
+        if self.named_data().is_none() && self.is_missing() {
+            Extent { loss: Some(Loss::Gone), ..extent }
+        } else {
+            extent
+        }
     }
 
     /// How much a file that does not tell by itself holds.
@@ -300,7 +314,10 @@ impl Capture {
             true => None,
             false => Some(open_to_read(&self.counters)?),
         };
-        let data = open_to_read(&self.path)?;
+        let data = match self.named_data() {
+            Some(named) => named.reader(&self.path)?,
+            None => Arc::new(open_to_read(&self.path)?),
+        };
         self.check_inode(&data.metadata()?)?;
         let opened = Arc::new(Held { data, counters });
         *held = Arc::downgrade(&opened);
@@ -379,11 +396,11 @@ impl Capture {
 
     /// Removes the file that the spec has named, unless it is to stay.
     fn discard_named(&self) {
+        // One that could not be set up has none: what is there is not of its making.
         if let Some(file) = self.spec.file.as_ref().filter(|file| !file.keep)
-            // One that could not be set up has no path: what is there is not of its making.
-            && !self.path.as_os_str().is_empty()
+            && let Some(named) = &self.named
         {
-            remove(Path::new(&file.path));
+            named.remove(Path::new(&file.path), || ());
         }
     }
 
@@ -427,8 +444,9 @@ impl Capture {
     }
 }
 
+/// Opens a file of ours. A process of our own user can have put something else in its place: a FIFO is not waited for.
 fn open_to_read(path: &Path) -> io::Result<File> {
-    File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(path)
+    File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
 }
 
 fn remove(path: &Path) {

@@ -653,7 +653,8 @@ impl Driver {
         }
         let captures: usize = process.open.iter().map(OpenCapture::cost).sum();
         let alive = matches!(process.state, State::Alive(_));
-        let cost = captures + usize::from(alive) + process.leaving.len();
+        let named = process.captures.named_descriptors();
+        let cost = captures + named + usize::from(alive) + process.leaving.len();
         self.budget.set(serial, cost, alive);
     }
 

@@ -119,6 +119,7 @@ impl StartFailure {
         match (self.stage, self.errno) {
             (Stage::User, libc::ENOENT) => "no such user".to_owned(),
             (Stage::Group | Stage::Groups, libc::ENOENT) => "no such group".to_owned(),
+            (Stage::Env, libc::EINVAL) => "not a regular file".to_owned(),
             (Stage::Env, libc::EILSEQ) => "a NUL byte in the file".to_owned(),
             (Stage::Env, libc::E2BIG) => "larger than the kernel's limit of 128 KiB".to_owned(),
             (_, 0) if self.detail.is_some() => self.detail.clone().unwrap_or_default(),
@@ -135,7 +136,10 @@ impl fmt::Display for StartFailure {
         match self.stage {
             Stage::Restrict => write!(f, "restricted executable: {path}"),
             Stage::Fork => write!(f, "fork failed: {reason}"),
-            Stage::Fd(fd) => write!(f, "failed to set up fd {fd}: {reason}"),
+            Stage::Fd(fd) => {
+                write!(f, "failed to set up fd {fd}: {reason}")?;
+                self.detail.iter().try_for_each(|detail| write!(f, ": {detail}"))
+            }
             Stage::Setup => f.write_str("the set-up was ended by a signal before execve"),
             Stage::Peer => write!(f, "not started: process {path:?} of the same request failed"),
             Stage::Session => write!(f, "failed to make a session: {reason}"),
@@ -152,7 +156,10 @@ impl fmt::Display for StartFailure {
                 if let Some(subject) = subject {
                     write!(f, "{subject}: ")?;
                 }
-                f.write_str(&reason)
+                f.write_str(&reason)?;
+                // Without an OS error, the detail is the reason.
+                let detail = self.detail.iter().filter(|_| self.errno != 0);
+                detail.into_iter().try_for_each(|detail| write!(f, ": {detail}"))
             }
         }
     }

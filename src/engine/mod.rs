@@ -8,13 +8,16 @@
 //! process: at most one [`Event::Started`], then exactly one [`Event::Ended`]. Captures are shared: whoever holds an `Arc` of
 //! [`Captures`] reads them without asking the engine. Dropping the last handle ends the driver; processes are left as they are.
 
+pub(crate) mod below;
 mod capture;
 mod child;
+mod creds;
 mod driver;
 mod failure;
 #[doc(hidden)]
 pub mod faults;
 pub(crate) mod footprint;
+mod helpers;
 pub(crate) mod inbox;
 mod oom;
 pub(crate) mod permitted;

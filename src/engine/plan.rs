@@ -189,11 +189,21 @@ pub(super) struct LaunchPlan {
     /// Fds that are passed on besides those of the steps.
     pub(super) passed: Vec<RawFd>,
     pub(super) report: Arc<Report>,
-    /// The paths of files that could not be made for fds, by their index.
-    pub(super) not_made: Vec<(usize, String)>,
+    /// The files that could not be made for fds.
+    pub(super) not_made: Vec<NotMade>,
     /// Keep alive what the pointers above point to.
     _strings: Vec<CString>,
     heritage: Arc<Heritage>,
+}
+
+/// A file that could not be made for an fd.
+pub(super) struct NotMade {
+    /// The fd's index.
+    pub(super) index: usize,
+    /// The file's path, where the user has named it.
+    pub(super) path: Option<String>,
+    /// What the OS error leaves out.
+    pub(super) detail: Option<String>,
 }
 
 // SAFETY: the raw pointers point into heap buffers of the CStrings that the plan itself owns or shares, which nobody
@@ -322,11 +332,17 @@ impl LaunchPlan {
     }
 
     /// Notes that what the fd with this index needs could not be made.
-    pub(super) fn fail(&mut self, index: usize, errno: i32, path: Option<&str>) {
+    pub(super) fn fail(
+        &mut self,
+        index: usize,
+        errno: i32,
+        path: Option<&str>,
+        detail: Option<String>,
+    ) {
         if let Some(place) = self.report.step_errnos().nth(index) {
             place.store(errno, Ordering::Relaxed);
         }
-        self.not_made.extend(path.map(|path| (index, path.to_owned())));
+        self.not_made.push(NotMade { index, path: path.map(str::to_owned), detail });
     }
 
     /// Whether the agent itself was started with fd number `fd`.

@@ -24,6 +24,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
 use super::capture::filter::Order;
+use super::creds::Creds;
 use super::footprint::{Floor, Footprint};
 use super::plan::{Draft, Failed, LaunchPlan, Report, Step, Surroundings};
 use super::sys::{self, Stack};
@@ -395,16 +396,16 @@ fn outcome(
 fn carry_out(tasks: Vec<Task>, plan: &mut LaunchPlan) -> (Vec<(usize, Child)>, Vec<usize>) {
     let mut filters = Vec::new();
     let mut not_made = Vec::new();
+    let creds = if tasks.is_empty() { Creds::default() } else { Creds::of(&plan.settings) };
     for Task { index, order, filter } in tasks {
         let made = match filter {
-            None => order.open_named().map(|source| plan.provide(index, source)),
+            None => order.open_named(&creds).map(|source| plan.provide(index, source)),
             Some((program, reader)) => {
-                order.start(&program, reader).map(|filter| filters.push((index, filter)))
+                order.start(&program, reader, &creds).map(|filter| filters.push((index, filter)))
             }
         };
         if let Err(error) = made {
-            let errno = error.raw_os_error().unwrap_or(libc::EIO);
-            plan.fail(index, errno, order.named());
+            plan.fail(index, error.errno(), order.named(), error.detail());
             not_made.push(index);
         }
     }
@@ -450,12 +451,13 @@ fn fd_failures(plan: &LaunchPlan) -> Vec<StartFailure> {
         .map(|(index, (step, errno))| (index, step, errno.load(Ordering::Acquire)))
         .filter(|(_, _, errno)| *errno != 0)
         .map(|(index, step, errno)| {
-            let not_made = plan.not_made.iter().find(|(at, _)| *at == index);
+            let not_made = plan.not_made.iter().find(|not_made| not_made.index == index);
             let path = match step {
                 Step::Open { path, .. } => Some(path.to_string_lossy().into_owned()),
-                _ => not_made.map(|(_, path)| path.clone()),
+                _ => not_made.and_then(|not_made| not_made.path.clone()),
             };
-            StartFailure::new(Stage::Fd(step.target()), errno, path)
+            let detail = not_made.and_then(|not_made| not_made.detail.clone());
+            StartFailure { detail, ..StartFailure::new(Stage::Fd(step.target()), errno, path) }
         })
         .collect()
 }

@@ -9,23 +9,25 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
+use super::super::below::WalkError;
+use super::super::creds::Creds;
 use super::super::spawn::Child;
 use super::super::{Moment, permitted, sys};
 use super::codec::Encoder;
 use super::counters::{Counters, Phase};
-use super::intact::note_file;
 use super::limits::{LimitedWriter, Limits};
+use super::named::Named;
 use super::pieces::PieceLog;
 use super::{Capture, Layout};
 use crate::path_bytes;
@@ -43,9 +45,8 @@ const LATEST: Duration = Duration::from_secs(1);
 /// What a filter is to do, and the file that is to be made before.
 pub(in crate::engine) struct Order {
     data: PathBuf,
-    named: Option<CaptureFile>,
-    /// Where it is noted which file the capture's is, once that is made.
-    inode: Arc<AtomicU64>,
+    /// What the spec has of the named file, and where that is kept once it is made.
+    named: Option<(CaptureFile, Arc<Named>)>,
     work: Work,
 }
 
@@ -65,11 +66,10 @@ struct Work {
 impl Order {
     pub(super) fn of(capture: &Capture) -> Order {
         let limits = capture.limit.map(|limit| Limits::from(limit).ends());
-        let copy = capture.named().is_some_and(|named| named != capture.path);
+        let copy = capture.named.is_some() && capture.named_data().is_none();
         Order {
             data: capture.path.clone(),
-            named: capture.spec.file.clone(),
-            inode: Arc::clone(&capture.inode),
+            named: capture.spec.file.clone().zip(capture.named.clone()),
             work: Work {
                 counters: capture.counters.clone(),
                 limits,
@@ -85,31 +85,31 @@ impl Order {
 
     /// The path that the user has named.
     pub(in crate::engine) fn named(&self) -> Option<&str> {
-        self.named.as_ref().map(|file| file.path.as_str())
+        self.named.as_ref().map(|(file, _)| file.path.as_str())
     }
 
-    /// Makes the named file, for a process that writes it itself. May block, on some file systems for ever.
+    /// Makes the named file, for a process that writes it itself, as whoever has these `creds`. May block, on some file systems for ever.
     ///
     /// # Errors
     /// The OS error; `EINVAL` where there is something else than a regular file.
-    pub(in crate::engine) fn open_named(&self) -> io::Result<OwnedFd> {
-        let file = self.named.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        let made = create(file)?;
-        note_file(&self.inode, &made);
-        Ok(made.into())
+    pub(in crate::engine) fn open_named(&self, creds: &Creds) -> Result<OwnedFd, WalkError> {
+        let (file, named) = self.named.as_ref().ok_or(Errno::ENOENT)?;
+        Ok(named.make(file, creds)?.into())
     }
 
     /// Starts the filter on a pipe. May block like [`open_named`](Self::open_named).
     ///
     /// # Errors
     /// The OS error of making the named file, or of starting a process.
-    pub(in crate::engine) fn start(&self, program: &Path, reader: OwnedFd) -> io::Result<Child> {
-        let named = self.named.as_ref().map(create).transpose()?;
+    pub(in crate::engine) fn start(
+        &self,
+        program: &Path,
+        reader: OwnedFd,
+        creds: &Creds,
+    ) -> Result<Child, WalkError> {
+        let named = self.named.as_ref().map(|(file, named)| named.make(file, creds)).transpose()?;
         let (data, end) = match named {
-            Some(named) if !self.work.copy => {
-                note_file(&self.inode, &named);
-                (named, None)
-            }
+            Some(named) if !self.work.copy => (named, None),
             named => (File::options().read(true).write(true).open(&self.data)?, named),
         };
         let work = serde_json::to_string(&self.work).map_err(io::Error::other)?;
@@ -128,22 +128,6 @@ impl Order {
         // Nobody else reaps it.
         Ok(Child { pid, pidfd: permitted::handle(pid)? })
     }
-}
-
-/// Makes, or empties, a file that a user has named. A link at the end of its path is not followed.
-fn create(file: &CaptureFile) -> io::Result<File> {
-    // Without waiting for the reader of a FIFO.
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
-    let path = Path::new(&file.path);
-    let made =
-        File::options().append(true).create(true).mode(0o600).custom_flags(flags).open(path)?;
-    if !made.metadata()?.is_file() {
-        return Err(io::Error::from_raw_os_error(libc::EINVAL));
-    }
-    made.set_len(0)?;
-    made.set_permissions(std::fs::Permissions::from_mode(file.mode))?;
-    sys::set_blocking(&made)?;
-    Ok(made)
 }
 
 /// Signals that are not ignored: this process's own faults, and job control.
@@ -282,7 +266,7 @@ impl Filter {
                         let bytes = buf.get(..n).unwrap_or_default();
                         self.attempt(|filter| filter.take(bytes));
                     }
-                    Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => {}
+                    Err(Errno::EINTR | Errno::EAGAIN) => {}
                     Err(_) => {
                         self.fail();
                         break;
@@ -384,7 +368,7 @@ fn drain(buf: &mut [u8]) {
         let _ = poll(&mut [PollFd::new(input.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
         match nix::unistd::read(input.as_fd(), buf) {
             Ok(0) => return,
-            Ok(_) | Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => {}
+            Ok(_) | Err(Errno::EINTR | Errno::EAGAIN) => {}
             Err(_) => return,
         }
     }

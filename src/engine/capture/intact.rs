@@ -63,14 +63,25 @@ impl Capture {
     /// # Errors
     /// That it is not.
     pub(super) fn check_inode(&self, meta: &Metadata) -> io::Result<()> {
+        if self.named_data().is_some() {
+            // It is the same file; but with the last of its names, it is gone for everybody else.
+            return if meta.nlink() == 0 { Err(gone()) } else { Ok(()) };
+        }
         let known = self.inode.load(Ordering::Relaxed);
         if known != 0 && known != meta.ino() { Err(gone()) } else { Ok(()) }
+    }
+
+    fn metadata(&self) -> io::Result<Metadata> {
+        match self.named_data() {
+            Some(named) => named.reader(&self.path)?.metadata(),
+            None => std::fs::symlink_metadata(&self.path),
+        }
     }
 
     /// Whether there is no file any more, or another one.
     pub fn is_missing(&self) -> bool {
         !self.path.as_os_str().is_empty()
-            && std::fs::metadata(&self.path).and_then(|meta| self.check_inode(&meta)).is_err()
+            && self.metadata().and_then(|meta| self.check_inode(&meta)).is_err()
     }
 
     /// What has become of captured bytes since the capture's end: it may have been removed or truncated even then.
@@ -80,7 +91,7 @@ impl Capture {
         if end.loss.is_some() || self.frozen().is_none() || end.stored == 0 {
             return end.loss;
         }
-        match std::fs::metadata(&self.path).and_then(|meta| {
+        match self.metadata().and_then(|meta| {
             self.check_inode(&meta)?;
             Ok(meta.len())
         }) {
@@ -111,7 +122,7 @@ impl Capture {
                 Err(error) => return Err(error),
             }
         }
-        let meta = std::fs::metadata(&self.path)?;
+        let meta = self.metadata()?;
         self.check_inode(&meta)?;
         Ok(self.within(meta.len(), true))
     }

@@ -12,6 +12,7 @@ use super::super::sys;
 use super::filter::Order;
 use super::intact::note_file;
 use super::limits::{LimitedWriter, Limits};
+use super::named::Named;
 use super::pieces::PieceLog;
 use super::{Capture, Layout, Maker, Places};
 use crate::spec::{CaptureMode, CaptureSpec, LimitSpec};
@@ -119,7 +120,9 @@ impl Capture {
             false => PathBuf::new(),
         };
         let (guard, inode, end) = (0, Arc::default(), OnceLock::new());
-        let mut capture = Capture { spec, path, limit, counters, pieces, guard, inode, end, held };
+        let named = spec.file.is_some().then(Named::new);
+        let mut capture =
+            Capture { spec, path, limit, counters, pieces, guard, inode, end, named, held };
         if capture.limit.is_some() || capture.maker() == Maker::Filter {
             capture.counters = dir.join(format!("{name}.n"));
         }
@@ -172,7 +175,7 @@ impl Capture {
                 Writer::Pipe { source, reader, store, pieces }
             }
             Maker::Filter => {
-                if Some(self.path.as_path()) != self.named() {
+                if self.named_data().is_none() {
                     create_data(0o600, false)?;
                 }
                 let (reader, source) = pipe()?;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use serde::{Deserialize, Serialize};
 
+use super::named::{Made, Named};
 use super::{Capture, Extent};
 use crate::path_bytes;
 use crate::spec::{CaptureSpec, LimitSpec};
@@ -38,6 +39,9 @@ struct More {
     /// The length of its guard, and its inode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     file: Option<(u64, u64)>,
+    /// The key of the file that the spec has named, and what was noted when that was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    named: Option<(u64, Option<Made>)>,
 }
 
 impl Record {
@@ -50,12 +54,13 @@ impl Record {
 impl From<Record> for Capture {
     fn from(Record { spec, path, frozen, more }: Record) -> Self {
         let plain = || (frozen != OPEN).then(|| Extent::plain(frozen));
-        let More { limit, counters, end, pieces, file } =
+        let More { limit, counters, end, pieces, file, named } =
             more.map_or_else(|| More { end: plain(), ..More::default() }, |more| *more);
         let end = end.map_or_else(OnceLock::new, OnceLock::from);
         let (guard, inode) = file.unwrap_or_default();
         let (inode, held) = (Arc::new(AtomicU64::new(inode)), Mutex::new(Weak::new()));
-        Capture { spec, path, limit, counters, pieces, guard, inode, end, held }
+        let named = named.map(|(key, made)| Named::with_key(key, made));
+        Capture { spec, path, limit, counters, pieces, guard, inode, end, named, held }
     }
 }
 
@@ -73,6 +78,7 @@ impl From<&Capture> for Record {
         let simple = counters.as_os_str().is_empty()
             && pieces.as_os_str().is_empty()
             && inode == 0
+            && capture.named.is_none()
             && end.is_none_or(|end| end == Extent::plain(end.length));
         let more = (!simple).then(|| {
             Box::new(More {
@@ -81,6 +87,7 @@ impl From<&Capture> for Record {
                 end,
                 pieces: pieces.clone(),
                 file: (inode != 0).then_some((*guard, inode)),
+                named: capture.named.as_ref().map(|named| (named.key(), named.made().cloned())),
             })
         });
         Record {

@@ -43,6 +43,14 @@ impl Captures {
         }
     }
 
+    /// How many descriptors are held for files that the spec has named.
+    pub(in crate::engine) fn named_descriptors(&self) -> usize {
+        let captures = self.0.iter().filter_map(|(_, capture)| capture.as_ref());
+        let held = captures.filter(|capture| capture.named.as_ref().is_some_and(|n| n.is_held()));
+        // One for reading, and one of the directory.
+        2 * held.count()
+    }
+
     /// The same with another capture at an index.
     pub(in crate::engine) fn with(&self, index: usize, capture: Capture) -> Captures {
         let mut captures = self.clone();

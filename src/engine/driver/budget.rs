@@ -64,8 +64,10 @@ impl Budget {
 /// What a process costs while it is made.
 pub(super) fn making(proc: &ValidatedProc) -> usize {
     let of = |fd: &ValidatedFd| match fd {
-        // Both ends of its pipe, its file, its counters or its filter's pidfd; and the records of its pieces.
-        ValidatedFd::Capture(spec) => 4 + usize::from(spec.pieces),
+        // Both ends of its pipe, its file, its counters or its filter's pidfd; the records of its pieces; what is held of a named file.
+        ValidatedFd::Capture(spec) => {
+            4 + usize::from(spec.pieces) + 2 * usize::from(spec.file.is_some())
+        }
         // The other end too, until that has its process.
         ValidatedFd::Pipe(_) => 2,
         ValidatedFd::Data(_) => 1,

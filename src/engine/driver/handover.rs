@@ -12,7 +12,7 @@ use std::sync::mpsc;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::capture::{Captures, Maker, Store};
+use super::super::capture::{Captures, CarriedFile, Maker, Store};
 use super::super::footprint::Floor;
 use super::super::oom;
 use super::super::spawn::Child;
@@ -40,13 +40,17 @@ pub struct CarriedShared {
     /// The filters of deleted processes.
     filters: Vec<CarriedFilter>,
     kills: Option<oom::Kills>,
+    /// The files that specs have named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    files: Vec<CarriedFile>,
 }
 
 impl Handover {
     /// The descriptors that must stay open.
     pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         let filters = self.shared.filters.iter().filter_map(CarriedFilter::descriptor);
-        self.processes.iter().flat_map(Carried::descriptors).chain(filters)
+        let files = self.shared.files.iter().flat_map(CarriedFile::descriptors);
+        self.processes.iter().flat_map(Carried::descriptors).chain(filters).chain(files)
     }
 }
 
@@ -146,19 +150,12 @@ impl Driver {
         }
     }
 
-    /// Takes a descriptor that the program before us has left open.
+    /// Takes a descriptor of a process that the program before us has left open.
     ///
     /// # Errors
     /// The OS error where it is not open.
     pub(super) fn inherit(&mut self, fd: RawFd) -> io::Result<OwnedFd> {
-        if fd <= 2 {
-            return Err(io::Error::from_raw_os_error(libc::EBADF));
-        }
-        // SAFETY: borrowed for this call only; fcntl reports a number that is not open as an error.
-        sys::set_cloexec(&unsafe { BorrowedFd::borrow_raw(fd) }, true)?;
-        self.budget.taken_over();
-        // SAFETY: it is open. The program before us has left it open for this, and no other code here knows of it.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+        inherit(fd).inspect(|_| self.budget.taken_over())
     }
 
     /// All that the next program needs.
@@ -174,6 +171,7 @@ impl Driver {
                 orphans: self.strays.carry(id_of),
                 filters: self.filters.of_deleted(&self.processes),
                 kills: self.oom.kills(),
+                files: CarriedFile::of_all(),
             },
         }
     }
@@ -182,6 +180,11 @@ impl Driver {
     pub(super) fn take_over(&mut self, handover: Handover) {
         let Handover { processes, shared } = handover;
         self.oom.go_on_from(shared.kills);
+        for file in shared.files {
+            if let Err(error) = file.take_over(inherit) {
+                tracing::error!(%error, "cannot go on with a captured file");
+            }
+        }
         self.take_over_filters_of_deleted(shared.filters);
         // Before any end can be noticed: whose the orphans are that such a process has left is known from them.
         let mut serials = HashMap::new();
@@ -232,6 +235,7 @@ impl Driver {
         if let CarriedPhase::Alive { pid, adopted: false, .. } = carried.phase {
             self.pids.insert(pid, serial);
         }
+        (0..captures.named_descriptors()).for_each(|_| self.budget.taken_over());
         for open in carried.open {
             let index = open.index;
             let taken = self.take_over_capture(serial, open, &captures);
@@ -331,6 +335,20 @@ impl Driver {
     }
 }
 
+/// Takes a descriptor that the program before us has left open.
+///
+/// # Errors
+/// The OS error where it is not open.
+fn inherit(fd: RawFd) -> io::Result<OwnedFd> {
+    if fd <= 2 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: borrowed for this call only; fcntl reports a number that is not open as an error.
+    sys::set_cloexec(&unsafe { BorrowedFd::borrow_raw(fd) }, true)?;
+    // SAFETY: it is open. The program before us has left it open for this, and no other code here knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// What is handed over of a process; nothing of one that has ended and that no survivor's pipe is open of.
 fn carry(process: &Process, filters: &filters::Filters) -> Option<Carried> {
     let phase = match &process.state {
@@ -427,6 +445,7 @@ impl CarriedShared {
             orphans: CarriedOrphans::sample(),
             filters: vec![CarriedFilter::new(47, Some(22))],
             kills: Some(oom::Kills::sample()),
+            files: Vec::new(),
         }
     }
 }

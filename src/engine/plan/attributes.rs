@@ -1,7 +1,6 @@
 //! The attributes of a process, as settings that the child makes one after another.
 
 use std::ffi::CString;
-use std::io;
 use std::path::Path;
 
 use super::super::{Stage, StartFailure};
@@ -175,12 +174,6 @@ fn cpu_set(cpus: &[u32]) -> Vec<u64> {
         }
     }
     set
-}
-
-/// A failure of one key whose cause is an error of the OS.
-pub(super) fn failure(stage: Stage, error: &io::Error, path: Option<&str>) -> StartFailure {
-    let errno = error.raw_os_error().unwrap_or(libc::EIO);
-    StartFailure::new(stage, errno, path.map(str::to_owned))
 }
 
 #[cfg(test)]

@@ -4,16 +4,22 @@ use std::borrow::Cow;
 use std::ffi::{CStr, CString, c_char};
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use indexmap::IndexMap;
 
+use super::super::below::{self, WalkError};
+use super::super::creds::Creds;
 use super::super::faults::{self, Call};
-use super::super::{Stage, StartFailure};
-use super::{Heritage, attributes, pointers};
+use super::super::{Stage, StartFailure, helpers};
+use super::{Heritage, pointers};
 use crate::spec::{EnvSpec, Inherit, VarSpec, VarValue};
 
 /// The longest string that the kernel takes at an exec: the variable, with its name and the NUL behind it.
 const LONGEST: usize = 128 * 1024;
+/// How long a file may take to be read.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// What is shown in place of a secret value.
 const MASK: &str = "***";
 
@@ -41,16 +47,13 @@ pub(super) fn make(env: &EnvSpec, heritage: &Heritage) -> Result<Environment, Ve
             VarSpec::Text(value) | VarSpec::Detailed(VarValue { value: Some(value), .. }) => {
                 Cow::Borrowed(value.as_bytes())
             }
-            VarSpec::Detailed(VarValue { file: Some(path), .. }) => {
-                match read(name, path).map_err(|e| attributes::failure(Stage::Env, &e, Some(path)))
-                {
-                    Ok(value) => Cow::Owned(value),
-                    Err(failure) => {
-                        failures.push(failure);
-                        continue;
-                    }
+            VarSpec::Detailed(VarValue { file: Some(path), .. }) => match read(name, path) {
+                Ok(value) => Cow::Owned(value),
+                Err(error) => {
+                    failures.push(error.failure(Stage::Env, path));
+                    continue;
                 }
-            }
+            },
             VarSpec::Unset | VarSpec::Detailed(_) => continue,
         };
         // Validation and reading have left no NUL in it.
@@ -78,20 +81,29 @@ fn is_inherited(env: &EnvSpec, name: &[u8]) -> bool {
     asked && !env.vars.keys().any(|given| given.as_bytes() == name)
 }
 
-/// Reads a variable's value from a file, less one newline at its end.
-fn read(name: &str, path: &str) -> io::Result<Vec<u8>> {
+/// Reads a variable's value from a file, less one newline at its end. It is read with our rights, and the process may write in the directory
+/// where it is: a link there is not followed, and a file system that does not answer is not waited for.
+fn read(name: &str, path: &str) -> Result<Vec<u8>, WalkError> {
     faults::pass(Call::EnvFile)?;
     let most = LONGEST.saturating_sub(name.len() + "=\0".len());
-    let mut value = Vec::new();
-    // One newline more, and one byte more, to see that it is too long.
-    File::open(path)?.take(most as u64 + 2).read_to_end(&mut value)?;
+    let path = PathBuf::from(path);
+    let mut value = helpers::wait(&Creds::default(), PATIENCE, move || {
+        let file = File::from(below::read(&path)?);
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL).into());
+        }
+        let mut value = Vec::new();
+        // One newline more, and one byte more, to see that it is too long.
+        file.take(most as u64 + 2).read_to_end(&mut value)?;
+        Ok::<_, WalkError>(value)
+    })?;
     if value.last() == Some(&b'\n') {
         value.pop();
     }
     if value.len() > most {
-        Err(io::Error::from_raw_os_error(libc::E2BIG))
+        Err(io::Error::from_raw_os_error(libc::E2BIG).into())
     } else if value.contains(&0) {
-        Err(io::Error::from_raw_os_error(libc::EILSEQ))
+        Err(io::Error::from_raw_os_error(libc::EILSEQ).into())
     } else {
         Ok(value)
     }
@@ -113,4 +125,29 @@ fn shown(env: &EnvSpec, variable: &CStr) -> (String, String) {
     let value =
         if secret { MASK.into() } else { String::from_utf8_lossy(value(variable)).into_owned() };
     (name, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn a_variable_is_read_from_a_regular_file_below_no_link_of_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().canonicalize().unwrap();
+        let value = |name: &str| {
+            let read = read("NAME", path.join(name).to_str().unwrap());
+            read.map(|value| String::from_utf8(value).unwrap()).map_err(|error| error.errno())
+        };
+        std::fs::write(path.join("file"), "value\n").unwrap();
+        symlink("file", path.join("link")).unwrap();
+        assert_eq!((value("file"), value("link")), (Ok("value".into()), Ok("value".into())));
+        // Nobody writes it: it would be waited for without end.
+        nix::unistd::mkfifo(&path.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(value("fifo"), Err(libc::EINVAL));
+        // Anybody can have made the link.
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o777)).unwrap();
+        assert_eq!((value("file"), value("link")), (Ok("value".into()), Err(libc::ELOOP)));
+    }
 }

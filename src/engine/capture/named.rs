@@ -1,0 +1,310 @@
+//! Files that the user has named.
+//!
+//! Their paths lie where others may write, the process itself before all. So such a file is made once, as the user that the process runs
+//! as, below no link that somebody else can have put there (see [`below`]), and from then on it is used only through the descriptors that
+//! were made then: one for reading, and one of the directory, for the file's removal. Whatever comes to stand at the path is not looked at.
+//!
+//! The process that has made it keeps both as long as some capture refers to the file. Captures that cross to another program (in the
+//! journal, in an upgrade) bear a key, and those in one program with the same key share one [`Named`].
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, fstatat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use serde::{Deserialize, Serialize};
+
+use super::super::below::{self, WalkError};
+use super::super::creds::Creds;
+use super::super::{Moment, helpers, sys};
+use super::intact::gone;
+use crate::path_bytes;
+use crate::spec::CaptureFile;
+
+/// Which file it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    fn of(meta: &Metadata) -> FileId {
+        FileId { device: meta.dev(), inode: meta.ino() }
+    }
+}
+
+/// What is noted of a file when it is made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Made {
+    id: FileId,
+    /// Who has made it.
+    #[serde(default, skip_serializing_if = "Creds::are_ours")]
+    creds: Creds,
+}
+
+/// The descriptors of a file.
+struct Open {
+    reader: Arc<File>,
+    dir: OwnedFd,
+    name: OsString,
+}
+
+/// A file that the user has named, shared by all captures in this program that refer to it.
+pub(in crate::engine) struct Named {
+    key: u64,
+    /// None before it is made.
+    made: OnceLock<Made>,
+    open: Mutex<Option<Arc<Open>>>,
+    /// Whether its removal has begun.
+    removed: AtomicBool,
+}
+
+/// Those of this program, by their keys.
+static ALL: LazyLock<Mutex<HashMap<u64, Weak<Named>>>> = LazyLock::new(Mutex::default);
+
+fn all() -> MutexGuard<'static, HashMap<u64, Weak<Named>>> {
+    ALL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A key that no other file has, in this program and those before it.
+fn next_key() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let now = Moment::now().unix_nanos.unsigned_abs();
+    let later = |last: u64| now.max(last.saturating_add(1));
+    let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(later(last)));
+    later(last.unwrap_or_default())
+}
+
+impl Named {
+    /// A file that is about to be made.
+    pub(super) fn new() -> Arc<Named> {
+        Named::with_key(next_key(), None)
+    }
+
+    /// The file with this key, of which so much is noted.
+    pub(super) fn with_key(key: u64, made: Option<Made>) -> Arc<Named> {
+        let mut all = all();
+        let named = all.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let named = Arc::new(Named {
+                key,
+                made: OnceLock::new(),
+                open: Mutex::new(None),
+                removed: AtomicBool::new(false),
+            });
+            all.insert(key, Arc::downgrade(&named));
+            named
+        });
+        drop(all);
+        if let Some(made) = made {
+            // What is known already is the same.
+            let _ = named.made.set(made);
+        }
+        named
+    }
+
+    /// Its key.
+    pub(super) fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// What is noted of it; none before it is made.
+    pub(super) fn made(&self) -> Option<&Made> {
+        self.made.get()
+    }
+
+    /// Whether its descriptors are held by this program.
+    pub(super) fn is_held(&self) -> bool {
+        self.opened().is_some()
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Option<Arc<Open>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes, or empties, the file, as a user who has these `creds`; gives it as open for writing. May wait for the file system.
+    ///
+    /// # Errors
+    /// The OS error; `EINVAL` where there is something else than a regular file.
+    pub(super) fn make(&self, file: &CaptureFile, creds: &Creds) -> Result<File, WalkError> {
+        let made = if creds.are_ours() {
+            make(file)
+        } else {
+            let file = file.clone();
+            helpers::in_stead(creds, move || make(&file))
+        };
+        let (writer, open, id) = made?;
+        let _ = self.made.set(Made { id, creds: creds.clone() });
+        *self.opened() = Some(Arc::new(open));
+        Ok(writer)
+    }
+
+    /// The file, for reading; `path` is where it was made.
+    ///
+    /// # Errors
+    /// The OS error; that it is gone.
+    pub(super) fn reader(&self, path: &Path) -> io::Result<Arc<File>> {
+        if let Some(open) = &*self.opened() {
+            return Ok(Arc::clone(&open.reader));
+        }
+        Ok(self.find(path)?.reader)
+    }
+
+    /// Looks the file up where it was made.
+    fn find(&self, path: &Path) -> io::Result<Open> {
+        let made = self.made().ok_or_else(gone)?;
+        let found = open(path).map_err(|error| io::Error::from_raw_os_error(error.errno()))?;
+        if FileId::of(&found.reader.metadata()?) == made.id { Ok(found) } else { Err(gone()) }
+    }
+
+    /// Removes the file, if it is still what stands at its path, and then calls `done`. That is done by another thread, as whoever has
+    /// made the file; the first of several calls counts, and the others are done at once.
+    pub(super) fn remove(self: &Arc<Self>, path: &Path, done: impl FnOnce() + Send + 'static) {
+        let Some(made) = self.made().filter(|_| !self.removed.swap(true, Ordering::AcqRel)) else {
+            return done();
+        };
+        let (named, path) = (Arc::clone(self), path.to_path_buf());
+        let shown = path.clone();
+        let started = helpers::start(&made.creds, move |ready| {
+            if let Err(error) = ready.and_then(|()| named.remove_now(&path)) {
+                tracing::warn!(path = %path.display(), %error, "cannot remove a capture");
+            }
+            drop(named);
+            done();
+        });
+        if let Err(error) = started {
+            tracing::warn!(path = %shown.display(), %error, "cannot remove a capture");
+        }
+    }
+
+    fn remove_now(&self, path: &Path) -> io::Result<()> {
+        let held = self.opened().clone();
+        let open = match held {
+            Some(open) => open,
+            None => match self.find(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                found => Arc::new(found?),
+            },
+        };
+        let Some(made) = self.made() else { return Ok(()) };
+        // The file is open, so no other one can have got its number.
+        let there = match fstatat(&open.dir, open.name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::ENOENT) => return Ok(()),
+            there => there?,
+        };
+        if (FileId { device: there.st_dev, inode: there.st_ino }) == made.id {
+            unlinkat(&open.dir, open.name.as_os_str(), UnlinkatFlags::NoRemoveDir)?;
+        }
+        Ok(())
+    }
+}
+
+/// The descriptors of a file as they cross in an upgrade.
+#[derive(Clone, Serialize, Deserialize)]
+pub(in crate::engine) struct CarriedFile {
+    key: u64,
+    reader: RawFd,
+    dir: RawFd,
+    #[serde(with = "path_bytes")]
+    name: PathBuf,
+}
+
+impl CarriedFile {
+    /// Those that must stay open.
+    pub(in crate::engine) fn descriptors(&self) -> [RawFd; 2] {
+        [self.reader, self.dir]
+    }
+
+    /// Those of every file that this program holds.
+    pub(in crate::engine) fn of_all() -> Vec<CarriedFile> {
+        let held: Vec<Arc<Named>> = all().values().filter_map(Weak::upgrade).collect();
+        let carried = held.iter().filter_map(|named| {
+            let open = named.opened();
+            let Open { reader, dir, name } = &**open.as_ref()?;
+            Some(CarriedFile {
+                key: named.key,
+                reader: reader.as_raw_fd(),
+                dir: dir.as_raw_fd(),
+                name: name.into(),
+            })
+        });
+        carried.collect()
+    }
+
+    /// Goes on with the descriptors of an earlier program, which `inherit` takes. Those of a file that no capture refers to are closed;
+    /// those of one that is held in this very program, for that was the earlier one too, stay as they are.
+    ///
+    /// # Errors
+    /// The OS error of taking them.
+    pub(in crate::engine) fn take_over(
+        self,
+        mut inherit: impl FnMut(RawFd) -> io::Result<OwnedFd>,
+    ) -> io::Result<()> {
+        let named = all().get(&self.key).and_then(Weak::upgrade);
+        if named.as_ref().is_some_and(|named| named.is_held()) {
+            return Ok(());
+        }
+        let (reader, dir) = (inherit(self.reader), inherit(self.dir));
+        let open = Open { reader: Arc::new(reader?.into()), dir: dir?, name: self.name.into() };
+        if let Some(named) = named {
+            *named.opened() = Some(Arc::new(open));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        let mut all = all();
+        // Another one may have come in its place meanwhile.
+        if all.get(&self.key).is_some_and(|named| named.strong_count() == 0) {
+            all.remove(&self.key);
+        }
+    }
+}
+
+/// How a file is opened that may be something else: without waiting for the other end of a FIFO, and through no link.
+fn flags(access: OFlag) -> OFlag {
+    access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC
+}
+
+/// Opens a regular file for reading, with the directory that it is in.
+fn open(path: &Path) -> Result<Open, WalkError> {
+    let (dir, name) = below::parent(path)?;
+    let reader = File::from(openat(&dir, name.as_os_str(), flags(OFlag::O_RDONLY), Mode::empty())?);
+    check_regular(&reader.metadata()?)?;
+    Ok(Open { reader: Arc::new(reader), dir, name })
+}
+
+/// Makes, or empties, a file.
+fn make(file: &CaptureFile) -> Result<(File, Open, FileId), WalkError> {
+    let (dir, name) = below::parent(Path::new(&file.path))?;
+    let (made, mode) =
+        (OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT, Mode::from_bits_retain(0o600));
+    let writer = File::from(openat(&dir, name.as_os_str(), flags(made), mode)?);
+    let meta = writer.metadata()?;
+    check_regular(&meta)?;
+    let reader = File::from(openat(&dir, name.as_os_str(), flags(OFlag::O_RDONLY), Mode::empty())?);
+    let id = FileId::of(&meta);
+    if FileId::of(&reader.metadata()?) != id {
+        // Somebody has replaced it at this very moment.
+        return Err(Errno::ESTALE.into());
+    }
+    writer.set_len(0)?;
+    writer.set_permissions(PermissionsExt::from_mode(file.mode))?;
+    sys::set_blocking(&writer)?;
+    Ok((writer, Open { reader: Arc::new(reader), dir, name }, id))
+}
+
+fn check_regular(meta: &Metadata) -> io::Result<()> {
+    if meta.is_file() { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EINVAL)) }
+}
