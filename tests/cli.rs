@@ -11,6 +11,8 @@
 mod private;
 #[path = "cli/sparse.rs"]
 mod sparse;
+#[path = "cli/survivors.rs"]
+mod survivors;
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};

@@ -14,6 +14,8 @@
 mod grace;
 #[path = "common/engine.rs"]
 mod support;
+#[path = "control/unknown.rs"]
+mod unknown;
 
 use procstar::engine::{
     Engine, Kinship, Stage, StopCause, StopOrder, become_subreaper, procfs::ProcFs,

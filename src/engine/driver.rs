@@ -33,7 +33,7 @@ use super::stop::{Stop, Terms};
 use super::timers::{Alarm, Timers};
 use super::{
     Captures, Command, CutShort, Ended, Event, Moment, Options, Resolved, StartFailure, Started,
-    sys,
+    Survivors, sys,
 };
 use crate::ease::Ease;
 use crate::spec::{FdName, ProcId};
@@ -771,7 +771,13 @@ impl Driver {
         let exit = *exit;
         self.forget_leaving(serial);
         self.cancel_alarms(serial);
-        let survivors = self.survivors_of(serial);
+        let survivors = match self.processes.get(&serial) {
+            // The program was never executed.
+            Some(process) if !process.failures.is_empty() => Survivors::default(),
+            // Its orphans went to another keeper, or to init.
+            _ if exit.lost => Survivors::unknown(),
+            _ => self.survivors_of(serial),
+        };
         let Some(process) = self.processes.get_mut(&serial) else { return };
         let Process { captures, cut_short, failures, .. } = &mut *process;
         for (index, (_, capture)) in captures.iter().enumerate() {

@@ -308,6 +308,16 @@ pub struct Survivors {
     pub listed: Vec<Survivor>,
     /// How many there are beside those.
     pub more: u32,
+    /// Whether there may be others, of which nobody can know whose they are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown: bool,
+}
+
+impl Survivors {
+    /// Those of a process of which nothing is known.
+    pub fn unknown() -> Survivors {
+        Survivors { unknown: true, ..Survivors::default() }
+    }
 }
 
 /// One that outlives its process.
@@ -364,7 +374,7 @@ impl Ended {
             io: None,
             out_of_memory: false,
             cause: None,
-            survivors: Survivors::default(),
+            survivors: Survivors::unknown(),
             resolved: started.resolved,
         }
     }

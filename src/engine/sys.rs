@@ -212,6 +212,11 @@ pub(super) fn become_subreaper() -> io::Result<()> {
     Ok(())
 }
 
+/// Whether descendants that lose their parent become children of this process.
+pub(super) fn takes_orphans() -> bool {
+    std::process::id() == 1 || nix::sys::prctl::get_child_subreaper().unwrap_or(false)
+}
+
 /// Whether process `pid` executes the program that we are.
 pub(super) fn is_this_program(pid: i32) -> bool {
     use std::os::unix::fs::MetadataExt;

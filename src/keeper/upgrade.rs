@@ -220,7 +220,7 @@ mod tests {
     use std::time::Duration;
 
     use crate::config::LogSettings;
-    use crate::engine::{Captures, Ended, Started, Terms};
+    use crate::engine::{Captures, Ended, Started, Survivors, Terms};
     use crate::spec::Identity;
     use std::sync::Arc;
 
@@ -240,7 +240,8 @@ mod tests {
             terms: Terms::default(),
             resolved: Default::default(),
         };
-        let ended = Ended { stop: start, ..Ended::lost(started.clone()) };
+        let survivors = Survivors::default();
+        let ended = Ended { stop: start, survivors, ..Ended::lost(started.clone()) };
         let identity =
             Identity { argv: vec!["x".into()], exe: "/bin/x".into(), ..Identity::default() };
         let instance = serde_json::json!({

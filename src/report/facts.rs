@@ -313,10 +313,8 @@ impl Facts {
             group_id: &sampler.group_id,
             agent: &sampler.agent,
             captures: self.capture_reports(as_of),
-            survivors: ending.map(|ending| ending.survivors.listed.as_slice()),
-            survivor_count: ending.map(|ending| {
-                ending.survivors.listed.len() as u64 + u64::from(ending.survivors.more)
-            }),
+            survivors: ending.and_then(|ending| known_survivors(&ending.survivors)),
+            survivor_count: ending.and_then(|ending| count_survivors(&ending.survivors)),
             pieces: self.pieces(as_of),
             stop_failures: self.stop_failures.iter().map(StopFailureReport::from).collect(),
         }
@@ -386,6 +384,18 @@ impl Facts {
     }
 }
 
+/// Those that are known; none where there may only be others.
+fn known_survivors(survivors: &Survivors) -> Option<&[Survivor]> {
+    let Survivors { listed, unknown, .. } = survivors;
+    (!unknown || !listed.is_empty()).then_some(listed)
+}
+
+/// How many there are, if that is known.
+fn count_survivors(survivors: &Survivors) -> Option<u64> {
+    let Survivors { listed, more, unknown } = survivors;
+    (!unknown).then(|| listed.len() as u64 + u64::from(*more))
+}
+
 /// Labels of a process that has none.
 static NO_LABELS: LazyLock<IndexMap<String, String>> = LazyLock::new(IndexMap::new);
 
@@ -441,9 +451,9 @@ pub(super) struct Head<'a> {
     agent: &'a AgentInfo,
     /// How complete the captures are, by fd.
     captures: IndexMap<String, CaptureReport>,
-    /// Who outlives it, as far as that is known; null while it runs.
+    /// Descendants that outlive it; null while it runs, and where it is not known whether there are any.
     survivors: Option<&'a [Survivor]>,
-    /// How many those are, the unlisted ones too; null while it runs.
+    /// How many there are, the unlisted ones too; null while it runs, and where there may be others, or more than are counted.
     survivor_count: Option<u64>,
     /// The pieces that output came in, in the order in which they were read: seconds since the start, the fd, where the piece begins in
     /// what was written to it, and its length in bytes; null where no capture's are kept.

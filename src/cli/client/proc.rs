@@ -2,6 +2,7 @@
 
 use indexmap::IndexMap;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::human;
@@ -38,8 +39,10 @@ pub struct Proc {
     pub labels: IndexMap<String, String>,
     /// Its captures, by fd.
     pub captures: IndexMap<String, Captured>,
-    /// How many descendants outlive it.
+    /// How many descendants outlive it; none where that is not known.
     pub survivor_count: Option<u64>,
+    /// Those that are known; none where it is not known whether there are any.
+    pub survivors: Option<Vec<IgnoredAny>>,
     /// Who of its tree could not be signaled.
     pub stop_failures: Vec<StopFailure>,
 }

@@ -76,10 +76,20 @@ fn lines(id: &str, proc: &Proc, wide: bool, out: &Out) -> Vec<String> {
     for failure in &proc.stop_failures {
         add("not stopped", failure.message.clone());
     }
-    if let Some(count) = proc.survivor_count.filter(|count| *count > 0) {
-        add("survivors", format!("{count}; show -o json names them"));
-    }
+    add("survivors", survivors(proc));
     lines
+}
+
+fn survivors(proc: &Proc) -> String {
+    match (proc.survivor_count, &proc.survivors) {
+        (Some(0), _) => String::new(),
+        (Some(count), _) => format!("{count}; show -o json names them"),
+        (None, Some(known)) => {
+            format!("{}, and there may be others; show -o json names them", known.len())
+        }
+        (None, None) if proc.is_running() => String::new(),
+        (None, None) => "not known: an orphan may come from this process or from another".into(),
+    }
 }
 
 fn times(proc: &Proc, add: &mut impl FnMut(&str, String)) {
@@ -120,4 +130,25 @@ fn captured(capture: &Captured, running: bool) -> String {
         text.push_str(&format!(", in {path}"));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn survivors_that_are_not_known_are_not_none() {
+        let shown = |result: &str| survivors(&serde_json::from_str::<Proc>(result).unwrap());
+        let one = r#"[{"pid": 7, "comm": "x", "session": 7, "how": "alone"}]"#;
+        for (count, known, said) in [
+            ("0", "[]", ""),
+            ("1", one, "1; show -o json names them"),
+            ("null", one, "1, and there may be others; show -o json names them"),
+            ("null", "null", "not known: an orphan may come from this process or from another"),
+        ] {
+            let keys = format!(r#""survivor_count": {count}, "survivors": {known}"#);
+            assert_eq!(shown(&format!(r#"{{"state": "terminated", {keys}}}"#)), said);
+        }
+        assert_eq!(shown(r#"{"state": "running", "survivor_count": null}"#), "");
+    }
 }

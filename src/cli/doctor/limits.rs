@@ -80,7 +80,7 @@ fn children(proc: &Path, pid: i32) -> Check {
             Level::Warn,
             format!("{}: {error}", file.display()),
             "run it on a kernel with CONFIG_PROC_CHILDREN: until then a stop reaches the process group only, \
-             and no survivors are told",
+             and survivors are not known",
         ),
         (Ok(_), Ok(_)) => Check::ok(NAME, "listed"),
     }

@@ -5,6 +5,8 @@
 //! is all that an ordinary end costs), before a tree is killed, and, a second after the last time at the earliest, when the kernel
 //! says that some child has ended, for orphans must be reaped.
 //!
+//! Where several can have started it, or the list was not read, it is not known who has survived whom, and the result says so.
+//!
 //! Whose they are: the session tells, or the process group; or they were met as descendants while a tree was killed. One that has
 //! gone into a session of its own is put down to the only process that can have started it, where there is but one.
 
@@ -13,6 +15,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, getsid};
@@ -94,6 +97,8 @@ pub(super) struct Strays {
     looked: Option<Instant>,
     /// Whether a look was taken since epoll has told who has ended.
     seen: bool,
+    /// Whether the last look was left out, for the list is long.
+    behind: bool,
     /// Whether an alarm for the next look is set.
     due: bool,
     /// When, in ticks since boot, one of our processes or an orphan was last reaped: it may have left others.
@@ -118,6 +123,7 @@ impl Strays {
             signals: SignalFd::with_flags(&set, flags).ok(),
             looked: None,
             seen: false,
+            behind: false,
             due: false,
             last_end: 0,
         }
@@ -255,12 +261,14 @@ impl Driver {
     /// Sees who has come, if that costs little.
     pub(super) fn look_for_strays(&mut self) {
         self.strays.seen = true;
-        if !self.strays.is_long() {
+        self.strays.behind = self.strays.is_long();
+        if !self.strays.behind {
             self.meet_strays();
         }
     }
 
     fn meet_strays(&mut self) {
+        self.strays.behind = false;
         let Some(mut children) = self.strays.changed() else { return };
         self.strays.known.retain(|pid, _| children.binary_search(pid).is_ok());
         children.retain(|pid| !self.pids.contains_key(pid) && !self.strays.known.contains_key(pid));
@@ -293,7 +301,11 @@ impl Driver {
         if just_made.iter().any(|(_, made)| *made == pid) {
             return None;
         }
-        let stat = self.procfs.read_stat(pid).ok()?;
+        let Ok(stat) = self.procfs.read_stat(pid) else {
+            // One that /proc hides from us, as it may do with other users' processes, is there all the same.
+            let session = session.ok()?;
+            return Some(Child::Orphan { session, starttime: u64::MAX, told: false, owner: None });
+        };
         if stat.ppid != self.strays.pid {
             return None;
         }
@@ -416,9 +428,10 @@ impl Driver {
         self.strays.known.iter().filter(|(_, child)| ours(child)).map(|(pid, _)| *pid).collect()
     }
 
-    /// Who has survived a process: its orphans, and their descendants.
+    /// Who has survived a process that has run: its orphans, and their descendants.
     pub(super) fn survivors_of(&self, serial: u64) -> Survivors {
-        let mut survivors = Survivors::default();
+        let unknown = self.may_have_others(serial);
+        let mut survivors = Survivors { unknown, ..Survivors::default() };
         if self.strays.known.is_empty() {
             return survivors;
         }
@@ -430,10 +443,17 @@ impl Driver {
             self.strays_of(serial).into_iter().map(|pid| (pid, None)).collect();
         let mut seen = HashSet::new();
         while let Some((pid, parent)) = todo.pop() {
-            let Ok(stat) = self.procfs.read_stat(pid) else { continue };
-            let meant = parent.is_none_or(|parent| parent == stat.ppid);
-            if !meant || !seen.insert(pid) || seen.len() > COUNTED {
+            let Ok(stat) = self.procfs.read_stat(pid) else {
+                survivors.unknown |= is_there(pid);
                 continue;
+            };
+            let meant = parent.is_none_or(|parent| parent == stat.ppid);
+            if !meant || !seen.insert(pid) {
+                continue;
+            }
+            if seen.len() > COUNTED {
+                survivors.unknown = true;
+                break;
             }
             todo.extend(self.procfs.children(pid).into_iter().map(|child| (child, Some(pid))));
             if matches!(stat.state, 'Z' | 'X') {
@@ -449,6 +469,35 @@ impl Driver {
         survivors.listed.sort_by_key(|survivor| survivor.pid);
         survivors
     }
+}
+
+impl Driver {
+    /// Whether a process can have survivors that are not known to be its own: nobody saw all orphans, or there is one that it can have
+    /// started, and others as well.
+    fn may_have_others(&self, serial: u64) -> bool {
+        let Some(process) = self.processes.get(&serial) else { return true };
+        if self.strays.list.is_none() || self.strays.behind || !sys::takes_orphans() {
+            return true;
+        }
+        let born = process.starttime.unwrap_or(0);
+        self.strays.known.iter().any(|(pid, child)| match child {
+            Child::Orphan { starttime, owner: None, .. } => *starttime >= born && self.lives(*pid),
+            _ => false,
+        })
+    }
+
+    /// Whether a child of ours has not ended, as far as /proc shows it.
+    fn lives(&self, pid: i32) -> bool {
+        match self.procfs.read_stat(pid) {
+            Ok(stat) => !matches!(stat.state, 'Z' | 'X'),
+            Err(_) => is_there(pid),
+        }
+    }
+}
+
+/// Whether there is such a process, whatever /proc shows of it.
+fn is_there(pid: i32) -> bool {
+    getsid(Some(Pid::from_raw(pid))) != Err(Errno::ESRCH)
 }
 
 #[cfg(test)]

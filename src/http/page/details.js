@@ -25,6 +25,13 @@ function capture(report, fd, described) {
   return parts.join(", ");
 }
 
+/** Descendants that outlive it; null for none. The service has null where it cannot know them all. */
+function leftBehind({ times, survivors, survivor_count: known }) {
+  if (!times.stop) return null;
+  if (known !== null) return known ? `${count(known)} descendants` : null;
+  return survivors ? `${count(survivors.length)} descendants, and there may be others` : "not known: an orphan may come from this process or from another";
+}
+
 /** What it was asked to be, what became of it, and what it used. */
 export function details(id, result) {
   const { times, usage, io, peak, status } = result;
@@ -43,7 +50,7 @@ export function details(id, result) {
     table("What became of it", [
       ["Started", moment(times.start)], ["Ended", times.stop && moment(times.stop)], ["For", times.stop && duration(times.elapsed)],
       ["Reason", result.reason?.replaceAll("_", " ")], ["Exit code", status?.exit_code ?? null], ["Signal", status?.signal],
-      ["Core dump", status?.core_dump ? "yes" : null], ["Left behind", result.survivor_count ? `${count(result.survivor_count)} descendants` : null],
+      ["Core dump", status?.core_dump ? "yes" : null], ["Left behind", leftBehind(result)],
     ]),
     table("What it used", [
       ["CPU time", usage && `${duration(usage.cpu)} (own: user ${duration(usage.utime)}, kernel ${duration(usage.stime)})`],
@@ -55,7 +62,7 @@ export function details(id, result) {
       ["Control group", group?.memory && `memory ${bytes(group.memory.current)}, at most ${bytes(group.memory.peak)}`],
     ]),
     table("Descriptors", fds),
-    survivors && table("Descendants that live on", survivors),
+    survivors?.length > 0 && table("Descendants that live on", survivors),
     env ? table("Environment", env) : h("p", { class: "note" }, "The environment is shown where the spec asks for it: ", h("code", {}, "\"env\": {\"report\": true}"), "."));
 }
 

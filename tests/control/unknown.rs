@@ -1,0 +1,72 @@
+//! Daemons that have escaped from a stop, a timeout or a shutdown, for other processes ran beside theirs: no end says that nobody survived.
+
+use procstar::engine::Survivors;
+
+use super::*;
+
+/// A script that leaves a daemon, by a double fork into a session of its own, and goes on. It writes the daemon's pid.
+const DAEMON: &str = "(setsid bash -c 'echo $$; exec sleep 600 >/dev/null' &); exec sleep 600";
+
+fn kill(pid: i32) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap();
+}
+
+#[test]
+fn who_may_have_escaped_from_a_stop_is_not_known() {
+    become_subreaper().unwrap();
+    for (id, keys) in
+        [("stop", json!({})), ("timeout", json!({"timeout": 0.5})), ("shutdown", json!({}))]
+    {
+        let mut rig = Rig::new(options());
+        rig.launch(json!({"other": with("echo $$; exec sleep 600", json!({}))}));
+        pids(&mut rig, "other", 1);
+        rig.launch(json!({ id: with(DAEMON, keys) }));
+        let daemon = pids(&mut rig, id, 1)[0];
+        let ours = std::process::id() as i32;
+        await_that("the daemon", || {
+            ProcFs::default().read_stat(daemon).is_ok_and(|stat| stat.ppid == ours)
+        });
+        if id != "timeout" {
+            let order = StopOrder { shutdown: id == "shutdown", ..within(0.1) };
+            stop(&mut rig, id, order, 1).unwrap();
+        }
+        assert_eq!(rig.end(id).survivors, Survivors::unknown(), "{id}");
+        // Of the other one it is not known either, as long as the daemon lives.
+        stop(&mut rig, "other", within(0.1), 2).unwrap();
+        assert_eq!(rig.end("other").survivors, Survivors::unknown(), "{id}");
+        assert!(lives(daemon));
+        // It was there before this one.
+        rig.launch(json!({"later": with("true", json!({}))}));
+        assert_eq!(rig.end("later").survivors, Survivors::default(), "{id}");
+        kill(daemon);
+    }
+}
+
+#[test]
+fn known_survivors_are_listed_where_there_may_be_others() {
+    become_subreaper().unwrap();
+    let mut rig = Rig::new(options());
+    rig.launch(json!({"other": with("echo $$; exec sleep 600", json!({}))}));
+    pids(&mut rig, "other", 1);
+    // One in its group, and a daemon.
+    let script = "sleep 600 >/dev/null & echo $!; \
+        (setsid bash -c 'echo $$; exec sleep 600 >/dev/null' &); exec sleep 600";
+    rig.launch(json!({"a": with(script, json!({}))}));
+    let [member, daemon] = pids(&mut rig, "a", 2)[..] else { panic!() };
+    let ours = std::process::id() as i32;
+    await_that("the daemon", || {
+        ProcFs::default().read_stat(daemon).is_ok_and(|stat| stat.ppid == ours)
+    });
+    kill(rig.pid("a"));
+    let Survivors { listed, unknown, .. } = &rig.end("a").survivors;
+    assert_eq!(listed.iter().map(|survivor| survivor.pid).collect::<Vec<_>>(), [member]);
+    assert!(unknown);
+    [member, daemon, rig.pid("other")].into_iter().for_each(kill);
+}
+
+/// Orphans go elsewhere where this process does not take them.
+#[test]
+fn without_orphans_nothing_is_known() {
+    let (ended, _rig) = run(with("true", json!({})));
+    assert_eq!(ended.survivors, Survivors::unknown());
+}
