@@ -24,6 +24,7 @@ mod layer;
 mod load;
 mod mistyped;
 mod secret;
+mod strength;
 mod text;
 
 use std::net::{IpAddr, Ipv4Addr};

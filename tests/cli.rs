@@ -303,10 +303,15 @@ fn exposed_services_are_refused() {
     write_secret(&key, made.signing_key.serialize_pem());
     let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
     let (cert, key) = (("PROCSTAR_HTTP_TLS_CERT", cert), ("PROCSTAR_HTTP_TLS_KEY", key));
-    let token = ("PROCSTAR_HTTP_TOKEN", "correct horse");
+    let token = ("PROCSTAR_HTTP_TOKEN", "8ePqYiqbZ4AnXB2hWx8WQg");
     let wrong_key = ("PROCSTAR_HTTP_TLS_KEY", "/nonexistent");
     let ca = ("PROCSTAR_HTTP_CLIENT_CA", "/nonexistent");
-    let table: [(&[_], &[&str]); 8] = [
+    let weak = ("PROCSTAR_HTTP_TOKEN", "x");
+    let table: [(&[_], &[&str]); 9] = [
+        (
+            &[cert, key, weak],
+            &["PROCSTAR_HTTP_TOKEN: expected a token of at least 128 random bits", "openssl rand"],
+        ),
         (&[], &["refusing to serve on 0.0.0.0", "http.tls_cert", "http.token", "http.client_ca"]),
         (&[token], &["refusing to serve on 0.0.0.0", "http.tls_cert"]),
         (&[cert, key], &["refusing to serve on 0.0.0.0", "http.token", "http.client_ca"]),
@@ -325,7 +330,7 @@ fn exposed_services_are_refused() {
         assert_eq!(output.status.code(), Some(2), "{env:?}: {output:?}");
         let text = stderr(&output);
         assert!(told.iter().all(|part| text.contains(part)), "{env:?}: {text}");
-        assert!(!text.contains("correct horse") && !marker.exists());
+        assert!(!text.contains("8ePqYiqb") && !marker.exists());
     }
     let mut command = procstar();
     command.args(["--serve", "--serve-address", "localhost"]);

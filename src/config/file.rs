@@ -159,7 +159,13 @@ mod tests {
             ),
             (
                 "[http]\ntoken = \"\"",
-                "f.toml:2:9: http.token: expected a string that is not empty, found an empty string",
+                "f.toml:2:9: http.token: expected a token of at least 128 random bits, such as \
+                 `openssl rand -base64 24` prints, found an empty string",
+            ),
+            (
+                "[http]\ntoken = \"hunter2\"",
+                "f.toml:2:9: http.token: expected a token of at least 128 random bits, such as \
+                 `openssl rand -base64 24` prints, found another string of 42 bits at most",
             ),
             ("é = 1\n", "f.toml:1:1: "),
         ] {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use toml::de::{DeInteger, DeValue};
 
-use super::host;
+use super::{host, strength};
 
 /// Where a time is longer than this (300 years), adding it to a clock could overflow.
 const MAX_SECONDS: f64 = 1e10;
@@ -52,7 +52,7 @@ pub enum Kind {
     Address,
     /// The agent's secret, which may be empty.
     AgentToken,
-    /// The HTTP service's secret: an empty one would let everybody in.
+    /// The HTTP service's secret: one that can be guessed would let everybody in.
     HttpToken,
 }
 
@@ -129,7 +129,9 @@ impl Kind {
             Kind::ListenPort => "a port from 0 to 65535",
             Kind::Address => "an IP address",
             Kind::AgentToken => "a string",
-            Kind::HttpToken => "a string that is not empty",
+            Kind::HttpToken => {
+                "a token of at least 128 random bits, such as `openssl rand -base64 24` prints"
+            }
         }
     }
 
@@ -210,7 +212,13 @@ impl Kind {
     fn refusal(self, found: &Raw<'_>) -> String {
         let expected = self.expected();
         if self.is_secret() {
-            format!("expected {expected}, found {}", found.type_name())
+            let strength = match (self, found) {
+                (Kind::HttpToken, Raw::Text(text)) if !text.is_empty() => {
+                    format!(" of {} bits at most", strength::bits(text))
+                }
+                _ => String::new(),
+            };
+            format!("expected {expected}, found {}{strength}", found.type_name())
         } else {
             let remedy = match (self, found) {
                 (Kind::Host, Raw::Text(text)) => host::remedy(text),
@@ -230,7 +238,7 @@ impl Kind {
             },
             Kind::Text | Kind::AgentToken => string(raw, |_| true),
             Kind::Name => string(raw, |s| !s.is_empty() && !s.contains(char::is_control)),
-            Kind::HttpToken => string(raw, |s| !s.is_empty()),
+            Kind::HttpToken => string(raw, |s| strength::bits(s) >= strength::LEAST),
             Kind::Host => string(raw, host::is_host),
             Kind::Address => string(raw, |s| s.parse::<IpAddr>().is_ok()),
             Kind::Path => match raw {
@@ -336,7 +344,7 @@ mod tests {
                 &["", "localhost", "1.2.3", "[::1]"],
             ),
             (Kind::AgentToken, &["", "x"], &[]),
-            (Kind::HttpToken, &["x"], &[""]),
+            (Kind::HttpToken, &["8ePqYiqbZ4AnXB2hWx8WQg"], &["", "x", "correct horse"]),
         ];
         for (kind, good, bad) in table {
             for text in *good {

@@ -185,7 +185,7 @@ fn every_path_may_name_a_descriptor() {
     let result = first("$P run -r >(cat) true; wait");
     assert!(result.starts_with(r#"{"true":{"#), "{result}");
     let token = first(
-        "(umask 077; echo secret > token); PROCSTAR_HTTP_TOKEN_FILE=/dev/fd/7 $P config show 7< token | grep http.token",
+        "(umask 077; echo 8ePqYiqbZ4AnXB2hWx8WQg > token); PROCSTAR_HTTP_TOKEN_FILE=/dev/fd/7 $P config show 7< token | grep http.token",
     );
     assert!(token.contains("token"), "{token}");
 }

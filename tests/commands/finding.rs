@@ -93,6 +93,9 @@ fn a_state_directory_names_its_instance() {
     child.wait().unwrap();
 }
 
+/// 16 random bytes.
+const TOKEN: &str = "8ePqYiqbZ4AnXB2hWx8WQg";
+
 #[test]
 fn a_token_goes_to_a_url_and_only_there() {
     let dir = tempfile::tempdir().unwrap();
@@ -123,14 +126,15 @@ fn a_token_goes_to_a_url_and_only_there() {
         command.env(name, value).args(["ps", "-q"]).args(args);
         Ran::of(command.output().unwrap())
     };
-    run("PROCSTAR_HTTP_TOKEN", "of the env", &["--url", &url]).good();
+    run("PROCSTAR_HTTP_TOKEN", TOKEN, &["--url", &url]).good();
     run("PROCSTAR_URL", &url, &["--token-file", file.to_str().unwrap()]).good();
     run("PROCSTAR_URL", &url, &[]).good();
     let heads = server.join().unwrap();
-    assert!(heads[0].contains("authorization: bearer of the env\r\n"), "{}", heads[0]);
+    let wanted = format!("authorization: bearer {}\r\n", TOKEN.to_lowercase());
+    assert!(heads[0].contains(&wanted), "{}", heads[0]);
     assert!(heads[1].contains("authorization: bearer of a file\r\n"), "{}", heads[1]);
     assert!(!heads[2].contains("authorization"), "{}", heads[2]);
-    let far = run("PROCSTAR_HTTP_TOKEN", "t", &["--url", "http://192.0.2.1:3000"]);
+    let far = run("PROCSTAR_HTTP_TOKEN", TOKEN, &["--url", "http://192.0.2.1:3000"]);
     assert_eq!(far.code, Some(2));
     assert!(far.err.contains("refusing to send a token to 192.0.2.1 unencrypted"), "{far:?}");
 }

@@ -18,6 +18,7 @@ fn environment(env: &Value) -> Vec<String> {
     let value = |name: &&str| match *name {
         // The program itself reads these.
         "PROCSTAR_AGENT_TOKEN_FILE" | "PROCSTAR_HTTP_TOKEN_FILE" => empty.path().to_owned(),
+        "PROCSTAR_HTTP_TOKEN" => "8ePqYiqbZ4AnXB2hWx8WQg".into(),
         "CREDENTIALS_DIRECTORY" => "/nowhere".into(),
         _ => "1".into(),
     };

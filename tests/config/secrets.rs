@@ -7,6 +7,9 @@ use procstar::config::{NEVER_INHERITED, Secret};
 
 use crate::world::{SYSTEM, World};
 
+/// 16 random bytes.
+const STRONG: &str = "8ePqYiqbZ4AnXB2hWx8WQg";
+
 #[test]
 fn secrets_come_from_the_nearest_place() {
     let agent = |world: &World| world.settings(&[]).agent.token.expose().to_owned();
@@ -26,8 +29,10 @@ fn secrets_come_from_the_nearest_place() {
     assert_eq!(agent(&world), "", "an empty token is one");
 
     let world = World::default().env("CREDENTIALS_DIRECTORY", "/cred");
-    let http = world.file("/cred/procstar-http-token", "a\n\n").settings(&[]).http.token;
-    assert_eq!(http, Some(Secret::new("a\n")), "one newline is stripped");
+    let token = format!("{STRONG}\n");
+    let http =
+        world.file("/cred/procstar-http-token", format!("{token}\n")).settings(&[]).http.token;
+    assert_eq!(http, Some(Secret::new(token)), "one newline is stripped");
 }
 
 #[test]
@@ -37,6 +42,16 @@ fn secrets_that_cannot_be_had_are_errors_without_the_secret() {
         (World::default().env("PROCSTAR_AGENT_TOKEN_FILE", "/t"), "PROCSTAR_AGENT_TOKEN_FILE: "),
         (file("PROCSTAR_HTTP_TOKEN_FILE", b"\n"), "PROCSTAR_HTTP_TOKEN_FILE: expected"),
         (file("PROCSTAR_HTTP_TOKEN_FILE", b"hunter2\xff"), "is not valid UTF-8"),
+        (file("PROCSTAR_HTTP_TOKEN_FILE", b"hunter2\n"), "found another string of 42 bits at most"),
+        (
+            World::default().env("PROCSTAR_HTTP_TOKEN", "hunter2"),
+            "environment variable PROCSTAR_HTTP_TOKEN: expected a token of at least 128 random bits, such as \
+             `openssl rand -base64 24` prints, found",
+        ),
+        (
+            World::default().file(SYSTEM, "http.token = \"hunter2\""),
+            "http.token: expected a token of at least",
+        ),
         (
             World::default()
                 .env("CREDENTIALS_DIRECTORY", "/c")

@@ -53,6 +53,9 @@ fn the_shipped_file_lists_every_setting_and_its_names() {
     let both = uncomment(&uncomment(SHIPPED, "# "), "#");
     let all: BTreeSet<_> = KEYS.iter().map(|key| key.path.to_owned()).collect();
     assert_eq!(keys_of(&both), all);
+    // Nobody shall use the example as it is.
+    assert!(World::default().file(SYSTEM, &both).refused(&["--exit"]).contains("http.token: "));
+    let both = both.replace("CHANGE ME", "8ePqYiqbZ4AnXB2hWx8WQg");
     World::default().file(SYSTEM, &both).settings(&[]);
     for key in KEYS {
         let unset = Settings::default().shown(key.path).is_null();

@@ -14,7 +14,7 @@ fn showing() -> World {
         .env("PROCSTAR_AGENT_HOST", "h.test")
         .env("PROCSTAR_GROUP_ID", "g\"")
         .env("PROCSTAR_HTTP_TOKEN_FILE", "/t")
-        .file("/t", "hunter2")
+        .file("/t", "8ePqYiqbZ4AnXB2hWx8WQg")
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::world::{World, own_uid};
 
 /// A user that this machine need not know.
 const OTHER_UID: u32 = 45_678;
-const TOKEN: &str = "correct horse";
+const TOKEN: &str = "8ePqYiqbZ4AnXB2hWx8WQg";
 
 fn refusal(world: &World, host: &str, headers: &[(&str, &str)]) -> Option<String> {
     let mut client = world.client();

@@ -24,7 +24,7 @@ use super::client::{Answer, Client, tcp};
 use super::private::write_secret;
 use super::world::{World, own_uid};
 
-const TOKEN: &str = "correct horse";
+const TOKEN: &str = "8ePqYiqbZ4AnXB2hWx8WQg";
 const OTHER_UID: u32 = 45_678;
 
 fn loopback() -> Vec<TcpListener> {
@@ -222,7 +222,7 @@ fn other_machines_need_tls_and_the_token() {
     for (headers, told) in [
         ("Host: agent.example\r\n".to_owned(), "send the configured HTTP token"),
         (
-            "Host: agent.example\r\nAuthorization: Bearer correct\r\n".to_owned(),
+            "Host: agent.example\r\nAuthorization: Bearer 8ePqYiqb\r\n".to_owned(),
             "is not the configured one",
         ),
         (
@@ -315,7 +315,9 @@ fn a_replaced_certificate_is_shown_from_the_next_connection_on() {
 fn a_replaced_token_counts_from_the_next_request_on() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("token");
-    write_secret(&file, "first\n");
+    let (first, second) = (TOKEN, "d83ffb8e5b2d4a0f9c1e7a6042b913ce");
+    let write = |token: &str| write_secret(&file, &format!("{token}\n"));
+    write(first);
     let path = file.clone();
     let token = Rotating::new("http.token", vec![file.clone()], move || {
         read_secret_file("http.token", &path).map_err(|error| error.to_string())
@@ -326,12 +328,14 @@ fn a_replaced_token_counts_from_the_next_request_on() {
         let bearer = format!("Bearer {token}");
         over(&mut world.client(), "/procs", &[("Authorization", &bearer)]).status
     };
-    assert_eq!((status("first"), status("second")), (200, 403));
-    write_secret(&file, "second\n");
-    assert_eq!((status("first"), status("second")), (403, 200));
-    // An empty file lets nobody in, and keeps nobody out.
-    write_secret(&file, "\n");
-    assert_eq!((status("second"), status("")), (200, 403));
+    assert_eq!((status(first), status(second)), (200, 403));
+    write(second);
+    assert_eq!((status(first), status(second)), (403, 200));
+    // An empty file lets nobody in, and keeps nobody out; neither does one with a token that can be guessed.
+    for bad in ["", "guess me"] {
+        write(bad);
+        assert_eq!((status(second), status(bad)), (200, 403), "{bad:?}");
+    }
 }
 
 /// A door on the loopback that speaks TLS, as `agent.example`.

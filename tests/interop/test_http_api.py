@@ -19,7 +19,7 @@ from procstar.testing import TLS_CERT_PATH, TLS_KEY_PATH
 from support.specs import TRUE, argv, capture, sh
 from support.wait import eventually
 
-TOKEN = "a token of this suite"
+TOKEN = "8ePqYiqbZ4AnXB2hWx8WQg"
 
 
 def socket_of(log):

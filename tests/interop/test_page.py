@@ -314,7 +314,7 @@ def _own_address():
 
 def test_the_page_asks_for_the_token(service, browser, tmp_path):
     """From another address, over TLS: the page comes without it, and nothing else does."""
-    address, token = _own_address(), "a token of this test"
+    address, token = _own_address(), "8ePqYiqbZ4AnXB2hWx8WQg"
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "2",
             "-subj", "/CN=test", "-addext", f"subjectAltName=IP:{address}"]  # fmt: skip
     subprocess.run(made, cwd=tmp_path, check=True, capture_output=True)
