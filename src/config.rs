@@ -128,6 +128,9 @@ pub struct RunSettings {
     /// The largest file that a process may make, in bytes, as `RLIMIT_FSIZE`: its captures that it writes itself included;
     /// `None`: what this program itself may. A spec's `limits.fsize` can only be lower.
     pub max_file_size: Option<u64>,
+    /// Whether processes that get none of the program's capabilities, for they are another user's or the program is not root's, may gain
+    /// privileges by set-user-ID programs and file capabilities.
+    pub gain_privileges: bool,
 }
 
 impl Default for RunSettings {
@@ -138,6 +141,7 @@ impl Default for RunSettings {
             runtime_dir: None,
             wait_timeout: Duration::from_secs(600),
             max_file_size: None,
+            gain_privileges: false,
         }
     }
 }

@@ -13,6 +13,8 @@ mod private;
 mod sparse;
 #[path = "cli/survivors.rs"]
 mod survivors;
+#[path = "cli/users.rs"]
+mod users;
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};

@@ -71,6 +71,8 @@ fn stages(call: Call) -> Vec<Stage> {
         Call::Nice => vec![Stage::Nice],
         Call::IoPriority => vec![Stage::IoPriority],
         Call::Affinity => vec![Stage::CpuAffinity],
+        Call::Bounding | Call::Capabilities => vec![Stage::Capabilities],
+        Call::Keyring => vec![Stage::Keyring],
         Call::Groups => vec![Stage::Groups],
         Call::Group => vec![Stage::Group],
         Call::User => vec![Stage::User],
@@ -170,6 +172,35 @@ fn options_in(dir: &tempfile::TempDir) -> (Options, std::path::PathBuf) {
     (Options { places, restrict_exe, ..options() }, captures)
 }
 
+/// A kernel without keyrings, and a filter that refuses them, have nothing to read a key by.
+#[test]
+fn a_refused_keyring_is_no_failure() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("NOT TESTED: only root can become another user");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (options, _) = options_in(&dir);
+    let mut rig = Rig::new(options);
+    let proc = json!({"argv": ["/bin/true"], "user": 54321, "group": 54322});
+    for errno in [libc::ENOSYS, libc::EPERM, libc::EDQUOT] {
+        for passing in 0.. {
+            faults::arm(passing, errno);
+            let ended = launch(&mut rig, &format!("{errno} {passing}"), &proc);
+            let hit = faults::disarm();
+            assert!(hit.is_some(), "the keyring was never joined");
+            if hit == Some(Call::Keyring) {
+                let failures: Vec<_> = ended.failures.iter().map(ToString::to_string).collect();
+                let full = "failed to set keyring: the program's user has as many keys as it may: raise \
+                            kernel.keys.maxkeys and kernel.keys.maxbytes (root_maxkeys and root_maxbytes for root)";
+                let expected: &[&str] = if errno == libc::EDQUOT { &[full] } else { &[] };
+                assert_eq!(failures, expected);
+                break;
+            }
+        }
+    }
+}
+
 #[test]
 fn every_call_fails_once() {
     let dir = tempfile::tempdir().unwrap();
@@ -178,7 +209,8 @@ fn every_call_fails_once() {
     let mut seen = HashSet::new();
     seen.extend(fail_each(options, &proc, &captures, libc::ENOMEM).into_keys());
     for call in CALLS.iter().map(|call| format!("{call:?}")) {
-        let unprivileged = ["Groups", "Group", "User"].contains(&call.as_str())
+        let unprivileged = ["Groups", "Group", "User", "Bounding", "Keyring", "Capabilities"]
+            .contains(&call.as_str())
             && !nix::unistd::geteuid().is_root();
         assert!(seen.contains(&call) || unprivileged, "{call} was not failed");
     }

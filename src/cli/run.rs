@@ -324,6 +324,7 @@ fn keeper_settings(run: &Run, env: &Env) -> protocol::Settings {
             head: settings.capture.limit_head,
             tail: settings.capture.limit_tail,
             max_file_size: settings.run.max_file_size,
+            gain_privileges: settings.run.gain_privileges,
         },
     }
 }

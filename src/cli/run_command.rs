@@ -22,8 +22,8 @@ use super::help;
 use crate::keeper::Exit;
 use crate::report::Facts;
 use crate::spec::{
-    Account, CaptureSpec, EnvSpec, FdEntry, FdName, FdSpec, Fds, Inherit, NullSpec, ProcId,
-    ProcSpec, Request, SignalRef, SpecError, StopSpec, Validated, VarSpec,
+    Account, CaptureSpec, EnvSpec, FdEntry, FdName, FdSpec, Fds, INHERITED_BY_OTHERS, Inherit,
+    NullSpec, ProcId, ProcSpec, Request, SignalRef, SpecError, StopSpec, Validated, VarSpec,
 };
 
 /// The exit code where the process's time was over, as of timeout(1).
@@ -202,6 +202,12 @@ impl RunCommand {
         if in_background {
             fds.push(FdEntry(FdName::STDIN, FdSpec::Null(NullSpec::default())));
         }
+        // Another user's process has ours as well: whoever redirects a command's output means it to go there.
+        for fd in [FdName::STDIN, FdName::STDOUT, FdName::STDERR] {
+            if self.user.is_some() && fds.iter().all(|FdEntry(named, _)| *named != fd) {
+                fds.push(FdEntry(fd, FdSpec::Inherit));
+            }
+        }
         let argv = self.command.into_iter().map(|word| text("CMD", word));
         let stop = StopSpec {
             signal: self.signal.unwrap_or(StopSpec::SIGNAL),
@@ -209,7 +215,7 @@ impl RunCommand {
         };
         Ok(ProcSpec {
             argv: argv.collect::<Result<_, _>>()?,
-            env: environment(self.env, self.unset, self.no_env),
+            env: environment(self.env, self.unset, self.no_env, self.user.is_some()),
             fds: Fds::InOrder(fds),
             search_path: !self.no_search_path,
             cwd: self.cwd.map(|cwd| text("--cwd", cwd)).transpose()?,
@@ -257,12 +263,22 @@ fn text(what: &str, value: OsString) -> Result<String, String> {
     })
 }
 
-fn environment(set: Vec<Variable>, unset: Vec<String>, none: bool) -> EnvSpec {
+/// The environment: that of this program, or, for another user, what it inherits by default, and what is named.
+fn environment(set: Vec<Variable>, unset: Vec<String>, none: bool, by_other: bool) -> EnvSpec {
     let named = set.iter().filter_map(|variable| match variable {
         Variable::Inherit(name) => Some(name.clone()),
         Variable::Set(..) => None,
     });
-    let inherit = if none { Inherit::Names(named.collect()) } else { Inherit::All };
+    let named: Vec<String> = named.collect();
+    let inherit = match (none, by_other) {
+        (true, _) => Some(Inherit::Names(named)),
+        (false, true) if !named.is_empty() => {
+            let by_default = INHERITED_BY_OTHERS.map(str::to_owned);
+            Some(Inherit::Names(named.into_iter().chain(by_default).collect()))
+        }
+        (false, true) => None,
+        (false, false) => Some(Inherit::All),
+    };
     let mut vars: IndexMap<String, VarSpec> =
         unset.into_iter().map(|name| (name, VarSpec::Unset)).collect();
     for variable in set {

@@ -34,6 +34,7 @@ pub const KEYS: &[Key] = &[
     key("run.runtime_dir", Kind::Path, "PROCSTAR_RUN_RUNTIME_DIR", None),
     key("run.wait_timeout", Kind::Seconds, "PROCSTAR_RUN_WAIT_TIMEOUT", Some("--wait-timeout")),
     key("run.max_file_size", Kind::Bytes, "PROCSTAR_RUN_MAX_FILE_SIZE", None),
+    key("run.gain_privileges", Kind::Switch, "PROCSTAR_RUN_GAIN_PRIVILEGES", None),
     key("capture.dir", Kind::Path, "PROCSTAR_CAPTURE_DIR", None),
     key("capture.drain_grace", Kind::Seconds, "PROCSTAR_CAPTURE_DRAIN_GRACE", None),
     key("capture.limit_head", Kind::Bytes, "PROCSTAR_CAPTURE_LIMIT_HEAD", None),

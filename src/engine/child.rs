@@ -10,7 +10,7 @@
 
 mod settings;
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -224,18 +224,7 @@ fn moved(plan: &LaunchPlan, source: usize) -> Result<RawFd, i32> {
 fn take_step(plan: &LaunchPlan, step: &Step) -> Result<(), i32> {
     match step {
         Step::Put { target, source } => place(moved(plan, *source)?, *target),
-        Step::Open { target, path, flags, mode } => {
-            // SAFETY: `path` is a live C string.
-            let number = attempt(Call::Open, || unsafe {
-                libc::open(path.as_ptr(), *flags | libc::O_CLOEXEC, *mode as libc::c_uint).into()
-            })? as RawFd;
-            let placed = place(number, *target);
-            if number != *target {
-                // SAFETY: the number is the child's own, from the call above.
-                unsafe { libc::close(number) };
-            }
-            placed
-        }
+        Step::Open { target, path, flags, mode } => put_opened(path, *flags, *mode, *target),
         Step::Dup { target, from } => place(*from, *target),
         Step::Close { target } => {
             // SAFETY: the child's own table. That it was not open is as good as closed.
@@ -251,6 +240,28 @@ fn take_step(plan: &LaunchPlan, step: &Step) -> Result<(), i32> {
         }
         Step::Failed { .. } => Err(libc::EBADF),
     }
+}
+
+/// Opens a file at `target`.
+///
+/// # Errors
+/// The errno.
+fn put_opened(
+    path: &CStr,
+    flags: libc::c_int,
+    mode: libc::mode_t,
+    target: RawFd,
+) -> Result<(), i32> {
+    // SAFETY: `path` is a live C string.
+    let number = attempt(Call::Open, || unsafe {
+        libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode as libc::c_uint).into()
+    })? as RawFd;
+    let placed = place(number, target);
+    if number != target {
+        // SAFETY: the number is the child's own, from the call above.
+        unsafe { libc::close(number) };
+    }
+    placed
 }
 
 /// Makes `target` a copy of `number` that survives exec.

@@ -25,7 +25,7 @@ use super::faults::{self, Call};
 use super::footprint::{Floor, UNKNOWN};
 use super::inbox::{Inbox, Mail};
 use super::oom::OomWatch;
-use super::plan::{Accounts, Report, Surroundings};
+use super::plan::{Accounts, Privileges, Report, Surroundings};
 use super::procfs::{ProcFs, RawIo, RawStat};
 use super::spawn::{Child, SpawnPool, Spawned};
 use super::state::{Action, Input, State};
@@ -386,6 +386,7 @@ impl Driver {
             restore: options.restore.clone(),
             max_file_size: options.max_file_size,
             accounts: Accounts::new(),
+            privileges: Privileges::now(options.gain_privileges),
         };
         let deliver = Arc::new(move |spawned| to_inbox.put(Mail::Spawned(spawned)));
         let pool = SpawnPool::new(surroundings, deliver)?;

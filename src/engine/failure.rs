@@ -49,6 +49,10 @@ pub enum Stage {
     PdeathSignal,
     /// The working directory could not be entered.
     Cwd,
+    /// It could not leave the session keyring of the program's user.
+    Keyring,
+    /// The capabilities of the program could not be taken from it.
+    Capabilities,
 }
 
 impl Stage {
@@ -73,6 +77,8 @@ impl Stage {
             Stage::User => "user",
             Stage::PdeathSignal => "pdeath_signal",
             Stage::Cwd => "cwd",
+            Stage::Keyring => "keyring",
+            Stage::Capabilities => "capabilities",
         }
     }
 
@@ -120,6 +126,9 @@ impl StartFailure {
             (Stage::User, libc::ENOENT) => "no such user".to_owned(),
             (Stage::Group | Stage::Groups, libc::ENOENT) => "no such group".to_owned(),
             (Stage::Env, libc::EINVAL) => "not a regular file".to_owned(),
+            (Stage::Keyring, libc::EDQUOT) => "the program's user has as many keys as it may: raise \
+                 kernel.keys.maxkeys and kernel.keys.maxbytes (root_maxkeys and root_maxbytes for root)"
+                .to_owned(),
             (Stage::Env, libc::EILSEQ) => "a NUL byte in the file".to_owned(),
             (Stage::Env, libc::E2BIG) => "larger than the kernel's limit of 128 KiB".to_owned(),
             (_, 0) if self.detail.is_some() => self.detail.clone().unwrap_or_default(),

@@ -46,12 +46,18 @@ pub enum Call {
     IoPriority,
     /// The CPUs.
     Affinity,
+    /// Capabilities are taken out of the bounding set.
+    Bounding,
+    /// A new session keyring is joined.
+    Keyring,
     /// The supplementary groups.
     Groups,
     /// The group.
     Group,
     /// The user.
     User,
+    /// All sets of capabilities are emptied, and execution is to grant none.
+    Capabilities,
     /// The signal at the parent's death.
     DeathSignal,
     /// The working directory.
@@ -112,7 +118,7 @@ pub const fn due(_: Call) -> Option<i32> {
 }
 
 /// Every call, in the order of a start.
-pub const CALLS: [Call; 28] = [
+pub const CALLS: [Call; 31] = [
     Call::CaptureFile,
     Call::Pipe,
     Call::Nonblocking,
@@ -132,9 +138,12 @@ pub const CALLS: [Call; 28] = [
     Call::Nice,
     Call::IoPriority,
     Call::Affinity,
+    Call::Bounding,
+    Call::Keyring,
     Call::Groups,
     Call::Group,
     Call::User,
+    Call::Capabilities,
     Call::DeathSignal,
     Call::Chdir,
     Call::MoveSource,

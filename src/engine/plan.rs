@@ -8,6 +8,7 @@ mod data;
 mod environment;
 mod executable;
 mod file_size;
+mod privileges;
 mod report;
 
 use std::collections::BTreeSet;
@@ -26,6 +27,7 @@ use super::{Resolved, Restore, Stage, StartFailure, with_dirs};
 pub(super) use accounts::Accounts;
 pub(super) use attributes::{Setting, What};
 pub(super) use executable::Executable;
+pub(super) use privileges::{Privileges, VERSION as CAPABILITY_VERSION};
 pub(super) use report::{Failed, Report};
 
 /// What children can inherit of the agent, taken once at its start.
@@ -143,6 +145,8 @@ pub(super) struct Surroundings {
     pub(super) max_file_size: Option<u64>,
     /// Who was looked up lately.
     pub(super) accounts: Accounts,
+    /// What this program may that they may not.
+    pub(super) privileges: Privileges,
 }
 
 /// A process to be planned.
@@ -233,11 +237,21 @@ impl LaunchPlan {
         surroundings: &Surroundings,
     ) -> Result<LaunchPlan, Vec<StartFailure>> {
         let Draft { proc, made, report } = draft;
-        let Surroundings { heritage, whitelist, files, restore, accounts, max_file_size } =
-            surroundings;
+        let Surroundings {
+            heritage,
+            whitelist,
+            files,
+            restore,
+            accounts,
+            max_file_size,
+            privileges,
+        } = surroundings;
         let mut sources = Vec::new();
         let mut failures = Vec::new();
-        let env = environment::make(&proc.env, heritage).map_err(|more| failures.extend(more));
+        let switch = accounts.switch(&proc.attributes);
+        let other = switch.as_ref().ok().and_then(|switch| switch.other.as_ref());
+        let env =
+            environment::make(&proc.env, heritage, other).map_err(|more| failures.extend(more));
         let path = env.as_ref().ok().and_then(|env| env.path.as_ref());
         // Without its environment a name is looked up nowhere.
         let executable = if proc.search_path && env.is_err() {
@@ -248,12 +262,15 @@ impl LaunchPlan {
         };
         let file_size = file_size::setting(&proc.attributes, *max_file_size)
             .map_err(|failure| failures.push(failure));
-        let settings = attributes::settings(&proc.attributes, accounts, heritage.nofile)
-            .map_err(|more| failures.extend(more));
-        let (Ok(env), Ok(settings), Ok(file_size)) = (env, settings, file_size) else {
+        let switch = switch.map_err(|more| failures.extend(more));
+        let (Ok(env), Ok(switch), Ok(file_size)) = (env, switch, file_size) else {
             failures.extend(not_made(&proc, &made));
             return Err(failures);
         };
+        let by_other = switch.other.is_some();
+        let named: Vec<RawFd> = proc.fds.iter().map(|(fd, _)| fd.number()).collect();
+        let settings =
+            attributes::settings(&proc.attributes, switch, privileges, heritage.nofile, &named);
         let cwd = match &proc.attributes.cwd {
             None => attributes::own_cwd(),
             Some(cwd) if cwd.starts_with('/') => Some(cwd.clone()),
@@ -277,10 +294,9 @@ impl LaunchPlan {
         let mut strings: Vec<CString> = proc.argv.iter().map(|arg| c_string(arg)).collect();
         let argv = pointers(strings.iter());
         strings.extend(env.own);
-        let passed: Vec<RawFd> = proc
-            .passed
-            .iter()
-            .copied()
+        let passed: Vec<RawFd> = (proc.passed.iter().copied())
+            // Another user's process has no file of ours that its spec does not name.
+            .filter(|_| !by_other)
             .filter(|fd| heritage.fds.binary_search(fd).is_ok())
             .filter(|fd| steps.iter().all(|step| step.target() != *fd))
             .collect();

@@ -47,7 +47,7 @@ pub struct Settings {
     pub limits: Limits,
 }
 
-/// What every process is limited to, in bytes; none: not at all.
+/// What every process is limited to, sizes in bytes; none: not at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
@@ -57,6 +57,8 @@ pub struct Limits {
     pub tail: Option<u64>,
     /// The largest file that a process may make.
     pub max_file_size: Option<u64>,
+    /// Whether processes of other users may gain privileges by executing.
+    pub gain_privileges: bool,
 }
 
 impl Limits {

@@ -596,6 +596,7 @@ impl Keeper {
             filter: permitted::own_program(),
             limit: settings.limits.of_captures(),
             max_file_size: settings.limits.max_file_size,
+            gain_privileges: settings.limits.gain_privileges,
             restore: Some(Arc::new(instance.restorer())),
         };
         let post = Arc::clone(&self.post);

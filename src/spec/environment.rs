@@ -13,8 +13,9 @@ use super::types::unique_keys;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct EnvSpec {
-    /// What it gets of the agent's own environment; the agent's secrets are never among it.
-    pub inherit: Inherit,
+    /// What it gets of the agent's own environment; the agent's secrets are never among it. Null: everything, or, as another user than the
+    /// agent's, what tells nothing of the agent's user: `LANG`, `LC_*`, `PATH` and `TZ`.
+    pub inherit: Option<Inherit>,
     /// Variables to set, or, with null, to remove; they win over inherited ones.
     #[serde(deserialize_with = "unique_keys")]
     pub vars: IndexMap<String, VarSpec>,
@@ -102,15 +103,40 @@ impl<'de> Deserialize<'de> for VarSpec {
 }
 
 /// Which of the agent's variables a process inherits: `true`, `false` or names.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Inherit {
     /// Every one (but the agent's secrets).
-    #[default]
     All,
     /// None.
     None,
     /// Those named, where they exist.
     Names(Vec<String>),
+}
+
+/// What a process of another user inherits by default, beside any other variables that begin with [`LOCALE`]: see locale(7).
+pub const INHERITED_BY_OTHERS: [&str; 16] = [
+    "LANG",
+    "LC_ADDRESS",
+    "LC_ALL",
+    "LC_COLLATE",
+    "LC_CTYPE",
+    "LC_IDENTIFICATION",
+    "LC_MEASUREMENT",
+    "LC_MESSAGES",
+    "LC_MONETARY",
+    "LC_NAME",
+    "LC_NUMERIC",
+    "LC_PAPER",
+    "LC_TELEPHONE",
+    "LC_TIME",
+    "PATH",
+    "TZ",
+];
+const LOCALE: &[u8] = b"LC_";
+
+/// Whether a process of another user inherits this variable by default: it tells nothing of our own user.
+pub fn is_inherited_by_others(name: &[u8]) -> bool {
+    name.starts_with(LOCALE) || INHERITED_BY_OTHERS.iter().any(|other| other.as_bytes() == name)
 }
 
 impl Serialize for Inherit {

@@ -33,7 +33,9 @@ pub use attributes::{
 };
 pub use captures::{CaptureFile, CaptureMode, CaptureSpec, Compression, Encoding, LimitSpec};
 pub use diagnose::diagnose;
-pub use environment::{EnvSpec, Inherit, VarSpec, VarValue};
+pub use environment::{
+    EnvSpec, INHERITED_BY_OTHERS, Inherit, VarSpec, VarValue, is_inherited_by_others,
+};
 pub use error::{Place, Segment, SpecError, SpecErrors};
 pub use fds::{
     DataSpec, DupSpec, FdEntry, FdSpec, Fds, FileSpec, NullSpec, OpenFlags, PipeReadSpec,

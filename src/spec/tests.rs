@@ -309,11 +309,11 @@ pub(super) fn request() -> impl Strategy<Value = Request> {
     let proc = (
         prop::collection::vec(".*", 0..3),
         prop::option::of(".*"),
-        prop_oneof![
+        prop::option::of(prop_oneof![
             Just(Inherit::All),
             Just(Inherit::None),
             prop::collection::vec(".*", 0..3).prop_map(Inherit::Names)
-        ],
+        ]),
         (prop::collection::vec((".*", variable()), 0..3), any::<bool>()),
         (any::<bool>(), prop::collection::vec((0i32..8, fd_spec()), 0..5)),
         prop_oneof![Just(ProcSpec::default()), attributes()],

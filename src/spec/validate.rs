@@ -150,7 +150,7 @@ impl Check {
     }
 
     fn env(&mut self, place: &Place, env: &EnvSpec) {
-        if let Inherit::Names(names) = &env.inherit {
+        if let Some(Inherit::Names(names)) = &env.inherit {
             for (i, name) in names.iter().enumerate() {
                 self.variable_name(&place.key("inherit").index(i), name);
             }
@@ -389,7 +389,11 @@ fn in_one_order(spec: &mut ProcSpec) {
     if let Fds::ByName(fds) = &mut spec.fds {
         fds.sort_unstable_by(|a, _, b, _| a.number().cmp(&b.number()));
     }
-    if let Inherit::Names(names) = &mut spec.env.inherit {
+    if spec.user.is_none() {
+        // What a process of our own user inherits by default.
+        spec.env.inherit.get_or_insert(Inherit::All);
+    }
+    if let Some(Inherit::Names(names)) = &mut spec.env.inherit {
         names.sort_unstable();
         names.dedup();
     }

@@ -26,6 +26,7 @@ pub fn options() -> Options {
         filter: env!("CARGO_BIN_EXE_procstar").into(),
         limit: spec::LimitSpec::default(),
         max_file_size: None,
+        gain_privileges: false,
         restore: None,
     }
 }

@@ -209,13 +209,30 @@ const POWERS: [(u32, &str); 5] = [
     (5, "signals to other users' processes"),
 ];
 
+/// CAP_SETUID and CAP_SETGID.
+const SWITCHING: u64 = 1 << 7 | 1 << 6;
+
 /// What this user may, by `/proc/self/status`.
 fn privileges(status: &str) -> Check {
     const NAME: &str = "privileges";
-    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let Some(set) = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()) else {
+    let line = |name| status.lines().find_map(|line| line.strip_prefix(name));
+    let set = line("CapEff:").and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    let Some(set) = set else {
         return Check::note(NAME, "/proc/self/status tells nothing of capabilities");
     };
+    // The real user, and then the effective one.
+    let uid = line("Uid:").and_then(|uids| uids.split_whitespace().nth(1)?.parse::<u32>().ok());
+    let root = uid.is_none_or(|uid| uid == 0);
+    if !root && set & SWITCHING != 0 {
+        return Check::with(
+            NAME,
+            Level::Warn,
+            "this user is not root but may switch users: processes get none of procstar's capabilities, yet each process of this \
+             user can ask this procstar for one that runs as root",
+            "run it as root, and name a user of its own for each process by `user` of its spec; or run it without capabilities \
+             (no AmbientCapabilities= in a systemd unit, no file capabilities)",
+        );
+    }
     let lacks: Vec<_> =
         POWERS.iter().filter(|(bit, _)| set & (1 << bit) == 0).map(|(_, power)| *power).collect();
     if lacks.is_empty() {
@@ -225,8 +242,9 @@ fn privileges(status: &str) -> Check {
         NAME,
         Level::Note,
         format!("specs may not ask for: {}", lacks.join("; ")),
-        "start it as root, or with CAP_SETUID, CAP_SETGID, CAP_SYS_NICE, CAP_SYS_RESOURCE and CAP_KILL \
-         (AmbientCapabilities= of a systemd unit), where they shall",
+        "if they shall, run it as root, and name a user for each process by `user` of its spec: such a process has no privileges. \
+         Capabilities for another user than root (AmbientCapabilities= of a systemd unit) would let every process of that user \
+         become root",
     )
 }
 
@@ -335,12 +353,29 @@ mod tests {
                 Level::Note,
                 "specs may not ask for: user; group, groups;",
             ),
-            ("CapEff:\t00000000000000c0\n", Level::Note, "specs may not ask for: lower nice;"),
+            (
+                "Uid:\t0\t0\t0\t0\nCapEff:\t00000000000000c0\n",
+                Level::Note,
+                "specs may not ask for: lower nice;",
+            ),
+            (
+                "Uid:\t0\t1000\t0\t0\nCapEff:\t00000000000000c0\n",
+                Level::Warn,
+                "this user is not root but may switch users",
+            ),
+            (
+                "Uid:\t1000\t1000\t0\t0\nCapEff:\t0000000000800000\n",
+                Level::Note,
+                "specs may not ask for: user; group, groups; higher limits;",
+            ),
             ("Name:\tx\n", Level::Note, "/proc/self/status tells nothing"),
         ] {
             let check = privileges(set);
             assert_eq!(check.level, level, "{set:?}");
             assert!(check.found.starts_with(found), "{check:?}");
+            // Nobody is advised to give capabilities to a user.
+            let remedy = check.remedy.unwrap_or_default();
+            assert!(!remedy.contains("with CAP_"), "{remedy}");
         }
     }
 

@@ -61,14 +61,16 @@ fn every_option_is_in_the_spec() {
         "-j",
         "all",
     ]);
+    let inherited = [&["HOME"][..], &crate::spec::INHERITED_BY_OTHERS].concat();
     let wanted = json!({
         "argv": ["make", "-j", "all"],
         "cwd": "/srv", "umask": "0027", "user": "nobody", "group": 7, "nice": -5,
         "limits": {"nofile": 1024, "core": [0, "unlimited"]},
         "timeout": 90.0, "stop": {"signal": "SIGINT", "grace": 2.0},
         "labels": {"a": "b=c"},
-        "env": {"inherit": true, "vars": {"Y": null, "X": "1=2"}, "report": false},
-        "fds": [], "systemd_properties": {"scope": null, "slice": null},
+        "env": {"inherit": inherited, "vars": {"Y": null, "X": "1=2"}, "report": false},
+        "fds": [["stdin", "inherit"], ["stdout", "inherit"], ["stderr", "inherit"]],
+        "systemd_properties": {"scope": null, "slice": null},
     });
     assert_eq!(spec, wanted);
 }
@@ -83,6 +85,17 @@ fn what_is_left_out() {
     let bare = spec(&["--no-env", "-e", "PATH", "-e", "A=1", "env"]);
     assert_eq!(bare["env"]["inherit"], json!(["PATH"]));
     assert_eq!(bare["env"]["vars"], json!({"A": "1"}));
+}
+
+#[test]
+fn another_user_inherits_what_it_does_by_default_and_what_is_named() {
+    let user = ["-u", "nobody", "cat"];
+    assert_eq!(spec(&user)["env"]["inherit"], json!(null));
+    let bare = spec(&[&["--no-env", "-e", "A"][..], &user].concat());
+    assert_eq!(bare["env"]["inherit"], json!(["A"]));
+    let captured = spec(&[&["-r", "-", "--capture"][..], &user].concat());
+    assert_eq!(captured["fds"][2], json!(["stdin", "inherit"]));
+    assert_eq!(captured["fds"].as_array().unwrap().len(), 3);
 }
 
 #[test]

@@ -4,8 +4,8 @@
 //! our threads.
 
 use super::super::faults::Call;
-use super::super::plan::{Failed, Report, Setting, What};
-use super::attempt;
+use super::super::plan::{CAPABILITY_VERSION, Failed, Report, Setting, What};
+use super::{attempt, put_opened};
 
 /// Makes settings, one after another, until one fails, which is reported by its index from `first` on; gives whether none has.
 pub(super) fn make(report: &Report, settings: &[Setting], first: usize) -> bool {
@@ -69,6 +69,10 @@ fn set(what: &What) -> Result<(), i32> {
                 libc::syscall(libc::SYS_setresuid, *uid, *uid, *uid)
             })?;
         }
+        What::Keyring => return join_new_keyring(),
+        What::Bounding(set) => return drop_from_bounding(*set),
+        What::NoCapabilities { no_new_privileges } => return drop_capabilities(*no_new_privileges),
+        What::Null(target, flags) => return put_opened(c"/dev/null", *flags, 0, *target),
         What::DeathSignal(signum, parent) => return set_death_signal(*signum, *parent),
         What::Umask(mask) => {
             // SAFETY: a plain system call, which cannot fail.
@@ -105,4 +109,46 @@ fn set_death_signal(signum: i32, parent: libc::pid_t) -> Result<(), i32> {
     })?;
     // SAFETY: a plain system call.
     if unsafe { libc::getppid() } == parent { Ok(()) } else { Err(libc::ESRCH) }
+}
+
+/// Leaves our session keyring. A kernel without keyrings has nothing to leave, and where a filter refuses the call the process can read none.
+fn join_new_keyring() -> Result<(), i32> {
+    const JOIN_SESSION_KEYRING: libc::c_long = 1;
+    // SAFETY: the kernel follows no null pointer there: it is a keyring without a name.
+    let joined = attempt(Call::Keyring, || unsafe {
+        libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>())
+    });
+    match joined {
+        Ok(_) | Err(libc::ENOSYS | libc::EPERM) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn drop_from_bounding(set: u64) -> Result<(), i32> {
+    // SAFETY: a plain system call.
+    let dropped =
+        |capability: libc::c_ulong| unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability) } == 0;
+    attempt(Call::Bounding, || {
+        let mut dropping = (0..64 as libc::c_ulong).filter(|capability| set >> capability & 1 == 1);
+        if dropping.all(dropped) { 0 } else { -1 }
+    })?;
+    Ok(())
+}
+
+/// Empties every set: the ambient one too, for what is not permitted is not ambient.
+fn drop_capabilities(no_new_privileges: bool) -> Result<(), i32> {
+    let header = [CAPABILITY_VERSION, 0];
+    let none = [0u32; 6];
+    // SAFETY: the kernel reads a header of two words, and for this version six words.
+    attempt(Call::Capabilities, || unsafe {
+        libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr())
+    })?;
+    if no_new_privileges {
+        let (yes, none): (libc::c_ulong, libc::c_ulong) = (1, 0);
+        // SAFETY: a plain system call.
+        attempt(Call::Capabilities, || unsafe {
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, yes, none, none, none).into()
+        })?;
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -73,9 +74,39 @@ struct Wanted {
 struct Found {
     groups: Option<BTreeSet<libc::gid_t>>,
     group: Option<Gid>,
-    user: Option<Uid>,
+    user: Option<FoundUser>,
+}
+
+impl Found {
     /// Whether the databases have all of it. What they have not, somebody may be about to enter.
-    entered: bool,
+    fn is_entered(&self) -> bool {
+        self.user.as_ref().is_none_or(|user| user.entry.is_some())
+    }
+}
+
+/// The settings of groups, group and user, and the user that they change to.
+#[derive(Default)]
+pub(super) struct Switch {
+    /// In the order in which a privileged child makes them; none of what is so already.
+    pub(super) settings: Vec<Setting>,
+    /// The user of the process, if it is not this program's own.
+    pub(super) other: Option<OtherUser>,
+}
+
+/// A user other than this program's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OtherUser {
+    pub(super) uid: libc::uid_t,
+    /// Its entry in the user database, if it has one.
+    pub(super) entry: Option<Entry>,
+}
+
+/// What the user database says of a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) home: PathBuf,
+    pub(super) shell: PathBuf,
 }
 
 /// Which version of a file this is.
@@ -91,17 +122,14 @@ impl Accounts {
         Accounts { found: Mutex::default(), ours: Ours::now() }
     }
 
-    /// The settings of groups, group and user, in the order in which a privileged child makes them; none of what is so already.
+    /// What a process needs to become the user and to join the groups of its spec.
     ///
     /// # Errors
     /// One for each user or group that is unknown, or that cannot be looked up.
-    pub(super) fn settings(
-        &self,
-        attributes: &Attributes,
-    ) -> Result<Vec<Setting>, Vec<StartFailure>> {
+    pub(super) fn switch(&self, attributes: &Attributes) -> Result<Switch, Vec<StartFailure>> {
         let Attributes { user, group, groups, .. } = attributes;
         if user.is_none() && group.is_none() && groups.is_none() {
-            return Ok(Vec::new());
+            return Ok(Switch::default());
         }
         let (user, group, groups) = (user.clone(), group.clone(), groups.clone());
         let wanted = Wanted { user, group, groups };
@@ -126,9 +154,13 @@ impl Accounts {
             .map(|gids| set(groups_stage, groups_path, What::Groups(gids.into_iter().collect())));
         let group = found.group.filter(|gid| group.as_ref() != Some(gid));
         let group = group.map(|gid| set(group_stage, group_path, What::Group(gid.as_raw())));
-        let user = found.user.filter(|uid| user.as_ref() != Some(uid));
-        let user = user.map(|uid| set(Stage::User, of_user, What::User(uid.as_raw())));
-        Ok(groups.into_iter().chain(group).chain(user).collect())
+        let other = found
+            .user
+            .filter(|found| user.as_ref() != Some(&found.uid))
+            .map(|FoundUser { uid, entry, .. }| OtherUser { uid: uid.as_raw(), entry });
+        let user = other.as_ref().map(|other| set(Stage::User, of_user, What::User(other.uid)));
+        let settings = groups.into_iter().chain(group).chain(user).collect();
+        Ok(Switch { settings, other })
     }
 
     fn find(&self, wanted: &Wanted) -> Result<Found, Vec<StartFailure>> {
@@ -142,7 +174,7 @@ impl Accounts {
         // Nobody waits for somebody else's directory service.
         drop(findings);
         let accounts = look_up(wanted)?;
-        if accounts.entered {
+        if accounts.is_entered() {
             let (wanted, accounts) = (wanted.clone(), accounts.clone());
             let mut findings = lock();
             if findings.len() < KEPT {
@@ -175,24 +207,24 @@ fn look_up(wanted: &Wanted) -> Result<Found, Vec<StartFailure>> {
         let primary = gid.or(found.gid).ok_or_else(|| failed(Errno::ENOENT))?;
         gid = Some(primary);
         if all.is_none() {
-            all = Some(member_of(found.name.as_deref(), primary).map_err(failed)?);
+            let name = found.entry.as_ref().map(|entry| entry.name.as_str());
+            all = Some(member_of(name, primary).map_err(failed)?);
         }
     }
     Ok(Found {
         groups: all.map(|gids| gids.into_iter().map(Gid::as_raw).collect()),
         group: gid,
-        entered: found.as_ref().is_none_or(|found| found.name.is_some()),
-        user: found.map(|found| found.uid),
+        user: found,
     })
 }
 
 /// A user that was looked up.
+#[derive(Clone)]
 struct FoundUser {
     uid: Uid,
     /// Its primary group, where it has an entry.
     gid: Option<Gid>,
-    /// Its name, where it has an entry.
-    name: Option<String>,
+    entry: Option<Entry>,
 }
 
 fn find_user(account: &Account) -> Result<FoundUser, StartFailure> {
@@ -201,11 +233,11 @@ fn find_user(account: &Account) -> Result<FoundUser, StartFailure> {
         Account::Id(uid) => User::from_uid(Uid::from_raw(*uid)),
     });
     match (entry, account) {
-        (Ok(Some(User { uid, gid, name, .. })), _) => {
-            Ok(FoundUser { uid, gid: Some(gid), name: Some(name) })
+        (Ok(Some(User { uid, gid, name, dir: home, shell, .. })), _) => {
+            Ok(FoundUser { uid, gid: Some(gid), entry: Some(Entry { name, home, shell }) })
         }
         (Ok(None), Account::Id(uid)) => {
-            Ok(FoundUser { uid: Uid::from_raw(*uid), gid: None, name: None })
+            Ok(FoundUser { uid: Uid::from_raw(*uid), gid: None, entry: None })
         }
         (Ok(None), Account::Name(_)) => Err(failure(Stage::User, Errno::ENOENT, account)),
         (Err(errno), _) => Err(failure(Stage::User, errno, account)),

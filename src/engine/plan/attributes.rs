@@ -1,12 +1,17 @@
 //! The attributes of a process, as settings that the child makes one after another.
 
 use std::ffi::CString;
+use std::os::fd::RawFd;
 use std::path::Path;
 
 use super::super::{Stage, StartFailure};
-use super::accounts::Accounts;
+use super::accounts::Switch;
 use super::c_string;
+use super::privileges::{Privileges, Shed};
 use crate::spec::{Attributes, Bound, IoClass, IoPriority, LimitPair, Resource};
+
+/// What a process of another user has for each of the fds 0 to 2 that its spec does not name: never a file or a terminal of ours.
+const NULL: &str = "/dev/null";
 
 /// One thing that the child sets of itself; what it needs is made before it is cloned.
 pub(in crate::engine) struct Setting {
@@ -31,6 +36,16 @@ pub(in crate::engine) enum What {
     Groups(Vec<libc::gid_t>),
     Group(libc::gid_t),
     User(libc::uid_t),
+    /// A session keyring that nobody else has.
+    Keyring,
+    /// Capabilities to take out of the bounding set, a bit for each.
+    Bounding(u64),
+    /// No capability in any set; and whether execution may grant none either.
+    NoCapabilities {
+        no_new_privileges: bool,
+    },
+    /// `/dev/null` at this number, opened with these flags.
+    Null(RawFd, libc::c_int),
     /// The signal, and the pid of whose death it is to tell.
     DeathSignal(i32, libc::pid_t),
     Umask(libc::mode_t),
@@ -44,16 +59,16 @@ pub(super) struct Settings {
     pub(super) late: Vec<Setting>,
 }
 
-/// Plans the attributes, in this order: what may need privilege, the limits first; groups, group, user; then what that user's permissions
-/// decide. The user's change takes the death signal away, so that comes after it. The open-file limit comes after the fds.
-///
-/// # Errors
-/// Every user and group that is not known.
+/// Plans the attributes, in this order: what may need privilege, the limits first; groups, group, user, and the capabilities that the
+/// process is not to have; then what its user's permissions decide. The user's change takes the death signal away, so that comes after it.
+/// The open-file limit comes after the fds. What these name is in `fds`.
 pub(super) fn settings(
     attributes: &Attributes,
-    accounts: &Accounts,
+    switch: Switch,
+    privileges: &Privileges,
     nofile: Option<libc::rlimit>,
-) -> Result<Settings, Vec<StartFailure>> {
+    fds: &[RawFd],
+) -> Settings {
     let mut early = Vec::new();
     let mut late = Vec::new();
     let mut set = |stage, what| early.push(Setting { stage, path: None, what });
@@ -87,8 +102,28 @@ pub(super) fn settings(
     if let Some(cpus) = &attributes.cpu_affinity {
         set(Stage::CpuAffinity, What::CpuAffinity(cpu_set(cpus)));
     }
-    early.extend(accounts.settings(attributes)?);
+    let Switch { settings: accounts, other } = switch;
+    let shed = privileges.shed(other.as_ref().map(|other| other.uid));
+    if shed.bounding != 0 {
+        set(Stage::Capabilities, What::Bounding(shed.bounding));
+    }
+    if other.is_some() {
+        // By our own user, whose quota of keys it takes: it has to be there for the other's processes, however many there are.
+        set(Stage::Keyring, What::Keyring);
+    }
+    early.extend(accounts);
     let mut set = |stage, path, what| early.push(Setting { stage, path, what });
+    if shed.sets {
+        let Shed { no_new_privileges, .. } = shed;
+        set(Stage::Capabilities, None, What::NoCapabilities { no_new_privileges });
+    }
+    if other.is_some() {
+        for (fd, flags) in [(0, libc::O_RDONLY), (1, libc::O_WRONLY), (2, libc::O_WRONLY)] {
+            if !fds.contains(&fd) {
+                set(Stage::Fd(fd), Some(NULL.to_owned()), What::Null(fd, flags));
+            }
+        }
+    }
     if let Some(signum) = attributes.pdeath_signal {
         let pid = std::process::id().cast_signed();
         set(Stage::PdeathSignal, None, What::DeathSignal(signum, pid));
@@ -99,7 +134,7 @@ pub(super) fn settings(
     if let Some(cwd) = &attributes.cwd {
         set(Stage::Cwd, Some(cwd.clone()), What::Cwd(c_string(cwd)));
     }
-    Ok(Settings { early, late })
+    Settings { early, late }
 }
 
 /// The working directory of whoever starts processes, as it is now.
@@ -178,6 +213,7 @@ fn cpu_set(cpus: &[u32]) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::accounts::Accounts;
     use super::*;
 
     #[test]
@@ -198,7 +234,10 @@ mod tests {
             "oom_score_adj": 5, "limits": {"nofile": 10, "core": 0}, "cpu_affinity": [0], "user": 12345, "group": 12346}}}"#;
         let validated = crate::spec::from_json(text).unwrap();
         let mut attributes = validated.procs[0].attributes.clone();
-        let plan = |attributes: &Attributes| settings(attributes, &Accounts::new(), None).unwrap();
+        let plan = |attributes: &Attributes| {
+            let switch = Accounts::new().switch(attributes).unwrap();
+            settings(attributes, switch, &Privileges::of_root(), None, &[1])
+        };
         let stages =
             |all: &[Setting]| all.iter().map(|setting| setting.stage).collect::<Vec<Stage>>();
         let Settings { early, late } = plan(&attributes);
@@ -209,9 +248,14 @@ mod tests {
                 Stage::OomScoreAdj,
                 Stage::Nice,
                 Stage::CpuAffinity,
+                Stage::Capabilities,
+                Stage::Keyring,
                 Stage::User,
                 Stage::Group,
                 Stage::User,
+                Stage::Capabilities,
+                Stage::Fd(0),
+                Stage::Fd(2),
                 Stage::PdeathSignal,
                 Stage::Cwd,
                 Stage::Cwd,

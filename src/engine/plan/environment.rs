@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ffi::{CStr, CString, c_char};
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,8 +14,9 @@ use super::super::below::{self, WalkError};
 use super::super::creds::Creds;
 use super::super::faults::{self, Call};
 use super::super::{Stage, StartFailure, helpers};
+use super::accounts::OtherUser;
 use super::{Heritage, pointers};
-use crate::spec::{EnvSpec, Inherit, VarSpec, VarValue};
+use crate::spec::{EnvSpec, Inherit, VarSpec, VarValue, is_inherited_by_others};
 
 /// The longest string that the kernel takes at an exec: the variable, with its name and the NUL behind it.
 const LONGEST: usize = 128 * 1024;
@@ -22,6 +24,8 @@ const LONGEST: usize = 128 * 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What is shown in place of a secret value.
 const MASK: &str = "***";
+/// What a user has whose entry names no shell.
+const SHELL: &[u8] = b"/bin/sh";
 
 /// A child's environment.
 pub(super) struct Environment {
@@ -35,12 +39,16 @@ pub(super) struct Environment {
     pub(super) shown: Option<IndexMap<String, String>>,
 }
 
-/// Makes the environment that `env` asks for.
+/// Makes the environment that `env` asks for, of a process of our own user or of another one.
 ///
 /// # Errors
 /// Each file that cannot be read, or whose content is no value.
-pub(super) fn make(env: &EnvSpec, heritage: &Heritage) -> Result<Environment, Vec<StartFailure>> {
-    let mut own = Vec::new();
+pub(super) fn make(
+    env: &EnvSpec,
+    heritage: &Heritage,
+    other: Option<&OtherUser>,
+) -> Result<Environment, Vec<StartFailure>> {
+    let mut own: Vec<CString> = other.map(|user| of_user(env, user)).unwrap_or_default();
     let mut failures = Vec::new();
     for (name, value) in &env.vars {
         let value = match value {
@@ -62,8 +70,9 @@ pub(super) fn make(env: &EnvSpec, heritage: &Heritage) -> Result<Environment, Ve
     if !failures.is_empty() {
         return Err(failures);
     }
-    let inherited: Vec<&CString> =
-        heritage.variables.iter().filter(|variable| is_inherited(env, name(variable))).collect();
+    let inherited: Vec<&CString> = (heritage.variables.iter())
+        .filter(|variable| is_inherited(env, other.is_some(), name(variable)))
+        .collect();
     let all = || inherited.iter().copied().chain(&own);
     let path = all().rfind(|variable| name(variable) == b"PATH");
     let path = path.and_then(|variable| CString::new(value(variable)).ok());
@@ -72,13 +81,43 @@ pub(super) fn make(env: &EnvSpec, heritage: &Heritage) -> Result<Environment, Ve
     Ok(Environment { envp, own, path, shown })
 }
 
-fn is_inherited(env: &EnvSpec, name: &[u8]) -> bool {
+fn is_inherited(env: &EnvSpec, by_other: bool, name: &[u8]) -> bool {
     let asked = match &env.inherit {
-        Inherit::All => true,
-        Inherit::None => false,
-        Inherit::Names(names) => names.iter().any(|wanted| wanted.as_bytes() == name),
+        None if by_other => is_inherited_by_others(name),
+        None => true,
+        Some(Inherit::All) => {
+            !(by_other && OF_USER.iter().any(|of_user| of_user.as_bytes() == name))
+        }
+        Some(Inherit::None) => false,
+        Some(Inherit::Names(names)) => names.iter().any(|wanted| wanted.as_bytes() == name),
     };
     asked && !env.vars.keys().any(|given| given.as_bytes() == name)
+}
+
+/// The variables that say who a process's user is.
+const OF_USER: [&str; 4] = ["HOME", "USER", "LOGNAME", "SHELL"];
+
+/// Those variables for another user, but for what the spec sets, removes, or inherits by name. A user without an entry has what a container
+/// gives such a one: a home at the root, and no name.
+fn of_user(env: &EnvSpec, user: &OtherUser) -> Vec<CString> {
+    let values: [Option<&[u8]>; 4] = match &user.entry {
+        Some(entry) => {
+            let name = entry.name.as_bytes();
+            let [home, shell] = [&entry.home, &entry.shell].map(|path| path.as_os_str().as_bytes());
+            // As login(1) and passwd(5) have it.
+            let shell = if shell.is_empty() { SHELL } else { shell };
+            [Some(home), Some(name), Some(name), Some(shell)]
+        }
+        None => [Some(b"/"), None, None, Some(SHELL)],
+    };
+    let by_name = |name: &str| match &env.inherit {
+        Some(Inherit::Names(names)) => names.iter().any(|wanted| wanted == name),
+        _ => false,
+    };
+    (OF_USER.iter().zip(values))
+        .filter(|(name, _)| !env.vars.contains_key(**name) && !by_name(name))
+        .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value?].concat()).ok())
+        .collect()
 }
 
 /// Reads a variable's value from a file, less one newline at its end. It is read with our rights, and the process may write in the directory
