@@ -90,7 +90,7 @@ pub fn introduce(
     opening: Opening,
     input: Option<Validated>,
 ) -> Result<Welcome, LinkError> {
-    let opening = Box::new(opening);
+    let (settings, opening) = (Box::new(settings), Box::new(opening));
     let mut hello = Vec::new();
     encode(&ToKeeper::Hello { version: VERSION, settings, opening, input }, &mut hello)?;
     socket.write_all(&hello)?;

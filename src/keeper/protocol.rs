@@ -122,7 +122,7 @@ pub enum ToKeeper {
         /// [`VERSION`].
         version: u32,
         /// Taken from the first agent alone.
-        settings: Settings,
+        settings: Box<Settings>,
         /// As well.
         opening: Box<Opening>,
         /// INPUT's processes, started for the first agent alone.

@@ -293,7 +293,7 @@ impl Agent {
     pub fn greeting(&self, version: u32, input: Option<Validated>) -> ToKeeper {
         ToKeeper::Hello {
             version,
-            settings: self.settings.clone(),
+            settings: Box::new(self.settings.clone()),
             opening: Box::new(self.opening.clone()),
             input,
         }
