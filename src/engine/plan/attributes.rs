@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::os::fd::RawFd;
 use std::path::Path;
 
-use super::super::{Stage, StartFailure};
+use super::super::Stage;
 use super::accounts::Switch;
 use super::c_string;
 use super::privileges::{Privileges, Shed};
