@@ -85,9 +85,7 @@ fn is_inherited(env: &EnvSpec, by_other: bool, name: &[u8]) -> bool {
     let asked = match &env.inherit {
         None if by_other => is_inherited_by_others(name),
         None => true,
-        Some(Inherit::All) => {
-            !(by_other && OF_USER.iter().any(|of_user| of_user.as_bytes() == name))
-        }
+        Some(Inherit::All) => !by_other || OF_USER.iter().all(|own| own.as_bytes() != name),
         Some(Inherit::None) => false,
         Some(Inherit::Names(names)) => names.iter().any(|wanted| wanted.as_bytes() == name),
     };
