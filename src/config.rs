@@ -113,6 +113,12 @@ pub struct RunSettings {
     /// nor relative parts are resolved; a glob, with the executable's real path. `--restrict-exe`, again for each.
     #[serde(with = "text::paths")]
     pub restrict_exe: Vec<PathBuf>,
+    /// With `restrict_exe`: variables that are passed on to processes although a loader or an interpreter runs code that they name.
+    #[serde(with = "text::names")]
+    pub allowed_variables: Vec<String>,
+    /// With `restrict_exe`: directories below which specs may name files, for fds, variables and output; none: nowhere.
+    #[serde(with = "text::paths")]
+    pub allowed_directories: Vec<PathBuf>,
     /// The lasting directory of this instance, where processes, statuses and output are found again by the next
     /// start; `None`: one below `capture.dir` that goes with the instance. `--state-dir`.
     #[serde(with = "text::path")]
@@ -137,6 +143,8 @@ impl Default for RunSettings {
     fn default() -> Self {
         Self {
             restrict_exe: Vec::new(),
+            allowed_variables: Vec::new(),
+            allowed_directories: Vec::new(),
             state_dir: None,
             runtime_dir: None,
             wait_timeout: Duration::from_secs(600),

@@ -336,7 +336,8 @@ fn whitelist(paths: &[&str]) -> Whitelist {
 
 #[test]
 fn restricted_executable() {
-    let mut rig = Rig::new(Options { restrict_exe: Some(whitelist(&["/bin/true"])), ..options() });
+    let restriction = Some(Arc::new(Restriction::new(whitelist(&["/bin/true"]))));
+    let mut rig = Rig::new(Options { restriction, ..options() });
     rig.launch(json!({
         "no": {"argv": ["/bin/echo"], "fds": [["1", "pipe-write"], ["2", {"capture": {}}]]},
         "yes": {"argv": ["x"], "exe": "/bin/true", "fds": [["0", {"pipe-read": {"proc_id": "no", "fd": "1"}}]]},
@@ -349,7 +350,7 @@ fn restricted_executable() {
     assert!(!rig.started.contains_key("no"));
 }
 
-use procstar::engine::{Options, Places, Whitelist};
+use procstar::engine::{Options, Places, Restriction, Whitelist};
 
 #[test]
 fn pipes_between_processes() {

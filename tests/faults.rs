@@ -14,7 +14,7 @@ mod rig;
 use std::collections::{BTreeMap, HashSet};
 
 use procstar::engine::faults::{self, CALLS, Call};
-use procstar::engine::{Ended, Options, Stage, StartFailure, Whitelist};
+use procstar::engine::{Ended, Options, Restriction, Stage, StartFailure, Whitelist};
 use procstar::spec::Resource;
 use rig::*;
 use serde_json::{Value, json};
@@ -168,8 +168,9 @@ fn options_in(dir: &tempfile::TempDir) -> (Options, std::path::PathBuf) {
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .unwrap();
     let places = procstar::engine::Places { files: captures.clone(), memory: captures.clone() };
-    let restrict_exe = Some(Whitelist::new(vec!["/bin/*".into()]).unwrap());
-    (Options { places, restrict_exe, ..options() }, captures)
+    let executables = Whitelist::new(vec!["/bin/*".into(), "/usr/bin/*".into()]).unwrap();
+    let restriction = Restriction::new(executables).allow_directories(vec![dir.path().into()]);
+    (Options { places, restriction: Some(restriction.into()), ..options() }, captures)
 }
 
 /// A kernel without keyrings, and a filter that refuses them, have nothing to read a key by.

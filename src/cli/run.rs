@@ -318,7 +318,11 @@ fn keeper_settings(run: &Run, env: &Env) -> protocol::Settings {
         conn_id: settings.agent.conn_id.clone(),
         drain_grace: settings.capture.drain_grace,
         setup_patience: SETUP_PATIENCE,
-        restrict_exe: settings.run.restrict_exe.iter().map(|path| path_text(path)).collect(),
+        restrict_exe: protocol::Allowed {
+            executables: settings.run.restrict_exe.iter().map(|path| path_text(path)).collect(),
+            variables: settings.run.allowed_variables.clone(),
+            directories: settings.run.allowed_directories.clone(),
+        },
         log: settings.log.clone(),
         limits: protocol::Limits {
             head: settings.capture.limit_head,

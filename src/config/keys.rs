@@ -30,6 +30,8 @@ pub const KEYS: &[Key] = &[
     key("log.level", Kind::Level, "PROCSTAR_LOG_LEVEL", Some("--log-level")),
     key("log.format", Kind::Format, "PROCSTAR_LOG_FORMAT", Some("--log-format")),
     key("run.restrict_exe", Kind::Globs, "PROCSTAR_RUN_RESTRICT_EXE", Some("--restrict-exe")),
+    key("run.allowed_variables", Kind::Variables, "PROCSTAR_RUN_ALLOWED_VARIABLES", None),
+    key("run.allowed_directories", Kind::Directories, "PROCSTAR_RUN_ALLOWED_DIRECTORIES", None),
     key("run.state_dir", Kind::Path, "PROCSTAR_RUN_STATE_DIR", Some("--state-dir")),
     key("run.runtime_dir", Kind::Path, "PROCSTAR_RUN_RUNTIME_DIR", None),
     key("run.wait_timeout", Kind::Seconds, "PROCSTAR_RUN_WAIT_TIMEOUT", Some("--wait-timeout")),

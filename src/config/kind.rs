@@ -34,6 +34,10 @@ pub enum Kind {
     Path,
     /// One or several paths or globs: in a file also an array, in a variable joined by colons.
     Globs,
+    /// One or several absolute paths, given like [`Kind::Globs`].
+    Directories,
+    /// One or several names of environment variables, given like [`Kind::Globs`].
+    Variables,
     /// A time in seconds, zero included.
     Seconds,
     /// A time in seconds that something is repeated after, or that silence may take: not zero.
@@ -69,7 +73,7 @@ pub enum Scalar {
     Text(String),
     /// Of paths; need not be UTF-8.
     Path(PathBuf),
-    /// Of [`Kind::Globs`]; not empty.
+    /// Of [`Kind::Globs`], [`Kind::Directories`] and [`Kind::Variables`]; not empty.
     Paths(Vec<PathBuf>),
 }
 
@@ -120,6 +124,8 @@ impl Kind {
             Kind::Host => "a host name or an IP address",
             Kind::Path => "a path",
             Kind::Globs => "a path or a glob, or an array of them that is not empty",
+            Kind::Directories => "an absolute path, or an array of them that is not empty",
+            Kind::Variables => "a variable's name, or an array of them that is not empty",
             Kind::Seconds => "a time in seconds from 0 to 1e10",
             Kind::Period => "a time in seconds from 0.001 to 1e10",
             Kind::Factor => "a number that is at least 1",
@@ -140,6 +146,22 @@ impl Kind {
         matches!(self, Kind::AgentToken | Kind::HttpToken)
     }
 
+    /// Whether there can be several values.
+    fn is_list(self) -> bool {
+        matches!(self, Kind::Globs | Kind::Directories | Kind::Variables)
+    }
+
+    /// One of the values of a kind that can have several.
+    fn element(self, text: &OsStr) -> Option<PathBuf> {
+        match self {
+            Kind::Directories => path(text).filter(|path| path.is_absolute()),
+            Kind::Variables => {
+                path(text).filter(|_| text.to_str().is_some_and(|name| !name.contains('=')))
+            }
+            _ => glob(text),
+        }
+    }
+
     /// Reads a variable's or a flag's text.
     ///
     /// # Errors
@@ -149,10 +171,10 @@ impl Kind {
         let refused = || format!("expected {}, found {text:?}", self.expected());
         match self {
             Kind::Path => return path(text).map(Scalar::Path).ok_or_else(refused),
-            Kind::Globs => {
+            Kind::Globs | Kind::Directories | Kind::Variables => {
                 let parts = text.as_bytes().split(|b| *b == b':').map(OsStr::from_bytes);
                 return parts
-                    .map(glob)
+                    .map(|part| self.element(part))
                     .collect::<Option<_>>()
                     .map(Scalar::Paths)
                     .ok_or_else(refused);
@@ -177,13 +199,13 @@ impl Kind {
                 value.as_str().parse().map_or(Raw::Other("a number"), Raw::Float)
             }
             DeValue::Datetime(_) => Raw::Other("a date or time"),
-            DeValue::Array(parts) if self == Kind::Globs && !parts.is_empty() => {
-                let globs = parts.iter().map(|part| match part.get_ref() {
-                    DeValue::String(text) => glob(OsStr::new(text.as_ref())),
+            DeValue::Array(parts) if self.is_list() && !parts.is_empty() => {
+                let elements = parts.iter().map(|part| match part.get_ref() {
+                    DeValue::String(text) => self.element(OsStr::new(text.as_ref())),
                     _ => None,
                 });
-                let globs = globs.collect::<Option<_>>().map(Scalar::Paths);
-                return globs.ok_or_else(|| self.refusal(&Raw::Other("an array")));
+                let elements = elements.collect::<Option<_>>().map(Scalar::Paths);
+                return elements.ok_or_else(|| self.refusal(&Raw::Other("an array")));
             }
             DeValue::Array(_) => Raw::Other("an array"),
             DeValue::Table(_) => Raw::Other("a table"),
@@ -245,9 +267,11 @@ impl Kind {
                 Raw::Text(text) => path(OsStr::new(text)).map(Scalar::Path),
                 _ => None,
             },
-            Kind::Globs => match raw {
+            Kind::Globs | Kind::Directories | Kind::Variables => match raw {
                 // A file's text is one: it has an array for several.
-                Raw::Text(text) => glob(OsStr::new(text)).map(|one| Scalar::Paths(vec![one])),
+                Raw::Text(text) => {
+                    self.element(OsStr::new(text)).map(|one| Scalar::Paths(vec![one]))
+                }
                 _ => None,
             },
             Kind::Seconds => number(raw, 0.0, MAX_SECONDS),
@@ -331,6 +355,8 @@ mod tests {
             (Kind::Host, &["h", "::1", "*"], &["", "wss://h", "h:1", "a b", "h/"]),
             (Kind::Path, &["/", "a b"], &["", "a\0"]),
             (Kind::Globs, &["/", "/a/*:/b", "/a/[b-d]/**"], &["", ":", "/a:", "/a/["]),
+            (Kind::Directories, &["/", "/a:/b"], &["", "a", "/a:b", "/a:"]),
+            (Kind::Variables, &["LD_LIBRARY_PATH", "A:B"], &["", "A=b", "A:"]),
             (Kind::Seconds, &["0", "-0", ".5", "1e10"], &["", "-1", "nan", "inf", "1e11", "1s"]),
             (Kind::Period, &["0.001", "60"], &["0", "1e-9", "nan", "-1"]),
             (Kind::Factor, &["1", "2.5"], &["0.99", "nan", "inf"]),

@@ -102,3 +102,20 @@ pub(super) mod paths {
         Ok(forms.into_iter().map(PathBuf::from).collect())
     }
 }
+
+/// `Vec<String>`, shown as [`paths`] are.
+pub(super) mod names {
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(names: &[String], s: S) -> Result<S::Ok, S::Error> {
+        match names {
+            [] => s.serialize_none(),
+            [one] => one.serialize(s),
+            more => s.collect_seq(more),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
+        Vec::deserialize(d)
+    }
+}

@@ -224,7 +224,12 @@ fn moved(plan: &LaunchPlan, source: usize) -> Result<RawFd, i32> {
 fn take_step(plan: &LaunchPlan, step: &Step) -> Result<(), i32> {
     match step {
         Step::Put { target, source } => place(moved(plan, *source)?, *target),
-        Step::Open { target, path, flags, mode } => put_opened(path, *flags, *mode, *target),
+        Step::Open { target, directory: Some(directory), path, flags, mode } => {
+            put(open_below(directory, path, *flags, *mode)?, *target)
+        }
+        Step::Open { target, directory: None, path, flags, mode } => {
+            put_opened(path, *flags, *mode, *target)
+        }
         Step::Dup { target, from } => place(*from, *target),
         Step::Close { target } => {
             // SAFETY: the child's own table. That it was not open is as good as closed.
@@ -256,12 +261,51 @@ fn put_opened(
     let number = attempt(Call::Open, || unsafe {
         libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode as libc::c_uint).into()
     })? as RawFd;
+    put(number, target)
+}
+
+/// Moves an opened file to `target`.
+///
+/// # Errors
+/// The errno.
+fn put(number: RawFd, target: RawFd) -> Result<(), i32> {
     let placed = place(number, target);
     if number != target {
-        // SAFETY: the number is the child's own, from the call above.
+        // SAFETY: the number is the child's own.
         unsafe { libc::close(number) };
     }
     placed
+}
+
+/// Opens a file that no link and no `..` leads out of a directory.
+///
+/// # Errors
+/// The errno; `EXDEV` where it would be outside.
+fn open_below(
+    directory: &CString,
+    path: &CString,
+    flags: libc::c_int,
+    mode: libc::mode_t,
+) -> Result<RawFd, i32> {
+    let as_directory = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    // SAFETY: `directory` is a live C string.
+    let within =
+        attempt(Call::Open, || unsafe { libc::open(directory.as_ptr(), as_directory).into() })?
+            as RawFd;
+    // SAFETY: an all-zero struct of numbers is a valid one.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = (flags | libc::O_CLOEXEC) as u64;
+    // A mode without a file to make is an error.
+    how.mode = if flags & libc::O_CREAT == 0 { 0 } else { u64::from(mode) };
+    how.resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
+    // SAFETY: `path` is a live C string, and the kernel reads one struct at `how`.
+    let opened = attempt(Call::Open, || unsafe {
+        let size = size_of::<libc::open_how>();
+        libc::syscall(libc::SYS_openat2, within, path.as_ptr(), &raw const how, size)
+    });
+    // SAFETY: the child's own descriptor, from the call above.
+    unsafe { libc::close(within) };
+    opened.map(|number| number as RawFd)
 }
 
 /// Makes `target` a copy of `number` that survives exec.
@@ -308,8 +352,8 @@ fn exec(plan: &LaunchPlan) -> libc::c_int {
     report.reached_exec().store(1, Relaxed);
     let (errno, missing) = match &plan.executable {
         Executable::Paths(paths) => exec_first(plan, paths),
-        Executable::Opened { source, path } => exec_opened(plan, *source, path),
-        Executable::Missing(errno) => (*errno, *errno == libc::ENOENT),
+        Executable::Opened { source, path, .. } => exec_opened(plan, *source, path),
+        Executable::Missing(errno) => (*errno, matches!(*errno, libc::ENOENT | libc::ENOTDIR)),
     };
     report.exe_missing().store(i32::from(missing), Relaxed);
     report.exec_errno().store(errno, Relaxed);

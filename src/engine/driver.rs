@@ -381,7 +381,7 @@ impl Driver {
         let to_inbox = Arc::clone(&inbox);
         let surroundings = Surroundings {
             heritage: Arc::clone(&options.heritage),
-            whitelist: options.restrict_exe.clone(),
+            restriction: options.restriction.clone(),
             files: options.places.files.clone(),
             restore: options.restore.clone(),
             max_file_size: options.max_file_size,

@@ -82,6 +82,12 @@ impl Stage {
         }
     }
 
+    /// Whether it is about a key of the spec that sets something of the process.
+    fn is_attribute(self) -> bool {
+        use Stage::{Exec, Fd, Fork, Peer, Restrict, Session, Setup};
+        !matches!(self, Restrict | Fork | Fd(_) | Setup | Exec { .. } | Peer | Session)
+    }
+
     /// The fd concerned, where it is about one.
     pub fn fd(self) -> Option<i32> {
         match self {
@@ -143,19 +149,13 @@ impl fmt::Display for StartFailure {
         let reason = self.reason();
         let path = self.path.as_deref().unwrap_or_default();
         match self.stage {
-            Stage::Restrict => write!(f, "restricted executable: {path}"),
-            Stage::Fork => write!(f, "fork failed: {reason}"),
-            Stage::Fd(fd) => {
-                write!(f, "failed to set up fd {fd}: {reason}")?;
-                self.detail.iter().try_for_each(|detail| write!(f, ": {detail}"))
-            }
-            Stage::Setup => f.write_str("the set-up was ended by a signal before execve"),
-            Stage::Peer => write!(f, "not started: process {path:?} of the same request failed"),
-            Stage::Session => write!(f, "failed to make a session: {reason}"),
-            Stage::Exec { .. } => {
-                write!(f, "execve failed: {path}: {reason}")?;
-                self.detail.iter().try_for_each(|detail| write!(f, ": {detail}"))
-            }
+            Stage::Restrict => write!(f, "restricted executable: {path}")?,
+            Stage::Fork => write!(f, "fork failed: {reason}")?,
+            Stage::Fd(fd) => write!(f, "failed to set up fd {fd}: {reason}")?,
+            Stage::Setup => f.write_str("the set-up was ended by a signal before execve")?,
+            Stage::Peer => write!(f, "not started: process {path:?} of the same request failed")?,
+            Stage::Session => write!(f, "failed to make a session: {reason}")?,
+            Stage::Exec { .. } => write!(f, "execve failed: {path}: {reason}")?,
             attribute => {
                 write!(f, "failed to set {}: ", attribute.name())?;
                 let subject = match attribute {
@@ -166,13 +166,15 @@ impl fmt::Display for StartFailure {
                     write!(f, "{subject}: ")?;
                 }
                 f.write_str(&reason)?;
-                // Without an OS error, the detail is the reason.
-                let detail = self.detail.iter().filter(|_| self.errno != 0);
-                detail.into_iter().try_for_each(|detail| write!(f, ": {detail}"))
             }
         }
+        // Without an OS error, the detail is the reason of an attribute.
+        let said = self.errno == 0 && self.stage.is_attribute();
+        let detail = self.detail.iter().filter(|_| !said);
+        detail.into_iter().try_for_each(|detail| write!(f, ": {detail}"))
     }
 }
+
 /// A process of a tree that could not be signaled when that was stopped.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct StopFailure {

@@ -23,6 +23,7 @@ mod oom;
 pub(crate) mod permitted;
 mod plan;
 pub mod procfs;
+mod restriction;
 mod rusage;
 mod spawn;
 mod state;
@@ -30,7 +31,6 @@ mod stop;
 pub(crate) mod sys;
 mod timers;
 mod tree;
-mod whitelist;
 
 use std::io;
 use std::path::PathBuf;
@@ -41,8 +41,8 @@ pub use capture::filter::{self, FILTER};
 pub use capture::{Capture, Captures, CutShort, Extent, Held, Loss, Part, Places, Taken, View};
 pub use failure::{Stage, StartFailure, StopFailure};
 pub use plan::Heritage;
+pub use restriction::{Restriction, Whitelist};
 pub use stop::{StopCause, StopOrder, Terms};
-pub use whitelist::Whitelist;
 
 use indexmap::IndexMap;
 
@@ -64,8 +64,8 @@ pub struct Options {
     pub drain_grace: Duration,
     /// How long a child's set-up may take before the process is reported as running all the same.
     pub setup_patience: Duration,
-    /// The executables that may be started, where there is such a restriction.
-    pub restrict_exe: Option<Whitelist>,
+    /// What specs are restricted to, where they are.
+    pub restriction: Option<Arc<Restriction>>,
     /// What children can inherit.
     pub heritage: Arc<Heritage>,
     /// The program to start as a [`filter`]: this one.
@@ -234,6 +234,9 @@ pub struct Resolved {
     pub cwd: Option<String>,
     /// The environment that it was started with, where that is asked for: secrets are masked, and what is not UTF-8 is replaced.
     pub env: Option<IndexMap<String, String>>,
+    /// The variables that a [`Restriction`] has kept from it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<String>,
 }
 
 /// The start of a process.

@@ -8,6 +8,7 @@ mod data;
 mod environment;
 mod executable;
 mod file_size;
+mod files;
 mod privileges;
 mod report;
 
@@ -22,7 +23,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use crate::spec::{OpenFlags, SignalSets, ValidatedFd, ValidatedProc};
 
-use super::whitelist::Whitelist;
+use super::restriction::Restriction;
 use super::{Resolved, Restore, Stage, StartFailure, with_dirs};
 pub(super) use accounts::Accounts;
 pub(super) use attributes::{Setting, What};
@@ -86,6 +87,8 @@ pub(super) enum Step {
     Open {
         /// The fd's number in the child.
         target: RawFd,
+        /// The directory that it must be below, and that the path counts from; none where it may be anywhere.
+        directory: Option<CString>,
         /// The path.
         path: CString,
         /// Flags of open(2).
@@ -135,8 +138,8 @@ impl Step {
 pub(super) struct Surroundings {
     /// What they can inherit.
     pub(super) heritage: Arc<Heritage>,
-    /// What may be started; none where that is anything.
-    pub(super) whitelist: Option<Whitelist>,
+    /// What specs are restricted to; none where they are not.
+    pub(super) restriction: Option<Arc<Restriction>>,
     /// Where large data is kept while they read it.
     pub(super) files: PathBuf,
     /// Makes that directory again.
@@ -195,6 +198,8 @@ pub(super) struct LaunchPlan {
     pub(super) report: Arc<Report>,
     /// The files that could not be made for fds.
     pub(super) not_made: Vec<NotMade>,
+    /// Why files are refused, by the index of their fds.
+    pub(super) refused: Vec<(usize, String)>,
     /// Keep alive what the pointers above point to.
     _strings: Vec<CString>,
     heritage: Arc<Heritage>,
@@ -239,26 +244,28 @@ impl LaunchPlan {
         let Draft { proc, made, report } = draft;
         let Surroundings {
             heritage,
-            whitelist,
+            restriction,
             files,
             restore,
             accounts,
             max_file_size,
             privileges,
         } = surroundings;
+        let restriction = restriction.as_deref();
         let mut sources = Vec::new();
         let mut failures = Vec::new();
         let switch = accounts.switch(&proc.attributes);
         let other = switch.as_ref().ok().and_then(|switch| switch.other.as_ref());
-        let env =
-            environment::make(&proc.env, heritage, other).map_err(|more| failures.extend(more));
+        let env = environment::make(&proc.env, heritage, other, restriction)
+            .map_err(|more| failures.extend(more));
         let path = env.as_ref().ok().and_then(|env| env.path.as_ref());
         // Without its environment a name is looked up nowhere.
         let executable = if proc.search_path && env.is_err() {
             Executable::Missing(libc::ENOENT)
         } else {
             // Whatever else is wrong, that it may not be started is all there is to say.
-            executable::find(&proc, path, whitelist.as_ref(), &mut sources).map_err(|e| vec![e])?
+            let whitelist = restriction.map(Restriction::executables);
+            executable::find(&proc, path, whitelist, &mut sources).map_err(|e| vec![e])?
         };
         let file_size = file_size::setting(&proc.attributes, *max_file_size)
             .map_err(|failure| failures.push(failure));
@@ -277,11 +284,18 @@ impl LaunchPlan {
             Some(cwd) => Some(attributes::below(attributes::own_cwd().as_deref(), cwd)),
         };
         let exe = Some(attributes::below(cwd.as_deref(), &proc.exe));
-        let _ = report.early().set(Resolved { exe, cwd, env: env.shown });
+        let _ = report.early().set(Resolved {
+            exe,
+            cwd: cwd.clone(),
+            env: env.shown,
+            dropped: env.dropped,
+        });
         let signals = signals(&proc, heritage);
         let mut steps = Vec::with_capacity(proc.fds.len());
+        let refused = files::refused(&proc, cwd.as_deref(), restriction);
         for (((name, fd), made), errno) in proc.fds.into_iter().zip(made).zip(report.step_errnos())
         {
+            let opened = |step| files::confine(step, cwd.as_deref(), restriction, errno);
             let made = match (&fd, made) {
                 (ValidatedFd::Data(bytes), Made::Nothing) => {
                     with_dirs(restore.as_ref(), || data::open(bytes, files))
@@ -289,7 +303,7 @@ impl LaunchPlan {
                 }
                 (_, made) => made,
             };
-            steps.push(step(name.number(), &fd, made, &mut sources, errno));
+            steps.push(opened(step(name.number(), &fd, made, &mut sources, errno)));
         }
         let mut strings: Vec<CString> = proc.argv.iter().map(|arg| c_string(arg)).collect();
         let argv = pointers(strings.iter());
@@ -318,6 +332,7 @@ impl LaunchPlan {
             passed,
             report,
             not_made: Vec::new(),
+            refused,
             _strings: strings,
             heritage: Arc::clone(heritage),
         })
@@ -332,10 +347,11 @@ impl LaunchPlan {
             Executable::Paths(paths) if self.report.exec_errno().load(Ordering::Acquire) == 0 => {
                 tried.and_then(|tried| paths.get(tried)).map(|path| path.to_string_lossy())
             }
+            Executable::Opened { found, .. } => Some(found.to_string_lossy()),
             _ => None,
         };
         let exe = exe.map(|exe| attributes::below(cwd.as_deref(), &exe)).or(early.exe);
-        Resolved { exe, cwd, env: early.env }
+        Resolved { exe, cwd, env: early.env, dropped: early.dropped }
     }
 
     /// Gives what is put at the fd with this index, which was to be made later.
@@ -421,6 +437,7 @@ fn step(
         (ValidatedFd::Dup(from), Made::Nothing) => Step::Dup { target, from: *from },
         (ValidatedFd::Open { path, flags, mode }, Made::Nothing) => Step::Open {
             target,
+            directory: None,
             path: c_string(path),
             flags: open_flags(*flags),
             mode: *mode as libc::mode_t,

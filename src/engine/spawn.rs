@@ -456,8 +456,22 @@ fn fd_failures(plan: &LaunchPlan) -> Vec<StartFailure> {
                 Step::Open { path, .. } => Some(path.to_string_lossy().into_owned()),
                 _ => not_made.and_then(|not_made| not_made.path.clone()),
             };
-            let detail = not_made.and_then(|not_made| not_made.detail.clone());
+            let refused = plan.refused.iter().find(|(at, _)| *at == index);
+            let detail = refused
+                .map(|(_, why)| why.clone())
+                .or_else(|| not_made.and_then(|not_made| not_made.detail.clone()))
+                .or_else(|| led_out(step, path.as_deref(), errno));
             StartFailure { detail, ..StartFailure::new(Stage::Fd(step.target()), errno, path) }
         })
         .collect()
+}
+
+/// What an errno leaves out of a file that was to be below a directory.
+fn led_out(step: &Step, path: Option<&str>, errno: i32) -> Option<String> {
+    let confined = match step {
+        Step::Open { directory, .. } => directory.is_some(),
+        _ => errno == libc::EXDEV,
+    };
+    let path = path.filter(|_| confined && matches!(errno, libc::EXDEV | libc::ELOOP))?;
+    Some(format!("{path} leads out of the directory that run.allowed_directories lists"))
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::ledger::Record;
 use super::meaning::Mode;
 use crate::config::{LogLevel, LogSettings};
-use crate::engine::{Ended, Moment, Started, StopFailure, StopOrder};
+use crate::engine::{Ended, Moment, Restriction, Started, StopFailure, StopOrder, Whitelist};
 use crate::path_bytes;
 use crate::spec::{LimitSpec, ProcId, Validated};
 
@@ -37,9 +37,9 @@ pub struct Settings {
     pub drain_grace: Duration,
     /// How long a child's set-up may take before the process is reported as running.
     pub setup_patience: Duration,
-    /// The executables that may be started, paths and globs; none: any.
-    #[serde(with = "one_or_more")]
-    pub restrict_exe: Vec<String>,
+    /// What specs are restricted to.
+    #[serde(with = "allowed")]
+    pub restrict_exe: Allowed,
     /// How to log.
     pub log: LogSettings,
     /// What every process is limited to.
@@ -72,6 +72,34 @@ impl Limits {
     }
 }
 
+/// What specs are restricted to, as it crosses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allowed {
+    /// The executables that may be started, paths and globs; none: any, and then the rest does not matter.
+    pub executables: Vec<String>,
+    /// Variables that are passed on all the same.
+    pub variables: Vec<String>,
+    /// Directories below which specs may name files.
+    #[serde(with = "path_bytes::list")]
+    pub directories: Vec<PathBuf>,
+}
+
+impl Allowed {
+    /// The restriction; none where every executable may be started.
+    ///
+    /// # Errors
+    /// What is wrong with a glob, for the user.
+    pub fn restriction(&self) -> Result<Option<Restriction>, String> {
+        if self.executables.is_empty() {
+            return Ok(None);
+        }
+        let restriction = Restriction::new(Whitelist::new(self.executables.clone())?)
+            .allow_variables(self.variables.clone())
+            .allow_directories(self.directories.clone());
+        Ok(Some(restriction))
+    }
+}
+
 /// What the keeper has to know only to open the instance's directories, of the first agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opening {
@@ -84,30 +112,37 @@ pub struct Opening {
     pub serves: bool,
 }
 
-/// Texts in the form that held one at most: nothing, a text, or several.
-mod one_or_more {
+/// [`Allowed`] in the form that held one executable at most: nothing, a text, several, or all of it.
+mod allowed {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Allowed;
 
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Form {
         One(String),
         More(Vec<String>),
+        All(Allowed),
     }
 
-    pub(super) fn serialize<S: Serializer>(texts: &[String], to: S) -> Result<S::Ok, S::Error> {
-        match texts {
+    pub(super) fn serialize<S: Serializer>(allowed: &Allowed, to: S) -> Result<S::Ok, S::Error> {
+        let Allowed { executables, variables, directories } = allowed;
+        match executables.as_slice() {
+            _ if !(variables.is_empty() && directories.is_empty()) => allowed.serialize(to),
             [] => to.serialize_none(),
             [one] => to.serialize_some(one),
             more => more.serialize(to),
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Allowed, D::Error> {
+        let only = |executables| Allowed { executables, ..Allowed::default() };
         Ok(match Option::<Form>::deserialize(from)? {
-            None => Vec::new(),
-            Some(Form::One(one)) => vec![one],
-            Some(Form::More(more)) => more,
+            None => Allowed::default(),
+            Some(Form::One(one)) => only(vec![one]),
+            Some(Form::More(more)) => only(more),
+            Some(Form::All(all)) => all,
         })
     }
 }
@@ -426,6 +461,31 @@ mod tests {
             ToKeeper::Forget("b".into()),
             ToKeeper::Bye { code: 1, signal: Some(2) },
         ]
+    }
+
+    /// A restriction without more has the form that older programs know; with more, it comes back from either kind of MessagePack.
+    #[test]
+    fn restrictions_cross() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Holder(#[serde(with = "allowed")] Allowed, u8);
+        let only = |executables: &[&str]| Allowed {
+            executables: executables.iter().map(|exe| (*exe).to_owned()).collect(),
+            ..Allowed::default()
+        };
+        let full = Allowed {
+            variables: vec!["TMPDIR".into()],
+            directories: vec!["/srv".into(), "/\u{e4}".into()],
+            ..only(&["/bin/true"])
+        };
+        for allowed in [only(&[]), only(&["/a"]), only(&["/a", "/b/*"]), full] {
+            let holder = Holder(allowed, 7);
+            let compact = rmp_serde::to_vec(&holder).unwrap();
+            let named = rmp_serde::to_vec_named(&holder).unwrap();
+            assert_eq!(rmp_serde::from_slice::<Holder>(&compact).unwrap(), holder);
+            assert_eq!(rmp_serde::from_slice::<Holder>(&named).unwrap(), holder);
+        }
+        let older = rmp_serde::to_vec(&("/a", 7)).unwrap();
+        assert_eq!(rmp_serde::to_vec(&Holder(only(&["/a"]), 7)).unwrap(), older);
     }
 
     proptest! {

@@ -30,9 +30,7 @@ use crate::config::NEVER_INHERITED;
 use crate::engine::inbox::Inbox;
 use crate::engine::permitted;
 use crate::engine::procfs::ProcFs;
-use crate::engine::{
-    Ended, Engine, Event, FILTER, Handover, Heritage, Moment, Options, StopOrder, Whitelist,
-};
+use crate::engine::{Ended, Engine, Event, FILTER, Handover, Heritage, Moment, Options, StopOrder};
 use crate::spec::{Identity, Validated};
 
 /// The environment variable by which an agent knows that it is one: the number of its socket to the keeper.
@@ -584,14 +582,14 @@ impl Keeper {
         settings: &Settings,
         handover: Option<Handover>,
     ) -> io::Result<Engine> {
-        let whitelist = Some(settings.restrict_exe.clone()).filter(|paths| !paths.is_empty());
-        let restrict_exe = whitelist.map(Whitelist::new).transpose().map_err(io::Error::other)?;
+        let restriction =
+            settings.restrict_exe.restriction().map_err(io::Error::other)?.map(Arc::new);
         let options = Options {
             places: instance.places(),
             epoch: Moment::now().unix_nanos.unsigned_abs(),
             drain_grace: settings.drain_grace,
             setup_patience: settings.setup_patience,
-            restrict_exe,
+            restriction,
             heritage: self.origin.heritage(),
             filter: permitted::own_program(),
             limit: settings.limits.of_captures(),

@@ -215,7 +215,7 @@ impl Program {
 
 #[cfg(test)]
 mod tests {
-    use super::super::protocol::Printing;
+    use super::super::protocol::{Allowed, Printing};
     use super::*;
     use std::time::Duration;
 
@@ -263,7 +263,10 @@ mod tests {
                 conn_id: Some("x".into()),
                 drain_grace: Duration::from_secs(1),
                 setup_patience: Duration::from_millis(500),
-                restrict_exe: vec!["/bin/true".into()],
+                restrict_exe: Allowed {
+                    executables: vec!["/bin/true".into()],
+                    ..Allowed::default()
+                },
                 log: LogSettings::default(),
                 limits: Default::default(),
             },

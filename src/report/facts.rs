@@ -4,6 +4,7 @@ mod brief;
 
 pub use brief::{Brief, Figures};
 
+use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
@@ -306,10 +307,7 @@ impl Facts {
             cwd,
             env,
             labels: self.labels(),
-            warnings: {
-                let asked = identity.map_or(Vec::new(), Identity::warnings);
-                asked.into_iter().chain(notices.iter().map(String::as_str)).collect()
-            },
+            warnings: self.warnings(notices),
             group_id: &sampler.group_id,
             agent: &sampler.agent,
             captures: self.capture_reports(as_of),
@@ -322,11 +320,26 @@ impl Facts {
 
     /// Executable, working directory and environment, as they were resolved; or else as they were asked for.
     fn resolved(&self) -> (Option<&str>, Option<&str>, Option<&IndexMap<String, String>>) {
-        let Resolved { exe, cwd, env } = &self.resolved;
+        let Resolved { exe, cwd, env, .. } = &self.resolved;
         let identity = self.identity.as_deref();
         let exe = exe.as_deref().or(identity.map(|identity| identity.exe.as_str()));
         let asked = identity.and_then(|identity| identity.cwd.as_deref());
         (exe, cwd.as_deref().or(asked), env.as_ref())
+    }
+
+    /// What its spec asks for that was not done, and these notices.
+    fn warnings<'a>(&'a self, notices: &'a [String]) -> Vec<Cow<'a, str>> {
+        let of_spec = self.identity.as_deref().map_or(Vec::new(), Identity::warnings);
+        let dropped = match self.resolved.dropped.as_slice() {
+            [] => None,
+            names => Some(format!(
+                "env: not passed on: {}; under run.restrict_exe, a variable that a loader or an interpreter obeys is passed on only \
+                 if run.allowed_variables lists it",
+                names.join(", ")
+            )),
+        };
+        let of_spec = of_spec.into_iter().map(Cow::Borrowed).chain(dropped.map(Cow::Owned));
+        of_spec.chain(notices.iter().map(|notice| Cow::Borrowed(notice.as_str()))).collect()
     }
 
     fn pieces(&self, as_of: AsOf) -> Option<Vec<(f64, String, u64, u64)>> {
@@ -444,7 +457,7 @@ pub(super) struct Head<'a> {
     labels: &'a IndexMap<String, String>,
     /// What its spec asks for that was not done, though it was started; and which output this result does not contain, as it is too
     /// large.
-    warnings: Vec<&'a str>,
+    warnings: Vec<Cow<'a, str>>,
     /// The group of the agent that tells this.
     group_id: &'a str,
     /// That agent.

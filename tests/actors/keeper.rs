@@ -48,7 +48,7 @@ fn settings() -> Settings {
         conn_id: Some("c".into()),
         drain_grace: Duration::ZERO,
         setup_patience: Duration::ZERO,
-        restrict_exe: Vec::new(),
+        restrict_exe: Default::default(),
         limits: Default::default(),
         log: LogSettings::default(),
     }

@@ -21,7 +21,7 @@ pub fn options() -> Options {
         epoch: 0,
         drain_grace: Duration::from_millis(300),
         setup_patience: Duration::from_millis(100),
-        restrict_exe: None,
+        restriction: None,
         heritage: Arc::new(Heritage::new([path], &[], [], None)),
         filter: env!("CARGO_BIN_EXE_procstar").into(),
         limit: spec::LimitSpec::default(),

@@ -83,6 +83,7 @@ fn every_setting_has_a_variable_and_a_file_key() {
             Kind::Count | Kind::Bytes | Kind::Port | Kind::ListenPort => ("7", "7"),
             Kind::Address => ("::", "\"::\""),
             Kind::HttpToken => ("8ePqYiqbZ4AnXB2hWx8WQg", "\"8ePqYiqbZ4AnXB2hWx8WQg\""),
+            Kind::Directories => ("/text", "\"/text\""),
             _ => ("text", "\"text\""),
         };
         let host = World::default().env("PROCSTAR_AGENT_HOST", "text");

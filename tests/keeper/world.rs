@@ -119,7 +119,7 @@ impl World {
             conn_id: None,
             drain_grace: Duration::from_millis(300),
             setup_patience: Duration::from_millis(100),
-            restrict_exe: Vec::new(),
+            restrict_exe: Default::default(),
             limits: Default::default(),
             log: LogSettings::default(),
         };

@@ -73,7 +73,7 @@ fn instance(settings: &Settings, env: &Env) -> Vec<Check> {
         conn_id: None,
         drain_grace: settings.capture.drain_grace,
         setup_patience: std::time::Duration::ZERO,
-        restrict_exe: Vec::new(),
+        restrict_exe: Default::default(),
         log: settings.log.clone(),
         limits: protocol::Limits::default(),
     };

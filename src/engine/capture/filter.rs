@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::below::WalkError;
 use super::super::creds::Creds;
+use super::super::restriction::Below;
 use super::super::spawn::Child;
 use super::super::{Moment, permitted, sys};
 use super::codec::Encoder;
@@ -47,6 +48,8 @@ pub(in crate::engine) struct Order {
     data: PathBuf,
     /// What the spec has of the named file, and where that is kept once it is made.
     named: Option<(CaptureFile, Arc<Named>)>,
+    /// Where the named file must be, if not anywhere.
+    within: Option<Below>,
     work: Work,
 }
 
@@ -70,6 +73,7 @@ impl Order {
         Order {
             data: capture.path.clone(),
             named: capture.spec.file.clone().zip(capture.named.clone()),
+            within: None,
             work: Work {
                 counters: capture.counters.clone(),
                 limits,
@@ -83,6 +87,11 @@ impl Order {
         }
     }
 
+    /// The same, of a named file that must be below a directory.
+    pub(in crate::engine) fn within(self, within: Option<Below>) -> Order {
+        Order { within, ..self }
+    }
+
     /// The path that the user has named.
     pub(in crate::engine) fn named(&self) -> Option<&str> {
         self.named.as_ref().map(|(file, _)| file.path.as_str())
@@ -94,7 +103,7 @@ impl Order {
     /// The OS error; `EINVAL` where there is something else than a regular file.
     pub(in crate::engine) fn open_named(&self, creds: &Creds) -> Result<OwnedFd, WalkError> {
         let (file, named) = self.named.as_ref().ok_or(Errno::ENOENT)?;
-        Ok(named.make(file, creds)?.into())
+        Ok(named.make(file, self.within.as_ref(), creds)?.into())
     }
 
     /// Starts the filter on a pipe. May block like [`open_named`](Self::open_named).
@@ -107,7 +116,11 @@ impl Order {
         reader: OwnedFd,
         creds: &Creds,
     ) -> Result<Child, WalkError> {
-        let named = self.named.as_ref().map(|(file, named)| named.make(file, creds)).transpose()?;
+        let named = self
+            .named
+            .as_ref()
+            .map(|(file, named)| named.make(file, self.within.as_ref(), creds))
+            .transpose()?;
         let (data, end) = match named {
             Some(named) if !self.work.copy => (named, None),
             named => (File::options().read(true).write(true).open(&self.data)?, named),

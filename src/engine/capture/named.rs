@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::below::{self, WalkError};
 use super::super::creds::Creds;
+use super::super::restriction::{self, Below};
 use super::super::{Moment, helpers, sys};
 use super::intact::gone;
 use crate::path_bytes;
@@ -131,16 +132,21 @@ impl Named {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes, or empties, the file, as a user who has these `creds`; gives it as open for writing. May wait for the file system.
+    /// Makes, or empties, the file, as a user who has these `creds`, and not outside of `within`; gives it as open for writing. May wait for
+    /// the file system.
     ///
     /// # Errors
-    /// The OS error; `EINVAL` where there is something else than a regular file.
-    pub(super) fn make(&self, file: &CaptureFile, creds: &Creds) -> Result<File, WalkError> {
+    /// The OS error; `EINVAL` where there is something else than a regular file, `EXDEV` for a path that leads out.
+    pub(super) fn make(
+        &self,
+        file: &CaptureFile,
+        within: Option<&Below>,
+        creds: &Creds,
+    ) -> Result<File, WalkError> {
         let made = if creds.are_ours() {
-            make(file)
+            make(file, within)
         } else {
-            let file = file.clone();
-            helpers::in_stead(creds, move || make(&file))
+            helpers::in_stead(creds, || make(file, within))
         };
         let (writer, open, id) = made?;
         let _ = self.made.set(Made { id, creds: creds.clone() });
@@ -286,8 +292,11 @@ fn open(path: &Path) -> Result<Open, WalkError> {
 }
 
 /// Makes, or empties, a file.
-fn make(file: &CaptureFile) -> Result<(File, Open, FileId), WalkError> {
+fn make(file: &CaptureFile, within: Option<&Below>) -> Result<(File, Open, FileId), WalkError> {
     let (dir, name) = below::parent(Path::new(&file.path))?;
+    if let Some(within) = within {
+        restriction::open::check_parent(&dir, within)?;
+    }
     let (made, mode) =
         (OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT, Mode::from_bits_retain(0o600));
     let writer = File::from(openat(&dir, name.as_os_str(), flags(made), mode)?);

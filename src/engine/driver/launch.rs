@@ -229,6 +229,14 @@ impl Driver {
         own: OwnFiles,
     ) -> io::Result<Opened> {
         let OwnFiles { mode, guarded } = own;
+        if let (Some(restriction), Some(file)) = (&self.options.restriction, &spec.file)
+            && !restriction.holds(&file.path)
+        {
+            return Err(io::Error::from_raw_os_error(libc::EPERM));
+        }
+        let restriction = self.options.restriction.clone();
+        let within = restriction.zip(spec.file.as_ref());
+        let within = within.and_then(|(restriction, file)| restriction.below(&file.path));
         let name = format!("{:x}.{serial}.{index}", self.options.epoch);
         let limit = self.options.limit;
         let options = &self.options;
@@ -244,7 +252,7 @@ impl Driver {
                 (Made::Source(source), OpenCapture::File { index })
             }
             Writer::Named(order) => {
-                task = Some(Task { index, order, filter: None });
+                task = Some(Task { index, order: order.within(within), filter: None });
                 (Made::Later, OpenCapture::File { index })
             }
             Writer::Pipe { source, reader, store, pieces } => {
@@ -258,7 +266,7 @@ impl Driver {
                 open_to(mode, &source);
                 let other = reader.try_clone().inspect_err(|_| capture.remove_own())?;
                 let filter = Some((self.options.filter.clone(), other));
-                task = Some(Task { index, order, filter });
+                task = Some(Task { index, order: order.within(within), filter });
                 (Made::Source(source), OpenCapture::Filter { index, reader, pid: 0 })
             }
         };

@@ -1,6 +1,7 @@
 //! The environment of a process, with what is read from files for it.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, c_char};
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,9 +14,10 @@ use indexmap::IndexMap;
 use super::super::below::{self, WalkError};
 use super::super::creds::Creds;
 use super::super::faults::{self, Call};
+use super::super::restriction::{Restriction, open};
 use super::super::{Stage, StartFailure, helpers};
 use super::accounts::OtherUser;
-use super::{Heritage, pointers};
+use super::{Heritage, attributes, pointers};
 use crate::spec::{EnvSpec, Inherit, VarSpec, VarValue, is_inherited_by_others};
 
 /// The longest string that the kernel takes at an exec: the variable, with its name and the NUL behind it.
@@ -37,16 +39,19 @@ pub(super) struct Environment {
     pub(super) path: Option<CString>,
     /// What results show, where that is asked for.
     pub(super) shown: Option<IndexMap<String, String>>,
+    /// The names of those that a restriction has kept out, sorted.
+    pub(super) dropped: Vec<String>,
 }
 
-/// Makes the environment that `env` asks for, of a process of our own user or of another one.
+/// Makes the environment that `env` asks for, of a process of our own user or of another one, as far as a restriction lets it.
 ///
 /// # Errors
-/// Each file that cannot be read, or whose content is no value.
+/// Each file that cannot be read, that the restriction does not allow, or whose content is no value.
 pub(super) fn make(
     env: &EnvSpec,
     heritage: &Heritage,
     other: Option<&OtherUser>,
+    restriction: Option<&Restriction>,
 ) -> Result<Environment, Vec<StartFailure>> {
     let mut own: Vec<CString> = other.map(|user| of_user(env, user)).unwrap_or_default();
     let mut failures = Vec::new();
@@ -55,13 +60,15 @@ pub(super) fn make(
             VarSpec::Text(value) | VarSpec::Detailed(VarValue { value: Some(value), .. }) => {
                 Cow::Borrowed(value.as_bytes())
             }
-            VarSpec::Detailed(VarValue { file: Some(path), .. }) => match read(name, path) {
-                Ok(value) => Cow::Owned(value),
-                Err(error) => {
-                    failures.push(error.failure(Stage::Env, path));
-                    continue;
+            VarSpec::Detailed(VarValue { file: Some(path), .. }) => {
+                match read(name, path, restriction) {
+                    Ok(value) => Cow::Owned(value),
+                    Err(failure) => {
+                        failures.push(failure);
+                        continue;
+                    }
                 }
-            },
+            }
             VarSpec::Unset | VarSpec::Detailed(_) => continue,
         };
         // Validation and reading have left no NUL in it.
@@ -70,15 +77,27 @@ pub(super) fn make(
     if !failures.is_empty() {
         return Err(failures);
     }
-    let inherited: Vec<&CString> = (heritage.variables.iter())
+    let mut inherited: Vec<&CString> = (heritage.variables.iter())
         .filter(|variable| is_inherited(env, other.is_some(), name(variable)))
         .collect();
+    let mut dropped = BTreeSet::new();
+    if let Some(restriction) = restriction {
+        let mut passes = |variable: &CStr| {
+            let passes = restriction.passes(name(variable), value(variable));
+            if !passes {
+                dropped.insert(String::from_utf8_lossy(name(variable)).into_owned());
+            }
+            passes
+        };
+        inherited.retain(|variable| passes(variable));
+        own.retain(|variable| passes(variable));
+    }
     let all = || inherited.iter().copied().chain(&own);
     let path = all().rfind(|variable| name(variable) == b"PATH");
     let path = path.and_then(|variable| CString::new(value(variable)).ok());
     let shown = env.report.then(|| all().map(|variable| shown(env, variable)).collect());
     let envp = pointers(all());
-    Ok(Environment { envp, own, path, shown })
+    Ok(Environment { envp, own, path, shown, dropped: dropped.into_iter().collect() })
 }
 
 fn is_inherited(env: &EnvSpec, by_other: bool, name: &[u8]) -> bool {
@@ -119,13 +138,45 @@ fn of_user(env: &EnvSpec, user: &OtherUser) -> Vec<CString> {
 }
 
 /// Reads a variable's value from a file, less one newline at its end. It is read with our rights, and the process may write in the directory
-/// where it is: a link there is not followed, and a file system that does not answer is not waited for.
-fn read(name: &str, path: &str) -> Result<Vec<u8>, WalkError> {
+/// where it is: a link there is not followed, under a restriction none that leads out of the allowed directory, and a file system that
+/// does not answer is not waited for.
+fn read(
+    name: &str,
+    path: &str,
+    restriction: Option<&Restriction>,
+) -> Result<Vec<u8>, StartFailure> {
+    let absolute = attributes::below(attributes::own_cwd().as_deref(), path);
+    let below = restriction.map(|restriction| {
+        restriction.below(&absolute).ok_or_else(|| StartFailure {
+            detail: Some(restriction.refusal(&absolute)),
+            ..StartFailure::new(Stage::Env, libc::EPERM, Some(path.to_owned()))
+        })
+    });
+    let below = below.transpose()?;
+    let plain = PathBuf::from(path);
+    let opened = move || {
+        let inside = below.map(|below| open::below(&below)).transpose()?;
+        let file = File::from(below::read(&plain)?);
+        match inside {
+            // Somebody moves its directories about.
+            Some(inside) if !open::are_same(&inside, &file) => {
+                Err(io::Error::from_raw_os_error(libc::EXDEV).into())
+            }
+            _ => Ok(file),
+        }
+    };
+    content(name, opened).map_err(|error: WalkError| error.failure(Stage::Env, path))
+}
+
+/// A variable's value.
+fn content(
+    name: &str,
+    open: impl FnOnce() -> Result<File, WalkError> + Send + 'static,
+) -> Result<Vec<u8>, WalkError> {
     faults::pass(Call::EnvFile)?;
     let most = LONGEST.saturating_sub(name.len() + "=\0".len());
-    let path = PathBuf::from(path);
     let mut value = helpers::wait(&Creds::default(), PATIENCE, move || {
-        let file = File::from(below::read(&path)?);
+        let file = open()?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::from_raw_os_error(libc::EINVAL).into());
         }
@@ -174,8 +225,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().canonicalize().unwrap();
         let value = |name: &str| {
-            let read = read("NAME", path.join(name).to_str().unwrap());
-            read.map(|value| String::from_utf8(value).unwrap()).map_err(|error| error.errno())
+            let read = read("NAME", path.join(name).to_str().unwrap(), None);
+            read.map(|value| String::from_utf8(value).unwrap()).map_err(|error| error.errno)
         };
         std::fs::write(path.join("file"), "value\n").unwrap();
         symlink("file", path.join("link")).unwrap();

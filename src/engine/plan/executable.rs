@@ -5,13 +5,13 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 
 use super::super::faults::{self, Call};
-use super::super::whitelist::Whitelist;
+use super::super::restriction::{Whitelist, open};
 use super::super::{Stage, StartFailure};
 use super::attributes::below;
-use super::c_string;
+use super::{c_string, errno_of};
 use crate::spec::ValidatedProc;
 
 /// Where a name is looked up if the environment has no PATH, as execvp(3) has it.
@@ -25,8 +25,11 @@ pub(in crate::engine) enum Executable {
     Opened {
         /// Its index among the sources.
         source: usize,
-        /// Its real path, which is as good: for what is executed by an interpreter, which needs a path.
+        /// The path for what is executed by an interpreter, which has to open it again: its real path, or one that is allowed to
+        /// the letter.
         path: CString,
+        /// The path by which it was found.
+        found: CString,
     },
     /// Nothing: the errno of looking for it.
     Missing(i32),
@@ -44,7 +47,10 @@ pub(super) fn find(
 ) -> Result<Executable, StartFailure> {
     let candidates = candidates(proc, path);
     let Some(whitelist) = whitelist else { return Ok(Executable::Paths(candidates)) };
-    let restricted = || StartFailure::new(Stage::Restrict, 0, Some(whitelist.to_string()));
+    let refused = |detail| StartFailure {
+        detail,
+        ..StartFailure::new(Stage::Restrict, 0, Some(whitelist.to_string()))
+    };
     let looked_up = candidates.len() != 1 || candidates.first() != Some(&c_string(&proc.exe));
     let mut errno = libc::ENOENT;
     for candidate in candidates {
@@ -63,18 +69,49 @@ pub(super) fn find(
             }
             _ => {}
         }
-        if whitelist.names(&written) {
-            return Ok(Executable::Paths(vec![candidate]));
-        }
-        let file = opened.map_err(|_| restricted())?;
-        let real = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        let real = real.ok().filter(|real| whitelist.matches(real)).ok_or_else(restricted)?;
-        let path = CString::new(real.as_os_str().as_bytes()).map_err(|_| restricted())?;
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) if is_magic(&error) => return Err(refused(Some(magic(&written)))),
+            // It is allowed, and not there.
+            Err(error) if whitelist.names(&written) => {
+                return Ok(Executable::Missing(errno_of(&error)));
+            }
+            Err(_) => return Err(refused(None)),
+        };
+        let path = if whitelist.names(&written) {
+            candidate.clone()
+        } else {
+            real_path(&file, whitelist, &written).map_err(refused)?
+        };
         sources.push(file.into());
-        return Ok(Executable::Opened { source: sources.len() - 1, path });
+        return Ok(Executable::Opened { source: sources.len() - 1, path, found: candidate });
     }
     // Nothing that could be executed, so nothing that is forbidden.
     Ok(Executable::Missing(errno))
+}
+
+/// The real path of an opened file, which a glob allows, and where the same file, by device and inode, is in our own mount namespace.
+///
+/// # Errors
+/// Why it is refused, where that is not plain.
+fn real_path(file: &File, whitelist: &Whitelist, written: &str) -> Result<CString, Option<String>> {
+    let real = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let real = real.ok().filter(|real| whitelist.matches(real)).ok_or(None)?;
+    if !open::is_at(file, &real) {
+        let real = real.display();
+        return Err(Some(format!("{written} is another file than {real}, the path that it shows")));
+    }
+    CString::new(real.as_os_str().as_bytes()).map_err(|_| None)
+}
+
+fn is_magic(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ELOOP)
+}
+
+fn magic(written: &str) -> String {
+    format!(
+        "{written} goes through a link of /proc that no path describes, or through too many links"
+    )
 }
 
 /// Every path where the executable may be.
@@ -96,8 +133,7 @@ fn candidates(proc: &ValidatedProc, path: Option<&CString>) -> Vec<CString> {
 /// Opens a file for nothing but to be told apart and executed.
 fn open(path: &str) -> io::Result<File> {
     faults::pass(Call::OpenExe)?;
-    // The access mode is not looked at.
-    File::options().read(true).custom_flags(libc::O_PATH).open(path)
+    open::executable(path)
 }
 
 /// Whether a file may be executed by somebody.

@@ -12,7 +12,7 @@ fn settings(base: &Path, state_dir: Option<&Path>, conn_id: Option<&str>) -> Set
         conn_id: conn_id.map(str::to_owned),
         drain_grace: Duration::ZERO,
         setup_patience: Duration::ZERO,
-        restrict_exe: Vec::new(),
+        restrict_exe: Default::default(),
         log: crate::config::LogSettings::default(),
         limits: Default::default(),
     }

@@ -1,0 +1,65 @@
+//! The files of a process's fds, where specs are restricted: only below the configured directories.
+
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use super::super::restriction::Restriction;
+use super::{Step, attributes};
+use crate::spec::{ValidatedFd, ValidatedProc};
+
+/// The file that every process may have.
+const NULL: &str = "/dev/null";
+
+/// Why files of a process are refused, by the index of their fds; `cwd` is the process's working directory.
+pub(super) fn refused(
+    proc: &ValidatedProc,
+    cwd: Option<&str>,
+    restriction: Option<&Restriction>,
+) -> Vec<(usize, String)> {
+    let Some(restriction) = restriction else { return Vec::new() };
+    let reason = |fd: &ValidatedFd| match fd {
+        ValidatedFd::Open { path, .. } if path != NULL => {
+            let path = attributes::below(cwd, path);
+            restriction.below(&path).is_none().then(|| restriction.refusal(&path))
+        }
+        ValidatedFd::Capture(spec) => {
+            let path = &spec.file.as_ref()?.path;
+            (!restriction.holds(path)).then(|| restriction.refusal(path))
+        }
+        _ => None,
+    };
+    let fds = proc.fds.iter().enumerate();
+    fds.filter_map(|(index, (_, fd))| Some((index, reason(fd)?))).collect()
+}
+
+/// The same step, of a file that has to be below an allowed directory; one that fails where it is below none.
+pub(super) fn confine(
+    step: Step,
+    cwd: Option<&str>,
+    restriction: Option<&Restriction>,
+    errno: &AtomicI32,
+) -> Step {
+    match (step, restriction) {
+        (Step::Open { target, path, flags, mode, .. }, Some(restriction))
+            if path.as_bytes() != NULL.as_bytes() =>
+        {
+            let absolute = attributes::below(cwd, &path.to_string_lossy());
+            let below = restriction.below(&absolute).and_then(|below| {
+                let c_string = |path: &std::path::Path| {
+                    std::ffi::CString::new(path.as_os_str().as_bytes()).ok()
+                };
+                Some((c_string(&below.directory)?, c_string(&below.rest)?))
+            });
+            match below {
+                Some((directory, path)) => {
+                    Step::Open { target, directory: Some(directory), path, flags, mode }
+                }
+                None => {
+                    errno.store(libc::EPERM, Ordering::Relaxed);
+                    Step::Failed { target }
+                }
+            }
+        }
+        (step, _) => step,
+    }
+}

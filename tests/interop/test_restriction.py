@@ -1,0 +1,252 @@
+"""Restricted executables: what a spec's author tries to get past the restriction. Each attack was one that worked."""
+
+import base64
+import contextlib
+import os
+from pathlib import Path
+import shutil
+import subprocess
+import threading
+
+import pytest
+
+from support.oneshot import ok, run1
+from support.shapes import captured
+from support.specs import argv, capture, sh
+from support.wait import eventually
+
+OUT = [["stdout", capture()]]
+CAT, ENV, ECHO, BASH = (os.path.realpath(path) for path in ("/bin/cat", "/usr/bin/env", "/bin/echo", "/bin/bash"))
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: needs root")
+
+
+def refused(proc, *args, **kw):
+    """The errors of a PROC that is not started."""
+    res = run1(proc, *args, **kw)
+    assert res["state"] == "error", (res["state"], captured(res))
+    return res["errors"]
+
+
+def configured(tmp_path, **settings):
+    """Options of a run with these settings below [run]."""
+    path = tmp_path / "restriction.toml"
+    lines = [f"{key} = {value!r}" for key, value in settings.items()]
+    path.write_text("\n".join(["[run]", *lines, ""]))
+    return ("--config", path)
+
+
+def library():
+    """The bytes of a shared library of this machine."""
+    maps = Path("/proc/self/maps").read_text().split()
+    return Path(next(path for path in maps if "/libm.so" in path or "/libc.so" in path)).read_bytes()
+
+
+# Variables
+
+
+def test_no_library_of_the_specs_is_loaded(tmp_path):
+    """Data of a spec, named by LD_PRELOAD, was mapped as code into the allowed program."""
+    data = ["9", {"data": {"base64": base64.b64encode(library()).decode()}}]
+    preload = {"inherit": False, "vars": {"LD_PRELOAD": "/proc/self/fd/9"}}
+    proc = argv(CAT, "/proc/self/maps", env=preload, fds=[*OUT, data])
+    # Data has no name. Without a restriction that is anybody's right.
+    assert "(deleted)" in captured(ok(proc)).decode()
+    res = ok(proc, "--restrict-exe", CAT)
+    assert "(deleted)" not in captured(res).decode()
+    (warning,) = res["warnings"]
+    assert "LD_PRELOAD" in warning and "run.allowed_variables" in warning
+    allowed = configured(tmp_path, restrict_exe=CAT, allowed_variables=["LD_PRELOAD"])
+    res = ok(proc, *allowed)
+    assert "(deleted)" in captured(res).decode() and res["warnings"] == []
+
+
+def test_no_interpreter_runs_the_specs_code():
+    """A shell that is allowed to run one script ran another before it."""
+    fds = [*OUT, ["9", {"data": {"text": "echo hooked"}}]]
+    proc = sh("true", *fds) | {"argv": [BASH, "-c", "echo done"], "env": {"vars": {"BASH_ENV": "/proc/self/fd/9"}}}
+    assert captured(ok(proc)) == b"hooked\ndone\n"
+    assert captured(ok(proc, "--restrict-exe", BASH)) == b"done\n"
+
+
+def test_variables_that_run_code_are_not_passed_on(tmp_path):
+    """Neither those of the spec nor those of the program; the result says which, and others are passed on."""
+    given = {name: "x" for name in "LD_AUDIT GCONV_PATH GLIBC_TUNABLES ENV PYTHONSTARTUP PERL5OPT RUBYOPT NODE_OPTIONS".split()}
+    given |= {name: "x" for name in "MALLOC_TRACE LOCPATH NLSPATH HOSTALIASES JAVA_TOOL_OPTIONS GIT_SSH_COMMAND".split()}
+    harmless = {"LANG": "C", "JOB": "7", "GIT_AUTHOR_NAME": "me", "NODE_ENV": "test"}
+    proc = argv(ENV, fds=OUT, env={"inherit": ["PYTHONPATH", "HOME"], "report": True, "vars": given | harmless})
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": "/opt/x", "HOME": "/root"}
+    free = ok(proc, env=env)
+    assert set(given) < set(free["env"]) and free["warnings"] == []
+    res = ok(proc, "--restrict-exe", ENV, env=env)
+    seen = dict(line.split("=", 1) for line in captured(res).decode().splitlines())
+    assert seen == res["env"] == harmless | {"HOME": "/root"}
+    (warning,) = res["warnings"]
+    assert all(name in warning for name in [*given, "PYTHONPATH"])
+    args = configured(tmp_path, restrict_exe=ENV, allowed_variables=["PYTHONPATH", "LOCPATH"])
+    seen = ok(proc, *args, env=env)["env"]
+    assert seen == harmless | {"HOME": "/root", "PYTHONPATH": "/opt/x", "LOCPATH": "x"}
+
+
+# Executables
+
+
+@contextlib.contextmanager
+def other_namespace(target, source):
+    """A process in a mount namespace where another file is at a path; its pid."""
+    script = f"mount --bind {source} {target} && echo ready && exec sleep 1000"
+    command = ["unshare", "-mr" if os.geteuid() else "-m", "sh", "-c", script]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        if process.stdout.readline() != "ready\n":
+            pytest.skip("NOT TESTED: no mount namespace can be made here")
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_another_mount_namespace_is_no_way_around_a_glob(tmp_path):
+    """There any file has any path: the path of a file that is opened through /proc/PID/root says nothing."""
+    bin = tmp_path / "bin"
+    bin.mkdir()
+    shutil.copy(CAT, bin / "tool")
+    (tmp_path / "evil").write_text("#!/bin/sh\necho evil\n")
+    shutil.copy(ECHO, tmp_path / "evil")
+    with other_namespace(bin / "tool", tmp_path / "evil") as pid:
+        proc = argv(f"/proc/{pid}/root{bin}/tool", "evil", fds=OUT)
+        # The attack: what runs there is the other file.
+        assert captured(ok(proc)) == b"evil\n"
+        (error,) = refused(proc, "--restrict-exe", f"{bin}/*")
+        assert error.startswith(f"restricted executable: {bin}/*")
+        # The same by a link that looks harmless, by the working directory, and where the path itself is allowed.
+        (tmp_path / "link").symlink_to(f"/proc/{pid}/root{bin}")
+        refused(argv(f"{tmp_path}/link/tool", "evil", fds=OUT), "--restrict-exe", f"{bin}/*")
+        refused(argv("tool", "evil", cwd=f"/proc/{pid}/root{bin}", fds=OUT), "--restrict-exe", f"{bin}/*")
+        refused(proc, "--restrict-exe", f"/proc/{pid}/root{bin}/tool")
+    assert captured(ok(argv(f"{bin}/tool", "/dev/null", fds=OUT), "--restrict-exe", f"{bin}/*")) == b""
+
+
+def test_a_descriptor_is_no_way_around_a_glob(tmp_path):
+    """A program in given data has a path that its author chooses in part."""
+    data = ["9", {"data": {"base64": base64.b64encode(Path(ECHO).read_bytes()).decode()}}]
+    for path in ("/proc/self/fd/9", "/dev/fd/9", "/proc/self/exe", "/proc/self/root/bin/echo"):
+        refused(argv(path, "x", fds=[*OUT, data]), "--restrict-exe", "/proc/**", "--restrict-exe", "/memfd:*")
+
+
+def test_an_allowed_path_that_is_swapped_runs_what_was_checked(tmp_path):
+    """The descriptor that was checked is executed: also by a path that is allowed to the letter, and through a link."""
+    shutil.copy(ECHO, tmp_path / "good")
+    (tmp_path / "tool").symlink_to("good")
+    proc = argv(f"{tmp_path}/tool", "x", fds=OUT)
+    res = ok(proc, "--restrict-exe", f"{tmp_path}/tool")
+    assert captured(res) == b"x\n" and res["exe"] == f"{tmp_path}/tool"
+    over = threading.Event()
+
+    def swap():
+        n = 0
+        while not over.is_set():
+            (tmp_path / "new").symlink_to(("/nonexistent", "good")[n % 2])
+            (tmp_path / "new").rename(tmp_path / "tool")
+            n += 1
+
+    # A missing one is no restriction's error, and no other.
+    (tmp_path / "tool").unlink()
+    (error,) = refused(proc, "--restrict-exe", f"{tmp_path}/tool")
+    assert error.startswith(f"execve failed: {tmp_path}/tool: No such file")
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    try:
+        eventually(lambda: (tmp_path / "tool").is_symlink(), "the first link")
+        for _ in range(5):
+            res = run1(proc, "--restrict-exe", f"{tmp_path}/tool")
+            assert res["state"] == "terminated" or "No such file" in res["errors"][0], res["errors"]
+    finally:
+        over.set()
+        swapper.join()
+
+
+def test_an_allowed_script_keeps_its_name(tmp_path):
+    """An interpreter opens its script again: by the path that is allowed."""
+    (tmp_path / "real").write_text("#!/bin/sh\necho $0 $1\n")
+    (tmp_path / "real").chmod(0o755)
+    (tmp_path / "script").symlink_to("real")
+    proc = argv(f"{tmp_path}/script", "x", fds=OUT)
+    assert captured(ok(proc, "--restrict-exe", f"{tmp_path}/script")).decode() == f"{tmp_path}/script x\n"
+    assert captured(ok(proc, "--restrict-exe", f"{tmp_path}/*")).decode() == f"{tmp_path}/real x\n"
+
+
+# Files
+
+
+def test_a_variable_of_a_file_is_read_below_allowed_directories_only(tmp_path):
+    """With `report`, the result showed any file that the program may read."""
+    (tmp_path / "secret").write_text("hunter2")
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "value").write_text("v")
+    (tmp_path / "open" / "link").symlink_to("../secret")
+
+    def of(path):
+        return argv(ENV, fds=OUT, env={"inherit": False, "report": True, "vars": {"X": {"file": str(path)}}})
+
+    assert ok(of(tmp_path / "secret"))["env"] == {"X": "hunter2"}
+    (error,) = refused(of(tmp_path / "secret"), "--restrict-exe", ENV)
+    assert error.startswith(f"failed to set env: {tmp_path}/secret: Operation not permitted") and "allowed_directories" in error
+    refused(of(tmp_path / "open" / "value"), "--restrict-exe", ENV)
+    args = configured(tmp_path, restrict_exe=ENV, allowed_directories=[f"{tmp_path}/open"])
+    assert ok(of(tmp_path / "open" / "value"), *args)["env"] == {"X": "v"}
+    for path in ("secret", "open/../secret", "open/link", "open"):
+        errors = refused(of(tmp_path / path), *args)
+        assert "hunter2" not in str(errors), path
+    # A variable that is not passed on is no way to have a file read either.
+    proc = argv(ENV, fds=OUT, env={"inherit": False, "vars": {"LD_X": {"file": f"{tmp_path}/secret"}}})
+    refused(proc, *args)
+
+
+def test_files_of_fds_are_below_allowed_directories_only(tmp_path):
+    """A spec read, and wrote, any file that the process's user may."""
+    (tmp_path / "secret").write_text("hunter2")
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "link").symlink_to("../secret")
+    (tmp_path / "open" / "in").write_text("in")
+
+    def read(path, **kw):
+        return argv(CAT, fds=[["stdin", {"file": {"path": str(path)}}], *OUT], **kw)
+
+    def write(path, flags="Write"):
+        return argv(CAT, "/dev/null", fds=[["stdout", {"file": {"path": str(path), "flags": flags}}]])
+
+    assert captured(ok(read(tmp_path / "secret"))) == b"hunter2"
+    (error,) = refused(read(tmp_path / "secret"), "--restrict-exe", CAT)
+    assert error.startswith("failed to set up fd 0: Operation not permitted") and "run.allowed_directories" in error
+    args = configured(tmp_path, restrict_exe=CAT, allowed_directories=[f"{tmp_path}/open"])
+    assert captured(ok(read(tmp_path / "open" / "in"), *args)) == b"in"
+    assert captured(ok(read("in", cwd=f"{tmp_path}/open"), *args)) == b"in"
+    for flags in ("Write", "CreateAppend", "ReadWrite", "Replace", "Append"):
+        ok(write(tmp_path / "open" / "out", flags), *args)
+    for path in ("secret", "new", "open/../secret", "open/link", "open/../new"):
+        (error,) = refused(write(tmp_path / path), *args)
+        assert error.startswith("failed to set up fd 1: "), path
+    (error,) = refused(read("../secret", cwd=f"{tmp_path}/open"), *args)
+    assert "leads out of" in error or "is not below" in error
+    assert (tmp_path / "secret").read_text() == "hunter2" and not (tmp_path / "new").exists()
+    # A process needs its /dev/null, by whatever key.
+    ok(argv(CAT, fds=[["stdin", {"null": {}}], ["stdout", {"file": {"path": "/dev/null"}}]]), "--restrict-exe", CAT)
+
+
+def test_output_is_kept_below_allowed_directories_only(tmp_path):
+    """The sibling: a capture's file, which the program writes for the spec."""
+    (tmp_path / "open").mkdir()
+
+    def to(path):
+        return argv(ECHO, "x", fds=[["stdout", {"capture": {"file": {"path": str(path)}}}]])
+
+    ok(to(tmp_path / "free"))
+    (error,) = refused(to(tmp_path / "new"), "--restrict-exe", ECHO)
+    assert error.startswith("failed to set up fd 1: Operation not permitted") and "run.allowed_directories" in error
+    args = configured(tmp_path, restrict_exe=ECHO, allowed_directories=[f"{tmp_path}/open"])
+    ok(to(tmp_path / "open" / "out"), *args)
+    assert (tmp_path / "open" / "out").read_text() == "x\n"
+    (tmp_path / "open" / "up").symlink_to("..")
+    for path in ("new", "open/../new", "open/up/new"):
+        refused(to(tmp_path / path), *args)
+    assert not (tmp_path / "new").exists()
