@@ -34,6 +34,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use environment::{Env, NEVER_INHERITED, process_env, read_secret_file};
+pub(crate) use environment::{conceal, concealed};
 pub use error::{ConfigError, Problem};
 pub use host::EVERY_INTERFACE;
 pub use kind::{Kind, Scalar};

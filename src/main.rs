@@ -17,7 +17,7 @@ use procstar::engine::{FILTER, Moment, filter};
 use procstar::keeper::descriptors::{self, Foreign};
 use procstar::keeper::meaning::Mode;
 use procstar::keeper::upgrade::{self, State, StateError};
-use procstar::keeper::{self, AgentCommand, Exit, Origin, check};
+use procstar::keeper::{self, AgentCommand, Exit, Origin, check, secrets};
 
 /// Opens what is closed of standard output and standard error, before Rust's own start does so with a `/dev/null` that takes everything: what
 /// is written to these must fail, as it does to a closed descriptor, for the program and for its children.
@@ -50,6 +50,9 @@ fn main() {
         std::process::exit(i32::from(code));
     }
     let start = Moment::now();
+    if let Err(foreign) = secrets::take() {
+        std::process::exit(i32::from(reserved(&foreign)));
+    }
     share_one_heap();
     // Before anything else is opened: these are the user's.
     let fds = claim_inherited_fds();
@@ -111,6 +114,7 @@ fn keep(fds: Vec<RawFd>, start: Moment) -> u8 {
 
 /// Goes on for the program that was in this process before. Signals stay blocked: some may be waiting.
 fn resume(number: &str, fds: &[RawFd]) -> u8 {
+    secrets::protect();
     match State::inherit(number, fds) {
         Ok(state) => ended(keeper::resume(state, AgentCommand::this_program())),
         Err(error) => cannot_go_on(&error),
@@ -120,6 +124,7 @@ fn resume(number: &str, fds: &[RawFd]) -> u8 {
 /// Answers a keeper that asks whether this program could go on from a state, and start with these arguments. One of an older version gives no
 /// nonce, and is content with an exit code.
 fn check(number: &str, nonce: Option<&str>) -> u8 {
+    secrets::protect();
     let read = || -> Result<Vec<u8>, StateError> {
         Ok(descriptors::read_state(&descriptors::state_file(upgrade::CHECK_FD, number)?)?)
     };
@@ -175,6 +180,7 @@ fn unblock_signals() {
 
 /// Is the agent of the keeper behind the descriptor with this number.
 fn agent(number: &str, fds: &[RawFd]) -> u8 {
+    secrets::protect();
     if let Err(error) = keeper::signals::prepare_agent() {
         say(&mut std::io::stderr(), &format!("procstar: cannot handle signals: {error}\n"));
         return 1;
@@ -190,6 +196,7 @@ fn agent(number: &str, fds: &[RawFd]) -> u8 {
     let env = config::process_env();
     let invocation = options::parse(std::env::args_os(), &env);
     if !matches!(invocation, Ok(Invocation::Run(_))) {
+        secrets::unprotect();
         // It starts nothing, and ends by what would end any other command. An error is that the keeper is gone.
         let _ = report_mode(&socket, Mode::OneShot);
         warn_of_mistyped(&env);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::keys::{self, KEYS, Key};
 use super::load::read_file;
@@ -17,9 +18,23 @@ use crate::trust::{self, Need, Untrusted};
 /// An environment: names and values need not be UTF-8.
 pub type Env = BTreeMap<OsString, OsString>;
 
-/// This process's environment.
+/// Variables that are not in this process's environment any more, for others could read them there.
+static CONCEALED: OnceLock<Env> = OnceLock::new();
+
+/// Sets the variables that [`process_env`] has besides those of the environment. The first call counts.
+pub(crate) fn conceal(secrets: Env) {
+    // A second call does not occur.
+    let _ = CONCEALED.set(secrets);
+}
+
+/// What [`conceal`] has set.
+pub(crate) fn concealed() -> &'static Env {
+    CONCEALED.get_or_init(Env::new)
+}
+
+/// The environment that this process was started with, secrets included.
 pub fn process_env() -> Env {
-    std::env::vars_os().collect()
+    std::env::vars_os().chain(concealed().clone()).collect()
 }
 
 /// Variables that no child inherits, not even by name. `docs/configuration.md` has the same list.

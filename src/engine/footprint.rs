@@ -8,8 +8,10 @@
 //! What is still resident then is where the `maxrss` of a process begins that we make. A [`Floor`] is how much that can have been: no
 //! more than the kernel's mark of the most that was resident says, which is read before it is set back.
 
+use std::fs::File;
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::procfs::parse_peaks;
@@ -146,7 +148,16 @@ fn begin_era() {
         era.over.store(true, Ordering::Release);
     }
     // Where that cannot be, figures are the larger ones.
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    if let Some(mut file) = open_mark() {
+        let _ = file.write_all(b"5");
+    }
+}
+
+/// The file by which the kernel sets its mark back. A process that others may not inspect cannot open it, but an open one stays of use.
+pub(crate) fn open_mark() -> Option<&'static File> {
+    static MARK: OnceLock<Option<File>> = OnceLock::new();
+    let open = || File::options().write(true).open("/proc/self/clear_refs").ok();
+    MARK.get_or_init(open).as_ref()
 }
 
 /// A part of the address space.

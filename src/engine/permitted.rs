@@ -126,7 +126,8 @@ pub(super) fn signal_by_number(handle: RawFd, signum: i32) -> Option<io::Result<
 
 /// The number of the process behind a pidfd, or a directory in `/proc`; none once it is reaped.
 fn number_of(handle: RawFd) -> Option<i32> {
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{handle}")).ok()?;
+    // Older kernels let nobody but root read that of a process that is not dumpable.
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{handle}")).unwrap_or_default();
     let number = match info.lines().find_map(|line| line.strip_prefix("Pid:")) {
         Some(number) => number.trim().parse().ok(),
         None => {

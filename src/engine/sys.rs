@@ -217,11 +217,15 @@ pub(super) fn takes_orphans() -> bool {
     std::process::id() == 1 || nix::sys::prctl::get_child_subreaper().unwrap_or(false)
 }
 
-/// Whether process `pid` executes the program that we are.
-pub(super) fn is_this_program(pid: i32) -> bool {
+/// Whether process `pid` executes the program that we are; none where we may not inspect it, as our own agents and filters.
+pub(super) fn is_this_program(pid: i32) -> Option<bool> {
     use std::os::unix::fs::MetadataExt;
     let file = |path: &str| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
-    matches!((file(&format!("/proc/{pid}/exe")), file("/proc/self/exe")), (Ok(it), Ok(own)) if it == own)
+    match (file(&format!("/proc/{pid}/exe")), file("/proc/self/exe")) {
+        (Err(error), _) if error.kind() == io::ErrorKind::PermissionDenied => None,
+        (Ok(it), Ok(own)) => Some(it == own),
+        _ => Some(false),
+    }
 }
 
 /// The signal that child `pid` has been stopped by since this was last asked, if it has not gone on.

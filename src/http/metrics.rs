@@ -109,14 +109,25 @@ fn processes(text: &mut Text, tally: &Tally) {
     text.one("procstar_captured_bytes_total", "counter", help, tally.captured_bytes as f64);
 }
 
+/// How many descriptors a process has. From Linux 6.2 on the size of the directory says so, also where it cannot be read, as the keeper's
+/// cannot without privileges.
+fn open_fds(pid: u32) -> Option<u64> {
+    let directory = format!("/proc/{pid}/fd");
+    let size = std::fs::metadata(&directory).map_or(0, |meta| meta.len());
+    if size > 0 {
+        return Some(size);
+    }
+    std::fs::read_dir(directory).ok().map(|entries| entries.count() as u64)
+}
+
 /// What our own two processes hold.
 fn resources(text: &mut Text, parts: &[(&str, u32)]) {
     // By the numbers of another namespace they would be somebody else's.
     let parts = if is_ours() { parts } else { &[] };
     text.family("procstar_open_fds", "gauge", "Open file descriptors.");
     for (part, pid) in parts {
-        if let Ok(fds) = std::fs::read_dir(format!("/proc/{pid}/fd")) {
-            text.sample("procstar_open_fds", &[("part", part)], fds.count() as f64);
+        if let Some(fds) = open_fds(*pid) {
+            text.sample("procstar_open_fds", &[("part", part)], fds as f64);
         }
     }
     text.family("procstar_resident_memory_bytes", "gauge", "Resident memory.");

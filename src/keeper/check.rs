@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::descriptors::{self, read_state};
+use super::secrets;
 use super::upgrade::{CHECK_FD, Program, STATE_FD};
 use crate::engine::permitted;
 use crate::engine::sys::{pidfd_open, set_nonblocking};
@@ -163,6 +164,7 @@ impl Asked {
     fn start(program: &Program, state: &File, nonce: &str, fds: &[RawFd]) -> io::Result<Asked> {
         let mut command = Command::new(program.path());
         descriptors::pass_on_inherited(&mut command, fds);
+        let _secrets = secrets::hand_over(&mut command)?;
         let mut child = command
             .arg0(program.name())
             .args(program.args())

@@ -27,6 +27,7 @@ mod read_up;
 mod readiness;
 pub mod registry;
 pub mod rest;
+pub mod secrets;
 mod serve;
 pub mod signals;
 mod subordinate;

@@ -22,6 +22,7 @@ use super::meaning::{Meaning, Mode, Terminal, meaning};
 use super::protocol::{Memory, Opening, Order, Settings, ToAgent, ToKeeper, Told, VERSION, encode};
 use super::readiness::Awaited;
 use super::rest;
+use super::secrets::{self, SECRETS_FD};
 use super::signals::{Exit, Received, Signals};
 use super::subordinate::{AgentCommand, Subordinate};
 use super::upgrade::{self, Program, State};
@@ -77,7 +78,8 @@ pub struct Origin {
 
 impl Origin {
     fn heritage(&self) -> Arc<Heritage> {
-        let hidden = [KEEPER_FD, AGAIN, upgrade::STATE_FD, upgrade::CHECK_FD, NONCE, FILTER];
+        let hidden =
+            [KEEPER_FD, AGAIN, upgrade::STATE_FD, upgrade::CHECK_FD, NONCE, FILTER, SECRETS_FD];
         let hidden = [NEVER_INHERITED, &hidden].concat();
         let fds = self.fds.iter().copied();
         let heritage = Heritage::new(std::env::vars_os(), &hidden, fds, self.nofile);
@@ -841,6 +843,8 @@ impl Keeper {
         // The agent tells the user where the log cannot be had.
         let _ = logging::init(&settings.log);
         let instance = Instance::open(settings, opening).map_err(|error| error.to_string())?;
+        // Not before: commands see by our program that an instance is about to enter itself. No process is started yet.
+        secrets::protect();
         let engine = self
             .start_engine(&instance, settings, None)
             .map_err(|error| format!("cannot start the engine: {error}"))?;

@@ -9,10 +9,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use super::descriptors;
 use super::protocol::{Decoder, FrameError, ToAgent, ToKeeper, encode};
 use super::serve::{AGAIN, KEEPER_FD};
 use super::upgrade::STATE_FD;
+use super::{descriptors, secrets};
 use crate::engine::permitted;
 use crate::engine::sys::pidfd_open;
 
@@ -83,6 +83,7 @@ impl Subordinate {
         }
         descriptors::pass_on(&mut command, &theirs);
         descriptors::pass_on_inherited(&mut command, fds);
+        let _secrets = secrets::hand_over(&mut command)?;
         // Where there is no pidfd, the end of a pipe tells of its end that it alone holds.
         let own = std::process::id().cast_signed();
         let pipe = if pidfd_open(own).is_err() { Some(std::io::pipe()?) } else { None };

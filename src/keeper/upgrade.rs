@@ -18,6 +18,7 @@ use super::instance::Remains;
 use super::ledger::Record;
 use super::meaning::Mode;
 use super::protocol::{Memory, Order, Settings};
+use super::secrets::{self, SECRETS_FD};
 use crate::engine::permitted;
 use crate::engine::sys::{seal, sealable_memory_file, set_cloexec};
 use crate::engine::{Carried, CarriedShared, Moment};
@@ -182,8 +183,13 @@ impl Program {
 
     /// Becomes the program that is now on disk. Gives back only an error; then nothing has changed.
     pub fn become_it(&self, state: &File, open: &[RawFd]) -> io::Error {
+        let secrets = match secrets::file() {
+            Ok(secrets) => secrets,
+            Err(error) => return error,
+        };
         let keep = |close| {
             set_cloexec(state, close)?;
+            secrets.iter().try_for_each(|secrets| set_cloexec(secrets, close))?;
             open.iter().try_for_each(|fd| {
                 // SAFETY: the caller holds it open.
                 set_cloexec(&unsafe { BorrowedFd::borrow_raw(*fd) }, close)
@@ -194,11 +200,13 @@ impl Program {
             let c = |text: &[u8]| CString::new(text).map_err(io::Error::from);
             let args =
                 self.args.iter().map(|arg| c(arg.as_bytes())).collect::<io::Result<Vec<_>>>()?;
-            let own = CString::new(format!("{STATE_FD}={}", state.as_raw_fd()))?;
+            let named = |name: &str, fd: RawFd| c(format!("{name}={fd}").as_bytes());
+            let secrets = secrets.iter().map(|file| named(SECRETS_FD, file.as_raw_fd()));
             let env = std::env::vars_os()
-                .filter(|(name, _)| name != STATE_FD)
+                .filter(|(name, _)| name != STATE_FD && name != SECRETS_FD)
                 .map(|(name, value)| c(&[name.as_bytes(), b"=", value.as_bytes()].concat()))
-                .chain(std::iter::once(Ok(own)))
+                .chain(std::iter::once(named(STATE_FD, state.as_raw_fd())))
+                .chain(secrets)
                 .collect::<io::Result<Vec<_>>>()?;
             // Not through std's Command: the mask must stay, with the signals that wait behind it.
             nix::unistd::execve(&c(self.path.as_os_str().as_bytes())?, &args, &env)?;

@@ -20,6 +20,7 @@ mod paths;
 mod places;
 #[path = "../common/private.rs"]
 mod private;
+mod secrets;
 #[path = "../common/terminal.rs"]
 mod session;
 mod signals;

@@ -178,6 +178,8 @@ fn reads_a_pipe() -> bool {
 
 fn serve(work: &Work) -> u8 {
     let _ = nix::sys::prctl::set_name(c"procstar-filter");
+    // What it stores is not for other processes of this user to change on its way.
+    let _ = nix::sys::prctl::set_dumpable(false);
     // None but SIGTERM is an order, and none is to cost output: what is beyond a limit of file sizes is an error of writing.
     for signal in (1..=64).filter(|signal| !NOT_IGNORED.contains(signal)) {
         // Two cannot be ignored.

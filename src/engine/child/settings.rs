@@ -87,11 +87,7 @@ fn set(what: &What) -> Result<(), i32> {
 }
 
 fn set_oom_score_adj(text: &str) -> Result<(), i32> {
-    let flags = libc::O_WRONLY | libc::O_CLOEXEC;
-    // SAFETY: the path is a C string.
-    let fd = attempt(Call::OomOpen, || unsafe {
-        libc::open(c"/proc/self/oom_score_adj".as_ptr(), flags).into()
-    })? as libc::c_int;
+    let fd = attempt(Call::OomOpen, || open_oom_score_adj().into())? as libc::c_int;
     // SAFETY: the kernel reads as many bytes as the text has.
     let written = attempt(Call::OomWrite, || unsafe {
         libc::write(fd, text.as_ptr().cast(), text.len()) as libc::c_long
@@ -99,6 +95,32 @@ fn set_oom_score_adj(text: &str) -> Result<(), i32> {
     // SAFETY: the child's own descriptor, from the call above.
     unsafe { libc::close(fd) };
     written.map(drop)
+}
+
+/// How often an open is tried that a sibling in its set-up can spoil.
+const TRIES: u32 = 100;
+
+/// Opens our own file. We still share the memory of the keeper, which others may not inspect; the kernel then has such files belong to
+/// root. So the keeper is open to inspection for the moment of this call.
+fn open_oom_score_adj() -> libc::c_int {
+    let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+    // SAFETY: the path is a C string.
+    let open = || unsafe { libc::open(c"/proc/self/oom_score_adj".as_ptr(), flags) };
+    let mut fd = open();
+    let mut tries = 0;
+    while fd < 0 && super::errno() == libc::EACCES && tries < TRIES {
+        // SAFETY: plain system calls.
+        unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) };
+        fd = open();
+        let failed = super::errno();
+        // SAFETY: as above; nothing that has succeeded changes errno.
+        unsafe {
+            libc::prctl(libc::PR_SET_DUMPABLE, 0);
+            *libc::__errno_location() = failed;
+        }
+        tries += 1;
+    }
+    fd
 }
 
 /// The kernel tells only of a death that comes after this. Where it came before, somebody else is our parent.

@@ -334,11 +334,13 @@ impl Driver {
         }
         let older = process.starttime.is_some_and(|started| stat.starttime < started);
         // A zombie has no executable any more.
-        let named = ["exe", "procstar", "procstar-agent", "procstar-filter"];
+        let named = || {
+            ["exe", "procstar", "procstar-agent", "procstar-filter"].contains(&stat.comm.as_str())
+        };
         older
             || match stat.state {
-                'Z' | 'X' => named.contains(&stat.comm.as_str()),
-                _ => sys::is_this_program(stat.pid),
+                'Z' | 'X' => named(),
+                _ => sys::is_this_program(stat.pid).unwrap_or_else(named),
             }
     }
 

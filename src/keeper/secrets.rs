@@ -1,0 +1,164 @@
+//! Secrets of the environment: they leave it at the start, and reach agents and successors through a file in memory.
+//!
+//! Every process of a user can read the environment that another one of that user was started with, in `/proc/PID/environ`. So the bytes
+//! are overwritten where the kernel looks for them. The keeper and its agents are not dumpable besides: without a capability, no other
+//! process can read their memory or descriptors, or trace them. That is a first barrier. A process of the same user can still
+//! do what the user can do, such as ask the agent through its socket.
+
+use std::ffi::{CStr, OsStr, OsString, c_char};
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::process::Command;
+
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+
+use super::descriptors::{self, Foreign, read_state};
+use crate::config::{self, Env};
+use crate::engine::footprint;
+use crate::engine::sys::{seal, sealable_memory_file};
+
+/// The environment variable that names the file with the secrets by the number of its descriptor.
+pub const SECRETS_FD: &str = "PROCSTAR_KEEPER_SECRETS";
+
+/// The variables whose values are secrets.
+const NAMES: [&str; 3] = ["PROCSTAR_AGENT_TOKEN", "PROCSTAR_AGENT_KEY", "PROCSTAR_HTTP_TOKEN"];
+
+unsafe extern "C" {
+    /// The C library's table of the environment, which ends with a null pointer.
+    static environ: *const *mut c_char;
+}
+
+/// Takes the secrets out of the environment: only [`config::process_env`] has them from now on. To be called once, before there are
+/// threads.
+///
+/// # Errors
+/// Where [`SECRETS_FD`] was set by somebody else.
+pub fn take() -> Result<(), Foreign> {
+    let mut secrets = match std::env::var_os(SECRETS_FD) {
+        Some(number) => handed_over(&number)?,
+        None => Env::new(),
+    };
+    for name in NAMES {
+        if let Some(value) = std::env::var_os(name) {
+            secrets.insert(name.into(), value);
+            overwrite(name);
+            // SAFETY: there is one thread.
+            unsafe { std::env::remove_var(name) };
+        }
+    }
+    // SAFETY: as above.
+    unsafe { std::env::remove_var(SECRETS_FD) };
+    config::conceal(secrets);
+    Ok(())
+}
+
+/// Reads what the program before, or the keeper, has handed over, and closes its descriptor.
+fn handed_over(number: &OsStr) -> Result<Env, Foreign> {
+    let foreign = || Foreign { variable: SECRETS_FD };
+    let number = number.to_str().and_then(|text| text.parse().ok());
+    let fd = number.filter(|fd: &RawFd| *fd > 2).ok_or_else(foreign)?;
+    // SAFETY: a number that is not open is reported as an error. It is borrowed for these calls only.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    // A file in memory whose maker has fixed what it holds; also without `/proc`, which would show its name.
+    let seals = fcntl(borrowed, FcntlArg::F_GET_SEALS).unwrap_or(0);
+    if !SealFlag::from_bits_retain(seals).contains(SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_WRITE) {
+        return Err(foreign());
+    }
+    let bytes = borrowed.try_clone_to_owned().map(File::from).and_then(|file| read_state(&file));
+    let found: Vec<(Vec<u8>, Vec<u8>)> =
+        bytes.ok().and_then(|bytes| rmp_serde::from_slice(&bytes).ok()).ok_or_else(foreign)?;
+    // SAFETY: it is open, holds secrets of ours, and was left open for this alone.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    let text = OsString::from_vec;
+    Ok(found.into_iter().map(|(name, value)| (text(name), text(value))).collect())
+}
+
+/// Overwrites a variable's value in the memory that the kernel shows as this process's environment.
+fn overwrite(name: &str) {
+    // SAFETY: there is one thread, so nobody changes the table. Each entry is a C string in memory that can be written; only the bytes
+    // before its end are.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            let text = CStr::from_ptr(*entry).to_bytes();
+            let value = text.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
+            if let Some(length) = value.map(<[u8]>::len) {
+                let start = (*entry).add(name.len() + 1);
+                for at in 0..length {
+                    start.add(at).write_volatile(0);
+                }
+            }
+            entry = entry.add(1);
+        }
+    }
+}
+
+/// The secrets as a file in memory that nobody can change; none where there are no secrets.
+///
+/// # Errors
+/// The OS error of making it.
+pub(super) fn file() -> io::Result<Option<File>> {
+    let secrets = config::concealed();
+    if secrets.is_empty() { Ok(None) } else { file_of(secrets).map(Some) }
+}
+
+fn file_of(secrets: &Env) -> io::Result<File> {
+    let pairs: Vec<(&[u8], &[u8])> =
+        secrets.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+    let mut file = File::from(sealable_memory_file()?);
+    file.write_all(&rmp_serde::to_vec(&pairs).map_err(io::Error::other)?)?;
+    file.rewind()?;
+    seal(&file)?;
+    Ok(file)
+}
+
+/// Has a program of ours that `command` starts take the secrets over. The file must stay open until it is started.
+///
+/// # Errors
+/// As of [`file`].
+pub(super) fn hand_over(command: &mut Command) -> io::Result<Option<File>> {
+    let file = file()?;
+    command.env_remove(SECRETS_FD);
+    if let Some(file) = &file {
+        descriptors::pass_on(command, file);
+        command.env(SECRETS_FD, file.as_raw_fd().to_string());
+    }
+    Ok(file)
+}
+
+/// Keeps other processes of this user from reading this one's memory and descriptors, and from tracing it.
+pub fn protect() {
+    // What the kernel denies to others then, it denies to us too, unless it is open.
+    footprint::open_mark();
+    // An error does not occur.
+    let _ = nix::sys::prctl::set_dumpable(false);
+}
+
+/// Undoes [`protect`], for a command that has nothing to hide: a service that it asks has to see whose process it is.
+pub fn unprotect() {
+    // An error does not occur.
+    let _ = nix::sys::prctl::set_dumpable(true);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::IntoRawFd;
+
+    #[test]
+    fn what_is_handed_over_is_read_once() {
+        let secrets = Env::from([
+            ("PROCSTAR_AGENT_TOKEN".into(), OsString::from_vec(vec![0xff, b'x'])),
+            ("PROCSTAR_HTTP_TOKEN".into(), "hunter2".into()),
+        ]);
+        let fd = file_of(&secrets).unwrap().into_raw_fd().to_string();
+        assert_eq!(handed_over(fd.as_ref()).unwrap(), secrets);
+        let other = File::from(sealable_memory_file().unwrap()).as_raw_fd().to_string();
+        for foreign in [fd.as_str(), &other, "x", "-1", "0"] {
+            let error = handed_over(foreign.as_ref()).unwrap_err().to_string();
+            assert_eq!(error, "PROCSTAR_KEEPER_SECRETS is reserved for procstar itself; unset it");
+        }
+    }
+}
