@@ -104,9 +104,16 @@ impl Search {
         starting::is_one_starting(&self.env, &known)
     }
 
+    /// Whether an instance that was not found is about to enter itself, or has just done so. It cannot be inspected from then on, so
+    /// it is looked for again after the search among processes.
+    fn is_one_to_come(&self) -> bool {
+        self.is_one_about_to_enter() || !self.found().is_empty()
+    }
+
     /// Whether one is starting that may be meant.
     pub(super) fn is_one_starting(&self) -> bool {
-        self.found().iter().any(Running::is_starting) || self.is_one_about_to_enter()
+        let is_known = || self.found().iter().any(Running::is_starting);
+        is_known() || self.is_one_about_to_enter() || is_known()
     }
 
     /// The only one, with a socket or without. One that is starting is waited for.
@@ -119,7 +126,7 @@ impl Search {
             let found = self.found();
             match found.as_slice() {
                 [one] => return Ok(one.clone()),
-                [] if Instant::now() < deadline && self.is_one_about_to_enter() => {
+                [] if Instant::now() < deadline && self.is_one_to_come() => {
                     std::thread::sleep(LOOK);
                 }
                 [] => return Err(self.none()),
@@ -139,7 +146,7 @@ impl Search {
                 self.found().into_iter().partition(Running::is_open);
             let expected = match (open.as_slice(), closed.as_slice()) {
                 ([one], _) => return Ok(one.clone()),
-                ([], []) => self.is_one_about_to_enter(),
+                ([], []) => self.is_one_to_come(),
                 ([], closed) => closed.iter().any(Running::is_starting),
                 (_, _) => return Err(Unfound::Several(open)),
             };

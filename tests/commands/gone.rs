@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::process::{Child, Stdio};
 
+use super::open_fds::open_fds;
 use super::world::{Instance, until};
 
 fn end(children: Vec<Child>) {
@@ -17,7 +18,7 @@ fn abandoned_waits_give_their_descriptors_back() {
     let instance = Instance::new();
     instance.run(&["start", "--id", "s", "--", "sleep", "1000"]).good();
     let agent = instance.agent_pid();
-    let open = || std::fs::read_dir(format!("/proc/{agent}/fd")).unwrap().count();
+    let open = || open_fds(agent);
     let before = open();
     for args in [&["wait", "s"][..], &["logs", "-f", "s"]] {
         let waiting: Vec<Child> = (0..20)

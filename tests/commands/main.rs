@@ -15,6 +15,8 @@ mod ids;
 mod life;
 mod log_level;
 mod logs;
+#[path = "../common/open_fds.rs"]
+mod open_fds;
 mod order;
 mod paths;
 mod places;

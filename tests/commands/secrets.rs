@@ -3,6 +3,7 @@
 //! As root, these tests run the program as another user, for root can read everything.
 
 use std::collections::BTreeSet;
+use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -32,7 +33,7 @@ fn instance(more: &[(&str, &str)]) -> Instance {
         chown(dir.path(), Some(ALICE), Some(ALICE)).unwrap();
     }
     let mut command = procstar(&dir);
-    command.args(["--serve", "--serve-port", "0"]).envs(more.iter().copied());
+    command.arg("--serve").env("PROCSTAR_HTTP_PORT", "0").envs(more.iter().copied());
     command.env("PROCSTAR_HTTP_TOKEN", TOKEN).env("PROCSTAR_AGENT_TOKEN", TOKEN);
     command.env("PROCSTAR_AGENT_KEY", TOKEN).stderr(Stdio::null());
     Instance::start(dir, {
@@ -116,7 +117,9 @@ fn our_processes_are_not_dumpable_and_jobs_are() {
 /// Not even root finds a token in an environment, and each agent and successor has it nevertheless.
 #[test]
 fn tokens_reach_every_agent_and_successor_outside_of_the_environment() {
-    let instance = instance(&[("PROCSTAR_HTTP_REQUIRE_TOKEN", "true")]);
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let settings = [("PROCSTAR_HTTP_REQUIRE_TOKEN", "true"), ("PROCSTAR_HTTP_PORT", &port)];
+    let instance = instance(&settings);
     let check = || {
         for pid in both(&instance) {
             let environ = std::fs::read(format!("/proc/{pid}/environ"));
@@ -128,7 +131,7 @@ fn tokens_reach_every_agent_and_successor_outside_of_the_environment() {
         }
     };
     let asks = |token: &str| {
-        let url = url_of(&instance);
+        let url = format!("http://127.0.0.1:{port}");
         let mut command = instance.command(&["ps", "--url", &url]);
         as_alice(command.env("PROCSTAR_HTTP_TOKEN", token)).output().unwrap().status.code()
     };
@@ -142,26 +145,6 @@ fn tokens_reach_every_agent_and_successor_outside_of_the_environment() {
     run(&instance, &["reload", &instance.pid().to_string()]).good();
     check();
     assert_eq!((asks(TOKEN), asks("another")), (Some(0), Some(1)));
-}
-
-/// The URL of the port that an instance listens on.
-fn url_of(instance: &Instance) -> String {
-    let agent = both(instance)[1];
-    let inodes: BTreeSet<String> = std::fs::read_dir(format!("/proc/{agent}/fd"))
-        .unwrap()
-        .flatten()
-        .filter_map(|entry| std::fs::read_link(entry.path()).ok())
-        .filter_map(|link| {
-            Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
-        })
-        .collect();
-    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
-    let port = table.lines().skip(1).find_map(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let listens = words[3] == "0A" && inodes.contains(words[9]);
-        listens.then(|| u16::from_str_radix(words[1].split_once(':').unwrap().1, 16).unwrap())
-    });
-    format!("http://127.0.0.1:{}", port.unwrap())
 }
 
 /// What a process asks for that is written to a file of `/proc` in its set-up.

@@ -1,5 +1,6 @@
 //! What keeper, agent and children have of each other.
 
+use super::open_fds::open_fds;
 use super::world::*;
 use procstar::keeper::protocol::ToAgent;
 use serde_json::json;
@@ -46,7 +47,7 @@ fn an_agent_has_its_socket_and_nothing_else() {
 #[test]
 fn the_keeper_holds_nothing_of_agents_that_have_died() {
     let world = World::new();
-    let count = || std::fs::read_dir(format!("/proc/{}/fd", world.pid())).unwrap().count();
+    let count = || open_fds(world.pid());
     let (agent, _) = world.welcomed();
     let before = count();
     agent.die();

@@ -13,6 +13,8 @@ mod full_disk;
 mod ledger;
 mod life;
 mod lives;
+#[path = "../common/open_fds.rs"]
+mod open_fds;
 mod orders;
 mod upgrades;
 mod world;
