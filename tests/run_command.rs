@@ -124,7 +124,11 @@ fn options_reach_the_process() {
     ]);
     let output = command.env("B", "3").env("HOME", "/home").output().unwrap();
     let id = nix::unistd::geteuid();
-    assert_eq!(text(&output.stdout), format!("/usr\n0027\n77\n0\n5\n1 23none\n{id}\n"), "{output:?}");
+    assert_eq!(
+        text(&output.stdout),
+        format!("/usr\n0027\n77\n0\n5\n1 23none\n{id}\n"),
+        "{output:?}"
+    );
     if id.is_root() {
         let output = self::output(&["-u", "65534", "-g", "65534", "id", "-u"]);
         assert_eq!(text(&output.stdout), "65534\n", "{}", text(&output.stderr));

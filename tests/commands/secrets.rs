@@ -17,6 +17,7 @@ use super::world::{Instance, Ran, procstar, until};
 /// The user whose agent it is, where the test has a choice.
 const ALICE: u32 = 65_002;
 const TOKEN: &str = "0123456789abcdef0123456789abcdef-of-the-test";
+const OTHER: &str = "fedcba9876543210fedcba9876543210-of-the-test";
 
 /// Has a command run as the user whose agent it is.
 fn as_alice(command: &mut Command) -> &mut Command {
@@ -136,15 +137,15 @@ fn tokens_reach_every_agent_and_successor_outside_of_the_environment() {
         as_alice(command.env("PROCSTAR_HTTP_TOKEN", token)).output().unwrap().status.code()
     };
     check();
-    assert_eq!((asks(TOKEN), asks("another")), (Some(0), Some(1)));
+    assert_eq!((asks(TOKEN), asks(OTHER)), (Some(0), Some(1)));
     let [_, agent] = both(&instance);
     kill(Pid::from_raw(agent), Signal::SIGKILL).unwrap();
     until("another agent", || (both(&instance)[1] != agent).then_some(()));
     check();
-    assert_eq!((asks(TOKEN), asks("another")), (Some(0), Some(1)));
+    assert_eq!((asks(TOKEN), asks(OTHER)), (Some(0), Some(1)));
     run(&instance, &["reload", &instance.pid().to_string()]).good();
     check();
-    assert_eq!((asks(TOKEN), asks("another")), (Some(0), Some(1)));
+    assert_eq!((asks(TOKEN), asks(OTHER)), (Some(0), Some(1)));
 }
 
 /// What a process asks for that is written to a file of `/proc` in its set-up.
