@@ -40,6 +40,7 @@ pub mod engine;
 pub mod http;
 pub mod keeper;
 pub mod net;
+pub mod page_key;
 mod path_bytes;
 pub mod report;
 pub mod rotating;

@@ -64,8 +64,7 @@ fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 }
 
 fn facts(peer: Option<PeerUser>) -> Facts<'static> {
-    let (host, absent) = (Header::One(b"localhost:3000"), Header::Absent);
-    Facts { peer, host, origin: absent, authorization: absent }
+    Facts { peer, host: Header::One(b"localhost:3000"), ..Facts::default() }
 }
 
 fn here(uid: u32) -> Option<PeerUser> {

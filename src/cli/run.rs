@@ -48,6 +48,7 @@ use crate::keeper::protocol::Printing;
 use crate::keeper::{AGAIN, Exit, protocol, registry};
 use crate::net::dial::WssDialer;
 use crate::net::tls;
+use crate::page_key::PageKey;
 use crate::report::{AgentInfo, Facts, Sampler};
 use crate::rotating::Rotating;
 use crate::spec::{self, ProcId, Validated};
@@ -394,6 +395,8 @@ struct Agent {
     /// How many processes there are at the beginning.
     count: usize,
     conn_id: String,
+    /// The key of the page's sessions.
+    page_key: PageKey,
     /// How far an earlier agent has come with printing.
     printing: Printing,
     sampler: Arc<Sampler>,
@@ -471,7 +474,11 @@ impl Agent {
             .clone()
             .or(memory.conn_id)
             .unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-        link.remember(|memory| memory.conn_id = Some(conn_id.clone()));
+        let page_key = memory.page_key.unwrap_or_else(PageKey::random);
+        link.remember(|memory| {
+            memory.conn_id = Some(conn_id.clone());
+            memory.page_key = settings.http.serve.then(|| page_key.clone());
+        });
         Ok(Agent {
             supervisor,
             results,
@@ -482,6 +489,7 @@ impl Agent {
             input,
             count,
             conn_id,
+            page_key,
             printing,
             sampler,
             patience,
@@ -617,7 +625,8 @@ impl Agent {
                 run.token_files.http.as_deref(),
                 doors.tls.as_ref(),
                 socket.clone(),
-            ),
+            )
+            .with_page_key(&self.page_key),
             about: Arc::new(self.about(settings, status, socket.clone())),
             log: Arc::new(LogSwitch(Arc::clone(&self.link))),
             limits: doors::limits(&settings.http),

@@ -1,6 +1,6 @@
 //! Who may use the HTTP service: this user and root, or who bears the token, and no web page but our own.
 //!
-//! Three questions, all of which must be answered well:
+//! Four questions, all of which must be answered well:
 //!
 //! 1. Does `Host` name this machine's loopback? A page whose name was rebound to 127.0.0.1 still sends its
 //!    own name here.
@@ -9,28 +9,39 @@
 //! 3. Does the peer's socket belong to our user or to root, and does a process in our own namespaces hold it ([`peer_user`])? Or does the
 //!    request have the configured token?
 //!
+//! 4. If a browser is to change something: does the request have a session, or the token? Any program that once had our port may have
+//!    left a service worker in the browser, whose requests look like our page's; see [`session`].
+//!
 //! [`decide`] is pure: it knows no sockets and no HTTP library. [`peer_user`] is called once, when a connection is accepted, and its
 //! result is kept for that connection: that costs least, and it leaves a peer no time to close its socket and have somebody else get
 //! the same port.
 
 mod authority;
+mod browser;
 mod diag;
 mod holder;
 pub mod listening;
 mod peer;
+mod refusal;
 mod remote;
+pub mod session;
 mod table;
 
+pub use browser::{Act, Fetch};
 pub use peer::{PeerUser, listening_user, peer_user, server_user, unix_user};
+pub(super) use refusal::Kind;
+pub use refusal::{Bearer, Refusal};
 pub use remote::Remote;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::Secret;
+use crate::page_key::PageKey;
 use crate::rotating::Rotating;
 use authority::{Authority, origin_authority};
+use session::Sessions;
 
 /// How much of a bad header an answer repeats, in bytes.
 const QUOTE_MAX: usize = 100;
@@ -47,6 +58,8 @@ pub struct Policy {
     socket: Option<PathBuf>,
     /// Where others than this machine's users are let in.
     remote: Option<Remote>,
+    /// Of the page.
+    sessions: Arc<Sessions>,
 }
 
 impl Policy {
@@ -59,7 +72,14 @@ impl Policy {
             token_required: false,
             socket: None,
             remote: None,
+            sessions: Arc::new(Sessions::new(&PageKey::default())),
         }
+    }
+
+    /// Has sessions of the page by this key.
+    #[must_use]
+    pub fn with_page_key(self, key: &PageKey) -> Self {
+        Self { sessions: Arc::new(Sessions::new(key)), ..self }
     }
 
     /// Lets in who bears this token, as it is at the time of the request.
@@ -99,9 +119,10 @@ impl fmt::Debug for Policy {
 }
 
 /// The values of one header of a request; that a header came twice must not be lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Header<'a> {
     /// Not sent.
+    #[default]
     Absent,
     /// Sent once.
     One(&'a [u8]),
@@ -122,7 +143,7 @@ impl<'a> Header<'a> {
 }
 
 /// What a decision rests upon.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Facts<'a> {
     /// The user at the other end, as [`peer_user`] found it; `None` where that is not known.
     pub peer: Option<PeerUser>,
@@ -132,170 +153,12 @@ pub struct Facts<'a> {
     pub origin: Header<'a>,
     /// The header `Authorization`. This type has no `Debug`, as it may hold the token.
     pub authorization: Header<'a>,
-}
-
-/// Why a request is refused, and what to do about it; the text is the answer's, and holds no secret.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// `Host` is missing.
-    #[error("the request has no Host header: send `Host: 127.0.0.1:{port}`")]
-    NoHost {
-        /// The port that we listen on.
-        port: u16,
-    },
-    /// `Host` came more than once.
-    #[error("the request has several Host headers: send only `Host: 127.0.0.1:{port}`")]
-    SeveralHosts {
-        /// The port that we listen on.
-        port: u16,
-    },
-    /// `Host` names another machine, or a web page's site by DNS rebinding.
-    #[error("host {host:?} is not this machine's loopback: use http://127.0.0.1:{port}")]
-    ForeignHost {
-        /// The header, at most its first 100 bytes.
-        host: String,
-        /// The port that we listen on.
-        port: u16,
-    },
-    /// A web page of another site, or of another port of this machine.
-    #[error(
-        "origin {origin:?} is not the one that the request goes to: \
-         pages from elsewhere are not let in, and programs send no Origin header"
-    )]
-    ForeignOrigin {
-        /// The header, at most its first 100 bytes.
-        origin: String,
-    },
-    /// From elsewhere, for a name that our certificate does not have.
-    #[error("host {host:?} is none that this service's certificate is for")]
-    UncertifiedHost {
-        /// The header, at most its first 100 bytes.
-        host: String,
-    },
-    /// From elsewhere, without the token.
-    #[error("{}", Elsewhere(*.bearer))]
-    NoToken {
-        /// What became of its bearer token.
-        bearer: Bearer,
-    },
-    /// From elsewhere, without a certificate, where nothing else lets in.
-    #[error("connect with a client certificate that this service trusts")]
-    NoCertificate,
-    /// The peer has our user's ID or root's, but is not known to be a process in our own namespaces.
-    #[error(
-        "the connection belongs to user ID {uid}, but no process of that user in this service's own user, mount and pid \
-         namespaces holds it, as far as the service may inspect them: {}",
-        Ways(socket.as_deref(), *bearer)
-    )]
-    Unplaced {
-        /// The peer's user ID.
-        uid: u32,
-        /// Our Unix socket.
-        socket: Option<PathBuf>,
-        /// What became of its bearer token.
-        bearer: Bearer,
-    },
-    /// The peer is our user, but connections by TCP need the token.
-    #[error("http.require_token is set: {}", Ways(socket.as_deref(), *bearer))]
-    TokenRequired {
-        /// Our Unix socket.
-        socket: Option<PathBuf>,
-        /// What became of its bearer token.
-        bearer: Bearer,
-    },
-    /// The peer is somebody else, and did not bear the token.
-    #[error("{}; {}", Peer(*.uid), Remedy(*.own_uid, *.bearer))]
-    Stranger {
-        /// The peer's user ID, where it is known.
-        uid: Option<u32>,
-        /// Ours.
-        own_uid: u32,
-        /// What became of its bearer token.
-        bearer: Bearer,
-    },
-}
-
-impl Refusal {
-    /// Whether the request would be answered if it bore the token that is configured, and bears none.
-    pub(super) fn is_for_want_of_a_token(&self) -> bool {
-        matches!(
-            self,
-            Refusal::NoToken { bearer: Bearer::Missing }
-                | Refusal::Unplaced { bearer: Bearer::Missing, .. }
-                | Refusal::TokenRequired { bearer: Bearer::Missing, .. }
-                | Refusal::Stranger { bearer: Bearer::Missing, .. }
-        )
-    }
-}
-
-/// What became of a request's bearer token that did not let it in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bearer {
-    /// No token is configured: none could match.
-    NotConfigured,
-    /// The request bears none.
-    Missing,
-    /// The request bears another one, or several.
-    Wrong,
-}
-
-struct Elsewhere(Bearer);
-
-impl fmt::Display for Elsewhere {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Bearer::Wrong => "the request's token is not the configured one",
-            _ => "send the configured HTTP token as `Authorization: Bearer TOKEN`",
-        })
-    }
-}
-
-/// The ways in for this user's own programs: our Unix socket, and the token.
-struct Ways<'a>(Option<&'a Path>, Bearer);
-
-impl fmt::Display for Ways<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(socket) => write!(f, "connect to the Unix socket {}, or ", socket.display())?,
-            None => f.write_str("connect to its Unix socket, or ")?,
-        }
-        f.write_str(match self.1 {
-            Bearer::NotConfigured => "configure http.token and send it as",
-            Bearer::Missing => "send the configured HTTP token as",
-            Bearer::Wrong => "send the configured HTTP token, which the request's is not, as",
-        })?;
-        f.write_str(" `Authorization: Bearer TOKEN`")
-    }
-}
-
-struct Peer(Option<u32>);
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(uid) => write!(f, "the connection belongs to user ID {uid}"),
-            None => f.write_str("the user at the other end of the connection cannot be told"),
-        }
-    }
-}
-
-struct Remedy(u32, Bearer);
-
-impl fmt::Display for Remedy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(own_uid, bearer) = self;
-        let (what, how) = match bearer {
-            Bearer::NotConfigured => ("", "configure an HTTP token and send it as"),
-            Bearer::Missing => ("", "send the configured HTTP token as"),
-            Bearer::Wrong => {
-                ("its token is not the configured one: ", "send the configured one as")
-            }
-        };
-        write!(
-            f,
-            "{what}connect as user ID {own_uid} or root, or {how} `Authorization: Bearer TOKEN`"
-        )
-    }
+    /// What a browser says of the request.
+    pub fetch: Fetch<'a>,
+    /// The header `Procstar-Session`, which is a secret too.
+    pub session: Header<'a>,
+    /// What the request is to do.
+    pub act: Act,
 }
 
 /// Decides whether a request from within this machine is answered; `port` is the one that we listen on, for the texts of refusals, and
@@ -304,8 +167,17 @@ impl fmt::Display for Remedy {
 /// # Errors
 /// The refusal, for the body of a 403.
 pub fn decide(policy: &Policy, facts: &Facts<'_>, port: u16, tls: bool) -> Result<(), Refusal> {
-    let host = check_host(facts.host, port)?;
-    check_origin(facts.origin, &host, tls)?;
+    let host = check_host(policy, facts.host, port)?;
+    check_origin(policy, facts.origin, &host, tls)?;
+    browser::check(facts)?;
+    check_user(policy, facts, port)?;
+    let site = host.session_site(tls);
+    let needs_session = browser::needs_session(facts, host.is_of_session());
+    policy.check_session(facts, needs_session, site.as_deref())
+}
+
+/// Whether the peer is our user or root, or bears the token.
+fn check_user(policy: &Policy, facts: &Facts<'_>, port: u16) -> Result<(), Refusal> {
     let ours = facts.peer.filter(|peer| peer.uid == policy.own_uid || peer.uid == 0);
     // A connection without a port is one to the Unix socket.
     let token_required = policy.token_required && port != 0;
@@ -325,22 +197,27 @@ pub fn decide(policy: &Policy, facts: &Facts<'_>, port: u16, tls: bool) -> Resul
     })
 }
 
-fn check_host(host: Header<'_>, port: u16) -> Result<Authority, Refusal> {
+fn check_host(policy: &Policy, host: Header<'_>, port: u16) -> Result<Authority, Refusal> {
     match host {
         Header::Absent => Err(Refusal::NoHost { port }),
         Header::Several => Err(Refusal::SeveralHosts { port }),
-        Header::One(text) => Authority::parse_loopback(text)
+        Header::One(text) => Authority::parse_loopback(text, &policy.sessions)
             .ok_or_else(|| Refusal::ForeignHost { host: quote(text), port }),
     }
 }
 
-fn check_origin(origin: Header<'_>, host: &Authority, tls: bool) -> Result<(), Refusal> {
+fn check_origin(
+    policy: &Policy,
+    origin: Header<'_>,
+    host: &Authority,
+    tls: bool,
+) -> Result<(), Refusal> {
     let text = match origin {
         Header::Absent => return Ok(()),
         Header::One(text) => text,
         Header::Several => b"(several)",
     };
-    match origin_authority(text, tls) {
+    match origin_authority(text, tls, &policy.sessions) {
         Some(authority) if authority.is_same_service(host, tls) => Ok(()),
         _ => Err(Refusal::ForeignOrigin { origin: quote(text) }),
     }

@@ -9,7 +9,7 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Payload, RequestHead};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::{Method, Version};
-use actix_web::web::Bytes;
+use actix_web::web::{self, Bytes};
 use actix_web::{HttpResponse, ResponseError as _};
 
 use super::body;
@@ -19,9 +19,12 @@ use super::handlers::body_limit;
 use super::route::{Place, Route};
 use super::server::Site;
 
+/// A page of another site that has opened ours, or that ours has opened, gets no hold on its window.
+const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+
 /// What every answer carries: results and output change, and a browser shall neither take output for a script or a page
 /// nor let another site's page embed it.
-const HEADERS: [(HeaderName, HeaderValue); 5] = [
+const HEADERS: [(HeaderName, HeaderValue); 6] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("same-origin")),
@@ -29,6 +32,7 @@ const HEADERS: [(HeaderName, HeaderValue); 5] = [
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
     ),
+    (OPENER_POLICY, HeaderValue::from_static("same-origin")),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
 ];
 
@@ -41,8 +45,10 @@ pub(super) fn admit(
     head: &RequestHead,
     peer: Option<&Peer>,
 ) -> Result<Route, Failure> {
-    guard::check(&site.service.policy, head, peer)?;
-    Ok(Route::parse(head.uri.path())?)
+    let route = Route::parse(head.uri.path());
+    let place = route.as_ref().ok().map(Route::place);
+    guard::check(&site.service.policy, head, peer, place)?;
+    Ok(route?)
 }
 
 /// Whether a place takes a method.
@@ -53,6 +59,17 @@ pub(super) fn takes(route: &Route, method: &Method) -> Result<(), Failure> {
     match route.allow().split(", ").any(|allowed| method.as_str() == allowed) {
         true => Ok(()),
         false => Err(Failure::Method { method: method.to_string(), route: route.clone() }),
+    }
+}
+
+/// What went wrong, once it is to be answered: a refusal is counted, logged, and may have to wait.
+pub(super) async fn settled(site: &Site, peer: Option<&Peer>, failure: Failure) -> Failure {
+    match failure {
+        Failure::Refused(refusal) => match site.refusals.settle(peer, &refusal).await {
+            None => Failure::Refused(refusal),
+            Some(seconds) => Failure::TooManyGuesses { seconds },
+        },
+        failure => failure,
     }
 }
 
@@ -70,13 +87,13 @@ pub(super) fn refusal(failure: &Failure, place: Place, method: &Method) -> HttpR
 ///
 /// # Errors
 /// The answer that refuses it.
-pub(super) fn unless_refused(
-    site: &Site,
+pub(super) async fn unless_refused(
+    site: web::Data<Site>,
     mut request: Request,
 ) -> Result<Request, Response<BoxBody>> {
-    let head = request.head();
-    let refused = match admit(site, head, request.conn_data::<Peer>()) {
-        Err(failure) => Some(failure.error_response()),
+    let (head, peer) = (request.head(), request.conn_data::<Peer>());
+    let refused = match admit(&site, head, peer) {
+        Err(failure) => Some(settled(&site, peer, failure).await.error_response()),
         Ok(route) => {
             let (place, method) = (route.place(), &head.method);
             let checked = takes(&route, method).and_then(|()| {
@@ -88,7 +105,7 @@ pub(super) fn unless_refused(
     };
     let Some(answer) = refused else { return Ok(request) };
     let version = head.version;
-    Err(finish(site, version, answer, request.take_payload()).into())
+    Err(finish(&site, version, answer, request.take_payload()).into())
 }
 
 /// An answer as it is sent; `rest` is what is left of the request's body.

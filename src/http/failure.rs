@@ -25,6 +25,20 @@ pub(super) enum Failure {
     /// The peer is not let in.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The peer has tried out too many secrets.
+    #[error(
+        "too many wrong tokens, sessions or codes from this address: wait {seconds} s before the next attempt"
+    )]
+    TooManyGuesses {
+        /// How long it should wait.
+        seconds: u64,
+    },
+    /// No browser can reach the page.
+    #[error("{0}")]
+    NoPage(&'static str),
+    /// There is no code without random bytes.
+    #[error("the kernel returned no random bytes: try again, or run `procstar reload`")]
+    NoRandomness,
     /// The path leads nowhere.
     #[error(transparent)]
     Route(#[from] RouteError),
@@ -211,6 +225,9 @@ impl Failure {
             Failure::Refused(_) | Failure::Gone => {
                 answer.force_close();
             }
+            Failure::TooManyGuesses { seconds } => {
+                answer.insert_header((header::RETRY_AFTER, *seconds)).force_close();
+            }
             _ => {}
         }
         answer
@@ -238,6 +255,8 @@ impl ResponseError for Failure {
     fn status_code(&self) -> StatusCode {
         match self {
             Failure::Refused(_) => StatusCode::FORBIDDEN,
+            Failure::TooManyGuesses { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Failure::NoPage(_) => StatusCode::CONFLICT,
             Failure::Route(RouteError::Unknown) => StatusCode::NOT_FOUND,
             Failure::Route(RouteError::Percent | RouteError::NotUtf8) => StatusCode::BAD_REQUEST,
             Failure::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -269,6 +288,7 @@ impl ResponseError for Failure {
             ) => StatusCode::CONFLICT,
             Failure::Start(StartError::ShuttingDown(_))
             | Failure::NotReady(_)
+            | Failure::NoRandomness
             | Failure::Closed => StatusCode::SERVICE_UNAVAILABLE,
             Failure::UnknownProc(_) | Failure::NotCaptured { .. } | Failure::NoAsset(_) => {
                 StatusCode::NOT_FOUND

@@ -4,6 +4,7 @@ pub(super) mod events;
 pub(super) mod output;
 pub(super) mod page;
 pub(super) mod procs;
+pub(super) mod session;
 pub(super) mod state;
 
 use std::io;
@@ -18,7 +19,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use serde::Serialize;
 
-use super::answer::{admit, finish, refusal, takes};
+use super::answer::{admit, finish, refusal, settled, takes};
 use super::blocks::{BlockStream, Blocks, Unsent};
 use super::coding::{CODINGS, Choice, Coded, Coding};
 use super::failure::{Failure, JSON};
@@ -142,6 +143,7 @@ pub(super) fn body_limit(service: &Service, place: Place, method: &Method) -> Op
         (Place::Procs, &Method::POST) => Some(service.limits.body),
         (Place::Stop, &Method::POST) => Some(STOP_BODY),
         (Place::LogLevel, &Method::PUT) => Some(state::LEVEL_BODY),
+        (Place::Sessions, &Method::POST) => Some(session::TRADE_BODY),
         _ => None,
     }
 }
@@ -153,8 +155,9 @@ pub(super) async fn dispatch(
     payload: web::Payload,
 ) -> HttpResponse {
     let mut payload = payload.into_inner();
-    let answer = match admit(&site, request.head(), request.conn_data()) {
-        Err(failure) => failure.error_response(),
+    let peer = request.conn_data::<guard::Peer>();
+    let answer = match admit(&site, request.head(), peer) {
+        Err(failure) => settled(&site, peer, failure).await.error_response(),
         Ok(route) => {
             let (place, method) = (route.place(), request.method());
             let asked = Asked { site: &site, request: &request, head: method == Method::HEAD };
@@ -164,7 +167,10 @@ pub(super) async fn dispatch(
                 true => unless_gone(&request, answer).await,
                 false => answer.await,
             };
-            answer.unwrap_or_else(|failure| refusal(&failure, place, method))
+            match answer {
+                Ok(answer) => answer,
+                Err(failure) => refusal(&settled(&site, peer, failure).await, place, method),
+            }
         }
     };
     drain(&mut payload).await;
@@ -230,6 +236,8 @@ async fn answer(
         (Route::Plain(Place::Readyz), &Method::GET) => state::readyz(asked).await,
         (Route::Plain(Place::Metrics), &Method::GET) => state::metrics(asked).await,
         (Route::Plain(Place::OpenApi), &Method::GET) => state::openapi(asked),
+        (Route::Plain(Place::SessionCodes), &Method::POST) => session::new_code(asked),
+        (Route::Plain(Place::Sessions), &Method::POST) => session::trade(asked, payload).await,
         (Route::Plain(Place::Page), &Method::GET) => page::page(asked),
         (Route::Asset(file), &Method::GET) => page::asset(asked, file),
         _ => Err(Failure::Method { method: asked.request.method().to_string(), route }),

@@ -63,6 +63,11 @@ pub(super) fn text(site: &Site, tally: &Tally) -> String {
         let count = count.load(Ordering::Relaxed) as f64;
         text.sample("procstar_http_requests_total", &[("code", class)], count);
     }
+    let help = "HTTP requests refused, by reason; `guess` is a wrong token, session or code.";
+    text.family("procstar_http_refusals_total", "counter", help);
+    for (reason, count) in site.refusals.counts() {
+        text.sample("procstar_http_refusals_total", &[("reason", reason)], count as f64);
+    }
     if let Some(server) = &about.server {
         let link = server.status.get();
         let registered = f64::from(u8::from(link.state == LinkState::Registered));

@@ -1,7 +1,7 @@
 //! The HTTP service (`docs/http.md`): thin routes onto the actors' messages.
 //!
 //! A request passes four rooms. `answer` admits it by its head: `guard` asks whether it is answered at all (who is at the other end of a
-//! connection was found out when that was accepted), and `route` reads its path, as it came, so that an ID may hold any text. `handlers`
+//! connection was found out when that was accepted; `refusals` counts, logs and delays what is not), and `route` reads its path, as it came, so that an ID may hold any text. `handlers`
 //! turn it into a message to an actor and the reply into an answer; what goes wrong anywhere becomes a `Failure`, which is an
 //! answer too. `answer` then adds what all answers have. Results and captures are made while they are sent (`results`, `output`,
 //! `blocks`), in the `coding` that the client likes most.
@@ -32,8 +32,10 @@ mod metrics;
 mod openapi;
 mod output;
 mod page;
+mod page_at;
 mod query;
 mod range;
+mod refusals;
 mod results;
 mod route;
 mod server;

@@ -11,7 +11,8 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{OpenApi, PartialSchema, ToSchema};
 
 use super::about::AgentBody;
-use super::handlers::{events, output, page, procs, state};
+use super::handlers::session::{CodeBody, SessionBody};
+use super::handlers::{events, output, page, procs, session, state};
 use super::log_level::LogLevelBody;
 
 #[derive(OpenApi)]
@@ -39,6 +40,8 @@ use super::log_level::LogLevelBody;
         state::readyz,
         state::metrics,
         state::openapi,
+        session::new_code,
+        session::trade,
         page::page,
         page::asset,
     ),
@@ -215,6 +218,22 @@ pub(super) struct EventBody {
 pub(super) struct LogLevelAnswer {
     #[schema(inline)]
     data: LogLevelBody,
+}
+
+/// A good answer of `/session-codes`.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what a handler answers")]
+pub(super) struct CodeAnswer {
+    #[schema(inline)]
+    data: CodeBody,
+}
+
+/// A good answer of `/sessions`.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what a handler answers")]
+pub(super) struct SessionAnswer {
+    #[schema(inline)]
+    data: SessionBody,
 }
 
 /// A good answer of `/agent`.

@@ -58,6 +58,8 @@ places! {
     Readyz, "/readyz", "GET, HEAD";
     Metrics, "/metrics", "GET, HEAD";
     OpenApi, "/openapi.json", "GET, HEAD";
+    SessionCodes, "/session-codes", "POST";
+    Sessions, "/sessions", "POST";
     Page, "/", "GET, HEAD";
     Asset, "/ui/{file}", "GET, HEAD";
 }
@@ -143,6 +145,8 @@ impl Route {
             ["readyz"] => plain(Place::Readyz),
             ["metrics"] => plain(Place::Metrics),
             ["openapi.json"] => plain(Place::OpenApi),
+            ["session-codes"] => plain(Place::SessionCodes),
+            ["sessions"] => plain(Place::Sessions),
             [""] => plain(Place::Page),
             ["ui", file] => Ok(Route::Asset(file.to_owned())),
             _ => Err(RouteError::Unknown),

@@ -26,6 +26,8 @@ use super::about::About;
 use super::access::Policy;
 use super::doors::Doors;
 use super::log_level::LogControl;
+use super::page_at::PageAt;
+use super::refusals::Refusals;
 use super::watcher::Watcher;
 use super::{answer, guard, handlers};
 use crate::actors::messages::{
@@ -109,6 +111,8 @@ pub(super) struct Site {
     pub(super) watcher: Arc<Watcher>,
     /// Requests answered so far, by the first digit of their status, from 1 on.
     pub(super) answered: [AtomicU64; 5],
+    pub(super) refusals: Refusals,
+    pub(super) page_at: PageAt,
 }
 
 /// HTTP/1.1 on connections of whichever kind: within a macro, for what it makes has a name for each kind.
@@ -117,7 +121,7 @@ macro_rules! http1 {
         let (ending, site) = ($ending.clone(), $site.clone());
         HttpService::build()
             .expect(fn_service(move |request: Request| {
-                ready(answer::unless_refused(&site, request))
+                answer::unless_refused(site.clone(), request)
             }))
             .graceful_shutdown_signal(move || {
                 let ending = ending.clone();
@@ -144,8 +148,14 @@ fn greet<T: Any>(stream: &T, data: &mut Extensions) {
 /// The OS error of using a listener.
 pub fn serve(doors: Doors, service: Service) -> io::Result<Server> {
     let limits = service.limits;
-    let site = Site { service, watcher: Arc::default(), answered: Default::default() };
-    let site = web::Data::new(site);
+    let addresses = doors.tcp.iter().filter_map(|tcp| tcp.local_addr().ok()).collect();
+    let site = web::Data::new(Site {
+        service,
+        watcher: Arc::default(),
+        answered: Default::default(),
+        refusals: Refusals::default(),
+        page_at: PageAt::new(addresses, doors.tls.is_some()),
+    });
     let builder = Server::build()
         .workers(WORKERS)
         .worker_max_blocking_threads(1)

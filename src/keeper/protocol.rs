@@ -7,12 +7,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct as _;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::ledger::Record;
 use super::meaning::Mode;
 use crate::config::{LogLevel, LogSettings};
 use crate::engine::{Ended, Moment, Restriction, Started, StopFailure, StopOrder, Whitelist};
+use crate::page_key::PageKey;
 use crate::path_bytes;
 use crate::spec::{LimitSpec, ProcId, Validated};
 
@@ -227,7 +229,7 @@ impl ToKeeper {
 }
 
 /// What an agent leaves to the next one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Memory {
     /// The connection ID.
     pub conn_id: Option<String>,
@@ -242,8 +244,36 @@ pub struct Memory {
     #[serde(default)]
     pub printing: Printing,
     /// The level of the log that was set while the program ran; none: as configured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub log_level: Option<LogLevel>,
+    /// The key of the page's sessions. It is not kept over a keeper's end: meanwhile anybody can have the service's port.
+    #[serde(default)]
+    pub page_key: Option<PageKey>,
+}
+
+/// Its last values are left out where there are none, as programs wrote it that knew fewer.
+impl Serialize for Memory {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let Memory { conn_id, orders, any, given, printing, log_level, page_key } = self;
+        let more = match (log_level, page_key) {
+            (_, Some(_)) => 2,
+            (Some(_), None) => 1,
+            (None, None) => 0,
+        };
+        let mut written = to.serialize_struct("Memory", 5 + more)?;
+        written.serialize_field("conn_id", conn_id)?;
+        written.serialize_field("orders", orders)?;
+        written.serialize_field("any", any)?;
+        written.serialize_field("given", given)?;
+        written.serialize_field("printing", printing)?;
+        if more > 0 {
+            written.serialize_field("log_level", log_level)?;
+        }
+        if more > 1 {
+            written.serialize_field("page_key", page_key)?;
+        }
+        written.end()
+    }
 }
 
 impl Memory {

@@ -293,6 +293,7 @@ mod tests {
                 given: vec![5_000_000_001],
                 printing: Printing::Begun,
                 log_level: None,
+                page_key: None,
             },
             orders: vec![Order::Terminate],
             carried: Carried::samples(),

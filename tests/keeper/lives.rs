@@ -2,6 +2,7 @@
 
 use super::world::*;
 use procstar::keeper::protocol::{MAX_FRAME, Memory, Order, Printing, ToAgent, ToKeeper, VERSION};
+use procstar::page_key::PageKey;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ fn the_next_agent_gets_all() {
         given: vec![1, 2],
         printing: Printing::Begun,
         log_level: None,
+        page_key: Some(PageKey::random()),
     };
     agent.tell(&ToKeeper::Remember(Memory::default()));
     agent.tell(&ToKeeper::Remember(memory.clone()));

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::session::Sessions;
+
 /// The ports that `http://` and `https://` mean without one.
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
@@ -17,13 +19,15 @@ pub(super) struct Authority {
 enum Host {
     Localhost,
     Address(IpAddr),
+    /// A name below `localhost` that is one of our sessions'; in lower case, without `.localhost`.
+    Session(String),
 }
 
 impl Authority {
-    /// Parses `HOST` or `HOST:PORT`; `None` unless HOST is `localhost`, in 127.0.0.0/8, or `[::1]`.
+    /// Parses `HOST` or `HOST:PORT`; `None` unless HOST is `localhost`, in 127.0.0.0/8, `[::1]`, or of one of the sessions.
     ///
-    /// Names below `localhost` are not taken: not every resolver keeps them on this machine.
-    pub(super) fn parse_loopback(text: &[u8]) -> Option<Self> {
+    /// Other names below `localhost` are not taken: not every resolver keeps them on this machine.
+    pub(super) fn parse_loopback(text: &[u8], sessions: &Sessions) -> Option<Self> {
         let text = std::str::from_utf8(text).ok()?;
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
@@ -34,7 +38,7 @@ impl Authority {
             None => {
                 let end = text.find(':').unwrap_or(text.len());
                 let (name, port) = text.split_at_checked(end)?;
-                (Host::parse_name(name)?, (!port.is_empty()).then_some(port))
+                (Host::parse_name(name, sessions)?, (!port.is_empty()).then_some(port))
             }
         };
         let port = match port {
@@ -42,6 +46,22 @@ impl Authority {
             None => None,
         };
         host.is_loopback().then_some(Self { host, port })
+    }
+
+    /// Whether the name is one of our sessions'.
+    pub(super) fn is_of_session(&self) -> bool {
+        matches!(self.host, Host::Session(_))
+    }
+
+    /// What a session at this host is bound to. Without TLS only the names of sessions can have one: whatever else names this machine's
+    /// loopback may be the origin of an earlier program on the same port.
+    pub(super) fn session_site(&self, tls: bool) -> Option<String> {
+        match (&self.host, tls) {
+            (Host::Session(label), _) => Some(label.clone()),
+            (Host::Localhost, true) => Some("localhost".to_owned()),
+            (Host::Address(address), true) => Some(address.to_string()),
+            (_, false) => None,
+        }
     }
 
     /// Whether both are the same when `http://`, or with `tls` `https://`, comes before them.
@@ -52,7 +72,12 @@ impl Authority {
 }
 
 impl Host {
-    fn parse_name(name: &str) -> Option<Self> {
+    fn parse_name(name: &str, sessions: &Sessions) -> Option<Self> {
+        if let Some((label, "localhost")) = name.split_once('.')
+            && sessions.is_label(label)
+        {
+            return Some(Self::Session(label.to_owned()));
+        }
         let name = name.strip_suffix('.').unwrap_or(name);
         if name.eq_ignore_ascii_case("localhost") {
             return Some(Self::Localhost);
@@ -62,18 +87,18 @@ impl Host {
 
     fn is_loopback(&self) -> bool {
         match self {
-            Self::Localhost => true,
+            Self::Localhost | Self::Session(_) => true,
             Self::Address(address) => address.is_loopback(),
         }
     }
 }
 
 /// The authority of an `Origin`, where that is on our loopback and by what we speak: `http`, or with `tls` `https`.
-pub(super) fn origin_authority(origin: &[u8], tls: bool) -> Option<Authority> {
+pub(super) fn origin_authority(origin: &[u8], tls: bool, sessions: &Sessions) -> Option<Authority> {
     let ours: &[u8] = if tls { b"https://" } else { b"http://" };
     let (scheme, rest) = origin.split_at_checked(ours.len())?;
     scheme.eq_ignore_ascii_case(ours).then_some(())?;
-    Authority::parse_loopback(rest)
+    Authority::parse_loopback(rest, sessions)
 }
 
 /// Digits only: the standard parser would take a sign too.

@@ -10,7 +10,8 @@ use rustls::server::ParsedCertificate;
 use crate::net::tls_server::ServerTls;
 use crate::rotating::Rotating;
 
-use super::{Bearer, Facts, Header, Policy, Refusal, quote};
+use super::session::site_of;
+use super::{Bearer, Facts, Header, Policy, Refusal, browser, quote};
 
 /// What a decision on a request from elsewhere rests upon, besides the token.
 #[derive(Clone)]
@@ -61,6 +62,11 @@ fn server_name(authority: &str) -> Option<ServerName<'_>> {
 }
 
 impl Policy {
+    /// Whether our certificate is good for a name, which is without a port.
+    pub fn serves_as(&self, name: &str) -> bool {
+        self.remote.as_ref().is_some_and(|remote| remote.is_ours(name.as_bytes()))
+    }
+
     /// Decides whether a request from elsewhere, over TLS, is answered. `certified` tells whether its connection has a certificate that
     /// was verified; `port` is the one that we listen on, for the texts of refusals.
     ///
@@ -94,13 +100,15 @@ impl Policy {
                 return Err(Refusal::ForeignOrigin { origin: "(several)".to_owned() });
             }
         }
-        if certified {
-            return Ok(());
+        browser::check(facts)?;
+        if !certified {
+            super::check_bearer(self, facts.authorization).map_err(|bearer| match bearer {
+                Bearer::NotConfigured => Refusal::NoCertificate,
+                bearer => Refusal::NoToken { bearer },
+            })?;
         }
-        super::check_bearer(self, facts.authorization).map_err(|bearer| match bearer {
-            Bearer::NotConfigured => Refusal::NoCertificate,
-            bearer => Refusal::NoToken { bearer },
-        })
+        // A browser sends its certificate for whatever runs at this address.
+        self.check_session(facts, browser::needs_session(facts, false), Some(&site_of(host)))
     }
 }
 
@@ -124,7 +132,8 @@ mod tests {
     ) -> Result<(), String> {
         // Whose it is on this machine does not matter.
         let peer = Some(PeerUser { uid: 1000, is_here: true });
-        let facts = Facts { peer, host: Header::One(host), origin, authorization: bearer };
+        let host = Header::One(host);
+        let facts = Facts { peer, host, origin, authorization: bearer, ..Facts::default() };
         policy.decide_remote(&facts, false, 3000).map_err(|refusal| refusal.to_string())
     }
 
@@ -192,12 +201,7 @@ mod tests {
             let refusal = ask(&policy(token), host, Header::Absent, bearer).unwrap_err();
             assert!(refusal.contains(told) && !refusal.contains("s3cret"), "{refusal}");
         }
-        let facts = Facts {
-            peer: None,
-            host: Header::One(host),
-            origin: Header::Absent,
-            authorization: Header::Absent,
-        };
+        let facts = Facts { host: Header::One(host), ..Facts::default() };
         assert_eq!(policy(None).decide_remote(&facts, true, 3000), Ok(()));
         // Without a certificate of our own there is no such way in.
         let none = Policy::new(1000, Some("s3cret".to_owned()));

@@ -15,6 +15,14 @@ const GOOD: Facts<'static> = Facts {
     host: Header::One(b"localhost:3000"),
     origin: Header::Absent,
     authorization: Header::Absent,
+    fetch: Fetch {
+        site: Header::Absent,
+        mode: Header::Absent,
+        dest: Header::Absent,
+        service_worker: Header::Absent,
+    },
+    session: Header::Absent,
+    act: Act::Read,
 };
 
 fn policy(token: Option<&str>) -> Policy {
@@ -336,6 +344,7 @@ proptest! {
             host: Header::One(&host),
             origin: Header::One(&origin),
             authorization: Header::One(&authorization),
+            ..Facts::default()
         };
         prop_assert!(decide(&policy(Some("a token that nobody guesses")), &facts, PORT, false).is_err());
     }

@@ -1,0 +1,263 @@
+//! What a browser says of a request (Fetch Metadata), and what it must have to change something.
+//!
+//! Browsers set these headers themselves, and let no script change them. A service worker that another program has left at our address
+//! sends the same as our page does: what tells it from the page is the [session](super::session).
+
+use super::{Facts, Header, Refusal, quote};
+
+/// What a request is to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Act {
+    /// Open the page.
+    Page,
+    /// Load one of the page's files.
+    Asset,
+    /// Read something else.
+    #[default]
+    Read,
+    /// Trade a code for a session.
+    Trade,
+    /// Change something.
+    Write,
+}
+
+/// The headers that browsers describe a request with.
+#[derive(Clone, Copy, Default)]
+pub struct Fetch<'a> {
+    /// `Sec-Fetch-Site`.
+    pub site: Header<'a>,
+    /// `Sec-Fetch-Mode`.
+    pub mode: Header<'a>,
+    /// `Sec-Fetch-Dest`.
+    pub dest: Header<'a>,
+    /// `Service-Worker`.
+    pub service_worker: Header<'a>,
+}
+
+impl Fetch<'_> {
+    fn is_absent(&self) -> bool {
+        [self.site, self.mode, self.dest].iter().all(|header| *header == Header::Absent)
+    }
+}
+
+/// Whether a browser may send a request such as this, as far as it describes it itself.
+///
+/// # Errors
+/// It comes from another site's page, is not made by script though it changes something, or is for a service worker.
+pub(super) fn check(facts: &Facts<'_>) -> Result<(), Refusal> {
+    let Fetch { site, mode, dest, service_worker } = facts.fetch;
+    if service_worker != Header::Absent || dest == Header::One(b"serviceworker") {
+        return Err(Refusal::ServiceWorker);
+    }
+    if facts.fetch.is_absent() {
+        return Ok(());
+    }
+    let changes = matches!(facts.act, Act::Write | Act::Trade);
+    // A link leads to the page from everywhere. What opens it can neither read it nor keep a hold on it.
+    let is_opened = facts.act == Act::Page
+        && mode == Header::One(b"navigate")
+        && dest == Header::One(b"document");
+    match site {
+        Header::One(b"same-origin") => {}
+        // What the user has typed or chosen; or a browser of before that header.
+        Header::One(b"none") | Header::Absent if !changes => {}
+        Header::One(b"same-site" | b"cross-site") if is_opened => {}
+        Header::One(site) => return Err(Refusal::ForeignSite { site: quote(site) }),
+        Header::Absent => return Err(Refusal::NotByScript),
+        Header::Several => return Err(Refusal::ForeignSite { site: "(several)".to_owned() }),
+    }
+    let by_script =
+        matches!(mode, Header::One(b"cors" | b"same-origin")) && dest == Header::One(b"empty");
+    if changes && !by_script { Err(Refusal::NotByScript) } else { Ok(()) }
+}
+
+/// Whether a request must have a session, or the token: one that a browser sends and that changes something, and everything but the page
+/// itself at a session's own host.
+pub(super) fn needs_session(facts: &Facts<'_>, at_session_host: bool) -> bool {
+    let by_browser = facts.origin != Header::Absent || !facts.fetch.is_absent();
+    match facts.act {
+        Act::Page | Act::Asset | Act::Trade => false,
+        Act::Read => at_session_host,
+        Act::Write => at_session_host || by_browser,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{PeerUser, Policy, decide};
+    use super::*;
+    use crate::page_key::PageKey;
+
+    const HOST: &[u8] = b"127.0.0.1:3000";
+    const ORIGIN: Header<'static> = Header::One(b"http://127.0.0.1:3000");
+    const TOKEN: &str = "8ePqYiqbZ4AnXB2hWx8WQg";
+
+    /// The policy of a service whose user asks, with a token.
+    fn policy() -> Policy {
+        Policy::new(1000, Some(TOKEN.to_owned())).with_page_key(&PageKey::random())
+    }
+
+    fn fetch(site: &'static str, mode: &'static str, dest: &'static str) -> Fetch<'static> {
+        let one = |text: &'static str| Header::One(text.as_bytes());
+        Fetch { site: one(site), mode: one(mode), dest: one(dest), ..Fetch::default() }
+    }
+
+    /// As the page's script, or a service worker of its origin, sends it.
+    fn by_script(act: Act) -> Facts<'static> {
+        let peer = Some(PeerUser { uid: 1000, is_here: true });
+        let fetch = fetch("same-origin", "cors", "empty");
+        Facts { peer, host: Header::One(HOST), origin: ORIGIN, fetch, act, ..Facts::default() }
+    }
+
+    fn decided(facts: &Facts<'_>) -> Result<(), Refusal> {
+        decide(&policy(), facts, 3000, false)
+    }
+
+    #[test]
+    fn a_browser_without_a_session_reads_and_changes_nothing() {
+        for act in [Act::Page, Act::Asset, Act::Read, Act::Trade] {
+            assert_eq!(decided(&by_script(act)), Ok(()), "{act:?}");
+        }
+        let write = by_script(Act::Write);
+        assert_eq!(decided(&write), Err(Refusal::NoSession));
+        // Each of these alone shows a browser.
+        let only_origin = Facts { fetch: Fetch::default(), ..write };
+        assert_eq!(decided(&only_origin), Err(Refusal::NoSession));
+        let no_origin = Facts { origin: Header::Absent, ..write };
+        assert_eq!(decided(&no_origin), Err(Refusal::NoSession));
+        let program = Facts { origin: Header::Absent, fetch: Fetch::default(), ..write };
+        assert_eq!(decided(&program), Ok(()));
+        let session = Header::One(b"ffffffff.00");
+        assert_eq!(decided(&Facts { session, ..write }), Err(Refusal::WrongSession));
+        let session = Header::Several;
+        assert_eq!(decided(&Facts { session, ..write }), Err(Refusal::WrongSession));
+        let token = format!("Bearer {TOKEN}");
+        let authorization = Header::One(token.as_bytes());
+        assert_eq!(decided(&Facts { authorization, ..write }), Ok(()));
+        let authorization = Header::One(b"Bearer x");
+        assert_eq!(decided(&Facts { authorization, ..write }), Err(Refusal::NoSession));
+    }
+
+    #[test]
+    fn a_session_is_for_its_host_alone() {
+        let policy = policy();
+        let code = policy.new_code(false).unwrap();
+        let host = format!("{}:3000", code.host.unwrap());
+        assert!(policy.trade(&code.text, HOST, false).is_err(), "not at a shared origin");
+        let session = policy.trade(&code.text, host.as_bytes(), false).unwrap();
+        let origin = format!("http://{host}");
+        let there = |act, session| Facts {
+            host: Header::One(host.as_bytes()),
+            origin: Header::One(origin.as_bytes()),
+            session,
+            ..by_script(act)
+        };
+        let with = Header::One(session.as_bytes());
+        for act in [Act::Page, Act::Asset, Act::Read, Act::Trade, Act::Write] {
+            assert_eq!(decide(&policy, &there(act, with), 3000, false), Ok(()), "{act:?}");
+        }
+        for act in [Act::Read, Act::Write] {
+            let without = there(act, Header::Absent);
+            assert_eq!(decide(&policy, &without, 3000, false), Err(Refusal::NoSession));
+            let program = Facts { origin: Header::Absent, fetch: Fetch::default(), ..without };
+            assert_eq!(decide(&policy, &program, 3000, false), Err(Refusal::NoSession));
+        }
+        // With the session of that host, at another address of this service: an earlier program may have been there.
+        let here = Facts { session: with, ..by_script(Act::Write) };
+        assert_eq!(decide(&policy, &here, 3000, false), Err(Refusal::WrongSession));
+        let other = format!("{}:3000", policy.new_code(false).unwrap().host.unwrap());
+        let facts = Facts { host: Header::One(other.as_bytes()), ..there(Act::Write, with) };
+        assert!(matches!(decide(&policy, &facts, 3000, false), Err(Refusal::ForeignOrigin { .. })));
+        let other_origin = format!("http://{other}");
+        let facts = Facts { origin: Header::One(other_origin.as_bytes()), ..facts };
+        assert_eq!(decide(&policy, &facts, 3000, false), Err(Refusal::WrongSession));
+        // It lets in nobody who is not let in without it.
+        let peer = Some(PeerUser { uid: 1001, is_here: true });
+        let stranger = Facts { peer, ..there(Act::Write, with) };
+        assert!(matches!(decide(&policy, &stranger, 3000, false), Err(Refusal::Stranger { .. })));
+        // To another service, or one with another keeper, the host is nobody's.
+        assert!(matches!(decided(&there(Act::Page, with)), Err(Refusal::ForeignHost { .. })));
+    }
+
+    #[test]
+    fn over_tls_a_session_is_for_the_name_of_the_service() {
+        let policy = policy();
+        let code = policy.new_code(true).unwrap();
+        let session = policy.trade(&code.text, HOST, true).unwrap();
+        let write = Facts {
+            origin: Header::One(b"https://127.0.0.1:3000"),
+            session: Header::One(session.as_bytes()),
+            ..by_script(Act::Write)
+        };
+        assert_eq!(decide(&policy, &write, 3000, true), Ok(()));
+        let plain = Facts { origin: ORIGIN, ..write };
+        assert_eq!(decide(&policy, &plain, 3000, false), Err(Refusal::WrongSession));
+        let none = Facts { session: Header::Absent, ..write };
+        assert_eq!(decide(&policy, &none, 3000, true), Err(Refusal::NoSession));
+    }
+
+    #[test]
+    fn pages_of_other_sites_send_nothing_and_may_only_link_to_the_page() {
+        for site in ["cross-site", "same-site", "unheard-of", ""] {
+            for act in [Act::Page, Act::Asset, Act::Read, Act::Write, Act::Trade] {
+                for (mode, dest) in [
+                    ("cors", "empty"),
+                    ("no-cors", "image"),
+                    ("navigate", "document"),
+                    ("navigate", "iframe"),
+                ] {
+                    let facts = Facts {
+                        origin: Header::Absent,
+                        fetch: fetch(site, mode, dest),
+                        ..by_script(act)
+                    };
+                    let linked = act == Act::Page && dest == "document" && site.ends_with("-site");
+                    let expected = if linked {
+                        Ok(())
+                    } else {
+                        Err(Refusal::ForeignSite { site: site.to_owned() })
+                    };
+                    assert_eq!(decided(&facts), expected, "{site} {mode} {dest} {act:?}");
+                }
+            }
+        }
+        let several = Fetch { site: Header::Several, ..by_script(Act::Read).fetch };
+        let facts = Facts { fetch: several, ..by_script(Act::Read) };
+        assert!(matches!(decided(&facts), Err(Refusal::ForeignSite { .. })));
+    }
+
+    #[test]
+    fn only_a_script_of_the_page_changes_something_and_no_worker_is_registered() {
+        let token = format!("Bearer {TOKEN}");
+        let with = |act, fetch| {
+            decided(&Facts {
+                fetch,
+                authorization: Header::One(token.as_bytes()),
+                ..by_script(act)
+            })
+        };
+        for act in [Act::Write, Act::Trade] {
+            for (mode, dest) in [
+                ("navigate", "document"),
+                ("no-cors", "empty"),
+                ("cors", "script"),
+                ("websocket", "empty"),
+                ("cors", ""),
+            ] {
+                let fetch = fetch("same-origin", mode, dest);
+                assert_eq!(with(act, fetch), Err(Refusal::NotByScript), "{mode} {dest}");
+            }
+            let typed = fetch("none", "navigate", "document");
+            assert!(matches!(with(act, typed), Err(Refusal::ForeignSite { .. })));
+            let half = Fetch { site: Header::Absent, ..fetch("", "cors", "empty") };
+            assert_eq!(with(act, half), Err(Refusal::NotByScript));
+            assert_eq!(with(act, fetch("same-origin", "same-origin", "empty")), Ok(()));
+        }
+        assert_eq!(with(Act::Read, fetch("none", "navigate", "document")), Ok(()), "typed");
+        let worker = fetch("same-origin", "same-origin", "serviceworker");
+        assert_eq!(with(Act::Asset, worker), Err(Refusal::ServiceWorker));
+        let service_worker = Header::One(b"script");
+        let older = Fetch { service_worker, ..Fetch::default() };
+        assert_eq!(with(Act::Asset, older), Err(Refusal::ServiceWorker));
+    }
+}

@@ -1,0 +1,263 @@
+//! Why a request is refused, and what to do about it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Why a request is refused; the text is the answer's, and holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// `Host` is missing.
+    #[error("the request has no Host header: send `Host: 127.0.0.1:{port}`")]
+    NoHost {
+        /// The port that we listen on.
+        port: u16,
+    },
+    /// `Host` came more than once.
+    #[error("the request has several Host headers: send only `Host: 127.0.0.1:{port}`")]
+    SeveralHosts {
+        /// The port that we listen on.
+        port: u16,
+    },
+    /// `Host` names another machine, or a web page's site by DNS rebinding.
+    #[error("host {host:?} is not this machine's loopback: use http://127.0.0.1:{port}")]
+    ForeignHost {
+        /// The header, at most its first 100 bytes.
+        host: String,
+        /// The port that we listen on.
+        port: u16,
+    },
+    /// A web page of another site, or of another port of this machine.
+    #[error(
+        "origin {origin:?} is not the one that the request goes to: \
+         pages from elsewhere are not let in, and programs send no Origin header"
+    )]
+    ForeignOrigin {
+        /// The header, at most its first 100 bytes.
+        origin: String,
+    },
+    /// From elsewhere, for a name that our certificate does not have.
+    #[error("host {host:?} is none that this service's certificate is for")]
+    UncertifiedHost {
+        /// The header, at most its first 100 bytes.
+        host: String,
+    },
+    /// From elsewhere, without the token.
+    #[error("{}", Elsewhere(*.bearer))]
+    NoToken {
+        /// What became of its bearer token.
+        bearer: Bearer,
+    },
+    /// From elsewhere, without a certificate, where nothing else lets in.
+    #[error("connect with a client certificate that this service trusts")]
+    NoCertificate,
+    /// The peer has our user's ID or root's, but is not known to be a process in our own namespaces.
+    #[error(
+        "the connection belongs to user ID {uid}, but no process of that user in this service's own user, mount and pid \
+         namespaces holds it, as far as the service may inspect them: {}",
+        Ways(socket.as_deref(), *bearer)
+    )]
+    Unplaced {
+        /// The peer's user ID.
+        uid: u32,
+        /// Our Unix socket.
+        socket: Option<PathBuf>,
+        /// What became of its bearer token.
+        bearer: Bearer,
+    },
+    /// The peer is our user, but connections by TCP need the token.
+    #[error("http.require_token is set: {}", Ways(socket.as_deref(), *bearer))]
+    TokenRequired {
+        /// Our Unix socket.
+        socket: Option<PathBuf>,
+        /// What became of its bearer token.
+        bearer: Bearer,
+    },
+    /// A browser sends it for a page of another site, or of another port of this machine.
+    #[error(
+        "Sec-Fetch-Site is {site:?}: a browser may send requests only for this service's own page, \
+         and programs send no Sec-Fetch headers"
+    )]
+    ForeignSite {
+        /// The header, at most its first 100 bytes.
+        site: String,
+    },
+    /// A browser sends it, but not as the page's script does: as a form or a navigation.
+    #[error(
+        "a browser may change something only by the page's script (fetch), not by a form, a link or a frame"
+    )]
+    NotByScript,
+    /// The script of a service worker is asked for.
+    #[error(
+        "this service has no service workers: an earlier program on this port registered one; clear this site's data in the browser"
+    )]
+    ServiceWorker,
+    /// A browser needs a session for this, and the request has none.
+    #[error(
+        "a browser needs a session to change anything: run `procstar ui`, which opens this page with one; \
+         programs that are no browser send neither Origin nor Sec-Fetch headers"
+    )]
+    NoSession,
+    /// The session is not, or no longer, one of this page.
+    #[error(
+        "the session of this page has ended, or is not for this address: run `procstar ui` again"
+    )]
+    WrongSession,
+    /// The code for a session is not, or no longer, one.
+    #[error(
+        "invalid code: it has been used, or is older than {seconds} s; run `procstar ui` again"
+    )]
+    WrongCode {
+        /// How long one is valid.
+        seconds: u64,
+    },
+    /// The peer is somebody else, and did not bear the token.
+    #[error("{}; {}", Peer(*.uid), Remedy(*.own_uid, *.bearer))]
+    Stranger {
+        /// The peer's user ID, where it is known.
+        uid: Option<u32>,
+        /// Ours.
+        own_uid: u32,
+        /// What became of its bearer token.
+        bearer: Bearer,
+    },
+}
+
+impl Refusal {
+    /// Whether the request would be answered if it bore the token that is configured, and bears none.
+    pub(in crate::http) fn is_for_want_of_a_token(&self) -> bool {
+        matches!(
+            self,
+            Refusal::NoToken { bearer: Bearer::Missing }
+                | Refusal::Unplaced { bearer: Bearer::Missing, .. }
+                | Refusal::TokenRequired { bearer: Bearer::Missing, .. }
+                | Refusal::Stranger { bearer: Bearer::Missing, .. }
+        )
+    }
+
+    /// Whether the request may have tried out a secret.
+    pub(in crate::http) fn is_guess(&self) -> bool {
+        self.kind() == Kind::Guess
+    }
+
+    /// The kind, for counting.
+    pub(in crate::http) fn kind(&self) -> Kind {
+        match self {
+            Refusal::NoHost { .. }
+            | Refusal::SeveralHosts { .. }
+            | Refusal::ForeignHost { .. }
+            | Refusal::UncertifiedHost { .. } => Kind::Host,
+            Refusal::ForeignOrigin { .. }
+            | Refusal::ForeignSite { .. }
+            | Refusal::NotByScript
+            | Refusal::ServiceWorker => Kind::Site,
+            Refusal::NoSession => Kind::Session,
+            Refusal::WrongSession
+            | Refusal::WrongCode { .. }
+            | Refusal::NoToken { bearer: Bearer::Wrong }
+            | Refusal::Unplaced { bearer: Bearer::Wrong, .. }
+            | Refusal::TokenRequired { bearer: Bearer::Wrong, .. }
+            | Refusal::Stranger { bearer: Bearer::Wrong, .. } => Kind::Guess,
+            Refusal::NoToken { .. }
+            | Refusal::NoCertificate
+            | Refusal::Unplaced { .. }
+            | Refusal::TokenRequired { .. }
+            | Refusal::Stranger { .. } => Kind::User,
+        }
+    }
+}
+
+/// The kinds of refusals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::http) enum Kind {
+    /// For the host of another service.
+    Host,
+    /// From a page of another site.
+    Site,
+    /// Of a browser without a session.
+    Session,
+    /// With a wrong token, session or code.
+    Guess,
+    /// Of another user, without a token.
+    User,
+}
+
+impl Kind {
+    /// Every one, with its name, in order.
+    pub(in crate::http) const ALL: [(Kind, &str); 5] = [
+        (Kind::Host, "host"),
+        (Kind::Site, "site"),
+        (Kind::Session, "session"),
+        (Kind::Guess, "guess"),
+        (Kind::User, "user"),
+    ];
+}
+
+/// What became of a request's bearer token that did not let it in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bearer {
+    /// No token is configured: none could match.
+    NotConfigured,
+    /// The request bears none.
+    Missing,
+    /// The request bears another one, or several.
+    Wrong,
+}
+
+struct Elsewhere(Bearer);
+
+impl fmt::Display for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Bearer::Wrong => "the request's token is not the configured one",
+            _ => "send the configured HTTP token as `Authorization: Bearer TOKEN`",
+        })
+    }
+}
+
+/// The ways in for this user's own programs: our Unix socket, and the token.
+struct Ways<'a>(Option<&'a Path>, Bearer);
+
+impl fmt::Display for Ways<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(socket) => write!(f, "connect to the Unix socket {}, or ", socket.display())?,
+            None => f.write_str("connect to its Unix socket, or ")?,
+        }
+        f.write_str(match self.1 {
+            Bearer::NotConfigured => "configure http.token and send it as",
+            Bearer::Missing => "send the configured HTTP token as",
+            Bearer::Wrong => "send the configured HTTP token, which the request's is not, as",
+        })?;
+        f.write_str(" `Authorization: Bearer TOKEN`")
+    }
+}
+
+struct Peer(Option<u32>);
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(uid) => write!(f, "the connection belongs to user ID {uid}"),
+            None => f.write_str("the user at the other end of the connection cannot be told"),
+        }
+    }
+}
+
+struct Remedy(u32, Bearer);
+
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(own_uid, bearer) = self;
+        let (what, how) = match bearer {
+            Bearer::NotConfigured => ("", "configure an HTTP token and send it as"),
+            Bearer::Missing => ("", "send the configured HTTP token as"),
+            Bearer::Wrong => {
+                ("its token is not the configured one: ", "send the configured one as")
+            }
+        };
+        write!(
+            f,
+            "{what}connect as user ID {own_uid} or root, or {how} `Authorization: Bearer TOKEN`"
+        )
+    }
+}

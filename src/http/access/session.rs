@@ -1,0 +1,257 @@
+//! Sessions of the page: what a browser needs to change something (docs/adr/0001-page-sessions.md).
+//!
+//! A program that had our port before us can have left a service worker, cached files or an open page in the user's browser, for every
+//! origin that it was reached by: `http://127.0.0.1:PORT`, `http://localhost:PORT`. Such a worker answers the browser in our place, and what
+//! it sends us looks like our own page's requests. So a session has an origin that no earlier program can have had: a host name below
+//! `localhost` with 128 random bits, which browsers resolve to the loopback interface without asking anybody. Over TLS an origin is only
+//! ours already, by our certificate.
+//!
+//! Names and sessions are made with a key, and need no list. Only codes are kept, until they are used or too old: `procstar ui` gets one
+//! over an authenticated connection, and the page that it opens trades it for a session.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ring::hmac;
+use subtle::ConstantTimeEq as _;
+
+use super::{Authority, Facts, Header, Policy, Refusal, check_bearer};
+use crate::page_key::{PageKey, random_bytes};
+
+/// How long a code can be traded.
+pub const CODE_LIFETIME: Duration = Duration::from_secs(60);
+/// How long a session lasts.
+pub const SESSION_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// Codes at a time; the oldest makes room.
+const CODES: usize = 32;
+/// The random bytes of a code, and of a host name.
+const RANDOM: usize = 16;
+/// The bytes of a host name that prove that we made it: with the random ones before them they fit into a label of DNS.
+const PROOF: usize = 15;
+
+/// The sessions of one service.
+pub struct Sessions {
+    /// None where there are none.
+    key: Option<hmac::Key>,
+    codes: Mutex<Vec<Code>>,
+}
+
+struct Code {
+    text: String,
+    /// The host name that it is for, without `.localhost`; none over TLS.
+    label: Option<String>,
+    made: Instant,
+}
+
+/// A code, and where to trade it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewCode {
+    /// The code.
+    pub text: String,
+    /// The host name to open the page at; none over TLS.
+    pub host: Option<String>,
+}
+
+impl Sessions {
+    /// Sessions by a key; without one there are none.
+    pub(super) fn new(key: &PageKey) -> Sessions {
+        let key = key.expose().map(|key| hmac::Key::new(hmac::HMAC_SHA256, key));
+        Sessions { key, codes: Mutex::default() }
+    }
+
+    /// Whether a label before `.localhost` was made by us.
+    pub(super) fn is_label(&self, label: &str) -> bool {
+        let Some((random, _)) = label.split_at_checked(2 * RANDOM) else { return false };
+        let made = self.label(random);
+        made.is_some_and(|made| made.as_bytes().ct_eq(label.as_bytes()).into())
+    }
+
+    /// The label that begins with these random digits.
+    fn label(&self, random: &str) -> Option<String> {
+        let proof = hmac::sign(self.key.as_ref()?, format!("host {random}").as_bytes());
+        Some(format!("{random}{}", hex(proof.as_ref().get(..PROOF)?)))
+    }
+
+    /// A new code: for a host name of its own, or, with `tls`, for any host of ours. None where there are no sessions.
+    pub(super) fn new_code(&self, tls: bool, now: Instant) -> Option<NewCode> {
+        self.key.as_ref()?;
+        let text = hex(&random_bytes::<RANDOM>()?);
+        let label = if tls { None } else { Some(self.label(&hex(&random_bytes::<RANDOM>()?))?) };
+        let host = label.as_ref().map(|label| format!("{label}.localhost"));
+        let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
+        codes.retain(|code| is_fresh(code, now));
+        if codes.len() >= CODES {
+            codes.remove(0);
+        }
+        codes.push(Code { text: text.clone(), label, made: now });
+        Some(NewCode { text, host })
+    }
+
+    /// The session for a code that was made for this site, whose label it is where there is one. The code is used up by that.
+    fn trade(
+        &self,
+        code: &str,
+        site: &str,
+        tls: bool,
+        now: Instant,
+        today: SystemTime,
+    ) -> Option<String> {
+        let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
+        codes.retain(|code| is_fresh(code, now));
+        let at = codes.iter().position(|known| {
+            let is_for = known.label.as_deref().map_or(tls, |label| label == site);
+            bool::from(known.text.as_bytes().ct_eq(code.as_bytes())) && is_for
+        })?;
+        codes.remove(at);
+        let expires = today.duration_since(UNIX_EPOCH).ok()? + SESSION_LIFETIME;
+        self.session(site, &format!("{:x}", expires.as_secs()))
+    }
+
+    /// The session at a site that ends then: seconds since 1970, in base 16.
+    fn session(&self, site: &str, expires: &str) -> Option<String> {
+        let proof = hmac::sign(self.key.as_ref()?, format!("session {expires} {site}").as_bytes());
+        Some(format!("{expires}.{}", hex(proof.as_ref())))
+    }
+
+    /// Whether this is a session at that site, and lasts.
+    fn is_session(&self, session: &[u8], site: &str, today: SystemTime) -> bool {
+        let expires = std::str::from_utf8(session).ok().and_then(|text| text.split_once('.'));
+        let Some((expires, _)) = expires else { return false };
+        let Ok(seconds) = u64::from_str_radix(expires, 16) else { return false };
+        let is_over = today.duration_since(UNIX_EPOCH).is_ok_and(|now| now.as_secs() >= seconds);
+        let made = self.session(site, expires);
+        !is_over && made.is_some_and(|made| made.as_bytes().ct_eq(session).into())
+    }
+}
+
+fn is_fresh(code: &Code, now: Instant) -> bool {
+    now.saturating_duration_since(code.made) < CODE_LIFETIME
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Policy {
+    /// A new code for a session, and the host to open the page at. None where there are no sessions.
+    pub fn new_code(&self, tls: bool) -> Option<NewCode> {
+        self.sessions.new_code(tls, Instant::now())
+    }
+
+    /// Trades a code for a session at the host that a request is for, over TLS or not.
+    ///
+    /// # Errors
+    /// The code is not one, or was made for another host.
+    pub fn trade(&self, code: &str, host: &[u8], tls: bool) -> Result<String, Refusal> {
+        let local = || Authority::parse_loopback(host, &self.sessions)?.session_site(tls);
+        let site = local().or_else(|| tls.then(|| site_of(host)));
+        let now = (Instant::now(), SystemTime::now());
+        site.and_then(|site| self.sessions.trade(code, &site, tls, now.0, now.1))
+            .ok_or(Refusal::WrongCode { seconds: CODE_LIFETIME.as_secs() })
+    }
+
+    /// Whether a request has the session that it needs, for this site; or the token, which proves more.
+    pub(super) fn check_session(
+        &self,
+        facts: &Facts<'_>,
+        is_needed: bool,
+        site: Option<&str>,
+    ) -> Result<(), Refusal> {
+        if !is_needed || check_bearer(self, facts.authorization).is_ok() {
+            return Ok(());
+        }
+        let session = match facts.session {
+            Header::Absent => return Err(Refusal::NoSession),
+            Header::Several => return Err(Refusal::WrongSession),
+            Header::One(session) => session,
+        };
+        let is_one = |site| self.sessions.is_session(session, site, SystemTime::now());
+        if site.is_some_and(is_one) { Ok(()) } else { Err(Refusal::WrongSession) }
+    }
+}
+
+/// What a session at a host of our certificate is bound to: the host without its port.
+pub(super) fn site_of(host: &[u8]) -> String {
+    let text = String::from_utf8_lossy(host).to_ascii_lowercase();
+    match text.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name.to_owned(),
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sessions() -> Sessions {
+        Sessions::new(&PageKey::random())
+    }
+
+    #[test]
+    fn a_code_is_traded_once_in_time_and_at_its_host() {
+        let (sessions, now, today) = (sessions(), Instant::now(), SystemTime::now());
+        let new = || {
+            let NewCode { text, host } = sessions.new_code(false, now).unwrap();
+            (text, host.unwrap().strip_suffix(".localhost").unwrap().to_owned())
+        };
+        let trade = |code: &str, site: &str, at| sessions.trade(code, site, false, at, today);
+        let (code, label) = new();
+        let (other_code, other_label) = new();
+        assert_eq!(code.len(), 32);
+        assert_eq!(trade(&code, &other_label, now), None, "another host");
+        assert_eq!(trade(&code, "127.0.0.1", now), None);
+        assert_eq!(trade("", &label, now), None);
+        let session = trade(&code, &label, now).unwrap();
+        assert_eq!(trade(&code, &label, now), None, "used");
+        assert_eq!(trade(&other_code, &other_label, now + CODE_LIFETIME), None, "too old");
+        let is = |site: &str, at| sessions.is_session(session.as_bytes(), site, at);
+        assert!(is(&label, today) && !is(&other_label, today) && !is("localhost", today));
+        assert!(!is(&label, today + SESSION_LIFETIME));
+    }
+
+    #[test]
+    fn over_tls_a_code_is_for_every_host_of_ours() {
+        let (sessions, now, today) = (sessions(), Instant::now(), SystemTime::now());
+        let NewCode { text, host } = sessions.new_code(true, now).unwrap();
+        assert_eq!(host, None);
+        assert_eq!(sessions.trade(&text, "agent.example", false, now, today), None);
+        let session = sessions.trade(&text, "agent.example", true, now, today).unwrap();
+        assert!(sessions.is_session(session.as_bytes(), "agent.example", today));
+        assert!(!sessions.is_session(session.as_bytes(), "other.example", today));
+        assert_eq!(site_of(b"Agent.example:3000"), "agent.example");
+        assert_eq!(site_of(b"[::1]:3000"), site_of(b"[::1]"));
+    }
+
+    #[test]
+    fn only_our_own_names_and_sessions_count() {
+        let (ours, theirs, today) = (sessions(), sessions(), SystemTime::now());
+        let code = ours.new_code(false, Instant::now()).unwrap();
+        let host = code.host.unwrap();
+        let label = host.strip_suffix(".localhost").unwrap();
+        assert!(label.len() <= 63, "as long as DNS takes");
+        assert!(ours.is_label(label) && !theirs.is_label(label));
+        for bad in ["", "x", &label[1..], &label[..61], &format!("{label}0"), &"0".repeat(62)] {
+            assert!(!ours.is_label(bad), "{bad}");
+        }
+        let session = ours.trade(&code.text, label, false, Instant::now(), today).unwrap();
+        assert!(!theirs.is_session(session.as_bytes(), label, today));
+        let (expires, proof) = session.split_once('.').unwrap();
+        let longer = format!("f{expires}.{proof}");
+        for bad in ["", ".", expires, &longer, &format!("{expires}."), "+1.00"] {
+            assert!(!ours.is_session(bad.as_bytes(), label, today), "{bad}");
+        }
+        assert!(!ours.is_session(b"\xff.\xff", label, today));
+    }
+
+    #[test]
+    fn codes_are_bounded_and_there_are_none_without_a_key() {
+        let (sessions, now) = (sessions(), Instant::now());
+        let codes: Vec<_> =
+            (0..=CODES).map(|_| sessions.new_code(true, now).unwrap().text).collect();
+        let trade = |code: &String| sessions.trade(code, "a", true, now, SystemTime::now());
+        assert!(trade(&codes[0]).is_none() && trade(&codes[1]).is_some());
+        let none = Sessions::new(&PageKey::default());
+        assert_eq!(none.new_code(true, now), None);
+        assert!(!none.is_label(&"0".repeat(62)) && none.session("a", "f").is_none());
+    }
+}

@@ -1,0 +1,110 @@
+//! Sessions of the page: a code for one, and its trade.
+
+use actix_web::HttpResponse;
+use actix_web::dev::Payload;
+use actix_web::http::header;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Asked, data};
+use crate::http::access::session::{CODE_LIFETIME, NewCode, SESSION_LIFETIME};
+use crate::http::body;
+use crate::http::failure::{Errors, Failure, Problem};
+use crate::http::guard;
+use crate::http::openapi::{CodeAnswer, SessionAnswer};
+
+/// The longest body that trades a code, in bytes.
+pub(super) const TRADE_BODY: u64 = 1024;
+
+/// Where to open the page with a session.
+#[derive(Serialize, ToSchema)]
+pub(in crate::http) struct CodeBody {
+    /// Of the page; a code stands behind the `#`, which no request shows.
+    url: String,
+    /// How long the code can be traded for a session, in seconds. It can be traded once.
+    expires_in: u64,
+}
+
+/// A code.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct Trade {
+    /// What stands behind `#session=` in the URL.
+    code: String,
+}
+
+/// A session.
+#[derive(Serialize, ToSchema)]
+pub(in crate::http) struct SessionBody {
+    /// What to send as header `Procstar-Session` with each request.
+    session: String,
+    /// How long it lasts, in seconds; not longer than the program runs.
+    expires_in: u64,
+}
+
+/// A URL of the page with a code for a session, which a browser needs to change something.
+#[utoipa::path(
+    post, path = "/session-codes", tag = "page",
+    responses(
+        (status = 200, description = "A code", body = CodeAnswer),
+        (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "No browser can reach the page", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The kernel returned no random bytes", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) fn new_code(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
+    asked.no_query()?;
+    let policy = &asked.service().policy;
+    let (tls, by_tcp) = peer(asked);
+    let host = if by_tcp { host(asked) } else { "" };
+    let address = asked.site.page_at.address(host, |name| policy.serves_as(name))?;
+    let code = policy.new_code(tls || address.tls).ok_or(Failure::NoRandomness)?;
+    let NewCode { text, host } = code;
+    let origin = match host {
+        Some(name) => format!("http://{name}:{}", address.port),
+        None => format!("https://{}", address.authority),
+    };
+    let url = format!("{origin}/#session={text}");
+    data(asked, CodeBody { url, expires_in: CODE_LIFETIME.as_secs() })
+}
+
+/// Trades a code for a session.
+#[utoipa::path(
+    post, path = "/sessions", tag = "page",
+    request_body(content = Trade, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The session", body = SessionAnswer),
+        (status = 400, description = "The body is not understood", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "Not let in, or the code is not valid", content(
+            (Errors = "application/json"), (Problem = "application/problem+json"))),
+        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not come", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Too many wrong codes", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn trade(
+    asked: &Asked<'_>,
+    payload: &mut Payload,
+) -> Result<HttpResponse, Failure> {
+    asked.no_query()?;
+    let body = body::json(asked.headers(), payload, TRADE_BODY).await?;
+    let Trade { code } = serde_json::from_slice(&body)?;
+    let (tls, _) = peer(asked);
+    let session = asked.service().policy.trade(&code, host(asked).as_bytes(), tls)?;
+    data(asked, SessionBody { session, expires_in: SESSION_LIFETIME.as_secs() })
+}
+
+/// Whether the request came over TLS, and whether by TCP.
+fn peer(asked: &Asked<'_>) -> (bool, bool) {
+    asked.request.conn_data::<guard::Peer>().map_or((false, false), guard::Peer::tls_and_tcp)
+}
+
+/// The host that the request is for; it was checked.
+fn host<'a>(asked: &Asked<'a>) -> &'a str {
+    let host = asked.request.headers().get(header::HOST);
+    host.and_then(|host| host.to_str().ok()).unwrap_or_default()
+}

@@ -1,0 +1,127 @@
+//! Where browsers reach the page.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::failure::Failure;
+
+/// Where the service listens for browsers.
+pub(super) struct PageAt {
+    addresses: Vec<SocketAddr>,
+    tls: bool,
+}
+
+/// An address of the page, without the name below `localhost` that a session has.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Address {
+    /// Whether it is `https://`.
+    pub(super) tls: bool,
+    /// With TLS, host and port.
+    pub(super) authority: String,
+    /// The port.
+    pub(super) port: u16,
+}
+
+impl PageAt {
+    pub(super) fn new(addresses: Vec<SocketAddr>, tls: bool) -> PageAt {
+        PageAt { addresses, tls }
+    }
+
+    /// The address for a browser of whoever asks for `host`, the header `Host`, which is empty on a Unix socket. `serves_as` tells for which
+    /// names our certificate is good.
+    ///
+    /// # Errors
+    /// No browser can reach the page, or by which name is not known.
+    pub(super) fn address(
+        &self,
+        host: &str,
+        serves_as: impl Fn(&str) -> bool,
+    ) -> Result<Address, Failure> {
+        let first = self.addresses.first().ok_or(Failure::NoPage(
+            "this instance serves no HTTP by TCP, which browsers need: start it with --serve, or set http.serve",
+        ))?;
+        let Some(usual) = self.usual_port(host) else {
+            return self.unnamed(first, serves_as);
+        };
+        let port = usual.unwrap_or(if self.tls { 443 } else { 80 });
+        self.local(port, host.to_owned())
+    }
+
+    /// The port of the header, where there is a header.
+    fn usual_port(&self, host: &str) -> Option<Option<u16>> {
+        let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        (!host.is_empty()).then_some(port)
+    }
+
+    /// Without a name that the client uses itself.
+    fn unnamed(
+        &self,
+        first: &SocketAddr,
+        serves_as: impl Fn(&str) -> bool,
+    ) -> Result<Address, Failure> {
+        let port = first.port();
+        if !self.tls {
+            return self.local(port, String::new());
+        }
+        let is_local = |ip: IpAddr| ip.is_unspecified() || ip.is_loopback();
+        let localhost =
+            self.addresses.iter().any(|at| is_local(at.ip())).then(|| "localhost".to_owned());
+        let own = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        let ips = self.addresses.iter().map(|at| at.ip()).filter(|ip| !ip.is_unspecified());
+        let ips = ips.map(|ip| if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() });
+        let name = localhost.into_iter().chain(own).chain(ips).find(|name| serves_as(name));
+        let name = name.ok_or(Failure::NoPage(
+            "the certificate of http.tls_cert is neither for localhost nor for this machine's name: name one that it is for by \
+             `procstar ui --url https://NAME:PORT`",
+        ))?;
+        Ok(Address { tls: true, authority: format!("{name}:{port}"), port })
+    }
+
+    fn local(&self, port: u16, authority: String) -> Result<Address, Failure> {
+        const LOCALHOST: [IpAddr; 2] =
+            [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        if !self.tls && !self.addresses.iter().any(|at| LOCALHOST.contains(&at.ip())) {
+            return Err(Failure::NoPage(
+                "browsers resolve the page's own host name to 127.0.0.1 and [::1] alone: set http.bind to one of them",
+            ));
+        }
+        Ok(Address { tls: self.tls, authority, port })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(
+        at: &[&str],
+        tls: bool,
+        host: &str,
+        names: &[&str],
+    ) -> Result<(String, u16), String> {
+        let at = PageAt::new(at.iter().map(|at| at.parse().unwrap()).collect(), tls);
+        let found = at.address(host, |name| names.contains(&name));
+        found.map(|found| (found.authority, found.port)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_address_is_the_clients_own_or_one_that_the_certificate_has() {
+        let both = &["127.0.0.1:3000", "[::1]:3000"][..];
+        let ok = |authority: &str, port| Ok((authority.to_owned(), port));
+        assert_eq!(address(both, false, "", &[]), ok("", 3000));
+        assert_eq!(
+            address(both, false, "localhost:8080", &[]).unwrap().1,
+            8080,
+            "a forwarded port"
+        );
+        assert_eq!(address(both, false, "localhost", &[]).unwrap().1, 80);
+        assert_eq!(address(both, false, "[::1]:8080", &[]).unwrap().1, 8080);
+        let all = &["0.0.0.0:3000"][..];
+        assert_eq!(address(all, true, "a.example:3000", &[]), ok("a.example:3000", 3000));
+        assert_eq!(address(all, true, "", &["localhost"]), ok("localhost:3000", 3000));
+        let one = &["192.0.2.7:3000"][..];
+        assert_eq!(address(one, true, "", &["localhost", "192.0.2.7"]), ok("192.0.2.7:3000", 3000));
+        assert!(address(one, true, "", &["localhost"]).unwrap_err().contains("procstar ui --url"));
+        assert!(address(&[], false, "", &[]).unwrap_err().contains("--serve"));
+        assert!(address(&["127.0.0.5:3000"], false, "", &[]).unwrap_err().contains("http.bind"));
+    }
+}

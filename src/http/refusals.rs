@@ -1,0 +1,247 @@
+//! Requests that were refused: counted, logged, and, where they may have tried out a secret, answered late.
+//!
+//! All of it goes by the address and, within this machine, by the user who asks: nobody is kept waiting for what another user does. Only
+//! refusals wait. The right token is never kept waiting, not even among wrong ones from the same address: a token of 128 bits cannot be
+//! guessed at any rate, and whoever shares an address with an attacker must not be shut out by him. What the delay saves is work and log.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::access::{Kind, Refusal};
+use super::guard::Peer;
+
+/// The delay of the first wrong guess; each further one doubles it.
+const FIRST: Duration = Duration::from_millis(100);
+/// The longest delay.
+const LONGEST: Duration = Duration::from_secs(5);
+/// Refusals that wait at a time: of one peer, and of all. Others are answered at once, with 429.
+const WAITING_OF_ONE: usize = 4;
+const WAITING: usize = 64;
+/// Peers that are known at a time; the one that was refused longest ago makes room.
+const PEERS: usize = 1024;
+/// A peer that was not refused for this time begins again.
+const FORGET: Duration = Duration::from_secs(600);
+
+/// Who was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Who {
+    /// None on a Unix socket. Of IPv6 the network alone: a host has as many addresses there as it likes.
+    address: Option<IpAddr>,
+    uid: Option<u32>,
+}
+
+impl Who {
+    fn of(peer: Option<&Peer>) -> Who {
+        let (address, uid) = peer.map_or((None, None), Peer::who);
+        let network = |address: Ipv6Addr| {
+            let network = u128::from(address) >> 64 << 64;
+            if address.is_loopback() { address } else { network.into() }
+        };
+        let address = address.map(|address| match address {
+            IpAddr::V6(address) => network(address).into(),
+            v4 => v4,
+        });
+        Who { address, uid }
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) => write!(f, "{address}")?,
+            None => f.write_str("unix socket")?,
+        }
+        self.uid.map_or(Ok(()), |uid| write!(f, " (user ID {uid})"))
+    }
+}
+
+/// What is known of a peer.
+#[derive(Clone, Copy)]
+struct Known {
+    refused: u64,
+    guesses: u32,
+    waiting: usize,
+    last: Instant,
+}
+
+/// When a refusal is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Now,
+    After(Duration),
+    /// At once, with the advice to wait for so long: too many wait already.
+    TooMany(Duration),
+}
+
+/// The refusals of a service.
+#[derive(Default)]
+pub(super) struct Refusals {
+    peers: Mutex<HashMap<Who, Known>>,
+    counts: [AtomicU64; Kind::ALL.len()],
+}
+
+impl Refusals {
+    /// Counts and logs a refusal, and waits as long as its answer shall. Returns the seconds that the peer is advised to wait for, where its
+    /// guesses are too many for that.
+    pub(super) async fn settle(&self, peer: Option<&Peer>, refusal: &Refusal) -> Option<u64> {
+        let who = Who::of(peer);
+        let kind =
+            Kind::ALL.iter().zip(&self.counts).find(|((kind, _), _)| *kind == refusal.kind());
+        if let Some((_, count)) = kind {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        let (count, verdict) = self.note(who, refusal.is_guess(), Instant::now());
+        if count.is_power_of_two() {
+            tracing::warn!(address = %who, count, reason = %refusal, "refused an HTTP request");
+        } else {
+            tracing::info!(address = %who, count, reason = %refusal, "refused an HTTP request");
+        }
+        match verdict {
+            Verdict::Now => None,
+            Verdict::After(delay) => {
+                let _waiting = Waiting { refusals: self, who };
+                tokio::time::sleep(delay).await;
+                None
+            }
+            Verdict::TooMany(delay) => Some(delay.as_secs().max(1)),
+        }
+    }
+
+    /// How many there were of each kind, with its name.
+    pub(super) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = Kind::ALL.iter().zip(&self.counts);
+        counts.map(|((_, name), count)| (*name, count.load(Ordering::Relaxed)))
+    }
+
+    /// Counts a refusal of a peer; returns how many it had, and when it is answered. One that waits has to be noted as done.
+    fn note(&self, who: Who, is_guess: bool, now: Instant) -> (u64, Verdict) {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = peers.values().map(|known| known.waiting).sum();
+        if peers.len() >= PEERS && !peers.contains_key(&who) {
+            let idle = peers.iter().filter(|(_, known)| known.waiting == 0);
+            let oldest = idle.min_by_key(|(_, known)| known.last).map(|(who, _)| *who);
+            oldest.map(|oldest| peers.remove(&oldest));
+        }
+        let new = Known { refused: 0, guesses: 0, waiting: 0, last: now };
+        let known = peers.entry(who).or_insert(new);
+        if now.saturating_duration_since(known.last) >= FORGET && known.waiting == 0 {
+            *known = new;
+        }
+        known.refused += 1;
+        known.last = now;
+        if !is_guess {
+            return (known.refused, Verdict::Now);
+        }
+        let delay = FIRST.saturating_mul(1 << known.guesses.min(16)).min(LONGEST);
+        known.guesses = known.guesses.saturating_add(1);
+        if known.waiting >= WAITING_OF_ONE || all >= WAITING {
+            return (known.refused, Verdict::TooMany(delay));
+        }
+        known.waiting += 1;
+        (known.refused, Verdict::After(delay))
+    }
+
+    fn done(&self, who: Who) {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = peers.get_mut(&who) {
+            known.waiting = known.waiting.saturating_sub(1);
+        }
+    }
+}
+
+/// A refusal that waits, as long as this lives: its connection may be closed meanwhile.
+struct Waiting<'a> {
+    refusals: &'a Refusals,
+    who: Who,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.refusals.done(self.who);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn who(last: u8, uid: u32) -> Who {
+        Who { address: Some(IpAddr::from([10, 0, 0, last])), uid: Some(uid) }
+    }
+
+    #[test]
+    fn each_guess_doubles_the_delay_of_its_peer_alone() {
+        let (refusals, now) = (Refusals::default(), Instant::now());
+        let delays: Vec<_> = (0..8)
+            .map(|_| {
+                let (_, verdict) = refusals.note(who(1, 1), true, now);
+                refusals.done(who(1, 1));
+                let Verdict::After(delay) = verdict else { panic!("{verdict:?}") };
+                delay.as_millis()
+            })
+            .collect();
+        assert_eq!(delays, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        for other in [who(2, 1), who(1, 2)] {
+            assert_eq!(refusals.note(other, true, now), (1, Verdict::After(FIRST)), "{other}");
+        }
+        assert_eq!(refusals.note(who(1, 1), false, now), (9, Verdict::Now), "no guess");
+        assert_eq!(refusals.note(who(1, 1), true, now + FORGET), (1, Verdict::After(FIRST)));
+    }
+
+    #[test]
+    fn few_wait_and_the_others_are_sent_away_at_once() {
+        let (refusals, now) = (Refusals::default(), Instant::now());
+        let note = |who| refusals.note(who, true, now).1;
+        for _ in 0..WAITING_OF_ONE {
+            assert!(matches!(note(who(1, 1)), Verdict::After(_)));
+        }
+        assert_eq!(note(who(1, 1)), Verdict::TooMany(FIRST * 16));
+        for last in 2..=(WAITING / WAITING_OF_ONE) as u8 {
+            for _ in 0..WAITING_OF_ONE {
+                assert!(matches!(note(who(last, 1)), Verdict::After(_)), "{last}");
+            }
+        }
+        assert_eq!(note(who(200, 1)), Verdict::TooMany(FIRST), "of all");
+        refusals.done(who(1, 1));
+        assert!(matches!(note(who(1, 1)), Verdict::After(_)));
+    }
+
+    #[test]
+    fn peers_are_bounded_and_those_that_wait_are_kept() {
+        let (refusals, now) = (Refusals::default(), Instant::now());
+        refusals.note(who(1, 0), true, now);
+        for uid in 1..3000 {
+            refusals.note(who(1, uid), false, now + Duration::from_millis(uid.into()));
+        }
+        let peers = refusals.peers.lock().unwrap();
+        assert_eq!(peers.len(), PEERS);
+        assert!(peers.contains_key(&who(1, 0)) && !peers.contains_key(&who(1, 1)));
+    }
+
+    #[actix_rt::test]
+    async fn a_wrong_guess_waits_and_a_closed_connection_does_not_wait_on() {
+        tokio::time::pause();
+        let refusals = Refusals::default();
+        let began = tokio::time::Instant::now();
+        let guess = Refusal::WrongSession;
+        assert_eq!(refusals.settle(None, &guess).await, None);
+        let waited = began.elapsed();
+        assert!((FIRST..2 * FIRST).contains(&waited), "{waited:?}");
+        assert_eq!(refusals.settle(None, &Refusal::NoSession).await, None);
+        assert_eq!(began.elapsed(), waited);
+        for _ in 0..2 * WAITING_OF_ONE {
+            let gone = refusals.settle(None, &guess);
+            assert!(tokio::time::timeout(Duration::from_millis(1), gone).await.is_err());
+        }
+        let counts: Vec<_> = refusals.counts().collect();
+        let guesses = 1 + 2 * WAITING_OF_ONE as u64;
+        assert_eq!(
+            counts,
+            [("host", 0), ("site", 0), ("session", 1), ("guess", guesses), ("user", 0)]
+        );
+    }
+}
