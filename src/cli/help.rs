@@ -26,6 +26,7 @@ Examples:
       procstar start --id ping -- ping localhost
       procstar ps
       procstar logs -f ping
+      procstar ui
 
 A spec file is {\"specs\": {PROC_ID: {\"argv\": [...], \"env\": {...}, \"fds\": [...]}, ...}}. A file
 that is called as a command is, such as `config`, is given as ./config.
@@ -55,7 +56,7 @@ pub(super) const USAGE: &str = "procstar [OPTIONS] [INPUT]
        procstar run [OPTIONS] [--] CMD [ARGS]...
        procstar validate SPEC [-o text|json]
        procstar schema specs|results
-       procstar start|ps|show|logs|wait|stop|kill|rm|prune|events|top [OPTIONS] ...
+       procstar start|ps|show|logs|wait|stop|kill|rm|prune|events|top|ui [OPTIONS] ...
        procstar doctor [-o text|json]";
 
 /// What is missing where there is nothing to do or to wait for.

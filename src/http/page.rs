@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 /// What the page may do: its own files, its own service, no code within the text, and no text that becomes markup.
 pub(super) const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
-    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+    connect-src 'self'; worker-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// The name of the page itself among its files.

@@ -26,42 +26,43 @@ impl PageAt {
         PageAt { addresses, tls }
     }
 
-    /// The address for a browser of whoever asks for `host`, the header `Host`, which is empty on a Unix socket. `serves_as` tells for which
-    /// names our certificate is good.
+    /// The address for a browser of whoever asks for `host`, the header `Host`, which is empty on a Unix socket; over TLS with the name that
+    /// is `wanted`. `serves_as` tells for which names our certificate is good.
     ///
     /// # Errors
     /// No browser can reach the page, or by which name is not known.
     pub(super) fn address(
         &self,
         host: &str,
+        wanted: Option<&str>,
         serves_as: impl Fn(&str) -> bool,
     ) -> Result<Address, Failure> {
         let first = self.addresses.first().ok_or(Failure::NoPage(
             "this instance serves no HTTP by TCP, which browsers need: start it with --serve, or set http.serve",
         ))?;
-        let Some(usual) = self.usual_port(host) else {
-            return self.unnamed(first, serves_as);
+        let usual = if self.tls { 443 } else { 80 };
+        let port = match host {
+            "" => first.port(),
+            host => host.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(usual),
         };
-        let port = usual.unwrap_or(if self.tls { 443 } else { 80 });
-        self.local(port, host.to_owned())
+        match (self.tls, wanted, host) {
+            (true, Some(name), _) if serves_as(name) => {
+                Ok(Address { tls: true, authority: format!("{name}:{port}"), port })
+            }
+            (true, Some(_), _) => {
+                Err(Failure::NoPage("the certificate of http.tls_cert is not for that host name"))
+            }
+            (true, None, "") => self.by_certificate(port, serves_as),
+            (_, _, host) => self.local(port, host.to_owned()),
+        }
     }
 
-    /// The port of the header, where there is a header.
-    fn usual_port(&self, host: &str) -> Option<Option<u16>> {
-        let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
-        (!host.is_empty()).then_some(port)
-    }
-
-    /// Without a name that the client uses itself.
-    fn unnamed(
+    /// By a name of this machine that our certificate is for.
+    fn by_certificate(
         &self,
-        first: &SocketAddr,
+        port: u16,
         serves_as: impl Fn(&str) -> bool,
     ) -> Result<Address, Failure> {
-        let port = first.port();
-        if !self.tls {
-            return self.local(port, String::new());
-        }
         let is_local = |ip: IpAddr| ip.is_unspecified() || ip.is_loopback();
         let localhost =
             self.addresses.iter().any(|at| is_local(at.ip())).then(|| "localhost".to_owned());
@@ -71,7 +72,7 @@ impl PageAt {
         let name = localhost.into_iter().chain(own).chain(ips).find(|name| serves_as(name));
         let name = name.ok_or(Failure::NoPage(
             "the certificate of http.tls_cert is neither for localhost nor for this machine's name: name one that it is for by \
-             `procstar ui --url https://NAME:PORT`",
+             `procstar ui --host NAME`",
         ))?;
         Ok(Address { tls: true, authority: format!("{name}:{port}"), port })
     }
@@ -99,7 +100,7 @@ mod tests {
         names: &[&str],
     ) -> Result<(String, u16), String> {
         let at = PageAt::new(at.iter().map(|at| at.parse().unwrap()).collect(), tls);
-        let found = at.address(host, |name| names.contains(&name));
+        let found = at.address(host, None, |name| names.contains(&name));
         found.map(|found| (found.authority, found.port)).map_err(|error| error.to_string())
     }
 
@@ -120,7 +121,11 @@ mod tests {
         assert_eq!(address(all, true, "", &["localhost"]), ok("localhost:3000", 3000));
         let one = &["192.0.2.7:3000"][..];
         assert_eq!(address(one, true, "", &["localhost", "192.0.2.7"]), ok("192.0.2.7:3000", 3000));
-        assert!(address(one, true, "", &["localhost"]).unwrap_err().contains("procstar ui --url"));
+        assert!(address(one, true, "", &["localhost"]).unwrap_err().contains("procstar ui --host"));
+        let at = PageAt::new(vec!["[::]:3000".parse().unwrap()], true);
+        let wanted = |name| at.address("", Some(name), |name| name == "a.example");
+        assert_eq!(wanted("a.example").unwrap().authority, "a.example:3000");
+        assert!(wanted("b.example").is_err());
         assert!(address(&[], false, "", &[]).unwrap_err().contains("--serve"));
         assert!(address(&["127.0.0.5:3000"], false, "", &[]).unwrap_err().contains("http.bind"));
     }

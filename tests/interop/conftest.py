@@ -11,6 +11,7 @@ import pytest
 
 from support import procs
 from support.agent import Agent, RawServer
+from support.browser import Browser
 from support.http import Service
 from support.wait import eventually
 
@@ -114,3 +115,19 @@ def random_file(tmp_path_factory):
     with open(path, "wb") as out:
         subprocess.run(["/usr/bin/head", "-c", "100000000", "/dev/urandom"], stdout=out, check=True)
     return path
+
+
+@pytest.fixture
+def browser():
+    """Starts browsers; ends them. Whatever a page complains of fails the test."""
+    stack = []
+
+    def start(*args):
+        browser = Browser(*args)
+        browser.__enter__()
+        stack.append(browser)
+        return browser
+
+    yield start
+    for one in stack:
+        one.__exit__()

@@ -2,13 +2,14 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 
 import pytest
 
-from support.browser import Browser
+from support.browser import Browser, ui
 from support.specs import SH, argv, capture, sh, until
 from support.survival import agent_pid
 from support.wait import eventually
@@ -35,25 +36,11 @@ FAINT = """(() => {
 })()"""
 
 
-@pytest.fixture
-def browser():
-    """Starts browsers; ends them. Whatever a page complains of fails the test."""
-    stack = []
-
-    def start(*args):
-        browser = Browser(*args)
-        browser.__enter__()
-        stack.append(browser)
-        return browser
-
-    yield start
-    for one in stack:
-        one.__exit__()
-
-
 def opened(browser, svc, place=""):
-    """The page of a service, connected."""
-    page = browser().page(f"http://127.0.0.1:{svc.port}/{place}")
+    """The page of a service, with a session, connected."""
+    page = browser().page(ui(svc))
+    if place:
+        page.js(f"location.hash = {json.dumps(place)}")
     page.size(1280, 800)
     page.has("#live-text", "live")
     return page
@@ -63,7 +50,8 @@ def untroubled(page, *expected):
     """Asserts that the page has met nothing but these, and asked no other server."""
     errors = [error for error in page.errors if not any(text in error for text in expected)]
     assert not errors
-    assert all(url.startswith(("http://127.0.0.1:", "blob:")) for url in page.requests), page.requests
+    assert len({url.split("/")[2] for url in page.requests if not url.startswith("blob:")}) == 1, page.requests
+    assert re.fullmatch(r"http://[0-9a-f]{62}\.localhost:\d+", page.js("location.origin"))
 
 
 def at_the_end(page):
@@ -281,7 +269,7 @@ def test_streams_apart_and_interleaved(service, browser, tmp_path):
     page.has(".output", "five")
     rows = page.js("[...document.querySelectorAll('.line')].map((e) => [e.dataset.fd, e.lastChild.textContent])")
     assert rows == [["stdout", "one"], ["stderr", "two"], ["stdout", "three"], ["stderr", "four"], ["stdout", "five"]]
-    page.goto(f"http://127.0.0.1:{svc.port}/#/procs/none/output")
+    page.js("location.hash = '#/procs/none/output'")
     page.has(".viewer", "No descriptor of this process is captured")
     untroubled(page)
 
@@ -380,7 +368,7 @@ def test_for_everybody(service, browser):
                 nameless = [n for n in nodes if not n.get("ignored") and n["role"]["value"] in kinds and not n.get("name", {}).get("value")]
                 assert not nameless, (where, nameless)
     page.size(1280, 800)
-    page.goto(f"http://127.0.0.1:{svc.port}/?anew")
+    page.goto(page.js("`${location.origin}/?anew`"))
     page.has(".row", "good")
     # Everything is reached by Tab, and is seen to be.
     reached = []
@@ -400,7 +388,7 @@ def test_for_everybody(service, browser):
     # What is chosen holds, also when it is opened again.
     page.key("t", "t")
     assert page.js("document.documentElement.dataset.theme") == "dark"
-    page.goto(f"http://127.0.0.1:{svc.port}/?again")
+    page.goto(page.js("`${location.origin}/?again`"))
     assert page.js("document.documentElement.dataset.theme") == "dark"
     page.key("?")
     page.has("dialog", "Keyboard")

@@ -16,6 +16,7 @@ use super::log_level::Levels;
 use super::options::Which;
 use super::persist::{PATIENCE, Persistence, Repeat};
 use super::transport::{Answer, Place, Transport};
+use super::ui::Page;
 use crate::keeper::registry;
 
 /// How many results are asked for at once.
@@ -267,6 +268,21 @@ impl Api {
             sent.json::<Data<LogLevel>>().await
         };
         Ok(self.answered(self.persist(Repeat::Safe, attempt).await?)?.data.log_level)
+    }
+
+    /// A URL of the page, with a code for a session; by this host name, or one that the instance chooses.
+    ///
+    /// # Errors
+    /// As [`page`](Api::page).
+    pub async fn page_url(&self, host: Option<&str>) -> Result<Page, ClientError> {
+        let query = host.map(|host| format!("?host={}", encoded(host))).unwrap_or_default();
+        let path = format!("/session-codes{query}");
+        let attempt = async || {
+            // Nobody else shall have the user's browser open something.
+            let sent = self.transport.send_confidential(Method::POST, &path, Vec::new()).await?;
+            sent.json::<Data<Page>>().await
+        };
+        Ok(self.answered(self.persist(Repeat::Safe, attempt).await?)?.data)
     }
 
     /// Sends a signal. But for SIGKILL, it is not sent twice.

@@ -32,6 +32,7 @@ mod start;
 mod stop;
 mod teach;
 mod top;
+mod ui;
 mod wait;
 
 use std::ffi::OsString;
@@ -120,6 +121,7 @@ async fn ask(client: &Client, env: &Env, out: &mut Out) -> Result<u8, ClientErro
         Asked::Events(args) => events::events(args, &api, out).await,
         Asked::Top(args) => top::top(args, &api, out).await,
         Asked::LogLevel(args) => log_level::log_level(args, &api, out).await,
+        Asked::Ui(args) => ui::ui(args, &api, env, out).await,
     }
 }
 

@@ -47,6 +47,9 @@ pub enum Asked {
     /// Print the log level of a running instance, or change it until the instance ends
     #[command(after_long_help = teach::LOG_LEVEL)]
     LogLevel(LogLevelArgs),
+    /// Open the page of a running instance in a browser, with a session to start and stop processes
+    #[command(after_long_help = teach::UI)]
+    Ui(UiArgs),
 }
 
 /// Which instance is asked, and how.
@@ -367,6 +370,20 @@ pub struct LogLevelArgs {
     pub target: Target,
 }
 
+/// Options of `ui`.
+#[derive(Args, Clone, Debug)]
+pub struct UiArgs {
+    /// Print the URL, and open no browser
+    #[arg(long)]
+    pub print: bool,
+    /// With TLS: the host name of the URL, one of the instance's certificate
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+    /// Which instance.
+    #[command(flatten)]
+    pub target: Target,
+}
+
 impl Asked {
     /// The command's name.
     pub fn name(&self) -> &'static str {
@@ -383,6 +400,7 @@ impl Asked {
             Asked::Events(_) => "events",
             Asked::Top(_) => "top",
             Asked::LogLevel(_) => "log-level",
+            Asked::Ui(_) => "ui",
         }
     }
 
@@ -401,6 +419,7 @@ impl Asked {
             Asked::Events(args) => &args.target,
             Asked::Top(args) => &args.target,
             Asked::LogLevel(args) => &args.target,
+            Asked::Ui(args) => &args.target,
         }
     }
 }

@@ -120,3 +120,14 @@ Examples:
 
 CPU% is of one processor: since the last look, or, in the first, over the process's life. RSS is the process's own, without
 its children.";
+
+pub(super) const UI: &str = "\
+Examples:
+  Open the page in a browser ($BROWSER, or xdg-open):
+      procstar ui
+  On another machine, to which `ssh -L 3000:127.0.0.1:3000 MACHINE` forwards the port; open the URL here:
+      procstar ui --print
+
+The URL is valid once, within 60 s, for a browser of your own user, which can then start and stop processes for 24 hours at most. Without it
+the page only shows what there is. Its host name below localhost is new each time, so that nothing that another
+program has left in the browser can act in the page's place.";

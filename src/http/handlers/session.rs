@@ -12,6 +12,7 @@ use crate::http::body;
 use crate::http::failure::{Errors, Failure, Problem};
 use crate::http::guard;
 use crate::http::openapi::{CodeAnswer, SessionAnswer};
+use crate::http::query::Query;
 
 /// The longest body that trades a code, in bytes.
 pub(super) const TRADE_BODY: u64 = 1024;
@@ -45,9 +46,10 @@ pub(in crate::http) struct SessionBody {
 /// A URL of the page with a code for a session, which a browser needs to change something.
 #[utoipa::path(
     post, path = "/session-codes", tag = "page",
+    params(("host" = Option<String>, Query, description = "Over TLS: the host name of the URL, one of the service's certificate")),
     responses(
         (status = 200, description = "A code", body = CodeAnswer),
-        (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "The query is not understood", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "No browser can reach the page", body = Problem, content_type = "application/problem+json"),
@@ -55,11 +57,12 @@ pub(in crate::http) struct SessionBody {
     ),
 )]
 pub(super) fn new_code(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
-    asked.no_query()?;
+    let query = Query::parse(asked.query(), &["host"])?;
     let policy = &asked.service().policy;
     let (tls, by_tcp) = peer(asked);
     let host = if by_tcp { host(asked) } else { "" };
-    let address = asked.site.page_at.address(host, |name| policy.serves_as(name))?;
+    let address =
+        asked.site.page_at.address(host, query.one("host")?, |name| policy.serves_as(name))?;
     let code = policy.new_code(tls || address.tls).ok_or(Failure::NoRandomness)?;
     let NewCode { text, host } = code;
     let origin = match host {

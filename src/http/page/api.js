@@ -1,13 +1,29 @@
-// Requests to the service, with the token where one is needed.
+// Requests to the service, with the session, and with the token where one is needed.
 
-const KEY = "procstar-token";
+/** A secret: kept while the tab is open, and nowhere else. */
+const kept = (key) => ({
+  get: () => sessionStorage.getItem(key) ?? "",
+  set: (text) => sessionStorage.setItem(key, text),
+});
 
-/** The token: kept while the tab is open, and nowhere else. */
-export const token = {
-  get: () => sessionStorage.getItem(KEY) ?? "",
-  set: (text) => sessionStorage.setItem(KEY, text),
-  clear: () => sessionStorage.removeItem(KEY),
-};
+export const token = kept("procstar-token");
+const session = kept("procstar-session");
+
+/** Whether the service takes changes from this page. */
+export function mayChange() {
+  return Boolean(session.get() || token.get());
+}
+
+/**
+ * Trades the code that `procstar ui` has put behind the `#` for a session. What can be read there by then is no code any more. This page is
+ * ours: its host name is new, so no service worker answers in the place of the service.
+ */
+export async function takeSession() {
+  const code = location.hash.match(/^#session=([0-9a-f]+)$/)?.[1];
+  if (!code) return;
+  history.replaceState(null, "", location.pathname + location.search);
+  session.set((await send("POST", "/sessions", { code })).session);
+}
 
 /** An answer that says what is wrong; `details` has one text for each thing. */
 export class ApiError extends Error {
@@ -31,6 +47,7 @@ async function failure(answer) {
 /** Asks; throws an `ApiError` for an answer that is not good, and a `TypeError` where nobody answers. */
 export async function ask(method, path, { headers = {}, body, signal } = {}) {
   const all = { ...headers };
+  if (session.get()) all["Procstar-Session"] = session.get();
   if (token.get()) all.Authorization = `Bearer ${token.get()}`;
   const answer = await fetch(path, { method, headers: all, body, signal, cache: "no-store", credentials: "omit", redirect: "error" });
   if (!answer.ok) throw await failure(answer);

@@ -1,7 +1,7 @@
 // The page: what is above every view, which view is shown, and the connection.
 
-import { data, problem, token } from "./api.js";
-import { button, h, say, setText } from "./dom.js";
+import { data, mayChange, problem, takeSession, token } from "./api.js";
+import { button, h, say, setText, toast } from "./dom.js";
 import { duration } from "./format.js";
 import { listen, showHelp } from "./keys.js";
 import { List } from "./list.js";
@@ -85,6 +85,7 @@ live.addEventListener("state", ({ detail: { state, why } }) => {
   find("live").dataset.state = state;
   setText(find("live-text"), LIVE_TEXTS[state]);
   find("live").title = why;
+  find("readonly").hidden = mayChange();
   const banner = find("banner");
   banner.hidden = state === "open" || state === "wait";
   if (state === "lost") {
@@ -95,9 +96,21 @@ live.addEventListener("state", ({ detail: { state, why } }) => {
     lostOnce = false;
     about();
   } else if (state === "refused") {
-    askToken(why);
+    refused(why);
   }
 });
+
+function refused(why) {
+  // The session has ended, or there is none.
+  if (why.includes("procstar ui")) return banner("This page has no session.", why);
+  // Where the service is not known to be the one that sent this page, no secret is asked for: another program may have had this address.
+  if (location.protocol === "https:" || location.hostname.endsWith(".localhost")) return askToken(why);
+  banner("The service does not let this page in.", `${why}. To use the HTTP token in a browser, run \`procstar ui\`, and enter the token on the page that opens.`);
+}
+
+function banner(what, why) {
+  find("banner").replaceChildren(h("span", {}, h("strong", {}, what), ` ${why}`));
+}
 
 function askToken(why) {
   const input = h("input", { type: "password", class: "field", autocomplete: "off", "aria-label": "Token" });
@@ -164,6 +177,7 @@ function key(pressed) {
   }
 }
 
+find("readonly").addEventListener("click", () => toast("To start and stop processes, run `procstar ui` in a terminal: it opens this page with a session"));
 find("theme").addEventListener("click", nextTheme);
 document.querySelector(".skip").addEventListener("click", (event) => {
   // What stands after the `#` says which view is shown.
@@ -174,5 +188,10 @@ find("help").addEventListener("click", showHelp);
 nameTheme();
 listen(key);
 store.listen(live);
+try {
+  await takeSession();
+} catch (error) {
+  toast(problem(error), "bad");
+}
 show();
 live.start();

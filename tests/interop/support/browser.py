@@ -13,6 +13,7 @@ import time
 
 from websockets.sync.client import connect
 
+from . import oneshot
 from .wait import eventually
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -32,6 +33,12 @@ def binary():
     found = next(filter(None, map(shutil.which, NAMES)), None)
     assert found, "no Chromium: tests/interop/run installs it"
     return found
+
+
+def ui(svc, *args):
+    """The URL that `procstar ui` prints for a service."""
+    command = [oneshot.binary(), "ui", "--print", "--pid", str(svc.proc.pid), *args]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 class Browser:

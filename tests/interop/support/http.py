@@ -24,8 +24,8 @@ def free_port():
 class Service:
     """The binary with `--serve`; ended with all its processes on leaving."""
 
-    def __init__(self, *args, env=None, input=None, prefix=(), program=None, token=None, **kw):
-        self.port = free_port()
+    def __init__(self, *args, env=None, input=None, prefix=(), program=None, token=None, port=None, **kw):
+        self.port = port or free_port()
         self.kw = kw
         self.argv = [*prefix, program or binary(), "--serve", "--serve-port", str(self.port), "--log-level", "info", *map(str, args)]
         self.env = os.environ | (env or {})

@@ -1,0 +1,93 @@
+//! `procstar ui`: opens the page in a browser, with a session.
+
+use std::ffi::OsStr;
+use std::process::Command;
+
+use serde::Deserialize;
+
+use super::api::Api;
+use super::error::ClientError;
+use super::options::UiArgs;
+use super::out::{Out, printable};
+use super::say;
+use crate::config::Env;
+
+/// Where to open the page.
+#[derive(Deserialize)]
+pub struct Page {
+    /// Its URL, with a code.
+    pub url: String,
+    /// How long the code is valid, in seconds.
+    pub expires_in: u64,
+}
+
+/// Opens the page, or prints its URL: if that is asked for, or if no browser can be started.
+///
+/// # Errors
+/// There is no answer, or no URL in it.
+pub async fn ui(args: &UiArgs, api: &Api, env: &Env, out: &mut Out) -> Result<u8, ClientError> {
+    let Page { url, expires_in } = api.page_url(args.host.as_deref()).await?;
+    // It goes onto a command line.
+    let is_url = url.starts_with("http://") || url.starts_with("https://");
+    if !is_url || url.contains(|c: char| c.is_control() || c.is_whitespace()) {
+        return Err(api.nonsense(format!("{} is not a URL", printable(&url))));
+    }
+    if args.print {
+        return out.line(&url).map(|()| 0);
+    }
+    let shown = url.split('#').next().unwrap_or_default();
+    for words in commands(env, &url) {
+        let Some((program, arguments)) = words.split_first() else { continue };
+        match Command::new(program).args(arguments).status() {
+            Ok(status) if status.success() => {
+                say(&format!("opened {shown} with {program}"));
+                return Ok(0);
+            }
+            Ok(status) => say(&format!("cannot open {shown} with {program}: {status}")),
+            Err(error) => say(&format!("cannot open {shown} with {program}: {error}")),
+        }
+    }
+    say(&format!("no browser was opened: open this URL within {expires_in} s; it is valid once"));
+    out.line(&url).map(|()| 0)
+}
+
+/// The commands that may open a URL, the best first: those of `$BROWSER`, else `xdg-open` where there is a desktop.
+fn commands(env: &Env, url: &str) -> Vec<Vec<String>> {
+    let get = |name: &str| env.get(OsStr::new(name)).filter(|value| !value.is_empty());
+    let browsers = match get("BROWSER").map(|value| value.to_string_lossy()) {
+        Some(browsers) => browsers.into_owned(),
+        None if get("DISPLAY").is_some() || get("WAYLAND_DISPLAY").is_some() => "xdg-open".into(),
+        None => return Vec::new(),
+    };
+    let command = |browser: &str| {
+        let mut words: Vec<String> = browser.split_whitespace().map(str::to_owned).collect();
+        if words.iter().skip(1).any(|word| word.contains("%s")) {
+            words.iter_mut().skip(1).for_each(|word| *word = word.replace("%s", url));
+        } else if !words.is_empty() {
+            words.push(url.to_owned());
+        }
+        words
+    };
+    browsers.split(':').map(command).filter(|words| !words.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn browsers_come_from_the_variable_or_the_desktop() {
+        let found = |env: &[(&str, &str)]| {
+            let env = env.iter().map(|(name, value)| (name.into(), value.into())).collect();
+            let commands = commands(&env, "U");
+            commands.iter().map(|words| words.join(" ")).collect::<Vec<_>>()
+        };
+        assert_eq!(found(&[]), [""; 0]);
+        assert_eq!(found(&[("DISPLAY", ":0")]), ["xdg-open U"]);
+        assert_eq!(found(&[("WAYLAND_DISPLAY", "wayland-0"), ("BROWSER", "")]), ["xdg-open U"]);
+        assert_eq!(
+            found(&[("DISPLAY", ":0"), ("BROWSER", "firefox -new-window %s::w3m:  ")]),
+            ["firefox -new-window U", "w3m U"]
+        );
+    }
+}
