@@ -172,8 +172,7 @@ pub fn decide(policy: &Policy, facts: &Facts<'_>, port: u16, tls: bool) -> Resul
     browser::check(facts)?;
     check_user(policy, facts, port)?;
     let site = host.session_site(tls);
-    let needs_session = browser::needs_session(facts, host.is_of_session());
-    policy.check_session(facts, needs_session, site.as_deref())
+    policy.check_session(facts, site.as_deref())
 }
 
 /// Whether the peer is our user or root, or bears the token.

@@ -48,11 +48,6 @@ impl Authority {
         host.is_loopback().then_some(Self { host, port })
     }
 
-    /// Whether the name is one of our sessions'.
-    pub(super) fn is_of_session(&self) -> bool {
-        matches!(self.host, Host::Session(_))
-    }
-
     /// What a session at this host is bound to. Without TLS only the names of sessions can have one: whatever else names this machine's
     /// loopback may be the origin of an earlier program on the same port.
     pub(super) fn session_site(&self, tls: bool) -> Option<String> {

@@ -71,15 +71,10 @@ pub(super) fn check(facts: &Facts<'_>) -> Result<(), Refusal> {
     if changes && !by_script { Err(Refusal::NotByScript) } else { Ok(()) }
 }
 
-/// Whether a request must have a session, or the token: one that a browser sends and that changes something, and everything but the page
-/// itself at a session's own host.
-pub(super) fn needs_session(facts: &Facts<'_>, at_session_host: bool) -> bool {
+/// Whether a request must have a session, or the token: one that a browser sends, and that changes something.
+pub(super) fn needs_session(facts: &Facts<'_>) -> bool {
     let by_browser = facts.origin != Header::Absent || !facts.fetch.is_absent();
-    match facts.act {
-        Act::Page | Act::Asset | Act::Trade => false,
-        Act::Read => at_session_host,
-        Act::Write => at_session_host || by_browser,
-    }
+    facts.act == Act::Write && by_browser
 }
 
 #[cfg(test)]
@@ -156,12 +151,9 @@ mod tests {
         for act in [Act::Page, Act::Asset, Act::Read, Act::Trade, Act::Write] {
             assert_eq!(decide(&policy, &there(act, with), 3000, false), Ok(()), "{act:?}");
         }
-        for act in [Act::Read, Act::Write] {
-            let without = there(act, Header::Absent);
-            assert_eq!(decide(&policy, &without, 3000, false), Err(Refusal::NoSession));
-            let program = Facts { origin: Header::Absent, fetch: Fetch::default(), ..without };
-            assert_eq!(decide(&policy, &program, 3000, false), Err(Refusal::NoSession));
-        }
+        assert_eq!(decide(&policy, &there(Act::Read, Header::Absent), 3000, false), Ok(()));
+        let without = there(Act::Write, Header::Absent);
+        assert_eq!(decide(&policy, &without, 3000, false), Err(Refusal::NoSession));
         // With the session of that host, at another address of this service: an earlier program may have been there.
         let here = Facts { session: with, ..by_script(Act::Write) };
         assert_eq!(decide(&policy, &here, 3000, false), Err(Refusal::WrongSession));

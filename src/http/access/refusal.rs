@@ -93,7 +93,7 @@ pub enum Refusal {
     ServiceWorker,
     /// A browser needs a session for this, and the request has none.
     #[error(
-        "a browser needs a session for this request: run `procstar ui`, which opens the page with one; \
+        "a browser needs a session to change anything: run `procstar ui`, which opens the page with one; \
          programs that are no browser send neither Origin nor Sec-Fetch headers"
     )]
     NoSession,

@@ -108,7 +108,7 @@ impl Policy {
             })?;
         }
         // A browser sends its certificate for whatever runs at this address.
-        self.check_session(facts, browser::needs_session(facts, false), Some(&site_of(host)))
+        self.check_session(facts, Some(&site_of(host)))
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ring::hmac;
 use subtle::ConstantTimeEq as _;
 
-use super::{Authority, Facts, Header, Policy, Refusal, check_bearer};
+use super::{Authority, Facts, Header, Policy, Refusal, browser, check_bearer};
 use crate::page_key::{PageKey, random_bytes};
 
 /// How long a code can be traded.
@@ -154,10 +154,9 @@ impl Policy {
     pub(super) fn check_session(
         &self,
         facts: &Facts<'_>,
-        is_needed: bool,
         site: Option<&str>,
     ) -> Result<(), Refusal> {
-        if !is_needed || check_bearer(self, facts.authorization).is_ok() {
+        if !browser::needs_session(facts) || check_bearer(self, facts.authorization).is_ok() {
             return Ok(());
         }
         let session = match facts.session {

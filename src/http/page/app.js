@@ -101,8 +101,6 @@ live.addEventListener("state", ({ detail: { state, why } }) => {
 });
 
 function refused(why) {
-  // The session has ended, or there is none.
-  if (why.includes("procstar ui")) return banner("This page has no session.", why);
   // Where the service is not known to be the one that sent this page, no secret is asked for: another program may have had this address.
   if (location.protocol === "https:" || location.hostname.endsWith(".localhost")) return askToken(why);
   banner("The service does not let this page in.", `${why}. To use the HTTP token in a browser, run \`procstar ui\`, and enter the token on the page that opens.`);
