@@ -20,6 +20,8 @@ mod limits;
 mod named;
 #[path = "captures/pieces.rs"]
 mod pieces;
+#[path = "captures/sealed.rs"]
+mod sealed;
 #[path = "captures/sparse.rs"]
 mod sparse;
 

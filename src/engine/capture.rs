@@ -14,7 +14,8 @@
 //! Where a file alone does not tell what it holds, [`counters`] beside it do. Readers use `pread`: no reader moves anything that the process
 //! or another reader shares.
 //!
-//! Once [`Capture::freeze`] has been called, what was captured never changes, whoever still writes.
+//! Once [`Capture::freeze`] has been called, what was captured never changes, whoever still writes; and once it is [sealed](seal), what
+//! is read later is that, or an error.
 //!
 //! A process can truncate the file that it writes itself, and anybody with the rights can remove a file: [`intact`] finds that out, and
 //! results report it as a [`Loss`].
@@ -30,6 +31,7 @@ mod named;
 mod order;
 mod pieces;
 mod record;
+mod seal;
 mod set;
 mod view;
 
@@ -54,6 +56,8 @@ pub use order::{Part, Taken};
 use pieces::Piece;
 pub(super) use pieces::PieceLog;
 use record::Record;
+pub use seal::Hash;
+use seal::{FileState, Seal};
 pub use set::Captures;
 pub use view::View;
 
@@ -95,6 +99,8 @@ pub struct Capture {
     /// The file's inode; 0 while that is not known. Whoever makes the file stores it.
     inode: Arc<AtomicU64>,
     end: OnceLock<Extent>,
+    /// What is recorded of it at the end.
+    seal: OnceLock<Box<Seal>>,
     /// The file that the spec has named, if it has.
     named: Option<Arc<Named>>,
     /// The files as long as some reader holds them.
@@ -134,6 +140,8 @@ impl Extent {
 pub struct Held {
     data: Arc<File>,
     counters: Option<File>,
+    /// What the file must look like while it is read; none before the end, and where somebody may go on writing it.
+    state: Option<FileState>,
 }
 
 impl Held {
@@ -286,6 +294,11 @@ impl Capture {
         }
     }
 
+    /// Whether what is captured is fixed.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.frozen().is_some()
+    }
+
     fn frozen(&self) -> Option<Extent> {
         self.end.get().copied()
     }
@@ -307,7 +320,10 @@ impl Capture {
     /// The OS error of opening.
     pub fn hold(&self) -> io::Result<Arc<Held>> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(held) = held.upgrade() {
+        if let Some(held) = held.upgrade()
+            // One that was opened before the end is not verified.
+            && (held.state.is_some() || !self.is_sealed())
+        {
             return Ok(held);
         }
         let counters = match self.counters.as_os_str().is_empty() {
@@ -319,7 +335,12 @@ impl Capture {
             None => Arc::new(open_to_read(&self.path)?),
         };
         self.check_inode(&data.metadata()?)?;
-        let opened = Arc::new(Held { data, counters });
+        let mut opened = Arc::new(Held { data, counters, state: None });
+        let state = self.verify(&opened)?;
+        // Nobody else has it yet.
+        if let Some(opened) = Arc::get_mut(&mut opened) {
+            opened.state = state;
+        }
         *held = Arc::downgrade(&opened);
         Ok(opened)
     }

@@ -7,6 +7,7 @@ mod launch;
 mod pipes;
 mod reading;
 mod request;
+mod sealing;
 mod stopping;
 mod strays;
 mod table;
@@ -43,6 +44,7 @@ use handover::{Handover, Pause};
 use pipes::{PipeBudget, PipeSize};
 use reading::Watcher;
 use request::{Together, Unit};
+use sealing::Sealing;
 use serde::{Deserialize, Serialize};
 use stopping::Ask;
 use strays::Strays;
@@ -207,6 +209,8 @@ struct Process {
     captures: Arc<Captures>,
     open: Vec<OpenCapture>,
     cut_short: Vec<(FdName, CutShort)>,
+    /// How far recording what they hold has come.
+    sealing: Sealing,
     failures: Vec<StartFailure>,
     /// What its spec has come to, once it is made.
     resolved: Resolved,
@@ -257,6 +261,7 @@ impl Process {
             captures: Captures::new(Vec::new()),
             open: Vec::new(),
             cut_short: Vec::new(),
+            sealing: Sealing::default(),
             failures: Vec::new(),
             resolved: Resolved::default(),
             told: false,
@@ -282,7 +287,7 @@ impl Process {
 
     /// How much has to end before its end can be told.
     fn open(&self) -> usize {
-        self.open.len() + self.leaving.len()
+        self.open.len() + self.leaving.len() + usize::from(self.sealing == Sealing::Running)
     }
 }
 
@@ -491,6 +496,7 @@ impl Driver {
                     match mail {
                         Mail::Command(command) => self.command(command),
                         Mail::Spawned(spawned) => self.spawned(spawned),
+                        Mail::Sealed(serial) => self.sealed(serial),
                     }
                 }
             }
@@ -571,6 +577,7 @@ impl Driver {
             }
             Alarm::Timeout(serial) => self.timed_out(serial),
             Alarm::Stop(serial) => self.stop_grace_over(serial),
+            Alarm::Sealing(serial) => self.sealed(serial),
             Alarm::Strays => self.see_to_strays(),
         }
     }
@@ -767,11 +774,17 @@ impl Driver {
         self.recount(serial);
     }
 
-    /// Freezes a process's captures, and tells its end.
+    /// Seals a process's captures, and tells its end.
     fn finish(&mut self, serial: u64, exit: Box<Exit>) {
-        let exit = *exit;
         self.forget_leaving(serial);
         self.cancel_alarms(serial);
+        if !self.seal(serial) {
+            if let Some(process) = self.processes.get_mut(&serial) {
+                process.state = State::Draining(exit);
+            }
+            return;
+        }
+        let exit = *exit;
         let survivors = match self.processes.get(&serial) {
             // The program was never executed.
             Some(process) if !process.failures.is_empty() => Survivors::default(),
@@ -780,15 +793,6 @@ impl Driver {
             _ => self.survivors_of(serial),
         };
         let Some(process) = self.processes.get_mut(&serial) else { return };
-        let Process { captures, cut_short, failures, .. } = &mut *process;
-        for (index, (_, capture)) in captures.iter().enumerate() {
-            let Some(capture) = capture else { continue };
-            capture.freeze();
-            // The program that was to write there never ran.
-            if !failures.is_empty() {
-                reading::note(captures, cut_short, index, CutShort::Setup);
-            }
-        }
         self.untold.push(Event::Ended(Box::new(Ended {
             cause: process.cause(),
             survivors,

@@ -15,6 +15,8 @@ pub(super) enum Mail {
     Command(Command),
     /// From a spawning thread.
     Spawned(Spawned),
+    /// From the thread that has sealed the captures of a process, by its number.
+    Sealed(u64),
 }
 
 /// The queue. The driver's holds at most one entry per process that is being made, and the owner's commands; the keeper's, the

@@ -38,7 +38,9 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 pub use capture::filter::{self, FILTER};
-pub use capture::{Capture, Captures, CutShort, Extent, Held, Loss, Part, Places, Taken, View};
+pub use capture::{
+    Capture, Captures, CutShort, Extent, Hash, Held, Loss, Part, Places, Taken, View,
+};
 pub use failure::{Stage, StartFailure, StopFailure};
 pub use plan::Heritage;
 pub use restriction::{Restriction, Whitelist};
@@ -359,6 +361,9 @@ impl Ended {
         for (fd, capture) in started.captures.iter() {
             let Some(capture) = capture else { continue };
             capture.freeze();
+            if capture.is_sealed_quickly() {
+                capture.seal();
+            }
             if capture.is_orphaned() {
                 cut_short.push((fd, CutShort::Error));
             }

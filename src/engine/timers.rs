@@ -16,6 +16,8 @@ pub(super) enum Alarm {
     Timeout(u64),
     /// The grace of a process that has been asked to end is over.
     Stop(u64),
+    /// A process's captures are being hashed for long.
+    Sealing(u64),
     /// It is time to see which orphans have come to us.
     Strays,
 }

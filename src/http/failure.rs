@@ -114,6 +114,16 @@ pub(super) enum Failure {
         /// The fd, as asked for.
         fd: String,
     },
+    /// The file of a capture is not what it was.
+    #[error(
+        "captured output was changed: {fd} of {id}: its file is not what it was when the process ended"
+    )]
+    CaptureChanged {
+        /// The process.
+        id: ProcId,
+        /// The fd, as asked for.
+        fd: String,
+    },
     /// The query is not understood.
     #[error(transparent)]
     Query(#[from] QueryError),
@@ -281,7 +291,7 @@ impl ResponseError for Failure {
             Failure::Precondition => StatusCode::PRECONDITION_FAILED,
             // As nginx counts it: no code of HTTP's own says so.
             Failure::Gone => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
-            Failure::CaptureGone { .. } => StatusCode::GONE,
+            Failure::CaptureGone { .. } | Failure::CaptureChanged { .. } => StatusCode::GONE,
             Failure::Capture(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Failure::Start(
                 StartError::InUse(_) | StartError::OtherSpec(_) | StartError::PipeToPresent(_),

@@ -14,7 +14,7 @@ use super::gone::closed;
 use super::output::BLOCK;
 use super::watcher::{Watch, Watcher};
 use crate::actors::messages::AwaitEnd;
-use crate::engine::{Captures, Held, Loss};
+use crate::engine::{Capture, Captures, Held, Loss};
 use crate::report::Facts;
 use crate::report::chars::torn;
 use crate::spec::FdName;
@@ -152,6 +152,12 @@ impl Follower {
                     return Err(io::Error::new(io::ErrorKind::NotFound, "the capture's file is gone"));
                 }
                 self.length = Some(ended.map_or(self.at, |capture| capture.len()));
+                if let Some(facts) = facts {
+                    // What is left is what the file held at the end, or an error.
+                    let capture = facts.captures.get(self.fd);
+                    self._held = capture.map(Capture::hold).and_then(Result::ok);
+                    self.captures = Arc::clone(&facts.captures);
+                }
                 self.watch = None;
             }
             told = written => {

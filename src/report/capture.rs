@@ -17,6 +17,9 @@ pub struct CaptureReport {
     pub complete: bool,
     /// Why they are not, in a final result; null where they are, and while the process runs.
     pub reason: Option<CaptureReason>,
+    /// The SHA-256 of the bytes that are stored, as they were at the end; null while the process runs, and where it is not known.
+    #[serde(default)]
+    pub sha256: Option<String>,
     /// The file that the spec has named; only there where it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
@@ -45,4 +48,6 @@ pub enum CaptureReason {
     Truncated,
     /// The file was removed, replaced, or made unreachable.
     Gone,
+    /// The file was changed after the end: what it holds is not shown.
+    Changed,
 }

@@ -219,11 +219,13 @@ impl Entries {
     }
 
     /// The last bytes of every capture, so many at most.
-    fn tails(mut self, facts: &Facts, most: u64) -> io::Result<Entries> {
+    fn tails(mut self, facts: &Facts, most: u64) -> Entries {
         for (fd, capture) in facts.captures.iter() {
             let entry = match capture {
                 Some(capture) => {
-                    let window = Window::tail(capture, most.min(self.room))?;
+                    // One that cannot be read must not take the others with it.
+                    let window = Window::tail(capture, most.min(self.room))
+                        .unwrap_or_else(|error| Window::whole(Err(error)));
                     self.room -= window.end - window.at;
                     Entry::Inline(window, 0)
                 }
@@ -231,7 +233,7 @@ impl Entries {
             };
             self.entries.push((fd, entry));
         }
-        Ok(self)
+        self
     }
 
     /// Where in their captures those begin that are shown.
@@ -272,7 +274,7 @@ impl Document {
         let entries = match view {
             OutputView::Inline => return Document::new(facts, AsOf::Now, sampler, Format::Json),
             OutputView::None => entries.detached(facts),
-            OutputView::Tail(most) => entries.tails(facts, most)?,
+            OutputView::Tail(most) => entries.tails(facts, most),
         };
         let mut writer = Writer::begin(facts, AsOf::Now, sampler, Format::Json, &entries)?;
         let offsets = entries.offsets();

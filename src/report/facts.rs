@@ -367,6 +367,7 @@ impl Facts {
             capture.loss().map(|loss| match loss {
                 Loss::Truncated => CaptureReason::Truncated,
                 Loss::Gone => CaptureReason::Gone,
+                Loss::Changed => CaptureReason::Changed,
             })
         };
         let nothing = self.is_running() && as_of == AsOf::Then;
@@ -387,6 +388,7 @@ impl Facts {
                     dropped: extent.dropped,
                     complete: !self.is_running() && reason.is_none(),
                     reason,
+                    sha256: capture.sha256().map(|sha256| sha256.to_string()),
                     path: spec.file.as_ref().map(|file| file.path.clone()),
                     compression: spec.compress,
                     stored: spec.compress.map(|_| extent.stored),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::Connection;
 use super::session::{Asked, Session};
 use crate::actors::messages::{Answer, Ask, Question, ShutdownState, SubscriberId, Update};
-use crate::engine::View;
+use crate::engine::{Capture, View};
 use crate::net::outbound::Payload;
 use crate::report::{AsOf, Document, Facts, Format, Sampler};
 use crate::spec::{Encoding, ProcId};
@@ -284,11 +284,17 @@ fn fd_data(
         .captures
         .get(number)
         .ok_or_else(|| format!("fd {name} of process {proc_id} is not captured"))?;
-    // One that cannot be opened has nothing to read.
-    let view = capture.view().unwrap_or_else(|error| {
-        tracing::warn!(%proc_id, %error, "cannot read captured output");
-        View::empty()
-    });
+    let view = match capture.view() {
+        Ok(view) => view,
+        Err(error) if Capture::is_changed(&error) => {
+            return Err(format!("cannot read fd {name} of process {proc_id}: {error}"));
+        }
+        // One that cannot be opened has nothing to read.
+        Err(error) => {
+            tracing::warn!(%proc_id, %error, "cannot read captured output");
+            View::empty()
+        }
+    };
     let end = view.len();
     let start = range.start;
     let length = range.end.min(end).saturating_sub(start).min(most);

@@ -29,6 +29,8 @@ pub enum Loss {
     Truncated,
     /// The file was removed or replaced, or cannot be reached.
     Gone,
+    /// The file was changed after the end.
+    Changed,
 }
 
 /// The error of reading a capture whose file is gone.
@@ -93,13 +95,15 @@ impl Capture {
         }
         match self.metadata().and_then(|meta| {
             self.check_inode(&meta)?;
-            Ok(meta.len())
+            Ok(meta)
         }) {
             Err(_) => Some(Loss::Gone),
-            Ok(length) if self.layout() == Layout::Plain => {
-                (length < self.base(&end) + end.length).then_some(Loss::Truncated)
+            Ok(meta)
+                if self.layout() == Layout::Plain && meta.len() < self.base(&end) + end.length =>
+            {
+                Some(Loss::Truncated)
             }
-            Ok(_) => None,
+            Ok(meta) => self.differs(&meta).then_some(Loss::Changed),
         }
     }
 

@@ -119,10 +119,10 @@ impl Capture {
             true => dir.join(format!("{name}.p")),
             false => PathBuf::new(),
         };
-        let (guard, inode, end) = (0, Arc::default(), OnceLock::new());
+        let (guard, inode, end, seal) = (0, Arc::default(), OnceLock::new(), OnceLock::new());
         let named = spec.file.is_some().then(Named::new);
         let mut capture =
-            Capture { spec, path, limit, counters, pieces, guard, inode, end, named, held };
+            Capture { spec, path, limit, counters, pieces, guard, inode, end, seal, named, held };
         if capture.limit.is_some() || capture.maker() == Maker::Filter {
             capture.counters = dir.join(format!("{name}.n"));
         }

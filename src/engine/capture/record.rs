@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use serde::{Deserialize, Serialize};
 
 use super::named::{Made, Named};
+use super::seal::Seal;
 use super::{Capture, Extent};
 use crate::path_bytes;
 use crate::spec::{CaptureSpec, LimitSpec};
@@ -42,7 +43,13 @@ struct More {
     /// The key of the file that the spec has named, and what was noted when that was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     named: Option<(u64, Option<Made>)>,
+    /// What is recorded of it at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seal: Option<Box<Seal>>,
 }
+
+/// The key of no named file.
+const NO_NAME: u64 = 0;
 
 impl Record {
     /// That of a capture which has nothing, for ever.
@@ -54,13 +61,15 @@ impl Record {
 impl From<Record> for Capture {
     fn from(Record { spec, path, frozen, more }: Record) -> Self {
         let plain = || (frozen != OPEN).then(|| Extent::plain(frozen));
-        let More { limit, counters, end, pieces, file, named } =
+        let More { limit, counters, end, pieces, file, named, seal } =
             more.map_or_else(|| More { end: plain(), ..More::default() }, |more| *more);
         let end = end.map_or_else(OnceLock::new, OnceLock::from);
         let (guard, inode) = file.unwrap_or_default();
         let (inode, held) = (Arc::new(AtomicU64::new(inode)), Mutex::new(Weak::new()));
+        let seal = seal.map_or_else(OnceLock::new, OnceLock::from);
+        let named = named.filter(|(key, _)| *key != NO_NAME);
         let named = named.map(|(key, made)| Named::with_key(key, made));
-        Capture { spec, path, limit, counters, pieces, guard, inode, end, named, held }
+        Capture { spec, path, limit, counters, pieces, guard, inode, end, seal, named, held }
     }
 }
 
@@ -79,15 +88,22 @@ impl From<&Capture> for Record {
             && pieces.as_os_str().is_empty()
             && inode == 0
             && capture.named.is_none()
+            && !capture.is_sealed()
             && end.is_none_or(|end| end == Extent::plain(end.length));
+        let named = match &capture.named {
+            Some(named) => Some((named.key(), named.made().cloned())),
+            None => capture.is_sealed().then_some((NO_NAME, None)),
+        };
         let more = (!simple).then(|| {
             Box::new(More {
                 limit: capture.limit,
                 counters: counters.clone(),
                 end,
                 pieces: pieces.clone(),
-                file: (inode != 0).then_some((*guard, inode)),
-                named: capture.named.as_ref().map(|named| (named.key(), named.made().cloned())),
+                // The form has no names, so what comes before something is there.
+                file: (inode != 0 || named.is_some()).then_some((*guard, inode)),
+                named,
+                seal: capture.seal.get().cloned(),
             })
         });
         Record {

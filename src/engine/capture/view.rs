@@ -149,6 +149,23 @@ impl View {
         }
     }
 
+    /// A view of what is stored in the open files of a capture that has ended.
+    pub(super) fn frozen(capture: &Capture, held: Arc<Held>) -> View {
+        let end = capture.extent();
+        match capture.layout() {
+            Layout::Plain => {
+                View { length: end.length, kind: Plain::kind(held, capture.base(&end)) }
+            }
+            Layout::Compressed(_) => View { length: end.stored, kind: Plain::kind(held, 0) },
+            Layout::Limited(limits) => {
+                let kept = Kept::frozen(limits, end.length, end.dropped);
+                let length = kept.length();
+                let kind = Kind::Limited { held, limits, kept, tail: None, live: false };
+                View { length, kind }
+            }
+        }
+    }
+
     /// A view of nothing.
     pub fn empty() -> View {
         View { length: 0, kind: Kind::Empty }
@@ -195,11 +212,29 @@ impl View {
     /// back is a new beginning. 0 before the end means that the process itself has shortened its file.
     ///
     /// # Errors
-    /// The OS error of reading, or that compressed output is damaged.
+    /// The OS error of reading; that compressed output is damaged; that somebody has changed the file since the end.
     pub fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let room = self.length.saturating_sub(offset).min(buf.len() as u64) as usize;
         let Some(buf) = buf.get_mut(..room).filter(|buf| !buf.is_empty()) else { return Ok(0) };
-        match &mut self.kind {
+        let read = self.kind.read_at(offset, buf)?;
+        if let Some(held) = self.kind.held() {
+            held.check_unchanged()?;
+        }
+        Ok(read)
+    }
+}
+
+impl Kind {
+    fn held(&self) -> Option<&Held> {
+        match self {
+            Kind::Empty => None,
+            Kind::Plain(plain) => Some(&plain.held),
+            Kind::Limited { held, .. } | Kind::Decoded { held, .. } => Some(held),
+        }
+    }
+
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
             Kind::Empty => Ok(0),
             Kind::Plain(plain) => plain.read(offset, buf),
             Kind::Limited { held, limits, kept, tail, live } => {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
 use super::super::Moment;
-use super::super::capture::{Captures, CutShort, PieceLog, Store};
+use super::super::capture::{Capture, Captures, CutShort, PieceLog, Store};
 use super::super::state::{Input, State};
 use super::super::sys::{self, Writers};
 use super::super::timers::Alarm;
@@ -82,7 +82,7 @@ impl Driver {
     /// order in which they became readable.
     fn read_pipe(&mut self, serial: u64, index: usize, order: bool) -> Turn {
         let Some(process) = self.processes.get_mut(&serial) else { return Turn::Empty };
-        let Process { state, open, captures, cut_short, last_piece, .. } = process;
+        let Process { open, captures, cut_short, last_piece, .. } = process;
         let Some(OpenCapture::Pipe(Pipe { reader, store, pieces, size, .. })) =
             open.iter_mut().find(|open| open.index() == index)
         else {
@@ -111,8 +111,9 @@ impl Driver {
                 self.pipes.take(got);
                 *size = PipeSize::Taken(got);
             }
-            // Once the process has ended, or storing has failed, what still comes is dropped.
-            let wanted = !matches!(state, State::Ended) && !is_noted(captures, cut_short, index);
+            // Once the capture is frozen, or storing has failed, what still comes is dropped.
+            let frozen = captures.at(index).is_some_and(Capture::is_frozen);
+            let wanted = !frozen && !is_noted(captures, cut_short, index);
             if !wanted {
                 continue;
             }

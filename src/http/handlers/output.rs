@@ -10,6 +10,7 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 
 use super::{Asked, unsent};
+use crate::engine::Capture;
 use crate::http::blocks::{BlockStream, Unsent};
 use crate::http::coding::{CODINGS, Choice, Coded, Coding, WORTH, shrinks};
 use crate::http::conditions::range_holds;
@@ -37,6 +38,13 @@ fn captured(
     let capture = fd_name.and_then(|fd| facts.captures.get(fd));
     if capture.is_some_and(|capture| facts.has_lost(capture, &asked.service().sampler)) {
         return Err(Failure::CaptureGone { id: id.clone(), fd: fd.to_owned() });
+    }
+    // It stays open, and verified, until the body has it.
+    let view = capture.map(Capture::view);
+    if let Some(Err(error)) = &view
+        && Capture::is_changed(error)
+    {
+        return Err(Failure::CaptureChanged { id: id.clone(), fd: fd.to_owned() });
     }
     let found = fd_name.and_then(|fd| Output::new(&facts.captures, fd).map(|output| (fd, output)));
     found.ok_or_else(|| Failure::NotCaptured { id: id.clone(), fd: fd.to_owned() })
@@ -66,7 +74,7 @@ fn captured(
         (status = 404, description = "No such process, or its fd is not captured", body = Errors, content_type = "application/json"),
         (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
         (status = 412, description = "`If-Match` names another `ETag`", body = Errors, content_type = "application/json"),
-        (status = 410, description = "The capture's file was removed or replaced", body = Errors, content_type = "application/json"),
+        (status = 410, description = "The capture's file was removed, replaced, or changed after the end", body = Errors, content_type = "application/json"),
         (status = 416, description = "The range is beyond what is captured", body = Errors, content_type = "application/json"),
         (status = 500, description = "The capture cannot be read", body = Errors, content_type = "application/json"),
         (status = 503, description = "The agent ends", body = Errors, content_type = "application/json"),
@@ -80,12 +88,13 @@ pub(super) async fn data(
     let query = Query::lenient(asked.query())?;
     let chars = query.switch("chars")?;
     let facts = asked.find(id).await?;
-    let (_, output) = captured(asked, &facts, id, fd)?;
+    let (name, output) = captured(asked, &facts, id, fd)?;
     let length = output.len();
-    // What has ended does not change any more.
-    let tag = (!facts.is_running()).then(|| {
+    // What has ended does not change any more, or that would be noticed.
+    let content = facts.captures.get(name).filter(|_| !facts.is_running()).and_then(Capture::tag);
+    let tag = content.map(|content| {
         let ended = facts.stop().map_or(0, |stop| stop.unix_nanos);
-        format!("\"{ended:x}-{length:x}\"")
+        format!("\"{ended:x}-{length:x}-{content}\"")
     });
     let choice = asked.choose(CODINGS)?;
     // RFC 9110 gives a range no meaning but for GET. It is one of the bytes as they are.
@@ -203,7 +212,7 @@ fn send(
         (status = 400, description = "The query is not understood", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such process, or its fd is not captured", body = Problem, content_type = "application/problem+json"),
         (status = 406, description = "The bytes as they are, which alone are there, are not acceptable", body = Problem, content_type = "application/problem+json"),
-        (status = 410, description = "The capture's file was removed or replaced", body = Problem, content_type = "application/problem+json"),
+        (status = 410, description = "The capture's file was removed, replaced, or changed after the end", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "The capture cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The agent ends", body = Problem, content_type = "application/problem+json"),
     ),

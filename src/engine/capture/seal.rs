@@ -1,0 +1,272 @@
+//! What is recorded of a capture at its end, and held against its file whenever that is read later.
+//!
+//! After the end of a process, somebody can still change the file that holds its output: a descendant that opens it again, another job of
+//! the same user. So at the end a file of ours is made read-only, and the SHA-256 of what it stores, its length and its times are
+//! recorded. A reader compares them when it opens the file, and its times after each read: the kernel sets the time of the last change
+//! (ctime), which nobody can set back. What does not match is an error, not data.
+//!
+//! | file | compared at each opening |
+//! | --- | --- |
+//! | of ours | length and times; and up to [`QUICK`] bytes, the SHA-256 |
+//! | that the spec has named | length and times; where these differ, and up to [`QUICK`] bytes in any case, the SHA-256, as far as [`AGAIN`] |
+//! | that a survivor held open at the end, and may go on writing | the SHA-256, as far as [`AGAIN`] |
+//!
+//! More than [`MOST`] bytes are not hashed: a file with holes can have any length.
+
+use std::fs::{Metadata, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+use super::super::sys::{self, Writers};
+use super::{Capture, Held, Loss, Maker, View};
+
+/// So much is hashed without another thread, and at each opening.
+const QUICK: u64 = 64 * 1024;
+/// So much is hashed again where nothing else can tell whether it has changed.
+const AGAIN: u64 = 16 * 1024 * 1024;
+/// So much is hashed at all.
+const MOST: u64 = 1 << 30;
+/// How much is hashed at once.
+const PIECE: usize = 32 * 1024;
+
+/// A SHA-256; in writing, 64 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hash([u8; 32]);
+
+impl Hash {
+    fn of(hasher: Sha256) -> Hash {
+        Hash(hasher.finalize().into())
+    }
+
+    /// The SHA-256 of nothing.
+    fn of_nothing() -> Hash {
+        Hash::of(Sha256::new())
+    }
+}
+
+impl std::fmt::Display for Hash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Serialize for Hash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Hash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let mut bytes = [0; 32];
+        let mut digits = text.as_bytes().chunks_exact(2);
+        for byte in &mut bytes {
+            let pair = digits.next().and_then(|pair| std::str::from_utf8(pair).ok());
+            let value = pair.and_then(|pair| u8::from_str_radix(pair, 16).ok());
+            *byte = value.ok_or_else(|| serde::de::Error::custom("invalid SHA-256"))?;
+        }
+        Ok(Hash(bytes))
+    }
+}
+
+/// What the kernel says of a file that changes with each write to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FileState {
+    length: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl FileState {
+    pub(super) fn of(meta: &Metadata) -> FileState {
+        FileState {
+            length: meta.len(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+
+    /// Whether its contents are the same, as far as that shows after a change of its mode or its names.
+    fn seems(&self, other: &FileState) -> bool {
+        (self.length, self.modified) == (other.length, other.modified)
+    }
+}
+
+/// What is recorded of a capture at its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Seal {
+    /// Of the stored bytes; none where they are too many, or could not be read in time.
+    sha256: Option<Hash>,
+    /// None where somebody held the file open for writing, and where nothing is stored.
+    file: Option<FileState>,
+}
+
+/// That a capture is not what it was at its end.
+#[derive(Debug, Error)]
+#[error("the capture's file was changed after the end of the process")]
+struct Changed;
+
+/// The error of reading such a capture.
+pub(super) fn changed() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, Changed)
+}
+
+impl Capture {
+    /// Whether an error of reading it says that it was changed after its end.
+    pub fn is_changed(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Changed>())
+    }
+
+    /// Whether it is recorded what it was at its end.
+    pub(in crate::engine) fn is_sealed(&self) -> bool {
+        self.seal.get().is_some()
+    }
+
+    /// Whether to [seal](Self::seal) it takes no longer than other things at the end of a process.
+    pub(in crate::engine) fn is_sealed_quickly(&self) -> bool {
+        let stored = self.extent().stored;
+        stored == 0 || (stored <= QUICK && self.named_data().is_none())
+    }
+
+    /// Gives up recording what it was at its end, unless that is done.
+    pub(in crate::engine) fn leave_unsealed(&self) {
+        let _ = self.seal.set(Box::default());
+    }
+
+    /// Records what it is at its end, for ever.
+    pub(in crate::engine) fn seal(&self) {
+        if self.is_sealed() {
+            return;
+        }
+        let seal = self.make_seal().unwrap_or_else(|error| {
+            tracing::warn!(path = %self.path().display(), %error, "cannot record a capture's SHA-256");
+            Seal::default()
+        });
+        // Somebody may have lost patience.
+        let _ = self.seal.set(Box::new(seal));
+    }
+
+    fn make_seal(&self) -> io::Result<Seal> {
+        let Some(end) = self.frozen() else { return Ok(Seal::default()) };
+        if end.stored == 0 {
+            let lost = end.loss == Some(Loss::Gone);
+            return Ok(Seal { sha256: (!lost).then(Hash::of_nothing), file: None });
+        }
+        let held = self.hold()?;
+        if self.named_data().is_none() {
+            held.data().set_permissions(Permissions::from_mode(0o400))?;
+        }
+        // What comes through a pipe only the engine writes, and no more once that is over.
+        let closed = self.maker() == Maker::Engine || sys::writers(held.data()) != Writers::Some;
+        let state = FileState::of(&held.data().metadata()?);
+        if end.stored > QUICK {
+            let_time_pass(state.changed);
+        }
+        let sha256 = (end.stored <= MOST).then(|| self.hash(&held)).transpose()?;
+        Ok(Seal { sha256, file: closed.then_some(state) })
+    }
+
+    /// The SHA-256 of what is stored.
+    fn hash(&self, held: &Arc<Held>) -> io::Result<Hash> {
+        let mut view = View::frozen(self, Arc::clone(held));
+        let mut hasher = Sha256::new();
+        let mut buf = vec![0; view.len().min(PIECE as u64) as usize];
+        let mut at = 0;
+        while at < view.len() {
+            let read = view.read_at(at, &mut buf)?;
+            let Some(bytes) = buf.get(..read).filter(|bytes| !bytes.is_empty()) else {
+                return Err(changed());
+            };
+            hasher.update(bytes);
+            at += read as u64;
+        }
+        Ok(Hash::of(hasher))
+    }
+
+    /// Compares open files with what was recorded; gives the state that the one with the data must keep while it is read.
+    ///
+    /// # Errors
+    /// That they do not match; the OS error of reading.
+    pub(super) fn verify(&self, held: &Arc<Held>) -> io::Result<Option<FileState>> {
+        let Some((end, seal)) = self.frozen().zip(self.seal.get()) else { return Ok(None) };
+        if end.stored == 0 {
+            return Ok(None);
+        }
+        let now = FileState::of(&held.data().metadata()?);
+        let same = seal.file == Some(now);
+        if !same && seal.file.is_some() && self.named_data().is_none() {
+            return Err(changed());
+        }
+        let hashed = if same { QUICK } else { AGAIN };
+        match &seal.sha256 {
+            Some(sha256) if end.stored <= hashed => {
+                if self.hash(held)? != *sha256 {
+                    return Err(changed());
+                }
+            }
+            _ if same || seal.file.is_none() => {}
+            _ => return Err(changed()),
+        }
+        Ok(seal.file.map(|_| now))
+    }
+
+    /// Whether a file that looks so now is, as far as that shows, another one than it was at the end.
+    pub(super) fn differs(&self, meta: &Metadata) -> bool {
+        let Some(then) = self.seal.get().and_then(|seal| seal.file) else { return false };
+        let now = FileState::of(meta);
+        match self.named_data() {
+            None => then != now,
+            Some(_) if then.seems(&now) => false,
+            Some(_) => self.hold().is_err_and(|error| Capture::is_changed(&error)),
+        }
+    }
+
+    /// The SHA-256 of what is stored, as it was at the end; none where that is not recorded.
+    pub fn sha256(&self) -> Option<Hash> {
+        self.seal.get().and_then(|seal| seal.sha256)
+    }
+
+    /// Names what it holds, after its end: another content has another name. None where a change might not be noticed.
+    pub fn tag(&self) -> Option<String> {
+        let (end, seal) = self.frozen().zip(self.seal.get())?;
+        let certain = seal.file.is_some() || end.stored <= AGAIN;
+        match (seal.sha256, seal.file) {
+            (Some(sha256), _) if certain => Some(sha256.to_string()),
+            (None, Some(FileState { changed: (seconds, nanos), .. })) => {
+                Some(format!("{seconds:x}.{nanos:x}"))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Waits until a change would have another time than this one: the kernel's clock for that goes on some hundred times a second.
+fn let_time_pass(changed: (i64, i64)) {
+    for _ in 0..50 {
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_REALTIME_COARSE);
+        if now.is_ok_and(|now| (now.tv_sec(), now.tv_nsec()) > changed) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+impl Held {
+    /// Whether the file is, after a read, still as it was when it was verified.
+    ///
+    /// # Errors
+    /// That it is not.
+    pub(super) fn check_unchanged(&self) -> io::Result<()> {
+        match self.state {
+            Some(state) if FileState::of(&self.data().metadata()?) != state => Err(changed()),
+            _ => Ok(()),
+        }
+    }
+}
