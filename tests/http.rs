@@ -36,6 +36,8 @@ mod private;
 mod rig;
 #[path = "http/routes.rs"]
 mod routes;
+#[path = "http/sealed.rs"]
+mod sealed;
 #[path = "http/semantics.rs"]
 mod semantics;
 #[path = "http/sockets.rs"]

@@ -252,6 +252,12 @@ impl Facts {
                 capture.map(|capture| capture.len()).hash(&mut hasher);
             }
         }
+        if !self.is_running() {
+            // A file can be changed, or be removed, after the end.
+            for (_, capture) in self.captures.iter() {
+                capture.and_then(Capture::loss).hash(&mut hasher);
+            }
+        }
         hasher.finish()
     }
 

@@ -27,6 +27,7 @@ mod secrets;
 mod session;
 mod signals;
 mod strangers;
+mod tampering;
 mod terminal;
 mod unwritten;
 mod upgrades;

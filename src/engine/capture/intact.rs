@@ -23,7 +23,7 @@ use super::{Capture, Extent, Held, Layout};
 const GUARD: u64 = 16;
 
 /// Why captured bytes are missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Loss {
     /// Somebody has truncated or overwritten the file: what was written before may be missing.
     Truncated,

@@ -1,0 +1,81 @@
+//! A descendant that opens the output of its ended process again, and writes there: as the agent's user, and as another one.
+
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::{Value, json};
+
+use super::world::{Instance, Ran, until};
+
+/// Needs root, which starts processes of this user.
+const BATCH: u32 = 65001;
+
+/// A script that writes, and leaves one who waits for a file `go`, writes over the beginning of the output, and says in `done` whether it could.
+/// It has closed the output meanwhile, and keeps no more than a descriptor to read it.
+fn attack(dir: &str) -> String {
+    format!(
+        "printf 'what was written'; exec 9</proc/self/fd/1
+        (exec >&- 2>/dev/null </dev/null; until [ -e {dir}/go ]; do sleep 0.01; done
+         if printf XXXXXXXXXXXXXXXXXXXXXXXX 1<>/proc/self/fd/9; then echo yes > {dir}/new; else echo no > {dir}/new; fi
+         mv {dir}/new {dir}/done) &"
+    )
+}
+
+/// Has such a process end; returns its result from before the attack.
+fn ended(instance: &Instance, user: Option<u32>, dir: &str) -> Value {
+    let mut job = json!({"argv": ["/bin/sh", "-c", attack(dir)],
+        "fds": [["stdout", {"capture": {"encoding": "utf-8"}}]]});
+    if let Some(user) = user {
+        (job["user"], job["group"]) = (user.into(), user.into());
+    }
+    instance.specs(&json!({ "a": job }));
+    instance.run(&["wait", "a"]);
+    let mut result = instance.run(&["show", "-o", "json", "--captures", "inline", "a"]).json();
+    let result = result["a"].take();
+    assert_eq!(result["fds"]["stdout"]["text"], "what was written", "{result}");
+    assert_eq!(result["captures"]["stdout"]["complete"], true, "{result}");
+    result
+}
+
+/// Lets the attack happen; returns whether it could write.
+fn attacked(dir: &std::path::Path) -> bool {
+    std::fs::write(dir.join("go"), "").unwrap();
+    until("the attack", || std::fs::read_to_string(dir.join("done")).ok()) == "yes\n"
+}
+
+fn assert_refused(instance: &Instance, before: &Value) {
+    let Ran { code, out, err } = instance.run(&["logs", "a"]);
+    assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+    assert!(err.contains("captured output was changed: stdout of a"), "{err}");
+    let shown = instance.run(&["show", "a"]).good();
+    assert!(shown.contains("not complete: changed"), "{shown}");
+    let result = &instance.run(&["show", "-o", "json", "--captures", "inline", "a"]).json()["a"];
+    assert_eq!(result["fds"]["stdout"]["text"], "");
+    let report = &result["captures"]["stdout"];
+    assert_eq!((&report["complete"], &report["reason"]), (&json!(false), &json!("changed")));
+    assert_eq!(report["sha256"], before["captures"]["stdout"]["sha256"]);
+}
+
+#[test]
+fn what_a_descendant_of_our_user_writes_later_is_refused_by_every_agent() {
+    let instance = Instance::new();
+    let dir = instance.dir.path().to_owned();
+    let before = ended(&instance, None, dir.to_str().unwrap());
+    assert!(attacked(&dir) || !nix::unistd::Uid::effective().is_root());
+    assert_refused(&instance, &before);
+    let agent = instance.agent_pid();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(agent), nix::sys::signal::SIGKILL).unwrap();
+    until("another agent", || (instance.agent_pid() != agent).then_some(()));
+    assert_refused(&instance, &before);
+    instance.run(&["reload", &instance.pid().to_string()]).good();
+    assert_refused(&instance, &before);
+}
+
+#[test]
+fn a_descendant_of_another_user_cannot_write_later() {
+    let instance = Instance::new();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    ended(&instance, Some(BATCH), dir.path().to_str().unwrap());
+    assert!(!attacked(dir.path()), "it has written");
+    assert_eq!(instance.run(&["logs", "a"]).good(), "what was written");
+}
