@@ -74,7 +74,9 @@ fn pipes_files_and_captures() {
     assert_eq!(results["w"]["status"]["exit_code"], 0);
     assert_eq!(
         results["r"]["captures"]["stdout"],
-        json!({"length": 18, "dropped": 0, "complete": true, "reason": null})
+        json!({"length": 18, "dropped": 0, "complete": true, "reason": null,
+            // Of the numbers from 1 to 9, a line each.
+            "sha256": "90cdaf13f564e4d2e76706f84226a554a2bbdb2542c2e48764d16bffd17bb38a"})
     );
 }
 

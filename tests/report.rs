@@ -227,11 +227,15 @@ fn captures_say_whether_and_why_they_are_cut() {
         dropped: 0,
         complete: true,
         reason: None,
+        sha256: None,
         path: None,
         compression: None,
         stored: None,
     };
-    assert_frozen(&report, r#"{"length":12,"dropped":0,"complete":true,"reason":null}"#);
+    assert_frozen(
+        &report,
+        r#"{"length":12,"dropped":0,"complete":true,"reason":null,"sha256":null}"#,
+    );
     for (reason, word) in [
         (CaptureReason::Survivor, "survivor"),
         (CaptureReason::Setup, "setup"),
@@ -239,10 +243,13 @@ fn captures_say_whether_and_why_they_are_cut() {
         (CaptureReason::Limit, "limit"),
         (CaptureReason::Truncated, "truncated"),
         (CaptureReason::Gone, "gone"),
+        (CaptureReason::Changed, "changed"),
     ] {
         let report =
             CaptureReport { length: 0, complete: false, reason: Some(reason), ..report.clone() };
-        let json = format!(r#"{{"length":0,"dropped":0,"complete":false,"reason":"{word}"}}"#);
+        let json = format!(
+            r#"{{"length":0,"dropped":0,"complete":false,"reason":"{word}","sha256":null}}"#
+        );
         assert_frozen(&report, &json);
     }
 }

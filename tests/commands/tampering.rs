@@ -1,10 +1,11 @@
 //! A descendant that opens the output of its ended process again, and writes there: as the agent's user, and as another one.
 
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use super::world::{Instance, Ran, until};
+use super::world::{Instance, Ran, procstar, sockets, until};
 
 /// Needs root, which starts processes of this user.
 const BATCH: u32 = 65001;
@@ -20,10 +21,10 @@ fn attack(dir: &str) -> String {
     )
 }
 
-/// Has such a process end; returns its result from before the attack.
-fn ended(instance: &Instance, user: Option<u32>, dir: &str) -> Value {
+/// Has such a process end, whose output goes through a pipe or straight into a file; returns its result from before the attack.
+fn ended(instance: &Instance, mode: &str, user: Option<u32>, dir: &str) -> Value {
     let mut job = json!({"argv": ["/bin/sh", "-c", attack(dir)],
-        "fds": [["stdout", {"capture": {"encoding": "utf-8"}}]]});
+        "fds": [["stdout", {"capture": {"mode": mode, "encoding": "utf-8"}}]]});
     if let Some(user) = user {
         (job["user"], job["group"]) = (user.into(), user.into());
     }
@@ -59,7 +60,7 @@ fn assert_refused(instance: &Instance, before: &Value) {
 fn what_a_descendant_of_our_user_writes_later_is_refused_by_every_agent() {
     let instance = Instance::new();
     let dir = instance.dir.path().to_owned();
-    let before = ended(&instance, None, dir.to_str().unwrap());
+    let before = ended(&instance, "tempfile", None, dir.to_str().unwrap());
     assert!(attacked(&dir) || !nix::unistd::Uid::effective().is_root());
     assert_refused(&instance, &before);
     let agent = instance.agent_pid();
@@ -71,11 +72,66 @@ fn what_a_descendant_of_our_user_writes_later_is_refused_by_every_agent() {
 }
 
 #[test]
+fn what_was_changed_is_refused_after_the_keeper_was_killed_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let command = || {
+        let mut command = procstar(&dir);
+        command.args(["--serve", "--serve-port", "0", "--state-dir"]).arg(dir.path().join("state"));
+        command
+    };
+    let start = || {
+        let child = command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let pid = child.id();
+        until("a socket", || sockets(&dir).into_iter().find(|(own, _)| *own == pid));
+        child
+    };
+    let run = |args: &[&str]| {
+        let mut command = procstar(&dir);
+        Ran::of(command.args(args).output().unwrap())
+    };
+    let mut first = start();
+    let job = json!({"argv": ["/bin/sh", "-c", attack(dir.path().to_str().unwrap())],
+        "fds": [["stdout", {"capture": {"encoding": "utf-8"}}]]});
+    let file = dir.path().join("spec.json");
+    std::fs::write(&file, json!({"specs": {"a": job}}).to_string()).unwrap();
+    run(&["start", file.to_str().unwrap()]).good();
+    run(&["wait", "a"]);
+    assert_eq!(run(&["logs", "a"]).good(), "what was written");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert!(attacked(dir.path()));
+    let second = start();
+    let Ran { code, err, .. } = run(&["logs", "a"]);
+    assert!(code == Some(1) && err.contains("captured output was changed: stdout of a"), "{err}");
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(second.id() as i32),
+        nix::sys::signal::SIGTERM,
+    )
+    .unwrap();
+    { second }.wait().unwrap();
+}
+
+#[test]
 fn a_descendant_of_another_user_cannot_write_later() {
     let instance = Instance::new();
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
-    ended(&instance, Some(BATCH), dir.path().to_str().unwrap());
+    ended(&instance, "tempfile", Some(BATCH), dir.path().to_str().unwrap());
     assert!(!attacked(dir.path()), "it has written");
     assert_eq!(instance.run(&["logs", "a"]).good(), "what was written");
+}
+
+/// What the descendant has is a pipe.
+#[test]
+fn output_that_came_through_a_pipe_is_out_of_reach() {
+    for user in [None, Some(BATCH)] {
+        let instance = Instance::new();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
+        ended(&instance, "memory", user, dir.path().to_str().unwrap());
+        attacked(dir.path());
+        assert_eq!(instance.run(&["logs", "a"]).good(), "what was written");
+        let shown = instance.run(&["show", "a"]).good();
+        assert!(!shown.contains("not complete"), "{shown}");
+    }
 }

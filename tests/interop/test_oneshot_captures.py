@@ -182,8 +182,8 @@ def test_captures_are_complete():
     res = ok(sh("printf 12345; printf 1 >&2", ("stdout", capture()), ("stderr", capture("tempfile", None, False)),
                 ("3", {"null": {}})))  # fmt: skip
     assert res["captures"] == {
-        "stdout": {"length": 5, "dropped": 0, "complete": True, "reason": None},
-        "stderr": {"length": 1, "dropped": 0, "complete": True, "reason": None},
+        "stdout": {"length": 5, "dropped": 0, "complete": True, "reason": None, "sha256": hashlib.sha256(b"12345").hexdigest()},
+        "stderr": {"length": 1, "dropped": 0, "complete": True, "reason": None, "sha256": hashlib.sha256(b"1").hexdigest()},
     }
 
 
@@ -192,7 +192,8 @@ def test_survivor_holds_the_pipe():
     res = ok(sh("sleep 500 & echo $!"), timeout=30)
     os.kill(int(captured(res)), signal.SIGKILL)
     assert res["times"]["elapsed"] < 10
-    cut = {"length": len(captured(res)), "dropped": 0, "complete": False, "reason": "survivor"}
+    sha256 = hashlib.sha256(captured(res)).hexdigest()
+    cut = {"length": len(captured(res)), "dropped": 0, "complete": False, "reason": "survivor", "sha256": sha256}
     assert res["captures"]["stdout"] == cut
 
 

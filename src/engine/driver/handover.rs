@@ -323,9 +323,9 @@ impl Driver {
         }
         let capture = captures.at(index).ok_or(io::ErrorKind::NotFound)?;
         let store = match capture.maker() {
-            Maker::Engine => capture.reopen()?,
-            // Its filter has failed.
-            Maker::Filter | Maker::Process => (Store::Nothing, None),
+            Maker::Engine if !capture.is_frozen() => capture.reopen()?,
+            // Its filter has failed; or it is over, its file read-only, and a survivor is not to be stopped by a full pipe.
+            Maker::Engine | Maker::Filter | Maker::Process => (Store::Nothing, None),
         };
         let open = self.open_pipe(serial, index, reader, store)?;
         if let Some(process) = self.processes.get_mut(&serial) {

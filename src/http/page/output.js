@@ -645,7 +645,7 @@ export class OutputView {
     const report = this.result.captures[source.fd];
     const notes = [];
     if (report?.dropped) notes.push(`${bytes(report.dropped)} between the first and the last bytes were dropped, by the capture's limit.`);
-    if (report?.reason && report.reason !== "limit") notes.push({ survivor: "A descendant still held this descriptor when the process had ended: what it wrote later is not here.", error: "Reading or keeping the output failed: the agent's log says why.", setup: "The process was not started.", truncated: "The process truncated its own output: what it wrote before is lost.", gone: "The file of this output was removed or replaced." }[report.reason] ?? report.reason);
+    if (report?.reason && report.reason !== "limit") notes.push({ survivor: "A descendant still held this descriptor when the process had ended: what it wrote later is not here.", error: "Reading or keeping the output failed: the agent's log says why.", setup: "The process was not started.", truncated: "The process truncated its own output: what it wrote before is lost.", gone: "The file of this output was removed or replaced.", changed: "The file of this output was changed after the end: what it holds is not shown." }[report.reason] ?? report.reason);
     const missing = source.fd === "+" && !source.running ? source.missing(this.result.captures) : [];
     if (missing.length) notes.push(`Not among these, for its capture asks for no pieces: ${missing.map(fdName).join(", ")}.`);
     this.note.hidden = !notes.length;
