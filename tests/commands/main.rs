@@ -29,6 +29,7 @@ mod signals;
 mod strangers;
 mod tampering;
 mod terminal;
+mod ui;
 mod unwritten;
 mod upgrades;
 mod world;

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use super::world::{Instance, Ran};
 
 /// Every command that prints something, and the exit code where that cannot be written.
-const COMMANDS: [(&str, i32); 29] = [
+const COMMANDS: [(&str, i32); 30] = [
     ("--help", 1),
     ("--version", 1),
     ("run --help", 125),
@@ -34,6 +34,7 @@ const COMMANDS: [(&str, i32); 29] = [
     ("start -- true", 1),
     ("stop b", 1),
     ("prune -n --all", 1),
+    ("ui --print", 1),
     ("rm a", 1),
 ];
 
