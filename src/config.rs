@@ -235,8 +235,18 @@ pub struct HttpSettings {
     /// PEM file of the roots of client certificates; then every client over TLS must have one.
     #[serde(with = "text::path")]
     pub client_ca: Option<PathBuf>,
-    /// Connections at a time, at least 1.
+    /// Connections at a time by TCP, and as many over the Unix socket; at least 1.
     pub connections: u64,
+    /// Connections by TCP at a time whose peers have not authenticated, at least 1.
+    pub unauthenticated_connections: u64,
+    /// Those of one user of this machine, or of one address of another; at least 1.
+    pub unauthenticated_per_source: u64,
+    /// How long such a connection may last; at least 1 ms.
+    #[serde(with = "text::seconds")]
+    pub unauthenticated_timeout: Duration,
+    /// How long a TLS handshake may take; at least 1 ms.
+    #[serde(with = "text::seconds")]
+    pub handshake_timeout: Duration,
     /// How long a request's head may take; at least 1 ms.
     #[serde(with = "text::seconds")]
     pub head_timeout: Duration,
@@ -257,6 +267,10 @@ impl Default for HttpSettings {
             tls_key: None,
             client_ca: None,
             connections: 2000,
+            unauthenticated_connections: 128,
+            unauthenticated_per_source: 16,
+            unauthenticated_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(5),
             head_timeout: Duration::from_secs(5),
             body_limit: 64 << 20,
         }

@@ -58,7 +58,7 @@ fn main() {
     let fds = claim_inherited_fds();
     let variable = |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let code = if let Some(number) = variable(upgrade::CHECK_FD) {
-        check(&number, variable(check::NONCE).as_deref())
+        check(&number, variable(check::NONCE).as_deref(), &fds)
     } else if let Some(number) = variable(keeper::KEEPER_FD) {
         agent(&number, &fds)
     } else if let Some(number) = variable(upgrade::STATE_FD) {
@@ -123,7 +123,7 @@ fn resume(number: &str, fds: &[RawFd]) -> u8 {
 
 /// Answers a keeper that asks whether this program could go on from a state, and start with these arguments. One of an older version gives no
 /// nonce, and is content with an exit code.
-fn check(number: &str, nonce: Option<&str>) -> u8 {
+fn check(number: &str, nonce: Option<&str>, fds: &[RawFd]) -> u8 {
     secrets::protect();
     let read = || -> Result<Vec<u8>, StateError> {
         Ok(descriptors::read_state(&descriptors::state_file(upgrade::CHECK_FD, number)?)?)
@@ -137,7 +137,8 @@ fn check(number: &str, nonce: Option<&str>) -> u8 {
         return state.map_or_else(|error| cannot_go_on(&error), |_| 0);
     };
     let outcome = state.map_err(|error| error.to_string()).and_then(|state| {
-        rehearse::rehearse(std::env::args_os(), &config::process_env(), state.agent)
+        let before = run::Before { agent: state.agent, listeners: &state.listeners };
+        rehearse::rehearse(std::env::args_os(), &config::process_env(), fds, &before)
     });
     let code = u8::from(outcome.is_err());
     say(&mut std::io::stdout(), &check::answer(nonce, &bytes, outcome));
@@ -192,8 +193,10 @@ fn agent(number: &str, fds: &[RawFd]) -> u8 {
         Err(foreign) => return reserved(&foreign),
     };
     let internal = socket.as_raw_fd();
-    descriptor::claim(fds.iter().copied().filter(|fd| *fd != internal).collect());
     let env = config::process_env();
+    let given = run::Given::take(&env, fds);
+    let is_users = |fd: &RawFd| *fd != internal && !given.is_held(*fd);
+    descriptor::claim(fds.iter().copied().filter(is_users).collect());
     let invocation = options::parse(std::env::args_os(), &env);
     if !matches!(invocation, Ok(Invocation::Run(_))) {
         secrets::unprotect();
@@ -202,7 +205,7 @@ fn agent(number: &str, fds: &[RawFd]) -> u8 {
         warn_of_mistyped(&env);
     }
     match invocation {
-        Ok(Invocation::Run(options)) => run_agent(*options, &env, socket),
+        Ok(Invocation::Run(options)) => run_agent(*options, &env, socket, given),
         Ok(Invocation::Reload { settings, pid }) => match reload::reload(&settings, &env, pid) {
             Ok(text) => answer(&text, 0, 1),
             Err(error) => {
@@ -265,14 +268,14 @@ fn answer(text: &str, code: u8, unwritten: u8) -> u8 {
     }
 }
 
-fn run_agent(options: Run, env: &config::Env, socket: UnixStream) -> u8 {
+fn run_agent(options: Run, env: &config::Env, socket: UnixStream, given: run::Given) -> u8 {
     if let Err(error) = logging::init(&options.settings.log) {
         say(&mut std::io::stderr(), &format!("procstar: {error}\n"));
     }
     for warning in &options.warnings {
         tracing::warn!("{warning}");
     }
-    match run::run(&options, env, socket) {
+    match run::run(&options, env, socket, given) {
         Ok(code) => code,
         Err(error) => {
             say(&mut std::io::stderr(), &format!("procstar: {error}\n"));

@@ -46,5 +46,7 @@ mod sockets;
 mod sparse;
 #[path = "http/streams.rs"]
 mod streams;
+#[path = "http/unauthenticated.rs"]
+mod unauthenticated;
 #[path = "http/world.rs"]
 mod world;

@@ -5,25 +5,25 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::Launcher;
 use super::messages::Shutdown;
 use crate::engine::{Event, Moment, StopOrder};
-use crate::keeper::Exit;
 use crate::keeper::ledger::Record;
+use crate::keeper::listeners::{Address, FileId, Missing};
 use crate::keeper::meaning::Mode;
 use crate::keeper::protocol::{
     Decoder, Memory, Opening, Order, Settings, ToAgent, ToKeeper, VERSION, encode,
 };
-use crate::keeper::rest;
+use crate::keeper::{Exit, descriptors, rest};
 use crate::spec::{ProcId, Validated};
 
 /// How much is read at once.
@@ -242,6 +242,21 @@ impl KeeperLink {
         self.tell(ToKeeper::Ready);
     }
 
+    /// Has the keeper hold a listener.
+    ///
+    /// # Errors
+    /// The OS error of duplicating the descriptor.
+    pub fn hold(&self, address: Address, file: Option<FileId>, fd: &impl AsFd) -> io::Result<()> {
+        let descriptor = Some(fd.as_fd().try_clone_to_owned()?);
+        self.tell(ToKeeper::Hold { address, file, descriptor });
+        Ok(())
+    }
+
+    /// Reports what this agent listens on, and what it misses.
+    pub fn listening(&self, on: Vec<Address>, missing: Vec<Missing>) {
+        self.tell(ToKeeper::Listening { on, missing });
+    }
+
     /// Reports why this agent cannot start; waits until that is on its way.
     pub async fn failed(&self, message: String) {
         self.tell(ToKeeper::Failed { message });
@@ -288,20 +303,24 @@ async fn send(
     let mut flushed = Vec::new();
     while let Some(first) = outgoing.recv().await {
         let mut next = Some(first);
+        let mut beside = None;
         while let Some(item) = next.take() {
             match item {
                 Outgoing::Flush(tell) => flushed.push(tell),
-                Outgoing::Command(command) => {
+                Outgoing::Command(mut command) => {
                     if let Err(error) = encode(&*command, &mut frames) {
                         tracing::error!(%error, "cannot tell the keeper");
+                    } else if let ToKeeper::Hold { descriptor, .. } = &mut *command {
+                        beside = descriptor.take();
                     }
                 }
             }
-            if frames.len() < READ {
+            // One descriptor at a time.
+            if frames.len() < READ && beside.is_none() {
                 next = outgoing.try_recv().ok();
             }
         }
-        if writer.write_all(&frames).await.is_err() {
+        if write(&mut writer, &frames, beside).await.is_err() {
             return;
         }
         frames.clear();
@@ -310,6 +329,25 @@ async fn send(
             let _ = tell.send(());
         }
     }
+}
+
+/// Writes frames, and a descriptor beside them.
+async fn write(
+    writer: &mut tokio::net::unix::OwnedWriteHalf,
+    frames: &[u8],
+    beside: Option<OwnedFd>,
+) -> io::Result<()> {
+    let Some(fd) = beside else { return writer.write_all(frames).await };
+    let socket = writer.as_ref();
+    let sent = loop {
+        socket.writable().await?;
+        let send = || descriptors::send_with(socket.as_fd(), frames, fd.as_fd());
+        match socket.try_io(Interest::WRITABLE, send) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            sent => break sent?,
+        }
+    };
+    writer.write_all(frames.get(sent..).unwrap_or_default()).await
 }
 
 /// Passes on what the keeper tells.

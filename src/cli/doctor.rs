@@ -6,6 +6,7 @@
 mod cgroup;
 mod kernel;
 mod limits;
+mod listeners;
 mod places;
 mod procfs;
 
@@ -131,6 +132,7 @@ pub fn examine(loaded: Result<Loaded, String>, env: &Env) -> Report {
     checks.extend(limits::checks("/proc".as_ref()));
     checks.extend(cgroup::checks("/proc".as_ref(), env));
     checks.extend(places::checks(&settings, env));
+    checks.extend(listeners::checks(&settings, env));
     Report { version: env!("CARGO_PKG_VERSION"), kernel, checks }
 }
 

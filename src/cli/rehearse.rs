@@ -1,24 +1,26 @@
 //! The rehearsal of a start, for a keeper that is to be replaced: whether an agent of this program would start in the place of its own.
 
 use std::ffi::OsString;
+use std::os::fd::RawFd;
 
 use super::options::{self, Invocation};
-use super::run;
+use super::run::{self, Before};
 use crate::config::Env;
 
-/// Whether an agent would start with these arguments and this environment, and the configuration that they name, in the place of the
-/// one with pid `predecessor`. Nothing is changed by it.
+/// Whether an agent would start with these arguments and this environment, and the configuration that they name, in the place of that of
+/// the keeper `before`; `fds` are the descriptors that this process was started with. Nothing is changed by it.
 ///
 /// # Errors
 /// Why it would not, for the user.
 pub fn rehearse(
     args: impl Iterator<Item = OsString>,
     env: &Env,
-    predecessor: Option<u32>,
+    fds: &[RawFd],
+    before: &Before<'_>,
 ) -> Result<(), String> {
     match options::parse(args, env) {
         Ok(Invocation::Run(options)) => {
-            run::rehearse(&options, predecessor).map_err(|error| error.to_string())
+            run::rehearse(&options, env, fds, before).map_err(|error| error.to_string())
         }
         Ok(_) => Err("its arguments do not start an instance".to_owned()),
         Err(error) => {

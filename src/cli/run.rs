@@ -6,12 +6,15 @@
 
 mod doors;
 mod foreground;
+mod listening;
 mod patience;
 mod progress;
+mod service;
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -36,13 +39,12 @@ use crate::actors::lifecycle::{EndWhen, Graces};
 use crate::actors::messages::{Again, GetAll, GetOne};
 use crate::actors::results::Results;
 use crate::actors::signals::{self, Signals};
-use crate::actors::status::LinkStatus;
 use crate::actors::supervisor::{Outlets, Ready, Supervisor, warn_of_systemd};
 use crate::actors::ticker::{Sampling, Ticker};
 use crate::config::{Env, LogLevel, SamplingSettings, Settings};
 use crate::engine::procfs::ProcFs;
 use crate::engine::{Event, Moment};
-use crate::http::{self, Doors, Serving};
+use crate::http;
 use crate::keeper::meaning::Mode;
 use crate::keeper::protocol::Printing;
 use crate::keeper::{AGAIN, Exit, protocol, registry};
@@ -53,6 +55,8 @@ use crate::report::{AgentInfo, Facts, Sampler};
 use crate::rotating::Rotating;
 use crate::spec::{self, ProcId, Validated};
 use crate::wire::{ConnInfo, ProcInfo};
+use listening::Listening;
+pub use listening::{Before, Given};
 use patience::{GivenUp, Patience};
 use progress::Progress;
 
@@ -188,7 +192,7 @@ impl RunError {
 ///
 /// # Errors
 /// What the user has to know; everything that ran has ended by then, unless nothing had been started.
-pub fn run(run: &Run, env: &Env, socket: UnixStream) -> Result<u8, RunError> {
+pub fn run(run: &Run, env: &Env, socket: UnixStream, given: Given) -> Result<u8, RunError> {
     report_mode(&socket, mode(run)).map_err(LinkError::Io)?;
     if run.foreground.as_ref().is_some_and(|one| one.shares_terminal) {
         signals::leave_job_control().map_err(system("handle signals"))?;
@@ -196,16 +200,16 @@ pub fn run(run: &Run, env: &Env, socket: UnixStream) -> Result<u8, RunError> {
     for (fd, bytes) in descriptor::take_read_up() {
         leave_read(&socket, fd, bytes).map_err(LinkError::Io)?;
     }
-    let prepared = prepare(run).inspect_err(|error| {
+    let prepared = prepare(run, env, given).inspect_err(|error| {
         keeper_link::report_failure(&socket, &error.to_string());
     })?;
-    let Prepared { dialer, sampler, doors, input } = prepared;
+    let Prepared { dialer, sampler, listening, input } = prepared;
     let welcome = introduce(socket, keeper_settings(run, env), opening(run, env), input)?;
     let sampler = sampler.of(agent_info(welcome.pid), run.settings.agent.group_id.clone());
     let system = actix::System::new();
     let ended = system.block_on(async move {
         let agent = Agent::start(run, welcome, Arc::new(sampler))?;
-        agent.run(run, doors, dialer).await
+        agent.run(run, listening, dialer).await
     });
     // Its end would wait for threads of its pool: one that asks a name server, or writes where nobody reads. The program ends now.
     std::mem::forget(system);
@@ -216,12 +220,12 @@ pub fn run(run: &Run, env: &Env, socket: UnixStream) -> Result<u8, RunError> {
 struct Prepared {
     dialer: Option<Dialer>,
     sampler: Sampler,
-    doors: Doors,
+    listening: Listening,
     input: Option<Validated>,
 }
 
 /// All that can fail without harm.
-fn prepare(run: &Run) -> Result<Prepared, RunError> {
+fn prepare(run: &Run, env: &Env, given: Given) -> Result<Prepared, RunError> {
     // A later agent has processes already.
     let first = std::env::var_os(AGAIN).is_none();
     if first {
@@ -229,7 +233,7 @@ fn prepare(run: &Run) -> Result<Prepared, RunError> {
     }
     let dialer = dialer(&run.settings)?;
     let sampler = Sampler::new(ProcFs::default()).with_max_inline(run.settings.capture.max_inline);
-    let doors = doors::network(&run.settings.http)?;
+    let listening = listening::on_network(&run.settings, env, given, first)?;
     // A later agent is not asked for INPUT's processes again, and a standard input is read up by then.
     let input = match (&run.input, &run.foreground) {
         _ if !first => None,
@@ -238,17 +242,17 @@ fn prepare(run: &Run) -> Result<Prepared, RunError> {
         (None, None) => None,
     };
     input.iter().for_each(warn_of_systemd);
-    Ok(Prepared { dialer, sampler, doors, input })
+    Ok(Prepared { dialer, sampler, listening, input })
 }
 
-/// Whether an agent would start with these options in the place of the one with pid `predecessor`, whose addresses become free. Nothing
-/// is changed by it.
+/// Whether an agent would start with these options in the place of that of the keeper `before`; `fds` are the descriptors that this process
+/// was started with. Nothing is changed by it.
 ///
 /// # Errors
 /// Why it would not.
-pub fn rehearse(run: &Run, predecessor: Option<u32>) -> Result<(), RunError> {
+pub fn rehearse(run: &Run, env: &Env, fds: &[RawFd], before: &Before<'_>) -> Result<(), RunError> {
     dialer(&run.settings)?;
-    doors::rehearse(&run.settings.http, predecessor)
+    listening::rehearse(&run.settings.http, env, fds, before)
 }
 
 /// Tries whether the results can be written where they shall go.
@@ -388,6 +392,8 @@ struct Agent {
     launched: (u32, u32),
     /// When that started.
     start: Moment,
+    /// Whether this is the first agent.
+    first: bool,
     /// The instance's directory.
     dir: Option<PathBuf>,
     /// INPUT's processes, of the first agent.
@@ -485,6 +491,7 @@ impl Agent {
             link,
             launched,
             start,
+            first,
             dir,
             input,
             count,
@@ -501,9 +508,11 @@ impl Agent {
     async fn run(
         mut self,
         run: &Run,
-        doors: Doors,
+        listening: Listening,
         dialer: Option<Dialer>,
     ) -> Result<u8, RunError> {
+        // INPUT's processes may take long to start.
+        listening.hold_network(&self.link);
         let progress = Progress::of(run, self.count, self.start, self.results.clone().recipient());
         let lost = || Err(LinkError::Io(io::ErrorKind::UnexpectedEof.into()).into());
         let mut gone = std::mem::replace(&mut self.gone, oneshot::channel().1);
@@ -519,7 +528,7 @@ impl Agent {
         let connection = dialer.map(|dialer| self.connection(dialer, run));
         let status = connection.as_ref().map(|(connection, _)| connection.status());
         // The service listens before the server can know of this agent.
-        let serving = match self.serve(doors, run, status) {
+        let serving = match self.serve(listening, run, status) {
             Ok(serving) => serving,
             Err(error) => {
                 self.link.failed(error.to_string()).await;
@@ -584,78 +593,6 @@ impl Agent {
         }
         if run.input.is_some() {
             tracing::info!("started processes from specs");
-        }
-    }
-
-    /// Serves at the doors to the network, and at the Unix socket; one-shot runs have neither.
-    fn serve(
-        &self,
-        mut doors: Doors,
-        run: &Run,
-        status: Option<Arc<LinkStatus>>,
-    ) -> Result<Option<Serving>, RunError> {
-        let settings = &run.settings;
-        if !settings.http.serve && !settings.agent.enabled {
-            return Ok(None);
-        }
-        let socket = doors::unix(&settings.http, self.dir.as_deref(), &mut doors)?;
-        for address in doors.tcp.iter().filter_map(|tcp| tcp.local_addr().ok()) {
-            tracing::info!(port = address.port(), "http service listening on {}", address.ip());
-        }
-        if let Some(path) = &socket {
-            tracing::info!(path = %path.display(), "http service listening");
-        }
-        let results = &self.results;
-        let service = http::Service {
-            start: self.supervisor.clone().recipient(),
-            signal: self.supervisor.clone().recipient(),
-            stop: self.supervisor.clone().recipient(),
-            delete: self.supervisor.clone().recipient(),
-            one: results.clone().recipient(),
-            all: results.clone().recipient(),
-            page: results.clone().recipient(),
-            snapshot: results.clone().recipient(),
-            changes: results.clone().recipient(),
-            end: results.clone().recipient(),
-            tally: results.clone().recipient(),
-            position: results.clone().recipient(),
-            sampler: Arc::clone(&self.sampler),
-            policy: doors::policy(
-                &settings.http,
-                run.token_files.http.as_deref(),
-                doors.tls.as_ref(),
-                socket.clone(),
-            )
-            .with_page_key(&self.page_key),
-            about: Arc::new(self.about(settings, status, socket.clone())),
-            log: Arc::new(LogSwitch(Arc::clone(&self.link))),
-            limits: doors::limits(&settings.http),
-        };
-        Ok(Some(Serving::start(doors, service, socket)))
-    }
-
-    fn about(
-        &self,
-        settings: &Settings,
-        status: Option<Arc<LinkStatus>>,
-        socket: Option<PathBuf>,
-    ) -> http::About {
-        let ProcInfo { hostname, username, euid, .. } = ProcInfo::current();
-        let agent = &settings.agent;
-        http::About {
-            pid: self.launched.0,
-            start: self.start,
-            hostname,
-            username,
-            uid: euid,
-            keeper_up: self.link.is_up(),
-            server: status.map(|status| http::ServerLink {
-                server: format!("{}:{}", agent.host.as_deref().unwrap_or_default(), agent.port),
-                group_id: agent.group_id.clone(),
-                conn_id: self.conn_id.clone(),
-                status,
-            }),
-            socket,
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::listening::{ListenerState, Listening};
 use crate::actors::messages::{Position, ShutdownState, Tally};
 use crate::actors::status::{Link, LinkState, LinkStatus};
 use crate::engine::Moment;
@@ -31,6 +32,8 @@ pub struct About {
     pub server: Option<ServerLink>,
     /// The path of the Unix socket; none where there is none.
     pub socket: Option<PathBuf>,
+    /// What the service listens on.
+    pub listeners: Arc<Listening>,
 }
 
 /// The connection to the server.
@@ -58,6 +61,7 @@ impl Default for About {
             keeper_up: Arc::new(AtomicBool::new(true)),
             server: None,
             socket: None,
+            listeners: Arc::default(),
         }
     }
 }
@@ -81,6 +85,8 @@ pub(super) struct AgentInfo<'a> {
     uptime: f64,
     /// The path of the Unix socket.
     socket: Option<String>,
+    /// What the service listens on, or should.
+    listeners: Vec<ListenerState>,
     /// The position of the last change, to be given to `/events`.
     cursor: String,
     /// `active`, `idling` (nothing new is started) or `done`.
@@ -155,6 +161,7 @@ impl About {
                 start: self.start.into(),
                 uptime: Moment::now().seconds_since(self.start),
                 socket: self.socket.as_ref().map(|path| path.to_string_lossy().into_owned()),
+                listeners: self.listeners.get(),
                 cursor: position.to_string(),
                 shutdown_state: shutdown.as_str(),
                 counts: Counts::of(tally),

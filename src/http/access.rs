@@ -100,6 +100,12 @@ impl Policy {
         Self { socket, ..self }
     }
 
+    /// Whether a connection by TCP from within this machine is let in for its user alone, without a token.
+    pub fn trusts(&self, peer: Option<PeerUser>) -> bool {
+        let ours = |peer: PeerUser| peer.uid == self.own_uid || peer.uid == 0;
+        !self.token_required && peer.is_some_and(|peer| peer.is_here && ours(peer))
+    }
+
     /// Lets in from elsewhere too: over TLS, with a certificate or the token. See [`Policy::decide_remote`].
     #[must_use]
     pub fn with_remote(self, remote: Remote) -> Self {

@@ -8,6 +8,10 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use futures_util::future::select_all;
+use nix::sys::socket::sockopt::{ReuseAddr, ReusePort};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, setsockopt, socket,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -17,6 +21,9 @@ use crate::rotating::Rotating;
 
 /// How often a port that is free on both loopback addresses is tried for.
 const PAIR_ATTEMPTS: u32 = 16;
+
+/// So many connections wait to be accepted, as far as the kernel allows.
+const BACKLOG: u32 = 1024;
 
 /// The longest path that the kernel takes for a socket, in bytes.
 const SOCKET_PATH: usize = 107;
@@ -68,37 +75,141 @@ pub fn may_listen(
     if missing.is_empty() { Ok(()) } else { Err(Exposed { address, missing }) }
 }
 
+/// What was bound of the addresses that were asked for, and what was not.
+#[derive(Debug, Default)]
+pub struct Bound {
+    /// The listeners.
+    pub listeners: Vec<TcpListener>,
+    /// The addresses that could not be bound; each error names the address, and who listens there.
+    pub missing: Vec<(SocketAddr, io::Error)>,
+    /// How many of the listeners were given.
+    adopted: usize,
+}
+
 /// Listens on an address, port 0 for any that is free. The port can be bound again at once after a server on it has
-/// ended (`SO_REUSEADDR`, which the standard library sets), but not while one listens.
+/// ended (`SO_REUSEADDR`, which the standard library sets), but not while one listens. Listeners of `given` are taken instead of binding
+/// their addresses; any port of theirs will do for port 0.
 ///
 /// `localhost` names two addresses, and clients try `[::1]` first. So 127.0.0.1 and `[::1]` are bound together, where the machine has both:
 /// nobody else can answer in our place.
+pub fn listen_on(address: SocketAddr, mut given: Vec<TcpListener>) -> Bound {
+    for _ in 1..PAIR_ATTEMPTS {
+        let bound = bind_both(address, &mut given);
+        // The kernel chose the port for the one address; on the other it may be taken.
+        let taken = bound.missing.iter().any(|(_, error)| error.kind() == io::ErrorKind::AddrInUse);
+        if address.port() != 0 || bound.adopted > 0 || !taken {
+            return bound;
+        }
+    }
+    bind_both(address, &mut given)
+}
+
+/// Listens on an address as [`listen_on`] does, on all of it or not at all.
 ///
 /// # Errors
 /// The OS error's kind, with a text that names the address, and who listens there already.
 pub fn listen(address: SocketAddr) -> io::Result<Vec<TcpListener>> {
-    for _ in 1..PAIR_ATTEMPTS {
-        match listen_on_both(address) {
-            // The kernel chose the port for the one address; on the other it may be taken.
-            Err(error) if address.port() == 0 && error.kind() == io::ErrorKind::AddrInUse => {}
-            listeners => return listeners,
-        }
-    }
-    listen_on_both(address)
+    let Bound { listeners, missing, .. } = listen_on(address, Vec::new());
+    missing.into_iter().next().map_or(Ok(listeners), |(_, error)| Err(error))
 }
 
-fn listen_on_both(address: SocketAddr) -> io::Result<Vec<TcpListener>> {
-    let first = TcpListener::bind(address).map_err(|error| not_listening(address, &error))?;
+fn bind_both(address: SocketAddr, given: &mut Vec<TcpListener>) -> Bound {
+    let mut bound = Bound::default();
+    bound.add(address, given);
     let twin = match address.ip() {
         IpAddr::V4(Ipv4Addr::LOCALHOST) => IpAddr::V6(Ipv6Addr::LOCALHOST),
         IpAddr::V6(Ipv6Addr::LOCALHOST) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        _ => return Ok(vec![first]),
+        _ => return bound,
     };
-    let twin = SocketAddr::new(twin, first.local_addr()?.port());
-    match TcpListener::bind(twin) {
-        Ok(second) => Ok(vec![first, second]),
-        Err(error) if is_without_such_addresses(&error) => Ok(vec![first]),
-        Err(error) => Err(not_listening(twin, &error)),
+    let first = bound.listeners.first().and_then(|first| first.local_addr().ok());
+    let port = first.map_or(address.port(), |first| first.port());
+    if port != 0 {
+        bound.add(SocketAddr::new(twin, port), given);
+        bound
+            .missing
+            .retain(|(address, error)| address.ip() != twin || !is_without_such_addresses(error));
+    }
+    bound
+}
+
+impl Bound {
+    fn add(&mut self, address: SocketAddr, given: &mut Vec<TcpListener>) {
+        let fits = |listener: &TcpListener| {
+            listener.local_addr().is_ok_and(|own| {
+                own.ip() == address.ip() && (address.port() == 0 || own.port() == address.port())
+            })
+        };
+        if let Some(at) = given.iter().position(fits) {
+            let listener = given.swap_remove(at);
+            relisten(&listener);
+            self.adopted += 1;
+            return self.listeners.push(listener);
+        }
+        let bound = bind(address).or_else(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => bind_beside(address, given).ok_or(error),
+            _ => Err(error),
+        });
+        match bound {
+            Ok(listener) => self.listeners.push(listener),
+            Err(error) => self.missing.push((address, error)),
+        }
+    }
+}
+
+/// Listens on an address beside listeners that were given and have the same port: 0.0.0.0 beside 127.0.0.1, say. Those are let go only once
+/// this one listens, so that the port is never free for others.
+fn bind_beside(address: SocketAddr, given: &[TcpListener]) -> Option<TcpListener> {
+    let has_port =
+        |one: &&TcpListener| one.local_addr().is_ok_and(|own| own.port() == address.port());
+    let beside: Vec<&TcpListener> = given.iter().filter(has_port).collect();
+    if beside.is_empty() {
+        return None;
+    }
+    // Sharing is for sockets of one user alone.
+    let share = |socket: &dyn AsFd, shared| {
+        setsockopt(&socket.as_fd(), ReusePort, &shared).map_err(io::Error::from)
+    };
+    let bind = || -> io::Result<TcpListener> {
+        beside.iter().try_for_each(|one| share(*one, true))?;
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let socket = socket(family, SockType::Stream, flags, None)?;
+        setsockopt(&socket, ReuseAddr, &true)?;
+        share(&socket, true)?;
+        nix::sys::socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+        nix::sys::socket::listen(&socket, Backlog::new(BACKLOG.cast_signed())?)?;
+        share(&socket, false)?;
+        Ok(socket.into())
+    };
+    let bound = bind();
+    for one in beside {
+        // It is about to be let go, or stays as it was.
+        let _ = share(one, false);
+    }
+    bound
+        .inspect_err(
+            |error| tracing::debug!(%error, %address, "cannot bind beside another listener"),
+        )
+        .ok()
+}
+
+/// Listens on one address, without its twin.
+///
+/// # Errors
+/// The OS error's kind, with a text that names the address, and who listens there already.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address).map_err(|error| not_listening(address, &error))?;
+    relisten(&listener);
+    Ok(listener)
+}
+
+/// Listens with room for all who connect while no agent lives. For a Unix socket, the peer that its clients see is this process from now on.
+pub fn relisten(listener: &impl AsFd) {
+    let backlog = Backlog::new(BACKLOG.cast_signed());
+    let listening =
+        backlog.and_then(|backlog| nix::sys::socket::listen(&listener.as_fd(), backlog));
+    if let Err(error) = listening {
+        tracing::debug!(%error, "cannot change the backlog of a listener");
     }
 }
 
@@ -167,20 +278,31 @@ pub fn listen_unix(path: &Path) -> io::Result<UnixListener> {
         std::fs::remove_file(path).map_err(named)?;
     }
     let listener = UnixListener::bind(short).map_err(named)?;
+    relisten(&listener);
     // Until here whoever may search the directory could connect; who that is, is asked of every connection all the same.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(named)?;
     Ok(listener)
 }
 
-impl Doors {
-    /// Waits until somebody knocks: until then no thread is needed.
+/// Listeners that are served by threads of their own.
+pub enum Door {
+    /// On addresses of the network.
+    Tcp(Vec<TcpListener>),
+    /// In the file system.
+    Unix(UnixListener),
+}
+
+impl Door {
+    /// Waits until somebody connects: until then no thread is needed.
     ///
     /// # Errors
     /// The OS error of watching a listener.
-    pub async fn knock(&self) -> io::Result<()> {
-        let tcp = self.tcp.iter().map(AsFd::as_fd);
-        let unix = self.unix.as_ref().map(AsFd::as_fd);
-        let waiting: Vec<_> = tcp.chain(unix).map(|fd| Box::pin(readable(fd))).collect();
+    pub(super) async fn connected(&self) -> io::Result<()> {
+        let fds: Vec<BorrowedFd<'_>> = match self {
+            Door::Tcp(listeners) => listeners.iter().map(AsFd::as_fd).collect(),
+            Door::Unix(listener) => vec![listener.as_fd()],
+        };
+        let waiting: Vec<_> = fds.into_iter().map(|fd| Box::pin(readable(fd))).collect();
         if waiting.is_empty() {
             std::future::pending::<()>().await;
         }

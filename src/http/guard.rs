@@ -1,13 +1,12 @@
 //! Whether a request is answered: [`access`](super::access)'s questions, put to a connection and a request.
 
-use std::any::Any;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
 
-use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::HttpRequest;
-use actix_web::dev::{Extensions, RequestHead};
+use actix_web::dev::RequestHead;
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName};
 use actix_web::rt::net::{TcpStream, UnixStream};
@@ -16,6 +15,8 @@ use super::access::{
     Act, Facts, Fetch, Header, PeerUser, Policy, Refusal, decide, peer_user, unix_user,
 };
 use super::route::Place;
+
+use super::unauthenticated::{Probation, Source, Unauthenticated, UnauthenticatedLimits};
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
@@ -33,7 +34,7 @@ enum Door {
 }
 
 /// What is known of a connection from its beginning to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Peer {
     /// Who is at the other end; none where that could not be found out.
     user: Option<PeerUser>,
@@ -46,57 +47,97 @@ pub(super) struct Peer {
     tls: bool,
     /// The connection's descriptor, open as long as the connection.
     fd: RawFd,
+    /// None where its user is known to be let in.
+    probation: Option<Arc<Probation>>,
 }
 
-/// Finds out who has connected, and keeps it with the connection. To be called as soon as one is accepted: it costs some
-/// microseconds then, and the peer has no time to let another one have its port.
-pub(super) fn greet(connection: &dyn Any, data: &mut Extensions) {
-    let peer = if let Some(stream) = connection.downcast_ref::<TcpStream>() {
-        look(stream)
-    } else if let Some(stream) = connection.downcast_ref::<UnixStream>() {
-        let user = stream.peer_cred().map(|credentials| unix_user(credentials.uid()));
+impl Peer {
+    /// Finds out who has connected by TCP. To be called as soon as the connection is accepted: it costs some microseconds then, and the peer
+    /// has no time to let another one have its port. One that is not known to be let in takes one of the slots for such.
+    ///
+    /// # Errors
+    /// It has gone already, or there is no free slot.
+    pub(super) fn meet(
+        stream: &TcpStream,
+        policy: &Policy,
+        slots: &Arc<Unauthenticated>,
+        limits: UnauthenticatedLimits,
+    ) -> io::Result<Peer> {
+        let (remote, peer) = (stream.peer_addr()?, look(stream)?);
+        if peer.door == Door::Local && policy.trusts(peer.user) {
+            return Ok(peer);
+        }
+        let source = Source::of(peer.user.map(|user| user.uid), remote.ip());
+        match slots.admit(source, limits) {
+            Ok(probation) => Ok(Peer { probation: Some(probation), ..peer }),
+            Err(_) => Err(io::ErrorKind::QuotaExceeded.into()),
+        }
+    }
+
+    /// Who has connected to the Unix socket.
+    ///
+    /// # Errors
+    /// It has gone already.
+    pub(super) fn on_unix(stream: &UnixStream) -> io::Result<Peer> {
+        let user = Some(unix_user(stream.peer_cred()?.uid()));
         let fd = stream.as_raw_fd();
-        user.map(|user| Peer {
-            user: Some(user),
+        Ok(Peer {
+            user,
             address: None,
             port: 0,
             door: Door::Local,
             tls: false,
             fd,
+            probation: None,
         })
-    } else if let Some(stream) = connection.downcast_ref::<TlsStream<TcpStream>>() {
-        let (stream, tls) = stream.get_ref();
-        let certified = tls.peer_certificates().is_some_and(|chain| !chain.is_empty());
-        look(stream).map(|peer| match peer.door {
-            Door::Local => Peer { tls: true, ..peer },
-            Door::Remote { .. } => Peer { tls: true, door: Door::Remote { certified }, ..peer },
-        })
-    } else {
-        return;
-    };
-    match peer {
-        Ok(peer) => {
-            data.insert(peer);
+    }
+
+    /// The same after the TLS handshake; `certified` says whether the peer has shown a certificate that we trust.
+    pub(super) fn over_tls(self, certified: bool) -> Peer {
+        let door = match self.door {
+            Door::Local => Door::Local,
+            Door::Remote { .. } => Door::Remote { certified },
+        };
+        let peer = Peer { tls: true, door, ..self };
+        if peer.door == (Door::Remote { certified: true }) {
+            peer.authenticated();
         }
-        // It is gone already; if it is not, it counts as a stranger's.
-        Err(error) => tracing::debug!(%error, "connection without ends"),
+        peer
+    }
+
+    /// What it has until it has authenticated.
+    pub(super) fn probation(&self) -> Option<&Probation> {
+        self.probation.as_deref()
+    }
+
+    fn authenticated(&self) {
+        if let Some(probation) = &self.probation {
+            probation.end();
+        }
     }
 }
 
 fn look(stream: &TcpStream) -> io::Result<Peer> {
     let (local, fd) = (stream.local_addr()?, stream.as_raw_fd());
     let port = local.port();
-    let peer = stream.peer_addr()?;
-    let address = Some(peer.ip().to_canonical());
+    let remote = stream.peer_addr()?;
+    let peer = Peer {
+        user: None,
+        address: Some(remote.ip().to_canonical()),
+        port,
+        door: Door::Remote { certified: false },
+        tls: false,
+        fd,
+        probation: None,
+    };
     if !local.ip().to_canonical().is_loopback() {
-        let door = Door::Remote { certified: false };
-        return Ok(Peer { user: None, address, port, door, tls: false, fd });
+        return Ok(peer);
     }
-    let user = peer_user(peer, local, nix::unistd::geteuid().as_raw());
+    let user = peer_user(remote, local, nix::unistd::geteuid().as_raw());
     if let Err(error) = &user {
         tracing::warn!(%error, "failed to tell who is at the other end of a connection");
     }
-    Ok(Peer { user: user.unwrap_or(None), address, port, door: Door::Local, tls: false, fd })
+    Ok(Peer { user: user.unwrap_or(None), door: Door::Local, ..peer })
 }
 
 /// Whether a request is answered, by its head, what is known of its connection, and where its path leads.
@@ -131,6 +172,10 @@ pub(super) fn check(
         Some(Door::Local) | None => decide(policy, &facts, port, tls),
     };
     match decision {
+        Ok(()) => {
+            peer.into_iter().for_each(Peer::authenticated);
+            Ok(())
+        }
         // The page asks for the token then: a browser sends none with what it opens.
         Err(refusal)
             if refusal.is_for_want_of_a_token() && matches!(act, Act::Page | Act::Asset) =>

@@ -68,6 +68,7 @@ pub(super) fn text(site: &Site, tally: &Tally) -> String {
     for (reason, count) in site.refusals.counts() {
         text.sample("procstar_http_refusals_total", &[("reason", reason)], count as f64);
     }
+    connections(&mut text, site);
     if let Some(server) = &about.server {
         let link = server.status.get();
         let registered = f64::from(u8::from(link.state == LinkState::Registered));
@@ -90,6 +91,33 @@ pub(super) fn text(site: &Site, tally: &Tally) -> String {
     }
     resources(&mut text, &[("keeper", about.pid), ("agent", std::process::id())]);
     text.0
+}
+
+/// Listeners, and the connections of peers that have not authenticated.
+fn connections(text: &mut Text, site: &Site) {
+    let (listening, missing) = site.service.about.listeners.count();
+    text.family("procstar_http_listeners", "gauge", "Addresses to listen on, by state.");
+    for (state, count) in [("listening", listening), ("missing", missing)] {
+        text.sample("procstar_http_listeners", &[("state", state)], count as f64);
+    }
+    let connections = &site.unauthenticated;
+    text.one(
+        "procstar_http_unauthenticated_connections",
+        "gauge",
+        "TCP connections whose peers have not authenticated.",
+        connections.count() as f64,
+    );
+    let refused = "procstar_http_unauthenticated_refused_total";
+    text.family(refused, "counter", "Such connections that were closed at once, by limit.");
+    for (limit, count) in connections.refused() {
+        text.sample(refused, &[("limit", limit)], count as f64);
+    }
+    text.one(
+        "procstar_http_unauthenticated_expired_total",
+        "counter",
+        "Such connections that were closed when their time was over.",
+        connections.expired() as f64,
+    );
 }
 
 fn processes(text: &mut Text, tally: &Tally) {

@@ -26,6 +26,7 @@ mod follow;
 mod gone;
 mod guard;
 mod handlers;
+mod listening;
 mod log_level;
 mod merge;
 mod metrics;
@@ -41,14 +42,20 @@ mod route;
 mod server;
 mod serving;
 mod sse;
+mod unauthenticated;
 mod watcher;
 mod ws;
 
 pub use about::{About, ServerLink};
 pub use access::listening::{listener_of, listens};
-pub use doors::{Doors, Exposed, SocketPath, listen, listen_unix, may_listen};
+pub use doors::{
+    Bound, Door, Doors, Exposed, SocketPath, bind, listen, listen_on, listen_unix, may_listen,
+    relisten,
+};
+pub use listening::{ListenerState, Listening};
 pub use log_level::LogControl;
 pub use merge::merge;
-pub use server::{Limits, Service, serve};
+pub use server::{Limits, Service};
 pub use serving::Serving;
+pub use unauthenticated::UnauthenticatedLimits;
 pub use watcher::Watcher;

@@ -1,14 +1,14 @@
 //! The server: what it is made of, its threads and limits.
 
-use std::any::Any;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix::Recipient;
+use actix_http::error::DispatchError;
 use actix_http::{HttpService, Request};
 use actix_server::Server;
 use actix_service::{
@@ -24,17 +24,18 @@ use futures_util::future::ready;
 
 use super::about::About;
 use super::access::Policy;
-use super::doors::Doors;
+use super::doors::Door;
+use super::guard::Peer;
 use super::log_level::LogControl;
 use super::page_at::PageAt;
 use super::refusals::Refusals;
+use super::unauthenticated::{Connection, Unauthenticated, UnauthenticatedLimits};
 use super::watcher::Watcher;
-use super::{answer, guard, handlers};
+use super::{answer, handlers};
 use crate::actors::messages::{
     AwaitEnd, Delete, GetAll, GetChanges, GetOne, GetPage, GetPosition, GetSnapshot, GetTally,
     Signal, Start, Stop,
 };
-use crate::net::keep_alive::keep_alive;
 use crate::net::tls_server::ServerTls;
 use crate::report::Sampler;
 use crate::rotating::Rotating;
@@ -91,17 +92,33 @@ pub struct Service {
 /// What a client may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at a time. More wait until one is closed; descriptors are kept for the processes' sake.
+    /// Connections at a time, of each of the two kinds: by TCP, and over the Unix socket. More wait until one is closed; descriptors are
+    /// kept for the processes' sake.
     pub connections: usize,
+    /// Those by TCP whose peers have not authenticated.
+    pub unauthenticated: UnauthenticatedLimits,
+    /// The time within which a TLS handshake must be done.
+    pub handshake_timeout: Duration,
     /// The time within which a request's head must have come.
     pub head_timeout: Duration,
     /// The longest body of a request, in bytes.
     pub body: u64,
 }
 
+impl Limits {
+    /// As they are where nothing is configured.
+    pub const DEFAULT: Limits = Limits {
+        connections: 2000,
+        unauthenticated: UnauthenticatedLimits::DEFAULT,
+        handshake_timeout: Duration::from_secs(5),
+        head_timeout: Duration::from_secs(5),
+        body: 64 << 20,
+    };
+}
+
 impl Default for Limits {
     fn default() -> Self {
-        Limits { connections: 2000, head_timeout: Duration::from_secs(5), body: 64 << 20 }
+        Limits::DEFAULT
     }
 }
 
@@ -112,7 +129,50 @@ pub(super) struct Site {
     /// Requests answered so far, by the first digit of their status, from 1 on.
     pub(super) answered: [AtomicU64; 5],
     pub(super) refusals: Refusals,
-    pub(super) page_at: PageAt,
+    /// Where browsers can connect.
+    addresses: Mutex<Vec<SocketAddr>>,
+    encrypts: bool,
+    pub(super) unauthenticated: Arc<Unauthenticated>,
+}
+
+impl Site {
+    /// That of a service which encrypts connections by TCP, or does not.
+    pub(super) fn new(service: Service, encrypts: bool) -> Site {
+        Site {
+            service,
+            watcher: Arc::default(),
+            answered: Default::default(),
+            refusals: Refusals::default(),
+            addresses: Mutex::default(),
+            encrypts,
+            unauthenticated: Arc::default(),
+        }
+    }
+
+    fn addresses(&self) -> MutexGuard<'_, Vec<SocketAddr>> {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It is served at a door.
+    pub(super) fn opened(&self, door: &Door) {
+        if let Door::Tcp(listeners) = door {
+            let own = listeners.iter().filter_map(|listener| listener.local_addr().ok());
+            self.addresses().extend(own);
+        }
+    }
+
+    /// Where browsers reach the page.
+    pub(super) fn page_at(&self) -> PageAt {
+        PageAt::new(self.addresses().clone(), self.encrypts)
+    }
+
+    /// Finds out who has connected by TCP.
+    fn meet(&self, stream: &TcpStream) -> io::Result<Peer> {
+        // What cannot be set delays answers, and no more.
+        let _ = stream.set_nodelay(true);
+        let Service { policy, limits, .. } = &self.service;
+        Peer::meet(stream, policy, &self.unauthenticated, limits.unauthenticated)
+    }
 }
 
 /// HTTP/1.1 on connections of whichever kind: within a macro, for what it makes has a name for each kind.
@@ -130,32 +190,27 @@ macro_rules! http1 {
             .client_request_timeout($limits.head_timeout)
             .client_disconnect_timeout(LINGER)
             .keep_alive(KEEP_ALIVE)
-            .tcp_nodelay(true)
             .on_connect_ext(greet)
             .h1(app($site.clone()))
     }};
 }
 
-fn greet<T: Any>(stream: &T, data: &mut Extensions) {
-    guard::greet(stream, data);
+fn greet<S>(connection: &Connection<S>, data: &mut Extensions) {
+    data.insert(connection.peer().clone());
 }
 
-/// Serves at these doors, on threads of its own, from this call on. The server handles no signal: whoever runs it stops it, by its
+/// Serves at a door, on threads and with limits of its own, from this call on. The server handles no signal: whoever runs it stops it, by its
 /// [`handle`](Server::handle); a graceful stop gives a second to the requests that are being answered. To be called within a runtime of
 /// actix, which the server must be awaited or spawned on.
 ///
 /// # Errors
 /// The OS error of using a listener.
-pub fn serve(doors: Doors, service: Service) -> io::Result<Server> {
-    let limits = service.limits;
-    let addresses = doors.tcp.iter().filter_map(|tcp| tcp.local_addr().ok()).collect();
-    let site = web::Data::new(Site {
-        service,
-        watcher: Arc::default(),
-        answered: Default::default(),
-        refusals: Refusals::default(),
-        page_at: PageAt::new(addresses, doors.tls.is_some()),
-    });
+pub(super) fn serve(
+    door: Door,
+    tls: Option<Rotating<ServerTls>>,
+    site: &web::Data<Site>,
+) -> io::Result<Server> {
+    let limits = site.service.limits;
     let builder = Server::build()
         .workers(WORKERS)
         .worker_max_blocking_threads(1)
@@ -163,37 +218,59 @@ pub fn serve(doors: Doors, service: Service) -> io::Result<Server> {
         .shutdown_timeout(SHUTDOWN_TIMEOUT)
         .disable_signals();
     let ending = builder.graceful_shutdown_signal();
-    let Doors { tcp, tls, unix, .. } = doors;
-    tcp.iter().for_each(keep_alive);
-    let builder = tcp.into_iter().try_fold(builder, |builder, listener| {
-        let (site, ending) = (site.clone(), ending.clone());
-        match tls.clone() {
-            None => builder.listen("http", listener, move || http1!(site, ending, limits).tcp()),
-            Some(tls) => builder.listen("https", listener, move || {
-                let tls = tls.clone();
-                fn_service(move |stream| encrypt(tls.clone(), stream))
-                    .map_err(TlsError::into_service_error)
-                    .and_then(http1!(site, ending, limits).map_err(TlsError::Service))
-            }),
-        }
-    })?;
-    let builder = match unix {
-        None => builder,
-        Some(listener) => builder.listen_uds("http-unix", listener, move || {
-            fn_service(|stream: UnixStream| ready(Ok((stream, None))))
-                .and_then(http1!(site, ending, limits))
+    let builder = match door {
+        Door::Tcp(listeners) => listeners.into_iter().try_fold(builder, |builder, listener| {
+            let (site, ending) = (site.clone(), ending.clone());
+            match tls.clone() {
+                None => builder.listen("http", listener, move || {
+                    let met = site.clone();
+                    fn_service(move |stream| ready(accept(&met, stream)))
+                        .and_then(http1!(site, ending, limits))
+                }),
+                Some(tls) => builder.listen("https", listener, move || {
+                    let (met, tls) = (site.clone(), tls.clone());
+                    fn_service(move |stream| encrypt(met.clone(), tls.clone(), stream))
+                        .map_err(TlsError::into_service_error)
+                        .and_then(http1!(site, ending, limits).map_err(TlsError::Service))
+                }),
+            }
         })?,
+        Door::Unix(listener) => {
+            let site = site.clone();
+            builder.listen_uds("http-unix", listener, move || {
+                fn_service(|stream| ready(accept_unix(stream)))
+                    .and_then(http1!(site, ending, limits))
+            })?
+        }
     };
     Ok(builder.run())
 }
 
-/// Does the TLS handshake of a connection, with the certificate as it is now; also tells who has connected.
+/// A connection, and the address of its peer.
+type Accepted<S> = (Connection<S>, Option<SocketAddr>);
+
+/// Finds out who has connected.
+fn accept(site: &Site, stream: TcpStream) -> Result<Accepted<TcpStream>, DispatchError> {
+    let peer = site.meet(&stream)?;
+    let address = stream.peer_addr().ok();
+    Ok((Connection::new(stream, peer), address))
+}
+
+fn accept_unix(stream: UnixStream) -> Result<Accepted<UnixStream>, DispatchError> {
+    let peer = Peer::on_unix(&stream)?;
+    Ok((Connection::new(stream, peer), None))
+}
+
+/// Finds out who has connected, and does the TLS handshake, with the certificate as it is now.
 async fn encrypt(
+    site: web::Data<Site>,
     tls: Rotating<ServerTls>,
     stream: TcpStream,
-) -> Result<(TlsStream<TcpStream>, Option<SocketAddr>), TlsError<io::Error, Infallible>> {
+) -> Result<Accepted<TlsStream<TcpStream>>, TlsError<io::Error, Infallible>> {
+    let peer = site.meet(&stream).map_err(TlsError::Tls)?;
     let config = Arc::clone(&tls.get().config);
-    let factory = Acceptor::new(Arc::unwrap_or_clone(config));
+    let mut factory = Acceptor::new(Arc::unwrap_or_clone(config));
+    factory.set_handshake_timeout(site.service.limits.handshake_timeout);
     let made = ServiceFactory::<TcpStream>::new_service(&factory, ()).await;
     let acceptor = made.map_err(|()| TlsError::Tls(io::ErrorKind::Other.into()))?;
     // It holds back more handshakes at a time than it is made for.
@@ -201,9 +278,15 @@ async fn encrypt(
         <AcceptorService as ActixService<TcpStream>>::poll_ready(&acceptor, cx)
     })
     .await?;
-    let stream = acceptor.call(stream).await?;
-    let address = stream.get_ref().0.peer_addr().ok();
-    Ok((stream, address))
+    let stream = acceptor.call(stream).await.inspect_err(|error| {
+        if matches!(error, TlsError::Timeout) && peer.probation().is_some() {
+            site.unauthenticated.expire();
+        }
+    })?;
+    let (socket, session) = stream.get_ref();
+    let address = socket.peer_addr().ok();
+    let certified = session.peer_certificates().is_some_and(|chain| !chain.is_empty());
+    Ok((Connection::new(stream, peer.over_tls(certified)), address))
 }
 
 /// What answers requests.

@@ -1,55 +1,99 @@
 //! The service from the first connection to its end: before somebody connects there are listeners, and no thread.
+//!
+//! Listeners on the network and the Unix socket are served by threads of their own, each with limits of their own: who floods the one does not
+//! hold up the other.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use actix_web::dev::ServerHandle;
-use tokio::sync::oneshot;
+use actix_web::web;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
-use super::doors::Doors;
-use super::server::{Service, serve};
+use super::doors::{Door, Doors};
+use super::server::{Service, Site, serve};
+use crate::net::keep_alive::keep_alive;
+use crate::net::tls_server::ServerTls;
+use crate::rotating::Rotating;
 
-/// A running service.
-pub struct Serving {
-    /// Tells it to end.
-    stop: oneshot::Sender<()>,
-    /// Told when it has.
-    stopped: oneshot::Receiver<()>,
+/// A running service. Cheap to clone; all clones are of the same one.
+#[derive(Clone)]
+pub struct Serving(Rc<Shared>);
+
+struct Shared {
+    site: web::Data<Site>,
+    tls: Option<Rotating<ServerTls>>,
+    /// Files of Unix sockets that are ours, removed at the end.
+    files: RefCell<Vec<PathBuf>>,
+    /// True once it is to end.
+    stop: watch::Sender<bool>,
+    tasks: RefCell<Vec<JoinHandle<()>>>,
 }
 
 impl Serving {
     /// Serves at these doors from now on, in an actix runtime; `socket` is the file of the Unix socket, to be removed at the end.
     pub fn start(doors: Doors, service: Service, socket: Option<PathBuf>) -> Serving {
-        let (stop, told) = oneshot::channel();
-        let (tell, stopped) = oneshot::channel();
-        actix_rt::spawn(async move {
-            run(doors, service, told).await;
-            if let Some(socket) = socket {
-                // It may have gone with its directory.
-                let _ = std::fs::remove_file(socket);
-            }
-            // Nobody may be waiting.
-            let _ = tell.send(());
-        });
-        Serving { stop, stopped }
+        let Doors { tcp, tls, unix } = doors;
+        let serving = Serving(Rc::new(Shared {
+            site: web::Data::new(Site::new(service, tls.is_some())),
+            tls,
+            files: RefCell::default(),
+            stop: watch::Sender::new(false),
+            tasks: RefCell::default(),
+        }));
+        if !tcp.is_empty() {
+            serving.add(Door::Tcp(tcp), None);
+        }
+        if let Some(unix) = unix {
+            serving.add(Door::Unix(unix), socket);
+        }
+        serving
+    }
+
+    /// Serves at another door too.
+    pub fn add(&self, door: Door, socket: Option<PathBuf>) {
+        let Shared { site, tls, files, stop, tasks } = &*self.0;
+        files.borrow_mut().extend(socket);
+        site.opened(&door);
+        if let Door::Tcp(listeners) = &door {
+            // Before anybody connects: a connection inherits it.
+            listeners.iter().for_each(keep_alive);
+        }
+        let run = run(door, tls.clone(), site.clone(), stop.subscribe());
+        tasks.borrow_mut().push(actix_rt::spawn(run));
     }
 
     /// Ends it; requests that are being answered have one more second.
     pub async fn stop(self) {
-        // An error, here or below, says that it has ended already.
-        let _ = self.stop.send(());
-        let _ = self.stopped.await;
+        self.0.stop.send_replace(true);
+        let tasks = self.0.tasks.take();
+        for task in tasks {
+            // An error says that it has ended already.
+            let _ = task.await;
+        }
+        for socket in self.0.files.take() {
+            // It may have gone with its directory.
+            let _ = std::fs::remove_file(socket);
+        }
     }
 }
 
-async fn run(doors: Doors, service: Service, mut told: oneshot::Receiver<()>) {
+async fn run(
+    door: Door,
+    tls: Option<Rotating<ServerTls>>,
+    site: web::Data<Site>,
+    mut stop: watch::Receiver<bool>,
+) {
     tokio::select! {
-        // That nobody tells any more is an end too.
-        _ = &mut told => return,
-        knocked = doors.knock() => if let Err(error) = knocked {
+        // That nobody can say so any more is an end too.
+        _ = stop.wait_for(|stop| *stop) => return,
+        connected = door.connected() => if let Err(error) = connected {
             tracing::warn!(%error, "starting the http service before it is needed");
         },
     }
-    let server = match serve(doors, service) {
+    let server = match serve(door, tls, &site) {
         Ok(server) => server,
         Err(error) => {
             tracing::error!(%error, "cannot start the http service");
@@ -58,7 +102,7 @@ async fn run(doors: Doors, service: Service, mut told: oneshot::Receiver<()>) {
     };
     let handle: ServerHandle = server.handle();
     let serving = actix_rt::spawn(server);
-    let _ = told.await;
+    let _ = stop.wait_for(|stop| *stop).await;
     handle.stop(true).await;
     // It has ended, and says nothing that is not known.
     let _ = serving.await;

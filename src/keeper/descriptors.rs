@@ -3,14 +3,17 @@
 //! Anybody can set such a variable, and the number may be that of any file: each descriptor is checked to be ours before it is used, and
 //! nothing about a foreign one changes.
 
+use std::collections::VecDeque;
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use nix::sys::socket::{SockType, getsockopt, sockopt};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, SockType, getsockopt, recvmsg, sendmsg, sockopt,
+};
 
 use crate::engine::sys;
 
@@ -89,10 +92,52 @@ fn is_from_parent(fd: BorrowedFd<'_>) -> bool {
     is_stream && maker.is_ok_and(|maker| u32::try_from(maker.pid()) == Ok(parent))
 }
 
+/// Whether a descriptor with this number is open.
+pub(super) fn is_open(fd: RawFd) -> bool {
+    // SAFETY: fcntl tells of a number that is not open by an error.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFD).is_ok()
+}
+
+/// Descriptors that are received with one message at most.
+const RECEIVED: usize = 16;
+
+/// Sends bytes, and a descriptor with the first of them; returns how many bytes were sent.
+///
+/// # Errors
+/// The OS error; nothing was sent then.
+pub fn send_with(socket: BorrowedFd<'_>, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let fds = [fd.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    Ok(sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], &rights, flags, None)?)
+}
+
+/// Receives bytes, and the descriptors that came with them, which are close-on-exec; returns how many bytes were received.
+///
+/// # Errors
+/// The OS error.
+pub(super) fn receive_with(
+    socket: BorrowedFd<'_>,
+    bytes: &mut [u8],
+    fds: &mut VecDeque<OwnedFd>,
+) -> io::Result<usize> {
+    let mut space = nix::cmsg_space!([RawFd; RECEIVED]);
+    let mut buffers = [IoSliceMut::new(bytes)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut buffers, Some(&mut space), flags)?;
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(received) = control {
+            // SAFETY: the kernel has just opened them for this process.
+            fds.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+    Ok(message.bytes)
+}
+
 /// Has a child that `command` starts inherit this descriptor under its own number. It stays close-on-exec in this process, so that no
 /// other child that is started meanwhile inherits it too.
 pub(super) fn pass_on(command: &mut std::process::Command, fd: &impl AsFd) {
-    use std::os::fd::AsRawFd;
     use std::os::unix::process::CommandExt;
     let fd = fd.as_fd().as_raw_fd();
     // SAFETY: between fork and exec it makes one system call, on the child's own table of descriptors. The caller keeps `fd` open until the
@@ -125,7 +170,6 @@ pub(super) fn pass_on_inherited(command: &mut std::process::Command, fds: &[RawF
 mod tests {
     use super::*;
     use std::io::{Read, Seek, SeekFrom, Write};
-    use std::os::fd::AsRawFd;
 
     const NAME: &str = "PROCSTAR_TEST";
 

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::listeners::Missing;
 pub use super::private_dir::InstanceError;
 use super::private_dir::{DirRemains, PrivateDir, random_name, touch};
 use super::protocol::{Opening, Settings};
@@ -29,6 +30,8 @@ const LAST_RESORTS: [&str; 2] = ["/tmp", SHARED_MEMORY];
 
 /// The name, in the home directory, of what became of the last wish for an upgrade.
 pub const RELOADED: &str = "reloaded";
+/// The name, in the home directory, of what the agent should listen on, and does not: an error on each line.
+pub const NOT_LISTENING: &str = "not-listening";
 
 /// The directories as they are handed over to another program in this process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -268,6 +271,23 @@ impl Instance {
             .and_then(|()| std::fs::rename(&beside, dir.join(RELOADED)));
         if let Err(error) = written {
             tracing::error!(%error, "cannot leave word of the upgrade");
+        }
+    }
+
+    /// Leaves word of what the agent should listen on, and does not, for `procstar doctor`.
+    pub(super) fn note_missing(&self, missing: &[Missing]) {
+        let path = self.dir().join(NOT_LISTENING);
+        let lines: Vec<String> =
+            missing.iter().map(|missing| missing.error.replace('\n', " ") + "\n").collect();
+        let noted = match lines.is_empty() {
+            true => std::fs::remove_file(&path),
+            false => std::fs::write(&path, lines.concat()),
+        };
+        match noted {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "cannot note which listeners are missing");
+            }
+            _ => {}
         }
     }
 

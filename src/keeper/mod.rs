@@ -14,12 +14,14 @@
 //!
 //! No actor, no network, no TLS is here.
 
+pub mod activation;
 pub mod check;
 pub mod descriptors;
 pub mod instance;
 mod job;
 pub mod journal;
 pub mod ledger;
+pub mod listeners;
 pub mod meaning;
 mod private_dir;
 pub mod protocol;

@@ -3,6 +3,7 @@
 //! A frame is the length of its body, four bytes with the highest first, and the body: MessagePack. Both ends are of the same program
 //! but for the moment of an upgrade, so the first message bears [`VERSION`], and an end that does not know the other's says so.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use serde::ser::SerializeStruct as _;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::ledger::Record;
+use super::listeners::{Address, FileId, Missing};
 use super::meaning::Mode;
 use crate::config::{LogLevel, LogSettings};
 use crate::engine::{Ended, Moment, Restriction, Started, StopFailure, StopOrder, Whitelist};
@@ -19,7 +21,7 @@ use crate::path_bytes;
 use crate::spec::{LimitSpec, ProcId, Validated};
 
 /// The version of these messages. It changes with every change of their meaning or form.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The largest frame: 1 GiB, as of a message from the server.
 pub const MAX_FRAME: usize = 1 << 30;
@@ -211,6 +213,23 @@ pub enum ToKeeper {
         /// All that there was.
         #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
+    },
+    /// Hold this listener, for later agents. See [`listeners`](super::listeners).
+    Hold {
+        /// What it listens on.
+        address: Address,
+        /// The file of a Unix socket.
+        file: Option<FileId>,
+        /// The socket itself, which does not cross in the frame but beside it.
+        #[serde(skip)]
+        descriptor: Option<OwnedFd>,
+    },
+    /// What the agent listens on: of the listeners that the keeper holds, it closes the others.
+    Listening {
+        /// The addresses.
+        on: Vec<Address>,
+        /// What it should listen on, and does not.
+        missing: Vec<Missing>,
     },
 }
 

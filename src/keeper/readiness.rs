@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::listeners::Missing;
+
 /// How long an agent may take until its services listen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -28,9 +30,20 @@ impl Awaited {
         self.until <= Instant::now()
     }
 
-    /// The answer once the agent is ready.
-    pub(super) fn ready(self) -> String {
-        format!("now runs {}", self.program)
+    /// The answer once the agent is ready, but for what it does not listen on.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub(super) fn ready(self, missing: &[Missing]) -> Result<String, String> {
+        if missing.is_empty() {
+            return Ok(format!("now runs {}", self.program));
+        }
+        let errors: Vec<&str> = missing.iter().map(|missing| missing.error.as_str()).collect();
+        Err(format!(
+            "now runs {}, but its agent {}; it serves everything else and tries again; processes run on",
+            self.program,
+            errors.join(", and ")
+        ))
     }
 
     /// The answer where the agent has said why it cannot start, or nothing in time.
@@ -49,12 +62,22 @@ impl Awaited {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keeper::listeners::Address;
 
     #[test]
     fn the_answer_names_the_outcome() {
         let awaited = || Awaited::new("/bin/procstar, version 3".into());
         assert!(!awaited().is_overdue());
-        assert_eq!(awaited().ready(), "now runs /bin/procstar, version 3");
+        assert_eq!(awaited().ready(&[]), Ok("now runs /bin/procstar, version 3".into()));
+        let missing = |port: u16| Missing {
+            address: Address::Tcp(([127, 0, 0, 1], port).into()),
+            error: format!("failed to listen on port {port}"),
+        };
+        assert_eq!(
+            awaited().ready(&[missing(1), missing(2)]).unwrap_err(),
+            "now runs /bin/procstar, version 3, but its agent failed to listen on port 1, and failed to listen on port 2; \
+             it serves everything else and tries again; processes run on"
+        );
         assert_eq!(
             awaited().failed(Some("port taken")),
             "now runs /bin/procstar, version 3, but its agent cannot start: port taken; processes run on, and it is started again"

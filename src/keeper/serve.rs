@@ -13,11 +13,14 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 
+use super::activation;
 use super::check::NONCE;
+use super::descriptors;
 use super::instance::Instance;
 use super::job::Job;
 use super::journal::{self, Entry, Journal};
 use super::ledger::{Ledger, Record};
+use super::listeners::{LISTENERS, Listener, Listeners, Passed};
 use super::meaning::{Meaning, Mode, Terminal, meaning};
 use super::protocol::{Memory, Opening, Order, Settings, ToAgent, ToKeeper, Told, VERSION, encode};
 use super::readiness::Awaited;
@@ -78,9 +81,21 @@ pub struct Origin {
 
 impl Origin {
     fn heritage(&self) -> Arc<Heritage> {
-        let hidden =
-            [KEEPER_FD, AGAIN, upgrade::STATE_FD, upgrade::CHECK_FD, NONCE, FILTER, SECRETS_FD];
-        let hidden = [NEVER_INHERITED, &hidden].concat();
+        let hidden = [
+            KEEPER_FD,
+            AGAIN,
+            upgrade::STATE_FD,
+            upgrade::CHECK_FD,
+            NONCE,
+            FILTER,
+            SECRETS_FD,
+            LISTENERS,
+        ];
+        // Those for this process would mislead its children.
+        let listen_pid = std::env::var_os("LISTEN_PID");
+        let ours = activation::is_for(listen_pid.as_deref(), std::process::id());
+        let activation = if ours { &activation::VARIABLES[..] } else { &[] };
+        let hidden = [NEVER_INHERITED, &hidden, activation].concat();
         let fds = self.fds.iter().copied();
         let heritage = Heritage::new(std::env::vars_os(), &hidden, fds, self.nofile);
         Arc::new(heritage.ignoring(crate::engine::ignored_signals()))
@@ -176,6 +191,8 @@ struct Keeper {
     look_at: Instant,
     /// When to touch what is in them.
     touch_at: Instant,
+    /// What the agent's services listen on.
+    listeners: Listeners,
 }
 
 impl Keeper {
@@ -214,6 +231,7 @@ impl Keeper {
             awaited: None,
             look_at: Instant::now() + LOOK,
             touch_at: Instant::now() + TOUCH,
+            listeners: Listeners::default(),
         })
     }
 
@@ -261,8 +279,12 @@ impl Keeper {
     /// The agent's services listen: an upgrade, if one is awaited, has succeeded.
     fn agent_ready(&mut self) {
         if let (Some(awaited), Some(instance)) = (self.awaited.take(), &self.instance) {
-            tracing::info!("the new agent is ready");
-            instance.answer_reload(&Ok(awaited.ready()));
+            let outcome = awaited.ready(self.listeners.missing());
+            match &outcome {
+                Ok(_) => tracing::info!("the new agent is ready"),
+                Err(text) => tracing::error!("{text}"),
+            }
+            instance.answer_reload(&outcome);
         }
     }
 
@@ -388,7 +410,12 @@ impl Keeper {
     }
 
     fn start_agent(&mut self) {
-        match Subordinate::start(&self.agents, self.engine.is_some(), &self.origin.fds) {
+        match Subordinate::start(
+            &self.agents,
+            self.engine.is_some(),
+            &self.origin.fds,
+            &self.listeners,
+        ) {
             Ok(agent) => {
                 self.agent = Some(agent);
                 self.next_agent = None;
@@ -488,6 +515,8 @@ impl Keeper {
         let mut open: Vec<RawFd> = handover.descriptors().collect();
         let state = self.state(handover).ok_or("nothing has been started yet")?;
         open.extend(state.instance.descriptors());
+        open.extend(state.listeners.held.iter().map(Passed::fd));
+        open.extend(state.fds.iter().copied().filter(|fd| descriptors::is_open(*fd)));
         let file = state.to_file().map_err(text)?;
         Err(text(self.program.become_it(&file, &open)))
     }
@@ -539,6 +568,7 @@ impl Keeper {
             shared: handover.shared,
             keeper: Some(std::process::id()),
             agent: self.agent.as_ref().map(Subordinate::pid),
+            listeners: self.listeners.remains(),
         })
     }
 
@@ -546,6 +576,7 @@ impl Keeper {
     fn take_over(&mut self, state: State) -> io::Result<()> {
         // The agent tells the user where the log cannot be had.
         let _ = logging::init(&state.settings.log);
+        self.listeners = Listeners::take_over(state.listeners);
         let instance = Instance::take_over(state.instance)?;
         for Record { id, started, ended, identity, stop_failures } in state.records {
             self.ledger.launched(&id);
@@ -731,6 +762,17 @@ impl Keeper {
                 }
             }
             ToKeeper::Ready => self.agent_ready(),
+            ToKeeper::Hold { address, file, descriptor } => {
+                if let Some(fd) = descriptor {
+                    self.listeners.hold(Listener { address, file, fd });
+                }
+            }
+            ToKeeper::Listening { on, missing } => {
+                self.listeners.agree(&on, missing);
+                if let Some(instance) = &self.instance {
+                    instance.note_missing(self.listeners.missing());
+                }
+            }
             ToKeeper::Failed { message } => self.agent_not_ready(Some(&message)),
             ToKeeper::Bye { code, signal } => {
                 self.goodbye(signal.map_or(Exit::Code(code), Exit::Signal));

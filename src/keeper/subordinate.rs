@@ -1,7 +1,8 @@
 //! The agent as the keeper's child: its start, its socket, its end.
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
+use super::listeners::Listeners;
 use super::protocol::{Decoder, FrameError, ToAgent, ToKeeper, encode};
 use super::serve::{AGAIN, KEEPER_FD};
 use super::upgrade::STATE_FD;
@@ -47,6 +49,8 @@ pub(super) struct Subordinate {
     /// Whether it takes nothing any more. What it has said before may still be there to read.
     deaf: bool,
     decoder: Decoder,
+    /// Descriptors that have come, and whose messages are still to be decoded.
+    received: VecDeque<OwnedFd>,
     /// What comes is read into this; of its room, only what was used once costs memory.
     buf: Box<[u8]>,
     /// What is to be sent, and how much of it has been.
@@ -60,7 +64,8 @@ pub(super) struct Subordinate {
 }
 
 impl Subordinate {
-    /// Starts an agent, with `fds` of ours, which its command line may name. It is told if it is not the first.
+    /// Starts an agent, with `fds` of ours, which its command line may name, and the `listeners` of the one before. It is told if it is not
+    /// the first.
     ///
     /// # Errors
     /// The OS error of making the socket or the process.
@@ -68,6 +73,7 @@ impl Subordinate {
         agents: &AgentCommand,
         again: bool,
         fds: &[RawFd],
+        listeners: &Listeners,
     ) -> io::Result<Subordinate> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
@@ -84,6 +90,7 @@ impl Subordinate {
         descriptors::pass_on(&mut command, &theirs);
         descriptors::pass_on_inherited(&mut command, fds);
         let _secrets = secrets::hand_over(&mut command)?;
+        listeners.pass_on(&mut command)?;
         // Where there is no pidfd, the end of a pipe tells of its end that it alone holds.
         let own = std::process::id().cast_signed();
         let pipe = if pidfd_open(own).is_err() { Some(std::io::pipe()?) } else { None };
@@ -105,6 +112,7 @@ impl Subordinate {
             socket: Some(ours),
             deaf: false,
             decoder: Decoder::default(),
+            received: VecDeque::new(),
             buf: vec![0; READ].into_boxed_slice(),
             out: Vec::new(),
             sent: 0,
@@ -178,8 +186,8 @@ impl Subordinate {
     /// Takes what has come. With an error or the end of the socket, the agent is as good as dead.
     pub(super) fn receive(&mut self) -> Vec<ToKeeper> {
         let mut messages = Vec::new();
-        while let Some(socket) = &mut self.socket {
-            match socket.read(&mut self.buf) {
+        while let Some(socket) = &self.socket {
+            match descriptors::receive_with(socket.as_fd(), &mut self.buf, &mut self.received) {
                 Ok(0) => self.close(),
                 Ok(n) => {
                     self.decoder.push(self.buf.get(..n).unwrap_or_default());
@@ -198,7 +206,10 @@ impl Subordinate {
     }
 
     fn decode(&mut self, messages: &mut Vec<ToKeeper>) -> Result<(), FrameError> {
-        while let Some(message) = self.decoder.next_message()? {
+        while let Some(mut message) = self.decoder.next_message()? {
+            if let ToKeeper::Hold { descriptor, .. } = &mut message {
+                *descriptor = self.received.pop_front();
+            }
             messages.push(message);
         }
         Ok(())
@@ -252,6 +263,8 @@ impl Subordinate {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::keeper::listeners::Address;
+    use std::io::Read;
 
     /// An agent of which only the socket counts, and its other end.
     pub(in crate::keeper) fn agent() -> (Subordinate, UnixStream) {
@@ -264,6 +277,7 @@ pub(super) mod tests {
             socket: Some(ours),
             deaf: false,
             decoder: Decoder::default(),
+            received: VecDeque::new(),
             buf: vec![0; READ].into_boxed_slice(),
             out: Vec::new(),
             sent: 0,
@@ -305,6 +319,45 @@ pub(super) mod tests {
             assert_eq!(heard.len(), ends.iter().filter(|end| **end <= at).count());
             assert!(agent.socket.is_none() && agent.ended().is_none());
         }
+    }
+
+    /// A listener crosses beside the frame that names it, whatever else comes with it.
+    #[test]
+    fn a_descriptor_comes_with_the_message_that_names_it() {
+        let (mut agent, mut theirs) = agent();
+        let hold = |port: u16| ToKeeper::Hold {
+            address: Address::Tcp(([127, 0, 0, 1], port).into()),
+            file: None,
+            descriptor: None,
+        };
+        let files = [1, 2].map(|length| {
+            let file = tempfile::tempfile().unwrap();
+            file.set_len(length).unwrap();
+            file
+        });
+        for (at, file) in files.iter().enumerate() {
+            let mut bytes = Vec::new();
+            encode(&ToKeeper::Forget("a".into()), &mut bytes).unwrap();
+            encode(&hold(at as u16), &mut bytes).unwrap();
+            assert_eq!(
+                descriptors::send_with(theirs.as_fd(), &bytes, file.as_fd()).unwrap(),
+                bytes.len()
+            );
+        }
+        // One that names none.
+        let mut bytes = Vec::new();
+        encode(&hold(2), &mut bytes).unwrap();
+        theirs.write_all(&bytes).unwrap();
+        let mut received = Vec::new();
+        for message in agent.receive() {
+            if let ToKeeper::Hold { address, descriptor, .. } = message {
+                let file = descriptor.map(std::fs::File::from);
+                received
+                    .push((address.to_string(), file.map(|file| file.metadata().unwrap().len())));
+            }
+        }
+        let wanted = [("127.0.0.1:0", Some(1)), ("127.0.0.1:1", Some(2)), ("127.0.0.1:2", None)];
+        assert_eq!(received, wanted.map(|(address, length)| (address.to_owned(), length)));
     }
 
     #[test]

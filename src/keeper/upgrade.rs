@@ -16,6 +16,7 @@ use super::check::{self, CheckError};
 use super::descriptors::{Foreign, read_state, state_file};
 use super::instance::Remains;
 use super::ledger::Record;
+use super::listeners;
 use super::meaning::Mode;
 use super::protocol::{Memory, Order, Settings};
 use super::secrets::{self, SECRETS_FD};
@@ -24,7 +25,7 @@ use crate::engine::sys::{seal, sealable_memory_file, set_cloexec};
 use crate::engine::{Carried, CarriedShared, Moment};
 
 /// The version of the state's form. Those since 1 are understood; fixtures of each are kept in `tests/fixtures/`.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// The environment variable by which a program knows that it goes on for the one before: the number of the state's descriptor.
 pub const STATE_FD: &str = "PROCSTAR_KEEPER_STATE";
 /// The one by which it knows that it is only asked whether it could.
@@ -68,6 +69,9 @@ pub struct State {
     /// The pid of the agent, where there is one: the addresses that it listens on become free with its end.
     #[serde(default)]
     pub agent: Option<u32>,
+    /// What the agent's services listen on, since version 4.
+    #[serde(default, skip_serializing_if = "listeners::Remains::is_empty")]
+    pub listeners: listeners::Remains,
 }
 
 /// Why the state of another program is of no use.
@@ -111,7 +115,7 @@ impl State {
     /// As [`from_bytes`](Self::from_bytes), and where the descriptor is that of something else.
     pub fn inherit(number: &str, inherited: &[RawFd]) -> Result<State, StateError> {
         let file = state_file(STATE_FD, number)?;
-        let state = State::from_bytes(&read_state(&file)?)?;
+        let mut state = State::from_bytes(&read_state(&file)?)?;
         let foreign = Foreign { variable: STATE_FD };
         if state.keeper.is_some_and(|keeper| keeper != std::process::id()) {
             return Err(foreign.into());
@@ -119,6 +123,8 @@ impl State {
         let fd = number.parse().ok().filter(|fd| inherited.contains(fd)).ok_or(foreign)?;
         // SAFETY: it is open, and was left open for this alone. It is closed here.
         drop(unsafe { OwnedFd::from_raw_fd(fd) });
+        // Programs before version 4 did not leave the user's open: their numbers may be those of others soon.
+        state.fds.retain(|fd| inherited.contains(fd));
         Ok(state)
     }
 
@@ -260,6 +266,11 @@ mod tests {
                 "memory": {"path": "/dev/shm/procstar-0/x", "lock": 10, "guard": null},
                 "link": null,
                 "places": ["/run/procstar", "/tmp/procstar-run-0"]}});
+        let listeners = serde_json::json!({
+            "held": [
+                {"address": {"Tcp": "127.0.0.1:3000"}, "fd": 21},
+                {"address": {"Unix": "/run/procstar/x/http.sock"}, "file": [28, 1234], "fd": 22}],
+            "missing": [{"address": {"Tcp": "[::1]:3000"}, "error": "in use"}]});
         State {
             version: VERSION,
             start,
@@ -302,6 +313,7 @@ mod tests {
             shared: CarriedShared::sample(),
             keeper: Some(40),
             agent: Some(51),
+            listeners: serde_json::from_value(listeners).unwrap(),
         }
     }
 
@@ -330,7 +342,7 @@ mod tests {
         assert_eq!((state.keeper, state.agent), (None, None));
     }
 
-    /// A program of version 3 hands this over. If the form changes, the version changes, and this one is still read.
+    /// A program of version 3 hands this over. It is read for ever.
     #[test]
     fn the_form_of_version_3() {
         let frozen = include_bytes!("../../tests/fixtures/upgrade-3.bin");
@@ -340,6 +352,17 @@ mod tests {
         assert_eq!((open(0), open(1)), (vec![17, 18, 19, 20], vec![]));
         assert_eq!((state.keeper, state.agent), (Some(40), Some(51)));
         assert_eq!(state.instance.descriptors(), [5, 6, 7, 8, 10]);
+        assert!(state.listeners.is_empty());
+    }
+
+    /// A program of version 4 hands this over. If the form changes, the version changes, and this one is still read.
+    #[test]
+    fn the_form_of_version_4() {
+        let frozen = include_bytes!("../../tests/fixtures/upgrade-4.bin");
+        let state = State::from_bytes(frozen).unwrap();
+        assert_eq!((state.version, state.carried.len(), state.records.len()), (4, 3, 1));
+        let held: Vec<_> = state.listeners.held.iter().map(listeners::Passed::fd).collect();
+        assert_eq!((held, state.listeners.missing.len()), (vec![21, 22], 1));
         assert!(rmp_serde::to_vec_named(&state).unwrap() == frozen, "the form has changed");
         assert!(rmp_serde::to_vec_named(&sample()).unwrap() == frozen, "the form has changed");
     }
@@ -362,7 +385,7 @@ mod tests {
     fn what_is_not_understood_is_refused() {
         let newer = rmp_serde::to_vec_named(&State { version: VERSION + 1, ..sample() }).unwrap();
         let error = State::from_bytes(&newer).err().unwrap().to_string();
-        assert_eq!(error, "state of version 4, and this program knows 1 to 3");
+        assert_eq!(error, "state of version 5, and this program knows 1 to 4");
         let whole = rmp_serde::to_vec_named(&sample()).unwrap();
         for cut in 0..whole.len() {
             assert!(State::from_bytes(&whole[..cut]).is_err(), "{cut}");

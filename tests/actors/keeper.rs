@@ -151,6 +151,10 @@ fn brief(message: &ToKeeper) -> String {
         ToKeeper::Ready => "ready".into(),
         ToKeeper::Failed { message } => format!("failed {message}"),
         ToKeeper::ReadUp { fd, bytes } => format!("read up {fd} {}", bytes.len()),
+        ToKeeper::Hold { address, descriptor, .. } => {
+            format!("hold {address} {}", descriptor.is_some())
+        }
+        ToKeeper::Listening { on, missing } => format!("listening {} {}", on.len(), missing.len()),
     }
 }
 

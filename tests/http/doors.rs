@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use procstar::config::read_secret_file;
 use procstar::http::access::{Policy, Remote};
-use procstar::http::{Doors, Limits, listen, listen_unix, may_listen};
+use procstar::http::{Doors, Limits, listen, listen_on, listen_unix, may_listen};
 use procstar::net::tls_server::{rotating_server_tls, server_tls};
 use procstar::rotating::Rotating;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -27,7 +27,7 @@ use super::world::{World, own_uid};
 const TOKEN: &str = "8ePqYiqbZ4AnXB2hWx8WQg";
 const OTHER_UID: u32 = 45_678;
 
-fn loopback() -> Vec<TcpListener> {
+pub fn loopback() -> Vec<TcpListener> {
     listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap()
 }
 
@@ -482,4 +482,52 @@ fn both_loopback_addresses_are_served() {
         client.send("GET /procs HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert_eq!(client.answer().status, 200, "{address}");
     }
+}
+
+/// What an agent before listened on is taken; other addresses on the same port are bound before it is let go.
+#[test]
+fn given_listeners_are_taken_and_overlapping_addresses_are_bound_beside_them() {
+    let first = loopback();
+    let addresses: Vec<_> = first.iter().map(|one| one.local_addr().unwrap()).collect();
+    let port = addresses[0].port();
+    // The keeper's.
+    let held = |listeners: &[TcpListener]| -> Vec<TcpListener> {
+        listeners.iter().map(|one| one.try_clone().unwrap()).collect()
+    };
+    for wanted in [port, 0] {
+        let bound = listen_on((Ipv4Addr::LOCALHOST, wanted).into(), held(&first));
+        let found: Vec<_> = bound.listeners.iter().map(|one| one.local_addr().unwrap()).collect();
+        assert_eq!((found, bound.missing.len()), (addresses.clone(), 0), "{wanted}");
+    }
+    let every = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    assert_eq!(listen(every).unwrap_err().kind(), ErrorKind::AddrInUse, "nobody else can");
+    let bound = listen_on(every, held(&first));
+    assert_eq!((bound.listeners.len(), bound.missing.len()), (1, 0), "{:?}", bound.missing);
+    drop(first);
+    assert_eq!(listen(every).unwrap_err().kind(), ErrorKind::AddrInUse, "and nobody still");
+    // And back.
+    let back = listen_on(addresses[0], held(&bound.listeners));
+    assert_eq!((back.listeners.len(), back.missing.len()), (2, 0), "{:?}", back.missing);
+    drop(bound);
+    let client = TcpStream::connect(addresses[0]).unwrap();
+    let (_, peer) = back.listeners[0].accept().unwrap();
+    assert_eq!(peer, client.local_addr().unwrap());
+}
+
+/// An address that this machine does not have yet, or another program has, costs no other.
+#[test]
+fn a_missing_address_is_reported_and_its_twin_is_bound() {
+    let squatter = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let taken = squatter.local_addr().unwrap();
+    let bound = listen_on(taken, Vec::new());
+    assert_eq!(bound.missing.len(), 1);
+    assert_eq!((bound.missing[0].0, bound.missing[0].1.kind()), (taken, ErrorKind::AddrInUse));
+    if std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+        let twin = bound.listeners[0].local_addr().unwrap();
+        assert_eq!(twin, (Ipv6Addr::LOCALHOST, taken.port()).into());
+    }
+    // Of documentation.
+    let bound = listen_on("192.0.2.1:3000".parse().unwrap(), Vec::new());
+    assert_eq!(bound.missing[0].1.kind(), ErrorKind::AddrNotAvailable);
+    assert!(bound.listeners.is_empty());
 }

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use procstar::http::access::Policy;
 use procstar::http::{Doors, Limits, listen, listen_unix};
@@ -14,7 +14,7 @@ use super::rig::DEADLINE;
 use super::world::{World, own_uid};
 
 /// One for each thread of the service.
-const FEW: Limits = Limits { connections: 2, head_timeout: Duration::from_secs(5), body: 64 << 20 };
+const FEW: Limits = Limits { connections: 2, ..Limits::DEFAULT };
 
 fn sleeper() -> Value {
     json!({"argv": ["sleep", "1000"], "exe": "/bin/sleep"})

@@ -6,15 +6,15 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use actix::{Actor, Addr, Arbiter, ArbiterHandle, System};
-use actix_web::dev::ServerHandle;
 use procstar::actors::results::Results;
 use procstar::config::LogLevel;
 use procstar::engine::procfs::ProcFs;
 use procstar::engine::{Options, Places};
 use procstar::http::access::Policy;
-use procstar::http::{About, Doors, Limits, LogControl, Service, listen, serve};
+use procstar::http::{About, Doors, Limits, LogControl, Service, Serving, listen};
 use procstar::report::Sampler;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use super::client::{Answer, Client};
 use super::mock::{Die, Mock};
@@ -39,7 +39,8 @@ impl LogControl for Log {
 /// A running service. Dropping it stops it.
 pub struct World {
     pub address: SocketAddr,
-    server: ServerHandle,
+    /// Dropped, it stops the server.
+    server: Option<oneshot::Sender<()>>,
     mock: Addr<Mock>,
     results: Addr<Results>,
     arbiter: ArbiterHandle,
@@ -91,14 +92,24 @@ impl World {
                     log: Arc::new(Log(Mutex::new(None))),
                     limits,
                 };
-                let server = serve(doors, service).unwrap();
-                tell.send((server.handle(), mock, results, arbiter.handle(), System::current()))
-                    .unwrap();
-                server.await.unwrap();
+                let serving = Serving::start(doors, service, None);
+                let (server, stopped) = oneshot::channel::<()>();
+                tell.send((server, mock, results, arbiter.handle(), System::current())).unwrap();
+                // It is dropped.
+                let _ = stopped.await;
+                serving.stop().await;
             });
         });
         let (server, mock, results, arbiter, system) = told.recv_timeout(DEADLINE).unwrap();
-        World { address, server, mock, results, arbiter, system, thread: Some(thread) }
+        World {
+            address,
+            server: Some(server),
+            mock,
+            results,
+            arbiter,
+            system,
+            thread: Some(thread),
+        }
     }
 
     /// Ends the actors behind the service.
@@ -116,8 +127,7 @@ impl World {
     pub fn stop(&mut self) {
         if let Some(thread) = self.thread.take() {
             self.kill_mock();
-            // The command is on its way before the future is awaited.
-            drop(self.server.stop(true));
+            self.server = None;
             thread.join().unwrap();
             self.system.stop();
         }

@@ -1,7 +1,6 @@
-//! The HTTP service's doors, as the settings have them.
+//! Who may use the HTTP service and at what cost, as the settings have it.
 
-use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,58 +8,27 @@ use super::RunError;
 use crate::cli::chain;
 use crate::config::{HttpSettings, Secret, read_secret_file};
 use crate::http::access::{Policy, Remote};
-use crate::http::{self, Doors, Limits, SocketPath};
-use crate::keeper::registry::{SOCKET, STARTING};
+use crate::http::{self, Limits, UnauthenticatedLimits};
 use crate::net::tls_server::{ServerTls, rotating_server_tls};
 use crate::rotating::Rotating;
 
-/// The door to the network, open, where there shall be one.
+/// How connections at these addresses are encrypted, where clients may be let in there at all.
 ///
 /// # Errors
-/// Where it would let in whom it must not, or cannot be opened.
-pub(super) fn network(settings: &HttpSettings) -> Result<Doors, RunError> {
-    if !settings.serve {
-        return Ok(Doors::default());
-    }
+/// Where somebody would be let in who must not, or the TLS files are of no use.
+pub(super) fn admission(
+    settings: &HttpSettings,
+    addresses: &[IpAddr],
+) -> Result<Option<Rotating<ServerTls>>, RunError> {
     if settings.require_token && settings.token.is_none() {
         return Err(RunError::NoToken);
     }
     let tls = tls(settings)?;
     let now = tls.as_ref().map(Rotating::get);
-    http::may_listen(settings.bind, now.as_deref(), settings.token.is_some())?;
-    let address = SocketAddr::new(settings.bind, settings.port);
-    let tcp = http::listen(address).map_err(|source| RunError::Listen { address, source })?;
-    Ok(Doors { tcp, tls, unix: None })
-}
-
-/// Whether these doors could be opened once the agent with pid `predecessor` has ended. None of them is.
-///
-/// # Errors
-/// As [`network`] and [`unix`].
-pub(super) fn rehearse(settings: &HttpSettings, predecessor: Option<u32>) -> Result<(), RunError> {
-    if let Some(path) = &settings.socket {
-        rehearse_unix(path, predecessor).map_err(RunError::Socket)?;
+    for address in addresses {
+        http::may_listen(*address, now.as_deref(), settings.token.is_some())?;
     }
-    match network(settings) {
-        Err(RunError::Listen { address, source })
-            if source.kind() == io::ErrorKind::AddrInUse
-                && predecessor.is_some_and(|pid| http::listens(pid, address.port())) =>
-        {
-            Ok(())
-        }
-        opened => opened.map(drop),
-    }
-}
-
-fn rehearse_unix(path: &Path, predecessor: Option<u32>) -> io::Result<()> {
-    let named = |error: io::Error| {
-        io::Error::new(error.kind(), format!("failed to listen on {}: {error}", path.display()))
-    };
-    SocketPath::new(path).map_err(named)?;
-    match http::listener_of(path) {
-        Some(pid) if Some(pid) != predecessor => Err(named(io::ErrorKind::AddrInUse.into())),
-        _ => Ok(()),
-    }
+    Ok(tls)
 }
 
 fn tls(settings: &HttpSettings) -> Result<Option<Rotating<ServerTls>>, RunError> {
@@ -73,53 +41,6 @@ fn tls(settings: &HttpSettings) -> Result<Option<Rotating<ServerTls>>, RunError>
         (Some(cert), Some(key), ca) => {
             rotating_server_tls(cert, key, ca.as_deref()).map(Some).map_err(RunError::HttpTls)
         }
-    }
-}
-
-/// Opens the Unix socket: where the settings say, or in the instance's directory, `dir`. Gives its path.
-///
-/// # Errors
-/// Where one that is asked for cannot be had. That there can be none in the instance's directory is only a warning: it
-/// must not cost the processes.
-pub(super) fn unix(
-    settings: &HttpSettings,
-    dir: Option<&Path>,
-    doors: &mut Doors,
-) -> Result<Option<PathBuf>, RunError> {
-    let own = dir.map(|dir| dir.join(SOCKET));
-    let Some(path) = settings.socket.clone().or(own) else { return Ok(None) };
-    let listening = http::listen_unix(&path);
-    if let (Some(dir), Some(path)) = (dir, &settings.socket)
-        && listening.is_ok()
-    {
-        lead_to(path, dir);
-    }
-    if let Some(dir) = dir {
-        // Commands wait for it no longer. A later agent finds this gone.
-        let _ = std::fs::remove_file(dir.join(STARTING));
-    }
-    match listening {
-        Ok(listener) => {
-            doors.unix = Some(listener);
-            Ok(Some(path))
-        }
-        Err(error) if settings.socket.is_some() => Err(RunError::Socket(error)),
-        Err(error) => {
-            tracing::warn!(%error, "no http service on a unix socket");
-            Ok(None)
-        }
-    }
-}
-
-/// Has commands that look into the instance's directory find a socket that is elsewhere.
-fn lead_to(socket: &Path, dir: &Path) {
-    let beside = dir.join("http.sock.new");
-    let _ = std::fs::remove_file(&beside);
-    let linked = std::path::absolute(socket)
-        .and_then(|socket| std::os::unix::fs::symlink(socket, &beside))
-        .and_then(|()| std::fs::rename(&beside, dir.join(SOCKET)));
-    if let Err(error) = linked {
-        tracing::warn!(%error, "commands find this instance only by --socket");
     }
 }
 
@@ -156,8 +77,17 @@ pub(super) fn rotating_token(
 
 /// What a client may cost.
 pub(super) fn limits(settings: &HttpSettings) -> Limits {
+    let count = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
     Limits {
-        connections: usize::try_from(settings.connections).unwrap_or(usize::MAX),
+        connections: count(settings.connections),
+        unauthenticated: UnauthenticatedLimits {
+            // Half of all at most, so that there is always room for the others.
+            connections: count(settings.unauthenticated_connections)
+                .min(count(settings.connections).div_ceil(2)),
+            per_source: count(settings.unauthenticated_per_source),
+            timeout: settings.unauthenticated_timeout,
+        },
+        handshake_timeout: settings.handshake_timeout,
         head_timeout: settings.head_timeout,
         body: settings.body_limit,
     }

@@ -62,7 +62,7 @@ pub(super) fn new_code(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
     let (tls, by_tcp) = peer(asked);
     let host = if by_tcp { host(asked) } else { "" };
     let address =
-        asked.site.page_at.address(host, query.one("host")?, |name| policy.serves_as(name))?;
+        asked.site.page_at().address(host, query.one("host")?, |name| policy.serves_as(name))?;
     let code = policy.new_code(tls || address.tls).ok_or(Failure::NoRandomness)?;
     let NewCode { text, host } = code;
     let origin = match host {

@@ -1,0 +1,355 @@
+//! What the agent's services listen on: listeners that the service manager has passed, those that the keeper holds since an earlier agent,
+//! and those that are bound.
+//!
+//! A first start that can listen on nothing that was asked for is an error: a person who starts the program hears of a taken port at once. In any
+//! other case an agent goes on with what it has, reports what is missing, and tries again.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use super::{RunError, doors};
+use crate::actors::keeper_link::KeeperLink;
+use crate::config::{Env, HttpSettings, Settings};
+use crate::http::{self, Doors, ListenerState, SocketPath};
+use crate::keeper::activation::{self, Activated};
+use crate::keeper::listeners::{
+    self, Address, FileId, LISTENERS, Listener, Missing, Remains, file_at,
+};
+use crate::keeper::registry::{SOCKET, STARTING};
+
+/// Listeners that this agent was started with.
+pub struct Given {
+    held: Vec<Listener>,
+    /// All descriptors that it was started with.
+    fds: Vec<RawFd>,
+}
+
+impl Given {
+    /// Takes those that the keeper has left open among `fds`, which this agent was started with. The keeper must be its parent. To be called
+    /// once.
+    pub fn take(env: &Env, fds: &[RawFd]) -> Given {
+        let held = env.get(std::ffi::OsStr::new(LISTENERS)).and_then(|text| text.to_str());
+        Given { held: listeners::inherited(held, fds), fds: fds.to_vec() }
+    }
+
+    /// Whether a descriptor is one that the keeper holds, and so none of the user's.
+    pub fn is_held(&self, fd: RawFd) -> bool {
+        self.held.iter().any(|held| held.fd.as_raw_fd() == fd)
+    }
+
+    /// Those of TCP, from the service manager and from the keeper; and the Unix sockets.
+    fn sort(self, env: &Env) -> (Vec<TcpListener>, Vec<TcpListener>, Vec<UnixSocket>) {
+        let (mut passed, mut held, mut sockets) = (Vec::new(), Vec::new(), Vec::new());
+        for Activated { name, address, fd } in activated(env, &self.fds) {
+            tracing::info!(name, %address, "using a listener of the service manager");
+            match address {
+                Address::Tcp(_) => passed.push(fd.into()),
+                Address::Unix(path) => sockets.push(UnixSocket {
+                    file: file_at(&path),
+                    path,
+                    listener: fd.into(),
+                    is_passed: true,
+                }),
+            }
+        }
+        for Listener { address, file, fd } in self.held {
+            match address {
+                Address::Tcp(_) => held.push(fd.into()),
+                Address::Unix(path) => {
+                    sockets.push(UnixSocket { path, file, listener: fd.into(), is_passed: false });
+                }
+            }
+        }
+        (passed, held, sockets)
+    }
+}
+
+fn activated(env: &Env, fds: &[RawFd]) -> Vec<Activated> {
+    activation::listeners_for(env, std::os::unix::process::parent_id(), fds)
+}
+
+/// A Unix socket that listens.
+pub(super) struct UnixSocket {
+    /// Its absolute path.
+    pub(super) path: PathBuf,
+    file: Option<FileId>,
+    pub(super) listener: UnixListener,
+    /// Whether the service manager has made it, and so removes it.
+    pub(super) is_passed: bool,
+}
+
+/// What is listened on, and what is missing.
+pub(super) struct Listening {
+    pub(super) doors: Doors,
+    pub(super) sockets: Vec<UnixSocket>,
+    /// Unix sockets that were given, and of which is still to be seen whether they are wanted.
+    given: Vec<UnixSocket>,
+    pub(super) missing: Vec<Missing>,
+}
+
+/// Listens on the network, where there shall be a service on it; `first` says whether this is the first agent.
+///
+/// # Errors
+/// Where it would let in whom it must not, or a first agent cannot listen, and has nothing else to do.
+pub(super) fn on_network(
+    settings: &Settings,
+    env: &Env,
+    given: Given,
+    first: bool,
+) -> Result<Listening, RunError> {
+    let (passed, held, given) = given.sort(env);
+    let mut listening =
+        Listening { doors: Doors::default(), sockets: Vec::new(), given, missing: Vec::new() };
+    let http = &settings.http;
+    if !http.serve {
+        if !passed.is_empty() {
+            tracing::warn!("not listening on the TCP sockets of LISTEN_FDS: http.serve is not set");
+        }
+        return Ok(listening);
+    }
+    let (listeners, missing) = if passed.is_empty() {
+        listening.doors.tls = doors::admission(http, &[http.bind])?;
+        let bound = http::listen_on(SocketAddr::new(http.bind, http.port), held);
+        (bound.listeners, bound.missing)
+    } else {
+        listening.doors.tls = doors::admission(http, &addresses(&passed))?;
+        passed.iter().for_each(http::relisten);
+        (passed, Vec::new())
+    };
+    let has_other_work = settings.agent.enabled || http.socket.is_some();
+    let must = first && !has_other_work;
+    for (address, source) in missing {
+        if must {
+            let address = SocketAddr::new(http.bind, http.port);
+            return Err(RunError::Listen { address, source });
+        }
+        listening.miss(Address::Tcp(address), &source);
+    }
+    listening.doors.tcp = listeners;
+    Ok(listening)
+}
+
+fn addresses(listeners: &[TcpListener]) -> Vec<std::net::IpAddr> {
+    listeners.iter().filter_map(|one| one.local_addr().ok()).map(|own| own.ip()).collect()
+}
+
+impl Listening {
+    fn miss(&mut self, address: Address, error: &io::Error) {
+        tracing::warn!("{error}; going on without, and trying again");
+        self.missing.push(Missing { address, error: error.to_string() });
+    }
+
+    /// Opens the Unix socket: where the settings say, else in the instance's directory, `dir`; none where the service manager has passed one.
+    ///
+    /// # Errors
+    /// Where a first agent cannot have one that is asked for, and has nothing else to do.
+    pub(super) fn on_unix(
+        &mut self,
+        settings: &Settings,
+        dir: Option<&Path>,
+        first: bool,
+    ) -> Result<(), RunError> {
+        let opened = self.open_unix(settings, dir, first);
+        if let (Some(dir), Some(socket)) = (dir, self.sockets.first())
+            && socket.path != absolute(&dir.join(SOCKET))
+        {
+            lead_to(&socket.path, dir);
+        }
+        if let Some(dir) = dir {
+            // Commands wait for it no longer. A later agent finds this gone.
+            let _ = std::fs::remove_file(dir.join(STARTING));
+        }
+        opened
+    }
+
+    fn open_unix(
+        &mut self,
+        settings: &Settings,
+        dir: Option<&Path>,
+        first: bool,
+    ) -> Result<(), RunError> {
+        let given = std::mem::take(&mut self.given);
+        let (passed, mut held): (Vec<_>, Vec<_>) =
+            given.into_iter().partition(|socket| socket.is_passed);
+        passed.iter().for_each(|socket| http::relisten(&socket.listener));
+        self.sockets = passed;
+        if !self.sockets.is_empty() {
+            return Ok(());
+        }
+        if let Some(path) = &settings.http.socket {
+            match open(path, &mut held) {
+                Ok(socket) => {
+                    self.sockets.push(socket);
+                    return Ok(());
+                }
+                Err(error) => {
+                    let has_other_work = settings.agent.enabled || !self.doors.tcp.is_empty();
+                    if first && !has_other_work {
+                        return Err(RunError::Socket(error));
+                    }
+                    self.miss(Address::Unix(absolute(path)), &error);
+                }
+            }
+        }
+        let Some(path) = dir.map(|dir| dir.join(SOCKET)) else { return Ok(()) };
+        if path.is_symlink() {
+            // It has led to the one that cannot be had.
+            let _ = std::fs::remove_file(&path);
+        }
+        match open(&path, &mut held) {
+            Ok(socket) => self.sockets.push(socket),
+            Err(error) => self.miss(Address::Unix(absolute(&path)), &error),
+        }
+        Ok(())
+    }
+
+    /// Has the keeper hold the listeners on the network, for later agents.
+    pub(super) fn hold_network(&self, link: &KeeperLink) {
+        for listener in &self.doors.tcp {
+            hold_tcp(link, listener);
+        }
+    }
+
+    /// The same for the Unix sockets.
+    pub(super) fn hold_unix(&self, link: &KeeperLink) {
+        self.sockets.iter().for_each(|socket| hold_unix(link, socket));
+    }
+
+    /// All addresses that are listened on.
+    pub(super) fn addresses(&self) -> Vec<Address> {
+        let tcp = self.doors.tcp.iter().filter_map(|listener| listener.local_addr().ok());
+        let unix = self.sockets.iter().map(|socket| Address::Unix(socket.path.clone()));
+        tcp.map(Address::Tcp).chain(unix).collect()
+    }
+}
+
+/// Has the keeper hold a listener, and returns its address.
+pub(super) fn hold_tcp(link: &KeeperLink, listener: &TcpListener) -> Option<Address> {
+    let address = Address::Tcp(listener.local_addr().ok()?);
+    note_hold(link.hold(address.clone(), None, listener));
+    Some(address)
+}
+
+/// The same for a Unix socket.
+pub(super) fn hold_unix(link: &KeeperLink, socket: &UnixSocket) {
+    note_hold(link.hold(Address::Unix(socket.path.clone()), socket.file, &socket.listener));
+}
+
+fn note_hold(held: io::Result<()>) {
+    if let Err(error) = held {
+        tracing::warn!(%error, "the keeper cannot hold a listener for later agents");
+    }
+}
+
+/// A path that means the same everywhere.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
+}
+
+/// Listens on a socket in the file system, by the listener that is held if its file is still there.
+pub(super) fn open(path: &Path, held: &mut Vec<UnixSocket>) -> io::Result<UnixSocket> {
+    let place = absolute(path);
+    let file = file_at(&place);
+    if let Some(at) =
+        held.iter().position(|one| one.path == place && one.file.is_some() && one.file == file)
+    {
+        let socket = held.swap_remove(at);
+        http::relisten(&socket.listener);
+        return Ok(socket);
+    }
+    let listener = http::listen_unix(path)?;
+    Ok(UnixSocket { file: file_at(&place), path: place, listener, is_passed: false })
+}
+
+/// Has commands that look into the instance's directory find a socket that is elsewhere.
+pub(super) fn lead_to(socket: &Path, dir: &Path) {
+    let beside = dir.join("http.sock.new");
+    let _ = std::fs::remove_file(&beside);
+    let linked = std::os::unix::fs::symlink(socket, &beside)
+        .and_then(|()| std::fs::rename(&beside, dir.join(SOCKET)));
+    if let Err(error) = linked {
+        tracing::warn!(%error, "commands find this instance only by --socket");
+    }
+}
+
+/// Listeners as clients are told of them.
+pub(super) fn states(on: &[Address], missing: &[Missing]) -> Vec<ListenerState> {
+    let on = on.iter().map(|one| ListenerState { address: one.to_string(), error: None });
+    let missing = missing.iter().map(|Missing { address, error }| ListenerState {
+        address: address.to_string(),
+        error: Some(error.clone()),
+    });
+    on.chain(missing).collect()
+}
+
+/// What a keeper that is to be replaced has told of its listeners.
+pub struct Before<'a> {
+    /// The pid of its agent.
+    pub agent: Option<u32>,
+    /// What it holds, and what its agent misses.
+    pub listeners: &'a Remains,
+}
+
+impl Before<'_> {
+    /// Whether an address is held for the next agent, or missed by this one already.
+    fn knows(&self, address: &Address) -> bool {
+        let held = self.listeners.held.iter().map(listeners::Passed::address);
+        held.chain(self.listeners.missing.iter().map(|one| &one.address)).any(|one| one == address)
+    }
+}
+
+/// Whether an agent could listen once that of the keeper `before` has ended; `fds` are the descriptors that this process was started with.
+/// Nothing is changed by it.
+///
+/// # Errors
+/// As [`on_network`] and [`Listening::on_unix`] of an agent that has nothing else to do.
+pub(super) fn rehearse(
+    settings: &HttpSettings,
+    env: &Env,
+    fds: &[RawFd],
+    before: &Before<'_>,
+) -> Result<(), RunError> {
+    let activated = activated(env, fds);
+    let tcp: Vec<SocketAddr> = activated
+        .iter()
+        .filter_map(
+            |one| if let Address::Tcp(address) = &one.address { Some(*address) } else { None },
+        )
+        .collect();
+    if let Some(path) = &settings.socket
+        && activated.len() == tcp.len()
+        && !before.knows(&Address::Unix(absolute(path)))
+    {
+        rehearse_unix(path, before.agent).map_err(RunError::Socket)?;
+    }
+    if !settings.serve {
+        return Ok(());
+    }
+    if !tcp.is_empty() {
+        let addresses: Vec<_> = tcp.iter().map(SocketAddr::ip).collect();
+        return doors::admission(settings, &addresses).map(drop);
+    }
+    doors::admission(settings, &[settings.bind])?;
+    let address = SocketAddr::new(settings.bind, settings.port);
+    let bound = http::listen_on(address, Vec::new());
+    let refused = bound.missing.into_iter().find(|(missing, error)| {
+        let is_free_later = error.kind() == io::ErrorKind::AddrInUse
+            && before.agent.is_some_and(|pid| http::listens(pid, missing.port()));
+        !is_free_later && !before.knows(&Address::Tcp(*missing))
+    });
+    refused.map_or(Ok(()), |(_, source)| Err(RunError::Listen { address, source }))
+}
+
+fn rehearse_unix(path: &Path, predecessor: Option<u32>) -> io::Result<()> {
+    let named = |error: io::Error| {
+        io::Error::new(error.kind(), format!("failed to listen on {}: {error}", path.display()))
+    };
+    SocketPath::new(path).map_err(named)?;
+    match http::listener_of(path) {
+        Some(pid) if Some(pid) != predecessor => Err(named(io::ErrorKind::AddrInUse.into())),
+        _ => Ok(()),
+    }
+}

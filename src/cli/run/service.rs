@@ -1,0 +1,224 @@
+//! The agent's HTTP service: its start, the addresses that it misses and tries again, its end.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::listening::{self, Listening, UnixSocket, hold_tcp, hold_unix, lead_to, states};
+use super::{Agent, LogSwitch, RunError, doors};
+use crate::actors::keeper_link::KeeperLink;
+use crate::actors::status::LinkStatus;
+use crate::cli::options::Run;
+use crate::config::Settings;
+use crate::http::{self, Door, Serving};
+use crate::keeper::listeners::{Address, Missing};
+use crate::keeper::registry::SOCKET;
+use crate::wire::ProcInfo;
+
+/// The waits before a missing address is tried again: this, doubled each time, up to the other.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// The running service.
+pub(super) struct Service {
+    serving: Serving,
+    link: Arc<KeeperLink>,
+    trying_again: JoinHandle<()>,
+}
+
+impl Service {
+    /// Ends it; requests that are being answered have one more second.
+    pub(super) async fn stop(self) {
+        self.trying_again.abort();
+        // Else clients that connect from now on would wait, for as long as the keeper lives.
+        self.link.listening(Vec::new(), Vec::new());
+        self.serving.stop().await;
+    }
+}
+
+impl Agent {
+    /// Serves on the network, and at the Unix socket; one-shot runs have neither.
+    ///
+    /// # Errors
+    /// As [`Listening::on_unix`].
+    pub(super) fn serve(
+        &self,
+        mut listening: Listening,
+        run: &Run,
+        status: Option<Arc<LinkStatus>>,
+    ) -> Result<Option<Service>, RunError> {
+        let settings = &run.settings;
+        if !settings.http.serve && !settings.agent.enabled {
+            return Ok(None);
+        }
+        listening.on_unix(settings, self.dir.as_deref(), self.first)?;
+        listening.hold_unix(&self.link);
+        let on = listening.addresses();
+        for address in &on {
+            match address {
+                Address::Tcp(address) => {
+                    tracing::info!(
+                        port = address.port(),
+                        "http service listening on {}",
+                        address.ip()
+                    );
+                }
+                Address::Unix(path) => {
+                    tracing::info!(path = %path.display(), "http service listening");
+                }
+            }
+        }
+        let Listening { doors, sockets, missing, .. } = listening;
+        let socket = sockets.first().map(|socket| socket.path.clone());
+        let about = Arc::new(self.about(settings, status, socket.clone()));
+        let results = &self.results;
+        let service = http::Service {
+            start: self.supervisor.clone().recipient(),
+            signal: self.supervisor.clone().recipient(),
+            stop: self.supervisor.clone().recipient(),
+            delete: self.supervisor.clone().recipient(),
+            one: results.clone().recipient(),
+            all: results.clone().recipient(),
+            page: results.clone().recipient(),
+            snapshot: results.clone().recipient(),
+            changes: results.clone().recipient(),
+            end: results.clone().recipient(),
+            tally: results.clone().recipient(),
+            position: results.clone().recipient(),
+            sampler: Arc::clone(&self.sampler),
+            policy: doors::policy(
+                &settings.http,
+                run.token_files.http.as_deref(),
+                doors.tls.as_ref(),
+                socket,
+            )
+            .with_page_key(&self.page_key),
+            about: Arc::clone(&about),
+            log: Arc::new(LogSwitch(Arc::clone(&self.link))),
+            limits: doors::limits(&settings.http),
+        };
+        let serving = Serving::start(doors, service, None);
+        for UnixSocket { path, listener, is_passed, .. } in sockets {
+            serving.add(Door::Unix(listener), (!is_passed).then_some(path));
+        }
+        let link = Arc::clone(&self.link);
+        let dir = self.dir.clone();
+        let state = about.listeners.clone();
+        let again = Again { serving: serving.clone(), link, state, on, missing, dir };
+        again.report();
+        let trying_again = actix_rt::spawn(again.run());
+        Ok(Some(Service { serving, link: Arc::clone(&self.link), trying_again }))
+    }
+
+    fn about(
+        &self,
+        settings: &Settings,
+        status: Option<Arc<LinkStatus>>,
+        socket: Option<PathBuf>,
+    ) -> http::About {
+        let ProcInfo { hostname, username, euid, .. } = ProcInfo::current();
+        let agent = &settings.agent;
+        http::About {
+            pid: self.launched.0,
+            start: self.start,
+            hostname,
+            username,
+            uid: euid,
+            keeper_up: self.link.is_up(),
+            server: status.map(|status| http::ServerLink {
+                server: format!("{}:{}", agent.host.as_deref().unwrap_or_default(), agent.port),
+                group_id: agent.group_id.clone(),
+                conn_id: self.conn_id.clone(),
+                status,
+            }),
+            socket,
+            listeners: Arc::default(),
+        }
+    }
+}
+
+/// The addresses that are missing, which are tried again and again.
+struct Again {
+    serving: Serving,
+    link: Arc<KeeperLink>,
+    /// What clients are told.
+    state: Arc<http::Listening>,
+    on: Vec<Address>,
+    missing: Vec<Missing>,
+    /// The instance's directory.
+    dir: Option<PathBuf>,
+}
+
+impl Again {
+    fn report(&self) {
+        self.state.set(states(&self.on, &self.missing));
+        self.link.listening(self.on.clone(), self.missing.clone());
+    }
+
+    async fn run(mut self) {
+        let mut wait = FIRST_WAIT;
+        while !self.missing.is_empty() {
+            sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+            let before = self.missing.clone();
+            self.missing.retain_mut(|missing| match open(missing) {
+                Ok(opened) => {
+                    let address = opened.serve(&self.serving, &self.link, self.dir.as_deref());
+                    tracing::warn!("http service listening on {address} at last");
+                    self.on.push(address);
+                    false
+                }
+                Err(error) => {
+                    missing.error = error.to_string();
+                    true
+                }
+            });
+            if self.missing != before {
+                self.report();
+            }
+        }
+    }
+}
+
+/// A listener that was missing.
+enum Opened {
+    Tcp(TcpListener, Address),
+    Unix(UnixSocket),
+}
+
+fn open(missing: &Missing) -> std::io::Result<Opened> {
+    match &missing.address {
+        Address::Tcp(address) => {
+            let listener = http::bind(*address)?;
+            let address = Address::Tcp(listener.local_addr()?);
+            Ok(Opened::Tcp(listener, address))
+        }
+        Address::Unix(path) => listening::open(path, &mut Vec::new()).map(Opened::Unix),
+    }
+}
+
+impl Opened {
+    /// Serves there too, and has the keeper hold it; returns the address.
+    fn serve(self, serving: &Serving, link: &KeeperLink, dir: Option<&std::path::Path>) -> Address {
+        match self {
+            Opened::Tcp(listener, address) => {
+                hold_tcp(link, &listener);
+                serving.add(Door::Tcp(vec![listener]), None);
+                address
+            }
+            Opened::Unix(socket) => {
+                hold_unix(link, &socket);
+                if let Some(dir) = dir.filter(|dir| dir.join(SOCKET) != socket.path) {
+                    lead_to(&socket.path, dir);
+                }
+                let UnixSocket { path, listener, .. } = socket;
+                serving.add(Door::Unix(listener), Some(path.clone()));
+                Address::Unix(path)
+            }
+        }
+    }
+}

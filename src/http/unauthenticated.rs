@@ -1,0 +1,353 @@
+//! Connections whose peers have not authenticated: few at a time, few of one source, and for a short time.
+//!
+//! Anybody who reaches a port can open connections to it and be silent. Such a connection takes a slot from its acceptance on, before the TLS
+//! handshake, and gives it back once a request on it is authorized, or when it closes. Without a free slot it is closed at once.
+//! Connections of our own user are known by their sockets, and take none.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::guard::Peer;
+
+/// Where connections come from, as their number is limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Source {
+    /// A user of this machine.
+    User(u32),
+    /// An address; of IPv6, the network of 64 bits, all of which belongs to one customer.
+    Network(IpAddr),
+}
+
+impl Source {
+    pub(super) fn of(user: Option<u32>, address: IpAddr) -> Source {
+        match (user, address.to_canonical()) {
+            (Some(uid), _) => Source::User(uid),
+            (None, IpAddr::V6(address)) => {
+                let network = u128::from(address) >> 64 << 64;
+                Source::Network(Ipv6Addr::from(network).into())
+            }
+            (None, address) => Source::Network(address),
+        }
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Source::User(uid) => write!(f, "user ID {uid}"),
+            Source::Network(IpAddr::V6(address)) if !address.is_loopback() => {
+                write!(f, "{address}/64")
+            }
+            Source::Network(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Limits of such connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnauthenticatedLimits {
+    /// How many at a time.
+    pub connections: usize,
+    /// How many of one source: a user of this machine, or an address.
+    pub per_source: usize,
+    /// How long one may last.
+    pub timeout: Duration,
+}
+
+impl UnauthenticatedLimits {
+    /// As they are where nothing is configured.
+    pub const DEFAULT: UnauthenticatedLimits = UnauthenticatedLimits {
+        connections: 128,
+        per_source: 16,
+        timeout: Duration::from_secs(10),
+    };
+}
+
+/// Which limit a connection has reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// That of all connections.
+    All,
+    /// That of its source.
+    Source,
+}
+
+/// The slots, and what became of connections.
+#[derive(Default)]
+pub(super) struct Unauthenticated {
+    taken: Mutex<HashMap<Source, usize>>,
+    /// Connections that were closed at once: at the limit of all, and at that of their source.
+    refused: [AtomicU64; 2],
+    /// Connections that were closed when their time was over.
+    expired: AtomicU64,
+}
+
+impl Unauthenticated {
+    fn taken(&self) -> MutexGuard<'_, HashMap<Source, usize>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a slot for a connection that was just accepted.
+    ///
+    /// # Errors
+    /// The limit that is reached; it is counted, and logged when the count is a power of two.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        source: Source,
+        limits: UnauthenticatedLimits,
+    ) -> Result<Arc<Probation>, Full> {
+        let mut taken = self.taken();
+        let full = if taken.get(&source).is_some_and(|count| *count >= limits.per_source) {
+            Some(Full::Source)
+        } else {
+            (taken.values().sum::<usize>() >= limits.connections).then_some(Full::All)
+        };
+        if let Some(full) = full {
+            drop(taken);
+            self.refuse(full, source, limits);
+            return Err(full);
+        }
+        *taken.entry(source).or_default() += 1;
+        drop(taken);
+        let slot = Slot { of: Arc::clone(self), source };
+        let until = Instant::now() + limits.timeout;
+        Ok(Arc::new(Probation { slot: Mutex::new(Some(slot)), until }))
+    }
+
+    fn refuse(&self, full: Full, source: Source, limits: UnauthenticatedLimits) {
+        let [all, of_source] = &self.refused;
+        let (count, setting, limit) = match full {
+            Full::All => (all, "http.unauthenticated_connections", limits.connections),
+            Full::Source => (of_source, "http.unauthenticated_per_source", limits.per_source),
+        };
+        let count = count.fetch_add(1, Ordering::Relaxed) + 1;
+        if count.is_power_of_two() {
+            tracing::warn!(
+                %source, count, setting, limit,
+                "closing connections of peers that have not authenticated, for there are too many"
+            );
+        }
+    }
+
+    /// A connection's time is over.
+    pub(super) fn expire(&self) {
+        self.expired.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many there are now.
+    pub(super) fn count(&self) -> usize {
+        self.taken().values().sum()
+    }
+
+    /// How many were closed at once, for either limit.
+    pub(super) fn refused(&self) -> [(&'static str, u64); 2] {
+        let [all, source] = &self.refused;
+        [("total", all.load(Ordering::Relaxed)), ("source", source.load(Ordering::Relaxed))]
+    }
+
+    /// How many were closed when their time was over.
+    pub(super) fn expired(&self) -> u64 {
+        self.expired.load(Ordering::Relaxed)
+    }
+}
+
+/// A place among the connections that have not authenticated.
+struct Slot {
+    of: Arc<Unauthenticated>,
+    source: Source,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut taken = self.of.taken();
+        if let Some(count) = taken.get_mut(&self.source) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                taken.remove(&self.source);
+            }
+        }
+    }
+}
+
+/// What a connection has as long as its peer has not authenticated.
+pub(super) struct Probation {
+    slot: Mutex<Option<Slot>>,
+    until: Instant,
+}
+
+impl std::fmt::Debug for Probation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Probation").field("over", &self.is_over()).finish_non_exhaustive()
+    }
+}
+
+impl Probation {
+    fn slot(&self) -> MutexGuard<'_, Option<Slot>> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The peer has authenticated.
+    pub(super) fn end(&self) {
+        let ended = self.slot().take();
+        drop(ended);
+    }
+
+    fn is_over(&self) -> bool {
+        self.slot().is_none()
+    }
+
+    /// The time is over.
+    fn expire(&self) {
+        if let Some(slot) = self.slot().as_ref() {
+            slot.of.expire();
+        }
+    }
+}
+
+/// A connection. It fails once it may last no longer, unless its peer has authenticated.
+pub(super) struct Connection<S> {
+    stream: S,
+    peer: Peer,
+    /// Ends with the probation.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Connection<S> {
+    pub(super) fn new(stream: S, peer: Peer) -> Connection<S> {
+        let timer = peer.probation().map(|probation| Box::pin(sleep_until(probation.until)));
+        Connection { stream, peer, timer }
+    }
+
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Whether it may last no longer, and waits for its peer in vain.
+    fn is_overdue(&mut self, cx: &mut Context<'_>) -> bool {
+        let (Some(timer), Some(probation)) = (&mut self.timer, self.peer.probation()) else {
+            return false;
+        };
+        if probation.is_over() {
+            self.timer = None;
+            return false;
+        }
+        let overdue = timer.as_mut().poll(cx).is_ready();
+        if overdue {
+            probation.expire();
+            self.timer = None;
+        }
+        overdue
+    }
+
+    /// What a poll of the stream has come to: nothing that is worth waiting for, once it is overdue.
+    fn in_time<T>(
+        &mut self,
+        polled: Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if polled.is_pending() && self.is_overdue(cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        polled
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
+        this.in_time(polled, cx)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        this.in_time(polled, cx)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_flush(cx);
+        this.in_time(polled, cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, bytes);
+        this.in_time(polled, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FEW: UnauthenticatedLimits =
+        UnauthenticatedLimits { connections: 4, per_source: 2, timeout: Duration::from_secs(1) };
+
+    fn address(text: &str) -> Source {
+        Source::of(None, text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_source_has_few_slots_and_leaves_the_others_to_others() {
+        let all = Arc::new(Unauthenticated::default());
+        let first = [address("192.0.2.1"), address("::ffff:192.0.2.1")];
+        let mut kept = first.map(|source| all.admit(source, FEW).unwrap()).to_vec();
+        assert_eq!(all.admit(first[0], FEW).unwrap_err(), Full::Source);
+        kept.push(all.admit(Source::User(7), FEW).unwrap());
+        kept.push(all.admit(address("192.0.2.2"), FEW).unwrap());
+        assert_eq!(all.admit(address("192.0.2.3"), FEW).unwrap_err(), Full::All);
+        assert_eq!((all.count(), all.refused()), (4, [("total", 1), ("source", 1)]));
+        // One that has authenticated, though it stays, and one that has gone.
+        kept[0].end();
+        kept.pop();
+        assert_eq!(all.count(), 2);
+        kept.push(all.admit(first[0], FEW).unwrap());
+        assert_eq!(all.admit(first[0], FEW).unwrap_err(), Full::Source);
+        drop(kept);
+        assert_eq!(all.count(), 0);
+        assert!(all.taken().is_empty(), "no source is remembered for ever");
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_source_and_a_user_is_another_than_an_address() {
+        assert_eq!(address("2001:db8::1"), address("2001:db8:0:0:ffff::2"));
+        assert_ne!(address("2001:db8::1"), address("2001:db8:0:1::1"));
+        assert_eq!(address("2001:db8::1").to_string(), "2001:db8::/64");
+        let local = "127.0.0.1".parse().unwrap();
+        assert_ne!(Source::of(Some(1), local), Source::of(Some(2), local));
+        assert_ne!(Source::of(Some(1), local), Source::of(None, local));
+    }
+}

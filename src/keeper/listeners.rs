@@ -1,0 +1,274 @@
+//! The listening sockets of the agent's services, which the keeper holds too: while no agent lives, and over upgrades, nobody else can
+//! bind their addresses, and connections wait in their backlogs.
+//!
+//! An agent binds, and hands each listener to the keeper ([`ToKeeper::Hold`](super::protocol::ToKeeper::Hold)). The keeper never accepts: it
+//! passes the listeners to the next agent, under the numbers in the variable [`LISTENERS`], and to the program that it becomes. Once an agent
+//! serves, it reports what it listens on, and the keeper closes the others.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+
+use super::descriptors;
+use crate::engine::sys::set_cloexec;
+use crate::path_bytes;
+
+/// The environment variable by which an agent knows the listeners that the keeper holds.
+pub const LISTENERS: &str = "PROCSTAR_KEEPER_LISTENERS";
+
+/// What a listener listens on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Address {
+    /// An address and port.
+    Tcp(SocketAddr),
+    /// A socket in the file system, by its absolute path.
+    Unix(#[serde(with = "path_bytes")] PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => address.fmt(f),
+            Address::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// Device and inode of a socket's file.
+pub type FileId = (u64, u64);
+
+/// The file at a path.
+pub fn file_at(path: &Path) -> Option<FileId> {
+    path.symlink_metadata().ok().map(|meta| (meta.dev(), meta.ino()))
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    /// What it listens on.
+    pub address: Address,
+    /// The file of a Unix socket: once another file has its path, nobody can connect to this one.
+    pub file: Option<FileId>,
+    /// The socket.
+    pub fd: OwnedFd,
+}
+
+/// An address that the agent was to listen on, and does not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// The address.
+    pub address: Address,
+    /// Why not, for the user; it names the address.
+    pub error: String,
+}
+
+/// A listener as it crosses to another program of ours, which gets the descriptor under the same number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passed {
+    address: Address,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file: Option<FileId>,
+    fd: RawFd,
+}
+
+impl Passed {
+    /// What it listens on.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The descriptor's number.
+    pub fn fd(&self) -> RawFd {
+        self.fd
+    }
+}
+
+/// All that an upgrade needs to know of listeners.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remains {
+    /// Those that are held.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<Passed>,
+    /// What the agent could not listen on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Missing>,
+}
+
+impl Remains {
+    /// Whether there is nothing to tell.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty() && self.missing.is_empty()
+    }
+}
+
+/// The listeners that the keeper holds.
+#[derive(Default)]
+pub(super) struct Listeners {
+    held: Vec<Listener>,
+    missing: Vec<Missing>,
+}
+
+impl Listeners {
+    /// Holds another one, in the place of one at the same address.
+    pub(super) fn hold(&mut self, listener: Listener) {
+        self.held.retain(|held| held.address != listener.address);
+        self.held.push(listener);
+    }
+
+    /// The agent has reported what it listens on, and what it misses: the others are closed.
+    pub(super) fn agree(&mut self, on: &[Address], missing: Vec<Missing>) {
+        self.held.retain(|held| on.contains(&held.address));
+        self.missing = missing;
+    }
+
+    /// What the agent could not listen on.
+    pub(super) fn missing(&self) -> &[Missing] {
+        &self.missing
+    }
+
+    /// Has the agent that `command` starts inherit the listeners.
+    pub(super) fn pass_on(&self, command: &mut Command) -> io::Result<()> {
+        let passed = serde_json::to_string(&self.passed()).map_err(io::Error::other)?;
+        command.env(LISTENERS, passed);
+        self.held.iter().for_each(|listener| descriptors::pass_on(command, &listener.fd));
+        Ok(())
+    }
+
+    /// What another program in this process needs to go on with them.
+    pub(super) fn remains(&self) -> Remains {
+        Remains { held: self.passed(), missing: self.missing.clone() }
+    }
+
+    fn passed(&self) -> Vec<Passed> {
+        let pass = |Listener { address, file, fd }: &Listener| Passed {
+            address: address.clone(),
+            file: *file,
+            fd: fd.as_raw_fd(),
+        };
+        self.held.iter().map(pass).collect()
+    }
+
+    /// Goes on with the listeners that another program has left in this process. One that was not left open is bound again by the next
+    /// agent.
+    pub(super) fn take_over(remains: Remains) -> Listeners {
+        let take = |passed| {
+            let taken = take(passed).and_then(|listener| {
+                set_cloexec(&listener.fd, true)?;
+                Ok(listener)
+            });
+            taken
+                .inspect_err(|error| tracing::error!(%error, "cannot hold a listener any more"))
+                .ok()
+        };
+        let held = remains.held.into_iter().filter_map(take).collect();
+        Listeners { held, missing: remains.missing }
+    }
+}
+
+/// Takes a descriptor that the program before, or the keeper, has left open for us.
+fn take(Passed { address, file, fd }: Passed) -> io::Result<Listener> {
+    // SAFETY: it may be closed, and is only asked about.
+    let left = unsafe { BorrowedFd::borrow_raw(fd) };
+    if !is_listener(left) {
+        return Err(io::Error::other(format!("descriptor {fd} is not a listener for {address}")));
+    }
+    // SAFETY: it is open, and was left open for this alone.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok(Listener { address, file, fd })
+}
+
+/// Whether a descriptor is that of a stream socket that listens.
+pub fn is_listener(fd: BorrowedFd<'_>) -> bool {
+    use nix::sys::socket::{SockType, getsockopt, sockopt};
+    getsockopt(&fd, sockopt::AcceptConn) == Ok(true)
+        && getsockopt(&fd, sockopt::SockType) == Ok(SockType::Stream)
+}
+
+/// The listeners that the keeper has passed to this agent by the text of [`LISTENERS`]. Each must be one of `inherited`, which this process was
+/// started with. To be called once: each descriptor is taken. Call it only if the keeper is known to be our parent: nobody else sets the variable then.
+pub fn inherited(text: Option<&str>, inherited: &[RawFd]) -> Vec<Listener> {
+    let passed: Vec<Passed> =
+        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let ours = passed.into_iter().filter(|passed| inherited.contains(&passed.fd));
+    ours.filter_map(|passed| {
+        take(passed)
+            .inspect_err(|error| tracing::warn!(%error, "cannot go on with a listener"))
+            .ok()
+    })
+    .collect()
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::os::fd::IntoRawFd;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    fn tcp() -> Listener {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Listener {
+            address: Address::Tcp(listener.local_addr().unwrap()),
+            file: None,
+            fd: listener.into(),
+        }
+    }
+
+    #[test]
+    fn only_what_an_agent_listens_on_stays_held() {
+        let mut listeners = Listeners::default();
+        let (first, second) = (tcp(), tcp());
+        let (kept, gone) = (first.address.clone(), second.address.clone());
+        listeners.hold(first);
+        listeners.hold(second);
+        // The same address again takes the place of the one before.
+        let again = listeners.held[0].fd.try_clone().unwrap();
+        listeners.hold(Listener { address: kept.clone(), file: None, fd: again });
+        assert_eq!(listeners.held.len(), 2);
+        let missing = vec![Missing { address: gone.clone(), error: "in use".into() }];
+        listeners.agree(&[kept.clone(), gone.clone()], missing.clone());
+        assert_eq!(listeners.held.len(), 2);
+        listeners.agree(std::slice::from_ref(&kept), Vec::new());
+        assert_eq!(
+            listeners.remains().held.iter().map(Passed::address).collect::<Vec<_>>(),
+            [&kept]
+        );
+        let Address::Tcp(gone) = gone else { panic!() };
+        TcpListener::bind(gone).unwrap();
+    }
+
+    #[test]
+    fn what_is_passed_is_taken_once_it_is_a_listener_and_inherited() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s\u{f6}cket");
+        let unix = UnixListener::bind(&path).unwrap().into_raw_fd();
+        let tcp = tcp();
+        let (stream, _other) = UnixStream::pair().unwrap();
+        let passed = [
+            Passed { address: Address::Unix(path.clone()), file: file_at(&path), fd: unix },
+            Passed { address: tcp.address.clone(), file: None, fd: tcp.fd.as_raw_fd() },
+            Passed { address: tcp.address.clone(), file: None, fd: stream.as_raw_fd() },
+            Passed { address: tcp.address.clone(), file: None, fd: 999_999 },
+        ];
+        let text = serde_json::to_string(&passed).unwrap();
+        // The second one was not inherited, the third one does not listen, and the last one is not open.
+        let found = inherited(Some(&text), &[unix, stream.as_raw_fd(), 999_999]);
+        let found: Vec<_> = found.iter().map(|one| (&one.address, one.file)).collect();
+        assert_eq!(found, [(&Address::Unix(path.clone()), file_at(&path))]);
+        for nothing in [None, Some(""), Some("[]"), Some("{}"), Some("[7]")] {
+            assert!(inherited(nothing, &[unix]).is_empty());
+        }
+    }
+}

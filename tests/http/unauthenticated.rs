@@ -1,0 +1,157 @@
+//! Connections whose peers have not authenticated, and what they cost the others.
+//!
+//! This user's own connections stand in for a stranger's: the token is required of them.
+
+use std::io::{ErrorKind, Read};
+use std::time::Duration;
+
+use procstar::http::access::Policy;
+use procstar::http::{Doors, Limits, UnauthenticatedLimits, listen_unix};
+use serde_json::json;
+
+use super::client::{Client, tcp};
+use super::doors::{Authority, connect, limited, loopback_tls};
+use super::rig::DEADLINE;
+use super::world::{World, own_uid};
+
+const TOKEN: &str = "correct horse battery staple";
+/// A time that is over in this test, and one that is not.
+const SHORT: Duration = Duration::from_millis(300);
+const LONG: Duration = Duration::from_secs(1000);
+
+fn with(per_source: usize, timeout: Duration) -> Limits {
+    let unauthenticated = UnauthenticatedLimits { connections: 64, per_source, timeout };
+    Limits { unauthenticated, head_timeout: LONG, handshake_timeout: LONG, ..Limits::DEFAULT }
+}
+
+fn policy() -> Policy {
+    Policy::new(own_uid(), Some(TOKEN.into())).requiring_the_token(true)
+}
+
+/// One that trusts nobody without the token.
+fn wary(limits: Limits) -> World {
+    let doors = Doors { tcp: super::doors::loopback(), ..Doors::default() };
+    World::at(doors, policy(), limits)
+}
+
+fn ask(client: &mut Client, path: &str, token: Option<&str>) -> u16 {
+    let bearer = format!("Bearer {}", token.unwrap_or_default());
+    let headers = [("Authorization", bearer.as_str())];
+    client.request("GET", path, if token.is_some() { &headers } else { &[] }, b"");
+    client.answer().status
+}
+
+fn figure(world: &World, name: &str) -> f64 {
+    let bearer = format!("Bearer {TOKEN}");
+    let answer = world.send("GET", "/metrics", &[("Authorization", &bearer)], b"");
+    let text = String::from_utf8(answer.body).unwrap();
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{text}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_connection_without_authentication_lasts_only_a_moment() {
+    let world = wary(with(64, SHORT));
+    let mut silent = world.client();
+    let mut slow = world.client();
+    slow.send("GET /procs HTTP/1.1\r\nHost: loc");
+    // This one is closed at once.
+    let mut refused = world.client();
+    assert_eq!(ask(&mut refused, "/procs", Some("wrong")), 403);
+    // The page is for everybody, and proves nothing.
+    let mut page = world.client();
+    assert_eq!(ask(&mut page, "/", None), 200);
+    let mut ours = world.client();
+    assert_eq!(ask(&mut ours, "/procs", Some(TOKEN)), 200);
+    for client in [&mut silent, &mut slow, &mut refused, &mut page] {
+        assert!(client.ends_within(DEADLINE));
+    }
+    assert_eq!(ask(&mut ours, "/procs", Some(TOKEN)), 200, "this one stays");
+    assert_eq!(figure(&world, "procstar_http_unauthenticated_expired_total"), 3.0);
+}
+
+#[test]
+fn a_source_has_few_connections_without_authentication() {
+    let world = wary(with(2, LONG));
+    let mut kept = [world.client(), world.client()];
+    // Both are known before the next one comes, which is closed without an answer.
+    for client in &mut kept {
+        assert_eq!(ask(client, "/", None), 200);
+    }
+    assert!(world.client().ends_within(DEADLINE));
+    // One that authenticates makes room, though it stays.
+    assert_eq!(ask(&mut kept[0], "/procs", Some(TOKEN)), 200);
+    let mut another = world.client();
+    assert_eq!(ask(&mut another, "/procs", Some(TOKEN)), 200);
+    assert_eq!(ask(&mut kept[0], "/procs", Some(TOKEN)), 200);
+    assert_eq!(
+        figure(&world, "procstar_http_unauthenticated_refused_total{limit=\"source\"}"),
+        1.0
+    );
+    assert_eq!(figure(&world, "procstar_http_unauthenticated_refused_total{limit=\"total\"}"), 0.0);
+    // Its own is authenticated by the request.
+    assert_eq!(figure(&world, "procstar_http_unauthenticated_connections"), 1.0);
+}
+
+#[test]
+fn connections_of_this_user_need_no_slot() {
+    let world = limited(with(1, SHORT));
+    let mut clients: Vec<Client> = (0..8).map(|_| world.client()).collect();
+    std::thread::sleep(2 * SHORT);
+    for client in &mut clients {
+        assert_eq!(ask(client, "/healthz", None), 200);
+    }
+}
+
+/// Before it anybody can be at the other end, though for this user's own the rest of the time is long.
+#[test]
+fn a_tls_handshake_has_a_deadline() {
+    let authority = Authority::new();
+    for (policy, limits, expired) in [
+        (
+            Policy::new(own_uid(), None),
+            Limits { handshake_timeout: SHORT, ..with(64, LONG) },
+            false,
+        ),
+        (policy(), Limits { handshake_timeout: SHORT, ..with(64, LONG) }, true),
+    ] {
+        let world = World::at(loopback_tls(&authority), policy, limits);
+        assert_eq!(tcp(world.address).read(&mut [0]).unwrap(), 0, "it is closed");
+        if expired {
+            let bearer = format!("Authorization: Bearer {TOKEN}");
+            let mut client = Client::over(connect(&world, &authority, None));
+            client.send(format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\n{bearer}\r\n\r\n"));
+            let text = String::from_utf8(client.answer().body).unwrap();
+            assert!(text.contains("\nprocstar_http_unauthenticated_expired_total 1\n"), "{text}");
+        }
+    }
+    // After it, a silent one has the time of all that have not authenticated.
+    let world = World::at(loopback_tls(&authority), policy(), with(64, SHORT));
+    let mut stream = connect(&world, &authority, None);
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock).unwrap();
+    }
+    let ended = stream.sock.read(&mut [0; 4096]).and_then(|_| stream.sock.read(&mut [0; 4096]));
+    assert!(!ended.is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "it is closed");
+}
+
+/// Each has threads and limits of its own: who takes all connections of TCP holds up nobody at the Unix socket.
+#[test]
+fn the_unix_socket_is_served_however_many_connect_by_tcp() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("http.sock");
+    let mut doors = Doors { tcp: super::doors::loopback(), ..Doors::default() };
+    doors.unix = Some(listen_unix(&path).unwrap());
+    let limits = Limits { connections: 2, ..Limits::DEFAULT };
+    let world = World::at(doors, Policy::new(own_uid(), None), limits);
+    let mut kept = [world.client(), world.client()];
+    for client in &mut kept {
+        assert_eq!(ask(client, "/healthz", None), 200);
+    }
+    let mut waiting = world.client();
+    waiting.request("GET", "/healthz", &[], b"");
+    let mut client = Client::connect_unix(&path);
+    client.request("GET", "/procs", &[], b"");
+    assert_eq!(client.answer().data(), json!({"procs": {}}));
+    assert!(waiting.is_silent());
+}

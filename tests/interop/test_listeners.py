@@ -1,0 +1,421 @@
+"""The control plane stays reachable: another user takes no port and no thread, and an agent that misses an address says so.
+
+Tests that need another user need root.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+
+import httpx
+import pytest
+
+from procstar.testing import TLS_CERT_PATH, TLS_KEY_PATH
+from support.agent import Agent, RawServer
+from support.http import Service, free_port
+from support.oneshot import binary
+from support.specs import capture, sh
+from support.survival import agent_pid, kill
+from support.wait import DEADLINE, eventually
+from test_upgrade import Replaceable, steady
+
+MALLORY = 65001
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be another user")
+
+# Takes a port on both loopback addresses as soon as it is free, and says so.
+SQUAT = """
+import socket, sys
+port = int(sys.argv[1])
+print("ready", flush=True)
+held = []
+while len(held) < 2:
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        if family in [sock.family for sock in held]:
+            continue
+        sock = socket.socket(family)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((address, port))
+            sock.listen()
+        except OSError:
+            sock.close()
+        else:
+            held.append(sock)
+            print("taken", address, flush=True)
+sys.stdin.read()
+"""
+
+# Opens connections and stays silent.
+FLOOD = """
+import resource, socket, sys
+port, count = map(int, sys.argv[1:])
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+kept = []
+for _ in range(count):
+    sock = socket.socket()
+    sock.settimeout(1)
+    try:
+        sock.connect(("127.0.0.1", port))
+    except OSError:
+        pass
+    kept.append(sock)
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def as_mallory(script, *args):
+    """A Python script that another user runs; ended on leaving."""
+    proc = subprocess.Popen(
+        ["/usr/bin/python3", "-c", script, *map(str, args)], user=MALLORY, group=MALLORY, extra_groups=[], cwd="/",
+        env={}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        yield proc
+    finally:
+        proc.kill()
+        proc.wait()
+        proc.stdin.close()
+        proc.stdout.close()
+
+
+def over_unix(path):
+    """A client of a Unix socket."""
+    return httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://localhost", timeout=DEADLINE)
+
+
+def at_fixed_port(directory, **kw):
+    """A service of a copy of the program, whose port and other settings are in its file; and its Unix socket."""
+    service = Replaceable(directory, **kw)
+    at = service.argv.index("--serve-port")
+    del service.argv[at : at + 2]
+    sock = directory / "http.sock"
+    service.env["PROCSTAR_HTTP_SOCKET"] = str(sock)
+    service.config.write_text(f"[http]\nport = {service.port}\n")
+    return service, sock
+
+
+def listeners(http):
+    """What the agent says of its listeners: errors by address."""
+    agent = http.get("/agent").json()["data"]["agent"]
+    return {one["address"]: one["error"] for one in agent["listeners"]}
+
+
+@needs_root
+def test_another_user_cannot_take_the_port_during_upgrades_and_crashes(tmp_path):
+    """Mallory binds in a loop; the port is never free."""
+    service, sock = at_fixed_port(tmp_path)
+    with service, as_mallory(SQUAT, service.port) as mallory:
+        assert mallory.stdout.readline() == "ready\n"
+        for _ in range(3):
+            done = service.reload()
+            assert done.returncode == 0, done
+            before = agent_pid(service.proc.pid)
+            kill(before, signal.SIGKILL)
+            eventually(lambda: agent_pid(service.proc.pid) not in (None, before), "another agent")
+            assert steady(lambda: service.http.get("/procs").status_code) == 200
+        mallory.kill()
+        assert mallory.stdout.read() == ""
+        with over_unix(sock) as http:
+            assert set(listeners(http).values()) == {None}
+
+
+def test_connections_wait_while_there_is_no_agent(tmp_path):
+    """No agent can start; who connects, by TCP or the Unix socket, is not refused, and answered by the next agent."""
+    service, sock = at_fixed_port(tmp_path)
+    with service:
+        good = service.config.read_text()
+        service.config.write_text("[http")
+        before = agent_pid(service.proc.pid)
+        kill(before, signal.SIGKILL)
+        eventually(lambda: "starting it again" in service.log(), "the keeper has noticed")
+        waiting = []
+        for family, address in (
+            (socket.AF_INET, ("127.0.0.1", service.port)),
+            (socket.AF_INET6, ("::1", service.port)),
+            (socket.AF_UNIX, str(sock)),
+        ):
+            client = socket.socket(family)
+            client.settimeout(DEADLINE)
+            client.connect(address)
+            client.sendall(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            waiting.append(client)
+        service.config.write_text(good)
+        for client in waiting:
+            assert client.makefile("rb").readline().startswith(b"HTTP/1.0 200"), client
+            client.close()
+
+
+def test_no_connection_is_refused_over_upgrades(tmp_path):
+    """One that was made before may break off; a new one never fails."""
+    service, sock = at_fixed_port(tmp_path)
+    with service:
+        refused, made, stop = [], [0, 0], threading.Event()
+
+        def knock(at, family, address):
+            while not stop.is_set():
+                with socket.socket(family) as client:
+                    try:
+                        client.connect(address)
+                        made[at] += 1
+                    except OSError as err:
+                        refused.append(err)
+
+        threads = [
+            threading.Thread(target=knock, args=(0, socket.AF_INET, ("127.0.0.1", service.port))),
+            threading.Thread(target=knock, args=(1, socket.AF_UNIX, str(sock))),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(3):
+                so_far = list(made)
+                done = service.reload()
+                assert done.returncode == 0, done
+                eventually(lambda: all(now > then for now, then in zip(made, so_far)), "more connections")
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+        assert not refused, refused[:3]
+
+
+def test_a_changed_port_is_bound_before_the_old_is_let_go(tmp_path):
+    """At a reload; the Unix socket stays the same, and nobody is refused there."""
+    service, sock = at_fixed_port(tmp_path)
+    with service:
+        old, new = service.port, free_port()
+        inode = sock.stat().st_ino
+        service.config.write_text(f"[http]\nport = {new}\n")
+        done = service.reload()
+        assert done.returncode == 0, done
+        with socket.socket() as client:
+            assert client.connect_ex(("127.0.0.1", new)) == 0
+        with socket.socket() as client:
+            eventually(lambda: client.connect_ex(("127.0.0.1", old)) != 0, "the old port is free")
+        assert sock.stat().st_ino == inode
+        with over_unix(sock) as http:
+            assert set(listeners(http)) >= {f"127.0.0.1:{new}", str(sock)}
+
+
+# -- floods
+
+
+@needs_root
+def test_silent_connections_of_another_user_do_not_starve_the_unix_socket(tmp_path):
+    """Though they take every connection of TCP, for as long as they like."""
+    sock = tmp_path / "http.sock"
+    env = {
+        "PROCSTAR_HTTP_SOCKET": str(sock), "PROCSTAR_HTTP_CONNECTIONS": "8", "PROCSTAR_HTTP_HEAD_TIMEOUT": "1000",
+        "PROCSTAR_HTTP_UNAUTHENTICATED_TIMEOUT": "1000",
+    }  # fmt: skip
+    with Service(env=env) as service, as_mallory(FLOOD, service.port, 40) as mallory:
+        assert mallory.stdout.readline() == "open\n"
+        for _ in range(4):
+            with over_unix(sock) as http:
+                assert http.get("/procs").status_code == 200
+        # Nor this user's own connections by TCP.
+        assert service.http.get("/procs").status_code == 200
+
+
+@needs_root
+def test_silent_tls_connections_are_few_and_short(tmp_path):
+    """2,500 anonymous connections: the owner's are answered meanwhile, by TLS too; the others are counted, and logged rarely."""
+    sock, key = tmp_path / "http.sock", tmp_path / "key.pem"
+    shutil.copyfile(TLS_KEY_PATH, key)
+    key.chmod(0o600)
+    env = {
+        "PROCSTAR_HTTP_SOCKET": str(sock),
+        "PROCSTAR_HTTP_TLS_CERT": str(TLS_CERT_PATH), "PROCSTAR_HTTP_TLS_KEY": str(key),
+        "PROCSTAR_HTTP_HANDSHAKE_TIMEOUT": "2",
+    }  # fmt: skip
+
+    def figures(http):
+        lines = http.get("/metrics").text.splitlines()
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+
+    with Service(env=env) as service, as_mallory(FLOOD, service.port, 2500) as mallory:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        own = httpx.Client(base_url=f"https://127.0.0.1:{service.port}", verify=context, timeout=DEADLINE)
+        with over_unix(sock) as http, own:
+            for _ in range(20):
+                assert http.get("/procs").status_code == 200
+            assert mallory.stdout.readline() == "open\n"
+            assert own.get("/procs").status_code == 200
+            found = eventually(
+                lambda: (now := figures(http)).get('procstar_http_unauthenticated_refused_total{limit="source"}', 0) >= 2400 and now,
+                "connections are refused",
+            )
+            assert found["procstar_http_unauthenticated_connections"] <= 16
+            # Those that were let in do not last.
+            eventually(
+                lambda: (now := figures(http))["procstar_http_unauthenticated_connections"] == 0
+                and now["procstar_http_unauthenticated_expired_total"] >= 1,
+                "silent connections are closed",
+            )
+        lines = [line for line in service.log().splitlines() if "closing connections of peers" in line]
+        assert 1 <= len(lines) <= 13, lines
+        assert f"user ID {MALLORY}" in lines[0]
+
+
+# -- what is missing
+
+
+def test_an_agent_that_misses_its_port_goes_on_and_reports_it(tmp_path):
+    """The port is taken between the check and the start: `reload` fails and says so, all else works, and it is tried again."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        service, sock = at_fixed_port(tmp_path)
+        with service:
+            service.post({"a": sh("exec sleep 1000")})
+            script = f"""#!/bin/sh
+if [ -z "$PROCSTAR_KEEPER_CHECK" ]; then printf '[http]\\nport = {port}\\n' > {service.config}; fi
+exec {service.good} "$@"
+"""
+            service.replace(script.encode())
+            done = service.reload()
+            assert done.returncode == 1, done
+            assert f"failed to listen on 127.0.0.1:{port}: Address already in use" in done.stderr, done
+            assert "serves everything else and tries again" in done.stderr, done
+            # The same again is not refused, for nothing gets worse; nor is it good.
+            assert service.reload().returncode == 1
+            with over_unix(sock) as http:
+                found = listeners(http)
+                assert found[str(sock)] is None and "Address already in use" in found[f"127.0.0.1:{port}"], found
+                assert http.get("/procs/a").json()["data"]["procs"]["a"]["state"] == "running"
+                doctor = lambda: subprocess.run(
+                    [service.good, "doctor", "-o", "json"], env=service.env, capture_output=True, text=True, timeout=60
+                )
+                check = {check["name"]: check for check in json.loads(doctor().stdout)["checks"]}["listeners"]
+                assert check["level"] == "warn" and f"127.0.0.1:{port}" in check["found"], check
+                taken.close()
+                eventually(lambda: set(listeners(http).values()) == {None}, "it listens at last")
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE) as http:
+                assert http.get("/procs/a").status_code == 200
+            assert service.reload().returncode == 0
+
+
+async def test_an_agent_with_a_server_starts_without_its_port():
+    """Somebody else has the port: the link to the scheduler works all the same."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        async with RawServer() as server, Agent(server.port, "--serve", "--serve-port", port) as agent:
+            wire = await server.connection()
+            assert wire.register["type"] == "Register"
+            await agent.logged(f"failed to listen on 127.0.0.1:{port}: Address already in use")
+
+
+def test_a_first_start_that_can_serve_nothing_is_an_error():
+    """Nothing else was asked for."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        argv = [binary(), "--serve", "--serve-port", str(taken.getsockname()[1])]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "cannot listen on 127.0.0.1 port" in done.stderr, done
+
+
+# -- socket activation
+
+
+class Activated:
+    """The program, started by a small service manager of the test's own with listeners of the test's."""
+
+    def __init__(self, sockets, *args, env=None, names="web:api"):
+        # Moves the listeners to the numbers from 3 on, and becomes the program under the pid that it names.
+        script = (
+            "import os, sys\n"
+            "fds = [os.dup(int(fd)) for fd in sys.argv[1].split(',')]\n"
+            "moved = [__import__('fcntl').fcntl(fd, 0, 100) for fd in fds]\n"
+            "[os.dup2(fd, 3 + i) for i, fd in enumerate(moved)]\n"
+            f"os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(moved)), LISTEN_FDNAMES={names!r})\n"
+            "os.closerange(3 + len(moved), 1000)\n"
+            "os.execv(sys.argv[2], sys.argv[2:])\n"
+        )
+        fds = [sock.fileno() for sock in sockets]
+        argv = [sys.executable, "-c", script, ",".join(map(str, fds)), binary(), *map(str, args)]
+        self.proc = subprocess.Popen(
+            argv, pass_fds=fds, env=os.environ | (env or {}), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.proc.send_signal(signal.SIGTERM)
+        print(self.proc.communicate(timeout=60)[1])
+
+
+def test_listeners_of_a_service_manager_are_used(tmp_path):
+    """Who connected before the program ran is answered; so is who connects after a crash and an upgrade. No process sees the variables."""
+    path = tmp_path / "activated.sock"
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(path))
+        unix.listen()
+        port = tcp.getsockname()[1]
+        early = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
+        early.sendall(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        # Another port than the configured one, which nobody binds.
+        configured = free_port()
+        with Activated((tcp, unix), "--serve", "--serve-port", configured, "--log-level", "info") as service:
+            assert early.makefile("rb").readline().startswith(b"HTTP/1.0 200")
+            early.close()
+            with over_unix(path) as http:
+                assert set(listeners(http)) == {f"127.0.0.1:{port}", str(path)}
+                specs = {"specs": {"a": sh("env | grep LISTEN_; exit 3", ("stdout", capture("memory")))}}
+                assert http.post("/procs", json=specs).status_code == 200
+                ended = lambda: (res := http.get("/procs/a").json()["data"]["procs"]["a"])["state"] != "running" and res
+                assert eventually(ended, "the end")["captures"]["stdout"]["length"] == 0
+            with socket.socket() as client:
+                assert client.connect_ex(("127.0.0.1", configured)) != 0
+            before = agent_pid(service.proc.pid)
+            kill(before, signal.SIGKILL)
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE) as http:
+                assert steady(lambda: http.get("/procs/a").status_code) == 200
+            done = subprocess.run([binary(), "reload", str(service.proc.pid)], capture_output=True, text=True, timeout=60)
+            assert done.returncode == 0, done
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE) as http, over_unix(path) as other:
+                assert http.get("/procs/a").status_code == other.get("/procs/a").status_code == 200
+        # They are the service manager's: it goes on to listen.
+        assert path.exists()
+        socket.create_connection(("127.0.0.1", port), timeout=DEADLINE).close()
+
+
+def test_a_listener_of_a_service_manager_is_not_open_to_whom_it_must_not_be():
+    """As a configured address would be: without TLS nobody may connect from elsewhere."""
+    with socket.create_server(("0.0.0.0", 0)) as tcp:
+        with Activated((tcp,), "--serve") as service:
+            _, err = service.proc.communicate(timeout=60)
+    assert service.proc.returncode == 2 and "refusing to serve on 0.0.0.0" in err, err
+
+
+@pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="needs systemd-socket-activate")
+def test_systemd_socket_activate(tmp_path):
+    """The first connection starts the program, and is answered."""
+    path = tmp_path / "http.sock"
+    argv = ["systemd-socket-activate", "-l", str(path), "--fdname=api", binary(), "--serve", "--serve-port", "0"]
+    env = [f"-E{name}={os.environ[name]}" for name in ("PROCSTAR_RUN_RUNTIME_DIR", "TMPDIR") if name in os.environ]
+    proc = subprocess.Popen([*argv[:1], *env, *argv[1:]], stdin=subprocess.DEVNULL)
+    try:
+        eventually(path.exists, "the socket")
+        with over_unix(path) as http:
+            assert http.get("/healthz").status_code == 200
+            assert str(path) in listeners(http)
+    finally:
+        proc.terminate()
+        assert proc.wait(60) == 0
