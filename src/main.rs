@@ -15,6 +15,7 @@ use procstar::cli::{
 use procstar::config;
 use procstar::engine::{FILTER, Moment, filter};
 use procstar::keeper::descriptors::{self, Foreign};
+use procstar::keeper::files::FILES_FD;
 use procstar::keeper::meaning::Mode;
 use procstar::keeper::upgrade::{self, State, StateError};
 use procstar::keeper::{self, AgentCommand, Exit, Origin, check, secrets};
@@ -56,13 +57,14 @@ fn main() {
     share_one_heap();
     // Before anything else is opened: these are the user's.
     let fds = claim_inherited_fds();
-    let variable = |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let code = if let Some(number) = variable(upgrade::CHECK_FD) {
         check(&number, variable(check::NONCE).as_deref(), &fds)
     } else if let Some(number) = variable(keeper::KEEPER_FD) {
         agent(&number, &fds)
     } else if let Some(number) = variable(upgrade::STATE_FD) {
         resume(&number, &fds)
+    } else if variable(FILES_FD).is_some() {
+        reserved(&Foreign { variable: FILES_FD })
     } else if let Some(code) = command(&fds) {
         code
     } else {
@@ -70,6 +72,10 @@ fn main() {
     };
     // Threads that still wait for something must not hold up the end.
     std::process::exit(i32::from(code));
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 /// Has all threads allocate from one heap: those that glibc makes for each thread grow by a system call for every page, and keep
@@ -192,10 +198,19 @@ fn agent(number: &str, fds: &[RawFd]) -> u8 {
         Ok(socket) => socket,
         Err(foreign) => return reserved(&foreign),
     };
-    let internal = socket.as_raw_fd();
+    let mut internal = vec![socket.as_raw_fd()];
+    if let Some(number) = variable(FILES_FD) {
+        match descriptors::files_socket(FILES_FD, &number, fds) {
+            Ok(socket) => {
+                internal.push(socket.as_raw_fd());
+                keeper::files::ask(socket);
+            }
+            Err(foreign) => return reserved(&foreign),
+        }
+    }
     let env = config::process_env();
     let given = run::Given::take(&env, fds);
-    let is_users = |fd: &RawFd| *fd != internal && !given.is_held(*fd);
+    let is_users = |fd: &RawFd| !internal.contains(fd) && !given.is_held(*fd);
     descriptor::claim(fds.iter().copied().filter(is_users).collect());
     let invocation = options::parse(std::env::args_os(), &env);
     if !matches!(invocation, Ok(Invocation::Run(_))) {

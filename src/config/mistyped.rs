@@ -16,6 +16,7 @@ const INTERNAL: &[&str] = &[
     "PROCSTAR_KEEPER_AGAIN",
     "PROCSTAR_KEEPER_CHECK",
     "PROCSTAR_KEEPER_FD",
+    "PROCSTAR_KEEPER_FILES",
     "PROCSTAR_KEEPER_LISTENERS",
     "PROCSTAR_KEEPER_STATE",
 ];
@@ -104,9 +105,10 @@ mod tests {
         let all = known.iter().map(String::as_str).chain(INTERNAL.iter().copied());
         let all: Vec<&str> = all.chain(NEVER_INHERITED.iter().copied()).collect();
         assert_eq!(warnings(&all), [""; 0]);
-        use crate::keeper::{AGAIN, KEEPER_FD, listeners, upgrade};
+        use crate::keeper::{AGAIN, KEEPER_FD, files, listeners, upgrade};
         let (check, state) = (upgrade::CHECK_FD, upgrade::STATE_FD);
-        for own in [crate::engine::FILTER, AGAIN, KEEPER_FD, check, state, listeners::LISTENERS] {
+        let internal = [crate::engine::FILTER, AGAIN, KEEPER_FD, check, state];
+        for own in internal.into_iter().chain([listeners::LISTENERS, files::FILES_FD]) {
             assert!(INTERNAL.contains(&own), "{own}");
         }
         assert_eq!(

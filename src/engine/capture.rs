@@ -37,6 +37,7 @@ mod view;
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
@@ -51,7 +52,8 @@ pub use intact::Loss;
 use limits::Limits;
 pub(super) use make::{Store, Writer};
 pub(super) use named::CarriedFile;
-use named::Named;
+use named::{Named, Seen};
+pub(crate) use named::{ask_for_files, held_file};
 pub use order::{Part, Taken};
 use pieces::Piece;
 pub(super) use pieces::PieceLog;
@@ -145,6 +147,11 @@ pub struct Held {
 }
 
 impl Held {
+    /// A path that leads to the file that is open, wherever that is by now.
+    pub(crate) fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.data.as_raw_fd()))
+    }
+
     fn data(&self) -> &File {
         &self.data
     }
@@ -331,7 +338,7 @@ impl Capture {
             false => Some(open_to_read(&self.counters)?),
         };
         let data = match self.named_data() {
-            Some(named) => named.reader(&self.path)?,
+            Some(named) => named.reader()?,
             None => Arc::new(open_to_read(&self.path)?),
         };
         self.check_inode(&data.metadata()?)?;
@@ -398,9 +405,38 @@ impl Capture {
         &self.path
     }
 
-    /// Fixes what is captured, for ever. An empty file of ours is not needed any more.
+    /// Whether its file must be [looked at](Self::look_at_file) before it is frozen: one that the user has named, on whatever file system.
+    pub(super) fn must_be_seen(&self) -> bool {
+        self.named_data().is_some() && self.layout() == Layout::Plain
+    }
+
+    /// Has another thread look at the file that the user has named, and then call `done`.
+    pub(super) fn look_at_file(&self, done: impl FnOnce() + Send + 'static) {
+        match self.named_data() {
+            Some(named) => named.look(done),
+            None => done(),
+        }
+    }
+
+    /// What the last look at that file has shown; none before it.
+    pub(super) fn seen(&self) -> Option<Seen> {
+        self.named_data().and_then(|named| named.seen())
+    }
+
+    /// Whether the user has named the file that holds the bytes.
+    pub(super) fn is_in_named_file(&self) -> bool {
+        self.named_data().is_some()
+    }
+
+    /// Fixes what is captured, for ever: of a file that the user has named, as it was seen last. An empty file of ours is not needed any more.
     pub(super) fn freeze(&self) {
-        let extent = self.extent();
+        let extent = match self.must_be_seen() {
+            true => {
+                let length = self.seen().and_then(|seen| seen.length);
+                length.map_or_else(Extent::gone, Extent::plain)
+            }
+            false => self.extent(),
+        };
         // A second time changes nothing.
         let _ = self.end.set(extent);
         let empty = extent == Extent::default();
@@ -409,19 +445,17 @@ impl Capture {
         }
     }
 
-    /// Removes the files, but for a named one that is to stay. Whoever holds them reads on.
-    fn discard(&self) {
-        self.remove_own();
-        self.discard_named();
+    /// The file that the spec has named, where that goes with its process. One that could not be set up has none: what is there is not of
+    /// its making.
+    fn named_to_remove(&self) -> Option<(&Arc<Named>, &Path)> {
+        let file = self.spec.file.as_ref().filter(|file| !file.keep)?;
+        Some((self.named.as_ref()?, Path::new(&file.path)))
     }
 
-    /// Removes the file that the spec has named, unless it is to stay.
-    fn discard_named(&self) {
-        // One that could not be set up has none: what is there is not of its making.
-        if let Some(file) = self.spec.file.as_ref().filter(|file| !file.keep)
-            && let Some(named) = &self.named
-        {
-            named.remove(Path::new(&file.path), || ());
+    /// Has another thread remove the file that the spec has named, unless it is to stay; that drops `done`.
+    fn discard_named<T: Send + 'static>(&self, done: T) {
+        if let Some((named, path)) = self.named_to_remove() {
+            named.remove(path, done);
         }
     }
 
@@ -509,7 +543,7 @@ mod tests {
         writer.write_all(b"too late").unwrap();
         assert_eq!((capture.len(), capture.read_at(0, &mut buf).unwrap()), (3, 3));
         let other = capture.clone();
-        capture.discard();
+        capture.remove_own();
         assert_eq!(capture.read_at(0, &mut buf).unwrap(), 3);
         assert!(other.read_at(0, &mut buf).is_err());
         drop((held, writer));

@@ -12,11 +12,8 @@ use super::plan::{Setting, What};
 /// The user and groups that a process has, as far as they differ from ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Creds {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     user: Option<libc::uid_t>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     group: Option<libc::gid_t>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     groups: Option<BTreeSet<libc::gid_t>>,
 }
 

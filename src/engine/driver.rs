@@ -1,6 +1,7 @@
 //! The driver: the thread that owns every process.
 
 mod budget;
+mod files;
 mod filters;
 pub(super) mod handover;
 mod launch;
@@ -497,6 +498,7 @@ impl Driver {
                         Mail::Command(command) => self.command(command),
                         Mail::Spawned(spawned) => self.spawned(spawned),
                         Mail::Sealed(serial) => self.sealed(serial),
+                        Mail::Looked(serial) => self.captures_may_have_ended(serial),
                     }
                 }
             }
@@ -571,6 +573,7 @@ impl Driver {
         match alarm {
             Alarm::Patience(serial) => self.patience_over(serial),
             Alarm::Grace(serial) => self.grace_over(serial),
+            Alarm::Files(serial) => self.look_at_files(serial),
             Alarm::Exit(serial) => {
                 self.look_for_strays();
                 self.exited(serial);
@@ -857,7 +860,7 @@ impl Driver {
         self.serials.remove(id);
         self.serials.ease();
         if let Some(process) = self.processes.remove(&serial) {
-            process.captures.discard();
+            process.captures.discard(());
             for open in process.open {
                 match open {
                     OpenCapture::Pipe(pipe) => self.drop_pipe(pipe),

@@ -56,25 +56,6 @@ pub(crate) fn start(
     Ok(())
 }
 
-/// Has `work` done by a thread that has the user and groups `creds`, and waits for it, as if the calling thread did it itself.
-///
-/// # Errors
-/// The error of `work`; the OS error of making the thread, or of taking on the user.
-pub(crate) fn in_stead<T: Send, E: From<io::Error> + Send>(
-    creds: &Creds,
-    work: impl FnOnce() -> Result<T, E> + Send,
-) -> Result<T, E> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("files".into()).stack_size(STACK);
-        let done = thread.spawn_scoped(scope, || {
-            sys::block_all_signals();
-            creds.take_on()?;
-            work()
-        })?;
-        done.join().unwrap_or_else(|_| Err(io::Error::other("a thread has panicked").into()))
-    })
-}
-
 /// Has `work` done as by [`start`], and waits for what comes of it, no longer than `patience`.
 ///
 /// # Errors

@@ -17,6 +17,8 @@ pub(super) enum Mail {
     Spawned(Spawned),
     /// From the thread that has sealed the captures of a process, by its number.
     Sealed(u64),
+    /// A file that the process with this number writes, and that its user has named, was looked at.
+    Looked(u64),
 }
 
 /// The queue. The driver's holds at most one entry per process that is being made, and the owner's commands; the keeper's, the

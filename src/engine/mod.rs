@@ -41,6 +41,7 @@ pub use capture::filter::{self, FILTER};
 pub use capture::{
     Capture, Captures, CutShort, Extent, Hash, Held, Loss, Part, Places, Taken, View,
 };
+pub(crate) use capture::{ask_for_files, held_file};
 pub use failure::{Stage, StartFailure, StopFailure};
 pub use plan::Heritage;
 pub use restriction::{Restriction, Whitelist};

@@ -217,11 +217,10 @@ pub(super) fn takes_orphans() -> bool {
     std::process::id() == 1 || nix::sys::prctl::get_child_subreaper().unwrap_or(false)
 }
 
-/// Whether process `pid` executes the program that we are; none where we may not inspect it, as our own agents and filters.
+/// Whether process `pid` executes the program that we are; none where we may not inspect it, as our own agents and filters. By the paths that
+/// the kernel knows: the file system that a process has its program on is not asked.
 pub(super) fn is_this_program(pid: i32) -> Option<bool> {
-    use std::os::unix::fs::MetadataExt;
-    let file = |path: &str| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
-    match (file(&format!("/proc/{pid}/exe")), file("/proc/self/exe")) {
+    match (std::fs::read_link(format!("/proc/{pid}/exe")), std::fs::read_link("/proc/self/exe")) {
         (Err(error), _) if error.kind() == io::ErrorKind::PermissionDenied => None,
         (Ok(it), Ok(own)) => Some(it == own),
         _ => Some(false),
@@ -320,7 +319,7 @@ fn take_lease(fd: RawFd) -> io::Result<()> {
 /// Blocks every signal in the calling thread, 32 and 33 among them, which pthread_sigmask leaves alone; gives the mask before.
 ///
 /// A thread that clones children must never run one of our handlers in a child that shares our memory.
-pub(super) fn block_all_signals() -> u64 {
+pub(crate) fn block_all_signals() -> u64 {
     set_signal_mask(u64::MAX)
 }
 

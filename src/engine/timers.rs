@@ -18,6 +18,8 @@ pub(super) enum Alarm {
     Stop(u64),
     /// A process's captures are being hashed for long.
     Sealing(u64),
+    /// The named files of a process, which somebody still writes, are to be looked at again.
+    Files(u64),
     /// It is time to see which orphans have come to us.
     Strays,
 }

@@ -67,10 +67,11 @@ impl Follower {
         let Wish { fd, from, chars } = wish;
         let capture = facts.captures.get(fd);
         let length = capture.filter(|_| !facts.is_running()).map(|capture| capture.len());
-        let growing = capture.filter(|_| length.is_none());
-        // Watched before it is first read: nothing falls between.
-        let watch = growing.and_then(|capture| watcher.watch(capture.path()).ok());
+        let growing = length.is_none();
         let held = capture.and_then(|capture| capture.hold().ok());
+        // Watched before it is first read: nothing falls between.
+        let watch = held.as_ref().filter(|_| growing);
+        let watch = watch.and_then(|held| watcher.watch(&held.path()).ok());
         let end = end.send(AwaitEnd(facts.id.clone()));
         Follower {
             _held: held,

@@ -48,9 +48,9 @@ pub fn merge(
     watcher: &Arc<Watcher>,
 ) -> impl Stream<Item = io::Result<(FdName, Bytes)>> + use<> {
     let captured = || facts.captures.iter().filter_map(|(_, capture)| capture);
+    let held: Vec<Arc<Held>> = captured().filter_map(|one| one.hold().ok()).collect();
     // Watched before they are first read: nothing falls between.
-    let watches = captured().filter_map(|one| watcher.watch(one.path()).ok()).collect();
-    let held = captured().filter_map(|one| one.hold().ok()).collect();
+    let watches = held.iter().filter_map(|held| watcher.watch(&held.path()).ok()).collect();
     let end = end.send(AwaitEnd(facts.id.clone()));
     let merge = Merge {
         _held: held,

@@ -72,24 +72,45 @@ pub fn keeper_socket(
     number: &str,
     inherited: &[RawFd],
 ) -> Result<UnixStream, Foreign> {
+    from_keeper(variable, number, inherited, SockType::Stream).map(UnixStream::from)
+}
+
+/// The socket at which this process asks its keeper for [files](super::files), as `variable` names it by number.
+///
+/// # Errors
+/// As [`keeper_socket`].
+pub fn files_socket(
+    variable: &'static str,
+    number: &str,
+    inherited: &[RawFd],
+) -> Result<OwnedFd, Foreign> {
+    from_keeper(variable, number, inherited, SockType::SeqPacket)
+}
+
+fn from_keeper(
+    variable: &'static str,
+    number: &str,
+    inherited: &[RawFd],
+    kind: SockType,
+) -> Result<OwnedFd, Foreign> {
     let foreign = Foreign { variable };
     let Some(fd) = number.parse().ok().filter(|fd| inherited.contains(fd)) else {
         return Err(foreign);
     };
     // SAFETY: it was open when this process started, and nothing has closed it since.
-    if !is_from_parent(unsafe { BorrowedFd::borrow_raw(fd) }) {
+    if !is_from_parent(unsafe { BorrowedFd::borrow_raw(fd) }, kind) {
         return Err(foreign);
     }
     // SAFETY: as above; the keeper has made it for this process alone, and nothing else here uses it.
-    Ok(UnixStream::from(unsafe { OwnedFd::from_raw_fd(fd) }))
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Whether this is one end of a pair of Unix sockets that our parent has made.
-fn is_from_parent(fd: BorrowedFd<'_>) -> bool {
-    let is_stream = getsockopt(&fd, sockopt::SockType) == Ok(SockType::Stream);
+/// Whether this is one end of a pair of Unix sockets of this kind that our parent has made.
+fn is_from_parent(fd: BorrowedFd<'_>, kind: SockType) -> bool {
+    let is_it = getsockopt(&fd, sockopt::SockType) == Ok(kind);
     let maker = getsockopt(&fd, sockopt::PeerCredentials);
     let parent = std::os::unix::process::parent_id();
-    is_stream && maker.is_ok_and(|maker| u32::try_from(maker.pid()) == Ok(parent))
+    is_it && maker.is_ok_and(|maker| u32::try_from(maker.pid()) == Ok(parent))
 }
 
 /// Whether a descriptor with this number is open.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::ease::Ease;
-use crate::engine::{Ended, Started, StopFailure};
+use crate::engine::{Captures, Ended, Started, StopFailure};
 use crate::spec::{Identity, ProcId};
 
 /// One process.
@@ -34,6 +34,12 @@ impl Record {
 }
 
 impl Record {
+    /// What is captured of it, as of its start and of its end.
+    pub(super) fn captures(&self) -> impl Iterator<Item = &Captures> {
+        let started = self.started.iter().map(|started| &*started.captures);
+        started.chain(self.ended.iter().map(|ended| &*ended.captures))
+    }
+
     fn is_starting(&self) -> bool {
         self.started.is_none() && self.ended.is_none()
     }

@@ -4,7 +4,7 @@
 //! a process of its own with the actors and the network, and starts it again when it dies. Between them is a socket
 //! with typed messages ([`protocol`]). Whatever the engine tells, the keeper writes into its [`ledger`] and journal, and passes on to the
 //! agent; a new agent gets the whole ledger, and goes on from there. Captures are files in the instance's directory
-//! ([`instance`]), which the agent reads itself.
+//! ([`instance`]), which the agent reads itself; of those that specs have named it gets the keeper's descriptors ([`files`]).
 //!
 //! Neither waits for the other. A stopped agent costs the keeper a queue of at most a few events per process; a busy keeper
 //! costs the agent nothing but the time of an answer.
@@ -17,6 +17,7 @@
 pub mod activation;
 pub mod check;
 pub mod descriptors;
+pub mod files;
 pub mod instance;
 mod job;
 pub mod journal;

@@ -1,5 +1,6 @@
 //! The keeper's own loop: signals, the agent, the engine's events.
 
+mod forgetting;
 mod obey;
 mod terminal;
 
@@ -16,6 +17,7 @@ use nix::sys::signal::{SigSet, Signal};
 use super::activation;
 use super::check::NONCE;
 use super::descriptors;
+use super::files::FILES_FD;
 use super::instance::Instance;
 use super::job::Job;
 use super::journal::{self, Entry, Journal};
@@ -34,8 +36,11 @@ use crate::config::NEVER_INHERITED;
 use crate::engine::inbox::Inbox;
 use crate::engine::permitted;
 use crate::engine::procfs::ProcFs;
-use crate::engine::{Ended, Engine, Event, FILTER, Handover, Heritage, Moment, Options, StopOrder};
+use crate::engine::{
+    Captures, Ended, Engine, Event, FILTER, Handover, Heritage, Moment, Options, StopOrder,
+};
 use crate::spec::{Identity, Validated};
+use forgetting::Forgetting;
 
 /// The environment variable by which an agent knows that it is one: the number of its socket to the keeper.
 pub const KEEPER_FD: &str = "PROCSTAR_KEEPER_FD";
@@ -65,6 +70,9 @@ const TOUCH: Duration = Duration::from_secs(3600);
 /// How often is looked while nothing can be polled.
 const BLIND: Duration = Duration::from_millis(5);
 
+/// How long looking up files that an earlier keeper's specs have named may delay the start.
+const FINDING: Duration = Duration::from_secs(3);
+
 /// Why there is no upgrade after the agent's goodbye: nothing is left to go on with.
 const DONE: &str = "all is done, and the program ends";
 
@@ -83,6 +91,7 @@ impl Origin {
     fn heritage(&self) -> Arc<Heritage> {
         let hidden = [
             KEEPER_FD,
+            FILES_FD,
             AGAIN,
             upgrade::STATE_FD,
             upgrade::CHECK_FD,
@@ -161,6 +170,7 @@ struct Keeper {
     instance: Option<Instance>,
     journal: Option<Journal>,
     ledger: Ledger,
+    forgetting: Forgetting,
     memory: Memory,
     agent: Option<Subordinate>,
     /// When to start the next agent.
@@ -215,6 +225,7 @@ impl Keeper {
             instance: None,
             journal: None,
             ledger: Ledger::default(),
+            forgetting: Forgetting::new()?,
             memory: Memory::default(),
             agent: None,
             next_agent: Some(Instant::now()),
@@ -240,9 +251,7 @@ impl Keeper {
         if let Some(instance) = self.instance.take() {
             if !instance.is_lasting() {
                 // With the instance, its processes are as good as deleted.
-                self.ledger.iter().filter_map(|record| record.ended.as_ref()).for_each(|ended| {
-                    ended.captures.discard_named();
-                });
+                self.discard_named_files();
             }
             instance.close();
         }
@@ -267,6 +276,7 @@ impl Keeper {
             }
             self.control_job();
             self.hear_agent(woken);
+            self.forget_discarded();
             self.end_alone();
             if self.awaited.as_ref().is_some_and(Awaited::is_overdue) {
                 self.agent_not_ready(None);
@@ -323,11 +333,14 @@ impl Keeper {
                 self.job.as_ref().map_or(none, Job::fd),
                 wanted(self.job.is_some(), PollFlags::POLLIN),
             ),
+            PollFd::new(self.forgetting.fd(), PollFlags::POLLIN),
         ];
         let overdue = agent.and_then(Subordinate::deadline);
         let ready = self.awaited.as_ref().map(Awaited::deadline);
         let look = self.instance.is_some().then_some(self.look_at);
-        let next = [self.next_agent, self.alone_until, overdue, paced, self.rest_at, ready, look];
+        let forget = self.forgetting.deadline();
+        let next =
+            [self.next_agent, self.alone_until, overdue, paced, self.rest_at, ready, look, forget];
         let next = next.into_iter().flatten().min();
         let timeout = next.map_or(PollTimeout::NONE, |at| {
             let wait = at.saturating_duration_since(now) + Duration::from_millis(1);
@@ -344,7 +357,7 @@ impl Keeper {
             }
         }
         // An error is noticed by whoever reads.
-        let [events, signals, ended, said, _] = fds
+        let [events, signals, ended, said, ..] = fds
             .map(|fd| fd.revents().is_some_and(|found| !(found - PollFlags::POLLOUT).is_empty()));
         Woken { events, signals, ended, said }
     }
@@ -505,6 +518,7 @@ impl Keeper {
             .map_err(|error| error.to_string())?;
         tracing::info!(version, "upgrading");
         self.end_agent_for_upgrade()?;
+        self.forget_all();
         // From here on an agent is to be started in any case.
         self.next_agent = Some(Instant::now());
         let engine = self.engine.as_ref().ok_or("nothing has been started yet")?;
@@ -735,24 +749,7 @@ impl Keeper {
                     engine.stop(id, order, ticket);
                 }
             }
-            ToKeeper::Forget(id) => {
-                let ended = self.ledger.get(&id).and_then(|record| record.ended.as_ref());
-                if let Some(ended) = ended {
-                    ended.captures.discard();
-                }
-                if self.ledger.forget(&id) {
-                    if let Some(engine) = &self.engine {
-                        engine.forget(id.clone());
-                    }
-                    if let Some(journal) = &mut self.journal {
-                        journal.forgotten(id.clone());
-                    }
-                }
-                // The agent sees to it that a process has ended before.
-                if let (None, Some(agent)) = (self.ledger.get(&id), &mut self.agent) {
-                    agent.tell(&ToAgent::Forgotten(id));
-                }
-            }
+            ToKeeper::Forget(id) => self.forget(id),
             ToKeeper::Remember(memory) => {
                 self.orders.retain(|order| !memory.orders.contains(&order.kept()));
                 self.memory = memory;
@@ -840,6 +837,7 @@ impl Keeper {
             }
             return;
         }
+        self.forget_all();
         let welcome = ToAgent::Welcome {
             pid: std::process::id(),
             ppid: std::os::unix::process::parent_id(),
@@ -894,8 +892,11 @@ impl Keeper {
             Ok((records, memory)) => {
                 // Orders were given to the one that has ended.
                 self.memory = Memory { conn_id: memory.conn_id, ..Memory::default() };
+                let deadline = Instant::now() + FINDING;
+                let captures = records.iter().flat_map(Record::captures);
+                Captures::find_named(captures, deadline);
                 for record in records {
-                    self.take_up(&engine, record);
+                    self.take_up(&engine, record, deadline);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -919,7 +920,7 @@ impl Keeper {
     }
 
     /// Takes up a process of a keeper that died.
-    fn take_up(&mut self, engine: &Engine, record: Record) {
+    fn take_up(&mut self, engine: &Engine, record: Record, deadline: Instant) {
         let Record { id, started, ended, identity, .. } = record;
         self.ledger.launched(&id);
         if let Some(identity) = identity {
@@ -933,6 +934,7 @@ impl Keeper {
                     tracing::warn!(proc_id = %record.id, pid = started.pid, "adopting a process that has outlived its keeper");
                     engine.adopt(started);
                 } else {
+                    started.captures.see_named(deadline);
                     self.ledger.ended(Box::new(Ended::lost(started)));
                 }
             }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
+use super::files::{self, FILES_FD};
 use super::listeners::Listeners;
 use super::protocol::{Decoder, FrameError, ToAgent, ToKeeper, encode};
 use super::serve::{AGAIN, KEEPER_FD};
@@ -87,6 +88,9 @@ impl Subordinate {
         if again {
             command.env(AGAIN, "1");
         }
+        let files = files::serve()?;
+        command.env(FILES_FD, files.as_raw_fd().to_string());
+        descriptors::pass_on(&mut command, &files);
         descriptors::pass_on(&mut command, &theirs);
         descriptors::pass_on_inherited(&mut command, fds);
         let _secrets = secrets::hand_over(&mut command)?;

@@ -75,7 +75,7 @@ impl Capture {
 
     fn metadata(&self) -> io::Result<Metadata> {
         match self.named_data() {
-            Some(named) => named.reader(&self.path)?.metadata(),
+            Some(named) => named.reader()?.metadata(),
             None => std::fs::symlink_metadata(&self.path),
         }
     }

@@ -15,7 +15,8 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak, mpsc};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
@@ -26,14 +27,15 @@ use serde::{Deserialize, Serialize};
 use super::super::below::{self, WalkError};
 use super::super::creds::Creds;
 use super::super::restriction::{self, Below};
-use super::super::{Moment, helpers, sys};
+use super::super::sys::{self, Writers};
+use super::super::{Moment, helpers};
 use super::intact::gone;
 use crate::path_bytes;
 use crate::spec::CaptureFile;
 
 /// Which file it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct FileId {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId {
     device: u64,
     inode: u64,
 }
@@ -47,7 +49,8 @@ impl FileId {
 /// What is noted of a file when it is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Made {
-    id: FileId,
+    /// Its number. That of its file system may be another one after the machine has started again.
+    inode: u64,
     /// Who has made it.
     #[serde(default, skip_serializing_if = "Creds::are_ours")]
     creds: Creds,
@@ -66,8 +69,25 @@ pub(in crate::engine) struct Named {
     /// None before it is made.
     made: OnceLock<Made>,
     open: Mutex<Option<Arc<Open>>>,
+    look: Mutex<Look>,
     /// Whether its removal has begun.
     removed: AtomicBool,
+}
+
+/// How far a look at a file has come.
+#[derive(Default)]
+struct Look {
+    going: bool,
+    seen: Option<Seen>,
+}
+
+/// What was seen of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) struct Seen {
+    /// Whether somebody has it open for writing.
+    pub(in crate::engine) writers: Writers,
+    /// Its length; none where it is gone, or cannot be had.
+    pub(super) length: Option<u64>,
 }
 
 /// Those of this program, by their keys.
@@ -77,6 +97,9 @@ fn all() -> MutexGuard<'static, HashMap<u64, Weak<Named>>> {
     ALL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How long a file may take to be made.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// A key that no other file has, in this program and those before it.
 fn next_key() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
@@ -84,6 +107,24 @@ fn next_key() -> u64 {
     let later = |last: u64| now.max(last.saturating_add(1));
     let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(later(last)));
     later(last.unwrap_or_default())
+}
+
+/// Asks another process, which holds the descriptors, for that of the file with a key; none where it has none.
+pub(crate) type Holder = Box<dyn Fn(u64) -> io::Result<Option<OwnedFd>> + Send + Sync>;
+
+static HOLDER: OnceLock<Holder> = OnceLock::new();
+
+/// Has the descriptors of files that specs have named asked of another process, from now on.
+pub(crate) fn ask_for_files(holder: Holder) {
+    // There is one keeper in a process's life.
+    let _ = HOLDER.set(holder);
+}
+
+/// The file with a key, for reading, where this process holds it.
+pub(crate) fn held_file(key: u64) -> Option<Arc<File>> {
+    let named = all().get(&key).and_then(Weak::upgrade)?;
+    let open = named.opened();
+    open.as_ref().map(|open| Arc::clone(&open.reader))
 }
 
 impl Named {
@@ -100,6 +141,7 @@ impl Named {
                 key,
                 made: OnceLock::new(),
                 open: Mutex::new(None),
+                look: Mutex::default(),
                 removed: AtomicBool::new(false),
             });
             all.insert(key, Arc::downgrade(&named));
@@ -132,51 +174,117 @@ impl Named {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes, or empties, the file, as a user who has these `creds`, and not outside of `within`; gives it as open for writing. May wait for
-    /// the file system.
+    /// Makes, or empties, the file, as a user who has these `creds`, and not outside of `within`; gives it as open for writing. Waits for
+    /// the file system, but not for ever.
     ///
     /// # Errors
-    /// The OS error; `EINVAL` where there is something else than a regular file, `EXDEV` for a path that leads out.
+    /// The OS error; `EINVAL` where there is something else than a regular file, `EXDEV` for a path that leads out, `ETIMEDOUT` where
+    /// the file system does not answer.
     pub(super) fn make(
-        &self,
+        self: &Arc<Self>,
         file: &CaptureFile,
         within: Option<&Below>,
         creds: &Creds,
     ) -> Result<File, WalkError> {
-        let made = if creds.are_ours() {
-            make(file, within)
-        } else {
-            helpers::in_stead(creds, || make(file, within))
-        };
-        let (writer, open, id) = made?;
-        let _ = self.made.set(Made { id, creds: creds.clone() });
-        *self.opened() = Some(Arc::new(open));
-        Ok(writer)
+        let (named, file, of) = (Arc::clone(self), file.clone(), creds.clone());
+        let within = within.cloned();
+        helpers::wait(creds, PATIENCE, move || {
+            let (writer, open) = make(&file, within.as_ref())?;
+            let inode = FileId::of(&open.reader.metadata()?).inode;
+            let _ = named.made.set(Made { inode, creds: of });
+            *named.opened() = Some(Arc::new(open));
+            Ok(writer)
+        })
     }
 
-    /// The file, for reading; `path` is where it was made.
+    /// The file, for reading. Asks no file system.
     ///
     /// # Errors
-    /// The OS error; that it is gone.
-    pub(super) fn reader(&self, path: &Path) -> io::Result<Arc<File>> {
+    /// That nobody holds it.
+    pub(super) fn reader(&self) -> io::Result<Arc<File>> {
         if let Some(open) = &*self.opened() {
             return Ok(Arc::clone(&open.reader));
         }
-        Ok(self.find(path)?.reader)
+        let ask = HOLDER.get().ok_or_else(gone)?;
+        Ok(Arc::new(ask(self.key)?.ok_or_else(gone)?.into()))
+    }
+
+    fn looked(&self) -> MutexGuard<'_, Look> {
+        self.look.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the last look has shown.
+    pub(super) fn seen(&self) -> Option<Seen> {
+        self.looked().seen
+    }
+
+    /// Has another thread look at the file, which may wait for the file system, and then call `done`. While a look goes on, there is no other.
+    pub(super) fn look(self: &Arc<Self>, done: impl FnOnce() + Send + 'static) {
+        if std::mem::replace(&mut self.looked().going, true) {
+            return;
+        }
+        let named = Arc::clone(self);
+        let started = helpers::start(&Creds::default(), move |_| {
+            let reader = named.reader().ok();
+            let meta = reader.as_ref().and_then(|reader| reader.metadata().ok());
+            let seen = Seen {
+                writers: reader.map_or(Writers::None, |reader| sys::writers(&reader)),
+                length: meta.filter(|meta| meta.nlink() > 0).map(|meta| meta.len()),
+            };
+            *named.looked() = Look { going: false, seen: Some(seen) };
+            drop(named);
+            done();
+        });
+        if let Err(error) = started {
+            tracing::warn!(%error, "cannot look at a captured file");
+            self.looked().going = false;
+        }
     }
 
     /// Looks the file up where it was made.
     fn find(&self, path: &Path) -> io::Result<Open> {
         let made = self.made().ok_or_else(gone)?;
         let found = open(path).map_err(|error| io::Error::from_raw_os_error(error.errno()))?;
-        if FileId::of(&found.reader.metadata()?) == made.id { Ok(found) } else { Err(gone()) }
+        if found.reader.metadata()?.ino() == made.inode { Ok(found) } else { Err(gone()) }
     }
 
-    /// Removes the file, if it is still what stands at its path, and then calls `done`. That is done by another thread, as whoever has
-    /// made the file; the first of several calls counts, and the others are done at once.
-    pub(super) fn remove(self: &Arc<Self>, path: &Path, done: impl FnOnce() + Send + 'static) {
+    /// Looks files up that a program which is gone has made, and holds them: each by a thread of its own, as whoever has made it. Waits until
+    /// `deadline` at most; what is found later is held then.
+    pub(super) fn find_all<'a>(
+        files: impl Iterator<Item = (&'a Arc<Named>, &'a Path)>,
+        deadline: Instant,
+    ) {
+        let (finding, found) = mpsc::channel();
+        let left = || deadline.saturating_duration_since(Instant::now());
+        for (named, path) in files {
+            let Some(made) = named.made().filter(|_| !named.is_held()) else { continue };
+            loop {
+                let (named, path, finding) = (Arc::clone(named), path.to_owned(), finding.clone());
+                let started = helpers::start(&made.creds, move |ready| {
+                    match ready.and_then(|()| named.find(&path)) {
+                        Ok(open) => *named.opened() = Some(Arc::new(open)),
+                        Err(error) => {
+                            tracing::warn!(path = %path.display(), %error, "cannot find a captured file again");
+                        }
+                    }
+                    // Nobody may be waiting any more.
+                    let _ = finding.send(());
+                });
+                // Where there are too many at once, one of them makes room.
+                if started.is_ok() || found.recv_timeout(left()).is_err() {
+                    break;
+                }
+            }
+        }
+        drop(finding);
+        while found.recv_timeout(left()).is_ok() {}
+    }
+
+    /// Removes the file, if it is still what stands at its path, and then drops `done`. That is done by another thread, as whoever has
+    /// made the file; the first of several calls counts.
+    pub(super) fn remove<T: Send + 'static>(self: &Arc<Self>, path: &Path, done: T) {
         let Some(made) = self.made().filter(|_| !self.removed.swap(true, Ordering::AcqRel)) else {
-            return done();
+            return;
         };
         let (named, path) = (Arc::clone(self), path.to_path_buf());
         let shown = path.clone();
@@ -184,8 +292,7 @@ impl Named {
             if let Err(error) = ready.and_then(|()| named.remove_now(&path)) {
                 tracing::warn!(path = %path.display(), %error, "cannot remove a capture");
             }
-            drop(named);
-            done();
+            drop((named, done));
         });
         if let Err(error) = started {
             tracing::warn!(path = %shown.display(), %error, "cannot remove a capture");
@@ -201,13 +308,13 @@ impl Named {
                 found => Arc::new(found?),
             },
         };
-        let Some(made) = self.made() else { return Ok(()) };
+        let id = FileId::of(&open.reader.metadata()?);
         // The file is open, so no other one can have got its number.
         let there = match fstatat(&open.dir, open.name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
             Err(Errno::ENOENT) => return Ok(()),
             there => there?,
         };
-        if (FileId { device: there.st_dev, inode: there.st_ino }) == made.id {
+        if (FileId { device: there.st_dev, inode: there.st_ino }) == id {
             unlinkat(&open.dir, open.name.as_os_str(), UnlinkatFlags::NoRemoveDir)?;
         }
         Ok(())
@@ -292,7 +399,7 @@ fn open(path: &Path) -> Result<Open, WalkError> {
 }
 
 /// Makes, or empties, a file.
-fn make(file: &CaptureFile, within: Option<&Below>) -> Result<(File, Open, FileId), WalkError> {
+fn make(file: &CaptureFile, within: Option<&Below>) -> Result<(File, Open), WalkError> {
     let (dir, name) = below::parent(Path::new(&file.path))?;
     if let Some(within) = within {
         restriction::open::check_parent(&dir, within)?;
@@ -303,15 +410,14 @@ fn make(file: &CaptureFile, within: Option<&Below>) -> Result<(File, Open, FileI
     let meta = writer.metadata()?;
     check_regular(&meta)?;
     let reader = File::from(openat(&dir, name.as_os_str(), flags(OFlag::O_RDONLY), Mode::empty())?);
-    let id = FileId::of(&meta);
-    if FileId::of(&reader.metadata()?) != id {
+    if FileId::of(&reader.metadata()?) != FileId::of(&meta) {
         // Somebody has replaced it at this very moment.
         return Err(Errno::ESTALE.into());
     }
     writer.set_len(0)?;
     writer.set_permissions(PermissionsExt::from_mode(file.mode))?;
     sys::set_blocking(&writer)?;
-    Ok((writer, Open { reader: Arc::new(reader), dir, name }, id))
+    Ok((writer, Open { reader: Arc::new(reader), dir, name }))
 }
 
 fn check_regular(meta: &Metadata) -> io::Result<()> {

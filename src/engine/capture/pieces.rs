@@ -108,7 +108,7 @@ pub(super) fn count(path: &Path) -> io::Result<u64> {
 /// # Errors
 /// The OS error of reading the file.
 pub(super) fn read(path: &Path, from: u64) -> io::Result<Vec<Piece>> {
-    let mut file = File::open(path)?;
+    let mut file = super::open_to_read(path)?;
     file.seek(SeekFrom::Start(from * SIZE as u64))?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;

@@ -121,3 +121,40 @@ impl Clone for Capture {
         Record::from(self).into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::CaptureFile;
+
+    /// Messages have no names of fields, and the state of an upgrade has: each form gives back what went in.
+    #[test]
+    fn what_is_known_of_a_named_file_crosses() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out").to_str().unwrap().to_owned();
+        let file = CaptureFile { path: path.clone(), mode: 0o600, keep: true };
+        let spec = CaptureSpec { file: Some(file.clone()), ..CaptureSpec::default() };
+        let mut record = Record::empty(spec);
+        record.path = path.into();
+        record.frozen = OPEN;
+        let mut capture = Capture::from(record);
+        let named = Named::new();
+        capture.named = Some(Arc::clone(&named));
+        for made in [false, true] {
+            if made {
+                named.make(&file, None, &Default::default()).unwrap();
+            }
+            let compact: Capture =
+                rmp_serde::from_slice(&rmp_serde::to_vec(&capture.clone()).unwrap()).unwrap();
+            let by_name: Capture =
+                rmp_serde::from_slice(&rmp_serde::to_vec_named(&capture.clone()).unwrap()).unwrap();
+            for other in [compact, by_name] {
+                assert_eq!(other.path, capture.path);
+                let crossed = other.named.unwrap();
+                assert_eq!((crossed.key(), crossed.made()), (named.key(), named.made()));
+                // In one program they are one.
+                assert!(Arc::ptr_eq(&crossed, &named) && named.made().is_some() == made);
+            }
+        }
+    }
+}

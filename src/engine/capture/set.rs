@@ -1,10 +1,12 @@
 //! The captures of one process.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use super::Capture;
+use super::named::Named;
 use crate::spec::FdName;
 
 /// The fds of a process in the spec's order, with the captures among them.
@@ -31,22 +33,48 @@ impl Captures {
         self.iter().find(|(name, _)| *name == fd).and_then(|(_, capture)| capture)
     }
 
-    /// Removes the files that the spec has named and that are not to stay.
-    pub(crate) fn discard_named(&self) {
-        self.0.iter().filter_map(|(_, capture)| capture.as_ref()).for_each(Capture::discard_named);
+    fn captured(&self) -> impl Iterator<Item = &Capture> {
+        self.0.iter().filter_map(|(_, capture)| capture.as_ref())
     }
 
-    /// Removes the files of all. Whoever holds one reads on.
-    pub(crate) fn discard(&self) {
-        for capture in self.0.iter().filter_map(|(_, capture)| capture.as_ref()) {
-            capture.discard();
+    /// Whether files that the spec has named are removed with these, which may take its time.
+    pub(crate) fn remove_named(&self) -> bool {
+        self.captured().any(|capture| capture.named_to_remove().is_some())
+    }
+
+    /// Removes the files that the spec has named and that are not to stay, by other threads. `done` is dropped once all is done.
+    pub(crate) fn discard_named<T: Clone + Send + 'static>(&self, done: T) {
+        self.captured().for_each(|capture| capture.discard_named(done.clone()));
+    }
+
+    /// Removes the files of all. Whoever holds one reads on. `done` is dropped once all is done.
+    pub(crate) fn discard<T: Clone + Send + 'static>(&self, done: T) {
+        self.captured().for_each(Capture::remove_own);
+        self.discard_named(done);
+    }
+
+    /// Looks up the files that specs have named, of captures that a program has left which is gone. Waits until `deadline` at most.
+    pub(crate) fn find_named<'a>(all: impl Iterator<Item = &'a Captures>, deadline: Instant) {
+        let captured = all.flat_map(Captures::captured);
+        Named::find_all(captured.filter_map(|one| one.named.as_ref().zip(one.named())), deadline);
+    }
+
+    /// Looks at the files that must be seen before captures are frozen. Waits until `deadline` at most.
+    pub(crate) fn see_named(&self, deadline: Instant) {
+        let (looking, looked) = mpsc::channel::<()>();
+        for capture in self.captured().filter(|capture| capture.must_be_seen()) {
+            let looking = looking.clone();
+            capture.look_at_file(move || drop(looking));
         }
+        drop(looking);
+        // An error comes once all have dropped the other end, or the time is over.
+        let _ = looked.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 
     /// How many descriptors are held for files that the spec has named.
     pub(in crate::engine) fn named_descriptors(&self) -> usize {
-        let captures = self.0.iter().filter_map(|(_, capture)| capture.as_ref());
-        let held = captures.filter(|capture| capture.named.as_ref().is_some_and(|n| n.is_held()));
+        let held =
+            self.captured().filter(|capture| capture.named.as_ref().is_some_and(|n| n.is_held()));
         // One for reading, and one of the directory.
         2 * held.count()
     }

@@ -117,7 +117,9 @@ impl Driver {
 
     /// A filter has ended, or may have.
     pub(super) fn filter_ended(&mut self, pid: i32) {
-        if let Some((serial, index)) = self.reap_filter(pid) {
+        if let Some((serial, index)) = self.reap_filter(pid)
+            && self.is_seen(serial, index)
+        {
             self.close_capture(serial, index);
             self.apply(serial, Input::CapturesClosed);
         }

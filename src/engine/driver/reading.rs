@@ -13,7 +13,7 @@ use super::super::state::{Input, State};
 use super::super::sys::{self, Writers};
 use super::super::timers::Alarm;
 use super::pipes::{self, PipeSize};
-use super::{Driver, OpenCapture, Pipe, Process, Source, filters};
+use super::{Driver, OpenCapture, Pipe, Process, Source, files, filters};
 
 /// How much is read at once.
 pub(super) const BUFFER: usize = 256 * 1024;
@@ -176,7 +176,7 @@ impl Driver {
             let ended = match kind {
                 Kind::Pipe => matches!(self.read_pipe(serial, index, false), Turn::End),
                 Kind::File => self.file_has_ended(serial, index),
-                Kind::Filter(pid) => self.filter_has_ended(pid),
+                Kind::Filter(pid) => self.filter_has_ended(pid) && self.is_seen(serial, index),
             };
             if ended {
                 self.close_capture(serial, index);
@@ -186,15 +186,18 @@ impl Driver {
 
     /// Whether nobody writes a captured file any more; if somebody does, its closing is watched for.
     fn file_has_ended(&mut self, serial: u64, index: usize) -> bool {
+        if self.capture(serial, index).is_some_and(Capture::is_in_named_file) {
+            return self.named_file_has_ended(serial, index);
+        }
         if !self.is_written(serial, index) {
             return true;
         }
-        let Some(capture) = self.processes.get(&serial).and_then(|p| p.captures.at(index)) else {
-            return true;
-        };
+        let Some(capture) = self.capture(serial, index) else { return true };
         let flags = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_ONESHOT;
         // Without a watch, the grace decides.
-        if let Ok(watch) = self.watcher.inotify.add_watch(capture.path(), flags) {
+        if let Ok(held) = capture.hold()
+            && let Ok(watch) = self.watcher.inotify.add_watch(&held.path(), flags)
+        {
             self.watcher.watches.insert(watch, serial);
         }
         // It may have been closed before it was watched.
@@ -214,18 +217,25 @@ impl Driver {
         written
     }
 
+    fn capture(&self, serial: u64, index: usize) -> Option<&Capture> {
+        self.processes.get(&serial).and_then(|process| process.captures.at(index))
+    }
+
     /// Some watched file has been closed by a writer.
     pub(super) fn file_closed(&mut self) {
         let Ok(events) = self.watcher.inotify.read_events() else { return };
         for event in events {
-            let Some(serial) = self.watcher.watches.remove(&event.wd) else { continue };
-            if matches!(
-                self.processes.get(&serial),
-                Some(Process { state: State::Draining(_), .. })
-            ) {
-                self.close_what_has_ended(serial);
-                self.apply(serial, Input::CapturesClosed);
+            if let Some(serial) = self.watcher.watches.remove(&event.wd) {
+                self.captures_may_have_ended(serial);
             }
+        }
+    }
+
+    /// Something has come to its end that a process's captures may have waited for.
+    pub(super) fn captures_may_have_ended(&mut self, serial: u64) {
+        if matches!(self.processes.get(&serial), Some(Process { state: State::Draining(_), .. })) {
+            self.close_what_has_ended(serial);
+            self.apply(serial, Input::CapturesClosed);
         }
     }
 
@@ -239,7 +249,9 @@ impl Driver {
         let Process { open, captures, cut_short, filters_until, .. } = process;
         let finishing = |open: &OpenCapture| filters::is_finishing(open, captures);
         let until = *filters_until.get_or_insert_with(|| Instant::now() + filters::PATIENCE);
-        if open.iter().any(finishing) && Instant::now() < until {
+        let unseen = files::look(open, captures, serial, &self.inbox)
+            && files::patience(until) > Instant::now();
+        if unseen || (open.iter().any(finishing) && Instant::now() < until) {
             self.timers.set(Instant::now() + FILTERS_LOOK, Alarm::Grace(serial));
             return;
         }

@@ -1,0 +1,120 @@
+//! How an agent gets at the files that specs have named: by the descriptors that the keeper holds.
+//!
+//! Such a file may have gone from its path, and something else be there. So the agent opens none: it asks the keeper, by the key that
+//! captures bear, over a socket of its own, and gets a copy of the keeper's descriptor. A thread of the keeper answers, which touches no
+//! file system and waits for nobody else. An agent that comes later asks again, so nothing is lost with one that dies.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg, setsockopt, socketpair, sockopt,
+};
+use nix::sys::time::TimeVal;
+
+use crate::engine::{held_file, sys};
+
+/// The environment variable by which an agent knows the socket at which it asks for files: its number.
+pub const FILES_FD: &str = "PROCSTAR_KEEPER_FILES";
+
+/// The stack of the thread that answers.
+const STACK: usize = 64 * 1024;
+/// How long an agent waits for an answer: a keeper that has no CPU time, or is being debugged, is not waited for without end.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The size of a key.
+const SIZE: usize = size_of::<u64>();
+
+/// Starts to answer an agent; returns its end of the socket. The thread ends with the agent.
+///
+/// # Errors
+/// The OS error of making the socket or the thread.
+pub(super) fn serve() -> io::Result<OwnedFd> {
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    std::thread::Builder::new().name("files".into()).stack_size(STACK).spawn(move || {
+        sys::block_all_signals();
+        while let Ok((key, _)) = receive(&ours) {
+            let file = held_file(key);
+            match send(&ours, key, file.as_deref()) {
+                Ok(()) | Err(Errno::EAGAIN) => {}
+                Err(_) => return,
+            }
+        }
+    })?;
+    Ok(theirs)
+}
+
+/// Has this agent ask its keeper behind `socket`, from now on.
+pub fn ask(socket: OwnedFd) {
+    let client = Mutex::new(Client::new(socket));
+    crate::engine::ask_for_files(Box::new(move |key| {
+        client.lock().unwrap_or_else(PoisonError::into_inner).ask(key)
+    }));
+}
+
+/// Asks for files, one after another.
+struct Client(OwnedFd);
+
+impl Client {
+    fn new(socket: OwnedFd) -> Client {
+        let patience = TimeVal::new(PATIENCE.as_secs().cast_signed(), 0);
+        // Without it, it waits as long as the keeper lives.
+        let _ = setsockopt(&socket, sockopt::ReceiveTimeout, &patience);
+        let _ = sys::set_cloexec(&socket, true);
+        Client(socket)
+    }
+
+    /// A copy of the keeper's descriptor of the file with this key; none where the keeper has none.
+    fn ask(&self, key: u64) -> io::Result<Option<OwnedFd>> {
+        send(&self.0, key, None)?;
+        loop {
+            // An answer that has come too late for the question before is not for this one.
+            match receive(&self.0)? {
+                (answered, file) if answered == key => return Ok(file),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn send(socket: &OwnedFd, key: u64, file: Option<&File>) -> nix::Result<()> {
+    let bytes = key.to_ne_bytes();
+    let fds: Vec<RawFd> = file.iter().map(|file| file.as_raw_fd()).collect();
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let rights = if fds.is_empty() { &[][..] } else { &rights[..] };
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&bytes)], rights, flags, None).map(drop)
+}
+
+/// The next key, with the descriptor that comes with it. The end of the socket is an error.
+fn receive(socket: &OwnedFd) -> io::Result<(u64, Option<OwnedFd>)> {
+    let mut bytes = [0; SIZE];
+    let mut room = nix::cmsg_space!(RawFd);
+    let received = loop {
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut room), flags) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+            Ok(message) => {
+                let fd = message.cmsgs()?.find_map(|message| match message {
+                    ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
+                    _ => None,
+                });
+                break (message.bytes, fd);
+            }
+        }
+    };
+    // SAFETY: the kernel has just given it to us.
+    let file = received.1.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    if received.0 == SIZE {
+        Ok((u64::from_ne_bytes(bytes), file))
+    } else {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+}

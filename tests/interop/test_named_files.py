@@ -1,0 +1,234 @@
+"""Files that a spec names, attacked by the process and its user. Needs root, which starts processes as another user."""
+
+import os
+from pathlib import Path
+import signal
+import subprocess
+import tempfile
+
+import pytest
+
+from support.http import Service
+from support.specs import capture, sh
+from support.survival import agent_pid, kill
+from support.wait import eventually
+
+BATCH = 65001
+
+KINDS = {"direct": {}, "filtered": {"mode": "memory"}, "compressed": {"compress": "zstd"}}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return KINDS[request.param]
+
+
+@pytest.fixture
+def place():
+    """A directory of root's with one of batch's, `d`, which has `e`; and one that is root's alone, with a file `o`."""
+    with tempfile.TemporaryDirectory(prefix="procstar-named-") as path:
+        path = Path(path).resolve()
+        path.chmod(0o755)
+        (path / "root").mkdir(mode=0o700)
+        (path / "root" / "o").write_text("secret")
+        for own in ("d", "d/e"):
+            (path / own).mkdir()
+            os.chown(path / own, BATCH, BATCH)
+        yield path
+
+
+def named(path, more, keep=True):
+    return ("stdout", {"capture": {**capture("tempfile")["capture"], "file": {"path": str(path), "keep": keep}, **more}})
+
+
+def of_batch(proc):
+    return {**proc, "user": BATCH, "group": BATCH}
+
+
+def output(service, proc_id):
+    rsp = service.http.get(f"/procs/{proc_id}/output/stdout/data")
+    assert rsp.status_code == 200, rsp.text
+    return rsp.content
+
+
+def delete(service, proc_id):
+    rsp = service.http.delete(f"/procs/{proc_id}")
+    assert rsp.status_code == 200, rsp.text
+
+
+def answers(service):
+    """The service answers soon, and starts processes."""
+    assert service.http.get("/healthz", timeout=10).status_code == 200
+    name = f"p{os.urandom(4).hex()}"
+    service.post({name: sh("exit 3")})
+    assert service.result(name)["status"]["exit_code"] == 3
+
+
+def check(service, code=0):
+    """It has ended so, and all that it wrote is there. As often as HTTP has threads."""
+    for _ in range(4):
+        res = service.result("p")
+        assert res["status"]["exit_code"] == code
+        assert res["captures"]["stdout"]["complete"] and res["captures"]["stdout"]["length"] == 5
+        assert output(service, "p") == b"mine\n"
+
+
+def agent_dies(service):
+    old = agent_pid(service.proc.pid)
+    kill(old, signal.SIGKILL)
+    eventually(lambda: agent_pid(service.proc.pid) not in (None, old), "another agent")
+    eventually(service._listens, "the service listens again")
+
+
+def upgrade(service):
+    old = agent_pid(service.proc.pid)
+    service.proc.send_signal(signal.SIGHUP)
+    eventually(lambda: "upgraded path=" in service.log(), "an upgrade")
+    eventually(lambda: agent_pid(service.proc.pid) not in (None, old), "another agent")
+    eventually(service._listens, "the service listens again")
+
+
+@pytest.mark.parametrize("then", [lambda _: None, agent_dies, upgrade], ids=["same", "agent", "upgrade"])
+def test_a_directory_that_becomes_a_link_leads_nowhere(place, kind, then):
+    """Nothing of root's is read or removed; what was captured is read, and removed at its new place."""
+    with Service() as service:
+        script = f"echo mine; mv {place}/d/e {place}/d/f; ln -s {place}/root {place}/d/e"
+        service.post({"p": of_batch(sh(script, named(place / "d/e/o", kind, keep=False)))})
+        check(service)
+        then(service)
+        check(service)
+        delete(service, "p")
+        # By the time of the answer.
+        assert not (place / "d/f/o").exists()
+        assert (place / "root/o").read_text() == "secret"
+
+
+def test_a_link_that_was_there_is_refused(place, kind):
+    (place / "d/link").symlink_to(place / "root")
+    with Service() as service:
+        service.post({"p": of_batch(sh("echo mine", named(place / "d/link/new", kind)))})
+        res = service.result("p")
+        assert res["state"] == "error" and "Too many levels of symbolic links" in res["errors"][0]
+        assert f"{place}/d/link is a symbolic link" in res["errors"][0]
+        assert os.listdir(place / "root") == ["o"]
+
+
+@pytest.mark.parametrize("then", [lambda _: None, agent_dies, upgrade], ids=["same", "agent", "upgrade"])
+def test_a_fifo_stops_neither_engine_nor_http(place, kind, then):
+    with Service() as service:
+        script = f"cd {place}/d; echo mine; mv o o2; mkfifo o; exit 5"
+        service.post({"p": of_batch(sh(script, named(place / "d/o", kind)))})
+        check(service, 5)
+        answers(service)
+        then(service)
+        check(service, 5)
+        answers(service)
+        # It ends as ever.
+        service.proc.send_signal(signal.SIGTERM)
+        eventually(lambda: service.proc.poll() is not None, "the service's end")
+
+
+def test_a_fifo_after_the_end_stops_nothing(place, kind):
+    with Service() as service:
+        service.post({"p": of_batch(sh("echo mine", named(place / "d/o", kind)))})
+        service.result("p")
+        (place / "d/o").rename(place / "d/o2")
+        os.mkfifo(place / "d/o")
+        check(service)
+        answers(service)
+
+
+def test_a_dead_mount_over_the_directory_stops_nothing(place, kind):
+    """A file system that never answers comes to stand at the path: whatever looks there hangs until it is gone."""
+    with Service() as service:
+        hold = f"echo mine; until [ -e {place}/go ]; do sleep 0.01; done; exit 5"
+        service.post({"p": of_batch(sh(hold, named(place / "d/e/o", kind, keep=False)))})
+        eventually(lambda: (place / "d/e/o").exists(), "the file")
+        with dead_mount(place / "d/e"):
+            (place / "go").touch()
+            check(service, 5)
+            answers(service)
+            delete(service, "p")
+            answers(service)
+            # One that is to be made there waits, and holds up nobody.
+            service.post({"q": of_batch(sh("echo mine", named(place / "d/e/o", kind)))})
+            answers(service)
+        assert not (place / "d/e/o").exists() or service.result("q")
+
+
+def keeper_dies(place, tmp_path, kind, after):
+    """The keeper is killed while one process runs and another has ended; `after` is done before the next start on the same directory."""
+    with Service("--state-dir", tmp_path / "state") as service:
+        hold = f"echo mine; until [ -e {place}/go ]; do sleep 0.01; done; exit 5"
+        service.post({
+            "p": of_batch(sh("echo mine", named(place / "d/e/o", kind, keep=False))),
+            "q": of_batch(sh(hold, named(place / "d/e/q", kind, keep=False))),
+        })
+        service.result("p")
+        eventually(lambda: service.result("q", ended=False)["state"] == "running", "its start")
+    after()
+    return Service("--state-dir", tmp_path / "state")
+
+
+def test_after_a_crash_the_same_files_are_found(place, tmp_path, kind):
+    with keeper_dies(place, tmp_path, kind, lambda: None) as service:
+        check(service)
+        (place / "go").touch()
+        assert service.result("q")["captures"]["stdout"]["length"] in (0, 5)
+        for name in "p", "q":
+            delete(service, name)
+        assert os.listdir(place / "d/e") == []
+
+
+def test_after_a_crash_a_link_or_a_fifo_is_not_taken_for_a_file(place, tmp_path, kind):
+    def swap():
+        (place / "d/e").rename(place / "d/f")
+        (place / "d/e").symlink_to(place / "root")
+        (place / "root/q").write_text("secret")
+
+    with keeper_dies(place, tmp_path, kind, swap) as service:
+        rsp = service.http.get("/procs/p/output/stdout/data")
+        assert rsp.status_code in (404, 410) and b"secret" not in rsp.content
+        assert service.result("p")["captures"]["stdout"]["reason"] == "gone"
+        (place / "go").touch()
+        service.result("q")
+        for name in "p", "q":
+            assert b"secret" not in service.http.get(f"/procs/{name}").content
+            delete(service, name)
+        answers(service)
+        assert sorted(os.listdir(place / "root")) == ["o", "q"]
+
+
+def test_after_a_crash_a_dead_mount_delays_the_start_and_no_more(place, tmp_path):
+    mount = dead_mount(place / "d/e")
+    try:
+        with keeper_dies(place, tmp_path, {}, mount.__enter__) as service:
+            assert service.result("p")["captures"]["stdout"]["reason"] == "gone"
+            answers(service)
+    finally:
+        mount.__exit__()
+
+
+class dead_mount:
+    """Mounts a file system at a directory whose server never says a word, as a host that is gone."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __enter__(self):
+        self.fuse = os.open("/dev/fuse", os.O_RDWR)
+        options = f"fd={self.fuse},rootmode=40000,user_id=0,group_id=0,allow_other"
+        mount = f"""import ctypes, sys
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.mount(b"dead", {str(self.path).encode()!r}, b"fuse", 0, {options.encode()!r}):
+    sys.exit(str(ctypes.get_errno()))"""
+        done = subprocess.run(["python3", "-c", mount], pass_fds=[self.fuse], capture_output=True, text=True)
+        if done.returncode:
+            os.close(self.fuse)
+            pytest.skip(f"cannot mount: {done.stderr}")
+        return self
+
+    def __exit__(self, *_):
+        # Everything that waits for it fails then.
+        os.close(self.fuse)
+        subprocess.run(["umount", "-l", self.path], check=True)
