@@ -293,9 +293,12 @@ pub struct AgentSettings {
     /// The connection ID, the same over all reconnections, never empty; `None`: a random UUID.
     /// Two live agents with one ID take the connection from each other. `--conn-id`.
     pub conn_id: Option<String>,
-    /// A PEM file: an extra root, or the server's own self-signed certificate.
+    /// A PEM file: an extra root, or the server's own self-signed certificate. It pins nothing: see `ca`.
     #[serde(with = "text::path")]
     pub cert: Option<PathBuf>,
+    /// A PEM file: the roots, or the server's own certificate, that are trusted instead of the system's roots. `--agent-ca`.
+    #[serde(with = "text::path")]
+    pub ca: Option<PathBuf>,
     /// What the server asks for at registration; empty is a token too. Has no flag.
     pub token: Secret,
     /// Waits between attempts.
@@ -325,6 +328,7 @@ impl Default for AgentSettings {
             group_id: "default".to_owned(),
             conn_id: None,
             cert: None,
+            ca: None,
             token: Secret::default(),
             connect: ConnectSettings::default(),
             register_timeout: Duration::from_secs(10),

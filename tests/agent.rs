@@ -13,6 +13,8 @@ mod common;
 mod message;
 #[path = "common/private.rs"]
 mod private;
+#[path = "agent/roots.rs"]
+mod roots;
 #[path = "agent/rotation.rs"]
 mod rotation;
 #[path = "agent/sparse.rs"]

@@ -33,7 +33,7 @@ const LARGE: usize = 70 << 20;
 
 fn dialer(host: &str, port: u16, identity: &Identity) -> WssDialer {
     let cert = identity.pem_file();
-    WssDialer::new(host, port, client_config(Some(cert.path())).unwrap())
+    WssDialer::new(host, port, client_config(&Trust::also(cert.path())).unwrap())
 }
 
 async fn link(server: &MockServer) -> Link {
@@ -412,7 +412,7 @@ async fn a_closed_port() {
 async fn certificates_that_are_refused() {
     let server = MockServer::start(Behaviour::default());
     let port = server.addr.port();
-    let stranger = WssDialer::new("127.0.0.1", port, client_config(None).unwrap());
+    let stranger = WssDialer::new("127.0.0.1", port, client_config(&Default::default()).unwrap());
     let err = failure(stranger).await;
     assert!(matches!(err, DialError::Certificate { .. }), "{err}");
     assert!(err.to_string().contains("PROCSTAR_AGENT_CERT"), "{err}");

@@ -43,6 +43,7 @@ Configuration, later ones win:
 Environment:
   PROCSTAR_AGENT_HOST, PROCSTAR_AGENT_PORT, PROCSTAR_GROUP_ID   as the options of these names
   PROCSTAR_AGENT_CERT        PEM file: an extra root, or the server's own certificate
+  PROCSTAR_AGENT_CA          PEM file: the only roots, or the server's own certificate
   PROCSTAR_AGENT_TOKEN       what the server asks for at registration
   PROCSTAR_HTTP_TOKEN        lets HTTP requests in that bear it, whoever sends them
   PROCSTAR_AGENT_TOKEN_FILE, PROCSTAR_HTTP_TOKEN_FILE   files that hold the tokens; so may

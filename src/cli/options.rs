@@ -140,6 +140,10 @@ struct AgentFlags {
     #[arg(long, value_name = "ID", value_parser = value(Kind::Name), global = true, hide = true)]
     conn_id: Option<Scalar>,
 
+    /// PEM file of the roots to trust instead of the system's, or of the server's own certificate
+    #[arg(long, value_name = "FILE", global = true)]
+    agent_ca: Option<PathBuf>,
+
     /// Wait after a first failed attempt to connect (default: 1)
     #[arg(long, value_name = "SECS", value_parser = value(Kind::Seconds), global = true)]
     #[arg(allow_negative_numbers = true)]
@@ -493,6 +497,7 @@ impl Options {
         layer.push_flag("--agent-port", agent.agent_port.clone());
         layer.push_flag("--group-id", agent.group_id.clone());
         layer.push_flag("--conn-id", agent.conn_id.clone());
+        layer.push_flag("--agent-ca", agent.agent_ca.clone().map(Scalar::Path));
         layer.push_flag("--connect-interval-start", agent.connect_interval_start.clone());
         layer.push_flag("--connect-interval-mult", agent.connect_interval_mult.clone());
         layer.push_flag("--connect-interval-max", agent.connect_interval_max.clone());

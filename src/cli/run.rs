@@ -95,9 +95,14 @@ pub enum RunError {
         /// All that is wrong with it.
         errors: spec::SpecErrors,
     },
-    /// `PROCSTAR_AGENT_CERT` is of no use.
-    #[error("agent.cert: {0}")]
-    Cert(#[source] tls::TlsError),
+    /// A file of certificates is of no use.
+    #[error("{setting}: {source}")]
+    Cert {
+        /// The setting that names it.
+        setting: &'static str,
+        /// What is wrong with it.
+        source: tls::TlsError,
+    },
     /// The HTTP port cannot be had.
     #[error("cannot listen on {} port {}: {source}", address.ip(), address.port())]
     Listen {
@@ -177,7 +182,7 @@ impl RunError {
             RunError::Output { .. }
             | RunError::Read { .. }
             | RunError::Spec { .. }
-            | RunError::Cert(_)
+            | RunError::Cert { .. }
             | RunError::Exposed(_)
             | RunError::NoToken
             | RunError::HalfTls { .. }
@@ -272,8 +277,12 @@ fn check_destinations(run: &Run) -> Result<(), RunError> {
 fn dialer(settings: &Settings) -> Result<Option<Dialer>, RunError> {
     match (settings.agent.enabled, &settings.agent.host) {
         (true, Some(host)) => {
-            let cert = settings.agent.cert.as_deref();
-            let tls = tls::rotating_client_config(cert).map_err(RunError::Cert)?;
+            let trust =
+                tls::Trust { cert: settings.agent.cert.clone(), ca: settings.agent.ca.clone() };
+            let tls = tls::rotating_client_config(&trust).map_err(|source| {
+                let setting = trust.setting_of(&source);
+                RunError::Cert { setting, source }
+            })?;
             Ok(Some((host.clone(), tls)))
         }
         _ => Ok(None),

@@ -81,6 +81,7 @@ pub const KEYS: &[Key] = &[
     key("agent.group_id", Kind::Text, "PROCSTAR_GROUP_ID", Some("--group-id")),
     key("agent.conn_id", Kind::Name, "PROCSTAR_AGENT_CONN_ID", Some("--conn-id")),
     key("agent.cert", Kind::Path, "PROCSTAR_AGENT_CERT", None),
+    key("agent.ca", Kind::Path, "PROCSTAR_AGENT_CA", Some("--agent-ca")),
     key("agent.token", Kind::AgentToken, "PROCSTAR_AGENT_TOKEN", None),
     key(
         "agent.connect.interval_start",

@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn names_for_tls_and_for_the_url() {
-        let tls = crate::net::tls::client_config(None).unwrap();
+        let tls = crate::net::tls::client_config(&Default::default()).unwrap();
         for (host, name, authority) in [
             ("example.com", "example.com", "example.com:59789"),
             ("127.0.0.1", "127.0.0.1", "127.0.0.1:59789"),

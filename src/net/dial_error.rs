@@ -9,8 +9,8 @@ use thiserror::Error;
 use super::answer::Refusal;
 use super::tls_reason;
 
-/// The setting of the certificates that an agent trusts.
-const TRUST: &str = "PROCSTAR_AGENT_CERT";
+/// The settings of the certificates that an agent trusts.
+const TRUST: &str = "PROCSTAR_AGENT_CERT, or PROCSTAR_AGENT_CA where that is set";
 
 /// Why an attempt to connect failed. `target` is `HOST:PORT`.
 #[derive(Debug, Error)]

@@ -1,7 +1,8 @@
 //! TLS towards the server: which certificates are trusted, and why one was refused.
 //!
-//! A server is trusted when its chain ends at a certificate of the given PEM file or at one of the
-//! system's roots, or when its own certificate is in the PEM file, byte for byte. The last is for a
+//! A server is trusted when its chain ends at a certificate of a given PEM file, or when its own
+//! certificate is in one, byte for byte; and, unless a file names the [only roots](Trust::ca), when
+//! its chain ends at one of the system's roots. A server's own one is for a
 //! self-signed certificate as `openssl req -x509` makes it: it claims to be a CA, and webpki refuses
 //! such a one as a server's (`CaUsedAsEndEntity`). Host name, dates and the handshake's signature
 //! are checked in every case.
@@ -105,23 +106,67 @@ impl TlsError {
         Self::Certificate { path: path.to_owned(), reason }
     }
 
+    /// The file that it is about.
+    fn path(&self) -> Option<&Path> {
+        match self {
+            TlsError::Read { path, .. }
+            | TlsError::Exposed { path, .. }
+            | TlsError::Pem { path, .. }
+            | TlsError::NoCertificate { path }
+            | TlsError::NoKey { path }
+            | TlsError::Certificate { path, .. } => Some(path),
+            TlsError::Config(_) => None,
+        }
+    }
+
     pub(super) fn config(error: &rustls::Error) -> Self {
         Self::Config(tls_reason::tls(error))
+    }
+}
+
+/// Whose certificates are trusted, by PEM files of roots and of servers' own certificates.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// These in addition to others.
+    pub cert: Option<PathBuf>,
+    /// These instead of the system's roots.
+    pub ca: Option<PathBuf>,
+}
+
+impl Trust {
+    /// Certificates in addition to the system's roots.
+    pub fn also(cert: &Path) -> Trust {
+        Trust { cert: Some(cert.to_owned()), ca: None }
+    }
+
+    /// These certificates, and no other.
+    pub fn only(ca: &Path) -> Trust {
+        Trust { cert: None, ca: Some(ca.to_owned()) }
+    }
+
+    /// The agent's setting that has led to an error.
+    pub fn setting_of(&self, error: &TlsError) -> &'static str {
+        match error.path() {
+            Some(path) if self.ca.as_deref() == Some(path) => "agent.ca",
+            _ => "agent.cert",
+        }
+    }
+
+    fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.cert.iter().chain(&self.ca)
     }
 }
 
 /// The configuration for connections to the server: TLS 1.2 and 1.3, no ALPN, no session kept, so
 /// that each connection checks the certificate anew.
 ///
-/// `cert` is a PEM file whose certificates are trusted in addition to the system's roots, as roots
-/// and as servers' own. The system's roots are loaded when a certificate first needs them; that
-/// there are none is no error.
+/// The system's roots are loaded when a certificate first needs them; that there are none is no error.
 ///
 /// # Errors
-/// The file is not usable; see [`TlsError`].
-pub fn client_config(cert: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
+/// A file is not usable; see [`TlsError`].
+pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = Arc::new(ring::default_provider());
-    let verifier = Verifier::new(&provider, cert)?;
+    let verifier = Verifier::new(&provider, trust)?;
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::config(&error))?
@@ -132,41 +177,49 @@ pub fn client_config(cert: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError>
     Ok(Arc::new(config))
 }
 
-/// The same, read again when the PEM file changes.
+/// The same, read again when a PEM file changes.
 ///
 /// # Errors
 /// As of [`client_config`].
-pub fn rotating_client_config(cert: Option<&Path>) -> Result<Rotating<ClientConfig>, TlsError> {
-    let files = cert.map(Path::to_owned).into_iter().collect();
-    let cert = cert.map(Path::to_owned);
-    let config = Rotating::new("agent.cert", files, move || {
-        client_config(cert.as_deref()).map(Arc::unwrap_or_clone)
-    })?;
-    Ok(config)
+pub fn rotating_client_config(trust: &Trust) -> Result<Rotating<ClientConfig>, TlsError> {
+    let what = match trust {
+        Trust { ca: None, .. } => "agent.cert",
+        Trust { cert: None, .. } => "agent.ca",
+        _ => "agent.cert and agent.ca",
+    };
+    let files = trust.files().cloned().collect();
+    let trust = trust.clone();
+    let make = move || client_config(&trust).map(Arc::unwrap_or_clone);
+    Rotating::new(what, files, make)
 }
 
 /// What `WebPkiServerVerifier` does, put together from the same parts, with pinned certificates and
 /// with roots that may be none.
 #[derive(Debug)]
 struct Verifier {
-    /// The PEM file's certificates, each trusted as itself.
+    /// The PEM files' certificates, each trusted as itself.
     pinned: Vec<CertificateDer<'static>>,
     /// The same, as issuers.
     extra: RootCertStore,
-    system: OnceLock<RootCertStore>,
+    /// The system's roots; none where they are not trusted.
+    system: Option<OnceLock<RootCertStore>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Verifier {
-    fn new(provider: &CryptoProvider, cert: Option<&Path>) -> Result<Self, TlsError> {
-        let pinned = cert.map(read_pem).transpose()?.unwrap_or_default();
+    fn new(provider: &CryptoProvider, trust: &Trust) -> Result<Self, TlsError> {
+        let mut pinned = Vec::new();
         let mut extra = RootCertStore::empty();
-        for certificate in &pinned {
-            let path = cert.unwrap_or(Path::new(""));
-            extra.add(certificate.clone()).map_err(|error| TlsError::certificate(path, &error))?;
+        for path in trust.files() {
+            for certificate in read_pem(path)? {
+                let added = extra.add(certificate.clone());
+                added.map_err(|error| TlsError::certificate(path, &error))?;
+                pinned.push(certificate);
+            }
         }
+        let system = trust.ca.is_none().then(OnceLock::new);
         let algorithms = provider.signature_verification_algorithms;
-        Ok(Self { pinned, extra, system: OnceLock::new(), algorithms })
+        Ok(Self { pinned, extra, system, algorithms })
     }
 
     /// Whether the chain, with its dates, leads to a trusted certificate.
@@ -185,7 +238,10 @@ impl Verifier {
         if self.pinned.iter().any(|pinned| pinned == end_entity) {
             return if forgiven_when_pinned(&err) { Ok(()) } else { Err(err) };
         }
-        verify(self.system.get_or_init(system_roots))
+        match &self.system {
+            Some(system) => verify(system.get_or_init(system_roots)),
+            None => Err(err),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use rustls::{
 };
 use tempfile::NamedTempFile;
 
-use super::tls::{TlsError, client_config};
+use super::tls::{TlsError, Trust, client_config};
 
 /// A certificate with its key, and what the server sends with it.
 struct Identity {
@@ -55,7 +55,13 @@ fn file(text: &str) -> NamedTempFile {
 /// What a client that trusts `pem` says about a server that is `identity`, dialled as `host`.
 fn handshake(pem: Option<&str>, identity: &Identity, host: &str) -> Result<(), Error> {
     let file = pem.map(file);
-    let client = client_config(file.as_ref().map(NamedTempFile::path)).unwrap();
+    let trust = file.as_ref().map_or_else(Trust::default, |file| Trust::also(file.path()));
+    handshake_by(&trust, identity, host)
+}
+
+/// The same of a client with this trust.
+fn handshake_by(trust: &Trust, identity: &Identity, host: &str) -> Result<(), Error> {
+    let client = client_config(trust).unwrap();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(identity.key.serialize_der()));
     let server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -185,7 +191,7 @@ fn a_pinned_certificate_without_its_key_is_refused() {
         signer,
     ));
     let file = file(&pinned.pem);
-    let client = client_config(Some(file.path())).unwrap();
+    let client = client_config(&Trust::also(file.path())).unwrap();
     let server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -212,19 +218,36 @@ fn a_pinned_certificate_without_its_key_is_refused() {
 
 #[test]
 fn unusable_files_are_told_apart() {
-    let missing = client_config(Some("/nonexistent/cert.pem".as_ref())).unwrap_err();
+    let missing = client_config(&Trust::also("/nonexistent/cert.pem".as_ref())).unwrap_err();
     assert!(matches!(missing, TlsError::Read { .. }), "{missing}");
     assert!(missing.to_string().contains("/nonexistent/cert.pem"));
     let key = KeyPair::generate().unwrap().serialize_pem();
     for text in ["", "no pem at all", &key] {
-        let err = client_config(Some(file(text).path())).unwrap_err();
+        let err = client_config(&Trust::also(file(text).path())).unwrap_err();
         assert!(matches!(err, TlsError::NoCertificate { .. }), "{err}");
     }
     let cut = "-----BEGIN CERTIFICATE-----\nMIIB";
-    let err = client_config(Some(file(cut).path())).unwrap_err();
+    let err = client_config(&Trust::also(file(cut).path())).unwrap_err();
     assert!(matches!(err, TlsError::Pem { .. }), "{err}");
     let none = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    let err = client_config(Some(file(none).path())).unwrap_err();
+    let err = client_config(&Trust::also(file(none).path())).unwrap_err();
     assert!(matches!(err, TlsError::Certificate { .. }), "{err}");
-    assert!(client_config(None).is_ok(), "no file is no error");
+    assert!(client_config(&Trust::default()).is_ok(), "no file is no error");
+}
+
+#[test]
+fn only_roots_are_also_servers_own_certificates() {
+    let (server, ca) = issued(params(NAMES));
+    let pinned = self_signed_ca(params(NAMES));
+    for (pem, good, bad) in [(&ca, &server, &pinned), (&pinned.pem, &pinned, &server)] {
+        let file = file(pem);
+        let only = Trust::only(file.path());
+        handshake_by(&only, good, "server.test").unwrap();
+        assert!(handshake_by(&only, good, "other.test").is_err());
+        assert!(handshake_by(&only, bad, "server.test").is_err());
+    }
+    let (cert, ca) = (file(&pinned.pem), file(&ca));
+    let both = Trust { cert: Some(cert.path().into()), ca: Some(ca.path().into()) };
+    handshake_by(&both, &server, "server.test").unwrap();
+    handshake_by(&both, &pinned, "server.test").unwrap();
 }

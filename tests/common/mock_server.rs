@@ -18,7 +18,7 @@ use actix_http::ws::{CloseCode, CloseReason, Item, Message, ProtocolError, hash_
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, dev::ServerHandle, web};
 use actix_web_actors::ws::{WebsocketContext, WsResponseBuilder};
 use bytes::{Bytes, BytesMut};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{
     ServerConfig,
     crypto::ring,
@@ -58,6 +58,21 @@ impl Identity {
         let key = KeyPair::generate().unwrap();
         let cert = params.self_signed(&key).unwrap();
         Self { cert: cert.der().clone(), key: key.serialize_der(), pem: cert.pem() }
+    }
+
+    /// One for the loopback that an authority has issued, and the authority's certificate.
+    pub fn issued() -> (Self, NamedTempFile) {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "some authority");
+        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let cert = params.signed_by(&key, &ca).unwrap();
+        let mut file = NamedTempFile::new().unwrap();
+        file.write_all(ca.pem().as_bytes()).unwrap();
+        let (key, pem) = (key.serialize_der(), cert.pem());
+        (Self { cert: cert.der().clone(), key, pem }, file)
     }
 
     /// One for the loopback's names and addresses.
@@ -197,6 +212,11 @@ impl MockServer {
     /// Waits for the next connection.
     pub async fn accept(&mut self) -> Session {
         soon(self.sessions.recv()).await.expect("the server runs")
+    }
+
+    /// Whether nobody has connected whose session was not accepted.
+    pub fn has_no_session(&mut self) -> bool {
+        self.sessions.try_recv().is_err()
     }
 
     /// Stops the server; its port is free afterwards.

@@ -13,7 +13,7 @@ use crate::world::{SYSTEM, World, seconds};
 
 #[test]
 fn flags_reach_their_settings() {
-    let args = "-s --serve-port 0 --serve-address ::1 -a --agent-host h --agent-port 1 --group-id g --conn-id c \
+    let args = "-s --serve-port 0 --serve-address ::1 -a --agent-host h --agent-port 1 --group-id g --conn-id c --agent-ca /ca \
                 --connect-interval-start .5 --connect-interval-mult 1.5 --connect-interval-max 9 \
                 --connect-count-max 4 --agent-read-timeout 0.25 --restrict-exe /e --state-dir /d --wait-timeout 0 \
                 --log-level trace --log-format json";
@@ -25,6 +25,7 @@ fn flags_reach_their_settings() {
     (expected.agent.enabled, expected.agent.host) = (true, Some("h".into()));
     (expected.agent.port, expected.agent.group_id) = (1, "g".into());
     (expected.agent.conn_id, expected.agent.read_timeout) = (Some("c".into()), seconds(0.25));
+    expected.agent.ca = Some("/ca".into());
     expected.agent.connect.interval_start = seconds(0.5);
     expected.agent.connect.interval_mult = 1.5;
     expected.agent.connect.interval_max = seconds(9.0);

@@ -286,7 +286,9 @@ fn over_socket(path: &Path, peer: Rc<PeerCheck>) -> Client {
 }
 
 fn over_network(base: &Uri, ca: Option<&Path>, peer: Rc<PeerCheck>) -> Result<Client, ClientError> {
-    let config = tls::client_config(ca).map_err(|error| {
+    // A token goes to nobody whom another authority has certified.
+    let trust = ca.map_or_else(tls::Trust::default, tls::Trust::only);
+    let config = tls::client_config(&trust).map_err(|error| {
         let ca = ca.map(|ca| ca.as_os_str().as_bytes()).unwrap_or_default();
         ClientError::Usage(format!("--ca {}: {error}", String::from_utf8_lossy(ca)))
     })?;

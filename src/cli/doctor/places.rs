@@ -57,7 +57,7 @@ pub(super) fn checks(settings: &Settings, env: &Env) -> Vec<Check> {
     }
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     checks.push(privileges(&status));
-    if settings.agent.enabled || settings.agent.cert.is_some() {
+    if settings.agent.enabled || settings.agent.cert.is_some() || settings.agent.ca.is_some() {
         checks.push(certificate(settings));
     }
     checks
@@ -250,17 +250,26 @@ fn privileges(status: &str) -> Check {
 
 fn certificate(settings: &Settings) -> Check {
     const NAME: &str = "server's certificate";
-    match tls::client_config(settings.agent.cert.as_deref()) {
-        Ok(_) => match &settings.agent.cert {
-            Some(path) => Check::ok(NAME, path.display().to_string()),
-            None => Check::ok(NAME, "by the system's roots"),
-        },
-        Err(error) => Check::with(
-            NAME,
-            Level::Fail,
-            error.to_string(),
-            "set agent.cert (PROCSTAR_AGENT_CERT) to a PEM file with the server's certificate or its root",
-        ),
+    let trust = tls::Trust { cert: settings.agent.cert.clone(), ca: settings.agent.ca.clone() };
+    if let Err(error) = tls::client_config(&trust) {
+        let remedy = match trust.setting_of(&error) {
+            "agent.ca" => {
+                "set agent.ca (PROCSTAR_AGENT_CA) to a PEM file with the only roots, or the server's certificate"
+            }
+            _ => {
+                "set agent.cert (PROCSTAR_AGENT_CERT) to a PEM file with the server's certificate or its root"
+            }
+        };
+        return Check::with(NAME, Level::Fail, error.to_string(), remedy);
+    }
+    let shown = |path: &std::path::Path| path.display().to_string();
+    match (trust.cert.as_deref(), trust.ca.as_deref()) {
+        (Some(cert), Some(ca)) => {
+            Check::ok(NAME, format!("only by {} and {}", shown(ca), shown(cert)))
+        }
+        (None, Some(ca)) => Check::ok(NAME, format!("only by {}", shown(ca))),
+        (Some(cert), None) => Check::ok(NAME, format!("by {} and the system's roots", shown(cert))),
+        (None, None) => Check::ok(NAME, "by the system's roots"),
     }
 }
 
