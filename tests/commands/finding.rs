@@ -176,6 +176,15 @@ fn over_tls_only_to_whom_is_trusted() {
     let refused = run(&["ps", "--url", &url]);
     assert_eq!(refused.code, Some(1));
     assert!(refused.err.contains("name the PEM file in --ca"), "{refused:?}");
+    // With the certificate among the system's roots it is trusted, unless there are only others.
+    let by_system = |args: &[&str]| {
+        Ran::of(procstar(&dir).args(args).env("SSL_CERT_FILE", &ca).output().unwrap())
+    };
+    assert_eq!(by_system(&["ps", "-q", "--url", &url]).good(), "a\n");
+    let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    std::fs::write(path("other.pem"), other.cert.pem()).unwrap();
+    let stranger = by_system(&["ps", "--url", &url, "--ca", path("other.pem").to_str().unwrap()]);
+    assert_eq!(stranger.code, Some(1), "{stranger:?}");
     let missing = run(&["ps", "--url", &url, "--ca", "/no/such.pem"]);
     assert_eq!(missing.code, Some(2));
     assert!(missing.err.contains("--ca /no/such.pem"), "{missing:?}");
