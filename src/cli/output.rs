@@ -3,7 +3,7 @@
 mod place;
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 pub use self::place::{check, check_stdout, keep, save};
+use super::client::out::printable_json;
 use crate::report::{AsOf, Document, Facts, Format, Sampler};
 
 /// How many bytes have been written to whoever reads our output.
@@ -127,7 +128,34 @@ pub fn print(results: &[Arc<Facts>], sampler: &Sampler) -> io::Result<()> {
 /// As [`write_results`].
 pub fn print_to(to: &impl AsFd, results: &[Arc<Facts>], sampler: &Sampler) -> io::Result<()> {
     // Unbuffered: the pieces are large enough, and nothing is left behind by the end of the program.
-    let mut to = Patient::new(to)?;
-    write_results(results, sampler, &mut to)?;
-    to.write_all(b"\n")
+    let mut out = Patient::new(to)?;
+    if to.as_fd().is_terminal() {
+        write_results(results, sampler, &mut Escaping { to: &mut out, cut: Vec::new() })?;
+    } else {
+        write_results(results, sampler, &mut out)?;
+    }
+    out.write_all(b"\n")
+}
+
+/// Writes JSON that a terminal takes no orders from, and that means the same.
+struct Escaping<'a, W> {
+    to: &'a mut W,
+    /// The beginning of a character whose rest has not come.
+    cut: Vec<u8>,
+}
+
+impl<W: Write> Write for Escaping<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.cut.extend_from_slice(bytes);
+        // JSON is UTF-8, but for a character that is cut.
+        let text = self.cut.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+        let (shown, length) = (printable_json(text), text.len());
+        self.cut.drain(..length);
+        self.to.write_all(shown.as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
 }

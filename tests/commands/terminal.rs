@@ -107,7 +107,7 @@ fn tables_have_colours_and_fit() {
 }
 
 #[test]
-fn output_is_raw_on_a_terminal_too() {
+fn colours_of_output_reach_a_terminal() {
     let instance = Instance::new();
     instance.ended("a", "printf '\\033[31mred\\033[0m'");
     let (code, text) = OnTerminal::new(instance.command(&["logs", "a"]), 80).end();
@@ -195,4 +195,53 @@ fn on_session(instance: &Instance, script: &str) -> super::session::Terminal {
     command.env("TMPDIR", instance.dir.path());
     command.env("PROCSTAR_RUN_RUNTIME_DIR", instance.dir.path().join("run"));
     super::session::Terminal::of(command)
+}
+
+/// What a process wrote was written to the terminal as it was: it could set the title, write to the clipboard, have the terminal type.
+#[test]
+fn output_of_a_process_gives_a_terminal_no_orders() {
+    let instance = Instance::new();
+    let attack =
+        r"\033]0;pwned\007 \033[2J \033]52;c;cm0gLXJm\033\\ \302\233H good\rbad \033[31mred\033[0m";
+    instance.ended("a", &format!(r"printf '{attack}\n'"));
+    let bytes = "\u{1b}]0;pwned\u{7} \u{1b}[2J \u{1b}]52;c;cm0gLXJm\u{1b}\\ \u{9b}H good\rbad \u{1b}[31mred\u{1b}[0m\n";
+    let clean = r"\x1b]0;pwned\x07 \x1b[2J \x1b]52;c;cm0gLXJm\x1b\ \x9bH good\rbad ";
+    let clean = format!("{clean}\u{1b}[31mred\u{1b}[0m\r\n");
+    let on_terminal = |args: &[&str]| {
+        let (code, shown) = OnTerminal::new(instance.command(args), 200).end();
+        assert_eq!(code, Some(0));
+        shown
+    };
+    assert_eq!(on_terminal(&["logs", "a"]), clean);
+    assert_eq!(on_terminal(&["logs", "-f", "a"]), clean);
+    assert!(on_terminal(&["logs", "-t", "a"]).ends_with(&format!("Z stdout {clean}")));
+    // Files and pipes get every byte, and so does a terminal that is to.
+    assert_eq!(instance.run(&["logs", "a"]).good(), bytes);
+    assert_eq!(on_terminal(&["logs", "--raw", "a"]), bytes.replace('\n', "\r\n"));
+}
+
+/// JSON may hold such characters as they are; what it means stays.
+#[test]
+fn printed_results_give_a_terminal_no_orders() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = dir.path().join("spec.json");
+    let capture = serde_json::json!({"capture": {"encoding": "utf-8"}});
+    let argv = ["/usr/bin/printf", r"\302\2332J\177\342\200\256x"];
+    let specs = serde_json::json!({"specs": {"a": {"argv": argv, "fds": {"stdout": capture}}}});
+    std::fs::write(&spec, specs.to_string()).unwrap();
+    let print = || {
+        let mut command = super::world::procstar(&dir);
+        command.arg("--print").arg(&spec).env("NO_PROGRESS", "1");
+        command
+    };
+    let (code, shown) = OnTerminal::new(print(), 200).end();
+    assert_eq!(code, Some(0));
+    assert!(!shown.contains(['\u{9b}', '\u{7f}', '\u{202e}', '\u{1b}']), "{shown:?}");
+    let text = |json: &str| {
+        let results: serde_json::Value = serde_json::from_str(json).unwrap();
+        results["a"]["fds"]["stdout"]["text"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(text(&shown), "\u{9b}2J\u{7f}\u{202e}x");
+    let piped = String::from_utf8(print().output().unwrap().stdout).unwrap();
+    assert!(piped.contains('\u{9b}') && text(&piped) == text(&shown));
 }

@@ -65,3 +65,10 @@ fn the_shipped_file_lists_every_setting_and_its_names() {
         assert!(key.flag.is_none_or(|flag| SHIPPED.contains(flag)), "{}", key.path);
     }
 }
+
+/// A length that wraps would be a wrong length, and a panic is an error of one process at worst.
+#[test]
+fn release_builds_check_overflows() {
+    let manifest: toml::Table = include_str!("../../Cargo.toml").parse().unwrap();
+    assert_eq!(manifest["profile"]["release"]["overflow-checks"].as_bool(), Some(true));
+}

@@ -38,11 +38,11 @@ pub async fn logs(args: &LogsArgs, api: &Api, out: &mut Out) -> Result<u8, Clien
     }
     let logs = Logs { api, args, plan };
     let names: Vec<String> = if logs.plan.fds.len() > 1 { logs.plan.fds.clone() } else { vec![] };
-    let mut lines = if args.timestamps {
-        Lines::stamped(out, logs.plan.fds.len(), names)
-    } else {
-        Lines::plain(out)
-    };
+    let count = logs.plan.fds.len();
+    let mut lines = Lines::plain(out, count, args.raw);
+    if args.timestamps {
+        lines = lines.stamped(count, names);
+    }
     for sequence in logs.plan.sequences.clone() {
         logs.history(sequence, &mut lines).await?;
     }

@@ -16,6 +16,7 @@ pub mod table;
 pub mod transport;
 pub mod veil;
 
+mod clean;
 mod events;
 mod forms;
 mod kill;

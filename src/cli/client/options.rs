@@ -212,6 +212,9 @@ pub struct LogsArgs {
     /// Only this one: stdout, stderr or a number (default: all that are captured)
     #[arg(long, value_name = "FD")]
     pub stream: Option<String>,
+    /// Send control sequences of the output to a terminal as they are; otherwise it gets text and colours only
+    #[arg(long)]
+    pub raw: bool,
     /// Which instance.
     #[command(flatten)]
     pub target: Target,

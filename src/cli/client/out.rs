@@ -163,7 +163,7 @@ fn coloured(env: &Env, terminal: bool) -> bool {
 }
 
 /// Whether a terminal would take a character for an order, or show text in another order than it has.
-fn is_order(c: char) -> bool {
+pub(super) fn is_order(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

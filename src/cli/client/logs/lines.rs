@@ -1,7 +1,8 @@
-//! Output as it is printed: byte for byte, or with times before lines.
+//! Output as it is printed: byte for byte, or with times before lines; on a terminal [cleaned](super::super::clean).
 
 use jiff::Timestamp;
 
+use crate::cli::client::clean::Cleaner;
 use crate::cli::client::error::ClientError;
 use crate::cli::client::out::Out;
 
@@ -13,19 +14,24 @@ pub(super) struct Lines<'o> {
     out: &'o mut Out,
     /// Lines that are not printed.
     skip: u64,
-    /// Whole lines with their times; none where bytes are printed as they are.
+    /// Whole lines with their times; none where bytes are printed as they come.
     stamped: Option<Stamped>,
+    /// One for each fd; none where output is not cleaned.
+    cleaners: Vec<Cleaner>,
 }
 
 impl<'o> Lines<'o> {
-    /// Prints bytes to `out` as they are.
-    pub(super) fn plain(out: &'o mut Out) -> Self {
-        Lines { out, skip: 0, stamped: None }
+    /// Prints bytes of `count` fds to `out`, cleaned on a terminal unless they are to be `raw`.
+    pub(super) fn plain(out: &'o mut Out, count: usize, raw: bool) -> Self {
+        let cleaned = if out.terminal && !raw { count } else { 0 };
+        let cleaners = (0..cleaned).map(|_| Cleaner::default()).collect();
+        Lines { out, skip: 0, stamped: None, cleaners }
     }
 
-    /// Prints lines of `count` fds with their times, and with the names of the fds where there are any.
-    pub(super) fn stamped(out: &'o mut Out, count: usize, names: Vec<String>) -> Self {
-        Lines { out, skip: 0, stamped: Some(Stamped::new(count, names)) }
+    /// The same as lines with their times, and with the names of the fds where there are any.
+    pub(super) fn stamped(self, count: usize, names: Vec<String>) -> Self {
+        let cleans = !self.cleaners.is_empty();
+        Lines { stamped: Some(Stamped { cleans, ..Stamped::new(count, names) }), ..self }
     }
 
     /// Leaves out so many of the next lines.
@@ -45,9 +51,10 @@ impl<'o> Lines<'o> {
                 let text = stamped.put(fd, time, bytes, &mut self.skip);
                 self.out.write(text)
             }
-            None => match skipped(bytes, &mut self.skip) {
-                [] => Ok(()),
-                bytes => self.out.write(bytes),
+            None => match (skipped(bytes, &mut self.skip), self.cleaners.get_mut(fd)) {
+                ([], _) => Ok(()),
+                (bytes, Some(cleaner)) => self.out.write(cleaner.clean(bytes)),
+                (bytes, None) => self.out.write(bytes),
             },
         }
     }
@@ -56,7 +63,10 @@ impl<'o> Lines<'o> {
     pub(super) fn end(&mut self) -> Result<(), ClientError> {
         match &mut self.stamped {
             Some(stamped) => self.out.write(stamped.end(&mut self.skip)),
-            None => Ok(()),
+            None => {
+                let rest: Vec<u8> = self.cleaners.iter_mut().flat_map(Cleaner::end).collect();
+                self.out.write(rest)
+            }
         }
     }
 }
@@ -77,6 +87,8 @@ pub(super) struct Stamped {
     names: Vec<String>,
     /// Of each fd, the beginning of a line that has no end yet.
     open: Vec<Option<Line>>,
+    /// Whether lines are cleaned.
+    cleans: bool,
 }
 
 /// A line that has no end yet.
@@ -87,7 +99,7 @@ struct Line {
 
 impl Stamped {
     fn new(count: usize, names: Vec<String>) -> Stamped {
-        Stamped { names, open: (0..count).map(|_| None).collect() }
+        Stamped { names, open: (0..count).map(|_| None).collect(), cleans: false }
     }
 
     /// The lines that end with these bytes of an fd, less those to be skipped.
@@ -117,7 +129,7 @@ impl Stamped {
 
     /// Prints the open line of an fd.
     fn close(&mut self, fd: usize, skip: &mut u64, text: &mut Vec<u8>) {
-        let Some(line) = self.open.get_mut(fd).and_then(Option::take) else { return };
+        let Some(mut line) = self.open.get_mut(fd).and_then(Option::take) else { return };
         if *skip > 0 {
             *skip -= 1;
             return;
@@ -125,6 +137,9 @@ impl Stamped {
         text.extend_from_slice(stamp(line.time).as_bytes());
         if let Some(name) = self.names.get(fd) {
             text.extend_from_slice(format!("{name} ").as_bytes());
+        }
+        if self.cleans {
+            line.bytes = Cleaner::whole(&line.bytes);
         }
         text.extend_from_slice(&line.bytes);
         if !line.bytes.ends_with(b"\n") {

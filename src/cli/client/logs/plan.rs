@@ -220,6 +220,7 @@ mod tests {
             since: None,
             timestamps: false,
             stream: None,
+            raw: false,
             target: Target::default(),
         }
     }
