@@ -20,7 +20,7 @@ use procstar::net::{
     dial::{Dial, DialError, Phase, Timeouts, WssDialer},
     outbound::{Outbound, Payload},
     socket::{Inbound, Link, LinkError},
-    tls::client_config,
+    tls::{Trust, client_config},
 };
 use rustls::CertificateError;
 use tokio::{

@@ -21,6 +21,7 @@
 //! results report it as a [`Loss`].
 
 mod codec;
+mod confine;
 mod counters;
 pub mod filter;
 mod holes;
@@ -47,6 +48,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sys;
 use crate::spec::{CaptureMode, CaptureSpec, Compression, LimitSpec};
+pub(crate) use confine::can_restrict_calls;
 use counters::{Counters, Phase};
 pub use intact::Loss;
 use limits::Limits;

@@ -69,6 +69,30 @@ impl Creds {
         is(now, uid)?;
         if uid == 0 { Ok(()) } else { drop_capabilities() }
     }
+
+    /// Has this whole process, of one thread, be of that user, with no privilege of ours, for good. Where we are not root, we stay its saved
+    /// user, so that we can still signal it.
+    ///
+    /// # Errors
+    /// The OS error, as a rule `EPERM`; the process must not go on then.
+    pub(super) fn become_for_good(&self) -> io::Result<()> {
+        if let Some(groups) = &self.groups {
+            let groups: Vec<libc::gid_t> = groups.iter().copied().collect();
+            // SAFETY: the kernel reads as many numbers as the list has.
+            check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;
+        }
+        if let Some(gid) = self.group {
+            // SAFETY: a plain system call.
+            check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
+        }
+        if let Some(uid) = self.user {
+            let ours = nix::unistd::geteuid();
+            let saved = if ours.is_root() { uid } else { ours.as_raw() };
+            // SAFETY: a plain system call.
+            check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, saved) })?;
+        }
+        drop_capabilities()
+    }
 }
 
 /// Takes every capability from the calling thread. The kernel itself takes only some, and only from root.

@@ -37,6 +37,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+pub(crate) use capture::can_restrict_calls;
 pub use capture::filter::{self, FILTER};
 pub use capture::{
     Capture, Captures, CutShort, Extent, Hash, Held, Loss, Part, Places, Taken, View,

@@ -153,3 +153,70 @@ fn a_survivor_is_cut_off() {
     assert_eq!(all(capture.view().unwrap()), b"early\n");
     assert!(std::fs::metadata(capture.path()).unwrap().len() < 100);
 }
+
+/// The fields of the status of a filter of ours, once it is confined.
+fn confined_filter() -> std::collections::HashMap<String, String> {
+    let fields = |pid: &str| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let fields = text.lines().filter_map(|line| line.split_once(":\t"));
+        Some(fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    };
+    let mut found = None;
+    eventually("a confined filter", || {
+        let mut children = String::new();
+        for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+            let more = std::fs::read_to_string(task.path().join("children"));
+            children.push_str(&more.unwrap_or_default());
+        }
+        let is_confined = |status: &std::collections::HashMap<String, String>| {
+            status["Name"] == "procstar-filter"
+                && status.get("Seccomp").is_some_and(|mode| mode == "2")
+        };
+        found = children.split_whitespace().filter_map(fields).find(is_confined);
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+/// It ran with all the rights of the agent on what a process chose to write.
+#[test]
+fn a_filter_has_the_user_of_its_process_and_no_privilege() {
+    let root = nix::unistd::geteuid().is_root();
+    let (user, group) = if root {
+        (65001, 65002)
+    } else {
+        (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
+    };
+    if !root {
+        eprintln!("NOT TESTED: another user needs root");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_retain(0o666)).unwrap();
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .unwrap();
+    std::fs::set_permissions(&fifo, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    // It runs until the test writes.
+    let mut proc = sh("echo x; read line < $0; echo $line", packed("zstd", json!({})));
+    proc["argv"].as_array_mut().unwrap().push(json!(fifo));
+    if root {
+        (proc["user"], proc["group"], proc["groups"]) = (json!(user), json!(group), json!([65003]));
+    }
+    let mut rig = Rig::new(options());
+    rig.launch(json!({ "a": proc }));
+    let status = confined_filter();
+    assert_eq!(status["Uid"], format!("{user}\t{user}\t{user}\t{user}"));
+    assert_eq!(status["Gid"], format!("{group}\t{group}\t{group}\t{group}"));
+    if root {
+        assert_eq!(status["Groups"].trim(), "65003");
+    }
+    assert_eq!(status["NoNewPrivs"], "1");
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(status[set], "0000000000000000", "{set}");
+    }
+    std::fs::write(&fifo, "y\n").unwrap();
+    let ended = rig.end("a");
+    assert!(ended.failures.is_empty() && ended.cut_short.is_empty());
+    let stored = all(capture(&ended.captures, "stdout").stored().unwrap());
+    assert_eq!(unpack("zstd", &stored), b"x\ny\n");
+}

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use super::{Check, Level};
-use crate::engine::{permitted, sys};
+use crate::engine::{can_restrict_calls, permitted, sys};
 
 /// The oldest kernel that has all that is needed.
 const NEEDS: &str =
@@ -37,8 +37,29 @@ pub(super) fn checks() -> Vec<Check> {
             fail,
             "run it on a kernel with memfd_create (CONFIG_MEMFD_CREATE)",
         ),
+        tried(
+            "seccomp for filters",
+            can_restrict_calls(),
+            Level::Warn,
+            "run it on a kernel with CONFIG_SECCOMP_FILTER, on x86_64 or aarch64: until then a filter, which compresses a process's \
+             output, is kept from nothing but its user's limits",
+        ),
+        tried(
+            "openat2",
+            openat2(),
+            Level::Warn,
+            "run it on Linux 5.6 or newer, and let no seccomp filter of a container refuse it: until then run.restrict_exe allows \
+             no file of a spec",
+        ),
         clock(),
     ]
+}
+
+/// Opens a directory, below which files can be kept.
+fn openat2() -> io::Result<()> {
+    use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag};
+    let how = OpenHow::new().flags(OFlag::O_PATH).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    nix::fcntl::openat2(AT_FDCWD, "/", how).map(drop).map_err(io::Error::from)
 }
 
 /// A child that ends at once is made as the engine makes its own, and waited for.

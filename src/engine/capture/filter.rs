@@ -26,6 +26,7 @@ use super::super::restriction::Below;
 use super::super::spawn::Child;
 use super::super::{Moment, permitted, sys};
 use super::codec::Encoder;
+use super::confine::confine;
 use super::counters::{Counters, Phase};
 use super::limits::{LimitedWriter, Limits};
 use super::named::Named;
@@ -55,8 +56,10 @@ pub(in crate::engine) struct Order {
 
 /// What a filter does with its standard input: it goes to standard output, and at the end, where that holds a ring, to standard
 /// error in one piece.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Work {
+    /// Whom it works as.
+    creds: Creds,
     #[serde(with = "path_bytes")]
     counters: PathBuf,
     limits: Option<(u64, u64)>,
@@ -75,6 +78,7 @@ impl Order {
             named: capture.spec.file.clone().zip(capture.named.clone()),
             within: None,
             work: Work {
+                creds: Creds::default(),
                 counters: capture.counters.clone(),
                 limits,
                 compress: match capture.layout() {
@@ -125,7 +129,8 @@ impl Order {
             Some(named) if !self.work.copy => (named, None),
             named => (File::options().read(true).write(true).open(&self.data)?, named),
         };
-        let work = serde_json::to_string(&self.work).map_err(io::Error::other)?;
+        let work = Work { creds: creds.clone(), ..self.work.clone() };
+        let work = serde_json::to_string(&work).map_err(io::Error::other)?;
         let mut command = Command::new(program);
         command
             .arg0("procstar-filter")
@@ -190,12 +195,14 @@ fn serve(work: &Work) -> u8 {
     if sys::on_signal(libc::SIGTERM, stop).is_err() {
         return 2;
     }
-    match Filter::new(work) {
-        Ok(mut filter) => {
+    // All that it needs is open then, and of what it reads it has seen nothing.
+    let filter = Filter::new(work);
+    match (filter, confine(&work.creds)) {
+        (Ok(mut filter), Ok(())) => {
             filter.pump();
             u8::from(filter.failed)
         }
-        Err(_) => {
+        _ => {
             // Its writers are not to suffer for it.
             drain(&mut vec![0; BUFFER]);
             1
