@@ -192,6 +192,31 @@ def test_without_a_session_the_page_reads_and_says_how_to_get_one(service, brows
     second.has(".row", "a")
     second.has("#readonly", "read only")
     assert first.js("document.cookie + location.href") == first.js("location.origin") + "/"
+    # As after its time.
+    first.js("sessionStorage['procstar-session'] = sessionStorage['procstar-session'].replace(/./, '5')")
+    first.js("location.hash = '#/procs/a'")
+    first.has(".title", "a")
+    first.key("d")
+    first.click("dialog button", "Delete")
+    first.has("dialog", "the session of this page has ended")
+    first.has("#readonly", "read only")
+    assert list(svc.get("/procs")["procs"]) == ["a"]
+
+
+def test_pages_of_other_sites_read_nothing_and_may_link_to_the_page(service, browser):
+    """Of another port of this machine, and of another host name."""
+    svc, port, chromium = service(), free_port(), browser("--disable-popup-blocking")
+    with earlier(port):
+        for number, host in enumerate(("127.0.0.1", "localhost"), 1):
+            page = chromium.page(f"http://{host}:{port}/")
+            page.js(f"fetch('http://127.0.0.1:{svc.port}/procs', {{mode: 'no-cors'}}).catch(() => 0)")
+            page.js(f"new Promise((done) => {{ const i = new Image(); i.onerror = done; i.src = 'http://127.0.0.1:{svc.port}/ui/icon.svg'; }})")
+            text = svc.http.get("/metrics").text
+            assert f'procstar_http_refusals_total{{reason="site"}} {2 * number}\n' in text, text
+            opener = f"window.opened = window.open('http://127.0.0.1:{svc.port}/'); new Promise((done) => {{ const look = () => opened.closed ? done(true) : setTimeout(look, 20); look(); }})"
+            assert page.js(opener), "the page cuts off who has opened it: to that one it looks closed"
+            page.js(f"location.href = 'http://127.0.0.1:{svc.port}/'")
+            page.has("#live-text", "live")
 
 
 def test_a_session_lasts_as_long_as_the_program(service, browser):

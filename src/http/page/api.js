@@ -50,7 +50,14 @@ export async function ask(method, path, { headers = {}, body, signal } = {}) {
   if (session.get()) all["Procstar-Session"] = session.get();
   if (token.get()) all.Authorization = `Bearer ${token.get()}`;
   const answer = await fetch(path, { method, headers: all, body, signal, cache: "no-store", credentials: "omit", redirect: "error" });
-  if (!answer.ok) throw await failure(answer);
+  if (!answer.ok) {
+    const error = await failure(answer);
+    if (error.status === 403 && error.message.startsWith("the session of this page")) {
+      session.set("");
+      window.dispatchEvent(new Event("sessionend"));
+    }
+    throw error;
+  }
   return answer;
 }
 

@@ -175,6 +175,7 @@ function key(pressed) {
   }
 }
 
+window.addEventListener("sessionend", () => { find("readonly").hidden = mayChange(); });
 find("readonly").addEventListener("click", () => toast("To start and stop processes, run `procstar ui` in a terminal: it opens this page with a session"));
 find("theme").addEventListener("click", nextTheme);
 document.querySelector(".skip").addEventListener("click", (event) => {
