@@ -1,6 +1,6 @@
 //! Where browsers reach the page.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use super::failure::Failure;
 
@@ -8,6 +8,8 @@ use super::failure::Failure;
 pub(super) struct PageAt {
     addresses: Vec<SocketAddr>,
     tls: bool,
+    /// Whether this machine has an address.
+    has: fn(IpAddr) -> bool,
 }
 
 /// An address of the page, without the name below `localhost` that a session has.
@@ -23,7 +25,8 @@ pub(super) struct Address {
 
 impl PageAt {
     pub(super) fn new(addresses: Vec<SocketAddr>, tls: bool) -> PageAt {
-        PageAt { addresses, tls }
+        let has = |ip| TcpListener::bind((ip, 0)).is_ok();
+        PageAt { addresses, tls, has }
     }
 
     /// The address for a browser of whoever asks for `host`, the header `Host`, which is empty on a Unix socket; over TLS with the name that
@@ -80,12 +83,24 @@ impl PageAt {
     fn local(&self, port: u16, authority: String) -> Result<Address, Failure> {
         const LOCALHOST: [IpAddr; 2] =
             [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-        if !self.tls && !self.addresses.iter().any(|at| LOCALHOST.contains(&at.ip())) {
-            return Err(Failure::NoPage(
+        let is_ours = |ip: &IpAddr| self.addresses.iter().any(|at| at.ip() == *ip);
+        let problem = if self.tls {
+            None
+        } else if !LOCALHOST.iter().any(is_ours) {
+            Some(
                 "browsers resolve the page's own host name to 127.0.0.1 and [::1] alone: set http.bind to one of them",
-            ));
-        }
-        Ok(Address { tls: self.tls, authority, port })
+            )
+        } else if LOCALHOST.iter().any(|ip| !is_ours(ip) && (self.has)(*ip)) {
+            // It could register a service worker there, and let the browser go on with us.
+            Some(
+                "this instance listens on only one of 127.0.0.1 and [::1], and another program can have the other, which a browser \
+                 may try first: have it listen on both",
+            )
+        } else {
+            None
+        };
+        let address = Address { tls: self.tls, authority, port };
+        problem.map_or(Ok(address), |problem| Err(Failure::NoPage(problem)))
     }
 }
 
@@ -99,7 +114,8 @@ mod tests {
         host: &str,
         names: &[&str],
     ) -> Result<(String, u16), String> {
-        let at = PageAt::new(at.iter().map(|at| at.parse().unwrap()).collect(), tls);
+        let addresses = at.iter().map(|at| at.parse().unwrap()).collect();
+        let at = PageAt { addresses, tls, has: |_| true };
         let found = at.address(host, None, |name| names.contains(&name));
         found.map(|found| (found.authority, found.port)).map_err(|error| error.to_string())
     }
@@ -126,6 +142,12 @@ mod tests {
         let wanted = |name| at.address("", Some(name), |name| name == "a.example");
         assert_eq!(wanted("a.example").unwrap().authority, "a.example:3000");
         assert!(wanted("b.example").is_err());
+        for one in both {
+            assert!(address(&[one], false, "", &[]).unwrap_err().contains("only one of"));
+            let addresses = vec![one.parse().unwrap()];
+            let at = PageAt { addresses, tls: false, has: |_| false };
+            assert_eq!(at.address("", None, |_| false).unwrap().port, 3000, "there is no other");
+        }
         assert!(address(&[], false, "", &[]).unwrap_err().contains("--serve"));
         assert!(address(&["127.0.0.5:3000"], false, "", &[]).unwrap_err().contains("http.bind"));
     }

@@ -316,7 +316,7 @@ fn a_replaced_token_counts_from_the_next_request_on() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("token");
     let (first, second) = (TOKEN, "d83ffb8e5b2d4a0f9c1e7a6042b913ce");
-    let write = |token: &str| write_secret(&file, &format!("{token}\n"));
+    let write = |token: &str| write_secret(&file, format!("{token}\n"));
     write(first);
     let path = file.clone();
     let token = Rotating::new("http.token", vec![file.clone()], move || {
