@@ -81,6 +81,7 @@ def test_a_gigabyte_under_a_mebibyte(service):
     res = service.result("a")
     assert res["captures"]["stdout"] == {
         "length": 2 * MIB, "dropped": size + 4 - 2 * MIB, "complete": False, "reason": "limit",
+        "sha256": hashlib.sha256(captured(res)).hexdigest(),
     }  # fmt: skip
     assert captured(res) == b"\0" * (2 * MIB - 4) + b"end\n"
     grown = {pid: highest[pid] - before[pid] for pid in before}
@@ -101,6 +102,7 @@ def test_limits(mode, limit):
     dropped = len(text) - len(kept)
     assert res["captures"]["stdout"] == {
         "length": len(kept), "dropped": dropped, "complete": not dropped, "reason": "limit" if dropped else None,
+        "sha256": hashlib.sha256(kept).hexdigest(),
     }  # fmt: skip
 
 
