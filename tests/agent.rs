@@ -17,6 +17,8 @@ mod private;
 mod roots;
 #[path = "agent/rotation.rs"]
 mod rotation;
+#[path = "agent/sealed.rs"]
+mod sealed;
 #[path = "agent/sparse.rs"]
 mod sparse;
 

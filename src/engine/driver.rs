@@ -45,7 +45,7 @@ use handover::{Handover, Pause};
 use pipes::{PipeBudget, PipeSize};
 use reading::Watcher;
 use request::{Together, Unit};
-use sealing::Sealing;
+use sealing::{Sealer, Sealing};
 use serde::{Deserialize, Serialize};
 use stopping::Ask;
 use strays::Strays;
@@ -371,6 +371,7 @@ struct Driver {
     watcher: Watcher,
     procfs: ProcFs,
     filters: Filters,
+    sealer: Sealer,
     pipes: PipeBudget,
     oom: OomWatch,
     /// Pipes are read through this: one hot buffer is faster than fresh ones.
@@ -394,6 +395,7 @@ impl Driver {
             accounts: Accounts::new(),
             privileges: Privileges::now(options.gain_privileges),
         };
+        let sealer = Sealer::new(Arc::clone(&inbox));
         let deliver = Arc::new(move |spawned| to_inbox.put(Mail::Spawned(spawned)));
         let pool = SpawnPool::new(surroundings, deliver)?;
         let watcher = Watcher::new()?;
@@ -429,6 +431,7 @@ impl Driver {
             watcher,
             procfs: ProcFs::default(),
             filters: Filters::default(),
+            sealer,
             pipes: PipeBudget::of_system(),
             oom: OomWatch::new("/proc"),
             buffer: vec![0; reading::BUFFER].into_boxed_slice(),

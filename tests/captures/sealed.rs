@@ -184,3 +184,30 @@ fn terabytes_of_nothing_are_not_hashed_and_changes_are_noticed() {
     file.write_all(b"X").unwrap();
     assert_eq!(readable(&ended), [(false, Some(Loss::Changed)); 2]);
 }
+
+/// However many end at once, each is hashed.
+#[test]
+fn a_crowd_that_ends_at_once_is_hashed_whole() {
+    let mut rig = Rig::new(options());
+    let dir = tempfile::tempdir().unwrap();
+    let go = dir.path().join("go");
+    let script = format!("{}; read -r < {}", super::write_numbers(70_000), go.display());
+    nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let ids: Vec<String> = (0..400).map(|n| n.to_string()).collect();
+    let proc = sh(&script, json!([["stdout", {"capture": {}}]]));
+    rig.launch(Value::Object(ids.iter().map(|id| (id.clone(), proc.clone())).collect()));
+    for id in &ids {
+        rig.pid(id);
+    }
+    // One line for each, as they open it.
+    let mut fifo = File::options().read(true).write(true).open(&go).unwrap();
+    fifo.write_all("\n".repeat(ids.len()).as_bytes()).unwrap();
+    for id in &ids {
+        rig.end(id);
+    }
+    for id in &ids {
+        let capture = capture(&rig.ended[id].captures, "stdout");
+        let recorded = capture.sha256().map(|sha256| sha256.to_string());
+        assert_eq!(recorded, Some(sha256(super::numbers(70_000))), "{id}");
+    }
+}

@@ -1,7 +1,8 @@
 //! A descendant that opens the output of its ended process again, and writes there: as the agent's user, and as another one.
 
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -134,4 +135,41 @@ fn output_that_came_through_a_pipe_is_out_of_reach() {
         let shown = instance.run(&["show", "a"]).good();
         assert!(!shown.contains("not complete"), "{shown}");
     }
+}
+
+/// The keeper's user is not root: it cannot open for writing what it has made read-only.
+#[test]
+fn a_survivor_writes_on_after_an_upgrade() {
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(dir.path(), Some(BATCH), Some(BATCH)).unwrap();
+    let ours = |mut command: Command| {
+        command.uid(BATCH).gid(BATCH);
+        command
+    };
+    let mut command = procstar(&dir);
+    command.args(["--serve", "--serve-port", "0"]);
+    let log = dir.path().join("log");
+    command.stderr(std::fs::File::create(&log).unwrap());
+    let instance = Instance::start(dir, ours(command));
+    let run = |args: &[&str]| Ran::of(ours(instance.command(args)).output().unwrap());
+    let path = instance.dir.path().display();
+    let script = format!(
+        "(until [ -e {path}/go ]; do sleep 0.01; done; echo more; touch {path}/done; exec sleep 600) & echo $!"
+    );
+    let job = json!({"argv": ["/bin/sh", "-c", script],
+        "fds": [["stdout", {"capture": {"mode": "memory", "encoding": "utf-8"}}]]});
+    let file = instance.dir.path().join("spec.json");
+    std::fs::write(&file, json!({"specs": {"a": job}}).to_string()).unwrap();
+    run(&["start", file.to_str().unwrap()]).good();
+    run(&["wait", "a"]);
+    run(&["reload", &instance.pid().to_string()]).good();
+    std::fs::write(instance.dir.path().join("go"), "").unwrap();
+    // Neither stopped nor killed by its pipe.
+    until("the survivor", || instance.dir.path().join("done").exists().then_some(()));
+    let told = run(&["logs", "a"]).out;
+    let survivor: i32 = told.trim().parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(survivor), nix::sys::signal::SIGKILL)
+        .unwrap();
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(!log.contains("cannot go on"), "{log}");
 }

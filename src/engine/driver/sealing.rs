@@ -3,19 +3,93 @@
 //! What is small and ours is hashed at once. The rest another thread hashes, for it may be much, or on a file system that does not answer;
 //! the end waits for that, but not for long.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::super::capture::{Capture, Captures, CutShort};
 use super::super::creds::Creds;
-use super::super::helpers;
-use super::super::inbox::Mail;
+use super::super::inbox::{Inbox, Mail};
 use super::super::state::Input;
 use super::super::timers::Alarm;
+use super::super::{helpers, sys};
 use super::{Driver, reading};
 
 /// How long an end waits for its captures to be hashed: some gigabytes.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The stack of a thread that hashes.
+const STACK: usize = 128 * 1024;
+/// How many threads hash files of ours at a time.
+const THREADS: usize = 2;
+
+/// Hashes the captures of ended processes. Its threads end when there is nothing to do.
+pub(super) struct Sealer {
+    inbox: Arc<Inbox<Mail>>,
+    pool: Arc<Mutex<Pool>>,
+}
+
+#[derive(Default)]
+struct Pool {
+    /// The captures of processes, with their numbers.
+    waiting: VecDeque<(u64, Arc<Captures>)>,
+    threads: usize,
+}
+
+impl Sealer {
+    pub(super) fn new(inbox: Arc<Inbox<Mail>>) -> Sealer {
+        Sealer { inbox, pool: Arc::default() }
+    }
+
+    /// Has captures sealed; [`Mail::Sealed`] tells when they are.
+    ///
+    /// # Errors
+    /// The OS error of making a thread, where there is none.
+    fn start(&self, serial: u64, captures: &Arc<Captures>) -> io::Result<()> {
+        let (captures, inbox) = (Arc::clone(captures), Arc::clone(&self.inbox));
+        if each(&captures).any(|capture| capture.named().is_some()) {
+            // On whatever file system: others are not to wait for it.
+            return helpers::start(&Creds::default(), move |_| {
+                each(&captures).for_each(Capture::seal);
+                inbox.put(Mail::Sealed(serial));
+            });
+        }
+        let mut pool = lock(&self.pool);
+        if pool.threads < THREADS {
+            let shared = Arc::clone(&self.pool);
+            let thread = std::thread::Builder::new().name("seal".into()).stack_size(STACK);
+            match thread.spawn(move || seal_all(&shared, &inbox)) {
+                Ok(_) => pool.threads += 1,
+                Err(error) if pool.threads == 0 => return Err(error),
+                Err(_) => {}
+            }
+        }
+        pool.waiting.push_back((serial, captures));
+        Ok(())
+    }
+}
+
+fn lock(pool: &Mutex<Pool>) -> MutexGuard<'_, Pool> {
+    pool.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Seals captures as long as there are any.
+fn seal_all(pool: &Mutex<Pool>, inbox: &Inbox<Mail>) {
+    sys::block_all_signals();
+    loop {
+        let next = {
+            let mut pool = lock(pool);
+            let next = pool.waiting.pop_front();
+            // Whoever adds one from now on sees that this thread is gone.
+            pool.threads -= usize::from(next.is_none());
+            next
+        };
+        let Some((serial, captures)) = next else { return };
+        each(&captures).for_each(Capture::seal);
+        inbox.put(Mail::Sealed(serial));
+    }
+}
 
 /// How far recording what captures hold has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +115,8 @@ impl Driver {
         let failed = !process.failures.is_empty();
         for (index, (_, capture)) in process.captures.iter().enumerate() {
             let Some(capture) = capture else { continue };
+            // Opened once for both; but no path that a user has chosen, which may not answer.
+            let _held = capture.named().is_none().then(|| capture.hold());
             capture.freeze();
             if capture.is_sealed_quickly() {
                 capture.seal();
@@ -53,12 +129,7 @@ impl Driver {
         if each(&process.captures).all(Capture::is_sealed) {
             return true;
         }
-        let (captures, inbox) = (Arc::clone(&process.captures), Arc::clone(&self.inbox));
-        let begun = helpers::start(&Creds::default(), move |_| {
-            each(&captures).for_each(Capture::seal);
-            inbox.put(Mail::Sealed(serial));
-        });
-        if let Err(error) = begun {
+        if let Err(error) = self.sealer.start(serial, &process.captures) {
             tracing::warn!(proc_id = %process.id, %error, "cannot hash captured output");
             each(&process.captures).for_each(Capture::leave_unsealed);
             return true;
