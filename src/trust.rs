@@ -216,7 +216,7 @@ impl Judge {
             return self.directory(meta);
         }
         let of_the_system = || SYSTEM.iter().any(|dir| at.starts_with(dir));
-        if !self.owns(meta.uid()) && !(is_ambiguous(meta.uid()) && of_the_system()) {
+        if !(self.owns(meta.uid()) || is_ambiguous(meta.uid()) && of_the_system()) {
             return Some(Fault::Owner);
         }
         if meta.file_type().is_char_device() {
