@@ -138,6 +138,10 @@ pub struct RunSettings {
     /// Whether processes that get none of the program's capabilities, for they are another user's or the program is not root's, may gain
     /// privileges by set-user-ID programs and file capabilities.
     pub gain_privileges: bool,
+    /// How many processes may run at a time, those that are about to included; at least 1.
+    pub max_running: u64,
+    /// How many processes may be kept, running ones and ended ones that are not deleted; at least 1.
+    pub max_processes: u64,
 }
 
 impl Default for RunSettings {
@@ -151,6 +155,8 @@ impl Default for RunSettings {
             wait_timeout: Duration::from_secs(600),
             max_file_size: None,
             gain_privileges: false,
+            max_running: 20_000,
+            max_processes: 100_000,
         }
     }
 }
@@ -166,10 +172,13 @@ pub struct CaptureSettings {
     #[serde(with = "text::seconds")]
     pub drain_grace: Duration,
     /// How many of the first bytes are kept of a capture whose spec sets no limit; `None`, with no
-    /// `limit_tail`: all.
+    /// `limit_tail`: all. No limit of a spec is larger than this and `limit_tail` together.
     pub limit_head: Option<u64>,
     /// How many of the last bytes are kept besides.
     pub limit_tail: Option<u64>,
+    /// How many bytes the captures of all processes may take of the instance's directories before no process is started any more, until
+    /// some are deleted; at least 1.
+    pub max_total: u64,
     /// How many captured bytes one result, or one answer of the agent protocol, has in it at most: a capture that does not
     /// fit is detached, and a longer range is answered in part.
     pub max_inline: u64,
@@ -178,8 +187,8 @@ pub struct CaptureSettings {
 impl Default for CaptureSettings {
     fn default() -> Self {
         let drain_grace = Duration::from_secs(1);
-        let max_inline = 1 << 30;
-        Self { dir: None, drain_grace, limit_head: None, limit_tail: None, max_inline }
+        let (max_inline, max_total) = (1 << 30, 100 << 30);
+        Self { dir: None, drain_grace, limit_head: None, limit_tail: None, max_total, max_inline }
     }
 }
 
@@ -272,7 +281,7 @@ impl Default for HttpSettings {
             unauthenticated_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(5),
             head_timeout: Duration::from_secs(5),
-            body_limit: 64 << 20,
+            body_limit: 16 << 20,
         }
     }
 }
@@ -313,6 +322,8 @@ pub struct AgentSettings {
     /// `--agent-read-timeout`.
     #[serde(with = "text::seconds")]
     pub read_timeout: Duration,
+    /// The largest message that is taken from the server, in bytes; at least 1. A larger one ends the connection.
+    pub max_message: u64,
     /// The interval at which running processes' results are pushed; at least 1 ms. `None`: never.
     /// For servers only that take a result which is not the final one.
     #[serde(with = "text::optional_seconds")]
@@ -334,6 +345,7 @@ impl Default for AgentSettings {
             register_timeout: Duration::from_secs(10),
             ping_interval: Duration::from_secs(20),
             read_timeout: Duration::from_secs(60),
+            max_message: 64 << 20,
             push_interval: None,
         }
     }

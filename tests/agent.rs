@@ -9,6 +9,8 @@
 )]
 
 mod common;
+#[path = "agent/maxima.rs"]
+mod maxima;
 #[path = "common/message.rs"]
 mod message;
 #[path = "common/private.rs"]

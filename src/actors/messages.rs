@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actix::{Message, Recipient};
 
+use super::supervisor::Beyond;
 use crate::engine::Event;
 use crate::report::Facts;
 use crate::spec::{ProcId, Validated};
@@ -40,6 +41,9 @@ pub enum StartError {
     /// These processes are to be started, and each has a pipe to one that is there already.
     #[error("pipe to a process that is there already: {}", join(.0))]
     PipeToPresent(Vec<ProcId>),
+    /// There would be more than may be.
+    #[error(transparent)]
+    Beyond(#[from] Beyond),
 }
 
 fn join(ids: &[ProcId]) -> String {

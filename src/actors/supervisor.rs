@@ -1,6 +1,7 @@
 //! The actor that owns the processes: it alone starts and deletes them, and decides when the agent ends.
 
 mod idempotent;
+mod maxima;
 mod progress;
 mod stop;
 
@@ -26,9 +27,11 @@ use super::messages::{
 use super::process::{Process, SendSignal, StopProcess};
 use super::ticker::Sampling;
 use crate::ease::Ease;
-use crate::engine::{Event, StopOrder};
+use crate::engine::{Captures, Event, StopOrder};
 use crate::keeper::ledger::Record;
 use crate::spec::{Identity, ProcId, SYSTEMD_UNAPPLIED, Validated};
+use maxima::Present;
+pub use maxima::{Beyond, Maxima};
 use progress::Progress;
 
 /// Where the supervisor tells of what it does.
@@ -59,10 +62,23 @@ pub struct Supervisor {
     done: Option<oneshot::Sender<()>>,
     /// How processes are sampled, if they are.
     sampling: Option<Sampling>,
+    /// How much may be started and kept.
+    maxima: Maxima,
+    /// What the captures of running processes took, and when that was looked up.
+    taken_by_running: Option<(Instant, u64)>,
+    /// What those of ended processes take.
+    taken_by_ended: u64,
 }
+
+/// What running processes' captures take is believed for so long: to look at thousands takes some milliseconds.
+const BELIEVED: Duration = Duration::from_secs(1);
 
 struct Owned {
     actor: Addr<Process>,
+    /// Its captures, while it runs.
+    captures: Option<Arc<Captures>>,
+    /// How many bytes they take, since it has ended.
+    taken: u64,
     /// What it was asked to be, if that is known.
     identity: Option<Arc<Identity>>,
     /// Whether its end is on its way to the results: what follows from it must not arrive before it.
@@ -92,7 +108,15 @@ impl Supervisor {
             progress: None,
             done: Some(done),
             sampling: None,
+            maxima: Maxima::default(),
+            taken_by_running: None,
+            taken_by_ended: 0,
         }
+    }
+
+    /// The same, which starts and keeps no more than this.
+    pub fn bounded(self, maxima: Maxima) -> Self {
+        Supervisor { maxima, ..self }
     }
 
     /// The same, whose processes are sampled while they run.
@@ -125,7 +149,8 @@ impl Supervisor {
         let (engine, changed) = (Arc::clone(&self.engine), self.outlets.changed.clone());
         let process = Process::new(id.clone(), identity.clone(), engine, changed)
             .sampled(self.sampling.clone());
-        Owned { actor: process.start(), identity, ended: false, deletion: None }
+        let actor = process.start();
+        Owned { actor, captures: None, taken: 0, identity, ended: false, deletion: None }
     }
 
     /// The actor of a process. One that was lost to a bug is replaced: the engine has the process, and its events
@@ -149,6 +174,46 @@ impl Supervisor {
         {
             self.running = self.running.saturating_sub(1);
             self.advance(ctx);
+        }
+    }
+
+    /// How much there is, as the maxima count.
+    fn present(&mut self) -> Present {
+        let captures = match self.maxima.captures {
+            Some(_) => self.taken_by_ended.saturating_add(self.taken_by_running()),
+            None => 0,
+        };
+        Present { running: self.running, kept: self.processes.len(), captures }
+    }
+
+    fn taken_by_running(&mut self) -> u64 {
+        let now = Instant::now();
+        if let Some((at, taken)) = self.taken_by_running
+            && now.duration_since(at) < BELIEVED
+        {
+            return taken;
+        }
+        let running = self.processes.values().filter_map(|owned| owned.captures.as_deref());
+        let taken = running.map(maxima::taken).sum();
+        self.taken_by_running = Some((now, taken));
+        taken
+    }
+
+    /// Notes what a process's captures take, if anything asks for that.
+    fn note_captures(&mut self, id: &ProcId, event: &Event) {
+        let Some(owned) = self.processes.get_mut(id).filter(|_| self.maxima.captures.is_some())
+        else {
+            return;
+        };
+        match event {
+            Event::Started(started) => owned.captures = Some(Arc::clone(&started.captures)),
+            Event::Ended(ended) => {
+                owned.captures = None;
+                let before = std::mem::replace(&mut owned.taken, maxima::taken(&ended.captures));
+                self.taken_by_ended =
+                    self.taken_by_ended.saturating_sub(before).saturating_add(owned.taken);
+            }
+            _ => {}
         }
     }
 
@@ -268,6 +333,8 @@ impl Handler<Start> for Supervisor {
         if !present.is_empty() {
             self.leave_out(&mut request, &present)?;
         }
+        let there = self.present();
+        self.maxima.check(&request, there)?;
         warn_of_systemd(&request);
         for (id, proc) in &request.procs {
             self.outlets.announce.do_send(Announce(id.clone()));
@@ -333,7 +400,8 @@ impl Handler<Delete> for Supervisor {
         };
         Box::pin(forgotten.into_actor(self).map(move |(), supervisor, ctx| {
             // With its last address the actor stops.
-            supervisor.processes.remove(&id);
+            let taken = supervisor.processes.remove(&id).map_or(0, |owned| owned.taken);
+            supervisor.taken_by_ended = supervisor.taken_by_ended.saturating_sub(taken);
             supervisor.processes.ease();
             tracing::debug!(proc_id = %id, "process deleted");
             supervisor.outlets.removed.do_send(Removed(id));
@@ -378,6 +446,7 @@ impl StreamHandler<Event> for Supervisor {
     fn handle(&mut self, event: Event, ctx: &mut Context<Self>) {
         let id = event.id().clone();
         let Some(actor) = self.actor(&id) else { return };
+        self.note_captures(&id, &event);
         match event {
             Event::Ended(_) => {
                 // Also where that actor is lost over it: nobody shall wait for ever.

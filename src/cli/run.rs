@@ -40,6 +40,8 @@ use crate::actors::messages::{Again, GetAll, GetOne};
 use crate::actors::results::Results;
 use crate::actors::signals::{self, Signals};
 use crate::actors::supervisor::{Outlets, Ready, Supervisor, warn_of_systemd};
+use crate::actors::status::LinkStatus;
+use crate::actors::supervisor::{Beyond, Maxima, Outlets, Ready, Supervisor, warn_of_systemd};
 use crate::actors::ticker::{Sampling, Ticker};
 use crate::config::{Env, LogLevel, SamplingSettings, Settings};
 use crate::engine::procfs::ProcFs;
@@ -49,11 +51,12 @@ use crate::keeper::meaning::Mode;
 use crate::keeper::protocol::Printing;
 use crate::keeper::{AGAIN, Exit, protocol, registry};
 use crate::net::dial::WssDialer;
+use crate::net::socket::Limits;
 use crate::net::tls;
 use crate::page_key::PageKey;
 use crate::report::{AgentInfo, Facts, Sampler};
 use crate::rotating::Rotating;
-use crate::spec::{self, ProcId, Validated};
+use crate::spec::{self, LimitSpec, ProcId, Validated};
 use crate::wire::{ConnInfo, ProcInfo};
 use listening::Listening;
 pub use listening::{Before, Given};
@@ -94,6 +97,14 @@ pub enum RunError {
         input: String,
         /// All that is wrong with it.
         errors: spec::SpecErrors,
+    },
+    /// INPUT asks for more than may be; nothing was started.
+    #[error("{input}: {error}")]
+    Beyond {
+        /// What was read.
+        input: String,
+        /// What it goes beyond.
+        error: Beyond,
     },
     /// A file of certificates is of no use.
     #[error("{setting}: {source}")]
@@ -182,6 +193,7 @@ impl RunError {
             RunError::Output { .. }
             | RunError::Read { .. }
             | RunError::Spec { .. }
+            | RunError::Beyond { .. }
             | RunError::Cert { .. }
             | RunError::Exposed(_)
             | RunError::NoToken
@@ -243,7 +255,12 @@ fn prepare(run: &Run, env: &Env, given: Given) -> Result<Prepared, RunError> {
     let input = match (&run.input, &run.foreground) {
         _ if !first => None,
         (_, Some(foreground)) => Some(foreground.with_fds(descriptor::inherited())),
-        (Some(input), None) => Some(read_input(input)?),
+        (Some(input), None) => {
+            let request = read_input(input)?;
+            let beyond = |error| RunError::Beyond { input: name_of(input), error };
+            maxima(&run.settings).check_first(&request).map_err(beyond)?;
+            Some(request)
+        }
         (None, None) => None,
     };
     input.iter().for_each(warn_of_systemd);
@@ -461,7 +478,8 @@ impl Agent {
             );
             <Supervisor as StreamHandler<Event>>::add_stream(events, ctx);
             let mut supervisor = Supervisor::new(engine, outlets, end_when, graces, tell_done)
-                .sampled(sampling(&settings.sampling));
+                .sampled(sampling(&settings.sampling))
+                .bounded(maxima(settings));
             supervisor.take_up(records, memory.any, ctx);
             supervisor
         });
@@ -640,7 +658,8 @@ impl Agent {
             unsubscribe: self.results.clone().recipient(),
             ask: self.results.clone().recipient(),
         };
-        let dialer = Rc::new(WssDialer::new(&host, agent.port, tls));
+        let limits = Limits { max_message: agent.max_message, ..Limits::default() };
+        let dialer = Rc::new(WssDialer::new(&host, agent.port, tls).limits(limits));
         let (tell, ended) = oneshot::channel();
         (Connection::new(options, peers, Arc::clone(&self.sampler), dialer, tell), ended)
     }
@@ -739,6 +758,18 @@ fn restricted_exe(settings: &Settings) -> Option<String> {
 
 fn path_text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+/// How much is started and kept.
+fn maxima(settings: &Settings) -> Maxima {
+    let capture =
+        LimitSpec { head: settings.capture.limit_head, tail: settings.capture.limit_tail };
+    Maxima {
+        running: Some(settings.run.max_running),
+        kept: Some(settings.run.max_processes),
+        captures: Some(settings.capture.max_total),
+        capture,
+    }
 }
 
 /// How processes are sampled; none where they are not, and then there is no thread and no timer for it.

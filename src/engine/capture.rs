@@ -39,7 +39,7 @@ mod view;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -310,6 +310,16 @@ impl Capture {
 
     fn frozen(&self) -> Option<Extent> {
         self.end.get().copied()
+    }
+
+    /// How many bytes it takes of the instance's directories: blocks, so that holes count for nothing. One that is kept in a named file
+    /// takes none.
+    pub(crate) fn taken(&self) -> u64 {
+        if self.spec.file.is_some() || self.path.as_os_str().is_empty() {
+            return 0;
+        }
+        // In blocks of 512 bytes, whatever those of the file system are.
+        std::fs::metadata(&self.path).map_or(0, |meta| MetadataExt::blocks(&meta) * 512)
     }
 
     /// How many bytes are captured so far, uncompressed and without dropped ones.

@@ -3,6 +3,7 @@
 //! It is made by the thread that clones the child or has it cloned, for it looks up users, reads files and writes given data: all that may take its time.
 
 mod accounts;
+mod arguments;
 mod attributes;
 mod data;
 mod environment;
@@ -269,8 +270,12 @@ impl LaunchPlan {
         };
         let file_size = file_size::setting(&proc.attributes, *max_file_size)
             .map_err(|failure| failures.push(failure));
+        let fit = env.as_ref().map_or(Ok(()), |env| arguments::check(&proc, env));
+        failures.extend(fit.err());
         let switch = switch.map_err(|more| failures.extend(more));
-        let (Ok(env), Ok(switch), Ok(file_size)) = (env, switch, file_size) else {
+        let (Ok(env), Ok(switch), Ok(file_size), true) =
+            (env, switch, file_size, failures.is_empty())
+        else {
             failures.extend(not_made(&proc, &made));
             return Err(failures);
         };

@@ -14,6 +14,7 @@ use super::access::Refusal;
 use super::query::QueryError;
 use super::route::{Route, RouteError};
 use crate::actors::messages::{DeleteError, SignalError, StartError};
+use crate::actors::supervisor::Beyond;
 use crate::spec::{ProcId, SpecErrors};
 
 /// The type of JSON answers: clients compare it whole, so there is no charset.
@@ -57,7 +58,7 @@ pub(super) enum Failure {
     #[error("unsupported content encoding: send the body as it is")]
     ContentEncoding,
     /// The body is too large.
-    #[error("request body larger than {0} bytes")]
+    #[error("request body larger than {0} bytes (http.body_limit)")]
     TooLarge(u64),
     /// The body did not arrive.
     #[error("failed to read request body: {0}")]
@@ -296,6 +297,8 @@ impl ResponseError for Failure {
             Failure::Start(
                 StartError::InUse(_) | StartError::OtherSpec(_) | StartError::PipeToPresent(_),
             ) => StatusCode::CONFLICT,
+            Failure::Start(StartError::Beyond(Beyond::Limit { .. })) => StatusCode::BAD_REQUEST,
+            Failure::Start(StartError::Beyond(_)) => StatusCode::TOO_MANY_REQUESTS,
             Failure::Start(StartError::ShuttingDown(_))
             | Failure::NotReady(_)
             | Failure::NoRandomness
@@ -378,7 +381,7 @@ mod tests {
             ),
             (MailboxError::Closed.into(), "503", "agent shutting down"),
             (Failure::BodyStalled(3), "408", "failed to read request body: nothing came for 3 s"),
-            (Failure::TooLarge(7), "413", "request body larger than 7 bytes"),
+            (Failure::TooLarge(7), "413", "request body larger than 7 bytes (http.body_limit)"),
         ] {
             let expected = serde_json::json!({"errors": [{"status": status, "detail": detail}]});
             assert_eq!(body(&failure), expected);

@@ -102,7 +102,7 @@ pub enum LinkError {
     #[error("failed to write to the server")]
     Write(#[source] io::Error),
     /// The server broke the protocol, or our limit; it was told so, if it listened.
-    #[error("server broke the websocket protocol: {0}")]
+    #[error("server broke the websocket protocol: {0}{setting}", setting = setting(.0))]
     Protocol(#[source] FrameError),
     /// A message of ours could not be completed.
     #[error("failed to complete a message to the server")]
@@ -213,6 +213,14 @@ impl Task {
                 Err(err) => Some(Inbound::Lost(err)),
             },
         }
+    }
+}
+
+/// The setting that an error is about.
+fn setting(error: &FrameError) -> &'static str {
+    match error {
+        FrameError::TooLarge { .. } => " (agent.max_message)",
+        _ => "",
     }
 }
 

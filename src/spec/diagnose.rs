@@ -11,7 +11,7 @@ use super::tree::{Node, Value};
 use super::{MAX_FD, Place, Segment, SpecError, SpecErrors, Validated};
 
 /// So many errors are told; more are hardly read.
-const ERRORS: usize = 100;
+pub(super) const ERRORS: usize = 100;
 /// So often the rest is read again.
 const ROUNDS: usize = 4 * ERRORS;
 /// What the search for errors of a stranger's request may cost. A valid request is read once, and costs nothing of this.

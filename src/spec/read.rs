@@ -27,12 +27,41 @@ pub fn from_json(text: &[u8]) -> Result<Validated, SpecErrors> {
 /// The first value that is of the wrong kind; or all that is invalid, the first ones with line and column.
 pub fn from_valid_json(text: &[u8]) -> Result<Validated, SpecErrors> {
     let text = utf8(text)?;
+    check_values(text)?;
     parse(text)?.validate().map_err(|mut errors| {
         for error in errors.0.iter_mut().take(LOCATED) {
             error.position = locate(text, error.place.segments());
         }
         errors
     })
+}
+
+/// Whether a text has no more values than a request may have, found out before any of them takes room. A text that is no JSON may pass.
+///
+/// # Errors
+/// That there are more.
+fn check_values(text: &[u8]) -> Result<(), SpecError> {
+    let mut values = 1;
+    let mut bytes = text.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => loop {
+                match bytes.next() {
+                    Some(b'\\') => drop(bytes.next()),
+                    Some(b'"') | None => break,
+                    Some(_) => {}
+                }
+            },
+            b',' | b':' | b'[' | b'{' => values += 1,
+            _ => {}
+        }
+        if values > Request::MAX_VALUES {
+            let most = Request::MAX_VALUES;
+            let message = format!("more than {most} values and keys in one request: split it");
+            return Err(SpecError::new(Place::default(), message));
+        }
+    }
+    Ok(())
 }
 
 /// The text without a byte order mark.
@@ -84,7 +113,7 @@ fn parse_msgpack(specs: &[u8]) -> Result<SpecMap, SpecError> {
     /// Gives the value under `specs` the same shape and checks as the whole request.
     #[derive(Deserialize)]
     #[serde(transparent)]
-    struct Specs(#[serde(deserialize_with = "super::types::unique_keys")] SpecMap);
+    struct Specs(#[serde(deserialize_with = "super::types::processes")] SpecMap);
 
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(specs);
     let mut track = serde_path_to_error::Track::new();

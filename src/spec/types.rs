@@ -17,7 +17,7 @@ use super::fds::Fds;
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Request {
     /// The processes in the order given; the key is the process's ID, and may not be given twice.
-    #[serde(deserialize_with = "unique_keys")]
+    #[serde(deserialize_with = "processes")]
     #[schemars(schema_with = "super::schema::processes")]
     pub specs: IndexMap<ProcId, ProcSpec>,
     /// Whether all are stopped where one cannot be started.
@@ -26,6 +26,13 @@ pub struct Request {
     /// Whether a process that is there already with the same spec is as good as started.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idempotent: bool,
+}
+
+impl Request {
+    /// So many processes one request may have.
+    pub const MAX_PROCESSES: usize = 65_536;
+    /// So many values and keys one request may have: the least of them takes a hundred times the room that it has in a text.
+    pub const MAX_VALUES: usize = 1_000_000;
 }
 
 /// One process.
@@ -160,6 +167,14 @@ pub struct SliceProperties {
     pub tasks_max: Option<u64>,
 }
 
+/// Reads processes in their order, refusing an ID given twice, and too many: each takes some hundred times the room that it has in a text.
+pub(super) fn processes<'de, D>(deserializer: D) -> Result<IndexMap<ProcId, ProcSpec>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    unique_keys_up_to(deserializer, Some(Request::MAX_PROCESSES))
+}
+
 /// Reads a map in its order, refusing a key given twice: serde itself would let the last one win in silence.
 pub(super) fn unique_keys<'de, D, K, V>(deserializer: D) -> Result<IndexMap<K, V>, D::Error>
 where
@@ -167,7 +182,19 @@ where
     K: Deserialize<'de> + std::hash::Hash + Eq + fmt::Debug,
     V: Deserialize<'de>,
 {
-    struct UniqueKeys<K, V>(PhantomData<(K, V)>);
+    unique_keys_up_to(deserializer, None)
+}
+
+fn unique_keys_up_to<'de, D, K, V>(
+    deserializer: D,
+    most: Option<usize>,
+) -> Result<IndexMap<K, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    K: Deserialize<'de> + std::hash::Hash + Eq + fmt::Debug,
+    V: Deserialize<'de>,
+{
+    struct UniqueKeys<K, V>(Option<usize>, PhantomData<(K, V)>);
     impl<'de, K, V> Visitor<'de> for UniqueKeys<K, V>
     where
         K: Deserialize<'de> + std::hash::Hash + Eq + fmt::Debug,
@@ -182,6 +209,10 @@ where
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<IndexMap<K, V>, A::Error> {
             let mut entries = IndexMap::new();
             while let Some(key) = map.next_key()? {
+                if let Some(most) = self.0.filter(|most| entries.len() == *most) {
+                    let message = format!("more than {most} processes in one request: split it");
+                    return Err(de::Error::custom(message));
+                }
                 if entries.contains_key(&key) {
                     return Err(de::Error::custom(format!("key {key:?} given twice")));
                 }
@@ -190,7 +221,7 @@ where
             Ok(entries)
         }
     }
-    deserializer.deserialize_map(UniqueKeys(PhantomData))
+    deserializer.deserialize_map(UniqueKeys(most, PhantomData))
 }
 
 super::object::only_objects!(

@@ -81,6 +81,10 @@ impl Pipes {
 const DUPLICATES_ITSELF: &str = "duplicates itself, by way of others: an object has no order in which fds could be swapped; \
      give fds as an array of [FD_NAME, FD], which are set up in its order";
 
+/// So many errors are kept: one more than are shown, so that whoever shows them sees that there are more. Each takes many times the room of
+/// what it is about.
+const ERRORS: usize = super::diagnose::ERRORS + 1;
+
 /// The errors found so far, and what they are found by.
 struct Check {
     errors: Vec<SpecError>,
@@ -89,7 +93,9 @@ struct Check {
 
 impl Check {
     fn error(&mut self, place: &Place, message: impl Into<String>) {
-        self.errors.push(SpecError::new(place.clone(), message));
+        if self.errors.len() < ERRORS {
+            self.errors.push(SpecError::new(place.clone(), message));
+        }
     }
 
     fn no_nul(&mut self, place: &Place, what: &str, text: &str) {
@@ -108,8 +114,8 @@ impl Check {
         }
     }
 
-    fn proc(&mut self, place: &Place, id: &ProcId, spec: ProcSpec) -> ValidatedProc {
-        let digest = digest(&spec);
+    fn proc(&mut self, place: &Place, id: &ProcId, mut spec: ProcSpec) -> ValidatedProc {
+        let digest = digest(&mut spec);
         for (i, arg) in spec.argv.iter().enumerate() {
             self.no_nul(&place.key("argv").index(i), "the argument", arg);
         }
@@ -371,14 +377,40 @@ impl Check {
     }
 }
 
-/// Tells a spec from every other that means something else.
-fn digest(spec: &ProcSpec) -> Digest {
-    let mut spec = spec.clone();
-    in_one_order(&mut spec);
-    // A spec that was read can be written.
-    let text = serde_json::to_vec(&spec).unwrap_or_default();
-    let hash = Sha256::digest(text);
-    Digest(hash.first_chunk().copied().unwrap_or_default())
+/// Tells a spec from every other that means something else. What may be large is neither copied nor written out for it.
+fn digest(spec: &mut ProcSpec) -> Digest {
+    let argv = std::mem::take(&mut spec.argv);
+    let fds = match &mut spec.fds {
+        Fds::InOrder(fds) => std::mem::take(fds),
+        Fds::ByName(_) => Vec::new(),
+    };
+    let mut ordered = ProcSpec { argv, ..spec.clone() };
+    if let Fds::InOrder(none) = &mut ordered.fds {
+        *none = fds;
+    }
+    in_one_order(&mut ordered);
+    let mut hash = Hash(Sha256::new());
+    // A spec that was read can be written, and a hash takes all.
+    let _ = serde_json::to_writer(&mut hash, &ordered);
+    spec.argv = ordered.argv;
+    if let (Fds::InOrder(fds), Fds::InOrder(own)) = (ordered.fds, &mut spec.fds) {
+        *own = fds;
+    }
+    Digest(hash.0.finalize().first_chunk().copied().unwrap_or_default())
+}
+
+/// A hash of what is written.
+struct Hash(Sha256);
+
+impl std::io::Write for Hash {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Sorts what may be written in any order.

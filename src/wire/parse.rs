@@ -7,6 +7,10 @@ use super::scan::{ScanError, Scanner, Token};
 /// How much of a server's own text an error repeats, in characters.
 const QUOTE: usize = 64;
 
+/// So many values and keys the specs of a request may have, as over HTTP: the least of them takes a hundred times the room in memory that it has
+/// in a message.
+const MAX_VALUES: usize = 1_000_000;
+
 /// MessagePack's `true`.
 const TRUE: u8 = 0xc3;
 
@@ -124,7 +128,14 @@ pub fn parse(msg: &[u8]) -> Parsed<'_> {
 /// A spec has no binary data anywhere, which serde would take for text where that is expected.
 fn texts(specs: &[u8]) -> Result<&[u8], String> {
     let mut scanner = Scanner::new(specs);
+    let mut values = 0;
     while !scanner.at_end() {
+        values += 1;
+        if values > MAX_VALUES {
+            return Err(format!(
+                "specs: more than {MAX_VALUES} values and keys in one request: split it"
+            ));
+        }
         // It has been passed over once, so it has no error.
         if let Ok(token @ (Token::Bin | Token::Ext)) = scanner.token() {
             return Err(format!("specs: {} where text is expected", token.kind()));

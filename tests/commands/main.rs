@@ -15,6 +15,7 @@ mod ids;
 mod life;
 mod log_level;
 mod logs;
+mod maxima;
 #[path = "../common/open_fds.rs"]
 mod open_fds;
 mod order;

@@ -37,10 +37,36 @@ pub(super) struct Environment {
     pub(super) own: Vec<CString>,
     /// The value of PATH.
     pub(super) path: Option<CString>,
+    /// How large the variables are.
+    pub(super) size: Size,
     /// What results show, where that is asked for.
     pub(super) shown: Option<IndexMap<String, String>>,
     /// The names of those that a restriction has kept out, sorted.
     pub(super) dropped: Vec<String>,
+}
+
+/// How large variables are.
+#[derive(Default)]
+pub(super) struct Size {
+    pub(super) count: usize,
+    /// With their names and NULs.
+    pub(super) bytes: usize,
+    /// The longest one, without its NUL.
+    pub(super) longest: usize,
+    /// The name of that one.
+    pub(super) name: Option<String>,
+}
+
+impl Size {
+    fn of<'a>(variables: impl Iterator<Item = &'a CString> + Clone) -> Size {
+        let longest = variables.clone().max_by_key(|variable| variable.as_bytes().len());
+        Size {
+            count: variables.clone().count(),
+            bytes: variables.map(|variable| variable.as_bytes_with_nul().len()).sum(),
+            longest: longest.map_or(0, |variable| variable.as_bytes().len()),
+            name: longest.map(|variable| String::from_utf8_lossy(name(variable)).into_owned()),
+        }
+    }
 }
 
 /// Makes the environment that `env` asks for, of a process of our own user or of another one, as far as a restriction lets it.
@@ -97,7 +123,8 @@ pub(super) fn make(
     let path = path.and_then(|variable| CString::new(value(variable)).ok());
     let shown = env.report.then(|| all().map(|variable| shown(env, variable)).collect());
     let envp = pointers(all());
-    Ok(Environment { envp, own, path, shown, dropped: dropped.into_iter().collect() })
+    let size = Size::of(all());
+    Ok(Environment { envp, own, path, size, shown, dropped: dropped.into_iter().collect() })
 }
 
 fn is_inherited(env: &EnvSpec, by_other: bool, name: &[u8]) -> bool {

@@ -185,6 +185,8 @@ fn tag(asked: &Asked<'_>, facts: &Facts) -> String {
         (status = 409, description = "An ID is in use", body = Errors, content_type = "application/json"),
         (status = 413, description = "The body is too large", body = Errors, content_type = "application/json"),
         (status = 415, description = "The body is not JSON", body = Errors, content_type = "application/json"),
+        (status = 429, description = "There would be more processes, or captured output, than the configuration allows", body = Errors,
+            content_type = "application/json"),
         (status = 503, description = "No new processes are accepted", body = Errors, content_type = "application/json"),
         (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
     ),

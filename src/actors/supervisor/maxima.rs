@@ -1,0 +1,214 @@
+//! How much an agent starts and keeps: a request that would go beyond is refused whole, by the name of the setting.
+
+use crate::engine::Captures;
+use crate::spec::{CaptureSpec, FdName, LimitSpec, ProcId, Validated, ValidatedFd};
+
+/// The bounds; none: there is no such one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Maxima {
+    /// Processes that run, or are about to.
+    pub running: Option<u64>,
+    /// Processes that are not deleted.
+    pub kept: Option<u64>,
+    /// Bytes that the captures of all these take of the instance's directories.
+    pub captures: Option<u64>,
+    /// What one capture may keep: its own limit is no larger than both ends together.
+    pub capture: LimitSpec,
+}
+
+/// How much there is before a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Present {
+    pub(super) running: usize,
+    pub(super) kept: usize,
+    pub(super) captures: u64,
+}
+
+/// What a request would go beyond.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Beyond {
+    /// [`Maxima::running`].
+    #[error(
+        "{asked} more processes than the {running} that run are more than run.max_running allows, {max}: wait until some have ended"
+    )]
+    Running {
+        /// How many the request has.
+        asked: u64,
+        /// How many run.
+        running: u64,
+        /// The bound.
+        max: u64,
+    },
+    /// [`Maxima::kept`].
+    #[error(
+        "{asked} more processes than the {kept} that are kept are more than run.max_processes allows, {max}: delete some that have ended"
+    )]
+    Kept {
+        /// How many the request has.
+        asked: u64,
+        /// How many are not deleted.
+        kept: u64,
+        /// The bound.
+        max: u64,
+    },
+    /// [`Maxima::captures`].
+    #[error(
+        "captured output takes {taken} bytes, and capture.max_total allows {max}: delete processes that have ended"
+    )]
+    Captures {
+        /// How much there is.
+        taken: u64,
+        /// The bound.
+        max: u64,
+    },
+    /// [`Maxima::capture`].
+    #[error(
+        "{fd} of process {id:?}: its capture's limit of {asked} bytes, head and tail together, is more than capture.limit_head and \
+         capture.limit_tail allow together, {max}"
+    )]
+    Limit {
+        /// The process.
+        id: ProcId,
+        /// The fd.
+        fd: FdName,
+        /// The limit of its spec.
+        asked: u64,
+        /// The bound.
+        max: u64,
+    },
+}
+
+impl Maxima {
+    /// Whether these processes may be started beside what there is.
+    ///
+    /// # Errors
+    /// What they would go beyond.
+    pub(super) fn check(&self, request: &Validated, present: Present) -> Result<(), Beyond> {
+        let asked = request.procs.len() as u64;
+        if asked == 0 {
+            return Ok(());
+        }
+        let Present { running, kept, captures: taken } = present;
+        let (running, kept) = (running as u64, kept as u64);
+        if let Some(max) = self.running.filter(|max| running.saturating_add(asked) > *max) {
+            return Err(Beyond::Running { asked, running, max });
+        }
+        if let Some(max) = self.kept.filter(|max| kept.saturating_add(asked) > *max) {
+            return Err(Beyond::Kept { asked, kept, max });
+        }
+        if let Some(max) = self.captures.filter(|max| taken >= *max) {
+            return Err(Beyond::Captures { taken, max });
+        }
+        self.check_limits(request)
+    }
+
+    /// The same where nothing is there yet.
+    ///
+    /// # Errors
+    /// What they would go beyond.
+    pub fn check_first(&self, request: &Validated) -> Result<(), Beyond> {
+        self.check(request, Present::default())
+    }
+
+    fn check_limits(&self, request: &Validated) -> Result<(), Beyond> {
+        if self.capture.is_none() {
+            return Ok(());
+        }
+        let max = both(self.capture);
+        for (id, proc) in &request.procs {
+            for (fd, what) in &proc.fds {
+                if let ValidatedFd::Capture(CaptureSpec { limit: Some(limit), .. }) = what
+                    && both(*limit) > max
+                {
+                    return Err(Beyond::Limit {
+                        id: id.clone(),
+                        fd: *fd,
+                        asked: both(*limit),
+                        max,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn both(LimitSpec { head, tail }: LimitSpec) -> u64 {
+    head.unwrap_or(0).saturating_add(tail.unwrap_or(0))
+}
+
+/// How many bytes these captures take of the instance's directories.
+pub(super) fn taken(captures: &Captures) -> u64 {
+    captures.iter().filter_map(|(_, capture)| capture).map(|capture| capture.taken()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(limits: &[&str]) -> Validated {
+        let procs: Vec<String> = (limits.iter().enumerate())
+            .map(|(n, limit)| {
+                format!(r#""{n}": {{"argv": ["x"], "fds": [["2", {{"capture": {{{limit}}}}}]]}}"#)
+            })
+            .collect();
+        let text = format!(r#"{{"specs": {{{}}}}}"#, procs.join(","));
+        crate::spec::from_json(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn each_maximum_is_the_last_that_is_allowed() {
+        let maxima =
+            Maxima { running: Some(4), kept: Some(10), captures: Some(100), ..Maxima::default() };
+        let two = request(&["", ""]);
+        let check = |running, kept, captures| {
+            let checked = maxima.check(&two, Present { running, kept, captures });
+            checked.map_err(|beyond| beyond.to_string())
+        };
+        assert_eq!(check(2, 8, 99), Ok(()));
+        for (refused, words) in [
+            (check(3, 8, 99), ["run.max_running", "4", "2 more processes than the 3 "]),
+            (check(2, 9, 99), ["run.max_processes", "10", "2 more processes than the 9 "]),
+            (check(2, 8, 100), ["capture.max_total", "100", "delete processes"]),
+        ] {
+            let error = refused.unwrap_err();
+            assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        }
+        // Nothing is asked for: that is no more than there is.
+        let full = Present { running: 9, kept: 99, captures: 999 };
+        assert_eq!(maxima.check(&request(&[]), full), Ok(()));
+        assert_eq!(Maxima::default().check(&two, full), Ok(()));
+    }
+
+    #[test]
+    fn a_spec_does_not_raise_the_configured_limit() {
+        let capture = LimitSpec { head: Some(100), tail: Some(50) };
+        let maxima = Maxima { capture, ..Maxima::default() };
+        let check = |limit: &str| maxima.check_first(&request(&["", limit]));
+        for within in [
+            "",
+            r#""limit": {"head": 10}"#,
+            r#""limit": {"head": 0, "tail": 150}"#,
+            r#""limit": {"head": 150}, "compress": "zstd""#,
+        ] {
+            assert_eq!(check(within), Ok(()), "{within}");
+        }
+        for beyond in [
+            r#""limit": {"head": 101, "tail": 50}"#,
+            r#""limit": {"tail": 18446744073709551615, "head": 1}"#,
+            r#""limit": {"head": 151}, "compress": "zstd""#,
+        ] {
+            let error = check(beyond).unwrap_err().to_string();
+            assert!(
+                error.starts_with("stderr of process \"1\": its capture's limit of 1"),
+                "{error}"
+            );
+            assert!(
+                error.ends_with("capture.limit_head and capture.limit_tail allow together, 150")
+            );
+        }
+        // Without a configured one there is none.
+        let largest = request(&[r#""limit": {"head": 18446744073709551615}"#]);
+        assert_eq!(Maxima::default().check_first(&largest), Ok(()));
+    }
+}
