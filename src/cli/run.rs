@@ -39,8 +39,6 @@ use crate::actors::lifecycle::{EndWhen, Graces};
 use crate::actors::messages::{Again, GetAll, GetOne};
 use crate::actors::results::Results;
 use crate::actors::signals::{self, Signals};
-use crate::actors::supervisor::{Outlets, Ready, Supervisor, warn_of_systemd};
-use crate::actors::status::LinkStatus;
 use crate::actors::supervisor::{Beyond, Maxima, Outlets, Ready, Supervisor, warn_of_systemd};
 use crate::actors::ticker::{Sampling, Ticker};
 use crate::config::{Env, LogLevel, SamplingSettings, Settings};
