@@ -15,7 +15,8 @@ fn instance(settings: &[(&str, &str)]) -> Instance {
 
 /// The status of the answer to this body, and what is in it.
 fn post(instance: &Instance, body: &[u8]) -> (u16, String) {
-    let mut socket = UnixStream::connect(&instance.socket).unwrap();
+    // It is there a moment before somebody listens.
+    let mut socket = until("connection", || UnixStream::connect(&instance.socket).ok());
     let head = format!(
         "POST /procs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
         body.len()
