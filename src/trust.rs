@@ -162,6 +162,27 @@ pub fn check(path: &Path, need: Need) -> Result<(), Untrusted> {
     Judge::of(nix::unistd::geteuid().as_raw()).check(path, need)
 }
 
+/// Checks a path that something is written to: no link on its way may be another user's, made in a sticky directory such as `/tmp`. What
+/// cannot be examined, or is not there, is no fault.
+///
+/// # Errors
+/// The link, as an error of kind `PermissionDenied`.
+pub fn check_links(path: &Path) -> io::Result<()> {
+    let judge = Judge::of(nix::unistd::geteuid().as_raw());
+    match judge.foreign_link(path) {
+        Ok(Some(exposure)) => Err(Untrusted::from(exposure).into_io()),
+        _ => Ok(()),
+    }
+}
+
+/// The user who owns what is at a path, if it is another user's and lies in a sticky directory: it may have been put in our way.
+pub fn planted_by(path: &Path, meta: &Metadata) -> Option<u32> {
+    let owner = meta.uid();
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let is_sticky = dir.metadata().is_ok_and(|dir| dir.mode() & libc::S_ISVTX != 0);
+    (is_sticky && !Judge::of(nix::unistd::geteuid().as_raw()).owns(owner)).then_some(owner)
+}
+
 /// Decides for one user.
 struct Judge {
     user: u32,
@@ -194,6 +215,21 @@ impl Judge {
             }
         }
         exposed.map_or(Ok(()), |exposure| Err(exposure.into()))
+    }
+
+    fn foreign_link(&self, path: &Path) -> io::Result<Option<Exposure>> {
+        if is_descriptor(path) {
+            return Ok(None);
+        }
+        let mut walk = Walk::new(path)?;
+        while let Some(Some(Step { at, meta, part, shared })) = walk.step()? {
+            let fault = if part == Part::Link { self.link(&meta, shared) } else { None };
+            if let Some(fault) = fault {
+                let (owner, mode, user) = (meta.uid(), meta.mode(), self.user);
+                return Ok(Some(Exposure { at, part, fault, owner, mode, user }));
+            }
+        }
+        Ok(None)
     }
 
     fn owns(&self, uid: u32) -> bool {

@@ -7,6 +7,8 @@
     missing_docs
 )]
 
+#[path = "cli/outputs.rs"]
+mod outputs;
 #[path = "common/private.rs"]
 mod private;
 #[path = "cli/sparse.rs"]
@@ -149,10 +151,12 @@ fn output_is_written_whole_or_not_at_all() {
     let mut command = procstar();
     command.arg("--output").arg(&link).arg("-");
     assert!(run_with(command, &spec).status.success());
-    let text = std::fs::read_to_string(&path).unwrap();
+    // It takes the place of the link, and leaves alone what that led to.
+    assert!(std::fs::read_to_string(&path).unwrap().starts_with("old and longer"));
+    let text = std::fs::read_to_string(&link).unwrap();
     assert!(!text.ends_with('\n'));
     assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["a"]["state"], "terminated");
-    assert!(link.symlink_metadata().unwrap().is_symlink());
+    assert!(!link.symlink_metadata().unwrap().is_symlink());
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     // A place that is none is found before anything is started.
     let trace = dir.path().join("trace");

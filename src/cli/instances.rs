@@ -17,12 +17,14 @@ pub(super) const LOOK: Duration = Duration::from_millis(20);
 pub enum Unfound {
     /// There is none.
     #[error("no procstar of this user{} runs{}; start one by `procstar --serve`, or name one by --socket, --url or \
-             --state-dir", with(.pid), .place.as_deref().map_or(String::new(), within))]
+             --state-dir{}", with(.pid), .place.as_deref().map_or(String::new(), within), lines_of(.taken))]
     None {
         /// The pid that was asked for.
         pid: Option<i32>,
         /// The only place where it was looked for.
         place: Option<PathBuf>,
+        /// Directories of ours whose names other users have taken, with whose they are.
+        taken: Vec<(PathBuf, String)>,
     },
     /// Those that there are have no socket.
     #[error("no procstar of this user can be asked: {}", deaf(.0))]
@@ -38,6 +40,13 @@ fn with(pid: &Option<i32>) -> String {
 
 fn within(place: &Path) -> String {
     format!(" in {}", place.display())
+}
+
+fn lines_of(taken: &[(PathBuf, String)]) -> String {
+    let line = |(path, found): &(PathBuf, String)| {
+        format!("\n  {} was to be a directory of this user, {found}; remove it", path.display())
+    };
+    taken.iter().map(line).collect()
 }
 
 /// Instances that run, and have no socket.
@@ -96,7 +105,9 @@ impl Search {
             [place] => Some(place.clone()),
             _ => None,
         };
-        Unfound::None { pid: self.pid, place: self.state_dir.clone().or(chosen) }
+        let place = self.state_dir.clone().or(chosen);
+        let taken = if place.is_none() { registry::taken(&self.places) } else { Vec::new() };
+        Unfound::None { pid: self.pid, place, taken }
     }
 
     fn is_one_about_to_enter(&self) -> bool {
@@ -189,8 +200,14 @@ mod tests {
         let error = Unfound::Deaf(vec![closed, starting]).to_string();
         assert!(error.contains("pid 9 is still starting"), "{error}");
         let none = |pid, place: Option<&str>| {
-            Unfound::None { pid, place: place.map(PathBuf::from) }.to_string()
+            let place = place.map(PathBuf::from);
+            Unfound::None { pid, place, taken: Vec::new() }.to_string()
         };
+        let taken = vec![(PathBuf::from("/tmp/x"), "but belongs to mallory".to_owned())];
+        let error = Unfound::None { pid: None, place: None, taken }.to_string();
+        assert!(error.ends_with(
+            "\n  /tmp/x was to be a directory of this user, but belongs to mallory; remove it"
+        ));
         assert!(none(None, None).starts_with("no procstar of this user runs; start one"));
         assert!(
             none(Some(7), Some("/x"))

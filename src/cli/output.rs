@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-pub use self::place::{check, check_stdout, keep, save};
+pub use self::place::{check, check_stdout, keep, save, write_public};
 use super::client::out::printable_json;
 use crate::report::{AsOf, Document, Facts, Format, Sampler};
 

@@ -120,7 +120,10 @@ impl Instance {
     /// Where there can be none; with its path and what to mend.
     pub fn open(settings: &Settings, opening: &Opening) -> Result<Instance, InstanceError> {
         let places = opening.places.clone();
-        registry::present(&places).for_each(|place| sweep_registry(place));
+        for place in registry::present(&places) {
+            sweep_registry(&place);
+            registry::remove_if_spare(&place, &places);
+        }
         match &settings.state_dir {
             Some(dir) => Instance::lasting(dir, opening.serves, places),
             None => Instance::temporary(settings, opening, places),
@@ -160,9 +163,13 @@ impl Instance {
     ) -> Result<Instance, InstanceError> {
         let name = settings.conn_id.as_deref().and_then(plain_name);
         let files = files(settings, opening, name)?;
-        let home = home(&places, name).map_err(|source| match opening.places.as_slice() {
-            [place] => configured("run.runtime_dir", place, source),
-            _ => source,
+        let home = home(&places, name).map_err(|source| {
+            // Nothing is left of a start that fails.
+            files.remove();
+            match opening.places.as_slice() {
+                [place] => configured("run.runtime_dir", place, source),
+                _ => source,
+            }
         })?;
         announce_socket(home.path(), opening.serves);
         link_to(files.path(), home.path());

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::procfs::{ProcFs, ReadError};
 use crate::engine::sys::set_cloexec;
 use crate::path_bytes;
+use crate::users::user_name;
 
 /// The name of the lock in its directory.
 pub(super) const LOCK: &str = "lock";
@@ -39,12 +40,16 @@ pub enum InstanceError {
         pid: String,
     },
     /// It is not the user's alone, and what lies in it cannot be trusted.
-    #[error("directory {path} must be a directory of user {uid} with mode 0700")]
+    #[error(
+        "directory {path} must be a directory of user {uid} with mode 0700, {found}; remove or mend it"
+    )]
     Untrusted {
         /// The directory.
         path: String,
         /// Who we are.
         uid: u32,
+        /// Whose it is, and its mode.
+        found: String,
     },
     /// It cannot be made or used.
     #[error("cannot use directory {path}: {source}")]
@@ -88,8 +93,27 @@ impl InstanceError {
         InstanceError::Io { path: path.display().to_string(), source }
     }
 
+    /// A directory is not ours alone.
+    pub(super) fn untrusted(path: &Path, meta: &Metadata) -> InstanceError {
+        InstanceError::Untrusted {
+            path: path.display().to_string(),
+            uid: nix::unistd::geteuid().as_raw(),
+            found: owner_and_mode(meta),
+        }
+    }
+
     fn is(&self, kind: io::ErrorKind) -> bool {
         matches!(self, InstanceError::Io { source, .. } if source.kind() == kind)
+    }
+}
+
+/// What something is that was to be a directory of ours, for messages.
+pub(super) fn owner_and_mode(meta: &Metadata) -> String {
+    let (owner, mode) = (user_name(meta.uid()), meta.mode() & 0o7777);
+    match (meta.is_symlink(), meta.is_dir()) {
+        (true, _) => format!("but is a link of {owner}"),
+        (_, true) => format!("but belongs to {owner} and has mode {mode:04o}"),
+        _ => format!("but is a file of {owner}"),
     }
 }
 
@@ -254,8 +278,7 @@ pub(super) fn is_ours(meta: &Metadata) -> bool {
 fn open_lock(dir: &Path, create: bool) -> Result<File, InstanceError> {
     let meta = dir.symlink_metadata().map_err(|source| InstanceError::io(dir, source))?;
     if !is_ours(&meta) {
-        let uid = nix::unistd::geteuid().as_raw();
-        return Err(InstanceError::Untrusted { path: dir.display().to_string(), uid });
+        return Err(InstanceError::untrusted(dir, &meta));
     }
     File::options()
         .read(true)

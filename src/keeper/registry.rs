@@ -6,17 +6,21 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::private_dir::{self, InstanceError, LOCK, is_ours, make};
+use super::private_dir::{self, InstanceError, LOCK, is_ours, make, owner_and_mode};
 use crate::config::{Env, Settings};
+use crate::users::is_ambiguous;
 
 /// The runtime directory of root, and of a unit that asks for one of our name.
 const RUN: &str = "/run/procstar";
 /// What `StateDirectory=procstar` makes of a unit's state directory, whose registry may be its own.
 const STATE: &str = "/var/lib/procstar/procstar";
+/// How the name of a registry in a shared directory begins; the user ID follows.
+const SHARED_NAME: &str = "procstar-run-";
 /// Directories that everybody may use, where there is no runtime directory.
 const SHARED: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
 
@@ -81,7 +85,7 @@ pub fn places(chosen: Option<&Path>, env: &Env, uid: u32, base: &Path) -> Vec<Pa
     let session = session.filter(|dir| dir.is_absolute());
     let sessions = session.into_iter().chain([PathBuf::from(format!("/run/user/{uid}"))]);
     let shared = SHARED.iter().map(Path::new).chain([base]);
-    let shared = shared.map(|dir| absolute(dir).join(format!("procstar-run-{uid}")));
+    let shared = shared.map(|dir| absolute(dir).join(format!("{SHARED_NAME}{uid}")));
     let mut places = Vec::new();
     for place in std::iter::once(PathBuf::from(RUN))
         .chain(sessions.map(|dir| dir.join("procstar")))
@@ -114,33 +118,105 @@ fn is_registry(place: &Path) -> bool {
         .is_ok_and(|meta| meta.is_dir() && meta.uid() == ours && meta.mode() & 0o022 == 0)
 }
 
-/// Whether a place is meant for another user: root's own, or in a session that root, who may write into it, must leave alone.
+/// Whether a place is meant for another user, or lies in that user's directory: root's own, or one in a session. Its owner could take away,
+/// or exchange, what we make in it.
 fn is_anothers(place: &Path, uid: u32) -> bool {
-    let belongs_to_another =
-        |dir: &Path| dir.symlink_metadata().is_ok_and(|meta| meta.uid() != uid);
-    match place.parent() {
-        Some(session) if session.starts_with("/run/user") => belongs_to_another(session),
-        _ => uid != 0 && place == Path::new(RUN) && belongs_to_another(place),
+    let owner = |dir: &Path| dir.symlink_metadata().ok().map(|meta| meta.uid());
+    let Some(parent) = place.parent() else { return false };
+    if parent.starts_with("/run/user") {
+        // Root, who may write into it, must leave it alone.
+        return owner(parent).is_some_and(|owner| owner != uid);
     }
+    if place == Path::new(RUN) && uid != 0 && owner(place).is_some_and(|owner| owner != uid) {
+        return true;
+    }
+    owner(parent).is_some_and(|owner| ![0, uid].contains(&owner) && !is_ambiguous(owner))
 }
 
-/// Makes the registry at a place, or takes the one that is there.
+/// Whether a place is in a directory that everybody may use, where another user can take its name.
+fn is_shared(place: &Path) -> bool {
+    place.file_name().is_some_and(|name| name.as_bytes().starts_with(SHARED_NAME.as_bytes()))
+}
+
+/// The registries of ours beside a place whose name another user has taken, or had taken once.
+fn beside(place: &Path) -> Vec<PathBuf> {
+    let (true, Some(parent), Some(name)) = (is_shared(place), place.parent(), place.file_name())
+    else {
+        return Vec::new();
+    };
+    let prefix = [name.as_bytes(), b"-"].concat();
+    let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries
+        .filter(|entry| entry.file_name().as_bytes().starts_with(&prefix))
+        .map(|entry| entry.path())
+        .filter(|dir| is_registry(dir))
+        .collect();
+    found.sort_unstable();
+    found
+}
+
+/// Makes the registry at a place, or takes the one that is there. If another user has taken the name in a shared directory, it gets
+/// another one, which is logged.
 ///
 /// # Errors
 /// It cannot be made, or somebody else has taken its name.
 pub(super) fn open(place: &Path) -> Result<PathBuf, InstanceError> {
+    let failed = |source| InstanceError::io(place, source);
     let uid = nix::unistd::geteuid().as_raw();
-    let taken = || InstanceError::Untrusted { path: place.display().to_string(), uid };
     if is_anothers(place, uid) {
-        return Err(InstanceError::io(place, io::ErrorKind::PermissionDenied.into()));
+        return Err(failed(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "it is another user's, or in a directory of another user",
+        )));
     }
-    make(place).map_err(|source| InstanceError::io(place, source))?;
-    if is_registry(place) { Ok(place.to_path_buf()) } else { Err(taken()) }
+    make(place).map_err(failed)?;
+    if is_registry(place) {
+        return Ok(place.to_path_buf());
+    }
+    let meta = place.symlink_metadata().map_err(failed)?;
+    if !is_shared(place) {
+        return Err(InstanceError::untrusted(place, &meta));
+    }
+    if let Some(other) = beside(place).into_iter().next() {
+        return Ok(other);
+    }
+    let mut name = place.as_os_str().to_owned();
+    name.push(format!("-{:016x}", fastrand::u64(..)));
+    let other = PathBuf::from(name);
+    make(&other).map_err(failed)?;
+    tracing::warn!(
+        taken = %place.display(),
+        found = owner_and_mode(&meta),
+        instead = %other.display(),
+        "the usual runtime directory is not this user's alone; remove it, or set run.runtime_dir"
+    );
+    Ok(other)
 }
 
-/// Those of the places where there is a registry of ours.
-pub(super) fn present(places: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {
-    places.iter().filter(|place| is_registry(place))
+/// The registries of ours at the places, and beside those whose names another user has taken.
+pub(super) fn present(places: &[PathBuf]) -> impl Iterator<Item = PathBuf> {
+    let uid = nix::unistd::geteuid().as_raw();
+    places
+        .iter()
+        .filter(move |place| !is_anothers(place, uid))
+        .flat_map(|place| std::iter::once(place.clone()).chain(beside(place)))
+        .filter(|place| is_registry(place))
+}
+
+/// Removes a registry that was made because another user had taken its name, once it is empty.
+pub(super) fn remove_if_spare(place: &Path, places: &[PathBuf]) {
+    if !places.iter().any(|usual| usual == place) {
+        // An instance that is about to enter itself makes it again.
+        let _ = std::fs::remove_dir(place);
+    }
+}
+
+/// The names of ours in shared directories that others have taken: each with whose it is.
+pub fn taken(places: &[PathBuf]) -> Vec<(PathBuf, String)> {
+    let shared = places.iter().filter(|place| is_shared(place) && !is_registry(place));
+    let found = shared
+        .filter_map(|place| Some((place.clone(), owner_and_mode(&place.symlink_metadata().ok()?))));
+    found.collect()
 }
 
 /// The instance that works in `dir`, if one does.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::journal;
 use super::private_dir::InstanceError;
 use super::private_dir::{
-    GONE, LOCK, is_in, is_ours, is_random_name, lock, make, out_of_the_way, remove,
+    GONE, LOCK, is_in, is_ours, is_random_name, lock, make, out_of_the_way, owner_and_mode, remove,
 };
 use super::registry::running_in;
 use crate::engine::procfs::{self, ProcFs};
@@ -64,12 +64,12 @@ pub(super) fn base(place: &Path, uid: u32) -> Result<PathBuf, InstanceError> {
     if dir == wanted {
         sys::spread_below(&dir);
     } else {
-        let owner = wanted.symlink_metadata().map_or(0, |meta| meta.uid());
+        let found = wanted.symlink_metadata().map(|meta| owner_and_mode(&meta));
         tracing::warn!(
             taken = %wanted.display(),
-            owner,
+            found = found.unwrap_or_default(),
             instead = %dir.display(),
-            "the usual directory is not this user's alone"
+            "the usual directory of captures is not this user's alone; remove it, or set capture.dir"
         );
     }
     Ok(dir)

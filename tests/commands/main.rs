@@ -28,6 +28,7 @@ mod secrets;
 mod session;
 mod signals;
 mod strangers;
+mod taken;
 mod tampering;
 mod terminal;
 mod ui;

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::Command;
 use clap_mangen::Man;
 
+use crate::cli::output::write_public;
+
 /// The command of these names below `root`, complete with what it has from its parents; none where there is no such one.
 pub(super) fn find(root: &Command, names: &[String]) -> Option<Command> {
     let mut root = root.clone();
@@ -71,7 +73,7 @@ pub(super) fn write_all(root: &Command, dir: &Path) -> io::Result<Vec<PathBuf>> 
 
 fn write(command: &Command, dir: &Path, written: &mut Vec<PathBuf>) -> io::Result<()> {
     let path = dir.join(Man::new(command.clone()).get_filename());
-    std::fs::write(&path, page(command)?)?;
+    write_public(&path, page(command)?.as_bytes())?;
     written.push(path);
     for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
         write(below, dir, written)?;

@@ -14,6 +14,8 @@ use nix::unistd::{AccessFlags, faccessat, geteuid};
 use super::{Patient, write_results};
 use crate::cli::descriptor::{self, Named};
 use crate::report::{Facts, Sampler};
+use crate::trust;
+use crate::users::user_name;
 
 /// How the results at a place are written.
 enum Place {
@@ -29,6 +31,8 @@ enum Place {
 
 impl Place {
     fn of(path: &Path) -> io::Result<Place> {
+        trust::check_links(path)?;
+        let given = path;
         let path = match descriptor::resolve(path)? {
             Named::Own(fd) => return descriptor::writable(fd).map(Place::Open),
             Named::Foreign(path) if !path.metadata()?.is_file() => return Place::special(path),
@@ -40,19 +44,26 @@ impl Place {
         let existing = match path.metadata() {
             Ok(existing) => existing,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Place::Replace(path, None));
+                return Ok(Place::Replace(link(given)?.unwrap_or(path), None));
             }
             Err(error) => return Err(error),
         };
         if existing.is_dir() {
-            Err(io::ErrorKind::IsADirectory.into())
-        } else if !existing.is_file() {
-            Place::special(path)
-        } else if can_be_replaced(&path, &existing) {
-            Ok(Place::Replace(path, Some(existing)))
-        } else {
-            Ok(Place::Overwrite(path))
+            return Err(io::ErrorKind::IsADirectory.into());
         }
+        if !existing.is_file() {
+            not_planted(&path, &existing)?;
+            return Place::special(path);
+        }
+        // The link itself, whatever it leads to.
+        if let Some(link) = link(given)? {
+            return Ok(Place::Replace(link, None));
+        }
+        if can_be_replaced(&path, &existing) {
+            return Ok(Place::Replace(path, Some(existing)));
+        }
+        not_planted(&path, &existing)?;
+        Ok(Place::Overwrite(path))
     }
 
     fn special(path: PathBuf) -> io::Result<Place> {
@@ -65,6 +76,27 @@ impl Place {
     }
 }
 
+/// The path itself, if it is a link, below a directory without links.
+fn link(path: &Path) -> io::Result<Option<PathBuf>> {
+    let (Some(name), true) = (path.file_name(), path.is_symlink()) else { return Ok(None) };
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(Some(dir.canonicalize()?.join(name)))
+}
+
+/// Refuses what another user has put into a directory in which all users may: that user would read, or choose, what is written to it.
+fn not_planted(path: &Path, existing: &Metadata) -> io::Result<()> {
+    match trust::planted_by(path, existing) {
+        None => Ok(()),
+        Some(owner) => Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!(
+                "it belongs to {} in a directory in which every user may make files; name another path",
+                user_name(owner)
+            ),
+        )),
+    }
+}
+
 /// Tries, before anything is started, whether results can be saved at `path`.
 ///
 /// # Errors
@@ -72,7 +104,7 @@ impl Place {
 pub fn check(path: &Path) -> io::Result<()> {
     match Place::of(path)? {
         Place::Open(_) | Place::Special(_) => Ok(()),
-        Place::Replace(path, existing) => match file_beside(&path) {
+        Place::Replace(path, existing) => match file_beside(&path, results_mode()) {
             Ok((beside, _)) => std::fs::remove_file(beside),
             Err(error) => {
                 if existing.is_none() || open_in_place(&path).is_err() {
@@ -111,7 +143,7 @@ pub fn save(results: &[Arc<Facts>], sampler: &Sampler, path: &Path, line: bool) 
             (options?, line)
         }
         Place::Overwrite(path) => (emptied(&path)?, false),
-        Place::Replace(path, existing) => match file_beside(&path) {
+        Place::Replace(path, existing) => match file_beside(&path, results_mode()) {
             Ok((beside, file)) => return replace(&path, existing, &beside, &file, write),
             Err(error) if existing.is_none() => return Err(error),
             Err(error) => (emptied(&path).map_err(|_| error)?, false),
@@ -129,10 +161,11 @@ fn replace(
     file: &File,
     write: impl Fn(&File) -> io::Result<()>,
 ) -> io::Result<()> {
-    let keep_mode = || match &existing {
-        Some(meta) => file.set_permissions(meta.permissions()),
-        None => Ok(()),
-    };
+    // Of a file that another user has put there, the mode is that user's choice.
+    let ours = [0, geteuid().as_raw()];
+    let kept = existing.filter(|meta| ours.contains(&meta.uid()));
+    let keep_mode =
+        || kept.as_ref().map_or(Ok(()), |meta| file.set_permissions(meta.permissions()));
     let filled = write(file).and_then(|()| keep_mode());
     let replaced = filled.and_then(|()| std::fs::rename(beside, path));
     if replaced.is_err() {
@@ -198,19 +231,39 @@ fn is_fixed(path: &Path) -> bool {
 }
 
 fn open_in_place(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).open(path)
+    OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
 fn emptied(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).truncate(true).open(path)
+    OpenOptions::new().write(true).truncate(true).custom_flags(libc::O_NOFOLLOW).open(path)
+}
+
+/// The mode of a new file with results, less the umask. Root's are nobody else's business: output and arguments of all users.
+fn results_mode() -> u32 {
+    if geteuid().is_root() { 0o600 } else { 0o666 }
+}
+
+/// Writes a file for everybody: beside `path` first, which then takes its place. A link at `path` is replaced, not followed.
+///
+/// # Errors
+/// The OS error of writing it; a link on the way that another user has made in a sticky directory.
+pub fn write_public(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    trust::check_links(path.parent().unwrap_or(Path::new("/")))?;
+    let (beside, mut file) = file_beside(path, 0o666)?;
+    let written = file.write_all(bytes).and_then(|()| std::fs::rename(&beside, path));
+    if written.is_err() {
+        // The first error is the one to report.
+        let _ = std::fs::remove_file(&beside);
+    }
+    written
 }
 
 /// A new file in the directory of `path`.
-fn file_beside(path: &Path) -> io::Result<(PathBuf, File)> {
+fn file_beside(path: &Path, mode: u32) -> io::Result<(PathBuf, File)> {
     loop {
         // Nothing of the file's own name, which may be as long as a name can be.
         let beside = path.with_file_name(format!(".procstar-{:016x}", fastrand::u64(..)));
-        match OpenOptions::new().write(true).create_new(true).open(&beside) {
+        match OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside) {
             Ok(file) => return Ok((beside, file)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
