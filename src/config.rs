@@ -42,6 +42,7 @@ pub use layer::{Entry, Layer, Origin};
 pub use load::{FileState, Loaded, ReadFile, SYSTEM_FILE, Sources, TrustFile, load, read_file};
 pub use mistyped::mistyped;
 pub use secret::Secret;
+pub(crate) use strength::{LEAST as TOKEN_BITS, bits as token_bits};
 
 /// Every setting, effective: what the defaults and all layers came to.
 ///

@@ -7,6 +7,9 @@
     missing_docs
 )]
 
+#[path = "host/security.rs"]
+mod security;
+
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 

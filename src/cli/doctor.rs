@@ -9,6 +9,7 @@ mod limits;
 mod listeners;
 mod places;
 mod procfs;
+mod security;
 
 use serde::Serialize;
 
@@ -89,8 +90,34 @@ impl Report {
         self.checks.iter().all(|check| check.level < Level::Fail)
     }
 
+    /// Whether there is nothing to mend.
+    pub fn is_safe(&self) -> bool {
+        self.checks.iter().all(|check| check.level < Level::Warn)
+    }
+
     /// For people: a line for each check, and one below it for a remedy.
     pub fn text(&self) -> String {
+        let (fails, warns) = (self.count(Level::Fail), self.count(Level::Warn));
+        self.text_ending(&match (fails, warns) {
+            (0, 0) => "all that procstar needs is here".to_owned(),
+            (0, n) => format!("procstar works here; with restrictions: {n}"),
+            (n, _) => format!("procstar cannot work here; failed checks: {n}"),
+        })
+    }
+
+    /// The same, of security.
+    pub fn security_text(&self) -> String {
+        self.text_ending(&match self.count(Level::Fail) + self.count(Level::Warn) {
+            0 => "no findings".to_owned(),
+            n => format!("findings: {n}"),
+        })
+    }
+
+    fn count(&self, level: Level) -> usize {
+        self.checks.iter().filter(|check| check.level == level).count()
+    }
+
+    fn text_ending(&self, verdict: &str) -> String {
         let width = self.checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
         let mut text = format!("procstar {}, Linux {}\n\n", self.version, self.kernel);
         for Check { name, level, found, remedy } in &self.checks {
@@ -99,32 +126,46 @@ impl Report {
                 text.push_str(&format!("      {:width$}  -> {remedy}\n", ""));
             }
         }
-        let count = |level| self.checks.iter().filter(|check| check.level == level).count();
-        let (fails, warns) = (count(Level::Fail), count(Level::Warn));
-        let verdict = match (fails, warns) {
-            (0, 0) => "all that procstar needs is here".to_owned(),
-            (0, n) => format!("procstar works here; with restrictions: {n}"),
-            (n, _) => format!("procstar cannot work here; failed checks: {n}"),
-        };
         text.push_str(&format!("\n{verdict}\n"));
         text
     }
 
     /// For programs: one JSON object, with a newline at its end.
     pub fn json(&self) -> String {
+        self.json_with(self.is_well())
+    }
+
+    /// The same, of security.
+    pub fn security_json(&self) -> String {
+        self.json_with(self.is_safe())
+    }
+
+    fn json_with(&self, ok: bool) -> String {
         let mut value = serde_json::to_value(self).unwrap_or_default();
         if let Some(object) = value.as_object_mut() {
-            object.insert("ok".to_owned(), self.is_well().into());
+            object.insert("ok".to_owned(), ok.into());
         }
         format!("{value:#}\n")
     }
 }
 
+/// Examines what other users and machines could do. `loaded` are the settings, or why there are none.
+pub fn examine_security(loaded: &Result<Loaded, String>, env: &Env) -> Report {
+    Report {
+        version: env!("CARGO_PKG_VERSION"),
+        kernel: kernel_release(),
+        checks: security::checks(loaded, env),
+    }
+}
+
+fn kernel_release() -> String {
+    let name = nix::sys::utsname::uname();
+    name.map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default()
+}
+
 /// Examines this host. `loaded` are the settings, or why there are none.
 pub fn examine(loaded: Result<Loaded, String>, env: &Env) -> Report {
-    let kernel = nix::sys::utsname::uname()
-        .map(|name| name.release().to_string_lossy().into_owned())
-        .unwrap_or_default();
+    let kernel = kernel_release();
     let (configuration, settings) = places::configuration(loaded);
     let mut checks = vec![configuration];
     checks.extend(kernel::checks());

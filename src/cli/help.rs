@@ -123,6 +123,7 @@ Examples:
   procstar doctor
   procstar doctor -o json | jq '.checks[] | select(.level != \"ok\")'
   procstar doctor --config /srv/procstar.toml
+  procstar doctor --security
 
 Each line is a check that was really made: a system call that was tried, a file that was read.
   ok    there, and enough
@@ -130,7 +131,9 @@ Each line is a check that was really made: a system call that was tried, a file 
   warn  something works less well, or for fewer processes
   fail  procstar cannot work
 
-Exit codes: 0, or 1 where something fails.
+With --security, `warn` and `fail` are findings: another user or machine could do more than it should.
+
+Exit codes: 0, or 1 where something fails; with --security 1 for any finding. 2 for wrong usage.
 ";
 
 /// What stands below the options of `completions --help`.

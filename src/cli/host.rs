@@ -22,6 +22,9 @@ pub enum HostCommand {
         /// Form of the answer
         #[arg(short, long = "output", value_name = "FORM", default_value = "text")]
         output_form: Form,
+        /// Check instead what other users and machines could do: files, tokens, listeners, kernel
+        #[arg(long)]
+        security: bool,
     },
 
     /// Print the completion script of a shell
@@ -102,7 +105,15 @@ pub fn perform(
     env: &Env,
 ) -> Result<Answer, HostError> {
     match command {
-        HostCommand::Doctor { output_form } => {
+        HostCommand::Doctor { output_form, security: true } => {
+            let report = doctor::examine_security(&loaded, env);
+            let text = match output_form {
+                Form::Text => report.security_text(),
+                Form::Json => report.security_json(),
+            };
+            Ok(Answer { text, code: u8::from(!report.is_safe()) })
+        }
+        HostCommand::Doctor { output_form, security: false } => {
             let report = doctor::examine(loaded, env);
             let text = match output_form {
                 Form::Text => report.text(),

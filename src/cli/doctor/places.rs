@@ -170,7 +170,7 @@ fn memory(place: &Path, files: &Path) -> Check {
 }
 
 /// A lasting directory, which a running instance may be working in.
-fn state_dir(dir: &Path, uid: u32) -> Check {
+pub(super) fn state_dir(dir: &Path, uid: u32) -> Check {
     const NAME: &str = "state directory";
     let at = dir.display();
     let remedy = format!("make it this user's: install -d -m 0700 -o {uid} {at}");
