@@ -4,7 +4,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use super::creds::Creds;
@@ -74,6 +74,64 @@ pub(crate) fn wait<T: Send + 'static, E: From<io::Error> + Send + 'static>(
     told.recv_timeout(patience).map_err(late)?
 }
 
+/// What has been asked of something that may not answer, such as a file system: while an answer is late, nothing more is asked.
+#[derive(Default)]
+pub(crate) struct Patient {
+    /// How many answers are late.
+    late: Arc<AtomicUsize>,
+}
+
+/// How far one question has come.
+enum Question<T> {
+    Asked,
+    Answered(T),
+    /// Nobody waits for the answer any more.
+    GivenUp,
+}
+
+impl Patient {
+    /// Has `work` done by another thread, and waits for what comes of it, no longer than `patience`.
+    ///
+    /// # Errors
+    /// The OS error of `work`, or of making the thread; `ETIMEDOUT` where the patience is over, or an earlier answer is late.
+    pub(crate) fn ask<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let timed_out = || io::Error::from_raw_os_error(libc::ETIMEDOUT);
+        if self.late.load(Ordering::Acquire) > 0 {
+            return Err(timed_out());
+        }
+        let question = Arc::new((Mutex::new(Question::Asked), Condvar::new()));
+        let (asked, late) = (Arc::clone(&question), Arc::clone(&self.late));
+        start(&Creds::default(), move |ready| {
+            let answer = ready.and_then(|()| work());
+            let mut state = asked.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match *state {
+                Question::GivenUp => {
+                    late.fetch_sub(1, Ordering::AcqRel);
+                }
+                _ => *state = Question::Answered(answer),
+            }
+            asked.1.notify_one();
+        })?;
+        let state = question.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = |state: &mut Question<_>| matches!(state, Question::Asked);
+        let (mut state, _) = question
+            .1
+            .wait_timeout_while(state, patience, waiting)
+            .unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *state, Question::GivenUp) {
+            Question::Answered(answer) => answer,
+            _ => {
+                self.late.fetch_add(1, Ordering::AcqRel);
+                Err(timed_out())
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,5 +158,25 @@ mod tests {
         let failed =
             wait(&Creds::default(), LONG, || Err::<(), _>(io::Error::from_raw_os_error(5)));
         assert_eq!(failed.unwrap_err().raw_os_error(), Some(5));
+    }
+
+    /// One late answer costs the patience once; with it, all is as before.
+    #[test]
+    fn while_an_answer_is_late_nothing_is_asked() {
+        let patient = Patient::default();
+        assert_eq!(patient.ask(LONG, || Ok(1)).unwrap(), 1);
+        let (release, released) = mpsc::channel::<()>();
+        let hung = patient.ask(Duration::from_millis(10), move || {
+            let _ = released.recv();
+            Ok(())
+        });
+        assert_eq!(hung.unwrap_err().raw_os_error(), Some(libc::ETIMEDOUT));
+        let refused = patient.ask(LONG, || -> io::Result<()> { panic!("asked") });
+        assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::ETIMEDOUT));
+        drop(release);
+        while patient.late.load(Ordering::Acquire) > 0 {
+            std::thread::yield_now();
+        }
+        assert_eq!(patient.ask(LONG, || Ok(2)).unwrap(), 2);
     }
 }

@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak, mpsc};
@@ -24,11 +24,12 @@ use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
+use super::super::Moment;
 use super::super::below::{self, WalkError};
 use super::super::creds::Creds;
+use super::super::helpers::{self, Patient};
 use super::super::restriction::{self, Below};
 use super::super::sys::{self, Writers};
-use super::super::{Moment, helpers};
 use super::intact::gone;
 use crate::path_bytes;
 use crate::spec::CaptureFile;
@@ -70,6 +71,8 @@ pub(in crate::engine) struct Named {
     made: OnceLock<Made>,
     open: Mutex<Option<Arc<Open>>>,
     look: Mutex<Look>,
+    /// What another process's descriptor has been asked.
+    asked: Patient,
     /// Whether its removal has begun.
     removed: AtomicBool,
 }
@@ -99,6 +102,9 @@ fn all() -> MutexGuard<'static, HashMap<u64, Weak<Named>>> {
 
 /// How long a file may take to be made.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long its file system may take to answer one who reads it.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// A key that no other file has, in this program and those before it.
 fn next_key() -> u64 {
@@ -142,6 +148,7 @@ impl Named {
                 made: OnceLock::new(),
                 open: Mutex::new(None),
                 look: Mutex::default(),
+                asked: Patient::default(),
                 removed: AtomicBool::new(false),
             });
             all.insert(key, Arc::downgrade(&named));
@@ -197,16 +204,25 @@ impl Named {
         })
     }
 
-    /// The file, for reading. Asks no file system.
+    /// The file, for reading. In another process than the one that holds it, it is tried whether its file system answers: those who read
+    /// there are not to wait for it.
     ///
     /// # Errors
-    /// That nobody holds it.
+    /// That nobody holds it; `ETIMEDOUT` where its file system does not answer.
     pub(super) fn reader(&self) -> io::Result<Arc<File>> {
         if let Some(open) = &*self.opened() {
             return Ok(Arc::clone(&open.reader));
         }
         let ask = HOLDER.get().ok_or_else(gone)?;
-        Ok(Arc::new(ask(self.key)?.ok_or_else(gone)?.into()))
+        let file = Arc::new(File::from(ask(self.key)?.ok_or_else(gone)?));
+        let tried = Arc::clone(&file);
+        self.asked.ask(ANSWER, move || {
+            let last = tried.metadata()?.len().saturating_sub(1);
+            let mut byte = [0];
+            tried.read_at(&mut byte, 0)?;
+            tried.read_at(&mut byte, last)
+        })?;
+        Ok(file)
     }
 
     fn looked(&self) -> MutexGuard<'_, Look> {
