@@ -173,7 +173,8 @@ mod tests {
                 "cannot connect to host:59789: 127.0.0.1:59789: connection refused, \
                  127.0.0.2:59789: timed out",
                 "server certificate of host:59789 refused: its issuer is not trusted; if it is self-signed or \
-                 issued by a private authority, name the PEM file in PROCSTAR_AGENT_CERT",
+                 issued by a private authority, name the PEM file in PROCSTAR_AGENT_CERT, or \
+                 PROCSTAR_AGENT_CA where that is set",
                 "cannot connect to host:59789: server answered 404 Not Found; it is not a websocket server: check \
                  agent.host and agent.port",
                 "tls handshake with host:59789 timed out after 10s",

@@ -11,6 +11,12 @@ fn kill(pid: i32) {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap();
 }
 
+/// The clock of `starttime`, which has 100 ticks a second on every Linux.
+fn ticks_since_boot() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).unwrap();
+    std::time::Duration::from(now).as_millis() as u64 / 10
+}
+
 #[test]
 fn who_may_have_escaped_from_a_stop_is_not_known() {
     become_subreaper().unwrap();
@@ -35,7 +41,9 @@ fn who_may_have_escaped_from_a_stop_is_not_known() {
         stop(&mut rig, "other", within(0.1), 2).unwrap();
         assert_eq!(rig.end("other").survivors, Survivors::unknown(), "{id}");
         assert!(lives(daemon));
-        // It was there before this one.
+        // It was there before this one, by the clock that the kernel notes starts with.
+        let made = ProcFs::default().read_stat(daemon).unwrap().starttime;
+        await_that("the next tick", || ticks_since_boot() > made);
         rig.launch(json!({"later": with("true", json!({}))}));
         assert_eq!(rig.end("later").survivors, Survivors::default(), "{id}");
         kill(daemon);

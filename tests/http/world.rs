@@ -159,12 +159,10 @@ impl World {
 
     /// Waits for the end of a process whose output is too large to be read for that.
     pub fn until_ended(&self, path: &str) {
-        let deadline = Instant::now() + DEADLINE;
-        // It changes nothing but tells whether there is somebody to send it to.
-        while self.ask("POST", &format!("{path}/signals/CONT")).status != 409 {
-            assert!(Instant::now() < deadline, "{path} still runs");
-            std::thread::yield_now();
-        }
+        let wait = DEADLINE.as_secs();
+        let data = self.ask("GET", &format!("{path}?output=none&wait={wait}")).data();
+        let result = data["procs"].as_object().and_then(|procs| procs.values().next());
+        assert_ne!(result.unwrap()["state"], "running", "{path} still runs");
     }
 
     /// The result of a process once it runs no more; `path` is that of the process.

@@ -15,7 +15,7 @@ impl Mount {
     fn new(at: &Path) -> Option<Mount> {
         std::fs::create_dir(at).unwrap();
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=256k,mode=0700", "procstar-test"])
+            .args(["-t", "tmpfs", "-o", "size=4m,mode=0700", "procstar-test"])
             .arg(at)
             .status();
         if mounted.is_ok_and(|status| status.success()) {

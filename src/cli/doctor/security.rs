@@ -62,6 +62,7 @@ fn files(loaded: &Loaded) -> Vec<(&'static str, PathBuf, Need)> {
         ("http.tls_cert", &http.tls_cert, Need::Integrity),
         ("http.client_ca", &http.client_ca, Need::Integrity),
         ("agent.cert", &agent.cert, Need::Integrity),
+        ("agent.ca", &agent.ca, Need::Integrity),
     ];
     files.extend(
         named.into_iter().filter_map(|(name, path, need)| Some((name, path.clone()?, need))),

@@ -10,8 +10,9 @@
 //! over an authenticated connection, and the page that it opens trades it for a session.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use nix::time::{ClockId, clock_gettime};
 use ring::hmac;
 use subtle::ConstantTimeEq as _;
 
@@ -94,7 +95,7 @@ impl Sessions {
         site: &str,
         tls: bool,
         now: Instant,
-        today: SystemTime,
+        uptime: Duration,
     ) -> Option<String> {
         let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
         codes.retain(|code| is_fresh(code, now));
@@ -103,22 +104,22 @@ impl Sessions {
             bool::from(known.text.as_bytes().ct_eq(code.as_bytes())) && is_for
         })?;
         codes.remove(at);
-        let expires = today.duration_since(UNIX_EPOCH).ok()? + SESSION_LIFETIME;
+        let expires = uptime + SESSION_LIFETIME;
         self.session(site, &format!("{:x}", expires.as_secs()))
     }
 
-    /// The session at a site that ends then: seconds since 1970, in base 16.
+    /// The session at a site that ends then: seconds since the boot, in base 16.
     fn session(&self, site: &str, expires: &str) -> Option<String> {
         let proof = hmac::sign(self.key.as_ref()?, format!("session {expires} {site}").as_bytes());
         Some(format!("{expires}.{}", hex(proof.as_ref())))
     }
 
     /// Whether this is a session at that site, and lasts.
-    fn is_session(&self, session: &[u8], site: &str, today: SystemTime) -> bool {
+    fn is_session(&self, session: &[u8], site: &str, uptime: Duration) -> bool {
         let expires = std::str::from_utf8(session).ok().and_then(|text| text.split_once('.'));
         let Some((expires, _)) = expires else { return false };
         let Ok(seconds) = u64::from_str_radix(expires, 16) else { return false };
-        let is_over = today.duration_since(UNIX_EPOCH).is_ok_and(|now| now.as_secs() >= seconds);
+        let is_over = uptime.as_secs() >= seconds;
         let made = self.session(site, expires);
         !is_over && made.is_some_and(|made| made.as_bytes().ct_eq(session).into())
     }
@@ -126,6 +127,11 @@ impl Sessions {
 
 fn is_fresh(code: &Code, now: Instant) -> bool {
     now.saturating_duration_since(code.made) < CODE_LIFETIME
+}
+
+/// The time since the machine's boot, also while it was suspended: every agent of a keeper has the same, and nobody sets it.
+fn uptime() -> Option<Duration> {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).ok().map(Duration::from)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -145,8 +151,7 @@ impl Policy {
     pub fn trade(&self, code: &str, host: &[u8], tls: bool) -> Result<String, Refusal> {
         let local = || Authority::parse_loopback(host, &self.sessions)?.session_site(tls);
         let site = local().or_else(|| tls.then(|| site_of(host)));
-        let now = (Instant::now(), SystemTime::now());
-        site.and_then(|site| self.sessions.trade(code, &site, tls, now.0, now.1))
+        site.and_then(|site| self.sessions.trade(code, &site, tls, Instant::now(), uptime()?))
             .ok_or(Refusal::WrongCode { seconds: CODE_LIFETIME.as_secs() })
     }
 
@@ -164,7 +169,8 @@ impl Policy {
             Header::Several => return Err(Refusal::WrongSession),
             Header::One(session) => session,
         };
-        let is_one = |site| self.sessions.is_session(session, site, SystemTime::now());
+        let is_one =
+            |site| uptime().is_some_and(|now| self.sessions.is_session(session, site, now));
         if site.is_some_and(is_one) { Ok(()) } else { Err(Refusal::WrongSession) }
     }
 }
@@ -188,12 +194,12 @@ mod tests {
 
     #[test]
     fn a_code_is_traded_once_in_time_and_at_its_host() {
-        let (sessions, now, today) = (sessions(), Instant::now(), SystemTime::now());
+        let (sessions, now, uptime) = (sessions(), Instant::now(), Duration::from_secs(1000));
         let new = || {
             let NewCode { text, host } = sessions.new_code(false, now).unwrap();
             (text, host.unwrap().strip_suffix(".localhost").unwrap().to_owned())
         };
-        let trade = |code: &str, site: &str, at| sessions.trade(code, site, false, at, today);
+        let trade = |code: &str, site: &str, at| sessions.trade(code, site, false, at, uptime);
         let (code, label) = new();
         let (other_code, other_label) = new();
         assert_eq!(code.len(), 32);
@@ -204,26 +210,26 @@ mod tests {
         assert_eq!(trade(&code, &label, now), None, "used");
         assert_eq!(trade(&other_code, &other_label, now + CODE_LIFETIME), None, "too old");
         let is = |site: &str, at| sessions.is_session(session.as_bytes(), site, at);
-        assert!(is(&label, today) && !is(&other_label, today) && !is("localhost", today));
-        assert!(!is(&label, today + SESSION_LIFETIME));
+        assert!(is(&label, uptime) && !is(&other_label, uptime) && !is("localhost", uptime));
+        assert!(!is(&label, uptime + SESSION_LIFETIME));
     }
 
     #[test]
     fn over_tls_a_code_is_for_every_host_of_ours() {
-        let (sessions, now, today) = (sessions(), Instant::now(), SystemTime::now());
+        let (sessions, now, uptime) = (sessions(), Instant::now(), Duration::from_secs(1000));
         let NewCode { text, host } = sessions.new_code(true, now).unwrap();
         assert_eq!(host, None);
-        assert_eq!(sessions.trade(&text, "agent.example", false, now, today), None);
-        let session = sessions.trade(&text, "agent.example", true, now, today).unwrap();
-        assert!(sessions.is_session(session.as_bytes(), "agent.example", today));
-        assert!(!sessions.is_session(session.as_bytes(), "other.example", today));
+        assert_eq!(sessions.trade(&text, "agent.example", false, now, uptime), None);
+        let session = sessions.trade(&text, "agent.example", true, now, uptime).unwrap();
+        assert!(sessions.is_session(session.as_bytes(), "agent.example", uptime));
+        assert!(!sessions.is_session(session.as_bytes(), "other.example", uptime));
         assert_eq!(site_of(b"Agent.example:3000"), "agent.example");
         assert_eq!(site_of(b"[::1]:3000"), site_of(b"[::1]"));
     }
 
     #[test]
     fn only_our_own_names_and_sessions_count() {
-        let (ours, theirs, today) = (sessions(), sessions(), SystemTime::now());
+        let (ours, theirs, uptime) = (sessions(), sessions(), Duration::ZERO);
         let code = ours.new_code(false, Instant::now()).unwrap();
         let host = code.host.unwrap();
         let label = host.strip_suffix(".localhost").unwrap();
@@ -232,14 +238,14 @@ mod tests {
         for bad in ["", "x", &label[1..], &label[..61], &format!("{label}0"), &"0".repeat(62)] {
             assert!(!ours.is_label(bad), "{bad}");
         }
-        let session = ours.trade(&code.text, label, false, Instant::now(), today).unwrap();
-        assert!(!theirs.is_session(session.as_bytes(), label, today));
+        let session = ours.trade(&code.text, label, false, Instant::now(), uptime).unwrap();
+        assert!(!theirs.is_session(session.as_bytes(), label, uptime));
         let (expires, proof) = session.split_once('.').unwrap();
         let longer = format!("f{expires}.{proof}");
         for bad in ["", ".", expires, &longer, &format!("{expires}."), "+1.00"] {
-            assert!(!ours.is_session(bad.as_bytes(), label, today), "{bad}");
+            assert!(!ours.is_session(bad.as_bytes(), label, uptime), "{bad}");
         }
-        assert!(!ours.is_session(b"\xff.\xff", label, today));
+        assert!(!ours.is_session(b"\xff.\xff", label, uptime));
     }
 
     #[test]
@@ -247,7 +253,7 @@ mod tests {
         let (sessions, now) = (sessions(), Instant::now());
         let codes: Vec<_> =
             (0..=CODES).map(|_| sessions.new_code(true, now).unwrap().text).collect();
-        let trade = |code: &String| sessions.trade(code, "a", true, now, SystemTime::now());
+        let trade = |code: &String| sessions.trade(code, "a", true, now, Duration::ZERO);
         assert!(trade(&codes[0]).is_none() && trade(&codes[1]).is_some());
         let none = Sessions::new(&PageKey::default());
         assert_eq!(none.new_code(true, now), None);
