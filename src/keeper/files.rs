@@ -36,7 +36,8 @@ const SIZE: usize = size_of::<u64>();
 pub(super) fn serve() -> io::Result<OwnedFd> {
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-    std::thread::Builder::new().name("files".into()).stack_size(STACK).spawn(move || {
+    let thread = std::thread::Builder::new().name("files".into()).stack_size(STACK);
+    let answering = thread.spawn(move || {
         sys::block_all_signals();
         while let Ok((key, _)) = receive(&ours) {
             let file = held_file(key);
@@ -45,8 +46,12 @@ pub(super) fn serve() -> io::Result<OwnedFd> {
                 Err(_) => return,
             }
         }
-    })?;
-    Ok(theirs)
+    });
+    match answering {
+        // Where no thread may be made, no process can be started, and there is no file to ask for. The agent still prints help and errors.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(theirs),
+        answering => answering.map(|_| theirs),
+    }
 }
 
 /// Has this agent ask its keeper behind `socket`, from now on.
