@@ -113,7 +113,7 @@ pub enum Inherit {
     Names(Vec<String>),
 }
 
-/// What a process of another user inherits by default, beside any other variables that begin with [`LOCALE`]: see locale(7).
+/// What a process of another user inherits by default, beside any other variables that begin with `LC_`: see locale(7).
 pub const INHERITED_BY_OTHERS: [&str; 16] = [
     "LANG",
     "LC_ADDRESS",
