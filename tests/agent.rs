@@ -85,6 +85,15 @@ impl Agent {
         Agent::start("localhost", addr.port(), identity, &["--group-id", "g"])
     }
 
+    /// Waits until the log contains this text.
+    async fn logged(&self, text: &str) {
+        let deadline = Instant::now() + DEADLINE;
+        while !self.log().contains(text) {
+            assert!(Instant::now() < deadline, "{}", self.log());
+            actix_rt::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     fn log(&self) -> String {
         std::fs::read_to_string(self.log.path()).unwrap()
     }

@@ -66,11 +66,7 @@ async fn agent_ca_trusts_the_servers_own_certificate_and_is_read_again() {
     assert_eq!(welcome(&mut server).await.1.access_token, TOKEN);
     server.stop().await;
     let mut server = MockServer::start_on(addr, Identity::loopback(), Behaviour::default());
-    let deadline = Instant::now() + DEADLINE;
-    while !agent.log().contains("server certificate of") {
-        assert!(Instant::now() < deadline, "{}", agent.log());
-        actix_rt::time::sleep(Duration::from_millis(5)).await;
-    }
+    agent.logged("server certificate of").await;
     let renewed = server.identity.pem_file();
     std::fs::rename(renewed.path(), &path).unwrap();
     assert_eq!(welcome(&mut server).await.1.access_token, TOKEN);

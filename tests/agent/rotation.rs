@@ -45,11 +45,7 @@ async fn a_replaced_certificate_file_is_read_by_the_next_attempt() {
     server.stop().await;
     // The server comes back with another certificate, which is not trusted yet.
     let mut server = MockServer::start_on(addr, Identity::loopback(), Behaviour::default());
-    let deadline = Instant::now() + DEADLINE;
-    while !agent.log().contains("server certificate of") {
-        assert!(Instant::now() < deadline, "{}", agent.log());
-        actix_rt::time::sleep(Duration::from_millis(5)).await;
-    }
+    agent.logged("server certificate of").await;
     let renewed = server.identity.pem_file();
     std::fs::rename(renewed.path(), agent.cert.path()).unwrap();
     let (_session, again) = welcome(&mut server).await;

@@ -1,6 +1,6 @@
 //! A process's output as a terminal may show it: text, and colours.
 //!
-//! Whoever writes to a terminal can set its title, move its cursor over what stands there, have it type answers, or write to the clipboard. So
+//! A program that writes to a terminal can set its title, move its cursor over what stands there, have it type answers, or write to the clipboard. So
 //! of what a process has written only text, tabs, line ends and colours (SGR, `ESC [ ... m`) reach it. Everything else is shown as the escapes
 //! of [`printable`](super::out::printable): `\x1b[2J`. A carriage return counts as a line's end only before a newline.
 
@@ -13,7 +13,7 @@ const ESCAPE: u8 = 0x1b;
 /// Cleans one stream of bytes, however it is cut.
 #[derive(Debug, Default)]
 pub(super) struct Cleaner {
-    /// The beginning of what needs more bytes to be told: a sequence, a character, a line's end.
+    /// An incomplete sequence, character or line's end, which needs more bytes.
     rest: Vec<u8>,
     /// Whether a colour was set and not reset.
     coloured: bool,
@@ -131,7 +131,7 @@ fn character(bytes: &[u8]) -> First {
     }
 }
 
-/// Shows bytes as escapes: characters by their code points, what is none by its bytes.
+/// Shows bytes as escapes: characters by their code points, invalid UTF-8 by its bytes.
 fn escape(bytes: &[u8], shown: &mut Vec<u8>) {
     for chunk in bytes.utf8_chunks() {
         shown.extend_from_slice(printable(chunk.valid()).as_bytes());
