@@ -33,13 +33,17 @@
 //! to its keeper, and both exit.
 
 pub mod actors;
+pub mod app;
 pub mod cli;
 pub mod config;
-mod ease;
 pub mod engine;
+mod error_chain;
 pub mod http;
 pub mod keeper;
+pub mod logging;
+pub mod mem;
 pub mod net;
+pub mod output;
 pub mod page_key;
 mod path_bytes;
 pub mod report;

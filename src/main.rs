@@ -9,16 +9,14 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
 use procstar::actors::keeper_link::{self, report_mode};
 use procstar::cli::options::{self, Invocation, Run, UsageError};
-use procstar::cli::{
-    client, descriptor, host, logging, output, rehearse, reload, run, show, validate,
-};
-use procstar::config;
+use procstar::cli::{client, descriptor, host, printing, reload, show, validate};
 use procstar::engine::{FILTER, Moment, filter};
 use procstar::keeper::descriptors::{self, Foreign};
 use procstar::keeper::files::FILES_FD;
 use procstar::keeper::meaning::Mode;
 use procstar::keeper::upgrade::{self, State, StateError};
 use procstar::keeper::{self, AgentCommand, Exit, Origin, check, secrets};
+use procstar::{app, config, logging, mem};
 
 /// Opens what is closed of standard output and standard error, before Rust's own start does so with a `/dev/null` that takes everything: what
 /// is written to these must fail, as it does to a closed descriptor, for the program and for its children.
@@ -54,7 +52,7 @@ fn main() {
     if let Err(foreign) = secrets::take() {
         std::process::exit(i32::from(reserved(&foreign)));
     }
-    share_one_heap();
+    mem::use_single_arena();
     // Before anything else is opened: these are the user's.
     let fds = claim_inherited_fds();
     let code = if let Some(number) = variable(upgrade::CHECK_FD) {
@@ -76,16 +74,6 @@ fn main() {
 
 fn variable(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
-}
-
-/// Has all threads allocate from one heap: those that glibc makes for each thread grow by a system call for every page, and keep
-/// what another thread has freed.
-fn share_one_heap() {
-    // SAFETY: sets a number of the allocator's, while there is one thread. That it is refused does no harm.
-    #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 1);
-    }
 }
 
 /// Asks a running instance, where that is what the arguments want: for this no keeper is needed. Gives the exit code.
@@ -143,8 +131,8 @@ fn check(number: &str, nonce: Option<&str>, fds: &[RawFd]) -> u8 {
         return state.map_or_else(|error| cannot_go_on(&error), |_| 0);
     };
     let outcome = state.map_err(|error| error.to_string()).and_then(|state| {
-        let before = run::Before { agent: state.agent, listeners: &state.listeners };
-        rehearse::rehearse(std::env::args_os(), &config::process_env(), fds, &before)
+        let before = app::Before { agent: state.agent, listeners: &state.listeners };
+        app::rehearse::rehearse(std::env::args_os(), &config::process_env(), fds, &before)
     });
     let code = u8::from(outcome.is_err());
     say(&mut std::io::stdout(), &check::answer(nonce, &bytes, outcome));
@@ -209,7 +197,7 @@ fn agent(number: &str, fds: &[RawFd]) -> u8 {
         }
     }
     let env = config::process_env();
-    let given = run::Given::take(&env, fds);
+    let given = app::Given::take(&env, fds);
     let is_users = |fd: &RawFd| !internal.contains(fd) && !given.is_held(*fd);
     descriptor::claim(fds.iter().copied().filter(is_users).collect());
     let invocation = options::parse(std::env::args_os(), &env);
@@ -232,7 +220,7 @@ fn agent(number: &str, fds: &[RawFd]) -> u8 {
             Ok(verdict) => answer(&verdict.text, if verdict.valid { 0 } else { 2 }, 1),
             Err(error) => {
                 say(&mut std::io::stderr(), &format!("procstar: {error}\n"));
-                error.exit_code()
+                2
             }
         },
         Ok(Invocation::Schema(of)) => answer(&show::schema(of), 0, 1),
@@ -272,9 +260,9 @@ fn refuse(said: &UsageError) -> u8 {
 /// Writes what was asked for to standard output; gives the exit code: `code`, or `unwritten` where it could not be written. A reader that
 /// has closed its pipe has seen enough: then the code is that of a program that SIGPIPE has ended, and there is no message.
 fn answer(text: &str, code: u8, unwritten: u8) -> u8 {
-    match output::print_text(text) {
+    match printing::print_text(text) {
         Ok(()) => code,
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => output::CLOSED_PIPE,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => printing::CLOSED_PIPE,
         Err(error) => {
             let text = format!("procstar: cannot write to standard output: {error}\n");
             say(&mut std::io::stderr(), &text);
@@ -283,14 +271,14 @@ fn answer(text: &str, code: u8, unwritten: u8) -> u8 {
     }
 }
 
-fn run_agent(options: Run, env: &config::Env, socket: UnixStream, given: run::Given) -> u8 {
+fn run_agent(options: Run, env: &config::Env, socket: UnixStream, given: app::Given) -> u8 {
     if let Err(error) = logging::init(&options.settings.log) {
         say(&mut std::io::stderr(), &format!("procstar: {error}\n"));
     }
     for warning in &options.warnings {
         tracing::warn!("{warning}");
     }
-    match run::run(&options, env, socket, given) {
+    match app::run(&options, env, socket, given) {
         Ok(code) => code,
         Err(error) => {
             say(&mut std::io::stderr(), &format!("procstar: {error}\n"));

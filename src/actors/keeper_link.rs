@@ -23,7 +23,8 @@ use crate::keeper::meaning::Mode;
 use crate::keeper::protocol::{
     Decoder, Memory, Opening, Order, Settings, ToAgent, ToKeeper, VERSION, encode,
 };
-use crate::keeper::{Exit, descriptors, rest};
+use crate::keeper::{Exit, descriptors};
+use crate::mem::trim;
 use crate::spec::{ProcId, Validated};
 
 /// How much is read at once.
@@ -396,11 +397,11 @@ async fn receive(
 async fn rest_at_times(busy: Arc<Notify>) {
     loop {
         busy.notified().await;
-        while tokio::time::timeout(rest::AFTER, busy.notified()).await.is_ok() {
+        while tokio::time::timeout(trim::IDLE, busy.notified()).await.is_ok() {
             // Looked at once in a while, not at each event.
-            tokio::time::sleep(rest::AFTER).await;
+            tokio::time::sleep(trim::IDLE).await;
         }
-        rest::give_back();
+        trim::trim_memory();
     }
 }
 

@@ -18,7 +18,7 @@ use super::messages::{
     Announce, Answer, Ask, Changed, GetAll, GetOne, Question, Removed, ShutdownChanged,
     ShutdownState, Subscribe, SubscriberId, Unsubscribe, Update, What,
 };
-use crate::ease::Ease;
+use crate::mem::shrink::Shrink;
 use crate::report::Facts;
 use crate::spec::ProcId;
 use look::Look;
@@ -60,7 +60,7 @@ impl Table {
 
     fn remove(&mut self, id: &ProcId) -> Option<Entry> {
         let serial = self.serials.remove(id)?;
-        self.serials.ease();
+        self.serials.shrink_if_sparse();
         self.entries.remove(&serial).map(|(_, entry)| entry)
     }
 
@@ -147,7 +147,7 @@ impl Results {
             let Some(answer) = question.and_then(|question| self.answer(&question)) else { return };
             if let Some(subscriber) = self.subscribers.get_mut(&id) {
                 subscriber.held.pop_front();
-                subscriber.held.ease();
+                subscriber.held.shrink_if_sparse();
                 subscriber.to.do_send(Update::Answer(answer));
             }
         }

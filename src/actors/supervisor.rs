@@ -26,9 +26,9 @@ use super::messages::{
 };
 use super::process::{Process, SendSignal, StopProcess};
 use super::ticker::Sampling;
-use crate::ease::Ease;
 use crate::engine::{Captures, Event, StopOrder};
 use crate::keeper::ledger::Record;
+use crate::mem::shrink::Shrink;
 use crate::spec::{Identity, ProcId, SYSTEMD_UNAPPLIED, Validated};
 use maxima::Present;
 pub use maxima::{Beyond, Maxima};
@@ -402,7 +402,7 @@ impl Handler<Delete> for Supervisor {
             // With its last address the actor stops.
             let taken = supervisor.processes.remove(&id).map_or(0, |owned| owned.taken);
             supervisor.taken_by_ended = supervisor.taken_by_ended.saturating_sub(taken);
-            supervisor.processes.ease();
+            supervisor.processes.shrink_if_sparse();
             tracing::debug!(proc_id = %id, "process deleted");
             supervisor.outlets.removed.do_send(Removed(id));
             supervisor.advance(ctx);

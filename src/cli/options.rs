@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use super::chain;
 use super::client::Client;
 use super::client::veil::ClientCommand;
 use super::definition::definition;
@@ -21,6 +20,7 @@ use crate::config::{
     ConfigError, EVERY_INTERFACE, Env, FileState, Kind, Layer, Loaded, SYSTEM_FILE, Scalar,
     Settings, Sources, load, mistyped,
 };
+use crate::error_chain::chain;
 use crate::trust;
 
 /// Run Linux processes from declarative specs, and tell exactly what became of them.

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
+use super::input::{InputError, read_text};
 use super::options::Input;
-use super::run::{RunError, read_text};
 use crate::config::keys::distance;
 use crate::spec::{self, Place, SpecError};
 
@@ -21,8 +21,8 @@ pub struct Verdict {
 /// errors: [{place, message, line, column, remedy}]}`; `processes` is null where the spec is not valid, `remedy` where there is none.
 ///
 /// # Errors
-/// [`RunError::Read`] where it cannot be read.
-pub fn validate(input: &Input, as_json: bool) -> Result<Verdict, RunError> {
+/// [`InputError`] where it cannot be read.
+pub fn validate(input: &Input, as_json: bool) -> Result<Verdict, InputError> {
     let text = read_text(input)?;
     let name = match input {
         Input::Stdin => "<stdin>".to_owned(),

@@ -24,7 +24,6 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use super::capture::{PieceLog, Store};
 use super::faults::{self, Call};
-use super::footprint::{Floor, UNKNOWN};
 use super::inbox::{Inbox, Mail};
 use super::oom::OomWatch;
 use super::plan::{Accounts, Privileges, Report, Surroundings};
@@ -37,7 +36,8 @@ use super::{
     Captures, Command, CutShort, Ended, Event, Moment, Options, Resolved, StartFailure, Started,
     Survivors, sys,
 };
-use crate::ease::Ease;
+use crate::mem::shrink::Shrink;
+use crate::mem::text_pages::{Floor, UNKNOWN};
 use crate::spec::{FdName, ProcId};
 use budget::Budget;
 use filters::Filters;
@@ -336,7 +336,7 @@ impl Poller {
     /// Takes `fd` out. Closing it would not be enough: a child that is just being made has a copy.
     fn unwatch(&mut self, fd: impl AsFd, token: u64) {
         self.sources.remove(&token);
-        self.sources.ease();
+        self.sources.shrink_if_sparse();
         // It is there, so this cannot fail.
         let _ = self.epoll.delete(fd);
     }
@@ -469,7 +469,7 @@ impl Driver {
         if !self.untold.is_empty() {
             (self.sink)(&mut self.untold);
             self.untold.clear();
-            self.untold.ease();
+            self.untold.shrink_if_sparse();
         }
     }
 
@@ -758,7 +758,7 @@ impl Driver {
             self.poller.unwatch(&live.child.pidfd, token);
         }
         self.pids.remove(&pid);
-        self.pids.ease();
+        self.pids.shrink_if_sparse();
         self.strays.reaped();
         self.cancel_alarms(serial);
         self.close_what_has_ended(serial);
@@ -861,7 +861,7 @@ impl Driver {
             return;
         }
         self.serials.remove(id);
-        self.serials.ease();
+        self.serials.shrink_if_sparse();
         if let Some(process) = self.processes.remove(&serial) {
             process.captures.discard(());
             for open in process.open {

@@ -16,7 +16,6 @@ mod driver;
 mod failure;
 #[doc(hidden)]
 pub mod faults;
-pub(crate) mod footprint;
 mod helpers;
 pub(crate) mod inbox;
 mod oom;

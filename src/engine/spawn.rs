@@ -25,10 +25,10 @@ use nix::unistd::Pid;
 
 use super::capture::filter::Order;
 use super::creds::Creds;
-use super::footprint::{Floor, Footprint};
 use super::plan::{Draft, Failed, LaunchPlan, Report, Step, Surroundings};
 use super::sys::{self, Stack};
 use super::{Resolved, Stage, StartFailure};
+use crate::mem::text_pages::{Floor, Footprint};
 use orders::{Ordered, Orders};
 
 const PERMANENT_THREADS: usize = 4;

@@ -8,11 +8,9 @@ use bytes::{Bytes, BytesMut};
 
 use super::blocks::Blocks;
 use crate::engine::{Capture, Captures, View};
+use crate::output::BLOCK;
 use crate::report::chars::torn;
 use crate::spec::{Encoding, FdName};
-
-/// How many bytes go into one block.
-pub(super) const BLOCK: usize = 32 * 1024;
 
 /// Makes the body: what was captured when it was asked for, as it was captured.
 pub(super) struct Output {

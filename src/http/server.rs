@@ -30,13 +30,13 @@ use super::log_level::LogControl;
 use super::page_at::PageAt;
 use super::refusals::Refusals;
 use super::unauthenticated::{Connection, Unauthenticated, UnauthenticatedLimits};
-use super::watcher::Watcher;
 use super::{answer, handlers};
 use crate::actors::messages::{
     AwaitEnd, Delete, GetAll, GetChanges, GetOne, GetPage, GetPosition, GetSnapshot, GetTally,
     Signal, Start, Stop,
 };
 use crate::net::tls_server::ServerTls;
+use crate::output::Watcher;
 use crate::report::Sampler;
 use crate::rotating::Rotating;
 

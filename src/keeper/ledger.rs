@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ease::Ease;
 use crate::engine::{Captures, Ended, Started, StopFailure};
+use crate::mem::shrink::Shrink;
 use crate::spec::{Identity, ProcId};
 
 /// One process.
@@ -103,7 +103,7 @@ impl Ledger {
             return false;
         }
         self.serials.remove(id);
-        self.serials.ease();
+        self.serials.shrink_if_sparse();
         self.records.remove(&serial).is_some()
     }
 

@@ -29,7 +29,6 @@ pub mod protocol;
 mod read_up;
 mod readiness;
 pub mod registry;
-pub mod rest;
 pub mod secrets;
 mod serve;
 pub mod signals;

@@ -16,8 +16,8 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 
 use super::descriptors::{self, Foreign, read_state};
 use crate::config::{self, Env};
-use crate::engine::footprint;
 use crate::engine::sys::{seal, sealable_memory_file};
+use crate::mem::text_pages;
 
 /// The environment variable that names the file with the secrets by the number of its descriptor.
 pub const SECRETS_FD: &str = "PROCSTAR_KEEPER_SECRETS";
@@ -131,7 +131,7 @@ pub(super) fn hand_over(command: &mut Command) -> io::Result<Option<File>> {
 /// Keeps other processes of this user from reading this one's memory and descriptors, and from tracing it.
 pub fn protect() {
     // What the kernel denies to others then, it denies to us too, unless it is open.
-    footprint::open_mark();
+    text_pages::open_mark();
     // An error does not occur.
     let _ = nix::sys::prctl::set_dumpable(false);
 }

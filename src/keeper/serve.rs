@@ -26,12 +26,10 @@ use super::listeners::{LISTENERS, Listener, Listeners};
 use super::meaning::{Meaning, Mode, Terminal, meaning};
 use super::protocol::{Memory, Opening, Order, Settings, ToAgent, ToKeeper, Told, VERSION, encode};
 use super::readiness::Awaited;
-use super::rest;
 use super::secrets::{self, SECRETS_FD};
 use super::signals::{Exit, Received, Signals};
 use super::subordinate::{AgentCommand, Subordinate};
 use super::upgrade::{self, Program, State};
-use crate::cli::logging;
 use crate::config::NEVER_INHERITED;
 use crate::engine::inbox::Inbox;
 use crate::engine::permitted;
@@ -39,6 +37,8 @@ use crate::engine::procfs::ProcFs;
 use crate::engine::{
     Captures, Ended, Engine, Event, FILTER, Handover, Heritage, Moment, Options, StopOrder,
 };
+use crate::logging;
+use crate::mem::trim;
 use crate::spec::{Identity, Validated};
 use forgetting::Forgetting;
 
@@ -340,10 +340,10 @@ impl Keeper {
     fn rest(&mut self, woken: Woken) {
         let now = Instant::now();
         if woken.events || woken.signals || woken.ended || woken.said {
-            self.rest_at = Some(now + rest::AFTER);
+            self.rest_at = Some(now + trim::IDLE);
         } else if self.rest_at.is_some_and(|at| at <= now) {
             self.rest_at = None;
-            rest::give_back();
+            trim::trim_memory();
         }
     }
 

@@ -3,8 +3,8 @@
 use std::io;
 use std::process::{Child, Command, Stdio};
 
-use procstar::cli::logging;
 use procstar::config::{LogFormat, LogLevel, LogSettings};
+use procstar::logging;
 
 /// Not a test by itself: what the next ones run as a process of its own, whose log they read.
 #[test]

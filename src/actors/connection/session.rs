@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::outgoing::Item;
 use crate::actors::messages::SubscriberId;
-use crate::ease::Ease;
+use crate::mem::shrink::Shrink;
 use crate::net::activity::Activity;
 use crate::net::outbound::Outbound;
 use crate::net::socket::Inbound;
@@ -121,7 +121,7 @@ impl Session {
     /// Takes the next message that is to be sent.
     pub(super) fn next(&mut self) -> Option<Item> {
         let item = self.queue.pop_front()?;
-        self.queue.ease();
+        self.queue.shrink_if_sparse();
         self.queued_bytes -= item.bytes();
         Some(item)
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::actors::messages::{Change, Position, ShutdownState, Since, What};
-use crate::ease::Ease;
+use crate::mem::shrink::Shrink;
 use crate::report::Facts;
 use crate::spec::ProcId;
 
@@ -104,7 +104,7 @@ impl ChangeLog {
 
     fn supersede(&mut self, id: &ProcId) {
         if let Some(seq) = self.of.remove(id) {
-            self.of.ease();
+            self.of.shrink_if_sparse();
             self.latest.remove(&seq);
         }
     }

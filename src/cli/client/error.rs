@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::cli::output::CLOSED_PIPE;
+use crate::cli::printing::CLOSED_PIPE;
 
 /// Why, with its place, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -73,18 +73,4 @@ impl ClientError {
             _ => 1,
         }
     }
-}
-
-/// An error with what caused it, each once.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(&format!(": {cause_text}"));
-        }
-        source = cause.source();
-    }
-    text
 }

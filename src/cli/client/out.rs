@@ -8,7 +8,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::error::ClientError;
-use crate::cli::output::Patient;
+use crate::cli::printing::Patient;
 use crate::config::Env;
 
 /// How something is shown where there is colour.

@@ -15,9 +15,10 @@ use awc::{Client, ClientResponse, Connector};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::error::{ClientError, chain};
+use super::error::ClientError;
 use super::find::is_loopback;
 use super::peer::PeerCheck;
+use crate::error_chain::chain;
 use crate::http::SocketPath;
 use crate::net::keep_alive::keep_alive;
 use crate::net::{tls, tls_reason};

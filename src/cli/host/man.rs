@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Command;
 use clap_mangen::Man;
 
-use crate::cli::output::write_public;
+use crate::cli::printing::write_public;
 
 /// The command of these names below `root`, complete with what it has from its parents; none where there is no such one.
 pub(super) fn find(root: &Command, names: &[String]) -> Option<Command> {

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::super::sys;
-use crate::ease::Ease;
+use crate::mem::shrink::Shrink;
 use crate::spec::{ValidatedFd, ValidatedProc};
 
 /// How many descriptors are kept free: for looking into `/proc`, for the journal, for another agent.
@@ -44,13 +44,13 @@ impl Budget {
             0 => self.costs.remove(&serial),
             _ => self.costs.insert(serial, cost),
         };
-        self.costs.ease();
+        self.costs.shrink_if_sparse();
         self.used = self.used + cost - before.unwrap_or(0);
         if busy {
             self.busy.insert(serial);
         } else {
             self.busy.remove(&serial);
-            self.busy.ease();
+            self.busy.shrink_if_sparse();
         }
     }
 

@@ -13,7 +13,6 @@ use std::sync::mpsc;
 use serde::{Deserialize, Serialize};
 
 use super::super::capture::{Captures, CarriedFile, Maker, Store};
-use super::super::footprint::Floor;
 use super::super::oom;
 use super::super::spawn::Child;
 use super::super::state::{Input, State};
@@ -22,6 +21,7 @@ use super::super::{CutShort, Moment, Resolved, StartFailure, permitted, sys};
 use super::filters::CarriedFilter;
 use super::strays::CarriedOrphans;
 use super::{Driver, Exit, Live, OpenCapture, Pipe, Process, Source, filters};
+use crate::mem::text_pages::Floor;
 use crate::spec::{FdName, ProcId};
 
 /// All that an engine hands over.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::Process;
-use crate::ease::Ease;
+use crate::mem::shrink::Shrink;
 
 /// Each is boxed, for there are many, and a table has room for more than it holds.
 #[derive(Default)]
@@ -24,7 +24,7 @@ impl Table {
 
     pub(super) fn remove(&mut self, serial: &u64) -> Option<Process> {
         let process = self.0.remove(serial);
-        self.0.ease();
+        self.0.shrink_if_sparse();
         process.map(|process| *process)
     }
 

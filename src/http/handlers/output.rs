@@ -15,11 +15,12 @@ use crate::http::blocks::{BlockStream, Unsent};
 use crate::http::coding::{CODINGS, Choice, Coded, Coding, WORTH, shrinks};
 use crate::http::conditions::range_holds;
 use crate::http::failure::{Errors, Failure, Problem};
-use crate::http::follow::{Follower, Wish};
+use crate::http::gone::closed;
 use crate::http::guard;
 use crate::http::output::Output;
 use crate::http::query::Query;
 use crate::http::range::{Wanted, wanted};
+use crate::output::follow::{Closed, Follower, Wish};
 use crate::report::Facts;
 use crate::spec::{FdName, ProcId};
 
@@ -245,8 +246,11 @@ pub(super) async fn follow(
         return Ok(answer.body(unsent()));
     }
     let wish = Wish { fd, from, chars };
-    let connection = guard::connection(asked.request);
+    let closed: Closed = match guard::connection(asked.request) {
+        Some(connection) => Box::pin(closed(connection)),
+        None => Box::pin(std::future::pending()),
+    };
     let watcher = Arc::clone(&asked.site.watcher);
-    let follower = Follower::new(&facts, wish, &asked.service().end, &watcher, connection);
+    let follower = Follower::new(&facts, wish, &asked.service().end, &watcher, closed);
     Ok(answer.streaming(follower.stream()))
 }

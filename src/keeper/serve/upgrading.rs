@@ -14,8 +14,8 @@ use super::super::readiness::Awaited;
 use super::super::subordinate::Subordinate;
 use super::super::upgrade::{self, State};
 use super::Keeper;
-use crate::cli::logging;
 use crate::engine::Handover;
+use crate::logging;
 
 /// How long an upgrade waits for processes that are just being set up.
 const QUIET_TIME: Duration = Duration::from_secs(2);

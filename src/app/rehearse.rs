@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::os::fd::RawFd;
 
-use super::options::{self, Invocation};
-use super::run::{self, Before};
+use super::Before;
+use crate::cli::options::{self, Invocation};
 use crate::config::Env;
 
 /// Whether an agent would start with these arguments and this environment, and the configuration that they name, in the place of that of
@@ -20,7 +20,7 @@ pub fn rehearse(
 ) -> Result<(), String> {
     match options::parse(args, env) {
         Ok(Invocation::Run(options)) => {
-            run::rehearse(&options, env, fds, before).map_err(|error| error.to_string())
+            super::rehearse_start(&options, env, fds, before).map_err(|error| error.to_string())
         }
         Ok(_) => Err("its arguments do not start an instance".to_owned()),
         Err(error) => {

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_millis(50);
 const PIECE: usize = 4096;
 
 /// Erases from the cursor to the end of its line.
-pub(in crate::cli) const ERASE: &[u8] = b"\x1b[K";
+pub(crate) const ERASE: &[u8] = b"\x1b[K";
 
 /// Makes writers to standard error, all of one state.
 #[derive(Clone)]

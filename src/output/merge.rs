@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use futures_util::future::select_all;
 
-use super::output::BLOCK;
+use super::BLOCK;
 use super::watcher::{Watch, Watcher};
 use crate::actors::messages::AwaitEnd;
 use crate::engine::{Captures, Held, Part, Taken};

@@ -1,4 +1,4 @@
-//! The agent's run: from options to an exit code.
+//! The agent's composition root: from options to an exit code.
 //!
 //! In this order: what can fail without harm (reading INPUT, the certificate, the HTTP port), the introduction to the keeper, which starts
 //! INPUT's processes, the actors, signals, the services; then the end, whoever orders it: results written, the server
@@ -9,10 +9,11 @@ mod foreground;
 mod listening;
 mod patience;
 mod progress;
+pub mod rehearse;
 mod service;
 
 use std::ffi::OsStr;
-use std::io::{self, Read};
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -26,10 +27,6 @@ use actix::{Actor, Addr, StreamHandler};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
-use super::logging;
-use super::options::{Input, Run};
-use super::run_command::{Foreground, OURS, ResultTo};
-use super::{descriptor, output};
 use crate::actors::Launcher;
 use crate::actors::connection::{self, Connection, Finish, Outcome};
 use crate::actors::keeper_link::{
@@ -41,6 +38,10 @@ use crate::actors::results::Results;
 use crate::actors::signals::{self, Signals};
 use crate::actors::supervisor::{Beyond, Maxima, Outlets, Ready, Supervisor, warn_of_systemd};
 use crate::actors::ticker::{Sampling, Ticker};
+use crate::cli::input::{InputError, name_of, read_text};
+use crate::cli::options::{Input, Run};
+use crate::cli::run_command::{Foreground, OURS, ResultTo};
+use crate::cli::{descriptor, printing};
 use crate::config::{Env, LogLevel, SamplingSettings, Settings};
 use crate::engine::procfs::ProcFs;
 use crate::engine::{Event, Moment};
@@ -48,6 +49,7 @@ use crate::http;
 use crate::keeper::meaning::Mode;
 use crate::keeper::protocol::Printing;
 use crate::keeper::{AGAIN, Exit, protocol, registry};
+use crate::logging;
 use crate::net::dial::WssDialer;
 use crate::net::socket::Limits;
 use crate::net::tls;
@@ -81,13 +83,8 @@ pub enum RunError {
         source: io::Error,
     },
     /// INPUT cannot be read.
-    #[error("cannot read {input}: {source}")]
-    Read {
-        /// What was to be read.
-        input: String,
-        /// Why not.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] InputError),
     /// INPUT is no valid spec; nothing was started.
     #[error("{}", spec_errors(input, errors))]
     Spec {
@@ -189,7 +186,7 @@ impl RunError {
     pub fn exit_code(&self) -> u8 {
         match self {
             RunError::Output { .. }
-            | RunError::Read { .. }
+            | RunError::Read(_)
             | RunError::Spec { .. }
             | RunError::Beyond { .. }
             | RunError::Cert { .. }
@@ -270,7 +267,12 @@ fn prepare(run: &Run, env: &Env, given: Given) -> Result<Prepared, RunError> {
 ///
 /// # Errors
 /// Why it would not.
-pub fn rehearse(run: &Run, env: &Env, fds: &[RawFd], before: &Before<'_>) -> Result<(), RunError> {
+pub(crate) fn rehearse_start(
+    run: &Run,
+    env: &Env,
+    fds: &[RawFd],
+    before: &Before<'_>,
+) -> Result<(), RunError> {
     dialer(&run.settings)?;
     listening::rehearse(&run.settings.http, env, fds, before)
 }
@@ -279,11 +281,11 @@ pub fn rehearse(run: &Run, env: &Env, fds: &[RawFd], before: &Before<'_>) -> Res
 fn check_destinations(run: &Run) -> Result<(), RunError> {
     let refused = |to: String| move |source| RunError::Output { to, source };
     for path in run.output.iter().chain(run.foreground.as_ref().and_then(Foreground::file)) {
-        output::check(path).map_err(refused(path.display().to_string()))?;
+        printing::check(path).map_err(refused(path.display().to_string()))?;
     }
     let prints = run.foreground.as_ref().is_some_and(|one| one.result == Some(ResultTo::Stdout));
     if run.print || prints {
-        output::check_stdout().map_err(refused(STDOUT.to_owned()))?;
+        printing::check_stdout().map_err(refused(STDOUT.to_owned()))?;
     }
     Ok(())
 }
@@ -364,28 +366,6 @@ fn keeper_settings(run: &Run, env: &Env) -> protocol::Settings {
 
 fn system(what: &'static str) -> impl Fn(io::Error) -> RunError {
     move |source| RunError::System { what, source }
-}
-
-/// A spec as it was given.
-///
-/// # Errors
-/// [`RunError::Read`].
-pub(super) fn read_text(input: &Input) -> Result<Vec<u8>, RunError> {
-    let text = match input {
-        Input::Stdin => {
-            let mut text = Vec::new();
-            io::stdin().read_to_end(&mut text).map(|_| text)
-        }
-        Input::File(path) => descriptor::read(path),
-    };
-    text.map_err(|source| RunError::Read { input: name_of(input), source })
-}
-
-fn name_of(input: &Input) -> String {
-    match input {
-        Input::Stdin => "standard input".to_owned(),
-        Input::File(path) => path.display().to_string(),
-    }
 }
 
 fn read_input(input: &Input) -> Result<Validated, RunError> {
@@ -679,8 +659,10 @@ impl Agent {
     /// Writes the results to a path.
     async fn save(&self, results: &[Arc<Facts>], path: &Path, line: bool) -> Result<(), RunError> {
         let (to, path) = (path.display().to_string(), path.to_owned());
-        self.write(to, results, move |results, sampler| output::save(results, sampler, &path, line))
-            .await
+        self.write(to, results, move |results, sampler| {
+            printing::save(results, sampler, &path, line)
+        })
+        .await
     }
 
     /// Prints the results, unless an earlier agent has. Of one that died over it, nobody knows how much it had printed: then the whole
@@ -692,7 +674,7 @@ impl Agent {
             Printing::Done => return Ok(()),
         }
         self.note_printing(Printing::Begun).await;
-        self.write(STDOUT.to_owned(), results, output::print).await?;
+        self.write(STDOUT.to_owned(), results, printing::print).await?;
         self.note_printing(Printing::Done).await;
         Ok(())
     }
@@ -739,9 +721,9 @@ fn write_elsewhere(why: &io::Error, results: &[Arc<Facts>], sampler: &Sampler) -
         // Its reader has closed it, and does not want them.
         return String::new();
     }
-    match output::keep(results, sampler) {
+    match printing::keep(results, sampler) {
         Ok(path) => format!("; wrote them to {} instead", path.display()),
-        Err(_) => match output::print_to(&io::stderr(), results, sampler) {
+        Err(_) => match printing::print_to(&io::stderr(), results, sampler) {
             Ok(()) => "; wrote them to standard error instead".to_owned(),
             Err(_) => "; the results are lost: they cannot be written anywhere else".to_owned(),
         },

@@ -10,10 +10,10 @@ use futures_util::StreamExt;
 use super::{Agent, RunError, STDOUT, system};
 use crate::actors::messages::{GetAll, GetOne, Stop};
 use crate::cli::options::Run;
-use crate::cli::output::{self, CLOSED_PIPE, Counted, Patient};
+use crate::cli::printing::{self, CLOSED_PIPE, Counted, Patient};
 use crate::cli::run_command::{Foreground, OURS, ResultTo, exit_of};
-use crate::http::merge;
 use crate::keeper::Exit;
+use crate::output::merge;
 use crate::report::Facts;
 use crate::spec::FdName;
 
@@ -108,7 +108,9 @@ impl Agent {
         }
         let written = match &foreground.result {
             None => Ok(()),
-            Some(ResultTo::Stdout) => self.write(STDOUT.to_owned(), &results, output::print).await,
+            Some(ResultTo::Stdout) => {
+                self.write(STDOUT.to_owned(), &results, printing::print).await
+            }
             Some(ResultTo::Path(path)) => self.save(&results, path, true).await,
         };
         (exit, written)

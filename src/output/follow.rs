@@ -1,7 +1,6 @@
 //! A capture's bytes as they are written, until its end.
 
 use std::io;
-use std::os::fd::RawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +9,7 @@ use actix::Recipient;
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 
-use super::gone::closed;
-use super::output::BLOCK;
+use super::BLOCK;
 use super::watcher::{Watch, Watcher};
 use crate::actors::messages::AwaitEnd;
 use crate::engine::{Capture, Captures, Held, Loss};
@@ -27,12 +25,12 @@ const BLIND: Duration = Duration::from_millis(25);
 /// The process's end: its last facts, unless it was deleted before anybody could see them.
 type End = Pin<Box<dyn Future<Output = Option<Arc<Facts>>>>>;
 
-/// The client's closing of its end.
-type Closed = Pin<Box<dyn Future<Output = ()>>>;
+/// The reader's closing of its end.
+pub(crate) type Closed = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Someone who follows a capture.
-pub(super) struct Follower {
-    /// Keeps the file open, as in [`Output`](super::output::Output).
+pub(crate) struct Follower {
+    /// Keeps the file open, for what was open at first.
     _held: Option<Arc<Held>>,
     captures: Arc<Captures>,
     fd: FdName,
@@ -48,21 +46,21 @@ pub(super) struct Follower {
 }
 
 /// What to follow, and how.
-pub(super) struct Wish {
-    pub(super) fd: FdName,
+pub(crate) struct Wish {
+    pub(crate) fd: FdName,
     /// The first byte that is wanted.
-    pub(super) from: u64,
-    pub(super) chars: bool,
+    pub(crate) from: u64,
+    pub(crate) chars: bool,
 }
 
 impl Follower {
-    /// Follows a capture of a process; `connection` is the client's, and open as long as the follower lives.
-    pub(super) fn new(
+    /// Follows a capture of a process; `closed` ends when the reader has gone away.
+    pub(crate) fn new(
         facts: &Facts,
         wish: Wish,
         end: &Recipient<AwaitEnd>,
         watcher: &Arc<Watcher>,
-        connection: Option<RawFd>,
+        closed: Closed,
     ) -> Follower {
         let Wish { fd, from, chars } = wish;
         let capture = facts.captures.get(fd);
@@ -82,15 +80,12 @@ impl Follower {
             watch,
             end: Box::pin(async { end.await.ok().flatten() }),
             length,
-            closed: match connection {
-                Some(connection) => Box::pin(closed(connection)),
-                None => Box::pin(std::future::pending()),
-            },
+            closed,
         }
     }
 
     /// The bytes, in blocks, as they come.
-    pub(super) fn stream(self) -> impl Stream<Item = io::Result<Bytes>> {
+    pub(crate) fn stream(self) -> impl Stream<Item = io::Result<Bytes>> {
         futures_util::stream::try_unfold(self, |mut follower| async {
             Ok(follower.next().await?.map(|block| (block, follower)))
         })

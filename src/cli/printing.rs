@@ -19,12 +19,12 @@ use crate::report::{AsOf, Document, Facts, Format, Sampler};
 static PASSED_ON: AtomicU64 = AtomicU64::new(0);
 
 /// How many bytes of output and results this program has written: who waits for a reader sees by it whether that takes anything.
-pub(super) fn passed_on() -> u64 {
+pub(crate) fn passed_on() -> u64 {
     PASSED_ON.load(Ordering::Relaxed)
 }
 
 /// Counts what is written.
-pub(super) struct Counted<'a, W>(pub(super) &'a mut W);
+pub(crate) struct Counted<'a, W>(pub(crate) &'a mut W);
 
 impl<W: Write> Write for Counted<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -70,14 +70,14 @@ pub fn write_results(
 }
 
 /// Waits where a write would block: a child that shares our standard output may have made it non-blocking.
-pub(super) struct Patient(File);
+pub(crate) struct Patient(File);
 
 impl Patient {
     /// Writes to what a descriptor is open to.
     ///
     /// # Errors
     /// The OS error of duplicating the descriptor.
-    pub(super) fn new(to: &impl AsFd) -> io::Result<Patient> {
+    pub(crate) fn new(to: &impl AsFd) -> io::Result<Patient> {
         Ok(Patient(File::from(to.as_fd().try_clone_to_owned()?)))
     }
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::RunError;
-use crate::cli::chain;
 use crate::config::{HttpSettings, Secret, read_secret_file};
+use crate::error_chain::chain;
 use crate::http::access::{Policy, Remote};
 use crate::http::{self, Limits, UnauthenticatedLimits};
 use crate::net::tls_server::{ServerTls, rotating_server_tls};

@@ -14,9 +14,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::actors::messages::{GetTally, Tally};
-use crate::cli::logging;
 use crate::cli::options::Run;
 use crate::engine::Moment;
+use crate::logging;
 
 /// What ends sooner shows no progress.
 const DELAY: Duration = Duration::from_millis(300);

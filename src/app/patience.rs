@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::actors::signals::Orders;
-use crate::cli::output;
+use crate::cli::printing;
 
 /// How long a reader may take nothing before it counts as stuck.
 const STUCK: Duration = Duration::from_secs(5);
@@ -33,7 +33,7 @@ impl Patience {
     /// # Errors
     /// Where it is given up.
     pub(super) async fn wait<T>(&self, written: impl Future<Output = T>) -> Result<T, GivenUp> {
-        self.wait_while(written, output::passed_on).await
+        self.wait_while(written, printing::passed_on).await
     }
 
     async fn wait_while<T>(

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use crate::engine::footprint;
+use crate::mem::text_pages;
 
 /// How long nothing must have happened.
-pub const AFTER: Duration = Duration::from_millis(500);
+pub(crate) const IDLE: Duration = Duration::from_millis(500);
 
 /// Gives back what can be had again: pages of code, and what `malloc` holds free.
-pub fn give_back() {
+pub(crate) fn trim_memory() {
     // SAFETY: takes no pointer, and may be called at any time.
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::malloc_trim(0);
     }
-    footprint::reduce();
+    text_pages::reduce();
 }

@@ -14,21 +14,21 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::procfs::parse_peaks;
+use crate::engine::procfs::parse_peaks;
 
 /// How long it is kept as it is while processes are made. Giving back costs some 0.2 ms with the page faults that follow.
 const KEPT: Duration = Duration::from_millis(20);
 
 /// When pages were last given back.
-pub(super) struct Footprint(Mutex<Option<Instant>>);
+pub(crate) struct Footprint(Mutex<Option<Instant>>);
 
 impl Footprint {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Footprint(Mutex::new(None))
     }
 
     /// Gives pages back, if that was not done lately. To be called just before a process is cloned, of which this is the floor.
-    pub(super) fn lighten(&self) -> Floor {
+    pub(crate) fn lighten(&self) -> Floor {
         // Whoever is about it does it for all.
         if let Ok(mut last) = self.0.try_lock()
             && last.is_none_or(|last| last.elapsed() >= KEPT)
@@ -41,12 +41,12 @@ impl Footprint {
 }
 
 /// An `ru_maxrss` that is not known. The kernel's are never negative.
-pub(super) const UNKNOWN: i64 = -1;
+pub(crate) const UNKNOWN: i64 = -1;
 /// How far the kernel's two counts of what is resident may differ, in KiB: one of them leaves out what single CPUs have not reported.
 const MARGIN: i64 = 1024;
 
 /// The time from one setting back of the kernel's mark to the next.
-pub(super) struct Era {
+pub(crate) struct Era {
     /// The mark as it was read last, in KiB.
     peak: AtomicI64,
     over: AtomicBool,
@@ -59,7 +59,7 @@ static HIGHEST: AtomicI64 = AtomicI64::new(0);
 
 /// Where the kernel has begun to count a process's `maxrss`: at most at what was resident when it was executed.
 #[derive(Clone, Default)]
-pub(super) enum Floor {
+pub(crate) enum Floor {
     /// It was executed in this era.
     During(Arc<Era>),
     /// It was executed by an earlier program in this process, which has read this mark, in KiB.
@@ -73,7 +73,7 @@ pub(super) enum Floor {
 
 impl Floor {
     /// The same of a process that has been executed by now.
-    pub(super) fn executed(self) -> Floor {
+    pub(crate) fn executed(self) -> Floor {
         match self {
             Floor::During(era) if !Arc::ptr_eq(&era, &current()) => Floor::Ever,
             floor => floor,
@@ -81,7 +81,7 @@ impl Floor {
     }
 
     /// Whether this `maxrss`, in KiB, may be where the kernel has begun to count, and not the process's own.
-    pub(super) fn covers(&self, maxrss: i64) -> bool {
+    pub(crate) fn covers(&self, maxrss: i64) -> bool {
         let above = |peak: i64| maxrss > peak.saturating_add(MARGIN);
         match self {
             // Reading the mark again is for those alone that the last reading does not cover.
@@ -91,7 +91,7 @@ impl Floor {
     }
 
     /// The highest that it can be, in KiB.
-    pub(super) fn kib(&self) -> i64 {
+    pub(crate) fn kib(&self) -> i64 {
         match self {
             Floor::During(era) => era.read(),
             Floor::Known(kib) => *kib,

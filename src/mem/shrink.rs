@@ -7,10 +7,10 @@ use std::hash::{BuildHasher, Hash};
 const KEPT: usize = 1024;
 
 /// A collection whose room can be given back.
-pub(crate) trait Ease {
+pub(crate) trait Shrink {
     /// Gives room back if three quarters of it are not used. To be called where something has been taken out: what it costs is paid
     /// for by what has been taken out since the last time.
-    fn ease(&mut self);
+    fn shrink_if_sparse(&mut self);
 }
 
 /// The room to shrink to; none where it stays.
@@ -18,32 +18,32 @@ fn room(len: usize, capacity: usize) -> Option<usize> {
     (capacity > KEPT && len < capacity / 4).then_some((2 * len).max(KEPT / 2))
 }
 
-impl<K: Eq + Hash, V, S: BuildHasher> Ease for HashMap<K, V, S> {
-    fn ease(&mut self) {
+impl<K: Eq + Hash, V, S: BuildHasher> Shrink for HashMap<K, V, S> {
+    fn shrink_if_sparse(&mut self) {
         if let Some(room) = room(self.len(), self.capacity()) {
             self.shrink_to(room);
         }
     }
 }
 
-impl<K: Eq + Hash, S: BuildHasher> Ease for HashSet<K, S> {
-    fn ease(&mut self) {
+impl<K: Eq + Hash, S: BuildHasher> Shrink for HashSet<K, S> {
+    fn shrink_if_sparse(&mut self) {
         if let Some(room) = room(self.len(), self.capacity()) {
             self.shrink_to(room);
         }
     }
 }
 
-impl<T> Ease for VecDeque<T> {
-    fn ease(&mut self) {
+impl<T> Shrink for VecDeque<T> {
+    fn shrink_if_sparse(&mut self) {
         if let Some(room) = room(self.len(), self.capacity()) {
             self.shrink_to(room);
         }
     }
 }
 
-impl<T> Ease for Vec<T> {
-    fn ease(&mut self) {
+impl<T> Shrink for Vec<T> {
+    fn shrink_if_sparse(&mut self) {
         if let Some(room) = room(self.len(), self.capacity()) {
             self.shrink_to(room);
         }
@@ -60,17 +60,17 @@ mod tests {
         let most = map.capacity();
         for n in 0..99_900 {
             map.remove(&n);
-            map.ease();
+            map.shrink_if_sparse();
             assert!(map.capacity() < 16 * map.len().max(KEPT / 4), "{} of {n}", map.capacity());
         }
         assert!(map.capacity() < most / 10 && map.contains_key(&99_950));
         let mut queue: VecDeque<u32> = (0..100_000).collect();
         while queue.pop_front().is_some() {
-            queue.ease();
+            queue.shrink_if_sparse();
         }
         assert!(queue.capacity() <= KEPT);
         let mut few: Vec<u32> = Vec::with_capacity(KEPT);
-        few.ease();
+        few.shrink_if_sparse();
         assert_eq!(few.capacity(), KEPT);
     }
 }
