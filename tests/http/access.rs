@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use procstar::http::access::Policy;
 use serde_json::json;
 
-use super::world::{World, own_uid};
+use super::harness::{World, own_uid};
 
 /// A user that this machine need not know.
 const OTHER_UID: u32 = 45_678;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::rig::DEADLINE;
+use crate::support::engine::DEADLINE;
 
 /// An answer, read to its end.
 #[derive(Debug)]

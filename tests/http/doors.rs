@@ -21,8 +21,8 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::json;
 
 use super::client::{Answer, Client, tcp};
-use super::private::write_secret;
-use super::world::{World, own_uid};
+use super::harness::{World, own_uid};
+use crate::support::private::write_secret;
 
 const TOKEN: &str = "8ePqYiqbZ4AnXB2hWx8WQg";
 const OTHER_UID: u32 = 45_678;

@@ -7,8 +7,8 @@ use procstar::http::{Doors, Limits, listen, listen_unix};
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::rig::sh;
-use super::world::{World, own_uid};
+use super::harness::{World, own_uid};
+use crate::support::engine::sh;
 
 fn sleeper() -> Value {
     json!({"argv": ["sleep", "1000"], "exe": "/bin/sleep"})

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::events::{Events, Sse};
-use super::rig::sh;
-use super::world::World;
+use super::harness::World;
+use crate::support::engine::sh;
 
 fn sleeper() -> Value {
     json!({"argv": ["sleep", "1000"], "exe": "/bin/sleep"})

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::doors::{Authority, connect, loopback_tls};
-use super::rig::DEADLINE;
-use super::world::{World, own_uid};
+use super::harness::{World, own_uid};
+use crate::support::engine::DEADLINE;
 
 /// One for each thread of the service.
 const FEW: Limits = Limits { connections: 2, ..Limits::DEFAULT };
@@ -60,7 +60,7 @@ fn abandoned_waits_free_their_connections() {
         abandoned(|| few.world.client(), path);
     }
     let captured = json!([["stdout", {"capture": {"mode": "memory"}}]]);
-    few.world.post(&json!({"b": super::rig::sh("exec sleep 1000", captured)})).data();
+    few.world.post(&json!({"b": crate::support::engine::sh("exec sleep 1000", captured)})).data();
     abandoned(|| few.unix(), "/procs/b/output/stdout/follow");
     abandoned(|| few.world.client(), "/procs/b/output/stdout/follow");
 }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::rig::sh;
-use super::world::World;
+use super::harness::World;
+use crate::support::engine::sh;
 
 fn captured() -> Value {
     json!([["stdout", {"capture": {"encoding": "utf-8"}}], ["stdin", {"null": {}}],
@@ -166,7 +166,7 @@ fn a_busy_process_has_new_tags() {
     world.post(&json!({"a": sh("while :; do :; done", json!([]))})).data();
     let tag = || world.ask("GET", "/procs/a").header("etag").unwrap().to_owned();
     let first = tag();
-    let deadline = std::time::Instant::now() + super::rig::DEADLINE;
+    let deadline = std::time::Instant::now() + crate::support::engine::DEADLINE;
     while tag() == first {
         assert!(std::time::Instant::now() < deadline);
     }

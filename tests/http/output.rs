@@ -8,8 +8,8 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::rig::{DEADLINE, sh};
-use super::world::World;
+use super::harness::World;
+use crate::support::engine::{DEADLINE, sh};
 
 const PATH: &str = "/procs/a/output/stdout/data";
 const FOLLOW: &str = "/procs/a/output/stdout/follow";

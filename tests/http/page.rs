@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::world::World;
+use super::harness::World;
 
 /// The files that a text of the page names.
 fn named(text: &str) -> Vec<String> {

@@ -3,9 +3,9 @@
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
+use super::harness::World;
 use super::mock::{BROKEN, FORBIDDEN, TOO_LATE};
-use super::rig::sh;
-use super::world::World;
+use crate::support::engine::sh;
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 

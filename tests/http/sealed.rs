@@ -5,8 +5,8 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 
 use serde_json::{Value, json};
 
-use super::rig::sh;
-use super::world::World;
+use super::harness::World;
+use crate::support::engine::sh;
 
 const DATA: &str = "/procs/a/output/stdout/data";
 

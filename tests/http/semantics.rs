@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::client::{Answer, Client, tcp};
 use super::doors::limited;
+use super::harness::World;
 use super::output::decode;
-use super::rig::{DEADLINE, sh};
-use super::world::World;
+use crate::support::engine::{DEADLINE, sh};
 
 const DATA: &str = "/procs/a/output/stdout/data";
 const JSON: (&str, &str) = ("Content-Type", "application/json");

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::events::{Events, Socket};
-use super::world::World;
+use super::harness::World;
 
 /// A frame as a client writes it, with a mask that changes nothing.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::rig::sh;
-use super::world::World;
+use super::harness::World;
+use crate::support::engine::sh;
 
 const PATH: &str = "/procs/a/output/stdout/data";
 

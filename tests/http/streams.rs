@@ -7,8 +7,8 @@ use base64_simd::STANDARD;
 use procstar::http::{access::Policy, listen};
 use serde_json::{Value, json};
 
-use super::rig::sh;
-use super::world::{World, own_uid};
+use super::harness::{World, own_uid};
+use crate::support::engine::sh;
 
 /// More than the buffers of all sockets hold.
 const SIZE: usize = 50_000_000;

@@ -11,8 +11,8 @@ use serde_json::json;
 
 use super::client::{Client, tcp};
 use super::doors::{Authority, connect, limited, loopback_tls};
-use super::rig::DEADLINE;
-use super::world::{World, own_uid};
+use super::harness::{World, own_uid};
+use crate::support::engine::DEADLINE;
 
 const TOKEN: &str = "correct horse battery staple";
 /// A time that is over in this test, and one that is not.

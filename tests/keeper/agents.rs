@@ -1,7 +1,7 @@
 //! What keeper, agent and children have of each other.
 
-use super::open_fds::open_fds;
-use super::world::*;
+use super::harness::*;
+use crate::support::open_fds::open_fds;
 use procstar::keeper::protocol::ToAgent;
 use serde_json::json;
 

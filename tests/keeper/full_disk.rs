@@ -1,6 +1,6 @@
 //! There is no room for more in the instance's directory: its disk is full, or a limit of file sizes is reached.
 
-use super::world::*;
+use super::harness::*;
 use procstar::keeper::journal;
 use procstar::keeper::protocol::ToAgent;
 use serde_json::json;

@@ -1,6 +1,6 @@
 //! One keeper after another, on a lasting directory.
 
-use super::world::*;
+use super::harness::*;
 use procstar::engine::procfs::ProcFs;
 use procstar::keeper::journal::{self, Journal};
 use procstar::keeper::ledger::Ledger;

@@ -1,6 +1,6 @@
 //! One agent: from its introduction to its goodbye.
 
-use super::world::*;
+use super::harness::*;
 use nix::sys::signal::Signal;
 use procstar::keeper::protocol::{Memory, ToAgent, ToKeeper};
 use serde_json::json;

@@ -1,6 +1,6 @@
 //! One agent after another.
 
-use super::world::*;
+use super::harness::*;
 use procstar::keeper::protocol::{MAX_FRAME, Memory, Order, Printing, ToAgent, ToKeeper, VERSION};
 use procstar::page_key::PageKey;
 use serde_json::json;

@@ -8,13 +8,14 @@
     missing_docs
 )]
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod agents;
 mod full_disk;
+mod harness;
 mod ledger;
 mod life;
 mod lives;
-#[path = "../common/open_fds.rs"]
-mod open_fds;
 mod orders;
 mod upgrades;
-mod world;

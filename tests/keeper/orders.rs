@@ -1,6 +1,6 @@
 //! What signals order, with and without an agent.
 
-use super::world::*;
+use super::harness::*;
 use nix::sys::signal::Signal;
 use procstar::keeper::protocol::{Memory, Order, ToAgent, ToKeeper};
 use serde_json::json;

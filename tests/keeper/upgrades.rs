@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::world::*;
+use super::harness::*;
 use nix::sys::signal::Signal;
 use procstar::keeper::protocol::{ToAgent, ToKeeper};
 use serde_json::json;

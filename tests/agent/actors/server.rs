@@ -1,0 +1,317 @@
+//! A connection whose socket is played by the test: what the agent says comes out, what the server says goes in.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr};
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use procstar::actors::connection::{Connection, Options, Outcome, Peers};
+use procstar::actors::lifecycle::EndWhen;
+use procstar::actors::results::Results;
+use procstar::actors::status::LinkStatus;
+use procstar::config::{ConnectSettings, Secret};
+use procstar::engine::procfs::ProcFs;
+use procstar::net::activity::Activity;
+use procstar::net::dial::{Dial, DialError, Refusal};
+use procstar::net::outbound::{ControlFrame, OutboundRx, Outgoing, Payload, outbound};
+use procstar::net::socket::{Inbound, Link, LinkError};
+use procstar::report::Sampler;
+use procstar::wire::{ConnInfo, ProcInfo};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout};
+
+use super::support::*;
+use crate::message::Message;
+
+/// What becomes of an attempt to connect; when nothing is planned, it succeeds.
+#[derive(Clone, Copy, Debug)]
+pub enum Plan {
+    Refuse,
+    Hang,
+}
+
+/// Dials servers that are the test's.
+#[derive(Clone)]
+pub struct FakeDial(Rc<Dialled>);
+
+struct Dialled {
+    plan: RefCell<VecDeque<Plan>>,
+    at: RefCell<Vec<Instant>>,
+    servers: mpsc::UnboundedSender<Server>,
+}
+
+impl Dial for FakeDial {
+    fn dial(&self) -> LocalBoxFuture<'static, Result<Link, DialError>> {
+        self.0.at.borrow_mut().push(Instant::now());
+        match self.0.plan.borrow_mut().pop_front() {
+            Some(Plan::Refuse) => {
+                let refusal = Refusal { status: 404, reason: "Not Found".into(), location: None };
+                let error = DialError::Status { target: "server:1".into(), refusal };
+                Box::pin(async { Err(error) })
+            }
+            Some(Plan::Hang) => Box::pin(std::future::pending()),
+            None => {
+                let (to_agent, inbound) = mpsc::channel(4);
+                let (out, from_agent) = outbound(4);
+                let activity = Activity::new();
+                let link = Link { inbound, outbound: out, activity: activity.clone() };
+                let _ = self.0.servers.send(Server { to_agent, from_agent, activity });
+                Box::pin(async { Ok(link) })
+            }
+        }
+    }
+}
+
+/// The server's end of one connection.
+pub struct Server {
+    pub to_agent: mpsc::Sender<Inbound>,
+    pub from_agent: OutboundRx,
+    pub activity: Activity,
+}
+
+/// All bytes of a message.
+pub fn bytes(mut payload: Box<dyn Payload>) -> Vec<u8> {
+    let mut out = Vec::new();
+    while payload.fill(&mut out).unwrap() {}
+    out
+}
+
+impl Server {
+    /// The next message, as it is; pings on the way are passed over.
+    pub async fn raw(&mut self) -> Vec<u8> {
+        loop {
+            match soon(self.from_agent.next()).await {
+                Some(Outgoing::Data(payload)) => return bytes(payload),
+                Some(Outgoing::Control(ControlFrame::Ping(_))) => {}
+                other => panic!("no message: {other:?}"),
+            }
+        }
+    }
+
+    pub async fn message(&mut self) -> Message {
+        rmp_serde::from_slice(&self.raw().await).unwrap()
+    }
+
+    /// Everything that comes before the agent is at rest, in one line each; nothing follows a Close.
+    pub async fn heard(&mut self) -> Vec<String> {
+        let mut all = Vec::new();
+        while let Ok(next) = timeout(Duration::from_millis(1), self.from_agent.next()).await {
+            all.push(match next {
+                Some(Outgoing::Data(payload)) => {
+                    let message: Message = rmp_serde::from_slice(&bytes(payload)).unwrap();
+                    message.brief()
+                }
+                Some(Outgoing::Control(ControlFrame::Close(close))) => {
+                    format!("close {}", close.code.unwrap())
+                }
+                Some(Outgoing::Control(ControlFrame::Ping(_))) => "ping".into(),
+                Some(Outgoing::Control(ControlFrame::Pong(_))) => "pong".into(),
+                None => "gone".into(),
+            });
+            if all.last().is_some_and(|last| last == "gone" || last.starts_with("close")) {
+                break;
+            }
+        }
+        all
+    }
+
+    /// Says something; waits until the agent has room for it.
+    pub async fn say_raw(&self, message: impl Into<Bytes>) {
+        self.activity.touch();
+        soon(self.to_agent.send(Inbound::Message(message.into()))).await.unwrap();
+    }
+
+    pub async fn say(&self, message: Value) {
+        self.say_raw(rmp_serde::to_vec(&message).unwrap()).await;
+    }
+
+    /// Takes the registration and accepts it; gives it in one line.
+    pub async fn welcome(&mut self) -> String {
+        let register = self.message().await;
+        self.say(json!({"type": "Registered"})).await;
+        settle().await;
+        register.brief()
+    }
+
+    /// The connection lives on for so long, with a sign of life now and then.
+    pub async fn lives(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            self.activity.touch();
+            tokio::time::sleep(secs(10).min(until - Instant::now())).await;
+        }
+    }
+
+    /// The server closes the connection.
+    pub async fn close(self, code: u16, reason: &str) {
+        let close = Inbound::Close { code: Some(code), reason: reason.into() };
+        self.to_agent.send(close).await.unwrap();
+    }
+
+    /// The connection breaks.
+    pub async fn lose(self) {
+        let _ = self.to_agent.send(Inbound::Lost(LinkError::Eof)).await;
+    }
+
+    pub async fn start(&self, ids: &[&str]) {
+        let proc = json!({"argv": ["/usr/bin/true"]});
+        let specs: serde_json::Map<_, _> =
+            ids.iter().map(|id| ((*id).to_owned(), proc.clone())).collect();
+        self.say(json!({"type": "ProcStartRequest", "specs": specs})).await;
+    }
+
+    pub async fn ask(&self, kind: &str, id: &str) {
+        self.say(json!({"type": kind, "proc_id": id})).await;
+    }
+}
+
+/// An agent but for engine and socket.
+pub struct Agent {
+    pub conn: Addr<Connection>,
+    pub supervised: Supervised,
+    pub status: Arc<LinkStatus>,
+    pub outcome: oneshot::Receiver<Outcome>,
+    dial: FakeDial,
+    servers: mpsc::UnboundedReceiver<Server>,
+}
+
+pub fn options() -> Options {
+    Options {
+        conn: ConnInfo {
+            conn_id: "the-conn".into(),
+            group_id: "the-group".into(),
+            restricted_exe: None,
+        },
+        proc: ProcInfo::current(),
+        token: Arc::new(Secret::new("s3cret")).into(),
+        connect: ConnectSettings {
+            interval_start: secs(1),
+            interval_mult: 2.0,
+            interval_max: secs(60),
+            count_max: None,
+        },
+        register_timeout: secs(10),
+        ping_interval: secs(20),
+        read_timeout: secs(60),
+        push_interval: None,
+    }
+}
+
+impl Agent {
+    pub fn new(options: Options, plan: &[Plan]) -> Agent {
+        Agent::with(options, plan, EndWhen::Told, |_| ())
+    }
+
+    /// An agent whose engine does not tell of starts by itself.
+    pub fn unprompted(options: Options) -> Agent {
+        Agent::made(options, &[], EndWhen::Told, false, |_| ())
+    }
+
+    /// An agent some of whose peers are replaced.
+    pub fn with(
+        options: Options,
+        plan: &[Plan],
+        end_when: EndWhen,
+        replace: impl FnOnce(&mut Peers),
+    ) -> Agent {
+        Agent::made(options, plan, end_when, true, replace)
+    }
+
+    fn made(
+        options: Options,
+        plan: &[Plan],
+        end_when: EndWhen,
+        prompt: bool,
+        replace: impl FnOnce(&mut Peers),
+    ) -> Agent {
+        tokio::time::pause();
+        let results = Results::default().start();
+        let supervised = supervise(&results, end_when, prompt);
+        let supervisor = &supervised.supervisor;
+        let mut peers = Peers {
+            start: supervisor.clone().recipient(),
+            signal: supervisor.clone().recipient(),
+            delete: supervisor.clone().recipient(),
+            shutdown: supervisor.clone().recipient(),
+            subscribe: results.clone().recipient(),
+            unsubscribe: results.clone().recipient(),
+            ask: results.clone().recipient(),
+        };
+        replace(&mut peers);
+        let (accepted, servers) = mpsc::unbounded_channel();
+        let dial = FakeDial(Rc::new(Dialled {
+            plan: RefCell::new(plan.iter().copied().collect()),
+            at: RefCell::default(),
+            servers: accepted,
+        }));
+        let (tell, outcome) = oneshot::channel();
+        let sampler = Arc::new(Sampler::new(ProcFs::default()));
+        let conn = Connection::new(options, peers, sampler, Rc::new(dial.clone()), tell);
+        let status = conn.status();
+        let conn = conn.start();
+        Agent { conn, status, supervised, outcome, dial, servers }
+    }
+
+    /// An agent that has registered, and its server.
+    pub async fn registered() -> (Agent, Server) {
+        let mut agent = Agent::new(options(), &[]);
+        let server = agent.welcomed().await;
+        (agent, server)
+    }
+
+    /// Waits for the next connection.
+    pub async fn server(&mut self) -> Server {
+        soon(self.servers.recv()).await.unwrap()
+    }
+
+    /// Waits for the next connection, and accepts its registration.
+    pub async fn welcomed(&mut self) -> Server {
+        let mut server = self.server().await;
+        server.welcome().await;
+        server
+    }
+
+    /// What becomes of the next attempts.
+    pub fn plan(&self, plan: &[Plan]) {
+        self.dial.0.plan.borrow_mut().extend(plan);
+    }
+
+    /// When the attempts were made so far.
+    pub fn dialled(&self) -> Vec<Instant> {
+        self.dial.0.at.borrow().clone()
+    }
+
+    pub fn tell(&self, event: procstar::engine::Event) {
+        self.supervised.engine.tell(event);
+    }
+
+    pub fn tell_all(&self, events: impl IntoIterator<Item = procstar::engine::Event>) {
+        self.supervised.engine.tell_all(events);
+    }
+
+    /// Starts processes by another way than the connection.
+    pub async fn start(&self, ids: &[&str]) {
+        self.supervised.supervisor.send(request(ids)).await.unwrap().unwrap();
+        settle().await;
+    }
+
+    pub async fn delete(&self, id: &str) {
+        let delete = procstar::actors::messages::Delete(id.into());
+        self.supervised.supervisor.send(delete).await.unwrap().unwrap();
+        settle().await;
+    }
+
+    pub fn order(&self, order: procstar::actors::messages::Shutdown) {
+        self.supervised.supervisor.do_send(order);
+    }
+
+    /// The outcome, if it is there.
+    pub fn ended(&mut self) -> Option<Outcome> {
+        self.outcome.try_recv().ok()
+    }
+}

@@ -1,0 +1,151 @@
+//! A connection on a stream in memory, in virtual time: limits, faults of the server, slow ends.
+//!
+//! Paused time stands still while anything runs, and jumps to the next timer when all wait.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use procstar::net::{
+    frames::FrameError,
+    socket::{Inbound, Limits, Link, LinkError, start},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    task::yield_now,
+    time::{Instant, advance, pause},
+};
+
+/// A link, and the server's end of its stream.
+fn linked(limits: Limits) -> (Link, DuplexStream) {
+    let (client, server) = tokio::io::duplex(1 << 16);
+    (start(client, Bytes::new(), limits), server)
+}
+
+async fn lost(link: &mut Link) -> LinkError {
+    match link.inbound.recv().await {
+        Some(Inbound::Lost(err)) => err,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A client's short control frame: first byte and unmasked payload.
+async fn control(server: &mut DuplexStream) -> (u8, Vec<u8>) {
+    let mut head = [0; 6];
+    server.read_exact(&mut head).await.unwrap();
+    let mut payload = vec![0; usize::from(head[1] & 0x7f)];
+    server.read_exact(&mut payload).await.unwrap();
+    for (i, byte) in payload.iter_mut().enumerate() {
+        *byte ^= head[2 + i % 4];
+    }
+    (head[0], payload)
+}
+
+#[actix_rt::test]
+async fn a_server_that_breaks_the_protocol_is_told() {
+    pause();
+    for (bytes, err, code) in [
+        (&b"\xc2\x00"[..], FrameError::ReservedBits(0x40), 1002u16),
+        (b"\x82\x7f\0\0\0\x01\0\0\0\0", FrameError::TooLarge { size: 1 << 32, max: 1000 }, 1009),
+    ] {
+        let (mut link, mut server) = linked(Limits { max_message: 1000, ..Limits::default() });
+        server.write_all(bytes).await.unwrap();
+        let found = lost(&mut link).await;
+        assert!(matches!(&found, LinkError::Protocol(found) if *found == err), "{found}");
+        assert_eq!(control(&mut server).await, (0x88, code.to_be_bytes().to_vec()));
+        assert_eq!(server.read(&mut [0; 9]).await.unwrap(), 0, "and hung up on");
+    }
+}
+
+#[actix_rt::test]
+async fn a_close_without_an_answer_ends_in_time() {
+    pause();
+    let (mut link, mut server) = linked(Limits::default());
+    let begin = Instant::now();
+    link.outbound.close(Some(1000), "done");
+    assert_eq!(control(&mut server).await, (0x88, b"\x03\xe8done".to_vec()));
+    // What the server sends meanwhile still comes.
+    server.write_all(b"\x82\x02hi").await.unwrap();
+    assert!(matches!(link.inbound.recv().await, Some(Inbound::Message(data)) if data == "hi"));
+    assert!(matches!(lost(&mut link).await, LinkError::CloseTimeout(_)));
+    assert_eq!(begin.elapsed().as_secs(), Limits::default().close_answer.as_secs());
+    assert_eq!(server.read(&mut [0; 9]).await.unwrap(), 0);
+}
+
+#[actix_rt::test]
+async fn the_answer_to_a_close_does_not_wait_for_a_stuck_server() {
+    pause();
+    let (mut link, mut server) = linked(Limits::default());
+    assert!(link.outbound.data.try_send(Box::new(Bytes::from(vec![0; 1 << 20]))).is_ok());
+    while link.outbound.data.capacity() < Limits::default().outbound_queue {
+        yield_now().await;
+    }
+    let begin = Instant::now();
+    server.write_all(b"\x88\x02\x03\xe8").await.unwrap();
+    assert!(matches!(link.inbound.recv().await, Some(Inbound::Close { code: Some(1000), .. })));
+    assert!(begin.elapsed() < Limits::default().last_word + Duration::from_millis(10));
+}
+
+#[actix_rt::test]
+async fn only_the_newest_of_many_pings_is_answered_by_a_stuck_writer() {
+    pause();
+    let (mut link, mut server) = linked(Limits { inbound_queue: 64, ..Limits::default() });
+    assert!(link.outbound.data.try_send(Box::new(Bytes::from(vec![0; 200_000]))).is_ok());
+    while link.outbound.data.capacity() < Limits::default().outbound_queue {
+        yield_now().await;
+    }
+    for i in 0..20 {
+        server.write_all(&[0x89, 1, i]).await.unwrap();
+    }
+    for i in 0..20 {
+        let ping = link.inbound.recv().await;
+        assert!(matches!(ping, Some(Inbound::Ping(data)) if data[..] == [i]));
+    }
+    // The fragment that was under way, then the pong, before the rest of the message.
+    let mut head = [0; 14];
+    server.read_exact(&mut head).await.unwrap();
+    assert_eq!(head[..2], [0x02, 0xff], "a first fragment");
+    let mut fragment = vec![0; 65_536];
+    server.read_exact(&mut fragment).await.unwrap();
+    assert_eq!(control(&mut server).await, (0x8a, vec![19]));
+    server.read_exact(&mut head).await.unwrap();
+    assert_eq!(head[..2], [0x00, 0xff], "the next fragment");
+}
+
+#[actix_rt::test]
+async fn activity_follows_the_bytes() {
+    pause();
+    let (mut link, mut server) = linked(Limits { inbound_queue: 1, ..Limits::default() });
+    let start = link.activity.last_byte();
+    let second = Duration::from_secs(1);
+    advance(second).await;
+    server.write_all(b"\x82").await.unwrap();
+    while link.activity.last_byte() == start {
+        yield_now().await;
+    }
+    assert_eq!(link.activity.last_byte() - start, second, "a part of a message counts");
+    assert_eq!(link.activity.last_write(), start);
+    advance(second).await;
+    link.outbound.ping("p".into());
+    assert_eq!(control(&mut server).await, (0x89, b"p".to_vec()));
+    assert_eq!(link.activity.last_write() - start, 2 * second);
+
+    // While the owner takes nothing, the server's silence is not the server's fault.
+    server.write_all(b"\x01a\x82\x01b\x82\x01c").await.unwrap();
+    advance(100 * second).await;
+    assert!(matches!(link.inbound.recv().await, Some(Inbound::Message(data)) if data == "a"));
+    assert!(matches!(link.inbound.recv().await, Some(Inbound::Message(data)) if data == "b"));
+    assert!(link.activity.last_byte() - start >= 102 * second);
+}
+
+#[actix_rt::test]
+async fn the_writer_goes_when_its_owner_does() {
+    pause();
+    let (link, mut server) = linked(Limits::default());
+    let Link { mut inbound, outbound, .. } = link;
+    assert!(outbound.data.try_send(Box::new(Bytes::from_static(b"last"))).is_ok());
+    drop(outbound);
+    assert!(inbound.recv().await.is_none(), "an end that the owner made is not told to it");
+    let mut all = Vec::new();
+    server.read_to_end(&mut all).await.unwrap();
+    assert_eq!(all.len(), 10, "what was queued, as one frame");
+}

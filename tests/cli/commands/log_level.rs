@@ -1,0 +1,89 @@
+//! The log's level, changed while an instance runs.
+
+use std::fs::File;
+use std::path::Path;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+
+use super::harness::{Instance, procstar, until};
+
+/// An instance that was started with `--log-level warn`, and its log.
+fn logging() -> (Instance, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let mut command = procstar(&dir);
+    command.args(["--serve", "--serve-port", "0", "--log-level", "warn", "--log-format", "json"]);
+    command.stderr(File::create(&log).unwrap());
+    (Instance::start(dir, command), log)
+}
+
+/// Deletes a process, which the agent logs at debug; tells whether it did.
+fn debugs(instance: &Instance, log: &Path, id: &str) -> bool {
+    instance.ended(id, "true");
+    instance.run(&["rm", id]).good();
+    let line = format!("\"proc_id\":\"{id}\"");
+    let text = std::fs::read_to_string(log).unwrap();
+    text.lines().any(|text| text.contains("process deleted") && text.contains(&line))
+}
+
+#[test]
+fn the_level_is_changed_at_run_time_also_where_an_option_gave_it() {
+    let (instance, log) = logging();
+    assert_eq!(instance.run(&["log-level"]).good(), "warn\n");
+    assert!(!debugs(&instance, &log, "a"));
+    assert_eq!(instance.run(&["log-level", "debug"]).good(), "debug (configured: warn)\n");
+    assert!(debugs(&instance, &log, "b"));
+    // It holds for the next agent, which reads the same option.
+    let agent = instance.agent_pid();
+    kill(Pid::from_raw(agent), Signal::SIGKILL).unwrap();
+    until("another agent", || {
+        let level = instance.run(&["log-level"]);
+        (level.code == Some(0)).then(|| assert_eq!(level.out, "debug (configured: warn)\n"))
+    });
+    assert_ne!(instance.agent_pid(), agent);
+    assert!(debugs(&instance, &log, "c"));
+    assert_eq!(instance.run(&["log-level", "configured"]).good(), "warn\n");
+    assert!(!debugs(&instance, &log, "d"));
+    let refused = instance.run(&["log-level", "loud"]);
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.err.contains("trace, debug, info, warn, error, configured"), "{refused:?}");
+}
+
+#[test]
+fn the_keeper_follows_and_an_upgrade_keeps_the_level() {
+    let (instance, log) = logging();
+    instance.run(&["log-level", "info"]).good();
+    let text = || std::fs::read_to_string(&log).unwrap();
+    // Keeper and agent each log the change.
+    until("the keeper's line", || {
+        (text().matches("the log level was changed").count() == 2).then_some(())
+    });
+    kill(Pid::from_raw(instance.pid() as i32), Signal::SIGHUP).unwrap();
+    until("the upgrade", || text().contains("\"upgraded\"").then_some(()));
+    until("the agent of the new program", || {
+        let level = instance.run(&["log-level"]);
+        (level.code == Some(0) && level.out == "info (configured: warn)\n").then_some(())
+    });
+}
+
+#[test]
+fn the_level_over_http() {
+    let (instance, _log) = logging();
+    let ask = |body: &str| {
+        let socket = instance.socket.to_str().unwrap();
+        let script = format!(
+            "curl -s --unix-socket {socket} -X PUT -H 'Content-Type: application/json' -d '{body}' http://localhost/log-level"
+        );
+        serde_json::from_str::<serde_json::Value>(&instance.shell(&script).out).unwrap()
+    };
+    let set = ask("{\"level\": \"trace\"}");
+    assert_eq!(set, json!({"data": {"log_level": {"level": "trace", "configured": "warn"}}}));
+    let set = ask("{\"level\": null}");
+    assert_eq!(set, json!({"data": {"log_level": {"level": "warn", "configured": "warn"}}}));
+    for wrong in ["{\"level\": \"loud\"}", "{}", "{\"level\": \"info\", \"x\": 1}"] {
+        let refused = ask(wrong);
+        assert!(refused["data"].is_null(), "{refused}");
+    }
+}

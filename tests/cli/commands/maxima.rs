@@ -1,0 +1,242 @@
+//! Maxima of the configuration: a request that would go beyond one is refused whole, by its name and value.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+use super::harness::*;
+use serde_json::{Value, json};
+
+fn instance(settings: &[(&str, &str)]) -> Instance {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = procstar(&dir);
+    command.args(["--serve", "--serve-port", "0"]).envs(settings.iter().copied());
+    Instance::start(dir, command)
+}
+
+/// The status of the answer to this body, and what is in it.
+fn post(instance: &Instance, body: &[u8]) -> (u16, String) {
+    // It is there a moment before somebody listens.
+    let mut socket = until("connection", || UnixStream::connect(&instance.socket).ok());
+    let head = format!(
+        "POST /procs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    socket.write_all(head.as_bytes()).unwrap();
+    // What is refused by its head need not be read.
+    let _ = socket.write_all(body);
+    let mut answer = String::new();
+    // Nor is a connection with unread bytes closed in peace.
+    let _ = socket.read_to_string(&mut answer);
+    let status = answer.get(9..12).and_then(|status| status.parse().ok()).unwrap_or_default();
+    (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+}
+
+fn start(instance: &Instance, specs: &Value) -> (u16, String) {
+    post(instance, json!({ "specs": specs }).to_string().as_bytes())
+}
+
+/// Asserts that it was refused, with these words.
+fn refused((status, body): (u16, String), expected: u16, words: &[&str]) {
+    assert_eq!(status, expected, "{body}");
+    assert!(words.iter().all(|word| body.contains(word)), "{body}");
+}
+
+#[test]
+fn processes_that_run_and_that_are_kept() {
+    let instance =
+        instance(&[("PROCSTAR_RUN_MAX_RUNNING", "2"), ("PROCSTAR_RUN_MAX_PROCESSES", "3")]);
+    let sleep = json!({"argv": ["/bin/sleep", "600"]});
+    let truth = json!({"argv": ["/bin/true"]});
+    let running = ["run.max_running", "allows, 2"];
+    refused(start(&instance, &json!({"a": sleep, "b": sleep, "c": sleep})), 429, &running);
+    assert_eq!(instance.run(&["ps", "-o", "json"]).json(), json!({}));
+    assert_eq!(start(&instance, &json!({"a": sleep})).0, 200);
+    refused(start(&instance, &json!({"b": truth, "c": truth})), 429, &running);
+    for id in ["b", "c"] {
+        assert_eq!(start(&instance, &json!({ id: truth })).0, 200);
+        instance.run(&["wait", id]);
+    }
+    let kept = ["run.max_processes", "allows, 3", "the 3 that are kept"];
+    refused(start(&instance, &json!({"d": truth})), 429, &kept);
+    // The next agent counts as this one did.
+    let agent = instance.agent_pid();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(agent), nix::sys::signal::SIGKILL).unwrap();
+    until("the next agent", || {
+        let answer = instance.run(&["top", "-o", "json"]);
+        (answer.code == Some(0) && instance.agent_pid() != agent).then_some(())
+    });
+    refused(start(&instance, &json!({"d": truth})), 429, &kept);
+    instance.run(&["rm", "b"]).good();
+    assert_eq!(start(&instance, &json!({"d": truth})).0, 200);
+}
+
+#[test]
+fn captured_output_in_all() {
+    let instance = instance(&[("PROCSTAR_CAPTURE_MAX_TOTAL", "300000")]);
+    let writes = |mode: &str| {
+        let fds = json!([["stdout", {"capture": {"mode": mode}}]]);
+        json!({"argv": ["/usr/bin/head", "-c", "200000", "/dev/urandom"], "fds": fds})
+    };
+    for (id, mode) in [("file", "tempfile"), ("memory", "memory")] {
+        assert_eq!(start(&instance, &json!({ id: writes(mode) })).0, 200);
+        instance.run(&["wait", id]);
+    }
+    let full = ["capture.max_total", "allows 300000", "delete processes"];
+    refused(start(&instance, &json!({"more": writes("tempfile")})), 429, &full);
+    instance.run(&["rm", "file"]).good();
+    assert_eq!(start(&instance, &json!({"more": writes("tempfile")})).0, 200);
+    instance.run(&["wait", "more"]);
+    instance.run(&["rm", "more", "memory"]).good();
+    // What running processes write counts too, and a hole does not.
+    let fds = json!([["stdout", {"capture": {}}]]);
+    let script = "truncate -s 1G /dev/stdout; echo; exec sleep 600";
+    let sparse = json!({"argv": ["/bin/sh", "-c", script], "fds": fds});
+    assert_eq!(start(&instance, &json!({"sparse": sparse})).0, 200);
+    let script = "head -c 400000 /dev/urandom; exec sleep 600";
+    let writer = json!({"argv": ["/bin/sh", "-c", script], "fds": fds});
+    assert_eq!(start(&instance, &json!({"writer": writer})).0, 200);
+    let mut number = 0;
+    let answer = until("refusal", || {
+        number += 1;
+        let answer = start(&instance, &json!({number.to_string(): {"argv": ["/bin/true"]}}));
+        (answer.0 != 200).then_some(answer)
+    });
+    refused(answer, 429, &full);
+}
+
+#[test]
+fn no_spec_raises_the_limit_of_a_capture() {
+    let limits = [("PROCSTAR_CAPTURE_LIMIT_HEAD", "1000"), ("PROCSTAR_CAPTURE_LIMIT_TAIL", "500")];
+    let instance = instance(&limits);
+    let with = |limit: Value| {
+        let fds = json!([["stdout", {"capture": {"limit": limit}}]]);
+        json!({"a": {"argv": ["/usr/bin/seq", "100000"], "fds": fds}})
+    };
+    let named = ["stdout of process", "1501 bytes", "capture.limit_head", "together, 1500"];
+    refused(start(&instance, &with(json!({"head": 1, "tail": 1500}))), 400, &named);
+    assert_eq!(start(&instance, &with(json!({"tail": 1500}))).0, 200);
+    // Nor does one that is given with the program.
+    let mut command = instance.command(&["--print", "-"]);
+    command.envs(limits);
+    let file = instance.dir.path().join("spec.json");
+    let spec = json!({"specs": with(json!({"head": 1501}))});
+    std::fs::write(&file, spec.to_string()).unwrap();
+    command.stdin(std::fs::File::open(&file).unwrap());
+    let ran = Ran::of(command.output().unwrap());
+    assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{ran:?}");
+    assert!(named[2..].iter().all(|word| ran.err.contains(word)), "{ran:?}");
+}
+
+#[test]
+fn arguments_and_variables_by_the_kernels_limits() {
+    let instance = instance(&[]);
+    let executed = |id: &str, spec: Value| {
+        assert_eq!(start(&instance, &json!({ id: spec })).0, 200);
+        instance.run(&["wait", id]);
+        let result = instance.run(&["show", id, "-o", "json"]).json();
+        let result = &result[id];
+        assert_eq!(result["status"]["exit_code"], 126, "{result}");
+        result["errors"][0].as_str().unwrap().to_owned()
+    };
+    let begins = "execve failed: /bin/true: Argument list too long (os error 7): ";
+    let many = vec!["x".repeat(1000); 3000];
+    let argv = [vec!["/bin/true".to_owned()], many].concat();
+    // A quarter of this stack.
+    let limits = json!({"stack": 4 << 20});
+    let error = executed("many", json!({"argv": argv, "limits": limits}));
+    assert!(error.starts_with(begins), "{error}");
+    assert!(error.ends_with("; the kernel takes 1048576, by the stack's limit"), "{error}");
+    let error = executed("long", json!({"argv": ["/bin/true", "x".repeat(200_000)]}));
+    assert_eq!(error, format!("{begins}argument 1 has 200000 bytes; the kernel takes 131071"));
+    let vars = json!({"vars": {"LONG": "x".repeat(200_000)}});
+    let error = executed("variable", json!({"argv": ["/bin/true"], "env": vars}));
+    assert_eq!(error, format!("{begins}variable LONG has 200005 bytes; the kernel takes 131071"));
+}
+
+#[test]
+fn bodies_and_what_is_in_them() {
+    let small = instance(&[("PROCSTAR_HTTP_BODY_LIMIT", "1000")]);
+    refused(post(&small, &[b' '; 1001]), 413, &["1000 bytes (http.body_limit)"]);
+    let instance = instance(&[]);
+    refused(post(&instance, &vec![b' '; (16 << 20) + 1]), 413, &["http.body_limit"]);
+    let processes: Vec<String> =
+        (0..65_537).map(|id| format!(r#""{id}":{{"argv":["/bin/true"]}}"#)).collect();
+    let body = format!(r#"{{"specs":{{{}}}}}"#, processes.join(","));
+    refused(post(&instance, body.as_bytes()), 400, &["more than 65536 processes"]);
+}
+
+/// The most memory that a process ever had, in bytes.
+fn peak(pid: i32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
+}
+
+#[test]
+fn a_body_takes_memory_by_its_size_whatever_is_in_it() {
+    const SIZE: usize = 15 << 20;
+    let fill = |head: &str, unit: &dyn Fn(usize) -> String, tail: &str| {
+        let mut body = head.to_owned();
+        for number in 0.. {
+            let unit = unit(number);
+            if body.len() + unit.len() + tail.len() > SIZE {
+                break;
+            }
+            body.push_str(&unit);
+        }
+        body + tail
+    };
+    let one = r#"{"specs":{"a":{"argv":["/bin/true""#;
+    for (what, body) in [
+        ("arguments", fill(one, &|_| r#","""#.into(), "]}}}")),
+        ("invalid arguments", fill(one, &|_| r#","\u0000""#.into(), "]}}}")),
+        (
+            "variables",
+            fill(
+                one,
+                &|n| {
+                    if n == 0 {
+                        r#"],"env":{"vars":{"x":"""#.into()
+                    } else {
+                        format!(r#","{n:x}":"""#)
+                    }
+                },
+                "}}}}}",
+            ),
+        ),
+        (
+            "labels",
+            fill(
+                one,
+                &|n| {
+                    if n == 0 { r#"],"labels":{"x":"""#.into() } else { format!(r#","{n:x}":"""#) }
+                },
+                "}}}}",
+            ),
+        ),
+    ] {
+        let instance = instance(&[]);
+        let agent = instance.agent_pid();
+        let (status, answer) = post(&instance, body.as_bytes());
+        assert_eq!(status, 400, "{what}: {answer}");
+        assert!(answer.contains("values and keys") || answer.contains("NUL"), "{what}: {answer}");
+        for pid in [agent, instance.pid() as i32] {
+            assert!(peak(pid) < 10 * SIZE, "{what}: {} bytes", peak(pid));
+        }
+    }
+}
+
+#[test]
+fn a_large_argument_is_no_reason_for_much_memory() {
+    let instance = instance(&[]);
+    let agent = instance.agent_pid();
+    let text = "x".repeat(15 << 20);
+    let fds = json!([["stdin", {"data": {"text": text}}], ["stdout", {"capture": {"encoding": "utf-8"}}]]);
+    let argv = ["/usr/bin/wc", "-c"];
+    assert_eq!(start(&instance, &json!({"data": {"argv": argv, "fds": fds}})).0, 200);
+    instance.run(&["wait", "data"]);
+    assert_eq!(instance.run(&["logs", "data"]).good(), format!("{}\n", text.len()));
+    for pid in [agent, instance.pid() as i32] {
+        assert!(peak(pid) < 10 * text.len(), "{} bytes", peak(pid));
+    }
+}

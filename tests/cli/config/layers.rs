@@ -1,0 +1,140 @@
+//! Which layer wins, which files are found, and how each layer's errors name their place.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use procstar::config::keys::KEYS;
+use procstar::config::{Env, Kind, LogLevel, Settings};
+
+use super::harness::{SYSTEM, USER, World, seconds};
+
+#[test]
+fn an_empty_environment_gives_the_defaults() {
+    let run = World::default().run(&["--exit"]);
+    assert_eq!(run.settings, Settings::default());
+    assert!(run.warnings.is_empty() && run.input.is_none() && !run.wait && !run.print);
+    let settings = Settings::default();
+    assert_eq!(settings.log.level, LogLevel::Warn);
+    assert_eq!((settings.http.port, settings.agent.port), (3000, 59789));
+    assert_eq!(settings.run.wait_timeout, seconds(600.0));
+    assert_eq!(settings.capture.directory(&Env::new()), Path::new("/tmp"));
+    let env = World::default().env("TMPDIR", "/var/tmp").env;
+    assert_eq!(settings.capture.directory(&env), Path::new("/var/tmp"));
+}
+
+#[test]
+fn each_layer_beats_the_former_ones() {
+    let port = |world: &World, args: &[&str]| world.settings(args).agent.port;
+    let mut world = World::default().env("HOME", "/home/me");
+    assert_eq!(port(&world, &[]), 59789);
+    world = world.file(SYSTEM, "[agent]\nport = 1\ngroup_id = \"system\"");
+    assert_eq!(port(&world, &[]), 1);
+    world = world.file(USER, "agent.port = 2");
+    assert_eq!(port(&world, &[]), 2);
+    world = world.file("/c", "agent = { port = 3 }");
+    assert_eq!(port(&world, &["--config", "/c"]), 3);
+    world = world.env("PROCSTAR_AGENT_PORT", "4");
+    assert_eq!(port(&world, &["--config", "/c"]), 4);
+    assert_eq!(port(&world, &["--config", "/c", "--agent-port", "5"]), 5);
+    assert_eq!(world.settings(&[]).agent.group_id, "system");
+    assert_eq!(world.settings(&["--group-id", "g"]).agent.group_id, "g");
+}
+
+#[test]
+fn the_users_file_is_found_by_the_xdg_rules() {
+    let level = |world: World| {
+        let xdg = "/xdg/procstar/procstar.toml";
+        let world = world.file(xdg, "log.level = \"debug\"").file(USER, "log.level = \"error\"");
+        world.file("rel/procstar/procstar.toml", "log.level = \"trace\"").settings(&[]).log.level
+    };
+    let home = || World::default().env("HOME", "/home/me");
+    assert_eq!(level(World::default()), LogLevel::Warn);
+    assert_eq!(level(World::default().env("HOME", "")), LogLevel::Warn);
+    assert_eq!(level(home()), LogLevel::Error);
+    assert_eq!(level(home().env("XDG_CONFIG_HOME", "")), LogLevel::Error);
+    assert_eq!(level(home().env("XDG_CONFIG_HOME", "rel")), LogLevel::Error);
+    assert_eq!(level(home().env("XDG_CONFIG_HOME", "/xdg")), LogLevel::Debug);
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    let world = World::default().env("HOME", "/home/me");
+    let text = world.refused(&["--exit", "--config", "/nowhere"]);
+    assert!(text.starts_with("error: cannot read configuration file /nowhere: "), "{text}");
+    let denied = world.failing(USER, io::ErrorKind::PermissionDenied);
+    let run = denied.run(&["--exit"]);
+    assert_eq!(run.warnings, [format!("skipped configuration file {USER}: permission denied")]);
+    for error in [io::ErrorKind::PermissionDenied, io::ErrorKind::IsADirectory] {
+        let text = World::default().failing(SYSTEM, error).refused(&["--exit"]);
+        assert!(text.contains(SYSTEM), "{text}");
+    }
+}
+
+#[test]
+fn every_setting_has_a_variable_and_a_file_key() {
+    for key in KEYS {
+        let (text, toml) = match key.kind {
+            Kind::Level => ("INFO", "\"info\""),
+            Kind::Format => ("json", "\"json\""),
+            Kind::Switch => ("yes", "true"),
+            Kind::Seconds | Kind::Period | Kind::Factor => ("2.5", "2.5"),
+            Kind::Count | Kind::Bytes | Kind::Port | Kind::ListenPort => ("7", "7"),
+            Kind::Address => ("::", "\"::\""),
+            Kind::HttpToken => ("8ePqYiqbZ4AnXB2hWx8WQg", "\"8ePqYiqbZ4AnXB2hWx8WQg\""),
+            Kind::Directories => ("/text", "\"/text\""),
+            _ => ("text", "\"text\""),
+        };
+        let host = World::default().env("PROCSTAR_AGENT_HOST", "text");
+        let by_variable = host.env(key.variable, text).settings(&[]);
+        let (section, name) = key.path.rsplit_once('.').unwrap();
+        let file = format!("agent.host = \"text\"\n[{section}]\n{name} = {toml}");
+        let file = if key.path == "agent.host" { "agent.host = \"text\"".into() } else { file };
+        let file = file.replace("agent.host = \"text\"\n[agent]", "[agent]\nhost = \"text\"");
+        let by_file = World::default().file(SYSTEM, file).settings(&[]);
+        assert_eq!(by_variable, by_file, "{}", key.path);
+        assert_ne!(by_file.shown(key.path), Settings::default().shown(key.path), "{}", key.path);
+    }
+}
+
+#[test]
+fn bad_values_name_their_place_even_when_overridden() {
+    let world = World::default().file(SYSTEM, "[http]\nprot = 1\n[agent]\nport = 0\n");
+    let text = world.env("PROCSTAR_AGENT_PORT", "5").refused(&["--exit"]);
+    assert_eq!(
+        text,
+        format!(
+            "error: {SYSTEM}:2:1: unknown key http.prot; did you mean http.port?\n\
+             {SYSTEM}:4:8: agent.port: expected a port from 1 to 65535, found 0\n"
+        )
+    );
+    for (name, value) in [
+        ("PROCSTAR_AGENT_PORT", "70000"),
+        ("PROCSTAR_AGENT_PING_INTERVAL", "0"),
+        ("PROCSTAR_LOG_LEVEL", "loud"),
+        ("PROCSTAR_HTTP_SERVE", "maybe"),
+        ("PROCSTAR_RUN_WAIT_TIMEOUT", "nan"),
+        ("PROCSTAR_RUN_WAIT_TIMEOUT", "-1"),
+        ("PROCSTAR_RUN_WAIT_TIMEOUT", "inf"),
+        ("PROCSTAR_AGENT_CONNECT_INTERVAL_MULT", "0.5"),
+        ("PROCSTAR_AGENT_CONNECT_COUNT_MAX", "0"),
+    ] {
+        let text = World::default().env(name, value).refused(&["--exit"]);
+        let start = format!("error: environment variable {name}: expected ");
+        assert!(text.starts_with(&start) && text.contains(value), "{text}");
+    }
+}
+
+#[test]
+fn empty_and_odd_variables() {
+    for key in KEYS {
+        let settings = World::default().env(key.variable, "").settings(&[]);
+        assert_eq!(settings, Settings::default(), "empty {} counts as unset", key.variable);
+    }
+    let odd = OsStr::from_bytes(b"/\xff");
+    let text = World::default().env("PROCSTAR_GROUP_ID", odd).refused(&["--exit"]);
+    assert!(text.contains("PROCSTAR_GROUP_ID: is not valid UTF-8"), "{text}");
+    let settings = World::default().env("PROCSTAR_AGENT_CERT", odd).settings(&[]);
+    assert_eq!(settings.agent.cert.unwrap().as_os_str(), odd, "paths need not be UTF-8");
+}

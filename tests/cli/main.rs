@@ -1,0 +1,20 @@
+//! The commands and the configuration, as a user meets them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod commands;
+mod config;
+mod host;
+mod oneshot;
+mod progress;
+mod run;
+mod schema;
+mod terminal;

@@ -1,0 +1,456 @@
+//! `procstar run` as a user runs it: in a pipe and on a terminal.
+
+mod jobs;
+mod stopping;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use crate::terminal::Terminal;
+
+fn procstar(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_procstar"));
+    command.arg("run").args(args);
+    command
+}
+
+fn output(args: &[&str]) -> Output {
+    procstar(args).stdin(Stdio::null()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Waits for a condition under a deadline.
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "not so in time: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// An end as a shell's `$?` has it: 128 and the number where it was a signal.
+fn shells(status: std::process::ExitStatus) -> Option<i32> {
+    status.code().or(status.signal().map(|signum| 128 + signum))
+}
+
+fn is_there(pid: i32) -> bool {
+    kill(Pid::from_raw(pid), None).is_ok()
+}
+
+#[test]
+fn exit_codes() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let (file, missing) = (file.to_str().unwrap(), dir.path().join("no/such/dir/out"));
+    for (args, code, said) in [
+        (&["true"][..], 0, ""),
+        (&["sh", "-c", "exit 7"], 7, ""),
+        (&["sh", "-c", "exit 255"], 255, ""),
+        (&["sh", "-c", "kill -TERM $$"], 143, ""),
+        (&["sh", "-c", "kill -KILL $$"], 137, ""),
+        (&["-t", "0.2", "sleep", "1000"], 124, ""),
+        (&["-t", "0.2", "--signal", "KILL", "sleep", "1000"], 124, ""),
+        (&["-t", "1000", "sh", "-c", "exit 3"], 3, ""),
+        (&["no-such-command"], 127, "procstar: execve failed: no-such-command: No such file"),
+        (&["./no/such/command"], 127, "procstar: execve failed: ./no/such/command: No such file"),
+        (&["--no-search-path", "true"], 127, "No such file"),
+        (&[file], 126, "Permission denied"),
+        (&["--restrict-exe", "/usr/bin/id", "true"], 126, "restricted executable: /usr/bin/id"),
+        (&["-C", "/no/such", "true"], 125, "failed to set cwd: "),
+        (&["-u", "no such user", "true"], 125, "failed to set user: "),
+        (&["--odd", "true"], 125, "unexpected argument '--odd'"),
+        (&[], 125, "Usage: procstar run"),
+        (&["--umask", "9", "true"], 125, "error: --umask: "),
+        (&["--serve", "true"], 125, "takes neither --serve nor --agent"),
+        (&["--config", "/no/such/file", "true"], 125, "/no/such/file"),
+        (&["--result", missing.to_str().unwrap(), "true"], 125, "cannot write results to "),
+        (&["--help"], 0, ""),
+    ] {
+        let output = output(args);
+        assert_eq!(shells(output.status), Some(code), "{args:?}: {}", text(&output.stderr));
+        let stderr = text(&output.stderr);
+        assert!(
+            stderr.contains(said) && stderr.is_empty() == said.is_empty(),
+            "{args:?}: {stderr}"
+        );
+    }
+}
+
+#[test]
+fn options_reach_the_process() {
+    let script = "pwd; umask; ulimit -n; ulimit -c; nice; echo $A$B${HOME-none}; id -u";
+    let mut command = procstar(&[
+        "-C",
+        "/usr",
+        "--umask",
+        "0027",
+        "-l",
+        "nofile=77",
+        "-l",
+        "core=0",
+        "-n",
+        "5",
+        "-e",
+        "A=1 2",
+        "-e",
+        "B",
+        "--no-env",
+        "-e",
+        "PATH",
+        "sh",
+        "-c",
+        script,
+    ]);
+    let output = command.env("B", "3").env("HOME", "/home").output().unwrap();
+    let id = nix::unistd::geteuid();
+    assert_eq!(
+        text(&output.stdout),
+        format!("/usr\n0027\n77\n0\n5\n1 23none\n{id}\n"),
+        "{output:?}"
+    );
+    if id.is_root() {
+        let output = self::output(&["-u", "65534", "-g", "65534", "id", "-u"]);
+        assert_eq!(text(&output.stdout), "65534\n", "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn bytes_pass_as_they_are_and_at_once() {
+    let mut child =
+        procstar(&["cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut to, mut from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let odd: Vec<u8> = (0..=255).collect();
+    for _ in 0..3 {
+        // Each is there before the next is written.
+        to.write_all(&odd).unwrap();
+        let mut back = [0; 256];
+        from.read_exact(&mut back).unwrap();
+        assert_eq!(back.as_slice(), odd);
+    }
+    drop(to);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn the_result_in_a_file_and_on_descriptors() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("result.json");
+    let at = path.to_str().unwrap();
+    let args = ["-r", at, "--id", "job/7", "--label", "a=b", "sh", "-c", "echo out; exit 3"];
+    let output = output(&args);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(3), "out\n".into()));
+    let results: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let result = &results["job/7"];
+    assert_eq!(result["status"]["exit_code"], 3);
+    assert_eq!(result["labels"], json!({"a": "b"}));
+    assert_eq!(result["fds"], json!({}));
+
+    for (to, own) in [("-", false), ("/dev/stdout", false), ("/dev/stderr", true)] {
+        let output = self::output(&["-r", to, "sh", "-c", "echo out; echo err >&2"]);
+        assert!(output.status.success());
+        let (plain, with) = match own {
+            false => (text(&output.stderr), text(&output.stdout)),
+            true => (text(&output.stdout), text(&output.stderr)),
+        };
+        let (first, result) = with.split_once('\n').unwrap();
+        assert!([&plain[..3], first] == ["err", "out"] || [&plain[..3], first] == ["out", "err"]);
+        let result: Value = serde_json::from_str(result).unwrap();
+        assert_eq!(result["sh"]["state"], "terminated", "{to}");
+    }
+
+    // A result of what could not be started is one, too.
+    let output = self::output(&["-r", "-", "no-such-command"]);
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(127));
+    assert_eq!(result["no-such-command"]["state"], "error");
+}
+
+#[test]
+fn captured_output_is_shown_as_it_comes() {
+    let mut child = procstar(&["--capture", "-r", "/dev/stderr", "cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut lines = BufReader::new(from).lines();
+    for n in 0..3 {
+        writeln!(to, "line {n}").unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), format!("line {n}"));
+    }
+    drop(to);
+    assert!(lines.next().is_none());
+    let output = child.wait_with_output().unwrap();
+    let result: Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!(result["cat"]["fds"]["stdout"]["text"], "line 0\nline 1\nline 2\n");
+    assert_eq!(result["cat"]["captures"]["stdout"]["complete"], true);
+}
+
+#[test]
+fn captured_output_is_complete_however_much_it_is() {
+    let size = 3_000_000;
+    let script = format!("head -c {size} /dev/zero; echo last >&2");
+    let output = output(&["--capture", "-r", "/dev/null", "sh", "-c", &script]);
+    assert!(output.status.success());
+    assert_eq!((output.stdout.len(), text(&output.stderr)), (size, "last\n".into()));
+}
+
+#[test]
+fn whoever_closes_our_output_stops_the_process() {
+    let script = "while :; do echo y; sleep 0.01; done";
+    for capture in [&[][..], &["--capture", "-r", "/dev/null"]] {
+        let mut child = procstar(&[capture, &["-t", "30", "sh", "-c", script]].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "y\n");
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGPIPE), "{capture:?}");
+    }
+}
+
+/// A process that tells its pid and those of its descendants, and of each signal.
+const CHATTY: &str = "trap 'echo got INT; exit 5' INT; trap 'echo got TERM; exit 6' TERM
+    sleep 1000 & echo $$ $!; while :; do wait; done";
+/// The same, that goes on.
+const DEAF: &str = "trap 'echo got INT' INT; trap 'echo got TERM' TERM
+    sleep 1000 & echo $$ $!; while :; do wait; done";
+
+/// Starts it, and waits until it listens.
+fn start(args: &[&str], script: &str) -> (Child, BufReader<std::process::ChildStdout>, Vec<i32>) {
+    let mut child = procstar(&[args, &["sh", "-c", script]].concat())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut from = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    from.read_line(&mut line).unwrap();
+    let pids = line.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+    (child, from, pids)
+}
+
+fn rest(mut from: BufReader<std::process::ChildStdout>) -> String {
+    let mut rest = String::new();
+    from.read_to_string(&mut rest).unwrap();
+    rest
+}
+
+#[test]
+fn a_signal_is_passed_on_and_its_end_told() {
+    for (signal, said, code) in [(Signal::SIGINT, "INT", 5), (Signal::SIGTERM, "TERM", 6)] {
+        let (mut child, from, pids) = start(&[], CHATTY);
+        kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{signal}");
+        assert_eq!(rest(from), format!("got {said}\n"));
+        until("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
+    }
+}
+
+#[test]
+fn a_second_signal_kills_and_so_does_the_grace() {
+    let (mut child, mut from, pids) = start(&[], DEAF);
+    let procstar = Pid::from_raw(child.id() as i32);
+    kill(procstar, Signal::SIGINT).unwrap();
+    let mut line = String::new();
+    from.read_line(&mut line).unwrap();
+    assert_eq!(line, "got INT\n");
+    kill(procstar, Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+    assert_eq!(rest(from), "");
+    until("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
+
+    let (mut child, from, pids) = start(&["--grace", "0.2"], DEAF);
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+    assert_eq!(rest(from), "got TERM\n");
+    until("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
+}
+
+#[test]
+fn a_timeout_leaves_nothing() {
+    let (mut child, from, pids) = start(&["-t", "0.5", "-k", "0.2", "--signal", "INT"], DEAF);
+    assert_eq!(child.wait().unwrap().code(), Some(124));
+    assert_eq!(rest(from), "got INT\n");
+    until("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
+}
+
+#[test]
+fn quit_kills_at_once() {
+    let (mut child, from, pids) = start(&[], DEAF);
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGQUIT).unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!((status.code(), status.signal()), (None, Some(libc::SIGKILL)));
+    assert_eq!(rest(from), "");
+    until("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
+}
+
+#[test]
+fn on_a_terminal() {
+    let script =
+        "test -t 0 && test -t 1 && test -t 2 && echo a terminal; read line; echo got $line";
+    let mut terminal = Terminal::of(procstar(&["sh", "-c", script]));
+    terminal.wait_for("a terminal");
+    terminal.type_in("hello\n");
+    terminal.wait_for("got hello");
+    assert_eq!(terminal.wait().code(), Some(0));
+}
+
+#[test]
+fn the_terminals_interrupt_is_the_processs_own_and_no_stop() {
+    let mut terminal = Terminal::of(procstar(&["-k", "0.1", "sh", "-c", DEAF]));
+    terminal.wait_for("\n");
+    let pids: Vec<i32> =
+        terminal.seen().split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+    for count in 1..=3 {
+        // Each is one signal, and none the second of a stop.
+        terminal.type_in("\u{3}");
+        until("the trap", || terminal.seen().matches("got INT").count() == count);
+    }
+    assert!(pids.iter().all(|pid| is_there(*pid)), "it goes on");
+    // It has no trap for this one. What runs in the background of a shell ignores it, and stays.
+    terminal.type_in("\u{1c}");
+    assert_eq!(terminal.wait().signal(), Some(libc::SIGQUIT));
+    assert!(!is_there(pids[0]));
+    if is_there(pids[1]) {
+        kill(Pid::from_raw(pids[1]), Signal::SIGKILL).unwrap();
+    }
+}
+
+/// By what it is sent alone, it stops the process all the same.
+#[test]
+fn on_a_terminal_a_signal_to_it_alone_is_passed_on() {
+    let mut terminal = Terminal::of(procstar(&["bash", "-c", CHATTY]));
+    terminal.wait_for("\n");
+    let pids: Vec<i32> =
+        terminal.seen().split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+    kill(Pid::from_raw(terminal.pid()), Signal::SIGTERM).unwrap();
+    assert_eq!(terminal.wait().code(), Some(6));
+    assert!(terminal.seen().contains("got TERM"));
+    until("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
+}
+
+/// What a script of ours sends its own group is not for procstar, which is in that.
+#[test]
+fn a_process_that_signals_its_group_does_not_stop_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let result = dir.path().join("result.json");
+    let script = "trap 'echo own; exit 4' TERM; kill -TERM 0; sleep 1000";
+    let args = ["-k", "0.1", "-r", result.to_str().unwrap(), "--id", "x", "bash", "-c", script];
+    let mut terminal = Terminal::of(procstar(&args));
+    assert_eq!(terminal.wait().code(), Some(4));
+    let results: Value = serde_json::from_slice(&std::fs::read(&result).unwrap()).unwrap();
+    assert_eq!(results["x"]["reason"], "exited");
+}
+
+#[test]
+fn it_ends_by_the_signal_that_has_ended_the_process() {
+    for signum in [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGSEGV, libc::SIGKILL, 34] {
+        let script = format!("import os, signal; os.kill(os.getpid(), {signum})");
+        // Its own core is its own affair, and there is none of procstar's.
+        let dir = tempfile::tempdir().unwrap();
+        let result = dir.path().join("result.json");
+        let args = ["-r", result.to_str().unwrap(), "-l", "core=0", "--id", "x"];
+        let status = procstar(&[&args[..], &["python3", "-c", &script]].concat())
+            .current_dir(dir.path())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        // Python has its own way with SIGINT, which ends in the same.
+        assert_eq!((status.signal(), status.core_dumped()), (Some(signum), false), "{signum}");
+        let results: Value = serde_json::from_slice(&std::fs::read(&result).unwrap()).unwrap();
+        assert_eq!(results["x"]["status"]["signum"], signum);
+    }
+}
+
+/// xargs goes on after an exit code, and not after a signal.
+#[test]
+fn xargs_sees_the_signal() {
+    let mut child = Command::new("xargs")
+        .args(["-n1", env!("CARGO_BIN_EXE_procstar"), "run", "sh", "-c", "echo $0; kill -INT $$"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"1 2 3").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(125), "1\n".into()));
+}
+
+#[test]
+fn a_configured_service_is_none_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("procstar.toml");
+    let state = dir.path().join("state");
+    let text = format!(
+        "[http]\nserve = true\nport = 1\n[agent]\nenabled = true\nhost = \"localhost\"\n[run]\nstate_dir = {state:?}\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    let output = output(&["--config", config.to_str().unwrap(), "echo", "hi"]);
+    assert_eq!(self::text(&output.stdout), "hi\n", "{}", self::text(&output.stderr));
+    assert!(output.status.success() && !state.exists());
+}
+
+#[test]
+fn a_refused_start_is_ours() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("procstar.toml");
+    std::fs::write(&config, "[capture]\nlimit_head = 3\n").unwrap();
+    // A limit of captures is none of output that is passed on.
+    let args =
+        ["--config", config.to_str().unwrap(), "--capture", "-r", "/dev/null", "echo", "hello"];
+    assert_eq!(text(&output(&args).stdout), "hello\n");
+    let args = ["--restrict-exe", "/[", "true"];
+    let output = output(&args);
+    assert_eq!(output.status.code(), Some(125), "{}", text(&output.stderr));
+}
+
+/// Another user's process is no part of the job: it could type into the terminal for the shell's user.
+#[test]
+fn another_users_process_reads_nothing_in_the_background() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let mut command = Command::new("/bin/bash");
+    let script = "\"$0\" run -u 65534 cat & wait $!; echo ended $?; read line; echo still $line";
+    command.args(["-mc", script, env!("CARGO_BIN_EXE_procstar")]);
+    let mut terminal = Terminal::of(command);
+    terminal.type_in("here\n");
+    terminal.wait_for("ended 0\nstill here\n");
+    assert!(terminal.wait().success());
+}
+
+#[test]
+fn an_agent_that_dies_costs_neither_process_nor_exit_code() {
+    let (mut child, from, pids) = start(&[], CHATTY);
+    let procstar = child.id();
+    let children = format!("/proc/{procstar}/task/{procstar}/children");
+    let agent = || -> Option<i32> {
+        let children = std::fs::read_to_string(&children).ok()?;
+        children.split_whitespace().find_map(|pid| {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+            (name == "procstar-agent\n").then(|| pid.parse().ok())?
+        })
+    };
+    let first = agent().unwrap();
+    kill(Pid::from_raw(first), Signal::SIGKILL).unwrap();
+    until("another agent", || agent().is_some_and(|pid| pid != first));
+    assert!(is_there(pids[0]));
+    kill(Pid::from_raw(procstar as i32), Signal::SIGINT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(5));
+    assert_eq!(rest(from), "got INT\n");
+}

@@ -1,0 +1,171 @@
+//! Output of which only both ends are kept.
+
+use procstar::engine::{Captures, Options};
+use procstar::spec::LimitSpec;
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::support::engine::*;
+
+/// What a limit keeps of `all`.
+fn model(all: &[u8], head: Option<u64>, tail: Option<u64>) -> Vec<u8> {
+    let head = (head.unwrap_or(0) as usize).min(all.len());
+    let tail = (tail.unwrap_or(0) as usize).min(all.len() - head);
+    [&all[..head], &all[all.len() - tail..]].concat()
+}
+
+fn limited(mode: &str, head: Option<u64>, tail: Option<u64>) -> serde_json::Value {
+    json!({"capture": {"mode": mode, "limit": {"head": head, "tail": tail}}})
+}
+
+#[test]
+fn heads_and_tails_of_every_size() {
+    let sizes = [0, 1, 100, 65_536, 1_500_000];
+    let ends = [None, Some(0), Some(10), Some(70_000), Some(1 << 20), Some(u64::MAX)];
+    for mode in ["memory", "tempfile"] {
+        let mut rig = Rig::new(options());
+        let mut specs = serde_json::Map::new();
+        for size in sizes {
+            for (h, head) in ends.into_iter().enumerate() {
+                for (t, tail) in ends.into_iter().enumerate() {
+                    if head.is_some() || tail.is_some() {
+                        let fds = json!([["stdout", limited(mode, head, tail)]]);
+                        let id = format!("{size} {h} {t}");
+                        specs.insert(id, sh(&write_numbers(size), fds));
+                    }
+                }
+            }
+        }
+        rig.launch(specs.clone().into());
+        for id in specs.keys() {
+            let parts: Vec<usize> = id.split(' ').map(|n| n.parse().unwrap()).collect();
+            let (head, tail) = (ends[parts[1]], ends[parts[2]]);
+            let whole = numbers(parts[0]);
+            let kept = model(whole, head, tail);
+            let ended = rig.end(id);
+            let capture = capture(&ended.captures, "stdout");
+            let extent = capture.extent();
+            assert_eq!(
+                (extent.length, extent.dropped),
+                (kept.len() as u64, (whole.len() - kept.len()) as u64),
+                "{mode} {head:?} {tail:?} of {}",
+                whole.len()
+            );
+            assert!(all(capture.view().unwrap()) == kept, "{mode} {head:?} {tail:?}");
+            assert!(ended.cut_short.is_empty());
+        }
+    }
+}
+
+#[test]
+fn the_default_limit_is_for_specs_without_one() {
+    let limit = LimitSpec { head: Some(5), tail: Some(3) };
+    let mut rig = Rig::new(Options { limit, ..options() });
+    let other = json!({"capture": {"limit": {"head": 100}}});
+    rig.launch(json!({
+        "default": sh("echo -n 0123456789abcdef", json!([["stdout", {"capture": {}}]])),
+        "own": sh("echo -n 0123456789abcdef", json!([["stdout", other]])),
+        "packed": sh("echo -n 0123456789abcdef",
+            json!([["stdout", {"capture": {"compress": "gzip"}}]])),
+    }));
+    for (id, kept) in [("default", "01234def"), ("own", "0123456789abcdef"), ("packed", "01234567")]
+    {
+        let ended = rig.end(id);
+        assert_eq!(text(ended, "stdout"), kept);
+        let dropped = capture(&ended.captures, "stdout").extent().dropped;
+        assert_eq!(dropped, 16 - kept.len() as u64);
+    }
+}
+
+/// The files have no more room than what is kept and a mebibyte, though a gigabyte goes through.
+#[test]
+fn a_gigabyte_leaves_what_the_limit_says() {
+    let mut rig = Rig::new(options());
+    const MIB: u64 = 1 << 20;
+    let fds = json!([["stdout", limited("memory", Some(MIB), Some(MIB))]]);
+    rig.launch(json!({"a": sh("head -c 1073741824 /dev/zero; echo end", fds)}));
+    let ended = rig.end("a");
+    let capture = capture(&ended.captures, "stdout");
+    let extent = capture.extent();
+    assert_eq!((extent.length, extent.dropped), (2 * MIB, (1 << 30) + 4 - 2 * MIB));
+    assert!(all(capture.view().unwrap()).ends_with(b"\0end\n"));
+    assert!(std::fs::metadata(capture.path()).unwrap().len() <= 3 * MIB);
+}
+
+/// Whoever looks while it is written sees a beginning and an end of what there was at that moment, by a share of its own.
+#[test]
+fn every_look_is_one_moment() {
+    let mut rig = Rig::new(options());
+    const HEAD: u64 = 1000;
+    const TAIL: u64 = 300_000;
+    let fds = json!([["stdout", limited("memory", Some(HEAD), Some(TAIL))]]);
+    let count = 4_000_000;
+    // Lines of 10 bytes, each telling its number.
+    rig.launch(json!({"a": sh(&format!("seq -f %09.0f 0 {}", count - 1), fds)}));
+    rig.pid("a");
+    let told = rmp_serde::to_vec(&*rig.started["a"].captures).unwrap();
+    let share: Captures = rmp_serde::from_slice(&told).unwrap();
+    let capture = capture(&share, "stdout");
+    let line = |n: u64| format!("{n:09}\n").into_bytes();
+    let mut looks = 0;
+    let mut last = 0;
+    while last < count * 10 {
+        let view = capture.view().unwrap();
+        let length = view.len();
+        let bytes = all(view);
+        assert_eq!(bytes.len() as u64, length);
+        let (head, tail) = bytes.split_at(bytes.len().min(HEAD as usize));
+        let wanted: Vec<u8> = (0..HEAD / 10).flat_map(line).collect();
+        assert!(wanted.starts_with(head));
+        // From the first whole line on, numbers rise by one, up to the last whole one.
+        let begin = tail.iter().position(|b| *b == b'\n').map_or(tail.len(), |at| at + 1);
+        let lines: Vec<u64> = tail[begin..]
+            .chunks_exact(10)
+            .map(|line| std::str::from_utf8(&line[..9]).unwrap().parse().unwrap())
+            .collect();
+        assert!(lines.windows(2).all(|pair| pair[1] == pair[0] + 1), "a look at two moments");
+        if let Some(newest) = lines.last() {
+            assert!((newest + 1) * 10 >= last, "a later look saw less");
+            last = (newest + 1) * 10;
+            assert!(last < HEAD + TAIL + 10 || tail.len() as u64 > TAIL - 300_000);
+        }
+        looks += 1;
+    }
+    assert!(looks > 1);
+    rig.end("a");
+    assert_eq!(capture.len(), HEAD + TAIL);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// Random limits and writes, by writers that change: what is kept is what the model keeps.
+    #[test]
+    fn random_limits(
+        head in prop::option::of(0u64..200_000),
+        tail in prop::option::of(0u64..200_000),
+        writes in prop::collection::vec(0usize..150_000, 1..8),
+    ) {
+        prop_assume!(head.is_some() || tail.is_some());
+        let mut script = String::new();
+        let mut whole = Vec::new();
+        for length in writes {
+            script.push_str(&format!("({}); ", write_numbers(length)));
+            whole.extend(numbers(length));
+        }
+        let (ended, _rig) = run(sh(&script, json!([["stdout", limited("memory", head, tail)]])));
+        let capture = capture(&ended.captures, "stdout");
+        let kept = model(&whole, head, tail);
+        prop_assert_eq!(capture.extent().dropped, (whole.len() - kept.len()) as u64);
+        prop_assert!(all(capture.view().unwrap()) == kept);
+        // By a range, too.
+        let mut view = capture.view().unwrap();
+        for at in [0, kept.len() / 3, kept.len().saturating_sub(1), kept.len()] {
+            let mut buf = vec![0; 5];
+            let n = view.read_at(at as u64, &mut buf).unwrap();
+            prop_assert!(n > 0 || at == kept.len());
+            prop_assert_eq!(&buf[..n], &kept[at..at + n]);
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Captures in files that the user has named.
+
+use procstar::engine::{CutShort, Loss, Stage};
+use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::support::engine::*;
+
+fn named(path: &Path, more: Value) -> Value {
+    let mut capture = json!({"mode": "tempfile", "file": {"path": path, "mode": 0o640}});
+    for (key, value) in more.as_object().unwrap() {
+        match (key.as_str(), value) {
+            ("keep", keep) => capture["file"]["keep"] = keep.clone(),
+            (key, value) => capture[key] = value.clone(),
+        }
+    }
+    json!([["stdout", {"capture": capture}]])
+}
+
+/// Whoever writes it, the file has the output, its mode, and stays or goes as asked.
+#[test]
+fn every_way_to_a_named_file() {
+    let kinds = [
+        (json!({}), "0123456789abcdef"),
+        (json!({"mode": "memory"}), "0123456789abcdef"),
+        (json!({"limit": {"head": 4}}), "0123"),
+        (json!({"limit": {"tail": 4}}), "cdef"),
+        (json!({"mode": "memory", "limit": {"head": 3, "tail": 4}}), "012cdef"),
+        (json!({"pipe_size": 4096}), "0123456789abcdef"),
+    ];
+    for (more, kept) in kinds {
+        for keep in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("out");
+            // What was there goes.
+            std::fs::write(&path, "older and longer than what comes").unwrap();
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+            let mut more = more.clone();
+            more["keep"] = keep.into();
+            let (ended, rig) = run(sh("echo -n 0123456789abcdef", named(&path, more.clone())));
+            assert!(ended.failures.is_empty() && ended.cut_short.is_empty(), "{more}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), kept, "{more}");
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o640);
+            assert_eq!(text(&ended, "stdout"), kept, "{more}");
+            rig.engine.forget("a".into());
+            if keep {
+                rig.settle();
+            } else {
+                eventually("its removal", || !path.exists());
+            }
+            assert_eq!(path.exists(), keep, "{more}");
+            eventually("no file of ours", || rig.files() == 0);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_made_is_told_with_its_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::create_dir(at("dir")).unwrap();
+    std::os::unix::fs::symlink(at("target"), at("link")).unwrap();
+    nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for (path, errno) in [
+        (at("dir"), libc::EISDIR),
+        (at("link"), libc::ELOOP),
+        (at("fifo"), libc::ENXIO),
+        (at("no/such"), libc::ENOENT),
+        ("/dev/null".into(), libc::EINVAL),
+    ] {
+        for more in [json!({}), json!({"mode": "memory"}), json!({"limit": {"tail": 4}})] {
+            let mut more = more.clone();
+            more["keep"] = false.into();
+            let (ended, rig) = run(sh("echo hi", named(&path, more)));
+            let failure = &ended.failures[0];
+            assert_eq!(failure.errno, errno, "{}", path.display());
+            assert!(matches!(failure.stage, Stage::Fd(1)));
+            assert_eq!(failure.path.as_deref(), path.to_str());
+            let why: Vec<CutShort> = ended.cut_short.iter().map(|(_, why)| *why).collect();
+            assert_eq!(why, [CutShort::Setup]);
+            assert_eq!(text(&ended, "stdout"), "");
+            rig.engine.forget("a".into());
+            eventually("no file of ours", || rig.files() == 0);
+            // Nothing that was there is touched.
+            assert!(path.exists() || path == at("link") || path == at("no/such"));
+            assert!(at("link").symlink_metadata().is_ok() && !at("target").exists());
+        }
+    }
+}
+
+/// The kinds of captures whose bytes are in the named file itself: the process writes it, or a filter does.
+fn kinds() -> [Value; 3] {
+    [json!({}), json!({"mode": "memory"}), json!({"limit": {"head": 100}})]
+}
+
+/// What a process finds that has been swapped for another: it must run to its end, and so must the next one.
+fn swapped(script: &str, more: &Value) -> (tempfile::TempDir, procstar::engine::Ended, Rig) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("d")).unwrap();
+    let mut more = more.clone();
+    more["keep"] = false.into();
+    let script = format!("cd {}; echo mine; {script}", dir.path().display());
+    let mut rig = Rig::new(options());
+    rig.launch(json!({"a": sh(&script, named(&dir.path().join("d/o"), more))}));
+    rig.end("a");
+    rig.launch(json!({"next": sh("true", json!([]))}));
+    rig.end("next");
+    let ended = rig.ended.remove("a").unwrap();
+    (dir, ended, rig)
+}
+
+/// Waits until the engine has done what belongs to a deletion.
+fn forget(rig: &Rig) {
+    rig.engine.forget("a".into());
+    rig.settle();
+}
+
+#[test]
+fn a_fifo_in_its_place_stops_neither_the_engine_nor_a_reader() {
+    for more in kinds() {
+        let (dir, ended, rig) = swapped("mv d/o d/o2; mkfifo d/o", &more);
+        assert!(ended.failures.is_empty() && ended.cut_short.is_empty(), "{more}");
+        assert_eq!(text(&ended, "stdout"), "mine\n", "{more}");
+        assert_eq!(super::capture(&ended.captures, "stdout").loss(), None, "{more}");
+        // And where it comes after the end.
+        std::fs::remove_file(dir.path().join("d/o")).unwrap();
+        std::fs::rename(dir.path().join("d/o2"), dir.path().join("d/o3")).unwrap();
+        nix::unistd::mkfifo(&dir.path().join("d/o"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(text(&ended, "stdout"), "mine\n", "{more}");
+        forget(&rig);
+        assert!(dir.path().join("d/o").exists() && dir.path().join("d/o3").exists(), "{more}");
+    }
+}
+
+#[test]
+fn a_deletion_removes_only_the_file_that_was_made() {
+    for more in kinds() {
+        // Another file at its path stays, and so does the one that was made, at its new one.
+        let (dir, _, rig) = swapped("mv d/o d/o2; echo other >d/o", &more);
+        forget(&rig);
+        let read = |path: &str| std::fs::read_to_string(dir.path().join(path)).unwrap_or_default();
+        assert_eq!((read("d/o"), read("d/o2")), ("other\n".into(), "mine\n".into()), "{more}");
+        // Its directory is the one that it was made in, wherever that is, and no other.
+        let (dir, ended, rig) = swapped("mv d d2; mkdir e; echo other >e/o; ln -s e d", &more);
+        assert_eq!(text(&ended, "stdout"), "mine\n", "{more}");
+        forget(&rig);
+        eventually("its removal", || !dir.path().join("d2/o").exists());
+        assert!(dir.path().join("e/o").exists(), "{more}");
+    }
+}
+
+#[test]
+fn a_file_without_a_name_is_gone() {
+    for more in kinds() {
+        let (_dir, ended, _rig) = swapped("rm d/o", &more);
+        assert_eq!(super::capture(&ended.captures, "stdout").loss(), Some(Loss::Gone), "{more}");
+    }
+}
+
+/// Another user's processes; needs root.
+mod of_another_user {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, chown, symlink};
+    use std::path::PathBuf;
+
+    const BATCH: u32 = 65001;
+
+    /// A directory of root's, with one of batch's in it, `d`, and one that only root may look into, `root`, with a file `o`.
+    fn place() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().canonicalize().unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        for (name, mode) in [("d", 0o755), ("root", 0o700)] {
+            std::fs::create_dir(path.join(name)).unwrap();
+            std::fs::set_permissions(path.join(name), PermissionsExt::from_mode(mode)).unwrap();
+        }
+        std::fs::write(path.join("root/o"), "secret").unwrap();
+        chown(path.join("d"), Some(BATCH), Some(BATCH)).unwrap();
+        (dir, path)
+    }
+
+    fn by_batch(script: &str, fds: Value) -> Value {
+        let mut proc = sh(script, fds);
+        proc["user"] = BATCH.into();
+        proc["group"] = BATCH.into();
+        proc
+    }
+
+    fn files(dir: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(dir).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn the_file_is_made_by_that_user() {
+        for more in kinds() {
+            let (_dir, path) = place();
+            let (ended, _rig) = run(by_batch("echo hi", named(&path.join("d/o"), more.clone())));
+            assert!(ended.failures.is_empty(), "{:?}", ended.failures);
+            assert_eq!(text(&ended, "stdout"), "hi\n");
+            let meta = path.join("d/o").metadata().unwrap();
+            assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o7777), (BATCH, BATCH, 0o640));
+            // Where that user may not make one, there is none.
+            for forbidden in ["root/new", "root/o", "new"] {
+                let fds = named(&path.join(forbidden), more.clone());
+                let (ended, _rig) = run(by_batch("echo hi", fds));
+                assert_eq!(ended.failures[0].errno, libc::EACCES, "{forbidden} {more}");
+            }
+            assert_eq!(files(&path.join("root")), ["o"]);
+            assert_eq!(std::fs::read_to_string(path.join("root/o")).unwrap(), "secret");
+        }
+    }
+
+    /// Batch's directory is a link to root's: nothing comes to be there.
+    #[test]
+    fn a_link_of_that_user_is_not_followed() {
+        for more in kinds() {
+            let (_dir, path) = place();
+            // Also into a directory that it may write in.
+            for (link, target) in [("d/root", path.join("root")), ("d/own", path.join("d"))] {
+                symlink(&target, path.join(link)).unwrap();
+                let fds = named(&path.join(link).join("new"), more.clone());
+                let (ended, _rig) = run(by_batch("echo hi", fds));
+                let failure = &ended.failures[0];
+                assert_eq!(failure.errno, libc::ELOOP, "{link} {more}");
+                let text = failure.to_string();
+                let link =
+                    format!("{} is a symbolic link in a directory", path.join(link).display());
+                assert!(
+                    text.starts_with("failed to set up fd 1: ") && text.contains(&link),
+                    "{text}"
+                );
+            }
+            assert_eq!(files(&path.join("root")), ["o"]);
+            assert!(!path.join("d/new").exists());
+        }
+    }
+
+    /// A link in a directory of root's is part of how the host is set up, as `/var/run` is.
+    #[test]
+    fn a_link_of_root_is_followed() {
+        let (_dir, path) = place();
+        symlink("d", path.join("link")).unwrap();
+        let (ended, _rig) = run(by_batch("echo hi", named(&path.join("link/o"), json!({}))));
+        assert!(ended.failures.is_empty(), "{:?}", ended.failures);
+        assert_eq!(std::fs::read_to_string(path.join("d/o")).unwrap(), "hi\n");
+    }
+
+    /// While it runs, batch swaps its directory for a link to root's: nothing there is read, measured, or removed.
+    #[test]
+    fn a_link_that_comes_later_leads_nowhere() {
+        for more in kinds() {
+            let (_dir, path) = place();
+            std::fs::create_dir(path.join("d/e")).unwrap();
+            chown(path.join("d/e"), Some(BATCH), Some(BATCH)).unwrap();
+            let mut more = more.clone();
+            more["keep"] = false.into();
+            let at = path.display();
+            let script = format!("echo mine; mv {at}/d/e {at}/d/f; ln -s {at}/root {at}/d/e");
+            let (ended, rig) = run(by_batch(&script, named(&path.join("d/e/o"), more.clone())));
+            assert!(ended.failures.is_empty() && ended.cut_short.is_empty(), "{more}");
+            assert_eq!(text(&ended, "stdout"), "mine\n", "{more}");
+            assert_eq!(super::super::capture(&ended.captures, "stdout").loss(), None, "{more}");
+            forget(&rig);
+            eventually("its removal", || !path.join("d/f/o").exists());
+            assert_eq!(std::fs::read_to_string(path.join("root/o")).unwrap(), "secret");
+        }
+    }
+
+    /// A deletion, too, is made with that user's rights: of what is in a directory of root's, nothing is removed.
+    #[test]
+    fn what_that_user_may_not_remove_stays() {
+        let (_dir, path) = place();
+        std::fs::write(path.join("o"), "").unwrap();
+        chown(path.join("o"), Some(BATCH), Some(BATCH)).unwrap();
+        let fds = named(&path.join("o"), json!({"keep": false}));
+        let (ended, rig) = run(by_batch("echo hi", fds));
+        assert_eq!(text(&ended, "stdout"), "hi\n");
+        forget(&rig);
+        drop(ended);
+        assert_eq!(std::fs::read_to_string(path.join("o")).unwrap(), "hi\n");
+    }
+}

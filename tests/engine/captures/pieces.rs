@@ -1,0 +1,79 @@
+//! The order and time of pieces.
+
+use serde_json::{Value, json};
+
+use crate::support::engine::*;
+
+fn fds(more: &Value) -> Value {
+    let capture = |more: &Value| {
+        let mut capture = json!({"mode": "memory", "pieces": true});
+        for (key, value) in more.as_object().unwrap() {
+            capture[key] = value.clone();
+        }
+        json!({"capture": capture})
+    };
+    json!([["stdout", capture(more)], ["stderr", capture(more)]])
+}
+
+/// Interleaves what both fds hold, by their pieces.
+fn interleaved(ended: &procstar::engine::Ended) -> String {
+    let mut text = String::new();
+    for (_, fd, offset, length) in ended.captures.pieces().unwrap() {
+        let bytes = output(&ended.captures, &fd.to_string());
+        let part = &bytes[offset as usize..(offset + length) as usize];
+        text.push_str(std::str::from_utf8(part).unwrap());
+    }
+    text
+}
+
+#[test]
+fn both_fds_are_shown_as_they_were_written() {
+    // A pause, so that the engine has read one before the next is written.
+    let script =
+        "for i in 1 2 3 4 5 6 7 8; do echo out$i; sleep 0.03; echo err$i >&2; sleep 0.03; done";
+    let (ended, rig) = run(sh(script, fds(&json!({}))));
+    let wanted: String = (1..=8).map(|i| format!("out{i}\nerr{i}\n")).collect();
+    assert_eq!(interleaved(&ended), wanted);
+    let pieces = ended.captures.pieces().unwrap();
+    assert_eq!(pieces.len(), 16);
+    let start = ended.start.monotonic_nanos;
+    let times: Vec<u64> = pieces.iter().map(|(time, ..)| time - start).collect();
+    // Each is read after it was written, however late.
+    let pauses = (0..).map(|n| n * 30_000_000);
+    assert!(times.is_sorted() && times.iter().zip(pauses).all(|(at, n)| *at >= n), "{times:?}");
+    rig.engine.forget("a".into());
+    eventually("no file of ours", || rig.files() == 0);
+}
+
+#[test]
+fn pieces_cover_all_that_is_written() {
+    let script = "for i in {1..300}; do echo $i; echo $i >&2; done; head -c 3000000 /dev/zero";
+    for more in [json!({}), json!({"limit": {"head": 10, "tail": 10}})] {
+        let (ended, _rig) = run(sh(script, fds(&more)));
+        let mut ends = std::collections::HashMap::new();
+        for (_, fd, offset, length) in ended.captures.pieces().unwrap() {
+            let end = ends.entry(fd).or_insert(0);
+            assert_eq!(*end, offset);
+            *end += length;
+        }
+        for (fd, capture) in ended.captures.iter() {
+            let extent = capture.unwrap().extent();
+            assert_eq!(ends[&fd], extent.length + extent.dropped);
+        }
+    }
+    let (ended, _rig) = run(sh("echo", json!([["stdout", {"capture": {}}]])));
+    assert!(ended.captures.pieces().is_none());
+}
+
+/// Also where filters write the files.
+#[test]
+fn named_files_have_pieces() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut fds = fds(&json!({}));
+    for (i, fd) in fds.as_array_mut().unwrap().iter_mut().enumerate() {
+        fd[1]["capture"]["file"] = json!({"path": dir.path().join(i.to_string())});
+    }
+    let script = "for i in 1 2 3; do echo out$i; sleep 0.2; echo err$i >&2; sleep 0.2; done";
+    let (ended, _rig) = run(sh(script, fds));
+    assert_eq!(interleaved(&ended), "out1\nerr1\nout2\nerr2\nout3\nerr3\n");
+}

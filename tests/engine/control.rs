@@ -1,0 +1,417 @@
+//! Stopping processes with all that descends from them, and who survives an ordinary end.
+//!
+//! Orphans come to the process that runs the engine: each test wants one of its own, which nextest gives it.
+
+mod grace;
+mod unknown;
+
+use crate::support::engine::*;
+use procstar::engine::{
+    Engine, Kinship, Stage, StopCause, StopOrder, become_subreaper, procfs::ProcFs,
+};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// Waits until something holds.
+fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "still waiting for {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// A shell's script with these keys beside; what it writes is captured.
+fn with(script: &str, keys: Value) -> Value {
+    let mut proc = sh(script, json!([["stdin", {"null": {}}], ["stdout", {"capture": {}}]]));
+    proc.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+    proc
+}
+
+fn lives(pid: i32) -> bool {
+    ProcFs::default().read_stat(pid).is_ok_and(|stat| stat.state != 'Z')
+}
+
+/// The numbers that a process has written, once it has written so many.
+fn pids(rig: &mut Rig, id: &str, count: usize) -> Vec<i32> {
+    rig.pid(id);
+    let captures = rig.started[id].captures.clone();
+    let read = || -> Vec<i32> {
+        let text = String::from_utf8(output(&captures, "stdout")).unwrap();
+        text.split_inclusive('\n').filter_map(|l| l.strip_suffix('\n')?.parse().ok()).collect()
+    };
+    await_that("pids", || read().len() >= count);
+    read()
+}
+
+fn within(seconds: f64) -> StopOrder {
+    StopOrder { grace: Some(Duration::from_secs_f64(seconds)), ..StopOrder::default() }
+}
+
+fn stop(rig: &mut Rig, id: &str, order: StopOrder, ticket: u64) -> std::io::Result<()> {
+    rig.engine.stop(id.into(), order, ticket);
+    rig.until("the outcome", |rig| rig.signaled.contains_key(&ticket));
+    rig.signaled.remove(&ticket).unwrap()
+}
+
+#[test]
+fn a_timeout_asks_and_the_process_ends() {
+    let (ended, _rig) = run(with("sleep 600", json!({"timeout": 0.05})));
+    assert_eq!((ended.status, ended.cause), (libc::SIGTERM, Some(StopCause::Timeout)));
+    assert!(ended.stop.seconds_since(ended.start) >= 0.05);
+    assert!(ended.survivors.listed.is_empty());
+    // One that ends before has not been stopped.
+    let (ended, _rig) = run(with("exit 3", json!({"timeout": 600})));
+    assert_eq!((ended.status, ended.cause), (3 << 8, None));
+}
+
+#[test]
+fn the_spec_names_the_signal_and_how_it_ends_is_its_own_affair() {
+    let script = "trap 'echo asked; exit 4' USR2; echo ready; while :; do sleep 0.01; done";
+    let mut rig = Rig::new(options());
+    rig.launch(json!({"a": with(script, json!({"stop": {"signal": "USR2", "grace": 600}}))}));
+    rig.pid("a");
+    let captures = rig.started["a"].captures.clone();
+    await_that("the trap", || output(&captures, "stdout") == b"ready\n");
+    stop(&mut rig, "a", StopOrder::default(), 1).unwrap();
+    let ended = rig.end("a");
+    assert_eq!((ended.status, ended.cause), (4 << 8, Some(StopCause::Stopped)));
+    assert_eq!(output(&ended.captures, "stdout"), b"ready\nasked\n");
+    let error = stop(&mut rig, "a", StopOrder::default(), 2).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ESRCH));
+    let error = stop(&mut rig, "stranger", StopOrder::default(), 3).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ESRCH));
+}
+
+#[test]
+fn the_whole_tree_is_killed_when_the_grace_is_over() {
+    become_subreaper().unwrap();
+    // None of them hears SIGTERM; one is in a session of its own, with children; one is an orphan already.
+    let script = "trap '' TERM
+        setsid bash -c 'echo $$; sleep 600 & echo $!; wait' &
+        (sleep 600 & echo $!)
+        echo $$; wait";
+    let mut rig = Rig::new(options());
+    rig.launch(json!({"a": with(script, json!({"stop": {"grace": 0.1}})), "b": with("echo $$; read x < /dev/zero; sleep 600", json!({}))}));
+    let members = pids(&mut rig, "a", 4);
+    let other = pids(&mut rig, "b", 1);
+    stop(&mut rig, "a", StopOrder::default(), 1).unwrap();
+    let ended = rig.end("a");
+    assert_eq!((ended.status, ended.cause), (libc::SIGKILL, Some(StopCause::Stopped)));
+    assert!(ended.survivors.listed.is_empty() && ended.cut_short.is_empty());
+    for pid in members {
+        assert!(!lives(pid), "{pid}");
+    }
+    assert!(lives(other[0]));
+    stop(&mut rig, "b", StopOrder { signum: Some(libc::SIGKILL), ..within(600.0) }, 2).unwrap();
+    assert_eq!(rig.end("b").status, libc::SIGKILL);
+}
+
+/// A set-up that waits in the child is ended, and one that waits for its turn as soon as it has come.
+#[test]
+fn a_process_that_is_still_being_made_is_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let held = json!({"argv": ["/bin/true"], "fds": [["stdin", {"file": {"path": fifo}}]]});
+    let mut timed = held.clone();
+    timed["timeout"] = json!(0.02);
+    let mut rig = Rig::new(options());
+    rig.launch(json!({"timed": timed, "stopped": held.clone(), "killed": held}));
+    let kill = StopOrder { signum: Some(libc::SIGKILL), ..StopOrder::default() };
+    stop(&mut rig, "stopped", within(600.0), 1).unwrap();
+    stop(&mut rig, "killed", kill, 2).unwrap();
+    for (id, cause) in [
+        ("timed", StopCause::Timeout),
+        ("stopped", StopCause::Stopped),
+        ("killed", StopCause::Stopped),
+    ] {
+        let ended = rig.end(id);
+        assert_eq!(ended.cause, Some(cause), "{id}");
+        assert!(ended.failures[0].to_string().starts_with("the set-up was ended"), "{id}");
+    }
+}
+
+/// What was asked of a process goes on in the program that takes it over.
+#[test]
+fn a_stop_and_a_timeout_cross_an_upgrade() {
+    let mut rig = Rig::new(options());
+    let deaf = "trap '' TERM; echo $$; while :; do sleep 0.01; done";
+    rig.launch(json!({
+        "stopped": with(deaf, json!({})),
+        "timed": with(deaf, json!({"timeout": 0.5, "stop": {"grace": 0.1}})),
+    }));
+    pids(&mut rig, "stopped", 1);
+    pids(&mut rig, "timed", 1);
+    stop(&mut rig, "stopped", within(0.3), 1).unwrap();
+    let (_next, events) = rig.successor();
+    let mut causes = std::collections::BTreeMap::new();
+    while causes.len() < 2 {
+        if let procstar::engine::Event::Ended(ended) = events.recv_timeout(DEADLINE).unwrap() {
+            assert_eq!(ended.status, libc::SIGKILL);
+            causes.insert(ended.id.to_string(), ended.cause);
+        }
+    }
+    assert_eq!(causes["stopped"], Some(StopCause::Stopped));
+    assert_eq!(causes["timed"], Some(StopCause::Timeout));
+}
+
+/// An adopted process still has its deadline.
+#[test]
+fn a_timeout_counts_for_an_adopted_process() {
+    let mut rig = Rig::new(options());
+    rig.launch(json!({"a": with("sleep 600", json!({"timeout": 1}))}));
+    rig.pid("a");
+    let started = rig.started["a"].clone();
+    // The engine that has started it lives on in this test; only the other one knows of a deadline.
+    let (tx, events) = std::sync::mpsc::channel();
+    let next = Engine::start(rig.options(), move |event| drop(tx.send(event))).unwrap();
+    let mut adopted: procstar::engine::Started =
+        rmp_serde::from_slice(&rmp_serde::to_vec(&started).unwrap()).unwrap();
+    adopted.terms.deadline = Some(1);
+    next.adopt(adopted);
+    match events.recv_timeout(DEADLINE).unwrap() {
+        procstar::engine::Event::Ended(ended) => {
+            assert_eq!(ended.cause, Some(StopCause::Timeout));
+        }
+        _ => panic!("its end"),
+    }
+}
+
+#[test]
+fn survivors_are_listed_with_what_tells_whose_they_are() {
+    become_subreaper().unwrap();
+    let mut rig = Rig::new(options());
+    let table = [
+        // First, for later ones are not the only ones that may have started it.
+        ("daemon", "setsid sleep 600 & echo $!; sleep 0.1", vec![Kinship::Alone]),
+        ("none", "true", vec![]),
+        ("holds", "sleep 600 & echo $!", vec![Kinship::Group]),
+        (
+            "below",
+            "(sleep 600 & echo $!; wait) & echo $!; read x < <(sleep 0.05)",
+            vec![Kinship::Group, Kinship::Descendant],
+        ),
+        ("group", "set -m; sleep 600 >&2 & echo $!", vec![Kinship::Session]),
+    ];
+    for (id, script, how) in table {
+        let mut proc = with(script, json!({}));
+        proc["fds"].as_array_mut().unwrap().push(json!(["stderr", {"null": {}}]));
+        rig.launch(json!({ id: proc }));
+        let listed = rig.end(id).survivors.listed.clone();
+        let told: Vec<i32> = {
+            let text = String::from_utf8(output(&rig.ended[id].captures, "stdout")).unwrap();
+            text.lines().map(|line| line.parse().unwrap()).collect()
+        };
+        let mut sorted = told.clone();
+        sorted.sort_unstable();
+        assert_eq!(listed.iter().map(|s| s.pid).collect::<Vec<_>>(), sorted, "{id}");
+        let mut kinds: Vec<_> = listed.iter().map(|s| format!("{:?}", s.how)).collect();
+        let mut wanted: Vec<_> = how.iter().map(|how| format!("{how:?}")).collect();
+        kinds.sort();
+        wanted.sort();
+        assert_eq!(kinds, wanted, "{id}");
+        assert_eq!(rig.ended[id].cause, None);
+        // Who survives an ordinary end is not killed.
+        for pid in told {
+            assert!(lives(pid), "{id}");
+            let pid = nix::unistd::Pid::from_raw(pid);
+            nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL).unwrap();
+        }
+    }
+    // Orphans are reaped once they have ended. In a test SIGCHLD is not blocked in the main thread, and does not tell of those that
+    // come to us as zombies: the end of a process has the engine look.
+    let procfs = ProcFs::default();
+    let mut looks = 0;
+    await_that("the orphans' burial", || {
+        looks += 1;
+        let id = format!("look {looks}");
+        rig.launch(json!({ id.as_str(): with("true", json!({})) }));
+        rig.end(&id);
+        procfs.children(std::process::id() as i32).is_empty()
+    });
+}
+
+/// A process may have left its orphan and ended before the engine hears that it was made: in a crowd, many do.
+#[test]
+fn each_of_a_crowd_lists_its_own_survivor() {
+    become_subreaper().unwrap();
+    let mut rig = Rig::new(options());
+    let ids: Vec<String> = (0..150).map(|n| n.to_string()).collect();
+    let proc = with("sleep 600 >&- & echo $!", json!({}));
+    let specs = ids.iter().map(|id| (id.clone(), proc.clone()));
+    rig.launch(Value::Object(specs.collect()));
+    let mut told = Vec::new();
+    for id in &ids {
+        let survivors: Vec<_> = {
+            let listed = &rig.end(id).survivors.listed;
+            listed.iter().map(|s| (s.pid, format!("{:?}", s.how))).collect()
+        };
+        let text = String::from_utf8(output(&rig.ended[id].captures, "stdout")).unwrap();
+        let pid: i32 = text.trim().parse().unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap();
+        told.push((vec![(pid, "Group".to_owned())], survivors));
+    }
+    let (wanted, listed): (Vec<_>, Vec<_>) = told.into_iter().unzip();
+    assert_eq!(listed, wanted);
+}
+
+/// Of many survivors, some are listed, and all are counted.
+#[test]
+fn many_survivors() {
+    become_subreaper().unwrap();
+    let (ended, _rig) = run(with("for i in {1..80}; do sleep 600 & done; echo $$", json!({})));
+    assert_eq!((ended.survivors.listed.len(), ended.survivors.more), (64, 16));
+    nix::sys::signal::killpg(
+        nix::unistd::Pid::from_raw(ended.pid.unwrap()),
+        nix::sys::signal::SIGKILL,
+    )
+    .unwrap();
+}
+
+/// A request that is to start as a whole or not at all.
+fn all_or_nothing(specs: Value) -> procstar::spec::Validated {
+    let text = json!({"specs": specs, "all_or_nothing": true}).to_string();
+    procstar::spec::from_json(text.as_bytes()).unwrap()
+}
+
+#[test]
+fn where_one_cannot_be_started_the_others_are_stopped_or_not_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("trace");
+    let mut rig = Rig::new(options());
+    let mut specs = serde_json::Map::new();
+    specs.insert("bad".into(), json!({"argv": ["/nope"]}));
+    // Many more than can be planned before the failure is known, on a busy machine too.
+    const COUNT: usize = 600;
+    for i in 0..COUNT {
+        let script = format!("echo {i} >> {}; exec sleep 600", trace.display());
+        specs.insert(format!("later-{i}"), with(&script, json!({})));
+    }
+    rig.engine.launch(all_or_nothing(Value::Object(specs)));
+    assert_eq!(rig.end("bad").failures[0].exit_code(), 127);
+    let mut not_started = 0;
+    for i in 0..COUNT {
+        let ended = rig.end(&format!("later-{i}"));
+        match ended.failures.first() {
+            Some(failure) if failure.stage == Stage::Peer => {
+                not_started += 1;
+                let text = "not started: process \"bad\" of the same request failed";
+                assert_eq!((failure.to_string().as_str(), failure.exit_code()), (text, 125));
+                assert_eq!((ended.pid, ended.cause), (None, None));
+            }
+            // In its set-up, or later.
+            _ => assert_eq!(ended.cause, Some(StopCause::Stopped)),
+        }
+    }
+    assert!(not_started > 100, "{not_started}");
+    assert!(rig.started.len() + not_started <= COUNT);
+    // The IDs are free again, and what can be started as a whole is.
+    rig.launch(json!({"next": with("exit 0", json!({}))}));
+    rig.engine.launch(all_or_nothing(
+        json!({"x": with("exit 1", json!({})), "y": with("exit 2", json!({}))}),
+    ));
+    assert_eq!(rig.end("x").status, 1 << 8);
+    let y = rig.end("y");
+    assert_eq!((y.status, y.cause), (2 << 8, None));
+}
+
+/// One that fails late, when the others run already.
+#[test]
+fn those_that_run_are_stopped_as_their_specs_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut rig = Rig::new(options());
+    let late = json!({"argv": ["/nope"], "fds": [["stdin", {"file": {"path": fifo}}]]});
+    let own = "trap 'exit 6' USR1; echo $$; while :; do sleep 0.01; done";
+    rig.engine.launch(all_or_nothing(json!({
+        "late": late,
+        "plain": with("echo $$; sleep 600", json!({})),
+        "own": with(own, json!({"stop": {"signal": "USR1"}})),
+    })));
+    pids(&mut rig, "plain", 1);
+    pids(&mut rig, "own", 1);
+    drop(std::fs::File::create(&fifo).unwrap());
+    assert_eq!(rig.end("late").failures[0].exit_code(), 127);
+    let plain = rig.end("plain");
+    assert_eq!((plain.status, plain.cause), (libc::SIGTERM, Some(StopCause::Stopped)));
+    let own = rig.end("own");
+    assert_eq!((own.status, own.cause), (6 << 8, Some(StopCause::Stopped)));
+}
+
+/// By default the others run.
+#[test]
+fn the_others_run_and_pipes_end() {
+    let mut rig = Rig::new(options());
+    let from = |id: &str| json!({"pipe-read": {"proc_id": id, "fd": "1"}});
+    rig.launch(json!({
+        "no-writer": {"argv": ["/nope"], "fds": [["1", "pipe-write"]]},
+        "reader": {"argv": ["/usr/bin/wc", "-c"], "fds": [["0", from("no-writer")], ["1", {"capture": {}}]]},
+        "writer": {"argv": ["/usr/bin/yes"], "fds": [["1", "pipe-write"], ["2", {"null": {}}]]},
+        "no-reader": {"argv": ["x"], "exe": "/bin/true", "fds": [["0", from("writer")], ["1", {"file": {"path": "/nowhere/x"}}]]},
+    }));
+    assert_eq!(output(&rig.end("reader").captures, "stdout"), b"0\n");
+    assert_eq!(rig.end("writer").status, libc::SIGPIPE);
+    assert_eq!(rig.end("no-writer").failures[0].exit_code(), 127);
+    assert_eq!(rig.end("no-reader").failures[0].exit_code(), 125);
+}
+
+/// Limits this process's open files, to so many more than it has now.
+fn leave_descriptors(count: u64) {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+    let resource = nix::sys::resource::Resource::RLIMIT_NOFILE;
+    nix::sys::resource::setrlimit(resource, open + count, open + count).unwrap();
+}
+
+/// More processes than there are descriptors: they wait for each other, those joined by pipes together.
+#[test]
+fn a_burst_under_a_small_open_file_limit() {
+    leave_descriptors(50);
+    let mut rig = Rig::new(options());
+    let both = json!([["0", {"null": {}}], ["1", {"capture": {"mode": "memory"}}], ["2", {"capture": {"mode": "memory"}}]]);
+    let mut specs = serde_json::Map::new();
+    for i in 0..100 {
+        specs.insert(format!("p{i}"), sh("echo x; echo y >&2", both.clone()));
+    }
+    // The readers first: each would wait for a writer that comes after all of them.
+    for i in 0..50 {
+        let from = json!({"pipe-read": {"proc_id": format!("w{i}"), "fd": "1"}});
+        specs.insert(
+            format!("r{i}"),
+            json!({"argv": ["/bin/cat"], "fds": [["0", from], ["1", {"capture": {}}]]}),
+        );
+    }
+    for i in 0..50 {
+        specs.insert(format!("w{i}"), sh("echo z", json!([["1", "pipe-write"]])));
+    }
+    rig.launch(Value::Object(specs));
+    for (kind, count, wanted) in [("p", 100, "x\n"), ("r", 50, "z\n"), ("w", 50, "")] {
+        for i in 0..count {
+            let ended = rig.end(&format!("{kind}{i}"));
+            let errors: Vec<String> = ended.failures.iter().map(ToString::to_string).collect();
+            assert_eq!((ended.status, errors), (0, vec![]), "{kind}{i}");
+            if !wanted.is_empty() {
+                assert_eq!(text(ended, "stdout"), wanted);
+            }
+        }
+    }
+}
+
+/// One that needs more than there is has an error; the next one runs.
+#[test]
+fn a_process_that_needs_more_descriptors_than_there_are() {
+    leave_descriptors(50);
+    let mut rig = Rig::new(options());
+    let fds: Vec<Value> =
+        (3..35).map(|fd| json!([fd.to_string(), {"capture": {"mode": "memory"}}])).collect();
+    rig.launch(
+        json!({"large": {"argv": ["/bin/true"], "fds": fds}, "small": with("exit 5", json!({}))}),
+    );
+    let ended = rig.end("large");
+    assert!(!ended.failures.is_empty());
+    for failure in &ended.failures {
+        assert!(failure.to_string().ends_with("Too many open files (os error 24)"), "{failure}");
+    }
+    assert_eq!(rig.end("small").status, 5 << 8);
+}

@@ -1,0 +1,207 @@
+//! Every system call of a start fails once, in turn: an error of that one process, and nothing is left of it.
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::support::engine::*;
+use procstar::engine::faults::{self, CALLS, Call};
+use procstar::engine::{Ended, Options, Restriction, Stage, StartFailure, Whitelist};
+use procstar::spec::Resource;
+use serde_json::{Value, json};
+
+/// A process that needs every call there is. As root it becomes another user, and else its own.
+fn everything(dir: &str) -> Value {
+    let capture = |mode| json!({"capture": {"mode": mode, "encoding": "utf-8"}});
+    let root = nix::unistd::geteuid().is_root();
+    let (user, group, groups) = if root { (54321, 54322, vec![54323]) } else { skipped() };
+    json!({
+        "argv": ["/bin/true"],
+        "env": {"vars": {"FROM_FILE": {"file": format!("{dir}/value")}}},
+        "cwd": dir,
+        "umask": "0027",
+        "user": user,
+        "group": group,
+        "groups": groups,
+        "limits": {"core": 0, "nofile": 100},
+        "nice": 1,
+        "oom_score_adj": 900,
+        "cpu_affinity": [0, 1, 2, 3],
+        "io_priority": {"class": "idle"},
+        "pdeath_signal": "KILL",
+        "signals": {"ignore": ["USR1"], "block": ["USR2"]},
+        "fds": [
+            ["stdin", {"data": {"text": "in"}}],
+            ["stdout", capture("memory")],
+            ["stderr", capture("tempfile")],
+            ["7", {"file": {"path": "/dev/null"}}],
+            ["8", {"dup": {"fd": 7}}],
+        ],
+    })
+}
+
+fn skipped() -> (u32, u32, Vec<u32>) {
+    eprintln!("NOT TESTED: the change of user, groups and group needs root");
+    (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw(), vec![])
+}
+
+/// The stages that the failure of a call may have.
+fn stages(call: Call) -> Vec<Stage> {
+    let fds = |numbers: &[i32]| numbers.iter().map(|fd| Stage::Fd(*fd)).collect();
+    match call {
+        Call::CaptureFile => fds(&[1, 2]),
+        Call::Pipe | Call::Nonblocking | Call::Watch => fds(&[1]),
+        Call::DataFile | Call::DataWrite | Call::DataOpen => fds(&[0]),
+        Call::EnvFile => vec![Stage::Env],
+        Call::Account => vec![Stage::User, Stage::Group, Stage::Groups],
+        Call::OpenExe => vec![Stage::Restrict],
+        Call::Proxy | Call::Clone => vec![Stage::Fork],
+        Call::Session => vec![Stage::Session],
+        Call::Limit => vec![Stage::Limits(Resource::Core), Stage::Limits(Resource::Nofile)],
+        Call::OomOpen | Call::OomWrite => vec![Stage::OomScoreAdj],
+        Call::Nice => vec![Stage::Nice],
+        Call::IoPriority => vec![Stage::IoPriority],
+        Call::Affinity => vec![Stage::CpuAffinity],
+        Call::Bounding | Call::Capabilities => vec![Stage::Capabilities],
+        Call::Keyring => vec![Stage::Keyring],
+        Call::Groups => vec![Stage::Groups],
+        Call::Group => vec![Stage::Group],
+        Call::User => vec![Stage::User],
+        Call::DeathSignal => vec![Stage::PdeathSignal],
+        Call::Chdir => vec![Stage::Cwd],
+        // The last source that is moved is the executable's.
+        Call::MoveSource => [fds(&[0, 1, 2]), vec![Stage::Exec { missing: false }]].concat(),
+        Call::Open => fds(&[7]),
+        Call::Place => fds(&[0, 1, 2, 7, 8]),
+        Call::Exec => vec![Stage::Exec { missing: false }],
+    }
+}
+
+/// The failure of a call: the only one, but for that of the fd that duplicates the failed one.
+fn only_failure(call: Call, ended: &Ended) -> &StartFailure {
+    match ended.failures.as_slice() {
+        [failure] => failure,
+        [failure, StartFailure { stage: Stage::Fd(8), errno: libc::EBADF, .. }]
+            if failure.stage == Stage::Fd(7) =>
+        {
+            failure
+        }
+        failures => panic!("{call:?}: {failures:?}"),
+    }
+}
+
+fn children() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    tasks
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
+        .map(|children| children.split_whitespace().count())
+        .sum()
+}
+
+fn files(dir: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Launches a process, and waits for its end and for all that goes with it.
+fn launch(rig: &mut Rig, id: &str, proc: &Value) -> Ended {
+    rig.launch(json!({ id: proc }));
+    rig.end(id);
+    rig.engine.forget(id.into());
+    // Has the threads' proxies ended: each start makes one anew.
+    drop(rig.engine.pause(DEADLINE).unwrap());
+    rig.ended.remove(id).unwrap()
+}
+
+/// Fails every call in turn with `errno`; gives how often each was failed.
+fn fail_each(
+    options: Options,
+    proc: &Value,
+    captures: &std::path::Path,
+    errno: i32,
+) -> BTreeMap<String, usize> {
+    procstar::engine::become_subreaper().unwrap();
+    let mut rig = Rig::new(options);
+    let good = launch(&mut rig, "first", proc);
+    assert!(good.failures.is_empty(), "{:?}", good.failures);
+    eventually("the end of what the first one needed", || files(captures).is_empty());
+    let (fds, mut hits) = (open_fds(), BTreeMap::new());
+    for passing in 0.. {
+        faults::arm(passing, errno);
+        let ended = launch(&mut rig, &format!("failing {passing}"), proc);
+        let Some(call) = faults::disarm() else {
+            // It has fewer calls: they have all had their turn.
+            assert!(ended.failures.is_empty(), "{:?}", ended.failures);
+            break;
+        };
+        *hits.entry(format!("{call:?}")).or_default() += 1;
+        let failure = only_failure(call, &ended);
+        assert!(stages(call).contains(&failure.stage), "{call:?}: {failure:?}");
+        assert_eq!(failure.errno, if call == Call::OpenExe { 0 } else { errno }, "{call:?}");
+        assert!(!rig.started.contains_key(&format!("failing {passing}")), "{call:?}");
+        // Nothing is left, and the next one runs.
+        let next = launch(&mut rig, &format!("next {passing}"), proc);
+        assert!(next.failures.is_empty() && next.status == 0, "{call:?}: {:?}", next.failures);
+        eventually("as many descriptors as before", || open_fds() == fds);
+        eventually("no child is left", || children() == 0);
+        eventually("no file is left", || files(captures).is_empty());
+    }
+    hits
+}
+
+/// The engine's options, with the captures in a directory that the test looks at.
+fn options_in(dir: &tempfile::TempDir) -> (Options, std::path::PathBuf) {
+    let captures = dir.path().join("captures");
+    std::fs::create_dir(&captures).unwrap();
+    std::fs::write(dir.path().join("value"), "x").unwrap();
+    // As the user that the process becomes, too.
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .unwrap();
+    let places = procstar::engine::Places { files: captures.clone(), memory: captures.clone() };
+    let executables = Whitelist::new(vec!["/bin/*".into(), "/usr/bin/*".into()]).unwrap();
+    let restriction = Restriction::new(executables).allow_directories(vec![dir.path().into()]);
+    (Options { places, restriction: Some(restriction.into()), ..options() }, captures)
+}
+
+/// A kernel without keyrings, and a filter that refuses them, have nothing to read a key by.
+#[test]
+fn a_refused_keyring_is_no_failure() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("NOT TESTED: only root can become another user");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (options, _) = options_in(&dir);
+    let mut rig = Rig::new(options);
+    let proc = json!({"argv": ["/bin/true"], "user": 54321, "group": 54322});
+    for errno in [libc::ENOSYS, libc::EPERM, libc::EDQUOT] {
+        for passing in 0.. {
+            faults::arm(passing, errno);
+            let ended = launch(&mut rig, &format!("{errno} {passing}"), &proc);
+            let hit = faults::disarm();
+            assert!(hit.is_some(), "the keyring was never joined");
+            if hit == Some(Call::Keyring) {
+                let failures: Vec<_> = ended.failures.iter().map(ToString::to_string).collect();
+                let full = "failed to set keyring: the program's user has as many keys as it may: raise \
+                            kernel.keys.maxkeys and kernel.keys.maxbytes (root_maxkeys and root_maxbytes for root)";
+                let expected: &[&str] = if errno == libc::EDQUOT { &[full] } else { &[] };
+                assert_eq!(failures, expected);
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn every_call_fails_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (options, captures) = options_in(&dir);
+    let proc = everything(dir.path().to_str().unwrap());
+    let mut seen = HashSet::new();
+    seen.extend(fail_each(options, &proc, &captures, libc::ENOMEM).into_keys());
+    for call in CALLS.iter().map(|call| format!("{call:?}")) {
+        let unprivileged = ["Groups", "Group", "User", "Bounding", "Keyring", "Capabilities"]
+            .contains(&call.as_str())
+            && !nix::unistd::geteuid().is_root();
+        assert!(seen.contains(&call) || unprivileged, "{call} was not failed");
+    }
+}

@@ -1,0 +1,18 @@
+//! The engine with real children, and the frozen forms of what it reports.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod captures;
+mod control;
+#[cfg(debug_assertions)]
+mod faults;
+mod processes;
+mod report;

@@ -1,0 +1,747 @@
+//! The engine with real children.
+
+use crate::support::engine::*;
+use procstar::engine::{CutShort, Ended, Heritage, Stage};
+use proptest::prelude::*;
+use serde_json::json;
+use std::sync::Arc;
+
+fn messages(ended: &Ended) -> Vec<String> {
+    ended.failures.iter().map(ToString::to_string).collect()
+}
+
+fn captured(mode: &str) -> serde_json::Value {
+    json!([["stdin", {"null": {}}], ["stdout", {"capture": {"mode": mode}}], ["stderr", {"capture": {"mode": mode}}]])
+}
+
+#[test]
+fn exit_codes_signals_and_output() {
+    for mode in ["tempfile", "memory"] {
+        let mut rig = Rig::new(options());
+        rig.launch(json!({
+            "ok": sh("echo out; echo err >&2", captured(mode)),
+            "seven": sh("exit 7", captured(mode)),
+            "killed": sh("kill -KILL $$", captured(mode)),
+            "stkflt": sh("kill -16 $$", captured(mode)),
+            "rtmin": sh("kill -34 $$", captured(mode)),
+        }));
+        for (id, status) in
+            [("ok", 0), ("seven", 7 << 8), ("killed", 9), ("stkflt", 16), ("rtmin", 34)]
+        {
+            let ended = rig.end(id);
+            assert_eq!(ended.status, status, "{id}");
+            assert!(ended.failures.is_empty() && ended.cut_short.is_empty());
+            assert_eq!(ended.stat.as_ref().unwrap().pid, ended.pid.unwrap());
+            // Negative where it may be ours.
+            assert!(ended.rusage.ru_maxrss != 0);
+            assert!(ended.stop.seconds_since(ended.start) > 0.0);
+        }
+        assert_eq!(text(&rig.ended["ok"], "stdout"), "out\n");
+        assert_eq!(text(&rig.ended["ok"], "stderr"), "err\n");
+        assert_eq!(rig.started.len(), 5);
+        assert_eq!(rig.started["ok"].pid, rig.ended["ok"].pid.unwrap());
+    }
+}
+
+/// Fds as the child sees them: `number -> what it refers to`, for what was given.
+#[test]
+fn any_fd_map() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let cap = |mode: &str| json!({"capture": {"mode": mode, "encoding": "utf-8"}});
+    // name, fds, script, (fd, its output)
+    let all: Vec<_> = (3..=64)
+        .map(|n| json!([n.to_string(), cap(if n % 2 == 0 { "memory" } else { "tempfile" })]))
+        .collect();
+    let table = [
+        (
+            "3 to 64",
+            json!(all),
+            "for i in {3..64}; do echo -n fd$i >&$i; done".to_owned(),
+            (3..=64).map(|n| (n.to_string(), format!("fd{n}"))).collect::<Vec<_>>(),
+        ),
+        (
+            "from above down",
+            json!([["9", cap("memory")], ["5", cap("memory")], ["1", cap("memory")]]),
+            "echo -n 9 >&9; echo -n 5 >&5; echo -n 1".into(),
+            vec![("9".into(), "9".into()), ("5".into(), "5".into()), ("1".into(), "1".into())],
+        ),
+        (
+            "a duplicate of an earlier one",
+            json!([["1", cap("memory")], ["2", {"dup": {"fd": 1}}]]),
+            "echo -n a; echo -n b >&2; echo -n c".into(),
+            vec![("1".into(), "abc".into())],
+        ),
+        (
+            "a duplicate before its original is replaced",
+            json!([["1", {"file": {"path": file("old")}}], ["3", {"dup": {"fd": 1}}], ["2", cap("memory")]]),
+            format!("echo -n x >&3; echo -n \"$(<{})\" >&2", file("old")),
+            vec![("2".into(), "x".into())],
+        ),
+        (
+            "a swap through a third",
+            json!([["5", cap("memory")], ["6", cap("memory")], ["7", {"dup": {"fd": 5}}], ["8", {"dup": {"fd": 6}}]]),
+            "exec 5>&8 6>&7; echo -n five >&5; echo -n six >&6".into(),
+            vec![("5".into(), "six".into()), ("6".into(), "five".into())],
+        ),
+        (
+            "a chain of duplicates",
+            json!([["1", cap("tempfile")], ["10", {"dup": {"fd": 1}}], ["11", {"dup": {"fd": 10}}], ["12", {"dup": {"fd": 11}}]]),
+            "echo -n a >&12; echo -n b >&1; echo -n c >&10".into(),
+            vec![("1".into(), "abc".into())],
+        ),
+        (
+            "closed ones are closed",
+            json!([
+                ["stdin", "close"],
+                ["stderr", "close"],
+                ["stdout", cap("memory")],
+                ["44", "close"]
+            ]),
+            "for i in 0 2 44; do [ -e /proc/self/fd/$i ] && echo -n open $i; done; echo -n done"
+                .into(),
+            vec![("1".into(), "done".into())],
+        ),
+        (
+            "a file read and written",
+            json!([["stdin", {"file": {"path": "/etc/hostname"}}], ["1", cap("memory")]]),
+            "cmp - /etc/hostname && echo -n same".into(),
+            vec![("1".into(), "same".into())],
+        ),
+    ];
+    for (name, fds, script, outputs) in table {
+        let (ended, _rig) = run(sh(&script, fds));
+        assert_eq!((ended.status, messages(&ended)), (0, vec![]), "{name}");
+        for (fd, wanted) in outputs {
+            assert_eq!(text(&ended, &fd), wanted, "{name}, fd {fd}");
+        }
+    }
+}
+
+/// A random fd of a map, and what it holds: a text that was written before, or a capture.
+#[derive(Clone, Debug)]
+enum Kind {
+    Data(String),
+    Capture(&'static str),
+    Dup(usize),
+    Null,
+    Close,
+}
+
+fn kinds() -> impl Strategy<Value = Kind> {
+    prop_oneof![
+        "[a-z]{0,20}".prop_map(Kind::Data),
+        Just(Kind::Capture("memory")),
+        Just(Kind::Capture("tempfile")),
+        any::<usize>().prop_map(Kind::Dup),
+        Just(Kind::Null),
+        Just(Kind::Close),
+    ]
+}
+
+/// What a test process writes to an fd that it finds open for writing.
+fn mark(fd: i32) -> String {
+    format!("<{fd}>")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    /// Whatever map of fds: each is what it should be by a model of the array in order, and nothing else is open.
+    #[test]
+    fn random_fd_maps(
+        map in prop::collection::btree_map(0i32..40, kinds(), 1..12),
+        order in any::<prop::sample::Index>(),
+    ) {
+        let mut entries: Vec<(i32, Kind)> = map.into_iter().collect();
+        let start = order.index(entries.len());
+        entries.rotate_left(start);
+        // The model: which entry each number refers to, in order.
+        let mut table: std::collections::BTreeMap<i32, Option<usize>> =
+            [0, 1, 2].map(|fd| (fd, None)).into();
+        let mut fds = Vec::new();
+        for (index, (fd, kind)) in entries.iter().enumerate() {
+            let earlier: Vec<i32> = table.keys().copied().collect();
+            let spec = match kind {
+                Kind::Data(text) => json!({"data": {"text": text}}),
+                Kind::Capture(mode) => json!({"capture": {"mode": mode}}),
+                Kind::Null => json!({"null": {"flags": "ReadWrite"}}),
+                Kind::Close => json!("close"),
+                Kind::Dup(which) if !earlier.is_empty() => {
+                    json!({"dup": {"fd": earlier[which % earlier.len()]}})
+                }
+                Kind::Dup(_) => json!("close"),
+            };
+            match kind {
+                Kind::Close => { table.remove(fd); }
+                Kind::Dup(which) if !earlier.is_empty() => {
+                    let from = table[&earlier[which % earlier.len()]];
+                    table.insert(*fd, from);
+                }
+                Kind::Dup(_) => { table.remove(fd); }
+                _ => { table.insert(*fd, Some(index)); }
+            }
+            fds.push(json!([fd.to_string(), spec]));
+        }
+        // Its last fd, far away, is what it tells by: which are open, and what each reads. Then it writes to each.
+        fds.push(json!(["99", {"capture": {"mode": "memory"}}]));
+        let script = "import os, sys
+open_ = []
+for fd in range(99):
+    try: os.fstat(fd); open_.append(fd)
+    except OSError: pass
+for fd in open_:
+    try: data = os.pread(fd, 100, 0) if fd not in (%s) else b''
+    except OSError: data = b''
+    os.write(99, b'%%d=%%s\\n' %% (fd, data))
+for fd in open_:
+    if fd not in (%s):
+        try: os.write(fd, b'<%%d>' %% fd)
+        except OSError: pass
+";
+        let own: String = table
+            .iter()
+            .filter(|(_, to)| to.is_none())
+            .map(|(fd, _)| format!("{fd}, "))
+            .collect();
+        let script = script.replace("%s)", &format!("{own})")).replace("%%", "%");
+        let (ended, _rig) =
+            run(json!({"argv": ["/usr/bin/python3", "-S", "-c", script], "fds": fds}));
+        prop_assert_eq!((ended.status, messages(&ended)), (0, vec![]));
+        let told: String = table
+            .iter()
+            .map(|(fd, to)| match to.map(|to| &entries[to].1) {
+                Some(Kind::Data(text)) => format!("{fd}={text}\n"),
+                _ => format!("{fd}=\n"),
+            })
+            .collect();
+        prop_assert_eq!(text(&ended, "99"), told);
+        for (index, (fd, kind)) in entries.iter().enumerate() {
+            if matches!(kind, Kind::Capture(_)) {
+                let wanted: String =
+                    table.iter().filter(|(_, to)| **to == Some(index)).map(|(fd, _)| mark(*fd)).collect();
+                prop_assert_eq!(text(&ended, &fd.to_string()), wanted);
+            }
+        }
+    }
+}
+
+#[test]
+fn file_flags() {
+    let dir = tempfile::tempdir().unwrap();
+    // flags, what was there, what is there after writing "new", or the error
+    let table: [(&str, Option<&str>, Result<&str, &str>); 11] = [
+        ("Write", Some("older"), Ok("new")),
+        ("Write", None, Ok("new")),
+        ("Create", None, Ok("new")),
+        ("Create", Some("old"), Err("File exists")),
+        ("Replace", Some("older"), Ok("new")),
+        ("Replace", None, Err("No such file")),
+        ("Append", Some("old"), Ok("oldnew")),
+        ("Append", None, Err("No such file")),
+        ("CreateAppend", None, Ok("new")),
+        ("ReadWrite", Some("older"), Ok("new")),
+        ("Default", None, Ok("new")),
+    ];
+    for (i, (flags, before, after)) in table.into_iter().enumerate() {
+        let path = dir.path().join(i.to_string());
+        if let Some(before) = before {
+            std::fs::write(&path, before).unwrap();
+        }
+        let (ended, _rig) = run(json!({"argv": ["/usr/bin/printf", "new"],
+            "fds": [["stdout", {"file": {"path": path, "flags": flags, "mode": 0o640}}]]}));
+        match after {
+            Ok(after) => {
+                assert_eq!(std::fs::read_to_string(&path).unwrap(), after, "{flags} {before:?}");
+                if before.is_none() {
+                    use std::os::unix::fs::PermissionsExt;
+                    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+                    assert_eq!(mode & 0o777 & !0o640, 0, "{flags}");
+                }
+            }
+            Err(error) => {
+                let found = messages(&ended);
+                assert!(found[0].starts_with("failed to set up fd 1: "), "{found:?}");
+                assert!(found[0].contains(error), "{flags} {before:?}: {found:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_failing_fd_is_named_and_nothing_is_executed() {
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("trace");
+    let (ended, _rig) = run(json!({"argv": ["/usr/bin/touch", trace], "fds": [
+        ["stdin", {"file": {"path": "/nowhere/x"}}],
+        ["stdout", {"capture": {}}],
+        ["7", {"dup": {"fd": 99}}],
+        ["1000000", {"null": {}}]]}));
+    let found = messages(&ended);
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert_eq!(found[0], "failed to set up fd 0: No such file or directory (os error 2)");
+    assert_eq!(found[1], "failed to set up fd 7: Bad file descriptor (os error 9)");
+    assert!(found[2].starts_with("failed to set up fd 1000000: "), "{found:?}");
+    assert!(!trace.exists());
+    assert!(ended.pid.is_some());
+    assert_eq!(ended.failures.iter().map(|f| f.exit_code()).max(), Some(125));
+    assert_eq!(text(&ended, "stdout"), "");
+}
+
+#[test]
+fn executables_that_cannot_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("script");
+    std::fs::write(&script, "#!/no/such/interpreter\n").unwrap();
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let script = script.to_str().unwrap();
+    for (exe, code, error) in [
+        ("/no/such/exe", 127, "No such file or directory (os error 2)"),
+        ("/etc/passwd/x", 127, "Not a directory (os error 20)"),
+        ("sh", 127, "No such file or directory (os error 2)"),
+        (
+            "/etc/passwd",
+            126,
+            "Permission denied (os error 13): it has no execute permission (chmod +x sets it)",
+        ),
+        ("/tmp", 126, "Permission denied (os error 13): it is a directory"),
+        (
+            script,
+            126,
+            "No such file or directory (os error 2): its interpreter /no/such/interpreter, \
+             which its `#!` line names, does not exist",
+        ),
+    ] {
+        let (ended, _rig) = run(json!({"argv": ["x"], "exe": exe, "fds": captured("memory")}));
+        assert_eq!(messages(&ended), [format!("execve failed: {exe}: {error}")]);
+        assert_eq!(ended.failures[0].exit_code(), code, "{exe}");
+        assert_eq!(text(&ended, "stderr"), "");
+    }
+}
+
+fn whitelist(paths: &[&str]) -> Whitelist {
+    Whitelist::new(paths.iter().map(|path| (*path).to_owned()).collect()).unwrap()
+}
+
+#[test]
+fn restricted_executable() {
+    let restriction = Some(Arc::new(Restriction::new(whitelist(&["/bin/true"]))));
+    let mut rig = Rig::new(Options { restriction, ..options() });
+    rig.launch(json!({
+        "no": {"argv": ["/bin/echo"], "fds": [["1", "pipe-write"], ["2", {"capture": {}}]]},
+        "yes": {"argv": ["x"], "exe": "/bin/true", "fds": [["0", {"pipe-read": {"proc_id": "no", "fd": "1"}}]]},
+    }));
+    let ended = rig.end("no");
+    assert_eq!(messages(ended), ["restricted executable: /bin/true"]);
+    assert_eq!(ended.failures[0].stage, Stage::Restrict);
+    assert_eq!(ended.pid, None);
+    assert_eq!(rig.end("yes").status, 0);
+    assert!(!rig.started.contains_key("no"));
+}
+
+use procstar::engine::{Options, Places, Restriction, Whitelist};
+
+#[test]
+fn pipes_between_processes() {
+    let mut rig = Rig::new(options());
+    rig.launch(json!({
+        "last": {"argv": ["/usr/bin/wc", "-l"], "fds": [["0", {"pipe-read": {"proc_id": "mid", "fd": "5"}}], ["1", {"capture": {}}]]},
+        "first": {"argv": ["/usr/bin/seq", "100000"], "fds": [["1", "pipe-write"]]},
+        "mid": sh("cat >&5", json!([["0", {"pipe-read": {"proc_id": "first", "fd": "stdout"}}], ["5", "pipe-write"]])),
+    }));
+    assert_eq!(text(rig.end("last"), "stdout"), "100000\n");
+    rig.end("first");
+    rig.end("mid");
+}
+
+#[test]
+fn a_pipe_whose_peer_fails_ends() {
+    let mut rig = Rig::new(options());
+    rig.launch(json!({
+        "reader": {"argv": ["/bin/cat"], "fds": [["0", {"pipe-read": {"proc_id": "w", "fd": "1"}}]]},
+        "w": {"argv": ["/nope"], "fds": [["1", "pipe-write"]]},
+        "writer": sh("trap '' PIPE; until ! echo x; do :; done 2>&-", json!([["1", "pipe-write"]])),
+        "r": {"argv": ["/nope"], "fds": [["0", {"pipe-read": {"proc_id": "writer", "fd": "1"}}]]},
+    }));
+    assert_eq!(rig.end("reader").status, 0);
+    assert_eq!(rig.end("writer").status, 0);
+}
+
+#[test]
+fn a_child_starts_clean() {
+    // What the agent has: an fd without close-on-exec, an ignored signal, a blocked one.
+    let leaked = std::fs::File::open("/etc/hostname").unwrap();
+    let inherited = std::fs::File::open("/etc/passwd").unwrap();
+    use std::os::fd::AsRawFd;
+    // SAFETY: plain system calls; no handler is installed.
+    unsafe {
+        libc::fcntl(leaked.as_raw_fd(), libc::F_SETFD, 0);
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        libc::signal(libc::SIGHUP, libc::SIG_IGN);
+    }
+    let n = inherited.as_raw_fd();
+    let heritage = Heritage::new([], &[], [n], Some((777, 7777)));
+    let mut rig = Rig::new(Options { heritage: Arc::new(heritage), ..options() });
+    let fds =
+        json!([["stdin", {"null": {}}], ["stdout", {"capture": {}}], ["stderr", {"capture": {}}]]);
+    let mut with = fds.clone();
+    with.as_array_mut().unwrap().push(json!([n.to_string(), "inherit"]));
+    with.as_array_mut().unwrap().push(json!([(n + 50).to_string(), {"dup": {"fd": n}}]));
+    rig.launch(json!({
+        "fds": {"argv": ["/bin/ls", "/proc/self/fd"], "fds": fds},
+        "with": {"argv": ["/bin/ls", "/proc/self/fd"], "fds": with},
+        "status": {"argv": ["/bin/cat", "/proc/self/status"], "fds": fds},
+        "limit": sh("ulimit -Sn; ulimit -Hn", fds.clone()),
+        "session": sh("set -- $(</proc/self/stat); echo $(($1 == $5 && $1 == $6))", fds.clone()),
+        "env": {"argv": ["/usr/bin/env"], "fds": fds},
+    }));
+    // ls has the directory itself open as well.
+    assert_eq!(
+        text(rig.end("fds"), "stdout").split_whitespace().collect::<Vec<_>>(),
+        ["0", "1", "2", "3"]
+    );
+    let with = text(rig.end("with"), "stdout");
+    for fd in [n, n + 50] {
+        assert!(with.split_whitespace().any(|f| f == fd.to_string()), "{fd}: {with}");
+    }
+    let status = text(rig.end("status"), "stdout");
+    for set in ["SigBlk", "SigIgn", "SigCgt", "SigPnd"] {
+        let line = status.lines().find(|line| line.starts_with(set)).unwrap();
+        assert!(line.ends_with("0000000000000000"), "{line}");
+    }
+    assert_eq!(text(rig.end("limit"), "stdout"), "777\n7777\n");
+    assert_eq!(text(rig.end("session"), "stdout"), "1\n");
+    assert_eq!(text(rig.end("env"), "stdout"), "");
+}
+
+#[test]
+fn environments() {
+    let variables = [("A", "1"), ("B", "2"), ("SECRET", "x"), ("A2", "=")];
+    let heritage =
+        Heritage::new(variables.map(|(n, v)| (n.into(), v.into())), &["SECRET"], [], None);
+    let heritage = Arc::new(heritage);
+    let table = [
+        (json!({}), "A2==\nA=1\nB=2\n"),
+        (json!({"inherit": false}), ""),
+        (json!({"inherit": ["B", "SECRET", "NONE"]}), "B=2\n"),
+        (
+            json!({"vars": {"A": "new", "B": null, "C": "3\u{e4}", "SECRET": "own"}}),
+            "A2==\nA=new\nC=3\u{e4}\nSECRET=own\n",
+        ),
+        (json!({"inherit": ["A"], "vars": {"A": null, "E": ""}}), "E=\n"),
+    ];
+    for (env, wanted) in table {
+        let mut rig = Rig::new(Options { heritage: Arc::clone(&heritage), ..options() });
+        rig.launch(
+            json!({"a": {"argv": ["/usr/bin/env"], "env": env, "fds": [["1", {"capture": {}}]]}}),
+        );
+        let printed = text(rig.end("a"), "stdout");
+        let mut lines: Vec<_> = printed.lines().collect();
+        lines.sort();
+        let mut wanted: Vec<_> = wanted.lines().collect();
+        wanted.sort();
+        assert_eq!(lines, wanted, "{env}");
+    }
+}
+
+#[test]
+fn output_is_read_by_range_while_written() {
+    for mode in ["tempfile", "memory"] {
+        let mut rig = Rig::new(options());
+        let size = 100_000_000u64;
+        let script = format!("head -c {size} /dev/zero | tr '\\0' 'x'");
+        rig.launch(json!({"a": sh(&script, json!([["1", {"capture": {"mode": mode}}]]))}));
+        rig.pid("a");
+        let captures = Arc::clone(&rig.started["a"].captures);
+        let capture = captures.get("stdout".parse().unwrap()).unwrap();
+        let mut buf = vec![0; 100_000];
+        let mut reads = 0;
+        let mut last = 0;
+        while reads < 1000 || last < size {
+            let length = capture.len();
+            assert!(length >= last);
+            last = length;
+            let n = capture.read_at(fastrand::u64(0..=length), &mut buf).unwrap();
+            assert!(buf[..n].iter().all(|b| *b == b'x'));
+            reads += 1;
+        }
+        let ended = rig.end("a");
+        let bytes = output(&ended.captures, "1");
+        assert_eq!(bytes.len() as u64, size);
+        assert!(bytes.iter().all(|b| *b == b'x'), "{mode}");
+        assert!(ended.cut_short.is_empty());
+    }
+}
+
+#[test]
+fn a_survivor_delays_the_end_by_the_grace_alone() {
+    for mode in ["tempfile", "memory"] {
+        let fds = json!([["0", {"null": {}}], ["1", {"capture": {"mode": mode}}]]);
+        let mut rig = Rig::new(options());
+        rig.launch(json!({"a": sh("sleep 100 & echo $!", fds)}));
+        let ended = rig.end("a");
+        assert_eq!(ended.cut_short, [("1".parse().unwrap(), CutShort::Survivor)], "{mode}");
+        let survivor: i32 = text(ended, "stdout").trim().parse().unwrap();
+        let took = ended.stop.seconds_since(ended.start);
+        assert!(took < 0.3, "the process itself has ended at once, not after {took} s");
+        // SAFETY: plain system call, on a process of this test.
+        unsafe { libc::kill(survivor, libc::SIGKILL) };
+    }
+}
+
+#[test]
+fn a_survivor_that_ends_in_time_is_waited_for() {
+    for mode in ["tempfile", "memory"] {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let fds = json!([["0", {"null": {}}], ["1", {"capture": {"mode": mode}}]]);
+        let mut rig = Rig::new(Options { drain_grace: DEADLINE, ..options() });
+        rig.launch(json!({"a": sh(&format!("(read x < {f}; echo late) & echo early", f = fifo.display()), fds)}));
+        let pid = rig.pid("a");
+        // Reaped: only the survivor holds the capture.
+        eventually("the exit", || !std::path::Path::new(&format!("/proc/{pid}")).exists());
+        std::fs::write(&fifo, "go\n").unwrap();
+        let ended = rig.end("a");
+        assert_eq!(text(ended, "stdout"), "early\nlate\n", "{mode}");
+        assert!(ended.cut_short.is_empty());
+    }
+}
+
+#[test]
+fn what_was_captured_never_changes_afterwards() {
+    for mode in ["tempfile", "memory"] {
+        let fds = json!([["0", {"null": {}}], ["1", {"capture": {"mode": mode}}]]);
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut rig = Rig::new(options());
+        let script = format!(
+            "(read x < {f}; for i in {{1..20000}}; do echo too late; done; echo > {f}) & echo early",
+            f = fifo.display()
+        );
+        rig.launch(json!({"a": sh(&script, fds)}));
+        let ended = rig.end("a");
+        assert_eq!(text(ended, "stdout"), "early\n", "{mode}");
+        // The survivor goes on to its own end, neither stopped by a full pipe nor killed by a closed one.
+        std::fs::write(&fifo, "go\n").unwrap();
+        std::fs::read(&fifo).unwrap();
+        assert_eq!(text(rig.end("a"), "stdout"), "early\n", "{mode}");
+    }
+}
+
+#[test]
+fn signals() {
+    let mut rig = Rig::new(options());
+    rig.launch(json!({"a": {"argv": ["/bin/sleep", "100"]}}));
+    rig.pid("a");
+    rig.engine.signal("a".into(), 0, 1);
+    rig.engine.signal("a".into(), 999, 2);
+    rig.engine.signal("b".into(), 15, 3);
+    rig.engine.signal("a".into(), libc::SIGUSR2, 4);
+    assert_eq!(rig.end("a").status, libc::SIGUSR2);
+    rig.engine.signal("a".into(), 15, 5);
+    rig.until("five answers", |rig| rig.signaled.len() == 5);
+    let errno = |ticket| rig.signaled[&ticket].as_ref().err().map(|e| e.raw_os_error().unwrap());
+    assert_eq!(
+        [1, 2, 3, 4, 5].map(errno),
+        [None, Some(libc::EINVAL), Some(libc::ESRCH), None, Some(libc::ESRCH)]
+    );
+}
+
+#[test]
+fn a_blocked_set_up_holds_nobody_else_and_can_be_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::new(options());
+    let mut specs = serde_json::Map::new();
+    for i in 0..12 {
+        let fifo = dir.path().join(i.to_string());
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        specs.insert(
+            i.to_string(),
+            json!({"argv": ["/bin/cat"], "fds": [
+            ["0", {"file": {"path": fifo}}], ["1", {"capture": {"mode": "memory"}}]]}),
+        );
+    }
+    rig.launch(specs.into());
+    rig.launch(json!({"free": sh("echo free", captured("memory"))}));
+    assert_eq!(text(rig.end("free"), "stdout"), "free\n");
+    rig.until("twelve reported as running", |rig| rig.started.len() == 13);
+    rig.engine.signal("0".into(), libc::SIGTERM, 1);
+    let ended = rig.end("0");
+    assert_eq!(ended.failures[0].stage, Stage::Setup);
+    for i in 1..12 {
+        std::fs::write(dir.path().join(i.to_string()), i.to_string()).unwrap();
+        assert_eq!(text(rig.end(&i.to_string()), "stdout"), i.to_string());
+    }
+}
+
+#[test]
+fn nothing_is_left_of_forgotten_processes() {
+    let mut rig = Rig::new(options());
+    let round = |rig: &mut Rig, name: &str| {
+        let specs: serde_json::Map<_, _> = (0..50)
+            .map(|i| (format!("{name}{i}"), sh("head -c 70000 /dev/zero", captured("memory"))))
+            .collect();
+        rig.launch(specs.into());
+        rig.until("fifty ends", |rig| rig.ended.len() == 50);
+        rig.started.clear();
+        for (id, _) in rig.ended.drain() {
+            rig.engine.forget(id.as_str().into());
+        }
+        // An answer to a later command: the engine has come past the earlier ones.
+        rig.engine.signal("none".into(), 0, 1);
+        rig.signaled.clear();
+        rig.until("the engine", |rig| !rig.signaled.is_empty());
+    };
+    round(&mut rig, "warm");
+    let before = open_fds();
+    round(&mut rig, "again");
+    assert_eq!(open_fds(), before);
+}
+
+#[test]
+fn many_at_once() {
+    let mut rig = Rig::new(options());
+    let specs: serde_json::Map<_, _> = (0..1000)
+        .map(|i| {
+            (
+                i.to_string(),
+                json!({"argv": ["/bin/echo", i.to_string()], "fds": captured("tempfile")}),
+            )
+        })
+        .collect();
+    rig.launch(specs.into());
+    rig.until("a thousand ends", |rig| rig.ended.len() == 1000);
+    for (id, ended) in &rig.ended {
+        assert_eq!((text(ended, "stdout"), ended.status), (format!("{id}\n"), 0));
+    }
+    assert_eq!(rig.started.len(), 1000);
+}
+
+#[test]
+fn a_directory_that_is_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::new(Options {
+        places: Places { files: "/nowhere".into(), memory: dir.path().into() },
+        ..options()
+    });
+    rig.launch(json!({
+        "a": sh("true", captured("tempfile")),
+        "b": sh("echo fine", captured("memory")),
+    }));
+    let ended = rig.end("a");
+    assert_eq!(
+        messages(ended),
+        [
+            "failed to set up fd 1: No such file or directory (os error 2)",
+            "failed to set up fd 2: No such file or directory (os error 2)"
+        ]
+    );
+    assert_eq!(ended.cut_short.len(), 2);
+    assert_eq!(text(rig.end("b"), "stdout"), "fine\n");
+}
+
+#[test]
+fn a_signal_reaches_a_process_that_waits_for_its_turn() {
+    let mut rig = Rig::new(options());
+    let ids: Vec<String> = (0..200).map(|i| i.to_string()).collect();
+    let sleep = json!({"argv": ["/bin/sleep", "100"]});
+    let specs: serde_json::Map<_, _> = ids.iter().map(|id| (id.clone(), sleep.clone())).collect();
+    rig.launch(specs.into());
+    // Most of them are not even planned yet; SIGQUIT is held until a child has come through its set-up.
+    for (ticket, id) in (0..).zip(&ids) {
+        let signum = if ticket % 2 == 0 { libc::SIGKILL } else { libc::SIGQUIT };
+        rig.engine.signal(id.as_str().into(), signum, ticket);
+    }
+    rig.until("every answer and end", |rig| rig.signaled.len() == 200 && rig.ended.len() == 200);
+    for (ticket, id) in (0..).zip(&ids) {
+        assert!(rig.signaled[&ticket].is_ok(), "{id}: {:?}", rig.signaled[&ticket]);
+        assert_ne!(rig.ended[id].status, 0);
+    }
+}
+
+#[test]
+fn hundreds_of_set_ups_that_wait_for_later_processes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut specs = serde_json::Map::new();
+    let fifo = |i| dir.path().join(format!("{i}"));
+    for i in 0..300 {
+        nix::unistd::mkfifo(&fifo(i), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let fds = json!([["0", {"file": {"path": fifo(i)}}], ["1", {"capture": {}}]]);
+        specs.insert(format!("r{i}"), json!({"argv": ["/bin/cat"], "fds": fds}));
+    }
+    for i in 0..300 {
+        let fds = json!([["1", {"file": {"path": fifo(i), "flags": "Append"}}]]);
+        specs.insert(format!("w{i}"), json!({"argv": ["/bin/echo", i.to_string()], "fds": fds}));
+    }
+    let mut rig = Rig::new(options());
+    rig.launch(specs.into());
+    for i in 0..300 {
+        assert_eq!(text(rig.end(&format!("r{i}")), "1"), format!("{i}\n"));
+    }
+}
+
+#[test]
+fn a_process_that_cannot_be_made_ends_without_a_grace() {
+    let mut rig = Rig::new(Options { drain_grace: DEADLINE * 2, ..options() });
+    use std::os::fd::AsRawFd;
+    let free = std::fs::File::open("/dev/null").unwrap().as_raw_fd() as u64;
+    // Room for the descriptor of a capture, and none for a pidfd.
+    let (_, hard) =
+        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, free + 1, hard)
+        .unwrap();
+    rig.launch(json!({"a": sh("true", json!([["1", {"capture": {}}]]))}));
+    let ended = rig.end("a");
+    assert_eq!(messages(ended), ["fork failed: Too many open files (os error 24)"]);
+    assert_eq!(ended.cut_short, [("stdout".parse().unwrap(), CutShort::Setup)]);
+}
+
+/// CPU time of this whole process.
+fn cpu_time() -> std::time::Duration {
+    let clock = nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID;
+    nix::time::clock_gettime(clock).unwrap().into()
+}
+
+#[test]
+fn a_traced_process_is_waited_for_without_haste() {
+    let mut rig = Rig::new(options());
+    rig.launch(json!({"a": {"argv": ["/bin/sleep", "100"]}}));
+    let pid = rig.pid("a");
+    let (told, tell) = nix::unistd::pipe().unwrap();
+    use std::os::fd::AsRawFd;
+    // A tracer that does not wait for what it traces: until it ends, nobody else can.
+    // SAFETY: the child calls only what is async-signal-safe.
+    let tracer = unsafe { libc::fork() };
+    if tracer == 0 {
+        // SAFETY: `seized` is one byte, a bool; the other calls take no pointers that are read.
+        unsafe {
+            let seized = libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) == 0;
+            libc::write(tell.as_raw_fd(), (&raw const seized).cast(), 1);
+            loop {
+                libc::pause();
+            }
+        }
+    }
+    let mut seized = [0];
+    nix::unistd::read(&told, &mut seized).unwrap();
+    if seized == [1] {
+        rig.engine.signal("a".into(), libc::SIGKILL, 1);
+        let stat = format!("/proc/{pid}/stat");
+        eventually("the zombie", || std::fs::read_to_string(&stat).unwrap().contains(") Z "));
+        // While the engine looks ten times, it takes next to no CPU.
+        let (began, before) = (std::time::Instant::now(), cpu_time());
+        let (_silent, nothing) = std::sync::mpsc::channel::<()>();
+        let _ = nothing.recv_timeout(std::time::Duration::from_millis(500));
+        assert!(cpu_time() - before < began.elapsed() / 4, "a busy loop");
+        assert!(!rig.ended.contains_key("a"));
+    }
+    // SAFETY: plain system call, on a process of this test.
+    unsafe { libc::kill(tracer, libc::SIGKILL) };
+    rig.engine.signal("a".into(), libc::SIGKILL, 2);
+    assert_eq!(rig.end("a").status, libc::SIGKILL);
+    // SAFETY: no status is asked for.
+    unsafe { libc::waitpid(tracer, std::ptr::null_mut(), 0) };
+}

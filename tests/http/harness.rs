@@ -1,0 +1,189 @@
+//! A server on a thread of its own, with the mock behind it.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use actix::{Actor, Addr, Arbiter, ArbiterHandle, System};
+use procstar::actors::results::Results;
+use procstar::config::LogLevel;
+use procstar::engine::procfs::ProcFs;
+use procstar::engine::{Options, Places};
+use procstar::http::access::Policy;
+use procstar::http::{About, Doors, Limits, LogControl, Service, Serving, listen};
+use procstar::report::Sampler;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::client::{Answer, Client};
+use super::mock::{Die, Mock};
+use crate::support::engine::{DEADLINE, options};
+
+pub fn own_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+/// A log of which only the level is there.
+struct Log(Mutex<Option<LogLevel>>);
+
+impl LogControl for Log {
+    fn levels(&self) -> (LogLevel, LogLevel) {
+        (self.0.lock().unwrap().unwrap_or_default(), LogLevel::default())
+    }
+    fn set(&self, level: Option<LogLevel>) {
+        *self.0.lock().unwrap() = level;
+    }
+}
+
+/// A running service. Dropping it stops it.
+pub struct World {
+    pub address: SocketAddr,
+    /// Dropped, it stops the server.
+    server: Option<oneshot::Sender<()>>,
+    mock: Addr<Mock>,
+    results: Addr<Results>,
+    arbiter: ArbiterHandle,
+    system: System,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl World {
+    /// One that lets this user in.
+    pub fn new() -> World {
+        World::with(Policy::new(own_uid(), None), 0)
+    }
+
+    /// One on `port` that lets in whom `policy` does.
+    pub fn with(policy: Policy, port: u16) -> World {
+        let listeners = listen((Ipv4Addr::LOCALHOST, port).into()).unwrap();
+        World::at(Doors { tcp: listeners, ..Doors::default() }, policy, Limits::default())
+    }
+
+    /// One behind these doors, of which that to the network must be there.
+    pub fn at(doors: Doors, policy: Policy, limits: Limits) -> World {
+        let address = doors.tcp[0].local_addr().unwrap();
+        let (tell, told) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            System::new().block_on(async move {
+                let dir = tempfile::tempdir().unwrap();
+                let places = Places { files: dir.path().into(), memory: dir.path().into() };
+                // On an arbiter of its own, with which it can be ended.
+                let arbiter = Arbiter::new();
+                let results = Results::start_in_arbiter(&arbiter.handle(), |_| Results::default());
+                let options = Options { places, setup_patience: DEADLINE, ..options() };
+                let mock = Mock::start(options, results.clone());
+                let service = Service {
+                    start: mock.clone().recipient(),
+                    signal: mock.clone().recipient(),
+                    delete: mock.clone().recipient(),
+                    stop: mock.clone().recipient(),
+                    one: results.clone().recipient(),
+                    all: results.clone().recipient(),
+                    page: results.clone().recipient(),
+                    snapshot: results.clone().recipient(),
+                    changes: results.clone().recipient(),
+                    end: results.clone().recipient(),
+                    tally: results.clone().recipient(),
+                    position: results.clone().recipient(),
+                    sampler: Arc::new(Sampler::new(ProcFs::default())),
+                    policy,
+                    about: Arc::new(About::default()),
+                    log: Arc::new(Log(Mutex::new(None))),
+                    limits,
+                };
+                let serving = Serving::start(doors, service, None);
+                let (server, stopped) = oneshot::channel::<()>();
+                tell.send((server, mock, results, arbiter.handle(), System::current())).unwrap();
+                // It is dropped.
+                let _ = stopped.await;
+                serving.stop().await;
+            });
+        });
+        let (server, mock, results, arbiter, system) = told.recv_timeout(DEADLINE).unwrap();
+        World {
+            address,
+            server: Some(server),
+            mock,
+            results,
+            arbiter,
+            system,
+            thread: Some(thread),
+        }
+    }
+
+    /// Ends the actors behind the service.
+    pub fn kill_mock(&self) {
+        self.mock.do_send(Die);
+        self.arbiter.stop();
+        let deadline = Instant::now() + DEADLINE;
+        while self.mock.connected() || self.results.connected() {
+            assert!(Instant::now() < deadline, "the mock lives on");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Stops the server as a program would that ends.
+    pub fn stop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.kill_mock();
+            self.server = None;
+            thread.join().unwrap();
+            self.system.stop();
+        }
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// Asks on a connection of its own.
+    pub fn ask(&self, method: &str, path: &str) -> Answer {
+        self.send(method, path, &[], b"")
+    }
+
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let mut client = self.client();
+        client.request(method, path, headers, body);
+        let mut answer = client.head();
+        if method != "HEAD" {
+            client.body(&mut answer);
+        }
+        answer
+    }
+
+    pub fn post(&self, specs: &Value) -> Answer {
+        let body = json!({ "specs": specs }).to_string();
+        self.send("POST", "/procs", &[("Content-Type", "application/json")], body.as_bytes())
+    }
+
+    /// Waits for the end of a process whose output is too large to be read for that.
+    pub fn until_ended(&self, path: &str) {
+        let wait = DEADLINE.as_secs();
+        let data = self.ask("GET", &format!("{path}?output=none&wait={wait}")).data();
+        let result = data["procs"].as_object().and_then(|procs| procs.values().next());
+        assert_ne!(result.unwrap()["state"], "running", "{path} still runs");
+    }
+
+    /// The result of a process once it runs no more; `path` is that of the process.
+    pub fn ended(&self, path: &str) -> Value {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let mut data = self.ask("GET", path).data();
+            let procs = data["procs"].as_object_mut().unwrap();
+            assert_eq!(procs.len(), 1);
+            let result = procs.values_mut().next().unwrap().take();
+            if result["state"] != "running" {
+                return result;
+            }
+            assert!(Instant::now() < deadline, "{path} still runs");
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

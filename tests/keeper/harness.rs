@@ -1,0 +1,457 @@
+//! A keeper in a process of its own, whose agents are puppets.
+//!
+//! Both are this test program, run again with [`play_a_role`] for its only test. A puppet passes bytes between the keeper and
+//! the test, and ends when and how the test says: so the test is the agent, and a real process lives and dies for it.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::unistd::Pid;
+use procstar::config::LogSettings;
+use procstar::engine::{Captures, Moment};
+use procstar::keeper::ledger::Record;
+use procstar::keeper::protocol::{
+    Decoder, Memory, Opening, Settings, ToAgent, ToKeeper, VERSION, encode,
+};
+use procstar::keeper::upgrade::{self, State};
+use procstar::keeper::{self, AgentCommand, Origin, descriptors};
+use procstar::spec::{FdName, Validated};
+
+/// Every wait of a test is bounded by this.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The directory where keeper, puppets and test meet.
+const PLACE: &str = "PROCSTAR_TEST_PLACE";
+/// What a puppet does at the end, in a file at that place: `close`, or an exit code.
+const ENDING: &str = "ending";
+const MEETING: &str = "meeting";
+/// A shell script at that place, which is run in the middle of an upgrade.
+const BETWEEN: &str = "between";
+
+/// Not a test, but the programs that the tests start.
+#[test]
+fn play_a_role() {
+    let Some(place) = std::env::var_os(PLACE).map(PathBuf::from) else { return };
+    if let Ok(fd) = std::env::var(keeper::KEEPER_FD) {
+        // SAFETY: the keeper has left it open for us.
+        let keeper = unsafe { OwnedFd::from_raw_fd(fd.parse().unwrap()) };
+        puppet(&place, UnixStream::from(keeper));
+    }
+    if let Ok(nonce) = std::env::var(keeper::check::NONCE) {
+        let state = descriptors::state_file(upgrade::CHECK_FD, "0").unwrap();
+        let state = descriptors::read_state(&state).unwrap();
+        // After what the test harness has printed.
+        println!("\n{}", keeper::check::answer(&nonce, &state, Ok(())).trim_end());
+        std::process::exit(0);
+    }
+    let agents = || AgentCommand { exe: this_program(), args: role().map(Into::into).into() };
+    if let Ok(number) = std::env::var(upgrade::STATE_FD) {
+        // The moment that a test chooses: the keeper before has handed over, and the next one knows of nothing yet.
+        let between = Command::new("/bin/sh").arg(place.join(BETWEEN)).status().unwrap();
+        assert!(between.success());
+        let state = State::inherit(&number, &[number.parse().unwrap()]).unwrap();
+        std::process::exit(i32::from(keeper::resume(state, agents()).unwrap().code()));
+    }
+    let agents = agents();
+    let origin = Origin { start: Moment::now(), fds: Vec::new(), nofile: None };
+    std::process::exit(i32::from(keeper::keep(origin, agents).unwrap().code()));
+}
+
+fn this_program() -> PathBuf {
+    std::env::current_exe().unwrap()
+}
+
+fn role() -> [&'static str; 3] {
+    ["harness::play_a_role", "--exact", "--nocapture"]
+}
+
+fn puppet(place: &Path, mut keeper: UnixStream) -> ! {
+    let mut test = UnixStream::connect(place.join(MEETING)).unwrap();
+    let again = u8::from(std::env::var_os(keeper::AGAIN).is_some());
+    test.write_all(&std::process::id().to_be_bytes()).unwrap();
+    test.write_all(&[again]).unwrap();
+    let (mut from_keeper, mut to_test) = (keeper.try_clone().unwrap(), test.try_clone().unwrap());
+    std::thread::spawn(move || {
+        // Whatever ends it: the test sees the end of the stream.
+        let _ = std::io::copy(&mut from_keeper, &mut to_test);
+        let _ = to_test.shutdown(std::net::Shutdown::Write);
+    });
+    let _ = std::io::copy(&mut test, &mut keeper);
+    let ending = place.join(ENDING);
+    let what = std::fs::read_to_string(&ending);
+    // The next one ends in its own way.
+    let _ = std::fs::remove_file(ending);
+    match what.as_deref() {
+        Ok("close") => {
+            keeper.shutdown(std::net::Shutdown::Both).unwrap();
+            loop {
+                std::thread::park();
+            }
+        }
+        Ok(code) => std::process::exit(code.parse().unwrap()),
+        Err(_) => std::process::exit(0),
+    }
+}
+
+/// A keeper.
+pub struct World {
+    pub place: tempfile::TempDir,
+    meeting: UnixListener,
+    keeper: Child,
+    /// Settings that the agents bring.
+    pub settings: Settings,
+    pub opening: Opening,
+}
+
+impl World {
+    pub fn new() -> World {
+        let place = tempfile::tempdir().unwrap();
+        let meeting = UnixListener::bind(place.path().join(MEETING)).unwrap();
+        let settings = Settings {
+            state_dir: None,
+            base_dir: place.path().join("tmp"),
+            conn_id: None,
+            drain_grace: Duration::from_millis(300),
+            setup_patience: Duration::from_millis(100),
+            restrict_exe: Default::default(),
+            limits: Default::default(),
+            log: LogSettings::default(),
+        };
+        std::fs::create_dir(&settings.base_dir).unwrap();
+        let opening = Opening { places: vec![place.path().join("run")], ..Opening::default() };
+        let keeper = start_keeper(place.path());
+        World { place, meeting, keeper, settings, opening }
+    }
+
+    /// One whose directory outlasts it.
+    pub fn lasting() -> World {
+        let mut world = World::new();
+        world.settings.state_dir = Some(world.place.path().join("state"));
+        world
+    }
+
+    /// Kills the keeper, and starts another; agents of the old one end.
+    pub fn another_keeper(&mut self) {
+        self.keeper.kill().unwrap();
+        self.keeper.wait().unwrap();
+        self.keeper = start_keeper(self.place.path());
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.keeper.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid() as i32), signal).unwrap();
+    }
+
+    /// Has the keeper upgrade itself to this same program. In the middle, a shell script is run.
+    pub fn upgrade(&self, between: &str) {
+        std::fs::write(self.place.path().join(BETWEEN), between).unwrap();
+        self.signal(Signal::SIGHUP);
+    }
+
+    /// The next agent that the keeper starts.
+    pub fn agent(&self) -> Agent {
+        let mut fds = [PollFd::new(self.meeting.as_fd(), PollFlags::POLLIN)];
+        let ready = poll(&mut fds, PollTimeout::try_from(DEADLINE).unwrap()).unwrap();
+        assert_eq!(ready, 1, "no agent is started; {}", self.log());
+        let (mut socket, _) = self.meeting.accept().unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        let mut pid = [0; 4];
+        let mut again = [0];
+        socket.read_exact(&mut pid).unwrap();
+        socket.read_exact(&mut again).unwrap();
+        Agent {
+            pid: Pid::from_raw(u32::from_be_bytes(pid) as i32),
+            again: again == [1],
+            socket,
+            decoder: Decoder::default(),
+            settings: self.settings.clone(),
+            opening: self.opening.clone(),
+            ending: self.place.path().join(ENDING),
+        }
+    }
+
+    /// The next agent, introduced.
+    pub fn welcomed(&self) -> (Agent, Welcome) {
+        let mut agent = self.agent();
+        let welcome = agent.hello(None);
+        (agent, welcome)
+    }
+
+    /// The keeper's exit code.
+    pub fn ended(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.keeper.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "the keeper does not end; {}", self.log());
+            std::thread::yield_now();
+        }
+    }
+
+    /// What is left where directories of instances are made.
+    pub fn remains(&self) -> usize {
+        let uid = nix::unistd::geteuid();
+        let user = self.settings.base_dir.join(format!("procstar-{uid}"));
+        std::fs::read_dir(user).map_or(0, Iterator::count)
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.place.path().join("log")).unwrap_or_default()
+    }
+}
+
+fn start_keeper(place: &Path) -> Child {
+    let log = std::fs::File::options().create(true).append(true).open(place.join("log")).unwrap();
+    // The harness's other thread is not to die of the keeper's signals: the mask is inherited.
+    let mask = SigSet::thread_get_mask().unwrap();
+    SigSet::all().thread_block().unwrap();
+    let keeper = Command::new(this_program())
+        .args(role())
+        .env(PLACE, place)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn();
+    mask.thread_set_mask().unwrap();
+    keeper.unwrap()
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the keeper's log:\n{}", self.log());
+        }
+        // It may have ended.
+        let _ = self.keeper.kill();
+        let _ = self.keeper.wait();
+        // A killed one leaves this to a sweep of a directory that is about to go.
+        let memory = format!("/dev/shm/procstar-{}", nix::unistd::geteuid());
+        for dir in std::fs::read_dir(memory).into_iter().flatten().flatten() {
+            if dir.file_name().to_string_lossy().starts_with(&format!("{}-", self.pid())) {
+                let _ = std::fs::remove_dir_all(dir.path());
+            }
+        }
+    }
+}
+
+/// What the keeper says to an agent that introduces itself.
+pub struct Welcome {
+    pub pid: u32,
+    pub ppid: u32,
+    pub first: bool,
+    pub memory: Memory,
+    pub records: Vec<Record>,
+    pub dir: Option<PathBuf>,
+}
+
+impl Welcome {
+    /// `id: launched`, `id: running` or `id: ended STATUS` of each record.
+    pub fn brief(&self) -> Vec<String> {
+        self.records
+            .iter()
+            .map(|record| match (&record.started, &record.ended) {
+                (_, Some(ended)) if ended.lost => format!("{}: lost", record.id),
+                (_, Some(ended)) => format!("{}: ended {}", record.id, ended.status),
+                (Some(_), None) => format!("{}: running", record.id),
+                (None, None) => format!("{}: launched", record.id),
+            })
+            .collect()
+    }
+}
+
+/// An agent that the keeper has started.
+pub struct Agent {
+    pub pid: Pid,
+    /// Whether it was told that it is not the first.
+    pub again: bool,
+    socket: UnixStream,
+    decoder: Decoder,
+    settings: Settings,
+    opening: Opening,
+    ending: PathBuf,
+}
+
+impl Agent {
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.socket.write_all(bytes).unwrap();
+    }
+
+    pub fn tell(&mut self, message: &ToKeeper) {
+        self.raw(&frame(message));
+    }
+
+    pub fn greeting(&self, version: u32, input: Option<Validated>) -> ToKeeper {
+        ToKeeper::Hello {
+            version,
+            settings: Box::new(self.settings.clone()),
+            opening: Box::new(self.opening.clone()),
+            input,
+        }
+    }
+
+    /// Introduces itself.
+    pub fn hello(&mut self, input: Option<Validated>) -> Welcome {
+        self.tell(&self.greeting(VERSION, input));
+        match self.next() {
+            ToAgent::Welcome { pid, ppid, first, memory, records, start: _, dir } => {
+                Welcome { pid, ppid, first, memory, records, dir }
+            }
+            other => panic!("no welcome but {}", brief(&other)),
+        }
+    }
+
+    pub fn launch(&mut self, specs: serde_json::Value) {
+        self.tell(&ToKeeper::Launch(request(specs)));
+    }
+
+    /// Waits until the keeper has heard all that was told. Nothing else must come meanwhile.
+    pub fn heard(&mut self) {
+        self.tell(&ToKeeper::Signal { id: "nobody".into(), signum: 1, ticket: 0 });
+        assert_eq!(brief(&self.next()), format!("signaled nobody 0 {}", libc::ESRCH));
+    }
+
+    /// Has an ended process forgotten, and returns when it is.
+    pub fn forget(&mut self, id: &str) {
+        self.tell(&ToKeeper::Forget(id.into()));
+        self.until(&format!("forgotten {id}"));
+    }
+
+    /// The next message; none at the end of the stream.
+    pub fn try_next(&mut self) -> Option<ToAgent> {
+        let mut buf = vec![0; 1 << 16];
+        loop {
+            if let Some(message) = self.decoder.next_message().unwrap() {
+                return Some(message);
+            }
+            match self.socket.read(&mut buf) {
+                Ok(0) => return None,
+                Ok(n) => self.decoder.push(&buf[..n]),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("still waiting for a message: {error}"),
+            }
+        }
+    }
+
+    pub fn next(&mut self) -> ToAgent {
+        self.try_next().expect("a message, not the end")
+    }
+
+    /// The next messages in short, until one is this.
+    pub fn until(&mut self, last: &str) -> Vec<String> {
+        let mut told = Vec::new();
+        while told.last().is_none_or(|message| message != last) {
+            told.push(brief(&self.next()));
+        }
+        told
+    }
+
+    /// The captures that come with the next event.
+    pub fn next_captures(&mut self) -> std::sync::Arc<Captures> {
+        match self.next() {
+            ToAgent::Started(started) => started.captures,
+            ToAgent::Ended(ended) => ended.captures,
+            other => panic!("no event of a process but {}", brief(&other)),
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid, signal).unwrap();
+    }
+
+    /// Dies without a word.
+    pub fn die(self) {
+        self.signal(Signal::SIGKILL);
+    }
+
+    /// Ends in order, after all that it has told.
+    pub fn exit(self, code: i32) {
+        std::fs::write(&self.ending, code.to_string()).unwrap();
+    }
+
+    /// Closes its socket, and lives on.
+    pub fn close(self) {
+        std::fs::write(&self.ending, "close").unwrap();
+    }
+
+    pub fn bye(mut self, code: u8) {
+        self.tell(&ToKeeper::Bye { code, signal: None });
+        self.exit(0);
+    }
+}
+
+pub fn frame(message: &ToKeeper) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode(message, &mut bytes).unwrap();
+    bytes
+}
+
+/// A message in short.
+pub fn brief(message: &ToAgent) -> String {
+    match message {
+        ToAgent::Welcome { .. } => "welcome".into(),
+        ToAgent::Refused { message } => format!("refused: {message}"),
+        ToAgent::Started(started) => format!("started {}", started.id),
+        ToAgent::Ended(ended) => format!("ended {} {}", ended.id, ended.status),
+        ToAgent::Signaled { id, ticket, errno } => {
+            format!("signaled {id} {ticket} {}", errno.unwrap_or(0))
+        }
+        ToAgent::Order(order) => format!("order {order:?}"),
+        ToAgent::Forgotten(id) => format!("forgotten {id}"),
+        ToAgent::StopFailed { id, .. } => format!("stop failed {id}"),
+    }
+}
+
+pub fn request(specs: serde_json::Value) -> Validated {
+    let text = serde_json::json!({ "specs": specs }).to_string();
+    procstar::spec::from_json(text.as_bytes()).unwrap()
+}
+
+/// A shell command as a spec, its output captured.
+pub fn sh(script: &str) -> serde_json::Value {
+    captured(script, "tempfile")
+}
+
+pub fn captured(script: &str, mode: &str) -> serde_json::Value {
+    serde_json::json!({
+        "argv": ["/bin/sh", "-c", script],
+        "fds": [["stdin", {"null": {}}], ["stdout", {"capture": {"mode": mode}}]],
+    })
+}
+
+/// A process that waits until a file is there, or, should the test fail, for half a minute.
+pub fn until_exists(path: &Path, then: &str) -> serde_json::Value {
+    let path = path.display();
+    sh(&format!("for _ in $(seq 3000); do [ -e {path} ] && break; sleep 0.01; done; {then}"))
+}
+
+/// What is captured of standard output.
+pub fn stdout(captures: &Captures) -> String {
+    let capture = captures.get("stdout".parse::<FdName>().unwrap()).unwrap();
+    let mut bytes = vec![0; capture.len() as usize + 1];
+    let n = capture.read_at(0, &mut bytes).unwrap();
+    String::from_utf8(bytes[..n].to_vec()).unwrap()
+}
+
+/// Waits until `done` holds, which nothing announces.
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !done() {
+        assert!(Instant::now() < deadline, "still waiting for {what}");
+        std::thread::yield_now();
+    }
+}
+
+pub fn is_running(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
+}
