@@ -1,6 +1,6 @@
 //! What holds for any bytes: one function for each reader of bytes from outside, which panics where it does not hold.
 //!
-//! The fuzz targets call these with what libFuzzer makes up; `tests/fuzz_corpus.rs` calls them with the corpus and with
+//! The fuzz targets call these with what libFuzzer makes up; `tests/agent/fuzz_corpus.rs` calls them with the corpus and with
 //! everything that was ever found.
 
 #![allow(dead_code, reason = "each target uses one of them")]

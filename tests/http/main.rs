@@ -23,6 +23,7 @@ mod lists;
 mod mock;
 mod output;
 mod page;
+mod peers;
 mod routes;
 mod sealed;
 mod semantics;
