@@ -14,8 +14,8 @@ use procstar::engine::{FILTER, Moment, filter};
 use procstar::keeper::descriptors::{self, Foreign};
 use procstar::keeper::files::FILES_FD;
 use procstar::keeper::meaning::Mode;
-use procstar::keeper::upgrade::{self, State, StateError};
-use procstar::keeper::{self, AgentCommand, Exit, Origin, check, secrets};
+use procstar::keeper::upgrade::{self, StateError, UpgradeState};
+use procstar::keeper::{self, AgentCommand, LaunchEnvironment, ProgramExit, check, secrets};
 use procstar::{app, config, logging, mem};
 
 /// Opens what is closed of standard output and standard error, before Rust's own start does so with a `/dev/null` that takes everything: what
@@ -103,13 +103,13 @@ fn command(fds: &[RawFd]) -> Option<u8> {
 fn keep(fds: Vec<RawFd>, start: Moment) -> u8 {
     unblock_signals();
     let nofile = raise_open_file_limit();
-    ended(keeper::keep(Origin { start, fds, nofile }, AgentCommand::this_program()))
+    ended(keeper::keep(LaunchEnvironment { start, fds, nofile }, AgentCommand::this_program()))
 }
 
 /// Goes on for the program that was in this process before. Signals stay blocked: some may be waiting.
 fn resume(number: &str, fds: &[RawFd]) -> u8 {
     secrets::protect();
-    match State::inherit(number, fds) {
+    match UpgradeState::inherit(number, fds) {
         Ok(state) => ended(keeper::resume(state, AgentCommand::this_program())),
         Err(error) => cannot_go_on(&error),
     }
@@ -126,7 +126,7 @@ fn check(number: &str, nonce: Option<&str>, fds: &[RawFd]) -> u8 {
         Ok(bytes) => bytes,
         Err(error) => return cannot_go_on(&error),
     };
-    let state = State::from_bytes(&bytes);
+    let state = UpgradeState::from_bytes(&bytes);
     let Some(nonce) = nonce else {
         return state.map_or_else(|error| cannot_go_on(&error), |_| 0);
     };
@@ -157,13 +157,13 @@ fn reserved(foreign: &Foreign) -> u8 {
 }
 
 /// How the keeper has ended. By a signal, this process ends here.
-fn ended(result: std::io::Result<Exit>) -> u8 {
+fn ended(result: std::io::Result<ProgramExit>) -> u8 {
     result.map_or_else(
         |error| {
             say(&mut std::io::stderr(), &format!("procstar: cannot start: {error}\n"));
             1
         },
-        Exit::code,
+        ProgramExit::code,
     )
 }
 

@@ -1,9 +1,9 @@
 //! What keeper, agent, journal and upgrade say to each other.
 
 use procstar::keeper::journal;
-use procstar::keeper::ledger::Record;
-use procstar::keeper::protocol::{Decoder, Memory, ToAgent, ToKeeper, encode};
-use procstar::keeper::upgrade::State;
+use procstar::keeper::process_table::ProcessEntry;
+use procstar::keeper::protocol::{AgentState, Decoder, ToAgent, ToKeeper, encode};
+use procstar::keeper::upgrade::UpgradeState;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -67,18 +67,18 @@ fn journal(bytes: &[u8]) {
             ids.sort_by(|a, b| a.as_str().cmp(b.as_str()));
             ids.dedup();
             assert_eq!(ids.len(), records.len(), "each process once");
-            same::<Vec<Record>>(&records);
-            same::<Memory>(&memory);
+            same::<Vec<ProcessEntry>>(&records);
+            same::<AgentState>(&memory);
         }
     });
 }
 
 /// A state of an upgrade is taken whole or refused.
 fn state(bytes: &[u8]) {
-    match State::from_bytes(bytes) {
+    match UpgradeState::from_bytes(bytes) {
         Ok(state) => {
             let named = rmp_serde::to_vec_named(&state).expect("a state can be written");
-            let again = State::from_bytes(&named).expect("and read");
+            let again = UpgradeState::from_bytes(&named).expect("and read");
             assert_eq!(rmp_serde::to_vec_named(&again).expect("and written"), named);
         }
         Err(error) => assert!(!error.to_string().is_empty()),

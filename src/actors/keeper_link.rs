@@ -17,13 +17,14 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::Launcher;
 use super::messages::Shutdown;
 use crate::engine::{Event, Moment, StopOrder};
-use crate::keeper::ledger::Record;
-use crate::keeper::listeners::{Address, FileId, Missing};
+use crate::keeper::listeners::{Address, FileId, MissingListener};
 use crate::keeper::meaning::Mode;
+use crate::keeper::process_table::ProcessEntry;
 use crate::keeper::protocol::{
-    Decoder, Memory, Opening, Order, Settings, ToAgent, ToKeeper, VERSION, encode,
+    AgentState, Decoder, KeeperSettings, Opening, ShutdownCommand, ToAgent, ToKeeper, VERSION,
+    encode,
 };
-use crate::keeper::{Exit, descriptors};
+use crate::keeper::{ProgramExit, descriptors};
 use crate::mem::trim;
 use crate::spec::{ProcId, Validated};
 
@@ -52,9 +53,9 @@ pub struct Welcome {
     /// Whether this agent is the first.
     pub first: bool,
     /// What the last agent has left.
-    pub memory: Memory,
+    pub memory: AgentState,
     /// Every process, in the order of launch.
-    pub records: Vec<Record>,
+    pub records: Vec<ProcessEntry>,
     /// The instance's directory.
     pub dir: Option<PathBuf>,
     socket: UnixStream,
@@ -87,7 +88,7 @@ pub fn leave_read(mut socket: &UnixStream, fd: RawFd, bytes: Vec<u8>) -> io::Res
 /// Where the keeper refuses, or is gone.
 pub fn introduce(
     mut socket: UnixStream,
-    settings: Settings,
+    settings: KeeperSettings,
     opening: Opening,
     input: Option<Validated>,
 ) -> Result<Welcome, LinkError> {
@@ -145,17 +146,17 @@ pub struct Streams {
 pub struct KeeperLink {
     /// Commands, and now and then somebody who wants to know when all before has been sent.
     commands: mpsc::UnboundedSender<Outgoing>,
-    memory: Mutex<Memory>,
-    forgetting: Arc<Forgetting>,
+    memory: Mutex<AgentState>,
+    forgetting: Arc<ForgetWaiters>,
     up: Arc<AtomicBool>,
 }
 
 /// Who waits for processes to be forgotten; none where the keeper is gone, and nobody need wait any more.
-struct Forgetting(Mutex<Option<Waiting>>);
+struct ForgetWaiters(Mutex<Option<Waiting>>);
 
 type Waiting = HashMap<ProcId, Vec<oneshot::Sender<()>>>;
 
-impl Forgetting {
+impl ForgetWaiters {
     fn lock(&self) -> MutexGuard<'_, Option<Waiting>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -192,7 +193,7 @@ impl KeeperLink {
     pub fn start(
         socket: UnixStream,
         decoder: Decoder,
-        memory: Memory,
+        memory: AgentState,
     ) -> io::Result<(KeeperLink, Streams)> {
         socket.set_nonblocking(true)?;
         let (reader, writer) = tokio::net::UnixStream::from_std(socket)?.into_split();
@@ -203,7 +204,7 @@ impl KeeperLink {
         let busy = Arc::new(Notify::new());
         actix_rt::spawn(rest_at_times(Arc::clone(&busy)));
         busy.notify_one();
-        let forgetting = Arc::new(Forgetting(Mutex::new(Some(Waiting::default()))));
+        let forgetting = Arc::new(ForgetWaiters(Mutex::new(Some(Waiting::default()))));
         actix_rt::spawn(send(writer, to_send));
         let waiting = Arc::clone(&forgetting);
         let up = Arc::new(AtomicBool::new(true));
@@ -224,7 +225,7 @@ impl KeeperLink {
     }
 
     /// Changes what is left to the next agent.
-    pub fn remember(&self, change: impl FnOnce(&mut Memory)) {
+    pub fn remember(&self, change: impl FnOnce(&mut AgentState)) {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let before = memory.clone();
         change(&mut memory);
@@ -254,7 +255,7 @@ impl KeeperLink {
     }
 
     /// Reports what this agent listens on, and what it misses.
-    pub fn listening(&self, on: Vec<Address>, missing: Vec<Missing>) {
+    pub fn listening(&self, on: Vec<Address>, missing: Vec<MissingListener>) {
         self.tell(ToKeeper::Listening { on, missing });
     }
 
@@ -265,10 +266,12 @@ impl KeeperLink {
     }
 
     /// Says that all is done, and how the program is to end; waits until that is on its way.
-    pub async fn bye(&self, exit: Exit) {
+    pub async fn bye(&self, exit: ProgramExit) {
         let (code, signal) = match exit {
-            Exit::Code(code) => (code, None),
-            Exit::Signal(signum) => (u8::try_from(128 + signum).unwrap_or(u8::MAX), Some(signum)),
+            ProgramExit::Code(code) => (code, None),
+            ProgramExit::Signal(signum) => {
+                (u8::try_from(128 + signum).unwrap_or(u8::MAX), Some(signum))
+            }
         };
         self.tell(ToKeeper::Bye { code, signal });
         self.flush().await;
@@ -290,7 +293,7 @@ impl KeeperLink {
 
 impl Welcome {
     /// Takes the socket out, for [`KeeperLink::start`].
-    pub fn into_parts(self) -> (UnixStream, Decoder, Memory, Vec<Record>) {
+    pub fn into_parts(self) -> (UnixStream, Decoder, AgentState, Vec<ProcessEntry>) {
         (self.socket, self.decoder, self.memory, self.records)
     }
 }
@@ -357,7 +360,7 @@ async fn receive(
     mut decoder: Decoder,
     events: mpsc::UnboundedSender<Event>,
     orders: mpsc::UnboundedSender<Shutdown>,
-    forgetting: &Forgetting,
+    forgetting: &ForgetWaiters,
     busy: &Notify,
 ) -> io::Result<()> {
     let mut buf = vec![0; READ];
@@ -434,25 +437,25 @@ impl Launcher for KeeperLink {
     }
 }
 
-impl From<Order> for Shutdown {
-    fn from(order: Order) -> Self {
+impl From<ShutdownCommand> for Shutdown {
+    fn from(order: ShutdownCommand) -> Self {
         match order {
-            Order::Terminate => Shutdown::Terminate,
-            Order::Kill => Shutdown::Kill,
-            Order::Idle => Shutdown::Idle,
-            Order::GiveUp => Shutdown::GiveUp,
-            Order::Interrupt => Shutdown::Interrupt,
+            ShutdownCommand::Terminate => Shutdown::Terminate,
+            ShutdownCommand::Kill => Shutdown::Kill,
+            ShutdownCommand::Idle => Shutdown::Idle,
+            ShutdownCommand::GiveUp => Shutdown::GiveUp,
+            ShutdownCommand::Interrupt => Shutdown::Interrupt,
         }
     }
 }
 
-impl From<Shutdown> for Order {
+impl From<Shutdown> for ShutdownCommand {
     fn from(order: Shutdown) -> Self {
         match order {
-            Shutdown::Terminate | Shutdown::Interrupt => Order::Terminate,
-            Shutdown::Kill => Order::Kill,
-            Shutdown::Idle => Order::Idle,
-            Shutdown::GiveUp => Order::GiveUp,
+            Shutdown::Terminate | Shutdown::Interrupt => ShutdownCommand::Terminate,
+            Shutdown::Kill => ShutdownCommand::Kill,
+            Shutdown::Idle => ShutdownCommand::Idle,
+            Shutdown::GiveUp => ShutdownCommand::GiveUp,
         }
     }
 }

@@ -27,7 +27,7 @@ use super::messages::{
 use super::process::{Process, SendSignal, StopProcess};
 use super::ticker::Sampling;
 use crate::engine::{Captures, Event, StopOrder};
-use crate::keeper::ledger::Record;
+use crate::keeper::process_table::ProcessEntry;
 use crate::mem::shrink::Shrink;
 use crate::spec::{Identity, ProcId, SYSTEMD_UNAPPLIED, Validated};
 use maxima::Present;
@@ -125,12 +125,12 @@ impl Supervisor {
     }
 
     /// Takes up the processes that an earlier agent has left, and whether it ever had one.
-    pub fn take_up(&mut self, records: Vec<Record>, any: bool, ctx: &mut Context<Self>) {
+    pub fn adopt(&mut self, records: Vec<ProcessEntry>, any: bool, ctx: &mut Context<Self>) {
         self.any = any || !records.is_empty();
         if self.any && !any {
             self.engine.note_assignment();
         }
-        for Record { id, started, ended, identity, stop_failures } in records {
+        for ProcessEntry { id, started, ended, identity, stop_failures } in records {
             self.outlets.announce.do_send(Announce(id.clone()));
             let owned = self.own(&id, identity);
             self.processes.insert(id.clone(), owned);

@@ -12,7 +12,7 @@ use crate::actors::messages::{GetAll, GetOne, Stop};
 use crate::cli::options::Run;
 use crate::cli::printing::{self, CLOSED_PIPE, Counted, Patient};
 use crate::cli::run_command::{Foreground, OURS, ResultTo, exit_of};
-use crate::keeper::Exit;
+use crate::keeper::ProgramExit;
 use crate::output::merge;
 use crate::report::Facts;
 use crate::spec::FdName;
@@ -93,11 +93,11 @@ impl Agent {
     }
 
     /// Says why a process in the foreground was not started, and writes its result; returns how the program ends.
-    pub(super) async fn tell_foreground(&self, run: &Run) -> (Exit, Result<(), RunError>) {
-        let Some(foreground) = &run.foreground else { return (Exit::Code(0), Ok(())) };
+    pub(super) async fn tell_foreground(&self, run: &Run) -> (ProgramExit, Result<(), RunError>) {
+        let Some(foreground) = &run.foreground else { return (ProgramExit::Code(0), Ok(())) };
         let results = self.results.send(GetAll).await.unwrap_or_default();
         let facts = results.iter().find(|facts| facts.id == foreground.id);
-        let exit = facts.map_or(Exit::Code(OURS), |facts| exit_of(facts));
+        let exit = facts.map_or(ProgramExit::Code(OURS), |facts| exit_of(facts));
         let problems = problems(facts);
         if !problems.is_empty() {
             let text: String =

@@ -16,7 +16,7 @@ use crate::config::{Env, HttpSettings, Settings};
 use crate::http::{self, Doors, ListenerState, SocketPath};
 use crate::keeper::activation::{self, Activated};
 use crate::keeper::listeners::{
-    self, Address, FileId, LISTENERS, Listener, Missing, Remains, file_at,
+    self, Address, FileId, LISTENERS, Listener, ListenersHandover, MissingListener, file_at,
 };
 use crate::keeper::registry::{SOCKET, STARTING};
 
@@ -87,7 +87,7 @@ pub(super) struct Listening {
     pub(super) sockets: Vec<UnixSocket>,
     /// Unix sockets that were given, and of which is still to be seen whether they are wanted.
     given: Vec<UnixSocket>,
-    pub(super) missing: Vec<Missing>,
+    pub(super) missing: Vec<MissingListener>,
 }
 
 /// Listens on the network, where there shall be a service on it; `first` says whether this is the first agent.
@@ -139,7 +139,7 @@ fn addresses(listeners: &[TcpListener]) -> Vec<std::net::IpAddr> {
 impl Listening {
     fn miss(&mut self, address: Address, error: &io::Error) {
         tracing::warn!("{error}; going on without, and trying again");
-        self.missing.push(Missing { address, error: error.to_string() });
+        self.missing.push(MissingListener { address, error: error.to_string() });
     }
 
     /// Opens the Unix socket: where the settings say, else in the instance's directory, `dir`; none where the service manager has passed one.
@@ -276,9 +276,9 @@ pub(super) fn lead_to(socket: &Path, dir: &Path) {
 }
 
 /// Listeners as clients are told of them.
-pub(super) fn states(on: &[Address], missing: &[Missing]) -> Vec<ListenerState> {
+pub(super) fn states(on: &[Address], missing: &[MissingListener]) -> Vec<ListenerState> {
     let on = on.iter().map(|one| ListenerState { address: one.to_string(), error: None });
-    let missing = missing.iter().map(|Missing { address, error }| ListenerState {
+    let missing = missing.iter().map(|MissingListener { address, error }| ListenerState {
         address: address.to_string(),
         error: Some(error.clone()),
     });
@@ -290,13 +290,13 @@ pub struct Before<'a> {
     /// The pid of its agent.
     pub agent: Option<u32>,
     /// What it holds, and what its agent misses.
-    pub listeners: &'a Remains,
+    pub listeners: &'a ListenersHandover,
 }
 
 impl Before<'_> {
     /// Whether an address is held for the next agent, or missed by this one already.
     fn knows(&self, address: &Address) -> bool {
-        let held = self.listeners.held.iter().map(listeners::Passed::address);
+        let held = self.listeners.held.iter().map(listeners::PassedListener::address);
         held.chain(self.listeners.missing.iter().map(|one| &one.address)).any(|one| one == address)
     }
 }

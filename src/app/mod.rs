@@ -48,7 +48,7 @@ use crate::engine::{Event, Moment};
 use crate::http;
 use crate::keeper::meaning::Mode;
 use crate::keeper::protocol::Printing;
-use crate::keeper::{AGAIN, Exit, protocol, registry};
+use crate::keeper::{AGAIN, ProgramExit, protocol, registry};
 use crate::logging;
 use crate::net::dial::WssDialer;
 use crate::net::socket::Limits;
@@ -333,7 +333,7 @@ fn opening(run: &Run, env: &Env) -> protocol::Opening {
 }
 
 /// What the keeper has to know.
-fn keeper_settings(run: &Run, env: &Env) -> protocol::Settings {
+fn keeper_settings(run: &Run, env: &Env) -> protocol::KeeperSettings {
     let settings = &run.settings;
     // A one-shot is often a job of a service, and inherits the variable from it.
     let lasts = mode(run) == Mode::Service;
@@ -343,7 +343,7 @@ fn keeper_settings(run: &Run, env: &Env) -> protocol::Settings {
         let first = value.as_bytes().split(|b| *b == b':').next().unwrap_or_default();
         Path::new(OsStr::from_bytes(first)).join("procstar")
     });
-    protocol::Settings {
+    protocol::KeeperSettings {
         state_dir: settings.run.state_dir.clone().or(from_service_manager),
         base_dir: settings.capture.directory(env),
         conn_id: settings.agent.conn_id.clone(),
@@ -355,7 +355,7 @@ fn keeper_settings(run: &Run, env: &Env) -> protocol::Settings {
             directories: settings.run.allowed_directories.clone(),
         },
         log: settings.log.clone(),
-        limits: protocol::Limits {
+        limits: protocol::ProcessLimits {
             head: settings.capture.limit_head,
             tail: settings.capture.limit_tail,
             max_file_size: settings.run.max_file_size,
@@ -458,7 +458,7 @@ impl Agent {
             let mut supervisor = Supervisor::new(engine, outlets, end_when, graces, tell_done)
                 .sampled(sampling(&settings.sampling))
                 .bounded(maxima(settings));
-            supervisor.take_up(records, memory.any, ctx);
+            supervisor.adopt(records, memory.any, ctx);
             supervisor
         });
         for (order, age) in memory.orders_by_age() {
@@ -577,17 +577,19 @@ impl Agent {
             }
         }
         let ended = written.and(copied).and_then(|copied| match outcome {
-            Outcome::Finished => Ok(if exit == Exit::Code(0) { Exit::Code(copied) } else { exit }),
+            Outcome::Finished => {
+                Ok(if exit == ProgramExit::Code(0) { ProgramExit::Code(copied) } else { exit })
+            }
             Outcome::GaveUp => Err(RunError::GaveUp),
         });
         // The keeper ends with our code, once we have ended.
         let exit = match &ended {
             Ok(exit) => *exit,
-            Err(error) => Exit::Code(error.exit_code_of(run)),
+            Err(error) => ProgramExit::Code(error.exit_code_of(run)),
         };
         self.link.bye(exit).await;
         // The keeper alone is to end by a signal.
-        ended.map(|exit| if let Exit::Code(code) = exit { code } else { 0 })
+        ended.map(|exit| if let ProgramExit::Code(code) = exit { code } else { 0 })
     }
 
     /// Waits until each of INPUT's processes runs or could not be started.

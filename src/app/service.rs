@@ -15,7 +15,7 @@ use crate::actors::status::LinkStatus;
 use crate::cli::options::Run;
 use crate::config::Settings;
 use crate::http::{self, Door, Serving};
-use crate::keeper::listeners::{Address, Missing};
+use crate::keeper::listeners::{Address, MissingListener};
 use crate::keeper::registry::SOCKET;
 use crate::wire::ProcInfo;
 
@@ -148,7 +148,7 @@ struct Again {
     /// What clients are told.
     state: Arc<http::Listening>,
     on: Vec<Address>,
-    missing: Vec<Missing>,
+    missing: Vec<MissingListener>,
     /// The instance's directory.
     dir: Option<PathBuf>,
 }
@@ -190,7 +190,7 @@ enum Opened {
     Unix(UnixSocket),
 }
 
-fn open(missing: &Missing) -> std::io::Result<Opened> {
+fn open(missing: &MissingListener) -> std::io::Result<Opened> {
     match &missing.address {
         Address::Tcp(address) => {
             let listener = http::bind(*address)?;

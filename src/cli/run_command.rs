@@ -19,7 +19,7 @@ use indexmap::IndexMap;
 use self::values::{Bounds, Label, Seconds, Variable};
 use super::descriptor::{self, Named};
 use super::help;
-use crate::keeper::Exit;
+use crate::keeper::ProgramExit;
 use crate::report::Facts;
 use crate::spec::{
     Account, CaptureSpec, EnvSpec, FdEntry, FdName, FdSpec, Fds, INHERITED_BY_OTHERS, Inherit,
@@ -325,14 +325,16 @@ fn told(error: &SpecError) -> String {
 
 /// How the program ends after this end of its process: with the process's own exit code; 124 where its time was over; by the signal that has
 /// ended it; 127, 126 and 125 where it was not started.
-pub fn exit_of(facts: &Facts) -> Exit {
+pub fn exit_of(facts: &Facts) -> ProgramExit {
     if facts.reason().as_deref() == Some("timeout") {
-        return Exit::Code(TIMED_OUT);
+        return ProgramExit::Code(TIMED_OUT);
     }
-    let Some(status) = facts.status() else { return Exit::Code(OURS) };
+    let Some(status) = facts.status() else { return ProgramExit::Code(OURS) };
     match (status.exit_code, status.signum) {
-        (None, Some(signum)) => Exit::Signal(signum),
-        (code, _) => Exit::Code(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(OURS)),
+        (None, Some(signum)) => ProgramExit::Signal(signum),
+        (code, _) => {
+            ProgramExit::Code(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(OURS))
+        }
     }
 }
 

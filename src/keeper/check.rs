@@ -36,7 +36,7 @@ const PROGRAM: &str = "procstar";
 
 /// An answer.
 #[derive(Debug, Serialize, Deserialize)]
-struct Answer {
+struct CheckAnswer {
     program: String,
     version: String,
     proof: String,
@@ -104,14 +104,14 @@ pub(super) fn ask(program: &Program, state: &File, fds: &[RawFd]) -> Result<Stri
     })?;
     let nonce = uuid::Uuid::new_v4().simple().to_string();
     let wanted = proof(&nonce, &read_state(state).map_err(failed)?);
-    let mut asked = Asked::start(program, state, &nonce, fds).map_err(failed)?;
+    let mut asked = Question::start(program, state, &nonce, fds).map_err(failed)?;
     let heard = asked.answer(&wanted, Instant::now() + PATIENCE);
     let status = asked.end().map_err(failed)?;
     match heard.map_err(failed)? {
         Heard::Nothing => Err(CheckError::Silent { path }),
         Heard::End => Err(CheckError::Foreign { path, status }),
-        Heard::Answer(Answer { version, refusal: None, .. }) => Ok(version),
-        Heard::Answer(Answer { version, refusal: Some(reason), .. }) => {
+        Heard::CheckAnswer(CheckAnswer { version, refusal: None, .. }) => Ok(version),
+        Heard::CheckAnswer(CheckAnswer { version, refusal: Some(reason), .. }) => {
             Err(CheckError::Refused { path, version, reason })
         }
     }
@@ -119,7 +119,7 @@ pub(super) fn ask(program: &Program, state: &File, fds: &[RawFd]) -> Result<Stri
 
 /// The answer of this program to the question with this number about a state: one line.
 pub fn answer(nonce: &str, state: &[u8], outcome: Result<(), String>) -> String {
-    let answer = Answer {
+    let answer = CheckAnswer {
         program: PROGRAM.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         proof: proof(nonce, state),
@@ -139,7 +139,7 @@ fn proof(nonce: &str, state: &[u8]) -> String {
 
 /// What a program that was asked has said.
 enum Heard {
-    Answer(Answer),
+    CheckAnswer(CheckAnswer),
     /// It has ended without one.
     End,
     /// It still runs.
@@ -147,21 +147,21 @@ enum Heard {
 }
 
 /// The answer with the wanted proof, if it is one of these lines: a script that starts the program may print others.
-fn find_answer(text: &[u8], wanted: &str) -> Option<Answer> {
+fn find_answer(text: &[u8], wanted: &str) -> Option<CheckAnswer> {
     text.split_inclusive(|byte| *byte == b'\n')
         .filter(|line| line.ends_with(b"\n"))
-        .filter_map(|line| serde_json::from_slice::<Answer>(line).ok())
+        .filter_map(|line| serde_json::from_slice::<CheckAnswer>(line).ok())
         .find(|answer| answer.program == PROGRAM && answer.proof == wanted)
 }
 
 /// A program that was asked, in a process group of its own.
-struct Asked {
+struct Question {
     child: Child,
     pidfd: OwnedFd,
 }
 
-impl Asked {
-    fn start(program: &Program, state: &File, nonce: &str, fds: &[RawFd]) -> io::Result<Asked> {
+impl Question {
+    fn start(program: &Program, state: &File, nonce: &str, fds: &[RawFd]) -> io::Result<Question> {
         let mut command = Command::new(program.path());
         descriptors::pass_on_inherited(&mut command, fds);
         let _secrets = secrets::hand_over(&mut command)?;
@@ -180,7 +180,7 @@ impl Asked {
                 // Its end could not be noticed.
                 let _ = child.kill().and_then(|()| child.wait());
             })?;
-        Ok(Asked { child, pidfd })
+        Ok(Question { child, pidfd })
     }
 
     /// Reads its standard output up to its answer, or to its end.
@@ -208,7 +208,7 @@ impl Asked {
             let ended = fds.first().and_then(PollFd::any).unwrap_or(false);
             open = open && read_on(&mut stdout, &mut text)?;
             if let Some(answer) = find_answer(&text, wanted) {
-                return Ok(Heard::Answer(answer));
+                return Ok(Heard::CheckAnswer(answer));
             }
             // What it has left running may hold its standard output open.
             if text.len() >= MAX_ANSWER || ended {
@@ -351,7 +351,7 @@ mod tests {
         let refused = format!("PATH, version {program}, cannot go on: no");
         assert_eq!(ask_script(&say("\"no\"")), Err(refused));
         let line = answer("n", b"a state", Err("no".into()));
-        let read: Answer = serde_json::from_str(&line).unwrap();
+        let read: CheckAnswer = serde_json::from_str(&line).unwrap();
         assert_eq!((read.proof, read.refusal), (proof("n", b"a state"), Some("no".into())));
     }
 

@@ -16,10 +16,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::listeners::Missing;
+use super::listeners::MissingListener;
 pub use super::private_dir::InstanceError;
-use super::private_dir::{DirRemains, PrivateDir, random_name, touch};
-use super::protocol::{Opening, Settings};
+use super::private_dir::{DirHandover, PrivateDir, random_name, touch};
+use super::protocol::{KeeperSettings, Opening};
 use super::registry::{self, SOCKET, STARTING, WISH, absolute};
 use super::sweep::{FILES, JOURNAL, SHARED_MEMORY, base, memory_name, sweep_place, sweep_registry};
 use crate::engine::Places;
@@ -35,7 +35,7 @@ pub const NOT_LISTENING: &str = "not-listening";
 
 /// The directories as they are handed over to another program in this process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Remains {
+pub struct InstanceHandover {
     /// The home, which held everything until version 3.
     #[serde(with = "path_bytes")]
     dir: PathBuf,
@@ -45,28 +45,28 @@ pub struct Remains {
     lock: RawFd,
     /// Since version 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    more: Option<Box<More>>,
+    more: Option<Box<HandoverDetails>>,
 }
 
 /// What there is besides.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct More {
+struct HandoverDetails {
     guard: Option<RawFd>,
-    files: Option<DirRemains>,
-    memory: Option<DirRemains>,
+    files: Option<DirHandover>,
+    memory: Option<DirHandover>,
     #[serde(with = "path_bytes::optional")]
     link: Option<PathBuf>,
     #[serde(with = "path_bytes::list")]
     places: Vec<PathBuf>,
 }
 
-impl Remains {
+impl InstanceHandover {
     /// The descriptors of the locks, which must stay open.
     pub fn descriptors(&self) -> Vec<RawFd> {
         let more = self.more.iter();
         let others = more.flat_map(|more| more.files.iter().chain(&more.memory));
         let guard = self.more.as_ref().and_then(|more| more.guard);
-        let others = others.flat_map(DirRemains::descriptors);
+        let others = others.flat_map(DirHandover::descriptors);
         std::iter::once(self.lock).chain(guard).chain(others).collect()
     }
 }
@@ -118,7 +118,7 @@ impl Instance {
     ///
     /// # Errors
     /// Where there can be none; with its path and what to mend.
-    pub fn open(settings: &Settings, opening: &Opening) -> Result<Instance, InstanceError> {
+    pub fn open(settings: &KeeperSettings, opening: &Opening) -> Result<Instance, InstanceError> {
         let places = opening.places.clone();
         for place in registry::present(&places) {
             sweep_registry(&place);
@@ -157,7 +157,7 @@ impl Instance {
     }
 
     fn temporary(
-        settings: &Settings,
+        settings: &KeeperSettings,
         opening: &Opening,
         places: Vec<PathBuf>,
     ) -> Result<Instance, InstanceError> {
@@ -282,7 +282,7 @@ impl Instance {
     }
 
     /// Leaves word of what the agent should listen on, and does not, for `procstar doctor`.
-    pub(super) fn note_missing(&self, missing: &[Missing]) {
+    pub(super) fn note_missing(&self, missing: &[MissingListener]) {
         let path = self.dir().join(NOT_LISTENING);
         let lines: Vec<String> =
             missing.iter().map(|missing| missing.error.replace('\n', " ") + "\n").collect();
@@ -299,17 +299,17 @@ impl Instance {
     }
 
     /// What another program needs to go on with the directories.
-    pub fn remains(&self) -> Remains {
+    pub fn handover(&self) -> InstanceHandover {
         let stores = self.stores();
-        let home = self.home.as_ref().unwrap_or(&stores.files).remains();
-        let more = More {
+        let home = self.home.as_ref().unwrap_or(&stores.files).handover();
+        let more = HandoverDetails {
             guard: home.guard,
-            files: self.home.is_some().then(|| stores.files.remains()),
-            memory: stores.memory.as_ref().map(PrivateDir::remains),
+            files: self.home.is_some().then(|| stores.files.handover()),
+            memory: stores.memory.as_ref().map(PrivateDir::handover),
             link: self.link.clone(),
             places: self.places.clone(),
         };
-        Remains {
+        InstanceHandover {
             dir: home.path,
             memory: more.memory.as_ref().map(|memory| memory.path.clone()),
             lasting: self.lasting,
@@ -322,16 +322,16 @@ impl Instance {
     ///
     /// # Errors
     /// The OS error, where the lock was not left open.
-    pub fn take_over(remains: Remains) -> io::Result<Instance> {
-        let Remains { dir, memory, lasting, lock, more } = remains;
+    pub fn from_handover(handover: InstanceHandover) -> io::Result<Instance> {
+        let InstanceHandover { dir, memory, lasting, lock, more } = handover;
         let guard = more.as_ref().and_then(|more| more.guard);
-        let home = PrivateDir::take_over(DirRemains { path: dir, lock, guard })?;
+        let home = PrivateDir::from_handover(DirHandover { path: dir, lock, guard })?;
         let Some(more) = more else {
             return Ok(Instance::of_version_2(home, memory.as_deref(), lasting));
         };
-        let memory = more.memory.map(PrivateDir::take_over).transpose()?;
+        let memory = more.memory.map(PrivateDir::from_handover).transpose()?;
         let (home, files) = match more.files {
-            Some(files) => (Some(home), PrivateDir::take_over(files)?),
+            Some(files) => (Some(home), PrivateDir::from_handover(files)?),
             None => (None, home),
         };
         let (link, places) = (more.link, more.places);
@@ -456,7 +456,7 @@ fn home(places: &[PathBuf], name: Option<&str>) -> Result<PrivateDir, InstanceEr
 
 /// Makes the directory of the captures.
 fn files(
-    settings: &Settings,
+    settings: &KeeperSettings,
     opening: &Opening,
     name: Option<&str>,
 ) -> Result<PrivateDir, InstanceError> {

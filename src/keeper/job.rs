@@ -32,23 +32,23 @@ pub enum JobSignal {
 }
 
 /// Our job.
-pub struct Job {
+pub struct TerminalJob {
     signals: SignalFd,
     /// When the terminal has sent SIGTSTP, if the job has not gone on since.
     asked: Option<Instant>,
     procfs: ProcFs,
 }
 
-impl Job {
+impl TerminalJob {
     /// From now on the signals of job control do not stop this process: see [`suspend`](Self::suspend).
     ///
     /// # Errors
     /// The OS error.
-    pub fn new() -> io::Result<Job> {
+    pub fn new() -> io::Result<TerminalJob> {
         let set = SigSet::from_iter(STOPPING.into_iter().chain([Signal::SIGCONT]));
         set.thread_block()?;
         let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        Ok(Job { signals, asked: None, procfs: ProcFs::default() })
+        Ok(TerminalJob { signals, asked: None, procfs: ProcFs::default() })
     }
 
     /// Readable when a signal of job control has come.
@@ -120,8 +120,8 @@ mod tests {
 
     #[test]
     fn only_the_terminal_makes_a_sigstop_suspend_the_job() {
-        let mut job = Job::new().unwrap();
-        let suspended = |job: &Job| {
+        let mut job = TerminalJob::new().unwrap();
+        let suspended = |job: &TerminalJob| {
             [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU, libc::SIGSTOP]
                 .map(|s| job.is_suspended_by(s))
         };
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn descendants_are_known_by_their_parents() {
-        let job = Job::new().unwrap();
+        let job = TerminalJob::new().unwrap();
         let (pid, parent) = (std::process::id() as i32, std::os::unix::process::parent_id() as i32);
         assert!(job.descends(pid, pid) && job.descends(pid, parent));
         assert!(!job.descends(parent, pid) && !job.descends(i32::MAX, pid));

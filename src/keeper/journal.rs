@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::ledger::{Ledger, Record};
-use super::protocol::{Decoder, Memory, encode};
+use super::process_table::{ProcessEntry, ProcessTable};
+use super::protocol::{AgentState, Decoder, encode};
 use crate::engine::procfs::ProcFs;
 use crate::engine::{Ended, Started};
 use crate::spec::{Identity, ProcId};
@@ -23,11 +23,11 @@ use crate::spec::{Identity, ProcId};
 /// The version of the journal's form, its first entry. Those since 1 are read.
 pub const VERSION: u32 = 2;
 /// Entries about forgotten processes that are borne before the journal is written anew.
-const BALLAST: usize = 4096;
+const MAX_STALE_ENTRIES: usize = 4096;
 
 /// One entry.
 #[derive(Serialize, Deserialize)]
-pub enum Entry {
+pub enum JournalEntry {
     /// The first one.
     Version(u32),
     /// A process is about to be started.
@@ -39,7 +39,7 @@ pub enum Entry {
     /// It is forgotten.
     Forgotten(ProcId),
     /// What the agent leaves to the next.
-    Memory(Memory),
+    Memory(AgentState),
     /// Which boot of the machine it is: pids and start times of another one say nothing.
     Boot(String),
     /// What a launched process was asked to be; since version 2.
@@ -59,7 +59,7 @@ pub struct Journal {
     /// How much of the file is whole entries.
     length: u64,
     /// Entries about forgotten processes.
-    ballast: usize,
+    stale_entries: usize,
     /// When writing has last failed: some entries are missing, and none is added until the whole is written anew.
     failed: Option<Instant>,
     /// Entries that are not written yet.
@@ -71,10 +71,10 @@ impl Journal {
     ///
     /// # Errors
     /// The OS error; an earlier journal at the path is there still.
-    pub fn begin(path: &Path, ledger: &Ledger, memory: &Memory) -> io::Result<Journal> {
-        let mut bytes = image(ledger, memory)?;
+    pub fn begin(path: &Path, table: &ProcessTable, memory: &AgentState) -> io::Result<Journal> {
+        let mut bytes = image(table, memory)?;
         if let Some(id) = boot_id() {
-            encode(&Entry::Boot(id), &mut bytes)?;
+            encode(&JournalEntry::Boot(id), &mut bytes)?;
         }
         let beside = path.with_extension("new");
         let write = || {
@@ -90,11 +90,11 @@ impl Journal {
         })?;
         let length = bytes.len() as u64;
         let path = path.to_path_buf();
-        Ok(Journal { path, file, length, ballast: 0, failed: None, pending: Vec::new() })
+        Ok(Journal { path, file, length, stale_entries: 0, failed: None, pending: Vec::new() })
     }
 
     /// Adds an entry, which is written by the next [`flush`](Self::flush).
-    pub fn add(&mut self, entry: &Entry) {
+    pub fn add(&mut self, entry: &JournalEntry) {
         if let Err(error) = encode(entry, &mut self.pending) {
             tracing::error!(%error, "cannot enter something into the journal");
         }
@@ -107,21 +107,21 @@ impl Journal {
 
     /// Adds that a process is forgotten.
     pub fn forgotten(&mut self, id: ProcId) {
-        self.add(&Entry::Forgotten(id));
-        self.ballast += 1;
+        self.add(&JournalEntry::Forgotten(id));
+        self.stale_entries += 1;
     }
 
-    /// Writes what was added, which `ledger` and `memory` know of already; or the whole anew if that pays. An entry that cannot be
+    /// Writes what was added, which `table` and `memory` know of already; or the whole anew if that pays. An entry that cannot be
     /// written is lost to a keeper's successor alone: that is worth an error in the log, and no process. The journal is
     /// written anew as soon as there is room.
-    pub fn flush(&mut self, ledger: &Ledger, memory: &Memory) {
+    pub fn flush(&mut self, table: &ProcessTable, memory: &AgentState) {
         if self.pending.is_empty() {
             return;
         }
         if let Some(at) = self.failed {
             self.pending.clear();
             if at.elapsed() >= RETRY {
-                self.renew(ledger, memory);
+                self.renew(table, memory);
             }
             return;
         }
@@ -138,8 +138,8 @@ impl Journal {
         self.pending.clear();
         // The room that a burst has taken is not kept.
         self.pending.shrink_to(KEPT);
-        if self.ballast > BALLAST.max(ledger.len()) && self.failed.is_none() {
-            self.renew(ledger, memory);
+        if self.stale_entries > MAX_STALE_ENTRIES.max(table.len()) && self.failed.is_none() {
+            self.renew(table, memory);
         }
     }
 
@@ -153,13 +153,13 @@ impl Journal {
     }
 
     /// Writes the whole anew.
-    pub fn renew(&mut self, ledger: &Ledger, memory: &Memory) {
-        match Journal::begin(&self.path, ledger, memory) {
+    pub fn renew(&mut self, table: &ProcessTable, memory: &AgentState) {
+        match Journal::begin(&self.path, table, memory) {
             Ok(journal) => *self = journal,
             Err(error) => {
                 tracing::error!(path = %self.path.display(), %error, "cannot renew the journal");
                 // Where nothing is missing in the old one, it goes on.
-                self.ballast = 0;
+                self.stale_entries = 0;
                 if self.failed.is_some() || self.is_unlinked() {
                     self.failed = Some(Instant::now());
                 }
@@ -169,20 +169,20 @@ impl Journal {
 }
 
 /// A journal of all that is known.
-fn image(ledger: &Ledger, memory: &Memory) -> io::Result<Vec<u8>> {
+fn image(table: &ProcessTable, memory: &AgentState) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    encode(&Entry::Version(VERSION), &mut bytes)?;
-    encode(&Entry::Memory(memory.clone()), &mut bytes)?;
-    for record in ledger.iter() {
-        encode(&Entry::Launched(record.id.clone()), &mut bytes)?;
+    encode(&JournalEntry::Version(VERSION), &mut bytes)?;
+    encode(&JournalEntry::Memory(memory.clone()), &mut bytes)?;
+    for record in table.iter() {
+        encode(&JournalEntry::Launched(record.id.clone()), &mut bytes)?;
         if let Some(identity) = &record.identity {
-            encode(&Entry::Asked(record.id.clone(), Arc::clone(identity)), &mut bytes)?;
+            encode(&JournalEntry::Asked(record.id.clone(), Arc::clone(identity)), &mut bytes)?;
         }
         if let Some(started) = &record.started {
-            encode(&Entry::Started(Box::new(started.clone())), &mut bytes)?;
+            encode(&JournalEntry::Started(Box::new(started.clone())), &mut bytes)?;
         }
         if let Some(ended) = &record.ended {
-            encode(&Entry::Ended(ended.clone()), &mut bytes)?;
+            encode(&JournalEntry::Ended(ended.clone()), &mut bytes)?;
         }
     }
     Ok(bytes)
@@ -192,7 +192,7 @@ fn image(ledger: &Ledger, memory: &Memory) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// The OS error, or that it is of a version that this program does not know.
-pub fn read(path: &Path) -> io::Result<Vec<Record>> {
+pub fn read(path: &Path) -> io::Result<Vec<ProcessEntry>> {
     read_all(path).map(|(records, _)| records)
 }
 
@@ -200,14 +200,14 @@ pub fn read(path: &Path) -> io::Result<Vec<Record>> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_all(path: &Path) -> io::Result<(Vec<Record>, Memory)> {
+pub fn read_all(path: &Path) -> io::Result<(Vec<ProcessEntry>, AgentState)> {
     let mut decoder = Decoder::default();
     decoder.push(&std::fs::read(path)?);
     match decoder.next_message() {
-        Ok(Some(Entry::Version(1..=VERSION))) => {}
+        Ok(Some(JournalEntry::Version(1..=VERSION))) => {}
         // Cut off before it had begun.
-        Ok(None) => return Ok((Vec::new(), Memory::default())),
-        Ok(Some(Entry::Version(other))) => {
+        Ok(None) => return Ok((Vec::new(), AgentState::default())),
+        Ok(Some(JournalEntry::Version(other))) => {
             return Err(io::Error::other(format!(
                 "journal of version {other}, and this program knows 1 to {VERSION}"
             )));
@@ -216,36 +216,36 @@ pub fn read_all(path: &Path) -> io::Result<(Vec<Record>, Memory)> {
         Err(error) => return Err(io::Error::other(format!("no journal: {error}"))),
     }
     let mut order: Vec<ProcId> = Vec::new();
-    let mut records: HashMap<ProcId, Record> = HashMap::new();
-    let mut memory = Memory::default();
+    let mut records: HashMap<ProcId, ProcessEntry> = HashMap::new();
+    let mut memory = AgentState::default();
     let mut other_boot = false;
     loop {
         match decoder.next_message() {
-            Ok(Some(Entry::Version(_))) => {}
-            Ok(Some(Entry::Launched(id))) => {
+            Ok(Some(JournalEntry::Version(_))) => {}
+            Ok(Some(JournalEntry::Launched(id))) => {
                 order.push(id.clone());
-                records.insert(id.clone(), Record::new(id));
+                records.insert(id.clone(), ProcessEntry::new(id));
             }
-            Ok(Some(Entry::Asked(id, identity))) => {
+            Ok(Some(JournalEntry::Asked(id, identity))) => {
                 if let Some(record) = records.get_mut(&id) {
                     record.identity = Some(identity);
                 }
             }
-            Ok(Some(Entry::Started(started))) => {
+            Ok(Some(JournalEntry::Started(started))) => {
                 if let Some(record) = records.get_mut(&started.id) {
                     record.started = Some(*started);
                 }
             }
-            Ok(Some(Entry::Ended(ended))) => {
+            Ok(Some(JournalEntry::Ended(ended))) => {
                 if let Some(record) = records.get_mut(&ended.id) {
                     record.ended = Some(ended);
                 }
             }
-            Ok(Some(Entry::Forgotten(id))) => {
+            Ok(Some(JournalEntry::Forgotten(id))) => {
                 records.remove(&id);
             }
-            Ok(Some(Entry::Memory(latest))) => memory = latest,
-            Ok(Some(Entry::Boot(id))) => other_boot = boot_id().is_some_and(|now| now != id),
+            Ok(Some(JournalEntry::Memory(latest))) => memory = latest,
+            Ok(Some(JournalEntry::Boot(id))) => other_boot = boot_id().is_some_and(|now| now != id),
             // At its end, or at the entry that was being written.
             Ok(None) => break,
             Err(error) => {
@@ -255,7 +255,8 @@ pub fn read_all(path: &Path) -> io::Result<(Vec<Record>, Memory)> {
         }
     }
     // An ID may have been used again: its last launch counts.
-    let mut listed: Vec<Record> = order.iter().rev().filter_map(|id| records.remove(id)).collect();
+    let mut listed: Vec<ProcessEntry> =
+        order.iter().rev().filter_map(|id| records.remove(id)).collect();
     listed.reverse();
     if other_boot {
         // Without what tells a process from others of its pid, none of them is taken to be alive.
@@ -272,7 +273,7 @@ fn boot_id() -> Option<String> {
 }
 
 /// Whether a record's process still runs: one of its pid and start time.
-pub fn is_alive(record: &Record, procfs: &ProcFs) -> bool {
+pub fn is_alive(record: &ProcessEntry, procfs: &ProcFs) -> bool {
     let (Some(started), None) = (&record.started, &record.ended) else { return false };
     let Ok(now) = procfs.read_stat(started.pid) else { return false };
     started.stat.as_ref().is_some_and(|then| then.starttime == now.starttime) && now.state != 'Z'
@@ -283,7 +284,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    use super::super::protocol::Order;
+    use super::super::protocol::ShutdownCommand;
     use crate::engine::{Captures, Moment, Terms};
 
     fn started(id: &str, pid: i32) -> Started {
@@ -308,10 +309,10 @@ mod tests {
         for (boot, alive) in [(boot_id().unwrap(), true), ("another".to_owned(), false)] {
             let mut bytes = Vec::new();
             for entry in [
-                Entry::Version(VERSION),
-                Entry::Boot(boot),
-                Entry::Launched("a".into()),
-                Entry::Started(Box::new(running.clone())),
+                JournalEntry::Version(VERSION),
+                JournalEntry::Boot(boot),
+                JournalEntry::Launched("a".into()),
+                JournalEntry::Started(Box::new(running.clone())),
             ] {
                 encode(&entry, &mut bytes).unwrap();
             }
@@ -324,27 +325,27 @@ mod tests {
     /// One encoding serves the journal and the agent.
     #[test]
     fn events_are_entries_and_messages() {
-        use super::super::protocol::{ToAgent, Told};
+        use super::super::protocol::{EventRef, ToAgent};
         let bytes = |frame: &dyn Fn(&mut Vec<u8>) -> io::Result<()>| {
             let mut bytes = Vec::new();
             frame(&mut bytes).unwrap();
             bytes
         };
         let (start, end) = (started("a", 3), ended("a", 256));
-        let told = bytes(&|out| encode(&Told::Started(&start), out));
-        assert!(told == bytes(&|out| encode(&Entry::Started(Box::new(start.clone())), out)));
+        let told = bytes(&|out| encode(&EventRef::Started(&start), out));
+        assert!(told == bytes(&|out| encode(&JournalEntry::Started(Box::new(start.clone())), out)));
         assert!(told == bytes(&|out| encode(&ToAgent::Started(Box::new(start.clone())), out)));
-        let told = bytes(&|out| encode(&Told::Ended(&end), out));
-        assert!(told == bytes(&|out| encode(&Entry::Ended(Box::new(end.clone())), out)));
+        let told = bytes(&|out| encode(&EventRef::Ended(&end), out));
+        assert!(told == bytes(&|out| encode(&JournalEntry::Ended(Box::new(end.clone())), out)));
         assert!(told == bytes(&|out| encode(&ToAgent::Ended(Box::new(end.clone())), out)));
         let id = "a".into();
         let told =
-            bytes(&|out| encode(&Told::Signaled { id: &id, ticket: 7, errno: Some(3) }, out));
+            bytes(&|out| encode(&EventRef::Signaled { id: &id, ticket: 7, errno: Some(3) }, out));
         let message = ToAgent::Signaled { id: id.clone(), ticket: 7, errno: Some(3) };
         assert!(told == bytes(&|out| encode(&message, out)));
     }
 
-    /// What happens to processes, from the point of view of the ledger.
+    /// What happens to processes, from the point of view of the table.
     #[derive(Clone, Copy, Debug)]
     enum Happening {
         Launched(u8),
@@ -368,18 +369,18 @@ mod tests {
         ]
     }
 
-    /// Ledger and memory, with the journal that is written along with them.
+    /// Table and memory, with the journal that is written along with them.
     struct Book {
-        ledger: Ledger,
-        memory: Memory,
+        table: ProcessTable,
+        memory: AgentState,
         journal: Journal,
     }
 
     impl Book {
         fn new(path: &Path) -> Book {
-            let (ledger, memory) = (Ledger::default(), Memory::default());
-            let journal = Journal::begin(path, &ledger, &memory).unwrap();
-            Book { ledger, memory, journal }
+            let (table, memory) = (ProcessTable::default(), AgentState::default());
+            let journal = Journal::begin(path, &table, &memory).unwrap();
+            Book { table, memory, journal }
         }
 
         /// As the keeper does it; what cannot happen is left out.
@@ -387,49 +388,49 @@ mod tests {
             let entry = match happening {
                 Happening::Launched(n) => {
                     let id = ProcId::from(n.to_string());
-                    if self.ledger.get(&id).is_some() {
+                    if self.table.get(&id).is_some() {
                         return;
                     }
-                    self.ledger.launched(&id);
-                    Entry::Launched(id)
+                    self.table.insert(&id);
+                    JournalEntry::Launched(id)
                 }
                 Happening::Asked(n) => {
                     let id = ProcId::from(n.to_string());
-                    if self.ledger.get(&id).is_none() {
+                    if self.table.get(&id).is_none() {
                         return;
                     }
                     let argv = vec![id.to_string()];
                     let identity = Arc::new(Identity { argv, ..Identity::default() });
-                    self.ledger.asked(&id, Arc::clone(&identity));
-                    Entry::Asked(id, identity)
+                    self.table.set_identity(&id, Arc::clone(&identity));
+                    JournalEntry::Asked(id, identity)
                 }
                 Happening::Started(n) | Happening::Ended(n) => {
                     let id = ProcId::from(n.to_string());
-                    let known = self.ledger.get(&id);
+                    let known = self.table.get(&id);
                     if known.is_none_or(|known| known.ended.is_some()) {
                         return;
                     }
                     if matches!(happening, Happening::Started(_)) {
                         let started = started(id.as_str(), i32::from(n));
-                        self.ledger.started(started.clone());
-                        Entry::Started(Box::new(started))
+                        self.table.started(started.clone());
+                        JournalEntry::Started(Box::new(started))
                     } else {
                         let ended = ended(id.as_str(), i32::from(n));
                         let ended = Box::new(ended);
-                        self.ledger.ended(ended.clone());
-                        Entry::Ended(ended)
+                        self.table.ended(ended.clone());
+                        JournalEntry::Ended(ended)
                     }
                 }
                 Happening::Forgotten(n) => {
                     let id = ProcId::from(n.to_string());
-                    if self.ledger.forget(&id) {
+                    if self.table.forget(&id) {
                         self.journal.forgotten(id);
                     }
                     return self.flush();
                 }
                 Happening::Memory(any) => {
                     self.memory.any = any;
-                    Entry::Memory(self.memory.clone())
+                    JournalEntry::Memory(self.memory.clone())
                 }
             };
             self.journal.add(&entry);
@@ -437,18 +438,21 @@ mod tests {
         }
 
         fn flush(&mut self) {
-            self.journal.flush(&self.ledger, &self.memory);
+            self.journal.flush(&self.table, &self.memory);
         }
 
         fn state(&self) -> Vec<String> {
-            state(self.ledger.iter(), &self.memory)
+            state(self.table.iter(), &self.memory)
         }
     }
 
     /// Records and memory, to be compared.
-    fn state<'a>(records: impl Iterator<Item = &'a Record>, memory: &Memory) -> Vec<String> {
+    fn state<'a>(
+        records: impl Iterator<Item = &'a ProcessEntry>,
+        memory: &AgentState,
+    ) -> Vec<String> {
         records
-            .map(|Record { id, started, ended, identity, .. }| {
+            .map(|ProcessEntry { id, started, ended, identity, .. }| {
                 let started = started.as_ref().map(|started| started.pid);
                 let ended = ended.as_ref().map(|ended| ended.status);
                 let argv = identity.as_ref().map(|identity| &identity.argv);
@@ -491,11 +495,11 @@ mod tests {
                 let read = read_state(&cut);
                 match states.iter().rfind(|(length, _)| *length <= at as u64) {
                     Some((_, state)) => prop_assert_eq!(&read, state),
-                    None => prop_assert_eq!(read, state([].iter(), &Memory::default())),
+                    None => prop_assert_eq!(read, state([].iter(), &AgentState::default())),
                 }
             }
             // Written anew, it tells the same.
-            book.journal.renew(&book.ledger, &book.memory);
+            book.journal.renew(&book.table, &book.memory);
             prop_assert_eq!(read_state(&path), book.state());
         }
 
@@ -535,7 +539,7 @@ mod tests {
         let mut book = Book::new(&path);
         book.take(Happening::Launched(0));
         let mut largest = 0;
-        for _ in 0..3 * BALLAST {
+        for _ in 0..3 * MAX_STALE_ENTRIES {
             book.take(Happening::Launched(1));
             book.take(Happening::Ended(1));
             book.take(Happening::Forgotten(1));
@@ -543,7 +547,10 @@ mod tests {
         }
         let length = std::fs::metadata(&path).unwrap().len();
         assert_eq!(length, book.journal.length);
-        assert!(length < largest && largest < (BALLAST as u64 + 2) * 1024, "{length} {largest}");
+        assert!(
+            length < largest && largest < (MAX_STALE_ENTRIES as u64 + 2) * 1024,
+            "{length} {largest}"
+        );
         assert_eq!(read_state(&path), book.state());
     }
 
@@ -551,8 +558,11 @@ mod tests {
     fn another_version_is_refused() {
         let (_dir, path) = place();
         for (entry, why) in [
-            (Entry::Version(VERSION + 1), "journal of version 3, and this program knows 1 to 2"),
-            (Entry::Launched("a".into()), "journal without a version"),
+            (
+                JournalEntry::Version(VERSION + 1),
+                "journal of version 3, and this program knows 1 to 2",
+            ),
+            (JournalEntry::Launched("a".into()), "journal without a version"),
         ] {
             let mut bytes = Vec::new();
             encode(&entry, &mut bytes).unwrap();
@@ -588,7 +598,10 @@ mod tests {
         let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/journal-1");
         let (records, memory) = read_all(Path::new(fixture)).unwrap();
         assert_eq!(memory.conn_id.as_deref(), Some("conn"));
-        assert_eq!((memory.orders.as_slice(), memory.any), (&[Order::Idle, Order::Kill][..], true));
+        assert_eq!(
+            (memory.orders.as_slice(), memory.any),
+            (&[ShutdownCommand::Idle, ShutdownCommand::Kill][..], true)
+        );
         let ids: Vec<&str> = records.iter().map(|record| record.id.as_str()).collect();
         assert_eq!(ids, ["ran", "runs", "failed", "launched"]);
         let [ran, runs, failed, launched] = &records[..] else { panic!("four records") };
@@ -615,34 +628,34 @@ mod tests {
     }
 
     /// What the first version's journal tells, and what each of its processes was asked to be.
-    fn sample() -> (Ledger, Memory) {
+    fn sample() -> (ProcessTable, AgentState) {
         let (records, memory) = read_all(&fixture(1)).unwrap();
-        let mut ledger = Ledger::default();
+        let mut table = ProcessTable::default();
         for record in records {
-            ledger.launched(&record.id);
+            table.insert(&record.id);
             let argv = vec!["x".to_owned(), record.id.to_string()];
             let labels = [("team".to_owned(), "a".to_owned())].into_iter().collect();
             let identity = Identity { argv, exe: "/bin/x".into(), labels, ..Identity::default() };
-            ledger.asked(&record.id, Arc::new(identity));
-            record.started.into_iter().for_each(|started| ledger.started(started));
-            record.ended.into_iter().for_each(|ended| ledger.ended(ended));
+            table.set_identity(&record.id, Arc::new(identity));
+            record.started.into_iter().for_each(|started| table.started(started));
+            record.ended.into_iter().for_each(|ended| table.ended(ended));
         }
-        (ledger, memory)
+        (table, memory)
     }
 
     #[test]
     fn the_second_version_is_read_for_ever() {
         let (records, _) = read_all(&fixture(2)).unwrap();
-        let (ledger, memory) = sample();
+        let (table, memory) = sample();
         assert_eq!(records.len(), 4);
-        for (read, written) in records.iter().zip(ledger.iter()) {
+        for (read, written) in records.iter().zip(table.iter()) {
             assert_eq!(read.id, written.id);
             assert!(read.identity.is_some() && read.identity == written.identity);
             assert_eq!(read.ended.is_some(), written.ended.is_some());
         }
         // What is written now has the same form: a fresh one tells the same by the same bytes.
         assert!(
-            image(&ledger, &memory).unwrap() == std::fs::read(fixture(2)).unwrap(),
+            image(&table, &memory).unwrap() == std::fs::read(fixture(2)).unwrap(),
             "a change of form is a new version"
         );
     }
@@ -650,7 +663,7 @@ mod tests {
     #[test]
     #[ignore = "writes the fixture; for a new version"]
     fn write_the_fixture() {
-        let (ledger, memory) = sample();
-        std::fs::write(fixture(VERSION), image(&ledger, &memory).unwrap()).unwrap();
+        let (table, memory) = sample();
+        std::fs::write(fixture(VERSION), image(&table, &memory).unwrap()).unwrap();
     }
 }

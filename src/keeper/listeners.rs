@@ -61,7 +61,7 @@ pub struct Listener {
 
 /// An address that the agent was to listen on, and does not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Missing {
+pub struct MissingListener {
     /// The address.
     pub address: Address,
     /// Why not, for the user; it names the address.
@@ -70,14 +70,14 @@ pub struct Missing {
 
 /// A listener as it crosses to another program of ours, which gets the descriptor under the same number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Passed {
+pub struct PassedListener {
     address: Address,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     file: Option<FileId>,
     fd: RawFd,
 }
 
-impl Passed {
+impl PassedListener {
     /// What it listens on.
     pub fn address(&self) -> &Address {
         &self.address
@@ -91,16 +91,16 @@ impl Passed {
 
 /// All that an upgrade needs to know of listeners.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Remains {
+pub struct ListenersHandover {
     /// Those that are held.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub held: Vec<Passed>,
+    pub held: Vec<PassedListener>,
     /// What the agent could not listen on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub missing: Vec<Missing>,
+    pub missing: Vec<MissingListener>,
 }
 
-impl Remains {
+impl ListenersHandover {
     /// Whether there is nothing to tell.
     pub fn is_empty(&self) -> bool {
         self.held.is_empty() && self.missing.is_empty()
@@ -111,7 +111,7 @@ impl Remains {
 #[derive(Default)]
 pub(super) struct Listeners {
     held: Vec<Listener>,
-    missing: Vec<Missing>,
+    missing: Vec<MissingListener>,
 }
 
 impl Listeners {
@@ -122,13 +122,13 @@ impl Listeners {
     }
 
     /// The agent has reported what it listens on, and what it misses: the others are closed.
-    pub(super) fn agree(&mut self, on: &[Address], missing: Vec<Missing>) {
+    pub(super) fn agree(&mut self, on: &[Address], missing: Vec<MissingListener>) {
         self.held.retain(|held| on.contains(&held.address));
         self.missing = missing;
     }
 
     /// What the agent could not listen on.
-    pub(super) fn missing(&self) -> &[Missing] {
+    pub(super) fn missing(&self) -> &[MissingListener] {
         &self.missing
     }
 
@@ -141,12 +141,12 @@ impl Listeners {
     }
 
     /// What another program in this process needs to go on with them.
-    pub(super) fn remains(&self) -> Remains {
-        Remains { held: self.passed(), missing: self.missing.clone() }
+    pub(super) fn handover(&self) -> ListenersHandover {
+        ListenersHandover { held: self.passed(), missing: self.missing.clone() }
     }
 
-    fn passed(&self) -> Vec<Passed> {
-        let pass = |Listener { address, file, fd }: &Listener| Passed {
+    fn passed(&self) -> Vec<PassedListener> {
+        let pass = |Listener { address, file, fd }: &Listener| PassedListener {
             address: address.clone(),
             file: *file,
             fd: fd.as_raw_fd(),
@@ -156,7 +156,7 @@ impl Listeners {
 
     /// Goes on with the listeners that another program has left in this process. One that was not left open is bound again by the next
     /// agent.
-    pub(super) fn take_over(remains: Remains) -> Listeners {
+    pub(super) fn from_handover(handover: ListenersHandover) -> Listeners {
         let take = |passed| {
             let taken = take(passed).and_then(|listener| {
                 set_cloexec(&listener.fd, true)?;
@@ -166,13 +166,13 @@ impl Listeners {
                 .inspect_err(|error| tracing::error!(%error, "cannot hold a listener any more"))
                 .ok()
         };
-        let held = remains.held.into_iter().filter_map(take).collect();
-        Listeners { held, missing: remains.missing }
+        let held = handover.held.into_iter().filter_map(take).collect();
+        Listeners { held, missing: handover.missing }
     }
 }
 
 /// Takes a descriptor that the program before, or the keeper, has left open for us.
-fn take(Passed { address, file, fd }: Passed) -> io::Result<Listener> {
+fn take(PassedListener { address, file, fd }: PassedListener) -> io::Result<Listener> {
     // SAFETY: it may be closed, and is only asked about.
     let left = unsafe { BorrowedFd::borrow_raw(fd) };
     if !is_listener(left) {
@@ -193,7 +193,7 @@ pub fn is_listener(fd: BorrowedFd<'_>) -> bool {
 /// The listeners that the keeper has passed to this agent by the text of [`LISTENERS`]. Each must be one of `inherited`, which this process was
 /// started with. To be called once: each descriptor is taken. Call it only if the keeper is known to be our parent: nobody else sets the variable then.
 pub fn inherited(text: Option<&str>, inherited: &[RawFd]) -> Vec<Listener> {
-    let passed: Vec<Passed> =
+    let passed: Vec<PassedListener> =
         text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let ours = passed.into_iter().filter(|passed| inherited.contains(&passed.fd));
     ours.filter_map(|passed| {
@@ -237,12 +237,12 @@ mod tests {
         let again = listeners.held[0].fd.try_clone().unwrap();
         listeners.hold(Listener { address: kept.clone(), file: None, fd: again });
         assert_eq!(listeners.held.len(), 2);
-        let missing = vec![Missing { address: gone.clone(), error: "in use".into() }];
+        let missing = vec![MissingListener { address: gone.clone(), error: "in use".into() }];
         listeners.agree(&[kept.clone(), gone.clone()], missing.clone());
         assert_eq!(listeners.held.len(), 2);
         listeners.agree(std::slice::from_ref(&kept), Vec::new());
         assert_eq!(
-            listeners.remains().held.iter().map(Passed::address).collect::<Vec<_>>(),
+            listeners.handover().held.iter().map(PassedListener::address).collect::<Vec<_>>(),
             [&kept]
         );
         let Address::Tcp(gone) = gone else { panic!() };
@@ -257,10 +257,10 @@ mod tests {
         let tcp = tcp();
         let (stream, _other) = UnixStream::pair().unwrap();
         let passed = [
-            Passed { address: Address::Unix(path.clone()), file: file_at(&path), fd: unix },
-            Passed { address: tcp.address.clone(), file: None, fd: tcp.fd.as_raw_fd() },
-            Passed { address: tcp.address.clone(), file: None, fd: stream.as_raw_fd() },
-            Passed { address: tcp.address.clone(), file: None, fd: 999_999 },
+            PassedListener { address: Address::Unix(path.clone()), file: file_at(&path), fd: unix },
+            PassedListener { address: tcp.address.clone(), file: None, fd: tcp.fd.as_raw_fd() },
+            PassedListener { address: tcp.address.clone(), file: None, fd: stream.as_raw_fd() },
+            PassedListener { address: tcp.address.clone(), file: None, fd: 999_999 },
         ];
         let text = serde_json::to_string(&passed).unwrap();
         // The second one was not inherited, the third one does not listen, and the last one is not open.

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::protocol::Order;
+use super::protocol::ShutdownCommand;
 
 /// The kind of run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ pub enum Meaning {
     /// Nothing but a line in the log: its default action would end this process, and leave all others without a parent.
     Ignored,
     /// It is an order.
-    Order(Order),
+    ShutDown(ShutdownCommand),
     /// The program on disk takes over.
     Upgrade,
     /// The process in the foreground receives it.
@@ -92,13 +92,13 @@ pub fn receipt(signum: i32) -> Receipt {
 /// What signal `signum` does, where it is read.
 pub fn meaning(signum: i32, mode: Mode, terminal: Terminal) -> Meaning {
     match (signum, mode) {
-        (libc::SIGTERM, _) => Meaning::Order(Order::Terminate),
-        (libc::SIGINT, _) => Meaning::Order(Order::Interrupt),
-        (libc::SIGQUIT, _) => Meaning::Order(Order::Kill),
+        (libc::SIGTERM, _) => Meaning::ShutDown(ShutdownCommand::Terminate),
+        (libc::SIGINT, _) => Meaning::ShutDown(ShutdownCommand::Interrupt),
+        (libc::SIGQUIT, _) => Meaning::ShutDown(ShutdownCommand::Kill),
         // A service lives on with another program, but not without its terminal.
         (libc::SIGHUP, Mode::Service) if terminal != Terminal::HungUp => Meaning::Upgrade,
-        (libc::SIGHUP, _) => Meaning::Order(Order::Terminate),
-        (libc::SIGUSR1, Mode::Service | Mode::OneShot) => Meaning::Order(Order::Idle),
+        (libc::SIGHUP, _) => Meaning::ShutDown(ShutdownCommand::Terminate),
+        (libc::SIGUSR1, Mode::Service | Mode::OneShot) => Meaning::ShutDown(ShutdownCommand::Idle),
         (libc::SIGUSR2, Mode::Service) => Meaning::Upgrade,
         // A terminal sends it to a whole group.
         (libc::SIGWINCH, Mode::Foreground) => Meaning::PassOn { group: true },
@@ -106,7 +106,7 @@ pub fn meaning(signum: i32, mode: Mode, terminal: Terminal) -> Meaning {
         _ if receipt(signum) != Receipt::Read => Meaning::Nothing,
         // By default all others end a program.
         (_, Mode::Service) => Meaning::Ignored,
-        (_, Mode::OneShot) => Meaning::Order(Order::Terminate),
+        (_, Mode::OneShot) => Meaning::ShutDown(ShutdownCommand::Terminate),
         (_, Mode::Foreground) => Meaning::PassOn { group: false },
     }
 }
@@ -118,7 +118,7 @@ pub fn ends_before_start(signum: i32, mode: Option<Mode>, terminal: Terminal) ->
         (libc::SIGHUP, None) => terminal == Terminal::HungUp,
         (_, None) => false,
         (_, Some(mode)) => match meaning(signum, mode, terminal) {
-            Meaning::Order(order) => order != Order::Idle,
+            Meaning::ShutDown(order) => order != ShutdownCommand::Idle,
             Meaning::PassOn { group } => !group,
             Meaning::Nothing | Meaning::Ignored | Meaning::Upgrade => false,
         },

@@ -2,8 +2,8 @@
 //!
 //! It is the process that the user launched, of the same program. It owns the [`engine`](crate::engine), and so every child; it starts the agent,
 //! a process of its own with the actors and the network, and starts it again when it dies. Between them is a socket
-//! with typed messages ([`protocol`]). Whatever the engine tells, the keeper writes into its [`ledger`] and journal, and passes on to the
-//! agent; a new agent gets the whole ledger, and goes on from there. Captures are files in the instance's directory
+//! with typed messages ([`protocol`]). Whatever the engine tells, the keeper writes into its [`process_table`] and journal, and passes on to the
+//! agent; a new agent gets the whole table, and goes on from there. Captures are files in the instance's directory
 //! ([`instance`]), which the agent reads itself; of those that specs have named it gets the keeper's descriptors ([`files`]).
 //!
 //! Neither waits for the other. A stopped agent costs the keeper a queue of at most a few events per process; a busy keeper
@@ -15,28 +15,28 @@
 //! No actor, no network, no TLS is here.
 
 pub mod activation;
+mod agent_process;
 pub mod check;
 pub mod descriptors;
 pub mod files;
 pub mod instance;
 mod job;
 pub mod journal;
-pub mod ledger;
 pub mod listeners;
 pub mod meaning;
 mod private_dir;
+pub mod process_table;
 pub mod protocol;
 mod read_up;
 mod readiness;
 pub mod registry;
+mod run_loop;
 pub mod secrets;
-mod serve;
 pub mod signals;
-mod subordinate;
 mod sweep;
 mod terminal;
 pub mod upgrade;
 
-pub use serve::{AGAIN, KEEPER_FD, Origin, keep, resume};
-pub use signals::Exit;
-pub use subordinate::AgentCommand;
+pub use agent_process::AgentCommand;
+pub use run_loop::{AGAIN, KEEPER_FD, LaunchEnvironment, keep, resume};
+pub use signals::ProgramExit;

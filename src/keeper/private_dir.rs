@@ -22,7 +22,7 @@ use crate::users::user_name;
 /// The name of the lock in its directory.
 pub(super) const LOCK: &str = "lock";
 /// How long a lock may outlast its holder, and a command may hold one to look at it.
-const LAST_BREATH: Duration = Duration::from_secs(1);
+const LOCK_RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How the name of a directory begins that is being removed. No connection ID begins so that names a directory.
 pub(super) const GONE: &str = ".gone-";
 /// How often a parent that others remove at the same moment is made again.
@@ -127,7 +127,7 @@ pub(super) struct PrivateDir {
 
 /// A directory as it is handed over to another program in this process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct DirRemains {
+pub(super) struct DirHandover {
     #[serde(with = "path_bytes")]
     pub(super) path: PathBuf,
     pub(super) lock: RawFd,
@@ -197,16 +197,16 @@ impl PrivateDir {
     }
 
     /// What another program needs to go on with it. Its descriptors must stay open.
-    pub(super) fn remains(&self) -> DirRemains {
+    pub(super) fn handover(&self) -> DirHandover {
         let guard = self.guard.as_ref().map(|guard| guard.as_raw_fd());
-        DirRemains { path: self.path.clone(), lock: self.lock.as_raw_fd(), guard }
+        DirHandover { path: self.path.clone(), lock: self.lock.as_raw_fd(), guard }
     }
 
     /// Goes on with a directory that another program has left in this process.
     ///
     /// # Errors
     /// The OS error, where the lock was not left open.
-    pub(super) fn take_over(remains: DirRemains) -> io::Result<PrivateDir> {
+    pub(super) fn from_handover(handover: DirHandover) -> io::Result<PrivateDir> {
         let inherit = |fd| {
             // SAFETY: the program before has left it open for this alone.
             let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
@@ -214,13 +214,13 @@ impl PrivateDir {
             Ok::<_, io::Error>(file)
         };
         // The locks are the open files', and so ours already.
-        let lock = Flock::lock(inherit(remains.lock)?, FlockArg::LockExclusiveNonblock)
+        let lock = Flock::lock(inherit(handover.lock)?, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, errno)| errno)?;
-        let guard = match remains.guard {
+        let guard = match handover.guard {
             Some(fd) => Flock::lock(inherit(fd)?, FlockArg::LockSharedNonblock).ok(),
-            None => guard(&remains.path),
+            None => guard(&handover.path),
         };
-        Ok(PrivateDir { path: remains.path, lock, guard })
+        Ok(PrivateDir { path: handover.path, lock, guard })
     }
 
     /// Removes it, and its parent if that is for directories of this kind only and has no more of them.
@@ -237,7 +237,7 @@ impl PrivateDir {
     }
 }
 
-impl DirRemains {
+impl DirHandover {
     pub(super) fn descriptors(&self) -> impl Iterator<Item = RawFd> + use<> {
         std::iter::once(self.lock).chain(self.guard)
     }
@@ -329,7 +329,7 @@ pub(super) fn holder(dir: &Path) -> Option<i32> {
 /// Locks the one directory that will do. Where its holder is dead, what shared its descriptors may be about to die, and where no
 /// holder is named, a command may be looking: that is waited for, by asking again, for no lock of a file can be waited for with an end.
 fn lock_in_time(dir: &Path) -> Result<Flock<File>, InstanceError> {
-    let deadline = Instant::now() + LAST_BREATH;
+    let deadline = Instant::now() + LOCK_RELEASE_TIMEOUT;
     loop {
         match lock(dir) {
             Err(InstanceError::InUse { pid, .. })
@@ -501,9 +501,9 @@ mod tests {
         };
         assert_eq!(cleaner().err(), Some(nix::errno::Errno::EWOULDBLOCK));
         // In another program it still is.
-        let remains = dir.remains();
+        let handover = dir.handover();
         std::mem::forget(dir);
-        let dir = PrivateDir::take_over(remains).unwrap();
+        let dir = PrivateDir::from_handover(handover).unwrap();
         assert!(cleaner().is_err());
         drop(dir);
         let cleaning = cleaner().unwrap();

@@ -11,9 +11,9 @@ use serde::de::DeserializeOwned;
 use serde::ser::SerializeStruct as _;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::ledger::Record;
-use super::listeners::{Address, FileId, Missing};
+use super::listeners::{Address, FileId, MissingListener};
 use super::meaning::Mode;
+use super::process_table::ProcessEntry;
 use crate::config::{LogLevel, LogSettings};
 use crate::engine::{Ended, Moment, Restriction, Started, StopFailure, StopOrder, Whitelist};
 use crate::page_key::PageKey;
@@ -28,7 +28,7 @@ pub const MAX_FRAME: usize = 1 << 30;
 
 /// What the keeper has to know of the settings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Settings {
+pub struct KeeperSettings {
     /// The lasting directory of the instance; none for one that goes with it.
     #[serde(with = "path_bytes::optional")]
     pub state_dir: Option<PathBuf>,
@@ -47,14 +47,14 @@ pub struct Settings {
     /// How to log.
     pub log: LogSettings,
     /// What every process is limited to.
-    #[serde(default, skip_serializing_if = "Limits::is_none", rename = "limit")]
-    pub limits: Limits,
+    #[serde(default, skip_serializing_if = "ProcessLimits::is_none", rename = "limit")]
+    pub limits: ProcessLimits,
 }
 
 /// What every process is limited to, sizes in bytes; none: not at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Limits {
+pub struct ProcessLimits {
     /// How many of the first bytes are kept of captures whose spec sets no limit.
     pub head: Option<u64>,
     /// How many of the last.
@@ -65,9 +65,9 @@ pub struct Limits {
     pub gain_privileges: bool,
 }
 
-impl Limits {
+impl ProcessLimits {
     fn is_none(&self) -> bool {
-        *self == Limits::default()
+        *self == ProcessLimits::default()
     }
 
     /// Of captures whose spec sets none.
@@ -110,7 +110,7 @@ pub struct Opening {
     /// Where the registry may be, the best place first.
     #[serde(with = "path_bytes::list")]
     pub places: Vec<PathBuf>,
-    /// Whether [`Settings::base_dir`] was chosen, so that no other will do.
+    /// Whether [`KeeperSettings::base_dir`] was chosen, so that no other will do.
     pub captures_chosen: bool,
     /// Whether the agent will have a socket that commands can ask at.
     pub serves: bool,
@@ -124,7 +124,7 @@ mod allowed {
 
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum Form {
+    enum AllowedForm {
         One(String),
         More(Vec<String>),
         All(Allowed),
@@ -142,11 +142,11 @@ mod allowed {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Allowed, D::Error> {
         let only = |executables| Allowed { executables, ..Allowed::default() };
-        Ok(match Option::<Form>::deserialize(from)? {
+        Ok(match Option::<AllowedForm>::deserialize(from)? {
             None => Allowed::default(),
-            Some(Form::One(one)) => only(vec![one]),
-            Some(Form::More(more)) => only(more),
-            Some(Form::All(all)) => all,
+            Some(AllowedForm::One(one)) => only(vec![one]),
+            Some(AllowedForm::More(more)) => only(more),
+            Some(AllowedForm::All(all)) => all,
         })
     }
 }
@@ -161,7 +161,7 @@ pub enum ToKeeper {
         /// [`VERSION`].
         version: u32,
         /// Taken from the first agent alone.
-        settings: Box<Settings>,
+        settings: Box<KeeperSettings>,
         /// As well.
         opening: Box<Opening>,
         /// INPUT's processes, started for the first agent alone.
@@ -181,7 +181,7 @@ pub enum ToKeeper {
     /// Drop an ended process. See [`Engine::forget`](crate::engine::Engine::forget).
     Forget(ProcId),
     /// Keep this for the next agent; it replaces what was kept before.
-    Remember(Memory),
+    Remember(AgentState),
     /// The end: everything is done.
     Bye {
         /// The program's exit code.
@@ -229,7 +229,7 @@ pub enum ToKeeper {
         /// The addresses.
         on: Vec<Address>,
         /// What it should listen on, and does not.
-        missing: Vec<Missing>,
+        missing: Vec<MissingListener>,
     },
 }
 
@@ -249,11 +249,11 @@ impl ToKeeper {
 
 /// What an agent leaves to the next one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub struct Memory {
+pub struct AgentState {
     /// The connection ID.
     pub conn_id: Option<String>,
     /// The orders of shutdown given so far, in their order.
-    pub orders: Vec<Order>,
+    pub orders: Vec<ShutdownCommand>,
     /// Whether there ever was a process.
     pub any: bool,
     /// When each of `orders` was given: nanoseconds of the monotonic clock. Shorter where an older program noted some.
@@ -271,9 +271,9 @@ pub struct Memory {
 }
 
 /// Its last values are left out where there are none, as programs wrote it that knew fewer.
-impl Serialize for Memory {
+impl Serialize for AgentState {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let Memory { conn_id, orders, any, given, printing, log_level, page_key } = self;
+        let AgentState { conn_id, orders, any, given, printing, log_level, page_key } = self;
         let more = match (log_level, page_key) {
             (_, Some(_)) => 2,
             (Some(_), None) => 1,
@@ -295,9 +295,9 @@ impl Serialize for Memory {
     }
 }
 
-impl Memory {
+impl AgentState {
     /// Notes an order that is given now; one that was given before stays as it is.
-    pub fn note(&mut self, order: Order) {
+    pub fn note(&mut self, order: ShutdownCommand) {
         if !self.orders.contains(&order) {
             self.orders.push(order);
             // An order without a time, of an older program, has none after it either.
@@ -308,7 +308,7 @@ impl Memory {
     }
 
     /// The orders, each with how long ago it was given.
-    pub fn orders_by_age(&self) -> impl Iterator<Item = (Order, Duration)> {
+    pub fn orders_by_age(&self) -> impl Iterator<Item = (ShutdownCommand, Duration)> {
         let now = Moment::now().monotonic_nanos;
         let times = self.given.iter().copied().chain(std::iter::repeat(now));
         let age = move |given| Duration::from_nanos(now.saturating_sub(given));
@@ -330,7 +330,7 @@ pub enum Printing {
 
 /// An order that a signal gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Order {
+pub enum ShutdownCommand {
     /// SIGTERM, and what means the same; see [`meaning`](super::meaning).
     Terminate,
     /// SIGQUIT.
@@ -339,15 +339,15 @@ pub enum Order {
     Idle,
     /// The server is given up.
     GiveUp,
-    /// SIGINT. It orders what [`Order::Terminate`] does, and is kept as that; whoever runs one process in the foreground passes the signal
+    /// SIGINT. It orders what [`ShutdownCommand::Terminate`] does, and is kept as that; whoever runs one process in the foreground passes the signal
     /// itself on.
     Interrupt,
 }
 
-impl Order {
+impl ShutdownCommand {
     /// The order as it is kept: older programs know no other.
-    pub fn kept(self) -> Order {
-        if self == Order::Interrupt { Order::Terminate } else { self }
+    pub fn kept(self) -> ShutdownCommand {
+        if self == ShutdownCommand::Interrupt { ShutdownCommand::Terminate } else { self }
     }
 }
 
@@ -365,9 +365,9 @@ pub enum ToAgent {
         /// Whether this agent is the first.
         first: bool,
         /// What the last agent has left.
-        memory: Memory,
+        memory: AgentState,
         /// Every process that has not been forgotten, in the order of launch.
-        records: Vec<Record>,
+        records: Vec<ProcessEntry>,
         /// The instance's directory, where the agent's socket is made; none from a keeper that does not tell.
         #[serde(default, with = "path_bytes::optional")]
         dir: Option<PathBuf>,
@@ -391,7 +391,7 @@ pub enum ToAgent {
         errno: Option<i32>,
     },
     /// The keeper has got a signal.
-    Order(Order),
+    Order(ShutdownCommand),
     /// A process that was to be forgotten is: no later agent hears of it, nor a later keeper.
     Forgotten(ProcId),
     /// Of a process that is being stopped, some could not be signaled.
@@ -404,10 +404,10 @@ pub enum ToAgent {
 }
 
 /// What the engine tells, borrowed: as the [`ToAgent`] of the same name when encoded, and as the journal's
-/// [`Entry`](super::journal::Entry) of it.
+/// [`JournalEntry`](super::journal::JournalEntry) of it.
 #[derive(Serialize)]
 #[expect(missing_docs, reason = "as in ToAgent")]
-pub enum Told<'a> {
+pub enum EventRef<'a> {
     Started(&'a Started),
     Ended(&'a Ended),
     Signaled { id: &'a ProcId, ticket: u64, errno: Option<i32> },

@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, RawFd};
 
-use super::serve::Origin;
+use super::run_loop::LaunchEnvironment;
 use crate::engine::sys::{seal, sealable_memory_file};
 
-impl Origin {
+impl LaunchEnvironment {
     /// Puts what was read of one of the user's descriptors where that was.
     pub(super) fn put_back(&self, fd: RawFd, bytes: &[u8]) {
         if !self.fds.contains(&fd) {

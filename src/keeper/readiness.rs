@@ -2,22 +2,22 @@
 
 use std::time::{Duration, Instant};
 
-use super::listeners::Missing;
+use super::listeners::MissingListener;
 
 /// How long an agent may take until its services listen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An upgrade whose outcome is not known yet.
-pub(super) struct Awaited {
+pub(super) struct AwaitedUpgrade {
     /// What the user is told of the new program.
     program: String,
     until: Instant,
 }
 
-impl Awaited {
+impl AwaitedUpgrade {
     /// An upgrade that was just made, to a program of this name and version.
-    pub(super) fn new(program: String) -> Awaited {
-        Awaited { program, until: Instant::now() + PATIENCE }
+    pub(super) fn new(program: String) -> AwaitedUpgrade {
+        AwaitedUpgrade { program, until: Instant::now() + PATIENCE }
     }
 
     /// When to look whether it is [overdue](Self::is_overdue).
@@ -34,7 +34,7 @@ impl Awaited {
     ///
     /// # Errors
     /// What is missing.
-    pub(super) fn ready(self, missing: &[Missing]) -> Result<String, String> {
+    pub(super) fn ready(self, missing: &[MissingListener]) -> Result<String, String> {
         if missing.is_empty() {
             return Ok(format!("now runs {}", self.program));
         }
@@ -66,10 +66,10 @@ mod tests {
 
     #[test]
     fn the_answer_names_the_outcome() {
-        let awaited = || Awaited::new("/bin/procstar, version 3".into());
+        let awaited = || AwaitedUpgrade::new("/bin/procstar, version 3".into());
         assert!(!awaited().is_overdue());
         assert_eq!(awaited().ready(&[]), Ok("now runs /bin/procstar, version 3".into()));
-        let missing = |port: u16| Missing {
+        let missing = |port: u16| MissingListener {
             address: Address::Tcp(([127, 0, 0, 1], port).into()),
             error: format!("failed to listen on port {port}"),
         };
@@ -82,7 +82,7 @@ mod tests {
             awaited().failed(Some("port taken")),
             "now runs /bin/procstar, version 3, but its agent cannot start: port taken; processes run on, and it is started again"
         );
-        let late = Awaited { until: Instant::now(), ..awaited() };
+        let late = AwaitedUpgrade { until: Instant::now(), ..awaited() };
         assert!(late.is_overdue());
         assert!(late.failed(None).contains("its agent is not ready after 10 s;"));
     }

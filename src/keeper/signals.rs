@@ -13,19 +13,19 @@ use crate::signal::signal_name;
 
 /// How the launched process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
+pub enum ProgramExit {
     /// With this exit code.
     Code(u8),
     /// By this signal, as a program does that handles none.
     Signal(i32),
 }
 
-impl Exit {
+impl ProgramExit {
     /// The exit code, after an end by the signal if there is one: it returns only where the signal does not end this process.
     pub fn code(self) -> u8 {
         match self {
-            Exit::Code(code) => code,
-            Exit::Signal(signum) => {
+            ProgramExit::Code(code) => code,
+            ProgramExit::Signal(signum) => {
                 crate::engine::die_of(signum);
                 u8::try_from(128 + signum).unwrap_or(u8::MAX)
             }

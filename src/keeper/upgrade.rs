@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use super::check::{self, CheckError};
 use super::descriptors::{Foreign, read_state, state_file};
-use super::instance::Remains;
-use super::ledger::Record;
+use super::instance::InstanceHandover;
 use super::listeners;
 use super::meaning::Mode;
-use super::protocol::{Memory, Order, Settings};
+use super::process_table::ProcessEntry;
+use super::protocol::{AgentState, KeeperSettings, ShutdownCommand};
 use super::secrets::{self, SECRETS_FD};
 use crate::engine::permitted;
 use crate::engine::sys::{seal, sealable_memory_file, set_cloexec};
@@ -33,7 +33,7 @@ pub const CHECK_FD: &str = "PROCSTAR_KEEPER_CHECK";
 
 /// All that crosses.
 #[derive(Serialize, Deserialize)]
-pub struct State {
+pub struct UpgradeState {
     /// [`VERSION`].
     pub version: u32,
     /// When the launched program started.
@@ -43,15 +43,15 @@ pub struct State {
     /// Its open-file limit, where that was raised.
     pub nofile: Option<(u64, u64)>,
     /// What the first agent brought.
-    pub settings: Settings,
+    pub settings: KeeperSettings,
     /// The instance's directory.
-    pub instance: Remains,
-    /// The ledger.
-    pub records: Vec<Record>,
+    pub instance: InstanceHandover,
+    /// The table.
+    pub records: Vec<ProcessEntry>,
     /// What the last agent has left.
-    pub memory: Memory,
+    pub memory: AgentState,
     /// Orders that no agent has been told of.
-    pub orders: Vec<Order>,
+    pub orders: Vec<ShutdownCommand>,
     /// What the engine holds.
     pub carried: Vec<Carried>,
     /// The kind of run; older programs hand over none.
@@ -70,8 +70,8 @@ pub struct State {
     #[serde(default)]
     pub agent: Option<u32>,
     /// What the agent's services listen on, since version 4.
-    #[serde(default, skip_serializing_if = "listeners::Remains::is_empty")]
-    pub listeners: listeners::Remains,
+    #[serde(default, skip_serializing_if = "listeners::ListenersHandover::is_empty")]
+    pub listeners: listeners::ListenersHandover,
 }
 
 /// Why the state of another program is of no use.
@@ -91,12 +91,12 @@ pub enum StateError {
     Version(u32),
 }
 
-impl State {
+impl UpgradeState {
     /// Reads a state.
     ///
     /// # Errors
     /// Where this program cannot go on from it.
-    pub fn from_bytes(bytes: &[u8]) -> Result<State, StateError> {
+    pub fn from_bytes(bytes: &[u8]) -> Result<UpgradeState, StateError> {
         /// What every version begins with.
         #[derive(Deserialize)]
         struct Version {
@@ -113,9 +113,9 @@ impl State {
     ///
     /// # Errors
     /// As [`from_bytes`](Self::from_bytes), and where the descriptor is that of something else.
-    pub fn inherit(number: &str, inherited: &[RawFd]) -> Result<State, StateError> {
+    pub fn inherit(number: &str, inherited: &[RawFd]) -> Result<UpgradeState, StateError> {
         let file = state_file(STATE_FD, number)?;
-        let mut state = State::from_bytes(&read_state(&file)?)?;
+        let mut state = UpgradeState::from_bytes(&read_state(&file)?)?;
         let foreign = Foreign { variable: STATE_FD };
         if state.keeper.is_some_and(|keeper| keeper != std::process::id()) {
             return Err(foreign.into());
@@ -188,7 +188,7 @@ impl Program {
     }
 
     /// Becomes the program that is now on disk. Gives back only an error; then nothing has changed.
-    pub fn become_it(&self, state: &File, open: &[RawFd]) -> io::Error {
+    pub fn exec_successor(&self, state: &File, open: &[RawFd]) -> io::Error {
         let secrets = match secrets::file() {
             Ok(secrets) => secrets,
             Err(error) => return error,
@@ -238,7 +238,7 @@ mod tests {
     use crate::spec::Identity;
     use std::sync::Arc;
 
-    fn sample() -> State {
+    fn sample() -> UpgradeState {
         let start = Moment {
             unix_nanos: 1_700_000_000_000_000_000,
             monotonic_nanos: 5_000_000_000,
@@ -271,12 +271,12 @@ mod tests {
                 {"address": {"Tcp": "127.0.0.1:3000"}, "fd": 21},
                 {"address": {"Unix": "/run/procstar/x/http.sock"}, "file": [28, 1234], "fd": 22}],
             "missing": [{"address": {"Tcp": "[::1]:3000"}, "error": "in use"}]});
-        State {
+        UpgradeState {
             version: VERSION,
             start,
             fds: vec![9],
             nofile: Some((1024, 20_000)),
-            settings: Settings {
+            settings: KeeperSettings {
                 state_dir: None,
                 base_dir: "/tmp".into(),
                 conn_id: Some("x".into()),
@@ -290,23 +290,23 @@ mod tests {
                 limits: Default::default(),
             },
             instance: serde_json::from_value(instance).unwrap(),
-            records: vec![Record {
+            records: vec![ProcessEntry {
                 stop_failures: Vec::new(),
                 started: Some(started),
                 ended: Some(Box::new(ended)),
                 identity: Some(Arc::new(identity)),
-                ..Record::new("ended".into())
+                ..ProcessEntry::new("ended".into())
             }],
-            memory: Memory {
+            memory: AgentState {
                 conn_id: Some("x".into()),
-                orders: vec![Order::Idle],
+                orders: vec![ShutdownCommand::Idle],
                 any: true,
                 given: vec![5_000_000_001],
                 printing: Printing::Begun,
                 log_level: None,
                 page_key: None,
             },
-            orders: vec![Order::Terminate],
+            orders: vec![ShutdownCommand::Terminate],
             carried: Carried::samples(),
             mode: Mode::OneShot,
             terminal: true,
@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn the_form_of_version_1() {
         let frozen = include_bytes!("../../tests/fixtures/upgrade-1.bin");
-        let state = State::from_bytes(frozen).unwrap();
+        let state = UpgradeState::from_bytes(frozen).unwrap();
         assert_eq!((state.version, state.carried.len(), state.records.len()), (1, 3, 1));
         assert_eq!(state.carried[0].descriptors().collect::<Vec<_>>(), [17]);
         assert!(state.records[0].identity.is_none());
@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn the_form_of_version_2() {
         let frozen = include_bytes!("../../tests/fixtures/upgrade-2.bin");
-        let state = State::from_bytes(frozen).unwrap();
+        let state = UpgradeState::from_bytes(frozen).unwrap();
         assert_eq!((state.version, state.carried.len(), state.records.len()), (2, 3, 1));
         assert_eq!(state.carried[0].descriptors().collect::<Vec<_>>(), [17]);
         let identity = state.records[0].identity.as_ref().unwrap();
@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn the_form_of_version_3() {
         let frozen = include_bytes!("../../tests/fixtures/upgrade-3.bin");
-        let state = State::from_bytes(frozen).unwrap();
+        let state = UpgradeState::from_bytes(frozen).unwrap();
         assert_eq!((state.version, state.carried.len(), state.records.len()), (3, 3, 1));
         let open = |at: usize| state.carried[at].descriptors().collect::<Vec<_>>();
         assert_eq!((open(0), open(1)), (vec![17, 18, 19, 20], vec![]));
@@ -359,9 +359,9 @@ mod tests {
     #[test]
     fn the_form_of_version_4() {
         let frozen = include_bytes!("../../tests/fixtures/upgrade-4.bin");
-        let state = State::from_bytes(frozen).unwrap();
+        let state = UpgradeState::from_bytes(frozen).unwrap();
         assert_eq!((state.version, state.carried.len(), state.records.len()), (4, 3, 1));
-        let held: Vec<_> = state.listeners.held.iter().map(listeners::Passed::fd).collect();
+        let held: Vec<_> = state.listeners.held.iter().map(listeners::PassedListener::fd).collect();
         assert_eq!((held, state.listeners.missing.len()), (vec![21, 22], 1));
         assert!(rmp_serde::to_vec_named(&state).unwrap() == frozen, "the form has changed");
         assert!(rmp_serde::to_vec_named(&sample()).unwrap() == frozen, "the form has changed");
@@ -370,25 +370,28 @@ mod tests {
     /// Only the process that a state was made for goes on from it.
     #[test]
     fn the_state_of_another_process_is_refused() {
-        let inherit = |state: State| {
+        let inherit = |state: UpgradeState| {
             let fd = std::os::fd::IntoRawFd::into_raw_fd(state.to_file().unwrap());
-            State::inherit(&fd.to_string(), &[fd]).map(drop).map_err(|error| error.to_string())
+            UpgradeState::inherit(&fd.to_string(), &[fd])
+                .map(drop)
+                .map_err(|error| error.to_string())
         };
         let error = "PROCSTAR_KEEPER_STATE is reserved for procstar itself; unset it";
         assert_eq!(inherit(sample()), Err(error.into()));
-        assert_eq!(inherit(State { keeper: Some(std::process::id()), ..sample() }), Ok(()));
+        assert_eq!(inherit(UpgradeState { keeper: Some(std::process::id()), ..sample() }), Ok(()));
         // A program of version 2 does not say.
-        assert_eq!(inherit(State { keeper: None, ..sample() }), Ok(()));
+        assert_eq!(inherit(UpgradeState { keeper: None, ..sample() }), Ok(()));
     }
 
     #[test]
     fn what_is_not_understood_is_refused() {
-        let newer = rmp_serde::to_vec_named(&State { version: VERSION + 1, ..sample() }).unwrap();
-        let error = State::from_bytes(&newer).err().unwrap().to_string();
+        let newer =
+            rmp_serde::to_vec_named(&UpgradeState { version: VERSION + 1, ..sample() }).unwrap();
+        let error = UpgradeState::from_bytes(&newer).err().unwrap().to_string();
         assert_eq!(error, "state of version 5, and this program knows 1 to 4");
         let whole = rmp_serde::to_vec_named(&sample()).unwrap();
         for cut in 0..whole.len() {
-            assert!(State::from_bytes(&whole[..cut]).is_err(), "{cut}");
+            assert!(UpgradeState::from_bytes(&whole[..cut]).is_err(), "{cut}");
         }
     }
 

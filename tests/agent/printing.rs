@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use procstar::engine::{Captures, Ended, Moment, Started, Terms};
-use procstar::keeper::ledger::Record;
 use procstar::keeper::meaning::Mode;
-use procstar::keeper::protocol::{Decoder, Memory, Printing, ToAgent, ToKeeper, encode};
+use procstar::keeper::process_table::ProcessEntry;
+use procstar::keeper::protocol::{AgentState, Decoder, Printing, ToAgent, ToKeeper, encode};
 use procstar::keeper::{AGAIN, KEEPER_FD};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -23,7 +23,7 @@ struct Agent {
 }
 
 impl Agent {
-    fn start(printing: Printing, record: Record) -> Agent {
+    fn start(printing: Printing, record: ProcessEntry) -> Agent {
         let (ours, theirs) = UnixStream::pair().unwrap();
         fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_procstar"))
@@ -39,7 +39,7 @@ impl Agent {
         let mut agent = Agent { child, socket: ours, decoder: Decoder::default() };
         assert!(matches!(agent.heard(), ToKeeper::Mode(Mode::OneShot)));
         assert!(matches!(agent.heard(), ToKeeper::Hello { input: None, .. }));
-        let memory = Memory { any: true, printing, ..Memory::default() };
+        let memory = AgentState { any: true, printing, ..AgentState::default() };
         let (pid, ppid, start) = (7, 6, Moment::now());
         let records = vec![record];
         let mut bytes = Vec::new();
@@ -67,7 +67,7 @@ impl Agent {
         let mut noted = Vec::new();
         loop {
             match self.heard() {
-                ToKeeper::Remember(Memory { printing, .. }) => noted.push(printing),
+                ToKeeper::Remember(AgentState { printing, .. }) => noted.push(printing),
                 ToKeeper::Bye { code, .. } => {
                     noted.dedup();
                     return (noted, code);
@@ -87,7 +87,7 @@ impl Drop for Agent {
 }
 
 /// A process that has ended.
-fn ended(id: &str) -> Record {
+fn ended(id: &str) -> ProcessEntry {
     let captures = Captures::none();
     let start = Moment::now();
     let started = Started {
@@ -101,7 +101,11 @@ fn ended(id: &str) -> Record {
         resolved: Default::default(),
     };
     let ended = Ended { lost: false, ..Ended::lost(started.clone()) };
-    Record { started: Some(started), ended: Some(Box::new(ended)), ..Record::new(id.into()) }
+    ProcessEntry {
+        started: Some(started),
+        ended: Some(Box::new(ended)),
+        ..ProcessEntry::new(id.into())
+    }
 }
 
 fn printed(agent: &mut Agent) -> String {

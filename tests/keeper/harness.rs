@@ -15,12 +15,12 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use procstar::config::LogSettings;
 use procstar::engine::{Captures, Moment};
-use procstar::keeper::ledger::Record;
+use procstar::keeper::process_table::ProcessEntry;
 use procstar::keeper::protocol::{
-    Decoder, Memory, Opening, Settings, ToAgent, ToKeeper, VERSION, encode,
+    AgentState, Decoder, KeeperSettings, Opening, ToAgent, ToKeeper, VERSION, encode,
 };
-use procstar::keeper::upgrade::{self, State};
-use procstar::keeper::{self, AgentCommand, Origin, descriptors};
+use procstar::keeper::upgrade::{self, UpgradeState};
+use procstar::keeper::{self, AgentCommand, LaunchEnvironment, descriptors};
 use procstar::spec::{FdName, Validated};
 
 /// Every wait of a test is bounded by this.
@@ -55,12 +55,12 @@ fn play_a_role() {
         // The moment that a test chooses: the keeper before has handed over, and the next one knows of nothing yet.
         let between = Command::new("/bin/sh").arg(place.join(BETWEEN)).status().unwrap();
         assert!(between.success());
-        let state = State::inherit(&number, &[number.parse().unwrap()]).unwrap();
+        let state = UpgradeState::inherit(&number, &[number.parse().unwrap()]).unwrap();
         std::process::exit(i32::from(keeper::resume(state, agents()).unwrap().code()));
     }
     let agents = agents();
-    let origin = Origin { start: Moment::now(), fds: Vec::new(), nofile: None };
-    std::process::exit(i32::from(keeper::keep(origin, agents).unwrap().code()));
+    let environment = LaunchEnvironment { start: Moment::now(), fds: Vec::new(), nofile: None };
+    std::process::exit(i32::from(keeper::keep(environment, agents).unwrap().code()));
 }
 
 fn this_program() -> PathBuf {
@@ -105,7 +105,7 @@ pub struct World {
     meeting: UnixListener,
     keeper: Child,
     /// Settings that the agents bring.
-    pub settings: Settings,
+    pub settings: KeeperSettings,
     pub opening: Opening,
 }
 
@@ -113,7 +113,7 @@ impl World {
     pub fn new() -> World {
         let place = tempfile::tempdir().unwrap();
         let meeting = UnixListener::bind(place.path().join(MEETING)).unwrap();
-        let settings = Settings {
+        let settings = KeeperSettings {
             state_dir: None,
             base_dir: place.path().join("tmp"),
             conn_id: None,
@@ -249,8 +249,8 @@ pub struct Welcome {
     pub pid: u32,
     pub ppid: u32,
     pub first: bool,
-    pub memory: Memory,
-    pub records: Vec<Record>,
+    pub memory: AgentState,
+    pub records: Vec<ProcessEntry>,
     pub dir: Option<PathBuf>,
 }
 
@@ -276,7 +276,7 @@ pub struct Agent {
     pub again: bool,
     socket: UnixStream,
     decoder: Decoder,
-    settings: Settings,
+    settings: KeeperSettings,
     opening: Opening,
     ending: PathBuf,
 }

@@ -3,8 +3,8 @@
 use super::harness::*;
 use procstar::engine::procfs::ProcFs;
 use procstar::keeper::journal::{self, Journal};
-use procstar::keeper::ledger::Ledger;
-use procstar::keeper::protocol::{Memory, Order, ToAgent, ToKeeper, VERSION};
+use procstar::keeper::process_table::ProcessTable;
+use procstar::keeper::protocol::{AgentState, ShutdownCommand, ToAgent, ToKeeper, VERSION};
 use serde_json::json;
 
 #[test]
@@ -22,11 +22,11 @@ fn the_next_keeper_takes_up_what_the_journal_tells() {
     agent.launch(json!({"dies": captured("echo dies; sleep 60", "memory")}));
     let ToAgent::Started(dies) = agent.next() else { panic!("no start") };
     eventually("its output", || stdout(&dies.captures) == "dies\n");
-    agent.tell(&ToKeeper::Remember(Memory {
+    agent.tell(&ToKeeper::Remember(AgentState {
         conn_id: Some("me".into()),
-        orders: vec![Order::Terminate],
+        orders: vec![ShutdownCommand::Terminate],
         any: true,
-        ..Memory::default()
+        ..AgentState::default()
     }));
     agent.heard();
     let journal = world.settings.state_dir.as_ref().unwrap().join("journal");
@@ -45,7 +45,7 @@ fn the_next_keeper_takes_up_what_the_journal_tells() {
     assert_eq!(stdout(&lost.captures), "dies\n");
     assert_eq!(lost.cut_short.len(), 1, "a pipe's last bytes may be missing");
     // The orders of that life do not end this one.
-    let memory = Memory { conn_id: Some("me".into()), ..Memory::default() };
+    let memory = AgentState { conn_id: Some("me".into()), ..AgentState::default() };
     assert_eq!(welcome.memory, memory);
     std::fs::write(gate, "").unwrap();
     let ToAgent::Ended(runs) = agent.next() else { panic!("no end") };
@@ -66,9 +66,9 @@ fn a_process_that_was_only_launched_is_said_to_be_lost() {
     let dir = world.settings.state_dir.clone().unwrap();
     std::fs::create_dir(&dir).unwrap();
     std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-    let mut ledger = Ledger::default();
-    ledger.launched(&"a".into());
-    drop(Journal::begin(&dir.join("journal"), &ledger, &Memory::default()).unwrap());
+    let mut table = ProcessTable::default();
+    table.insert(&"a".into());
+    drop(Journal::begin(&dir.join("journal"), &table, &AgentState::default()).unwrap());
     let (_, welcome) = world.welcomed();
     assert_eq!(welcome.brief(), ["a: lost"]);
 }

@@ -2,7 +2,7 @@
 
 use super::harness::*;
 use nix::sys::signal::Signal;
-use procstar::keeper::protocol::{Memory, ToAgent, ToKeeper};
+use procstar::keeper::protocol::{AgentState, ToAgent, ToKeeper};
 use serde_json::json;
 
 #[test]
@@ -13,7 +13,7 @@ fn a_process_from_its_launch_until_it_is_forgotten() {
         assert!(!agent.again);
         let welcome = agent.hello(None);
         assert!(welcome.first && welcome.records.is_empty());
-        assert_eq!(welcome.memory, Memory::default());
+        assert_eq!(welcome.memory, AgentState::default());
         assert_eq!((welcome.pid, welcome.ppid), (world.pid(), std::process::id()));
         assert_eq!(world.remains(), 1);
         agent.launch(json!({"a": captured("echo out; exit 3", mode)}));

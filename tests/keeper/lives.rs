@@ -1,7 +1,9 @@
 //! One agent after another.
 
 use super::harness::*;
-use procstar::keeper::protocol::{MAX_FRAME, Memory, Order, Printing, ToAgent, ToKeeper, VERSION};
+use procstar::keeper::protocol::{
+    AgentState, MAX_FRAME, Printing, ShutdownCommand, ToAgent, ToKeeper, VERSION,
+};
 use procstar::page_key::PageKey;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -23,16 +25,16 @@ fn the_next_agent_gets_all() {
         agent.launch(json!({id: sh(&format!("exit {code}"))}));
         agent.until(&format!("ended {id} {}", code << 8));
     }
-    let memory = Memory {
+    let memory = AgentState {
         conn_id: Some("me".into()),
-        orders: vec![Order::Idle, Order::GiveUp],
+        orders: vec![ShutdownCommand::Idle, ShutdownCommand::GiveUp],
         any: true,
         given: vec![1, 2],
         printing: Printing::Begun,
         log_level: None,
         page_key: Some(PageKey::random()),
     };
-    agent.tell(&ToKeeper::Remember(Memory::default()));
+    agent.tell(&ToKeeper::Remember(AgentState::default()));
     agent.tell(&ToKeeper::Remember(memory.clone()));
     agent.forget("gone");
     agent.heard();
@@ -205,7 +207,7 @@ fn what_comes_before_the_introduction_is_not_done() {
     let mut agent = world.agent();
     agent.launch(json!({"a": sh("")}));
     agent.tell(&ToKeeper::Forget("a".into()));
-    agent.tell(&ToKeeper::Remember(Memory { any: true, ..Memory::default() }));
+    agent.tell(&ToKeeper::Remember(AgentState { any: true, ..AgentState::default() }));
     let welcome = agent.hello(None);
     assert!(welcome.first && welcome.records.is_empty() && !welcome.memory.any);
 }
@@ -222,7 +224,7 @@ fn what_is_said_to_be_forgotten_is() {
     agent.tell(&ToKeeper::Forget("gone".into()));
     agent.until("forgotten gone");
     let journal = world.settings.state_dir.as_ref().unwrap().join("journal");
-    let ids = |records: &[procstar::keeper::ledger::Record]| {
+    let ids = |records: &[procstar::keeper::process_table::ProcessEntry]| {
         records.iter().map(|record| record.id.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(ids(&procstar::keeper::journal::read(&journal).unwrap()), ["runs"]);

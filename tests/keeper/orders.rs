@@ -2,7 +2,7 @@
 
 use super::harness::*;
 use nix::sys::signal::Signal;
-use procstar::keeper::protocol::{Memory, Order, ToAgent, ToKeeper};
+use procstar::keeper::protocol::{AgentState, ShutdownCommand, ToAgent, ToKeeper};
 use serde_json::json;
 
 #[test]
@@ -42,19 +42,19 @@ fn an_order_that_an_agent_took_to_its_grave_is_given_again() {
     world.signal(Signal::SIGTERM);
     assert_eq!(brief(&agent.next()), "order Terminate");
     // It remembers something, but has not noted the order.
-    agent.tell(&ToKeeper::Remember(Memory::default()));
+    agent.tell(&ToKeeper::Remember(AgentState::default()));
     agent.heard();
     agent.die();
     for _ in 0..2 {
         let (mut agent, welcome) = world.welcomed();
-        assert_eq!(welcome.memory, Memory::default());
+        assert_eq!(welcome.memory, AgentState::default());
         assert_eq!(brief(&agent.next()), "order Terminate");
         agent.die();
     }
     // Noted, it is in memory, and not given twice.
     let (mut agent, _) = world.welcomed();
     assert_eq!(brief(&agent.next()), "order Terminate");
-    let noted = Memory { orders: vec![Order::Terminate], ..Memory::default() };
+    let noted = AgentState { orders: vec![ShutdownCommand::Terminate], ..AgentState::default() };
     agent.tell(&ToKeeper::Remember(noted.clone()));
     agent.heard();
     agent.die();
@@ -73,7 +73,7 @@ fn an_interrupt_is_noted_as_what_it_orders() {
     let (mut agent, _) = world.welcomed();
     assert_eq!(brief(&agent.next()), "order Interrupt");
     // So do agents of every version note it: that is not given again either.
-    let noted = Memory { orders: vec![Order::Terminate], ..Memory::default() };
+    let noted = AgentState { orders: vec![ShutdownCommand::Terminate], ..AgentState::default() };
     agent.tell(&ToKeeper::Remember(noted));
     agent.heard();
     agent.die();

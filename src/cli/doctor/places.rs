@@ -67,7 +67,7 @@ pub(super) fn checks(settings: &Settings, env: &Env) -> Vec<Check> {
 fn instance(settings: &Settings, env: &Env) -> Vec<Check> {
     const NAME: &str = "directory of captures";
     let base = settings.capture.directory(env);
-    let wanted = protocol::Settings {
+    let wanted = protocol::KeeperSettings {
         state_dir: None,
         base_dir: base.clone(),
         conn_id: None,
@@ -75,7 +75,7 @@ fn instance(settings: &Settings, env: &Env) -> Vec<Check> {
         setup_patience: std::time::Duration::ZERO,
         restrict_exe: Default::default(),
         log: settings.log.clone(),
-        limits: protocol::Limits::default(),
+        limits: protocol::ProcessLimits::default(),
     };
     let remedy = "set capture.dir or TMPDIR to a directory in which this user may make others";
     let opening = protocol::Opening {

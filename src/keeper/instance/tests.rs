@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 use tempfile::TempDir;
 
-fn settings(base: &Path, state_dir: Option<&Path>, conn_id: Option<&str>) -> Settings {
-    Settings {
+fn settings(base: &Path, state_dir: Option<&Path>, conn_id: Option<&str>) -> KeeperSettings {
+    KeeperSettings {
         state_dir: state_dir.map(Path::to_path_buf),
         base_dir: base.to_path_buf(),
         conn_id: conn_id.map(str::to_owned),
@@ -334,10 +334,10 @@ fn another_program_goes_on_with_all_of_it() {
     for open in opens {
         let instance = open(&user, &state);
         let (before, lasting) = (dirs(&instance), instance.is_lasting());
-        let remains = instance.remains();
-        let bytes = rmp_serde::to_vec_named(&remains).unwrap();
+        let handover = instance.handover();
+        let bytes = rmp_serde::to_vec_named(&handover).unwrap();
         std::mem::forget(instance);
-        let instance = Instance::take_over(rmp_serde::from_slice(&bytes).unwrap()).unwrap();
+        let instance = Instance::from_handover(rmp_serde::from_slice(&bytes).unwrap()).unwrap();
         assert_eq!((dirs(&instance), instance.is_lasting()), (before.clone(), lasting));
         user.sweep();
         assert!(before.iter().all(|dir| dir.exists()));

@@ -6,7 +6,7 @@ use crate::signal::signal_name;
 const MODES: [Mode; 3] = [Mode::Service, Mode::OneShot, Mode::Foreground];
 const TERMINALS: [Terminal; 3] = [Terminal::None, Terminal::Open, Terminal::HungUp];
 
-const TERMINATE: Meaning = Meaning::Order(Order::Terminate);
+const TERMINATE: Meaning = Meaning::ShutDown(ShutdownCommand::Terminate);
 const ALONE: Meaning = Meaning::PassOn { group: false };
 const GROUP: Meaning = Meaning::PassOn { group: true };
 
@@ -16,12 +16,14 @@ fn row(signum: i32) -> [[Meaning; 3]; 3] {
     let upgrade = Meaning::Upgrade;
     match signum {
         libc::SIGHUP => [[upgrade, upgrade, TERMINATE], any(TERMINATE), any(TERMINATE)],
-        libc::SIGINT => [any(Meaning::Order(Order::Interrupt)); 3],
-        libc::SIGQUIT => [any(Meaning::Order(Order::Kill)); 3],
+        libc::SIGINT => [any(Meaning::ShutDown(ShutdownCommand::Interrupt)); 3],
+        libc::SIGQUIT => [any(Meaning::ShutDown(ShutdownCommand::Kill)); 3],
         libc::SIGTERM => [any(TERMINATE); 3],
-        libc::SIGUSR1 => {
-            [any(Meaning::Order(Order::Idle)), any(Meaning::Order(Order::Idle)), any(ALONE)]
-        }
+        libc::SIGUSR1 => [
+            any(Meaning::ShutDown(ShutdownCommand::Idle)),
+            any(Meaning::ShutDown(ShutdownCommand::Idle)),
+            any(ALONE),
+        ],
         libc::SIGUSR2 => [any(upgrade), any(TERMINATE), any(ALONE)],
         libc::SIGWINCH => [any(Meaning::Nothing), any(Meaning::Nothing), any(GROUP)],
         _ => [any(Meaning::Ignored), any(TERMINATE), any(ALONE)],

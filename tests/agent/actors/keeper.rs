@@ -16,10 +16,11 @@ use procstar::actors::results::Results;
 use procstar::actors::supervisor::{Outlets, Ready, Supervisor};
 use procstar::config::LogSettings;
 use procstar::engine::{Ended, Event, Moment, Started};
-use procstar::keeper::Exit;
-use procstar::keeper::ledger::Record;
+use procstar::keeper::ProgramExit;
+use procstar::keeper::process_table::ProcessEntry;
 use procstar::keeper::protocol::{
-    Decoder, Memory, Opening, Order, Settings, ToAgent, ToKeeper, VERSION, encode,
+    AgentState, Decoder, KeeperSettings, Opening, ShutdownCommand, ToAgent, ToKeeper, VERSION,
+    encode,
 };
 use tokio::sync::oneshot;
 
@@ -41,8 +42,8 @@ async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> KeeperSettings {
+    KeeperSettings {
         state_dir: None,
         base_dir: "/tmp".into(),
         conn_id: Some("c".into()),
@@ -71,7 +72,7 @@ fn end_of(id: &str, status: i32) -> Ended {
     Ended { status, ..end(id) }
 }
 
-fn welcome(first: bool, memory: Memory, records: Vec<Record>) -> ToAgent {
+fn welcome(first: bool, memory: AgentState, records: Vec<ProcessEntry>) -> ToAgent {
     let start = Moment::now();
     ToAgent::Welcome { pid: 7, ppid: 6, start, first, memory, records, dir: None }
 }
@@ -143,7 +144,7 @@ fn brief(message: &ToKeeper) -> String {
         ToKeeper::Signal { id, signum, .. } => format!("signal {id} {signum}"),
         ToKeeper::Stop { id, order, .. } => format!("stop {id} {:?}", order.signum),
         ToKeeper::Forget(id) => format!("forget {id}"),
-        ToKeeper::Remember(Memory { conn_id, orders, any, .. }) => {
+        ToKeeper::Remember(AgentState { conn_id, orders, any, .. }) => {
             format!("remember {conn_id:?} {orders:?} {any}")
         }
         ToKeeper::Mode(mode) => format!("mode {mode:?}"),
@@ -180,13 +181,13 @@ fn introduced(answer: Vec<u8>) -> (Result<Welcome, LinkError>, Keeper) {
 
 #[test]
 fn a_welcome() {
-    let memory = Memory {
+    let memory = AgentState {
         conn_id: Some("x".into()),
-        orders: vec![Order::Idle],
+        orders: vec![ShutdownCommand::Idle],
         any: true,
-        ..Memory::default()
+        ..AgentState::default()
     };
-    let record = Record { started: Some(*start_of("a")), ..Record::new("a".into()) };
+    let record = ProcessEntry { started: Some(*start_of("a")), ..ProcessEntry::new("a".into()) };
     let answer = welcome(false, memory.clone(), vec![record]);
     let (welcome, _keeper) = introduced(frames([answer]));
     let welcome = welcome.ok().unwrap();
@@ -211,7 +212,7 @@ fn no_welcome() {
 }
 
 /// A link to the test, with what was left and what has come already.
-fn link(memory: Memory) -> (KeeperLink, Streams, Keeper) {
+fn link(memory: AgentState) -> (KeeperLink, Streams, Keeper) {
     let (keeper, agent) = Keeper::pair();
     let (link, streams) = KeeperLink::start(agent, Decoder::default(), memory).unwrap();
     (link, streams, keeper)
@@ -219,8 +220,8 @@ fn link(memory: Memory) -> (KeeperLink, Streams, Keeper) {
 
 #[actix::test]
 async fn what_comes_along_with_the_welcome_is_not_lost() {
-    let events = [ToAgent::Started(start_of("a")), ToAgent::Order(Order::Kill)];
-    let answer = std::iter::once(welcome(true, Memory::default(), Vec::new())).chain(events);
+    let events = [ToAgent::Started(start_of("a")), ToAgent::Order(ShutdownCommand::Kill)];
+    let answer = std::iter::once(welcome(true, AgentState::default(), Vec::new())).chain(events);
     let (welcome, _keeper) = introduced(frames(answer));
     let (socket, decoder, memory, _) = welcome.ok().unwrap().into_parts();
     let (_link, mut streams) = KeeperLink::start(socket, decoder, memory).unwrap();
@@ -230,12 +231,12 @@ async fn what_comes_along_with_the_welcome_is_not_lost() {
 
 #[actix::test]
 async fn events_and_orders_come_in_their_order() {
-    let (_link, mut streams, mut keeper) = link(Memory::default());
+    let (_link, mut streams, mut keeper) = link(AgentState::default());
     keeper.tell([
         ToAgent::Started(start_of("a")),
-        ToAgent::Order(Order::Idle),
+        ToAgent::Order(ShutdownCommand::Idle),
         ToAgent::Signaled { id: "a".into(), ticket: 3, errno: Some(libc::EPERM) },
-        ToAgent::Order(Order::Terminate),
+        ToAgent::Order(ShutdownCommand::Terminate),
         ToAgent::StopFailed { id: "a".into(), failures: Vec::new() },
         ToAgent::Ended(Box::new(end_of("a", 9))),
     ]);
@@ -262,13 +263,13 @@ async fn events_and_orders_come_in_their_order() {
 
 #[actix::test]
 async fn a_keeper_that_talks_nonsense_is_lost() {
-    let (link, mut streams, mut keeper) = link(Memory::default());
+    let (link, mut streams, mut keeper) = link(AgentState::default());
     keeper.socket.write_all(b"\0\0\0\x02\xc1\xc1").unwrap();
     soon(&mut streams.gone).await.unwrap();
     drop(keeper);
     // Nothing waits for what cannot be told any more.
     assert!(soon(link.forget("a".into())).await.is_err());
-    soon(link.bye(Exit::Code(0))).await;
+    soon(link.bye(ProgramExit::Code(0))).await;
 }
 
 #[test]
@@ -280,11 +281,11 @@ fn commands_are_sent_in_their_order_and_all_before_the_goodbye_is_done() {
     // With the runtime the tasks end, as they do with the program, and the socket is closed.
     actix::System::new().block_on(async {
         let (link, _streams) =
-            KeeperLink::start(agent, Decoder::default(), Memory::default()).unwrap();
+            KeeperLink::start(agent, Decoder::default(), AgentState::default()).unwrap();
         link.launch(request(&["a", "b"]).0);
         link.signal("a".into(), 15, 1);
         (0..COUNT).for_each(|n| drop(link.forget(format!("{n}").into())));
-        soon(link.bye(Exit::Signal(3))).await;
+        soon(link.bye(ProgramExit::Signal(3))).await;
     });
     let mut wanted = vec!["launch a b".to_owned(), "signal a 15".into()];
     wanted.extend((0..COUNT).map(|n| format!("forget {n}")));
@@ -295,7 +296,7 @@ fn commands_are_sent_in_their_order_and_all_before_the_goodbye_is_done() {
 #[actix::test]
 async fn only_changes_are_remembered() {
     let (link, _streams, mut keeper) =
-        link(Memory { orders: vec![Order::Idle], ..Memory::default() });
+        link(AgentState { orders: vec![ShutdownCommand::Idle], ..AgentState::default() });
     link.note_assignment();
     link.note_assignment();
     link.remember(|memory| memory.conn_id = Some("x".into()));
@@ -342,7 +343,7 @@ impl Later {
     }
 }
 
-fn later(records: Vec<Record>, memory: Memory, end_when: EndWhen) -> Later {
+fn later(records: Vec<ProcessEntry>, memory: AgentState, end_when: EndWhen) -> Later {
     let (link, streams, keeper) = link(memory.clone());
     let results = Results::default().start();
     let (journal, _, to) = subscriber();
@@ -360,7 +361,7 @@ fn later(records: Vec<Record>, memory: Memory, end_when: EndWhen) -> Later {
         }));
         let mut supervisor =
             Supervisor::new(engine, outlets, end_when, super::support::GRACES, tell_done);
-        supervisor.take_up(records, memory.any, ctx);
+        supervisor.adopt(records, memory.any, ctx);
         supervisor
     });
     // As the connection does, before it registers.
@@ -373,11 +374,11 @@ fn later(records: Vec<Record>, memory: Memory, end_when: EndWhen) -> Later {
 }
 
 /// What an agent leaves: ended, running, only launched, failed.
-fn left() -> Vec<Record> {
-    let record = |id: &str, started, ended: Option<Ended>| Record {
+fn left() -> Vec<ProcessEntry> {
+    let record = |id: &str, started, ended: Option<Ended>| ProcessEntry {
         started,
         ended: ended.map(Box::new),
-        ..Record::new(id.into())
+        ..ProcessEntry::new(id.into())
     };
     vec![
         record("z", Some(*start_of("z")), Some(end_of("z", 256))),
@@ -389,7 +390,7 @@ fn left() -> Vec<Record> {
 
 #[actix::test]
 async fn what_was_left_is_taken_up() {
-    let mut later = later(left(), Memory::default(), EndWhen::Told);
+    let mut later = later(left(), AgentState::default(), EndWhen::Told);
     assert_eq!(later.keeper.hear().await, "remember None [] true", "there has been a process");
     // Registered in the order of launch, results or not.
     let mut told = Vec::new();
@@ -433,7 +434,7 @@ async fn what_was_left_is_taken_up() {
 
 #[actix::test]
 async fn the_outcome_of_another_agents_signal_is_nobodys() {
-    let memory = Memory { any: true, ..Memory::default() };
+    let memory = AgentState { any: true, ..AgentState::default() };
     let mut later = later(left(), memory, EndWhen::Told);
     let sent = later.supervisor.send(Signal { id: "run".into(), signum: 15 });
     let sent = actix_rt::spawn(sent);
@@ -458,8 +459,8 @@ async fn the_outcome_of_another_agents_signal_is_nobodys() {
 
 #[actix::test]
 async fn orders_in_memory_are_followed_again() {
-    let orders = vec![Order::Idle, Order::Terminate];
-    let memory = Memory { orders, any: true, ..Memory::default() };
+    let orders = vec![ShutdownCommand::Idle, ShutdownCommand::Terminate];
+    let memory = AgentState { orders, any: true, ..AgentState::default() };
     let mut later = later(left(), memory, EndWhen::NoneRuns);
     // To what has not ended, and with no new note of what is known.
     let mut stopped = [later.keeper.hear().await, later.keeper.hear().await];
@@ -480,16 +481,16 @@ async fn waiting_counts_processes_of_agents_before() {
     let far = tokio::time::Instant::now() + Duration::from_secs(1000);
     let end_when = EndWhen::Idle { unassigned_until: Some(far) };
     // There were some, and all are deleted: it is over.
-    let memory = Memory { any: true, ..Memory::default() };
+    let memory = AgentState { any: true, ..AgentState::default() };
     soon(later(Vec::new(), memory, end_when).done).await.unwrap();
     // There were none: it waits for the first.
-    let mut waiting = later(Vec::new(), Memory::default(), end_when);
+    let mut waiting = later(Vec::new(), AgentState::default(), end_when);
     waiting.supervisor.send(request(&["a"])).await.unwrap().unwrap();
     assert!(waiting.done.try_recv().is_err());
     assert_eq!(waiting.keeper.hear().await, "remember None [] true");
     assert_eq!(waiting.keeper.hear().await, "launch a");
     // There is one still, to be deleted.
-    let mut one = later(left(), Memory::default(), end_when);
+    let mut one = later(left(), AgentState::default(), end_when);
     one.keeper.tell([
         ToAgent::Ended(Box::new(end_of("run", 0))),
         ToAgent::Ended(Box::new(end_of("new", 0))),
@@ -514,8 +515,12 @@ async fn a_grace_goes_on_with_the_next_agent() {
     let grace = super::support::GRACES.term.as_nanos() as u64;
     let now = Moment::now().monotonic_nanos;
     let signals = |given| async move {
-        let memory =
-            Memory { orders: vec![Order::Terminate], any: true, given, ..Memory::default() };
+        let memory = AgentState {
+            orders: vec![ShutdownCommand::Terminate],
+            any: true,
+            given,
+            ..AgentState::default()
+        };
         let mut later = later(left(), memory, EndWhen::Told);
         let mut heard = Vec::new();
         // Told or not by then, nothing is heard of these two after what is asked for now.
@@ -539,19 +544,19 @@ async fn a_grace_goes_on_with_the_next_agent() {
 
 #[test]
 fn an_order_is_noted_with_its_time() {
-    let mut memory = Memory::default();
+    let mut memory = AgentState::default();
     let before = Moment::now().monotonic_nanos;
-    memory.note(Order::Idle);
+    memory.note(ShutdownCommand::Idle);
     let noted = memory.clone();
-    memory.note(Order::Idle);
+    memory.note(ShutdownCommand::Idle);
     assert_eq!(memory, noted);
-    memory.note(Order::Kill);
-    assert_eq!(memory.orders, [Order::Idle, Order::Kill]);
+    memory.note(ShutdownCommand::Kill);
+    assert_eq!(memory.orders, [ShutdownCommand::Idle, ShutdownCommand::Kill]);
     assert!(memory.given.iter().all(|at| (before..=Moment::now().monotonic_nanos).contains(at)));
     assert_eq!(memory.given.len(), 2);
     // Of an older program's order there is no time, and none is made up for it.
-    let mut memory = Memory { orders: vec![Order::Idle], ..Memory::default() };
-    memory.note(Order::Kill);
+    let mut memory = AgentState { orders: vec![ShutdownCommand::Idle], ..AgentState::default() };
+    memory.note(ShutdownCommand::Kill);
     assert!(memory.given.is_empty());
     assert_eq!(memory.orders_by_age().map(|(order, _)| order).collect::<Vec<_>>(), memory.orders);
 }

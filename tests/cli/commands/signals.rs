@@ -272,8 +272,10 @@ fn a_one_shot_ends_in_order_by_what_would_end_it() {
     let spec = dir.path().join("spec.json");
     let argv = json!(["/bin/sh", "-c", "echo up; exec sleep 1000"]);
     std::fs::write(&spec, json!({"specs": {"a": {"argv": argv}}}).to_string()).unwrap();
-    let ending =
-        signals_that(Mode::OneShot, Meaning::Order(procstar::keeper::protocol::Order::Terminate));
+    let ending = signals_that(
+        Mode::OneShot,
+        Meaning::ShutDown(procstar::keeper::protocol::ShutdownCommand::Terminate),
+    );
     assert_eq!(ending.len(), 44);
     // Of the real-time signals, three.
     let three = [34, 50, 64];

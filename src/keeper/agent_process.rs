@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::files::{self, FILES_FD};
 use super::listeners::Listeners;
 use super::protocol::{Decoder, FrameError, ToAgent, ToKeeper, encode};
-use super::serve::{AGAIN, KEEPER_FD};
+use super::run_loop::{AGAIN, KEEPER_FD};
 use super::upgrade::STATE_FD;
 use super::{descriptors, secrets};
 use crate::engine::permitted;
@@ -41,14 +41,14 @@ impl AgentCommand {
 }
 
 /// A running agent.
-pub(super) struct Subordinate {
+pub(super) struct AgentProcess {
     child: Child,
     /// Readable once it has ended: its pidfd, or a pipe.
     pidfd: OwnedFd,
     /// None once all that it has said is read, or nothing more can be.
     socket: Option<UnixStream>,
     /// Whether it takes nothing any more. What it has said before may still be there to read.
-    deaf: bool,
+    write_closed: bool,
     decoder: Decoder,
     /// Descriptors that have come, and whose messages are still to be decoded.
     received: VecDeque<OwnedFd>,
@@ -64,7 +64,7 @@ pub(super) struct Subordinate {
     deadline: Option<Instant>,
 }
 
-impl Subordinate {
+impl AgentProcess {
     /// Starts an agent, with `fds` of ours, which its command line may name, and the `listeners` of the one before. It is told if it is not
     /// the first.
     ///
@@ -75,7 +75,7 @@ impl Subordinate {
         again: bool,
         fds: &[RawFd],
         listeners: &Listeners,
-    ) -> io::Result<Subordinate> {
+    ) -> io::Result<AgentProcess> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let mut command = Command::new(&agents.exe);
@@ -110,11 +110,11 @@ impl Subordinate {
                 let _ = child.kill().and_then(|()| child.wait());
             })?,
         };
-        Ok(Subordinate {
+        Ok(AgentProcess {
             child,
             pidfd,
             socket: Some(ours),
-            deaf: false,
+            write_closed: false,
             decoder: Decoder::default(),
             received: VecDeque::new(),
             buf: vec![0; READ].into_boxed_slice(),
@@ -143,12 +143,12 @@ impl Subordinate {
 
     /// Whether something waits to be sent.
     pub(super) fn wants_to_send(&self) -> bool {
-        !self.deaf && self.sent < self.out.len()
+        !self.write_closed && self.sent < self.out.len()
     }
 
     /// Queues a message, for the next [`send`](Self::send).
     pub(super) fn tell(&mut self, message: &ToAgent) {
-        if self.socket.is_none() || self.deaf {
+        if self.socket.is_none() || self.write_closed {
             return;
         }
         if let Err(error) = encode(message, &mut self.out) {
@@ -160,14 +160,14 @@ impl Subordinate {
 
     /// Queues whole messages as they will be sent.
     pub(super) fn tell_encoded(&mut self, messages: &[u8]) {
-        if self.socket.is_some() && !self.deaf {
+        if self.socket.is_some() && !self.write_closed {
             self.out.extend_from_slice(messages);
         }
     }
 
     /// Sends what the socket takes.
     pub(super) fn send(&mut self) {
-        while let (false, Some(socket)) = (self.deaf, &mut self.socket) {
+        while let (false, Some(socket)) = (self.write_closed, &mut self.socket) {
             let rest = self.out.get(self.sent..).unwrap_or_default();
             if rest.is_empty() {
                 self.out.clear();
@@ -180,7 +180,7 @@ impl Subordinate {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => {
-                    self.deaf = true;
+                    self.write_closed = true;
                     self.deadline = Some(Instant::now() + CLOSED_GRACE);
                 }
             }
@@ -271,15 +271,15 @@ pub(super) mod tests {
     use std::io::Read;
 
     /// An agent of which only the socket counts, and its other end.
-    pub(in crate::keeper) fn agent() -> (Subordinate, UnixStream) {
+    pub(in crate::keeper) fn agent() -> (AgentProcess, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let child = Command::new("/bin/cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
-        let agent = Subordinate {
+        let agent = AgentProcess {
             pidfd: pidfd_open(child.id() as i32).unwrap(),
             child,
             socket: Some(ours),
-            deaf: false,
+            write_closed: false,
             decoder: Decoder::default(),
             received: VecDeque::new(),
             buf: vec![0; READ].into_boxed_slice(),
@@ -292,7 +292,7 @@ pub(super) mod tests {
         (agent, theirs)
     }
 
-    impl Drop for Subordinate {
+    impl Drop for AgentProcess {
         fn drop(&mut self) {
             self.kill();
             let _ = self.child.wait();

@@ -57,7 +57,7 @@ impl Forgetting {
 impl Keeper {
     /// Forgets a process that has ended, once its files are removed.
     pub(super) fn forget(&mut self, id: ProcId) {
-        let ended = self.ledger.get(&id).and_then(|record| record.ended.as_ref());
+        let ended = self.table.get(&id).and_then(|record| record.ended.as_ref());
         let captures = ended.map(|ended| Arc::clone(&ended.captures));
         match captures {
             Some(captures) if captures.remove_named() => {
@@ -97,7 +97,7 @@ impl Keeper {
     }
 
     fn forget_now(&mut self, id: ProcId) {
-        if self.ledger.forget(&id) {
+        if self.table.forget(&id) {
             if let Some(engine) = &self.engine {
                 engine.forget(id.clone());
             }
@@ -106,7 +106,7 @@ impl Keeper {
             }
         }
         // The agent sees to it that a process has ended before.
-        if let (None, Some(agent)) = (self.ledger.get(&id), &mut self.agent) {
+        if let (None, Some(agent)) = (self.table.get(&id), &mut self.agent) {
             agent.tell(&ToAgent::Forgotten(id));
         }
     }
@@ -114,7 +114,7 @@ impl Keeper {
     /// Removes the named files of all processes, as they are as good as deleted.
     pub(super) fn discard_named_files(&self) {
         let (removing, removed) = mpsc::channel::<()>();
-        let ended = self.ledger.iter().filter_map(|record| record.ended.as_ref());
+        let ended = self.table.iter().filter_map(|record| record.ended.as_ref());
         let captures = ended.map(|ended| &ended.captures);
         captures.for_each(|captures: &Arc<Captures>| captures.discard_named(removing.clone()));
         drop(removing);

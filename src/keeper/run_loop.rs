@@ -16,20 +16,23 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::activation;
+use super::agent_process::{AgentCommand, AgentProcess};
 use super::check::NONCE;
 use super::files::FILES_FD;
 use super::instance::Instance;
-use super::job::Job;
-use super::journal::{self, Entry, Journal};
-use super::ledger::{Ledger, Record};
+use super::job::TerminalJob;
+use super::journal::{self, Journal, JournalEntry};
 use super::listeners::{LISTENERS, Listener, Listeners};
 use super::meaning::{Meaning, Mode, Terminal, meaning};
-use super::protocol::{Memory, Opening, Order, Settings, ToAgent, ToKeeper, Told, VERSION, encode};
-use super::readiness::Awaited;
+use super::process_table::{ProcessEntry, ProcessTable};
+use super::protocol::{
+    AgentState, EventRef, KeeperSettings, Opening, ShutdownCommand, ToAgent, ToKeeper, VERSION,
+    encode,
+};
+use super::readiness::AwaitedUpgrade;
 use super::secrets::{self, SECRETS_FD};
-use super::signals::{Exit, Received, Signals};
-use super::subordinate::{AgentCommand, Subordinate};
-use super::upgrade::{self, Program, State};
+use super::signals::{ProgramExit, Received, Signals};
+use super::upgrade::{self, Program, UpgradeState};
 use crate::config::NEVER_INHERITED;
 use crate::engine::inbox::Inbox;
 use crate::engine::permitted;
@@ -49,31 +52,31 @@ pub const KEEPER_FD: &str = "PROCSTAR_KEEPER_FD";
 pub const AGAIN: &str = "PROCSTAR_KEEPER_AGAIN";
 
 /// An agent that has lived this long is started again at once when it dies.
-const GOOD_AGE: Duration = Duration::from_secs(1);
+const MIN_UPTIME: Duration = Duration::from_secs(1);
 /// The waits before an agent that dies young is started again: this, doubled each time, up to the other.
-const FIRST_WAIT: Duration = Duration::from_millis(50);
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// How many agents may die young before the keeper gives up one that never said a word, and follows orders by itself.
-const HOPELESS: u32 = 5;
+const MAX_CRASHES: u32 = 5;
 /// How long killed processes may take to be gone, where there is no agent.
-const ALONE: Duration = Duration::from_secs(5);
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// While more processes than this wait to be made, which takes longer, what happens is told once in this time: who waits for so
 /// many is served by their sum, not by one event at once.
-const CROWD: usize = 16;
-const PACE: Duration = Duration::from_millis(4);
+const BATCH_THRESHOLD: usize = 16;
+const BATCH_INTERVAL: Duration = Duration::from_millis(4);
 /// How often the keeper looks whether its directories are there.
-const LOOK: Duration = Duration::from_secs(10);
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// How often it touches them: cleaners of runtime directories may remove what has not been used for six hours.
-const TOUCH: Duration = Duration::from_secs(3600);
+const TOUCH_INTERVAL: Duration = Duration::from_secs(3600);
 /// How often is looked while nothing can be polled.
-const BLIND: Duration = Duration::from_millis(5);
+const POLL_FALLBACK: Duration = Duration::from_millis(5);
 
 /// How long looking up files that an earlier keeper's specs have named may delay the start.
-const FINDING: Duration = Duration::from_secs(3);
+const FIND_FILES_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What the launched program was started with.
 #[derive(Clone)]
-pub struct Origin {
+pub struct LaunchEnvironment {
     /// When.
     pub start: Moment,
     /// Its fds from 3 up, which are now close-on-exec.
@@ -82,7 +85,7 @@ pub struct Origin {
     pub nofile: Option<(u64, u64)>,
 }
 
-impl Origin {
+impl LaunchEnvironment {
     fn heritage(&self) -> Arc<Heritage> {
         let hidden = [
             KEEPER_FD,
@@ -110,18 +113,19 @@ impl Origin {
 ///
 /// # Errors
 /// What the keeper itself needs of the system; nothing has been started then.
-pub fn keep(origin: Origin, agents: AgentCommand) -> io::Result<Exit> {
-    Ok(Keeper::new(origin, agents)?.run_to_the_end())
+pub fn keep(environment: LaunchEnvironment, agents: AgentCommand) -> io::Result<ProgramExit> {
+    Ok(Keeper::new(environment, agents)?.run_to_the_end())
 }
 
 /// Goes on for the program that has left this state in this process.
 ///
 /// # Errors
 /// What the keeper itself needs of the system.
-pub fn resume(state: State, agents: AgentCommand) -> io::Result<Exit> {
-    let origin = Origin { start: state.start, fds: state.fds.clone(), nofile: state.nofile };
-    let mut keeper = Keeper::new(origin, agents)?;
-    keeper.take_over(state)?;
+pub fn resume(state: UpgradeState, agents: AgentCommand) -> io::Result<ProgramExit> {
+    let environment =
+        LaunchEnvironment { start: state.start, fds: state.fds.clone(), nofile: state.nofile };
+    let mut keeper = Keeper::new(environment, agents)?;
+    keeper.restore(state)?;
     Ok(keeper.run_to_the_end())
 }
 
@@ -147,7 +151,7 @@ impl Woken {
 }
 
 struct Keeper {
-    origin: Origin,
+    environment: LaunchEnvironment,
     agents: AgentCommand,
     program: Program,
     /// Events on their way from the engine's thread.
@@ -161,27 +165,27 @@ struct Keeper {
     mode: Option<Mode>,
     /// Both, and the journal, from the first agent's introduction on.
     engine: Option<Engine>,
-    settings: Option<Settings>,
+    settings: Option<KeeperSettings>,
     instance: Option<Instance>,
     journal: Option<Journal>,
-    ledger: Ledger,
+    table: ProcessTable,
     forgetting: Forgetting,
-    memory: Memory,
-    agent: Option<Subordinate>,
+    memory: AgentState,
+    agent: Option<AgentProcess>,
     /// When to start the next agent.
     next_agent: Option<Instant>,
     /// How many agents have died young in a row.
-    died_young: u32,
+    crash_count: u32,
     /// Orders that no agent has told us to remember: each agent hears of them until one does.
-    orders: Vec<Order>,
+    orders: Vec<ShutdownCommand>,
     /// When to end without an agent, though processes still run.
-    alone_until: Option<Instant>,
+    kill_deadline: Option<Instant>,
     /// How the program ends, once it is over.
-    exit: Option<Exit>,
+    exit: Option<ProgramExit>,
     /// Whether the agent has said goodbye, and how the program is to end.
-    bye: Option<Exit>,
+    bye: Option<ProgramExit>,
     /// Our job on the terminal, where a process is a part of it.
-    job: Option<Job>,
+    job: Option<TerminalJob>,
     /// Whether the first agent was refused: it then tells the user, and knows the exit code.
     refused: bool,
     /// When events were last taken.
@@ -189,11 +193,11 @@ struct Keeper {
     /// An event as it is encoded, for the journal and for the agent.
     frame: Vec<u8>,
     /// When to give memory back, unless something happens before.
-    rest_at: Option<Instant>,
+    trim_at: Option<Instant>,
     /// The upgrade that has made this program the keeper, until its agent is ready.
-    awaited: Option<Awaited>,
+    awaited: Option<AwaitedUpgrade>,
     /// When to look whether the directories are there.
-    look_at: Instant,
+    check_at: Instant,
     /// When to touch what is in them.
     touch_at: Instant,
     /// What the agent's services listen on.
@@ -201,13 +205,13 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn new(origin: Origin, agents: AgentCommand) -> io::Result<Self> {
+    fn new(environment: LaunchEnvironment, agents: AgentCommand) -> io::Result<Self> {
         let signals = Signals::new()?;
         // The engine hears of it by a descriptor, and reaps orphans, whose subreaper we are.
         SigSet::from_iter([Signal::SIGCHLD]).thread_block()?;
         crate::engine::become_subreaper()?;
         Ok(Keeper {
-            origin,
+            environment,
             agents,
             program: Program::of_this_process()?,
             post: Arc::new(Inbox::new()?),
@@ -219,29 +223,29 @@ impl Keeper {
             settings: None,
             instance: None,
             journal: None,
-            ledger: Ledger::default(),
+            table: ProcessTable::default(),
             forgetting: Forgetting::new()?,
-            memory: Memory::default(),
+            memory: AgentState::default(),
             agent: None,
             next_agent: Some(Instant::now()),
-            died_young: 0,
+            crash_count: 0,
             orders: Vec::new(),
-            alone_until: None,
+            kill_deadline: None,
             exit: None,
             bye: None,
             job: None,
             refused: false,
             last_events: Instant::now(),
             frame: Vec::new(),
-            rest_at: None,
+            trim_at: None,
             awaited: None,
-            look_at: Instant::now() + LOOK,
-            touch_at: Instant::now() + TOUCH,
+            check_at: Instant::now() + CHECK_INTERVAL,
+            touch_at: Instant::now() + TOUCH_INTERVAL,
             listeners: Listeners::default(),
         })
     }
 
-    fn run_to_the_end(mut self) -> Exit {
+    fn run_to_the_end(mut self) -> ProgramExit {
         let exit = self.run();
         if let Some(instance) = self.instance.take() {
             if !instance.is_lasting() {
@@ -253,7 +257,7 @@ impl Keeper {
         exit
     }
 
-    fn run(&mut self) -> Exit {
+    fn run(&mut self) -> ProgramExit {
         loop {
             if let Some(exit) = self.exit {
                 return exit;
@@ -262,7 +266,7 @@ impl Keeper {
                 self.start_agent();
             }
             let woken = self.wait();
-            self.rest(woken);
+            self.trim_when_idle(woken);
             if woken.events {
                 self.take_events();
             }
@@ -270,14 +274,14 @@ impl Keeper {
                 self.take_signals();
             }
             self.control_job();
-            self.hear_agent(woken);
+            self.handle_agent(woken);
             self.forget_discarded();
-            self.end_alone();
-            if self.awaited.as_ref().is_some_and(Awaited::is_overdue) {
+            self.shut_down_without_agent();
+            if self.awaited.as_ref().is_some_and(AwaitedUpgrade::is_overdue) {
                 self.agent_not_ready(None);
             }
-            self.look_after_dirs();
-            self.tell();
+            self.maintain_dirs();
+            self.flush();
         }
     }
 
@@ -285,18 +289,18 @@ impl Keeper {
     fn wait(&self) -> Woken {
         let now = Instant::now();
         let agent = self.agent.as_ref();
-        let socket = agent.and_then(Subordinate::socket);
-        let paced =
-            Some(self.last_events + PACE).filter(|at| self.ledger.starting() > CROWD && *at > now);
+        let socket = agent.and_then(AgentProcess::socket);
+        let paced = Some(self.last_events + BATCH_INTERVAL)
+            .filter(|at| self.table.starting() > BATCH_THRESHOLD && *at > now);
         let wanted = |when: bool, what: PollFlags| if when { what } else { PollFlags::empty() };
-        let sends = agent.is_some_and(Subordinate::wants_to_send);
+        let sends = agent.is_some_and(AgentProcess::wants_to_send);
         // Of what is not there, our own signals stand in the place, and are not asked for.
         let none = self.signals.fd();
         let mut fds = [
             PollFd::new(self.post.fd(), wanted(paced.is_none(), PollFlags::POLLIN)),
             PollFd::new(self.signals.fd(), PollFlags::POLLIN),
             PollFd::new(
-                agent.map_or(none, Subordinate::pidfd),
+                agent.map_or(none, AgentProcess::pidfd),
                 wanted(agent.is_some(), PollFlags::POLLIN),
             ),
             PollFd::new(
@@ -304,17 +308,25 @@ impl Keeper {
                 wanted(socket.is_some(), PollFlags::POLLIN) | wanted(sends, PollFlags::POLLOUT),
             ),
             PollFd::new(
-                self.job.as_ref().map_or(none, Job::fd),
+                self.job.as_ref().map_or(none, TerminalJob::fd),
                 wanted(self.job.is_some(), PollFlags::POLLIN),
             ),
             PollFd::new(self.forgetting.fd(), PollFlags::POLLIN),
         ];
-        let overdue = agent.and_then(Subordinate::deadline);
-        let ready = self.awaited.as_ref().map(Awaited::deadline);
-        let look = self.instance.is_some().then_some(self.look_at);
+        let overdue = agent.and_then(AgentProcess::deadline);
+        let ready = self.awaited.as_ref().map(AwaitedUpgrade::deadline);
+        let look = self.instance.is_some().then_some(self.check_at);
         let forget = self.forgetting.deadline();
-        let next =
-            [self.next_agent, self.alone_until, overdue, paced, self.rest_at, ready, look, forget];
+        let next = [
+            self.next_agent,
+            self.kill_deadline,
+            overdue,
+            paced,
+            self.trim_at,
+            ready,
+            look,
+            forget,
+        ];
         let next = next.into_iter().flatten().min();
         let timeout = next.map_or(PollTimeout::NONE, |at| {
             let wait = at.saturating_duration_since(now) + Duration::from_millis(1);
@@ -326,7 +338,7 @@ impl Keeper {
             // The kernel polls no more descriptors than the limit allows, and that may have been set below these since. None of them
             // blocks, so all are looked at, now and then.
             Err(_) => {
-                std::thread::sleep(BLIND);
+                std::thread::sleep(POLL_FALLBACK);
                 return Woken::ALL;
             }
         }
@@ -337,12 +349,12 @@ impl Keeper {
     }
 
     /// Gives memory back once nothing has happened for a while.
-    fn rest(&mut self, woken: Woken) {
+    fn trim_when_idle(&mut self, woken: Woken) {
         let now = Instant::now();
         if woken.events || woken.signals || woken.ended || woken.said {
-            self.rest_at = Some(now + trim::IDLE);
-        } else if self.rest_at.is_some_and(|at| at <= now) {
-            self.rest_at = None;
+            self.trim_at = Some(now + trim::IDLE);
+        } else if self.trim_at.is_some_and(|at| at <= now) {
+            self.trim_at = None;
             trim::trim_memory();
         }
     }
@@ -356,7 +368,7 @@ impl Keeper {
     }
 
     /// Writes into the journal what has happened, and then tells the agent: it hears of nothing that is not written.
-    fn tell(&mut self) {
+    fn flush(&mut self) {
         self.write_journal();
         if let Some(agent) = &mut self.agent {
             agent.send();
@@ -370,23 +382,25 @@ impl Keeper {
                 // Where it cannot, the journal says so.
                 let _ = restore();
             }
-            journal.renew(&self.ledger, &self.memory);
+            journal.renew(&self.table, &self.memory);
         }
-        journal.flush(&self.ledger, &self.memory);
+        journal.flush(&self.table, &self.memory);
     }
 
     /// Looks after the directories now and then: what somebody has removed is made again, and nothing in them looks old.
-    fn look_after_dirs(&mut self) {
+    fn maintain_dirs(&mut self) {
         let now = Instant::now();
-        let Some(instance) = self.instance.as_mut().filter(|_| self.look_at <= now) else { return };
-        self.look_at = now + LOOK;
+        let Some(instance) = self.instance.as_mut().filter(|_| self.check_at <= now) else {
+            return;
+        };
+        self.check_at = now + CHECK_INTERVAL;
         if self.touch_at <= now {
-            self.touch_at = now + TOUCH;
+            self.touch_at = now + TOUCH_INTERVAL;
             instance.touch();
         }
         let lost_socket = instance.restore();
         if self.journal.is_none() {
-            self.journal = Journal::begin(&instance.journal(), &self.ledger, &self.memory).ok();
+            self.journal = Journal::begin(&instance.journal(), &self.table, &self.memory).ok();
         }
         self.write_journal();
         if let Some(agent) = self.agent.as_mut().filter(|agent| lost_socket && agent.welcomed) {
@@ -397,10 +411,10 @@ impl Keeper {
     }
 
     fn start_agent(&mut self) {
-        match Subordinate::start(
+        match AgentProcess::start(
             &self.agents,
             self.engine.is_some(),
-            &self.origin.fds,
+            &self.environment.fds,
             &self.listeners,
         ) {
             Ok(agent) => {
@@ -421,32 +435,32 @@ impl Keeper {
     }
 
     /// Takes what the agent says; notices its end.
-    fn hear_agent(&mut self, woken: Woken) {
+    fn handle_agent(&mut self, woken: Woken) {
         let Some(agent) = &mut self.agent else { return };
         // In this order: what it said last, its goodbye too, is there once it has ended.
         let ended = if woken.ended { agent.ended() } else { None };
         let messages = if woken.said || ended.is_some() { agent.receive() } else { Vec::new() };
         agent.kill_if_overdue(self.bye.is_some());
-        let old = agent.born.elapsed() >= GOOD_AGE;
+        let old = agent.born.elapsed() >= MIN_UPTIME;
         for message in messages {
             self.message(message);
         }
         let Some(status) = ended else { return };
         let said_hello = self.agent.take().is_some_and(|agent| agent.welcomed);
         if let Some(exit) = self.bye {
-            let own = status.code().and_then(|own| u8::try_from(own).ok()).map(Exit::Code);
+            let own = status.code().and_then(|own| u8::try_from(own).ok()).map(ProgramExit::Code);
             self.exit = own.filter(|_| self.refused).or(Some(exit));
         } else if let (None, Some(signum)) = (&self.engine, status.signal().filter(is_order)) {
             // It was still reading what to start.
-            self.exit = Some(Exit::Signal(signum));
+            self.exit = Some(ProgramExit::Signal(signum));
         } else if let (None, Some(code)) = (&self.engine, status.code()) {
             // It has told the user what is wrong, or what was asked for; nothing was started.
-            self.exit = Some(Exit::Code(u8::try_from(code).unwrap_or(1)));
+            self.exit = Some(ProgramExit::Code(u8::try_from(code).unwrap_or(1)));
         } else {
             tracing::warn!(%status, "the agent has died, starting it again; no process is lost");
             // It died of an order that came before it listened to any.
             if let Some(signum) = status.signal().filter(is_order)
-                && let Meaning::Order(order) =
+                && let Meaning::ShutDown(order) =
                     meaning(signum, self.mode.unwrap_or_default(), Terminal::None)
             {
                 self.order(order);
@@ -457,14 +471,14 @@ impl Keeper {
 
     /// Plans the next agent.
     fn agent_died(&mut self, old: bool) {
-        self.died_young = if old { 0 } else { self.died_young + 1 };
-        if self.engine.is_none() && self.died_young >= HOPELESS {
-            self.exit = Some(Exit::Code(1));
+        self.crash_count = if old { 0 } else { self.crash_count + 1 };
+        if self.engine.is_none() && self.crash_count >= MAX_CRASHES {
+            self.exit = Some(ProgramExit::Code(1));
             return;
         }
-        let wait = match self.died_young {
+        let wait = match self.crash_count {
             0 => Duration::ZERO,
-            n => (FIRST_WAIT * 2u32.saturating_pow(n.min(20) - 1)).min(LONGEST_WAIT),
+            n => (FIRST_BACKOFF * 2u32.saturating_pow(n.min(20) - 1)).min(MAX_BACKOFF),
         };
         self.next_agent = Some(Instant::now() + wait);
     }
@@ -472,7 +486,7 @@ impl Keeper {
     fn start_engine(
         &self,
         instance: &Instance,
-        settings: &Settings,
+        settings: &KeeperSettings,
         handover: Option<Handover>,
     ) -> io::Result<Engine> {
         let restriction =
@@ -483,7 +497,7 @@ impl Keeper {
             drain_grace: settings.drain_grace,
             setup_patience: settings.setup_patience,
             restriction,
-            heritage: self.origin.heritage(),
+            heritage: self.environment.heritage(),
             filter: permitted::own_program(),
             limit: settings.limits.of_captures(),
             max_file_size: settings.limits.max_file_size,
@@ -499,9 +513,9 @@ impl Keeper {
     }
 
     /// Passes an order on, and keeps it until an agent has told us to remember it.
-    fn order(&mut self, order: Order) {
+    fn order(&mut self, order: ShutdownCommand) {
         if let (Some(_), Some(agent)) = (self.bye, &mut self.agent)
-            && order != Order::Idle
+            && order != ShutdownCommand::Idle
         {
             // All is done but its own end, which something holds up.
             agent.kill();
@@ -511,33 +525,34 @@ impl Keeper {
         {
             agent.tell(&ToAgent::Order(order));
         }
-        let known = |known: &Order| known.kept() == order.kept();
+        let known = |known: &ShutdownCommand| known.kept() == order.kept();
         if !self.orders.iter().any(known) && !self.memory.orders.iter().any(known) {
             self.orders.push(order);
         }
     }
 
     /// Where no agent can be started, and we are to end: kills what runs, and ends once it is gone.
-    fn end_alone(&mut self) {
-        let ordered = self.orders.iter().chain(&self.memory.orders).any(|o| *o != Order::Idle);
+    fn shut_down_without_agent(&mut self) {
+        let ordered =
+            self.orders.iter().chain(&self.memory.orders).any(|o| *o != ShutdownCommand::Idle);
         // One that is there may still introduce itself; but whoever orders to kill has waited long enough.
-        let kill = self.orders.contains(&Order::Kill);
+        let kill = self.orders.contains(&ShutdownCommand::Kill);
         let hope = self.agent.as_ref().is_some_and(|agent| agent.welcomed || !kill);
-        if !ordered || hope || self.died_young < HOPELESS || self.exit.is_some() {
-            self.alone_until = None;
+        if !ordered || hope || self.crash_count < MAX_CRASHES || self.exit.is_some() {
+            self.kill_deadline = None;
             return;
         }
-        let running = || self.ledger.iter().filter(|record| record.ended.is_none());
-        if self.alone_until.is_none() {
+        let running = || self.table.iter().filter(|record| record.ended.is_none());
+        if self.kill_deadline.is_none() {
             let Some(engine) = &self.engine else { return };
             let order = StopOrder { signum: Some(libc::SIGKILL), ..StopOrder::default() };
             for record in running() {
                 engine.stop(record.id.clone(), order, 0);
             }
         }
-        let until = *self.alone_until.get_or_insert_with(|| Instant::now() + ALONE);
+        let until = *self.kill_deadline.get_or_insert_with(|| Instant::now() + KILL_TIMEOUT);
         if running().next().is_none() || until <= Instant::now() {
-            self.exit = Some(Exit::Code(1));
+            self.exit = Some(ProgramExit::Code(1));
         }
     }
 
@@ -546,13 +561,13 @@ impl Keeper {
         self.frame.clear();
         // Starts and ends have the same form in the journal and for the agent.
         let (told, enter) = match &event {
-            Event::Started(started) => (Told::Started(started), true),
-            Event::Ended(ended) => (Told::Ended(ended), true),
+            Event::Started(started) => (EventRef::Started(started), true),
+            Event::Ended(ended) => (EventRef::Ended(ended), true),
             Event::Signaled { id, ticket, result } => {
                 let errno = result.as_ref().err().map(|e| e.raw_os_error().unwrap_or(libc::EIO));
-                (Told::Signaled { id, ticket: *ticket, errno }, false)
+                (EventRef::Signaled { id, ticket: *ticket, errno }, false)
             }
-            Event::StopFailed { id, failures } => (Told::StopFailed { id, failures }, false),
+            Event::StopFailed { id, failures } => (EventRef::StopFailed { id, failures }, false),
             Event::Suspended { pid, signum, .. } => return self.suspended(*pid, *signum),
         };
         if let Err(error) = encode(&told, &mut self.frame) {
@@ -567,9 +582,9 @@ impl Keeper {
             agent.tell_encoded(&self.frame);
         }
         match event {
-            Event::Started(started) => self.ledger.started(*started),
-            Event::Ended(ended) => self.ledger.ended(ended),
-            Event::StopFailed { id, failures } => self.ledger.stop_failed(&id, failures),
+            Event::Started(started) => self.table.started(*started),
+            Event::Ended(ended) => self.table.ended(ended),
+            Event::StopFailed { id, failures } => self.table.stop_failed(&id, failures),
             Event::Signaled { .. } | Event::Suspended { .. } => {}
         }
     }
@@ -580,7 +595,7 @@ impl Keeper {
         }
         match message {
             ToKeeper::Mode(mode) => self.mode = Some(mode),
-            ToKeeper::ReadUp { fd, bytes } => self.origin.put_back(fd, &bytes),
+            ToKeeper::ReadUp { fd, bytes } => self.environment.put_back(fd, &bytes),
             ToKeeper::Hello { version, settings, opening, input } => {
                 self.hello(version, &settings, &opening, input);
             }
@@ -601,7 +616,7 @@ impl Keeper {
                 self.memory = memory;
                 logging::set_level(self.memory.log_level);
                 if let Some(journal) = &mut self.journal {
-                    journal.add(&Entry::Memory(self.memory.clone()));
+                    journal.add(&JournalEntry::Memory(self.memory.clone()));
                 }
             }
             ToKeeper::Ready => self.agent_ready(),
@@ -618,31 +633,32 @@ impl Keeper {
             }
             ToKeeper::Failed { message } => self.agent_not_ready(Some(&message)),
             ToKeeper::Bye { code, signal } => {
-                self.goodbye(signal.map_or(Exit::Code(code), Exit::Signal));
+                self.goodbye(signal.map_or(ProgramExit::Code(code), ProgramExit::Signal));
             }
         }
     }
 
     /// The agent has said goodbye. After an order to end, whatever it still writes for the user is not waited for long.
-    fn goodbye(&mut self, exit: Exit) {
+    fn goodbye(&mut self, exit: ProgramExit) {
         self.bye = Some(exit);
-        let ordered = self.orders.iter().chain(&self.memory.orders).any(|o| *o != Order::Idle);
+        let ordered =
+            self.orders.iter().chain(&self.memory.orders).any(|o| *o != ShutdownCommand::Idle);
         if let (true, Some(agent)) = (ordered, &mut self.agent) {
             agent.end_soon();
         }
     }
 
     fn launch(&mut self, request: Validated) {
-        if let Some(id) = request.procs.keys().find(|id| self.ledger.get(id).is_some()) {
+        if let Some(id) = request.procs.keys().find(|id| self.table.get(id).is_some()) {
             return tracing::error!(proc_id = %id, "asked to start a process that is there");
         }
         for (id, proc) in &request.procs {
             let identity = Arc::new(Identity::from(proc));
-            self.ledger.launched(id);
-            self.ledger.asked(id, Arc::clone(&identity));
+            self.table.insert(id);
+            self.table.set_identity(id, Arc::clone(&identity));
             if let Some(journal) = &mut self.journal {
-                journal.add(&Entry::Launched(id.clone()));
-                journal.add(&Entry::Asked(id.clone(), identity));
+                journal.add(&JournalEntry::Launched(id.clone()));
+                journal.add(&JournalEntry::Asked(id.clone(), identity));
             }
         }
         if request.procs.values().any(|proc| proc.shares_terminal) {
@@ -659,7 +675,7 @@ impl Keeper {
     fn hello(
         &mut self,
         version: u32,
-        settings: &Settings,
+        settings: &KeeperSettings,
         opening: &Opening,
         input: Option<Validated>,
     ) {
@@ -678,7 +694,7 @@ impl Keeper {
             if first {
                 // What lies in the directory is as it was, and stays.
                 self.instance = None;
-                self.bye = Some(Exit::Code(2));
+                self.bye = Some(ProgramExit::Code(2));
                 self.refused = true;
             }
             return;
@@ -687,10 +703,10 @@ impl Keeper {
         let welcome = ToAgent::Welcome {
             pid: std::process::id(),
             ppid: std::os::unix::process::parent_id(),
-            start: self.origin.start,
+            start: self.environment.start,
             first,
             memory: self.memory.clone(),
-            records: self.ledger.iter().cloned().collect(),
+            records: self.table.iter().cloned().collect(),
             dir: self.instance.as_ref().map(Instance::dir),
         };
         if let Some(agent) = &mut self.agent {
@@ -709,7 +725,7 @@ impl Keeper {
         let known: Vec<&str> = input
             .procs
             .keys()
-            .filter(|id| self.ledger.get(id).is_some())
+            .filter(|id| self.table.get(id).is_some())
             .map(AsRef::as_ref)
             .collect();
         if known.is_empty() {
@@ -725,7 +741,7 @@ impl Keeper {
     }
 
     /// Takes the instance's directory, takes up what its journal tells, and starts the engine.
-    fn begin(&mut self, settings: &Settings, opening: &Opening) -> Result<(), String> {
+    fn begin(&mut self, settings: &KeeperSettings, opening: &Opening) -> Result<(), String> {
         // The agent tells the user where the log cannot be had.
         let _ = logging::init(&settings.log);
         let instance = Instance::open(settings, opening).map_err(|error| error.to_string())?;
@@ -737,12 +753,12 @@ impl Keeper {
         match journal::read_all(&instance.journal()) {
             Ok((records, memory)) => {
                 // Orders were given to the one that has ended.
-                self.memory = Memory { conn_id: memory.conn_id, ..Memory::default() };
-                let deadline = Instant::now() + FINDING;
-                let captures = records.iter().flat_map(Record::captures);
+                self.memory = AgentState { conn_id: memory.conn_id, ..AgentState::default() };
+                let deadline = Instant::now() + FIND_FILES_TIMEOUT;
+                let captures = records.iter().flat_map(ProcessEntry::captures);
                 Captures::find_named(captures, deadline);
                 for record in records {
-                    self.take_up(&engine, record, deadline);
+                    self.adopt(&engine, record, deadline);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -760,37 +776,38 @@ impl Keeper {
 
     /// Begins a journal. Without one all goes on; only the successor of a keeper that dies would miss it.
     fn begin_journal(&self, instance: &Instance) -> Option<Journal> {
-        Journal::begin(&instance.journal(), &self.ledger, &self.memory)
+        Journal::begin(&instance.journal(), &self.table, &self.memory)
             .inspect_err(|error| tracing::error!(%error, "cannot write the journal"))
             .ok()
     }
 
     /// Takes up a process of a keeper that died.
-    fn take_up(&mut self, engine: &Engine, record: Record, deadline: Instant) {
-        let Record { id, started, ended, identity, .. } = record;
-        self.ledger.launched(&id);
+    fn adopt(&mut self, engine: &Engine, record: ProcessEntry, deadline: Instant) {
+        let ProcessEntry { id, started, ended, identity, .. } = record;
+        self.table.insert(&id);
         if let Some(identity) = identity {
-            self.ledger.asked(&id, identity);
+            self.table.set_identity(&id, identity);
         }
         match (started, ended) {
             (Some(started), None) => {
-                let record = Record { started: Some(started.clone()), ..Record::new(id) };
-                self.ledger.started(started.clone());
+                let record =
+                    ProcessEntry { started: Some(started.clone()), ..ProcessEntry::new(id) };
+                self.table.started(started.clone());
                 if journal::is_alive(&record, &ProcFs::default()) {
                     tracing::warn!(proc_id = %record.id, pid = started.pid, "adopting a process that has outlived its keeper");
                     engine.adopt(started);
                 } else {
                     started.captures.see_named(deadline);
-                    self.ledger.ended(Box::new(Ended::lost(started)));
+                    self.table.ended(Box::new(Ended::lost(started)));
                 }
             }
             (started, Some(ended)) => {
                 if let Some(started) = started {
-                    self.ledger.started(started);
+                    self.table.started(started);
                 }
-                self.ledger.ended(ended);
+                self.table.ended(ended);
             }
-            (None, None) => self.ledger.ended(Box::new(Ended::unknown(id))),
+            (None, None) => self.table.ended(Box::new(Ended::unknown(id))),
         }
     }
 }
@@ -799,30 +816,35 @@ impl Keeper {
 mod tests {
     use super::upgrading::DONE;
     use super::*;
-    use crate::keeper::subordinate::tests::agent;
+    use crate::keeper::agent_process::tests::agent;
     use std::io::Write;
 
     /// Of the orders that mean the same, an agent that comes later hears of the first, and that one is enough for all.
     #[test]
     fn an_interrupt_is_kept_as_what_it_orders() {
-        let origin = Origin { start: Moment::now(), fds: Vec::new(), nofile: None };
-        let mut keeper = Keeper::new(origin, AgentCommand::this_program()).unwrap();
-        for order in [Order::Interrupt, Order::Terminate, Order::Interrupt, Order::Kill] {
+        let environment = LaunchEnvironment { start: Moment::now(), fds: Vec::new(), nofile: None };
+        let mut keeper = Keeper::new(environment, AgentCommand::this_program()).unwrap();
+        for order in [
+            ShutdownCommand::Interrupt,
+            ShutdownCommand::Terminate,
+            ShutdownCommand::Interrupt,
+            ShutdownCommand::Kill,
+        ] {
             keeper.order(order);
         }
-        assert_eq!(keeper.orders, [Order::Interrupt, Order::Kill]);
-        assert_eq!(Order::Interrupt.kept(), Order::Terminate);
-        keeper.memory.orders = vec![Order::Terminate];
+        assert_eq!(keeper.orders, [ShutdownCommand::Interrupt, ShutdownCommand::Kill]);
+        assert_eq!(ShutdownCommand::Interrupt.kept(), ShutdownCommand::Terminate);
+        keeper.memory.orders = vec![ShutdownCommand::Terminate];
         keeper.orders.clear();
-        keeper.order(Order::Interrupt);
+        keeper.order(ShutdownCommand::Interrupt);
         assert!(keeper.orders.is_empty());
     }
 
     /// What an agent has said before it is ended for an upgrade counts: after its goodbye there is none.
     #[test]
     fn a_goodbye_that_an_upgrade_comes_upon_ends_the_program() {
-        let origin = Origin { start: Moment::now(), fds: Vec::new(), nofile: None };
-        let mut keeper = Keeper::new(origin, AgentCommand::this_program()).unwrap();
+        let environment = LaunchEnvironment { start: Moment::now(), fds: Vec::new(), nofile: None };
+        let mut keeper = Keeper::new(environment, AgentCommand::this_program()).unwrap();
         let (agent, mut theirs) = agent();
         keeper.agent = Some(agent);
         let mut bye = Vec::new();
@@ -830,7 +852,7 @@ mod tests {
         theirs.write_all(&bye).unwrap();
         assert_eq!(keeper.end_agent_for_upgrade(), Err(DONE.to_owned()));
         assert!(keeper.agent.is_none());
-        assert_eq!(keeper.run(), Exit::Code(5));
+        assert_eq!(keeper.run(), ProgramExit::Code(5));
         // Another one had nothing to say.
         let (agent, _theirs) = self::agent();
         (keeper.agent, keeper.bye, keeper.exit) = (Some(agent), None, None);

@@ -11,7 +11,7 @@ use crate::spec::{Identity, ProcId};
 
 /// One process.
 #[derive(Clone, Serialize, Deserialize)]
-pub struct Record {
+pub struct ProcessEntry {
     /// Its ID.
     pub id: ProcId,
     /// Its start, once it has started.
@@ -26,14 +26,14 @@ pub struct Record {
     pub stop_failures: Vec<StopFailure>,
 }
 
-impl Record {
+impl ProcessEntry {
     /// The record of a process that is about to be started.
-    pub fn new(id: ProcId) -> Record {
-        Record { id, started: None, ended: None, identity: None, stop_failures: Vec::new() }
+    pub fn new(id: ProcId) -> ProcessEntry {
+        ProcessEntry { id, started: None, ended: None, identity: None, stop_failures: Vec::new() }
     }
 }
 
-impl Record {
+impl ProcessEntry {
     /// What is captured of it, as of its start and of its end.
     pub(super) fn captures(&self) -> impl Iterator<Item = &Captures> {
         let started = self.started.iter().map(|started| &*started.captures);
@@ -47,23 +47,23 @@ impl Record {
 
 /// All processes that have been launched and not forgotten.
 #[derive(Default)]
-pub struct Ledger {
+pub struct ProcessTable {
     serials: HashMap<ProcId, u64>,
     /// Boxed, for a tree's nodes are half empty where what is new comes last.
-    records: BTreeMap<u64, Box<Record>>,
+    records: BTreeMap<u64, Box<ProcessEntry>>,
     next: u64,
     /// How many have neither started nor ended.
     starting: usize,
 }
 
-impl Ledger {
+impl ProcessTable {
     /// Enters a process; one that is there stays as it is.
-    pub fn launched(&mut self, id: &ProcId) {
+    pub fn insert(&mut self, id: &ProcId) {
         self.record(id);
     }
 
     /// Notes what a process was asked to be.
-    pub fn asked(&mut self, id: &ProcId, identity: Arc<Identity>) {
+    pub fn set_identity(&mut self, id: &ProcId, identity: Arc<Identity>) {
         self.record(id).identity = Some(identity);
     }
 
@@ -108,12 +108,12 @@ impl Ledger {
     }
 
     /// A process's record.
-    pub fn get(&self, id: &ProcId) -> Option<&Record> {
+    pub fn get(&self, id: &ProcId) -> Option<&ProcessEntry> {
         self.records.get(self.serials.get(id)?).map(Box::as_ref)
     }
 
     /// All records, in the order of launch.
-    pub fn iter(&self) -> impl Iterator<Item = &Record> {
+    pub fn iter(&self) -> impl Iterator<Item = &ProcessEntry> {
         self.records.values().map(Box::as_ref)
     }
 
@@ -128,13 +128,13 @@ impl Ledger {
     }
 
     /// The record of a process, which is entered if there is none.
-    fn record(&mut self, id: &ProcId) -> &mut Record {
+    fn record(&mut self, id: &ProcId) -> &mut ProcessEntry {
         let serial = self.serials.get(id).copied().unwrap_or_else(|| {
             self.next += 1;
             self.starting += 1;
             self.serials.insert(id.clone(), self.next);
             self.next
         });
-        self.records.entry(serial).or_insert_with(|| Box::new(Record::new(id.clone())))
+        self.records.entry(serial).or_insert_with(|| Box::new(ProcessEntry::new(id.clone())))
     }
 }

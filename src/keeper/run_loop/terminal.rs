@@ -1,6 +1,6 @@
 //! The keeper as the leader of a job on the terminal: see [`job`](super::super::job).
 
-use super::super::job::{Job, JobSignal};
+use super::super::job::{JobSignal, TerminalJob};
 use super::super::signals::Received;
 use super::Keeper;
 use crate::spec::ProcId;
@@ -9,7 +9,7 @@ impl Keeper {
     /// From now on a process is a part of our job on the terminal.
     pub(super) fn share_terminal(&mut self) {
         // Without it Ctrl-Z stops this process at once, and all else is the same.
-        self.job = Job::new()
+        self.job = TerminalJob::new()
             .inspect_err(|error| tracing::warn!(%error, "no job control on the terminal"))
             .ok();
     }
@@ -17,7 +17,7 @@ impl Keeper {
     /// The process of our job that runs, and its pid.
     fn of_job(&self) -> Option<(ProcId, i32)> {
         self.job.as_ref()?;
-        let record = self.ledger.iter().find(|record| record.ended.is_none())?;
+        let record = self.table.iter().find(|record| record.ended.is_none())?;
         let started = record.started.as_ref()?;
         Some((record.id.clone(), started.pid))
     }
@@ -44,7 +44,7 @@ impl Keeper {
 
     /// Does what the signals of job control ask for.
     pub(super) fn control_job(&mut self) {
-        while let Some(signal) = self.job.as_mut().and_then(Job::read) {
+        while let Some(signal) = self.job.as_mut().and_then(TerminalJob::read) {
             let running = self.of_job();
             let (Some(job), Some(engine)) = (&mut self.job, &self.engine) else { return };
             match (signal, running) {

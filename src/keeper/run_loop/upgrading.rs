@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::super::agent_process::AgentProcess;
 use super::super::descriptors;
 use super::super::instance::Instance;
-use super::super::ledger::Record;
-use super::super::listeners::{Listeners, Passed};
-use super::super::readiness::Awaited;
-use super::super::subordinate::Subordinate;
-use super::super::upgrade::{self, State};
+use super::super::listeners::{Listeners, PassedListener};
+use super::super::process_table::ProcessEntry;
+use super::super::readiness::AwaitedUpgrade;
+use super::super::upgrade::{self, UpgradeState};
 use super::Keeper;
 use crate::engine::Handover;
 use crate::logging;
@@ -42,7 +42,7 @@ impl Keeper {
         let state = self.state(Handover::default()).ok_or("nothing has been started yet")?;
         let version = self
             .program
-            .check(&state.to_file().map_err(text)?, &self.origin.fds)
+            .check(&state.to_file().map_err(text)?, &self.environment.fds)
             .map_err(|error| error.to_string())?;
         tracing::info!(version, "upgrading");
         self.end_agent_for_upgrade()?;
@@ -57,10 +57,10 @@ impl Keeper {
         let mut open: Vec<RawFd> = handover.descriptors().collect();
         let state = self.state(handover).ok_or("nothing has been started yet")?;
         open.extend(state.instance.descriptors());
-        open.extend(state.listeners.held.iter().map(Passed::fd));
+        open.extend(state.listeners.held.iter().map(PassedListener::fd));
         open.extend(state.fds.iter().copied().filter(|fd| descriptors::is_open(*fd)));
         let file = state.to_file().map_err(text)?;
-        Err(text(self.program.become_it(&file, &open)))
+        Err(text(self.program.exec_successor(&file, &open)))
     }
 
     /// Ends the agent. If the last it has to say is its goodbye, the program ends instead.
@@ -93,15 +93,15 @@ impl Keeper {
     }
 
     /// All that another program needs to go on; none before there is anything.
-    fn state(&self, handover: Handover) -> Option<State> {
-        Some(State {
+    fn state(&self, handover: Handover) -> Option<UpgradeState> {
+        Some(UpgradeState {
             version: upgrade::VERSION,
-            start: self.origin.start,
-            fds: self.origin.fds.clone(),
-            nofile: self.origin.nofile,
+            start: self.environment.start,
+            fds: self.environment.fds.clone(),
+            nofile: self.environment.nofile,
             settings: self.settings.clone()?,
-            instance: self.instance.as_ref()?.remains(),
-            records: self.ledger.iter().cloned().collect(),
+            instance: self.instance.as_ref()?.handover(),
+            records: self.table.iter().cloned().collect(),
             memory: self.memory.clone(),
             orders: self.orders.iter().map(|order| order.kept()).collect(),
             carried: handover.processes,
@@ -109,35 +109,35 @@ impl Keeper {
             terminal: self.signals.had_terminal(),
             shared: handover.shared,
             keeper: Some(std::process::id()),
-            agent: self.agent.as_ref().map(Subordinate::pid),
-            listeners: self.listeners.remains(),
+            agent: self.agent.as_ref().map(AgentProcess::pid),
+            listeners: self.listeners.handover(),
         })
     }
 
     /// Goes on from the state of another program.
-    pub(super) fn take_over(&mut self, state: State) -> io::Result<()> {
+    pub(super) fn restore(&mut self, state: UpgradeState) -> io::Result<()> {
         // The agent tells the user where the log cannot be had.
         let _ = logging::init(&state.settings.log);
-        self.listeners = Listeners::take_over(state.listeners);
-        let instance = Instance::take_over(state.instance)?;
-        for Record { id, started, ended, identity, stop_failures } in state.records {
-            self.ledger.launched(&id);
-            self.ledger.stop_failed(&id, stop_failures);
+        self.listeners = Listeners::from_handover(state.listeners);
+        let instance = Instance::from_handover(state.instance)?;
+        for ProcessEntry { id, started, ended, identity, stop_failures } in state.records {
+            self.table.insert(&id);
+            self.table.stop_failed(&id, stop_failures);
             if let Some(identity) = identity {
-                self.ledger.asked(&id, identity);
+                self.table.set_identity(&id, identity);
             }
             if let Some(started) = started {
-                self.ledger.started(started);
+                self.table.started(started);
             }
             if let Some(ended) = ended {
-                self.ledger.ended(ended);
+                self.table.ended(ended);
             }
         }
         let handover = Handover { processes: state.carried, shared: state.shared };
         let engine = self.start_engine(&instance, &state.settings, Some(handover))?;
         let program = self.program.path().display();
         let version = env!("CARGO_PKG_VERSION");
-        self.awaited = Some(Awaited::new(format!("{program}, version {version}")));
+        self.awaited = Some(AwaitedUpgrade::new(format!("{program}, version {version}")));
         self.memory = state.memory;
         logging::set_level(self.memory.log_level);
         self.orders = state.orders;

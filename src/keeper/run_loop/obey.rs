@@ -2,7 +2,7 @@
 
 use super::super::instance::Instance;
 use super::super::meaning::{Meaning, ends_before_start, meaning};
-use super::super::signals::{Exit, Received};
+use super::super::signals::{ProgramExit, Received};
 use super::Keeper;
 
 impl Keeper {
@@ -35,7 +35,7 @@ impl Keeper {
         }
         let mode = self.mode.unwrap_or_default();
         match meaning(signal.signum, mode, signal.terminal) {
-            Meaning::Order(order) => {
+            Meaning::ShutDown(order) => {
                 tracing::info!(signal = signal.name(), sender = signal.sender, "ordered");
                 self.order(order);
             }
@@ -55,7 +55,7 @@ impl Keeper {
     /// Has the processes receive a signal: with this kind of run there is one.
     fn pass_on(&self, signal: Received, group: bool) {
         let Some(engine) = &self.engine else { return };
-        for record in self.ledger.iter().filter(|record| record.ended.is_none()) {
+        for record in self.table.iter().filter(|record| record.ended.is_none()) {
             if group {
                 engine.signal_group(record.id.clone(), signal.signum);
             } else {
@@ -83,6 +83,6 @@ impl Keeper {
         if let Some(agent) = self.agent.take() {
             agent.end();
         }
-        self.exit = Some(Exit::Signal(signum));
+        self.exit = Some(ProgramExit::Signal(signum));
     }
 }
