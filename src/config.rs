@@ -38,7 +38,7 @@ pub(crate) use environment::{conceal, concealed};
 pub use error::{ConfigError, Problem};
 pub use host::EVERY_INTERFACE;
 pub use kind::{Kind, Scalar};
-pub use layer::{Entry, Layer, Origin};
+pub use layer::{Layer, LayerEntry, Origin};
 pub use load::{FileState, Loaded, ReadFile, SYSTEM_FILE, Sources, TrustFile, load, read_file};
 pub use mistyped::mistyped;
 pub use secret::Secret;

@@ -80,7 +80,7 @@ fn variable(name: &str) -> Option<String> {
 fn command(fds: &[RawFd]) -> Option<u8> {
     let args: Vec<_> = std::env::args_os().collect();
     // The words may be another's arguments.
-    if !client::may_be_meant(args.iter().cloned()) || !options::ask_an_instance(&args) {
+    if !client::is_client_command(args.iter().cloned()) || !options::names_client_command(&args) {
         return None;
     }
     descriptor::claim(fds.to_vec());
@@ -135,7 +135,7 @@ fn check(number: &str, nonce: Option<&str>, fds: &[RawFd]) -> u8 {
         app::rehearse::rehearse(std::env::args_os(), &config::process_env(), fds, &before)
     });
     let code = u8::from(outcome.is_err());
-    say(&mut std::io::stdout(), &check::answer(nonce, &bytes, outcome));
+    write_message(&mut std::io::stdout(), &check::answer(nonce, &bytes, outcome));
     code
 }
 
@@ -144,7 +144,7 @@ fn cannot_go_on(error: &StateError) -> u8 {
     match error {
         StateError::Foreign(foreign) => reserved(foreign),
         error => {
-            say(&mut std::io::stderr(), &format!("procstar: cannot go on: {error}\n"));
+            print_error(&format_args!("cannot go on: {error}"));
             1
         }
     }
@@ -152,7 +152,7 @@ fn cannot_go_on(error: &StateError) -> u8 {
 
 /// Says that a variable of ours is not to be set by others; returns the exit code.
 fn reserved(foreign: &Foreign) -> u8 {
-    say(&mut std::io::stderr(), &format!("procstar: {foreign}\n"));
+    print_error(foreign);
     2
 }
 
@@ -160,7 +160,7 @@ fn reserved(foreign: &Foreign) -> u8 {
 fn ended(result: std::io::Result<ProgramExit>) -> u8 {
     result.map_or_else(
         |error| {
-            say(&mut std::io::stderr(), &format!("procstar: cannot start: {error}\n"));
+            print_error(&format_args!("cannot start: {error}"));
             1
         },
         ProgramExit::code,
@@ -177,7 +177,7 @@ fn unblock_signals() {
 fn agent(number: &str, fds: &[RawFd]) -> u8 {
     secrets::protect();
     if let Err(error) = keeper::signals::prepare_agent() {
-        say(&mut std::io::stderr(), &format!("procstar: cannot handle signals: {error}\n"));
+        print_error(&format_args!("cannot handle signals: {error}"));
         return 1;
     }
     // For `ps` and `top`; without it the name would be that of a link in /proc.
@@ -212,14 +212,14 @@ fn agent(number: &str, fds: &[RawFd]) -> u8 {
         Ok(Invocation::Reload { settings, pid }) => match reload::reload(&settings, &env, pid) {
             Ok(text) => answer(&text, 0, 1),
             Err(error) => {
-                say(&mut std::io::stderr(), &format!("procstar: {error}\n"));
+                print_error(&error);
                 1
             }
         },
         Ok(Invocation::Validate { input, json }) => match validate::validate(&input, json) {
             Ok(verdict) => answer(&verdict.text, if verdict.valid { 0 } else { 2 }, 1),
             Err(error) => {
-                say(&mut std::io::stderr(), &format!("procstar: {error}\n"));
+                print_error(&error);
                 2
             }
         },
@@ -227,7 +227,7 @@ fn agent(number: &str, fds: &[RawFd]) -> u8 {
         Ok(Invocation::Host { command, loaded }) => match host::perform(&command, *loaded, &env) {
             Ok(found) => answer(&found.text, found.code, 1),
             Err(error) => {
-                say(&mut std::io::stderr(), &format!("procstar: {error}\n"));
+                print_error(&error);
                 1
             }
         },
@@ -244,7 +244,7 @@ fn agent(number: &str, fds: &[RawFd]) -> u8 {
 /// Warns of variables that were meant to be ours. Where there is a log, they are in it.
 fn warn_of_mistyped(env: &config::Env) {
     for warning in config::mistyped(env) {
-        say(&mut std::io::stderr(), &format!("procstar: warning: {warning}\n"));
+        print_error(&format_args!("warning: {warning}"));
     }
 }
 
@@ -253,7 +253,7 @@ fn refuse(said: &UsageError) -> u8 {
     if said.is_answer() {
         return answer(said.text(), said.exit_code(), said.exit_code_if_unwritten());
     }
-    say(&mut std::io::stderr(), said.text());
+    write_message(&mut std::io::stderr(), said.text());
     said.exit_code()
 }
 
@@ -264,8 +264,7 @@ fn answer(text: &str, code: u8, unwritten: u8) -> u8 {
         Ok(()) => code,
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => printing::CLOSED_PIPE,
         Err(error) => {
-            let text = format!("procstar: cannot write to standard output: {error}\n");
-            say(&mut std::io::stderr(), &text);
+            print_error(&format_args!("cannot write to standard output: {error}"));
             unwritten
         }
     }
@@ -273,7 +272,7 @@ fn answer(text: &str, code: u8, unwritten: u8) -> u8 {
 
 fn run_agent(options: Run, env: &config::Env, socket: UnixStream, given: app::Given) -> u8 {
     if let Err(error) = logging::init(&options.settings.log) {
-        say(&mut std::io::stderr(), &format!("procstar: {error}\n"));
+        print_error(&error);
     }
     for warning in &options.warnings {
         tracing::warn!("{warning}");
@@ -281,14 +280,19 @@ fn run_agent(options: Run, env: &config::Env, socket: UnixStream, given: app::Gi
     match app::run(&options, env, socket, given) {
         Ok(code) => code,
         Err(error) => {
-            say(&mut std::io::stderr(), &format!("procstar: {error}\n"));
+            print_error(&error);
             error.exit_code_of(&options)
         }
     }
 }
 
+/// Prints a message with the program's name on standard error.
+fn print_error(message: &dyn std::fmt::Display) {
+    write_message(&mut std::io::stderr(), &format!("procstar: {message}\n"));
+}
+
 /// Writes a message for the user, who cannot be reached in another way if this fails.
-fn say(to: &mut impl Write, text: &str) {
+fn write_message(to: &mut impl Write, text: &str) {
     let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
 }
 

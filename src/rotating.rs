@@ -17,12 +17,12 @@ struct Inner<T> {
     what: &'static str,
     files: Vec<PathBuf>,
     make: Box<Make<T>>,
-    state: Mutex<State<T>>,
+    state: Mutex<Cached<T>>,
 }
 
 type Make<T> = dyn Fn() -> Result<T, String> + Send + Sync;
 
-struct State<T> {
+struct Cached<T> {
     value: Arc<T>,
     /// The files that it was made of; none where it is not known of which.
     stamps: Option<Vec<Stamp>>,
@@ -61,7 +61,7 @@ impl<T> Rotating<T> {
         // Before: what changes meanwhile is seen by the next use.
         let stamps = Some(files.iter().map(Stamp::of).collect());
         let value = Arc::new(make()?);
-        Ok(Self::of(what, files, make, State { value, stamps }))
+        Ok(Self::of(what, files, make, Cached { value, stamps }))
     }
 
     /// A value that was made of `files` some time ago, as `make` makes it.
@@ -71,14 +71,14 @@ impl<T> Rotating<T> {
         files: Vec<PathBuf>,
         make: impl Fn() -> Result<T, E> + Send + Sync + 'static,
     ) -> Self {
-        Self::of(what, files, make, State { value: Arc::new(value), stamps: None })
+        Self::of(what, files, make, Cached { value: Arc::new(value), stamps: None })
     }
 
     fn of<E: fmt::Display>(
         what: &'static str,
         files: Vec<PathBuf>,
         make: impl Fn() -> Result<T, E> + Send + Sync + 'static,
-        state: State<T>,
+        state: Cached<T>,
     ) -> Self {
         let make = Box::new(move || make().map_err(|error| error.to_string()));
         Rotating(Arc::new(Inner { what, files, make, state: Mutex::new(state) }))
@@ -113,7 +113,7 @@ impl<T: Send + Sync + 'static> From<Arc<T>> for Rotating<T> {
     /// A value that never changes.
     fn from(value: Arc<T>) -> Self {
         let none = || Err::<T, _>("no files");
-        Self::of("", Vec::new(), none, State { value, stamps: Some(Vec::new()) })
+        Self::of("", Vec::new(), none, Cached { value, stamps: Some(Vec::new()) })
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Agent, RunError, STDOUT, system};
 use crate::actors::messages::{GetAll, GetOne, Stop};
 use crate::cli::options::Run;
 use crate::cli::printing::{self, CLOSED_PIPE, Counted, Patient};
-use crate::cli::run_command::{Foreground, OURS, ResultTo, exit_of};
+use crate::cli::run_command::{EXIT_INTERNAL, Foreground, ResultTo, exit_of};
 use crate::keeper::ProgramExit;
 use crate::output::merge;
 use crate::report::Facts;
@@ -97,7 +97,7 @@ impl Agent {
         let Some(foreground) = &run.foreground else { return (ProgramExit::Code(0), Ok(())) };
         let results = self.results.send(GetAll).await.unwrap_or_default();
         let facts = results.iter().find(|facts| facts.id == foreground.id);
-        let exit = facts.map_or(ProgramExit::Code(OURS), |facts| exit_of(facts));
+        let exit = facts.map_or(ProgramExit::Code(EXIT_INTERNAL), |facts| exit_of(facts));
         let problems = problems(facts);
         if !problems.is_empty() {
             let text: String =

@@ -40,7 +40,7 @@ use crate::actors::supervisor::{Beyond, Maxima, Outlets, Ready, Supervisor, warn
 use crate::actors::ticker::{Sampling, Ticker};
 use crate::cli::input::{InputError, name_of, read_text};
 use crate::cli::options::{Input, Run};
-use crate::cli::run_command::{Foreground, OURS, ResultTo};
+use crate::cli::run_command::{EXIT_INTERNAL, Foreground, ResultTo};
 use crate::cli::{descriptor, printing};
 use crate::config::{Env, LogLevel, SamplingSettings, Settings};
 use crate::engine::procfs::ProcFs;
@@ -179,7 +179,7 @@ fn spec_errors(input: &str, errors: &spec::SpecErrors) -> String {
 impl RunError {
     /// The program's exit code, of this run.
     pub fn exit_code_of(&self, run: &Run) -> u8 {
-        if run.foreground.is_some() { OURS } else { self.exit_code() }
+        if run.foreground.is_some() { EXIT_INTERNAL } else { self.exit_code() }
     }
 
     /// The program's exit code: 2 for what the user has to mend before anything starts, 1 for the rest.

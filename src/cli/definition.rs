@@ -2,7 +2,7 @@
 
 use clap::{Command, CommandFactory};
 
-use super::options::Options;
+use super::options::CommandLine;
 
 /// The options of the whole program that a command takes, for they are settings, but has no use for.
 const NOT_FOR_COMMANDS: [&str; 12] = [
@@ -25,8 +25,8 @@ const WITHOUT_INSTANCES: [&str; 5] = ["validate", "schema", "run", "completions"
 
 /// The command line, as it is parsed, told of in help and manual pages, and completed.
 pub(super) fn definition() -> Command {
-    // Options of the whole program are with its commands once it is built.
-    let mut root = Options::command();
+    // CommandLine of the whole program are with its commands once it is built.
+    let mut root = CommandLine::command();
     root.build();
     let commands = root.get_subcommands().map(|command| command.get_name().to_owned());
     // That one shows all settings.

@@ -75,7 +75,7 @@ impl Check {
 
 /// All that was found.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct DoctorReport {
     /// This program's version.
     pub version: &'static str,
     /// The kernel's.
@@ -84,7 +84,7 @@ pub struct Report {
     pub checks: Vec<Check>,
 }
 
-impl Report {
+impl DoctorReport {
     /// Whether nothing is missing that the program needs.
     pub fn is_well(&self) -> bool {
         self.checks.iter().all(|check| check.level < Level::Fail)
@@ -150,8 +150,8 @@ impl Report {
 }
 
 /// Examines what other users and machines could do. `loaded` are the settings, or why there are none.
-pub fn examine_security(loaded: &Result<Loaded, String>, env: &Env) -> Report {
-    Report {
+pub fn examine_security(loaded: &Result<Loaded, String>, env: &Env) -> DoctorReport {
+    DoctorReport {
         version: env!("CARGO_PKG_VERSION"),
         kernel: kernel_release(),
         checks: security::checks(loaded, env),
@@ -164,7 +164,7 @@ fn kernel_release() -> String {
 }
 
 /// Examines this host. `loaded` are the settings, or why there are none.
-pub fn examine(loaded: Result<Loaded, String>, env: &Env) -> Report {
+pub fn examine(loaded: Result<Loaded, String>, env: &Env) -> DoctorReport {
     let kernel = kernel_release();
     let (configuration, settings) = places::configuration(loaded);
     let mut checks = vec![configuration];
@@ -174,19 +174,23 @@ pub fn examine(loaded: Result<Loaded, String>, env: &Env) -> Report {
     checks.extend(cgroup::checks("/proc".as_ref(), env));
     checks.extend(places::checks(&settings, env));
     checks.extend(listeners::checks(&settings, env));
-    Report { version: env!("CARGO_PKG_VERSION"), kernel, checks }
+    DoctorReport { version: env!("CARGO_PKG_VERSION"), kernel, checks }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn report(levels: &[Level]) -> Report {
+    fn report(levels: &[Level]) -> DoctorReport {
         let check = |level: &Level| match level {
             Level::Ok => Check::ok("thing", "there"),
             level => Check::with("other thing", *level, "not there", "get it"),
         };
-        Report { version: "1", kernel: "6".into(), checks: levels.iter().map(check).collect() }
+        DoctorReport {
+            version: "1",
+            kernel: "6".into(),
+            checks: levels.iter().map(check).collect(),
+        }
     }
 
     #[test]

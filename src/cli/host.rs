@@ -10,7 +10,7 @@ use clap::{Subcommand, ValueEnum, ValueHint};
 use super::definition::definition;
 use super::doctor;
 use super::help;
-use super::options::Form;
+use super::options::ReportFormat;
 use crate::config::{Env, Loaded};
 
 /// A command.
@@ -19,9 +19,9 @@ pub enum HostCommand {
     /// Tell what this host supports, and the remedy for what it does not
     #[command(after_long_help = help::AFTER_DOCTOR)]
     Doctor {
-        /// Form of the answer
+        /// ReportFormat of the answer
         #[arg(short, long = "output", value_name = "FORM", default_value = "text")]
-        output_form: Form,
+        output_format: ReportFormat,
         /// Check instead what other users and machines could do: files, tokens, listeners, kernel
         #[arg(long)]
         security: bool,
@@ -105,19 +105,19 @@ pub fn perform(
     env: &Env,
 ) -> Result<Answer, HostError> {
     match command {
-        HostCommand::Doctor { output_form, security: true } => {
+        HostCommand::Doctor { output_format, security: true } => {
             let report = doctor::examine_security(&loaded, env);
-            let text = match output_form {
-                Form::Text => report.security_text(),
-                Form::Json => report.security_json(),
+            let text = match output_format {
+                ReportFormat::Text => report.security_text(),
+                ReportFormat::Json => report.security_json(),
             };
             Ok(Answer { text, code: u8::from(!report.is_safe()) })
         }
-        HostCommand::Doctor { output_form, security: false } => {
+        HostCommand::Doctor { output_format, security: false } => {
             let report = doctor::examine(loaded, env);
-            let text = match output_form {
-                Form::Text => report.text(),
-                Form::Json => report.json(),
+            let text = match output_format {
+                ReportFormat::Text => report.text(),
+                ReportFormat::Json => report.json(),
             };
             Ok(Answer { text, code: u8::from(!report.is_well()) })
         }

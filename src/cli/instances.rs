@@ -14,7 +14,7 @@ pub(super) const LOOK: Duration = Duration::from_millis(20);
 
 /// Why there is no one instance that is meant.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unfound {
+pub enum InstanceError {
     /// There is none.
     #[error("no procstar of this user{} runs{}; start one by `procstar --serve`, or name one by --socket, --url or \
              --state-dir{}", with(.pid), .place.as_deref().map_or(String::new(), within), lines_of(.taken))]
@@ -27,8 +27,8 @@ pub enum Unfound {
         taken: Vec<(PathBuf, String)>,
     },
     /// Those that there are have no socket.
-    #[error("no procstar of this user can be asked: {}", deaf(.0))]
-    Deaf(Vec<Running>),
+    #[error("no procstar of this user can be asked: {}", unreachable_reason(.0))]
+    Unreachable(Vec<Running>),
     /// There are several.
     #[error("several procstars of this user run; say which:{}", choices(.0))]
     Several(Vec<Running>),
@@ -50,7 +50,7 @@ fn lines_of(taken: &[(PathBuf, String)]) -> String {
 }
 
 /// Instances that run, and have no socket.
-fn deaf(closed: &[Running]) -> String {
+fn unreachable_reason(closed: &[Running]) -> String {
     let pids = |starting| {
         let those = closed.iter().filter(|one| one.is_starting() == starting);
         those.map(|one| one.pid.to_string()).collect::<Vec<_>>().join(", ")
@@ -100,14 +100,14 @@ impl Search {
         found
     }
 
-    fn none(&self) -> Unfound {
+    fn none(&self) -> InstanceError {
         let chosen = match self.places.as_slice() {
             [place] => Some(place.clone()),
             _ => None,
         };
         let place = self.state_dir.clone().or(chosen);
         let taken = if place.is_none() { registry::taken(&self.places) } else { Vec::new() };
-        Unfound::None { pid: self.pid, place, taken }
+        InstanceError::None { pid: self.pid, place, taken }
     }
 
     fn is_one_about_to_enter(&self) -> bool {
@@ -131,7 +131,7 @@ impl Search {
     ///
     /// # Errors
     /// There is none, or there are several.
-    pub(super) fn one(&self) -> Result<Running, Unfound> {
+    pub(super) fn one(&self) -> Result<Running, InstanceError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let found = self.found();
@@ -141,7 +141,7 @@ impl Search {
                     std::thread::sleep(LOOK);
                 }
                 [] => return Err(self.none()),
-                _ => return Err(Unfound::Several(found)),
+                _ => return Err(InstanceError::Several(found)),
             }
         }
     }
@@ -150,7 +150,7 @@ impl Search {
     ///
     /// # Errors
     /// There is none, or there are several.
-    pub(super) fn one_to_ask(&self) -> Result<Running, Unfound> {
+    pub(super) fn one_to_ask(&self) -> Result<Running, InstanceError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let (open, closed): (Vec<Running>, Vec<Running>) =
@@ -159,10 +159,14 @@ impl Search {
                 ([one], _) => return Ok(one.clone()),
                 ([], []) => self.is_one_to_come(),
                 ([], closed) => closed.iter().any(Running::is_starting),
-                (_, _) => return Err(Unfound::Several(open)),
+                (_, _) => return Err(InstanceError::Several(open)),
             };
             if !expected || Instant::now() >= deadline {
-                return Err(if closed.is_empty() { self.none() } else { Unfound::Deaf(closed) });
+                return Err(if closed.is_empty() {
+                    self.none()
+                } else {
+                    InstanceError::Unreachable(closed)
+                });
             }
             std::thread::sleep(LOOK);
         }
@@ -189,22 +193,24 @@ mod tests {
         let starting = at("c", 9, Some(registry::STARTING));
         let place = dir.path().display();
         assert_eq!(
-            Unfound::Several(vec![open, closed.clone()]).to_string(),
+            InstanceError::Several(vec![open, closed.clone()]).to_string(),
             format!(
                 "several procstars of this user run; say which:\n  --pid 7  or  --socket {place}/a/http.sock\n  --pid 8  in {place}/b"
             )
         );
         assert!(
-            Unfound::Deaf(vec![closed.clone()]).to_string().contains("pid 8 was started without")
+            InstanceError::Unreachable(vec![closed.clone()])
+                .to_string()
+                .contains("pid 8 was started without")
         );
-        let error = Unfound::Deaf(vec![closed, starting]).to_string();
+        let error = InstanceError::Unreachable(vec![closed, starting]).to_string();
         assert!(error.contains("pid 9 is still starting"), "{error}");
         let none = |pid, place: Option<&str>| {
             let place = place.map(PathBuf::from);
-            Unfound::None { pid, place, taken: Vec::new() }.to_string()
+            InstanceError::None { pid, place, taken: Vec::new() }.to_string()
         };
         let taken = vec![(PathBuf::from("/tmp/x"), "but belongs to mallory".to_owned())];
-        let error = Unfound::None { pid: None, place: None, taken }.to_string();
+        let error = InstanceError::None { pid: None, place: None, taken }.to_string();
         assert!(error.ends_with(
             "\n  /tmp/x was to be a directory of this user, but belongs to mallory; remove it"
         ));

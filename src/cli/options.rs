@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use clap::{ArgAction, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use super::client::Client;
-use super::client::veil::ClientCommand;
+use super::client::global_options::InstanceCommand;
 use super::definition::definition;
 use super::descriptor;
 use super::help;
 use super::host::HostCommand;
-use super::run_command::{Foreground, OURS, OnTerminal, RunCommand};
+use super::run_command::{EXIT_INTERNAL, Foreground, OnTerminal, RunCommand};
 use crate::config::{
     ConfigError, EVERY_INTERFACE, Env, FileState, Kind, Layer, Loaded, SYSTEM_FILE, Scalar,
     Settings, Sources, load, mistyped,
@@ -34,7 +34,7 @@ use crate::trust;
 )]
 #[command(override_usage = help::USAGE)]
 #[command(after_long_help = help::AFTER_LONG, max_term_width = 100)]
-pub struct Options {
+pub struct CommandLine {
     /// Spec file of processes to run, or `-` for standard input
     #[arg(value_name = "INPUT")]
     input: Option<PathBuf>,
@@ -109,7 +109,7 @@ struct RunFlags {
     #[arg(help_heading = "Configuration")]
     log_level: Option<Scalar>,
 
-    /// Form of the log: auto, text or json (default: auto, text that is coloured on a terminal)
+    /// ReportFormat of the log: auto, text or json (default: auto, text that is coloured on a terminal)
     #[arg(long, value_name = "FORMAT", value_parser = value(Kind::Format), global = true)]
     #[arg(help_heading = "Configuration")]
     log_format: Option<Scalar>,
@@ -183,9 +183,9 @@ enum Command {
         /// Spec file, or `-` for standard input
         #[arg(value_name = "SPEC")]
         spec: PathBuf,
-        /// Form of the answer
+        /// ReportFormat of the answer
         #[arg(short, long = "output", value_name = "FORM", default_value = "text")]
-        output_form: Form,
+        output_format: ReportFormat,
     },
 
     /// Print the JSON Schema of what the program reads or writes
@@ -206,12 +206,12 @@ enum Command {
     Host(HostCommand),
 
     #[command(flatten)]
-    Client(Box<ClientCommand>),
+    Client(Box<InstanceCommand>),
 }
 
 /// Forms of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Form {
+pub enum ReportFormat {
     /// For people
     Text,
     /// One JSON object
@@ -413,15 +413,15 @@ pub fn parse_with(
         if command_of(&args).as_deref() != Some("run") {
             return error;
         }
-        let code = if error.code == 0 { 0 } else { OURS };
-        UsageError { code, unwritten: OURS, ..error }
+        let code = if error.code == 0 { 0 } else { EXIT_INTERNAL };
+        UsageError { code, unwritten: EXIT_INTERNAL, ..error }
     })
 }
 
 /// Whether arguments, right or wrong, are those of a command for a running instance. No file is read: a configuration that comes through a
 /// pipe can be read only once.
-pub fn ask_an_instance(args: &[OsString]) -> bool {
-    command_of(args).is_some_and(|name| ClientCommand::has_subcommand(&name))
+pub fn names_client_command(args: &[OsString]) -> bool {
+    command_of(args).is_some_and(|name| InstanceCommand::has_subcommand(&name))
 }
 
 /// The command that arguments name, even if they are wrong.
@@ -435,39 +435,42 @@ fn command_of(args: &[OsString]) -> Option<String> {
 
 fn read(args: &[OsString], sources: &Sources<'_>) -> Result<Invocation, UsageError> {
     let matches = definition().try_get_matches_from(args)?;
-    let mut options = Options::from_arg_matches(&matches)?;
+    let mut options = CommandLine::from_arg_matches(&matches)?;
     let loaded = load(sources, options.config.as_deref(), options.layer());
     let command = options.command.take();
     if let Some(Command::Host(command)) = command {
-        options.refuse_more(command.name())?;
+        options.reject_extra_args(command.name())?;
         let loaded = Box::new(loaded.map_err(|error| chain(&error)));
         return Ok(Invocation::Host { command, loaded });
     }
     let loaded = loaded?;
     match command {
         Some(Command::Config { command: ConfigCommand::Show { json } }) => {
-            options.refuse_more("config show")?;
+            options.reject_extra_args("config show")?;
             Ok(Invocation::ConfigShow { loaded: Box::new(loaded), json })
         }
-        Some(Command::Validate { spec, output_form }) => {
-            options.refuse_more("validate")?;
-            Ok(Invocation::Validate { input: Input::from(spec), json: output_form == Form::Json })
+        Some(Command::Validate { spec, output_format }) => {
+            options.reject_extra_args("validate")?;
+            Ok(Invocation::Validate {
+                input: Input::from(spec),
+                json: output_format == ReportFormat::Json,
+            })
         }
         Some(Command::Schema { what }) => {
-            options.refuse_more("schema")?;
+            options.reject_extra_args("schema")?;
             Ok(Invocation::Schema(what))
         }
         Some(Command::Reload { pid }) => {
-            options.refuse_more("reload")?;
+            options.reject_extra_args("reload")?;
             Ok(Invocation::Reload { settings: Box::new(loaded.settings), pid })
         }
         Some(Command::Run(command)) => {
-            options.refuse_more("run")?;
+            options.reject_extra_args("run")?;
             options.foreground(loaded, *command).map(|run| Invocation::Run(Box::new(run)))
         }
         Some(Command::Client(command)) => {
-            let ClientCommand(asked) = *command;
-            options.refuse_more(asked.name())?;
+            let InstanceCommand(asked) = *command;
+            options.reject_extra_args(asked.name())?;
             let settings = loaded.settings;
             Ok(Invocation::Client(Box::new(Client { asked, settings })))
         }
@@ -477,7 +480,7 @@ fn read(args: &[OsString], sources: &Sources<'_>) -> Result<Invocation, UsageErr
     }
 }
 
-impl Options {
+impl CommandLine {
     /// The settings that flags give.
     fn layer(&self) -> Layer {
         let (run, agent) = (&self.run, &self.agent);
@@ -507,7 +510,7 @@ impl Options {
     }
 
     /// A subcommand does nothing else.
-    fn refuse_more(&self, command: &str) -> Result<(), UsageError> {
+    fn reject_extra_args(&self, command: &str) -> Result<(), UsageError> {
         if self.input.is_some() || self.does_something() {
             return Err(UsageError::usage(&format!(
                 "`{command}` takes neither INPUT nor what to do"

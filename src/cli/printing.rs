@@ -1,6 +1,6 @@
 //! Results as one JSON object, written as a stream: no result is held as a whole.
 
-mod place;
+mod target;
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-pub use self::place::{check, check_stdout, keep, save, write_public};
+pub use self::target::{check, check_stdout, keep, save, write_public};
 use super::client::out::printable_json;
 use crate::report::{AsOf, Document, Facts, Format, Sampler};
 

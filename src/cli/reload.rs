@@ -10,7 +10,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::instances::{Search, Unfound};
+use super::instances::{InstanceError, Search};
 use crate::config::{Env, Settings};
 use crate::engine::permitted;
 use crate::engine::sys::pidfd_open;
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub enum ReloadError {
     /// There is no instance.
     #[error("{0}")]
-    None(Unfound),
+    None(InstanceError),
     /// There are several.
     #[error("several procstars of this user run, name one by its pid: {0}")]
     Several(String),
@@ -55,7 +55,7 @@ pub enum ReloadError {
 pub fn reload(settings: &Settings, env: &Env, pid: Option<i32>) -> Result<String, ReloadError> {
     match Search::new(pid, settings, env).one() {
         Ok(running) => ask(&running),
-        Err(Unfound::Several(found)) => {
+        Err(InstanceError::Several(found)) => {
             let pids: Vec<String> = found.iter().map(|one| one.pid.to_string()).collect();
             Err(ReloadError::Several(pids.join(", ")))
         }

@@ -29,7 +29,7 @@ use crate::spec::{
 /// The exit code where the process's time was over, as of timeout(1).
 pub const TIMED_OUT: u8 = 124;
 /// The exit code where `procstar run` itself fails, or is called wrongly.
-pub const OURS: u8 = 125;
+pub const EXIT_INTERNAL: u8 = 125;
 
 /// Run one process in the foreground, as a shell would, with all that a spec can ask for.
 #[derive(Args, Clone, Debug)]
@@ -329,12 +329,12 @@ pub fn exit_of(facts: &Facts) -> ProgramExit {
     if facts.reason().as_deref() == Some("timeout") {
         return ProgramExit::Code(TIMED_OUT);
     }
-    let Some(status) = facts.status() else { return ProgramExit::Code(OURS) };
+    let Some(status) = facts.status() else { return ProgramExit::Code(EXIT_INTERNAL) };
     match (status.exit_code, status.signum) {
         (None, Some(signum)) => ProgramExit::Signal(signum),
-        (code, _) => {
-            ProgramExit::Code(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(OURS))
-        }
+        (code, _) => ProgramExit::Code(
+            code.and_then(|code| u8::try_from(code).ok()).unwrap_or(EXIT_INTERNAL),
+        ),
     }
 }
 

@@ -23,8 +23,8 @@ const REGISTRY: [&str; 2] = ["PROCSTAR_RUN_RUNTIME_DIR", "XDG_RUNTIME_DIR"];
 
 /// Whether an instance of this user is about to enter itself; those with the pids of `known` have.
 pub(super) fn is_one_starting(env: &Env, known: &[i32]) -> bool {
-    let Some(own) = Process::read(std::process::id() as i32) else { return false };
-    let parent = Process::read(own.ppid);
+    let Some(own) = StartingProcess::read(std::process::id() as i32) else { return false };
+    let parent = StartingProcess::read(own.ppid);
     let user = nix::unistd::geteuid().as_raw();
     let words: Vec<String> =
         definition().get_subcommands().map(|command| command.get_name().to_owned()).collect();
@@ -33,7 +33,7 @@ pub(super) fn is_one_starting(env: &Env, known: &[i32]) -> bool {
         .filter(|entry| entry.metadata().is_ok_and(|meta| meta.uid() == user))
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter(|pid| *pid != own.pid)
-        .filter_map(Process::read)
+        .filter_map(StartingProcess::read)
         .filter(|process| ![process.pid, process.ppid].iter().any(|pid| known.contains(pid)))
         .filter(|process| process.is_starting(&own, parent.as_ref(), &words))
         .any(|process| enters_where_we_look(process.pid, env))
@@ -55,7 +55,7 @@ fn enters_where_we_look(pid: i32, env: &Env) -> bool {
 
 /// What tells a process that is about to be an instance.
 #[derive(Clone, Debug)]
-struct Process {
+struct StartingProcess {
     pid: i32,
     ppid: i32,
     age: Duration,
@@ -64,12 +64,12 @@ struct Process {
     args: Vec<Vec<u8>>,
 }
 
-impl Process {
-    fn read(pid: i32) -> Option<Process> {
+impl StartingProcess {
+    fn read(pid: i32) -> Option<StartingProcess> {
         let stat = ProcFs::default().read_stat(pid).ok()?;
         let exe = std::fs::metadata(format!("/proc/{pid}/exe")).ok();
         let args = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        Some(Process {
+        Some(StartingProcess {
             pid,
             ppid: stat.ppid,
             age: age(stat.starttime)?,
@@ -79,7 +79,12 @@ impl Process {
     }
 
     /// Whether it is about to be an instance; `own` is the process that asks, with its parent, and `words` name the commands.
-    fn is_starting(&self, own: &Process, parent: Option<&Process>, words: &[String]) -> bool {
+    fn is_starting(
+        &self,
+        own: &StartingProcess,
+        parent: Option<&StartingProcess>,
+        words: &[String],
+    ) -> bool {
         if self.exe.is_some() && self.exe == own.exe {
             return self.age <= YOUNG && serves(&self.args, words);
         }
@@ -89,7 +94,7 @@ impl Process {
     }
 
     /// Whether it is to run our program: `nohup procstar --serve`.
-    fn runs(&self, own: &Process) -> bool {
+    fn runs(&self, own: &StartingProcess) -> bool {
         let file = |arg: &[u8]| {
             Path::new(std::ffi::OsStr::from_bytes(arg)).file_name().map(ToOwned::to_owned)
         };
@@ -116,9 +121,9 @@ fn age(start: u64) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    fn process(pid: i32, ppid: i32, age: f64, exe: u64, args: &[&str]) -> Process {
+    fn process(pid: i32, ppid: i32, age: f64, exe: u64, args: &[&str]) -> StartingProcess {
         let args = args.iter().map(|arg| arg.as_bytes().to_vec()).collect();
-        Process { pid, ppid, age: Duration::from_secs_f64(age), exe: Some((1, exe)), args }
+        StartingProcess { pid, ppid, age: Duration::from_secs_f64(age), exe: Some((1, exe)), args }
     }
 
     #[test]
@@ -147,7 +152,7 @@ mod tests {
 
     #[test]
     fn this_process_is_young() {
-        let own = Process::read(std::process::id() as i32).unwrap();
+        let own = StartingProcess::read(std::process::id() as i32).unwrap();
         assert!(own.age < Duration::from_secs(600) && own.exe.is_some());
     }
 }

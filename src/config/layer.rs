@@ -63,7 +63,7 @@ impl fmt::Display for Origin {
 
 /// One value of a layer. Its `Debug` leaves the value out, which may be a secret.
 #[derive(Clone)]
-pub struct Entry {
+pub struct LayerEntry {
     /// Which setting.
     pub key: &'static Key,
     /// Its value, admitted by the key's kind.
@@ -72,7 +72,7 @@ pub struct Entry {
     pub origin: Origin,
 }
 
-impl fmt::Debug for Entry {
+impl fmt::Debug for LayerEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} from {}", self.key.path, self.origin)
     }
@@ -80,12 +80,12 @@ impl fmt::Debug for Entry {
 
 /// The values of one source; each setting at most once.
 #[derive(Debug, Clone, Default)]
-pub struct Layer(Vec<Entry>);
+pub struct Layer(Vec<LayerEntry>);
 
 impl Layer {
     /// Adds a value.
     pub fn push(&mut self, key: &'static Key, value: Scalar, origin: Origin) {
-        self.0.push(Entry { key, value, origin });
+        self.0.push(LayerEntry { key, value, origin });
     }
 
     /// Adds the value that a flag gives to the setting it belongs to; nothing where it was not
@@ -98,7 +98,7 @@ impl Layer {
     }
 
     /// The values.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[LayerEntry] {
         &self.0
     }
 }
@@ -113,7 +113,7 @@ impl Source for Layer {
     }
 }
 
-fn value(entry: &Entry) -> Value {
+fn value(entry: &LayerEntry) -> Value {
     let kind = match &entry.value {
         Scalar::Switch(value) => ValueKind::Boolean(*value),
         Scalar::Integer(value) => ValueKind::U64(*value),

@@ -56,7 +56,7 @@ pub(super) mod path {
 
     #[derive(Deserialize)]
     #[serde(untagged)]
-    pub(super) enum Form {
+    pub(super) enum PathValue {
         Text(String),
         Bytes(Vec<u8>),
     }
@@ -71,14 +71,14 @@ pub(super) mod path {
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         d: D,
     ) -> Result<Option<PathBuf>, D::Error> {
-        Ok(Option::<Form>::deserialize(d)?.map(PathBuf::from))
+        Ok(Option::<PathValue>::deserialize(d)?.map(PathBuf::from))
     }
 
-    impl From<Form> for PathBuf {
-        fn from(form: Form) -> Self {
+    impl From<PathValue> for PathBuf {
+        fn from(form: PathValue) -> Self {
             match form {
-                Form::Text(text) => text.into(),
-                Form::Bytes(bytes) => OsString::from_vec(bytes).into(),
+                PathValue::Text(text) => text.into(),
+                PathValue::Bytes(bytes) => OsString::from_vec(bytes).into(),
             }
         }
     }
@@ -98,7 +98,7 @@ pub(super) mod paths {
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<PathBuf>, D::Error> {
-        let forms = Vec::<super::path::Form>::deserialize(d)?;
+        let forms = Vec::<super::path::PathValue>::deserialize(d)?;
         Ok(forms.into_iter().map(PathBuf::from).collect())
     }
 }

@@ -28,11 +28,11 @@ pub(super) struct Stderr {
     one_line: bool,
     /// What comes before each line.
     before: &'static [u8],
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<LineState>>,
 }
 
 #[derive(Default)]
-struct State {
+struct LineState {
     /// Lines lost since the last one that was written; while there are any, nobody waits.
     lost: u64,
     /// Whether the last line written lacks its end.
@@ -81,7 +81,7 @@ impl<O: Write + AsFd> Write for Writer<'_, O> {
     }
 }
 
-impl State {
+impl LineState {
     fn line(&mut self, out: &mut (impl Write + AsFd), line: &[u8]) {
         let patience = if self.lost == 0 { PATIENCE } else { Duration::ZERO };
         let deadline = Instant::now() + patience;

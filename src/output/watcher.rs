@@ -16,10 +16,10 @@ const STACK: usize = 64 * 1024;
 
 /// Tells of files that grow.
 #[derive(Default)]
-pub struct Watcher(Mutex<State>);
+pub struct Watcher(Mutex<WatchedFiles>);
 
 #[derive(Default)]
-struct State {
+struct WatchedFiles {
     /// None while nobody follows.
     inotify: Option<Arc<Inotify>>,
     files: HashMap<WatchDescriptor, Watched>,
@@ -62,7 +62,7 @@ impl Drop for Watch {
 }
 
 impl Watcher {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, WatchedFiles> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -112,7 +112,7 @@ impl Watcher {
             let mut state = self.state();
             let Ok(events) = events else {
                 // Those who follow go by their own clocks now.
-                *state = State::default();
+                *state = WatchedFiles::default();
                 return;
             };
             for event in events {

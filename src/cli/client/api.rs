@@ -13,9 +13,9 @@ use serde_json::value::RawValue;
 
 use super::error::ClientError;
 use super::log_level::Levels;
-use super::options::Which;
+use super::options::Selector;
 use super::persist::{PATIENCE, Persistence, Repeat};
-use super::transport::{Answer, Place, Transport};
+use super::transport::{Answer, InstanceAddress, Transport};
 use super::ui::Page;
 use crate::keeper::registry;
 
@@ -67,10 +67,10 @@ struct Nothing {}
 
 impl Api {
     /// Asks by `transport`, which leads to `place`.
-    pub fn new(transport: Transport, place: &Place) -> Api {
+    pub fn new(transport: Transport, place: &InstanceAddress) -> Api {
         let dir = match place {
-            Place::Socket(path) => path.parent().map(Path::to_path_buf),
-            Place::Url { .. } => None,
+            InstanceAddress::Socket(path) => path.parent().map(Path::to_path_buf),
+            InstanceAddress::Url { .. } => None,
         };
         Api { transport, dir, known: Cell::new(false), patience: Cell::new(PATIENCE) }
     }
@@ -157,10 +157,10 @@ impl Api {
     /// As everywhere here: no answer, a refusal, or an answer that makes no sense.
     pub async fn page(
         &self,
-        which: &Which,
+        selector: &Selector,
         after: Option<&str>,
     ) -> Result<(Results, Option<String>), ClientError> {
-        let mut path = format!("/procs?output=none&limit={PAGE}{}", query(which));
+        let mut path = format!("/procs?output=none&limit={PAGE}{}", query(selector));
         if let Some(cursor) = after {
             path.push_str(&format!("&cursor={}", encoded(cursor)));
         }
@@ -172,10 +172,10 @@ impl Api {
     ///
     /// # Errors
     /// As [`page`](Api::page).
-    pub async fn list(&self, which: &Which) -> Result<Results, ClientError> {
-        let (mut all, mut next) = self.page(which, None).await?;
+    pub async fn list(&self, selector: &Selector) -> Result<Results, ClientError> {
+        let (mut all, mut next) = self.page(selector, None).await?;
         while let Some(cursor) = next {
-            let (more, after) = self.page(which, Some(&cursor)).await?;
+            let (more, after) = self.page(selector, Some(&cursor)).await?;
             all.extend(more);
             next = after;
         }
@@ -316,8 +316,8 @@ impl Api {
     ///
     /// # Errors
     /// As [`page`](Api::page).
-    pub async fn prune(&self, which: &Which) -> Result<Vec<String>, ClientError> {
-        let query = query(which);
+    pub async fn prune(&self, selector: &Selector) -> Result<Vec<String>, ClientError> {
+        let query = query(selector);
         let path = format!("/procs?{}", query.trim_start_matches('&'));
         let attempt = async || {
             let sent = self.transport.send(Method::DELETE, &path, &[], None).await?;
@@ -400,10 +400,10 @@ fn proc_path(id: &str) -> String {
     format!("/procs/{}", encoded(id))
 }
 
-fn query(which: &Which) -> String {
-    let states = which.state.iter().map(|state| format!("&state={}", encoded(state)));
-    let labels = which.label.iter().map(|label| format!("&label={}", encoded(label)));
-    let age = which.older_than.map(|age| format!("&older_than={}", age.as_secs_f64()));
+fn query(selector: &Selector) -> String {
+    let states = selector.state.iter().map(|state| format!("&state={}", encoded(state)));
+    let labels = selector.label.iter().map(|label| format!("&label={}", encoded(label)));
+    let age = selector.older_than.map(|age| format!("&older_than={}", age.as_secs_f64()));
     states.chain(labels).chain(age).collect()
 }
 
@@ -415,11 +415,11 @@ mod tests {
     fn ids_and_filters_stand_encoded() {
         assert_eq!(proc_path("a/b 100%"), "/procs/a%2Fb%20100%25");
         assert_eq!(proc_path(".."), "/procs/%2E%2E");
-        let which = Which {
+        let selector = Selector {
             state: vec!["running".into(), "error".into()],
             label: vec!["a=b&c".into()],
             older_than: Some(std::time::Duration::from_millis(1500)),
         };
-        assert_eq!(query(&which), "&state=running&state=error&label=a%3Db%26c&older_than=1.5");
+        assert_eq!(query(&selector), "&state=running&state=error&label=a%3Db%26c&older_than=1.5");
     }
 }

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::api::Api;
 use super::error::ClientError;
-use super::options::{EventsArgs, Form};
+use super::options::{EventsArgs, ListFormat};
 use super::out::{Out, Style, printable, printable_json, unread};
 use super::persist::{AGAIN, PATIENCE};
 use super::proc::Proc;
@@ -61,9 +61,11 @@ pub async fn events(args: &EventsArgs, api: &Api, out: &mut Out) -> Result<u8, C
             serde_json::from_str(&data).map_err(|error| api.nonsense(error.to_string()))?;
         after = event.cursor.clone().or(after);
         if is_meant(args, &event) {
-            match args.form {
-                Form::Json | Form::Jsonl => out.write(printable_json(&format!("{data}\n")))?,
-                Form::Table | Form::Wide => out.write(line(&event, out))?,
+            match args.format {
+                ListFormat::Json | ListFormat::Jsonl => {
+                    out.write(printable_json(&format!("{data}\n")))?
+                }
+                ListFormat::Table | ListFormat::Wide => out.write(line(&event, out))?,
             }
         }
         if event.is_end() {

@@ -10,7 +10,7 @@ use awc::http::Uri;
 
 use super::error::ClientError;
 use super::options::Target;
-use super::transport::Place;
+use super::transport::InstanceAddress;
 use crate::cli::instances::{LOOK, PATIENCE, Search};
 use crate::config::{Env, Settings};
 use crate::http::SocketPath;
@@ -21,7 +21,11 @@ use crate::trust::{self, Need, Untrusted};
 ///
 /// # Errors
 /// There is none, or there are several; a URL that is none, a token that cannot be had.
-pub fn find(target: &Target, settings: &Settings, env: &Env) -> Result<Place, ClientError> {
+pub fn find(
+    target: &Target,
+    settings: &Settings,
+    env: &Env,
+) -> Result<InstanceAddress, ClientError> {
     let search = Search::new(target.pid, settings, env);
     let place = named(target, settings, env, &search)?;
     await_listener(&place, &search);
@@ -33,9 +37,9 @@ fn named(
     settings: &Settings,
     env: &Env,
     search: &Search,
-) -> Result<Place, ClientError> {
+) -> Result<InstanceAddress, ClientError> {
     if let Some(path) = &target.socket {
-        return no_url_options(target).map(|()| Place::Socket(path.clone()));
+        return no_url_options(target).map(|()| InstanceAddress::Socket(path.clone()));
     }
     let variable = || env.get(std::ffi::OsStr::new("PROCSTAR_URL")).filter(|url| !url.is_empty());
     let url = match (&target.url, target.pid) {
@@ -51,10 +55,10 @@ fn named(
     }
     no_url_options(target)?;
     if let (Some(path), None) = (&settings.http.socket, target.pid) {
-        return Ok(Place::Socket(path.clone()));
+        return Ok(InstanceAddress::Socket(path.clone()));
     }
     match search.one_to_ask() {
-        Ok(running) => Ok(Place::Socket(running.socket())),
+        Ok(running) => Ok(InstanceAddress::Socket(running.socket())),
         Err(unfound) => Err(ClientError::Nowhere(unfound.to_string())),
     }
 }
@@ -73,7 +77,7 @@ fn no_url_options(target: &Target) -> Result<(), ClientError> {
     }
 }
 
-fn at_url(url: &str, target: &Target, settings: &Settings) -> Result<Place, ClientError> {
+fn at_url(url: &str, target: &Target, settings: &Settings) -> Result<InstanceAddress, ClientError> {
     let wrong = |why: &str| {
         ClientError::Usage(format!(
             "URL {url:?}: {why}; expected http://HOST:PORT or https://HOST:PORT"
@@ -98,7 +102,7 @@ fn at_url(url: &str, target: &Target, settings: &Settings) -> Result<Place, Clie
             "refusing to send a token to {host} unencrypted, where others can read it; use https://"
         )));
     }
-    Ok(Place::Url { base, token, ca: target.ca.clone() })
+    Ok(InstanceAddress::Url { base, token, ca: target.ca.clone() })
 }
 
 /// Whether a host of a URL is this machine.
@@ -138,12 +142,12 @@ fn unread(path: &Path, error: Untrusted) -> ClientError {
 }
 
 /// Waits until somebody listens at a place, as long as an instance is evidently starting.
-fn await_listener(place: &Place, search: &Search) {
+fn await_listener(place: &InstanceAddress, search: &Search) {
     let deadline = Instant::now() + PATIENCE;
     let is_pending = || match place {
-        Place::Socket(_) => is_refused(place) && search.is_one_starting(),
+        InstanceAddress::Socket(_) => is_refused(place) && search.is_one_starting(),
         // A server of another kind may take what looks for it for a client.
-        Place::Url { .. } => search.is_one_starting() && is_refused(place),
+        InstanceAddress::Url { .. } => search.is_one_starting() && is_refused(place),
     };
     while is_pending() && Instant::now() < deadline {
         std::thread::sleep(LOOK);
@@ -151,12 +155,12 @@ fn await_listener(place: &Place, search: &Search) {
 }
 
 /// Whether nobody listens at a place of this machine.
-fn is_refused(place: &Place) -> bool {
+fn is_refused(place: &InstanceAddress) -> bool {
     let connected = match place {
-        Place::Socket(path) => {
+        InstanceAddress::Socket(path) => {
             SocketPath::new(path).and_then(|short| UnixStream::connect(short.path()).map(drop))
         }
-        Place::Url { base, .. } => match base.host().filter(|host| is_loopback(host)) {
+        InstanceAddress::Url { base, .. } => match base.host().filter(|host| is_loopback(host)) {
             Some(host) => {
                 let host = host.trim_start_matches('[').trim_end_matches(']');
                 let usual = if base.scheme_str() == Some("https") { 443 } else { 80 };
@@ -173,7 +177,7 @@ fn is_refused(place: &Place) -> bool {
 mod tests {
     use super::*;
 
-    fn found(target: &Target, env: &[(&str, &str)]) -> Result<Place, String> {
+    fn found(target: &Target, env: &[(&str, &str)]) -> Result<InstanceAddress, String> {
         let env = env.iter().map(|(name, value)| (name.into(), value.into())).collect();
         let mut settings = Settings::default();
         let named = |env: &Env| env.get(std::ffi::OsStr::new("PROCSTAR_RUN_RUNTIME_DIR")).cloned();
@@ -197,7 +201,7 @@ mod tests {
             let target =
                 Target { url: Some(url.into()), token: Some("t".into()), ..Target::default() };
             match found(&target, &[]) {
-                Ok(Place::Url { token, .. }) => {
+                Ok(InstanceAddress::Url { token, .. }) => {
                     assert_eq!((wanted, token.as_deref()), ("", Some("t")), "{url}");
                 }
                 other => {
@@ -214,8 +218,8 @@ mod tests {
         let tmp = base.path().to_str().unwrap();
         let socket = Target { socket: Some("/x.sock".into()), ..Target::default() };
         let env = [("PROCSTAR_URL", "http://localhost:1"), ("PROCSTAR_RUN_RUNTIME_DIR", tmp)];
-        assert_eq!(found(&socket, &env), Ok(Place::Socket("/x.sock".into())));
-        assert!(matches!(found(&Target::default(), &env), Ok(Place::Url { .. })));
+        assert_eq!(found(&socket, &env), Ok(InstanceAddress::Socket("/x.sock".into())));
+        assert!(matches!(found(&Target::default(), &env), Ok(InstanceAddress::Url { .. })));
         // A pid is one of this machine's, whatever the variable says.
         let pid = Target { pid: Some(7), ..Target::default() };
         let error = found(&pid, &env).unwrap_err();

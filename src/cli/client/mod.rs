@@ -8,17 +8,18 @@
 pub mod api;
 pub mod error;
 pub mod find;
-pub mod human;
+pub mod global_options;
+pub mod humanize;
 pub mod options;
 pub mod out;
 pub mod proc;
 pub mod table;
 pub mod transport;
-pub mod veil;
 
 mod clean;
 mod events;
-mod forms;
+mod examples;
+mod format;
 mod kill;
 mod log_level;
 mod logs;
@@ -31,7 +32,6 @@ mod show;
 mod sse;
 mod start;
 mod stop;
-mod teach;
 mod top;
 mod ui;
 mod wait;
@@ -42,62 +42,62 @@ use clap::Subcommand;
 
 use self::api::Api;
 use self::error::ClientError;
-use self::options::Asked;
+use self::global_options::InstanceCommand;
+use self::options::ClientCommand;
 use self::out::Out;
 use self::transport::Transport;
-use self::veil::ClientCommand;
 use crate::config::{Env, Settings};
 
 /// A command for a running instance.
 #[derive(Clone, Debug)]
 pub struct Client {
     /// What to ask.
-    pub asked: Asked,
+    pub asked: ClientCommand,
     /// Where instances are, and what lets us in.
     pub settings: Settings,
 }
 
 /// Whether arguments may be such a command: looks for no more than a word. The keeper asks this, so that a command needs none.
-pub fn may_be_meant(args: impl IntoIterator<Item = OsString>) -> bool {
+pub fn is_client_command(args: impl IntoIterator<Item = OsString>) -> bool {
     args.into_iter()
         .skip(1)
         .take_while(|arg| arg != "--")
-        .any(|arg| arg.to_str().is_some_and(ClientCommand::has_subcommand))
+        .any(|arg| arg.to_str().is_some_and(InstanceCommand::has_subcommand))
 }
 
 /// Does what is asked; gives the exit code. Errors are told on standard error.
 pub fn run(client: &Client, env: &Env) -> u8 {
     let mut out = match Out::stdout(env) {
         Ok(out) => out,
-        Err(error) => return tell(client, &error),
+        Err(error) => return report_error(client, &error),
     };
     match actix_rt::Runtime::new() {
         Ok(runtime) => {
             let asked = runtime.block_on(ask(client, env, &mut out));
             // Its end would wait for a thread that asks a name server, which may not answer.
             std::mem::forget(runtime);
-            asked.unwrap_or_else(|error| tell(client, &error))
+            asked.unwrap_or_else(|error| report_error(client, &error))
         }
-        Err(error) => tell(client, &ClientError::Failed(format!("cannot start: {error}"))),
+        Err(error) => report_error(client, &ClientError::Failed(format!("cannot start: {error}"))),
     }
 }
 
-fn tell(client: &Client, error: &ClientError) -> u8 {
+fn report_error(client: &Client, error: &ClientError) -> u8 {
     if !matches!(error, ClientError::Unread) {
-        say(&error.to_string());
+        print_message(&error.to_string());
     }
     match (&client.asked, error) {
         (_, ClientError::Usage(_) | ClientError::Read { .. } | ClientError::Unread) => {
             error.exit_code()
         }
         // Any lower one may be the process's own.
-        (Asked::Wait(_), _) => wait::FAILED,
+        (ClientCommand::Wait(_), _) => wait::FAILED,
         _ => error.exit_code(),
     }
 }
 
 /// Tells the user something that is no answer.
-fn say(text: &str) {
+fn print_message(text: &str) {
     let lines: Vec<String> = text.lines().map(out::printable).collect();
     // There is nobody else to tell.
     let _ = std::io::Write::write_all(
@@ -110,19 +110,19 @@ async fn ask(client: &Client, env: &Env, out: &mut Out) -> Result<u8, ClientErro
     let place = find::find(client.asked.target(), &client.settings, env)?;
     let api = Api::new(Transport::new(&place)?, &place);
     match &client.asked {
-        Asked::Start(args) => start::start(args, &api, out).await,
-        Asked::Ps(args) => ps::ps(args, &api, out).await,
-        Asked::Show(args) => show::show(args, &api, out).await,
-        Asked::Logs(args) => logs::logs(args, &api, out).await,
-        Asked::Wait(args) => wait::wait(args, &api, out).await,
-        Asked::Stop(args) => stop::stop(args, &api, out).await,
-        Asked::Kill(args) => kill::kill(args, &api, out).await,
-        Asked::Rm(args) => rm::rm(args, &api, out).await,
-        Asked::Prune(args) => prune::prune(args, &api, out).await,
-        Asked::Events(args) => events::events(args, &api, out).await,
-        Asked::Top(args) => top::top(args, &api, out).await,
-        Asked::LogLevel(args) => log_level::log_level(args, &api, out).await,
-        Asked::Ui(args) => ui::ui(args, &api, env, out).await,
+        ClientCommand::Start(args) => start::start(args, &api, out).await,
+        ClientCommand::Ps(args) => ps::ps(args, &api, out).await,
+        ClientCommand::Show(args) => show::show(args, &api, out).await,
+        ClientCommand::Logs(args) => logs::logs(args, &api, out).await,
+        ClientCommand::Wait(args) => wait::wait(args, &api, out).await,
+        ClientCommand::Stop(args) => stop::stop(args, &api, out).await,
+        ClientCommand::Kill(args) => kill::kill(args, &api, out).await,
+        ClientCommand::Rm(args) => rm::rm(args, &api, out).await,
+        ClientCommand::Prune(args) => prune::prune(args, &api, out).await,
+        ClientCommand::Events(args) => events::events(args, &api, out).await,
+        ClientCommand::Top(args) => top::top(args, &api, out).await,
+        ClientCommand::LogLevel(args) => log_level::log_level(args, &api, out).await,
+        ClientCommand::Ui(args) => ui::ui(args, &api, env, out).await,
     }
 }
 
@@ -136,7 +136,7 @@ async fn for_each<F: AsyncFnMut(&str) -> Result<(), ClientError>>(
         match act(id).await {
             Ok(()) => {}
             Err(error @ ClientError::Refused { .. }) => {
-                say(&error.to_string());
+                print_message(&error.to_string());
                 code = error.exit_code();
             }
             Err(error) => return Err(error),
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn only_words_of_ours_are_looked_into() {
-        let may = |args: &[&str]| may_be_meant(args.iter().map(OsString::from));
+        let may = |args: &[&str]| is_client_command(args.iter().map(OsString::from));
         assert!(may(&["procstar", "ps"]));
         assert!(may(&["procstar", "--config", "x", "logs", "-f", "a"]));
         assert!(!may(&["ps", "--print", "x.json"]));

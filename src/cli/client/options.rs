@@ -5,50 +5,50 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::human::{self, Since};
-use super::teach;
+use super::examples;
+use super::humanize::{self, Since};
 
 /// What is asked of a running instance.
 #[derive(Clone, Debug, Subcommand)]
-pub enum Asked {
+pub enum ClientCommand {
     /// Start the processes of a spec, or one process, in a running instance
-    #[command(after_long_help = teach::START)]
+    #[command(after_long_help = examples::START)]
     Start(StartArgs),
     /// List the processes of a running instance
-    #[command(after_long_help = teach::PS)]
+    #[command(after_long_help = examples::PS)]
     Ps(PsArgs),
     /// Tell all there is to know of processes
-    #[command(after_long_help = teach::SHOW)]
+    #[command(after_long_help = examples::SHOW)]
     Show(ShowArgs),
     /// Print what a process wrote, byte for byte; with -f also what it writes from now on
-    #[command(after_long_help = teach::LOGS)]
+    #[command(after_long_help = examples::LOGS)]
     Logs(LogsArgs),
     /// Wait until processes have ended, and exit as they did
-    #[command(after_long_help = teach::WAIT)]
+    #[command(after_long_help = examples::WAIT)]
     Wait(WaitArgs),
     /// Stop processes: a signal, and SIGKILL after a grace; waits until they have ended
-    #[command(after_long_help = teach::STOP)]
+    #[command(after_long_help = examples::STOP)]
     Stop(StopArgs),
     /// Send a signal to processes
-    #[command(after_long_help = teach::KILL)]
+    #[command(after_long_help = examples::KILL)]
     Kill(KillArgs),
     /// Forget ended processes, and what they wrote
-    #[command(after_long_help = teach::RM)]
+    #[command(after_long_help = examples::RM)]
     Rm(RmArgs),
     /// Forget all ended processes of a state, age or label
-    #[command(after_long_help = teach::PRUNE)]
+    #[command(after_long_help = examples::PRUNE)]
     Prune(PruneArgs),
     /// Print every start, end and deletion as it happens
-    #[command(after_long_help = teach::EVENTS)]
+    #[command(after_long_help = examples::EVENTS)]
     Events(EventsArgs),
     /// Show running processes by CPU time: live on a terminal, once in a pipe
-    #[command(after_long_help = teach::TOP)]
+    #[command(after_long_help = examples::TOP)]
     Top(TopArgs),
     /// Print the log level of a running instance, or change it until the instance ends
-    #[command(after_long_help = teach::LOG_LEVEL)]
+    #[command(after_long_help = examples::LOG_LEVEL)]
     LogLevel(LogLevelArgs),
     /// Open the page of a running instance in a browser, with a session to start and stop processes
-    #[command(after_long_help = teach::UI)]
+    #[command(after_long_help = examples::UI)]
     Ui(UiArgs),
 }
 
@@ -81,7 +81,7 @@ pub struct Target {
 
 /// Forms of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Form {
+pub enum ListFormat {
     /// Columns, for people
     #[default]
     Table,
@@ -93,9 +93,9 @@ pub enum Form {
     Jsonl,
 }
 
-/// Which processes.
+/// Selector processes.
 #[derive(Args, Clone, Debug, Default)]
-pub struct Which {
+pub struct Selector {
     /// Only those in this state: running, terminated or error; several by commas
     #[arg(long, value_name = "STATE", value_delimiter = ',')]
     pub state: Vec<String>,
@@ -103,7 +103,7 @@ pub struct Which {
     #[arg(short, long, value_name = "LABEL")]
     pub label: Vec<String>,
     /// Only those that ended so long ago or longer: 90, 15m, 1h30m, 2d
-    #[arg(long, value_name = "AGE", value_parser = human::duration)]
+    #[arg(long, value_name = "AGE", value_parser = humanize::duration)]
     pub older_than: Option<Duration>,
 }
 
@@ -121,22 +121,22 @@ pub struct StartArgs {
     #[arg(long, value_name = "ID")]
     pub id: Option<String>,
     /// A variable of its environment; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = human::pair)]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = humanize::pair)]
     pub env: Vec<(String, String)>,
     /// Its working directory, relative to yours (default: the instance's)
     #[arg(long, value_name = "DIR")]
     pub cwd: Option<String>,
     /// A label; may be repeated
-    #[arg(short, long, value_name = "KEY=VALUE", value_parser = human::pair)]
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = humanize::pair)]
     pub label: Vec<(String, String)>,
     /// Stop it after this time: 90, 15m, 1h30m
-    #[arg(long, value_name = "TIME", value_parser = human::duration)]
+    #[arg(long, value_name = "TIME", value_parser = humanize::duration)]
     pub timeout: Option<Duration>,
-    /// Form of the answer
+    /// ListFormat of the answer
     #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
-    pub form: Form,
+    pub format: ListFormat,
     /// Print each ID with a NUL byte behind it
-    #[arg(short = '0', long, conflicts_with = "form")]
+    #[arg(short = '0', long, conflicts_with = "format")]
     pub null: bool,
     /// Which instance.
     #[command(flatten)]
@@ -146,18 +146,18 @@ pub struct StartArgs {
 /// Options of `ps`.
 #[derive(Args, Clone, Debug)]
 pub struct PsArgs {
-    /// Which processes.
+    /// Selector processes.
     #[command(flatten)]
-    pub which: Which,
+    pub selector: Selector,
     /// Print IDs only, one on each line
-    #[arg(short, long, conflicts_with = "form")]
+    #[arg(short, long, conflicts_with = "format")]
     pub quiet: bool,
     /// Print IDs only, each with a NUL byte behind it, for `xargs -0 procstar stop --`
-    #[arg(short = '0', long, conflicts_with = "form")]
+    #[arg(short = '0', long, conflicts_with = "format")]
     pub null: bool,
-    /// Form of the list
+    /// ListFormat of the list
     #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
-    pub form: Form,
+    pub format: ListFormat,
     /// Which instance.
     #[command(flatten)]
     pub target: Target,
@@ -172,9 +172,9 @@ pub struct ShowArgs {
     /// With JSON: what it has of captured output
     #[arg(long, value_name = "HOW", default_value = "none")]
     pub captures: Captures,
-    /// Form of the answer
+    /// ListFormat of the answer
     #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
-    pub form: Form,
+    pub format: ListFormat,
     /// Which instance.
     #[command(flatten)]
     pub target: Target,
@@ -204,7 +204,7 @@ pub struct LogsArgs {
     #[arg(long, value_name = "N")]
     pub tail: Option<u64>,
     /// Only what was written since then: a time ago (90, 15m), or 2026-03-01T12:00:00Z
-    #[arg(long, value_name = "TIME", value_parser = human::since)]
+    #[arg(long, value_name = "TIME", value_parser = humanize::since)]
     pub since: Option<Since>,
     /// Begin each line with the time at which it was read
     #[arg(short, long)]
@@ -227,11 +227,11 @@ pub struct WaitArgs {
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<String>,
     /// Wait no longer than this: 90, 15m, 1h30m
-    #[arg(long, value_name = "TIME", value_parser = human::duration)]
+    #[arg(long, value_name = "TIME", value_parser = humanize::duration)]
     pub timeout: Option<Duration>,
     /// Print the processes when they have ended (default: nothing)
     #[arg(short = 'o', long = "output", value_name = "FORM")]
-    pub form: Option<Form>,
+    pub format: Option<ListFormat>,
     /// Which instance.
     #[command(flatten)]
     pub target: Target,
@@ -247,7 +247,7 @@ pub struct StopArgs {
     #[arg(short, long, value_name = "SIGNAL")]
     pub signal: Option<String>,
     /// How long they have until SIGKILL: 90, 15m (default: the spec's, or 10 s)
-    #[arg(long, value_name = "TIME", value_parser = human::duration)]
+    #[arg(long, value_name = "TIME", value_parser = humanize::duration)]
     pub grace: Option<Duration>,
     /// Do not wait until they have ended
     #[arg(long)]
@@ -288,20 +288,20 @@ pub struct RmArgs {
 /// Options of `prune`.
 #[derive(Args, Clone, Debug)]
 pub struct PruneArgs {
-    /// Which processes.
+    /// Selector processes.
     #[command(flatten)]
-    pub which: Which,
+    pub selector: Selector,
     /// All that have ended
     #[arg(long, conflicts_with_all = ["state", "label", "older_than"])]
     pub all: bool,
     /// Forget nothing; print what would be forgotten
     #[arg(short = 'n', long)]
     pub dry_run: bool,
-    /// Form of the answer
+    /// ListFormat of the answer
     #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
-    pub form: Form,
+    pub format: ListFormat,
     /// Print each ID with a NUL byte behind it
-    #[arg(short = '0', long, conflicts_with = "form")]
+    #[arg(short = '0', long, conflicts_with = "format")]
     pub null: bool,
     /// Which instance.
     #[command(flatten)]
@@ -317,9 +317,9 @@ pub struct EventsArgs {
     /// Go on after an event that was seen, by its cursor
     #[arg(long, value_name = "CURSOR")]
     pub after: Option<String>,
-    /// Form of an event; json and jsonl are the same
+    /// ListFormat of an event; json and jsonl are the same
     #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
-    pub form: Form,
+    pub format: ListFormat,
     /// Which instance.
     #[command(flatten)]
     pub target: Target,
@@ -329,7 +329,7 @@ pub struct EventsArgs {
 #[derive(Args, Clone, Debug)]
 pub struct TopArgs {
     /// The time between two looks, at least 0.1 s
-    #[arg(short = 'd', long, value_name = "TIME", default_value = "2", value_parser = human::interval)]
+    #[arg(short = 'd', long, value_name = "TIME", default_value = "2", value_parser = humanize::interval)]
     pub interval: Duration,
     /// Look once, on a terminal too
     #[arg(short = '1', long)]
@@ -337,9 +337,9 @@ pub struct TopArgs {
     /// The most processes to show
     #[arg(short = 'n', long, value_name = "N")]
     pub limit: Option<usize>,
-    /// Form of the list; json and jsonl look once
+    /// ListFormat of the list; json and jsonl look once
     #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
-    pub form: Form,
+    pub format: ListFormat,
     /// Which instance.
     #[command(flatten)]
     pub target: Target,
@@ -387,42 +387,42 @@ pub struct UiArgs {
     pub target: Target,
 }
 
-impl Asked {
+impl ClientCommand {
     /// The command's name.
     pub fn name(&self) -> &'static str {
         match self {
-            Asked::Start(_) => "start",
-            Asked::Ps(_) => "ps",
-            Asked::Show(_) => "show",
-            Asked::Logs(_) => "logs",
-            Asked::Wait(_) => "wait",
-            Asked::Stop(_) => "stop",
-            Asked::Kill(_) => "kill",
-            Asked::Rm(_) => "rm",
-            Asked::Prune(_) => "prune",
-            Asked::Events(_) => "events",
-            Asked::Top(_) => "top",
-            Asked::LogLevel(_) => "log-level",
-            Asked::Ui(_) => "ui",
+            ClientCommand::Start(_) => "start",
+            ClientCommand::Ps(_) => "ps",
+            ClientCommand::Show(_) => "show",
+            ClientCommand::Logs(_) => "logs",
+            ClientCommand::Wait(_) => "wait",
+            ClientCommand::Stop(_) => "stop",
+            ClientCommand::Kill(_) => "kill",
+            ClientCommand::Rm(_) => "rm",
+            ClientCommand::Prune(_) => "prune",
+            ClientCommand::Events(_) => "events",
+            ClientCommand::Top(_) => "top",
+            ClientCommand::LogLevel(_) => "log-level",
+            ClientCommand::Ui(_) => "ui",
         }
     }
 
     /// Which instance is meant.
     pub(super) fn target(&self) -> &Target {
         match self {
-            Asked::Start(args) => &args.target,
-            Asked::Ps(args) => &args.target,
-            Asked::Show(args) => &args.target,
-            Asked::Logs(args) => &args.target,
-            Asked::Wait(args) => &args.target,
-            Asked::Stop(args) => &args.target,
-            Asked::Kill(args) => &args.target,
-            Asked::Rm(args) => &args.target,
-            Asked::Prune(args) => &args.target,
-            Asked::Events(args) => &args.target,
-            Asked::Top(args) => &args.target,
-            Asked::LogLevel(args) => &args.target,
-            Asked::Ui(args) => &args.target,
+            ClientCommand::Start(args) => &args.target,
+            ClientCommand::Ps(args) => &args.target,
+            ClientCommand::Show(args) => &args.target,
+            ClientCommand::Logs(args) => &args.target,
+            ClientCommand::Wait(args) => &args.target,
+            ClientCommand::Stop(args) => &args.target,
+            ClientCommand::Kill(args) => &args.target,
+            ClientCommand::Rm(args) => &args.target,
+            ClientCommand::Prune(args) => &args.target,
+            ClientCommand::Events(args) => &args.target,
+            ClientCommand::Top(args) => &args.target,
+            ClientCommand::LogLevel(args) => &args.target,
+            ClientCommand::Ui(args) => &args.target,
         }
     }
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::human;
+use super::humanize;
 use super::out::Style;
 use super::table::Cell;
 
@@ -51,7 +51,7 @@ pub struct Proc {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct StopFailure {
-    /// Which, and why not.
+    /// Selector, and why not.
     pub message: String,
 }
 
@@ -182,7 +182,7 @@ impl Proc {
 
     /// Seconds since its start.
     pub fn age(&self) -> Option<f64> {
-        human::between(self.times.start.as_deref()?, self.times.now.as_deref()?)
+        humanize::between(self.times.start.as_deref()?, self.times.now.as_deref()?)
     }
 
     /// Bytes resident: now, or the most that there were.
@@ -202,7 +202,7 @@ impl Proc {
     pub fn captured(&self) -> String {
         match self.captures.len() {
             0 => "-".into(),
-            _ => human::bytes(self.captures.values().map(|capture| capture.length).sum()),
+            _ => humanize::bytes(self.captures.values().map(|capture| capture.length).sum()),
         }
     }
 }

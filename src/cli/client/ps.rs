@@ -2,8 +2,8 @@
 
 use super::api::Api;
 use super::error::ClientError;
-use super::forms;
-use super::options::{Form, PsArgs};
+use super::format;
+use super::options::{ListFormat, PsArgs};
 use super::out::Out;
 
 /// Prints the processes that are meant.
@@ -11,24 +11,24 @@ use super::out::Out;
 /// # Errors
 /// They cannot be had, or not be written.
 pub async fn ps(args: &PsArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
-    if args.form == Form::Jsonl {
+    if args.format == ListFormat::Jsonl {
         // As they come: nothing needs all of them.
         let mut next = None;
         loop {
-            let (page, after) = api.page(&args.which, next.as_deref()).await?;
-            forms::jsonl(&page, out)?;
+            let (page, after) = api.page(&args.selector, next.as_deref()).await?;
+            format::jsonl(&page, out)?;
             next = after;
             if next.is_none() {
                 return Ok(0);
             }
         }
     }
-    let results = api.list(&args.which).await?;
+    let results = api.list(&args.selector).await?;
     if args.quiet || args.null {
         let ids: Vec<String> = results.into_keys().collect();
-        forms::ids(&ids, Form::Table, args.null, out)?;
+        format::ids(&ids, ListFormat::Table, args.null, out)?;
     } else {
-        forms::list(&results, args.form, api, out)?;
+        format::list(&results, args.format, api, out)?;
     }
     Ok(0)
 }

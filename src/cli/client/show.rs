@@ -2,17 +2,17 @@
 
 use super::api::{Api, Results};
 use super::error::ClientError;
-use super::options::{Captures, Form, ShowArgs};
+use super::options::{Captures, ListFormat, ShowArgs};
 use super::out::{Out, printable};
 use super::proc::{Captured, Proc, or_dash};
-use super::{for_each, forms, human};
+use super::{for_each, format, humanize};
 
 /// Prints what is known of each process.
 ///
 /// # Errors
 /// It cannot be had, or not be written.
 pub async fn show(args: &ShowArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
-    let people = matches!(args.form, Form::Table | Form::Wide);
+    let people = matches!(args.format, ListFormat::Table | ListFormat::Wide);
     if people && args.captures != Captures::None {
         return Err(ClientError::Usage(
             "--captures is for -o json and jsonl; `procstar logs ID` prints output".into(),
@@ -30,14 +30,14 @@ pub async fn show(args: &ShowArgs, api: &Api, out: &mut Out) -> Result<u8, Clien
         Ok(())
     })
     .await?;
-    match args.form {
-        Form::Json => forms::json(&results, out)?,
-        Form::Jsonl => forms::jsonl(&results, out)?,
-        Form::Table | Form::Wide => {
+    match args.format {
+        ListFormat::Json => format::json(&results, out)?,
+        ListFormat::Jsonl => format::jsonl(&results, out)?,
+        ListFormat::Table | ListFormat::Wide => {
             for (at, (id, result)) in results.iter().enumerate() {
                 let proc = Proc::of(result).map_err(|reason| api.nonsense(reason))?;
                 let gap = if at == 0 { "" } else { "\n" };
-                let lines = lines(id, &proc, args.form == Form::Wide, out);
+                let lines = lines(id, &proc, args.format == ListFormat::Wide, out);
                 out.write(format!("{gap}{}\n", lines.join("\n")))?;
             }
         }
@@ -49,7 +49,7 @@ fn lines(id: &str, proc: &Proc, wide: bool, out: &Out) -> Vec<String> {
     let mut lines = Vec::new();
     let mut add = |name: &str, value: String| {
         if value != "-" && !value.is_empty() {
-            lines.push(forms::entry(name, &printable(&value), out));
+            lines.push(format::entry(name, &printable(&value), out));
         }
     };
     add("ID", id.to_owned());
@@ -96,21 +96,21 @@ fn times(proc: &Proc, add: &mut impl FnMut(&str, String)) {
     let times = &proc.times;
     let ago = |time: &Option<String>| {
         let (Some(time), Some(now)) = (time, &times.now) else { return String::new() };
-        let ago = human::between(time, now).map_or(String::new(), human::span);
+        let ago = humanize::between(time, now).map_or(String::new(), humanize::span);
         format!("{time}, {ago} ago")
     };
     add("started", ago(&times.start));
     add("ended", ago(&times.stop));
-    add("time", or_dash(times.elapsed.map_or(String::new(), human::span)));
+    add("time", or_dash(times.elapsed.map_or(String::new(), humanize::span)));
 }
 
 fn resources(proc: &Proc, wide: bool, add: &mut impl FnMut(&str, String)) {
     if let Some(usage) = &proc.usage {
-        add("CPU", human::span(usage.cpu));
+        add("CPU", humanize::span(usage.cpu));
     }
     if let Some(memory) = proc.memory() {
         let which = if proc.is_running() { "" } else { " at most" };
-        add("memory", format!("{}{which}", human::bytes(memory)));
+        add("memory", format!("{}{which}", humanize::bytes(memory)));
     }
     if let (true, Some(stat)) = (wide && proc.is_running(), &proc.proc_stat) {
         add("kernel", format!("state {}, {} threads", stat.state, stat.num_threads));
@@ -118,9 +118,9 @@ fn resources(proc: &Proc, wide: bool, add: &mut impl FnMut(&str, String)) {
 }
 
 fn captured(capture: &Captured, running: bool) -> String {
-    let mut text = format!("{} captured", human::bytes(capture.length));
+    let mut text = format!("{} captured", humanize::bytes(capture.length));
     if capture.dropped > 0 {
-        text.push_str(&format!(", {} dropped", human::bytes(capture.dropped)));
+        text.push_str(&format!(", {} dropped", humanize::bytes(capture.dropped)));
     }
     if !running && !capture.complete {
         let why = capture.reason.as_deref().unwrap_or("unknown");

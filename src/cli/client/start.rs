@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::api::Api;
 use super::error::ClientError;
-use super::forms;
+use super::format;
 use super::options::StartArgs;
 use super::out::Out;
 use crate::cli::descriptor;
@@ -28,7 +28,7 @@ pub async fn start(args: &StartArgs, api: &Api, out: &mut Out) -> Result<u8, Cli
         }
         (error, _) => error,
     })?;
-    forms::ids(&ids, args.form, args.null, out)?;
+    format::ids(&ids, args.format, args.null, out)?;
     Ok(0)
 }
 

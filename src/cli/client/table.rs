@@ -43,15 +43,15 @@ impl Head {
 
 /// Rows below headings.
 #[derive(Clone, Debug)]
-pub struct Table {
+pub struct TextTable {
     heads: Vec<Head>,
     rows: Vec<Vec<Cell>>,
 }
 
-impl Table {
+impl TextTable {
     /// One without rows.
-    pub fn new(heads: impl Into<Vec<Head>>) -> Table {
-        Table { heads: heads.into(), rows: Vec::new() }
+    pub fn new(heads: impl Into<Vec<Head>>) -> TextTable {
+        TextTable { heads: heads.into(), rows: Vec::new() }
     }
 
     /// Adds a row, with a cell for each heading.
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_they_must_be() {
-        let mut table = Table::new([Head::Left("ID"), Head::Right("N"), Head::Left("TEXT")]);
+        let mut table = TextTable::new([Head::Left("ID"), Head::Right("N"), Head::Left("TEXT")]);
         table.push(vec!["日本".into(), "7".into(), "a\x1bb".into()]);
         table.push(vec!["b".into(), "100".into(), Cell::styled("", Style::Red)]);
         table.push(vec!["c".into(), "1".into(), Cell::styled("longer than it", Style::Red)]);

@@ -10,12 +10,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use self::screen::{Key, Screen};
 use super::api::{Api, Results};
 use super::error::ClientError;
-use super::human;
-use super::options::{Form, TopArgs, Which};
+use super::humanize;
+use super::options::{ListFormat, Selector, TopArgs};
 use super::out::{Out, Style, printable, printable_json};
 use super::persist::PATIENCE;
 use super::proc::Proc;
-use super::table::{Cell, Head, Table, cut};
+use super::table::{Cell, Head, TextTable, cut};
 
 /// A process at one look.
 struct Row {
@@ -33,25 +33,26 @@ type Before = HashMap<(String, Option<i64>), (f64, f64)>;
 /// # Errors
 /// There is no answer, or none any more.
 pub async fn top(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
-    let live = out.terminal && !args.once && matches!(args.form, Form::Table | Form::Wide);
+    let live =
+        out.terminal && !args.once && matches!(args.format, ListFormat::Table | ListFormat::Wide);
     if live { watch(args, api, out).await } else { once(args, api, out).await }
 }
 
 async fn once(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
     let (agent, rows) = look(args, api, &mut Before::new()).await?;
-    match args.form {
-        Form::Table | Form::Wide => {
+    match args.format {
+        ListFormat::Table | ListFormat::Wide => {
             let mut lines = heading(&agent);
             lines.push(String::new());
-            lines.extend(table(&rows, args.form).lines(out));
+            lines.extend(table(&rows, args.format).lines(out));
             out.write(lines.join("\n") + "\n")?;
         }
-        Form::Json => {
+        ListFormat::Json => {
             let processes: Vec<Value> = rows.iter().map(as_json).collect();
             let all = json!({"agent": agent, "processes": processes});
             out.write(printable_json(&format!("{all}\n")))?;
         }
-        Form::Jsonl => {
+        ListFormat::Jsonl => {
             for row in &rows {
                 out.write(printable_json(&format!("{}\n", as_json(row))))?;
             }
@@ -88,7 +89,7 @@ async fn watch(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientErr
                     (Err(error), _) => return Err(error),
                 };
                 if let Some((agent, rows)) = &last {
-                    screen.draw(&page(agent, rows, args.form, note, screen.out()))?;
+                    screen.draw(&page(agent, rows, args.format, note, screen.out()))?;
                 }
                 tokio::select! {
                     _ = ticks.tick() => Key::Other,
@@ -108,11 +109,11 @@ async fn watch(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientErr
 }
 
 /// What the terminal shows.
-fn page(agent: &Value, rows: &[Row], form: Form, note: &str, out: &Out) -> Vec<String> {
+fn page(agent: &Value, rows: &[Row], format: ListFormat, note: &str, out: &Out) -> Vec<String> {
     let (width, height) = out.size().unwrap_or((80, 24));
     let mut lines: Vec<String> = heading(agent).iter().map(|line| cut(line, width)).collect();
     lines.push(String::new());
-    lines.extend(table(rows, form).lines(out));
+    lines.extend(table(rows, format).lines(out));
     lines.truncate(height.saturating_sub(1));
     lines.push(out.paint(Style::Dim, note));
     lines
@@ -124,7 +125,7 @@ async fn look(
     api: &Api,
     before: &mut Before,
 ) -> Result<(Value, Vec<Row>), ClientError> {
-    let running = Which { state: vec!["running".into()], ..Which::default() };
+    let running = Selector { state: vec!["running".into()], ..Selector::default() };
     let (agent, results) = (api.agent().await?, api.list(&running).await?);
     let mut rows = rows(results, before).map_err(|reason| api.nonsense(reason))?;
     rows.truncate(args.limit.unwrap_or(usize::MAX));
@@ -175,7 +176,7 @@ fn heading(agent: &Value) -> Vec<String> {
             text("hostname"),
             text("username"),
             number("pid"),
-            human::span(uptime)
+            humanize::span(uptime)
         )),
         format!(
             "{} running, {} terminated, {} error; {}",
@@ -187,8 +188,8 @@ fn heading(agent: &Value) -> Vec<String> {
     ]
 }
 
-fn table(rows: &[Row], form: Form) -> Table {
-    let wide = form == Form::Wide;
+fn table(rows: &[Row], format: ListFormat) -> TextTable {
+    let wide = format == ListFormat::Wide;
     let mut heads = vec![
         Head::Left("ID"),
         Head::Right("PID"),
@@ -202,7 +203,7 @@ fn table(rows: &[Row], form: Form) -> Table {
         heads.extend([Head::Right("THREADS"), Head::Right("OUTPUT"), Head::Left("LABELS")]);
     }
     heads.push(Head::Left("COMMAND"));
-    let mut table = Table::new(heads);
+    let mut table = TextTable::new(heads);
     for Row { id, proc, cpu } in rows {
         let dash = || "-".to_owned();
         let mut row = vec![
@@ -210,9 +211,9 @@ fn table(rows: &[Row], form: Form) -> Table {
             proc.pid.map_or_else(dash, |pid| pid.to_string()).into(),
             proc.state(),
             format!("{:.1}", cpu * 100.0).into(),
-            proc.memory().map_or_else(dash, human::bytes).into(),
-            proc.usage.as_ref().map_or_else(dash, |usage| human::span(usage.cpu)).into(),
-            proc.times.elapsed.map_or_else(dash, human::span).into(),
+            proc.memory().map_or_else(dash, humanize::bytes).into(),
+            proc.usage.as_ref().map_or_else(dash, |usage| humanize::span(usage.cpu)).into(),
+            proc.times.elapsed.map_or_else(dash, humanize::span).into(),
         ];
         if wide {
             let threads = proc.proc_stat.as_ref().map(|stat| stat.num_threads.to_string());

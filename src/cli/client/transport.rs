@@ -28,7 +28,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 
 /// Where an instance is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum InstanceAddress {
     /// Behind a Unix socket.
     Socket(PathBuf),
     /// Behind a URL, with what it takes to be let in.
@@ -42,11 +42,11 @@ pub enum Place {
     },
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for InstanceAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Place::Socket(path) => write!(f, "{}", path.display()),
-            Place::Url { base, .. } => write!(f, "{base}"),
+            InstanceAddress::Socket(path) => write!(f, "{}", path.display()),
+            InstanceAddress::Url { base, .. } => write!(f, "{base}"),
         }
     }
 }
@@ -84,18 +84,18 @@ impl Transport {
     ///
     /// # Errors
     /// A certificate that is of no use.
-    pub fn new(place: &Place) -> Result<Transport, ClientError> {
+    pub fn new(place: &InstanceAddress) -> Result<Transport, ClientError> {
         let named = place.to_string();
         let peer = Rc::default();
         match place {
-            Place::Socket(path) => Ok(Transport {
+            InstanceAddress::Socket(path) => Ok(Transport {
                 client: over_socket(path, Rc::clone(&peer)),
                 base: "http://localhost".into(),
                 peer,
                 token: None,
                 place: named,
             }),
-            Place::Url { base, token, ca } => Ok(Transport {
+            InstanceAddress::Url { base, token, ca } => Ok(Transport {
                 client: over_network(base, ca.as_deref(), Rc::clone(&peer))?,
                 peer,
                 base: base.to_string().trim_end_matches('/').to_owned(),

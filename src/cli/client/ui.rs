@@ -9,7 +9,7 @@ use super::api::Api;
 use super::error::ClientError;
 use super::options::UiArgs;
 use super::out::{Out, printable};
-use super::say;
+use super::print_message;
 use crate::config::Env;
 
 /// Where to open the page.
@@ -40,14 +40,16 @@ pub async fn ui(args: &UiArgs, api: &Api, env: &Env, out: &mut Out) -> Result<u8
         let Some((program, arguments)) = words.split_first() else { continue };
         match Command::new(program).args(arguments).status() {
             Ok(status) if status.success() => {
-                say(&format!("opened {shown} with {program}"));
+                print_message(&format!("opened {shown} with {program}"));
                 return Ok(0);
             }
-            Ok(status) => say(&format!("cannot open {shown} with {program}: {status}")),
-            Err(error) => say(&format!("cannot open {shown} with {program}: {error}")),
+            Ok(status) => print_message(&format!("cannot open {shown} with {program}: {status}")),
+            Err(error) => print_message(&format!("cannot open {shown} with {program}: {error}")),
         }
     }
-    say(&format!("no browser was opened: open this URL within {expires_in} s; it is valid once"));
+    print_message(&format!(
+        "no browser was opened: open this URL within {expires_in} s; it is valid once"
+    ));
     out.line(&url).map(|()| 0)
 }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::api::{Api, Results};
 use super::error::ClientError;
-use super::forms;
+use super::format;
 use super::options::WaitArgs;
 use super::out::Out;
 use super::proc::Proc;
@@ -27,7 +27,7 @@ pub async fn wait(args: &WaitArgs, api: &Api, out: &mut Out) -> Result<u8, Clien
         let proc = Proc::of(&result).map_err(|reason| api.nonsense(reason))?;
         if proc.is_running() {
             let after = args.timeout.unwrap_or_default().as_secs_f64();
-            super::say(&format!("process still running after {after} s: {id}"));
+            super::print_message(&format!("process still running after {after} s: {id}"));
             return Ok(TIMEOUT);
         }
         if code == 0 {
@@ -35,8 +35,8 @@ pub async fn wait(args: &WaitArgs, api: &Api, out: &mut Out) -> Result<u8, Clien
         }
         results.insert(id.clone(), result);
     }
-    if let Some(form) = args.form {
-        forms::list(&results, form, api, out)?;
+    if let Some(format) = args.format {
+        format::list(&results, format, api, out)?;
     }
     Ok(code)
 }

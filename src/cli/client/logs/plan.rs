@@ -89,7 +89,7 @@ pub(super) struct Piece {
 /// What to print.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Plan {
-    /// Which captures.
+    /// Selector captures.
     pub(super) fds: Vec<String>,
     /// What there is: pieces whose order is known, in it; the last lines are those of each of these.
     pub(super) sequences: Vec<Vec<Piece>>,
@@ -209,7 +209,7 @@ fn since(args: &LogsArgs, subject: &Subject, timed: bool) -> Result<Since, Clien
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::client::human;
+    use crate::cli::client::humanize;
     use crate::cli::client::options::Target;
 
     fn args() -> LogsArgs {
@@ -246,7 +246,7 @@ mod tests {
         let piece = |time, fd, offset, length| Piece { time: Some(time), fd, offset, length };
         let all = vec![piece(101.0, 0, 0, 4), piece(102.0, 1, 0, 3), piece(150.0, 0, 4, 2)];
         assert_eq!((plan.sequences, plan.ends), (vec![all.clone()], vec![6, 3]));
-        let since = LogsArgs { since: human::since("90").ok(), ..args() };
+        let since = LogsArgs { since: humanize::since("90").ok(), ..args() };
         let plan = Plan::new(&since, &timed()).unwrap();
         assert_eq!((plan.sequences, plan.ends), (vec![all[2..].to_vec()], vec![6, 3]));
         let one = LogsArgs { stream: Some("2".into()), ..args() };
@@ -266,7 +266,7 @@ mod tests {
             let wanted = LogsArgs { timestamps: true, ..args() };
             let error = Plan::new(&wanted, &subject).unwrap_err().to_string();
             assert!(error.starts_with("--timestamps: no times are known"), "{error}");
-            let since = |text| LogsArgs { since: human::since(text).ok(), ..args() };
+            let since = |text| LogsArgs { since: humanize::since(text).ok(), ..args() };
             assert!(Plan::new(&since("50"), &subject).is_err());
             // Before the start there was nothing.
             assert_eq!(Plan::new(&since("100"), &subject).unwrap(), plan);

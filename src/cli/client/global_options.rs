@@ -4,33 +4,37 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
 
-use super::options::Asked;
+use super::options::ClientCommand;
 
-/// [`Asked`], without the options of the program that mean nothing here: those of what an instance is to be. They are neither in
+/// [`ClientCommand`], without the options of the program that mean nothing here: those of what an instance is to be. They are neither in
 /// the help nor accepted, and their letters are free.
 #[derive(Clone, Debug)]
-pub struct ClientCommand(pub Asked);
+pub struct InstanceCommand(pub ClientCommand);
 
 /// Options of the program that say where instances are.
 const MEANT: [&str; 2] = ["config", "state_dir"];
 
-impl ClientCommand {
+impl InstanceCommand {
     /// Covers the program's global options by ones that are hidden.
-    fn veil(command: Command) -> Command {
+    fn hide_global_options(command: Command) -> Command {
         let globals = command.get_arguments().filter(|arg| arg.is_global_set());
-        let veiled: Vec<_> = globals
+        let hidden: Vec<_> = globals
             .filter(|arg| !MEANT.contains(&arg.get_id().as_str()))
             .map(|arg| arg.clone().short(None).hide(true))
             .collect();
         command.mut_subcommands(|sub| {
-            if Asked::has_subcommand(sub.get_name()) { sub.args(veiled.clone()) } else { sub }
+            if ClientCommand::has_subcommand(sub.get_name()) {
+                sub.args(hidden.clone())
+            } else {
+                sub
+            }
         })
     }
 
     /// Whether only options are given that the command has.
     fn check(matches: &ArgMatches) -> Result<(), clap::Error> {
         let Some((name, given)) = matches.subcommand() else { return Ok(()) };
-        let own = Asked::augment_subcommands(Command::new("procstar"));
+        let own = ClientCommand::augment_subcommands(Command::new("procstar"));
         let Some(own) = own.find_subcommand(name) else { return Ok(()) };
         let foreign = given.ids().find(|id| {
             given.value_source(id.as_str()) == Some(ValueSource::CommandLine)
@@ -51,10 +55,10 @@ impl ClientCommand {
     }
 }
 
-impl FromArgMatches for ClientCommand {
+impl FromArgMatches for InstanceCommand {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         Self::check(matches)?;
-        Asked::from_arg_matches(matches).map(ClientCommand)
+        ClientCommand::from_arg_matches(matches).map(InstanceCommand)
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -63,16 +67,16 @@ impl FromArgMatches for ClientCommand {
     }
 }
 
-impl Subcommand for ClientCommand {
+impl Subcommand for InstanceCommand {
     fn augment_subcommands(command: Command) -> Command {
-        Self::veil(Asked::augment_subcommands(command))
+        Self::hide_global_options(ClientCommand::augment_subcommands(command))
     }
 
     fn augment_subcommands_for_update(command: Command) -> Command {
-        Self::veil(Asked::augment_subcommands_for_update(command))
+        Self::hide_global_options(ClientCommand::augment_subcommands_for_update(command))
     }
 
     fn has_subcommand(name: &str) -> bool {
-        Asked::has_subcommand(name)
+        ClientCommand::has_subcommand(name)
     }
 }

@@ -2,23 +2,28 @@
 
 use super::api::{Api, Results};
 use super::error::ClientError;
-use super::human;
-use super::options::Form;
+use super::humanize;
+use super::options::ListFormat;
 use super::out::{Out, Style, printable_json};
 use super::proc::{Proc, or_dash};
-use super::table::{Cell, Head, Table};
+use super::table::{Cell, Head, TextTable};
 
 /// Prints processes.
 ///
 /// # Errors
 /// They cannot be written, or make no sense.
-pub fn list(results: &Results, form: Form, api: &Api, out: &mut Out) -> Result<(), ClientError> {
-    match form {
-        Form::Json => json(results, out),
-        Form::Jsonl => jsonl(results, out),
-        Form::Table | Form::Wide => {
-            let wide = form == Form::Wide;
-            let mut table = Table::new(heads(wide));
+pub fn list(
+    results: &Results,
+    format: ListFormat,
+    api: &Api,
+    out: &mut Out,
+) -> Result<(), ClientError> {
+    match format {
+        ListFormat::Json => json(results, out),
+        ListFormat::Jsonl => jsonl(results, out),
+        ListFormat::Table | ListFormat::Wide => {
+            let wide = format == ListFormat::Wide;
+            let mut table = TextTable::new(heads(wide));
             for (id, result) in results {
                 let proc = Proc::of(result).map_err(|reason| api.nonsense(reason))?;
                 table.push(row(id, &proc, wide));
@@ -32,7 +37,7 @@ pub fn list(results: &Results, form: Form, api: &Api, out: &mut Out) -> Result<(
 ///
 /// # Errors
 /// It cannot be written.
-pub fn lines(table: &Table, out: &mut Out) -> Result<(), ClientError> {
+pub fn lines(table: &TextTable, out: &mut Out) -> Result<(), ClientError> {
     let mut text = table.lines(out).join("\n");
     text.push('\n');
     out.write(text)
@@ -67,18 +72,23 @@ pub fn jsonl(results: &Results, out: &mut Out) -> Result<(), ClientError> {
 ///
 /// # Errors
 /// It cannot be written.
-pub fn ids(ids: &[String], form: Form, null: bool, out: &mut Out) -> Result<(), ClientError> {
-    match form {
+pub fn ids(
+    ids: &[String],
+    format: ListFormat,
+    null: bool,
+    out: &mut Out,
+) -> Result<(), ClientError> {
+    match format {
         _ if null => ids.iter().try_for_each(|id| out.write(format!("{id}\0"))),
-        Form::Json => {
+        ListFormat::Json => {
             let object = serde_json::json!({ "proc_ids": ids });
             out.write(printable_json(&format!("{object}\n")))
         }
-        Form::Jsonl => ids.iter().try_for_each(|id| {
+        ListFormat::Jsonl => ids.iter().try_for_each(|id| {
             let object = serde_json::json!({ "id": id });
             out.write(printable_json(&format!("{object}\n")))
         }),
-        Form::Table | Form::Wide => ids.iter().try_for_each(|id| out.id(id)),
+        ListFormat::Table | ListFormat::Wide => ids.iter().try_for_each(|id| out.id(id)),
     }
 }
 
@@ -115,13 +125,13 @@ fn row(id: &str, proc: &Proc, wide: bool) -> Vec<Cell> {
         proc.state(),
         proc.ending().into(),
         proc.pid.map_or_else(dash, |pid| pid.to_string()).into(),
-        proc.age().map_or_else(dash, human::span).into(),
-        proc.times.elapsed.map_or_else(dash, human::span).into(),
+        proc.age().map_or_else(dash, humanize::span).into(),
+        proc.times.elapsed.map_or_else(dash, humanize::span).into(),
     ];
     if wide {
         row.extend([
-            proc.usage.as_ref().map_or_else(dash, |usage| human::span(usage.cpu)).into(),
-            proc.memory().map_or_else(dash, human::bytes).into(),
+            proc.usage.as_ref().map_or_else(dash, |usage| humanize::span(usage.cpu)).into(),
+            proc.memory().map_or_else(dash, humanize::bytes).into(),
             proc.captured().into(),
             started(proc).into(),
             proc.labels().into(),

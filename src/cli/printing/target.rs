@@ -18,7 +18,7 @@ use crate::trust;
 use crate::users::user_name;
 
 /// How the results at a place are written.
-enum Place {
+enum Destination {
     /// To an open file, which is not replaced.
     Open(File),
     /// To a FIFO or a device, which is opened when there is something to write.
@@ -29,22 +29,24 @@ enum Place {
     Overwrite(PathBuf),
 }
 
-impl Place {
-    fn of(path: &Path) -> io::Result<Place> {
+impl Destination {
+    fn of(path: &Path) -> io::Result<Destination> {
         trust::check_links(path)?;
         let given = path;
         let path = match descriptor::resolve(path)? {
-            Named::Own(fd) => return descriptor::writable(fd).map(Place::Open),
-            Named::Foreign(path) if !path.metadata()?.is_file() => return Place::special(path),
+            Named::Own(fd) => return descriptor::writable(fd).map(Destination::Open),
+            Named::Foreign(path) if !path.metadata()?.is_file() => {
+                return Destination::special(path);
+            }
             Named::Foreign(path) => {
-                return OpenOptions::new().append(true).open(path).map(Place::Open);
+                return OpenOptions::new().append(true).open(path).map(Destination::Open);
             }
             Named::File(path) => path,
         };
         let existing = match path.metadata() {
             Ok(existing) => existing,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Place::Replace(link(given)?.unwrap_or(path), None));
+                return Ok(Destination::Replace(link(given)?.unwrap_or(path), None));
             }
             Err(error) => return Err(error),
         };
@@ -53,26 +55,26 @@ impl Place {
         }
         if !existing.is_file() {
             not_planted(&path, &existing)?;
-            return Place::special(path);
+            return Destination::special(path);
         }
         // The link itself, whatever it leads to.
         if let Some(link) = link(given)? {
-            return Ok(Place::Replace(link, None));
+            return Ok(Destination::Replace(link, None));
         }
         if can_be_replaced(&path, &existing) {
-            return Ok(Place::Replace(path, Some(existing)));
+            return Ok(Destination::Replace(path, Some(existing)));
         }
         not_planted(&path, &existing)?;
-        Ok(Place::Overwrite(path))
+        Ok(Destination::Overwrite(path))
     }
 
-    fn special(path: PathBuf) -> io::Result<Place> {
+    fn special(path: PathBuf) -> io::Result<Destination> {
         if path.metadata()?.file_type().is_socket() {
             return Err(io::Error::other("is a socket, which cannot be opened"));
         }
         let at = nix::fcntl::AT_FDCWD;
         faccessat(at, &path, AccessFlags::W_OK, AtFlags::AT_EACCESS)?;
-        Ok(Place::Special(path))
+        Ok(Destination::Special(path))
     }
 }
 
@@ -102,9 +104,9 @@ fn not_planted(path: &Path, existing: &Metadata) -> io::Result<()> {
 /// # Errors
 /// Why not: for example it is a directory, or no file can be made in its directory.
 pub fn check(path: &Path) -> io::Result<()> {
-    match Place::of(path)? {
-        Place::Open(_) | Place::Special(_) => Ok(()),
-        Place::Replace(path, existing) => match file_beside(&path, results_mode()) {
+    match Destination::of(path)? {
+        Destination::Open(_) | Destination::Special(_) => Ok(()),
+        Destination::Replace(path, existing) => match file_beside(&path, results_mode()) {
             Ok((beside, _)) => std::fs::remove_file(beside),
             Err(error) => {
                 if existing.is_none() || open_in_place(&path).is_err() {
@@ -113,7 +115,7 @@ pub fn check(path: &Path) -> io::Result<()> {
                 Ok(())
             }
         },
-        Place::Overwrite(path) => open_in_place(&path).map(drop),
+        Destination::Overwrite(path) => open_in_place(&path).map(drop),
     }
 }
 
@@ -136,14 +138,14 @@ pub fn save(results: &[Arc<Facts>], sampler: &Sampler, path: &Path, line: bool) 
         let mut to = Patient::new(file)?;
         write_results(results, sampler, &mut to)
     };
-    let (mut file, line) = match Place::of(path)? {
-        Place::Open(file) => (file, line),
-        Place::Special(path) => {
+    let (mut file, line) = match Destination::of(path)? {
+        Destination::Open(file) => (file, line),
+        Destination::Special(path) => {
             let options = OpenOptions::new().write(true).custom_flags(libc::O_NOCTTY).open(path);
             (options?, line)
         }
-        Place::Overwrite(path) => (emptied(&path)?, false),
-        Place::Replace(path, existing) => match file_beside(&path, results_mode()) {
+        Destination::Overwrite(path) => (emptied(&path)?, false),
+        Destination::Replace(path, existing) => match file_beside(&path, results_mode()) {
             Ok((beside, file)) => return replace(&path, existing, &beside, &file, write),
             Err(error) if existing.is_none() => return Err(error),
             Err(error) => (emptied(&path).map_err(|_| error)?, false),
