@@ -1,6 +1,6 @@
 //! Specs: JSON of INPUT and HTTP, MessagePack of the server.
 
-use procstar::spec::{Request, SpecErrors, Validated, diagnose, from_json, from_msgpack};
+use procstar::spec::{SpecErrors, StartRequest, Validated, diagnose, from_json, from_msgpack};
 
 /// The same text is read as JSON and as the MessagePack of a request's `specs`.
 pub fn check(data: &[u8]) {
@@ -28,7 +28,7 @@ fn json(data: &[u8]) {
 }
 
 fn accepted(data: &[u8], validated: &Validated) {
-    let request: Request = serde_json::from_slice(data).expect("what validates has parsed");
+    let request: StartRequest = serde_json::from_slice(data).expect("what validates has parsed");
     let again = serde_json::to_vec(&request).expect("a request can be written");
     let again = from_json(&again).expect("what was written can be read");
     assert_eq!(&again, validated, "the same request, written out");

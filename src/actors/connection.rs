@@ -30,7 +30,7 @@ use super::status::{LinkState, LinkStatus};
 use crate::config::{ConnectSettings, Secret};
 use crate::net::dial::{Dial, DialError};
 use crate::net::socket::{Inbound, Link};
-use crate::report::Sampler;
+use crate::report::ResultContext;
 use crate::rotating::Rotating;
 use crate::wire::{ConnInfo, ProcInfo};
 use end::End;
@@ -88,7 +88,7 @@ pub enum Outcome {
 pub struct Connection {
     options: Options,
     peers: Peers,
-    sampler: Arc<Sampler>,
+    context: Arc<ResultContext>,
     dialer: Rc<dyn Dial>,
     health: Health,
     phase: Phase,
@@ -114,7 +114,7 @@ impl Connection {
     pub fn new(
         options: Options,
         peers: Peers,
-        sampler: Arc<Sampler>,
+        context: Arc<ResultContext>,
         dialer: Rc<dyn Dial>,
         outcome: oneshot::Sender<Outcome>,
     ) -> Self {
@@ -122,7 +122,7 @@ impl Connection {
             health: Health::new(&options.connect, fastrand::u64(..)),
             options,
             peers,
-            sampler,
+            context,
             dialer,
             phase: Phase::Idle,
             finishing: false,

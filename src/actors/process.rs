@@ -15,7 +15,7 @@ use super::messages::{Changed, SignalError, Told};
 use super::ticker::Sampling;
 use crate::engine::{Event, StopFailure, StopOrder};
 use crate::report::Facts;
-use crate::report::samples::Track;
+use crate::report::samples::SampleHistory;
 use crate::spec::{Identity, ProcId};
 
 /// The actor.
@@ -28,7 +28,7 @@ pub struct Process {
     /// How it is sampled, if it is.
     sampling: Option<Sampling>,
     /// Its history, from its start on.
-    track: Option<Arc<Track>>,
+    history: Option<Arc<SampleHistory>>,
     ended: bool,
     /// What was published last.
     facts: Option<Arc<Facts>>,
@@ -52,7 +52,7 @@ impl Process {
             engine,
             results,
             sampling: None,
-            track: None,
+            history: None,
             ended: false,
             facts: None,
             stop_failures: Vec::new(),
@@ -68,8 +68,8 @@ impl Process {
     /// Has facts go where all see them.
     fn publish(&mut self, facts: Facts) {
         let facts = facts
-            .of(self.identity.clone())
-            .tracked(self.track.clone())
+            .with_identity(self.identity.clone())
+            .with_history(self.history.clone())
             .with_stop_failures(self.stop_failures.clone());
         let facts = Arc::new(facts);
         self.facts = Some(Arc::clone(&facts));
@@ -88,12 +88,12 @@ impl Handler<Told> for Process {
         match event {
             Event::Started(started) => {
                 tracing::debug!(proc_id = %self.id, pid = started.pid, "process started");
-                self.track = self.sampling.as_ref().map(|sampling| sampling.begin(&started));
+                self.history = self.sampling.as_ref().map(|sampling| sampling.begin(&started));
                 self.publish(Facts::of_start(*started));
             }
             Event::Ended(ended) => {
                 self.ended = true;
-                self.track.iter().for_each(|track| track.end());
+                self.history.iter().for_each(|history| history.end());
                 tracing::debug!(proc_id = %self.id, pid = ended.pid, status = ended.status,
                     failures = ended.failures.len(), "process ended");
                 self.publish(Facts::of_end(*ended));

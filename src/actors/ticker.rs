@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::engine::procfs::{ProcFs, ReadError};
 use crate::engine::{Moment, Started};
-use crate::report::samples::Track;
+use crate::report::samples::SampleHistory;
 
 /// What the owner of a process needs to have it sampled.
 #[derive(Clone)]
@@ -27,7 +27,7 @@ pub struct Sampling {
 /// Sample this process from now on, until it ends or nobody holds its history. Handled by the [`Ticker`].
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Watch(pub Weak<Track>);
+pub struct Watch(pub Weak<SampleHistory>);
 
 /// The actor.
 pub struct Ticker {
@@ -40,7 +40,7 @@ pub struct Ticker {
 
 /// A process that is sampled.
 struct Watched {
-    track: Weak<Track>,
+    history: Weak<SampleHistory>,
     /// Its open `stat`, once it was read.
     stat: Option<File>,
     /// Its CPU clock when it was read last.
@@ -78,28 +78,28 @@ impl Ticker {
 impl Watched {
     /// Takes a sample; false where there is none to take any more.
     fn look(&mut self, procfs: &ProcFs) -> bool {
-        let Some(track) = self.track.upgrade().filter(|track| !track.has_ended()) else {
+        let Some(history) = self.history.upgrade().filter(|history| !history.has_ended()) else {
             return false;
         };
         // A process that is gone has no clock.
-        let Some(cpu) = cpu_time(track.pid()) else { return false };
+        let Some(cpu) = cpu_time(history.pid()) else { return false };
         let now = Moment::now();
         if self.cpu == Some(cpu) {
-            track.repeat(now);
+            history.repeat(now);
             return true;
         }
         let first = self.stat.is_none();
         if first {
             // Without a descriptor to spare it is opened each time.
-            self.stat = procfs.open_stat(track.pid()).ok();
+            self.stat = procfs.open_stat(history.pid()).ok();
         }
         let read = match &self.stat {
-            Some(file) => procfs.read_stat_of(file, track.pid()),
-            None => procfs.read_stat(track.pid()),
+            Some(file) => procfs.read_stat_of(file, history.pid()),
+            None => procfs.read_stat(history.pid()),
         };
         match read {
-            Ok(stat) if track.is_of(&stat) => {
-                track.add(now, &stat);
+            Ok(stat) if history.is_of(&stat) => {
+                history.add(now, &stat);
                 self.cpu = Some(cpu);
                 true
             }
@@ -123,8 +123,8 @@ impl Actor for Ticker {
 impl Handler<Watch> for Ticker {
     type Result = ();
 
-    fn handle(&mut self, Watch(track): Watch, ctx: &mut Self::Context) {
-        self.watched.push(Watched { track, stat: None, cpu: None });
+    fn handle(&mut self, Watch(history): Watch, ctx: &mut Self::Context) {
+        self.watched.push(Watched { history, stat: None, cpu: None });
         if self.due.is_none() {
             self.arm(ctx);
         }
@@ -133,10 +133,10 @@ impl Handler<Watch> for Ticker {
 
 impl Sampling {
     /// Has a process sampled that has just started; gives its history.
-    pub(super) fn begin(&self, started: &Started) -> Arc<Track> {
+    pub(super) fn begin(&self, started: &Started) -> Arc<SampleHistory> {
         let stat = started.stat.as_ref();
-        let track = Arc::new(Track::new(started.pid, stat, started.start, self.count));
-        self.ticker.do_send(Watch(Arc::downgrade(&track)));
-        track
+        let history = Arc::new(SampleHistory::new(started.pid, stat, started.start, self.count));
+        self.ticker.do_send(Watch(Arc::downgrade(&history)));
+        history
     }
 }

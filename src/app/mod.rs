@@ -54,7 +54,7 @@ use crate::net::dial::WssDialer;
 use crate::net::socket::Limits;
 use crate::net::tls;
 use crate::page_key::PageKey;
-use crate::report::{AgentInfo, Facts, Sampler};
+use crate::report::{AgentInfo, Facts, ResultContext};
 use crate::rotating::Rotating;
 use crate::spec::{self, LimitSpec, ProcId, Validated};
 use crate::wire::{ConnInfo, ProcInfo};
@@ -215,12 +215,12 @@ pub fn run(run: &Run, env: &Env, socket: UnixStream, given: Given) -> Result<u8,
     let prepared = prepare(run, env, given).inspect_err(|error| {
         keeper_link::report_failure(&socket, &error.to_string());
     })?;
-    let Prepared { dialer, sampler, listening, input } = prepared;
+    let Prepared { dialer, context, listening, input } = prepared;
     let welcome = introduce(socket, keeper_settings(run, env), opening(run, env), input)?;
-    let sampler = sampler.of(agent_info(welcome.pid), run.settings.agent.group_id.clone());
+    let context = context.with_agent(agent_info(welcome.pid), run.settings.agent.group_id.clone());
     let system = actix::System::new();
     let ended = system.block_on(async move {
-        let agent = Agent::start(run, welcome, Arc::new(sampler))?;
+        let agent = Agent::start(run, welcome, Arc::new(context))?;
         agent.run(run, listening, dialer).await
     });
     // Its end would wait for threads of its pool: one that asks a name server, or writes where nobody reads. The program ends now.
@@ -231,7 +231,7 @@ pub fn run(run: &Run, env: &Env, socket: UnixStream, given: Given) -> Result<u8,
 /// What an agent needs before it introduces itself.
 struct Prepared {
     dialer: Option<Dialer>,
-    sampler: Sampler,
+    context: ResultContext,
     listening: Listening,
     input: Option<Validated>,
 }
@@ -244,7 +244,8 @@ fn prepare(run: &Run, env: &Env, given: Given) -> Result<Prepared, RunError> {
         check_destinations(run)?;
     }
     let dialer = dialer(&run.settings)?;
-    let sampler = Sampler::new(ProcFs::default()).with_max_inline(run.settings.capture.max_inline);
+    let context =
+        ResultContext::new(ProcFs::default()).with_max_inline(run.settings.capture.max_inline);
     let listening = listening::on_network(&run.settings, env, given, first)?;
     // A later agent is not asked for INPUT's processes again, and a standard input is read up by then.
     let input = match (&run.input, &run.foreground) {
@@ -259,7 +260,7 @@ fn prepare(run: &Run, env: &Env, given: Given) -> Result<Prepared, RunError> {
         (None, None) => None,
     };
     input.iter().for_each(warn_of_systemd);
-    Ok(Prepared { dialer, sampler, listening, input })
+    Ok(Prepared { dialer, context, listening, input })
 }
 
 /// Whether an agent would start with these options in the place of that of the keeper `before`; `fds` are the descriptors that this process
@@ -409,7 +410,7 @@ struct Agent {
     page_key: PageKey,
     /// How far an earlier agent has come with printing.
     printing: Printing,
-    sampler: Arc<Sampler>,
+    context: Arc<ResultContext>,
     patience: Patience,
     done: oneshot::Receiver<()>,
     gone: oneshot::Receiver<()>,
@@ -419,7 +420,7 @@ type Dialer = (String, Rotating<rustls::ClientConfig>);
 
 impl Agent {
     /// Starts the actors, and handles signals from now on.
-    fn start(run: &Run, welcome: Welcome, sampler: Arc<Sampler>) -> Result<Agent, RunError> {
+    fn start(run: &Run, welcome: Welcome, context: Arc<ResultContext>) -> Result<Agent, RunError> {
         let settings = &run.settings;
         let launched = (welcome.pid, welcome.ppid);
         let (start, first) = (welcome.start, welcome.first);
@@ -503,7 +504,7 @@ impl Agent {
             conn_id,
             page_key,
             printing,
-            sampler,
+            context,
             patience,
             done,
             gone,
@@ -641,7 +642,7 @@ impl Agent {
         let limits = Limits { max_message: agent.max_message, ..Limits::default() };
         let dialer = Rc::new(WssDialer::new(&host, agent.port, tls).limits(limits));
         let (tell, ended) = oneshot::channel();
-        (Connection::new(options, peers, Arc::clone(&self.sampler), dialer, tell), ended)
+        (Connection::new(options, peers, Arc::clone(&self.context), dialer, tell), ended)
     }
 
     async fn write_results(&self, run: &Run) -> Result<(), RunError> {
@@ -661,8 +662,8 @@ impl Agent {
     /// Writes the results to a path.
     async fn save(&self, results: &[Arc<Facts>], path: &Path, line: bool) -> Result<(), RunError> {
         let (to, path) = (path.display().to_string(), path.to_owned());
-        self.write(to, results, move |results, sampler| {
-            printing::save(results, sampler, &path, line)
+        self.write(to, results, move |results, context| {
+            printing::save(results, context, &path, line)
         })
         .await
     }
@@ -702,15 +703,15 @@ impl Agent {
         &self,
         to: String,
         results: &[Arc<Facts>],
-        write: impl FnOnce(&[Arc<Facts>], &Sampler) -> io::Result<()> + Send + 'static,
+        write: impl FnOnce(&[Arc<Facts>], &ResultContext) -> io::Result<()> + Send + 'static,
     ) -> Result<(), RunError> {
-        let (sampler, all) = (Arc::clone(&self.sampler), results.to_vec());
-        let Err(source) = self.write_patiently(move || write(&all, &sampler)).await else {
+        let (context, all) = (Arc::clone(&self.context), results.to_vec());
+        let Err(source) = self.write_patiently(move || write(&all, &context)).await else {
             return Ok(());
         };
-        let (sampler, all) = (Arc::clone(&self.sampler), results.to_vec());
+        let (context, all) = (Arc::clone(&self.context), results.to_vec());
         let kept = actix_rt::task::spawn_blocking(move || {
-            let instead = write_elsewhere(&source, &all, &sampler);
+            let instead = write_elsewhere(&source, &all, &context);
             RunError::Write { to, source, instead }
         });
         Err(kept.await.unwrap_or_else(|error| system("write results")(io::Error::other(error))))
@@ -718,14 +719,14 @@ impl Agent {
 }
 
 /// Writes results that could not be written where they should be; gives the end of a sentence that says where they are.
-fn write_elsewhere(why: &io::Error, results: &[Arc<Facts>], sampler: &Sampler) -> String {
+fn write_elsewhere(why: &io::Error, results: &[Arc<Facts>], context: &ResultContext) -> String {
     if why.kind() == io::ErrorKind::BrokenPipe {
         // Its reader has closed it, and does not want them.
         return String::new();
     }
-    match printing::keep(results, sampler) {
+    match printing::keep(results, context) {
         Ok(path) => format!("; wrote them to {} instead", path.display()),
-        Err(_) => match printing::print_to(&io::stderr(), results, sampler) {
+        Err(_) => match printing::print_to(&io::stderr(), results, context) {
             Ok(()) => "; wrote them to standard error instead".to_owned(),
             Err(_) => "; the results are lost: they cannot be written anywhere else".to_owned(),
         },

@@ -89,7 +89,7 @@ impl Agent {
             end: results.clone().recipient(),
             tally: results.clone().recipient(),
             position: results.clone().recipient(),
-            sampler: Arc::clone(&self.sampler),
+            context: Arc::clone(&self.context),
             policy: doors::policy(
                 &settings.http,
                 run.token_files.http.as_deref(),

@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 pub use self::target::{check, check_stdout, keep, save, write_public};
 use super::client::out::printable_json;
-use crate::report::{AsOf, Document, Facts, Format, Sampler};
+use crate::report::{AsOf, Facts, ResultContext, ResultFormat, ResultStream};
 
 /// How many bytes have been written to whoever reads our output.
 static PASSED_ON: AtomicU64 = AtomicU64::new(0);
@@ -44,7 +44,7 @@ impl<W: Write> Write for Counted<'_, W> {
 /// The OS error of reading a capture or of writing.
 pub fn write_results(
     results: &[Arc<Facts>],
-    sampler: &Sampler,
+    context: &ResultContext,
     out: &mut impl Write,
 ) -> io::Result<()> {
     let mut out = Counted(out);
@@ -53,8 +53,8 @@ pub fn write_results(
         piece.push(if i == 0 { b'{' } else { b',' });
         serde_json::to_writer(&mut piece, &facts.id)?;
         piece.push(b':');
-        let mut document = Document::new(facts, AsOf::Now, sampler, Format::Json)?;
-        while document.fill(&mut piece)? {
+        let mut stream = ResultStream::new(facts, AsOf::Now, context, ResultFormat::Json)?;
+        while stream.fill(&mut piece)? {
             out.write_all(&piece)?;
             piece.clear();
         }
@@ -118,21 +118,21 @@ pub fn print_text(text: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// As [`write_results`].
-pub fn print(results: &[Arc<Facts>], sampler: &Sampler) -> io::Result<()> {
-    print_to(&io::stdout(), results, sampler)
+pub fn print(results: &[Arc<Facts>], context: &ResultContext) -> io::Result<()> {
+    print_to(&io::stdout(), results, context)
 }
 
 /// Writes the results to standard output or standard error, on one line.
 ///
 /// # Errors
 /// As [`write_results`].
-pub fn print_to(to: &impl AsFd, results: &[Arc<Facts>], sampler: &Sampler) -> io::Result<()> {
+pub fn print_to(to: &impl AsFd, results: &[Arc<Facts>], context: &ResultContext) -> io::Result<()> {
     // Unbuffered: the pieces are large enough, and nothing is left behind by the end of the program.
     let mut out = Patient::new(to)?;
     if to.as_fd().is_terminal() {
-        write_results(results, sampler, &mut Escaping { to: &mut out, cut: Vec::new() })?;
+        write_results(results, context, &mut Escaping { to: &mut out, cut: Vec::new() })?;
     } else {
-        write_results(results, sampler, &mut out)?;
+        write_results(results, context, &mut out)?;
     }
     out.write_all(b"\n")
 }

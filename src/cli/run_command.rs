@@ -23,7 +23,7 @@ use crate::keeper::ProgramExit;
 use crate::report::Facts;
 use crate::spec::{
     Account, CaptureSpec, EnvSpec, FdEntry, FdName, FdSpec, Fds, INHERITED_BY_OTHERS, Inherit,
-    NullSpec, ProcId, ProcSpec, Request, SignalRef, SpecError, StopSpec, Validated, VarSpec,
+    NullSpec, ProcId, ProcSpec, SignalRef, SpecError, StartRequest, StopSpec, Validated, VarSpec,
 };
 
 /// The exit code where the process's time was over, as of timeout(1).
@@ -178,7 +178,7 @@ impl RunCommand {
         let spec = self.spec(on.in_background && !shares_terminal)?;
         let grace = spec.stop.map_or(StopSpec::GRACE, |stop| stop.grace);
         let specs = IndexMap::from([(id.clone(), spec)]);
-        let request = Request { specs, all_or_nothing: false, idempotent: false };
+        let request = StartRequest { specs, all_or_nothing: false, idempotent: false };
         let mut request = request.validate().map_err(|errors| {
             let errors: Vec<_> = errors.0.iter().map(told).collect();
             errors.join("\n       ")

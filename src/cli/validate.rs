@@ -5,7 +5,7 @@ use serde_json::json;
 use super::input::{InputError, read_text};
 use super::options::Input;
 use crate::config::keys::distance;
-use crate::spec::{self, Place, SpecError};
+use crate::spec::{self, SpecError, SpecPath};
 
 /// What is said of a spec.
 pub struct Verdict {
@@ -58,7 +58,7 @@ fn error_as_json(error: &SpecError) -> serde_json::Value {
 fn line(error: &SpecError) -> String {
     let SpecError { place, message, position } = error;
     let at = position.map_or(String::new(), |(line, column)| format!("{line}:{column}: "));
-    let place = if *place == Place::root() { String::new() } else { format!("{place}: ") };
+    let place = if *place == SpecPath::root() { String::new() } else { format!("{place}: ") };
     let remedy = remedy(message).map_or(String::new(), |remedy| format!("; {remedy}"));
     format!("{at}{place}{message}{remedy}")
 }

@@ -13,7 +13,7 @@ use super::server::Service;
 use crate::actors::messages::{
     Change, GetChanges, GetSnapshot, Position, ShutdownState, Since, Snapshot, What,
 };
-use crate::report::{Document, Facts, OutputView, Sampler};
+use crate::report::{Facts, OutputView, ResultContext, ResultStream};
 use crate::spec::ProcId;
 
 /// The most changes that are taken at once.
@@ -33,7 +33,7 @@ pub(super) struct Event {
 
 /// What an event's data begins with.
 #[derive(Default, Serialize)]
-struct Head<'a> {
+struct EventHead<'a> {
     event: &'static str,
     /// To be given as `after`, or as `Last-Event-ID`, to go on after this event.
     cursor: Option<String>,
@@ -98,7 +98,7 @@ impl Feed {
     pub(super) async fn next(&mut self) -> io::Result<Option<Event>> {
         loop {
             if let Some((snapshot, from)) = &mut self.snapshot {
-                let (event, done) = part(snapshot, from, self.told, &self.service.sampler)?;
+                let (event, done) = part(snapshot, from, self.told, &self.service.context)?;
                 if done {
                     self.position = Some(snapshot.position);
                     self.snapshot = None;
@@ -108,7 +108,7 @@ impl Feed {
             if let (Some(change), Some(position)) = (self.changes.front(), &mut self.position) {
                 let missed = change.seq.saturating_sub(position.at + 1);
                 let cursor = Position { at: change.seq, ..*position };
-                let event = event(&change.what, cursor, missed, self.told, &self.service.sampler)?;
+                let event = event(&change.what, cursor, missed, self.told, &self.service.context)?;
                 self.over = matches!(change.what, What::Shutdown(ShutdownState::Done));
                 *position = cursor;
                 self.changes.pop_front();
@@ -127,7 +127,7 @@ impl Feed {
                 Ok(Since::Changes(changes)) => self.changes.extend(changes),
                 Ok(Since::Reset) => {
                     self.position = None;
-                    let head = Head { event: "reset", ..Head::default() };
+                    let head = EventHead { event: "reset", ..EventHead::default() };
                     return Ok(Some(Event {
                         kind: head.event,
                         cursor: None,
@@ -146,19 +146,19 @@ fn part(
     snapshot: &Snapshot,
     from: &mut usize,
     told: Told,
-    sampler: &Sampler,
+    context: &ResultContext,
 ) -> io::Result<(Event, bool)> {
     let procs = snapshot.procs.get(*from..).unwrap_or_default();
     let procs = procs.get(..PART).unwrap_or(procs);
     *from += procs.len();
     let more = *from < snapshot.procs.len();
     let cursor = (!more).then_some(snapshot.position);
-    let head = Head {
+    let head = EventHead {
         event: "snapshot",
         cursor: cursor.map(|cursor| cursor.to_string()),
         shutdown_state: Some(snapshot.shutdown.as_str()),
         more: Some(more),
-        ..Head::default()
+        ..EventHead::default()
     };
     let mut json = serde_json::to_vec(&head)?;
     json.pop();
@@ -169,7 +169,7 @@ fn part(
         }
         serde_json::to_writer(&mut json, &facts.id)?;
         json.push(b':');
-        result(facts, told, sampler, &mut json)?;
+        result(facts, told, context, &mut json)?;
     }
     json.extend_from_slice(b"}}");
     Ok((Event { kind: head.event, cursor, json: text(json)? }, !more))
@@ -181,7 +181,7 @@ fn event(
     cursor: Position,
     missed: u64,
     told: Told,
-    sampler: &Sampler,
+    context: &ResultContext,
 ) -> io::Result<Event> {
     let (kind, id, facts, shutdown) = match what {
         What::Started(facts) => ("started", Some(&facts.id), Some(facts), None),
@@ -190,7 +190,7 @@ fn event(
         What::Deleted(id) => ("deleted", Some(id), None, None),
         What::Shutdown(state) => ("shutdown", None, None, Some(state.as_str())),
     };
-    let head = Head {
+    let head = EventHead {
         event: kind,
         cursor: Some(cursor.to_string()),
         missed,
@@ -202,19 +202,24 @@ fn event(
     if let Some(facts) = facts {
         json.pop();
         json.extend_from_slice(b",\"result\":");
-        result(facts, told, sampler, &mut json)?;
+        result(facts, told, context, &mut json)?;
         json.push(b'}');
     }
     Ok(Event { kind, cursor: Some(cursor), json: text(json)? })
 }
 
 /// A result without output.
-fn result(facts: &Arc<Facts>, told: Told, sampler: &Sampler, out: &mut Vec<u8>) -> io::Result<()> {
+fn result(
+    facts: &Arc<Facts>,
+    told: Told,
+    context: &ResultContext,
+    out: &mut Vec<u8>,
+) -> io::Result<()> {
     if told == Told::Brief {
-        return Ok(serde_json::to_writer(out, &facts.brief(sampler))?);
+        return Ok(serde_json::to_writer(out, &facts.summary(context))?);
     }
-    let mut document = Document::json(facts, sampler, OutputView::None)?;
-    while document.fill(out)? {}
+    let mut stream = ResultStream::json(facts, context, OutputView::None)?;
+    while stream.fill(out)? {}
     Ok(())
 }
 

@@ -72,7 +72,7 @@ struct Round<'a> {
     counts: Counts,
     connection: Option<ConnectionInfo<'a>>,
     /// Of those that are named and run.
-    procs: IndexMap<&'a ProcId, report::Figures>,
+    procs: IndexMap<&'a ProcId, report::Stats>,
 }
 
 /// The figures as they are now; none where nobody is left to tell.
@@ -81,7 +81,7 @@ pub(super) async fn look(service: &Service, wish: &Wish) -> Option<Event> {
     let mut procs = IndexMap::new();
     for id in &wish.ids {
         let facts = service.one.send(GetOne(id.clone())).await.ok()?;
-        if let Some(figures) = facts.and_then(|facts| facts.figures(&service.sampler)) {
+        if let Some(figures) = facts.and_then(|facts| facts.stats(&service.context)) {
             procs.insert(id, figures);
         }
     }

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use super::blocks::Blocks;
 use crate::engine::{Capture, Captures, View};
 use crate::output::BLOCK;
-use crate::report::chars::torn;
+use crate::report::utf8::boundary;
 use crate::spec::{Encoding, FdName};
 
 /// Makes the body: what was captured when it was asked for, as it was captured.
@@ -56,7 +56,7 @@ impl Output {
             let around = around.get_mut(..room).unwrap_or_default();
             fill(&mut view, from, around)?;
             let (before, after) = around.split_at((at - from) as usize);
-            Ok::<_, io::Error>(torn(
+            Ok::<_, io::Error>(boundary(
                 before,
                 after.get(..after.len().min(3)).unwrap_or(after),
                 growing,

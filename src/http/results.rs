@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::blocks::Blocks;
 use crate::actors::messages::Position;
-use crate::report::{Document, Facts, OutputView, Sampler};
+use crate::report::{Facts, OutputView, ResultContext, ResultStream};
 
 /// A block has at least so many bytes, but for the last one; a small result does not make a block of its own.
 const BLOCK: usize = 16 * 1024;
@@ -15,12 +15,12 @@ const BLOCK: usize = 16 * 1024;
 /// Makes the body. Every result speaks of the moment at which its turn comes.
 pub(super) struct Results {
     procs: std::vec::IntoIter<Arc<Facts>>,
-    sampler: Arc<Sampler>,
+    context: Arc<ResultContext>,
     output: OutputView,
     /// Where the next page begins, for a page; none within where it is the last.
     page: Option<Option<Position>>,
     /// The result that is being made.
-    document: Option<Document>,
+    stream: Option<ResultStream>,
     /// What stands before the next result.
     before: &'static [u8],
     ended: bool,
@@ -30,15 +30,15 @@ impl Results {
     /// The results of these processes, in their order; no ID may be twice among them.
     pub(super) fn new(
         procs: Vec<Arc<Facts>>,
-        sampler: Arc<Sampler>,
+        context: Arc<ResultContext>,
         output: OutputView,
     ) -> Results {
         Results {
             procs: procs.into_iter(),
-            sampler,
+            context,
             output,
             page: None,
-            document: None,
+            stream: None,
             before: br#"{"data":{"procs":{"#,
             ended: false,
         }
@@ -74,7 +74,7 @@ impl Results {
         out.extend_from_slice(std::mem::replace(&mut self.before, b","));
         serde_json::to_writer(&mut *out, &facts.id)?;
         out.push(b':');
-        self.document = Some(Document::json(&facts, &self.sampler, self.output)?);
+        self.stream = Some(ResultStream::json(&facts, &self.context, self.output)?);
         Ok(())
     }
 }
@@ -83,10 +83,10 @@ impl Blocks for Results {
     fn next_block(&mut self) -> io::Result<Option<Bytes>> {
         let mut out = Vec::new();
         while out.len() < BLOCK && !self.ended {
-            match &mut self.document {
-                Some(document) => {
-                    if !document.fill(&mut out)? {
-                        self.document = None;
+            match &mut self.stream {
+                Some(stream) => {
+                    if !stream.fill(&mut out)? {
+                        self.stream = None;
                     }
                 }
                 None => self.begin(&mut out)?,

@@ -37,7 +37,7 @@ use crate::actors::messages::{
 };
 use crate::net::tls_server::ServerTls;
 use crate::output::Watcher;
-use crate::report::Sampler;
+use crate::report::ResultContext;
 use crate::rotating::Rotating;
 
 /// Threads that answer requests: two, so that one is left while another waits for a disk.
@@ -78,7 +78,7 @@ pub struct Service {
     /// Who knows where the changes have come to.
     pub position: Recipient<GetPosition>,
     /// Looks at running processes.
-    pub sampler: Arc<Sampler>,
+    pub context: Arc<ResultContext>,
     /// Who is let in.
     pub policy: Policy,
     /// Who we are.

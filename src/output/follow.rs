@@ -14,7 +14,7 @@ use super::watcher::{Watch, Watcher};
 use crate::actors::messages::AwaitEnd;
 use crate::engine::{Capture, Captures, Held, Loss};
 use crate::report::Facts;
-use crate::report::chars::torn;
+use crate::report::utf8::boundary;
 use crate::spec::FdName;
 
 /// How often to look at a file that the kernel reports on: a report that is lost costs no more than this.
@@ -126,7 +126,7 @@ impl Follower {
         block.truncate(read);
         if self.chars && self.length.is_none_or(|length| self.at + (read as u64) < length) {
             let before = block.get(read.saturating_sub(3)..).unwrap_or_default();
-            let back = torn(before, &[], true).map_or(0, |(back, _)| back);
+            let back = boundary(before, &[], true).map_or(0, |(back, _)| back);
             block.truncate(read - back);
         }
         Ok(block.freeze())

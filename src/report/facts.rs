@@ -1,8 +1,8 @@
 //! What is known of a process, and the result made of it.
 
-mod brief;
+mod summary;
 
-pub use brief::{Brief, Figures};
+pub use summary::{Stats, Summary};
 
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -19,7 +19,7 @@ use super::failure::{FailureReport, StopFailureReport};
 use super::proc_stat::{ProcStat, ProcStatm};
 use super::resources::{IoReport, Peak, Usage};
 use super::rusage::Rusage;
-use super::samples::{Sample, Track};
+use super::samples::{Sample, SampleHistory};
 use super::status::{ProcState, Status};
 use super::times::Times;
 use crate::engine::procfs::{Clock, ProcFs, RawIo, RawPeaks, RawStat, RawStatm};
@@ -45,7 +45,7 @@ pub struct Facts {
     /// What it was asked to be; none where that is not known any more.
     identity: Option<Arc<Identity>>,
     /// Its history; none where nothing is sampled.
-    track: Option<Arc<Track>>,
+    history: Option<Arc<SampleHistory>>,
     failures: Vec<StartFailure>,
     start: Moment,
     /// When these facts were made, for the end the end itself.
@@ -102,7 +102,7 @@ pub(super) enum Reason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AsOf {
     /// The moment the facts were made: the first result of a process, made at its start.
-    Then,
+    AtStart,
     /// Now: a running process is looked at again.
     Now,
 }
@@ -117,7 +117,7 @@ impl Facts {
             pid: Some(started.pid),
             captures: started.captures,
             identity: None,
-            track: None,
+            history: None,
             failures: Vec::new(),
             start: started.start,
             made: Moment::now(),
@@ -158,7 +158,7 @@ impl Facts {
             pid: ended.pid,
             captures: ended.captures,
             identity: None,
-            track: None,
+            history: None,
             failures: ended.failures,
             start: ended.start,
             made: ended.stop,
@@ -181,13 +181,13 @@ impl Facts {
     }
 
     /// The same facts, of a process that was asked to be this.
-    pub fn of(self, identity: Option<Arc<Identity>>) -> Facts {
+    pub fn with_identity(self, identity: Option<Arc<Identity>>) -> Facts {
         Facts { identity, ..self }
     }
 
     /// The same facts, of a process whose history this is.
-    pub fn tracked(self, track: Option<Arc<Track>>) -> Facts {
-        Facts { track, ..self }
+    pub fn with_history(self, history: Option<Arc<SampleHistory>>) -> Facts {
+        Facts { history, ..self }
     }
 
     /// The same facts, of a process of whose tree these could not be signaled.
@@ -205,11 +205,11 @@ impl Facts {
 
     /// Whether the file of a capture was taken away. While the process runs there is one, though it may be empty; where it has ended
     /// meanwhile, as these facts do not show yet, an empty one was removed in good order.
-    pub fn has_lost(&self, capture: &Capture, sampler: &Sampler) -> bool {
+    pub fn has_lost(&self, capture: &Capture, context: &ResultContext) -> bool {
         if !self.is_running() {
             return capture.loss() == Some(Loss::Gone);
         }
-        let alive = |pid| sampler.sample(pid, self.stat.as_ref()).stat.is_some();
+        let alive = |pid| context.sample(pid, self.stat.as_ref()).stat.is_some();
         capture.is_missing() && self.pid.is_some_and(alive)
     }
 
@@ -241,11 +241,11 @@ impl Facts {
 
     /// A number that differs between facts of one process that differ, and, while it runs, between looks at it that show
     /// something else; the passing of time alone makes none.
-    pub fn fingerprint(&self, sampler: &Sampler) -> u64 {
+    pub fn fingerprint(&self, context: &ResultContext) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.start.unix_nanos, self.made.monotonic_nanos, self.state as u8).hash(&mut hasher);
         if let Some(pid) = self.pid.filter(|_| self.is_running()) {
-            let seen = sampler.sample(pid, self.stat.as_ref());
+            let seen = context.sample(pid, self.stat.as_ref());
             // Neither holds anything that cannot be written.
             serde_json::to_string(&(seen.stat, seen.statm)).unwrap_or_default().hash(&mut hasher);
             for (_, capture) in self.captures.iter() {
@@ -266,16 +266,16 @@ impl Facts {
     pub(super) fn head<'a>(
         &'a self,
         as_of: AsOf,
-        sampler: &'a Sampler,
+        context: &'a ResultContext,
         notices: &'a [String],
-    ) -> Head<'a> {
+    ) -> ResultBody<'a> {
         let live = self.is_running() && as_of == AsOf::Now;
         let now = if live || as_of == AsOf::Now { Moment::now() } else { self.made };
         let seen = match (live, self.pid) {
-            (true, Some(pid)) => sampler.sample(pid, self.stat.as_ref()),
-            _ => Seen::default(),
+            (true, Some(pid)) => context.sample(pid, self.stat.as_ref()),
+            _ => ProcSnapshot::default(),
         };
-        let clock = &sampler.clock.at(self.start);
+        let clock = &context.clock.at(self.start);
         let stat = seen.stat.as_ref().or(self.stat.as_ref());
         let statm = seen.statm.as_ref().or(self.statm.as_ref());
         let io = seen.io.as_ref().or(self.io.as_ref());
@@ -285,9 +285,9 @@ impl Facts {
         let used = stat.filter(|_| ending.is_none_or(|ending| ending.reason != Reason::Lost));
         let (exe, cwd, env) = self.resolved();
         let identity = self.identity.as_deref();
-        let track = self.track.as_deref();
+        let history = self.history.as_deref();
         let running = stat.filter(|_| self.is_running()).map(|stat| (stat, seen.peaks.as_ref()));
-        Head {
+        ResultBody {
             state: self.state,
             reason: ending.map(|ending| ending.reason),
             errors: &self.errors,
@@ -306,16 +306,17 @@ impl Facts {
             cgroup_accounting: None,
             usage: used.map(|stat| Usage::new(stat, seen.peaks.as_ref(), rusage, clock)),
             io: io.map(IoReport::from),
-            peak: stat.map(|_| Peak::new(track.and_then(Track::peaks), running, rusage, clock)),
-            samples: track.map(|track| track.samples(clock)),
+            peak: stat
+                .map(|_| Peak::new(history.and_then(SampleHistory::peaks), running, rusage, clock)),
+            samples: history.map(|history| history.samples(clock)),
             argv: identity.map(|identity| identity.argv.as_slice()),
             exe,
             cwd,
             env,
             labels: self.labels(),
             warnings: self.warnings(notices),
-            group_id: &sampler.group_id,
-            agent: &sampler.agent,
+            group_id: &context.group_id,
+            agent: &context.agent,
             captures: self.capture_reports(as_of),
             survivors: ending.and_then(|ending| known_survivors(&ending.survivors)),
             survivor_count: ending.and_then(|ending| count_survivors(&ending.survivors)),
@@ -350,7 +351,7 @@ impl Facts {
 
     fn pieces(&self, as_of: AsOf) -> Option<Vec<(f64, String, u64, u64)>> {
         let pieces = self.captures.pieces()?;
-        if self.is_running() && as_of == AsOf::Then {
+        if self.is_running() && as_of == AsOf::AtStart {
             return Some(Vec::new());
         }
         let told = |(time, fd, offset, length): (u64, FdName, u64, u64)| {
@@ -376,7 +377,7 @@ impl Facts {
                 Loss::Changed => CaptureReason::Changed,
             })
         };
-        let nothing = self.is_running() && as_of == AsOf::Then;
+        let nothing = self.is_running() && as_of == AsOf::AtStart;
         self.captures
             .iter()
             .filter_map(|(fd, capture)| {
@@ -422,7 +423,7 @@ static NO_LABELS: LazyLock<IndexMap<String, String>> = LazyLock::new(IndexMap::n
 
 /// A result but for its `fds`, as clients see it.
 #[derive(Serialize, JsonSchema)]
-pub(super) struct Head<'a> {
+pub(super) struct ResultBody<'a> {
     /// How far it is.
     state: ProcState,
     /// Why it no longer runs; null while it does.
@@ -484,7 +485,7 @@ pub(super) struct Head<'a> {
 }
 
 /// Looks at running processes, and knows for whom.
-pub struct Sampler {
+pub struct ResultContext {
     procfs: ProcFs,
     clock: Clock,
     agent: AgentInfo,
@@ -494,24 +495,24 @@ pub struct Sampler {
 
 /// What the kernel says of a process; none of what it does not.
 #[derive(Default)]
-struct Seen {
+struct ProcSnapshot {
     stat: Option<RawStat>,
     statm: Option<RawStatm>,
     io: Option<RawIo>,
     peaks: Option<RawPeaks>,
 }
 
-impl Sampler {
-    /// A sampler of the processes in `procfs`.
-    pub fn new(procfs: ProcFs) -> Sampler {
+impl ResultContext {
+    /// A context of the processes in `procfs`.
+    pub fn new(procfs: ProcFs) -> ResultContext {
         let clock = Clock::of(Moment::now());
         let (agent, group_id) = (AgentInfo::default(), String::new());
-        Sampler { procfs, clock, agent, group_id, max_inline: MAX_INLINE }
+        ResultContext { procfs, clock, agent, group_id, max_inline: MAX_INLINE }
     }
 
     /// The same, whose results have so many captured bytes in them at most.
-    pub fn with_max_inline(self, max_inline: u64) -> Sampler {
-        Sampler { max_inline, ..self }
+    pub fn with_max_inline(self, max_inline: u64) -> ResultContext {
+        ResultContext { max_inline, ..self }
     }
 
     /// How many captured bytes one result, or one answer, contains at most.
@@ -520,22 +521,22 @@ impl Sampler {
     }
 
     /// The same, of this agent, which is in that group.
-    pub fn of(self, agent: AgentInfo, group_id: String) -> Sampler {
-        Sampler { agent, group_id, ..self }
+    pub fn with_agent(self, agent: AgentInfo, group_id: String) -> ResultContext {
+        ResultContext { agent, group_id, ..self }
     }
 
     /// What the kernel says of `pid` now, if that is still the process of `known`: once it has ended, its pid
     /// may be another's.
-    fn sample(&self, pid: i32, known: Option<&RawStat>) -> Seen {
+    fn sample(&self, pid: i32, known: Option<&RawStat>) -> ProcSnapshot {
         let same = |stat: &RawStat| known.is_none_or(|known| known.starttime == stat.starttime);
         match self.procfs.read_stat(pid) {
-            Ok(stat) if same(&stat) => Seen {
+            Ok(stat) if same(&stat) => ProcSnapshot {
                 stat: Some(stat),
                 statm: self.procfs.read_statm(pid).ok(),
                 io: self.procfs.read_io(pid).ok().flatten(),
                 peaks: self.procfs.read_peaks(pid).ok().flatten(),
             },
-            _ => Seen::default(),
+            _ => ProcSnapshot::default(),
         }
     }
 }

@@ -67,7 +67,7 @@ impl Peaks {
 }
 
 /// The history of one process, shared by who samples and who reports.
-pub struct Track {
+pub struct SampleHistory {
     pid: i32,
     /// The process's start, by the kernel's own count: tells it from others of its pid. None where that is not known.
     starttime: Option<u64>,
@@ -89,9 +89,9 @@ struct History {
     ended: bool,
 }
 
-impl Track {
+impl SampleHistory {
     /// The empty history, of at most `limit` samples, of a process that runs.
-    pub fn new(pid: i32, stat: Option<&RawStat>, start: Moment, limit: usize) -> Track {
+    pub fn new(pid: i32, stat: Option<&RawStat>, start: Moment, limit: usize) -> SampleHistory {
         let history = History {
             limit: limit.max(1),
             kept: Vec::new(),
@@ -102,7 +102,7 @@ impl Track {
             ended: false,
         };
         let starttime = stat.map(|stat| stat.starttime);
-        Track { pid, starttime, start, history: Mutex::new(history) }
+        SampleHistory { pid, starttime, start, history: Mutex::new(history) }
     }
 
     /// The process.
@@ -229,16 +229,16 @@ mod tests {
 
     #[test]
     fn samples_are_in_the_units_of_results() {
-        let track = Track::new(7, Some(&stat(0, 0)), at(10), 60);
-        assert!(track.samples(&CLOCK).is_empty() && track.peaks().is_none());
+        let history = SampleHistory::new(7, Some(&stat(0, 0)), at(10), 60);
+        assert!(history.samples(&CLOCK).is_empty() && history.peaks().is_none());
         // Without a look there is nothing to repeat.
-        track.repeat(at(11));
-        track.add(at(12), &stat(150, 3));
-        track.add(at(13), &stat(250, 2));
-        track.repeat(at(14));
-        track.end();
-        track.add(at(15), &stat(999, 9));
-        let samples = track.samples(&CLOCK);
+        history.repeat(at(11));
+        history.add(at(12), &stat(150, 3));
+        history.add(at(13), &stat(250, 2));
+        history.repeat(at(14));
+        history.end();
+        history.add(at(15), &stat(999, 9));
+        let samples = history.samples(&CLOCK);
         let [first, second, third] = samples.as_slice() else { panic!("{samples:?}") };
         assert_eq!((first.elapsed, first.utime, first.stime), (2.0, 1.5, 0.02));
         assert_eq!((first.cutime, first.cstime, first.threads), (0.03, 0.04, 5));
@@ -246,28 +246,28 @@ mod tests {
         assert_eq!(first.time.to_string(), "1970-01-01T00:00:12.000000+00:00");
         assert_eq!((second.utime, second.rss), (2.5, 2 * 4096));
         assert_eq!((third.elapsed, third.utime), (4.0, 2.5));
-        assert_eq!(track.peaks(), Some(Peaks { rss: 3, vsize: 8192, threads: 5 }));
-        assert!(track.has_ended());
+        assert_eq!(history.peaks(), Some(Peaks { rss: 3, vsize: 8192, threads: 5 }));
+        assert!(history.has_ended());
     }
 
     #[test]
     fn another_process_of_its_pid_is_not_it() {
         let known = stat(0, 0);
-        let track = Track::new(7, Some(&known), at(0), 1);
-        assert!(track.is_of(&known));
-        assert!(!track.is_of(&RawStat { starttime: 100, ..known.clone() }));
-        assert!(!track.is_of(&RawStat { state: 'Z', ..known.clone() }));
-        assert!(Track::new(7, None, at(0), 1).is_of(&known));
+        let history = SampleHistory::new(7, Some(&known), at(0), 1);
+        assert!(history.is_of(&known));
+        assert!(!history.is_of(&RawStat { starttime: 100, ..known.clone() }));
+        assert!(!history.is_of(&RawStat { state: 'Z', ..known.clone() }));
+        assert!(SampleHistory::new(7, None, at(0), 1).is_of(&known));
     }
 
     proptest! {
         /// However many come: the first and the latest are there, those between are evenly spaced, and no more than the bound.
         #[test]
         fn a_history_is_bounded_and_spans_the_whole_life(limit in 1usize..20, count in 1u64..300) {
-            let track = Track::new(7, None, at(0), limit);
-            (0..count).for_each(|n| track.add(at(n), &stat(n, 0)));
+            let history = SampleHistory::new(7, None, at(0), limit);
+            (0..count).for_each(|n| history.add(at(n), &stat(n, 0)));
             let seconds: Vec<u64> =
-                track.samples(&CLOCK).iter().map(|sample| sample.elapsed as u64).collect();
+                history.samples(&CLOCK).iter().map(|sample| sample.elapsed as u64).collect();
             prop_assert!(seconds.len() <= limit);
             prop_assert_eq!(seconds.last(), Some(&(count - 1)));
             if limit > 1 {

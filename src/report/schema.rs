@@ -7,7 +7,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
-use super::facts::Head;
+use super::facts::ResultBody;
 use super::times::Rfc3339;
 use crate::spec::Compression;
 
@@ -21,7 +21,7 @@ struct Results(IndexMap<String, ProcResult>);
 #[schemars(rename = "Result")]
 struct ProcResult {
     #[serde(flatten)]
-    head: Head<'static>,
+    head: ResultBody<'static>,
     /// Every fd of its spec; null for one that is not captured.
     fds: IndexMap<String, Option<FdResult>>,
     /// Where in its capture what is shown of an fd begins; only there where `output=tail` is asked for over HTTP.
@@ -33,7 +33,7 @@ struct ProcResult {
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Fd")]
 #[serde(tag = "type", rename_all = "lowercase")]
-#[expect(dead_code, reason = "the schema is made of it; the document writes what it describes")]
+#[expect(dead_code, reason = "the schema is made of it; the stream writes what it describes")]
 enum FdResult {
     /// As text, invalid bytes replaced.
     Text {
@@ -84,16 +84,16 @@ impl JsonSchema for Rfc3339 {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::samples::Track;
-    use super::super::{AgentInfo, AsOf, Document, Facts, Format, Sampler};
+    use super::super::samples::SampleHistory;
+    use super::super::{AgentInfo, AsOf, Facts, ResultContext, ResultFormat, ResultStream};
     use super::*;
     use crate::engine::procfs::ProcFs;
     use crate::engine::{Captures, Moment, Started};
     use crate::spec::Identity;
 
-    fn bytes(mut document: Document) -> Vec<u8> {
+    fn bytes(mut stream: ResultStream) -> Vec<u8> {
         let mut out = Vec::new();
-        while document.fill(&mut out).unwrap() {}
+        while stream.fill(&mut out).unwrap() {}
         out
     }
 
@@ -104,9 +104,9 @@ mod tests {
         let pid = std::process::id() as i32;
         let stat = procfs.read_stat(pid).unwrap();
         let start = Moment::now();
-        let track = Track::new(pid, Some(&stat), start, 3);
-        track.add(start, &stat);
-        track.repeat(Moment::now());
+        let history = SampleHistory::new(pid, Some(&stat), start, 3);
+        history.add(start, &stat);
+        history.repeat(Moment::now());
         let (captures, statm) = (Captures::none(), procfs.read_statm(pid).ok());
         let started = Started {
             id: "me".into(),
@@ -120,13 +120,16 @@ mod tests {
         };
         let identity = Identity { argv: vec!["x".into()], exe: "/x".into(), ..Identity::default() };
         let agent = AgentInfo { pid: 7, host: "h".into(), user: "u".into(), version: "2".into() };
-        let facts =
-            Facts::of_start(started).of(Some(Arc::new(identity))).tracked(Some(Arc::new(track)));
-        let sampler = Sampler::new(procfs).of(agent, "g".into());
+        let facts = Facts::of_start(started)
+            .with_identity(Some(Arc::new(identity)))
+            .with_history(Some(Arc::new(history)));
+        let context = ResultContext::new(procfs).with_agent(agent, "g".into());
         let validator = jsonschema::validator_for(schema().as_value()).unwrap();
-        for as_of in [AsOf::Then, AsOf::Now] {
-            let document = |format| bytes(Document::new(&facts, as_of, &sampler, format).unwrap());
-            let json: serde_json::Value = serde_json::from_slice(&document(Format::Json)).unwrap();
+        for as_of in [AsOf::AtStart, AsOf::Now] {
+            let stream =
+                |format| bytes(ResultStream::new(&facts, as_of, &context, format).unwrap());
+            let json: serde_json::Value =
+                serde_json::from_slice(&stream(ResultFormat::Json)).unwrap();
             let results = serde_json::json!({"me": json});
             let errors: Vec<String> = validator
                 .iter_errors(&results)
@@ -134,7 +137,7 @@ mod tests {
                 .collect();
             assert!(errors.is_empty(), "{errors:#?}");
             let packed: serde_json::Value =
-                rmp_serde::from_slice(&document(Format::MessagePack)).unwrap();
+                rmp_serde::from_slice(&stream(ResultFormat::MessagePack)).unwrap();
             let keys = |value: &serde_json::Value| {
                 value.as_object().unwrap().keys().cloned().collect::<Vec<_>>()
             };

@@ -255,7 +255,7 @@ impl TryFrom<String> for Resource {
 }
 
 /// Limits by resource, in the order given.
-pub type Limits = IndexMap<Resource, LimitPair>;
+pub type ResourceLimits = IndexMap<Resource, LimitPair>;
 
 /// Scheduling of disk access, as ionice(1) has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::read::{parse, utf8};
 use super::tree::{Node, Value};
-use super::{MAX_FD, Place, Segment, SpecError, SpecErrors, Validated};
+use super::{MAX_FD, Segment, SpecError, SpecErrors, SpecPath, Validated};
 
 /// So many errors are told; more are hardly read.
 pub(super) const ERRORS: usize = 100;
@@ -49,7 +49,7 @@ pub(super) fn diagnose_within(text: &[u8], mut first: SpecErrors, budget: Budget
     let tree = serde_json::from_slice::<serde::de::IgnoredAny>(text).ok();
     if tree.is_some() && text.len() > budget.text {
         first.0.truncate(ERRORS);
-        first.0.push(SpecError::new(Place::root(), TOO_LARGE));
+        first.0.push(SpecError::new(SpecPath::root(), TOO_LARGE));
         return first;
     }
     // If it is not JSON, serde_json says where it ceases to be.
@@ -74,9 +74,9 @@ struct Diagnosis<'a> {
     /// Errors with their offsets.
     errors: Vec<(usize, SpecError)>,
     /// What was taken out of the text.
-    removed: Vec<Place>,
+    removed: Vec<SpecPath>,
     /// What was put in: how many values have been tried there.
-    stubs: HashMap<Place, usize>,
+    stubs: HashMap<SpecPath, usize>,
     /// Why there may be more errors than those found.
     cut_short: Option<String>,
 }
@@ -120,7 +120,7 @@ impl<'a> Diagnosis<'a> {
         self.errors.truncate(ERRORS);
         if let Some(message) = self.cut_short.take() {
             let at = self.errors.last().map_or(0, |(at, _)| *at);
-            self.note(at, Place::root(), message);
+            self.note(at, SpecPath::root(), message);
         }
         self.errors
     }
@@ -146,7 +146,7 @@ impl<'a> Diagnosis<'a> {
         errors
     }
 
-    fn note(&mut self, at: usize, place: Place, message: impl Into<String>) {
+    fn note(&mut self, at: usize, place: SpecPath, message: impl Into<String>) {
         self.errors.push((at, SpecError::new(place, message)));
     }
 
@@ -212,7 +212,7 @@ impl<'a> Diagnosis<'a> {
     }
 
     /// Puts the next value of ours under `key` of the object at `steps`.
-    fn put_stub(&mut self, steps: &[Segment], place: &Place, key: &str, at: usize) -> bool {
+    fn put_stub(&mut self, steps: &[Segment], place: &SpecPath, key: &str, at: usize) -> bool {
         let tried = self.stubs.entry(place.clone()).or_default();
         let stub = STUBS.get(*tried).copied().unwrap_or("null");
         *tried += 1;
@@ -228,7 +228,7 @@ impl<'a> Diagnosis<'a> {
         let found = self.tree.follow(path);
         let at = found.node.at;
         let rest = path.get(path.len() - found.rest..).unwrap_or_default();
-        let place: Place = found.place.segments().iter().chain(rest).cloned().collect();
+        let place: SpecPath = found.place.segments().iter().chain(rest).cloned().collect();
         let ours = self.stubs.keys().chain(&self.removed);
         let follows = ours.into_iter().any(|changed| {
             let incomplete = changed.segments().starts_with(place.segments());
@@ -244,12 +244,12 @@ impl<'a> Diagnosis<'a> {
 }
 
 /// Whether `place` is one step below `above`.
-fn is_just_below(place: &Place, above: &Place) -> bool {
+fn is_just_below(place: &SpecPath, above: &SpecPath) -> bool {
     place.segments().split_last().is_some_and(|(_, parent)| parent == above.segments())
 }
 
 /// Whether what stands there can be one end of a pipe, or hold one.
-fn concerns_pipes(place: &Place) -> bool {
+fn concerns_pipes(place: &SpecPath) -> bool {
     matches!(place.segments(), [_, _] | [_, _, Segment::Key(_), ..])
         && place.segments().get(2).is_none_or(|key| *key == Segment::Key("fds".into()))
 }

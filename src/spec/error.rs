@@ -17,12 +17,12 @@ pub enum Segment {
 
 /// A place in a spec, written like `specs.a.fds[1]`; a key that is no plain word stands in brackets and quotes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Place(Vec<Segment>);
+pub struct SpecPath(Vec<Segment>);
 
-impl Place {
+impl SpecPath {
     /// The whole document.
     pub fn root() -> Self {
-        Place::default()
+        SpecPath::default()
     }
 
     /// The place under `key` of this one.
@@ -43,17 +43,17 @@ impl Place {
     fn step(&self, segment: Segment) -> Self {
         let mut segments = self.0.clone();
         segments.push(segment);
-        Place(segments)
+        SpecPath(segments)
     }
 }
 
-impl FromIterator<Segment> for Place {
+impl FromIterator<Segment> for SpecPath {
     fn from_iter<I: IntoIterator<Item = Segment>>(segments: I) -> Self {
-        Place(segments.into_iter().collect())
+        SpecPath(segments.into_iter().collect())
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for SpecPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plain = |key: &str| {
             !key.is_empty()
@@ -84,7 +84,7 @@ fn cut(key: &str) -> Cow<'_, str> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpecError {
     /// Where; the root for text that is no document at all.
-    pub place: Place,
+    pub place: SpecPath,
     /// What.
     pub message: String,
     /// Line and column in the text, both from 1; none where the spec did not come as a text.
@@ -93,7 +93,7 @@ pub struct SpecError {
 
 impl SpecError {
     /// An error at `place`, with no position yet.
-    pub fn new(place: Place, message: impl Into<String>) -> Self {
+    pub fn new(place: SpecPath, message: impl Into<String>) -> Self {
         SpecError { place, message: message.into(), position: None }
     }
 }

@@ -1,7 +1,7 @@
 //! What is asked: the spec format (`docs/specs.md`), read and validated.
 //!
-//! Reading has two steps. [`Request`] and the types below it are what serde makes of the text: they hold
-//! exactly what was written, and an unknown key anywhere is an error. [`Request::validate`] then checks the
+//! Reading has two steps. [`StartRequest`] and the types below it are what serde makes of the text: they hold
+//! exactly what was written, and an unknown key anywhere is an error. [`StartRequest::validate`] then checks the
 //! whole request before anything is started and gives [`Validated`], which the engine can plan from without
 //! any further question. Errors of both steps name the place (`specs.a.fds[1]`), all of them at once, and line and column where
 //! there is a text: serde stops at the first value that does not fit, so [`diagnose`](diagnose()) reads the rest again.
@@ -28,15 +28,15 @@ mod validate;
 mod validated;
 
 pub use attributes::{
-    Account, Bound, IoClass, IoPriority, LimitPair, Limits, Resource, SignalRef, SignalsSpec,
-    StopSpec,
+    Account, Bound, IoClass, IoPriority, LimitPair, Resource, ResourceLimits, SignalRef,
+    SignalsSpec, StopSpec,
 };
 pub use captures::{CaptureFile, CaptureMode, CaptureSpec, Compression, Encoding, LimitSpec};
 pub use diagnose::diagnose;
 pub use environment::{
     EnvSpec, INHERITED_BY_OTHERS, Inherit, VarSpec, VarValue, is_inherited_by_others,
 };
-pub use error::{Place, Segment, SpecError, SpecErrors};
+pub use error::{Segment, SpecError, SpecErrors, SpecPath};
 pub use fds::{
     DataSpec, DupSpec, FdEntry, FdSpec, Fds, FileSpec, NullSpec, OpenFlags, PipeReadSpec,
 };
@@ -45,7 +45,7 @@ pub use identity::{Identity, SYSTEMD_UNAPPLIED};
 pub use read::{from_json, from_msgpack, from_valid_json};
 pub use schema::schema;
 pub use types::{
-    OomPolicy, ProcSpec, Request, ScopeProperties, SliceProperties, SystemdProperties,
+    OomPolicy, ProcSpec, ScopeProperties, SliceProperties, StartRequest, SystemdProperties,
 };
 pub use validated::{
     Attributes, Digest, MAX_FD, PipeEnd, SignalSets, Stopping, Validated, ValidatedFd,

@@ -1,11 +1,11 @@
-//! From bytes to a [`Request`], with the place of what is wrong.
+//! From bytes to a [`StartRequest`], with the place of what is wrong.
 
 use serde::Deserialize;
 use serde_path_to_error::Segment as PathSegment;
 
 use super::diagnose::{BUDGET, diagnose_msgpack, diagnose_within};
 use super::locate::locate;
-use super::{Place, ProcSpec, Request, Segment, SpecError, SpecErrors, Validated};
+use super::{ProcSpec, Segment, SpecError, SpecErrors, SpecPath, StartRequest, Validated};
 
 /// So many errors get their line and column. Each is searched for from the start of the text, so that a text of
 /// a hundred thousand errors would take hours; the others still have their place.
@@ -55,10 +55,10 @@ fn check_values(text: &[u8]) -> Result<(), SpecError> {
             b',' | b':' | b'[' | b'{' => values += 1,
             _ => {}
         }
-        if values > Request::MAX_VALUES {
-            let most = Request::MAX_VALUES;
+        if values > StartRequest::MAX_VALUES {
+            let most = StartRequest::MAX_VALUES;
             let message = format!("more than {most} values and keys in one request: split it");
-            return Err(SpecError::new(Place::default(), message));
+            return Err(SpecError::new(SpecPath::default(), message));
         }
     }
     Ok(())
@@ -70,7 +70,7 @@ fn check_values(text: &[u8]) -> Result<(), SpecError> {
 /// That it is in another encoding.
 pub(super) fn utf8(text: &[u8]) -> Result<&[u8], SpecError> {
     crate::text::utf8(text).map_err(|message| {
-        let mut error = SpecError::new(Place::default(), message);
+        let mut error = SpecError::new(SpecPath::default(), message);
         error.position = Some((1, 1));
         error
     })
@@ -80,10 +80,10 @@ pub(super) fn utf8(text: &[u8]) -> Result<&[u8], SpecError> {
 ///
 /// # Errors
 /// The first value that does not fit.
-pub(super) fn parse(text: &[u8]) -> Result<Request, SpecError> {
+pub(super) fn parse(text: &[u8]) -> Result<StartRequest, SpecError> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let mut track = serde_path_to_error::Track::new();
-    <Request as Deserialize>::deserialize(serde_path_to_error::Deserializer::new(
+    <StartRequest as Deserialize>::deserialize(serde_path_to_error::Deserializer::new(
         &mut deserializer,
         &mut track,
     ))
@@ -105,7 +105,8 @@ pub fn from_msgpack(
     idempotent: bool,
 ) -> Result<Validated, SpecErrors> {
     let request = parse_msgpack(specs).map_err(SpecErrors::from);
-    let valid = request.and_then(|specs| Request { specs, all_or_nothing, idempotent }.validate());
+    let valid =
+        request.and_then(|specs| StartRequest { specs, all_or_nothing, idempotent }.validate());
     valid.map_err(|first| diagnose_msgpack(specs, first))
 }
 
@@ -140,7 +141,7 @@ fn json_message(error: &serde_json::Error) -> String {
     }
 }
 
-fn place(path: &serde_path_to_error::Path) -> Place {
+fn place(path: &serde_path_to_error::Path) -> SpecPath {
     path.iter()
         .filter_map(|segment| match segment {
             PathSegment::Seq { index } => Some(Segment::Index(*index)),

@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{
-    Account, Bound, FdEntry, FdName, FdSpec, Fds, Inherit, LimitPair, ProcId, ProcSpec, Request,
-    Resource, SignalRef, VarSpec, VarValue,
+    Account, Bound, FdEntry, FdName, FdSpec, Fds, Inherit, LimitPair, ProcId, ProcSpec, Resource,
+    SignalRef, StartRequest, VarSpec, VarValue,
 };
 
 /// The JSON Schema (draft 2020-12) of a whole request.
 pub fn schema() -> Schema {
-    schemars::schema_for!(Request)
+    schemars::schema_for!(StartRequest)
 }
 
 /// Processes by their IDs.

@@ -305,7 +305,7 @@ fn variable() -> impl Strategy<Value = VarSpec> {
     prop_oneof![Just(VarSpec::Unset), ".*".prop_map(VarSpec::Text), detailed]
 }
 
-pub(super) fn request() -> impl Strategy<Value = Request> {
+pub(super) fn request() -> impl Strategy<Value = StartRequest> {
     let proc = (
         prop::collection::vec(".*", 0..3),
         prop::option::of(".*"),
@@ -331,7 +331,7 @@ pub(super) fn request() -> impl Strategy<Value = Request> {
                 ..rest
             }
         });
-    prop::collection::vec(("[a-c]", proc), 0..4).prop_map(|procs| Request {
+    prop::collection::vec(("[a-c]", proc), 0..4).prop_map(|procs| StartRequest {
         specs: procs.into_iter().map(|(id, proc)| (id.into(), proc)).collect(),
         all_or_nothing: false,
         idempotent: false,
@@ -343,7 +343,7 @@ proptest! {
     #[test]
     fn round_trips(request in request()) {
         let json = serde_json::to_vec(&request).unwrap();
-        prop_assert_eq!(&serde_json::from_slice::<Request>(&json).unwrap(), &request);
+        prop_assert_eq!(&serde_json::from_slice::<StartRequest>(&json).unwrap(), &request);
         let packed = rmp_serde::to_vec_named(&request.specs).unwrap();
         match (from_json(&json), from_msgpack(&packed, false, false)) {
             (Ok(a), Ok(b)) => {

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::{FdName, Place, Segment};
+use super::{FdName, Segment, SpecPath};
 
 /// How deep a text may be nested; as deep as serde_json reads.
 const DEPTH: usize = 128;
@@ -27,12 +27,12 @@ pub(super) enum Value<'a> {
     Scalar(Cow<'a, [u8]>),
     /// Elements with their indexes in the text.
     Array(Vec<(usize, Node<'a>)>),
-    Object(Vec<Entry<'a>>),
+    Object(Vec<Member<'a>>),
 }
 
 /// An entry of an object.
 #[derive(Clone, Debug)]
-pub(super) struct Entry<'a> {
+pub(super) struct Member<'a> {
     pub(super) key: String,
     /// The offset of its key.
     pub(super) at: usize,
@@ -40,11 +40,11 @@ pub(super) struct Entry<'a> {
 }
 
 /// Which of an object's entries a key means: the last one of that very key, else the last one that names the same fd.
-fn position(entries: &[Entry<'_>], key: &str) -> Option<usize> {
+fn position(entries: &[Member<'_>], key: &str) -> Option<usize> {
     entries.iter().rposition(|entry| entry.key == key).or_else(|| position_of_fd(entries, key))
 }
 
-fn position_of_fd(entries: &[Entry<'_>], key: &str) -> Option<usize> {
+fn position_of_fd(entries: &[Member<'_>], key: &str) -> Option<usize> {
     let wanted: FdName = key.parse().ok()?;
     entries.iter().rposition(|entry| entry.key.parse() == Ok(wanted))
 }
@@ -70,7 +70,7 @@ impl<'a> Node<'a> {
 
     /// An object with one key.
     pub(super) fn object_of(key: &str, node: Node<'a>) -> Node<'a> {
-        let entry = Entry { key: key.to_owned(), at: node.at, node };
+        let entry = Member { key: key.to_owned(), at: node.at, node };
         Node { at: 0, value: Value::Object(vec![entry]) }
     }
 
@@ -107,7 +107,7 @@ impl<'a> Node<'a> {
             }
             Value::Object(entries) => {
                 out.push(b'{');
-                for (i, Entry { key, node, .. }) in entries.iter().enumerate() {
+                for (i, Member { key, node, .. }) in entries.iter().enumerate() {
                     if i > 0 {
                         out.push(b',');
                     }
@@ -157,7 +157,7 @@ impl<'a> Node<'a> {
         let Value::Object(entries) = &mut self.value else { return false };
         match position(entries, key).and_then(|i| entries.get_mut(i)) {
             Some(entry) => entry.node = node,
-            None => entries.push(Entry { key: key.to_owned(), at: node.at, node }),
+            None => entries.push(Member { key: key.to_owned(), at: node.at, node }),
         }
         true
     }
@@ -174,7 +174,7 @@ impl<'a> Node<'a> {
     ///
     /// A step that is not there, but is hidden by the shape of an fd (`fds[0].limit` for `fds[0][1].capture.limit`), is found.
     pub(super) fn follow(&self, path: &[Segment]) -> Found<'_, 'a> {
-        let place = Place::root();
+        let place = SpecPath::root();
         let mut found = Found { place, steps: Vec::new(), key_at: self.at, node: self, rest: 0 };
         let in_fds = path.get(2) == Some(&Segment::Key("fds".into()));
         for (i, segment) in path.iter().enumerate() {
@@ -198,7 +198,7 @@ impl<'a> Node<'a> {
 #[derive(Clone)]
 pub(super) struct Found<'n, 'a> {
     /// By the text: indexes are those of the text, keys as written.
-    pub(super) place: Place,
+    pub(super) place: SpecPath,
     /// By the tree as it is now.
     pub(super) steps: Vec<Segment>,
     /// The offset of the last step's key; of the value, for an element.
@@ -316,7 +316,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let (below, mut entries) = (self.below()?, Vec::new());
         while let Some(key) = map.next_key()? {
-            entries.push(Entry { key, at: 0, node: map.next_value_seed(below)? });
+            entries.push(Member { key, at: 0, node: map.next_value_seed(below)? });
         }
         Ok(Node { at: 0, value: Value::Object(entries) })
     }
@@ -339,7 +339,7 @@ impl<'a> Reader<'a> {
                     let key = serde_json::from_slice(reader.scalar()?).ok()?;
                     reader.space();
                     reader.take(b':')?;
-                    Some(Entry { key, at, node: reader.value(depth.checked_sub(1)?)? })
+                    Some(Member { key, at, node: reader.value(depth.checked_sub(1)?)? })
                 })?),
                 b'[' => Value::Array(self.list(b']', |reader, index| {
                     Some((index, reader.value(depth.checked_sub(1)?)?))

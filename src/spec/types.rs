@@ -8,14 +8,15 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use super::ProcId;
-use super::attributes::{Account, IoPriority, Limits, SignalRef, SignalsSpec, StopSpec};
+use super::attributes::{Account, IoPriority, ResourceLimits, SignalRef, SignalsSpec, StopSpec};
 use super::environment::EnvSpec;
 use super::fds::Fds;
 
 /// A request to start processes: `{"specs": {PROC_ID: PROC, ...}}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
-pub struct Request {
+#[schemars(rename = "Request")]
+pub struct StartRequest {
     /// The processes in the order given; the key is the process's ID, and may not be given twice.
     #[serde(deserialize_with = "processes")]
     #[schemars(schema_with = "super::schema::processes")]
@@ -28,7 +29,7 @@ pub struct Request {
     pub idempotent: bool,
 }
 
-impl Request {
+impl StartRequest {
     /// So many processes one request may have.
     pub const MAX_PROCESSES: usize = 65_536;
     /// So many values and keys one request may have: the least of them takes a hundred times the room that it has in a text.
@@ -77,7 +78,7 @@ pub struct ProcSpec {
     /// Resource limits.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty", deserialize_with = "unique_keys")]
     #[schemars(schema_with = "super::schema::limits")]
-    pub limits: Limits,
+    pub limits: ResourceLimits,
     /// Its nice value, -20 to 19; the agent's own if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nice: Option<i32>,
@@ -172,7 +173,7 @@ pub(super) fn processes<'de, D>(deserializer: D) -> Result<IndexMap<ProcId, Proc
 where
     D: Deserializer<'de>,
 {
-    unique_keys_up_to(deserializer, Some(Request::MAX_PROCESSES))
+    unique_keys_up_to(deserializer, Some(StartRequest::MAX_PROCESSES))
 }
 
 /// Reads a map in its order, refusing a key given twice: serde itself would let the last one win in silence.
@@ -225,7 +226,7 @@ where
 }
 
 super::object::only_objects!(
-    Request,
+    StartRequest,
     ProcSpec,
     SystemdProperties,
     ScopeProperties,

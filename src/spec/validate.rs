@@ -8,18 +8,18 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     CaptureSpec, DataSpec, Digest, EnvSpec, FdEntry, FdName, FdSpec, Fds, Inherit, MAX_FD,
-    OpenFlags, PipeEnd, Place, ProcId, ProcSpec, Request, SpecError, SpecErrors, Validated,
+    OpenFlags, PipeEnd, ProcId, ProcSpec, SpecError, SpecErrors, SpecPath, StartRequest, Validated,
     ValidatedFd, ValidatedProc, VarSpec,
 };
 
-impl Request {
+impl StartRequest {
     /// Checks everything that can be known before starting anything.
     ///
     /// # Errors
     /// All that is wrong, in the order of the request.
     pub fn validate(self) -> Result<Validated, SpecErrors> {
         let mut check = Check { errors: Vec::new(), pipes: Pipes::of(&self) };
-        let specs = Place::root().key("specs");
+        let specs = SpecPath::root().key("specs");
         let procs = self
             .specs
             .into_iter()
@@ -31,7 +31,7 @@ impl Request {
             })
             .collect();
         if check.errors.is_empty() {
-            let Request { all_or_nothing, idempotent, .. } = self;
+            let StartRequest { all_or_nothing, idempotent, .. } = self;
             Ok(Validated { procs, pipes: check.pipes.count, all_or_nothing, idempotent })
         } else {
             Err(SpecErrors(check.errors))
@@ -51,7 +51,7 @@ struct Pipes {
 }
 
 impl Pipes {
-    fn of(request: &Request) -> Self {
+    fn of(request: &StartRequest) -> Self {
         let mut pipes = Pipes {
             by_writer: HashMap::new(),
             read: HashSet::new(),
@@ -92,20 +92,20 @@ struct Check {
 }
 
 impl Check {
-    fn error(&mut self, place: &Place, message: impl Into<String>) {
+    fn error(&mut self, place: &SpecPath, message: impl Into<String>) {
         if self.errors.len() < ERRORS {
             self.errors.push(SpecError::new(place.clone(), message));
         }
     }
 
-    fn no_nul(&mut self, place: &Place, what: &str, text: &str) {
+    fn no_nul(&mut self, place: &SpecPath, what: &str, text: &str) {
         if text.contains('\0') {
             self.error(place, format!("{what} contains a NUL character"));
         }
     }
 
     /// An ID that the path of an HTTP request can name.
-    fn id(&mut self, place: &Place, id: &str) {
+    fn id(&mut self, place: &SpecPath, id: &str) {
         self.no_nul(place, "the process ID", id);
         let (length, most) = (id.len(), ProcId::MAX_LEN);
         if !(1..=most).contains(&length) {
@@ -114,7 +114,7 @@ impl Check {
         }
     }
 
-    fn proc(&mut self, place: &Place, id: &ProcId, mut spec: ProcSpec) -> ValidatedProc {
+    fn proc(&mut self, place: &SpecPath, id: &ProcId, mut spec: ProcSpec) -> ValidatedProc {
         let digest = digest(&mut spec);
         for (i, arg) in spec.argv.iter().enumerate() {
             self.no_nul(&place.key("argv").index(i), "the argument", arg);
@@ -155,7 +155,7 @@ impl Check {
         }
     }
 
-    fn env(&mut self, place: &Place, env: &EnvSpec) {
+    fn env(&mut self, place: &SpecPath, env: &EnvSpec) {
         if let Some(Inherit::Names(names)) = &env.inherit {
             for (i, name) in names.iter().enumerate() {
                 self.variable_name(&place.key("inherit").index(i), name);
@@ -176,7 +176,7 @@ impl Check {
         }
     }
 
-    fn variable_name(&mut self, place: &Place, name: &str) {
+    fn variable_name(&mut self, place: &SpecPath, name: &str) {
         self.no_nul(place, "the variable's name", name);
         if name.contains('=') {
             self.error(place, "the variable's name contains '='");
@@ -186,7 +186,7 @@ impl Check {
         }
     }
 
-    fn fds(&mut self, place: &Place, id: &ProcId, fds: Fds) -> Vec<(FdName, ValidatedFd)> {
+    fn fds(&mut self, place: &SpecPath, id: &ProcId, fds: Fds) -> Vec<(FdName, ValidatedFd)> {
         match fds {
             Fds::InOrder(entries) => self.fds_in_order(place, id, entries),
             Fds::ByName(entries) => {
@@ -205,7 +205,7 @@ impl Check {
 
     fn fds_in_order(
         &mut self,
-        place: &Place,
+        place: &SpecPath,
         id: &ProcId,
         entries: Vec<FdEntry>,
     ) -> Vec<(FdName, ValidatedFd)> {
@@ -225,7 +225,7 @@ impl Check {
         fds
     }
 
-    fn fd_number(&mut self, place: &Place, fd: FdName) {
+    fn fd_number(&mut self, place: &SpecPath, fd: FdName) {
         if fd.number() > MAX_FD {
             self.error(place, format!("fd {fd} is out of range: the highest is {MAX_FD}"));
         }
@@ -234,7 +234,7 @@ impl Check {
     /// Puts fds that were given without an order into one in which each duplicate comes after what it duplicates.
     fn put_duplicates_last(
         &mut self,
-        place: &Place,
+        place: &SpecPath,
         fds: Vec<(FdName, ValidatedFd)>,
     ) -> Vec<(FdName, ValidatedFd)> {
         let (mut waiting, mut ordered): (Vec<_>, Vec<_>) =
@@ -255,7 +255,13 @@ impl Check {
         }
     }
 
-    fn fd(&mut self, place: &Place, id: &ProcId, fd: FdName, spec: FdSpec) -> Option<ValidatedFd> {
+    fn fd(
+        &mut self,
+        place: &SpecPath,
+        id: &ProcId,
+        fd: FdName,
+        spec: FdSpec,
+    ) -> Option<ValidatedFd> {
         Some(match spec {
             FdSpec::Inherit => ValidatedFd::Inherit,
             FdSpec::Close => ValidatedFd::Close,
@@ -326,7 +332,7 @@ impl Check {
         })
     }
 
-    fn capture(&mut self, place: &Place, capture: &CaptureSpec) {
+    fn capture(&mut self, place: &SpecPath, capture: &CaptureSpec) {
         let limit = capture.limit.unwrap_or_default();
         if capture.limit.is_some() && limit.head.is_none() && limit.tail.is_none() {
             self.error(&place.key("limit"), "neither head nor tail is given");
@@ -354,7 +360,7 @@ impl Check {
         }
     }
 
-    fn data(&mut self, place: &Place, data: DataSpec) -> Vec<u8> {
+    fn data(&mut self, place: &SpecPath, data: DataSpec) -> Vec<u8> {
         match data {
             DataSpec { text: Some(text), base64: None } => text.into_bytes(),
             DataSpec { text: None, base64: Some(base64) } => {
@@ -370,7 +376,7 @@ impl Check {
         }
     }
 
-    fn mode(&mut self, place: &Place, mode: u32) {
+    fn mode(&mut self, place: &SpecPath, mode: u32) {
         if mode > 0o7777 {
             self.error(place, format!("mode {mode:#o} is out of range: the highest is 0o7777"));
         }

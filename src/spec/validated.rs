@@ -6,7 +6,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Account, CaptureSpec, EnvSpec, FdName, IoPriority, Limits, OpenFlags, ProcId, SystemdProperties,
+    Account, CaptureSpec, EnvSpec, FdName, IoPriority, OpenFlags, ProcId, ResourceLimits,
+    SystemdProperties,
 };
 
 /// The highest fd number that a spec may name: the kernel's default for `fs.nr_open`, less one.
@@ -86,7 +87,7 @@ pub struct Attributes {
     /// The supplementary groups.
     pub groups: Option<Vec<Account>>,
     /// Resource limits.
-    pub limits: Limits,
+    pub limits: ResourceLimits,
     /// The nice value, -20 to 19.
     pub nice: Option<i32>,
     /// The kernel's OOM score adjustment, -1000 to 1000.

@@ -12,7 +12,7 @@ use procstar::engine::procfs::ProcFs;
 use procstar::engine::{Options, Places};
 use procstar::http::access::Policy;
 use procstar::http::{About, Doors, Limits, LogControl, Service, Serving, listen};
-use procstar::report::Sampler;
+use procstar::report::ResultContext;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -86,7 +86,7 @@ impl World {
                     end: results.clone().recipient(),
                     tally: results.clone().recipient(),
                     position: results.clone().recipient(),
-                    sampler: Arc::new(Sampler::new(ProcFs::default())),
+                    context: Arc::new(ResultContext::new(ProcFs::default())),
                     policy,
                     about: Arc::new(About::default()),
                     log: Arc::new(Log(Mutex::new(None))),

@@ -11,7 +11,7 @@ use super::session::{Asked, Session};
 use crate::actors::messages::{Answer, Ask, Question, ShutdownState, SubscriberId, Update};
 use crate::engine::{Capture, View};
 use crate::net::outbound::Payload;
-use crate::report::{AsOf, Document, Facts, Format, Sampler};
+use crate::report::{AsOf, Facts, ResultContext, ResultFormat, ResultStream};
 use crate::spec::{Encoding, ProcId};
 use crate::wire::{Register, outgoing as message};
 
@@ -25,8 +25,8 @@ pub(super) enum Item {
     Ready(Bytes),
     /// A process's result.
     Result(Arc<Facts>, AsOf),
-    /// A document made already.
-    Document(Document),
+    /// A result, or captured bytes, made already.
+    Stream(ResultStream),
 }
 
 impl Item {
@@ -34,7 +34,7 @@ impl Item {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Item::Ready(message) => message.len(),
-            Item::Result(..) | Item::Document(_) => 0,
+            Item::Result(..) | Item::Stream(_) => 0,
         }
     }
 }
@@ -45,8 +45,8 @@ impl From<Vec<u8>> for Item {
     }
 }
 
-/// A document as what the socket sends.
-struct Streamed(Document);
+/// A result stream as what the socket sends.
+struct Streamed(ResultStream);
 
 impl Payload for Streamed {
     fn fill(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
@@ -67,7 +67,7 @@ impl Connection {
                 if let Some(session) = self.session() {
                     session.exists(&facts.id);
                     session.told(&facts.id);
-                    session.queue(Item::Result(facts, AsOf::Then));
+                    session.queue(Item::Result(facts, AsOf::AtStart));
                 }
             }
             Update::Ended(facts) => {
@@ -141,7 +141,7 @@ impl Connection {
                 self.unknown(&id);
             }
             (Asked::FdData { request, proc_id, fd, start, stop }, Answer::Facts(Some(facts))) => {
-                let most = self.sampler.max_inline().min(message::MAX_FD_DATA);
+                let most = self.context.max_inline().min(message::MAX_FD_DATA);
                 let item = fd_data(&facts, &proc_id, &fd, start..stop.unwrap_or(u64::MAX), most)
                     .unwrap_or_else(|err| message::request_error(&request, &err).into());
                 self.queue(item);
@@ -197,22 +197,22 @@ impl Connection {
         let room = session.outbound.data.clone().reserve_owned();
         ctx.spawn(room.into_actor(self).map(move |room, connection, ctx| {
             let Ok(room) = room else { return connection.broken(id, ctx) };
-            let sampler = Arc::clone(&connection.sampler);
+            let context = Arc::clone(&connection.context);
             let Some(item) = connection.session_of(id).and_then(Session::next) else { return };
             match item {
                 Item::Result(facts, as_of) if !is_large(&facts) => {
-                    let made = result(&facts, as_of, &sampler);
+                    let made = result(&facts, as_of, &context);
                     connection.made(id, made, room, ctx);
                 }
                 Item::Result(facts, as_of) => {
                     let making =
-                        actix_rt::task::spawn_blocking(move || result(&facts, as_of, &sampler));
+                        actix_rt::task::spawn_blocking(move || result(&facts, as_of, &context));
                     ctx.spawn(making.into_actor(connection).map(move |made, connection, ctx| {
                         let made = made.unwrap_or_else(|error| Err(io::Error::other(error)));
                         connection.made(id, made, room, ctx);
                     }));
                 }
-                Item::Document(document) => connection.made(id, Ok(document), room, ctx),
+                Item::Stream(stream) => connection.made(id, Ok(stream), room, ctx),
                 Item::Ready(bytes) => {
                     room.send(Box::new(bytes));
                     connection.sent(id, ctx);
@@ -232,13 +232,13 @@ impl Connection {
     fn made(
         &mut self,
         id: SubscriberId,
-        made: io::Result<Document>,
+        made: io::Result<ResultStream>,
         room: tokio::sync::mpsc::OwnedPermit<Box<dyn Payload>>,
         ctx: &mut Context<Self>,
     ) {
         match made {
-            Ok(document) => {
-                room.send(Box::new(Streamed(document)));
+            Ok(stream) => {
+                room.send(Box::new(Streamed(stream)));
             }
             // Only this message is lost: its captures cannot be read.
             Err(error) => {
@@ -265,9 +265,9 @@ fn is_large(facts: &Facts) -> bool {
         .any(|capture| capture.spec().attached && capture.len() > AT_ONCE)
 }
 
-fn result(facts: &Facts, as_of: AsOf, sampler: &Sampler) -> io::Result<Document> {
+fn result(facts: &Facts, as_of: AsOf, context: &ResultContext) -> io::Result<ResultStream> {
     let prefix = message::proc_result_prefix(facts.id.as_str());
-    Ok(Document::new(facts, as_of, sampler, Format::MessagePack)?.with_prefix(prefix))
+    Ok(ResultStream::new(facts, as_of, context, ResultFormat::MessagePack)?.with_prefix(prefix))
 }
 
 /// The answer to a request for a range of output, with `most` of its bytes: an error where there is no such captured fd.
@@ -301,8 +301,8 @@ fn fd_data(
     let encoding = (capture.spec().encoding == Some(Encoding::Utf8)).then_some("utf-8");
     let prefix = message::proc_fd_data_prefix(proc_id.as_str(), fd, start, encoding, length)
         .map_err(|error| error.to_string())?;
-    let data = Document::raw(view, start, start.saturating_add(length));
-    Ok(Item::Document(data.with_prefix(prefix)))
+    let data = ResultStream::raw(view, start, start.saturating_add(length));
+    Ok(Item::Stream(data.with_prefix(prefix)))
 }
 
 /// What a session still has to send, for tests and logs.

@@ -13,7 +13,7 @@ use nix::unistd::{AccessFlags, faccessat, geteuid};
 
 use super::{Patient, write_results};
 use crate::cli::descriptor::{self, Named};
-use crate::report::{Facts, Sampler};
+use crate::report::{Facts, ResultContext};
 use crate::trust;
 use crate::users::user_name;
 
@@ -133,10 +133,15 @@ pub fn check_stdout() -> io::Result<()> {
 ///
 /// # Errors
 /// As [`write_results`]; then what was at `path` is there still, unless it could not be replaced.
-pub fn save(results: &[Arc<Facts>], sampler: &Sampler, path: &Path, line: bool) -> io::Result<()> {
+pub fn save(
+    results: &[Arc<Facts>],
+    context: &ResultContext,
+    path: &Path,
+    line: bool,
+) -> io::Result<()> {
     let write = |file: &File| -> io::Result<()> {
         let mut to = Patient::new(file)?;
-        write_results(results, sampler, &mut to)
+        write_results(results, context, &mut to)
     };
     let (mut file, line) = match Destination::of(path)? {
         Destination::Open(file) => (file, line),
@@ -181,10 +186,10 @@ fn replace(
 ///
 /// # Errors
 /// That of the first directory.
-pub fn keep(results: &[Arc<Facts>], sampler: &Sampler) -> io::Result<PathBuf> {
+pub fn keep(results: &[Arc<Facts>], context: &ResultContext) -> io::Result<PathBuf> {
     let mut first = None;
     for dir in [std::env::temp_dir(), "/var/tmp".into(), "/dev/shm".into()] {
-        match keep_in(&dir, results, sampler) {
+        match keep_in(&dir, results, context) {
             Ok(path) => return Ok(path),
             Err(error) => {
                 first.get_or_insert(error);
@@ -194,11 +199,11 @@ pub fn keep(results: &[Arc<Facts>], sampler: &Sampler) -> io::Result<PathBuf> {
     Err(first.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
 }
 
-fn keep_in(dir: &Path, results: &[Arc<Facts>], sampler: &Sampler) -> io::Result<PathBuf> {
+fn keep_in(dir: &Path, results: &[Arc<Facts>], context: &ResultContext) -> io::Result<PathBuf> {
     let path = dir.join(format!("procstar-results-{:016x}.json", fastrand::u64(..)));
     // Output and arguments may be nobody else's business.
     let options = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-    let written = write_results(results, sampler, &mut options?);
+    let written = write_results(results, context, &mut options?);
     if written.is_err() {
         let _ = std::fs::remove_file(&path);
     }

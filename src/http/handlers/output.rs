@@ -37,7 +37,7 @@ fn captured(
     // What is no fd name is not captured either.
     let fd_name = fd.parse().ok();
     let capture = fd_name.and_then(|fd| facts.captures.get(fd));
-    if capture.is_some_and(|capture| facts.has_lost(capture, &asked.service().sampler)) {
+    if capture.is_some_and(|capture| facts.has_lost(capture, &asked.service().context)) {
         return Err(Failure::CaptureGone { id: id.clone(), fd: fd.to_owned() });
     }
     // It stays open, and verified, until the body has it.

@@ -67,16 +67,16 @@ struct Named<'a> {
 pub(super) async fn list(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
     let listing = Listing::of(asked.query())?;
     let now = Moment::now();
-    let sampler = Arc::clone(&asked.service().sampler);
+    let context = Arc::clone(&asked.service().context);
     let results = match listing.limit {
         None => {
             let mut procs = asked.service().all.send(GetAll).await?;
             procs.retain(|facts| listing.filter.admits(facts, now));
-            Results::new(procs, sampler, listing.output)
+            Results::new(procs, context, listing.output)
         }
         Some(limit) => {
             let (procs, next) = page(asked, &listing, limit).await?;
-            Results::new(procs, sampler, listing.output).page(next)
+            Results::new(procs, context, listing.output).page(next)
         }
     };
     asked.send_results(HttpResponse::Ok(), results)
@@ -138,7 +138,7 @@ pub(super) async fn one(asked: &Asked<'_>, id: &ProcId) -> Result<HttpResponse, 
     if let Some(wait) = wait.filter(|_| facts.is_running()) {
         facts = ended(asked, id, wait).await?;
     }
-    let sampler = &asked.service().sampler;
+    let context = &asked.service().context;
     let tag = tag(asked, &facts);
     let wanted = asked.wants(Some(&tag))?;
     let mut answer = if wanted { HttpResponse::Ok() } else { HttpResponse::NotModified() };
@@ -146,7 +146,7 @@ pub(super) async fn one(asked: &Asked<'_>, id: &ProcId) -> Result<HttpResponse, 
     if !wanted {
         return Ok(answer.insert_header((header::VARY, "Accept-Encoding")).finish());
     }
-    asked.send_results(answer, Results::new(vec![facts], Arc::clone(sampler), output))
+    asked.send_results(answer, Results::new(vec![facts], Arc::clone(context), output))
 }
 
 /// A process's facts when it has ended; or those of now, when the time is over or nobody waits any more.
@@ -168,7 +168,7 @@ async fn ended(asked: &Asked<'_>, id: &ProcId, wait: Duration) -> Result<Arc<Fac
 
 /// The tag of a result. Weak: the passing of time changes a result as well.
 fn tag(asked: &Asked<'_>, facts: &Facts) -> String {
-    format!("W/\"{:016x}\"", facts.fingerprint(&asked.service().sampler))
+    format!("W/\"{:016x}\"", facts.fingerprint(&asked.service().context))
 }
 
 /// Starts processes: every process of the request, or none.

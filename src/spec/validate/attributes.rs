@@ -1,7 +1,7 @@
 //! Validation of a process's attributes.
 
 use super::super::{
-    Account, Attributes, Bound, IoClass, Place, ProcSpec, SignalRef, SignalSets, Stopping,
+    Account, Attributes, Bound, IoClass, ProcSpec, SignalRef, SignalSets, SpecPath, Stopping,
 };
 use super::Check;
 
@@ -9,7 +9,7 @@ use super::Check;
 const LONGEST: f64 = 1e10;
 
 impl Check {
-    pub(super) fn attributes(&mut self, place: &Place, spec: &ProcSpec) -> Attributes {
+    pub(super) fn attributes(&mut self, place: &SpecPath, spec: &ProcSpec) -> Attributes {
         if let Some(cwd) = &spec.cwd {
             let place = place.key("cwd");
             self.no_nul(&place, "the path", cwd);
@@ -53,7 +53,7 @@ impl Check {
         }
     }
 
-    pub(super) fn stopping(&mut self, place: &Place, spec: &ProcSpec) -> Stopping {
+    pub(super) fn stopping(&mut self, place: &SpecPath, spec: &ProcSpec) -> Stopping {
         if let Some(timeout) = spec.timeout
             && !(timeout > 0.0 && timeout <= LONGEST)
         {
@@ -70,7 +70,7 @@ impl Check {
         Stopping { signum: stop.signal.number(), grace, given: spec.stop.is_some() }
     }
 
-    fn accounts(&mut self, place: &Place, spec: &ProcSpec) {
+    fn accounts(&mut self, place: &SpecPath, spec: &ProcSpec) {
         let groups = spec.groups.iter().flatten().enumerate();
         let listed = groups.map(|(i, group)| (place.key("groups").index(i), group));
         let single = [("user", &spec.user), ("group", &spec.group)];
@@ -88,7 +88,7 @@ impl Check {
         }
     }
 
-    fn range(&mut self, place: &Place, value: Option<i32>, least: i32, most: i32) {
+    fn range(&mut self, place: &SpecPath, value: Option<i32>, least: i32, most: i32) {
         if let Some(value) = value
             && !(least..=most).contains(&value)
         {
@@ -96,7 +96,7 @@ impl Check {
         }
     }
 
-    fn cpus(&mut self, place: &Place, cpus: Option<&[u32]>) {
+    fn cpus(&mut self, place: &SpecPath, cpus: Option<&[u32]>) {
         let Some(cpus) = cpus else { return };
         if cpus.is_empty() {
             self.error(place, "no CPU is given");
@@ -112,7 +112,7 @@ impl Check {
         }
     }
 
-    fn umask(&mut self, place: &Place, umask: Option<&str>) -> Option<u32> {
+    fn umask(&mut self, place: &SpecPath, umask: Option<&str>) -> Option<u32> {
         let text = umask?;
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let value = u32::from_str_radix(text, 8).ok().filter(|value| digits && *value <= 0o777);
@@ -125,7 +125,7 @@ impl Check {
         value
     }
 
-    fn signals(&mut self, place: &Place, spec: &ProcSpec) -> SignalSets {
+    fn signals(&mut self, place: &SpecPath, spec: &ProcSpec) -> SignalSets {
         let ignore = set(&spec.signals.ignore);
         let both = ignore & set(&spec.signals.default);
         for signal in spec.signals.ignore.iter().filter(|signal| both & bit(**signal) != 0) {

@@ -10,7 +10,7 @@ use procstar::actors::messages::{
 use procstar::actors::results::Results;
 use procstar::engine::Event;
 use procstar::engine::procfs::ProcFs;
-use procstar::report::{Document, Facts, OutputView, Sampler};
+use procstar::report::{Facts, OutputView, ResultContext, ResultStream};
 use proptest::prelude::*;
 
 use super::support::*;
@@ -60,10 +60,10 @@ async fn who_could_not_be_stopped_is_in_the_result() {
     settle().await;
     assert_eq!(journal.read(), ["snapshot [a] active", "started a", "ended a"]);
     for (facts, state) in [(running, "running"), (over, "terminated")] {
-        let sampler = Sampler::new(ProcFs::default());
-        let mut document = Document::json(&facts, &sampler, OutputView::None).unwrap();
+        let context = ResultContext::new(ProcFs::default());
+        let mut stream = ResultStream::json(&facts, &context, OutputView::None).unwrap();
         let mut json = Vec::new();
-        while document.fill(&mut json).unwrap() {}
+        while stream.fill(&mut json).unwrap() {}
         let result: serde_json::Value = serde_json::from_slice(&json).unwrap();
         assert_eq!(
             (&result["state"], &result["stop_failures"][0]["pid"]),

@@ -19,7 +19,7 @@ use procstar::net::activity::Activity;
 use procstar::net::dial::{Dial, DialError, Refusal};
 use procstar::net::outbound::{ControlFrame, OutboundRx, Outgoing, Payload, outbound};
 use procstar::net::socket::{Inbound, Link, LinkError};
-use procstar::report::Sampler;
+use procstar::report::ResultContext;
 use procstar::wire::{ConnInfo, ProcInfo};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -250,8 +250,8 @@ impl Agent {
             servers: accepted,
         }));
         let (tell, outcome) = oneshot::channel();
-        let sampler = Arc::new(Sampler::new(ProcFs::default()));
-        let conn = Connection::new(options, peers, sampler, Rc::new(dial.clone()), tell);
+        let context = Arc::new(ResultContext::new(ProcFs::default()));
+        let conn = Connection::new(options, peers, context, Rc::new(dial.clone()), tell);
         let status = conn.status();
         let conn = conn.start();
         Agent { conn, status, supervised, outcome, dial, servers }

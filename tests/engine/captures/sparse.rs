@@ -1,16 +1,16 @@
 //! Captures to which a process gave any length by `truncate`: what results contain of them is bounded, and holes cost nothing.
 
 use procstar::engine::procfs::ProcFs;
-use procstar::report::{AsOf, Document, Facts, Format, OutputView, Sampler};
+use procstar::report::{AsOf, Facts, OutputView, ResultContext, ResultFormat, ResultStream};
 use serde_json::{Value, json};
 
 use crate::support::engine::{run, sh};
 
 const TERABYTES: u64 = 10 << 40;
 
-fn made(mut document: Document) -> Vec<u8> {
+fn made(mut stream: ResultStream) -> Vec<u8> {
     let mut out = Vec::new();
-    while document.fill(&mut out).unwrap() {}
+    while stream.fill(&mut out).unwrap() {}
     out
 }
 
@@ -20,18 +20,18 @@ fn facts(script: &str, encoding: &Value) -> (Facts, crate::support::engine::Rig)
     (Facts::of_end(ended), rig)
 }
 
-fn sampler(max_inline: u64) -> Sampler {
-    Sampler::new(ProcFs::default()).with_max_inline(max_inline)
+fn context(max_inline: u64) -> ResultContext {
+    ResultContext::new(ProcFs::default()).with_max_inline(max_inline)
 }
 
 #[test]
 fn results_in_both_formats_contain_the_length_and_a_notice() {
     for encoding in [json!("utf-8"), json!("base64"), json!("base2048")] {
         let (facts, _rig) = facts("truncate -s 10T /dev/stdout; printf end", &encoding);
-        let sampler = sampler(1 << 30);
-        let document = |format| made(Document::new(&facts, AsOf::Now, &sampler, format).unwrap());
-        let packed: Value = rmp_serde::from_slice(&document(Format::MessagePack)).unwrap();
-        let json: Value = serde_json::from_slice(&document(Format::Json)).unwrap();
+        let context = context(1 << 30);
+        let stream = |format| made(ResultStream::new(&facts, AsOf::Now, &context, format).unwrap());
+        let packed: Value = rmp_serde::from_slice(&stream(ResultFormat::MessagePack)).unwrap();
+        let json: Value = serde_json::from_slice(&stream(ResultFormat::Json)).unwrap();
         let length = TERABYTES - 16 + 3;
         for result in [packed, json] {
             let shown = json!({"type": "detached", "length": length, "encoding": encoding});
@@ -46,7 +46,7 @@ fn results_in_both_formats_contain_the_length_and_a_notice() {
 #[test]
 fn a_tail_contains_no_more_than_a_result_may() {
     let (facts, _rig) = facts("truncate -s 10T /dev/stdout; printf end", &json!("utf-8"));
-    let json = Document::json(&facts, &sampler(5), OutputView::Tail(u64::MAX)).unwrap();
+    let json = ResultStream::json(&facts, &context(5), OutputView::Tail(u64::MAX)).unwrap();
     let json: Value = serde_json::from_slice(&made(json)).unwrap();
     assert_eq!(json["fds"]["stdout"]["text"], "\0\0end");
     assert_eq!(json["offsets"]["stdout"], TERABYTES - 16 - 2);
@@ -57,8 +57,8 @@ fn a_tail_contains_no_more_than_a_result_may() {
 fn a_hole_counts_as_the_zeros_that_it_is() {
     let script = "printf 'a\\303'; truncate -s 20M /dev/stdout; printf '\\244z'";
     let (facts, _rig) = facts(script, &json!("utf-8"));
-    let document = Document::new(&facts, AsOf::Now, &sampler(1 << 30), Format::MessagePack);
-    let packed: Value = rmp_serde::from_slice(&made(document.unwrap())).unwrap();
+    let stream = ResultStream::new(&facts, AsOf::Now, &context(1 << 30), ResultFormat::MessagePack);
+    let packed: Value = rmp_serde::from_slice(&made(stream.unwrap())).unwrap();
     let text = packed["fds"]["stdout"]["text"].as_str().unwrap();
     let zeros = (20 << 20) - 16 - 2;
     assert_eq!(text, format!("a\u{fffd}{}\u{fffd}z", "\0".repeat(zeros)));

@@ -7,9 +7,9 @@
 use std::collections::VecDeque;
 use std::io;
 
-use super::chars::torn;
 use super::encode::{Base64, Base2048, LossyUtf8, escape_json};
-use super::facts::{AsOf, Facts, Head, Sampler};
+use super::facts::{AsOf, Facts, ResultBody, ResultContext};
+use super::utf8::boundary;
 use crate::engine::{Capture, View};
 use crate::spec::{CaptureSpec, Encoding, FdName};
 
@@ -20,7 +20,7 @@ const LONGEST: u64 = u32::MAX as u64;
 
 /// The formats of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum ResultFormat {
     /// JSON, on one line.
     Json,
     /// MessagePack, maps with strings for keys.
@@ -41,17 +41,17 @@ pub enum OutputView {
 
 /// A stretch of a capture.
 #[derive(Clone)]
-struct Window {
+struct CaptureRange {
     view: View,
     at: u64,
     end: u64,
 }
 
-impl Window {
+impl CaptureRange {
     /// The bytes of a view from `at` to `end`.
     fn range(view: View, at: u64, end: u64) -> Self {
         let end = end.min(view.len());
-        Window { view, at: at.min(end), end }
+        CaptureRange { view, at: at.min(end), end }
     }
 
     /// All bytes of a view; none where there is none to be had: a user may have taken a named file away.
@@ -61,7 +61,7 @@ impl Window {
             View::empty()
         });
         let end = view.len();
-        Window { view, at: 0, end }
+        CaptureRange { view, at: 0, end }
     }
 
     /// The next bytes, none at the end. What the process itself has taken away from its file in the meantime
@@ -84,12 +84,12 @@ impl Window {
 
     /// The last `most` bytes of a capture, as they were before any compression.
     fn tail(capture: &Capture, most: u64) -> io::Result<Self> {
-        let text = Shown::of(capture.spec()) == Shown::Text;
+        let text = FdEncoding::of(capture.spec()) == FdEncoding::Text;
         let mut view = capture.view()?;
         let end = view.len();
         let at = end.saturating_sub(most);
         if !text || at == 0 || at == end {
-            return Ok(Window { view, at, end });
+            return Ok(CaptureRange { view, at, end });
         }
         let mut around = [0; 6];
         let from = at.saturating_sub(3);
@@ -97,8 +97,8 @@ impl Window {
         let read = view.read_at(from, around.get_mut(..room).unwrap_or_default())?;
         let (before, after) = around.split_at((at - from) as usize);
         let after = after.get(..read.saturating_sub(before.len()).min(3)).unwrap_or_default();
-        let inside = torn(before, after, false);
-        Ok(Window { view, at: at + inside.map_or(0, |(_, rest)| rest as u64), end })
+        let inside = boundary(before, after, false);
+        Ok(CaptureRange { view, at: at + inside.map_or(0, |(_, rest)| rest as u64), end })
     }
 
     /// Passes over a hole in the file that begins here; returns how many zeros it was.
@@ -125,62 +125,62 @@ enum Part {
     /// As it is.
     Bytes(Vec<u8>),
     /// A capture as the inside of a JSON string.
-    JsonText(Window, LossyUtf8),
+    JsonText(CaptureRange, LossyUtf8),
     /// A capture as valid UTF-8.
-    Text(Window, LossyUtf8),
+    Text(CaptureRange, LossyUtf8),
     /// A capture in base64.
-    Base64(Window, Base64),
+    Base64(CaptureRange, Base64),
     /// A capture in base2048.
-    Base2048(Window, Base2048),
+    Base2048(CaptureRange, Base2048),
     /// A capture as it is.
-    Raw(Window),
+    Raw(CaptureRange),
 }
 
 /// A result, or some bytes around one, that is made while it is sent.
-pub struct Document {
+pub struct ResultStream {
     parts: VecDeque<Part>,
     buf: Vec<u8>,
 }
 
 /// What a result shows of one fd.
-enum Entry {
+enum FdContent {
     NotCaptured,
     /// The length alone.
     Detached(u64),
     /// These bytes, with the length of the string that shows them, where the format has to know it.
-    Inline(Window, u32),
+    Inline(CaptureRange, u32),
 }
 
 /// The entries of a result, and what there is to say of them.
-struct Entries {
-    entries: Vec<(FdName, Entry)>,
+struct FdContents {
+    entries: Vec<(FdName, FdContent)>,
     notices: Vec<String>,
     /// How many captured bytes still fit into the result.
     room: u64,
     most: u64,
-    format: Format,
+    format: ResultFormat,
 }
 
-impl Entries {
-    fn new(format: Format, most: u64) -> Entries {
-        Entries { entries: Vec::new(), notices: Vec::new(), room: most, most, format }
+impl FdContents {
+    fn new(format: ResultFormat, most: u64) -> FdContents {
+        FdContents { entries: Vec::new(), notices: Vec::new(), room: most, most, format }
     }
 
     /// The captures inline, but for those that are detached, or too large.
-    fn inline(mut self, facts: &Facts, as_of: AsOf) -> io::Result<Entries> {
-        let nothing = as_of == AsOf::Then && facts.is_running();
+    fn inline(mut self, facts: &Facts, as_of: AsOf) -> io::Result<FdContents> {
+        let nothing = as_of == AsOf::AtStart && facts.is_running();
         for (fd, capture) in facts.captures.iter() {
             let entry = match capture {
-                None => Entry::NotCaptured,
+                None => FdContent::NotCaptured,
                 Some(capture) if !capture.spec().attached => {
-                    Entry::Detached(if nothing { 0 } else { capture.len() })
+                    FdContent::Detached(if nothing { 0 } else { capture.len() })
                 }
-                Some(_) if nothing => Entry::Inline(Window::whole(Ok(View::empty())), 0),
+                Some(_) if nothing => FdContent::Inline(CaptureRange::whole(Ok(View::empty())), 0),
                 Some(capture) => {
                     // As text it is what was written; as data, what is stored of it.
-                    let text = Shown::of(capture.spec()) == Shown::Text;
+                    let text = FdEncoding::of(capture.spec()) == FdEncoding::Text;
                     let view = if text { capture.view() } else { capture.stored() };
-                    self.fit(fd, capture, Window::whole(view))?
+                    self.fit(fd, capture, CaptureRange::whole(view))?
                 }
             };
             self.entries.push((fd, entry));
@@ -189,16 +189,21 @@ impl Entries {
     }
 
     /// A capture inline if it fits; else detached, with a notice.
-    fn fit(&mut self, fd: FdName, capture: &Capture, window: Window) -> io::Result<Entry> {
+    fn fit(
+        &mut self,
+        fd: FdName,
+        capture: &Capture,
+        window: CaptureRange,
+    ) -> io::Result<FdContent> {
         let bytes = window.end - window.at;
         if bytes <= self.room {
             let encoded = match self.format {
-                Format::Json => Some(0),
-                Format::MessagePack => Shown::of(capture.spec()).length(&window)?,
+                ResultFormat::Json => Some(0),
+                ResultFormat::MessagePack => FdEncoding::of(capture.spec()).length(&window)?,
             };
             if let Some(encoded) = encoded {
                 self.room -= bytes;
-                return Ok(Entry::Inline(window, encoded));
+                return Ok(FdContent::Inline(window, encoded));
             }
         }
         let most = self.most.min(LONGEST);
@@ -206,30 +211,30 @@ impl Entries {
             "the output of {fd}, {bytes} bytes, is detached: one result contains at most {most} bytes of output \
              (capture.max_inline); read it by range"
         ));
-        Ok(Entry::Detached(capture.len()))
+        Ok(FdContent::Detached(capture.len()))
     }
 
     /// The length of every capture alone.
-    fn detached(mut self, facts: &Facts) -> Entries {
+    fn detached(mut self, facts: &Facts) -> FdContents {
         self.entries.extend(facts.captures.iter().map(|(fd, capture)| match capture {
-            Some(capture) => (fd, Entry::Detached(capture.len())),
-            None => (fd, Entry::NotCaptured),
+            Some(capture) => (fd, FdContent::Detached(capture.len())),
+            None => (fd, FdContent::NotCaptured),
         }));
         self
     }
 
     /// The last bytes of every capture, so many at most.
-    fn tails(mut self, facts: &Facts, most: u64) -> Entries {
+    fn tails(mut self, facts: &Facts, most: u64) -> FdContents {
         for (fd, capture) in facts.captures.iter() {
             let entry = match capture {
                 Some(capture) => {
                     // One that cannot be read must not take the others with it.
-                    let window = Window::tail(capture, most.min(self.room))
-                        .unwrap_or_else(|error| Window::whole(Err(error)));
+                    let window = CaptureRange::tail(capture, most.min(self.room))
+                        .unwrap_or_else(|error| CaptureRange::whole(Err(error)));
                     self.room -= window.end - window.at;
-                    Entry::Inline(window, 0)
+                    FdContent::Inline(window, 0)
                 }
-                None => Entry::NotCaptured,
+                None => FdContent::NotCaptured,
             };
             self.entries.push((fd, entry));
         }
@@ -238,15 +243,15 @@ impl Entries {
 
     /// Where in their captures those begin that are shown.
     fn offsets(&self) -> Vec<(FdName, u64)> {
-        let at = |(fd, entry): &(FdName, Entry)| match entry {
-            Entry::Inline(window, _) => Some((*fd, window.at)),
+        let at = |(fd, entry): &(FdName, FdContent)| match entry {
+            FdContent::Inline(window, _) => Some((*fd, window.at)),
             _ => None,
         };
         self.entries.iter().filter_map(at).collect()
     }
 }
 
-impl Document {
+impl ResultStream {
     /// A result.
     ///
     /// # Errors
@@ -254,11 +259,11 @@ impl Document {
     pub fn new(
         facts: &Facts,
         as_of: AsOf,
-        sampler: &Sampler,
-        format: Format,
-    ) -> io::Result<Document> {
-        let entries = Entries::new(format, sampler.max_inline()).inline(facts, as_of)?;
-        let mut writer = Writer::begin(facts, as_of, sampler, format, &entries)?;
+        context: &ResultContext,
+        format: ResultFormat,
+    ) -> io::Result<ResultStream> {
+        let entries = FdContents::new(format, context.max_inline()).inline(facts, as_of)?;
+        let mut writer = Writer::begin(facts, as_of, context, format, &entries)?;
         writer.captures(facts, entries.entries);
         writer.close_fds();
         Ok(writer.finish())
@@ -269,14 +274,20 @@ impl Document {
     ///
     /// # Errors
     /// Where a capture cannot be read.
-    pub fn json(facts: &Facts, sampler: &Sampler, view: OutputView) -> io::Result<Document> {
-        let entries = Entries::new(Format::Json, sampler.max_inline());
+    pub fn json(
+        facts: &Facts,
+        context: &ResultContext,
+        view: OutputView,
+    ) -> io::Result<ResultStream> {
+        let entries = FdContents::new(ResultFormat::Json, context.max_inline());
         let entries = match view {
-            OutputView::Inline => return Document::new(facts, AsOf::Now, sampler, Format::Json),
+            OutputView::Inline => {
+                return ResultStream::new(facts, AsOf::Now, context, ResultFormat::Json);
+            }
             OutputView::None => entries.detached(facts),
             OutputView::Tail(most) => entries.tails(facts, most),
         };
-        let mut writer = Writer::begin(facts, AsOf::Now, sampler, Format::Json, &entries)?;
+        let mut writer = Writer::begin(facts, AsOf::Now, context, ResultFormat::Json, &entries)?;
         let offsets = entries.offsets();
         writer.decoded = true;
         writer.captures(facts, entries.entries);
@@ -292,13 +303,13 @@ impl Document {
     }
 
     /// Captured bytes as they are: those from `from` to `to` of a view.
-    pub fn raw(view: View, from: u64, to: u64) -> Document {
-        let window = Window::range(view, from, to);
-        Document { parts: VecDeque::from([Part::Raw(window)]), buf: Vec::new() }
+    pub fn raw(view: View, from: u64, to: u64) -> ResultStream {
+        let window = CaptureRange::range(view, from, to);
+        ResultStream { parts: VecDeque::from([Part::Raw(window)]), buf: Vec::new() }
     }
 
     /// The same with `prefix` before it.
-    pub fn with_prefix(mut self, prefix: Vec<u8>) -> Document {
+    pub fn with_prefix(mut self, prefix: Vec<u8>) -> ResultStream {
         self.parts.push_front(Part::Bytes(prefix));
         self
     }
@@ -368,9 +379,9 @@ impl Part {
     }
 }
 
-/// Writes a document in either format.
+/// Writes a stream in either format.
 struct Writer {
-    format: Format,
+    format: ResultFormat,
     /// What has been written since the last capture.
     text: Vec<u8>,
     parts: VecDeque<Part>,
@@ -383,19 +394,19 @@ impl Writer {
     fn begin(
         facts: &Facts,
         as_of: AsOf,
-        sampler: &Sampler,
-        format: Format,
-        entries: &Entries,
+        context: &ResultContext,
+        format: ResultFormat,
+        entries: &FdContents,
     ) -> io::Result<Writer> {
         let mut writer =
             Writer { format, text: Vec::new(), parts: VecDeque::new(), decoded: false };
-        writer.head(&facts.head(as_of, sampler, &entries.notices))?;
+        writer.head(&facts.head(as_of, context, &entries.notices))?;
         writer.open_fds(entries.entries.len());
         Ok(writer)
     }
 
     /// The entries of all fds.
-    fn captures(&mut self, facts: &Facts, entries: Vec<(FdName, Entry)>) {
+    fn captures(&mut self, facts: &Facts, entries: Vec<(FdName, FdContent)>) {
         let specs = facts.captures.iter().map(|(_, capture)| capture.map(Capture::spec));
         for (i, ((fd, entry), spec)) in entries.into_iter().zip(specs).enumerate() {
             self.key(i, &fd.to_string());
@@ -407,15 +418,15 @@ impl Writer {
     }
 
     /// The head's entries, in a map that stays open for one more.
-    fn head(&mut self, head: &Head<'_>) -> io::Result<()> {
+    fn head(&mut self, head: &ResultBody<'_>) -> io::Result<()> {
         match self.format {
-            Format::Json => {
+            ResultFormat::Json => {
                 serde_json::to_writer(&mut self.text, head)?;
                 // The closing brace.
                 self.text.pop();
                 self.text.extend_from_slice(b",\"fds\":");
             }
-            Format::MessagePack => {
+            ResultFormat::MessagePack => {
                 let map = rmp_serde::to_vec_named(head).map_err(io::Error::other)?;
                 let (count, entries) = open_map(&map);
                 self.text.push(0xde);
@@ -429,8 +440,8 @@ impl Writer {
 
     fn open_fds(&mut self, count: usize) {
         match self.format {
-            Format::Json => self.text.push(b'{'),
-            Format::MessagePack => {
+            ResultFormat::Json => self.text.push(b'{'),
+            ResultFormat::MessagePack => {
                 if count < 16 {
                     self.text.push(0x80 | count as u8);
                 } else {
@@ -442,30 +453,30 @@ impl Writer {
     }
 
     fn key(&mut self, index: usize, key: &str) {
-        if self.format == Format::Json && index > 0 {
+        if self.format == ResultFormat::Json && index > 0 {
             self.text.push(b',');
         }
         self.string(key);
-        if self.format == Format::Json {
+        if self.format == ResultFormat::Json {
             self.text.push(b':');
         }
     }
 
     fn null(&mut self) {
         match self.format {
-            Format::Json => self.text.extend_from_slice(b"null"),
-            Format::MessagePack => self.text.push(0xc0),
+            ResultFormat::Json => self.text.extend_from_slice(b"null"),
+            ResultFormat::MessagePack => self.text.push(0xc0),
         }
     }
 
     fn string(&mut self, text: &str) {
         match self.format {
-            Format::Json => {
+            ResultFormat::Json => {
                 self.text.push(b'"');
                 escape_json(text, &mut self.text);
                 self.text.push(b'"');
             }
-            Format::MessagePack => {
+            ResultFormat::MessagePack => {
                 self.string_header(text.len() as u32);
                 self.text.extend_from_slice(text.as_bytes());
             }
@@ -489,19 +500,20 @@ impl Writer {
     }
 
     /// The entry of a captured fd: three keys, whichever kind it is, and one more for compressed data.
-    fn capture(&mut self, spec: &CaptureSpec, entry: Entry) {
-        let shown = Shown::of(spec);
-        let as_stored = matches!(entry, Entry::Inline(..)) && !self.decoded && shown != Shown::Text;
+    fn capture(&mut self, spec: &CaptureSpec, entry: FdContent) {
+        let shown = FdEncoding::of(spec);
+        let as_stored =
+            matches!(entry, FdContent::Inline(..)) && !self.decoded && shown != FdEncoding::Text;
         let compression = spec.compress.filter(|_| as_stored);
         match self.format {
-            Format::Json => self.text.push(b'{'),
-            Format::MessagePack => self.text.push(0x83 + u8::from(compression.is_some())),
+            ResultFormat::Json => self.text.push(b'{'),
+            ResultFormat::MessagePack => self.text.push(0x83 + u8::from(compression.is_some())),
         }
         self.key(0, "type");
         match entry {
-            Entry::NotCaptured => self.detached(0),
-            Entry::Detached(length) => self.detached(length),
-            Entry::Inline(window, length) => self.inline(shown, window, length),
+            FdContent::NotCaptured => self.detached(0),
+            FdContent::Detached(length) => self.detached(length),
+            FdContent::Inline(window, length) => self.inline(shown, window, length),
         }
         self.key(2, "encoding");
         self.string(shown.name());
@@ -509,7 +521,7 @@ impl Writer {
             self.key(3, "compression");
             self.string(compression.name());
         }
-        if self.format == Format::Json {
+        if self.format == ResultFormat::Json {
             self.text.push(b'}');
         }
     }
@@ -520,34 +532,36 @@ impl Writer {
         self.integer(length);
     }
 
-    fn inline(&mut self, shown: Shown, window: Window, length: u32) {
-        let name = if shown == Shown::Text { "text" } else { "data" };
+    fn inline(&mut self, shown: FdEncoding, window: CaptureRange, length: u32) {
+        let name = if shown == FdEncoding::Text { "text" } else { "data" };
         self.string(name);
         self.key(1, name);
         self.quote_or_header(length);
         self.parts.push_back(Part::Bytes(std::mem::take(&mut self.text)));
         self.parts.push_back(match (self.format, shown) {
-            (Format::Json, Shown::Text) => Part::JsonText(window, LossyUtf8::default()),
-            (Format::MessagePack, Shown::Text) => Part::Text(window, LossyUtf8::default()),
-            (_, Shown::Base64) => Part::Base64(window, Base64::default()),
-            (_, Shown::Base2048) => Part::Base2048(window, Base2048::default()),
+            (ResultFormat::Json, FdEncoding::Text) => Part::JsonText(window, LossyUtf8::default()),
+            (ResultFormat::MessagePack, FdEncoding::Text) => {
+                Part::Text(window, LossyUtf8::default())
+            }
+            (_, FdEncoding::Base64) => Part::Base64(window, Base64::default()),
+            (_, FdEncoding::Base2048) => Part::Base2048(window, Base2048::default()),
         });
-        if self.format == Format::Json {
+        if self.format == ResultFormat::Json {
             self.text.push(b'"');
         }
     }
 
     fn quote_or_header(&mut self, length: u32) {
         match self.format {
-            Format::Json => self.text.push(b'"'),
-            Format::MessagePack => self.string_header(length),
+            ResultFormat::Json => self.text.push(b'"'),
+            ResultFormat::MessagePack => self.string_header(length),
         }
     }
 
     fn integer(&mut self, value: u64) {
         match self.format {
-            Format::Json => self.text.extend_from_slice(value.to_string().as_bytes()),
-            Format::MessagePack => {
+            ResultFormat::Json => self.text.extend_from_slice(value.to_string().as_bytes()),
+            ResultFormat::MessagePack => {
                 self.text.push(0xcf);
                 self.text.extend_from_slice(&value.to_be_bytes());
             }
@@ -556,16 +570,16 @@ impl Writer {
 
     /// Closes `fds`, and the result.
     fn close_fds(&mut self) {
-        if self.format == Format::Json {
+        if self.format == ResultFormat::Json {
             self.text.extend_from_slice(b"}}");
         }
     }
 
-    fn finish(mut self) -> Document {
+    fn finish(mut self) -> ResultStream {
         if !self.text.is_empty() {
             self.parts.push_back(Part::Bytes(self.text));
         }
-        Document { parts: self.parts, buf: Vec::new() }
+        ResultStream { parts: self.parts, buf: Vec::new() }
     }
 }
 
@@ -580,38 +594,38 @@ fn open_map(map: &[u8]) -> (u16, &[u8]) {
 
 /// How captured bytes are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shown {
+enum FdEncoding {
     Text,
     Base64,
     Base2048,
 }
 
-impl Shown {
-    fn of(spec: &CaptureSpec) -> Shown {
+impl FdEncoding {
+    fn of(spec: &CaptureSpec) -> FdEncoding {
         match spec.encoding {
-            Some(Encoding::Utf8) => Shown::Text,
-            None | Some(Encoding::Base64) => Shown::Base64,
-            Some(Encoding::Base2048) => Shown::Base2048,
+            Some(Encoding::Utf8) => FdEncoding::Text,
+            None | Some(Encoding::Base64) => FdEncoding::Base64,
+            Some(Encoding::Base2048) => FdEncoding::Base2048,
         }
     }
 
     fn name(self) -> &'static str {
         match self {
-            Shown::Text => "utf-8",
-            Shown::Base64 => "base64",
-            Shown::Base2048 => "base2048",
+            FdEncoding::Text => "utf-8",
+            FdEncoding::Base64 => "base64",
+            FdEncoding::Base2048 => "base2048",
         }
     }
 
     /// The length of a window shown so, in bytes; none if it is beyond what a string can be.
-    fn length(self, window: &Window) -> io::Result<Option<u32>> {
+    fn length(self, window: &CaptureRange) -> io::Result<Option<u32>> {
         if window.end > LONGEST {
             return Ok(None);
         }
         let mut length = 0u64;
         match self {
-            Shown::Base64 => length = Base64::encoded_len(window.end),
-            Shown::Text => {
+            FdEncoding::Base64 => length = Base64::encoded_len(window.end),
+            FdEncoding::Text => {
                 let mut lossy = LossyUtf8::default();
                 let mut window = window.clone();
                 let mut buf = vec![0; PIECE];
@@ -630,7 +644,7 @@ impl Shown {
                 }
                 lossy.finish(|text| length += text.len() as u64);
             }
-            Shown::Base2048 => {
+            FdEncoding::Base2048 => {
                 let mut base2048 = Base2048::default();
                 let mut text = Vec::new();
                 window.clone().for_each(|piece| {

@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 use serde::Serialize;
 
-use super::{Facts, Reason, Sampler};
+use super::{Facts, Reason, ResultContext};
 use crate::report::rusage::Rusage;
 use crate::report::samples::Sample;
 use crate::report::status::{ProcState, Status};
@@ -16,13 +16,13 @@ const POINTS: usize = 30;
 
 /// A result in brief: the keys that it shares with a whole one mean the same there.
 #[derive(Serialize)]
-pub struct Brief<'a> {
+pub struct Summary<'a> {
     state: ProcState,
     reason: Option<Reason>,
     errors: &'a [String],
     pid: Option<i32>,
     status: Option<&'a Status>,
-    times: BriefTimes,
+    times: SummaryTimes,
     /// The arguments, joined by spaces, and cut at 200 bytes; null where they are not known any more.
     command: Option<String>,
     labels: &'a IndexMap<String, String>,
@@ -35,7 +35,7 @@ pub struct Brief<'a> {
 }
 
 #[derive(Serialize)]
-struct BriefTimes {
+struct SummaryTimes {
     start: Rfc3339,
     stop: Option<Rfc3339>,
     elapsed: f64,
@@ -43,7 +43,7 @@ struct BriefTimes {
 
 /// What a running process uses at a moment.
 #[derive(Serialize)]
-pub struct Figures {
+pub struct Stats {
     /// Seconds since its start.
     elapsed: f64,
     /// CPU time so far, of it and of the children that it has waited for, in seconds.
@@ -60,18 +60,18 @@ pub struct Figures {
 
 impl Facts {
     /// The result in brief.
-    pub fn brief(&self, sampler: &Sampler) -> Brief<'_> {
+    pub fn summary(&self, context: &ResultContext) -> Summary<'_> {
         let ending = self.ending.as_ref();
         let rusage = ending.map(|ending| &ending.rusage);
         let until = if ending.is_some() { self.made } else { crate::engine::Moment::now() };
         let argv = self.identity.as_deref().map(|identity| identity.argv.as_slice());
-        Brief {
+        Summary {
             state: self.state,
             reason: ending.map(|ending| ending.reason),
             errors: &self.errors,
             pid: self.pid,
             status: ending.map(|ending| &ending.status),
-            times: BriefTimes {
+            times: SummaryTimes {
                 start: self.start.into(),
                 stop: ending.map(|_| self.made.into()),
                 elapsed: until.seconds_since(self.start),
@@ -80,25 +80,25 @@ impl Facts {
             labels: self.labels(),
             cpu: rusage.and_then(Rusage::cpu),
             maxrss: rusage.and_then(|rusage| rusage.maxrss),
-            history: self.track.as_ref().map(|track| points(&track.samples(&sampler.clock))),
+            history: self.history.as_ref().map(|history| points(&history.samples(&context.clock))),
         }
     }
 
     /// What it uses now; none where it does not run, or cannot be looked at.
-    pub fn figures(&self, sampler: &Sampler) -> Option<Figures> {
+    pub fn stats(&self, context: &ResultContext) -> Option<Stats> {
         let pid = self.pid.filter(|_| self.is_running())?;
-        let stat = sampler.procfs.read_stat(pid).ok()?;
+        let stat = context.procfs.read_stat(pid).ok()?;
         // Its pid may be another's by now.
         let known = self.stat.as_ref().is_none_or(|known| known.starttime == stat.starttime);
         if !known || stat.state == 'Z' {
             return None;
         }
-        let clock = &sampler.clock;
+        let clock = &context.clock;
         let captures = self.captures.iter();
         let length = |(fd, capture): (_, Option<&crate::engine::Capture>)| {
             capture.map(|capture| (ToString::to_string(&fd), capture.len()))
         };
-        Some(Figures {
+        Some(Stats {
             elapsed: crate::engine::Moment::now().seconds_since(self.start),
             cpu: clock.seconds(stat.utime)
                 + clock.seconds(stat.stime)

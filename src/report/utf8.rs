@@ -5,7 +5,7 @@
 ///
 /// `before` are the three bytes before the position, `after` those after it, fewer where there are fewer. With `growing`, a character
 /// that would go on beyond the last byte counts: it may still come.
-pub fn torn(before: &[u8], after: &[u8], growing: bool) -> Option<(usize, usize)> {
+pub fn boundary(before: &[u8], after: &[u8], growing: bool) -> Option<(usize, usize)> {
     let back = 1 + before.iter().rev().take(3).position(|byte| byte & 0xc0 != 0x80)?;
     let begun = before.get(before.len().checked_sub(back)?..)?;
     let length = match begun.first()? {
@@ -37,7 +37,7 @@ mod tests {
 
     fn at(text: &[u8], position: usize, growing: bool) -> Option<(usize, usize)> {
         let after = &text[position..];
-        torn(&text[position.saturating_sub(3)..position], &after[..after.len().min(3)], growing)
+        boundary(&text[position.saturating_sub(3)..position], &after[..after.len().min(3)], growing)
     }
 
     #[test]
