@@ -62,7 +62,7 @@ macro_rules! assets {
 
 assets! {
     "index.html" "style.css" "icon.svg" "theme.js" "app.js" "dom.js" "format.js" "api.js" "live.js" "store.js" "chart.js"
-    "list.js" "actions.js" "proc.js" "details.js" "text.js" "source.js" "output.js" "search.js" "start.js" "keys.js"
+    "list.js" "actions.js" "proc.js" "details.js" "text.js" "source.js" "output.js" "output-window.js" "output-reader.js" "output-follower.js" "output-finder.js" "search.js" "start.js" "keys.js"
 }
 
 /// The file of a name.

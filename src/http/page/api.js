@@ -44,8 +44,21 @@ async function failure(answer) {
   return new ApiError(answer.status, details.length ? details : [`the service answered ${answer.status} ${answer.statusText}`]);
 }
 
-/** Asks; throws an `ApiError` for an answer that is not good, and a `TypeError` where nobody answers. */
+/**
+ * @typedef {object} Options
+ * @property {Record<string, string>} [headers]
+ * @property {string} [body]
+ * @property {AbortSignal} [signal]
+ */
+
+/**
+ * Asks; throws an `ApiError` for an answer that is not good, and a `TypeError` where nobody answers.
+ * @param {string} method
+ * @param {string} path
+ * @param {Options} [options]
+ */
 export async function ask(method, path, { headers = {}, body, signal } = {}) {
+  /** @type {Record<string, string>} */
   const all = { ...headers };
   if (session.get()) all["Procstar-Session"] = session.get();
   if (token.get()) all.Authorization = `Bearer ${token.get()}`;
@@ -61,7 +74,13 @@ export async function ask(method, path, { headers = {}, body, signal } = {}) {
   return answer;
 }
 
-/** The data of a JSON answer. */
+/**
+ * The data of a JSON answer.
+ * @param {string} method
+ * @param {string} path
+ * @param {Options} [options]
+ * @returns {Promise<any>}
+ */
 export async function data(method, path, options) {
   return (await (await ask(method, path, options)).json()).data;
 }

@@ -44,7 +44,7 @@ function show() {
   document.title = to.kind === "proc" ? `${to.id} – procstar` : to.kind === "start" ? "Start – procstar" : "procstar";
   view.mount(to.tab);
   // Not at the first: then the focus is where the browser has it.
-  if (before) (view.grid ?? view.focus ?? main).focus({ preventScroll: true });
+  if (before) (view.focusTarget ?? main).focus({ preventScroll: true });
 }
 
 window.addEventListener("hashchange", show);
@@ -81,7 +81,7 @@ function nameTheme() {
 const LIVE_TEXTS = { wait: "connecting", open: "live", lost: "no connection", refused: "not let in" };
 let lostOnce = false;
 
-live.addEventListener("state", ({ detail: { state, why } }) => {
+live.addEventListener("state", (/** @type {CustomEvent} */ { detail: { state, why } }) => {
   find("live").dataset.state = state;
   setText(find("live-text"), LIVE_TEXTS[state]);
   find("live").title = why;
@@ -152,7 +152,7 @@ function showLink(link) {
   pill.setAttribute("aria-label", `Agent's server ${pill.textContent}, ${facts.join(", ")}`);
 }
 
-store.addEventListener("agent", ({ detail }) => showLink(detail));
+store.addEventListener("agent", (/** @type {CustomEvent} */ { detail }) => showLink(detail));
 store.addEventListener("change", () => {
   const idle = store.shutdown !== "active";
   find("go-start").toggleAttribute("data-off", idle);

@@ -2,6 +2,7 @@
 
 import { h } from "./dom.js";
 
+/** @type {[string, [string, string][]][]} */
 const KEYS = [
   ["Everywhere", [["?", "this help"], ["c", "start a process"], ["t", "colours: system, light, dark"], ["Esc", "back"]]],
   ["All processes", [["/", "search"], ["l", "filter by label"], ["j k ↓ ↑", "next, previous"], ["PgDn PgUp Home End", "further"], ["Enter", "open"], ["s", "stop…"], ["x", "signal…"], ["d", "delete…"]]],

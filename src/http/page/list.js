@@ -95,9 +95,9 @@ export class List {
     this.rows = new Map();
     this.free = [];
     this.found = [];
-    this.rested = 0;
+    this.idleUntil = 0;
     this.active = lastActive;
-    this.refresh = eachFrame(() => this.#calmly());
+    this.refresh = eachFrame(() => this.#throttled());
     this.render = eachFrame(() => this.#render());
     this.#build();
   }
@@ -129,6 +129,7 @@ export class List {
     this.body = h("div", { class: "rows", role: "rowgroup" });
     this.scroller = h("div", { class: "scroller", tabindex: "-1", role: "presentation" }, this.body);
     this.grid = h("div", { class: "grid", role: "grid", tabindex: "0", "aria-label": "Processes", "aria-colcount": "6" }, h("div", { role: "rowgroup" }, head), this.scroller);
+    this.focusTarget = this.grid;
     this.empty = h("div", { class: "nothing" });
     this.element = h("section", { class: "page list", "aria-label": "All processes" },
       h("h1", { class: "unseen" }, "Processes"),
@@ -174,18 +175,18 @@ export class List {
   }
 
   /** Sorts anew, and rests a multiple of what that took: changes may come faster than thousands can be sorted. */
-  #calmly() {
+  #throttled() {
     const now = performance.now();
-    if (now < this.rested) {
-      this.later ||= setTimeout(() => { this.later = 0; this.refresh(); }, this.rested - now);
+    if (now < this.idleUntil) {
+      this.later ||= setTimeout(() => { this.later = 0; this.refresh(); }, this.idleUntil - now);
       return;
     }
     this.#refresh();
-    this.rested = performance.now() + REST * (performance.now() - now);
+    this.idleUntil = performance.now() + REST * (performance.now() - now);
   }
 
   #refresh() {
-    this.found = this.store.pick({ ...chosen, labels: parseLabels(chosen.labels) });
+    this.found = this.store.filter({ ...chosen, labels: parseLabels(chosen.labels) });
     const counts = this.store.counts();
     for (const { key, number } of this.kinds) setText(number, count(counts[key]));
     const all = counts.all === this.found.length;

@@ -45,7 +45,7 @@ export class ProcView {
     this.trouble = h("div", { class: "trouble", role: "alert", hidden: true });
     this.tabs = TABS.map(([name, text]) => h("a", { id: `tab-${name}`, role: "tab", href: `${href(this.id)}/${name}`, "aria-controls": "panel" }, text));
     this.panel = h("div", { class: "panel", id: "panel", role: "tabpanel" });
-    this.focus = h("h1", { class: "title", tabindex: "-1", title: this.id }, this.id || "(empty)");
+    this.focusTarget = h("h1", { class: "title", tabindex: "-1", title: this.id }, this.id || "(empty)");
     const tablist = h("div", { class: "tabs", role: "tablist", "aria-label": "About this process" }, ...this.tabs);
     tablist.addEventListener("keydown", (event) => this.#tabKey(event));
     tablist.addEventListener("click", (event) => {
@@ -56,7 +56,7 @@ export class ProcView {
     });
     this.element = h("section", { class: "page proc", "aria-label": `Process ${this.id}` },
       h("div", { class: "heading" }, h("a", { class: "button quiet back", href: "#/", "aria-label": "Back to all processes", title: "All processes (Esc)" }, "←"),
-        this.focus, this.badge, h("div", { class: "actions" }, this.stop, this.signal, this.delete)),
+        this.focusTarget, this.badge, h("div", { class: "actions" }, this.stop, this.signal, this.delete)),
       this.facts, this.trouble, tablist, this.panel);
     const times = (title, kind, format, floor) => chart({ title, kind, format, floor });
     this.charts = {
@@ -115,7 +115,7 @@ export class ProcView {
       this.trouble.hidden = result.errors.length === 0;
       this.trouble.replaceChildren(...result.errors.map((text) => h("p", {}, text)));
       if (other || !this.tab) this.show(this.asked);
-      this.output?.learn(result);
+      this.output?.update(result);
       this.#fill();
     } catch (error) {
       if (this.gone) return;

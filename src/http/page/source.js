@@ -16,6 +16,11 @@ async function fetchRange(id, fd, start, end, signal) {
   }
 }
 
+/**
+ * What output is read from.
+ * @typedef {Stream | Mixed} Source
+ */
+
 /** One captured stream. */
 export class Stream {
   constructor(id, fd, result) {
@@ -23,11 +28,11 @@ export class Stream {
     this.fd = fd;
     this.name = fd;
     this.length = 0;
-    this.learn(result);
+    this.update(result);
   }
 
   /** Takes what a result says of it. */
-  learn(result) {
+  update(result) {
     this.running = result.state === "running";
     this.dropped = result.captures[this.fd]?.dropped ?? 0;
     this.grown(result.captures[this.fd]?.length ?? 0);
@@ -46,6 +51,17 @@ export class Stream {
   /** The stretches of one kind in a range: here one. */
   runs(start, end) {
     return [{ start, end, tag: null }];
+  }
+
+  /** Asks how much there is by now. */
+  async measure() {
+    try {
+      // The length comes with a range. It does not come with the whole, which may be compressed.
+      const answer = await ask("GET", `${outputPath(this.id, this.fd)}/data`, { headers: { Range: "bytes=-1" } });
+      this.grown(Number(answer.headers.get("Content-Range")?.split("/")[1] ?? 0));
+    } catch {
+      // The last known length has to do.
+    }
   }
 
   /** Calls `more(bytes, offset)` with what is written from `start` on, until the end. */
@@ -70,10 +86,10 @@ export class Mixed {
     this.fd = "+";
     this.name = "output";
     this.dropped = 0;
-    this.learn(result);
+    this.update(result);
   }
 
-  learn(result) {
+  update(result) {
     this.running = result.state === "running";
     this.pieces = [];
     let at = 0;
@@ -142,11 +158,19 @@ export class Mixed {
     return this.pieces[Math.min(this.#first(offset), this.pieces.length - 1)]?.time ?? 0;
   }
 
-  /** Order and time are told by the result alone: it is asked for when there is more. */
+  /** Asks how much there is by now. */
+  measure() {
+    return this.refresh().catch(() => {});
+  }
+
+  /**
+   * Fetches the result, which alone has order and time.
+   * @param {AbortSignal} [signal]
+   */
   async refresh(signal) {
     const { procs } = await data("GET", `${procPath(this.id)}?output=none`, { signal });
     // A later one may have come by another way.
-    if (this.running) this.learn(procs[this.id]);
+    if (this.running) this.update(procs[this.id]);
   }
 }
 

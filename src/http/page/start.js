@@ -34,7 +34,7 @@ export class StartView {
     this.numbers = h("div", { class: "numbers", "aria-hidden": "true" });
     this.errors = h("ul", { class: "errors", id: "errors", "aria-label": "Errors" });
     this.go = h("button", { type: "submit", class: "button primary" }, "Start");
-    this.focus = this.text;
+    this.focusTarget = this.text;
     this.bad = new Set();
     const form = h("form", { class: "start", on: { submit: (event) => { event.preventDefault(); this.#start(); } } },
       h("label", { for: "spec", class: "title" }, h("h1", {}, "Start processes")),

@@ -36,6 +36,25 @@ export function cpuShares(history) {
 }
 
 class Proc {
+  /** @type {string} */
+  state;
+  /** @type {string | null} */
+  reason;
+  /** @type {string[]} */
+  errors;
+  /** @type {number | null} */
+  pid;
+  /** @type {object | null} */
+  status;
+  /** @type {Record<string, string>} */
+  labels;
+  /** @type {string | null} */
+  command;
+  /** @type {number | null} */
+  cpu;
+  /** @type {number | null} */
+  maxrss;
+
   constructor(id, number) {
     this.id = id;
     this.number = number;
@@ -43,7 +62,7 @@ class Proc {
     this.live = null;
   }
 
-  take(brief) {
+  update(brief) {
     Object.assign(this, {
       state: brief.state, reason: brief.reason, errors: brief.errors, pid: brief.pid, status: brief.status,
       labels: brief.labels, command: brief.command, cpu: brief.cpu, maxrss: brief.maxrss,
@@ -58,7 +77,7 @@ class Proc {
       this.history = [...brief.history, ...known];
     }
     if (this.state !== "running") this.live = null;
-    this.hay = `${this.id}\n${this.command ?? ""}\n${this.pid ?? ""}\n${Object.entries(this.labels).map(([k, v]) => `${k}=${v}`).join("\n")}\n${this.errors.join("\n")}`.toLowerCase();
+    this.searchText = `${this.id}\n${this.command ?? ""}\n${this.pid ?? ""}\n${Object.entries(this.labels).map(([k, v]) => `${k}=${v}`).join("\n")}\n${this.errors.join("\n")}`.toLowerCase();
   }
 
   /** Seconds since the start, to the end or until now. */
@@ -90,7 +109,7 @@ export class Store extends EventTarget {
       // One that was started at another time has only the ID in common.
       const same = known && known.startMs === Date.parse(brief.times.start);
       const proc = same ? known : new Proc(id, this.#next++);
-      proc.take(brief);
+      proc.update(brief);
       this.procs.set(id, proc);
       if (known && known.state !== proc.state) this.#tell("proc", { id, what: "ended" });
     }
@@ -112,7 +131,7 @@ export class Store extends EventTarget {
       case "ended": {
         const known = this.procs.get(event.id);
         const proc = known ?? new Proc(event.id, this.#next++);
-        proc.take(event.result);
+        proc.update(event.result);
         if (!known) this.procs.set(event.id, proc);
         this.#tell("proc", { id: event.id, what: event.event });
         break;
@@ -155,12 +174,12 @@ export class Store extends EventTarget {
   }
 
   /** Those that a filter admits, sorted. */
-  pick({ text = "", state = "", labels = [], order = "newest" }) {
+  filter({ text = "", state = "", labels = [], order = "newest" }) {
     const words = text.toLowerCase().split(/\s+/).filter(Boolean);
     const found = [];
     for (const proc of this.procs.values()) {
       if (state && proc.state !== state) continue;
-      if (!words.every((word) => proc.hay.includes(word))) continue;
+      if (!words.every((word) => proc.searchText.includes(word))) continue;
       if (!labels.every(([key, value]) => Object.hasOwn(proc.labels, key) && (value === null || proc.labels[key] === value))) continue;
       found.push(proc);
     }

@@ -123,6 +123,20 @@ function escape(bytes, at) {
   return most === at + LONGEST ? { end: at + 1, codes: null } : null;
 }
 
+/**
+ * A row as it is shown: the bytes from `at` to `end`.
+ * @typedef {object} Row
+ * @property {number} at
+ * @property {number} end
+ * @property {object} style In which the row begins.
+ * @property {{ text: string, style: object }[]} spans
+ * @property {string} text
+ * @property {number} columns
+ * @property {string | null} tag The stream, where there are several.
+ * @property {boolean} open Whether more may come in this row.
+ * @property {boolean} broken Whether the row ends because it was too long.
+ */
+
 class Line {
   constructor(at, before, tag) {
     this.at = at;
