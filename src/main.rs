@@ -10,7 +10,7 @@ use nix::sys::signal::SigSet;
 use procstar::actors::keeper_link::{self, report_mode};
 use procstar::cli::options::{self, Invocation, Run, UsageError};
 use procstar::cli::{client, descriptor, host, printing, reload, show, validate};
-use procstar::engine::{FILTER, Moment, filter};
+use procstar::engine::{FILTER, TimePoint, filter};
 use procstar::keeper::descriptors::{self, Foreign};
 use procstar::keeper::files::FILES_FD;
 use procstar::keeper::meaning::Mode;
@@ -48,7 +48,7 @@ fn main() {
         let code = code.unwrap_or_else(|| reserved(&Foreign { variable: FILTER }));
         std::process::exit(i32::from(code));
     }
-    let start = Moment::now();
+    let start = TimePoint::now();
     if let Err(foreign) = secrets::take() {
         std::process::exit(i32::from(reserved(&foreign)));
     }
@@ -100,7 +100,7 @@ fn command(fds: &[RawFd]) -> Option<u8> {
 }
 
 /// Keeps processes; the agent that this starts does all else.
-fn keep(fds: Vec<RawFd>, start: Moment) -> u8 {
+fn keep(fds: Vec<RawFd>, start: TimePoint) -> u8 {
     unblock_signals();
     let nofile = raise_open_file_limit();
     ended(keeper::keep(LaunchEnvironment { start, fds, nofile }, AgentCommand::this_program()))

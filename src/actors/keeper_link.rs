@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::Launcher;
 use super::messages::Shutdown;
-use crate::engine::{Event, Moment, StopOrder};
+use crate::engine::{Event, StopOrder, TimePoint};
 use crate::keeper::listeners::{Address, FileId, MissingListener};
 use crate::keeper::meaning::Mode;
 use crate::keeper::process_table::ProcessEntry;
@@ -49,7 +49,7 @@ pub struct Welcome {
     /// The pid of whoever launched it.
     pub ppid: u32,
     /// When it started.
-    pub start: Moment,
+    pub start: TimePoint,
     /// Whether this agent is the first.
     pub first: bool,
     /// What the last agent has left.

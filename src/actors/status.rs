@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::engine::Moment;
+use crate::engine::TimePoint;
 
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -30,7 +30,7 @@ pub struct Link {
     /// How far it is.
     pub state: LinkState,
     /// When it came to that; none before the first attempt.
-    pub since: Option<Moment>,
+    pub since: Option<TimePoint>,
     /// Failed attempts in a row.
     pub failures: u64,
     /// How often it was registered.
@@ -58,7 +58,7 @@ impl LinkStatus {
     pub(super) fn enter(&self, state: LinkState) {
         self.change(|link| {
             link.state = state;
-            link.since = Some(Moment::now());
+            link.since = Some(TimePoint::now());
         });
     }
 

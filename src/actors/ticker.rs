@@ -12,7 +12,7 @@ use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
 use tokio::time::Instant;
 
 use crate::engine::procfs::{ProcFs, ReadError};
-use crate::engine::{Moment, Started};
+use crate::engine::{Started, TimePoint};
 use crate::report::samples::SampleHistory;
 
 /// What the owner of a process needs to have it sampled.
@@ -83,7 +83,7 @@ impl Watched {
         };
         // A process that is gone has no clock.
         let Some(cpu) = cpu_time(history.pid()) else { return false };
-        let now = Moment::now();
+        let now = TimePoint::now();
         if self.cpu == Some(cpu) {
             history.repeat(now);
             return true;

@@ -44,7 +44,7 @@ use crate::cli::run_command::{EXIT_INTERNAL, Foreground, ResultTo};
 use crate::cli::{descriptor, printing};
 use crate::config::{Env, LogLevel, SamplingSettings, Settings};
 use crate::engine::procfs::ProcFs;
-use crate::engine::{Event, Moment};
+use crate::engine::{Event, TimePoint};
 use crate::http;
 use crate::keeper::meaning::Mode;
 use crate::keeper::protocol::Printing;
@@ -396,7 +396,7 @@ struct Agent {
     /// The process that the user launched, and its parent.
     launched: (u32, u32),
     /// When that started.
-    start: Moment,
+    start: TimePoint,
     /// Whether this is the first agent.
     first: bool,
     /// The instance's directory.
@@ -766,11 +766,11 @@ fn sampling(settings: &SamplingSettings) -> Option<Sampling> {
     Some(Sampling { ticker: ticker.recipient(), count })
 }
 
-fn end_when(run: &Run, start: Moment) -> EndWhen {
+fn end_when(run: &Run, start: TimePoint) -> EndWhen {
     if run.exit {
         EndWhen::NoneRuns
     } else if run.wait {
-        let waited = Duration::from_secs_f64(Moment::now().seconds_since(start));
+        let waited = Duration::from_secs_f64(TimePoint::now().seconds_since(start));
         let left = run.settings.run.wait_timeout.saturating_sub(waited);
         let unassigned_until = run.settings.agent.enabled.then(|| Instant::now() + left);
         EndWhen::Idle { unassigned_until }

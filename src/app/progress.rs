@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::actors::messages::{GetTally, Tally};
 use crate::cli::options::Run;
-use crate::engine::Moment;
+use crate::engine::TimePoint;
 use crate::logging;
 
 /// What ends sooner shows no progress.
@@ -33,7 +33,7 @@ impl Progress {
     pub(super) fn of(
         run: &Run,
         count: usize,
-        start: Moment,
+        start: TimePoint,
         tally: Recipient<GetTally>,
     ) -> Progress {
         let unwanted = std::env::var_os("NO_PROGRESS").is_some_and(|value| !value.is_empty());
@@ -50,7 +50,7 @@ impl Progress {
                 ticks.tick().await;
                 // The results end with the agent.
                 let Ok(tally) = tally.send(GetTally).await else { return };
-                let elapsed = Moment::now().seconds_since(start);
+                let elapsed = TimePoint::now().seconds_since(start);
                 shared.borrow_mut().draw(&text(&tally, count, elapsed));
             }
         });

@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fstat};
 
-use super::{Stage, StartFailure};
+use crate::engine::failure::{Stage, StartFailure};
 
 /// As many links are followed, as by the kernel.
 const MOST_LINKS: usize = 40;

@@ -46,14 +46,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use serde::{Deserialize, Serialize};
 
-use super::sys;
+use crate::engine::sys;
 use crate::spec::{CaptureMode, CaptureSpec, Compression, LimitSpec};
 pub(crate) use confine::can_restrict_calls;
 use counters::{Counters, Phase};
 pub use intact::Loss;
 use limits::Limits;
 pub(super) use make::{Store, Writer};
-pub(super) use named::CarriedFile;
+pub(super) use named::HandoverFile;
 use named::{Named, Seen};
 pub(crate) use named::{ask_for_files, held_file};
 pub use order::{Part, Taken};
@@ -67,7 +67,7 @@ pub use view::View;
 
 /// Why a capture does not hold all that was written to it, or may not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CutShort {
+pub enum Truncation {
     /// A descendant still held it when the grace after the process's end had passed.
     Survivor,
     /// It could not be set up.

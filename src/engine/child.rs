@@ -15,8 +15,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::faults::{self, Call};
-use super::plan::{Executable, Failed, LaunchPlan, Step};
+use crate::engine::faults::{self, Call};
+use crate::engine::plan::{Executable, Failed, LaunchPlan, Step};
 
 /// The entry point of a cloned child; `plan` points to a [`LaunchPlan`] that outlives the child's set-up.
 pub(super) extern "C" fn main(plan: *mut libc::c_void) -> libc::c_int {

@@ -7,7 +7,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Setting, What};
+use crate::engine::plan::{Setting, What};
 
 /// The user and groups that a process has, as far as they differ from ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -22,39 +22,42 @@ use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::capture::{PieceLog, Store};
-use super::faults::{self, Call};
-use super::inbox::{Inbox, Mail};
-use super::oom::OomWatch;
-use super::plan::{Accounts, Privileges, Report, Surroundings};
-use super::procfs::{ProcFs, RawIo, RawStat};
-use super::spawn::{Child, SpawnPool, Spawned};
-use super::state::{Action, Input, State};
-use super::stop::{Stop, Terms};
-use super::timers::{Alarm, Timers};
-use super::{
-    Captures, Command, CutShort, Ended, Event, Moment, Options, Resolved, StartFailure, Started,
-    Survivors, sys,
-};
+use crate::engine::capture::{Captures, Truncation};
+use crate::engine::capture::{PieceLog, Store};
+use crate::engine::clock::TimePoint;
+use crate::engine::command::Command;
+use crate::engine::event::{Ended, Event, Resolved, Started, Survivors};
+use crate::engine::failure::StartFailure;
+use crate::engine::faults::{self, Call};
+use crate::engine::mailbox::{DriverMessage, Mailbox};
+use crate::engine::oom::OomWatch;
+use crate::engine::options::EngineOptions;
+use crate::engine::plan::{Accounts, LaunchContext, Privileges, Report};
+use crate::engine::procfs::{ProcFs, RawIo, RawStat};
+use crate::engine::spawn::{Child, SpawnPool, Spawned};
+use crate::engine::state::{Action, Input, State};
+use crate::engine::stop::{StopPolicy, StopState};
+use crate::engine::sys;
+use crate::engine::timers::{Alarm, Timers};
 use crate::mem::shrink::Shrink;
 use crate::mem::text_pages::{Floor, UNKNOWN};
 use crate::spec::{FdName, ProcId};
 use budget::Budget;
 use filters::Filters;
-use handover::{Handover, Pause};
+use handover::{Handover, Quiesce};
 use pipes::{PipeBudget, PipeSize};
 use reading::Watcher;
-use request::{Together, Unit};
+use request::{AtomicGroup, PipeGroup};
 use sealing::{Sealer, Sealing};
 use serde::{Deserialize, Serialize};
-use stopping::Ask;
+use stopping::PendingSignal;
 use strays::Strays;
 use table::Table;
 
 /// How many jobs may wait for a spawning thread or a proxy; more would hold descriptors for nothing.
-const JOBS_AHEAD: usize = 8;
+const MAX_QUEUED_JOBS: usize = 8;
 /// How long jobs may wait while no thread or proxy comes free, before more are started.
-const RELIEF: Duration = Duration::from_millis(20);
+const POOL_STALL: Duration = Duration::from_millis(20);
 /// How often a child is looked at of whose end epoll cannot tell.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -84,8 +87,8 @@ pub(super) type Sink = Box<dyn FnMut(&mut Vec<Event>) + Send>;
 /// # Errors
 /// The OS error of making its threads and descriptors.
 pub(super) fn start(
-    options: Options,
-    inbox: Arc<Inbox<Mail>>,
+    options: EngineOptions,
+    inbox: Arc<Mailbox<DriverMessage>>,
     sink: Sink,
     handover: Option<Handover>,
 ) -> io::Result<()> {
@@ -94,7 +97,7 @@ pub(super) fn start(
         sys::block_all_signals();
         driver.own_umask = sys::take_own_umask();
         if let Some(handover) = handover {
-            driver.take_over(handover);
+            driver.restore(handover);
         }
         driver.run();
     })?;
@@ -104,7 +107,7 @@ pub(super) fn start(
 /// What an epoll token stands for.
 #[derive(Clone, Copy, Debug)]
 enum Source {
-    Inbox,
+    Mailbox,
     Watcher,
     /// A process's pidfd.
     Exit(u64),
@@ -115,20 +118,20 @@ enum Source {
     /// Some child has ended.
     Children,
     /// A descendant of a process that is being stopped has ended.
-    Leaving(u64),
+    Descendant(u64),
     /// The pidfd of a filter.
     Filter(i32),
 }
 
 /// What is known of a reaped child, or of one that could not be made.
 #[derive(Clone, Serialize, Deserialize)]
-struct Exit {
+struct ChildExit {
     pid: Option<i32>,
     status: i32,
     #[serde(with = "super::rusage")]
     rusage: libc::rusage,
     stat: Option<RawStat>,
-    stop: Moment,
+    stop: TimePoint,
     lost: bool,
     #[serde(default)]
     io: Option<RawIo>,
@@ -136,15 +139,15 @@ struct Exit {
     out_of_memory: bool,
 }
 
-impl Exit {
+impl ChildExit {
     /// The exit of a process of which there is no child.
-    fn without_child() -> Exit {
-        Exit {
+    fn without_child() -> ChildExit {
+        ChildExit {
             pid: None,
             status: 0,
             rusage: super::no_usage(),
             stat: None,
-            stop: Moment::now(),
+            stop: TimePoint::now(),
             lost: false,
             io: None,
             out_of_memory: false,
@@ -153,7 +156,7 @@ impl Exit {
 }
 
 /// A child with the epoll token of its pidfd; none where a timer looks at it instead.
-struct Live {
+struct LiveChild {
     child: Child,
     token: Option<u64>,
     /// Whether an earlier engine has started it.
@@ -205,11 +208,11 @@ impl OpenCapture {
 struct Process {
     id: ProcId,
     /// The exit is boxed: most of its life a process has none.
-    state: State<Live, Box<Exit>>,
-    start: Moment,
+    state: State<LiveChild, Box<ChildExit>>,
+    start: TimePoint,
     captures: Arc<Captures>,
     open: Vec<OpenCapture>,
-    cut_short: Vec<(FdName, CutShort)>,
+    cut_short: Vec<(FdName, Truncation)>,
     /// How far recording what they hold has come.
     sealing: Sealing,
     failures: Vec<StartFailure>,
@@ -228,18 +231,18 @@ struct Process {
     /// Whether we have sent it a SIGKILL: then that is what it dies of.
     killed: bool,
     /// How it is stopped, and when its time is over.
-    terms: Terms,
+    terms: StopPolicy,
     /// How far stopping it has come.
-    stop: Stop,
+    stop: StopState,
     /// What to ask it as soon as there is a child.
-    asks: Vec<Ask>,
+    asks: Vec<PendingSignal>,
     /// The alarms that are set for it.
     timeout_alarm: Option<Instant>,
     stop_alarm: Option<Instant>,
     /// Those that descended from it when it was asked to end, and since, with their start times.
     tree: HashMap<i32, u64>,
     /// Those of them that still have to end, by the tokens of their pidfds.
-    leaving: HashMap<u64, OwnedFd>,
+    exiting: HashMap<u64, OwnedFd>,
     /// Until when, by the monotonic clock, its captures may delay its end, once that has begun to count.
     drains: Option<u64>,
     /// Who of its tree could not be signaled: pid and signal.
@@ -258,7 +261,7 @@ impl Process {
         Process {
             id,
             state: State::Launching,
-            start: Moment::now(),
+            start: TimePoint::now(),
             captures: Captures::new(Vec::new()),
             open: Vec::new(),
             cut_short: Vec::new(),
@@ -271,13 +274,13 @@ impl Process {
             filters_until: None,
             last_piece: None,
             killed: false,
-            terms: Terms::default(),
-            stop: Stop::None,
+            terms: StopPolicy::default(),
+            stop: StopState::None,
             asks: Vec::new(),
             timeout_alarm: None,
             stop_alarm: None,
             tree: HashMap::new(),
-            leaving: HashMap::new(),
+            exiting: HashMap::new(),
             drains: None,
             out_of_reach: HashSet::new(),
             starttime: None,
@@ -288,7 +291,7 @@ impl Process {
 
     /// How much has to end before its end can be told.
     fn open(&self) -> usize {
-        self.open.len() + self.leaving.len() + usize::from(self.sealing == Sealing::Running)
+        self.open.len() + self.exiting.len() + usize::from(self.sealing == Sealing::Running)
     }
 }
 
@@ -343,11 +346,11 @@ impl Poller {
 }
 
 struct Driver {
-    options: Options,
-    inbox: Arc<Inbox<Mail>>,
+    options: EngineOptions,
+    inbox: Arc<Mailbox<DriverMessage>>,
     sink: Sink,
     /// What is to be told at the end of the round.
-    untold: Vec<Event>,
+    pending_events: Vec<Event>,
     poller: Poller,
     processes: Table,
     serials: HashMap<ProcId, u64>,
@@ -358,9 +361,9 @@ struct Driver {
     children_token: u64,
     next_serial: u64,
     /// Asked for, and not yet planned.
-    waiting: VecDeque<Unit>,
+    waiting: VecDeque<PipeGroup>,
     /// Processes that are started all or not at all, while some of them have not been.
-    together: HashMap<u64, Together>,
+    together: HashMap<u64, AtomicGroup>,
     /// The process that is a part of our own job on the terminal.
     shares_terminal: Option<u64>,
     budget: Budget,
@@ -379,15 +382,19 @@ struct Driver {
     /// Whether files get the very modes that we make them with.
     own_umask: bool,
     /// Somebody wants us to stand still.
-    pause: Option<Pause>,
+    quiesce: Option<Quiesce>,
     stopped: bool,
 }
 
 impl Driver {
-    fn new(options: Options, inbox: Arc<Inbox<Mail>>, sink: Sink) -> io::Result<Self> {
+    fn new(
+        options: EngineOptions,
+        inbox: Arc<Mailbox<DriverMessage>>,
+        sink: Sink,
+    ) -> io::Result<Self> {
         let to_inbox = Arc::clone(&inbox);
-        let surroundings = Surroundings {
-            heritage: Arc::clone(&options.heritage),
+        let surroundings = LaunchContext {
+            inherited: Arc::clone(&options.inherited),
             restriction: options.restriction.clone(),
             files: options.places.files.clone(),
             restore: options.restore.clone(),
@@ -396,11 +403,11 @@ impl Driver {
             privileges: Privileges::now(options.gain_privileges),
         };
         let sealer = Sealer::new(Arc::clone(&inbox));
-        let deliver = Arc::new(move |spawned| to_inbox.put(Mail::Spawned(spawned)));
+        let deliver = Arc::new(move |spawned| to_inbox.put(DriverMessage::Spawned(spawned)));
         let pool = SpawnPool::new(surroundings, deliver)?;
         let watcher = Watcher::new()?;
         let mut poller = Poller::new()?;
-        poller.watch(inbox.fd(), Source::Inbox)?;
+        poller.watch(inbox.fd(), Source::Mailbox)?;
         poller.watch(watcher.fd(), Source::Watcher)?;
         poller.watch(pool.cloned(), Source::Cloned)?;
         let strays = Strays::new();
@@ -412,7 +419,7 @@ impl Driver {
             options,
             inbox,
             sink,
-            untold: Vec::new(),
+            pending_events: Vec::new(),
             poller,
             processes: Table::default(),
             serials: HashMap::new(),
@@ -436,7 +443,7 @@ impl Driver {
             oom: OomWatch::new("/proc"),
             buffer: vec![0; reading::BUFFER].into_boxed_slice(),
             own_umask: false,
-            pause: None,
+            quiesce: None,
             stopped: false,
         })
     }
@@ -455,21 +462,21 @@ impl Driver {
                 self.alarm(alarm);
             }
             // Before new processes are planned, which takes time.
-            self.tell();
+            self.flush_events();
             self.dispatch(now);
-            self.tell();
-            if self.pause.is_some() {
-                self.stand_still();
+            self.flush_events();
+            if self.quiesce.is_some() {
+                self.quiesce();
             }
         }
     }
 
     /// Tells what has happened.
-    fn tell(&mut self) {
-        if !self.untold.is_empty() {
-            (self.sink)(&mut self.untold);
-            self.untold.clear();
-            self.untold.shrink_if_sparse();
+    fn flush_events(&mut self) {
+        if !self.pending_events.is_empty() {
+            (self.sink)(&mut self.pending_events);
+            self.pending_events.clear();
+            self.pending_events.shrink_if_sparse();
         }
     }
 
@@ -478,7 +485,7 @@ impl Driver {
         let now = Instant::now();
         let alarm = self.timers.next_in(now);
         let relief = |waiting, last: Instant| {
-            (waiting > 0).then(|| (last + RELIEF).saturating_duration_since(now))
+            (waiting > 0).then(|| (last + POOL_STALL).saturating_duration_since(now))
         };
         let relief = [
             relief(self.pool.queued(), self.last_spawned),
@@ -495,13 +502,13 @@ impl Driver {
 
     fn handle(&mut self, token: u64) {
         match self.poller.sources.get(&token).copied() {
-            Some(Source::Inbox) => {
+            Some(Source::Mailbox) => {
                 for mail in self.inbox.take() {
                     match mail {
-                        Mail::Command(command) => self.command(command),
-                        Mail::Spawned(spawned) => self.spawned(spawned),
-                        Mail::Sealed(serial) => self.sealed(serial),
-                        Mail::Looked(serial) => self.captures_may_have_ended(serial),
+                        DriverMessage::Command(command) => self.command(command),
+                        DriverMessage::Spawned(spawned) => self.spawned(spawned),
+                        DriverMessage::Sealed(serial) => self.sealed(serial),
+                        DriverMessage::Looked(serial) => self.captures_may_have_ended(serial),
                     }
                 }
             }
@@ -518,7 +525,7 @@ impl Driver {
             }
             Some(Source::Pipe(serial, index)) => self.pipe_readable(serial, index),
             Some(Source::Children) => self.child_ended(),
-            Some(Source::Leaving(serial)) => self.left(serial, token),
+            Some(Source::Descendant(serial)) => self.descendant_exited(serial, token),
             Some(Source::Filter(pid)) => self.filter_ended(pid),
             // Taken out by an earlier event of the same round.
             None => {}
@@ -532,14 +539,14 @@ impl Driver {
             Command::SignalGroup { id, signum } => self.signal_whole_group(&id, signum),
             Command::Halt { id, order, ticket } => self.stop(&id, order, ticket),
             Command::Adopt(started) => self.adopt(*started),
-            Command::Pause(pause) => self.pause = Some(pause),
+            Command::Quiesce(quiesce) => self.quiesce = Some(quiesce),
             Command::Forget(id) => self.forget(&id),
             Command::Stop => self.stopped = true,
         }
     }
 
     /// Takes in a new process: from now on it can be signaled, whenever its turn to be made comes.
-    fn enroll(&mut self, process: Process) -> u64 {
+    fn insert_process(&mut self, process: Process) -> u64 {
         let serial = self.next_serial;
         self.next_serial += 1;
         self.serials.insert(process.id.clone(), serial);
@@ -551,7 +558,7 @@ impl Driver {
     fn dispatch(&mut self, now: Instant) {
         // Several at once: then a thread that plans them is woken once for all.
         let waiting = self.pool.queued() + self.pool.ordered();
-        let room = if waiting <= JOBS_AHEAD / 2 { JOBS_AHEAD - waiting } else { 0 };
+        let room = if waiting <= MAX_QUEUED_JOBS / 2 { MAX_QUEUED_JOBS - waiting } else { 0 };
         for _ in 0..room {
             let Some(launch) = self.next_launch() else { break };
             self.launch(launch);
@@ -559,14 +566,14 @@ impl Driver {
         self.pool.begin();
         if self.pool.queued() == 0 {
             self.last_spawned = now;
-        } else if now.saturating_duration_since(self.last_spawned) >= RELIEF {
+        } else if now.saturating_duration_since(self.last_spawned) >= POOL_STALL {
             self.pool.relieve();
             self.last_spawned = now;
         }
         // However well those come on that threads clone.
         if self.pool.ordered() == 0 {
             self.last_cloned = now;
-        } else if now.saturating_duration_since(self.last_cloned) >= RELIEF {
+        } else if now.saturating_duration_since(self.last_cloned) >= POOL_STALL {
             self.pool.relieve_proxies();
             self.last_cloned = now;
         }
@@ -574,17 +581,17 @@ impl Driver {
 
     fn alarm(&mut self, alarm: Alarm) {
         match alarm {
-            Alarm::Patience(serial) => self.patience_over(serial),
-            Alarm::Grace(serial) => self.grace_over(serial),
+            Alarm::SetupTimeout(serial) => self.patience_over(serial),
+            Alarm::DrainTimeout(serial) => self.grace_over(serial),
             Alarm::Files(serial) => self.look_at_files(serial),
             Alarm::Exit(serial) => {
                 self.look_for_strays();
                 self.exited(serial);
             }
             Alarm::Timeout(serial) => self.timed_out(serial),
-            Alarm::Stop(serial) => self.stop_grace_over(serial),
+            Alarm::Kill(serial) => self.stop_grace_over(serial),
             Alarm::Sealing(serial) => self.sealed(serial),
-            Alarm::Strays => self.see_to_strays(),
+            Alarm::OrphanScan => self.see_to_strays(),
         }
     }
 
@@ -599,13 +606,13 @@ impl Driver {
             // No thread has come to it yet: ask again later.
             Some(0) => {
                 self.timers
-                    .set(Instant::now() + self.options.setup_patience, Alarm::Patience(serial));
+                    .set(Instant::now() + self.options.setup_patience, Alarm::SetupTimeout(serial));
             }
             Some(pid) => {
                 self.tell_started(serial, pid);
                 // What came before there was a child would else wait for the end of its set-up, which may never be.
                 self.send_held_signals(serial);
-                self.do_as_asked(serial);
+                self.flush_pending(serial);
             }
             None => {}
         }
@@ -641,19 +648,19 @@ impl Driver {
                     tracing::warn!(pid, %error, "cannot watch a process, looking at it by a timer");
                     self.look_later(serial);
                 }
-                let live = Live { child, token: token.ok(), adopted: false };
+                let live = LiveChild { child, token: token.ok(), adopted: false };
                 self.apply(serial, Input::Spawned(live));
             }
             None => {
                 // Nothing will ever be written: there is no grace to wait for.
                 self.close_what_has_ended(serial);
-                self.apply(serial, Input::NotSpawned(Box::new(Exit::without_child())));
+                self.apply(serial, Input::NotSpawned(Box::new(ChildExit::without_child())));
             }
         }
         self.send_held_signals(serial);
-        self.do_as_asked(serial);
+        self.flush_pending(serial);
         self.recount(serial);
-        self.settled(serial, failed);
+        self.start_resolved(serial, failed);
     }
 
     /// Counts anew how many descriptors a process costs that has been made, or could not be.
@@ -668,7 +675,7 @@ impl Driver {
         let captures: usize = process.open.iter().map(OpenCapture::cost).sum();
         let alive = matches!(process.state, State::Alive(_));
         let named = process.captures.named_descriptors();
-        let cost = captures + named + usize::from(alive) + process.leaving.len();
+        let cost = captures + named + usize::from(alive) + process.exiting.len();
         self.budget.set(serial, cost, alive);
     }
 
@@ -686,7 +693,7 @@ impl Driver {
         process.starttime = stat.as_ref().map(|stat| stat.starttime);
         let early = process.report.as_ref().and_then(|report| report.early().get());
         let resolved = early.unwrap_or(&process.resolved).clone();
-        self.untold.push(Event::Started(Box::new(Started {
+        self.pending_events.push(Event::Started(Box::new(Started {
             id: process.id.clone(),
             pid,
             start: process.start,
@@ -721,7 +728,7 @@ impl Driver {
         let exit = match sys::reap(pid) {
             // It is somebody else's to reap.
             Err(_) if adopted => {
-                Exit { pid: Some(pid), stat, io, lost: true, ..Exit::without_child() }
+                ChildExit { pid: Some(pid), stat, io, lost: true, ..ChildExit::without_child() }
             }
             Ok(Some((status, mut rusage))) => {
                 if floor.covers(rusage.ru_maxrss) {
@@ -729,12 +736,12 @@ impl Driver {
                 }
                 let struck = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGKILL;
                 let out_of_memory = struck && !*killed && self.oom.has_killed();
-                Exit {
+                ChildExit {
                     pid: Some(pid),
                     status,
                     rusage,
                     stat,
-                    stop: Moment::now(),
+                    stop: TimePoint::now(),
                     lost: false,
                     io,
                     out_of_memory,
@@ -751,7 +758,7 @@ impl Driver {
             // Somebody else has reaped it; nobody does, but the process must not hang for it.
             Err(error) => {
                 tracing::error!(pid, %error, "cannot reap a process");
-                Exit { pid: Some(pid), stat, io, lost: true, ..Exit::without_child() }
+                ChildExit { pid: Some(pid), stat, io, lost: true, ..ChildExit::without_child() }
             }
         };
         if let Some(token) = live.token.take() {
@@ -766,7 +773,7 @@ impl Driver {
     }
 
     /// Moves a process on, and does what follows.
-    fn apply(&mut self, serial: u64, input: Input<Live, Box<Exit>>) {
+    fn apply(&mut self, serial: u64, input: Input<LiveChild, Box<ChildExit>>) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         let open = process.open();
         let before = std::mem::replace(&mut process.state, State::Ended);
@@ -781,8 +788,8 @@ impl Driver {
     }
 
     /// Seals a process's captures, and tells its end.
-    fn finish(&mut self, serial: u64, exit: Box<Exit>) {
-        self.forget_leaving(serial);
+    fn finish(&mut self, serial: u64, exit: Box<ChildExit>) {
+        self.forget_exiting(serial);
         self.cancel_alarms(serial);
         if !self.seal(serial) {
             if let Some(process) = self.processes.get_mut(&serial) {
@@ -799,7 +806,7 @@ impl Driver {
             _ => self.survivors_of(serial),
         };
         let Some(process) = self.processes.get_mut(&serial) else { return };
-        self.untold.push(Event::Ended(Box::new(Ended {
+        self.pending_events.push(Event::Ended(Box::new(Ended {
             cause: process.cause(),
             survivors,
             id: process.id.clone(),
@@ -842,7 +849,7 @@ impl Driver {
             }
             _ => Err(io::Error::from_raw_os_error(libc::ESRCH)),
         };
-        self.untold.push(Event::Signaled { id: id.clone(), ticket, result });
+        self.pending_events.push(Event::Signaled { id: id.clone(), ticket, result });
     }
 
     fn send_held_signals(&mut self, serial: u64) {

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use super::creds::Creds;
-use super::sys;
+use crate::engine::creds::Creds;
+use crate::engine::sys;
 
 /// How many there are at a time. While so many hang, nothing else of the kind is tried.
 const MOST: usize = 256;

@@ -16,7 +16,7 @@ use std::sync::LazyLock;
 
 use nix::errno::Errno;
 
-use super::sys::pidfd_open;
+use crate::engine::sys::pidfd_open;
 
 /// What to do about it.
 pub(crate) const REMEDY: &str =
@@ -173,7 +173,7 @@ mod tests {
         let pidfd = pidfd_open(child.id() as i32).unwrap();
         let numbers = [directory.as_raw_fd(), pidfd.as_raw_fd()].map(number_of);
         assert_eq!(numbers, [Some(child.id() as i32); 2]);
-        super::super::sys::pidfd_send_signal(directory.as_raw_fd(), libc::SIGKILL).unwrap();
+        crate::engine::sys::pidfd_send_signal(directory.as_raw_fd(), libc::SIGKILL).unwrap();
         assert!(!child.wait().unwrap().success());
         assert_eq!(number_of(pidfd.as_raw_fd()), None);
     }

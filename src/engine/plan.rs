@@ -24,8 +24,10 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use crate::spec::{OpenFlags, SignalSets, ValidatedFd, ValidatedProc};
 
-use super::restriction::Restriction;
-use super::{Resolved, Restore, Stage, StartFailure, with_dirs};
+use crate::engine::event::Resolved;
+use crate::engine::failure::{Stage, StartFailure};
+use crate::engine::restore::{Restore, with_dirs};
+use crate::engine::restriction::Restriction;
 pub(super) use accounts::Accounts;
 pub(super) use attributes::{Setting, What};
 pub(super) use executable::Executable;
@@ -33,7 +35,7 @@ pub(super) use privileges::{Privileges, VERSION as CAPABILITY_VERSION};
 pub(super) use report::{Failed, Report};
 
 /// What children can inherit of the agent, taken once at its start.
-pub struct Heritage {
+pub struct Inherited {
     /// The variables, as `NAME=VALUE`; the agent's secrets are not among them.
     variables: Vec<CString>,
     /// The fds from 3 up that the agent itself was started with, sorted.
@@ -44,7 +46,7 @@ pub struct Heritage {
     ignored: u64,
 }
 
-impl Heritage {
+impl Inherited {
     /// What children can inherit: `variables` less those named in `secrets`, the fds in `fds`, and the
     /// open-file limit `nofile`, which a child gets back where the agent has raised its own.
     pub fn new(
@@ -61,7 +63,7 @@ impl Heritage {
             })
             .collect();
         let fds: BTreeSet<RawFd> = fds.into_iter().filter(|fd| *fd > 2).collect();
-        Heritage {
+        Inherited {
             variables,
             fds: fds.into_iter().collect(),
             nofile: nofile.map(|(rlim_cur, rlim_max)| libc::rlimit { rlim_cur, rlim_max }),
@@ -71,7 +73,7 @@ impl Heritage {
 
     /// The same, of a program that was started with these signals ignored, signal N by bit N - 1.
     pub fn ignoring(self, ignored: u64) -> Self {
-        Heritage { ignored, ..self }
+        Inherited { ignored, ..self }
     }
 }
 
@@ -136,9 +138,9 @@ impl Step {
 }
 
 /// What all processes of an engine are started with.
-pub(super) struct Surroundings {
+pub(super) struct LaunchContext {
     /// What they can inherit.
-    pub(super) heritage: Arc<Heritage>,
+    pub(super) inherited: Arc<Inherited>,
     /// What specs are restricted to; none where they are not.
     pub(super) restriction: Option<Arc<Restriction>>,
     /// Where large data is kept while they read it.
@@ -154,7 +156,7 @@ pub(super) struct Surroundings {
 }
 
 /// A process to be planned.
-pub(super) struct Draft {
+pub(super) struct LaunchRequest {
     pub(super) proc: ValidatedProc,
     /// For each of its fds, in order, what the parent has made for it.
     pub(super) made: Vec<Made>,
@@ -162,7 +164,7 @@ pub(super) struct Draft {
     pub(super) report: Arc<Report>,
 }
 
-impl Draft {
+impl LaunchRequest {
     /// Whether its parent must be the thread that lasts as long as this program: it gets a signal when its parent ends.
     pub(super) fn is_for_main_thread(&self) -> bool {
         self.proc.attributes.pdeath_signal.is_some()
@@ -203,7 +205,7 @@ pub(super) struct LaunchPlan {
     pub(super) refused: Vec<(usize, String)>,
     /// Keep alive what the pointers above point to.
     _strings: Vec<CString>,
-    heritage: Arc<Heritage>,
+    inherited: Arc<Inherited>,
 }
 
 /// A file that could not be made for an fd.
@@ -239,12 +241,12 @@ impl LaunchPlan {
     /// Why it is not even tried: it is restricted, a user is unknown, a file cannot be read. Fds that could not be made are
     /// in the report.
     pub(super) fn new(
-        draft: Draft,
-        surroundings: &Surroundings,
+        draft: LaunchRequest,
+        surroundings: &LaunchContext,
     ) -> Result<LaunchPlan, Vec<StartFailure>> {
-        let Draft { proc, made, report } = draft;
-        let Surroundings {
-            heritage,
+        let LaunchRequest { proc, made, report } = draft;
+        let LaunchContext {
+            inherited,
             restriction,
             files,
             restore,
@@ -257,7 +259,7 @@ impl LaunchPlan {
         let mut failures = Vec::new();
         let switch = accounts.switch(&proc.attributes);
         let other = switch.as_ref().ok().and_then(|switch| switch.other.as_ref());
-        let env = environment::make(&proc.env, heritage, other, restriction)
+        let env = environment::make(&proc.env, inherited, other, restriction)
             .map_err(|more| failures.extend(more));
         let path = env.as_ref().ok().and_then(|env| env.path.as_ref());
         // Without its environment a name is looked up nowhere.
@@ -282,7 +284,7 @@ impl LaunchPlan {
         let by_other = switch.other.is_some();
         let named: Vec<RawFd> = proc.fds.iter().map(|(fd, _)| fd.number()).collect();
         let settings =
-            attributes::settings(&proc.attributes, switch, privileges, heritage.nofile, &named);
+            attributes::settings(&proc.attributes, switch, privileges, inherited.nofile, &named);
         let cwd = match &proc.attributes.cwd {
             None => attributes::own_cwd(),
             Some(cwd) if cwd.starts_with('/') => Some(cwd.clone()),
@@ -295,7 +297,7 @@ impl LaunchPlan {
             env: env.shown,
             dropped: env.dropped,
         });
-        let signals = signals(&proc, heritage);
+        let signals = signals(&proc, inherited);
         let mut steps = Vec::with_capacity(proc.fds.len());
         let refused = files::refused(&proc, cwd.as_deref(), restriction);
         for (((name, fd), made), errno) in proc.fds.into_iter().zip(made).zip(report.step_errnos())
@@ -316,10 +318,10 @@ impl LaunchPlan {
         let passed: Vec<RawFd> = (proc.passed.iter().copied())
             // Another user's process has no file of ours that its spec does not name.
             .filter(|_| !by_other)
-            .filter(|fd| heritage.fds.binary_search(fd).is_ok())
+            .filter(|fd| inherited.fds.binary_search(fd).is_ok())
             .filter(|fd| steps.iter().all(|step| step.target() != *fd))
             .collect();
-        let (reserved, kept) = numbers(&steps, &passed, heritage);
+        let (reserved, kept) = numbers(&steps, &passed, inherited);
         Ok(LaunchPlan {
             exe: proc.exe,
             executable,
@@ -339,7 +341,7 @@ impl LaunchPlan {
             not_made: Vec::new(),
             refused,
             _strings: strings,
-            heritage: Arc::clone(heritage),
+            inherited: Arc::clone(inherited),
         })
     }
 
@@ -384,7 +386,7 @@ impl LaunchPlan {
 
     /// Whether the agent itself was started with fd number `fd`.
     pub(super) fn is_inheritable(&self, fd: RawFd) -> bool {
-        fd <= 2 || self.heritage.fds.binary_search(&fd).is_ok()
+        fd <= 2 || self.inherited.fds.binary_search(&fd).is_ok()
     }
 }
 
@@ -398,9 +400,9 @@ fn not_made(proc: &ValidatedProc, made: &[Made]) -> impl Iterator<Item = StartFa
 
 /// What a process ignores and blocks. One that is a part of our job ignores too what the job was started with as ignored: INT and QUIT in the
 /// background of a script, HUP of `nohup`.
-fn signals(proc: &ValidatedProc, heritage: &Heritage) -> SignalSets {
+fn signals(proc: &ValidatedProc, inherited: &Inherited) -> SignalSets {
     let own = proc.attributes.signals;
-    let inherited = if proc.shares_terminal { heritage.ignored } else { 0 };
+    let inherited = if proc.shares_terminal { inherited.ignored } else { 0 };
     SignalSets { ignore: own.ignore | inherited, ..own }
 }
 
@@ -471,7 +473,7 @@ fn open_flags(flags: OpenFlags) -> libc::c_int {
 }
 
 /// The numbers that sources must keep clear of, and the agent's fds that must stay open for the steps.
-fn numbers(steps: &[Step], passed: &[RawFd], heritage: &Heritage) -> (Vec<RawFd>, Vec<RawFd>) {
+fn numbers(steps: &[Step], passed: &[RawFd], inherited: &Inherited) -> (Vec<RawFd>, Vec<RawFd>) {
     let mut reserved: BTreeSet<RawFd> = passed.iter().copied().collect();
     let mut kept = reserved.clone();
     for step in steps {
@@ -484,7 +486,7 @@ fn numbers(steps: &[Step], passed: &[RawFd], heritage: &Heritage) -> (Vec<RawFd>
             }
             _ => continue,
         };
-        if heritage.fds.binary_search(&needed).is_ok() {
+        if inherited.fds.binary_search(&needed).is_ok() {
             kept.insert(needed);
         }
     }

@@ -27,7 +27,7 @@ use std::sync::LazyLock;
 
 use jiff::Timestamp;
 
-use super::Moment;
+use crate::engine::clock::TimePoint;
 
 /// Holds the longest `stat` line: 51 numbers of at most 20 digits, and a name of at most 64 bytes, each
 /// of which the kernel may escape.
@@ -303,7 +303,7 @@ pub struct Clock {
 
 impl Clock {
     /// The clock of this machine, as the wall clock was set at a moment.
-    pub fn of(moment: Moment) -> Clock {
+    pub fn of(moment: TimePoint) -> Clock {
         Clock {
             boot_nanos: moment.boot(),
             ticks_per_second: ::procfs::ticks_per_second().max(1),
@@ -312,7 +312,7 @@ impl Clock {
     }
 
     /// The same, as the wall clock was set at another moment, where that was noted.
-    pub fn at(self, moment: Moment) -> Clock {
+    pub fn at(self, moment: TimePoint) -> Clock {
         match moment.boot_nanos {
             0 => self,
             _ => Clock { boot_nanos: moment.boot(), ..self },

@@ -2,6 +2,12 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// The usage of a process of which nothing is known.
+pub(crate) fn no_usage() -> libc::rusage {
+    // SAFETY: an all-zero rusage is a valid value of that plain C struct.
+    unsafe { std::mem::zeroed() }
+}
+
 /// Microseconds in a `timeval`, and back.
 fn micros(time: libc::timeval) -> i64 {
     time.tv_sec.saturating_mul(1_000_000).saturating_add(time.tv_usec)

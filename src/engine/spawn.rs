@@ -23,11 +23,12 @@ use nix::sys::signal::{Signal::SIGKILL, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
-use super::capture::filter::Order;
-use super::creds::Creds;
-use super::plan::{Draft, Failed, LaunchPlan, Report, Step, Surroundings};
-use super::sys::{self, Stack};
-use super::{Resolved, Stage, StartFailure};
+use crate::engine::capture::filter::Order;
+use crate::engine::creds::Creds;
+use crate::engine::event::Resolved;
+use crate::engine::failure::{Stage, StartFailure};
+use crate::engine::plan::{Failed, LaunchContext, LaunchPlan, LaunchRequest, Report, Step};
+use crate::engine::sys::{self, Stack};
 use crate::mem::text_pages::{Floor, Footprint};
 use orders::{Ordered, Orders};
 
@@ -38,10 +39,10 @@ const MAX_THREADS: usize = 4096;
 const THREAD_STACK: usize = 256 * 1024;
 
 /// A process to be made.
-pub(super) struct Job {
+pub(super) struct SpawnJob {
     /// The engine's number of the process.
     pub(super) serial: u64,
-    pub(super) draft: Draft,
+    pub(super) draft: LaunchRequest,
     /// What is to be made before.
     pub(super) tasks: Vec<Task>,
 }
@@ -132,12 +133,12 @@ struct Shared {
     state: Mutex<State>,
     work: Condvar,
     orders: Arc<Orders>,
-    surroundings: Surroundings,
+    surroundings: LaunchContext,
     footprint: Footprint,
 }
 
 struct State {
-    queue: VecDeque<Job>,
+    queue: VecDeque<SpawnJob>,
     threads: usize,
     idle: usize,
     /// Whether one of those is being woken.
@@ -166,7 +167,7 @@ impl SpawnPool {
     ///
     /// # Errors
     /// The OS error where not even one thread can be had.
-    pub(super) fn new(surroundings: Surroundings, deliver: Deliver) -> io::Result<Self> {
+    pub(super) fn new(surroundings: LaunchContext, deliver: Deliver) -> io::Result<Self> {
         let state = State {
             queue: VecDeque::new(),
             threads: 0,
@@ -190,7 +191,7 @@ impl SpawnPool {
 
     /// Queues a job. One that a proxy is to do need not be begun before [`begin`](Self::begin) is called: a thread that plans several at once is
     /// woken once.
-    pub(super) fn push(&self, job: Job) {
+    pub(super) fn push(&self, job: SpawnJob) {
         let mut state = self.shared.lock();
         let can_wait = job.draft.is_for_main_thread();
         state.queue.push_back(job);
@@ -331,7 +332,7 @@ fn serve(shared: &Shared, deliver: &Deliver, stack: &Stack) {
         };
         state.making.insert(job.serial, Arc::clone(&job.draft.report));
         // A proxy stands still in our stead.
-        let stands_still = |job: &Job| !job.draft.is_for_main_thread();
+        let stands_still = |job: &SpawnJob| !job.draft.is_for_main_thread();
         if state.queue.front().is_some_and(|next| stands_still(&job) || stands_still(next)) {
             shared.wake_one(&mut state);
         }
@@ -343,8 +344,8 @@ fn serve(shared: &Shared, deliver: &Deliver, stack: &Stack) {
 }
 
 /// Plans a child, and clones it, or orders it of a proxy where it matters who its parent is; then what becomes of it is collected.
-fn spawn(job: Job, stack: &Stack, shared: &Shared) -> Option<Spawned> {
-    let Job { serial, draft, tasks } = job;
+fn spawn(job: SpawnJob, stack: &Stack, shared: &Shared) -> Option<Spawned> {
+    let SpawnJob { serial, draft, tasks } = job;
     let report = Arc::clone(&draft.report);
     let for_main_thread = draft.is_for_main_thread();
     let mut plan = match LaunchPlan::new(draft, &shared.surroundings) {

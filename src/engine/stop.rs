@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::Moment;
+use crate::engine::clock::TimePoint;
 use crate::spec::Stopping;
 
 /// Why a process was stopped.
@@ -33,19 +33,19 @@ pub struct StopOrder {
 
 /// How a process is stopped, and when if nobody asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Terms {
+pub struct StopPolicy {
     /// When its time is over.
     pub deadline: Option<u64>,
     /// By which signal, and with what grace.
     pub stopping: Stopping,
 }
 
-impl Terms {
+impl StopPolicy {
     /// The terms of a process that started at `start`, and may run for `timeout` seconds.
-    pub(super) fn new(start: Moment, timeout: Option<f64>, stopping: Stopping) -> Terms {
+    pub(super) fn new(start: TimePoint, timeout: Option<f64>, stopping: Stopping) -> StopPolicy {
         let nanos = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
         let deadline = timeout.map(|seconds| after(start.monotonic_nanos, nanos(seconds)));
-        Terms { deadline, stopping }
+        StopPolicy { deadline, stopping }
     }
 
     /// What an order means under these terms: the signal, and the grace if it has one.
@@ -65,13 +65,13 @@ pub(super) fn after(nanos: u64, wait: Duration) -> u64 {
 /// When a time of the monotonic clock is, or was.
 pub(super) fn instant(nanos: u64) -> Instant {
     let now = Instant::now();
-    let left = nanos.saturating_sub(Moment::now().monotonic_nanos);
+    let left = nanos.saturating_sub(TimePoint::now().monotonic_nanos);
     now.checked_add(Duration::from_nanos(left)).unwrap_or(now)
 }
 
 /// How far the stopping of a process has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Stop {
+pub(super) enum StopState {
     /// Nobody has asked for it.
     #[default]
     None,
@@ -91,16 +91,16 @@ pub(super) enum Stop {
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Do {
+pub(super) enum StopAction {
     /// Nothing.
-    Nothing,
+    None,
     /// Send this signal to the whole tree.
-    Ask(i32),
+    Signal(i32),
     /// Kill the whole tree.
     Kill,
 }
 
-impl Stop {
+impl StopState {
     /// Asks by `signum`, with this grace from `now` on. The first cause stays; a grace that runs already is never made longer.
     pub(super) fn ask(
         self,
@@ -108,57 +108,57 @@ impl Stop {
         signum: i32,
         grace: Option<Duration>,
         now: u64,
-    ) -> (Stop, Do) {
+    ) -> (StopState, StopAction) {
         let cause = self.cause().unwrap_or(cause);
         match self {
             // Once more, if that is asked for: it may have failed.
-            _ if signum == libc::SIGKILL => return (Stop::Killed { cause }, Do::Kill),
-            Stop::Killed { .. } => return (self, Do::Nothing),
+            _ if signum == libc::SIGKILL => return (StopState::Killed { cause }, StopAction::Kill),
+            StopState::Killed { .. } => return (self, StopAction::None),
             _ => {}
         }
         let running = match self {
-            Stop::Asked { until, .. } => until,
+            StopState::Asked { until, .. } => until,
             _ => None,
         };
         let given = grace.map(|grace| after(now, grace));
         let until = running.into_iter().chain(given).min();
-        (Stop::Asked { cause, until }, Do::Ask(signum))
+        (StopState::Asked { cause, until }, StopAction::Signal(signum))
     }
 
     /// Looks whether the grace is over at `now`.
-    pub(super) fn look(self, now: u64) -> (Stop, Do) {
+    pub(super) fn look(self, now: u64) -> (StopState, StopAction) {
         match self {
-            Stop::Asked { cause, until: Some(until) } if until <= now => {
-                (Stop::Killed { cause }, Do::Kill)
+            StopState::Asked { cause, until: Some(until) } if until <= now => {
+                (StopState::Killed { cause }, StopAction::Kill)
             }
-            _ => (self, Do::Nothing),
+            _ => (self, StopAction::None),
         }
     }
 
     /// Why it is being stopped, if it is.
     pub(super) fn cause(self) -> Option<StopCause> {
         match self {
-            Stop::None => None,
-            Stop::Asked { cause, .. } | Stop::Killed { cause } => Some(cause),
+            StopState::None => None,
+            StopState::Asked { cause, .. } | StopState::Killed { cause } => Some(cause),
         }
     }
 
     /// When to [`look`](Self::look).
     pub(super) fn until(self) -> Option<u64> {
         match self {
-            Stop::Asked { until, .. } => until,
+            StopState::Asked { until, .. } => until,
             _ => None,
         }
     }
 
     /// Whether nothing of its tree may be left when it ends.
     pub(super) fn takes_all(self) -> bool {
-        self != Stop::None
+        self != StopState::None
     }
 
     /// Whether its tree has been killed, so that nobody of it has any time left.
     pub(super) fn is_killed(self) -> bool {
-        matches!(self, Stop::Killed { .. })
+        matches!(self, StopState::Killed { .. })
     }
 }
 
@@ -175,40 +175,43 @@ mod tests {
 
     #[test]
     fn asked_then_killed() {
-        let ask = Do::Ask;
-        let (stop, todo) = Stop::None.ask(StopCause::Timeout, 15, secs(10), 5);
+        let ask = StopAction::Signal;
+        let (stop, todo) = StopState::None.ask(StopCause::Timeout, 15, secs(10), 5);
         assert_eq!((stop.until(), todo), (Some(10 * SECOND + 5), ask(15)));
-        assert_eq!(stop.look(10 * SECOND + 4), (stop, Do::Nothing));
+        assert_eq!(stop.look(10 * SECOND + 4), (stop, StopAction::None));
         // A client has less patience; why it was stopped first stays.
         let (stop, todo) = stop.ask(StopCause::Stopped, 2, secs(1), SECOND);
         assert_eq!((stop.until(), todo), (Some(2 * SECOND), ask(2)));
         let (stop, todo) = stop.look(2 * SECOND);
-        assert_eq!((stop, todo), (Stop::Killed { cause: StopCause::Timeout }, Do::Kill));
-        assert_eq!(stop.ask(StopCause::Stopped, 15, None, 0), (stop, Do::Nothing));
-        assert_eq!(stop.ask(StopCause::Stopped, 9, None, 0), (stop, Do::Kill));
+        assert_eq!(
+            (stop, todo),
+            (StopState::Killed { cause: StopCause::Timeout }, StopAction::Kill)
+        );
+        assert_eq!(stop.ask(StopCause::Stopped, 15, None, 0), (stop, StopAction::None));
+        assert_eq!(stop.ask(StopCause::Stopped, 9, None, 0), (stop, StopAction::Kill));
     }
 
     #[test]
     fn the_shutdown_sets_no_grace_where_the_spec_has_none() {
         let order = StopOrder { signum: Some(15), grace: None, shutdown: true };
-        let terms = Terms::default();
+        let terms = StopPolicy::default();
         assert_eq!(terms.read(order), (15, None));
         assert_eq!(terms.read(StopOrder::default()), (15, secs(10)));
-        let (stop, todo) = Stop::None.ask(StopCause::Stopped, 15, None, 7);
-        assert_eq!((stop.until(), todo), (None, Do::Ask(15)));
+        let (stop, todo) = StopState::None.ask(StopCause::Stopped, 15, None, 7);
+        assert_eq!((stop.until(), todo), (None, StopAction::Signal(15)));
         // Nobody is left all the same.
         assert!(stop.takes_all());
         // A client that asks then counts.
         assert_eq!(stop.ask(StopCause::Stopped, 15, secs(1), 7).0.until(), Some(SECOND + 7));
         let given = Stopping { signum: 2, grace: 3.0, given: true };
-        let terms = Terms { stopping: given, deadline: None };
+        let terms = StopPolicy { stopping: given, deadline: None };
         assert_eq!(terms.read(StopOrder { signum: None, ..order }), (2, secs(3)));
     }
 
     #[test]
     fn a_deadline_that_never_comes() {
-        let start = Moment { monotonic_nanos: u64::MAX - 5, ..Moment::default() };
-        let terms = Terms::new(start, Some(1e10), Stopping::default());
+        let start = TimePoint { monotonic_nanos: u64::MAX - 5, ..TimePoint::default() };
+        let terms = StopPolicy::new(start, Some(1e10), Stopping::default());
         assert_eq!(terms.deadline, Some(u64::MAX));
         assert!(instant(u64::MAX) > Instant::now());
     }
@@ -219,7 +222,7 @@ mod tests {
         #[test]
         fn any_order(asks in prop::collection::vec((any::<bool>(), 0u8..4, 0u64..20, 0u64..5, any::<bool>()), 0..30)) {
             let mut now = 0;
-            let mut stop = Stop::None;
+            let mut stop = StopState::None;
             let mut killed = false;
             for (timeout, what, grace, passes, has_grace) in asks {
                 now += passes * SECOND;
@@ -239,14 +242,14 @@ mod tests {
                 }
                 prop_assert!(!before.takes_all() || stop.takes_all());
                 match todo {
-                    Do::Kill => {
+                    StopAction::Kill => {
                         killed = true;
                         prop_assert!(what == 1 || before.until().is_some_and(|until| until <= now));
                     }
-                    Do::Ask(signum) => prop_assert_eq!(signum, 15),
-                    Do::Nothing => prop_assert_eq!(before, stop),
+                    StopAction::Signal(signum) => prop_assert_eq!(signum, 15),
+                    StopAction::None => prop_assert_eq!(before, stop),
                 }
-                prop_assert_eq!(killed, matches!(stop, Stop::Killed { .. }));
+                prop_assert_eq!(killed, matches!(stop, StopState::Killed { .. }));
             }
         }
     }

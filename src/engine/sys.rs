@@ -6,8 +6,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::faults::{self, Call};
-use super::permitted;
+use crate::engine::faults::{self, Call};
+use crate::engine::permitted;
 
 /// Sets the signal of a broken lease; as in the kernel's `fcntl.h`.
 const F_SETSIG: libc::c_int = 10;

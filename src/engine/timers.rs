@@ -7,21 +7,21 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Alarm {
     /// A child's set-up takes long.
-    Patience(u64),
+    SetupTimeout(u64),
     /// The grace for a process's captures has passed.
-    Grace(u64),
+    DrainTimeout(u64),
     /// A child is to be looked at, for epoll cannot tell of its end.
     Exit(u64),
     /// A process's time is over.
     Timeout(u64),
     /// The grace of a process that has been asked to end is over.
-    Stop(u64),
+    Kill(u64),
     /// A process's captures are being hashed for long.
     Sealing(u64),
     /// The named files of a process, which somebody still writes, are to be looked at again.
     Files(u64),
     /// It is time to see which orphans have come to us.
-    Strays,
+    OrphanScan,
 }
 
 /// Timers in the order they go off. One whose process is gone by then is of no effect; only those that may be far

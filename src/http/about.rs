@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::listening::{ListenerState, Listening};
 use crate::actors::messages::{Position, ShutdownState, Tally};
 use crate::actors::status::{Link, LinkState, LinkStatus};
-use crate::engine::Moment;
+use crate::engine::TimePoint;
 use crate::report::times::Rfc3339;
 
 /// Who the agent is, and where its state can be seen.
@@ -19,7 +19,7 @@ pub struct About {
     /// The pid of the process that the user launched: the keeper.
     pub pid: u32,
     /// When that started.
-    pub start: Moment,
+    pub start: TimePoint,
     /// The machine's name.
     pub hostname: String,
     /// The user's name, and number.
@@ -54,7 +54,7 @@ impl Default for About {
     fn default() -> Self {
         About {
             pid: std::process::id(),
-            start: Moment::now(),
+            start: TimePoint::now(),
             hostname: String::new(),
             username: String::new(),
             uid: nix::unistd::geteuid().as_raw(),
@@ -159,7 +159,7 @@ impl About {
                 username: &self.username,
                 uid: self.uid,
                 start: self.start.into(),
-                uptime: Moment::now().seconds_since(self.start),
+                uptime: TimePoint::now().seconds_since(self.start),
                 socket: self.socket.as_ref().map(|path| path.to_string_lossy().into_owned()),
                 listeners: self.listeners.get(),
                 cursor: position.to_string(),

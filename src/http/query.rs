@@ -9,7 +9,7 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 
 use crate::actors::messages::Position;
-use crate::engine::Moment;
+use crate::engine::TimePoint;
 use crate::report::status::ProcState;
 use crate::report::{Facts, OutputView};
 
@@ -169,7 +169,7 @@ impl Filter {
     }
 
     /// Whether a process is among those that are meant.
-    pub(super) fn admits(&self, facts: &Facts, now: Moment) -> bool {
+    pub(super) fn admits(&self, facts: &Facts, now: TimePoint) -> bool {
         let labels = facts.labels();
         let has = |(key, value): &(String, Option<String>)| match (labels.get(key), value) {
             (Some(has), Some(value)) => has == value,

@@ -285,12 +285,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::protocol::ShutdownCommand;
-    use crate::engine::{Captures, Moment, Terms};
+    use crate::engine::{Captures, StopPolicy, TimePoint};
 
     fn started(id: &str, pid: i32) -> Started {
-        let start = Moment { unix_nanos: 1, monotonic_nanos: 2, boot_nanos: 0 };
+        let start = TimePoint { unix_nanos: 1, monotonic_nanos: 2, boot_nanos: 0 };
         let captures = Captures::none();
-        let (terms, resolved) = (Terms::default(), Default::default());
+        let (terms, resolved) = (StopPolicy::default(), Default::default());
         Started { id: id.into(), pid, start, stat: None, statm: None, captures, terms, resolved }
     }
 

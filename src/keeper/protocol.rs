@@ -15,7 +15,7 @@ use super::listeners::{Address, FileId, MissingListener};
 use super::meaning::Mode;
 use super::process_table::ProcessEntry;
 use crate::config::{LogLevel, LogSettings};
-use crate::engine::{Ended, Moment, Restriction, Started, StopFailure, StopOrder, Whitelist};
+use crate::engine::{Ended, Restriction, Started, StopFailure, StopOrder, TimePoint, Whitelist};
 use crate::page_key::PageKey;
 use crate::path_bytes;
 use crate::spec::{LimitSpec, ProcId, Validated};
@@ -302,14 +302,14 @@ impl AgentState {
             self.orders.push(order);
             // An order without a time, of an older program, has none after it either.
             if self.given.len() + 1 == self.orders.len() {
-                self.given.push(Moment::now().monotonic_nanos);
+                self.given.push(TimePoint::now().monotonic_nanos);
             }
         }
     }
 
     /// The orders, each with how long ago it was given.
     pub fn orders_by_age(&self) -> impl Iterator<Item = (ShutdownCommand, Duration)> {
-        let now = Moment::now().monotonic_nanos;
+        let now = TimePoint::now().monotonic_nanos;
         let times = self.given.iter().copied().chain(std::iter::repeat(now));
         let age = move |given| Duration::from_nanos(now.saturating_sub(given));
         self.orders.iter().copied().zip(times).map(move |(order, given)| (order, age(given)))
@@ -361,7 +361,7 @@ pub enum ToAgent {
         /// The pid of whoever launched it.
         ppid: u32,
         /// When it started.
-        start: Moment,
+        start: TimePoint,
         /// Whether this agent is the first.
         first: bool,
         /// What the last agent has left.

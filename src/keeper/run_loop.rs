@@ -34,11 +34,12 @@ use super::secrets::{self, SECRETS_FD};
 use super::signals::{ProgramExit, Received, Signals};
 use super::upgrade::{self, Program, UpgradeState};
 use crate::config::NEVER_INHERITED;
-use crate::engine::inbox::Inbox;
+use crate::engine::mailbox::Mailbox;
 use crate::engine::permitted;
 use crate::engine::procfs::ProcFs;
 use crate::engine::{
-    Captures, Ended, Engine, Event, FILTER, Handover, Heritage, Moment, Options, StopOrder,
+    Captures, Ended, Engine, EngineOptions, Event, FILTER, Handover, Inherited, StopOrder,
+    TimePoint,
 };
 use crate::logging;
 use crate::mem::trim;
@@ -78,7 +79,7 @@ const FIND_FILES_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Clone)]
 pub struct LaunchEnvironment {
     /// When.
-    pub start: Moment,
+    pub start: TimePoint,
     /// Its fds from 3 up, which are now close-on-exec.
     pub fds: Vec<RawFd>,
     /// Its open-file limit, soft and hard, where the soft one has been raised.
@@ -86,7 +87,7 @@ pub struct LaunchEnvironment {
 }
 
 impl LaunchEnvironment {
-    fn heritage(&self) -> Arc<Heritage> {
+    fn inherited(&self) -> Arc<Inherited> {
         let hidden = [
             KEEPER_FD,
             FILES_FD,
@@ -104,8 +105,8 @@ impl LaunchEnvironment {
         let activation = if ours { &activation::VARIABLES[..] } else { &[] };
         let hidden = [NEVER_INHERITED, &hidden, activation].concat();
         let fds = self.fds.iter().copied();
-        let heritage = Heritage::new(std::env::vars_os(), &hidden, fds, self.nofile);
-        Arc::new(heritage.ignoring(crate::engine::ignored_signals()))
+        let inherited = Inherited::new(std::env::vars_os(), &hidden, fds, self.nofile);
+        Arc::new(inherited.ignoring(crate::engine::ignored_signals()))
     }
 }
 
@@ -155,7 +156,7 @@ struct Keeper {
     agents: AgentCommand,
     program: Program,
     /// Events on their way from the engine's thread.
-    post: Arc<Inbox<Event>>,
+    post: Arc<Mailbox<Event>>,
     signals: Signals,
     /// Signals that have come before the agent had introduced itself.
     early: Vec<Received>,
@@ -214,7 +215,7 @@ impl Keeper {
             environment,
             agents,
             program: Program::of_this_process()?,
-            post: Arc::new(Inbox::new()?),
+            post: Arc::new(Mailbox::new()?),
             signals,
             early: Vec::new(),
             ignored: 0,
@@ -491,13 +492,13 @@ impl Keeper {
     ) -> io::Result<Engine> {
         let restriction =
             settings.restrict_exe.restriction().map_err(io::Error::other)?.map(Arc::new);
-        let options = Options {
+        let options = EngineOptions {
             places: instance.places(),
-            epoch: Moment::now().unix_nanos.unsigned_abs(),
+            epoch: TimePoint::now().unix_nanos.unsigned_abs(),
             drain_grace: settings.drain_grace,
             setup_patience: settings.setup_patience,
             restriction,
-            heritage: self.environment.heritage(),
+            inherited: self.environment.inherited(),
             filter: permitted::own_program(),
             limit: settings.limits.of_captures(),
             max_file_size: settings.limits.max_file_size,
@@ -822,7 +823,8 @@ mod tests {
     /// Of the orders that mean the same, an agent that comes later hears of the first, and that one is enough for all.
     #[test]
     fn an_interrupt_is_kept_as_what_it_orders() {
-        let environment = LaunchEnvironment { start: Moment::now(), fds: Vec::new(), nofile: None };
+        let environment =
+            LaunchEnvironment { start: TimePoint::now(), fds: Vec::new(), nofile: None };
         let mut keeper = Keeper::new(environment, AgentCommand::this_program()).unwrap();
         for order in [
             ShutdownCommand::Interrupt,
@@ -843,7 +845,8 @@ mod tests {
     /// What an agent has said before it is ended for an upgrade counts: after its goodbye there is none.
     #[test]
     fn a_goodbye_that_an_upgrade_comes_upon_ends_the_program() {
-        let environment = LaunchEnvironment { start: Moment::now(), fds: Vec::new(), nofile: None };
+        let environment =
+            LaunchEnvironment { start: TimePoint::now(), fds: Vec::new(), nofile: None };
         let mut keeper = Keeper::new(environment, AgentCommand::this_program()).unwrap();
         let (agent, mut theirs) = agent();
         keeper.agent = Some(agent);

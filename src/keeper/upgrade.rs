@@ -22,7 +22,7 @@ use super::protocol::{AgentState, KeeperSettings, ShutdownCommand};
 use super::secrets::{self, SECRETS_FD};
 use crate::engine::permitted;
 use crate::engine::sys::{seal, sealable_memory_file, set_cloexec};
-use crate::engine::{Carried, CarriedShared, Moment};
+use crate::engine::{HandoverProcess, HandoverShared, TimePoint};
 
 /// The version of the state's form. Those since 1 are understood; fixtures of each are kept in `tests/fixtures/`.
 pub const VERSION: u32 = 4;
@@ -37,7 +37,7 @@ pub struct UpgradeState {
     /// [`VERSION`].
     pub version: u32,
     /// When the launched program started.
-    pub start: Moment,
+    pub start: TimePoint,
     /// The fds that the user launched it with.
     pub fds: Vec<RawFd>,
     /// Its open-file limit, where that was raised.
@@ -53,7 +53,7 @@ pub struct UpgradeState {
     /// Orders that no agent has been told of.
     pub orders: Vec<ShutdownCommand>,
     /// What the engine holds.
-    pub carried: Vec<Carried>,
+    pub carried: Vec<HandoverProcess>,
     /// The kind of run; older programs hand over none.
     #[serde(default, skip_serializing_if = "Mode::is_service")]
     pub mode: Mode,
@@ -62,7 +62,7 @@ pub struct UpgradeState {
     pub terminal: bool,
     /// What else the engine holds.
     #[serde(default)]
-    pub shared: CarriedShared,
+    pub shared: HandoverShared,
     /// The pid of the process that goes on; none from an older program.
     #[serde(default)]
     pub keeper: Option<u32>,
@@ -234,12 +234,12 @@ mod tests {
     use std::time::Duration;
 
     use crate::config::LogSettings;
-    use crate::engine::{Captures, Ended, Started, Survivors, Terms};
+    use crate::engine::{Captures, Ended, Started, StopPolicy, Survivors};
     use crate::spec::Identity;
     use std::sync::Arc;
 
     fn sample() -> UpgradeState {
-        let start = Moment {
+        let start = TimePoint {
             unix_nanos: 1_700_000_000_000_000_000,
             monotonic_nanos: 5_000_000_000,
             boot_nanos: 0,
@@ -251,7 +251,7 @@ mod tests {
             stat: None,
             statm: None,
             captures: Captures::none(),
-            terms: Terms::default(),
+            terms: StopPolicy::default(),
             resolved: Default::default(),
         };
         let survivors = Survivors::default();
@@ -307,10 +307,10 @@ mod tests {
                 page_key: None,
             },
             orders: vec![ShutdownCommand::Terminate],
-            carried: Carried::samples(),
+            carried: HandoverProcess::samples(),
             mode: Mode::OneShot,
             terminal: true,
-            shared: CarriedShared::sample(),
+            shared: HandoverShared::sample(),
             keeper: Some(40),
             agent: Some(51),
             listeners: serde_json::from_value(listeners).unwrap(),

@@ -24,8 +24,8 @@ use super::status::{ProcState, Status};
 use super::times::Times;
 use crate::engine::procfs::{Clock, ProcFs, RawIo, RawPeaks, RawStat, RawStatm};
 use crate::engine::{
-    Capture, Captures, CutShort, Ended, Extent, Loss, Moment, Resolved, StartFailure, Started,
-    StopCause, StopFailure, Survivor, Survivors,
+    Capture, Captures, Ended, Extent, Loss, Resolved, StartFailure, Started, StopCause,
+    StopFailure, Survivor, Survivors, TimePoint, Truncation,
 };
 use crate::spec::{FdName, Identity, ProcId};
 
@@ -47,9 +47,9 @@ pub struct Facts {
     /// Its history; none where nothing is sampled.
     history: Option<Arc<SampleHistory>>,
     failures: Vec<StartFailure>,
-    start: Moment,
+    start: TimePoint,
     /// When these facts were made, for the end the end itself.
-    made: Moment,
+    made: TimePoint,
     /// Boxed, for most are facts of a start.
     ending: Option<Box<Ending>>,
     stat: Option<RawStat>,
@@ -65,7 +65,7 @@ struct Ending {
     reason: Reason,
     status: Status,
     rusage: Rusage,
-    cut_short: Vec<(FdName, CutShort)>,
+    cut_short: Vec<(FdName, Truncation)>,
     survivors: Survivors,
 }
 
@@ -120,7 +120,7 @@ impl Facts {
             history: None,
             failures: Vec::new(),
             start: started.start,
-            made: Moment::now(),
+            made: TimePoint::now(),
             ending: None,
             stat: started.stat,
             statm: started.statm,
@@ -194,7 +194,7 @@ impl Facts {
     pub fn with_stop_failures(self, stop_failures: Vec<StopFailure>) -> Facts {
         // While it runs, what is new makes facts of their own.
         let new = self.ending.is_none() && stop_failures.len() != self.stop_failures.len();
-        let made = if new { Moment::now() } else { self.made };
+        let made = if new { TimePoint::now() } else { self.made };
         Facts { made, stop_failures, ..self }
     }
 
@@ -230,7 +230,7 @@ impl Facts {
     }
 
     /// When it ended; none while it runs.
-    pub fn stop(&self) -> Option<Moment> {
+    pub fn stop(&self) -> Option<TimePoint> {
         self.ending.as_ref().map(|_| self.made)
     }
 
@@ -270,7 +270,7 @@ impl Facts {
         notices: &'a [String],
     ) -> ResultBody<'a> {
         let live = self.is_running() && as_of == AsOf::Now;
-        let now = if live || as_of == AsOf::Now { Moment::now() } else { self.made };
+        let now = if live || as_of == AsOf::Now { TimePoint::now() } else { self.made };
         let seen = match (live, self.pid) {
             (true, Some(pid)) => context.sample(pid, self.stat.as_ref()),
             _ => ProcSnapshot::default(),
@@ -365,9 +365,9 @@ impl Facts {
         let cut_short = |fd| {
             let found = self.ending.iter().flat_map(|e| &e.cut_short).find(|(cut, _)| *cut == fd);
             found.map(|(_, why)| match why {
-                CutShort::Survivor => CaptureReason::Survivor,
-                CutShort::Setup => CaptureReason::Setup,
-                CutShort::Error => CaptureReason::Error,
+                Truncation::Survivor => CaptureReason::Survivor,
+                Truncation::Setup => CaptureReason::Setup,
+                Truncation::Error => CaptureReason::Error,
             })
         };
         let lost = |capture: &Capture| {
@@ -505,7 +505,7 @@ struct ProcSnapshot {
 impl ResultContext {
     /// A context of the processes in `procfs`.
     pub fn new(procfs: ProcFs) -> ResultContext {
-        let clock = Clock::of(Moment::now());
+        let clock = Clock::of(TimePoint::now());
         let (agent, group_id) = (AgentInfo::default(), String::new());
         ResultContext { procfs, clock, agent, group_id, max_inline: MAX_INLINE }
     }

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::times::Rfc3339;
-use crate::engine::Moment;
+use crate::engine::TimePoint;
 use crate::engine::procfs::{Clock, RawStat};
 
 /// One look at a running process.
@@ -38,7 +38,7 @@ pub struct Sample {
 /// The same in the kernel's units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct RawSample {
-    at: Moment,
+    at: TimePoint,
     /// Ticks: user, kernel, and those of children.
     cpu: [i64; 4],
     seen: Peaks,
@@ -71,7 +71,7 @@ pub struct SampleHistory {
     pid: i32,
     /// The process's start, by the kernel's own count: tells it from others of its pid. None where that is not known.
     starttime: Option<u64>,
-    start: Moment,
+    start: TimePoint,
     history: Mutex<History>,
 }
 
@@ -91,7 +91,7 @@ struct History {
 
 impl SampleHistory {
     /// The empty history, of at most `limit` samples, of a process that runs.
-    pub fn new(pid: i32, stat: Option<&RawStat>, start: Moment, limit: usize) -> SampleHistory {
+    pub fn new(pid: i32, stat: Option<&RawStat>, start: TimePoint, limit: usize) -> SampleHistory {
         let history = History {
             limit: limit.max(1),
             kept: Vec::new(),
@@ -116,14 +116,14 @@ impl SampleHistory {
     }
 
     /// Adds what the kernel says at `at`.
-    pub fn add(&self, at: Moment, stat: &RawStat) {
+    pub fn add(&self, at: TimePoint, stat: &RawStat) {
         let ticks = |ticks| i64::try_from(ticks).unwrap_or(i64::MAX);
         let cpu = [ticks(stat.utime), ticks(stat.stime), stat.cutime, stat.cstime];
         self.history().push(RawSample { at, cpu, seen: Peaks::of(stat) });
     }
 
     /// Adds that nothing has changed up to `at`.
-    pub fn repeat(&self, at: Moment) {
+    pub fn repeat(&self, at: TimePoint) {
         let mut history = self.history();
         if let Some(last) = history.latest.or(history.kept.last().copied()) {
             history.push(RawSample { at, ..last });
@@ -214,9 +214,9 @@ mod tests {
 
     const CLOCK: Clock = Clock { boot_nanos: 0, ticks_per_second: 100, page_size: 4096 };
 
-    fn at(second: u64) -> Moment {
+    fn at(second: u64) -> TimePoint {
         let nanos = second * 1_000_000_000;
-        Moment { unix_nanos: nanos as i64, monotonic_nanos: nanos, boot_nanos: nanos }
+        TimePoint { unix_nanos: nanos as i64, monotonic_nanos: nanos, boot_nanos: nanos }
     }
 
     /// Of a process with so many ticks in user mode and so many resident pages.

@@ -88,7 +88,7 @@ mod tests {
     use super::super::{AgentInfo, AsOf, Facts, ResultContext, ResultFormat, ResultStream};
     use super::*;
     use crate::engine::procfs::ProcFs;
-    use crate::engine::{Captures, Moment, Started};
+    use crate::engine::{Captures, Started, TimePoint};
     use crate::spec::Identity;
 
     fn bytes(mut stream: ResultStream) -> Vec<u8> {
@@ -103,10 +103,10 @@ mod tests {
         let procfs = ProcFs::default();
         let pid = std::process::id() as i32;
         let stat = procfs.read_stat(pid).unwrap();
-        let start = Moment::now();
+        let start = TimePoint::now();
         let history = SampleHistory::new(pid, Some(&stat), start, 3);
         history.add(start, &stat);
-        history.repeat(Moment::now());
+        history.repeat(TimePoint::now());
         let (captures, statm) = (Captures::none(), procfs.read_statm(pid).ok());
         let started = Started {
             id: "me".into(),

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::engine::Moment;
+use crate::engine::TimePoint;
 
 /// A time as results show it: RFC 3339 in UTC, always with six digits of fraction and `+00:00`, as in
 /// `2024-01-31T23:59:59.120000+00:00`: texts of one length sort as the times do, and every parser of
@@ -38,8 +38,8 @@ impl From<Timestamp> for Rfc3339 {
     }
 }
 
-impl From<Moment> for Rfc3339 {
-    fn from(moment: Moment) -> Self {
+impl From<TimePoint> for Rfc3339 {
+    fn from(moment: TimePoint) -> Self {
         // Nanoseconds in an i64 are within what a timestamp can hold.
         Timestamp::from_nanosecond(i128::from(moment.unix_nanos)).unwrap_or_default().into()
     }
@@ -133,11 +133,11 @@ mod tests {
             set in prop::collection::vec((any::<i64>(), 0u64..1 << 40), 2..20),
         ) {
             let mut monotonic_nanos = 0;
-            let moments: Vec<Moment> = set
+            let moments: Vec<TimePoint> = set
                 .into_iter()
                 .map(|(unix_nanos, passed)| {
                     monotonic_nanos += passed;
-                    Moment { unix_nanos, monotonic_nanos, boot_nanos: 0 }
+                    TimePoint { unix_nanos, monotonic_nanos, boot_nanos: 0 }
                 })
                 .collect();
             for pair in moments.windows(2) {

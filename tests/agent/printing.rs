@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use procstar::engine::{Captures, Ended, Moment, Started, Terms};
+use procstar::engine::{Captures, Ended, Started, StopPolicy, TimePoint};
 use procstar::keeper::meaning::Mode;
 use procstar::keeper::process_table::ProcessEntry;
 use procstar::keeper::protocol::{AgentState, Decoder, Printing, ToAgent, ToKeeper, encode};
@@ -40,7 +40,7 @@ impl Agent {
         assert!(matches!(agent.heard(), ToKeeper::Mode(Mode::OneShot)));
         assert!(matches!(agent.heard(), ToKeeper::Hello { input: None, .. }));
         let memory = AgentState { any: true, printing, ..AgentState::default() };
-        let (pid, ppid, start) = (7, 6, Moment::now());
+        let (pid, ppid, start) = (7, 6, TimePoint::now());
         let records = vec![record];
         let mut bytes = Vec::new();
         let welcome =
@@ -89,7 +89,7 @@ impl Drop for Agent {
 /// A process that has ended.
 fn ended(id: &str) -> ProcessEntry {
     let captures = Captures::none();
-    let start = Moment::now();
+    let start = TimePoint::now();
     let started = Started {
         id: id.into(),
         pid: 41,
@@ -97,7 +97,7 @@ fn ended(id: &str) -> ProcessEntry {
         stat: None,
         statm: None,
         captures,
-        terms: Terms::default(),
+        terms: StopPolicy::default(),
         resolved: Default::default(),
     };
     let ended = Ended { lost: false, ..Ended::lost(started.clone()) };

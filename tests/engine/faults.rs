@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::support::engine::*;
 use procstar::engine::faults::{self, CALLS, Call};
-use procstar::engine::{Ended, Options, Restriction, Stage, StartFailure, Whitelist};
+use procstar::engine::{Ended, EngineOptions, Restriction, Stage, StartFailure, Whitelist};
 use procstar::spec::Resource;
 use serde_json::{Value, json};
 
@@ -108,13 +108,13 @@ fn launch(rig: &mut Rig, id: &str, proc: &Value) -> Ended {
     rig.end(id);
     rig.engine.forget(id.into());
     // Has the threads' proxies ended: each start makes one anew.
-    drop(rig.engine.pause(DEADLINE).unwrap());
+    drop(rig.engine.quiesce(DEADLINE).unwrap());
     rig.ended.remove(id).unwrap()
 }
 
 /// Fails every call in turn with `errno`; gives how often each was failed.
 fn fail_each(
-    options: Options,
+    options: EngineOptions,
     proc: &Value,
     captures: &std::path::Path,
     errno: i32,
@@ -149,7 +149,7 @@ fn fail_each(
 }
 
 /// The engine's options, with the captures in a directory that the test looks at.
-fn options_in(dir: &tempfile::TempDir) -> (Options, std::path::PathBuf) {
+fn options_in(dir: &tempfile::TempDir) -> (EngineOptions, std::path::PathBuf) {
     let captures = dir.path().join("captures");
     std::fs::create_dir(&captures).unwrap();
     std::fs::write(dir.path().join("value"), "x").unwrap();
@@ -159,7 +159,7 @@ fn options_in(dir: &tempfile::TempDir) -> (Options, std::path::PathBuf) {
     let places = procstar::engine::Places { files: captures.clone(), memory: captures.clone() };
     let executables = Whitelist::new(vec!["/bin/*".into(), "/usr/bin/*".into()]).unwrap();
     let restriction = Restriction::new(executables).allow_directories(vec![dir.path().into()]);
-    (Options { places, restriction: Some(restriction.into()), ..options() }, captures)
+    (EngineOptions { places, restriction: Some(restriction.into()), ..options() }, captures)
 }
 
 /// A kernel without keyrings, and a filter that refuses them, have nothing to read a key by.

@@ -1,7 +1,7 @@
 //! The engine with real children.
 
 use crate::support::engine::*;
-use procstar::engine::{CutShort, Ended, Heritage, Stage};
+use procstar::engine::{Ended, Inherited, Stage, Truncation};
 use proptest::prelude::*;
 use serde_json::json;
 use std::sync::Arc;
@@ -327,7 +327,7 @@ fn whitelist(paths: &[&str]) -> Whitelist {
 #[test]
 fn restricted_executable() {
     let restriction = Some(Arc::new(Restriction::new(whitelist(&["/bin/true"]))));
-    let mut rig = Rig::new(Options { restriction, ..options() });
+    let mut rig = Rig::new(EngineOptions { restriction, ..options() });
     rig.launch(json!({
         "no": {"argv": ["/bin/echo"], "fds": [["1", "pipe-write"], ["2", {"capture": {}}]]},
         "yes": {"argv": ["x"], "exe": "/bin/true", "fds": [["0", {"pipe-read": {"proc_id": "no", "fd": "1"}}]]},
@@ -340,7 +340,7 @@ fn restricted_executable() {
     assert!(!rig.started.contains_key("no"));
 }
 
-use procstar::engine::{Options, Places, Restriction, Whitelist};
+use procstar::engine::{EngineOptions, Places, Restriction, Whitelist};
 
 #[test]
 fn pipes_between_processes() {
@@ -381,8 +381,8 @@ fn a_child_starts_clean() {
         libc::signal(libc::SIGHUP, libc::SIG_IGN);
     }
     let n = inherited.as_raw_fd();
-    let heritage = Heritage::new([], &[], [n], Some((777, 7777)));
-    let mut rig = Rig::new(Options { heritage: Arc::new(heritage), ..options() });
+    let inherited = Inherited::new([], &[], [n], Some((777, 7777)));
+    let mut rig = Rig::new(EngineOptions { inherited: Arc::new(inherited), ..options() });
     let fds =
         json!([["stdin", {"null": {}}], ["stdout", {"capture": {}}], ["stderr", {"capture": {}}]]);
     let mut with = fds.clone();
@@ -418,9 +418,9 @@ fn a_child_starts_clean() {
 #[test]
 fn environments() {
     let variables = [("A", "1"), ("B", "2"), ("SECRET", "x"), ("A2", "=")];
-    let heritage =
-        Heritage::new(variables.map(|(n, v)| (n.into(), v.into())), &["SECRET"], [], None);
-    let heritage = Arc::new(heritage);
+    let inherited =
+        Inherited::new(variables.map(|(n, v)| (n.into(), v.into())), &["SECRET"], [], None);
+    let inherited = Arc::new(inherited);
     let table = [
         (json!({}), "A2==\nA=1\nB=2\n"),
         (json!({"inherit": false}), ""),
@@ -432,7 +432,7 @@ fn environments() {
         (json!({"inherit": ["A"], "vars": {"A": null, "E": ""}}), "E=\n"),
     ];
     for (env, wanted) in table {
-        let mut rig = Rig::new(Options { heritage: Arc::clone(&heritage), ..options() });
+        let mut rig = Rig::new(EngineOptions { inherited: Arc::clone(&inherited), ..options() });
         rig.launch(
             json!({"a": {"argv": ["/usr/bin/env"], "env": env, "fds": [["1", {"capture": {}}]]}}),
         );
@@ -481,7 +481,7 @@ fn a_survivor_delays_the_end_by_the_grace_alone() {
         let mut rig = Rig::new(options());
         rig.launch(json!({"a": sh("sleep 100 & echo $!", fds)}));
         let ended = rig.end("a");
-        assert_eq!(ended.cut_short, [("1".parse().unwrap(), CutShort::Survivor)], "{mode}");
+        assert_eq!(ended.cut_short, [("1".parse().unwrap(), Truncation::Survivor)], "{mode}");
         let survivor: i32 = text(ended, "stdout").trim().parse().unwrap();
         let took = ended.stop.seconds_since(ended.start);
         assert!(took < 0.3, "the process itself has ended at once, not after {took} s");
@@ -497,7 +497,7 @@ fn a_survivor_that_ends_in_time_is_waited_for() {
         let fifo = dir.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let fds = json!([["0", {"null": {}}], ["1", {"capture": {"mode": mode}}]]);
-        let mut rig = Rig::new(Options { drain_grace: DEADLINE, ..options() });
+        let mut rig = Rig::new(EngineOptions { drain_grace: DEADLINE, ..options() });
         rig.launch(json!({"a": sh(&format!("(read x < {f}; echo late) & echo early", f = fifo.display()), fds)}));
         let pid = rig.pid("a");
         // Reaped: only the survivor holds the capture.
@@ -623,7 +623,7 @@ fn many_at_once() {
 #[test]
 fn a_directory_that_is_not_there() {
     let dir = tempfile::tempdir().unwrap();
-    let mut rig = Rig::new(Options {
+    let mut rig = Rig::new(EngineOptions {
         places: Places { files: "/nowhere".into(), memory: dir.path().into() },
         ..options()
     });
@@ -685,7 +685,7 @@ fn hundreds_of_set_ups_that_wait_for_later_processes() {
 
 #[test]
 fn a_process_that_cannot_be_made_ends_without_a_grace() {
-    let mut rig = Rig::new(Options { drain_grace: DEADLINE * 2, ..options() });
+    let mut rig = Rig::new(EngineOptions { drain_grace: DEADLINE * 2, ..options() });
     use std::os::fd::AsRawFd;
     let free = std::fs::File::open("/dev/null").unwrap().as_raw_fd() as u64;
     // Room for the descriptor of a capture, and none for a pidfd.
@@ -696,7 +696,7 @@ fn a_process_that_cannot_be_made_ends_without_a_grace() {
     rig.launch(json!({"a": sh("true", json!([["1", {"capture": {}}]]))}));
     let ended = rig.end("a");
     assert_eq!(messages(ended), ["fork failed: Too many open files (os error 24)"]);
-    assert_eq!(ended.cut_short, [("stdout".parse().unwrap(), CutShort::Setup)]);
+    assert_eq!(ended.cut_short, [("stdout".parse().unwrap(), Truncation::Setup)]);
 }
 
 /// CPU time of this whole process.

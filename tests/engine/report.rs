@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use procstar::engine::Moment;
+use procstar::engine::TimePoint;
 use procstar::engine::procfs::{Clock, ProcFs, parse_stat, parse_statm};
 use procstar::report::capture::{CaptureReason, CaptureReport};
 use procstar::report::cgroup::{CgroupAccounting, CgroupCpuStat, CgroupMemory, CgroupPids};
@@ -256,7 +256,7 @@ fn captures_say_whether_and_why_they_are_cut() {
 #[test]
 fn this_process_can_be_reported() {
     let proc = ProcFs::default();
-    let clock = Clock::of(Moment::now());
+    let clock = Clock::of(TimePoint::now());
     let pid = i32::try_from(std::process::id()).unwrap();
     let stat = ProcStat::new(&proc.read_stat(pid).unwrap(), &clock);
     let statm = ProcStatm::new(&proc.read_statm(pid).unwrap(), &clock);

@@ -9,7 +9,7 @@ use actix::{Actor, Addr, Arbiter, ArbiterHandle, System};
 use procstar::actors::results::Results;
 use procstar::config::LogLevel;
 use procstar::engine::procfs::ProcFs;
-use procstar::engine::{Options, Places};
+use procstar::engine::{EngineOptions, Places};
 use procstar::http::access::Policy;
 use procstar::http::{About, Doors, Limits, LogControl, Service, Serving, listen};
 use procstar::report::ResultContext;
@@ -71,7 +71,7 @@ impl World {
                 // On an arbiter of its own, with which it can be ended.
                 let arbiter = Arbiter::new();
                 let results = Results::start_in_arbiter(&arbiter.handle(), |_| Results::default());
-                let options = Options { places, setup_patience: DEADLINE, ..options() };
+                let options = EngineOptions { places, setup_patience: DEADLINE, ..options() };
                 let mock = Mock::start(options, results.clone());
                 let service = Service {
                     start: mock.clone().recipient(),

@@ -37,7 +37,7 @@ pub struct Mock {
 pub struct Die;
 
 impl Mock {
-    pub fn start(options: procstar::engine::Options, results: Addr<Results>) -> Addr<Mock> {
+    pub fn start(options: procstar::engine::EngineOptions, results: Addr<Results>) -> Addr<Mock> {
         Mock::create(|ctx| {
             let told = actix::AsyncContext::address(ctx).recipient::<Told>();
             let engine = Engine::start(options, move |event| told.do_send(Told(event))).unwrap();

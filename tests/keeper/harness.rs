@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use procstar::config::LogSettings;
-use procstar::engine::{Captures, Moment};
+use procstar::engine::{Captures, TimePoint};
 use procstar::keeper::process_table::ProcessEntry;
 use procstar::keeper::protocol::{
     AgentState, Decoder, KeeperSettings, Opening, ToAgent, ToKeeper, VERSION, encode,
@@ -59,7 +59,7 @@ fn play_a_role() {
         std::process::exit(i32::from(keeper::resume(state, agents()).unwrap().code()));
     }
     let agents = agents();
-    let environment = LaunchEnvironment { start: Moment::now(), fds: Vec::new(), nofile: None };
+    let environment = LaunchEnvironment { start: TimePoint::now(), fds: Vec::new(), nofile: None };
     std::process::exit(i32::from(keeper::keep(environment, agents).unwrap().code()));
 }
 

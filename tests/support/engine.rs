@@ -6,7 +6,8 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use procstar::engine::{
-    Captures, Ended, Engine, Event, Handover, Heritage, Options, Places, Started, StopFailure,
+    Captures, Ended, Engine, EngineOptions, Event, Handover, Inherited, Places, Started,
+    StopFailure,
 };
 use procstar::spec::{self, FdName};
 
@@ -14,15 +15,15 @@ use procstar::spec::{self, FdName};
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The options that tests start from: short grace, nothing inherited but PATH.
-pub fn options() -> Options {
+pub fn options() -> EngineOptions {
     let path = ("PATH".into(), "/usr/bin:/bin".into());
-    Options {
+    EngineOptions {
         places: Places { files: "".into(), memory: "".into() },
         epoch: 0,
         drain_grace: Duration::from_millis(300),
         setup_patience: Duration::from_millis(100),
         restriction: None,
-        heritage: Arc::new(Heritage::new([path], &[], [], None)),
+        inherited: Arc::new(Inherited::new([path], &[], [], None)),
         filter: env!("CARGO_BIN_EXE_procstar").into(),
         limit: spec::LimitSpec::default(),
         max_file_size: None,
@@ -32,7 +33,7 @@ pub fn options() -> Options {
 }
 
 /// An engine that goes on from a handover in its encoded form.
-pub fn resume(options: Options, handover: &Handover, tell: mpsc::Sender<Event>) -> Engine {
+pub fn resume(options: EngineOptions, handover: &Handover, tell: mpsc::Sender<Event>) -> Engine {
     let bytes = rmp_serde::to_vec_named(handover).unwrap();
     let handover = rmp_serde::from_slice(&bytes).unwrap();
     Engine::resume(options, handover, move |events| {
@@ -56,7 +57,7 @@ pub struct Rig {
 }
 
 impl Rig {
-    pub fn new(mut options: Options) -> Rig {
+    pub fn new(mut options: EngineOptions) -> Rig {
         let dir = tempfile::tempdir().unwrap();
         if options.places.files.as_os_str().is_empty() {
             options.places = Places { files: dir.path().into(), memory: dir.path().into() };
@@ -77,14 +78,14 @@ impl Rig {
     }
 
     /// The options of an engine that goes on with this one's captures.
-    pub fn options(&self) -> Options {
-        Options { places: self.places.clone(), epoch: 1, ..options() }
+    pub fn options(&self) -> EngineOptions {
+        EngineOptions { places: self.places.clone(), epoch: 1, ..options() }
     }
 
     /// An engine that goes on from what this one hands over, in the form that crosses in an upgrade, and its events. This one stands still for
     /// ever, as if it had become another program.
     pub fn successor(&self) -> (Engine, mpsc::Receiver<Event>) {
-        let (handover, standstill) = self.engine.pause(DEADLINE).unwrap();
+        let (handover, standstill) = self.engine.quiesce(DEADLINE).unwrap();
         std::mem::forget(standstill);
         let (tx, events) = mpsc::channel();
         (resume(self.options(), &handover, tx), events)
@@ -130,7 +131,7 @@ impl Rig {
     /// Waits until the engine has done all that it was told.
     #[allow(dead_code)]
     pub fn settle(&self) {
-        drop(self.engine.pause(DEADLINE).ok());
+        drop(self.engine.quiesce(DEADLINE).ok());
     }
 
     /// Where its captures are.

@@ -158,7 +158,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::engine::{Captures, Moment, Started};
+    use crate::engine::{Captures, Started, TimePoint};
 
     const RUN: u64 = 7;
 
@@ -166,11 +166,11 @@ mod tests {
         Arc::new(Facts::of_start(Started {
             id: id.to_string().into(),
             pid: 1,
-            start: Moment::now(),
+            start: TimePoint::now(),
             stat: None,
             statm: None,
             captures: Captures::none(),
-            terms: crate::engine::Terms::default(),
+            terms: crate::engine::StopPolicy::default(),
             resolved: crate::engine::Resolved::default(),
         }))
     }

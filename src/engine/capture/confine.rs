@@ -6,7 +6,7 @@
 
 use std::io;
 
-use super::super::creds::Creds;
+use crate::engine::creds::Creds;
 
 #[cfg(target_arch = "x86_64")]
 const ARCHITECTURE: Option<u32> = Some(0xc000_003e);

@@ -20,11 +20,6 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
-use super::super::below::WalkError;
-use super::super::creds::Creds;
-use super::super::restriction::Below;
-use super::super::spawn::Child;
-use super::super::{Moment, permitted, sys};
 use super::codec::Encoder;
 use super::confine::confine;
 use super::counters::{Counters, Phase};
@@ -32,6 +27,12 @@ use super::limits::{LimitedWriter, Limits};
 use super::named::Named;
 use super::pieces::PieceLog;
 use super::{Capture, Layout};
+use crate::engine::below::WalkError;
+use crate::engine::clock::TimePoint;
+use crate::engine::creds::Creds;
+use crate::engine::restriction::Below;
+use crate::engine::spawn::Child;
+use crate::engine::{permitted, sys};
 use crate::path_bytes;
 use crate::spec::{CaptureFile, Compression};
 
@@ -318,7 +319,7 @@ impl Filter {
     fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.written += bytes.len() as u64;
         if let Some(pieces) = &mut self.pieces {
-            pieces.add(Moment::now().monotonic_nanos, bytes.len() as u64, true)?;
+            pieces.add(TimePoint::now().monotonic_nanos, bytes.len() as u64, true)?;
         }
         match &mut self.sink {
             Sink::Plain(file) => return io::Write::write_all(file, bytes),

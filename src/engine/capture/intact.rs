@@ -162,8 +162,8 @@ mod tests {
     use std::io::Write;
     use std::path::Path;
 
-    use super::super::{Places, Writer};
     use super::*;
+    use crate::engine::capture::{Places, Writer};
     use crate::spec::{CaptureSpec, LimitSpec};
 
     fn opened(dir: &Path, guarded: bool) -> (Capture, File) {

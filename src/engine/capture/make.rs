@@ -7,14 +7,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use super::super::faults::{self, Call};
-use super::super::sys;
 use super::filter::Order;
 use super::intact::note_file;
 use super::limits::{LimitedWriter, Limits};
 use super::named::Named;
 use super::pieces::PieceLog;
 use super::{Capture, Layout, Maker, Places};
+use crate::engine::faults::{self, Call};
+use crate::engine::sys;
 use crate::spec::{CaptureMode, CaptureSpec, LimitSpec};
 
 /// What is made along with a capture.

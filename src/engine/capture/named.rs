@@ -24,13 +24,13 @@ use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
-use super::super::Moment;
-use super::super::below::{self, WalkError};
-use super::super::creds::Creds;
-use super::super::helpers::{self, Patient};
-use super::super::restriction::{self, Below};
-use super::super::sys::{self, Writers};
 use super::intact::gone;
+use crate::engine::below::{self, WalkError};
+use crate::engine::clock::TimePoint;
+use crate::engine::creds::Creds;
+use crate::engine::helpers::{self, Patient};
+use crate::engine::restriction::{self, Below};
+use crate::engine::sys::{self, Writers};
 use crate::path_bytes;
 use crate::spec::CaptureFile;
 
@@ -109,7 +109,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// A key that no other file has, in this program and those before it.
 fn next_key() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
-    let now = Moment::now().unix_nanos.unsigned_abs();
+    let now = TimePoint::now().unix_nanos.unsigned_abs();
     let later = |last: u64| now.max(last.saturating_add(1));
     let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(later(last)));
     later(last.unwrap_or_default())
@@ -339,7 +339,7 @@ impl Named {
 
 /// The descriptors of a file as they cross in an upgrade.
 #[derive(Clone, Serialize, Deserialize)]
-pub(in crate::engine) struct CarriedFile {
+pub(in crate::engine) struct HandoverFile {
     key: u64,
     reader: RawFd,
     dir: RawFd,
@@ -347,19 +347,19 @@ pub(in crate::engine) struct CarriedFile {
     name: PathBuf,
 }
 
-impl CarriedFile {
+impl HandoverFile {
     /// Those that must stay open.
     pub(in crate::engine) fn descriptors(&self) -> [RawFd; 2] {
         [self.reader, self.dir]
     }
 
     /// Those of every file that this program holds.
-    pub(in crate::engine) fn of_all() -> Vec<CarriedFile> {
+    pub(in crate::engine) fn of_all() -> Vec<HandoverFile> {
         let held: Vec<Arc<Named>> = all().values().filter_map(Weak::upgrade).collect();
         let carried = held.iter().filter_map(|named| {
             let open = named.opened();
             let Open { reader, dir, name } = &**open.as_ref()?;
-            Some(CarriedFile {
+            Some(HandoverFile {
                 key: named.key,
                 reader: reader.as_raw_fd(),
                 dir: dir.as_raw_fd(),
@@ -374,7 +374,7 @@ impl CarriedFile {
     ///
     /// # Errors
     /// The OS error of taking them.
-    pub(in crate::engine) fn take_over(
+    pub(in crate::engine) fn restore(
         self,
         mut inherit: impl FnMut(RawFd) -> io::Result<OwnedFd>,
     ) -> io::Result<()> {

@@ -23,8 +23,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::super::sys::{self, Writers};
 use super::{Capture, Held, Loss, Maker, View};
+use crate::engine::sys::{self, Writers};
 
 /// So much is hashed without another thread, and at each opening.
 const QUICK: u64 = 64 * 1024;

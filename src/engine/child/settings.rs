@@ -3,9 +3,9 @@
 //! Raw, for the C library's functions for user and groups have every thread of the process change too; and the child would be counted as one of
 //! our threads.
 
-use super::super::faults::Call;
-use super::super::plan::{CAPABILITY_VERSION, Failed, Report, Setting, What};
 use super::{attempt, put_opened};
+use crate::engine::faults::Call;
+use crate::engine::plan::{CAPABILITY_VERSION, Failed, Report, Setting, What};
 
 /// Makes settings, one after another, until one fails, which is reported by its index from `first` on; gives whether none has.
 pub(super) fn make(report: &Report, settings: &[Setting], first: usize) -> bool {

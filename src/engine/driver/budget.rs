@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::sys;
+use crate::engine::sys;
 use crate::mem::shrink::Shrink;
 use crate::spec::{ValidatedFd, ValidatedProc};
 

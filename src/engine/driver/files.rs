@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::capture::{Capture, Captures, CutShort};
-use super::super::inbox::{Inbox, Mail};
-use super::super::sys::Writers;
-use super::super::timers::Alarm;
 use super::reading::note;
 use super::{Driver, OpenCapture, Process, filters};
+use crate::engine::capture::{Capture, Captures, Truncation};
+use crate::engine::mailbox::{DriverMessage, Mailbox};
+use crate::engine::sys::Writers;
+use crate::engine::timers::Alarm;
 
 /// How often a file is looked at that a survivor still writes.
 const LOOK: Duration = Duration::from_millis(50);
@@ -30,7 +30,7 @@ impl Driver {
             }
             Some(_) => {
                 if capture.is_orphaned() {
-                    note(captures, cut_short, index, CutShort::Error);
+                    note(captures, cut_short, index, Truncation::Error);
                 }
                 return true;
             }
@@ -56,9 +56,9 @@ impl Driver {
     }
 }
 
-fn look_at(capture: &Capture, serial: u64, inbox: &Arc<Inbox<Mail>>) {
+fn look_at(capture: &Capture, serial: u64, inbox: &Arc<Mailbox<DriverMessage>>) {
     let inbox = Arc::clone(inbox);
-    capture.look_at_file(move || inbox.put(Mail::Looked(serial)));
+    capture.look_at_file(move || inbox.put(DriverMessage::Looked(serial)));
 }
 
 /// Looks at those files of open captures that must be seen, and were not; tells whether there are any.
@@ -66,7 +66,7 @@ pub(super) fn look(
     open: &[OpenCapture],
     captures: &Captures,
     serial: u64,
-    inbox: &Arc<Inbox<Mail>>,
+    inbox: &Arc<Mailbox<DriverMessage>>,
 ) -> bool {
     let captures = open.iter().filter_map(|open| captures.at(open.index()));
     let unseen = captures.filter(|capture| capture.must_be_seen() && capture.seen().is_none());

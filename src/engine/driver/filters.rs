@@ -1,4 +1,4 @@
-//! The driver's part in [filters](super::super::capture::filter): it watches their ends, and takes their pipes over where they fail.
+//! The driver's part in [filters](crate::engine::capture::filter): it watches their ends, and takes their pipes over where they fail.
 
 use std::collections::HashMap;
 use std::io;
@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::capture::{Capture, Captures, CutShort, Store};
-use super::super::spawn::Child;
-use super::super::state::Input;
-use super::super::{permitted, sys};
 use super::reading::note;
 use super::table::Table;
 use super::{Driver, NO_PROCESS, OpenCapture, Process, Source};
+use crate::engine::capture::{Capture, Captures, Store, Truncation};
+use crate::engine::spawn::Child;
+use crate::engine::state::Input;
+use crate::engine::{permitted, sys};
 
 /// How long a filter may take to store what has come, once the last writer is gone and the grace has passed: a file system that
 /// hangs delays the end of a process no longer.
@@ -31,15 +31,15 @@ struct Filter {
 
 /// A filter as it is handed over.
 #[derive(Clone, Copy, Serialize, Deserialize)]
-pub(in crate::engine) struct CarriedFilter {
+pub(in crate::engine) struct HandoverFilter {
     pid: i32,
     /// An older program hands over none.
     pidfd: Option<RawFd>,
 }
 
-impl CarriedFilter {
+impl HandoverFilter {
     pub(super) fn new(pid: i32, pidfd: Option<RawFd>) -> Self {
-        CarriedFilter { pid, pidfd }
+        HandoverFilter { pid, pidfd }
     }
 
     /// The descriptor that must stay open.
@@ -64,10 +64,10 @@ impl Filters {
     }
 
     /// Those whose process is deleted: they still have to be reaped.
-    pub(super) fn of_deleted(&self, processes: &Table) -> Vec<CarriedFilter> {
+    pub(super) fn of_deleted(&self, processes: &Table) -> Vec<HandoverFilter> {
         let deleted = self.0.iter().filter(|(_, filter)| processes.get(&filter.serial).is_none());
         deleted
-            .map(|(pid, filter)| CarriedFilter::new(*pid, Some(filter.pidfd.as_raw_fd())))
+            .map(|(pid, filter)| HandoverFilter::new(*pid, Some(filter.pidfd.as_raw_fd())))
             .collect()
     }
 
@@ -107,7 +107,7 @@ impl Driver {
     pub(super) fn capture_not_made(&mut self, serial: u64, index: usize) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         process.open.retain(|open| open.index() != index);
-        note(&process.captures, &mut process.cut_short, index, CutShort::Setup);
+        note(&process.captures, &mut process.cut_short, index, Truncation::Setup);
         if let Some(capture) = process.captures.at(index) {
             capture.remove_own();
             let empty = Capture::empty(capture.spec().clone());
@@ -142,7 +142,7 @@ impl Driver {
         let Process { captures, cut_short, open, id, .. } = process;
         if status != 0 || !captures.at(index).is_some_and(Capture::is_whole) {
             tracing::error!(proc_id = %id, status, "output could not be stored");
-            note(captures, cut_short, index, CutShort::Error);
+            note(captures, cut_short, index, Truncation::Error);
         }
         let at = open.iter().position(|open| open.index() == index)?;
         if libc::WIFEXITED(status) {
@@ -165,14 +165,14 @@ impl Driver {
     }
 
     /// Goes on with a filter that an engine in another program has started. Without it, its pipe is read into nothing.
-    pub(super) fn take_over_filter(
+    pub(super) fn restore_filter(
         &mut self,
         serial: u64,
         index: usize,
-        filter: CarriedFilter,
+        filter: HandoverFilter,
         reader: OwnedFd,
     ) -> io::Result<()> {
-        let CarriedFilter { pid, pidfd } = filter;
+        let HandoverFilter { pid, pidfd } = filter;
         let pidfd = pidfd.map_or_else(|| permitted::handle(pid), |fd| self.inherit(fd));
         let (open, started) = match pidfd {
             Ok(pidfd) => (OpenCapture::Filter { index, reader, pid }, Some(Child { pid, pidfd })),
@@ -181,7 +181,7 @@ impl Driver {
                 sys::set_nonblocking(&reader)?;
                 let open = self.open_pipe(serial, index, reader, (Store::Nothing, None))?;
                 if let Some(process) = self.processes.get_mut(&serial) {
-                    note(&process.captures, &mut process.cut_short, index, CutShort::Error);
+                    note(&process.captures, &mut process.cut_short, index, Truncation::Error);
                 }
                 (open, None)
             }
@@ -196,8 +196,8 @@ impl Driver {
     }
 
     /// Goes on with filters whose process is deleted: they are only to be reaped.
-    pub(super) fn take_over_filters_of_deleted(&mut self, filters: Vec<CarriedFilter>) {
-        for CarriedFilter { pid, pidfd } in filters {
+    pub(super) fn restore_filters_of_deleted(&mut self, filters: Vec<HandoverFilter>) {
+        for HandoverFilter { pid, pidfd } in filters {
             let Some(fd) = pidfd else { continue };
             match self.inherit(fd) {
                 Ok(pidfd) => self.filter_started(NO_PROCESS, 0, Child { pid, pidfd }),

@@ -12,15 +12,19 @@ use std::sync::mpsc;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::capture::{Captures, CarriedFile, Maker, Store};
-use super::super::oom;
-use super::super::spawn::Child;
-use super::super::state::{Input, State};
-use super::super::stop::{Stop, Terms};
-use super::super::{CutShort, Moment, Resolved, StartFailure, permitted, sys};
-use super::filters::CarriedFilter;
-use super::strays::CarriedOrphans;
-use super::{Driver, Exit, Live, OpenCapture, Pipe, Process, Source, filters};
+use super::filters::HandoverFilter;
+use super::strays::HandoverOrphans;
+use super::{ChildExit, Driver, LiveChild, OpenCapture, Pipe, Process, Source, filters};
+use crate::engine::capture::Truncation;
+use crate::engine::capture::{Captures, HandoverFile, Maker, Store};
+use crate::engine::clock::TimePoint;
+use crate::engine::event::Resolved;
+use crate::engine::failure::StartFailure;
+use crate::engine::oom;
+use crate::engine::spawn::Child;
+use crate::engine::state::{Input, State};
+use crate::engine::stop::{StopPolicy, StopState};
+use crate::engine::{permitted, sys};
 use crate::mem::text_pages::Floor;
 use crate::spec::{FdName, ProcId};
 
@@ -28,50 +32,50 @@ use crate::spec::{FdName, ProcId};
 #[derive(Default, Serialize, Deserialize)]
 pub struct Handover {
     /// The processes that have not ended, or of which a survivor is still read.
-    pub processes: Vec<Carried>,
+    pub processes: Vec<HandoverProcess>,
     /// The rest.
-    pub shared: CarriedShared,
+    pub shared: HandoverShared,
 }
 
 /// What an engine hands over that belongs to no single process. An older program hands over nothing of it.
 #[derive(Clone, Default, Serialize, Deserialize)]
-pub struct CarriedShared {
-    orphans: CarriedOrphans,
+pub struct HandoverShared {
+    orphans: HandoverOrphans,
     /// The filters of deleted processes.
-    filters: Vec<CarriedFilter>,
+    filters: Vec<HandoverFilter>,
     kills: Option<oom::Kills>,
     /// The files that specs have named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    files: Vec<CarriedFile>,
+    files: Vec<HandoverFile>,
 }
 
 impl Handover {
     /// The descriptors that must stay open.
     pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
-        let filters = self.shared.filters.iter().filter_map(CarriedFilter::descriptor);
-        let files = self.shared.files.iter().flat_map(CarriedFile::descriptors);
-        self.processes.iter().flat_map(Carried::descriptors).chain(filters).chain(files)
+        let filters = self.shared.filters.iter().filter_map(HandoverFilter::descriptor);
+        let files = self.shared.files.iter().flat_map(HandoverFile::descriptors);
+        self.processes.iter().flat_map(HandoverProcess::descriptors).chain(filters).chain(files)
     }
 }
 
 /// One process as it is handed over.
 #[derive(Clone, Serialize, Deserialize)]
-pub struct Carried {
+pub struct HandoverProcess {
     /// Its ID.
     pub id: ProcId,
-    start: Moment,
+    start: TimePoint,
     captures: Captures,
     told: bool,
     failures: Vec<StartFailure>,
-    cut_short: Vec<(FdName, CutShort)>,
-    open: Vec<CarriedCapture>,
-    phase: CarriedPhase,
+    cut_short: Vec<(FdName, Truncation)>,
+    open: Vec<HandoverCapture>,
+    phase: HandoverPhase,
     #[serde(default)]
     killed: bool,
     #[serde(default)]
-    terms: Terms,
+    terms: StopPolicy,
     #[serde(default)]
-    stop: Stop,
+    stop: StopState,
     #[serde(default)]
     starttime: Option<u64>,
     #[serde(default)]
@@ -88,7 +92,7 @@ pub struct Carried {
 
 /// A capture that has not reached its end.
 #[derive(Clone, Serialize, Deserialize)]
-struct CarriedCapture {
+struct HandoverCapture {
     /// The fd's index in the spec.
     index: usize,
     /// The reading end of its pipe, if it has one.
@@ -102,7 +106,7 @@ struct CarriedCapture {
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-enum CarriedPhase {
+enum HandoverPhase {
     Alive {
         pid: i32,
         adopted: bool,
@@ -110,24 +114,24 @@ enum CarriedPhase {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pidfd: Option<RawFd>,
     },
-    Draining(Box<Exit>),
+    Draining(Box<ChildExit>),
     Ended,
 }
 
-impl Carried {
+impl HandoverProcess {
     /// The descriptors that must stay open.
     pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         let of_captures = self.open.iter().flat_map(|open| [open.pipe, open.pidfd]);
         let pidfd = match self.phase {
-            CarriedPhase::Alive { pidfd, .. } => pidfd,
-            CarriedPhase::Draining(_) | CarriedPhase::Ended => None,
+            HandoverPhase::Alive { pidfd, .. } => pidfd,
+            HandoverPhase::Draining(_) | HandoverPhase::Ended => None,
         };
         of_captures.chain([pidfd]).flatten()
     }
 }
 
 /// A request to stand still.
-pub(crate) struct Pause {
+pub(crate) struct Quiesce {
     /// Gets what is handed over, once no process is being made.
     pub(crate) tell: mpsc::Sender<Handover>,
     /// The driver goes on when the other end of this is dropped.
@@ -136,13 +140,13 @@ pub(crate) struct Pause {
 
 impl Driver {
     /// Stands still if that is asked for and nothing is being made; goes on when it is released.
-    pub(super) fn stand_still(&mut self) {
+    pub(super) fn quiesce(&mut self) {
         let making = !self.waiting.is_empty()
             || self.processes.values().any(|p| matches!(p.state, State::Launching));
         if making {
             return;
         }
-        let Some(Pause { tell, resume }) = self.pause.take() else { return };
+        let Some(Quiesce { tell, resume }) = self.quiesce.take() else { return };
         self.pool.end_proxies();
         if tell.send(self.hand_over()).is_ok() {
             // Ends by an error, always: nothing is ever sent.
@@ -167,55 +171,55 @@ impl Driver {
                 .values()
                 .filter_map(|process| carry(process, &self.filters))
                 .collect(),
-            shared: CarriedShared {
+            shared: HandoverShared {
                 orphans: self.strays.carry(id_of),
                 filters: self.filters.of_deleted(&self.processes),
                 kills: self.oom.kills(),
-                files: CarriedFile::of_all(),
+                files: HandoverFile::of_all(),
             },
         }
     }
 
     /// Takes over all that was handed over. To be called before anything else: see above.
-    pub(super) fn take_over(&mut self, handover: Handover) {
+    pub(super) fn restore(&mut self, handover: Handover) {
         let Handover { processes, shared } = handover;
         self.oom.go_on_from(shared.kills);
         for file in shared.files {
-            if let Err(error) = file.take_over(inherit) {
+            if let Err(error) = file.restore(inherit) {
                 tracing::error!(%error, "cannot go on with a captured file");
             }
         }
-        self.take_over_filters_of_deleted(shared.filters);
+        self.restore_filters_of_deleted(shared.filters);
         // Before any end can be noticed: whose the orphans are that such a process has left is known from them.
         let mut serials = HashMap::new();
         let mut phases = Vec::new();
         for carried in processes {
             let id = carried.id.clone();
-            let (serial, phase) = self.take_over_process(carried);
+            let (serial, phase) = self.restore_process(carried);
             serials.insert(id, serial);
             phases.push((serial, phase));
         }
-        self.strays.take_over(shared.orphans, |id| serials.get(id).copied());
+        self.strays.restore(shared.orphans, |id| serials.get(id).copied());
         for (serial, phase) in phases {
             match phase {
-                CarriedPhase::Alive { pid, adopted, pidfd } => {
+                HandoverPhase::Alive { pid, adopted, pidfd } => {
                     self.watch_again(serial, pid, adopted, pidfd);
                 }
-                CarriedPhase::Draining(exit) => self.resume_draining(serial, exit),
-                CarriedPhase::Ended => self.recount(serial),
+                HandoverPhase::Draining(exit) => self.resume_draining(serial, exit),
+                HandoverPhase::Ended => self.recount(serial),
             }
         }
-        self.tell();
+        self.flush_events();
     }
 
     /// Enters a process that was handed over, with its captures.
-    fn take_over_process(&mut self, carried: Carried) -> (u64, CarriedPhase) {
+    fn restore_process(&mut self, carried: HandoverProcess) -> (u64, HandoverPhase) {
         let captures = Arc::new(carried.captures);
         let state = match &carried.phase {
-            CarriedPhase::Ended => State::Ended,
-            CarriedPhase::Alive { .. } | CarriedPhase::Draining(_) => State::Launching,
+            HandoverPhase::Ended => State::Ended,
+            HandoverPhase::Alive { .. } | HandoverPhase::Draining(_) => State::Launching,
         };
-        let serial = self.enroll(Process {
+        let serial = self.insert_process(Process {
             state,
             start: carried.start,
             captures: Arc::clone(&captures),
@@ -232,17 +236,17 @@ impl Driver {
             floor: carried.maxrss_floor.map_or(Floor::Before, Floor::Known),
             ..Process::new(carried.id)
         });
-        if let CarriedPhase::Alive { pid, adopted: false, .. } = carried.phase {
+        if let HandoverPhase::Alive { pid, adopted: false, .. } = carried.phase {
             self.pids.insert(pid, serial);
         }
         (0..captures.named_descriptors()).for_each(|_| self.budget.taken_over());
         for open in carried.open {
             let index = open.index;
-            let taken = self.take_over_capture(serial, open, &captures);
+            let taken = self.restore_capture(serial, open, &captures);
             let Some(process) = self.processes.get_mut(&serial) else { break };
             if let Err(error) = taken {
                 tracing::error!(proc_id = %process.id, %error, "cannot go on reading a capture");
-                let fd = captures.iter().nth(index).map(|(fd, _)| (fd, CutShort::Error));
+                let fd = captures.iter().nth(index).map(|(fd, _)| (fd, Truncation::Error));
                 process.cut_short.extend(fd);
             }
         }
@@ -265,7 +269,7 @@ impl Driver {
                 if token.is_none() {
                     self.look_later(serial);
                 }
-                let live = Live { child: Child { pid, pidfd }, token, adopted };
+                let live = LiveChild { child: Child { pid, pidfd }, token, adopted };
                 self.apply(serial, Input::Spawned(live));
                 self.set_alarms(serial);
             }
@@ -275,7 +279,7 @@ impl Driver {
                     self.pids.remove(&pid);
                 }
                 self.close_what_has_ended(serial);
-                let exit = Exit { pid: Some(pid), lost: true, ..Exit::without_child() };
+                let exit = ChildExit { pid: Some(pid), lost: true, ..ChildExit::without_child() };
                 self.apply(serial, Input::NotSpawned(Box::new(exit)));
             }
         }
@@ -290,7 +294,7 @@ impl Driver {
 
     /// Goes on waiting for the captures of a process, and for its tree where it is being stopped; no longer than the program before us
     /// would have.
-    fn resume_draining(&mut self, serial: u64, exit: Box<Exit>) {
+    fn resume_draining(&mut self, serial: u64, exit: Box<ChildExit>) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         process.state = State::Draining(exit);
         if process.stop.takes_all() {
@@ -304,13 +308,13 @@ impl Driver {
         self.apply(serial, Input::CapturesClosed);
     }
 
-    fn take_over_capture(
+    fn restore_capture(
         &mut self,
         serial: u64,
-        carried: CarriedCapture,
+        carried: HandoverCapture,
         captures: &Captures,
     ) -> io::Result<()> {
-        let CarriedCapture { index, pipe, filter, pidfd } = carried;
+        let HandoverCapture { index, pipe, filter, pidfd } = carried;
         let Some(fd) = pipe else {
             if let Some(process) = self.processes.get_mut(&serial) {
                 process.open.push(OpenCapture::File { index });
@@ -319,7 +323,7 @@ impl Driver {
         };
         let reader = self.inherit(fd)?;
         if let Some(pid) = filter {
-            return self.take_over_filter(serial, index, CarriedFilter::new(pid, pidfd), reader);
+            return self.restore_filter(serial, index, HandoverFilter::new(pid, pidfd), reader);
         }
         let capture = captures.at(index).ok_or(io::ErrorKind::NotFound)?;
         let store = match capture.maker() {
@@ -350,15 +354,15 @@ fn inherit(fd: RawFd) -> io::Result<OwnedFd> {
 }
 
 /// What is handed over of a process; nothing of one that has ended and that no survivor's pipe is open of.
-fn carry(process: &Process, filters: &filters::Filters) -> Option<Carried> {
+fn carry(process: &Process, filters: &filters::Filters) -> Option<HandoverProcess> {
     let phase = match &process.state {
-        State::Alive(live) => CarriedPhase::Alive {
+        State::Alive(live) => HandoverPhase::Alive {
             pid: live.child.pid,
             adopted: live.adopted,
             pidfd: Some(live.child.pidfd.as_raw_fd()),
         },
-        State::Draining(exit) => CarriedPhase::Draining(exit.clone()),
-        State::Ended if !process.open.is_empty() => CarriedPhase::Ended,
+        State::Draining(exit) => HandoverPhase::Draining(exit.clone()),
+        State::Ended if !process.open.is_empty() => HandoverPhase::Ended,
         State::Ended | State::Launching => return None,
     };
     let open = process.open.iter().map(|open| {
@@ -368,9 +372,9 @@ fn carry(process: &Process, filters: &filters::Filters) -> Option<Carried> {
             OpenCapture::Filter { reader, pid, .. } => (Some(reader), Some(*pid)),
         };
         let pidfd = filter.and_then(|pid| filters.pidfd(pid));
-        CarriedCapture { index: open.index(), pipe: pipe.map(AsRawFd::as_raw_fd), filter, pidfd }
+        HandoverCapture { index: open.index(), pipe: pipe.map(AsRawFd::as_raw_fd), filter, pidfd }
     });
-    Some(Carried {
+    Some(HandoverProcess {
         id: process.id.clone(),
         start: process.start,
         captures: (*process.captures).clone(),
@@ -391,59 +395,60 @@ fn carry(process: &Process, filters: &filters::Filters) -> Option<Carried> {
 }
 
 #[cfg(test)]
-use super::super::stop::StopCause;
+use crate::engine::stop::StopCause;
 
 #[cfg(test)]
-impl Carried {
+impl HandoverProcess {
     /// One of each kind, for the fixtures of states.
-    pub(crate) fn samples() -> Vec<Carried> {
-        let start = Moment {
+    pub(crate) fn samples() -> Vec<HandoverProcess> {
+        let start = TimePoint {
             unix_nanos: 1_700_000_000_000_000_000,
             monotonic_nanos: 5_000_000_000,
             boot_nanos: 0,
         };
-        let one = |id: &str, open, phase| Carried {
+        let one = |id: &str, open, phase| HandoverProcess {
             id: id.into(),
             start,
             captures: (*Captures::none()).clone(),
             told: true,
             failures: Vec::new(),
-            cut_short: vec![(FdName::from_number(1).unwrap(), CutShort::Survivor)],
+            cut_short: vec![(FdName::from_number(1).unwrap(), Truncation::Survivor)],
             open,
             phase,
             killed: false,
-            terms: Terms { deadline: Some(6_000_000_000), ..Terms::default() },
-            stop: Stop::Asked { cause: StopCause::Timeout, until: Some(7_000_000_000) },
+            terms: StopPolicy { deadline: Some(6_000_000_000), ..StopPolicy::default() },
+            stop: StopState::Asked { cause: StopCause::Timeout, until: Some(7_000_000_000) },
             starttime: Some(600),
             resolved: Resolved::default(),
             tree: [(45, 601)].into(),
             drains: Some(8_000_000_000),
             maxrss_floor: None,
         };
-        let exit = Exit { pid: Some(43), status: 256, stop: start, ..Exit::without_child() };
+        let exit =
+            ChildExit { pid: Some(43), status: 256, stop: start, ..ChildExit::without_child() };
         vec![
             one(
                 "alive",
                 vec![
-                    CarriedCapture { index: 0, pipe: Some(17), filter: None, pidfd: None },
-                    CarriedCapture { index: 1, pipe: None, filter: None, pidfd: None },
-                    CarriedCapture { index: 2, pipe: Some(18), filter: Some(44), pidfd: Some(19) },
+                    HandoverCapture { index: 0, pipe: Some(17), filter: None, pidfd: None },
+                    HandoverCapture { index: 1, pipe: None, filter: None, pidfd: None },
+                    HandoverCapture { index: 2, pipe: Some(18), filter: Some(44), pidfd: Some(19) },
                 ],
-                CarriedPhase::Alive { pid: 42, adopted: false, pidfd: Some(20) },
+                HandoverPhase::Alive { pid: 42, adopted: false, pidfd: Some(20) },
             ),
-            one("draining", Vec::new(), CarriedPhase::Draining(Box::new(exit))),
-            one("ended", Vec::new(), CarriedPhase::Ended),
+            one("draining", Vec::new(), HandoverPhase::Draining(Box::new(exit))),
+            one("ended", Vec::new(), HandoverPhase::Ended),
         ]
     }
 }
 
 #[cfg(test)]
-impl CarriedShared {
+impl HandoverShared {
     /// One of each kind, for the fixtures of states.
-    pub(crate) fn sample() -> CarriedShared {
-        CarriedShared {
-            orphans: CarriedOrphans::sample(),
-            filters: vec![CarriedFilter::new(47, Some(22))],
+    pub(crate) fn sample() -> HandoverShared {
+        HandoverShared {
+            orphans: HandoverOrphans::sample(),
+            filters: vec![HandoverFilter::new(47, Some(22))],
             kills: Some(oom::Kills::sample()),
             files: Vec::new(),
         }

@@ -5,14 +5,18 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use super::super::capture::{Capture, Captures, CutShort, Maker, Writer};
-use super::super::plan::{Draft, Made, Report};
-use super::super::spawn::{Child, Job, Task};
-use super::super::state::Input;
-use super::super::stop::Terms;
-use super::super::timers::Alarm;
-use super::super::{Moment, StartFailure, Started, permitted, sys, with_dirs};
-use super::{Driver, Exit, Live, OpenCapture, Process, Source};
+use super::{ChildExit, Driver, LiveChild, OpenCapture, Process, Source};
+use crate::engine::capture::{Capture, Captures, Maker, Truncation, Writer};
+use crate::engine::clock::TimePoint;
+use crate::engine::event::Started;
+use crate::engine::failure::StartFailure;
+use crate::engine::plan::{LaunchRequest, Made, Report};
+use crate::engine::restore::with_dirs;
+use crate::engine::spawn::{Child, SpawnJob, Task};
+use crate::engine::state::Input;
+use crate::engine::stop::StopPolicy;
+use crate::engine::timers::Alarm;
+use crate::engine::{permitted, sys};
 use crate::spec::{CaptureSpec, PipeEnd, Resource, ValidatedFd, ValidatedProc};
 
 /// The modes of what is made for a process of our own user, and of another one.
@@ -88,8 +92,8 @@ impl Driver {
     pub(super) fn launch(&mut self, launch: Launch) {
         let Launch { serial, proc, pipes } = launch;
         let Some(mut process) = self.processes.remove(&serial) else { return };
-        process.start = Moment::now();
-        process.terms = Terms::new(process.start, proc.timeout, proc.stopping);
+        process.start = TimePoint::now();
+        process.terms = StopPolicy::new(process.start, proc.timeout, proc.stopping);
         let report = Arc::new(Report::new(proc.fds.len(), proc.attributes.cwd.is_some()));
         if proc.shares_terminal {
             self.shares_terminal = Some(serial);
@@ -98,9 +102,9 @@ impl Driver {
         let made = self.make_fds(serial, &mut process, &proc, &pipes, &mut tasks);
         process.report = Some(Arc::clone(&report));
         self.processes.insert(serial, process);
-        self.timers.set(Instant::now() + self.options.setup_patience, Alarm::Patience(serial));
+        self.timers.set(Instant::now() + self.options.setup_patience, Alarm::SetupTimeout(serial));
         self.set_alarms(serial);
-        self.pool.push(Job { serial, draft: Draft { proc, made, report }, tasks });
+        self.pool.push(SpawnJob { serial, draft: LaunchRequest { proc, made, report }, tasks });
     }
 
     /// Ends a process of which nothing is made.
@@ -120,10 +124,10 @@ impl Driver {
                 drop(pipes.take(*end));
             }
         }
-        self.apply(serial, Input::NotSpawned(Box::new(Exit::without_child())));
+        self.apply(serial, Input::NotSpawned(Box::new(ChildExit::without_child())));
         self.send_held_signals(serial);
-        self.do_as_asked(serial);
-        self.settled(serial, true);
+        self.flush_pending(serial);
+        self.start_resolved(serial, true);
     }
 
     /// Takes over a process that an earlier engine has started.
@@ -143,11 +147,11 @@ impl Driver {
                     process.open.push(OpenCapture::File { index });
                 }
                 // Its pipe has gone with the earlier engine.
-                Some(Maker::Engine) => process.cut_short.push((fd, CutShort::Error)),
+                Some(Maker::Engine) => process.cut_short.push((fd, Truncation::Error)),
                 None => {}
             }
         }
-        let serial = self.enroll(process);
+        let serial = self.insert_process(process);
         // It may end between any two of these; a pid that is another's by now is found by its start time.
         let watched = permitted::handle(started.pid).and_then(|pidfd| {
             let now = self.procfs.read_stat(started.pid).map_err(io::Error::other)?;
@@ -163,12 +167,13 @@ impl Driver {
                     self.look_later(serial);
                 }
                 let child = Child { pid: started.pid, pidfd };
-                self.apply(serial, Input::Spawned(Live { child, token, adopted: true }));
+                self.apply(serial, Input::Spawned(LiveChild { child, token, adopted: true }));
                 self.set_alarms(serial);
             }
             Err(_) => {
                 self.close_what_has_ended(serial);
-                let exit = Exit { pid: Some(started.pid), lost: true, ..Exit::without_child() };
+                let exit =
+                    ChildExit { pid: Some(started.pid), lost: true, ..ChildExit::without_child() };
                 self.apply(serial, Input::NotSpawned(Box::new(exit)));
             }
         }
@@ -200,7 +205,7 @@ impl Driver {
                             (made, Some(capture))
                         }
                         Err(error) => {
-                            process.cut_short.push((*fd, CutShort::Setup));
+                            process.cut_short.push((*fd, Truncation::Setup));
                             (Made::Failed(errno(&error)), Some(Capture::empty(spec.clone())))
                         }
                     }

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
-use super::super::Moment;
-use super::super::capture::{Capture, Captures, CutShort, PieceLog, Store};
-use super::super::state::{Input, State};
-use super::super::sys::{self, Writers};
-use super::super::timers::Alarm;
 use super::pipes::{self, PipeSize};
 use super::{Driver, OpenCapture, Pipe, Process, Source, files, filters};
+use crate::engine::capture::{Capture, Captures, PieceLog, Store, Truncation};
+use crate::engine::clock::TimePoint;
+use crate::engine::state::{Input, State};
+use crate::engine::sys::{self, Writers};
+use crate::engine::timers::Alarm;
 
 /// How much is read at once.
 pub(super) const BUFFER: usize = 256 * 1024;
@@ -97,7 +97,7 @@ impl Driver {
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(nix::errno::Errno::EAGAIN) => return Turn::Empty,
                 Err(_) => {
-                    note(captures, cut_short, index, CutShort::Error);
+                    note(captures, cut_short, index, Truncation::Error);
                     return Turn::End;
                 }
             };
@@ -119,12 +119,12 @@ impl Driver {
             }
             let follows = last_piece.replace(index) == Some(index);
             let noted = pieces.as_mut().map_or(Ok(()), |pieces| {
-                pieces.add(Moment::now().monotonic_nanos, n as u64, follows)
+                pieces.add(TimePoint::now().monotonic_nanos, n as u64, follows)
             });
             let bytes = self.buffer.get(..n).unwrap_or_default();
             if let Err(error) = noted.and_then(|()| store.write(bytes)) {
                 tracing::error!(proc_id = %process.id, %error, "cannot store captured output");
-                note(captures, cut_short, index, CutShort::Error);
+                note(captures, cut_short, index, Truncation::Error);
             }
         }
         Turn::More
@@ -212,7 +212,7 @@ impl Driver {
         let Some(capture) = captures.at(index) else { return false };
         let written = capture.writers() == Writers::Some;
         if !written && capture.is_orphaned() {
-            note(captures, cut_short, index, CutShort::Error);
+            note(captures, cut_short, index, Truncation::Error);
         }
         written
     }
@@ -252,12 +252,12 @@ impl Driver {
         let unseen = files::look(open, captures, serial, &self.inbox)
             && files::patience(until) > Instant::now();
         if unseen || (open.iter().any(finishing) && Instant::now() < until) {
-            self.timers.set(Instant::now() + FILTERS_LOOK, Alarm::Grace(serial));
+            self.timers.set(Instant::now() + FILTERS_LOOK, Alarm::DrainTimeout(serial));
             return;
         }
         let mut stopped = Vec::new();
         for open in open.iter() {
-            let why = if finishing(open) { CutShort::Error } else { CutShort::Survivor };
+            let why = if finishing(open) { Truncation::Error } else { Truncation::Survivor };
             note(captures, cut_short, open.index(), why);
             if let OpenCapture::Filter { pid, .. } = open {
                 stopped.push(*pid);
@@ -273,9 +273,9 @@ impl Driver {
 /// Notes why a capture is cut short; the first reason stays.
 pub(super) fn note(
     captures: &Captures,
-    cut_short: &mut Vec<(crate::spec::FdName, CutShort)>,
+    cut_short: &mut Vec<(crate::spec::FdName, Truncation)>,
     index: usize,
-    why: CutShort,
+    why: Truncation,
 ) {
     if !is_noted(captures, cut_short, index)
         && let Some((fd, _)) = captures.iter().nth(index)
@@ -287,7 +287,7 @@ pub(super) fn note(
 /// Whether a capture is noted as cut short.
 fn is_noted(
     captures: &Captures,
-    cut_short: &[(crate::spec::FdName, CutShort)],
+    cut_short: &[(crate::spec::FdName, Truncation)],
     index: usize,
 ) -> bool {
     let fd = captures.iter().nth(index).map(|(fd, _)| fd);

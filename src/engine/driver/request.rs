@@ -3,22 +3,22 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::super::spawn::Spawned;
-use super::super::stop::{StopCause, StopOrder, Terms};
-use super::super::{Stage, StartFailure};
 use super::budget::{child_needs, making};
 use super::launch::{Launch, PipeTable};
 use super::{Driver, Process};
+use crate::engine::failure::{Stage, StartFailure};
+use crate::engine::spawn::Spawned;
+use crate::engine::stop::{StopCause, StopOrder, StopPolicy};
 use crate::spec::{ProcId, Validated, ValidatedFd, ValidatedProc};
 
 /// Processes that are let in together.
-pub(super) struct Unit {
+pub(super) struct PipeGroup {
     launches: VecDeque<Launch>,
     let_in: bool,
 }
 
 /// Processes of which all are stopped where one cannot be started.
-pub(super) struct Together {
+pub(super) struct AtomicGroup {
     members: Vec<u64>,
     /// How many of them are not known to have started.
     starting: usize,
@@ -30,21 +30,21 @@ impl Driver {
         let pipes = PipeTable::new(request.pipes);
         let together = request.all_or_nothing.then_some(self.next_serial);
         let mut members = Vec::new();
-        let mut units: Vec<Unit> = Vec::new();
+        let mut units: Vec<PipeGroup> = Vec::new();
         let units_of = units_by_pipes(request.procs.values(), request.pipes);
         for ((id, proc), unit) in request.procs.into_iter().zip(units_of) {
-            let terms = Terms { deadline: None, stopping: proc.stopping };
-            let serial = self.enroll(Process { terms, together, ..Process::new(id) });
+            let terms = StopPolicy { deadline: None, stopping: proc.stopping };
+            let serial = self.insert_process(Process { terms, together, ..Process::new(id) });
             members.push(serial);
             let launch = Launch { serial, proc, pipes: pipes.clone() };
             match units.get_mut(unit) {
                 Some(unit) => unit.launches.push_back(launch),
-                None => units.push(Unit { launches: VecDeque::from([launch]), let_in: false }),
+                None => units.push(PipeGroup { launches: VecDeque::from([launch]), let_in: false }),
             }
         }
         if let Some(number) = together {
             let starting = members.len();
-            self.together.insert(number, Together { members, starting });
+            self.together.insert(number, AtomicGroup { members, starting });
         }
         self.waiting.extend(units);
     }
@@ -72,7 +72,7 @@ impl Driver {
     }
 
     /// It is known whether a process has started. Where it has not, those that are to start with it are ended.
-    pub(super) fn settled(&mut self, serial: u64, failed: bool) {
+    pub(super) fn start_resolved(&mut self, serial: u64, failed: bool) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         let Some(number) = process.together.take() else { return };
         let id = process.id.clone();
@@ -84,13 +84,13 @@ impl Driver {
         let members = self.together.remove(&number).map(|together| together.members);
         if failed {
             for member in members.into_iter().flatten().filter(|member| *member != serial) {
-                self.end_with(member, &id);
+                self.fail_with_sibling(member, &id);
             }
         }
     }
 
     /// Ends a process because `peer` could not be started: it is not started either, or stopped.
-    fn end_with(&mut self, serial: u64, peer: &ProcId) {
+    fn fail_with_sibling(&mut self, serial: u64, peer: &ProcId) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         process.together = None;
         let failure = StartFailure::new(Stage::Peer, 0, Some(peer.as_str().to_owned()));

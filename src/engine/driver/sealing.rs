@@ -8,13 +8,13 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::super::capture::{Capture, Captures, CutShort};
-use super::super::creds::Creds;
-use super::super::inbox::{Inbox, Mail};
-use super::super::state::Input;
-use super::super::timers::Alarm;
-use super::super::{helpers, sys};
 use super::{Driver, reading};
+use crate::engine::capture::{Capture, Captures, Truncation};
+use crate::engine::creds::Creds;
+use crate::engine::mailbox::{DriverMessage, Mailbox};
+use crate::engine::state::Input;
+use crate::engine::timers::Alarm;
+use crate::engine::{helpers, sys};
 
 /// How long an end waits for its captures to be hashed: some gigabytes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,7 +26,7 @@ const THREADS: usize = 2;
 
 /// Hashes the captures of ended processes. Its threads end when there is nothing to do.
 pub(super) struct Sealer {
-    inbox: Arc<Inbox<Mail>>,
+    inbox: Arc<Mailbox<DriverMessage>>,
     pool: Arc<Mutex<Pool>>,
 }
 
@@ -38,11 +38,11 @@ struct Pool {
 }
 
 impl Sealer {
-    pub(super) fn new(inbox: Arc<Inbox<Mail>>) -> Sealer {
+    pub(super) fn new(inbox: Arc<Mailbox<DriverMessage>>) -> Sealer {
         Sealer { inbox, pool: Arc::default() }
     }
 
-    /// Has captures sealed; [`Mail::Sealed`] tells when they are.
+    /// Has captures sealed; [`DriverMessage::Sealed`] tells when they are.
     ///
     /// # Errors
     /// The OS error of making a thread, where there is none.
@@ -52,7 +52,7 @@ impl Sealer {
             // On whatever file system: others are not to wait for it.
             return helpers::start(&Creds::default(), move |_| {
                 each(&captures).for_each(Capture::seal);
-                inbox.put(Mail::Sealed(serial));
+                inbox.put(DriverMessage::Sealed(serial));
             });
         }
         let mut pool = lock(&self.pool);
@@ -75,7 +75,7 @@ fn lock(pool: &Mutex<Pool>) -> MutexGuard<'_, Pool> {
 }
 
 /// Seals captures as long as there are any.
-fn seal_all(pool: &Mutex<Pool>, inbox: &Inbox<Mail>) {
+fn seal_all(pool: &Mutex<Pool>, inbox: &Mailbox<DriverMessage>) {
     sys::block_all_signals();
     loop {
         let next = {
@@ -87,7 +87,7 @@ fn seal_all(pool: &Mutex<Pool>, inbox: &Inbox<Mail>) {
         };
         let Some((serial, captures)) = next else { return };
         each(&captures).for_each(Capture::seal);
-        inbox.put(Mail::Sealed(serial));
+        inbox.put(DriverMessage::Sealed(serial));
     }
 }
 
@@ -123,7 +123,7 @@ impl Driver {
             }
             // The program that was to write there never ran.
             if failed {
-                reading::note(&process.captures, &mut process.cut_short, index, CutShort::Setup);
+                reading::note(&process.captures, &mut process.cut_short, index, Truncation::Setup);
             }
         }
         if each(&process.captures).all(Capture::is_sealed) {

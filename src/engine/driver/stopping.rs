@@ -6,16 +6,19 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering;
 
-use super::super::state::{Input, State};
-use super::super::stop::{Do, Stop, StopCause, StopOrder, after, instant};
-use super::super::timers::Alarm;
-use super::super::tree::{Refusal, Root, Tree, is_continued_after};
-use super::super::{Event, Moment, Stage, StopFailure, sys};
 use super::{DUMPING, Driver, Process, Source, filters};
+use crate::engine::clock::TimePoint;
+use crate::engine::event::Event;
+use crate::engine::failure::{Stage, StopFailure};
+use crate::engine::state::{Input, State};
+use crate::engine::stop::{StopAction, StopCause, StopOrder, StopState, after, instant};
+use crate::engine::sys;
+use crate::engine::timers::Alarm;
+use crate::engine::tree::{Refusal, Root, Tree, is_continued_after};
 use crate::spec::ProcId;
 
 /// A signal that waits until there is a child.
-pub(super) struct Ask {
+pub(super) struct PendingSignal {
     pub(super) signum: i32,
     /// Whom to tell.
     pub(super) ticket: Option<u64>,
@@ -46,7 +49,7 @@ impl Process {
 
     /// Whether its child has ended, and somebody of its tree still has time to.
     fn awaits_tree(&self) -> bool {
-        matches!(self.state, State::Draining(_)) && !self.leaving.is_empty()
+        matches!(self.state, State::Draining(_)) && !self.exiting.is_empty()
     }
 
     /// The pid of its child, which has been reaped, while others of its tree have not ended.
@@ -59,7 +62,7 @@ impl Process {
 
     /// Whether the grace for its captures has to wait, for its tree has its own.
     pub(super) fn tree_has_time(&self) -> bool {
-        !self.leaving.is_empty() && !self.stop.is_killed()
+        !self.exiting.is_empty() && !self.stop.is_killed()
     }
 
     /// Why it ended, if it was stopped; what it failed of before it ran is the better reason.
@@ -92,16 +95,16 @@ impl Driver {
             return self.tell_signaled(id, ticket, Err(no_process()));
         }
         let (signum, grace) = process.terms.read(order);
-        let now = Moment::now().monotonic_nanos;
+        let now = TimePoint::now().monotonic_nanos;
         let (stop, todo) = process.stop.ask(cause, signum, grace, now);
         self.enter(serial, stop);
         match todo {
-            Do::Nothing => {
+            StopAction::None => {
                 let Some(process) = self.processes.get(&serial) else { return };
                 self.tell_signaled(process.id.clone(), ticket, Ok(()));
             }
-            Do::Ask(signum) => self.ask(serial, Ask { signum, ticket }),
-            Do::Kill => self.kill_tree(serial, ticket),
+            StopAction::Signal(signum) => self.ask(serial, PendingSignal { signum, ticket }),
+            StopAction::Kill => self.kill_tree(serial, ticket),
         }
     }
 
@@ -111,12 +114,12 @@ impl Driver {
         let Some(Process { state: State::Alive(live), id, .. }) = process else { return };
         if let Some(signum) = sys::new_stop_of(live.child.pid) {
             let (id, pid) = (id.clone(), live.child.pid);
-            self.untold.push(Event::Suspended { id, pid, signum });
+            self.pending_events.push(Event::Suspended { id, pid, signum });
         }
     }
 
     /// Notes how far stopping a process has come, and sets its alarm.
-    fn enter(&mut self, serial: u64, stop: Stop) {
+    fn enter(&mut self, serial: u64, stop: StopState) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         process.stop = stop;
         self.set_stop_alarm(serial, stop.until());
@@ -126,10 +129,10 @@ impl Driver {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         let at = until.map(instant);
         if let Some(before) = std::mem::replace(&mut process.stop_alarm, at) {
-            self.timers.cancel(before, Alarm::Stop(serial));
+            self.timers.cancel(before, Alarm::Kill(serial));
         }
         if let Some(at) = at {
-            self.timers.set(at, Alarm::Stop(serial));
+            self.timers.set(at, Alarm::Kill(serial));
         }
     }
 
@@ -155,7 +158,7 @@ impl Driver {
     /// Takes these alarms back, for the child has ended: all, or all but that which ends the rest of its tree.
     pub(super) fn cancel_alarms(&mut self, serial: u64) {
         self.set_deadline(serial, None);
-        if self.processes.get(&serial).is_none_or(|process| process.leaving.is_empty()) {
+        if self.processes.get(&serial).is_none_or(|process| process.exiting.is_empty()) {
             self.set_stop_alarm(serial, None);
         }
     }
@@ -172,9 +175,9 @@ impl Driver {
     pub(super) fn stop_grace_over(&mut self, serial: u64) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         process.stop_alarm = None;
-        let (stop, todo) = process.stop.look(Moment::now().monotonic_nanos);
+        let (stop, todo) = process.stop.look(TimePoint::now().monotonic_nanos);
         self.enter(serial, stop);
-        if todo == Do::Kill {
+        if todo == StopAction::Kill {
             self.kill_tree(serial, None);
         }
     }
@@ -193,9 +196,9 @@ impl Driver {
     }
 
     /// Sends the signal that asks a process and its tree to end, as soon as there is a child that may have it.
-    fn ask(&mut self, serial: u64, ask: Ask) {
+    fn ask(&mut self, serial: u64, ask: PendingSignal) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
-        let Ask { signum, ticket } = ask;
+        let PendingSignal { signum, ticket } = ask;
         let id = process.id.clone();
         let result = match (&process.state, process.target()) {
             (State::Launching, Some(target)) if !DUMPING.contains(&signum) => {
@@ -269,16 +272,16 @@ impl Driver {
         for failure in &failures {
             tracing::warn!(proc_id = %id, "the process is not stopped as a whole: {failure}");
         }
-        self.untold.push(Event::StopFailed { id, failures });
+        self.pending_events.push(Event::StopFailed { id, failures });
     }
 
     /// There is a child now, or there will be none: what was asked before is done.
-    pub(super) fn do_as_asked(&mut self, serial: u64) {
+    pub(super) fn flush_pending(&mut self, serial: u64) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         let id = process.id.clone();
         let asks = std::mem::take(&mut process.asks);
         let gone = process.target().is_none();
-        let kill = matches!(process.stop, Stop::Killed { .. });
+        let kill = matches!(process.stop, StopState::Killed { .. });
         for ask in asks {
             if gone {
                 self.tell_signaled(id.clone(), ask.ticket, Err(no_process()));
@@ -302,7 +305,7 @@ impl Driver {
         }
         let Some(target) = process.target() else {
             // As soon as there is a child.
-            return process.asks.push(Ask { signum: libc::SIGKILL, ticket });
+            return process.asks.push(PendingSignal { signum: libc::SIGKILL, ticket });
         };
         self.look_for_strays();
         // One that was adopted may have been reaped by somebody else.
@@ -323,7 +326,7 @@ impl Driver {
     /// The child of a process that is being stopped has ended: has it not end before everybody of its tree has. They have what
     /// is left of the grace; with none, they are killed.
     pub(super) fn await_tree(&mut self, serial: u64) {
-        self.forget_leaving(serial);
+        self.forget_exiting(serial);
         let Some(process) = self.processes.get(&serial) else { return };
         let (leader, reaped) = match &process.state {
             State::Alive(live) => (Some(live.child.pid), live.adopted),
@@ -360,19 +363,19 @@ impl Driver {
 
     /// Has a process not end before this other one has.
     pub(super) fn await_exit(&mut self, serial: u64, pidfd: OwnedFd) {
-        let Ok(token) = self.poller.watch(&pidfd, Source::Leaving(serial)) else { return };
+        let Ok(token) = self.poller.watch(&pidfd, Source::Descendant(serial)) else { return };
         if let Some(process) = self.processes.get_mut(&serial) {
-            process.leaving.insert(token, pidfd);
+            process.exiting.insert(token, pidfd);
         }
     }
 
     /// One of the tree has ended.
-    pub(super) fn left(&mut self, serial: u64, token: u64) {
+    pub(super) fn descendant_exited(&mut self, serial: u64, token: u64) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
-        if let Some(pidfd) = process.leaving.remove(&token) {
+        if let Some(pidfd) = process.exiting.remove(&token) {
             self.poller.unwatch(&pidfd, token);
         }
-        if self.processes.get(&serial).is_some_and(|process| process.leaving.is_empty()) {
+        if self.processes.get(&serial).is_some_and(|process| process.exiting.is_empty()) {
             // It may have left others, and more of them than can be held may be there.
             self.look_for_strays();
             self.await_tree(serial);
@@ -389,25 +392,25 @@ impl Driver {
         if !matches!(process.state, State::Draining(_)) || process.tree_has_time() {
             return;
         }
-        let now = Moment::now().monotonic_nanos;
+        let now = TimePoint::now().monotonic_nanos;
         let until = *process.drains.get_or_insert_with(|| after(now, self.options.drain_grace));
         if process.filters_until.is_none() {
             process.filters_until = Some(instant(after(until, filters::PATIENCE)));
-            self.timers.set(instant(until), Alarm::Grace(serial));
+            self.timers.set(instant(until), Alarm::DrainTimeout(serial));
         }
     }
 
     /// Waits no longer for those of its tree.
-    pub(super) fn forget_leaving(&mut self, serial: u64) {
+    pub(super) fn forget_exiting(&mut self, serial: u64) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
-        for (token, pidfd) in std::mem::take(&mut process.leaving) {
+        for (token, pidfd) in std::mem::take(&mut process.exiting) {
             self.poller.unwatch(&pidfd, token);
         }
     }
 
     fn tell_signaled(&mut self, id: ProcId, ticket: Option<u64>, result: io::Result<()>) {
         if let Some(ticket) = ticket {
-            self.untold.push(Event::Signaled { id, ticket, result });
+            self.pending_events.push(Event::Signaled { id, ticket, result });
         }
     }
 }

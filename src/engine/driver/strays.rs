@@ -21,11 +21,12 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, getsid};
 use serde::{Deserialize, Serialize};
 
-use super::super::procfs::{RawStat, is_ours, parse_children};
-use super::super::state::State;
-use super::super::timers::Alarm;
-use super::super::{Kinship, Survivor, Survivors, sys};
 use super::{Driver, NO_PROCESS, Process};
+use crate::engine::event::{Kinship, Survivor, Survivors};
+use crate::engine::procfs::{RawStat, is_ours, parse_children};
+use crate::engine::state::State;
+use crate::engine::sys;
+use crate::engine::timers::Alarm;
 use crate::spec::ProcId;
 
 /// How long after a look the next one is, where nothing but the end of some child asks for it.
@@ -57,24 +58,24 @@ enum Child {
 
 /// What is known of orphans, as it is handed over.
 #[derive(Clone, Default, Serialize, Deserialize)]
-pub(super) struct CarriedOrphans {
-    known: Vec<CarriedOrphan>,
+pub(super) struct HandoverOrphans {
+    known: Vec<HandoverOrphan>,
     /// When one of our processes was last reaped; none where an older program does not say.
     last_end: Option<u64>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-struct CarriedOrphan {
+struct HandoverOrphan {
     pid: i32,
     session: i32,
     starttime: u64,
     told: bool,
-    owner: Option<(CarriedOwner, Kinship)>,
+    owner: Option<(HandoverOwner, Kinship)>,
 }
 
 /// Whose an orphan is.
 #[derive(Clone, Serialize, Deserialize)]
-enum CarriedOwner {
+enum HandoverOwner {
     Process(ProcId),
     /// A process that is deleted, or that nothing more is to be found out about.
     Past,
@@ -130,10 +131,10 @@ impl Strays {
     }
 
     /// What the next program has to know; `id_of` is the ID of a process by its number here.
-    pub(super) fn carry(&self, id_of: impl Fn(u64) -> Option<ProcId>) -> CarriedOrphans {
-        let owner = |serial| id_of(serial).map_or(CarriedOwner::Past, CarriedOwner::Process);
+    pub(super) fn carry(&self, id_of: impl Fn(u64) -> Option<ProcId>) -> HandoverOrphans {
+        let owner = |serial| id_of(serial).map_or(HandoverOwner::Past, HandoverOwner::Process);
         let known = self.known.iter().filter_map(|(pid, child)| match *child {
-            Child::Orphan { session, starttime, told, owner: whose } => Some(CarriedOrphan {
+            Child::Orphan { session, starttime, told, owner: whose } => Some(HandoverOrphan {
                 pid: *pid,
                 session,
                 starttime,
@@ -142,21 +143,21 @@ impl Strays {
             }),
             Child::Helper => None,
         });
-        CarriedOrphans { known: known.collect(), last_end: Some(self.last_end) }
+        HandoverOrphans { known: known.collect(), last_end: Some(self.last_end) }
     }
 
     /// Goes on from what another program knew; `serial_of` is the number here of the process with an ID.
-    pub(super) fn take_over(
+    pub(super) fn restore(
         &mut self,
-        carried: CarriedOrphans,
+        carried: HandoverOrphans,
         serial_of: impl Fn(&ProcId) -> Option<u64>,
     ) {
         // Nobody is to be taken for an orphan's only possible origin where others may have ended before.
         self.last_end = carried.last_end.unwrap_or_else(sys::ticks_since_boot);
-        for CarriedOrphan { pid, session, starttime, told, owner } in carried.known {
+        for HandoverOrphan { pid, session, starttime, told, owner } in carried.known {
             let owner = owner.map(|(whose, how)| match whose {
-                CarriedOwner::Process(id) => (serial_of(&id).unwrap_or(NO_PROCESS), how),
-                CarriedOwner::Past => (NO_PROCESS, how),
+                HandoverOwner::Process(id) => (serial_of(&id).unwrap_or(NO_PROCESS), how),
+                HandoverOwner::Past => (NO_PROCESS, how),
             });
             self.known.insert(pid, Child::Orphan { session, starttime, told, owner });
         }
@@ -219,7 +220,7 @@ impl Driver {
 
     fn look_in(&mut self, wait: Duration) {
         if !std::mem::replace(&mut self.strays.due, true) {
-            self.timers.set(Instant::now() + wait, Alarm::Strays);
+            self.timers.set(Instant::now() + wait, Alarm::OrphanScan);
         }
     }
 
@@ -503,15 +504,15 @@ fn is_there(pid: i32) -> bool {
 }
 
 #[cfg(test)]
-impl CarriedOrphans {
+impl HandoverOrphans {
     /// One of each kind, for the fixtures of states.
-    pub(super) fn sample() -> CarriedOrphans {
+    pub(super) fn sample() -> HandoverOrphans {
         let one =
-            |pid, owner| CarriedOrphan { pid, session: 42, starttime: 601, told: true, owner };
-        CarriedOrphans {
+            |pid, owner| HandoverOrphan { pid, session: 42, starttime: 601, told: true, owner };
+        HandoverOrphans {
             known: vec![
-                one(48, Some((CarriedOwner::Process("alive".into()), Kinship::Session))),
-                one(49, Some((CarriedOwner::Past, Kinship::Alone))),
+                one(48, Some((HandoverOwner::Process("alive".into()), Kinship::Session))),
+                one(49, Some((HandoverOwner::Past, Kinship::Alone))),
                 one(50, None),
             ],
             last_end: Some(602),

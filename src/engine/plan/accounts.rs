@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist, getgroups, getresgid, getresuid};
 
-use super::super::faults::{self, Call};
-use super::super::{Stage, StartFailure};
 use super::attributes::{Setting, What};
+use crate::engine::failure::{Stage, StartFailure};
+use crate::engine::faults::{self, Call};
 use crate::spec::{Account, Attributes};
 
 /// How long what was found is believed.

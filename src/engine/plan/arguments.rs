@@ -3,8 +3,8 @@
 use nix::sys::resource::{Resource as Limited, getrlimit};
 use nix::unistd::{SysconfVar, sysconf};
 
-use super::super::{Stage, StartFailure};
 use super::environment::{Environment, Size};
+use crate::engine::failure::{Stage, StartFailure};
 use crate::spec::{Bound, Resource, ValidatedProc};
 
 /// The least room that the kernel gives them, its `ARG_MAX`, and the most.

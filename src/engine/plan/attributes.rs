@@ -4,10 +4,10 @@ use std::ffi::CString;
 use std::os::fd::RawFd;
 use std::path::Path;
 
-use super::super::Stage;
 use super::accounts::Switch;
 use super::c_string;
 use super::privileges::{Privileges, Shed};
+use crate::engine::failure::Stage;
 use crate::spec::{Attributes, Bound, IoClass, IoPriority, LimitPair, Resource};
 
 /// What a process of another user has for each of the fds 0 to 2 that its spec does not name: never a file or a terminal of ours.
@@ -213,8 +213,8 @@ fn cpu_set(cpus: &[u32]) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::accounts::Accounts;
     use super::*;
+    use crate::engine::plan::accounts::Accounts;
 
     #[test]
     fn what_the_kernel_takes() {

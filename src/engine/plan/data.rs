@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use super::super::faults::{self, Call};
-use super::super::sys;
+use crate::engine::faults::{self, Call};
+use crate::engine::sys;
 
 /// Data up to this size is kept in memory.
 const IN_MEMORY: usize = 1024 * 1024;

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
-use super::super::below::{self, WalkError};
-use super::super::creds::Creds;
-use super::super::faults::{self, Call};
-use super::super::restriction::{Restriction, open};
-use super::super::{Stage, StartFailure, helpers};
 use super::accounts::OtherUser;
-use super::{Heritage, attributes, pointers};
+use super::{Inherited, attributes, pointers};
+use crate::engine::below::{self, WalkError};
+use crate::engine::creds::Creds;
+use crate::engine::failure::{Stage, StartFailure};
+use crate::engine::faults::{self, Call};
+use crate::engine::helpers;
+use crate::engine::restriction::{Restriction, open};
 use crate::spec::{EnvSpec, Inherit, VarSpec, VarValue, is_inherited_by_others};
 
 /// The longest string that the kernel takes at an exec: the variable, with its name and the NUL behind it.
@@ -75,7 +76,7 @@ impl Size {
 /// Each file that cannot be read, that the restriction does not allow, or whose content is no value.
 pub(super) fn make(
     env: &EnvSpec,
-    heritage: &Heritage,
+    heritage: &Inherited,
     other: Option<&OtherUser>,
     restriction: Option<&Restriction>,
 ) -> Result<Environment, Vec<StartFailure>> {

@@ -7,11 +7,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 
-use super::super::faults::{self, Call};
-use super::super::restriction::{Whitelist, open};
-use super::super::{Stage, StartFailure};
 use super::attributes::below;
 use super::{c_string, errno_of};
+use crate::engine::failure::{Stage, StartFailure};
+use crate::engine::faults::{self, Call};
+use crate::engine::restriction::{Whitelist, open};
 use crate::spec::ValidatedProc;
 
 /// Where a name is looked up if the environment has no PATH, as execvp(3) has it.

@@ -2,8 +2,8 @@
 
 use nix::sys::resource::{Resource as Limited, getrlimit};
 
-use super::super::{Stage, StartFailure};
 use super::attributes::{Setting, What};
+use crate::engine::failure::{Stage, StartFailure};
 use crate::spec::{Attributes, Bound, LimitPair, Resource};
 
 /// The configured limit, where the spec sets no lower one. Where this program's own is lower still, it holds.

@@ -3,8 +3,8 @@
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use super::super::restriction::Restriction;
 use super::{Step, attributes};
+use crate::engine::restriction::Restriction;
 use crate::spec::{ValidatedFd, ValidatedProc};
 
 /// The file that every process may have.

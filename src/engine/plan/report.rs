@@ -6,7 +6,8 @@ use std::os::fd::{IntoRawFd, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use super::super::{Resolved, permitted};
+use crate::engine::event::Resolved;
+use crate::engine::permitted;
 
 /// Where a fact stands among the words. The steps' errors follow, and then the room for the working directory.
 #[derive(Clone, Copy)]

@@ -151,7 +151,7 @@ fn clock_turns_ticks_and_pages_into_times_and_bytes() {
     assert_eq!(clock.bytes(u64::MAX), u64::MAX);
     assert_eq!(clock.after_boot(123).to_string(), "2023-11-14T22:13:21.230000001Z");
     assert_eq!(clock.after_boot(u64::MAX), Timestamp::MAX);
-    let moment = |boot_nanos| Moment { unix_nanos: 1_500, monotonic_nanos: 400, boot_nanos };
+    let moment = |boot_nanos| TimePoint { unix_nanos: 1_500, monotonic_nanos: 400, boot_nanos };
     assert_eq!((moment(500).boot(), moment(0).boot()), (1_000, 1_100));
     // What was noted at the start of a process stays its own, however the wall clock is set later.
     assert_eq!(clock.at(moment(500)).boot_nanos, 1_000);
@@ -162,11 +162,12 @@ fn clock_turns_ticks_and_pages_into_times_and_bytes() {
 #[test]
 fn a_process_starts_at_most_a_tick_before_it_was_asked_for() {
     for _ in 0..20 {
-        let asked = Moment::now();
+        let asked = TimePoint::now();
         let mut child = Command::new("/bin/true").stdin(Stdio::null()).spawn().unwrap();
         let stat = ProcFs::default().read_stat(child.id() as i32).unwrap();
         child.wait().unwrap();
-        let start = Clock::of(Moment::now()).at(asked).after_boot(stat.starttime).as_nanosecond();
+        let start =
+            Clock::of(TimePoint::now()).at(asked).after_boot(stat.starttime).as_nanosecond();
         let early = i128::from(asked.unix_nanos) - start;
         assert!(early <= 11_000_000, "{early} ns before");
     }
@@ -211,7 +212,7 @@ fn this_process_has_memory_io_and_a_start_in_the_past() {
     let statm = proc.read_statm(pid).unwrap();
     assert!(stat.vsize > 0 && statm.size >= statm.resident && statm.resident > 0);
     assert!(proc.read_io(pid).unwrap().unwrap().rchar > 0);
-    let clock = Clock::of(Moment::now());
+    let clock = Clock::of(TimePoint::now());
     let age = Timestamp::now().duration_since(clock.after_boot(stat.starttime));
     assert!(age.as_millis() >= -20 && age.as_hours() < 24, "{age}");
 }

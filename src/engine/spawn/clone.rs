@@ -2,11 +2,11 @@
 
 use std::io;
 
-use super::super::child;
-use super::super::faults::{self, Call};
-use super::super::plan::LaunchPlan;
-use super::super::sys::Stack;
 use super::Child;
+use crate::engine::child;
+use crate::engine::faults::{self, Call};
+use crate::engine::plan::LaunchPlan;
+use crate::engine::sys::Stack;
 
 /// Clones a child in this thread, and waits until it has exec'd or ended. Every signal is blocked in this thread.
 ///

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::super::plan::{Executable, LaunchPlan};
+use crate::engine::plan::{Executable, LaunchPlan};
 
 /// How much of a file the kernel looks at to find its interpreter.
 const HEAD: usize = 256;

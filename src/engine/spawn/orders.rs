@@ -14,11 +14,11 @@ use std::thread::JoinHandle;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::super::faults::{self, Call};
-use super::super::plan::LaunchPlan;
-use super::super::sys;
 use super::proxy::{self, Left, Message, Order};
 use super::{Child, MAX_THREADS, PERMANENT_THREADS, Spawned, outcome};
+use crate::engine::faults::{self, Call};
+use crate::engine::plan::LaunchPlan;
+use crate::engine::sys;
 use crate::mem::text_pages::Floor;
 
 /// As many proxies can be held by set-ups at once.

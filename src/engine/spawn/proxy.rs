@@ -21,10 +21,10 @@ use nix::errno::Errno;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
-use super::super::child;
-use super::super::faults::{self, Call};
-use super::super::plan::LaunchPlan;
-use super::super::sys::Stack;
+use crate::engine::child;
+use crate::engine::faults::{self, Call};
+use crate::engine::plan::LaunchPlan;
+use crate::engine::sys::Stack;
 
 /// What a proxy shares with us.
 const SHARED: libc::c_int = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_FS;

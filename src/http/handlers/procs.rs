@@ -14,7 +14,7 @@ use super::{Asked, STOP_BODY, data, unless_gone};
 use crate::actors::messages::{
     AwaitEnd, Delete, GetAll, GetOne, GetPage, Page, Position, Signal, SignalError, Start, Stop,
 };
-use crate::engine::Moment;
+use crate::engine::TimePoint;
 use crate::http::failure::{Errors, Failure, Problem};
 use crate::http::openapi::{
     EmptyAnswer, NamedAnswer, OutputShown, ProcState, ProcsAnswer, SpecsBody,
@@ -66,7 +66,7 @@ struct Named<'a> {
 )]
 pub(super) async fn list(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
     let listing = Listing::of(asked.query())?;
-    let now = Moment::now();
+    let now = TimePoint::now();
     let context = Arc::clone(&asked.service().context);
     let results = match listing.limit {
         None => {
@@ -88,7 +88,7 @@ async fn page(
     listing: &Listing,
     limit: usize,
 ) -> Result<(Vec<Arc<Facts>>, Option<Position>), Failure> {
-    let now = Moment::now();
+    let now = TimePoint::now();
     let mut found: Vec<(Position, Arc<Facts>)> = Vec::new();
     let mut after = listing.cursor;
     loop {
@@ -261,7 +261,7 @@ pub(super) async fn prune(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
     if filter.is_empty() {
         return Err(Failure::NoFilter);
     }
-    let now = Moment::now();
+    let now = TimePoint::now();
     let (mut deleted, mut after) = (Vec::new(), None);
     loop {
         let page = asked.service().page.send(GetPage { after, max: BATCH }).await?;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::Keeper;
 use crate::engine::Captures;
-use crate::engine::inbox::Inbox;
+use crate::engine::mailbox::Mailbox;
 use crate::keeper::protocol::ToAgent;
 use crate::spec::ProcId;
 
@@ -21,7 +21,7 @@ const LAST: Duration = Duration::from_secs(2);
 /// Who is to be forgotten.
 pub(super) struct Forgetting {
     /// Those whose files are removed.
-    done: Arc<Inbox<ProcId>>,
+    done: Arc<Mailbox<ProcId>>,
     /// Until when the others are waited for.
     until: HashMap<ProcId, Instant>,
 }
@@ -29,7 +29,7 @@ pub(super) struct Forgetting {
 /// Tells, when the last one that removes a file has dropped it.
 struct Done {
     id: ProcId,
-    tell: Arc<Inbox<ProcId>>,
+    tell: Arc<Mailbox<ProcId>>,
 }
 
 impl Drop for Done {
@@ -40,7 +40,7 @@ impl Drop for Done {
 
 impl Forgetting {
     pub(super) fn new() -> io::Result<Forgetting> {
-        Ok(Forgetting { done: Arc::new(Inbox::new()?), until: HashMap::new() })
+        Ok(Forgetting { done: Arc::new(Mailbox::new()?), until: HashMap::new() })
     }
 
     /// Readable when files have been removed.

@@ -51,7 +51,7 @@ impl Keeper {
         self.next_agent = Some(Instant::now());
         let engine = self.engine.as_ref().ok_or("nothing has been started yet")?;
         let (handover, _standstill) =
-            engine.pause(QUIET_TIME).map_err(|error| error.to_string())?;
+            engine.quiesce(QUIET_TIME).map_err(|error| error.to_string())?;
         self.take_events();
         self.write_journal();
         let mut open: Vec<RawFd> = handover.descriptors().collect();

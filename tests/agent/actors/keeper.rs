@@ -15,7 +15,7 @@ use procstar::actors::messages::{
 use procstar::actors::results::Results;
 use procstar::actors::supervisor::{Outlets, Ready, Supervisor};
 use procstar::config::LogSettings;
-use procstar::engine::{Ended, Event, Moment, Started};
+use procstar::engine::{Ended, Event, Started, TimePoint};
 use procstar::keeper::ProgramExit;
 use procstar::keeper::process_table::ProcessEntry;
 use procstar::keeper::protocol::{
@@ -73,7 +73,7 @@ fn end_of(id: &str, status: i32) -> Ended {
 }
 
 fn welcome(first: bool, memory: AgentState, records: Vec<ProcessEntry>) -> ToAgent {
-    let start = Moment::now();
+    let start = TimePoint::now();
     ToAgent::Welcome { pid: 7, ppid: 6, start, first, memory, records, dir: None }
 }
 
@@ -513,7 +513,7 @@ async fn waiting_counts_processes_of_agents_before() {
 #[actix::test]
 async fn a_grace_goes_on_with_the_next_agent() {
     let grace = super::support::GRACES.term.as_nanos() as u64;
-    let now = Moment::now().monotonic_nanos;
+    let now = TimePoint::now().monotonic_nanos;
     let signals = |given| async move {
         let memory = AgentState {
             orders: vec![ShutdownCommand::Terminate],
@@ -545,14 +545,14 @@ async fn a_grace_goes_on_with_the_next_agent() {
 #[test]
 fn an_order_is_noted_with_its_time() {
     let mut memory = AgentState::default();
-    let before = Moment::now().monotonic_nanos;
+    let before = TimePoint::now().monotonic_nanos;
     memory.note(ShutdownCommand::Idle);
     let noted = memory.clone();
     memory.note(ShutdownCommand::Idle);
     assert_eq!(memory, noted);
     memory.note(ShutdownCommand::Kill);
     assert_eq!(memory.orders, [ShutdownCommand::Idle, ShutdownCommand::Kill]);
-    assert!(memory.given.iter().all(|at| (before..=Moment::now().monotonic_nanos).contains(at)));
+    assert!(memory.given.iter().all(|at| (before..=TimePoint::now().monotonic_nanos).contains(at)));
     assert_eq!(memory.given.len(), 2);
     // Of an older program's order there is no time, and none is made up for it.
     let mut memory = AgentState { orders: vec![ShutdownCommand::Idle], ..AgentState::default() };

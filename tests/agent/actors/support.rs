@@ -13,8 +13,8 @@ use procstar::actors::messages::{
 };
 use procstar::actors::supervisor::{Outlets, Supervisor};
 use procstar::engine::{
-    Captures, Ended, Event, Moment, Resolved, Stage, StartFailure, Started, StopFailure, StopOrder,
-    Terms,
+    Captures, Ended, Event, Resolved, Stage, StartFailure, Started, StopFailure, StopOrder,
+    StopPolicy, TimePoint,
 };
 use procstar::spec::{ProcId, Validated};
 use tokio::sync::{mpsc, oneshot};
@@ -37,11 +37,11 @@ pub fn started(id: &str) -> Event {
     Event::Started(Box::new(Started {
         id: id.into(),
         pid: 42,
-        start: Moment::now(),
+        start: TimePoint::now(),
         stat: None,
         statm: None,
         captures: Captures::none(),
-        terms: Terms::default(),
+        terms: StopPolicy::default(),
         resolved: Resolved::default(),
     }))
 }

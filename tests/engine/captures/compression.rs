@@ -1,6 +1,6 @@
 //! Compressed captures.
 
-use procstar::engine::CutShort;
+use procstar::engine::Truncation;
 use serde_json::{Value, json};
 use std::io::Read;
 
@@ -128,7 +128,7 @@ fn a_filter_that_dies_ends_no_process() {
     std::fs::write(&fifo, "go\n").unwrap();
     let ended = rig.end("a");
     assert_eq!(ended.status, 7 << 8);
-    assert_eq!(ended.cut_short, [("stdout".parse().unwrap(), CutShort::Error)]);
+    assert_eq!(ended.cut_short, [("stdout".parse().unwrap(), Truncation::Error)]);
     assert_eq!(text(ended, "stdout"), "before\n");
 }
 
@@ -144,7 +144,7 @@ fn a_survivor_is_cut_off() {
     );
     rig.launch(json!({"a": sh(&script, packed("gzip", json!({})))}));
     let ended = rig.end("a");
-    assert_eq!(ended.cut_short, [("stdout".parse().unwrap(), CutShort::Survivor)]);
+    assert_eq!(ended.cut_short, [("stdout".parse().unwrap(), Truncation::Survivor)]);
     assert_eq!(text(ended, "stdout"), "early\n");
     let captures = ended.captures.clone();
     eventually("the survivor", || done.exists());

@@ -1,6 +1,6 @@
 //! Captures that an engine hands over to another one while they are written.
 
-use procstar::engine::{Engine, Event, Options};
+use procstar::engine::{Engine, EngineOptions, Event};
 use proptest::prelude::*;
 use serde_json::json;
 use std::sync::mpsc;
@@ -51,10 +51,10 @@ proptest! {
         for moment in moments {
             std::thread::sleep(Duration::from_millis(moment));
             let current = engines.last().unwrap_or(&rig.engine);
-            let (handover, standstill) = current.pause(DEADLINE).unwrap();
+            let (handover, standstill) = current.quiesce(DEADLINE).unwrap();
             // It stands still for ever, as if it had become another program.
             std::mem::forget(standstill);
-            let options = Options { places: rig.places(), ..options() };
+            let options = EngineOptions { places: rig.places(), ..options() };
             let next = resume(options, &handover, tell.clone());
             engines.push(next);
         }

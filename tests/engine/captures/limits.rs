@@ -1,6 +1,6 @@
 //! Output of which only both ends are kept.
 
-use procstar::engine::{Captures, Options};
+use procstar::engine::{Captures, EngineOptions};
 use procstar::spec::LimitSpec;
 use proptest::prelude::*;
 use serde_json::json;
@@ -61,7 +61,7 @@ fn heads_and_tails_of_every_size() {
 #[test]
 fn the_default_limit_is_for_specs_without_one() {
     let limit = LimitSpec { head: Some(5), tail: Some(3) };
-    let mut rig = Rig::new(Options { limit, ..options() });
+    let mut rig = Rig::new(EngineOptions { limit, ..options() });
     let other = json!({"capture": {"limit": {"head": 100}}});
     rig.launch(json!({
         "default": sh("echo -n 0123456789abcdef", json!([["stdout", {"capture": {}}]])),

@@ -1,6 +1,6 @@
 //! Captures in files that the user has named.
 
-use procstar::engine::{CutShort, Loss, Stage};
+use procstar::engine::{Loss, Stage, Truncation};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -77,8 +77,8 @@ fn a_file_that_cannot_be_made_is_told_with_its_path() {
             assert_eq!(failure.errno, errno, "{}", path.display());
             assert!(matches!(failure.stage, Stage::Fd(1)));
             assert_eq!(failure.path.as_deref(), path.to_str());
-            let why: Vec<CutShort> = ended.cut_short.iter().map(|(_, why)| *why).collect();
-            assert_eq!(why, [CutShort::Setup]);
+            let why: Vec<Truncation> = ended.cut_short.iter().map(|(_, why)| *why).collect();
+            assert_eq!(why, [Truncation::Setup]);
             assert_eq!(text(&ended, "stdout"), "");
             rig.engine.forget("a".into());
             eventually("no file of ours", || rig.files() == 0);

@@ -4,7 +4,7 @@ use std::fs::{File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 
-use procstar::engine::{Capture, Captures, CutShort, Ended, Loss};
+use procstar::engine::{Capture, Captures, Ended, Loss, Truncation};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -156,7 +156,7 @@ fn what_a_survivor_appends_is_no_change_and_what_it_overwrites_is() {
     );
     rig.launch(json!({"a": sh(&script, json!([["stdout", {"capture": {}}]]))}));
     let ended = rig.end("a");
-    assert_eq!(ended.cut_short, [("stdout".parse().unwrap(), CutShort::Survivor)]);
+    assert_eq!(ended.cut_short, [("stdout".parse().unwrap(), Truncation::Survivor)]);
     let told = text(ended, "stdout");
     File::create(&more).unwrap();
     crate::support::engine::eventually("more output", || done.exists());

@@ -6,11 +6,11 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::Command;
-use super::spawn::Spawned;
+use crate::engine::command::Command;
+use crate::engine::spawn::Spawned;
 
 /// One thing for the driver to look at.
-pub(super) enum Mail {
+pub(super) enum DriverMessage {
     /// From the owner of the engine.
     Command(Command),
     /// From a spawning thread.
@@ -23,19 +23,19 @@ pub(super) enum Mail {
 
 /// The queue. The driver's holds at most one entry per process that is being made, and the owner's commands; the keeper's, the
 /// events of each process.
-pub(crate) struct Inbox<T> {
+pub(crate) struct Mailbox<T> {
     queue: Mutex<Vec<T>>,
     wake: EventFd,
 }
 
-impl<T> Inbox<T> {
+impl<T> Mailbox<T> {
     /// An empty inbox.
     ///
     /// # Errors
     /// The OS error of making the eventfd.
     pub(crate) fn new() -> io::Result<Self> {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        Ok(Inbox { queue: Mutex::new(Vec::new()), wake })
+        Ok(Mailbox { queue: Mutex::new(Vec::new()), wake })
     }
 
     /// Adds an entry, and wakes the loop if it may be asleep.

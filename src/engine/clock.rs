@@ -1,0 +1,44 @@
+//! The clocks of the machine, read together.
+
+use serde::{Deserialize, Serialize};
+
+/// An instant by all clocks that matter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimePoint {
+    /// Nanoseconds since 1970 by the wall clock.
+    pub unix_nanos: i64,
+    /// Nanoseconds of the monotonic clock.
+    pub monotonic_nanos: u64,
+    /// Nanoseconds since the machine has started, which start times in `/proc` are relative to; 0 where that was not noted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub boot_nanos: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl TimePoint {
+    /// This instant.
+    pub fn now() -> TimePoint {
+        let nanos = |clock| {
+            nix::time::clock_gettime(clock).map_or(0, |t| t.tv_sec() * 1_000_000_000 + t.tv_nsec())
+        };
+        TimePoint {
+            unix_nanos: nanos(nix::time::ClockId::CLOCK_REALTIME),
+            monotonic_nanos: nanos(nix::time::ClockId::CLOCK_MONOTONIC).unsigned_abs(),
+            boot_nanos: nanos(nix::time::ClockId::CLOCK_BOOTTIME).unsigned_abs(),
+        }
+    }
+
+    /// When the machine has started, in nanoseconds since 1970 by the wall clock as it was set at this instant.
+    pub fn boot(self) -> i64 {
+        let since = if self.boot_nanos == 0 { self.monotonic_nanos } else { self.boot_nanos };
+        self.unix_nanos.saturating_sub(i64::try_from(since).unwrap_or(i64::MAX))
+    }
+
+    /// Seconds from `earlier` to this instant, by the monotonic clock.
+    pub fn seconds_since(self, earlier: TimePoint) -> f64 {
+        self.monotonic_nanos.saturating_sub(earlier.monotonic_nanos) as f64 / 1e9
+    }
+}

@@ -1,0 +1,246 @@
+//! What the engine reports of its processes: their start, their end, and what happens between.
+
+use std::io;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::capture::{Captures, Truncation};
+use crate::engine::clock::TimePoint;
+use crate::engine::failure::{StartFailure, StopFailure};
+use crate::engine::procfs::{RawIo, RawStat, RawStatm};
+use crate::engine::rusage::{self, no_usage};
+use crate::engine::stop::{StopCause, StopPolicy};
+use crate::spec::{FdName, ProcId};
+
+/// What the engine tells.
+pub enum Event {
+    /// The process runs the program of its spec, or is still on its way there after
+    /// [`EngineOptions::setup_patience`].
+    Started(Box<Started>),
+    /// The process has ended, or was not started as specified; nothing about it changes any more.
+    Ended(Box<Ended>),
+    /// A signal has been sent, or could not be.
+    Signaled {
+        /// The process.
+        id: ProcId,
+        /// As given to [`Engine::signal`] or [`Engine::stop`].
+        ticket: u64,
+        /// The OS error; `ESRCH` where the process is gone.
+        result: io::Result<()>,
+    },
+    /// A process is being stopped, and these of its tree could not be signaled.
+    StopFailed {
+        /// The process.
+        id: ProcId,
+        /// Those that were not reported before.
+        failures: Vec<StopFailure>,
+    },
+    /// A process of our own job on the terminal has been stopped by a signal, as job control does.
+    Suspended {
+        /// The process.
+        id: ProcId,
+        /// Its pid.
+        pid: i32,
+        /// The signal.
+        signum: i32,
+    },
+}
+
+impl Event {
+    /// The process that it is about.
+    pub fn id(&self) -> &ProcId {
+        match self {
+            Event::Started(started) => &started.id,
+            Event::Ended(ended) => &ended.id,
+            Event::Signaled { id, .. }
+            | Event::StopFailed { id, .. }
+            | Event::Suspended { id, .. } => id,
+        }
+    }
+}
+
+/// What a spec has come to on this host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolved {
+    /// The executable's path: as given, or as it was found; below the working directory where it is relative. None where it was not
+    /// come to.
+    pub exe: Option<String>,
+    /// The working directory.
+    pub cwd: Option<String>,
+    /// The environment that it was started with, where that is asked for: secrets are masked, and what is not UTF-8 is replaced.
+    pub env: Option<IndexMap<String, String>>,
+    /// The variables that a [`Restriction`] has kept from it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<String>,
+}
+
+/// The start of a process.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Started {
+    /// The process.
+    pub id: ProcId,
+    /// The child's pid.
+    pub pid: i32,
+    /// When its start was begun.
+    pub start: TimePoint,
+    /// Its `/proc/PID/stat` just after the start.
+    pub stat: Option<RawStat>,
+    /// Its `/proc/PID/statm` just after the start.
+    pub statm: Option<RawStatm>,
+    /// Its fds.
+    pub captures: Arc<Captures>,
+    /// How it is stopped, and when its time is over.
+    #[serde(default)]
+    pub terms: StopPolicy,
+    /// What its spec has come to; as asked for, where its set-up still takes its time.
+    #[serde(default)]
+    pub resolved: Resolved,
+}
+
+/// The end of a process.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Ended {
+    /// The process.
+    pub id: ProcId,
+    /// The child's pid; none where there was none.
+    pub pid: Option<i32>,
+    /// Why it was not started as specified; empty where it was.
+    pub failures: Vec<StartFailure>,
+    /// The raw wait status; 0 where there was no child.
+    pub status: i32,
+    /// What it used, the children it waited for included; all zero where there was no child, or it is lost. `ru_maxrss` is negative
+    /// where it is not known, for the kernel begins to count with the memory of the process that makes it: see `footprint`.
+    #[serde(with = "rusage")]
+    pub rusage: libc::rusage,
+    /// Its last `/proc/PID/stat`, as a zombie.
+    pub stat: Option<RawStat>,
+    /// When its start was begun.
+    pub start: TimePoint,
+    /// When it ended.
+    pub stop: TimePoint,
+    /// Its fds; the captures are frozen.
+    pub captures: Arc<Captures>,
+    /// The captures that may not hold all that was written, and why.
+    pub cut_short: Vec<(FdName, Truncation)>,
+    /// Whether how it ended is not known, for whoever waited for it died.
+    pub lost: bool,
+    /// Its last `/proc/PID/io`, as a zombie; none where there was no child, or the kernel does not tell.
+    #[serde(default)]
+    pub io: Option<RawIo>,
+    /// Whether the kernel has killed it for want of memory.
+    #[serde(default)]
+    pub out_of_memory: bool,
+    /// Why it was stopped, if it was.
+    #[serde(default)]
+    pub cause: Option<StopCause>,
+    /// Who has survived it, as far as that is known.
+    #[serde(default)]
+    pub survivors: Survivors,
+    /// What its spec has come to.
+    #[serde(default)]
+    pub resolved: Resolved,
+}
+
+/// Descendants that outlive their process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Survivors {
+    /// Some of them, by their pids.
+    pub listed: Vec<Survivor>,
+    /// How many there are beside those.
+    pub more: u32,
+    /// Whether there may be others, of which nobody can know whose they are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown: bool,
+}
+
+impl Survivors {
+    /// Those of a process of which nothing is known.
+    pub fn unknown() -> Survivors {
+        Survivors { unknown: true, ..Survivors::default() }
+    }
+}
+
+/// One that outlives its process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Survivor {
+    /// Its pid.
+    pub pid: i32,
+    /// The name of its executable, at most 15 bytes of it.
+    pub comm: String,
+    /// Its session, as the pid of whoever began that.
+    pub session: i32,
+    /// How it is known whose it is.
+    pub how: Kinship,
+}
+
+/// How a survivor is known to come from a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Kinship {
+    /// It is in the process's group.
+    Group,
+    /// It is in the process's session, or in that of another survivor of it.
+    Session,
+    /// It descends from another survivor, or was met as a descendant when the process was stopped.
+    Descendant,
+    /// It is in a session of its own, and nobody but this process can have started it.
+    Alone,
+}
+
+impl Ended {
+    /// The end of a process that is gone, and that nobody has waited for.
+    pub fn lost(started: Started) -> Ended {
+        let mut cut_short = Vec::new();
+        for (fd, capture) in started.captures.iter() {
+            let Some(capture) = capture else { continue };
+            capture.freeze();
+            if capture.is_sealed_quickly() {
+                capture.seal();
+            }
+            if capture.is_orphaned() {
+                cut_short.push((fd, Truncation::Error));
+            }
+        }
+        Ended {
+            id: started.id,
+            pid: Some(started.pid),
+            failures: Vec::new(),
+            status: 0,
+            rusage: no_usage(),
+            // What it was at the start is nothing of the end.
+            stat: None,
+            start: started.start,
+            stop: TimePoint::now(),
+            captures: started.captures,
+            cut_short,
+            lost: true,
+            io: None,
+            out_of_memory: false,
+            cause: None,
+            survivors: Survivors::unknown(),
+            resolved: started.resolved,
+        }
+    }
+
+    /// The end of a process of which not even the start is known.
+    pub fn unknown(id: ProcId) -> Ended {
+        let now = TimePoint::now();
+        let captures = Captures::new(Vec::new());
+        let terms = StopPolicy::default();
+        Ended {
+            pid: None,
+            ..Ended::lost(Started {
+                id,
+                pid: 0,
+                start: now,
+                stat: None,
+                statm: None,
+                captures,
+                terms,
+                resolved: Resolved::default(),
+            })
+        }
+    }
+}

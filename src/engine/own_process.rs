@@ -1,0 +1,44 @@
+//! What this program has set for its own process: its signals, and whose orphans it gets.
+
+use std::io;
+
+use crate::engine::sys;
+
+/// Ignores a signal in this process from now on.
+///
+/// # Errors
+/// The OS error, for a signal that cannot be ignored.
+pub fn ignore(signum: i32) -> io::Result<()> {
+    sys::ignore(signum)
+}
+
+/// Has descendants of this process that lose their parent become its children: an engine in it then reaps them, and tells of those
+/// that survive its processes. Their ends are noticed soon where SIGCHLD is blocked in the main thread.
+///
+/// # Errors
+/// The OS error, which does not occur.
+pub fn become_subreaper() -> io::Result<()> {
+    sys::become_subreaper()
+}
+
+/// Whether this process was started with a signal ignored.
+pub fn is_ignored(signum: i32) -> bool {
+    sys::is_ignored(signum)
+}
+
+/// Whether a signal has its default action in this process.
+pub fn has_default_action(signum: i32) -> bool {
+    sys::is_default(signum)
+}
+
+/// The signals that this process ignores, signal N by bit N - 1, but for those that every program of this kind ignores.
+pub fn ignored_signals() -> u64 {
+    const OURS: [i32; 4] = [libc::SIGPIPE, libc::SIGXFSZ, 32, 33];
+    let ignored = (1..=64).filter(|signum| !OURS.contains(signum) && sys::is_ignored(*signum));
+    ignored.fold(0, |mask, signum| mask | 1 << (signum - 1))
+}
+
+/// Ends this process by a signal, and without a core; returns where the signal does not end it.
+pub fn die_of(signum: i32) {
+    sys::die_of(signum);
+}
