@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::Launcher;
+use super::EngineLink;
 use super::messages::Shutdown;
 use crate::engine::{Event, StopOrder, TimePoint};
 use crate::keeper::listeners::{Address, FileId, MissingListener};
@@ -408,7 +408,7 @@ async fn rest_at_times(busy: Arc<Notify>) {
     }
 }
 
-impl Launcher for KeeperLink {
+impl EngineLink for KeeperLink {
     fn launch(&self, request: Validated) {
         self.tell(ToKeeper::Launch(request));
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix::{Message, Recipient};
 
-use super::supervisor::Beyond;
+use super::supervisor::QuotaExceeded;
 use crate::engine::Event;
 use crate::report::Facts;
 use crate::spec::{ProcId, Validated};
@@ -43,7 +43,7 @@ pub enum StartError {
     PipeToPresent(Vec<ProcId>),
     /// There would be more than may be.
     #[error(transparent)]
-    Beyond(#[from] Beyond),
+    Quota(#[from] QuotaExceeded),
 }
 
 fn join(ids: &[ProcId]) -> String {
@@ -124,7 +124,7 @@ pub enum Shutdown {
 /// An order of shutdown that an earlier agent has followed so far. Handled by the [`Supervisor`](super::supervisor::Supervisor).
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
-pub struct Again {
+pub struct ResumeShutdown {
     /// The order.
     pub order: Shutdown,
     /// How long ago it was given: its graces count from then.
@@ -135,7 +135,7 @@ pub struct Again {
 /// the [`Process`](super::process::Process).
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Told(pub Event);
+pub struct EngineEvent(pub Event);
 
 /// A process is accepted, and will be started. Handled by [`Results`](super::results::Results).
 #[derive(Message)]

@@ -12,7 +12,7 @@
 //!   deletion or the end of the agent, comes to the results after it.
 //! - The end of the agent is told through the results: it comes after every change that came before it.
 //!
-//! Actors know each other as `Recipient`s, and the engine as a [`Launcher`]: tests put probes there.
+//! Actors know each other as `Recipient`s, and the engine as a [`EngineLink`]: tests put probes there.
 
 pub mod connection;
 pub mod keeper_link;
@@ -32,7 +32,7 @@ use crate::spec::{ProcId, Validated};
 use messages::Shutdown;
 
 /// The engine as the actors see it. It lives in the keeper; see [`keeper_link`].
-pub trait Launcher: Send + Sync {
+pub trait EngineLink: Send + Sync {
     /// Starts every process of a request. See [`Engine::launch`](crate::engine::Engine::launch).
     fn launch(&self, request: Validated);
     /// Sends a signal. See [`Engine::signal`](crate::engine::Engine::signal).

@@ -10,8 +10,8 @@ use std::sync::{Arc, LazyLock};
 use actix::{Actor, Context, Handler, Message, Recipient, ResponseFuture};
 use tokio::sync::oneshot;
 
-use super::Launcher;
-use super::messages::{Changed, SignalError, Told};
+use super::EngineLink;
+use super::messages::{Changed, EngineEvent, SignalError};
 use super::ticker::Sampling;
 use crate::engine::{Event, StopFailure, StopOrder};
 use crate::report::Facts;
@@ -23,7 +23,7 @@ pub struct Process {
     id: ProcId,
     /// What it was asked to be, if that is known.
     identity: Option<Arc<Identity>>,
-    engine: Arc<dyn Launcher>,
+    engine: Arc<dyn EngineLink>,
     results: Recipient<Changed>,
     /// How it is sampled, if it is.
     sampling: Option<Sampling>,
@@ -43,7 +43,7 @@ impl Process {
     pub fn new(
         id: ProcId,
         identity: Option<Arc<Identity>>,
-        engine: Arc<dyn Launcher>,
+        engine: Arc<dyn EngineLink>,
         results: Recipient<Changed>,
     ) -> Self {
         Process {
@@ -81,10 +81,10 @@ impl Actor for Process {
     type Context = Context<Self>;
 }
 
-impl Handler<Told> for Process {
+impl Handler<EngineEvent> for Process {
     type Result = ();
 
-    fn handle(&mut self, Told(event): Told, _: &mut Self::Context) {
+    fn handle(&mut self, EngineEvent(event): EngineEvent, _: &mut Self::Context) {
         match event {
             Event::Started(started) => {
                 tracing::debug!(proc_id = %self.id, pid = started.pid, "process started");
@@ -142,7 +142,7 @@ type Outcome = ResponseFuture<Result<(), SignalError>>;
 
 impl Process {
     /// Has the engine signal the process, by a fresh ticket, and waits for the outcome.
-    fn send(&mut self, send: impl FnOnce(&dyn Launcher, ProcId, u64)) -> Outcome {
+    fn send(&mut self, send: impl FnOnce(&dyn EngineLink, ProcId, u64)) -> Outcome {
         if self.ended {
             return Box::pin(std::future::ready(Err(SignalError::Gone)));
         }

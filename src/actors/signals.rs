@@ -16,36 +16,36 @@ pub struct Signals {
     listening: Vec<(Signal, Shutdown)>,
     keeper: Option<mpsc::UnboundedReceiver<Shutdown>>,
     foreground: Option<Foreground>,
-    log: OrderLog,
+    log: ShutdownLog,
 }
 
 /// Notes orders to end.
 #[derive(Debug)]
-pub struct OrderLog(watch::Sender<Option<Instant>>);
+pub struct ShutdownLog(watch::Sender<Option<Instant>>);
 
-impl Default for OrderLog {
+impl Default for ShutdownLog {
     fn default() -> Self {
-        OrderLog(watch::Sender::new(None))
+        ShutdownLog(watch::Sender::new(None))
     }
 }
 
-impl OrderLog {
+impl ShutdownLog {
     /// Notes an order that comes now.
     pub fn note(&self) {
         self.0.send_replace(Some(Instant::now()));
     }
 
     /// What is noted.
-    pub fn orders(&self) -> Orders {
-        Orders(self.0.subscribe())
+    pub fn orders(&self) -> ShutdownRequests {
+        ShutdownRequests(self.0.subscribe())
     }
 }
 
 /// The orders to end that have come.
 #[derive(Clone, Debug)]
-pub struct Orders(watch::Receiver<Option<Instant>>);
+pub struct ShutdownRequests(watch::Receiver<Option<Instant>>);
 
-impl Orders {
+impl ShutdownRequests {
     /// When the last one came, if one did. [`another`](Self::another) waits for later ones.
     pub fn last(&mut self) -> Option<Instant> {
         *self.0.borrow_and_update()
@@ -97,12 +97,12 @@ impl Signals {
             listening,
             keeper: Some(keeper),
             foreground: None,
-            log: OrderLog::default(),
+            log: ShutdownLog::default(),
         })
     }
 
     /// The orders to end that come from now on.
-    pub fn orders(&self) -> Orders {
+    pub fn orders(&self) -> ShutdownRequests {
         self.log.orders()
     }
 

@@ -1,8 +1,8 @@
 //! The actor that owns the processes: it alone starts and deletes them, and decides when the agent ends.
 
 mod idempotent;
-mod maxima;
 mod progress;
+mod quota;
 mod stop;
 
 use std::collections::HashMap;
@@ -18,11 +18,11 @@ use futures_util::future::Shared;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::Launcher;
+use super::EngineLink;
 use super::lifecycle::{Counts, EndWhen, Graces, Lifecycle, Step};
 use super::messages::{
-    Again, Announce, Changed, Delete, DeleteError, Removed, Shutdown, ShutdownChanged,
-    ShutdownState, Signal, SignalError, Start, StartError, Told,
+    Announce, Changed, Delete, DeleteError, EngineEvent, Removed, ResumeShutdown, Shutdown,
+    ShutdownChanged, ShutdownState, Signal, SignalError, Start, StartError,
 };
 use super::process::{Process, SendSignal, StopProcess};
 use super::ticker::Sampling;
@@ -30,12 +30,12 @@ use crate::engine::{Captures, Event, StopOrder};
 use crate::keeper::process_table::ProcessEntry;
 use crate::mem::shrink::Shrink;
 use crate::spec::{Identity, ProcId, SYSTEMD_UNAPPLIED, Validated};
-use maxima::Present;
-pub use maxima::{Beyond, Maxima};
 use progress::Progress;
+use quota::Present;
+pub use quota::{Quota, QuotaExceeded};
 
 /// Where the supervisor tells of what it does.
-pub struct Outlets {
+pub struct SupervisorOutputs {
     /// Of every accepted process.
     pub announce: Recipient<Announce>,
     /// Of every change of one; given to its actor.
@@ -48,8 +48,8 @@ pub struct Outlets {
 
 /// The actor. It ends when the agent shall end, and then tells so to whoever holds the other end of `done`.
 pub struct Supervisor {
-    engine: Arc<dyn Launcher>,
-    outlets: Outlets,
+    engine: Arc<dyn EngineLink>,
+    outputs: SupervisorOutputs,
     processes: HashMap<ProcId, Owned>,
     running: usize,
     any: bool,
@@ -63,7 +63,7 @@ pub struct Supervisor {
     /// How processes are sampled, if they are.
     sampling: Option<Sampling>,
     /// How much may be started and kept.
-    maxima: Maxima,
+    quota: Quota,
     /// What the captures of running processes took, and when that was looked up.
     taken_by_running: Option<(Instant, u64)>,
     /// What those of ended processes take.
@@ -90,15 +90,15 @@ struct Owned {
 impl Supervisor {
     /// A supervisor whose processes `engine` runs.
     pub fn new(
-        engine: Arc<dyn Launcher>,
-        outlets: Outlets,
+        engine: Arc<dyn EngineLink>,
+        outputs: SupervisorOutputs,
         end_when: EndWhen,
         graces: Graces,
         done: oneshot::Sender<()>,
     ) -> Self {
         Supervisor {
             engine,
-            outlets,
+            outputs,
             processes: HashMap::new(),
             running: 0,
             any: false,
@@ -108,15 +108,15 @@ impl Supervisor {
             progress: None,
             done: Some(done),
             sampling: None,
-            maxima: Maxima::default(),
+            quota: Quota::default(),
             taken_by_running: None,
             taken_by_ended: 0,
         }
     }
 
     /// The same, which starts and keeps no more than this.
-    pub fn bounded(self, maxima: Maxima) -> Self {
-        Supervisor { maxima, ..self }
+    pub fn bounded(self, quota: Quota) -> Self {
+        Supervisor { quota, ..self }
     }
 
     /// The same, whose processes are sampled while they run.
@@ -131,7 +131,7 @@ impl Supervisor {
             self.engine.note_assignment();
         }
         for ProcessEntry { id, started, ended, identity, stop_failures } in records {
-            self.outlets.announce.do_send(Announce(id.clone()));
+            self.outputs.announce.do_send(Announce(id.clone()));
             let owned = self.own(&id, identity);
             self.processes.insert(id.clone(), owned);
             self.running += 1;
@@ -146,7 +146,7 @@ impl Supervisor {
     }
 
     fn own(&self, id: &ProcId, identity: Option<Arc<Identity>>) -> Owned {
-        let (engine, changed) = (Arc::clone(&self.engine), self.outlets.changed.clone());
+        let (engine, changed) = (Arc::clone(&self.engine), self.outputs.changed.clone());
         let process = Process::new(id.clone(), identity.clone(), engine, changed)
             .sampled(self.sampling.clone());
         let actor = process.start();
@@ -177,9 +177,9 @@ impl Supervisor {
         }
     }
 
-    /// How much there is, as the maxima count.
+    /// How much there is, as the quota count.
     fn present(&mut self) -> Present {
-        let captures = match self.maxima.captures {
+        let captures = match self.quota.captures {
             Some(_) => self.taken_by_ended.saturating_add(self.taken_by_running()),
             None => 0,
         };
@@ -194,14 +194,14 @@ impl Supervisor {
             return taken;
         }
         let running = self.processes.values().filter_map(|owned| owned.captures.as_deref());
-        let taken = running.map(maxima::taken).sum();
+        let taken = running.map(quota::taken).sum();
         self.taken_by_running = Some((now, taken));
         taken
     }
 
     /// Notes what a process's captures take, if anything asks for that.
     fn note_captures(&mut self, id: &ProcId, event: &Event) {
-        let Some(owned) = self.processes.get_mut(id).filter(|_| self.maxima.captures.is_some())
+        let Some(owned) = self.processes.get_mut(id).filter(|_| self.quota.captures.is_some())
         else {
             return;
         };
@@ -209,7 +209,7 @@ impl Supervisor {
             Event::Started(started) => owned.captures = Some(Arc::clone(&started.captures)),
             Event::Ended(ended) => {
                 owned.captures = None;
-                let before = std::mem::replace(&mut owned.taken, maxima::taken(&ended.captures));
+                let before = std::mem::replace(&mut owned.taken, quota::taken(&ended.captures));
                 self.taken_by_ended =
                     self.taken_by_ended.saturating_sub(before).saturating_add(owned.taken);
             }
@@ -268,7 +268,7 @@ impl Supervisor {
                         present = self.processes.len(),
                         "shutdown state"
                     );
-                    self.outlets.shutdown.do_send(ShutdownChanged(state));
+                    self.outputs.shutdown.do_send(ShutdownChanged(state));
                 }
                 Step::Ask => self.stop_all(None),
                 Step::Kill => self.stop_all(Some(libc::SIGKILL)),
@@ -334,10 +334,10 @@ impl Handler<Start> for Supervisor {
             self.leave_out(&mut request, &present)?;
         }
         let there = self.present();
-        self.maxima.check(&request, there)?;
+        self.quota.check(&request, there)?;
         warn_of_systemd(&request);
         for (id, proc) in &request.procs {
-            self.outlets.announce.do_send(Announce(id.clone()));
+            self.outputs.announce.do_send(Announce(id.clone()));
             let owned = self.own(id, Some(Arc::new(Identity::from(proc))));
             self.processes.insert(id.clone(), owned);
         }
@@ -404,7 +404,7 @@ impl Handler<Delete> for Supervisor {
             supervisor.taken_by_ended = supervisor.taken_by_ended.saturating_sub(taken);
             supervisor.processes.shrink_if_sparse();
             tracing::debug!(proc_id = %id, "process deleted");
-            supervisor.outlets.removed.do_send(Removed(id));
+            supervisor.outputs.removed.do_send(Removed(id));
             supervisor.advance(ctx);
             drop(held);
             Ok(())
@@ -420,10 +420,10 @@ impl Handler<Shutdown> for Supervisor {
     }
 }
 
-impl Handler<Again> for Supervisor {
+impl Handler<ResumeShutdown> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, Again { order, age }: Again, ctx: &mut Self::Context) {
+    fn handle(&mut self, ResumeShutdown { order, age }: ResumeShutdown, ctx: &mut Self::Context) {
         self.follow(order, age, ctx);
     }
 }
@@ -450,14 +450,14 @@ impl StreamHandler<Event> for Supervisor {
         match event {
             Event::Ended(_) => {
                 // Also where that actor is lost over it: nobody shall wait for ever.
-                let told = actor.send(Told(event)).into_actor(self);
+                let told = actor.send(EngineEvent(event)).into_actor(self);
                 ctx.spawn(told.map(move |_, supervisor, ctx| supervisor.ended(&id, ctx)));
             }
             Event::Started(_)
             | Event::Signaled { .. }
             | Event::StopFailed { .. }
             | Event::Suspended { .. } => {
-                actor.do_send(Told(event));
+                actor.do_send(EngineEvent(event));
             }
         }
     }

@@ -10,10 +10,10 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use super::{RunError, doors};
+use super::{RunError, http_access};
 use crate::actors::keeper_link::KeeperLink;
 use crate::config::{Env, HttpSettings, Settings};
-use crate::http::{self, Doors, ListenerState, SocketPath};
+use crate::http::{self, ListenerState, Listeners, SocketPath};
 use crate::keeper::activation::{self, Activated};
 use crate::keeper::listeners::{
     self, Address, FileId, LISTENERS, Listener, ListenersHandover, MissingListener, file_at,
@@ -83,7 +83,7 @@ pub(super) struct UnixSocket {
 
 /// What is listened on, and what is missing.
 pub(super) struct Listening {
-    pub(super) doors: Doors,
+    pub(super) listeners: Listeners,
     pub(super) sockets: Vec<UnixSocket>,
     /// Unix sockets that were given, and of which is still to be seen whether they are wanted.
     given: Vec<UnixSocket>,
@@ -101,8 +101,12 @@ pub(super) fn on_network(
     first: bool,
 ) -> Result<Listening, RunError> {
     let (passed, held, given) = given.sort(env);
-    let mut listening =
-        Listening { doors: Doors::default(), sockets: Vec::new(), given, missing: Vec::new() };
+    let mut listening = Listening {
+        listeners: Listeners::default(),
+        sockets: Vec::new(),
+        given,
+        missing: Vec::new(),
+    };
     let http = &settings.http;
     if !http.serve {
         if !passed.is_empty() {
@@ -111,11 +115,11 @@ pub(super) fn on_network(
         return Ok(listening);
     }
     let (listeners, missing) = if passed.is_empty() {
-        listening.doors.tls = doors::admission(http, &[http.bind])?;
+        listening.listeners.tls = http_access::admission(http, &[http.bind])?;
         let bound = http::listen_on(SocketAddr::new(http.bind, http.port), held);
         (bound.listeners, bound.missing)
     } else {
-        listening.doors.tls = doors::admission(http, &addresses(&passed))?;
+        listening.listeners.tls = http_access::admission(http, &addresses(&passed))?;
         passed.iter().for_each(http::relisten);
         (passed, Vec::new())
     };
@@ -128,7 +132,7 @@ pub(super) fn on_network(
         }
         listening.miss(Address::Tcp(address), &source);
     }
-    listening.doors.tcp = listeners;
+    listening.listeners.tcp = listeners;
     Ok(listening)
 }
 
@@ -186,7 +190,7 @@ impl Listening {
                     return Ok(());
                 }
                 Err(error) => {
-                    let has_other_work = settings.agent.enabled || !self.doors.tcp.is_empty();
+                    let has_other_work = settings.agent.enabled || !self.listeners.tcp.is_empty();
                     if first && !has_other_work {
                         return Err(RunError::Socket(error));
                     }
@@ -208,7 +212,7 @@ impl Listening {
 
     /// Has the keeper hold the listeners on the network, for later agents.
     pub(super) fn hold_network(&self, link: &KeeperLink) {
-        for listener in &self.doors.tcp {
+        for listener in &self.listeners.tcp {
             hold_tcp(link, listener);
         }
     }
@@ -220,7 +224,7 @@ impl Listening {
 
     /// All addresses that are listened on.
     pub(super) fn addresses(&self) -> Vec<Address> {
-        let tcp = self.doors.tcp.iter().filter_map(|listener| listener.local_addr().ok());
+        let tcp = self.listeners.tcp.iter().filter_map(|listener| listener.local_addr().ok());
         let unix = self.sockets.iter().map(|socket| Address::Unix(socket.path.clone()));
         tcp.map(Address::Tcp).chain(unix).collect()
     }
@@ -330,9 +334,9 @@ pub(super) fn rehearse(
     }
     if !tcp.is_empty() {
         let addresses: Vec<_> = tcp.iter().map(SocketAddr::ip).collect();
-        return doors::admission(settings, &addresses).map(drop);
+        return http_access::admission(settings, &addresses).map(drop);
     }
-    doors::admission(settings, &[settings.bind])?;
+    http_access::admission(settings, &[settings.bind])?;
     let address = SocketAddr::new(settings.bind, settings.port);
     let bound = http::listen_on(address, Vec::new());
     let refused = bound.missing.into_iter().find(|(missing, error)| {

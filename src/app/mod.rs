@@ -4,8 +4,8 @@
 //! INPUT's processes, the actors, signals, the services; then the end, whoever orders it: results written, the server
 //! told, HTTP stopped, the keeper told.
 
-mod doors;
 mod foreground;
+mod http_access;
 mod listening;
 mod patience;
 mod progress;
@@ -27,16 +27,18 @@ use actix::{Actor, Addr, StreamHandler};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
-use crate::actors::Launcher;
+use crate::actors::EngineLink;
 use crate::actors::connection::{self, Connection, Finish, Outcome};
 use crate::actors::keeper_link::{
     self, KeeperLink, LinkError, Streams, Welcome, introduce, leave_read, report_mode,
 };
 use crate::actors::lifecycle::{EndWhen, Graces};
-use crate::actors::messages::{Again, GetAll, GetOne};
+use crate::actors::messages::{GetAll, GetOne, ResumeShutdown};
 use crate::actors::results::Results;
 use crate::actors::signals::{self, Signals};
-use crate::actors::supervisor::{Beyond, Maxima, Outlets, Ready, Supervisor, warn_of_systemd};
+use crate::actors::supervisor::{
+    Quota, QuotaExceeded, Ready, Supervisor, SupervisorOutputs, warn_of_systemd,
+};
 use crate::actors::ticker::{Sampling, Ticker};
 use crate::cli::input::{InputError, name_of, read_text};
 use crate::cli::options::{Input, Run};
@@ -95,11 +97,11 @@ pub enum RunError {
     },
     /// INPUT asks for more than may be; nothing was started.
     #[error("{input}: {error}")]
-    Beyond {
+    Quota {
         /// What was read.
         input: String,
         /// What it goes beyond.
-        error: Beyond,
+        error: QuotaExceeded,
     },
     /// A file of certificates is of no use.
     #[error("{setting}: {source}")]
@@ -122,7 +124,7 @@ pub enum RunError {
     Socket(#[source] io::Error),
     /// The HTTP service would be open to whom it must not be.
     #[error("{0}")]
-    Exposed(#[from] http::Exposed),
+    ExposedAddress(#[from] http::ExposedAddress),
     /// The token is required, and there is none.
     #[error("http.require_token is set, but no token: set http.token, or PROCSTAR_HTTP_TOKEN_FILE")]
     NoToken,
@@ -188,9 +190,9 @@ impl RunError {
             RunError::Output { .. }
             | RunError::Read(_)
             | RunError::Spec { .. }
-            | RunError::Beyond { .. }
+            | RunError::Quota { .. }
             | RunError::Cert { .. }
-            | RunError::Exposed(_)
+            | RunError::ExposedAddress(_)
             | RunError::NoToken
             | RunError::HalfTls { .. }
             | RunError::HttpTls(_)
@@ -253,8 +255,8 @@ fn prepare(run: &Run, env: &Env, given: Given) -> Result<Prepared, RunError> {
         (_, Some(foreground)) => Some(foreground.with_fds(descriptor::inherited())),
         (Some(input), None) => {
             let request = read_input(input)?;
-            let beyond = |error| RunError::Beyond { input: name_of(input), error };
-            maxima(&run.settings).check_first(&request).map_err(beyond)?;
+            let exceeded = |error| RunError::Quota { input: name_of(input), error };
+            quota(&run.settings).check_first(&request).map_err(exceeded)?;
             Some(request)
         }
         (None, None) => None,
@@ -431,7 +433,7 @@ impl Agent {
         let link = Arc::new(link);
         let Streams { events, orders, gone } = streams;
         let results = Results::default().start();
-        let outlets = Outlets {
+        let outputs = SupervisorOutputs {
             announce: results.clone().recipient(),
             changed: results.clone().recipient(),
             removed: results.clone().recipient(),
@@ -456,14 +458,14 @@ impl Agent {
                 },
             );
             <Supervisor as StreamHandler<Event>>::add_stream(events, ctx);
-            let mut supervisor = Supervisor::new(engine, outlets, end_when, graces, tell_done)
+            let mut supervisor = Supervisor::new(engine, outputs, end_when, graces, tell_done)
                 .sampled(sampling(&settings.sampling))
-                .bounded(maxima(settings));
+                .bounded(quota(settings));
             supervisor.adopt(records, memory.any, ctx);
             supervisor
         });
         for (order, age) in memory.orders_by_age() {
-            supervisor.do_send(Again { order: order.into(), age });
+            supervisor.do_send(ResumeShutdown { order: order.into(), age });
         }
         let signals = Signals::new(supervisor.clone().recipient(), orders)
             .map_err(system("handle signals"))?;
@@ -619,7 +621,7 @@ impl Agent {
                 restricted_exe: restricted_exe(settings),
             },
             proc: ProcInfo { pid, ppid, ..ProcInfo::current() },
-            token: doors::rotating_token(
+            token: http_access::rotating_token(
                 "agent.token",
                 agent.token.clone(),
                 run.token_files.agent.as_deref(),
@@ -744,10 +746,10 @@ fn path_text(path: &Path) -> String {
 }
 
 /// How much is started and kept.
-fn maxima(settings: &Settings) -> Maxima {
+fn quota(settings: &Settings) -> Quota {
     let capture =
         LimitSpec { head: settings.capture.limit_head, tail: settings.capture.limit_tail };
-    Maxima {
+    Quota {
         running: Some(settings.run.max_running),
         kept: Some(settings.run.max_processes),
         captures: Some(settings.capture.max_total),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::actors::signals::Orders;
+use crate::actors::signals::ShutdownRequests;
 use crate::cli::printing;
 
 /// How long a reader may take nothing before it counts as stuck.
@@ -18,13 +18,13 @@ pub(super) struct GivenUp;
 
 /// The patience of one run.
 pub(super) struct Patience {
-    orders: Orders,
+    orders: ShutdownRequests,
     /// How long ago an order may have come that has led to the end: an older one has not ended the process in the foreground.
     recent: Duration,
 }
 
 impl Patience {
-    pub(super) fn new(orders: Orders, recent: Duration) -> Patience {
+    pub(super) fn new(orders: ShutdownRequests, recent: Duration) -> Patience {
         Patience { orders, recent }
     }
 
@@ -76,14 +76,14 @@ pub(super) fn recent(foreground: Option<Duration>) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::actors::signals::OrderLog;
+    use crate::actors::signals::ShutdownLog;
     use std::cell::Cell;
     use std::future::pending;
     use tokio::time::Instant;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    async fn advance(log: &OrderLog, by: Duration) {
+    async fn advance(log: &ShutdownLog, by: Duration) {
         sleep(by).await;
         log.note();
     }
@@ -91,7 +91,7 @@ mod tests {
     #[actix_rt::test]
     async fn without_an_order_it_waits_for_ever() {
         tokio::time::pause();
-        let patience = Patience::new(OrderLog::default().orders(), Duration::MAX);
+        let patience = Patience::new(ShutdownLog::default().orders(), Duration::MAX);
         let slow = async {
             sleep(HOUR).await;
             5
@@ -102,7 +102,7 @@ mod tests {
     #[actix_rt::test]
     async fn after_an_order_a_reader_that_takes_nothing_is_given_up() {
         tokio::time::pause();
-        let log = OrderLog::default();
+        let log = ShutdownLog::default();
         let patience = Patience::new(log.orders(), Duration::MAX);
         let begun = Instant::now();
         let (given_up, ()) =
@@ -115,7 +115,7 @@ mod tests {
     #[actix_rt::test]
     async fn a_slow_reader_is_waited_for_until_another_order() {
         tokio::time::pause();
-        let log = OrderLog::default();
+        let log = ShutdownLog::default();
         log.note();
         let patience = Patience::new(log.orders(), Duration::MAX);
         let taken = Cell::new(0);
@@ -132,7 +132,7 @@ mod tests {
     #[actix_rt::test]
     async fn an_order_of_long_ago_did_not_end_the_process() {
         tokio::time::pause();
-        let log = OrderLog::default();
+        let log = ShutdownLog::default();
         log.note();
         sleep(HOUR).await;
         let patience = Patience::new(log.orders(), recent(Some(Duration::from_secs(10))));

@@ -9,12 +9,12 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::listening::{self, Listening, UnixSocket, hold_tcp, hold_unix, lead_to, states};
-use super::{Agent, LogSwitch, RunError, doors};
+use super::{Agent, LogSwitch, RunError, http_access};
 use crate::actors::keeper_link::KeeperLink;
 use crate::actors::status::LinkStatus;
 use crate::cli::options::Run;
 use crate::config::Settings;
-use crate::http::{self, Door, Serving};
+use crate::http::{self, Listener, Serving};
 use crate::keeper::listeners::{Address, MissingListener};
 use crate::keeper::registry::SOCKET;
 use crate::wire::ProcInfo;
@@ -72,9 +72,9 @@ impl Agent {
                 }
             }
         }
-        let Listening { doors, sockets, missing, .. } = listening;
+        let Listening { listeners, sockets, missing, .. } = listening;
         let socket = sockets.first().map(|socket| socket.path.clone());
-        let about = Arc::new(self.about(settings, status, socket.clone()));
+        let status = Arc::new(self.status(settings, status, socket.clone()));
         let results = &self.results;
         let service = http::Service {
             start: self.supervisor.clone().recipient(),
@@ -90,39 +90,39 @@ impl Agent {
             tally: results.clone().recipient(),
             position: results.clone().recipient(),
             context: Arc::clone(&self.context),
-            policy: doors::policy(
+            policy: http_access::policy(
                 &settings.http,
                 run.token_files.http.as_deref(),
-                doors.tls.as_ref(),
+                listeners.tls.as_ref(),
                 socket,
             )
             .with_page_key(&self.page_key),
-            about: Arc::clone(&about),
+            status: Arc::clone(&status),
             log: Arc::new(LogSwitch(Arc::clone(&self.link))),
-            limits: doors::limits(&settings.http),
+            limits: http_access::limits(&settings.http),
         };
-        let serving = Serving::start(doors, service, None);
+        let serving = Serving::start(listeners, service, None);
         for UnixSocket { path, listener, is_passed, .. } in sockets {
-            serving.add(Door::Unix(listener), (!is_passed).then_some(path));
+            serving.add(Listener::Unix(listener), (!is_passed).then_some(path));
         }
         let link = Arc::clone(&self.link);
         let dir = self.dir.clone();
-        let state = about.listeners.clone();
-        let again = Again { serving: serving.clone(), link, state, on, missing, dir };
+        let state = status.listeners.clone();
+        let again = ListenRetry { serving: serving.clone(), link, state, on, missing, dir };
         again.report();
         let trying_again = actix_rt::spawn(again.run());
         Ok(Some(Service { serving, link: Arc::clone(&self.link), trying_again }))
     }
 
-    fn about(
+    fn status(
         &self,
         settings: &Settings,
         status: Option<Arc<LinkStatus>>,
         socket: Option<PathBuf>,
-    ) -> http::About {
+    ) -> http::AgentStatus {
         let ProcInfo { hostname, username, euid, .. } = ProcInfo::current();
         let agent = &settings.agent;
-        http::About {
+        http::AgentStatus {
             pid: self.launched.0,
             start: self.start,
             hostname,
@@ -142,18 +142,18 @@ impl Agent {
 }
 
 /// The addresses that are missing, which are tried again and again.
-struct Again {
+struct ListenRetry {
     serving: Serving,
     link: Arc<KeeperLink>,
     /// What clients are told.
-    state: Arc<http::Listening>,
+    state: Arc<http::ListenerStates>,
     on: Vec<Address>,
     missing: Vec<MissingListener>,
     /// The instance's directory.
     dir: Option<PathBuf>,
 }
 
-impl Again {
+impl ListenRetry {
     fn report(&self) {
         self.state.set(states(&self.on, &self.missing));
         self.link.listening(self.on.clone(), self.missing.clone());
@@ -207,7 +207,7 @@ impl Opened {
         match self {
             Opened::Tcp(listener, address) => {
                 hold_tcp(link, &listener);
-                serving.add(Door::Tcp(vec![listener]), None);
+                serving.add(Listener::Tcp(vec![listener]), None);
                 address
             }
             Opened::Unix(socket) => {
@@ -216,7 +216,7 @@ impl Opened {
                     lead_to(&socket.path, dir);
                 }
                 let UnixSocket { path, listener, .. } = socket;
-                serving.add(Door::Unix(listener), Some(path.clone()));
+                serving.add(Listener::Unix(listener), Some(path.clone()));
                 Address::Unix(path)
             }
         }

@@ -18,14 +18,14 @@
 
 mod authority;
 mod browser;
-mod diag;
 mod holder;
 pub mod listening;
 mod peer;
+mod proc_net_tcp;
 mod refusal;
 mod remote;
 pub mod session;
-mod table;
+mod sock_diag;
 
 pub use browser::{Act, Fetch};
 pub use peer::{PeerUser, listening_user, peer_user, server_user, unix_user};
@@ -150,7 +150,7 @@ impl<'a> Header<'a> {
 
 /// What a decision rests upon.
 #[derive(Clone, Copy, Default)]
-pub struct Facts<'a> {
+pub struct AccessRequest<'a> {
     /// The user at the other end, as [`peer_user`] found it; `None` where that is not known.
     pub peer: Option<PeerUser>,
     /// The header `Host`.
@@ -172,30 +172,35 @@ pub struct Facts<'a> {
 ///
 /// # Errors
 /// The refusal, for the body of a 403.
-pub fn decide(policy: &Policy, facts: &Facts<'_>, port: u16, tls: bool) -> Result<(), Refusal> {
-    let host = check_host(policy, facts.host, port)?;
-    check_origin(policy, facts.origin, &host, tls)?;
-    browser::check(facts)?;
-    check_user(policy, facts, port)?;
+pub fn decide(
+    policy: &Policy,
+    request: &AccessRequest<'_>,
+    port: u16,
+    tls: bool,
+) -> Result<(), Refusal> {
+    let host = check_host(policy, request.host, port)?;
+    check_origin(policy, request.origin, &host, tls)?;
+    browser::check(request)?;
+    check_user(policy, request, port)?;
     let site = host.session_site(tls);
-    policy.check_session(facts, site.as_deref())
+    policy.check_session(request, site.as_deref())
 }
 
 /// Whether the peer is our user or root, or bears the token.
-fn check_user(policy: &Policy, facts: &Facts<'_>, port: u16) -> Result<(), Refusal> {
-    let ours = facts.peer.filter(|peer| peer.uid == policy.own_uid || peer.uid == 0);
+fn check_user(policy: &Policy, request: &AccessRequest<'_>, port: u16) -> Result<(), Refusal> {
+    let ours = request.peer.filter(|peer| peer.uid == policy.own_uid || peer.uid == 0);
     // A connection without a port is one to the Unix socket.
     let token_required = policy.token_required && port != 0;
     if ours.is_some_and(|peer| peer.is_here) && !token_required {
         return Ok(());
     }
-    check_bearer(policy, facts.authorization).map_err(|bearer| {
+    check_bearer(policy, request.authorization).map_err(|bearer| {
         let socket = policy.socket.clone();
         match ours {
             Some(PeerUser { is_here: true, .. }) => Refusal::TokenRequired { socket, bearer },
             Some(PeerUser { uid, .. }) => Refusal::Unplaced { uid, socket, bearer },
             None => {
-                let uid = facts.peer.map(|peer| peer.uid);
+                let uid = request.peer.map(|peer| peer.uid);
                 Refusal::Stranger { uid, own_uid: policy.own_uid, bearer }
             }
         }

@@ -56,18 +56,18 @@ fn is_zero(number: &u64) -> bool {
 
 /// How much of a result an event tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum ResultDetail {
     /// The result, without output.
     #[default]
-    Whole,
+    Full,
     /// What a list shows.
-    Brief,
+    Summary,
 }
 
 /// The changes for one reader.
 pub(super) struct Feed {
     service: Service,
-    told: Told,
+    detail: ResultDetail,
     /// The last event told; none before the snapshot.
     position: Option<Position>,
     /// What is left of a snapshot.
@@ -78,9 +78,9 @@ pub(super) struct Feed {
 
 impl Feed {
     /// The changes after a position; without one, from a snapshot on.
-    pub(super) fn new(service: Service, after: Option<Position>, told: Told) -> Feed {
+    pub(super) fn new(service: Service, after: Option<Position>, detail: ResultDetail) -> Feed {
         let changes = VecDeque::new();
-        Feed { service, told, position: after, snapshot: None, changes, over: false }
+        Feed { service, detail, position: after, snapshot: None, changes, over: false }
     }
 
     /// Whether the reader knows the processes: it has got the whole snapshot, or goes on after a position.
@@ -98,7 +98,7 @@ impl Feed {
     pub(super) async fn next(&mut self) -> io::Result<Option<Event>> {
         loop {
             if let Some((snapshot, from)) = &mut self.snapshot {
-                let (event, done) = part(snapshot, from, self.told, &self.service.context)?;
+                let (event, done) = part(snapshot, from, self.detail, &self.service.context)?;
                 if done {
                     self.position = Some(snapshot.position);
                     self.snapshot = None;
@@ -108,7 +108,8 @@ impl Feed {
             if let (Some(change), Some(position)) = (self.changes.front(), &mut self.position) {
                 let missed = change.seq.saturating_sub(position.at + 1);
                 let cursor = Position { at: change.seq, ..*position };
-                let event = event(&change.what, cursor, missed, self.told, &self.service.context)?;
+                let event =
+                    event(&change.what, cursor, missed, self.detail, &self.service.context)?;
                 self.over = matches!(change.what, What::Shutdown(ShutdownState::Done));
                 *position = cursor;
                 self.changes.pop_front();
@@ -145,7 +146,7 @@ impl Feed {
 fn part(
     snapshot: &Snapshot,
     from: &mut usize,
-    told: Told,
+    detail: ResultDetail,
     context: &ResultContext,
 ) -> io::Result<(Event, bool)> {
     let procs = snapshot.procs.get(*from..).unwrap_or_default();
@@ -169,7 +170,7 @@ fn part(
         }
         serde_json::to_writer(&mut json, &facts.id)?;
         json.push(b':');
-        result(facts, told, context, &mut json)?;
+        result(facts, detail, context, &mut json)?;
     }
     json.extend_from_slice(b"}}");
     Ok((Event { kind: head.event, cursor, json: text(json)? }, !more))
@@ -180,7 +181,7 @@ fn event(
     what: &What,
     cursor: Position,
     missed: u64,
-    told: Told,
+    detail: ResultDetail,
     context: &ResultContext,
 ) -> io::Result<Event> {
     let (kind, id, facts, shutdown) = match what {
@@ -202,7 +203,7 @@ fn event(
     if let Some(facts) = facts {
         json.pop();
         json.extend_from_slice(b",\"result\":");
-        result(facts, told, context, &mut json)?;
+        result(facts, detail, context, &mut json)?;
         json.push(b'}');
     }
     Ok(Event { kind, cursor: Some(cursor), json: text(json)? })
@@ -211,11 +212,11 @@ fn event(
 /// A result without output.
 fn result(
     facts: &Arc<Facts>,
-    told: Told,
+    detail: ResultDetail,
     context: &ResultContext,
     out: &mut Vec<u8>,
 ) -> io::Result<()> {
-    if told == Told::Brief {
+    if detail == ResultDetail::Summary {
         return Ok(serde_json::to_writer(out, &facts.summary(context))?);
     }
     let mut stream = ResultStream::json(facts, context, OutputView::None)?;

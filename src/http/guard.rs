@@ -12,11 +12,11 @@ use actix_web::http::header::{self, HeaderName};
 use actix_web::rt::net::{TcpStream, UnixStream};
 
 use super::access::{
-    Act, Facts, Fetch, Header, PeerUser, Policy, Refusal, decide, peer_user, unix_user,
+    AccessRequest, Act, Fetch, Header, PeerUser, Policy, Refusal, decide, peer_user, unix_user,
 };
-use super::route::Place;
+use super::route::Endpoint;
 
-use super::unauthenticated::{Probation, Source, Unauthenticated, UnauthenticatedLimits};
+use super::unauthenticated::{PeerSource, Probation, Unauthenticated, UnauthenticatedLimits};
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
@@ -26,7 +26,7 @@ const SESSION: HeaderName = HeaderName::from_static("procstar-session");
 
 /// By which way a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Door {
+enum Transport {
     /// Within this machine.
     Local,
     /// By the address for others; with a certificate that we trust, or without.
@@ -42,7 +42,7 @@ pub(super) struct Peer {
     address: Option<IpAddr>,
     /// The port that we listen on; 0 where there is none.
     port: u16,
-    door: Door,
+    transport: Transport,
     /// Whether it is encrypted.
     tls: bool,
     /// The connection's descriptor, open as long as the connection.
@@ -64,10 +64,10 @@ impl Peer {
         limits: UnauthenticatedLimits,
     ) -> io::Result<Peer> {
         let (remote, peer) = (stream.peer_addr()?, look(stream)?);
-        if peer.door == Door::Local && policy.trusts(peer.user) {
+        if peer.transport == Transport::Local && policy.trusts(peer.user) {
             return Ok(peer);
         }
-        let source = Source::of(peer.user.map(|user| user.uid), remote.ip());
+        let source = PeerSource::of(peer.user.map(|user| user.uid), remote.ip());
         match slots.admit(source, limits) {
             Ok(probation) => Ok(Peer { probation: Some(probation), ..peer }),
             Err(_) => Err(io::ErrorKind::QuotaExceeded.into()),
@@ -85,7 +85,7 @@ impl Peer {
             user,
             address: None,
             port: 0,
-            door: Door::Local,
+            transport: Transport::Local,
             tls: false,
             fd,
             probation: None,
@@ -94,12 +94,12 @@ impl Peer {
 
     /// The same after the TLS handshake; `certified` says whether the peer has shown a certificate that we trust.
     pub(super) fn over_tls(self, certified: bool) -> Peer {
-        let door = match self.door {
-            Door::Local => Door::Local,
-            Door::Remote { .. } => Door::Remote { certified },
+        let transport = match self.transport {
+            Transport::Local => Transport::Local,
+            Transport::Remote { .. } => Transport::Remote { certified },
         };
-        let peer = Peer { tls: true, door, ..self };
-        if peer.door == (Door::Remote { certified: true }) {
+        let peer = Peer { tls: true, transport, ..self };
+        if peer.transport == (Transport::Remote { certified: true }) {
             peer.authenticated();
         }
         peer
@@ -125,7 +125,7 @@ fn look(stream: &TcpStream) -> io::Result<Peer> {
         user: None,
         address: Some(remote.ip().to_canonical()),
         port,
-        door: Door::Remote { certified: false },
+        transport: Transport::Remote { certified: false },
         tls: false,
         fd,
         probation: None,
@@ -137,7 +137,7 @@ fn look(stream: &TcpStream) -> io::Result<Peer> {
     if let Err(error) = &user {
         tracing::warn!(%error, "failed to tell who is at the other end of a connection");
     }
-    Ok(Peer { user: user.unwrap_or(None), door: Door::Local, ..peer })
+    Ok(Peer { user: user.unwrap_or(None), transport: Transport::Local, ..peer })
 }
 
 /// Whether a request is answered, by its head, what is known of its connection, and where its path leads.
@@ -148,10 +148,10 @@ pub(super) fn check(
     policy: &Policy,
     head: &RequestHead,
     peer: Option<&Peer>,
-    place: Option<Place>,
+    endpoint: Option<Endpoint>,
 ) -> Result<(), Refusal> {
-    let act = act(&head.method, place);
-    let facts = Facts {
+    let act = act(&head.method, endpoint);
+    let facts = AccessRequest {
         peer: peer.and_then(|peer| peer.user),
         host: collect(head, &header::HOST),
         origin: collect(head, &header::ORIGIN),
@@ -167,9 +167,9 @@ pub(super) fn check(
     };
     let port = peer.map_or(0, |peer| peer.port);
     let tls = peer.is_some_and(|peer| peer.tls);
-    let decision = match peer.map(|peer| peer.door) {
-        Some(Door::Remote { certified }) => policy.decide_remote(&facts, certified, port),
-        Some(Door::Local) | None => decide(policy, &facts, port, tls),
+    let decision = match peer.map(|peer| peer.transport) {
+        Some(Transport::Remote { certified }) => policy.decide_remote(&facts, certified, port),
+        Some(Transport::Local) | None => decide(policy, &facts, port, tls),
     };
     match decision {
         Ok(()) => {
@@ -186,12 +186,12 @@ pub(super) fn check(
     }
 }
 
-fn act(method: &Method, place: Option<Place>) -> Act {
-    match place {
-        _ if !method.is_safe() && place != Some(Place::Sessions) => Act::Write,
-        Some(Place::Page) => Act::Page,
-        Some(Place::Asset) => Act::Asset,
-        Some(Place::Sessions) => Act::Trade,
+fn act(method: &Method, endpoint: Option<Endpoint>) -> Act {
+    match endpoint {
+        _ if !method.is_safe() && endpoint != Some(Endpoint::Sessions) => Act::Write,
+        Some(Endpoint::Page) => Act::Page,
+        Some(Endpoint::Asset) => Act::Asset,
+        Some(Endpoint::Sessions) => Act::Trade,
         _ => Act::Read,
     }
 }

@@ -19,15 +19,16 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use serde::Serialize;
 
-use super::answer::{admit, finish, refusal, settled, takes};
-use super::blocks::{BlockStream, Blocks, Unsent};
-use super::coding::{CODINGS, Choice, Coded, Coding};
-use super::failure::{Failure, JSON};
+use super::body_stream::{BodySource, BodyStream, HeadBody};
+use super::content_encoding::{AcceptedEncoding, COMPRESSED, ContentEncoding, EncodedBody};
+use super::error::{ApiError, JSON};
+use super::preconditions::{self, Precondition};
 use super::query::Query;
-use super::results::Results;
-use super::route::{Place, Route};
-use super::server::{Service, Site};
-use super::{conditions, gone, guard};
+use super::response::{admit, finish, refusal, settled, takes};
+use super::results_body::ResultsBody;
+use super::route::{Endpoint, Route};
+use super::server::{AppState, Service};
+use super::{disconnect, guard};
 use crate::actors::messages::GetOne;
 use crate::report::Facts;
 use crate::spec::ProcId;
@@ -39,16 +40,16 @@ const STOP_BODY: u64 = 4096;
 const DRAINED: usize = 64 << 10;
 
 /// A request, and what is known of it.
-struct Asked<'a> {
-    site: &'a web::Data<Site>,
+struct RequestContext<'a> {
+    state: &'a web::Data<AppState>,
     request: &'a HttpRequest,
     /// Whether the body is not wanted: what GET answers, HEAD answers without it.
     head: bool,
 }
 
-impl Asked<'_> {
+impl RequestContext<'_> {
     fn service(&self) -> &Service {
-        &self.site.service
+        &self.state.service
     }
 
     fn headers(&self) -> &HeaderMap {
@@ -60,64 +61,65 @@ impl Asked<'_> {
     }
 
     /// Checks that a place that takes no query is given none.
-    fn no_query(&self) -> Result<(), Failure> {
+    fn no_query(&self) -> Result<(), ApiError> {
         Query::parse(self.query(), &[])?;
         Ok(())
     }
 
     /// The coding to answer in, where besides the bytes as they are these are there.
-    fn choose(&self, codings: &[Coding]) -> Result<Choice, Failure> {
+    fn choose(&self, codings: &[ContentEncoding]) -> Result<AcceptedEncoding, ApiError> {
         let accepted = self.headers().get_all(header::ACCEPT_ENCODING);
-        Choice::of(codings, accepted.map(|value| value.as_bytes())).ok_or(Failure::Coding)
+        AcceptedEncoding::of(codings, accepted.map(|value| value.as_bytes()))
+            .ok_or(ApiError::NotAcceptable)
     }
 
     /// Whether the client's conditions let an answer with this tag through; not where it has that answer already.
-    fn wants(&self, tag: Option<&str>) -> Result<bool, Failure> {
-        match conditions::weigh(self.headers(), tag) {
-            conditions::Verdict::Go => Ok(true),
-            conditions::Verdict::Known => Ok(false),
-            conditions::Verdict::Failed => Err(Failure::Precondition),
+    fn wants(&self, tag: Option<&str>) -> Result<bool, ApiError> {
+        match preconditions::weigh(self.headers(), tag) {
+            Precondition::Holds => Ok(true),
+            Precondition::NotModified => Ok(false),
+            Precondition::Failed => Err(ApiError::Precondition),
         }
     }
 
-    async fn find(&self, id: &ProcId) -> Result<Arc<Facts>, Failure> {
+    async fn find(&self, id: &ProcId) -> Result<Arc<Facts>, ApiError> {
         let found = self.service().one.send(GetOne(id.clone())).await?;
-        found.ok_or_else(|| Failure::UnknownProc(id.clone()))
+        found.ok_or_else(|| ApiError::UnknownProc(id.clone()))
     }
 
     /// A body that is there as a whole.
-    fn send(&self, mut answer: HttpResponseBuilder, body: Bytes) -> Result<HttpResponse, Failure> {
-        let (coding, body) = self.choose(CODINGS)?.encode(body)?;
+    fn send(&self, mut answer: HttpResponseBuilder, body: Bytes) -> Result<HttpResponse, ApiError> {
+        let (coding, body) = self.choose(COMPRESSED)?.encode(body)?;
         answer.insert_header((header::VARY, "Accept-Encoding"));
-        if coding != Coding::Identity {
+        if coding != ContentEncoding::Identity {
             answer.insert_header((header::CONTENT_ENCODING, coding.name()));
         }
         Ok(match self.head {
-            true => answer.body(Unsent(BodySize::Sized(body.len() as u64))),
+            true => answer.body(HeadBody(BodySize::Sized(body.len() as u64))),
             false => answer.body(body),
         })
     }
 
-    /// Results: as a whole where they are small, else made while they are sent.
+    /// ResultsBody: as a whole where they are small, else made while they are sent.
     fn send_results(
         &self,
         mut answer: HttpResponseBuilder,
-        mut results: Results,
-    ) -> Result<HttpResponse, Failure> {
+        mut results: ResultsBody,
+    ) -> Result<HttpResponse, ApiError> {
         answer.insert_header((header::CONTENT_TYPE, JSON));
         let first = results.next_block()?.unwrap_or_default();
         if results.is_over() {
             return self.send(answer, first);
         }
         answer.insert_header((header::VARY, "Accept-Encoding"));
-        let (coding, blocks) = (self.choose(CODINGS)?.coding, After { first, rest: results });
-        if coding != Coding::Identity {
+        let (coding, blocks) = (self.choose(COMPRESSED)?.coding, After { first, rest: results });
+        if coding != ContentEncoding::Identity {
             answer.insert_header((header::CONTENT_ENCODING, coding.name()));
         }
         Ok(match (self.head, coding) {
             (true, _) => answer.body(unsent()),
-            (false, Coding::Identity) => answer.streaming(BlockStream::new(blocks)),
-            (false, coding) => answer.streaming(BlockStream::new(Coded::new(blocks, coding)?)),
+            (false, ContentEncoding::Identity) => answer.streaming(BodyStream::new(blocks)),
+            (false, coding) => answer.streaming(BodyStream::new(EncodedBody::new(blocks, coding)?)),
         })
     }
 }
@@ -128,7 +130,7 @@ struct After<B> {
     rest: B,
 }
 
-impl<B: Blocks> Blocks for After<B> {
+impl<B: BodySource> BodySource for After<B> {
     fn next_block(&mut self) -> io::Result<Option<Bytes>> {
         match std::mem::take(&mut self.first) {
             first if first.is_empty() => self.rest.next_block(),
@@ -138,30 +140,31 @@ impl<B: Blocks> Blocks for After<B> {
 }
 
 /// The longest body that a request to a place may have; none where its body is not read.
-pub(super) fn body_limit(service: &Service, place: Place, method: &Method) -> Option<u64> {
-    match (place, method) {
-        (Place::Procs, &Method::POST) => Some(service.limits.body),
-        (Place::Stop, &Method::POST) => Some(STOP_BODY),
-        (Place::LogLevel, &Method::PUT) => Some(state::LEVEL_BODY),
-        (Place::Sessions, &Method::POST) => Some(session::TRADE_BODY),
+pub(super) fn body_limit(service: &Service, endpoint: Endpoint, method: &Method) -> Option<u64> {
+    match (endpoint, method) {
+        (Endpoint::Procs, &Method::POST) => Some(service.limits.body),
+        (Endpoint::Stop, &Method::POST) => Some(STOP_BODY),
+        (Endpoint::LogLevel, &Method::PUT) => Some(state::LEVEL_BODY),
+        (Endpoint::Sessions, &Method::POST) => Some(session::TRADE_BODY),
         _ => None,
     }
 }
 
 /// Answers any request.
 pub(super) async fn dispatch(
-    site: web::Data<Site>,
+    state: web::Data<AppState>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
     let mut payload = payload.into_inner();
     let peer = request.conn_data::<guard::Peer>();
-    let answer = match admit(&site, request.head(), peer) {
-        Err(failure) => settled(&site, peer, failure).await.error_response(),
+    let answer = match admit(&state, request.head(), peer) {
+        Err(failure) => settled(&state, peer, failure).await.error_response(),
         Ok(route) => {
-            let (place, method) = (route.place(), request.method());
-            let asked = Asked { site: &site, request: &request, head: method == Method::HEAD };
-            let answer = answer(&asked, route, &mut payload);
+            let (endpoint, method) = (route.endpoint(), request.method());
+            let ctx =
+                RequestContext { state: &state, request: &request, head: method == Method::HEAD };
+            let answer = answer(&ctx, route, &mut payload);
             // What a request changes is done whether or not its client waits; what it only reads is for nobody then.
             let answer = match method.is_safe() {
                 true => unless_gone(&request, answer).await,
@@ -169,12 +172,12 @@ pub(super) async fn dispatch(
             };
             match answer {
                 Ok(answer) => answer,
-                Err(failure) => refusal(&settled(&site, peer, failure).await, place, method),
+                Err(failure) => refusal(&settled(&state, peer, failure).await, endpoint, method),
             }
         }
     };
     drain(&mut payload).await;
-    finish(&site, request.version(), answer, payload)
+    finish(&state, request.version(), answer, payload)
 }
 
 /// Takes what has come of a body that nobody wants, up to a limit: if that is all, the connection can be kept.
@@ -196,51 +199,53 @@ async fn drain(payload: &mut Payload) {
 /// What `answer` gives, unless the client goes before that.
 async fn unless_gone<T>(
     request: &HttpRequest,
-    answer: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
+    answer: impl Future<Output = Result<T, ApiError>>,
+) -> Result<T, ApiError> {
     match guard::connection(request) {
         Some(connection) => tokio::select! {
             biased;
             answer = answer => answer,
-            () = gone::gone(connection) => Err(Failure::Gone),
+            () = disconnect::gone(connection) => Err(ApiError::Gone),
         },
         None => answer.await,
     }
 }
 
 async fn answer(
-    asked: &Asked<'_>,
+    ctx: &RequestContext<'_>,
     route: Route,
     payload: &mut Payload,
-) -> Result<HttpResponse, Failure> {
-    takes(&route, asked.request.method())?;
+) -> Result<HttpResponse, ApiError> {
+    takes(&route, ctx.request.method())?;
     // Before anything is done of which the client would not take the answer.
-    asked.choose(CODINGS)?;
-    let method = if asked.head { &Method::GET } else { asked.request.method() };
+    ctx.choose(COMPRESSED)?;
+    let method = if ctx.head { &Method::GET } else { ctx.request.method() };
     match (&route, method) {
-        (Route::Plain(Place::Procs), &Method::GET) => procs::list(asked).await,
-        (Route::Plain(Place::Procs), &Method::POST) => procs::start(asked, payload).await,
-        (Route::Plain(Place::Procs), &Method::DELETE) => procs::prune(asked).await,
-        (Route::Proc(id), &Method::GET) => procs::one(asked, id).await,
-        (Route::Proc(id), &Method::DELETE) => procs::delete(asked, id).await,
-        (Route::Stop(id), &Method::POST) => procs::stop(asked, id, payload).await,
-        (Route::Signal { id, signal }, &Method::POST) => procs::signal(asked, id, signal).await,
-        (Route::Data { id, fd }, &Method::GET) => output::data(asked, id, fd).await,
-        (Route::Follow { id, fd }, &Method::GET) => output::follow(asked, id, fd).await,
-        (Route::Plain(Place::Events), &Method::GET) => events::stream(asked),
-        (Route::Plain(Place::EventsSocket), &Method::GET) => events::socket(asked, payload),
-        (Route::Plain(Place::Agent), &Method::GET) => state::agent(asked).await,
-        (Route::Plain(Place::LogLevel), &Method::GET) => state::log_level(asked),
-        (Route::Plain(Place::LogLevel), &Method::PUT) => state::set_log_level(asked, payload).await,
-        (Route::Plain(Place::Healthz), &Method::GET) => state::healthz(asked),
-        (Route::Plain(Place::Readyz), &Method::GET) => state::readyz(asked).await,
-        (Route::Plain(Place::Metrics), &Method::GET) => state::metrics(asked).await,
-        (Route::Plain(Place::OpenApi), &Method::GET) => state::openapi(asked),
-        (Route::Plain(Place::SessionCodes), &Method::POST) => session::new_code(asked),
-        (Route::Plain(Place::Sessions), &Method::POST) => session::trade(asked, payload).await,
-        (Route::Plain(Place::Page), &Method::GET) => page::page(asked),
-        (Route::Asset(file), &Method::GET) => page::asset(asked, file),
-        _ => Err(Failure::Method { method: asked.request.method().to_string(), route }),
+        (Route::Plain(Endpoint::Procs), &Method::GET) => procs::list(ctx).await,
+        (Route::Plain(Endpoint::Procs), &Method::POST) => procs::start(ctx, payload).await,
+        (Route::Plain(Endpoint::Procs), &Method::DELETE) => procs::prune(ctx).await,
+        (Route::Proc(id), &Method::GET) => procs::one(ctx, id).await,
+        (Route::Proc(id), &Method::DELETE) => procs::delete(ctx, id).await,
+        (Route::Stop(id), &Method::POST) => procs::stop(ctx, id, payload).await,
+        (Route::Signal { id, signal }, &Method::POST) => procs::signal(ctx, id, signal).await,
+        (Route::Data { id, fd }, &Method::GET) => output::data(ctx, id, fd).await,
+        (Route::Follow { id, fd }, &Method::GET) => output::follow(ctx, id, fd).await,
+        (Route::Plain(Endpoint::Events), &Method::GET) => events::stream(ctx),
+        (Route::Plain(Endpoint::EventsSocket), &Method::GET) => events::socket(ctx, payload),
+        (Route::Plain(Endpoint::Agent), &Method::GET) => state::agent(ctx).await,
+        (Route::Plain(Endpoint::LogLevel), &Method::GET) => state::log_level(ctx),
+        (Route::Plain(Endpoint::LogLevel), &Method::PUT) => {
+            state::set_log_level(ctx, payload).await
+        }
+        (Route::Plain(Endpoint::Healthz), &Method::GET) => state::healthz(ctx),
+        (Route::Plain(Endpoint::Readyz), &Method::GET) => state::readyz(ctx).await,
+        (Route::Plain(Endpoint::Metrics), &Method::GET) => state::metrics(ctx).await,
+        (Route::Plain(Endpoint::OpenApi), &Method::GET) => state::openapi(ctx),
+        (Route::Plain(Endpoint::SessionCodes), &Method::POST) => session::new_code(ctx),
+        (Route::Plain(Endpoint::Sessions), &Method::POST) => session::trade(ctx, payload).await,
+        (Route::Plain(Endpoint::Page), &Method::GET) => page::page(ctx),
+        (Route::Asset(file), &Method::GET) => page::asset(ctx, file),
+        _ => Err(ApiError::Method { method: ctx.request.method().to_string(), route }),
     }
 }
 
@@ -250,15 +255,15 @@ struct Data<T> {
     data: T,
 }
 
-fn data(asked: &Asked<'_>, data: impl Serialize) -> Result<HttpResponse, Failure> {
+fn data(ctx: &RequestContext<'_>, data: impl Serialize) -> Result<HttpResponse, ApiError> {
     // No type that is answered with can fail to be written.
     let body = serde_json::to_vec(&Data { data }).unwrap_or_default();
     let mut answer = HttpResponse::Ok();
     answer.insert_header((header::CONTENT_TYPE, JSON));
-    asked.send(answer, body.into())
+    ctx.send(answer, body.into())
 }
 
 /// The body of an answer to HEAD, where its length is not known before it is made.
-fn unsent() -> Unsent {
-    Unsent(BodySize::Stream)
+fn unsent() -> HeadBody {
+    HeadBody(BodySize::Stream)
 }

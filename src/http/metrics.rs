@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
-use super::server::Site;
+use super::server::AppState;
 use crate::actors::messages::Tally;
 use crate::actors::status::LinkState;
 use crate::engine::procfs::is_ours;
@@ -41,12 +41,12 @@ fn escape(text: &str) -> String {
 }
 
 /// The figures as they are now.
-pub(super) fn text(site: &Site, tally: &Tally) -> String {
-    let about = &site.service.about;
+pub(super) fn text(state: &AppState, tally: &Tally) -> String {
+    let status = &state.service.status;
     let mut text = Text(String::new());
     text.family("procstar_build_info", "gauge", "The program; always 1.");
     text.sample("procstar_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
-    let start = about.start.unix_nanos as f64 / 1e9;
+    let start = status.start.unix_nanos as f64 / 1e9;
     text.one(
         "procstar_start_time_seconds",
         "gauge",
@@ -59,17 +59,17 @@ pub(super) fn text(site: &Site, tally: &Tally) -> String {
         "counter",
         "HTTP requests answered, by class of status.",
     );
-    for (class, count) in ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().zip(&site.answered) {
+    for (class, count) in ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().zip(&state.answered) {
         let count = count.load(Ordering::Relaxed) as f64;
         text.sample("procstar_http_requests_total", &[("code", class)], count);
     }
     let help = "HTTP requests refused, by reason; `guess` is a wrong token, session or code.";
     text.family("procstar_http_refusals_total", "counter", help);
-    for (reason, count) in site.refusals.counts() {
+    for (reason, count) in state.refusals.counts() {
         text.sample("procstar_http_refusals_total", &[("reason", reason)], count as f64);
     }
-    connections(&mut text, site);
-    if let Some(server) = &about.server {
+    connections(&mut text, state);
+    if let Some(server) = &status.server {
         let link = server.status.get();
         let registered = f64::from(u8::from(link.state == LinkState::Registered));
         text.one(
@@ -89,18 +89,18 @@ pub(super) fn text(site: &Site, tally: &Tally) -> String {
             text.one("procstar_server_round_trip_seconds", "gauge", help, time.as_secs_f64());
         }
     }
-    resources(&mut text, &[("keeper", about.pid), ("agent", std::process::id())]);
+    resources(&mut text, &[("keeper", status.pid), ("agent", std::process::id())]);
     text.0
 }
 
 /// Listeners, and the connections of peers that have not authenticated.
-fn connections(text: &mut Text, site: &Site) {
-    let (listening, missing) = site.service.about.listeners.count();
+fn connections(text: &mut Text, state: &AppState) {
+    let (listening, missing) = state.service.status.listeners.count();
     text.family("procstar_http_listeners", "gauge", "Addresses to listen on, by state.");
     for (state, count) in [("listening", listening), ("missing", missing)] {
         text.sample("procstar_http_listeners", &[("state", state)], count as f64);
     }
-    let connections = &site.unauthenticated;
+    let connections = &state.unauthenticated;
     text.one(
         "procstar_http_unauthenticated_connections",
         "gauge",

@@ -10,10 +10,10 @@ use serde_json::{Map, Value};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{OpenApi, PartialSchema, ToSchema};
 
-use super::about::AgentBody;
 use super::handlers::session::{CodeBody, SessionBody};
 use super::handlers::{events, output, page, procs, session, state};
 use super::log_level::LogLevelBody;
+use super::status::AgentBody;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -249,7 +249,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::http::route::Place;
+    use crate::http::route::Endpoint;
 
     /// Every path with each of its methods, HEAD left out: it goes with GET.
     #[test]
@@ -264,7 +264,7 @@ mod tests {
                 assert!(!operation["summary"].as_str().unwrap().is_empty(), "{method} {path}");
             }
         }
-        let served = Place::ALL.iter().flat_map(|place| {
+        let served = Endpoint::ALL.iter().flat_map(|place| {
             let methods = place.allow().split(", ").filter(|method| *method != "HEAD");
             methods.map(|method| (place.template().to_owned(), method.to_owned()))
         });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::blocks::Blocks;
+use super::body_stream::BodySource;
 use crate::engine::{Capture, Captures, View};
 use crate::output::BLOCK;
 use crate::report::utf8::boundary;
@@ -113,7 +113,7 @@ fn fill(view: &mut View, at: u64, buf: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
-impl Blocks for Output {
+impl BodySource for Output {
     fn next_block(&mut self) -> io::Result<Option<Bytes>> {
         let room = self.len().min(BLOCK as u64) as usize;
         if room == 0 {

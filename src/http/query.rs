@@ -30,7 +30,7 @@ fn error(text: impl Into<String>) -> QueryError {
 }
 
 impl QueryError {
-    /// One that says this.
+    /// ResultQuery that says this.
     pub(super) fn new(text: impl Into<String>) -> QueryError {
         error(text)
     }
@@ -125,7 +125,7 @@ impl Query {
 
 /// Which processes.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Filter {
+pub(super) struct ProcFilter {
     /// In any of these states; none: in whichever.
     states: Vec<ProcState>,
     /// With all of these labels, whatever the value where there is none.
@@ -134,12 +134,12 @@ pub(super) struct Filter {
     older_than: Option<Duration>,
 }
 
-impl Filter {
+impl ProcFilter {
     /// The names that it takes of a query.
     pub(super) const NAMES: [&'static str; 3] = ["state", "label", "older_than"];
 
     /// The filter of a query.
-    pub(super) fn of(query: &Query) -> Result<Filter, QueryError> {
+    pub(super) fn of(query: &Query) -> Result<ProcFilter, QueryError> {
         let state = |name: &str| match name {
             "running" => Ok(ProcState::Running),
             "terminated" => Ok(ProcState::Terminated),
@@ -152,7 +152,7 @@ impl Filter {
             Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
             None => (text.to_owned(), None),
         };
-        Ok(Filter {
+        Ok(ProcFilter {
             states: query
                 .all("state")
                 .flat_map(|value| value.split(','))
@@ -165,7 +165,7 @@ impl Filter {
 
     /// Whether it lets everything through.
     pub(super) fn is_empty(&self) -> bool {
-        *self == Filter::default()
+        *self == ProcFilter::default()
     }
 
     /// Whether a process is among those that are meant.
@@ -199,8 +199,8 @@ fn output_view(query: &Query) -> Result<OutputView, QueryError> {
 
 /// What is wanted of `GET /procs`.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Listing {
-    pub(super) filter: Filter,
+pub(super) struct ListQuery {
+    pub(super) filter: ProcFilter,
     pub(super) output: OutputView,
     /// The most results; none: all.
     pub(super) limit: Option<usize>,
@@ -208,9 +208,9 @@ pub(super) struct Listing {
     pub(super) cursor: Option<Position>,
 }
 
-impl Listing {
+impl ListQuery {
     /// The listing of a query.
-    pub(super) fn of(query: Option<&str>) -> Result<Listing, QueryError> {
+    pub(super) fn of(query: Option<&str>) -> Result<ListQuery, QueryError> {
         let query = Query::lenient(query)?;
         let limit = query.parsed("limit", "a number")?;
         if limit.is_some_and(|limit| limit == 0 || limit > LIMIT) {
@@ -220,23 +220,28 @@ impl Listing {
         if cursor.is_some() && limit.is_none() {
             return Err(error("cursor: only with limit"));
         }
-        Ok(Listing { filter: Filter::of(&query)?, output: output_view(&query)?, limit, cursor })
+        Ok(ListQuery {
+            filter: ProcFilter::of(&query)?,
+            output: output_view(&query)?,
+            limit,
+            cursor,
+        })
     }
 }
 
 /// What is wanted of `GET /procs/ID`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct One {
+pub(super) struct ResultQuery {
     pub(super) output: OutputView,
     /// How long to wait for the end.
     pub(super) wait: Option<Duration>,
 }
 
-impl One {
+impl ResultQuery {
     /// What a query wants.
-    pub(super) fn of(query: Option<&str>) -> Result<One, QueryError> {
+    pub(super) fn of(query: Option<&str>) -> Result<ResultQuery, QueryError> {
         let query = Query::lenient(query)?;
-        Ok(One { output: output_view(&query)?, wait: query.seconds("wait", LONGEST_WAIT)? })
+        Ok(ResultQuery { output: output_view(&query)?, wait: query.seconds("wait", LONGEST_WAIT)? })
     }
 }
 
@@ -262,14 +267,14 @@ mod tests {
 
     #[test]
     fn listings() {
-        let listing = |text| Listing::of(Some(text));
-        assert_eq!(Listing::of(None).unwrap(), Listing::default());
+        let listing = |text| ListQuery::of(Some(text));
+        assert_eq!(ListQuery::of(None).unwrap(), ListQuery::default());
         let full = "state=running,error&state=terminated&label=a%3Db&label=c&older_than=1.5&output=tail\
                     &tail=10&limit=5&cursor=01-2";
         assert_eq!(
             listing(full).unwrap(),
-            Listing {
-                filter: Filter {
+            ListQuery {
+                filter: ProcFilter {
                     states: vec![ProcState::Running, ProcState::Error, ProcState::Terminated],
                     labels: vec![("a".into(), Some("b".into())), ("c".into(), None)],
                     older_than: Some(Duration::from_millis(1500)),

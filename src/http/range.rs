@@ -4,36 +4,36 @@ use std::ops::Range;
 
 /// What a request wants of something that has a length.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum ByteRange {
     /// All of it: there is no such header, or one that is to be taken for none (another unit, several ranges, no range at all).
     Whole,
     /// These bytes, at least one.
     Part(Range<u64>),
     /// Bytes that are not there.
-    Beyond,
+    Unsatisfiable,
 }
 
 /// Reads the value of a header `Range` for something of `length` bytes.
-pub(super) fn wanted(header: Option<&[u8]>, length: u64) -> Wanted {
+pub(super) fn byte_range(header: Option<&[u8]>, length: u64) -> ByteRange {
     let text = header.and_then(|header| std::str::from_utf8(header).ok()).unwrap_or_default();
     match parse(text) {
-        None => Wanted::Whole,
-        Some(Asked::From(first, last)) if first < length => {
-            Wanted::Part(first..last.map_or(length, |last| last.saturating_add(1).min(length)))
+        None => ByteRange::Whole,
+        Some(RangeSpec::From(first, last)) if first < length => {
+            ByteRange::Part(first..last.map_or(length, |last| last.saturating_add(1).min(length)))
         }
-        Some(Asked::Last(count)) if count > 0 && length > 0 => {
-            Wanted::Part(length.saturating_sub(count)..length)
+        Some(RangeSpec::Last(count)) if count > 0 && length > 0 => {
+            ByteRange::Part(length.saturating_sub(count)..length)
         }
-        Some(_) => Wanted::Beyond,
+        Some(_) => ByteRange::Unsatisfiable,
     }
 }
 
-enum Asked {
+enum RangeSpec {
     From(u64, Option<u64>),
     Last(u64),
 }
 
-fn parse(text: &str) -> Option<Asked> {
+fn parse(text: &str) -> Option<RangeSpec> {
     let (unit, range) = text.split_once('=')?;
     let (first, last) = range.trim().split_once('-')?;
     if !unit.trim().eq_ignore_ascii_case("bytes") {
@@ -45,11 +45,11 @@ fn parse(text: &str) -> Option<Asked> {
         digits.then(|| text.parse().unwrap_or(u64::MAX))
     };
     match (first.trim(), last.trim()) {
-        ("", last) => number(last).map(Asked::Last),
-        (first, "") => number(first).map(|first| Asked::From(first, None)),
+        ("", last) => number(last).map(RangeSpec::Last),
+        (first, "") => number(first).map(|first| RangeSpec::From(first, None)),
         (first, last) => {
             let (first, last) = (number(first)?, number(last)?);
-            (first <= last).then_some(Asked::From(first, Some(last)))
+            (first <= last).then_some(RangeSpec::From(first, Some(last)))
         }
     }
 }
@@ -63,36 +63,36 @@ mod tests {
     #[test]
     fn ranges() {
         for (header, wanted_of_ten) in [
-            ("bytes=0-0", Wanted::Part(0..1)),
-            ("bytes=2-5", Wanted::Part(2..6)),
-            ("Bytes = 2 - 5", Wanted::Part(2..6)),
-            ("bytes=2-", Wanted::Part(2..10)),
-            ("bytes=9-99999999999999999999999", Wanted::Part(9..10)),
-            ("bytes=-3", Wanted::Part(7..10)),
-            ("bytes=-11", Wanted::Part(0..10)),
-            ("bytes=10-", Wanted::Beyond),
-            ("bytes=10-11", Wanted::Beyond),
-            ("bytes=-0", Wanted::Beyond),
-            ("bytes=99999999999999999999999-", Wanted::Beyond),
-            ("bytes=5-2", Wanted::Whole),
-            ("bytes=-", Wanted::Whole),
-            ("bytes=+1-2", Wanted::Whole),
-            ("bytes=0-1,3-4", Wanted::Whole),
-            ("lines=0-1", Wanted::Whole),
-            ("bytes", Wanted::Whole),
-            ("", Wanted::Whole),
+            ("bytes=0-0", ByteRange::Part(0..1)),
+            ("bytes=2-5", ByteRange::Part(2..6)),
+            ("Bytes = 2 - 5", ByteRange::Part(2..6)),
+            ("bytes=2-", ByteRange::Part(2..10)),
+            ("bytes=9-99999999999999999999999", ByteRange::Part(9..10)),
+            ("bytes=-3", ByteRange::Part(7..10)),
+            ("bytes=-11", ByteRange::Part(0..10)),
+            ("bytes=10-", ByteRange::Unsatisfiable),
+            ("bytes=10-11", ByteRange::Unsatisfiable),
+            ("bytes=-0", ByteRange::Unsatisfiable),
+            ("bytes=99999999999999999999999-", ByteRange::Unsatisfiable),
+            ("bytes=5-2", ByteRange::Whole),
+            ("bytes=-", ByteRange::Whole),
+            ("bytes=+1-2", ByteRange::Whole),
+            ("bytes=0-1,3-4", ByteRange::Whole),
+            ("lines=0-1", ByteRange::Whole),
+            ("bytes", ByteRange::Whole),
+            ("", ByteRange::Whole),
         ] {
-            assert_eq!(wanted(Some(header.as_bytes()), 10), wanted_of_ten, "{header}");
+            assert_eq!(byte_range(Some(header.as_bytes()), 10), wanted_of_ten, "{header}");
         }
-        assert_eq!(wanted(None, 10), Wanted::Whole);
-        assert_eq!(wanted(Some(b"bytes=0-"), 0), Wanted::Beyond);
-        assert_eq!(wanted(Some(b"bytes=-1"), 0), Wanted::Beyond);
+        assert_eq!(byte_range(None, 10), ByteRange::Whole);
+        assert_eq!(byte_range(Some(b"bytes=0-"), 0), ByteRange::Unsatisfiable);
+        assert_eq!(byte_range(Some(b"bytes=-1"), 0), ByteRange::Unsatisfiable);
     }
 
     proptest! {
         #[test]
         fn a_part_is_within_and_not_empty(header in "bytes=[0-9]{0,21}-[0-9]{0,21}", length: u64) {
-            if let Wanted::Part(part) = wanted(Some(header.as_bytes()), length) {
+            if let ByteRange::Part(part) = byte_range(Some(header.as_bytes()), length) {
                 prop_assert!(part.start < part.end && part.end <= length);
             }
         }

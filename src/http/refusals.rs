@@ -28,14 +28,14 @@ const FORGET: Duration = Duration::from_secs(600);
 
 /// Who was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Who {
+struct PeerKey {
     /// None on a Unix socket. Of IPv6 the network alone: a host has as many addresses there as it likes.
     address: Option<IpAddr>,
     uid: Option<u32>,
 }
 
-impl Who {
-    fn of(peer: Option<&Peer>) -> Who {
+impl PeerKey {
+    fn of(peer: Option<&Peer>) -> PeerKey {
         let (address, uid) = peer.map_or((None, None), Peer::who);
         let network = |address: Ipv6Addr| {
             let network = u128::from(address) >> 64 << 64;
@@ -45,11 +45,11 @@ impl Who {
             IpAddr::V6(address) => network(address).into(),
             v4 => v4,
         });
-        Who { address, uid }
+        PeerKey { address, uid }
     }
 }
 
-impl fmt::Display for Who {
+impl fmt::Display for PeerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address {
             Some(address) => write!(f, "{address}")?,
@@ -61,7 +61,7 @@ impl fmt::Display for Who {
 
 /// What is known of a peer.
 #[derive(Clone, Copy)]
-struct Known {
+struct PeerRecord {
     refused: u64,
     guesses: u32,
     waiting: usize,
@@ -70,7 +70,7 @@ struct Known {
 
 /// When a refusal is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+enum Throttle {
     Now,
     After(Duration),
     /// At once, with the advice to wait for so long: too many wait already.
@@ -80,7 +80,7 @@ enum Verdict {
 /// The refusals of a service.
 #[derive(Default)]
 pub(super) struct Refusals {
-    peers: Mutex<HashMap<Who, Known>>,
+    peers: Mutex<HashMap<PeerKey, PeerRecord>>,
     counts: [AtomicU64; Kind::ALL.len()],
 }
 
@@ -88,7 +88,7 @@ impl Refusals {
     /// Counts and logs a refusal, and waits as long as its answer shall. Returns the seconds that the peer is advised to wait for, where its
     /// guesses are too many for that.
     pub(super) async fn settle(&self, peer: Option<&Peer>, refusal: &Refusal) -> Option<u64> {
-        let who = Who::of(peer);
+        let who = PeerKey::of(peer);
         let kind =
             Kind::ALL.iter().zip(&self.counts).find(|((kind, _), _)| *kind == refusal.kind());
         if let Some((_, count)) = kind {
@@ -101,13 +101,13 @@ impl Refusals {
             tracing::info!(address = %who, count, reason = %refusal, "refused an HTTP request");
         }
         match verdict {
-            Verdict::Now => None,
-            Verdict::After(delay) => {
-                let _waiting = Waiting { refusals: self, who };
+            Throttle::Now => None,
+            Throttle::After(delay) => {
+                let _waiting = DelayedRefusal { refusals: self, who };
                 tokio::time::sleep(delay).await;
                 None
             }
-            Verdict::TooMany(delay) => Some(delay.as_secs().max(1)),
+            Throttle::TooMany(delay) => Some(delay.as_secs().max(1)),
         }
     }
 
@@ -118,7 +118,7 @@ impl Refusals {
     }
 
     /// Counts a refusal of a peer; returns how many it had, and when it is answered. One that waits has to be noted as done.
-    fn note(&self, who: Who, is_guess: bool, now: Instant) -> (u64, Verdict) {
+    fn note(&self, who: PeerKey, is_guess: bool, now: Instant) -> (u64, Throttle) {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = peers.values().map(|known| known.waiting).sum();
         if peers.len() >= PEERS && !peers.contains_key(&who) {
@@ -126,7 +126,7 @@ impl Refusals {
             let oldest = idle.min_by_key(|(_, known)| known.last).map(|(who, _)| *who);
             oldest.map(|oldest| peers.remove(&oldest));
         }
-        let new = Known { refused: 0, guesses: 0, waiting: 0, last: now };
+        let new = PeerRecord { refused: 0, guesses: 0, waiting: 0, last: now };
         let known = peers.entry(who).or_insert(new);
         if now.saturating_duration_since(known.last) >= FORGET && known.waiting == 0 {
             *known = new;
@@ -134,18 +134,18 @@ impl Refusals {
         known.refused += 1;
         known.last = now;
         if !is_guess {
-            return (known.refused, Verdict::Now);
+            return (known.refused, Throttle::Now);
         }
         let delay = FIRST.saturating_mul(1 << known.guesses.min(16)).min(LONGEST);
         known.guesses = known.guesses.saturating_add(1);
         if known.waiting >= WAITING_OF_ONE || all >= WAITING {
-            return (known.refused, Verdict::TooMany(delay));
+            return (known.refused, Throttle::TooMany(delay));
         }
         known.waiting += 1;
-        (known.refused, Verdict::After(delay))
+        (known.refused, Throttle::After(delay))
     }
 
-    fn done(&self, who: Who) {
+    fn done(&self, who: PeerKey) {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = peers.get_mut(&who) {
             known.waiting = known.waiting.saturating_sub(1);
@@ -154,12 +154,12 @@ impl Refusals {
 }
 
 /// A refusal that waits, as long as this lives: its connection may be closed meanwhile.
-struct Waiting<'a> {
+struct DelayedRefusal<'a> {
     refusals: &'a Refusals,
-    who: Who,
+    who: PeerKey,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for DelayedRefusal<'_> {
     fn drop(&mut self) {
         self.refusals.done(self.who);
     }
@@ -169,8 +169,8 @@ impl Drop for Waiting<'_> {
 mod tests {
     use super::*;
 
-    fn who(last: u8, uid: u32) -> Who {
-        Who { address: Some(IpAddr::from([10, 0, 0, last])), uid: Some(uid) }
+    fn who(last: u8, uid: u32) -> PeerKey {
+        PeerKey { address: Some(IpAddr::from([10, 0, 0, last])), uid: Some(uid) }
     }
 
     #[test]
@@ -180,16 +180,16 @@ mod tests {
             .map(|_| {
                 let (_, verdict) = refusals.note(who(1, 1), true, now);
                 refusals.done(who(1, 1));
-                let Verdict::After(delay) = verdict else { panic!("{verdict:?}") };
+                let Throttle::After(delay) = verdict else { panic!("{verdict:?}") };
                 delay.as_millis()
             })
             .collect();
         assert_eq!(delays, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
         for other in [who(2, 1), who(1, 2)] {
-            assert_eq!(refusals.note(other, true, now), (1, Verdict::After(FIRST)), "{other}");
+            assert_eq!(refusals.note(other, true, now), (1, Throttle::After(FIRST)), "{other}");
         }
-        assert_eq!(refusals.note(who(1, 1), false, now), (9, Verdict::Now), "no guess");
-        assert_eq!(refusals.note(who(1, 1), true, now + FORGET), (1, Verdict::After(FIRST)));
+        assert_eq!(refusals.note(who(1, 1), false, now), (9, Throttle::Now), "no guess");
+        assert_eq!(refusals.note(who(1, 1), true, now + FORGET), (1, Throttle::After(FIRST)));
     }
 
     #[test]
@@ -197,17 +197,17 @@ mod tests {
         let (refusals, now) = (Refusals::default(), Instant::now());
         let note = |who| refusals.note(who, true, now).1;
         for _ in 0..WAITING_OF_ONE {
-            assert!(matches!(note(who(1, 1)), Verdict::After(_)));
+            assert!(matches!(note(who(1, 1)), Throttle::After(_)));
         }
-        assert_eq!(note(who(1, 1)), Verdict::TooMany(FIRST * 16));
+        assert_eq!(note(who(1, 1)), Throttle::TooMany(FIRST * 16));
         for last in 2..=(WAITING / WAITING_OF_ONE) as u8 {
             for _ in 0..WAITING_OF_ONE {
-                assert!(matches!(note(who(last, 1)), Verdict::After(_)), "{last}");
+                assert!(matches!(note(who(last, 1)), Throttle::After(_)), "{last}");
             }
         }
-        assert_eq!(note(who(200, 1)), Verdict::TooMany(FIRST), "of all");
+        assert_eq!(note(who(200, 1)), Throttle::TooMany(FIRST), "of all");
         refusals.done(who(1, 1));
-        assert!(matches!(note(who(1, 1)), Verdict::After(_)));
+        assert!(matches!(note(who(1, 1)), Throttle::After(_)));
     }
 
     #[test]

@@ -16,27 +16,27 @@ macro_rules! places {
     ($($name:ident, $template:literal, $allow:literal;)*) => {
         /// A kind of place.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(super) enum Place {
+        pub(super) enum Endpoint {
             $(#[doc = $template] $name,)*
         }
 
-        impl Place {
+        impl Endpoint {
             /// Every one.
             #[cfg(test)]
-            pub(super) const ALL: &'static [Place] = &[$(Place::$name,)*];
+            pub(super) const ALL: &'static [Endpoint] = &[$(Endpoint::$name,)*];
 
             /// The path, with `{id}`, `{fd}` and `{signal}` for what differs.
             #[cfg(test)]
             pub(super) fn template(self) -> &'static str {
                 match self {
-                    $(Place::$name => $template,)*
+                    $(Endpoint::$name => $template,)*
                 }
             }
 
             /// The methods.
             pub(super) fn allow(self) -> &'static str {
                 match self {
-                    $(Place::$name => $allow,)*
+                    $(Endpoint::$name => $allow,)*
                 }
             }
         }
@@ -68,7 +68,7 @@ places! {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     /// One without anything that differs.
-    Plain(Place),
+    Plain(Endpoint),
     /// `/procs/ID`.
     Proc(ProcId),
     /// `/procs/ID/stop`.
@@ -123,9 +123,9 @@ impl Route {
         let segments = path.strip_prefix('/').ok_or(RouteError::Unknown)?.split('/');
         let segments = segments.map(decode).collect::<Result<Vec<_>, _>>()?;
         let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
-        let plain = |place| Ok(Route::Plain(place));
+        let plain = |endpoint| Ok(Route::Plain(endpoint));
         match *segments.as_slice() {
-            ["procs"] => plain(Place::Procs),
+            ["procs"] => plain(Endpoint::Procs),
             ["procs", id] => Ok(Route::Proc(id.into())),
             ["procs", id, "stop"] => Ok(Route::Stop(id.into())),
             ["procs", id, "signals", signal] => {
@@ -137,38 +137,38 @@ impl Route {
             ["procs", id, "output", fd, "follow"] => {
                 Ok(Route::Follow { id: id.into(), fd: fd.to_owned() })
             }
-            ["events"] => plain(Place::Events),
-            ["events", "ws"] => plain(Place::EventsSocket),
-            ["agent"] => plain(Place::Agent),
-            ["log-level"] => plain(Place::LogLevel),
-            ["healthz"] => plain(Place::Healthz),
-            ["readyz"] => plain(Place::Readyz),
-            ["metrics"] => plain(Place::Metrics),
-            ["openapi.json"] => plain(Place::OpenApi),
-            ["session-codes"] => plain(Place::SessionCodes),
-            ["sessions"] => plain(Place::Sessions),
-            [""] => plain(Place::Page),
+            ["events"] => plain(Endpoint::Events),
+            ["events", "ws"] => plain(Endpoint::EventsSocket),
+            ["agent"] => plain(Endpoint::Agent),
+            ["log-level"] => plain(Endpoint::LogLevel),
+            ["healthz"] => plain(Endpoint::Healthz),
+            ["readyz"] => plain(Endpoint::Readyz),
+            ["metrics"] => plain(Endpoint::Metrics),
+            ["openapi.json"] => plain(Endpoint::OpenApi),
+            ["session-codes"] => plain(Endpoint::SessionCodes),
+            ["sessions"] => plain(Endpoint::Sessions),
+            [""] => plain(Endpoint::Page),
             ["ui", file] => Ok(Route::Asset(file.to_owned())),
             _ => Err(RouteError::Unknown),
         }
     }
 
     /// The kind of place that it is.
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn endpoint(&self) -> Endpoint {
         match self {
-            Route::Plain(place) => *place,
-            Route::Proc(_) => Place::Proc,
-            Route::Stop(_) => Place::Stop,
-            Route::Signal { .. } => Place::Signal,
-            Route::Data { .. } => Place::Data,
-            Route::Follow { .. } => Place::Follow,
-            Route::Asset(_) => Place::Asset,
+            Route::Plain(endpoint) => *endpoint,
+            Route::Proc(_) => Endpoint::Proc,
+            Route::Stop(_) => Endpoint::Stop,
+            Route::Signal { .. } => Endpoint::Signal,
+            Route::Data { .. } => Endpoint::Data,
+            Route::Follow { .. } => Endpoint::Follow,
+            Route::Asset(_) => Endpoint::Asset,
         }
     }
 
     /// The methods that the place takes, as the header `Allow` lists them.
     pub(super) fn allow(&self) -> &'static str {
-        self.place().allow()
+        self.endpoint().allow()
     }
 }
 
@@ -195,8 +195,8 @@ mod tests {
         let signal =
             |id: &str, name: &str| Ok(Route::Signal { id: id.into(), signal: name.to_owned() });
         for (path, route) in [
-            ("/procs", Ok(Route::Plain(Place::Procs))),
-            ("/%70rocs", Ok(Route::Plain(Place::Procs))),
+            ("/procs", Ok(Route::Plain(Endpoint::Procs))),
+            ("/%70rocs", Ok(Route::Plain(Endpoint::Procs))),
             ("/procs/", proc("")),
             ("/procs/a", proc("a")),
             ("/procs/a%2Fb", proc("a/b")),
@@ -219,10 +219,10 @@ mod tests {
             ("/procs/a/stop", Ok(Route::Stop("a".into()))),
             ("/procs//stop", Ok(Route::Stop("".into()))),
             ("/procs/stop", proc("stop")),
-            ("/events", Ok(Route::Plain(Place::Events))),
+            ("/events", Ok(Route::Plain(Endpoint::Events))),
             ("/events/", Err(RouteError::Unknown)),
-            ("/events/ws", Ok(Route::Plain(Place::EventsSocket))),
-            ("/openapi%2Ejson", Ok(Route::Plain(Place::OpenApi))),
+            ("/events/ws", Ok(Route::Plain(Endpoint::EventsSocket))),
+            ("/openapi%2Ejson", Ok(Route::Plain(Endpoint::OpenApi))),
             ("/procs/a/signals/TERM", signal("a", "TERM")),
             ("/procs/a/signals/SIGRTMIN%2B3", signal("a", "SIGRTMIN+3")),
             ("/procs/a/signals/TERM/", Err(RouteError::Unknown)),
@@ -233,7 +233,7 @@ mod tests {
             ("/procs/a/output/stdout/data/x", Err(RouteError::Unknown)),
             ("/procs%2Fa", Err(RouteError::Unknown)),
             ("/Procs", Err(RouteError::Unknown)),
-            ("/", Ok(Route::Plain(Place::Page))),
+            ("/", Ok(Route::Plain(Endpoint::Page))),
             ("/ui", Err(RouteError::Unknown)),
             ("/ui/a%2Fb", Ok(Route::Asset("a/b".to_owned()))),
             ("/ui/app.js/", Err(RouteError::Unknown)),
@@ -246,11 +246,11 @@ mod tests {
 
     #[test]
     fn every_place_is_reached_by_its_path() {
-        for place in Place::ALL {
-            let path = place.template().replace("{id}", "a%2Fb").replace("{fd}", "stdout");
+        for endpoint in Endpoint::ALL {
+            let path = endpoint.template().replace("{id}", "a%2Fb").replace("{fd}", "stdout");
             let path = path.replace("{file}", "app.js");
             let route = Route::parse(&path.replace("{signal}", "TERM")).unwrap();
-            assert_eq!((route.place(), route.allow()), (*place, place.allow()), "{path}");
+            assert_eq!((route.endpoint(), route.allow()), (*endpoint, endpoint.allow()), "{path}");
         }
     }
 

@@ -22,15 +22,15 @@ use actix_web::rt::net::{TcpStream, UnixStream};
 use actix_web::{App, web};
 use futures_util::future::ready;
 
-use super::about::About;
 use super::access::Policy;
-use super::doors::Door;
 use super::guard::Peer;
+use super::listeners::Listener;
 use super::log_level::LogControl;
-use super::page_at::PageAt;
+use super::page_url::PageUrl;
 use super::refusals::Refusals;
-use super::unauthenticated::{Connection, Unauthenticated, UnauthenticatedLimits};
-use super::{answer, handlers};
+use super::status::AgentStatus;
+use super::unauthenticated::{AcceptedConnection, Unauthenticated, UnauthenticatedLimits};
+use super::{handlers, response};
 use crate::actors::messages::{
     AwaitEnd, Delete, GetAll, GetChanges, GetOne, GetPage, GetPosition, GetSnapshot, GetTally,
     Signal, Start, Stop,
@@ -82,16 +82,16 @@ pub struct Service {
     /// Who is let in.
     pub policy: Policy,
     /// Who we are.
-    pub about: Arc<About>,
+    pub status: Arc<AgentStatus>,
     /// Who sets the level of the log.
     pub log: Arc<dyn LogControl>,
     /// What a client may cost.
-    pub limits: Limits,
+    pub limits: HttpLimits,
 }
 
 /// What a client may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct HttpLimits {
     /// Connections at a time, of each of the two kinds: by TCP, and over the Unix socket. More wait until one is closed; descriptors are
     /// kept for the processes' sake.
     pub connections: usize,
@@ -105,9 +105,9 @@ pub struct Limits {
     pub body: u64,
 }
 
-impl Limits {
+impl HttpLimits {
     /// As they are where nothing is configured.
-    pub const DEFAULT: Limits = Limits {
+    pub const DEFAULT: HttpLimits = HttpLimits {
         connections: 2000,
         unauthenticated: UnauthenticatedLimits::DEFAULT,
         handshake_timeout: Duration::from_secs(5),
@@ -116,14 +116,14 @@ impl Limits {
     };
 }
 
-impl Default for Limits {
+impl Default for HttpLimits {
     fn default() -> Self {
-        Limits::DEFAULT
+        HttpLimits::DEFAULT
     }
 }
 
 /// The service with what its threads share.
-pub(super) struct Site {
+pub(super) struct AppState {
     pub(super) service: Service,
     pub(super) watcher: Arc<Watcher>,
     /// Requests answered so far, by the first digit of their status, from 1 on.
@@ -135,10 +135,10 @@ pub(super) struct Site {
     pub(super) unauthenticated: Arc<Unauthenticated>,
 }
 
-impl Site {
+impl AppState {
     /// That of a service which encrypts connections by TCP, or does not.
-    pub(super) fn new(service: Service, encrypts: bool) -> Site {
-        Site {
+    pub(super) fn new(service: Service, encrypts: bool) -> AppState {
+        AppState {
             service,
             watcher: Arc::default(),
             answered: Default::default(),
@@ -153,17 +153,17 @@ impl Site {
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It is served at a door.
-    pub(super) fn opened(&self, door: &Door) {
-        if let Door::Tcp(listeners) = door {
+    /// The service accepts connections on `listener`.
+    pub(super) fn opened(&self, listener: &Listener) {
+        if let Listener::Tcp(listeners) = listener {
             let own = listeners.iter().filter_map(|listener| listener.local_addr().ok());
             self.addresses().extend(own);
         }
     }
 
     /// Where browsers reach the page.
-    pub(super) fn page_at(&self) -> PageAt {
-        PageAt::new(self.addresses().clone(), self.encrypts)
+    pub(super) fn page_at(&self) -> PageUrl {
+        PageUrl::new(self.addresses().clone(), self.encrypts)
     }
 
     /// Finds out who has connected by TCP.
@@ -177,11 +177,11 @@ impl Site {
 
 /// HTTP/1.1 on connections of whichever kind: within a macro, for what it makes has a name for each kind.
 macro_rules! http1 {
-    ($site:expr, $ending:expr, $limits:expr) => {{
-        let (ending, site) = ($ending.clone(), $site.clone());
+    ($state:expr, $ending:expr, $limits:expr) => {{
+        let (ending, state) = ($ending.clone(), $state.clone());
         HttpService::build()
             .expect(fn_service(move |request: Request| {
-                answer::unless_refused(site.clone(), request)
+                response::unless_refused(state.clone(), request)
             }))
             .graceful_shutdown_signal(move || {
                 let ending = ending.clone();
@@ -190,27 +190,27 @@ macro_rules! http1 {
             .client_request_timeout($limits.head_timeout)
             .client_disconnect_timeout(LINGER)
             .keep_alive(KEEP_ALIVE)
-            .on_connect_ext(greet)
-            .h1(app($site.clone()))
+            .on_connect_ext(on_connect)
+            .h1(app($state.clone()))
     }};
 }
 
-fn greet<S>(connection: &Connection<S>, data: &mut Extensions) {
+fn on_connect<S>(connection: &AcceptedConnection<S>, data: &mut Extensions) {
     data.insert(connection.peer().clone());
 }
 
-/// Serves at a door, on threads and with limits of its own, from this call on. The server handles no signal: whoever runs it stops it, by its
+/// Serves on a listener, on threads and with limits of its own, from this call on. The server handles no signal: whoever runs it stops it, by its
 /// [`handle`](Server::handle); a graceful stop gives a second to the requests that are being answered. To be called within a runtime of
 /// actix, which the server must be awaited or spawned on.
 ///
 /// # Errors
 /// The OS error of using a listener.
 pub(super) fn serve(
-    door: Door,
+    listener: Listener,
     tls: Option<Rotating<ServerTls>>,
-    site: &web::Data<Site>,
+    state: &web::Data<AppState>,
 ) -> io::Result<Server> {
-    let limits = site.service.limits;
+    let limits = state.service.limits;
     let builder = Server::build()
         .workers(WORKERS)
         .worker_max_blocking_threads(1)
@@ -218,28 +218,30 @@ pub(super) fn serve(
         .shutdown_timeout(SHUTDOWN_TIMEOUT)
         .disable_signals();
     let ending = builder.graceful_shutdown_signal();
-    let builder = match door {
-        Door::Tcp(listeners) => listeners.into_iter().try_fold(builder, |builder, listener| {
-            let (site, ending) = (site.clone(), ending.clone());
-            match tls.clone() {
-                None => builder.listen("http", listener, move || {
-                    let met = site.clone();
-                    fn_service(move |stream| ready(accept(&met, stream)))
-                        .and_then(http1!(site, ending, limits))
-                }),
-                Some(tls) => builder.listen("https", listener, move || {
-                    let (met, tls) = (site.clone(), tls.clone());
-                    fn_service(move |stream| encrypt(met.clone(), tls.clone(), stream))
-                        .map_err(TlsError::into_service_error)
-                        .and_then(http1!(site, ending, limits).map_err(TlsError::Service))
-                }),
-            }
-        })?,
-        Door::Unix(listener) => {
-            let site = site.clone();
+    let builder = match listener {
+        Listener::Tcp(listeners) => {
+            listeners.into_iter().try_fold(builder, |builder, listener| {
+                let (state, ending) = (state.clone(), ending.clone());
+                match tls.clone() {
+                    None => builder.listen("http", listener, move || {
+                        let met = state.clone();
+                        fn_service(move |stream| ready(accept(&met, stream)))
+                            .and_then(http1!(state, ending, limits))
+                    }),
+                    Some(tls) => builder.listen("https", listener, move || {
+                        let (met, tls) = (state.clone(), tls.clone());
+                        fn_service(move |stream| encrypt(met.clone(), tls.clone(), stream))
+                            .map_err(TlsError::into_service_error)
+                            .and_then(http1!(state, ending, limits).map_err(TlsError::Service))
+                    }),
+                }
+            })?
+        }
+        Listener::Unix(listener) => {
+            let state = state.clone();
             builder.listen_uds("http-unix", listener, move || {
                 fn_service(|stream| ready(accept_unix(stream)))
-                    .and_then(http1!(site, ending, limits))
+                    .and_then(http1!(state, ending, limits))
             })?
         }
     };
@@ -247,30 +249,30 @@ pub(super) fn serve(
 }
 
 /// A connection, and the address of its peer.
-type Accepted<S> = (Connection<S>, Option<SocketAddr>);
+type Accepted<S> = (AcceptedConnection<S>, Option<SocketAddr>);
 
 /// Finds out who has connected.
-fn accept(site: &Site, stream: TcpStream) -> Result<Accepted<TcpStream>, DispatchError> {
-    let peer = site.meet(&stream)?;
+fn accept(state: &AppState, stream: TcpStream) -> Result<Accepted<TcpStream>, DispatchError> {
+    let peer = state.meet(&stream)?;
     let address = stream.peer_addr().ok();
-    Ok((Connection::new(stream, peer), address))
+    Ok((AcceptedConnection::new(stream, peer), address))
 }
 
 fn accept_unix(stream: UnixStream) -> Result<Accepted<UnixStream>, DispatchError> {
     let peer = Peer::on_unix(&stream)?;
-    Ok((Connection::new(stream, peer), None))
+    Ok((AcceptedConnection::new(stream, peer), None))
 }
 
 /// Finds out who has connected, and does the TLS handshake, with the certificate as it is now.
 async fn encrypt(
-    site: web::Data<Site>,
+    state: web::Data<AppState>,
     tls: Rotating<ServerTls>,
     stream: TcpStream,
 ) -> Result<Accepted<TlsStream<TcpStream>>, TlsError<io::Error, Infallible>> {
-    let peer = site.meet(&stream).map_err(TlsError::Tls)?;
+    let peer = state.meet(&stream).map_err(TlsError::Tls)?;
     let config = Arc::clone(&tls.get().config);
     let mut factory = Acceptor::new(Arc::unwrap_or_clone(config));
-    factory.set_handshake_timeout(site.service.limits.handshake_timeout);
+    factory.set_handshake_timeout(state.service.limits.handshake_timeout);
     let made = ServiceFactory::<TcpStream>::new_service(&factory, ()).await;
     let acceptor = made.map_err(|()| TlsError::Tls(io::ErrorKind::Other.into()))?;
     // It holds back more handshakes at a time than it is made for.
@@ -280,18 +282,18 @@ async fn encrypt(
     .await?;
     let stream = acceptor.call(stream).await.inspect_err(|error| {
         if matches!(error, TlsError::Timeout) && peer.probation().is_some() {
-            site.unauthenticated.expire();
+            state.unauthenticated.expire();
         }
     })?;
     let (socket, session) = stream.get_ref();
     let address = socket.peer_addr().ok();
     let certified = session.peer_certificates().is_some_and(|chain| !chain.is_empty());
-    Ok((Connection::new(stream, peer.over_tls(certified)), address))
+    Ok((AcceptedConnection::new(stream, peer.over_tls(certified)), address))
 }
 
 /// What answers requests.
 fn app(
-    site: web::Data<Site>,
+    state: web::Data<AppState>,
 ) -> impl ServiceFactory<
     Request,
     Config = (),
@@ -301,7 +303,7 @@ fn app(
     Future: 'static,
     Service: 'static,
 > {
-    let app = App::new().app_data(site).default_service(web::to(handlers::dispatch));
+    let app = App::new().app_data(state).default_service(web::to(handlers::dispatch));
     let app = app.into_factory().map_err(|error: actix_web::Error| error.error_response());
     map_config(app, |()| AppConfig::default())
 }

@@ -12,8 +12,8 @@ use actix_web::web;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::doors::{Door, Doors};
-use super::server::{Service, Site, serve};
+use super::listeners::{Listener, Listeners};
+use super::server::{AppState, Service, serve};
 use crate::net::keep_alive::keep_alive;
 use crate::net::tls_server::ServerTls;
 use crate::rotating::Rotating;
@@ -23,7 +23,7 @@ use crate::rotating::Rotating;
 pub struct Serving(Rc<Shared>);
 
 struct Shared {
-    site: web::Data<Site>,
+    state: web::Data<AppState>,
     tls: Option<Rotating<ServerTls>>,
     /// Files of Unix sockets that are ours, removed at the end.
     files: RefCell<Vec<PathBuf>>,
@@ -33,35 +33,35 @@ struct Shared {
 }
 
 impl Serving {
-    /// Serves at these doors from now on, in an actix runtime; `socket` is the file of the Unix socket, to be removed at the end.
-    pub fn start(doors: Doors, service: Service, socket: Option<PathBuf>) -> Serving {
-        let Doors { tcp, tls, unix } = doors;
+    /// Serves on these listeners from now on, in an actix runtime; `socket` is the file of the Unix socket, to be removed at the end.
+    pub fn start(listeners: Listeners, service: Service, socket: Option<PathBuf>) -> Serving {
+        let Listeners { tcp, tls, unix } = listeners;
         let serving = Serving(Rc::new(Shared {
-            site: web::Data::new(Site::new(service, tls.is_some())),
+            state: web::Data::new(AppState::new(service, tls.is_some())),
             tls,
             files: RefCell::default(),
             stop: watch::Sender::new(false),
             tasks: RefCell::default(),
         }));
         if !tcp.is_empty() {
-            serving.add(Door::Tcp(tcp), None);
+            serving.add(Listener::Tcp(tcp), None);
         }
         if let Some(unix) = unix {
-            serving.add(Door::Unix(unix), socket);
+            serving.add(Listener::Unix(unix), socket);
         }
         serving
     }
 
-    /// Serves at another door too.
-    pub fn add(&self, door: Door, socket: Option<PathBuf>) {
-        let Shared { site, tls, files, stop, tasks } = &*self.0;
+    /// Serves on another listener too.
+    pub fn add(&self, listener: Listener, socket: Option<PathBuf>) {
+        let Shared { state, tls, files, stop, tasks } = &*self.0;
         files.borrow_mut().extend(socket);
-        site.opened(&door);
-        if let Door::Tcp(listeners) = &door {
+        state.opened(&listener);
+        if let Listener::Tcp(listeners) = &listener {
             // Before anybody connects: a connection inherits it.
             listeners.iter().for_each(keep_alive);
         }
-        let run = run(door, tls.clone(), site.clone(), stop.subscribe());
+        let run = run(listener, tls.clone(), state.clone(), stop.subscribe());
         tasks.borrow_mut().push(actix_rt::spawn(run));
     }
 
@@ -81,19 +81,19 @@ impl Serving {
 }
 
 async fn run(
-    door: Door,
+    listener: Listener,
     tls: Option<Rotating<ServerTls>>,
-    site: web::Data<Site>,
+    state: web::Data<AppState>,
     mut stop: watch::Receiver<bool>,
 ) {
     tokio::select! {
         // That nobody can say so any more is an end too.
         _ = stop.wait_for(|stop| *stop) => return,
-        connected = door.connected() => if let Err(error) = connected {
+        connected = listener.connected() => if let Err(error) = connected {
             tracing::warn!(%error, "starting the http service before it is needed");
         },
     }
-    let server = match serve(door, tls, &site) {
+    let server = match serve(listener, tls, &state) {
         Ok(server) => server,
         Err(error) => {
             tracing::error!(%error, "cannot start the http service");

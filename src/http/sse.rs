@@ -9,9 +9,9 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::Interval;
 
+use super::disconnect::closed;
 use super::feed::{Event, Feed};
-use super::figures::{Wish, look};
-use super::gone::closed;
+use super::stats::{StatsQuery, look};
 
 /// After so long without an event a comment is sent, so that a client behind a proxy is not cut off.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -19,7 +19,7 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// A reader: the changes for it, and where it wants them the figures.
 struct Reader {
     feed: Feed,
-    figures: Option<(Wish, Interval)>,
+    figures: Option<(StatsQuery, Interval)>,
     /// The client's closing of its end.
     closed: Pin<Box<dyn Future<Output = ()>>>,
     first: bool,
@@ -53,7 +53,7 @@ impl Reader {
 /// The body; `connection` is the client's, and open as long as the body lives.
 pub(super) fn stream(
     feed: Feed,
-    figures: Option<Wish>,
+    figures: Option<StatsQuery>,
     connection: Option<RawFd>,
 ) -> impl Stream<Item = io::Result<Bytes>> + use<> {
     let figures = figures.map(|wish| {

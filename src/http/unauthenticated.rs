@@ -20,39 +20,39 @@ use super::guard::Peer;
 
 /// Where connections come from, as their number is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Source {
+pub(super) enum PeerSource {
     /// A user of this machine.
     User(u32),
     /// An address; of IPv6, the network of 64 bits, all of which belongs to one customer.
     Network(IpAddr),
 }
 
-impl Source {
-    pub(super) fn of(user: Option<u32>, address: IpAddr) -> Source {
+impl PeerSource {
+    pub(super) fn of(user: Option<u32>, address: IpAddr) -> PeerSource {
         match (user, address.to_canonical()) {
-            (Some(uid), _) => Source::User(uid),
+            (Some(uid), _) => PeerSource::User(uid),
             (None, IpAddr::V6(address)) => {
                 let network = u128::from(address) >> 64 << 64;
-                Source::Network(Ipv6Addr::from(network).into())
+                PeerSource::Network(Ipv6Addr::from(network).into())
             }
-            (None, address) => Source::Network(address),
+            (None, address) => PeerSource::Network(address),
         }
     }
 }
 
-impl std::fmt::Display for Source {
+impl std::fmt::Display for PeerSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Source::User(uid) => write!(f, "user ID {uid}"),
-            Source::Network(IpAddr::V6(address)) if !address.is_loopback() => {
+            PeerSource::User(uid) => write!(f, "user ID {uid}"),
+            PeerSource::Network(IpAddr::V6(address)) if !address.is_loopback() => {
                 write!(f, "{address}/64")
             }
-            Source::Network(address) => address.fmt(f),
+            PeerSource::Network(address) => address.fmt(f),
         }
     }
 }
 
-/// Limits of such connections.
+/// HttpLimits of such connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnauthenticatedLimits {
     /// How many at a time.
@@ -74,7 +74,7 @@ impl UnauthenticatedLimits {
 
 /// Which limit a connection has reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Full {
+pub(super) enum LimitReached {
     /// That of all connections.
     All,
     /// That of its source.
@@ -84,7 +84,7 @@ pub(super) enum Full {
 /// The slots, and what became of connections.
 #[derive(Default)]
 pub(super) struct Unauthenticated {
-    taken: Mutex<HashMap<Source, usize>>,
+    taken: Mutex<HashMap<PeerSource, usize>>,
     /// Connections that were closed at once: at the limit of all, and at that of their source.
     refused: [AtomicU64; 2],
     /// Connections that were closed when their time was over.
@@ -92,7 +92,7 @@ pub(super) struct Unauthenticated {
 }
 
 impl Unauthenticated {
-    fn taken(&self) -> MutexGuard<'_, HashMap<Source, usize>> {
+    fn taken(&self) -> MutexGuard<'_, HashMap<PeerSource, usize>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -102,14 +102,14 @@ impl Unauthenticated {
     /// The limit that is reached; it is counted, and logged when the count is a power of two.
     pub(super) fn admit(
         self: &Arc<Self>,
-        source: Source,
+        source: PeerSource,
         limits: UnauthenticatedLimits,
-    ) -> Result<Arc<Probation>, Full> {
+    ) -> Result<Arc<Probation>, LimitReached> {
         let mut taken = self.taken();
         let full = if taken.get(&source).is_some_and(|count| *count >= limits.per_source) {
-            Some(Full::Source)
+            Some(LimitReached::Source)
         } else {
-            (taken.values().sum::<usize>() >= limits.connections).then_some(Full::All)
+            (taken.values().sum::<usize>() >= limits.connections).then_some(LimitReached::All)
         };
         if let Some(full) = full {
             drop(taken);
@@ -123,11 +123,13 @@ impl Unauthenticated {
         Ok(Arc::new(Probation { slot: Mutex::new(Some(slot)), until }))
     }
 
-    fn refuse(&self, full: Full, source: Source, limits: UnauthenticatedLimits) {
+    fn refuse(&self, full: LimitReached, source: PeerSource, limits: UnauthenticatedLimits) {
         let [all, of_source] = &self.refused;
         let (count, setting, limit) = match full {
-            Full::All => (all, "http.unauthenticated_connections", limits.connections),
-            Full::Source => (of_source, "http.unauthenticated_per_source", limits.per_source),
+            LimitReached::All => (all, "http.unauthenticated_connections", limits.connections),
+            LimitReached::Source => {
+                (of_source, "http.unauthenticated_per_source", limits.per_source)
+            }
         };
         let count = count.fetch_add(1, Ordering::Relaxed) + 1;
         if count.is_power_of_two() {
@@ -163,7 +165,7 @@ impl Unauthenticated {
 /// A place among the connections that have not authenticated.
 struct Slot {
     of: Arc<Unauthenticated>,
-    source: Source,
+    source: PeerSource,
 }
 
 impl Drop for Slot {
@@ -214,17 +216,17 @@ impl Probation {
 }
 
 /// A connection. It fails once it may last no longer, unless its peer has authenticated.
-pub(super) struct Connection<S> {
+pub(super) struct AcceptedConnection<S> {
     stream: S,
     peer: Peer,
     /// Ends with the probation.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Connection<S> {
-    pub(super) fn new(stream: S, peer: Peer) -> Connection<S> {
+impl<S> AcceptedConnection<S> {
+    pub(super) fn new(stream: S, peer: Peer) -> AcceptedConnection<S> {
         let timer = peer.probation().map(|probation| Box::pin(sleep_until(probation.until)));
-        Connection { stream, peer, timer }
+        AcceptedConnection { stream, peer, timer }
     }
 
     pub(super) fn peer(&self) -> &Peer {
@@ -261,7 +263,7 @@ impl<S> Connection<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for AcceptedConnection<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -273,7 +275,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for AcceptedConnection<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -316,8 +318,8 @@ mod tests {
     const FEW: UnauthenticatedLimits =
         UnauthenticatedLimits { connections: 4, per_source: 2, timeout: Duration::from_secs(1) };
 
-    fn address(text: &str) -> Source {
-        Source::of(None, text.parse().unwrap())
+    fn address(text: &str) -> PeerSource {
+        PeerSource::of(None, text.parse().unwrap())
     }
 
     #[test]
@@ -325,17 +327,17 @@ mod tests {
         let all = Arc::new(Unauthenticated::default());
         let first = [address("192.0.2.1"), address("::ffff:192.0.2.1")];
         let mut kept = first.map(|source| all.admit(source, FEW).unwrap()).to_vec();
-        assert_eq!(all.admit(first[0], FEW).unwrap_err(), Full::Source);
-        kept.push(all.admit(Source::User(7), FEW).unwrap());
+        assert_eq!(all.admit(first[0], FEW).unwrap_err(), LimitReached::Source);
+        kept.push(all.admit(PeerSource::User(7), FEW).unwrap());
         kept.push(all.admit(address("192.0.2.2"), FEW).unwrap());
-        assert_eq!(all.admit(address("192.0.2.3"), FEW).unwrap_err(), Full::All);
+        assert_eq!(all.admit(address("192.0.2.3"), FEW).unwrap_err(), LimitReached::All);
         assert_eq!((all.count(), all.refused()), (4, [("total", 1), ("source", 1)]));
         // One that has authenticated, though it stays, and one that has gone.
         kept[0].end();
         kept.pop();
         assert_eq!(all.count(), 2);
         kept.push(all.admit(first[0], FEW).unwrap());
-        assert_eq!(all.admit(first[0], FEW).unwrap_err(), Full::Source);
+        assert_eq!(all.admit(first[0], FEW).unwrap_err(), LimitReached::Source);
         drop(kept);
         assert_eq!(all.count(), 0);
         assert!(all.taken().is_empty(), "no source is remembered for ever");
@@ -347,7 +349,7 @@ mod tests {
         assert_ne!(address("2001:db8::1"), address("2001:db8:0:1::1"));
         assert_eq!(address("2001:db8::1").to_string(), "2001:db8::/64");
         let local = "127.0.0.1".parse().unwrap();
-        assert_ne!(Source::of(Some(1), local), Source::of(Some(2), local));
-        assert_ne!(Source::of(Some(1), local), Source::of(None, local));
+        assert_ne!(PeerSource::of(Some(1), local), PeerSource::of(Some(2), local));
+        assert_ne!(PeerSource::of(Some(1), local), PeerSource::of(None, local));
     }
 }

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use super::failure::Failure;
+use super::error::ApiError;
 use super::feed::{Event, Feed};
 use crate::net::decoder::{self, Decoder};
 use crate::net::frames::{Opcode, close_payload, server_frame};
@@ -56,11 +56,11 @@ pub(super) fn start(
     feed: Feed,
     request: &HttpRequest,
     payload: Payload,
-) -> Result<HttpResponse, Failure> {
+) -> Result<HttpResponse, ApiError> {
     if request.version() < Version::HTTP_11 {
-        return Err(Failure::Handshake("it takes HTTP/1.1".to_owned()));
+        return Err(ApiError::Handshake("it takes HTTP/1.1".to_owned()));
     }
-    let mut head = handshake(request).map_err(|error| Failure::Handshake(error.to_string()))?;
+    let mut head = handshake(request).map_err(|error| ApiError::Handshake(error.to_string()))?;
     let mut rounds = tokio::time::interval_at(Instant::now() + PING, PING);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let decoder = Decoder::of_client(MESSAGE);

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use procstar::config::read_secret_file;
 use procstar::http::access::{Policy, Remote};
-use procstar::http::{Doors, Limits, listen, listen_on, listen_unix, may_listen};
+use procstar::http::{HttpLimits, Listeners, listen, listen_on, listen_unix, may_listen};
 use procstar::net::tls_server::{rotating_server_tls, server_tls};
 use procstar::rotating::Rotating;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -32,8 +32,8 @@ pub fn loopback() -> Vec<TcpListener> {
 }
 
 fn with_socket(path: &Path) -> World {
-    let doors = Doors { tcp: loopback(), unix: Some(listen_unix(path).unwrap()), tls: None };
-    World::at(doors, Policy::new(own_uid(), None), Limits::default())
+    let doors = Listeners { tcp: loopback(), unix: Some(listen_unix(path).unwrap()), tls: None };
+    World::at(doors, Policy::new(own_uid(), None), HttpLimits::default())
 }
 
 fn over(client: &mut Client, path: &str, headers: &[(&str, &str)]) -> Answer {
@@ -184,7 +184,7 @@ fn remote(authority: &Authority, token: Option<&str>, certificates: bool) -> Opt
         .with_remote(Remote::new(tls.certificate.clone()));
     let tcp = listen((address, 0).into()).unwrap();
     let tls = Some(std::sync::Arc::new(tls).into());
-    Some(World::at(Doors { tcp, tls, unix: None }, policy, Limits::default()))
+    Some(World::at(Listeners { tcp, tls, unix: None }, policy, HttpLimits::default()))
 }
 
 pub fn connect(
@@ -291,8 +291,8 @@ fn a_replaced_certificate_is_shown_from_the_next_connection_on() {
     let (first, _) = authority.issue("agent.example");
     let (cert, key) = (authority.path("agent.example.pem"), authority.path("agent.example.key"));
     let tls = rotating_server_tls(&cert, &key, None).unwrap();
-    let doors = Doors { tcp: loopback(), tls: Some(tls), unix: None };
-    let world = World::at(doors, Policy::new(own_uid(), None), Limits::default());
+    let doors = Listeners { tcp: loopback(), tls: Some(tls), unix: None };
+    let world = World::at(doors, Policy::new(own_uid(), None), HttpLimits::default());
     assert_eq!(shown(&world, &authority), first[0]);
     let mut held = Client::over(connect(&world, &authority, None));
     let (second, _) = authority.issue("agent.example");
@@ -339,11 +339,11 @@ fn a_replaced_token_counts_from_the_next_request_on() {
 }
 
 /// A door on the loopback that speaks TLS, as `agent.example`.
-pub fn loopback_tls(authority: &Authority) -> Doors {
+pub fn loopback_tls(authority: &Authority) -> Listeners {
     authority.issue("agent.example");
     let (cert, key) = (authority.path("agent.example.pem"), authority.path("agent.example.key"));
     let tls = server_tls(&cert, &key, None).unwrap();
-    Doors { tcp: loopback(), tls: Some(Arc::new(tls).into()), unix: None }
+    Listeners { tcp: loopback(), tls: Some(Arc::new(tls).into()), unix: None }
 }
 
 /// The loopback lets in whom it always did, over TLS too.
@@ -351,7 +351,7 @@ pub fn loopback_tls(authority: &Authority) -> Doors {
 fn the_loopback_over_tls() {
     let authority = Authority::new();
     let doors = loopback_tls(&authority);
-    let world = World::at(doors, Policy::new(own_uid(), None), Limits::default());
+    let world = World::at(doors, Policy::new(own_uid(), None), HttpLimits::default());
     assert_eq!(secure(&world, &authority, "Host: localhost\r\n").data(), json!({"procs": {}}));
     secure(&world, &authority, "Host: agent.example\r\n").errors(403);
     let origin = |scheme| format!("Host: localhost:1\r\nOrigin: {scheme}://localhost:1\r\n");
@@ -394,7 +394,7 @@ fn what_may_be_served_where() {
 #[test]
 fn limits_of_bodies_and_heads() {
     let head_timeout = Duration::from_millis(300);
-    let world = limited(Limits { head_timeout, body: 100, ..Limits::default() });
+    let world = limited(HttpLimits { head_timeout, body: 100, ..HttpLimits::default() });
     let spec = format!(r#"{{"specs": {{}}}}{}"#, " ".repeat(100));
     let headers = [("Content-Type", "application/json")];
     let answer = world.send("POST", "/procs", &headers, spec.as_bytes());
@@ -406,15 +406,15 @@ fn limits_of_bodies_and_heads() {
     assert!(client.is_closed());
 }
 
-pub fn limited(limits: Limits) -> World {
-    let doors = Doors { tcp: loopback(), ..Doors::default() };
+pub fn limited(limits: HttpLimits) -> World {
+    let doors = Listeners { tcp: loopback(), ..Listeners::default() };
     World::at(doors, Policy::new(own_uid(), None), limits)
 }
 
 /// One for each thread; more are answered when these are closed.
 #[test]
 fn a_limit_of_connections() {
-    let world = limited(Limits { connections: 2, ..Limits::default() });
+    let world = limited(HttpLimits { connections: 2, ..HttpLimits::default() });
     let mut kept: Vec<Client> = (0..2)
         .map(|_| {
             let mut client = world.client();
@@ -474,9 +474,9 @@ fn both_loopback_addresses_are_bound_or_none() {
 
 #[test]
 fn both_loopback_addresses_are_served() {
-    let doors = Doors { tcp: loopback(), ..Doors::default() };
+    let doors = Listeners { tcp: loopback(), ..Listeners::default() };
     let addresses: Vec<_> = doors.tcp.iter().map(|one| one.local_addr().unwrap()).collect();
-    let _world = World::at(doors, Policy::new(own_uid(), None), Limits::default());
+    let _world = World::at(doors, Policy::new(own_uid(), None), HttpLimits::default());
     for address in addresses {
         let mut client = Client::connect(address);
         client.send("GET /procs HTTP/1.1\r\nHost: localhost\r\n\r\n");

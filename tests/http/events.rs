@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use procstar::http::access::Policy;
-use procstar::http::{Doors, Limits, listen, listen_unix};
+use procstar::http::{HttpLimits, Listeners, listen, listen_unix};
 use serde_json::{Value, json};
 
 use super::client::Client;
@@ -239,8 +239,8 @@ fn a_slow_reader_is_told_what_it_missed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("http.sock");
         let tcp = listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        let doors = Doors { tcp, unix: Some(listen_unix(&path).unwrap()), tls: None };
-        let world = World::at(doors, Policy::new(own_uid(), None), Limits::default());
+        let doors = Listeners { tcp, unix: Some(listen_unix(&path).unwrap()), tls: None };
+        let world = World::at(doors, Policy::new(own_uid(), None), HttpLimits::default());
         let mut slow = open(Client::connect_unix(&path), "");
         let mut quick = open(world.client(), "");
         assert_eq!(slow.short(), "snapshot active []");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use procstar::http::access::Policy;
-use procstar::http::{Doors, Limits, listen, listen_unix};
+use procstar::http::{HttpLimits, Listeners, listen, listen_unix};
 use serde_json::{Value, json};
 
 use super::client::Client;
@@ -14,7 +14,7 @@ use super::harness::{World, own_uid};
 use crate::support::engine::DEADLINE;
 
 /// One for each thread of the service.
-const FEW: Limits = Limits { connections: 2, ..Limits::DEFAULT };
+const FEW: HttpLimits = HttpLimits { connections: 2, ..HttpLimits::DEFAULT };
 
 fn sleeper() -> Value {
     json!({"argv": ["sleep", "1000"], "exe": "/bin/sleep"})
@@ -32,7 +32,7 @@ impl Few {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("http.sock");
         let tcp = listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        let doors = Doors { tcp, unix: Some(listen_unix(&socket).unwrap()), tls: None };
+        let doors = Listeners { tcp, unix: Some(listen_unix(&socket).unwrap()), tls: None };
         Few { world: World::at(doors, Policy::new(own_uid(), None), FEW), socket, _dir: dir }
     }
 

@@ -11,7 +11,7 @@ use procstar::config::LogLevel;
 use procstar::engine::procfs::ProcFs;
 use procstar::engine::{EngineOptions, Places};
 use procstar::http::access::Policy;
-use procstar::http::{About, Doors, Limits, LogControl, Service, Serving, listen};
+use procstar::http::{AgentStatus, HttpLimits, Listeners, LogControl, Service, Serving, listen};
 use procstar::report::ResultContext;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -57,11 +57,15 @@ impl World {
     /// One on `port` that lets in whom `policy` does.
     pub fn with(policy: Policy, port: u16) -> World {
         let listeners = listen((Ipv4Addr::LOCALHOST, port).into()).unwrap();
-        World::at(Doors { tcp: listeners, ..Doors::default() }, policy, Limits::default())
+        World::at(
+            Listeners { tcp: listeners, ..Listeners::default() },
+            policy,
+            HttpLimits::default(),
+        )
     }
 
     /// One behind these doors, of which that to the network must be there.
-    pub fn at(doors: Doors, policy: Policy, limits: Limits) -> World {
+    pub fn at(doors: Listeners, policy: Policy, limits: HttpLimits) -> World {
         let address = doors.tcp[0].local_addr().unwrap();
         let (tell, told) = mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -88,7 +92,7 @@ impl World {
                     position: results.clone().recipient(),
                     context: Arc::new(ResultContext::new(ProcFs::default())),
                     policy,
-                    about: Arc::new(About::default()),
+                    status: Arc::new(AgentStatus::default()),
                     log: Arc::new(Log(Mutex::new(None))),
                     limits,
                 };

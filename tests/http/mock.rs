@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use actix::{Actor, ActorContext, Addr, Context, Handler, Message, ResponseFuture};
 use procstar::actors::messages::{
-    Announce, Changed, Delete, DeleteError, Removed, ShutdownState, Signal, SignalError, Start,
-    StartError, Stop, Told,
+    Announce, Changed, Delete, DeleteError, EngineEvent, Removed, ShutdownState, Signal,
+    SignalError, Start, StartError, Stop,
 };
 use procstar::actors::results::Results;
 use procstar::engine::{Engine, Event};
@@ -39,8 +39,9 @@ pub struct Die;
 impl Mock {
     pub fn start(options: procstar::engine::EngineOptions, results: Addr<Results>) -> Addr<Mock> {
         Mock::create(|ctx| {
-            let told = actix::AsyncContext::address(ctx).recipient::<Told>();
-            let engine = Engine::start(options, move |event| told.do_send(Told(event))).unwrap();
+            let told = actix::AsyncContext::address(ctx).recipient::<EngineEvent>();
+            let engine =
+                Engine::start(options, move |event| told.do_send(EngineEvent(event))).unwrap();
             Mock { engine, procs: Vec::new(), results, tickets: HashMap::new() }
         })
     }
@@ -75,10 +76,10 @@ impl Handler<Die> for Mock {
     }
 }
 
-impl Handler<Told> for Mock {
+impl Handler<EngineEvent> for Mock {
     type Result = ();
 
-    fn handle(&mut self, Told(event): Told, _: &mut Self::Context) {
+    fn handle(&mut self, EngineEvent(event): EngineEvent, _: &mut Self::Context) {
         match event {
             Event::Started(started) => self.learn(Facts::of_start(*started)),
             Event::Ended(ended) => self.learn(Facts::of_end(*ended)),

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use procstar::http::access::{Facts, Header, PeerUser, Policy, decide, peer_user};
+use procstar::http::access::{AccessRequest, Header, PeerUser, Policy, decide, peer_user};
 
 /// A user that this machine need not know.
 const OTHER_UID: u32 = 45_678;
@@ -62,8 +62,8 @@ fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-fn facts(peer: Option<PeerUser>) -> Facts<'static> {
-    Facts { peer, host: Header::One(b"localhost:3000"), ..Facts::default() }
+fn facts(peer: Option<PeerUser>) -> AccessRequest<'static> {
+    AccessRequest { peer, host: Header::One(b"localhost:3000"), ..AccessRequest::default() }
 }
 
 fn here(uid: u32) -> Option<PeerUser> {

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-use procstar::http::Limits;
+use procstar::http::HttpLimits;
 use serde_json::{Value, json};
 
 use super::client::{Answer, Client, tcp};
@@ -264,7 +264,7 @@ fn endless(mut client: Client, head: &str) -> Answer {
 /// The connection is closed some seconds after the answer, whatever still comes.
 #[test]
 fn what_nobody_wants_is_not_read_without_end() {
-    let world = limited(Limits { body: 1000, ..Limits::default() });
+    let world = limited(HttpLimits { body: 1000, ..HttpLimits::default() });
     std::thread::scope(|scope| {
         for (head, status) in [
             ("POST /procs HTTP/1.1\r\nContent-Type: application/json\r\n", 413),
@@ -312,7 +312,7 @@ fn a_body_that_has_come_keeps_the_connection() {
 /// Whoever asks before it sends a body is told at once that it need not.
 #[test]
 fn expectations() {
-    let world = limited(Limits { body: 1000, ..Limits::default() });
+    let world = limited(HttpLimits { body: 1000, ..HttpLimits::default() });
     let post = "POST /procs HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n";
     let json = "Content-Type: application/json\r\n";
     for (head, status) in [

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
 use procstar::http::access::Policy;
-use procstar::http::{Doors, Limits, UnauthenticatedLimits, listen_unix};
+use procstar::http::{HttpLimits, Listeners, UnauthenticatedLimits, listen_unix};
 use serde_json::json;
 
 use super::client::{Client, tcp};
@@ -19,9 +19,14 @@ const TOKEN: &str = "correct horse battery staple";
 const SHORT: Duration = Duration::from_millis(300);
 const LONG: Duration = Duration::from_secs(1000);
 
-fn with(per_source: usize, timeout: Duration) -> Limits {
+fn with(per_source: usize, timeout: Duration) -> HttpLimits {
     let unauthenticated = UnauthenticatedLimits { connections: 64, per_source, timeout };
-    Limits { unauthenticated, head_timeout: LONG, handshake_timeout: LONG, ..Limits::DEFAULT }
+    HttpLimits {
+        unauthenticated,
+        head_timeout: LONG,
+        handshake_timeout: LONG,
+        ..HttpLimits::DEFAULT
+    }
 }
 
 fn policy() -> Policy {
@@ -29,8 +34,8 @@ fn policy() -> Policy {
 }
 
 /// One that trusts nobody without the token.
-fn wary(limits: Limits) -> World {
-    let doors = Doors { tcp: super::doors::loopback(), ..Doors::default() };
+fn wary(limits: HttpLimits) -> World {
+    let doors = Listeners { tcp: super::doors::loopback(), ..Listeners::default() };
     World::at(doors, policy(), limits)
 }
 
@@ -110,10 +115,10 @@ fn a_tls_handshake_has_a_deadline() {
     for (policy, limits, expired) in [
         (
             Policy::new(own_uid(), None),
-            Limits { handshake_timeout: SHORT, ..with(64, LONG) },
+            HttpLimits { handshake_timeout: SHORT, ..with(64, LONG) },
             false,
         ),
-        (policy(), Limits { handshake_timeout: SHORT, ..with(64, LONG) }, true),
+        (policy(), HttpLimits { handshake_timeout: SHORT, ..with(64, LONG) }, true),
     ] {
         let world = World::at(loopback_tls(&authority), policy, limits);
         assert_eq!(tcp(world.address).read(&mut [0]).unwrap(), 0, "it is closed");
@@ -140,9 +145,9 @@ fn a_tls_handshake_has_a_deadline() {
 fn the_unix_socket_is_served_however_many_connect_by_tcp() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("http.sock");
-    let mut doors = Doors { tcp: super::doors::loopback(), ..Doors::default() };
+    let mut doors = Listeners { tcp: super::doors::loopback(), ..Listeners::default() };
     doors.unix = Some(listen_unix(&path).unwrap());
-    let limits = Limits { connections: 2, ..Limits::DEFAULT };
+    let limits = HttpLimits { connections: 2, ..HttpLimits::DEFAULT };
     let world = World::at(doors, Policy::new(own_uid(), None), limits);
     let mut kept = [world.client(), world.client()];
     for client in &mut kept {

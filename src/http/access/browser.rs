@@ -3,7 +3,7 @@
 //! Browsers set these headers themselves, and let no script change them. A service worker that another program has left at our address
 //! sends the same as our page does: what tells it from the page is the [session](super::session).
 
-use super::{Facts, Header, Refusal, quote};
+use super::{AccessRequest, Header, Refusal, quote};
 
 /// What a request is to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,17 +44,17 @@ impl Fetch<'_> {
 ///
 /// # Errors
 /// It comes from another site's page, is not made by script though it changes something, or is for a service worker.
-pub(super) fn check(facts: &Facts<'_>) -> Result<(), Refusal> {
-    let Fetch { site, mode, dest, service_worker } = facts.fetch;
+pub(super) fn check(request: &AccessRequest<'_>) -> Result<(), Refusal> {
+    let Fetch { site, mode, dest, service_worker } = request.fetch;
     if service_worker != Header::Absent || dest == Header::One(b"serviceworker") {
         return Err(Refusal::ServiceWorker);
     }
-    if facts.fetch.is_absent() {
+    if request.fetch.is_absent() {
         return Ok(());
     }
-    let changes = matches!(facts.act, Act::Write | Act::Trade);
+    let changes = matches!(request.act, Act::Write | Act::Trade);
     // A link leads to the page from everywhere. What opens it can neither read it nor keep a hold on it.
-    let is_opened = facts.act == Act::Page
+    let is_opened = request.act == Act::Page
         && mode == Header::One(b"navigate")
         && dest == Header::One(b"document");
     match site {
@@ -72,9 +72,9 @@ pub(super) fn check(facts: &Facts<'_>) -> Result<(), Refusal> {
 }
 
 /// Whether a request must have a session, or the token: one that a browser sends, and that changes something.
-pub(super) fn needs_session(facts: &Facts<'_>) -> bool {
-    let by_browser = facts.origin != Header::Absent || !facts.fetch.is_absent();
-    facts.act == Act::Write && by_browser
+pub(super) fn needs_session(request: &AccessRequest<'_>) -> bool {
+    let by_browser = request.origin != Header::Absent || !request.fetch.is_absent();
+    request.act == Act::Write && by_browser
 }
 
 #[cfg(test)]
@@ -98,14 +98,21 @@ mod tests {
     }
 
     /// As the page's script, or a service worker of its origin, sends it.
-    fn by_script(act: Act) -> Facts<'static> {
+    fn by_script(act: Act) -> AccessRequest<'static> {
         let peer = Some(PeerUser { uid: 1000, is_here: true });
         let fetch = fetch("same-origin", "cors", "empty");
-        Facts { peer, host: Header::One(HOST), origin: ORIGIN, fetch, act, ..Facts::default() }
+        AccessRequest {
+            peer,
+            host: Header::One(HOST),
+            origin: ORIGIN,
+            fetch,
+            act,
+            ..AccessRequest::default()
+        }
     }
 
-    fn decided(facts: &Facts<'_>) -> Result<(), Refusal> {
-        decide(&policy(), facts, 3000, false)
+    fn decided(request: &AccessRequest<'_>) -> Result<(), Refusal> {
+        decide(&policy(), request, 3000, false)
     }
 
     #[test]
@@ -116,21 +123,21 @@ mod tests {
         let write = by_script(Act::Write);
         assert_eq!(decided(&write), Err(Refusal::NoSession));
         // Each of these alone shows a browser.
-        let only_origin = Facts { fetch: Fetch::default(), ..write };
+        let only_origin = AccessRequest { fetch: Fetch::default(), ..write };
         assert_eq!(decided(&only_origin), Err(Refusal::NoSession));
-        let no_origin = Facts { origin: Header::Absent, ..write };
+        let no_origin = AccessRequest { origin: Header::Absent, ..write };
         assert_eq!(decided(&no_origin), Err(Refusal::NoSession));
-        let program = Facts { origin: Header::Absent, fetch: Fetch::default(), ..write };
+        let program = AccessRequest { origin: Header::Absent, fetch: Fetch::default(), ..write };
         assert_eq!(decided(&program), Ok(()));
         let session = Header::One(b"ffffffff.00");
-        assert_eq!(decided(&Facts { session, ..write }), Err(Refusal::WrongSession));
+        assert_eq!(decided(&AccessRequest { session, ..write }), Err(Refusal::WrongSession));
         let session = Header::Several;
-        assert_eq!(decided(&Facts { session, ..write }), Err(Refusal::WrongSession));
+        assert_eq!(decided(&AccessRequest { session, ..write }), Err(Refusal::WrongSession));
         let token = format!("Bearer {TOKEN}");
         let authorization = Header::One(token.as_bytes());
-        assert_eq!(decided(&Facts { authorization, ..write }), Ok(()));
+        assert_eq!(decided(&AccessRequest { authorization, ..write }), Ok(()));
         let authorization = Header::One(b"Bearer x");
-        assert_eq!(decided(&Facts { authorization, ..write }), Err(Refusal::NoSession));
+        assert_eq!(decided(&AccessRequest { authorization, ..write }), Err(Refusal::NoSession));
     }
 
     #[test]
@@ -141,7 +148,7 @@ mod tests {
         assert!(policy.trade(&code.text, HOST, false).is_err(), "not at a shared origin");
         let session = policy.trade(&code.text, host.as_bytes(), false).unwrap();
         let origin = format!("http://{host}");
-        let there = |act, session| Facts {
+        let there = |act, session| AccessRequest {
             host: Header::One(host.as_bytes()),
             origin: Header::One(origin.as_bytes()),
             session,
@@ -155,17 +162,21 @@ mod tests {
         let without = there(Act::Write, Header::Absent);
         assert_eq!(decide(&policy, &without, 3000, false), Err(Refusal::NoSession));
         // With the session of that host, at another address of this service: an earlier program may have been there.
-        let here = Facts { session: with, ..by_script(Act::Write) };
+        let here = AccessRequest { session: with, ..by_script(Act::Write) };
         assert_eq!(decide(&policy, &here, 3000, false), Err(Refusal::WrongSession));
         let other = format!("{}:3000", policy.new_code(false).unwrap().host.unwrap());
-        let facts = Facts { host: Header::One(other.as_bytes()), ..there(Act::Write, with) };
-        assert!(matches!(decide(&policy, &facts, 3000, false), Err(Refusal::ForeignOrigin { .. })));
+        let request =
+            AccessRequest { host: Header::One(other.as_bytes()), ..there(Act::Write, with) };
+        assert!(matches!(
+            decide(&policy, &request, 3000, false),
+            Err(Refusal::ForeignOrigin { .. })
+        ));
         let other_origin = format!("http://{other}");
-        let facts = Facts { origin: Header::One(other_origin.as_bytes()), ..facts };
-        assert_eq!(decide(&policy, &facts, 3000, false), Err(Refusal::WrongSession));
+        let request = AccessRequest { origin: Header::One(other_origin.as_bytes()), ..request };
+        assert_eq!(decide(&policy, &request, 3000, false), Err(Refusal::WrongSession));
         // It lets in nobody who is not let in without it.
         let peer = Some(PeerUser { uid: 1001, is_here: true });
-        let stranger = Facts { peer, ..there(Act::Write, with) };
+        let stranger = AccessRequest { peer, ..there(Act::Write, with) };
         assert!(matches!(decide(&policy, &stranger, 3000, false), Err(Refusal::Stranger { .. })));
         // To another service, or one with another keeper, the host is nobody's.
         assert!(matches!(decided(&there(Act::Page, with)), Err(Refusal::ForeignHost { .. })));
@@ -176,15 +187,15 @@ mod tests {
         let policy = policy();
         let code = policy.new_code(true).unwrap();
         let session = policy.trade(&code.text, HOST, true).unwrap();
-        let write = Facts {
+        let write = AccessRequest {
             origin: Header::One(b"https://127.0.0.1:3000"),
             session: Header::One(session.as_bytes()),
             ..by_script(Act::Write)
         };
         assert_eq!(decide(&policy, &write, 3000, true), Ok(()));
-        let plain = Facts { origin: ORIGIN, ..write };
+        let plain = AccessRequest { origin: ORIGIN, ..write };
         assert_eq!(decide(&policy, &plain, 3000, false), Err(Refusal::WrongSession));
-        let none = Facts { session: Header::Absent, ..write };
+        let none = AccessRequest { session: Header::Absent, ..write };
         assert_eq!(decide(&policy, &none, 3000, true), Err(Refusal::NoSession));
     }
 
@@ -198,7 +209,7 @@ mod tests {
                     ("navigate", "document"),
                     ("navigate", "iframe"),
                 ] {
-                    let facts = Facts {
+                    let request = AccessRequest {
                         origin: Header::Absent,
                         fetch: fetch(site, mode, dest),
                         ..by_script(act)
@@ -209,20 +220,20 @@ mod tests {
                     } else {
                         Err(Refusal::ForeignSite { site: site.to_owned() })
                     };
-                    assert_eq!(decided(&facts), expected, "{site} {mode} {dest} {act:?}");
+                    assert_eq!(decided(&request), expected, "{site} {mode} {dest} {act:?}");
                 }
             }
         }
         let several = Fetch { site: Header::Several, ..by_script(Act::Read).fetch };
-        let facts = Facts { fetch: several, ..by_script(Act::Read) };
-        assert!(matches!(decided(&facts), Err(Refusal::ForeignSite { .. })));
+        let request = AccessRequest { fetch: several, ..by_script(Act::Read) };
+        assert!(matches!(decided(&request), Err(Refusal::ForeignSite { .. })));
     }
 
     #[test]
     fn only_a_script_of_the_page_changes_something_and_no_worker_is_registered() {
         let token = format!("Bearer {TOKEN}");
         let with = |act, fetch| {
-            decided(&Facts {
+            decided(&AccessRequest {
                 fetch,
                 authorization: Header::One(token.as_bytes()),
                 ..by_script(act)

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use nix::sys::socket::{getsockopt, sockopt};
 
-use super::super::doors::SocketPath;
-use super::table::Row;
+use super::super::listeners::SocketPath;
+use super::proc_net_tcp::TcpEntry;
 
 /// The state of a listening socket, as the kernel numbers it.
 const LISTEN: u8 = 10;
@@ -28,7 +28,7 @@ pub fn listens(pid: u32, port: u16) -> bool {
 
 /// Whether one of these sockets, by their inodes, listens on `port`, by the text of a table.
 fn has_listener(table: impl BufRead, port: u16, sockets: &HashSet<u64>) -> bool {
-    table.split(b'\n').map_while(Result::ok).filter_map(|line| Row::parse(&line)).any(|row| {
+    table.split(b'\n').map_while(Result::ok).filter_map(|line| TcpEntry::parse(&line)).any(|row| {
         row.own.1 == port && row.socket.state == LISTEN && sockets.contains(&row.socket.inode)
     })
 }

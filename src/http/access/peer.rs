@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{diag, holder, table};
+use super::{holder, proc_net_tcp, sock_diag};
 use crate::users;
 
 /// TCP states in which a socket can have an owner that uses it, as the kernel numbers them.
@@ -67,7 +67,7 @@ pub fn server_user(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<u32
 
 /// The user who listens at an address of this machine; `None` where nobody does, or where that cannot be found out.
 pub fn listening_user(address: SocketAddr) -> Option<u32> {
-    table::find_listener(address).ok().flatten()
+    proc_net_tcp::find_listener(address).ok().flatten()
 }
 
 /// Finds the peer's end of a connection, where somebody owns it. Addresses of IPv4 mapped into IPv6 are the same as those of IPv4.
@@ -85,13 +85,13 @@ pub fn listening_user(address: SocketAddr) -> Option<u32> {
 /// Where neither way works.
 fn peer_socket(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<Socket>> {
     let ends = Ends::new(peer, local);
-    let diag_error = match diag::find(&ends) {
-        Ok(diag::Answer::Found(socket)) => return Ok(socket.owned()),
-        Ok(diag::Answer::None) => return Ok(None),
-        Ok(diag::Answer::NoneOrNoModule) => None,
+    let diag_error = match sock_diag::find(&ends) {
+        Ok(sock_diag::DiagReply::Found(socket)) => return Ok(socket.owned()),
+        Ok(sock_diag::DiagReply::None) => return Ok(None),
+        Ok(sock_diag::DiagReply::NoneOrNoModule) => None,
         Err(error) => Some(error),
     };
-    match table::find(&ends) {
+    match proc_net_tcp::find(&ends) {
         Ok(socket) => Ok(socket.and_then(Socket::owned)),
         Err(table_error) => {
             let by_netlink = match diag_error {
@@ -156,17 +156,17 @@ mod tests {
     type Lookup = fn(&Ends) -> io::Result<Option<Socket>>;
 
     fn by_netlink(ends: &Ends) -> io::Result<Option<Socket>> {
-        match diag::find(ends)? {
-            diag::Answer::Found(socket) => Ok(Some(socket)),
-            diag::Answer::None | diag::Answer::NoneOrNoModule => Ok(None),
+        match sock_diag::find(ends)? {
+            sock_diag::DiagReply::Found(socket) => Ok(Some(socket)),
+            sock_diag::DiagReply::None | sock_diag::DiagReply::NoneOrNoModule => Ok(None),
         }
     }
 
     /// Both ways, without the first where this machine does not permit it.
     fn lookups() -> Vec<(&'static str, Lookup)> {
-        let mut lookups: Vec<(&'static str, Lookup)> = vec![("table", table::find)];
+        let mut lookups: Vec<(&'static str, Lookup)> = vec![("table", proc_net_tcp::find)];
         let nobody = Ends::new("127.0.0.1:1".parse().unwrap(), "127.0.0.1:1".parse().unwrap());
-        match diag::find(&nobody) {
+        match sock_diag::find(&nobody) {
             Ok(_) => lookups.push(("netlink", by_netlink)),
             Err(error) => eprintln!("netlink is left out: {error}"),
         }

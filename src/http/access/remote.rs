@@ -11,7 +11,7 @@ use crate::net::tls_server::ServerTls;
 use crate::rotating::Rotating;
 
 use super::session::site_of;
-use super::{Bearer, Facts, Header, Policy, Refusal, browser, quote};
+use super::{AccessRequest, Bearer, Header, Policy, Refusal, browser, quote};
 
 /// What a decision on a request from elsewhere rests upon, besides the token.
 #[derive(Clone)]
@@ -74,11 +74,11 @@ impl Policy {
     /// The refusal, for the body of a 403.
     pub fn decide_remote(
         &self,
-        facts: &Facts<'_>,
+        request: &AccessRequest<'_>,
         certified: bool,
         port: u16,
     ) -> Result<(), Refusal> {
-        let host = match facts.host {
+        let host = match request.host {
             Header::Absent => return Err(Refusal::NoHost { port }),
             Header::Several => return Err(Refusal::SeveralHosts { port }),
             Header::One(host) => host,
@@ -92,7 +92,7 @@ impl Policy {
                 scheme.eq_ignore_ascii_case(b"https://") && authority.eq_ignore_ascii_case(host)
             })
         };
-        match facts.origin {
+        match request.origin {
             Header::Absent => {}
             Header::One(origin) if same(origin) => {}
             Header::One(origin) => return Err(Refusal::ForeignOrigin { origin: quote(origin) }),
@@ -100,15 +100,15 @@ impl Policy {
                 return Err(Refusal::ForeignOrigin { origin: "(several)".to_owned() });
             }
         }
-        browser::check(facts)?;
+        browser::check(request)?;
         if !certified {
-            super::check_bearer(self, facts.authorization).map_err(|bearer| match bearer {
+            super::check_bearer(self, request.authorization).map_err(|bearer| match bearer {
                 Bearer::NotConfigured => Refusal::NoCertificate,
                 bearer => Refusal::NoToken { bearer },
             })?;
         }
         // A browser sends its certificate for whatever runs at this address.
-        self.check_session(facts, Some(&site_of(host)))
+        self.check_session(request, Some(&site_of(host)))
     }
 }
 
@@ -133,8 +133,9 @@ mod tests {
         // Whose it is on this machine does not matter.
         let peer = Some(PeerUser { uid: 1000, is_here: true });
         let host = Header::One(host);
-        let facts = Facts { peer, host, origin, authorization: bearer, ..Facts::default() };
-        policy.decide_remote(&facts, false, 3000).map_err(|refusal| refusal.to_string())
+        let request =
+            AccessRequest { peer, host, origin, authorization: bearer, ..AccessRequest::default() };
+        policy.decide_remote(&request, false, 3000).map_err(|refusal| refusal.to_string())
     }
 
     #[test]
@@ -201,10 +202,10 @@ mod tests {
             let refusal = ask(&policy(token), host, Header::Absent, bearer).unwrap_err();
             assert!(refusal.contains(told) && !refusal.contains("s3cret"), "{refusal}");
         }
-        let facts = Facts { host: Header::One(host), ..Facts::default() };
-        assert_eq!(policy(None).decide_remote(&facts, true, 3000), Ok(()));
+        let request = AccessRequest { host: Header::One(host), ..AccessRequest::default() };
+        assert_eq!(policy(None).decide_remote(&request, true, 3000), Ok(()));
         // Without a certificate of our own there is no such way in.
         let none = Policy::new(1000, Some("s3cret".to_owned()));
-        assert!(none.decide_remote(&facts, true, 3000).is_err());
+        assert!(none.decide_remote(&request, true, 3000).is_err());
     }
 }

@@ -16,7 +16,7 @@ use nix::time::{ClockId, clock_gettime};
 use ring::hmac;
 use subtle::ConstantTimeEq as _;
 
-use super::{Authority, Facts, Header, Policy, Refusal, browser, check_bearer};
+use super::{AccessRequest, Authority, Header, Policy, Refusal, browser, check_bearer};
 use crate::page_key::{PageKey, random_bytes};
 
 /// How long a code can be traded.
@@ -158,13 +158,13 @@ impl Policy {
     /// Whether a request has the session that it needs, for this site; or the token, which proves more.
     pub(super) fn check_session(
         &self,
-        facts: &Facts<'_>,
+        request: &AccessRequest<'_>,
         site: Option<&str>,
     ) -> Result<(), Refusal> {
-        if !browser::needs_session(facts) || check_bearer(self, facts.authorization).is_ok() {
+        if !browser::needs_session(request) || check_bearer(self, request.authorization).is_ok() {
             return Ok(());
         }
-        let session = match facts.session {
+        let session = match request.session {
             Header::Absent => return Err(Refusal::NoSession),
             Header::Several => return Err(Refusal::WrongSession),
             Header::One(session) => session,

@@ -10,7 +10,7 @@ const PORT: u16 = 3000;
 const OURS: PeerUser = PeerUser { uid: 1000, is_here: true };
 
 /// A request that is let in, to be spoilt by each test.
-const GOOD: Facts<'static> = Facts {
+const GOOD: AccessRequest<'static> = AccessRequest {
     peer: Some(OURS),
     host: Header::One(b"localhost:3000"),
     origin: Header::Absent,
@@ -30,16 +30,16 @@ fn policy(token: Option<&str>) -> Policy {
 }
 
 fn try_host(host: &[u8]) -> Result<(), Refusal> {
-    decide(&policy(None), &Facts { host: Header::One(host), ..GOOD }, PORT, false)
+    decide(&policy(None), &AccessRequest { host: Header::One(host), ..GOOD }, PORT, false)
 }
 
 fn try_origin(host: &str, origin: &str) -> Result<(), Refusal> {
-    let facts = Facts {
+    let request = AccessRequest {
         host: Header::One(host.as_bytes()),
         origin: Header::One(origin.as_bytes()),
         ..GOOD
     };
-    decide(&policy(None), &facts, PORT, false)
+    decide(&policy(None), &request, PORT, false)
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn our_user_and_root_are_let_in() {
         assert_eq!(
             decide(
                 &policy(None),
-                &Facts { peer: Some(PeerUser { uid, is_here: true }), ..GOOD },
+                &AccessRequest { peer: Some(PeerUser { uid, is_here: true }), ..GOOD },
                 PORT,
                 false
             ),
@@ -60,8 +60,9 @@ fn our_user_and_root_are_let_in() {
         (None, "the user at the other end of the connection cannot be told; "),
     ] {
         let peer = uid.map(|uid| PeerUser { uid, is_here: true });
-        let refusal =
-            decide(&policy(None), &Facts { peer, ..GOOD }, PORT, false).unwrap_err().to_string();
+        let refusal = decide(&policy(None), &AccessRequest { peer, ..GOOD }, PORT, false)
+            .unwrap_err()
+            .to_string();
         assert_eq!(
             refusal,
             format!(
@@ -76,7 +77,7 @@ fn our_user_and_root_are_let_in() {
 fn a_process_of_our_user_in_other_namespaces_needs_the_token() {
     let way = "connect to the Unix socket /run/procstar/http.sock, or ";
     for uid in [1000, 0] {
-        let facts = Facts { peer: Some(PeerUser { uid, is_here: false }), ..GOOD };
+        let request = AccessRequest { peer: Some(PeerUser { uid, is_here: false }), ..GOOD };
         for (token, authorization, how) in [
             (None, Header::Absent, "configure http.token and send it as"),
             (Some("s3cret"), Header::Absent, "send the configured HTTP token as"),
@@ -87,8 +88,8 @@ fn a_process_of_our_user_in_other_namespaces_needs_the_token() {
             ),
         ] {
             let policy = policy(token).with_socket(Some("/run/procstar/http.sock".into()));
-            let facts = Facts { authorization, ..facts };
-            let refusal = decide(&policy, &facts, PORT, false).unwrap_err().to_string();
+            let request = AccessRequest { authorization, ..request };
+            let refusal = decide(&policy, &request, PORT, false).unwrap_err().to_string();
             assert_eq!(
                 refusal,
                 format!(
@@ -99,8 +100,8 @@ fn a_process_of_our_user_in_other_namespaces_needs_the_token() {
             );
         }
         let authorization = Header::One(b"Bearer s3cret");
-        let facts = Facts { authorization, ..facts };
-        assert_eq!(decide(&policy(Some("s3cret")), &facts, PORT, false), Ok(()));
+        let request = AccessRequest { authorization, ..request };
+        assert_eq!(decide(&policy(Some("s3cret")), &request, PORT, false), Ok(()));
     }
 }
 
@@ -115,7 +116,7 @@ fn a_required_token_is_required_by_tcp_and_not_by_the_unix_socket() {
          `Authorization: Bearer TOKEN`"
     );
     let authorization = Header::One(b"Bearer s3cret");
-    assert_eq!(decide(&policy, &Facts { authorization, ..GOOD }, PORT, false), Ok(()));
+    assert_eq!(decide(&policy, &AccessRequest { authorization, ..GOOD }, PORT, false), Ok(()));
     assert_eq!(decide(&policy, &GOOD, 0, false), Ok(()));
 }
 
@@ -123,7 +124,7 @@ fn a_required_token_is_required_by_tcp_and_not_by_the_unix_socket() {
 fn only_the_configured_token_lets_others_in() {
     let with = |token: Option<&str>, authorization: &[u8]| {
         let authorization = Header::One(authorization);
-        decide(&policy(token), &Facts { peer: None, authorization, ..GOOD }, PORT, false)
+        decide(&policy(token), &AccessRequest { peer: None, authorization, ..GOOD }, PORT, false)
     };
     for good in ["Bearer s3cret", "bearer s3cret", "BEARER  s3cret"] {
         assert_eq!(with(Some("s3cret"), good.as_bytes()), Ok(()), "{good}");
@@ -152,7 +153,7 @@ fn only_the_configured_token_lets_others_in() {
             assert_eq!(bearer, Bearer::NotConfigured);
         }
     }
-    let twice = Facts { peer: None, authorization: Header::Several, ..GOOD };
+    let twice = AccessRequest { peer: None, authorization: Header::Several, ..GOOD };
     assert!(decide(&policy(Some("s3cret")), &twice, PORT, false).is_err());
 }
 
@@ -160,11 +161,11 @@ fn only_the_configured_token_lets_others_in() {
 fn a_token_does_not_make_up_for_a_foreign_host_or_origin() {
     let authorization = Header::One(b"Bearer s3cret");
     let host = Header::One(b"evil.example");
-    let facts = Facts { host, authorization, ..GOOD };
-    assert!(decide(&policy(Some("s3cret")), &facts, PORT, false).is_err());
+    let request = AccessRequest { host, authorization, ..GOOD };
+    assert!(decide(&policy(Some("s3cret")), &request, PORT, false).is_err());
     let origin = Header::One(b"http://evil.example");
-    let facts = Facts { origin, authorization, ..GOOD };
-    assert!(decide(&policy(Some("s3cret")), &facts, PORT, false).is_err());
+    let request = AccessRequest { origin, authorization, ..GOOD };
+    assert!(decide(&policy(Some("s3cret")), &request, PORT, false).is_err());
 }
 
 #[test]
@@ -233,7 +234,7 @@ fn other_hosts_are_refused() {
         assert_eq!(refusal, Refusal::ForeignHost { host: host.to_owned(), port: PORT }, "{host}");
     }
     assert!(try_host(b"localhost\xff").is_err());
-    let host = |host| decide(&policy(None), &Facts { host, ..GOOD }, PORT, false);
+    let host = |host| decide(&policy(None), &AccessRequest { host, ..GOOD }, PORT, false);
     assert_eq!(host(Header::Absent), Err(Refusal::NoHost { port: PORT }));
     assert_eq!(host(Header::Several), Err(Refusal::SeveralHosts { port: PORT }));
 }
@@ -271,7 +272,7 @@ fn only_our_own_origin_is_let_in() {
             "{host} {origin}"
         );
     }
-    let several = Facts { origin: Header::Several, ..GOOD };
+    let several = AccessRequest { origin: Header::Several, ..GOOD };
     assert!(decide(&policy(None), &several, PORT, false).is_err());
 }
 
@@ -339,13 +340,13 @@ proptest! {
         uid in prop::option::of(1_u32..1000),
         is_here in any::<bool>(),
     ) {
-        let facts = Facts {
+        let request = AccessRequest {
             peer: uid.map(|uid| PeerUser { uid, is_here }),
             host: Header::One(&host),
             origin: Header::One(&origin),
             authorization: Header::One(&authorization),
-            ..Facts::default()
+            ..AccessRequest::default()
         };
-        prop_assert!(decide(&policy(Some("a token that nobody guesses")), &facts, PORT, false).is_err());
+        prop_assert!(decide(&policy(Some("a token that nobody guesses")), &request, PORT, false).is_err());
     }
 }

@@ -4,21 +4,21 @@ use actix_web::HttpResponse;
 use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderName};
 
-use super::{Asked, unsent};
+use super::{RequestContext, unsent};
 use crate::actors::messages::Position;
-use crate::http::failure::{Errors, Failure, Problem};
-use crate::http::feed::{Feed, Told};
-use crate::http::figures::Wish;
+use crate::http::error::{ApiError, Errors, Problem};
+use crate::http::feed::{Feed, ResultDetail};
 use crate::http::openapi::EventBody;
 use crate::http::query::Query;
+use crate::http::stats::StatsQuery;
 use crate::http::{guard, sse, ws};
 
 /// With which a browser goes on where it was cut off.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The changes that a request wants. A text that is no position of ours is one of which nothing is known.
-fn feed(asked: &Asked<'_>, query: &Query) -> Result<Feed, Failure> {
-    let header = asked.request.headers().get(LAST_EVENT_ID);
+fn feed(ctx: &RequestContext<'_>, query: &Query) -> Result<Feed, ApiError> {
+    let header = ctx.request.headers().get(LAST_EVENT_ID);
     // The header is the later one: a browser repeats the query that it was given first.
     let after = match header.and_then(|value| value.to_str().ok()) {
         Some(id) => Some(id),
@@ -26,8 +26,8 @@ fn feed(asked: &Asked<'_>, query: &Query) -> Result<Feed, Failure> {
     };
     let after = after.filter(|text| !text.is_empty());
     let after = after.map(|text| text.parse::<Position>().unwrap_or_default());
-    let told = if query.switch("brief")? { Told::Brief } else { Told::Whole };
-    Ok(Feed::new(asked.service().clone(), after, told))
+    let detail = if query.switch("brief")? { ResultDetail::Summary } else { ResultDetail::Full };
+    Ok(Feed::new(ctx.service().clone(), after, detail))
 }
 
 /// Every change once and in order, as server-sent events: a snapshot, and what comes after it.
@@ -48,16 +48,16 @@ fn feed(asked: &Asked<'_>, query: &Query) -> Result<Feed, Failure> {
         (status = 406, description = "The bytes as they are, which alone are there, are not acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) fn stream(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
-    let [figures, id] = Wish::NAMES;
-    let query = Query::parse(asked.query(), &["after", "brief", figures, id])?;
-    let (feed, figures) = (feed(asked, &query)?, Wish::of(&query)?);
-    asked.choose(&[])?;
+pub(super) fn stream(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
+    let [figures, id] = StatsQuery::NAMES;
+    let query = Query::parse(ctx.query(), &["after", "brief", figures, id])?;
+    let (feed, figures) = (feed(ctx, &query)?, StatsQuery::of(&query)?);
+    ctx.choose(&[])?;
     let mut answer = HttpResponse::Ok();
     answer.insert_header((header::CONTENT_TYPE, "text/event-stream"));
-    match asked.head {
+    match ctx.head {
         true => Ok(answer.body(unsent())),
-        false => Ok(answer.streaming(sse::stream(feed, figures, guard::connection(asked.request)))),
+        false => Ok(answer.streaming(sse::stream(feed, figures, guard::connection(ctx.request)))),
     }
 }
 
@@ -74,7 +74,10 @@ pub(super) fn stream(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
         (status = 400, description = "The query is not understood, or this is no WebSocket's handshake", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) fn socket(asked: &Asked<'_>, payload: &mut Payload) -> Result<HttpResponse, Failure> {
-    let feed = feed(asked, &Query::parse(asked.query(), &["after", "brief"])?)?;
-    ws::start(feed, asked.request, payload.take())
+pub(super) fn socket(
+    ctx: &RequestContext<'_>,
+    payload: &mut Payload,
+) -> Result<HttpResponse, ApiError> {
+    let feed = feed(ctx, &Query::parse(ctx.query(), &["after", "brief"])?)?;
+    ws::start(feed, ctx.request, payload.take())
 }

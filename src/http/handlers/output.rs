@@ -9,17 +9,19 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 
-use super::{Asked, unsent};
+use super::{RequestContext, unsent};
 use crate::engine::Capture;
-use crate::http::blocks::{BlockStream, Unsent};
-use crate::http::coding::{CODINGS, Choice, Coded, Coding, WORTH, shrinks};
-use crate::http::conditions::range_holds;
-use crate::http::failure::{Errors, Failure, Problem};
-use crate::http::gone::closed;
+use crate::http::body_stream::{BodyStream, HeadBody};
+use crate::http::content_encoding::{
+    AcceptedEncoding, COMPRESSED, ContentEncoding, EncodedBody, WORTH, shrinks,
+};
+use crate::http::disconnect::closed;
+use crate::http::error::{ApiError, Errors, Problem};
 use crate::http::guard;
 use crate::http::output::Output;
+use crate::http::preconditions::range_holds;
 use crate::http::query::Query;
-use crate::http::range::{Wanted, wanted};
+use crate::http::range::{ByteRange, byte_range};
 use crate::output::follow::{Closed, Follower, Wish};
 use crate::report::Facts;
 use crate::spec::{FdName, ProcId};
@@ -29,26 +31,26 @@ const OFFSET: HeaderName = HeaderName::from_static("procstar-offset");
 
 /// A process's capture, which is there.
 fn captured(
-    asked: &Asked<'_>,
+    ctx: &RequestContext<'_>,
     facts: &Facts,
     id: &ProcId,
     fd: &str,
-) -> Result<(FdName, Output), Failure> {
+) -> Result<(FdName, Output), ApiError> {
     // What is no fd name is not captured either.
     let fd_name = fd.parse().ok();
     let capture = fd_name.and_then(|fd| facts.captures.get(fd));
-    if capture.is_some_and(|capture| facts.has_lost(capture, &asked.service().context)) {
-        return Err(Failure::CaptureGone { id: id.clone(), fd: fd.to_owned() });
+    if capture.is_some_and(|capture| facts.has_lost(capture, &ctx.service().context)) {
+        return Err(ApiError::CaptureGone { id: id.clone(), fd: fd.to_owned() });
     }
     // It stays open, and verified, until the body has it.
     let view = capture.map(Capture::view);
     if let Some(Err(error)) = &view
         && Capture::is_changed(error)
     {
-        return Err(Failure::CaptureChanged { id: id.clone(), fd: fd.to_owned() });
+        return Err(ApiError::CaptureChanged { id: id.clone(), fd: fd.to_owned() });
     }
     let found = fd_name.and_then(|fd| Output::new(&facts.captures, fd).map(|output| (fd, output)));
-    found.ok_or_else(|| Failure::NotCaptured { id: id.clone(), fd: fd.to_owned() })
+    found.ok_or_else(|| ApiError::NotCaptured { id: id.clone(), fd: fd.to_owned() })
 }
 
 /// What a process's fd has captured so far.
@@ -82,14 +84,14 @@ fn captured(
     ),
 )]
 pub(super) async fn data(
-    asked: &Asked<'_>,
+    ctx: &RequestContext<'_>,
     id: &ProcId,
     fd: &str,
-) -> Result<HttpResponse, Failure> {
-    let query = Query::lenient(asked.query())?;
+) -> Result<HttpResponse, ApiError> {
+    let query = Query::lenient(ctx.query())?;
     let chars = query.switch("chars")?;
-    let facts = asked.find(id).await?;
-    let (name, output) = captured(asked, &facts, id, fd)?;
+    let facts = ctx.find(id).await?;
+    let (name, output) = captured(ctx, &facts, id, fd)?;
     let length = output.len();
     // What has ended does not change any more, or that would be noticed.
     let content = facts.captures.get(name).filter(|_| !facts.is_running()).and_then(Capture::tag);
@@ -97,25 +99,25 @@ pub(super) async fn data(
         let ended = facts.stop().map_or(0, |stop| stop.unix_nanos);
         format!("\"{ended:x}-{length:x}-{content}\"")
     });
-    let choice = asked.choose(CODINGS)?;
+    let choice = ctx.choose(COMPRESSED)?;
     // RFC 9110 gives a range no meaning but for GET. It is one of the bytes as they are.
-    let range = asked.headers().get(header::RANGE).map(HeaderValue::as_bytes);
-    let range = range.filter(|_| !asked.head && choice.identity);
-    let range = range.filter(|_| range_holds(asked.headers(), tag.as_deref()));
-    if range.is_some() && !asked.wants(tag.as_deref())? {
+    let range = ctx.headers().get(header::RANGE).map(HeaderValue::as_bytes);
+    let range = range.filter(|_| !ctx.head && choice.identity);
+    let range = range.filter(|_| range_holds(ctx.headers(), tag.as_deref()));
+    if range.is_some() && !ctx.wants(tag.as_deref())? {
         return Ok(unchanged(tag));
     }
-    let part = match wanted(range, length) {
-        Wanted::Whole => None,
-        Wanted::Part(part) => Some(part),
-        Wanted::Beyond => return Err(Failure::Beyond { length }),
+    let part = match byte_range(range, length) {
+        ByteRange::Whole => None,
+        ByteRange::Part(part) => Some(part),
+        ByteRange::Unsatisfiable => return Err(ApiError::RangeNotSatisfiable { length }),
     };
     let cut = match chars {
         true => output.whole_chars(part.clone().unwrap_or(0..length), facts.is_running())?,
         false => part.clone().unwrap_or(0..length),
     };
     if part.is_some() && cut.is_empty() {
-        return Err(Failure::NoCharacter { length });
+        return Err(ApiError::NoCharacter { length });
     }
     let mut answer = HttpResponse::build(StatusCode::OK);
     answer
@@ -124,10 +126,10 @@ pub(super) async fn data(
         .insert_header((header::VARY, "Accept-Encoding"));
     let coding = match part {
         None => coding_of_whole(choice, &output, &cut)?,
-        Some(_) => Coding::Identity,
+        Some(_) => ContentEncoding::Identity,
     };
     let tag = tag.map(|tag| tag_in(coding, &tag));
-    if !asked.wants(tag.as_deref())? {
+    if !ctx.wants(tag.as_deref())? {
         return Ok(unchanged(tag));
     }
     if let Some(tag) = tag {
@@ -139,7 +141,7 @@ pub(super) async fn data(
             .status(StatusCode::PARTIAL_CONTENT)
             .insert_header((header::CONTENT_RANGE, format!("bytes {start}-{}/{length}", end - 1)));
     }
-    send(asked, answer, output, &cut, coding)
+    send(ctx, answer, output, &cut, coding)
 }
 
 /// The answer to a client that has it already.
@@ -157,42 +159,46 @@ fn unchanged(tag: Option<String>) -> HttpResponse {
 const CODED: u64 = 1 << 30;
 
 /// The coding of all that is captured: what the client likes most, where that is worth it or the client takes nothing else.
-fn coding_of_whole(choice: Choice, output: &Output, cut: &Range<u64>) -> io::Result<Coding> {
+fn coding_of_whole(
+    choice: AcceptedEncoding,
+    output: &Output,
+    cut: &Range<u64>,
+) -> io::Result<ContentEncoding> {
     let length = cut.end - cut.start;
     let worth =
         || Ok::<_, io::Error>((WORTH..=CODED).contains(&length) && shrinks(&output.sample()?));
-    let encoded = choice.coding != Coding::Identity && (!choice.identity || worth()?);
-    Ok(if encoded { choice.coding } else { Coding::Identity })
+    let encoded = choice.coding != ContentEncoding::Identity && (!choice.identity || worth()?);
+    Ok(if encoded { choice.coding } else { ContentEncoding::Identity })
 }
 
 /// The tag of bytes in a coding: of other bytes, so another tag.
-fn tag_in(coding: Coding, tag: &str) -> String {
+fn tag_in(coding: ContentEncoding, tag: &str) -> String {
     match coding {
-        Coding::Identity => tag.to_owned(),
+        ContentEncoding::Identity => tag.to_owned(),
         coding => format!("{}-{}\"", tag.trim_end_matches('"'), coding.name()),
     }
 }
 
 /// Captured bytes, in a coding.
 fn send(
-    asked: &Asked<'_>,
+    ctx: &RequestContext<'_>,
     mut answer: HttpResponseBuilder,
     mut output: Output,
     part: &Range<u64>,
-    coding: Coding,
-) -> Result<HttpResponse, Failure> {
+    coding: ContentEncoding,
+) -> Result<HttpResponse, ApiError> {
     output.cut(part);
     let length = output.len();
-    if coding != Coding::Identity {
+    if coding != ContentEncoding::Identity {
         answer.insert_header((header::CONTENT_ENCODING, coding.name()));
     }
-    Ok(match (coding, asked.head) {
-        (Coding::Identity, true) => answer.body(Unsent(BodySize::Sized(length))),
-        (Coding::Identity, false) => {
-            answer.body(SizedStream::new(length, BlockStream::new(output)))
+    Ok(match (coding, ctx.head) {
+        (ContentEncoding::Identity, true) => answer.body(HeadBody(BodySize::Sized(length))),
+        (ContentEncoding::Identity, false) => {
+            answer.body(SizedStream::new(length, BodyStream::new(output)))
         }
         (_, true) => answer.body(unsent()),
-        (_, false) => answer.streaming(BlockStream::new(Coded::new(output, coding)?)),
+        (_, false) => answer.streaming(BodyStream::new(EncodedBody::new(output, coding)?)),
     })
 }
 
@@ -219,16 +225,16 @@ fn send(
     ),
 )]
 pub(super) async fn follow(
-    asked: &Asked<'_>,
+    ctx: &RequestContext<'_>,
     id: &ProcId,
     fd: &str,
-) -> Result<HttpResponse, Failure> {
-    let query = Query::parse(asked.query(), &["from", "chars"])?;
-    asked.choose(&[])?;
+) -> Result<HttpResponse, ApiError> {
+    let query = Query::parse(ctx.query(), &["from", "chars"])?;
+    ctx.choose(&[])?;
     let chars = query.switch("chars")?;
     let from = query.parsed::<i128>("from", "a number of bytes, negative from the end")?;
-    let facts = asked.find(id).await?;
-    let (fd, output) = captured(asked, &facts, id, fd)?;
+    let facts = ctx.find(id).await?;
+    let (fd, output) = captured(ctx, &facts, id, fd)?;
     let length = output.len();
     let from = match from.unwrap_or(0) {
         from @ 0.. => u64::try_from(from).unwrap_or(u64::MAX),
@@ -242,15 +248,15 @@ pub(super) async fn follow(
     answer
         .insert_header((header::CONTENT_TYPE, HeaderValue::from_static(output.content_type())))
         .insert_header((OFFSET, from));
-    if asked.head {
+    if ctx.head {
         return Ok(answer.body(unsent()));
     }
     let wish = Wish { fd, from, chars };
-    let closed: Closed = match guard::connection(asked.request) {
+    let closed: Closed = match guard::connection(ctx.request) {
         Some(connection) => Box::pin(closed(connection)),
         None => Box::pin(std::future::pending()),
     };
-    let watcher = Arc::clone(&asked.site.watcher);
-    let follower = Follower::new(&facts, wish, &asked.service().end, &watcher, closed);
+    let watcher = Arc::clone(&ctx.state.watcher);
+    let follower = Follower::new(&facts, wish, &ctx.service().end, &watcher, closed);
     Ok(answer.streaming(follower.stream()))
 }

@@ -4,10 +4,10 @@ use actix_web::HttpResponse;
 use actix_web::body::BodySize;
 use actix_web::http::header;
 
-use super::Asked;
-use crate::http::blocks::Unsent;
-use crate::http::coding::Coding;
-use crate::http::failure::{Errors, Failure, Problem};
+use super::RequestContext;
+use crate::http::body_stream::HeadBody;
+use crate::http::content_encoding::ContentEncoding;
+use crate::http::error::{ApiError, Errors, Problem};
 use crate::http::page::{Asset, INDEX, POLICY, find};
 
 /// The page for people.
@@ -22,8 +22,8 @@ use crate::http::page::{Asset, INDEX, POLICY, find};
         (status = 412, description = "`If-Match` names another `ETag`", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) fn page(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
-    asset(asked, INDEX)
+pub(super) fn page(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
+    asset(ctx, INDEX)
 }
 
 /// A file of the page.
@@ -46,12 +46,12 @@ pub(super) fn page(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
         (status = 412, description = "`If-Match` names another `ETag`", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) fn asset(asked: &Asked<'_>, name: &str) -> Result<HttpResponse, Failure> {
-    let Some(asset) = find(name) else { return Err(Failure::NoAsset(name.to_owned())) };
-    let packed = asked.choose(&[Coding::Gzip])?.coding == Coding::Gzip;
+pub(super) fn asset(ctx: &RequestContext<'_>, name: &str) -> Result<HttpResponse, ApiError> {
+    let Some(asset) = find(name) else { return Err(ApiError::NoAsset(name.to_owned())) };
+    let packed = ctx.choose(&[ContentEncoding::Gzip])?.coding == ContentEncoding::Gzip;
     let Asset { hash, plain, gzip, .. } = asset;
     let tag = if packed { format!("\"{hash}-gz\"") } else { format!("\"{hash}\"") };
-    let wanted = asked.wants(Some(&tag))?;
+    let wanted = ctx.wants(Some(&tag))?;
     let mut answer = if wanted { HttpResponse::Ok() } else { HttpResponse::NotModified() };
     answer
         .insert_header((header::ETAG, tag))
@@ -65,10 +65,10 @@ pub(super) fn asset(asked: &Asked<'_>, name: &str) -> Result<HttpResponse, Failu
     answer.insert_header((header::CONTENT_TYPE, asset.content_type()));
     let body = if packed { gzip } else { plain };
     if packed {
-        answer.insert_header((header::CONTENT_ENCODING, Coding::Gzip.name()));
+        answer.insert_header((header::CONTENT_ENCODING, ContentEncoding::Gzip.name()));
     }
-    Ok(match asked.head {
-        true => answer.body(Unsent(BodySize::Sized(body.len() as u64))),
+    Ok(match ctx.head {
+        true => answer.body(HeadBody(BodySize::Sized(body.len() as u64))),
         false => answer.body(body.clone()),
     })
 }

@@ -10,18 +10,18 @@ use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Asked, STOP_BODY, data, unless_gone};
+use super::{RequestContext, STOP_BODY, data, unless_gone};
 use crate::actors::messages::{
     AwaitEnd, Delete, GetAll, GetOne, GetPage, Page, Position, Signal, SignalError, Start, Stop,
 };
 use crate::engine::TimePoint;
-use crate::http::failure::{Errors, Failure, Problem};
+use crate::http::error::{ApiError, Errors, Problem};
 use crate::http::openapi::{
     EmptyAnswer, NamedAnswer, OutputShown, ProcState, ProcsAnswer, SpecsBody,
 };
-use crate::http::query::{Filter, Listing, One, Query};
-use crate::http::results::Results;
-use crate::http::{body, conditions, gone, guard};
+use crate::http::query::{ListQuery, ProcFilter, Query, ResultQuery};
+use crate::http::results_body::ResultsBody;
+use crate::http::{disconnect, guard, preconditions, request_body};
 use crate::report::Facts;
 use crate::signal::signal_number;
 use crate::spec::ProcId;
@@ -64,36 +64,36 @@ struct Named<'a> {
         (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
     ),
 )]
-pub(super) async fn list(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
-    let listing = Listing::of(asked.query())?;
+pub(super) async fn list(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
+    let listing = ListQuery::of(ctx.query())?;
     let now = TimePoint::now();
-    let context = Arc::clone(&asked.service().context);
+    let context = Arc::clone(&ctx.service().context);
     let results = match listing.limit {
         None => {
-            let mut procs = asked.service().all.send(GetAll).await?;
+            let mut procs = ctx.service().all.send(GetAll).await?;
             procs.retain(|facts| listing.filter.admits(facts, now));
-            Results::new(procs, context, listing.output)
+            ResultsBody::new(procs, context, listing.output)
         }
         Some(limit) => {
-            let (procs, next) = page(asked, &listing, limit).await?;
-            Results::new(procs, context, listing.output).page(next)
+            let (procs, next) = page(ctx, &listing, limit).await?;
+            ResultsBody::new(procs, context, listing.output).page(next)
         }
     };
-    asked.send_results(HttpResponse::Ok(), results)
+    ctx.send_results(HttpResponse::Ok(), results)
 }
 
 /// Up to `limit` processes that are wanted, and where the next page begins.
 async fn page(
-    asked: &Asked<'_>,
-    listing: &Listing,
+    ctx: &RequestContext<'_>,
+    listing: &ListQuery,
     limit: usize,
-) -> Result<(Vec<Arc<Facts>>, Option<Position>), Failure> {
+) -> Result<(Vec<Arc<Facts>>, Option<Position>), ApiError> {
     let now = TimePoint::now();
     let mut found: Vec<(Position, Arc<Facts>)> = Vec::new();
     let mut after = listing.cursor;
     loop {
-        let page = asked.service().page.send(GetPage { after, max: BATCH }).await?;
-        let Page { procs, next } = page.ok_or(Failure::OldCursor)?;
+        let page = ctx.service().page.send(GetPage { after, max: BATCH }).await?;
+        let Page { procs, next } = page.ok_or(ApiError::OldCursor)?;
         found.extend(procs.into_iter().filter(|(_, facts)| listing.filter.admits(facts, now)));
         if found.len() > limit {
             // There is one more, so the last of these is not the last of all.
@@ -108,7 +108,7 @@ async fn page(
     }
 }
 
-/// One process's result.
+/// ResultQuery process's result.
 #[utoipa::path(
     get, path = "/procs/{id}", tag = "processes",
     params(
@@ -132,43 +132,47 @@ async fn page(
         (status = 412, description = "`If-Match` names another `ETag`", body = Errors, content_type = "application/json"),
     ),
 )]
-pub(super) async fn one(asked: &Asked<'_>, id: &ProcId) -> Result<HttpResponse, Failure> {
-    let One { output, wait } = One::of(asked.query())?;
-    let mut facts = asked.find(id).await?;
+pub(super) async fn one(ctx: &RequestContext<'_>, id: &ProcId) -> Result<HttpResponse, ApiError> {
+    let ResultQuery { output, wait } = ResultQuery::of(ctx.query())?;
+    let mut facts = ctx.find(id).await?;
     if let Some(wait) = wait.filter(|_| facts.is_running()) {
-        facts = ended(asked, id, wait).await?;
+        facts = ended(ctx, id, wait).await?;
     }
-    let context = &asked.service().context;
-    let tag = tag(asked, &facts);
-    let wanted = asked.wants(Some(&tag))?;
+    let context = &ctx.service().context;
+    let tag = tag(ctx, &facts);
+    let wanted = ctx.wants(Some(&tag))?;
     let mut answer = if wanted { HttpResponse::Ok() } else { HttpResponse::NotModified() };
     answer.insert_header((header::ETAG, tag));
     if !wanted {
         return Ok(answer.insert_header((header::VARY, "Accept-Encoding")).finish());
     }
-    asked.send_results(answer, Results::new(vec![facts], Arc::clone(context), output))
+    ctx.send_results(answer, ResultsBody::new(vec![facts], Arc::clone(context), output))
 }
 
 /// A process's facts when it has ended; or those of now, when the time is over or nobody waits any more.
-async fn ended(asked: &Asked<'_>, id: &ProcId, wait: Duration) -> Result<Arc<Facts>, Failure> {
+async fn ended(
+    ctx: &RequestContext<'_>,
+    id: &ProcId,
+    wait: Duration,
+) -> Result<Arc<Facts>, ApiError> {
     let closed = async {
-        match guard::connection(asked.request) {
-            Some(connection) => gone::closed(connection).await,
+        match guard::connection(ctx.request) {
+            Some(connection) => disconnect::closed(connection).await,
             None => std::future::pending().await,
         }
     };
     tokio::select! {
-        ended = asked.service().end.send(AwaitEnd(id.clone())) => {
-            ended?.ok_or_else(|| Failure::UnknownProc(id.clone()))
+        ended = ctx.service().end.send(AwaitEnd(id.clone())) => {
+            ended?.ok_or_else(|| ApiError::UnknownProc(id.clone()))
         }
-        () = tokio::time::sleep(wait) => asked.find(id).await,
-        () = closed => asked.find(id).await,
+        () = tokio::time::sleep(wait) => ctx.find(id).await,
+        () = closed => ctx.find(id).await,
     }
 }
 
 /// The tag of a result. Weak: the passing of time changes a result as well.
-fn tag(asked: &Asked<'_>, facts: &Facts) -> String {
-    format!("W/\"{:016x}\"", facts.fingerprint(&asked.service().context))
+fn tag(ctx: &RequestContext<'_>, facts: &Facts) -> String {
+    format!("W/\"{:016x}\"", facts.fingerprint(&ctx.service().context))
 }
 
 /// Starts processes: every process of the request, or none.
@@ -192,11 +196,11 @@ fn tag(asked: &Asked<'_>, facts: &Facts) -> String {
     ),
 )]
 pub(super) async fn start(
-    asked: &Asked<'_>,
+    ctx: &RequestContext<'_>,
     payload: &mut Payload,
-) -> Result<HttpResponse, Failure> {
-    let service = asked.service();
-    let specs = body::read(asked.headers(), payload, service.limits.body).await?;
+) -> Result<HttpResponse, ApiError> {
+    let service = ctx.service();
+    let specs = request_body::read(ctx.headers(), payload, service.limits.body).await?;
     let ids: Vec<ProcId> = specs.procs.keys().cloned().collect();
     service.start.send(Start(specs)).await??;
     let started = async {
@@ -206,8 +210,8 @@ pub(super) async fn start(
         }
         Ok(())
     };
-    unless_gone(asked.request, started).await?;
-    data(asked, Named { proc_ids: &ids })
+    unless_gone(ctx.request, started).await?;
+    data(ctx, Named { proc_ids: &ids })
 }
 
 /// Forgets an ended process and its captures.
@@ -225,17 +229,20 @@ pub(super) async fn start(
         (status = 412, description = "`If-Match` names another `ETag`", body = Errors, content_type = "application/json"),
     ),
 )]
-pub(super) async fn delete(asked: &Asked<'_>, id: &ProcId) -> Result<HttpResponse, Failure> {
+pub(super) async fn delete(
+    ctx: &RequestContext<'_>,
+    id: &ProcId,
+) -> Result<HttpResponse, ApiError> {
     // Looked up only where that is needed: a process that is only just being started would hold up the answer.
-    if conditions::any(asked.headers()) {
-        let tag = tag(asked, &*asked.find(id).await?);
-        if !asked.wants(Some(&tag))? {
-            return Err(Failure::Precondition);
+    if preconditions::any(ctx.headers()) {
+        let tag = tag(ctx, &*ctx.find(id).await?);
+        if !ctx.wants(Some(&tag))? {
+            return Err(ApiError::Precondition);
         }
     }
-    let deleted = asked.service().delete.send(Delete(id.clone())).await?;
-    deleted.map_err(|error| Failure::Delete { id: id.clone(), error })?;
-    data(asked, Nothing {})
+    let deleted = ctx.service().delete.send(Delete(id.clone())).await?;
+    deleted.map_err(|error| ApiError::Delete { id: id.clone(), error })?;
+    data(ctx, Nothing {})
 }
 
 /// Forgets ended processes by state, label and age, at least one of which must be given, and answers with those forgotten.
@@ -256,23 +263,23 @@ pub(super) async fn delete(asked: &Asked<'_>, id: &ProcId) -> Result<HttpRespons
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn prune(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
-    let filter = Filter::of(&Query::parse(asked.query(), &Filter::NAMES)?)?;
+pub(super) async fn prune(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
+    let filter = ProcFilter::of(&Query::parse(ctx.query(), &ProcFilter::NAMES)?)?;
     if filter.is_empty() {
-        return Err(Failure::NoFilter);
+        return Err(ApiError::NoFilter);
     }
     let now = TimePoint::now();
     let (mut deleted, mut after) = (Vec::new(), None);
     loop {
-        let page = asked.service().page.send(GetPage { after, max: BATCH }).await?;
-        let Page { procs, next } = page.ok_or(Failure::OldCursor)?;
+        let page = ctx.service().page.send(GetPage { after, max: BATCH }).await?;
+        let Page { procs, next } = page.ok_or(ApiError::OldCursor)?;
         let ended = procs.into_iter().filter(|(_, facts)| !facts.is_running());
         let meant = ended.filter(|(_, facts)| filter.admits(facts, now));
         let ids: Vec<ProcId> = meant.map(|(_, facts)| facts.id.clone()).collect();
         let delete = |id: ProcId| async {
-            let outcome = asked.service().delete.send(Delete(id.clone())).await?;
+            let outcome = ctx.service().delete.send(Delete(id.clone())).await?;
             // Another client may have been faster.
-            Ok::<_, Failure>(outcome.ok().map(|()| id))
+            Ok::<_, ApiError>(outcome.ok().map(|()| id))
         };
         let mut outcomes = stream::iter(ids).map(delete).buffered(DELETIONS);
         while let Some(outcome) = outcomes.next().await {
@@ -280,7 +287,7 @@ pub(super) async fn prune(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
         }
         match next {
             Some(next) => after = Some(next),
-            None => return data(asked, Named { proc_ids: &deleted }),
+            None => return data(ctx, Named { proc_ids: &deleted }),
         }
     }
 }
@@ -325,30 +332,32 @@ enum SignalName {
     ),
 )]
 pub(super) async fn stop(
-    asked: &Asked<'_>,
+    ctx: &RequestContext<'_>,
     id: &ProcId,
     payload: &mut Payload,
-) -> Result<HttpResponse, Failure> {
-    asked.no_query()?;
-    let has_body = asked.request.headers().contains_key(header::CONTENT_TYPE)
-        || asked.request.headers().get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+) -> Result<HttpResponse, ApiError> {
+    ctx.no_query()?;
+    let has_body = ctx.request.headers().contains_key(header::CONTENT_TYPE)
+        || ctx.request.headers().get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
     let StopBody { signal, grace } = match has_body {
-        true => serde_json::from_slice(&body::json(asked.headers(), payload, STOP_BODY).await?)?,
+        true => {
+            serde_json::from_slice(&request_body::json(ctx.headers(), payload, STOP_BODY).await?)?
+        }
         false => StopBody::default(),
     };
     let signal = signal.map(|signal| match signal {
         SignalName::Number(number) => number.to_string(),
         SignalName::Name(name) => name,
     });
-    let number = |name: String| signal_number(&name).ok_or(Failure::UnknownSignal(name));
+    let number = |name: String| signal_number(&name).ok_or(ApiError::UnknownSignal(name));
     let signal = signal.map(number).transpose()?;
     let seconds = |seconds: f64| {
         let longest = 1e10;
         (0.0..=longest).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
     };
-    let grace = grace.map(|grace| seconds(grace).ok_or(Failure::Grace(grace))).transpose()?;
-    let stopped = asked.service().stop.send(Stop { id: id.clone(), signal, grace }).await?;
-    sent(asked, id, stopped)
+    let grace = grace.map(|grace| seconds(grace).ok_or(ApiError::Grace(grace))).transpose()?;
+    let stopped = ctx.service().stop.send(Stop { id: id.clone(), signal, grace }).await?;
+    sent(ctx, id, stopped)
 }
 
 /// Sends a process a signal.
@@ -370,19 +379,19 @@ pub(super) async fn stop(
     ),
 )]
 pub(super) async fn signal(
-    asked: &Asked<'_>,
+    ctx: &RequestContext<'_>,
     id: &ProcId,
     signal: &str,
-) -> Result<HttpResponse, Failure> {
-    let signum = signal_number(signal).ok_or_else(|| Failure::UnknownSignal(signal.to_owned()))?;
-    sent(asked, id, asked.service().signal.send(Signal { id: id.clone(), signum }).await?)
+) -> Result<HttpResponse, ApiError> {
+    let signum = signal_number(signal).ok_or_else(|| ApiError::UnknownSignal(signal.to_owned()))?;
+    sent(ctx, id, ctx.service().signal.send(Signal { id: id.clone(), signum }).await?)
 }
 
 fn sent(
-    asked: &Asked<'_>,
+    ctx: &RequestContext<'_>,
     id: &ProcId,
     outcome: Result<(), SignalError>,
-) -> Result<HttpResponse, Failure> {
-    outcome.map_err(|error| Failure::Signal { id: id.clone(), error })?;
-    data(asked, Nothing {})
+) -> Result<HttpResponse, ApiError> {
+    outcome.map_err(|error| ApiError::Signal { id: id.clone(), error })?;
+    data(ctx, Nothing {})
 }

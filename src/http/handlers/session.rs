@@ -6,13 +6,13 @@ use actix_web::http::header;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Asked, data};
+use super::{RequestContext, data};
 use crate::http::access::session::{CODE_LIFETIME, NewCode, SESSION_LIFETIME};
-use crate::http::body;
-use crate::http::failure::{Errors, Failure, Problem};
+use crate::http::error::{ApiError, Errors, Problem};
 use crate::http::guard;
 use crate::http::openapi::{CodeAnswer, SessionAnswer};
 use crate::http::query::Query;
+use crate::http::request_body;
 
 /// The longest body that trades a code, in bytes.
 pub(super) const TRADE_BODY: u64 = 1024;
@@ -56,21 +56,21 @@ pub(in crate::http) struct SessionBody {
         (status = 503, description = "The kernel returned no random bytes", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) fn new_code(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
-    let query = Query::parse(asked.query(), &["host"])?;
-    let policy = &asked.service().policy;
-    let (tls, by_tcp) = peer(asked);
-    let host = if by_tcp { host(asked) } else { "" };
+pub(super) fn new_code(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
+    let query = Query::parse(ctx.query(), &["host"])?;
+    let policy = &ctx.service().policy;
+    let (tls, by_tcp) = peer(ctx);
+    let host = if by_tcp { host(ctx) } else { "" };
     let address =
-        asked.site.page_at().address(host, query.one("host")?, |name| policy.serves_as(name))?;
-    let code = policy.new_code(tls || address.tls).ok_or(Failure::NoRandomness)?;
+        ctx.state.page_at().address(host, query.one("host")?, |name| policy.serves_as(name))?;
+    let code = policy.new_code(tls || address.tls).ok_or(ApiError::NoRandomness)?;
     let NewCode { text, host } = code;
     let origin = match host {
         Some(name) => format!("http://{name}:{}", address.port),
         None => format!("https://{}", address.authority),
     };
     let url = format!("{origin}/#session={text}");
-    data(asked, CodeBody { url, expires_in: CODE_LIFETIME.as_secs() })
+    data(ctx, CodeBody { url, expires_in: CODE_LIFETIME.as_secs() })
 }
 
 /// Trades a code for a session.
@@ -90,24 +90,24 @@ pub(super) fn new_code(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
     ),
 )]
 pub(super) async fn trade(
-    asked: &Asked<'_>,
+    ctx: &RequestContext<'_>,
     payload: &mut Payload,
-) -> Result<HttpResponse, Failure> {
-    asked.no_query()?;
-    let body = body::json(asked.headers(), payload, TRADE_BODY).await?;
+) -> Result<HttpResponse, ApiError> {
+    ctx.no_query()?;
+    let body = request_body::json(ctx.headers(), payload, TRADE_BODY).await?;
     let Trade { code } = serde_json::from_slice(&body)?;
-    let (tls, _) = peer(asked);
-    let session = asked.service().policy.trade(&code, host(asked).as_bytes(), tls)?;
-    data(asked, SessionBody { session, expires_in: SESSION_LIFETIME.as_secs() })
+    let (tls, _) = peer(ctx);
+    let session = ctx.service().policy.trade(&code, host(ctx).as_bytes(), tls)?;
+    data(ctx, SessionBody { session, expires_in: SESSION_LIFETIME.as_secs() })
 }
 
 /// Whether the request came over TLS, and whether by TCP.
-fn peer(asked: &Asked<'_>) -> (bool, bool) {
-    asked.request.conn_data::<guard::Peer>().map_or((false, false), guard::Peer::tls_and_tcp)
+fn peer(ctx: &RequestContext<'_>) -> (bool, bool) {
+    ctx.request.conn_data::<guard::Peer>().map_or((false, false), guard::Peer::tls_and_tcp)
 }
 
 /// The host that the request is for; it was checked.
-fn host<'a>(asked: &Asked<'a>) -> &'a str {
-    let host = asked.request.headers().get(header::HOST);
+fn host<'a>(ctx: &RequestContext<'a>) -> &'a str {
+    let host = ctx.request.headers().get(header::HOST);
     host.and_then(|host| host.to_str().ok()).unwrap_or_default()
 }

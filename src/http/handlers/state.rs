@@ -5,19 +5,19 @@ use actix_web::dev::Payload;
 use actix_web::http::header;
 use bytes::Bytes;
 
-use super::{Asked, data};
+use super::{RequestContext, data};
 use crate::actors::messages::{GetPosition, GetTally, Tally};
-use crate::http::failure::{Errors, Failure, JSON, Problem};
+use crate::http::error::{ApiError, Errors, JSON, Problem};
 use crate::http::log_level::{Levels, LogLevelBody, SetLevel};
 use crate::http::openapi::{AgentAnswer, LogLevelAnswer};
-use crate::http::{body, metrics, openapi};
+use crate::http::{metrics, openapi, request_body};
 
 /// The longest body that sets a level, in bytes: more than any takes.
 pub(super) const LEVEL_BODY: u64 = 1024;
 
-async fn tally(asked: &Asked<'_>) -> Result<Tally, Failure> {
-    asked.no_query()?;
-    Ok(asked.service().tally.send(GetTally).await?)
+async fn tally(ctx: &RequestContext<'_>) -> Result<Tally, ApiError> {
+    ctx.no_query()?;
+    Ok(ctx.service().tally.send(GetTally).await?)
 }
 
 /// Who the agent is, and how it is.
@@ -31,11 +31,11 @@ async fn tally(asked: &Asked<'_>) -> Result<Tally, Failure> {
         (status = 503, description = "The agent ends", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn agent(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
+pub(super) async fn agent(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
     // First: what happens between the two is then told to whoever goes on from here.
-    let position = asked.service().position.send(GetPosition).await?;
-    let tally = tally(asked).await?;
-    data(asked, asked.service().about.body(&tally, position))
+    let position = ctx.service().position.send(GetPosition).await?;
+    let tally = tally(ctx).await?;
+    data(ctx, ctx.service().status.body(&tally, position))
 }
 
 /// The level of the log, as it is and as the settings have it.
@@ -48,9 +48,9 @@ pub(super) async fn agent(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) fn log_level(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
-    asked.no_query()?;
-    data(asked, LogLevelBody { log_level: Levels::of(&*asked.service().log) })
+pub(super) fn log_level(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
+    ctx.no_query()?;
+    data(ctx, LogLevelBody { log_level: Levels::of(&*ctx.service().log) })
 }
 
 /// Sets the level of the log until the program ends, or back to that of the settings.
@@ -68,20 +68,20 @@ pub(super) fn log_level(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
     ),
 )]
 pub(super) async fn set_log_level(
-    asked: &Asked<'_>,
+    ctx: &RequestContext<'_>,
     payload: &mut Payload,
-) -> Result<HttpResponse, Failure> {
-    asked.no_query()?;
-    let body = body::json(asked.headers(), payload, LEVEL_BODY).await?;
+) -> Result<HttpResponse, ApiError> {
+    ctx.no_query()?;
+    let body = request_body::json(ctx.headers(), payload, LEVEL_BODY).await?;
     let SetLevel { level } = serde_json::from_slice(&body)?;
-    asked.service().log.set(level);
-    log_level(asked)
+    ctx.service().log.set(level);
+    log_level(ctx)
 }
 
-fn ok(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
+fn ok(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
     let mut answer = HttpResponse::Ok();
     answer.insert_header((header::CONTENT_TYPE, "text/plain; charset=utf-8"));
-    asked.send(answer, Bytes::from_static(b"ok\n"))
+    ctx.send(answer, Bytes::from_static(b"ok\n"))
 }
 
 /// Whether the process lives.
@@ -94,9 +94,9 @@ fn ok(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) fn healthz(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
-    asked.no_query()?;
-    ok(asked)
+pub(super) fn healthz(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
+    ctx.no_query()?;
+    ok(ctx)
 }
 
 /// Whether new processes can be started, by whom the agent is there for.
@@ -110,11 +110,11 @@ pub(super) fn healthz(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
         (status = 503, description = "They cannot: the keeper is gone, the agent ends, or the server does not know it", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn readyz(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
-    let tally = tally(asked).await?;
-    match asked.service().about.not_ready(&tally) {
-        None => ok(asked),
-        Some(why) => Err(Failure::NotReady(why)),
+pub(super) async fn readyz(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
+    let tally = tally(ctx).await?;
+    match ctx.service().status.not_ready(&tally) {
+        None => ok(ctx),
+        Some(why) => Err(ApiError::NotReady(why)),
     }
 }
 
@@ -129,12 +129,12 @@ pub(super) async fn readyz(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
         (status = 503, description = "The agent ends", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn metrics(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
-    let tally = tally(asked).await?;
-    let text = metrics::text(asked.site, &tally);
+pub(super) async fn metrics(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
+    let tally = tally(ctx).await?;
+    let text = metrics::text(ctx.state, &tally);
     let mut answer = HttpResponse::Ok();
     answer.insert_header((header::CONTENT_TYPE, metrics::CONTENT_TYPE));
-    asked.send(answer, text.into())
+    ctx.send(answer, text.into())
 }
 
 /// This description.
@@ -147,9 +147,9 @@ pub(super) async fn metrics(asked: &Asked<'_>) -> Result<HttpResponse, Failure> 
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) fn openapi(asked: &Asked<'_>) -> Result<HttpResponse, Failure> {
-    asked.no_query()?;
+pub(super) fn openapi(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
+    ctx.no_query()?;
     let mut answer = HttpResponse::Ok();
     answer.insert_header((header::CONTENT_TYPE, JSON));
-    asked.send(answer, openapi::json().into())
+    ctx.send(answer, openapi::json().into())
 }

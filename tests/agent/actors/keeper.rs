@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, AsyncContext};
-use procstar::actors::Launcher;
+use procstar::actors::EngineLink;
 use procstar::actors::keeper_link::{KeeperLink, LinkError, Streams, Welcome, introduce};
 use procstar::actors::lifecycle::EndWhen;
 use procstar::actors::messages::{
-    Again, Delete, DeleteError, GetAll, Shutdown, Signal, SignalError, Subscribe, SubscriberId,
+    Delete, DeleteError, GetAll, ResumeShutdown, Shutdown, Signal, SignalError, Subscribe,
+    SubscriberId,
 };
 use procstar::actors::results::Results;
-use procstar::actors::supervisor::{Outlets, Ready, Supervisor};
+use procstar::actors::supervisor::{Ready, Supervisor, SupervisorOutputs};
 use procstar::config::LogSettings;
 use procstar::engine::{Ended, Event, Started, TimePoint};
 use procstar::keeper::ProgramExit;
@@ -347,27 +348,27 @@ fn later(records: Vec<ProcessEntry>, memory: AgentState, end_when: EndWhen) -> L
     let (link, streams, keeper) = link(memory.clone());
     let results = Results::default().start();
     let (journal, _, to) = subscriber();
-    let outlets = Outlets {
+    let outputs = SupervisorOutputs {
         announce: results.clone().recipient(),
         changed: results.clone().recipient(),
         removed: results.clone().recipient(),
         shutdown: results.clone().recipient(),
     };
     let (tell_done, done) = oneshot::channel();
-    let engine: Arc<dyn Launcher> = Arc::new(link);
+    let engine: Arc<dyn EngineLink> = Arc::new(link);
     let supervisor = Supervisor::create(|ctx| {
         ctx.add_stream(futures_util::stream::unfold(streams.events, |mut events| async {
             events.recv().await.map(|event| (event, events))
         }));
         let mut supervisor =
-            Supervisor::new(engine, outlets, end_when, super::support::GRACES, tell_done);
+            Supervisor::new(engine, outputs, end_when, super::support::GRACES, tell_done);
         supervisor.adopt(records, memory.any, ctx);
         supervisor
     });
     // As the connection does, before it registers.
     results.do_send(Subscribe { id: SubscriberId::fresh(), to });
     for (order, age) in memory.orders_by_age() {
-        supervisor.do_send(Again { order: order.into(), age });
+        supervisor.do_send(ResumeShutdown { order: order.into(), age });
     }
     supervisor.do_send(Ready);
     Later { supervisor, results, journal, done, keeper }

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Recipient};
-use procstar::actors::Launcher;
+use procstar::actors::EngineLink;
 use procstar::actors::lifecycle::{EndWhen, Graces};
 use procstar::actors::messages::{
     Announce, Answer, Changed, Removed, Shutdown, ShutdownChanged, Start, Update,
 };
-use procstar::actors::supervisor::{Outlets, Supervisor};
+use procstar::actors::supervisor::{Supervisor, SupervisorOutputs};
 use procstar::engine::{
     Captures, Ended, Event, Resolved, Stage, StartFailure, Started, StopFailure, StopOrder,
     StopPolicy, TimePoint,
@@ -148,7 +148,7 @@ impl FakeEngine {
     }
 }
 
-impl Launcher for FakeEngine {
+impl EngineLink for FakeEngine {
     fn note(&self, order: Shutdown) {
         self.notes.lock().unwrap().push(Note::Order(order));
     }
@@ -213,7 +213,7 @@ pub struct Supervised {
     pub done: oneshot::Receiver<()>,
 }
 
-pub fn supervise<A>(outlets: &Addr<A>, end_when: EndWhen, prompt: bool) -> Supervised
+pub fn supervise<A>(outputs: &Addr<A>, end_when: EndWhen, prompt: bool) -> Supervised
 where
     A: Actor<Context = Context<A>>
         + Handler<Announce>
@@ -231,19 +231,19 @@ where
         events: Mutex::new(Some(events)),
     });
     let (tell_done, done) = oneshot::channel();
-    let outlets = Outlets {
-        announce: outlets.clone().recipient(),
-        changed: outlets.clone().recipient(),
-        removed: outlets.clone().recipient(),
-        shutdown: outlets.clone().recipient(),
+    let outputs = SupervisorOutputs {
+        announce: outputs.clone().recipient(),
+        changed: outputs.clone().recipient(),
+        removed: outputs.clone().recipient(),
+        shutdown: outputs.clone().recipient(),
     };
-    let launcher: Arc<dyn Launcher> = engine.clone();
+    let launcher: Arc<dyn EngineLink> = engine.clone();
     let supervisor = Supervisor::create(|ctx| {
         let events = futures_util::stream::unfold(told, |mut told| async {
             told.recv().await.map(|event| (event, told))
         });
         ctx.add_stream(events);
-        Supervisor::new(launcher, outlets, end_when, GRACES, tell_done)
+        Supervisor::new(launcher, outputs, end_when, GRACES, tell_done)
     });
     Supervised { supervisor, engine, done }
 }

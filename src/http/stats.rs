@@ -9,10 +9,10 @@ use indexmap::IndexMap;
 use serde::Serialize;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use super::about::{ConnectionInfo, Counts};
 use super::feed::Event;
 use super::query::{Query, QueryError};
 use super::server::Service;
+use super::status::{ConnectionInfo, Counts};
 use crate::actors::messages::{GetOne, GetTally};
 use crate::report;
 use crate::spec::ProcId;
@@ -25,12 +25,12 @@ const LONGEST: f64 = 3600.0;
 
 /// What a reader wants.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Wish {
+pub(super) struct StatsQuery {
     every: Duration,
     ids: Vec<ProcId>,
 }
 
-impl Wish {
+impl StatsQuery {
     /// The names that it takes of a query.
     pub(super) const NAMES: [&'static str; 2] = ["figures", "id"];
 
@@ -38,7 +38,7 @@ impl Wish {
     ///
     /// # Errors
     /// An interval that is none, processes without an interval, or too many.
-    pub(super) fn of(query: &Query) -> Result<Option<Wish>, QueryError> {
+    pub(super) fn of(query: &Query) -> Result<Option<StatsQuery>, QueryError> {
         let every = query.seconds("figures", LONGEST)?;
         let ids: Vec<ProcId> = query.all("id").map(ProcId::from).collect();
         match every {
@@ -51,7 +51,7 @@ impl Wish {
             Some(_) if ids.len() > NAMED => {
                 Err(QueryError::new(format!("id: given more than {NAMED} times")))
             }
-            Some(every) => Ok(Some(Wish { every, ids })),
+            Some(every) => Ok(Some(StatsQuery { every, ids })),
         }
     }
 
@@ -76,7 +76,7 @@ struct Round<'a> {
 }
 
 /// The figures as they are now; none where nobody is left to tell.
-pub(super) async fn look(service: &Service, wish: &Wish) -> Option<Event> {
+pub(super) async fn look(service: &Service, wish: &StatsQuery) -> Option<Event> {
     let tally = service.tally.send(GetTally).await.ok()?;
     let mut procs = IndexMap::new();
     for id in &wish.ids {
@@ -85,7 +85,7 @@ pub(super) async fn look(service: &Service, wish: &Wish) -> Option<Event> {
             procs.insert(id, figures);
         }
     }
-    let connection = service.about.connection();
+    let connection = service.status.connection();
     let counts = Counts::of(&tally);
     let round = Round { event: "figures", cursor: None, counts, connection, procs };
     // It holds nothing that cannot be written.

@@ -14,7 +14,7 @@ use super::access::Refusal;
 use super::query::QueryError;
 use super::route::{Route, RouteError};
 use crate::actors::messages::{DeleteError, SignalError, StartError};
-use crate::actors::supervisor::Beyond;
+use crate::actors::supervisor::QuotaExceeded;
 use crate::spec::{ProcId, SpecErrors};
 
 /// The type of JSON answers: clients compare it whole, so there is no charset.
@@ -22,7 +22,7 @@ pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json"
 
 /// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum ApiError {
     /// The peer is not let in.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -142,7 +142,7 @@ pub(super) enum Failure {
     Grace(f64),
     /// The bytes that are asked for are not there.
     #[error("range beyond the {length} bytes that are captured")]
-    Beyond {
+    RangeNotSatisfiable {
         /// How many there are.
         length: u64,
     },
@@ -154,7 +154,7 @@ pub(super) enum Failure {
     },
     /// The client takes no coding that we have.
     #[error("no acceptable content coding: there are gzip, br, zstd and identity")]
-    Coding,
+    NotAcceptable,
     /// A condition of the request does not hold.
     #[error("precondition failed: what is there has another ETag than the request names")]
     Precondition,
@@ -175,15 +175,15 @@ pub(super) enum Failure {
     Closed,
 }
 
-impl From<MailboxError> for Failure {
+impl From<MailboxError> for ApiError {
     fn from(_: MailboxError) -> Self {
-        Failure::Closed
+        ApiError::Closed
     }
 }
 
 /// One entry of `errors`.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Entry {
+pub(super) struct ErrorEntry {
     /// The answer's status again, as text.
     status: String,
     detail: String,
@@ -192,7 +192,7 @@ pub(super) struct Entry {
 /// The body of an answer that tells what is wrong.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Errors {
-    errors: Vec<Entry>,
+    errors: Vec<ErrorEntry>,
 }
 
 /// The same as RFC 9457 has it, for the newer places.
@@ -202,23 +202,23 @@ pub(super) struct Problem {
     title: &'static str,
     status: u16,
     detail: String,
-    errors: Vec<Entry>,
+    errors: Vec<ErrorEntry>,
 }
 
 /// The type of such an answer.
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-impl Failure {
+impl ApiError {
     fn details(&self) -> Vec<String> {
         match self {
-            Failure::Spec(errors) => errors.0.iter().map(ToString::to_string).collect(),
+            ApiError::Spec(errors) => errors.0.iter().map(ToString::to_string).collect(),
             _ => vec![self.to_string()],
         }
     }
 
-    fn entries(&self) -> Vec<Entry> {
+    fn entries(&self) -> Vec<ErrorEntry> {
         let status = self.status_code();
-        let entry = |detail| Entry { status: status.as_str().to_owned(), detail };
+        let entry = |detail| ErrorEntry { status: status.as_str().to_owned(), detail };
         self.details().into_iter().map(entry).collect()
     }
 
@@ -226,17 +226,17 @@ impl Failure {
     fn head(&self) -> actix_web::HttpResponseBuilder {
         let mut answer = HttpResponse::build(self.status_code());
         match self {
-            Failure::Method { route, .. } => {
+            ApiError::Method { route, .. } => {
                 answer.insert_header((header::ALLOW, HeaderValue::from_static(route.allow())));
             }
-            Failure::Beyond { length } | Failure::NoCharacter { length } => {
+            ApiError::RangeNotSatisfiable { length } | ApiError::NoCharacter { length } => {
                 answer.insert_header((header::CONTENT_RANGE, format!("bytes */{length}")));
             }
             // Nothing more will come of it, and a stranger shall not occupy a connection.
-            Failure::Refused(_) | Failure::Gone => {
+            ApiError::Refused(_) | ApiError::Gone => {
                 answer.force_close();
             }
-            Failure::TooManyGuesses { seconds } => {
+            ApiError::TooManyGuesses { seconds } => {
                 answer.insert_header((header::RETRY_AFTER, *seconds)).force_close();
             }
             _ => {}
@@ -262,51 +262,53 @@ impl Failure {
     }
 }
 
-impl ResponseError for Failure {
+impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
         match self {
-            Failure::Refused(_) => StatusCode::FORBIDDEN,
-            Failure::TooManyGuesses { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Failure::NoPage(_) => StatusCode::CONFLICT,
-            Failure::Route(RouteError::Unknown) => StatusCode::NOT_FOUND,
-            Failure::Route(RouteError::Percent | RouteError::NotUtf8) => StatusCode::BAD_REQUEST,
-            Failure::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Failure::ContentType(_) | Failure::ContentEncoding => {
+            ApiError::Refused(_) => StatusCode::FORBIDDEN,
+            ApiError::TooManyGuesses { .. } => StatusCode::TOO_MANY_REQUESTS,
+            ApiError::NoPage(_) => StatusCode::CONFLICT,
+            ApiError::Route(RouteError::Unknown) => StatusCode::NOT_FOUND,
+            ApiError::Route(RouteError::Percent | RouteError::NotUtf8) => StatusCode::BAD_REQUEST,
+            ApiError::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            ApiError::ContentType(_) | ApiError::ContentEncoding => {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE
             }
-            Failure::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Failure::BodyStalled(_) => StatusCode::REQUEST_TIMEOUT,
-            Failure::Body(_)
-            | Failure::Spec(_)
-            | Failure::UnknownSignal(_)
-            | Failure::Query(_)
-            | Failure::OldCursor
-            | Failure::NoFilter
-            | Failure::Json(_)
-            | Failure::Grace(_)
-            | Failure::Handshake(_) => StatusCode::BAD_REQUEST,
-            Failure::Beyond { .. } | Failure::NoCharacter { .. } => {
+            ApiError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            ApiError::BodyStalled(_) => StatusCode::REQUEST_TIMEOUT,
+            ApiError::Body(_)
+            | ApiError::Spec(_)
+            | ApiError::UnknownSignal(_)
+            | ApiError::Query(_)
+            | ApiError::OldCursor
+            | ApiError::NoFilter
+            | ApiError::Json(_)
+            | ApiError::Grace(_)
+            | ApiError::Handshake(_) => StatusCode::BAD_REQUEST,
+            ApiError::RangeNotSatisfiable { .. } | ApiError::NoCharacter { .. } => {
                 StatusCode::RANGE_NOT_SATISFIABLE
             }
-            Failure::Coding => StatusCode::NOT_ACCEPTABLE,
-            Failure::Precondition => StatusCode::PRECONDITION_FAILED,
+            ApiError::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+            ApiError::Precondition => StatusCode::PRECONDITION_FAILED,
             // As nginx counts it: no code of HTTP's own says so.
-            Failure::Gone => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
-            Failure::CaptureGone { .. } | Failure::CaptureChanged { .. } => StatusCode::GONE,
-            Failure::Capture(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Failure::Start(
+            ApiError::Gone => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+            ApiError::CaptureGone { .. } | ApiError::CaptureChanged { .. } => StatusCode::GONE,
+            ApiError::Capture(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            ApiError::Start(
                 StartError::InUse(_) | StartError::OtherSpec(_) | StartError::PipeToPresent(_),
             ) => StatusCode::CONFLICT,
-            Failure::Start(StartError::Beyond(Beyond::Limit { .. })) => StatusCode::BAD_REQUEST,
-            Failure::Start(StartError::Beyond(_)) => StatusCode::TOO_MANY_REQUESTS,
-            Failure::Start(StartError::ShuttingDown(_))
-            | Failure::NotReady(_)
-            | Failure::NoRandomness
-            | Failure::Closed => StatusCode::SERVICE_UNAVAILABLE,
-            Failure::UnknownProc(_) | Failure::NotCaptured { .. } | Failure::NoAsset(_) => {
+            ApiError::Start(StartError::Quota(QuotaExceeded::Limit { .. })) => {
+                StatusCode::BAD_REQUEST
+            }
+            ApiError::Start(StartError::Quota(_)) => StatusCode::TOO_MANY_REQUESTS,
+            ApiError::Start(StartError::ShuttingDown(_))
+            | ApiError::NotReady(_)
+            | ApiError::NoRandomness
+            | ApiError::Closed => StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::UnknownProc(_) | ApiError::NotCaptured { .. } | ApiError::NoAsset(_) => {
                 StatusCode::NOT_FOUND
             }
-            Failure::Signal { error, .. } => match error {
+            ApiError::Signal { error, .. } => match error {
                 SignalError::Unknown => StatusCode::NOT_FOUND,
                 SignalError::Gone => StatusCode::CONFLICT,
                 SignalError::Os(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -314,7 +316,7 @@ impl ResponseError for Failure {
                 }
                 SignalError::Os(_) => StatusCode::INTERNAL_SERVER_ERROR,
             },
-            Failure::Delete { error, .. } => match error {
+            ApiError::Delete { error, .. } => match error {
                 DeleteError::Unknown => StatusCode::NOT_FOUND,
                 DeleteError::Running => StatusCode::CONFLICT,
             },
@@ -335,9 +337,9 @@ mod tests {
 
     use super::*;
     use crate::actors::messages::ShutdownState;
-    use crate::http::route::Place;
+    use crate::http::route::Endpoint;
 
-    fn body(failure: &Failure) -> serde_json::Value {
+    fn body(failure: &ApiError) -> serde_json::Value {
         let answer = failure.error_response();
         assert_eq!(answer.status(), failure.status_code());
         assert_eq!(answer.headers().get("content-type").unwrap(), "application/json");
@@ -348,12 +350,12 @@ mod tests {
     #[test]
     fn statuses_and_texts() {
         let id = || ProcId::from("a/b");
-        let signal = |error| Failure::Signal { id: id(), error };
-        let delete = |error| Failure::Delete { id: id(), error };
+        let signal = |error| ApiError::Signal { id: id(), error };
+        let delete = |error| ApiError::Delete { id: id(), error };
         let os = |errno| SignalError::Os(io::Error::from_raw_os_error(errno));
         for (failure, status, detail) in [
-            (Failure::UnknownProc(id()), "404", "unknown process: a/b"),
-            (Failure::UnknownSignal("X".into()), "400", "unknown signal: X"),
+            (ApiError::UnknownProc(id()), "404", "unknown process: a/b"),
+            (ApiError::UnknownSignal("X".into()), "400", "unknown signal: X"),
             (signal(SignalError::Unknown), "404", "unknown process: a/b"),
             (signal(SignalError::Gone), "409", "no process: a/b"),
             (
@@ -368,7 +370,11 @@ mod tests {
             ),
             (delete(DeleteError::Unknown), "404", "unknown process: a/b"),
             (delete(DeleteError::Running), "409", "process is running: a/b"),
-            (Failure::NotCaptured { id: id(), fd: "3".into() }, "404", "fd not captured: 3 of a/b"),
+            (
+                ApiError::NotCaptured { id: id(), fd: "3".into() },
+                "404",
+                "fd not captured: 3 of a/b",
+            ),
             (
                 StartError::InUse(vec!["a".into(), "b".into()]).into(),
                 "409",
@@ -380,8 +386,8 @@ mod tests {
                 "agent shutting down: idling",
             ),
             (MailboxError::Closed.into(), "503", "agent shutting down"),
-            (Failure::BodyStalled(3), "408", "failed to read request body: nothing came for 3 s"),
-            (Failure::TooLarge(7), "413", "request body larger than 7 bytes (http.body_limit)"),
+            (ApiError::BodyStalled(3), "408", "failed to read request body: nothing came for 3 s"),
+            (ApiError::TooLarge(7), "413", "request body larger than 7 bytes (http.body_limit)"),
         ] {
             let expected = serde_json::json!({"errors": [{"status": status, "detail": detail}]});
             assert_eq!(body(&failure), expected);
@@ -391,7 +397,7 @@ mod tests {
     #[test]
     fn every_spec_error_has_its_entry() {
         let text = br#"{"specs": {"a": {"argv": []}, "b": {"argv": ["x\u0000"]}}}"#;
-        let failure = Failure::from(crate::spec::from_json(text).unwrap_err());
+        let failure = ApiError::from(crate::spec::from_json(text).unwrap_err());
         let body = body(&failure);
         let errors = body["errors"].as_array().unwrap();
         assert_eq!(errors.len(), 2, "{body}");
@@ -405,7 +411,8 @@ mod tests {
 
     #[test]
     fn a_wrong_method_is_told_the_right_ones() {
-        let failure = Failure::Method { method: "PUT".into(), route: Route::Plain(Place::Procs) };
+        let failure =
+            ApiError::Method { method: "PUT".into(), route: Route::Plain(Endpoint::Procs) };
         let answer = failure.error_response();
         assert_eq!(answer.headers().get("allow").unwrap(), "GET, HEAD, POST, DELETE");
         assert_eq!(body(&failure)["errors"][0]["status"], "405");

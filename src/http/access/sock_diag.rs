@@ -31,7 +31,7 @@ static HAS_WORKED: AtomicBool = AtomicBool::new(false);
 
 /// What the kernel answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum DiagReply {
     /// The peer's end of the connection, in whatever state.
     Found(Socket),
     /// There is none.
@@ -41,8 +41,8 @@ pub(super) enum Answer {
 }
 
 /// Looks the peer's end up; an error means that this way is not open to us.
-pub(super) fn find(ends: &Ends) -> io::Result<Answer> {
-    let Some(request) = request(ends) else { return Ok(Answer::None) };
+pub(super) fn find(ends: &Ends) -> io::Result<DiagReply> {
+    let Some(request) = request(ends) else { return Ok(DiagReply::None) };
     let netlink = socket(
         AddressFamily::Netlink,
         SockType::Datagram,
@@ -59,10 +59,10 @@ pub(super) fn find(ends: &Ends) -> io::Result<Answer> {
     match parse_reply(reply.get(..length).unwrap_or_default(), ends)? {
         Some(socket) => {
             HAS_WORKED.store(true, Ordering::Relaxed);
-            Ok(Answer::Found(socket))
+            Ok(DiagReply::Found(socket))
         }
-        None if HAS_WORKED.load(Ordering::Relaxed) => Ok(Answer::None),
-        None => Ok(Answer::NoneOrNoModule),
+        None if HAS_WORKED.load(Ordering::Relaxed) => Ok(DiagReply::None),
+        None => Ok(DiagReply::NoneOrNoModule),
     }
 }
 
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(request(&ends()).unwrap().len(), 72);
         let mixed = Ends::new("[::1]:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
         assert_eq!(request(&mixed), None);
-        assert_eq!(find(&mixed).unwrap(), Answer::None);
+        assert_eq!(find(&mixed).unwrap(), DiagReply::None);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tokio::task::yield_now;
 const TURN: usize = 64 * 1024;
 
 /// Makes a body.
-pub(super) trait Blocks: Unpin {
+pub(super) trait BodySource: Unpin {
     /// The next block, some tens of kilobytes long; none after the last. An empty one says that there was work, and nothing came
     /// of it so far.
     ///
@@ -27,7 +27,7 @@ pub(super) trait Blocks: Unpin {
 }
 
 /// The body that something makes, as a stream.
-pub(super) struct BlockStream<B> {
+pub(super) struct BodyStream<B> {
     blocks: B,
     /// Bytes since others had their turn.
     given: usize,
@@ -35,13 +35,13 @@ pub(super) struct BlockStream<B> {
     turn: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
-impl<B> BlockStream<B> {
+impl<B> BodyStream<B> {
     pub(super) fn new(blocks: B) -> Self {
-        BlockStream { blocks, given: 0, turn: None }
+        BodyStream { blocks, given: 0, turn: None }
     }
 }
 
-impl<B: Blocks> Stream for BlockStream<B> {
+impl<B: BodySource> Stream for BodyStream<B> {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -71,9 +71,9 @@ impl<B: Blocks> Stream for BlockStream<B> {
 }
 
 /// The body of an answer to `HEAD`: of the length that `GET` would give, and nothing of it is made.
-pub(super) struct Unsent(pub(super) BodySize);
+pub(super) struct HeadBody(pub(super) BodySize);
 
-impl MessageBody for Unsent {
+impl MessageBody for HeadBody {
     type Error = io::Error;
 
     fn size(&self) -> BodySize {
@@ -97,7 +97,7 @@ mod tests {
     /// Blocks of 32 KiB, then an error or the end.
     struct Countdown(usize, bool);
 
-    impl Blocks for Countdown {
+    impl BodySource for Countdown {
         fn next_block(&mut self) -> io::Result<Option<Bytes>> {
             match self.0.checked_sub(1) {
                 Some(left) => {
@@ -112,7 +112,7 @@ mod tests {
 
     #[actix::test]
     async fn others_have_their_turn() {
-        let mut stream = BlockStream::new(Countdown(9, false));
+        let mut stream = BodyStream::new(Countdown(9, false));
         let (mut blocks, mut turns) = (0, 0);
         let woken = futures_util::task::noop_waker_ref();
         loop {
@@ -124,12 +124,12 @@ mod tests {
         }
         assert_eq!((blocks, turns), (9, 4));
         // Nobody else would wake it again.
-        assert_eq!(BlockStream::new(Countdown(100, false)).count().await, 100);
+        assert_eq!(BodyStream::new(Countdown(100, false)).count().await, 100);
     }
 
     #[actix::test]
     async fn an_error_ends_the_body() {
-        let all: Vec<_> = BlockStream::new(Countdown(2, true)).take(3).collect().await;
+        let all: Vec<_> = BodyStream::new(Countdown(2, true)).take(3).collect().await;
         assert_eq!(all.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, false]);
     }
 }

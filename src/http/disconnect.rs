@@ -26,7 +26,7 @@ const EVENTS: usize = 64;
 
 /// How much of a connection its peer has closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-enum Closed {
+enum PeerClosed {
     #[default]
     Nothing,
     /// It sends nothing more. All that TCP tells of a client that has closed its connection.
@@ -37,8 +37,8 @@ enum Closed {
 
 /// Waits until a client sends nothing more. To be dropped before the connection.
 pub(super) async fn closed(connection: RawFd) {
-    match Watching::begin(connection) {
-        Ok(mut watching) => watching.reached(Closed::Sending).await,
+    match PeerWatch::begin(connection) {
+        Ok(mut watching) => watching.reached(PeerClosed::Sending).await,
         Err(error) => unwatched(&error).await,
     }
 }
@@ -46,13 +46,13 @@ pub(super) async fn closed(connection: RawFd) {
 /// Waits until an answer would come too late: the client has closed its connection, or its end of it for some seconds. To be dropped
 /// before the connection.
 pub(super) async fn gone(connection: RawFd) {
-    let mut watching = match Watching::begin(connection) {
+    let mut watching = match PeerWatch::begin(connection) {
         Ok(watching) => watching,
         Err(error) => return unwatched(&error).await,
     };
-    watching.reached(Closed::Sending).await;
+    watching.reached(PeerClosed::Sending).await;
     // Either way it is over.
-    let _ = tokio::time::timeout(HALF_CLOSED, watching.reached(Closed::All)).await;
+    let _ = tokio::time::timeout(HALF_CLOSED, watching.reached(PeerClosed::All)).await;
 }
 
 async fn unwatched(error: &io::Error) {
@@ -61,37 +61,37 @@ async fn unwatched(error: &io::Error) {
 }
 
 /// Descriptors that an epoll instance can be awaited by.
-struct Instance(Epoll);
+struct EpollFd(Epoll);
 
-impl AsRawFd for Instance {
+impl AsRawFd for EpollFd {
     fn as_raw_fd(&self) -> RawFd {
         self.0.0.as_raw_fd()
     }
 }
 
 /// The connections of one thread that are watched.
-struct Connections {
-    epoll: AsyncFd<Instance>,
-    watched: RefCell<HashMap<RawFd, watch::Sender<Closed>>>,
+struct WatchedConnections {
+    epoll: AsyncFd<EpollFd>,
+    watched: RefCell<HashMap<RawFd, watch::Sender<PeerClosed>>>,
 }
 
 thread_local! {
     /// Weak, so that it ends with the runtime of this thread, which holds it.
-    static CONNECTIONS: RefCell<Weak<Connections>> = const { RefCell::new(Weak::new()) };
+    static CONNECTIONS: RefCell<Weak<WatchedConnections>> = const { RefCell::new(Weak::new()) };
 }
 
-impl Connections {
+impl WatchedConnections {
     /// Those of this thread.
-    fn here() -> io::Result<Rc<Connections>> {
+    fn here() -> io::Result<Rc<WatchedConnections>> {
         CONNECTIONS.with(|here| {
             if let Some(connections) = here.borrow().upgrade() {
                 return Ok(connections);
             }
-            let epoll = Instance(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?);
+            let epoll = EpollFd(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?);
             // SAFETY: the instance owns its descriptor, and is owned by what this makes until that is dropped.
             let epoll = unsafe { AsyncFd::register_with_interest(epoll, Interest::READABLE) };
             let epoll = epoll.map_err(io::Error::from)?;
-            let connections = Rc::new(Connections { epoll, watched: RefCell::default() });
+            let connections = Rc::new(WatchedConnections { epoll, watched: RefCell::default() });
             actix_rt::spawn(Rc::clone(&connections).run());
             *here.borrow_mut() = Rc::downgrade(&connections);
             Ok(connections)
@@ -136,20 +136,20 @@ impl Connections {
         if let Err(error) = told {
             tracing::debug!(%error, "cannot change how a connection is watched");
         }
-        watched.send_replace(if all { Closed::All } else { Closed::Sending });
+        watched.send_replace(if all { PeerClosed::All } else { PeerClosed::Sending });
     }
 }
 
 /// Somebody who watches a connection.
-struct Watching {
-    connections: Rc<Connections>,
+struct PeerWatch {
+    connections: Rc<WatchedConnections>,
     connection: RawFd,
-    closed: watch::Receiver<Closed>,
+    closed: watch::Receiver<PeerClosed>,
 }
 
-impl Watching {
-    fn begin(connection: RawFd) -> io::Result<Watching> {
-        let connections = Connections::here()?;
+impl PeerWatch {
+    fn begin(connection: RawFd) -> io::Result<PeerWatch> {
+        let connections = WatchedConnections::here()?;
         let known = connections.watched.borrow().get(&connection).map(watch::Sender::subscribe);
         let closed = match known {
             Some(closed) => closed,
@@ -158,15 +158,15 @@ impl Watching {
                 let fd = unsafe { BorrowedFd::borrow_raw(connection) };
                 let event = EpollEvent::new(EpollFlags::EPOLLRDHUP, connection as u64);
                 connections.epoll.get_ref().0.add(fd, event)?;
-                let (report, closed) = watch::channel(Closed::Nothing);
+                let (report, closed) = watch::channel(PeerClosed::Nothing);
                 connections.watched.borrow_mut().insert(connection, report);
                 closed
             }
         };
-        Ok(Watching { connections, connection, closed })
+        Ok(PeerWatch { connections, connection, closed })
     }
 
-    async fn reached(&mut self, wanted: Closed) {
+    async fn reached(&mut self, wanted: PeerClosed) {
         if self.closed.wait_for(|closed| *closed >= wanted).await.is_err() {
             // Nobody reports any more.
             pending::<()>().await;
@@ -174,7 +174,7 @@ impl Watching {
     }
 }
 
-impl Drop for Watching {
+impl Drop for PeerWatch {
     fn drop(&mut self) {
         let mut watched = self.connections.watched.borrow_mut();
         let last = watched.get(&self.connection).is_some_and(|one| one.receiver_count() <= 1);
@@ -201,7 +201,7 @@ mod tests {
     }
 
     fn watched() -> usize {
-        Connections::here().unwrap().watched.borrow().len()
+        WatchedConnections::here().unwrap().watched.borrow().len()
     }
 
     fn over_tcp() -> (TcpStream, TcpStream) {

@@ -4,17 +4,17 @@ use actix_web::http::header::{self, HeaderMap, HeaderName};
 
 /// What a request's conditions say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Precondition {
     /// They hold, or there are none.
-    Go,
+    Holds,
     /// `If-None-Match` names what is there: the client has it.
-    Known,
+    NotModified,
     /// `If-Match` does not name what is there.
     Failed,
 }
 
 /// Weighs the conditions of a request for something that is there; without a tag no tag of the client's can be its own.
-pub(super) fn weigh(headers: &HeaderMap, tag: Option<&str>) -> Verdict {
+pub(super) fn weigh(headers: &HeaderMap, tag: Option<&str>) -> Precondition {
     let named = |name: HeaderName, strongly: bool| -> Option<bool> {
         let mut values = headers.get_all(name).peekable();
         values.peek()?;
@@ -26,11 +26,11 @@ pub(super) fn weigh(headers: &HeaderMap, tag: Option<&str>) -> Verdict {
         Some(values.any(|value| of(value.as_bytes())))
     };
     if named(header::IF_MATCH, true) == Some(false) {
-        return Verdict::Failed;
+        return Precondition::Failed;
     }
     match named(header::IF_NONE_MATCH, false) {
-        Some(true) => Verdict::Known,
-        _ => Verdict::Go,
+        Some(true) => Precondition::NotModified,
+        _ => Precondition::Holds,
     }
 }
 
@@ -79,24 +79,24 @@ mod tests {
 
     #[test]
     fn conditions() {
-        use Verdict::{Failed, Go, Known};
+        use Precondition::{Failed, Holds, NotModified};
         let (strong, weak) = (Some("\"a\""), Some("W/\"a\""));
         for (name, value, of_strong, of_weak, of_none) in [
-            (header::IF_NONE_MATCH, "\"a\"", Known, Known, Go),
-            (header::IF_NONE_MATCH, "W/\"a\"", Known, Known, Go),
-            (header::IF_NONE_MATCH, "\"b\", W/\"a\" , \"c\"", Known, Known, Go),
-            (header::IF_NONE_MATCH, "\"x,\", \"a,b\"", Go, Go, Go),
-            (header::IF_NONE_MATCH, "\"x,\",\"a\"", Known, Known, Go),
-            (header::IF_NONE_MATCH, "*", Known, Known, Known),
-            (header::IF_NONE_MATCH, "\"b\"", Go, Go, Go),
-            (header::IF_NONE_MATCH, "a", Go, Go, Go),
-            (header::IF_NONE_MATCH, "", Go, Go, Go),
-            (header::IF_MATCH, "\"a\"", Go, Failed, Failed),
+            (header::IF_NONE_MATCH, "\"a\"", NotModified, NotModified, Holds),
+            (header::IF_NONE_MATCH, "W/\"a\"", NotModified, NotModified, Holds),
+            (header::IF_NONE_MATCH, "\"b\", W/\"a\" , \"c\"", NotModified, NotModified, Holds),
+            (header::IF_NONE_MATCH, "\"x,\", \"a,b\"", Holds, Holds, Holds),
+            (header::IF_NONE_MATCH, "\"x,\",\"a\"", NotModified, NotModified, Holds),
+            (header::IF_NONE_MATCH, "*", NotModified, NotModified, NotModified),
+            (header::IF_NONE_MATCH, "\"b\"", Holds, Holds, Holds),
+            (header::IF_NONE_MATCH, "a", Holds, Holds, Holds),
+            (header::IF_NONE_MATCH, "", Holds, Holds, Holds),
+            (header::IF_MATCH, "\"a\"", Holds, Failed, Failed),
             (header::IF_MATCH, "W/\"a\"", Failed, Failed, Failed),
-            (header::IF_MATCH, "\"b\", \"a\"", Go, Failed, Failed),
+            (header::IF_MATCH, "\"b\", \"a\"", Holds, Failed, Failed),
             (header::IF_MATCH, "\"b\"", Failed, Failed, Failed),
-            (header::IF_MATCH, "*", Go, Go, Go),
-            (header::IF_MODIFIED_SINCE, "x", Go, Go, Go),
+            (header::IF_MATCH, "*", Holds, Holds, Holds),
+            (header::IF_MODIFIED_SINCE, "x", Holds, Holds, Holds),
         ] {
             let headers = headers(&[(name, value)]);
             let verdicts = [strong, weak, None].map(|tag| weigh(&headers, tag));
@@ -105,8 +105,8 @@ mod tests {
         let both = [(header::IF_MATCH, "\"b\""), (header::IF_NONE_MATCH, "\"a\"")];
         assert_eq!(weigh(&headers(&both), strong), Failed);
         let twice = [(header::IF_NONE_MATCH, "\"b\""), (header::IF_NONE_MATCH, "\"a\"")];
-        assert_eq!(weigh(&headers(&twice), strong), Known);
-        assert_eq!(weigh(&headers(&[]), strong), Go);
+        assert_eq!(weigh(&headers(&twice), strong), NotModified);
+        assert_eq!(weigh(&headers(&[]), strong), Holds);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The doors of the service: where it listens, and whom each door may let in.
+//! The listeners of the service: its addresses and Unix socket, and who may connect to each.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -30,7 +30,7 @@ const SOCKET_PATH: usize = 107;
 
 /// Where to listen.
 #[derive(Default)]
-pub struct Doors {
+pub struct Listeners {
     /// On addresses of the network.
     pub tcp: Vec<TcpListener>,
     /// How to encrypt there; always, where others than this machine can connect.
@@ -45,7 +45,7 @@ pub struct Doors {
     "refusing to serve on {address}, where other machines can connect: {}",
     .missing.join(", and ")
 )]
-pub struct Exposed {
+pub struct ExposedAddress {
     /// The address.
     pub address: IpAddr,
     /// What would have to be configured.
@@ -61,7 +61,7 @@ pub fn may_listen(
     address: IpAddr,
     tls: Option<&ServerTls>,
     has_token: bool,
-) -> Result<(), Exposed> {
+) -> Result<(), ExposedAddress> {
     if address.to_canonical().is_loopback() {
         return Ok(());
     }
@@ -72,12 +72,12 @@ pub fn may_listen(
     if !has_token && !tls.is_some_and(|tls| tls.client_certificates) {
         missing.push("set http.token, or http.client_ca for client certificates");
     }
-    if missing.is_empty() { Ok(()) } else { Err(Exposed { address, missing }) }
+    if missing.is_empty() { Ok(()) } else { Err(ExposedAddress { address, missing }) }
 }
 
 /// What was bound of the addresses that were asked for, and what was not.
 #[derive(Debug, Default)]
-pub struct Bound {
+pub struct BoundListeners {
     /// The listeners.
     pub listeners: Vec<TcpListener>,
     /// The addresses that could not be bound; each error names the address, and who listens there.
@@ -92,7 +92,7 @@ pub struct Bound {
 ///
 /// `localhost` names two addresses, and clients try `[::1]` first. So 127.0.0.1 and `[::1]` are bound together, where the machine has both:
 /// nobody else can answer in our place.
-pub fn listen_on(address: SocketAddr, mut given: Vec<TcpListener>) -> Bound {
+pub fn listen_on(address: SocketAddr, mut given: Vec<TcpListener>) -> BoundListeners {
     for _ in 1..PAIR_ATTEMPTS {
         let bound = bind_both(address, &mut given);
         // The kernel chose the port for the one address; on the other it may be taken.
@@ -109,12 +109,12 @@ pub fn listen_on(address: SocketAddr, mut given: Vec<TcpListener>) -> Bound {
 /// # Errors
 /// The OS error's kind, with a text that names the address, and who listens there already.
 pub fn listen(address: SocketAddr) -> io::Result<Vec<TcpListener>> {
-    let Bound { listeners, missing, .. } = listen_on(address, Vec::new());
+    let BoundListeners { listeners, missing, .. } = listen_on(address, Vec::new());
     missing.into_iter().next().map_or(Ok(listeners), |(_, error)| Err(error))
 }
 
-fn bind_both(address: SocketAddr, given: &mut Vec<TcpListener>) -> Bound {
-    let mut bound = Bound::default();
+fn bind_both(address: SocketAddr, given: &mut Vec<TcpListener>) -> BoundListeners {
+    let mut bound = BoundListeners::default();
     bound.add(address, given);
     let twin = match address.ip() {
         IpAddr::V4(Ipv4Addr::LOCALHOST) => IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -132,7 +132,7 @@ fn bind_both(address: SocketAddr, given: &mut Vec<TcpListener>) -> Bound {
     bound
 }
 
-impl Bound {
+impl BoundListeners {
     fn add(&mut self, address: SocketAddr, given: &mut Vec<TcpListener>) {
         let fits = |listener: &TcpListener| {
             listener.local_addr().is_ok_and(|own| {
@@ -285,22 +285,22 @@ pub fn listen_unix(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Listeners that are served by threads of their own.
-pub enum Door {
+pub enum Listener {
     /// On addresses of the network.
     Tcp(Vec<TcpListener>),
     /// In the file system.
     Unix(UnixListener),
 }
 
-impl Door {
+impl Listener {
     /// Waits until somebody connects: until then no thread is needed.
     ///
     /// # Errors
     /// The OS error of watching a listener.
     pub(super) async fn connected(&self) -> io::Result<()> {
         let fds: Vec<BorrowedFd<'_>> = match self {
-            Door::Tcp(listeners) => listeners.iter().map(AsFd::as_fd).collect(),
-            Door::Unix(listener) => vec![listener.as_fd()],
+            Listener::Tcp(listeners) => listeners.iter().map(AsFd::as_fd).collect(),
+            Listener::Unix(listener) => vec![listener.as_fd()],
         };
         let waiting: Vec<_> = fds.into_iter().map(|fd| Box::pin(readable(fd))).collect();
         if waiting.is_empty() {

@@ -25,7 +25,7 @@ pub(super) fn find_listener(address: SocketAddr) -> io::Result<Option<u32>> {
         let deadline = Instant::now() + TIMEOUT;
         let mut line = Vec::new();
         while file.read_until(b'\n', &mut line)? > 0 && Instant::now() < deadline {
-            if let Some(row) = Row::parse(&line)
+            if let Some(row) = TcpEntry::parse(&line)
                 && (row.socket.state, row.own.1) == (LISTEN, port)
             {
                 if row.own.0 == ip {
@@ -70,7 +70,7 @@ fn search(mut table: impl BufRead, ends: &Ends, deadline: Instant) -> io::Result
     let mut found = None;
     let mut line = Vec::new();
     while table.read_until(b'\n', &mut line)? > 0 {
-        if let Some(row) = Row::parse(&line)
+        if let Some(row) = TcpEntry::parse(&line)
             && (row.own, row.other) == (ends.peer, ends.local)
         {
             if row.socket.owner().is_some() {
@@ -88,13 +88,13 @@ fn search(mut table: impl BufRead, ends: &Ends, deadline: Instant) -> io::Result
 
 /// A socket of a table.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Row {
+pub(super) struct TcpEntry {
     pub(super) own: (IpAddr, u16),
     other: (IpAddr, u16),
     pub(super) socket: Socket,
 }
 
-impl Row {
+impl TcpEntry {
     /// Parses a line; `None` for the heading and for whatever is not understood.
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
         let mut fields = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
@@ -211,7 +211,7 @@ mod tests {
 
         #[test]
         fn no_line_makes_it_panic(line in prop::collection::vec(any::<u8>(), 0..200), text in ".{0,80}") {
-            prop_assert_eq!(Row::parse(&line), None);
+            prop_assert_eq!(TcpEntry::parse(&line), None);
             let _ = parse_end(&text);
         }
     }

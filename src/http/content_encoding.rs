@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use bytes::Bytes;
 use flate2::write::GzEncoder;
 
-use super::blocks::Blocks;
+use super::body_stream::BodySource;
 
 /// How much an encoder may look back, as a power of two: what a body costs in memory is some times that.
 const WINDOW: u32 = 18;
@@ -16,7 +16,7 @@ const GAIN: usize = 10;
 
 /// A coding of bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Coding {
+pub(super) enum ContentEncoding {
     /// As it is.
     Identity,
     Gzip,
@@ -25,37 +25,38 @@ pub(super) enum Coding {
 }
 
 /// Those that compress, the one that is taken first where a client likes several the same.
-pub(super) const CODINGS: &[Coding] = &[Coding::Zstd, Coding::Brotli, Coding::Gzip];
+pub(super) const COMPRESSED: &[ContentEncoding] =
+    &[ContentEncoding::Zstd, ContentEncoding::Brotli, ContentEncoding::Gzip];
 
 /// What a client takes of what we have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Choice {
+pub(super) struct AcceptedEncoding {
     /// What it likes most.
-    pub(super) coding: Coding,
+    pub(super) coding: ContentEncoding,
     /// Whether it takes the bytes as they are, too.
     pub(super) identity: bool,
 }
 
-impl Coding {
+impl ContentEncoding {
     /// The name in `Accept-Encoding` and `Content-Encoding`.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Coding::Identity => "identity",
-            Coding::Gzip => "gzip",
-            Coding::Brotli => "br",
-            Coding::Zstd => "zstd",
+            ContentEncoding::Identity => "identity",
+            ContentEncoding::Gzip => "gzip",
+            ContentEncoding::Brotli => "br",
+            ContentEncoding::Zstd => "zstd",
         }
     }
 }
 
-impl Choice {
+impl AcceptedEncoding {
     /// The choice of the values of `Accept-Encoding`, where besides the bytes as they are these codings are there; none where they take
     /// nothing of that.
     pub(super) fn of<'a>(
-        codings: &[Coding],
+        codings: &[ContentEncoding],
         headers: impl Iterator<Item = &'a [u8]>,
-    ) -> Option<Choice> {
-        let accepted = Accepted::parse(headers);
+    ) -> Option<AcceptedEncoding> {
+        let accepted = AcceptEncoding::parse(headers);
         // Unless it is forbidden, the bytes as they are will always do.
         let weight = accepted.weight("identity").unwrap_or(1);
         let identity = weight > 0;
@@ -66,26 +67,27 @@ impl Choice {
             .rev()
             .max_by_key(|(weight, _)| *weight)
             .filter(|(best, _)| *best > 0 && *best >= weight);
-        let coding = best.map(|(_, coding)| coding).or(identity.then_some(Coding::Identity))?;
-        Some(Choice { coding, identity })
+        let coding =
+            best.map(|(_, coding)| coding).or(identity.then_some(ContentEncoding::Identity))?;
+        Some(AcceptedEncoding { coding, identity })
     }
 
     /// A whole body in the coding of choice, which is told too; as it is where nothing is gained and the client takes that.
     ///
     /// # Errors
     /// Where the encoder cannot be made.
-    pub(super) fn encode(self, whole: Bytes) -> io::Result<(Coding, Bytes)> {
+    pub(super) fn encode(self, whole: Bytes) -> io::Result<(ContentEncoding, Bytes)> {
         let small = whole.len() < WORTH as usize;
-        if self.identity && (small || self.coding == Coding::Identity) {
-            return Ok((Coding::Identity, whole));
+        if self.identity && (small || self.coding == ContentEncoding::Identity) {
+            return Ok((ContentEncoding::Identity, whole));
         }
         let mut packed = Vec::new();
-        let mut coded = Coded::new(Once(Some(whole.clone())), self.coding)?;
+        let mut coded = EncodedBody::new(Once(Some(whole.clone())), self.coding)?;
         while let Some(block) = coded.next_block()? {
             packed.extend_from_slice(&block);
         }
         match self.identity && !gains(whole.len(), packed.len()) {
-            true => Ok((Coding::Identity, whole)),
+            true => Ok((ContentEncoding::Identity, whole)),
             false => Ok((self.coding, packed.into())),
         }
     }
@@ -94,17 +96,17 @@ impl Choice {
 /// A body of one block.
 struct Once(Option<Bytes>);
 
-impl Blocks for Once {
+impl BodySource for Once {
     fn next_block(&mut self) -> io::Result<Option<Bytes>> {
         Ok(self.0.take())
     }
 }
 
 /// What a client takes: names and weights in thousandths.
-struct Accepted(Vec<(String, u16)>);
+struct AcceptEncoding(Vec<(String, u16)>);
 
-impl Accepted {
-    fn parse<'a>(headers: impl Iterator<Item = &'a [u8]>) -> Accepted {
+impl AcceptEncoding {
+    fn parse<'a>(headers: impl Iterator<Item = &'a [u8]>) -> AcceptEncoding {
         let mut accepted = Vec::new();
         for header in headers {
             for item in String::from_utf8_lossy(header).split(',') {
@@ -118,7 +120,7 @@ impl Accepted {
                 accepted.push((name, weight.unwrap_or(1000)));
             }
         }
-        Accepted(accepted)
+        AcceptEncoding(accepted)
     }
 
     /// The weight of a coding; none where nothing is said of it.
@@ -154,39 +156,37 @@ enum Encoder {
 }
 
 /// A body in another coding.
-pub(super) struct Coded<B> {
+pub(super) struct EncodedBody<B> {
     blocks: B,
     /// None once the body has ended.
     encoder: Option<Encoder>,
 }
 
-impl<B: Blocks> Coded<B> {
-    /// `blocks` in a coding, which is not [`Coding::Identity`]; that one counts as gzip.
+impl<B: BodySource> EncodedBody<B> {
+    /// `blocks` in a coding, which is not [`ContentEncoding::Identity`]; that one counts as gzip.
     ///
     /// # Errors
     /// Where the encoder cannot be made.
-    pub(super) fn new(blocks: B, coding: Coding) -> io::Result<Coded<B>> {
-        let encoder = match coding {
-            Coding::Identity | Coding::Gzip => {
-                Encoder::Gzip(GzEncoder::new(Vec::new(), flate2::Compression::new(4)))
-            }
-            Coding::Brotli => Encoder::Brotli(Box::new(brotli::CompressorWriter::new(
-                Vec::new(),
-                4096,
-                4,
-                WINDOW,
-            ))),
-            Coding::Zstd => {
-                let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 3)?;
-                encoder.window_log(WINDOW)?;
-                Encoder::Zstd(encoder)
-            }
-        };
-        Ok(Coded { blocks, encoder: Some(encoder) })
+    pub(super) fn new(blocks: B, coding: ContentEncoding) -> io::Result<EncodedBody<B>> {
+        let encoder =
+            match coding {
+                ContentEncoding::Identity | ContentEncoding::Gzip => {
+                    Encoder::Gzip(GzEncoder::new(Vec::new(), flate2::Compression::new(4)))
+                }
+                ContentEncoding::Brotli => Encoder::Brotli(Box::new(
+                    brotli::CompressorWriter::new(Vec::new(), 4096, 4, WINDOW),
+                )),
+                ContentEncoding::Zstd => {
+                    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 3)?;
+                    encoder.window_log(WINDOW)?;
+                    Encoder::Zstd(encoder)
+                }
+            };
+        Ok(EncodedBody { blocks, encoder: Some(encoder) })
     }
 }
 
-impl<B: Blocks> Blocks for Coded<B> {
+impl<B: BodySource> BodySource for EncodedBody<B> {
     fn next_block(&mut self) -> io::Result<Option<Bytes>> {
         let Some(encoder) = &mut self.encoder else { return Ok(None) };
         if let Some(block) = self.blocks.next_block()? {
@@ -222,45 +222,50 @@ mod tests {
 
     use super::*;
 
-    fn choose(header: &str) -> Option<(Coding, bool)> {
-        let choice = Choice::of(CODINGS, [header.as_bytes()].into_iter());
+    fn choose(header: &str) -> Option<(ContentEncoding, bool)> {
+        let choice = AcceptedEncoding::of(COMPRESSED, [header.as_bytes()].into_iter());
         choice.map(|choice| (choice.coding, choice.identity))
     }
 
     #[test]
     fn choices() {
         for (header, choice) in [
-            ("", Some((Coding::Identity, true))),
-            ("gzip", Some((Coding::Gzip, true))),
-            ("X-GZIP", Some((Coding::Gzip, true))),
-            ("gzip, deflate, br, zstd", Some((Coding::Zstd, true))),
-            ("gzip, br", Some((Coding::Brotli, true))),
-            ("zstd;q=0.5, gzip", Some((Coding::Gzip, true))),
-            ("zstd;q=0, br; q=0.1", Some((Coding::Brotli, true))),
-            ("deflate", Some((Coding::Identity, true))),
-            ("*", Some((Coding::Zstd, true))),
-            ("*, zstd;q=0", Some((Coding::Brotli, true))),
-            ("gzip;q=0.5, identity", Some((Coding::Identity, true))),
-            ("gzip;q=0.5, identity;q=0.5", Some((Coding::Gzip, true))),
+            ("", Some((ContentEncoding::Identity, true))),
+            ("gzip", Some((ContentEncoding::Gzip, true))),
+            ("X-GZIP", Some((ContentEncoding::Gzip, true))),
+            ("gzip, deflate, br, zstd", Some((ContentEncoding::Zstd, true))),
+            ("gzip, br", Some((ContentEncoding::Brotli, true))),
+            ("zstd;q=0.5, gzip", Some((ContentEncoding::Gzip, true))),
+            ("zstd;q=0, br; q=0.1", Some((ContentEncoding::Brotli, true))),
+            ("deflate", Some((ContentEncoding::Identity, true))),
+            ("*", Some((ContentEncoding::Zstd, true))),
+            ("*, zstd;q=0", Some((ContentEncoding::Brotli, true))),
+            ("gzip;q=0.5, identity", Some((ContentEncoding::Identity, true))),
+            ("gzip;q=0.5, identity;q=0.5", Some((ContentEncoding::Gzip, true))),
             ("identity;q=0", None),
             ("*;q=0", None),
-            ("gzip, identity;q=0", Some((Coding::Gzip, false))),
-            ("*;q=0, gzip", Some((Coding::Gzip, false))),
-            ("*;q=0, identity", Some((Coding::Identity, true))),
-            ("gzip;q=x", Some((Coding::Identity, true))),
-            ("gzip;q=0.001", Some((Coding::Gzip, true))),
+            ("gzip, identity;q=0", Some((ContentEncoding::Gzip, false))),
+            ("*;q=0, gzip", Some((ContentEncoding::Gzip, false))),
+            ("*;q=0, identity", Some((ContentEncoding::Identity, true))),
+            ("gzip;q=x", Some((ContentEncoding::Identity, true))),
+            ("gzip;q=0.001", Some((ContentEncoding::Gzip, true))),
         ] {
             assert_eq!(choose(header), choice, "{header}");
         }
-        let none = Choice::of(CODINGS, [].into_iter()).unwrap();
-        assert_eq!((none.coding, none.identity), (Coding::Identity, true));
+        let none = AcceptedEncoding::of(COMPRESSED, [].into_iter()).unwrap();
+        assert_eq!((none.coding, none.identity), (ContentEncoding::Identity, true));
         let several = [&b"gzip;q=0.1"[..], b"br"];
-        assert_eq!(Choice::of(CODINGS, several.into_iter()).unwrap().coding, Coding::Brotli);
+        assert_eq!(
+            AcceptedEncoding::of(COMPRESSED, several.into_iter()).unwrap().coding,
+            ContentEncoding::Brotli
+        );
         // Where nothing is there but the bytes as they are.
-        assert_eq!(Choice::of(&[], [&b"gzip, identity;q=0"[..]].into_iter()), None);
-        let gzip =
-            Choice::of(&[Coding::Gzip], [&b"zstd, identity;q=0, gzip;q=0.1"[..]].into_iter());
-        assert_eq!(gzip.unwrap().coding, Coding::Gzip);
+        assert_eq!(AcceptedEncoding::of(&[], [&b"gzip, identity;q=0"[..]].into_iter()), None);
+        let gzip = AcceptedEncoding::of(
+            &[ContentEncoding::Gzip],
+            [&b"zstd, identity;q=0, gzip;q=0.1"[..]].into_iter(),
+        );
+        assert_eq!(gzip.unwrap().coding, ContentEncoding::Gzip);
     }
 
     #[test]
@@ -268,11 +273,12 @@ mod tests {
         let mut random = vec![0; 5000];
         fastrand::Rng::with_seed(1).fill(&mut random);
         for (whole, worth) in [(b"{}".to_vec(), false), (random, false), (vec![7; 5000], true)] {
-            for coding in CODINGS {
+            for coding in COMPRESSED {
                 for identity in [true, false] {
-                    let choice = Choice { coding: *coding, identity };
+                    let choice = AcceptedEncoding { coding: *coding, identity };
                     let (used, packed) = choice.encode(whole.clone().into()).unwrap();
-                    let expected = if worth || !identity { *coding } else { Coding::Identity };
+                    let expected =
+                        if worth || !identity { *coding } else { ContentEncoding::Identity };
                     assert_eq!(used, expected, "{} {choice:?}", whole.len());
                     assert!(decode(used, &packed) == whole);
                 }
@@ -283,21 +289,23 @@ mod tests {
     /// Some blocks.
     struct Some_(std::vec::IntoIter<Vec<u8>>);
 
-    impl Blocks for Some_ {
+    impl BodySource for Some_ {
         fn next_block(&mut self) -> io::Result<Option<Bytes>> {
             Ok(self.0.next().map(Bytes::from))
         }
     }
 
-    fn decode(coding: Coding, bytes: &[u8]) -> Vec<u8> {
+    fn decode(coding: ContentEncoding, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         match coding {
-            Coding::Identity => out.extend_from_slice(bytes),
-            Coding::Gzip => drop(flate2::read::GzDecoder::new(bytes).read_to_end(&mut out)),
-            Coding::Brotli => {
+            ContentEncoding::Identity => out.extend_from_slice(bytes),
+            ContentEncoding::Gzip => {
+                drop(flate2::read::GzDecoder::new(bytes).read_to_end(&mut out))
+            }
+            ContentEncoding::Brotli => {
                 drop(brotli::Decompressor::new(bytes, 4096).read_to_end(&mut out));
             }
-            Coding::Zstd => out = zstd::stream::decode_all(bytes).unwrap(),
+            ContentEncoding::Zstd => out = zstd::stream::decode_all(bytes).unwrap(),
         }
         out
     }
@@ -308,10 +316,10 @@ mod tests {
         let mut random = vec![0; 300_000];
         fastrand::Rng::with_seed(1).fill(&mut random);
         assert!(shrinks(&text[..32 * 1024]) && !shrinks(&random[..32 * 1024]));
-        for coding in CODINGS.iter().copied() {
+        for coding in COMPRESSED.iter().copied() {
             for whole in [&text, &random, &Vec::new(), &vec![0; 1_000_000]] {
                 let blocks = whole.chunks(32 * 1024).map(<[u8]>::to_vec).collect::<Vec<_>>();
-                let mut coded = Coded::new(Some_(blocks.into_iter()), coding).unwrap();
+                let mut coded = EncodedBody::new(Some_(blocks.into_iter()), coding).unwrap();
                 let mut packed = Vec::new();
                 while let Some(block) = coded.next_block().unwrap() {
                     packed.extend_from_slice(&block);

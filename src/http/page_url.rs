@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
-use super::failure::Failure;
+use super::error::ApiError;
 
 /// Where the service listens for browsers.
-pub(super) struct PageAt {
+pub(super) struct PageUrl {
     addresses: Vec<SocketAddr>,
     tls: bool,
     /// Whether this machine has an address.
@@ -23,10 +23,10 @@ pub(super) struct Address {
     pub(super) port: u16,
 }
 
-impl PageAt {
-    pub(super) fn new(addresses: Vec<SocketAddr>, tls: bool) -> PageAt {
+impl PageUrl {
+    pub(super) fn new(addresses: Vec<SocketAddr>, tls: bool) -> PageUrl {
         let has = |ip| TcpListener::bind((ip, 0)).is_ok();
-        PageAt { addresses, tls, has }
+        PageUrl { addresses, tls, has }
     }
 
     /// The address for a browser of whoever asks for `host`, the header `Host`, which is empty on a Unix socket; over TLS with the name that
@@ -39,8 +39,8 @@ impl PageAt {
         host: &str,
         wanted: Option<&str>,
         serves_as: impl Fn(&str) -> bool,
-    ) -> Result<Address, Failure> {
-        let first = self.addresses.first().ok_or(Failure::NoPage(
+    ) -> Result<Address, ApiError> {
+        let first = self.addresses.first().ok_or(ApiError::NoPage(
             "this instance serves no HTTP by TCP, which browsers need: start it with --serve, or set http.serve",
         ))?;
         let usual = if self.tls { 443 } else { 80 };
@@ -53,7 +53,7 @@ impl PageAt {
                 Ok(Address { tls: true, authority: format!("{name}:{port}"), port })
             }
             (true, Some(_), _) => {
-                Err(Failure::NoPage("the certificate of http.tls_cert is not for that host name"))
+                Err(ApiError::NoPage("the certificate of http.tls_cert is not for that host name"))
             }
             (true, None, "") => self.by_certificate(port, serves_as),
             (_, _, host) => self.local(port, host.to_owned()),
@@ -65,7 +65,7 @@ impl PageAt {
         &self,
         port: u16,
         serves_as: impl Fn(&str) -> bool,
-    ) -> Result<Address, Failure> {
+    ) -> Result<Address, ApiError> {
         let is_local = |ip: IpAddr| ip.is_unspecified() || ip.is_loopback();
         let localhost =
             self.addresses.iter().any(|at| is_local(at.ip())).then(|| "localhost".to_owned());
@@ -73,14 +73,14 @@ impl PageAt {
         let ips = self.addresses.iter().map(|at| at.ip()).filter(|ip| !ip.is_unspecified());
         let ips = ips.map(|ip| if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() });
         let name = localhost.into_iter().chain(own).chain(ips).find(|name| serves_as(name));
-        let name = name.ok_or(Failure::NoPage(
+        let name = name.ok_or(ApiError::NoPage(
             "the certificate of http.tls_cert is neither for localhost nor for this machine's name: name one that it is for by \
              `procstar ui --host NAME`",
         ))?;
         Ok(Address { tls: true, authority: format!("{name}:{port}"), port })
     }
 
-    fn local(&self, port: u16, authority: String) -> Result<Address, Failure> {
+    fn local(&self, port: u16, authority: String) -> Result<Address, ApiError> {
         const LOCALHOST: [IpAddr; 2] =
             [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
         let is_ours = |ip: &IpAddr| self.addresses.iter().any(|at| at.ip() == *ip);
@@ -100,7 +100,7 @@ impl PageAt {
             None
         };
         let address = Address { tls: self.tls, authority, port };
-        problem.map_or(Ok(address), |problem| Err(Failure::NoPage(problem)))
+        problem.map_or(Ok(address), |problem| Err(ApiError::NoPage(problem)))
     }
 }
 
@@ -115,7 +115,7 @@ mod tests {
         names: &[&str],
     ) -> Result<(String, u16), String> {
         let addresses = at.iter().map(|at| at.parse().unwrap()).collect();
-        let at = PageAt { addresses, tls, has: |_| true };
+        let at = PageUrl { addresses, tls, has: |_| true };
         let found = at.address(host, None, |name| names.contains(&name));
         found.map(|found| (found.authority, found.port)).map_err(|error| error.to_string())
     }
@@ -138,14 +138,14 @@ mod tests {
         let one = &["192.0.2.7:3000"][..];
         assert_eq!(address(one, true, "", &["localhost", "192.0.2.7"]), ok("192.0.2.7:3000", 3000));
         assert!(address(one, true, "", &["localhost"]).unwrap_err().contains("procstar ui --host"));
-        let at = PageAt::new(vec!["[::]:3000".parse().unwrap()], true);
+        let at = PageUrl::new(vec!["[::]:3000".parse().unwrap()], true);
         let wanted = |name| at.address("", Some(name), |name| name == "a.example");
         assert_eq!(wanted("a.example").unwrap().authority, "a.example:3000");
         assert!(wanted("b.example").is_err());
         for one in both {
             assert!(address(&[one], false, "", &[]).unwrap_err().contains("only one of"));
             let addresses = vec![one.parse().unwrap()];
-            let at = PageAt { addresses, tls: false, has: |_| false };
+            let at = PageUrl { addresses, tls: false, has: |_| false };
             assert_eq!(at.address("", None, |_| false).unwrap().port, 3000, "there is no other");
         }
         assert!(address(&[], false, "", &[]).unwrap_err().contains("--serve"));

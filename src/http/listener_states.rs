@@ -16,9 +16,9 @@ pub struct ListenerState {
 
 /// All of them, as they are now.
 #[derive(Debug, Default)]
-pub struct Listening(Mutex<Vec<ListenerState>>);
+pub struct ListenerStates(Mutex<Vec<ListenerState>>);
 
-impl Listening {
+impl ListenerStates {
     fn lock(&self) -> MutexGuard<'_, Vec<ListenerState>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

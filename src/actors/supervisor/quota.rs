@@ -5,7 +5,7 @@ use crate::spec::{CaptureSpec, FdName, LimitSpec, ProcId, Validated, ValidatedFd
 
 /// The bounds; none: there is no such one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Maxima {
+pub struct Quota {
     /// Processes that run, or are about to.
     pub running: Option<u64>,
     /// Processes that are not deleted.
@@ -26,8 +26,8 @@ pub(super) struct Present {
 
 /// What a request would go beyond.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Beyond {
-    /// [`Maxima::running`].
+pub enum QuotaExceeded {
+    /// [`Quota::running`].
     #[error(
         "{asked} more processes than the {running} that run are more than run.max_running allows, {max}: wait until some have ended"
     )]
@@ -39,7 +39,7 @@ pub enum Beyond {
         /// The bound.
         max: u64,
     },
-    /// [`Maxima::kept`].
+    /// [`Quota::kept`].
     #[error(
         "{asked} more processes than the {kept} that are kept are more than run.max_processes allows, {max}: delete some that have ended"
     )]
@@ -51,7 +51,7 @@ pub enum Beyond {
         /// The bound.
         max: u64,
     },
-    /// [`Maxima::captures`].
+    /// [`Quota::captures`].
     #[error(
         "captured output takes {taken} bytes, and capture.max_total allows {max}: delete processes that have ended"
     )]
@@ -61,7 +61,7 @@ pub enum Beyond {
         /// The bound.
         max: u64,
     },
-    /// [`Maxima::capture`].
+    /// [`Quota::capture`].
     #[error(
         "{fd} of process {id:?}: its capture's limit of {asked} bytes, head and tail together, is more than capture.limit_head and \
          capture.limit_tail allow together, {max}"
@@ -78,12 +78,12 @@ pub enum Beyond {
     },
 }
 
-impl Maxima {
+impl Quota {
     /// Whether these processes may be started beside what there is.
     ///
     /// # Errors
     /// What they would go beyond.
-    pub(super) fn check(&self, request: &Validated, present: Present) -> Result<(), Beyond> {
+    pub(super) fn check(&self, request: &Validated, present: Present) -> Result<(), QuotaExceeded> {
         let asked = request.procs.len() as u64;
         if asked == 0 {
             return Ok(());
@@ -91,13 +91,13 @@ impl Maxima {
         let Present { running, kept, captures: taken } = present;
         let (running, kept) = (running as u64, kept as u64);
         if let Some(max) = self.running.filter(|max| running.saturating_add(asked) > *max) {
-            return Err(Beyond::Running { asked, running, max });
+            return Err(QuotaExceeded::Running { asked, running, max });
         }
         if let Some(max) = self.kept.filter(|max| kept.saturating_add(asked) > *max) {
-            return Err(Beyond::Kept { asked, kept, max });
+            return Err(QuotaExceeded::Kept { asked, kept, max });
         }
         if let Some(max) = self.captures.filter(|max| taken >= *max) {
-            return Err(Beyond::Captures { taken, max });
+            return Err(QuotaExceeded::Captures { taken, max });
         }
         self.check_limits(request)
     }
@@ -106,11 +106,11 @@ impl Maxima {
     ///
     /// # Errors
     /// What they would go beyond.
-    pub fn check_first(&self, request: &Validated) -> Result<(), Beyond> {
+    pub fn check_first(&self, request: &Validated) -> Result<(), QuotaExceeded> {
         self.check(request, Present::default())
     }
 
-    fn check_limits(&self, request: &Validated) -> Result<(), Beyond> {
+    fn check_limits(&self, request: &Validated) -> Result<(), QuotaExceeded> {
         if self.capture.is_none() {
             return Ok(());
         }
@@ -120,7 +120,7 @@ impl Maxima {
                 if let ValidatedFd::Capture(CaptureSpec { limit: Some(limit), .. }) = what
                     && both(*limit) > max
                 {
-                    return Err(Beyond::Limit {
+                    return Err(QuotaExceeded::Limit {
                         id: id.clone(),
                         fd: *fd,
                         asked: both(*limit),
@@ -158,11 +158,11 @@ mod tests {
 
     #[test]
     fn each_maximum_is_the_last_that_is_allowed() {
-        let maxima =
-            Maxima { running: Some(4), kept: Some(10), captures: Some(100), ..Maxima::default() };
+        let quota =
+            Quota { running: Some(4), kept: Some(10), captures: Some(100), ..Quota::default() };
         let two = request(&["", ""]);
         let check = |running, kept, captures| {
-            let checked = maxima.check(&two, Present { running, kept, captures });
+            let checked = quota.check(&two, Present { running, kept, captures });
             checked.map_err(|beyond| beyond.to_string())
         };
         assert_eq!(check(2, 8, 99), Ok(()));
@@ -176,15 +176,15 @@ mod tests {
         }
         // Nothing is asked for: that is no more than there is.
         let full = Present { running: 9, kept: 99, captures: 999 };
-        assert_eq!(maxima.check(&request(&[]), full), Ok(()));
-        assert_eq!(Maxima::default().check(&two, full), Ok(()));
+        assert_eq!(quota.check(&request(&[]), full), Ok(()));
+        assert_eq!(Quota::default().check(&two, full), Ok(()));
     }
 
     #[test]
     fn a_spec_does_not_raise_the_configured_limit() {
         let capture = LimitSpec { head: Some(100), tail: Some(50) };
-        let maxima = Maxima { capture, ..Maxima::default() };
-        let check = |limit: &str| maxima.check_first(&request(&["", limit]));
+        let quota = Quota { capture, ..Quota::default() };
+        let check = |limit: &str| quota.check_first(&request(&["", limit]));
         for within in [
             "",
             r#""limit": {"head": 10}"#,
@@ -209,6 +209,6 @@ mod tests {
         }
         // Without a configured one there is none.
         let largest = request(&[r#""limit": {"head": 18446744073709551615}"#]);
-        assert_eq!(Maxima::default().check_first(&largest), Ok(()));
+        assert_eq!(Quota::default().check_first(&largest), Ok(()));
     }
 }

@@ -12,12 +12,12 @@ use actix_web::http::{Method, Version};
 use actix_web::web::{self, Bytes};
 use actix_web::{HttpResponse, ResponseError as _};
 
-use super::body;
-use super::failure::Failure;
+use super::error::ApiError;
 use super::guard::{self, Peer};
 use super::handlers::body_limit;
-use super::route::{Place, Route};
-use super::server::Site;
+use super::request_body;
+use super::route::{Endpoint, Route};
+use super::server::AppState;
 
 /// A page of another site that has opened ours, or that ours has opened, gets no hold on its window.
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
@@ -41,43 +41,43 @@ const HEADERS: [(HeaderName, HeaderValue); 6] = [
 /// # Errors
 /// Why it is refused. The answer is then in the first form, whatever the path.
 pub(super) fn admit(
-    site: &Site,
+    state: &AppState,
     head: &RequestHead,
     peer: Option<&Peer>,
-) -> Result<Route, Failure> {
+) -> Result<Route, ApiError> {
     let route = Route::parse(head.uri.path());
-    let place = route.as_ref().ok().map(Route::place);
-    guard::check(&site.service.policy, head, peer, place)?;
+    let endpoint = route.as_ref().ok().map(Route::endpoint);
+    guard::check(&state.service.policy, head, peer, endpoint)?;
     Ok(route?)
 }
 
 /// Whether a place takes a method.
 ///
 /// # Errors
-/// [`Failure::Method`].
-pub(super) fn takes(route: &Route, method: &Method) -> Result<(), Failure> {
+/// [`ApiError::Method`].
+pub(super) fn takes(route: &Route, method: &Method) -> Result<(), ApiError> {
     match route.allow().split(", ").any(|allowed| method.as_str() == allowed) {
         true => Ok(()),
-        false => Err(Failure::Method { method: method.to_string(), route: route.clone() }),
+        false => Err(ApiError::Method { method: method.to_string(), route: route.clone() }),
     }
 }
 
 /// What went wrong, once it is to be answered: a refusal is counted, logged, and may have to wait.
-pub(super) async fn settled(site: &Site, peer: Option<&Peer>, failure: Failure) -> Failure {
+pub(super) async fn settled(state: &AppState, peer: Option<&Peer>, failure: ApiError) -> ApiError {
     match failure {
-        Failure::Refused(refusal) => match site.refusals.settle(peer, &refusal).await {
-            None => Failure::Refused(refusal),
-            Some(seconds) => Failure::TooManyGuesses { seconds },
+        ApiError::Refused(refusal) => match state.refusals.settle(peer, &refusal).await {
+            None => ApiError::Refused(refusal),
+            Some(seconds) => ApiError::TooManyGuesses { seconds },
         },
         failure => failure,
     }
 }
 
 /// The answer to a request that was not done, in the form of its place.
-pub(super) fn refusal(failure: &Failure, place: Place, method: &Method) -> HttpResponse {
-    let old = match place {
-        Place::Procs => method != Method::DELETE,
-        Place::Proc | Place::Signal | Place::Data => true,
+pub(super) fn refusal(failure: &ApiError, endpoint: Endpoint, method: &Method) -> HttpResponse {
+    let old = match endpoint {
+        Endpoint::Procs => method != Method::DELETE,
+        Endpoint::Proc | Endpoint::Signal | Endpoint::Data => true,
         _ => false,
     };
     if old { failure.error_response() } else { failure.problem() }
@@ -88,35 +88,35 @@ pub(super) fn refusal(failure: &Failure, place: Place, method: &Method) -> HttpR
 /// # Errors
 /// The answer that refuses it.
 pub(super) async fn unless_refused(
-    site: web::Data<Site>,
+    state: web::Data<AppState>,
     mut request: Request,
 ) -> Result<Request, Response<BoxBody>> {
     let (head, peer) = (request.head(), request.conn_data::<Peer>());
-    let refused = match admit(&site, head, peer) {
-        Err(failure) => Some(settled(&site, peer, failure).await.error_response()),
+    let refused = match admit(&state, head, peer) {
+        Err(failure) => Some(settled(&state, peer, failure).await.error_response()),
         Ok(route) => {
-            let (place, method) = (route.place(), &head.method);
+            let (endpoint, method) = (route.endpoint(), &head.method);
             let checked = takes(&route, method).and_then(|()| {
-                let limit = body_limit(&site.service, place, method);
-                limit.map_or(Ok(()), |limit| body::check(head.headers(), limit))
+                let limit = body_limit(&state.service, endpoint, method);
+                limit.map_or(Ok(()), |limit| request_body::check(head.headers(), limit))
             });
-            checked.err().map(|failure| refusal(&failure, place, method))
+            checked.err().map(|failure| refusal(&failure, endpoint, method))
         }
     };
     let Some(answer) = refused else { return Ok(request) };
     let version = head.version;
-    Err(finish(&site, version, answer, request.take_payload()).into())
+    Err(finish(&state, version, answer, request.take_payload()).into())
 }
 
 /// An answer as it is sent; `rest` is what is left of the request's body.
 pub(super) fn finish(
-    site: &Site,
+    state: &AppState,
     version: Version,
     mut answer: HttpResponse,
     rest: Payload,
 ) -> HttpResponse {
     let class = usize::from(answer.status().as_u16() / 100);
-    if let Some(count) = site.answered.get(class.saturating_sub(1)) {
+    if let Some(count) = state.answered.get(class.saturating_sub(1)) {
         count.fetch_add(1, Ordering::Relaxed);
     }
     for (name, value) in HEADERS {

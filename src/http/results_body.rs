@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::blocks::Blocks;
+use super::body_stream::BodySource;
 use crate::actors::messages::Position;
 use crate::report::{Facts, OutputView, ResultContext, ResultStream};
 
@@ -13,7 +13,7 @@ use crate::report::{Facts, OutputView, ResultContext, ResultStream};
 const BLOCK: usize = 16 * 1024;
 
 /// Makes the body. Every result speaks of the moment at which its turn comes.
-pub(super) struct Results {
+pub(super) struct ResultsBody {
     procs: std::vec::IntoIter<Arc<Facts>>,
     context: Arc<ResultContext>,
     output: OutputView,
@@ -26,14 +26,14 @@ pub(super) struct Results {
     ended: bool,
 }
 
-impl Results {
+impl ResultsBody {
     /// The results of these processes, in their order; no ID may be twice among them.
     pub(super) fn new(
         procs: Vec<Arc<Facts>>,
         context: Arc<ResultContext>,
         output: OutputView,
-    ) -> Results {
-        Results {
+    ) -> ResultsBody {
+        ResultsBody {
             procs: procs.into_iter(),
             context,
             output,
@@ -45,8 +45,8 @@ impl Results {
     }
 
     /// Says in the body that this is a page, and where the next one begins.
-    pub(super) fn page(self, next: Option<Position>) -> Results {
-        Results { page: Some(next), ..self }
+    pub(super) fn page(self, next: Option<Position>) -> ResultsBody {
+        ResultsBody { page: Some(next), ..self }
     }
 
     /// Whether all of it has been made.
@@ -79,7 +79,7 @@ impl Results {
     }
 }
 
-impl Blocks for Results {
+impl BodySource for ResultsBody {
     fn next_block(&mut self) -> io::Result<Option<Bytes>> {
         let mut out = Vec::new();
         while out.len() < BLOCK && !self.ended {

@@ -7,7 +7,7 @@ use actix_web::http::header::{self, HeaderMap};
 use actix_web::web::{self, Bytes, BytesMut};
 use futures_util::StreamExt;
 
-use super::failure::Failure;
+use super::error::ApiError;
 use crate::spec::{self, Validated};
 
 /// A client may pause for so long before its body goes on.
@@ -23,7 +23,7 @@ pub(super) async fn read(
     headers: &HeaderMap,
     payload: &mut Payload,
     limit: u64,
-) -> Result<Validated, Failure> {
+) -> Result<Validated, ApiError> {
     parse(json(headers, payload, limit).await?).await
 }
 
@@ -35,7 +35,7 @@ pub(super) async fn json(
     headers: &HeaderMap,
     payload: &mut Payload,
     limit: u64,
-) -> Result<Bytes, Failure> {
+) -> Result<Bytes, ApiError> {
     check(headers, limit)?;
     gather(payload, limit).await
 }
@@ -44,29 +44,29 @@ pub(super) async fn json(
 ///
 /// # Errors
 /// A type other than JSON, a compressed or too large body.
-pub(super) fn check(headers: &HeaderMap, limit: u64) -> Result<(), Failure> {
+pub(super) fn check(headers: &HeaderMap, limit: u64) -> Result<(), ApiError> {
     check_type(headers)?;
     let length = headers.get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     match length {
-        Some(length) if length > limit => Err(Failure::TooLarge(limit)),
+        Some(length) if length > limit => Err(ApiError::TooLarge(limit)),
         _ => Ok(()),
     }
 }
 
-fn check_type(headers: &HeaderMap) -> Result<(), Failure> {
+fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(value) = headers.get(header::CONTENT_TYPE) else {
-        return Err(Failure::ContentType("(none)".to_owned()));
+        return Err(ApiError::ContentType("(none)".to_owned()));
     };
     if !is_json(value.as_bytes()) {
-        return Err(Failure::ContentType(format!(
+        return Err(ApiError::ContentType(format!(
             "{:?}",
             String::from_utf8_lossy(value.as_bytes())
         )));
     }
     match headers.get(header::CONTENT_ENCODING) {
         Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
-            Err(Failure::ContentEncoding)
+            Err(ApiError::ContentEncoding)
         }
         _ => Ok(()),
     }
@@ -78,16 +78,16 @@ fn is_json(content_type: &[u8]) -> bool {
     essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
 }
 
-async fn gather(payload: &mut Payload, limit: u64) -> Result<Bytes, Failure> {
+async fn gather(payload: &mut Payload, limit: u64) -> Result<Bytes, ApiError> {
     let mut body = BytesMut::new();
     loop {
         let next = tokio::time::timeout(PATIENCE, payload.next()).await;
-        match next.map_err(|_| Failure::BodyStalled(PATIENCE.as_secs()))? {
+        match next.map_err(|_| ApiError::BodyStalled(PATIENCE.as_secs()))? {
             None => return Ok(body.freeze()),
             Some(piece) => {
                 let piece = piece?;
                 if (body.len() + piece.len()) as u64 > limit {
-                    return Err(Failure::TooLarge(limit));
+                    return Err(ApiError::TooLarge(limit));
                 }
                 body.extend_from_slice(&piece);
             }
@@ -95,7 +95,7 @@ async fn gather(payload: &mut Payload, limit: u64) -> Result<Bytes, Failure> {
     }
 }
 
-async fn parse(body: Bytes) -> Result<Validated, Failure> {
+async fn parse(body: Bytes) -> Result<Validated, ApiError> {
     // To find out all that is wrong takes many times as long as to read what is right.
     if body.len() <= LONG
         && let Ok(valid) = spec::from_valid_json(&body)
@@ -103,7 +103,7 @@ async fn parse(body: Bytes) -> Result<Validated, Failure> {
         return Ok(valid);
     }
     // It is not done only where the runtime ends.
-    let parsed = web::block(move || spec::from_json(&body)).await.map_err(|_| Failure::Closed)?;
+    let parsed = web::block(move || spec::from_json(&body)).await.map_err(|_| ApiError::Closed)?;
     Ok(parsed?)
 }
 
@@ -143,7 +143,7 @@ mod tests {
     async fn sent(
         pieces: Vec<Result<Bytes, PayloadError>>,
         ends: bool,
-    ) -> Result<Validated, Failure> {
+    ) -> Result<Validated, ApiError> {
         let request = TestRequest::post()
             .insert_header(("content-type", "application/json"))
             .to_http_request();
@@ -177,7 +177,7 @@ mod tests {
             format!(r#"{{"specs": {{"a": {{"argv": ["/bin/echo", "{}"]}}}}}}"#, "x".repeat(LONG));
         assert_eq!(sent(vec![Ok(text.into())], true).await.unwrap().procs.len(), 1);
         let text = format!("{}[", " ".repeat(LONG));
-        assert!(matches!(sent(vec![Ok(text.into())], true).await, Err(Failure::Spec(_))));
+        assert!(matches!(sent(vec![Ok(text.into())], true).await, Err(ApiError::Spec(_))));
     }
 
     #[actix::test]
@@ -186,14 +186,14 @@ mod tests {
         let mut pieces: Vec<_> = (0..4).map(|_| Ok(piece.clone())).collect();
         pieces.push(Ok(Bytes::from_static(b" ")));
         // It would never end.
-        assert!(matches!(sent(pieces, false).await, Err(Failure::TooLarge(LIMIT))));
+        assert!(matches!(sent(pieces, false).await, Err(ApiError::TooLarge(LIMIT))));
     }
 
     #[actix::test]
     async fn a_body_that_breaks_off_is_no_request() {
         let body = Bytes::from_static(br#"{"specs": {}}"#);
         let pieces = vec![Ok(body), Err(PayloadError::Incomplete(None))];
-        assert!(matches!(sent(pieces, true).await, Err(Failure::Body(_))));
+        assert!(matches!(sent(pieces, true).await, Err(ApiError::Body(_))));
     }
 
     #[actix::test]
@@ -201,7 +201,7 @@ mod tests {
         tokio::time::pause();
         let began = tokio::time::Instant::now();
         let outcome = sent(vec![Ok(Bytes::from_static(b"{"))], false).await;
-        assert!(matches!(outcome, Err(Failure::BodyStalled(30))));
+        assert!(matches!(outcome, Err(ApiError::BodyStalled(30))));
         // Timers are exact to the millisecond.
         let waited = began.elapsed();
         assert!(waited >= PATIENCE && waited < PATIENCE + Duration::from_millis(10), "{waited:?}");

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::listening::{ListenerState, Listening};
+use super::listener_states::{ListenerState, ListenerStates};
 use crate::actors::messages::{Position, ShutdownState, Tally};
 use crate::actors::status::{Link, LinkState, LinkStatus};
 use crate::engine::TimePoint;
@@ -15,7 +15,7 @@ use crate::report::times::Rfc3339;
 
 /// Who the agent is, and where its state can be seen.
 #[derive(Debug)]
-pub struct About {
+pub struct AgentStatus {
     /// The pid of the process that the user launched: the keeper.
     pub pid: u32,
     /// When that started.
@@ -33,7 +33,7 @@ pub struct About {
     /// The path of the Unix socket; none where there is none.
     pub socket: Option<PathBuf>,
     /// What the service listens on.
-    pub listeners: Arc<Listening>,
+    pub listeners: Arc<ListenerStates>,
 }
 
 /// The connection to the server.
@@ -49,10 +49,10 @@ pub struct ServerLink {
     pub status: Arc<LinkStatus>,
 }
 
-impl Default for About {
+impl Default for AgentStatus {
     /// Somebody whose keeper is there.
     fn default() -> Self {
-        About {
+        AgentStatus {
             pid: std::process::id(),
             start: TimePoint::now(),
             hostname: String::new(),
@@ -146,7 +146,7 @@ impl Counts {
     }
 }
 
-impl About {
+impl AgentStatus {
     /// The agent as it is now.
     pub(super) fn body(&self, tally: &Tally, position: Position) -> AgentBody<'_> {
         let shutdown = tally.shutdown.unwrap_or(ShutdownState::Active);

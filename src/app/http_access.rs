@@ -8,7 +8,7 @@ use super::RunError;
 use crate::config::{HttpSettings, Secret, read_secret_file};
 use crate::error_chain::chain;
 use crate::http::access::{Policy, Remote};
-use crate::http::{self, Limits, UnauthenticatedLimits};
+use crate::http::{self, HttpLimits, UnauthenticatedLimits};
 use crate::net::tls_server::{ServerTls, rotating_server_tls};
 use crate::rotating::Rotating;
 
@@ -76,9 +76,9 @@ pub(super) fn rotating_token(
 }
 
 /// What a client may cost.
-pub(super) fn limits(settings: &HttpSettings) -> Limits {
+pub(super) fn limits(settings: &HttpSettings) -> HttpLimits {
     let count = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
-    Limits {
+    HttpLimits {
         connections: count(settings.connections),
         unauthenticated: UnauthenticatedLimits {
             // Half of all at most, so that there is always room for the others.
