@@ -9,9 +9,9 @@
 //! with a few more that clone children, which owns every child, its pidfd and the pipes it is captured through, and tells of each process at
 //! most one start and exactly one end. The keeper notes all of it, in memory and in a journal, and passes it on to the
 //! *agent*, its child, where the actors and the network live, on one thread that nothing blocks. When the agent dies it is started
-//! again, and goes on from what the keeper noted. A process's actor makes *facts* of what the engine tells; the results actor keeps the
-//! latest facts of every process, and passes each change, in order, to its subscribers. Who sends a result to somebody ([`http`],
-//! the connection, the one-shot's writer) makes it at that moment from the facts and the captures, as a stream ([`report`]):
+//! again, and goes on from what the keeper noted. A process's actor makes *records* of what the engine tells; the results actor keeps the
+//! latest record of every process, and passes each change, in order, to its subscribers. Who sends a result to somebody ([`http`],
+//! the connection, the one-shot's writer) makes it at that moment from the record and the captures, as a stream ([`report`]):
 //! output is pulled from its capture by range, never pushed through a queue, and never in memory as a whole.
 //!
 //! The connection actor speaks the protocol of [`wire`] over the sockets of [`net`]. It is a subscriber like any other, and what it

@@ -38,7 +38,7 @@ use health::{Health, Recovery};
 use session::Session;
 
 /// How the connection is kept.
-pub struct Options {
+pub struct ConnectionOptions {
     /// Who we are to the server.
     pub conn: ConnInfo,
     /// The process that the user launched.
@@ -86,7 +86,7 @@ pub enum Outcome {
 
 /// The actor.
 pub struct Connection {
-    options: Options,
+    options: ConnectionOptions,
     peers: Peers,
     context: Arc<ResultContext>,
     dialer: Rc<dyn Dial>,
@@ -112,7 +112,7 @@ enum Phase {
 impl Connection {
     /// A connection that dials with `dialer`. How it ends is told to `outcome`.
     pub fn new(
-        options: Options,
+        options: ConnectionOptions,
         peers: Peers,
         context: Arc<ResultContext>,
         dialer: Rc<dyn Dial>,

@@ -10,7 +10,7 @@ use super::messages::{Shutdown, ShutdownState};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndWhen {
     /// Never.
-    Told,
+    Never,
     /// No process is running: `--exit`.
     NoneRuns,
     /// No process is left that is not deleted: `--wait`. With a time: but if none was ever assigned, only then.
@@ -42,7 +42,7 @@ pub struct Counts {
 
 /// Where the agent is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum LifecyclePhase {
     Active,
     /// No new processes; ends when the last is deleted.
     Idling,
@@ -60,7 +60,7 @@ enum Phase {
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum LifecycleStep {
     /// Ask every running process to end.
     Ask,
     /// Kill every running process, with all its descendants.
@@ -71,7 +71,7 @@ pub enum Step {
 
 /// What an agent that is to end waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waiting {
+pub enum WaitReason {
     /// `--wait`: that all its processes are deleted.
     Work,
     /// The same, and no new ones are accepted.
@@ -91,7 +91,7 @@ pub enum Waiting {
 /// The agent's life. Time and counts are given to it.
 #[derive(Debug)]
 pub struct Lifecycle {
-    phase: Phase,
+    phase: LifecyclePhase,
     end_when: EndWhen,
     graces: Graces,
 }
@@ -99,39 +99,46 @@ pub struct Lifecycle {
 impl Lifecycle {
     /// An active life that ends by itself as `end_when` says.
     pub fn new(end_when: EndWhen, graces: Graces) -> Self {
-        Lifecycle { phase: Phase::Active, end_when, graces }
+        Lifecycle { phase: LifecyclePhase::Active, end_when, graces }
     }
 
     /// The state as clients see it.
     pub fn state(&self) -> ShutdownState {
         match self.phase {
-            Phase::Active => ShutdownState::Active,
-            Phase::Idling | Phase::Terminating { .. } | Phase::Killing { .. } => {
-                ShutdownState::Idling
-            }
-            Phase::Done => ShutdownState::Done,
+            LifecyclePhase::Active => ShutdownState::Active,
+            LifecyclePhase::Idling
+            | LifecyclePhase::Terminating { .. }
+            | LifecyclePhase::Killing { .. } => ShutdownState::Idling,
+            LifecyclePhase::Done => ShutdownState::Done,
         }
     }
 
     /// Takes an order. One that is behind the present phase changes nothing.
-    pub fn order(&mut self, order: Shutdown, now: Instant) -> Vec<Step> {
-        let terminating = |deserted| Phase::Terminating { until: now + self.graces.term, deserted };
+    pub fn order(&mut self, order: Shutdown, now: Instant) -> Vec<LifecycleStep> {
+        let terminating =
+            |deserted| LifecyclePhase::Terminating { until: now + self.graces.term, deserted };
         let phase = match (order, self.phase) {
-            (Shutdown::Idle, Phase::Active) => Phase::Idling,
-            (Shutdown::Terminate | Shutdown::Interrupt, Phase::Active | Phase::Idling) => {
-                terminating(false)
+            (Shutdown::Idle, LifecyclePhase::Active) => LifecyclePhase::Idling,
+            (
+                Shutdown::Terminate | Shutdown::Interrupt,
+                LifecyclePhase::Active | LifecyclePhase::Idling,
+            ) => terminating(false),
+            (Shutdown::GiveUp, LifecyclePhase::Active | LifecyclePhase::Idling) => {
+                terminating(true)
             }
-            (Shutdown::GiveUp, Phase::Active | Phase::Idling) => terminating(true),
-            (Shutdown::Kill, Phase::Active | Phase::Idling | Phase::Terminating { .. }) => {
-                Phase::Killing { until: now + self.graces.kill }
-            }
+            (
+                Shutdown::Kill,
+                LifecyclePhase::Active
+                | LifecyclePhase::Idling
+                | LifecyclePhase::Terminating { .. },
+            ) => LifecyclePhase::Killing { until: now + self.graces.kill },
             _ => return Vec::new(),
         };
         self.enter(phase)
     }
 
     /// Moves on as far as counts and time allow.
-    pub fn advance(&mut self, counts: Counts, now: Instant) -> Vec<Step> {
+    pub fn advance(&mut self, counts: Counts, now: Instant) -> Vec<LifecycleStep> {
         let mut steps = Vec::new();
         while let Some(next) = self.next(counts, now) {
             steps.extend(self.enter(next));
@@ -142,65 +149,71 @@ impl Lifecycle {
     /// When to call [`advance`](Self::advance) though nothing has changed.
     pub fn deadline(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Terminating { until, .. } | Phase::Killing { until } => Some(until),
-            Phase::Active => match self.end_when {
+            LifecyclePhase::Terminating { until, .. } | LifecyclePhase::Killing { until } => {
+                Some(until)
+            }
+            LifecyclePhase::Active => match self.end_when {
                 EndWhen::Idle { unassigned_until } => unassigned_until,
                 _ => None,
             },
-            Phase::Idling | Phase::Done => None,
+            LifecyclePhase::Idling | LifecyclePhase::Done => None,
         }
     }
 
     /// What the agent waits for, where it is to end.
-    pub fn waiting(&self) -> Option<Waiting> {
+    pub fn waiting(&self) -> Option<WaitReason> {
         match self.phase {
-            Phase::Active => matches!(self.end_when, EndWhen::Idle { .. }).then_some(Waiting::Work),
-            Phase::Idling => Some(Waiting::Drain),
-            Phase::Terminating { until, .. } => Some(Waiting::Ends { until }),
-            Phase::Killing { until } => Some(Waiting::Deletions { until }),
-            Phase::Done => None,
+            LifecyclePhase::Active => {
+                matches!(self.end_when, EndWhen::Idle { .. }).then_some(WaitReason::Work)
+            }
+            LifecyclePhase::Idling => Some(WaitReason::Drain),
+            LifecyclePhase::Terminating { until, .. } => Some(WaitReason::Ends { until }),
+            LifecyclePhase::Killing { until } => Some(WaitReason::Deletions { until }),
+            LifecyclePhase::Done => None,
         }
     }
 
-    fn enter(&mut self, phase: Phase) -> Vec<Step> {
+    fn enter(&mut self, phase: LifecyclePhase) -> Vec<LifecycleStep> {
         let before = self.state();
         self.phase = phase;
         let signal = match phase {
-            Phase::Terminating { .. } => Some(Step::Ask),
-            Phase::Killing { .. } => Some(Step::Kill),
+            LifecyclePhase::Terminating { .. } => Some(LifecycleStep::Ask),
+            LifecyclePhase::Killing { .. } => Some(LifecycleStep::Kill),
             _ => None,
         };
         let after = self.state();
-        let announce = (after != before).then_some(Step::Announce(after));
+        let announce = (after != before).then_some(LifecycleStep::Announce(after));
         announce.into_iter().chain(signal).collect()
     }
 
-    fn next(&self, counts: Counts, now: Instant) -> Option<Phase> {
+    fn next(&self, counts: Counts, now: Instant) -> Option<LifecyclePhase> {
         let Counts { running, present, any } = counts;
         // Whoever reads the results reads them from the agent itself, and needs nobody to delete them first.
         let results_kept = self.end_when != EndWhen::NoneRuns;
         match self.phase {
-            Phase::Active => {
+            LifecyclePhase::Active => {
                 let end = match self.end_when {
-                    EndWhen::Told => false,
+                    EndWhen::Never => false,
                     EndWhen::NoneRuns => running == 0,
                     EndWhen::Idle { unassigned_until } => {
                         present == 0 && (any || unassigned_until.is_none_or(|until| until <= now))
                     }
                 };
-                end.then_some(Phase::Done)
+                end.then_some(LifecyclePhase::Done)
             }
-            Phase::Idling => {
-                (present == 0 || (!results_kept && running == 0)).then_some(Phase::Done)
+            LifecyclePhase::Idling => {
+                (present == 0 || (!results_kept && running == 0)).then_some(LifecyclePhase::Done)
             }
-            Phase::Terminating { deserted: true, .. } if running == 0 => Some(Phase::Done),
-            Phase::Terminating { until, .. } => (running == 0 || until <= now)
-                .then(|| Phase::Killing { until: now + self.graces.kill }),
-            Phase::Killing { until } => {
+            LifecyclePhase::Terminating { deserted: true, .. } if running == 0 => {
+                Some(LifecyclePhase::Done)
+            }
+            LifecyclePhase::Terminating { until, .. } => (running == 0 || until <= now)
+                .then(|| LifecyclePhase::Killing { until: now + self.graces.kill }),
+            LifecyclePhase::Killing { until } => {
                 let settled = present == 0 || (!results_kept && running == 0);
-                (settled || until <= now).then_some(Phase::Done)
+                (settled || until <= now).then_some(LifecyclePhase::Done)
             }
-            Phase::Done => None,
+            LifecyclePhase::Done => None,
         }
     }
 }
@@ -224,7 +237,7 @@ mod tests {
         let now = Instant::now();
         let mut life = Lifecycle::new(EndWhen::NoneRuns, GRACES);
         assert_eq!(life.advance(counts(1, 2), now), []);
-        assert_eq!(life.advance(counts(0, 2), now), [Step::Announce(ShutdownState::Done)]);
+        assert_eq!(life.advance(counts(0, 2), now), [LifecycleStep::Announce(ShutdownState::Done)]);
         assert_eq!(life.advance(counts(0, 2), now), []);
     }
 
@@ -239,31 +252,37 @@ mod tests {
         assert_eq!(life.state(), ShutdownState::Active);
         assert_eq!(
             life.advance(counts(0, 0), now + secs(601)),
-            [Step::Announce(ShutdownState::Done)]
+            [LifecycleStep::Announce(ShutdownState::Done)]
         );
         let mut life = Lifecycle::new(EndWhen::Idle { unassigned_until: Some(until) }, GRACES);
-        assert_eq!(life.advance(Counts::default(), until), [Step::Announce(ShutdownState::Done)]);
+        assert_eq!(
+            life.advance(Counts::default(), until),
+            [LifecycleStep::Announce(ShutdownState::Done)]
+        );
         let mut life = Lifecycle::new(EndWhen::Idle { unassigned_until: None }, GRACES);
-        assert_eq!(life.advance(Counts::default(), now), [Step::Announce(ShutdownState::Done)]);
+        assert_eq!(
+            life.advance(Counts::default(), now),
+            [LifecycleStep::Announce(ShutdownState::Done)]
+        );
     }
 
     #[test]
     fn terminate_then_kill_then_end() {
         let now = Instant::now();
-        let mut life = Lifecycle::new(EndWhen::Told, GRACES);
+        let mut life = Lifecycle::new(EndWhen::Never, GRACES);
         assert_eq!(
             life.order(Shutdown::Terminate, now),
-            [Step::Announce(ShutdownState::Idling), Step::Ask]
+            [LifecycleStep::Announce(ShutdownState::Idling), LifecycleStep::Ask]
         );
         assert_eq!(life.order(Shutdown::Terminate, now), []);
         assert_eq!(life.order(Shutdown::Idle, now), []);
         assert_eq!(life.advance(counts(2, 2), now + secs(59)), []);
         assert_eq!(life.deadline(), Some(now + secs(60)));
-        assert_eq!(life.advance(counts(2, 2), now + secs(60)), [Step::Kill]);
+        assert_eq!(life.advance(counts(2, 2), now + secs(60)), [LifecycleStep::Kill]);
         assert_eq!(life.advance(counts(0, 2), now + secs(64)), []);
         assert_eq!(
             life.advance(counts(0, 2), now + secs(65)),
-            [Step::Announce(ShutdownState::Done)]
+            [LifecycleStep::Announce(ShutdownState::Done)]
         );
     }
 
@@ -272,7 +291,7 @@ mod tests {
         let now = Instant::now();
         // Nothing present: SIGTERM and SIGUSR1 end at once.
         for order in [Shutdown::Terminate, Shutdown::Kill, Shutdown::Idle] {
-            let mut life = Lifecycle::new(EndWhen::Told, GRACES);
+            let mut life = Lifecycle::new(EndWhen::Never, GRACES);
             life.order(order, now);
             life.advance(Counts::default(), now);
             assert_eq!(life.state(), ShutdownState::Done, "{order:?}");
@@ -281,19 +300,22 @@ mod tests {
         let mut life = Lifecycle::new(EndWhen::NoneRuns, GRACES);
         life.order(Shutdown::Kill, now);
         assert_eq!(life.advance(counts(1, 1), now), []);
-        assert_eq!(life.advance(counts(0, 1), now), [Step::Announce(ShutdownState::Done)]);
+        assert_eq!(life.advance(counts(0, 1), now), [LifecycleStep::Announce(ShutdownState::Done)]);
         // Nor where the server is given up.
-        let mut life = Lifecycle::new(EndWhen::Told, GRACES);
+        let mut life = Lifecycle::new(EndWhen::Never, GRACES);
         life.order(Shutdown::GiveUp, now);
-        assert_eq!(life.advance(counts(0, 1), now), [Step::Announce(ShutdownState::Done)]);
+        assert_eq!(life.advance(counts(0, 1), now), [LifecycleStep::Announce(ShutdownState::Done)]);
     }
 
     #[test]
     fn idling_ends_with_the_last_process() {
         let now = Instant::now();
-        let mut life = Lifecycle::new(EndWhen::Told, GRACES);
-        assert_eq!(life.order(Shutdown::Idle, now), [Step::Announce(ShutdownState::Idling)]);
+        let mut life = Lifecycle::new(EndWhen::Never, GRACES);
+        assert_eq!(
+            life.order(Shutdown::Idle, now),
+            [LifecycleStep::Announce(ShutdownState::Idling)]
+        );
         assert_eq!(life.advance(counts(0, 1), now + secs(1000)), []);
-        assert_eq!(life.advance(counts(0, 0), now), [Step::Announce(ShutdownState::Done)]);
+        assert_eq!(life.advance(counts(0, 0), now), [LifecycleStep::Announce(ShutdownState::Done)]);
     }
 }

@@ -10,12 +10,12 @@ use actix::{Message, Recipient};
 
 use super::supervisor::QuotaExceeded;
 use crate::engine::Event;
-use crate::report::Facts;
+use crate::report::ProcessRecord;
 use crate::spec::{ProcId, Validated};
 pub use crate::wire::ShutdownState;
 pub use changes::{
-    AwaitEnd, Change, GetChanges, GetPage, GetPosition, GetSnapshot, GetTally, NoPosition, Page,
-    Position, Since, Snapshot, Tally, What,
+    AwaitEnd, Change, ChangeKind, ChangesSince, Cursor, GetChanges, GetCursor, GetPage,
+    GetProcessCounts, GetSnapshot, InvalidCursor, Page, ProcessCounts, Snapshot,
 };
 
 /// Start every process of a request, or none. Handled by the [`Supervisor`](super::supervisor::Supervisor).
@@ -132,7 +132,7 @@ pub struct ResumeShutdown {
 }
 
 /// What the engine tells. Handled by the [`Supervisor`](super::supervisor::Supervisor), who passes it on to
-/// the [`Process`](super::process::Process).
+/// the [`ProcessActor`](super::process::ProcessActor).
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct EngineEvent(pub Event);
@@ -145,7 +145,7 @@ pub struct Announce(pub ProcId);
 /// A process has started or ended. Handled by [`Results`](super::results::Results).
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Changed(pub Arc<Facts>);
+pub struct Changed(pub Arc<ProcessRecord>);
 
 /// A process is deleted. Handled by [`Results`](super::results::Results).
 #[derive(Message)]
@@ -202,11 +202,11 @@ pub struct Ask {
 pub enum Question {
     /// The IDs of all processes.
     Ids,
-    /// The facts of one; answered once it has started.
-    Facts(ProcId),
-    /// The facts of one as they are now; none where it has not started.
+    /// The record of one; answered once it has started.
+    Record(ProcId),
+    /// The record of one as they are now; none where it has not started.
     Present(ProcId),
-    /// The facts of all that run.
+    /// The records of all that run.
     Running,
     /// Nothing: the answer tells that all updates of what came before have been sent.
     Barrier,
@@ -223,10 +223,10 @@ pub enum Update {
         /// The state of shutdown.
         shutdown: ShutdownState,
     },
-    /// A process has started, or could not be; then these are its last facts already.
-    Started(Arc<Facts>),
+    /// A process has started, or could not be; then this is its last record already.
+    Started(Arc<ProcessRecord>),
     /// A process has ended.
-    Ended(Arc<Facts>),
+    Ended(Arc<ProcessRecord>),
     /// A process is deleted.
     Removed(ProcId),
     /// The shutdown has come into this state; after `done` nothing follows.
@@ -241,21 +241,21 @@ pub enum Answer {
     /// In the order of acceptance.
     Ids(Vec<ProcId>),
     /// None where there is no such process.
-    Facts(Option<Arc<Facts>>),
+    Record(Option<Arc<ProcessRecord>>),
     /// In the order of acceptance.
-    Running(Vec<Arc<Facts>>),
+    Running(Vec<Arc<ProcessRecord>>),
     /// All that came before has been sent.
     Barrier,
 }
 
-/// The facts of one process, once it has started; none where there is no such process. Handled by
+/// The record of one process, once it has started; none where there is no such process. Handled by
 /// [`Results`](super::results::Results).
 #[derive(Message)]
-#[rtype(result = "Option<Arc<Facts>>")]
+#[rtype(result = "Option<Arc<ProcessRecord>>")]
 pub struct GetOne(pub ProcId);
 
-/// The facts of all processes that have started, in the order of acceptance. Handled by
+/// The records of all processes that have started, in the order of acceptance. Handled by
 /// [`Results`](super::results::Results).
 #[derive(Message)]
-#[rtype(result = "Vec<Arc<Facts>>")]
+#[rtype(result = "Vec<Arc<ProcessRecord>>")]
 pub struct GetAll;

@@ -1,7 +1,7 @@
 //! The actors: who does what, and in which order things happen.
 //!
 //! [`supervisor`] owns a [`process`] actor per process; the engine's events come to it and go on to that actor, which
-//! makes facts of them for [`results`]; that one tells every subscriber, the [`connection`] among them. All live on one arbiter, so
+//! makes records of them for [`results`]; that one tells every subscriber, the [`connection`] among them. All live on one arbiter, so
 //! a message sent before another arrives before it wherever both take the same way. That order is what the protocol's rules on
 //! the order of answers rest on:
 //!
@@ -20,10 +20,10 @@ pub mod lifecycle;
 pub mod messages;
 pub mod process;
 pub mod results;
+pub mod sampler;
 pub mod signals;
 pub mod status;
 pub mod supervisor;
-pub mod ticker;
 
 use tokio::sync::oneshot;
 

@@ -1,6 +1,6 @@
 //! The actor of one process: what is known of it, and what can be done to it.
 //!
-//! It drives the engine for its process, and makes [`Facts`] of what the engine tells. All that it knows came with the
+//! It drives the engine for its process, and makes [`ProcessRecord`] of what the engine tells. All that it knows came with the
 //! engine's events, so one that was lost to a bug is replaced by a new one at the next event.
 
 use std::collections::HashMap;
@@ -12,33 +12,33 @@ use tokio::sync::oneshot;
 
 use super::EngineLink;
 use super::messages::{Changed, EngineEvent, SignalError};
-use super::ticker::Sampling;
+use super::sampler::SamplingHandle;
 use crate::engine::{Event, StopFailure, StopOrder};
-use crate::report::Facts;
+use crate::report::ProcessRecord;
 use crate::report::samples::SampleHistory;
 use crate::spec::{Identity, ProcId};
 
 /// The actor.
-pub struct Process {
+pub struct ProcessActor {
     id: ProcId,
     /// What it was asked to be, if that is known.
     identity: Option<Arc<Identity>>,
     engine: Arc<dyn EngineLink>,
     results: Recipient<Changed>,
     /// How it is sampled, if it is.
-    sampling: Option<Sampling>,
+    sampling: Option<SamplingHandle>,
     /// Its history, from its start on.
     history: Option<Arc<SampleHistory>>,
     ended: bool,
     /// What was published last.
-    facts: Option<Arc<Facts>>,
+    record: Option<Arc<ProcessRecord>>,
     /// Who of its tree could not be signaled when it was stopped.
     stop_failures: Vec<StopFailure>,
     /// Who waits for the outcome of a signal.
     signals: HashMap<u64, oneshot::Sender<Result<(), SignalError>>>,
 }
 
-impl Process {
+impl ProcessActor {
     /// The actor of process `id`, which `engine` starts, and whose changes go to `results`.
     pub fn new(
         id: ProcId,
@@ -46,7 +46,7 @@ impl Process {
         engine: Arc<dyn EngineLink>,
         results: Recipient<Changed>,
     ) -> Self {
-        Process {
+        ProcessActor {
             id,
             identity,
             engine,
@@ -54,34 +54,34 @@ impl Process {
             sampling: None,
             history: None,
             ended: false,
-            facts: None,
+            record: None,
             stop_failures: Vec::new(),
             signals: HashMap::new(),
         }
     }
 
     /// The same, sampled while it runs.
-    pub fn sampled(self, sampling: Option<Sampling>) -> Self {
-        Process { sampling, ..self }
+    pub fn sampled(self, sampling: Option<SamplingHandle>) -> Self {
+        ProcessActor { sampling, ..self }
     }
 
-    /// Has facts go where all see them.
-    fn publish(&mut self, facts: Facts) {
-        let facts = facts
+    /// Has record go where all see them.
+    fn publish(&mut self, record: ProcessRecord) {
+        let record = record
             .with_identity(self.identity.clone())
             .with_history(self.history.clone())
             .with_stop_failures(self.stop_failures.clone());
-        let facts = Arc::new(facts);
-        self.facts = Some(Arc::clone(&facts));
-        self.results.do_send(Changed(facts));
+        let record = Arc::new(record);
+        self.record = Some(Arc::clone(&record));
+        self.results.do_send(Changed(record));
     }
 }
 
-impl Actor for Process {
+impl Actor for ProcessActor {
     type Context = Context<Self>;
 }
 
-impl Handler<EngineEvent> for Process {
+impl Handler<EngineEvent> for ProcessActor {
     type Result = ();
 
     fn handle(&mut self, EngineEvent(event): EngineEvent, _: &mut Self::Context) {
@@ -89,19 +89,19 @@ impl Handler<EngineEvent> for Process {
             Event::Started(started) => {
                 tracing::debug!(proc_id = %self.id, pid = started.pid, "process started");
                 self.history = self.sampling.as_ref().map(|sampling| sampling.begin(&started));
-                self.publish(Facts::of_start(*started));
+                self.publish(ProcessRecord::of_start(*started));
             }
             Event::Ended(ended) => {
                 self.ended = true;
                 self.history.iter().for_each(|history| history.end());
                 tracing::debug!(proc_id = %self.id, pid = ended.pid, status = ended.status,
                     failures = ended.failures.len(), "process ended");
-                self.publish(Facts::of_end(*ended));
+                self.publish(ProcessRecord::of_end(*ended));
             }
             Event::StopFailed { failures, .. } => {
                 self.stop_failures.extend(failures);
-                if let Some(facts) = self.facts.as_deref().filter(|facts| facts.is_running()) {
-                    self.publish(facts.clone());
+                if let Some(record) = self.record.as_deref().filter(|record| record.is_running()) {
+                    self.publish(record.clone());
                 }
             }
             // The launched process is what the shell sees.
@@ -140,7 +140,7 @@ pub(super) struct StopProcess(pub(super) StopOrder);
 /// The outcome of a signal, once it is known.
 type Outcome = ResponseFuture<Result<(), SignalError>>;
 
-impl Process {
+impl ProcessActor {
     /// Has the engine signal the process, by a fresh ticket, and waits for the outcome.
     fn send(&mut self, send: impl FnOnce(&dyn EngineLink, ProcId, u64)) -> Outcome {
         if self.ended {
@@ -154,7 +154,7 @@ impl Process {
     }
 }
 
-impl Handler<SendSignal> for Process {
+impl Handler<SendSignal> for ProcessActor {
     type Result = Outcome;
 
     fn handle(&mut self, SendSignal(signum): SendSignal, _: &mut Self::Context) -> Self::Result {
@@ -163,7 +163,7 @@ impl Handler<SendSignal> for Process {
     }
 }
 
-impl Handler<StopProcess> for Process {
+impl Handler<StopProcess> for ProcessActor {
     type Result = Outcome;
 
     fn handle(&mut self, StopProcess(order): StopProcess, _: &mut Self::Context) -> Self::Result {

@@ -1,11 +1,11 @@
 //! The actor that knows every process's current result, and tells of each change once, in order.
 //!
 //! A subscriber gets a snapshot and then every change after it, through the one mailbox that also brings the answers to its
-//! questions: nothing falls between two of them, and nothing overtakes. What goes out are [`Facts`], small and shared;
+//! questions: nothing falls between two of them, and nothing overtakes. What goes out are [`ProcessRecord`], small and shared;
 //! whoever sends a result to somebody makes it then.
 
 mod log;
-mod look;
+mod queries;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
@@ -15,74 +15,74 @@ use actix::{Actor, Context, Handler, MessageResult, Recipient, ResponseFuture};
 use tokio::sync::oneshot;
 
 use super::messages::{
-    Announce, Answer, Ask, Changed, GetAll, GetOne, Question, Removed, ShutdownChanged,
-    ShutdownState, Subscribe, SubscriberId, Unsubscribe, Update, What,
+    Announce, Answer, Ask, ChangeKind, Changed, GetAll, GetOne, Question, Removed, ShutdownChanged,
+    ShutdownState, Subscribe, SubscriberId, Unsubscribe, Update,
 };
 use crate::mem::shrink::Shrink;
-use crate::report::Facts;
+use crate::report::ProcessRecord;
 use crate::spec::ProcId;
-use look::Look;
+use queries::ChangeFeed;
 
 /// The actor.
 pub struct Results {
-    processes: Table,
+    processes: ResultTable,
     subscribers: HashMap<SubscriberId, Subscriber>,
     shutdown: ShutdownState,
-    look: Look,
+    feed: ChangeFeed,
 }
 
 /// The processes in the order of acceptance. Taking one out costs the same however many there are.
 #[derive(Default)]
-struct Table {
+struct ResultTable {
     serials: HashMap<ProcId, u64>,
-    entries: BTreeMap<u64, (ProcId, Entry)>,
+    entries: BTreeMap<u64, (ProcId, ResultEntry)>,
     next: u64,
 }
 
-impl Table {
-    fn get(&self, id: &ProcId) -> Option<&Entry> {
+impl ResultTable {
+    fn get(&self, id: &ProcId) -> Option<&ResultEntry> {
         self.entries.get(self.serials.get(id)?).map(|(_, entry)| entry)
     }
 
-    fn get_mut(&mut self, id: &ProcId) -> Option<&mut Entry> {
+    fn get_mut(&mut self, id: &ProcId) -> Option<&mut ResultEntry> {
         self.entries.get_mut(self.serials.get(id)?).map(|(_, entry)| entry)
     }
 
     /// The entry of `id`, made at the end if there is none.
-    fn entry(&mut self, id: &ProcId) -> &mut Entry {
+    fn entry(&mut self, id: &ProcId) -> &mut ResultEntry {
         let next = &mut self.next;
         let serial = *self.serials.entry(id.clone()).or_insert_with(|| {
             *next += 1;
             *next
         });
-        &mut self.entries.entry(serial).or_insert_with(|| (id.clone(), Entry::default())).1
+        &mut self.entries.entry(serial).or_insert_with(|| (id.clone(), ResultEntry::default())).1
     }
 
-    fn remove(&mut self, id: &ProcId) -> Option<Entry> {
+    fn remove(&mut self, id: &ProcId) -> Option<ResultEntry> {
         let serial = self.serials.remove(id)?;
         self.serials.shrink_if_sparse();
         self.entries.remove(&serial).map(|(_, entry)| entry)
     }
 
     /// Those accepted after `serial`, each with its own.
-    fn after(&self, serial: u64) -> impl Iterator<Item = (&u64, &(ProcId, Entry))> {
+    fn after(&self, serial: u64) -> impl Iterator<Item = (&u64, &(ProcId, ResultEntry))> {
         self.entries.range((Bound::Excluded(serial), Bound::Unbounded))
     }
 
-    fn iter(&self) -> impl Iterator<Item = &(ProcId, Entry)> {
+    fn iter(&self) -> impl Iterator<Item = &(ProcId, ResultEntry)> {
         self.entries.values()
     }
 }
 
 /// A process that has been accepted and not deleted.
 #[derive(Default)]
-struct Entry {
-    /// Its latest facts; none until it has started.
-    facts: Option<Arc<Facts>>,
-    /// Who wants its facts as soon as there are some.
-    waiting: Vec<oneshot::Sender<Option<Arc<Facts>>>>,
-    /// Who wants its last facts as soon as it has ended.
-    ending: Vec<oneshot::Sender<Option<Arc<Facts>>>>,
+struct ResultEntry {
+    /// its latest record; none until it has started.
+    record: Option<Arc<ProcessRecord>>,
+    /// Who wants its record as soon as there is one.
+    waiting: Vec<oneshot::Sender<Option<Arc<ProcessRecord>>>>,
+    /// Who wants its last record as soon as it has ended.
+    ending: Vec<oneshot::Sender<Option<Arc<ProcessRecord>>>>,
 }
 
 struct Subscriber {
@@ -94,10 +94,10 @@ struct Subscriber {
 impl Default for Results {
     fn default() -> Self {
         Results {
-            processes: Table::default(),
+            processes: ResultTable::default(),
             subscribers: HashMap::new(),
             shutdown: ShutdownState::Active,
-            look: Look::default(),
+            feed: ChangeFeed::default(),
         }
     }
 }
@@ -123,19 +123,19 @@ impl Results {
         match question {
             Question::Ids => Some(Answer::Ids(self.ids())),
             Question::Running => {
-                let facts = self.processes.iter().filter_map(|(_, entry)| entry.facts.as_ref());
-                Some(Answer::Running(facts.filter(|f| f.is_running()).cloned().collect()))
+                let record = self.processes.iter().filter_map(|(_, entry)| entry.record.as_ref());
+                Some(Answer::Running(record.filter(|f| f.is_running()).cloned().collect()))
             }
             Question::Barrier => Some(Answer::Barrier),
             Question::Present(id) => {
-                Some(Answer::Facts(self.processes.get(id).and_then(|entry| entry.facts.clone())))
+                Some(Answer::Record(self.processes.get(id).and_then(|entry| entry.record.clone())))
             }
-            Question::Facts(id) => match self.processes.get(id) {
-                None => Some(Answer::Facts(None)),
-                Some(Entry { facts: Some(facts), .. }) => {
-                    Some(Answer::Facts(Some(Arc::clone(facts))))
+            Question::Record(id) => match self.processes.get(id) {
+                None => Some(Answer::Record(None)),
+                Some(ResultEntry { record: Some(record), .. }) => {
+                    Some(Answer::Record(Some(Arc::clone(record))))
                 }
-                Some(Entry { facts: None, .. }) => None,
+                Some(ResultEntry { record: None, .. }) => None,
             },
         }
     }
@@ -177,23 +177,23 @@ impl Handler<Announce> for Results {
 impl Handler<Changed> for Results {
     type Result = ();
 
-    fn handle(&mut self, Changed(facts): Changed, _: &mut Self::Context) {
-        let entry = self.processes.entry(&facts.id);
-        let before = entry.facts.replace(Arc::clone(&facts));
+    fn handle(&mut self, Changed(record): Changed, _: &mut Self::Context) {
+        let entry = self.processes.entry(&record.id);
+        let before = entry.record.replace(Arc::clone(&record));
         let ending =
-            if facts.is_running() { Vec::new() } else { std::mem::take(&mut entry.ending) };
+            if record.is_running() { Vec::new() } else { std::mem::take(&mut entry.ending) };
         for waiting in entry.waiting.drain(..).chain(ending) {
             // Whoever asked may have gone.
-            let _ = waiting.send(Some(Arc::clone(&facts)));
+            let _ = waiting.send(Some(Arc::clone(&record)));
         }
-        self.look.changed(&facts, before.as_ref());
+        self.feed.changed(&record, before.as_ref());
         let first = before.is_none();
         if first {
-            self.publish(&Update::Started(Arc::clone(&facts)));
+            self.publish(&Update::Started(Arc::clone(&record)));
         }
         // A process that could not be started has ended as well, and both are told.
-        if !facts.is_running() {
-            self.publish(&Update::Ended(facts));
+        if !record.is_running() {
+            self.publish(&Update::Ended(record));
         }
         if first {
             self.answer_all_held();
@@ -206,7 +206,7 @@ impl Handler<Removed> for Results {
 
     fn handle(&mut self, Removed(id): Removed, _: &mut Self::Context) {
         if let Some(entry) = self.processes.remove(&id) {
-            self.look.removed(&entry, id.clone());
+            self.feed.removed(&entry, id.clone());
             self.publish(&Update::Removed(id));
         }
     }
@@ -217,7 +217,7 @@ impl Handler<ShutdownChanged> for Results {
 
     fn handle(&mut self, ShutdownChanged(state): ShutdownChanged, _: &mut Self::Context) {
         self.shutdown = state;
-        self.look.record(What::Shutdown(state));
+        self.feed.record(ChangeKind::Shutdown(state));
         self.publish(&Update::Shutdown(state));
     }
 }
@@ -251,18 +251,18 @@ impl Handler<Ask> for Results {
 }
 
 impl Handler<GetOne> for Results {
-    type Result = ResponseFuture<Option<Arc<Facts>>>;
+    type Result = ResponseFuture<Option<Arc<ProcessRecord>>>;
 
     fn handle(&mut self, GetOne(id): GetOne, _: &mut Self::Context) -> Self::Result {
         match self.processes.get_mut(&id) {
-            Some(Entry { facts: None, waiting, .. }) => {
+            Some(ResultEntry { record: None, waiting, .. }) => {
                 let (tell, told) = oneshot::channel();
                 waiting.push(tell);
                 Box::pin(async { told.await.unwrap_or(None) })
             }
             entry => {
-                let facts = entry.and_then(|entry| entry.facts.clone());
-                Box::pin(std::future::ready(facts))
+                let record = entry.and_then(|entry| entry.record.clone());
+                Box::pin(std::future::ready(record))
             }
         }
     }
@@ -272,6 +272,6 @@ impl Handler<GetAll> for Results {
     type Result = MessageResult<GetAll>;
 
     fn handle(&mut self, _: GetAll, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.processes.iter().filter_map(|(_, entry)| entry.facts.clone()).collect())
+        MessageResult(self.processes.iter().filter_map(|(_, entry)| entry.record.clone()).collect())
     }
 }

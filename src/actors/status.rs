@@ -26,7 +26,7 @@ pub enum LinkState {
 
 /// A connection at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Link {
+pub struct LinkInfo {
     /// How far it is.
     pub state: LinkState,
     /// When it came to that; none before the first attempt.
@@ -43,15 +43,15 @@ pub struct Link {
 
 /// The connection's present state, written by it alone and read by anybody.
 #[derive(Debug, Default)]
-pub struct LinkStatus(Mutex<Link>);
+pub struct LinkStatus(Mutex<LinkInfo>);
 
 impl LinkStatus {
     /// As it is now.
-    pub fn get(&self) -> Link {
+    pub fn get(&self) -> LinkInfo {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn change(&self, change: impl FnOnce(&mut Link)) {
+    pub(super) fn change(&self, change: impl FnOnce(&mut LinkInfo)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 

@@ -19,13 +19,13 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::EngineLink;
-use super::lifecycle::{Counts, EndWhen, Graces, Lifecycle, Step};
+use super::lifecycle::{Counts, EndWhen, Graces, Lifecycle, LifecycleStep};
 use super::messages::{
     Announce, Changed, Delete, DeleteError, EngineEvent, Removed, ResumeShutdown, Shutdown,
     ShutdownChanged, ShutdownState, Signal, SignalError, Start, StartError,
 };
-use super::process::{Process, SendSignal, StopProcess};
-use super::ticker::Sampling;
+use super::process::{ProcessActor, SendSignal, StopProcess};
+use super::sampler::SamplingHandle;
 use crate::engine::{Captures, Event, StopOrder};
 use crate::keeper::process_table::ProcessEntry;
 use crate::mem::shrink::Shrink;
@@ -61,7 +61,7 @@ pub struct Supervisor {
     progress: Option<Progress>,
     done: Option<oneshot::Sender<()>>,
     /// How processes are sampled, if they are.
-    sampling: Option<Sampling>,
+    sampling: Option<SamplingHandle>,
     /// How much may be started and kept.
     quota: Quota,
     /// What the captures of running processes took, and when that was looked up.
@@ -74,7 +74,7 @@ pub struct Supervisor {
 const BELIEVED: Duration = Duration::from_secs(1);
 
 struct Owned {
-    actor: Addr<Process>,
+    actor: Addr<ProcessActor>,
     /// Its captures, while it runs.
     captures: Option<Arc<Captures>>,
     /// How many bytes they take, since it has ended.
@@ -120,7 +120,7 @@ impl Supervisor {
     }
 
     /// The same, whose processes are sampled while they run.
-    pub fn sampled(self, sampling: Option<Sampling>) -> Self {
+    pub fn sampled(self, sampling: Option<SamplingHandle>) -> Self {
         Supervisor { sampling, ..self }
     }
 
@@ -147,7 +147,7 @@ impl Supervisor {
 
     fn own(&self, id: &ProcId, identity: Option<Arc<Identity>>) -> Owned {
         let (engine, changed) = (Arc::clone(&self.engine), self.outputs.changed.clone());
-        let process = Process::new(id.clone(), identity.clone(), engine, changed)
+        let process = ProcessActor::new(id.clone(), identity.clone(), engine, changed)
             .sampled(self.sampling.clone());
         let actor = process.start();
         Owned { actor, captures: None, taken: 0, identity, ended: false, deletion: None }
@@ -155,7 +155,7 @@ impl Supervisor {
 
     /// The actor of a process. One that was lost to a bug is replaced: the engine has the process, and its events
     /// carry all there is to know.
-    fn actor(&mut self, id: &ProcId) -> Option<Addr<Process>> {
+    fn actor(&mut self, id: &ProcId) -> Option<Addr<ProcessActor>> {
         let owned = self.processes.get(id)?;
         if !owned.actor.connected() {
             tracing::error!(proc_id = %id, "process actor lost, starting another");
@@ -243,7 +243,7 @@ impl Supervisor {
         }
         let counts = Counts { running: self.running, present: self.processes.len(), any: self.any };
         let steps = self.lifecycle.advance(counts, Instant::now());
-        if steps.contains(&Step::Kill) {
+        if steps.contains(&LifecycleStep::Kill) {
             self.report_overdue();
         }
         self.take(steps);
@@ -258,10 +258,10 @@ impl Supervisor {
         }
     }
 
-    fn take(&mut self, steps: Vec<Step>) {
+    fn take(&mut self, steps: Vec<LifecycleStep>) {
         for step in steps {
             match step {
-                Step::Announce(state) => {
+                LifecycleStep::Announce(state) => {
                     tracing::info!(
                         state = state.as_str(),
                         running = self.running,
@@ -270,8 +270,8 @@ impl Supervisor {
                     );
                     self.outputs.shutdown.do_send(ShutdownChanged(state));
                 }
-                Step::Ask => self.stop_all(None),
-                Step::Kill => self.stop_all(Some(libc::SIGKILL)),
+                LifecycleStep::Ask => self.stop_all(None),
+                LifecycleStep::Kill => self.stop_all(Some(libc::SIGKILL)),
             }
         }
     }

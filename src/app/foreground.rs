@@ -14,7 +14,7 @@ use crate::cli::printing::{self, CLOSED_PIPE, Counted, Patient};
 use crate::cli::run_command::{EXIT_INTERNAL, Foreground, ResultTo, exit_of};
 use crate::keeper::ProgramExit;
 use crate::output::merge;
-use crate::report::Facts;
+use crate::report::ProcessRecord;
 use crate::spec::FdName;
 
 impl Foreground {
@@ -63,10 +63,10 @@ impl Agent {
         let Some(foreground) = run.foreground.as_ref().filter(|one| one.capture) else {
             return Copies::default();
         };
-        let facts = self.results.send(GetOne(foreground.id.clone())).await.ok().flatten();
-        let Some(facts) = facts else { return Copies::default() };
-        let blocks = merge(&facts, &self.results.clone().recipient(), &Arc::default());
-        let (id, stop) = (facts.id.clone(), self.supervisor.clone());
+        let record = self.results.send(GetOne(foreground.id.clone())).await.ok().flatten();
+        let Some(record) = record else { return Copies::default() };
+        let blocks = merge(&record, &self.results.clone().recipient(), &Arc::default());
+        let (id, stop) = (record.id.clone(), self.supervisor.clone());
         Copies(Some(actix_rt::spawn(async move {
             let mut failures = Failures::new();
             let mut blocks = std::pin::pin!(blocks);
@@ -96,9 +96,9 @@ impl Agent {
     pub(super) async fn tell_foreground(&self, run: &Run) -> (ProgramExit, Result<(), RunError>) {
         let Some(foreground) = &run.foreground else { return (ProgramExit::Code(0), Ok(())) };
         let results = self.results.send(GetAll).await.unwrap_or_default();
-        let facts = results.iter().find(|facts| facts.id == foreground.id);
-        let exit = facts.map_or(ProgramExit::Code(EXIT_INTERNAL), |facts| exit_of(facts));
-        let problems = problems(facts);
+        let record = results.iter().find(|record| record.id == foreground.id);
+        let exit = record.map_or(ProgramExit::Code(EXIT_INTERNAL), |record| exit_of(record));
+        let problems = problems(record);
         if !problems.is_empty() {
             let text: String =
                 problems.iter().map(|error| format!("procstar: {error}\n")).collect();
@@ -118,12 +118,12 @@ impl Agent {
 }
 
 /// What the user has to hear of a process that has not run as asked, or is not known to have ended.
-fn problems(facts: Option<&Arc<Facts>>) -> Vec<String> {
-    match facts {
-        Some(facts) if facts.is_running() => {
+fn problems(record: Option<&Arc<ProcessRecord>>) -> Vec<String> {
+    match record {
+        Some(record) if record.is_running() => {
             vec!["the process has been killed, and has not ended".to_owned()]
         }
-        Some(facts) => facts.errors.clone(),
+        Some(record) => record.errors.clone(),
         None => vec!["the process was not started".to_owned()],
     }
 }

@@ -35,11 +35,11 @@ use crate::actors::keeper_link::{
 use crate::actors::lifecycle::{EndWhen, Graces};
 use crate::actors::messages::{GetAll, GetOne, ResumeShutdown};
 use crate::actors::results::Results;
+use crate::actors::sampler::{SamplerActor, SamplingHandle};
 use crate::actors::signals::{self, Signals};
 use crate::actors::supervisor::{
     Quota, QuotaExceeded, Ready, Supervisor, SupervisorOutputs, warn_of_systemd,
 };
-use crate::actors::ticker::{Sampling, Ticker};
 use crate::cli::input::{InputError, name_of, read_text};
 use crate::cli::options::{Input, Run};
 use crate::cli::run_command::{EXIT_INTERNAL, Foreground, ResultTo};
@@ -53,10 +53,10 @@ use crate::keeper::protocol::Printing;
 use crate::keeper::{AGAIN, ProgramExit, protocol, registry};
 use crate::logging;
 use crate::net::dial::WssDialer;
-use crate::net::socket::Limits;
+use crate::net::socket::SocketLimits;
 use crate::net::tls;
 use crate::page_key::PageKey;
-use crate::report::{AgentInfo, Facts, ResultContext};
+use crate::report::{AgentInfo, ProcessRecord, ResultContext};
 use crate::rotating::Rotating;
 use crate::spec::{self, LimitSpec, ProcId, Validated};
 use crate::wire::{ConnInfo, ProcInfo};
@@ -68,7 +68,7 @@ use progress::Progress;
 /// How long a child's set-up may take before it is reported as running.
 const SETUP_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the server has, at the end, to take what is still to be told.
-const FAREWELL: Duration = Duration::from_secs(10);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Standard output, in errors.
 const STDOUT: &str = "standard output";
@@ -564,7 +564,7 @@ impl Agent {
         let mut outcome = Outcome::Finished;
         if let Some((connection, ended)) = connection {
             connection.do_send(Finish);
-            match timeout(FAREWELL, ended).await {
+            match timeout(FLUSH_TIMEOUT, ended).await {
                 Ok(ended) => outcome = ended.unwrap_or(Outcome::Finished),
                 Err(_) => tracing::warn!("the server did not take the last messages"),
             }
@@ -574,9 +574,9 @@ impl Agent {
         }
         if run.exit && written.is_ok() {
             // Nobody asks for them any more; a later run on a lasting directory must not take them for its own.
-            for facts in self.results.send(GetAll).await.unwrap_or_default() {
+            for record in self.results.send(GetAll).await.unwrap_or_default() {
                 // In order before the goodbye.
-                drop(self.link.forget(facts.id.clone()));
+                drop(self.link.forget(record.id.clone()));
             }
         }
         let ended = written.and(copied).and_then(|copied| match outcome {
@@ -614,7 +614,7 @@ impl Agent {
         let settings = &run.settings;
         let agent = &settings.agent;
         let (pid, ppid) = self.launched;
-        let options = connection::Options {
+        let options = connection::ConnectionOptions {
             conn: ConnInfo {
                 conn_id: self.conn_id.clone(),
                 group_id: agent.group_id.clone(),
@@ -641,7 +641,7 @@ impl Agent {
             unsubscribe: self.results.clone().recipient(),
             ask: self.results.clone().recipient(),
         };
-        let limits = Limits { max_message: agent.max_message, ..Limits::default() };
+        let limits = SocketLimits { max_message: agent.max_message, ..SocketLimits::default() };
         let dialer = Rc::new(WssDialer::new(&host, agent.port, tls).limits(limits));
         let (tell, ended) = oneshot::channel();
         (Connection::new(options, peers, Arc::clone(&self.context), dialer, tell), ended)
@@ -662,7 +662,12 @@ impl Agent {
     }
 
     /// Writes the results to a path.
-    async fn save(&self, results: &[Arc<Facts>], path: &Path, line: bool) -> Result<(), RunError> {
+    async fn save(
+        &self,
+        results: &[Arc<ProcessRecord>],
+        path: &Path,
+        line: bool,
+    ) -> Result<(), RunError> {
         let (to, path) = (path.display().to_string(), path.to_owned());
         self.write(to, results, move |results, context| {
             printing::save(results, context, &path, line)
@@ -672,7 +677,7 @@ impl Agent {
 
     /// Prints the results, unless an earlier agent has. Of one that died over it, nobody knows how much it had printed: then the whole
     /// is printed again.
-    async fn print(&self, results: &[Arc<Facts>]) -> Result<(), RunError> {
+    async fn print(&self, results: &[Arc<ProcessRecord>]) -> Result<(), RunError> {
         match self.printing {
             Printing::NotBegun => {}
             Printing::Begun => tracing::warn!("printing results again: an agent died over it"),
@@ -704,8 +709,8 @@ impl Agent {
     async fn write(
         &self,
         to: String,
-        results: &[Arc<Facts>],
-        write: impl FnOnce(&[Arc<Facts>], &ResultContext) -> io::Result<()> + Send + 'static,
+        results: &[Arc<ProcessRecord>],
+        write: impl FnOnce(&[Arc<ProcessRecord>], &ResultContext) -> io::Result<()> + Send + 'static,
     ) -> Result<(), RunError> {
         let (context, all) = (Arc::clone(&self.context), results.to_vec());
         let Err(source) = self.write_patiently(move || write(&all, &context)).await else {
@@ -721,7 +726,11 @@ impl Agent {
 }
 
 /// Writes results that could not be written where they should be; gives the end of a sentence that says where they are.
-fn write_elsewhere(why: &io::Error, results: &[Arc<Facts>], context: &ResultContext) -> String {
+fn write_elsewhere(
+    why: &io::Error,
+    results: &[Arc<ProcessRecord>],
+    context: &ResultContext,
+) -> String {
     if why.kind() == io::ErrorKind::BrokenPipe {
         // Its reader has closed it, and does not want them.
         return String::new();
@@ -758,14 +767,14 @@ fn quota(settings: &Settings) -> Quota {
 }
 
 /// How processes are sampled; none where they are not, and then there is no thread and no timer for it.
-fn sampling(settings: &SamplingSettings) -> Option<Sampling> {
+fn sampling(settings: &SamplingSettings) -> Option<SamplingHandle> {
     let interval = settings.interval?;
     let thread = actix::Arbiter::new();
-    let ticker = Ticker::start_in_arbiter(&thread.handle(), move |_| {
-        Ticker::new(ProcFs::default(), interval)
+    let sampler = SamplerActor::start_in_arbiter(&thread.handle(), move |_| {
+        SamplerActor::new(ProcFs::default(), interval)
     });
     let count = usize::try_from(settings.count).unwrap_or(usize::MAX);
-    Some(Sampling { ticker: ticker.recipient(), count })
+    Some(SamplingHandle { sampler: sampler.recipient(), count })
 }
 
 fn end_when(run: &Run, start: TimePoint) -> EndWhen {
@@ -777,6 +786,6 @@ fn end_when(run: &Run, start: TimePoint) -> EndWhen {
         let unassigned_until = run.settings.agent.enabled.then(|| Instant::now() + left);
         EndWhen::Idle { unassigned_until }
     } else {
-        EndWhen::Told
+        EndWhen::Never
     }
 }

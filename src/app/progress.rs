@@ -13,7 +13,7 @@ use actix_rt::task::JoinHandle;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::actors::messages::{GetTally, Tally};
+use crate::actors::messages::{GetProcessCounts, ProcessCounts};
 use crate::cli::options::Run;
 use crate::engine::TimePoint;
 use crate::logging;
@@ -34,7 +34,7 @@ impl Progress {
         run: &Run,
         count: usize,
         start: TimePoint,
-        tally: Recipient<GetTally>,
+        tally: Recipient<GetProcessCounts>,
     ) -> Progress {
         let unwanted = std::env::var_os("NO_PROGRESS").is_some_and(|value| !value.is_empty());
         let wanted = run.progress && run.exit && run.foreground.is_none() && !unwanted;
@@ -49,7 +49,7 @@ impl Progress {
             loop {
                 ticks.tick().await;
                 // The results end with the agent.
-                let Ok(tally) = tally.send(GetTally).await else { return };
+                let Ok(tally) = tally.send(GetProcessCounts).await else { return };
                 let elapsed = TimePoint::now().seconds_since(start);
                 shared.borrow_mut().draw(&text(&tally, count, elapsed));
             }
@@ -99,7 +99,7 @@ fn width(terminal: &impl AsRawFd) -> usize {
 }
 
 /// The line's text, of `count` processes that were asked for.
-fn text(tally: &Tally, count: usize, elapsed: f64) -> String {
+fn text(tally: &ProcessCounts, count: usize, elapsed: f64) -> String {
     let ended = tally.terminated + tally.error;
     let (running, failed, done) = (tally.running, tally.failed, ended.saturating_sub(tally.failed));
     let waiting = (count as u64).saturating_sub(running + ended);
@@ -126,12 +126,12 @@ mod tests {
 
     #[test]
     fn texts() {
-        let tally = |running, terminated, error, failed| Tally {
+        let tally = |running, terminated, error, failed| ProcessCounts {
             running,
             terminated,
             error,
             failed,
-            ..Tally::default()
+            ..ProcessCounts::default()
         };
         for (tally, count, elapsed, wanted) in [
             (tally(0, 0, 0, 0), 3, 0.4, "0 running, 0 done, 0 failed, 3 waiting of 3; 0s"),

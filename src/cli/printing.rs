@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 pub use self::target::{check, check_stdout, keep, save, write_public};
 use super::client::out::printable_json;
-use crate::report::{AsOf, Facts, ResultContext, ResultFormat, ResultStream};
+use crate::report::{AsOf, ProcessRecord, ResultContext, ResultFormat, ResultStream};
 
 /// How many bytes have been written to whoever reads our output.
 static PASSED_ON: AtomicU64 = AtomicU64::new(0);
@@ -43,17 +43,17 @@ impl<W: Write> Write for Counted<'_, W> {
 /// # Errors
 /// The OS error of reading a capture or of writing.
 pub fn write_results(
-    results: &[Arc<Facts>],
+    results: &[Arc<ProcessRecord>],
     context: &ResultContext,
     out: &mut impl Write,
 ) -> io::Result<()> {
     let mut out = Counted(out);
     let mut piece = Vec::new();
-    for (i, facts) in results.iter().enumerate() {
+    for (i, record) in results.iter().enumerate() {
         piece.push(if i == 0 { b'{' } else { b',' });
-        serde_json::to_writer(&mut piece, &facts.id)?;
+        serde_json::to_writer(&mut piece, &record.id)?;
         piece.push(b':');
-        let mut stream = ResultStream::new(facts, AsOf::Now, context, ResultFormat::Json)?;
+        let mut stream = ResultStream::new(record, AsOf::Now, context, ResultFormat::Json)?;
         while stream.fill(&mut piece)? {
             out.write_all(&piece)?;
             piece.clear();
@@ -118,7 +118,7 @@ pub fn print_text(text: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// As [`write_results`].
-pub fn print(results: &[Arc<Facts>], context: &ResultContext) -> io::Result<()> {
+pub fn print(results: &[Arc<ProcessRecord>], context: &ResultContext) -> io::Result<()> {
     print_to(&io::stdout(), results, context)
 }
 
@@ -126,7 +126,11 @@ pub fn print(results: &[Arc<Facts>], context: &ResultContext) -> io::Result<()> 
 ///
 /// # Errors
 /// As [`write_results`].
-pub fn print_to(to: &impl AsFd, results: &[Arc<Facts>], context: &ResultContext) -> io::Result<()> {
+pub fn print_to(
+    to: &impl AsFd,
+    results: &[Arc<ProcessRecord>],
+    context: &ResultContext,
+) -> io::Result<()> {
     // Unbuffered: the pieces are large enough, and nothing is left behind by the end of the program.
     let mut out = Patient::new(to)?;
     if to.as_fd().is_terminal() {

@@ -20,7 +20,7 @@ use self::values::{Bounds, Label, Seconds, Variable};
 use super::descriptor::{self, Named};
 use super::help;
 use crate::keeper::ProgramExit;
-use crate::report::Facts;
+use crate::report::ProcessRecord;
 use crate::spec::{
     Account, CaptureSpec, EnvSpec, FdEntry, FdName, FdSpec, Fds, INHERITED_BY_OTHERS, Inherit,
     NullSpec, ProcId, ProcSpec, SignalRef, SpecError, StartRequest, StopSpec, Validated, VarSpec,
@@ -325,11 +325,11 @@ fn told(error: &SpecError) -> String {
 
 /// How the program ends after this end of its process: with the process's own exit code; 124 where its time was over; by the signal that has
 /// ended it; 127, 126 and 125 where it was not started.
-pub fn exit_of(facts: &Facts) -> ProgramExit {
-    if facts.reason().as_deref() == Some("timeout") {
+pub fn exit_of(record: &ProcessRecord) -> ProgramExit {
+    if record.reason().as_deref() == Some("timeout") {
         return ProgramExit::Code(TIMED_OUT);
     }
-    let Some(status) = facts.status() else { return ProgramExit::Code(EXIT_INTERNAL) };
+    let Some(status) = record.status() else { return ProgramExit::Code(EXIT_INTERNAL) };
     match (status.exit_code, status.signum) {
         (None, Some(signum)) => ProgramExit::Signal(signum),
         (code, _) => ProgramExit::Code(

@@ -1,6 +1,6 @@
 //! The changes for one reader, as JSON: a snapshot, and then each change once, in order.
 //!
-//! A reader holds its position and asks the results for what comes after it, when it has room. What it has missed meanwhile is coalesced
+//! A reader holds its cursor and asks the results for what comes after it, when it has room. What it has missed meanwhile is coalesced
 //! by process, and told as a number. So it costs a bounded amount of memory, and delays nobody.
 
 use std::collections::VecDeque;
@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use super::server::Service;
 use crate::actors::messages::{
-    Change, GetChanges, GetSnapshot, Position, ShutdownState, Since, Snapshot, What,
+    Change, ChangeKind, ChangesSince, Cursor, GetChanges, GetSnapshot, ShutdownState, Snapshot,
 };
-use crate::report::{Facts, OutputView, ResultContext, ResultStream};
+use crate::report::{OutputView, ProcessRecord, ResultContext, ResultStream};
 use crate::spec::ProcId;
 
 /// The most changes that are taken at once.
@@ -26,7 +26,7 @@ const PART: usize = 100;
 pub(super) struct Event {
     pub(super) kind: &'static str,
     /// None within a snapshot: whoever has only a part of it must begin anew.
-    pub(super) cursor: Option<Position>,
+    pub(super) cursor: Option<Cursor>,
     /// One JSON object, without a newline.
     pub(super) json: String,
 }
@@ -69,7 +69,7 @@ pub(super) struct Feed {
     service: Service,
     detail: ResultDetail,
     /// The last event told; none before the snapshot.
-    position: Option<Position>,
+    cursor: Option<Cursor>,
     /// What is left of a snapshot.
     snapshot: Option<(Snapshot, usize)>,
     changes: VecDeque<Change>,
@@ -77,15 +77,15 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// The changes after a position; without one, from a snapshot on.
-    pub(super) fn new(service: Service, after: Option<Position>, detail: ResultDetail) -> Feed {
+    /// The changes after a cursor; without one, from a snapshot on.
+    pub(super) fn new(service: Service, after: Option<Cursor>, detail: ResultDetail) -> Feed {
         let changes = VecDeque::new();
-        Feed { service, detail, position: after, snapshot: None, changes, over: false }
+        Feed { service, detail, cursor: after, snapshot: None, changes, over: false }
     }
 
-    /// Whether the reader knows the processes: it has got the whole snapshot, or goes on after a position.
+    /// Whether the reader knows the processes: it has got the whole snapshot, or goes on after a cursor.
     pub(super) fn has_begun(&self) -> bool {
-        self.position.is_some()
+        self.cursor.is_some()
     }
 
     /// What stands behind it.
@@ -100,34 +100,34 @@ impl Feed {
             if let Some((snapshot, from)) = &mut self.snapshot {
                 let (event, done) = part(snapshot, from, self.detail, &self.service.context)?;
                 if done {
-                    self.position = Some(snapshot.position);
+                    self.cursor = Some(snapshot.cursor);
                     self.snapshot = None;
                 }
                 return Ok(Some(event));
             }
-            if let (Some(change), Some(position)) = (self.changes.front(), &mut self.position) {
-                let missed = change.seq.saturating_sub(position.at + 1);
-                let cursor = Position { at: change.seq, ..*position };
+            if let (Some(change), Some(last)) = (self.changes.front(), &mut self.cursor) {
+                let missed = change.seq.saturating_sub(last.at + 1);
+                let cursor = Cursor { at: change.seq, ..*last };
                 let event =
                     event(&change.what, cursor, missed, self.detail, &self.service.context)?;
-                self.over = matches!(change.what, What::Shutdown(ShutdownState::Done));
-                *position = cursor;
+                self.over = matches!(change.what, ChangeKind::Shutdown(ShutdownState::Done));
+                *last = cursor;
                 self.changes.pop_front();
                 return Ok(Some(event));
             }
             if self.over {
                 return Ok(None);
             }
-            let Some(after) = self.position else {
+            let Some(after) = self.cursor else {
                 let snapshot = self.service.snapshot.send(GetSnapshot).await;
                 let Ok(snapshot) = snapshot else { return Ok(None) };
                 self.snapshot = Some((snapshot, 0));
                 continue;
             };
             match self.service.changes.send(GetChanges { after, max: BATCH }).await {
-                Ok(Since::Changes(changes)) => self.changes.extend(changes),
-                Ok(Since::Reset) => {
-                    self.position = None;
+                Ok(ChangesSince::Changes(changes)) => self.changes.extend(changes),
+                Ok(ChangesSince::Reset) => {
+                    self.cursor = None;
                     let head = EventHead { event: "reset", ..EventHead::default() };
                     return Ok(Some(Event {
                         kind: head.event,
@@ -153,7 +153,7 @@ fn part(
     let procs = procs.get(..PART).unwrap_or(procs);
     *from += procs.len();
     let more = *from < snapshot.procs.len();
-    let cursor = (!more).then_some(snapshot.position);
+    let cursor = (!more).then_some(snapshot.cursor);
     let head = EventHead {
         event: "snapshot",
         cursor: cursor.map(|cursor| cursor.to_string()),
@@ -164,13 +164,13 @@ fn part(
     let mut json = serde_json::to_vec(&head)?;
     json.pop();
     json.extend_from_slice(b",\"procs\":{");
-    for (i, facts) in procs.iter().enumerate() {
+    for (i, record) in procs.iter().enumerate() {
         if i > 0 {
             json.push(b',');
         }
-        serde_json::to_writer(&mut json, &facts.id)?;
+        serde_json::to_writer(&mut json, &record.id)?;
         json.push(b':');
-        result(facts, detail, context, &mut json)?;
+        result(record, detail, context, &mut json)?;
     }
     json.extend_from_slice(b"}}");
     Ok((Event { kind: head.event, cursor, json: text(json)? }, !more))
@@ -178,18 +178,18 @@ fn part(
 
 /// A change as an event.
 fn event(
-    what: &What,
-    cursor: Position,
+    what: &ChangeKind,
+    cursor: Cursor,
     missed: u64,
     detail: ResultDetail,
     context: &ResultContext,
 ) -> io::Result<Event> {
-    let (kind, id, facts, shutdown) = match what {
-        What::Started(facts) => ("started", Some(&facts.id), Some(facts), None),
-        What::Ended(facts) => ("ended", Some(&facts.id), Some(facts), None),
-        What::Updated(facts) => ("updated", Some(&facts.id), Some(facts), None),
-        What::Deleted(id) => ("deleted", Some(id), None, None),
-        What::Shutdown(state) => ("shutdown", None, None, Some(state.as_str())),
+    let (kind, id, record, shutdown) = match what {
+        ChangeKind::Started(record) => ("started", Some(&record.id), Some(record), None),
+        ChangeKind::Ended(record) => ("ended", Some(&record.id), Some(record), None),
+        ChangeKind::Updated(record) => ("updated", Some(&record.id), Some(record), None),
+        ChangeKind::Deleted(id) => ("deleted", Some(id), None, None),
+        ChangeKind::Shutdown(state) => ("shutdown", None, None, Some(state.as_str())),
     };
     let head = EventHead {
         event: kind,
@@ -200,10 +200,10 @@ fn event(
         more: None,
     };
     let mut json = serde_json::to_vec(&head)?;
-    if let Some(facts) = facts {
+    if let Some(record) = record {
         json.pop();
         json.extend_from_slice(b",\"result\":");
-        result(facts, detail, context, &mut json)?;
+        result(record, detail, context, &mut json)?;
         json.push(b'}');
     }
     Ok(Event { kind, cursor: Some(cursor), json: text(json)? })
@@ -211,15 +211,15 @@ fn event(
 
 /// A result without output.
 fn result(
-    facts: &Arc<Facts>,
+    record: &Arc<ProcessRecord>,
     detail: ResultDetail,
     context: &ResultContext,
     out: &mut Vec<u8>,
 ) -> io::Result<()> {
     if detail == ResultDetail::Summary {
-        return Ok(serde_json::to_writer(out, &facts.summary(context))?);
+        return Ok(serde_json::to_writer(out, &record.summary(context))?);
     }
-    let mut stream = ResultStream::json(facts, context, OutputView::None)?;
+    let mut stream = ResultStream::json(record, context, OutputView::None)?;
     while stream.fill(out)? {}
     Ok(())
 }

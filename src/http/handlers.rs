@@ -30,7 +30,7 @@ use super::route::{Endpoint, Route};
 use super::server::{AppState, Service};
 use super::{disconnect, guard};
 use crate::actors::messages::GetOne;
-use crate::report::Facts;
+use crate::report::ProcessRecord;
 use crate::spec::ProcId;
 
 /// The longest body of a stop, in bytes.
@@ -82,7 +82,7 @@ impl RequestContext<'_> {
         }
     }
 
-    async fn find(&self, id: &ProcId) -> Result<Arc<Facts>, ApiError> {
+    async fn find(&self, id: &ProcId) -> Result<Arc<ProcessRecord>, ApiError> {
         let found = self.service().one.send(GetOne(id.clone())).await?;
         found.ok_or_else(|| ApiError::UnknownProc(id.clone()))
     }

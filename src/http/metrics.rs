@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
 use super::server::AppState;
-use crate::actors::messages::Tally;
+use crate::actors::messages::ProcessCounts;
 use crate::actors::status::LinkState;
 use crate::engine::procfs::is_ours;
 
@@ -41,7 +41,7 @@ fn escape(text: &str) -> String {
 }
 
 /// The figures as they are now.
-pub(super) fn text(state: &AppState, tally: &Tally) -> String {
+pub(super) fn text(state: &AppState, tally: &ProcessCounts) -> String {
     let status = &state.service.status;
     let mut text = Text(String::new());
     text.family("procstar_build_info", "gauge", "The program; always 1.");
@@ -120,7 +120,7 @@ fn connections(text: &mut Text, state: &AppState) {
     );
 }
 
-fn processes(text: &mut Text, tally: &Tally) {
+fn processes(text: &mut Text, tally: &ProcessCounts) {
     text.family("procstar_processes", "gauge", "Processes that are not deleted, by state.");
     for (state, count) in
         [("running", tally.running), ("terminated", tally.terminated), ("error", tally.error)]

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 
-use crate::actors::messages::Position;
+use crate::actors::messages::Cursor;
 use crate::engine::TimePoint;
 use crate::report::status::ProcState;
-use crate::report::{Facts, OutputView};
+use crate::report::{OutputView, ProcessRecord};
 
 /// The longest that a request may ask to be kept waiting.
 const LONGEST_WAIT: f64 = 3600.0;
@@ -169,16 +169,16 @@ impl ProcFilter {
     }
 
     /// Whether a process is among those that are meant.
-    pub(super) fn admits(&self, facts: &Facts, now: TimePoint) -> bool {
-        let labels = facts.labels();
+    pub(super) fn admits(&self, record: &ProcessRecord, now: TimePoint) -> bool {
+        let labels = record.labels();
         let has = |(key, value): &(String, Option<String>)| match (labels.get(key), value) {
             (Some(has), Some(value)) => has == value,
             (has, _) => has.is_some(),
         };
         let old = |age: Duration| {
-            facts.stop().is_some_and(|stop| now.seconds_since(stop) >= age.as_secs_f64())
+            record.stop().is_some_and(|stop| now.seconds_since(stop) >= age.as_secs_f64())
         };
-        (self.states.is_empty() || self.states.contains(&facts.state))
+        (self.states.is_empty() || self.states.contains(&record.state))
             && self.labels.iter().all(has)
             && self.older_than.is_none_or(old)
     }
@@ -205,7 +205,7 @@ pub(super) struct ListQuery {
     /// The most results; none: all.
     pub(super) limit: Option<usize>,
     /// Those after it.
-    pub(super) cursor: Option<Position>,
+    pub(super) cursor: Option<Cursor>,
 }
 
 impl ListQuery {
@@ -281,7 +281,7 @@ mod tests {
                 },
                 output: OutputView::Tail(10),
                 limit: Some(5),
-                cursor: Some(Position { run: 1, at: 2 }),
+                cursor: Some(Cursor { run: 1, at: 2 }),
             }
         );
         assert_eq!(listing("output=tail").unwrap().output, OutputView::Tail(TAIL));

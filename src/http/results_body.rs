@@ -6,19 +6,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::body_stream::BodySource;
-use crate::actors::messages::Position;
-use crate::report::{Facts, OutputView, ResultContext, ResultStream};
+use crate::actors::messages::Cursor;
+use crate::report::{OutputView, ProcessRecord, ResultContext, ResultStream};
 
 /// A block has at least so many bytes, but for the last one; a small result does not make a block of its own.
 const BLOCK: usize = 16 * 1024;
 
 /// Makes the body. Every result speaks of the moment at which its turn comes.
 pub(super) struct ResultsBody {
-    procs: std::vec::IntoIter<Arc<Facts>>,
+    procs: std::vec::IntoIter<Arc<ProcessRecord>>,
     context: Arc<ResultContext>,
     output: OutputView,
     /// Where the next page begins, for a page; none within where it is the last.
-    page: Option<Option<Position>>,
+    page: Option<Option<Cursor>>,
     /// The result that is being made.
     stream: Option<ResultStream>,
     /// What stands before the next result.
@@ -29,7 +29,7 @@ pub(super) struct ResultsBody {
 impl ResultsBody {
     /// The results of these processes, in their order; no ID may be twice among them.
     pub(super) fn new(
-        procs: Vec<Arc<Facts>>,
+        procs: Vec<Arc<ProcessRecord>>,
         context: Arc<ResultContext>,
         output: OutputView,
     ) -> ResultsBody {
@@ -45,7 +45,7 @@ impl ResultsBody {
     }
 
     /// Says in the body that this is a page, and where the next one begins.
-    pub(super) fn page(self, next: Option<Position>) -> ResultsBody {
+    pub(super) fn page(self, next: Option<Cursor>) -> ResultsBody {
         ResultsBody { page: Some(next), ..self }
     }
 
@@ -56,7 +56,7 @@ impl ResultsBody {
 
     /// Begins the next result, or ends the body.
     fn begin(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
-        let Some(facts) = self.procs.next() else {
+        let Some(record) = self.procs.next() else {
             // No process at all: the beginning is still to come.
             if self.before != b"," {
                 out.extend_from_slice(self.before);
@@ -72,9 +72,9 @@ impl ResultsBody {
             return Ok(());
         };
         out.extend_from_slice(std::mem::replace(&mut self.before, b","));
-        serde_json::to_writer(&mut *out, &facts.id)?;
+        serde_json::to_writer(&mut *out, &record.id)?;
         out.push(b':');
-        self.stream = Some(ResultStream::json(&facts, &self.context, self.output)?);
+        self.stream = Some(ResultStream::json(&record, &self.context, self.output)?);
         Ok(())
     }
 }

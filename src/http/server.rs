@@ -32,8 +32,8 @@ use super::status::AgentStatus;
 use super::unauthenticated::{AcceptedConnection, Unauthenticated, UnauthenticatedLimits};
 use super::{handlers, response};
 use crate::actors::messages::{
-    AwaitEnd, Delete, GetAll, GetChanges, GetOne, GetPage, GetPosition, GetSnapshot, GetTally,
-    Signal, Start, Stop,
+    AwaitEnd, Delete, GetAll, GetChanges, GetCursor, GetOne, GetPage, GetProcessCounts,
+    GetSnapshot, Signal, Start, Stop,
 };
 use crate::net::tls_server::ServerTls;
 use crate::output::Watcher;
@@ -61,9 +61,9 @@ pub struct Service {
     pub stop: Recipient<Stop>,
     /// Who deletes processes.
     pub delete: Recipient<Delete>,
-    /// Who knows the facts of a process, and answers once it has started.
+    /// Who knows the record of a process, and answers once it has started.
     pub one: Recipient<GetOne>,
-    /// Who knows the facts of all.
+    /// Who knows the records of all.
     pub all: Recipient<GetAll>,
     /// The same, by page.
     pub page: Recipient<GetPage>,
@@ -74,9 +74,9 @@ pub struct Service {
     /// Who tells of a process's end.
     pub end: Recipient<AwaitEnd>,
     /// Who knows how many there are.
-    pub tally: Recipient<GetTally>,
+    pub tally: Recipient<GetProcessCounts>,
     /// Who knows where the changes have come to.
-    pub position: Recipient<GetPosition>,
+    pub position: Recipient<GetCursor>,
     /// Looks at running processes.
     pub context: Arc<ResultContext>,
     /// Who is let in.

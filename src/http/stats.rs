@@ -13,7 +13,7 @@ use super::feed::Event;
 use super::query::{Query, QueryError};
 use super::server::Service;
 use super::status::{ConnectionInfo, Counts};
-use crate::actors::messages::{GetOne, GetTally};
+use crate::actors::messages::{GetOne, GetProcessCounts};
 use crate::report;
 use crate::spec::ProcId;
 
@@ -77,11 +77,11 @@ struct Round<'a> {
 
 /// The figures as they are now; none where nobody is left to tell.
 pub(super) async fn look(service: &Service, wish: &StatsQuery) -> Option<Event> {
-    let tally = service.tally.send(GetTally).await.ok()?;
+    let tally = service.tally.send(GetProcessCounts).await.ok()?;
     let mut procs = IndexMap::new();
     for id in &wish.ids {
-        let facts = service.one.send(GetOne(id.clone())).await.ok()?;
-        if let Some(figures) = facts.and_then(|facts| facts.stats(&service.context)) {
+        let record = service.one.send(GetOne(id.clone())).await.ok()?;
+        if let Some(figures) = record.and_then(|record| record.stats(&service.context)) {
             procs.insert(id, figures);
         }
     }

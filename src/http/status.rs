@@ -8,8 +8,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::listener_states::{ListenerState, ListenerStates};
-use crate::actors::messages::{Position, ShutdownState, Tally};
-use crate::actors::status::{Link, LinkState, LinkStatus};
+use crate::actors::messages::{Cursor, ProcessCounts, ShutdownState};
+use crate::actors::status::{LinkInfo, LinkState, LinkStatus};
 use crate::engine::TimePoint;
 use crate::report::times::Rfc3339;
 
@@ -87,7 +87,7 @@ pub(super) struct AgentInfo<'a> {
     socket: Option<String>,
     /// What the service listens on, or should.
     listeners: Vec<ListenerState>,
-    /// The position of the last change, to be given to `/events`.
+    /// The cursor of the last change, to be given to `/events`.
     cursor: String,
     /// `active`, `idling` (nothing new is started) or `done`.
     shutdown_state: &'static str,
@@ -136,7 +136,7 @@ pub(super) struct AgentBody<'a> {
 }
 
 impl Counts {
-    pub(super) fn of(tally: &Tally) -> Counts {
+    pub(super) fn of(tally: &ProcessCounts) -> Counts {
         Counts {
             running: tally.running,
             terminated: tally.terminated,
@@ -148,7 +148,7 @@ impl Counts {
 
 impl AgentStatus {
     /// The agent as it is now.
-    pub(super) fn body(&self, tally: &Tally, position: Position) -> AgentBody<'_> {
+    pub(super) fn body(&self, tally: &ProcessCounts, cursor: Cursor) -> AgentBody<'_> {
         let shutdown = tally.shutdown.unwrap_or(ShutdownState::Active);
         AgentBody {
             agent: AgentInfo {
@@ -162,7 +162,7 @@ impl AgentStatus {
                 uptime: TimePoint::now().seconds_since(self.start),
                 socket: self.socket.as_ref().map(|path| path.to_string_lossy().into_owned()),
                 listeners: self.listeners.get(),
-                cursor: position.to_string(),
+                cursor: cursor.to_string(),
                 shutdown_state: shutdown.as_str(),
                 counts: Counts::of(tally),
                 connection: self.connection(),
@@ -176,7 +176,7 @@ impl AgentStatus {
     }
 
     /// Why the agent is not ready to start processes for whom it is there; none where it is.
-    pub(super) fn not_ready(&self, tally: &Tally) -> Option<String> {
+    pub(super) fn not_ready(&self, tally: &ProcessCounts) -> Option<String> {
         let shutdown = tally.shutdown.unwrap_or(ShutdownState::Active);
         if !self.keeper_up.load(Ordering::Relaxed) {
             return Some("the keeper is gone".to_owned());
@@ -185,7 +185,7 @@ impl AgentStatus {
             return Some(format!("agent shutting down: {}", shutdown.as_str()));
         }
         let server = self.server.as_ref()?;
-        let Link { state, last_error, .. } = server.status.get();
+        let LinkInfo { state, last_error, .. } = server.status.get();
         (state != LinkState::Registered).then(|| {
             let why = last_error.map_or_else(String::new, |error| format!(": {error}"));
             format!("not registered at {}{why}", server.server)

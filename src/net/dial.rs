@@ -22,10 +22,10 @@ use tokio::{
 use crate::rotating::Rotating;
 
 pub use super::answer::Refusal;
-pub use super::dial_error::{DialError, Failures, Phase};
+pub use super::dial_error::{DialError, DialPhase, Failures};
 use super::{
     keep_alive::keep_alive,
-    socket::{self, Limits, Link},
+    socket::{self, Link, SocketLimits},
     upgrade::upgrade,
 };
 
@@ -72,7 +72,7 @@ impl WssDialer {
             port,
             tls: tls.into(),
             timeouts: Timeouts::default(),
-            limits: Limits::default(),
+            limits: SocketLimits::default(),
         };
         Self { target: Rc::new(target) }
     }
@@ -85,7 +85,7 @@ impl WssDialer {
 
     /// The same dialer with other limits for its connections.
     #[must_use]
-    pub fn limits(self, limits: Limits) -> Self {
+    pub fn limits(self, limits: SocketLimits) -> Self {
         Self { target: Rc::new(Target { limits, ..Rc::unwrap_or_clone(self.target) }) }
     }
 }
@@ -105,7 +105,7 @@ struct Target {
     port: u16,
     tls: Rotating<ClientConfig>,
     timeouts: Timeouts,
-    limits: Limits,
+    limits: SocketLimits,
 }
 
 impl Target {
@@ -143,7 +143,7 @@ impl Target {
         let lookup = lookup_host((self.host.as_str(), self.port));
         let mut addrs: Vec<_> = timeout(self.timeouts.resolve, lookup)
             .await
-            .map_err(|_| self.timed_out(Phase::Resolve, self.timeouts.resolve))?
+            .map_err(|_| self.timed_out(DialPhase::Resolve, self.timeouts.resolve))?
             .map_err(resolve)?
             .collect();
         if addrs.is_empty() {
@@ -159,12 +159,12 @@ impl Target {
         let limit = self.timeouts.tls;
         let stream = timeout(limit, self.secure(tcp))
             .await
-            .map_err(|_| self.timed_out(Phase::Tls, limit))?
+            .map_err(|_| self.timed_out(DialPhase::Tls, limit))?
             .map_err(|err| DialError::of_tls(self.authority(), err))?;
         let limit = self.timeouts.upgrade;
         let (stream, early) = timeout(limit, upgrade(&self.authority(), stream))
             .await
-            .map_err(|_| self.timed_out(Phase::Upgrade, limit))??;
+            .map_err(|_| self.timed_out(DialPhase::Upgrade, limit))??;
         Ok(socket::start(stream, early, self.limits))
     }
 
@@ -181,14 +181,14 @@ impl Target {
         Ok(stream)
     }
 
-    fn timed_out(&self, phase: Phase, after: Duration) -> DialError {
+    fn timed_out(&self, phase: DialPhase, after: Duration) -> DialError {
         DialError::Timeout { target: self.authority(), phase, after }
     }
 
     /// No address took the connection.
     fn not_connected(&self, refused: Vec<(SocketAddr, io::Error)>) -> DialError {
         if refused.iter().all(|(_, err)| err.kind() == io::ErrorKind::TimedOut) {
-            return self.timed_out(Phase::Connect, self.timeouts.connect);
+            return self.timed_out(DialPhase::Connect, self.timeouts.connect);
         }
         DialError::Connect { target: self.authority(), failures: Failures(refused) }
     }

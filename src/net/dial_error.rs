@@ -71,7 +71,7 @@ pub enum DialError {
         /// What was dialled.
         target: String,
         /// The step.
-        phase: Phase,
+        phase: DialPhase,
         /// The time it had.
         after: Duration,
     },
@@ -79,7 +79,7 @@ pub enum DialError {
 
 /// A step of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum DialPhase {
     /// Name to addresses.
     Resolve,
     /// TCP to every address.
@@ -90,7 +90,7 @@ pub enum Phase {
     Upgrade,
 }
 
-impl fmt::Display for Phase {
+impl fmt::Display for DialPhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Resolve => "resolving the host name of",
@@ -162,7 +162,7 @@ mod tests {
             DialError::Status { target: target(), refusal }.to_string(),
             DialError::Timeout {
                 target: target(),
-                phase: Phase::Tls,
+                phase: DialPhase::Tls,
                 after: Duration::from_secs(10),
             }
             .to_string(),

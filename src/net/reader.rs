@@ -12,7 +12,7 @@ use super::{
     activity::Activity,
     decoder::{Decoder, Event},
     outbound::Control,
-    socket::{Inbound, LinkError},
+    socket::{Inbound, SocketError},
 };
 
 /// Bytes asked for at once.
@@ -24,7 +24,7 @@ pub(super) enum ReadEnd {
     /// The server sent a Close frame.
     Close { code: Option<u16>, reason: String },
     /// The connection ended or broke, or the server broke the protocol.
-    Lost(LinkError),
+    Lost(SocketError),
     /// The owner no longer listens.
     Dropped,
 }
@@ -48,13 +48,13 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let mut buf = vec![0; READ];
         loop {
             let count = match self.io.read(&mut buf).await {
-                Ok(0) => return ReadEnd::Lost(LinkError::Eof),
+                Ok(0) => return ReadEnd::Lost(SocketError::Eof),
                 Ok(count) => count,
                 // TLS without its own farewell, which is not worth a different word.
                 Err(err) if err.kind() == io::ErrorKind::UnexpectedEof => {
-                    return ReadEnd::Lost(LinkError::Eof);
+                    return ReadEnd::Lost(SocketError::Eof);
                 }
-                Err(err) => return ReadEnd::Lost(LinkError::Read(err)),
+                Err(err) => return ReadEnd::Lost(SocketError::Read(err)),
             };
             self.activity.touch();
             if let Some(end) = self.consume(buf.get(..count).unwrap_or_default()).await {
@@ -70,7 +70,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             let event = match self.decoder.next_event(&mut input) {
                 Ok(Some(event)) => event,
                 Ok(None) => return None,
-                Err(err) => return Some(ReadEnd::Lost(LinkError::Protocol(err))),
+                Err(err) => return Some(ReadEnd::Lost(SocketError::Protocol(err))),
             };
             let inbound = match event {
                 Event::Binary(data) => Inbound::Message(data),

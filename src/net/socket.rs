@@ -6,7 +6,7 @@
 //! the last item of `inbound`. Dropping `inbound` (with the whole `Link`, or alone) ends the task at
 //! once and says nothing to the server; dropping every [`Outbound`] ends it after what was queued.
 //!
-//! Memory: one message under assembly (up to [`Limits::max_message`]), `inbound_queue` whole ones,
+//! Memory: one message under assembly (up to [`SocketLimits::max_message`]), `inbound_queue` whole ones,
 //! one read buffer, one frame buffer. The reader stops reading while the queue is full, and TCP
 //! tells the server.
 
@@ -31,7 +31,7 @@ use super::{
 
 /// What a connection may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct SocketLimits {
     /// The largest message taken from the server, in bytes.
     pub max_message: u64,
     /// Received messages that may wait for the owner.
@@ -44,7 +44,7 @@ pub struct Limits {
     pub close_answer: Duration,
 }
 
-impl Default for Limits {
+impl Default for SocketLimits {
     fn default() -> Self {
         Self {
             max_message: 1 << 30,
@@ -86,12 +86,12 @@ pub enum Inbound {
         reason: String,
     },
     /// The connection ended in another way.
-    Lost(LinkError),
+    Lost(SocketError),
 }
 
 /// How a connection ended without the server's Close frame.
 #[derive(Debug, Error)]
-pub enum LinkError {
+pub enum SocketError {
     /// TCP or TLS ended.
     #[error("connection ended without a close frame")]
     Eof,
@@ -117,7 +117,7 @@ pub enum LinkError {
 
 /// Runs a WebSocket connection on `stream`, whose upgrade is done; `early` is what was read from it
 /// already. To be called in an actix runtime or a tokio `LocalSet`.
-pub fn start<S>(stream: S, early: Bytes, limits: Limits) -> Link
+pub fn start<S>(stream: S, early: Bytes, limits: SocketLimits) -> Link
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -136,7 +136,7 @@ where
 
 /// What the connection's task holds beside the stream.
 struct Task {
-    limits: Limits,
+    limits: SocketLimits,
     inbound: mpsc::Sender<Inbound>,
     control: Rc<Control>,
     activity: Activity,
@@ -159,7 +159,7 @@ impl Task {
         let last = tokio::select! {
             biased;
             () = self.inbound.closed() => None,
-            () = self.control.aborted() => Some(Inbound::Lost(LinkError::Aborted)),
+            () = self.control.aborted() => Some(Inbound::Lost(SocketError::Aborted)),
             last = self.converse(&mut reader, early, &mut writer) => last,
         };
         // TCP is closed before the owner hears of it, however long that takes.
@@ -187,7 +187,7 @@ impl Task {
             end = &mut read => {
                 let code = match &end {
                     ReadEnd::Close { code, .. } => Some(*code),
-                    ReadEnd::Lost(LinkError::Protocol(err)) => Some(Some(err.close_code())),
+                    ReadEnd::Lost(SocketError::Protocol(err)) => Some(Some(err.close_code())),
                     _ => None,
                 };
                 if let Some(code) = code {
@@ -202,13 +202,13 @@ impl Task {
                 Ok(WriteEnd::Closed) => match timeout(self.limits.close_answer, read).await {
                     Ok(end) => told(end),
                     Err(_) => {
-                        Some(Inbound::Lost(LinkError::CloseTimeout(self.limits.close_answer)))
+                        Some(Inbound::Lost(SocketError::CloseTimeout(self.limits.close_answer)))
                     }
                 },
                 // The server may have said why before it hung up: that is the better account.
-                Err(LinkError::Write(err)) => match timeout(self.limits.last_word, read).await {
+                Err(SocketError::Write(err)) => match timeout(self.limits.last_word, read).await {
                     Ok(end @ ReadEnd::Close { .. }) => told(end),
-                    _ => Some(Inbound::Lost(LinkError::Write(err))),
+                    _ => Some(Inbound::Lost(SocketError::Write(err))),
                 },
                 Err(err) => Some(Inbound::Lost(err)),
             },

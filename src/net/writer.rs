@@ -8,7 +8,7 @@ use super::{
     activity::Activity,
     frames::{FrameBuf, Opcode, close_payload},
     outbound::{CloseFrame, ControlFrame, OutboundRx, Outgoing, Payload},
-    socket::LinkError,
+    socket::SocketError,
 };
 
 /// Size that a message's first fragments reach before they go out, in bytes.
@@ -43,7 +43,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     /// Sends what the owner wants sent, until a Close or an error.
-    pub(super) async fn run(&mut self) -> Result<WriteEnd, LinkError> {
+    pub(super) async fn run(&mut self) -> Result<WriteEnd, SocketError> {
         while let Some(next) = self.outbound.next().await {
             let closed = match next {
                 Outgoing::Data(payload) => self.message(payload).await?,
@@ -58,7 +58,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
     /// Sends one message, in as many frames as it needs. True when a Close had to go out in its
     /// midst, so that the rest is not sent.
-    async fn message(&mut self, mut payload: Box<dyn Payload>) -> Result<bool, LinkError> {
+    async fn message(&mut self, mut payload: Box<dyn Payload>) -> Result<bool, SocketError> {
         let mut opcode = Opcode::Binary;
         let mut sent = 0u32;
         while self.fill(payload.as_mut(), fragment_size(sent))? {
@@ -79,10 +79,10 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     /// Collects pieces up to a fragment's size. False when the message is complete with it.
-    fn fill(&mut self, payload: &mut dyn Payload, size: usize) -> Result<bool, LinkError> {
+    fn fill(&mut self, payload: &mut dyn Payload, size: usize) -> Result<bool, SocketError> {
         self.frame.begin();
         while self.frame.payload_len() < size {
-            if !payload.fill(self.frame.append()).map_err(LinkError::Payload)? {
+            if !payload.fill(self.frame.append()).map_err(SocketError::Payload)? {
                 return Ok(false);
             }
         }
@@ -90,7 +90,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     /// Sends a control frame. True for a Close.
-    async fn control(&mut self, frame: ControlFrame) -> Result<bool, LinkError> {
+    async fn control(&mut self, frame: ControlFrame) -> Result<bool, SocketError> {
         let (opcode, payload) = match frame {
             ControlFrame::Ping(payload) => (Opcode::Ping, payload),
             ControlFrame::Pong(payload) => (Opcode::Pong, payload),
@@ -104,18 +104,18 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     /// Sends the frame whose payload is in the buffer.
-    async fn send(&mut self, opcode: Opcode, fin: bool) -> Result<(), LinkError> {
+    async fn send(&mut self, opcode: Opcode, fin: bool) -> Result<(), SocketError> {
         let key = self.rng.u32(..).to_ne_bytes();
         let mut left = self.frame.seal(opcode, fin, key);
         while !left.is_empty() {
-            let written = self.io.write(left).await.map_err(LinkError::Write)?;
+            let written = self.io.write(left).await.map_err(SocketError::Write)?;
             if written == 0 {
-                return Err(LinkError::Write(io::ErrorKind::WriteZero.into()));
+                return Err(SocketError::Write(io::ErrorKind::WriteZero.into()));
             }
             self.activity.touch_write();
             left = left.get(written..).unwrap_or_default();
         }
-        self.io.flush().await.map_err(LinkError::Write)
+        self.io.flush().await.map_err(SocketError::Write)
     }
 }
 

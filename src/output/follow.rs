@@ -13,7 +13,7 @@ use super::BLOCK;
 use super::watcher::{Watch, Watcher};
 use crate::actors::messages::AwaitEnd;
 use crate::engine::{Capture, Captures, Held, Loss};
-use crate::report::Facts;
+use crate::report::ProcessRecord;
 use crate::report::utf8::boundary;
 use crate::spec::FdName;
 
@@ -22,8 +22,8 @@ const CHECK: Duration = Duration::from_secs(1);
 /// How often to look at a file that the kernel does not tell of.
 const BLIND: Duration = Duration::from_millis(25);
 
-/// The process's end: its last facts, unless it was deleted before anybody could see them.
-type End = Pin<Box<dyn Future<Output = Option<Arc<Facts>>>>>;
+/// The process's end: its last record, unless it was deleted before anybody could see them.
+type End = Pin<Box<dyn Future<Output = Option<Arc<ProcessRecord>>>>>;
 
 /// The reader's closing of its end.
 pub(crate) type Closed = Pin<Box<dyn Future<Output = ()>>>;
@@ -56,24 +56,24 @@ pub(crate) struct Wish {
 impl Follower {
     /// Follows a capture of a process; `closed` ends when the reader has gone away.
     pub(crate) fn new(
-        facts: &Facts,
+        record: &ProcessRecord,
         wish: Wish,
         end: &Recipient<AwaitEnd>,
         watcher: &Arc<Watcher>,
         closed: Closed,
     ) -> Follower {
         let Wish { fd, from, chars } = wish;
-        let capture = facts.captures.get(fd);
-        let length = capture.filter(|_| !facts.is_running()).map(|capture| capture.len());
+        let capture = record.captures.get(fd);
+        let length = capture.filter(|_| !record.is_running()).map(|capture| capture.len());
         let growing = length.is_none();
         let held = capture.and_then(|capture| capture.hold().ok());
         // Watched before it is first read: nothing falls between.
         let watch = held.as_ref().filter(|_| growing);
         let watch = watch.and_then(|held| watcher.watch(&held.path()).ok());
-        let end = end.send(AwaitEnd(facts.id.clone()));
+        let end = end.send(AwaitEnd(record.id.clone()));
         Follower {
             _held: held,
-            captures: Arc::clone(&facts.captures),
+            captures: Arc::clone(&record.captures),
             fd,
             at: from,
             chars,
@@ -142,17 +142,17 @@ impl Follower {
             }
         };
         tokio::select! {
-            facts = &mut self.end => {
-                let ended = facts.as_ref().and_then(|facts| facts.captures.get(self.fd));
+            record = &mut self.end => {
+                let ended = record.as_ref().and_then(|record| record.captures.get(self.fd));
                 if ended.is_some_and(|capture| capture.loss() == Some(Loss::Gone)) {
                     return Err(io::Error::new(io::ErrorKind::NotFound, "the capture's file is gone"));
                 }
                 self.length = Some(ended.map_or(self.at, |capture| capture.len()));
-                if let Some(facts) = facts {
+                if let Some(record) = record {
                     // What is left is what the file held at the end, or an error.
-                    let capture = facts.captures.get(self.fd);
+                    let capture = record.captures.get(self.fd);
                     self._held = capture.map(Capture::hold).and_then(Result::ok);
-                    self.captures = Arc::clone(&facts.captures);
+                    self.captures = Arc::clone(&record.captures);
                 }
                 self.watch = None;
             }

@@ -15,7 +15,7 @@ use super::BLOCK;
 use super::watcher::{Watch, Watcher};
 use crate::actors::messages::AwaitEnd;
 use crate::engine::{Captures, Held, Part, Taken};
-use crate::report::Facts;
+use crate::report::ProcessRecord;
 use crate::spec::FdName;
 
 /// How often to look at files that the kernel tells of.
@@ -23,8 +23,8 @@ const CHECK: Duration = Duration::from_secs(1);
 /// How often to look at files that it does not tell of.
 const BLIND: Duration = Duration::from_millis(25);
 
-/// The process's end: its last facts, unless it was deleted before anybody could see them.
-type End = Pin<Box<dyn Future<Output = Option<Arc<Facts>>>>>;
+/// The process's end: its last record, unless it was deleted before anybody could see them.
+type End = Pin<Box<dyn Future<Output = Option<Arc<ProcessRecord>>>>>;
 
 /// Someone who follows all captures of a process.
 struct Merge {
@@ -43,23 +43,23 @@ struct Merge {
 
 /// The captured output of a process, all fds together, in blocks, each of one fd. The captures must have pieces.
 pub fn merge(
-    facts: &Facts,
+    record: &ProcessRecord,
     end: &Recipient<AwaitEnd>,
     watcher: &Arc<Watcher>,
 ) -> impl Stream<Item = io::Result<(FdName, Bytes)>> + use<> {
-    let captured = || facts.captures.iter().filter_map(|(_, capture)| capture);
+    let captured = || record.captures.iter().filter_map(|(_, capture)| capture);
     let held: Vec<Arc<Held>> = captured().filter_map(|one| one.hold().ok()).collect();
     // Watched before they are first read: nothing falls between.
     let watches = held.iter().filter_map(|held| watcher.watch(&held.path()).ok()).collect();
-    let end = end.send(AwaitEnd(facts.id.clone()));
+    let end = end.send(AwaitEnd(record.id.clone()));
     let merge = Merge {
         _held: held,
-        captures: Arc::clone(&facts.captures),
+        captures: Arc::clone(&record.captures),
         watches,
         taken: Taken::default(),
         parts: VecDeque::new(),
         end: Box::pin(async { end.await.ok().flatten() }),
-        ended: !facts.is_running(),
+        ended: !record.is_running(),
         rest: false,
     };
     futures_util::stream::try_unfold(merge, |mut merge| async {
@@ -135,9 +135,9 @@ impl Merge {
             select_all(self.watches.iter_mut().map(|watch| Box::pin(watch.written()))).await.0
         };
         tokio::select! {
-            facts = &mut self.end => {
-                if let Some(facts) = facts {
-                    self.captures = Arc::clone(&facts.captures);
+            record = &mut self.end => {
+                if let Some(record) = record {
+                    self.captures = Arc::clone(&record.captures);
                 }
                 self.ended = true;
                 self.watches.clear();

@@ -1,15 +1,15 @@
 //! What is answered: results (`docs/results.md`), their parts and their encodings.
 //!
-//! [`Facts`] are what is known of a process; [`ResultStream`] is the result made of them, as a stream in either format. The other modules
+//! [`ProcessRecord`] are what is known of a process; [`ResultStream`] is the result made of them, as a stream in either format. The other modules
 //! hold the types of a result's parts. Their comments state keys, units and sources; [`schema`](schema()) is made of them.
 
 mod agent;
 pub mod capture;
 pub mod cgroup;
 mod encode;
-mod facts;
 pub mod failure;
 pub mod proc_stat;
+mod record;
 pub mod resources;
 mod result_stream;
 pub mod rusage;
@@ -20,6 +20,6 @@ pub mod times;
 pub mod utf8;
 
 pub use agent::AgentInfo;
-pub use facts::{AsOf, Facts, ResultContext, Stats, Summary};
+pub use record::{AsOf, ProcessRecord, ResultContext, Stats, Summary};
 pub use result_stream::{OutputView, ResultFormat, ResultStream};
 pub use schema::schema;

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::encode::{Base64, Base2048, LossyUtf8, escape_json};
-use super::facts::{AsOf, Facts, ResultBody, ResultContext};
+use super::record::{AsOf, ProcessRecord, ResultBody, ResultContext};
 use super::utf8::boundary;
 use crate::engine::{Capture, View};
 use crate::spec::{CaptureSpec, Encoding, FdName};
@@ -167,9 +167,9 @@ impl FdContents {
     }
 
     /// The captures inline, but for those that are detached, or too large.
-    fn inline(mut self, facts: &Facts, as_of: AsOf) -> io::Result<FdContents> {
-        let nothing = as_of == AsOf::AtStart && facts.is_running();
-        for (fd, capture) in facts.captures.iter() {
+    fn inline(mut self, record: &ProcessRecord, as_of: AsOf) -> io::Result<FdContents> {
+        let nothing = as_of == AsOf::AtStart && record.is_running();
+        for (fd, capture) in record.captures.iter() {
             let entry = match capture {
                 None => FdContent::NotCaptured,
                 Some(capture) if !capture.spec().attached => {
@@ -215,8 +215,8 @@ impl FdContents {
     }
 
     /// The length of every capture alone.
-    fn detached(mut self, facts: &Facts) -> FdContents {
-        self.entries.extend(facts.captures.iter().map(|(fd, capture)| match capture {
+    fn detached(mut self, record: &ProcessRecord) -> FdContents {
+        self.entries.extend(record.captures.iter().map(|(fd, capture)| match capture {
             Some(capture) => (fd, FdContent::Detached(capture.len())),
             None => (fd, FdContent::NotCaptured),
         }));
@@ -224,8 +224,8 @@ impl FdContents {
     }
 
     /// The last bytes of every capture, so many at most.
-    fn tails(mut self, facts: &Facts, most: u64) -> FdContents {
-        for (fd, capture) in facts.captures.iter() {
+    fn tails(mut self, record: &ProcessRecord, most: u64) -> FdContents {
+        for (fd, capture) in record.captures.iter() {
             let entry = match capture {
                 Some(capture) => {
                     // One that cannot be read must not take the others with it.
@@ -257,14 +257,14 @@ impl ResultStream {
     /// # Errors
     /// Where a capture's length in MessagePack cannot be found, for it cannot be read.
     pub fn new(
-        facts: &Facts,
+        record: &ProcessRecord,
         as_of: AsOf,
         context: &ResultContext,
         format: ResultFormat,
     ) -> io::Result<ResultStream> {
-        let entries = FdContents::new(format, context.max_inline()).inline(facts, as_of)?;
-        let mut writer = Writer::begin(facts, as_of, context, format, &entries)?;
-        writer.captures(facts, entries.entries);
+        let entries = FdContents::new(format, context.max_inline()).inline(record, as_of)?;
+        let mut writer = Writer::begin(record, as_of, context, format, &entries)?;
+        writer.captures(record, entries.entries);
         writer.close_fds();
         Ok(writer.finish())
     }
@@ -275,22 +275,22 @@ impl ResultStream {
     /// # Errors
     /// Where a capture cannot be read.
     pub fn json(
-        facts: &Facts,
+        record: &ProcessRecord,
         context: &ResultContext,
         view: OutputView,
     ) -> io::Result<ResultStream> {
         let entries = FdContents::new(ResultFormat::Json, context.max_inline());
         let entries = match view {
             OutputView::Inline => {
-                return ResultStream::new(facts, AsOf::Now, context, ResultFormat::Json);
+                return ResultStream::new(record, AsOf::Now, context, ResultFormat::Json);
             }
-            OutputView::None => entries.detached(facts),
-            OutputView::Tail(most) => entries.tails(facts, most),
+            OutputView::None => entries.detached(record),
+            OutputView::Tail(most) => entries.tails(record, most),
         };
-        let mut writer = Writer::begin(facts, AsOf::Now, context, ResultFormat::Json, &entries)?;
+        let mut writer = Writer::begin(record, AsOf::Now, context, ResultFormat::Json, &entries)?;
         let offsets = entries.offsets();
         writer.decoded = true;
-        writer.captures(facts, entries.entries);
+        writer.captures(record, entries.entries);
         if matches!(view, OutputView::Tail(_)) {
             writer.text.extend_from_slice(b"},\"offsets\":{");
             for (i, (fd, at)) in offsets.into_iter().enumerate() {
@@ -392,7 +392,7 @@ struct Writer {
 impl Writer {
     /// Everything up to the first fd.
     fn begin(
-        facts: &Facts,
+        record: &ProcessRecord,
         as_of: AsOf,
         context: &ResultContext,
         format: ResultFormat,
@@ -400,14 +400,14 @@ impl Writer {
     ) -> io::Result<Writer> {
         let mut writer =
             Writer { format, text: Vec::new(), parts: VecDeque::new(), decoded: false };
-        writer.head(&facts.head(as_of, context, &entries.notices))?;
+        writer.head(&record.head(as_of, context, &entries.notices))?;
         writer.open_fds(entries.entries.len());
         Ok(writer)
     }
 
     /// The entries of all fds.
-    fn captures(&mut self, facts: &Facts, entries: Vec<(FdName, FdContent)>) {
-        let specs = facts.captures.iter().map(|(_, capture)| capture.map(Capture::spec));
+    fn captures(&mut self, record: &ProcessRecord, entries: Vec<(FdName, FdContent)>) {
+        let specs = record.captures.iter().map(|(_, capture)| capture.map(Capture::spec));
         for (i, ((fd, entry), spec)) in entries.into_iter().zip(specs).enumerate() {
             self.key(i, &fd.to_string());
             match spec {

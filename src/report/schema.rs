@@ -7,7 +7,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
-use super::facts::ResultBody;
+use super::record::ResultBody;
 use super::times::Rfc3339;
 use crate::spec::Compression;
 
@@ -85,7 +85,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::samples::SampleHistory;
-    use super::super::{AgentInfo, AsOf, Facts, ResultContext, ResultFormat, ResultStream};
+    use super::super::{AgentInfo, AsOf, ProcessRecord, ResultContext, ResultFormat, ResultStream};
     use super::*;
     use crate::engine::procfs::ProcFs;
     use crate::engine::{Captures, Started, TimePoint};
@@ -120,14 +120,14 @@ mod tests {
         };
         let identity = Identity { argv: vec!["x".into()], exe: "/x".into(), ..Identity::default() };
         let agent = AgentInfo { pid: 7, host: "h".into(), user: "u".into(), version: "2".into() };
-        let facts = Facts::of_start(started)
+        let record = ProcessRecord::of_start(started)
             .with_identity(Some(Arc::new(identity)))
             .with_history(Some(Arc::new(history)));
         let context = ResultContext::new(procfs).with_agent(agent, "g".into());
         let validator = jsonschema::validator_for(schema().as_value()).unwrap();
         for as_of in [AsOf::AtStart, AsOf::Now] {
             let stream =
-                |format| bytes(ResultStream::new(&facts, as_of, &context, format).unwrap());
+                |format| bytes(ResultStream::new(&record, as_of, &context, format).unwrap());
             let json: serde_json::Value =
                 serde_json::from_slice(&stream(ResultFormat::Json)).unwrap();
             let results = serde_json::json!({"me": json});

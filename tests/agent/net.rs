@@ -7,9 +7,9 @@ use std::{cell::Cell, io, rc::Rc, time::Duration};
 use crate::mock_server::{Behaviour, Identity, MockServer, RawServer, Say, Seen, soon};
 use bytes::Bytes;
 use procstar::net::{
-    dial::{Dial, DialError, Phase, Timeouts, WssDialer},
+    dial::{Dial, DialError, DialPhase, Timeouts, WssDialer},
     outbound::{Outbound, Payload},
-    socket::{Inbound, Link, LinkError},
+    socket::{Inbound, Link, SocketError},
     tls::{Trust, client_config},
 };
 use rustls::CertificateError;
@@ -216,7 +216,7 @@ async fn dropping_or_aborting_closes_tcp_at_once() {
     let (mut link, stream) = raw_link(&server).await;
     send(&link, bytes(1 << 20)).await;
     link.outbound.abort();
-    assert!(matches!(next(&mut link).await, Inbound::Lost(LinkError::Aborted)));
+    assert!(matches!(next(&mut link).await, Inbound::Lost(SocketError::Aborted)));
     assert!(rest_of(stream).await.len() < 1 << 20);
 }
 
@@ -225,7 +225,10 @@ async fn a_server_that_hangs_up_is_noticed() {
     let server = RawServer::start().await;
     let (mut link, stream) = raw_link(&server).await;
     drop(stream);
-    assert!(matches!(next(&mut link).await, Inbound::Lost(LinkError::Eof | LinkError::Read(_))));
+    assert!(matches!(
+        next(&mut link).await,
+        Inbound::Lost(SocketError::Eof | SocketError::Read(_))
+    ));
     assert!(soon(link.inbound.recv()).await.is_none());
 }
 
@@ -310,7 +313,7 @@ async fn half_a_message_ends_the_connection() {
     let mut link = link(&server).await;
     let mut session = server.accept().await;
     assert!(link.outbound.data.try_send(Box::new(Fails(3))).is_ok());
-    assert!(matches!(next(&mut link).await, Inbound::Lost(LinkError::Payload(_))));
+    assert!(matches!(next(&mut link).await, Inbound::Lost(SocketError::Payload(_))));
     assert_eq!(session.seen().await, Seen::Gone, "no message was completed");
 }
 
@@ -470,9 +473,9 @@ async fn servers_that_say_nothing() {
     let server = RawServer::start().await;
     let dialer = || dialer("127.0.0.1", server.addr.port(), &server.identity).timeouts(short());
     let (err, _) = tokio::join!(failure(dialer()), server.tcp());
-    assert!(matches!(err, DialError::Timeout { phase: Phase::Tls, .. }), "{err}");
+    assert!(matches!(err, DialError::Timeout { phase: DialPhase::Tls, .. }), "{err}");
     let (err, _) = tokio::join!(failure(dialer()), server.request());
-    assert!(matches!(err, DialError::Timeout { phase: Phase::Upgrade, .. }), "{err}");
+    assert!(matches!(err, DialError::Timeout { phase: DialPhase::Upgrade, .. }), "{err}");
 }
 
 #[actix_rt::test]
@@ -491,7 +494,7 @@ async fn a_port_that_swallows_connections() {
     }
     let err =
         failure(dialer("127.0.0.1", addr.port(), &Identity::loopback()).timeouts(short())).await;
-    assert!(matches!(err, DialError::Timeout { phase: Phase::Connect, .. }), "{err}");
+    assert!(matches!(err, DialError::Timeout { phase: DialPhase::Connect, .. }), "{err}");
 }
 
 /// A server whose machine has vanished says nothing: the kernel asks for it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use procstar::net::{
     frames::FrameError,
-    socket::{Inbound, Limits, Link, LinkError, start},
+    socket::{Inbound, Link, SocketError, SocketLimits, start},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -16,12 +16,12 @@ use tokio::{
 };
 
 /// A link, and the server's end of its stream.
-fn linked(limits: Limits) -> (Link, DuplexStream) {
+fn linked(limits: SocketLimits) -> (Link, DuplexStream) {
     let (client, server) = tokio::io::duplex(1 << 16);
     (start(client, Bytes::new(), limits), server)
 }
 
-async fn lost(link: &mut Link) -> LinkError {
+async fn lost(link: &mut Link) -> SocketError {
     match link.inbound.recv().await {
         Some(Inbound::Lost(err)) => err,
         other => panic!("{other:?}"),
@@ -47,10 +47,11 @@ async fn a_server_that_breaks_the_protocol_is_told() {
         (&b"\xc2\x00"[..], FrameError::ReservedBits(0x40), 1002u16),
         (b"\x82\x7f\0\0\0\x01\0\0\0\0", FrameError::TooLarge { size: 1 << 32, max: 1000 }, 1009),
     ] {
-        let (mut link, mut server) = linked(Limits { max_message: 1000, ..Limits::default() });
+        let (mut link, mut server) =
+            linked(SocketLimits { max_message: 1000, ..SocketLimits::default() });
         server.write_all(bytes).await.unwrap();
         let found = lost(&mut link).await;
-        assert!(matches!(&found, LinkError::Protocol(found) if *found == err), "{found}");
+        assert!(matches!(&found, SocketError::Protocol(found) if *found == err), "{found}");
         assert_eq!(control(&mut server).await, (0x88, code.to_be_bytes().to_vec()));
         assert_eq!(server.read(&mut [0; 9]).await.unwrap(), 0, "and hung up on");
     }
@@ -59,38 +60,39 @@ async fn a_server_that_breaks_the_protocol_is_told() {
 #[actix_rt::test]
 async fn a_close_without_an_answer_ends_in_time() {
     pause();
-    let (mut link, mut server) = linked(Limits::default());
+    let (mut link, mut server) = linked(SocketLimits::default());
     let begin = Instant::now();
     link.outbound.close(Some(1000), "done");
     assert_eq!(control(&mut server).await, (0x88, b"\x03\xe8done".to_vec()));
     // What the server sends meanwhile still comes.
     server.write_all(b"\x82\x02hi").await.unwrap();
     assert!(matches!(link.inbound.recv().await, Some(Inbound::Message(data)) if data == "hi"));
-    assert!(matches!(lost(&mut link).await, LinkError::CloseTimeout(_)));
-    assert_eq!(begin.elapsed().as_secs(), Limits::default().close_answer.as_secs());
+    assert!(matches!(lost(&mut link).await, SocketError::CloseTimeout(_)));
+    assert_eq!(begin.elapsed().as_secs(), SocketLimits::default().close_answer.as_secs());
     assert_eq!(server.read(&mut [0; 9]).await.unwrap(), 0);
 }
 
 #[actix_rt::test]
 async fn the_answer_to_a_close_does_not_wait_for_a_stuck_server() {
     pause();
-    let (mut link, mut server) = linked(Limits::default());
+    let (mut link, mut server) = linked(SocketLimits::default());
     assert!(link.outbound.data.try_send(Box::new(Bytes::from(vec![0; 1 << 20]))).is_ok());
-    while link.outbound.data.capacity() < Limits::default().outbound_queue {
+    while link.outbound.data.capacity() < SocketLimits::default().outbound_queue {
         yield_now().await;
     }
     let begin = Instant::now();
     server.write_all(b"\x88\x02\x03\xe8").await.unwrap();
     assert!(matches!(link.inbound.recv().await, Some(Inbound::Close { code: Some(1000), .. })));
-    assert!(begin.elapsed() < Limits::default().last_word + Duration::from_millis(10));
+    assert!(begin.elapsed() < SocketLimits::default().last_word + Duration::from_millis(10));
 }
 
 #[actix_rt::test]
 async fn only_the_newest_of_many_pings_is_answered_by_a_stuck_writer() {
     pause();
-    let (mut link, mut server) = linked(Limits { inbound_queue: 64, ..Limits::default() });
+    let (mut link, mut server) =
+        linked(SocketLimits { inbound_queue: 64, ..SocketLimits::default() });
     assert!(link.outbound.data.try_send(Box::new(Bytes::from(vec![0; 200_000]))).is_ok());
-    while link.outbound.data.capacity() < Limits::default().outbound_queue {
+    while link.outbound.data.capacity() < SocketLimits::default().outbound_queue {
         yield_now().await;
     }
     for i in 0..20 {
@@ -114,7 +116,8 @@ async fn only_the_newest_of_many_pings_is_answered_by_a_stuck_writer() {
 #[actix_rt::test]
 async fn activity_follows_the_bytes() {
     pause();
-    let (mut link, mut server) = linked(Limits { inbound_queue: 1, ..Limits::default() });
+    let (mut link, mut server) =
+        linked(SocketLimits { inbound_queue: 1, ..SocketLimits::default() });
     let start = link.activity.last_byte();
     let second = Duration::from_secs(1);
     advance(second).await;
@@ -140,7 +143,7 @@ async fn activity_follows_the_bytes() {
 #[actix_rt::test]
 async fn the_writer_goes_when_its_owner_does() {
     pause();
-    let (link, mut server) = linked(Limits::default());
+    let (link, mut server) = linked(SocketLimits::default());
     let Link { mut inbound, outbound, .. } = link;
     assert!(outbound.data.try_send(Box::new(Bytes::from_static(b"last"))).is_ok());
     drop(outbound);

@@ -12,7 +12,7 @@ use procstar::actors::messages::{
 };
 use procstar::actors::results::Results;
 use procstar::engine::{Engine, Event};
-use procstar::report::Facts;
+use procstar::report::ProcessRecord;
 use procstar::spec::ProcId;
 use tokio::sync::oneshot;
 
@@ -26,7 +26,7 @@ pub const BROKEN: &str = "broken";
 pub struct Mock {
     engine: Engine,
     /// In the order of acceptance; none before the start.
-    procs: Vec<(ProcId, Option<Arc<Facts>>)>,
+    procs: Vec<(ProcId, Option<Arc<ProcessRecord>>)>,
     pub results: Addr<Results>,
     tickets: HashMap<u64, oneshot::Sender<io::Result<()>>>,
 }
@@ -46,16 +46,16 @@ impl Mock {
         })
     }
 
-    fn find(&mut self, id: &ProcId) -> Option<&mut Option<Arc<Facts>>> {
-        self.procs.iter_mut().find(|(known, _)| known == id).map(|(_, facts)| facts)
+    fn find(&mut self, id: &ProcId) -> Option<&mut Option<Arc<ProcessRecord>>> {
+        self.procs.iter_mut().find(|(known, _)| known == id).map(|(_, record)| record)
     }
 
-    fn learn(&mut self, facts: Facts) {
-        let facts = Arc::new(facts);
-        if let Some(known) = self.find(&facts.id) {
-            *known = Some(Arc::clone(&facts));
+    fn learn(&mut self, record: ProcessRecord) {
+        let record = Arc::new(record);
+        if let Some(known) = self.find(&record.id) {
+            *known = Some(Arc::clone(&record));
         }
-        self.results.do_send(Changed(facts));
+        self.results.do_send(Changed(record));
     }
 }
 
@@ -67,8 +67,8 @@ impl Handler<Die> for Mock {
     type Result = ();
 
     fn handle(&mut self, _: Die, ctx: &mut Self::Context) {
-        for (id, facts) in &self.procs {
-            if facts.as_ref().is_some_and(|facts| facts.is_running()) {
+        for (id, record) in &self.procs {
+            if record.as_ref().is_some_and(|record| record.is_running()) {
                 self.engine.signal(id.clone(), libc::SIGKILL, 0);
             }
         }
@@ -81,8 +81,8 @@ impl Handler<EngineEvent> for Mock {
 
     fn handle(&mut self, EngineEvent(event): EngineEvent, _: &mut Self::Context) {
         match event {
-            Event::Started(started) => self.learn(Facts::of_start(*started)),
-            Event::Ended(ended) => self.learn(Facts::of_end(*ended)),
+            Event::Started(started) => self.learn(ProcessRecord::of_start(*started)),
+            Event::Ended(ended) => self.learn(ProcessRecord::of_end(*ended)),
             Event::Signaled { ticket, result, .. } => {
                 drop(self.tickets.remove(&ticket).unwrap().send(result));
             }
@@ -121,7 +121,7 @@ impl Handler<Signal> for Mock {
             (FORBIDDEN, _) => refused(libc::EPERM),
             (BROKEN, _) => refused(libc::EINVAL),
             (_, None) => Err(SignalError::Unknown),
-            (_, Some(Some(facts))) if !facts.is_running() => Err(SignalError::Gone),
+            (_, Some(Some(record))) if !record.is_running() => Err(SignalError::Gone),
             _ => Ok(()),
         };
         let (reply, result) = oneshot::channel();
@@ -143,7 +143,7 @@ impl Handler<Delete> for Mock {
     fn handle(&mut self, Delete(id): Delete, _: &mut Self::Context) -> Self::Result {
         match self.find(&id) {
             None => Err(DeleteError::Unknown),
-            Some(Some(facts)) if !facts.is_running() => {
+            Some(Some(record)) if !record.is_running() => {
                 self.procs.retain(|(known, _)| *known != id);
                 self.engine.forget(id.clone());
                 self.results.do_send(Removed(id));

@@ -11,7 +11,7 @@ use super::session::{Asked, Session};
 use crate::actors::messages::{Answer, Ask, Question, ShutdownState, SubscriberId, Update};
 use crate::engine::{Capture, View};
 use crate::net::outbound::Payload;
-use crate::report::{AsOf, Facts, ResultContext, ResultFormat, ResultStream};
+use crate::report::{AsOf, ProcessRecord, ResultContext, ResultFormat, ResultStream};
 use crate::spec::{Encoding, ProcId};
 use crate::wire::{Register, outgoing as message};
 
@@ -24,7 +24,7 @@ pub(super) enum Item {
     /// As it is.
     Ready(Bytes),
     /// A process's result.
-    Result(Arc<Facts>, AsOf),
+    Result(Arc<ProcessRecord>, AsOf),
     /// A result, or captured bytes, made already.
     Stream(ResultStream),
 }
@@ -63,17 +63,17 @@ impl Connection {
         }
         match update {
             Update::Snapshot { ids, shutdown } => self.register(&ids, shutdown),
-            Update::Started(facts) => {
+            Update::Started(record) => {
                 if let Some(session) = self.session() {
-                    session.exists(&facts.id);
-                    session.told(&facts.id);
-                    session.queue(Item::Result(facts, AsOf::AtStart));
+                    session.exists(&record.id);
+                    session.told(&record.id);
+                    session.queue(Item::Result(record, AsOf::AtStart));
                 }
             }
-            Update::Ended(facts) => {
+            Update::Ended(record) => {
                 if let Some(session) = self.session() {
-                    session.told(&facts.id);
-                    session.queue(Item::Result(facts, AsOf::Now));
+                    session.told(&record.id);
+                    session.queue(Item::Result(record, AsOf::Now));
                 }
             }
             Update::Removed(id) => {
@@ -125,30 +125,30 @@ impl Connection {
         };
         match (asked, answer) {
             (Asked::Ids, Answer::Ids(ids)) => self.queue(message::procid_list(&ids).into()),
-            (Asked::Result(_), Answer::Facts(Some(facts))) => {
-                self.queue(Item::Result(facts, AsOf::Now));
+            (Asked::Result(_), Answer::Record(Some(record))) => {
+                self.queue(Item::Result(record, AsOf::Now));
             }
-            (Asked::Repeat(id), Answer::Facts(Some(facts))) => {
+            (Asked::Repeat(id), Answer::Record(Some(record))) => {
                 if let Some(session) = self.session() {
-                    for _ in 0..session.repeats_due(&id, facts.is_running()) {
-                        session.queue(Item::Result(Arc::clone(&facts), AsOf::Now));
+                    for _ in 0..session.repeats_due(&id, record.is_running()) {
+                        session.queue(Item::Result(Arc::clone(&record), AsOf::Now));
                     }
                 }
             }
             // It has not started, and its start will be told; or it has just been deleted, which is told.
-            (Asked::Repeat(_), Answer::Facts(None)) => {}
-            (Asked::Result(id) | Asked::FdData { proc_id: id, .. }, Answer::Facts(None)) => {
+            (Asked::Repeat(_), Answer::Record(None)) => {}
+            (Asked::Result(id) | Asked::FdData { proc_id: id, .. }, Answer::Record(None)) => {
                 self.unknown(&id);
             }
-            (Asked::FdData { request, proc_id, fd, start, stop }, Answer::Facts(Some(facts))) => {
+            (Asked::FdData { request, proc_id, fd, start, stop }, Answer::Record(Some(record))) => {
                 let most = self.context.max_inline().min(message::MAX_FD_DATA);
-                let item = fd_data(&facts, &proc_id, &fd, start..stop.unwrap_or(u64::MAX), most)
+                let item = fd_data(&record, &proc_id, &fd, start..stop.unwrap_or(u64::MAX), most)
                     .unwrap_or_else(|err| message::request_error(&request, &err).into());
                 self.queue(item);
             }
             (Asked::Push, Answer::Running(running)) => {
-                for facts in running {
-                    self.queue(Item::Result(facts, AsOf::Now));
+                for record in running {
+                    self.queue(Item::Result(record, AsOf::Now));
                 }
             }
             // A barrier; others do not occur, for answers come in the order of their questions.
@@ -200,13 +200,13 @@ impl Connection {
             let context = Arc::clone(&connection.context);
             let Some(item) = connection.session_of(id).and_then(Session::next) else { return };
             match item {
-                Item::Result(facts, as_of) if !is_large(&facts) => {
-                    let made = result(&facts, as_of, &context);
+                Item::Result(record, as_of) if !is_large(&record) => {
+                    let made = result(&record, as_of, &context);
                     connection.made(id, made, room, ctx);
                 }
-                Item::Result(facts, as_of) => {
+                Item::Result(record, as_of) => {
                     let making =
-                        actix_rt::task::spawn_blocking(move || result(&facts, as_of, &context));
+                        actix_rt::task::spawn_blocking(move || result(&record, as_of, &context));
                     ctx.spawn(making.into_actor(connection).map(move |made, connection, ctx| {
                         let made = made.unwrap_or_else(|error| Err(io::Error::other(error)));
                         connection.made(id, made, room, ctx);
@@ -257,22 +257,26 @@ impl Connection {
     }
 }
 
-fn is_large(facts: &Facts) -> bool {
-    facts
+fn is_large(record: &ProcessRecord) -> bool {
+    record
         .captures
         .iter()
         .filter_map(|(_, capture)| capture)
         .any(|capture| capture.spec().attached && capture.len() > AT_ONCE)
 }
 
-fn result(facts: &Facts, as_of: AsOf, context: &ResultContext) -> io::Result<ResultStream> {
-    let prefix = message::proc_result_prefix(facts.id.as_str());
-    Ok(ResultStream::new(facts, as_of, context, ResultFormat::MessagePack)?.with_prefix(prefix))
+fn result(
+    record: &ProcessRecord,
+    as_of: AsOf,
+    context: &ResultContext,
+) -> io::Result<ResultStream> {
+    let prefix = message::proc_result_prefix(record.id.as_str());
+    Ok(ResultStream::new(record, as_of, context, ResultFormat::MessagePack)?.with_prefix(prefix))
 }
 
 /// The answer to a request for a range of output, with `most` of its bytes: an error where there is no such captured fd.
 fn fd_data(
-    facts: &Facts,
+    record: &ProcessRecord,
     proc_id: &ProcId,
     fd: &crate::wire::Fd,
     range: std::ops::Range<u64>,
@@ -280,7 +284,7 @@ fn fd_data(
 ) -> Result<Item, String> {
     let name = fd.name();
     let number = name.parse::<crate::spec::FdName>().map_err(|error| error.to_string())?;
-    let capture = facts
+    let capture = record
         .captures
         .get(number)
         .ok_or_else(|| format!("fd {name} of process {proc_id} is not captured"))?;

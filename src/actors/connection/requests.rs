@@ -37,14 +37,14 @@ impl Connection {
                 Request::ProcidList => self.ask(Question::Ids, Asked::Ids),
                 Request::Result { proc_id } => {
                     let id = ProcId::from(proc_id);
-                    self.ask(Question::Facts(id.clone()), Asked::Result(id));
+                    self.ask(Question::Record(id.clone()), Asked::Result(id));
                 }
                 Request::Signal { proc_id, signum } => {
                     self.signal(raw.clone(), Signal { id: proc_id.into(), signum }, ctx);
                 }
                 Request::FdData { proc_id, fd, start, stop } => {
                     let proc_id = ProcId::from(proc_id);
-                    let question = Question::Facts(proc_id.clone());
+                    let question = Question::Record(proc_id.clone());
                     let request = raw.clone();
                     self.ask(question, Asked::FdData { request, proc_id, fd, start, stop });
                 }

@@ -1,7 +1,7 @@
 //! The messages of those who look on: lists by page, one snapshot, and every change after it.
 //!
-//! They are pulled, not pushed: whoever looks on asks for what comes after a position, one question at a time. So a slow reader costs
-//! nothing but its position, and delays nobody; what it cannot have singly any more, it gets coalesced.
+//! They are pulled, not pushed: whoever looks on asks for what comes after a cursor, one question at a time. So a slow reader costs
+//! nothing but its cursor, and delays nobody; what it cannot have singly any more, it gets coalesced.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,42 +11,42 @@ use std::sync::Arc;
 use actix::Message;
 
 use super::ShutdownState;
-use crate::report::Facts;
+use crate::report::ProcessRecord;
 use crate::spec::ProcId;
 
 /// A place in an order that one run of the agent makes: that of changes, or that of the acceptance of processes.
 ///
 /// As text, for clients that shall not look into it: both numbers in hexadecimal, joined by `-`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Position {
-    /// The agent's run, a random number. Positions of another run mean nothing.
+pub struct Cursor {
+    /// The agent's run, a random number. Cursors of another run mean nothing.
     pub run: u64,
     /// The place; 0 is before the first.
     pub at: u64,
 }
 
-impl fmt::Display for Position {
+impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}-{:x}", self.run, self.at)
     }
 }
 
-/// A text that is no position.
+/// A text that is no cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a position as the agent has given it")]
-pub struct NoPosition;
+#[error("not a cursor as the agent has given it")]
+pub struct InvalidCursor;
 
-impl FromStr for Position {
-    type Err = NoPosition;
+impl FromStr for Cursor {
+    type Err = InvalidCursor;
 
-    fn from_str(text: &str) -> Result<Self, NoPosition> {
-        let (run, at) = text.split_once('-').ok_or(NoPosition)?;
+    fn from_str(text: &str) -> Result<Self, InvalidCursor> {
+        let (run, at) = text.split_once('-').ok_or(InvalidCursor)?;
         let number = |digits: &str| {
             // The standard parser would take a sign too.
             let plain = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-            plain.then(|| u64::from_str_radix(digits, 16).ok()).flatten().ok_or(NoPosition)
+            plain.then(|| u64::from_str_radix(digits, 16).ok()).flatten().ok_or(InvalidCursor)
         };
-        Ok(Position { run: number(run)?, at: number(at)? })
+        Ok(Cursor { run: number(run)?, at: number(at)? })
     }
 }
 
@@ -56,46 +56,46 @@ pub struct Change {
     /// Counts from 1, without gaps; a gap between two that somebody gets is what that one has missed.
     pub seq: u64,
     /// What has happened.
-    pub what: What,
+    pub what: ChangeKind,
 }
 
 /// What can happen.
 #[derive(Clone)]
-pub enum What {
+pub enum ChangeKind {
     /// A process has started.
-    Started(Arc<Facts>),
+    Started(Arc<ProcessRecord>),
     /// A process has ended, or could not be started.
-    Ended(Arc<Facts>),
+    Ended(Arc<ProcessRecord>),
     /// Something else of a process's result has changed.
-    Updated(Arc<Facts>),
+    Updated(Arc<ProcessRecord>),
     /// A process is deleted.
     Deleted(ProcId),
     /// The shutdown has come into this state.
     Shutdown(ShutdownState),
 }
 
-/// The changes after a position, at least one and at most so many; the answer waits for the first. Handled by
+/// The changes after a cursor, at least one and at most so many; the answer waits for the first. Handled by
 /// [`Results`](super::super::results::Results). Dropping the answer takes the question back.
 #[derive(Message)]
-#[rtype(result = "Since")]
+#[rtype(result = "ChangesSince")]
 pub struct GetChanges {
-    /// The position.
-    pub after: Position,
+    /// The cursor.
+    pub after: Cursor,
     /// The most changes in an answer.
     pub max: usize,
 }
 
 /// The answer to [`GetChanges`].
 #[derive(Clone)]
-pub enum Since {
+pub enum ChangesSince {
     /// In their order. Where [`seq`](Change::seq) has a gap, the changes between are coalesced into those that are here.
     Changes(Vec<Change>),
-    /// The position is of another run, or so old that it is no longer known what has been deleted since: begin with a
+    /// The cursor is of another run, or so old that it is no longer known what has been deleted since: begin with a
     /// snapshot.
     Reset,
 }
 
-/// All that there is, and the position of the last change that is in it. Handled by
+/// All that there is, and the cursor of the last change that is in it. Handled by
 /// [`Results`](super::super::results::Results).
 #[derive(Message)]
 #[rtype(result = "Snapshot")]
@@ -105,20 +105,20 @@ pub struct GetSnapshot;
 #[derive(Clone)]
 pub struct Snapshot {
     /// Whatever comes after it is not in here.
-    pub position: Position,
+    pub cursor: Cursor,
     /// Every process that has started, in the order of acceptance.
-    pub procs: Vec<Arc<Facts>>,
+    pub procs: Vec<Arc<ProcessRecord>>,
     /// The state of shutdown.
     pub shutdown: ShutdownState,
 }
 
 /// Some processes that have started, in the order of acceptance. Handled by [`Results`](super::super::results::Results).
-/// The answer is none where the position is of another run.
+/// The answer is none where the cursor is of another run.
 #[derive(Message)]
 #[rtype(result = "Option<Page>")]
 pub struct GetPage {
     /// Those that were accepted after this; none: from the first on.
-    pub after: Option<Position>,
+    pub after: Option<Cursor>,
     /// At most so many are looked at.
     pub max: usize,
 }
@@ -127,30 +127,30 @@ pub struct GetPage {
 #[derive(Clone)]
 pub struct Page {
     /// Each with its place in the order of acceptance.
-    pub procs: Vec<(Position, Arc<Facts>)>,
+    pub procs: Vec<(Cursor, Arc<ProcessRecord>)>,
     /// Where the next page begins; none where this is the last.
-    pub next: Option<Position>,
+    pub next: Option<Cursor>,
 }
 
-/// The last facts of a process, as soon as it has ended; none where there is no such process, or it is deleted. Handled by
+/// The last record of a process, as soon as it has ended; none where there is no such process, or it is deleted. Handled by
 /// [`Results`](super::super::results::Results). Dropping the answer takes the question back.
 #[derive(Message)]
-#[rtype(result = "Option<Arc<Facts>>")]
+#[rtype(result = "Option<Arc<ProcessRecord>>")]
 pub struct AwaitEnd(pub ProcId);
 
 /// How many there are, and have been. Handled by [`Results`](super::super::results::Results).
 #[derive(Message)]
-#[rtype(result = "Tally")]
-pub struct GetTally;
+#[rtype(result = "ProcessCounts")]
+pub struct GetProcessCounts;
 
-/// The position of the last change. From then on changes are kept. Handled by [`Results`](super::super::results::Results).
+/// The cursor of the last change. From then on changes are kept. Handled by [`Results`](super::super::results::Results).
 #[derive(Message)]
-#[rtype(result = "Position")]
-pub struct GetPosition;
+#[rtype(result = "Cursor")]
+pub struct GetCursor;
 
 /// Numbers of processes. Those of the past count from the start of the agent, also what it has taken over from an earlier one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct ProcessCounts {
     /// That run.
     pub running: u64,
     /// That have ended, and are not deleted.
@@ -169,7 +169,7 @@ pub struct Tally {
     pub shutdown: Option<ShutdownState>,
 }
 
-impl Tally {
+impl ProcessCounts {
     /// How many are not deleted.
     pub fn present(&self) -> u64 {
         self.running + self.terminated + self.error
@@ -182,11 +182,11 @@ mod tests {
 
     #[test]
     fn positions_as_text() {
-        let position = Position { run: 0xab, at: 17 };
-        assert_eq!(position.to_string(), "00000000000000ab-11");
-        assert_eq!("00000000000000ab-11".parse(), Ok(position));
+        let cursor = Cursor { run: 0xab, at: 17 };
+        assert_eq!(cursor.to_string(), "00000000000000ab-11");
+        assert_eq!("00000000000000ab-11".parse(), Ok(cursor));
         for bad in ["", "-", "1", "1-", "-1", "1-+1", "1-g", "1-1-1", "11111111111111111-1"] {
-            assert_eq!(bad.parse::<Position>(), Err(NoPosition), "{bad}");
+            assert_eq!(bad.parse::<Cursor>(), Err(InvalidCursor), "{bad}");
         }
     }
 }

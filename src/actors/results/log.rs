@@ -1,13 +1,13 @@
 //! The order of changes, as pure data: the last ones singly, those before coalesced by process.
 //!
-//! They are kept from when a position is first asked for: until then nobody can ask what came after one.
+//! They are kept from when a cursor is first asked for: until then nobody can ask what came after one.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::actors::messages::{Change, Position, ShutdownState, Since, What};
+use crate::actors::messages::{Change, ChangeKind, ChangesSince, Cursor, ShutdownState};
 use crate::mem::shrink::Shrink;
-use crate::report::Facts;
+use crate::report::ProcessRecord;
 use crate::spec::ProcId;
 
 /// So many of the last changes are kept as they were.
@@ -20,12 +20,12 @@ pub(super) struct ChangeLog {
     run: u64,
     /// The number of the last change; 0 before the first.
     last: u64,
-    /// Whether anybody knows a position.
+    /// Whether anybody knows a cursor.
     kept: bool,
     /// The last changes, without a gap, up to `last`.
     recent: VecDeque<Change>,
     /// The last change of every process that there is, by its number.
-    latest: BTreeMap<u64, What>,
+    latest: BTreeMap<u64, ChangeKind>,
     /// Its number, by process.
     of: HashMap<ProcId, u64>,
     /// The last deletions.
@@ -65,36 +65,38 @@ impl ChangeLog {
         self.run
     }
 
-    /// The position of the last change.
-    pub(super) fn position(&mut self) -> Position {
+    /// The cursor of the last change.
+    pub(super) fn cursor(&mut self) -> Cursor {
         if !std::mem::replace(&mut self.kept, true) {
             self.forgotten = self.last;
         }
-        Position { run: self.run, at: self.last }
+        Cursor { run: self.run, at: self.last }
     }
 
     /// Adds a change at the end.
-    pub(super) fn record(&mut self, what: What) {
+    pub(super) fn record(&mut self, what: ChangeKind) {
         self.last += 1;
         if !self.kept {
             return;
         }
         let seq = self.last;
         match &what {
-            What::Started(facts) | What::Ended(facts) | What::Updated(facts) => {
-                let id = facts.id.clone();
+            ChangeKind::Started(record)
+            | ChangeKind::Ended(record)
+            | ChangeKind::Updated(record) => {
+                let id = record.id.clone();
                 self.supersede(&id);
                 self.of.insert(id, seq);
                 self.latest.insert(seq, what.clone());
             }
-            What::Deleted(id) => {
+            ChangeKind::Deleted(id) => {
                 self.supersede(id);
                 self.deleted.push_back((seq, id.clone()));
                 if self.deleted.len() > self.deletions_max {
                     self.forgotten = self.deleted.pop_front().map_or(0, |(seq, _)| seq);
                 }
             }
-            What::Shutdown(state) => self.shutdown = Some((seq, *state)),
+            ChangeKind::Shutdown(state) => self.shutdown = Some((seq, *state)),
         }
         self.recent.push_back(Change { seq, what });
         if self.recent.len() > self.recent_max {
@@ -109,19 +111,19 @@ impl ChangeLog {
         }
     }
 
-    /// Up to `max` changes after a position; none at all where there is none yet.
-    pub(super) fn since(&self, after: Position, max: usize) -> Since {
+    /// Up to `max` changes after a cursor; none at all where there is none yet.
+    pub(super) fn since(&self, after: Cursor, max: usize) -> ChangesSince {
         let first = self.recent.front().map_or(self.last + 1, |change| change.seq);
         let singly = after.at.saturating_add(1) >= first;
         if after.run != self.run || after.at > self.last || (!singly && after.at < self.forgotten) {
-            return Since::Reset;
+            return ChangesSince::Reset;
         }
         let mut changes = if singly { Vec::new() } else { self.coalesced(after.at, first, max) };
         // Beyond what is coalesced come all the recent ones.
         let skip = (after.at + 1).saturating_sub(first) as usize;
         let room = max.saturating_sub(changes.len());
         changes.extend(self.recent.iter().skip(skip).take(room).cloned());
-        Since::Changes(changes)
+        ChangesSince::Changes(changes)
     }
 
     /// The last change of each process that falls between `after` and `before`, both not included.
@@ -130,11 +132,11 @@ impl ChangeLog {
         let latest = self.latest.range(between.clone()).map(|(seq, what)| (*seq, what.clone()));
         let from = self.deleted.partition_point(|(seq, _)| *seq <= after);
         let deleted = self.deleted.iter().skip(from).take_while(|(seq, _)| *seq < before);
-        let deleted = deleted.map(|(seq, id)| (*seq, What::Deleted(id.clone())));
+        let deleted = deleted.map(|(seq, id)| (*seq, ChangeKind::Deleted(id.clone())));
         let shutdown = self.shutdown.filter(|(seq, _)| between.contains(seq));
-        let shutdown = shutdown.map(|(seq, state)| (seq, What::Shutdown(state)));
+        let shutdown = shutdown.map(|(seq, state)| (seq, ChangeKind::Shutdown(state)));
         // No more of each than can be given at all: then merging costs what is given.
-        let mut all: Vec<(u64, What)> =
+        let mut all: Vec<(u64, ChangeKind)> =
             latest.take(max).chain(deleted.take(max)).chain(shutdown).collect();
         all.sort_by_key(|(seq, _)| *seq);
         all.truncate(max);
@@ -142,14 +144,14 @@ impl ChangeLog {
     }
 }
 
-/// What a change of a process's facts is, by those that were known before.
-pub(super) fn what(facts: &Arc<Facts>, before: Option<&Arc<Facts>>) -> What {
+/// What a change of a process's record is, by those that were known before.
+pub(super) fn what(record: &Arc<ProcessRecord>, before: Option<&Arc<ProcessRecord>>) -> ChangeKind {
     match before {
-        _ if !facts.is_running() && before.is_none_or(|before| before.is_running()) => {
-            What::Ended(Arc::clone(facts))
+        _ if !record.is_running() && before.is_none_or(|before| before.is_running()) => {
+            ChangeKind::Ended(Arc::clone(record))
         }
-        None => What::Started(Arc::clone(facts)),
-        Some(_) => What::Updated(Arc::clone(facts)),
+        None => ChangeKind::Started(Arc::clone(record)),
+        Some(_) => ChangeKind::Updated(Arc::clone(record)),
     }
 }
 
@@ -162,8 +164,8 @@ mod tests {
 
     const RUN: u64 = 7;
 
-    fn facts(id: u8) -> Arc<Facts> {
-        Arc::new(Facts::of_start(Started {
+    fn record(id: u8) -> Arc<ProcessRecord> {
+        Arc::new(ProcessRecord::of_start(Started {
             id: id.to_string().into(),
             pid: 1,
             start: TimePoint::now(),
@@ -175,38 +177,38 @@ mod tests {
         }))
     }
 
-    fn id(what: &What) -> Option<ProcId> {
+    fn id(what: &ChangeKind) -> Option<ProcId> {
         match what {
-            What::Started(facts) | What::Ended(facts) | What::Updated(facts) => {
-                Some(facts.id.clone())
-            }
-            What::Deleted(id) => Some(id.clone()),
-            What::Shutdown(_) => None,
+            ChangeKind::Started(record)
+            | ChangeKind::Ended(record)
+            | ChangeKind::Updated(record) => Some(record.id.clone()),
+            ChangeKind::Deleted(id) => Some(id.clone()),
+            ChangeKind::Shutdown(_) => None,
         }
     }
 
     /// What a reader believes that there is.
-    fn apply(there: &mut std::collections::BTreeSet<ProcId>, what: &What) {
+    fn apply(there: &mut std::collections::BTreeSet<ProcId>, what: &ChangeKind) {
         match (id(what), what) {
-            (Some(id), What::Deleted(_)) => drop(there.remove(&id)),
+            (Some(id), ChangeKind::Deleted(_)) => drop(there.remove(&id)),
             (Some(id), _) => drop(there.insert(id)),
             (None, _) => {}
         }
     }
 
-    fn changes(since: Since) -> Vec<Change> {
+    fn changes(since: ChangesSince) -> Vec<Change> {
         match since {
-            Since::Changes(changes) => changes,
-            Since::Reset => panic!("reset"),
+            ChangesSince::Changes(changes) => changes,
+            ChangesSince::Reset => panic!("reset"),
         }
     }
 
     #[test]
     fn a_reader_that_keeps_up_gets_each_change_once() {
         let mut log = ChangeLog::with_bounds(RUN, 4, 4);
-        let mut at = log.position();
+        let mut at = log.cursor();
         for n in 0..20u8 {
-            log.record(What::Started(facts(n)));
+            log.record(ChangeKind::Started(record(n)));
             let got = changes(log.since(at, 10));
             assert_eq!(got.iter().map(|change| change.seq).collect::<Vec<_>>(), [u64::from(n) + 1]);
             at.at = got[0].seq;
@@ -214,36 +216,36 @@ mod tests {
         assert!(changes(log.since(at, 10)).is_empty());
     }
 
-    /// Who guesses a position of a time when nothing was kept begins anew.
+    /// Who guesses a cursor of a time when nothing was kept begins anew.
     #[test]
     fn nothing_is_kept_before_a_position_is_known() {
         let mut log = ChangeLog::with_bounds(RUN, 4, 4);
         for n in 0..9 {
-            log.record(What::Started(facts(n)));
+            log.record(ChangeKind::Started(record(n)));
         }
         assert!(log.recent.is_empty() && log.latest.is_empty());
-        let at = log.position();
+        let at = log.cursor();
         assert_eq!(at.at, 9);
-        log.record(What::Deleted(facts(1).id.clone()));
+        log.record(ChangeKind::Deleted(record(1).id.clone()));
         assert_eq!(changes(log.since(at, 9)).len(), 1);
-        assert!(matches!(log.since(Position { run: RUN, at: 8 }, 9), Since::Reset));
+        assert!(matches!(log.since(Cursor { run: RUN, at: 8 }, 9), ChangesSince::Reset));
     }
 
     #[test]
     fn positions_that_mean_nothing_are_told() {
         let mut log = ChangeLog::with_bounds(RUN, 2, 2);
-        log.position();
-        log.record(What::Shutdown(ShutdownState::Idling));
+        log.cursor();
+        log.record(ChangeKind::Shutdown(ShutdownState::Idling));
         for (run, at) in [(RUN + 1, 0), (RUN, 2), (RUN, u64::MAX)] {
-            assert!(matches!(log.since(Position { run, at }, 1), Since::Reset), "{run} {at}");
+            assert!(matches!(log.since(Cursor { run, at }, 1), ChangesSince::Reset), "{run} {at}");
         }
         for n in 0..3 {
-            log.record(What::Started(facts(n)));
-            log.record(What::Deleted(facts(n).id.clone()));
+            log.record(ChangeKind::Started(record(n)));
+            log.record(ChangeKind::Deleted(record(n).id.clone()));
         }
         // The deletion that is no longer known has number 3.
-        assert!(matches!(log.since(Position { run: RUN, at: 2 }, 9), Since::Reset));
-        assert_eq!(changes(log.since(Position { run: RUN, at: 3 }, 9)).len(), 3);
+        assert!(matches!(log.since(Cursor { run: RUN, at: 2 }, 9), ChangesSince::Reset));
+        assert_eq!(changes(log.since(Cursor { run: RUN, at: 3 }, 9)).len(), 3);
     }
 
     proptest! {
@@ -256,12 +258,12 @@ mod tests {
             from in 0u64..60,
         ) {
             let mut log = ChangeLog::with_bounds(RUN, 5, 60);
-            log.position();
+            log.cursor();
             let (mut truth, mut reader) = (<std::collections::BTreeSet<ProcId>>::new(), None);
             for (n, delete) in steps {
-                let what = match delete && truth.contains(facts(n).id.as_str()) {
-                    true => What::Deleted(facts(n).id.clone()),
-                    false => What::Updated(facts(n)),
+                let what = match delete && truth.contains(record(n).id.as_str()) {
+                    true => ChangeKind::Deleted(record(n).id.clone()),
+                    false => ChangeKind::Updated(record(n)),
                 };
                 if log.last == from {
                     reader = Some(truth.clone());
@@ -270,7 +272,7 @@ mod tests {
                 log.record(what);
             }
             let Some(mut reader) = reader else { return Ok(()) };
-            let mut at = Position { run: RUN, at: from };
+            let mut at = Cursor { run: RUN, at: from };
             loop {
                 let got = changes(log.since(at, max));
                 prop_assert!(got.len() <= max);

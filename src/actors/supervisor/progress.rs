@@ -6,7 +6,7 @@ use actix::{AsyncContext, Context, SpawnHandle};
 use tokio::time::Instant;
 
 use super::Supervisor;
-use crate::actors::lifecycle::Waiting;
+use crate::actors::lifecycle::WaitReason;
 
 /// From the first report to the second; each later time is twice as long.
 const FIRST: Duration = Duration::from_secs(10);
@@ -19,7 +19,7 @@ const ID: usize = 64;
 
 /// The present wait.
 pub(super) struct Progress {
-    waiting: Waiting,
+    waiting: WaitReason,
     since: Instant,
     /// From this report to the next.
     pause: Duration,
@@ -50,7 +50,7 @@ impl Supervisor {
         let elapsed =
             Duration::from_secs(Instant::now().saturating_duration_since(since).as_secs());
         // An agent with --wait has work for as long as it is given some.
-        if waiting == Waiting::Work {
+        if waiting == WaitReason::Work {
             tracing::info!(?elapsed, "{text}");
         } else {
             tracing::warn!(?elapsed, "{text}");
@@ -61,15 +61,15 @@ impl Supervisor {
     }
 
     /// What is waited for: how many processes, and which.
-    fn report(&self, waiting: Waiting) -> String {
+    fn report(&self, waiting: WaitReason) -> String {
         let what = match waiting {
-            Waiting::Work => "waiting for all processes to be deleted (--wait)".to_owned(),
-            Waiting::Drain => "draining: no new processes are accepted".to_owned(),
-            Waiting::Ends { until } => {
+            WaitReason::Work => "waiting for all processes to be deleted (--wait)".to_owned(),
+            WaitReason::Drain => "draining: no new processes are accepted".to_owned(),
+            WaitReason::Ends { until } => {
                 let left = until.saturating_duration_since(Instant::now()).as_secs();
                 format!("shutting down: processes that run are killed in {left} s")
             }
-            Waiting::Deletions { until } => {
+            WaitReason::Deletions { until } => {
                 let left = until.saturating_duration_since(Instant::now()).as_secs();
                 format!("shutting down: the program ends in {left} s")
             }

@@ -13,7 +13,7 @@ use nix::unistd::{AccessFlags, faccessat, geteuid};
 
 use super::{Patient, write_results};
 use crate::cli::descriptor::{self, Named};
-use crate::report::{Facts, ResultContext};
+use crate::report::{ProcessRecord, ResultContext};
 use crate::trust;
 use crate::users::user_name;
 
@@ -134,7 +134,7 @@ pub fn check_stdout() -> io::Result<()> {
 /// # Errors
 /// As [`write_results`]; then what was at `path` is there still, unless it could not be replaced.
 pub fn save(
-    results: &[Arc<Facts>],
+    results: &[Arc<ProcessRecord>],
     context: &ResultContext,
     path: &Path,
     line: bool,
@@ -186,7 +186,7 @@ fn replace(
 ///
 /// # Errors
 /// That of the first directory.
-pub fn keep(results: &[Arc<Facts>], context: &ResultContext) -> io::Result<PathBuf> {
+pub fn keep(results: &[Arc<ProcessRecord>], context: &ResultContext) -> io::Result<PathBuf> {
     let mut first = None;
     for dir in [std::env::temp_dir(), "/var/tmp".into(), "/dev/shm".into()] {
         match keep_in(&dir, results, context) {
@@ -199,7 +199,11 @@ pub fn keep(results: &[Arc<Facts>], context: &ResultContext) -> io::Result<PathB
     Err(first.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
 }
 
-fn keep_in(dir: &Path, results: &[Arc<Facts>], context: &ResultContext) -> io::Result<PathBuf> {
+fn keep_in(
+    dir: &Path,
+    results: &[Arc<ProcessRecord>],
+    context: &ResultContext,
+) -> io::Result<PathBuf> {
     let path = dir.join(format!("procstar-results-{:016x}.json", fastrand::u64(..)));
     // Output and arguments may be nobody else's business.
     let options = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);

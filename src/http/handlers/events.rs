@@ -5,7 +5,7 @@ use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderName};
 
 use super::{RequestContext, unsent};
-use crate::actors::messages::Position;
+use crate::actors::messages::Cursor;
 use crate::http::error::{ApiError, Errors, Problem};
 use crate::http::feed::{Feed, ResultDetail};
 use crate::http::openapi::EventBody;
@@ -25,7 +25,7 @@ fn feed(ctx: &RequestContext<'_>, query: &Query) -> Result<Feed, ApiError> {
         None => query.one("after")?,
     };
     let after = after.filter(|text| !text.is_empty());
-    let after = after.map(|text| text.parse::<Position>().unwrap_or_default());
+    let after = after.map(|text| text.parse::<Cursor>().unwrap_or_default());
     let detail = if query.switch("brief")? { ResultDetail::Summary } else { ResultDetail::Full };
     Ok(Feed::new(ctx.service().clone(), after, detail))
 }

@@ -23,7 +23,7 @@ use crate::http::preconditions::range_holds;
 use crate::http::query::Query;
 use crate::http::range::{ByteRange, byte_range};
 use crate::output::follow::{Closed, Follower, Wish};
-use crate::report::Facts;
+use crate::report::ProcessRecord;
 use crate::spec::{FdName, ProcId};
 
 /// Tells of what a follower gets where that begins.
@@ -32,14 +32,14 @@ const OFFSET: HeaderName = HeaderName::from_static("procstar-offset");
 /// A process's capture, which is there.
 fn captured(
     ctx: &RequestContext<'_>,
-    facts: &Facts,
+    record: &ProcessRecord,
     id: &ProcId,
     fd: &str,
 ) -> Result<(FdName, Output), ApiError> {
     // What is no fd name is not captured either.
     let fd_name = fd.parse().ok();
-    let capture = fd_name.and_then(|fd| facts.captures.get(fd));
-    if capture.is_some_and(|capture| facts.has_lost(capture, &ctx.service().context)) {
+    let capture = fd_name.and_then(|fd| record.captures.get(fd));
+    if capture.is_some_and(|capture| record.has_lost(capture, &ctx.service().context)) {
         return Err(ApiError::CaptureGone { id: id.clone(), fd: fd.to_owned() });
     }
     // It stays open, and verified, until the body has it.
@@ -49,7 +49,7 @@ fn captured(
     {
         return Err(ApiError::CaptureChanged { id: id.clone(), fd: fd.to_owned() });
     }
-    let found = fd_name.and_then(|fd| Output::new(&facts.captures, fd).map(|output| (fd, output)));
+    let found = fd_name.and_then(|fd| Output::new(&record.captures, fd).map(|output| (fd, output)));
     found.ok_or_else(|| ApiError::NotCaptured { id: id.clone(), fd: fd.to_owned() })
 }
 
@@ -90,13 +90,13 @@ pub(super) async fn data(
 ) -> Result<HttpResponse, ApiError> {
     let query = Query::lenient(ctx.query())?;
     let chars = query.switch("chars")?;
-    let facts = ctx.find(id).await?;
-    let (name, output) = captured(ctx, &facts, id, fd)?;
+    let record = ctx.find(id).await?;
+    let (name, output) = captured(ctx, &record, id, fd)?;
     let length = output.len();
     // What has ended does not change any more, or that would be noticed.
-    let content = facts.captures.get(name).filter(|_| !facts.is_running()).and_then(Capture::tag);
+    let content = record.captures.get(name).filter(|_| !record.is_running()).and_then(Capture::tag);
     let tag = content.map(|content| {
-        let ended = facts.stop().map_or(0, |stop| stop.unix_nanos);
+        let ended = record.stop().map_or(0, |stop| stop.unix_nanos);
         format!("\"{ended:x}-{length:x}-{content}\"")
     });
     let choice = ctx.choose(COMPRESSED)?;
@@ -113,7 +113,7 @@ pub(super) async fn data(
         ByteRange::Unsatisfiable => return Err(ApiError::RangeNotSatisfiable { length }),
     };
     let cut = match chars {
-        true => output.whole_chars(part.clone().unwrap_or(0..length), facts.is_running())?,
+        true => output.whole_chars(part.clone().unwrap_or(0..length), record.is_running())?,
         false => part.clone().unwrap_or(0..length),
     };
     if part.is_some() && cut.is_empty() {
@@ -233,15 +233,15 @@ pub(super) async fn follow(
     ctx.choose(&[])?;
     let chars = query.switch("chars")?;
     let from = query.parsed::<i128>("from", "a number of bytes, negative from the end")?;
-    let facts = ctx.find(id).await?;
-    let (fd, output) = captured(ctx, &facts, id, fd)?;
+    let record = ctx.find(id).await?;
+    let (fd, output) = captured(ctx, &record, id, fd)?;
     let length = output.len();
     let from = match from.unwrap_or(0) {
         from @ 0.. => u64::try_from(from).unwrap_or(u64::MAX),
         back => length.saturating_sub(u64::try_from(-back).unwrap_or(u64::MAX)),
     };
     let from = match chars && 0 < from && from < length {
-        true => output.whole_chars(from..length, facts.is_running())?.start,
+        true => output.whole_chars(from..length, record.is_running())?.start,
         false => from,
     };
     let mut answer = HttpResponse::Ok();
@@ -257,6 +257,6 @@ pub(super) async fn follow(
         None => Box::pin(std::future::pending()),
     };
     let watcher = Arc::clone(&ctx.state.watcher);
-    let follower = Follower::new(&facts, wish, &ctx.service().end, &watcher, closed);
+    let follower = Follower::new(&record, wish, &ctx.service().end, &watcher, closed);
     Ok(answer.streaming(follower.stream()))
 }

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::{RequestContext, STOP_BODY, data, unless_gone};
 use crate::actors::messages::{
-    AwaitEnd, Delete, GetAll, GetOne, GetPage, Page, Position, Signal, SignalError, Start, Stop,
+    AwaitEnd, Cursor, Delete, GetAll, GetOne, GetPage, Page, Signal, SignalError, Start, Stop,
 };
 use crate::engine::TimePoint;
 use crate::http::error::{ApiError, Errors, Problem};
@@ -22,7 +22,7 @@ use crate::http::openapi::{
 use crate::http::query::{ListQuery, ProcFilter, Query, ResultQuery};
 use crate::http::results_body::ResultsBody;
 use crate::http::{disconnect, guard, preconditions, request_body};
-use crate::report::Facts;
+use crate::report::ProcessRecord;
 use crate::signal::signal_number;
 use crate::spec::ProcId;
 
@@ -71,7 +71,7 @@ pub(super) async fn list(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiEr
     let results = match listing.limit {
         None => {
             let mut procs = ctx.service().all.send(GetAll).await?;
-            procs.retain(|facts| listing.filter.admits(facts, now));
+            procs.retain(|record| listing.filter.admits(record, now));
             ResultsBody::new(procs, context, listing.output)
         }
         Some(limit) => {
@@ -87,23 +87,23 @@ async fn page(
     ctx: &RequestContext<'_>,
     listing: &ListQuery,
     limit: usize,
-) -> Result<(Vec<Arc<Facts>>, Option<Position>), ApiError> {
+) -> Result<(Vec<Arc<ProcessRecord>>, Option<Cursor>), ApiError> {
     let now = TimePoint::now();
-    let mut found: Vec<(Position, Arc<Facts>)> = Vec::new();
+    let mut found: Vec<(Cursor, Arc<ProcessRecord>)> = Vec::new();
     let mut after = listing.cursor;
     loop {
         let page = ctx.service().page.send(GetPage { after, max: BATCH }).await?;
         let Page { procs, next } = page.ok_or(ApiError::OldCursor)?;
-        found.extend(procs.into_iter().filter(|(_, facts)| listing.filter.admits(facts, now)));
+        found.extend(procs.into_iter().filter(|(_, record)| listing.filter.admits(record, now)));
         if found.len() > limit {
             // There is one more, so the last of these is not the last of all.
             found.truncate(limit);
             let last = found.last().map(|(position, _)| *position);
-            return Ok((found.into_iter().map(|(_, facts)| facts).collect(), last));
+            return Ok((found.into_iter().map(|(_, record)| record).collect(), last));
         }
         match next {
             Some(next) => after = Some(next),
-            None => return Ok((found.into_iter().map(|(_, facts)| facts).collect(), None)),
+            None => return Ok((found.into_iter().map(|(_, record)| record).collect(), None)),
         }
     }
 }
@@ -134,27 +134,27 @@ async fn page(
 )]
 pub(super) async fn one(ctx: &RequestContext<'_>, id: &ProcId) -> Result<HttpResponse, ApiError> {
     let ResultQuery { output, wait } = ResultQuery::of(ctx.query())?;
-    let mut facts = ctx.find(id).await?;
-    if let Some(wait) = wait.filter(|_| facts.is_running()) {
-        facts = ended(ctx, id, wait).await?;
+    let mut record = ctx.find(id).await?;
+    if let Some(wait) = wait.filter(|_| record.is_running()) {
+        record = ended(ctx, id, wait).await?;
     }
     let context = &ctx.service().context;
-    let tag = tag(ctx, &facts);
+    let tag = tag(ctx, &record);
     let wanted = ctx.wants(Some(&tag))?;
     let mut answer = if wanted { HttpResponse::Ok() } else { HttpResponse::NotModified() };
     answer.insert_header((header::ETAG, tag));
     if !wanted {
         return Ok(answer.insert_header((header::VARY, "Accept-Encoding")).finish());
     }
-    ctx.send_results(answer, ResultsBody::new(vec![facts], Arc::clone(context), output))
+    ctx.send_results(answer, ResultsBody::new(vec![record], Arc::clone(context), output))
 }
 
-/// A process's facts when it has ended; or those of now, when the time is over or nobody waits any more.
+/// A process's record when it has ended; or those of now, when the time is over or nobody waits any more.
 async fn ended(
     ctx: &RequestContext<'_>,
     id: &ProcId,
     wait: Duration,
-) -> Result<Arc<Facts>, ApiError> {
+) -> Result<Arc<ProcessRecord>, ApiError> {
     let closed = async {
         match guard::connection(ctx.request) {
             Some(connection) => disconnect::closed(connection).await,
@@ -171,8 +171,8 @@ async fn ended(
 }
 
 /// The tag of a result. Weak: the passing of time changes a result as well.
-fn tag(ctx: &RequestContext<'_>, facts: &Facts) -> String {
-    format!("W/\"{:016x}\"", facts.fingerprint(&ctx.service().context))
+fn tag(ctx: &RequestContext<'_>, record: &ProcessRecord) -> String {
+    format!("W/\"{:016x}\"", record.fingerprint(&ctx.service().context))
 }
 
 /// Starts processes: every process of the request, or none.
@@ -273,9 +273,9 @@ pub(super) async fn prune(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiE
     loop {
         let page = ctx.service().page.send(GetPage { after, max: BATCH }).await?;
         let Page { procs, next } = page.ok_or(ApiError::OldCursor)?;
-        let ended = procs.into_iter().filter(|(_, facts)| !facts.is_running());
-        let meant = ended.filter(|(_, facts)| filter.admits(facts, now));
-        let ids: Vec<ProcId> = meant.map(|(_, facts)| facts.id.clone()).collect();
+        let ended = procs.into_iter().filter(|(_, record)| !record.is_running());
+        let meant = ended.filter(|(_, record)| filter.admits(record, now));
+        let ids: Vec<ProcId> = meant.map(|(_, record)| record.id.clone()).collect();
         let delete = |id: ProcId| async {
             let outcome = ctx.service().delete.send(Delete(id.clone())).await?;
             // Another client may have been faster.

@@ -6,7 +6,7 @@ use actix_web::http::header;
 use bytes::Bytes;
 
 use super::{RequestContext, data};
-use crate::actors::messages::{GetPosition, GetTally, Tally};
+use crate::actors::messages::{GetCursor, GetProcessCounts, ProcessCounts};
 use crate::http::error::{ApiError, Errors, JSON, Problem};
 use crate::http::log_level::{Levels, LogLevelBody, SetLevel};
 use crate::http::openapi::{AgentAnswer, LogLevelAnswer};
@@ -15,9 +15,9 @@ use crate::http::{metrics, openapi, request_body};
 /// The longest body that sets a level, in bytes: more than any takes.
 pub(super) const LEVEL_BODY: u64 = 1024;
 
-async fn tally(ctx: &RequestContext<'_>) -> Result<Tally, ApiError> {
+async fn tally(ctx: &RequestContext<'_>) -> Result<ProcessCounts, ApiError> {
     ctx.no_query()?;
-    Ok(ctx.service().tally.send(GetTally).await?)
+    Ok(ctx.service().tally.send(GetProcessCounts).await?)
 }
 
 /// Who the agent is, and how it is.
@@ -33,9 +33,9 @@ async fn tally(ctx: &RequestContext<'_>) -> Result<Tally, ApiError> {
 )]
 pub(super) async fn agent(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
     // First: what happens between the two is then told to whoever goes on from here.
-    let position = ctx.service().position.send(GetPosition).await?;
+    let cursor = ctx.service().position.send(GetCursor).await?;
     let tally = tally(ctx).await?;
-    data(ctx, ctx.service().status.body(&tally, position))
+    data(ctx, ctx.service().status.body(&tally, cursor))
 }
 
 /// The level of the log, as it is and as the settings have it.

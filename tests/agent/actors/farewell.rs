@@ -85,7 +85,7 @@ impl actix::Handler<Signal> for Slow {
 
 #[actix::test]
 async fn nothing_follows_done() {
-    let mut agent = Agent::with(options(), &[], EndWhen::Told, |peers| {
+    let mut agent = Agent::with(options(), &[], EndWhen::Never, |peers| {
         peers.signal = actix::Actor::start(Slow).recipient();
     });
     let mut server = agent.welcomed().await;

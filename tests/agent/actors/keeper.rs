@@ -391,7 +391,7 @@ fn left() -> Vec<ProcessEntry> {
 
 #[actix::test]
 async fn what_was_left_is_taken_up() {
-    let mut later = later(left(), AgentState::default(), EndWhen::Told);
+    let mut later = later(left(), AgentState::default(), EndWhen::Never);
     assert_eq!(later.keeper.hear().await, "remember None [] true", "there has been a process");
     // Registered in the order of launch, results or not.
     let mut told = Vec::new();
@@ -401,8 +401,8 @@ async fn what_was_left_is_taken_up() {
     })
     .await;
     assert!(told.contains(&"snapshot [z run new fail] active".to_owned()), "{told:?}");
-    let states = |all: &[Arc<procstar::report::Facts>]| -> Vec<String> {
-        all.iter().map(|facts| format!("{} {}", facts.id, facts.is_running())).collect()
+    let states = |all: &[Arc<procstar::report::ProcessRecord>]| -> Vec<String> {
+        all.iter().map(|record| format!("{} {}", record.id, record.is_running())).collect()
     };
     let all = later.results.send(GetAll).await.unwrap();
     assert_eq!(states(&all), ["z false", "run true", "fail false"]);
@@ -436,7 +436,7 @@ async fn what_was_left_is_taken_up() {
 #[actix::test]
 async fn the_outcome_of_another_agents_signal_is_nobodys() {
     let memory = AgentState { any: true, ..AgentState::default() };
-    let mut later = later(left(), memory, EndWhen::Told);
+    let mut later = later(left(), memory, EndWhen::Never);
     let sent = later.supervisor.send(Signal { id: "run".into(), signum: 15 });
     let sent = actix_rt::spawn(sent);
     eventually("the signal", || {
@@ -522,7 +522,7 @@ async fn a_grace_goes_on_with_the_next_agent() {
             given,
             ..AgentState::default()
         };
-        let mut later = later(left(), memory, EndWhen::Told);
+        let mut later = later(left(), memory, EndWhen::Never);
         let mut heard = Vec::new();
         // Told or not by then, nothing is heard of these two after what is asked for now.
         heard.push(later.keeper.hear().await);

@@ -39,7 +39,7 @@ fn is_done(s: &mut Supervised) -> bool {
 
 #[actix::test]
 async fn sigterm_then_sigkill_after_60_s_then_the_end_after_5() {
-    let (mut s, journal) = running(EndWhen::Told, &["a", "b"]).await;
+    let (mut s, journal) = running(EndWhen::Never, &["a", "b"]).await;
     s.supervisor.send(Shutdown::Terminate).await.unwrap();
     settle().await;
     stops(&s, &["a", "b"], None);
@@ -60,7 +60,7 @@ async fn sigterm_then_sigkill_after_60_s_then_the_end_after_5() {
 
 #[actix::test]
 async fn sigterm_ends_as_soon_as_all_is_deleted() {
-    let (mut s, journal) = running(EndWhen::Told, &["a"]).await;
+    let (mut s, journal) = running(EndWhen::Never, &["a"]).await;
     s.supervisor.send(Shutdown::Terminate).await.unwrap();
     s.engine.tell(ended("a", 15));
     settle().await;
@@ -74,7 +74,7 @@ async fn sigterm_ends_as_soon_as_all_is_deleted() {
 
 #[actix::test]
 async fn sigquit_kills_at_once_also_amid_sigterm() {
-    let (mut s, journal) = running(EndWhen::Told, &["a"]).await;
+    let (mut s, journal) = running(EndWhen::Never, &["a"]).await;
     s.supervisor.send(Shutdown::Terminate).await.unwrap();
     settle().await;
     stops(&s, &["a"], None);
@@ -93,7 +93,7 @@ async fn sigquit_kills_at_once_also_amid_sigterm() {
 
 #[actix::test]
 async fn sigusr1_waits_for_the_last_deletion() {
-    let (mut s, journal) = running(EndWhen::Told, &["a"]).await;
+    let (mut s, journal) = running(EndWhen::Never, &["a"]).await;
     s.supervisor.send(Shutdown::Idle).await.unwrap();
     sleep(secs(86_400)).await;
     stops(&s, &[], None);
@@ -109,7 +109,7 @@ async fn sigusr1_waits_for_the_last_deletion() {
 #[actix::test]
 async fn any_order_ends_an_agent_without_processes_at_once() {
     for order in [Shutdown::Idle, Shutdown::Terminate, Shutdown::Kill, Shutdown::GiveUp] {
-        let (mut s, journal) = running(EndWhen::Told, &[]).await;
+        let (mut s, journal) = running(EndWhen::Never, &[]).await;
         s.supervisor.send(order).await.unwrap();
         settle().await;
         assert!(is_done(&mut s), "{order:?}");
@@ -120,7 +120,7 @@ async fn any_order_ends_an_agent_without_processes_at_once() {
 
 #[actix::test]
 async fn without_a_server_nobody_is_waited_for_to_delete() {
-    let (mut s, _journal) = running(EndWhen::Told, &["a"]).await;
+    let (mut s, _journal) = running(EndWhen::Never, &["a"]).await;
     s.supervisor.send(Shutdown::GiveUp).await.unwrap();
     settle().await;
     stops(&s, &["a"], None);

@@ -57,7 +57,7 @@ impl Handler<Delete> for Slow {
 
 #[actix::test]
 async fn answers_keep_the_order_of_their_requests() {
-    let mut agent = Agent::with(options(), &[], EndWhen::Told, |peers| {
+    let mut agent = Agent::with(options(), &[], EndWhen::Never, |peers| {
         let slow = Slow(Duration::from_secs(1)).start();
         peers.start = slow.clone().recipient();
         peers.signal = slow.clone().recipient();
@@ -140,7 +140,7 @@ impl Handler<Ask> for Asked {
 #[actix::test]
 async fn nothing_overtakes_a_deletion_that_is_confirmed_before_it_is_told() {
     let (tell, mut asked) = mpsc::unbounded_channel();
-    let mut agent = Agent::with(options(), &[], EndWhen::Told, |peers| {
+    let mut agent = Agent::with(options(), &[], EndWhen::Never, |peers| {
         peers.delete = Hasty.start().recipient();
         peers.ask = Asked(tell).start().recipient();
     });

@@ -23,7 +23,7 @@ async fn new(end_when: EndWhen, running: &[&str]) -> Supervised {
 
 #[actix::test]
 async fn a_drain_reports_at_once_and_again_what_is_left() {
-    let s = new(EndWhen::Told, &["a", "b"]).await;
+    let s = new(EndWhen::Never, &["a", "b"]).await;
     let log = Log::new();
     s.supervisor.do_send(Shutdown::Idle);
     settle().await;
@@ -55,7 +55,7 @@ async fn a_drain_reports_at_once_and_again_what_is_left() {
 
 #[actix::test]
 async fn a_shutdown_reports_whom_it_waits_for_in_each_phase() {
-    let s = new(EndWhen::Told, &["a"]).await;
+    let s = new(EndWhen::Never, &["a"]).await;
     let log = Log::new();
     s.supervisor.do_send(Shutdown::Terminate);
     settle().await;
@@ -88,7 +88,7 @@ async fn an_agent_that_waits_for_its_work_says_so_without_a_warning() {
 
 #[actix::test]
 async fn an_agent_that_runs_on_reports_nothing() {
-    let s = new(EndWhen::Told, &["a"]).await;
+    let s = new(EndWhen::Never, &["a"]).await;
     let log = Log::new();
     sleep(secs(3600)).await;
     assert!(log.lines("left").is_empty());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use procstar::actors::connection::Outcome;
 use procstar::actors::lifecycle::EndWhen;
 use procstar::actors::messages::{ShutdownState, Subscribe, Update};
-use procstar::net::socket::{Inbound, LinkError};
+use procstar::net::socket::{Inbound, SocketError};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
@@ -83,7 +83,7 @@ impl actix::Handler<Subscribe> for Silent {
 #[actix::test]
 async fn what_is_told_before_the_snapshot_is_in_it() {
     let (tell, mut told) = mpsc::unbounded_channel();
-    let mut agent = Agent::with(options(), &[], EndWhen::Told, |peers| {
+    let mut agent = Agent::with(options(), &[], EndWhen::Never, |peers| {
         peers.subscribe = actix::Actor::start(Silent(tell)).recipient();
     });
     let mut server = agent.server().await;
@@ -249,7 +249,7 @@ async fn a_loss_is_noticed_though_the_server_takes_nothing() {
     let begin = Instant::now();
     let Server { to_agent, from_agent, activity: _ } = server;
     drop(from_agent);
-    to_agent.send(Inbound::Lost(LinkError::Eof)).await.unwrap();
+    to_agent.send(Inbound::Lost(SocketError::Eof)).await.unwrap();
     agent.server().await;
     assert!(begin.elapsed() < secs(1), "{:?}", begin.elapsed());
 }

@@ -10,15 +10,15 @@ use procstar::actors::messages::{
 use procstar::actors::results::Results;
 use procstar::engine::Event;
 use procstar::engine::procfs::ProcFs;
-use procstar::report::{Facts, OutputView, ResultContext, ResultStream};
+use procstar::report::{OutputView, ProcessRecord, ResultContext, ResultStream};
 use proptest::prelude::*;
 
 use super::support::*;
 
 fn changed(event: Event) -> Changed {
     Changed(Arc::new(match event {
-        Event::Started(started) => Facts::of_start(*started),
-        Event::Ended(ended) => Facts::of_end(*ended),
+        Event::Started(started) => ProcessRecord::of_start(*started),
+        Event::Ended(ended) => ProcessRecord::of_end(*ended),
         Event::Signaled { .. } | Event::StopFailed { .. } | Event::Suspended { .. } => {
             panic!("no change")
         }
@@ -49,8 +49,8 @@ async fn who_could_not_be_stopped_is_in_the_result() {
     let (_, journal, _addr) = subscribe(&results);
     let Event::StopFailed { failures, .. } = stop_failed("a", 7) else { unreachable!() };
     let with = |event| {
-        let Changed(facts) = changed(event);
-        Changed(Arc::new((*facts).clone().with_stop_failures(failures.clone())))
+        let Changed(record) = changed(event);
+        Changed(Arc::new((*record).clone().with_stop_failures(failures.clone())))
     };
     results.do_send(changed(started("a")));
     results.do_send(with(started("a")));
@@ -59,9 +59,9 @@ async fn who_could_not_be_stopped_is_in_the_result() {
     let over = results.send(GetOne("a".into())).await.unwrap().unwrap();
     settle().await;
     assert_eq!(journal.read(), ["snapshot [a] active", "started a", "ended a"]);
-    for (facts, state) in [(running, "running"), (over, "terminated")] {
+    for (record, state) in [(running, "running"), (over, "terminated")] {
         let context = ResultContext::new(ProcFs::default());
-        let mut stream = ResultStream::json(&facts, &context, OutputView::None).unwrap();
+        let mut stream = ResultStream::json(&record, &context, OutputView::None).unwrap();
         let mut json = Vec::new();
         while stream.fill(&mut json).unwrap() {}
         let result: serde_json::Value = serde_json::from_slice(&json).unwrap();
@@ -116,9 +116,9 @@ async fn questions_are_answered_in_order_and_after_the_start_they_wait_for() {
     results.do_send(changed(started("b")));
     let (id, journal, _addr) = subscribe(&results);
     let ask = |question| results.do_send(Ask { id, question });
-    ask(Question::Facts("b".into()));
-    ask(Question::Facts("stranger".into()));
-    ask(Question::Facts("a".into()));
+    ask(Question::Record("b".into()));
+    ask(Question::Record("stranger".into()));
+    ask(Question::Record("a".into()));
     ask(Question::Running);
     ask(Question::Ids);
     ask(Question::Barrier);
@@ -137,7 +137,7 @@ async fn questions_are_answered_in_order_and_after_the_start_they_wait_for() {
         "answer barrier",
     ];
     assert_eq!(journal.read(), expected);
-    ask(Question::Facts("b".into()));
+    ask(Question::Record("b".into()));
     settle().await;
     assert_eq!(journal.read(), ["answer b ended"]);
 }
@@ -148,7 +148,7 @@ async fn one_subscriber_does_not_wait_for_anothers_question() {
     announce(&results, &["a"]);
     let (first, journal1, _addr1) = subscribe(&results);
     let (second, journal2, _addr2) = subscribe(&results);
-    results.do_send(Ask { id: first, question: Question::Facts("a".into()) });
+    results.do_send(Ask { id: first, question: Question::Record("a".into()) });
     results.do_send(Ask { id: second, question: Question::Ids });
     settle().await;
     assert_eq!(journal1.read(), ["snapshot [a] active"]);
@@ -165,11 +165,11 @@ async fn one_result_waits_for_its_start() {
     assert!(!waiting.is_finished());
     assert!(results.send(GetAll).await.unwrap().is_empty(), "it has not started");
     results.do_send(changed(started("a")));
-    let facts = soon(waiting).await.unwrap().unwrap().unwrap();
-    assert!(facts.is_running());
+    let record = soon(waiting).await.unwrap().unwrap().unwrap();
+    assert!(record.is_running());
     results.do_send(changed(ended("a", 0)));
-    let facts = results.send(GetOne("a".into())).await.unwrap().unwrap();
-    assert!(!facts.is_running());
+    let record = results.send(GetOne("a".into())).await.unwrap().unwrap();
+    assert!(!record.is_running());
     let all = results.send(GetAll).await.unwrap();
     assert_eq!(all.len(), 1);
     results.do_send(Removed("a".into()));
@@ -200,7 +200,7 @@ async fn a_new_subscription_of_the_same_number_replaces_the_old() {
     let results = results();
     announce(&results, &["a"]);
     let (id, old, _addr) = subscribe(&results);
-    results.do_send(Ask { id, question: Question::Facts("a".into()) });
+    results.do_send(Ask { id, question: Question::Record("a".into()) });
     let (new, _addr2, to) = subscriber();
     results.do_send(Subscribe { id, to });
     results.do_send(changed(started("a")));
@@ -257,7 +257,7 @@ async fn follow(acts: Vec<(usize, Act)>, subscribe_at: usize) -> Result<(), Test
             (Act::Delete, 3) => results.do_send(Removed(id.into())),
             (Act::Ask, _) => {
                 if let Some((asker, ..)) = subscribed {
-                    results.do_send(Ask { id: asker, question: Question::Facts(id.into()) });
+                    results.do_send(Ask { id: asker, question: Question::Record(id.into()) });
                     questions += 1;
                 }
                 continue;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix::{Actor, Addr};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
-use procstar::actors::connection::{Connection, Options, Outcome, Peers};
+use procstar::actors::connection::{Connection, ConnectionOptions, Outcome, Peers};
 use procstar::actors::lifecycle::EndWhen;
 use procstar::actors::results::Results;
 use procstar::actors::status::LinkStatus;
@@ -18,7 +18,7 @@ use procstar::engine::procfs::ProcFs;
 use procstar::net::activity::Activity;
 use procstar::net::dial::{Dial, DialError, Refusal};
 use procstar::net::outbound::{ControlFrame, OutboundRx, Outgoing, Payload, outbound};
-use procstar::net::socket::{Inbound, Link, LinkError};
+use procstar::net::socket::{Inbound, Link, SocketError};
 use procstar::report::ResultContext;
 use procstar::wire::{ConnInfo, ProcInfo};
 use serde_json::{Value, json};
@@ -155,7 +155,7 @@ impl Server {
 
     /// The connection breaks.
     pub async fn lose(self) {
-        let _ = self.to_agent.send(Inbound::Lost(LinkError::Eof)).await;
+        let _ = self.to_agent.send(Inbound::Lost(SocketError::Eof)).await;
     }
 
     pub async fn start(&self, ids: &[&str]) {
@@ -180,8 +180,8 @@ pub struct Agent {
     servers: mpsc::UnboundedReceiver<Server>,
 }
 
-pub fn options() -> Options {
-    Options {
+pub fn options() -> ConnectionOptions {
+    ConnectionOptions {
         conn: ConnInfo {
             conn_id: "the-conn".into(),
             group_id: "the-group".into(),
@@ -203,18 +203,18 @@ pub fn options() -> Options {
 }
 
 impl Agent {
-    pub fn new(options: Options, plan: &[Plan]) -> Agent {
-        Agent::with(options, plan, EndWhen::Told, |_| ())
+    pub fn new(options: ConnectionOptions, plan: &[Plan]) -> Agent {
+        Agent::with(options, plan, EndWhen::Never, |_| ())
     }
 
     /// An agent whose engine does not tell of starts by itself.
-    pub fn unprompted(options: Options) -> Agent {
-        Agent::made(options, &[], EndWhen::Told, false, |_| ())
+    pub fn unprompted(options: ConnectionOptions) -> Agent {
+        Agent::made(options, &[], EndWhen::Never, false, |_| ())
     }
 
     /// An agent some of whose peers are replaced.
     pub fn with(
-        options: Options,
+        options: ConnectionOptions,
         plan: &[Plan],
         end_when: EndWhen,
         replace: impl FnOnce(&mut Peers),
@@ -223,7 +223,7 @@ impl Agent {
     }
 
     fn made(
-        options: Options,
+        options: ConnectionOptions,
         plan: &[Plan],
         end_when: EndWhen,
         prompt: bool,

@@ -12,7 +12,7 @@ use procstar::engine::StopOrder;
 fn new(prompt: bool) -> (Supervised, Journal) {
     tokio::time::pause();
     let journal = Journal::default();
-    (supervise(&journal.clone().start(), EndWhen::Told, prompt), journal)
+    (supervise(&journal.clone().start(), EndWhen::Never, prompt), journal)
 }
 
 fn signal(id: &str, signum: i32) -> Signal {

@@ -276,9 +276,9 @@ impl Handler<Announce> for Journal {
 
 impl Handler<Changed> for Journal {
     type Result = ();
-    fn handle(&mut self, Changed(facts): Changed, _: &mut Self::Context) {
-        let what = if facts.is_running() { "started" } else { "ended" };
-        self.note(format!("{what} {}", facts.id));
+    fn handle(&mut self, Changed(record): Changed, _: &mut Self::Context) {
+        let what = if record.is_running() { "started" } else { "ended" };
+        self.note(format!("{what} {}", record.id));
     }
 }
 
@@ -322,18 +322,18 @@ fn told(update: &Update) -> String {
         Update::Snapshot { ids, shutdown } => {
             format!("snapshot [{}] {}", names(ids), shutdown.as_str())
         }
-        Update::Started(facts) => format!("started {}", facts.id),
-        Update::Ended(facts) => format!("ended {}", facts.id),
+        Update::Started(record) => format!("started {}", record.id),
+        Update::Ended(record) => format!("ended {}", record.id),
         Update::Removed(id) => format!("removed {id}"),
         Update::Shutdown(state) => format!("shutdown {}", state.as_str()),
         Update::Answer(Answer::Ids(ids)) => format!("answer ids [{}]", names(ids)),
-        Update::Answer(Answer::Facts(None)) => "answer none".into(),
-        Update::Answer(Answer::Facts(Some(facts))) => {
-            let state = if facts.is_running() { "running" } else { "ended" };
-            format!("answer {} {state}", facts.id)
+        Update::Answer(Answer::Record(None)) => "answer none".into(),
+        Update::Answer(Answer::Record(Some(record))) => {
+            let state = if record.is_running() { "running" } else { "ended" };
+            format!("answer {} {state}", record.id)
         }
         Update::Answer(Answer::Running(all)) => {
-            let ids: Vec<ProcId> = all.iter().map(|facts| facts.id.clone()).collect();
+            let ids: Vec<ProcId> = all.iter().map(|record| record.id.clone()).collect();
             format!("answer running [{}]", names(&ids))
         }
         Update::Answer(Answer::Barrier) => "answer barrier".into(),

@@ -1,7 +1,9 @@
 //! Captures to which a process gave any length by `truncate`: what results contain of them is bounded, and holes cost nothing.
 
 use procstar::engine::procfs::ProcFs;
-use procstar::report::{AsOf, Facts, OutputView, ResultContext, ResultFormat, ResultStream};
+use procstar::report::{
+    AsOf, OutputView, ProcessRecord, ResultContext, ResultFormat, ResultStream,
+};
 use serde_json::{Value, json};
 
 use crate::support::engine::{run, sh};
@@ -14,10 +16,10 @@ fn made(mut stream: ResultStream) -> Vec<u8> {
     out
 }
 
-fn facts(script: &str, encoding: &Value) -> (Facts, crate::support::engine::Rig) {
+fn record(script: &str, encoding: &Value) -> (ProcessRecord, crate::support::engine::Rig) {
     let fds = json!([["stdout", {"capture": {"encoding": encoding}}]]);
     let (ended, rig) = run(sh(script, fds));
-    (Facts::of_end(ended), rig)
+    (ProcessRecord::of_end(ended), rig)
 }
 
 fn context(max_inline: u64) -> ResultContext {
@@ -27,9 +29,10 @@ fn context(max_inline: u64) -> ResultContext {
 #[test]
 fn results_in_both_formats_contain_the_length_and_a_notice() {
     for encoding in [json!("utf-8"), json!("base64"), json!("base2048")] {
-        let (facts, _rig) = facts("truncate -s 10T /dev/stdout; printf end", &encoding);
+        let (record, _rig) = record("truncate -s 10T /dev/stdout; printf end", &encoding);
         let context = context(1 << 30);
-        let stream = |format| made(ResultStream::new(&facts, AsOf::Now, &context, format).unwrap());
+        let stream =
+            |format| made(ResultStream::new(&record, AsOf::Now, &context, format).unwrap());
         let packed: Value = rmp_serde::from_slice(&stream(ResultFormat::MessagePack)).unwrap();
         let json: Value = serde_json::from_slice(&stream(ResultFormat::Json)).unwrap();
         let length = TERABYTES - 16 + 3;
@@ -45,8 +48,8 @@ fn results_in_both_formats_contain_the_length_and_a_notice() {
 
 #[test]
 fn a_tail_contains_no_more_than_a_result_may() {
-    let (facts, _rig) = facts("truncate -s 10T /dev/stdout; printf end", &json!("utf-8"));
-    let json = ResultStream::json(&facts, &context(5), OutputView::Tail(u64::MAX)).unwrap();
+    let (record, _rig) = record("truncate -s 10T /dev/stdout; printf end", &json!("utf-8"));
+    let json = ResultStream::json(&record, &context(5), OutputView::Tail(u64::MAX)).unwrap();
     let json: Value = serde_json::from_slice(&made(json)).unwrap();
     assert_eq!(json["fds"]["stdout"]["text"], "\0\0end");
     assert_eq!(json["offsets"]["stdout"], TERABYTES - 16 - 2);
@@ -56,8 +59,9 @@ fn a_tail_contains_no_more_than_a_result_may() {
 #[test]
 fn a_hole_counts_as_the_zeros_that_it_is() {
     let script = "printf 'a\\303'; truncate -s 20M /dev/stdout; printf '\\244z'";
-    let (facts, _rig) = facts(script, &json!("utf-8"));
-    let stream = ResultStream::new(&facts, AsOf::Now, &context(1 << 30), ResultFormat::MessagePack);
+    let (record, _rig) = record(script, &json!("utf-8"));
+    let stream =
+        ResultStream::new(&record, AsOf::Now, &context(1 << 30), ResultFormat::MessagePack);
     let packed: Value = rmp_serde::from_slice(&made(stream.unwrap())).unwrap();
     let text = packed["fds"]["stdout"]["text"].as_str().unwrap();
     let zeros = (20 << 20) - 16 - 2;

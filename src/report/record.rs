@@ -29,9 +29,9 @@ use crate::engine::{
 };
 use crate::spec::{FdName, Identity, ProcId};
 
-/// What is known of a process at one point of its life. It does not change; a later point has facts of its own.
+/// What is known of a process at one point of its life. It does not change; a later point has a record of its own.
 #[derive(Clone)]
-pub struct Facts {
+pub struct ProcessRecord {
     /// The process.
     pub id: ProcId,
     /// Whether it runs, has ended, or was not started as specified.
@@ -48,9 +48,9 @@ pub struct Facts {
     history: Option<Arc<SampleHistory>>,
     failures: Vec<StartFailure>,
     start: TimePoint,
-    /// When these facts were made, for the end the end itself.
+    /// When these record were made, for the end the end itself.
     made: TimePoint,
-    /// Boxed, for most are facts of a start.
+    /// Boxed, for most are record of a start.
     ending: Option<Box<Ending>>,
     stat: Option<RawStat>,
     statm: Option<RawStatm>,
@@ -101,16 +101,16 @@ pub(super) enum Reason {
 /// When a result speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AsOf {
-    /// The moment the facts were made: the first result of a process, made at its start.
+    /// The moment the record were made: the first result of a process, made at its start.
     AtStart,
     /// Now: a running process is looked at again.
     Now,
 }
 
-impl Facts {
-    /// The facts of a start.
-    pub fn of_start(started: Started) -> Facts {
-        Facts {
+impl ProcessRecord {
+    /// The record of a start.
+    pub fn of_start(started: Started) -> ProcessRecord {
+        ProcessRecord {
             id: started.id,
             state: ProcState::Running,
             errors: Vec::new(),
@@ -130,8 +130,8 @@ impl Facts {
         }
     }
 
-    /// The facts of an end.
-    pub fn of_end(ended: Ended) -> Facts {
+    /// The record of an end.
+    pub fn of_end(ended: Ended) -> ProcessRecord {
         // Of a process that was not started as specified, what its child's set-up came to tells nothing.
         let (state, status) = match ended.failures.first() {
             Some(failure) => (ProcState::Error, Status::from_exit_code(failure.exit_code())),
@@ -151,7 +151,7 @@ impl Facts {
         if ended.lost {
             errors.push(LOST.to_owned());
         }
-        Facts {
+        ProcessRecord {
             id: ended.id,
             state,
             errors,
@@ -180,22 +180,22 @@ impl Facts {
         }
     }
 
-    /// The same facts, of a process that was asked to be this.
-    pub fn with_identity(self, identity: Option<Arc<Identity>>) -> Facts {
-        Facts { identity, ..self }
+    /// The same record, of a process that was asked to be this.
+    pub fn with_identity(self, identity: Option<Arc<Identity>>) -> ProcessRecord {
+        ProcessRecord { identity, ..self }
     }
 
-    /// The same facts, of a process whose history this is.
-    pub fn with_history(self, history: Option<Arc<SampleHistory>>) -> Facts {
-        Facts { history, ..self }
+    /// The same record, of a process whose history this is.
+    pub fn with_history(self, history: Option<Arc<SampleHistory>>) -> ProcessRecord {
+        ProcessRecord { history, ..self }
     }
 
-    /// The same facts, of a process of whose tree these could not be signaled.
-    pub fn with_stop_failures(self, stop_failures: Vec<StopFailure>) -> Facts {
-        // While it runs, what is new makes facts of their own.
+    /// The same record, of a process of whose tree these could not be signaled.
+    pub fn with_stop_failures(self, stop_failures: Vec<StopFailure>) -> ProcessRecord {
+        // While it runs, what is new makes a record of its own.
         let new = self.ending.is_none() && stop_failures.len() != self.stop_failures.len();
         let made = if new { TimePoint::now() } else { self.made };
-        Facts { made, stop_failures, ..self }
+        ProcessRecord { made, stop_failures, ..self }
     }
 
     /// What the process was asked to be; none where that is not known any more.
@@ -204,7 +204,7 @@ impl Facts {
     }
 
     /// Whether the file of a capture was taken away. While the process runs there is one, though it may be empty; where it has ended
-    /// meanwhile, as these facts do not show yet, an empty one was removed in good order.
+    /// meanwhile, as these record do not show yet, an empty one was removed in good order.
     pub fn has_lost(&self, capture: &Capture, context: &ResultContext) -> bool {
         if !self.is_running() {
             return capture.loss() == Some(Loss::Gone);
@@ -239,7 +239,7 @@ impl Facts {
         self.identity.as_ref().map_or(&NO_LABELS, |identity| &identity.labels)
     }
 
-    /// A number that differs between facts of one process that differ, and, while it runs, between looks at it that show
+    /// A number that differs between records of one process that differ, and, while it runs, between looks at it that show
     /// something else; the passing of time alone makes none.
     pub fn fingerprint(&self, context: &ResultContext) -> u64 {
         let mut hasher = DefaultHasher::new();

@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 use serde::Serialize;
 
-use super::{Facts, Reason, ResultContext};
+use super::{ProcessRecord, Reason, ResultContext};
 use crate::report::rusage::Rusage;
 use crate::report::samples::Sample;
 use crate::report::status::{ProcState, Status};
@@ -58,7 +58,7 @@ pub struct Stats {
     captured: IndexMap<String, u64>,
 }
 
-impl Facts {
+impl ProcessRecord {
     /// The result in brief.
     pub fn summary(&self, context: &ResultContext) -> Summary<'_> {
         let ending = self.ending.as_ref();

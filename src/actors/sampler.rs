@@ -17,29 +17,29 @@ use crate::report::samples::SampleHistory;
 
 /// What the owner of a process needs to have it sampled.
 #[derive(Clone)]
-pub struct Sampling {
-    /// The [`Ticker`].
-    pub ticker: Recipient<Watch>,
+pub struct SamplingHandle {
+    /// The [`SamplerActor`].
+    pub sampler: Recipient<WatchProcess>,
     /// How many samples are kept of each process.
     pub count: usize,
 }
 
-/// Sample this process from now on, until it ends or nobody holds its history. Handled by the [`Ticker`].
+/// Sample this process from now on, until it ends or nobody holds its history. Handled by the [`SamplerActor`].
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Watch(pub Weak<SampleHistory>);
+pub struct WatchProcess(pub Weak<SampleHistory>);
 
 /// The actor.
-pub struct Ticker {
+pub struct SamplerActor {
     procfs: ProcFs,
     interval: Duration,
-    watched: Vec<Watched>,
+    watched: Vec<SampledProcess>,
     /// When the next round is due; none while nothing is watched.
     due: Option<Instant>,
 }
 
 /// A process that is sampled.
-struct Watched {
+struct SampledProcess {
     history: Weak<SampleHistory>,
     /// Its open `stat`, once it was read.
     stat: Option<File>,
@@ -47,10 +47,10 @@ struct Watched {
     cpu: Option<Duration>,
 }
 
-impl Ticker {
-    /// A ticker that samples processes of `procfs` at an interval, which is not zero.
-    pub fn new(procfs: ProcFs, interval: Duration) -> Ticker {
-        Ticker { procfs, interval, watched: Vec::new(), due: None }
+impl SamplerActor {
+    /// A sampler that samples processes of `procfs` at an interval, which is not zero.
+    pub fn new(procfs: ProcFs, interval: Duration) -> SamplerActor {
+        SamplerActor { procfs, interval, watched: Vec::new(), due: None }
     }
 
     /// Sets the timer for the next round. Rounds that are missed are left out.
@@ -60,7 +60,7 @@ impl Ticker {
         // The first one comes after an interval too.
         let due = if self.due.is_none() { due + self.interval } else { due };
         self.due = Some(due);
-        ctx.run_later(due.saturating_duration_since(now), |ticker, ctx| ticker.tick(ctx));
+        ctx.run_later(due.saturating_duration_since(now), |sampler, ctx| sampler.tick(ctx));
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
@@ -75,7 +75,7 @@ impl Ticker {
     }
 }
 
-impl Watched {
+impl SampledProcess {
     /// Takes a sample; false where there is none to take any more.
     fn look(&mut self, procfs: &ProcFs) -> bool {
         let Some(history) = self.history.upgrade().filter(|history| !history.has_ended()) else {
@@ -116,27 +116,27 @@ fn cpu_time(pid: i32) -> Option<Duration> {
     clock.now().ok().map(Duration::from)
 }
 
-impl Actor for Ticker {
+impl Actor for SamplerActor {
     type Context = Context<Self>;
 }
 
-impl Handler<Watch> for Ticker {
+impl Handler<WatchProcess> for SamplerActor {
     type Result = ();
 
-    fn handle(&mut self, Watch(history): Watch, ctx: &mut Self::Context) {
-        self.watched.push(Watched { history, stat: None, cpu: None });
+    fn handle(&mut self, WatchProcess(history): WatchProcess, ctx: &mut Self::Context) {
+        self.watched.push(SampledProcess { history, stat: None, cpu: None });
         if self.due.is_none() {
             self.arm(ctx);
         }
     }
 }
 
-impl Sampling {
+impl SamplingHandle {
     /// Has a process sampled that has just started; gives its history.
     pub(super) fn begin(&self, started: &Started) -> Arc<SampleHistory> {
         let stat = started.stat.as_ref();
         let history = Arc::new(SampleHistory::new(started.pid, stat, started.start, self.count));
-        self.ticker.do_send(Watch(Arc::downgrade(&history)));
+        self.sampler.do_send(WatchProcess(Arc::downgrade(&history)));
         history
     }
 }

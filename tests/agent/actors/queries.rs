@@ -3,12 +3,12 @@
 use actix::{Actor, Addr};
 use procstar::actors::lifecycle::EndWhen;
 use procstar::actors::messages::{
-    Announce, AwaitEnd, Changed, GetChanges, GetPage, GetSnapshot, GetTally, Position, Removed,
-    ShutdownChanged, ShutdownState, SignalError, Since, Stop, What,
+    Announce, AwaitEnd, ChangeKind, Changed, ChangesSince, Cursor, GetChanges, GetPage,
+    GetProcessCounts, GetSnapshot, Removed, ShutdownChanged, ShutdownState, SignalError, Stop,
 };
 use procstar::actors::results::Results;
 use procstar::engine::{Event, StopOrder};
-use procstar::report::Facts;
+use procstar::report::ProcessRecord;
 
 use super::server::Agent;
 use super::support::*;
@@ -16,8 +16,8 @@ use procstar::actors::status::LinkState;
 
 fn changed(event: Event) -> Changed {
     Changed(match event {
-        Event::Started(started) => Facts::of_start(*started).into(),
-        Event::Ended(ended) => Facts::of_end(*ended).into(),
+        Event::Started(started) => ProcessRecord::of_start(*started).into(),
+        Event::Ended(ended) => ProcessRecord::of_end(*ended).into(),
         Event::Signaled { .. } | Event::StopFailed { .. } | Event::Suspended { .. } => {
             panic!("no change")
         }
@@ -29,22 +29,22 @@ fn results() -> Addr<Results> {
     Results::default().start()
 }
 
-fn short(what: &What) -> String {
+fn short(what: &ChangeKind) -> String {
     match what {
-        What::Started(facts) => format!("started {}", facts.id),
-        What::Ended(facts) => format!("ended {}", facts.id),
-        What::Updated(facts) => format!("updated {}", facts.id),
-        What::Deleted(id) => format!("deleted {id}"),
-        What::Shutdown(state) => format!("shutdown {}", state.as_str()),
+        ChangeKind::Started(record) => format!("started {}", record.id),
+        ChangeKind::Ended(record) => format!("ended {}", record.id),
+        ChangeKind::Updated(record) => format!("updated {}", record.id),
+        ChangeKind::Deleted(id) => format!("deleted {id}"),
+        ChangeKind::Shutdown(state) => format!("shutdown {}", state.as_str()),
     }
 }
 
-async fn changes(results: &Addr<Results>, after: Position, max: usize) -> Vec<(u64, String)> {
+async fn changes(results: &Addr<Results>, after: Cursor, max: usize) -> Vec<(u64, String)> {
     match soon(results.send(GetChanges { after, max })).await.unwrap() {
-        Since::Changes(changes) => {
+        ChangesSince::Changes(changes) => {
             changes.iter().map(|change| (change.seq, short(&change.what))).collect()
         }
-        Since::Reset => panic!("reset"),
+        ChangesSince::Reset => panic!("reset"),
     }
 }
 
@@ -54,10 +54,10 @@ async fn changes_after_a_snapshot() {
     results.do_send(changed(started("a")));
     results.do_send(Announce("b".into()));
     let snapshot = results.send(GetSnapshot).await.unwrap();
-    let ids: Vec<_> = snapshot.procs.iter().map(|facts| facts.id.to_string()).collect();
+    let ids: Vec<_> = snapshot.procs.iter().map(|record| record.id.to_string()).collect();
     // One that is not started yet is not there yet.
     assert_eq!((ids, snapshot.shutdown), (vec!["a".to_owned()], ShutdownState::Active));
-    let after = snapshot.position;
+    let after = snapshot.cursor;
     // Two who wait for what comes, one of whom goes.
     let (one, other) = (changes(&results, after, 9), changes(&results, after, 9));
     {
@@ -85,7 +85,7 @@ async fn changes_after_a_snapshot() {
     let expected = ["started b", "ended a", "ended c", "deleted a", "shutdown idling"];
     let expected: Vec<_> = (2..).zip(expected.map(str::to_owned)).collect();
     assert_eq!(told, expected);
-    assert_eq!(changes(&results, Position { at: 3, ..after }, 2).await, expected[2..4]);
+    assert_eq!(changes(&results, Cursor { at: 3, ..after }, 2).await, expected[2..4]);
 }
 
 #[actix::test]
@@ -99,7 +99,7 @@ async fn pages_in_the_order_of_acceptance() {
     }
     let page = async |after, max| {
         let page = results.send(GetPage { after, max }).await.unwrap().unwrap();
-        let ids: Vec<_> = page.procs.iter().map(|(_, facts)| facts.id.to_string()).collect();
+        let ids: Vec<_> = page.procs.iter().map(|(_, record)| record.id.to_string()).collect();
         (ids.join(" "), page.next)
     };
     let (ids, next) = page(None, 2).await;
@@ -109,7 +109,7 @@ async fn pages_in_the_order_of_acceptance() {
     let (ids, last) = page(next, 1).await;
     assert_eq!((ids.as_str(), last), ("d", None));
     assert_eq!(page(None, 9).await.0, "c a d");
-    let other = next.map(|next| Position { run: !next.run, ..next });
+    let other = next.map(|next| Cursor { run: !next.run, ..next });
     assert!(results.send(GetPage { after: other, max: 1 }).await.unwrap().is_none());
 }
 
@@ -126,8 +126,8 @@ async fn the_end_is_awaited() {
         results.do_send(changed(ended("a", 0)));
         after.await
     });
-    for facts in [before.unwrap(), after.unwrap(), end("a").await.unwrap()] {
-        assert!(!facts.unwrap().is_running());
+    for record in [before.unwrap(), after.unwrap(), end("a").await.unwrap()] {
+        assert!(!record.unwrap().is_running());
     }
     // One that goes without an end.
     results.do_send(changed(started("b")));
@@ -142,14 +142,14 @@ async fn numbers_of_all() {
     results.do_send(changed(started("b")));
     results.do_send(changed(ended("a", 9)));
     results.do_send(changed(failed("c")));
-    let tally = results.send(GetTally).await.unwrap();
+    let tally = results.send(GetProcessCounts).await.unwrap();
     assert_eq!((tally.running, tally.terminated, tally.error, tally.started), (1, 1, 1, 3));
     let ended: Vec<_> = tally.ended.iter().map(|(reason, n)| (reason.as_str(), *n)).collect();
     assert_eq!(ended, [("error", 1), ("signaled", 1)]);
     for id in ["a", "c"] {
         results.do_send(Removed(id.into()));
     }
-    let tally = results.send(GetTally).await.unwrap();
+    let tally = results.send(GetProcessCounts).await.unwrap();
     assert_eq!((tally.present(), tally.started, tally.ended.len()), (1, 3, 2));
 }
 
@@ -160,7 +160,7 @@ fn stop(signal: Option<i32>, grace: Option<u64>) -> Stop {
 #[actix::test]
 async fn the_engine_stops_as_it_is_asked() {
     tokio::time::pause();
-    let s = supervise(&Journal::default().start(), EndWhen::Told, true);
+    let s = supervise(&Journal::default().start(), EndWhen::Never, true);
     let stopped = |signum, grace: Option<u64>| {
         let grace = grace.map(std::time::Duration::from_secs);
         Call::Stop("a".into(), StopOrder { signum, grace, shutdown: false })

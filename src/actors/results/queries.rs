@@ -6,52 +6,56 @@ use actix::{Handler, MessageResult, ResponseFuture};
 use tokio::sync::oneshot;
 
 use super::log::{ChangeLog, what};
-use super::{Entry, Results};
+use super::{ResultEntry, Results};
 use crate::actors::messages::{
-    AwaitEnd, GetChanges, GetPage, GetPosition, GetSnapshot, GetTally, Page, Position, Since,
-    Snapshot, Tally, What,
+    AwaitEnd, ChangeKind, ChangesSince, Cursor, GetChanges, GetCursor, GetPage, GetProcessCounts,
+    GetSnapshot, Page, ProcessCounts, Snapshot,
 };
-use crate::report::Facts;
+use crate::report::ProcessRecord;
 use crate::report::status::ProcState;
 
 /// The changes, who waits for the next one, and how many there are of what.
 #[derive(Default)]
-pub(super) struct Look {
+pub(super) struct ChangeFeed {
     log: ChangeLog,
-    waiting: Vec<(GetChanges, oneshot::Sender<Since>)>,
-    tally: Tally,
+    waiting: Vec<(GetChanges, oneshot::Sender<ChangesSince>)>,
+    tally: ProcessCounts,
 }
 
-impl Look {
-    /// Notes the facts of a process, and those that were known before.
-    pub(super) fn changed(&mut self, facts: &Arc<Facts>, before: Option<&Arc<Facts>>) {
+impl ChangeFeed {
+    /// Notes the record of a process, and the one that was known before.
+    pub(super) fn changed(
+        &mut self,
+        record: &Arc<ProcessRecord>,
+        before: Option<&Arc<ProcessRecord>>,
+    ) {
         if let Some(before) = before {
             *self.count(before.state) -= 1;
         } else {
             self.tally.started += 1;
         }
-        *self.count(facts.state) += 1;
-        let what = what(facts, before);
-        if let What::Ended(facts) = &what {
-            *self.tally.ended.entry(facts.reason().unwrap_or_default()).or_default() += 1;
-            let well = facts.status().is_some_and(|status| status.exit_code == Some(0));
+        *self.count(record.state) += 1;
+        let what = what(record, before);
+        if let ChangeKind::Ended(record) = &what {
+            *self.tally.ended.entry(record.reason().unwrap_or_default()).or_default() += 1;
+            let well = record.status().is_some_and(|status| status.exit_code == Some(0));
             self.tally.failed += u64::from(!well);
-            let captures = facts.captures.iter().filter_map(|(_, capture)| capture);
+            let captures = record.captures.iter().filter_map(|(_, capture)| capture);
             self.tally.captured_bytes += captures.map(|capture| capture.len()).sum::<u64>();
         }
         self.record(what);
     }
 
     /// Notes a deletion.
-    pub(super) fn removed(&mut self, entry: &Entry, id: crate::spec::ProcId) {
-        if let Some(facts) = &entry.facts {
-            *self.count(facts.state) -= 1;
-            self.record(What::Deleted(id));
+    pub(super) fn removed(&mut self, entry: &ResultEntry, id: crate::spec::ProcId) {
+        if let Some(record) = &entry.record {
+            *self.count(record.state) -= 1;
+            self.record(ChangeKind::Deleted(id));
         }
     }
 
     /// Adds a change, and tells those who wait for it.
-    pub(super) fn record(&mut self, what: What) {
+    pub(super) fn record(&mut self, what: ChangeKind) {
         self.log.record(what);
         for (question, tell) in self.waiting.drain(..) {
             // Whoever asked may have gone.
@@ -69,16 +73,16 @@ impl Look {
 }
 
 impl Handler<GetChanges> for Results {
-    type Result = ResponseFuture<Since>;
+    type Result = ResponseFuture<ChangesSince>;
 
     fn handle(&mut self, question: GetChanges, _: &mut Self::Context) -> Self::Result {
-        match self.look.log.since(question.after, question.max) {
-            Since::Changes(changes) if changes.is_empty() && question.max > 0 => {
+        match self.feed.log.since(question.after, question.max) {
+            ChangesSince::Changes(changes) if changes.is_empty() && question.max > 0 => {
                 // Those who have gone: otherwise they would be here until the next change.
-                self.look.waiting.retain(|(_, tell)| !tell.is_closed());
+                self.feed.waiting.retain(|(_, tell)| !tell.is_closed());
                 let (tell, told) = oneshot::channel();
-                self.look.waiting.push((question, tell));
-                Box::pin(async { told.await.unwrap_or(Since::Reset) })
+                self.feed.waiting.push((question, tell));
+                Box::pin(async { told.await.unwrap_or(ChangesSince::Reset) })
             }
             since => Box::pin(std::future::ready(since)),
         }
@@ -90,8 +94,8 @@ impl Handler<GetSnapshot> for Results {
 
     fn handle(&mut self, _: GetSnapshot, _: &mut Self::Context) -> Self::Result {
         MessageResult(Snapshot {
-            position: self.look.log.position(),
-            procs: self.processes.iter().filter_map(|(_, entry)| entry.facts.clone()).collect(),
+            cursor: self.feed.log.cursor(),
+            procs: self.processes.iter().filter_map(|(_, entry)| entry.record.clone()).collect(),
             shutdown: self.shutdown,
         })
     }
@@ -101,7 +105,7 @@ impl Handler<GetPage> for Results {
     type Result = Option<Page>;
 
     fn handle(&mut self, GetPage { after, max }: GetPage, _: &mut Self::Context) -> Self::Result {
-        let run = self.look.log.run();
+        let run = self.feed.log.run();
         if after.is_some_and(|after| after.run != run) {
             return None;
         }
@@ -109,9 +113,9 @@ impl Handler<GetPage> for Results {
         let mut procs = Vec::new();
         let mut seen = None;
         for (serial, (_, entry)) in entries.by_ref().take(max) {
-            let position = Position { run, at: *serial };
-            seen = Some(position);
-            procs.extend(entry.facts.clone().map(|facts| (position, facts)));
+            let cursor = Cursor { run, at: *serial };
+            seen = Some(cursor);
+            procs.extend(entry.record.clone().map(|record| (cursor, record)));
         }
         let more = entries.next().is_some();
         Some(Page { procs, next: seen.filter(|_| more) })
@@ -119,13 +123,13 @@ impl Handler<GetPage> for Results {
 }
 
 impl Handler<AwaitEnd> for Results {
-    type Result = ResponseFuture<Option<Arc<Facts>>>;
+    type Result = ResponseFuture<Option<Arc<ProcessRecord>>>;
 
     fn handle(&mut self, AwaitEnd(id): AwaitEnd, _: &mut Self::Context) -> Self::Result {
         let entry = self.processes.get_mut(&id);
-        let ended = entry.as_ref().and_then(|entry| entry.facts.as_ref());
-        if let Some(facts) = ended.filter(|facts| !facts.is_running()) {
-            return Box::pin(std::future::ready(Some(Arc::clone(facts))));
+        let ended = entry.as_ref().and_then(|entry| entry.record.as_ref());
+        if let Some(record) = ended.filter(|record| !record.is_running()) {
+            return Box::pin(std::future::ready(Some(Arc::clone(record))));
         }
         let Some(entry) = entry else { return Box::pin(std::future::ready(None)) };
         entry.ending.retain(|tell| !tell.is_closed());
@@ -136,18 +140,18 @@ impl Handler<AwaitEnd> for Results {
     }
 }
 
-impl Handler<GetTally> for Results {
-    type Result = MessageResult<GetTally>;
+impl Handler<GetProcessCounts> for Results {
+    type Result = MessageResult<GetProcessCounts>;
 
-    fn handle(&mut self, _: GetTally, _: &mut Self::Context) -> Self::Result {
-        MessageResult(Tally { shutdown: Some(self.shutdown), ..self.look.tally.clone() })
+    fn handle(&mut self, _: GetProcessCounts, _: &mut Self::Context) -> Self::Result {
+        MessageResult(ProcessCounts { shutdown: Some(self.shutdown), ..self.feed.tally.clone() })
     }
 }
 
-impl Handler<GetPosition> for Results {
-    type Result = MessageResult<GetPosition>;
+impl Handler<GetCursor> for Results {
+    type Result = MessageResult<GetCursor>;
 
-    fn handle(&mut self, _: GetPosition, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.look.log.position())
+    fn handle(&mut self, _: GetCursor, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.feed.log.cursor())
     }
 }
