@@ -78,7 +78,7 @@ pub enum Truncation {
 
 /// The directories of captures.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct CaptureDirs {
     /// For `tempfile` captures.
     pub files: PathBuf,
     /// For `memory` captures; in a file system that lives in memory, where there is one.
@@ -102,7 +102,7 @@ pub struct Capture {
     guard: u64,
     /// The file's inode; 0 while that is not known. Whoever makes the file stores it.
     inode: Arc<AtomicU64>,
-    end: OnceLock<Extent>,
+    end: OnceLock<CaptureSize>,
     /// What is recorded of it at the end.
     seal: OnceLock<Box<Seal>>,
     /// The file that the spec has named, if it has.
@@ -113,7 +113,7 @@ pub struct Capture {
 
 /// How much a capture holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Extent {
+pub struct CaptureSize {
     /// Bytes that are kept, uncompressed.
     pub length: u64,
     /// Bytes that were dropped to stay within the limit.
@@ -127,15 +127,15 @@ pub struct Extent {
     pub loss: Option<Loss>,
 }
 
-impl Extent {
+impl CaptureSize {
     /// That of a file which is the capture.
-    fn plain(length: u64) -> Extent {
-        Extent { length, stored: length, ..Extent::default() }
+    fn plain(length: u64) -> CaptureSize {
+        CaptureSize { length, stored: length, ..CaptureSize::default() }
     }
 
     /// That of a capture whose file cannot be read any more.
-    fn gone() -> Extent {
-        Extent { loss: Some(Loss::Gone), ..Extent::default() }
+    fn gone() -> CaptureSize {
+        CaptureSize { loss: Some(Loss::Gone), ..CaptureSize::default() }
     }
 }
 
@@ -177,7 +177,7 @@ enum Layout {
 
 /// Who writes a capture's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Maker {
+pub(super) enum CaptureWriter {
     /// The process itself.
     Process,
     /// The engine, from a pipe.
@@ -208,7 +208,7 @@ impl Capture {
     }
 
     /// Who writes its file.
-    pub(super) fn maker(&self) -> Maker {
+    pub(super) fn writer(&self) -> CaptureWriter {
         let spec = &self.spec;
         let piped = spec.mode == CaptureMode::Memory
             || self.limit.is_some()
@@ -216,9 +216,9 @@ impl Capture {
             || spec.pipe_size.is_some()
             || spec.pieces;
         match piped {
-            false => Maker::Process,
-            true if spec.compress.is_some() || spec.file.is_some() => Maker::Filter,
-            true => Maker::Engine,
+            false => CaptureWriter::Process,
+            true if spec.compress.is_some() || spec.file.is_some() => CaptureWriter::Filter,
+            true => CaptureWriter::Engine,
         }
     }
 
@@ -231,34 +231,34 @@ impl Capture {
     }
 
     /// How much it holds so far.
-    pub fn extent(&self) -> Extent {
+    pub fn size(&self) -> CaptureSize {
         if let Some(end) = self.frozen() {
             return end;
         }
         if self.path.as_os_str().is_empty() {
             // It was never set up.
-            return Extent::default();
+            return CaptureSize::default();
         }
         if self.layout() == Layout::Plain {
-            return self.look().unwrap_or_else(|_| Extent::gone());
+            return self.look().unwrap_or_else(|_| CaptureSize::gone());
         }
-        let extent = self.counted();
+        let size = self.counted();
         // A named one may be on a file system that does not answer, which is not to hold up the engine.
         if self.named_data().is_none() && self.is_missing() {
-            Extent { loss: Some(Loss::Gone), ..extent }
+            CaptureSize { loss: Some(Loss::Gone), ..size }
         } else {
-            extent
+            size
         }
     }
 
     /// How much a file that does not tell by itself holds.
-    fn counted(&self) -> Extent {
+    fn counted(&self) -> CaptureSize {
         let counters = self.read_counters();
         match self.layout() {
             Layout::Compressed(_) => {
                 let head = self.limit.map_or(u64::MAX, |limit| limit.head.unwrap_or(0));
                 let length = counters.written.min(head);
-                Extent {
+                CaptureSize {
                     length,
                     dropped: counters.written - length,
                     stored: counters.stored,
@@ -268,9 +268,9 @@ impl Capture {
             }
             Layout::Limited(limits) => {
                 let kept = limits.kept(&counters);
-                Extent { dropped: kept.dropped(), ..Extent::plain(kept.length()) }
+                CaptureSize { dropped: kept.dropped(), ..CaptureSize::plain(kept.length()) }
             }
-            Layout::Plain => Extent::default(),
+            Layout::Plain => CaptureSize::default(),
         }
     }
 
@@ -285,7 +285,7 @@ impl Capture {
 
     /// Whether its filter has read all, and works on it.
     pub(super) fn is_finishing(&self) -> bool {
-        self.maker() == Maker::Filter && self.read_counters().phase == Phase::Finishing
+        self.writer() == CaptureWriter::Filter && self.read_counters().phase == Phase::Finishing
     }
 
     /// Whether its filter has stored all that came.
@@ -295,11 +295,11 @@ impl Capture {
 
     /// Whether what has come may not all be there, now that the engine that began it is gone.
     pub(super) fn is_orphaned(&self) -> bool {
-        match self.maker() {
-            Maker::Process => false,
+        match self.writer() {
+            CaptureWriter::Process => false,
             // What was in its pipe has gone with whoever read it.
-            Maker::Engine => true,
-            Maker::Filter => !self.is_whole(),
+            CaptureWriter::Engine => true,
+            CaptureWriter::Filter => !self.is_whole(),
         }
     }
 
@@ -308,7 +308,7 @@ impl Capture {
         self.frozen().is_some()
     }
 
-    fn frozen(&self) -> Option<Extent> {
+    fn frozen(&self) -> Option<CaptureSize> {
         self.end.get().copied()
     }
 
@@ -324,7 +324,7 @@ impl Capture {
 
     /// How many bytes are captured so far, uncompressed and without dropped ones.
     pub fn len(&self) -> u64 {
-        self.extent().length
+        self.size().length
     }
 
     /// Whether nothing is captured so far.
@@ -442,16 +442,16 @@ impl Capture {
 
     /// Fixes what is captured, for ever: of a file that the user has named, as it was seen last. An empty file of ours is not needed any more.
     pub(super) fn freeze(&self) {
-        let extent = match self.must_be_seen() {
+        let size = match self.must_be_seen() {
             true => {
                 let length = self.seen().and_then(|seen| seen.length);
-                length.map_or_else(Extent::gone, Extent::plain)
+                length.map_or_else(CaptureSize::gone, CaptureSize::plain)
             }
-            false => self.extent(),
+            false => self.size(),
         };
         // A second time changes nothing.
-        let _ = self.end.set(extent);
-        let empty = extent == Extent::default();
+        let _ = self.end.set(size);
+        let empty = size == CaptureSize::default();
         if empty && self.layout() == Layout::Plain && self.named().is_none() {
             remove(&self.path);
         }
@@ -473,7 +473,7 @@ impl Capture {
 
     /// Removes the files but for the named one.
     pub(super) fn remove_own(&self) {
-        let gone = self.layout() == Layout::Plain && self.frozen() == Some(Extent::default());
+        let gone = self.layout() == Layout::Plain && self.frozen() == Some(CaptureSize::default());
         if !gone && self.named() != Some(self.path()) {
             remove(&self.path);
         }
@@ -483,7 +483,7 @@ impl Capture {
 
     /// How many bytes were written to it so far, those included that were dropped.
     fn written(&self) -> u64 {
-        let Extent { length, dropped, .. } = self.extent();
+        let CaptureSize { length, dropped, .. } = self.size();
         length + dropped
     }
 
@@ -532,7 +532,7 @@ mod tests {
     use std::os::fd::OwnedFd;
 
     fn opened(dir: &tempfile::TempDir) -> (Capture, OwnedFd) {
-        let places = Places { files: dir.path().into(), memory: dir.path().into() };
+        let places = CaptureDirs { files: dir.path().into(), memory: dir.path().into() };
         let spec = CaptureSpec::default();
         match Capture::open(spec, &places, "1", LimitSpec::default(), 0o600, true).unwrap() {
             (capture, Writer::Itself(source)) => (capture, source),

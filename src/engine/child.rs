@@ -1,22 +1,22 @@
 //! What runs in the child between clone and exec.
 //!
-//! The child shares our memory while whoever cloned it stands still, a thread or a proxy, and every other thread of ours runs on.
+//! The child shares our memory while whoever cloned it stands still, a thread or a clone helper, and every other thread of ours runs on.
 //! So it allocates nothing, takes no lock, cannot panic, and calls only what POSIX calls async-signal-safe. It reads
-//! the [`LaunchPlan`] and writes the plan's [`Report`](super::plan::Report) and scratch space, which are atomics.
+//! the [`LaunchPlan`] and writes the plan's [`ChildStatus`](super::plan::ChildStatus) and scratch space, which are atomics.
 //!
-//! The order: own session (but for a part of our own job on the terminal), signals default and unblocked, sources out of the way, every other fd closed, the settings of the spec (see
-//! [`plan`](super::plan)), its fds, the open-file limit, signals ignored and blocked, exec. The first setting that fails ends it: no file is
+//! The order: own session (but for a part of our own job on the terminal), signals default and unblocked, sources out of the way, every other fd closed, the attributes of the spec (see
+//! [`plan`](super::plan)), its fds, the open-file limit, signals ignored and blocked, exec. The first attribute that fails ends it: no file is
 //! opened by a wrong user, or in a wrong directory. Every fd is tried.
 
-mod settings;
+mod attributes;
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::engine::faults::{self, Call};
-use crate::engine::plan::{Executable, Failed, LaunchPlan, Step};
+use crate::engine::failpoints::{self, Call};
+use crate::engine::plan::{Executable, FdAction, LaunchPlan, SetupFailure};
 
 /// The entry point of a cloned child; `plan` points to a [`LaunchPlan`] that outlives the child's set-up.
 pub(super) extern "C" fn main(plan: *mut libc::c_void) -> libc::c_int {
@@ -30,13 +30,13 @@ pub(super) extern "C" fn main(plan: *mut libc::c_void) -> libc::c_int {
 
 /// Sets up and execs; returns only if that failed, with the exit code.
 fn run(plan: &LaunchPlan) -> libc::c_int {
-    let report = &plan.report;
+    let status = &plan.status;
     // SAFETY: a plain system call.
-    report.pid().store(unsafe { libc::getpid() }, Relaxed);
+    status.pid().store(unsafe { libc::getpid() }, Relaxed);
     if !plan.shares_terminal {
         // SAFETY: a plain system call.
         if let Err(errno) = attempt(Call::Session, || unsafe { libc::setsid() }.into()) {
-            report.fail(Failed::Session, errno);
+            status.fail(SetupFailure::Session, errno);
             return 125;
         }
     }
@@ -48,10 +48,10 @@ fn run(plan: &LaunchPlan) -> libc::c_int {
     set_signal_mask(0);
     move_sources(plan);
     close_others(plan);
-    let late = plan.settings.len();
-    if !settings::make(report, &plan.settings, 0)
-        || !take_steps(plan)
-        || !settings::make(report, &plan.late, late)
+    let late = plan.attributes.len();
+    if !attributes::apply(status, &plan.attributes, 0)
+        || !run_fd_actions(plan)
+        || !attributes::apply(status, &plan.late_attributes, late)
     {
         return 125;
     }
@@ -61,12 +61,12 @@ fn run(plan: &LaunchPlan) -> libc::c_int {
     exec(plan)
 }
 
-/// Takes every step, those after a failed one too; gives whether none has failed.
-fn take_steps(plan: &LaunchPlan) -> bool {
+/// Runs every action, also after one that failed; returns whether all succeeded.
+fn run_fd_actions(plan: &LaunchPlan) -> bool {
     let mut good = true;
-    for (step, error) in plan.steps.iter().zip(plan.report.step_errnos()) {
+    for (action, error) in plan.actions.iter().zip(plan.status.action_errnos()) {
         if error.load(Relaxed) == 0
-            && let Err(errno) = take_step(plan, step)
+            && let Err(errno) = run_fd_action(plan, action)
         {
             error.store(errno, Relaxed);
         }
@@ -88,7 +88,7 @@ fn pass_on(plan: &LaunchPlan) {
 /// # Errors
 /// Its errno.
 fn attempt(call: Call, run: impl FnOnce() -> libc::c_long) -> Result<libc::c_long, i32> {
-    if let Some(errno) = faults::due(call) {
+    if let Some(errno) = failpoints::injected(call) {
         return Err(errno);
     }
     match run() {
@@ -148,7 +148,7 @@ fn set_disposition(signal: libc::c_int, disposition: libc::sighandler_t) {
     }
 }
 
-/// Moves every source to a number that no step uses, in rising order.
+/// Moves every source to a number that no action uses, in rising order.
 fn move_sources(plan: &LaunchPlan) {
     let mut least = 3;
     for (source, moved) in plan.sources.iter().zip(&plan.moved) {
@@ -177,7 +177,7 @@ fn move_sources(plan: &LaunchPlan) {
     }
 }
 
-/// Closes every fd from 3 up but the moved sources and the agent's inherited ones that steps refer to.
+/// Closes every fd from 3 up but the moved sources and the agent's inherited ones that actions refer to.
 ///
 /// Exec would close them too. But a child that waits in its set-up (opening a FIFO, say) must not
 /// hold the ends of its siblings' pipes.
@@ -217,33 +217,33 @@ fn moved(plan: &LaunchPlan, source: usize) -> Result<RawFd, i32> {
     }
 }
 
-/// Does one step.
+/// Runs one action.
 ///
 /// # Errors
 /// Its errno.
-fn take_step(plan: &LaunchPlan, step: &Step) -> Result<(), i32> {
-    match step {
-        Step::Put { target, source } => place(moved(plan, *source)?, *target),
-        Step::Open { target, directory: Some(directory), path, flags, mode } => {
+fn run_fd_action(plan: &LaunchPlan, action: &FdAction) -> Result<(), i32> {
+    match action {
+        FdAction::Put { target, source } => place(moved(plan, *source)?, *target),
+        FdAction::Open { target, directory: Some(directory), path, flags, mode } => {
             put(open_below(directory, path, *flags, *mode)?, *target)
         }
-        Step::Open { target, directory: None, path, flags, mode } => {
+        FdAction::Open { target, directory: None, path, flags, mode } => {
             put_opened(path, *flags, *mode, *target)
         }
-        Step::Dup { target, from } => place(*from, *target),
-        Step::Close { target } => {
+        FdAction::Dup { target, from } => place(*from, *target),
+        FdAction::Close { target } => {
             // SAFETY: the child's own table. That it was not open is as good as closed.
             unsafe { libc::close(*target) };
             Ok(())
         }
-        Step::Inherit { target } => {
+        FdAction::Inherit { target } => {
             if plan.is_inheritable(*target) {
                 // SAFETY: plain fcntl without pointers. An fd that the agent has not is not inherited.
                 unsafe { libc::fcntl(*target, libc::F_SETFD, 0) };
             }
             Ok(())
         }
-        Step::Failed { .. } => Err(libc::EBADF),
+        FdAction::Failed { .. } => Err(libc::EBADF),
     }
 }
 
@@ -340,23 +340,23 @@ fn set_signal_mask(mask: u64) {
 
 /// Tells the working directory, where there is room for it. Without an answer it is the one that was asked for.
 fn tell_cwd(plan: &LaunchPlan) {
-    if let Some((room, length)) = plan.report.cwd_room() {
-        // SAFETY: the kernel writes at most `length` bytes to memory of the report's, which is made of atomics.
+    if let Some((room, length)) = plan.status.cwd_room() {
+        // SAFETY: the kernel writes at most `length` bytes to memory of the status's, which is made of atomics.
         unsafe { libc::syscall(libc::SYS_getcwd, room, length) };
     }
 }
 
 /// Execs; returns only if that failed, with the exit code.
 fn exec(plan: &LaunchPlan) -> libc::c_int {
-    let report = &plan.report;
-    report.reached_exec().store(1, Relaxed);
+    let status = &plan.status;
+    status.reached_exec().store(1, Relaxed);
     let (errno, missing) = match &plan.executable {
         Executable::Paths(paths) => exec_first(plan, paths),
         Executable::Opened { source, path, .. } => exec_opened(plan, *source, path),
         Executable::Missing(errno) => (*errno, matches!(*errno, libc::ENOENT | libc::ENOTDIR)),
     };
-    report.exe_missing().store(i32::from(missing), Relaxed);
-    report.exec_errno().store(errno, Relaxed);
+    status.exe_missing().store(i32::from(missing), Relaxed);
+    status.exec_errno().store(errno, Relaxed);
     if missing { 127 } else { 126 }
 }
 
@@ -366,7 +366,7 @@ fn exec_first(plan: &LaunchPlan, paths: &[CString]) -> (i32, bool) {
     let mut last = libc::ENOENT;
     let mut best = None;
     for (index, path) in paths.iter().enumerate() {
-        plan.report.candidate().store(index as i32, Relaxed);
+        plan.status.candidate().store(index as i32, Relaxed);
         last = exec_path(plan, path);
         match last {
             // A missing interpreter gives ENOENT too, though the executable exists.
@@ -425,6 +425,6 @@ fn exec_path(plan: &LaunchPlan, path: &CString) -> i32 {
 
 /// The error of the last call of the C library that has failed.
 pub(super) fn errno() -> i32 {
-    // SAFETY: the location is that of the thread that has cloned it, which stands still, or of the guardian of the proxy that has, which waits.
+    // SAFETY: the location is that of the thread that has cloned it, which stands still, or of the guardian of the clone helper that has, which waits.
     unsafe { *libc::__errno_location() }
 }

@@ -7,7 +7,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::plan::{Setting, What};
+use crate::engine::plan::{AttributeValue, ChildAttribute};
 
 /// The user and groups that a process has, as far as they differ from ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,14 +21,14 @@ pub(crate) struct Creds {
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 
 impl Creds {
-    /// Those that a process gets by its settings.
-    pub(super) fn of(settings: &[Setting]) -> Creds {
+    /// Those that a process gets by its attributes.
+    pub(super) fn of(attributes: &[ChildAttribute]) -> Creds {
         let mut creds = Creds::default();
-        for setting in settings {
-            match &setting.what {
-                What::User(uid) => creds.user = Some(*uid),
-                What::Group(gid) => creds.group = Some(*gid),
-                What::Groups(gids) => creds.groups = Some(gids.iter().copied().collect()),
+        for attribute in attributes {
+            match &attribute.what {
+                AttributeValue::User(uid) => creds.user = Some(*uid),
+                AttributeValue::Group(gid) => creds.group = Some(*gid),
+                AttributeValue::Groups(gids) => creds.groups = Some(gids.iter().copied().collect()),
                 _ => {}
             }
         }

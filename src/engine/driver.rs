@@ -27,12 +27,12 @@ use crate::engine::capture::{PieceLog, Store};
 use crate::engine::clock::TimePoint;
 use crate::engine::command::Command;
 use crate::engine::event::{Ended, Event, Resolved, Started, Survivors};
+use crate::engine::failpoints::{self, Call};
 use crate::engine::failure::StartFailure;
-use crate::engine::faults::{self, Call};
 use crate::engine::mailbox::{DriverMessage, Mailbox};
 use crate::engine::oom::OomWatch;
 use crate::engine::options::EngineOptions;
-use crate::engine::plan::{Accounts, LaunchContext, Privileges, Report};
+use crate::engine::plan::{Accounts, ChildStatus, LaunchContext, Privileges};
 use crate::engine::procfs::{ProcFs, RawIo, RawStat};
 use crate::engine::spawn::{Child, SpawnPool, Spawned};
 use crate::engine::state::{Action, Input, State};
@@ -54,9 +54,9 @@ use stopping::PendingSignal;
 use strays::Strays;
 use table::Table;
 
-/// How many jobs may wait for a spawning thread or a proxy; more would hold descriptors for nothing.
+/// How many jobs may wait for a spawning thread or a clone helper; more would hold descriptors for nothing.
 const MAX_QUEUED_JOBS: usize = 8;
-/// How long jobs may wait while no thread or proxy comes free, before more are started.
+/// How long jobs may wait while no thread or clone helper comes free, before more are started.
 const POOL_STALL: Duration = Duration::from_millis(20);
 /// How often a child is looked at of whose end epoll cannot tell.
 const LOOK: Duration = Duration::from_millis(50);
@@ -113,7 +113,7 @@ enum Source {
     Exit(u64),
     /// The pipe of one of its captures, by the fd's index in the spec.
     Pipe(u64, usize),
-    /// A child was cloned by a proxy.
+    /// A child was cloned by a clone helper.
     Cloned,
     /// Some child has ended.
     Children,
@@ -221,7 +221,7 @@ struct Process {
     /// Whether [`Event::Started`] has been told.
     told: bool,
     /// What the child tells while it is being made; none before it is planned, and after.
-    report: Option<Arc<Report>>,
+    child_status: Option<Arc<ChildStatus>>,
     /// Signals to send as soon as there is a child: number and ticket.
     signals: Vec<(i32, u64)>,
     /// Until when it waits for filters that have yet to store what has come; none before the grace has begun.
@@ -269,7 +269,7 @@ impl Process {
             failures: Vec::new(),
             resolved: Resolved::default(),
             told: false,
-            report: None,
+            child_status: None,
             signals: Vec::new(),
             filters_until: None,
             last_piece: None,
@@ -311,7 +311,7 @@ impl Poller {
     /// Has epoll tell when `fd` is readable; gives the token.
     fn watch(&mut self, fd: impl AsFd, source: Source) -> io::Result<u64> {
         if let Source::Pipe(..) = source {
-            faults::pass(Call::Watch)?;
+            failpoints::check(Call::Watch)?;
         }
         let token = self.next_token;
         self.next_token += 1;
@@ -393,7 +393,7 @@ impl Driver {
         sink: Sink,
     ) -> io::Result<Self> {
         let to_inbox = Arc::clone(&inbox);
-        let surroundings = LaunchContext {
+        let context = LaunchContext {
             inherited: Arc::clone(&options.inherited),
             restriction: options.restriction.clone(),
             files: options.places.files.clone(),
@@ -404,7 +404,7 @@ impl Driver {
         };
         let sealer = Sealer::new(Arc::clone(&inbox));
         let deliver = Arc::new(move |spawned| to_inbox.put(DriverMessage::Spawned(spawned)));
-        let pool = SpawnPool::new(surroundings, deliver)?;
+        let pool = SpawnPool::new(context, deliver)?;
         let watcher = Watcher::new()?;
         let mut poller = Poller::new()?;
         poller.watch(inbox.fd(), Source::Mailbox)?;
@@ -489,7 +489,7 @@ impl Driver {
         };
         let relief = [
             relief(self.pool.queued(), self.last_spawned),
-            relief(self.pool.ordered(), self.last_cloned),
+            relief(self.pool.pending_clones(), self.last_cloned),
         ];
         match alarm.into_iter().chain(relief.into_iter().flatten()).min() {
             // One millisecond more, for epoll rounds down, and would wake too early again and again. It cannot wait for
@@ -557,7 +557,7 @@ impl Driver {
     /// Plans what waits, as far as the spawning threads keep up.
     fn dispatch(&mut self, now: Instant) {
         // Several at once: then a thread that plans them is woken once for all.
-        let waiting = self.pool.queued() + self.pool.ordered();
+        let waiting = self.pool.queued() + self.pool.pending_clones();
         let room = if waiting <= MAX_QUEUED_JOBS / 2 { MAX_QUEUED_JOBS - waiting } else { 0 };
         for _ in 0..room {
             let Some(launch) = self.next_launch() else { break };
@@ -567,14 +567,14 @@ impl Driver {
         if self.pool.queued() == 0 {
             self.last_spawned = now;
         } else if now.saturating_duration_since(self.last_spawned) >= POOL_STALL {
-            self.pool.relieve();
+            self.pool.grow();
             self.last_spawned = now;
         }
         // However well those come on that threads clone.
-        if self.pool.ordered() == 0 {
+        if self.pool.pending_clones() == 0 {
             self.last_cloned = now;
         } else if now.saturating_duration_since(self.last_cloned) >= POOL_STALL {
-            self.pool.relieve_proxies();
+            self.pool.grow_helpers();
             self.last_cloned = now;
         }
     }
@@ -600,8 +600,8 @@ impl Driver {
         let pid = self
             .processes
             .get(&serial)
-            .and_then(|process| process.report.as_ref())
-            .map(|report| report.pid().load(Ordering::Acquire));
+            .and_then(|process| process.child_status.as_ref())
+            .map(|child_status| child_status.pid().load(Ordering::Acquire));
         match pid {
             // No thread has come to it yet: ask again later.
             Some(0) => {
@@ -630,7 +630,7 @@ impl Driver {
             self.capture_not_made(serial, index);
         }
         let Some(process) = self.processes.get_mut(&serial) else { return };
-        process.report = None;
+        process.child_status = None;
         process.resolved = resolved;
         process.floor = floor;
         let failed = !failures.is_empty();
@@ -691,7 +691,8 @@ impl Driver {
         }
         let stat = self.procfs.read_stat(pid).ok();
         process.starttime = stat.as_ref().map(|stat| stat.starttime);
-        let early = process.report.as_ref().and_then(|report| report.early().get());
+        let early =
+            process.child_status.as_ref().and_then(|child_status| child_status.early().get());
         let resolved = early.unwrap_or(&process.resolved).clone();
         self.pending_events.push(Event::Started(Box::new(Started {
             id: process.id.clone(),
@@ -836,7 +837,11 @@ impl Driver {
                 sys::pidfd_send_signal(live.child.pidfd.as_raw_fd(), signum)
             }
             Some(process @ Process { state: State::Launching, .. }) => {
-                match process.report.as_ref().and_then(|report| report.running_pidfd()) {
+                match process
+                    .child_status
+                    .as_ref()
+                    .and_then(|child_status| child_status.running_pidfd())
+                {
                     Some(pidfd) if !DUMPING.contains(&signum) => {
                         sys::pidfd_send_signal(pidfd, signum)
                     }

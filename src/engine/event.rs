@@ -111,7 +111,7 @@ pub struct Ended {
     /// The raw wait status; 0 where there was no child.
     pub status: i32,
     /// What it used, the children it waited for included; all zero where there was no child, or it is lost. `ru_maxrss` is negative
-    /// where it is not known, for the kernel begins to count with the memory of the process that makes it: see `footprint`.
+    /// where it is not known, for the kernel begins to count with the memory of the process that makes it: see `mem::text_pages`.
     #[serde(with = "rusage")]
     pub rusage: libc::rusage,
     /// Its last `/proc/PID/stat`, as a zombie.
@@ -172,13 +172,13 @@ pub struct Survivor {
     /// Its session, as the pid of whoever began that.
     pub session: i32,
     /// How it is known whose it is.
-    pub how: Kinship,
+    pub how: Relation,
 }
 
 /// How a survivor is known to come from a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Kinship {
+pub enum Relation {
     /// It is in the process's group.
     Group,
     /// It is in the process's session, or in that of another survivor of it.
@@ -186,7 +186,8 @@ pub enum Kinship {
     /// It descends from another survivor, or was met as a descendant when the process was stopped.
     Descendant,
     /// It is in a session of its own, and nobody but this process can have started it.
-    Alone,
+    #[serde(rename = "alone")]
+    Inferred,
 }
 
 impl Ended {

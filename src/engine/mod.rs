@@ -16,9 +16,9 @@ mod command;
 mod creds;
 mod driver;
 mod event;
-mod failure;
 #[doc(hidden)]
-pub mod faults;
+pub mod failpoints;
+mod failure;
 mod handle;
 mod helpers;
 pub(crate) mod mailbox;
@@ -41,12 +41,12 @@ mod tree;
 pub(crate) use capture::can_restrict_calls;
 pub use capture::filter::{self, FILTER};
 pub use capture::{
-    Capture, Captures, Extent, Hash, Held, Loss, Part, Places, Taken, Truncation, View,
+    Capture, CaptureDirs, CaptureSize, Captures, Hash, Held, Loss, Part, Taken, Truncation, View,
 };
 pub(crate) use capture::{ask_for_files, held_file};
 pub use clock::TimePoint;
 pub use driver::handover::{Handover, HandoverProcess, HandoverShared};
-pub use event::{Ended, Event, Kinship, Resolved, Started, Survivor, Survivors};
+pub use event::{Ended, Event, Relation, Resolved, Started, Survivor, Survivors};
 pub use failure::{Stage, StartFailure, StopFailure};
 pub use handle::{Engine, Quiesced, StillStarting};
 pub use options::EngineOptions;
@@ -55,6 +55,6 @@ pub use own_process::{
 };
 pub use plan::Inherited;
 pub use restore::Restore;
-pub use restriction::{Restriction, Whitelist};
+pub use restriction::{Allowlist, Restriction};
 pub(crate) use rusage::no_usage;
 pub use stop::{StopCause, StopOrder, StopPolicy};

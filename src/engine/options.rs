@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::capture::Places;
+use crate::engine::capture::CaptureDirs;
 use crate::engine::plan::Inherited;
 use crate::engine::restore::Restore;
 use crate::engine::restriction::Restriction;
@@ -13,7 +13,7 @@ use crate::spec::LimitSpec;
 /// How the engine shall work.
 pub struct EngineOptions {
     /// Where captures are kept.
-    pub places: Places,
+    pub places: CaptureDirs,
     /// Tells the files of this engine's captures from those of another one in the same directory.
     pub epoch: u64,
     /// How long after a process's end a survivor may still hold its captures.

@@ -5,13 +5,13 @@
 mod accounts;
 mod arguments;
 mod attributes;
+mod child_status;
 mod data;
 mod environment;
 mod executable;
 mod file_size;
 mod files;
 mod privileges;
-mod report;
 
 use std::collections::BTreeSet;
 use std::ffi::{CString, OsString, c_char};
@@ -29,10 +29,10 @@ use crate::engine::failure::{Stage, StartFailure};
 use crate::engine::restore::{Restore, with_dirs};
 use crate::engine::restriction::Restriction;
 pub(super) use accounts::Accounts;
-pub(super) use attributes::{Setting, What};
+pub(super) use attributes::{AttributeValue, ChildAttribute};
+pub(super) use child_status::{ChildStatus, SetupFailure};
 pub(super) use executable::Executable;
 pub(super) use privileges::{Privileges, VERSION as CAPABILITY_VERSION};
-pub(super) use report::{Failed, Report};
 
 /// What children can inherit of the agent, taken once at its start.
 pub struct Inherited {
@@ -77,8 +77,8 @@ impl Inherited {
     }
 }
 
-/// One step of the fd set-up, in the order of the spec.
-pub(super) enum Step {
+/// One action of the fd set-up, in the order of the spec.
+pub(super) enum FdAction {
     /// Put source number `source` at `target`.
     Put {
         /// The fd's number in the child.
@@ -116,23 +116,23 @@ pub(super) enum Step {
         /// The fd's number in the child.
         target: RawFd,
     },
-    /// What this fd needs could not be made; its error is in the report already.
+    /// What this fd needs could not be made; its error is in the status already.
     Failed {
         /// The fd's number in the child.
         target: RawFd,
     },
 }
 
-impl Step {
-    /// The number in the child of the fd that this step sets up.
+impl FdAction {
+    /// The number in the child of the fd that this action sets up.
     pub(super) fn target(&self) -> RawFd {
         match self {
-            Step::Put { target, .. }
-            | Step::Open { target, .. }
-            | Step::Dup { target, .. }
-            | Step::Close { target }
-            | Step::Inherit { target }
-            | Step::Failed { target } => *target,
+            FdAction::Put { target, .. }
+            | FdAction::Open { target, .. }
+            | FdAction::Dup { target, .. }
+            | FdAction::Close { target }
+            | FdAction::Inherit { target }
+            | FdAction::Failed { target } => *target,
         }
     }
 }
@@ -159,9 +159,9 @@ pub(super) struct LaunchContext {
 pub(super) struct LaunchRequest {
     pub(super) proc: ValidatedProc,
     /// For each of its fds, in order, what the parent has made for it.
-    pub(super) made: Vec<Made>,
-    /// Of as many steps as it has fds.
-    pub(super) report: Arc<Report>,
+    pub(super) made: Vec<ParentFd>,
+    /// Of as many actions as it has fds.
+    pub(super) status: Arc<ChildStatus>,
 }
 
 impl LaunchRequest {
@@ -178,13 +178,13 @@ pub(super) struct LaunchPlan {
     pub(super) executable: Executable,
     /// Null-terminated; points into `strings`.
     pub(super) argv: Vec<*const c_char>,
-    /// Null-terminated; points into `strings` and `heritage`.
+    /// Null-terminated; points into `strings` and `inherited`.
     pub(super) envp: Vec<*const c_char>,
-    /// What is set before the steps are taken, in order.
-    pub(super) settings: Vec<Setting>,
-    pub(super) steps: Vec<Step>,
+    /// What is set before the actions are taken, in order.
+    pub(super) attributes: Vec<ChildAttribute>,
+    pub(super) actions: Vec<FdAction>,
     /// What is set after that.
-    pub(super) late: Vec<Setting>,
+    pub(super) late_attributes: Vec<ChildAttribute>,
     pub(super) signals: SignalSets,
     /// Whether it stays in our session and process group.
     pub(super) shares_terminal: bool,
@@ -192,13 +192,13 @@ pub(super) struct LaunchPlan {
     pub(super) sources: Vec<OwnedFd>,
     /// Where the child has moved each source to; scratch space of the child's.
     pub(super) moved: Box<[AtomicI32]>,
-    /// Numbers at which no source may wait: those that some step sets up or duplicates. Sorted.
+    /// Numbers at which no source may wait: those that some action sets up or duplicates. Sorted.
     pub(super) reserved: Vec<RawFd>,
-    /// Fds from 3 up of the agent's that stay open until the steps have run, sorted.
+    /// Fds from 3 up of the agent's that stay open until the actions have run, sorted.
     pub(super) kept: Vec<RawFd>,
-    /// Fds that are passed on besides those of the steps.
+    /// Fds that are passed on besides those of the actions.
     pub(super) passed: Vec<RawFd>,
-    pub(super) report: Arc<Report>,
+    pub(super) status: Arc<ChildStatus>,
     /// The files that could not be made for fds.
     pub(super) not_made: Vec<NotMade>,
     /// Why files are refused, by the index of their fds.
@@ -223,7 +223,7 @@ pub(super) struct NotMade {
 unsafe impl Send for LaunchPlan {}
 
 /// What the parent has made for one fd of a spec.
-pub(super) enum Made {
+pub(super) enum ParentFd {
     /// Nothing was needed.
     Nothing,
     /// The child's end.
@@ -239,12 +239,12 @@ impl LaunchPlan {
     ///
     /// # Errors
     /// Why it is not even tried: it is restricted, a user is unknown, a file cannot be read. Fds that could not be made are
-    /// in the report.
+    /// in the status.
     pub(super) fn new(
-        draft: LaunchRequest,
-        surroundings: &LaunchContext,
+        request: LaunchRequest,
+        context: &LaunchContext,
     ) -> Result<LaunchPlan, Vec<StartFailure>> {
-        let LaunchRequest { proc, made, report } = draft;
+        let LaunchRequest { proc, made, status } = request;
         let LaunchContext {
             inherited,
             restriction,
@@ -253,7 +253,7 @@ impl LaunchPlan {
             accounts,
             max_file_size,
             privileges,
-        } = surroundings;
+        } = context;
         let restriction = restriction.as_deref();
         let mut sources = Vec::new();
         let mut failures = Vec::new();
@@ -267,10 +267,10 @@ impl LaunchPlan {
             Executable::Missing(libc::ENOENT)
         } else {
             // Whatever else is wrong, that it may not be started is all there is to say.
-            let whitelist = restriction.map(Restriction::executables);
-            executable::find(&proc, path, whitelist, &mut sources).map_err(|e| vec![e])?
+            let allowlist = restriction.map(Restriction::executables);
+            executable::find(&proc, path, allowlist, &mut sources).map_err(|e| vec![e])?
         };
-        let file_size = file_size::setting(&proc.attributes, *max_file_size)
+        let file_size = file_size::attribute(&proc.attributes, *max_file_size)
             .map_err(|failure| failures.push(failure));
         let fit = env.as_ref().map_or(Ok(()), |env| arguments::check(&proc, env));
         failures.extend(fit.err());
@@ -283,34 +283,35 @@ impl LaunchPlan {
         };
         let by_other = switch.other.is_some();
         let named: Vec<RawFd> = proc.fds.iter().map(|(fd, _)| fd.number()).collect();
-        let settings =
-            attributes::settings(&proc.attributes, switch, privileges, inherited.nofile, &named);
+        let planned =
+            attributes::plan(&proc.attributes, switch, privileges, inherited.nofile, &named);
         let cwd = match &proc.attributes.cwd {
             None => attributes::own_cwd(),
             Some(cwd) if cwd.starts_with('/') => Some(cwd.clone()),
             Some(cwd) => Some(attributes::below(attributes::own_cwd().as_deref(), cwd)),
         };
         let exe = Some(attributes::below(cwd.as_deref(), &proc.exe));
-        let _ = report.early().set(Resolved {
+        let _ = status.early().set(Resolved {
             exe,
             cwd: cwd.clone(),
             env: env.shown,
             dropped: env.dropped,
         });
         let signals = signals(&proc, inherited);
-        let mut steps = Vec::with_capacity(proc.fds.len());
+        let mut actions = Vec::with_capacity(proc.fds.len());
         let refused = files::refused(&proc, cwd.as_deref(), restriction);
-        for (((name, fd), made), errno) in proc.fds.into_iter().zip(made).zip(report.step_errnos())
+        for (((name, fd), made), errno) in
+            proc.fds.into_iter().zip(made).zip(status.action_errnos())
         {
-            let opened = |step| files::confine(step, cwd.as_deref(), restriction, errno);
+            let opened = |action| files::confine(action, cwd.as_deref(), restriction, errno);
             let made = match (&fd, made) {
-                (ValidatedFd::Data(bytes), Made::Nothing) => {
+                (ValidatedFd::Data(bytes), ParentFd::Nothing) => {
                     with_dirs(restore.as_ref(), || data::open(bytes, files))
-                        .map_or_else(|e| Made::Failed(errno_of(&e)), Made::Source)
+                        .map_or_else(|e| ParentFd::Failed(errno_of(&e)), ParentFd::Source)
                 }
                 (_, made) => made,
             };
-            steps.push(opened(step(name.number(), &fd, made, &mut sources, errno)));
+            actions.push(opened(action(name.number(), &fd, made, &mut sources, errno)));
         }
         let mut strings: Vec<CString> = proc.argv.iter().map(|arg| c_string(arg)).collect();
         let argv = pointers(strings.iter());
@@ -319,25 +320,25 @@ impl LaunchPlan {
             // Another user's process has no file of ours that its spec does not name.
             .filter(|_| !by_other)
             .filter(|fd| inherited.fds.binary_search(fd).is_ok())
-            .filter(|fd| steps.iter().all(|step| step.target() != *fd))
+            .filter(|fd| actions.iter().all(|action| action.target() != *fd))
             .collect();
-        let (reserved, kept) = numbers(&steps, &passed, inherited);
+        let (reserved, kept) = numbers(&actions, &passed, inherited);
         Ok(LaunchPlan {
             exe: proc.exe,
             executable,
             argv,
             envp: env.envp,
-            settings: file_size.into_iter().chain(settings.early).collect(),
+            attributes: file_size.into_iter().chain(planned.early).collect(),
             moved: sources.iter().map(|_| AtomicI32::new(-1)).collect(),
-            steps,
-            late: settings.late,
+            actions,
+            late_attributes: planned.late,
             signals,
             shares_terminal: proc.shares_terminal,
             sources,
             reserved,
             kept,
             passed,
-            report,
+            status,
             not_made: Vec::new(),
             refused,
             _strings: strings,
@@ -347,11 +348,11 @@ impl LaunchPlan {
 
     /// What is known once the child has exec'd, or has failed to.
     pub(super) fn resolved(&self) -> Resolved {
-        let early = self.report.early().get().cloned().unwrap_or_default();
-        let cwd = self.report.cwd().or(early.cwd);
-        let tried = usize::try_from(self.report.candidate().load(Ordering::Acquire)).ok();
+        let early = self.status.early().get().cloned().unwrap_or_default();
+        let cwd = self.status.cwd().or(early.cwd);
+        let tried = usize::try_from(self.status.candidate().load(Ordering::Acquire)).ok();
         let exe = match &self.executable {
-            Executable::Paths(paths) if self.report.exec_errno().load(Ordering::Acquire) == 0 => {
+            Executable::Paths(paths) if self.status.exec_errno().load(Ordering::Acquire) == 0 => {
                 tried.and_then(|tried| paths.get(tried)).map(|path| path.to_string_lossy())
             }
             Executable::Opened { found, .. } => Some(found.to_string_lossy()),
@@ -363,8 +364,8 @@ impl LaunchPlan {
 
     /// Gives what is put at the fd with this index, which was to be made later.
     pub(super) fn provide(&mut self, index: usize, source: OwnedFd) {
-        if let Some(step) = self.steps.get_mut(index) {
-            *step = Step::Put { target: step.target(), source: self.sources.len() };
+        if let Some(action) = self.actions.get_mut(index) {
+            *action = FdAction::Put { target: action.target(), source: self.sources.len() };
             self.sources.push(source);
             self.moved = self.sources.iter().map(|_| AtomicI32::new(-1)).collect();
         }
@@ -378,7 +379,7 @@ impl LaunchPlan {
         path: Option<&str>,
         detail: Option<String>,
     ) {
-        if let Some(place) = self.report.step_errnos().nth(index) {
+        if let Some(place) = self.status.action_errnos().nth(index) {
             place.store(errno, Ordering::Relaxed);
         }
         self.not_made.push(NotMade { index, path: path.map(str::to_owned), detail });
@@ -391,9 +392,9 @@ impl LaunchPlan {
 }
 
 /// The fds for which the parent could not make what they need.
-fn not_made(proc: &ValidatedProc, made: &[Made]) -> impl Iterator<Item = StartFailure> {
+fn not_made(proc: &ValidatedProc, made: &[ParentFd]) -> impl Iterator<Item = StartFailure> {
     proc.fds.iter().zip(made).filter_map(|((fd, _), made)| match made {
-        Made::Failed(errno) => Some(StartFailure::new(Stage::Fd(fd.number()), *errno, None)),
+        ParentFd::Failed(errno) => Some(StartFailure::new(Stage::Fd(fd.number()), *errno, None)),
         _ => None,
     })
 }
@@ -422,27 +423,27 @@ fn pointers<'a>(strings: impl Iterator<Item = &'a CString>) -> Vec<*const c_char
     strings.map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
 }
 
-fn step(
+fn action(
     target: RawFd,
     fd: &ValidatedFd,
-    made: Made,
+    made: ParentFd,
     sources: &mut Vec<OwnedFd>,
     errno: &AtomicI32,
-) -> Step {
+) -> FdAction {
     match (fd, made) {
-        (_, Made::Failed(failed)) => {
+        (_, ParentFd::Failed(failed)) => {
             errno.store(failed, Ordering::Relaxed);
-            Step::Failed { target }
+            FdAction::Failed { target }
         }
-        (_, Made::Source(source)) => {
+        (_, ParentFd::Source(source)) => {
             sources.push(source);
-            Step::Put { target, source: sources.len() - 1 }
+            FdAction::Put { target, source: sources.len() - 1 }
         }
-        (_, Made::Later) => Step::Failed { target },
-        (ValidatedFd::Inherit, Made::Nothing) => Step::Inherit { target },
-        (ValidatedFd::Close, Made::Nothing) => Step::Close { target },
-        (ValidatedFd::Dup(from), Made::Nothing) => Step::Dup { target, from: *from },
-        (ValidatedFd::Open { path, flags, mode }, Made::Nothing) => Step::Open {
+        (_, ParentFd::Later) => FdAction::Failed { target },
+        (ValidatedFd::Inherit, ParentFd::Nothing) => FdAction::Inherit { target },
+        (ValidatedFd::Close, ParentFd::Nothing) => FdAction::Close { target },
+        (ValidatedFd::Dup(from), ParentFd::Nothing) => FdAction::Dup { target, from: *from },
+        (ValidatedFd::Open { path, flags, mode }, ParentFd::Nothing) => FdAction::Open {
             target,
             directory: None,
             path: c_string(path),
@@ -450,9 +451,12 @@ fn step(
             mode: *mode as libc::mode_t,
         },
         // The parent makes a source for each of these, or says why not.
-        (ValidatedFd::Capture(_) | ValidatedFd::Pipe(_) | ValidatedFd::Data(_), Made::Nothing) => {
+        (
+            ValidatedFd::Capture(_) | ValidatedFd::Pipe(_) | ValidatedFd::Data(_),
+            ParentFd::Nothing,
+        ) => {
             errno.store(libc::EBADF, Ordering::Relaxed);
-            Step::Failed { target }
+            FdAction::Failed { target }
         }
     }
 }
@@ -472,15 +476,19 @@ fn open_flags(flags: OpenFlags) -> libc::c_int {
         }
 }
 
-/// The numbers that sources must keep clear of, and the agent's fds that must stay open for the steps.
-fn numbers(steps: &[Step], passed: &[RawFd], inherited: &Inherited) -> (Vec<RawFd>, Vec<RawFd>) {
+/// The numbers that sources must keep clear of, and the agent's fds that must stay open for the actions.
+fn numbers(
+    actions: &[FdAction],
+    passed: &[RawFd],
+    inherited: &Inherited,
+) -> (Vec<RawFd>, Vec<RawFd>) {
     let mut reserved: BTreeSet<RawFd> = passed.iter().copied().collect();
     let mut kept = reserved.clone();
-    for step in steps {
-        reserved.insert(step.target());
-        let needed = match step {
-            Step::Inherit { target } => *target,
-            Step::Dup { from, .. } => {
+    for action in actions {
+        reserved.insert(action.target());
+        let needed = match action {
+            FdAction::Inherit { target } => *target,
+            FdAction::Dup { from, .. } => {
                 reserved.insert(*from);
                 *from
             }

@@ -5,20 +5,20 @@
 //! would make *any* allowed program run other code, or have the agent read and write files for a spec: [variables](variables) that
 //! a loader or an interpreter obeys, and files outside of the configured directories.
 
+mod allowlist;
 pub(super) mod open;
 mod variables;
-mod whitelist;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-pub use whitelist::Whitelist;
+pub use allowlist::Allowlist;
 
 /// What specs are restricted to.
 #[derive(Clone, Debug, Default)]
 pub struct Restriction {
-    executables: Whitelist,
+    executables: Allowlist,
     variables: Vec<String>,
     directories: Vec<PathBuf>,
 }
@@ -34,7 +34,7 @@ pub(super) struct Below {
 
 impl Restriction {
     /// Restricts processes to these executables. No variable that a loader or an interpreter obeys is passed on, and no file is opened.
-    pub fn new(executables: Whitelist) -> Restriction {
+    pub fn new(executables: Allowlist) -> Restriction {
         Restriction { executables, ..Restriction::default() }
     }
 
@@ -49,7 +49,7 @@ impl Restriction {
     }
 
     /// What may be started.
-    pub(super) fn executables(&self) -> &Whitelist {
+    pub(super) fn executables(&self) -> &Allowlist {
         &self.executables
     }
 

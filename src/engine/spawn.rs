@@ -5,12 +5,12 @@
 //! the clones overlap. A child that waits longer (opening a FIFO, a file on a dead mount) holds only its
 //! thread: when all are held, more are started, up to [`MAX_THREADS`]. So does a thread that waits for a directory service.
 //!
-//! Where it matters who the parent is, they only plan, and [order](orders) the child of a [proxy].
+//! Where it matters who the parent is, they only plan, and [have](helper_pool) a [clone helper](clone_helper) clone the child.
 
 mod clone;
+mod clone_helper;
 mod explain;
-mod orders;
-mod proxy;
+mod helper_pool;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -27,10 +27,12 @@ use crate::engine::capture::filter::Order;
 use crate::engine::creds::Creds;
 use crate::engine::event::Resolved;
 use crate::engine::failure::{Stage, StartFailure};
-use crate::engine::plan::{Failed, LaunchContext, LaunchPlan, LaunchRequest, Report, Step};
+use crate::engine::plan::{
+    ChildStatus, FdAction, LaunchContext, LaunchPlan, LaunchRequest, SetupFailure,
+};
 use crate::engine::sys::{self, Stack};
-use crate::mem::text_pages::{Floor, Footprint};
-use orders::{Ordered, Orders};
+use crate::mem::text_pages::{Floor, TextPages};
+use helper_pool::{HelperPool, PendingSpawn};
 
 const PERMANENT_THREADS: usize = 4;
 /// As many set-ups can wait at once; a thread that waits costs some 20 KB.
@@ -42,7 +44,7 @@ const THREAD_STACK: usize = 256 * 1024;
 pub(super) struct SpawnJob {
     /// The engine's number of the process.
     pub(super) serial: u64,
-    pub(super) draft: LaunchRequest,
+    pub(super) request: LaunchRequest,
     /// What is to be made before.
     pub(super) tasks: Vec<Task>,
 }
@@ -100,19 +102,19 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// The child that was cloned from a plan, of which the kernel has told the report.
+    /// The child that was cloned from a plan, of which the kernel has told the status.
     fn of(pid: i32, plan: &LaunchPlan) -> Child {
-        // SAFETY: the kernel has made this descriptor for us; the engine only ever borrows its number from the report.
-        let pidfd = unsafe { OwnedFd::from_raw_fd(plan.report.pidfd().load(Ordering::Acquire)) };
+        // SAFETY: the kernel has made this descriptor for us; the engine only ever borrows its number from the status.
+        let pidfd = unsafe { OwnedFd::from_raw_fd(plan.status.pidfd().load(Ordering::Acquire)) };
         Child { pid, pidfd }
     }
 
-    /// The child that a proxy has cloned. Nobody but the engine reaps it, so the number is its own.
+    /// The child that a clone helper has cloned. Nobody but the engine reaps it, so the number is its own.
     ///
     /// # Errors
     /// The OS error where a descriptor of it cannot be had; then it is killed.
-    fn of_proxy(pid: i32, plan: &LaunchPlan) -> io::Result<Child> {
-        plan.report.pidfd_of(pid).map(|_| Child::of(pid, plan)).inspect_err(|_| {
+    fn of_helper(pid: i32, plan: &LaunchPlan) -> io::Result<Child> {
+        plan.status.pidfd_of(pid).map(|_| Child::of(pid, plan)).inspect_err(|_| {
             let pid = Pid::from_raw(pid);
             let _ = kill(pid, SIGKILL);
             let _ = waitpid(pid, None);
@@ -132,9 +134,9 @@ pub(super) struct SpawnPool {
 struct Shared {
     state: Mutex<State>,
     work: Condvar,
-    orders: Arc<Orders>,
-    surroundings: LaunchContext,
-    footprint: Footprint,
+    helpers: Arc<HelperPool>,
+    context: LaunchContext,
+    text_pages: TextPages,
 }
 
 struct State {
@@ -145,7 +147,7 @@ struct State {
     waking: bool,
     closed: bool,
     /// The processes that are being made, or of which the engine has not taken note, by its numbers.
-    making: HashMap<u64, Arc<Report>>,
+    making: HashMap<u64, Arc<ChildStatus>>,
 }
 
 impl Shared {
@@ -167,7 +169,7 @@ impl SpawnPool {
     ///
     /// # Errors
     /// The OS error where not even one thread can be had.
-    pub(super) fn new(surroundings: LaunchContext, deliver: Deliver) -> io::Result<Self> {
+    pub(super) fn new(context: LaunchContext, deliver: Deliver) -> io::Result<Self> {
         let state = State {
             queue: VecDeque::new(),
             threads: 0,
@@ -177,8 +179,8 @@ impl SpawnPool {
             making: HashMap::new(),
         };
         let (state, work) = (Mutex::new(state), Condvar::new());
-        let (orders, footprint) = (Arc::new(Orders::new()?), Footprint::new());
-        let shared = Arc::new(Shared { state, work, orders, surroundings, footprint });
+        let (helpers, text_pages) = (Arc::new(HelperPool::new()?), TextPages::new());
+        let shared = Arc::new(Shared { state, work, helpers, context, text_pages });
         let pool = SpawnPool { shared, deliver };
         for i in 0..PERMANENT_THREADS {
             match pool.add_thread() {
@@ -189,11 +191,11 @@ impl SpawnPool {
         Ok(pool)
     }
 
-    /// Queues a job. One that a proxy is to do need not be begun before [`begin`](Self::begin) is called: a thread that plans several at once is
+    /// Queues a job. One that a clone helper is to do need not be begun before [`begin`](Self::begin) is called: a thread that plans several at once is
     /// woken once.
     pub(super) fn push(&self, job: SpawnJob) {
         let mut state = self.shared.lock();
-        let can_wait = job.draft.is_for_main_thread();
+        let can_wait = job.request.is_for_main_thread();
         state.queue.push_back(job);
         if !can_wait {
             self.shared.wake_one(&mut state);
@@ -222,16 +224,16 @@ impl SpawnPool {
         self.shared.lock().queue.len()
     }
 
-    /// How many planned jobs no proxy has begun.
-    pub(super) fn ordered(&self) -> usize {
-        self.shared.orders.waiting()
+    /// How many planned jobs no clone helper has begun.
+    pub(super) fn pending_clones(&self) -> usize {
+        self.shared.helpers.waiting()
     }
 
     /// The processes of which there are children that the engine has not [taken note](Self::taken) of: their numbers and the pids. A child that
     /// is being made is known once it has a session of its own.
     pub(super) fn just_made(&self) -> Vec<(u64, i32)> {
         let state = self.shared.lock();
-        let pids = state.making.iter().map(|(serial, report)| (*serial, report.pid()));
+        let pids = state.making.iter().map(|(serial, status)| (*serial, status.pid()));
         pids.map(|(serial, pid)| (serial, pid.load(Ordering::Acquire)))
             .filter(|(_, pid)| *pid != 0)
             .collect()
@@ -244,30 +246,30 @@ impl SpawnPool {
 
     /// Readable when there is something to [collect](Self::collect).
     pub(super) fn cloned(&self) -> BorrowedFd<'_> {
-        self.shared.orders.done()
+        self.shared.helpers.done()
     }
 
-    /// What became of jobs that were not delivered: those whose children were cloned by proxies.
+    /// What became of jobs that were not delivered: those whose children were cloned by clone helpers.
     pub(super) fn collect(&self) -> Vec<Spawned> {
-        self.shared.orders.collect()
+        self.shared.helpers.collect()
     }
 
-    /// Ends the proxies, which would not outlive this program as they must if another one took its place. Nothing must be in the making.
-    pub(super) fn end_proxies(&self) {
-        self.shared.orders.end_proxies();
+    /// Ends the clone helpers, which would not outlive this program as they must if another one took its place. Nothing must be in the making.
+    pub(super) fn end_helpers(&self) {
+        self.shared.helpers.end_helpers();
     }
 
-    /// Makes a proxy for every planned job that waits, if none is free: they are held by children's set-ups.
-    pub(super) fn relieve_proxies(&self) {
-        self.shared.orders.relieve();
+    /// Makes a clone helper for every planned job that waits, if none is free: they are held by children's set-ups.
+    pub(super) fn grow_helpers(&self) {
+        self.shared.helpers.grow();
     }
 
     /// Starts a thread for every job that waits, if none is idle: they are held by children's set-ups.
-    pub(super) fn relieve(&self) {
+    pub(super) fn grow(&self) {
         let state = self.shared.lock();
         let needed = match state.idle {
             0 => state.queue.len().min(MAX_THREADS.saturating_sub(state.threads)),
-            // One that plans for proxies is held by what it asks: the others have not been told of more.
+            // A thread that plans for clone helpers is held by what it asks: the others have not been told of more.
             _ => {
                 self.shared.work.notify_all();
                 0
@@ -309,7 +311,7 @@ impl Drop for SpawnPool {
         state.queue.clear();
         self.shared.work.notify_all();
         drop(state);
-        self.shared.orders.close();
+        self.shared.helpers.close();
     }
 }
 
@@ -330,9 +332,9 @@ fn serve(shared: &Shared, deliver: &Deliver, stack: &Stack) {
             state.idle -= 1;
             state.waking = false;
         };
-        state.making.insert(job.serial, Arc::clone(&job.draft.report));
-        // A proxy stands still in our stead.
-        let stands_still = |job: &SpawnJob| !job.draft.is_for_main_thread();
+        state.making.insert(job.serial, Arc::clone(&job.request.status));
+        // A clone helper stands still in our stead.
+        let stands_still = |job: &SpawnJob| !job.request.is_for_main_thread();
         if state.queue.front().is_some_and(|next| stands_still(&job) || stands_still(next)) {
             shared.wake_one(&mut state);
         }
@@ -343,25 +345,25 @@ fn serve(shared: &Shared, deliver: &Deliver, stack: &Stack) {
     }
 }
 
-/// Plans a child, and clones it, or orders it of a proxy where it matters who its parent is; then what becomes of it is collected.
+/// Plans a child, and clones it, or has a clone helper clone it where it matters who its parent is; then what becomes of it is collected.
 fn spawn(job: SpawnJob, stack: &Stack, shared: &Shared) -> Option<Spawned> {
-    let SpawnJob { serial, draft, tasks } = job;
-    let report = Arc::clone(&draft.report);
-    let for_main_thread = draft.is_for_main_thread();
-    let mut plan = match LaunchPlan::new(draft, &shared.surroundings) {
+    let SpawnJob { serial, request, tasks } = job;
+    let status = Arc::clone(&request.status);
+    let for_main_thread = request.is_for_main_thread();
+    let mut plan = match LaunchPlan::new(request, &shared.context) {
         Ok(plan) => plan,
         Err(failures) => {
             let not_made = tasks.iter().map(|task| task.index).collect();
-            let resolved = report.early().get().cloned().unwrap_or_default();
+            let resolved = status.early().get().cloned().unwrap_or_default();
             return Some(Spawned { failures, not_made, resolved, ..Spawned::nothing(serial) });
         }
     };
     let (filters, not_made) = carry_out(tasks, &mut plan);
-    let floor = shared.footprint.lighten();
+    let floor = shared.text_pages.drop_before_clone();
     if for_main_thread {
-        let ordered = Ordered::new(serial, plan, filters, not_made, floor);
-        let Err((ordered, error)) = shared.orders.order(ordered) else { return None };
-        Some(ordered.failed(error))
+        let pending = PendingSpawn::new(serial, plan, filters, not_made, floor);
+        let Err((pending, error)) = shared.helpers.submit(pending) else { return None };
+        Some(pending.failed(error))
     } else {
         let cloned = clone::here(&plan, stack);
         Some(Spawned {
@@ -383,7 +385,7 @@ fn outcome(
         Ok(child) => (Some(child), failures(plan), plan.resolved()),
         Err(error) => {
             let errno = error.raw_os_error().unwrap_or(0);
-            let early = plan.report.early().get().cloned().unwrap_or_default();
+            let early = plan.status.early().get().cloned().unwrap_or_default();
             // What was missing before the fork is told all the same.
             let mut failures = fd_failures(plan);
             failures.push(StartFailure::new(Stage::Fork, errno, None));
@@ -393,11 +395,11 @@ fn outcome(
     Spawned { child, failures, filters, not_made, resolved, ..Spawned::nothing(serial) }
 }
 
-/// Makes what captures need; what cannot be made fails in the child's report, with every other failing fd.
+/// Makes what captures need; what cannot be made fails in the child's status, with every other failing fd.
 fn carry_out(tasks: Vec<Task>, plan: &mut LaunchPlan) -> (Vec<(usize, Child)>, Vec<usize>) {
     let mut filters = Vec::new();
     let mut not_made = Vec::new();
-    let creds = if tasks.is_empty() { Creds::default() } else { Creds::of(&plan.settings) };
+    let creds = if tasks.is_empty() { Creds::default() } else { Creds::of(&plan.attributes) };
     for Task { index, order, filter } in tasks {
         let made = match filter {
             None => order.open_named(&creds).map(|source| plan.provide(index, source)),
@@ -413,29 +415,31 @@ fn carry_out(tasks: Vec<Task>, plan: &mut LaunchPlan) -> (Vec<(usize, Child)>, V
     (filters, not_made)
 }
 
-/// What the report says once the child has exec'd or ended.
+/// What the status says once the child has exec'd or ended.
 fn failures(plan: &LaunchPlan) -> Vec<StartFailure> {
-    let report: &Report = &plan.report;
-    let setting = report.failed().map(|(what, errno)| {
-        let setting = match what {
-            Failed::Session => None,
-            Failed::Setting(index) => plan.settings.iter().chain(&plan.late).nth(index),
+    let status: &ChildStatus = &plan.status;
+    let attribute = status.failed().map(|(what, errno)| {
+        let attribute = match what {
+            SetupFailure::Session => None,
+            SetupFailure::Attribute(index) => {
+                plan.attributes.iter().chain(&plan.late_attributes).nth(index)
+            }
         };
-        let (stage, path) =
-            setting.map_or((Stage::Session, None), |setting| (setting.stage, setting.path.clone()));
+        let (stage, path) = attribute
+            .map_or((Stage::Session, None), |attribute| (attribute.stage, attribute.path.clone()));
         StartFailure::new(stage, errno, path)
     });
-    let failed: Vec<StartFailure> = setting.into_iter().chain(fd_failures(plan)).collect();
+    let failed: Vec<StartFailure> = attribute.into_iter().chain(fd_failures(plan)).collect();
     if !failed.is_empty() {
         return failed;
     }
-    if report.reached_exec().load(Ordering::Acquire) == 0 {
+    if status.reached_exec().load(Ordering::Acquire) == 0 {
         return vec![StartFailure::new(Stage::Setup, 0, None)];
     }
-    match report.exec_errno().load(Ordering::Acquire) {
+    match status.exec_errno().load(Ordering::Acquire) {
         0 => Vec::new(),
         errno => {
-            let missing = report.exe_missing().load(Ordering::Acquire) != 0;
+            let missing = status.exe_missing().load(Ordering::Acquire) != 0;
             let detail = if missing { None } else { explain::exec(plan, errno) };
             let path = Some(plan.exe.clone());
             vec![StartFailure { stage: Stage::Exec { missing }, errno, path, detail }]
@@ -445,32 +449,32 @@ fn failures(plan: &LaunchPlan) -> Vec<StartFailure> {
 
 /// The fds that could not be set up, as far as they were tried.
 fn fd_failures(plan: &LaunchPlan) -> Vec<StartFailure> {
-    plan.steps
+    plan.actions
         .iter()
-        .zip(plan.report.step_errnos())
+        .zip(plan.status.action_errnos())
         .enumerate()
-        .map(|(index, (step, errno))| (index, step, errno.load(Ordering::Acquire)))
+        .map(|(index, (action, errno))| (index, action, errno.load(Ordering::Acquire)))
         .filter(|(_, _, errno)| *errno != 0)
-        .map(|(index, step, errno)| {
+        .map(|(index, action, errno)| {
             let not_made = plan.not_made.iter().find(|not_made| not_made.index == index);
-            let path = match step {
-                Step::Open { path, .. } => Some(path.to_string_lossy().into_owned()),
+            let path = match action {
+                FdAction::Open { path, .. } => Some(path.to_string_lossy().into_owned()),
                 _ => not_made.and_then(|not_made| not_made.path.clone()),
             };
             let refused = plan.refused.iter().find(|(at, _)| *at == index);
             let detail = refused
                 .map(|(_, why)| why.clone())
                 .or_else(|| not_made.and_then(|not_made| not_made.detail.clone()))
-                .or_else(|| led_out(step, path.as_deref(), errno));
-            StartFailure { detail, ..StartFailure::new(Stage::Fd(step.target()), errno, path) }
+                .or_else(|| led_out(action, path.as_deref(), errno));
+            StartFailure { detail, ..StartFailure::new(Stage::Fd(action.target()), errno, path) }
         })
         .collect()
 }
 
 /// What an errno leaves out of a file that was to be below a directory.
-fn led_out(step: &Step, path: Option<&str>, errno: i32) -> Option<String> {
-    let confined = match step {
-        Step::Open { directory, .. } => directory.is_some(),
+fn led_out(action: &FdAction, path: Option<&str>, errno: i32) -> Option<String> {
+    let confined = match action {
+        FdAction::Open { directory, .. } => directory.is_some(),
         _ => errno == libc::EXDEV,
     };
     let path = path.filter(|_| confined && matches!(errno, libc::EXDEV | libc::ELOOP))?;

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::engine::faults::{self, Call};
+use crate::engine::failpoints::{self, Call};
 use crate::engine::permitted;
 
 /// Sets the signal of a broken lease; as in the kernel's `fcntl.h`.
@@ -85,7 +85,7 @@ pub(super) fn leave_own_umask() -> io::Result<()> {
 /// # Errors
 /// The OS error.
 pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    faults::pass(Call::Pipe)?;
+    failpoints::check(Call::Pipe)?;
     Ok(nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?)
 }
 
@@ -94,7 +94,7 @@ pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 /// # Errors
 /// The OS error.
 pub(crate) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
-    faults::pass(Call::Nonblocking)?;
+    failpoints::check(Call::Nonblocking)?;
     // SAFETY: plain fcntl on a descriptor that we own.
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) })?;
     Ok(())

@@ -22,7 +22,7 @@ use super::private_dir::{DirHandover, PrivateDir, random_name, touch};
 use super::protocol::{KeeperSettings, Opening};
 use super::registry::{self, SOCKET, STARTING, WISH, absolute};
 use super::sweep::{FILES, JOURNAL, SHARED_MEMORY, base, memory_name, sweep_place, sweep_registry};
-use crate::engine::Places;
+use crate::engine::CaptureDirs;
 use crate::path_bytes;
 
 /// Where captures go if they cannot go where they should, and nobody has chosen the place.
@@ -375,11 +375,11 @@ impl Instance {
     }
 
     /// Where captures go.
-    pub fn places(&self) -> Places {
+    pub fn places(&self) -> CaptureDirs {
         let stores = self.stores();
         let files = stores.files.path().to_path_buf();
         let memory = stores.memory.as_ref().map_or(&stores.files, |memory| memory);
-        Places { files, memory: memory.path().to_path_buf() }
+        CaptureDirs { files, memory: memory.path().to_path_buf() }
     }
 
     /// Makes the directories of captures again, for an engine that finds them gone.

@@ -15,7 +15,7 @@ use super::listeners::{Address, FileId, MissingListener};
 use super::meaning::Mode;
 use super::process_table::ProcessEntry;
 use crate::config::{LogLevel, LogSettings};
-use crate::engine::{Ended, Restriction, Started, StopFailure, StopOrder, TimePoint, Whitelist};
+use crate::engine::{Allowlist, Ended, Restriction, Started, StopFailure, StopOrder, TimePoint};
 use crate::page_key::PageKey;
 use crate::path_bytes;
 use crate::spec::{LimitSpec, ProcId, Validated};
@@ -97,7 +97,7 @@ impl Allowed {
         if self.executables.is_empty() {
             return Ok(None);
         }
-        let restriction = Restriction::new(Whitelist::new(self.executables.clone())?)
+        let restriction = Restriction::new(Allowlist::new(self.executables.clone())?)
             .allow_variables(self.variables.clone())
             .allow_directories(self.directories.clone());
         Ok(Some(restriction))

@@ -20,21 +20,21 @@ use crate::engine::procfs::parse_peaks;
 const KEPT: Duration = Duration::from_millis(20);
 
 /// When pages were last given back.
-pub(crate) struct Footprint(Mutex<Option<Instant>>);
+pub(crate) struct TextPages(Mutex<Option<Instant>>);
 
-impl Footprint {
+impl TextPages {
     pub(crate) fn new() -> Self {
-        Footprint(Mutex::new(None))
+        TextPages(Mutex::new(None))
     }
 
     /// Gives pages back, if that was not done lately. To be called just before a process is cloned, of which this is the floor.
-    pub(crate) fn lighten(&self) -> Floor {
+    pub(crate) fn drop_before_clone(&self) -> Floor {
         // Whoever is about it does it for all.
         if let Ok(mut last) = self.0.try_lock()
             && last.is_none_or(|last| last.elapsed() >= KEPT)
         {
             *last = Some(Instant::now());
-            reduce();
+            drop_text_pages();
         }
         Floor::During(current())
     }
@@ -168,9 +168,9 @@ struct Range {
 }
 
 /// Gives back the pages of code, and has the kernel count the most that was resident anew.
-pub(crate) fn reduce() {
+pub(crate) fn drop_text_pages() {
     let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
-    for Range { start, length } in maps.lines().filter_map(unchanged) {
+    for Range { start, length } in maps.lines().filter_map(immutable_mapping) {
         // SAFETY: the range is a private mapping of a file that nobody in this process can have changed, so what is read
         // there after this is what was read before; a mapping that is gone by now gives an error.
         unsafe {
@@ -182,7 +182,7 @@ pub(crate) fn reduce() {
 
 /// The range of a line of `/proc/self/maps`, if it is of a program's or library's file and has never been writable: code,
 /// and constants, which are at the file's beginning. What the linker has written and then protected is neither.
-fn unchanged(line: &str) -> Option<Range> {
+fn immutable_mapping(line: &str) -> Option<Range> {
     let mut words = line.split_ascii_whitespace();
     let (range, perms, offset) = (words.next()?, words.next()?, words.next()?);
     let (_device, inode, path) = (words.next()?, words.next()?, words.next()?);
@@ -202,17 +202,17 @@ mod tests {
 
     #[test]
     fn a_floor_covers_what_was_resident_when_a_process_was_executed() {
-        let footprint = Footprint::new();
-        let before = footprint.lighten().executed();
+        let text_pages = TextPages::new();
+        let before = text_pages.drop_before_clone().executed();
         let mark = mark();
         assert!(before.covers(mark) && before.covers(mark + MARGIN));
         assert!(!before.covers(mark * 2 + 100 * MARGIN));
         // It stays so, whatever is resident later; and what was executed then has another floor.
         let block = vec![1_u8; 64 << 20];
-        let (later, grown) = (footprint.lighten().executed(), block.len() as i64 / 1024);
+        let (later, grown) = (text_pages.drop_before_clone().executed(), block.len() as i64 / 1024);
         assert!(std::hint::black_box(&block).iter().all(|byte| *byte == 1));
         assert!(later.covers(grown) && Floor::Ever.covers(grown));
-        reduce();
+        drop_text_pages();
         drop(block);
         assert!(later.covers(grown) && Floor::Ever.covers(grown));
         // Nobody knows in which of the two it was executed.
@@ -233,7 +233,7 @@ mod tests {
 7f0000002000-7f0000003000 rwxp 00000000 fe:00 99                         /written
 7ffd00000000-7ffd00002000 r-xp 00000000 00:00 0                          [vdso]
 nonsense";
-        let found: Vec<Range> = maps.lines().filter_map(unchanged).collect();
+        let found: Vec<Range> = maps.lines().filter_map(immutable_mapping).collect();
         assert_eq!(
             found,
             [
@@ -251,7 +251,7 @@ nonsense";
         std::thread::scope(|scope| {
             let workers: Vec<_> =
                 (0..4).map(|_| scope.spawn(|| (0..50).map(|_| work()).max())).collect();
-            (0..20).for_each(|_| reduce());
+            (0..20).for_each(|_| drop_text_pages());
             assert!(workers.into_iter().all(|worker| worker.join().unwrap() == Some(before)));
         });
         let text =

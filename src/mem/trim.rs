@@ -14,5 +14,5 @@ pub(crate) fn trim_memory() {
     unsafe {
         libc::malloc_trim(0);
     }
-    text_pages::reduce();
+    text_pages::drop_text_pages();
 }

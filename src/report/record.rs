@@ -24,7 +24,7 @@ use super::status::{ProcState, Status};
 use super::times::Times;
 use crate::engine::procfs::{Clock, ProcFs, RawIo, RawPeaks, RawStat, RawStatm};
 use crate::engine::{
-    Capture, Captures, Ended, Extent, Loss, Resolved, StartFailure, Started, StopCause,
+    Capture, CaptureSize, Captures, Ended, Loss, Resolved, StartFailure, Started, StopCause,
     StopFailure, Survivor, Survivors, TimePoint, Truncation,
 };
 use crate::spec::{FdName, Identity, ProcId};
@@ -382,8 +382,8 @@ impl ProcessRecord {
             .iter()
             .filter_map(|(fd, capture)| {
                 let capture = capture?;
-                let extent = if nothing { Extent::default() } else { capture.extent() };
-                let limit = (extent.dropped > 0).then_some(CaptureReason::Limit);
+                let size = if nothing { CaptureSize::default() } else { capture.size() };
+                let limit = (size.dropped > 0).then_some(CaptureReason::Limit);
                 let reason = match (self.is_running(), cut_short(fd)) {
                     (true, _) => None,
                     (false, setup @ Some(CaptureReason::Setup)) => setup,
@@ -391,14 +391,14 @@ impl ProcessRecord {
                 };
                 let spec = capture.spec();
                 let report = CaptureReport {
-                    length: extent.length,
-                    dropped: extent.dropped,
+                    length: size.length,
+                    dropped: size.dropped,
                     complete: !self.is_running() && reason.is_none(),
                     reason,
                     sha256: capture.sha256().map(|sha256| sha256.to_string()),
                     path: spec.file.as_ref().map(|file| file.path.clone()),
                     compression: spec.compress,
-                    stored: spec.compress.map(|_| extent.stored),
+                    stored: spec.compress.map(|_| size.stored),
                 };
                 Some((fd.to_string(), report))
             })

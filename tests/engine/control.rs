@@ -7,7 +7,7 @@ mod unknown;
 
 use crate::support::engine::*;
 use procstar::engine::{
-    Engine, Kinship, Stage, StopCause, StopOrder, become_subreaper, procfs::ProcFs,
+    Engine, Relation, Stage, StopCause, StopOrder, become_subreaper, procfs::ProcFs,
 };
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -184,15 +184,15 @@ fn survivors_are_listed_with_what_tells_whose_they_are() {
     let mut rig = Rig::new(options());
     let table = [
         // First, for later ones are not the only ones that may have started it.
-        ("daemon", "setsid sleep 600 & echo $!; sleep 0.1", vec![Kinship::Alone]),
+        ("daemon", "setsid sleep 600 & echo $!; sleep 0.1", vec![Relation::Inferred]),
         ("none", "true", vec![]),
-        ("holds", "sleep 600 & echo $!", vec![Kinship::Group]),
+        ("holds", "sleep 600 & echo $!", vec![Relation::Group]),
         (
             "below",
             "(sleep 600 & echo $!; wait) & echo $!; read x < <(sleep 0.05)",
-            vec![Kinship::Group, Kinship::Descendant],
+            vec![Relation::Group, Relation::Descendant],
         ),
-        ("group", "set -m; sleep 600 >&2 & echo $!", vec![Kinship::Session]),
+        ("group", "set -m; sleep 600 >&2 & echo $!", vec![Relation::Session]),
     ];
     for (id, script, how) in table {
         let mut proc = with(script, json!({}));

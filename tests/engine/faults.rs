@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::support::engine::*;
-use procstar::engine::faults::{self, CALLS, Call};
-use procstar::engine::{Ended, EngineOptions, Restriction, Stage, StartFailure, Whitelist};
+use procstar::engine::failpoints::{self, CALLS, Call};
+use procstar::engine::{Allowlist, Ended, EngineOptions, Restriction, Stage, StartFailure};
 use procstar::spec::Resource;
 use serde_json::{Value, json};
 
@@ -53,7 +53,7 @@ fn stages(call: Call) -> Vec<Stage> {
         Call::EnvFile => vec![Stage::Env],
         Call::Account => vec![Stage::User, Stage::Group, Stage::Groups],
         Call::OpenExe => vec![Stage::Restrict],
-        Call::Proxy | Call::Clone => vec![Stage::Fork],
+        Call::CloneHelper | Call::Clone => vec![Stage::Fork],
         Call::Session => vec![Stage::Session],
         Call::Limit => vec![Stage::Limits(Resource::Core), Stage::Limits(Resource::Nofile)],
         Call::OomOpen | Call::OomWrite => vec![Stage::OomScoreAdj],
@@ -126,9 +126,9 @@ fn fail_each(
     eventually("the end of what the first one needed", || files(captures).is_empty());
     let (fds, mut hits) = (open_fds(), BTreeMap::new());
     for passing in 0.. {
-        faults::arm(passing, errno);
+        failpoints::arm(passing, errno);
         let ended = launch(&mut rig, &format!("failing {passing}"), proc);
-        let Some(call) = faults::disarm() else {
+        let Some(call) = failpoints::disarm() else {
             // It has fewer calls: they have all had their turn.
             assert!(ended.failures.is_empty(), "{:?}", ended.failures);
             break;
@@ -156,8 +156,9 @@ fn options_in(dir: &tempfile::TempDir) -> (EngineOptions, std::path::PathBuf) {
     // As the user that the process becomes, too.
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .unwrap();
-    let places = procstar::engine::Places { files: captures.clone(), memory: captures.clone() };
-    let executables = Whitelist::new(vec!["/bin/*".into(), "/usr/bin/*".into()]).unwrap();
+    let places =
+        procstar::engine::CaptureDirs { files: captures.clone(), memory: captures.clone() };
+    let executables = Allowlist::new(vec!["/bin/*".into(), "/usr/bin/*".into()]).unwrap();
     let restriction = Restriction::new(executables).allow_directories(vec![dir.path().into()]);
     (EngineOptions { places, restriction: Some(restriction.into()), ..options() }, captures)
 }
@@ -175,9 +176,9 @@ fn a_refused_keyring_is_no_failure() {
     let proc = json!({"argv": ["/bin/true"], "user": 54321, "group": 54322});
     for errno in [libc::ENOSYS, libc::EPERM, libc::EDQUOT] {
         for passing in 0.. {
-            faults::arm(passing, errno);
+            failpoints::arm(passing, errno);
             let ended = launch(&mut rig, &format!("{errno} {passing}"), &proc);
-            let hit = faults::disarm();
+            let hit = failpoints::disarm();
             assert!(hit.is_some(), "the keyring was never joined");
             if hit == Some(Call::Keyring) {
                 let failures: Vec<_> = ended.failures.iter().map(ToString::to_string).collect();

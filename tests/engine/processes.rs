@@ -320,13 +320,13 @@ fn executables_that_cannot_be() {
     }
 }
 
-fn whitelist(paths: &[&str]) -> Whitelist {
-    Whitelist::new(paths.iter().map(|path| (*path).to_owned()).collect()).unwrap()
+fn allowlist(paths: &[&str]) -> Allowlist {
+    Allowlist::new(paths.iter().map(|path| (*path).to_owned()).collect()).unwrap()
 }
 
 #[test]
 fn restricted_executable() {
-    let restriction = Some(Arc::new(Restriction::new(whitelist(&["/bin/true"]))));
+    let restriction = Some(Arc::new(Restriction::new(allowlist(&["/bin/true"]))));
     let mut rig = Rig::new(EngineOptions { restriction, ..options() });
     rig.launch(json!({
         "no": {"argv": ["/bin/echo"], "fds": [["1", "pipe-write"], ["2", {"capture": {}}]]},
@@ -340,7 +340,7 @@ fn restricted_executable() {
     assert!(!rig.started.contains_key("no"));
 }
 
-use procstar::engine::{EngineOptions, Places, Restriction, Whitelist};
+use procstar::engine::{Allowlist, CaptureDirs, EngineOptions, Restriction};
 
 #[test]
 fn pipes_between_processes() {
@@ -624,7 +624,7 @@ fn many_at_once() {
 fn a_directory_that_is_not_there() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::new(EngineOptions {
-        places: Places { files: "/nowhere".into(), memory: dir.path().into() },
+        places: CaptureDirs { files: "/nowhere".into(), memory: dir.path().into() },
         ..options()
     });
     rig.launch(json!({

@@ -9,7 +9,7 @@ use actix::{Actor, Addr, Arbiter, ArbiterHandle, System};
 use procstar::actors::results::Results;
 use procstar::config::LogLevel;
 use procstar::engine::procfs::ProcFs;
-use procstar::engine::{EngineOptions, Places};
+use procstar::engine::{CaptureDirs, EngineOptions};
 use procstar::http::access::Policy;
 use procstar::http::{AgentStatus, HttpLimits, Listeners, LogControl, Service, Serving, listen};
 use procstar::report::ResultContext;
@@ -71,7 +71,7 @@ impl World {
         let thread = std::thread::spawn(move || {
             System::new().block_on(async move {
                 let dir = tempfile::tempdir().unwrap();
-                let places = Places { files: dir.path().into(), memory: dir.path().into() };
+                let places = CaptureDirs { files: dir.path().into(), memory: dir.path().into() };
                 // On an arbiter of its own, with which it can be ended.
                 let arbiter = Arbiter::new();
                 let results = Results::start_in_arbiter(&arbiter.handle(), |_| Results::default());

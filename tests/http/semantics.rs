@@ -152,7 +152,7 @@ fn head_with_a_range_is_of_the_whole() {
     }
 }
 
-/// Places, and whether their answers are there in a coding.
+/// CaptureDirs, and whether their answers are there in a coding.
 const PLACES: [(&str, bool); 12] = [
     ("/procs", true),
     ("/procs?output=none", true),

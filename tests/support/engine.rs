@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use procstar::engine::{
-    Captures, Ended, Engine, EngineOptions, Event, Handover, Inherited, Places, Started,
+    CaptureDirs, Captures, Ended, Engine, EngineOptions, Event, Handover, Inherited, Started,
     StopFailure,
 };
 use procstar::spec::{self, FdName};
@@ -18,7 +18,7 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 pub fn options() -> EngineOptions {
     let path = ("PATH".into(), "/usr/bin:/bin".into());
     EngineOptions {
-        places: Places { files: "".into(), memory: "".into() },
+        places: CaptureDirs { files: "".into(), memory: "".into() },
         epoch: 0,
         drain_grace: Duration::from_millis(300),
         setup_patience: Duration::from_millis(100),
@@ -51,7 +51,7 @@ pub struct Rig {
     pub ended: HashMap<String, Ended>,
     pub signaled: HashMap<u64, std::io::Result<()>>,
     pub stop_failures: Vec<StopFailure>,
-    places: Places,
+    places: CaptureDirs,
     /// Holds the captures, unless the options name another place.
     _dir: tempfile::TempDir,
 }
@@ -60,7 +60,7 @@ impl Rig {
     pub fn new(mut options: EngineOptions) -> Rig {
         let dir = tempfile::tempdir().unwrap();
         if options.places.files.as_os_str().is_empty() {
-            options.places = Places { files: dir.path().into(), memory: dir.path().into() };
+            options.places = CaptureDirs { files: dir.path().into(), memory: dir.path().into() };
         }
         let places = options.places.clone();
         let (tx, events) = mpsc::channel();
@@ -136,8 +136,8 @@ impl Rig {
 
     /// Where its captures are.
     #[allow(dead_code)]
-    pub fn places(&self) -> Places {
-        Places { files: self._dir.path().into(), memory: self._dir.path().into() }
+    pub fn places(&self) -> CaptureDirs {
+        CaptureDirs { files: self._dir.path().into(), memory: self._dir.path().into() }
     }
 
     /// How many files it has in its own directory.

@@ -9,7 +9,7 @@ use nix::unistd::{AccessFlags, access};
 
 use super::{Check, Level};
 use crate::config::{Env, FileState, Loaded, Settings};
-use crate::engine::Places;
+use crate::engine::CaptureDirs;
 use crate::engine::sys::{self, Writers};
 use crate::keeper::instance::Instance;
 use crate::keeper::{protocol, registry};
@@ -87,7 +87,7 @@ fn instance(settings: &Settings, env: &Env) -> Vec<Check> {
         Ok(instance) => instance,
         Err(error) => return vec![Check::with(NAME, Level::Fail, error.to_string(), remedy)],
     };
-    let Places { files: dir, memory: in_memory } = instance.places();
+    let CaptureDirs { files: dir, memory: in_memory } = instance.places();
     let base = std::path::absolute(&base).unwrap_or(base);
     let mut checks = vec![if dir.starts_with(&base) {
         room(NAME, &base)

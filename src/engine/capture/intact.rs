@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 
-use super::{Capture, Extent, Held, Layout};
+use super::{Capture, CaptureSize, Held, Layout};
 
 /// How many bytes a guard has: a file that begins with so many zeros of its own is rare.
 const GUARD: u64 = 16;
@@ -88,7 +88,7 @@ impl Capture {
 
     /// What has become of captured bytes since the capture's end: it may have been removed or truncated even then.
     pub fn loss(&self) -> Option<Loss> {
-        let end = self.extent();
+        let end = self.size();
         // An empty file of ours is removed at the end, and nobody misses it.
         if end.loss.is_some() || self.frozen().is_none() || end.stored == 0 {
             return end.loss;
@@ -108,15 +108,15 @@ impl Capture {
     }
 
     /// Where the captured bytes begin in the file.
-    pub(super) fn base(&self, extent: &Extent) -> u64 {
-        if extent.loss.is_some() { 0 } else { self.guard }
+    pub(super) fn base(&self, size: &CaptureSize) -> u64 {
+        if size.loss.is_some() { 0 } else { self.guard }
     }
 
     /// How much a file that is the capture holds now.
     ///
     /// # Errors
     /// That the file is gone, or cannot be reached.
-    pub(super) fn look(&self) -> io::Result<Extent> {
+    pub(super) fn look(&self) -> io::Result<CaptureSize> {
         if self.guard > 0 {
             match self.hold() {
                 Ok(held) => return self.look_in(&held),
@@ -135,16 +135,16 @@ impl Capture {
     ///
     /// # Errors
     /// The OS error of looking at it.
-    pub(super) fn look_in(&self, held: &Held) -> io::Result<Extent> {
+    pub(super) fn look_in(&self, held: &Held) -> io::Result<CaptureSize> {
         let length = held.data().metadata()?.len();
         let guarded = self.guard == 0 || (length >= self.guard && is_hole(held.data(), self.guard));
         Ok(self.within(length, guarded))
     }
 
-    fn within(&self, length: u64, guarded: bool) -> Extent {
+    fn within(&self, length: u64, guarded: bool) -> CaptureSize {
         match length.checked_sub(self.guard) {
-            Some(length) if guarded => Extent::plain(length),
-            _ => Extent { loss: Some(Loss::Truncated), ..Extent::plain(length) },
+            Some(length) if guarded => CaptureSize::plain(length),
+            _ => CaptureSize { loss: Some(Loss::Truncated), ..CaptureSize::plain(length) },
         }
     }
 }
@@ -163,11 +163,11 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::engine::capture::{Places, Writer};
+    use crate::engine::capture::{CaptureDirs, Writer};
     use crate::spec::{CaptureSpec, LimitSpec};
 
     fn opened(dir: &Path, guarded: bool) -> (Capture, File) {
-        let places = Places { files: dir.into(), memory: dir.into() };
+        let places = CaptureDirs { files: dir.into(), memory: dir.into() };
         let (spec, none) = (CaptureSpec::default(), LimitSpec::default());
         match Capture::open(spec, &places, "1", none, 0o600, guarded).unwrap() {
             (capture, Writer::Itself(source)) => (capture, source.into()),
@@ -183,9 +183,9 @@ mod tests {
     }
 
     fn state(capture: &Capture) -> (u64, Option<Loss>) {
-        let extent = capture.extent();
-        assert_eq!(extent.length, capture.view().map_or(0, |view| view.len()));
-        (extent.length, capture.loss())
+        let size = capture.size();
+        assert_eq!(size.length, capture.view().map_or(0, |view| view.len()));
+        (size.length, capture.loss())
     }
 
     #[test]

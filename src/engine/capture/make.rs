@@ -12,8 +12,8 @@ use super::intact::note_file;
 use super::limits::{LimitedWriter, Limits};
 use super::named::Named;
 use super::pieces::PieceLog;
-use super::{Capture, Layout, Maker, Places};
-use crate::engine::faults::{self, Call};
+use super::{Capture, CaptureDirs, CaptureWriter, Layout};
+use crate::engine::failpoints::{self, Call};
 use crate::engine::sys;
 use crate::spec::{CaptureMode, CaptureSpec, LimitSpec};
 
@@ -87,7 +87,7 @@ impl Capture {
     /// The OS error; nothing is left behind.
     pub(in crate::engine) fn open(
         spec: CaptureSpec,
-        places: &Places,
+        places: &CaptureDirs,
         name: &str,
         default: LimitSpec,
         mode: u32,
@@ -101,7 +101,7 @@ impl Capture {
         Ok((capture, made))
     }
 
-    fn plan(spec: CaptureSpec, places: &Places, name: &str, default: LimitSpec) -> Capture {
+    fn plan(spec: CaptureSpec, places: &CaptureDirs, name: &str, default: LimitSpec) -> Capture {
         let dir = match spec.mode {
             CaptureMode::Tempfile => &places.files,
             CaptureMode::Memory => &places.memory,
@@ -123,7 +123,7 @@ impl Capture {
         let named = spec.file.is_some().then(Named::new);
         let mut capture =
             Capture { spec, path, limit, counters, pieces, guard, inode, end, seal, named, held };
-        if capture.limit.is_some() || capture.maker() == Maker::Filter {
+        if capture.limit.is_some() || capture.writer() == CaptureWriter::Filter {
             capture.counters = dir.join(format!("{name}.n"));
         }
         capture
@@ -131,7 +131,7 @@ impl Capture {
 
     fn make(&self, mode: u32) -> io::Result<Writer> {
         let create_with = |mode, path: &Path, append| {
-            faults::pass(Call::CaptureFile)?;
+            failpoints::check(Call::CaptureFile)?;
             File::options()
                 .write(true)
                 .append(append)
@@ -159,10 +159,10 @@ impl Capture {
             }
             Ok::<_, io::Error>((reader, source))
         };
-        Ok(match self.maker() {
-            Maker::Process if self.spec.file.is_some() => Writer::Named(Order::of(self)),
-            Maker::Process => Writer::Itself(create_data(mode, true)?.into()),
-            Maker::Engine => {
+        Ok(match self.writer() {
+            CaptureWriter::Process if self.spec.file.is_some() => Writer::Named(Order::of(self)),
+            CaptureWriter::Process => Writer::Itself(create_data(mode, true)?.into()),
+            CaptureWriter::Engine => {
                 let (reader, source) = pipe()?;
                 sys::set_nonblocking(&reader)?;
                 let store = match (self.layout(), counters) {
@@ -174,7 +174,7 @@ impl Capture {
                 };
                 Writer::Pipe { source, reader, store, pieces }
             }
-            Maker::Filter => {
+            CaptureWriter::Filter => {
                 if self.named_data().is_none() {
                     create_data(0o600, false)?;
                 }

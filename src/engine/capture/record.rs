@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::named::{Made, Named};
 use super::seal::Seal;
-use super::{Capture, Extent};
+use super::{Capture, CaptureSize};
 use crate::path_bytes;
 use crate::spec::{CaptureSpec, LimitSpec};
 
@@ -34,7 +34,7 @@ struct More {
     limit: Option<LimitSpec>,
     #[serde(with = "path_bytes")]
     counters: PathBuf,
-    end: Option<Extent>,
+    end: Option<CaptureSize>,
     #[serde(default, with = "path_bytes")]
     pieces: PathBuf,
     /// The length of its guard, and its inode.
@@ -60,7 +60,7 @@ impl Record {
 
 impl From<Record> for Capture {
     fn from(Record { spec, path, frozen, more }: Record) -> Self {
-        let plain = || (frozen != OPEN).then(|| Extent::plain(frozen));
+        let plain = || (frozen != OPEN).then(|| CaptureSize::plain(frozen));
         let More { limit, counters, end, pieces, file, named, seal } =
             more.map_or_else(|| More { end: plain(), ..More::default() }, |more| *more);
         let end = end.map_or_else(OnceLock::new, OnceLock::from);
@@ -89,7 +89,7 @@ impl From<&Capture> for Record {
             && inode == 0
             && capture.named.is_none()
             && !capture.is_sealed()
-            && end.is_none_or(|end| end == Extent::plain(end.length));
+            && end.is_none_or(|end| end == CaptureSize::plain(end.length));
         let named = match &capture.named {
             Some(named) => Some((named.key(), named.made().cloned())),
             None => capture.is_sealed().then_some((NO_NAME, None)),

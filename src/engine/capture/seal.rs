@@ -23,7 +23,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::{Capture, Held, Loss, Maker, View};
+use super::{Capture, CaptureWriter, Held, Loss, View};
 use crate::engine::sys::{self, Writers};
 
 /// So much is hashed without another thread, and at each opening.
@@ -134,7 +134,7 @@ impl Capture {
 
     /// Whether to [seal](Self::seal) it takes no longer than other things at the end of a process.
     pub(in crate::engine) fn is_sealed_quickly(&self) -> bool {
-        let stored = self.extent().stored;
+        let stored = self.size().stored;
         stored == 0 || (stored <= QUICK && self.named_data().is_none())
     }
 
@@ -167,7 +167,8 @@ impl Capture {
             held.data().set_permissions(Permissions::from_mode(0o400))?;
         }
         // What comes through a pipe only the engine writes, and no more once that is over.
-        let closed = self.maker() == Maker::Engine || sys::writers(held.data()) != Writers::Some;
+        let closed =
+            self.writer() == CaptureWriter::Engine || sys::writers(held.data()) != Writers::Some;
         let state = FileState::of(&held.data().metadata()?);
         if end.stored > QUICK {
             let_time_pass(state.changed);

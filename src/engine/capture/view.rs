@@ -10,7 +10,7 @@ use super::codec::Decoder;
 use super::counters::Counters;
 use super::holes::{Holes, Stretch};
 use super::limits::{Kept, Limits};
-use super::{Capture, Extent, Held, Layout, Loss, intact};
+use super::{Capture, CaptureSize, Held, Layout, Loss, intact};
 use crate::spec::Compression;
 
 /// A tail up to this size is copied when a view of a running capture is made, for it is overwritten soon. Of a larger one, what
@@ -98,9 +98,9 @@ impl View {
         if capture.layout() == Layout::Plain {
             return View::plain(capture);
         }
-        let extent = capture.extent();
-        let Extent { length, stored, .. } = extent;
-        if extent.loss.is_some() && capture.frozen().is_some() {
+        let size = capture.size();
+        let CaptureSize { length, stored, .. } = size;
+        if size.loss.is_some() && capture.frozen().is_some() {
             return Err(intact::gone());
         }
         if length == 0 {
@@ -121,16 +121,16 @@ impl View {
     fn plain(capture: &Capture) -> io::Result<View> {
         let end = capture.frozen();
         match end {
-            Some(Extent { loss: Some(Loss::Gone), .. }) => return Err(intact::gone()),
-            Some(Extent { length: 0, .. }) => return Ok(View::empty()),
+            Some(CaptureSize { loss: Some(Loss::Gone), .. }) => return Err(intact::gone()),
+            Some(CaptureSize { length: 0, .. }) => return Ok(View::empty()),
             _ if capture.path().as_os_str().is_empty() => return Ok(View::empty()),
             _ => {}
         }
         let Some(held) = capture.hold_if_there()? else { return Ok(View::empty()) };
         // As of now where it grows: the same look tells where the bytes begin.
-        let extent = end.map_or_else(|| capture.look_in(&held), Ok)?;
-        let kind = Plain::kind(held, capture.base(&extent));
-        Ok(View { length: extent.length, kind })
+        let size = end.map_or_else(|| capture.look_in(&held), Ok)?;
+        let kind = Plain::kind(held, capture.base(&size));
+        Ok(View { length: size.length, kind })
     }
 
     /// A view of the bytes in the file, compressed where they are.
@@ -140,7 +140,7 @@ impl View {
     pub(super) fn stored(capture: &Capture) -> io::Result<View> {
         match capture.layout() {
             Layout::Compressed(_) => {
-                let length = capture.extent().stored;
+                let length = capture.size().stored;
                 let held = if length == 0 { None } else { capture.hold_if_there()? };
                 let view = |held| View { length, kind: Plain::kind(held, 0) };
                 Ok(held.map_or_else(View::empty, view))
@@ -151,7 +151,7 @@ impl View {
 
     /// A view of what is stored in the open files of a capture that has ended.
     pub(super) fn frozen(capture: &Capture, held: Arc<Held>) -> View {
-        let end = capture.extent();
+        let end = capture.size();
         match capture.layout() {
             Layout::Plain => {
                 View { length: end.length, kind: Plain::kind(held, capture.base(&end)) }

@@ -103,7 +103,7 @@ impl Driver {
         }
     }
 
-    /// What the process's maker had to make for a capture could not be made.
+    /// What a capture needs could not be made along with its process.
     pub(super) fn capture_not_made(&mut self, serial: u64, index: usize) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         process.open.retain(|open| open.index() != index);

@@ -16,7 +16,7 @@ use super::filters::HandoverFilter;
 use super::strays::HandoverOrphans;
 use super::{ChildExit, Driver, LiveChild, OpenCapture, Pipe, Process, Source, filters};
 use crate::engine::capture::Truncation;
-use crate::engine::capture::{Captures, HandoverFile, Maker, Store};
+use crate::engine::capture::{CaptureWriter, Captures, HandoverFile, Store};
 use crate::engine::clock::TimePoint;
 use crate::engine::event::Resolved;
 use crate::engine::failure::StartFailure;
@@ -147,7 +147,7 @@ impl Driver {
             return;
         }
         let Some(Quiesce { tell, resume }) = self.quiesce.take() else { return };
-        self.pool.end_proxies();
+        self.pool.end_helpers();
         if tell.send(self.hand_over()).is_ok() {
             // Ends by an error, always: nothing is ever sent.
             let _ = resume.recv();
@@ -326,10 +326,12 @@ impl Driver {
             return self.restore_filter(serial, index, HandoverFilter::new(pid, pidfd), reader);
         }
         let capture = captures.at(index).ok_or(io::ErrorKind::NotFound)?;
-        let store = match capture.maker() {
-            Maker::Engine if !capture.is_frozen() => capture.reopen()?,
+        let store = match capture.writer() {
+            CaptureWriter::Engine if !capture.is_frozen() => capture.reopen()?,
             // Its filter has failed; or it is over, its file read-only, and a survivor is not to be stopped by a full pipe.
-            Maker::Engine | Maker::Filter | Maker::Process => (Store::Nothing, None),
+            CaptureWriter::Engine | CaptureWriter::Filter | CaptureWriter::Process => {
+                (Store::Nothing, None)
+            }
         };
         let open = self.open_pipe(serial, index, reader, store)?;
         if let Some(process) = self.processes.get_mut(&serial) {

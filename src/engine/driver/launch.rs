@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::{ChildExit, Driver, LiveChild, OpenCapture, Process, Source};
-use crate::engine::capture::{Capture, Captures, Maker, Truncation, Writer};
+use crate::engine::capture::{Capture, CaptureWriter, Captures, Truncation, Writer};
 use crate::engine::clock::TimePoint;
 use crate::engine::event::Started;
 use crate::engine::failure::StartFailure;
-use crate::engine::plan::{LaunchRequest, Made, Report};
+use crate::engine::plan::{ChildStatus, LaunchRequest, ParentFd};
 use crate::engine::restore::with_dirs;
 use crate::engine::spawn::{Child, SpawnJob, Task};
 use crate::engine::state::Input;
@@ -59,10 +59,10 @@ impl PipeTable {
     }
 
     /// Takes one end of a pipe, which is given out once.
-    fn take(&self, end: PipeEnd) -> Made {
+    fn take(&self, end: PipeEnd) -> ParentFd {
         let (PipeEnd::Write(index) | PipeEnd::Read(index)) = end;
         let mut pipes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(state) = pipes.get_mut(index) else { return Made::Failed(libc::EBADF) };
+        let Some(state) = pipes.get_mut(index) else { return ParentFd::Failed(libc::EBADF) };
         match std::mem::replace(state, PipeState::Done(libc::EBADF)) {
             PipeState::Fresh => match sys::pipe() {
                 Ok((reader, writer)) => {
@@ -71,17 +71,17 @@ impl PipeTable {
                         PipeEnd::Write(_) => (writer, reader),
                     };
                     *state = PipeState::Half(other);
-                    Made::Source(mine)
+                    ParentFd::Source(mine)
                 }
                 Err(error) => {
                     *state = PipeState::Done(errno(&error));
-                    Made::Failed(errno(&error))
+                    ParentFd::Failed(errno(&error))
                 }
             },
-            PipeState::Half(mine) => Made::Source(mine),
+            PipeState::Half(mine) => ParentFd::Source(mine),
             PipeState::Done(errno) => {
                 *state = PipeState::Done(errno);
-                Made::Failed(errno)
+                ParentFd::Failed(errno)
             }
         }
     }
@@ -94,17 +94,22 @@ impl Driver {
         let Some(mut process) = self.processes.remove(&serial) else { return };
         process.start = TimePoint::now();
         process.terms = StopPolicy::new(process.start, proc.timeout, proc.stopping);
-        let report = Arc::new(Report::new(proc.fds.len(), proc.attributes.cwd.is_some()));
+        let child_status =
+            Arc::new(ChildStatus::new(proc.fds.len(), proc.attributes.cwd.is_some()));
         if proc.shares_terminal {
             self.shares_terminal = Some(serial);
         }
         let mut tasks = Vec::new();
         let made = self.make_fds(serial, &mut process, &proc, &pipes, &mut tasks);
-        process.report = Some(Arc::clone(&report));
+        process.child_status = Some(Arc::clone(&child_status));
         self.processes.insert(serial, process);
         self.timers.set(Instant::now() + self.options.setup_patience, Alarm::SetupTimeout(serial));
         self.set_alarms(serial);
-        self.pool.push(SpawnJob { serial, draft: LaunchRequest { proc, made, report }, tasks });
+        self.pool.push(SpawnJob {
+            serial,
+            request: LaunchRequest { proc, made, status: child_status },
+            tasks,
+        });
     }
 
     /// Ends a process of which nothing is made.
@@ -142,12 +147,12 @@ impl Driver {
             ..Process::new(started.id.clone())
         };
         for (index, (fd, capture)) in started.captures.iter().enumerate() {
-            match capture.map(Capture::maker) {
-                Some(Maker::Process | Maker::Filter) => {
+            match capture.map(Capture::writer) {
+                Some(CaptureWriter::Process | CaptureWriter::Filter) => {
                     process.open.push(OpenCapture::File { index });
                 }
                 // Its pipe has gone with the earlier engine.
-                Some(Maker::Engine) => process.cut_short.push((fd, Truncation::Error)),
+                Some(CaptureWriter::Engine) => process.cut_short.push((fd, Truncation::Error)),
                 None => {}
             }
         }
@@ -179,7 +184,7 @@ impl Driver {
         }
     }
 
-    /// Makes captures and pipes; what cannot be made fails in the child's report, with every other failing fd.
+    /// Makes captures and pipes; what cannot be made fails in the child's status, with every other failing fd.
     fn make_fds(
         &mut self,
         serial: u64,
@@ -187,7 +192,7 @@ impl Driver {
         proc: &ValidatedProc,
         pipes: &PipeTable,
         tasks: &mut Vec<Task>,
-    ) -> Vec<Made> {
+    ) -> Vec<ParentFd> {
         let own = OwnFiles {
             mode: if proc.attributes.user.is_some() { OPEN_TO_ALL } else { OURS },
             guarded: !proc.attributes.limits.contains_key(&Resource::Fsize),
@@ -206,18 +211,18 @@ impl Driver {
                         }
                         Err(error) => {
                             process.cut_short.push((*fd, Truncation::Setup));
-                            (Made::Failed(errno(&error)), Some(Capture::empty(spec.clone())))
+                            (ParentFd::Failed(errno(&error)), Some(Capture::empty(spec.clone())))
                         }
                     }
                 }
                 ValidatedFd::Pipe(end) => {
                     let made = pipes.take(*end);
-                    if let Made::Source(source) = &made {
+                    if let ParentFd::Source(source) = &made {
                         open_to(mode, source);
                     }
                     (made, None)
                 }
-                _ => (Made::Nothing, None),
+                _ => (ParentFd::Nothing, None),
             };
             all.push(made);
             captures.push((*fd, capture));
@@ -254,25 +259,25 @@ impl Driver {
                 if !self.own_umask {
                     open_to(mode, &source);
                 }
-                (Made::Source(source), OpenCapture::File { index })
+                (ParentFd::Source(source), OpenCapture::File { index })
             }
             Writer::Named(order) => {
                 task = Some(Task { index, order: order.within(within), filter: None });
-                (Made::Later, OpenCapture::File { index })
+                (ParentFd::Later, OpenCapture::File { index })
             }
             Writer::Pipe { source, reader, store, pieces } => {
                 open_to(mode, &source);
                 let open = self
                     .open_pipe(serial, index, reader, (store, pieces))
                     .inspect_err(|_| capture.remove_own())?;
-                (Made::Source(source), open)
+                (ParentFd::Source(source), open)
             }
             Writer::Filter { source, reader, order } => {
                 open_to(mode, &source);
                 let other = reader.try_clone().inspect_err(|_| capture.remove_own())?;
                 let filter = Some((self.options.filter.clone(), other));
                 task = Some(Task { index, order: order.within(within), filter });
-                (Made::Source(source), OpenCapture::Filter { index, reader, pid: 0 })
+                (ParentFd::Source(source), OpenCapture::Filter { index, reader, pid: 0 })
             }
         };
         Ok(Opened { capture, made, open, task })
@@ -282,7 +287,7 @@ impl Driver {
 /// A capture that is set up, but for what may take long.
 struct Opened {
     capture: Capture,
-    made: Made,
+    made: ParentFd,
     open: OpenCapture,
     task: Option<Task>,
 }

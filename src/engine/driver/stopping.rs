@@ -39,9 +39,9 @@ impl Process {
                 Some(Target { pid: live.child.pid, pidfd: live.child.pidfd.as_raw_fd() })
             }
             State::Launching => {
-                let report = self.report.as_ref()?;
-                let pidfd = report.running_pidfd()?;
-                Some(Target { pid: report.pid().load(Ordering::Acquire), pidfd })
+                let child_status = self.child_status.as_ref()?;
+                let pidfd = child_status.running_pidfd()?;
+                Some(Target { pid: child_status.pid().load(Ordering::Acquire), pidfd })
             }
             _ => None,
         }

@@ -22,7 +22,7 @@ use nix::unistd::{Pid, getsid};
 use serde::{Deserialize, Serialize};
 
 use super::{Driver, NO_PROCESS, Process};
-use crate::engine::event::{Kinship, Survivor, Survivors};
+use crate::engine::event::{Relation, Survivor, Survivors};
 use crate::engine::procfs::{RawStat, is_ours, parse_children};
 use crate::engine::state::State;
 use crate::engine::sys;
@@ -52,7 +52,7 @@ enum Child {
         /// Whether the log was told that nobody knows where it comes from, or need not be.
         told: bool,
         /// The engine's number of the process that it comes from, and how that is known.
-        owner: Option<(u64, Kinship)>,
+        owner: Option<(u64, Relation)>,
     },
 }
 
@@ -70,7 +70,7 @@ struct HandoverOrphan {
     session: i32,
     starttime: u64,
     told: bool,
-    owner: Option<(HandoverOwner, Kinship)>,
+    owner: Option<(HandoverOwner, Relation)>,
 }
 
 /// Whose an orphan is.
@@ -358,18 +358,18 @@ impl Driver {
     }
 
     /// Which process an orphan comes from. Those that were `just_made` may have forked and ended before the engine was told of them.
-    fn owner_of(&self, stat: &RawStat, just_made: &[(u64, i32)]) -> Option<(u64, Kinship)> {
+    fn owner_of(&self, stat: &RawStat, just_made: &[(u64, i32)]) -> Option<(u64, Relation)> {
         let leader = just_made.iter().find(|(_, pid)| *pid == stat.session);
         let leader = leader.map(|(serial, _)| serial).or_else(|| self.pids.get(&stat.session));
         if let Some(serial) = leader {
             let group = stat.pgrp == stat.session;
-            return Some((*serial, if group { Kinship::Group } else { Kinship::Session }));
+            return Some((*serial, if group { Relation::Group } else { Relation::Session }));
         }
         if let Some((serial, _)) =
             self.on_terminal().filter(|_| stat.session == self.strays.session)
         {
             let group = stat.pgrp == nix::unistd::getpgrp().as_raw();
-            return Some((serial, if group { Kinship::Group } else { Kinship::Session }));
+            return Some((serial, if group { Relation::Group } else { Relation::Session }));
         }
         let mut orphans = self.strays.known.iter();
         let relative = orphans.find_map(|(pid, child)| match child {
@@ -379,16 +379,16 @@ impl Driver {
             Child::Helper => None,
         });
         if let Some((serial, _)) = relative {
-            return Some((serial, Kinship::Session));
+            return Some((serial, Relation::Session));
         }
         let mut stopped = self.processes.iter().filter(|(_, p)| !p.tree.is_empty());
         let met = stopped.find(|(_, p)| {
             p.tree.get(&stat.pid) == Some(&stat.starttime) || p.gone_leader() == Some(stat.session)
         });
         if let Some((serial, _)) = met {
-            return Some((*serial, Kinship::Descendant));
+            return Some((*serial, Relation::Descendant));
         }
-        self.only_suspect(stat.starttime, just_made).map(|serial| (serial, Kinship::Alone))
+        self.only_suspect(stat.starttime, just_made).map(|serial| (serial, Relation::Inferred))
     }
 
     /// The only process that can have started one at `starttime`: nobody else that was there then has ended since, and nobody
@@ -440,7 +440,7 @@ impl Driver {
         }
         let how = |pid: &i32| match self.strays.known.get(pid) {
             Some(Child::Orphan { owner: Some((_, how)), .. }) => *how,
-            _ => Kinship::Descendant,
+            _ => Relation::Descendant,
         };
         let mut todo: Vec<(i32, Option<i32>)> =
             self.strays_of(serial).into_iter().map(|pid| (pid, None)).collect();
@@ -511,8 +511,8 @@ impl HandoverOrphans {
             |pid, owner| HandoverOrphan { pid, session: 42, starttime: 601, told: true, owner };
         HandoverOrphans {
             known: vec![
-                one(48, Some((HandoverOwner::Process("alive".into()), Kinship::Session))),
-                one(49, Some((HandoverOwner::Past, Kinship::Alone))),
+                one(48, Some((HandoverOwner::Process("alive".into()), Relation::Session))),
+                one(49, Some((HandoverOwner::Past, Relation::Inferred))),
                 one(50, None),
             ],
             last_end: Some(602),

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist, getgroups, getresgid, getresuid};
 
-use super::attributes::{Setting, What};
+use super::attributes::{AttributeValue, ChildAttribute};
+use crate::engine::failpoints::{self, Call};
 use crate::engine::failure::{Stage, StartFailure};
-use crate::engine::faults::{self, Call};
 use crate::spec::{Account, Attributes};
 
 /// How long what was found is believed.
@@ -84,11 +84,11 @@ impl Found {
     }
 }
 
-/// The settings of groups, group and user, and the user that they change to.
+/// The attributes of groups, group and user, and the user that they change to.
 #[derive(Default)]
 pub(super) struct Switch {
     /// In the order in which a privileged child makes them; none of what is so already.
-    pub(super) settings: Vec<Setting>,
+    pub(super) attributes: Vec<ChildAttribute>,
     /// The user of the process, if it is not this program's own.
     pub(super) other: Option<OtherUser>,
 }
@@ -146,21 +146,22 @@ impl Accounts {
             None => (Stage::User, of_user.clone()),
         };
         let Ours { groups, group, user } = &self.ours;
-        let set = |stage, path, what| Setting { stage, path, what };
+        let set = |stage, path, what| ChildAttribute { stage, path, what };
         // For what is so already no privilege is needed.
-        let groups = found
-            .groups
-            .filter(|gids| groups.as_ref() != Some(gids))
-            .map(|gids| set(groups_stage, groups_path, What::Groups(gids.into_iter().collect())));
+        let groups = found.groups.filter(|gids| groups.as_ref() != Some(gids)).map(|gids| {
+            set(groups_stage, groups_path, AttributeValue::Groups(gids.into_iter().collect()))
+        });
         let group = found.group.filter(|gid| group.as_ref() != Some(gid));
-        let group = group.map(|gid| set(group_stage, group_path, What::Group(gid.as_raw())));
+        let group =
+            group.map(|gid| set(group_stage, group_path, AttributeValue::Group(gid.as_raw())));
         let other = found
             .user
             .filter(|found| user.as_ref() != Some(&found.uid))
             .map(|FoundUser { uid, entry, .. }| OtherUser { uid: uid.as_raw(), entry });
-        let user = other.as_ref().map(|other| set(Stage::User, of_user, What::User(other.uid)));
-        let settings = groups.into_iter().chain(group).chain(user).collect();
-        Ok(Switch { settings, other })
+        let user =
+            other.as_ref().map(|other| set(Stage::User, of_user, AttributeValue::User(other.uid)));
+        let attributes = groups.into_iter().chain(group).chain(user).collect();
+        Ok(Switch { attributes, other })
     }
 
     fn find(&self, wanted: &Wanted) -> Result<Found, Vec<StartFailure>> {
@@ -264,7 +265,7 @@ fn member_of(name: Option<&str>, gid: Gid) -> nix::Result<Vec<Gid>> {
 }
 
 fn pass() -> nix::Result<()> {
-    faults::due(Call::Account).map_or(Ok(()), |errno| Err(Errno::from_raw(errno)))
+    failpoints::injected(Call::Account).map_or(Ok(()), |errno| Err(Errno::from_raw(errno)))
 }
 
 fn failure(stage: Stage, errno: Errno, account: &Account) -> StartFailure {

@@ -1,4 +1,4 @@
-//! The attributes of a process, as settings that the child makes one after another.
+//! The attributes of a process, as attributes that the child makes one after another.
 
 use std::ffi::CString;
 use std::os::fd::RawFd;
@@ -14,16 +14,16 @@ use crate::spec::{Attributes, Bound, IoClass, IoPriority, LimitPair, Resource};
 const NULL: &str = "/dev/null";
 
 /// One thing that the child sets of itself; what it needs is made before it is cloned.
-pub(in crate::engine) struct Setting {
+pub(in crate::engine) struct ChildAttribute {
     /// What has failed if this fails.
     pub(in crate::engine) stage: Stage,
     /// What the failure is about: a path, a user.
     pub(in crate::engine) path: Option<String>,
-    pub(in crate::engine) what: What,
+    pub(in crate::engine) what: AttributeValue,
 }
 
 /// What is set.
-pub(in crate::engine) enum What {
+pub(in crate::engine) enum AttributeValue {
     /// A limit: the resource's number.
     Limit(u32, libc::rlimit64),
     /// The text for `/proc/self/oom_score_adj`.
@@ -54,32 +54,32 @@ pub(in crate::engine) enum What {
 
 /// What the child sets before its fds, and what after them.
 #[derive(Default)]
-pub(super) struct Settings {
-    pub(super) early: Vec<Setting>,
-    pub(super) late: Vec<Setting>,
+pub(super) struct ChildAttributes {
+    pub(super) early: Vec<ChildAttribute>,
+    pub(super) late: Vec<ChildAttribute>,
 }
 
 /// Plans the attributes, in this order: what may need privilege, the limits first; groups, group, user, and the capabilities that the
 /// process is not to have; then what its user's permissions decide. The user's change takes the death signal away, so that comes after it.
 /// The open-file limit comes after the fds. What these name is in `fds`.
-pub(super) fn settings(
+pub(super) fn plan(
     attributes: &Attributes,
     switch: Switch,
     privileges: &Privileges,
     nofile: Option<libc::rlimit>,
     fds: &[RawFd],
-) -> Settings {
+) -> ChildAttributes {
     let mut early = Vec::new();
     let mut late = Vec::new();
-    let mut set = |stage, what| early.push(Setting { stage, path: None, what });
+    let mut set = |stage, what| early.push(ChildAttribute { stage, path: None, what });
     for (resource, pair) in &attributes.limits {
         let stage = Stage::Limits(*resource);
-        let what = What::Limit(number(*resource), limit(*pair));
+        let what = AttributeValue::Limit(number(*resource), limit(*pair));
         if *resource == Resource::Nofile {
             if let Some(raised) = room_for(limit(*pair)) {
-                set(stage, What::Limit(number(*resource), raised));
+                set(stage, AttributeValue::Limit(number(*resource), raised));
             }
-            late.push(Setting { stage, path: None, what });
+            late.push(ChildAttribute { stage, path: None, what });
         } else {
             set(stage, what);
         }
@@ -87,54 +87,55 @@ pub(super) fn settings(
     if late.is_empty()
         && let Some(libc::rlimit { rlim_cur, rlim_max }) = nofile
     {
-        let what = What::Limit(number(Resource::Nofile), libc::rlimit64 { rlim_cur, rlim_max });
-        late.push(Setting { stage: Stage::Limits(Resource::Nofile), path: None, what });
+        let what =
+            AttributeValue::Limit(number(Resource::Nofile), libc::rlimit64 { rlim_cur, rlim_max });
+        late.push(ChildAttribute { stage: Stage::Limits(Resource::Nofile), path: None, what });
     }
     if let Some(adjustment) = attributes.oom_score_adj {
-        set(Stage::OomScoreAdj, What::OomScoreAdj(adjustment.to_string()));
+        set(Stage::OomScoreAdj, AttributeValue::OomScoreAdj(adjustment.to_string()));
     }
     if let Some(nice) = attributes.nice {
-        set(Stage::Nice, What::Nice(nice));
+        set(Stage::Nice, AttributeValue::Nice(nice));
     }
     if let Some(priority) = attributes.io_priority {
-        set(Stage::IoPriority, What::IoPriority(io_priority(priority)));
+        set(Stage::IoPriority, AttributeValue::IoPriority(io_priority(priority)));
     }
     if let Some(cpus) = &attributes.cpu_affinity {
-        set(Stage::CpuAffinity, What::CpuAffinity(cpu_set(cpus)));
+        set(Stage::CpuAffinity, AttributeValue::CpuAffinity(cpu_set(cpus)));
     }
-    let Switch { settings: accounts, other } = switch;
+    let Switch { attributes: accounts, other } = switch;
     let shed = privileges.shed(other.as_ref().map(|other| other.uid));
     if shed.bounding != 0 {
-        set(Stage::Capabilities, What::Bounding(shed.bounding));
+        set(Stage::Capabilities, AttributeValue::Bounding(shed.bounding));
     }
     if other.is_some() {
         // By our own user, whose quota of keys it takes: it has to be there for the other's processes, however many there are.
-        set(Stage::Keyring, What::Keyring);
+        set(Stage::Keyring, AttributeValue::Keyring);
     }
     early.extend(accounts);
-    let mut set = |stage, path, what| early.push(Setting { stage, path, what });
+    let mut set = |stage, path, what| early.push(ChildAttribute { stage, path, what });
     if shed.sets {
         let Shed { no_new_privileges, .. } = shed;
-        set(Stage::Capabilities, None, What::NoCapabilities { no_new_privileges });
+        set(Stage::Capabilities, None, AttributeValue::NoCapabilities { no_new_privileges });
     }
     if other.is_some() {
         for (fd, flags) in [(0, libc::O_RDONLY), (1, libc::O_WRONLY), (2, libc::O_WRONLY)] {
             if !fds.contains(&fd) {
-                set(Stage::Fd(fd), Some(NULL.to_owned()), What::Null(fd, flags));
+                set(Stage::Fd(fd), Some(NULL.to_owned()), AttributeValue::Null(fd, flags));
             }
         }
     }
     if let Some(signum) = attributes.pdeath_signal {
         let pid = std::process::id().cast_signed();
-        set(Stage::PdeathSignal, None, What::DeathSignal(signum, pid));
+        set(Stage::PdeathSignal, None, AttributeValue::DeathSignal(signum, pid));
     }
     if let Some(umask) = attributes.umask {
-        set(Stage::Cwd, None, What::Umask(umask));
+        set(Stage::Cwd, None, AttributeValue::Umask(umask));
     }
     if let Some(cwd) = &attributes.cwd {
-        set(Stage::Cwd, Some(cwd.clone()), What::Cwd(c_string(cwd)));
+        set(Stage::Cwd, Some(cwd.clone()), AttributeValue::Cwd(c_string(cwd)));
     }
-    Settings { early, late }
+    ChildAttributes { early, late }
 }
 
 /// The working directory of whoever starts processes, as it is now.
@@ -236,11 +237,12 @@ mod tests {
         let mut attributes = validated.procs[0].attributes.clone();
         let plan = |attributes: &Attributes| {
             let switch = Accounts::new().switch(attributes).unwrap();
-            settings(attributes, switch, &Privileges::of_root(), None, &[1])
+            super::plan(attributes, switch, &Privileges::of_root(), None, &[1])
         };
-        let stages =
-            |all: &[Setting]| all.iter().map(|setting| setting.stage).collect::<Vec<Stage>>();
-        let Settings { early, late } = plan(&attributes);
+        let stages = |all: &[ChildAttribute]| {
+            all.iter().map(|attribute| attribute.stage).collect::<Vec<Stage>>()
+        };
+        let ChildAttributes { early, late } = plan(&attributes);
         assert_eq!(
             stages(&early),
             [
@@ -261,7 +263,9 @@ mod tests {
                 Stage::Cwd,
             ]
         );
-        let [Setting { what: What::Limit(_, limit), .. }] = late.as_slice() else { panic!() };
+        let [ChildAttribute { what: AttributeValue::Limit(_, limit), .. }] = late.as_slice() else {
+            panic!()
+        };
         assert_eq!((limit.rlim_cur, limit.rlim_max), (10, 10));
         // A higher limit than this program's own is made room for while there is privilege.
         let unlimited = LimitPair { soft: Bound::Value(10), hard: Bound::Unlimited };

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use crate::engine::faults::{self, Call};
+use crate::engine::failpoints::{self, Call};
 use crate::engine::sys;
 
 /// Data up to this size is kept in memory.
@@ -18,21 +18,21 @@ const IN_MEMORY: usize = 1024 * 1024;
 /// # Errors
 /// The OS error; nothing is left then.
 pub(super) fn open(data: &[u8], files: &Path) -> io::Result<OwnedFd> {
-    faults::pass(Call::DataFile)?;
+    failpoints::check(Call::DataFile)?;
     let mut file = if data.len() <= IN_MEMORY {
         File::from(sys::sealable_memory_file()?)
     } else {
         let options = libc::O_TMPFILE | libc::O_EXCL | libc::O_CLOEXEC;
         File::options().write(true).mode(0o600).custom_flags(options).open(files)?
     };
-    faults::pass(Call::DataWrite)?;
+    failpoints::check(Call::DataWrite)?;
     file.write_all(data)?;
     if data.len() <= IN_MEMORY {
         sys::seal(&file)?;
     } else {
         file.set_permissions(PermissionsExt::from_mode(0o444))?;
     }
-    faults::pass(Call::DataOpen)?;
+    failpoints::check(Call::DataOpen)?;
     // An open file of its own: only for reading, at its start.
     match File::open(format!("/proc/self/fd/{}", file.as_raw_fd())) {
         Ok(file) => Ok(file.into()),

@@ -15,8 +15,8 @@ use super::accounts::OtherUser;
 use super::{Inherited, attributes, pointers};
 use crate::engine::below::{self, WalkError};
 use crate::engine::creds::Creds;
+use crate::engine::failpoints::{self, Call};
 use crate::engine::failure::{Stage, StartFailure};
-use crate::engine::faults::{self, Call};
 use crate::engine::helpers;
 use crate::engine::restriction::{Restriction, open};
 use crate::spec::{EnvSpec, Inherit, VarSpec, VarValue, is_inherited_by_others};
@@ -32,7 +32,7 @@ const SHELL: &[u8] = b"/bin/sh";
 
 /// A child's environment.
 pub(super) struct Environment {
-    /// Null-terminated; points into `own` and the heritage.
+    /// Null-terminated; points into `own` and the inherited.
     pub(super) envp: Vec<*const c_char>,
     /// The strings that are not the agent's own.
     pub(super) own: Vec<CString>,
@@ -76,7 +76,7 @@ impl Size {
 /// Each file that cannot be read, that the restriction does not allow, or whose content is no value.
 pub(super) fn make(
     env: &EnvSpec,
-    heritage: &Inherited,
+    inherited: &Inherited,
     other: Option<&OtherUser>,
     restriction: Option<&Restriction>,
 ) -> Result<Environment, Vec<StartFailure>> {
@@ -104,7 +104,7 @@ pub(super) fn make(
     if !failures.is_empty() {
         return Err(failures);
     }
-    let mut inherited: Vec<&CString> = (heritage.variables.iter())
+    let mut inherited: Vec<&CString> = (inherited.variables.iter())
         .filter(|variable| is_inherited(env, other.is_some(), name(variable)))
         .collect();
     let mut dropped = BTreeSet::new();
@@ -201,7 +201,7 @@ fn content(
     name: &str,
     open: impl FnOnce() -> Result<File, WalkError> + Send + 'static,
 ) -> Result<Vec<u8>, WalkError> {
-    faults::pass(Call::EnvFile)?;
+    failpoints::check(Call::EnvFile)?;
     let most = LONGEST.saturating_sub(name.len() + "=\0".len());
     let mut value = helpers::wait(&Creds::default(), PATIENCE, move || {
         let file = open()?;

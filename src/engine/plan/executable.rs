@@ -9,9 +9,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::attributes::below;
 use super::{c_string, errno_of};
+use crate::engine::failpoints::{self, Call};
 use crate::engine::failure::{Stage, StartFailure};
-use crate::engine::faults::{self, Call};
-use crate::engine::restriction::{Whitelist, open};
+use crate::engine::restriction::{Allowlist, open};
 use crate::spec::ValidatedProc;
 
 /// Where a name is looked up if the environment has no PATH, as execvp(3) has it.
@@ -42,14 +42,14 @@ pub(in crate::engine) enum Executable {
 pub(super) fn find(
     proc: &ValidatedProc,
     path: Option<&CString>,
-    whitelist: Option<&Whitelist>,
+    allowlist: Option<&Allowlist>,
     sources: &mut Vec<OwnedFd>,
 ) -> Result<Executable, StartFailure> {
     let candidates = candidates(proc, path);
-    let Some(whitelist) = whitelist else { return Ok(Executable::Paths(candidates)) };
+    let Some(allowlist) = allowlist else { return Ok(Executable::Paths(candidates)) };
     let refused = |detail| StartFailure {
         detail,
-        ..StartFailure::new(Stage::Restrict, 0, Some(whitelist.to_string()))
+        ..StartFailure::new(Stage::Restrict, 0, Some(allowlist.to_string()))
     };
     let looked_up = candidates.len() != 1 || candidates.first() != Some(&c_string(&proc.exe));
     let mut errno = libc::ENOENT;
@@ -73,15 +73,15 @@ pub(super) fn find(
             Ok(file) => file,
             Err(error) if is_magic(&error) => return Err(refused(Some(magic(&written)))),
             // It is allowed, and not there.
-            Err(error) if whitelist.names(&written) => {
+            Err(error) if allowlist.names(&written) => {
                 return Ok(Executable::Missing(errno_of(&error)));
             }
             Err(_) => return Err(refused(None)),
         };
-        let path = if whitelist.names(&written) {
+        let path = if allowlist.names(&written) {
             candidate.clone()
         } else {
-            real_path(&file, whitelist, &written).map_err(refused)?
+            real_path(&file, allowlist, &written).map_err(refused)?
         };
         sources.push(file.into());
         return Ok(Executable::Opened { source: sources.len() - 1, path, found: candidate });
@@ -94,9 +94,9 @@ pub(super) fn find(
 ///
 /// # Errors
 /// Why it is refused, where that is not plain.
-fn real_path(file: &File, whitelist: &Whitelist, written: &str) -> Result<CString, Option<String>> {
+fn real_path(file: &File, allowlist: &Allowlist, written: &str) -> Result<CString, Option<String>> {
     let real = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    let real = real.ok().filter(|real| whitelist.matches(real)).ok_or(None)?;
+    let real = real.ok().filter(|real| allowlist.matches(real)).ok_or(None)?;
     if !open::is_at(file, &real) {
         let real = real.display();
         return Err(Some(format!("{written} is another file than {real}, the path that it shows")));
@@ -132,7 +132,7 @@ fn candidates(proc: &ValidatedProc, path: Option<&CString>) -> Vec<CString> {
 
 /// Opens a file for nothing but to be told apart and executed.
 fn open(path: &str) -> io::Result<File> {
-    faults::pass(Call::OpenExe)?;
+    failpoints::check(Call::OpenExe)?;
     open::executable(path)
 }
 

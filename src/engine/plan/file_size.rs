@@ -2,7 +2,7 @@
 
 use nix::sys::resource::{Resource as Limited, getrlimit};
 
-use super::attributes::{Setting, What};
+use super::attributes::{AttributeValue, ChildAttribute};
 use crate::engine::failure::{Stage, StartFailure};
 use crate::spec::{Attributes, Bound, LimitPair, Resource};
 
@@ -10,10 +10,10 @@ use crate::spec::{Attributes, Bound, LimitPair, Resource};
 ///
 /// # Errors
 /// That the spec asks for more.
-pub(super) fn setting(
+pub(super) fn attribute(
     attributes: &Attributes,
     most: Option<u64>,
-) -> Result<Option<Setting>, StartFailure> {
+) -> Result<Option<ChildAttribute>, StartFailure> {
     let Some(most) = most else { return Ok(None) };
     let stage = Stage::Limits(Resource::Fsize);
     if let Some(LimitPair { soft, hard }) = attributes.limits.get(&Resource::Fsize) {
@@ -30,8 +30,11 @@ pub(super) fn setting(
     }
     let ours = getrlimit(Limited::RLIMIT_FSIZE);
     let most = ours.map_or(most, |(_, hard)| most.min(hard));
-    let what = What::Limit(libc::RLIMIT_FSIZE, libc::rlimit64 { rlim_cur: most, rlim_max: most });
-    Ok(Some(Setting { stage, path: None, what }))
+    let what = AttributeValue::Limit(
+        libc::RLIMIT_FSIZE,
+        libc::rlimit64 { rlim_cur: most, rlim_max: most },
+    );
+    Ok(Some(ChildAttribute { stage, path: None, what }))
 }
 
 #[cfg(test)]
@@ -43,11 +46,13 @@ mod tests {
         let fsize = |limits: &str, most: u64| {
             let text = format!(r#"{{"specs": {{"a": {{"argv": ["x"], "limits": {limits}}}}}}}"#);
             let validated = crate::spec::from_json(text.as_bytes()).unwrap();
-            let planned = setting(&validated.procs[0].attributes, Some(most));
-            planned.map(|setting| {
-                setting.map(|Setting { what, .. }| match what {
-                    What::Limit(libc::RLIMIT_FSIZE, limit) => (limit.rlim_cur, limit.rlim_max),
-                    _ => panic!("another setting"),
+            let planned = attribute(&validated.procs[0].attributes, Some(most));
+            planned.map(|planned| {
+                planned.map(|ChildAttribute { what, .. }| match what {
+                    AttributeValue::Limit(libc::RLIMIT_FSIZE, limit) => {
+                        (limit.rlim_cur, limit.rlim_max)
+                    }
+                    _ => panic!("another attribute"),
                 })
             })
         };

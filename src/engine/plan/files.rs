@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use super::{Step, attributes};
+use super::{FdAction, attributes};
 use crate::engine::restriction::Restriction;
 use crate::spec::{ValidatedFd, ValidatedProc};
 
@@ -32,15 +32,15 @@ pub(super) fn refused(
     fds.filter_map(|(index, (_, fd))| Some((index, reason(fd)?))).collect()
 }
 
-/// The same step, of a file that has to be below an allowed directory; one that fails where it is below none.
+/// The same action, of a file that has to be below an allowed directory; one that fails where it is below none.
 pub(super) fn confine(
-    step: Step,
+    action: FdAction,
     cwd: Option<&str>,
     restriction: Option<&Restriction>,
     errno: &AtomicI32,
-) -> Step {
-    match (step, restriction) {
-        (Step::Open { target, path, flags, mode, .. }, Some(restriction))
+) -> FdAction {
+    match (action, restriction) {
+        (FdAction::Open { target, path, flags, mode, .. }, Some(restriction))
             if path.as_bytes() != NULL.as_bytes() =>
         {
             let absolute = attributes::below(cwd, &path.to_string_lossy());
@@ -52,14 +52,14 @@ pub(super) fn confine(
             });
             match below {
                 Some((directory, path)) => {
-                    Step::Open { target, directory: Some(directory), path, flags, mode }
+                    FdAction::Open { target, directory: Some(directory), path, flags, mode }
                 }
                 None => {
                     errno.store(libc::EPERM, Ordering::Relaxed);
-                    Step::Failed { target }
+                    FdAction::Failed { target }
                 }
             }
         }
-        (step, _) => step,
+        (action, _) => action,
     }
 }

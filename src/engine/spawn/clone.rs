@@ -4,7 +4,7 @@ use std::io;
 
 use super::Child;
 use crate::engine::child;
-use crate::engine::faults::{self, Call};
+use crate::engine::failpoints::{self, Call};
 use crate::engine::plan::LaunchPlan;
 use crate::engine::sys::Stack;
 
@@ -13,10 +13,10 @@ use crate::engine::sys::Stack;
 /// # Errors
 /// The OS error of cloning.
 pub(super) fn here(plan: &LaunchPlan, stack: &Stack) -> io::Result<Child> {
-    faults::pass(Call::Clone)?;
+    failpoints::check(Call::Clone)?;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     let argument = (&raw const *plan).cast_mut().cast::<libc::c_void>();
-    let pidfd = plan.report.pidfd();
+    let pidfd = plan.status.pidfd();
     // SAFETY: CLONE_VFORK keeps this thread, and so the plan and the stack, in place until the child has exec'd or ended. The
     // stack is large enough for `child::main`, which neither recurses nor panics. All signals are blocked in this thread, so
     // no handler runs in the child. The kernel writes the pidfd into the atomic before the child runs.

@@ -20,7 +20,7 @@ const PATH_MAX: usize = 4096;
 
 /// Why what a plan executes could not be, though it is there; none where there is nothing to add to the errno.
 pub(super) fn exec(plan: &LaunchPlan, errno: i32) -> Option<String> {
-    let cwd = plan.report.cwd();
+    let cwd = plan.status.cwd();
     let cwd = Path::new(cwd.as_deref().unwrap_or("."));
     let paths = match &plan.executable {
         Executable::Paths(paths) => paths.as_slice(),

@@ -63,7 +63,7 @@ impl User {
 
 /// All directories of an instance.
 fn dirs(instance: &Instance) -> Vec<PathBuf> {
-    let Places { files, memory } = instance.places();
+    let CaptureDirs { files, memory } = instance.places();
     vec![instance.dir(), files, memory]
 }
 

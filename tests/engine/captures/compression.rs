@@ -36,11 +36,11 @@ fn what_is_stored_decodes_to_what_was_written() {
                     run(sh(&write_numbers(size), packed(kind, json!({"mode": mode}))));
                 assert!(ended.failures.is_empty() && ended.cut_short.is_empty());
                 let capture = capture(&ended.captures, "stdout");
-                let extent = capture.extent();
-                assert_eq!((extent.length, extent.dropped), (size as u64, 0), "{kind}");
+                let kept = capture.size();
+                assert_eq!((kept.length, kept.dropped), (size as u64, 0), "{kind}");
                 assert!(capture.whole_compression().is_some());
                 let stored = all(capture.stored().unwrap());
-                assert_eq!(stored.len() as u64, extent.stored);
+                assert_eq!(stored.len() as u64, kept.stored);
                 assert!(
                     size < 1000 || stored.len() < size / 2,
                     "{kind}: {} of {size}",
@@ -72,8 +72,8 @@ fn a_head_alone_is_kept_of_compressed_output() {
         let more = json!({"limit": {"head": 70_000}, "file": {"path": path}});
         let (ended, _rig) = run(sh(&write_numbers(2_000_000), packed(kind, more)));
         let capture = capture(&ended.captures, "stdout");
-        let extent = capture.extent();
-        assert_eq!((extent.length, extent.dropped), (70_000, 1_930_000));
+        let size = capture.size();
+        assert_eq!((size.length, size.dropped), (70_000, 1_930_000));
         assert!(all(capture.view().unwrap()) == numbers(70_000));
         assert!(unpack(kind, &std::fs::read(&path).unwrap()) == numbers(70_000));
     }

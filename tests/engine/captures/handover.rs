@@ -73,7 +73,7 @@ proptest! {
             let tail = (*tail).min(whole.len() - head);
             let kept = [&whole[..head], &whole[whole.len() - tail..]].concat();
             let found = super::capture(&ended.captures, &(i + 3).to_string());
-            prop_assert_eq!(found.extent().dropped, (whole.len() - kept.len()) as u64, "{}", capture);
+            prop_assert_eq!(found.size().dropped, (whole.len() - kept.len()) as u64, "{}", capture);
             prop_assert!(all(found.view().unwrap()) == kept, "{}", capture);
         }
         let named = std::fs::read(dir.path().join("named")).unwrap();

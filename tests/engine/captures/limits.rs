@@ -45,9 +45,9 @@ fn heads_and_tails_of_every_size() {
             let kept = model(whole, head, tail);
             let ended = rig.end(id);
             let capture = capture(&ended.captures, "stdout");
-            let extent = capture.extent();
+            let size = capture.size();
             assert_eq!(
-                (extent.length, extent.dropped),
+                (size.length, size.dropped),
                 (kept.len() as u64, (whole.len() - kept.len()) as u64),
                 "{mode} {head:?} {tail:?} of {}",
                 whole.len()
@@ -73,7 +73,7 @@ fn the_default_limit_is_for_specs_without_one() {
     {
         let ended = rig.end(id);
         assert_eq!(text(ended, "stdout"), kept);
-        let dropped = capture(&ended.captures, "stdout").extent().dropped;
+        let dropped = capture(&ended.captures, "stdout").size().dropped;
         assert_eq!(dropped, 16 - kept.len() as u64);
     }
 }
@@ -87,8 +87,8 @@ fn a_gigabyte_leaves_what_the_limit_says() {
     rig.launch(json!({"a": sh("head -c 1073741824 /dev/zero; echo end", fds)}));
     let ended = rig.end("a");
     let capture = capture(&ended.captures, "stdout");
-    let extent = capture.extent();
-    assert_eq!((extent.length, extent.dropped), (2 * MIB, (1 << 30) + 4 - 2 * MIB));
+    let size = capture.size();
+    assert_eq!((size.length, size.dropped), (2 * MIB, (1 << 30) + 4 - 2 * MIB));
     assert!(all(capture.view().unwrap()).ends_with(b"\0end\n"));
     assert!(std::fs::metadata(capture.path()).unwrap().len() <= 3 * MIB);
 }
@@ -157,7 +157,7 @@ proptest! {
         let (ended, _rig) = run(sh(&script, json!([["stdout", limited("memory", head, tail)]])));
         let capture = capture(&ended.captures, "stdout");
         let kept = model(&whole, head, tail);
-        prop_assert_eq!(capture.extent().dropped, (whole.len() - kept.len()) as u64);
+        prop_assert_eq!(capture.size().dropped, (whole.len() - kept.len()) as u64);
         prop_assert!(all(capture.view().unwrap()) == kept);
         // By a range, too.
         let mut view = capture.view().unwrap();

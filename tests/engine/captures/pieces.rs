@@ -57,8 +57,8 @@ fn pieces_cover_all_that_is_written() {
             *end += length;
         }
         for (fd, capture) in ended.captures.iter() {
-            let extent = capture.unwrap().extent();
-            assert_eq!(ends[&fd], extent.length + extent.dropped);
+            let size = capture.unwrap().size();
+            assert_eq!(ends[&fd], size.length + size.dropped);
         }
     }
     let (ended, _rig) = run(sh("echo", json!([["stdout", {"capture": {}}]])));

@@ -4,81 +4,85 @@
 //! our threads.
 
 use super::{attempt, put_opened};
-use crate::engine::faults::Call;
-use crate::engine::plan::{CAPABILITY_VERSION, Failed, Report, Setting, What};
+use crate::engine::failpoints::Call;
+use crate::engine::plan::{
+    AttributeValue, CAPABILITY_VERSION, ChildAttribute, ChildStatus, SetupFailure,
+};
 
-/// Makes settings, one after another, until one fails, which is reported by its index from `first` on; gives whether none has.
-pub(super) fn make(report: &Report, settings: &[Setting], first: usize) -> bool {
-    for (index, setting) in settings.iter().enumerate() {
-        if let Err(errno) = set(&setting.what) {
-            report.fail(Failed::Setting(first + index), errno);
+/// Makes attributes, one after another, until one fails, which is reported by its index from `first` on; gives whether none has.
+pub(super) fn apply(status: &ChildStatus, attributes: &[ChildAttribute], first: usize) -> bool {
+    for (index, attribute) in attributes.iter().enumerate() {
+        if let Err(errno) = set(&attribute.what) {
+            status.fail(SetupFailure::Attribute(first + index), errno);
             return false;
         }
     }
     true
 }
 
-/// Makes one setting.
+/// Makes one attribute.
 ///
 /// # Errors
 /// Its errno.
-fn set(what: &What) -> Result<(), i32> {
+fn set(what: &AttributeValue) -> Result<(), i32> {
     match what {
-        What::Limit(resource, limit) => {
+        AttributeValue::Limit(resource, limit) => {
             let none = std::ptr::null_mut::<libc::rlimit64>();
             // SAFETY: the kernel reads one limit of the child itself.
             attempt(Call::Limit, || unsafe {
                 libc::syscall(libc::SYS_prlimit64, 0, *resource, &raw const *limit, none)
             })?;
         }
-        What::OomScoreAdj(text) => return set_oom_score_adj(text),
-        What::Nice(nice) => {
+        AttributeValue::OomScoreAdj(text) => return set_oom_score_adj(text),
+        AttributeValue::Nice(nice) => {
             // SAFETY: a plain system call.
             attempt(Call::Nice, || unsafe {
                 libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, *nice)
             })?;
         }
-        What::IoPriority(priority) => {
+        AttributeValue::IoPriority(priority) => {
             const IOPRIO_WHO_PROCESS: libc::c_int = 1;
             // SAFETY: a plain system call.
             attempt(Call::IoPriority, || unsafe {
                 libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, *priority)
             })?;
         }
-        What::CpuAffinity(set) => {
+        AttributeValue::CpuAffinity(set) => {
             // SAFETY: the kernel reads as many bytes as the set has.
             attempt(Call::Affinity, || unsafe {
                 libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(&**set), set.as_ptr())
             })?;
         }
-        What::Groups(groups) => {
+        AttributeValue::Groups(groups) => {
             // SAFETY: the kernel reads as many numbers as the list has.
             attempt(Call::Groups, || unsafe {
                 libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr())
             })?;
         }
-        What::Group(gid) => {
+        AttributeValue::Group(gid) => {
             // SAFETY: a plain system call.
             attempt(Call::Group, || unsafe {
                 libc::syscall(libc::SYS_setresgid, *gid, *gid, *gid)
             })?;
         }
-        What::User(uid) => {
+        AttributeValue::User(uid) => {
             // SAFETY: a plain system call.
             attempt(Call::User, || unsafe {
                 libc::syscall(libc::SYS_setresuid, *uid, *uid, *uid)
             })?;
         }
-        What::Keyring => return join_new_keyring(),
-        What::Bounding(set) => return drop_from_bounding(*set),
-        What::NoCapabilities { no_new_privileges } => return drop_capabilities(*no_new_privileges),
-        What::Null(target, flags) => return put_opened(c"/dev/null", *flags, 0, *target),
-        What::DeathSignal(signum, parent) => return set_death_signal(*signum, *parent),
-        What::Umask(mask) => {
+        AttributeValue::Keyring => return join_new_keyring(),
+        AttributeValue::Bounding(set) => return drop_from_bounding(*set),
+        AttributeValue::NoCapabilities { no_new_privileges } => {
+            return drop_capabilities(*no_new_privileges);
+        }
+        AttributeValue::Null(target, flags) => return put_opened(c"/dev/null", *flags, 0, *target),
+        AttributeValue::DeathSignal(signum, parent) => return set_death_signal(*signum, *parent),
+        AttributeValue::Umask(mask) => {
             // SAFETY: a plain system call, which cannot fail.
             unsafe { libc::umask(*mask) };
         }
-        What::Cwd(path) => {
+        AttributeValue::Cwd(path) => {
             // SAFETY: the path is a live C string.
             attempt(Call::Chdir, || unsafe { libc::chdir(path.as_ptr()) }.into())?;
         }

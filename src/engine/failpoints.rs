@@ -1,6 +1,6 @@
 //! The seam at which tests fail the system calls of a start, one by one.
 //!
-//! Every call of a start that can fail passes by [`due`], in the parent and in the child: debug builds ask there whether it is this
+//! Every call of a start that can fail passes by [`injected`], in the parent and in the child: debug builds ask there whether it is this
 //! one's turn, release builds ask nothing. Calls that cannot fail with the arguments they get (close, umask, a signal's disposition),
 //! and those without whose effect a start goes on (close_range, getcwd), are not among them.
 
@@ -28,8 +28,8 @@ pub enum Call {
     Account,
     /// The executable is opened, to be checked.
     OpenExe,
-    /// A proxy is made, which is to clone the child.
-    Proxy,
+    /// A clone helper is made, which is to clone the child.
+    CloneHelper,
     /// The child is cloned.
     Clone,
     /// In the child: a session of its own.
@@ -73,7 +73,7 @@ pub enum Call {
 }
 
 #[cfg(debug_assertions)]
-pub use armed::{arm, disarm, due};
+pub use armed::{arm, disarm, injected};
 
 #[cfg(debug_assertions)]
 mod armed {
@@ -101,7 +101,7 @@ mod armed {
     }
 
     /// The error that this call is to fail with now, if any. Safe in a child: it allocates nothing, and takes no lock.
-    pub fn due(call: Call) -> Option<i32> {
+    pub fn injected(call: Call) -> Option<i32> {
         if LEFT.load(SeqCst) < 0 || LEFT.fetch_sub(1, SeqCst) != 0 {
             return None;
         }
@@ -113,7 +113,7 @@ mod armed {
 /// No call fails in a release build but by itself.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
-pub const fn due(_: Call) -> Option<i32> {
+pub const fn injected(_: Call) -> Option<i32> {
     None
 }
 
@@ -129,7 +129,7 @@ pub const CALLS: [Call; 31] = [
     Call::EnvFile,
     Call::Account,
     Call::OpenExe,
-    Call::Proxy,
+    Call::CloneHelper,
     Call::Clone,
     Call::Session,
     Call::Limit,
@@ -156,6 +156,6 @@ pub const CALLS: [Call; 31] = [
 ///
 /// # Errors
 /// The error that this call is to fail with.
-pub(super) fn pass(call: Call) -> std::io::Result<()> {
-    due(call).map_or(Ok(()), |errno| Err(std::io::Error::from_raw_os_error(errno)))
+pub(super) fn check(call: Call) -> std::io::Result<()> {
+    injected(call).map_or(Ok(()), |errno| Err(std::io::Error::from_raw_os_error(errno)))
 }

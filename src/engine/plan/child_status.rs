@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use crate::engine::event::Resolved;
 use crate::engine::permitted;
 
-/// Where a fact stands among the words. The steps' errors follow, and then the room for the working directory.
+/// Where a fact stands among the words. The actions' errors follow, and then the room for the working directory.
 #[derive(Clone, Copy)]
 enum Word {
     Pid,
@@ -22,39 +22,39 @@ enum Word {
     FailedErrno,
 }
 
-/// How many words come before the steps' errors.
+/// How many words come before the actions' errors.
 const HEAD: usize = Word::FailedErrno as usize + 1;
 /// Room for the longest path that the kernel tells, in bytes.
 const PATH_MAX: usize = 4096;
 
 /// What the child tells of its set-up, in memory that it shares with us until it execs.
-pub(crate) struct Report {
+pub(crate) struct ChildStatus {
     words: Box<[AtomicI32]>,
-    steps: usize,
+    actions: usize,
     /// What is known before the child runs.
     early: OnceLock<Resolved>,
 }
 
 /// Where the set-up has failed, beside the fds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::engine) enum Failed {
+pub(in crate::engine) enum SetupFailure {
     /// It could not have a session of its own.
     Session,
-    /// The setting of this index, the late ones counted after the others.
-    Setting(usize),
+    /// The attribute of this index, the late ones counted after the others.
+    Attribute(usize),
 }
 
 /// Stands for any word that is not there.
 static NOWHERE: AtomicI32 = AtomicI32::new(0);
 
-impl Report {
-    /// A report of so many steps, with room for the working directory where that is asked for.
-    pub(in crate::engine) fn new(steps: usize, cwd: bool) -> Self {
-        let count = HEAD + steps + if cwd { PATH_MAX / size_of::<AtomicI32>() } else { 0 };
+impl ChildStatus {
+    /// A status of so many actions, with room for the working directory where that is asked for.
+    pub(in crate::engine) fn new(actions: usize, cwd: bool) -> Self {
+        let count = HEAD + actions + if cwd { PATH_MAX / size_of::<AtomicI32>() } else { 0 };
         let words = (0..count).map(|_| AtomicI32::new(0)).collect();
-        let report = Report { words, steps, early: OnceLock::new() };
-        report.word(Word::Pidfd).store(-1, Ordering::Relaxed);
-        report
+        let status = ChildStatus { words, actions, early: OnceLock::new() };
+        status.word(Word::Pidfd).store(-1, Ordering::Relaxed);
+        status
     }
 
     fn word(&self, word: Word) -> &AtomicI32 {
@@ -66,7 +66,7 @@ impl Report {
         self.word(Word::Pid)
     }
 
-    /// The child's pidfd, written by the kernel before the child runs; of one that a proxy has cloned, by the engine when it needs it. -1 before.
+    /// The child's pidfd, written by the kernel before the child runs; of one that a clone helper has cloned, by the engine when it needs it. -1 before.
     pub(in crate::engine) fn pidfd(&self) -> &AtomicI32 {
         self.word(Word::Pidfd)
     }
@@ -91,40 +91,40 @@ impl Report {
         self.word(Word::Candidate)
     }
 
-    /// The errno of each step, or 0.
-    pub(in crate::engine) fn step_errnos(&self) -> impl Iterator<Item = &AtomicI32> {
-        self.words.iter().skip(HEAD).take(self.steps)
+    /// The errno of each action, or 0.
+    pub(in crate::engine) fn action_errnos(&self) -> impl Iterator<Item = &AtomicI32> {
+        self.words.iter().skip(HEAD).take(self.actions)
     }
 
-    /// Tells that something else than a step has failed.
-    pub(in crate::engine) fn fail(&self, what: Failed, errno: i32) {
+    /// Tells that something else than an action has failed.
+    pub(in crate::engine) fn fail(&self, what: SetupFailure, errno: i32) {
         let code = match what {
-            Failed::Session => 1,
-            Failed::Setting(index) => i32::try_from(index).unwrap_or(i32::MAX - 2) + 2,
+            SetupFailure::Session => 1,
+            SetupFailure::Attribute(index) => i32::try_from(index).unwrap_or(i32::MAX - 2) + 2,
         };
         self.word(Word::FailedErrno).store(errno, Ordering::Relaxed);
         self.word(Word::Failed).store(code, Ordering::Release);
     }
 
-    /// What else than a step has failed, and its errno.
-    pub(in crate::engine) fn failed(&self) -> Option<(Failed, i32)> {
+    /// What else than an action has failed, and its errno.
+    pub(in crate::engine) fn failed(&self) -> Option<(SetupFailure, i32)> {
         let what = match self.word(Word::Failed).load(Ordering::Acquire) {
             0 => return None,
-            1 => Failed::Session,
-            code => Failed::Setting(usize::try_from(code - 2).unwrap_or(usize::MAX)),
+            1 => SetupFailure::Session,
+            code => SetupFailure::Attribute(usize::try_from(code - 2).unwrap_or(usize::MAX)),
         };
         Some((what, self.word(Word::FailedErrno).load(Ordering::Acquire)))
     }
 
     /// The room for the working directory: where it begins, and its bytes; none where that is not asked for.
     pub(in crate::engine) fn cwd_room(&self) -> Option<(*mut u8, usize)> {
-        let room = self.words.get(HEAD + self.steps..).filter(|room| !room.is_empty())?;
+        let room = self.words.get(HEAD + self.actions..).filter(|room| !room.is_empty())?;
         Some((room.as_ptr().cast_mut().cast(), size_of_val(room)))
     }
 
     /// The working directory as the child has told it.
     pub(in crate::engine) fn cwd(&self) -> Option<String> {
-        let room = self.words.get(HEAD + self.steps..)?;
+        let room = self.words.get(HEAD + self.actions..)?;
         let bytes: Vec<u8> =
             room.iter().flat_map(|word| word.load(Ordering::Acquire).to_ne_bytes()).collect();
         let path = CStr::from_bytes_until_nul(&bytes).ok()?;
@@ -146,7 +146,7 @@ impl Report {
         }
     }
 
-    /// The number of the child's pidfd, which is opened where the kernel has made none: a proxy has cloned it.
+    /// The number of the child's pidfd, which is opened where the kernel has made none: a clone helper has cloned it.
     ///
     /// # Errors
     /// The OS error of opening it.

@@ -7,7 +7,7 @@ use glob::{MatchOptions, Pattern};
 
 /// Executables that may be started: paths as they are written, and globs that the real path of an executable matches.
 #[derive(Clone, Debug, Default)]
-pub struct Whitelist {
+pub struct Allowlist {
     written: Vec<String>,
     globs: Vec<Glob>,
 }
@@ -31,18 +31,18 @@ const MATCHING: MatchOptions = MatchOptions {
 /// What makes a path a glob.
 const SPECIAL: [char; 3] = ['*', '?', '['];
 
-impl Whitelist {
-    /// A whitelist of paths and globs.
+impl Allowlist {
+    /// A allowlist of paths and globs.
     ///
     /// # Errors
     /// What is wrong with a glob, for the user.
-    pub fn new(written: Vec<String>) -> Result<Whitelist, String> {
+    pub fn new(written: Vec<String>) -> Result<Allowlist, String> {
         let globs = written
             .iter()
             .filter(|text| text.contains(SPECIAL))
             .map(|text| Glob::new(text).map_err(|error| format!("{text:?} is no glob: {error}")))
             .collect::<Result<_, _>>()?;
-        Ok(Whitelist { written, globs })
+        Ok(Allowlist { written, globs })
     }
 
     /// Whether an executable is, to the letter, among the paths.
@@ -56,7 +56,7 @@ impl Whitelist {
     }
 }
 
-impl fmt::Display for Whitelist {
+impl fmt::Display for Allowlist {
     /// All of them, as written, joined by colons.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.written.join(":"))
@@ -109,12 +109,12 @@ mod tests {
             ("/opt/tools/run", "/opt/tools/run", false),
         ];
         for (glob, real, wanted) in table {
-            let whitelist = Whitelist::new(vec![(*glob).to_owned()]).unwrap();
-            assert_eq!(whitelist.matches(Path::new(real)), *wanted, "{glob} {real}");
-            assert!(whitelist.names(glob) && !whitelist.names("/"));
+            let allowlist = Allowlist::new(vec![(*glob).to_owned()]).unwrap();
+            assert_eq!(allowlist.matches(Path::new(real)), *wanted, "{glob} {real}");
+            assert!(allowlist.names(glob) && !allowlist.names("/"));
         }
         for bad in ["/a/[", "/a/b**"] {
-            assert!(Whitelist::new(vec![bad.to_owned()]).is_err(), "{bad}");
+            assert!(Allowlist::new(vec![bad.to_owned()]).is_err(), "{bad}");
         }
     }
 
@@ -125,9 +125,9 @@ mod tests {
         std::fs::create_dir(dir.join("real")).unwrap();
         std::os::unix::fs::symlink("real", dir.join("link")).unwrap();
         let glob = format!("{}/link/*", dir.display());
-        let whitelist = Whitelist::new(vec![glob.clone()]).unwrap();
-        assert!(whitelist.matches(&dir.join("real/x")));
-        assert!(!whitelist.matches(&dir.join("other/x")));
-        assert_eq!(whitelist.to_string(), glob);
+        let allowlist = Allowlist::new(vec![glob.clone()]).unwrap();
+        assert!(allowlist.matches(&dir.join("real/x")));
+        assert!(!allowlist.matches(&dir.join("other/x")));
+        assert_eq!(allowlist.to_string(), glob);
     }
 }
