@@ -18,4 +18,3 @@ mod mock_server;
 mod net;
 mod printing;
 mod program;
-mod socket;

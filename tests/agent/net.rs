@@ -1,6 +1,7 @@
 //! The network side against real servers on the loopback: dialling, TLS, and messages of any size.
 
 mod answers;
+mod in_memory;
 
 use std::{cell::Cell, io, rc::Rc, time::Duration};
 

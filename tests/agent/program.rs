@@ -1,10 +1,10 @@
 //! The binary as an agent, with a server of the test's at the other end of real TLS.
 
-mod maxima;
+mod message_limits;
 mod roots;
 mod rotation;
 mod sealed;
-mod sparse;
+mod sparse_output;
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;

@@ -12,7 +12,7 @@ mod support;
 
 mod commands;
 mod config;
-mod host;
+mod doctor;
 mod oneshot;
 mod progress;
 mod run;

@@ -1,7 +1,7 @@
 //! The binary as a user runs it in a shell.
 
 mod outputs;
-mod sparse;
+mod sparse_output;
 mod survivors;
 mod users;
 

@@ -6,7 +6,7 @@ mod limits;
 mod named;
 mod pieces;
 mod sealed;
-mod sparse;
+mod sparse_output;
 
 use std::sync::LazyLock;
 

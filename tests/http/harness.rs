@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::client::{Answer, Client};
-use super::mock::{Die, Mock};
+use super::mock_supervisor::{Die, Mock};
 use crate::support::engine::{DEADLINE, options};
 
 pub fn own_uid() -> u32 {

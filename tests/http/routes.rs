@@ -4,7 +4,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::harness::World;
-use super::mock::{BROKEN, FORBIDDEN, TOO_LATE};
+use super::mock_supervisor::{BROKEN, FORBIDDEN, TOO_LATE};
 use crate::support::engine::sh;
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");

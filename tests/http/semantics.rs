@@ -7,8 +7,8 @@ use procstar::http::HttpLimits;
 use serde_json::{Value, json};
 
 use super::client::{Answer, Client, tcp};
-use super::doors::limited;
 use super::harness::World;
+use super::listeners::limited;
 use super::output::decode;
 use crate::support::engine::{DEADLINE, sh};
 

@@ -10,8 +10,8 @@ use procstar::http::{HttpLimits, Listeners, UnauthenticatedLimits, listen_unix};
 use serde_json::json;
 
 use super::client::{Client, tcp};
-use super::doors::{Authority, connect, limited, loopback_tls};
 use super::harness::{World, own_uid};
+use super::listeners::{Authority, connect, limited, loopback_tls};
 use crate::support::engine::DEADLINE;
 
 const TOKEN: &str = "correct horse battery staple";
@@ -35,7 +35,7 @@ fn policy() -> Policy {
 
 /// One that trusts nobody without the token.
 fn wary(limits: HttpLimits) -> World {
-    let doors = Listeners { tcp: super::doors::loopback(), ..Listeners::default() };
+    let doors = Listeners { tcp: super::listeners::loopback(), ..Listeners::default() };
     World::at(doors, policy(), limits)
 }
 
@@ -145,7 +145,7 @@ fn a_tls_handshake_has_a_deadline() {
 fn the_unix_socket_is_served_however_many_connect_by_tcp() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("http.sock");
-    let mut doors = Listeners { tcp: super::doors::loopback(), ..Listeners::default() };
+    let mut doors = Listeners { tcp: super::listeners::loopback(), ..Listeners::default() };
     doors.unix = Some(listen_unix(&path).unwrap());
     let limits = HttpLimits { connections: 2, ..HttpLimits::DEFAULT };
     let world = World::at(doors, Policy::new(own_uid(), None), limits);

@@ -11,11 +11,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod agents;
+mod agent_restart;
+mod agent_session;
 mod full_disk;
 mod harness;
-mod ledger;
-mod life;
-mod lives;
-mod orders;
+mod inheritance;
+mod keeper_restart;
+mod signals;
 mod upgrades;

@@ -6,8 +6,8 @@ use procstar::net::outbound::{ControlFrame, Outgoing};
 use procstar::net::socket::Inbound;
 use tokio::time::{Instant, sleep};
 
-use super::server::*;
-use super::support::*;
+use super::fake_server::*;
+use super::harness::*;
 
 #[actix::test]
 async fn a_ping_every_20_s_and_no_more() {

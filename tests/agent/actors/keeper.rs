@@ -25,7 +25,7 @@ use procstar::keeper::protocol::{
 };
 use tokio::sync::oneshot;
 
-use super::support::{Journal, end, request, started, subscriber};
+use super::harness::{Journal, end, request, started, subscriber};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -361,7 +361,7 @@ fn later(records: Vec<ProcessEntry>, memory: AgentState, end_when: EndWhen) -> L
             events.recv().await.map(|event| (event, events))
         }));
         let mut supervisor =
-            Supervisor::new(engine, outputs, end_when, super::support::GRACES, tell_done);
+            Supervisor::new(engine, outputs, end_when, super::harness::GRACES, tell_done);
         supervisor.adopt(records, memory.any, ctx);
         supervisor
     });
@@ -513,7 +513,7 @@ async fn waiting_counts_processes_of_agents_before() {
 /// The grace of an order counts from when it was given, whichever agent followed it first.
 #[actix::test]
 async fn a_grace_goes_on_with_the_next_agent() {
-    let grace = super::support::GRACES.term.as_nanos() as u64;
+    let grace = super::harness::GRACES.term.as_nanos() as u64;
     let now = TimePoint::now().monotonic_nanos;
     let signals = |given| async move {
         let memory = AgentState {

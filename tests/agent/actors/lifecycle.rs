@@ -8,7 +8,7 @@ use procstar::actors::messages::{Delete, Shutdown};
 use procstar::actors::supervisor::Ready;
 use tokio::time::{Instant, sleep};
 
-use super::support::*;
+use super::harness::*;
 
 /// A supervisor with these processes running, and the journal empty again.
 async fn running(end_when: EndWhen, ids: &[&str]) -> (Supervised, Journal) {

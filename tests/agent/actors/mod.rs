@@ -1,21 +1,21 @@
 //! The actors with probes for neighbours, in virtual time: no network, no children but where a test says so.
 //!
 //! Paused time stands still while anything runs, and jumps to the next timer when all wait: after a virtual
-//! millisecond ([`support::settle`]) everything that was under way has been done.
+//! millisecond ([`harness::settle`]) everything that was under way has been done.
 
-mod farewell;
+mod answer_order;
+mod fake_server;
+mod finish;
+mod harness;
 mod keep_alive;
 mod keeper;
 mod lifecycle;
 mod log;
-mod order;
-mod progress;
 mod queries;
 mod random;
 mod reconnect;
 mod requests;
 mod results;
-mod server;
+mod shutdown_progress;
 mod supervisor;
-mod support;
-mod trouble;
+mod unstable_server;

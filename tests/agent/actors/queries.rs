@@ -10,8 +10,8 @@ use procstar::actors::results::Results;
 use procstar::engine::{Event, StopOrder};
 use procstar::report::ProcessRecord;
 
-use super::server::Agent;
-use super::support::*;
+use super::fake_server::Agent;
+use super::harness::*;
 use procstar::actors::status::LinkState;
 
 fn changed(event: Event) -> Changed {

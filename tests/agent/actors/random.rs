@@ -6,8 +6,8 @@ use procstar::actors::messages::Delete;
 use proptest::prelude::*;
 use tokio::time::timeout;
 
-use super::server::*;
-use super::support::*;
+use super::fake_server::*;
+use super::harness::*;
 
 const IDS: [&str; 3] = ["a", "b", "c"];
 

@@ -10,8 +10,8 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::server::*;
-use super::support::*;
+use super::fake_server::*;
+use super::harness::*;
 
 /// The waits between attempts.
 fn waits(agent: &Agent) -> Vec<f64> {

@@ -7,8 +7,8 @@ use procstar::net::socket::Inbound;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::server::*;
-use super::support::*;
+use super::fake_server::*;
+use super::harness::*;
 use crate::support::engine as rig;
 
 #[actix::test]

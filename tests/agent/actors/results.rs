@@ -13,7 +13,7 @@ use procstar::engine::procfs::ProcFs;
 use procstar::report::{OutputView, ProcessRecord, ResultContext, ResultStream};
 use proptest::prelude::*;
 
-use super::support::*;
+use super::harness::*;
 
 fn changed(event: Event) -> Changed {
     Changed(Arc::new(match event {

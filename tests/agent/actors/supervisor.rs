@@ -6,7 +6,7 @@ use procstar::actors::messages::{
     Delete, DeleteError, Shutdown, ShutdownState, Signal, SignalError, Start, StartError, Stop,
 };
 
-use super::support::*;
+use super::harness::*;
 use procstar::engine::StopOrder;
 
 fn new(prompt: bool) -> (Supervised, Journal) {

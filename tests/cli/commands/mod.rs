@@ -1,24 +1,24 @@
 //! The commands that talk to a running instance, as a user types them: the built program, a real instance, in pipes and on a terminal.
 
 mod descriptors;
+mod discovery;
 mod events;
-mod finding;
-mod gone;
 mod harness;
 mod ids;
-mod life;
+mod impostors;
+mod instance_dirs;
+mod interrupted;
+mod lifecycle;
+mod limits;
 mod log_level;
 mod logs;
-mod maxima;
-mod order;
+mod output_order;
 mod paths;
-mod places;
 mod secrets;
 mod signals;
-mod strangers;
-mod taken;
+mod squatted_dirs;
+mod stdout_errors;
 mod tampering;
 mod terminal;
 mod ui;
-mod unwritten;
 mod upgrades;

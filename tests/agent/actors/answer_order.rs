@@ -11,9 +11,9 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use super::fake_server::*;
+use super::harness::*;
 use super::requests::unprompted;
-use super::server::*;
-use super::support::*;
 
 /// A supervisor that takes its time, less for each request than for the one before.
 struct Slow(Duration);

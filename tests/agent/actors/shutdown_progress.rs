@@ -6,8 +6,8 @@ use procstar::actors::messages::{Delete, Shutdown};
 use procstar::actors::supervisor::Ready;
 use tokio::time::{Instant, sleep};
 
+use super::harness::*;
 use super::log::Log;
-use super::support::*;
 
 /// A supervisor with `running` processes, and `c` that has ended.
 async fn new(end_when: EndWhen, running: &[&str]) -> Supervised {

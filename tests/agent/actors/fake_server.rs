@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
-use super::support::*;
+use super::harness::*;
 use crate::message::Message;
 
 /// What becomes of an attempt to connect; when nothing is planned, it succeeds.

@@ -9,8 +9,8 @@ use procstar::http::{HttpLimits, Listeners, listen, listen_unix};
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::doors::{Authority, connect, loopback_tls};
 use super::harness::{World, own_uid};
+use super::listeners::{Authority, connect, loopback_tls};
 use crate::support::engine::DEADLINE;
 
 /// One for each thread of the service.

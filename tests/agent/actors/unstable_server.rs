@@ -3,9 +3,9 @@
 use procstar::actors::connection::Outcome;
 use tokio::time::{Instant, sleep};
 
+use super::fake_server::*;
+use super::harness::*;
 use super::log::Log;
-use super::server::*;
-use super::support::*;
 
 #[actix::test]
 async fn connections_that_the_server_ends_at_once_come_ever_more_rarely() {

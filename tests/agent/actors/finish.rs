@@ -7,8 +7,8 @@ use procstar::actors::supervisor::Ready;
 use procstar::net::socket::Inbound;
 use serde_json::json;
 
-use super::server::*;
-use super::support::*;
+use super::fake_server::*;
+use super::harness::*;
 
 #[actix::test]
 async fn all_that_is_pending_then_done_then_close() {
