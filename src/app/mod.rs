@@ -10,6 +10,7 @@ mod listening;
 mod patience;
 mod progress;
 pub mod rehearse;
+mod runtime;
 mod service;
 
 use std::ffi::OsStr;
@@ -225,8 +226,7 @@ pub fn run(run: &Run, env: &Env, socket: UnixStream, given: Given) -> Result<u8,
         let agent = Agent::start(run, welcome, Arc::new(context))?;
         agent.run(run, listening, dialer).await
     });
-    // Its end would wait for threads of its pool: one that asks a name server, or writes where nobody reads. The program ends now.
-    std::mem::forget(system);
+    runtime::leave(system);
     ended
 }
 

@@ -1,0 +1,43 @@
+//! The end of the actors' runtime, which is that of the program.
+
+use actix::{System, SystemRunner};
+
+/// Leaves the runtime as it is: dropping it would wait for threads of its pool, one of which may be asking a name server, or
+/// writing where nobody reads. The program ends now.
+pub(super) fn leave(system: SystemRunner) {
+    // A thread of the HTTP service may end later than the main thread's values. If it then dropped the last handle of the system,
+    // it would wake the system's task, and tokio panics where a thread does so while its own values are being dropped.
+    std::mem::forget(System::current());
+    std::mem::forget(system);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use tokio::task::LocalSet;
+
+    use super::*;
+
+    /// If a value of a thread panics while it is dropped, the process aborts.
+    #[test]
+    fn a_thread_that_ends_after_the_main_thread_wakes_nobody() {
+        let (handle, handles) = mpsc::channel();
+        let main = thread::spawn(move || {
+            let system = System::new();
+            system.block_on(async {});
+            handle.send(System::current()).unwrap();
+            leave(system);
+        });
+        let system = handles.recv().unwrap();
+        main.join().unwrap();
+        let worker = thread::spawn(move || {
+            System::set_current(system);
+            // Made later than the handle, as in a worker, so dropped before it.
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            LocalSet::new().block_on(&runtime, async {});
+        });
+        worker.join().unwrap();
+    }
+}
