@@ -16,6 +16,7 @@ mod tests {
     use std::sync::mpsc;
     use std::thread;
 
+    use tokio::sync::oneshot;
     use tokio::task::LocalSet;
 
     use super::*;
@@ -26,7 +27,12 @@ mod tests {
         let (handle, handles) = mpsc::channel();
         let main = thread::spawn(move || {
             let system = System::new();
-            system.block_on(async {});
+            system.block_on(async {
+                let (done, is_done) = oneshot::channel();
+                System::current().arbiter().spawn(async { done.send(()).unwrap() });
+                // By then the system's own tasks wait for what handles send.
+                is_done.await.unwrap();
+            });
             handle.send(System::current()).unwrap();
             leave(system);
         });
