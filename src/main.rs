@@ -13,8 +13,9 @@ use procstar::cli::{client, descriptor, host, printing, reload, show, validate};
 use procstar::engine::{FILTER, TimePoint, filter};
 use procstar::keeper::descriptors::{self, Foreign};
 use procstar::keeper::files::FILES_FD;
+use procstar::keeper::format::{StateError, UpgradeState};
 use procstar::keeper::meaning::Mode;
-use procstar::keeper::upgrade::{self, StateError, UpgradeState};
+use procstar::keeper::upgrade;
 use procstar::keeper::{self, AgentCommand, LaunchEnvironment, ProgramExit, check, secrets};
 use procstar::{app, config, logging, mem};
 

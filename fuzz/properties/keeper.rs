@@ -1,9 +1,9 @@
 //! What keeper, agent, journal and upgrade say to each other.
 
+use procstar::keeper::format::ProcessEntry;
+use procstar::keeper::format::UpgradeState;
+use procstar::keeper::format::{AgentState, Decoder, ToAgent, ToKeeper, encode};
 use procstar::keeper::journal;
-use procstar::keeper::process_table::ProcessEntry;
-use procstar::keeper::protocol::{AgentState, Decoder, ToAgent, ToKeeper, encode};
-use procstar::keeper::upgrade::UpgradeState;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -17,13 +17,13 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::EngineLink;
 use super::messages::Shutdown;
 use crate::engine::{Event, StopOrder, TimePoint};
-use crate::keeper::listeners::{Address, FileId, MissingListener};
-use crate::keeper::meaning::Mode;
-use crate::keeper::process_table::ProcessEntry;
-use crate::keeper::protocol::{
+use crate::keeper::format::ProcessEntry;
+use crate::keeper::format::{
     AgentState, Decoder, KeeperSettings, Opening, ShutdownCommand, ToAgent, ToKeeper, VERSION,
     encode,
 };
+use crate::keeper::listeners::{Address, FileId, MissingListener};
+use crate::keeper::meaning::Mode;
 use crate::keeper::{ProgramExit, descriptors};
 use crate::mem::trim;
 use crate::spec::{ProcId, Validated};

@@ -27,7 +27,7 @@ use super::messages::{
 use super::process::{ProcessActor, SendSignal, StopProcess};
 use super::sampler::SamplingHandle;
 use crate::engine::{Captures, Event, StopOrder};
-use crate::keeper::process_table::ProcessEntry;
+use crate::keeper::format::ProcessEntry;
 use crate::mem::shrink::Shrink;
 use crate::spec::{Identity, ProcId, SYSTEMD_UNAPPLIED, Validated};
 use progress::Progress;

@@ -49,9 +49,9 @@ use crate::config::{Env, LogLevel, SamplingSettings, Settings};
 use crate::engine::procfs::ProcFs;
 use crate::engine::{Event, TimePoint};
 use crate::http;
+use crate::keeper::format::Printing;
 use crate::keeper::meaning::Mode;
-use crate::keeper::protocol::Printing;
-use crate::keeper::{AGAIN, ProgramExit, protocol, registry};
+use crate::keeper::{AGAIN, ProgramExit, format, registry};
 use crate::logging;
 use crate::net::dial::WssDialer;
 use crate::net::socket::SocketLimits;
@@ -326,9 +326,9 @@ fn mode(run: &Run) -> Mode {
 }
 
 /// Where the keeper shall open the instance's directories.
-fn opening(run: &Run, env: &Env) -> protocol::Opening {
+fn opening(run: &Run, env: &Env) -> format::Opening {
     let settings = &run.settings;
-    protocol::Opening {
+    format::Opening {
         places: registry::places_of(settings, env),
         captures_chosen: settings.capture.dir.is_some(),
         serves: settings.http.serve || settings.agent.enabled,
@@ -336,7 +336,7 @@ fn opening(run: &Run, env: &Env) -> protocol::Opening {
 }
 
 /// What the keeper has to know.
-fn keeper_settings(run: &Run, env: &Env) -> protocol::KeeperSettings {
+fn keeper_settings(run: &Run, env: &Env) -> format::KeeperSettings {
     let settings = &run.settings;
     // A one-shot is often a job of a service, and inherits the variable from it.
     let lasts = mode(run) == Mode::Service;
@@ -346,19 +346,19 @@ fn keeper_settings(run: &Run, env: &Env) -> protocol::KeeperSettings {
         let first = value.as_bytes().split(|b| *b == b':').next().unwrap_or_default();
         Path::new(OsStr::from_bytes(first)).join("procstar")
     });
-    protocol::KeeperSettings {
+    format::KeeperSettings {
         state_dir: settings.run.state_dir.clone().or(from_service_manager),
         base_dir: settings.capture.directory(env),
         conn_id: settings.agent.conn_id.clone(),
         drain_grace: settings.capture.drain_grace,
         setup_patience: SETUP_PATIENCE,
-        restrict_exe: protocol::Allowed {
+        restrict_exe: format::Allowed {
             executables: settings.run.restrict_exe.iter().map(|path| path_text(path)).collect(),
             variables: settings.run.allowed_variables.clone(),
             directories: settings.run.allowed_directories.clone(),
         },
         log: settings.log.clone(),
-        limits: protocol::ProcessLimits {
+        limits: format::ProcessLimits {
             head: settings.capture.limit_head,
             tail: settings.capture.limit_tail,
             max_file_size: settings.run.max_file_size,

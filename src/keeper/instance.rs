@@ -16,10 +16,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::format::{KeeperSettings, Opening};
 use super::listeners::MissingListener;
 pub use super::private_dir::InstanceError;
 use super::private_dir::{DirHandover, PrivateDir, random_name, touch};
-use super::protocol::{KeeperSettings, Opening};
 use super::registry::{self, SOCKET, STARTING, WISH, absolute};
 use super::sweep::{FILES, JOURNAL, SHARED_MEMORY, base, memory_name, sweep_place, sweep_registry};
 use crate::engine::CaptureDirs;

@@ -1,7 +1,7 @@
 //! The listening sockets of the agent's services, which the keeper holds too: while no agent lives, and over upgrades, nobody else can
 //! bind their addresses, and connections wait in their backlogs.
 //!
-//! An agent binds, and hands each listener to the keeper ([`ToKeeper::Hold`](super::protocol::ToKeeper::Hold)). The keeper never accepts: it
+//! An agent binds, and hands each listener to the keeper ([`ToKeeper::Hold`](super::format::ToKeeper::Hold)). The keeper never accepts: it
 //! passes the listeners to the next agent, under the numbers in the variable [`LISTENERS`], and to the program that it becomes. Once an agent
 //! serves, it reports what it listens on, and the keeper closes the others.
 

@@ -3,47 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use crate::engine::{Captures, Ended, Started, StopFailure};
+use super::format::ProcessEntry;
+use crate::engine::{Ended, Started, StopFailure};
 use crate::mem::shrink::Shrink;
 use crate::spec::{Identity, ProcId};
-
-/// One process.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct ProcessEntry {
-    /// Its ID.
-    pub id: ProcId,
-    /// Its start, once it has started.
-    pub started: Option<Started>,
-    /// Its end, once it has ended.
-    pub ended: Option<Box<Ended>>,
-    /// What was asked for; none where a program that did not keep it has launched it.
-    #[serde(default)]
-    pub identity: Option<Arc<Identity>>,
-    /// Who of its tree could not be signaled when it was stopped.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub stop_failures: Vec<StopFailure>,
-}
-
-impl ProcessEntry {
-    /// The record of a process that is about to be started.
-    pub fn new(id: ProcId) -> ProcessEntry {
-        ProcessEntry { id, started: None, ended: None, identity: None, stop_failures: Vec::new() }
-    }
-}
-
-impl ProcessEntry {
-    /// What is captured of it, as of its start and of its end.
-    pub(super) fn captures(&self) -> impl Iterator<Item = &Captures> {
-        let started = self.started.iter().map(|started| &*started.captures);
-        started.chain(self.ended.iter().map(|ended| &*ended.captures))
-    }
-
-    fn is_starting(&self) -> bool {
-        self.started.is_none() && self.ended.is_none()
-    }
-}
 
 /// All processes that have been launched and not forgotten.
 #[derive(Default)]

@@ -19,20 +19,20 @@ use super::activation;
 use super::agent_process::{AgentCommand, AgentProcess};
 use super::check::NONCE;
 use super::files::FILES_FD;
+use super::format::{
+    AgentState, EventRef, JournalEntry, KeeperSettings, Opening, ProcessEntry, ShutdownCommand,
+    ToAgent, ToKeeper, UpgradeState, VERSION, encode,
+};
 use super::instance::Instance;
 use super::job::TerminalJob;
-use super::journal::{self, Journal, JournalEntry};
+use super::journal::{self, Journal};
 use super::listeners::{LISTENERS, Listener, Listeners};
 use super::meaning::{Meaning, Mode, Terminal, meaning};
-use super::process_table::{ProcessEntry, ProcessTable};
-use super::protocol::{
-    AgentState, EventRef, KeeperSettings, Opening, ShutdownCommand, ToAgent, ToKeeper, VERSION,
-    encode,
-};
+use super::process_table::ProcessTable;
 use super::readiness::AwaitedUpgrade;
 use super::secrets::{self, SECRETS_FD};
 use super::signals::{ProgramExit, Received, Signals};
-use super::upgrade::{self, Program, UpgradeState};
+use super::upgrade::{self, Program};
 use crate::config::NEVER_INHERITED;
 use crate::engine::mailbox::Mailbox;
 use crate::engine::permitted;

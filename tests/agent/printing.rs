@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use procstar::engine::{Captures, Ended, Started, StopPolicy, TimePoint};
+use procstar::keeper::format::ProcessEntry;
+use procstar::keeper::format::{AgentState, Decoder, Printing, ToAgent, ToKeeper, encode};
 use procstar::keeper::meaning::Mode;
-use procstar::keeper::process_table::ProcessEntry;
-use procstar::keeper::protocol::{AgentState, Decoder, Printing, ToAgent, ToKeeper, encode};
 use procstar::keeper::{AGAIN, KEEPER_FD};
 
 const DEADLINE: Duration = Duration::from_secs(30);

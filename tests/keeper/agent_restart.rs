@@ -1,7 +1,7 @@
 //! One agent after another.
 
 use super::harness::*;
-use procstar::keeper::protocol::{
+use procstar::keeper::format::{
     AgentState, MAX_FRAME, Printing, ShutdownCommand, ToAgent, ToKeeper, VERSION,
 };
 use procstar::page_key::PageKey;
@@ -224,7 +224,7 @@ fn what_is_said_to_be_forgotten_is() {
     agent.tell(&ToKeeper::Forget("gone".into()));
     agent.until("forgotten gone");
     let journal = world.settings.state_dir.as_ref().unwrap().join("journal");
-    let ids = |records: &[procstar::keeper::process_table::ProcessEntry]| {
+    let ids = |records: &[procstar::keeper::format::ProcessEntry]| {
         records.iter().map(|record| record.id.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(ids(&procstar::keeper::journal::read(&journal).unwrap()), ["runs"]);

@@ -2,7 +2,7 @@
 
 use super::harness::*;
 use nix::sys::signal::Signal;
-use procstar::keeper::protocol::{AgentState, ToAgent, ToKeeper};
+use procstar::keeper::format::{AgentState, ToAgent, ToKeeper};
 use serde_json::json;
 
 #[test]

@@ -1,8 +1,8 @@
 //! There is no room for more in the instance's directory: its disk is full, or a limit of file sizes is reached.
 
 use super::harness::*;
+use procstar::keeper::format::ToAgent;
 use procstar::keeper::journal;
-use procstar::keeper::protocol::ToAgent;
 use serde_json::json;
 use std::io::Write;
 use std::path::{Path, PathBuf};

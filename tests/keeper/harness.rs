@@ -15,11 +15,11 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use procstar::config::LogSettings;
 use procstar::engine::{Captures, TimePoint};
-use procstar::keeper::process_table::ProcessEntry;
-use procstar::keeper::protocol::{
-    AgentState, Decoder, KeeperSettings, Opening, ToAgent, ToKeeper, VERSION, encode,
+use procstar::keeper::format::ProcessEntry;
+use procstar::keeper::format::{
+    AgentState, Decoder, KeeperSettings, Opening, ToAgent, ToKeeper, UpgradeState, VERSION, encode,
 };
-use procstar::keeper::upgrade::{self, UpgradeState};
+use procstar::keeper::upgrade;
 use procstar::keeper::{self, AgentCommand, LaunchEnvironment, descriptors};
 use procstar::spec::{FdName, Validated};
 

@@ -2,7 +2,7 @@
 
 use super::harness::*;
 use crate::support::open_fds::open_fds;
-use procstar::keeper::protocol::ToAgent;
+use procstar::keeper::format::ToAgent;
 use serde_json::json;
 
 #[test]

@@ -2,9 +2,9 @@
 
 use super::harness::*;
 use procstar::engine::procfs::ProcFs;
+use procstar::keeper::format::{AgentState, ShutdownCommand, ToAgent, ToKeeper, VERSION};
 use procstar::keeper::journal::{self, Journal};
 use procstar::keeper::process_table::ProcessTable;
-use procstar::keeper::protocol::{AgentState, ShutdownCommand, ToAgent, ToKeeper, VERSION};
 use serde_json::json;
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::harness::*;
 use nix::sys::signal::Signal;
-use procstar::keeper::protocol::{AgentState, ShutdownCommand, ToAgent, ToKeeper};
+use procstar::keeper::format::{AgentState, ShutdownCommand, ToAgent, ToKeeper};
 use serde_json::json;
 
 #[test]

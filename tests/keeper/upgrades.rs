@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::harness::*;
 use nix::sys::signal::Signal;
-use procstar::keeper::protocol::{ToAgent, ToKeeper};
+use procstar::keeper::format::{ToAgent, ToKeeper};
 use serde_json::json;
 
 /// A shell command that waits until a child of the keeper has ended and is not reaped.

@@ -12,7 +12,7 @@ use crate::config::{Env, FileState, Loaded, Settings};
 use crate::engine::CaptureDirs;
 use crate::engine::sys::{self, Writers};
 use crate::keeper::instance::Instance;
-use crate::keeper::{protocol, registry};
+use crate::keeper::{format, registry};
 use crate::net::tls;
 
 /// Less room than this is told.
@@ -67,7 +67,7 @@ pub(super) fn checks(settings: &Settings, env: &Env) -> Vec<Check> {
 fn instance(settings: &Settings, env: &Env) -> Vec<Check> {
     const NAME: &str = "directory of captures";
     let base = settings.capture.directory(env);
-    let wanted = protocol::KeeperSettings {
+    let wanted = format::KeeperSettings {
         state_dir: None,
         base_dir: base.clone(),
         conn_id: None,
@@ -75,10 +75,10 @@ fn instance(settings: &Settings, env: &Env) -> Vec<Check> {
         setup_patience: std::time::Duration::ZERO,
         restrict_exe: Default::default(),
         log: settings.log.clone(),
-        limits: protocol::ProcessLimits::default(),
+        limits: format::ProcessLimits::default(),
     };
     let remedy = "set capture.dir or TMPDIR to a directory in which this user may make others";
-    let opening = protocol::Opening {
+    let opening = format::Opening {
         places: registry::places_of(settings, env),
         captures_chosen: settings.capture.dir.is_some(),
         serves: false,

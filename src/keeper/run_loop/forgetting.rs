@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::Keeper;
 use crate::engine::Captures;
 use crate::engine::mailbox::Mailbox;
-use crate::keeper::protocol::ToAgent;
+use crate::keeper::format::ToAgent;
 use crate::spec::ProcId;
 
 /// How long removing files may delay the end of a deletion; it goes on after that.

@@ -8,11 +8,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::super::agent_process::AgentProcess;
 use super::super::descriptors;
+use super::super::format::{ProcessEntry, STATE_VERSION, UpgradeState};
 use super::super::instance::Instance;
 use super::super::listeners::{Listeners, PassedListener};
-use super::super::process_table::ProcessEntry;
 use super::super::readiness::AwaitedUpgrade;
-use super::super::upgrade::{self, UpgradeState};
 use super::Keeper;
 use crate::engine::Handover;
 use crate::logging;
@@ -95,7 +94,7 @@ impl Keeper {
     /// All that another program needs to go on; none before there is anything.
     fn state(&self, handover: Handover) -> Option<UpgradeState> {
         Some(UpgradeState {
-            version: upgrade::VERSION,
+            version: STATE_VERSION,
             start: self.environment.start,
             fds: self.environment.fds.clone(),
             nofile: self.environment.nofile,

@@ -18,8 +18,8 @@ use procstar::actors::supervisor::{Ready, Supervisor, SupervisorOutputs};
 use procstar::config::LogSettings;
 use procstar::engine::{Ended, Event, Started, TimePoint};
 use procstar::keeper::ProgramExit;
-use procstar::keeper::process_table::ProcessEntry;
-use procstar::keeper::protocol::{
+use procstar::keeper::format::ProcessEntry;
+use procstar::keeper::format::{
     AgentState, Decoder, KeeperSettings, Opening, ShutdownCommand, ToAgent, ToKeeper, VERSION,
     encode,
 };

@@ -274,7 +274,7 @@ fn a_one_shot_ends_in_order_by_what_would_end_it() {
     std::fs::write(&spec, json!({"specs": {"a": {"argv": argv}}}).to_string()).unwrap();
     let ending = signals_that(
         Mode::OneShot,
-        Meaning::ShutDown(procstar::keeper::protocol::ShutdownCommand::Terminate),
+        Meaning::ShutDown(procstar::keeper::format::ShutdownCommand::Terminate),
     );
     assert_eq!(ending.len(), 44);
     // Of the real-time signals, three.

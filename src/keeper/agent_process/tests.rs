@@ -1,0 +1,134 @@
+//! An agent of which only the socket counts.
+
+use super::*;
+use crate::keeper::listeners::Address;
+use std::io::Read;
+
+/// An agent of which only the socket counts, and its other end.
+pub(in crate::keeper) fn agent() -> (AgentProcess, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let child = Command::new("/bin/cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let agent = AgentProcess {
+        pidfd: pidfd_open(child.id() as i32).unwrap(),
+        child,
+        socket: Some(ours),
+        write_closed: false,
+        decoder: Decoder::default(),
+        received: VecDeque::new(),
+        buf: vec![0; READ].into_boxed_slice(),
+        out: Vec::new(),
+        sent: 0,
+        welcomed: true,
+        born: Instant::now(),
+        deadline: None,
+    };
+    (agent, theirs)
+}
+
+impl Drop for AgentProcess {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn cut_at_every_byte_whole_messages_count() {
+    let mut bytes = Vec::new();
+    let mut ends = Vec::new();
+    for message in [
+        ToKeeper::Forget("a".into()),
+        ToKeeper::Signal { id: "b".into(), signum: 9, ticket: 1 << 40 },
+        ToKeeper::Bye { code: 3, signal: None },
+    ] {
+        encode(&message, &mut bytes).unwrap();
+        ends.push(bytes.len());
+    }
+    let (mut agent, _) = agent();
+    for at in 0..=bytes.len() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        agent.socket = Some(ours);
+        agent.decoder = Decoder::default();
+        theirs.write_all(&bytes[..at]).unwrap();
+        drop(theirs);
+        let heard = agent.receive();
+        assert_eq!(heard.len(), ends.iter().filter(|end| **end <= at).count());
+        assert!(agent.socket.is_none() && agent.ended().is_none());
+    }
+}
+
+/// A listener crosses beside the frame that names it, whatever else comes with it.
+#[test]
+fn a_descriptor_comes_with_the_message_that_names_it() {
+    let (mut agent, mut theirs) = agent();
+    let hold = |port: u16| ToKeeper::Hold {
+        address: Address::Tcp(([127, 0, 0, 1], port).into()),
+        file: None,
+        descriptor: None,
+    };
+    let files = [1, 2].map(|length| {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(length).unwrap();
+        file
+    });
+    for (at, file) in files.iter().enumerate() {
+        let mut bytes = Vec::new();
+        encode(&ToKeeper::Forget("a".into()), &mut bytes).unwrap();
+        encode(&hold(at as u16), &mut bytes).unwrap();
+        assert_eq!(
+            descriptors::send_with(theirs.as_fd(), &bytes, file.as_fd()).unwrap(),
+            bytes.len()
+        );
+    }
+    // One that names none.
+    let mut bytes = Vec::new();
+    encode(&hold(2), &mut bytes).unwrap();
+    theirs.write_all(&bytes).unwrap();
+    let mut received = Vec::new();
+    for message in agent.receive() {
+        if let ToKeeper::Hold { address, descriptor, .. } = message {
+            let file = descriptor.map(std::fs::File::from);
+            received.push((address.to_string(), file.map(|file| file.metadata().unwrap().len())));
+        }
+    }
+    let wanted = [("127.0.0.1:0", Some(1)), ("127.0.0.1:1", Some(2)), ("127.0.0.1:2", None)];
+    assert_eq!(received, wanted.map(|(address, length)| (address.to_owned(), length)));
+}
+
+#[test]
+fn nonsense_ends_the_agent_and_what_came_before_counts() {
+    let (mut agent, mut theirs) = agent();
+    let mut bytes = Vec::new();
+    encode(&ToKeeper::Bye { code: 3, signal: None }, &mut bytes).unwrap();
+    bytes.extend(u32::MAX.to_be_bytes());
+    theirs.write_all(&bytes).unwrap();
+    assert!(matches!(agent.receive()[..], [ToKeeper::Bye { code: 3, .. }]));
+    assert!(!agent.child.wait().unwrap().success());
+}
+
+#[test]
+fn what_an_agent_does_not_read_waits_without_being_waited_for() {
+    let (mut agent, mut theirs) = agent();
+    let message = ToAgent::Refused { message: "x".repeat(10_000) };
+    for _ in 0..100 {
+        agent.tell(&message);
+        agent.send();
+    }
+    assert!(agent.wants_to_send());
+    theirs.set_nonblocking(true).unwrap();
+    let mut decoder = Decoder::default();
+    let mut buf = vec![0; READ];
+    let mut heard = 0;
+    while heard < 100 {
+        if let Ok(n) = theirs.read(&mut buf) {
+            decoder.push(&buf[..n]);
+        }
+        while let Some(ToAgent::Refused { .. }) = decoder.next_message().unwrap() {
+            heard += 1;
+        }
+        agent.send();
+    }
+    assert!(!agent.wants_to_send() && agent.out.capacity() <= READ);
+}

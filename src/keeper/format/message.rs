@@ -1,0 +1,178 @@
+//! What keeper and agent say to each other.
+//!
+//! Both ends are of the same program but for the moment of an upgrade, so the first message bears
+//! [`VERSION`], and an end that does not know the other's says so.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{AgentState, KeeperSettings, Opening, ProcessEntry, ShutdownCommand};
+use crate::engine::{Ended, Started, StopFailure, StopOrder, TimePoint};
+use crate::keeper::listeners::{Address, FileId, MissingListener};
+use crate::keeper::meaning::Mode;
+use crate::path_bytes;
+use crate::spec::{ProcId, Validated};
+
+/// The version of these messages. It changes with every change of their meaning or form.
+pub const VERSION: u32 = 4;
+
+/// From the agent.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToKeeper {
+    /// The kind of run, which decides what signals mean. It may come before [`ToKeeper::Hello`]: the agent may wait long for INPUT.
+    Mode(Mode),
+    /// The introduction.
+    Hello {
+        /// [`VERSION`].
+        version: u32,
+        /// Taken from the first agent alone.
+        settings: Box<KeeperSettings>,
+        /// As well.
+        opening: Box<Opening>,
+        /// INPUT's processes, started for the first agent alone.
+        input: Option<Validated>,
+    },
+    /// Start processes. See [`Engine::launch`](crate::engine::Engine::launch).
+    Launch(Validated),
+    /// Send a signal. See [`Engine::signal`](crate::engine::Engine::signal).
+    Signal {
+        /// The process.
+        id: ProcId,
+        /// The signal's number.
+        signum: i32,
+        /// Comes back.
+        ticket: u64,
+    },
+    /// Drop an ended process. See [`Engine::forget`](crate::engine::Engine::forget).
+    Forget(ProcId),
+    /// Keep this for the next agent; it replaces what was kept before.
+    Remember(AgentState),
+    /// The end: everything is done.
+    Bye {
+        /// The program's exit code.
+        code: u8,
+        /// The signal that the program is to end by instead.
+        #[serde(default)]
+        signal: Option<i32>,
+    },
+    /// Stop a process. See [`Engine::stop`](crate::engine::Engine::stop).
+    Stop {
+        /// The process.
+        id: ProcId,
+        /// How.
+        order: StopOrder,
+        /// Comes back, as that of a signal.
+        ticket: u64,
+    },
+    /// The agent is ready: its services listen.
+    Ready,
+    /// The agent is about to end, for it cannot start.
+    Failed {
+        /// Why, for the user.
+        message: String,
+    },
+    /// What the agent has read of a descriptor that can be read only once, for later agents. It comes before [`ToKeeper::Hello`].
+    ReadUp {
+        /// The descriptor, of those that the program was started with.
+        fd: i32,
+        /// All that there was.
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
+    /// Hold this listener, for later agents. See [`listeners`](super::listeners).
+    Hold {
+        /// What it listens on.
+        address: Address,
+        /// The file of a Unix socket.
+        file: Option<FileId>,
+        /// The socket itself, which does not cross in the frame but beside it.
+        #[serde(skip)]
+        descriptor: Option<OwnedFd>,
+    },
+    /// What the agent listens on: of the listeners that the keeper holds, it closes the others.
+    Listening {
+        /// The addresses.
+        on: Vec<Address>,
+        /// What it should listen on, and does not.
+        missing: Vec<MissingListener>,
+    },
+}
+
+impl ToKeeper {
+    /// Whether it may come before the introduction.
+    pub(in crate::keeper) fn may_come_first(&self) -> bool {
+        matches!(
+            self,
+            ToKeeper::Mode(_)
+                | ToKeeper::ReadUp { .. }
+                | ToKeeper::Hello { .. }
+                | ToKeeper::Failed { .. }
+                | ToKeeper::Bye { .. }
+        )
+    }
+}
+
+/// From the keeper.
+#[derive(Serialize, Deserialize)]
+pub enum ToAgent {
+    /// The answer to [`ToKeeper::Hello`].
+    Welcome {
+        /// The keeper's pid, and its parent's.
+        pid: u32,
+        /// The pid of whoever launched it.
+        ppid: u32,
+        /// When it started.
+        start: TimePoint,
+        /// Whether this agent is the first.
+        first: bool,
+        /// What the last agent has left.
+        memory: AgentState,
+        /// Every process that has not been forgotten, in the order of launch.
+        records: Vec<ProcessEntry>,
+        /// The instance's directory, where the agent's socket is made; none from a keeper that does not tell.
+        #[serde(default, with = "path_bytes::optional")]
+        dir: Option<PathBuf>,
+    },
+    /// The other answer: there is no going on.
+    Refused {
+        /// Why, for the user.
+        message: String,
+    },
+    /// A process has started.
+    Started(Box<Started>),
+    /// A process has ended.
+    Ended(Box<Ended>),
+    /// The outcome of a signal.
+    Signaled {
+        /// The process.
+        id: ProcId,
+        /// As given.
+        ticket: u64,
+        /// The OS error number, if it failed.
+        errno: Option<i32>,
+    },
+    /// The keeper has got a signal.
+    Order(ShutdownCommand),
+    /// A process that was to be forgotten is: no later agent hears of it, nor a later keeper.
+    Forgotten(ProcId),
+    /// Of a process that is being stopped, some could not be signaled.
+    StopFailed {
+        /// The process.
+        id: ProcId,
+        /// Those that were not reported before.
+        failures: Vec<StopFailure>,
+    },
+}
+
+/// What the engine tells, borrowed: as the [`ToAgent`] of the same name when encoded, and as the journal's
+/// [`JournalEntry`](super::format::JournalEntry) of it.
+#[derive(Serialize)]
+#[expect(missing_docs, reason = "as in ToAgent")]
+pub enum EventRef<'a> {
+    Started(&'a Started),
+    Ended(&'a Ended),
+    Signaled { id: &'a ProcId, ticket: u64, errno: Option<i32> },
+    StopFailed { id: &'a ProcId, failures: &'a [StopFailure] },
+}

@@ -1,0 +1,168 @@
+//! The forms that older programs hand over.
+
+use super::*;
+use crate::keeper::format::{Allowed, Printing};
+use std::time::Duration;
+
+use crate::config::LogSettings;
+use crate::engine::{Captures, Ended, Started, StopPolicy, Survivors};
+use crate::spec::Identity;
+use std::sync::Arc;
+
+fn sample() -> UpgradeState {
+    let start = TimePoint {
+        unix_nanos: 1_700_000_000_000_000_000,
+        monotonic_nanos: 5_000_000_000,
+        boot_nanos: 0,
+    };
+    let started = Started {
+        id: "ended".into(),
+        pid: 41,
+        start,
+        stat: None,
+        statm: None,
+        captures: Captures::none(),
+        terms: StopPolicy::default(),
+        resolved: Default::default(),
+    };
+    let survivors = Survivors::default();
+    let ended = Ended { stop: start, survivors, ..Ended::lost(started.clone()) };
+    let identity = Identity { argv: vec!["x".into()], exe: "/bin/x".into(), ..Identity::default() };
+    let instance = serde_json::json!({
+        "dir": "/run/procstar/x", "memory": "/dev/shm/procstar-0/x", "lasting": false, "lock": 5,
+        "more": {
+            "guard": 6,
+            "files": {"path": "/tmp/procstar-0/x", "lock": 7, "guard": 8},
+            "memory": {"path": "/dev/shm/procstar-0/x", "lock": 10, "guard": null},
+            "link": null,
+            "places": ["/run/procstar", "/tmp/procstar-run-0"]}});
+    let listeners = serde_json::json!({
+        "held": [
+            {"address": {"Tcp": "127.0.0.1:3000"}, "fd": 21},
+            {"address": {"Unix": "/run/procstar/x/http.sock"}, "file": [28, 1234], "fd": 22}],
+        "missing": [{"address": {"Tcp": "[::1]:3000"}, "error": "in use"}]});
+    UpgradeState {
+        version: STATE_VERSION,
+        start,
+        fds: vec![9],
+        nofile: Some((1024, 20_000)),
+        settings: KeeperSettings {
+            state_dir: None,
+            base_dir: "/tmp".into(),
+            conn_id: Some("x".into()),
+            drain_grace: Duration::from_secs(1),
+            setup_patience: Duration::from_millis(500),
+            restrict_exe: Allowed { executables: vec!["/bin/true".into()], ..Allowed::default() },
+            log: LogSettings::default(),
+            limits: Default::default(),
+        },
+        instance: serde_json::from_value(instance).unwrap(),
+        records: vec![ProcessEntry {
+            stop_failures: Vec::new(),
+            started: Some(started),
+            ended: Some(Box::new(ended)),
+            identity: Some(Arc::new(identity)),
+            ..ProcessEntry::new("ended".into())
+        }],
+        memory: AgentState {
+            conn_id: Some("x".into()),
+            orders: vec![ShutdownCommand::Idle],
+            any: true,
+            given: vec![5_000_000_001],
+            printing: Printing::Begun,
+            log_level: None,
+            page_key: None,
+        },
+        orders: vec![ShutdownCommand::Terminate],
+        carried: HandoverProcess::samples(),
+        mode: Mode::OneShot,
+        terminal: true,
+        shared: HandoverShared::sample(),
+        keeper: Some(40),
+        agent: Some(51),
+        listeners: serde_json::from_value(listeners).unwrap(),
+    }
+}
+
+/// A program of version 1 hands this over. It is read for ever.
+#[test]
+fn the_form_of_version_1() {
+    let frozen = include_bytes!("../../../../tests/fixtures/upgrade-1.bin");
+    let state = UpgradeState::from_bytes(frozen).unwrap();
+    assert_eq!((state.version, state.carried.len(), state.records.len()), (1, 3, 1));
+    assert_eq!(state.carried[0].descriptors().collect::<Vec<_>>(), [17]);
+    assert!(state.records[0].identity.is_none());
+}
+
+/// A program of version 2 hands this over. It is read for ever.
+#[test]
+fn the_form_of_version_2() {
+    let frozen = include_bytes!("../../../../tests/fixtures/upgrade-2.bin");
+    let state = UpgradeState::from_bytes(frozen).unwrap();
+    assert_eq!((state.version, state.carried.len(), state.records.len()), (2, 3, 1));
+    assert_eq!(state.carried[0].descriptors().collect::<Vec<_>>(), [17]);
+    let identity = state.records[0].identity.as_ref().unwrap();
+    assert_eq!(
+        (identity.argv.as_slice(), identity.exe.as_str()),
+        (&["x".to_owned()][..], "/bin/x")
+    );
+    assert_eq!((state.keeper, state.agent), (None, None));
+}
+
+/// A program of version 3 hands this over. It is read for ever.
+#[test]
+fn the_form_of_version_3() {
+    let frozen = include_bytes!("../../../../tests/fixtures/upgrade-3.bin");
+    let state = UpgradeState::from_bytes(frozen).unwrap();
+    assert_eq!((state.version, state.carried.len(), state.records.len()), (3, 3, 1));
+    let open = |at: usize| state.carried[at].descriptors().collect::<Vec<_>>();
+    assert_eq!((open(0), open(1)), (vec![17, 18, 19, 20], vec![]));
+    assert_eq!((state.keeper, state.agent), (Some(40), Some(51)));
+    assert_eq!(state.instance.descriptors(), [5, 6, 7, 8, 10]);
+    assert!(state.listeners.is_empty());
+}
+
+/// A program of version 4 hands this over. If the form changes, the version changes, and this one is still read.
+#[test]
+fn the_form_of_version_4() {
+    let frozen = include_bytes!("../../../../tests/fixtures/upgrade-4.bin");
+    let state = UpgradeState::from_bytes(frozen).unwrap();
+    assert_eq!((state.version, state.carried.len(), state.records.len()), (4, 3, 1));
+    let held: Vec<_> = state.listeners.held.iter().map(listeners::PassedListener::fd).collect();
+    assert_eq!((held, state.listeners.missing.len()), (vec![21, 22], 1));
+    assert!(rmp_serde::to_vec_named(&state).unwrap() == frozen, "the form has changed");
+    assert!(rmp_serde::to_vec_named(&sample()).unwrap() == frozen, "the form has changed");
+}
+
+/// Only the process that a state was made for goes on from it.
+#[test]
+fn the_state_of_another_process_is_refused() {
+    let inherit = |state: UpgradeState| {
+        let fd = std::os::fd::IntoRawFd::into_raw_fd(state.to_file().unwrap());
+        UpgradeState::inherit(&fd.to_string(), &[fd]).map(drop).map_err(|error| error.to_string())
+    };
+    let error = "PROCSTAR_KEEPER_STATE is reserved for procstar itself; unset it";
+    assert_eq!(inherit(sample()), Err(error.into()));
+    assert_eq!(inherit(UpgradeState { keeper: Some(std::process::id()), ..sample() }), Ok(()));
+    // A program of version 2 does not say.
+    assert_eq!(inherit(UpgradeState { keeper: None, ..sample() }), Ok(()));
+}
+
+#[test]
+fn what_is_not_understood_is_refused() {
+    let newer =
+        rmp_serde::to_vec_named(&UpgradeState { version: STATE_VERSION + 1, ..sample() }).unwrap();
+    let error = UpgradeState::from_bytes(&newer).err().unwrap().to_string();
+    assert_eq!(error, "state of version 5, and this program knows 1 to 4");
+    let whole = rmp_serde::to_vec_named(&sample()).unwrap();
+    for cut in 0..whole.len() {
+        assert!(UpgradeState::from_bytes(&whole[..cut]).is_err(), "{cut}");
+    }
+}
+
+#[test]
+#[ignore = "writes the fixture, where fields were added"]
+fn write_the_fixture() {
+    let path = format!("{}/tests/fixtures/upgrade-{STATE_VERSION}.bin", env!("CARGO_MANIFEST_DIR"));
+    std::fs::write(path, rmp_serde::to_vec_named(&sample()).unwrap()).unwrap();
+}
