@@ -2,7 +2,7 @@
 //!
 //! It is the process that the user launched, of the same program. It owns the [`engine`](crate::engine), and so every child; it starts the agent,
 //! a process of its own with the actors and the network, and starts it again when it dies. Between them is a socket
-//! with typed messages ([`format`]). Whatever the engine tells, the keeper writes into its [`process_table`] and journal, and passes on to the
+//! with typed messages ([`format`](mod@format)). Whatever the engine tells, the keeper writes into its [`process_table`] and journal, and passes on to the
 //! agent; a new agent gets the whole table, and goes on from there. Captures are files in the instance's directory
 //! ([`instance`]), which the agent reads itself; of those that specs have named it gets the keeper's descriptors ([`files`]).
 //!

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::LogSettings;
-use crate::engine::{Restriction, Allowlist};
+use crate::engine::{Allowlist, Restriction};
 use crate::path_bytes;
 use crate::spec::LimitSpec;
 
