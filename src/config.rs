@@ -40,6 +40,8 @@ pub use host::EVERY_INTERFACE;
 pub use kind::{Kind, Scalar};
 pub use layer::{Layer, LayerEntry, Origin};
 pub use load::{FileState, Loaded, ReadFile, SYSTEM_FILE, Sources, TrustFile, load, read_file};
+#[cfg(test)]
+pub(crate) use mistyped::INTERNAL_VARIABLES;
 pub use mistyped::mistyped;
 pub use secret::Secret;
 pub(crate) use strength::{LEAST as TOKEN_BITS, bits as token_bits};
@@ -126,7 +128,7 @@ pub struct RunSettings {
     #[serde(with = "text::path")]
     pub state_dir: Option<PathBuf>,
     /// The directory in which this user's instances have their locks and sockets, and in which commands look for them; `None`:
-    /// see [`registry::places`](crate::keeper::registry::places).
+    /// one is chosen when the instance starts.
     #[serde(with = "text::path")]
     pub runtime_dir: Option<PathBuf>,
     /// With `--wait` and `--agent`: exit if nothing was assigned within this time of the

@@ -35,6 +35,7 @@
 pub mod actors;
 pub mod app;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod engine;
 mod error_chain;
@@ -46,6 +47,7 @@ pub mod net;
 pub mod output;
 pub mod page_key;
 mod path_bytes;
+pub mod procfs;
 pub mod report;
 pub mod rotating;
 pub mod signal;

@@ -1,6 +1,6 @@
 //! Files below `/proc`. A process chooses its own name, and with it a part of them.
 
-use procstar::engine::procfs::{
+use procstar::procfs::{
     Clock, RawStat, parse_children, parse_io, parse_peaks, parse_stat, parse_statm,
 };
 

@@ -16,7 +16,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::EngineLink;
 use super::messages::Shutdown;
-use crate::engine::{Event, StopOrder, TimePoint};
+use crate::clock::TimePoint;
+use crate::engine::{Event, StopOrder};
 use crate::keeper::format::ProcessEntry;
 use crate::keeper::format::{
     AgentState, Decoder, KeeperSettings, Opening, ShutdownCommand, ToAgent, ToKeeper, VERSION,

@@ -11,8 +11,9 @@ use std::time::Duration;
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
 use tokio::time::Instant;
 
-use crate::engine::procfs::{ProcFs, ReadError};
-use crate::engine::{Started, TimePoint};
+use crate::clock::TimePoint;
+use crate::engine::Started;
+use crate::procfs::{ProcFs, ReadError};
 use crate::report::samples::SampleHistory;
 
 /// What the owner of a process needs to have it sampled.

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use actix_rt::task::JoinHandle;
 use futures_util::StreamExt;
 
-use super::{Agent, RunError, STDOUT, system};
 use crate::actors::messages::{GetAll, GetOne, Stop};
+use crate::app::agent::Agent;
+use crate::app::error::{RunError, STDOUT, system};
 use crate::cli::options::Run;
 use crate::cli::printing::{self, CLOSED_PIPE, Counted, Patient};
 use crate::cli::run_command::{EXIT_INTERNAL, Foreground, ResultTo, exit_of};

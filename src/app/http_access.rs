@@ -2,11 +2,10 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::RunError;
-use crate::config::{HttpSettings, Secret, read_secret_file};
-use crate::error_chain::chain;
+use crate::app::error::RunError;
+use crate::app::token::rotating_token;
+use crate::config::HttpSettings;
 use crate::http::access::{Policy, Remote};
 use crate::http::{self, HttpLimits, UnauthenticatedLimits};
 use crate::net::tls_server::{ServerTls, rotating_server_tls};
@@ -60,19 +59,6 @@ pub(super) fn policy(
         Some(tls) => policy.with_remote(Remote::rotating(tls.clone())),
         None => policy,
     }
-}
-
-/// A token that is read again when its file changes, where it comes from one.
-pub(super) fn rotating_token(
-    setting: &'static str,
-    token: Secret,
-    file: Option<&Path>,
-) -> Rotating<Secret> {
-    let Some(file) = file.map(Path::to_path_buf) else { return Arc::new(token).into() };
-    let files = vec![file.clone()];
-    Rotating::made_before(token, setting, files, move || {
-        read_secret_file(setting, &file).map_err(|error| chain(&error))
-    })
 }
 
 /// What a client may cost.

@@ -10,8 +10,9 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use super::{RunError, http_access};
 use crate::actors::keeper_link::KeeperLink;
+use crate::app::error::RunError;
+use crate::app::http_access;
 use crate::config::{Env, HttpSettings, Settings};
 use crate::http::{self, ListenerState, Listeners, SocketPath};
 use crate::keeper::activation::{self, Activated};

@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::actors::messages::{GetProcessCounts, ProcessCounts};
 use crate::cli::options::Run;
-use crate::engine::TimePoint;
+use crate::clock::TimePoint;
 use crate::logging;
 
 /// What ends sooner shows no progress.

@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::os::fd::RawFd;
 
-use super::Before;
+use crate::app::listening::Before;
+use crate::app::prepare::rehearse_start;
 use crate::cli::options::{self, Invocation};
 use crate::config::Env;
 
@@ -20,7 +21,7 @@ pub fn rehearse(
 ) -> Result<(), String> {
     match options::parse(args, env) {
         Ok(Invocation::Run(options)) => {
-            super::rehearse_start(&options, env, fds, before).map_err(|error| error.to_string())
+            rehearse_start(&options, env, fds, before).map_err(|error| error.to_string())
         }
         Ok(_) => Err("its arguments do not start an instance".to_owned()),
         Err(error) => {

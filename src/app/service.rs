@@ -8,15 +8,18 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use super::listening::{self, Listening, UnixSocket, hold_tcp, hold_unix, lead_to, states};
-use super::{Agent, LogSwitch, RunError, http_access};
 use crate::actors::keeper_link::KeeperLink;
 use crate::actors::status::LinkStatus;
+use crate::app::agent::Agent;
+use crate::app::error::RunError;
+use crate::app::http_access;
+use crate::app::listening::{self, Listening, UnixSocket, hold_tcp, hold_unix, lead_to, states};
 use crate::cli::options::Run;
-use crate::config::Settings;
+use crate::config::{LogLevel, Settings};
 use crate::http::{self, Listener, Serving};
 use crate::keeper::listeners::{Address, MissingListener};
 use crate::keeper::registry::SOCKET;
+use crate::logging;
 use crate::wire::ProcInfo;
 
 /// The waits before a missing address is tried again: this, doubled each time, up to the other.
@@ -58,20 +61,7 @@ impl Agent {
         listening.on_unix(settings, self.dir.as_deref(), self.first)?;
         listening.hold_unix(&self.link);
         let on = listening.addresses();
-        for address in &on {
-            match address {
-                Address::Tcp(address) => {
-                    tracing::info!(
-                        port = address.port(),
-                        "http service listening on {}",
-                        address.ip()
-                    );
-                }
-                Address::Unix(path) => {
-                    tracing::info!(path = %path.display(), "http service listening");
-                }
-            }
-        }
+        on.iter().for_each(log_address);
         let Listening { listeners, sockets, missing, .. } = listening;
         let socket = sockets.first().map(|socket| socket.path.clone());
         let status = Arc::new(self.status(settings, status, socket.clone()));
@@ -138,6 +128,29 @@ impl Agent {
             socket,
             listeners: Arc::default(),
         }
+    }
+}
+
+fn log_address(address: &Address) {
+    match address {
+        Address::Tcp(address) => {
+            tracing::info!(port = address.port(), "http service listening on {}", address.ip());
+        }
+        Address::Unix(path) => tracing::info!(path = %path.display(), "http service listening"),
+    }
+}
+
+/// Sets the level of the log, here and in the keeper, which has it for later agents as well.
+struct LogSwitch(Arc<KeeperLink>);
+
+impl http::LogControl for LogSwitch {
+    fn levels(&self) -> (LogLevel, LogLevel) {
+        logging::levels()
+    }
+
+    fn set(&self, level: Option<LogLevel>) {
+        logging::set_level(level);
+        self.0.remember(|memory| memory.log_level = level);
     }
 }
 

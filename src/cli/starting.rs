@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::definition::definition;
 use crate::config::Env;
-use crate::engine::procfs::ProcFs;
+use crate::procfs::ProcFs;
 
 /// How old an instance may be that has not entered itself. On a machine that is overloaded, that takes its time.
 const YOUNG: Duration = Duration::from_secs(10);

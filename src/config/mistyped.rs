@@ -10,8 +10,9 @@ const PREFIX: &str = "PROCSTAR_";
 /// Variables of ours that are no settings.
 const OTHERS: &[&str] = &["PROCSTAR_URL"];
 
-/// What the processes of one program tell each other. Nobody else sets them, and none is what somebody meant.
-const INTERNAL: &[&str] = &[
+/// Variables by which the processes of one program find each other. Nobody else sets them, and none is a mistyped name. The keeper's
+/// tests hold the list to the names that are in use.
+pub(crate) const INTERNAL_VARIABLES: &[&str] = &[
     "PROCSTAR_FILTER",
     "PROCSTAR_KEEPER_AGAIN",
     "PROCSTAR_KEEPER_CHECK",
@@ -26,7 +27,9 @@ pub fn mistyped(env: &Env) -> Vec<String> {
     let known = known();
     let names = env.keys().filter_map(|name| name.to_str());
     names
-        .filter(|name| name.to_uppercase().starts_with(PREFIX) && !INTERNAL.contains(name))
+        .filter(|name| {
+            name.to_uppercase().starts_with(PREFIX) && !INTERNAL_VARIABLES.contains(name)
+        })
         .filter(|name| !known.iter().any(|known| known == name) && !NEVER_INHERITED.contains(name))
         .filter_map(|name| Some((name, nearest(name, &known)?)))
         // Of a setting that is there too, the other name may be another program's.
@@ -102,15 +105,9 @@ mod tests {
     #[test]
     fn no_warning_of_what_is_known_or_anybodys() {
         let known = known();
-        let all = known.iter().map(String::as_str).chain(INTERNAL.iter().copied());
+        let all = known.iter().map(String::as_str).chain(INTERNAL_VARIABLES.iter().copied());
         let all: Vec<&str> = all.chain(NEVER_INHERITED.iter().copied()).collect();
         assert_eq!(warnings(&all), [""; 0]);
-        use crate::keeper::{AGAIN, KEEPER_FD, files, listeners, upgrade};
-        let (check, state) = (upgrade::CHECK_FD, upgrade::STATE_FD);
-        let internal = [crate::engine::FILTER, AGAIN, KEEPER_FD, check, state];
-        for own in internal.into_iter().chain([listeners::LISTENERS, files::FILES_FD]) {
-            assert!(INTERNAL.contains(&own), "{own}");
-        }
         assert_eq!(
             warnings(&["PROCSTAR_FAVOURITE_COLOUR", "PROCSTAR_JOB", "PROCSTAR", "HOME"]),
             [""; 0]

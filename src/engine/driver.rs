@@ -22,9 +22,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
+use crate::clock::TimePoint;
 use crate::engine::capture::{Captures, Truncation};
 use crate::engine::capture::{PieceLog, Store};
-use crate::engine::clock::TimePoint;
 use crate::engine::command::Command;
 use crate::engine::event::{Ended, Event, Resolved, Started, Survivors};
 use crate::engine::failpoints::{self, Call};
@@ -33,7 +33,6 @@ use crate::engine::mailbox::{DriverMessage, Mailbox};
 use crate::engine::oom::OomWatch;
 use crate::engine::options::EngineOptions;
 use crate::engine::plan::{Accounts, ChildStatus, LaunchContext, Privileges};
-use crate::engine::procfs::{ProcFs, RawIo, RawStat};
 use crate::engine::spawn::{Child, SpawnPool, Spawned};
 use crate::engine::state::{Action, Input, State};
 use crate::engine::stop::{StopPolicy, StopState};
@@ -41,6 +40,7 @@ use crate::engine::sys;
 use crate::engine::timers::{Alarm, Timers};
 use crate::mem::shrink::Shrink;
 use crate::mem::text_pages::{Floor, UNKNOWN};
+use crate::procfs::{ProcFs, RawIo, RawStat};
 use crate::spec::{FdName, ProcId};
 use budget::Budget;
 use filters::Filters;

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::TimePoint;
 use crate::engine::capture::{Captures, Truncation};
-use crate::engine::clock::TimePoint;
 use crate::engine::failure::{StartFailure, StopFailure};
-use crate::engine::procfs::{RawIo, RawStat, RawStatm};
 use crate::engine::rusage::{self, no_usage};
 use crate::engine::stop::{StopCause, StopPolicy};
+use crate::procfs::{RawIo, RawStat, RawStatm};
 use crate::spec::{FdName, ProcId};
 
 /// What the engine tells.

@@ -11,7 +11,6 @@
 pub(crate) mod below;
 mod capture;
 mod child;
-mod clock;
 mod command;
 mod creds;
 mod driver;
@@ -27,7 +26,6 @@ mod options;
 mod own_process;
 pub(crate) mod permitted;
 mod plan;
-pub mod procfs;
 mod restore;
 mod restriction;
 mod rusage;
@@ -44,7 +42,6 @@ pub use capture::{
     Capture, CaptureDirs, CaptureSize, Captures, Hash, Held, Loss, Part, Taken, Truncation, View,
 };
 pub(crate) use capture::{ask_for_files, held_file};
-pub use clock::TimePoint;
 pub use driver::handover::{Handover, HandoverProcess, HandoverShared};
 pub use event::{Ended, Event, Relation, Resolved, Started, Survivor, Survivors};
 pub use failure::{Stage, StartFailure, StopFailure};

@@ -93,7 +93,7 @@ pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
 /// `ESRCH` where there is no such process, or the OS error.
 pub(crate) fn handle(pid: i32) -> io::Result<OwnedFd> {
     match pidfd_open(pid) {
-        Err(error) if is_refusal(&error) && super::procfs::is_ours() => {
+        Err(error) if is_refusal(&error) && crate::procfs::is_ours() => {
             let no_process = |_| io::Error::from_raw_os_error(libc::ESRCH);
             File::open(format!("/proc/{pid}")).map(OwnedFd::from).map_err(no_process)
         }
@@ -109,7 +109,7 @@ pub(crate) fn handle(pid: i32) -> io::Result<OwnedFd> {
 pub(super) fn signal_by_number(handle: RawFd, signum: i32) -> Option<io::Result<()>> {
     static REFUSED: LazyLock<bool> =
         LazyLock::new(|| refused().iter().any(|(call, _)| *call == "pidfd_send_signal"));
-    if !*REFUSED || !super::procfs::is_ours() {
+    if !*REFUSED || !crate::procfs::is_ours() {
         return None;
     }
     let no_process = || io::Error::from_raw_os_error(libc::ESRCH);

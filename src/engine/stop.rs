@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::clock::TimePoint;
+use crate::clock::TimePoint;
 use crate::spec::Stopping;
 
 /// Why a process was stopped.

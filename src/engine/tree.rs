@@ -10,8 +10,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use indexmap::IndexMap;
 
-use crate::engine::procfs::{ProcFs, RawStat};
 use crate::engine::{permitted, sys};
+use crate::procfs::{ProcFs, RawStat};
 
 /// How many processes are taken for one tree; of a larger one, the rest is left to whoever is told of survivors.
 const MAX_MEMBERS: usize = 4096;

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::server::AppState;
 use crate::actors::messages::ProcessCounts;
 use crate::actors::status::LinkState;
-use crate::engine::procfs::is_ours;
+use crate::procfs::is_ours;
 
 /// The type of the body.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

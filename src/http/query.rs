@@ -9,7 +9,7 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 
 use crate::actors::messages::Cursor;
-use crate::engine::TimePoint;
+use crate::clock::TimePoint;
 use crate::report::status::ProcState;
 use crate::report::{OutputView, ProcessRecord};
 

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::listener_states::{ListenerState, ListenerStates};
 use crate::actors::messages::{Cursor, ProcessCounts, ShutdownState};
 use crate::actors::status::{LinkInfo, LinkState, LinkStatus};
-use crate::engine::TimePoint;
+use crate::clock::TimePoint;
 use crate::report::times::Rfc3339;
 
 /// Who the agent is, and where its state can be seen.

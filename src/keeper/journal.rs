@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::format::{AgentState, Decoder, JOURNAL_VERSION, JournalEntry, ProcessEntry, encode};
 use super::process_table::ProcessTable;
-use crate::engine::procfs::ProcFs;
+use crate::procfs::ProcFs;
 use crate::spec::ProcId;
 
 /// Entries about forgotten processes that are borne before the journal is written anew.

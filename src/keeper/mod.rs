@@ -40,3 +40,18 @@ pub mod upgrade;
 pub use agent_process::AgentCommand;
 pub use run_loop::{AGAIN, KEEPER_FD, LaunchEnvironment, keep, resume};
 pub use signals::ProgramExit;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::INTERNAL_VARIABLES;
+
+    #[test]
+    fn the_configuration_knows_the_variables_of_our_processes() {
+        let (check, state) = (upgrade::CHECK_FD, upgrade::STATE_FD);
+        let mut used = vec![crate::engine::FILTER, AGAIN, KEEPER_FD, check, state];
+        used.extend([listeners::LISTENERS, files::FILES_FD]);
+        used.sort_unstable();
+        assert_eq!(INTERNAL_VARIABLES, used);
+    }
+}

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::procfs::{ProcFs, ReadError};
 use crate::engine::sys::set_cloexec;
 use crate::path_bytes;
+use crate::procfs::{ProcFs, ReadError};
 use crate::users::user_name;
 
 /// The name of the lock in its directory.

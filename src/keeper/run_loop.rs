@@ -33,16 +33,16 @@ use super::readiness::AwaitedUpgrade;
 use super::secrets::{self, SECRETS_FD};
 use super::signals::{ProgramExit, Received, Signals};
 use super::upgrade::{self, Program};
+use crate::clock::TimePoint;
 use crate::config::NEVER_INHERITED;
 use crate::engine::mailbox::Mailbox;
 use crate::engine::permitted;
-use crate::engine::procfs::ProcFs;
 use crate::engine::{
     Captures, Ended, Engine, EngineOptions, Event, FILTER, Handover, Inherited, StopOrder,
-    TimePoint,
 };
 use crate::logging;
 use crate::mem::trim;
+use crate::procfs::ProcFs;
 use crate::spec::{Identity, Validated};
 use forgetting::Forgetting;
 

@@ -15,8 +15,8 @@ use super::private_dir::{
     GONE, LOCK, is_in, is_ours, is_random_name, lock, make, out_of_the_way, owner_and_mode, remove,
 };
 use super::registry::running_in;
-use crate::engine::procfs::{self, ProcFs};
 use crate::engine::sys;
+use crate::procfs::{self, ProcFs};
 
 /// The journal's name in the directory of captures.
 pub(super) const JOURNAL: &str = "journal";

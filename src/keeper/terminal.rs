@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 
 use super::meaning::Terminal;
-use crate::engine::procfs::ProcFs;
+use crate::procfs::ProcFs;
 
 /// The controlling terminal of this process.
 pub struct Controlling {

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::engine::procfs::parse_peaks;
+use crate::procfs::parse_peaks;
 
 /// How long it is kept as it is while processes are made. Giving back costs some 0.2 ms with the page faults that follow.
 const KEPT: Duration = Duration::from_millis(20);

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::times::Rfc3339;
-use crate::engine::procfs::{Clock, RawStat, RawStatm};
+use crate::procfs::{Clock, RawStat, RawStatm};
 use crate::signal::{SignalName, signal_name, signal_set};
 
 /// From `/proc/PID/stat`: current while the process runs, as of its termination after.

@@ -22,11 +22,12 @@ use super::rusage::Rusage;
 use super::samples::{Sample, SampleHistory};
 use super::status::{ProcState, Status};
 use super::times::Times;
-use crate::engine::procfs::{Clock, ProcFs, RawIo, RawPeaks, RawStat, RawStatm};
+use crate::clock::TimePoint;
 use crate::engine::{
     Capture, CaptureSize, Captures, Ended, Loss, Resolved, StartFailure, Started, StopCause,
-    StopFailure, Survivor, Survivors, TimePoint, Truncation,
+    StopFailure, Survivor, Survivors, Truncation,
 };
+use crate::procfs::{Clock, ProcFs, RawIo, RawPeaks, RawStat, RawStatm};
 use crate::spec::{FdName, Identity, ProcId};
 
 /// What is known of a process at one point of its life. It does not change; a later point has a record of its own.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rusage::Rusage;
 use super::samples::Peaks;
-use crate::engine::procfs::{Clock, RawIo, RawPeaks, RawStat};
+use crate::procfs::{Clock, RawIo, RawPeaks, RawStat};
 
 /// From `/proc/PID/io`: of the process and of the children that it has waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -133,7 +133,7 @@ impl Peak {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::procfs::parse_stat;
+    use crate::procfs::parse_stat;
 
     const CLOCK: Clock = Clock { boot_nanos: 0, ticks_per_second: 100, page_size: 4096 };
 

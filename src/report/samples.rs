@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::times::Rfc3339;
-use crate::engine::TimePoint;
-use crate::engine::procfs::{Clock, RawStat};
+use crate::clock::TimePoint;
+use crate::procfs::{Clock, RawStat};
 
 /// One look at a running process.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -210,7 +210,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::engine::procfs::parse_stat;
+    use crate::procfs::parse_stat;
 
     const CLOCK: Clock = Clock { boot_nanos: 0, ticks_per_second: 100, page_size: 4096 };
 

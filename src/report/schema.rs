@@ -87,8 +87,9 @@ mod tests {
     use super::super::samples::SampleHistory;
     use super::super::{AgentInfo, AsOf, ProcessRecord, ResultContext, ResultFormat, ResultStream};
     use super::*;
-    use crate::engine::procfs::ProcFs;
-    use crate::engine::{Captures, Started, TimePoint};
+    use crate::clock::TimePoint;
+    use crate::engine::{Captures, Started};
+    use crate::procfs::ProcFs;
     use crate::spec::Identity;
 
     fn bytes(mut stream: ResultStream) -> Vec<u8> {

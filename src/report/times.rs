@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::engine::TimePoint;
+use crate::clock::TimePoint;
 
 /// A time as results show it: RFC 3339 in UTC, always with six digits of fraction and `+00:00`, as in
 /// `2024-01-31T23:59:59.120000+00:00`: texts of one length sort as the times do, and every parser of

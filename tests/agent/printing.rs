@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use procstar::engine::{Captures, Ended, Started, StopPolicy, TimePoint};
+use procstar::clock::TimePoint;
+use procstar::engine::{Captures, Ended, Started, StopPolicy};
 use procstar::keeper::format::ProcessEntry;
 use procstar::keeper::format::{AgentState, Decoder, Printing, ToAgent, ToKeeper, encode};
 use procstar::keeper::meaning::Mode;

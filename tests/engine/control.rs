@@ -6,9 +6,8 @@ mod grace;
 mod unknown;
 
 use crate::support::engine::*;
-use procstar::engine::{
-    Engine, Relation, Stage, StopCause, StopOrder, become_subreaper, procfs::ProcFs,
-};
+use procstar::engine::{Engine, Relation, Stage, StopCause, StopOrder, become_subreaper};
+use procstar::procfs::ProcFs;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 

@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use procstar::engine::TimePoint;
-use procstar::engine::procfs::{Clock, ProcFs, parse_stat, parse_statm};
+use procstar::clock::TimePoint;
+use procstar::procfs::{Clock, ProcFs, parse_stat, parse_statm};
 use procstar::report::capture::{CaptureReason, CaptureReport};
 use procstar::report::cgroup::{CgroupAccounting, CgroupCpuStat, CgroupMemory, CgroupPids};
 use procstar::report::proc_stat::{ProcStat, ProcStatm};

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
+use procstar::clock::TimePoint;
 use procstar::config::LogSettings;
-use procstar::engine::{Captures, TimePoint};
+use procstar::engine::Captures;
 use procstar::keeper::format::ProcessEntry;
 use procstar::keeper::format::{
     AgentState, Decoder, KeeperSettings, Opening, ToAgent, ToKeeper, UpgradeState, VERSION, encode,

@@ -1,10 +1,10 @@
 //! One keeper after another, on a lasting directory.
 
 use super::harness::*;
-use procstar::engine::procfs::ProcFs;
 use procstar::keeper::format::{AgentState, ShutdownCommand, ToAgent, ToKeeper, VERSION};
 use procstar::keeper::journal::{self, Journal};
 use procstar::keeper::process_table::ProcessTable;
+use procstar::procfs::ProcFs;
 use serde_json::json;
 
 #[test]

@@ -160,7 +160,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::engine::{Captures, Started, TimePoint};
+    use crate::clock::TimePoint;
+    use crate::engine::{Captures, Started};
 
     const RUN: u64 = 7;
 

@@ -8,7 +8,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::{Check, Level};
-use crate::engine::procfs::ProcFs;
+use crate::procfs::ProcFs;
 
 /// So many processes at a time are no cause for a word.
 const MANY: u64 = 4096;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Check, Level};
-use crate::engine::procfs::is_ours_at;
+use crate::procfs::is_ours_at;
 
 /// What is missing without it.
 const WITHOUT: &str = "processes run all the same, but results have no proc_stat, usage, io or peak, descendants that leave the process's group are \

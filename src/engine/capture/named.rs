@@ -25,8 +25,8 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
 use super::intact::gone;
+use crate::clock::TimePoint;
 use crate::engine::below::{self, WalkError};
-use crate::engine::clock::TimePoint;
 use crate::engine::creds::Creds;
 use crate::engine::helpers::{self, Patient};
 use crate::engine::restriction::{self, Below};

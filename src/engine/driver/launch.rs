@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::{ChildExit, Driver, LiveChild, OpenCapture, Process, Source};
+use crate::clock::TimePoint;
 use crate::engine::capture::{Capture, CaptureWriter, Captures, Truncation, Writer};
-use crate::engine::clock::TimePoint;
 use crate::engine::event::Started;
 use crate::engine::failure::StartFailure;
 use crate::engine::plan::{ChildStatus, LaunchRequest, ParentFd};

@@ -9,8 +9,8 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
 use super::pipes::{self, PipeSize};
 use super::{Driver, OpenCapture, Pipe, Process, Source, files, filters};
+use crate::clock::TimePoint;
 use crate::engine::capture::{Capture, Captures, PieceLog, Store, Truncation};
-use crate::engine::clock::TimePoint;
 use crate::engine::state::{Input, State};
 use crate::engine::sys::{self, Writers};
 use crate::engine::timers::Alarm;

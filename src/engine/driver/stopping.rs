@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering;
 
 use super::{DUMPING, Driver, Process, Source, filters};
-use crate::engine::clock::TimePoint;
+use crate::clock::TimePoint;
 use crate::engine::event::Event;
 use crate::engine::failure::{Stage, StopFailure};
 use crate::engine::state::{Input, State};

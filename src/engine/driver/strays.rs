@@ -23,10 +23,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Driver, NO_PROCESS, Process};
 use crate::engine::event::{Relation, Survivor, Survivors};
-use crate::engine::procfs::{RawStat, is_ours, parse_children};
 use crate::engine::state::State;
 use crate::engine::sys;
 use crate::engine::timers::Alarm;
+use crate::procfs::{RawStat, is_ours, parse_children};
 use crate::spec::ProcId;
 
 /// How long after a look the next one is, where nothing but the end of some child asks for it.

@@ -14,7 +14,7 @@ use super::{RequestContext, STOP_BODY, data, unless_gone};
 use crate::actors::messages::{
     AwaitEnd, Cursor, Delete, GetAll, GetOne, GetPage, Page, Signal, SignalError, Start, Stop,
 };
-use crate::engine::TimePoint;
+use crate::clock::TimePoint;
 use crate::http::error::{ApiError, Errors, Problem};
 use crate::http::openapi::{
     EmptyAnswer, NamedAnswer, OutputShown, ProcState, ProcsAnswer, SpecsBody,

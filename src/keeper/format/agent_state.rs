@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::ser::SerializeStruct as _;
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::clock::TimePoint;
 use crate::config::LogLevel;
-use crate::engine::TimePoint;
 use crate::page_key::PageKey;
 
 /// What an agent leaves to the next one.

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{AgentState, KeeperSettings, Opening, ProcessEntry, ShutdownCommand};
-use crate::engine::{Ended, Started, StopFailure, StopOrder, TimePoint};
+use crate::clock::TimePoint;
+use crate::engine::{Ended, Started, StopFailure, StopOrder};
 use crate::keeper::listeners::{Address, FileId, MissingListener};
 use crate::keeper::meaning::Mode;
 use crate::path_bytes;

@@ -7,8 +7,9 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use serde::{Deserialize, Serialize};
 
 use super::{AgentState, KeeperSettings, ProcessEntry, ShutdownCommand};
+use crate::clock::TimePoint;
 use crate::engine::sys::{seal, sealable_memory_file};
-use crate::engine::{HandoverProcess, HandoverShared, TimePoint};
+use crate::engine::{HandoverProcess, HandoverShared};
 use crate::keeper::descriptors::{Foreign, read_state, state_file};
 use crate::keeper::instance::InstanceHandover;
 use crate::keeper::listeners;

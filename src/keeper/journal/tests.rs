@@ -3,7 +3,8 @@
 use super::*;
 use proptest::prelude::*;
 
-use crate::engine::{Captures, Ended, Started, StopPolicy, TimePoint};
+use crate::clock::TimePoint;
+use crate::engine::{Captures, Ended, Started, StopPolicy};
 use crate::keeper::format::ShutdownCommand;
 use crate::spec::Identity;
 

@@ -63,7 +63,7 @@ impl ProcessRecord {
     pub fn summary(&self, context: &ResultContext) -> Summary<'_> {
         let ending = self.ending.as_ref();
         let rusage = ending.map(|ending| &ending.rusage);
-        let until = if ending.is_some() { self.made } else { crate::engine::TimePoint::now() };
+        let until = if ending.is_some() { self.made } else { crate::clock::TimePoint::now() };
         let argv = self.identity.as_deref().map(|identity| identity.argv.as_slice());
         Summary {
             state: self.state,
@@ -99,7 +99,7 @@ impl ProcessRecord {
             capture.map(|capture| (ToString::to_string(&fd), capture.len()))
         };
         Some(Stats {
-            elapsed: crate::engine::TimePoint::now().seconds_since(self.start),
+            elapsed: crate::clock::TimePoint::now().seconds_since(self.start),
             cpu: clock.seconds(stat.utime)
                 + clock.seconds(stat.stime)
                 + clock.signed_seconds(stat.cutime)

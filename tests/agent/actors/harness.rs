@@ -12,9 +12,10 @@ use procstar::actors::messages::{
     Announce, Answer, Changed, Removed, Shutdown, ShutdownChanged, Start, Update,
 };
 use procstar::actors::supervisor::{Supervisor, SupervisorOutputs};
+use procstar::clock::TimePoint;
 use procstar::engine::{
     Captures, Ended, Event, Resolved, Stage, StartFailure, Started, StopFailure, StopOrder,
-    StopPolicy, TimePoint,
+    StopPolicy,
 };
 use procstar::spec::{ProcId, Validated};
 use tokio::sync::{mpsc, oneshot};

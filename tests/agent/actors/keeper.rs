@@ -15,8 +15,9 @@ use procstar::actors::messages::{
 };
 use procstar::actors::results::Results;
 use procstar::actors::supervisor::{Ready, Supervisor, SupervisorOutputs};
+use procstar::clock::TimePoint;
 use procstar::config::LogSettings;
-use procstar::engine::{Ended, Event, Started, TimePoint};
+use procstar::engine::{Ended, Event, Started};
 use procstar::keeper::ProgramExit;
 use procstar::keeper::format::ProcessEntry;
 use procstar::keeper::format::{

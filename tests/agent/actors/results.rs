@@ -9,7 +9,7 @@ use procstar::actors::messages::{
 };
 use procstar::actors::results::Results;
 use procstar::engine::Event;
-use procstar::engine::procfs::ProcFs;
+use procstar::procfs::ProcFs;
 use procstar::report::{OutputView, ProcessRecord, ResultContext, ResultStream};
 use proptest::prelude::*;
 

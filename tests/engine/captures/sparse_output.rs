@@ -1,6 +1,6 @@
 //! Captures to which a process gave any length by `truncate`: what results contain of them is bounded, and holes cost nothing.
 
-use procstar::engine::procfs::ProcFs;
+use procstar::procfs::ProcFs;
 use procstar::report::{
     AsOf, OutputView, ProcessRecord, ResultContext, ResultFormat, ResultStream,
 };

@@ -27,7 +27,7 @@ use std::sync::LazyLock;
 
 use jiff::Timestamp;
 
-use crate::engine::clock::TimePoint;
+use crate::clock::TimePoint;
 
 /// Holds the longest `stat` line: 51 numbers of at most 20 digits, and a name of at most 64 bytes, each
 /// of which the kernel may escape.

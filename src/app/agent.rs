@@ -1,0 +1,51 @@
+//! The agent of a run: its actors, its link to the keeper, and what it knows of the run.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use actix::Addr;
+use tokio::sync::oneshot;
+
+use crate::actors::keeper_link::KeeperLink;
+use crate::actors::results::Results;
+use crate::actors::supervisor::Supervisor;
+use crate::app::patience::Patience;
+use crate::clock::TimePoint;
+use crate::keeper::format::Printing;
+use crate::page_key::PageKey;
+use crate::report::ResultContext;
+use crate::spec::ProcId;
+
+/// The actors of a run.
+pub(super) struct Agent {
+    pub(super) supervisor: Addr<Supervisor>,
+    pub(super) results: Addr<Results>,
+    pub(super) link: Arc<KeeperLink>,
+    /// The process that the user launched, and its parent.
+    pub(super) launched: (u32, u32),
+    /// When that started.
+    pub(super) start: TimePoint,
+    /// Whether this is the first agent.
+    pub(super) first: bool,
+    /// The instance's directory.
+    pub(super) dir: Option<PathBuf>,
+    /// INPUT's processes, of the first agent.
+    pub(super) input: Vec<ProcId>,
+    /// How many processes there are at the beginning.
+    pub(super) count: usize,
+    pub(super) conn_id: String,
+    /// The key of the page's sessions.
+    pub(super) page_key: PageKey,
+    /// How far an earlier agent has come with printing.
+    pub(super) printing: Printing,
+    pub(super) context: Arc<ResultContext>,
+    pub(super) patience: Patience,
+}
+
+/// What ends a run.
+pub(super) struct Ends {
+    /// The life cycle is done.
+    pub(super) done: oneshot::Receiver<()>,
+    /// The keeper is gone.
+    pub(super) gone: oneshot::Receiver<()>,
+}

@@ -1,0 +1,60 @@
+//! The actor that connects to the server, as the settings want it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::actors::connection::{self, Connection, Outcome};
+use crate::app::agent::Agent;
+use crate::app::introduction::restricted_exe;
+use crate::app::prepare::Dialer;
+use crate::app::token::rotating_token;
+use crate::cli::options::Run;
+use crate::net::dial::WssDialer;
+use crate::net::socket::SocketLimits;
+use crate::wire::{ConnInfo, ProcInfo};
+
+impl Agent {
+    /// The connection, not started yet, and how it ends.
+    pub(super) fn connection(
+        &self,
+        (host, tls): Dialer,
+        run: &Run,
+    ) -> (Connection, oneshot::Receiver<Outcome>) {
+        let settings = &run.settings;
+        let agent = &settings.agent;
+        let (pid, ppid) = self.launched;
+        let options = connection::ConnectionOptions {
+            conn: ConnInfo {
+                conn_id: self.conn_id.clone(),
+                group_id: agent.group_id.clone(),
+                restricted_exe: restricted_exe(settings),
+            },
+            proc: ProcInfo { pid, ppid, ..ProcInfo::current() },
+            token: rotating_token(
+                "agent.token",
+                agent.token.clone(),
+                run.token_files.agent.as_deref(),
+            ),
+            connect: agent.connect.clone(),
+            register_timeout: agent.register_timeout,
+            ping_interval: agent.ping_interval,
+            read_timeout: agent.read_timeout,
+            push_interval: agent.push_interval,
+        };
+        let peers = connection::Peers {
+            start: self.supervisor.clone().recipient(),
+            signal: self.supervisor.clone().recipient(),
+            delete: self.supervisor.clone().recipient(),
+            shutdown: self.supervisor.clone().recipient(),
+            subscribe: self.results.clone().recipient(),
+            unsubscribe: self.results.clone().recipient(),
+            ask: self.results.clone().recipient(),
+        };
+        let limits = SocketLimits { max_message: agent.max_message, ..SocketLimits::default() };
+        let dialer = Rc::new(WssDialer::new(&host, agent.port, tls).limits(limits));
+        let (tell, ended) = oneshot::channel();
+        (Connection::new(options, peers, Arc::clone(&self.context), dialer, tell), ended)
+    }
+}

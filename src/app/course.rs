@@ -1,0 +1,158 @@
+//! The course of a run, from actors that have started to the program's exit code.
+//!
+//! INPUT's processes start, the service listens, the server is connected to. When the supervisor's life cycle is done: output is passed on,
+//! results are written, the connection and the service end, and at last the keeper is sent the exit code.
+
+use std::io;
+
+use actix::{Actor, Addr};
+use tokio::sync::oneshot;
+use tokio::time::{Duration, timeout};
+
+use crate::actors::EngineLink;
+use crate::actors::connection::{Connection, Finish, Outcome};
+use crate::actors::keeper_link::LinkError;
+use crate::actors::messages::{GetAll, GetOne};
+use crate::actors::supervisor::Ready;
+use crate::app::agent::{Agent, Ends};
+use crate::app::error::RunError;
+use crate::app::foreground::Copies;
+use crate::app::listening::Listening;
+use crate::app::patience::GivenUp;
+use crate::app::prepare::Dialer;
+use crate::app::progress::Progress;
+use crate::app::service::Service;
+use crate::cli::options::Run;
+use crate::keeper::ProgramExit;
+
+/// How long the server has, at the end, to take the last messages.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Through what the agent is reached from outside.
+struct Services {
+    http: Option<Service>,
+    connection: Option<(Addr<Connection>, oneshot::Receiver<Outcome>)>,
+}
+
+impl Agent {
+    /// Runs until the end; returns the program's exit code.
+    ///
+    /// # Errors
+    /// What the user has to know. The keeper has the exit code then, unless it is gone.
+    pub(super) async fn run(
+        self,
+        run: &Run,
+        mut ends: Ends,
+        listening: Listening,
+        dialer: Option<Dialer>,
+    ) -> Result<u8, RunError> {
+        // INPUT's processes may take long to start.
+        listening.hold_network(&self.link);
+        let progress = Progress::of(run, self.count, self.start, self.results.clone().recipient());
+        let lost = || Err(LinkError::Io(io::ErrorKind::UnexpectedEof.into()).into());
+        let begun = async {
+            self.await_input(run).await;
+            self.copy_output(run).await
+        };
+        let copies = tokio::select! {
+            copies = begun => copies,
+            // No event says any more whether INPUT's processes have started.
+            _ = &mut ends.gone => return lost(),
+        };
+        let services = self.open(listening, dialer, run).await?;
+        let done = tokio::select! {
+            done = &mut ends.done => done.is_ok(),
+            _ = &mut ends.gone => false,
+        };
+        if !done {
+            // The supervisor ends with the keeper's events: what is known by now must not pass for results.
+            return lost();
+        }
+        drop(progress);
+        self.finish(run, copies, services).await
+    }
+
+    /// Waits until each of INPUT's processes runs or could not be started.
+    async fn await_input(&self, run: &Run) {
+        for id in &self.input {
+            // It waits for the start, whose outcome is in the results.
+            let _ = self.results.send(GetOne(id.clone())).await;
+        }
+        if run.input.is_some() {
+            tracing::info!("started processes from specs");
+        }
+    }
+
+    /// Serves, and connects to the server.
+    async fn open(
+        &self,
+        listening: Listening,
+        dialer: Option<Dialer>,
+        run: &Run,
+    ) -> Result<Services, RunError> {
+        let connection = dialer.map(|dialer| self.connection(dialer, run));
+        let status = connection.as_ref().map(|(connection, _)| connection.status());
+        // The service listens before the server can know of this agent.
+        let http = match self.serve(listening, run, status) {
+            Ok(http) => http,
+            Err(error) => {
+                self.link.failed(error.to_string()).await;
+                return Err(error);
+            }
+        };
+        self.link.ready();
+        let connection = connection.map(|(connection, ended)| (connection.start(), ended));
+        self.supervisor.do_send(Ready);
+        Ok(Services { http, connection })
+    }
+
+    /// Ends a run whose life cycle is done; returns the program's exit code.
+    async fn finish(&self, run: &Run, copies: Copies, services: Services) -> Result<u8, RunError> {
+        let copied = self.patience.wait(copies.finish()).await.unwrap_or_else(|GivenUp| {
+            tracing::warn!("nobody reads our output, and the rest of it is not passed on");
+            Ok(0)
+        });
+        let (exit, told) = self.tell_foreground(run).await;
+        let written = self.write_results(run).await.and(told);
+        let outcome = services.close().await;
+        if run.exit && written.is_ok() {
+            // Nobody asks for them any more; a later run on a lasting directory must not take them for its own.
+            for record in self.results.send(GetAll).await.unwrap_or_default() {
+                // In order before the goodbye.
+                drop(self.link.forget(record.id.clone()));
+            }
+        }
+        let ended = written.and(copied).and_then(|copied| match outcome {
+            Outcome::Finished => {
+                Ok(if exit == ProgramExit::Code(0) { ProgramExit::Code(copied) } else { exit })
+            }
+            Outcome::GaveUp => Err(RunError::GaveUp),
+        });
+        // The keeper ends with our code, once we have ended.
+        let exit = match &ended {
+            Ok(exit) => *exit,
+            Err(error) => ProgramExit::Code(error.exit_code_of(run)),
+        };
+        self.link.bye(exit).await;
+        // The keeper alone is to end by a signal.
+        ended.map(|exit| if let ProgramExit::Code(code) = exit { code } else { 0 })
+    }
+}
+
+impl Services {
+    /// Ends them, the connection first, which still has messages for the server.
+    async fn close(self) -> Outcome {
+        let mut outcome = Outcome::Finished;
+        if let Some((connection, ended)) = self.connection {
+            connection.do_send(Finish);
+            match timeout(FLUSH_TIMEOUT, ended).await {
+                Ok(ended) => outcome = ended.unwrap_or(Outcome::Finished),
+                Err(_) => tracing::warn!("the server did not take the last messages"),
+            }
+        }
+        if let Some(http) = self.http {
+            http.stop().await;
+        }
+        outcome
+    }
+}

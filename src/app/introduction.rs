@@ -1,0 +1,84 @@
+//! What the agent says when it introduces itself to the keeper: the kind of run, the settings, the directories.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::cli::options::Run;
+use crate::config::{Env, Settings};
+use crate::keeper::meaning::Mode;
+use crate::keeper::{format, registry};
+use crate::report::AgentInfo;
+use crate::wire::ProcInfo;
+
+/// How long a child's set-up may take before it is reported as running.
+const SETUP_PATIENCE: Duration = Duration::from_millis(500);
+
+/// The kind of run, by which signals have their meaning.
+pub(super) fn mode(run: &Run) -> Mode {
+    let serves = run.settings.agent.enabled || run.settings.http.serve;
+    match &run.foreground {
+        Some(_) => Mode::Foreground,
+        None if serves && !run.exit => Mode::Service,
+        None => Mode::OneShot,
+    }
+}
+
+/// Where the keeper shall open the instance's directories.
+pub(super) fn opening(run: &Run, env: &Env) -> format::Opening {
+    let settings = &run.settings;
+    format::Opening {
+        places: registry::places_of(settings, env),
+        captures_chosen: settings.capture.dir.is_some(),
+        serves: settings.http.serve || settings.agent.enabled,
+    }
+}
+
+/// What the keeper has to know.
+pub(super) fn keeper_settings(run: &Run, env: &Env) -> format::KeeperSettings {
+    let settings = &run.settings;
+    // A one-shot is often a job of a service, and inherits the variable from it.
+    let lasts = mode(run) == Mode::Service;
+    let given = env.get(OsStr::new("STATE_DIRECTORY")).filter(|value| lasts && !value.is_empty());
+    let from_service_manager = given.map(|value| {
+        // Several are joined by colons; the first one is for us, below a name of our own, for only we may read it.
+        let first = value.as_bytes().split(|b| *b == b':').next().unwrap_or_default();
+        Path::new(OsStr::from_bytes(first)).join("procstar")
+    });
+    format::KeeperSettings {
+        state_dir: settings.run.state_dir.clone().or(from_service_manager),
+        base_dir: settings.capture.directory(env),
+        conn_id: settings.agent.conn_id.clone(),
+        drain_grace: settings.capture.drain_grace,
+        setup_patience: SETUP_PATIENCE,
+        restrict_exe: format::Allowed {
+            executables: settings.run.restrict_exe.iter().map(|path| path_text(path)).collect(),
+            variables: settings.run.allowed_variables.clone(),
+            directories: settings.run.allowed_directories.clone(),
+        },
+        log: settings.log.clone(),
+        limits: format::ProcessLimits {
+            head: settings.capture.limit_head,
+            tail: settings.capture.limit_tail,
+            max_file_size: settings.run.max_file_size,
+            gain_privileges: settings.run.gain_privileges,
+        },
+    }
+}
+
+/// What results tell of this program, launched as process `pid`.
+pub(super) fn agent_info(pid: u32) -> AgentInfo {
+    let ProcInfo { hostname: host, username: user, .. } = ProcInfo::current();
+    AgentInfo { pid, host, user, version: env!("CARGO_PKG_VERSION").to_owned() }
+}
+
+/// What the agent is restricted to, as the server is told: joined by colons.
+pub(super) fn restricted_exe(settings: &Settings) -> Option<String> {
+    let paths: Vec<String> = settings.run.restrict_exe.iter().map(|path| path_text(path)).collect();
+    (!paths.is_empty()).then(|| paths.join(":"))
+}
+
+fn path_text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

@@ -1,0 +1,106 @@
+//! All that a start can do before it has an effect: reading INPUT and the certificates, listening. An error harms nothing.
+
+use std::os::fd::RawFd;
+
+use crate::actors::supervisor::warn_of_systemd;
+use crate::app::error::{RunError, STDOUT};
+use crate::app::listening::{self, Before, Given, Listening};
+use crate::app::supervision::quota;
+use crate::cli::input::{name_of, read_text};
+use crate::cli::options::{Input, Run};
+use crate::cli::run_command::{Foreground, ResultTo};
+use crate::cli::{descriptor, printing};
+use crate::config::{Env, Settings};
+use crate::keeper::AGAIN;
+use crate::net::tls;
+use crate::procfs::ProcFs;
+use crate::report::ResultContext;
+use crate::rotating::Rotating;
+use crate::spec::{self, Validated};
+
+/// The server's host, and how connections to it are encrypted.
+pub(super) type Dialer = (String, Rotating<rustls::ClientConfig>);
+
+/// What an agent needs before it introduces itself.
+pub(super) struct Prepared {
+    pub(super) dialer: Option<Dialer>,
+    pub(super) context: ResultContext,
+    pub(super) listening: Listening,
+    pub(super) input: Option<Validated>,
+}
+
+/// All that can fail without harm.
+pub(super) fn prepare(run: &Run, env: &Env, given: Given) -> Result<Prepared, RunError> {
+    // A later agent has processes already.
+    let first = std::env::var_os(AGAIN).is_none();
+    if first {
+        check_destinations(run)?;
+    }
+    let dialer = dialer(&run.settings)?;
+    let context =
+        ResultContext::new(ProcFs::default()).with_max_inline(run.settings.capture.max_inline);
+    let listening = listening::on_network(&run.settings, env, given, first)?;
+    // A later agent is not asked for INPUT's processes again, and a standard input is read up by then.
+    let input = match (&run.input, &run.foreground) {
+        _ if !first => None,
+        (_, Some(foreground)) => Some(foreground.with_fds(descriptor::inherited())),
+        (Some(input), None) => {
+            let request = read_input(input)?;
+            let exceeded = |error| RunError::Quota { input: name_of(input), error };
+            quota(&run.settings).check_first(&request).map_err(exceeded)?;
+            Some(request)
+        }
+        (None, None) => None,
+    };
+    input.iter().for_each(warn_of_systemd);
+    Ok(Prepared { dialer, context, listening, input })
+}
+
+/// Whether an agent would start with these options in the place of that of the keeper `before`; `fds` are the descriptors that this process
+/// was started with. Nothing is changed by it.
+///
+/// # Errors
+/// Why it would not.
+pub(super) fn rehearse_start(
+    run: &Run,
+    env: &Env,
+    fds: &[RawFd],
+    before: &Before<'_>,
+) -> Result<(), RunError> {
+    dialer(&run.settings)?;
+    listening::rehearse(&run.settings.http, env, fds, before)
+}
+
+/// Tries whether the results can be written where they shall go.
+fn check_destinations(run: &Run) -> Result<(), RunError> {
+    let refused = |to: String| move |source| RunError::Output { to, source };
+    for path in run.output.iter().chain(run.foreground.as_ref().and_then(Foreground::file)) {
+        printing::check(path).map_err(refused(path.display().to_string()))?;
+    }
+    let prints = run.foreground.as_ref().is_some_and(|one| one.result == Some(ResultTo::Stdout));
+    if run.print || prints {
+        printing::check_stdout().map_err(refused(STDOUT.to_owned()))?;
+    }
+    Ok(())
+}
+
+/// What it takes to connect to the server, where there shall be one.
+fn dialer(settings: &Settings) -> Result<Option<Dialer>, RunError> {
+    match (settings.agent.enabled, &settings.agent.host) {
+        (true, Some(host)) => {
+            let trust =
+                tls::Trust { cert: settings.agent.cert.clone(), ca: settings.agent.ca.clone() };
+            let tls = tls::rotating_client_config(&trust).map_err(|source| {
+                let setting = trust.setting_of(&source);
+                RunError::Cert { setting, source }
+            })?;
+            Ok(Some((host.clone(), tls)))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn read_input(input: &Input) -> Result<Validated, RunError> {
+    let text = read_text(input)?;
+    spec::diagnose(&text).map_err(|errors| RunError::Spec { input: name_of(input), errors })
+}

@@ -1,0 +1,52 @@
+//! What the settings say to the supervisor: how much it may start and keep, how it samples, when it ends.
+
+use std::time::Duration;
+
+use actix::Actor;
+use tokio::time::Instant;
+
+use crate::actors::lifecycle::EndWhen;
+use crate::actors::sampler::{SamplerActor, SamplingHandle};
+use crate::actors::supervisor::Quota;
+use crate::cli::options::Run;
+use crate::clock::TimePoint;
+use crate::config::{SamplingSettings, Settings};
+use crate::procfs::ProcFs;
+use crate::spec::LimitSpec;
+
+/// How much is started and kept.
+pub(super) fn quota(settings: &Settings) -> Quota {
+    let capture =
+        LimitSpec { head: settings.capture.limit_head, tail: settings.capture.limit_tail };
+    Quota {
+        running: Some(settings.run.max_running),
+        kept: Some(settings.run.max_processes),
+        captures: Some(settings.capture.max_total),
+        capture,
+    }
+}
+
+/// How processes are sampled; none where they are not, and then there is no thread and no timer for it.
+pub(super) fn sampling(settings: &SamplingSettings) -> Option<SamplingHandle> {
+    let interval = settings.interval?;
+    let thread = actix::Arbiter::new();
+    let sampler = SamplerActor::start_in_arbiter(&thread.handle(), move |_| {
+        SamplerActor::new(ProcFs::default(), interval)
+    });
+    let count = usize::try_from(settings.count).unwrap_or(usize::MAX);
+    Some(SamplingHandle { sampler: sampler.recipient(), count })
+}
+
+/// When the program ends of itself.
+pub(super) fn end_when(run: &Run, start: TimePoint) -> EndWhen {
+    if run.exit {
+        EndWhen::NoneRuns
+    } else if run.wait {
+        let waited = Duration::from_secs_f64(TimePoint::now().seconds_since(start));
+        let left = run.settings.run.wait_timeout.saturating_sub(waited);
+        let unassigned_until = run.settings.agent.enabled.then(|| Instant::now() + left);
+        EndWhen::Idle { unassigned_until }
+    } else {
+        EndWhen::Never
+    }
+}
