@@ -50,6 +50,7 @@ mod path_bytes;
 pub mod procfs;
 pub mod report;
 pub mod rotating;
+pub mod sampler;
 pub mod signal;
 pub mod spec;
 mod text;

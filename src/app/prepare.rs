@@ -13,9 +13,9 @@ use crate::cli::{descriptor, printing};
 use crate::config::{Env, Settings};
 use crate::keeper::AGAIN;
 use crate::net::tls;
-use crate::procfs::ProcFs;
 use crate::report::ResultContext;
 use crate::rotating::Rotating;
+use crate::sampler::ProcReader;
 use crate::spec::{self, Validated};
 
 /// The server's host, and how connections to it are encrypted.
@@ -38,7 +38,7 @@ pub(super) fn prepare(run: &Run, env: &Env, given: Given) -> Result<Prepared, Ru
     }
     let dialer = dialer(&run.settings)?;
     let context =
-        ResultContext::new(ProcFs::default()).with_max_inline(run.settings.capture.max_inline);
+        ResultContext::new(ProcReader::default()).with_max_inline(run.settings.capture.max_inline);
     let listening = listening::on_network(&run.settings, env, given, first)?;
     // A later agent is not asked for INPUT's processes again, and a standard input is read up by then.
     let input = match (&run.input, &run.foreground) {

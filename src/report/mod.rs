@@ -4,8 +4,10 @@
 //! hold the types of a result's parts. Their comments state keys, units and sources; [`schema`](schema()) is made of them.
 
 mod agent;
+mod body;
 pub mod capture;
 pub mod cgroup;
+mod context;
 mod encode;
 pub mod failure;
 pub mod proc_stat;
@@ -20,6 +22,8 @@ pub mod times;
 pub mod utf8;
 
 pub use agent::AgentInfo;
-pub use record::{AsOf, ProcessRecord, ResultContext, Stats, Summary};
+pub use body::{FdResult, Reason, ResultBody};
+pub use context::ResultContext;
+pub use record::{AsOf, ProcessRecord, Stats, Summary};
 pub use result_stream::{OutputView, ResultFormat, ResultStream};
 pub use schema::schema;

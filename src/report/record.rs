@@ -9,17 +9,15 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
 use indexmap::IndexMap;
-use schemars::JsonSchema;
-use serde::Serialize;
 
-use super::agent::AgentInfo;
+use super::body::{FdResult, Reason, ResultBody};
 use super::capture::{CaptureReason, CaptureReport};
-use super::cgroup::CgroupAccounting;
+use super::context::ResultContext;
 use super::failure::{FailureReport, StopFailureReport};
 use super::proc_stat::{ProcStat, ProcStatm};
 use super::resources::{IoReport, Peak, Usage};
 use super::rusage::Rusage;
-use super::samples::{Sample, SampleHistory};
+use super::samples::SampleHistory;
 use super::status::{ProcState, Status};
 use super::times::Times;
 use crate::clock::TimePoint;
@@ -27,7 +25,8 @@ use crate::engine::{
     Capture, CaptureSize, Captures, Ended, Loss, Resolved, StartFailure, Started, StopCause,
     StopFailure, Survivor, Survivors, Truncation,
 };
-use crate::procfs::{Clock, ProcFs, RawIo, RawPeaks, RawStat, RawStatm};
+use crate::procfs::{RawIo, RawStat, RawStatm};
+use crate::sampler::ProcSnapshot;
 use crate::spec::{FdName, Identity, ProcId};
 
 /// What is known of a process at one point of its life. It does not change; a later point has a record of its own.
@@ -70,34 +69,11 @@ struct Ending {
     survivors: Survivors,
 }
 
-/// How many captured bytes one result contains at most, where nothing else is configured.
-const MAX_INLINE: u64 = 1 << 30;
-
 /// What is said of a process whose exit nobody has waited for.
 const LOST: &str = "exit status lost: the keeper died before the process ended";
 
 /// The exit code of such a process, for clients that read one in any case.
 const LOST_CODE: i32 = 125;
-
-/// Why a process is no longer running.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Reason {
-    /// It ended by itself, with an exit code.
-    Exited,
-    /// A signal ended it.
-    Signaled,
-    /// The kernel has killed it for want of memory.
-    OutOfMemory,
-    /// It was stopped, for its time was over.
-    Timeout,
-    /// It was stopped, for somebody asked for that.
-    Stopped,
-    /// It was not started as specified.
-    Error,
-    /// How it ended is not known: whoever waited for it died.
-    Lost,
-}
 
 /// When a result speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,7 +186,7 @@ impl ProcessRecord {
         if !self.is_running() {
             return capture.loss() == Some(Loss::Gone);
         }
-        let alive = |pid| context.sample(pid, self.stat.as_ref()).stat.is_some();
+        let alive = |pid| context.reader.stat(pid, self.stat.as_ref()).is_some();
         capture.is_missing() && self.pid.is_some_and(alive)
     }
 
@@ -246,7 +222,7 @@ impl ProcessRecord {
         let mut hasher = DefaultHasher::new();
         (self.start.unix_nanos, self.made.monotonic_nanos, self.state as u8).hash(&mut hasher);
         if let Some(pid) = self.pid.filter(|_| self.is_running()) {
-            let seen = context.sample(pid, self.stat.as_ref());
+            let seen = context.reader.snapshot(pid, self.stat.as_ref());
             // Neither holds anything that cannot be written.
             serde_json::to_string(&(seen.stat, seen.statm)).unwrap_or_default().hash(&mut hasher);
             for (_, capture) in self.captures.iter() {
@@ -262,21 +238,22 @@ impl ProcessRecord {
         hasher.finish()
     }
 
-    /// The result, but for its `fds`.
-    /// `notices` are what there is to say of the `fds` that are shown.
-    pub(super) fn head<'a>(
+    /// The result, with these `fds`. `notices` join its warnings.
+    pub(super) fn body<'a, T>(
         &'a self,
         as_of: AsOf,
         context: &'a ResultContext,
         notices: &'a [String],
-    ) -> ResultBody<'a> {
+        fds: IndexMap<String, Option<FdResult<T>>>,
+        offsets: Option<IndexMap<String, u64>>,
+    ) -> ResultBody<'a, T> {
         let live = self.is_running() && as_of == AsOf::Now;
         let now = if live || as_of == AsOf::Now { TimePoint::now() } else { self.made };
         let seen = match (live, self.pid) {
-            (true, Some(pid)) => context.sample(pid, self.stat.as_ref()),
+            (true, Some(pid)) => context.reader.snapshot(pid, self.stat.as_ref()),
             _ => ProcSnapshot::default(),
         };
-        let clock = &context.clock.at(self.start);
+        let clock = &context.reader.clock().at(self.start);
         let stat = seen.stat.as_ref().or(self.stat.as_ref());
         let statm = seen.statm.as_ref().or(self.statm.as_ref());
         let io = seen.io.as_ref().or(self.io.as_ref());
@@ -323,6 +300,8 @@ impl ProcessRecord {
             survivor_count: ending.and_then(|ending| count_survivors(&ending.survivors)),
             pieces: self.pieces(as_of),
             stop_failures: self.stop_failures.iter().map(StopFailureReport::from).collect(),
+            fds,
+            offsets,
         }
     }
 
@@ -421,123 +400,3 @@ fn count_survivors(survivors: &Survivors) -> Option<u64> {
 
 /// Labels of a process that has none.
 static NO_LABELS: LazyLock<IndexMap<String, String>> = LazyLock::new(IndexMap::new);
-
-/// A result but for its `fds`, as clients see it.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct ResultBody<'a> {
-    /// How far it is.
-    state: ProcState,
-    /// Why it no longer runs; null while it does.
-    reason: Option<Reason>,
-    /// What went wrong, for people.
-    errors: &'a [String],
-    /// Why it was not started as specified, in types; empty where it was.
-    failures: Vec<FailureReport>,
-    /// The process ID; null where there never was a process.
-    pid: Option<i32>,
-    /// How it ended; null while it runs.
-    status: Option<&'a Status>,
-    /// When.
-    times: Times,
-    /// What it and the children that it has waited for have used; null while it runs.
-    rusage: Option<&'a Rusage>,
-    /// The kernel's view of it: current while it runs, as of its end after.
-    proc_stat: Option<ProcStat>,
-    /// Its memory; null once it has ended.
-    proc_statm: Option<ProcStatm>,
-    /// What its control group has used; null where it has none of its own.
-    cgroup_accounting: Option<CgroupAccounting>,
-    /// What it has used so far; null where there never was a process.
-    usage: Option<Usage>,
-    /// What it has read and written; null where the kernel does not tell.
-    io: Option<IoReport>,
-    /// The most it has had at one time; null where there never was a process.
-    peak: Option<Peak>,
-    /// Its history, oldest first; null where nothing is sampled.
-    samples: Option<Vec<Sample>>,
-    /// The arguments; null where they are not known any more, as what follows.
-    argv: Option<&'a [String]>,
-    /// The executable.
-    exe: Option<&'a str>,
-    /// The working directory.
-    cwd: Option<&'a str>,
-    /// The environment, secrets masked; null unless asked for.
-    env: Option<&'a IndexMap<String, String>>,
-    /// Labels, as given.
-    labels: &'a IndexMap<String, String>,
-    /// What its spec asks for that was not done, though it was started; and which output this result does not contain, as it is too
-    /// large.
-    warnings: Vec<Cow<'a, str>>,
-    /// The group of the agent that tells this.
-    group_id: &'a str,
-    /// That agent.
-    agent: &'a AgentInfo,
-    /// How complete the captures are, by fd.
-    captures: IndexMap<String, CaptureReport>,
-    /// Descendants that outlive it; null while it runs, and where it is not known whether there are any.
-    survivors: Option<&'a [Survivor]>,
-    /// How many there are, the unlisted ones too; null while it runs, and where there may be others, or more than are counted.
-    survivor_count: Option<u64>,
-    /// The pieces that output came in, in the order in which they were read: seconds since the start, the fd, where the piece begins in
-    /// what was written to it, and its length in bytes; null where no capture's are kept.
-    pieces: Option<Vec<(f64, String, u64, u64)>>,
-    /// Who of its tree could not be signaled when it was stopped; empty where all were.
-    stop_failures: Vec<StopFailureReport>,
-}
-
-/// Looks at running processes, and knows for whom.
-pub struct ResultContext {
-    procfs: ProcFs,
-    clock: Clock,
-    agent: AgentInfo,
-    group_id: String,
-    max_inline: u64,
-}
-
-/// What the kernel says of a process; none of what it does not.
-#[derive(Default)]
-struct ProcSnapshot {
-    stat: Option<RawStat>,
-    statm: Option<RawStatm>,
-    io: Option<RawIo>,
-    peaks: Option<RawPeaks>,
-}
-
-impl ResultContext {
-    /// A context of the processes in `procfs`.
-    pub fn new(procfs: ProcFs) -> ResultContext {
-        let clock = Clock::of(TimePoint::now());
-        let (agent, group_id) = (AgentInfo::default(), String::new());
-        ResultContext { procfs, clock, agent, group_id, max_inline: MAX_INLINE }
-    }
-
-    /// The same, whose results have so many captured bytes in them at most.
-    pub fn with_max_inline(self, max_inline: u64) -> ResultContext {
-        ResultContext { max_inline, ..self }
-    }
-
-    /// How many captured bytes one result, or one answer, contains at most.
-    pub fn max_inline(&self) -> u64 {
-        self.max_inline
-    }
-
-    /// The same, of this agent, which is in that group.
-    pub fn with_agent(self, agent: AgentInfo, group_id: String) -> ResultContext {
-        ResultContext { agent, group_id, ..self }
-    }
-
-    /// What the kernel says of `pid` now, if that is still the process of `known`: once it has ended, its pid
-    /// may be another's.
-    fn sample(&self, pid: i32, known: Option<&RawStat>) -> ProcSnapshot {
-        let same = |stat: &RawStat| known.is_none_or(|known| known.starttime == stat.starttime);
-        match self.procfs.read_stat(pid) {
-            Ok(stat) if same(&stat) => ProcSnapshot {
-                stat: Some(stat),
-                statm: self.procfs.read_statm(pid).ok(),
-                io: self.procfs.read_io(pid).ok().flatten(),
-                peaks: self.procfs.read_peaks(pid).ok().flatten(),
-            },
-            _ => ProcSnapshot::default(),
-        }
-    }
-}

@@ -5,61 +5,15 @@ use std::borrow::Cow;
 use indexmap::IndexMap;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::Serialize;
 
-use super::record::ResultBody;
+use super::body::ResultBody;
 use super::times::Rfc3339;
-use crate::spec::Compression;
 
 /// Results by proc ID, as `--print` and `--output` write them.
-#[derive(Serialize, JsonSchema)]
+#[derive(JsonSchema)]
 #[schemars(title = "Results", transparent)]
-struct Results(IndexMap<String, ProcResult>);
-
-/// A result.
-#[derive(Serialize, JsonSchema)]
-#[schemars(rename = "Result")]
-struct ProcResult {
-    #[serde(flatten)]
-    head: ResultBody<'static>,
-    /// Every fd of its spec; null for one that is not captured.
-    fds: IndexMap<String, Option<FdResult>>,
-    /// Where in its capture what is shown of an fd begins; only there where `output=tail` is asked for over HTTP.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    offsets: Option<IndexMap<String, u64>>,
-}
-
-/// What was captured of an fd.
-#[derive(Serialize, JsonSchema)]
-#[schemars(rename = "Fd")]
-#[serde(tag = "type", rename_all = "lowercase")]
-#[expect(dead_code, reason = "the schema is made of it; the stream writes what it describes")]
-enum FdResult {
-    /// As text, invalid bytes replaced.
-    Text {
-        /// The text.
-        text: String,
-        /// `utf-8`.
-        encoding: String,
-    },
-    /// As data.
-    Data {
-        /// The data, encoded.
-        data: String,
-        /// `base64` or `base2048`.
-        encoding: String,
-        /// What the data is compressed with; only there where the spec asks for it.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        compression: Option<Compression>,
-    },
-    /// Not part of the result.
-    Detached {
-        /// Bytes captured.
-        length: u64,
-        /// How it would be shown: `utf-8`, `base64` or `base2048`.
-        encoding: String,
-    },
-}
+#[expect(dead_code, reason = "the schema is made of it; results are streamed one by one")]
+struct Results(IndexMap<String, ResultBody<'static, String>>);
 
 /// The JSON Schema (draft 2020-12) of an object of results by proc ID.
 pub fn schema() -> Schema {
@@ -90,6 +44,7 @@ mod tests {
     use crate::clock::TimePoint;
     use crate::engine::{Captures, Started};
     use crate::procfs::ProcFs;
+    use crate::sampler::ProcReader;
     use crate::spec::Identity;
 
     fn bytes(mut stream: ResultStream) -> Vec<u8> {
@@ -124,7 +79,7 @@ mod tests {
         let record = ProcessRecord::of_start(started)
             .with_identity(Some(Arc::new(identity)))
             .with_history(Some(Arc::new(history)));
-        let context = ResultContext::new(procfs).with_agent(agent, "g".into());
+        let context = ResultContext::new(ProcReader::new(procfs)).with_agent(agent, "g".into());
         let validator = jsonschema::validator_for(schema().as_value()).unwrap();
         for as_of in [AsOf::AtStart, AsOf::Now] {
             let stream =

@@ -11,8 +11,8 @@ use procstar::config::LogLevel;
 use procstar::engine::{CaptureDirs, EngineOptions};
 use procstar::http::access::Policy;
 use procstar::http::{AgentStatus, HttpLimits, Listeners, LogControl, Service, Serving, listen};
-use procstar::procfs::ProcFs;
 use procstar::report::ResultContext;
+use procstar::sampler::ProcReader;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -90,7 +90,7 @@ impl World {
                     end: results.clone().recipient(),
                     tally: results.clone().recipient(),
                     position: results.clone().recipient(),
-                    context: Arc::new(ResultContext::new(ProcFs::default())),
+                    context: Arc::new(ResultContext::new(ProcReader::default())),
                     policy,
                     status: Arc::new(AgentStatus::default()),
                     log: Arc::new(Log(Mutex::new(None))),

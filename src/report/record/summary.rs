@@ -3,7 +3,9 @@
 use indexmap::IndexMap;
 use serde::Serialize;
 
-use super::{ProcessRecord, Reason, ResultContext};
+use super::ProcessRecord;
+use crate::report::body::Reason;
+use crate::report::context::ResultContext;
 use crate::report::rusage::Rusage;
 use crate::report::samples::Sample;
 use crate::report::status::{ProcState, Status};
@@ -80,20 +82,21 @@ impl ProcessRecord {
             labels: self.labels(),
             cpu: rusage.and_then(Rusage::cpu),
             maxrss: rusage.and_then(|rusage| rusage.maxrss),
-            history: self.history.as_ref().map(|history| points(&history.samples(&context.clock))),
+            history: self
+                .history
+                .as_ref()
+                .map(|history| points(&history.samples(context.reader.clock()))),
         }
     }
 
     /// What it uses now; none where it does not run, or cannot be looked at.
     pub fn stats(&self, context: &ResultContext) -> Option<Stats> {
         let pid = self.pid.filter(|_| self.is_running())?;
-        let stat = context.procfs.read_stat(pid).ok()?;
-        // Its pid may be another's by now.
-        let known = self.stat.as_ref().is_none_or(|known| known.starttime == stat.starttime);
-        if !known || stat.state == 'Z' {
+        let stat = context.reader.stat(pid, self.stat.as_ref())?;
+        if stat.state == 'Z' {
             return None;
         }
-        let clock = &context.clock;
+        let clock = context.reader.clock();
         let captures = self.captures.iter();
         let length = |(fd, capture): (_, Option<&crate::engine::Capture>)| {
             capture.map(|capture| (ToString::to_string(&fd), capture.len()))

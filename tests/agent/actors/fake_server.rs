@@ -18,8 +18,8 @@ use procstar::net::activity::Activity;
 use procstar::net::dial::{Dial, DialError, Refusal};
 use procstar::net::outbound::{ControlFrame, OutboundRx, Outgoing, Payload, outbound};
 use procstar::net::socket::{Inbound, Link, SocketError};
-use procstar::procfs::ProcFs;
 use procstar::report::ResultContext;
+use procstar::sampler::ProcReader;
 use procstar::wire::{ConnInfo, ProcInfo};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -250,7 +250,7 @@ impl Agent {
             servers: accepted,
         }));
         let (tell, outcome) = oneshot::channel();
-        let context = Arc::new(ResultContext::new(ProcFs::default()));
+        let context = Arc::new(ResultContext::new(ProcReader::default()));
         let conn = Connection::new(options, peers, context, Rc::new(dial.clone()), tell);
         let status = conn.status();
         let conn = conn.start();

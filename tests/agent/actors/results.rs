@@ -9,8 +9,8 @@ use procstar::actors::messages::{
 };
 use procstar::actors::results::Results;
 use procstar::engine::Event;
-use procstar::procfs::ProcFs;
 use procstar::report::{OutputView, ProcessRecord, ResultContext, ResultStream};
+use procstar::sampler::ProcReader;
 use proptest::prelude::*;
 
 use super::harness::*;
@@ -60,7 +60,7 @@ async fn who_could_not_be_stopped_is_in_the_result() {
     settle().await;
     assert_eq!(journal.read(), ["snapshot [a] active", "started a", "ended a"]);
     for (record, state) in [(running, "running"), (over, "terminated")] {
-        let context = ResultContext::new(ProcFs::default());
+        let context = ResultContext::new(ProcReader::default());
         let mut stream = ResultStream::json(&record, &context, OutputView::None).unwrap();
         let mut json = Vec::new();
         while stream.fill(&mut json).unwrap() {}

@@ -1,9 +1,9 @@
 //! Captures to which a process gave any length by `truncate`: what results contain of them is bounded, and holes cost nothing.
 
-use procstar::procfs::ProcFs;
 use procstar::report::{
     AsOf, OutputView, ProcessRecord, ResultContext, ResultFormat, ResultStream,
 };
+use procstar::sampler::ProcReader;
 use serde_json::{Value, json};
 
 use crate::support::engine::{run, sh};
@@ -23,7 +23,7 @@ fn record(script: &str, encoding: &Value) -> (ProcessRecord, crate::support::eng
 }
 
 fn context(max_inline: u64) -> ResultContext {
-    ResultContext::new(ProcFs::default()).with_max_inline(max_inline)
+    ResultContext::new(ProcReader::default()).with_max_inline(max_inline)
 }
 
 #[test]
