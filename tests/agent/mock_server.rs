@@ -6,11 +6,11 @@
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
+use crate::support::wait::soon;
 use std::{
     io::Write,
     net::{SocketAddr, TcpListener},
     sync::Arc,
-    time::Duration,
 };
 
 use actix::{Actor, ActorContext, StreamHandler};
@@ -29,17 +29,8 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-    time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-
-/// The one deadline under which tests wait for what must happen.
-pub const DEADLINE: Duration = Duration::from_secs(30);
-
-/// Waits for what must happen.
-pub async fn soon<F: Future>(what: F) -> F::Output {
-    timeout(DEADLINE, what).await.expect("it happens before the deadline")
-}
 
 /// A server's certificate and key.
 #[derive(Clone)]

@@ -5,7 +5,8 @@ mod in_memory;
 
 use std::{cell::Cell, io, rc::Rc, time::Duration};
 
-use crate::mock_server::{Behaviour, Identity, MockServer, RawServer, Say, Seen, soon};
+use crate::mock_server::{Behaviour, Identity, MockServer, RawServer, Say, Seen};
+use crate::support::wait::soon;
 use bytes::Bytes;
 use procstar::net::{
     dial::{Dial, DialError, DialPhase, Timeouts, WssDialer},

@@ -1,5 +1,6 @@
 //! The agent of a one-shot, with the test as its keeper: who has printed, and how often.
 
+use crate::support::wait::DEADLINE;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -13,8 +14,6 @@ use procstar::keeper::format::ProcessEntry;
 use procstar::keeper::format::{AgentState, Decoder, Printing, ToAgent, ToKeeper, encode};
 use procstar::keeper::meaning::Mode;
 use procstar::keeper::{AGAIN, KEEPER_FD};
-
-const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A later agent of `procstar --print`, welcomed.
 struct Agent {

@@ -12,9 +12,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::message::Message;
-use crate::mock_server::{
-    Behaviour, DEADLINE, Identity, MockServer, RawServer, Say, Seen, Session, soon,
-};
+use crate::mock_server::{Behaviour, Identity, MockServer, RawServer, Say, Seen, Session};
+use crate::support::wait::{eventually_async, soon};
 use bytes::Bytes;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -69,11 +68,7 @@ impl Agent {
 
     /// Waits until the log contains this text.
     async fn logged(&self, text: &str) {
-        let deadline = Instant::now() + DEADLINE;
-        while !self.log().contains(text) {
-            assert!(Instant::now() < deadline, "{}", self.log());
-            actix_rt::time::sleep(Duration::from_millis(5)).await;
-        }
+        eventually_async(&format!("{text:?} in the log"), || self.log().contains(text)).await;
     }
 
     fn log(&self) -> String {
@@ -86,19 +81,15 @@ impl Agent {
 
     /// Waits for its end.
     async fn ended(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "it has not ended: {}", self.log());
-            actix_rt::time::sleep(Duration::from_millis(5)).await;
-        }
+        eventually_async("the agent's end", || self.child.try_wait().unwrap()).await
     }
 }
 
 impl Drop for Agent {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the agent's log:\n{}", self.log());
+        }
         // It may have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -6,12 +6,12 @@ mod stopping;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
+use crate::support::wait::eventually;
 use crate::terminal::Terminal;
 
 fn procstar(args: &[&str]) -> Command {
@@ -26,15 +26,6 @@ fn output(args: &[&str]) -> Output {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Waits for a condition under a deadline.
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !condition() {
-        assert!(Instant::now() < deadline, "not so in time: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// An end as a shell's `$?` has it: 128 and the number where it was a signal.
@@ -256,7 +247,7 @@ fn a_signal_is_passed_on_and_its_end_told() {
         kill(Pid::from_raw(child.id() as i32), signal).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(code), "{signal}");
         assert_eq!(rest(from), format!("got {said}\n"));
-        until("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
+        eventually("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
     }
 }
 
@@ -271,13 +262,13 @@ fn a_second_signal_kills_and_so_does_the_grace() {
     kill(procstar, Signal::SIGTERM).unwrap();
     assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
     assert_eq!(rest(from), "");
-    until("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
+    eventually("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
 
     let (mut child, from, pids) = start(&["--grace", "0.2"], DEAF);
     kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
     assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
     assert_eq!(rest(from), "got TERM\n");
-    until("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
+    eventually("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
 }
 
 #[test]
@@ -285,7 +276,7 @@ fn a_timeout_leaves_nothing() {
     let (mut child, from, pids) = start(&["-t", "0.5", "-k", "0.2", "--signal", "INT"], DEAF);
     assert_eq!(child.wait().unwrap().code(), Some(124));
     assert_eq!(rest(from), "got INT\n");
-    until("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
+    eventually("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
 }
 
 #[test]
@@ -295,7 +286,7 @@ fn quit_kills_at_once() {
     let status = child.wait().unwrap();
     assert_eq!((status.code(), status.signal()), (None, Some(libc::SIGKILL)));
     assert_eq!(rest(from), "");
-    until("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
+    eventually("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
 }
 
 #[test]
@@ -318,7 +309,7 @@ fn the_terminals_interrupt_is_the_processs_own_and_no_stop() {
     for count in 1..=3 {
         // Each is one signal, and none the second of a stop.
         terminal.type_in("\u{3}");
-        until("the trap", || terminal.seen().matches("got INT").count() == count);
+        eventually("the trap", || terminal.seen().matches("got INT").count() == count);
     }
     assert!(pids.iter().all(|pid| is_there(*pid)), "it goes on");
     // It has no trap for this one. What runs in the background of a shell ignores it, and stays.
@@ -340,7 +331,7 @@ fn on_a_terminal_a_signal_to_it_alone_is_passed_on() {
     kill(Pid::from_raw(terminal.pid()), Signal::SIGTERM).unwrap();
     assert_eq!(terminal.wait().code(), Some(6));
     assert!(terminal.seen().contains("got TERM"));
-    until("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
+    eventually("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
 }
 
 /// What a script of ours sends its own group is not for procstar, which is in that.
@@ -448,7 +439,7 @@ fn an_agent_that_dies_costs_neither_process_nor_exit_code() {
     };
     let first = agent().unwrap();
     kill(Pid::from_raw(first), Signal::SIGKILL).unwrap();
-    until("another agent", || agent().is_some_and(|pid| pid != first));
+    eventually("another agent", || agent().is_some_and(|pid| pid != first));
     assert!(is_there(pids[0]));
     kill(Pid::from_raw(procstar as i32), Signal::SIGINT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(5));

@@ -1,15 +1,12 @@
 //! A program on a terminal of its own.
 
+use crate::support::wait::{DEADLINE, eventually};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
-
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a terminal has shown so far, and whether it is over.
 #[derive(Default)]
@@ -90,7 +87,7 @@ impl Terminal {
             !*over && !String::from_utf8_lossy(seen).replace("\r\n", "\n").contains(text)
         };
         let seen = self.shown.text.lock().unwrap();
-        drop(self.shown.more.wait_timeout_while(seen, PATIENCE, missing).unwrap());
+        drop(self.shown.more.wait_timeout_while(seen, DEADLINE, missing).unwrap());
         assert!(self.seen().contains(text), "{text:?} is not in {:?}", self.seen());
     }
 
@@ -107,20 +104,20 @@ impl Terminal {
 
     /// Waits until the program has ended, and all is shown.
     pub fn wait(&mut self) -> ExitStatus {
-        let deadline = std::time::Instant::now() + PATIENCE;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            if std::time::Instant::now() > deadline {
-                self.child.kill().unwrap();
-                panic!("still running, and has shown {:?}", self.seen());
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        };
+        let status = eventually("the program's end", || self.child.try_wait().unwrap());
         if let Some(reader) = self.reader.take() {
             reader.join().unwrap();
         }
         status
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the terminal has shown {:?}", self.seen());
+            // It may have ended.
+            let _ = self.child.kill();
+        }
     }
 }

@@ -6,29 +6,18 @@ mod grace;
 mod unknown;
 
 use crate::support::engine::*;
+use crate::support::process::is_running;
+use crate::support::wait::{DEADLINE, eventually};
 use procstar::engine::{Engine, Relation, Stage, StopCause, StopOrder, become_subreaper};
 use procstar::procfs::ProcFs;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-
-/// Waits until something holds.
-fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "still waiting for {what}");
-        std::thread::yield_now();
-    }
-}
 
 /// A shell's script with these keys beside; what it writes is captured.
 fn with(script: &str, keys: Value) -> Value {
     let mut proc = sh(script, json!([["stdin", {"null": {}}], ["stdout", {"capture": {}}]]));
     proc.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
     proc
-}
-
-fn lives(pid: i32) -> bool {
-    ProcFs::default().read_stat(pid).is_ok_and(|stat| stat.state != 'Z')
 }
 
 /// The numbers that a process has written, once it has written so many.
@@ -39,7 +28,7 @@ fn pids(rig: &mut Rig, id: &str, count: usize) -> Vec<i32> {
         let text = String::from_utf8(output(&captures, "stdout")).unwrap();
         text.split_inclusive('\n').filter_map(|l| l.strip_suffix('\n')?.parse().ok()).collect()
     };
-    await_that("pids", || read().len() >= count);
+    eventually("pids", || read().len() >= count);
     read()
 }
 
@@ -71,7 +60,7 @@ fn the_spec_names_the_signal_and_how_it_ends_is_its_own_affair() {
     rig.launch(json!({"a": with(script, json!({"stop": {"signal": "USR2", "grace": 600}}))}));
     rig.pid("a");
     let captures = rig.started["a"].captures.clone();
-    await_that("the trap", || output(&captures, "stdout") == b"ready\n");
+    eventually("the trap", || output(&captures, "stdout") == b"ready\n");
     stop(&mut rig, "a", StopOrder::default(), 1).unwrap();
     let ended = rig.end("a");
     assert_eq!((ended.status, ended.cause), (4 << 8, Some(StopCause::Stopped)));
@@ -99,9 +88,9 @@ fn the_whole_tree_is_killed_when_the_grace_is_over() {
     assert_eq!((ended.status, ended.cause), (libc::SIGKILL, Some(StopCause::Stopped)));
     assert!(ended.survivors.listed.is_empty() && ended.cut_short.is_empty());
     for pid in members {
-        assert!(!lives(pid), "{pid}");
+        assert!(!is_running(pid), "{pid}");
     }
-    assert!(lives(other[0]));
+    assert!(is_running(other[0]));
     stop(&mut rig, "b", StopOrder { signum: Some(libc::SIGKILL), ..within(600.0) }, 2).unwrap();
     assert_eq!(rig.end("b").status, libc::SIGKILL);
 }
@@ -213,7 +202,7 @@ fn survivors_are_listed_with_what_tells_whose_they_are() {
         assert_eq!(rig.ended[id].cause, None);
         // Who survives an ordinary end is not killed.
         for pid in told {
-            assert!(lives(pid), "{id}");
+            assert!(is_running(pid), "{id}");
             let pid = nix::unistd::Pid::from_raw(pid);
             nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL).unwrap();
         }
@@ -222,7 +211,7 @@ fn survivors_are_listed_with_what_tells_whose_they_are() {
     // come to us as zombies: the end of a process has the engine look.
     let procfs = ProcFs::default();
     let mut looks = 0;
-    await_that("the orphans' burial", || {
+    eventually("the orphans' burial", || {
         looks += 1;
         let id = format!("look {looks}");
         rig.launch(json!({ id.as_str(): with("true", json!({})) }));

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::support::engine::*;
+use crate::support::wait::{DEADLINE, eventually};
 use procstar::engine::failpoints::{self, CALLS, Call};
 use procstar::engine::{Allowlist, Ended, EngineOptions, Restriction, Stage, StartFailure};
 use procstar::spec::Resource;

@@ -1,6 +1,7 @@
 //! The engine with real children.
 
 use crate::support::engine::*;
+use crate::support::wait::{DEADLINE, eventually};
 use procstar::engine::{Ended, Inherited, Stage, Truncation};
 use proptest::prelude::*;
 use serde_json::json;

@@ -1,5 +1,6 @@
 //! A client that sends exactly what a test writes, and shows exactly what comes back.
 
+use crate::support::wait::DEADLINE;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -7,8 +8,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-
-use crate::support::engine::DEADLINE;
 
 /// An answer, read to its end.
 #[derive(Debug)]

@@ -2,7 +2,6 @@
 
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use procstar::http::access::Policy;
 use procstar::http::{HttpLimits, Listeners, listen, listen_unix};
@@ -11,7 +10,7 @@ use serde_json::{Value, json};
 use super::client::Client;
 use super::harness::{World, own_uid};
 use super::listeners::{Authority, connect, loopback_tls};
-use crate::support::engine::DEADLINE;
+use crate::support::wait::eventually;
 
 /// One for each thread of the service.
 const FEW: HttpLimits = HttpLimits { connections: 2, ..HttpLimits::DEFAULT };
@@ -96,10 +95,7 @@ fn abandoned_starts_free_their_connections() {
     let headers = [("Content-Type", "application/json")];
     few.unix().request("POST", "/procs", &headers, body.as_bytes());
     // Done though the client has gone: the process is there, and being set up.
-    let deadline = Instant::now() + DEADLINE;
-    while few.world.ask("DELETE", "/procs/stuck").status != 409 {
-        assert!(Instant::now() < deadline, "it is not accepted");
-    }
+    eventually("the process", || few.world.ask("DELETE", "/procs/stuck").status == 409);
     for _ in 0..5 {
         let body = body.replace("stuck", "other");
         few.unix().request("POST", "/procs", &headers, body.as_bytes());

@@ -3,7 +3,6 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use actix::{Actor, Addr, Arbiter, ArbiterHandle, System};
 use procstar::actors::results::Results;
@@ -18,7 +17,8 @@ use tokio::sync::oneshot;
 
 use super::client::{Answer, Client};
 use super::mock_supervisor::{Die, Mock};
-use crate::support::engine::{DEADLINE, options};
+use crate::support::engine::options;
+use crate::support::wait::{DEADLINE, eventually};
 
 pub fn own_uid() -> u32 {
     nix::unistd::geteuid().as_raw()
@@ -120,11 +120,7 @@ impl World {
     pub fn kill_mock(&self) {
         self.mock.do_send(Die);
         self.arbiter.stop();
-        let deadline = Instant::now() + DEADLINE;
-        while self.mock.connected() || self.results.connected() {
-            assert!(Instant::now() < deadline, "the mock lives on");
-            std::thread::yield_now();
-        }
+        eventually("the end of the actors", || !self.mock.connected() && !self.results.connected());
     }
 
     /// Stops the server as a program would that ends.
@@ -171,18 +167,13 @@ impl World {
 
     /// The result of a process once it runs no more; `path` is that of the process.
     pub fn ended(&self, path: &str) -> Value {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
+        eventually(&format!("the end of {path}"), || {
             let mut data = self.ask("GET", path).data();
             let procs = data["procs"].as_object_mut().unwrap();
             assert_eq!(procs.len(), 1);
             let result = procs.values_mut().next().unwrap().take();
-            if result["state"] != "running" {
-                return result;
-            }
-            assert!(Instant::now() < deadline, "{path} still runs");
-            std::thread::yield_now();
-        }
+            (result["state"] != "running").then_some(result)
+        })
     }
 }
 

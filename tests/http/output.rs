@@ -3,13 +3,13 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::client::Client;
 use super::harness::World;
-use crate::support::engine::{DEADLINE, sh};
+use crate::support::engine::sh;
+use crate::support::wait::eventually;
 
 const PATH: &str = "/procs/a/output/stdout/data";
 const FOLLOW: &str = "/procs/a/output/stdout/follow";
@@ -50,11 +50,10 @@ impl Writer {
 }
 
 fn until_length(world: &World, length: usize) {
-    let deadline = Instant::now() + DEADLINE;
-    while world.ask("HEAD", PATH).header("content-length") != Some(&*length.to_string()) {
-        assert!(Instant::now() < deadline, "{length} bytes do not come");
-        std::thread::yield_now();
-    }
+    let length = length.to_string();
+    eventually(&format!("{length} bytes"), || {
+        world.ask("HEAD", PATH).header("content-length") == Some(&*length)
+    });
 }
 
 /// Numbers, a line each.

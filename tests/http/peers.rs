@@ -1,20 +1,18 @@
 //! Who is at the other end of a real connection, and who is let in by that.
 
+use super::harness::own_uid;
+use crate::support::wait::eventually;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use procstar::http::access::{AccessRequest, Header, PeerUser, Policy, decide, peer_user};
 
 /// A user that this machine need not know.
 const OTHER_UID: u32 = 45_678;
-
-fn own_uid() -> u32 {
-    nix::unistd::geteuid().as_raw()
-}
 
 /// A process that another user runs, which ends with its test.
 struct OtherUser(Child);
@@ -46,20 +44,14 @@ fn connect_as_other(address: SocketAddr) -> Result<OtherUser, &'static str> {
     Ok(OtherUser(child))
 }
 
-/// Accepts one connection, for which the other side has ten seconds.
+/// Accepts one connection.
 fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     listener.set_nonblocking(true).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        match listener.accept() {
-            Ok(accepted) => return accepted,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                assert!(Instant::now() < deadline, "nobody connects");
-                std::thread::yield_now();
-            }
-            Err(error) => panic!("{error}"),
-        }
-    }
+    eventually("a connection", || match listener.accept() {
+        Ok(accepted) => Some(accepted),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
+        Err(error) => panic!("{error}"),
+    })
 }
 
 fn facts(peer: Option<PeerUser>) -> AccessRequest<'static> {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::harness::{World, own_uid};
 use crate::support::engine::sh;
+use crate::support::wait::eventually;
 
 /// More than the buffers of all sockets hold.
 const SIZE: usize = 50_000_000;
@@ -106,11 +107,9 @@ fn the_length_is_that_of_the_request() {
         format!("head -c 30000000 /dev/zero | tr '\\0' x; read -r < {}; echo more", fifo.display());
     world.post(&json!({"a": sh(&script, json!([["stdout", {"capture": {}}]]))})).data();
     let path = "/procs/a/output/stdout/data";
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while world.ask("HEAD", path).header("content-length") != Some("30000000") {
-        assert!(Instant::now() < deadline);
-        std::thread::yield_now();
-    }
+    eventually("all of the output", || {
+        world.ask("HEAD", path).header("content-length") == Some("30000000")
+    });
     let mut client = world.client();
     client.request("GET", path, &[], b"");
     let mut answer = client.head();

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::client::{Client, tcp};
 use super::harness::{World, own_uid};
 use super::listeners::{Authority, connect, limited, loopback_tls};
-use crate::support::engine::DEADLINE;
+use crate::support::wait::DEADLINE;
 
 const TOKEN: &str = "correct horse battery staple";
 /// A time that is over in this test, and one that is not.

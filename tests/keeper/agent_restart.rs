@@ -1,6 +1,8 @@
 //! One agent after another.
 
 use super::harness::*;
+use crate::support::process::is_running;
+use crate::support::wait::eventually;
 use procstar::keeper::format::{
     AgentState, MAX_FRAME, Printing, ShutdownCommand, ToAgent, ToKeeper, VERSION,
 };

@@ -1,6 +1,8 @@
 //! One agent: from its introduction to its goodbye.
 
 use super::harness::*;
+use crate::support::process::is_running;
+use crate::support::wait::eventually;
 use nix::sys::signal::Signal;
 use procstar::keeper::format::{AgentState, ToAgent, ToKeeper};
 use serde_json::json;

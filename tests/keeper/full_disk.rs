@@ -1,6 +1,7 @@
 //! There is no room for more in the instance's directory: its disk is full, or a limit of file sizes is reached.
 
 use super::harness::*;
+use crate::support::wait::eventually;
 use procstar::keeper::format::ToAgent;
 use procstar::keeper::journal;
 use serde_json::json;

@@ -3,12 +3,13 @@
 //! Both are this test program, run again with [`play_a_role`] for its only test. A puppet passes bytes between the keeper and
 //! the test, and ends when and how the test says: so the test is the agent, and a real process lives and dies for it.
 
+use crate::support::wait::{DEADLINE, eventually};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -23,9 +24,6 @@ use procstar::keeper::format::{
 use procstar::keeper::upgrade;
 use procstar::keeper::{self, AgentCommand, LaunchEnvironment, descriptors};
 use procstar::spec::{FdName, Validated};
-
-/// Every wait of a test is bounded by this.
-pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The directory where keeper, puppets and test meet.
 const PLACE: &str = "PROCSTAR_TEST_PLACE";
@@ -189,14 +187,7 @@ impl World {
 
     /// The keeper's exit code.
     pub fn ended(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            if let Some(status) = self.keeper.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(Instant::now() < deadline, "the keeper does not end; {}", self.log());
-            std::thread::yield_now();
-        }
+        eventually("the keeper's end", || self.keeper.try_wait().unwrap()).code()
     }
 
     /// What is left where directories of instances are made.
@@ -441,18 +432,4 @@ pub fn stdout(captures: &Captures) -> String {
     let mut bytes = vec![0; capture.len() as usize + 1];
     let n = capture.read_at(0, &mut bytes).unwrap();
     String::from_utf8(bytes[..n].to_vec()).unwrap()
-}
-
-/// Waits until `done` holds, which nothing announces.
-pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !done() {
-        assert!(Instant::now() < deadline, "still waiting for {what}");
-        std::thread::yield_now();
-    }
-}
-
-pub fn is_running(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
 }

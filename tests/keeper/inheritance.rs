@@ -1,7 +1,7 @@
 //! What keeper, agent and children have of each other.
 
 use super::harness::*;
-use crate::support::open_fds::open_fds;
+use crate::support::process::open_fds;
 use procstar::keeper::format::ToAgent;
 use serde_json::json;
 

@@ -1,6 +1,8 @@
 //! One keeper after another, on a lasting directory.
 
 use super::harness::*;
+use crate::support::process::is_running;
+use crate::support::wait::eventually;
 use procstar::keeper::format::{AgentState, ShutdownCommand, ToAgent, ToKeeper, VERSION};
 use procstar::keeper::journal::{self, Journal};
 use procstar::keeper::process_table::ProcessTable;

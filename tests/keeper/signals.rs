@@ -1,6 +1,8 @@
 //! What signals order, with and without an agent.
 
 use super::harness::*;
+use crate::support::process::is_running;
+use crate::support::wait::eventually;
 use nix::sys::signal::Signal;
 use procstar::keeper::format::{AgentState, ShutdownCommand, ToAgent, ToKeeper};
 use serde_json::json;

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use super::harness::*;
+use crate::support::process::is_running;
+use crate::support::wait::{DEADLINE, eventually};
 use nix::sys::signal::Signal;
 use procstar::keeper::format::{ToAgent, ToKeeper};
 use serde_json::json;

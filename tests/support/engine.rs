@@ -1,6 +1,7 @@
 //! Runs an engine in a test, and gathers what it tells.
 #![allow(dead_code, reason = "no test uses all of it")]
 
+use crate::support::wait::DEADLINE;
 use std::collections::HashMap;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -10,9 +11,6 @@ use procstar::engine::{
     StopFailure,
 };
 use procstar::spec::{self, FdName};
-
-/// Every wait of a test is bounded by this.
-pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The options that tests start from: short grace, nothing inherited but PATH.
 pub fn options() -> EngineOptions {
@@ -181,15 +179,6 @@ pub fn output(captures: &Captures, fd: &str) -> Vec<u8> {
 /// The same as text.
 pub fn text(ended: &Ended, fd: &str) -> String {
     String::from_utf8(output(&ended.captures, fd)).unwrap()
-}
-
-/// Waits until `done` holds, which nothing announces.
-pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !done() {
-        assert!(Instant::now() < deadline, "still waiting for {what}");
-        std::thread::yield_now();
-    }
 }
 
 /// How many fds this process has open.

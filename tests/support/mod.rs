@@ -2,5 +2,6 @@
 #![allow(dead_code, reason = "no room uses all of it")]
 
 pub mod engine;
-pub mod open_fds;
 pub mod private;
+pub mod process;
+pub mod wait;

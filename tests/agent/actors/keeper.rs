@@ -27,22 +27,7 @@ use procstar::keeper::format::{
 use tokio::sync::oneshot;
 
 use super::harness::{Journal, end, request, started, subscriber};
-
-const DEADLINE: Duration = Duration::from_secs(30);
-
-/// A wait that fails the test instead of hanging it.
-async fn soon<F: Future>(what: F) -> F::Output {
-    tokio::time::timeout(DEADLINE, what).await.expect("it happens")
-}
-
-/// Lets everything else go on until this holds.
-async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !done() {
-        assert!(Instant::now() < deadline, "still waiting for {what}");
-        tokio::task::yield_now().await;
-    }
-}
+use crate::support::wait::{DEADLINE, eventually_async, soon};
 
 fn settings() -> KeeperSettings {
     KeeperSettings {
@@ -396,7 +381,7 @@ async fn what_was_left_is_taken_up() {
     assert_eq!(later.keeper.hear().await, "remember None [] true", "there has been a process");
     // Registered in the order of launch, results or not.
     let mut told = Vec::new();
-    eventually("all results", || {
+    eventually_async("all results", || {
         told.extend(later.journal.read());
         told.iter().any(|line| line == "ended fail")
     })
@@ -411,7 +396,7 @@ async fn what_was_left_is_taken_up() {
     later
         .keeper
         .tell([ToAgent::Started(start_of("new")), ToAgent::Ended(Box::new(end_of("run", 9)))]);
-    eventually("the end", || {
+    eventually_async("the end", || {
         told.extend(later.journal.read());
         told.iter().any(|line| line == "ended run")
     })
@@ -440,7 +425,7 @@ async fn the_outcome_of_another_agents_signal_is_nobodys() {
     let mut later = later(left(), memory, EndWhen::Never);
     let sent = later.supervisor.send(Signal { id: "run".into(), signum: 15 });
     let sent = actix_rt::spawn(sent);
-    eventually("the signal", || {
+    eventually_async("the signal", || {
         let mut buf = [0; 4096];
         later.keeper.socket.set_nonblocking(true).unwrap();
         let n = later.keeper.socket.read(&mut buf).unwrap_or(0);
@@ -499,7 +484,7 @@ async fn waiting_counts_processes_of_agents_before() {
     ]);
     assert_eq!(one.keeper.hear().await, "remember None [] true");
     let mut told = Vec::new();
-    eventually("the ends", || {
+    eventually_async("the ends", || {
         told.extend(one.journal.read());
         ["ended run", "ended new"].iter().all(|end| told.iter().any(|line| line == end))
     })

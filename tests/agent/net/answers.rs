@@ -5,7 +5,8 @@ use procstar::net::socket::Link;
 use tokio::io::AsyncWriteExt;
 
 use super::{dialer, message};
-use crate::mock_server::{RawServer, soon};
+use crate::mock_server::RawServer;
+use crate::support::wait::soon;
 
 /// An attempt whose request is answered by `before` and then, if wanted, by the consent.
 async fn attempt(before: &str, consent: bool) -> Result<Link, DialError> {

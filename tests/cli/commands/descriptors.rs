@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::harness::{Instance, Ran, procstar, until};
+use super::harness::{Instance, Ran, procstar};
+use crate::support::wait::eventually;
 
 const SPEC: &str = r#"{"specs": {"a": {"argv": ["/bin/true"]}}}"#;
 
@@ -258,10 +259,10 @@ fn a_configuration_from_a_pipe_outlives_the_agent() {
     let agent = instance.agent_pid();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(agent), nix::sys::signal::Signal::SIGKILL)
         .unwrap();
-    until("another agent", || {
+    eventually("another agent", || {
         let top = instance.run(&["top", "-o", "json"]);
         let top: Value = serde_json::from_str(&top.out).ok()?;
-        (top["agent"]["agent_pid"].as_i64()? != i64::from(agent)).then_some(())
+        (top["agent"]["agent_pid"].as_i64()? != i64::from(agent))
     });
     assert_eq!(group(), before);
 }

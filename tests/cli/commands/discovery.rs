@@ -9,8 +9,9 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use rcgen::generate_simple_self_signed;
 
-use super::harness::{Instance, Ran, procstar, until};
+use super::harness::{Instance, Ran, procstar};
 use crate::support::private::write_secret;
+use crate::support::wait::eventually;
 
 #[test]
 fn none_one_and_several() {
@@ -64,7 +65,7 @@ fn one_that_has_no_socket_is_told() {
     let mut child = command.spawn().unwrap();
     let spec = br#"{"specs": {"a": {"argv": ["/bin/sleep", "1000"]}}}"#;
     child.stdin.take().unwrap().write_all(spec).unwrap();
-    let told = until("instance", || {
+    let told = eventually("instance", || {
         let ran = Ran::of(procstar(&dir).arg("ps").output().unwrap());
         ran.err.contains("can be asked").then_some(ran)
     });
@@ -85,7 +86,7 @@ fn a_state_directory_names_its_instance() {
     command.args(["--serve", "--serve-port", "0", "--state-dir"]).arg(&state);
     let mut child = command.stdout(Stdio::null()).spawn().unwrap();
     // Its path is longer than the kernel takes for a socket.
-    until("socket", || state.join("http.sock").exists().then_some(()));
+    eventually("socket", || state.join("http.sock").exists());
     let ps = procstar(&dir).args(["ps", "-q", "--state-dir"]).arg(&state).output().unwrap();
     assert_eq!(Ran::of(ps).good(), "");
     let pid = nix::unistd::Pid::from_raw(child.id() as i32);

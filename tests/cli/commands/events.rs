@@ -5,6 +5,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::harness::{Instance, Running, words};
+use crate::support::wait::eventually;
 
 #[test]
 fn every_change_is_told() {
@@ -17,14 +18,14 @@ fn every_change_is_told() {
     people.until("1 process\n");
     instance.ended("a", "exit 3");
     // This one may not have been listening yet.
-    super::harness::until("b", || {
+    eventually("b", || {
         instance.ended("b", "true");
         instance.run(&["rm", "b"]).good();
         let mut ready = [nix::poll::PollFd::new(
             std::os::fd::AsFd::as_fd(one.child.stdout.as_ref().unwrap()),
             nix::poll::PollFlags::POLLIN,
         )];
-        (nix::poll::poll(&mut ready, nix::poll::PollTimeout::ZERO).unwrap() > 0).then_some(())
+        (nix::poll::poll(&mut ready, nix::poll::PollTimeout::ZERO).unwrap() > 0)
     });
     one.until("deleted   b\n");
     all.until("\"event\":\"deleted\"");
@@ -68,7 +69,7 @@ fn top_looks_once_in_a_pipe() {
     instance.run(&["start", "--id", "busy", "--", "sh", "-c", "while :; do :; done"]).good();
     instance.run(&["start", "--id", "idle", "--", "sleep", "1000"]).good();
     instance.ended("gone", "true");
-    let lines = super::harness::until("share", || {
+    let lines = eventually("share", || {
         let out = instance.run(&["top"]).good();
         let busy = words(&out).into_iter().find(|line| line.first() == Some(&"busy"))?;
         (busy[3].parse::<f64>().unwrap() > 5.0).then_some(out)

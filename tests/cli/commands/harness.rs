@@ -1,30 +1,16 @@
 //! A real instance in a directory of its own, and commands for it.
 
+use crate::support::wait::{DEADLINE, eventually};
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-pub const DEADLINE: Duration = Duration::from_secs(30);
-
-/// Waits until something is there.
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "no {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 /// The program in an environment that has nothing of ours.
 pub fn procstar(dir: &TempDir) -> Command {
@@ -81,7 +67,8 @@ impl Instance {
     pub fn start(dir: TempDir, mut command: Command) -> Instance {
         let child = command.stdout(Stdio::null()).spawn().unwrap();
         let pid = child.id();
-        let socket = until("socket", || sockets(&dir).into_iter().find(|(own, _)| *own == pid));
+        let socket =
+            eventually("socket", || sockets(&dir).into_iter().find(|(own, _)| *own == pid));
         Instance { dir, child, socket: socket.1 }
     }
 

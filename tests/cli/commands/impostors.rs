@@ -10,7 +10,8 @@ use std::os::unix::process::CommandExt;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, fchown, geteuid};
 
-use super::harness::{Instance, Ran, procstar, until};
+use super::harness::{Instance, Ran, procstar};
+use crate::support::wait::eventually;
 
 /// A user that this machine need not know.
 const OTHER_UID: u32 = 45_678;
@@ -69,7 +70,7 @@ fn no_spec_goes_to_another_user_by_a_unix_socket() {
     let mut command = procstar(&dir);
     command.args(["--serve", "--serve-port", "0"]).uid(OTHER_UID).gid(OTHER_UID);
     let mut theirs = command.env("PROCSTAR_HTTP_SOCKET", &socket).current_dir("/").spawn().unwrap();
-    until("socket", || socket.exists().then_some(()));
+    eventually("socket", || socket.exists());
     let ran = instance.run(&["start", "--socket", socket.to_str().unwrap(), "--", "/bin/true"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.err.contains(&format!("user ID {OTHER_UID} listens there")), "{ran:?}");

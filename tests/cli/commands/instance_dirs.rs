@@ -10,7 +10,8 @@ use nix::unistd::Pid;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::harness::{Instance, Ran, procstar, sockets, until};
+use super::harness::{Instance, Ran, procstar, sockets};
+use crate::support::wait::eventually;
 
 /// What an instance is started with besides, and what that is called.
 type Change<'a> = (&'a str, &'a dyn Fn(&mut Command));
@@ -255,10 +256,10 @@ fn directories_that_are_removed_are_made_again() {
     capture("third", "memory");
     capture("fourth", "tempfile");
     assert_eq!(captures_in(instance.dir.path()), files);
-    until("journal", || files[0].join("journal").exists().then_some(()));
+    eventually("journal", || files[0].join("journal").exists());
     // With the runtime directory, the socket goes; the next agent listens on another.
     std::fs::remove_dir_all(instance.dir.path().join("run")).unwrap();
-    until("socket", || (!sockets(&instance.dir).is_empty()).then_some(()));
+    eventually("socket", || (!sockets(&instance.dir).is_empty()));
     let ids = instance.run(&["ps", "-q"]).good();
     assert_eq!(ids.lines().count(), 4, "{ids}");
 }
@@ -361,13 +362,13 @@ fn a_killed_instance_is_swept_by_the_next_start_with_another_tmpdir() {
     service.0.wait().unwrap();
     let other = tempfile::tempdir().unwrap();
     // Its agent may still be about to end, and holds nothing that matters.
-    until("sweep", || {
+    eventually("sweep", || {
         let next = Service::start(&dir, |command| {
             command.env("TMPDIR", other.path());
         });
         let found = ps(&dir, &["--pid", &next.0.id().to_string()]);
         assert_eq!(found.code, Some(0), "{found:?}");
-        (!captures[0].exists()).then_some(())
+        (!captures[0].exists())
     });
     assert_eq!(captures.len(), 1);
     assert_eq!(std::fs::read_dir(dir.path().join("run")).unwrap().count(), 0);

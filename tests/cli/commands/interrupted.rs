@@ -3,8 +3,9 @@
 use std::net::TcpListener;
 use std::process::{Child, Stdio};
 
-use super::harness::{Instance, until};
-use crate::support::open_fds::open_fds;
+use super::harness::Instance;
+use crate::support::process::open_fds;
+use crate::support::wait::eventually;
 
 fn end(children: Vec<Child>) {
     for mut child in children {
@@ -24,10 +25,10 @@ fn abandoned_waits_give_their_descriptors_back() {
         let waiting: Vec<Child> = (0..20)
             .map(|_| instance.command(args).stdout(Stdio::null()).spawn().unwrap())
             .collect();
-        until("connections", || (open() >= before + 20).then_some(()));
+        eventually("connections", || (open() >= before + 20));
         end(waiting);
         // What the service itself needs, once it has been used, is less than that.
-        until("end of the connections", || (open() < before + 10).then_some(()));
+        eventually("end of the connections", || (open() < before + 10));
     }
 }
 
@@ -42,7 +43,7 @@ fn connections_to_a_url_are_kept_alive() {
     let waiting = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let accepted = listener.accept().unwrap();
     // The field of timers is 02 for one that keeps the connection alive.
-    until("keep-alive", || {
+    eventually("keep-alive", || {
         let shown = std::fs::read_to_string("/proc/net/tcp").unwrap();
         let of_command = |line: &&str| {
             let remote = line.split_whitespace().nth(2);
@@ -51,7 +52,7 @@ fn connections_to_a_url_are_kept_alive() {
         let is_kept = |line: &str| {
             line.split_whitespace().nth(5).is_some_and(|timer| timer.starts_with("02:"))
         };
-        shown.lines().filter(of_command).any(is_kept).then_some(())
+        shown.lines().filter(of_command).any(is_kept)
     });
     drop(accepted);
     end(vec![waiting]);

@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::harness::{Instance, words};
+use crate::support::wait::eventually;
 
 #[test]
 fn one_process_from_its_start_to_its_end() {
@@ -105,9 +106,7 @@ fn signals_stops_and_what_is_refused() {
     let trap = "trap 'echo got it' USR1; trap '' TERM; echo ready; while :; do sleep 0.05; done";
     instance.run(&["start", "--id", "tough", "--", "sh", "-c", trap]).good();
     let log = |wanted: &str| {
-        super::harness::until(wanted, || {
-            instance.run(&["logs", "tough"]).good().contains(wanted).then_some(())
-        });
+        eventually(wanted, || instance.run(&["logs", "tough"]).good().contains(wanted));
     };
     log("ready");
     assert_eq!(instance.run(&["kill", "-s", "usr1", "tough"]).good(), "tough\n");
@@ -139,9 +138,9 @@ fn a_suspended_process_is_shown_as_one() {
     instance.run(&["start", "--id", "nap", "--", "sleep", "1000"]).good();
     for (signal, state) in [("STOP", "suspended"), ("CONT", "running")] {
         instance.run(&["kill", "-s", signal, "nap"]).good();
-        super::harness::until(state, || {
+        eventually(state, || {
             let table = instance.run(&["ps"]).good();
-            (words(&table)[1][..2] == ["nap", state]).then_some(())
+            (words(&table)[1][..2] == ["nap", state])
         });
         let shown = instance.run(&["show", "nap"]).good();
         assert!(shown.lines().any(|line| line == format!("state       {state}")), "{shown}");

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
 use super::harness::*;
+use crate::support::wait::eventually;
 use serde_json::{Value, json};
 
 fn instance(settings: &[(&str, &str)]) -> Instance {
@@ -16,7 +17,7 @@ fn instance(settings: &[(&str, &str)]) -> Instance {
 /// The status of the answer to this body, and what is in it.
 fn post(instance: &Instance, body: &[u8]) -> (u16, String) {
     // It is there a moment before somebody listens.
-    let mut socket = until("connection", || UnixStream::connect(&instance.socket).ok());
+    let mut socket = eventually("connection", || UnixStream::connect(&instance.socket).ok());
     let head = format!(
         "POST /procs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
         body.len()
@@ -61,9 +62,9 @@ fn processes_that_run_and_that_are_kept() {
     // The next agent counts as this one did.
     let agent = instance.agent_pid();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(agent), nix::sys::signal::SIGKILL).unwrap();
-    until("the next agent", || {
+    eventually("the next agent", || {
         let answer = instance.run(&["top", "-o", "json"]);
-        (answer.code == Some(0) && instance.agent_pid() != agent).then_some(())
+        (answer.code == Some(0) && instance.agent_pid() != agent)
     });
     refused(start(&instance, &json!({"d": truth})), 429, &kept);
     instance.run(&["rm", "b"]).good();
@@ -96,7 +97,7 @@ fn captured_output_in_all() {
     let writer = json!({"argv": ["/bin/sh", "-c", script], "fds": fds});
     assert_eq!(start(&instance, &json!({"writer": writer})).0, 200);
     let mut number = 0;
-    let answer = until("refusal", || {
+    let answer = eventually("refusal", || {
         number += 1;
         let answer = start(&instance, &json!({number.to_string(): {"argv": ["/bin/true"]}}));
         (answer.0 != 200).then_some(answer)

@@ -7,7 +7,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use super::harness::{Instance, procstar, until};
+use super::harness::{Instance, procstar};
+use crate::support::wait::eventually;
 
 /// An instance that was started with `--log-level warn`, and its log.
 fn logging() -> (Instance, std::path::PathBuf) {
@@ -38,7 +39,7 @@ fn the_level_is_changed_at_run_time_also_where_an_option_gave_it() {
     // It holds for the next agent, which reads the same option.
     let agent = instance.agent_pid();
     kill(Pid::from_raw(agent), Signal::SIGKILL).unwrap();
-    until("another agent", || {
+    eventually("another agent", || {
         let level = instance.run(&["log-level"]);
         (level.code == Some(0)).then(|| assert_eq!(level.out, "debug (configured: warn)\n"))
     });
@@ -57,14 +58,12 @@ fn the_keeper_follows_and_an_upgrade_keeps_the_level() {
     instance.run(&["log-level", "info"]).good();
     let text = || std::fs::read_to_string(&log).unwrap();
     // Keeper and agent each log the change.
-    until("the keeper's line", || {
-        (text().matches("the log level was changed").count() == 2).then_some(())
-    });
+    eventually("the keeper's line", || (text().matches("the log level was changed").count() == 2));
     kill(Pid::from_raw(instance.pid() as i32), Signal::SIGHUP).unwrap();
-    until("the upgrade", || text().contains("\"upgraded\"").then_some(()));
-    until("the agent of the new program", || {
+    eventually("the upgrade", || text().contains("\"upgraded\""));
+    eventually("the agent of the new program", || {
         let level = instance.run(&["log-level"]);
-        (level.code == Some(0) && level.out == "info (configured: warn)\n").then_some(())
+        (level.code == Some(0) && level.out == "info (configured: warn)\n")
     });
 }
 

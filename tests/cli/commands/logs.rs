@@ -8,7 +8,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use super::harness::{Instance, Running, until};
+use super::harness::{Instance, Running};
+use crate::support::wait::eventually;
 
 /// Writes to both streams in turn, far enough apart to be told apart.
 const TURNS: &str = "for i in 1 2 3; do echo out $i; sleep 0.05; echo err $i >&2; sleep 0.05; done";
@@ -114,7 +115,7 @@ fn what_is_written_is_followed_to_the_end() {
     for line in ["one", "two", "three"] {
         tell(line);
     }
-    until("lines", || instance.run(&["logs", "teller"]).good().contains("three").then_some(()));
+    eventually("lines", || instance.run(&["logs", "teller"]).good().contains("three"));
     let mut plain = Running::new(instance.command(&["logs", "-f", "--tail", "1", "teller"]));
     let mut stamped = Running::new(instance.command(&["logs", "-ft", "teller"]));
     plain.until("three\n");

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::harness::{Instance, Ran, Running, procstar, until};
+use super::harness::{Instance, Ran, Running, procstar};
+use crate::support::wait::eventually;
 
 /// Writes to both outputs in turn, with a moment in between: two hundred lines of each.
 const IN_TURN: &str =
@@ -81,7 +82,7 @@ fn split(instance: &Instance) -> impl FnMut() {
 }
 
 fn until_written(instance: &Instance, text: &str) {
-    until(text, || instance.run(&["logs", "a"]).good().contains(text).then_some(()));
+    eventually(text, || instance.run(&["logs", "a"]).good().contains(text));
 }
 
 /// Lines without their times.

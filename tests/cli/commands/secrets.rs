@@ -12,7 +12,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use super::harness::{Instance, Ran, procstar, until};
+use super::harness::{Instance, Ran, procstar};
+use crate::support::wait::eventually;
 
 /// The user whose agent it is, where the test has a choice.
 const ALICE: u32 = 65_002;
@@ -108,10 +109,10 @@ fn our_processes_are_not_dumpable_and_jobs_are() {
     let user = std::fs::metadata(format!("/proc/{keeper}")).unwrap().uid();
     for pid in ours {
         // The kernel gives the files of a process that is not dumpable to root.
-        until("a process that is not dumpable", || (owner(pid) == 0).then_some(()));
+        eventually("a process that is not dumpable", || (owner(pid) == 0));
     }
     for pid in jobs {
-        until("a dumpable job", || (owner(pid) == user).then_some(()));
+        eventually("a dumpable job", || (owner(pid) == user));
     }
 }
 
@@ -140,7 +141,7 @@ fn tokens_reach_every_agent_and_successor_outside_of_the_environment() {
     assert_eq!((asks(TOKEN), asks(OTHER)), (Some(0), Some(1)));
     let [_, agent] = both(&instance);
     kill(Pid::from_raw(agent), Signal::SIGKILL).unwrap();
-    until("another agent", || (both(&instance)[1] != agent).then_some(()));
+    eventually("another agent", || (both(&instance)[1] != agent));
     check();
     assert_eq!((asks(TOKEN), asks(OTHER)), (Some(0), Some(1)));
     run(&instance, &["reload", &instance.pid().to_string()]).good();

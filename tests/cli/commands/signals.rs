@@ -15,7 +15,9 @@ use procstar::signal::signal_name;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::harness::{Instance, procstar, until};
+use super::harness::{Instance, procstar};
+use crate::support::process::is_running;
+use crate::support::wait::eventually;
 
 /// Sends any signal, those without a name in `nix` too.
 fn send(pid: u32, signum: i32) {
@@ -37,12 +39,7 @@ fn signals_that(mode: Mode, wanted: Meaning) -> Vec<i32> {
 
 /// Waits for the end of a child, under the deadline of all waits.
 fn wait(child: &mut Child) -> ExitStatus {
-    until("end of the program", || child.try_wait().unwrap())
-}
-
-fn is_running(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
+    eventually("end of the program", || child.try_wait().unwrap())
 }
 
 /// A service with its log in a file, and a process that runs for long.
@@ -79,7 +76,7 @@ impl Service {
 
     /// Waits until the service has been upgraded so many times; its process runs on.
     fn upgraded(&self, times: usize) {
-        until("upgrade", || (self.log().matches(": upgraded").count() == times).then_some(()));
+        eventually("upgrade", || (self.log().matches(": upgraded").count() == times));
         assert!(is_running(self.pid), "{}", self.log());
     }
 }
@@ -103,7 +100,7 @@ fn a_service_ignores_what_is_no_order_and_so_does_its_agent() {
     }
     for signum in ignored {
         let line = format!("ignored {}, ", signal_name(signum).unwrap());
-        until(&line, || service.log().contains(&line).then_some(()));
+        eventually(&line, || service.log().contains(&line));
     }
     assert_eq!(service.instance.agent_pid(), agent, "{}", service.log());
     assert!(is_running(service.pid));
@@ -126,7 +123,8 @@ fn no_stray_signal_costs_output_or_a_process_that_clones() {
     let spec = json!({"argv": ["/bin/sh", "-c", script], "fds": fds, "pdeath_signal": "KILL"});
     service.instance.specs(&json!({"a": spec}));
     // Each of both.
-    let helpers = until("helpers", || Some(helpers(&service)).filter(|found| found.len() >= 2));
+    let helpers =
+        eventually("helpers", || Some(helpers(&service)).filter(|found| found.len() >= 2));
     let orders = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
     let strays = signals_that(Mode::Service, Meaning::Ignored).into_iter().chain(orders);
     for signum in strays.filter(|signum| *signum != libc::SIGABRT) {
@@ -160,10 +158,10 @@ fn a_service_without_a_terminal_is_upgraded_whoever_sends_the_signal() {
     command.env("PROCSTAR_RUN_RUNTIME_DIR", dir.path().join("run"));
     let log = File::create(dir.path().join("log")).unwrap();
     let mut shell = detached(&mut command).stdin(Stdio::piped()).stderr(log).spawn().unwrap();
-    let pid = until("instance", || super::harness::sockets(&dir).pop()).0;
+    let pid = eventually("instance", || super::harness::sockets(&dir).pop()).0;
     drop(shell.stdin.take());
     let log = || std::fs::read_to_string(dir.path().join("log")).unwrap();
-    until("upgrade", || log().contains(": upgraded").then_some(()));
+    eventually("upgrade", || log().contains(": upgraded"));
     send(pid, libc::SIGTERM);
     wait(&mut shell);
 }
@@ -337,7 +335,7 @@ impl Shell {
         let own = env!("CARGO_BIN_EXE_procstar");
         let keys = format!("{own} --serve --serve-port 0 > out 2> service.log &\n");
         std::io::Write::write_all(&mut terminal, keys.as_bytes()).unwrap();
-        let service = until("instance", || super::harness::sockets(&dir).pop()).0;
+        let service = eventually("instance", || super::harness::sockets(&dir).pop()).0;
         let start = ["start", "--id", "long", "--", "sleep", "1000"];
         assert!(procstar(&dir).args(start).output().unwrap().status.success());
         let shown = procstar(&dir).args(["show", "-o", "json", "long"]).output().unwrap();
@@ -355,13 +353,13 @@ impl Shell {
 fn a_job_of_a_shell_is_upgraded_by_the_shells_signal_and_ends_with_the_terminal() {
     let mut shell = Shell::new();
     std::io::Write::write_all(&mut shell.terminal, b"kill -HUP %1\n").unwrap();
-    until("upgrade", || shell.log().contains(": upgraded").then_some(()));
+    eventually("upgrade", || shell.log().contains(": upgraded"));
     assert!(is_running(shell.process), "{}", shell.log());
     // Now the terminal is closed. The kernel tells the shell, and the shell its jobs.
     let Shell { dir, shell: mut child, terminal, service, process } = shell;
     drop(terminal);
     wait(&mut child);
-    until("end of the service", || (!is_running(service as i32)).then_some(()));
+    eventually("end of the service", || (!is_running(service as i32)));
     assert!(!is_running(process));
     drop(dir);
 }
@@ -372,7 +370,7 @@ fn a_service_in_front_of_a_terminal_ends_with_it() {
     let mut command = procstar(&dir);
     command.args(["--serve", "--serve-port", "0"]).stderr(Stdio::null());
     let (mut child, terminal) = on_terminal(&mut command);
-    until("instance", || super::harness::sockets(&dir).pop());
+    eventually("instance", || super::harness::sockets(&dir).pop());
     drop(terminal);
     assert_eq!(wait(&mut child).code(), Some(0));
 }
@@ -383,7 +381,7 @@ fn a_run_on_an_open_terminal_ends_by_a_hangup_signal() {
     let mut command = procstar(&dir);
     command.args(["run", "--", "sleep", "1000"]).stderr(Stdio::null());
     let (mut child, terminal) = on_terminal(&mut command);
-    until("process", || has_child(child.id(), "sleep").then_some(()));
+    eventually("process", || has_child(child.id(), "sleep"));
     send(child.id(), libc::SIGHUP);
     assert!(!wait(&mut child).success());
     drop(terminal);
@@ -409,14 +407,14 @@ fn has_child(pid: u32, name: &str) -> bool {
 
 /// Waits until the agent of a launched process waits in a system call for INPUT: reads, or opens a FIFO.
 fn reads_input(pid: u32) {
-    until("reading agent", || {
+    eventually("reading agent", || {
         let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
         let agent = list.split_whitespace().next()?.to_owned();
         let waits = std::fs::read_to_string(format!("/proc/{agent}/wchan")).unwrap_or_default();
         let state = std::fs::read_to_string(format!("/proc/{agent}/stat")).ok()?;
         let sleeps = state.rsplit(')').next()?.starts_with(" S");
         let name = std::fs::read_to_string(format!("/proc/{agent}/comm")).ok()?;
-        (name == "procstar-agent\n" && sleeps && !waits.contains("futex")).then_some(())
+        (name == "procstar-agent\n" && sleeps && !waits.contains("futex"))
     });
 }
 
@@ -515,7 +513,7 @@ fn is_full(fifo: &File) -> bool {
 
 /// Waits until a FIFO takes nothing more.
 fn full(fifo: &File) {
-    until("full pipe", || is_full(fifo).then_some(()));
+    eventually("full pipe", || is_full(fifo));
 }
 
 #[test]
@@ -531,7 +529,7 @@ fn output_that_nobody_reads_does_not_hold_up_an_end() {
         command.args(["sh", "-c", "head -c 1000000 /dev/zero | tr '\\0' x; exec sleep 1000"]);
         let mut child = detached(&mut command).stdout(to).spawn().unwrap();
         full(&held);
-        until("sleep", || has_child(child.id(), "sleep").then_some(()));
+        eventually("sleep", || has_child(child.id(), "sleep"));
         kill(Pid::from_raw(child.id() as i32), signal).unwrap();
         wait(&mut child);
         let result: Value = serde_json::from_slice(&std::fs::read(&result).unwrap()).unwrap();

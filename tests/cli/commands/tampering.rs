@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::harness::{Instance, Ran, procstar, sockets, until};
+use super::harness::{Instance, Ran, procstar, sockets};
+use crate::support::wait::eventually;
 
 /// Needs root, which starts processes of this user.
 const BATCH: u32 = 65001;
@@ -41,7 +42,7 @@ fn ended(instance: &Instance, mode: &str, user: Option<u32>, dir: &str) -> Value
 /// Lets the attack happen; returns whether it could write.
 fn attacked(dir: &std::path::Path) -> bool {
     std::fs::write(dir.join("go"), "").unwrap();
-    until("the attack", || std::fs::read_to_string(dir.join("done")).ok()) == "yes\n"
+    eventually("the attack", || std::fs::read_to_string(dir.join("done")).ok()) == "yes\n"
 }
 
 fn assert_refused(instance: &Instance, before: &Value) {
@@ -66,7 +67,7 @@ fn what_a_descendant_of_our_user_writes_later_is_refused_by_every_agent() {
     assert_refused(&instance, &before);
     let agent = instance.agent_pid();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(agent), nix::sys::signal::SIGKILL).unwrap();
-    until("another agent", || (instance.agent_pid() != agent).then_some(()));
+    eventually("another agent", || (instance.agent_pid() != agent));
     assert_refused(&instance, &before);
     instance.run(&["reload", &instance.pid().to_string()]).good();
     assert_refused(&instance, &before);
@@ -83,7 +84,7 @@ fn what_was_changed_is_refused_after_the_keeper_was_killed_too() {
     let start = || {
         let child = command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let pid = child.id();
-        until("a socket", || sockets(&dir).into_iter().find(|(own, _)| *own == pid));
+        eventually("a socket", || sockets(&dir).into_iter().find(|(own, _)| *own == pid));
         child
     };
     let run = |args: &[&str]| {
@@ -165,7 +166,7 @@ fn a_survivor_writes_on_after_an_upgrade() {
     run(&["reload", &instance.pid().to_string()]).good();
     std::fs::write(instance.dir.path().join("go"), "").unwrap();
     // Neither stopped nor killed by its pipe.
-    until("the survivor", || instance.dir.path().join("done").exists().then_some(()));
+    eventually("the survivor", || instance.dir.path().join("done").exists());
     let told = run(&["logs", "a"]).out;
     let survivor: i32 = told.trim().parse().unwrap();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(survivor), nix::sys::signal::SIGKILL)

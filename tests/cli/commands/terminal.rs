@@ -8,7 +8,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 
-use super::harness::{DEADLINE, Instance};
+use super::harness::Instance;
+use crate::support::wait::{DEADLINE, eventually};
 
 /// A command on a terminal of its own.
 struct OnTerminal {
@@ -175,9 +176,7 @@ fn a_page_is_stopped_and_goes_on() {
     shell.type_in("\n");
     shell.wait_for(&format!("procstar top\n{ENTER}"));
     let pages = shell.seen().matches("q: quit").count();
-    super::harness::until("another page", || {
-        (shell.seen().matches("q: quit").count() > pages).then_some(())
-    });
+    eventually("another page", || (shell.seen().matches("q: quit").count() > pages));
     shell.type_in("q");
     shell.wait_for("ended 0");
     assert!(shell.wait().success());

@@ -6,7 +6,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use super::harness::{Instance, Ran, procstar, until};
+use super::harness::{Instance, Ran, procstar};
+use crate::support::wait::eventually;
 
 /// A program that notes its arguments, and ends with this code.
 fn browser(instance: &Instance, name: &str, code: i32) -> String {
@@ -92,7 +93,7 @@ fn the_url_opens_a_session_once() {
     let agent = instance.agent_pid();
     kill(Pid::from_raw(agent), Signal::SIGKILL).unwrap();
     let spec = json!({"specs": {"b": {"argv": ["/bin/true"]}}});
-    until("another agent", || (instance.agent_pid() != agent).then_some(()));
+    eventually("another agent", || (instance.agent_pid() != agent));
     // It may have another port.
     let port = parts(&ui(&instance, &["--print"], &[]).good()).1;
     let url = format!("http://{host}:{port}/#session=");

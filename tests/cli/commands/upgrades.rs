@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::harness::{Instance, Ran, Running, until};
+use super::harness::{Instance, Ran, Running};
+use crate::support::wait::{DEADLINE, eventually};
 
 /// The agent is replaced this often: a command that was not yet connected at the first time is at the next.
 const TIMES: usize = 3;
@@ -23,7 +24,7 @@ fn replace_agent(instance: &Instance) {
         let before = instance.agent_pid();
         kill(Pid::from_raw(before), Signal::SIGKILL).unwrap();
         // Also where it finds no agent at first: there is an instance.
-        until("another agent", || (instance.agent_pid() != before).then_some(()));
+        eventually("another agent", || (instance.agent_pid() != before));
     }
     reload(instance);
 }
@@ -75,7 +76,7 @@ fn stop_goes_on_with_the_next_agent() {
         "trap 'echo asked; WAIT; exit 3' TERM; echo ready; while :; do sleep 0.02; done",
     );
     let log = |wanted: &str| {
-        until(wanted, || instance.run(&["logs", "a"]).good().contains(wanted).then_some(()));
+        eventually(wanted, || instance.run(&["logs", "a"]).good().contains(wanted));
     };
     log("ready");
     let stopping = run_beside(&instance, &["stop", "--grace", "1h", "a"]);
@@ -122,7 +123,7 @@ fn a_command_whose_instance_ends_does_not_wait_for_another() {
     // It is killed at the end: that may be the answer, if it comes in time.
     let ran = finish(waiting);
     assert!(matches!(ran.code, Some(125 | 143)), "{ran:?}");
-    assert!(begin.elapsed() < super::harness::DEADLINE);
+    assert!(begin.elapsed() < DEADLINE);
     assert_eq!(finish(logs).code, Some(0));
 }
 

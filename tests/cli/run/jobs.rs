@@ -1,6 +1,7 @@
 //! `procstar run` in an interactive shell, with the keys and the programs of its users.
 
 use super::*;
+use crate::support::wait::eventually;
 
 /// An interactive shell with job control, whose `p` is this program.
 struct Shell {
@@ -28,7 +29,7 @@ impl Shell {
     /// Waits until the terminal has shown a text since the last command was given.
     fn shows(&self, text: &str) {
         let mark = format!("[{}]", self.count);
-        until(&format!("{text:?} after {mark} in {:?}", self.terminal.seen()), || {
+        eventually(&format!("{text:?} after {mark} in {:?}", self.terminal.seen()), || {
             self.terminal.seen().rsplit_once(&mark).is_some_and(|(_, after)| after.contains(text))
         });
     }
@@ -41,7 +42,7 @@ impl Shell {
 
     /// Waits until a text is the last that the terminal has shown: its program reads.
     fn reads(&self, prompt: &str) {
-        until(&format!("{prompt:?} at the end of {:?}", self.terminal.seen()), || {
+        eventually(&format!("{prompt:?} at the end of {:?}", self.terminal.seen()), || {
             self.terminal.seen().ends_with(prompt)
         });
     }
@@ -50,7 +51,7 @@ impl Shell {
     fn insist(&mut self, keys: &str, text: &str) {
         let mark = format!("[{}]", self.count);
         let mut tries = 0;
-        until(text, || {
+        eventually(text, || {
             if tries % 60 == 0 {
                 self.terminal.type_in(keys);
             }
@@ -90,7 +91,7 @@ fn python_handles_ctrl_c_and_goes_on() {
         shell.shows("sleep ing");
         shell.count += 1;
         shell.keys(CTRL_C);
-        until("the prompt", || shell.terminal.seen().ends_with("KeyboardInterrupt\n>>> "));
+        eventually("the prompt", || shell.terminal.seen().ends_with("KeyboardInterrupt\n>>> "));
         // More than the grace, in which it would be killed if that were a stop.
         shell.keys(&format!("time.sleep(0.4); print('[{}]', 6 * 7)\n", shell.count));
         shell.shows("42");
@@ -168,7 +169,7 @@ fn bg_runs_it_on_and_it_stops_where_it_reads() {
     shell.shows("Stopped");
     shell.ask("bg", "still");
     // It would read in the background.
-    until("a stopped job", || {
+    eventually("a stopped job", || {
         // What it has printed stands behind the last prompt.
         shell.keys("\n");
         shell.ask("jobs", "run");
@@ -179,7 +180,7 @@ fn bg_runs_it_on_and_it_stops_where_it_reads() {
     shell.shows("got line");
     // The same from the start.
     shell.ask("p cat & echo begun", "begun");
-    until("a stopped job", || {
+    eventually("a stopped job", || {
         shell.keys("\n");
         shell.ask("jobs", "cat");
         shell.last().contains("Stopped")
@@ -230,7 +231,7 @@ fn vi_edits_is_suspended_and_writes() {
     shell.ask("echo the shell", "the shell");
     shell.ask("fg", "hello world");
     shell.keys("A, again\u{1b}:wq\r");
-    until("the file", || {
+    eventually("the file", || {
         std::fs::read_to_string(&file).is_ok_and(|text| text == "hello world, again\n")
     });
     shell.ask("jobs; echo none", "none");

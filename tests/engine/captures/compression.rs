@@ -6,6 +6,7 @@ use std::io::Read;
 
 use super::*;
 use crate::support::engine::*;
+use crate::support::wait::eventually;
 
 const KINDS: [&str; 3] = ["zstd", "gzip", "brotli"];
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::support::engine::*;
+use crate::support::wait::DEADLINE;
 
 /// What the captures of this test are, and what each keeps of `n` bytes.
 fn kinds(dir: &std::path::Path) -> Vec<(serde_json::Value, usize, usize)> {

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::support::engine::*;
+use crate::support::wait::eventually;
 
 fn named(path: &Path, more: Value) -> Value {
     let mut capture = json!({"mode": "tempfile", "file": {"path": path, "mode": 0o640}});

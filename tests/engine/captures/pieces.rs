@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::engine::*;
+use crate::support::wait::eventually;
 
 fn fds(more: &Value) -> Value {
     let capture = |more: &Value| {

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::{all, capture};
 use crate::support::engine::{Rig, options, run, sh, text};
+use crate::support::wait::eventually;
 
 fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
@@ -159,7 +160,7 @@ fn what_a_survivor_appends_is_no_change_and_what_it_overwrites_is() {
     assert_eq!(ended.cut_short, [("stdout".parse().unwrap(), Truncation::Survivor)]);
     let told = text(ended, "stdout");
     File::create(&more).unwrap();
-    crate::support::engine::eventually("more output", || done.exists());
+    eventually("more output", || done.exists());
     assert_eq!(readable(ended), [(true, None); 2]);
     assert_eq!(text(ended, "stdout"), told);
     let file = capture(&ended.captures, "stdout").path();

@@ -1,6 +1,7 @@
 //! The stop signal and the grace of a whole tree, also where its leader ends first, and of those that are stopped.
 
 use super::*;
+use crate::support::wait::{DEADLINE, eventually};
 
 /// A part of a script that runs a loop, and goes on for a while when it is asked to end.
 fn saves(name: &str) -> String {
@@ -45,7 +46,7 @@ fn the_rest_of_the_tree_gets_the_signal_and_the_grace_when_the_leader_ends_first
         assert_eq!(ended.status, libc::SIGTERM, "{id}");
         assert_eq!(told(ended), ["child saved"], "{id}");
         assert!(ended.cut_short.is_empty() && ended.survivors.listed.is_empty(), "{id}");
-        assert!(!lives(members[0]));
+        assert!(!is_running(members[0]));
     }
 }
 
@@ -79,7 +80,7 @@ fn the_rest_of_the_tree_is_killed_when_the_grace_is_over() {
     assert_eq!((ended.status, ended.cause), (libc::SIGTERM, Some(StopCause::Stopped)));
     // They are gone before the end is told, and with them who held the capture.
     assert!(ended.survivors.listed.is_empty() && ended.cut_short.is_empty());
-    assert!(members.into_iter().all(|pid| !lives(pid)));
+    assert!(members.into_iter().all(|pid| !is_running(pid)));
 }
 
 /// While the rest has its grace, a stop can still end it sooner, and a signal finds no process.
@@ -95,11 +96,11 @@ fn a_second_stop_reaches_what_the_leader_has_left() {
         let members = pids(&mut rig, "a", 2);
         let leader = rig.pid("a");
         stop(&mut rig, "a", within(600.0), 1).unwrap();
-        await_that("the leader's end", || !lives(leader));
+        eventually("the leader's end", || !is_running(leader));
         stop(&mut rig, "a", second, 2).unwrap();
         let ended = rig.end("a");
         assert_eq!((ended.status, ended.cause), (libc::SIGTERM, Some(StopCause::Stopped)));
-        assert!(members.into_iter().all(|pid| !lives(pid)), "{second:?}");
+        assert!(members.into_iter().all(|pid| !is_running(pid)), "{second:?}");
     }
 }
 
@@ -118,7 +119,7 @@ fn the_shutdown_leaves_nobody_of_a_tree() {
         assert_eq!((ended.status, ended.cause), (libc::SIGTERM, Some(StopCause::Stopped)));
         assert_eq!(ended.survivors.listed, []);
     }
-    assert!(plain.into_iter().chain(own).all(|pid| !lives(pid)));
+    assert!(plain.into_iter().chain(own).all(|pid| !is_running(pid)));
 }
 
 #[test]
@@ -135,7 +136,7 @@ fn whoever_is_stopped_acts_on_the_stop_signal() {
         let members = pids(&mut rig, id, 2);
         for pid in &members {
             send(*pid, nix::sys::signal::SIGSTOP);
-            await_that("the stop", || state(*pid) == 'T');
+            eventually("the stop", || state(*pid) == 'T');
         }
         if id == "stop" {
             stop(&mut rig, id, within(600.0), 1).unwrap();
@@ -154,7 +155,7 @@ fn a_plain_signal_leaves_a_stopped_process_stopped() {
     for (ticket, signum) in [(1, libc::SIGSTOP), (2, libc::SIGTERM)] {
         rig.engine.signal("a".into(), signum, ticket);
         rig.until("the signal", |rig| rig.signaled.contains_key(&ticket));
-        await_that("the stop", || state(leader) == 'T');
+        eventually("the stop", || state(leader) == 'T');
     }
     rig.engine.signal("a".into(), libc::SIGCONT, 3);
     assert_eq!(rig.end("a").status, libc::SIGTERM);
@@ -168,7 +169,7 @@ fn a_signal_that_stops_is_not_taken_back() {
     let leader = pids(&mut rig, "a", 1)[0];
     let order = StopOrder { signum: Some(libc::SIGSTOP), ..within(600.0) };
     stop(&mut rig, "a", order, 1).unwrap();
-    await_that("the stop", || state(leader) == 'T');
+    eventually("the stop", || state(leader) == 'T');
     let kill = StopOrder { signum: Some(libc::SIGKILL), ..StopOrder::default() };
     stop(&mut rig, "a", kill, 2).unwrap();
     assert_eq!(rig.end("a").status, libc::SIGKILL);
@@ -187,7 +188,7 @@ fn the_grace_of_the_rest_crosses_an_upgrade() {
     let leaders = [rig.pid("deaf"), rig.pid("saves")];
     stop(&mut rig, "deaf", within(1.0), 1).unwrap();
     stop(&mut rig, "saves", within(600.0), 2).unwrap();
-    await_that("the leaders' ends", || leaders.iter().all(|pid| !lives(*pid)));
+    eventually("the leaders' ends", || leaders.iter().all(|pid| !is_running(*pid)));
     rig.settle();
     let (_next, events) = rig.successor();
     let mut ended = std::collections::BTreeMap::new();
@@ -199,5 +200,5 @@ fn the_grace_of_the_rest_crosses_an_upgrade() {
     }
     assert_eq!(ended["deaf"], Vec::<String>::new());
     assert_eq!(ended["saves"], ["child saved"]);
-    assert!(!lives(deaf));
+    assert!(!is_running(deaf));
 }

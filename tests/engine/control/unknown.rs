@@ -3,6 +3,7 @@
 use procstar::engine::Survivors;
 
 use super::*;
+use crate::support::wait::eventually;
 
 /// A script that leaves a daemon, by a double fork into a session of its own, and goes on. It writes the daemon's pid.
 const DAEMON: &str = "(setsid bash -c 'echo $$; exec sleep 600 >/dev/null' &); exec sleep 600";
@@ -29,7 +30,7 @@ fn who_may_have_escaped_from_a_stop_is_not_known() {
         rig.launch(json!({ id: with(DAEMON, keys) }));
         let daemon = pids(&mut rig, id, 1)[0];
         let ours = std::process::id() as i32;
-        await_that("the daemon", || {
+        eventually("the daemon", || {
             ProcFs::default().read_stat(daemon).is_ok_and(|stat| stat.ppid == ours)
         });
         if id != "timeout" {
@@ -40,10 +41,10 @@ fn who_may_have_escaped_from_a_stop_is_not_known() {
         // Of the other one it is not known either, as long as the daemon lives.
         stop(&mut rig, "other", within(0.1), 2).unwrap();
         assert_eq!(rig.end("other").survivors, Survivors::unknown(), "{id}");
-        assert!(lives(daemon));
+        assert!(is_running(daemon));
         // It was there before this one, by the clock that the kernel notes starts with.
         let made = ProcFs::default().read_stat(daemon).unwrap().starttime;
-        await_that("the next tick", || ticks_since_boot() > made);
+        eventually("the next tick", || ticks_since_boot() > made);
         rig.launch(json!({"later": with("true", json!({}))}));
         assert_eq!(rig.end("later").survivors, Survivors::default(), "{id}");
         kill(daemon);
@@ -62,7 +63,7 @@ fn known_survivors_are_listed_where_there_may_be_others() {
     rig.launch(json!({"a": with(script, json!({}))}));
     let [member, daemon] = pids(&mut rig, "a", 2)[..] else { panic!() };
     let ours = std::process::id() as i32;
-    await_that("the daemon", || {
+    eventually("the daemon", || {
         ProcFs::default().read_stat(daemon).is_ok_and(|stat| stat.ppid == ours)
     });
     kill(rig.pid("a"));
