@@ -25,7 +25,7 @@ fn every_change_is_told() {
             std::os::fd::AsFd::as_fd(one.child.stdout.as_ref().unwrap()),
             nix::poll::PollFlags::POLLIN,
         )];
-        (nix::poll::poll(&mut ready, nix::poll::PollTimeout::ZERO).unwrap() > 0)
+        nix::poll::poll(&mut ready, nix::poll::PollTimeout::ZERO).unwrap() > 0
     });
     one.until("deleted   b\n");
     all.until("\"event\":\"deleted\"");

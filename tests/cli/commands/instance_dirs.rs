@@ -259,7 +259,7 @@ fn directories_that_are_removed_are_made_again() {
     eventually("journal", || files[0].join("journal").exists());
     // With the runtime directory, the socket goes; the next agent listens on another.
     std::fs::remove_dir_all(instance.dir.path().join("run")).unwrap();
-    eventually("socket", || (!sockets(&instance.dir).is_empty()));
+    eventually("socket", || !sockets(&instance.dir).is_empty());
     let ids = instance.run(&["ps", "-q"]).good();
     assert_eq!(ids.lines().count(), 4, "{ids}");
 }
@@ -368,7 +368,7 @@ fn a_killed_instance_is_swept_by_the_next_start_with_another_tmpdir() {
         });
         let found = ps(&dir, &["--pid", &next.0.id().to_string()]);
         assert_eq!(found.code, Some(0), "{found:?}");
-        (!captures[0].exists())
+        !captures[0].exists()
     });
     assert_eq!(captures.len(), 1);
     assert_eq!(std::fs::read_dir(dir.path().join("run")).unwrap().count(), 0);

@@ -25,10 +25,10 @@ fn abandoned_waits_give_their_descriptors_back() {
         let waiting: Vec<Child> = (0..20)
             .map(|_| instance.command(args).stdout(Stdio::null()).spawn().unwrap())
             .collect();
-        eventually("connections", || (open() >= before + 20));
+        eventually("connections", || open() >= before + 20);
         end(waiting);
         // What the service itself needs, once it has been used, is less than that.
-        eventually("end of the connections", || (open() < before + 10));
+        eventually("end of the connections", || open() < before + 10);
     }
 }
 

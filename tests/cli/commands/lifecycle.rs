@@ -140,7 +140,7 @@ fn a_suspended_process_is_shown_as_one() {
         instance.run(&["kill", "-s", signal, "nap"]).good();
         eventually(state, || {
             let table = instance.run(&["ps"]).good();
-            (words(&table)[1][..2] == ["nap", state])
+            words(&table)[1][..2] == ["nap", state]
         });
         let shown = instance.run(&["show", "nap"]).good();
         assert!(shown.lines().any(|line| line == format!("state       {state}")), "{shown}");

@@ -64,7 +64,7 @@ fn processes_that_run_and_that_are_kept() {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(agent), nix::sys::signal::SIGKILL).unwrap();
     eventually("the next agent", || {
         let answer = instance.run(&["top", "-o", "json"]);
-        (answer.code == Some(0) && instance.agent_pid() != agent)
+        answer.code == Some(0) && instance.agent_pid() != agent
     });
     refused(start(&instance, &json!({"d": truth})), 429, &kept);
     instance.run(&["rm", "b"]).good();

@@ -58,12 +58,12 @@ fn the_keeper_follows_and_an_upgrade_keeps_the_level() {
     instance.run(&["log-level", "info"]).good();
     let text = || std::fs::read_to_string(&log).unwrap();
     // Keeper and agent each log the change.
-    eventually("the keeper's line", || (text().matches("the log level was changed").count() == 2));
+    eventually("the keeper's line", || text().matches("the log level was changed").count() == 2);
     kill(Pid::from_raw(instance.pid() as i32), Signal::SIGHUP).unwrap();
     eventually("the upgrade", || text().contains("\"upgraded\""));
     eventually("the agent of the new program", || {
         let level = instance.run(&["log-level"]);
-        (level.code == Some(0) && level.out == "info (configured: warn)\n")
+        level.code == Some(0) && level.out == "info (configured: warn)\n"
     });
 }
 

@@ -109,10 +109,10 @@ fn our_processes_are_not_dumpable_and_jobs_are() {
     let user = std::fs::metadata(format!("/proc/{keeper}")).unwrap().uid();
     for pid in ours {
         // The kernel gives the files of a process that is not dumpable to root.
-        eventually("a process that is not dumpable", || (owner(pid) == 0));
+        eventually("a process that is not dumpable", || owner(pid) == 0);
     }
     for pid in jobs {
-        eventually("a dumpable job", || (owner(pid) == user));
+        eventually("a dumpable job", || owner(pid) == user);
     }
 }
 
@@ -141,7 +141,7 @@ fn tokens_reach_every_agent_and_successor_outside_of_the_environment() {
     assert_eq!((asks(TOKEN), asks(OTHER)), (Some(0), Some(1)));
     let [_, agent] = both(&instance);
     kill(Pid::from_raw(agent), Signal::SIGKILL).unwrap();
-    eventually("another agent", || (both(&instance)[1] != agent));
+    eventually("another agent", || both(&instance)[1] != agent);
     check();
     assert_eq!((asks(TOKEN), asks(OTHER)), (Some(0), Some(1)));
     run(&instance, &["reload", &instance.pid().to_string()]).good();

@@ -76,7 +76,7 @@ impl Service {
 
     /// Waits until the service has been upgraded so many times; its process runs on.
     fn upgraded(&self, times: usize) {
-        eventually("upgrade", || (self.log().matches(": upgraded").count() == times));
+        eventually("upgrade", || self.log().matches(": upgraded").count() == times);
         assert!(is_running(self.pid), "{}", self.log());
     }
 }
@@ -359,7 +359,7 @@ fn a_job_of_a_shell_is_upgraded_by_the_shells_signal_and_ends_with_the_terminal(
     let Shell { dir, shell: mut child, terminal, service, process } = shell;
     drop(terminal);
     wait(&mut child);
-    eventually("end of the service", || (!is_running(service as i32)));
+    eventually("end of the service", || !is_running(service as i32));
     assert!(!is_running(process));
     drop(dir);
 }
@@ -414,7 +414,7 @@ fn reads_input(pid: u32) {
         let state = std::fs::read_to_string(format!("/proc/{agent}/stat")).ok()?;
         let sleeps = state.rsplit(')').next()?.starts_with(" S");
         let name = std::fs::read_to_string(format!("/proc/{agent}/comm")).ok()?;
-        (name == "procstar-agent\n" && sleeps && !waits.contains("futex"))
+        (name == "procstar-agent\n" && sleeps && !waits.contains("futex")).then_some(())
     });
 }
 

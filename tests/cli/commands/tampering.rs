@@ -67,7 +67,7 @@ fn what_a_descendant_of_our_user_writes_later_is_refused_by_every_agent() {
     assert_refused(&instance, &before);
     let agent = instance.agent_pid();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(agent), nix::sys::signal::SIGKILL).unwrap();
-    eventually("another agent", || (instance.agent_pid() != agent));
+    eventually("another agent", || instance.agent_pid() != agent);
     assert_refused(&instance, &before);
     instance.run(&["reload", &instance.pid().to_string()]).good();
     assert_refused(&instance, &before);

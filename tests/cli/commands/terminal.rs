@@ -176,7 +176,7 @@ fn a_page_is_stopped_and_goes_on() {
     shell.type_in("\n");
     shell.wait_for(&format!("procstar top\n{ENTER}"));
     let pages = shell.seen().matches("q: quit").count();
-    eventually("another page", || (shell.seen().matches("q: quit").count() > pages));
+    eventually("another page", || shell.seen().matches("q: quit").count() > pages);
     shell.type_in("q");
     shell.wait_for("ended 0");
     assert!(shell.wait().success());

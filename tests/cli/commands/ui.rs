@@ -93,7 +93,7 @@ fn the_url_opens_a_session_once() {
     let agent = instance.agent_pid();
     kill(Pid::from_raw(agent), Signal::SIGKILL).unwrap();
     let spec = json!({"specs": {"b": {"argv": ["/bin/true"]}}});
-    eventually("another agent", || (instance.agent_pid() != agent));
+    eventually("another agent", || instance.agent_pid() != agent);
     // It may have another port.
     let port = parts(&ui(&instance, &["--print"], &[]).good()).1;
     let url = format!("http://{host}:{port}/#session=");

@@ -24,7 +24,7 @@ fn replace_agent(instance: &Instance) {
         let before = instance.agent_pid();
         kill(Pid::from_raw(before), Signal::SIGKILL).unwrap();
         // Also where it finds no agent at first: there is an instance.
-        eventually("another agent", || (instance.agent_pid() != before));
+        eventually("another agent", || instance.agent_pid() != before);
     }
     reload(instance);
 }
