@@ -10,10 +10,9 @@ mod reading;
 mod request;
 mod sealing;
 mod stopping;
-mod strays;
 mod table;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -26,11 +25,11 @@ use crate::clock::TimePoint;
 use crate::engine::capture::{Captures, Truncation};
 use crate::engine::capture::{PieceLog, Store};
 use crate::engine::command::Command;
+use crate::engine::containment::{Containment, LastUsage, ProcessTrees};
 use crate::engine::event::{Ended, Event, Resolved, Started, Survivors};
 use crate::engine::failpoints::{self, Call};
 use crate::engine::failure::StartFailure;
 use crate::engine::mailbox::{DriverMessage, Mailbox};
-use crate::engine::oom::OomWatch;
 use crate::engine::options::EngineOptions;
 use crate::engine::plan::{Accounts, ChildStatus, LaunchContext, Privileges};
 use crate::engine::spawn::{Child, SpawnPool, Spawned};
@@ -51,7 +50,6 @@ use request::{AtomicGroup, PipeGroup};
 use sealing::{Sealer, Sealing};
 use serde::{Deserialize, Serialize};
 use stopping::PendingSignal;
-use strays::Strays;
 use table::Table;
 
 /// How many jobs may wait for a spawning thread or a clone helper; more would hold descriptors for nothing.
@@ -239,16 +237,10 @@ struct Process {
     /// The alarms that are set for it.
     timeout_alarm: Option<Instant>,
     stop_alarm: Option<Instant>,
-    /// Those that descended from it when it was asked to end, and since, with their start times.
-    tree: HashMap<i32, u64>,
-    /// Those of them that still have to end, by the tokens of their pidfds.
+    /// Those of its members that still have to end, by the tokens of their pidfds.
     exiting: HashMap<u64, OwnedFd>,
     /// Until when, by the monotonic clock, its captures may delay its end, once that has begun to count.
     drains: Option<u64>,
-    /// Who of its tree could not be signaled: pid and signal.
-    out_of_reach: HashSet<(i32, i32)>,
-    /// When its child started, in ticks since boot.
-    starttime: Option<u64>,
     /// With which others it is started or not at all.
     together: Option<u64>,
     /// Where the kernel has begun to count its `maxrss`.
@@ -279,11 +271,8 @@ impl Process {
             asks: Vec::new(),
             timeout_alarm: None,
             stop_alarm: None,
-            tree: HashMap::new(),
             exiting: HashMap::new(),
             drains: None,
-            out_of_reach: HashSet::new(),
-            starttime: None,
             together: None,
             floor: Floor::default(),
         }
@@ -354,9 +343,8 @@ struct Driver {
     poller: Poller,
     processes: Table,
     serials: HashMap<ProcId, u64>,
-    /// The children that are not reaped, by their pids.
-    pids: HashMap<i32, u64>,
-    strays: Strays,
+    /// Which processes belong to each process.
+    containment: Box<dyn Containment>,
     /// The epoll token of what tells that some child has ended.
     children_token: u64,
     next_serial: u64,
@@ -376,7 +364,6 @@ struct Driver {
     filters: Filters,
     sealer: Sealer,
     pipes: PipeBudget,
-    oom: OomWatch,
     /// Pipes are read through this: one hot buffer is faster than fresh ones.
     buffer: Box<[u8]>,
     /// Whether files get the very modes that we make them with.
@@ -410,9 +397,9 @@ impl Driver {
         poller.watch(inbox.fd(), Source::Mailbox)?;
         poller.watch(watcher.fd(), Source::Watcher)?;
         poller.watch(pool.cloned(), Source::Cloned)?;
-        let strays = Strays::new();
-        let children_token = match strays.signals() {
-            Some(signals) => poller.watch_once(signals, Source::Children)?,
+        let containment = ProcessTrees::new(ProcFs::default(), pool.newborns());
+        let children_token = match containment.child_events() {
+            Some(events) => poller.watch_once(events, Source::Children)?,
             None => 0,
         };
         Ok(Driver {
@@ -423,8 +410,7 @@ impl Driver {
             poller,
             processes: Table::default(),
             serials: HashMap::new(),
-            pids: HashMap::new(),
-            strays,
+            containment: Box::new(containment),
             children_token,
             next_serial: 0,
             waiting: VecDeque::new(),
@@ -440,7 +426,6 @@ impl Driver {
             filters: Filters::default(),
             sealer,
             pipes: PipeBudget::of_system(),
-            oom: OomWatch::new("/proc"),
             buffer: vec![0; reading::BUFFER].into_boxed_slice(),
             own_umask: false,
             quiesce: None,
@@ -451,9 +436,10 @@ impl Driver {
     fn run(&mut self) {
         let mut events = [EpollEvent::empty(); 256];
         while !self.stopped {
+            self.schedule_scan();
             // EINTR aside, which is nothing to handle, waiting on an epoll of our own cannot fail.
             let ready = self.poller.epoll.wait(&mut events, self.timeout()).unwrap_or_default();
-            self.begin_round();
+            self.containment.begin_round();
             for event in events.iter().take(ready) {
                 self.handle(event.data());
             }
@@ -520,11 +506,11 @@ impl Driver {
                 }
             }
             Some(Source::Exit(serial)) => {
-                self.look_for_strays_of_this_round();
+                self.containment.notice_left();
                 self.exited(serial);
             }
             Some(Source::Pipe(serial, index)) => self.pipe_readable(serial, index),
-            Some(Source::Children) => self.child_ended(),
+            Some(Source::Children) => self.containment.child_ended(),
             Some(Source::Descendant(serial)) => self.descendant_exited(serial, token),
             Some(Source::Filter(pid)) => self.filter_ended(pid),
             // Taken out by an earlier event of the same round.
@@ -585,13 +571,13 @@ impl Driver {
             Alarm::DrainTimeout(serial) => self.grace_over(serial),
             Alarm::Files(serial) => self.look_at_files(serial),
             Alarm::Exit(serial) => {
-                self.look_for_strays();
+                self.containment.notice_left_now();
                 self.exited(serial);
             }
             Alarm::Timeout(serial) => self.timed_out(serial),
             Alarm::Kill(serial) => self.stop_grace_over(serial),
             Alarm::Sealing(serial) => self.sealed(serial),
-            Alarm::OrphanScan => self.see_to_strays(),
+            Alarm::OrphanScan => self.scan_members(),
         }
     }
 
@@ -620,7 +606,6 @@ impl Driver {
 
     fn spawned(&mut self, spawned: Spawned) {
         self.last_spawned = Instant::now();
-        self.oom.born(self.last_spawned);
         let Spawned { serial, child, failures, filters, not_made, resolved, floor } = spawned;
         self.pool.taken(serial);
         for (index, filter) in filters {
@@ -638,8 +623,7 @@ impl Driver {
         match child {
             Some(child) => {
                 let pid = child.pid;
-                self.pids.insert(pid, serial);
-                self.strays.is_ours(pid);
+                self.containment.child_made(serial, pid);
                 if !failed {
                     self.tell_started(serial, pid);
                 }
@@ -690,7 +674,7 @@ impl Driver {
             return;
         }
         let stat = self.procfs.read_stat(pid).ok();
-        process.starttime = stat.as_ref().map(|stat| stat.starttime);
+        self.containment.child_seen(serial, stat.as_ref().map(|stat| stat.starttime));
         let early =
             process.child_status.as_ref().and_then(|child_status| child_status.early().get());
         let resolved = early.unwrap_or(&process.resolved).clone();
@@ -716,7 +700,7 @@ impl Driver {
         let (pid, adopted, takes_all) = (live.child.pid, live.adopted, stop.takes_all());
         if takes_all {
             // Orphans of its own may have ended since this round began.
-            self.look_for_strays();
+            self.containment.notice_left_now();
             self.await_tree(serial);
         }
         let Some(Process { state: State::Alive(live), killed, floor, .. }) =
@@ -724,8 +708,7 @@ impl Driver {
         else {
             return;
         };
-        let stat = self.procfs.read_stat(pid).ok();
-        let io = self.procfs.read_io(pid).ok().flatten();
+        let LastUsage { stat, io } = self.containment.last_usage(serial);
         let exit = match sys::reap(pid) {
             // It is somebody else's to reap.
             Err(_) if adopted => {
@@ -736,7 +719,8 @@ impl Driver {
                     rusage.ru_maxrss = UNKNOWN;
                 }
                 let struck = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGKILL;
-                let out_of_memory = struck && !*killed && self.oom.has_killed();
+                let out_of_memory =
+                    struck && !*killed && self.containment.ran_out_of_memory(serial);
                 ChildExit {
                     pid: Some(pid),
                     status,
@@ -765,9 +749,7 @@ impl Driver {
         if let Some(token) = live.token.take() {
             self.poller.unwatch(&live.child.pidfd, token);
         }
-        self.pids.remove(&pid);
-        self.pids.shrink_if_sparse();
-        self.strays.reaped();
+        self.containment.child_reaped(serial);
         self.cancel_alarms(serial);
         self.close_what_has_ended(serial);
         self.apply(serial, Input::Exited(Box::new(exit)));
@@ -804,8 +786,9 @@ impl Driver {
             Some(process) if !process.failures.is_empty() => Survivors::default(),
             // Its orphans went to another keeper, or to init.
             _ if exit.lost => Survivors::unknown(),
-            _ => self.survivors_of(serial),
+            _ => self.containment.survivors(serial),
         };
+        self.containment.ended(serial);
         let Some(process) = self.processes.get_mut(&serial) else { return };
         self.pending_events.push(Event::Ended(Box::new(Ended {
             cause: process.cause(),
@@ -873,6 +856,7 @@ impl Driver {
             return;
         }
         self.serials.remove(id);
+        self.containment.forget(serial);
         self.serials.shrink_if_sparse();
         if let Some(process) = self.processes.remove(&serial) {
             process.captures.discard(());

@@ -229,14 +229,17 @@ impl SpawnPool {
         self.shared.helpers.waiting()
     }
 
-    /// The processes of which there are children that the engine has not [taken note](Self::taken) of: their numbers and the pids. A child that
-    /// is being made is known once it has a session of its own.
-    pub(super) fn just_made(&self) -> Vec<(u64, i32)> {
-        let state = self.shared.lock();
-        let pids = state.making.iter().map(|(serial, status)| (*serial, status.pid()));
-        pids.map(|(serial, pid)| (serial, pid.load(Ordering::Acquire)))
-            .filter(|(_, pid)| *pid != 0)
-            .collect()
+    /// Returns, whenever it is called, the children that are made and that the engine has not [taken note](Self::taken) of: the numbers
+    /// of their processes, and the pids. A child that is being made is known once it has a session of its own.
+    pub(super) fn newborns(&self) -> Box<dyn Fn() -> Vec<(u64, i32)> + Send> {
+        let shared = Arc::clone(&self.shared);
+        Box::new(move || {
+            let state = shared.lock();
+            let pids = state.making.iter().map(|(serial, status)| (*serial, status.pid()));
+            pids.map(|(serial, pid)| (serial, pid.load(Ordering::Acquire)))
+                .filter(|(_, pid)| *pid != 0)
+                .collect()
+        })
     }
 
     /// The engine knows what has become of this process.

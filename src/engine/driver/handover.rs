@@ -13,14 +13,15 @@ use std::sync::mpsc;
 use serde::{Deserialize, Serialize};
 
 use super::filters::HandoverFilter;
-use super::strays::HandoverOrphans;
 use super::{ChildExit, Driver, LiveChild, OpenCapture, Pipe, Process, Source, filters};
 use crate::clock::TimePoint;
 use crate::engine::capture::Truncation;
 use crate::engine::capture::{CaptureWriter, Captures, HandoverFile, Store};
+use crate::engine::containment::{
+    HandoverContainment, HandoverMembers, HandoverOomKills, HandoverOrphans,
+};
 use crate::engine::event::Resolved;
 use crate::engine::failure::StartFailure;
-use crate::engine::oom;
 use crate::engine::spawn::Child;
 use crate::engine::state::{Input, State};
 use crate::engine::stop::{StopPolicy, StopState};
@@ -43,7 +44,7 @@ pub struct HandoverShared {
     orphans: HandoverOrphans,
     /// The filters of deleted processes.
     filters: Vec<HandoverFilter>,
-    kills: Option<oom::Kills>,
+    kills: Option<HandoverOomKills>,
     /// The files that specs have named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     files: Vec<HandoverFile>,
@@ -165,16 +166,18 @@ impl Driver {
     /// All that the next program needs.
     fn hand_over(&self) -> Handover {
         let id_of = |serial| self.processes.get(&serial).map(|process| process.id.clone());
+        let HandoverContainment { orphans, kills } = self.containment.hand_over(&id_of);
+        let members = |serial| self.containment.hand_over_members(serial);
         Handover {
             processes: self
                 .processes
-                .values()
-                .filter_map(|process| carry(process, &self.filters))
+                .iter()
+                .filter_map(|(serial, process)| carry(process, members(*serial), &self.filters))
                 .collect(),
             shared: HandoverShared {
-                orphans: self.strays.carry(id_of),
+                orphans,
                 filters: self.filters.of_deleted(&self.processes),
-                kills: self.oom.kills(),
+                kills,
                 files: HandoverFile::of_all(),
             },
         }
@@ -183,7 +186,6 @@ impl Driver {
     /// Takes over all that was handed over. To be called before anything else: see above.
     pub(super) fn restore(&mut self, handover: Handover) {
         let Handover { processes, shared } = handover;
-        self.oom.go_on_from(shared.kills);
         for file in shared.files {
             if let Err(error) = file.restore(inherit) {
                 tracing::error!(%error, "cannot go on with a captured file");
@@ -199,7 +201,8 @@ impl Driver {
             serials.insert(id, serial);
             phases.push((serial, phase));
         }
-        self.strays.restore(shared.orphans, |id| serials.get(id).copied());
+        let containment = HandoverContainment { orphans: shared.orphans, kills: shared.kills };
+        self.containment.restore(containment, &|id| serials.get(id).copied());
         for (serial, phase) in phases {
             match phase {
                 HandoverPhase::Alive { pid, adopted, pidfd } => {
@@ -230,14 +233,19 @@ impl Driver {
             killed: carried.killed,
             terms: carried.terms,
             stop: carried.stop,
-            tree: carried.tree,
-            starttime: carried.starttime,
             drains: carried.drains,
             floor: carried.maxrss_floor.map_or(Floor::Before, Floor::Known),
             ..Process::new(carried.id)
         });
+        let pid = match &carried.phase {
+            HandoverPhase::Alive { pid, .. } => Some(*pid),
+            HandoverPhase::Draining(exit) => exit.pid,
+            HandoverPhase::Ended => None,
+        };
+        let members = HandoverMembers { pid, starttime: carried.starttime, met: carried.tree };
+        self.containment.restore_members(serial, members);
         if let HandoverPhase::Alive { pid, adopted: false, .. } = carried.phase {
-            self.pids.insert(pid, serial);
+            self.containment.child_made(serial, pid);
         }
         (0..captures.named_descriptors()).for_each(|_| self.budget.taken_over());
         for open in carried.open {
@@ -276,7 +284,7 @@ impl Driver {
             Err(error) => {
                 if !adopted {
                     tracing::error!(pid, %error, "cannot watch a process any more");
-                    self.pids.remove(&pid);
+                    self.containment.child_reaped(serial);
                 }
                 self.close_what_has_ended(serial);
                 let exit = ChildExit { pid: Some(pid), lost: true, ..ChildExit::without_child() };
@@ -287,7 +295,7 @@ impl Driver {
 
     /// Whether `pid` is still the number of this adopted process, as far as its start time is known.
     fn is_same(&self, serial: u64, pid: i32) -> bool {
-        let then = self.processes.get(&serial).and_then(|process| process.starttime);
+        let then = self.containment.starttime(serial);
         let now = self.procfs.read_stat(pid).ok().map(|stat| stat.starttime);
         now.is_some() && (then.is_none() || then == now)
     }
@@ -298,7 +306,7 @@ impl Driver {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         process.state = State::Draining(exit);
         if process.stop.takes_all() {
-            self.look_for_strays();
+            self.containment.notice_left_now();
             self.await_tree(serial);
             self.set_alarms(serial);
             self.cancel_alarms(serial);
@@ -356,7 +364,11 @@ fn inherit(fd: RawFd) -> io::Result<OwnedFd> {
 }
 
 /// What is handed over of a process; nothing of one that has ended and that no survivor's pipe is open of.
-fn carry(process: &Process, filters: &filters::Filters) -> Option<HandoverProcess> {
+fn carry(
+    process: &Process,
+    members: HandoverMembers,
+    filters: &filters::Filters,
+) -> Option<HandoverProcess> {
     let phase = match &process.state {
         State::Alive(live) => HandoverPhase::Alive {
             pid: live.child.pid,
@@ -388,8 +400,8 @@ fn carry(process: &Process, filters: &filters::Filters) -> Option<HandoverProces
         killed: process.killed,
         terms: process.terms,
         stop: process.stop,
-        tree: process.tree.clone(),
-        starttime: process.starttime,
+        tree: members.met,
+        starttime: members.starttime,
         resolved: process.resolved.clone(),
         drains: process.drains,
         maxrss_floor: Some(process.floor.kib()),
@@ -451,7 +463,7 @@ impl HandoverShared {
         HandoverShared {
             orphans: HandoverOrphans::sample(),
             filters: vec![HandoverFilter::new(47, Some(22))],
-            kills: Some(oom::Kills::sample()),
+            kills: Some(HandoverOomKills::sample()),
             files: Vec::new(),
         }
     }

@@ -98,6 +98,7 @@ impl Driver {
             Arc::new(ChildStatus::new(proc.fds.len(), proc.attributes.cwd.is_some()));
         if proc.shares_terminal {
             self.shares_terminal = Some(serial);
+            self.containment.shares_our_terminal(serial);
         }
         let mut tasks = Vec::new();
         let made = self.make_fds(serial, &mut process, &proc, &pipes, &mut tasks);
@@ -143,7 +144,6 @@ impl Driver {
             resolved: started.resolved.clone(),
             told: true,
             terms: started.terms,
-            starttime: started.stat.as_ref().map(|stat| stat.starttime),
             ..Process::new(started.id.clone())
         };
         for (index, (fd, capture)) in started.captures.iter().enumerate() {
@@ -157,6 +157,8 @@ impl Driver {
             }
         }
         let serial = self.insert_process(process);
+        let starttime = started.stat.as_ref().map(|stat| stat.starttime);
+        self.containment.child_adopted(serial, started.pid, starttime);
         // It may end between any two of these; a pid that is another's by now is found by its start time.
         let watched = permitted::handle(started.pid).and_then(|pidfd| {
             let now = self.procfs.read_stat(started.pid).map_err(io::Error::other)?;

@@ -3,18 +3,19 @@
 //! The tree has its grace also where its leader ends first: the process then drains until nobody of the tree is left.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::{DUMPING, Driver, Process, Source, filters};
 use crate::clock::TimePoint;
+use crate::engine::containment::{Delivery, Remaining, Target, is_continued_after};
 use crate::engine::event::Event;
 use crate::engine::failure::{Stage, StopFailure};
 use crate::engine::state::{Input, State};
 use crate::engine::stop::{StopAction, StopCause, StopOrder, StopState, after, instant};
 use crate::engine::sys;
 use crate::engine::timers::Alarm;
-use crate::engine::tree::{Refusal, Root, Tree, is_continued_after};
 use crate::spec::ProcId;
 
 /// A signal that waits until there is a child.
@@ -22,13 +23,6 @@ pub(super) struct PendingSignal {
     pub(super) signum: i32,
     /// Whom to tell.
     pub(super) ticket: Option<u64>,
-}
-
-/// A child that can be signaled.
-#[derive(Clone, Copy)]
-struct Target {
-    pid: i32,
-    pidfd: RawFd,
 }
 
 impl Process {
@@ -50,14 +44,6 @@ impl Process {
     /// Whether its child has ended, and somebody of its tree still has time to.
     fn awaits_tree(&self) -> bool {
         matches!(self.state, State::Draining(_)) && !self.exiting.is_empty()
-    }
-
-    /// The pid of its child, which has been reaped, while others of its tree have not ended.
-    pub(super) fn gone_leader(&self) -> Option<i32> {
-        match &self.state {
-            State::Draining(exit) if self.awaits_tree() => exit.pid,
-            _ => None,
-        }
     }
 
     /// Whether the grace for its captures has to wait, for its tree has its own.
@@ -108,8 +94,24 @@ impl Driver {
         }
     }
 
-    /// Tells where a process of our own job on the terminal has been stopped: then the job is.
-    pub(super) fn look_for_suspension(&mut self) {
+    /// Has the members of processes looked for when that is wanted.
+    pub(super) fn schedule_scan(&mut self) {
+        if let Some(wait) = self.containment.take_scan_request() {
+            self.timers.set(Instant::now() + wait, Alarm::OrphanScan);
+        }
+    }
+
+    /// Looks for members that have come or ended; from now on the end of a child is reported again.
+    pub(super) fn scan_members(&mut self) {
+        self.containment.scan();
+        if let Some(events) = self.containment.child_events() {
+            self.poller.rearm(events, self.children_token);
+        }
+        self.look_for_suspension();
+    }
+
+    /// Reports a process of our own job on the terminal that has been stopped: then the job is.
+    fn look_for_suspension(&mut self) {
         let process = self.shares_terminal.and_then(|serial| self.processes.get(&serial));
         let Some(Process { state: State::Alive(live), id, .. }) = process else { return };
         if let Some(signum) = sys::new_stop_of(live.child.pid) {
@@ -206,9 +208,8 @@ impl Driver {
             }
             (State::Alive(_), Some(target)) => self.ask_tree(serial, target, signum),
             (State::Draining(_), _) => {
-                let rest = Tree::freeze(&self.procfs, self.roots_of(serial));
-                let refusals = rest.signal(&self.procfs, signum);
-                self.note_tree(serial, rest, signum, refusals);
+                let failures = self.containment.signal_remaining(serial, signum);
+                self.report_failures(serial, failures);
                 Ok(())
             }
             _ => return process.asks.push(ask),
@@ -216,58 +217,21 @@ impl Driver {
         self.tell_signaled(id, ticket, result);
     }
 
-    /// Sends a signal to everybody of a tree at one moment: what one of them starts because of the signal does not get it.
+    /// Sends a signal to everybody of a tree.
     ///
     /// # Errors
     /// The OS error of the leader's.
     fn ask_tree(&mut self, serial: u64, target: Target, signum: i32) -> io::Result<()> {
-        // One that was adopted may have been reaped by somebody else, and its number be another's.
-        let permitted = sys::pidfd_send_signal(target.pidfd, 0);
-        if permitted.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH)) {
-            return permitted;
-        }
-        self.look_for_strays();
-        let roots = || self.roots_of(serial).chain([Root::ours(target.pid)]);
-        let tree = Tree::survey(&self.procfs, roots());
-        let (tree, refusals) = if tree.is_within(target.pid) {
-            // A group gets a signal at one moment, those included that were made since.
-            let sent = sys::signal_group(target.pid, signum);
-            if sent.is_ok() && is_continued_after(signum) {
-                let _ = sys::signal_group(target.pid, libc::SIGCONT);
-            }
-            let refusals = tree.out_of_reach(&self.procfs);
-            (tree, refusals)
-        } else {
-            let tree = Tree::freeze(&self.procfs, roots());
-            let refusals = tree.signal(&self.procfs, signum);
-            (tree, refusals)
-        };
-        self.note_tree(serial, tree, signum, refusals);
-        permitted
+        let Delivery { result, failures } = self.containment.signal_all(serial, target, signum);
+        self.report_failures(serial, failures);
+        result
     }
 
-    /// Where the tree of a process begins, beside its child: with orphans, and with those that were met before, wherever they are now.
-    fn roots_of(&self, serial: u64) -> impl Iterator<Item = Root> + use<> {
-        let met = self.processes.get(&serial).into_iter().flat_map(|process| &process.tree);
-        let met = met.map(|(pid, starttime)| Root { pid: *pid, starttime: Some(*starttime) });
-        let roots: Vec<Root> =
-            self.strays_of(serial).into_iter().map(Root::ours).chain(met).collect();
-        roots.into_iter()
-    }
-
-    /// Notes who belongs to a tree, and who of it was out of reach.
-    fn note_tree(&mut self, serial: u64, tree: Tree, signum: i32, refusals: Vec<Refusal>) {
-        let Some(process) = self.processes.get_mut(&serial) else { return };
-        process.tree.extend(tree.into_members());
-        let seen = &mut process.out_of_reach;
-        let failures: Vec<StopFailure> = refusals
-            .into_iter()
-            .filter(|refusal| seen.insert((refusal.pid, signum)))
-            .map(|Refusal { pid, comm, errno }| StopFailure { pid, comm, signum, errno })
-            .collect();
-        if failures.is_empty() {
+    /// Reports the members of a process that could not be signaled.
+    fn report_failures(&mut self, serial: u64, failures: Vec<StopFailure>) {
+        let Some(process) = self.processes.get(&serial).filter(|_| !failures.is_empty()) else {
             return;
-        }
+        };
         let id = process.id.clone();
         for failure in &failures {
             tracing::warn!(proc_id = %id, "the process is not stopped as a whole: {failure}");
@@ -307,19 +271,8 @@ impl Driver {
             // As soon as there is a child.
             return process.asks.push(PendingSignal { signum: libc::SIGKILL, ticket });
         };
-        self.look_for_strays();
-        // One that was adopted may have been reaped by somebody else.
-        let gone = |error: &io::Error| error.raw_os_error() == Some(libc::ESRCH);
-        let lives = !sys::pidfd_send_signal(target.pidfd, 0).is_err_and(|error| gone(&error));
-        let child = lives.then_some(Root::ours(target.pid));
-        let tree = Tree::freeze(&self.procfs, self.roots_of(serial).chain(child));
-        let (_, refusals) = tree.kill(&self.procfs);
-        let result = sys::pidfd_send_signal(target.pidfd, libc::SIGKILL);
-        if lives {
-            // Who has joined the group meanwhile. That nobody has is no error.
-            let _ = sys::signal_group(target.pid, libc::SIGKILL);
-        }
-        self.note_tree(serial, tree, libc::SIGKILL, refusals);
+        let Delivery { result, failures } = self.containment.kill_all(serial, target);
+        self.report_failures(serial, failures);
         self.tell_signaled(id, ticket, result);
     }
 
@@ -328,35 +281,13 @@ impl Driver {
     pub(super) fn await_tree(&mut self, serial: u64) {
         self.forget_exiting(serial);
         let Some(process) = self.processes.get(&serial) else { return };
-        let (leader, reaped) = match &process.state {
-            State::Alive(live) => (Some(live.child.pid), live.adopted),
-            State::Draining(exit) => (exit.pid, true),
-            _ => return,
-        };
-        let killed = process.stop.is_killed();
-        let roots = self.roots_of(serial);
-        let tree = if killed {
-            Tree::freeze(&self.procfs, roots)
-        } else {
-            Tree::survey(&self.procfs, roots)
-        };
-        let tree = leader.into_iter().fold(tree, Tree::without);
-        let held = if killed {
-            let (held, refusals) = tree.kill(&self.procfs);
-            // Who is not known to descend from it. A child that is not reaped holds the number, and so does a member that stands still.
-            if let Some(pgrp) = leader.filter(|pgrp| !reaped || tree.holds(*pgrp)) {
-                let _ = sys::signal_group(pgrp, libc::SIGKILL);
-            }
-            self.note_tree(serial, tree, libc::SIGKILL, refusals);
-            held
-        } else {
-            let held = tree.held(&self.procfs);
-            if let Some(process) = self.processes.get_mut(&serial) {
-                process.tree.extend(tree.into_members());
-            }
-            held
-        };
-        for pidfd in held {
+        if !matches!(process.state, State::Alive(_) | State::Draining(_)) {
+            return;
+        }
+        let kill = process.stop.is_killed();
+        let Remaining { awaited, failures } = self.containment.remaining(serial, kill);
+        self.report_failures(serial, failures);
+        for pidfd in awaited {
             self.await_exit(serial, pidfd);
         }
     }
@@ -377,7 +308,7 @@ impl Driver {
         }
         if self.processes.get(&serial).is_some_and(|process| process.exiting.is_empty()) {
             // It may have left others, and more of them than can be held may be there.
-            self.look_for_strays();
+            self.containment.notice_left_now();
             self.await_tree(serial);
         }
         self.close_what_has_ended(serial);

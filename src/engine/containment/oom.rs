@@ -16,7 +16,7 @@ const SETTLED: Duration = Duration::from_secs(10);
 
 /// The counter as it is handed over to another program in this same process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Kills {
+pub(in crate::engine) struct HandoverOomKills {
     file: PathBuf,
     before: u64,
 }
@@ -52,13 +52,13 @@ impl OomWatch {
     }
 
     /// What the next program has to know.
-    pub(super) fn kills(&self) -> Option<Kills> {
-        self.file.clone().map(|file| Kills { file, before: self.before })
+    pub(super) fn kills(&self) -> Option<HandoverOomKills> {
+        self.file.clone().map(|file| HandoverOomKills { file, before: self.before })
     }
 
     /// Goes on from what another program knew: a process may have been killed since.
-    pub(super) fn go_on_from(&mut self, kills: Option<Kills>) {
-        if let Some(Kills { file, before }) = kills
+    pub(super) fn go_on_from(&mut self, kills: Option<HandoverOomKills>) {
+        if let Some(HandoverOomKills { file, before }) = kills
             && self.file.as_ref() == Some(&file)
         {
             self.before = self.before.min(before);
@@ -130,10 +130,10 @@ fn kills(text: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
-impl Kills {
+impl HandoverOomKills {
     /// For the fixtures of states.
-    pub(super) fn sample() -> Kills {
-        Kills { file: "/sys/fs/cgroup/memory.events".into(), before: 3 }
+    pub(in crate::engine) fn sample() -> HandoverOomKills {
+        HandoverOomKills { file: "/sys/fs/cgroup/memory.events".into(), before: 3 }
     }
 }
 
@@ -186,7 +186,7 @@ mod tests {
         watch = OomWatch::new(dir.path());
         watch.go_on_from(kills);
         assert_eq!([(); 2].map(|()| watch.has_killed()), [true, false]);
-        watch.go_on_from(Some(Kills { file: "/elsewhere".into(), before: 0 }));
+        watch.go_on_from(Some(HandoverOomKills { file: "/elsewhere".into(), before: 0 }));
         assert!(!watch.has_killed());
         // Those that nobody claimed in time are from before.
         count(7);

@@ -1,0 +1,185 @@
+//! Containment: which processes belong to a process, and what can be done to all of them, or be known of them.
+//!
+//! The driver asks these questions through one seam, [`Containment`], and names each process by its own number of it (the
+//! *serial*). How membership is known is the business of an implementation: [`ProcessTrees`] walks `/proc` from the child
+//! down, and attributes orphans by session, group and history. A control group per process is another one: the kernel keeps the
+//! list of members there.
+//!
+//! An implementation owns its tables. It reads `/proc` and sends signals; it waits for nothing, sets no alarm and reports no event: it
+//! returns what the driver is to wait for or to report.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`process_trees`] | the implementation by process trees: a record for each process, its children |
+//! | [`tree`] | one walk: find, stop, signal, kill a process with its descendants |
+//! | [`orphans`] | the children of ours that we have not made: the kernel's list of them, and what is known of each |
+//! | [`attribution`] | which process an orphan comes from |
+//! | [`survivors`] | who outlives a process |
+//! | [`oom`] | the kernel's count of kills for want of memory |
+
+mod attribution;
+mod oom;
+mod orphans;
+mod process_trees;
+mod survivors;
+mod tree;
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+pub(super) use oom::HandoverOomKills;
+pub(super) use orphans::HandoverOrphans;
+pub(super) use process_trees::ProcessTrees;
+pub(super) use tree::is_continued_after;
+
+use crate::engine::event::Survivors;
+use crate::engine::failure::StopFailure;
+use crate::procfs::{RawIo, RawStat};
+use crate::spec::ProcId;
+
+/// A child that can be signaled: it is not reaped, or its pidfd refers to a process that is gone.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    pub(super) pid: i32,
+    pub(super) pidfd: RawFd,
+}
+
+/// The outcome of a signal to all members of a process.
+pub(super) struct Delivery {
+    /// The outcome for the child itself.
+    pub(super) result: io::Result<()>,
+    /// The members that could not be signaled, those left out that were returned before.
+    pub(super) failures: Vec<StopFailure>,
+}
+
+/// The members that are left of a process whose child has ended, or is ending.
+pub(super) struct Remaining {
+    /// Readable once a member has ended; none if no member is left. More members may be left than there are descriptors.
+    pub(super) awaited: Vec<OwnedFd>,
+    /// The members that could not be killed, those left out that were returned before.
+    pub(super) failures: Vec<StopFailure>,
+}
+
+/// What a process has used, as far as only an unreaped child shows it.
+pub(super) struct LastUsage {
+    /// Its last `/proc/PID/stat`.
+    pub(super) stat: Option<RawStat>,
+    /// Its last `/proc/PID/io`; none if the kernel does not show it.
+    pub(super) io: Option<RawIo>,
+}
+
+/// What the next program has to know of all processes' members.
+#[derive(Clone, Default)]
+pub(super) struct HandoverContainment {
+    pub(super) orphans: HandoverOrphans,
+    pub(super) kills: Option<HandoverOomKills>,
+}
+
+/// What the next program has to know of one process's members.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct HandoverMembers {
+    /// Its child; none if there is none.
+    pub(super) pid: Option<i32>,
+    /// When its child started, in ticks since boot.
+    pub(super) starttime: Option<u64>,
+    /// The descendants that were met when it was stopped, and since, with their start times.
+    pub(super) met: HashMap<i32, u64>,
+}
+
+/// Which processes belong to a process.
+pub(super) trait Containment: Send {
+    // The life of a process.
+
+    /// A child was made for a process. It is ours until it is [reaped](Self::child_reaped).
+    fn child_made(&mut self, serial: u64, pid: i32);
+
+    /// The child was seen in `/proc`: when it started, in ticks since boot.
+    fn child_seen(&mut self, serial: u64, starttime: Option<u64>);
+
+    /// A child that an earlier engine has made in a program that is gone, and that somebody else may reap.
+    fn child_adopted(&mut self, serial: u64, pid: i32, starttime: Option<u64>);
+
+    /// The process is a part of our own job on the terminal: its members are in our session.
+    fn shares_our_terminal(&mut self, serial: u64);
+
+    /// The child was reaped, or cannot be: its number may be another's from now on.
+    fn child_reaped(&mut self, serial: u64);
+
+    /// The end of the process is reported.
+    fn ended(&mut self, serial: u64);
+
+    /// The process is deleted.
+    fn forget(&mut self, serial: u64);
+
+    // What is done to all members.
+
+    /// Sends a signal to every member at one moment: a process that a member starts because of the signal does not get it.
+    fn signal_all(&mut self, serial: u64, target: Target, signum: i32) -> Delivery;
+
+    /// Sends a signal to every member that is left of a process whose child has ended.
+    fn signal_remaining(&mut self, serial: u64, signum: i32) -> Vec<StopFailure>;
+
+    /// Kills every member.
+    fn kill_all(&mut self, serial: u64, target: Target) -> Delivery;
+
+    /// The members that are left besides the child, which has ended; kills them first if `kill`.
+    fn remaining(&mut self, serial: u64, kill: bool) -> Remaining;
+
+    // What is known of the members.
+
+    /// The members that outlive a process whose program was executed.
+    fn survivors(&self, serial: u64) -> Survivors;
+
+    /// Whether the kernel has killed a child for want of memory that has died of a SIGKILL which nobody of ours has sent. Each such
+    /// kill is attributed once.
+    fn ran_out_of_memory(&mut self, serial: u64) -> bool;
+
+    /// What a process has used. Its child has ended, and is not reaped.
+    fn last_usage(&self, serial: u64) -> LastUsage;
+
+    /// The start time of the child, as it was seen.
+    fn starttime(&self, serial: u64) -> Option<u64>;
+
+    // How the implementation learns of members.
+
+    /// Readable when some child of ours has ended: [`child_ended`](Self::child_ended) is to be called.
+    fn child_events(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Some child of ours has ended, which may be one that we have not made.
+    fn child_ended(&mut self);
+
+    /// How long after now [`scan`](Self::scan) is to be called; none if no new call is wanted.
+    fn take_scan_request(&mut self) -> Option<Duration>;
+
+    /// Looks for members that have come or ended, and reaps those that are children of ours.
+    fn scan(&mut self);
+
+    /// A round of the driver begins: epoll has reported which children have ended.
+    fn begin_round(&mut self);
+
+    /// Notices what the children have left that ended before this round, if that costs little.
+    fn notice_left(&mut self);
+
+    /// Notices what children have left up to now, if that costs little.
+    fn notice_left_now(&mut self);
+
+    // Upgrades.
+
+    /// What the next program has to know of all processes; `id_of` returns the ID of a process.
+    fn hand_over(&self, id_of: &dyn Fn(u64) -> Option<ProcId>) -> HandoverContainment;
+
+    /// What the next program has to know of one process.
+    fn hand_over_members(&self, serial: u64) -> HandoverMembers;
+
+    /// Goes on from what an earlier program knew of one process.
+    fn restore_members(&mut self, serial: u64, members: HandoverMembers);
+
+    /// Goes on from what an earlier program knew, after the members of each process are restored; `serial_of` returns the number of a process.
+    fn restore(
+        &mut self,
+        handover: HandoverContainment,
+        serial_of: &dyn Fn(&ProcId) -> Option<u64>,
+    );
+}

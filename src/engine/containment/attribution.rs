@@ -1,0 +1,147 @@
+//! Which process an orphan comes from.
+//!
+//! The session decides, or the process group; or the orphan was met as a descendant when a tree was stopped. An orphan that has gone into a
+//! session of its own is attributed to the only process that can have started it, if there is just one. If several can have started
+//! it, or the list of children was not read, it is not known which process it has survived, and the result says so.
+
+use std::collections::HashSet;
+
+use nix::unistd::{Pid, getsid};
+
+use super::orphans::Child;
+use super::process_trees::ProcessTrees;
+use crate::engine::event::Relation;
+use crate::engine::sys;
+use crate::procfs::RawStat;
+
+impl ProcessTrees {
+    /// What a child is that is in the list; none if it is one of ours, or gone.
+    pub(super) fn classify(&self, pid: i32) -> Option<Child> {
+        // It waits for us to be reaped, so its number is its own. Few are strangers, and to ask for the session alone costs little.
+        let session = getsid(Some(Pid::from_raw(pid))).map(Pid::as_raw);
+        if session == Ok(self.orphans.session) && self.on_terminal.is_none() {
+            return Some(Child::Helper);
+        }
+        // One of ours has told of itself before it went into its session.
+        let newborns = (self.newborns)();
+        if newborns.iter().any(|(_, made)| *made == pid) {
+            return None;
+        }
+        let Ok(stat) = self.procfs.read_stat(pid) else {
+            // One that /proc hides from us, as it may do with other users' processes, is there all the same.
+            let session = session.ok()?;
+            return Some(Child::Orphan { session, starttime: u64::MAX, told: false, owner: None });
+        };
+        if stat.ppid != self.orphans.pid {
+            return None;
+        }
+        // Where it may not be asked for; or where it may be an orphan of a process of our own job.
+        if stat.session == self.orphans.session && self.is_helper(&stat) {
+            return Some(Child::Helper);
+        }
+        let owner = self.owner_of(&stat, &newborns);
+        let RawStat { session, starttime, .. } = stat;
+        Some(Child::Orphan { session, starttime, told: owner.is_some(), owner })
+    }
+
+    /// Whether a child in our session that the engine has not made is a part of this program, and no orphan of a process of our job. What
+    /// was there before that process was left to us by whoever has executed this program.
+    fn is_helper(&self, stat: &RawStat) -> bool {
+        let Some(serial) = self.on_terminal else { return true };
+        let record = self.records.get(&serial);
+        let met = record.and_then(|record| record.met.get(&stat.pid));
+        if met == Some(&stat.starttime) {
+            return false;
+        }
+        let started = record.and_then(|record| record.starttime);
+        let older = started.is_some_and(|started| stat.starttime < started);
+        // A zombie has no executable any more.
+        let named = || {
+            ["exe", "procstar", "procstar-agent", "procstar-filter"].contains(&stat.comm.as_str())
+        };
+        older
+            || match stat.state {
+                'Z' | 'X' => named(),
+                _ => sys::is_this_program(stat.pid).unwrap_or_else(named),
+            }
+    }
+
+    /// Says which orphans have been there for a while and belong to no process.
+    pub(super) fn warn_unattributed(&mut self) {
+        for (pid, child) in &mut self.orphans.known {
+            if let Child::Orphan { owner: None, told, .. } = child
+                && !std::mem::replace(told, true)
+                && let Ok(RawStat { comm, state: 'A'..='Y', .. }) = self.procfs.read_stat(*pid)
+            {
+                tracing::warn!(pid, comm, "an orphan whose origin is not known");
+            }
+        }
+    }
+
+    /// Which process an orphan comes from. Those that were `newborns` may have forked and ended before the engine was told of them.
+    fn owner_of(&self, stat: &RawStat, newborns: &[(u64, i32)]) -> Option<(u64, Relation)> {
+        let leader = newborns.iter().find(|(_, pid)| *pid == stat.session);
+        let leader = leader.map(|(serial, _)| serial).or_else(|| self.children.get(&stat.session));
+        if let Some(serial) = leader {
+            let group = stat.pgrp == stat.session;
+            return Some((*serial, if group { Relation::Group } else { Relation::Session }));
+        }
+        if let Some(serial) = self.on_terminal.filter(|_| stat.session == self.orphans.session) {
+            let group = stat.pgrp == nix::unistd::getpgrp().as_raw();
+            return Some((serial, if group { Relation::Group } else { Relation::Session }));
+        }
+        let mut orphans = self.orphans.known.iter();
+        let relative = orphans.find_map(|(pid, child)| match child {
+            Child::Orphan { session, owner, .. } => {
+                owner.filter(|_| *pid == stat.session || *session == stat.session)
+            }
+            Child::Helper => None,
+        });
+        if let Some((serial, _)) = relative {
+            return Some((serial, Relation::Session));
+        }
+        let mut stopped = self.records.iter().filter(|(_, record)| !record.met.is_empty());
+        let met = stopped.find(|(_, record)| {
+            record.met.get(&stat.pid) == Some(&stat.starttime)
+                || record.gone_leader() == Some(stat.session)
+        });
+        if let Some((serial, _)) = met {
+            return Some((*serial, Relation::Descendant));
+        }
+        self.infer_owner(stat.starttime, newborns).map(|serial| (serial, Relation::Inferred))
+    }
+
+    /// The only process that can have started one at `starttime`: nobody else that was there then has ended since, and nobody
+    /// else is there.
+    fn infer_owner(&self, starttime: u64, newborns: &[(u64, i32)]) -> Option<u64> {
+        if self.orphans.last_end >= starttime {
+            return None;
+        }
+        // One that the engine has yet to be told of may have started after the orphan, too.
+        let is_younger =
+            |pid: i32| self.procfs.read_stat(pid).is_ok_and(|made| made.starttime > starttime);
+        let older = newborns.iter().filter(|(_, pid)| !is_younger(*pid));
+        let mut suspects: HashSet<u64> = older.map(|(serial, _)| *serial).collect();
+        if suspects.len() > 1 {
+            return None;
+        }
+        for serial in self.children.values() {
+            let started = self.records.get(serial).and_then(|record| record.starttime);
+            if started.is_none_or(|started| started <= starttime) {
+                suspects.insert(*serial);
+            }
+            if suspects.len() > 1 {
+                return None;
+            }
+        }
+        for child in self.orphans.known.values() {
+            match child {
+                Child::Orphan { starttime: started, owner, .. } if *started <= starttime => {
+                    suspects.insert(owner.as_ref()?.0);
+                }
+                _ => {}
+            }
+        }
+        if suspects.len() == 1 { suspects.into_iter().next() } else { None }
+    }
+}

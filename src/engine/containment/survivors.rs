@@ -1,0 +1,87 @@
+//! Who outlives a process: its orphans, and their descendants.
+
+use std::collections::HashSet;
+
+use nix::errno::Errno;
+use nix::unistd::{Pid, getsid};
+
+use super::orphans::Child;
+use super::process_trees::ProcessTrees;
+use crate::engine::event::{Relation, Survivor, Survivors};
+use crate::engine::sys;
+
+/// How many survivors of one process are listed one by one.
+const LISTED: usize = 64;
+/// How many are counted.
+const COUNTED: usize = 4096;
+
+impl ProcessTrees {
+    /// Who has survived a process that has run: its orphans, and their descendants.
+    pub(super) fn find_survivors(&self, serial: u64) -> Survivors {
+        let unknown = self.may_have_others(serial);
+        let mut survivors = Survivors { unknown, ..Survivors::default() };
+        if self.orphans.known.is_empty() {
+            return survivors;
+        }
+        let how = |pid: &i32| match self.orphans.known.get(pid) {
+            Some(Child::Orphan { owner: Some((_, how)), .. }) => *how,
+            _ => Relation::Descendant,
+        };
+        let mut todo: Vec<(i32, Option<i32>)> =
+            self.orphans.of(serial).map(|pid| (pid, None)).collect();
+        let mut seen = HashSet::new();
+        while let Some((pid, parent)) = todo.pop() {
+            let Ok(stat) = self.procfs.read_stat(pid) else {
+                survivors.unknown |= is_there(pid);
+                continue;
+            };
+            let meant = parent.is_none_or(|parent| parent == stat.ppid);
+            if !meant || !seen.insert(pid) {
+                continue;
+            }
+            if seen.len() > COUNTED {
+                survivors.unknown = true;
+                break;
+            }
+            todo.extend(self.procfs.children(pid).into_iter().map(|child| (child, Some(pid))));
+            if matches!(stat.state, 'Z' | 'X') {
+                continue;
+            }
+            if survivors.listed.len() < LISTED {
+                let (comm, session) = (stat.comm, stat.session);
+                survivors.listed.push(Survivor { pid, comm, session, how: how(&pid) });
+            } else {
+                survivors.more += 1;
+            }
+        }
+        survivors.listed.sort_by_key(|survivor| survivor.pid);
+        survivors
+    }
+
+    /// Whether a process can have survivors that are not known to be its own: nobody saw all orphans, or there is one that it can have
+    /// started, and others as well.
+    fn may_have_others(&self, serial: u64) -> bool {
+        if self.orphans.list.is_none() || self.orphans.behind || !sys::takes_orphans() {
+            return true;
+        }
+        let started = self.records.get(&serial).and_then(|record| record.starttime);
+        let born = started.unwrap_or(0);
+        self.orphans.known.iter().any(|(pid, child)| match child {
+            Child::Orphan { starttime, owner: None, .. } => *starttime >= born && self.lives(*pid),
+            _ => false,
+        })
+    }
+
+    /// Whether a child of ours has not ended, as far as /proc shows it.
+    fn lives(&self, pid: i32) -> bool {
+        match self.procfs.read_stat(pid) {
+            Ok(stat) => !matches!(stat.state, 'Z' | 'X'),
+            Err(_) => is_there(pid),
+        }
+    }
+}
+
+/// Whether there is such a process, whatever /proc shows of it.
+fn is_there(pid: i32) -> bool {
+    getsid(Some(Pid::from_raw(pid))) != Err(Errno::ESRCH)
+}
