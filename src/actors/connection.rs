@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::messages::{
-    Ask, Delete, Shutdown, Signal, Start, Subscribe, SubscriberId, Unsubscribe, Update,
+    Ask, CommandProcess, Delete, Shutdown, Start, Subscribe, SubscriberId, Unsubscribe, Update,
 };
 use super::status::{LinkState, LinkStatus};
 use crate::config::{ConnectSettings, Secret};
@@ -62,7 +62,7 @@ pub struct Peers {
     /// Starts processes.
     pub start: Recipient<Start>,
     /// Signals them.
-    pub signal: Recipient<Signal>,
+    pub command: Recipient<CommandProcess>,
     /// Deletes them.
     pub delete: Recipient<Delete>,
     /// Shuts the agent down when the connection is given up.

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::EngineLink;
 use super::messages::Shutdown;
 use crate::clock::TimePoint;
-use crate::engine::{Event, StopOrder};
+use crate::engine::{Event, ProcessCommand};
 use crate::keeper::format::ProcessEntry;
 use crate::keeper::format::{
     AgentState, Decoder, KeeperSettings, Opening, ShutdownCommand, ToAgent, ToKeeper, VERSION,
@@ -414,12 +414,8 @@ impl EngineLink for KeeperLink {
         self.tell(ToKeeper::Launch(request));
     }
 
-    fn signal(&self, id: ProcId, signum: i32, ticket: u64) {
-        self.tell(ToKeeper::Signal { id, signum, ticket });
-    }
-
-    fn stop(&self, id: ProcId, order: StopOrder, ticket: u64) {
-        self.tell(ToKeeper::Stop { id, order, ticket });
+    fn command(&self, id: ProcId, command: ProcessCommand, ticket: u64) {
+        self.tell(ToKeeper::process(id, command, ticket));
     }
 
     fn forget(&self, id: ProcId) -> oneshot::Receiver<()> {

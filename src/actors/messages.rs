@@ -4,12 +4,11 @@ mod changes;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::{Message, Recipient};
 
 use super::supervisor::QuotaExceeded;
-use crate::engine::Event;
+use crate::engine::{Event, ProcessCommand};
 use crate::report::ProcessRecord;
 use crate::spec::{ProcId, Validated};
 pub use crate::wire::ShutdownState;
@@ -50,32 +49,20 @@ fn join(ids: &[ProcId]) -> String {
     ids.iter().map(ProcId::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// Send a signal to a process. Handled by the [`Supervisor`](super::supervisor::Supervisor).
+/// Do something to a process. Handled by the [`Supervisor`](super::supervisor::Supervisor). The
+/// answer comes when it is done; of a stop, when the first signal has been sent.
 #[derive(Message)]
-#[rtype(result = "Result<(), SignalError>")]
-pub struct Signal {
+#[rtype(result = "Result<(), CommandError>")]
+pub struct CommandProcess {
     /// The process.
     pub id: ProcId,
-    /// The signal's number.
-    pub signum: i32,
+    /// What to do to it.
+    pub command: ProcessCommand,
 }
 
-/// Stop a process: a signal, and the end of its whole tree if it has not ended when the grace is over. Handled by the
-/// [`Supervisor`](super::supervisor::Supervisor). The answer tells that the first signal has been sent.
-#[derive(Message)]
-#[rtype(result = "Result<(), SignalError>")]
-pub struct Stop {
-    /// The process.
-    pub id: ProcId,
-    /// The first signal's number; none: what its spec says, or SIGTERM.
-    pub signal: Option<i32>,
-    /// How long it has to end; none: what its spec says, or a default.
-    pub grace: Option<Duration>,
-}
-
-/// Why a signal was not sent.
+/// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
-pub enum SignalError {
+pub enum CommandError {
     /// There is no process of this ID.
     #[error("unknown process")]
     Unknown,

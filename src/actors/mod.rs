@@ -15,6 +15,7 @@
 //! Actors know each other as `Recipient`s, and the engine as a [`EngineLink`]: tests put probes there.
 
 pub mod connection;
+mod handle;
 pub mod keeper_link;
 pub mod lifecycle;
 pub mod messages;
@@ -25,9 +26,11 @@ pub mod signals;
 pub mod status;
 pub mod supervisor;
 
+pub use handle::{AgentEnding, Answer, Handle, Mailboxes};
+
 use tokio::sync::oneshot;
 
-use crate::engine::StopOrder;
+use crate::engine::ProcessCommand;
 use crate::spec::{ProcId, Validated};
 use messages::Shutdown;
 
@@ -35,10 +38,8 @@ use messages::Shutdown;
 pub trait EngineLink: Send + Sync {
     /// Starts every process of a request. See [`Engine::launch`](crate::engine::Engine::launch).
     fn launch(&self, request: Validated);
-    /// Sends a signal. See [`Engine::signal`](crate::engine::Engine::signal).
-    fn signal(&self, id: ProcId, signum: i32, ticket: u64);
-    /// Stops a process. See [`Engine::stop`](crate::engine::Engine::stop).
-    fn stop(&self, id: ProcId, order: StopOrder, ticket: u64);
+    /// Does something to a process. See [`Engine::command`](crate::engine::Engine::command).
+    fn command(&self, id: ProcId, command: ProcessCommand, ticket: u64);
     /// Drops an ended process. What is given back resolves when it is gone for good, whatever dies after that; it fails where nobody
     /// is left to tell, and then this agent ends. See [`Engine::forget`](crate::engine::Engine::forget).
     fn forget(&self, id: ProcId) -> oneshot::Receiver<()>;

@@ -11,9 +11,9 @@ use actix::{Actor, Context, Handler, Message, Recipient, ResponseFuture};
 use tokio::sync::oneshot;
 
 use super::EngineLink;
-use super::messages::{Changed, EngineEvent, SignalError};
+use super::messages::{Changed, CommandError, EngineEvent};
 use super::sampler::SamplingHandle;
-use crate::engine::{Event, StopFailure, StopOrder};
+use crate::engine::{Event, ProcessCommand, StopFailure};
 use crate::report::ProcessRecord;
 use crate::report::samples::SampleHistory;
 use crate::spec::{Identity, ProcId};
@@ -34,8 +34,8 @@ pub struct ProcessActor {
     record: Option<Arc<ProcessRecord>>,
     /// Who of its tree could not be signaled when it was stopped.
     stop_failures: Vec<StopFailure>,
-    /// Who waits for the outcome of a signal.
-    signals: HashMap<u64, oneshot::Sender<Result<(), SignalError>>>,
+    /// Who waits for the outcome of a command.
+    commands: HashMap<u64, oneshot::Sender<Result<(), CommandError>>>,
 }
 
 impl ProcessActor {
@@ -56,7 +56,7 @@ impl ProcessActor {
             ended: false,
             record: None,
             stop_failures: Vec::new(),
-            signals: HashMap::new(),
+            commands: HashMap::new(),
         }
     }
 
@@ -107,11 +107,11 @@ impl Handler<EngineEvent> for ProcessActor {
             // The launched process is what the shell sees.
             Event::Suspended { .. } => {}
             Event::Signaled { ticket, result, .. } => {
-                if let Some(waiting) = self.signals.remove(&ticket) {
+                if let Some(waiting) = self.commands.remove(&ticket) {
                     // Whoever asked may have gone.
                     let _ = waiting.send(result.map_err(|error| match error.raw_os_error() {
-                        Some(libc::ESRCH) => SignalError::Gone,
-                        _ => SignalError::Os(error),
+                        Some(libc::ESRCH) => CommandError::Gone,
+                        _ => CommandError::Os(error),
                     }));
                 }
             }
@@ -127,47 +127,29 @@ fn fresh_ticket() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Send this process a signal. Sent by the [`Supervisor`](super::supervisor::Supervisor).
+/// Do this to the process. Sent by the [`Supervisor`](super::supervisor::Supervisor).
 #[derive(Message)]
-#[rtype(result = "Result<(), SignalError>")]
-pub(super) struct SendSignal(pub(super) i32);
+#[rtype(result = "Result<(), CommandError>")]
+pub(super) struct Perform(pub(super) ProcessCommand);
 
-/// Stop this process. Sent by the [`Supervisor`](super::supervisor::Supervisor).
-#[derive(Message)]
-#[rtype(result = "Result<(), SignalError>")]
-pub(super) struct StopProcess(pub(super) StopOrder);
+impl Handler<Perform> for ProcessActor {
+    type Result = ResponseFuture<Result<(), CommandError>>;
 
-/// The outcome of a signal, once it is known.
-type Outcome = ResponseFuture<Result<(), SignalError>>;
-
-impl ProcessActor {
-    /// Has the engine signal the process, by a fresh ticket, and waits for the outcome.
-    fn send(&mut self, send: impl FnOnce(&dyn EngineLink, ProcId, u64)) -> Outcome {
+    /// Has the engine do it, by a fresh ticket, and waits for the outcome.
+    fn handle(&mut self, Perform(command): Perform, _: &mut Self::Context) -> Self::Result {
         if self.ended {
-            return Box::pin(std::future::ready(Err(SignalError::Gone)));
+            return Box::pin(std::future::ready(Err(CommandError::Gone)));
+        }
+        match command {
+            ProcessCommand::Signal(signum) => {
+                tracing::debug!(proc_id = %self.id, signum, "sending signal");
+            }
+            ProcessCommand::Stop(order) => tracing::debug!(proc_id = %self.id, ?order, "stopping"),
         }
         let ticket = fresh_ticket();
-        let (tell, told) = oneshot::channel();
-        self.signals.insert(ticket, tell);
-        send(&*self.engine, self.id.clone(), ticket);
-        Box::pin(async { told.await.unwrap_or(Err(SignalError::Gone)) })
-    }
-}
-
-impl Handler<SendSignal> for ProcessActor {
-    type Result = Outcome;
-
-    fn handle(&mut self, SendSignal(signum): SendSignal, _: &mut Self::Context) -> Self::Result {
-        tracing::debug!(proc_id = %self.id, signum, "sending signal");
-        self.send(|engine, id, ticket| engine.signal(id, signum, ticket))
-    }
-}
-
-impl Handler<StopProcess> for ProcessActor {
-    type Result = Outcome;
-
-    fn handle(&mut self, StopProcess(order): StopProcess, _: &mut Self::Context) -> Self::Result {
-        tracing::debug!(proc_id = %self.id, ?order, "stopping");
-        self.send(|engine, id, ticket| engine.stop(id, order, ticket))
+        let (reply, outcome) = oneshot::channel();
+        self.commands.insert(ticket, reply);
+        self.engine.command(self.id.clone(), command, ticket);
+        Box::pin(async { outcome.await.unwrap_or(Err(CommandError::Gone)) })
     }
 }

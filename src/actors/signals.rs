@@ -7,7 +7,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::messages::{Shutdown, Stop};
+use super::Handle;
+use super::messages::Shutdown;
+use crate::engine::{ProcessCommand, StopOrder};
 use crate::spec::ProcId;
 
 /// The actor.
@@ -63,7 +65,7 @@ impl ShutdownRequests {
 /// One process that runs in the foreground, and gets the signals that end this program otherwise.
 struct Foreground {
     id: ProcId,
-    stop: Recipient<Stop>,
+    actors: Handle,
     /// Whether it has got one; by the next it is killed.
     asked: bool,
 }
@@ -110,10 +112,10 @@ impl Signals {
     ///
     /// Only those count that the keeper gets. A terminal sends its own to both, and one must not pass for two; and where the process shares the terminal
     /// with us (`shared`), none of the terminal's is for us.
-    pub fn in_foreground(mut self, id: ProcId, stop: Recipient<Stop>, shared: bool) -> Self {
+    pub fn in_foreground(mut self, id: ProcId, actors: Handle, shared: bool) -> Self {
         let terminals = |order| signal_of(order).is_some() || (shared && order == Shutdown::Kill);
         self.listening.retain(|(_, order)| !terminals(*order));
-        self.foreground = Some(Foreground { id, stop, asked: false });
+        self.foreground = Some(Foreground { id, actors, asked: false });
         self
     }
 }
@@ -166,10 +168,11 @@ impl StreamHandler<Shutdown> for Signals {
             (Some(Foreground { asked: true, .. }), Some(_)) => {
                 self.supervisor.do_send(Shutdown::Kill);
             }
-            (Some(foreground), signal @ Some(_)) => {
+            (Some(foreground), signum @ Some(_)) => {
                 foreground.asked = true;
-                // That it has just ended is no error here.
-                foreground.stop.do_send(Stop { id: foreground.id.clone(), signal, grace: None });
+                let order = StopOrder { signum, ..StopOrder::default() };
+                let command = ProcessCommand::Stop(order);
+                foreground.actors.post_command(foreground.id.clone(), command);
             }
             _ => self.supervisor.do_send(order),
         }

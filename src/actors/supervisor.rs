@@ -3,7 +3,6 @@
 mod idempotent;
 mod progress;
 mod quota;
-mod stop;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Once};
@@ -21,12 +20,12 @@ use tokio::time::Instant;
 use super::EngineLink;
 use super::lifecycle::{Counts, EndWhen, Graces, Lifecycle, LifecycleStep};
 use super::messages::{
-    Announce, Changed, Delete, DeleteError, EngineEvent, Removed, ResumeShutdown, Shutdown,
-    ShutdownChanged, ShutdownState, Signal, SignalError, Start, StartError,
+    Announce, Changed, CommandError, CommandProcess, Delete, DeleteError, EngineEvent, Removed,
+    ResumeShutdown, Shutdown, ShutdownChanged, ShutdownState, Start, StartError,
 };
-use super::process::{ProcessActor, SendSignal, StopProcess};
+use super::process::{Perform, ProcessActor};
 use super::sampler::SamplingHandle;
-use crate::engine::{Captures, Event, StopOrder};
+use crate::engine::{Captures, Event, ProcessCommand, StopOrder};
 use crate::keeper::format::ProcessEntry;
 use crate::mem::shrink::Shrink;
 use crate::spec::{Identity, ProcId, SYSTEMD_UNAPPLIED, Validated};
@@ -283,7 +282,8 @@ impl Supervisor {
         for id in running.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
             if let Some(actor) = self.actor(&id) {
                 // That one has just ended is no error here.
-                actor.do_send(StopProcess(StopOrder { signum, grace: None, shutdown: true }));
+                let order = StopOrder { signum, grace: None, shutdown: true };
+                actor.do_send(Perform(ProcessCommand::Stop(order)));
             }
         }
     }
@@ -355,21 +355,25 @@ impl Handler<Start> for Supervisor {
     }
 }
 
-impl Handler<Signal> for Supervisor {
-    type Result = ResponseFuture<Result<(), SignalError>>;
+impl Handler<CommandProcess> for Supervisor {
+    type Result = ResponseFuture<Result<(), CommandError>>;
 
-    fn handle(&mut self, Signal { id, signum }: Signal, _: &mut Self::Context) -> Self::Result {
+    fn handle(
+        &mut self,
+        CommandProcess { id, command }: CommandProcess,
+        _: &mut Self::Context,
+    ) -> Self::Result {
         let sent = match self.processes.get(&id) {
-            None => Err(SignalError::Unknown),
-            Some(Owned { ended: true, .. }) => Err(SignalError::Gone),
+            None => Err(CommandError::Unknown),
+            Some(Owned { ended: true, .. }) => Err(CommandError::Gone),
             Some(_) => match self.actor(&id) {
-                Some(actor) => Ok(actor.send(SendSignal(signum))),
-                None => Err(SignalError::Unknown),
+                Some(actor) => Ok(actor.send(Perform(command))),
+                None => Err(CommandError::Unknown),
             },
         };
         Box::pin(async move {
             // The actor is closed only if it is lost to a bug right now, or deleted meanwhile.
-            sent?.await.unwrap_or(Err(SignalError::Gone))
+            sent?.await.unwrap_or(Err(CommandError::Gone))
         })
     }
 }

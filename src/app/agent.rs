@@ -6,6 +6,7 @@ use std::sync::Arc;
 use actix::Addr;
 use tokio::sync::oneshot;
 
+use crate::actors::Handle;
 use crate::actors::keeper_link::KeeperLink;
 use crate::actors::results::Results;
 use crate::actors::supervisor::Supervisor;
@@ -20,6 +21,7 @@ use crate::spec::ProcId;
 pub(super) struct Agent {
     pub(super) supervisor: Addr<Supervisor>,
     pub(super) results: Addr<Results>,
+    pub(super) actors: Handle,
     pub(super) link: Arc<KeeperLink>,
     /// The process that the user launched, and its parent.
     pub(super) launched: (u32, u32),

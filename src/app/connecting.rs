@@ -45,7 +45,7 @@ impl Agent {
         };
         let peers = connection::Peers {
             start: self.supervisor.clone().recipient(),
-            signal: self.supervisor.clone().recipient(),
+            command: self.supervisor.clone().recipient(),
             delete: self.supervisor.clone().recipient(),
             shutdown: self.supervisor.clone().recipient(),
             subscribe: self.results.clone().recipient(),

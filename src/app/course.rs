@@ -12,7 +12,6 @@ use tokio::time::{Duration, timeout};
 use crate::actors::EngineLink;
 use crate::actors::connection::{Connection, Finish, Outcome};
 use crate::actors::keeper_link::LinkError;
-use crate::actors::messages::{GetAll, GetOne};
 use crate::actors::supervisor::Ready;
 use crate::app::agent::{Agent, Ends};
 use crate::app::error::RunError;
@@ -48,7 +47,7 @@ impl Agent {
     ) -> Result<u8, RunError> {
         // INPUT's processes may take long to start.
         listening.hold_network(&self.link);
-        let progress = Progress::of(run, self.count, self.start, self.results.clone().recipient());
+        let progress = Progress::of(run, self.count, self.start, self.actors.clone());
         let lost = || Err(LinkError::Io(io::ErrorKind::UnexpectedEof.into()).into());
         let begun = async {
             self.await_input(run).await;
@@ -76,7 +75,7 @@ impl Agent {
     async fn await_input(&self, run: &Run) {
         for id in &self.input {
             // It waits for the start, whose outcome is in the results.
-            let _ = self.results.send(GetOne(id.clone())).await;
+            let _ = self.actors.get(id.clone()).await;
         }
         if run.input.is_some() {
             tracing::info!("started processes from specs");
@@ -117,7 +116,7 @@ impl Agent {
         let outcome = services.close().await;
         if run.exit && written.is_ok() {
             // Nobody asks for them any more; a later run on a lasting directory must not take them for its own.
-            for record in self.results.send(GetAll).await.unwrap_or_default() {
+            for record in self.actors.get_all().await.unwrap_or_default() {
                 // In order before the goodbye.
                 drop(self.link.forget(record.id.clone()));
             }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use actix_rt::task::JoinHandle;
 use futures_util::StreamExt;
 
-use crate::actors::messages::{GetAll, GetOne, Stop};
 use crate::app::agent::Agent;
 use crate::app::error::{RunError, STDOUT, system};
 use crate::cli::options::Run;
 use crate::cli::printing::{self, CLOSED_PIPE, Counted, Patient};
 use crate::cli::run_command::{EXIT_INTERNAL, Foreground, ResultTo, exit_of};
+use crate::engine::{ProcessCommand, StopOrder};
 use crate::keeper::ProgramExit;
 use crate::output::merge;
 use crate::report::ProcessRecord;
@@ -64,10 +64,10 @@ impl Agent {
         let Some(foreground) = run.foreground.as_ref().filter(|one| one.capture) else {
             return Copies::default();
         };
-        let record = self.results.send(GetOne(foreground.id.clone())).await.ok().flatten();
+        let record = self.actors.get(foreground.id.clone()).await.ok().flatten();
         let Some(record) = record else { return Copies::default() };
-        let blocks = merge(&record, &self.results.clone().recipient(), &Arc::default());
-        let (id, stop) = (record.id.clone(), self.supervisor.clone());
+        let blocks = merge(&record, &self.actors, &Arc::default());
+        let (id, actors) = (record.id.clone(), self.actors.clone());
         Copies(Some(actix_rt::spawn(async move {
             let mut failures = Failures::new();
             let mut blocks = std::pin::pin!(blocks);
@@ -85,8 +85,8 @@ impl Agent {
                 if let Err(error) = written {
                     failures.push((fd, error));
                     // Without us between, it would get that signal for it, and end: it might write for ever.
-                    let signal = Some(libc::SIGPIPE);
-                    stop.do_send(Stop { id: id.clone(), signal, grace: None });
+                    let order = StopOrder { signum: Some(libc::SIGPIPE), ..StopOrder::default() };
+                    actors.post_command(id.clone(), ProcessCommand::Stop(order));
                 }
             }
             Ok(failures)
@@ -96,7 +96,7 @@ impl Agent {
     /// Says why a process in the foreground was not started, and writes its result; returns how the program ends.
     pub(super) async fn tell_foreground(&self, run: &Run) -> (ProgramExit, Result<(), RunError>) {
         let Some(foreground) = &run.foreground else { return (ProgramExit::Code(0), Ok(())) };
-        let results = self.results.send(GetAll).await.unwrap_or_default();
+        let results = self.actors.get_all().await.unwrap_or_default();
         let record = results.iter().find(|record| record.id == foreground.id);
         let exit = record.map_or(ProgramExit::Code(EXIT_INTERNAL), |record| exit_of(record));
         let problems = problems(record);

@@ -8,12 +8,12 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use actix::Recipient;
 use actix_rt::task::JoinHandle;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::actors::messages::{GetProcessCounts, ProcessCounts};
+use crate::actors::Handle;
+use crate::actors::messages::ProcessCounts;
 use crate::cli::options::Run;
 use crate::clock::TimePoint;
 use crate::logging;
@@ -30,12 +30,7 @@ pub(super) struct Progress(Option<(JoinHandle<()>, Rc<RefCell<Line>>)>);
 
 impl Progress {
     /// Shows the progress of so many processes, where it can be seen and is wanted; else it costs nothing.
-    pub(super) fn of(
-        run: &Run,
-        count: usize,
-        start: TimePoint,
-        tally: Recipient<GetProcessCounts>,
-    ) -> Progress {
+    pub(super) fn of(run: &Run, count: usize, start: TimePoint, actors: Handle) -> Progress {
         let unwanted = std::env::var_os("NO_PROGRESS").is_some_and(|value| !value.is_empty());
         let wanted = run.progress && run.exit && run.foreground.is_none() && !unwanted;
         if !wanted || count < 2 || !logging::shares_terminal(&run.settings.log) {
@@ -49,7 +44,7 @@ impl Progress {
             loop {
                 ticks.tick().await;
                 // The results end with the agent.
-                let Ok(tally) = tally.send(GetProcessCounts).await else { return };
+                let Ok(tally) = actors.counts().await else { return };
                 let elapsed = TimePoint::now().seconds_since(start);
                 shared.borrow_mut().draw(&text(&tally, count, elapsed));
             }

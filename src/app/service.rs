@@ -65,20 +65,8 @@ impl Agent {
         let Listening { listeners, sockets, missing, .. } = listening;
         let socket = sockets.first().map(|socket| socket.path.clone());
         let status = Arc::new(self.status(settings, status, socket.clone()));
-        let results = &self.results;
         let service = http::Service {
-            start: self.supervisor.clone().recipient(),
-            signal: self.supervisor.clone().recipient(),
-            stop: self.supervisor.clone().recipient(),
-            delete: self.supervisor.clone().recipient(),
-            one: results.clone().recipient(),
-            all: results.clone().recipient(),
-            page: results.clone().recipient(),
-            snapshot: results.clone().recipient(),
-            changes: results.clone().recipient(),
-            end: results.clone().recipient(),
-            tally: results.clone().recipient(),
-            position: results.clone().recipient(),
+            actors: self.actors.clone(),
             context: Arc::clone(&self.context),
             policy: http_access::policy(
                 &settings.http,

@@ -11,6 +11,7 @@ use crate::actors::messages::{ResumeShutdown, Shutdown};
 use crate::actors::results::Results;
 use crate::actors::signals::Signals;
 use crate::actors::supervisor::{Supervisor, SupervisorOutputs};
+use crate::actors::{Handle, Mailboxes};
 use crate::app::agent::{Agent, Ends};
 use crate::app::error::{RunError, system};
 use crate::app::patience::{self, Patience};
@@ -50,7 +51,8 @@ pub(super) fn start(
     for (order, age) in memory.orders_by_age() {
         supervisor.do_send(ResumeShutdown { order: order.into(), age });
     }
-    let patience = handle_signals(run, &supervisor, orders)?;
+    let actors = Handle::from(Mailboxes::of(&supervisor, &results));
+    let patience = handle_signals(run, &supervisor, &actors, orders)?;
     // A level that was set holds until the program ends, also for an agent that follows.
     logging::set_level(memory.log_level);
     let printing = memory.printing;
@@ -58,6 +60,7 @@ pub(super) fn start(
     let agent = Agent {
         supervisor,
         results,
+        actors,
         link,
         launched,
         start,
@@ -123,6 +126,7 @@ fn supervise(
 fn handle_signals(
     run: &Run,
     supervisor: &Addr<Supervisor>,
+    actors: &Handle,
     orders: mpsc::UnboundedReceiver<Shutdown>,
 ) -> Result<Patience, RunError> {
     let signals =
@@ -130,10 +134,7 @@ fn handle_signals(
     let grace = run.foreground.as_ref().map(|one| one.grace);
     let patience = Patience::new(signals.orders(), patience::recent(grace));
     let signals = match &run.foreground {
-        Some(one) => {
-            let stop = supervisor.clone().recipient();
-            signals.in_foreground(one.id.clone(), stop, one.shares_terminal)
-        }
+        Some(one) => signals.in_foreground(one.id.clone(), actors.clone(), one.shares_terminal),
         None => signals,
     };
     signals.start();

@@ -4,7 +4,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::actors::messages::GetAll;
 use crate::app::agent::Agent;
 use crate::app::error::{RunError, STDOUT, system};
 use crate::app::patience::GivenUp;
@@ -19,7 +18,7 @@ impl Agent {
         if !run.print && run.output.is_none() {
             return Ok(());
         }
-        let results = self.results.send(GetAll).await.unwrap_or_default();
+        let results = self.actors.get_all().await.unwrap_or_default();
         let printed = if run.print { self.print(&results).await } else { Ok(()) };
         // A closed standard output must not cost the file.
         let saved = match &run.output {

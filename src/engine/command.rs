@@ -5,16 +5,30 @@ use crate::engine::event::Started;
 use crate::engine::stop::StopOrder;
 use crate::spec::{ProcId, Validated};
 
+/// A verb on one process, carried whole from a client to the driver: through HTTP or a dispatcher's
+/// request, the supervisor, the process's actor, the frame to the keeper, and the engine.
+///
+/// The outcome comes back the same way, as [`Event::Signaled`](super::Event::Signaled) with the
+/// ticket of the command. Starting and deleting are no such verbs: they make and remove the process
+/// that these act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessCommand {
+    /// Send this signal to the process alone.
+    Signal(i32),
+    /// Ask the process and its descendants to end, and kill them when its grace is over.
+    Stop(StopOrder),
+}
+
 /// What the engine can be told to do.
 pub(crate) enum Command {
     /// Start every process of a request. See [`Engine::launch`].
     Launch(Validated),
-    /// Send a signal. See [`Engine::signal`].
-    Signal {
+    /// Do something to one process. See [`Engine::command`].
+    Process {
         /// The process.
         id: ProcId,
-        /// The signal's number.
-        signum: i32,
+        /// What to do to it.
+        command: ProcessCommand,
         /// Comes back with the [`Event::Signaled`].
         ticket: u64,
     },
@@ -25,21 +39,12 @@ pub(crate) enum Command {
         /// The signal's number.
         signum: i32,
     },
-    /// Stop a process. See [`Engine::stop`].
-    Halt {
-        /// The process.
-        id: ProcId,
-        /// How.
-        order: StopOrder,
-        /// Comes back with the [`Event::Signaled`].
-        ticket: u64,
-    },
     /// Watch a process that an earlier engine has started. See [`Engine::adopt`].
     Adopt(Box<Started>),
     /// Stand still. See [`Engine::quiesce`].
     Quiesce(Quiesce),
     /// Drop all that is held of an ended process. See [`Engine::forget`].
     Forget(ProcId),
-    /// End the driver.
-    Stop,
+    /// End the driver. Its processes run on.
+    EndDriver,
 }

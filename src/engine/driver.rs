@@ -24,7 +24,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use crate::clock::TimePoint;
 use crate::engine::capture::{Captures, Truncation};
 use crate::engine::capture::{PieceLog, Store};
-use crate::engine::command::Command;
+use crate::engine::command::{Command, ProcessCommand};
 use crate::engine::containment::{Containment, LastUsage, ProcessTrees};
 use crate::engine::event::{Ended, Event, Resolved, Started, Survivors};
 use crate::engine::failpoints::{self, Call};
@@ -521,13 +521,12 @@ impl Driver {
     fn command(&mut self, command: Command) {
         match command {
             Command::Launch(request) => self.request(request),
-            Command::Signal { id, signum, ticket } => self.signal(&id, signum, ticket),
+            Command::Process { id, command, ticket } => self.process_command(&id, command, ticket),
             Command::SignalGroup { id, signum } => self.signal_whole_group(&id, signum),
-            Command::Halt { id, order, ticket } => self.stop(&id, order, ticket),
             Command::Adopt(started) => self.adopt(*started),
             Command::Quiesce(quiesce) => self.quiesce = Some(quiesce),
             Command::Forget(id) => self.forget(&id),
-            Command::Stop => self.stopped = true,
+            Command::EndDriver => self.stopped = true,
         }
     }
 
@@ -808,6 +807,13 @@ impl Driver {
             out_of_memory: exit.out_of_memory,
             resolved: process.resolved.clone(),
         })));
+    }
+
+    fn process_command(&mut self, id: &ProcId, command: ProcessCommand, ticket: u64) {
+        match command {
+            ProcessCommand::Signal(signum) => self.signal(id, signum, ticket),
+            ProcessCommand::Stop(order) => self.stop(id, order, ticket),
+        }
     }
 
     fn signal(&mut self, id: &ProcId, signum: i32, ticket: u64) {

@@ -4,12 +4,11 @@ use std::io;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use crate::engine::command::Command;
+use crate::engine::command::{Command, ProcessCommand};
 use crate::engine::driver::handover::{Handover, Quiesce};
 use crate::engine::event::{Event, Started};
 use crate::engine::mailbox::{DriverMessage, Mailbox};
 use crate::engine::options::EngineOptions;
-use crate::engine::stop::StopOrder;
 use crate::engine::{child, driver, permitted, sys};
 use crate::spec::{ProcId, Validated};
 
@@ -72,20 +71,16 @@ impl Engine {
         self.tell(Command::Launch(request));
     }
 
-    /// Sends a signal to a process; [`Event::Signaled`] with the same ticket tells the outcome.
-    pub fn signal(&self, id: ProcId, signum: i32, ticket: u64) {
-        self.tell(Command::Signal { id, signum, ticket });
+    /// Does something to a process. [`Event::Signaled`] with the same ticket reports the outcome: of a
+    /// signal once it is sent, of a stop once the process has been asked; that one's
+    /// [`Event::Ended`] reports the cause.
+    pub fn command(&self, id: ProcId, command: ProcessCommand, ticket: u64) {
+        self.tell(Command::Process { id, command, ticket });
     }
 
     /// Sends a signal to a process and its whole group. No event reports the outcome.
     pub fn signal_group(&self, id: ProcId, signum: i32) {
         self.tell(Command::SignalGroup { id, signum });
-    }
-
-    /// Stops a process: asks it, waits, kills it with all its descendants. [`Event::Signaled`] with the same ticket tells when it
-    /// has been asked; its [`Event::Ended`] tells the cause.
-    pub fn stop(&self, id: ProcId, order: StopOrder, ticket: u64) {
-        self.tell(Command::Halt { id, order, ticket });
     }
 
     /// Watches a process that an earlier engine, in a program that is gone, has started. What the kernel still tells of it is told at its
@@ -127,6 +122,6 @@ pub struct StillStarting;
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.tell(Command::Stop);
+        self.tell(Command::EndDriver);
     }
 }

@@ -41,6 +41,7 @@ pub use capture::{
     Capture, CaptureDirs, CaptureSize, Captures, Hash, Held, Loss, Part, Taken, Truncation, View,
 };
 pub(crate) use capture::{ask_for_files, held_file};
+pub use command::ProcessCommand;
 pub use driver::handover::{Handover, HandoverProcess, HandoverShared};
 pub use event::{Ended, Event, Relation, Resolved, Started, Survivor, Survivors};
 pub use failure::{Stage, StartFailure, StopFailure};

@@ -19,7 +19,7 @@ pub enum StopCause {
     Stopped,
 }
 
-/// What is asked of [`Engine::stop`](super::Engine::stop).
+/// How to stop a process: [`ProcessCommand::Stop`](super::ProcessCommand::Stop).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopOrder {
     /// The signal; none: that of the spec. SIGKILL kills the whole tree at once.

@@ -3,7 +3,6 @@
 //! Every such answer has the body `{"errors": [{"status": "409", "detail": "..."}]}`, one entry for each thing that is wrong. A
 //! detail may name what the client sent; it never holds a secret, for none is put into these types.
 
-use actix::MailboxError;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
@@ -13,7 +12,8 @@ use utoipa::ToSchema;
 use super::access::Refusal;
 use super::query::QueryError;
 use super::route::{Route, RouteError};
-use crate::actors::messages::{DeleteError, SignalError, StartError};
+use crate::actors::AgentEnding;
+use crate::actors::messages::{CommandError, DeleteError, StartError};
 use crate::actors::supervisor::QuotaExceeded;
 use crate::spec::{ProcId, SpecErrors};
 
@@ -80,12 +80,12 @@ pub(super) enum ApiError {
     UnknownSignal(String),
     /// The signal was not sent.
     #[error("{error}: {id}")]
-    Signal {
+    Command {
         /// The process.
         id: ProcId,
         /// Why.
         #[source]
-        error: SignalError,
+        error: CommandError,
     },
     /// The process was not deleted.
     #[error("{error}: {id}")]
@@ -175,8 +175,8 @@ pub(super) enum ApiError {
     Closed,
 }
 
-impl From<MailboxError> for ApiError {
-    fn from(_: MailboxError) -> Self {
+impl From<AgentEnding> for ApiError {
+    fn from(_: AgentEnding) -> Self {
         ApiError::Closed
     }
 }
@@ -308,13 +308,13 @@ impl ResponseError for ApiError {
             ApiError::UnknownProc(_) | ApiError::NotCaptured { .. } | ApiError::NoAsset(_) => {
                 StatusCode::NOT_FOUND
             }
-            ApiError::Signal { error, .. } => match error {
-                SignalError::Unknown => StatusCode::NOT_FOUND,
-                SignalError::Gone => StatusCode::CONFLICT,
-                SignalError::Os(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            ApiError::Command { error, .. } => match error {
+                CommandError::Unknown => StatusCode::NOT_FOUND,
+                CommandError::Gone => StatusCode::CONFLICT,
+                CommandError::Os(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                     StatusCode::FORBIDDEN
                 }
-                SignalError::Os(_) => StatusCode::INTERNAL_SERVER_ERROR,
+                CommandError::Os(_) => StatusCode::INTERNAL_SERVER_ERROR,
             },
             ApiError::Delete { error, .. } => match error {
                 DeleteError::Unknown => StatusCode::NOT_FOUND,
@@ -336,6 +336,7 @@ mod tests {
     use std::io;
 
     use super::*;
+    use crate::actors::AgentEnding;
     use crate::actors::messages::ShutdownState;
     use crate::http::route::Endpoint;
 
@@ -350,14 +351,14 @@ mod tests {
     #[test]
     fn statuses_and_texts() {
         let id = || ProcId::from("a/b");
-        let signal = |error| ApiError::Signal { id: id(), error };
+        let signal = |error| ApiError::Command { id: id(), error };
         let delete = |error| ApiError::Delete { id: id(), error };
-        let os = |errno| SignalError::Os(io::Error::from_raw_os_error(errno));
+        let os = |errno| CommandError::Os(io::Error::from_raw_os_error(errno));
         for (failure, status, detail) in [
             (ApiError::UnknownProc(id()), "404", "unknown process: a/b"),
             (ApiError::UnknownSignal("X".into()), "400", "unknown signal: X"),
-            (signal(SignalError::Unknown), "404", "unknown process: a/b"),
-            (signal(SignalError::Gone), "409", "no process: a/b"),
+            (signal(CommandError::Unknown), "404", "unknown process: a/b"),
+            (signal(CommandError::Gone), "409", "no process: a/b"),
             (
                 signal(os(libc::EPERM)),
                 "403",
@@ -385,7 +386,7 @@ mod tests {
                 "503",
                 "agent shutting down: idling",
             ),
-            (MailboxError::Closed.into(), "503", "agent shutting down"),
+            (AgentEnding.into(), "503", "agent shutting down"),
             (ApiError::BodyStalled(3), "408", "failed to read request body: nothing came for 3 s"),
             (ApiError::TooLarge(7), "413", "request body larger than 7 bytes (http.body_limit)"),
         ] {

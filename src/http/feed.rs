@@ -10,9 +10,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::server::Service;
-use crate::actors::messages::{
-    Change, ChangeKind, ChangesSince, Cursor, GetChanges, GetSnapshot, ShutdownState, Snapshot,
-};
+use crate::actors::messages::{Change, ChangeKind, ChangesSince, Cursor, ShutdownState, Snapshot};
 use crate::report::{OutputView, ProcessRecord, ResultContext, ResultStream};
 use crate::spec::ProcId;
 
@@ -119,12 +117,12 @@ impl Feed {
                 return Ok(None);
             }
             let Some(after) = self.cursor else {
-                let snapshot = self.service.snapshot.send(GetSnapshot).await;
+                let snapshot = self.service.actors.snapshot().await;
                 let Ok(snapshot) = snapshot else { return Ok(None) };
                 self.snapshot = Some((snapshot, 0));
                 continue;
             };
-            match self.service.changes.send(GetChanges { after, max: BATCH }).await {
+            match self.service.actors.changes_since(after, BATCH).await {
                 Ok(ChangesSince::Changes(changes)) => self.changes.extend(changes),
                 Ok(ChangesSince::Reset) => {
                     self.cursor = None;

@@ -29,7 +29,6 @@ use super::results_body::ResultsBody;
 use super::route::{Endpoint, Route};
 use super::server::{AppState, Service};
 use super::{disconnect, guard};
-use crate::actors::messages::GetOne;
 use crate::report::ProcessRecord;
 use crate::spec::ProcId;
 
@@ -83,7 +82,7 @@ impl RequestContext<'_> {
     }
 
     async fn find(&self, id: &ProcId) -> Result<Arc<ProcessRecord>, ApiError> {
-        let found = self.service().one.send(GetOne(id.clone())).await?;
+        let found = self.service().actors.get(id.clone()).await?;
         found.ok_or_else(|| ApiError::UnknownProc(id.clone()))
     }
 

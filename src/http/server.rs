@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use actix::Recipient;
 use actix_http::error::DispatchError;
 use actix_http::{HttpService, Request};
 use actix_server::Server;
@@ -31,10 +30,7 @@ use super::refusals::Refusals;
 use super::status::AgentStatus;
 use super::unauthenticated::{AcceptedConnection, Unauthenticated, UnauthenticatedLimits};
 use super::{handlers, response};
-use crate::actors::messages::{
-    AwaitEnd, Delete, GetAll, GetChanges, GetCursor, GetOne, GetPage, GetProcessCounts,
-    GetSnapshot, Signal, Start, Stop,
-};
+use crate::actors::Handle;
 use crate::net::tls_server::ServerTls;
 use crate::output::Watcher;
 use crate::report::ResultContext;
@@ -53,30 +49,8 @@ const SHUTDOWN_TIMEOUT: u64 = 1;
 /// What the HTTP service is made of. Cheap to clone.
 #[derive(Clone)]
 pub struct Service {
-    /// Who starts processes.
-    pub start: Recipient<Start>,
-    /// Who sends signals.
-    pub signal: Recipient<Signal>,
-    /// Who stops processes.
-    pub stop: Recipient<Stop>,
-    /// Who deletes processes.
-    pub delete: Recipient<Delete>,
-    /// Who knows the record of a process, and answers once it has started.
-    pub one: Recipient<GetOne>,
-    /// Who knows the records of all.
-    pub all: Recipient<GetAll>,
-    /// The same, by page.
-    pub page: Recipient<GetPage>,
-    /// The same, with the position of the last change.
-    pub snapshot: Recipient<GetSnapshot>,
-    /// Who knows every change.
-    pub changes: Recipient<GetChanges>,
-    /// Who tells of a process's end.
-    pub end: Recipient<AwaitEnd>,
-    /// Who knows how many there are.
-    pub tally: Recipient<GetProcessCounts>,
-    /// Who knows where the changes have come to.
-    pub position: Recipient<GetCursor>,
+    /// The actors, which know and do everything.
+    pub actors: Handle,
     /// Looks at running processes.
     pub context: Arc<ResultContext>,
     /// Who is let in.

@@ -13,7 +13,6 @@ use super::feed::Event;
 use super::query::{Query, QueryError};
 use super::server::Service;
 use super::status::{ConnectionInfo, Counts};
-use crate::actors::messages::{GetOne, GetProcessCounts};
 use crate::report;
 use crate::spec::ProcId;
 
@@ -77,10 +76,10 @@ struct Round<'a> {
 
 /// The figures as they are now; none where nobody is left to tell.
 pub(super) async fn look(service: &Service, wish: &StatsQuery) -> Option<Event> {
-    let tally = service.tally.send(GetProcessCounts).await.ok()?;
+    let tally = service.actors.counts().await.ok()?;
     let mut procs = IndexMap::new();
     for id in &wish.ids {
-        let record = service.one.send(GetOne(id.clone())).await.ok()?;
+        let record = service.actors.get(id.clone()).await.ok()?;
         if let Some(figures) = record.and_then(|record| record.stats(&service.context)) {
             procs.insert(id, figures);
         }

@@ -38,7 +38,8 @@ use crate::config::NEVER_INHERITED;
 use crate::engine::mailbox::Mailbox;
 use crate::engine::permitted;
 use crate::engine::{
-    Captures, Ended, Engine, EngineOptions, Event, FILTER, Handover, Inherited, StopOrder,
+    Captures, Ended, Engine, EngineOptions, Event, FILTER, Handover, Inherited, ProcessCommand,
+    StopOrder,
 };
 use crate::logging;
 use crate::mem::trim;
@@ -548,7 +549,7 @@ impl Keeper {
             let Some(engine) = &self.engine else { return };
             let order = StopOrder { signum: Some(libc::SIGKILL), ..StopOrder::default() };
             for record in running() {
-                engine.stop(record.id.clone(), order, 0);
+                engine.command(record.id.clone(), ProcessCommand::Stop(order), 0);
             }
         }
         let until = *self.kill_deadline.get_or_insert_with(|| Instant::now() + KILL_TIMEOUT);
@@ -601,16 +602,6 @@ impl Keeper {
                 self.hello(version, &settings, &opening, input);
             }
             ToKeeper::Launch(request) => self.launch(request),
-            ToKeeper::Signal { id, signum, ticket } => {
-                if let Some(engine) = &self.engine {
-                    engine.signal(id, signum, ticket);
-                }
-            }
-            ToKeeper::Stop { id, order, ticket } => {
-                if let Some(engine) = &self.engine {
-                    engine.stop(id, order, ticket);
-                }
-            }
             ToKeeper::Forget(id) => self.forget(id),
             ToKeeper::Remember(memory) => {
                 self.orders.retain(|order| !memory.orders.contains(&order.kept()));
@@ -635,6 +626,13 @@ impl Keeper {
             ToKeeper::Failed { message } => self.agent_not_ready(Some(&message)),
             ToKeeper::Bye { code, signal } => {
                 self.goodbye(signal.map_or(ProgramExit::Code(code), ProgramExit::Signal));
+            }
+            verb => {
+                if let (Some(engine), Some((id, command, ticket))) =
+                    (&self.engine, verb.into_process_command())
+                {
+                    engine.command(id, command, ticket);
+                }
             }
         }
     }

@@ -5,13 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::Recipient;
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 
 use super::BLOCK;
 use super::watcher::{Watch, Watcher};
-use crate::actors::messages::AwaitEnd;
+use crate::actors::Handle;
 use crate::engine::{Capture, Captures, Held, Loss};
 use crate::report::ProcessRecord;
 use crate::report::utf8::boundary;
@@ -46,7 +45,7 @@ pub(crate) struct Follower {
 }
 
 /// What to follow, and how.
-pub(crate) struct Wish {
+pub(crate) struct FollowOptions {
     pub(crate) fd: FdName,
     /// The first byte that is wanted.
     pub(crate) from: u64,
@@ -57,12 +56,12 @@ impl Follower {
     /// Follows a capture of a process; `closed` ends when the reader has gone away.
     pub(crate) fn new(
         record: &ProcessRecord,
-        wish: Wish,
-        end: &Recipient<AwaitEnd>,
+        options: FollowOptions,
+        actors: &Handle,
         watcher: &Arc<Watcher>,
         closed: Closed,
     ) -> Follower {
-        let Wish { fd, from, chars } = wish;
+        let FollowOptions { fd, from, chars } = options;
         let capture = record.captures.get(fd);
         let length = capture.filter(|_| !record.is_running()).map(|capture| capture.len());
         let growing = length.is_none();
@@ -70,7 +69,7 @@ impl Follower {
         // Watched before it is first read: nothing falls between.
         let watch = held.as_ref().filter(|_| growing);
         let watch = watch.and_then(|held| watcher.watch(&held.path()).ok());
-        let end = end.send(AwaitEnd(record.id.clone()));
+        let end = actors.await_end(record.id.clone());
         Follower {
             _held: held,
             captures: Arc::clone(&record.captures),

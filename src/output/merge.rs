@@ -6,14 +6,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::Recipient;
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use futures_util::future::select_all;
 
 use super::BLOCK;
 use super::watcher::{Watch, Watcher};
-use crate::actors::messages::AwaitEnd;
+use crate::actors::Handle;
 use crate::engine::{Captures, Held, Part, Taken};
 use crate::report::ProcessRecord;
 use crate::spec::FdName;
@@ -44,14 +43,14 @@ struct Merge {
 /// The captured output of a process, all fds together, in blocks, each of one fd. The captures must have pieces.
 pub fn merge(
     record: &ProcessRecord,
-    end: &Recipient<AwaitEnd>,
+    actors: &Handle,
     watcher: &Arc<Watcher>,
 ) -> impl Stream<Item = io::Result<(FdName, Bytes)>> + use<> {
     let captured = || record.captures.iter().filter_map(|(_, capture)| capture);
     let held: Vec<Arc<Held>> = captured().filter_map(|one| one.hold().ok()).collect();
     // Watched before they are first read: nothing falls between.
     let watches = held.iter().filter_map(|held| watcher.watch(&held.path()).ok()).collect();
-    let end = end.send(AwaitEnd(record.id.clone()));
+    let end = actors.await_end(record.id.clone());
     let merge = Merge {
         _held: held,
         captures: Arc::clone(&record.captures),

@@ -8,7 +8,9 @@ mod unknown;
 use crate::support::engine::*;
 use crate::support::process::is_running;
 use crate::support::wait::{DEADLINE, eventually};
-use procstar::engine::{Engine, Relation, Stage, StopCause, StopOrder, become_subreaper};
+use procstar::engine::{
+    Engine, ProcessCommand, Relation, Stage, StopCause, StopOrder, become_subreaper,
+};
 use procstar::procfs::ProcFs;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -37,7 +39,7 @@ fn within(seconds: f64) -> StopOrder {
 }
 
 fn stop(rig: &mut Rig, id: &str, order: StopOrder, ticket: u64) -> std::io::Result<()> {
-    rig.engine.stop(id.into(), order, ticket);
+    rig.engine.command(id.into(), ProcessCommand::Stop(order), ticket);
     rig.until("the outcome", |rig| rig.signaled.contains_key(&ticket));
     rig.signaled.remove(&ticket).unwrap()
 }

@@ -2,7 +2,7 @@
 
 use crate::support::engine::*;
 use crate::support::wait::{DEADLINE, eventually};
-use procstar::engine::{Ended, Inherited, Stage, Truncation};
+use procstar::engine::{Ended, Inherited, ProcessCommand, Stage, Truncation};
 use proptest::prelude::*;
 use serde_json::json;
 use std::sync::Arc;
@@ -537,12 +537,12 @@ fn signals() {
     let mut rig = Rig::new(options());
     rig.launch(json!({"a": {"argv": ["/bin/sleep", "100"]}}));
     rig.pid("a");
-    rig.engine.signal("a".into(), 0, 1);
-    rig.engine.signal("a".into(), 999, 2);
-    rig.engine.signal("b".into(), 15, 3);
-    rig.engine.signal("a".into(), libc::SIGUSR2, 4);
+    rig.engine.command("a".into(), ProcessCommand::Signal(0), 1);
+    rig.engine.command("a".into(), ProcessCommand::Signal(999), 2);
+    rig.engine.command("b".into(), ProcessCommand::Signal(15), 3);
+    rig.engine.command("a".into(), ProcessCommand::Signal(libc::SIGUSR2), 4);
     assert_eq!(rig.end("a").status, libc::SIGUSR2);
-    rig.engine.signal("a".into(), 15, 5);
+    rig.engine.command("a".into(), ProcessCommand::Signal(15), 5);
     rig.until("five answers", |rig| rig.signaled.len() == 5);
     let errno = |ticket| rig.signaled[&ticket].as_ref().err().map(|e| e.raw_os_error().unwrap());
     assert_eq!(
@@ -569,7 +569,7 @@ fn a_blocked_set_up_holds_nobody_else_and_can_be_killed() {
     rig.launch(json!({"free": sh("echo free", captured("memory"))}));
     assert_eq!(text(rig.end("free"), "stdout"), "free\n");
     rig.until("twelve reported as running", |rig| rig.started.len() == 13);
-    rig.engine.signal("0".into(), libc::SIGTERM, 1);
+    rig.engine.command("0".into(), ProcessCommand::Signal(libc::SIGTERM), 1);
     let ended = rig.end("0");
     assert_eq!(ended.failures[0].stage, Stage::Setup);
     for i in 1..12 {
@@ -592,7 +592,7 @@ fn nothing_is_left_of_forgotten_processes() {
             rig.engine.forget(id.as_str().into());
         }
         // An answer to a later command: the engine has come past the earlier ones.
-        rig.engine.signal("none".into(), 0, 1);
+        rig.engine.command("none".into(), ProcessCommand::Signal(0), 1);
         rig.signaled.clear();
         rig.until("the engine", |rig| !rig.signaled.is_empty());
     };
@@ -654,7 +654,7 @@ fn a_signal_reaches_a_process_that_waits_for_its_turn() {
     // Most of them are not even planned yet; SIGQUIT is held until a child has come through its set-up.
     for (ticket, id) in (0..).zip(&ids) {
         let signum = if ticket % 2 == 0 { libc::SIGKILL } else { libc::SIGQUIT };
-        rig.engine.signal(id.as_str().into(), signum, ticket);
+        rig.engine.command(id.as_str().into(), ProcessCommand::Signal(signum), ticket);
     }
     rig.until("every answer and end", |rig| rig.signaled.len() == 200 && rig.ended.len() == 200);
     for (ticket, id) in (0..).zip(&ids) {
@@ -729,7 +729,7 @@ fn a_traced_process_is_waited_for_without_haste() {
     let mut seized = [0];
     nix::unistd::read(&told, &mut seized).unwrap();
     if seized == [1] {
-        rig.engine.signal("a".into(), libc::SIGKILL, 1);
+        rig.engine.command("a".into(), ProcessCommand::Signal(libc::SIGKILL), 1);
         let stat = format!("/proc/{pid}/stat");
         eventually("the zombie", || std::fs::read_to_string(&stat).unwrap().contains(") Z "));
         // While the engine looks ten times, it takes next to no CPU.
@@ -741,7 +741,7 @@ fn a_traced_process_is_waited_for_without_haste() {
     }
     // SAFETY: plain system call, on a process of this test.
     unsafe { libc::kill(tracer, libc::SIGKILL) };
-    rig.engine.signal("a".into(), libc::SIGKILL, 2);
+    rig.engine.command("a".into(), ProcessCommand::Signal(libc::SIGKILL), 2);
     assert_eq!(rig.end("a").status, libc::SIGKILL);
     // SAFETY: no status is asked for.
     unsafe { libc::waitpid(tracer, std::ptr::null_mut(), 0) };

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 
 use actix::{Actor, Addr, Arbiter, ArbiterHandle, System};
+use procstar::actors::Mailboxes;
 use procstar::actors::results::Results;
 use procstar::config::LogLevel;
 use procstar::engine::{CaptureDirs, EngineOptions};
@@ -78,18 +79,7 @@ impl World {
                 let options = EngineOptions { places, setup_patience: DEADLINE, ..options() };
                 let mock = Mock::start(options, results.clone());
                 let service = Service {
-                    start: mock.clone().recipient(),
-                    signal: mock.clone().recipient(),
-                    delete: mock.clone().recipient(),
-                    stop: mock.clone().recipient(),
-                    one: results.clone().recipient(),
-                    all: results.clone().recipient(),
-                    page: results.clone().recipient(),
-                    snapshot: results.clone().recipient(),
-                    changes: results.clone().recipient(),
-                    end: results.clone().recipient(),
-                    tally: results.clone().recipient(),
-                    position: results.clone().recipient(),
+                    actors: Mailboxes::of(&mock, &results).into(),
                     context: Arc::new(ResultContext::new(ProcReader::default())),
                     policy,
                     status: Arc::new(AgentStatus::default()),

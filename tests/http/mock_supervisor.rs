@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use actix::{Actor, ActorContext, Addr, Context, Handler, Message, ResponseFuture};
 use procstar::actors::messages::{
-    Announce, Changed, Delete, DeleteError, EngineEvent, Removed, ShutdownState, Signal,
-    SignalError, Start, StartError, Stop,
+    Announce, Changed, CommandError, CommandProcess, Delete, DeleteError, EngineEvent, Removed,
+    Shutdown, ShutdownState, Start, StartError,
 };
 use procstar::actors::results::Results;
-use procstar::engine::{Engine, Event};
+use procstar::engine::{Engine, Event, ProcessCommand};
 use procstar::report::ProcessRecord;
 use procstar::spec::ProcId;
 use tokio::sync::oneshot;
@@ -69,7 +69,7 @@ impl Handler<Die> for Mock {
     fn handle(&mut self, _: Die, ctx: &mut Self::Context) {
         for (id, record) in &self.procs {
             if record.as_ref().is_some_and(|record| record.is_running()) {
-                self.engine.signal(id.clone(), libc::SIGKILL, 0);
+                self.engine.command(id.clone(), ProcessCommand::Signal(libc::SIGKILL), 0);
             }
         }
         ctx.stop();
@@ -112,27 +112,33 @@ impl Handler<Start> for Mock {
     }
 }
 
-impl Handler<Signal> for Mock {
-    type Result = ResponseFuture<Result<(), SignalError>>;
+/// The grace is not over in any test here: what follows from it is the supervisor's.
+impl Handler<CommandProcess> for Mock {
+    type Result = ResponseFuture<Result<(), CommandError>>;
 
-    fn handle(&mut self, Signal { id, signum }: Signal, _: &mut Self::Context) -> Self::Result {
-        let refused = |errno| Err(SignalError::Os(io::Error::from_raw_os_error(errno)));
+    fn handle(&mut self, message: CommandProcess, _: &mut Self::Context) -> Self::Result {
+        let CommandProcess { id, command } = message;
+        let signum = match command {
+            ProcessCommand::Signal(signum) => signum,
+            ProcessCommand::Stop(order) => order.signum.unwrap_or(libc::SIGTERM),
+        };
+        let refused = |errno| Err(CommandError::Os(io::Error::from_raw_os_error(errno)));
         let outcome = match (id.as_str(), self.find(&id)) {
             (FORBIDDEN, _) => refused(libc::EPERM),
             (BROKEN, _) => refused(libc::EINVAL),
-            (_, None) => Err(SignalError::Unknown),
-            (_, Some(Some(record))) if !record.is_running() => Err(SignalError::Gone),
+            (_, None) => Err(CommandError::Unknown),
+            (_, Some(Some(record))) if !record.is_running() => Err(CommandError::Gone),
             _ => Ok(()),
         };
         let (reply, result) = oneshot::channel();
         if outcome.is_ok() {
             let ticket = self.tickets.len() as u64 + 1;
             self.tickets.insert(ticket, reply);
-            self.engine.signal(id, signum, ticket);
+            self.engine.command(id, ProcessCommand::Signal(signum), ticket);
         }
         Box::pin(async move {
             outcome?;
-            result.await.unwrap().map_err(SignalError::Os)
+            result.await.unwrap().map_err(CommandError::Os)
         })
     }
 }
@@ -154,11 +160,10 @@ impl Handler<Delete> for Mock {
     }
 }
 
-/// The grace is not over in any test here: what follows from it is the supervisor's.
-impl Handler<Stop> for Mock {
-    type Result = ResponseFuture<Result<(), SignalError>>;
+impl Handler<Shutdown> for Mock {
+    type Result = ();
 
-    fn handle(&mut self, Stop { id, signal, .. }: Stop, ctx: &mut Self::Context) -> Self::Result {
-        self.handle(Signal { id, signum: signal.unwrap_or(libc::SIGTERM) }, ctx)
+    fn handle(&mut self, _: Shutdown, _: &mut Self::Context) {
+        unreachable!("no request over HTTP ends the agent");
     }
 }

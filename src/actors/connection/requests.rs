@@ -5,7 +5,10 @@ use bytes::Bytes;
 
 use super::Connection;
 use super::session::Asked;
-use crate::actors::messages::{Ask, Delete, DeleteError, Question, Signal, SignalError, Start};
+use crate::actors::messages::{
+    Ask, CommandError, CommandProcess, Delete, DeleteError, Question, Start,
+};
+use crate::engine::ProcessCommand;
 use crate::spec::{self, ProcId};
 use crate::wire::{self, Parsed, Request, StartOptions, outgoing as message};
 
@@ -40,7 +43,7 @@ impl Connection {
                     self.ask(Question::Record(id.clone()), Asked::Result(id));
                 }
                 Request::Signal { proc_id, signum } => {
-                    self.signal(raw.clone(), Signal { id: proc_id.into(), signum }, ctx);
+                    self.command(raw.clone(), proc_id.into(), ProcessCommand::Signal(signum), ctx);
                 }
                 Request::FdData { proc_id, fd, start, stop } => {
                     let proc_id = ProcId::from(proc_id);
@@ -93,12 +96,17 @@ impl Connection {
         });
     }
 
-    fn signal(&mut self, raw: Bytes, signal: Signal, ctx: &mut Context<Self>) {
-        let id = signal.id.clone();
-        let sent = self.peers.signal.send(signal);
-        self.then(sent, ctx, move |connection, result, ctx| match result {
+    fn command(
+        &mut self,
+        raw: Bytes,
+        id: ProcId,
+        command: ProcessCommand,
+        ctx: &mut Context<Self>,
+    ) {
+        let done = self.peers.command.send(CommandProcess { id: id.clone(), command });
+        self.then(done, ctx, move |connection, result, ctx| match result {
             Ok(Ok(())) => {}
-            Ok(Err(SignalError::Unknown)) => connection.unknown(&id),
+            Ok(Err(CommandError::Unknown)) => connection.unknown(&id),
             Ok(Err(error)) => connection.refuse(&raw, &error.to_string(), ctx),
             Err(_) => connection.refuse(&raw, NO_ANSWER, ctx),
         });

@@ -22,7 +22,7 @@ use crate::http::output::Output;
 use crate::http::preconditions::range_holds;
 use crate::http::query::Query;
 use crate::http::range::{ByteRange, byte_range};
-use crate::output::follow::{Closed, Follower, Wish};
+use crate::output::follow::{Closed, FollowOptions, Follower};
 use crate::report::ProcessRecord;
 use crate::spec::{FdName, ProcId};
 
@@ -251,12 +251,12 @@ pub(super) async fn follow(
     if ctx.head {
         return Ok(answer.body(unsent()));
     }
-    let wish = Wish { fd, from, chars };
+    let options = FollowOptions { fd, from, chars };
     let closed: Closed = match guard::connection(ctx.request) {
         Some(connection) => Box::pin(closed(connection)),
         None => Box::pin(std::future::pending()),
     };
     let watcher = Arc::clone(&ctx.state.watcher);
-    let follower = Follower::new(&record, wish, &ctx.service().end, &watcher, closed);
+    let follower = Follower::new(&record, options, &ctx.service().actors, &watcher, closed);
     Ok(answer.streaming(follower.stream()))
 }

@@ -11,10 +11,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{RequestContext, STOP_BODY, data, unless_gone};
-use crate::actors::messages::{
-    AwaitEnd, Cursor, Delete, GetAll, GetOne, GetPage, Page, Signal, SignalError, Start, Stop,
-};
+use crate::actors::messages::{Cursor, Page};
 use crate::clock::TimePoint;
+use crate::engine::{ProcessCommand, StopOrder};
 use crate::http::error::{ApiError, Errors, Problem};
 use crate::http::openapi::{
     EmptyAnswer, NamedAnswer, OutputShown, ProcState, ProcsAnswer, SpecsBody,
@@ -70,7 +69,7 @@ pub(super) async fn list(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiEr
     let context = Arc::clone(&ctx.service().context);
     let results = match listing.limit {
         None => {
-            let mut procs = ctx.service().all.send(GetAll).await?;
+            let mut procs = ctx.service().actors.get_all().await?;
             procs.retain(|record| listing.filter.admits(record, now));
             ResultsBody::new(procs, context, listing.output)
         }
@@ -92,7 +91,7 @@ async fn page(
     let mut found: Vec<(Cursor, Arc<ProcessRecord>)> = Vec::new();
     let mut after = listing.cursor;
     loop {
-        let page = ctx.service().page.send(GetPage { after, max: BATCH }).await?;
+        let page = ctx.service().actors.get_page(after, BATCH).await?;
         let Page { procs, next } = page.ok_or(ApiError::OldCursor)?;
         found.extend(procs.into_iter().filter(|(_, record)| listing.filter.admits(record, now)));
         if found.len() > limit {
@@ -162,7 +161,7 @@ async fn ended(
         }
     };
     tokio::select! {
-        ended = ctx.service().end.send(AwaitEnd(id.clone())) => {
+        ended = ctx.service().actors.await_end(id.clone()) => {
             ended?.ok_or_else(|| ApiError::UnknownProc(id.clone()))
         }
         () = tokio::time::sleep(wait) => ctx.find(id).await,
@@ -202,11 +201,11 @@ pub(super) async fn start(
     let service = ctx.service();
     let specs = request_body::read(ctx.headers(), payload, service.limits.body).await?;
     let ids: Vec<ProcId> = specs.procs.keys().cloned().collect();
-    service.start.send(Start(specs)).await??;
+    service.actors.start(specs).await??;
     let started = async {
         for id in &ids {
             // None where it has been deleted already: it has been started before that.
-            service.one.send(GetOne(id.clone())).await?;
+            service.actors.get(id.clone()).await?;
         }
         Ok(())
     };
@@ -240,7 +239,7 @@ pub(super) async fn delete(
             return Err(ApiError::Precondition);
         }
     }
-    let deleted = ctx.service().delete.send(Delete(id.clone())).await?;
+    let deleted = ctx.service().actors.delete(id.clone()).await?;
     deleted.map_err(|error| ApiError::Delete { id: id.clone(), error })?;
     data(ctx, Nothing {})
 }
@@ -271,13 +270,13 @@ pub(super) async fn prune(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiE
     let now = TimePoint::now();
     let (mut deleted, mut after) = (Vec::new(), None);
     loop {
-        let page = ctx.service().page.send(GetPage { after, max: BATCH }).await?;
+        let page = ctx.service().actors.get_page(after, BATCH).await?;
         let Page { procs, next } = page.ok_or(ApiError::OldCursor)?;
         let ended = procs.into_iter().filter(|(_, record)| !record.is_running());
         let meant = ended.filter(|(_, record)| filter.admits(record, now));
         let ids: Vec<ProcId> = meant.map(|(_, record)| record.id.clone()).collect();
         let delete = |id: ProcId| async {
-            let outcome = ctx.service().delete.send(Delete(id.clone())).await?;
+            let outcome = ctx.service().actors.delete(id.clone()).await?;
             // Another client may have been faster.
             Ok::<_, ApiError>(outcome.ok().map(|()| id))
         };
@@ -356,8 +355,8 @@ pub(super) async fn stop(
         (0.0..=longest).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
     };
     let grace = grace.map(|grace| seconds(grace).ok_or(ApiError::Grace(grace))).transpose()?;
-    let stopped = ctx.service().stop.send(Stop { id: id.clone(), signal, grace }).await?;
-    sent(ctx, id, stopped)
+    let order = StopOrder { signum: signal, grace, shutdown: false };
+    command(ctx, id, ProcessCommand::Stop(order)).await
 }
 
 /// Sends a process a signal.
@@ -384,14 +383,16 @@ pub(super) async fn signal(
     signal: &str,
 ) -> Result<HttpResponse, ApiError> {
     let signum = signal_number(signal).ok_or_else(|| ApiError::UnknownSignal(signal.to_owned()))?;
-    sent(ctx, id, ctx.service().signal.send(Signal { id: id.clone(), signum }).await?)
+    command(ctx, id, ProcessCommand::Signal(signum)).await
 }
 
-fn sent(
+/// Does something to a process, and answers when it is done.
+async fn command(
     ctx: &RequestContext<'_>,
     id: &ProcId,
-    outcome: Result<(), SignalError>,
+    command: ProcessCommand,
 ) -> Result<HttpResponse, ApiError> {
-    outcome.map_err(|error| ApiError::Signal { id: id.clone(), error })?;
+    let outcome = ctx.service().actors.command(id.clone(), command).await?;
+    outcome.map_err(|error| ApiError::Command { id: id.clone(), error })?;
     data(ctx, Nothing {})
 }

@@ -6,7 +6,7 @@ use actix_web::http::header;
 use bytes::Bytes;
 
 use super::{RequestContext, data};
-use crate::actors::messages::{GetCursor, GetProcessCounts, ProcessCounts};
+use crate::actors::messages::ProcessCounts;
 use crate::http::error::{ApiError, Errors, JSON, Problem};
 use crate::http::log_level::{Levels, LogLevelBody, SetLevel};
 use crate::http::openapi::{AgentAnswer, LogLevelAnswer};
@@ -17,7 +17,7 @@ pub(super) const LEVEL_BODY: u64 = 1024;
 
 async fn tally(ctx: &RequestContext<'_>) -> Result<ProcessCounts, ApiError> {
     ctx.no_query()?;
-    Ok(ctx.service().tally.send(GetProcessCounts).await?)
+    Ok(ctx.service().actors.counts().await?)
 }
 
 /// Who the agent is, and how it is.
@@ -33,7 +33,7 @@ async fn tally(ctx: &RequestContext<'_>) -> Result<ProcessCounts, ApiError> {
 )]
 pub(super) async fn agent(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
     // First: what happens between the two is then told to whoever goes on from here.
-    let cursor = ctx.service().position.send(GetCursor).await?;
+    let cursor = ctx.service().actors.cursor().await?;
     let tally = tally(ctx).await?;
     data(ctx, ctx.service().status.body(&tally, cursor))
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AgentState, KeeperSettings, Opening, ProcessEntry, ShutdownCommand};
 use crate::clock::TimePoint;
-use crate::engine::{Ended, Started, StopFailure, StopOrder};
+use crate::engine::{Ended, ProcessCommand, Started, StopFailure, StopOrder};
 use crate::keeper::listeners::{Address, FileId, MissingListener};
 use crate::keeper::meaning::Mode;
 use crate::path_bytes;
@@ -37,7 +37,7 @@ pub enum ToKeeper {
     },
     /// Start processes. See [`Engine::launch`](crate::engine::Engine::launch).
     Launch(Validated),
-    /// Send a signal. See [`Engine::signal`](crate::engine::Engine::signal).
+    /// Send a signal. See [`ProcessCommand::Signal`].
     Signal {
         /// The process.
         id: ProcId,
@@ -58,7 +58,7 @@ pub enum ToKeeper {
         #[serde(default)]
         signal: Option<i32>,
     },
-    /// Stop a process. See [`Engine::stop`](crate::engine::Engine::stop).
+    /// Stop a process. See [`ProcessCommand::Stop`].
     Stop {
         /// The process.
         id: ProcId,
@@ -102,6 +102,28 @@ pub enum ToKeeper {
 }
 
 impl ToKeeper {
+    /// The message that carries a verb on one process. With [`into_process_command`] this is the one
+    /// place that knows which: a new verb gets its variant here, at the end.
+    ///
+    /// [`into_process_command`]: Self::into_process_command
+    pub fn process(id: ProcId, command: ProcessCommand, ticket: u64) -> ToKeeper {
+        match command {
+            ProcessCommand::Signal(signum) => ToKeeper::Signal { id, signum, ticket },
+            ProcessCommand::Stop(order) => ToKeeper::Stop { id, order, ticket },
+        }
+    }
+
+    /// The verb on one process that this message carries, if it carries one, and its ticket.
+    pub fn into_process_command(self) -> Option<(ProcId, ProcessCommand, u64)> {
+        match self {
+            ToKeeper::Signal { id, signum, ticket } => {
+                Some((id, ProcessCommand::Signal(signum), ticket))
+            }
+            ToKeeper::Stop { id, order, ticket } => Some((id, ProcessCommand::Stop(order), ticket)),
+            _ => None,
+        }
+    }
+
     /// Whether it may come before the introduction.
     pub(in crate::keeper) fn may_come_first(&self) -> bool {
         matches!(

@@ -4,6 +4,7 @@ use super::super::instance::Instance;
 use super::super::meaning::{Meaning, ends_before_start, meaning};
 use super::super::signals::{ProgramExit, Received};
 use super::Keeper;
+use crate::engine::ProcessCommand;
 
 impl Keeper {
     /// Takes the signals that have come.
@@ -60,7 +61,7 @@ impl Keeper {
                 engine.signal_group(record.id.clone(), signal.signum);
             } else {
                 // No agent waits for the outcome: that it has just ended is no error here.
-                engine.signal(record.id.clone(), signal.signum, 0);
+                engine.command(record.id.clone(), ProcessCommand::Signal(signal.signum), 0);
             }
         }
     }

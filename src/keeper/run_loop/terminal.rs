@@ -3,6 +3,7 @@
 use super::super::job::{JobSignal, TerminalJob};
 use super::super::signals::Received;
 use super::Keeper;
+use crate::engine::ProcessCommand;
 use crate::spec::ProcId;
 
 impl Keeper {
@@ -50,11 +51,13 @@ impl Keeper {
             match (signal, running) {
                 // Where it goes on without a stop, or stops later, it is not for us to stop before.
                 (JobSignal::Suspend, Some((_, pid))) if !job.is_stopped(pid) => {}
-                (JobSignal::PassOn, Some((id, _))) => engine.signal(id, libc::SIGTSTP, 0),
+                (JobSignal::PassOn, Some((id, _))) => {
+                    engine.command(id, ProcessCommand::Signal(libc::SIGTSTP), 0)
+                }
                 (JobSignal::Suspend | JobSignal::PassOn, _) => job.suspend(libc::SIGTSTP),
                 // The shell has had all of the job go on, unless it was sent to us alone.
                 (JobSignal::Continue, Some((id, pid))) if job.is_stopped(pid) => {
-                    engine.signal(id, libc::SIGCONT, 0);
+                    engine.command(id, ProcessCommand::Signal(libc::SIGCONT), 0);
                 }
                 (JobSignal::Continue, _) => {}
             }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use actix::{Actor, Context, Handler, ResponseFuture};
 use procstar::actors::lifecycle::EndWhen;
 use procstar::actors::messages::{
-    Answer, Ask, Delete, DeleteError, Question, Signal, SignalError, Start, StartError, Update,
+    Answer, Ask, CommandError, CommandProcess, Delete, DeleteError, Question, Start, StartError,
+    Update,
 };
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -40,10 +41,10 @@ impl Handler<Start> for Slow {
     }
 }
 
-impl Handler<Signal> for Slow {
-    type Result = ResponseFuture<Result<(), SignalError>>;
-    fn handle(&mut self, _: Signal, _: &mut Self::Context) -> Self::Result {
-        self.after(Err(SignalError::Gone))
+impl Handler<CommandProcess> for Slow {
+    type Result = ResponseFuture<Result<(), CommandError>>;
+    fn handle(&mut self, _: CommandProcess, _: &mut Self::Context) -> Self::Result {
+        self.after(Err(CommandError::Gone))
     }
 }
 
@@ -60,7 +61,7 @@ async fn answers_keep_the_order_of_their_requests() {
     let mut agent = Agent::with(options(), &[], EndWhen::Never, |peers| {
         let slow = Slow(Duration::from_secs(1)).start();
         peers.start = slow.clone().recipient();
-        peers.signal = slow.clone().recipient();
+        peers.command = slow.clone().recipient();
         peers.delete = slow.recipient();
     });
     agent.start(&["a"]).await;

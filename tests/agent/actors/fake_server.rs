@@ -235,7 +235,7 @@ impl Agent {
         let supervisor = &supervised.supervisor;
         let mut peers = Peers {
             start: supervisor.clone().recipient(),
-            signal: supervisor.clone().recipient(),
+            command: supervisor.clone().recipient(),
             delete: supervisor.clone().recipient(),
             shutdown: supervisor.clone().recipient(),
             subscribe: results.clone().recipient(),

@@ -2,7 +2,7 @@
 
 use procstar::actors::connection::{Finish, Outcome};
 use procstar::actors::lifecycle::EndWhen;
-use procstar::actors::messages::{Shutdown, Signal, SignalError};
+use procstar::actors::messages::{CommandError, CommandProcess, Shutdown};
 use procstar::actors::supervisor::Ready;
 use procstar::net::socket::Inbound;
 use serde_json::json;
@@ -73,12 +73,12 @@ impl actix::Actor for Slow {
     type Context = actix::Context<Self>;
 }
 
-impl actix::Handler<Signal> for Slow {
-    type Result = actix::ResponseFuture<Result<(), SignalError>>;
-    fn handle(&mut self, _: Signal, _: &mut Self::Context) -> Self::Result {
+impl actix::Handler<CommandProcess> for Slow {
+    type Result = actix::ResponseFuture<Result<(), CommandError>>;
+    fn handle(&mut self, _: CommandProcess, _: &mut Self::Context) -> Self::Result {
         Box::pin(async {
             tokio::time::sleep(secs(1)).await;
-            Err(SignalError::Gone)
+            Err(CommandError::Gone)
         })
     }
 }
@@ -86,7 +86,7 @@ impl actix::Handler<Signal> for Slow {
 #[actix::test]
 async fn nothing_follows_done() {
     let mut agent = Agent::with(options(), &[], EndWhen::Never, |peers| {
-        peers.signal = actix::Actor::start(Slow).recipient();
+        peers.command = actix::Actor::start(Slow).recipient();
     });
     let mut server = agent.welcomed().await;
     server.say(json!({"type": "ProcSignalRequest", "proc_id": "a", "signum": 15})).await;

@@ -14,8 +14,8 @@ use procstar::actors::messages::{
 use procstar::actors::supervisor::{Supervisor, SupervisorOutputs};
 use procstar::clock::TimePoint;
 use procstar::engine::{
-    Captures, Ended, Event, Resolved, Stage, StartFailure, Started, StopFailure, StopOrder,
-    StopPolicy,
+    Captures, Ended, Event, ProcessCommand, Resolved, Stage, StartFailure, Started, StopFailure,
+    StopOrder, StopPolicy,
 };
 use procstar::spec::{ProcId, Validated};
 use tokio::sync::{mpsc, oneshot};
@@ -165,13 +165,11 @@ impl EngineLink for FakeEngine {
         }
     }
 
-    fn signal(&self, id: ProcId, signum: i32, ticket: u64) {
-        self.call(Call::Signal(id.to_string(), signum));
-        self.answer(id, ticket);
-    }
-
-    fn stop(&self, id: ProcId, order: StopOrder, ticket: u64) {
-        self.call(Call::Stop(id.to_string(), order));
+    fn command(&self, id: ProcId, command: ProcessCommand, ticket: u64) {
+        self.call(match command {
+            ProcessCommand::Signal(signum) => Call::Signal(id.to_string(), signum),
+            ProcessCommand::Stop(order) => Call::Stop(id.to_string(), order),
+        });
         self.answer(id, ticket);
     }
 

@@ -10,14 +10,14 @@ use procstar::actors::EngineLink;
 use procstar::actors::keeper_link::{KeeperLink, LinkError, Streams, Welcome, introduce};
 use procstar::actors::lifecycle::EndWhen;
 use procstar::actors::messages::{
-    Delete, DeleteError, GetAll, ResumeShutdown, Shutdown, Signal, SignalError, Subscribe,
+    CommandError, CommandProcess, Delete, DeleteError, GetAll, ResumeShutdown, Shutdown, Subscribe,
     SubscriberId,
 };
 use procstar::actors::results::Results;
 use procstar::actors::supervisor::{Ready, Supervisor, SupervisorOutputs};
 use procstar::clock::TimePoint;
 use procstar::config::LogSettings;
-use procstar::engine::{Ended, Event, Started};
+use procstar::engine::{Ended, Event, ProcessCommand, Started};
 use procstar::keeper::ProgramExit;
 use procstar::keeper::format::ProcessEntry;
 use procstar::keeper::format::{
@@ -117,6 +117,10 @@ impl Keeper {
     fn all(mut self) -> Vec<String> {
         std::iter::from_fn(|| self.heard()).map(|message| brief(&message)).collect()
     }
+}
+
+fn signal(id: &str, signum: i32) -> CommandProcess {
+    CommandProcess { id: id.into(), command: ProcessCommand::Signal(signum) }
 }
 
 fn brief(message: &ToKeeper) -> String {
@@ -270,7 +274,7 @@ fn commands_are_sent_in_their_order_and_all_before_the_goodbye_is_done() {
         let (link, _streams) =
             KeeperLink::start(agent, Decoder::default(), AgentState::default()).unwrap();
         link.launch(request(&["a", "b"]).0);
-        link.signal("a".into(), 15, 1);
+        link.command("a".into(), ProcessCommand::Signal(15), 1);
         (0..COUNT).for_each(|n| drop(link.forget(format!("{n}").into())));
         soon(link.bye(ProgramExit::Signal(3))).await;
     });
@@ -423,7 +427,7 @@ async fn what_was_left_is_taken_up() {
 async fn the_outcome_of_another_agents_signal_is_nobodys() {
     let memory = AgentState { any: true, ..AgentState::default() };
     let mut later = later(left(), memory, EndWhen::Never);
-    let sent = later.supervisor.send(Signal { id: "run".into(), signum: 15 });
+    let sent = later.supervisor.send(signal("run", 15));
     let sent = actix_rt::spawn(sent);
     eventually_async("the signal", || {
         let mut buf = [0; 4096];
@@ -441,7 +445,7 @@ async fn the_outcome_of_another_agents_signal_is_nobodys() {
     later.keeper.tell((0..10).chain([ticket.wrapping_sub(1)]).map(stranger));
     later.keeper.tell([ToAgent::Signaled { id: "run".into(), ticket, errno: Some(libc::EPERM) }]);
     let outcome = soon(sent).await.unwrap().unwrap();
-    assert!(matches!(outcome, Err(SignalError::Os(_))));
+    assert!(matches!(outcome, Err(CommandError::Os(_))));
 }
 
 #[actix::test]
@@ -514,7 +518,7 @@ async fn a_grace_goes_on_with_the_next_agent() {
         heard.push(later.keeper.hear().await);
         while heard.last().is_none_or(|line| !line.starts_with("signal run 10")) {
             if heard.iter().any(|line| line.starts_with("stop run ")) {
-                later.supervisor.do_send(Signal { id: "run".into(), signum: 10 });
+                later.supervisor.do_send(signal("run", 10));
             }
             heard.push(later.keeper.hear().await);
         }

@@ -3,11 +3,11 @@
 use actix::{Actor, Addr};
 use procstar::actors::lifecycle::EndWhen;
 use procstar::actors::messages::{
-    Announce, AwaitEnd, ChangeKind, Changed, ChangesSince, Cursor, GetChanges, GetPage,
-    GetProcessCounts, GetSnapshot, Removed, ShutdownChanged, ShutdownState, SignalError, Stop,
+    Announce, AwaitEnd, ChangeKind, Changed, ChangesSince, CommandError, CommandProcess, Cursor,
+    GetChanges, GetPage, GetProcessCounts, GetSnapshot, Removed, ShutdownChanged, ShutdownState,
 };
 use procstar::actors::results::Results;
-use procstar::engine::{Event, StopOrder};
+use procstar::engine::{Event, ProcessCommand, StopOrder};
 use procstar::report::ProcessRecord;
 
 use super::fake_server::Agent;
@@ -153,8 +153,9 @@ async fn numbers_of_all() {
     assert_eq!((tally.present(), tally.started, tally.ended.len()), (1, 3, 2));
 }
 
-fn stop(signal: Option<i32>, grace: Option<u64>) -> Stop {
-    Stop { id: "a".into(), signal, grace: grace.map(secs) }
+fn stop(signum: Option<i32>, grace: Option<u64>) -> CommandProcess {
+    let order = StopOrder { signum, grace: grace.map(secs), shutdown: false };
+    CommandProcess { id: "a".into(), command: ProcessCommand::Stop(order) }
 }
 
 #[actix::test]
@@ -167,7 +168,7 @@ async fn the_engine_stops_as_it_is_asked() {
     };
     assert!(matches!(
         s.supervisor.send(stop(None, None)).await.unwrap(),
-        Err(SignalError::Unknown)
+        Err(CommandError::Unknown)
     ));
     s.supervisor.send(request(&["a"])).await.unwrap().unwrap();
     settle().await;
@@ -178,7 +179,7 @@ async fn the_engine_stops_as_it_is_asked() {
     }
     s.engine.tell(ended("a", 15));
     settle().await;
-    assert!(matches!(s.supervisor.send(stop(None, None)).await.unwrap(), Err(SignalError::Gone)));
+    assert!(matches!(s.supervisor.send(stop(None, None)).await.unwrap(), Err(CommandError::Gone)));
     assert_eq!(s.engine.calls(), []);
 }
 

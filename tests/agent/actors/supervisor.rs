@@ -3,11 +3,11 @@
 use actix::Actor;
 use procstar::actors::lifecycle::EndWhen;
 use procstar::actors::messages::{
-    Delete, DeleteError, Shutdown, ShutdownState, Signal, SignalError, Start, StartError, Stop,
+    CommandError, CommandProcess, Delete, DeleteError, Shutdown, ShutdownState, Start, StartError,
 };
 
 use super::harness::*;
-use procstar::engine::StopOrder;
+use procstar::engine::{ProcessCommand, StopOrder};
 
 fn new(prompt: bool) -> (Supervised, Journal) {
     tokio::time::pause();
@@ -15,8 +15,8 @@ fn new(prompt: bool) -> (Supervised, Journal) {
     (supervise(&journal.clone().start(), EndWhen::Never, prompt), journal)
 }
 
-fn signal(id: &str, signum: i32) -> Signal {
-    Signal { id: id.into(), signum }
+fn signal(id: &str, signum: i32) -> CommandProcess {
+    CommandProcess { id: id.into(), command: ProcessCommand::Signal(signum) }
 }
 
 #[actix::test]
@@ -174,7 +174,7 @@ async fn what_becomes_of_a_signal() {
     let (s, _journal) = new(true);
     let send = |id: &'static str, signum| s.supervisor.send(signal(id, signum));
     let error = send("a", 15).await.unwrap().unwrap_err();
-    assert!(matches!(error, SignalError::Unknown));
+    assert!(matches!(error, CommandError::Unknown));
     s.supervisor.send(request(&["a"])).await.unwrap().unwrap();
     settle().await;
     s.engine.calls();
@@ -182,7 +182,7 @@ async fn what_becomes_of_a_signal() {
     assert_eq!(s.engine.calls(), [Call::Signal("a".into(), 15)]);
     s.engine.on_signal(OnSignal::Tell(Some(libc::EPERM)));
     let error = send("a", 9).await.unwrap().unwrap_err();
-    assert!(matches!(error, SignalError::Os(_)));
+    assert!(matches!(error, CommandError::Os(_)));
     let text = "failed to send signal: Operation not permitted (os error 1)";
     assert_eq!(error.to_string(), text);
     // It has ended, but the engine has not told so yet.
@@ -200,9 +200,12 @@ async fn what_becomes_of_a_signal() {
 #[actix::test]
 async fn what_becomes_of_a_stop() {
     let (s, _journal) = new(true);
-    let stop = |signal, grace| Stop { id: "a".into(), signal, grace };
+    let stop = |signum, grace| CommandProcess {
+        id: "a".into(),
+        command: ProcessCommand::Stop(StopOrder { signum, grace, shutdown: false }),
+    };
     let error = s.supervisor.send(stop(None, None)).await.unwrap().unwrap_err();
-    assert!(matches!(error, SignalError::Unknown));
+    assert!(matches!(error, CommandError::Unknown));
     s.supervisor.send(request(&["a"])).await.unwrap().unwrap();
     settle().await;
     s.engine.calls();
@@ -213,12 +216,12 @@ async fn what_becomes_of_a_stop() {
     }
     s.engine.on_signal(OnSignal::Tell(Some(libc::EPERM)));
     let error = s.supervisor.send(stop(None, None)).await.unwrap().unwrap_err();
-    assert!(matches!(error, SignalError::Os(_)));
+    assert!(matches!(error, CommandError::Os(_)));
     s.engine.tell(ended("a", 15));
     settle().await;
     s.engine.calls();
     let error = s.supervisor.send(stop(None, None)).await.unwrap().unwrap_err();
-    assert!(matches!(error, SignalError::Gone) && s.engine.calls().is_empty());
+    assert!(matches!(error, CommandError::Gone) && s.engine.calls().is_empty());
 }
 
 #[actix::test]

@@ -1,6 +1,6 @@
 //! Compressed captures.
 
-use procstar::engine::Truncation;
+use procstar::engine::{ProcessCommand, Truncation};
 use serde_json::{Value, json};
 use std::io::Read;
 
@@ -92,7 +92,7 @@ fn compressed_output_can_be_read_while_it_runs() {
         eventually("the line", || capture.len() == 6);
         assert_eq!(all(capture.view().unwrap()), b"hello\n");
         assert!(capture.whole_compression().is_none());
-        rig.engine.signal("a".into(), libc::SIGKILL, 0);
+        rig.engine.command("a".into(), ProcessCommand::Signal(libc::SIGKILL), 0);
         let ended = rig.end("a");
         assert_eq!(text(ended, "stdout"), "hello\n");
     }

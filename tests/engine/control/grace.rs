@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::support::wait::{DEADLINE, eventually};
+use procstar::engine::ProcessCommand;
 
 /// A part of a script that runs a loop, and goes on for a while when it is asked to end.
 fn saves(name: &str) -> String {
@@ -153,11 +154,11 @@ fn a_plain_signal_leaves_a_stopped_process_stopped() {
     rig.launch(json!({"a": with("echo $$; exec sleep 600", json!({}))}));
     let leader = pids(&mut rig, "a", 1)[0];
     for (ticket, signum) in [(1, libc::SIGSTOP), (2, libc::SIGTERM)] {
-        rig.engine.signal("a".into(), signum, ticket);
+        rig.engine.command("a".into(), ProcessCommand::Signal(signum), ticket);
         rig.until("the signal", |rig| rig.signaled.contains_key(&ticket));
         eventually("the stop", || state(leader) == 'T');
     }
-    rig.engine.signal("a".into(), libc::SIGCONT, 3);
+    rig.engine.command("a".into(), ProcessCommand::Signal(libc::SIGCONT), 3);
     assert_eq!(rig.end("a").status, libc::SIGTERM);
 }
 

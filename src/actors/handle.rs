@@ -1,0 +1,190 @@
+//! The one handle to the actors, for everything in the agent that is no actor itself: HTTP, the
+//! writer of results, the copy of a foreground process's output, the dispatcher.
+//!
+//! It holds mailboxes, not actors: a test puts its own there ([`Mailboxes`]).
+
+use std::sync::Arc;
+
+use actix::dev::{RecipientRequest, ToEnvelope};
+use actix::{Actor, Addr, Handler, MailboxError, Message, Recipient};
+use futures_util::TryFutureExt;
+use futures_util::future::MapErr;
+
+use super::messages::{
+    AwaitEnd, CommandProcess, Cursor, Delete, GetAll, GetChanges, GetCursor, GetOne, GetPage,
+    GetProcessCounts, GetSnapshot, Shutdown, Start,
+};
+use crate::engine::ProcessCommand;
+use crate::spec::{ProcId, Validated};
+
+/// Nobody answers: the actor has ended, and the agent is about to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the agent is ending")]
+pub struct AgentEnding;
+
+/// The mailboxes behind a [`Handle`].
+#[derive(Clone)]
+pub struct Mailboxes {
+    /// The supervisor's: starts processes.
+    pub start: Recipient<Start>,
+    /// The supervisor's: commands one process.
+    pub command: Recipient<CommandProcess>,
+    /// The supervisor's: deletes an ended process.
+    pub delete: Recipient<Delete>,
+    /// The supervisor's: ends the agent.
+    pub shutdown: Recipient<Shutdown>,
+    /// The results': one process, once it has started.
+    pub one: Recipient<GetOne>,
+    /// The results': all that have started.
+    pub all: Recipient<GetAll>,
+    /// The results': the same by page.
+    pub page: Recipient<GetPage>,
+    /// The results': the same, with the cursor of the last change.
+    pub snapshot: Recipient<GetSnapshot>,
+    /// The results': the changes after a cursor.
+    pub changes: Recipient<GetChanges>,
+    /// The results': the end of a process.
+    pub end: Recipient<AwaitEnd>,
+    /// The results': how many processes there are.
+    pub counts: Recipient<GetProcessCounts>,
+    /// The results': the cursor of the last change.
+    pub cursor: Recipient<GetCursor>,
+}
+
+impl Mailboxes {
+    /// The mailboxes of a supervisor and of the results, or of what stands in for them in a test.
+    pub fn of<S, R>(supervisor: &Addr<S>, results: &Addr<R>) -> Mailboxes
+    where
+        S: Actor + Handler<Start> + Handler<CommandProcess> + Handler<Delete> + Handler<Shutdown>,
+        S::Context: ToEnvelope<S, Start>
+            + ToEnvelope<S, CommandProcess>
+            + ToEnvelope<S, Delete>
+            + ToEnvelope<S, Shutdown>,
+        R: Actor
+            + Handler<GetOne>
+            + Handler<GetAll>
+            + Handler<GetPage>
+            + Handler<GetSnapshot>
+            + Handler<GetChanges>
+            + Handler<AwaitEnd>
+            + Handler<GetProcessCounts>
+            + Handler<GetCursor>,
+        R::Context: ToEnvelope<R, GetOne>
+            + ToEnvelope<R, GetAll>
+            + ToEnvelope<R, GetPage>
+            + ToEnvelope<R, GetSnapshot>
+            + ToEnvelope<R, GetChanges>
+            + ToEnvelope<R, AwaitEnd>
+            + ToEnvelope<R, GetProcessCounts>
+            + ToEnvelope<R, GetCursor>,
+    {
+        Mailboxes {
+            start: supervisor.clone().recipient(),
+            command: supervisor.clone().recipient(),
+            delete: supervisor.clone().recipient(),
+            shutdown: supervisor.clone().recipient(),
+            one: results.clone().recipient(),
+            all: results.clone().recipient(),
+            page: results.clone().recipient(),
+            snapshot: results.clone().recipient(),
+            changes: results.clone().recipient(),
+            end: results.clone().recipient(),
+            counts: results.clone().recipient(),
+            cursor: results.clone().recipient(),
+        }
+    }
+}
+
+/// What can be asked of the agent. Cheap to clone; it may be used on any thread.
+///
+/// Each method sends its message at once, and what it returns is awaited for the answer; that is an
+/// error if the agent is ending. Where the answer may itself be a refusal, that is within.
+#[derive(Clone)]
+pub struct Handle(Arc<Mailboxes>);
+
+impl From<Mailboxes> for Handle {
+    fn from(mailboxes: Mailboxes) -> Handle {
+        Handle(Arc::new(mailboxes))
+    }
+}
+
+/// The answer to a message that has been sent. Dropping it takes a question back; what changes
+/// something is done all the same.
+pub type Answer<M> = MapErr<RecipientRequest<M>, fn(MailboxError) -> AgentEnding>;
+
+fn ask<M>(mailbox: &Recipient<M>, message: M) -> Answer<M>
+where
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    // A handle's mailboxes are unbounded, so the only failure is an actor that has ended.
+    mailbox.send(message).map_err(|_| AgentEnding)
+}
+
+impl Handle {
+    /// Starts every process of a request, or none. Returns the IDs of those that were there already,
+    /// of an idempotent request.
+    pub fn start(&self, request: Validated) -> Answer<Start> {
+        ask(&self.0.start, Start(request))
+    }
+
+    /// Does something to a process, and waits until it is done.
+    pub fn command(&self, id: ProcId, command: ProcessCommand) -> Answer<CommandProcess> {
+        ask(&self.0.command, CommandProcess { id, command })
+    }
+
+    /// The same without waiting: that the process has just ended is no error here.
+    pub fn post_command(&self, id: ProcId, command: ProcessCommand) {
+        self.0.command.do_send(CommandProcess { id, command });
+    }
+
+    /// Deletes an ended process, and waits until it is gone for good.
+    pub fn delete(&self, id: ProcId) -> Answer<Delete> {
+        ask(&self.0.delete, Delete(id))
+    }
+
+    /// Shuts the agent down, or goes further in it.
+    pub fn shut_down(&self, order: Shutdown) {
+        self.0.shutdown.do_send(order);
+    }
+
+    /// One process, once it has started; none if there is no such process.
+    pub fn get(&self, id: ProcId) -> Answer<GetOne> {
+        ask(&self.0.one, GetOne(id))
+    }
+
+    /// All processes that have started, in the order of acceptance.
+    pub fn get_all(&self) -> Answer<GetAll> {
+        ask(&self.0.all, GetAll)
+    }
+
+    /// The same, at most `max` after a cursor; none if the cursor is of another run.
+    pub fn get_page(&self, after: Option<Cursor>, max: usize) -> Answer<GetPage> {
+        ask(&self.0.page, GetPage { after, max })
+    }
+
+    /// All processes, and the cursor of the last change that is in them.
+    pub fn snapshot(&self) -> Answer<GetSnapshot> {
+        ask(&self.0.snapshot, GetSnapshot)
+    }
+
+    /// The changes after a cursor, at least one and at most `max`: it waits for the first.
+    pub fn changes_since(&self, after: Cursor, max: usize) -> Answer<GetChanges> {
+        ask(&self.0.changes, GetChanges { after, max })
+    }
+
+    /// A process once it has ended; none if there is no such process, or it is deleted meanwhile.
+    pub fn await_end(&self, id: ProcId) -> Answer<AwaitEnd> {
+        ask(&self.0.end, AwaitEnd(id))
+    }
+
+    /// How many processes there are, and the state of shutdown.
+    pub fn counts(&self) -> Answer<GetProcessCounts> {
+        ask(&self.0.counts, GetProcessCounts)
+    }
+
+    /// The cursor of the last change.
+    pub fn cursor(&self) -> Answer<GetCursor> {
+        ask(&self.0.cursor, GetCursor)
+    }
+}
