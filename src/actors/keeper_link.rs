@@ -4,11 +4,12 @@
 //! keeper, and gives what the keeper tells to two streams, the engine's events and the orders of signals.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
@@ -20,8 +21,8 @@ use crate::clock::TimePoint;
 use crate::engine::{Event, ProcessCommand};
 use crate::keeper::format::ProcessEntry;
 use crate::keeper::format::{
-    AgentState, Decoder, KeeperSettings, Opening, ShutdownCommand, ToAgent, ToKeeper, VERSION,
-    encode,
+    Acceptance, AgentState, Decoder, KeeperSettings, Opening, ShutdownCommand, ToAgent, ToKeeper,
+    VERSION, encode,
 };
 use crate::keeper::listeners::{Address, FileId, MissingListener};
 use crate::keeper::meaning::Mode;
@@ -148,35 +149,52 @@ pub struct KeeperLink {
     /// Commands, and now and then somebody who wants to know when all before has been sent.
     commands: mpsc::UnboundedSender<Outgoing>,
     memory: Mutex<AgentState>,
-    forgetting: Arc<ForgetWaiters>,
+    answers: Answers,
+    /// The ticket of the next launch that is acknowledged.
+    next_ticket: AtomicU64,
     up: Arc<AtomicBool>,
 }
 
-/// Who waits for processes to be forgotten; none where the keeper is gone, and nobody need wait any more.
-struct ForgetWaiters(Mutex<Option<Waiting>>);
+/// Those that wait for an answer of the keeper; none where it is gone, and nobody need wait any more.
+struct Waiters<K, V>(Mutex<Option<HashMap<K, Vec<oneshot::Sender<V>>>>>);
 
-type Waiting = HashMap<ProcId, Vec<oneshot::Sender<()>>>;
+impl<K: Eq + Hash, V: Clone> Waiters<K, V> {
+    fn new() -> Arc<Self> {
+        Arc::new(Waiters(Mutex::new(Some(HashMap::new()))))
+    }
 
-impl ForgetWaiters {
-    fn lock(&self) -> MutexGuard<'_, Option<Waiting>> {
+    fn lock(&self) -> MutexGuard<'_, Option<HashMap<K, Vec<oneshot::Sender<V>>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait(&self, id: ProcId) -> oneshot::Receiver<()> {
-        let (tell, told) = oneshot::channel();
+    /// What resolves with the answer, or fails when the keeper is gone.
+    fn wait(&self, key: K) -> oneshot::Receiver<V> {
+        let (answer, answered) = oneshot::channel();
         if let Some(waiting) = &mut *self.lock() {
-            waiting.entry(id).or_default().push(tell);
+            waiting.entry(key).or_default().push(answer);
         }
-        told
+        answered
     }
 
-    fn forgotten(&self, id: &ProcId) {
-        let waiting = self.lock().as_mut().and_then(|waiting| waiting.remove(id));
+    fn answer(&self, key: &K, value: V) {
+        let waiting = self.lock().as_mut().and_then(|waiting| waiting.remove(key));
         for waiting in waiting.into_iter().flatten() {
             // Whoever waited may have gone.
-            let _ = waiting.send(());
+            let _ = waiting.send(value.clone());
         }
     }
+
+    /// The keeper is gone: no answer comes any more.
+    fn close(&self) {
+        self.lock().take();
+    }
+}
+
+/// What the keeper answers to somebody: processes that are forgotten, launches by their tickets.
+#[derive(Clone)]
+struct Answers {
+    forgotten: Arc<Waiters<ProcId, ()>>,
+    accepted: Arc<Waiters<u64, Acceptance>>,
 }
 
 /// What the sending task gets.
@@ -205,9 +223,9 @@ impl KeeperLink {
         let busy = Arc::new(Notify::new());
         actix_rt::spawn(rest_at_times(Arc::clone(&busy)));
         busy.notify_one();
-        let forgetting = Arc::new(ForgetWaiters(Mutex::new(Some(Waiting::default()))));
+        let answers = Answers { forgotten: Waiters::new(), accepted: Waiters::new() };
         actix_rt::spawn(send(writer, to_send));
-        let waiting = Arc::clone(&forgetting);
+        let waiting = answers.clone();
         let up = Arc::new(AtomicBool::new(true));
         let until_now = Arc::clone(&up);
         actix_rt::spawn(async move {
@@ -217,11 +235,13 @@ impl KeeperLink {
                 tracing::error!(%error, "lost the keeper");
             }
             until_now.store(false, Ordering::Relaxed);
-            waiting.lock().take();
+            waiting.forgotten.close();
+            waiting.accepted.close();
             // Nobody may be waiting any more.
             let _ = tell_gone.send(());
         });
-        let link = KeeperLink { commands, memory: Mutex::new(memory), forgetting, up };
+        let next_ticket = AtomicU64::new(0);
+        let link = KeeperLink { commands, memory: Mutex::new(memory), answers, next_ticket, up };
         Ok((link, Streams { events, orders, gone }))
     }
 
@@ -361,7 +381,7 @@ async fn receive(
     mut decoder: Decoder,
     events: mpsc::UnboundedSender<Event>,
     orders: mpsc::UnboundedSender<Shutdown>,
-    forgetting: &ForgetWaiters,
+    answers: &Answers,
     busy: &Notify,
 ) -> io::Result<()> {
     let mut buf = vec![0; READ];
@@ -381,7 +401,11 @@ async fn receive(
                     continue;
                 }
                 ToAgent::Forgotten(id) => {
-                    forgetting.forgotten(&id);
+                    answers.forgotten.answer(&id, ());
+                    continue;
+                }
+                ToAgent::Accepted { ticket, acceptance } => {
+                    answers.accepted.answer(&ticket, acceptance);
                     continue;
                 }
                 ToAgent::Welcome { .. } | ToAgent::Refused { .. } => continue,
@@ -414,12 +438,19 @@ impl EngineLink for KeeperLink {
         self.tell(ToKeeper::Launch(request));
     }
 
+    fn launch_acknowledged(&self, request: Validated) -> oneshot::Receiver<Acceptance> {
+        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+        let accepted = self.answers.accepted.wait(ticket);
+        self.tell(ToKeeper::LaunchAcknowledged { request, ticket });
+        accepted
+    }
+
     fn command(&self, id: ProcId, command: ProcessCommand, ticket: u64) {
         self.tell(ToKeeper::process(id, command, ticket));
     }
 
     fn forget(&self, id: ProcId) -> oneshot::Receiver<()> {
-        let forgotten = self.forgetting.wait(id.clone());
+        let forgotten = self.answers.forgotten.wait(id.clone());
         self.tell(ToKeeper::Forget(id));
         forgotten
     }

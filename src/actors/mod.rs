@@ -31,6 +31,7 @@ pub use handle::{AgentEnding, Answer, Handle, Mailboxes};
 use tokio::sync::oneshot;
 
 use crate::engine::ProcessCommand;
+use crate::keeper::format::Acceptance;
 use crate::spec::{ProcId, Validated};
 use messages::Shutdown;
 
@@ -38,6 +39,9 @@ use messages::Shutdown;
 pub trait EngineLink: Send + Sync {
     /// Starts every process of a request. See [`Engine::launch`](crate::engine::Engine::launch).
     fn launch(&self, request: Validated);
+    /// Starts every process of a request. The answer comes once the keeper's journal holds them: a
+    /// client that gets it then may forget the request. It fails where the keeper is gone.
+    fn launch_acknowledged(&self, request: Validated) -> oneshot::Receiver<Acceptance>;
     /// Does something to a process. See [`Engine::command`](crate::engine::Engine::command).
     fn command(&self, id: ProcId, command: ProcessCommand, ticket: u64);
     /// Drops an ended process. What is given back resolves when it is gone for good, whatever dies after that; it fails where nobody

@@ -117,6 +117,11 @@ impl Journal {
         }
     }
 
+    /// Whether everything that was added is in the file.
+    pub fn is_complete(&self) -> bool {
+        self.failed.is_none() && self.pending.is_empty()
+    }
+
     /// Whether somebody has removed the file, and it is time to write another.
     pub fn is_gone(&self) -> bool {
         self.failed.is_none_or(|at| at.elapsed() >= RETRY) && self.is_unlinked()

@@ -20,8 +20,8 @@ use super::agent_process::{AgentCommand, AgentProcess};
 use super::check::NONCE;
 use super::files::FILES_FD;
 use super::format::{
-    AgentState, EventRef, JournalEntry, KeeperSettings, Opening, ProcessEntry, ShutdownCommand,
-    ToAgent, ToKeeper, UpgradeState, VERSION, encode,
+    Acceptance, AgentState, EventRef, JournalEntry, KeeperSettings, Opening, ProcessEntry,
+    ShutdownCommand, ToAgent, ToKeeper, UpgradeState, VERSION, encode, is_understood,
 };
 use super::instance::Instance;
 use super::job::TerminalJob;
@@ -601,7 +601,15 @@ impl Keeper {
             ToKeeper::Hello { version, settings, opening, input } => {
                 self.hello(version, &settings, &opening, input);
             }
-            ToKeeper::Launch(request) => self.launch(request),
+            ToKeeper::Launch(request) => {
+                self.launch(request);
+            }
+            ToKeeper::LaunchAcknowledged { request, ticket } => {
+                let acceptance = self.launch(request);
+                if let Some(agent) = &mut self.agent {
+                    agent.tell(&ToAgent::Accepted { ticket, acceptance });
+                }
+            }
             ToKeeper::Forget(id) => self.forget(id),
             ToKeeper::Remember(memory) => {
                 self.orders.retain(|order| !memory.orders.contains(&order.kept()));
@@ -647,9 +655,11 @@ impl Keeper {
         }
     }
 
-    fn launch(&mut self, request: Validated) {
+    /// Starts processes, once the journal holds them.
+    fn launch(&mut self, request: Validated) -> Acceptance {
         if let Some(id) = request.procs.keys().find(|id| self.table.get(id).is_some()) {
-            return tracing::error!(proc_id = %id, "asked to start a process that is there");
+            tracing::error!(proc_id = %id, "asked to start a process that is there");
+            return Acceptance::InUse;
         }
         for (id, proc) in &request.procs {
             let identity = Arc::new(Identity::from(proc));
@@ -668,6 +678,10 @@ impl Keeper {
         if let Some(engine) = &self.engine {
             engine.launch(request);
         }
+        match &self.journal {
+            Some(journal) if journal.is_complete() => Acceptance::Journaled,
+            _ => Acceptance::NotJournaled,
+        }
     }
 
     /// An agent introduces itself. The first one brings the settings.
@@ -680,10 +694,10 @@ impl Keeper {
     ) {
         let first = self.engine.is_none();
         let begun = match version {
-            VERSION if first => {
+            understood if first && is_understood(understood) => {
                 self.begin(settings, opening).and_then(|()| self.start_input(input))
             }
-            VERSION => Ok(()),
+            understood if is_understood(understood) => Ok(()),
             other => Err(format!("the keeper speaks version {VERSION}, the agent {other}")),
         };
         if let Err(message) = begun {

@@ -306,6 +306,10 @@ impl Agent {
         self.tell(&ToKeeper::Launch(request(specs)));
     }
 
+    pub fn launch_acknowledged(&mut self, specs: serde_json::Value, ticket: u64) {
+        self.tell(&ToKeeper::LaunchAcknowledged { request: request(specs), ticket });
+    }
+
     /// Waits until the keeper has heard all that was told. Nothing else must come meanwhile.
     pub fn heard(&mut self) {
         self.tell(&ToKeeper::Signal { id: "nobody".into(), signum: 1, ticket: 0 });
@@ -400,6 +404,7 @@ pub fn brief(message: &ToAgent) -> String {
         ToAgent::Order(order) => format!("order {order:?}"),
         ToAgent::Forgotten(id) => format!("forgotten {id}"),
         ToAgent::StopFailed { id, .. } => format!("stop failed {id}"),
+        ToAgent::Accepted { ticket, acceptance } => format!("accepted {ticket} {acceptance:?}"),
     }
 }
 

@@ -17,5 +17,6 @@ mod full_disk;
 mod harness;
 mod inheritance;
 mod keeper_restart;
+mod launch_acknowledged;
 mod signals;
 mod upgrades;

@@ -17,7 +17,13 @@ use crate::path_bytes;
 use crate::spec::{ProcId, Validated};
 
 /// The version of these messages. It changes with every change of their meaning or form.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
+
+/// Whether a keeper understands agents of this version. What came since version 4 is sent only to
+/// agents that ask for it.
+pub(in crate::keeper) fn is_understood(version: u32) -> bool {
+    (4..=VERSION).contains(&version)
+}
 
 /// From the agent.
 #[derive(Debug, Serialize, Deserialize)]
@@ -98,6 +104,14 @@ pub enum ToKeeper {
         on: Vec<Address>,
         /// What it should listen on, and does not.
         missing: Vec<MissingListener>,
+    },
+    /// Start processes as at [`ToKeeper::Launch`], and answer with [`ToAgent::Accepted`]; since
+    /// version 5.
+    LaunchAcknowledged {
+        /// The processes.
+        request: Validated,
+        /// Comes back.
+        ticket: u64,
     },
 }
 
@@ -187,6 +201,24 @@ pub enum ToAgent {
         /// Those that were not reported before.
         failures: Vec<StopFailure>,
     },
+    /// The answer to [`ToKeeper::LaunchAcknowledged`], and to nothing else.
+    Accepted {
+        /// As given.
+        ticket: u64,
+        /// What the keeper has done.
+        acceptance: Acceptance,
+    },
+}
+
+/// What a keeper has done with a request to start processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Acceptance {
+    /// It starts them, and the journal holds them: whatever dies now, they are not lost.
+    Journaled,
+    /// It starts them, and the journal cannot be written: only a keeper that dies loses them.
+    NotJournaled,
+    /// It starts nothing, because one of the processes is there already.
+    InUse,
 }
 
 /// What the engine tells, borrowed: as the [`ToAgent`] of the same name when encoded, and as the journal's

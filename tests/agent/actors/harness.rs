@@ -17,6 +17,7 @@ use procstar::engine::{
     Captures, Ended, Event, ProcessCommand, Resolved, Stage, StartFailure, Started, StopFailure,
     StopOrder, StopPolicy,
 };
+use procstar::keeper::format::Acceptance;
 use procstar::spec::{ProcId, Validated};
 use tokio::sync::{mpsc, oneshot};
 
@@ -163,6 +164,13 @@ impl EngineLink for FakeEngine {
         if self.prompt {
             self.tell_all(request.procs.keys().map(|id| started(id.as_str())));
         }
+    }
+
+    fn launch_acknowledged(&self, request: Validated) -> oneshot::Receiver<Acceptance> {
+        self.launch(request);
+        let (tell, told) = oneshot::channel();
+        tell.send(Acceptance::Journaled).unwrap();
+        told
     }
 
     fn command(&self, id: ProcId, command: ProcessCommand, ticket: u64) {

@@ -21,8 +21,8 @@ use procstar::engine::{Ended, Event, ProcessCommand, Started};
 use procstar::keeper::ProgramExit;
 use procstar::keeper::format::ProcessEntry;
 use procstar::keeper::format::{
-    AgentState, Decoder, KeeperSettings, Opening, ShutdownCommand, ToAgent, ToKeeper, VERSION,
-    encode,
+    Acceptance, AgentState, Decoder, KeeperSettings, Opening, ShutdownCommand, ToAgent, ToKeeper,
+    VERSION, encode,
 };
 use tokio::sync::oneshot;
 
@@ -131,6 +131,10 @@ fn brief(message: &ToKeeper) -> String {
         ToKeeper::Launch(request) => {
             let ids: Vec<&str> = request.procs.keys().map(|id| id.as_str()).collect();
             format!("launch {}", ids.join(" "))
+        }
+        ToKeeper::LaunchAcknowledged { request, ticket } => {
+            let ids: Vec<&str> = request.procs.keys().map(|id| id.as_str()).collect();
+            format!("launch {} acknowledged {ticket}", ids.join(" "))
         }
         ToKeeper::Signal { id, signum, .. } => format!("signal {id} {signum}"),
         ToKeeper::Stop { id, order, .. } => format!("stop {id} {:?}", order.signum),
@@ -282,6 +286,31 @@ fn commands_are_sent_in_their_order_and_all_before_the_goodbye_is_done() {
     wanted.extend((0..COUNT).map(|n| format!("forget {n}")));
     wanted.push("bye 131 Some(3)".into());
     assert!(heard.join().unwrap() == wanted);
+}
+
+#[actix::test]
+async fn each_launch_gets_its_own_answer() {
+    let (link, mut streams, mut keeper) = link(AgentState::default());
+    let mut first = link.launch_acknowledged(request(&["a", "b"]).0);
+    let second = link.launch_acknowledged(request(&["c"]).0);
+    let third = link.launch_acknowledged(request(&["d"]).0);
+    assert_eq!(keeper.hear().await, "launch a b acknowledged 0");
+    assert_eq!(keeper.hear().await, "launch c acknowledged 1");
+    assert_eq!(keeper.hear().await, "launch d acknowledged 2");
+    keeper.tell([
+        // Nobody waits for this one.
+        ToAgent::Accepted { ticket: 77, acceptance: Acceptance::InUse },
+        ToAgent::Accepted { ticket: 1, acceptance: Acceptance::InUse },
+    ]);
+    assert_eq!(soon(second).await, Ok(Acceptance::InUse));
+    assert!(first.try_recv().is_err(), "it has no answer yet");
+    keeper.tell([ToAgent::Accepted { ticket: 0, acceptance: Acceptance::Journaled }]);
+    assert_eq!(soon(first).await, Ok(Acceptance::Journaled));
+    // No answer comes from a keeper that is gone.
+    drop(keeper);
+    assert!(soon(third).await.is_err());
+    soon(&mut streams.gone).await.unwrap();
+    assert!(soon(link.launch_acknowledged(request(&["e"]).0)).await.is_err());
 }
 
 #[actix::test]

@@ -1,0 +1,80 @@
+//! Launches whose acceptance the agent waits for.
+
+use super::harness::*;
+use procstar::keeper::format::{ToAgent, VERSION};
+use procstar::keeper::journal;
+use serde_json::json;
+use std::os::unix::fs::DirBuilderExt;
+
+#[test]
+fn the_answer_comes_once_the_journal_holds_the_launch() {
+    let world = World::lasting();
+    let (mut agent, _) = world.welcomed();
+    let path = world.place.path().join("state/journal");
+    for ticket in 0..50 {
+        let (one, other) = (format!("a{ticket}"), format!("b{ticket}"));
+        agent.launch_acknowledged(json!({ &one: sh(""), &other: sh("exit 3") }), ticket);
+        agent.until(&format!("accepted {ticket} Journaled"));
+        let entries = journal::read(&path).unwrap();
+        for id in [one, other] {
+            let entry = entries.iter().find(|entry| entry.id.as_str() == id).unwrap();
+            assert!(entry.identity.is_some());
+        }
+    }
+}
+
+#[test]
+fn an_acknowledged_launch_outlives_the_keeper() {
+    let mut world = World::lasting();
+    let (mut agent, _) = world.welcomed();
+    let gate = world.place.path().join("gate");
+    agent.launch_acknowledged(json!({"a": until_exists(&gate, "")}), 9);
+    assert_eq!(agent.until("accepted 9 Journaled"), ["accepted 9 Journaled"]);
+    world.another_keeper();
+    let (_agent, welcome) = world.welcomed();
+    let ids: Vec<&str> = welcome.records.iter().map(|entry| entry.id.as_str()).collect();
+    assert_eq!(ids, ["a"]);
+    std::fs::write(gate, "").unwrap();
+}
+
+#[test]
+fn an_id_in_use_is_not_accepted_and_nothing_of_the_request_starts() {
+    let world = World::new();
+    let (mut agent, _) = world.welcomed();
+    agent.launch_acknowledged(json!({"a": sh("")}), 1);
+    assert_eq!(
+        agent.until("ended a 0"),
+        ["accepted 1 Journaled", "started a", "ended a 0"],
+        "accepted before it starts"
+    );
+    agent.launch_acknowledged(json!({"a": sh("exit 9"), "b": sh("exit 9")}), 2);
+    assert_eq!(brief(&agent.next()), "accepted 2 InUse");
+    agent.heard();
+    agent.die();
+    let (_, welcome) = world.welcomed();
+    assert_eq!(welcome.brief(), ["a: ended 0"]);
+}
+
+#[test]
+fn without_a_journal_the_answer_says_so() {
+    let world = World::lasting();
+    let state = world.place.path().join("state");
+    std::fs::DirBuilder::new().mode(0o700).create(&state).unwrap();
+    // Where the journal would be written first.
+    std::fs::create_dir(state.join("journal.new")).unwrap();
+    let (mut agent, _) = world.welcomed();
+    agent.launch_acknowledged(json!({"a": sh("exit 3")}), 7);
+    let told = agent.until("ended a 768");
+    assert_eq!(told, ["accepted 7 NotJournaled", "started a", "ended a 768"]);
+}
+
+/// It does not know the answer, and does not ask for it.
+#[test]
+fn an_agent_of_the_version_before_gets_no_such_answer() {
+    let world = World::new();
+    let mut agent = world.agent();
+    agent.tell(&agent.greeting(VERSION - 1, None));
+    assert!(matches!(agent.next(), ToAgent::Welcome { .. }));
+    agent.launch(json!({"a": sh("exit 3")}));
+    assert_eq!(agent.until("ended a 768"), ["started a", "ended a 768"]);
+}
