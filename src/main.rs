@@ -8,7 +8,8 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
 use procstar::actors::keeper_link::{self, report_mode};
-use procstar::cli::options::{self, Invocation, Run, UsageError};
+use procstar::cli::invocation::{Invocation, Run, UsageError};
+use procstar::cli::parse;
 use procstar::cli::{client, descriptor, host, printing, reload, show, validate};
 use procstar::clock::TimePoint;
 use procstar::engine::{FILTER, filter};
@@ -82,13 +83,13 @@ fn variable(name: &str) -> Option<String> {
 fn command(fds: &[RawFd]) -> Option<u8> {
     let args: Vec<_> = std::env::args_os().collect();
     // The words may be another's arguments.
-    if !client::is_client_command(args.iter().cloned()) || !options::names_client_command(&args) {
+    if !client::is_client_command(args.iter().cloned()) || !parse::names_client_command(&args) {
         return None;
     }
     descriptor::claim(fds.to_vec());
     unblock_signals();
     let env = config::process_env();
-    match options::parse(args.into_iter(), &env) {
+    match parse::parse(args.into_iter(), &env) {
         Ok(Invocation::Client(client)) => {
             warn_of_mistyped(&env);
             Some(client::run(&client, &env))
@@ -202,7 +203,7 @@ fn agent(number: &str, fds: &[RawFd]) -> u8 {
     let given = app::Given::take(&env, fds);
     let is_users = |fd: &RawFd| !internal.contains(fd) && !given.is_held(*fd);
     descriptor::claim(fds.iter().copied().filter(is_users).collect());
-    let invocation = options::parse(std::env::args_os(), &env);
+    let invocation = parse::parse(std::env::args_os(), &env);
     if !matches!(invocation, Ok(Invocation::Run(_))) {
         secrets::unprotect();
         // It starts nothing, and ends by what would end any other command. An error is that the keeper is gone.

@@ -10,7 +10,7 @@ use crate::app::agent::Agent;
 use crate::app::introduction::restricted_exe;
 use crate::app::prepare::Dialer;
 use crate::app::token::rotating_token;
-use crate::cli::options::Run;
+use crate::cli::invocation::Run;
 use crate::net::dial::WssDialer;
 use crate::net::socket::SocketLimits;
 use crate::wire::{ConnInfo, ProcInfo};

@@ -21,7 +21,7 @@ use crate::app::patience::GivenUp;
 use crate::app::prepare::Dialer;
 use crate::app::progress::Progress;
 use crate::app::service::Service;
-use crate::cli::options::Run;
+use crate::cli::invocation::Run;
 use crate::keeper::ProgramExit;
 
 /// How long the server has, at the end, to take the last messages.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use crate::actors::keeper_link::LinkError;
 use crate::actors::supervisor::QuotaExceeded;
 use crate::cli::input::InputError;
-use crate::cli::options::Run;
+use crate::cli::invocation::Run;
 use crate::cli::run_command::EXIT_INTERNAL;
 use crate::net::tls;
 use crate::{http, spec};

@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 
 use crate::app::agent::Agent;
 use crate::app::error::{RunError, STDOUT, system};
-use crate::cli::options::Run;
+use crate::cli::invocation::Run;
 use crate::cli::printing::{self, CLOSED_PIPE, Counted, Patient};
 use crate::cli::run_command::{EXIT_INTERNAL, Foreground, ResultTo, exit_of};
 use crate::engine::{ProcessCommand, StopOrder};

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::cli::options::Run;
+use crate::cli::invocation::Run;
 use crate::config::{Env, Settings};
 use crate::keeper::meaning::Mode;
 use crate::keeper::{format, registry};

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use crate::actors::keeper_link::{self, LinkError, introduce, leave_read, report_mode};
 use crate::actors::signals;
 use crate::cli::descriptor;
-use crate::cli::options::Run;
+use crate::cli::invocation::Run;
 use crate::config::Env;
 pub use error::RunError;
 use error::system;

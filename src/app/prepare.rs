@@ -7,7 +7,7 @@ use crate::app::error::{RunError, STDOUT};
 use crate::app::listening::{self, Before, Given, Listening};
 use crate::app::supervision::quota;
 use crate::cli::input::{name_of, read_text};
-use crate::cli::options::{Input, Run};
+use crate::cli::invocation::{Input, Run};
 use crate::cli::run_command::{Foreground, ResultTo};
 use crate::cli::{descriptor, printing};
 use crate::config::{Env, Settings};

@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::actors::Handle;
 use crate::actors::messages::ProcessCounts;
-use crate::cli::options::Run;
+use crate::cli::invocation::Run;
 use crate::clock::TimePoint;
 use crate::logging;
 

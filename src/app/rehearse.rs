@@ -5,7 +5,8 @@ use std::os::fd::RawFd;
 
 use crate::app::listening::Before;
 use crate::app::prepare::rehearse_start;
-use crate::cli::options::{self, Invocation};
+use crate::cli::invocation::Invocation;
+use crate::cli::parse;
 use crate::config::Env;
 
 /// Whether an agent would start with these arguments and this environment, and the configuration that they name, in the place of that of
@@ -19,7 +20,7 @@ pub fn rehearse(
     fds: &[RawFd],
     before: &Before<'_>,
 ) -> Result<(), String> {
-    match options::parse(args, env) {
+    match parse::parse(args, env) {
         Ok(Invocation::Run(options)) => {
             rehearse_start(&options, env, fds, before).map_err(|error| error.to_string())
         }

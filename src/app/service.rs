@@ -14,7 +14,7 @@ use crate::app::agent::Agent;
 use crate::app::error::RunError;
 use crate::app::http_access;
 use crate::app::listening::{self, Listening, UnixSocket, hold_tcp, hold_unix, lead_to, states};
-use crate::cli::options::Run;
+use crate::cli::invocation::Run;
 use crate::config::{LogLevel, Settings};
 use crate::http::{self, Listener, Serving};
 use crate::keeper::listeners::{Address, MissingListener};

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::actors::lifecycle::EndWhen;
 use crate::actors::sampler::{SamplerActor, SamplingHandle};
 use crate::actors::supervisor::Quota;
-use crate::cli::options::Run;
+use crate::cli::invocation::Run;
 use crate::clock::TimePoint;
 use crate::config::{SamplingSettings, Settings};
 use crate::procfs::ProcFs;

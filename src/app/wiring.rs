@@ -16,7 +16,7 @@ use crate::app::agent::{Agent, Ends};
 use crate::app::error::{RunError, system};
 use crate::app::patience::{self, Patience};
 use crate::app::supervision::{end_when, quota, sampling};
-use crate::cli::options::Run;
+use crate::cli::invocation::Run;
 use crate::clock::TimePoint;
 use crate::engine::Event;
 use crate::keeper::format::AgentState;

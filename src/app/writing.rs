@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::app::agent::Agent;
 use crate::app::error::{RunError, STDOUT, system};
 use crate::app::patience::GivenUp;
-use crate::cli::options::Run;
+use crate::cli::invocation::Run;
 use crate::cli::printing;
 use crate::keeper::format::Printing;
 use crate::report::{ProcessRecord, ResultContext};

@@ -2,7 +2,7 @@
 
 use clap::{Command, CommandFactory};
 
-use super::options::CommandLine;
+use crate::cli::arguments::CommandLine;
 
 /// The options of the whole program that a command takes, for they are settings, but has no use for.
 const NOT_FOR_COMMANDS: [&str; 12] = [

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use super::descriptor;
-use super::options::Input;
+use crate::cli::invocation::Input;
 
 /// INPUT cannot be read.
 #[derive(Debug, thiserror::Error)]

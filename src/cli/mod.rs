@@ -1,18 +1,28 @@
-//! The command line: what was asked for, and how the program talks to its user.
+//! The command line: parses arguments and prints. A run of processes goes to `app`, which uses this room and is unknown here.
+//!
+//! [`arguments`] are parsed with the [`definition`] of the whole command line, and become an [`invocation`] together with the configuration
+//! ([`parse`]). The commands that need no actor are carried out here: [`client`] for those that ask a running instance, one file for each of
+//! the others.
 
+pub mod arguments;
 pub mod client;
 pub mod descriptor;
 pub mod doctor;
 pub mod host;
-pub mod options;
+pub mod host_command;
+pub mod invocation;
+pub mod output_format;
+pub mod parse;
 pub mod printing;
 pub mod reload;
 pub mod run_command;
 pub mod show;
 pub mod validate;
 
+pub(crate) mod input;
+
 mod definition;
 mod help;
-pub(crate) mod input;
 mod instances;
+mod printable;
 mod starting;

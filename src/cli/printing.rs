@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 pub use self::target::{check, check_stdout, keep, save, write_public};
-use super::client::out::printable_json;
+use crate::cli::printable::printable_json;
 use crate::report::{AsOf, ProcessRecord, ResultContext, ResultFormat, ResultStream};
 
 /// How many bytes have been written to whoever reads our output.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
-use super::options::Described;
+use crate::cli::arguments::Described;
 use crate::config::keys::KEYS;
 use crate::config::{FileState, Loaded, Origin};
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::input::{InputError, read_text};
-use super::options::Input;
+use crate::cli::invocation::Input;
 use crate::config::keys::distance;
 use crate::spec::{self, SpecError, SpecPath};
 

@@ -11,13 +11,30 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use super::address::InstanceAddress;
 use super::error::ClientError;
-use super::log_level::Levels;
 use super::options::Selector;
 use super::persist::{PATIENCE, Persistence, Repeat};
-use super::transport::{Answer, InstanceAddress, Transport};
-use super::ui::Page;
+use super::transport::{Answer, Transport};
 use crate::keeper::registry;
+
+/// The levels of an instance.
+#[derive(Deserialize)]
+pub struct Levels {
+    /// The present one.
+    pub level: String,
+    /// The one of its settings.
+    pub configured: String,
+}
+
+/// Where to open the page.
+#[derive(Deserialize)]
+pub struct PageUrl {
+    /// Its URL, with a code.
+    pub url: String,
+    /// How long the code is valid, in seconds.
+    pub expires_in: u64,
+}
 
 /// How many results are asked for at once.
 const PAGE: usize = 1000;
@@ -274,13 +291,13 @@ impl Api {
     ///
     /// # Errors
     /// As [`page`](Api::page).
-    pub async fn page_url(&self, host: Option<&str>) -> Result<Page, ClientError> {
+    pub async fn page_url(&self, host: Option<&str>) -> Result<PageUrl, ClientError> {
         let query = host.map(|host| format!("?host={}", encoded(host))).unwrap_or_default();
         let path = format!("/session-codes{query}");
         let attempt = async || {
             // Nobody else shall have the user's browser open something.
             let sent = self.transport.send_confidential(Method::POST, &path, Vec::new()).await?;
-            sent.json::<Data<Page>>().await
+            sent.json::<Data<PageUrl>>().await
         };
         Ok(self.answered(self.persist(Repeat::Safe, attempt).await?)?.data)
     }

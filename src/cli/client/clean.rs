@@ -2,9 +2,9 @@
 //!
 //! A program that writes to a terminal can set its title, move its cursor over what stands there, have it type answers, or write to the clipboard. So
 //! of what a process has written only text, tabs, line ends and colours (SGR, `ESC [ ... m`) reach it. Everything else is shown as the escapes
-//! of [`printable`](super::out::printable): `\x1b[2J`. A carriage return counts as a line's end only before a newline.
+//! of [`printable`](crate::cli::printable::printable): `\x1b[2J`. A carriage return counts as a line's end only before a newline.
 
-use super::out::{is_order, printable};
+use crate::cli::printable::{is_order, printable};
 
 /// The longest colour sequence that is taken for one.
 const LONGEST: usize = 64;

@@ -8,10 +8,11 @@ use tokio::time::sleep;
 use super::api::Api;
 use super::error::ClientError;
 use super::options::{EventsArgs, ListFormat};
-use super::out::{Out, Style, printable, printable_json, unread};
+use super::out::{Out, Style, unread};
 use super::persist::{AGAIN, PATIENCE};
 use super::proc::Proc;
 use super::sse::Events;
+use crate::cli::printable::{printable, printable_json};
 
 /// An event, as far as it is looked into.
 #[derive(Deserialize)]

@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use awc::http::Uri;
 
+use super::address::{InstanceAddress, is_loopback};
 use super::error::ClientError;
 use super::options::Target;
-use super::transport::InstanceAddress;
 use crate::cli::instances::{LOOK, PATIENCE, Search};
 use crate::config::{Env, Settings};
 use crate::http::SocketPath;
@@ -103,12 +103,6 @@ fn at_url(url: &str, target: &Target, settings: &Settings) -> Result<InstanceAdd
         )));
     }
     Ok(InstanceAddress::Url { base, token, ca: target.ca.clone() })
-}
-
-/// Whether a host of a URL is this machine.
-pub(super) fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || bare.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
 }
 
 /// What lets us in: of the command line, else what the configuration has, its variables and files included.

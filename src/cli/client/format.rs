@@ -4,9 +4,10 @@ use super::api::{Api, Results};
 use super::error::ClientError;
 use super::humanize;
 use super::options::ListFormat;
-use super::out::{Out, Style, printable_json};
+use super::out::{Out, Style};
 use super::proc::{Proc, or_dash};
 use super::table::{Cell, Head, TextTable};
+use crate::cli::printable::printable_json;
 
 /// Prints processes.
 ///

@@ -1,8 +1,8 @@
 //! `procstar kill`: a signal.
 
 use super::api::Api;
+use super::each::for_each;
 use super::error::ClientError;
-use super::for_each;
 use super::options::KillArgs;
 use super::out::Out;
 

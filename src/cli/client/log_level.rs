@@ -1,21 +1,11 @@
 //! `procstar log-level`: how much an instance logs.
 
 use clap::ValueEnum;
-use serde::Deserialize;
 
-use super::api::Api;
+use super::api::{Api, Levels};
 use super::error::ClientError;
 use super::options::{Level, LogLevelArgs};
 use super::out::Out;
-
-/// The levels of an instance.
-#[derive(Deserialize)]
-pub struct Levels {
-    /// The present one.
-    pub level: String,
-    /// The one of its settings.
-    pub configured: String,
-}
 
 /// Changes the level, where one is given; prints the present one.
 ///

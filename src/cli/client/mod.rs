@@ -5,6 +5,7 @@
 //! command has a file. What comes from an instance is shown by [`out`], which lets no control character through to a terminal;
 //! only `logs` writes bytes as they are.
 
+mod address;
 pub mod api;
 pub mod error;
 pub mod find;
@@ -17,12 +18,14 @@ pub mod table;
 pub mod transport;
 
 mod clean;
+mod each;
 mod events;
 mod examples;
 mod format;
 mod kill;
 mod log_level;
 mod logs;
+mod message;
 mod peer;
 mod persist;
 mod prune;
@@ -43,6 +46,7 @@ use clap::Subcommand;
 use self::api::Api;
 use self::error::ClientError;
 use self::global_options::InstanceCommand;
+use self::message::print_message;
 use self::options::ClientCommand;
 use self::out::Out;
 use self::transport::Transport;
@@ -96,16 +100,6 @@ fn report_error(client: &Client, error: &ClientError) -> u8 {
     }
 }
 
-/// Tells the user something that is no answer.
-fn print_message(text: &str) {
-    let lines: Vec<String> = text.lines().map(out::printable).collect();
-    // There is nobody else to tell.
-    let _ = std::io::Write::write_all(
-        &mut std::io::stderr(),
-        format!("procstar: {}\n", lines.join("\n")).as_bytes(),
-    );
-}
-
 async fn ask(client: &Client, env: &Env, out: &mut Out) -> Result<u8, ClientError> {
     let place = find::find(client.asked.target(), &client.settings, env)?;
     let api = Api::new(Transport::new(&place)?, &place);
@@ -124,25 +118,6 @@ async fn ask(client: &Client, env: &Env, out: &mut Out) -> Result<u8, ClientErro
         ClientCommand::LogLevel(args) => log_level::log_level(args, &api, out).await,
         ClientCommand::Ui(args) => ui::ui(args, &api, env, out).await,
     }
-}
-
-/// Does something for each ID: what fails for one does not keep it from the others. Gives the exit code.
-async fn for_each<F: AsyncFnMut(&str) -> Result<(), ClientError>>(
-    ids: &[String],
-    mut act: F,
-) -> Result<u8, ClientError> {
-    let mut code = 0;
-    for id in ids {
-        match act(id).await {
-            Ok(()) => {}
-            Err(error @ ClientError::Refused { .. }) => {
-                print_message(&error.to_string());
-                code = error.exit_code();
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(code)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! `procstar rm`: forgets processes.
 
 use super::api::Api;
+use super::each::for_each;
 use super::error::ClientError;
-use super::for_each;
 use super::options::RmArgs;
 use super::out::Out;
 use super::wait::until_ended;

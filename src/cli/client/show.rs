@@ -1,11 +1,13 @@
 //! `procstar show`: all there is to know of processes.
 
 use super::api::{Api, Results};
+use super::each::for_each;
 use super::error::ClientError;
 use super::options::{Captures, ListFormat, ShowArgs};
-use super::out::{Out, printable};
+use super::out::Out;
 use super::proc::{Captured, Proc, or_dash};
-use super::{for_each, format, humanize};
+use super::{format, humanize};
+use crate::cli::printable::printable;
 
 /// Prints what is known of each process.
 ///

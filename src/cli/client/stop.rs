@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::api::Api;
+use super::each::for_each;
 use super::error::ClientError;
-use super::for_each;
 use super::options::StopArgs;
 use super::out::Out;
 use super::wait::until_ended;

@@ -2,7 +2,8 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::out::{Out, Style, printable};
+use super::out::{Out, Style};
+use crate::cli::printable::printable;
 
 /// What stands in one place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

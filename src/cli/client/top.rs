@@ -12,10 +12,11 @@ use super::api::{Api, Results};
 use super::error::ClientError;
 use super::humanize;
 use super::options::{ListFormat, Selector, TopArgs};
-use super::out::{Out, Style, printable, printable_json};
+use super::out::{Out, Style};
 use super::persist::PATIENCE;
 use super::proc::Proc;
 use super::table::{Cell, Head, TextTable, cut};
+use crate::cli::printable::{printable, printable_json};
 
 /// A process at one look.
 struct Row {

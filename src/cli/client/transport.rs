@@ -1,7 +1,7 @@
 //! HTTP to an instance: over its Unix socket, or to a URL.
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use awc::{Client, ClientResponse, Connector};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
+use super::address::{InstanceAddress, is_loopback};
 use super::error::ClientError;
-use super::find::is_loopback;
 use super::peer::PeerCheck;
 use crate::error_chain::chain;
 use crate::http::SocketPath;
@@ -25,31 +25,6 @@ use crate::net::{tls, tls_reason};
 
 /// How long it may take until there is a connection.
 const CONNECT: Duration = Duration::from_secs(10);
-
-/// Where an instance is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum InstanceAddress {
-    /// Behind a Unix socket.
-    Socket(PathBuf),
-    /// Behind a URL, with what it takes to be let in.
-    Url {
-        /// Scheme, host and port.
-        base: Uri,
-        /// What a request bears.
-        token: Option<String>,
-        /// Whom to trust besides the system's roots.
-        ca: Option<PathBuf>,
-    },
-}
-
-impl std::fmt::Display for InstanceAddress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            InstanceAddress::Socket(path) => write!(f, "{}", path.display()),
-            InstanceAddress::Url { base, .. } => write!(f, "{base}"),
-        }
-    }
-}
 
 /// Asks one instance.
 pub struct Transport {

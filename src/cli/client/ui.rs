@@ -3,30 +3,20 @@
 use std::ffi::OsStr;
 use std::process::Command;
 
-use serde::Deserialize;
-
-use super::api::Api;
+use super::api::{Api, PageUrl};
 use super::error::ClientError;
+use super::message::print_message;
 use super::options::UiArgs;
-use super::out::{Out, printable};
-use super::print_message;
+use super::out::Out;
+use crate::cli::printable::printable;
 use crate::config::Env;
-
-/// Where to open the page.
-#[derive(Deserialize)]
-pub struct Page {
-    /// Its URL, with a code.
-    pub url: String,
-    /// How long the code is valid, in seconds.
-    pub expires_in: u64,
-}
 
 /// Opens the page, or prints its URL: if that is asked for, or if no browser can be started.
 ///
 /// # Errors
 /// There is no answer, or no URL in it.
 pub async fn ui(args: &UiArgs, api: &Api, env: &Env, out: &mut Out) -> Result<u8, ClientError> {
-    let Page { url, expires_in } = api.page_url(args.host.as_deref()).await?;
+    let PageUrl { url, expires_in } = api.page_url(args.host.as_deref()).await?;
     // It goes onto a command line.
     let is_url = url.starts_with("http://") || url.starts_with("https://");
     if !is_url || url.contains(|c: char| c.is_control() || c.is_whitespace()) {

@@ -27,7 +27,7 @@ pub async fn wait(args: &WaitArgs, api: &Api, out: &mut Out) -> Result<u8, Clien
         let proc = Proc::of(&result).map_err(|reason| api.nonsense(reason))?;
         if proc.is_running() {
             let after = args.timeout.unwrap_or_default().as_secs_f64();
-            super::print_message(&format!("process still running after {after} s: {id}"));
+            super::message::print_message(&format!("process still running after {after} s: {id}"));
             return Ok(TIMEOUT);
         }
         if code == 0 {

@@ -5,7 +5,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use procstar::cli::options::{Input, Invocation, parse};
+use procstar::cli::invocation::{Input, Invocation};
+use procstar::cli::parse::parse;
 use procstar::config::keys::KEYS;
 use procstar::config::{Env, Kind, LogFormat, LogLevel, Settings};
 

@@ -6,7 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use procstar::cli::options::{Invocation, Run, UsageError, parse_with};
+use procstar::cli::invocation::{Invocation, Run, UsageError};
+use procstar::cli::parse::parse_with;
 use procstar::cli::show;
 use procstar::config::{Env, Settings, Sources};
 

@@ -1,0 +1,206 @@
+//! From arguments and environment to an [`Invocation`], or to a [`UsageError`] that knows its text and exit code. Nothing is started,
+//! and nothing ended.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::{FromArgMatches, Subcommand};
+
+use crate::cli::arguments::{Command, CommandLine, ConfigCommand};
+use crate::cli::client::Client;
+use crate::cli::client::global_options::InstanceCommand;
+use crate::cli::definition::definition;
+use crate::cli::invocation::{Input, Invocation, Run, TokenFiles, UsageError};
+use crate::cli::output_format::ReportFormat;
+use crate::cli::run_command::{OnTerminal, RunCommand};
+use crate::cli::{descriptor, help};
+use crate::config::{
+    EVERY_INTERFACE, Env, FileState, Loaded, SYSTEM_FILE, Sources, load, mistyped,
+};
+use crate::error_chain::chain;
+use crate::trust;
+
+/// Parses the arguments, the program's name first, and reads the configuration that they and
+/// `env` point at.
+///
+/// # Errors
+/// Help and version as asked for; wrong usage; a configuration that cannot be used.
+pub fn parse(args: impl Iterator<Item = OsString>, env: &Env) -> Result<Invocation, UsageError> {
+    let system_file = Path::new(SYSTEM_FILE);
+    let (read, trust) = (&descriptor::read_config, &trust::check);
+    parse_with(args, &Sources { env, system_file, read, trust })
+}
+
+/// [`parse`], with another world than this machine's.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_with(
+    args: impl Iterator<Item = OsString>,
+    sources: &Sources<'_>,
+) -> Result<Invocation, UsageError> {
+    let args: Vec<OsString> = args.collect();
+    let read = read(&args, sources).map(|mut invocation| {
+        if let Invocation::Run(run) = &mut invocation {
+            run.warnings.extend(mistyped(sources.env));
+        }
+        invocation
+    });
+    read.map_err(|error| {
+        // What runs a command keeps the low codes for that.
+        if command_of(&args).as_deref() != Some("run") {
+            return error;
+        }
+        error.of_run_command()
+    })
+}
+
+/// Whether arguments, right or wrong, are those of a command for a running instance. No file is read: a configuration that comes through a
+/// pipe can be read only once.
+pub fn names_client_command(args: &[OsString]) -> bool {
+    command_of(args).is_some_and(|name| InstanceCommand::has_subcommand(&name))
+}
+
+/// The command that arguments name, even if they are wrong.
+fn command_of(args: &[OsString]) -> Option<String> {
+    // Help and version would end the search.
+    let asks = |arg: &&OsString| ["-h", "--help", "-V", "--version"].iter().any(|ask| *arg == ask);
+    let args = args.iter().filter(|arg| !asks(arg));
+    let matches = definition().ignore_errors(true).try_get_matches_from(args);
+    matches.ok()?.subcommand_name().map(ToOwned::to_owned)
+}
+
+fn read(args: &[OsString], sources: &Sources<'_>) -> Result<Invocation, UsageError> {
+    let matches = definition().try_get_matches_from(args)?;
+    let mut options = CommandLine::from_arg_matches(&matches)?;
+    let loaded = load(sources, options.config.as_deref(), options.layer());
+    let command = options.command.take();
+    if let Some(Command::Host(command)) = command {
+        options.reject_extra_args(command.name())?;
+        let loaded = Box::new(loaded.map_err(|error| chain(&error)));
+        return Ok(Invocation::Host { command, loaded });
+    }
+    let loaded = loaded?;
+    match command {
+        Some(Command::Config { command: ConfigCommand::Show { json } }) => {
+            options.reject_extra_args("config show")?;
+            Ok(Invocation::ConfigShow { loaded: Box::new(loaded), json })
+        }
+        Some(Command::Validate { spec, output_format }) => {
+            options.reject_extra_args("validate")?;
+            Ok(Invocation::Validate {
+                input: Input::from(spec),
+                json: output_format == ReportFormat::Json,
+            })
+        }
+        Some(Command::Schema { what }) => {
+            options.reject_extra_args("schema")?;
+            Ok(Invocation::Schema(what))
+        }
+        Some(Command::Reload { pid }) => {
+            options.reject_extra_args("reload")?;
+            Ok(Invocation::Reload { settings: Box::new(loaded.settings), pid })
+        }
+        Some(Command::Run(command)) => {
+            options.reject_extra_args("run")?;
+            options.foreground(loaded, *command).map(|run| Invocation::Run(Box::new(run)))
+        }
+        Some(Command::Client(command)) => {
+            let InstanceCommand(asked) = *command;
+            options.reject_extra_args(asked.name())?;
+            let settings = loaded.settings;
+            Ok(Invocation::Client(Box::new(Client { asked, settings })))
+        }
+        None | Some(Command::Host(_)) => {
+            options.run(loaded).map(|run| Invocation::Run(Box::new(run)))
+        }
+    }
+}
+
+impl CommandLine {
+    /// A subcommand does nothing else.
+    fn reject_extra_args(&self, command: &str) -> Result<(), UsageError> {
+        if self.input.is_some() || self.does_something() {
+            return Err(UsageError::usage(&format!(
+                "`{command}` takes neither INPUT nor what to do"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whether flags alone give a way to end.
+    fn does_something(&self) -> bool {
+        self.print || self.output.is_some() || self.exit || self.wait
+    }
+
+    fn run(self, loaded: Loaded) -> Result<Run, UsageError> {
+        let token_files = TokenFiles::of(&loaded);
+        let settings = loaded.settings;
+        if !(self.does_something() || settings.http.serve || settings.agent.enabled) {
+            return Err(UsageError::usage(help::NOTHING_TO_DO));
+        }
+        match &settings.agent.host {
+            None if settings.agent.enabled => return Err(UsageError::usage(help::NO_HOST)),
+            Some(host) if settings.agent.enabled && host == EVERY_INTERFACE => {
+                return Err(UsageError::usage(help::NOT_A_HOST));
+            }
+            _ => {}
+        }
+        let input = self.input.map(Input::from);
+        let is_stdout = |path: &PathBuf| path.as_os_str() == "-";
+        Ok(Run {
+            input,
+            exit: self.exit || self.print || self.output.is_some(),
+            print: self.print || self.output.as_ref().is_some_and(is_stdout),
+            output: self.output.filter(|path| !is_stdout(path)),
+            wait: self.wait,
+            foreground: None,
+            progress: !self.quiet,
+            settings,
+            token_files,
+            warnings: warnings(&loaded.files),
+        })
+    }
+
+    /// A run of one process in the foreground. It neither serves nor connects, whatever is configured, and keeps nothing.
+    fn foreground(self, loaded: Loaded, command: RunCommand) -> Result<Run, UsageError> {
+        let lasts = self.run.serve || self.agent.agent || self.run.state_dir.is_some();
+        if lasts {
+            return Err(UsageError::usage(help::RUN_ENDS));
+        }
+        let foreground =
+            command.check(OnTerminal::now()).map_err(|text| UsageError::usage(&text))?;
+        let mut settings = loaded.settings;
+        settings.http.serve = false;
+        settings.agent.enabled = false;
+        settings.agent.conn_id = None;
+        settings.run.state_dir = None;
+        if foreground.capture {
+            // All of it is copied, and so all is kept.
+            (settings.capture.limit_head, settings.capture.limit_tail) = (None, None);
+        }
+        Ok(Run {
+            input: None,
+            print: false,
+            output: None,
+            exit: true,
+            wait: false,
+            foreground: Some(foreground),
+            progress: false,
+            settings,
+            token_files: TokenFiles::default(),
+            warnings: warnings(&loaded.files),
+        })
+    }
+}
+
+/// What the user should hear of the configuration files.
+fn warnings(files: &[(PathBuf, FileState)]) -> Vec<String> {
+    let denied = files.iter().filter(|(_, state)| *state == FileState::Denied);
+    let told = denied.map(|(path, _)| {
+        let error = io::Error::from(io::ErrorKind::PermissionDenied);
+        format!("skipped configuration file {}: {error}", path.display())
+    });
+    told.collect()
+}
