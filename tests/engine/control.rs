@@ -23,9 +23,9 @@ fn with(script: &str, keys: Value) -> Value {
 }
 
 /// The numbers that a process has written, once it has written so many.
-fn pids(rig: &mut Rig, id: &str, count: usize) -> Vec<i32> {
-    rig.pid(id);
-    let captures = rig.started[id].captures.clone();
+fn pids(harness: &mut EngineHarness, id: &str, count: usize) -> Vec<i32> {
+    harness.pid(id);
+    let captures = harness.started[id].captures.clone();
     let read = || -> Vec<i32> {
         let text = String::from_utf8(output(&captures, "stdout")).unwrap();
         text.split_inclusive('\n').filter_map(|l| l.strip_suffix('\n')?.parse().ok()).collect()
@@ -38,38 +38,43 @@ fn within(seconds: f64) -> StopOrder {
     StopOrder { grace: Some(Duration::from_secs_f64(seconds)), ..StopOrder::default() }
 }
 
-fn stop(rig: &mut Rig, id: &str, order: StopOrder, ticket: u64) -> std::io::Result<()> {
-    rig.engine.command(id.into(), ProcessCommand::Stop(order), ticket);
-    rig.until("the outcome", |rig| rig.signaled.contains_key(&ticket));
-    rig.signaled.remove(&ticket).unwrap()
+fn stop(
+    harness: &mut EngineHarness,
+    id: &str,
+    order: StopOrder,
+    ticket: u64,
+) -> std::io::Result<()> {
+    harness.engine.command(id.into(), ProcessCommand::Stop(order), ticket);
+    harness.until("the outcome", |harness| harness.signaled.contains_key(&ticket));
+    harness.signaled.remove(&ticket).unwrap()
 }
 
 #[test]
 fn a_timeout_asks_and_the_process_ends() {
-    let (ended, _rig) = run(with("sleep 600", json!({"timeout": 0.05})));
+    let (ended, _harness) = run(with("sleep 600", json!({"timeout": 0.05})));
     assert_eq!((ended.status, ended.cause), (libc::SIGTERM, Some(StopCause::Timeout)));
     assert!(ended.stop.seconds_since(ended.start) >= 0.05);
     assert!(ended.survivors.listed.is_empty());
     // One that ends before has not been stopped.
-    let (ended, _rig) = run(with("exit 3", json!({"timeout": 600})));
+    let (ended, _harness) = run(with("exit 3", json!({"timeout": 600})));
     assert_eq!((ended.status, ended.cause), (3 << 8, None));
 }
 
 #[test]
 fn the_spec_names_the_signal_and_how_it_ends_is_its_own_affair() {
     let script = "trap 'echo asked; exit 4' USR2; echo ready; while :; do sleep 0.01; done";
-    let mut rig = Rig::new(options());
-    rig.launch(json!({"a": with(script, json!({"stop": {"signal": "USR2", "grace": 600}}))}));
-    rig.pid("a");
-    let captures = rig.started["a"].captures.clone();
+    let mut harness = EngineHarness::new(options());
+    harness.launch(json!({"a": with(script, json!({"stop": {"signal": "USR2", "grace": 600}}))}));
+    harness.pid("a");
+    let captures = harness.started["a"].captures.clone();
     eventually("the trap", || output(&captures, "stdout") == b"ready\n");
-    stop(&mut rig, "a", StopOrder::default(), 1).unwrap();
-    let ended = rig.end("a");
+    stop(&mut harness, "a", StopOrder::default(), 1).unwrap();
+    let ended = harness.end("a");
     assert_eq!((ended.status, ended.cause), (4 << 8, Some(StopCause::Stopped)));
     assert_eq!(output(&ended.captures, "stdout"), b"ready\nasked\n");
-    let error = stop(&mut rig, "a", StopOrder::default(), 2).unwrap_err();
+    let error = stop(&mut harness, "a", StopOrder::default(), 2).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ESRCH));
-    let error = stop(&mut rig, "stranger", StopOrder::default(), 3).unwrap_err();
+    let error = stop(&mut harness, "stranger", StopOrder::default(), 3).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ESRCH));
 }
 
@@ -81,20 +86,20 @@ fn the_whole_tree_is_killed_when_the_grace_is_over() {
         setsid bash -c 'echo $$; sleep 600 & echo $!; wait' &
         (sleep 600 & echo $!)
         echo $$; wait";
-    let mut rig = Rig::new(options());
-    rig.launch(json!({"a": with(script, json!({"stop": {"grace": 0.1}})), "b": with("echo $$; read x < /dev/zero; sleep 600", json!({}))}));
-    let members = pids(&mut rig, "a", 4);
-    let other = pids(&mut rig, "b", 1);
-    stop(&mut rig, "a", StopOrder::default(), 1).unwrap();
-    let ended = rig.end("a");
+    let mut harness = EngineHarness::new(options());
+    harness.launch(json!({"a": with(script, json!({"stop": {"grace": 0.1}})), "b": with("echo $$; read x < /dev/zero; sleep 600", json!({}))}));
+    let members = pids(&mut harness, "a", 4);
+    let other = pids(&mut harness, "b", 1);
+    stop(&mut harness, "a", StopOrder::default(), 1).unwrap();
+    let ended = harness.end("a");
     assert_eq!((ended.status, ended.cause), (libc::SIGKILL, Some(StopCause::Stopped)));
     assert!(ended.survivors.listed.is_empty() && ended.cut_short.is_empty());
     for pid in members {
         assert!(!is_running(pid), "{pid}");
     }
     assert!(is_running(other[0]));
-    stop(&mut rig, "b", StopOrder { signum: Some(libc::SIGKILL), ..within(600.0) }, 2).unwrap();
-    assert_eq!(rig.end("b").status, libc::SIGKILL);
+    stop(&mut harness, "b", StopOrder { signum: Some(libc::SIGKILL), ..within(600.0) }, 2).unwrap();
+    assert_eq!(harness.end("b").status, libc::SIGKILL);
 }
 
 /// A set-up that waits in the child is ended, and one that waits for its turn as soon as it has come.
@@ -106,17 +111,17 @@ fn a_process_that_is_still_being_made_is_stopped() {
     let held = json!({"argv": ["/bin/true"], "fds": [["stdin", {"file": {"path": fifo}}]]});
     let mut timed = held.clone();
     timed["timeout"] = json!(0.02);
-    let mut rig = Rig::new(options());
-    rig.launch(json!({"timed": timed, "stopped": held.clone(), "killed": held}));
+    let mut harness = EngineHarness::new(options());
+    harness.launch(json!({"timed": timed, "stopped": held.clone(), "killed": held}));
     let kill = StopOrder { signum: Some(libc::SIGKILL), ..StopOrder::default() };
-    stop(&mut rig, "stopped", within(600.0), 1).unwrap();
-    stop(&mut rig, "killed", kill, 2).unwrap();
+    stop(&mut harness, "stopped", within(600.0), 1).unwrap();
+    stop(&mut harness, "killed", kill, 2).unwrap();
     for (id, cause) in [
         ("timed", StopCause::Timeout),
         ("stopped", StopCause::Stopped),
         ("killed", StopCause::Stopped),
     ] {
-        let ended = rig.end(id);
+        let ended = harness.end(id);
         assert_eq!(ended.cause, Some(cause), "{id}");
         assert!(ended.failures[0].to_string().starts_with("the set-up was ended"), "{id}");
     }
@@ -125,16 +130,16 @@ fn a_process_that_is_still_being_made_is_stopped() {
 /// What was asked of a process goes on in the program that takes it over.
 #[test]
 fn a_stop_and_a_timeout_cross_an_upgrade() {
-    let mut rig = Rig::new(options());
+    let mut harness = EngineHarness::new(options());
     let deaf = "trap '' TERM; echo $$; while :; do sleep 0.01; done";
-    rig.launch(json!({
+    harness.launch(json!({
         "stopped": with(deaf, json!({})),
         "timed": with(deaf, json!({"timeout": 0.5, "stop": {"grace": 0.1}})),
     }));
-    pids(&mut rig, "stopped", 1);
-    pids(&mut rig, "timed", 1);
-    stop(&mut rig, "stopped", within(0.3), 1).unwrap();
-    let (_next, events) = rig.successor();
+    pids(&mut harness, "stopped", 1);
+    pids(&mut harness, "timed", 1);
+    stop(&mut harness, "stopped", within(0.3), 1).unwrap();
+    let (_next, events) = harness.successor();
     let mut causes = std::collections::BTreeMap::new();
     while causes.len() < 2 {
         if let procstar::engine::Event::Ended(ended) = events.recv_timeout(DEADLINE).unwrap() {
@@ -149,13 +154,13 @@ fn a_stop_and_a_timeout_cross_an_upgrade() {
 /// An adopted process still has its deadline.
 #[test]
 fn a_timeout_counts_for_an_adopted_process() {
-    let mut rig = Rig::new(options());
-    rig.launch(json!({"a": with("sleep 600", json!({"timeout": 1}))}));
-    rig.pid("a");
-    let started = rig.started["a"].clone();
+    let mut harness = EngineHarness::new(options());
+    harness.launch(json!({"a": with("sleep 600", json!({"timeout": 1}))}));
+    harness.pid("a");
+    let started = harness.started["a"].clone();
     // The engine that has started it lives on in this test; only the other one knows of a deadline.
     let (tx, events) = std::sync::mpsc::channel();
-    let next = Engine::start(rig.options(), move |event| drop(tx.send(event))).unwrap();
+    let next = Engine::start(harness.options(), move |event| drop(tx.send(event))).unwrap();
     let mut adopted: procstar::engine::Started =
         rmp_serde::from_slice(&rmp_serde::to_vec(&started).unwrap()).unwrap();
     adopted.terms.deadline = Some(1);
@@ -171,7 +176,7 @@ fn a_timeout_counts_for_an_adopted_process() {
 #[test]
 fn survivors_are_listed_with_what_tells_whose_they_are() {
     become_subreaper().unwrap();
-    let mut rig = Rig::new(options());
+    let mut harness = EngineHarness::new(options());
     let table = [
         // First, for later ones are not the only ones that may have started it.
         ("daemon", "setsid sleep 600 & echo $!; sleep 0.1", vec![Relation::Inferred]),
@@ -187,10 +192,10 @@ fn survivors_are_listed_with_what_tells_whose_they_are() {
     for (id, script, how) in table {
         let mut proc = with(script, json!({}));
         proc["fds"].as_array_mut().unwrap().push(json!(["stderr", {"null": {}}]));
-        rig.launch(json!({ id: proc }));
-        let listed = rig.end(id).survivors.listed.clone();
+        harness.launch(json!({ id: proc }));
+        let listed = harness.end(id).survivors.listed.clone();
         let told: Vec<i32> = {
-            let text = String::from_utf8(output(&rig.ended[id].captures, "stdout")).unwrap();
+            let text = String::from_utf8(output(&harness.ended[id].captures, "stdout")).unwrap();
             text.lines().map(|line| line.parse().unwrap()).collect()
         };
         let mut sorted = told.clone();
@@ -201,7 +206,7 @@ fn survivors_are_listed_with_what_tells_whose_they_are() {
         kinds.sort();
         wanted.sort();
         assert_eq!(kinds, wanted, "{id}");
-        assert_eq!(rig.ended[id].cause, None);
+        assert_eq!(harness.ended[id].cause, None);
         // Who survives an ordinary end is not killed.
         for pid in told {
             assert!(is_running(pid), "{id}");
@@ -216,8 +221,8 @@ fn survivors_are_listed_with_what_tells_whose_they_are() {
     eventually("the orphans' burial", || {
         looks += 1;
         let id = format!("look {looks}");
-        rig.launch(json!({ id.as_str(): with("true", json!({})) }));
-        rig.end(&id);
+        harness.launch(json!({ id.as_str(): with("true", json!({})) }));
+        harness.end(&id);
         procfs.children(std::process::id() as i32).is_empty()
     });
 }
@@ -226,18 +231,18 @@ fn survivors_are_listed_with_what_tells_whose_they_are() {
 #[test]
 fn each_of_a_crowd_lists_its_own_survivor() {
     become_subreaper().unwrap();
-    let mut rig = Rig::new(options());
+    let mut harness = EngineHarness::new(options());
     let ids: Vec<String> = (0..150).map(|n| n.to_string()).collect();
     let proc = with("sleep 600 >&- & echo $!", json!({}));
     let specs = ids.iter().map(|id| (id.clone(), proc.clone()));
-    rig.launch(Value::Object(specs.collect()));
+    harness.launch(Value::Object(specs.collect()));
     let mut told = Vec::new();
     for id in &ids {
         let survivors: Vec<_> = {
-            let listed = &rig.end(id).survivors.listed;
+            let listed = &harness.end(id).survivors.listed;
             listed.iter().map(|s| (s.pid, format!("{:?}", s.how))).collect()
         };
-        let text = String::from_utf8(output(&rig.ended[id].captures, "stdout")).unwrap();
+        let text = String::from_utf8(output(&harness.ended[id].captures, "stdout")).unwrap();
         let pid: i32 = text.trim().parse().unwrap();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap();
         told.push((vec![(pid, "Group".to_owned())], survivors));
@@ -250,7 +255,7 @@ fn each_of_a_crowd_lists_its_own_survivor() {
 #[test]
 fn many_survivors() {
     become_subreaper().unwrap();
-    let (ended, _rig) = run(with("for i in {1..80}; do sleep 600 & done; echo $$", json!({})));
+    let (ended, _harness) = run(with("for i in {1..80}; do sleep 600 & done; echo $$", json!({})));
     assert_eq!((ended.survivors.listed.len(), ended.survivors.more), (64, 16));
     nix::sys::signal::killpg(
         nix::unistd::Pid::from_raw(ended.pid.unwrap()),
@@ -269,7 +274,7 @@ fn all_or_nothing(specs: Value) -> procstar::spec::Validated {
 fn where_one_cannot_be_started_the_others_are_stopped_or_not_started() {
     let dir = tempfile::tempdir().unwrap();
     let trace = dir.path().join("trace");
-    let mut rig = Rig::new(options());
+    let mut harness = EngineHarness::new(options());
     let mut specs = serde_json::Map::new();
     specs.insert("bad".into(), json!({"argv": ["/nope"]}));
     // Many more than can be planned before the failure is known, on a busy machine too.
@@ -278,11 +283,11 @@ fn where_one_cannot_be_started_the_others_are_stopped_or_not_started() {
         let script = format!("echo {i} >> {}; exec sleep 600", trace.display());
         specs.insert(format!("later-{i}"), with(&script, json!({})));
     }
-    rig.engine.launch(all_or_nothing(Value::Object(specs)));
-    assert_eq!(rig.end("bad").failures[0].exit_code(), 127);
+    harness.engine.launch(all_or_nothing(Value::Object(specs)));
+    assert_eq!(harness.end("bad").failures[0].exit_code(), 127);
     let mut not_started = 0;
     for i in 0..COUNT {
-        let ended = rig.end(&format!("later-{i}"));
+        let ended = harness.end(&format!("later-{i}"));
         match ended.failures.first() {
             Some(failure) if failure.stage == Stage::Peer => {
                 not_started += 1;
@@ -295,14 +300,14 @@ fn where_one_cannot_be_started_the_others_are_stopped_or_not_started() {
         }
     }
     assert!(not_started > 100, "{not_started}");
-    assert!(rig.started.len() + not_started <= COUNT);
+    assert!(harness.started.len() + not_started <= COUNT);
     // The IDs are free again, and what can be started as a whole is.
-    rig.launch(json!({"next": with("exit 0", json!({}))}));
-    rig.engine.launch(all_or_nothing(
+    harness.launch(json!({"next": with("exit 0", json!({}))}));
+    harness.engine.launch(all_or_nothing(
         json!({"x": with("exit 1", json!({})), "y": with("exit 2", json!({}))}),
     ));
-    assert_eq!(rig.end("x").status, 1 << 8);
-    let y = rig.end("y");
+    assert_eq!(harness.end("x").status, 1 << 8);
+    let y = harness.end("y");
     assert_eq!((y.status, y.cause), (2 << 8, None));
 }
 
@@ -312,39 +317,39 @@ fn those_that_run_are_stopped_as_their_specs_say() {
     let dir = tempfile::tempdir().unwrap();
     let fifo = dir.path().join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let mut rig = Rig::new(options());
+    let mut harness = EngineHarness::new(options());
     let late = json!({"argv": ["/nope"], "fds": [["stdin", {"file": {"path": fifo}}]]});
     let own = "trap 'exit 6' USR1; echo $$; while :; do sleep 0.01; done";
-    rig.engine.launch(all_or_nothing(json!({
+    harness.engine.launch(all_or_nothing(json!({
         "late": late,
         "plain": with("echo $$; sleep 600", json!({})),
         "own": with(own, json!({"stop": {"signal": "USR1"}})),
     })));
-    pids(&mut rig, "plain", 1);
-    pids(&mut rig, "own", 1);
+    pids(&mut harness, "plain", 1);
+    pids(&mut harness, "own", 1);
     drop(std::fs::File::create(&fifo).unwrap());
-    assert_eq!(rig.end("late").failures[0].exit_code(), 127);
-    let plain = rig.end("plain");
+    assert_eq!(harness.end("late").failures[0].exit_code(), 127);
+    let plain = harness.end("plain");
     assert_eq!((plain.status, plain.cause), (libc::SIGTERM, Some(StopCause::Stopped)));
-    let own = rig.end("own");
+    let own = harness.end("own");
     assert_eq!((own.status, own.cause), (6 << 8, Some(StopCause::Stopped)));
 }
 
 /// By default the others run.
 #[test]
 fn the_others_run_and_pipes_end() {
-    let mut rig = Rig::new(options());
+    let mut harness = EngineHarness::new(options());
     let from = |id: &str| json!({"pipe-read": {"proc_id": id, "fd": "1"}});
-    rig.launch(json!({
+    harness.launch(json!({
         "no-writer": {"argv": ["/nope"], "fds": [["1", "pipe-write"]]},
         "reader": {"argv": ["/usr/bin/wc", "-c"], "fds": [["0", from("no-writer")], ["1", {"capture": {}}]]},
         "writer": {"argv": ["/usr/bin/yes"], "fds": [["1", "pipe-write"], ["2", {"null": {}}]]},
         "no-reader": {"argv": ["x"], "exe": "/bin/true", "fds": [["0", from("writer")], ["1", {"file": {"path": "/nowhere/x"}}]]},
     }));
-    assert_eq!(output(&rig.end("reader").captures, "stdout"), b"0\n");
-    assert_eq!(rig.end("writer").status, libc::SIGPIPE);
-    assert_eq!(rig.end("no-writer").failures[0].exit_code(), 127);
-    assert_eq!(rig.end("no-reader").failures[0].exit_code(), 125);
+    assert_eq!(output(&harness.end("reader").captures, "stdout"), b"0\n");
+    assert_eq!(harness.end("writer").status, libc::SIGPIPE);
+    assert_eq!(harness.end("no-writer").failures[0].exit_code(), 127);
+    assert_eq!(harness.end("no-reader").failures[0].exit_code(), 125);
 }
 
 /// Limits this process's open files, to so many more than it has now.
@@ -358,7 +363,7 @@ fn leave_descriptors(count: u64) {
 #[test]
 fn a_burst_under_a_small_open_file_limit() {
     leave_descriptors(50);
-    let mut rig = Rig::new(options());
+    let mut harness = EngineHarness::new(options());
     let both = json!([["0", {"null": {}}], ["1", {"capture": {"mode": "memory"}}], ["2", {"capture": {"mode": "memory"}}]]);
     let mut specs = serde_json::Map::new();
     for i in 0..100 {
@@ -375,10 +380,10 @@ fn a_burst_under_a_small_open_file_limit() {
     for i in 0..50 {
         specs.insert(format!("w{i}"), sh("echo z", json!([["1", "pipe-write"]])));
     }
-    rig.launch(Value::Object(specs));
+    harness.launch(Value::Object(specs));
     for (kind, count, wanted) in [("p", 100, "x\n"), ("r", 50, "z\n"), ("w", 50, "")] {
         for i in 0..count {
-            let ended = rig.end(&format!("{kind}{i}"));
+            let ended = harness.end(&format!("{kind}{i}"));
             let errors: Vec<String> = ended.failures.iter().map(ToString::to_string).collect();
             assert_eq!((ended.status, errors), (0, vec![]), "{kind}{i}");
             if !wanted.is_empty() {
@@ -392,16 +397,16 @@ fn a_burst_under_a_small_open_file_limit() {
 #[test]
 fn a_process_that_needs_more_descriptors_than_there_are() {
     leave_descriptors(50);
-    let mut rig = Rig::new(options());
+    let mut harness = EngineHarness::new(options());
     let fds: Vec<Value> =
         (3..35).map(|fd| json!([fd.to_string(), {"capture": {"mode": "memory"}}])).collect();
-    rig.launch(
+    harness.launch(
         json!({"large": {"argv": ["/bin/true"], "fds": fds}, "small": with("exit 5", json!({}))}),
     );
-    let ended = rig.end("large");
+    let ended = harness.end("large");
     assert!(!ended.failures.is_empty());
     for failure in &ended.failures {
         assert!(failure.to_string().ends_with("Too many open files (os error 24)"), "{failure}");
     }
-    assert_eq!(rig.end("small").status, 5 << 8);
+    assert_eq!(harness.end("small").status, 5 << 8);
 }

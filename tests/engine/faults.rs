@@ -104,13 +104,13 @@ fn files(dir: &std::path::Path) -> Vec<String> {
 }
 
 /// Launches a process, and waits for its end and for all that goes with it.
-fn launch(rig: &mut Rig, id: &str, proc: &Value) -> Ended {
-    rig.launch(json!({ id: proc }));
-    rig.end(id);
-    rig.engine.forget(id.into());
+fn launch(harness: &mut EngineHarness, id: &str, proc: &Value) -> Ended {
+    harness.launch(json!({ id: proc }));
+    harness.end(id);
+    harness.engine.forget(id.into());
     // Has the threads' proxies ended: each start makes one anew.
-    drop(rig.engine.quiesce(DEADLINE).unwrap());
-    rig.ended.remove(id).unwrap()
+    drop(harness.engine.quiesce(DEADLINE).unwrap());
+    harness.ended.remove(id).unwrap()
 }
 
 /// Fails every call in turn with `errno`; gives how often each was failed.
@@ -121,14 +121,14 @@ fn fail_each(
     errno: i32,
 ) -> BTreeMap<String, usize> {
     procstar::engine::become_subreaper().unwrap();
-    let mut rig = Rig::new(options);
-    let good = launch(&mut rig, "first", proc);
+    let mut harness = EngineHarness::new(options);
+    let good = launch(&mut harness, "first", proc);
     assert!(good.failures.is_empty(), "{:?}", good.failures);
     eventually("the end of what the first one needed", || files(captures).is_empty());
     let (fds, mut hits) = (open_fds(), BTreeMap::new());
     for passing in 0.. {
         failpoints::arm(passing, errno);
-        let ended = launch(&mut rig, &format!("failing {passing}"), proc);
+        let ended = launch(&mut harness, &format!("failing {passing}"), proc);
         let Some(call) = failpoints::disarm() else {
             // It has fewer calls: they have all had their turn.
             assert!(ended.failures.is_empty(), "{:?}", ended.failures);
@@ -138,9 +138,9 @@ fn fail_each(
         let failure = only_failure(call, &ended);
         assert!(stages(call).contains(&failure.stage), "{call:?}: {failure:?}");
         assert_eq!(failure.errno, if call == Call::OpenExe { 0 } else { errno }, "{call:?}");
-        assert!(!rig.started.contains_key(&format!("failing {passing}")), "{call:?}");
+        assert!(!harness.started.contains_key(&format!("failing {passing}")), "{call:?}");
         // Nothing is left, and the next one runs.
-        let next = launch(&mut rig, &format!("next {passing}"), proc);
+        let next = launch(&mut harness, &format!("next {passing}"), proc);
         assert!(next.failures.is_empty() && next.status == 0, "{call:?}: {:?}", next.failures);
         eventually("as many descriptors as before", || open_fds() == fds);
         eventually("no child is left", || children() == 0);
@@ -173,12 +173,12 @@ fn a_refused_keyring_is_no_failure() {
     }
     let dir = tempfile::tempdir().unwrap();
     let (options, _) = options_in(&dir);
-    let mut rig = Rig::new(options);
+    let mut harness = EngineHarness::new(options);
     let proc = json!({"argv": ["/bin/true"], "user": 54321, "group": 54322});
     for errno in [libc::ENOSYS, libc::EPERM, libc::EDQUOT] {
         for passing in 0.. {
             failpoints::arm(passing, errno);
-            let ended = launch(&mut rig, &format!("{errno} {passing}"), &proc);
+            let ended = launch(&mut harness, &format!("{errno} {passing}"), &proc);
             let hit = failpoints::disarm();
             assert!(hit.is_some(), "the keyring was never joined");
             if hit == Some(Call::Keyring) {

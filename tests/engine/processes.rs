@@ -18,8 +18,8 @@ fn captured(mode: &str) -> serde_json::Value {
 #[test]
 fn exit_codes_signals_and_output() {
     for mode in ["tempfile", "memory"] {
-        let mut rig = Rig::new(options());
-        rig.launch(json!({
+        let mut harness = EngineHarness::new(options());
+        harness.launch(json!({
             "ok": sh("echo out; echo err >&2", captured(mode)),
             "seven": sh("exit 7", captured(mode)),
             "killed": sh("kill -KILL $$", captured(mode)),
@@ -29,7 +29,7 @@ fn exit_codes_signals_and_output() {
         for (id, status) in
             [("ok", 0), ("seven", 7 << 8), ("killed", 9), ("stkflt", 16), ("rtmin", 34)]
         {
-            let ended = rig.end(id);
+            let ended = harness.end(id);
             assert_eq!(ended.status, status, "{id}");
             assert!(ended.failures.is_empty() && ended.cut_short.is_empty());
             assert_eq!(ended.stat.as_ref().unwrap().pid, ended.pid.unwrap());
@@ -37,10 +37,10 @@ fn exit_codes_signals_and_output() {
             assert!(ended.rusage.ru_maxrss != 0);
             assert!(ended.stop.seconds_since(ended.start) > 0.0);
         }
-        assert_eq!(text(&rig.ended["ok"], "stdout"), "out\n");
-        assert_eq!(text(&rig.ended["ok"], "stderr"), "err\n");
-        assert_eq!(rig.started.len(), 5);
-        assert_eq!(rig.started["ok"].pid, rig.ended["ok"].pid.unwrap());
+        assert_eq!(text(&harness.ended["ok"], "stdout"), "out\n");
+        assert_eq!(text(&harness.ended["ok"], "stderr"), "err\n");
+        assert_eq!(harness.started.len(), 5);
+        assert_eq!(harness.started["ok"].pid, harness.ended["ok"].pid.unwrap());
     }
 }
 
@@ -111,7 +111,7 @@ fn any_fd_map() {
         ),
     ];
     for (name, fds, script, outputs) in table {
-        let (ended, _rig) = run(sh(&script, fds));
+        let (ended, _harness) = run(sh(&script, fds));
         assert_eq!((ended.status, messages(&ended)), (0, vec![]), "{name}");
         for (fd, wanted) in outputs {
             assert_eq!(text(&ended, &fd), wanted, "{name}, fd {fd}");
@@ -206,7 +206,7 @@ for fd in open_:
             .map(|(fd, _)| format!("{fd}, "))
             .collect();
         let script = script.replace("%s)", &format!("{own})")).replace("%%", "%");
-        let (ended, _rig) =
+        let (ended, _harness) =
             run(json!({"argv": ["/usr/bin/python3", "-S", "-c", script], "fds": fds}));
         prop_assert_eq!((ended.status, messages(&ended)), (0, vec![]));
         let told: String = table
@@ -249,7 +249,7 @@ fn file_flags() {
         if let Some(before) = before {
             std::fs::write(&path, before).unwrap();
         }
-        let (ended, _rig) = run(json!({"argv": ["/usr/bin/printf", "new"],
+        let (ended, _harness) = run(json!({"argv": ["/usr/bin/printf", "new"],
             "fds": [["stdout", {"file": {"path": path, "flags": flags, "mode": 0o640}}]]}));
         match after {
             Ok(after) => {
@@ -273,7 +273,7 @@ fn file_flags() {
 fn every_failing_fd_is_named_and_nothing_is_executed() {
     let dir = tempfile::tempdir().unwrap();
     let trace = dir.path().join("trace");
-    let (ended, _rig) = run(json!({"argv": ["/usr/bin/touch", trace], "fds": [
+    let (ended, _harness) = run(json!({"argv": ["/usr/bin/touch", trace], "fds": [
         ["stdin", {"file": {"path": "/nowhere/x"}}],
         ["stdout", {"capture": {}}],
         ["7", {"dup": {"fd": 99}}],
@@ -314,7 +314,7 @@ fn executables_that_cannot_be() {
              which its `#!` line names, does not exist",
         ),
     ] {
-        let (ended, _rig) = run(json!({"argv": ["x"], "exe": exe, "fds": captured("memory")}));
+        let (ended, _harness) = run(json!({"argv": ["x"], "exe": exe, "fds": captured("memory")}));
         assert_eq!(messages(&ended), [format!("execve failed: {exe}: {error}")]);
         assert_eq!(ended.failures[0].exit_code(), code, "{exe}");
         assert_eq!(text(&ended, "stderr"), "");
@@ -328,45 +328,45 @@ fn allowlist(paths: &[&str]) -> Allowlist {
 #[test]
 fn restricted_executable() {
     let restriction = Some(Arc::new(Restriction::new(allowlist(&["/bin/true"]))));
-    let mut rig = Rig::new(EngineOptions { restriction, ..options() });
-    rig.launch(json!({
+    let mut harness = EngineHarness::new(EngineOptions { restriction, ..options() });
+    harness.launch(json!({
         "no": {"argv": ["/bin/echo"], "fds": [["1", "pipe-write"], ["2", {"capture": {}}]]},
         "yes": {"argv": ["x"], "exe": "/bin/true", "fds": [["0", {"pipe-read": {"proc_id": "no", "fd": "1"}}]]},
     }));
-    let ended = rig.end("no");
+    let ended = harness.end("no");
     assert_eq!(messages(ended), ["restricted executable: /bin/true"]);
     assert_eq!(ended.failures[0].stage, Stage::Restrict);
     assert_eq!(ended.pid, None);
-    assert_eq!(rig.end("yes").status, 0);
-    assert!(!rig.started.contains_key("no"));
+    assert_eq!(harness.end("yes").status, 0);
+    assert!(!harness.started.contains_key("no"));
 }
 
 use procstar::engine::{Allowlist, CaptureDirs, EngineOptions, Restriction};
 
 #[test]
 fn pipes_between_processes() {
-    let mut rig = Rig::new(options());
-    rig.launch(json!({
+    let mut harness = EngineHarness::new(options());
+    harness.launch(json!({
         "last": {"argv": ["/usr/bin/wc", "-l"], "fds": [["0", {"pipe-read": {"proc_id": "mid", "fd": "5"}}], ["1", {"capture": {}}]]},
         "first": {"argv": ["/usr/bin/seq", "100000"], "fds": [["1", "pipe-write"]]},
         "mid": sh("cat >&5", json!([["0", {"pipe-read": {"proc_id": "first", "fd": "stdout"}}], ["5", "pipe-write"]])),
     }));
-    assert_eq!(text(rig.end("last"), "stdout"), "100000\n");
-    rig.end("first");
-    rig.end("mid");
+    assert_eq!(text(harness.end("last"), "stdout"), "100000\n");
+    harness.end("first");
+    harness.end("mid");
 }
 
 #[test]
 fn a_pipe_whose_peer_fails_ends() {
-    let mut rig = Rig::new(options());
-    rig.launch(json!({
+    let mut harness = EngineHarness::new(options());
+    harness.launch(json!({
         "reader": {"argv": ["/bin/cat"], "fds": [["0", {"pipe-read": {"proc_id": "w", "fd": "1"}}]]},
         "w": {"argv": ["/nope"], "fds": [["1", "pipe-write"]]},
         "writer": sh("trap '' PIPE; until ! echo x; do :; done 2>&-", json!([["1", "pipe-write"]])),
         "r": {"argv": ["/nope"], "fds": [["0", {"pipe-read": {"proc_id": "writer", "fd": "1"}}]]},
     }));
-    assert_eq!(rig.end("reader").status, 0);
-    assert_eq!(rig.end("writer").status, 0);
+    assert_eq!(harness.end("reader").status, 0);
+    assert_eq!(harness.end("writer").status, 0);
 }
 
 #[test]
@@ -383,13 +383,14 @@ fn a_child_starts_clean() {
     }
     let n = inherited.as_raw_fd();
     let inherited = Inherited::new([], &[], [n], Some((777, 7777)));
-    let mut rig = Rig::new(EngineOptions { inherited: Arc::new(inherited), ..options() });
+    let mut harness =
+        EngineHarness::new(EngineOptions { inherited: Arc::new(inherited), ..options() });
     let fds =
         json!([["stdin", {"null": {}}], ["stdout", {"capture": {}}], ["stderr", {"capture": {}}]]);
     let mut with = fds.clone();
     with.as_array_mut().unwrap().push(json!([n.to_string(), "inherit"]));
     with.as_array_mut().unwrap().push(json!([(n + 50).to_string(), {"dup": {"fd": n}}]));
-    rig.launch(json!({
+    harness.launch(json!({
         "fds": {"argv": ["/bin/ls", "/proc/self/fd"], "fds": fds},
         "with": {"argv": ["/bin/ls", "/proc/self/fd"], "fds": with},
         "status": {"argv": ["/bin/cat", "/proc/self/status"], "fds": fds},
@@ -399,21 +400,21 @@ fn a_child_starts_clean() {
     }));
     // ls has the directory itself open as well.
     assert_eq!(
-        text(rig.end("fds"), "stdout").split_whitespace().collect::<Vec<_>>(),
+        text(harness.end("fds"), "stdout").split_whitespace().collect::<Vec<_>>(),
         ["0", "1", "2", "3"]
     );
-    let with = text(rig.end("with"), "stdout");
+    let with = text(harness.end("with"), "stdout");
     for fd in [n, n + 50] {
         assert!(with.split_whitespace().any(|f| f == fd.to_string()), "{fd}: {with}");
     }
-    let status = text(rig.end("status"), "stdout");
+    let status = text(harness.end("status"), "stdout");
     for set in ["SigBlk", "SigIgn", "SigCgt", "SigPnd"] {
         let line = status.lines().find(|line| line.starts_with(set)).unwrap();
         assert!(line.ends_with("0000000000000000"), "{line}");
     }
-    assert_eq!(text(rig.end("limit"), "stdout"), "777\n7777\n");
-    assert_eq!(text(rig.end("session"), "stdout"), "1\n");
-    assert_eq!(text(rig.end("env"), "stdout"), "");
+    assert_eq!(text(harness.end("limit"), "stdout"), "777\n7777\n");
+    assert_eq!(text(harness.end("session"), "stdout"), "1\n");
+    assert_eq!(text(harness.end("env"), "stdout"), "");
 }
 
 #[test]
@@ -433,11 +434,12 @@ fn environments() {
         (json!({"inherit": ["A"], "vars": {"A": null, "E": ""}}), "E=\n"),
     ];
     for (env, wanted) in table {
-        let mut rig = Rig::new(EngineOptions { inherited: Arc::clone(&inherited), ..options() });
-        rig.launch(
+        let mut harness =
+            EngineHarness::new(EngineOptions { inherited: Arc::clone(&inherited), ..options() });
+        harness.launch(
             json!({"a": {"argv": ["/usr/bin/env"], "env": env, "fds": [["1", {"capture": {}}]]}}),
         );
-        let printed = text(rig.end("a"), "stdout");
+        let printed = text(harness.end("a"), "stdout");
         let mut lines: Vec<_> = printed.lines().collect();
         lines.sort();
         let mut wanted: Vec<_> = wanted.lines().collect();
@@ -449,12 +451,12 @@ fn environments() {
 #[test]
 fn output_is_read_by_range_while_written() {
     for mode in ["tempfile", "memory"] {
-        let mut rig = Rig::new(options());
+        let mut harness = EngineHarness::new(options());
         let size = 100_000_000u64;
         let script = format!("head -c {size} /dev/zero | tr '\\0' 'x'");
-        rig.launch(json!({"a": sh(&script, json!([["1", {"capture": {"mode": mode}}]]))}));
-        rig.pid("a");
-        let captures = Arc::clone(&rig.started["a"].captures);
+        harness.launch(json!({"a": sh(&script, json!([["1", {"capture": {"mode": mode}}]]))}));
+        harness.pid("a");
+        let captures = Arc::clone(&harness.started["a"].captures);
         let capture = captures.get("stdout".parse().unwrap()).unwrap();
         let mut buf = vec![0; 100_000];
         let mut reads = 0;
@@ -467,7 +469,7 @@ fn output_is_read_by_range_while_written() {
             assert!(buf[..n].iter().all(|b| *b == b'x'));
             reads += 1;
         }
-        let ended = rig.end("a");
+        let ended = harness.end("a");
         let bytes = output(&ended.captures, "1");
         assert_eq!(bytes.len() as u64, size);
         assert!(bytes.iter().all(|b| *b == b'x'), "{mode}");
@@ -479,9 +481,9 @@ fn output_is_read_by_range_while_written() {
 fn a_survivor_delays_the_end_by_the_grace_alone() {
     for mode in ["tempfile", "memory"] {
         let fds = json!([["0", {"null": {}}], ["1", {"capture": {"mode": mode}}]]);
-        let mut rig = Rig::new(options());
-        rig.launch(json!({"a": sh("sleep 100 & echo $!", fds)}));
-        let ended = rig.end("a");
+        let mut harness = EngineHarness::new(options());
+        harness.launch(json!({"a": sh("sleep 100 & echo $!", fds)}));
+        let ended = harness.end("a");
         assert_eq!(ended.cut_short, [("1".parse().unwrap(), Truncation::Survivor)], "{mode}");
         let survivor: i32 = text(ended, "stdout").trim().parse().unwrap();
         let took = ended.stop.seconds_since(ended.start);
@@ -498,13 +500,13 @@ fn a_survivor_that_ends_in_time_is_waited_for() {
         let fifo = dir.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let fds = json!([["0", {"null": {}}], ["1", {"capture": {"mode": mode}}]]);
-        let mut rig = Rig::new(EngineOptions { drain_grace: DEADLINE, ..options() });
-        rig.launch(json!({"a": sh(&format!("(read x < {f}; echo late) & echo early", f = fifo.display()), fds)}));
-        let pid = rig.pid("a");
+        let mut harness = EngineHarness::new(EngineOptions { drain_grace: DEADLINE, ..options() });
+        harness.launch(json!({"a": sh(&format!("(read x < {f}; echo late) & echo early", f = fifo.display()), fds)}));
+        let pid = harness.pid("a");
         // Reaped: only the survivor holds the capture.
         eventually("the exit", || !std::path::Path::new(&format!("/proc/{pid}")).exists());
         std::fs::write(&fifo, "go\n").unwrap();
-        let ended = rig.end("a");
+        let ended = harness.end("a");
         assert_eq!(text(ended, "stdout"), "early\nlate\n", "{mode}");
         assert!(ended.cut_short.is_empty());
     }
@@ -517,34 +519,35 @@ fn what_was_captured_never_changes_afterwards() {
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let mut rig = Rig::new(options());
+        let mut harness = EngineHarness::new(options());
         let script = format!(
             "(read x < {f}; for i in {{1..20000}}; do echo too late; done; echo > {f}) & echo early",
             f = fifo.display()
         );
-        rig.launch(json!({"a": sh(&script, fds)}));
-        let ended = rig.end("a");
+        harness.launch(json!({"a": sh(&script, fds)}));
+        let ended = harness.end("a");
         assert_eq!(text(ended, "stdout"), "early\n", "{mode}");
         // The survivor goes on to its own end, neither stopped by a full pipe nor killed by a closed one.
         std::fs::write(&fifo, "go\n").unwrap();
         std::fs::read(&fifo).unwrap();
-        assert_eq!(text(rig.end("a"), "stdout"), "early\n", "{mode}");
+        assert_eq!(text(harness.end("a"), "stdout"), "early\n", "{mode}");
     }
 }
 
 #[test]
 fn signals() {
-    let mut rig = Rig::new(options());
-    rig.launch(json!({"a": {"argv": ["/bin/sleep", "100"]}}));
-    rig.pid("a");
-    rig.engine.command("a".into(), ProcessCommand::Signal(0), 1);
-    rig.engine.command("a".into(), ProcessCommand::Signal(999), 2);
-    rig.engine.command("b".into(), ProcessCommand::Signal(15), 3);
-    rig.engine.command("a".into(), ProcessCommand::Signal(libc::SIGUSR2), 4);
-    assert_eq!(rig.end("a").status, libc::SIGUSR2);
-    rig.engine.command("a".into(), ProcessCommand::Signal(15), 5);
-    rig.until("five answers", |rig| rig.signaled.len() == 5);
-    let errno = |ticket| rig.signaled[&ticket].as_ref().err().map(|e| e.raw_os_error().unwrap());
+    let mut harness = EngineHarness::new(options());
+    harness.launch(json!({"a": {"argv": ["/bin/sleep", "100"]}}));
+    harness.pid("a");
+    harness.engine.command("a".into(), ProcessCommand::Signal(0), 1);
+    harness.engine.command("a".into(), ProcessCommand::Signal(999), 2);
+    harness.engine.command("b".into(), ProcessCommand::Signal(15), 3);
+    harness.engine.command("a".into(), ProcessCommand::Signal(libc::SIGUSR2), 4);
+    assert_eq!(harness.end("a").status, libc::SIGUSR2);
+    harness.engine.command("a".into(), ProcessCommand::Signal(15), 5);
+    harness.until("five answers", |harness| harness.signaled.len() == 5);
+    let errno =
+        |ticket| harness.signaled[&ticket].as_ref().err().map(|e| e.raw_os_error().unwrap());
     assert_eq!(
         [1, 2, 3, 4, 5].map(errno),
         [None, Some(libc::EINVAL), Some(libc::ESRCH), None, Some(libc::ESRCH)]
@@ -554,7 +557,7 @@ fn signals() {
 #[test]
 fn a_blocked_set_up_holds_nobody_else_and_can_be_killed() {
     let dir = tempfile::tempdir().unwrap();
-    let mut rig = Rig::new(options());
+    let mut harness = EngineHarness::new(options());
     let mut specs = serde_json::Map::new();
     for i in 0..12 {
         let fifo = dir.path().join(i.to_string());
@@ -565,46 +568,46 @@ fn a_blocked_set_up_holds_nobody_else_and_can_be_killed() {
             ["0", {"file": {"path": fifo}}], ["1", {"capture": {"mode": "memory"}}]]}),
         );
     }
-    rig.launch(specs.into());
-    rig.launch(json!({"free": sh("echo free", captured("memory"))}));
-    assert_eq!(text(rig.end("free"), "stdout"), "free\n");
-    rig.until("twelve reported as running", |rig| rig.started.len() == 13);
-    rig.engine.command("0".into(), ProcessCommand::Signal(libc::SIGTERM), 1);
-    let ended = rig.end("0");
+    harness.launch(specs.into());
+    harness.launch(json!({"free": sh("echo free", captured("memory"))}));
+    assert_eq!(text(harness.end("free"), "stdout"), "free\n");
+    harness.until("twelve reported as running", |harness| harness.started.len() == 13);
+    harness.engine.command("0".into(), ProcessCommand::Signal(libc::SIGTERM), 1);
+    let ended = harness.end("0");
     assert_eq!(ended.failures[0].stage, Stage::Setup);
     for i in 1..12 {
         std::fs::write(dir.path().join(i.to_string()), i.to_string()).unwrap();
-        assert_eq!(text(rig.end(&i.to_string()), "stdout"), i.to_string());
+        assert_eq!(text(harness.end(&i.to_string()), "stdout"), i.to_string());
     }
 }
 
 #[test]
 fn nothing_is_left_of_forgotten_processes() {
-    let mut rig = Rig::new(options());
-    let round = |rig: &mut Rig, name: &str| {
+    let mut harness = EngineHarness::new(options());
+    let round = |harness: &mut EngineHarness, name: &str| {
         let specs: serde_json::Map<_, _> = (0..50)
             .map(|i| (format!("{name}{i}"), sh("head -c 70000 /dev/zero", captured("memory"))))
             .collect();
-        rig.launch(specs.into());
-        rig.until("fifty ends", |rig| rig.ended.len() == 50);
-        rig.started.clear();
-        for (id, _) in rig.ended.drain() {
-            rig.engine.forget(id.as_str().into());
+        harness.launch(specs.into());
+        harness.until("fifty ends", |harness| harness.ended.len() == 50);
+        harness.started.clear();
+        for (id, _) in harness.ended.drain() {
+            harness.engine.forget(id.as_str().into());
         }
         // An answer to a later command: the engine has come past the earlier ones.
-        rig.engine.command("none".into(), ProcessCommand::Signal(0), 1);
-        rig.signaled.clear();
-        rig.until("the engine", |rig| !rig.signaled.is_empty());
+        harness.engine.command("none".into(), ProcessCommand::Signal(0), 1);
+        harness.signaled.clear();
+        harness.until("the engine", |harness| !harness.signaled.is_empty());
     };
-    round(&mut rig, "warm");
+    round(&mut harness, "warm");
     let before = open_fds();
-    round(&mut rig, "again");
+    round(&mut harness, "again");
     assert_eq!(open_fds(), before);
 }
 
 #[test]
 fn many_at_once() {
-    let mut rig = Rig::new(options());
+    let mut harness = EngineHarness::new(options());
     let specs: serde_json::Map<_, _> = (0..1000)
         .map(|i| {
             (
@@ -613,26 +616,26 @@ fn many_at_once() {
             )
         })
         .collect();
-    rig.launch(specs.into());
-    rig.until("a thousand ends", |rig| rig.ended.len() == 1000);
-    for (id, ended) in &rig.ended {
+    harness.launch(specs.into());
+    harness.until("a thousand ends", |harness| harness.ended.len() == 1000);
+    for (id, ended) in &harness.ended {
         assert_eq!((text(ended, "stdout"), ended.status), (format!("{id}\n"), 0));
     }
-    assert_eq!(rig.started.len(), 1000);
+    assert_eq!(harness.started.len(), 1000);
 }
 
 #[test]
 fn a_directory_that_is_not_there() {
     let dir = tempfile::tempdir().unwrap();
-    let mut rig = Rig::new(EngineOptions {
+    let mut harness = EngineHarness::new(EngineOptions {
         places: CaptureDirs { files: "/nowhere".into(), memory: dir.path().into() },
         ..options()
     });
-    rig.launch(json!({
+    harness.launch(json!({
         "a": sh("true", captured("tempfile")),
         "b": sh("echo fine", captured("memory")),
     }));
-    let ended = rig.end("a");
+    let ended = harness.end("a");
     assert_eq!(
         messages(ended),
         [
@@ -641,25 +644,27 @@ fn a_directory_that_is_not_there() {
         ]
     );
     assert_eq!(ended.cut_short.len(), 2);
-    assert_eq!(text(rig.end("b"), "stdout"), "fine\n");
+    assert_eq!(text(harness.end("b"), "stdout"), "fine\n");
 }
 
 #[test]
 fn a_signal_reaches_a_process_that_waits_for_its_turn() {
-    let mut rig = Rig::new(options());
+    let mut harness = EngineHarness::new(options());
     let ids: Vec<String> = (0..200).map(|i| i.to_string()).collect();
     let sleep = json!({"argv": ["/bin/sleep", "100"]});
     let specs: serde_json::Map<_, _> = ids.iter().map(|id| (id.clone(), sleep.clone())).collect();
-    rig.launch(specs.into());
+    harness.launch(specs.into());
     // Most of them are not even planned yet; SIGQUIT is held until a child has come through its set-up.
     for (ticket, id) in (0..).zip(&ids) {
         let signum = if ticket % 2 == 0 { libc::SIGKILL } else { libc::SIGQUIT };
-        rig.engine.command(id.as_str().into(), ProcessCommand::Signal(signum), ticket);
+        harness.engine.command(id.as_str().into(), ProcessCommand::Signal(signum), ticket);
     }
-    rig.until("every answer and end", |rig| rig.signaled.len() == 200 && rig.ended.len() == 200);
+    harness.until("every answer and end", |harness| {
+        harness.signaled.len() == 200 && harness.ended.len() == 200
+    });
     for (ticket, id) in (0..).zip(&ids) {
-        assert!(rig.signaled[&ticket].is_ok(), "{id}: {:?}", rig.signaled[&ticket]);
-        assert_ne!(rig.ended[id].status, 0);
+        assert!(harness.signaled[&ticket].is_ok(), "{id}: {:?}", harness.signaled[&ticket]);
+        assert_ne!(harness.ended[id].status, 0);
     }
 }
 
@@ -677,16 +682,16 @@ fn hundreds_of_set_ups_that_wait_for_later_processes() {
         let fds = json!([["1", {"file": {"path": fifo(i), "flags": "Append"}}]]);
         specs.insert(format!("w{i}"), json!({"argv": ["/bin/echo", i.to_string()], "fds": fds}));
     }
-    let mut rig = Rig::new(options());
-    rig.launch(specs.into());
+    let mut harness = EngineHarness::new(options());
+    harness.launch(specs.into());
     for i in 0..300 {
-        assert_eq!(text(rig.end(&format!("r{i}")), "1"), format!("{i}\n"));
+        assert_eq!(text(harness.end(&format!("r{i}")), "1"), format!("{i}\n"));
     }
 }
 
 #[test]
 fn a_process_that_cannot_be_made_ends_without_a_grace() {
-    let mut rig = Rig::new(EngineOptions { drain_grace: DEADLINE * 2, ..options() });
+    let mut harness = EngineHarness::new(EngineOptions { drain_grace: DEADLINE * 2, ..options() });
     use std::os::fd::AsRawFd;
     let free = std::fs::File::open("/dev/null").unwrap().as_raw_fd() as u64;
     // Room for the descriptor of a capture, and none for a pidfd.
@@ -694,8 +699,8 @@ fn a_process_that_cannot_be_made_ends_without_a_grace() {
         nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, free + 1, hard)
         .unwrap();
-    rig.launch(json!({"a": sh("true", json!([["1", {"capture": {}}]]))}));
-    let ended = rig.end("a");
+    harness.launch(json!({"a": sh("true", json!([["1", {"capture": {}}]]))}));
+    let ended = harness.end("a");
     assert_eq!(messages(ended), ["fork failed: Too many open files (os error 24)"]);
     assert_eq!(ended.cut_short, [("stdout".parse().unwrap(), Truncation::Setup)]);
 }
@@ -708,9 +713,9 @@ fn cpu_time() -> std::time::Duration {
 
 #[test]
 fn a_traced_process_is_waited_for_without_haste() {
-    let mut rig = Rig::new(options());
-    rig.launch(json!({"a": {"argv": ["/bin/sleep", "100"]}}));
-    let pid = rig.pid("a");
+    let mut harness = EngineHarness::new(options());
+    harness.launch(json!({"a": {"argv": ["/bin/sleep", "100"]}}));
+    let pid = harness.pid("a");
     let (told, tell) = nix::unistd::pipe().unwrap();
     use std::os::fd::AsRawFd;
     // A tracer that does not wait for what it traces: until it ends, nobody else can.
@@ -729,7 +734,7 @@ fn a_traced_process_is_waited_for_without_haste() {
     let mut seized = [0];
     nix::unistd::read(&told, &mut seized).unwrap();
     if seized == [1] {
-        rig.engine.command("a".into(), ProcessCommand::Signal(libc::SIGKILL), 1);
+        harness.engine.command("a".into(), ProcessCommand::Signal(libc::SIGKILL), 1);
         let stat = format!("/proc/{pid}/stat");
         eventually("the zombie", || std::fs::read_to_string(&stat).unwrap().contains(") Z "));
         // While the engine looks ten times, it takes next to no CPU.
@@ -737,12 +742,12 @@ fn a_traced_process_is_waited_for_without_haste() {
         let (_silent, nothing) = std::sync::mpsc::channel::<()>();
         let _ = nothing.recv_timeout(std::time::Duration::from_millis(500));
         assert!(cpu_time() - before < began.elapsed() / 4, "a busy loop");
-        assert!(!rig.ended.contains_key("a"));
+        assert!(!harness.ended.contains_key("a"));
     }
     // SAFETY: plain system call, on a process of this test.
     unsafe { libc::kill(tracer, libc::SIGKILL) };
-    rig.engine.command("a".into(), ProcessCommand::Signal(libc::SIGKILL), 2);
-    assert_eq!(rig.end("a").status, libc::SIGKILL);
+    harness.engine.command("a".into(), ProcessCommand::Signal(libc::SIGKILL), 2);
+    assert_eq!(harness.end("a").status, libc::SIGKILL);
     // SAFETY: no status is asked for.
     unsafe { libc::waitpid(tracer, std::ptr::null_mut(), 0) };
 }

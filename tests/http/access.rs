@@ -8,14 +8,14 @@ use std::process::{Command, Stdio};
 use procstar::http::access::Policy;
 use serde_json::json;
 
-use super::harness::{World, own_uid};
+use super::harness::{TestServer, own_uid};
 
 /// A user that this machine need not know.
 const OTHER_UID: u32 = 45_678;
 const TOKEN: &str = "8ePqYiqbZ4AnXB2hWx8WQg";
 
-fn refusal(world: &World, host: &str, headers: &[(&str, &str)]) -> Option<String> {
-    let mut client = world.client();
+fn refusal(server: &TestServer, host: &str, headers: &[(&str, &str)]) -> Option<String> {
+    let mut client = server.client();
     let mut text = format!("GET /procs HTTP/1.1\r\n{host}");
     for (name, value) in headers {
         text += &format!("{name}: {value}\r\n");
@@ -34,8 +34,8 @@ fn refusal(world: &World, host: &str, headers: &[(&str, &str)]) -> Option<String
 
 #[test]
 fn hosts_and_origins() {
-    let world = World::new();
-    let port = world.address.port();
+    let server = TestServer::new();
+    let port = server.address.port();
     let same = format!("http://localhost:{port}");
     for (host, origin, text) in [
         (format!("Host: localhost:{port}\r\n"), None, None),
@@ -67,7 +67,7 @@ fn hosts_and_origins() {
         (format!("Host: localhost:{port}\r\n"), Some("null"), Some("origin \"null\"".to_owned())),
     ] {
         let origin: Vec<_> = origin.map(|origin| ("Origin", origin)).into_iter().collect();
-        match (refusal(&world, &host, &origin), text) {
+        match (refusal(&server, &host, &origin), text) {
             (None, None) => {}
             (Some(detail), Some(text)) => assert!(detail.contains(&text), "{host}: {detail}"),
             other => panic!("{host} {origin:?}: {other:?}"),
@@ -78,19 +78,19 @@ fn hosts_and_origins() {
 /// What HTTP itself forbids, the HTTP library answers, without a body. Only HTTP/1.0 has requests without a host.
 #[test]
 fn no_host_and_several() {
-    let world = World::new();
+    let server = TestServer::new();
     for head in
         ["GET /procs HTTP/1.1\r\n", "GET /procs HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n"]
     {
-        let mut client = world.client();
+        let mut client = server.client();
         client.send(format!("{head}\r\n"));
         let answer = client.answer();
         assert_eq!((answer.status, answer.body.len()), (400, 0), "{head}");
         assert!(client.is_closed());
     }
-    let mut client = world.client();
+    let mut client = server.client();
     client.send("GET /procs HTTP/1.0\r\n\r\n");
-    let port = world.address.port();
+    let port = server.address.port();
     let expected = format!("the request has no Host header: send `Host: 127.0.0.1:{port}`");
     assert_eq!(client.answer().errors(403), [expected]);
 }
@@ -98,8 +98,8 @@ fn no_host_and_several() {
 /// Whatever is asked for: nobody learns what there is, and nothing is done.
 #[test]
 fn who_is_not_let_in_reaches_nothing() {
-    let world = World::new();
-    world.post(&json!({"a": json!({"argv": ["sleep", "1000"], "exe": "/bin/sleep"})})).data();
+    let server = TestServer::new();
+    server.post(&json!({"a": json!({"argv": ["sleep", "1000"], "exe": "/bin/sleep"})})).data();
     let body = r#"{"specs": {"b": {"argv": ["/bin/true"]}}}"#;
     for (method, path) in [
         ("GET", "/"),
@@ -112,7 +112,7 @@ fn who_is_not_let_in_reaches_nothing() {
         ("GET", "/procs/a/output/1/data"),
         ("BREW", "/procs"),
     ] {
-        let mut client = world.client();
+        let mut client = server.client();
         client.send(format!(
             "{method} {path} HTTP/1.1\r\nHost: evil.example\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n\r\n{body}",
@@ -120,10 +120,10 @@ fn who_is_not_let_in_reaches_nothing() {
         ));
         client.answer().errors(403);
     }
-    let procs = world.ask("GET", "/procs").data()["procs"].take();
+    let procs = server.ask("GET", "/procs").data()["procs"].take();
     assert_eq!(procs.as_object().unwrap().keys().collect::<Vec<_>>(), ["a"]);
     assert_eq!(procs["a"]["state"], "running");
-    world.ask("POST", "/procs/a/signals/KILL").data();
+    server.ask("POST", "/procs/a/signals/KILL").data();
 }
 
 /// The service of another user, who is not root: we are strangers to it, if we are not root.
@@ -191,7 +191,7 @@ fn other_asks(token: Option<&str>, path: &str, headers: &[&str]) -> Option<Strin
         eprintln!("left out: only root can become another user, and bash connects for it");
         return None;
     }
-    let world = World::with(Policy::new(own_uid(), token.map(str::to_owned)), 0);
+    let server = TestServer::with(Policy::new(own_uid(), token.map(str::to_owned)), 0);
     let mut requests = String::new();
     for (i, header) in headers.iter().enumerate() {
         let last = if i + 1 == headers.len() { "Connection: close\r\n" } else { "" };
@@ -199,14 +199,14 @@ fn other_asks(token: Option<&str>, path: &str, headers: &[&str]) -> Option<Strin
     }
     let mut bash = Command::new("/bin/bash");
     bash.uid(OTHER_UID).gid(OTHER_UID);
-    Some(answer_to(bash, &world, &requests))
+    Some(answer_to(bash, &server, &requests))
 }
 
 /// What a service answers to these bytes from `bash`, a command that starts a bash with the further arguments.
-fn answer_to(mut bash: Command, world: &World, requests: &str) -> String {
+fn answer_to(mut bash: Command, server: &TestServer, requests: &str) -> String {
     let script = format!(
         "exec 3<>/dev/tcp/127.0.0.1/{} && printf %s \"$0\" >&3 && cat <&3",
-        world.address.port()
+        server.address.port()
     );
     let mut child = bash
         .args(["-c", &script, requests])
@@ -244,19 +244,19 @@ fn a_sandbox_of_the_same_user_is_refused_without_the_token() {
         (&["--user"], &[]),
         (&["--user", "--map-root-user"], &[]),
     ] {
-        let world = World::with(Policy::new(own_uid(), Some(TOKEN.to_owned())), 0);
+        let server = TestServer::with(Policy::new(own_uid(), Some(TOKEN.to_owned())), 0);
         let sandbox = || {
             let mut command = Command::new("unshare");
             command.args(flags).args(dropped).arg("/bin/bash");
             command
         };
-        let answer = answer_to(sandbox(), &world, &post(""));
+        let answer = answer_to(sandbox(), &server, &post(""));
         assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{flags:?}: {answer}");
         assert!(answer.contains("user, mount and pid namespaces"), "{flags:?}: {answer}");
         assert!(answer.contains("Unix socket") && answer.contains("HTTP token"), "{answer}");
-        assert!(world.ask("GET", "/procs").data()["procs"].as_object().unwrap().is_empty());
+        assert!(server.ask("GET", "/procs").data()["procs"].as_object().unwrap().is_empty());
         let token = format!("Authorization: Bearer {TOKEN}\r\n");
-        let answer = answer_to(sandbox(), &world, &post(&token));
+        let answer = answer_to(sandbox(), &server, &post(&token));
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{flags:?}: {answer}");
     }
 }

@@ -8,7 +8,7 @@ use procstar::http::{HttpLimits, Listeners, listen, listen_unix};
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::harness::{World, own_uid};
+use super::harness::{TestServer, own_uid};
 use super::listeners::{Authority, connect, loopback_tls};
 use crate::support::wait::eventually;
 
@@ -21,7 +21,7 @@ fn sleeper() -> Value {
 
 /// A service of few connections.
 struct Few {
-    world: World,
+    server: TestServer,
     socket: PathBuf,
     _dir: tempfile::TempDir,
 }
@@ -32,7 +32,7 @@ impl Few {
         let socket = dir.path().join("http.sock");
         let tcp = listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let doors = Listeners { tcp, unix: Some(listen_unix(&socket).unwrap()), tls: None };
-        Few { world: World::at(doors, Policy::new(own_uid(), None), FEW), socket, _dir: dir }
+        Few { server: TestServer::at(doors, Policy::new(own_uid(), None), FEW), socket, _dir: dir }
     }
 
     fn unix(&self) -> Client {
@@ -53,23 +53,23 @@ fn abandoned(connect: impl Fn() -> Client, path: &str) {
 #[test]
 fn abandoned_waits_free_their_connections() {
     let few = Few::new();
-    few.world.post(&json!({"a": sleeper()})).data();
+    few.server.post(&json!({"a": sleeper()})).data();
     for path in ["/procs/a?wait=3600", "/events", "/events?figures=3600"] {
         abandoned(|| few.unix(), path);
-        abandoned(|| few.world.client(), path);
+        abandoned(|| few.server.client(), path);
     }
     let captured = json!([["stdout", {"capture": {"mode": "memory"}}]]);
-    few.world.post(&json!({"b": crate::support::engine::sh("exec sleep 1000", captured)})).data();
+    few.server.post(&json!({"b": crate::support::engine::sh("exec sleep 1000", captured)})).data();
     abandoned(|| few.unix(), "/procs/b/output/stdout/follow");
-    abandoned(|| few.world.client(), "/procs/b/output/stdout/follow");
+    abandoned(|| few.server.client(), "/procs/b/output/stdout/follow");
 }
 
 #[test]
 fn abandoned_waits_over_tls_free_their_connections() {
     let authority = Authority::new();
     let doors = loopback_tls(&authority);
-    let world = World::at(doors, Policy::new(own_uid(), None), FEW);
-    let client = || Client::over(connect(&world, &authority, None));
+    let server = TestServer::at(doors, Policy::new(own_uid(), None), FEW);
+    let client = || Client::over(connect(&server, &authority, None));
     let mut first = client();
     let body = json!({"specs": {"a": sleeper()}}).to_string();
     first.request("POST", "/procs", &[("Content-Type", "application/json")], body.as_bytes());
@@ -95,34 +95,34 @@ fn abandoned_starts_free_their_connections() {
     let headers = [("Content-Type", "application/json")];
     few.unix().request("POST", "/procs", &headers, body.as_bytes());
     // Done though the client has gone: the process is there, and being set up.
-    eventually("the process", || few.world.ask("DELETE", "/procs/stuck").status == 409);
+    eventually("the process", || few.server.ask("DELETE", "/procs/stuck").status == 409);
     for _ in 0..5 {
         let body = body.replace("stuck", "other");
         few.unix().request("POST", "/procs", &headers, body.as_bytes());
     }
     abandoned(|| few.unix(), "/procs/stuck");
     // By TCP it may be that the client still reads, so it has some seconds.
-    abandoned(|| few.world.client(), "/procs/stuck");
+    abandoned(|| few.server.client(), "/procs/stuck");
     // The process still waits: nobody has been answered for that it does no more.
-    assert_eq!(few.world.ask("GET", "/procs").data(), json!({"procs": {}}));
+    assert_eq!(few.server.ask("GET", "/procs").data(), json!({"procs": {}}));
     // Each of them reads it.
     let _writer = std::fs::File::options().read(true).write(true).open(&fifo).unwrap();
-    few.world.ended("/procs/stuck");
+    few.server.ended("/procs/stuck");
 }
 
 /// One that only says that it sends nothing more has its answer: at once what is there, where it asked to be kept waiting.
 #[test]
 fn half_closed_connections_have_their_answer() {
-    let world = World::new();
-    world.post(&json!({"a": sleeper()})).data();
+    let server = TestServer::new();
+    server.post(&json!({"a": sleeper()})).data();
     for path in ["/procs/a", "/procs/a?wait=3600", "/procs?state=running"] {
-        let mut client = world.client();
+        let mut client = server.client();
         client.request("GET", path, &[], b"");
         client.finish();
         assert_eq!(client.answer().data()["procs"]["a"]["state"], "running", "{path}");
         assert!(client.is_closed());
     }
-    let mut events = world.client();
+    let mut events = server.client();
     events.request("GET", "/events", &[], b"");
     assert_eq!(events.head().status, 200);
     events.finish();
@@ -134,22 +134,22 @@ fn half_closed_connections_have_their_answer() {
 #[test]
 fn a_client_that_goes_after_sending_more_than_is_read() {
     let few = Few::new();
-    few.world.post(&json!({"a": sleeper()})).data();
+    few.server.post(&json!({"a": sleeper()})).data();
     let wait = || {
-        let mut client = few.world.client();
+        let mut client = few.server.client();
         let request = "GET /procs/a?wait=3600 HTTP/1.1\r\nHost: localhost\r\n";
         client.send(format!("{request}Content-Length: 400000\r\n\r\n"));
         client.send(vec![b'x'; 300_000]);
     };
     (0..5).for_each(|_| wait());
-    assert_eq!(few.world.ask("GET", "/healthz").status, 200);
+    assert_eq!(few.server.ask("GET", "/healthz").status, 200);
 }
 
 /// A peer whose machine has vanished says nothing: the kernel asks for it.
 #[test]
 fn accepted_connections_are_kept_alive() {
-    let world = World::new();
-    let client = TcpStream::connect(world.address).unwrap();
+    let server = TestServer::new();
+    let client = TcpStream::connect(server.address).unwrap();
     let port = client.local_addr().unwrap().port();
     let mut asking = Client::over(client);
     asking.request("GET", "/healthz", &[], b"");
@@ -158,7 +158,7 @@ fn accepted_connections_are_kept_alive() {
     let shown = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let accepted = shown.lines().find(|line| {
         let mut fields = line.split_whitespace().skip(1);
-        let local = format!(":{:04X}", world.address.port());
+        let local = format!(":{:04X}", server.address.port());
         let remote = format!(":{port:04X}");
         fields.next().is_some_and(|own| own.ends_with(&local))
             && fields.next().is_some_and(|other| other.ends_with(&remote))

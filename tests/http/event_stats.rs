@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::events::{Events, Sse};
-use super::harness::World;
+use super::harness::TestServer;
 use crate::support::engine::sh;
 
 fn sleeper() -> Value {
@@ -23,12 +23,12 @@ fn change(events: &mut Sse) -> (Value, Vec<Value>) {
 
 #[test]
 fn results_in_brief() {
-    let world = World::new();
+    let server = TestServer::new();
     let mut spec = sh("echo out; exit 3", json!([["stdout", {"capture": {}}]]));
     spec["labels"] = json!({"b": "1", "a": "2"});
-    world.post(&json!({"before": spec})).data();
-    let whole = world.ended("/procs/before");
-    let mut events = Sse::open(&world, "/events?brief=true", &[]);
+    server.post(&json!({"before": spec})).data();
+    let whole = server.ended("/procs/before");
+    let mut events = Sse::open(&server, "/events?brief=true", &[]);
     let snapshot = events.event();
     let brief = &snapshot["procs"]["before"];
     for key in ["state", "reason", "errors", "pid", "status", "labels"] {
@@ -43,25 +43,25 @@ fn results_in_brief() {
     for key in ["fds", "captures", "proc_stat", "argv", "env"] {
         assert_eq!(brief.get(key), None, "{key}");
     }
-    world.post(&json!({"run": sleeper()})).data();
+    server.post(&json!({"run": sleeper()})).data();
     let started = events.event();
     assert_eq!((&started["event"], &started["id"]), (&json!("started"), &json!("run")));
     assert_eq!(started["result"]["cpu"], Value::Null);
     assert_eq!(started["result"]["state"], "running");
     // What is whole stays so.
-    let mut others = Sse::open(&world, "/events", &[]);
+    let mut others = Sse::open(&server, "/events", &[]);
     assert!(others.event()["procs"]["run"]["proc_stat"].is_object());
-    world.ask("POST", "/procs/run/signals/KILL").data();
+    server.ask("POST", "/procs/run/signals/KILL").data();
     assert_eq!(events.event()["result"]["status"]["signal"], "SIGKILL");
 }
 
 #[test]
 fn figures_of_those_that_are_named() {
-    let world = World::new();
+    let server = TestServer::new();
     let busy = sh("while :; do echo line; done", json!([["stdout", {"capture": {}}]]));
-    world.post(&json!({"a/b c": busy, "idle": sleeper(), "other": sleeper()})).data();
+    server.post(&json!({"a/b c": busy, "idle": sleeper(), "other": sleeper()})).data();
     let path = "/events?brief&figures=0.2&id=a%2Fb+c&id=idle&id=unknown";
-    let mut events = Sse::open(&world, path, &[]);
+    let mut events = Sse::open(&server, path, &[]);
     let (snapshot, early) = change(&mut events);
     // What they are of comes before them.
     assert_eq!((&snapshot["event"], early.len()), (&json!("snapshot"), 0));
@@ -83,7 +83,7 @@ fn figures_of_those_that_are_named() {
         last = now;
     }
     // Changes are told among them, and one that has ended has none.
-    world.ask("POST", "/procs/idle/signals/KILL").data();
+    server.ask("POST", "/procs/idle/signals/KILL").data();
     let (ended, _) = change(&mut events);
     assert_eq!(ended["event"], "ended");
     let after = events.event();
@@ -91,15 +91,15 @@ fn figures_of_those_that_are_named() {
     assert_eq!((&after["counts"]["running"], &after["counts"]["present"]), (&json!(2), &json!(3)));
     // They move nobody's place: whoever was cut off goes on after the last change.
     let cursor = snapshot["cursor"].as_str().unwrap();
-    let mut resumed = Sse::open(&world, "/events?figures=0.2", &[("Last-Event-ID", cursor)]);
+    let mut resumed = Sse::open(&server, "/events?figures=0.2", &[("Last-Event-ID", cursor)]);
     assert_eq!(change(&mut resumed).0["event"], "ended");
     assert_eq!(resumed.event()["procs"], json!({}));
-    world.ask("POST", "/procs/a%2Fb%20c/signals/KILL").data();
+    server.ask("POST", "/procs/a%2Fb%20c/signals/KILL").data();
 }
 
 #[test]
 fn figures_that_are_not_given() {
-    let world = World::new();
+    let server = TestServer::new();
     let many = format!("/events?figures=1{}", "&id=x".repeat(201));
     for (path, told) in [
         ("/events?id=a", "id: of no use without `figures`"),
@@ -111,7 +111,7 @@ fn figures_that_are_not_given() {
         (many.as_str(), "id: given more than 200 times"),
         ("/events/ws?figures=1", "unknown query parameter \"figures\""),
     ] {
-        let problems = world.ask("GET", path).problem(400);
+        let problems = server.ask("GET", path).problem(400);
         assert!(problems[0].contains(told), "{problems:?}");
     }
 }

@@ -7,7 +7,7 @@ use procstar::http::{HttpLimits, Listeners, listen, listen_unix};
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::harness::{World, own_uid};
+use super::harness::{TestServer, own_uid};
 use crate::support::engine::sh;
 
 fn sleeper() -> Value {
@@ -46,8 +46,8 @@ pub struct Sse {
 }
 
 impl Sse {
-    pub fn open(world: &World, path: &str, headers: &[(&str, &str)]) -> Sse {
-        Sse::over(world.client(), path, headers)
+    pub fn open(server: &TestServer, path: &str, headers: &[(&str, &str)]) -> Sse {
+        Sse::over(server.client(), path, headers)
     }
 
     fn over(mut client: Client, path: &str, headers: &[(&str, &str)]) -> Sse {
@@ -131,36 +131,36 @@ fn by_socket(client: Client, query: &str) -> Box<dyn Events> {
 }
 
 /// The same of both.
-fn both(test: impl Fn(&World, &dyn Fn(&World, &str) -> Box<dyn Events>)) {
-    test(&World::new(), &|world, query| by_sse(world.client(), query));
-    test(&World::new(), &|world, query| by_socket(world.client(), query));
+fn both(test: impl Fn(&TestServer, &dyn Fn(&TestServer, &str) -> Box<dyn Events>)) {
+    test(&TestServer::new(), &|server, query| by_sse(server.client(), query));
+    test(&TestServer::new(), &|server, query| by_socket(server.client(), query));
 }
 
 #[test]
 fn each_change_once_and_in_order() {
-    both(|world, open| {
-        world.post(&json!({"before": sh("echo hi", json!([["stdout", {"capture": {}}]]))})).data();
-        world.ended("/procs/before");
-        let mut events = open(world, "");
+    both(|server, open| {
+        server.post(&json!({"before": sh("echo hi", json!([["stdout", {"capture": {}}]]))})).data();
+        server.ended("/procs/before");
+        let mut events = open(server, "");
         let snapshot = events.event();
         assert_eq!(short(&snapshot), "snapshot active [before]");
         assert_eq!(snapshot["more"], false);
         let before = &snapshot["procs"]["before"];
         assert_eq!(before["fds"]["stdout"]["type"], "detached");
         for id in ["a", "b"] {
-            world.post(&json!({ id: sleeper() })).data();
+            server.post(&json!({ id: sleeper() })).data();
             let started = events.event();
             assert_eq!(short(&started), format!("started {id}"));
             assert_eq!(started["result"]["state"], "running");
         }
-        world.ask("POST", "/procs/a/signals/KILL").data();
+        server.ask("POST", "/procs/a/signals/KILL").data();
         let ended = events.event();
         assert_eq!(short(&ended), "ended a");
         assert_eq!(ended["result"]["status"]["signal"], "SIGKILL");
-        world.ask("DELETE", "/procs/a").data();
+        server.ask("DELETE", "/procs/a").data();
         assert_eq!(events.short(), "deleted a");
         // Not started at all.
-        world.post(&json!({"c": {"argv": ["/nonexistent"]}})).data();
+        server.post(&json!({"c": {"argv": ["/nonexistent"]}})).data();
         let ended = events.event();
         assert_eq!(
             (short(&ended), &ended["result"]["state"]),
@@ -169,19 +169,19 @@ fn each_change_once_and_in_order() {
         // Whoever was cut off goes on; as often as it likes.
         for _ in 0..2 {
             let cursor = ended["cursor"].as_str().unwrap();
-            let mut resumed = open(world, &format!("?after={cursor}"));
+            let mut resumed = open(server, &format!("?after={cursor}"));
             let mut again =
-                open(world, &format!("?after={}", snapshot["cursor"].as_str().unwrap()));
+                open(server, &format!("?after={}", snapshot["cursor"].as_str().unwrap()));
             let told: Vec<_> = (0..5).map(|_| again.short()).collect();
             assert_eq!(told, ["started a", "started b", "ended a", "deleted a", "ended c"]);
-            world.ask("POST", "/procs/b/signals/CONT").data();
-            world.post(&json!({"d": sleeper()})).data();
+            server.ask("POST", "/procs/b/signals/CONT").data();
+            server.post(&json!({"d": sleeper()})).data();
             for events in [&mut events, &mut resumed, &mut again] {
                 assert_eq!(events.short(), "started d");
             }
-            world.ask("POST", "/procs/d/signals/KILL").data();
+            server.ask("POST", "/procs/d/signals/KILL").data();
             assert_eq!([events.short(), resumed.short()], ["ended d", "ended d"]);
-            world.ask("DELETE", "/procs/d").data();
+            server.ask("DELETE", "/procs/d").data();
             assert_eq!(events.short(), "deleted d");
         }
     });
@@ -189,35 +189,35 @@ fn each_change_once_and_in_order() {
 
 #[test]
 fn what_is_not_known_any_more_begins_anew() {
-    both(|world, open| {
-        world.post(&json!({"a": sleeper()})).data();
+    both(|server, open| {
+        server.post(&json!({"a": sleeper()})).data();
         for cursor in ["0000000000000001-1", "nonsense", "ffffffffffffffff-ffffffffffffffff"] {
-            let mut events = open(world, &format!("?after={cursor}"));
+            let mut events = open(server, &format!("?after={cursor}"));
             let reset = events.event();
             assert_eq!((short(&reset), &reset["cursor"]), ("reset".to_owned(), &Value::Null));
             assert_eq!(events.short(), "snapshot active [a]", "{cursor}");
         }
     });
-    let world = World::new();
+    let server = TestServer::new();
     // The later of both wins.
-    let mut first = Sse::open(&world, "/events", &[]);
+    let mut first = Sse::open(&server, "/events", &[]);
     let cursor = first.event()["cursor"].as_str().unwrap().to_owned();
-    world.post(&json!({"a": sleeper()})).data();
-    let mut resumed = Sse::open(&world, "/events?after=nonsense", &[("Last-Event-ID", &cursor)]);
+    server.post(&json!({"a": sleeper()})).data();
+    let mut resumed = Sse::open(&server, "/events?after=nonsense", &[("Last-Event-ID", &cursor)]);
     assert_eq!(resumed.short(), "started a");
-    world.ask("GET", "/events?since=1").problem(400);
-    world.ask("GET", "/events/ws").problem(400);
+    server.ask("GET", "/events?since=1").problem(400);
+    server.ask("GET", "/events/ws").problem(400);
 }
 
 /// Many processes make a snapshot of several parts, of which only the last can be gone on from.
 #[test]
 fn a_snapshot_in_parts() {
-    both(|world, open| {
+    both(|server, open| {
         let specs: serde_json::Map<_, _> =
             (0..250).map(|n| (format!("p{n:03}"), json!({"argv": ["/nonexistent"]}))).collect();
         let ids: Vec<String> = specs.keys().cloned().collect();
-        world.post(&specs.into()).data();
-        let mut events = open(world, "");
+        server.post(&specs.into()).data();
+        let mut events = open(server, "");
         let mut seen = Vec::new();
         for (length, more) in [(100, true), (100, true), (50, false)] {
             let part = events.event();
@@ -240,21 +240,21 @@ fn a_slow_reader_is_told_what_it_missed() {
         let path = dir.path().join("http.sock");
         let tcp = listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let doors = Listeners { tcp, unix: Some(listen_unix(&path).unwrap()), tls: None };
-        let world = World::at(doors, Policy::new(own_uid(), None), HttpLimits::default());
+        let server = TestServer::at(doors, Policy::new(own_uid(), None), HttpLimits::default());
         let mut slow = open(Client::connect_unix(&path), "");
-        let mut quick = open(world.client(), "");
+        let mut quick = open(server.client(), "");
         assert_eq!(slow.short(), "snapshot active []");
         assert_eq!(quick.short(), "snapshot active []");
         let batches: u64 = 10;
         for batch in 0..batches {
             let specs: serde_json::Map<_, _> =
                 (0..100).map(|n| (format!("{batch}-{n}"), sh("true", json!([])))).collect();
-            world.post(&specs.into()).data();
+            server.post(&specs.into()).data();
             let mut ended = 0;
             while ended < 100 {
                 ended += usize::from(quick.event()["event"] == "ended");
             }
-            let answer = world.ask("DELETE", "/procs?state=terminated");
+            let answer = server.ask("DELETE", "/procs?state=terminated");
             assert_eq!(answer.data()["proc_ids"].as_array().unwrap().len(), 100);
             for _ in 0..100 {
                 assert!(quick.short().starts_with("deleted "));
@@ -279,9 +279,9 @@ fn a_slow_reader_is_told_what_it_missed() {
 /// Its last word ends the stream.
 #[test]
 fn nobody_left_ends_the_stream() {
-    let world = World::new();
-    let mut events = Sse::open(&world, "/events", &[]);
+    let server = TestServer::new();
+    let mut events = Sse::open(&server, "/events", &[]);
     assert_eq!(events.short(), "snapshot active []");
-    world.kill_mock();
+    server.kill_mock();
     assert_eq!(events.client.chunk(), None);
 }

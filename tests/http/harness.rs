@@ -38,7 +38,7 @@ impl LogControl for Log {
 }
 
 /// A running service. Dropping it stops it.
-pub struct World {
+pub struct TestServer {
     pub address: SocketAddr,
     /// Dropped, it stops the server.
     server: Option<oneshot::Sender<()>>,
@@ -49,16 +49,16 @@ pub struct World {
     thread: Option<JoinHandle<()>>,
 }
 
-impl World {
+impl TestServer {
     /// One that lets this user in.
-    pub fn new() -> World {
-        World::with(Policy::new(own_uid(), None), 0)
+    pub fn new() -> TestServer {
+        TestServer::with(Policy::new(own_uid(), None), 0)
     }
 
     /// One on `port` that lets in whom `policy` does.
-    pub fn with(policy: Policy, port: u16) -> World {
+    pub fn with(policy: Policy, port: u16) -> TestServer {
         let listeners = listen((Ipv4Addr::LOCALHOST, port).into()).unwrap();
-        World::at(
+        TestServer::at(
             Listeners { tcp: listeners, ..Listeners::default() },
             policy,
             HttpLimits::default(),
@@ -66,7 +66,7 @@ impl World {
     }
 
     /// One behind these doors, of which that to the network must be there.
-    pub fn at(doors: Listeners, policy: Policy, limits: HttpLimits) -> World {
+    pub fn at(doors: Listeners, policy: Policy, limits: HttpLimits) -> TestServer {
         let address = doors.tcp[0].local_addr().unwrap();
         let (tell, told) = mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -95,7 +95,7 @@ impl World {
             });
         });
         let (server, mock, results, arbiter, system) = told.recv_timeout(DEADLINE).unwrap();
-        World {
+        TestServer {
             address,
             server: Some(server),
             mock,
@@ -167,7 +167,7 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl Drop for TestServer {
     fn drop(&mut self) {
         self.stop();
     }

@@ -21,7 +21,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::json;
 
 use super::client::{Answer, Client, tcp};
-use super::harness::{World, own_uid};
+use super::harness::{TestServer, own_uid};
 use crate::support::private::write_secret;
 
 const TOKEN: &str = "8ePqYiqbZ4AnXB2hWx8WQg";
@@ -31,9 +31,9 @@ pub fn loopback() -> Vec<TcpListener> {
     listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap()
 }
 
-fn with_socket(path: &Path) -> World {
+fn with_socket(path: &Path) -> TestServer {
     let doors = Listeners { tcp: loopback(), unix: Some(listen_unix(path).unwrap()), tls: None };
-    World::at(doors, Policy::new(own_uid(), None), HttpLimits::default())
+    TestServer::at(doors, Policy::new(own_uid(), None), HttpLimits::default())
 }
 
 fn over(client: &mut Client, path: &str, headers: &[(&str, &str)]) -> Answer {
@@ -45,7 +45,7 @@ fn over(client: &mut Client, path: &str, headers: &[(&str, &str)]) -> Answer {
 fn a_unix_socket_of_this_user() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("http.sock");
-    let world = with_socket(&path);
+    let server = with_socket(&path);
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let mut client = Client::connect_unix(&path);
     assert_eq!(over(&mut client, "/procs", &[]).data(), json!({"procs": {}}));
@@ -57,7 +57,7 @@ fn a_unix_socket_of_this_user() {
     client.answer().errors(403);
     // It is served, and so not to be had; once it is not served any more, it is.
     assert_eq!(listen_unix(&path).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
-    drop(world);
+    drop(server);
     drop(with_socket(&path));
 }
 
@@ -67,12 +67,12 @@ fn a_socket_with_a_long_path() {
     let deep = dir.path().join("x".repeat(100)).join("y".repeat(100));
     std::fs::create_dir_all(&deep).unwrap();
     let path = deep.join("http.sock");
-    let world = with_socket(&path);
+    let server = with_socket(&path);
     let here = std::fs::File::open(&deep).unwrap();
     let short = format!("/proc/self/fd/{}/http.sock", here.as_raw_fd());
     let mut client = Client::connect_unix(Path::new(&short));
     assert_eq!(over(&mut client, "/healthz", &[]).status, 200);
-    drop(world);
+    drop(server);
 }
 
 /// Somebody else who is given access to the file by mistake is still told from us.
@@ -85,7 +85,7 @@ fn another_user_at_the_socket() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o711)).unwrap();
     let path = dir.path().join("http.sock");
-    let world = with_socket(&path);
+    let server = with_socket(&path);
     let ask = |path: &Path| {
         let script = "import socket, sys\n\
             s = socket.socket(socket.AF_UNIX)\n\
@@ -114,7 +114,7 @@ fn another_user_at_the_socket() {
     let (answer, error) = ask(&path);
     assert!(answer.starts_with("HTTP/1.0 403 Forbidden\r\n"), "{answer}{error}");
     assert!(answer.contains("the connection belongs to user ID 45678; "), "{answer}");
-    drop(world);
+    drop(server);
 }
 
 /// A certificate and its key.
@@ -166,7 +166,7 @@ fn own_address() -> Option<IpAddr> {
 }
 
 /// A service for other machines.
-fn remote(authority: &Authority, token: Option<&str>, certificates: bool) -> Option<World> {
+fn remote(authority: &Authority, token: Option<&str>, certificates: bool) -> Option<TestServer> {
     let address = own_address().or_else(|| {
         eprintln!("left out: this machine has no address but its loopback");
         None
@@ -184,11 +184,11 @@ fn remote(authority: &Authority, token: Option<&str>, certificates: bool) -> Opt
         .with_remote(Remote::new(tls.certificate.clone()));
     let tcp = listen((address, 0).into()).unwrap();
     let tls = Some(std::sync::Arc::new(tls).into());
-    Some(World::at(Listeners { tcp, tls, unix: None }, policy, HttpLimits::default()))
+    Some(TestServer::at(Listeners { tcp, tls, unix: None }, policy, HttpLimits::default()))
 }
 
 pub fn connect(
-    world: &World,
+    server: &TestServer,
     authority: &Authority,
     identity: Option<Identity>,
 ) -> StreamOwned<ClientConnection, TcpStream> {
@@ -203,12 +203,12 @@ pub fn connect(
     };
     let name = ServerName::try_from("agent.example").unwrap();
     let connection = ClientConnection::new(Arc::new(config), name).unwrap();
-    StreamOwned::new(connection, tcp(world.address))
+    StreamOwned::new(connection, tcp(server.address))
 }
 
 /// Asks over TLS, as `Host: agent.example`.
-fn secure(world: &World, authority: &Authority, headers: &str) -> Answer {
-    let mut client = Client::over(connect(world, authority, None));
+fn secure(server: &TestServer, authority: &Authority, headers: &str) -> Answer {
+    let mut client = Client::over(connect(server, authority, None));
     client.send(format!("GET /procs HTTP/1.1\r\n{headers}\r\n"));
     client.answer()
 }
@@ -216,9 +216,9 @@ fn secure(world: &World, authority: &Authority, headers: &str) -> Answer {
 #[test]
 fn other_machines_need_tls_and_the_token() {
     let authority = Authority::new();
-    let Some(world) = remote(&authority, Some(TOKEN), false) else { return };
+    let Some(server) = remote(&authority, Some(TOKEN), false) else { return };
     let good = format!("Host: agent.example\r\nAuthorization: Bearer {TOKEN}\r\n");
-    assert_eq!(secure(&world, &authority, &good).data(), json!({"procs": {}}));
+    assert_eq!(secure(&server, &authority, &good).data(), json!({"procs": {}}));
     for (headers, told) in [
         ("Host: agent.example\r\n".to_owned(), "send the configured HTTP token"),
         (
@@ -235,19 +235,19 @@ fn other_machines_need_tls_and_the_token() {
         ),
         (format!("{good}Origin: https://evil.example\r\n"), "origin \"https://evil.example\""),
     ] {
-        let errors = secure(&world, &authority, &headers).errors(403);
+        let errors = secure(&server, &authority, &headers).errors(403);
         assert!(errors[0].contains(told) && !errors[0].contains(TOKEN), "{headers}: {errors:?}");
     }
     let own = format!("{good}Origin: https://agent.example\r\n");
-    assert_eq!(secure(&world, &authority, &own).status, 200);
+    assert_eq!(secure(&server, &authority, &own).status, 200);
 }
 
 /// No answer, no matter what is sent.
 #[test]
 fn plain_http_to_the_tls_port_is_not_answered() {
     let authority = Authority::new();
-    let Some(world) = remote(&authority, Some(TOKEN), false) else { return };
-    let mut stream = tcp(world.address);
+    let Some(server) = remote(&authority, Some(TOKEN), false) else { return };
+    let mut stream = tcp(server.address);
     let request = format!(
         "GET /procs HTTP/1.1\r\nHost: agent.example\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
     );
@@ -261,14 +261,14 @@ fn plain_http_to_the_tls_port_is_not_answered() {
 #[test]
 fn certificates_of_clients() {
     let authority = Authority::new();
-    let Some(world) = remote(&authority, None, true) else { return };
+    let Some(server) = remote(&authority, None, true) else { return };
     let identity = authority.issue("client.example");
-    let mut client = Client::over(connect(&world, &authority, Some(identity)));
+    let mut client = Client::over(connect(&server, &authority, Some(identity)));
     client.send("GET /procs HTTP/1.1\r\nHost: agent.example\r\n\r\n");
     assert_eq!(client.answer().data(), json!({"procs": {}}));
     // None, and one of somebody else's.
     for identity in [None, Some(Authority::new().issue("client.example"))] {
-        let mut stream = connect(&world, &authority, identity);
+        let mut stream = connect(&server, &authority, identity);
         let sent = stream.write_all(b"GET /procs HTTP/1.1\r\nHost: agent.example\r\n\r\n");
         let mut answer = Vec::new();
         let read = sent.and_then(|()| stream.read_to_end(&mut answer));
@@ -277,8 +277,8 @@ fn certificates_of_clients() {
 }
 
 /// The names and the bytes of the certificate that a new connection is shown.
-fn shown(world: &World, authority: &Authority) -> CertificateDer<'static> {
-    let mut stream = connect(world, authority, None);
+fn shown(server: &TestServer, authority: &Authority) -> CertificateDer<'static> {
+    let mut stream = connect(server, authority, None);
     while stream.conn.is_handshaking() {
         stream.conn.complete_io(&mut stream.sock).unwrap();
     }
@@ -292,20 +292,20 @@ fn a_replaced_certificate_is_shown_from_the_next_connection_on() {
     let (cert, key) = (authority.path("agent.example.pem"), authority.path("agent.example.key"));
     let tls = rotating_server_tls(&cert, &key, None).unwrap();
     let doors = Listeners { tcp: loopback(), tls: Some(tls), unix: None };
-    let world = World::at(doors, Policy::new(own_uid(), None), HttpLimits::default());
-    assert_eq!(shown(&world, &authority), first[0]);
-    let mut held = Client::over(connect(&world, &authority, None));
+    let server = TestServer::at(doors, Policy::new(own_uid(), None), HttpLimits::default());
+    assert_eq!(shown(&server, &authority), first[0]);
+    let mut held = Client::over(connect(&server, &authority, None));
     let (second, _) = authority.issue("agent.example");
     assert_ne!(first[0], second[0]);
-    assert_eq!(shown(&world, &authority), second[0]);
+    assert_eq!(shown(&server, &authority), second[0]);
     // A pair that does not match, and one that cannot be read, change nothing.
     let good = std::fs::read(&key).unwrap();
     write_secret(&key, KeyPair::generate().unwrap().serialize_pem());
-    assert_eq!(shown(&world, &authority), second[0]);
+    assert_eq!(shown(&server, &authority), second[0]);
     std::fs::remove_file(&key).unwrap();
-    assert_eq!(shown(&world, &authority), second[0]);
+    assert_eq!(shown(&server, &authority), second[0]);
     write_secret(&key, good);
-    assert_eq!(shown(&world, &authority), second[0]);
+    assert_eq!(shown(&server, &authority), second[0]);
     // Connections live on.
     held.send("GET /procs HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(held.answer().status, 200);
@@ -323,10 +323,10 @@ fn a_replaced_token_counts_from_the_next_request_on() {
         read_secret_file("http.token", &path).map_err(|error| error.to_string())
     });
     let policy = Policy::new(own_uid(), None).with_token(Some(token.unwrap()));
-    let world = World::with(policy.requiring_the_token(true), 0);
+    let server = TestServer::with(policy.requiring_the_token(true), 0);
     let status = |token: &str| {
         let bearer = format!("Bearer {token}");
-        over(&mut world.client(), "/procs", &[("Authorization", &bearer)]).status
+        over(&mut server.client(), "/procs", &[("Authorization", &bearer)]).status
     };
     assert_eq!((status(first), status(second)), (200, 403));
     write(second);
@@ -351,12 +351,12 @@ pub fn loopback_tls(authority: &Authority) -> Listeners {
 fn the_loopback_over_tls() {
     let authority = Authority::new();
     let doors = loopback_tls(&authority);
-    let world = World::at(doors, Policy::new(own_uid(), None), HttpLimits::default());
-    assert_eq!(secure(&world, &authority, "Host: localhost\r\n").data(), json!({"procs": {}}));
-    secure(&world, &authority, "Host: agent.example\r\n").errors(403);
+    let server = TestServer::at(doors, Policy::new(own_uid(), None), HttpLimits::default());
+    assert_eq!(secure(&server, &authority, "Host: localhost\r\n").data(), json!({"procs": {}}));
+    secure(&server, &authority, "Host: agent.example\r\n").errors(403);
     let origin = |scheme| format!("Host: localhost:1\r\nOrigin: {scheme}://localhost:1\r\n");
-    assert_eq!(secure(&world, &authority, &origin("https")).status, 200);
-    secure(&world, &authority, &origin("http")).errors(403);
+    assert_eq!(secure(&server, &authority, &origin("https")).status, 200);
+    secure(&server, &authority, &origin("http")).errors(403);
 }
 
 #[test]
@@ -394,36 +394,36 @@ fn what_may_be_served_where() {
 #[test]
 fn limits_of_bodies_and_heads() {
     let head_timeout = Duration::from_millis(300);
-    let world = limited(HttpLimits { head_timeout, body: 100, ..HttpLimits::default() });
+    let server = limited(HttpLimits { head_timeout, body: 100, ..HttpLimits::default() });
     let spec = format!(r#"{{"specs": {{}}}}{}"#, " ".repeat(100));
     let headers = [("Content-Type", "application/json")];
-    let answer = world.send("POST", "/procs", &headers, spec.as_bytes());
+    let answer = server.send("POST", "/procs", &headers, spec.as_bytes());
     assert_eq!(answer.errors(413), ["request body larger than 100 bytes (http.body_limit)"]);
     // A head that does not come.
-    let mut client = world.client();
+    let mut client = server.client();
     client.send("GET /procs HTTP/1.1\r\nHost: loc");
     assert_eq!(client.answer().status, 408);
     assert!(client.is_closed());
 }
 
-pub fn limited(limits: HttpLimits) -> World {
+pub fn limited(limits: HttpLimits) -> TestServer {
     let doors = Listeners { tcp: loopback(), ..Listeners::default() };
-    World::at(doors, Policy::new(own_uid(), None), limits)
+    TestServer::at(doors, Policy::new(own_uid(), None), limits)
 }
 
 /// One for each thread; more are answered when these are closed.
 #[test]
 fn a_limit_of_connections() {
-    let world = limited(HttpLimits { connections: 2, ..HttpLimits::default() });
+    let server = limited(HttpLimits { connections: 2, ..HttpLimits::default() });
     let mut kept: Vec<Client> = (0..2)
         .map(|_| {
-            let mut client = world.client();
+            let mut client = server.client();
             client.request("GET", "/healthz", &[], b"");
             assert_eq!(client.answer().status, 200);
             client
         })
         .collect();
-    let mut waiting = world.client();
+    let mut waiting = server.client();
     waiting.request("GET", "/healthz", &[], b"");
     // Others get one answer after another, and it none.
     for _ in 0..50 {
@@ -476,7 +476,7 @@ fn both_loopback_addresses_are_bound_or_none() {
 fn both_loopback_addresses_are_served() {
     let doors = Listeners { tcp: loopback(), ..Listeners::default() };
     let addresses: Vec<_> = doors.tcp.iter().map(|one| one.local_addr().unwrap()).collect();
-    let _world = World::at(doors, Policy::new(own_uid(), None), HttpLimits::default());
+    let _world = TestServer::at(doors, Policy::new(own_uid(), None), HttpLimits::default());
     for address in addresses {
         let mut client = Client::connect(address);
         client.send("GET /procs HTTP/1.1\r\nHost: localhost\r\n\r\n");

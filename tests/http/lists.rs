@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::harness::World;
+use super::harness::TestServer;
 use crate::support::engine::sh;
 use crate::support::wait::eventually;
 
@@ -21,11 +21,11 @@ fn ids(data: &Value) -> Vec<String> {
 
 #[test]
 fn by_state() {
-    let world = World::new();
-    world
+    let server = TestServer::new();
+    server
         .post(&json!({"a": sh("true", json!([])), "b": {"argv": ["/nonexistent"]}, "c": sleeper()}))
         .data();
-    world.ended("/procs/a");
+    server.ended("/procs/a");
     for (query, expected) in [
         ("", "a b c"),
         ("state=running", "c"),
@@ -39,7 +39,7 @@ fn by_state() {
         ("label=x=y&state=running", ""),
         ("something=else", "a b c"),
     ] {
-        let data = world.ask("GET", &format!("/procs?{query}")).data();
+        let data = server.ask("GET", &format!("/procs?{query}")).data();
         assert_eq!(ids(&data).join(" "), expected, "{query}");
         assert_eq!(data.as_object().unwrap().len(), 1, "{query}");
     }
@@ -51,29 +51,29 @@ fn by_state() {
         ("output=half", "output: expected inline, none or tail, found \"half\""),
         ("state=%FF", "malformed query: it is not UTF-8 once decoded"),
     ] {
-        assert_eq!(world.ask("GET", &format!("/procs?{query}")).errors(400), [detail], "{query}");
+        assert_eq!(server.ask("GET", &format!("/procs?{query}")).errors(400), [detail], "{query}");
     }
 }
 
 /// Whatever comes and goes between pages: what is there all the time is shown once, in order.
 #[test]
 fn by_page() {
-    let world = World::new();
+    let server = TestServer::new();
     for n in 0..10 {
-        world.post(&json!({ format!("p{n}"): sh("true", json!([])) })).data();
-        world.ended(&format!("/procs/p{n}"));
+        server.post(&json!({ format!("p{n}"): sh("true", json!([])) })).data();
+        server.ended(&format!("/procs/p{n}"));
     }
     let page = |cursor: &Value| {
         let cursor = cursor.as_str().map_or_else(String::new, |cursor| format!("&cursor={cursor}"));
-        world.ask("GET", &format!("/procs?limit=3&output=none{cursor}")).data()
+        server.ask("GET", &format!("/procs?limit=3&output=none{cursor}")).data()
     };
     let first = page(&Value::Null);
     assert_eq!(ids(&first), ["p0", "p1", "p2"]);
     // The last one shown, the next one, and one that comes anew.
     for gone in ["p2", "p3", "p0"] {
-        world.ask("DELETE", &format!("/procs/{gone}")).data();
+        server.ask("DELETE", &format!("/procs/{gone}")).data();
     }
-    world.post(&json!({"p0": sh("true", json!([]))})).data();
+    server.post(&json!({"p0": sh("true", json!([]))})).data();
     let second = page(&first["next"]);
     assert_eq!(ids(&second), ["p4", "p5", "p6"]);
     assert_eq!(ids(&page(&first["next"])), ids(&second));
@@ -82,21 +82,22 @@ fn by_page() {
     let last = page(&third["next"]);
     assert_eq!((ids(&last), &last["next"]), (vec!["p0".to_owned()], &Value::Null));
     // A page that is full, and after which nothing is left.
-    let data = world.ask("GET", "/procs?limit=8").data();
+    let data = server.ask("GET", "/procs?limit=8").data();
     assert_eq!((ids(&data).len(), &data["next"]), (8, &Value::Null));
-    let data = world.ask("GET", "/procs?limit=5&state=error").data();
+    let data = server.ask("GET", "/procs?limit=5&state=error").data();
     assert_eq!(data, json!({"procs": {}, "next": null}));
 }
 
 #[test]
 fn how_much_of_the_output() {
-    let world = World::new();
+    let server = TestServer::new();
     let script = "printf 'abcdef\u{20ac}12'; printf xyz >&3";
-    world.post(&json!({"a": sh(script, captured())})).data();
-    let whole = world.ended("/procs/a");
+    server.post(&json!({"a": sh(script, captured())})).data();
+    let whole = server.ended("/procs/a");
     let look = |query: &str| {
-        let mut of_one = world.ask("GET", &format!("/procs/a?{query}")).data()["procs"]["a"].take();
-        let mut of_all = world.ask("GET", &format!("/procs?{query}")).data()["procs"]["a"].take();
+        let mut of_one =
+            server.ask("GET", &format!("/procs/a?{query}")).data()["procs"]["a"].take();
+        let mut of_all = server.ask("GET", &format!("/procs?{query}")).data()["procs"]["a"].take();
         for result in [&mut of_one, &mut of_all] {
             result["times"]["now"].take();
         }
@@ -138,11 +139,11 @@ fn how_much_of_the_output() {
 
 #[test]
 fn tags() {
-    let world = World::new();
-    world.post(&json!({"a": sh("read x < /dev/null", json!([])), "b": sleeper()})).data();
-    world.ended("/procs/a");
-    let ask = |path: &str, known: &str| world.send("GET", path, &[("If-None-Match", known)], b"");
-    let first = world.ask("GET", "/procs/a");
+    let server = TestServer::new();
+    server.post(&json!({"a": sh("read x < /dev/null", json!([])), "b": sleeper()})).data();
+    server.ended("/procs/a");
+    let ask = |path: &str, known: &str| server.send("GET", path, &[("If-None-Match", known)], b"");
+    let first = server.ask("GET", "/procs/a");
     let tag = first.header("etag").unwrap();
     assert!(tag.starts_with("W/\""), "{tag}");
     for known in [tag, &tag[2..], "*", &format!("\"x\", {tag}")] {
@@ -153,43 +154,43 @@ fn tags() {
         assert_eq!(ask("/procs/a", known).status, 200, "{known}");
     }
     // One that runs has another one once something has happened to it.
-    let running = world.ask("GET", "/procs/b").header("etag").unwrap().to_owned();
-    world.ask("POST", "/procs/b/signals/KILL").data();
-    world.ended("/procs/b");
+    let running = server.ask("GET", "/procs/b").header("etag").unwrap().to_owned();
+    server.ask("POST", "/procs/b/signals/KILL").data();
+    server.ended("/procs/b");
     assert_eq!(ask("/procs/b", &running).status, 200);
-    assert_eq!(world.send("HEAD", "/procs/a", &[], b"").header("etag"), Some(tag));
+    assert_eq!(server.send("HEAD", "/procs/a", &[], b"").header("etag"), Some(tag));
 }
 
 /// The tag of a process that works changes with its samples.
 #[test]
 fn a_busy_process_has_new_tags() {
-    let world = World::new();
-    world.post(&json!({"a": sh("while :; do :; done", json!([]))})).data();
-    let tag = || world.ask("GET", "/procs/a").header("etag").unwrap().to_owned();
+    let server = TestServer::new();
+    server.post(&json!({"a": sh("while :; do :; done", json!([]))})).data();
+    let tag = || server.ask("GET", "/procs/a").header("etag").unwrap().to_owned();
     let first = tag();
     eventually("another tag", || tag() != first);
-    world.ask("POST", "/procs/a/signals/KILL").data();
+    server.ask("POST", "/procs/a/signals/KILL").data();
 }
 
 #[test]
 fn waits() {
-    let world = World::new();
-    world.post(&json!({"a": sleeper()})).data();
-    assert_eq!(world.ask("GET", "/procs/a?wait=0.01").data()["procs"]["a"]["state"], "running");
-    let mut client = world.client();
+    let server = TestServer::new();
+    server.post(&json!({"a": sleeper()})).data();
+    assert_eq!(server.ask("GET", "/procs/a?wait=0.01").data()["procs"]["a"]["state"], "running");
+    let mut client = server.client();
     client.request("GET", "/procs/a?wait=3600", &[], b"");
-    world.ask("POST", "/procs/a/signals/KILL").data();
+    server.ask("POST", "/procs/a/signals/KILL").data();
     assert_eq!(client.answer().data()["procs"]["a"]["status"]["signal"], "SIGKILL");
-    assert_eq!(world.ask("GET", "/procs/a?wait=3600").data()["procs"]["a"]["state"], "terminated");
-    world.ask("GET", "/procs/b?wait=3600").errors(404);
+    assert_eq!(server.ask("GET", "/procs/a?wait=3600").data()["procs"]["a"]["state"], "terminated");
+    server.ask("GET", "/procs/b?wait=3600").errors(404);
     for wait in ["-1", "x", "3601", "inf"] {
-        world.ask("GET", &format!("/procs/a?wait={wait}")).errors(400);
+        server.ask("GET", &format!("/procs/a?wait={wait}")).errors(400);
     }
 }
 
 #[test]
 fn stops() {
-    let world = World::new();
+    let server = TestServer::new();
     const JSON: (&str, &str) = ("Content-Type", "application/json");
     for (body, signal) in [
         ("", "SIGTERM"),
@@ -198,16 +199,16 @@ fn stops() {
         (r#"{"signal": 10, "grace": 0.5}"#, "SIGUSR1"),
         (r#"{"signal": null, "grace": null}"#, "SIGTERM"),
     ] {
-        world.post(&json!({"a": sleeper()})).data();
+        server.post(&json!({"a": sleeper()})).data();
         let headers: &[_] = if body.is_empty() { &[] } else { &[JSON] };
-        let answer = world.send("POST", "/procs/a/stop", headers, body.as_bytes());
+        let answer = server.send("POST", "/procs/a/stop", headers, body.as_bytes());
         assert_eq!(answer.data(), json!({}), "{body}");
-        assert_eq!(world.ended("/procs/a")["status"]["signal"], signal, "{body}");
-        let detail = world.ask("POST", "/procs/a/stop").problem(409);
+        assert_eq!(server.ended("/procs/a")["status"]["signal"], signal, "{body}");
+        let detail = server.ask("POST", "/procs/a/stop").problem(409);
         assert_eq!(detail, ["no process: a"]);
-        world.ask("DELETE", "/procs/a").data();
+        server.ask("DELETE", "/procs/a").data();
     }
-    world.post(&json!({"a": sleeper()})).data();
+    server.post(&json!({"a": sleeper()})).data();
     for (body, status) in [
         (r#"{"signal": "NO"}"#, 400),
         (r#"{"signal": 65}"#, 400),
@@ -218,24 +219,24 @@ fn stops() {
         ("[]x", 400),
         (&" ".repeat(5000), 413),
     ] {
-        world.send("POST", "/procs/a/stop", &[JSON], body.as_bytes()).problem(status);
+        server.send("POST", "/procs/a/stop", &[JSON], body.as_bytes()).problem(status);
     }
-    world.send("POST", "/procs/a/stop", &[("Content-Type", "text/plain")], b"{}").problem(415);
-    world.ask("POST", "/procs/a/stop?x=1").problem(400);
-    world.ask("POST", "/procs/b/stop").problem(404);
-    assert_eq!(world.ask("GET", "/procs/a").data()["procs"]["a"]["state"], "running");
+    server.send("POST", "/procs/a/stop", &[("Content-Type", "text/plain")], b"{}").problem(415);
+    server.ask("POST", "/procs/a/stop?x=1").problem(400);
+    server.ask("POST", "/procs/b/stop").problem(404);
+    assert_eq!(server.ask("GET", "/procs/a").data()["procs"]["a"]["state"], "running");
 }
 
 #[test]
 fn clearing_away() {
-    let world = World::new();
-    world
+    let server = TestServer::new();
+    server
         .post(&json!({"a": sh("true", json!([])), "b": {"argv": ["/nonexistent"]}, "c": sleeper(), "d": sh("true", json!([]))}))
         .data();
-    world.ended("/procs/a");
-    world.ended("/procs/d");
+    server.ended("/procs/a");
+    server.ended("/procs/d");
     for query in ["", "?x=1", "?state=", "?older_than=-1"] {
-        world.ask("DELETE", &format!("/procs{query}")).problem(400);
+        server.ask("DELETE", &format!("/procs{query}")).problem(400);
     }
     for (query, deleted) in [
         ("label=x", json!([])),
@@ -245,28 +246,28 @@ fn clearing_away() {
         ("state=terminated", json!([])),
         ("older_than=0", json!(["b"])),
     ] {
-        let answer = world.ask("DELETE", &format!("/procs?{query}"));
+        let answer = server.ask("DELETE", &format!("/procs?{query}"));
         assert_eq!(answer.data(), json!({ "proc_ids": deleted }), "{query}");
     }
-    assert_eq!(ids(&world.ask("GET", "/procs").data()), ["c"]);
+    assert_eq!(ids(&server.ask("GET", "/procs").data()), ["c"]);
 }
 
 #[test]
 fn the_agent_itself() {
-    let world = World::new();
-    world.post(&json!({"a": sh("echo hi", captured()), "c": sleeper()})).data();
-    world.ended("/procs/a");
-    let agent = world.ask("GET", "/agent").data()["agent"].take();
+    let server = TestServer::new();
+    server.post(&json!({"a": sh("echo hi", captured()), "c": sleeper()})).data();
+    server.ended("/procs/a");
+    let agent = server.ask("GET", "/agent").data()["agent"].take();
     assert_eq!(agent["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(agent["agent_pid"], std::process::id());
     assert_eq!(agent["shutdown_state"], "active");
     assert_eq!(agent["counts"], json!({"running": 1, "terminated": 1, "error": 0, "present": 2}));
     assert_eq!(agent["connection"], Value::Null);
     for path in ["/healthz", "/readyz"] {
-        let answer = world.ask("GET", path);
+        let answer = server.ask("GET", path);
         assert_eq!((answer.status, &*answer.body), (200, &b"ok\n"[..]), "{path}");
     }
-    let metrics = String::from_utf8(world.ask("GET", "/metrics").body).unwrap();
+    let metrics = String::from_utf8(server.ask("GET", "/metrics").body).unwrap();
     for line in [
         "procstar_processes{state=\"running\"} 1",
         "procstar_processes{state=\"terminated\"} 1",
@@ -280,6 +281,6 @@ fn the_agent_itself() {
         let (name, value) = line.rsplit_once(' ').unwrap();
         assert!(name.starts_with("procstar_") && value.parse::<f64>().is_ok(), "{line}");
     }
-    world.ask("GET", "/agent?x=1").problem(400);
-    assert_eq!(world.ask("POST", "/agent").problem(405).len(), 1);
+    server.ask("GET", "/agent?x=1").problem(400);
+    assert_eq!(server.ask("POST", "/agent").problem(405).len(), 1);
 }

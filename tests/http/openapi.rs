@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::harness::World;
+use super::harness::TestServer;
 use crate::support::engine::sh;
 
 fn keys(value: &Value) -> BTreeSet<String> {
@@ -13,18 +13,18 @@ fn keys(value: &Value) -> BTreeSet<String> {
 
 #[test]
 fn results_have_the_keys_that_are_described() {
-    let world = World::new();
+    let server = TestServer::new();
     let fds = json!([["stdout", {"capture": {"encoding": "utf-8"}}], ["stderr", {"capture": {}}],
                      ["3", {"capture": {"attached": false}}], ["stdin", {"null": {}}]]);
-    world
+    server
         .post(&json!({
             "ended": sh("echo out; echo err >&2", fds),
             "runs": {"argv": ["sleep", "1000"], "exe": "/bin/sleep"},
             "bad": {"argv": ["/nonexistent"]},
         }))
         .data();
-    world.ended("/procs/ended");
-    let description = world.ask("GET", "/openapi.json").json();
+    server.ended("/procs/ended");
+    let description = server.ask("GET", "/openapi.json").json();
     let described = &description["components"]["schemas"]["ProcResult"];
     let all = keys(&described["properties"]);
     let schema = |name: &str| {
@@ -34,7 +34,7 @@ fn results_have_the_keys_that_are_described() {
     };
     let answers = schema("ProcsAnswer");
     for query in ["", "?output=none&limit=10", "?output=tail"] {
-        let answer = world.ask("GET", &format!("/procs{query}")).json();
+        let answer = server.ask("GET", &format!("/procs{query}")).json();
         let errors: Vec<String> = answers
             .iter_errors(&answer)
             .map(|error| format!("{} {error}", error.instance_path()))
@@ -54,5 +54,5 @@ fn results_have_the_keys_that_are_described() {
     let specs = schema("SpecsBody");
     assert!(specs.is_valid(&json!({"specs": {"a": {"argv": ["x"]}}})));
     assert!(!specs.is_valid(&json!({"specs": {"a": {"argvv": ["x"]}}})));
-    world.ask("POST", "/procs/runs/signals/KILL").data();
+    server.ask("POST", "/procs/runs/signals/KILL").data();
 }

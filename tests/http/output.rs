@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::harness::World;
+use super::harness::TestServer;
 use crate::support::engine::sh;
 use crate::support::wait::eventually;
 
@@ -26,12 +26,12 @@ struct Writer {
 }
 
 impl Writer {
-    fn start(world: &World, mode: &str, encoding: &Value) -> Writer {
+    fn start(server: &TestServer, mode: &str, encoding: &Value) -> Writer {
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let script = format!("exec cat < {}", fifo.display());
-        world.post(&json!({"a": sh(&script, capture(mode, encoding))})).data();
+        server.post(&json!({"a": sh(&script, capture(mode, encoding))})).data();
         let end = Some(File::options().write(true).open(&fifo).unwrap());
         Writer { fifo, end, _dir: dir }
     }
@@ -49,10 +49,10 @@ impl Writer {
     }
 }
 
-fn until_length(world: &World, length: usize) {
+fn until_length(server: &TestServer, length: usize) {
     let length = length.to_string();
     eventually(&format!("{length} bytes"), || {
-        world.ask("HEAD", PATH).header("content-length") == Some(&*length)
+        server.ask("HEAD", PATH).header("content-length") == Some(&*length)
     });
 }
 
@@ -64,27 +64,27 @@ fn numbers(count: usize) -> Vec<u8> {
 #[test]
 fn ranges_while_written_and_after() {
     for mode in ["tempfile", "memory"] {
-        let world = World::new();
-        let mut writer = Writer::start(&world, mode, &Value::Null);
+        let server = TestServer::new();
+        let mut writer = Writer::start(&server, mode, &Value::Null);
         assert_eq!(writer.path().file_name().unwrap(), "fifo");
         let mut written = Vec::new();
         let all = numbers(10_000);
         for (i, piece) in all.chunks(all.len() / 2 + 1).enumerate() {
             writer.write(piece);
             written.extend_from_slice(piece);
-            until_length(&world, written.len());
-            ranges(&world, &written);
+            until_length(&server, written.len());
+            ranges(&server, &written);
             if i == 1 {
                 writer.close();
-                world.until_ended("/procs/a");
-                ranges(&world, &written);
+                server.until_ended("/procs/a");
+                ranges(&server, &written);
             }
         }
     }
 }
 
 /// What is to be had of these bytes, and what is not.
-fn ranges(world: &World, bytes: &[u8]) {
+fn ranges(server: &TestServer, bytes: &[u8]) {
     let length = bytes.len();
     for (range, part) in [
         ("0-0".to_owned(), 0..1),
@@ -96,23 +96,23 @@ fn ranges(world: &World, bytes: &[u8]) {
         ("100-40000".to_owned(), 100..length.min(40_001)),
     ] {
         let headers = [("Range", &*format!("bytes={range}")), ("Accept-Encoding", "gzip")];
-        let answer = world.send("GET", PATH, &headers, b"");
+        let answer = server.send("GET", PATH, &headers, b"");
         assert_eq!(answer.status, 206, "{range}");
         assert!(answer.body == bytes[part.clone()], "{range}");
         let told = format!("bytes {}-{}/{length}", part.start, part.end - 1);
         assert_eq!(answer.header("content-range"), Some(&*told));
         assert_eq!(answer.header("content-encoding"), None);
-        let head = world.send("HEAD", PATH, &headers, b"");
+        let head = server.send("HEAD", PATH, &headers, b"");
         // A range means nothing there; see `semantics`.
         assert_eq!((head.status, head.header("content-range")), (200, None));
     }
     for range in [format!("{length}-"), "-0".to_owned(), "99999999999999999999-".to_owned()] {
-        let answer = world.send("GET", PATH, &[("Range", &*format!("bytes={range}"))], b"");
+        let answer = server.send("GET", PATH, &[("Range", &*format!("bytes={range}"))], b"");
         assert_eq!(answer.header("content-range"), Some(&*format!("bytes */{length}")));
         answer.errors(416);
     }
     for range in ["bytes=0-1,3-4", "bytes=5-2", "lines=1-2", "bytes=x", ""] {
-        let answer = world.send("GET", PATH, &[("Range", range)], b"");
+        let answer = server.send("GET", PATH, &[("Range", range)], b"");
         assert!(answer.status == 200 && answer.body == bytes, "{range}");
         assert_eq!(answer.header("accept-ranges"), Some("bytes"));
     }
@@ -120,17 +120,17 @@ fn ranges(world: &World, bytes: &[u8]) {
 
 #[test]
 fn a_range_of_what_has_changed_is_the_whole() {
-    let world = World::new();
-    let mut writer = Writer::start(&world, "tempfile", &Value::Null);
+    let server = TestServer::new();
+    let mut writer = Writer::start(&server, "tempfile", &Value::Null);
     writer.write(b"abc");
-    until_length(&world, 3);
-    assert_eq!(world.ask("GET", PATH).header("etag"), None);
+    until_length(&server, 3);
+    assert_eq!(server.ask("GET", PATH).header("etag"), None);
     writer.close();
-    world.until_ended("/procs/a");
-    let tag = world.ask("GET", PATH).header("etag").unwrap().to_owned();
+    server.until_ended("/procs/a");
+    let tag = server.ask("GET", PATH).header("etag").unwrap().to_owned();
     for (known, status, body) in [(&*tag, 206, &b"b"[..]), ("\"other\"", 200, b"abc")] {
         let headers = [("Range", "bytes=1-1"), ("If-Range", known)];
-        let answer = world.send("GET", PATH, &headers, b"");
+        let answer = server.send("GET", PATH, &headers, b"");
         assert_eq!((answer.status, &*answer.body), (status, body), "{known}");
     }
 }
@@ -149,14 +149,14 @@ pub fn decode(coding: Option<&str>, body: &[u8]) -> Vec<u8> {
 
 #[test]
 fn codings_while_written_and_after() {
-    let world = World::new();
-    let mut writer = Writer::start(&world, "tempfile", &json!("utf-8"));
+    let server = TestServer::new();
+    let mut writer = Writer::start(&server, "tempfile", &json!("utf-8"));
     let mut written = Vec::new();
     for _ in 0..2 {
         let piece = numbers(50_000);
         writer.write(&piece);
         written.extend_from_slice(&piece);
-        until_length(&world, written.len());
+        until_length(&server, written.len());
         for (accept, coding) in [
             ("gzip", Some("gzip")),
             ("br", Some("br")),
@@ -168,21 +168,21 @@ fn codings_while_written_and_after() {
             ("identity, gzip;q=0.5", None),
         ] {
             let headers = [("Accept-Encoding", accept)];
-            let answer = world.send("GET", PATH, &headers, b"");
+            let answer = server.send("GET", PATH, &headers, b"");
             assert_eq!(answer.header("content-encoding"), coding, "{accept}");
             assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
             assert_eq!(answer.header("vary"), Some("Accept-Encoding"));
             assert!(decode(coding, &answer.body) == written, "{accept}");
             assert!(coding.is_none() || answer.body.len() < written.len() / 2, "{accept}");
-            let head = world.send("HEAD", PATH, &headers, b"");
+            let head = server.send("HEAD", PATH, &headers, b"");
             assert_eq!(head.header("content-encoding"), coding, "{accept}");
         }
-        world.send("GET", PATH, &[("Accept-Encoding", "*;q=0")], b"").errors(406);
+        server.send("GET", PATH, &[("Accept-Encoding", "*;q=0")], b"").errors(406);
     }
     writer.close();
-    world.until_ended("/procs/a");
+    server.until_ended("/procs/a");
     let tag = |accept| {
-        let answer = world.send("GET", PATH, &[("Accept-Encoding", accept)], b"");
+        let answer = server.send("GET", PATH, &[("Accept-Encoding", accept)], b"");
         answer.header("etag").unwrap().to_owned()
     };
     let tags = [tag("gzip"), tag("br"), tag("zstd"), tag("identity")];
@@ -192,28 +192,28 @@ fn codings_while_written_and_after() {
 /// What is small, or does not get smaller.
 #[test]
 fn what_is_not_worth_a_coding() {
-    let world = World::new();
+    let server = TestServer::new();
     for script in ["head -c 1000 /dev/zero", "head -c 100000 /dev/urandom"] {
-        world.post(&json!({"a": sh(script, capture("tempfile", &Value::Null))})).data();
-        world.until_ended("/procs/a");
-        let answer = world.send("GET", PATH, &[("Accept-Encoding", "gzip, br, zstd")], b"");
+        server.post(&json!({"a": sh(script, capture("tempfile", &Value::Null))})).data();
+        server.until_ended("/procs/a");
+        let answer = server.send("GET", PATH, &[("Accept-Encoding", "gzip, br, zstd")], b"");
         assert_eq!(answer.header("content-encoding"), None, "{script}");
         assert_eq!(answer.header("content-length"), Some(&*answer.body.len().to_string()));
-        world.ask("DELETE", "/procs/a").data();
+        server.ask("DELETE", "/procs/a").data();
     }
 }
 
 #[test]
 fn characters_are_not_torn() {
-    let world = World::new();
-    let mut writer = Writer::start(&world, "memory", &json!("utf-8"));
+    let server = TestServer::new();
+    let mut writer = Writer::start(&server, "memory", &json!("utf-8"));
     // ä is two bytes, € three, and of the last one only two have come.
     writer.write(b"a\xc3\xa4\xe2\x82\xac!\xe2\x82");
-    until_length(&world, 9);
+    until_length(&server, 9);
     let ask = |range: &str| {
         let range = format!("bytes={range}");
         let headers: &[_] = if range == "bytes=" { &[] } else { &[("Range", &*range)] };
-        world.send("GET", &format!("{PATH}?chars=true"), headers, b"")
+        server.send("GET", &format!("{PATH}?chars=true"), headers, b"")
     };
     let check = |range: &str, body: &[u8], told: Option<&str>| {
         let answer = ask(range);
@@ -230,15 +230,15 @@ fn characters_are_not_torn() {
         assert_eq!(answer.errors(416), ["no whole character within the range"]);
     }
     writer.close();
-    world.until_ended("/procs/a");
+    server.until_ended("/procs/a");
     // Nothing will follow: these are bytes as any others.
     check("", b"a\xc3\xa4\xe2\x82\xac!\xe2\x82", None);
     check("7-8", b"\xe2\x82", Some("bytes 7-8/9"));
-    world.ask("GET", &format!("{PATH}?chars=maybe")).errors(400);
+    server.ask("GET", &format!("{PATH}?chars=maybe")).errors(400);
 }
 
-fn follow(world: &World, path: &str) -> (Client, String) {
-    let mut client = world.client();
+fn follow(server: &TestServer, path: &str) -> (Client, String) {
+    let mut client = server.client();
     client.request("GET", path, &[], b"");
     let head = client.head();
     assert_eq!((head.status, head.header("transfer-encoding")), (200, Some("chunked")));
@@ -258,17 +258,17 @@ fn read(client: &mut Client, length: usize) -> Vec<u8> {
 #[test]
 fn followers_get_what_is_written_until_the_end() {
     for mode in ["tempfile", "memory"] {
-        let world = World::new();
-        let mut writer = Writer::start(&world, mode, &Value::Null);
-        let (mut first, offset) = follow(&world, FOLLOW);
+        let server = TestServer::new();
+        let mut writer = Writer::start(&server, mode, &Value::Null);
+        let (mut first, offset) = follow(&server, FOLLOW);
         assert_eq!(offset, "0");
         for text in ["one ", "two ", "three"] {
             writer.write(text.as_bytes());
             assert_eq!(read(&mut first, text.len()), text.as_bytes(), "{mode}");
         }
-        let (mut late, offset) = follow(&world, &format!("{FOLLOW}?from=-5"));
+        let (mut late, offset) = follow(&server, &format!("{FOLLOW}?from=-5"));
         assert_eq!((offset.as_str(), read(&mut late, 5)), ("8", b"three".to_vec()));
-        let (mut ahead, offset) = follow(&world, &format!("{FOLLOW}?from=15"));
+        let (mut ahead, offset) = follow(&server, &format!("{FOLLOW}?from=15"));
         assert_eq!(offset, "15");
         writer.write(b", four");
         assert_eq!(read(&mut first, 6), b", four");
@@ -283,20 +283,20 @@ fn followers_get_what_is_written_until_the_end() {
             assert_eq!(client.chunk(), None);
         }
         // Of what has ended there is no more to come.
-        let (mut after, _) = follow(&world, &format!("{FOLLOW}?from=-6"));
+        let (mut after, _) = follow(&server, &format!("{FOLLOW}?from=-6"));
         assert_eq!((read(&mut after, 6), after.chunk()), (b"19999\n".to_vec(), None));
-        let (mut beyond, offset) = follow(&world, &format!("{FOLLOW}?from=99999999"));
+        let (mut beyond, offset) = follow(&server, &format!("{FOLLOW}?from=99999999"));
         assert_eq!((offset.as_str(), beyond.chunk()), ("99999999", None));
     }
 }
 
 #[test]
 fn followers_of_text_get_whole_characters() {
-    let world = World::new();
-    let mut writer = Writer::start(&world, "tempfile", &json!("utf-8"));
+    let server = TestServer::new();
+    let mut writer = Writer::start(&server, "tempfile", &json!("utf-8"));
     writer.write("ä€".as_bytes());
-    until_length(&world, 5);
-    let (mut client, offset) = follow(&world, &format!("{FOLLOW}?chars=true&from=-4"));
+    until_length(&server, 5);
+    let (mut client, offset) = follow(&server, &format!("{FOLLOW}?chars=true&from=-4"));
     assert_eq!((offset.as_str(), read(&mut client, 3)), ("2", "€".as_bytes().to_vec()));
     writer.write(b"x\xe2\x82");
     assert_eq!(read(&mut client, 1), b"x");
@@ -310,40 +310,40 @@ fn followers_of_text_get_whole_characters() {
 /// Whoever follows does so to the end, whatever becomes of the process; who hangs up is forgotten.
 #[test]
 fn followers_and_deletion() {
-    let world = World::new();
-    let mut writer = Writer::start(&world, "tempfile", &Value::Null);
-    let (mut client, _) = follow(&world, FOLLOW);
-    let (gone, _) = follow(&world, FOLLOW);
+    let server = TestServer::new();
+    let mut writer = Writer::start(&server, "tempfile", &Value::Null);
+    let (mut client, _) = follow(&server, FOLLOW);
+    let (gone, _) = follow(&server, FOLLOW);
     drop(gone);
     let many = numbers(200_000);
     writer.write(&many);
     writer.close();
-    world.until_ended("/procs/a");
-    world.ask("DELETE", "/procs/a").data();
+    server.until_ended("/procs/a");
+    server.ask("DELETE", "/procs/a").data();
     assert!(read(&mut client, many.len()) == many);
     assert_eq!(client.chunk(), None);
-    world.ask("GET", FOLLOW).problem(404);
+    server.ask("GET", FOLLOW).problem(404);
 }
 
 /// A client that has gone is noticed though nothing is written.
 #[test]
 fn a_follower_that_hangs_up_is_let_go() {
-    let world = World::new();
-    let _writer = Writer::start(&world, "tempfile", &Value::Null);
-    let (mut client, _) = follow(&world, FOLLOW);
+    let server = TestServer::new();
+    let _writer = Writer::start(&server, "tempfile", &Value::Null);
+    let (mut client, _) = follow(&server, FOLLOW);
     client.finish();
     assert!(client.is_closed());
 }
 
 #[test]
 fn what_cannot_be_followed() {
-    let world = World::new();
-    world.post(&json!({"a": sh("true", json!([["stdin", {"null": {}}]]))})).data();
+    let server = TestServer::new();
+    server.post(&json!({"a": sh("true", json!([["stdin", {"null": {}}]]))})).data();
     for fd in ["stdin", "stdout", "x"] {
-        let detail = world.ask("GET", &format!("/procs/a/output/{fd}/follow")).problem(404);
+        let detail = server.ask("GET", &format!("/procs/a/output/{fd}/follow")).problem(404);
         assert_eq!(detail, [format!("fd not captured: {fd} of a")]);
     }
-    world.ask("GET", "/procs/b/output/stdout/follow").problem(404);
-    world.ask("GET", "/procs/a/output/stdin/follow?from=x").problem(400);
-    world.ask("GET", "/procs/a/output/stdin/follow?form=1").problem(400);
+    server.ask("GET", "/procs/b/output/stdout/follow").problem(404);
+    server.ask("GET", "/procs/a/output/stdin/follow?from=x").problem(400);
+    server.ask("GET", "/procs/a/output/stdin/follow?form=1").problem(400);
 }

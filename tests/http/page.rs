@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::harness::World;
+use super::harness::TestServer;
 
 /// The files that a text of the page names.
 fn named(text: &str) -> Vec<String> {
@@ -14,14 +14,14 @@ fn named(text: &str) -> Vec<String> {
 /// From the page on, each file that is named is there, with its type, and may do no more than the page must.
 #[test]
 fn the_page_and_all_its_files() {
-    let world = World::new();
+    let server = TestServer::new();
     let mut todo = vec!["/".to_owned()];
     let mut seen = Vec::new();
     while let Some(path) = todo.pop() {
         if seen.contains(&path) {
             continue;
         }
-        let answer = world.ask("GET", &path);
+        let answer = server.ask("GET", &path);
         assert_eq!(answer.status, 200, "{path}");
         let kind = answer.header("content-type").unwrap();
         assert_eq!(
@@ -60,7 +60,7 @@ fn the_page_and_all_its_files() {
     assert!(seen.len() > 15 && seen.contains(&"/ui/text.js".to_owned()), "{seen:?}");
     // The rest of the service gives a page nothing to do.
     for path in ["/procs", "/agent", "/openapi.json", "/procs/x", "/nowhere", "/ui/nothing.js"] {
-        let answer = world.ask("GET", path);
+        let answer = server.ask("GET", path);
         let policy = answer.header("content-security-policy");
         assert_eq!(policy, Some("default-src 'none'; frame-ancestors 'none'"), "{path}");
         assert_eq!(answer.header("cache-control"), Some("no-store"), "{path}");
@@ -69,13 +69,13 @@ fn the_page_and_all_its_files() {
 
 #[test]
 fn tags_and_codings() {
-    let world = World::new();
+    let server = TestServer::new();
     for path in ["/", "/ui/style.css", "/ui/app.js"] {
-        let plain = world.ask("GET", path);
+        let plain = server.ask("GET", path);
         let tag = plain.header("etag").unwrap().to_owned();
         assert_eq!(plain.header("vary"), Some("Accept-Encoding"));
         assert_eq!(plain.header("content-encoding"), None);
-        let packed = world.send("GET", path, &[("Accept-Encoding", "gzip, br")], b"");
+        let packed = server.send("GET", path, &[("Accept-Encoding", "gzip, br")], b"");
         assert_eq!(packed.header("content-encoding"), Some("gzip"));
         assert!(packed.body.len() < plain.body.len());
         let mut text = Vec::new();
@@ -86,7 +86,7 @@ fn tags_and_codings() {
 
         for (coding, tag, answer) in [("identity", &tag, &plain), ("gzip", &packed_tag, &packed)] {
             let coding = ("Accept-Encoding", coding);
-            let head = world.send("HEAD", path, &[coding], b"");
+            let head = server.send("HEAD", path, &[coding], b"");
             assert_eq!((head.status, head.body.len()), (200, 0));
             let length = answer.body.len().to_string();
             assert_eq!(head.header("content-length"), Some(&*length));
@@ -102,7 +102,7 @@ fn tags_and_codings() {
             ] {
                 for method in ["GET", "HEAD"] {
                     let known = ("If-None-Match", &*known);
-                    let answer = world.send(method, path, &[coding, known], b"");
+                    let answer = server.send(method, path, &[coding, known], b"");
                     assert_eq!(answer.status, status, "{method} {known:?}");
                     assert_eq!(answer.header("etag"), Some(&**tag));
                     assert!(status == 200 || answer.body.is_empty());
@@ -110,25 +110,25 @@ fn tags_and_codings() {
             }
         }
         let neither = [("Accept-Encoding", "br, *;q=0")];
-        assert_eq!(world.send("GET", path, &neither, b"").problem(406).len(), 1);
+        assert_eq!(server.send("GET", path, &neither, b"").problem(406).len(), 1);
     }
 }
 
 #[test]
 fn what_the_page_has_not() {
-    let world = World::new();
+    let server = TestServer::new();
     for name in ["nothing.js", "..%2Fmod.rs", "%2E%2E", "", "App.js", "index.html%00"] {
-        let problems = world.ask("GET", &format!("/ui/{name}")).problem(404);
+        let problems = server.ask("GET", &format!("/ui/{name}")).problem(404);
         assert!(problems[0].starts_with("the page has no file "), "{problems:?}");
     }
     for path in ["/", "/ui/app.js"] {
         for method in ["POST", "PUT", "DELETE"] {
-            let answer = world.ask(method, path);
+            let answer = server.ask(method, path);
             assert_eq!(answer.header("allow"), Some("GET, HEAD"));
             answer.problem(405);
         }
     }
     // A query is the page's own matter.
-    assert_eq!(world.ask("GET", "/?anything=1").status, 200);
-    assert!(world.ask("GET", "/").body.starts_with(b"<!doctype html>"));
+    assert_eq!(server.ask("GET", "/?anything=1").status, 200);
+    assert!(server.ask("GET", "/").body.starts_with(b"<!doctype html>"));
 }

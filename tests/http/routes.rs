@@ -3,7 +3,7 @@
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::harness::World;
+use super::harness::TestServer;
 use super::mock_supervisor::{BROKEN, FORBIDDEN, TOO_LATE};
 use crate::support::engine::sh;
 
@@ -20,51 +20,51 @@ fn captured(encoding: Value) -> Value {
 
 #[test]
 fn a_process_from_start_to_deletion() {
-    let world = World::new();
-    assert_eq!(world.ask("GET", "/procs").data(), json!({"procs": {}}));
+    let server = TestServer::new();
+    assert_eq!(server.ask("GET", "/procs").data(), json!({"procs": {}}));
     // In this order, which a JSON value would not keep.
     let specs = format!(
         r#"{{"specs": {{"b": {}, "a": {}}}}}"#,
         sleeper(),
         sh("echo out", captured(json!("utf-8")))
     );
-    let started = world.send("POST", "/procs", &[JSON], specs.as_bytes());
+    let started = server.send("POST", "/procs", &[JSON], specs.as_bytes());
     assert_eq!(started.data(), json!({"proc_ids": ["b", "a"]}));
 
-    let procs = world.ask("GET", "/procs").data()["procs"].take();
+    let procs = server.ask("GET", "/procs").data()["procs"].take();
     assert_eq!(procs.as_object().unwrap().len(), 2);
     assert_eq!(procs["b"]["state"], "running");
-    let one = world.ask("GET", "/procs/b").data()["procs"].take();
+    let one = server.ask("GET", "/procs/b").data()["procs"].take();
     assert_eq!(one.as_object().unwrap().len(), 1);
     assert_eq!(one["b"]["pid"], procs["b"]["pid"]);
     assert_eq!(one["b"]["proc_stat"]["pid"], one["b"]["pid"]);
     assert_eq!(one["b"]["status"], Value::Null);
 
-    let ended = world.ended("/procs/a");
+    let ended = server.ended("/procs/a");
     assert_eq!(ended["status"]["exit_code"], 0);
     let text = json!({"type": "text", "text": "out\n", "encoding": "utf-8"});
     assert_eq!(ended["fds"], json!({ "stdout": text }));
 
-    assert_eq!(world.ask("DELETE", "/procs/b").errors(409), ["process is running: b"]);
-    assert_eq!(world.ask("POST", "/procs/b/signals/SIGTERM").data(), json!({}));
-    assert_eq!(world.ended("/procs/b")["status"]["signal"], "SIGTERM");
-    assert_eq!(world.ask("POST", "/procs/b/signals/9").errors(409), ["no process: b"]);
-    assert_eq!(world.ask("DELETE", "/procs/b").data(), json!({}));
+    assert_eq!(server.ask("DELETE", "/procs/b").errors(409), ["process is running: b"]);
+    assert_eq!(server.ask("POST", "/procs/b/signals/SIGTERM").data(), json!({}));
+    assert_eq!(server.ended("/procs/b")["status"]["signal"], "SIGTERM");
+    assert_eq!(server.ask("POST", "/procs/b/signals/9").errors(409), ["no process: b"]);
+    assert_eq!(server.ask("DELETE", "/procs/b").data(), json!({}));
     for (method, path) in [
         ("GET", "/procs/b"),
         ("DELETE", "/procs/b"),
         ("POST", "/procs/b/signals/TERM"),
         ("GET", "/procs/b/output/stdout/data"),
     ] {
-        assert_eq!(world.ask(method, path).errors(404), ["unknown process: b"], "{method} {path}");
+        assert_eq!(server.ask(method, path).errors(404), ["unknown process: b"], "{method} {path}");
     }
-    let left = world.ask("GET", "/procs").data()["procs"].take();
+    let left = server.ask("GET", "/procs").data()["procs"].take();
     assert_eq!(left.as_object().unwrap().keys().collect::<Vec<_>>(), ["a"]);
 }
 
 #[test]
 fn signals_by_name_and_number() {
-    let world = World::new();
+    let server = TestServer::new();
     for (i, (sent, name)) in [
         ("SIGKILL", "SIGKILL"),
         ("kill", "SIGKILL"),
@@ -75,21 +75,21 @@ fn signals_by_name_and_number() {
     .into_iter()
     .enumerate()
     {
-        world.post(&json!({ i.to_string(): sleeper() })).data();
-        world.ask("POST", &format!("/procs/{i}/signals/{sent}")).data();
-        assert_eq!(world.ended(&format!("/procs/{i}"))["status"]["signal"], name, "{sent}");
+        server.post(&json!({ i.to_string(): sleeper() })).data();
+        server.ask("POST", &format!("/procs/{i}/signals/{sent}")).data();
+        assert_eq!(server.ended(&format!("/procs/{i}"))["status"]["signal"], name, "{sent}");
     }
-    world.post(&json!({"a": sleeper(), FORBIDDEN: sleeper(), BROKEN: sleeper()})).data();
+    server.post(&json!({"a": sleeper(), FORBIDDEN: sleeper(), BROKEN: sleeper()})).data();
     for bad in ["SIGNOSUCH", "0", "65", "-9", "%20", ""] {
         let text = bad.replace("%20", " ");
-        let answer = world.ask("POST", &format!("/procs/a/signals/{bad}"));
+        let answer = server.ask("POST", &format!("/procs/a/signals/{bad}"));
         assert_eq!(answer.errors(400), [format!("unknown signal: {text}")]);
     }
-    world.ask("POST", &format!("/procs/{FORBIDDEN}/signals/9")).errors(403);
-    world.ask("POST", &format!("/procs/{BROKEN}/signals/9")).errors(500);
-    assert_eq!(world.ask("GET", "/procs/a").data()["procs"]["a"]["state"], "running");
-    world.ask("POST", "/procs/a/signals/KILL").data();
-    world.ended("/procs/a");
+    server.ask("POST", &format!("/procs/{FORBIDDEN}/signals/9")).errors(403);
+    server.ask("POST", &format!("/procs/{BROKEN}/signals/9")).errors(500);
+    assert_eq!(server.ask("GET", "/procs/a").data()["procs"]["a"]["state"], "running");
+    server.ask("POST", "/procs/a/signals/KILL").data();
+    server.ended("/procs/a");
 }
 
 /// Headers and body, and the status and texts of its errors.
@@ -98,8 +98,8 @@ type BadRequest<'a> = (&'a [(&'a str, &'a str)], &'a str, u16, &'a [&'a str]);
 /// Nothing of it is started, the answer says what is wrong and where, and the next request works.
 #[test]
 fn requests_that_are_not_accepted() {
-    let world = World::new();
-    world.post(&json!({"used": sh("true", json!([]))})).data();
+    let server = TestServer::new();
+    server.post(&json!({"used": sh("true", json!([]))})).data();
     let good = r#"{"specs": {"new": {"argv": ["/bin/true"]}}}"#;
     let spec = |spec: &str| format!(r#"{{"specs": {{"new": {{"argv": ["/bin/true"]}}, {spec}}}}}"#);
     let twice = r#"{"specs": {
@@ -142,14 +142,14 @@ fn requests_that_are_not_accepted() {
         (&[JSON, ("Content-Encoding", "gzip")], "", 415, &["content encoding"]),
     ];
     for (headers, body, status, texts) in table {
-        let mut client = world.client();
+        let mut client = server.client();
         client.request("POST", "/procs", headers, body.as_bytes());
         let errors = client.answer().errors(status);
         assert_eq!(errors.len(), texts.len(), "{body}: {errors:?}");
         for (error, text) in errors.iter().zip(texts) {
             assert!(error.contains(text), "{body}: {error}");
         }
-        world.ask("GET", "/procs/new").errors(404);
+        server.ask("GET", "/procs/new").errors(404);
     }
     let parameter = ("Content-Type", "application/json; charset=utf-8");
     for (headers, body) in [
@@ -157,14 +157,14 @@ fn requests_that_are_not_accepted() {
         ([JSON], r#"{"specs": {}}"#),
         ([("Content-Type", "application/JSON")], r#"{"specs":{}}"#),
     ] {
-        world.send("POST", "/procs", &headers, body.as_bytes()).data();
+        server.send("POST", "/procs", &headers, body.as_bytes()).data();
     }
-    assert_eq!(world.ended("/procs/new")["status"]["exit_code"], 0);
+    assert_eq!(server.ended("/procs/new")["status"]["exit_code"], 0);
 }
 
 #[test]
 fn paths_and_methods_that_there_are_not() {
-    let world = World::new();
+    let server = TestServer::new();
     for path in [
         "/ui",
         "/proc",
@@ -181,7 +181,7 @@ fn paths_and_methods_that_there_are_not() {
         "/procs/a%2Foutput%2F1%2Fdata/x",
     ] {
         for method in ["GET", "POST", "DELETE", "BREW"] {
-            let errors = world.ask(method, path).errors(404);
+            let errors = server.ask(method, path).errors(404);
             assert!(errors[0].starts_with("unknown path: "), "{method} {path}: {errors:?}");
         }
     }
@@ -192,22 +192,22 @@ fn paths_and_methods_that_there_are_not() {
         ("/procs/a/output/1/data", ["POST", "PUT", "DELETE", "TRACE"], "GET, HEAD"),
     ] {
         for method in methods {
-            let answer = world.ask(method, path);
+            let answer = server.ask(method, path);
             assert_eq!(answer.header("allow"), Some(allow), "{method} {path}");
             let expected = format!("method not allowed here: {method}; allowed: {allow}");
             assert_eq!(answer.errors(405), [expected]);
         }
     }
-    assert_eq!(world.ask("HEAD", "/procs/a/signals/9").status, 405);
+    assert_eq!(server.ask("HEAD", "/procs/a/signals/9").status, 405);
     for path in ["/procs/%FF", "/procs/%", "/procs/%4", "/procs/%zz", "/procs/a/output/%FF/data"] {
-        let errors = world.ask("GET", path).errors(400);
+        let errors = server.ask("GET", path).errors(400);
         assert!(errors[0].starts_with("malformed path: "), "{path}: {errors:?}");
     }
 }
 
 #[test]
 fn ids_of_any_text() {
-    let world = World::new();
+    let server = TestServer::new();
     let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     for id in [
         "a/b",
@@ -229,35 +229,35 @@ fn ids_of_any_text() {
         &"\u{e9}".repeat(2048),
     ] {
         let path = format!("/procs/{}", encode(id));
-        let started = world.post(&json!({ id: sh("echo -n $0", captured(Value::Null)) })).data();
+        let started = server.post(&json!({ id: sh("echo -n $0", captured(Value::Null)) })).data();
         assert_eq!(started, json!({"proc_ids": [id]}));
-        let found = world.ask("GET", &path).data()["procs"].take();
+        let found = server.ask("GET", &path).data()["procs"].take();
         assert_eq!(found.as_object().unwrap().keys().collect::<Vec<_>>(), [id]);
-        world.ended(&path);
-        assert_eq!(world.ask("GET", &format!("{path}/output/stdout/data")).body, b"/bin/bash");
-        assert_eq!(world.ask("GET", &format!("{path}/output/%73tdout/data?x=/y")).status, 200);
-        world.ask("POST", &format!("{path}/signals/9")).errors(409);
-        assert_eq!(world.ask("DELETE", &path).data(), json!({}), "{id}");
-        assert_eq!(world.ask("GET", &path).errors(404), [format!("unknown process: {id}")]);
+        server.ended(&path);
+        assert_eq!(server.ask("GET", &format!("{path}/output/stdout/data")).body, b"/bin/bash");
+        assert_eq!(server.ask("GET", &format!("{path}/output/%73tdout/data?x=/y")).status, 200);
+        server.ask("POST", &format!("{path}/signals/9")).errors(409);
+        assert_eq!(server.ask("DELETE", &path).data(), json!({}), "{id}");
+        assert_eq!(server.ask("GET", &path).errors(404), [format!("unknown process: {id}")]);
     }
     // As an ID with a slash is not one without, nor is one decoded twice.
-    world.post(&json!({"a/b": sleeper(), "%2F": sleeper()})).data();
-    world.ask("GET", "/procs/a/b").errors(404);
-    world.ask("GET", "/procs/%2F").errors(404);
-    world.ask("GET", "/procs/%252F").data();
+    server.post(&json!({"a/b": sleeper(), "%2F": sleeper()})).data();
+    server.ask("GET", "/procs/a/b").errors(404);
+    server.ask("GET", "/procs/%2F").errors(404);
+    server.ask("GET", "/procs/%252F").data();
 }
 
 /// Who has the answer can read the results: nothing is still about to start.
 #[test]
 fn the_answer_comes_when_every_process_has_started_or_failed_to() {
-    let world = World::new();
+    let server = TestServer::new();
     let mut specs = serde_json::Map::new();
     for i in 0..50 {
         specs.insert(format!("good{i}"), sleeper());
         specs.insert(format!("bad{i}"), json!({"argv": ["/no/such/program"]}));
     }
-    world.post(&specs.into()).data();
-    let procs = world.ask("GET", "/procs").data()["procs"].take();
+    server.post(&specs.into()).data();
+    let procs = server.ask("GET", "/procs").data()["procs"].take();
     assert_eq!(procs.as_object().unwrap().len(), 100);
     for i in 0..50 {
         assert!(procs[format!("good{i}")]["pid"].is_i64());
@@ -269,13 +269,13 @@ fn the_answer_comes_when_every_process_has_started_or_failed_to() {
         );
     }
     for i in 0..50 {
-        world.ask("POST", &format!("/procs/good{i}/signals/KILL")).data();
+        server.ask("POST", &format!("/procs/good{i}/signals/KILL")).data();
     }
 }
 
 #[test]
 fn captured_bytes_as_they_were_captured() {
-    let world = World::new();
+    let server = TestServer::new();
     // No valid UTF-8, and a zero.
     let script = r"printf 'a\377\0b'; printf three >&3";
     let fds = |mode: &str, encoding: Value| {
@@ -291,8 +291,8 @@ fn captured_bytes_as_they_were_captured() {
             (json!("utf-8"), "text/plain; charset=utf-8"),
             (Value::Null, "application/octet-stream"),
         ] {
-            world.post(&json!({"a": sh(script, fds(mode, encoding))})).data();
-            world.ended("/procs/a");
+            server.post(&json!({"a": sh(script, fds(mode, encoding))})).data();
+            server.ended("/procs/a");
             let outputs: [(&str, &[u8]); 5] = [
                 ("stdout", b"a\xff\0b"),
                 ("1", b"a\xff\0b"),
@@ -302,24 +302,24 @@ fn captured_bytes_as_they_were_captured() {
             ];
             for (fd, bytes) in outputs {
                 let path = format!("/procs/a/output/{fd}/data");
-                let answer = world.ask("GET", &path);
+                let answer = server.ask("GET", &path);
                 assert_eq!((answer.status, &*answer.body), (200, bytes), "{fd}");
                 let length = bytes.len().to_string();
                 assert_eq!(answer.header("content-length"), Some(&*length));
                 assert_eq!(answer.header("content-type"), Some(content_type));
                 assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
-                let head = world.ask("HEAD", &path);
+                let head = server.ask("HEAD", &path);
                 assert_eq!(head.status, 200);
                 for name in ["content-length", "content-type"] {
                     assert_eq!(head.header(name), answer.header(name));
                 }
             }
             for fd in ["stdin", "0", "4", "-1", "", "stdlog", "1%20", "01%2F"] {
-                let answer = world.ask("GET", &format!("/procs/a/output/{fd}/data"));
+                let answer = server.ask("GET", &format!("/procs/a/output/{fd}/data"));
                 let fd = fd.replace("%20", " ").replace("%2F", "/");
                 assert_eq!(answer.errors(404), [format!("fd not captured: {fd} of a")]);
             }
-            world.ask("DELETE", "/procs/a").data();
+            server.ask("DELETE", "/procs/a").data();
         }
     }
 }
@@ -327,10 +327,10 @@ fn captured_bytes_as_they_were_captured() {
 /// Of every kind one, and after each the connection goes on.
 #[test]
 fn one_connection_for_many_requests() {
-    let world = World::new();
-    world.post(&json!({"a": sh("echo out", captured(Value::Null))})).data();
-    world.ended("/procs/a");
-    let mut client = world.client();
+    let server = TestServer::new();
+    server.post(&json!({"a": sh("echo out", captured(Value::Null))})).data();
+    server.ended("/procs/a");
+    let mut client = server.client();
     for _ in 0..3 {
         for (method, path, status) in [
             ("GET", "/procs", 200),
@@ -359,8 +359,8 @@ fn one_connection_for_many_requests() {
 
 #[test]
 fn nobody_left_to_answer() {
-    let world = World::new();
-    world.kill_mock();
+    let server = TestServer::new();
+    server.kill_mock();
     for (method, path) in [
         ("GET", "/procs"),
         ("GET", "/procs/a"),
@@ -368,7 +368,7 @@ fn nobody_left_to_answer() {
         ("POST", "/procs/a/signals/9"),
         ("GET", "/procs/a/output/1/data"),
     ] {
-        assert_eq!(world.ask(method, path).errors(503), ["agent shutting down"]);
+        assert_eq!(server.ask(method, path).errors(503), ["agent shutting down"]);
     }
-    assert_eq!(world.post(&json!({"a": sleeper()})).errors(503), ["agent shutting down"]);
+    assert_eq!(server.post(&json!({"a": sleeper()})).errors(503), ["agent shutting down"]);
 }

@@ -5,14 +5,14 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 
 use serde_json::{Value, json};
 
-use super::harness::World;
+use super::harness::TestServer;
 use crate::support::engine::sh;
 
 const DATA: &str = "/procs/a/output/stdout/data";
 
 /// The file that process `a` is writing: it tells its own.
-fn file_of(world: &World) -> std::path::PathBuf {
-    let result = world.ended("/procs/a");
+fn file_of(server: &TestServer) -> std::path::PathBuf {
+    let result = server.ended("/procs/a");
     std::path::PathBuf::from(result["fds"]["stderr"]["text"].as_str().unwrap().trim_end())
 }
 
@@ -24,19 +24,19 @@ fn change(path: &std::path::Path) {
 #[test]
 fn a_change_after_the_end_is_an_error_everywhere() {
     for count in [100, 100_000] {
-        let world = World::new();
+        let server = TestServer::new();
         let script = format!("readlink /proc/$$/fd/1 >&2; head -c {count} /dev/zero | tr '\\0' x");
         let text = json!({"capture": {"encoding": "utf-8"}});
         let fds = json!([["stdout", text], ["stderr", text]]);
         let other = sh("echo other", json!([["stdout", text]]));
-        world.post(&json!({"a": sh(&script, fds), "b": other})).data();
-        world.ended("/procs/b");
-        let path = file_of(&world);
-        let before = world.ask("GET", DATA);
+        server.post(&json!({"a": sh(&script, fds), "b": other})).data();
+        server.ended("/procs/b");
+        let path = file_of(&server);
+        let before = server.ask("GET", DATA);
         assert_eq!((before.status, before.body.len()), (200, count));
         let tag = before.header("etag").unwrap().to_owned();
-        let weak = world.ask("GET", "/procs/a").header("etag").unwrap().to_owned();
-        let result = world.ended("/procs/a");
+        let weak = server.ask("GET", "/procs/a").header("etag").unwrap().to_owned();
+        let result = server.ended("/procs/a");
         assert_eq!(result["captures"]["stdout"]["complete"], true);
         let sha256 = result["captures"]["stdout"]["sha256"].clone();
         assert!(tag.contains(sha256.as_str().unwrap()), "{tag}");
@@ -47,13 +47,13 @@ fn a_change_after_the_end_is_an_error_everywhere() {
             &[("If-None-Match", tag.as_str())],
             &[("Range", "bytes=0-4"), ("If-Range", tag.as_str())],
         ] {
-            let answer = world.send("GET", DATA, headers, b"");
+            let answer = server.send("GET", DATA, headers, b"");
             assert_eq!(answer.status, 410, "{headers:?}");
             let text = String::from_utf8(answer.body).unwrap();
             assert!(text.contains("captured output was changed: stdout of a"), "{text}");
         }
-        assert_eq!(world.ask("GET", "/procs/a/output/stdout/follow").status, 410);
-        let answer = world.send("GET", "/procs/a", &[("If-None-Match", weak.as_str())], b"");
+        assert_eq!(server.ask("GET", "/procs/a/output/stdout/follow").status, 410);
+        let answer = server.send("GET", "/procs/a", &[("If-None-Match", weak.as_str())], b"");
         assert_eq!(answer.status, 200, "the result has changed");
         let result = &answer.data()["procs"]["a"];
         let report = &result["captures"]["stdout"];
@@ -61,7 +61,7 @@ fn a_change_after_the_end_is_an_error_everywhere() {
         assert_eq!(report["sha256"], sha256, "as it was at the end");
         assert_eq!(result["fds"]["stdout"]["text"], "");
         // Others are shown as ever.
-        let list: Value = world.ask("GET", "/procs?output=tail").data();
+        let list: Value = server.ask("GET", "/procs?output=tail").data();
         assert_eq!(list["procs"]["b"]["fds"]["stdout"]["text"], "other\n");
         assert_eq!(list["procs"]["a"]["fds"]["stdout"]["text"], "");
     }

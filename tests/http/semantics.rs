@@ -7,7 +7,7 @@ use procstar::http::HttpLimits;
 use serde_json::{Value, json};
 
 use super::client::{Answer, Client, tcp};
-use super::harness::World;
+use super::harness::TestServer;
 use super::listeners::limited;
 use super::output::decode;
 use crate::support::engine::sh;
@@ -17,18 +17,18 @@ const DATA: &str = "/procs/a/output/stdout/data";
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 /// A service with a process that has written so much.
-fn with_output(length: usize) -> World {
-    let world = World::new();
+fn with_output(length: usize) -> TestServer {
+    let server = TestServer::new();
     let fds = json!([["stdout", {"capture": {"encoding": "utf-8"}}]]);
     let script = format!("head -c {length} /dev/zero | tr '\\0' x");
-    world.post(&json!({"a": sh(&script, fds)})).data();
-    world.until_ended("/procs/a");
-    world
+    server.post(&json!({"a": sh(&script, fds)})).data();
+    server.until_ended("/procs/a");
+    server
 }
 
 /// Asks in HTTP/1.0, and reads to the end of the connection: the head, and the body.
-fn old(world: &World, method: &str, path: &str, headers: &str) -> (String, Vec<u8>) {
-    let mut stream = tcp(world.address);
+fn old(server: &TestServer, method: &str, path: &str, headers: &str) -> (String, Vec<u8>) {
+    let mut stream = tcp(server.address);
     let request = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut all = Vec::new();
@@ -39,7 +39,7 @@ fn old(world: &World, method: &str, path: &str, headers: &str) -> (String, Vec<u
 
 #[test]
 fn clients_of_http_1_0_get_no_chunks() {
-    let world = with_output(100_000);
+    let server = with_output(100_000);
     for (path, headers) in [
         ("/procs", ""),
         ("/procs/a", ""),
@@ -53,7 +53,7 @@ fn clients_of_http_1_0_get_no_chunks() {
     ] {
         // One that is kept would be read from until the deadline.
         let headers = headers.replace("Connection: keep-alive\r\n", "");
-        let (head, body) = old(&world, "GET", path, &headers);
+        let (head, body) = old(&server, "GET", path, &headers);
         assert!(head.starts_with("http/1.0 "), "{head}");
         assert!(!head.contains("transfer-encoding"), "{path}: {head}");
         let gzip = head.contains("content-encoding: gzip").then_some("gzip");
@@ -63,11 +63,11 @@ fn clients_of_http_1_0_get_no_chunks() {
             path if path.contains("output/") => assert!(plain == vec![b'x'; 100_000], "{path}"),
             _ => drop(serde_json::from_slice::<Value>(&plain).unwrap()),
         }
-        let (head, body) = old(&world, "HEAD", path, &headers);
+        let (head, body) = old(&server, "HEAD", path, &headers);
         assert!(!head.contains("transfer-encoding") && body.is_empty(), "{path}: {head}");
     }
     // A length keeps the connection; none ends it, also where it was to be kept.
-    let mut client = world.client();
+    let mut client = server.client();
     let request =
         |path| format!("GET {path} HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n");
     for _ in 0..2 {
@@ -81,14 +81,14 @@ fn clients_of_http_1_0_get_no_chunks() {
     // A WebSocket is of HTTP/1.1.
     let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    let (head, _) = old(&world, "GET", "/events/ws", upgrade);
+    let (head, _) = old(&server, "GET", "/events/ws", upgrade);
     assert!(head.starts_with("http/1.0 400 "), "{head}");
 }
 
 #[test]
 fn conditions_on_output() {
-    let world = with_output(5000);
-    let ask = |method: &str, headers: &[(&str, &str)]| world.send(method, DATA, headers, b"");
+    let server = with_output(5000);
+    let ask = |method: &str, headers: &[(&str, &str)]| server.send(method, DATA, headers, b"");
     let plain = ask("GET", &[]).header("etag").unwrap().to_owned();
     let packed = ask("GET", &[("Accept-Encoding", "gzip")]).header("etag").unwrap().to_owned();
     assert_ne!(plain, packed);
@@ -124,8 +124,8 @@ fn conditions_on_output() {
 
 #[test]
 fn conditions_on_results_and_deletions() {
-    let world = with_output(0);
-    let tag = world.ask("GET", "/procs/a").header("etag").unwrap().to_owned();
+    let server = with_output(0);
+    let tag = server.ask("GET", "/procs/a").header("etag").unwrap().to_owned();
     for (name, value, read, deleted) in [
         // A weak tag is never strongly the same.
         ("If-Match", &*tag, 412, 412),
@@ -134,19 +134,19 @@ fn conditions_on_results_and_deletions() {
         ("If-None-Match", &tag, 304, 412),
         ("If-Match", "*", 200, 200),
     ] {
-        let ask = |method| world.send(method, "/procs/a", &[(name, value)], b"").status;
+        let ask = |method| server.send(method, "/procs/a", &[(name, value)], b"").status;
         assert_eq!((ask("GET"), ask("DELETE")), (read, deleted), "{name}: {value}");
     }
-    let none = world.send("DELETE", "/procs/a", &[("If-Match", "*")], b"");
+    let none = server.send("DELETE", "/procs/a", &[("If-Match", "*")], b"");
     assert_eq!(none.errors(404), ["unknown process: a"]);
 }
 
 /// A range means something for GET alone.
 #[test]
 fn head_with_a_range_is_of_the_whole() {
-    let world = with_output(5000);
+    let server = with_output(5000);
     for range in ["bytes=0-1", "bytes=9999-"] {
-        let answer = world.send("HEAD", DATA, &[("Range", range)], b"");
+        let answer = server.send("HEAD", DATA, &[("Range", range)], b"");
         assert_eq!((answer.status, answer.header("content-length")), (200, Some("5000")));
         assert_eq!(answer.header("content-range"), None);
         assert_eq!(answer.header("accept-ranges"), Some("bytes"));
@@ -172,17 +172,17 @@ const PLACES: [(&str, bool); 12] = [
 #[test]
 fn a_client_that_does_not_take_bytes_as_they_are_gets_none() {
     for length in [10, 100_000] {
-        let world = with_output(length);
+        let server = with_output(length);
         for (path, coded) in PLACES {
             for method in ["GET", "HEAD"] {
                 for nothing in
                     ["identity;q=0", "*;q=0", "deflate, identity;q=0.0", "gzip;q=0, *;q=0"]
                 {
-                    let answer = world.send(method, path, &[("Accept-Encoding", nothing)], b"");
+                    let answer = server.send(method, path, &[("Accept-Encoding", nothing)], b"");
                     assert_eq!(answer.status, 406, "{method} {path} {nothing}");
                 }
                 let only = [("Accept-Encoding", "gzip, identity;q=0"), ("Range", "bytes=0-1")];
-                let answer = world.send(method, path, &only, b"");
+                let answer = server.send(method, path, &only, b"");
                 let told = (answer.status, answer.header("content-encoding"));
                 let expected = if coded { (200, Some("gzip")) } else { (406, None) };
                 assert_eq!(told, expected, "{method} {path}");
@@ -191,18 +191,18 @@ fn a_client_that_does_not_take_bytes_as_they_are_gets_none() {
                 }
             }
         }
-        let answer = world.send("DELETE", "/procs/a", &[("Accept-Encoding", "*;q=0")], b"");
+        let answer = server.send("DELETE", "/procs/a", &[("Accept-Encoding", "*;q=0")], b"");
         assert_eq!(answer.status, 406);
         // It was not done.
-        assert_eq!(world.ask("GET", "/procs/a").status, 200);
+        assert_eq!(server.ask("GET", "/procs/a").status, 200);
     }
 }
 
 #[test]
 fn results_are_compressed_for_who_takes_that() {
-    let world = with_output(100_000);
-    world.post(&json!({"b": sh("true", json!([]))})).data();
-    world.ended("/procs/b");
+    let server = with_output(100_000);
+    server.post(&json!({"b": sh("true", json!([]))})).data();
+    server.ended("/procs/b");
     let stripped = |mut value: Value| {
         for result in value["data"]["procs"].as_object_mut().unwrap().values_mut() {
             result["times"].take();
@@ -217,12 +217,12 @@ fn results_are_compressed_for_who_takes_that() {
         "/openapi.json",
         "/metrics",
     ] {
-        let plain = world.ask("GET", path);
+        let plain = server.ask("GET", path);
         assert_eq!(plain.header("content-encoding"), None, "{path}");
         assert_eq!(plain.header("vary"), Some("Accept-Encoding"), "{path}");
         for coding in ["gzip", "br", "zstd"] {
             let headers = [("Accept-Encoding", coding)];
-            let answer = world.send("GET", path, &headers, b"");
+            let answer = server.send("GET", path, &headers, b"");
             assert_eq!(answer.header("content-encoding"), Some(coding), "{path}");
             assert_eq!(answer.header("vary"), Some("Accept-Encoding"), "{path}");
             assert_eq!(answer.header("content-type"), plain.header("content-type"));
@@ -233,16 +233,16 @@ fn results_are_compressed_for_who_takes_that() {
                 let read = |body: &[u8]| stripped(serde_json::from_slice(body).unwrap());
                 assert_eq!(read(&body), read(&plain.body), "{path} {coding}");
             }
-            let head = world.send("HEAD", path, &headers, b"");
+            let head = server.send("HEAD", path, &headers, b"");
             assert_eq!(head.header("content-encoding"), Some(coding), "{path}");
             if let Some(tag) = plain.header("etag") {
                 let known = [("Accept-Encoding", coding), ("If-None-Match", tag)];
-                assert_eq!(world.send("GET", path, &known, b"").status, 304, "{path}");
+                assert_eq!(server.send("GET", path, &known, b"").status, 304, "{path}");
             }
         }
     }
     // Not worth it.
-    let small = world.send("GET", "/procs?state=running", &[("Accept-Encoding", "gzip")], b"");
+    let small = server.send("GET", "/procs?state=running", &[("Accept-Encoding", "gzip")], b"");
     assert_eq!((small.header("content-encoding"), small.data()), (None, json!({"procs": {}})));
 }
 
@@ -264,7 +264,7 @@ fn endless(mut client: Client, head: &str) -> Answer {
 /// The connection is closed some seconds after the answer, whatever still comes.
 #[test]
 fn what_nobody_wants_is_not_read_without_end() {
-    let world = limited(HttpLimits { body: 1000, ..HttpLimits::default() });
+    let server = limited(HttpLimits { body: 1000, ..HttpLimits::default() });
     std::thread::scope(|scope| {
         for (head, status) in [
             ("POST /procs HTTP/1.1\r\nContent-Type: application/json\r\n", 413),
@@ -274,7 +274,7 @@ fn what_nobody_wants_is_not_read_without_end() {
             ("GET /procs HTTP/1.1\r\n", 200),
             ("GET /procs HTTP/1.1\r\nOrigin: http://elsewhere\r\n", 403),
         ] {
-            let client = world.client();
+            let client = server.client();
             scope.spawn(move || {
                 let answer = endless(client, head);
                 assert_eq!(answer.status, status, "{head}");
@@ -282,14 +282,14 @@ fn what_nobody_wants_is_not_read_without_end() {
             });
         }
     });
-    assert_eq!(world.ask("GET", "/procs").data(), json!({"procs": {}}));
+    assert_eq!(server.ask("GET", "/procs").data(), json!({"procs": {}}));
 }
 
 /// What comes with the request does not cost it its connection.
 #[test]
 fn a_body_that_has_come_keeps_the_connection() {
-    let world = World::new();
-    let mut client = world.client();
+    let server = TestServer::new();
+    let mut client = server.client();
     for (head, body, status) in [
         ("POST /none HTTP/1.1\r\nContent-Length: 2\r\n", "{}", 404),
         (
@@ -312,7 +312,7 @@ fn a_body_that_has_come_keeps_the_connection() {
 /// Whoever asks before it sends a body is told at once that it need not.
 #[test]
 fn expectations() {
-    let world = limited(HttpLimits { body: 1000, ..HttpLimits::default() });
+    let server = limited(HttpLimits { body: 1000, ..HttpLimits::default() });
     let post = "POST /procs HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n";
     let json = "Content-Type: application/json\r\n";
     for (head, status) in [
@@ -325,14 +325,14 @@ fn expectations() {
         (post.replace("POST /procs", "PUT /log-level") + json + "Content-Length: 1025\r\n", 413),
         (format!("{post}Content-Type: x\r\nTransfer-Encoding: chunked\r\n"), 415),
     ] {
-        let mut client = world.client();
+        let mut client = server.client();
         client.send(format!("{head}\r\n"));
         let answer = client.answer();
         assert_eq!(answer.status, status, "{head}");
         assert_eq!(answer.header("cache-control"), Some("no-store"), "{head}");
         assert_eq!(answer.header("connection"), Some("close"), "{head}");
     }
-    let mut client = world.client();
+    let mut client = server.client();
     let body = r#"{"specs": {"a": {"argv": ["/bin/true"]}}}"#;
     client.send(format!("{post}{json}Content-Length: {}\r\n\r\n", body.len()));
     assert_eq!(client.head().status, 100);
@@ -345,10 +345,10 @@ fn expectations() {
 /// Every fault of a request, each with its place.
 #[test]
 fn all_that_is_wrong_is_told_at_once() {
-    let world = World::new();
+    let server = TestServer::new();
     let body = "{\"specs\": {\n\"a\": {\"argvv\": [], \"argv\": [\"x\"], \"cwd\": 7},\n\"b\": 7,\n\
                 \"\": {\"argv\": [\"x\"]}}}";
-    let answer = world.send("POST", "/procs", &[JSON], body.as_bytes());
+    let answer = server.send("POST", "/procs", &[JSON], body.as_bytes());
     let errors = answer.errors(400);
     for (error, (start, end)) in errors.iter().zip([
         ("specs.a.argvv: unknown key `argvv`, expected one of `argv`, ", "(line 2, column 7)"),
@@ -359,5 +359,5 @@ fn all_that_is_wrong_is_told_at_once() {
         assert!(error.starts_with(start) && error.ends_with(end), "{error}");
     }
     assert_eq!(errors.len(), 4, "{errors:?}");
-    assert_eq!(world.ask("GET", "/procs").data(), json!({"procs": {}}));
+    assert_eq!(server.ask("GET", "/procs").data(), json!({"procs": {}}));
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::events::{Events, Socket};
-use super::harness::World;
+use super::harness::TestServer;
 
 /// A frame as a client writes it, with a mask that changes nothing.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -24,8 +24,8 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn open(world: &World) -> Socket {
-    let mut socket = Socket::over(world.client(), "/events/ws");
+fn open(server: &TestServer) -> Socket {
+    let mut socket = Socket::over(server.client(), "/events/ws");
     assert_eq!(socket.event()["event"], "snapshot");
     socket
 }
@@ -40,8 +40,8 @@ fn goodbye(socket: &mut Socket) -> (u16, String) {
 
 #[test]
 fn what_a_client_says_against_the_protocol_is_answered_by_a_reason() {
-    let world = World::new();
-    let mut other = open(&world);
+    let server = TestServer::new();
+    let mut other = open(&server);
     let large = vec![b'x'; 65_537];
     let fragments = [frame(0x01, &large[..40_000]), frame(0x80, &large[..40_000])].concat();
     let mut declared = vec![0x82, 0xff];
@@ -64,7 +64,7 @@ fn what_a_client_says_against_the_protocol_is_answered_by_a_reason() {
     .into_iter()
     .enumerate()
     {
-        let mut socket = open(&world);
+        let mut socket = open(&server);
         socket.0.send(&bytes);
         let (told, why) = goodbye(&mut socket);
         assert_eq!(told, code, "{i}: {why}");
@@ -75,19 +75,19 @@ fn what_a_client_says_against_the_protocol_is_answered_by_a_reason() {
         assert!(socket.0.is_closed(), "{i}");
     }
     // Others have noticed nothing.
-    world.post(&json!({"a": {"argv": ["/nonexistent"]}})).data();
+    server.post(&json!({"a": {"argv": ["/nonexistent"]}})).data();
     assert_eq!(other.event()["event"], "ended");
 }
 
 #[test]
 fn what_a_client_may_say() {
-    let world = World::new();
-    let mut socket = open(&world);
+    let server = TestServer::new();
+    let mut socket = open(&server);
     let character = [frame(0x01, b"\xc3"), frame(0x89, b"ping"), frame(0x80, b"\xa4")].concat();
     socket.0.send(&character);
     assert_eq!(socket.frame(), (10, b"ping".to_vec()));
     socket.0.send(frame(0x82, &[0xff; 65_536]));
-    world.post(&json!({"a": {"argv": ["/nonexistent"]}})).data();
+    server.post(&json!({"a": {"argv": ["/nonexistent"]}})).data();
     assert_eq!(socket.event()["event"], "ended");
     socket.0.send(frame(0x88, b"\x03\xe8bye"));
     assert_eq!(goodbye(&mut socket), (1000, String::new()));

@@ -2,39 +2,39 @@
 
 use serde_json::json;
 
-use super::harness::World;
+use super::harness::TestServer;
 use crate::support::engine::sh;
 
 const PATH: &str = "/procs/a/output/stdout/data";
 
 #[test]
 fn ten_terabytes_of_nothing_are_answered_by_range_and_not_inline() {
-    let world = World::new();
+    let server = TestServer::new();
     // The beginning is a guard of ours, and the last bytes are the job's.
     let script = "printf first; truncate -s 10T /dev/stdout; printf last";
     let fds = json!([["stdout", {"capture": {"encoding": "utf-8"}}]]);
-    world.post(&json!({"a": sh(script, fds)})).data();
-    world.until_ended("/procs/a");
-    let result = world.ended("/procs/a");
+    server.post(&json!({"a": sh(script, fds)})).data();
+    server.until_ended("/procs/a");
+    let result = server.ended("/procs/a");
     let length = result["fds"]["stdout"]["length"].as_u64().unwrap();
     assert_eq!(length, (10 << 40) - 16 + 4);
     assert_eq!(result["fds"]["stdout"]["type"], "detached");
     assert!(result["warnings"][0].as_str().unwrap().contains("capture.max_inline"), "{result}");
-    let data = world.ask("GET", "/procs?output=tail&tail=6").data();
+    let data = server.ask("GET", "/procs?output=tail&tail=6").data();
     assert_eq!(data["procs"]["a"]["fds"]["stdout"]["text"], "\0\0last");
 }
 
 #[test]
 fn ranges_of_a_sparse_capture_are_what_was_written_and_zeros() {
-    let world = World::new();
+    let server = TestServer::new();
     let script = "printf first; truncate -s 10T /dev/stdout; printf last";
     let fds = json!([["stdout", {"capture": {"encoding": null}}]]);
-    world.post(&json!({"a": sh(script, fds)})).data();
-    world.until_ended("/procs/a");
+    server.post(&json!({"a": sh(script, fds)})).data();
+    server.until_ended("/procs/a");
     let length: u64 = (10 << 40) - 16 + 4;
     let range = |range: String| {
         let answer =
-            world.send("GET", PATH, &[("Range", &range), ("Accept-Encoding", "identity")], b"");
+            server.send("GET", PATH, &[("Range", &range), ("Accept-Encoding", "identity")], b"");
         assert_eq!(answer.status, 206, "{range}");
         answer.body
     };
@@ -44,7 +44,7 @@ fn ranges_of_a_sparse_capture_are_what_was_written_and_zeros() {
     let middle = range(format!("bytes={}-{}", 5u64 << 40, (5u64 << 40) + 99_999));
     assert!(middle.len() == 100_000 && middle.iter().all(|byte| *byte == 0));
     // Compressed, it would be small for the client and endless for the agent.
-    let answer = world.send("HEAD", PATH, &[("Accept-Encoding", "gzip, identity;q=0.5")], b"");
+    let answer = server.send("HEAD", PATH, &[("Accept-Encoding", "gzip, identity;q=0.5")], b"");
     assert_eq!(answer.header("content-encoding"), None);
-    assert_eq!(world.ask("HEAD", PATH).header("content-length"), Some(&*length.to_string()));
+    assert_eq!(server.ask("HEAD", PATH).header("content-length"), Some(&*length.to_string()));
 }

@@ -7,7 +7,7 @@ use base64_simd::STANDARD;
 use procstar::http::{access::Policy, listen};
 use serde_json::{Value, json};
 
-use super::harness::{World, own_uid};
+use super::harness::{TestServer, own_uid};
 use crate::support::engine::sh;
 use crate::support::wait::eventually;
 
@@ -41,33 +41,33 @@ fn counted(size: usize) -> Vec<u8> {
 }
 
 /// So many connections, one after another, are spread over all threads of the server.
-fn asked_again_and_again(world: &World) {
+fn asked_again_and_again(server: &TestServer) {
     for _ in 0..20 {
         let began = Instant::now();
-        assert_eq!(world.ask("GET", "/procs/small").status, 200);
+        assert_eq!(server.ask("GET", "/procs/small").status, 200);
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     }
 }
 
 #[test]
 fn large_captures_while_others_are_answered() {
-    let world = World::new();
-    world.post(&json!({"small": sh("true", json!([]))})).data();
+    let server = TestServer::new();
+    server.post(&json!({"small": sh("true", json!([]))})).data();
     for (size, mode, encoding) in
         [(50_000_000, "tempfile", Value::Null), (10_000_000, "memory", json!("utf-8"))]
     {
         let expected = counted(size);
-        world.post(&json!({"large": counter(size, mode, &encoding)})).data();
-        world.until_ended("/procs/large");
+        server.post(&json!({"large": counter(size, mode, &encoding)})).data();
+        server.until_ended("/procs/large");
         // Four that do not read, so that every thread has one.
-        let mut stalled: Vec<_> = (0..4).map(|_| world.client()).collect();
+        let mut stalled: Vec<_> = (0..4).map(|_| server.client()).collect();
         let mut heads = Vec::new();
         for (i, client) in stalled.iter_mut().enumerate() {
             let path = ["/procs/large", "/procs/large/output/stdout/data"][i % 2];
             client.request("GET", path, &[], b"");
             heads.push(client.head());
         }
-        asked_again_and_again(&world);
+        asked_again_and_again(&server);
         let reading = std::thread::spawn(move || {
             for (client, head) in stalled.iter_mut().zip(&mut heads) {
                 client.body(head);
@@ -75,7 +75,7 @@ fn large_captures_while_others_are_answered() {
             heads
         });
         while !reading.is_finished() {
-            asked_again_and_again(&world);
+            asked_again_and_again(&server);
         }
         for (i, answer) in reading.join().unwrap().into_iter().enumerate() {
             let output = if i % 2 == 0 {
@@ -92,43 +92,43 @@ fn large_captures_while_others_are_answered() {
             };
             assert!(output == expected, "{mode} {i}");
         }
-        world.ask("DELETE", "/procs/large").data();
+        server.ask("DELETE", "/procs/large").data();
     }
 }
 
 /// What is written after the request is not part of the answer.
 #[test]
 fn the_length_is_that_of_the_request() {
-    let world = World::new();
+    let server = TestServer::new();
     let dir = tempfile::tempdir().unwrap();
     let fifo = dir.path().join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let script =
         format!("head -c 30000000 /dev/zero | tr '\\0' x; read -r < {}; echo more", fifo.display());
-    world.post(&json!({"a": sh(&script, json!([["stdout", {"capture": {}}]]))})).data();
+    server.post(&json!({"a": sh(&script, json!([["stdout", {"capture": {}}]]))})).data();
     let path = "/procs/a/output/stdout/data";
     eventually("all of the output", || {
-        world.ask("HEAD", path).header("content-length") == Some("30000000")
+        server.ask("HEAD", path).header("content-length") == Some("30000000")
     });
-    let mut client = world.client();
+    let mut client = server.client();
     client.request("GET", path, &[], b"");
     let mut answer = client.head();
     std::fs::write(&fifo, "\n").unwrap();
-    world.ended("/procs/a");
+    server.ended("/procs/a");
     client.body(&mut answer);
     assert!(answer.body.len() == 30_000_000 && answer.body.iter().all(|byte| *byte == b'x'));
-    let whole = world.ask("GET", path).body;
+    let whole = server.ask("GET", path).body;
     assert!(whole.len() == 30_000_005 && whole.ends_with(b"xmore\n"));
 }
 
 #[test]
 fn many_results_in_few_blocks() {
-    let world = World::new();
+    let server = TestServer::new();
     let specs: serde_json::Map<_, _> =
         (0..300).map(|i| (format!("p{i:03}"), sh("true", json!([])))).collect();
     let ids: Vec<_> = specs.keys().cloned().collect();
-    world.post(&specs.into()).data();
-    let answer = world.ask("GET", "/procs");
+    server.post(&specs.into()).data();
+    let answer = server.ask("GET", "/procs");
     assert!(answer.chunks.len() < 60, "{}", answer.chunks.len());
     let procs = answer.data()["procs"].take();
     assert_eq!(procs.as_object().unwrap().keys().cloned().collect::<Vec<_>>(), ids);
@@ -137,20 +137,20 @@ fn many_results_in_few_blocks() {
 /// The client has the answer although it is still sending.
 #[test]
 fn a_body_that_is_too_large() {
-    let world = World::new();
+    let server = TestServer::new();
     let detail = "request body larger than 67108864 bytes (http.body_limit)";
     let head = "POST /procs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
-    let mut client = world.client();
+    let mut client = server.client();
     // By its length alone: the body need not come.
     client.send(format!("{head}Content-Length: 67108865\r\n\r\n"));
     assert_eq!(client.answer().errors(413), [detail]);
     // With the body on its way.
-    let mut client = world.client();
+    let mut client = server.client();
     client.send(format!("{head}Content-Length: 67108865\r\n\r\n"));
     client.send(vec![b' '; 67_108_865]);
     assert_eq!(client.answer().errors(413), [detail]);
     // Without a length.
-    let mut client = world.client();
+    let mut client = server.client();
     client.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n"));
     for _ in 0..65 {
         client.send([b"100000\r\n".as_slice(), &vec![b' '; 1 << 20], b"\r\n"].concat());
@@ -160,30 +160,30 @@ fn a_body_that_is_too_large() {
     let spec = br#"{"specs": {"a": {"argv": ["/bin/true"]}}}"#;
     let mut body = vec![b' '; 67_108_864 - spec.len()];
     body.extend_from_slice(spec);
-    let mut client = world.client();
+    let mut client = server.client();
     client.request("POST", "/procs", &[("Content-Type", "application/json")], &body);
     assert_eq!(client.answer().data(), json!({"proc_ids": ["a"]}));
 }
 
 #[test]
 fn a_client_that_goes_away_disturbs_nobody() {
-    let world = World::new();
-    world
+    let server = TestServer::new();
+    server
         .post(&json!({"small": sh("true", json!([])), "large": counter(SIZE, "tempfile", &Value::Null)}))
         .data();
     let half = b"POST /procs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{\"s";
     for _ in 0..10 {
-        world.client().request("GET", "/procs", &[], b"");
-        world.client().request("GET", "/procs/large/output/1/data", &[], b"");
-        world.client().send(half);
-        world.client().send(b"GET /procs HT");
-        world.client().send(b"\0\xff\r\n\r\n");
-        drop(world.client());
+        server.client().request("GET", "/procs", &[], b"");
+        server.client().request("GET", "/procs/large/output/1/data", &[], b"");
+        server.client().send(half);
+        server.client().send(b"GET /procs HT");
+        server.client().send(b"\0\xff\r\n\r\n");
+        drop(server.client());
     }
-    asked_again_and_again(&world);
+    asked_again_and_again(&server);
     // One that has sent all and says so still has its answer.
     let body = br#"{"specs": {"late": {"argv": ["/bin/true"]}}}"#;
-    let mut client = world.client();
+    let mut client = server.client();
     client.request("POST", "/procs", &[("Content-Type", "application/json")], body);
     client.finish();
     assert_eq!(client.answer().data(), json!({"proc_ids": ["late"]}));
@@ -192,14 +192,14 @@ fn a_client_that_goes_away_disturbs_nobody() {
 
 #[test]
 fn a_stop_waits_for_nobody_long_and_the_port_is_free_at_once() {
-    let mut world = World::new();
-    let port = world.address.port();
-    world.post(&json!({"large": counter(SIZE, "tempfile", &Value::Null)})).data();
-    world.until_ended("/procs/large");
-    let mut idle = world.client();
+    let mut server = TestServer::new();
+    let port = server.address.port();
+    server.post(&json!({"large": counter(SIZE, "tempfile", &Value::Null)})).data();
+    server.until_ended("/procs/large");
+    let mut idle = server.client();
     idle.request("GET", "/procs/x", &[], b"");
     assert_eq!(idle.answer().status, 404);
-    let mut stalled = world.client();
+    let mut stalled = server.client();
     stalled.request("GET", "/procs/large/output/1/data", &[], b"");
     assert_eq!(stalled.head().status, 200);
     assert_eq!(
@@ -207,31 +207,31 @@ fn a_stop_waits_for_nobody_long_and_the_port_is_free_at_once() {
         std::io::ErrorKind::AddrInUse
     );
     let began = Instant::now();
-    world.stop();
+    server.stop();
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert!(idle.is_closed());
     // Connections of the old one are still known to the kernel.
-    let again = World::with(Policy::new(own_uid(), None), port);
+    let again = TestServer::with(Policy::new(own_uid(), None), port);
     assert_eq!(again.ask("GET", "/procs").data(), json!({"procs": {}}));
 }
 
 /// A connection that is only kept is closed at once.
 #[test]
 fn a_stop_does_not_wait_for_idle_connections() {
-    let mut world = World::new();
-    let mut idle = world.client();
+    let mut server = TestServer::new();
+    let mut idle = server.client();
     idle.request("GET", "/procs", &[], b"");
     idle.answer().data();
     let began = Instant::now();
-    world.stop();
+    server.stop();
     assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
     assert!(idle.is_closed());
 }
 
 #[test]
 fn a_port_in_use_is_named() {
-    let world = World::new();
-    let error = listen(world.address).unwrap_err().to_string();
-    let expected = format!("failed to listen on 127.0.0.1:{}: ", world.address.port());
+    let server = TestServer::new();
+    let error = listen(server.address).unwrap_err().to_string();
+    let expected = format!("failed to listen on 127.0.0.1:{}: ", server.address.port());
     assert!(error.starts_with(&expected), "{error}");
 }

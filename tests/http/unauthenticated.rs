@@ -10,7 +10,7 @@ use procstar::http::{HttpLimits, Listeners, UnauthenticatedLimits, listen_unix};
 use serde_json::json;
 
 use super::client::{Client, tcp};
-use super::harness::{World, own_uid};
+use super::harness::{TestServer, own_uid};
 use super::listeners::{Authority, connect, limited, loopback_tls};
 use crate::support::wait::DEADLINE;
 
@@ -34,9 +34,9 @@ fn policy() -> Policy {
 }
 
 /// One that trusts nobody without the token.
-fn wary(limits: HttpLimits) -> World {
+fn wary(limits: HttpLimits) -> TestServer {
     let doors = Listeners { tcp: super::listeners::loopback(), ..Listeners::default() };
-    World::at(doors, policy(), limits)
+    TestServer::at(doors, policy(), limits)
 }
 
 fn ask(client: &mut Client, path: &str, token: Option<&str>) -> u16 {
@@ -46,9 +46,9 @@ fn ask(client: &mut Client, path: &str, token: Option<&str>) -> u16 {
     client.answer().status
 }
 
-fn figure(world: &World, name: &str) -> f64 {
+fn figure(server: &TestServer, name: &str) -> f64 {
     let bearer = format!("Bearer {TOKEN}");
-    let answer = world.send("GET", "/metrics", &[("Authorization", &bearer)], b"");
+    let answer = server.send("GET", "/metrics", &[("Authorization", &bearer)], b"");
     let text = String::from_utf8(answer.body).unwrap();
     let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{text}"));
     line.rsplit(' ').next().unwrap().parse().unwrap()
@@ -56,52 +56,55 @@ fn figure(world: &World, name: &str) -> f64 {
 
 #[test]
 fn a_connection_without_authentication_lasts_only_a_moment() {
-    let world = wary(with(64, SHORT));
-    let mut silent = world.client();
-    let mut slow = world.client();
+    let server = wary(with(64, SHORT));
+    let mut silent = server.client();
+    let mut slow = server.client();
     slow.send("GET /procs HTTP/1.1\r\nHost: loc");
     // This one is closed at once.
-    let mut refused = world.client();
+    let mut refused = server.client();
     assert_eq!(ask(&mut refused, "/procs", Some("wrong")), 403);
     // The page is for everybody, and proves nothing.
-    let mut page = world.client();
+    let mut page = server.client();
     assert_eq!(ask(&mut page, "/", None), 200);
-    let mut ours = world.client();
+    let mut ours = server.client();
     assert_eq!(ask(&mut ours, "/procs", Some(TOKEN)), 200);
     for client in [&mut silent, &mut slow, &mut refused, &mut page] {
         assert!(client.ends_within(DEADLINE));
     }
     assert_eq!(ask(&mut ours, "/procs", Some(TOKEN)), 200, "this one stays");
-    assert_eq!(figure(&world, "procstar_http_unauthenticated_expired_total"), 3.0);
+    assert_eq!(figure(&server, "procstar_http_unauthenticated_expired_total"), 3.0);
 }
 
 #[test]
 fn a_source_has_few_connections_without_authentication() {
-    let world = wary(with(2, LONG));
-    let mut kept = [world.client(), world.client()];
+    let server = wary(with(2, LONG));
+    let mut kept = [server.client(), server.client()];
     // Both are known before the next one comes, which is closed without an answer.
     for client in &mut kept {
         assert_eq!(ask(client, "/", None), 200);
     }
-    assert!(world.client().ends_within(DEADLINE));
+    assert!(server.client().ends_within(DEADLINE));
     // One that authenticates makes room, though it stays.
     assert_eq!(ask(&mut kept[0], "/procs", Some(TOKEN)), 200);
-    let mut another = world.client();
+    let mut another = server.client();
     assert_eq!(ask(&mut another, "/procs", Some(TOKEN)), 200);
     assert_eq!(ask(&mut kept[0], "/procs", Some(TOKEN)), 200);
     assert_eq!(
-        figure(&world, "procstar_http_unauthenticated_refused_total{limit=\"source\"}"),
+        figure(&server, "procstar_http_unauthenticated_refused_total{limit=\"source\"}"),
         1.0
     );
-    assert_eq!(figure(&world, "procstar_http_unauthenticated_refused_total{limit=\"total\"}"), 0.0);
+    assert_eq!(
+        figure(&server, "procstar_http_unauthenticated_refused_total{limit=\"total\"}"),
+        0.0
+    );
     // Its own is authenticated by the request.
-    assert_eq!(figure(&world, "procstar_http_unauthenticated_connections"), 1.0);
+    assert_eq!(figure(&server, "procstar_http_unauthenticated_connections"), 1.0);
 }
 
 #[test]
 fn connections_of_this_user_need_no_slot() {
-    let world = limited(with(1, SHORT));
-    let mut clients: Vec<Client> = (0..8).map(|_| world.client()).collect();
+    let server = limited(with(1, SHORT));
+    let mut clients: Vec<Client> = (0..8).map(|_| server.client()).collect();
     std::thread::sleep(2 * SHORT);
     for client in &mut clients {
         assert_eq!(ask(client, "/healthz", None), 200);
@@ -120,19 +123,19 @@ fn a_tls_handshake_has_a_deadline() {
         ),
         (policy(), HttpLimits { handshake_timeout: SHORT, ..with(64, LONG) }, true),
     ] {
-        let world = World::at(loopback_tls(&authority), policy, limits);
-        assert_eq!(tcp(world.address).read(&mut [0]).unwrap(), 0, "it is closed");
+        let server = TestServer::at(loopback_tls(&authority), policy, limits);
+        assert_eq!(tcp(server.address).read(&mut [0]).unwrap(), 0, "it is closed");
         if expired {
             let bearer = format!("Authorization: Bearer {TOKEN}");
-            let mut client = Client::over(connect(&world, &authority, None));
+            let mut client = Client::over(connect(&server, &authority, None));
             client.send(format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\n{bearer}\r\n\r\n"));
             let text = String::from_utf8(client.answer().body).unwrap();
             assert!(text.contains("\nprocstar_http_unauthenticated_expired_total 1\n"), "{text}");
         }
     }
     // After it, a silent one has the time of all that have not authenticated.
-    let world = World::at(loopback_tls(&authority), policy(), with(64, SHORT));
-    let mut stream = connect(&world, &authority, None);
+    let server = TestServer::at(loopback_tls(&authority), policy(), with(64, SHORT));
+    let mut stream = connect(&server, &authority, None);
     while stream.conn.is_handshaking() {
         stream.conn.complete_io(&mut stream.sock).unwrap();
     }
@@ -148,12 +151,12 @@ fn the_unix_socket_is_served_however_many_connect_by_tcp() {
     let mut doors = Listeners { tcp: super::listeners::loopback(), ..Listeners::default() };
     doors.unix = Some(listen_unix(&path).unwrap());
     let limits = HttpLimits { connections: 2, ..HttpLimits::DEFAULT };
-    let world = World::at(doors, Policy::new(own_uid(), None), limits);
-    let mut kept = [world.client(), world.client()];
+    let server = TestServer::at(doors, Policy::new(own_uid(), None), limits);
+    let mut kept = [server.client(), server.client()];
     for client in &mut kept {
         assert_eq!(ask(client, "/healthz", None), 200);
     }
-    let mut waiting = world.client();
+    let mut waiting = server.client();
     waiting.request("GET", "/healthz", &[], b"");
     let mut client = Client::connect_unix(&path);
     client.request("GET", "/procs", &[], b"");

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 #[test]
 fn the_next_agent_gets_all() {
-    let mut world = World::new();
-    let gate = world.place.path().join("gate");
-    let mut agent = world.agent();
+    let mut keeper = TestKeeper::new();
+    let gate = keeper.dir.path().join("gate");
+    let mut agent = keeper.agent();
     let input = || Some(request(json!({"i": sh("echo input"), "j": sh("exit 1")})));
     let welcome = agent.hello(input());
     assert_eq!(welcome.brief().len(), 2);
@@ -42,7 +42,7 @@ fn the_next_agent_gets_all() {
     agent.heard();
     let before = agent.pid;
     agent.die();
-    let mut agent = world.agent();
+    let mut agent = keeper.agent();
     assert!(agent.again && agent.pid != before);
     // INPUT is not started again, though this one names it.
     let welcome = agent.hello(input());
@@ -57,18 +57,18 @@ fn the_next_agent_gets_all() {
     let ToAgent::Ended(z) = agent.next() else { panic!("no end") };
     assert_eq!((z.id.as_str(), stdout(&z.captures)), ("z", "z\n".into()));
     agent.bye(0);
-    assert_eq!(world.ended(), Some(0));
+    assert_eq!(keeper.ended(), Some(0));
 }
 
 #[test]
 fn an_end_that_nobody_heard_is_told_once() {
-    let world = World::new();
-    let gate = world.place.path().join("gate");
-    let (mut agent, _) = world.welcomed();
+    let keeper = TestKeeper::new();
+    let gate = keeper.dir.path().join("gate");
+    let (mut agent, _) = keeper.welcomed();
     agent.launch(json!({"a": until_exists(&gate, "exit 4"), "b": until_exists(&gate, "exit 5")}));
     agent.until("started b");
     agent.die();
-    let mut agent = world.agent();
+    let mut agent = keeper.agent();
     std::fs::write(gate, "").unwrap();
     let welcome = agent.hello(None);
     let mut known: Vec<String> = welcome.brief();
@@ -87,13 +87,13 @@ fn an_end_that_nobody_heard_is_told_once() {
 
 #[test]
 fn agents_that_die_young_come_back_later_and_later() {
-    let world = World::new();
-    let (agent, _) = world.welcomed();
+    let keeper = TestKeeper::new();
+    let (agent, _) = keeper.welcomed();
     agent.die();
     let waits: Vec<Duration> = (0..4)
         .map(|_| {
             let died = Instant::now();
-            let (agent, _) = world.welcomed();
+            let (agent, _) = keeper.welcomed();
             let wait = died.elapsed();
             agent.die();
             wait
@@ -107,46 +107,46 @@ fn agents_that_die_young_come_back_later_and_later() {
 
 #[test]
 fn an_agent_that_ends_before_its_introduction_ends_the_keeper() {
-    let mut world = World::new();
-    world.agent().exit(42);
-    assert_eq!(world.ended(), Some(42));
-    assert_eq!(world.remains(), 0);
+    let mut keeper = TestKeeper::new();
+    keeper.agent().exit(42);
+    assert_eq!(keeper.ended(), Some(42));
+    assert_eq!(keeper.remains(), 0);
 }
 
 #[test]
 fn agents_that_never_say_a_word_are_given_up() {
-    let mut world = World::new();
+    let mut keeper = TestKeeper::new();
     for _ in 0..5 {
-        world.agent().die();
+        keeper.agent().die();
     }
-    assert_eq!(world.ended(), Some(1));
+    assert_eq!(keeper.ended(), Some(1));
 }
 
 #[test]
 fn another_version_is_refused() {
-    let mut world = World::new();
-    let mut agent = world.agent();
+    let mut keeper = TestKeeper::new();
+    let mut agent = keeper.agent();
     agent.tell(&agent.greeting(VERSION + 1, None));
     let refused = brief(&agent.next());
     assert!(refused.starts_with("refused: the keeper speaks version"), "{refused}");
     agent.exit(2);
-    assert_eq!(world.ended(), Some(2));
-    assert_eq!(world.remains(), 0);
+    assert_eq!(keeper.ended(), Some(2));
+    assert_eq!(keeper.remains(), 0);
 }
 
 #[test]
 fn another_version_later_costs_no_process() {
-    let world = World::new();
-    let gate = world.place.path().join("gate");
-    let (mut agent, _) = world.welcomed();
+    let keeper = TestKeeper::new();
+    let gate = keeper.dir.path().join("gate");
+    let (mut agent, _) = keeper.welcomed();
     agent.launch(json!({"a": until_exists(&gate, "exit 4")}));
     agent.until("started a");
     agent.die();
-    let mut agent = world.agent();
+    let mut agent = keeper.agent();
     agent.tell(&agent.greeting(VERSION + 1, None));
     assert!(brief(&agent.next()).starts_with("refused"));
     agent.exit(2);
-    let (mut agent, welcome) = world.welcomed();
+    let (mut agent, welcome) = keeper.welcomed();
     assert_eq!(welcome.brief(), ["a: running"]);
     std::fs::write(gate, "").unwrap();
     agent.until("ended a 1024");
@@ -154,21 +154,21 @@ fn another_version_later_costs_no_process() {
 
 #[test]
 fn a_directory_that_cannot_be_used_is_said() {
-    let mut world = World::new();
-    world.settings.state_dir = Some(world.place.path().join("no/such"));
-    let mut agent = world.agent();
+    let mut keeper = TestKeeper::new();
+    keeper.settings.state_dir = Some(keeper.dir.path().join("no/such"));
+    let mut agent = keeper.agent();
     agent.tell(&agent.greeting(VERSION, Some(request(json!({"a": sh("")})))));
     let refused = brief(&agent.next());
     assert!(refused.starts_with("refused: cannot use state directory"), "{refused}");
     agent.exit(2);
-    assert_eq!(world.ended(), Some(2));
+    assert_eq!(keeper.ended(), Some(2));
 }
 
 #[test]
 fn agents_that_talk_nonsense_are_replaced_and_no_process_is_lost() {
-    let world = World::new();
-    let gate = world.place.path().join("gate");
-    let (mut agent, _) = world.welcomed();
+    let keeper = TestKeeper::new();
+    let gate = keeper.dir.path().join("gate");
+    let (mut agent, _) = keeper.welcomed();
     agent.launch(json!({"a": until_exists(&gate, "exit 4")}));
     agent.until("started a");
     let launch = frame(&ToKeeper::Launch(request(json!({"b": sh("")}))));
@@ -178,7 +178,7 @@ fn agents_that_talk_nonsense_are_replaced_and_no_process_is_lost() {
         agent.raw(nonsense);
         assert!(agent.try_next().is_none(), "it is killed");
         let welcome;
-        (agent, welcome) = world.welcomed();
+        (agent, welcome) = keeper.welcomed();
         assert_eq!(welcome.brief(), ["a: running"]);
     }
     // Cut off in the header, in the body, before the last byte: it never was.
@@ -186,7 +186,7 @@ fn agents_that_talk_nonsense_are_replaced_and_no_process_is_lost() {
         agent.raw(&launch[..cut]);
         agent.exit(0);
         let welcome;
-        (agent, welcome) = world.welcomed();
+        (agent, welcome) = keeper.welcomed();
         assert_eq!(welcome.brief(), ["a: running"]);
     }
     std::fs::write(gate, "").unwrap();
@@ -195,18 +195,18 @@ fn agents_that_talk_nonsense_are_replaced_and_no_process_is_lost() {
 
 #[test]
 fn an_agent_that_closes_its_socket_is_replaced() {
-    let world = World::new();
-    let (agent, _) = world.welcomed();
+    let keeper = TestKeeper::new();
+    let (agent, _) = keeper.welcomed();
     let pid = agent.pid;
     agent.close();
-    let (_, welcome) = world.welcomed();
+    let (_, welcome) = keeper.welcomed();
     assert!(!welcome.first && !is_running(pid.as_raw()));
 }
 
 #[test]
 fn what_comes_before_the_introduction_is_not_done() {
-    let world = World::new();
-    let mut agent = world.agent();
+    let keeper = TestKeeper::new();
+    let mut agent = keeper.agent();
     agent.launch(json!({"a": sh("")}));
     agent.tell(&ToKeeper::Forget("a".into()));
     agent.tell(&ToKeeper::Remember(AgentState { any: true, ..AgentState::default() }));
@@ -217,28 +217,28 @@ fn what_comes_before_the_introduction_is_not_done() {
 /// Confirmed, it is in no later agent's list and in no journal; what runs, or is not there, is not forgotten.
 #[test]
 fn what_is_said_to_be_forgotten_is() {
-    let mut world = World::lasting();
-    let gate = world.place.path().join("gate");
-    let (mut agent, _) = world.welcomed();
+    let mut keeper = TestKeeper::with_state_dir();
+    let gate = keeper.dir.path().join("gate");
+    let (mut agent, _) = keeper.welcomed();
     agent.launch(json!({"runs": until_exists(&gate, ""), "gone": sh("")}));
     agent.until("ended gone 0");
     agent.tell(&ToKeeper::Forget("runs".into()));
     agent.tell(&ToKeeper::Forget("gone".into()));
     agent.until("forgotten gone");
-    let journal = world.settings.state_dir.as_ref().unwrap().join("journal");
+    let journal = keeper.settings.state_dir.as_ref().unwrap().join("journal");
     let ids = |records: &[procstar::keeper::format::ProcessEntry]| {
         records.iter().map(|record| record.id.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(ids(&procstar::keeper::journal::read(&journal).unwrap()), ["runs"]);
     agent.die();
-    let (mut agent, welcome) = world.welcomed();
+    let (mut agent, welcome) = keeper.welcomed();
     assert_eq!(welcome.brief(), ["runs: running"]);
     // An agent before this one may have asked for it.
     agent.tell(&ToKeeper::Forget("gone".into()));
     assert_eq!(brief(&agent.next()), "forgotten gone");
     agent.die();
-    world.another_keeper();
-    let (mut agent, welcome) = world.welcomed();
+    keeper.restart_keeper();
+    let (mut agent, welcome) = keeper.welcomed();
     assert_eq!(ids(&welcome.records), ["runs"]);
     std::fs::write(gate, "").unwrap();
     assert!(brief(&agent.next()).starts_with("ended runs"));
@@ -247,16 +247,16 @@ fn what_is_said_to_be_forgotten_is() {
 /// A goodbye stands, though a wish for an upgrade comes between it and the agent's end.
 #[test]
 fn an_upgrade_does_not_take_back_a_goodbye() {
-    let mut world = World::lasting();
-    let (mut agent, _) = world.welcomed();
+    let mut keeper = TestKeeper::with_state_dir();
+    let (mut agent, _) = keeper.welcomed();
     agent.launch(json!({"a": sh("exit 3")}));
     agent.until("ended a 768");
     agent.tell(&ToKeeper::Bye { code: 5, signal: None });
     agent.heard();
     // Not by us: from the leader of our session it would be the terminal's hangup.
-    let pid = world.pid().to_string();
+    let pid = keeper.pid().to_string();
     assert!(std::process::Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
-    eventually("the refusal", || world.log().contains("all is done, and the program ends"));
+    eventually("the refusal", || keeper.log().contains("all is done, and the program ends"));
     agent.exit(0);
-    assert_eq!(world.ended(), Some(5));
+    assert_eq!(keeper.ended(), Some(5));
 }

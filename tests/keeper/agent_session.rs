@@ -10,14 +10,14 @@ use serde_json::json;
 #[test]
 fn a_process_from_its_launch_until_it_is_forgotten() {
     for mode in ["tempfile", "memory"] {
-        let mut world = World::new();
-        let mut agent = world.agent();
+        let mut keeper = TestKeeper::new();
+        let mut agent = keeper.agent();
         assert!(!agent.again);
         let welcome = agent.hello(None);
         assert!(welcome.first && welcome.records.is_empty());
         assert_eq!(welcome.memory, AgentState::default());
-        assert_eq!((welcome.pid, welcome.ppid), (world.pid(), std::process::id()));
-        assert_eq!(world.remains(), 1);
+        assert_eq!((welcome.pid, welcome.ppid), (keeper.pid(), std::process::id()));
+        assert_eq!(keeper.remains(), 1);
         agent.launch(json!({"a": captured("echo out; exit 3", mode)}));
         let started = agent.next_captures();
         let ended = agent.next_captures();
@@ -32,16 +32,16 @@ fn a_process_from_its_launch_until_it_is_forgotten() {
         assert_eq!(agent.until("ended a 9"), ["started a", "ended a 9"]);
         assert!(!path.exists());
         agent.bye(7);
-        assert_eq!(world.ended(), Some(7));
-        assert_eq!(world.remains(), 0);
+        assert_eq!(keeper.ended(), Some(7));
+        assert_eq!(keeper.remains(), 0);
     }
 }
 
 #[test]
 fn signals_reach_processes_and_their_outcomes_come_back() {
-    let (world, gate) = (World::new(), "gate");
-    let (mut agent, _) = world.welcomed();
-    agent.launch(json!({"a": until_exists(&world.place.path().join(gate), "")}));
+    let (keeper, gate) = (TestKeeper::new(), "gate");
+    let (mut agent, _) = keeper.welcomed();
+    agent.launch(json!({"a": until_exists(&keeper.dir.path().join(gate), "")}));
     agent.until("started a");
     agent.tell(&ToKeeper::Signal { id: "a".into(), signum: 0, ticket: u64::MAX });
     agent.tell(&ToKeeper::Signal { id: "a".into(), signum: 99, ticket: 1 });
@@ -61,9 +61,9 @@ fn signals_reach_processes_and_their_outcomes_come_back() {
 
 #[test]
 fn what_cannot_be_forgotten_is_not() {
-    let world = World::new();
-    let gate = world.place.path().join("gate");
-    let (mut agent, _) = world.welcomed();
+    let keeper = TestKeeper::new();
+    let gate = keeper.dir.path().join("gate");
+    let (mut agent, _) = keeper.welcomed();
     agent.launch(json!({"a": until_exists(&gate, "echo end")}));
     agent.until("started a");
     agent.tell(&ToKeeper::Forget("a".into()));
@@ -73,21 +73,21 @@ fn what_cannot_be_forgotten_is_not() {
     std::fs::write(gate, "").unwrap();
     assert_eq!(agent.until("ended a 0"), ["ended a 0"]);
     agent.die();
-    let (_, welcome) = world.welcomed();
+    let (_, welcome) = keeper.welcomed();
     assert_eq!(welcome.brief(), ["a: ended 0"]);
     assert_eq!(stdout(&welcome.records[0].ended.as_ref().unwrap().captures), "end\n");
 }
 
 #[test]
 fn a_goodbye_leaves_what_still_runs() {
-    let mut world = World::new();
-    let gate = world.place.path().join("gate");
-    let (mut agent, _) = world.welcomed();
+    let mut keeper = TestKeeper::new();
+    let gate = keeper.dir.path().join("gate");
+    let (mut agent, _) = keeper.welcomed();
     agent.launch(json!({"a": until_exists(&gate, "")}));
     let ToAgent::Started(started) = agent.next() else { panic!("no start") };
     agent.bye(0);
-    assert_eq!(world.ended(), Some(0));
-    assert_eq!(world.remains(), 0);
+    assert_eq!(keeper.ended(), Some(0));
+    assert_eq!(keeper.remains(), 0);
     assert!(is_running(started.pid));
     std::fs::write(gate, "").unwrap();
     eventually("its end", || !is_running(started.pid));
@@ -97,9 +97,9 @@ fn a_goodbye_leaves_what_still_runs() {
 fn a_stopped_agent_delays_nothing_and_gets_all() {
     // What is told of so many does not fit into the buffers between the two.
     const COUNT: usize = 300;
-    let world = World::new();
-    let (gate, marks) = (world.place.path().join("gate"), world.place.path().join("marks"));
-    let (mut agent, _) = world.welcomed();
+    let keeper = TestKeeper::new();
+    let (gate, marks) = (keeper.dir.path().join("gate"), keeper.dir.path().join("marks"));
+    let (mut agent, _) = keeper.welcomed();
     let mut specs = serde_json::Map::new();
     for n in 0..COUNT {
         let script = format!("echo {n}; echo x >> {}", marks.display());
@@ -111,7 +111,7 @@ fn a_stopped_agent_delays_nothing_and_gets_all() {
     agent.signal(Signal::SIGSTOP);
     let lines = || std::fs::read(&marks).map_or(0, |marks| marks.len() / 2);
     eventually("the end of all", || lines() == COUNT);
-    world.signal(Signal::SIGUSR1);
+    keeper.signal(Signal::SIGUSR1);
     std::fs::write(gate, "").unwrap();
     agent.signal(Signal::SIGCONT);
     let mut orders = 0;

@@ -46,12 +46,12 @@ fn fill(dir: &Path) -> PathBuf {
 
 #[test]
 fn a_full_disk_costs_the_journal_and_no_result() {
-    let mut world = World::new();
-    let disk = world.place.path().join("disk");
+    let mut keeper = TestKeeper::new();
+    let disk = keeper.dir.path().join("disk");
     let Some(_mount) = Mount::new(&disk) else { return };
-    world.settings.state_dir = Some(disk.join("state"));
-    let gate = world.place.path().join("gate");
-    let (mut agent, _) = world.welcomed();
+    keeper.settings.state_dir = Some(disk.join("state"));
+    let gate = keeper.dir.path().join("gate");
+    let (mut agent, _) = keeper.welcomed();
     agent.launch(json!({"before": until_exists(&gate, "exit 3")}));
     agent.until("started before");
     let filling = fill(&disk);
@@ -64,13 +64,13 @@ fn a_full_disk_costs_the_journal_and_no_result() {
         n += 1;
         agent.launch(json!({format!("{n}"): sh("exit 5")}));
         agent.until(&format!("ended {n} 1280"));
-        world.log().contains("cannot write the journal")
+        keeper.log().contains("cannot write the journal")
     });
     std::fs::write(gate, "").unwrap();
     let ToAgent::Ended(before) = agent.next() else { panic!("no end") };
     assert_eq!((before.id.as_str(), before.status), ("before", 3 << 8));
     // What is in the journal is whole entries, of before it failed.
-    let journal = world.settings.state_dir.clone().unwrap().join("journal");
+    let journal = keeper.settings.state_dir.clone().unwrap().join("journal");
     let records = journal::read(&journal).unwrap();
     assert!(records[0].started.is_some() && records[0].ended.is_none());
     // With room again, everything is in it.
@@ -83,20 +83,20 @@ fn a_full_disk_costs_the_journal_and_no_result() {
         records.len() == 2 + n && records.iter().all(|record| record.ended.is_some())
     });
     agent.bye(0);
-    assert_eq!(world.ended(), Some(0));
+    assert_eq!(keeper.ended(), Some(0));
 }
 
 #[test]
 fn a_limit_of_file_sizes_costs_the_journal_and_no_result() {
-    let mut world = World::new();
-    world.settings.state_dir = Some(world.place.path().join("state"));
-    let (mut agent, _) = world.welcomed();
+    let mut keeper = TestKeeper::new();
+    keeper.settings.state_dir = Some(keeper.dir.path().join("state"));
+    let (mut agent, _) = keeper.welcomed();
     let limit = |bytes: u64| {
         let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
         // SAFETY: the kernel reads one structure, which is ours.
         let set = unsafe {
             libc::prlimit(
-                world.pid() as i32,
+                keeper.pid() as i32,
                 libc::RLIMIT_FSIZE,
                 &raw const limit,
                 std::ptr::null_mut(),
@@ -111,12 +111,12 @@ fn a_limit_of_file_sizes_costs_the_journal_and_no_result() {
         n += 1;
         agent.launch(json!({format!("{n}"): sh("exit 5")}));
         agent.until(&format!("ended {n} 1280"));
-        world.log().contains("cannot write the journal")
+        keeper.log().contains("cannot write the journal")
     });
-    assert!(world.log().contains("File too large"), "{}", world.log());
+    assert!(keeper.log().contains("File too large"), "{}", keeper.log());
     // Without it, everything is in the journal again.
     limit(libc::RLIM_INFINITY);
-    let journal = world.settings.state_dir.clone().unwrap().join("journal");
+    let journal = keeper.settings.state_dir.clone().unwrap().join("journal");
     eventually("the journal to be written anew", || {
         n += 1;
         agent.launch(json!({format!("{n}"): sh("")}));
@@ -125,5 +125,5 @@ fn a_limit_of_file_sizes_costs_the_journal_and_no_result() {
         records.len() == n && records.iter().all(|record| record.ended.is_some())
     });
     agent.bye(0);
-    assert_eq!(world.ended(), Some(0));
+    assert_eq!(keeper.ended(), Some(0));
 }

@@ -1,7 +1,8 @@
-//! A keeper in a process of its own, whose agents are puppets.
+//! A keeper in a process of its own, whose agents the test plays.
 //!
-//! Both are this test program, run again with [`play_a_role`] for its only test. A puppet passes bytes between the keeper and
-//! the test, and ends when and how the test says: so the test is the agent, and a real process lives and dies for it.
+//! Keeper and agents are this test program, run again with [`run_as_child`] as its only test. A fake
+//! agent passes bytes between the keeper and the test, and ends when and how the test says: so the
+//! test is the agent, and a real process lives and dies for it.
 
 use crate::support::wait::{DEADLINE, eventually};
 use std::io::{ErrorKind, Read, Write};
@@ -25,22 +26,23 @@ use procstar::keeper::upgrade;
 use procstar::keeper::{self, AgentCommand, LaunchEnvironment, descriptors};
 use procstar::spec::{FdName, Validated};
 
-/// The directory where keeper, puppets and test meet.
-const PLACE: &str = "PROCSTAR_TEST_PLACE";
-/// What a puppet does at the end, in a file at that place: `close`, or an exit code.
-const ENDING: &str = "ending";
-const MEETING: &str = "meeting";
-/// A shell script at that place, which is run in the middle of an upgrade.
-const BETWEEN: &str = "between";
+/// The variable that names the directory of keeper, fake agents and test.
+const DIR_VARIABLE: &str = "PROCSTAR_TEST_DIR";
+/// A file in that directory that says how a fake agent ends: `close`, or an exit code.
+const AGENT_EXIT: &str = "ending";
+/// A socket in that directory, which each fake agent connects to.
+const AGENT_SOCKET: &str = "agents.sock";
+/// A shell script in that directory, which is run in the middle of an upgrade.
+const UPGRADE_SCRIPT: &str = "between";
 
 /// Not a test, but the programs that the tests start.
 #[test]
-fn play_a_role() {
-    let Some(place) = std::env::var_os(PLACE).map(PathBuf::from) else { return };
+fn run_as_child() {
+    let Some(dir) = std::env::var_os(DIR_VARIABLE).map(PathBuf::from) else { return };
     if let Ok(fd) = std::env::var(keeper::KEEPER_FD) {
         // SAFETY: the keeper has left it open for us.
         let keeper = unsafe { OwnedFd::from_raw_fd(fd.parse().unwrap()) };
-        puppet(&place, UnixStream::from(keeper));
+        fake_agent(&dir, UnixStream::from(keeper));
     }
     if let Ok(nonce) = std::env::var(keeper::check::NONCE) {
         let state = descriptors::state_file(upgrade::CHECK_FD, "0").unwrap();
@@ -52,7 +54,7 @@ fn play_a_role() {
     let agents = || AgentCommand { exe: this_program(), args: role().map(Into::into).into() };
     if let Ok(number) = std::env::var(upgrade::STATE_FD) {
         // The moment that a test chooses: the keeper before has handed over, and the next one knows of nothing yet.
-        let between = Command::new("/bin/sh").arg(place.join(BETWEEN)).status().unwrap();
+        let between = Command::new("/bin/sh").arg(dir.join(UPGRADE_SCRIPT)).status().unwrap();
         assert!(between.success());
         let state = UpgradeState::inherit(&number, &[number.parse().unwrap()]).unwrap();
         std::process::exit(i32::from(keeper::resume(state, agents()).unwrap().code()));
@@ -67,11 +69,11 @@ fn this_program() -> PathBuf {
 }
 
 fn role() -> [&'static str; 3] {
-    ["harness::play_a_role", "--exact", "--nocapture"]
+    ["harness::run_as_child", "--exact", "--nocapture"]
 }
 
-fn puppet(place: &Path, mut keeper: UnixStream) -> ! {
-    let mut test = UnixStream::connect(place.join(MEETING)).unwrap();
+fn fake_agent(dir: &Path, mut keeper: UnixStream) -> ! {
+    let mut test = UnixStream::connect(dir.join(AGENT_SOCKET)).unwrap();
     let again = u8::from(std::env::var_os(keeper::AGAIN).is_some());
     test.write_all(&std::process::id().to_be_bytes()).unwrap();
     test.write_all(&[again]).unwrap();
@@ -82,7 +84,7 @@ fn puppet(place: &Path, mut keeper: UnixStream) -> ! {
         let _ = to_test.shutdown(std::net::Shutdown::Write);
     });
     let _ = std::io::copy(&mut test, &mut keeper);
-    let ending = place.join(ENDING);
+    let ending = dir.join(AGENT_EXIT);
     let what = std::fs::read_to_string(&ending);
     // The next one ends in its own way.
     let _ = std::fs::remove_file(ending);
@@ -99,22 +101,22 @@ fn puppet(place: &Path, mut keeper: UnixStream) -> ! {
 }
 
 /// A keeper.
-pub struct World {
-    pub place: tempfile::TempDir,
-    meeting: UnixListener,
+pub struct TestKeeper {
+    pub dir: tempfile::TempDir,
+    agents: UnixListener,
     keeper: Child,
     /// Settings that the agents bring.
     pub settings: KeeperSettings,
     pub opening: Opening,
 }
 
-impl World {
-    pub fn new() -> World {
-        let place = tempfile::tempdir().unwrap();
-        let meeting = UnixListener::bind(place.path().join(MEETING)).unwrap();
+impl TestKeeper {
+    pub fn new() -> TestKeeper {
+        let dir = tempfile::tempdir().unwrap();
+        let agents = UnixListener::bind(dir.path().join(AGENT_SOCKET)).unwrap();
         let settings = KeeperSettings {
             state_dir: None,
-            base_dir: place.path().join("tmp"),
+            base_dir: dir.path().join("tmp"),
             conn_id: None,
             drain_grace: Duration::from_millis(300),
             setup_patience: Duration::from_millis(100),
@@ -123,23 +125,23 @@ impl World {
             log: LogSettings::default(),
         };
         std::fs::create_dir(&settings.base_dir).unwrap();
-        let opening = Opening { places: vec![place.path().join("run")], ..Opening::default() };
-        let keeper = start_keeper(place.path());
-        World { place, meeting, keeper, settings, opening }
+        let opening = Opening { places: vec![dir.path().join("run")], ..Opening::default() };
+        let keeper = start_keeper(dir.path());
+        TestKeeper { dir, agents, keeper, settings, opening }
     }
 
     /// One whose directory outlasts it.
-    pub fn lasting() -> World {
-        let mut world = World::new();
-        world.settings.state_dir = Some(world.place.path().join("state"));
-        world
+    pub fn with_state_dir() -> TestKeeper {
+        let mut keeper = TestKeeper::new();
+        keeper.settings.state_dir = Some(keeper.dir.path().join("state"));
+        keeper
     }
 
     /// Kills the keeper, and starts another; agents of the old one end.
-    pub fn another_keeper(&mut self) {
+    pub fn restart_keeper(&mut self) {
         self.keeper.kill().unwrap();
         self.keeper.wait().unwrap();
-        self.keeper = start_keeper(self.place.path());
+        self.keeper = start_keeper(self.dir.path());
     }
 
     pub fn pid(&self) -> u32 {
@@ -152,16 +154,16 @@ impl World {
 
     /// Has the keeper upgrade itself to this same program. In the middle, a shell script is run.
     pub fn upgrade(&self, between: &str) {
-        std::fs::write(self.place.path().join(BETWEEN), between).unwrap();
+        std::fs::write(self.dir.path().join(UPGRADE_SCRIPT), between).unwrap();
         self.signal(Signal::SIGHUP);
     }
 
     /// The next agent that the keeper starts.
     pub fn agent(&self) -> Agent {
-        let mut fds = [PollFd::new(self.meeting.as_fd(), PollFlags::POLLIN)];
+        let mut fds = [PollFd::new(self.agents.as_fd(), PollFlags::POLLIN)];
         let ready = poll(&mut fds, PollTimeout::try_from(DEADLINE).unwrap()).unwrap();
         assert_eq!(ready, 1, "no agent is started; {}", self.log());
-        let (mut socket, _) = self.meeting.accept().unwrap();
+        let (mut socket, _) = self.agents.accept().unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut pid = [0; 4];
         let mut again = [0];
@@ -174,7 +176,7 @@ impl World {
             decoder: Decoder::default(),
             settings: self.settings.clone(),
             opening: self.opening.clone(),
-            ending: self.place.path().join(ENDING),
+            ending: self.dir.path().join(AGENT_EXIT),
         }
     }
 
@@ -198,18 +200,18 @@ impl World {
     }
 
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.place.path().join("log")).unwrap_or_default()
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 }
 
-fn start_keeper(place: &Path) -> Child {
-    let log = std::fs::File::options().create(true).append(true).open(place.join("log")).unwrap();
+fn start_keeper(dir: &Path) -> Child {
+    let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
     // The harness's other thread is not to die of the keeper's signals: the mask is inherited.
     let mask = SigSet::thread_get_mask().unwrap();
     SigSet::all().thread_block().unwrap();
     let keeper = Command::new(this_program())
         .args(role())
-        .env(PLACE, place)
+        .env(DIR_VARIABLE, dir)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
@@ -218,7 +220,7 @@ fn start_keeper(place: &Path) -> Child {
     keeper.unwrap()
 }
 
-impl Drop for World {
+impl Drop for TestKeeper {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("the keeper's log:\n{}", self.log());

@@ -7,8 +7,8 @@ use serde_json::json;
 
 #[test]
 fn children_have_nothing_of_the_keepers() {
-    let world = World::new();
-    let (mut agent, _) = world.welcomed();
+    let keeper = TestKeeper::new();
+    let (mut agent, _) = keeper.welcomed();
     // Its fds, and the variables that the keeper and its agents know each other by.
     agent.launch(json!({
         "fds": sh("ls /proc/self/fd | tr '\\n' ' '"),
@@ -27,8 +27,8 @@ fn children_have_nothing_of_the_keepers() {
 
 #[test]
 fn an_agent_has_its_socket_and_nothing_else() {
-    let world = World::new();
-    let first = world.welcomed().0;
+    let keeper = TestKeeper::new();
+    let first = keeper.welcomed().0;
     let pid = first.pid;
     let fds = || {
         let dir = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
@@ -46,14 +46,14 @@ fn an_agent_has_its_socket_and_nothing_else() {
 
 #[test]
 fn the_keeper_holds_nothing_of_agents_that_have_died() {
-    let world = World::new();
-    let count = || open_fds(world.pid());
-    let (agent, _) = world.welcomed();
+    let keeper = TestKeeper::new();
+    let count = || open_fds(keeper.pid());
+    let (agent, _) = keeper.welcomed();
     let before = count();
     agent.die();
     for _ in 0..3 {
-        world.welcomed().0.die();
+        keeper.welcomed().0.die();
     }
-    let (_agent, _) = world.welcomed();
+    let (_agent, _) = keeper.welcomed();
     assert_eq!(count(), before);
 }

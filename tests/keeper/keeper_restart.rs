@@ -11,9 +11,9 @@ use serde_json::json;
 
 #[test]
 fn the_next_keeper_takes_up_what_the_journal_tells() {
-    let mut world = World::lasting();
-    let gate = world.place.path().join("gate");
-    let (mut agent, _) = world.welcomed();
+    let mut keeper = TestKeeper::with_state_dir();
+    let gate = keeper.dir.path().join("gate");
+    let (mut agent, _) = keeper.welcomed();
     agent.launch(json!({"gone": sh("exit 1")}));
     agent.until("ended gone 256");
     agent.forget("gone");
@@ -31,15 +31,15 @@ fn the_next_keeper_takes_up_what_the_journal_tells() {
         ..AgentState::default()
     }));
     agent.heard();
-    let journal = world.settings.state_dir.as_ref().unwrap().join("journal");
+    let journal = keeper.settings.state_dir.as_ref().unwrap().join("journal");
     let (records, memory) = journal::read_all(&journal).unwrap();
     assert_eq!((records.len(), memory.any), (3, true));
     assert!(journal::is_alive(&records[1], &ProcFs::default()));
-    world.another_keeper();
+    keeper.restart_keeper();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(dies.pid), nix::sys::signal::SIGKILL)
         .unwrap();
     eventually("its end", || !is_running(dies.pid));
-    let (mut agent, welcome) = world.welcomed();
+    let (mut agent, welcome) = keeper.welcomed();
     assert_eq!(welcome.brief(), ["ended: ended 512", "runs: running", "dies: lost"]);
     let ended = welcome.records[0].ended.as_ref().unwrap();
     assert_eq!(stdout(&ended.captures), "out\n");
@@ -57,39 +57,39 @@ fn the_next_keeper_takes_up_what_the_journal_tells() {
         agent.forget(id);
     }
     agent.bye(0);
-    assert_eq!(world.ended(), Some(0));
+    assert_eq!(keeper.ended(), Some(0));
     let (records, _) = journal::read_all(&journal).unwrap();
     assert!(records.is_empty());
 }
 
 #[test]
 fn a_process_that_was_only_launched_is_said_to_be_lost() {
-    let world = World::lasting();
-    let dir = world.settings.state_dir.clone().unwrap();
+    let keeper = TestKeeper::with_state_dir();
+    let dir = keeper.settings.state_dir.clone().unwrap();
     std::fs::create_dir(&dir).unwrap();
     std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let mut table = ProcessTable::default();
     table.insert(&"a".into());
     drop(Journal::begin(&dir.join("journal"), &table, &AgentState::default()).unwrap());
-    let (_, welcome) = world.welcomed();
+    let (_, welcome) = keeper.welcomed();
     assert_eq!(welcome.brief(), ["a: lost"]);
 }
 
 #[test]
 fn a_journal_of_another_version_is_refused_and_left_alone() {
     for journal in [&b"\0\0\0\x0a\x81\xa7Version\x63"[..], b"\0\0\0\x02{}", b"\0\0\0\x05[1,2]"] {
-        let mut world = World::lasting();
-        let dir = world.settings.state_dir.clone().unwrap();
+        let mut keeper = TestKeeper::with_state_dir();
+        let dir = keeper.settings.state_dir.clone().unwrap();
         std::fs::create_dir(&dir).unwrap();
         std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))
             .unwrap();
         std::fs::write(dir.join("journal"), journal).unwrap();
-        let mut agent = world.agent();
+        let mut agent = keeper.agent();
         agent.tell(&agent.greeting(VERSION, None));
         let refused = brief(&agent.next());
         assert!(refused.starts_with("refused: cannot read"), "{refused}");
         agent.exit(2);
-        assert_eq!(world.ended(), Some(2));
+        assert_eq!(keeper.ended(), Some(2));
         assert_eq!(std::fs::read(dir.join("journal")).unwrap(), journal);
     }
 }

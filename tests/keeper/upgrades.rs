@@ -21,16 +21,16 @@ fn pid_of(message: &ToAgent) -> (String, i32) {
     }
 }
 
-fn path(world: &World, name: &str) -> std::path::PathBuf {
-    world.place.path().join(name)
+fn path(keeper: &TestKeeper, name: &str) -> std::path::PathBuf {
+    keeper.dir.path().join(name)
 }
 
 /// Exit codes, signals, captured output of both kinds, and the resources used.
 #[test]
 fn a_process_that_ends_in_the_middle_keeps_its_status() {
-    let world = World::new();
-    let (mut agent, _) = world.welcomed();
-    let gate = path(&world, "gate");
+    let keeper = TestKeeper::new();
+    let (mut agent, _) = keeper.welcomed();
+    let gate = path(&keeper, "gate");
     let waits = |then: &str| {
         format!(
             "for _ in $(seq 3000); do [ -e {} ] && break; sleep 0.01; done; {then}",
@@ -44,8 +44,8 @@ fn a_process_that_ends_in_the_middle_keeps_its_status() {
     }));
     let pids = [(); 3].map(|()| pid_of(&agent.next()).1);
     let zombies = pids.map(is_zombie).concat();
-    world.upgrade(&format!("touch {}\n{zombies}", gate.display()));
-    let (mut next, welcome) = world.welcomed();
+    keeper.upgrade(&format!("touch {}\n{zombies}", gate.display()));
+    let (mut next, welcome) = keeper.welcomed();
     assert!(!welcome.first);
     let mut ended: Vec<_> =
         welcome.records.iter().filter_map(|record| record.ended.clone()).collect();
@@ -75,9 +75,9 @@ fn a_process_that_ends_in_the_middle_keeps_its_status() {
 /// What a descendant writes counts up to the end of the grace that has begun before the upgrade, however many follow.
 #[test]
 fn the_grace_of_a_survivor_is_not_begun_again() {
-    let mut world = World::new();
-    world.settings.drain_grace = std::time::Duration::from_millis(1500);
-    let (mut agent, _) = world.welcomed();
+    let mut keeper = TestKeeper::new();
+    keeper.settings.drain_grace = std::time::Duration::from_millis(1500);
+    let (mut agent, _) = keeper.welcomed();
     agent.launch(json!({"a": captured("sleep 1000 & echo $!; exit 3", "memory")}));
     agent.until("started a");
     let begun = std::time::Instant::now();
@@ -85,8 +85,8 @@ fn the_grace_of_a_survivor_is_not_begun_again() {
     let mut rounds = 0;
     while ended.is_none() {
         assert!(begun.elapsed() < DEADLINE, "the grace is begun again with each upgrade");
-        world.upgrade("");
-        let (next, welcome) = world.welcomed();
+        keeper.upgrade("");
+        let (next, welcome) = keeper.welcomed();
         ended = welcome.records[0].ended.clone();
         agent = next;
         rounds += 1;
@@ -135,16 +135,16 @@ fn kill_now(pid: i32) {
 /// An orphan whose origin has ended before the upgrade is not taken for that of a process that runs on.
 #[test]
 fn an_orphan_is_not_killed_with_another_process() {
-    let world = World::new();
-    let (mut agent, _) = world.welcomed();
-    let file = path(&world, "orphan");
+    let keeper = TestKeeper::new();
+    let (mut agent, _) = keeper.welcomed();
+    let file = path(&keeper, "orphan");
     agent.launch(json!({"there": sh("sleep 1000")}));
     agent.until("started there");
     agent.launch(json!({"past": sh(&leave_orphan(&file))}));
     agent.until("ended past 0");
     let orphan = orphan_in(&file);
-    world.upgrade("");
-    let (mut next, _) = world.welcomed();
+    keeper.upgrade("");
+    let (mut next, _) = keeper.welcomed();
     kill_tree(&mut next, "there");
     assert!(is_running(orphan));
     kill_now(orphan);
@@ -153,21 +153,21 @@ fn an_orphan_is_not_killed_with_another_process() {
 /// An orphan whose origin was found out before the upgrade is still killed with it, although others have ended since.
 #[test]
 fn an_orphan_is_killed_with_its_process() {
-    let world = World::new();
-    let (mut agent, _) = world.welcomed();
-    let file = path(&world, "orphan");
+    let keeper = TestKeeper::new();
+    let (mut agent, _) = keeper.welcomed();
+    let file = path(&keeper, "orphan");
     agent.launch(json!({"there": sh(&format!("{}sleep 1000", leave_orphan(&file)))}));
     agent.until("started there");
     let orphan = orphan_in(&file);
     // It has lost its parent, and a process that starts now cannot have started it.
-    eventually("an orphan", || stat_of(orphan, 1) == world.pid().to_string());
+    eventually("an orphan", || stat_of(orphan, 1) == keeper.pid().to_string());
     let born: u64 = stat_of(orphan, 19).parse().unwrap();
     eventually("the next tick", || ticks() > born);
     // With the end of another process, the engine looks for orphans.
     agent.launch(json!({"other": sh("true")}));
     agent.until("ended other 0");
-    world.upgrade("");
-    let (mut next, _) = world.welcomed();
+    keeper.upgrade("");
+    let (mut next, _) = keeper.welcomed();
     kill_tree(&mut next, "there");
     eventually("the end of the orphan", || !is_running(orphan));
 }
@@ -175,22 +175,22 @@ fn an_orphan_is_killed_with_its_process() {
 /// The file system that holds the journal may be full, or gone: that costs no process.
 #[test]
 fn an_upgrade_without_room_for_a_journal_goes_on() {
-    let mut world = World::new();
-    let (mut agent, welcome) = world.welcomed();
-    let gate = path(&world, "gate");
+    let mut keeper = TestKeeper::new();
+    let (mut agent, welcome) = keeper.welcomed();
+    let gate = path(&keeper, "gate");
     agent.launch(json!({"a": until_exists(&gate, "exit 5")}));
     agent.until("started a");
     let dir = std::fs::read_link(welcome.dir.clone().unwrap().join("files")).unwrap();
-    let away = path(&world, "away");
-    world.upgrade(&format!("mv {} {}\n", dir.display(), away.display()));
-    let (mut next, welcome) = world.welcomed();
-    assert_eq!((welcome.pid, welcome.brief()), (world.pid(), vec!["a: running".to_owned()]));
-    assert!(world.log().contains("cannot write the journal"), "{}", world.log());
+    let away = path(&keeper, "away");
+    keeper.upgrade(&format!("mv {} {}\n", dir.display(), away.display()));
+    let (mut next, welcome) = keeper.welcomed();
+    assert_eq!((welcome.pid, welcome.brief()), (keeper.pid(), vec!["a: running".to_owned()]));
+    assert!(keeper.log().contains("cannot write the journal"), "{}", keeper.log());
     std::fs::rename(away, dir).unwrap();
     std::fs::write(gate, "").unwrap();
     assert_eq!(next.until("ended a 1280").len(), 1);
     next.bye(0);
-    assert_eq!(world.ended(), Some(0));
+    assert_eq!(keeper.ended(), Some(0));
 }
 
 fn is_one_line(path: &Path) -> bool {
@@ -200,8 +200,8 @@ fn is_one_line(path: &Path) -> bool {
 /// Whoever asks is answered once the new agent is ready, or cannot start.
 #[test]
 fn an_upgrade_is_answered_when_its_agent_is_ready_or_fails() {
-    let world = World::new();
-    let (_agent, welcome) = world.welcomed();
+    let keeper = TestKeeper::new();
+    let (_agent, welcome) = keeper.welcomed();
     let answer = welcome.dir.clone().unwrap().join(procstar::keeper::instance::RELOADED);
     let outcome = || {
         eventually("an answer", || is_one_line(&answer));
@@ -209,20 +209,20 @@ fn an_upgrade_is_answered_when_its_agent_is_ready_or_fails() {
         std::fs::remove_file(&answer).unwrap();
         text.lines().nth(1).unwrap().to_owned()
     };
-    world.upgrade("");
-    let (mut next, _) = world.welcomed();
+    keeper.upgrade("");
+    let (mut next, _) = keeper.welcomed();
     next.heard();
     assert!(!answer.exists(), "answered before the agent is ready");
     next.tell(&ToKeeper::Ready);
     assert!(outcome().starts_with("now runs "));
     // An agent that is started later has nothing to answer.
     next.die();
-    let (mut next, _) = world.welcomed();
+    let (mut next, _) = keeper.welcomed();
     next.tell(&ToKeeper::Ready);
     next.heard();
     assert!(!answer.exists());
-    world.upgrade("");
-    let mut failing = world.agent();
+    keeper.upgrade("");
+    let mut failing = keeper.agent();
     drop(next);
     failing.tell(&ToKeeper::Failed { message: "no port".into() });
     let text = outcome();
@@ -232,5 +232,5 @@ fn an_upgrade_is_answered_when_its_agent_is_ready_or_fails() {
     );
     failing.exit(1);
     // The keeper goes on with the next one.
-    world.welcomed();
+    keeper.welcomed();
 }

@@ -42,7 +42,7 @@ pub fn resume(options: EngineOptions, handover: &Handover, tell: mpsc::Sender<Ev
 }
 
 /// An engine with what it has told so far.
-pub struct Rig {
+pub struct EngineHarness {
     pub engine: Engine,
     events: mpsc::Receiver<Event>,
     pub started: HashMap<String, Started>,
@@ -54,8 +54,8 @@ pub struct Rig {
     _dir: tempfile::TempDir,
 }
 
-impl Rig {
-    pub fn new(mut options: EngineOptions) -> Rig {
+impl EngineHarness {
+    pub fn new(mut options: EngineOptions) -> EngineHarness {
         let dir = tempfile::tempdir().unwrap();
         if options.places.files.as_os_str().is_empty() {
             options.places = CaptureDirs { files: dir.path().into(), memory: dir.path().into() };
@@ -63,7 +63,7 @@ impl Rig {
         let places = options.places.clone();
         let (tx, events) = mpsc::channel();
         let engine = Engine::start(options, move |event| drop(tx.send(event))).unwrap();
-        Rig {
+        EngineHarness {
             engine,
             events,
             started: HashMap::new(),
@@ -96,7 +96,7 @@ impl Rig {
     }
 
     /// Takes events until `done` holds.
-    pub fn until(&mut self, what: &str, done: impl Fn(&Rig) -> bool) {
+    pub fn until(&mut self, what: &str, done: impl Fn(&EngineHarness) -> bool) {
         let deadline = Instant::now() + DEADLINE;
         while !done(self) {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -122,7 +122,7 @@ impl Rig {
 
     /// Waits for the end of one process.
     pub fn end(&mut self, id: &str) -> &Ended {
-        self.until(&format!("the end of {id}"), |rig| rig.ended.contains_key(id));
+        self.until(&format!("the end of {id}"), |harness| harness.ended.contains_key(id));
         &self.ended[id]
     }
 
@@ -145,17 +145,17 @@ impl Rig {
     }
 
     pub fn pid(&mut self, id: &str) -> i32 {
-        self.until(&format!("the start of {id}"), |rig| rig.started.contains_key(id));
+        self.until(&format!("the start of {id}"), |harness| harness.started.contains_key(id));
         self.started[id].pid
     }
 }
 
 /// Runs one process to its end with an engine of its own.
-pub fn run(proc: serde_json::Value) -> (Ended, Rig) {
-    let mut rig = Rig::new(options());
-    rig.launch(serde_json::json!({ "a": proc }));
-    rig.end("a");
-    (rig.ended.remove("a").unwrap(), rig)
+pub fn run(proc: serde_json::Value) -> (Ended, EngineHarness) {
+    let mut harness = EngineHarness::new(options());
+    harness.launch(serde_json::json!({ "a": proc }));
+    harness.end("a");
+    (harness.ended.remove("a").unwrap(), harness)
 }
 
 /// A shell command as a spec, with these fds.

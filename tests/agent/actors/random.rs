@@ -135,13 +135,13 @@ enum Truth {
     Ended,
 }
 
-struct World {
+struct Scenario {
     agent: Agent,
     server: Server,
     ledger: Ledger,
 }
 
-impl World {
+impl Scenario {
     /// What the engine would say next, as it has been told; `fail` where both is possible.
     fn next(&self, truth: &mut Truth, id: &str, fail: bool) {
         match (*truth, fail) {
@@ -197,15 +197,15 @@ impl World {
         Ok(())
     }
 
-    async fn reconnect(self, truths: &mut [Truth]) -> World {
-        let World { mut agent, server, .. } = self;
+    async fn reconnect(self, truths: &mut [Truth]) -> Scenario {
+        let Scenario { mut agent, server, .. } = self;
         server.lose().await;
         let mut server = agent.server().await;
         let register = server.welcome().await;
-        let mut world = World { agent, server, ledger: Ledger::default() };
-        world.look(truths);
-        world.ledger = Ledger::of(&register, truths);
-        world
+        let mut scenario = Scenario { agent, server, ledger: Ledger::default() };
+        scenario.look(truths);
+        scenario.ledger = Ledger::of(&register, truths);
+        scenario
     }
 
     async fn ask(&mut self, id: &str) {
@@ -218,48 +218,51 @@ async fn play(acts: Vec<Act>) -> Result<(), TestCaseError> {
     let mut agent = Agent::unprompted(options());
     let mut server = agent.server().await;
     server.welcome().await;
-    let mut world = World { agent, server, ledger: Ledger::default() };
+    let mut scenario = Scenario { agent, server, ledger: Ledger::default() };
     let mut truths = [Truth::Absent; IDS.len()];
     for act in acts {
-        world.look(&mut truths);
-        world.make_room(&mut truths).await?;
+        scenario.look(&mut truths);
+        scenario.make_room(&mut truths).await?;
         match act {
-            Act::Start(i) => world.server.start(&[IDS[i]]).await,
+            Act::Start(i) => scenario.server.start(&[IDS[i]]).await,
             Act::StartElsewhere(i) => {
-                world.agent.supervised.supervisor.do_send(request(&[IDS[i]]));
+                scenario.agent.supervised.supervisor.do_send(request(&[IDS[i]]));
             }
-            Act::Next(i) => world.next(&mut truths[i], IDS[i], false),
-            Act::Fail(i) => world.next(&mut truths[i], IDS[i], true),
-            Act::Delete(i) => world.server.ask("ProcDeleteRequest", IDS[i]).await,
+            Act::Next(i) => scenario.next(&mut truths[i], IDS[i], false),
+            Act::Fail(i) => scenario.next(&mut truths[i], IDS[i], true),
+            Act::Delete(i) => scenario.server.ask("ProcDeleteRequest", IDS[i]).await,
             Act::DeleteElsewhere(i) => {
-                world.agent.supervised.supervisor.do_send(Delete(IDS[i].into()));
+                scenario.agent.supervised.supervisor.do_send(Delete(IDS[i].into()));
             }
-            Act::Ask(i) => world.ask(IDS[i]).await,
+            Act::Ask(i) => scenario.ask(IDS[i]).await,
             Act::Signal(i) => {
                 let signal = serde_json::json!({"type": "ProcSignalRequest", "proc_id": IDS[i], "signum": 1});
-                world.server.say(signal).await;
+                scenario.server.say(signal).await;
             }
-            Act::Listen => world.listen().await?,
+            Act::Listen => scenario.listen().await?,
             Act::Settle => settle().await,
-            Act::Lose => world = world.reconnect(&mut truths).await,
+            Act::Lose => scenario = scenario.reconnect(&mut truths).await,
         }
     }
-    finish(world, truths).await
+    finish(scenario, truths).await
 }
 
 /// Lets everything end, and compares what the server knows with what is.
-async fn finish(mut world: World, mut truths: [Truth; IDS.len()]) -> Result<(), TestCaseError> {
+async fn finish(
+    mut scenario: Scenario,
+    mut truths: [Truth; IDS.len()],
+) -> Result<(), TestCaseError> {
     for _ in 0..4 {
-        world.listen().await?;
+        scenario.listen().await?;
         settle().await;
-        world.look(&mut truths);
+        scenario.look(&mut truths);
         for (i, id) in IDS.iter().enumerate() {
-            world.next(&mut truths[i], id, false);
+            scenario.next(&mut truths[i], id, false);
         }
     }
-    world.listen().await?;
+    scenario.listen().await?;
     for (id, truth) in IDS.iter().zip(truths) {
-        let known = world.ledger.known.get(*id).copied();
+        let known = scenario.ledger.known.get(*id).copied();
         let right = match truth {
             Truth::Absent => matches!(known, None | Some(Known::Gone)),
             Truth::Ended => matches!(known, Some(Known::Ended)),
@@ -267,14 +270,14 @@ async fn finish(mut world: World, mut truths: [Truth; IDS.len()]) -> Result<(), 
         };
         prop_assert!(right, "{} is {:?}, known as {:?}", id, truth, known);
         if truth == Truth::Ended {
-            let before = world.ledger.asked.get(*id).copied().unwrap_or_default();
-            world.ask(id).await;
-            world.listen().await?;
-            prop_assert_eq!(world.ledger.asked[*id], before, "an answer is missing");
+            let before = scenario.ledger.asked.get(*id).copied().unwrap_or_default();
+            scenario.ask(id).await;
+            scenario.listen().await?;
+            prop_assert_eq!(scenario.ledger.asked[*id], before, "an answer is missing");
         }
     }
     prop_assert!(
-        timeout(secs(1), world.server.from_agent.next()).await.is_err(),
+        timeout(secs(1), scenario.server.from_agent.next()).await.is_err(),
         "nothing more is said"
     );
     Ok(())

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::fake_server::*;
 use super::harness::*;
-use crate::support::engine as rig;
+use crate::support::engine;
 
 #[actix::test]
 async fn two_results_for_each_process_in_order() {
@@ -191,15 +191,15 @@ async fn what_is_gone_is_said_once_until_it_is_there_again() {
 }
 
 /// What a real process wrote.
-fn captured(script: &str) -> (Arc<Captures>, rig::Rig) {
+fn captured(script: &str) -> (Arc<Captures>, engine::EngineHarness) {
     let fds = json!([["stdout", {"capture": {"encoding": "utf-8"}}], ["3", {"capture": {"mode": "memory"}}]]);
-    let (ended, rig) = rig::run(rig::sh(script, fds));
-    (ended.captures, rig)
+    let (ended, harness) = engine::run(engine::sh(script, fds));
+    (ended.captures, harness)
 }
 
 #[actix::test]
 async fn output_by_range() {
-    let (captures, _rig) = captured("printf 0123456789; printf '\\000\\377' >&3");
+    let (captures, _harness) = captured("printf 0123456789; printf '\\000\\377' >&3");
     let (agent, mut server) = unprompted().await;
     server.start(&["a"]).await;
     agent.tell(Event::Ended(Box::new(Ended { captures, ..end("a") })));
@@ -236,7 +236,7 @@ async fn output_by_range() {
 
 #[actix::test]
 async fn a_large_result_keeps_its_place() {
-    let (captures, _rig) = captured("head -c 3000000 /dev/zero | tr '\\0' x");
+    let (captures, _harness) = captured("head -c 3000000 /dev/zero | tr '\\0' x");
     let (agent, mut server) = unprompted().await;
     server.start(&["a", "b"]).await;
     agent.tell(Event::Ended(Box::new(Ended { captures, ..end("a") })));

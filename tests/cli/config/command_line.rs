@@ -10,7 +10,7 @@ use procstar::cli::parse::parse;
 use procstar::config::keys::KEYS;
 use procstar::config::{Env, Kind, LogFormat, LogLevel, Settings};
 
-use super::harness::{SYSTEM, World, seconds};
+use super::harness::{FakeHost, SYSTEM, seconds};
 
 #[test]
 fn flags_reach_their_settings() {
@@ -19,7 +19,7 @@ fn flags_reach_their_settings() {
                 --connect-count-max 4 --agent-read-timeout 0.25 --restrict-exe /e --state-dir /d --wait-timeout 0 \
                 --log-level trace --log-format json";
     let args: Vec<_> = args.split_whitespace().collect();
-    let settings = World::default().settings(&args);
+    let settings = FakeHost::default().settings(&args);
     let mut expected = Settings::default();
     (expected.http.serve, expected.http.port) = (true, 0);
     expected.http.bind = "::1".parse().unwrap();
@@ -39,25 +39,25 @@ fn flags_reach_their_settings() {
     let used = args.iter().filter(|arg| arg.starts_with("--")).count() + 2;
     assert_eq!(used, KEYS.iter().filter(|key| key.flag.is_some()).count(), "all flags are tried");
     // Ports and hosts do not switch anything on.
-    let settings = World::default().settings(&["--serve-port", "1", "--agent-host", "h"]);
+    let settings = FakeHost::default().settings(&["--serve-port", "1", "--agent-host", "h"]);
     assert!(!settings.http.serve && !settings.agent.enabled);
 }
 
 #[test]
 fn what_to_do() {
-    let world = World::default();
-    let run = world.run(&["-p", "spec.json"]);
+    let host = FakeHost::default();
+    let run = host.run(&["-p", "spec.json"]);
     assert_eq!(run.input, Some(Input::File("spec.json".into())));
     assert!(run.print && run.exit && !run.wait);
-    let run = world.run(&["-o", "out", "-"]);
+    let run = host.run(&["-o", "out", "-"]);
     assert_eq!((run.input, run.output), (Some(Input::Stdin), Some("out".into())));
     assert!(run.exit && !run.print);
-    assert!(world.run(&["-x"]).exit && world.run(&["--wait", "--serve"]).wait);
-    assert!(world.run(&["-s"]).settings.http.serve);
-    assert!(!world.run(&["-s"]).exit);
+    assert!(host.run(&["-x"]).exit && host.run(&["--wait", "--serve"]).wait);
+    assert!(host.run(&["-s"]).settings.http.serve);
+    assert!(!host.run(&["-s"]).exit);
     let odd = OsString::from_vec(b"\xfe.json".to_vec());
     let args = [OsString::from("-x"), odd.clone(), "--output".into(), odd.clone()];
-    match world.invoke(&args).unwrap() {
+    match host.invoke(&args).unwrap() {
         Invocation::Run(run) => {
             assert_eq!(run.input, Some(Input::File(odd.clone().into())));
             assert_eq!(run.output, Some(odd.clone().into()));
@@ -65,24 +65,24 @@ fn what_to_do() {
         other => panic!("{other:?}"),
     }
     let args = [OsString::from("-x"), "--restrict-exe".into(), odd.clone()];
-    match world.invoke(&args).unwrap() {
+    match host.invoke(&args).unwrap() {
         Invocation::Run(run) => assert_eq!(run.settings.run.restrict_exe, [PathBuf::from(odd)]),
         other => panic!("{other:?}"),
     }
-    let run = world.run(&["-x", "--agent-port", "1", "--agent-port", "2"]);
+    let run = host.run(&["-x", "--agent-port", "1", "--agent-port", "2"]);
     assert_eq!(run.settings.agent.port, 2, "the last one wins");
 }
 
 #[test]
 fn wrong_usage_is_refused() {
-    let world = World::default();
+    let host = FakeHost::default();
     for args in ["", "spec.json", "--serve-port 3000", "--agent-host h", "-"] {
         let args: Vec<_> = args.split_whitespace().collect();
-        let text = world.refused(&args);
+        let text = host.refused(&args);
         assert!(text.contains("--print") && text.contains("--agent"), "{text}");
     }
     for args in [["-x", "-w"], ["-p", "-w"], ["-w", "-o=x"]] {
-        assert!(world.refused(&args).contains("cannot be used with"), "{args:?}");
+        assert!(host.refused(&args).contains("cannot be used with"), "{args:?}");
     }
     for args in [
         &["-x", "--serve-port", "-1"][..],
@@ -94,11 +94,11 @@ fn wrong_usage_is_refused() {
         &["-x", "--agent-host", ""],
         &["-x", "--agent-host", "wss://h:1/p"],
     ] {
-        let text = world.refused(args);
+        let text = host.refused(args);
         assert!(text.contains(args[1]) && text.contains("expected"), "{text}");
     }
     for args in [&["-x", "a", "b"][..], &["--frobnicate"], &["-x", "--output"], &["config"]] {
-        world.refused(args);
+        host.refused(args);
     }
 }
 
@@ -112,13 +112,13 @@ fn a_url_or_a_port_in_place_of_a_host_is_refused_everywhere_with_the_remedy() {
     ] {
         let by_file = format!("[agent]\nenabled = true\nhost = {given:?}");
         for (text, place) in [
-            (World::default().refused(&["--agent", "--agent-host", given]), "--agent-host"),
+            (FakeHost::default().refused(&["--agent", "--agent-host", given]), "--agent-host"),
             (
-                World::default().env("PROCSTAR_AGENT_HOST", given).refused(&["--agent"]),
+                FakeHost::default().env("PROCSTAR_AGENT_HOST", given).refused(&["--agent"]),
                 "environment variable PROCSTAR_AGENT_HOST",
             ),
             (
-                World::default().file(SYSTEM, by_file).refused::<&str>(&[]),
+                FakeHost::default().file(SYSTEM, by_file).refused::<&str>(&[]),
                 "procstar.toml:3:8: agent.host",
             ),
         ] {
@@ -126,38 +126,38 @@ fn a_url_or_a_port_in_place_of_a_host_is_refused_everywhere_with_the_remedy() {
             assert!(text.contains(place) && text.contains(&remedy), "{text}");
         }
     }
-    let world = World::default();
+    let host = FakeHost::default();
     for given in ["a b", "h/../x", "host,other", "é"] {
-        let text = world.refused(&["--agent", "--agent-host", given]);
+        let text = host.refused(&["--agent", "--agent-host", given]);
         assert!(text.contains("expected a host name or an IP address"), "{text}");
     }
 }
 
 #[test]
 fn an_agent_needs_a_host() {
-    let world = World::default();
-    let text = world.refused(&["--agent"]);
+    let host = FakeHost::default();
+    let text = host.refused(&["--agent"]);
     assert!(text.contains("--agent-host") && text.contains("PROCSTAR_AGENT_HOST"), "{text}");
-    world.refused(&["--agent", "--wait"]);
-    World::default().env("PROCSTAR_AGENT_HOST", "").refused(&["--agent"]);
-    World::default().file(SYSTEM, "agent.enabled = true").refused(&["--exit"]);
-    assert!(world.run(&["--agent", "--agent-host", "h"]).settings.agent.enabled);
+    host.refused(&["--agent", "--wait"]);
+    FakeHost::default().env("PROCSTAR_AGENT_HOST", "").refused(&["--agent"]);
+    FakeHost::default().file(SYSTEM, "agent.enabled = true").refused(&["--exit"]);
+    assert!(host.run(&["--agent", "--agent-host", "h"]).settings.agent.enabled);
     // What a server of the same environment listens on matters to an agent only.
-    let every = World::default().env("PROCSTAR_AGENT_HOST", "*");
+    let every = FakeHost::default().env("PROCSTAR_AGENT_HOST", "*");
     assert!(every.refused(&["--agent"]).contains("every interface"));
     assert!(!every.run(&["--exit"]).settings.agent.enabled);
     assert!(every.run(&["--agent", "--agent-host", "h"]).settings.agent.enabled);
-    let world = World::default().env("PROCSTAR_AGENT_HOST", "h");
-    assert_eq!(world.run(&["-a"]).settings.agent.host.as_deref(), Some("h"));
-    let world = World::default().file(SYSTEM, "[agent]\nenabled = true\nhost = \"h\"");
-    assert!(world.run(&[]).settings.agent.enabled, "the file gives the reason to run");
-    assert!(World::default().env("PROCSTAR_HTTP_SERVE", "1").run(&[]).settings.http.serve);
+    let host = FakeHost::default().env("PROCSTAR_AGENT_HOST", "h");
+    assert_eq!(host.run(&["-a"]).settings.agent.host.as_deref(), Some("h"));
+    let host = FakeHost::default().file(SYSTEM, "[agent]\nenabled = true\nhost = \"h\"");
+    assert!(host.run(&[]).settings.agent.enabled, "the file gives the reason to run");
+    assert!(FakeHost::default().env("PROCSTAR_HTTP_SERVE", "1").run(&[]).settings.http.serve);
 }
 
 #[test]
 fn help_and_version_are_answers() {
     let answer = |args: &[&str]| {
-        let error = World::default().invoke(args).map(|_| ()).unwrap_err();
+        let error = FakeHost::default().invoke(args).map(|_| ()).unwrap_err();
         assert!(error.is_answer() && error.exit_code() == 0);
         error.text().to_owned()
     };

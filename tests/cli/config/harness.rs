@@ -1,4 +1,4 @@
-//! A world to read: an environment and files, of which nothing is global.
+//! A host made up by the test: an environment and files, of which nothing is global.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -16,12 +16,12 @@ pub const USER: &str = "/home/me/.config/procstar/procstar.toml";
 
 /// Files by path; `Err` is what reading one fails with.
 #[derive(Default)]
-pub struct World {
+pub struct FakeHost {
     pub env: Env,
     files: BTreeMap<PathBuf, Result<Vec<u8>, io::ErrorKind>>,
 }
 
-impl World {
+impl FakeHost {
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.env.insert(name.into(), value.as_ref().into());
         self

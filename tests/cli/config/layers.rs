@@ -8,11 +8,11 @@ use std::path::Path;
 use procstar::config::keys::KEYS;
 use procstar::config::{Env, Kind, LogLevel, Settings};
 
-use super::harness::{SYSTEM, USER, World, seconds};
+use super::harness::{FakeHost, SYSTEM, USER, seconds};
 
 #[test]
 fn an_empty_environment_gives_the_defaults() {
-    let run = World::default().run(&["--exit"]);
+    let run = FakeHost::default().run(&["--exit"]);
     assert_eq!(run.settings, Settings::default());
     assert!(run.warnings.is_empty() && run.input.is_none() && !run.wait && !run.print);
     let settings = Settings::default();
@@ -20,38 +20,38 @@ fn an_empty_environment_gives_the_defaults() {
     assert_eq!((settings.http.port, settings.agent.port), (3000, 59789));
     assert_eq!(settings.run.wait_timeout, seconds(600.0));
     assert_eq!(settings.capture.directory(&Env::new()), Path::new("/tmp"));
-    let env = World::default().env("TMPDIR", "/var/tmp").env;
+    let env = FakeHost::default().env("TMPDIR", "/var/tmp").env;
     assert_eq!(settings.capture.directory(&env), Path::new("/var/tmp"));
 }
 
 #[test]
 fn each_layer_beats_the_former_ones() {
-    let port = |world: &World, args: &[&str]| world.settings(args).agent.port;
-    let mut world = World::default().env("HOME", "/home/me");
-    assert_eq!(port(&world, &[]), 59789);
-    world = world.file(SYSTEM, "[agent]\nport = 1\ngroup_id = \"system\"");
-    assert_eq!(port(&world, &[]), 1);
-    world = world.file(USER, "agent.port = 2");
-    assert_eq!(port(&world, &[]), 2);
-    world = world.file("/c", "agent = { port = 3 }");
-    assert_eq!(port(&world, &["--config", "/c"]), 3);
-    world = world.env("PROCSTAR_AGENT_PORT", "4");
-    assert_eq!(port(&world, &["--config", "/c"]), 4);
-    assert_eq!(port(&world, &["--config", "/c", "--agent-port", "5"]), 5);
-    assert_eq!(world.settings(&[]).agent.group_id, "system");
-    assert_eq!(world.settings(&["--group-id", "g"]).agent.group_id, "g");
+    let port = |host: &FakeHost, args: &[&str]| host.settings(args).agent.port;
+    let mut host = FakeHost::default().env("HOME", "/home/me");
+    assert_eq!(port(&host, &[]), 59789);
+    host = host.file(SYSTEM, "[agent]\nport = 1\ngroup_id = \"system\"");
+    assert_eq!(port(&host, &[]), 1);
+    host = host.file(USER, "agent.port = 2");
+    assert_eq!(port(&host, &[]), 2);
+    host = host.file("/c", "agent = { port = 3 }");
+    assert_eq!(port(&host, &["--config", "/c"]), 3);
+    host = host.env("PROCSTAR_AGENT_PORT", "4");
+    assert_eq!(port(&host, &["--config", "/c"]), 4);
+    assert_eq!(port(&host, &["--config", "/c", "--agent-port", "5"]), 5);
+    assert_eq!(host.settings(&[]).agent.group_id, "system");
+    assert_eq!(host.settings(&["--group-id", "g"]).agent.group_id, "g");
 }
 
 #[test]
 fn the_users_file_is_found_by_the_xdg_rules() {
-    let level = |world: World| {
+    let level = |host: FakeHost| {
         let xdg = "/xdg/procstar/procstar.toml";
-        let world = world.file(xdg, "log.level = \"debug\"").file(USER, "log.level = \"error\"");
-        world.file("rel/procstar/procstar.toml", "log.level = \"trace\"").settings(&[]).log.level
+        let host = host.file(xdg, "log.level = \"debug\"").file(USER, "log.level = \"error\"");
+        host.file("rel/procstar/procstar.toml", "log.level = \"trace\"").settings(&[]).log.level
     };
-    let home = || World::default().env("HOME", "/home/me");
-    assert_eq!(level(World::default()), LogLevel::Warn);
-    assert_eq!(level(World::default().env("HOME", "")), LogLevel::Warn);
+    let home = || FakeHost::default().env("HOME", "/home/me");
+    assert_eq!(level(FakeHost::default()), LogLevel::Warn);
+    assert_eq!(level(FakeHost::default().env("HOME", "")), LogLevel::Warn);
     assert_eq!(level(home()), LogLevel::Error);
     assert_eq!(level(home().env("XDG_CONFIG_HOME", "")), LogLevel::Error);
     assert_eq!(level(home().env("XDG_CONFIG_HOME", "rel")), LogLevel::Error);
@@ -60,14 +60,14 @@ fn the_users_file_is_found_by_the_xdg_rules() {
 
 #[test]
 fn files_that_cannot_be_read() {
-    let world = World::default().env("HOME", "/home/me");
-    let text = world.refused(&["--exit", "--config", "/nowhere"]);
+    let host = FakeHost::default().env("HOME", "/home/me");
+    let text = host.refused(&["--exit", "--config", "/nowhere"]);
     assert!(text.starts_with("error: cannot read configuration file /nowhere: "), "{text}");
-    let denied = world.failing(USER, io::ErrorKind::PermissionDenied);
+    let denied = host.failing(USER, io::ErrorKind::PermissionDenied);
     let run = denied.run(&["--exit"]);
     assert_eq!(run.warnings, [format!("skipped configuration file {USER}: permission denied")]);
     for error in [io::ErrorKind::PermissionDenied, io::ErrorKind::IsADirectory] {
-        let text = World::default().failing(SYSTEM, error).refused(&["--exit"]);
+        let text = FakeHost::default().failing(SYSTEM, error).refused(&["--exit"]);
         assert!(text.contains(SYSTEM), "{text}");
     }
 }
@@ -86,13 +86,13 @@ fn every_setting_has_a_variable_and_a_file_key() {
             Kind::Directories => ("/text", "\"/text\""),
             _ => ("text", "\"text\""),
         };
-        let host = World::default().env("PROCSTAR_AGENT_HOST", "text");
+        let host = FakeHost::default().env("PROCSTAR_AGENT_HOST", "text");
         let by_variable = host.env(key.variable, text).settings(&[]);
         let (section, name) = key.path.rsplit_once('.').unwrap();
         let file = format!("agent.host = \"text\"\n[{section}]\n{name} = {toml}");
         let file = if key.path == "agent.host" { "agent.host = \"text\"".into() } else { file };
         let file = file.replace("agent.host = \"text\"\n[agent]", "[agent]\nhost = \"text\"");
-        let by_file = World::default().file(SYSTEM, file).settings(&[]);
+        let by_file = FakeHost::default().file(SYSTEM, file).settings(&[]);
         assert_eq!(by_variable, by_file, "{}", key.path);
         assert_ne!(by_file.shown(key.path), Settings::default().shown(key.path), "{}", key.path);
     }
@@ -100,8 +100,8 @@ fn every_setting_has_a_variable_and_a_file_key() {
 
 #[test]
 fn bad_values_name_their_place_even_when_overridden() {
-    let world = World::default().file(SYSTEM, "[http]\nprot = 1\n[agent]\nport = 0\n");
-    let text = world.env("PROCSTAR_AGENT_PORT", "5").refused(&["--exit"]);
+    let host = FakeHost::default().file(SYSTEM, "[http]\nprot = 1\n[agent]\nport = 0\n");
+    let text = host.env("PROCSTAR_AGENT_PORT", "5").refused(&["--exit"]);
     assert_eq!(
         text,
         format!(
@@ -120,7 +120,7 @@ fn bad_values_name_their_place_even_when_overridden() {
         ("PROCSTAR_AGENT_CONNECT_INTERVAL_MULT", "0.5"),
         ("PROCSTAR_AGENT_CONNECT_COUNT_MAX", "0"),
     ] {
-        let text = World::default().env(name, value).refused(&["--exit"]);
+        let text = FakeHost::default().env(name, value).refused(&["--exit"]);
         let start = format!("error: environment variable {name}: expected ");
         assert!(text.starts_with(&start) && text.contains(value), "{text}");
     }
@@ -129,12 +129,12 @@ fn bad_values_name_their_place_even_when_overridden() {
 #[test]
 fn empty_and_odd_variables() {
     for key in KEYS {
-        let settings = World::default().env(key.variable, "").settings(&[]);
+        let settings = FakeHost::default().env(key.variable, "").settings(&[]);
         assert_eq!(settings, Settings::default(), "empty {} counts as unset", key.variable);
     }
     let odd = OsStr::from_bytes(b"/\xff");
-    let text = World::default().env("PROCSTAR_GROUP_ID", odd).refused(&["--exit"]);
+    let text = FakeHost::default().env("PROCSTAR_GROUP_ID", odd).refused(&["--exit"]);
     assert!(text.contains("PROCSTAR_GROUP_ID: is not valid UTF-8"), "{text}");
-    let settings = World::default().env("PROCSTAR_AGENT_CERT", odd).settings(&[]);
+    let settings = FakeHost::default().env("PROCSTAR_AGENT_CERT", odd).settings(&[]);
     assert_eq!(settings.agent.cert.unwrap().as_os_str(), odd, "paths need not be UTF-8");
 }

@@ -1,5 +1,5 @@
 //! Configuration and command line as a user meets them: files, environment and arguments in,
-//! settings, texts and exit codes out. The world is a map of files; nothing global is touched.
+//! settings, texts and exit codes out. The host is a map of files and variables; nothing global is touched.
 
 mod command_line;
 mod harness;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use procstar::config::Settings;
 use procstar::config::keys::KEYS;
 
-use super::harness::{SYSTEM, World};
+use super::harness::{FakeHost, SYSTEM};
 
 const SHIPPED: &str = include_str!("../../../config/procstar.toml");
 
@@ -41,8 +41,8 @@ fn uncomment(text: &str, mark: &str) -> String {
 #[test]
 fn the_shipped_file_is_the_defaults_and_changes_nothing() {
     let defaults = uncomment(SHIPPED, "# ");
-    assert_eq!(World::default().file(SYSTEM, &defaults).settings(&[]), Settings::default());
-    assert_eq!(World::default().file(SYSTEM, SHIPPED).settings(&[]), Settings::default());
+    assert_eq!(FakeHost::default().file(SYSTEM, &defaults).settings(&[]), Settings::default());
+    assert_eq!(FakeHost::default().file(SYSTEM, SHIPPED).settings(&[]), Settings::default());
     assert_eq!(keys_of(SHIPPED), BTreeSet::new());
 }
 
@@ -54,9 +54,9 @@ fn the_shipped_file_lists_every_setting_and_its_names() {
     let all: BTreeSet<_> = KEYS.iter().map(|key| key.path.to_owned()).collect();
     assert_eq!(keys_of(&both), all);
     // Nobody shall use the example as it is.
-    assert!(World::default().file(SYSTEM, &both).refused(&["--exit"]).contains("http.token: "));
+    assert!(FakeHost::default().file(SYSTEM, &both).refused(&["--exit"]).contains("http.token: "));
     let both = both.replace("CHANGE ME", "8ePqYiqbZ4AnXB2hWx8WQg");
-    World::default().file(SYSTEM, &both).settings(&[]);
+    FakeHost::default().file(SYSTEM, &both).settings(&[]);
     for key in KEYS {
         let unset = Settings::default().shown(key.path).is_null();
         assert_eq!(examples.contains(key.path), unset, "{}", key.path);

@@ -6,10 +6,10 @@ use std::path::Path;
 use procstar::config::keys::{KEYS, find};
 use procstar::config::{Layer, Sources, load};
 
-use super::harness::{SYSTEM, World};
+use super::harness::{FakeHost, SYSTEM};
 
-fn showing() -> World {
-    World::default()
+fn showing() -> FakeHost {
+    FakeHost::default()
         .file(SYSTEM, "[log]\nlevel = \"info\"\n[agent]\ntoken = \"hunter2\"\n")
         .env("PROCSTAR_AGENT_HOST", "h.test")
         .env("PROCSTAR_GROUP_ID", "g\"")
@@ -71,20 +71,20 @@ fn config_show_speaks_json() {
 fn config_show_runs_nothing_and_checks_all() {
     showing().refused(&["-x", "config", "show"]);
     showing().refused(&["config", "show", "spec.json"]);
-    World::default().file(SYSTEM, "x = 1").refused(&["config", "show"]);
-    World::default().shown(&["--agent", "config", "show"]);
+    FakeHost::default().file(SYSTEM, "x = 1").refused(&["config", "show"]);
+    FakeHost::default().shown(&["--agent", "config", "show"]);
 }
 
 #[test]
 fn nothing_prints_a_secret() {
-    let world = showing();
-    let run = world.run(&["-x"]);
+    let host = showing();
+    let run = host.run(&["-x"]);
     assert_eq!(run.settings.agent.token.expose(), "hunter2");
     assert!(!format!("{run:?}").contains("hunter2"));
     let sources = Sources {
-        env: &world.env,
+        env: &host.env,
         system_file: Path::new(SYSTEM),
-        read: &|p| world.read(p),
+        read: &|p| host.read(p),
         trust: &|_, _| Ok(()),
     };
     let loaded = load(&sources, None, Layer::default()).unwrap();

@@ -33,7 +33,7 @@ fn what_is_stored_decodes_to_what_was_written() {
     for kind in KINDS {
         for mode in ["memory", "tempfile"] {
             for size in [0, 1, 100_000, 2_000_000] {
-                let (ended, rig) =
+                let (ended, harness) =
                     run(sh(&write_numbers(size), packed(kind, json!({"mode": mode}))));
                 assert!(ended.failures.is_empty() && ended.cut_short.is_empty());
                 let capture = capture(&ended.captures, "stdout");
@@ -58,8 +58,8 @@ fn what_is_stored_decodes_to_what_was_written() {
                     assert!(n > 0 || at == size, "{kind} at {at}");
                     assert_eq!(&buf[..n], &wanted[at..at + n]);
                 }
-                rig.engine.forget("a".into());
-                eventually("no file of ours", || rig.files() == 0);
+                harness.engine.forget("a".into());
+                eventually("no file of ours", || harness.files() == 0);
             }
         }
     }
@@ -71,7 +71,7 @@ fn a_head_alone_is_kept_of_compressed_output() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out");
         let more = json!({"limit": {"head": 70_000}, "file": {"path": path}});
-        let (ended, _rig) = run(sh(&write_numbers(2_000_000), packed(kind, more)));
+        let (ended, _harness) = run(sh(&write_numbers(2_000_000), packed(kind, more)));
         let capture = capture(&ended.captures, "stdout");
         let size = capture.size();
         assert_eq!((size.length, size.dropped), (70_000, 1_930_000));
@@ -84,16 +84,16 @@ fn a_head_alone_is_kept_of_compressed_output() {
 #[test]
 fn compressed_output_can_be_read_while_it_runs() {
     for kind in KINDS {
-        let mut rig = Rig::new(options());
-        rig.launch(json!({"a": sh("echo hello; exec sleep 1000", packed(kind, json!({})))}));
-        rig.pid("a");
-        let captures = rig.started["a"].captures.clone();
+        let mut harness = EngineHarness::new(options());
+        harness.launch(json!({"a": sh("echo hello; exec sleep 1000", packed(kind, json!({})))}));
+        harness.pid("a");
+        let captures = harness.started["a"].captures.clone();
         let capture = capture(&captures, "stdout");
         eventually("the line", || capture.len() == 6);
         assert_eq!(all(capture.view().unwrap()), b"hello\n");
         assert!(capture.whole_compression().is_none());
-        rig.engine.command("a".into(), ProcessCommand::Signal(libc::SIGKILL), 0);
-        let ended = rig.end("a");
+        harness.engine.command("a".into(), ProcessCommand::Signal(libc::SIGKILL), 0);
+        let ended = harness.end("a");
         assert_eq!(text(ended, "stdout"), "hello\n");
     }
 }
@@ -112,22 +112,22 @@ fn filter_of(capture: &Capture) -> Option<i32> {
 /// A filter that dies is the capture's loss, and not the process's, which writes on as before.
 #[test]
 fn a_filter_that_dies_ends_no_process() {
-    let mut rig = Rig::new(options());
+    let mut harness = EngineHarness::new(options());
     let script = "echo before; read -u 9 x; head -c 10000000 /dev/zero; exit 7";
     let dir = tempfile::tempdir().unwrap();
     let fifo = dir.path().join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let mut fds = packed("zstd", json!({}));
     fds.as_array_mut().unwrap().push(json!(["9", {"file": {"path": fifo, "flags": "ReadWrite"}}]));
-    rig.launch(json!({"a": sh(script, fds)}));
-    rig.pid("a");
-    let captures = rig.started["a"].captures.clone();
+    harness.launch(json!({"a": sh(script, fds)}));
+    harness.pid("a");
+    let captures = harness.started["a"].captures.clone();
     let capture = capture(&captures, "stdout");
     eventually("the line", || capture.len() == 7);
     let filter = filter_of(capture).unwrap();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(filter), nix::sys::signal::SIGKILL).unwrap();
     std::fs::write(&fifo, "go\n").unwrap();
-    let ended = rig.end("a");
+    let ended = harness.end("a");
     assert_eq!(ended.status, 7 << 8);
     assert_eq!(ended.cut_short, [("stdout".parse().unwrap(), Truncation::Error)]);
     assert_eq!(text(ended, "stdout"), "before\n");
@@ -136,15 +136,15 @@ fn a_filter_that_dies_ends_no_process() {
 /// A survivor that still writes is cut off after the grace, is not stopped, and its filter stores no more.
 #[test]
 fn a_survivor_is_cut_off() {
-    let mut rig = Rig::new(options());
+    let mut harness = EngineHarness::new(options());
     let dir = tempfile::tempdir().unwrap();
     let done = dir.path().join("done");
     let script = format!(
         "echo early; (trap '' TERM; sleep 1; head -c 3000000 /dev/zero; echo > {}) & ",
         done.display()
     );
-    rig.launch(json!({"a": sh(&script, packed("gzip", json!({})))}));
-    let ended = rig.end("a");
+    harness.launch(json!({"a": sh(&script, packed("gzip", json!({})))}));
+    let ended = harness.end("a");
     assert_eq!(ended.cut_short, [("stdout".parse().unwrap(), Truncation::Survivor)]);
     assert_eq!(text(ended, "stdout"), "early\n");
     let captures = ended.captures.clone();
@@ -203,8 +203,8 @@ fn a_filter_has_the_user_of_its_process_and_no_privilege() {
     if root {
         (proc["user"], proc["group"], proc["groups"]) = (json!(user), json!(group), json!([65003]));
     }
-    let mut rig = Rig::new(options());
-    rig.launch(json!({ "a": proc }));
+    let mut harness = EngineHarness::new(options());
+    harness.launch(json!({ "a": proc }));
     let status = confined_filter();
     assert_eq!(status["Uid"], format!("{user}\t{user}\t{user}\t{user}"));
     assert_eq!(status["Gid"], format!("{group}\t{group}\t{group}\t{group}"));
@@ -216,7 +216,7 @@ fn a_filter_has_the_user_of_its_process_and_no_privilege() {
         assert_eq!(status[set], "0000000000000000", "{set}");
     }
     std::fs::write(&fifo, "y\n").unwrap();
-    let ended = rig.end("a");
+    let ended = harness.end("a");
     assert!(ended.failures.is_empty() && ended.cut_short.is_empty());
     let stored = all(capture(&ended.captures, "stdout").stored().unwrap());
     assert_eq!(unpack("zstd", &stored), b"x\ny\n");

@@ -44,22 +44,22 @@ proptest! {
             script.push_str(&format!("(seq 0 30000; sleep 0.1; seq 30001 60000) >&{} & ", i + 3));
         }
         script.push_str("wait; exit 3");
-        let mut rig = Rig::new(options());
-        rig.launch(json!({"a": sh(&script, fds.into())}));
-        rig.pid("a");
+        let mut harness = EngineHarness::new(options());
+        harness.launch(json!({"a": sh(&script, fds.into())}));
+        harness.pid("a");
         let (tell, told) = mpsc::channel();
         let mut engines: Vec<Engine> = Vec::new();
         for moment in moments {
             std::thread::sleep(Duration::from_millis(moment));
-            let current = engines.last().unwrap_or(&rig.engine);
+            let current = engines.last().unwrap_or(&harness.engine);
             let (handover, standstill) = current.quiesce(DEADLINE).unwrap();
             // It stands still for ever, as if it had become another program.
             std::mem::forget(standstill);
-            let options = EngineOptions { places: rig.places(), ..options() };
+            let options = EngineOptions { places: harness.places(), ..options() };
             let next = resume(options, &handover, tell.clone());
             engines.push(next);
         }
-        // One that ended before the first pause has told so to the rig.
+        // One that ended before the first pause has told so to the harness.
         let ended = loop {
             match told.recv_timeout(DEADLINE).unwrap() {
                 Event::Ended(ended) => break ended,

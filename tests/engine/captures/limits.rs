@@ -24,7 +24,7 @@ fn heads_and_tails_of_every_size() {
     let sizes = [0, 1, 100, 65_536, 1_500_000];
     let ends = [None, Some(0), Some(10), Some(70_000), Some(1 << 20), Some(u64::MAX)];
     for mode in ["memory", "tempfile"] {
-        let mut rig = Rig::new(options());
+        let mut harness = EngineHarness::new(options());
         let mut specs = serde_json::Map::new();
         for size in sizes {
             for (h, head) in ends.into_iter().enumerate() {
@@ -37,13 +37,13 @@ fn heads_and_tails_of_every_size() {
                 }
             }
         }
-        rig.launch(specs.clone().into());
+        harness.launch(specs.clone().into());
         for id in specs.keys() {
             let parts: Vec<usize> = id.split(' ').map(|n| n.parse().unwrap()).collect();
             let (head, tail) = (ends[parts[1]], ends[parts[2]]);
             let whole = numbers(parts[0]);
             let kept = model(whole, head, tail);
-            let ended = rig.end(id);
+            let ended = harness.end(id);
             let capture = capture(&ended.captures, "stdout");
             let size = capture.size();
             assert_eq!(
@@ -61,9 +61,9 @@ fn heads_and_tails_of_every_size() {
 #[test]
 fn the_default_limit_is_for_specs_without_one() {
     let limit = LimitSpec { head: Some(5), tail: Some(3) };
-    let mut rig = Rig::new(EngineOptions { limit, ..options() });
+    let mut harness = EngineHarness::new(EngineOptions { limit, ..options() });
     let other = json!({"capture": {"limit": {"head": 100}}});
-    rig.launch(json!({
+    harness.launch(json!({
         "default": sh("echo -n 0123456789abcdef", json!([["stdout", {"capture": {}}]])),
         "own": sh("echo -n 0123456789abcdef", json!([["stdout", other]])),
         "packed": sh("echo -n 0123456789abcdef",
@@ -71,7 +71,7 @@ fn the_default_limit_is_for_specs_without_one() {
     }));
     for (id, kept) in [("default", "01234def"), ("own", "0123456789abcdef"), ("packed", "01234567")]
     {
-        let ended = rig.end(id);
+        let ended = harness.end(id);
         assert_eq!(text(ended, "stdout"), kept);
         let dropped = capture(&ended.captures, "stdout").size().dropped;
         assert_eq!(dropped, 16 - kept.len() as u64);
@@ -81,11 +81,11 @@ fn the_default_limit_is_for_specs_without_one() {
 /// The files have no more room than what is kept and a mebibyte, though a gigabyte goes through.
 #[test]
 fn a_gigabyte_leaves_what_the_limit_says() {
-    let mut rig = Rig::new(options());
+    let mut harness = EngineHarness::new(options());
     const MIB: u64 = 1 << 20;
     let fds = json!([["stdout", limited("memory", Some(MIB), Some(MIB))]]);
-    rig.launch(json!({"a": sh("head -c 1073741824 /dev/zero; echo end", fds)}));
-    let ended = rig.end("a");
+    harness.launch(json!({"a": sh("head -c 1073741824 /dev/zero; echo end", fds)}));
+    let ended = harness.end("a");
     let capture = capture(&ended.captures, "stdout");
     let size = capture.size();
     assert_eq!((size.length, size.dropped), (2 * MIB, (1 << 30) + 4 - 2 * MIB));
@@ -96,15 +96,15 @@ fn a_gigabyte_leaves_what_the_limit_says() {
 /// Whoever looks while it is written sees a beginning and an end of what there was at that moment, by a share of its own.
 #[test]
 fn every_look_is_one_moment() {
-    let mut rig = Rig::new(options());
+    let mut harness = EngineHarness::new(options());
     const HEAD: u64 = 1000;
     const TAIL: u64 = 300_000;
     let fds = json!([["stdout", limited("memory", Some(HEAD), Some(TAIL))]]);
     let count = 4_000_000;
     // Lines of 10 bytes, each telling its number.
-    rig.launch(json!({"a": sh(&format!("seq -f %09.0f 0 {}", count - 1), fds)}));
-    rig.pid("a");
-    let told = rmp_serde::to_vec(&*rig.started["a"].captures).unwrap();
+    harness.launch(json!({"a": sh(&format!("seq -f %09.0f 0 {}", count - 1), fds)}));
+    harness.pid("a");
+    let told = rmp_serde::to_vec(&*harness.started["a"].captures).unwrap();
     let share: Captures = rmp_serde::from_slice(&told).unwrap();
     let capture = capture(&share, "stdout");
     let line = |n: u64| format!("{n:09}\n").into_bytes();
@@ -133,7 +133,7 @@ fn every_look_is_one_moment() {
         looks += 1;
     }
     assert!(looks > 1);
-    rig.end("a");
+    harness.end("a");
     assert_eq!(capture.len(), HEAD + TAIL);
 }
 
@@ -154,7 +154,7 @@ proptest! {
             script.push_str(&format!("({}); ", write_numbers(length)));
             whole.extend(numbers(length));
         }
-        let (ended, _rig) = run(sh(&script, json!([["stdout", limited("memory", head, tail)]])));
+        let (ended, _harness) = run(sh(&script, json!([["stdout", limited("memory", head, tail)]])));
         let capture = capture(&ended.captures, "stdout");
         let kept = model(&whole, head, tail);
         prop_assert_eq!(capture.size().dropped, (whole.len() - kept.len()) as u64);

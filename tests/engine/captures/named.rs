@@ -39,19 +39,19 @@ fn every_way_to_a_named_file() {
             std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
             let mut more = more.clone();
             more["keep"] = keep.into();
-            let (ended, rig) = run(sh("echo -n 0123456789abcdef", named(&path, more.clone())));
+            let (ended, harness) = run(sh("echo -n 0123456789abcdef", named(&path, more.clone())));
             assert!(ended.failures.is_empty() && ended.cut_short.is_empty(), "{more}");
             assert_eq!(std::fs::read_to_string(&path).unwrap(), kept, "{more}");
             assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o640);
             assert_eq!(text(&ended, "stdout"), kept, "{more}");
-            rig.engine.forget("a".into());
+            harness.engine.forget("a".into());
             if keep {
-                rig.settle();
+                harness.settle();
             } else {
                 eventually("its removal", || !path.exists());
             }
             assert_eq!(path.exists(), keep, "{more}");
-            eventually("no file of ours", || rig.files() == 0);
+            eventually("no file of ours", || harness.files() == 0);
         }
     }
 }
@@ -73,7 +73,7 @@ fn a_file_that_cannot_be_made_is_told_with_its_path() {
         for more in [json!({}), json!({"mode": "memory"}), json!({"limit": {"tail": 4}})] {
             let mut more = more.clone();
             more["keep"] = false.into();
-            let (ended, rig) = run(sh("echo hi", named(&path, more)));
+            let (ended, harness) = run(sh("echo hi", named(&path, more)));
             let failure = &ended.failures[0];
             assert_eq!(failure.errno, errno, "{}", path.display());
             assert!(matches!(failure.stage, Stage::Fd(1)));
@@ -81,8 +81,8 @@ fn a_file_that_cannot_be_made_is_told_with_its_path() {
             let why: Vec<Truncation> = ended.cut_short.iter().map(|(_, why)| *why).collect();
             assert_eq!(why, [Truncation::Setup]);
             assert_eq!(text(&ended, "stdout"), "");
-            rig.engine.forget("a".into());
-            eventually("no file of ours", || rig.files() == 0);
+            harness.engine.forget("a".into());
+            eventually("no file of ours", || harness.files() == 0);
             // Nothing that was there is touched.
             assert!(path.exists() || path == at("link") || path == at("no/such"));
             assert!(at("link").symlink_metadata().is_ok() && !at("target").exists());
@@ -96,31 +96,34 @@ fn kinds() -> [Value; 3] {
 }
 
 /// What a process finds that has been swapped for another: it must run to its end, and so must the next one.
-fn swapped(script: &str, more: &Value) -> (tempfile::TempDir, procstar::engine::Ended, Rig) {
+fn swapped(
+    script: &str,
+    more: &Value,
+) -> (tempfile::TempDir, procstar::engine::Ended, EngineHarness) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("d")).unwrap();
     let mut more = more.clone();
     more["keep"] = false.into();
     let script = format!("cd {}; echo mine; {script}", dir.path().display());
-    let mut rig = Rig::new(options());
-    rig.launch(json!({"a": sh(&script, named(&dir.path().join("d/o"), more))}));
-    rig.end("a");
-    rig.launch(json!({"next": sh("true", json!([]))}));
-    rig.end("next");
-    let ended = rig.ended.remove("a").unwrap();
-    (dir, ended, rig)
+    let mut harness = EngineHarness::new(options());
+    harness.launch(json!({"a": sh(&script, named(&dir.path().join("d/o"), more))}));
+    harness.end("a");
+    harness.launch(json!({"next": sh("true", json!([]))}));
+    harness.end("next");
+    let ended = harness.ended.remove("a").unwrap();
+    (dir, ended, harness)
 }
 
 /// Waits until the engine has done what belongs to a deletion.
-fn forget(rig: &Rig) {
-    rig.engine.forget("a".into());
-    rig.settle();
+fn forget(harness: &EngineHarness) {
+    harness.engine.forget("a".into());
+    harness.settle();
 }
 
 #[test]
 fn a_fifo_in_its_place_stops_neither_the_engine_nor_a_reader() {
     for more in kinds() {
-        let (dir, ended, rig) = swapped("mv d/o d/o2; mkfifo d/o", &more);
+        let (dir, ended, harness) = swapped("mv d/o d/o2; mkfifo d/o", &more);
         assert!(ended.failures.is_empty() && ended.cut_short.is_empty(), "{more}");
         assert_eq!(text(&ended, "stdout"), "mine\n", "{more}");
         assert_eq!(super::capture(&ended.captures, "stdout").loss(), None, "{more}");
@@ -129,7 +132,7 @@ fn a_fifo_in_its_place_stops_neither_the_engine_nor_a_reader() {
         std::fs::rename(dir.path().join("d/o2"), dir.path().join("d/o3")).unwrap();
         nix::unistd::mkfifo(&dir.path().join("d/o"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert_eq!(text(&ended, "stdout"), "mine\n", "{more}");
-        forget(&rig);
+        forget(&harness);
         assert!(dir.path().join("d/o").exists() && dir.path().join("d/o3").exists(), "{more}");
     }
 }
@@ -138,14 +141,14 @@ fn a_fifo_in_its_place_stops_neither_the_engine_nor_a_reader() {
 fn a_deletion_removes_only_the_file_that_was_made() {
     for more in kinds() {
         // Another file at its path stays, and so does the one that was made, at its new one.
-        let (dir, _, rig) = swapped("mv d/o d/o2; echo other >d/o", &more);
-        forget(&rig);
+        let (dir, _, harness) = swapped("mv d/o d/o2; echo other >d/o", &more);
+        forget(&harness);
         let read = |path: &str| std::fs::read_to_string(dir.path().join(path)).unwrap_or_default();
         assert_eq!((read("d/o"), read("d/o2")), ("other\n".into(), "mine\n".into()), "{more}");
         // Its directory is the one that it was made in, wherever that is, and no other.
-        let (dir, ended, rig) = swapped("mv d d2; mkdir e; echo other >e/o; ln -s e d", &more);
+        let (dir, ended, harness) = swapped("mv d d2; mkdir e; echo other >e/o; ln -s e d", &more);
         assert_eq!(text(&ended, "stdout"), "mine\n", "{more}");
-        forget(&rig);
+        forget(&harness);
         eventually("its removal", || !dir.path().join("d2/o").exists());
         assert!(dir.path().join("e/o").exists(), "{more}");
     }
@@ -154,7 +157,7 @@ fn a_deletion_removes_only_the_file_that_was_made() {
 #[test]
 fn a_file_without_a_name_is_gone() {
     for more in kinds() {
-        let (_dir, ended, _rig) = swapped("rm d/o", &more);
+        let (_dir, ended, _harness) = swapped("rm d/o", &more);
         assert_eq!(super::capture(&ended.captures, "stdout").loss(), Some(Loss::Gone), "{more}");
     }
 }
@@ -197,7 +200,8 @@ mod of_another_user {
     fn the_file_is_made_by_that_user() {
         for more in kinds() {
             let (_dir, path) = place();
-            let (ended, _rig) = run(by_batch("echo hi", named(&path.join("d/o"), more.clone())));
+            let (ended, _harness) =
+                run(by_batch("echo hi", named(&path.join("d/o"), more.clone())));
             assert!(ended.failures.is_empty(), "{:?}", ended.failures);
             assert_eq!(text(&ended, "stdout"), "hi\n");
             let meta = path.join("d/o").metadata().unwrap();
@@ -205,7 +209,7 @@ mod of_another_user {
             // Where that user may not make one, there is none.
             for forbidden in ["root/new", "root/o", "new"] {
                 let fds = named(&path.join(forbidden), more.clone());
-                let (ended, _rig) = run(by_batch("echo hi", fds));
+                let (ended, _harness) = run(by_batch("echo hi", fds));
                 assert_eq!(ended.failures[0].errno, libc::EACCES, "{forbidden} {more}");
             }
             assert_eq!(files(&path.join("root")), ["o"]);
@@ -222,7 +226,7 @@ mod of_another_user {
             for (link, target) in [("d/root", path.join("root")), ("d/own", path.join("d"))] {
                 symlink(&target, path.join(link)).unwrap();
                 let fds = named(&path.join(link).join("new"), more.clone());
-                let (ended, _rig) = run(by_batch("echo hi", fds));
+                let (ended, _harness) = run(by_batch("echo hi", fds));
                 let failure = &ended.failures[0];
                 assert_eq!(failure.errno, libc::ELOOP, "{link} {more}");
                 let text = failure.to_string();
@@ -243,7 +247,7 @@ mod of_another_user {
     fn a_link_of_root_is_followed() {
         let (_dir, path) = place();
         symlink("d", path.join("link")).unwrap();
-        let (ended, _rig) = run(by_batch("echo hi", named(&path.join("link/o"), json!({}))));
+        let (ended, _harness) = run(by_batch("echo hi", named(&path.join("link/o"), json!({}))));
         assert!(ended.failures.is_empty(), "{:?}", ended.failures);
         assert_eq!(std::fs::read_to_string(path.join("d/o")).unwrap(), "hi\n");
     }
@@ -259,11 +263,11 @@ mod of_another_user {
             more["keep"] = false.into();
             let at = path.display();
             let script = format!("echo mine; mv {at}/d/e {at}/d/f; ln -s {at}/root {at}/d/e");
-            let (ended, rig) = run(by_batch(&script, named(&path.join("d/e/o"), more.clone())));
+            let (ended, harness) = run(by_batch(&script, named(&path.join("d/e/o"), more.clone())));
             assert!(ended.failures.is_empty() && ended.cut_short.is_empty(), "{more}");
             assert_eq!(text(&ended, "stdout"), "mine\n", "{more}");
             assert_eq!(super::super::capture(&ended.captures, "stdout").loss(), None, "{more}");
-            forget(&rig);
+            forget(&harness);
             eventually("its removal", || !path.join("d/f/o").exists());
             assert_eq!(std::fs::read_to_string(path.join("root/o")).unwrap(), "secret");
         }
@@ -276,9 +280,9 @@ mod of_another_user {
         std::fs::write(path.join("o"), "").unwrap();
         chown(path.join("o"), Some(BATCH), Some(BATCH)).unwrap();
         let fds = named(&path.join("o"), json!({"keep": false}));
-        let (ended, rig) = run(by_batch("echo hi", fds));
+        let (ended, harness) = run(by_batch("echo hi", fds));
         assert_eq!(text(&ended, "stdout"), "hi\n");
-        forget(&rig);
+        forget(&harness);
         drop(ended);
         assert_eq!(std::fs::read_to_string(path.join("o")).unwrap(), "hi\n");
     }

@@ -32,7 +32,7 @@ fn both_fds_are_shown_as_they_were_written() {
     // A pause, so that the engine has read one before the next is written.
     let script =
         "for i in 1 2 3 4 5 6 7 8; do echo out$i; sleep 0.03; echo err$i >&2; sleep 0.03; done";
-    let (ended, rig) = run(sh(script, fds(&json!({}))));
+    let (ended, harness) = run(sh(script, fds(&json!({}))));
     let wanted: String = (1..=8).map(|i| format!("out{i}\nerr{i}\n")).collect();
     assert_eq!(interleaved(&ended), wanted);
     let pieces = ended.captures.pieces().unwrap();
@@ -42,15 +42,15 @@ fn both_fds_are_shown_as_they_were_written() {
     // Each is read after it was written, however late.
     let pauses = (0..).map(|n| n * 30_000_000);
     assert!(times.is_sorted() && times.iter().zip(pauses).all(|(at, n)| *at >= n), "{times:?}");
-    rig.engine.forget("a".into());
-    eventually("no file of ours", || rig.files() == 0);
+    harness.engine.forget("a".into());
+    eventually("no file of ours", || harness.files() == 0);
 }
 
 #[test]
 fn pieces_cover_all_that_is_written() {
     let script = "for i in {1..300}; do echo $i; echo $i >&2; done; head -c 3000000 /dev/zero";
     for more in [json!({}), json!({"limit": {"head": 10, "tail": 10}})] {
-        let (ended, _rig) = run(sh(script, fds(&more)));
+        let (ended, _harness) = run(sh(script, fds(&more)));
         let mut ends = std::collections::HashMap::new();
         for (_, fd, offset, length) in ended.captures.pieces().unwrap() {
             let end = ends.entry(fd).or_insert(0);
@@ -62,7 +62,7 @@ fn pieces_cover_all_that_is_written() {
             assert_eq!(ends[&fd], size.length + size.dropped);
         }
     }
-    let (ended, _rig) = run(sh("echo", json!([["stdout", {"capture": {}}]])));
+    let (ended, _harness) = run(sh("echo", json!([["stdout", {"capture": {}}]])));
     assert!(ended.captures.pieces().is_none());
 }
 
@@ -75,6 +75,6 @@ fn named_files_have_pieces() {
         fd[1]["capture"]["file"] = json!({"path": dir.path().join(i.to_string())});
     }
     let script = "for i in 1 2 3; do echo out$i; sleep 0.2; echo err$i >&2; sleep 0.2; done";
-    let (ended, _rig) = run(sh(script, fds));
+    let (ended, _harness) = run(sh(script, fds));
     assert_eq!(interleaved(&ended), "out1\nerr1\nout2\nerr2\nout3\nerr3\n");
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{all, capture};
-use crate::support::engine::{Rig, options, run, sh, text};
+use crate::support::engine::{EngineHarness, options, run, sh, text};
 use crate::support::wait::eventually;
 
 fn sha256(bytes: &[u8]) -> String {
@@ -21,7 +21,7 @@ fn elsewhere(captures: &Captures) -> Captures {
     rmp_serde::from_slice(&rmp_serde::to_vec(captures).unwrap()).unwrap()
 }
 
-fn ended(script: &str, keys: &Value) -> (Ended, Rig) {
+fn ended(script: &str, keys: &Value) -> (Ended, EngineHarness) {
     run(sh(script, json!([["stdout", {"capture": keys}]])))
 }
 
@@ -52,7 +52,7 @@ fn the_hash_of_what_is_stored_is_recorded() {
             json!({"compress": "zstd"}),
             json!({"file": {"path": dir.path().join("named")}}),
         ] {
-            let (ended, _rig) = ended(&super::write_numbers(count), &keys);
+            let (ended, _harness) = ended(&super::write_numbers(count), &keys);
             let other = elsewhere(&ended.captures);
             for capture in [capture(&ended.captures, "stdout"), capture(&other, "stdout")] {
                 let stored = all(capture.stored().unwrap());
@@ -74,7 +74,7 @@ fn a_file_of_ours_is_read_only_after_the_end() {
         (json!({"compress": "gzip"}), 0o400),
         (named, 0o640),
     ] {
-        let (ended, _rig) = ended("echo one", &keys);
+        let (ended, _harness) = ended("echo one", &keys);
         let meta = std::fs::metadata(capture(&ended.captures, "stdout").path()).unwrap();
         assert_eq!(meta.permissions().mode() & 0o777, mode, "{keys}");
     }
@@ -98,7 +98,7 @@ fn what_is_changed_after_the_end_is_an_error() {
     for (name, change) in changes {
         for count in [30, 70_000, 3_000_000] {
             for keys in [json!({}), json!({"mode": "memory"}), limit.clone()] {
-                let (ended, _rig) = ended(&super::write_numbers(count), &keys);
+                let (ended, _harness) = ended(&super::write_numbers(count), &keys);
                 let path = capture(&ended.captures, "stdout").path().to_owned();
                 std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
                 let file = File::options().write(true).open(&path).unwrap();
@@ -119,7 +119,8 @@ fn a_named_file_may_have_another_mode_but_no_other_content() {
     for count in [30, 70_000] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("named");
-        let (ended, _rig) = ended(&super::write_numbers(count), &json!({"file": {"path": path}}));
+        let (ended, _harness) =
+            ended(&super::write_numbers(count), &json!({"file": {"path": path}}));
         let file = File::options().write(true).open(&path).unwrap();
         file.set_permissions(Permissions::from_mode(0o604)).unwrap();
         file.set_modified(std::time::SystemTime::now()).unwrap();
@@ -132,7 +133,7 @@ fn a_named_file_may_have_another_mode_but_no_other_content() {
 /// One that began to read before a change has an error too, and nothing of the change.
 #[test]
 fn a_reader_notices_a_change_while_it_reads() {
-    let (ended, _rig) = ended(&super::write_numbers(3_000_000), &json!({}));
+    let (ended, _harness) = ended(&super::write_numbers(3_000_000), &json!({}));
     let capture = capture(&ended.captures, "stdout");
     let mut view = capture.view().unwrap();
     let mut buf = [0; 1000];
@@ -147,7 +148,7 @@ fn a_reader_notices_a_change_while_it_reads() {
 /// A survivor may go on writing what it held at the end: it is said to be there, and what was captured by the end is still that.
 #[test]
 fn what_a_survivor_appends_is_no_change_and_what_it_overwrites_is() {
-    let mut rig = Rig::new(options());
+    let mut harness = EngineHarness::new(options());
     let dir = tempfile::tempdir().unwrap();
     let [more, done] = ["more", "done"].map(|name| dir.path().join(name));
     let script = format!(
@@ -155,8 +156,8 @@ fn what_a_survivor_appends_is_no_change_and_what_it_overwrites_is() {
         more.display(),
         done.display()
     );
-    rig.launch(json!({"a": sh(&script, json!([["stdout", {"capture": {}}]]))}));
-    let ended = rig.end("a");
+    harness.launch(json!({"a": sh(&script, json!([["stdout", {"capture": {}}]]))}));
+    let ended = harness.end("a");
     assert_eq!(ended.cut_short, [("stdout".parse().unwrap(), Truncation::Survivor)]);
     let told = text(ended, "stdout");
     File::create(&more).unwrap();
@@ -176,7 +177,7 @@ fn what_a_survivor_appends_is_no_change_and_what_it_overwrites_is() {
 /// A file of any length costs no time.
 #[test]
 fn terabytes_of_nothing_are_not_hashed_and_changes_are_noticed() {
-    let (ended, _rig) = ended("truncate -s 10T /dev/stdout", &json!({}));
+    let (ended, _harness) = ended("truncate -s 10T /dev/stdout", &json!({}));
     let capture = capture(&ended.captures, "stdout");
     assert_eq!((capture.sha256(), capture.loss()), (None, None));
     assert!(capture.tag().is_some());
@@ -189,25 +190,25 @@ fn terabytes_of_nothing_are_not_hashed_and_changes_are_noticed() {
 /// However many end at once, each is hashed.
 #[test]
 fn a_crowd_that_ends_at_once_is_hashed_whole() {
-    let mut rig = Rig::new(options());
+    let mut harness = EngineHarness::new(options());
     let dir = tempfile::tempdir().unwrap();
     let go = dir.path().join("go");
     let script = format!("{}; read -r < {}", super::write_numbers(70_000), go.display());
     nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let ids: Vec<String> = (0..400).map(|n| n.to_string()).collect();
     let proc = sh(&script, json!([["stdout", {"capture": {}}]]));
-    rig.launch(Value::Object(ids.iter().map(|id| (id.clone(), proc.clone())).collect()));
+    harness.launch(Value::Object(ids.iter().map(|id| (id.clone(), proc.clone())).collect()));
     for id in &ids {
-        rig.pid(id);
+        harness.pid(id);
     }
     // One line for each, as they open it.
     let mut fifo = File::options().read(true).write(true).open(&go).unwrap();
     fifo.write_all("\n".repeat(ids.len()).as_bytes()).unwrap();
     for id in &ids {
-        rig.end(id);
+        harness.end(id);
     }
     for id in &ids {
-        let capture = capture(&rig.ended[id].captures, "stdout");
+        let capture = capture(&harness.ended[id].captures, "stdout");
         let recorded = capture.sha256().map(|sha256| sha256.to_string());
         assert_eq!(recorded, Some(sha256(super::numbers(70_000))), "{id}");
     }

@@ -16,10 +16,13 @@ fn made(mut stream: ResultStream) -> Vec<u8> {
     out
 }
 
-fn record(script: &str, encoding: &Value) -> (ProcessRecord, crate::support::engine::Rig) {
+fn record(
+    script: &str,
+    encoding: &Value,
+) -> (ProcessRecord, crate::support::engine::EngineHarness) {
     let fds = json!([["stdout", {"capture": {"encoding": encoding}}]]);
-    let (ended, rig) = run(sh(script, fds));
-    (ProcessRecord::of_end(ended), rig)
+    let (ended, harness) = run(sh(script, fds));
+    (ProcessRecord::of_end(ended), harness)
 }
 
 fn context(max_inline: u64) -> ResultContext {
@@ -29,7 +32,7 @@ fn context(max_inline: u64) -> ResultContext {
 #[test]
 fn results_in_both_formats_contain_the_length_and_a_notice() {
     for encoding in [json!("utf-8"), json!("base64"), json!("base2048")] {
-        let (record, _rig) = record("truncate -s 10T /dev/stdout; printf end", &encoding);
+        let (record, _harness) = record("truncate -s 10T /dev/stdout; printf end", &encoding);
         let context = context(1 << 30);
         let stream =
             |format| made(ResultStream::new(&record, AsOf::Now, &context, format).unwrap());
@@ -48,7 +51,7 @@ fn results_in_both_formats_contain_the_length_and_a_notice() {
 
 #[test]
 fn a_tail_contains_no_more_than_a_result_may() {
-    let (record, _rig) = record("truncate -s 10T /dev/stdout; printf end", &json!("utf-8"));
+    let (record, _harness) = record("truncate -s 10T /dev/stdout; printf end", &json!("utf-8"));
     let json = ResultStream::json(&record, &context(5), OutputView::Tail(u64::MAX)).unwrap();
     let json: Value = serde_json::from_slice(&made(json)).unwrap();
     assert_eq!(json["fds"]["stdout"]["text"], "\0\0end");
@@ -59,7 +62,7 @@ fn a_tail_contains_no_more_than_a_result_may() {
 #[test]
 fn a_hole_counts_as_the_zeros_that_it_is() {
     let script = "printf 'a\\303'; truncate -s 20M /dev/stdout; printf '\\244z'";
-    let (record, _rig) = record(script, &json!("utf-8"));
+    let (record, _harness) = record(script, &json!("utf-8"));
     let stream =
         ResultStream::new(&record, AsOf::Now, &context(1 << 30), ResultFormat::MessagePack);
     let packed: Value = rmp_serde::from_slice(&made(stream.unwrap())).unwrap();

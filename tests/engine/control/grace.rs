@@ -36,14 +36,14 @@ fn the_rest_of_the_tree_gets_the_signal_and_the_grace_when_the_leader_ends_first
         ("stop", json!({"stop": {"grace": 600}})),
         ("shutdown", json!({})),
     ] {
-        let mut rig = Rig::new(options());
-        rig.launch(json!({ id: with(&script, keys) }));
-        let members = pids(&mut rig, id, 1);
+        let mut harness = EngineHarness::new(options());
+        harness.launch(json!({ id: with(&script, keys) }));
+        let members = pids(&mut harness, id, 1);
         if id != "timeout" {
             let order = StopOrder { shutdown: id == "shutdown", ..StopOrder::default() };
-            stop(&mut rig, id, order, 1).unwrap();
+            stop(&mut harness, id, order, 1).unwrap();
         }
-        let ended = rig.end(id);
+        let ended = harness.end(id);
         assert_eq!(ended.status, libc::SIGTERM, "{id}");
         assert_eq!(told(ended), ["child saved"], "{id}");
         assert!(ended.cut_short.is_empty() && ended.survivors.listed.is_empty(), "{id}");
@@ -60,23 +60,23 @@ fn every_group_and_session_of_the_tree_gets_the_signal() {
         saves("session").replace('$', "\\$"),
         saves("orphan").replace('$', "\\$"),
     );
-    let mut rig = Rig::new(options());
-    rig.launch(json!({"a": with(&script, json!({"stop": {"grace": 600}}))}));
-    pids(&mut rig, "a", 2);
-    stop(&mut rig, "a", StopOrder::default(), 1).unwrap();
-    assert_eq!(told(rig.end("a")), ["orphan saved", "session saved"]);
+    let mut harness = EngineHarness::new(options());
+    harness.launch(json!({"a": with(&script, json!({"stop": {"grace": 600}}))}));
+    pids(&mut harness, "a", 2);
+    stop(&mut harness, "a", StopOrder::default(), 1).unwrap();
+    assert_eq!(told(harness.end("a")), ["orphan saved", "session saved"]);
 }
 
 #[test]
 fn the_rest_of_the_tree_is_killed_when_the_grace_is_over() {
     become_subreaper().unwrap();
     let script = "(trap '' TERM; sleep 600 & echo $!; exec sleep 600) & echo $!; wait";
-    let mut rig = Rig::new(options());
-    rig.launch(json!({"a": with(script, json!({"stop": {"grace": 0.5}}))}));
-    let members = pids(&mut rig, "a", 2);
+    let mut harness = EngineHarness::new(options());
+    harness.launch(json!({"a": with(script, json!({"stop": {"grace": 0.5}}))}));
+    let members = pids(&mut harness, "a", 2);
     let asked = Instant::now();
-    stop(&mut rig, "a", StopOrder::default(), 1).unwrap();
-    let ended = rig.end("a");
+    stop(&mut harness, "a", StopOrder::default(), 1).unwrap();
+    let ended = harness.end("a");
     assert!(asked.elapsed() >= Duration::from_millis(500));
     assert_eq!((ended.status, ended.cause), (libc::SIGTERM, Some(StopCause::Stopped)));
     // They are gone before the end is told, and with them who held the capture.
@@ -92,14 +92,14 @@ fn a_second_stop_reaches_what_the_leader_has_left() {
     let kill = StopOrder { signum: Some(libc::SIGKILL), ..StopOrder::default() };
     let asked = StopOrder { signum: Some(libc::SIGUSR1), ..StopOrder::default() };
     for second in [kill, within(0.1), asked] {
-        let mut rig = Rig::new(options());
-        rig.launch(json!({"a": with(script, json!({}))}));
-        let members = pids(&mut rig, "a", 2);
-        let leader = rig.pid("a");
-        stop(&mut rig, "a", within(600.0), 1).unwrap();
+        let mut harness = EngineHarness::new(options());
+        harness.launch(json!({"a": with(script, json!({}))}));
+        let members = pids(&mut harness, "a", 2);
+        let leader = harness.pid("a");
+        stop(&mut harness, "a", within(600.0), 1).unwrap();
         eventually("the leader's end", || !is_running(leader));
-        stop(&mut rig, "a", second, 2).unwrap();
-        let ended = rig.end("a");
+        stop(&mut harness, "a", second, 2).unwrap();
+        let ended = harness.end("a");
         assert_eq!((ended.status, ended.cause), (libc::SIGTERM, Some(StopCause::Stopped)));
         assert!(members.into_iter().all(|pid| !is_running(pid)), "{second:?}");
     }
@@ -108,15 +108,17 @@ fn a_second_stop_reaches_what_the_leader_has_left() {
 #[test]
 fn the_shutdown_leaves_nobody_of_a_tree() {
     become_subreaper().unwrap();
-    let mut rig = Rig::new(options());
+    let mut harness = EngineHarness::new(options());
     let script = "sleep 600 & echo $!; setsid sleep 600 & echo $!; wait";
-    rig.launch(json!({"plain": with(script, json!({})), "own": with(script, json!({"stop": {}}))}));
-    let (plain, own) = (pids(&mut rig, "plain", 2), pids(&mut rig, "own", 2));
+    harness.launch(
+        json!({"plain": with(script, json!({})), "own": with(script, json!({"stop": {}}))}),
+    );
+    let (plain, own) = (pids(&mut harness, "plain", 2), pids(&mut harness, "own", 2));
     let order = StopOrder { shutdown: true, ..StopOrder::default() };
-    stop(&mut rig, "plain", order, 1).unwrap();
-    stop(&mut rig, "own", order, 2).unwrap();
+    stop(&mut harness, "plain", order, 1).unwrap();
+    stop(&mut harness, "own", order, 2).unwrap();
     for id in ["own", "plain"] {
-        let ended = rig.end(id);
+        let ended = harness.end(id);
         assert_eq!((ended.status, ended.cause), (libc::SIGTERM, Some(StopCause::Stopped)));
         assert_eq!(ended.survivors.listed, []);
     }
@@ -132,17 +134,17 @@ fn whoever_is_stopped_acts_on_the_stop_signal() {
     for (id, keys) in
         [("stop", json!({})), ("timeout", json!({"timeout": 2, "stop": {"grace": 600}}))]
     {
-        let mut rig = Rig::new(options());
-        rig.launch(json!({ id: with(script, keys) }));
-        let members = pids(&mut rig, id, 2);
+        let mut harness = EngineHarness::new(options());
+        harness.launch(json!({ id: with(script, keys) }));
+        let members = pids(&mut harness, id, 2);
         for pid in &members {
             send(*pid, nix::sys::signal::SIGSTOP);
             eventually("the stop", || state(*pid) == 'T');
         }
         if id == "stop" {
-            stop(&mut rig, id, within(600.0), 1).unwrap();
+            stop(&mut harness, id, within(600.0), 1).unwrap();
         }
-        let ended = rig.end(id);
+        let ended = harness.end(id);
         assert_eq!(ended.status, 7 << 8, "{id}");
         assert_eq!(told(ended), ["child asked", "leader asked"], "{id}");
     }
@@ -150,48 +152,48 @@ fn whoever_is_stopped_acts_on_the_stop_signal() {
 
 #[test]
 fn a_plain_signal_leaves_a_stopped_process_stopped() {
-    let mut rig = Rig::new(options());
-    rig.launch(json!({"a": with("echo $$; exec sleep 600", json!({}))}));
-    let leader = pids(&mut rig, "a", 1)[0];
+    let mut harness = EngineHarness::new(options());
+    harness.launch(json!({"a": with("echo $$; exec sleep 600", json!({}))}));
+    let leader = pids(&mut harness, "a", 1)[0];
     for (ticket, signum) in [(1, libc::SIGSTOP), (2, libc::SIGTERM)] {
-        rig.engine.command("a".into(), ProcessCommand::Signal(signum), ticket);
-        rig.until("the signal", |rig| rig.signaled.contains_key(&ticket));
+        harness.engine.command("a".into(), ProcessCommand::Signal(signum), ticket);
+        harness.until("the signal", |harness| harness.signaled.contains_key(&ticket));
         eventually("the stop", || state(leader) == 'T');
     }
-    rig.engine.command("a".into(), ProcessCommand::Signal(libc::SIGCONT), 3);
-    assert_eq!(rig.end("a").status, libc::SIGTERM);
+    harness.engine.command("a".into(), ProcessCommand::Signal(libc::SIGCONT), 3);
+    assert_eq!(harness.end("a").status, libc::SIGTERM);
 }
 
 /// A stop by a signal that stops stays one.
 #[test]
 fn a_signal_that_stops_is_not_taken_back() {
-    let mut rig = Rig::new(options());
-    rig.launch(json!({"a": with("echo $$; sleep 600", json!({}))}));
-    let leader = pids(&mut rig, "a", 1)[0];
+    let mut harness = EngineHarness::new(options());
+    harness.launch(json!({"a": with("echo $$; sleep 600", json!({}))}));
+    let leader = pids(&mut harness, "a", 1)[0];
     let order = StopOrder { signum: Some(libc::SIGSTOP), ..within(600.0) };
-    stop(&mut rig, "a", order, 1).unwrap();
+    stop(&mut harness, "a", order, 1).unwrap();
     eventually("the stop", || state(leader) == 'T');
     let kill = StopOrder { signum: Some(libc::SIGKILL), ..StopOrder::default() };
-    stop(&mut rig, "a", kill, 2).unwrap();
-    assert_eq!(rig.end("a").status, libc::SIGKILL);
+    stop(&mut harness, "a", kill, 2).unwrap();
+    assert_eq!(harness.end("a").status, libc::SIGKILL);
 }
 
 /// What the leader has left has its grace in the next program too, and no more than that.
 #[test]
 fn the_grace_of_the_rest_crosses_an_upgrade() {
     become_subreaper().unwrap();
-    let mut rig = Rig::new(options());
+    let mut harness = EngineHarness::new(options());
     let rest = "(trap '' TERM; echo $BASHPID; exec sleep 600) & wait";
     let script = format!("(exec bash -c \"{}\"); true", saves("child").replace('$', "\\$"));
-    rig.launch(json!({"deaf": with(rest, json!({})), "saves": with(&script, json!({}))}));
-    let deaf = pids(&mut rig, "deaf", 1)[0];
-    pids(&mut rig, "saves", 1);
-    let leaders = [rig.pid("deaf"), rig.pid("saves")];
-    stop(&mut rig, "deaf", within(1.0), 1).unwrap();
-    stop(&mut rig, "saves", within(600.0), 2).unwrap();
+    harness.launch(json!({"deaf": with(rest, json!({})), "saves": with(&script, json!({}))}));
+    let deaf = pids(&mut harness, "deaf", 1)[0];
+    pids(&mut harness, "saves", 1);
+    let leaders = [harness.pid("deaf"), harness.pid("saves")];
+    stop(&mut harness, "deaf", within(1.0), 1).unwrap();
+    stop(&mut harness, "saves", within(600.0), 2).unwrap();
     eventually("the leaders' ends", || leaders.iter().all(|pid| !is_running(*pid)));
-    rig.settle();
-    let (_next, events) = rig.successor();
+    harness.settle();
+    let (_next, events) = harness.successor();
     let mut ended = std::collections::BTreeMap::new();
     while ended.len() < 2 {
         if let procstar::engine::Event::Ended(end) = events.recv_timeout(DEADLINE).unwrap() {

@@ -24,29 +24,29 @@ fn who_may_have_escaped_from_a_stop_is_not_known() {
     for (id, keys) in
         [("stop", json!({})), ("timeout", json!({"timeout": 0.5})), ("shutdown", json!({}))]
     {
-        let mut rig = Rig::new(options());
-        rig.launch(json!({"other": with("echo $$; exec sleep 600", json!({}))}));
-        pids(&mut rig, "other", 1);
-        rig.launch(json!({ id: with(DAEMON, keys) }));
-        let daemon = pids(&mut rig, id, 1)[0];
+        let mut harness = EngineHarness::new(options());
+        harness.launch(json!({"other": with("echo $$; exec sleep 600", json!({}))}));
+        pids(&mut harness, "other", 1);
+        harness.launch(json!({ id: with(DAEMON, keys) }));
+        let daemon = pids(&mut harness, id, 1)[0];
         let ours = std::process::id() as i32;
         eventually("the daemon", || {
             ProcFs::default().read_stat(daemon).is_ok_and(|stat| stat.ppid == ours)
         });
         if id != "timeout" {
             let order = StopOrder { shutdown: id == "shutdown", ..within(0.1) };
-            stop(&mut rig, id, order, 1).unwrap();
+            stop(&mut harness, id, order, 1).unwrap();
         }
-        assert_eq!(rig.end(id).survivors, Survivors::unknown(), "{id}");
+        assert_eq!(harness.end(id).survivors, Survivors::unknown(), "{id}");
         // Of the other one it is not known either, as long as the daemon lives.
-        stop(&mut rig, "other", within(0.1), 2).unwrap();
-        assert_eq!(rig.end("other").survivors, Survivors::unknown(), "{id}");
+        stop(&mut harness, "other", within(0.1), 2).unwrap();
+        assert_eq!(harness.end("other").survivors, Survivors::unknown(), "{id}");
         assert!(is_running(daemon));
         // It was there before this one, by the clock that the kernel notes starts with.
         let made = ProcFs::default().read_stat(daemon).unwrap().starttime;
         eventually("the next tick", || ticks_since_boot() > made);
-        rig.launch(json!({"later": with("true", json!({}))}));
-        assert_eq!(rig.end("later").survivors, Survivors::default(), "{id}");
+        harness.launch(json!({"later": with("true", json!({}))}));
+        assert_eq!(harness.end("later").survivors, Survivors::default(), "{id}");
         kill(daemon);
     }
 }
@@ -54,28 +54,28 @@ fn who_may_have_escaped_from_a_stop_is_not_known() {
 #[test]
 fn known_survivors_are_listed_where_there_may_be_others() {
     become_subreaper().unwrap();
-    let mut rig = Rig::new(options());
-    rig.launch(json!({"other": with("echo $$; exec sleep 600", json!({}))}));
-    pids(&mut rig, "other", 1);
+    let mut harness = EngineHarness::new(options());
+    harness.launch(json!({"other": with("echo $$; exec sleep 600", json!({}))}));
+    pids(&mut harness, "other", 1);
     // One in its group, and a daemon.
     let script = "sleep 600 >/dev/null & echo $!; \
         (setsid bash -c 'echo $$; exec sleep 600 >/dev/null' &); exec sleep 600";
-    rig.launch(json!({"a": with(script, json!({}))}));
-    let [member, daemon] = pids(&mut rig, "a", 2)[..] else { panic!() };
+    harness.launch(json!({"a": with(script, json!({}))}));
+    let [member, daemon] = pids(&mut harness, "a", 2)[..] else { panic!() };
     let ours = std::process::id() as i32;
     eventually("the daemon", || {
         ProcFs::default().read_stat(daemon).is_ok_and(|stat| stat.ppid == ours)
     });
-    kill(rig.pid("a"));
-    let Survivors { listed, unknown, .. } = &rig.end("a").survivors;
+    kill(harness.pid("a"));
+    let Survivors { listed, unknown, .. } = &harness.end("a").survivors;
     assert_eq!(listed.iter().map(|survivor| survivor.pid).collect::<Vec<_>>(), [member]);
     assert!(unknown);
-    [member, daemon, rig.pid("other")].into_iter().for_each(kill);
+    [member, daemon, harness.pid("other")].into_iter().for_each(kill);
 }
 
 /// Orphans go elsewhere where this process does not take them.
 #[test]
 fn without_orphans_nothing_is_known() {
-    let (ended, _rig) = run(with("true", json!({})));
+    let (ended, _harness) = run(with("true", json!({})));
     assert_eq!(ended.survivors, Survivors::unknown());
 }
