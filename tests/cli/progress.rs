@@ -11,13 +11,13 @@ use crate::terminal::Terminal;
 const ERASE: &str = "\r\u{1b}[K\r";
 
 /// Three processes that run until a FIFO is opened for writing, one that has failed, and one that ends well.
-struct World {
+struct Job {
     dir: tempfile::TempDir,
     gate: PathBuf,
 }
 
-impl World {
-    fn new() -> World {
+impl Job {
+    fn new() -> Job {
         let dir = tempfile::tempdir().unwrap();
         let gate = dir.path().join("gate");
         nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -35,7 +35,7 @@ impl World {
         }
         let spec = dir.path().join("spec.json");
         std::fs::write(&spec, json!({"specs": specs}).to_string()).unwrap();
-        World { dir, gate }
+        Job { dir, gate }
     }
 
     fn procstar(&self, args: &[&str]) -> Command {
@@ -56,15 +56,15 @@ impl World {
 
 #[test]
 fn a_line_is_drawn_and_erased() {
-    let world = World::new();
-    let out = world.dir.path().join("out.json");
-    let mut terminal = Terminal::of(world.procstar(&["--output", out.to_str().unwrap()]));
+    let job = Job::new();
+    let out = job.dir.path().join("out.json");
+    let mut terminal = Terminal::of(job.procstar(&["--output", out.to_str().unwrap()]));
     terminal.wait_for("\r\u{1b}[K3 running, 1 done, 1 failed of 5; ");
     // The time alone has it drawn anew.
     terminal.wait_for("of 5; 2s\r");
     let drawn = terminal.seen().matches("running").count();
     assert!(drawn <= 4, "drawn {drawn} times within 2 s in which nothing happened");
-    world.open_gate();
+    job.open_gate();
     assert!(terminal.wait().success());
     let seen = terminal.seen();
     assert!(seen.ends_with(ERASE) && !seen.contains('\n'), "{seen:?}");
@@ -73,10 +73,10 @@ fn a_line_is_drawn_and_erased() {
 
 #[test]
 fn results_come_after_it_is_erased() {
-    let world = World::new();
-    let mut terminal = Terminal::of(world.procstar(&["--print"]));
+    let job = Job::new();
+    let mut terminal = Terminal::of(job.procstar(&["--print"]));
     terminal.wait_for("3 running");
-    world.open_gate();
+    job.open_gate();
     assert!(terminal.wait().success());
     let seen = terminal.seen();
     let (_, results) = seen.rsplit_once(ERASE).unwrap();
@@ -86,8 +86,8 @@ fn results_come_after_it_is_erased() {
 
 #[test]
 fn log_lines_erase_it() {
-    let world = World::new();
-    let mut terminal = Terminal::of(world.procstar(&["--exit", "--log-level", "info"]));
+    let job = Job::new();
+    let mut terminal = Terminal::of(job.procstar(&["--exit", "--log-level", "info"]));
     terminal.wait_for("3 running");
     terminal.type_in("\u{3}");
     assert!(terminal.wait().success());
