@@ -8,9 +8,9 @@ use std::os::unix::fs::DirBuilderExt;
 
 #[test]
 fn the_answer_comes_once_the_journal_holds_the_launch() {
-    let world = World::lasting();
-    let (mut agent, _) = world.welcomed();
-    let path = world.place.path().join("state/journal");
+    let keeper = TestKeeper::with_state_dir();
+    let (mut agent, _) = keeper.welcomed();
+    let path = keeper.dir.path().join("state/journal");
     for ticket in 0..50 {
         let (one, other) = (format!("a{ticket}"), format!("b{ticket}"));
         agent.launch_acknowledged(json!({ &one: sh(""), &other: sh("exit 3") }), ticket);
@@ -25,13 +25,13 @@ fn the_answer_comes_once_the_journal_holds_the_launch() {
 
 #[test]
 fn an_acknowledged_launch_outlives_the_keeper() {
-    let mut world = World::lasting();
-    let (mut agent, _) = world.welcomed();
-    let gate = world.place.path().join("gate");
+    let mut keeper = TestKeeper::with_state_dir();
+    let (mut agent, _) = keeper.welcomed();
+    let gate = keeper.dir.path().join("gate");
     agent.launch_acknowledged(json!({"a": until_exists(&gate, "")}), 9);
     assert_eq!(agent.until("accepted 9 Journaled"), ["accepted 9 Journaled"]);
-    world.another_keeper();
-    let (_agent, welcome) = world.welcomed();
+    keeper.restart_keeper();
+    let (_agent, welcome) = keeper.welcomed();
     let ids: Vec<&str> = welcome.records.iter().map(|entry| entry.id.as_str()).collect();
     assert_eq!(ids, ["a"]);
     std::fs::write(gate, "").unwrap();
@@ -39,8 +39,8 @@ fn an_acknowledged_launch_outlives_the_keeper() {
 
 #[test]
 fn an_id_in_use_is_not_accepted_and_nothing_of_the_request_starts() {
-    let world = World::new();
-    let (mut agent, _) = world.welcomed();
+    let keeper = TestKeeper::new();
+    let (mut agent, _) = keeper.welcomed();
     agent.launch_acknowledged(json!({"a": sh("")}), 1);
     assert_eq!(
         agent.until("ended a 0"),
@@ -51,18 +51,18 @@ fn an_id_in_use_is_not_accepted_and_nothing_of_the_request_starts() {
     assert_eq!(brief(&agent.next()), "accepted 2 InUse");
     agent.heard();
     agent.die();
-    let (_, welcome) = world.welcomed();
+    let (_, welcome) = keeper.welcomed();
     assert_eq!(welcome.brief(), ["a: ended 0"]);
 }
 
 #[test]
 fn without_a_journal_the_answer_says_so() {
-    let world = World::lasting();
-    let state = world.place.path().join("state");
+    let keeper = TestKeeper::with_state_dir();
+    let state = keeper.dir.path().join("state");
     std::fs::DirBuilder::new().mode(0o700).create(&state).unwrap();
     // Where the journal would be written first.
     std::fs::create_dir(state.join("journal.new")).unwrap();
-    let (mut agent, _) = world.welcomed();
+    let (mut agent, _) = keeper.welcomed();
     agent.launch_acknowledged(json!({"a": sh("exit 3")}), 7);
     let told = agent.until("ended a 768");
     assert_eq!(told, ["accepted 7 NotJournaled", "started a", "ended a 768"]);
@@ -71,8 +71,8 @@ fn without_a_journal_the_answer_says_so() {
 /// It does not know the answer, and does not ask for it.
 #[test]
 fn an_agent_of_the_version_before_gets_no_such_answer() {
-    let world = World::new();
-    let mut agent = world.agent();
+    let keeper = TestKeeper::new();
+    let mut agent = keeper.agent();
     agent.tell(&agent.greeting(VERSION - 1, None));
     assert!(matches!(agent.next(), ToAgent::Welcome { .. }));
     agent.launch(json!({"a": sh("exit 3")}));
