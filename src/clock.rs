@@ -1,5 +1,7 @@
 //! The clocks of the machine, read together.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// An instant by all clocks that matter.
@@ -41,4 +43,16 @@ impl TimePoint {
     pub fn seconds_since(self, earlier: TimePoint) -> f64 {
         self.monotonic_nanos.saturating_sub(earlier.monotonic_nanos) as f64 / 1e9
     }
+}
+
+/// The monotonic clock, in nanoseconds: all programs of one boot share it.
+pub(crate) fn monotonic() -> u64 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |t| t.tv_sec() * 1_000_000_000 + t.tv_nsec())
+        .unsigned_abs()
+}
+
+/// The time `wait` after `nanos`.
+pub(crate) fn after(nanos: u64, wait: Duration) -> u64 {
+    nanos.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX))
 }

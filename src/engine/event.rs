@@ -92,8 +92,8 @@ pub struct Started {
     /// Its fds.
     pub captures: Arc<Captures>,
     /// How it is stopped, and when its time is over.
-    #[serde(default)]
-    pub terms: StopPolicy,
+    #[serde(default, rename = "terms")]
+    pub policy: StopPolicy,
     /// What its spec has come to; as asked for, where its set-up still takes its time.
     #[serde(default)]
     pub resolved: Resolved,
@@ -229,7 +229,7 @@ impl Ended {
     pub fn unknown(id: ProcId) -> Ended {
         let now = TimePoint::now();
         let captures = Captures::new(Vec::new());
-        let terms = StopPolicy::default();
+        let policy = StopPolicy::default();
         Ended {
             pid: None,
             ..Ended::lost(Started {
@@ -239,7 +239,7 @@ impl Ended {
                 stat: None,
                 statm: None,
                 captures,
-                terms,
+                policy,
                 resolved: Resolved::default(),
             })
         }

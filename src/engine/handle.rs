@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::engine::command::{Command, ProcessCommand};
 use crate::engine::driver::handover::{Handover, Quiesce};
+use crate::engine::driver::message::DriverMessage;
 use crate::engine::event::{Event, Started};
-use crate::engine::mailbox::{DriverMessage, Mailbox};
+use crate::engine::mailbox::Mailbox;
 use crate::engine::options::EngineOptions;
 use crate::engine::{child, driver, permitted, sys};
 use crate::spec::{ProcId, Validated};

@@ -6,23 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::engine::command::Command;
-use crate::engine::spawn::Spawned;
-
-/// One thing for the driver to look at.
-pub(super) enum DriverMessage {
-    /// From the owner of the engine.
-    Command(Command),
-    /// From a spawning thread.
-    Spawned(Spawned),
-    /// From the thread that has sealed the captures of a process, by its number.
-    Sealed(u64),
-    /// A file that the process with this number writes, and that its user has named, was looked at.
-    Looked(u64),
-}
-
-/// The queue. The driver's holds at most one entry per process that is being made, and the owner's commands; the keeper's, the
-/// events of each process.
+/// The queue. That of the driver holds its messages; that of the keeper, the events of each process.
 pub(crate) struct Mailbox<T> {
     queue: Mutex<Vec<T>>,
     wake: EventFd,
@@ -60,7 +44,7 @@ impl<T> Mailbox<T> {
         queue.append(mail);
         drop(queue);
         if was_empty {
-            // As above.
+            // The only error is a counter at its maximum, which wakes as well.
             let _ = self.wake.write(1);
         }
     }

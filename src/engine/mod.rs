@@ -25,12 +25,13 @@ pub(crate) mod mailbox;
 mod options;
 mod own_process;
 pub(crate) mod permitted;
+mod pipe_budget;
 mod plan;
+mod process;
 mod restore;
 mod restriction;
 mod rusage;
 mod spawn;
-mod state;
 mod stop;
 pub(crate) mod sys;
 mod timers;
@@ -42,7 +43,7 @@ pub use capture::{
 };
 pub(crate) use capture::{ask_for_files, held_file};
 pub use command::ProcessCommand;
-pub use driver::handover::{Handover, HandoverProcess, HandoverShared};
+pub use driver::handover::{Handover, HandoverShared};
 pub use event::{Ended, Event, Relation, Resolved, Started, Survivor, Survivors};
 pub use failure::{Stage, StartFailure, StopFailure};
 pub use handle::{Engine, Quiesced, StillStarting};
@@ -51,6 +52,7 @@ pub use own_process::{
     become_subreaper, die_of, has_default_action, ignore, ignored_signals, is_ignored,
 };
 pub use plan::Inherited;
+pub use process::handover::HandoverProcess;
 pub use restore::Restore;
 pub use restriction::{Allowlist, Restriction};
 pub(crate) use rusage::no_usage;

@@ -3,11 +3,11 @@
 //! A process is asked by a signal, has a grace, and then its whole tree is killed. Times are nanoseconds of the monotonic clock,
 //! which all programs of one boot share: a stop goes on where another program takes the process over.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::TimePoint;
+use crate::clock::{TimePoint, after};
 use crate::spec::Stopping;
 
 /// Why a process was stopped.
@@ -41,32 +41,20 @@ pub struct StopPolicy {
 }
 
 impl StopPolicy {
-    /// The terms of a process that started at `start`, and may run for `timeout` seconds.
+    /// The policy of a process that started at `start`, and may run for `timeout` seconds.
     pub(super) fn new(start: TimePoint, timeout: Option<f64>, stopping: Stopping) -> StopPolicy {
         let nanos = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
         let deadline = timeout.map(|seconds| after(start.monotonic_nanos, nanos(seconds)));
         StopPolicy { deadline, stopping }
     }
 
-    /// What an order means under these terms: the signal, and the grace if it has one.
+    /// What an order means under these policy: the signal, and the grace if it has one.
     pub(super) fn read(&self, order: StopOrder) -> (i32, Option<Duration>) {
         let spec = Duration::try_from_secs_f64(self.stopping.grace).unwrap_or(Duration::MAX);
         let alone = order.shutdown && !self.stopping.given;
         let grace = order.grace.or((!alone).then_some(spec));
         (order.signum.unwrap_or(self.stopping.signum), grace)
     }
-}
-
-/// The instant `wait` after `nanos`.
-pub(super) fn after(nanos: u64, wait: Duration) -> u64 {
-    nanos.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX))
-}
-
-/// When a time of the monotonic clock is, or was.
-pub(super) fn instant(nanos: u64) -> Instant {
-    let now = Instant::now();
-    let left = nanos.saturating_sub(TimePoint::now().monotonic_nanos);
-    now.checked_add(Duration::from_nanos(left)).unwrap_or(now)
 }
 
 /// How far the stopping of a process has come.
@@ -102,7 +90,7 @@ pub(super) enum StopAction {
 
 impl StopState {
     /// Asks by `signum`, with this grace from `now` on. The first cause stays; a grace that runs already is never made longer.
-    pub(super) fn ask(
+    pub(super) fn request(
         self,
         cause: StopCause,
         signum: i32,
@@ -126,7 +114,7 @@ impl StopState {
     }
 
     /// Looks whether the grace is over at `now`.
-    pub(super) fn look(self, now: u64) -> (StopState, StopAction) {
+    pub(super) fn check_grace(self, now: u64) -> (StopState, StopAction) {
         match self {
             StopState::Asked { cause, until: Some(until) } if until <= now => {
                 (StopState::Killed { cause }, StopAction::Kill)
@@ -143,7 +131,7 @@ impl StopState {
         }
     }
 
-    /// When to [`look`](Self::look).
+    /// When to [`check_grace`](Self::check_grace).
     pub(super) fn until(self) -> Option<u64> {
         match self {
             StopState::Asked { until, .. } => until,
@@ -176,44 +164,43 @@ mod tests {
     #[test]
     fn asked_then_killed() {
         let ask = StopAction::Signal;
-        let (stop, todo) = StopState::None.ask(StopCause::Timeout, 15, secs(10), 5);
+        let (stop, todo) = StopState::None.request(StopCause::Timeout, 15, secs(10), 5);
         assert_eq!((stop.until(), todo), (Some(10 * SECOND + 5), ask(15)));
-        assert_eq!(stop.look(10 * SECOND + 4), (stop, StopAction::None));
+        assert_eq!(stop.check_grace(10 * SECOND + 4), (stop, StopAction::None));
         // A client has less patience; why it was stopped first stays.
-        let (stop, todo) = stop.ask(StopCause::Stopped, 2, secs(1), SECOND);
+        let (stop, todo) = stop.request(StopCause::Stopped, 2, secs(1), SECOND);
         assert_eq!((stop.until(), todo), (Some(2 * SECOND), ask(2)));
-        let (stop, todo) = stop.look(2 * SECOND);
+        let (stop, todo) = stop.check_grace(2 * SECOND);
         assert_eq!(
             (stop, todo),
             (StopState::Killed { cause: StopCause::Timeout }, StopAction::Kill)
         );
-        assert_eq!(stop.ask(StopCause::Stopped, 15, None, 0), (stop, StopAction::None));
-        assert_eq!(stop.ask(StopCause::Stopped, 9, None, 0), (stop, StopAction::Kill));
+        assert_eq!(stop.request(StopCause::Stopped, 15, None, 0), (stop, StopAction::None));
+        assert_eq!(stop.request(StopCause::Stopped, 9, None, 0), (stop, StopAction::Kill));
     }
 
     #[test]
     fn the_shutdown_sets_no_grace_where_the_spec_has_none() {
         let order = StopOrder { signum: Some(15), grace: None, shutdown: true };
-        let terms = StopPolicy::default();
-        assert_eq!(terms.read(order), (15, None));
-        assert_eq!(terms.read(StopOrder::default()), (15, secs(10)));
-        let (stop, todo) = StopState::None.ask(StopCause::Stopped, 15, None, 7);
+        let policy = StopPolicy::default();
+        assert_eq!(policy.read(order), (15, None));
+        assert_eq!(policy.read(StopOrder::default()), (15, secs(10)));
+        let (stop, todo) = StopState::None.request(StopCause::Stopped, 15, None, 7);
         assert_eq!((stop.until(), todo), (None, StopAction::Signal(15)));
         // Nobody is left all the same.
         assert!(stop.takes_all());
         // A client that asks then counts.
-        assert_eq!(stop.ask(StopCause::Stopped, 15, secs(1), 7).0.until(), Some(SECOND + 7));
+        assert_eq!(stop.request(StopCause::Stopped, 15, secs(1), 7).0.until(), Some(SECOND + 7));
         let given = Stopping { signum: 2, grace: 3.0, given: true };
-        let terms = StopPolicy { stopping: given, deadline: None };
-        assert_eq!(terms.read(StopOrder { signum: None, ..order }), (2, secs(3)));
+        let policy = StopPolicy { stopping: given, deadline: None };
+        assert_eq!(policy.read(StopOrder { signum: None, ..order }), (2, secs(3)));
     }
 
     #[test]
     fn a_deadline_that_never_comes() {
         let start = TimePoint { monotonic_nanos: u64::MAX - 5, ..TimePoint::default() };
-        let terms = StopPolicy::new(start, Some(1e10), Stopping::default());
-        assert_eq!(terms.deadline, Some(u64::MAX));
-        assert!(instant(u64::MAX) > Instant::now());
+        let policy = StopPolicy::new(start, Some(1e10), Stopping::default());
+        assert_eq!(policy.deadline, Some(u64::MAX));
     }
 
     proptest! {
@@ -229,9 +216,9 @@ mod tests {
                 let before = stop;
                 let cause = if timeout { StopCause::Timeout } else { StopCause::Stopped };
                 let (after, todo) = match what {
-                    0 => stop.look(now),
-                    1 => stop.ask(cause, 9, None, now),
-                    _ => stop.ask(cause, 15, has_grace.then(|| Duration::from_secs(grace)), now),
+                    0 => stop.check_grace(now),
+                    1 => stop.request(cause, 9, None, now),
+                    _ => stop.request(cause, 15, has_grace.then(|| Duration::from_secs(grace)), now),
                 };
                 stop = after;
                 if let Some(first) = before.cause() {

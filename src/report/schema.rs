@@ -71,7 +71,7 @@ mod tests {
             stat: Some(stat),
             statm,
             captures,
-            terms: Default::default(),
+            policy: Default::default(),
             resolved: Default::default(),
         };
         let identity = Identity { argv: vec!["x".into()], exe: "/x".into(), ..Identity::default() };

@@ -97,7 +97,7 @@ fn ended(id: &str) -> ProcessEntry {
         stat: None,
         statm: None,
         captures,
-        terms: StopPolicy::default(),
+        policy: StopPolicy::default(),
         resolved: Default::default(),
     };
     let ended = Ended { lost: false, ..Ended::lost(started.clone()) };

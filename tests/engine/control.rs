@@ -163,7 +163,7 @@ fn a_timeout_counts_for_an_adopted_process() {
     let next = Engine::start(harness.options(), move |event| drop(tx.send(event))).unwrap();
     let mut adopted: procstar::engine::Started =
         rmp_serde::from_slice(&rmp_serde::to_vec(&started).unwrap()).unwrap();
-    adopted.terms.deadline = Some(1);
+    adopted.policy.deadline = Some(1);
     next.adopt(adopted);
     match events.recv_timeout(DEADLINE).unwrap() {
         procstar::engine::Event::Ended(ended) => {

@@ -173,7 +173,7 @@ mod tests {
             stat: None,
             statm: None,
             captures: Captures::none(),
-            terms: crate::engine::StopPolicy::default(),
+            policy: crate::engine::StopPolicy::default(),
             resolved: crate::engine::Resolved::default(),
         }))
     }

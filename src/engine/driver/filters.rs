@@ -1,24 +1,20 @@
-//! The driver's part in [filters](crate::engine::capture::filter): it watches their ends, and takes their pipes over where they fail.
+//! The driver's part in [filters](crate::engine::capture::filter): it watches their ends, and takes their pipes over if they fail.
 
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::reading::note;
+use super::io::Io;
+use super::poller::Source;
 use super::table::Table;
-use super::{Driver, NO_PROCESS, OpenCapture, Process, Source};
-use crate::engine::capture::{Capture, Captures, Store, Truncation};
+use super::{Driver, NO_PROCESS};
+use crate::engine::capture::{Capture, Store, Truncation};
+use crate::engine::process::output::OpenCapture;
+use crate::engine::process::{Input, Process};
 use crate::engine::spawn::Child;
-use crate::engine::state::Input;
 use crate::engine::{permitted, sys};
-
-/// How long a filter may take to store what has come, once the last writer is gone and the grace has passed: a file system that
-/// hangs delays the end of a process no longer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A filter that has not been reaped.
 struct Filter {
@@ -84,113 +80,139 @@ impl Filters {
     }
 }
 
-impl Driver {
-    /// A filter works for a capture from now on.
-    pub(super) fn filter_started(&mut self, serial: u64, index: usize, child: Child) {
+/// A filter that was reaped.
+struct ReapedFilter {
+    serial: u64,
+    index: usize,
+    status: i32,
+}
+
+impl Io {
+    /// Watches a filter that works for a capture of the process with this number.
+    fn watch_filter(&mut self, serial: u64, index: usize, child: Child) {
         let Child { pid, pidfd } = child;
         let token = self.poller.watch(&pidfd, Source::Filter(pid));
         if let Err(error) = &token {
             tracing::warn!(pid, %error, "cannot watch a filter");
         }
         self.filters.0.insert(pid, Filter { serial, index, pidfd, token: token.ok() });
-        let open = self.processes.get_mut(&serial).map(|process| process.open.iter_mut());
-        for open in open.into_iter().flatten() {
-            if let OpenCapture::Filter { index: at, pid: place, .. } = open
-                && *at == index
-            {
-                *place = pid;
-            }
+    }
+
+    /// A filter works for a capture from now on.
+    pub(super) fn filter_started(
+        &mut self,
+        (serial, index): (u64, usize),
+        process: Option<&mut Process>,
+        child: Child,
+    ) {
+        let pid = child.pid;
+        self.watch_filter(serial, index, child);
+        if let Some(process) = process {
+            process.output.filter_started(index, pid);
         }
     }
 
-    /// What a capture needs could not be made along with its process.
-    pub(super) fn capture_not_made(&mut self, serial: u64, index: usize) {
-        let Some(process) = self.processes.get_mut(&serial) else { return };
-        process.open.retain(|open| open.index() != index);
-        note(&process.captures, &mut process.cut_short, index, Truncation::Setup);
-        if let Some(capture) = process.captures.at(index) {
-            capture.remove_own();
-            let empty = Capture::empty(capture.spec().clone());
-            process.captures = Arc::new(process.captures.with(index, empty));
-        }
-    }
-
-    /// A filter has ended, or may have.
-    pub(super) fn filter_ended(&mut self, pid: i32) {
-        if let Some((serial, index)) = self.reap_filter(pid)
-            && self.is_seen(serial, index)
-        {
-            self.close_capture(serial, index);
-            self.apply(serial, Input::CapturesClosed);
-        }
-    }
-
-    /// Reaps a filter if it has ended; gives the capture that has come to its end with it. That of one that failed has not: it is read
-    /// on, into nothing.
-    fn reap_filter(&mut self, pid: i32) -> Option<(u64, usize)> {
+    /// Reaps a filter if it has ended.
+    fn reap_filter(&mut self, pid: i32) -> Option<ReapedFilter> {
         let status = match sys::reap(pid) {
             Ok(None) => return None,
             Ok(Some((status, _))) => status,
-            // Somebody else has, and what it counted tells all the same.
+            // Another program has, and the counters of the filter tell all the same.
             Err(_) => 0,
         };
         let Filter { serial, index, pidfd, token } = self.filters.0.remove(&pid)?;
         if let Some(token) = token {
             self.poller.unwatch(&pidfd, token);
         }
-        let process = self.processes.get_mut(&serial)?;
-        let Process { captures, cut_short, open, id, .. } = process;
-        if status != 0 || !captures.at(index).is_some_and(Capture::is_whole) {
+        Some(ReapedFilter { serial, index, status })
+    }
+
+    /// Whether the capture of a reaped filter has come to its end with it. That of one that was killed has not: it is read on,
+    /// into nothing.
+    fn has_ended_with(&mut self, process: &mut Process, filter: &ReapedFilter) -> bool {
+        let ReapedFilter { serial, index, status } = *filter;
+        let Process { id, output, .. } = process;
+        if status != 0 || !output.at(index).is_some_and(Capture::is_whole) {
             tracing::error!(proc_id = %id, status, "output could not be stored");
-            note(captures, cut_short, index, Truncation::Error);
+            output.truncate(index, Truncation::Error);
         }
-        let at = open.iter().position(|open| open.index() == index)?;
         if libc::WIFEXITED(status) {
-            return Some((serial, index));
+            return output.is_open(index);
         }
         // It was killed, and may have left something unread behind.
-        let OpenCapture::Filter { reader, .. } = open.swap_remove(at) else { return None };
+        let Some(OpenCapture::Filter { reader, .. }) = output.close(index) else { return false };
         let watched = sys::set_nonblocking(&reader)
             .and_then(|()| self.open_pipe(serial, index, reader, (Store::Nothing, None)));
-        // Where it cannot be read, its writers get SIGPIPE.
-        let Ok(pipe) = watched else { return Some((serial, index)) };
-        self.processes.get_mut(&serial)?.open.push(pipe);
-        None
+        match watched {
+            Ok(pipe) => {
+                output.open(pipe);
+                false
+            }
+            // It cannot be read: its writers get SIGPIPE.
+            Err(_) => true,
+        }
     }
 
     /// Whether the filter of a capture has ended, and the capture with it.
-    pub(super) fn filter_has_ended(&mut self, pid: i32) -> bool {
-        // Before it is started, no.
-        pid != 0 && (!self.filters.contains(pid) || self.reap_filter(pid).is_some())
-    }
-
-    /// Goes on with a filter that an engine in another program has started. Without it, its pipe is read into nothing.
-    pub(super) fn restore_filter(
+    pub(super) fn filter_has_ended(
         &mut self,
         serial: u64,
-        index: usize,
+        process: &mut Process,
+        pid: i32,
+    ) -> bool {
+        // Before it is started, no.
+        if pid == 0 {
+            return false;
+        }
+        if !self.filters.contains(pid) {
+            return true;
+        }
+        match self.reap_filter(pid) {
+            Some(filter) if filter.serial == serial => self.has_ended_with(process, &filter),
+            _ => false,
+        }
+    }
+
+    /// Ends a filter whose process is forgotten. It is reaped like any other.
+    pub(super) fn end_filter(&self, pid: i32) {
+        self.filters.signal(pid, libc::SIGKILL);
+    }
+}
+
+impl Driver {
+    /// A filter has ended, or may have.
+    pub(super) fn filter_exited(&mut self, pid: i32) {
+        let Some(filter) = self.io.reap_filter(pid) else { return };
+        let Some(process) = self.processes.get_mut(&filter.serial) else { return };
+        let ended = self.io.has_ended_with(process, &filter);
+        if ended && self.io.is_seen(filter.serial, &process.output, filter.index) {
+            self.io.close_capture(&mut process.output, filter.index);
+            self.on(filter.serial, Input::Progress);
+        }
+    }
+
+    /// Goes on with a filter that an engine in another program has started. If it is gone, its pipe is read into nothing.
+    pub(super) fn restore_filter(
+        &mut self,
+        (serial, index): (u64, usize),
+        process: &mut Process,
         filter: HandoverFilter,
         reader: OwnedFd,
     ) -> io::Result<()> {
         let HandoverFilter { pid, pidfd } = filter;
         let pidfd = pidfd.map_or_else(|| permitted::handle(pid), |fd| self.inherit(fd));
-        let (open, started) = match pidfd {
-            Ok(pidfd) => (OpenCapture::Filter { index, reader, pid }, Some(Child { pid, pidfd })),
+        match pidfd {
+            Ok(pidfd) => {
+                process.output.open(OpenCapture::Filter { index, reader, pid });
+                self.io.filter_started((serial, index), Some(process), Child { pid, pidfd });
+            }
             Err(error) => {
                 tracing::error!(pid, %error, "cannot watch a filter any more");
                 sys::set_nonblocking(&reader)?;
-                let open = self.open_pipe(serial, index, reader, (Store::Nothing, None))?;
-                if let Some(process) = self.processes.get_mut(&serial) {
-                    note(&process.captures, &mut process.cut_short, index, Truncation::Error);
-                }
-                (open, None)
+                let open = self.io.open_pipe(serial, index, reader, (Store::Nothing, None))?;
+                process.output.truncate(index, Truncation::Error);
+                process.output.open(open);
             }
-        };
-        if let Some(process) = self.processes.get_mut(&serial) {
-            process.open.push(open);
-        }
-        if let Some(child) = started {
-            self.filter_started(serial, index, child);
         }
         Ok(())
     }
@@ -200,24 +222,9 @@ impl Driver {
         for HandoverFilter { pid, pidfd } in filters {
             let Some(fd) = pidfd else { continue };
             match self.inherit(fd) {
-                Ok(pidfd) => self.filter_started(NO_PROCESS, 0, Child { pid, pidfd }),
+                Ok(pidfd) => self.io.watch_filter(NO_PROCESS, 0, Child { pid, pidfd }),
                 Err(error) => tracing::error!(pid, %error, "cannot watch a filter any more"),
             }
         }
-    }
-
-    /// Ends a filter whose process is forgotten. It is reaped like any other.
-    pub(super) fn end_filter(&mut self, pid: i32) {
-        self.filters.signal(pid, libc::SIGKILL);
-    }
-}
-
-/// Whether a capture's last writer is gone, and only its filter still works on it.
-pub(super) fn is_finishing(open: &OpenCapture, captures: &Captures) -> bool {
-    let Some(capture) = captures.at(open.index()) else { return false };
-    match open {
-        OpenCapture::Filter { reader, .. } => capture.is_finishing() || sys::hung_up(reader),
-        OpenCapture::File { .. } => capture.is_finishing(),
-        OpenCapture::Pipe(_) => false,
     }
 }

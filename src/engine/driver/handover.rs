@@ -6,28 +6,21 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::mpsc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Driver;
 use super::filters::HandoverFilter;
-use super::{ChildExit, Driver, LiveChild, OpenCapture, Pipe, Process, Source, filters};
-use crate::clock::TimePoint;
-use crate::engine::capture::Truncation;
-use crate::engine::capture::{CaptureWriter, Captures, HandoverFile, Store};
-use crate::engine::containment::{
-    HandoverContainment, HandoverMembers, HandoverOomKills, HandoverOrphans,
-};
-use crate::engine::event::Resolved;
-use crate::engine::failure::StartFailure;
+use crate::engine::capture::{CaptureWriter, HandoverFile, Store, Truncation};
+use crate::engine::containment::{HandoverContainment, HandoverOomKills, HandoverOrphans};
+use crate::engine::process::child::ChildExit;
+use crate::engine::process::handover::{HandoverCapture, HandoverProcess, Restored, RestoredChild};
+use crate::engine::process::output::OpenCapture;
+use crate::engine::process::{Input, Process};
 use crate::engine::spawn::Child;
-use crate::engine::state::{Input, State};
-use crate::engine::stop::{StopPolicy, StopState};
 use crate::engine::{permitted, sys};
-use crate::mem::text_pages::Floor;
-use crate::spec::{FdName, ProcId};
 
 /// All that an engine hands over.
 #[derive(Default, Serialize, Deserialize)]
@@ -59,78 +52,6 @@ impl Handover {
     }
 }
 
-/// One process as it is handed over.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct HandoverProcess {
-    /// Its ID.
-    pub id: ProcId,
-    start: TimePoint,
-    captures: Captures,
-    told: bool,
-    failures: Vec<StartFailure>,
-    cut_short: Vec<(FdName, Truncation)>,
-    open: Vec<HandoverCapture>,
-    phase: HandoverPhase,
-    #[serde(default)]
-    killed: bool,
-    #[serde(default)]
-    terms: StopPolicy,
-    #[serde(default)]
-    stop: StopState,
-    #[serde(default)]
-    starttime: Option<u64>,
-    #[serde(default)]
-    resolved: Resolved,
-    /// Who belongs to its tree, where it is being stopped.
-    #[serde(default, skip_serializing_if = "HashMap::is_empty")]
-    tree: HashMap<i32, u64>,
-    /// Until when its captures may delay its end, where that has begun to count.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    drains: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    maxrss_floor: Option<i64>,
-}
-
-/// A capture that has not reached its end.
-#[derive(Clone, Serialize, Deserialize)]
-struct HandoverCapture {
-    /// The fd's index in the spec.
-    index: usize,
-    /// The reading end of its pipe, if it has one.
-    pipe: Option<RawFd>,
-    /// The filter that reads it, if one does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    filter: Option<i32>,
-    /// That filter's pidfd. An older program hands over none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pidfd: Option<RawFd>,
-}
-
-#[derive(Clone, Serialize, Deserialize)]
-enum HandoverPhase {
-    Alive {
-        pid: i32,
-        adopted: bool,
-        /// An older program hands over none.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pidfd: Option<RawFd>,
-    },
-    Draining(Box<ChildExit>),
-    Ended,
-}
-
-impl HandoverProcess {
-    /// The descriptors that must stay open.
-    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
-        let of_captures = self.open.iter().flat_map(|open| [open.pipe, open.pidfd]);
-        let pidfd = match self.phase {
-            HandoverPhase::Alive { pidfd, .. } => pidfd,
-            HandoverPhase::Draining(_) | HandoverPhase::Ended => None,
-        };
-        of_captures.chain([pidfd]).flatten()
-    }
-}
-
 /// A request to stand still.
 pub(crate) struct Quiesce {
     /// Gets what is handed over, once no process is being made.
@@ -142,8 +63,7 @@ pub(crate) struct Quiesce {
 impl Driver {
     /// Stands still if that is asked for and nothing is being made; goes on when it is released.
     pub(super) fn quiesce(&mut self) {
-        let making = !self.waiting.is_empty()
-            || self.processes.values().any(|p| matches!(p.state, State::Launching));
+        let making = !self.waiting.is_empty() || self.processes.values().any(Process::is_launching);
         if making {
             return;
         }
@@ -167,16 +87,18 @@ impl Driver {
     fn hand_over(&self) -> Handover {
         let id_of = |serial| self.processes.get(&serial).map(|process| process.id.clone());
         let HandoverContainment { orphans, kills } = self.containment.hand_over(&id_of);
-        let members = |serial| self.containment.hand_over_members(serial);
         Handover {
             processes: self
                 .processes
                 .iter()
-                .filter_map(|(serial, process)| carry(process, members(*serial), &self.filters))
+                .filter_map(|(serial, process)| {
+                    let members = self.containment.hand_over_members(*serial);
+                    process.hand_over(members, |pid| self.io.filters.pidfd(pid))
+                })
                 .collect(),
             shared: HandoverShared {
                 orphans,
-                filters: self.filters.of_deleted(&self.processes),
+                filters: self.io.filters.of_deleted(&self.processes),
                 kills,
                 files: HandoverFile::of_all(),
             },
@@ -192,77 +114,49 @@ impl Driver {
             }
         }
         self.restore_filters_of_deleted(shared.filters);
-        // Before any end can be noticed: whose the orphans are that such a process has left is known from them.
+        // Before any end can be noticed: from them is known whose the orphans are that such a process has left.
         let mut serials = HashMap::new();
-        let mut phases = Vec::new();
-        for carried in processes {
-            let id = carried.id.clone();
-            let (serial, phase) = self.restore_process(carried);
+        let mut children = Vec::new();
+        for handed in processes {
+            let id = handed.id.clone();
+            let (serial, child) = self.restore_process(handed);
             serials.insert(id, serial);
-            phases.push((serial, phase));
+            children.push((serial, child));
         }
         let containment = HandoverContainment { orphans: shared.orphans, kills: shared.kills };
         self.containment.restore(containment, &|id| serials.get(id).copied());
-        for (serial, phase) in phases {
-            match phase {
-                HandoverPhase::Alive { pid, adopted, pidfd } => {
-                    self.watch_again(serial, pid, adopted, pidfd);
-                }
-                HandoverPhase::Draining(exit) => self.resume_draining(serial, exit),
-                HandoverPhase::Ended => self.recount(serial),
+        for (serial, child) in children {
+            match child {
+                Some(child) => self.watch_again(serial, child),
+                None => self.resume_draining(serial),
             }
         }
         self.flush_events();
     }
 
-    /// Enters a process that was handed over, with its captures.
-    fn restore_process(&mut self, carried: HandoverProcess) -> (u64, HandoverPhase) {
-        let captures = Arc::new(carried.captures);
-        let state = match &carried.phase {
-            HandoverPhase::Ended => State::Ended,
-            HandoverPhase::Alive { .. } | HandoverPhase::Draining(_) => State::Launching,
-        };
-        let serial = self.insert_process(Process {
-            state,
-            start: carried.start,
-            captures: Arc::clone(&captures),
-            cut_short: carried.cut_short,
-            failures: carried.failures,
-            resolved: carried.resolved,
-            told: carried.told,
-            killed: carried.killed,
-            terms: carried.terms,
-            stop: carried.stop,
-            drains: carried.drains,
-            floor: carried.maxrss_floor.map_or(Floor::Before, Floor::Known),
-            ..Process::new(carried.id)
-        });
-        let pid = match &carried.phase {
-            HandoverPhase::Alive { pid, .. } => Some(*pid),
-            HandoverPhase::Draining(exit) => exit.pid,
-            HandoverPhase::Ended => None,
-        };
-        let members = HandoverMembers { pid, starttime: carried.starttime, met: carried.tree };
+    /// Enters a process that was handed over, with its captures; returns the child that is to be watched.
+    fn restore_process(&mut self, handed: HandoverProcess) -> (u64, Option<RestoredChild>) {
+        let Restored { mut process, members, open, child } = Process::restored(handed);
+        let serial = self.next_serial;
         self.containment.restore_members(serial, members);
-        if let HandoverPhase::Alive { pid, adopted: false, .. } = carried.phase {
-            self.containment.child_made(serial, pid);
-        }
-        (0..captures.named_descriptors()).for_each(|_| self.budget.taken_over());
-        for open in carried.open {
+        let named = process.output.captures().named_descriptors();
+        (0..named).for_each(|_| self.budget.taken_over());
+        for open in open {
             let index = open.index;
-            let taken = self.restore_capture(serial, open, &captures);
-            let Some(process) = self.processes.get_mut(&serial) else { break };
-            if let Err(error) = taken {
+            if let Err(error) = self.restore_capture(serial, &mut process, open) {
                 tracing::error!(proc_id = %process.id, %error, "cannot go on reading a capture");
-                let fd = captures.iter().nth(index).map(|(fd, _)| (fd, Truncation::Error));
-                process.cut_short.extend(fd);
+                process.output.truncate(index, Truncation::Error);
             }
         }
-        (serial, carried.phase)
+        if let Some(RestoredChild { pid, adopted: false, .. }) = child {
+            self.containment.child_made(serial, pid);
+        }
+        (self.insert_process(process), child)
     }
 
     /// Watches a child that lives, or has ended since the program before us stood still.
-    fn watch_again(&mut self, serial: u64, pid: i32, adopted: bool, pidfd: Option<RawFd>) {
+    fn watch_again(&mut self, serial: u64, child: RestoredChild) {
+        let RestoredChild { pid, adopted, pidfd } = child;
         let pidfd = match pidfd {
             Some(pidfd) => self.inherit(pidfd),
             // A child of ours keeps its number until we reap it; one that is adopted may have lost it to another.
@@ -273,22 +167,16 @@ impl Driver {
         };
         match pidfd {
             Ok(pidfd) => {
-                let token = self.poller.watch(&pidfd, Source::Exit(serial)).ok();
-                if token.is_none() {
-                    self.look_later(serial);
-                }
-                let live = LiveChild { child: Child { pid, pidfd }, token, adopted };
-                self.apply(serial, Input::Spawned(live));
-                self.set_alarms(serial);
+                let live = self.watch_child(serial, Child { pid, pidfd }, adopted);
+                self.on(serial, Input::Watched(live));
             }
             Err(error) => {
                 if !adopted {
                     tracing::error!(pid, %error, "cannot watch a process any more");
                     self.containment.child_reaped(serial);
                 }
-                self.close_what_has_ended(serial);
-                let exit = ChildExit { pid: Some(pid), lost: true, ..ChildExit::without_child() };
-                self.apply(serial, Input::NotSpawned(Box::new(exit)));
+                self.sweep(serial);
+                self.on(serial, Input::Lost(Box::new(ChildExit::lost(pid))));
             }
         }
     }
@@ -300,40 +188,37 @@ impl Driver {
         now.is_some() && (then.is_none() || then == now)
     }
 
-    /// Goes on waiting for the captures of a process, and for its tree where it is being stopped; no longer than the program before us
-    /// would have.
-    fn resume_draining(&mut self, serial: u64, exit: Box<ChildExit>) {
-        let Some(process) = self.processes.get_mut(&serial) else { return };
-        process.state = State::Draining(exit);
-        if process.stop.takes_all() {
-            self.containment.notice_left_now();
-            self.await_tree(serial);
-            self.set_alarms(serial);
-            self.cancel_alarms(serial);
+    /// Goes on waiting for the captures of a process, and for its tree if it is being stopped; no longer than the program
+    /// before us would have.
+    fn resume_draining(&mut self, serial: u64) {
+        let process = self.processes.get(&serial).filter(|process| process.is_draining());
+        if let Some(stopping) = process.map(Process::is_stopping) {
+            if stopping {
+                self.containment.notice_left_now();
+                self.await_tree(serial);
+            }
+            self.sweep(serial);
         }
-        self.close_what_has_ended(serial);
-        self.drain(serial);
-        self.apply(serial, Input::CapturesClosed);
+        self.on(serial, Input::Resumed);
     }
 
     fn restore_capture(
         &mut self,
         serial: u64,
-        carried: HandoverCapture,
-        captures: &Captures,
+        process: &mut Process,
+        handed: HandoverCapture,
     ) -> io::Result<()> {
-        let HandoverCapture { index, pipe, filter, pidfd } = carried;
+        let HandoverCapture { index, pipe, filter, pidfd } = handed;
         let Some(fd) = pipe else {
-            if let Some(process) = self.processes.get_mut(&serial) {
-                process.open.push(OpenCapture::File { index });
-            }
+            process.output.open(OpenCapture::File { index });
             return Ok(());
         };
         let reader = self.inherit(fd)?;
         if let Some(pid) = filter {
-            return self.restore_filter(serial, index, HandoverFilter::new(pid, pidfd), reader);
+            let filter = HandoverFilter::new(pid, pidfd);
+            return self.restore_filter((serial, index), process, filter, reader);
         }
-        let capture = captures.at(index).ok_or(io::ErrorKind::NotFound)?;
+        let capture = process.output.at(index).ok_or(io::ErrorKind::NotFound)?;
         let store = match capture.writer() {
             CaptureWriter::Engine if !capture.is_frozen() => capture.reopen()?,
             // Its filter has failed; or it is over, its file read-only, and a survivor is not to be stopped by a full pipe.
@@ -341,10 +226,8 @@ impl Driver {
                 (Store::Nothing, None)
             }
         };
-        let open = self.open_pipe(serial, index, reader, store)?;
-        if let Some(process) = self.processes.get_mut(&serial) {
-            process.open.push(open);
-        }
+        let open = self.io.open_pipe(serial, index, reader, store)?;
+        process.output.open(open);
         Ok(())
     }
 }
@@ -361,99 +244,6 @@ fn inherit(fd: RawFd) -> io::Result<OwnedFd> {
     sys::set_cloexec(&unsafe { BorrowedFd::borrow_raw(fd) }, true)?;
     // SAFETY: it is open. The program before us has left it open for this, and no other code here knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// What is handed over of a process; nothing of one that has ended and that no survivor's pipe is open of.
-fn carry(
-    process: &Process,
-    members: HandoverMembers,
-    filters: &filters::Filters,
-) -> Option<HandoverProcess> {
-    let phase = match &process.state {
-        State::Alive(live) => HandoverPhase::Alive {
-            pid: live.child.pid,
-            adopted: live.adopted,
-            pidfd: Some(live.child.pidfd.as_raw_fd()),
-        },
-        State::Draining(exit) => HandoverPhase::Draining(exit.clone()),
-        State::Ended if !process.open.is_empty() => HandoverPhase::Ended,
-        State::Ended | State::Launching => return None,
-    };
-    let open = process.open.iter().map(|open| {
-        let (pipe, filter) = match open {
-            OpenCapture::Pipe(Pipe { reader, .. }) => (Some(reader), None),
-            OpenCapture::File { .. } => (None, None),
-            OpenCapture::Filter { reader, pid, .. } => (Some(reader), Some(*pid)),
-        };
-        let pidfd = filter.and_then(|pid| filters.pidfd(pid));
-        HandoverCapture { index: open.index(), pipe: pipe.map(AsRawFd::as_raw_fd), filter, pidfd }
-    });
-    Some(HandoverProcess {
-        id: process.id.clone(),
-        start: process.start,
-        captures: (*process.captures).clone(),
-        told: process.told,
-        failures: process.failures.clone(),
-        cut_short: process.cut_short.clone(),
-        open: open.collect(),
-        phase,
-        killed: process.killed,
-        terms: process.terms,
-        stop: process.stop,
-        tree: members.met,
-        starttime: members.starttime,
-        resolved: process.resolved.clone(),
-        drains: process.drains,
-        maxrss_floor: Some(process.floor.kib()),
-    })
-}
-
-#[cfg(test)]
-use crate::engine::stop::StopCause;
-
-#[cfg(test)]
-impl HandoverProcess {
-    /// One of each kind, for the fixtures of states.
-    pub(crate) fn samples() -> Vec<HandoverProcess> {
-        let start = TimePoint {
-            unix_nanos: 1_700_000_000_000_000_000,
-            monotonic_nanos: 5_000_000_000,
-            boot_nanos: 0,
-        };
-        let one = |id: &str, open, phase| HandoverProcess {
-            id: id.into(),
-            start,
-            captures: (*Captures::none()).clone(),
-            told: true,
-            failures: Vec::new(),
-            cut_short: vec![(FdName::from_number(1).unwrap(), Truncation::Survivor)],
-            open,
-            phase,
-            killed: false,
-            terms: StopPolicy { deadline: Some(6_000_000_000), ..StopPolicy::default() },
-            stop: StopState::Asked { cause: StopCause::Timeout, until: Some(7_000_000_000) },
-            starttime: Some(600),
-            resolved: Resolved::default(),
-            tree: [(45, 601)].into(),
-            drains: Some(8_000_000_000),
-            maxrss_floor: None,
-        };
-        let exit =
-            ChildExit { pid: Some(43), status: 256, stop: start, ..ChildExit::without_child() };
-        vec![
-            one(
-                "alive",
-                vec![
-                    HandoverCapture { index: 0, pipe: Some(17), filter: None, pidfd: None },
-                    HandoverCapture { index: 1, pipe: None, filter: None, pidfd: None },
-                    HandoverCapture { index: 2, pipe: Some(18), filter: Some(44), pidfd: Some(19) },
-                ],
-                HandoverPhase::Alive { pid: 42, adopted: false, pidfd: Some(20) },
-            ),
-            one("draining", Vec::new(), HandoverPhase::Draining(Box::new(exit))),
-            one("ended", Vec::new(), HandoverPhase::Ended),
-        ]
-    }
 }
 
 #[cfg(test)]

@@ -3,33 +3,27 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
-use super::{ChildExit, Driver, LiveChild, OpenCapture, Process, Source};
+use super::Driver;
+use super::io::Io;
 use crate::clock::TimePoint;
-use crate::engine::capture::{Capture, CaptureWriter, Captures, Truncation, Writer};
+use crate::engine::capture::{Capture, Captures, Truncation, Writer};
 use crate::engine::event::Started;
 use crate::engine::failure::StartFailure;
+use crate::engine::options::EngineOptions;
 use crate::engine::plan::{ChildStatus, LaunchRequest, ParentFd};
+use crate::engine::process::child::ChildExit;
+use crate::engine::process::output::{OpenCapture, Output};
+use crate::engine::process::{Input, Process, SetupResult};
 use crate::engine::restore::with_dirs;
 use crate::engine::spawn::{Child, SpawnJob, Task};
-use crate::engine::state::Input;
 use crate::engine::stop::StopPolicy;
-use crate::engine::timers::Alarm;
 use crate::engine::{permitted, sys};
 use crate::spec::{CaptureSpec, PipeEnd, Resource, ValidatedFd, ValidatedProc};
 
 /// The modes of what is made for a process of our own user, and of another one.
 const OURS: libc::mode_t = 0o600;
 const OPEN_TO_ALL: libc::mode_t = 0o666;
-
-/// How the files are made that a process writes itself.
-#[derive(Clone, Copy)]
-struct OwnFiles {
-    mode: libc::mode_t,
-    /// Whether they get a guard: not where a limit would count it.
-    guarded: bool,
-}
 
 /// A process that is asked for.
 pub(super) struct Launch {
@@ -91,136 +85,122 @@ impl Driver {
     /// Makes what a process needs of us, and hands it to the spawning threads.
     pub(super) fn launch(&mut self, launch: Launch) {
         let Launch { serial, proc, pipes } = launch;
-        let Some(mut process) = self.processes.remove(&serial) else { return };
-        process.start = TimePoint::now();
-        process.terms = StopPolicy::new(process.start, proc.timeout, proc.stopping);
-        let child_status =
-            Arc::new(ChildStatus::new(proc.fds.len(), proc.attributes.cwd.is_some()));
+        let Some(process) = self.processes.get_mut(&serial) else { return };
+        let start = TimePoint::now();
+        let policy = StopPolicy::new(start, proc.timeout, proc.stopping);
+        let status = Arc::new(ChildStatus::new(proc.fds.len(), proc.attributes.cwd.is_some()));
         if proc.shares_terminal {
             self.shares_terminal = Some(serial);
             self.containment.shares_our_terminal(serial);
         }
-        let mut tasks = Vec::new();
-        let made = self.make_fds(serial, &mut process, &proc, &pipes, &mut tasks);
-        process.child_status = Some(Arc::clone(&child_status));
-        self.processes.insert(serial, process);
-        self.timers.set(Instant::now() + self.options.setup_patience, Alarm::SetupTimeout(serial));
-        self.set_alarms(serial);
-        self.pool.push(SpawnJob {
+        let mut maker = FdMaker {
             serial,
-            request: LaunchRequest { proc, made, status: child_status },
-            tasks,
-        });
+            options: &self.options,
+            own_umask: self.own_umask,
+            mode: if proc.attributes.user.is_some() { OPEN_TO_ALL } else { OURS },
+            guarded: !proc.attributes.limits.contains_key(&Resource::Fsize),
+            io: &mut self.io,
+            tasks: Vec::new(),
+        };
+        let made = maker.make_fds(&mut process.output, &proc, &pipes);
+        let tasks = maker.tasks;
+        self.on(serial, Input::Planned { start, policy, status: Arc::clone(&status) });
+        let request = LaunchRequest { proc, made, status };
+        self.pool.push(SpawnJob { serial, request, tasks });
     }
 
     /// Ends a process of which nothing is made.
     pub(super) fn refuse(&mut self, launch: Launch, failure: StartFailure) {
         let Launch { serial, proc, pipes } = launch;
         let Some(process) = self.processes.get_mut(&serial) else { return };
-        process.failures.push(failure);
-        process.captures = Captures::new(
+        process.output.set_captures(Captures::new(
             proc.fds
                 .iter()
                 .map(|(fd, what)| (*fd, capture_spec(what).map(Capture::empty)))
                 .collect(),
-        );
+        ));
         // Its ends of pipes are closed, so that their other ends see the end of the file.
         for (_, what) in &proc.fds {
             if let ValidatedFd::Pipe(end) = what {
                 drop(pipes.take(*end));
             }
         }
-        self.apply(serial, Input::NotSpawned(Box::new(ChildExit::without_child())));
-        self.send_held_signals(serial);
-        self.flush_pending(serial);
-        self.start_resolved(serial, true);
+        let setup = SetupResult { failures: vec![failure], ..SetupResult::default() };
+        let exit = Box::new(ChildExit::without_child());
+        self.on(serial, Input::NotSpawned { exit, setup });
     }
 
     /// Takes over a process that an earlier engine has started.
     pub(super) fn adopt(&mut self, started: Started) {
-        let mut process = Process {
-            start: started.start,
-            captures: Arc::clone(&started.captures),
-            resolved: started.resolved.clone(),
-            told: true,
-            terms: started.terms,
-            ..Process::new(started.id.clone())
-        };
-        for (index, (fd, capture)) in started.captures.iter().enumerate() {
-            match capture.map(Capture::writer) {
-                Some(CaptureWriter::Process | CaptureWriter::Filter) => {
-                    process.open.push(OpenCapture::File { index });
-                }
-                // Its pipe has gone with the earlier engine.
-                Some(CaptureWriter::Engine) => process.cut_short.push((fd, Truncation::Error)),
-                None => {}
-            }
-        }
-        let serial = self.insert_process(process);
+        let serial = self.insert_process(Process::adopted(&started));
         let starttime = started.stat.as_ref().map(|stat| stat.starttime);
         self.containment.child_adopted(serial, started.pid, starttime);
         // It may end between any two of these; a pid that is another's by now is found by its start time.
-        let watched = permitted::handle(started.pid).and_then(|pidfd| {
+        let child = permitted::handle(started.pid).and_then(|pidfd| {
             let now = self.procfs.read_stat(started.pid).map_err(io::Error::other)?;
             let same = started.stat.as_ref().is_some_and(|then| then.starttime == now.starttime);
             if !same {
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
             }
-            Ok((self.poller.watch(&pidfd, Source::Exit(serial)).ok(), pidfd))
+            Ok(Child { pid: started.pid, pidfd })
         });
-        match watched {
-            Ok((token, pidfd)) => {
-                if token.is_none() {
-                    self.look_later(serial);
-                }
-                let child = Child { pid: started.pid, pidfd };
-                self.apply(serial, Input::Spawned(LiveChild { child, token, adopted: true }));
-                self.set_alarms(serial);
+        match child {
+            Ok(child) => {
+                let live = self.watch_child(serial, child, true);
+                self.on(serial, Input::Watched(live));
             }
             Err(_) => {
-                self.close_what_has_ended(serial);
-                let exit =
-                    ChildExit { pid: Some(started.pid), lost: true, ..ChildExit::without_child() };
-                self.apply(serial, Input::NotSpawned(Box::new(exit)));
+                self.sweep(serial);
+                self.on(serial, Input::Lost(Box::new(ChildExit::lost(started.pid))));
             }
         }
     }
+}
 
+/// Makes the parent's part of the fds of one process.
+struct FdMaker<'a> {
+    serial: u64,
+    options: &'a EngineOptions,
+    /// Whether files get the very modes that we make them with.
+    own_umask: bool,
+    /// The mode of the files that the process writes itself.
+    mode: libc::mode_t,
+    /// Whether those files get a guard: not if a limit would count it.
+    guarded: bool,
+    io: &'a mut Io,
+    /// What may take long, and is left to the spawning thread.
+    tasks: Vec<Task>,
+}
+
+impl FdMaker<'_> {
     /// Makes captures and pipes; what cannot be made fails in the child's status, with every other failing fd.
     fn make_fds(
         &mut self,
-        serial: u64,
-        process: &mut Process,
+        output: &mut Output,
         proc: &ValidatedProc,
         pipes: &PipeTable,
-        tasks: &mut Vec<Task>,
     ) -> Vec<ParentFd> {
-        let own = OwnFiles {
-            mode: if proc.attributes.user.is_some() { OPEN_TO_ALL } else { OURS },
-            guarded: !proc.attributes.limits.contains_key(&Resource::Fsize),
-        };
-        let mode = own.mode;
         let mut captures = Vec::with_capacity(proc.fds.len());
+        let mut open = Vec::new();
+        let mut failed = Vec::new();
         let mut all = Vec::with_capacity(proc.fds.len());
         for (index, (fd, what)) in proc.fds.iter().enumerate() {
             let (made, capture) = match what {
-                ValidatedFd::Capture(spec) => {
-                    match self.open_capture(serial, index, spec.clone(), own) {
-                        Ok(Opened { capture, made, open, task }) => {
-                            process.open.push(open);
-                            tasks.extend(task);
-                            (made, Some(capture))
-                        }
-                        Err(error) => {
-                            process.cut_short.push((*fd, Truncation::Setup));
-                            (ParentFd::Failed(errno(&error)), Some(Capture::empty(spec.clone())))
-                        }
+                ValidatedFd::Capture(spec) => match self.open_capture(index, spec.clone()) {
+                    Ok(opened) => {
+                        open.push(opened.open);
+                        self.tasks.extend(opened.task);
+                        (opened.made, Some(opened.capture))
                     }
-                }
+                    Err(error) => {
+                        failed.push(index);
+                        (ParentFd::Failed(errno(&error)), Some(Capture::empty(spec.clone())))
+                    }
+                },
                 ValidatedFd::Pipe(end) => {
                     let made = pipes.take(*end);
                     if let ParentFd::Source(source) = &made {
-                        open_to(mode, source);
+                        open_to(self.mode, source);
                     }
                     (made, None)
                 }
@@ -229,31 +209,26 @@ impl Driver {
             all.push(made);
             captures.push((*fd, capture));
         }
-        process.captures = Captures::new(captures);
+        output.set_captures(Captures::new(captures));
+        open.into_iter().for_each(|open| output.open(open));
+        failed.into_iter().for_each(|index| output.truncate(index, Truncation::Setup));
         all
     }
 
-    fn open_capture(
-        &mut self,
-        serial: u64,
-        index: usize,
-        spec: CaptureSpec,
-        own: OwnFiles,
-    ) -> io::Result<Opened> {
-        let OwnFiles { mode, guarded } = own;
-        if let (Some(restriction), Some(file)) = (&self.options.restriction, &spec.file)
+    fn open_capture(&mut self, index: usize, spec: CaptureSpec) -> io::Result<Opened> {
+        let FdMaker { serial, options, mode, .. } = *self;
+        if let (Some(restriction), Some(file)) = (&options.restriction, &spec.file)
             && !restriction.holds(&file.path)
         {
             return Err(io::Error::from_raw_os_error(libc::EPERM));
         }
-        let restriction = self.options.restriction.clone();
+        let restriction = options.restriction.clone();
         let within = restriction.zip(spec.file.as_ref());
         let within = within.and_then(|(restriction, file)| restriction.below(&file.path));
-        let name = format!("{:x}.{serial}.{index}", self.options.epoch);
-        let limit = self.options.limit;
-        let options = &self.options;
+        let name = format!("{:x}.{serial}.{index}", options.epoch);
         let (capture, writer) = with_dirs(options.restore.as_ref(), || {
-            Capture::open(spec.clone(), &options.places, &name, limit, mode, guarded)
+            let (places, limit) = (&options.places, options.limit);
+            Capture::open(spec.clone(), places, &name, limit, mode, self.guarded)
         })?;
         let mut task = None;
         let (made, open) = match writer {
@@ -270,6 +245,7 @@ impl Driver {
             Writer::Pipe { source, reader, store, pieces } => {
                 open_to(mode, &source);
                 let open = self
+                    .io
                     .open_pipe(serial, index, reader, (store, pieces))
                     .inspect_err(|_| capture.remove_own())?;
                 (ParentFd::Source(source), open)
@@ -277,7 +253,7 @@ impl Driver {
             Writer::Filter { source, reader, order } => {
                 open_to(mode, &source);
                 let other = reader.try_clone().inspect_err(|_| capture.remove_own())?;
-                let filter = Some((self.options.filter.clone(), other));
+                let filter = Some((options.filter.clone(), other));
                 task = Some(Task { index, order: order.within(within), filter });
                 (ParentFd::Source(source), OpenCapture::Filter { index, reader, pid: 0 })
             }

@@ -3,12 +3,14 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::Driver;
 use super::budget::{child_needs, making};
 use super::launch::{Launch, PipeTable};
-use super::{Driver, Process};
+use crate::engine::command::ProcessCommand;
 use crate::engine::failure::{Stage, StartFailure};
+use crate::engine::process::{Input, Process};
 use crate::engine::spawn::Spawned;
-use crate::engine::stop::{StopCause, StopOrder, StopPolicy};
+use crate::engine::stop::{StopOrder, StopPolicy};
 use crate::spec::{ProcId, Validated, ValidatedFd, ValidatedProc};
 
 /// Processes that are let in together.
@@ -33,8 +35,8 @@ impl Driver {
         let mut units: Vec<PipeGroup> = Vec::new();
         let units_of = units_by_pipes(request.procs.values(), request.pipes);
         for ((id, proc), unit) in request.procs.into_iter().zip(units_of) {
-            let terms = StopPolicy { deadline: None, stopping: proc.stopping };
-            let serial = self.insert_process(Process { terms, together, ..Process::new(id) });
+            let policy = StopPolicy { deadline: None, stopping: proc.stopping };
+            let serial = self.insert_process(Process::new(id, policy, together));
             members.push(serial);
             let launch = Launch { serial, proc, pipes: pipes.clone() };
             match units.get_mut(unit) {
@@ -44,7 +46,7 @@ impl Driver {
         }
         if let Some(number) = together {
             let starting = members.len();
-            self.together.insert(number, AtomicGroup { members, starting });
+            self.atomic_groups.insert(number, AtomicGroup { members, starting });
         }
         self.waiting.extend(units);
     }
@@ -71,17 +73,17 @@ impl Driver {
         launch
     }
 
-    /// It is known whether a process has started. Where it has not, those that are to start with it are ended.
-    pub(super) fn start_resolved(&mut self, serial: u64, failed: bool) {
-        let Some(process) = self.processes.get_mut(&serial) else { return };
-        let Some(number) = process.together.take() else { return };
-        let id = process.id.clone();
-        let Some(together) = self.together.get_mut(&number) else { return };
-        together.starting = together.starting.saturating_sub(1);
-        if !failed && together.starting > 0 {
+    /// Whether a process of a group has started is known. If it has not, those that are to start with it are ended.
+    pub(super) fn start_resolved(&mut self, serial: u64, group: u64, failed: bool) {
+        let Some(atomic) = self.atomic_groups.get_mut(&group) else { return };
+        atomic.starting = atomic.starting.saturating_sub(1);
+        if !failed && atomic.starting > 0 {
             return;
         }
-        let members = self.together.remove(&number).map(|together| together.members);
+        let members = self.atomic_groups.remove(&group).map(|atomic| atomic.members);
+        let Some(id) = self.processes.get(&serial).map(|process| process.id.clone()) else {
+            return;
+        };
         if failed {
             for member in members.into_iter().flatten().filter(|member| *member != serial) {
                 self.fail_with_sibling(member, &id);
@@ -92,14 +94,15 @@ impl Driver {
     /// Ends a process because `peer` could not be started: it is not started either, or stopped.
     fn fail_with_sibling(&mut self, serial: u64, peer: &ProcId) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
-        process.together = None;
+        process.leave_group();
         let failure = StartFailure::new(Stage::Peer, 0, Some(peer.as_str().to_owned()));
         if let Some(launch) = self.take_waiting(serial) {
             self.refuse(launch, failure);
         } else if self.pool.withdraw(serial) {
             self.spawned(Spawned::failed(serial, failure));
         } else {
-            self.stop_process(serial, StopCause::Stopped, StopOrder::default(), None);
+            let command = ProcessCommand::Stop(StopOrder::default());
+            self.on(serial, Input::Command { command, ticket: None });
         }
     }
 

@@ -6,13 +6,16 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{Driver, reading};
+use super::Driver;
+use super::message::DriverMessage;
+use crate::clock::{after, monotonic};
 use crate::engine::capture::{Capture, Captures, Truncation};
 use crate::engine::creds::Creds;
-use crate::engine::mailbox::{DriverMessage, Mailbox};
-use crate::engine::state::Input;
+use crate::engine::mailbox::Mailbox;
+use crate::engine::process::Input;
+use crate::engine::process::effect::ProcessAlarm;
 use crate::engine::timers::Alarm;
 use crate::engine::{helpers, sys};
 
@@ -91,67 +94,51 @@ fn seal_all(pool: &Mutex<Pool>, inbox: &Mailbox<DriverMessage>) {
     }
 }
 
-/// How far recording what captures hold has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Sealing {
-    /// The process has not ended.
-    #[default]
-    NotBegun,
-    /// Another thread is about it.
-    Running,
-    /// All that can be recorded is.
-    Done,
-}
-
 impl Driver {
-    /// Freezes and seals the captures of a process that has ended. Returns whether that is done; else [`sealed`](Self::sealed) comes.
-    pub(super) fn seal(&mut self, serial: u64) -> bool {
-        let Some(process) = self.processes.get_mut(&serial) else { return true };
-        match process.sealing {
-            Sealing::Running => return false,
-            Sealing::Done => return true,
-            Sealing::NotBegun => process.sealing = Sealing::Done,
-        }
-        let failed = !process.failures.is_empty();
-        for (index, (_, capture)) in process.captures.iter().enumerate() {
-            let Some(capture) = capture else { continue };
+    /// Freezes and seals the captures of a process that has ended. [`Input::Sealed`] follows: at once if that is quick, else
+    /// when another thread has done it, or has taken too long.
+    pub(super) fn seal(&mut self, serial: u64) {
+        let Some(process) = self.processes.get_mut(&serial) else { return };
+        for capture in each(process.output.captures()) {
             // Opened once for both; but no path that a user has chosen, which may not answer.
             let _held = capture.named().is_none().then(|| capture.hold());
             capture.freeze();
             if capture.is_sealed_quickly() {
                 capture.seal();
             }
+        }
+        if process.has_failed() {
             // The program that was to write there never ran.
-            if failed {
-                reading::note(&process.captures, &mut process.cut_short, index, Truncation::Setup);
-            }
+            process.output.truncate_all(Truncation::Setup);
         }
-        if each(&process.captures).all(Capture::is_sealed) {
-            return true;
+        let running = !each(process.output.captures()).all(Capture::is_sealed)
+            && match self.sealer.start(serial, process.output.captures()) {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::warn!(proc_id = %process.id, %error, "cannot hash captured output");
+                    each(process.output.captures()).for_each(Capture::leave_unsealed);
+                    false
+                }
+            };
+        // What still comes is not to take any room.
+        process.output.filters().for_each(|pid| self.io.filters.stop(pid));
+        if running {
+            let alarm = Alarm::Process(serial, ProcessAlarm::SealTimeout);
+            self.io.timers.set(after(monotonic(), PATIENCE), alarm);
+        } else {
+            self.on(serial, Input::Sealed);
         }
-        if let Err(error) = self.sealer.start(serial, &process.captures) {
-            tracing::warn!(proc_id = %process.id, %error, "cannot hash captured output");
-            each(&process.captures).for_each(Capture::leave_unsealed);
-            return true;
-        }
-        process.sealing = Sealing::Running;
-        self.timers.set(Instant::now() + PATIENCE, Alarm::Sealing(serial));
-        false
     }
 
     /// The captures of a process are sealed, or have taken too long.
     pub(super) fn sealed(&mut self, serial: u64) {
-        let Some(process) = self.processes.get_mut(&serial) else { return };
-        if process.sealing != Sealing::Running {
-            return;
-        }
-        process.sealing = Sealing::Done;
-        if !each(&process.captures).all(Capture::is_sealed) {
+        let Some(process) = self.processes.get(&serial).filter(|p| p.is_sealing()) else { return };
+        let captures = process.output.captures();
+        if !each(captures).all(Capture::is_sealed) {
             tracing::warn!(proc_id = %process.id, "hashing captured output takes too long: going on without");
-            each(&process.captures).for_each(Capture::leave_unsealed);
+            each(captures).for_each(Capture::leave_unsealed);
         }
-        // Whatever is still open, its time was over when this began.
-        self.apply(serial, Input::GraceOver);
+        self.on(serial, Input::Sealed);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::Process;
+use crate::engine::process::Process;
 use crate::mem::shrink::Shrink;
 
 /// Each is boxed, for there are many, and a table has room for more than it holds.

@@ -11,8 +11,8 @@ use crate::spec::Identity;
 fn started(id: &str, pid: i32) -> Started {
     let start = TimePoint { unix_nanos: 1, monotonic_nanos: 2, boot_nanos: 0 };
     let captures = Captures::none();
-    let (terms, resolved) = (StopPolicy::default(), Default::default());
-    Started { id: id.into(), pid, start, stat: None, statm: None, captures, terms, resolved }
+    let (policy, resolved) = (StopPolicy::default(), Default::default());
+    Started { id: id.into(), pid, start, stat: None, statm: None, captures, policy, resolved }
 }
 
 fn ended(id: &str, status: i32) -> Ended {

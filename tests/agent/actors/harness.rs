@@ -43,7 +43,7 @@ pub fn started(id: &str) -> Event {
         stat: None,
         statm: None,
         captures: Captures::none(),
-        terms: StopPolicy::default(),
+        policy: StopPolicy::default(),
         resolved: Resolved::default(),
     }))
 }

@@ -22,7 +22,7 @@ fn sample() -> UpgradeState {
         stat: None,
         statm: None,
         captures: Captures::none(),
-        terms: StopPolicy::default(),
+        policy: StopPolicy::default(),
         resolved: Default::default(),
     };
     let survivors = Survivors::default();

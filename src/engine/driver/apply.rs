@@ -1,0 +1,185 @@
+//! The driver's part in the life of a process: it hands inputs to the process, and applies the effects.
+
+use super::Driver;
+use crate::clock::monotonic;
+use crate::engine::event::{Event, Survivors};
+use crate::engine::process::child::{ChildExit, ChildFacts};
+use crate::engine::process::effect::{Effect, Effects, ProcessAlarm};
+use crate::engine::process::output::OpenCapture;
+use crate::engine::process::{Input, no_process};
+use crate::engine::timers::Alarm;
+use crate::mem::shrink::Shrink;
+use crate::spec::ProcId;
+
+impl Driver {
+    /// Moves a process on, and does what follows.
+    pub(super) fn on(&mut self, serial: u64, input: Input) {
+        let Some(process) = self.processes.get_mut(&serial) else { return };
+        // An effect may bring another input: that one gets a list of its own.
+        let list = std::mem::take(&mut self.effects);
+        let mut effects = Effects::at(monotonic(), self.patience, list);
+        process.on(input, &mut effects);
+        let mut list = effects.into_list();
+        for effect in list.drain(..) {
+            self.apply(serial, effect);
+        }
+        self.effects = list;
+        self.recount(serial);
+    }
+
+    /// The same, of a process by its ID; who has a ticket gets an answer if there is no such process.
+    pub(super) fn on_id(&mut self, id: ProcId, input: Input, ticket: Option<u64>) {
+        match self.serials.get(&id).copied() {
+            Some(serial) => self.on(serial, input),
+            None => self.answer(id, ticket, Err(no_process())),
+        }
+    }
+
+    fn apply(&mut self, serial: u64, effect: Effect) {
+        match effect {
+            Effect::Report(event) => self.pending_events.push(event),
+            Effect::Signal { signum, to, ticket } => {
+                let result = self.send_signal(serial, signum, to);
+                self.answer_for(serial, ticket, result);
+            }
+            Effect::KillTree { ticket } => {
+                let result = self.kill_tree(serial);
+                self.answer_for(serial, ticket, result);
+            }
+            Effect::KillLeftovers => self.await_tree(serial),
+            Effect::ForgetDescendants => self.forget_exiting(serial),
+            Effect::SetAlarm(at, alarm) => self.io.timers.set(at, Alarm::Process(serial, alarm)),
+            Effect::CancelAlarm(at, alarm) => {
+                self.io.timers.cancel(at, Alarm::Process(serial, alarm));
+            }
+            Effect::StartResolved { group, failed } => self.start_resolved(serial, group, failed),
+            Effect::Seal => self.seal(serial),
+            Effect::End(exit) => self.end(serial, *exit),
+        }
+    }
+
+    /// Reports the end of a process.
+    fn end(&mut self, serial: u64, exit: ChildExit) {
+        let survivors = match self.processes.get(&serial) {
+            // The program was never executed.
+            Some(process) if process.has_failed() => Survivors::default(),
+            // Its orphans went to another keeper, or to init.
+            _ if exit.lost => Survivors::unknown(),
+            _ => self.containment.survivors(serial),
+        };
+        self.containment.ended(serial);
+        let Some(process) = self.processes.get_mut(&serial) else { return };
+        self.pending_events.push(Event::Ended(Box::new(process.ended(exit, survivors))));
+    }
+
+    fn answer_for(&mut self, serial: u64, ticket: Option<u64>, result: std::io::Result<()>) {
+        if let Some(process) = self.processes.get(&serial) {
+            let id = process.id.clone();
+            self.answer(id, ticket, result);
+        }
+    }
+
+    fn answer(&mut self, id: ProcId, ticket: Option<u64>, result: std::io::Result<()>) {
+        if let Some(ticket) = ticket {
+            self.pending_events.push(Event::Signaled { id, ticket, result });
+        }
+    }
+
+    /// Takes out every capture of a process that nobody writes any more, and has the others watched.
+    pub(super) fn sweep(&mut self, serial: u64) {
+        if let Some(process) = self.processes.get_mut(&serial) {
+            self.io.sweep(serial, process);
+        }
+    }
+
+    /// A capture that a process may have waited for has come to its end.
+    pub(super) fn captures_may_have_ended(&mut self, serial: u64) {
+        let Some(process) = self.processes.get_mut(&serial) else { return };
+        if process.is_draining() {
+            self.io.sweep(serial, process);
+            self.on(serial, Input::Progress);
+        }
+    }
+
+    /// A pipe can be read.
+    pub(super) fn pipe_readable(&mut self, serial: u64, index: usize) {
+        let Some(process) = self.processes.get_mut(&serial) else { return };
+        if self.io.read_pipe(process, index, true) {
+            self.io.close_capture(&mut process.output, index);
+            self.on(serial, Input::Progress);
+        }
+    }
+
+    /// An alarm of a process has gone off.
+    pub(super) fn process_alarm(&mut self, serial: u64, alarm: ProcessAlarm) {
+        match alarm {
+            ProcessAlarm::SetupTimeout => {
+                let process = self.processes.get(&serial);
+                let silent = process.filter(|process| !process.is_start_reported());
+                let pid = silent.and_then(|process| process.pid_in_setup());
+                let facts = pid.map(|pid| self.see_child(serial, pid));
+                self.on(serial, Input::SetupTimeout(facts));
+            }
+            ProcessAlarm::DrainTimeout => {
+                let Some(process) = self.processes.get_mut(&serial) else { return };
+                if process.is_draining() {
+                    self.io.sweep(serial, process);
+                    let check = self.io.check_drain(serial, process);
+                    self.on(serial, Input::DrainTimeout(check));
+                }
+            }
+            ProcessAlarm::ChildPoll => {
+                self.containment.notice_left_now();
+                self.exited(serial);
+            }
+            ProcessAlarm::Deadline => self.on(serial, Input::Deadline),
+            ProcessAlarm::Kill => self.on(serial, Input::KillTimeout),
+            ProcessAlarm::SealTimeout => self.sealed(serial),
+            ProcessAlarm::FilePoll => {
+                if let Some(process) = self.processes.get(&serial) {
+                    self.io.look_at_files(serial, &process.output);
+                }
+            }
+        }
+    }
+
+    /// Reads what the start of a child is reported with.
+    pub(super) fn see_child(&mut self, serial: u64, pid: i32) -> ChildFacts {
+        let stat = self.procfs.read_stat(pid).ok();
+        self.containment.child_seen(serial, stat.as_ref().map(|stat| stat.starttime));
+        ChildFacts { pid, stat, statm: self.procfs.read_statm(pid).ok() }
+    }
+
+    /// Counts again how many descriptors a process costs that has been made, or could not be.
+    fn recount(&mut self, serial: u64) {
+        match self.processes.get(&serial).map(|process| process.cost()) {
+            Some(Some((cost, busy))) => self.budget.set(serial, cost, busy),
+            // What it was let in with, until it is made.
+            Some(None) => {}
+            None => self.budget.set(serial, 0, false),
+        }
+    }
+
+    /// Drops all that is held of a process that has ended.
+    pub(super) fn forget(&mut self, id: &ProcId) {
+        let Some(serial) = self.serials.get(id).copied() else { return };
+        let process = self.processes.get(&serial);
+        if !process.is_some_and(|process| process.is_ended()) {
+            return;
+        }
+        self.serials.remove(id);
+        self.serials.shrink_if_sparse();
+        self.containment.forget(serial);
+        if let Some(mut process) = self.processes.remove(&serial) {
+            process.output.captures().discard(());
+            for open in process.output.close_all() {
+                match open {
+                    OpenCapture::Pipe(pipe) => self.io.drop_pipe(pipe),
+                    OpenCapture::Filter { pid, .. } => self.io.end_filter(pid),
+                    OpenCapture::File { .. } => {}
+                }
+            }
+        }
+        self.recount(serial);
+    }
+}

@@ -1,0 +1,118 @@
+//! The driver's part in the start and the end of a child.
+
+use std::time::{Duration, Instant};
+
+use super::Driver;
+use super::poller::Source;
+use crate::clock::{TimePoint, after, monotonic};
+use crate::engine::containment::{Containment, LastUsage};
+use crate::engine::process::child::{ChildExit, LiveChild};
+use crate::engine::process::effect::ProcessAlarm;
+use crate::engine::process::{Input, Process, SetupResult};
+use crate::engine::spawn::{Child, Spawned};
+use crate::engine::sys;
+use crate::engine::timers::Alarm;
+use crate::mem::text_pages::UNKNOWN;
+
+/// How often a child is polled of which epoll cannot report the end.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+impl Driver {
+    /// A thread has made a child, or could not.
+    pub(super) fn spawned(&mut self, spawned: Spawned) {
+        self.last_spawned = Instant::now();
+        let Spawned { serial, child, failures, filters, not_made, resolved, floor } = spawned;
+        self.pool.taken(serial);
+        let mut process = self.processes.get_mut(&serial);
+        for (index, filter) in filters {
+            self.io.filter_started((serial, index), process.as_deref_mut(), filter);
+        }
+        let Some(process) = process else { return };
+        for index in not_made {
+            process.output.set_up_failed(index);
+        }
+        let report = failures.is_empty() && !process.is_start_reported();
+        let setup = SetupResult { failures, resolved: Some(resolved), floor };
+        let input = match child {
+            Some(child) => {
+                let pid = child.pid;
+                self.containment.child_made(serial, pid);
+                let facts = report.then(|| self.see_child(serial, pid));
+                Input::Spawned { live: self.watch_child(serial, child, false), facts, setup }
+            }
+            None => {
+                // Nothing will ever be written: there is no grace to wait for.
+                self.io.sweep(serial, process);
+                Input::NotSpawned { exit: Box::new(ChildExit::without_child()), setup }
+            }
+        };
+        self.on(serial, input);
+    }
+
+    /// Watches a child for its end.
+    pub(super) fn watch_child(&mut self, serial: u64, child: Child, adopted: bool) -> LiveChild {
+        let token = self.io.poller.watch(&child.pidfd, Source::Exit(serial));
+        if let Err(error) = &token {
+            tracing::warn!(pid = child.pid, %error, "cannot watch a process, looking at it by a timer");
+            self.poll_later(serial);
+        }
+        LiveChild { child, token: token.ok(), adopted }
+    }
+
+    /// Has a child polled by a timer, for epoll cannot report its end.
+    fn poll_later(&mut self, serial: u64) {
+        let alarm = Alarm::Process(serial, ProcessAlarm::ChildPoll);
+        self.io.timers.set(after(monotonic(), POLL_INTERVAL), alarm);
+    }
+
+    /// A pidfd is readable: its child is a zombie, whose last facts are still there until it is reaped. Its orphans are with us,
+    /// and were looked for: as long as it is not reaped, nobody else has its numbers.
+    pub(super) fn exited(&mut self, serial: u64) {
+        let Some(process) = self.processes.get(&serial).filter(|p| p.live().is_some()) else {
+            return;
+        };
+        if process.is_stopping() {
+            // Orphans of its own may have ended since this round began.
+            self.containment.notice_left_now();
+            self.await_tree(serial);
+        }
+        let Some(process) = self.processes.get_mut(&serial) else { return };
+        let exit = reap(serial, process, self.containment.as_mut());
+        let token = process.take_token();
+        if let Some((token, live)) = token.zip(process.live()) {
+            self.io.poller.unwatch(&live.child.pidfd, token);
+        }
+        // A debugger that traces the child reaps it first, and epoll would report it without a pause until then.
+        let Some(exit) = exit else { return self.poll_later(serial) };
+        self.containment.child_reaped(serial);
+        self.io.sweep(serial, process);
+        self.on(serial, Input::Exited(Box::new(exit)));
+    }
+}
+
+/// Reaps the child of a process; none if it cannot be reaped yet.
+fn reap(serial: u64, process: &Process, members: &mut dyn Containment) -> Option<ChildExit> {
+    let LiveChild { child, adopted, .. } = process.live()?;
+    let pid = child.pid;
+    let LastUsage { stat, io } = members.last_usage(serial);
+    match sys::reap(pid) {
+        // Another program is to reap it.
+        Err(_) if *adopted => Some(ChildExit { stat, io, ..ChildExit::lost(pid) }),
+        Ok(Some((status, mut rusage))) => {
+            if process.floor().covers(rusage.ru_maxrss) {
+                rusage.ru_maxrss = UNKNOWN;
+            }
+            let struck = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGKILL;
+            let out_of_memory =
+                struck && !process.sent_sigkill() && members.ran_out_of_memory(serial);
+            let (pid, stop) = (Some(pid), TimePoint::now());
+            Some(ChildExit { pid, status, rusage, stat, stop, lost: false, io, out_of_memory })
+        }
+        Ok(None) => None,
+        // Somebody else has reaped it; nobody does, but the process must not hang for it.
+        Err(error) => {
+            tracing::error!(pid, %error, "cannot reap a process");
+            Some(ChildExit { stat, io, ..ChildExit::lost(pid) })
+        }
+    }
+}

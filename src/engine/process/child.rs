@@ -1,0 +1,60 @@
+//! What is known of a process's child: while it lives, and after its end.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::TimePoint;
+use crate::engine::rusage::no_usage;
+use crate::engine::spawn::Child;
+use crate::procfs::{RawIo, RawStat, RawStatm};
+
+/// A child with the epoll token of its pidfd; no token if a timer polls it instead.
+pub(in crate::engine) struct LiveChild {
+    pub(in crate::engine) child: Child,
+    pub(in crate::engine) token: Option<u64>,
+    /// Whether an earlier engine has started it.
+    pub(in crate::engine) adopted: bool,
+}
+
+/// A child that runs, with the files of `/proc` that its start is reported with.
+pub(in crate::engine) struct ChildFacts {
+    pub(in crate::engine) pid: i32,
+    pub(in crate::engine) stat: Option<RawStat>,
+    pub(in crate::engine) statm: Option<RawStatm>,
+}
+
+/// What is known of a reaped child, or of one that could not be made.
+#[derive(Clone, Serialize, Deserialize)]
+pub(in crate::engine) struct ChildExit {
+    pub(in crate::engine) pid: Option<i32>,
+    pub(in crate::engine) status: i32,
+    #[serde(with = "crate::engine::rusage")]
+    pub(in crate::engine) rusage: libc::rusage,
+    pub(in crate::engine) stat: Option<RawStat>,
+    pub(in crate::engine) stop: TimePoint,
+    pub(in crate::engine) lost: bool,
+    #[serde(default)]
+    pub(in crate::engine) io: Option<RawIo>,
+    #[serde(default)]
+    pub(in crate::engine) out_of_memory: bool,
+}
+
+impl ChildExit {
+    /// The exit of a process that has no child.
+    pub(in crate::engine) fn without_child() -> ChildExit {
+        ChildExit {
+            pid: None,
+            status: 0,
+            rusage: no_usage(),
+            stat: None,
+            stop: TimePoint::now(),
+            lost: false,
+            io: None,
+            out_of_memory: false,
+        }
+    }
+
+    /// The exit of a child whose exit status nobody can read any more.
+    pub(in crate::engine) fn lost(pid: i32) -> ChildExit {
+        ChildExit { pid: Some(pid), lost: true, ..ChildExit::without_child() }
+    }
+}

@@ -1,0 +1,239 @@
+//! A process in the form in which another program in this same process goes on with it.
+
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::child::ChildExit;
+use super::output::{OpenCapture, Output, Pipe};
+use super::{Process, State};
+use crate::clock::TimePoint;
+use crate::engine::capture::{Captures, Truncation};
+use crate::engine::containment::HandoverMembers;
+use crate::engine::event::Resolved;
+use crate::engine::failure::StartFailure;
+use crate::engine::stop::{StopPolicy, StopState};
+use crate::mem::text_pages::Floor;
+use crate::spec::{FdName, ProcId};
+
+/// One process as it is handed over.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct HandoverProcess {
+    /// Its ID.
+    pub id: ProcId,
+    start: TimePoint,
+    captures: Captures,
+    #[serde(rename = "told")]
+    start_reported: bool,
+    failures: Vec<StartFailure>,
+    #[serde(rename = "cut_short")]
+    truncated: Vec<(FdName, Truncation)>,
+    open: Vec<HandoverCapture>,
+    phase: HandoverPhase,
+    #[serde(default, rename = "killed")]
+    sent_sigkill: bool,
+    #[serde(default, rename = "terms")]
+    policy: StopPolicy,
+    #[serde(default)]
+    stop: StopState,
+    #[serde(default)]
+    starttime: Option<u64>,
+    #[serde(default)]
+    resolved: Resolved,
+    /// Who belongs to its tree, where it is being stopped.
+    #[serde(default, skip_serializing_if = "HashMap::is_empty")]
+    tree: HashMap<i32, u64>,
+    /// Until when its captures may delay its end, where that has begun to count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    drains: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    maxrss_floor: Option<i64>,
+}
+
+/// A capture that has not reached its end.
+#[derive(Clone, Serialize, Deserialize)]
+pub(in crate::engine) struct HandoverCapture {
+    /// The fd's index in the spec.
+    pub(in crate::engine) index: usize,
+    /// The reading end of its pipe, if it has one.
+    pub(in crate::engine) pipe: Option<RawFd>,
+    /// The filter that reads it, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::engine) filter: Option<i32>,
+    /// That filter's pidfd. An older program hands over none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::engine) pidfd: Option<RawFd>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+enum HandoverPhase {
+    Alive {
+        pid: i32,
+        adopted: bool,
+        /// An older program hands over none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pidfd: Option<RawFd>,
+    },
+    Draining(Box<ChildExit>),
+    Ended,
+}
+
+impl HandoverProcess {
+    /// The descriptors that must stay open.
+    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        let of_captures = self.open.iter().flat_map(|open| [open.pipe, open.pidfd]);
+        let pidfd = match self.phase {
+            HandoverPhase::Alive { pidfd, .. } => pidfd,
+            HandoverPhase::Draining(_) | HandoverPhase::Ended => None,
+        };
+        of_captures.chain([pidfd]).flatten()
+    }
+}
+
+/// A process that was handed over, with what is yet to be done for it.
+pub(in crate::engine) struct Restored {
+    pub(in crate::engine) process: Process,
+    /// What is known of its members.
+    pub(in crate::engine) members: HandoverMembers,
+    /// The captures that are to be opened again.
+    pub(in crate::engine) open: Vec<HandoverCapture>,
+    /// The child that is to be watched again, if there is one.
+    pub(in crate::engine) child: Option<RestoredChild>,
+}
+
+/// A child that the program before us has watched.
+#[derive(Clone, Copy)]
+pub(in crate::engine) struct RestoredChild {
+    pub(in crate::engine) pid: i32,
+    pub(in crate::engine) adopted: bool,
+    pub(in crate::engine) pidfd: Option<RawFd>,
+}
+
+impl Process {
+    /// The process that was handed over.
+    pub(in crate::engine) fn restored(handed: HandoverProcess) -> Restored {
+        let pid = match &handed.phase {
+            HandoverPhase::Alive { pid, .. } => Some(*pid),
+            HandoverPhase::Draining(exit) => exit.pid,
+            HandoverPhase::Ended => None,
+        };
+        let members = HandoverMembers { pid, starttime: handed.starttime, met: handed.tree };
+        let (state, child) = match handed.phase {
+            HandoverPhase::Alive { pid, adopted, pidfd } => {
+                (State::Launching, Some(RestoredChild { pid, adopted, pidfd }))
+            }
+            HandoverPhase::Draining(exit) => (State::Draining(exit), None),
+            HandoverPhase::Ended => (State::Ended, None),
+        };
+        let process = Process {
+            state,
+            start: handed.start,
+            output: Output::new(Arc::new(handed.captures)).with_truncated(handed.truncated),
+            failures: handed.failures,
+            resolved: handed.resolved,
+            start_reported: handed.start_reported,
+            sent_sigkill: handed.sent_sigkill,
+            stop: handed.stop,
+            drains: handed.drains,
+            floor: handed.maxrss_floor.map_or(Floor::Before, Floor::Known),
+            ..Process::new(handed.id, handed.policy, None)
+        };
+        Restored { process, members, open: handed.open, child }
+    }
+
+    /// The process as it is handed over; none if it has ended and no survivor's pipe is open. `pidfd_of` returns the pidfd of
+    /// a filter.
+    pub(in crate::engine) fn hand_over(
+        &self,
+        members: HandoverMembers,
+        pidfd_of: impl Fn(i32) -> Option<RawFd>,
+    ) -> Option<HandoverProcess> {
+        let phase = match &self.state {
+            State::Alive(live) => HandoverPhase::Alive {
+                pid: live.child.pid,
+                adopted: live.adopted,
+                pidfd: Some(live.child.pidfd.as_raw_fd()),
+            },
+            State::Draining(exit) | State::Sealing(exit) => HandoverPhase::Draining(exit.clone()),
+            State::Ended if self.output.open_count() > 0 => HandoverPhase::Ended,
+            State::Ended | State::Launching => return None,
+        };
+        let open = self.output.all_open().iter().map(|open| {
+            let (pipe, filter) = match open {
+                OpenCapture::Pipe(Pipe { reader, .. }) => (Some(reader), None),
+                OpenCapture::File { .. } => (None, None),
+                OpenCapture::Filter { reader, pid, .. } => (Some(reader), Some(*pid)),
+            };
+            let (index, pipe) = (open.index(), pipe.map(AsRawFd::as_raw_fd));
+            HandoverCapture { index, pipe, filter, pidfd: filter.and_then(&pidfd_of) }
+        });
+        Some(HandoverProcess {
+            id: self.id.clone(),
+            start: self.start,
+            captures: (**self.output.captures()).clone(),
+            start_reported: self.start_reported,
+            failures: self.failures.clone(),
+            truncated: self.output.truncated().to_vec(),
+            open: open.collect(),
+            phase,
+            sent_sigkill: self.sent_sigkill,
+            policy: self.policy,
+            stop: self.stop,
+            tree: members.met,
+            starttime: members.starttime,
+            resolved: self.resolved.clone(),
+            drains: self.drains,
+            maxrss_floor: Some(self.floor.kib()),
+        })
+    }
+}
+
+#[cfg(test)]
+use crate::engine::stop::StopCause;
+
+#[cfg(test)]
+impl HandoverProcess {
+    /// One of each kind, for the fixtures of states.
+    pub(crate) fn samples() -> Vec<HandoverProcess> {
+        let start = TimePoint {
+            unix_nanos: 1_700_000_000_000_000_000,
+            monotonic_nanos: 5_000_000_000,
+            boot_nanos: 0,
+        };
+        let one = |id: &str, open, phase| HandoverProcess {
+            id: id.into(),
+            start,
+            captures: (*Captures::none()).clone(),
+            start_reported: true,
+            failures: Vec::new(),
+            truncated: vec![(FdName::from_number(1).unwrap(), Truncation::Survivor)],
+            open,
+            phase,
+            sent_sigkill: false,
+            policy: StopPolicy { deadline: Some(6_000_000_000), ..StopPolicy::default() },
+            stop: StopState::Asked { cause: StopCause::Timeout, until: Some(7_000_000_000) },
+            starttime: Some(600),
+            resolved: Resolved::default(),
+            tree: [(45, 601)].into(),
+            drains: Some(8_000_000_000),
+            maxrss_floor: None,
+        };
+        let exit =
+            ChildExit { pid: Some(43), status: 256, stop: start, ..ChildExit::without_child() };
+        vec![
+            one(
+                "alive",
+                vec![
+                    HandoverCapture { index: 0, pipe: Some(17), filter: None, pidfd: None },
+                    HandoverCapture { index: 1, pipe: None, filter: None, pidfd: None },
+                    HandoverCapture { index: 2, pipe: Some(18), filter: Some(44), pidfd: Some(19) },
+                ],
+                HandoverPhase::Alive { pid: 42, adopted: false, pidfd: Some(20) },
+            ),
+            one("draining", Vec::new(), HandoverPhase::Draining(Box::new(exit))),
+            one("ended", Vec::new(), HandoverPhase::Ended),
+        ]
+    }
+}
