@@ -4,38 +4,18 @@
 //! the file of its name in `$CREDENTIALS_DIRECTORY`. What a former one has, the latter ones are
 //! not even read for.
 
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
-use super::keys::{self, KEYS, Key};
-use super::load::read_file;
-use super::{ConfigError, Kind, Layer, Origin, Scalar, Secret, Sources};
+use crate::config::error::ConfigError;
+use crate::config::keys::{self, KEYS, Key};
+use crate::config::kind::{Kind, Scalar};
+use crate::config::layer::{Layer, Origin};
+use crate::config::process_env::{Env, non_empty};
+use crate::config::secret::Secret;
+use crate::config::sources::{Sources, read_file};
 use crate::trust::{self, Need, Untrusted};
-
-/// An environment: names and values need not be UTF-8.
-pub type Env = BTreeMap<OsString, OsString>;
-
-/// Variables that are not in this process's environment any more, for others could read them there.
-static CONCEALED: OnceLock<Env> = OnceLock::new();
-
-/// Sets the variables that [`process_env`] has besides those of the environment. The first call counts.
-pub(crate) fn conceal(secrets: Env) {
-    // A second call does not occur.
-    let _ = CONCEALED.set(secrets);
-}
-
-/// What [`conceal`] has set.
-pub(crate) fn concealed() -> &'static Env {
-    CONCEALED.get_or_init(Env::new)
-}
-
-/// The environment that this process was started with, secrets included.
-pub fn process_env() -> Env {
-    std::env::vars_os().chain(concealed().clone()).collect()
-}
 
 /// Variables that no child inherits, not even by name. `docs/configuration.md` has the same list.
 pub const NEVER_INHERITED: &[&str] = &[
@@ -59,11 +39,6 @@ pub const NEVER_INHERITED: &[&str] = &[
     "LISTEN_FDNAMES",
     "FDSTORE",
 ];
-
-/// A variable's value; an empty one counts as unset.
-pub(super) fn non_empty<'e>(env: &'e Env, name: &str) -> Option<&'e OsStr> {
-    env.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
-}
 
 /// Reads all settings that the environment has.
 ///

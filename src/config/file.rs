@@ -5,8 +5,9 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::keys;
-use super::{ConfigError, Layer, Origin, Problem};
+use crate::config::error::{ConfigError, Problem};
+use crate::config::keys;
+use crate::config::layer::{Layer, Origin};
 
 /// Reads a TOML text; `path` is only for messages and origins.
 ///

@@ -1,6 +1,6 @@
 //! The table of every setting: its name, what it may be, its variable and its flag.
 
-use super::Kind;
+use crate::config::kind::Kind;
 
 /// One setting, as every layer knows it.
 #[derive(Debug, PartialEq)]

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use toml::de::{DeInteger, DeValue};
 
-use super::{host, strength};
+use crate::config::{host, strength};
 
 /// Where a time is longer than this (300 years), adding it to a clock could overflow.
 const MAX_SECONDS: f64 = 1e10;

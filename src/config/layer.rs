@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use config::{Config, Map, Source, Value, ValueKind};
 
-use super::keys::{KEYS, Key};
-use super::{ConfigError, Scalar, Settings};
+use crate::config::error::ConfigError;
+use crate::config::keys::{KEYS, Key};
+use crate::config::kind::Scalar;
+use crate::config::settings::Settings;
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

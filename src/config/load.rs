@@ -1,45 +1,17 @@
 //! The order of the layers, and the files that they come from.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::environment::{self, Env, non_empty};
-use super::{ConfigError, Layer, Origin, Settings, file, layer};
+use crate::config::environment;
+use crate::config::error::ConfigError;
+use crate::config::file;
+use crate::config::layer::{self, Layer, Origin};
+use crate::config::process_env::{Env, non_empty};
+use crate::config::settings::Settings;
+use crate::config::sources::Sources;
 use crate::trust::{Need, Untrusted};
-
-/// The system's configuration file.
-pub const SYSTEM_FILE: &str = "/etc/procstar/procstar.toml";
-
-/// More than any configuration or token; less than what hurts when a path names a device.
-const MAX_FILE: u64 = 1 << 20;
-
-/// Reads a whole file.
-pub type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
-
-/// Checks whether a file can be trusted, as [`crate::trust::check`] does.
-pub type TrustFile<'a> = &'a dyn Fn(&Path, Need) -> Result<(), Untrusted>;
-
-/// What settings are made of.
-pub struct Sources<'a> {
-    /// The environment.
-    pub env: &'a Env,
-    /// [`SYSTEM_FILE`], but for tests.
-    pub system_file: &'a Path,
-    /// [`read_file`], but for tests.
-    pub read: ReadFile<'a>,
-    /// [`crate::trust::check`], but for tests.
-    pub trust: TrustFile<'a>,
-}
-
-impl Sources<'_> {
-    /// Reads a file that only we and root may change, or also read.
-    pub(super) fn read_trusted(&self, path: &Path, need: Need) -> Result<Vec<u8>, Untrusted> {
-        (self.trust)(path, need)?;
-        Ok((self.read)(path)?)
-    }
-}
 
 /// What became of a configuration file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,17 +136,4 @@ fn user_file(env: &Env) -> Option<PathBuf> {
     let config_home = directory("XDG_CONFIG_HOME").map(Path::to_path_buf);
     let home = || directory("HOME").map(|home| home.join(".config"));
     Some(config_home.or_else(home)?.join("procstar/procstar.toml"))
-}
-
-/// Reads a file of at most 1 MiB.
-///
-/// # Errors
-/// The system's, and `FileTooLarge`.
-pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "is larger than 1 MiB"));
-    }
-    Ok(bytes)
 }

@@ -2,8 +2,9 @@
 
 use std::ffi::OsStr;
 
-use super::environment::{Env, NEVER_INHERITED};
-use super::keys::{KEYS, Key, distance};
+use crate::config::environment::NEVER_INHERITED;
+use crate::config::keys::{KEYS, Key, distance};
+use crate::config::process_env::Env;
 
 const PREFIX: &str = "PROCSTAR_";
 

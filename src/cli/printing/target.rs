@@ -11,8 +11,9 @@ use std::sync::Arc;
 use nix::fcntl::AtFlags;
 use nix::unistd::{AccessFlags, faccessat, geteuid};
 
-use super::{Patient, write_results};
 use crate::cli::descriptor::{self, Named};
+use crate::cli::printing::results::write_results;
+use crate::cli::printing::writer::Patient;
 use crate::report::{ProcessRecord, ResultContext};
 use crate::trust;
 use crate::users::user_name;

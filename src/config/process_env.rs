@@ -1,0 +1,32 @@
+//! The environment that this process was started with.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::sync::OnceLock;
+
+/// An environment: names and values need not be UTF-8.
+pub type Env = BTreeMap<OsString, OsString>;
+
+/// Variables that are not in this process's environment any more, for others could read them there.
+static CONCEALED: OnceLock<Env> = OnceLock::new();
+
+/// Sets the variables that [`process_env`] has besides those of the environment. The first call counts.
+pub(crate) fn conceal(secrets: Env) {
+    // A second call does not occur.
+    let _ = CONCEALED.set(secrets);
+}
+
+/// What [`conceal`] has set.
+pub(crate) fn concealed() -> &'static Env {
+    CONCEALED.get_or_init(Env::new)
+}
+
+/// The environment that this process was started with, secrets included.
+pub fn process_env() -> Env {
+    std::env::vars_os().chain(concealed().clone()).collect()
+}
+
+/// A variable's value; an empty one counts as unset.
+pub(super) fn non_empty<'e>(env: &'e Env, name: &str) -> Option<&'e OsStr> {
+    env.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
+}
