@@ -10,8 +10,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::access::Refusal;
+use super::path::PathError;
 use super::query::QueryError;
-use super::route::{Route, RouteError};
 use crate::actors::AgentEnding;
 use crate::actors::messages::{CommandError, DeleteError, StartError};
 use crate::actors::supervisor::QuotaExceeded;
@@ -42,14 +42,14 @@ pub(super) enum ApiError {
     NoRandomness,
     /// The path leads nowhere.
     #[error(transparent)]
-    Route(#[from] RouteError),
+    Path(#[from] PathError),
     /// The place does not take this method.
-    #[error("method not allowed here: {method}; allowed: {}", .route.allow())]
+    #[error("method not allowed here: {method}; allowed: {}", .allow)]
     Method {
         /// The request's.
         method: String,
-        /// Where.
-        route: Route,
+        /// Those that the route takes, as the header `Allow` lists them.
+        allow: String,
     },
     /// The body is not said to be JSON.
     #[error("unsupported content type {0}: send `Content-Type: application/json`")]
@@ -175,6 +175,15 @@ pub(super) enum ApiError {
     Closed,
 }
 
+/// The form of the body of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ErrorForm {
+    /// `{"errors": [...]}`, as the agent's older clients know it.
+    Older,
+    /// `application/problem+json`.
+    Problem,
+}
+
 impl From<AgentEnding> for ApiError {
     fn from(_: AgentEnding) -> Self {
         ApiError::Closed
@@ -226,8 +235,8 @@ impl ApiError {
     fn head(&self) -> actix_web::HttpResponseBuilder {
         let mut answer = HttpResponse::build(self.status_code());
         match self {
-            ApiError::Method { route, .. } => {
-                answer.insert_header((header::ALLOW, HeaderValue::from_static(route.allow())));
+            ApiError::Method { allow, .. } => {
+                answer.insert_header((header::ALLOW, allow.as_str()));
             }
             ApiError::RangeNotSatisfiable { length } | ApiError::NoCharacter { length } => {
                 answer.insert_header((header::CONTENT_RANGE, format!("bytes */{length}")));
@@ -268,8 +277,8 @@ impl ResponseError for ApiError {
             ApiError::Refused(_) => StatusCode::FORBIDDEN,
             ApiError::TooManyGuesses { .. } => StatusCode::TOO_MANY_REQUESTS,
             ApiError::NoPage(_) => StatusCode::CONFLICT,
-            ApiError::Route(RouteError::Unknown) => StatusCode::NOT_FOUND,
-            ApiError::Route(RouteError::Percent | RouteError::NotUtf8) => StatusCode::BAD_REQUEST,
+            ApiError::Path(PathError::Unknown) => StatusCode::NOT_FOUND,
+            ApiError::Path(PathError::Percent | PathError::NotUtf8) => StatusCode::BAD_REQUEST,
             ApiError::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             ApiError::ContentType(_) | ApiError::ContentEncoding => {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE
@@ -338,7 +347,6 @@ mod tests {
     use super::*;
     use crate::actors::AgentEnding;
     use crate::actors::messages::ShutdownState;
-    use crate::http::route::Endpoint;
 
     fn body(failure: &ApiError) -> serde_json::Value {
         let answer = failure.error_response();
@@ -413,7 +421,7 @@ mod tests {
     #[test]
     fn a_wrong_method_is_told_the_right_ones() {
         let failure =
-            ApiError::Method { method: "PUT".into(), route: Route::Plain(Endpoint::Procs) };
+            ApiError::Method { method: "PUT".into(), allow: "GET, HEAD, POST, DELETE".into() };
         let answer = failure.error_response();
         assert_eq!(answer.headers().get("allow").unwrap(), "GET, HEAD, POST, DELETE");
         assert_eq!(body(&failure)["errors"][0]["status"], "405");

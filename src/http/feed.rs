@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::server::Service;
+use super::app_state::Service;
 use crate::actors::messages::{Change, ChangeKind, ChangesSince, Cursor, ShutdownState, Snapshot};
 use crate::report::{OutputView, ProcessRecord, ResultContext, ResultStream};
 use crate::spec::ProcId;

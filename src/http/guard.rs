@@ -14,7 +14,6 @@ use actix_web::rt::net::{TcpStream, UnixStream};
 use super::access::{
     AccessRequest, Act, Fetch, Header, PeerUser, Policy, Refusal, decide, peer_user, unix_user,
 };
-use super::route::Endpoint;
 
 use super::unauthenticated::{PeerSource, Probation, Unauthenticated, UnauthenticatedLimits};
 
@@ -23,6 +22,19 @@ const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 const SERVICE_WORKER: HeaderName = HeaderName::from_static("service-worker");
 const SESSION: HeaderName = HeaderName::from_static("procstar-session");
+
+/// Which part of the service a request is for: browsers may open the page itself, but not the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Surface {
+    /// For programs, and for what the page itself asks for.
+    Api,
+    /// The page.
+    Page,
+    /// A file of the page.
+    Asset,
+    /// The trade of a code for a session.
+    Trade,
+}
 
 /// By which way a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,9 +160,9 @@ pub(super) fn check(
     policy: &Policy,
     head: &RequestHead,
     peer: Option<&Peer>,
-    endpoint: Option<Endpoint>,
+    surface: Option<Surface>,
 ) -> Result<(), Refusal> {
-    let act = act(&head.method, endpoint);
+    let act = act(&head.method, surface);
     let facts = AccessRequest {
         peer: peer.and_then(|peer| peer.user),
         host: collect(head, &header::HOST),
@@ -186,13 +198,13 @@ pub(super) fn check(
     }
 }
 
-fn act(method: &Method, endpoint: Option<Endpoint>) -> Act {
-    match endpoint {
-        _ if !method.is_safe() && endpoint != Some(Endpoint::Sessions) => Act::Write,
-        Some(Endpoint::Page) => Act::Page,
-        Some(Endpoint::Asset) => Act::Asset,
-        Some(Endpoint::Sessions) => Act::Trade,
-        _ => Act::Read,
+fn act(method: &Method, surface: Option<Surface>) -> Act {
+    match surface {
+        Some(Surface::Trade) => Act::Trade,
+        _ if !method.is_safe() => Act::Write,
+        Some(Surface::Page) => Act::Page,
+        Some(Surface::Asset) => Act::Asset,
+        Some(Surface::Api) | None => Act::Read,
     }
 }
 

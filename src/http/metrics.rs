@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
-use super::server::AppState;
+use super::app_state::AppState;
 use crate::actors::messages::ProcessCounts;
 use crate::actors::status::LinkState;
 use crate::procfs::is_ours;

@@ -11,7 +11,6 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{OpenApi, PartialSchema, ToSchema};
 
 use super::handlers::session::{CodeBody, SessionBody};
-use super::handlers::{events, output, page, procs, session, state};
 use super::log_level::LogLevelBody;
 use super::status::AgentBody;
 
@@ -21,37 +20,15 @@ use super::status::AgentBody;
         title = "procstar",
         description = "What runs on one machine: start, watch, stop and clear away processes, and read their output.",
     ),
-    paths(
-        procs::list,
-        procs::start,
-        procs::prune,
-        procs::one,
-        procs::delete,
-        procs::stop,
-        procs::signal,
-        output::data,
-        output::follow,
-        events::stream,
-        events::socket,
-        state::agent,
-        state::log_level,
-        state::set_log_level,
-        state::healthz,
-        state::readyz,
-        state::metrics,
-        state::openapi,
-        session::new_code,
-        session::trade,
-        page::page,
-        page::asset,
-    ),
     components(schemas(OutputShown, ProcState, ProcResult, SpecsBody))
 )]
 struct Description;
 
-/// The description, as JSON.
-pub(super) fn json() -> String {
-    let mut description = serde_json::to_value(Description::openapi()).unwrap_or_default();
+/// The description with the paths of the routes, as JSON.
+pub(super) fn json(paths: utoipa::openapi::OpenApi) -> String {
+    let mut description = Description::openapi();
+    description.merge(paths);
+    let mut description = serde_json::to_value(description).unwrap_or_default();
     let schemas = description.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
     if let Some(schemas) = schemas {
         publish(crate::report::schema(), "Result", None, schemas);
@@ -249,7 +226,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::http::route::Endpoint;
+    use crate::http::routes::{self, description as json};
 
     /// Every path with each of its methods, HEAD left out: it goes with GET.
     #[test]
@@ -264,10 +241,7 @@ mod tests {
                 assert!(!operation["summary"].as_str().unwrap().is_empty(), "{method} {path}");
             }
         }
-        let served = Endpoint::ALL.iter().flat_map(|place| {
-            let methods = place.allow().split(", ").filter(|method| *method != "HEAD");
-            methods.map(|method| (place.template().to_owned(), method.to_owned()))
-        });
+        let served = routes::all().map(|(path, method)| (path.to_owned(), method.to_owned()));
         assert_eq!(described, served.collect());
     }
 

@@ -12,12 +12,11 @@ use actix_web::http::{Method, Version};
 use actix_web::web::{self, Bytes};
 use actix_web::{HttpResponse, ResponseError as _};
 
-use super::error::ApiError;
+use super::app_state::AppState;
+use super::error::{ApiError, ErrorForm};
 use super::guard::{self, Peer};
-use super::handlers::body_limit;
 use super::request_body;
-use super::route::{Endpoint, Route};
-use super::server::AppState;
+use super::routes::Route;
 
 /// A page of another site that has opened ours, or that ours has opened, gets no hold on its window.
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
@@ -45,21 +44,10 @@ pub(super) fn admit(
     head: &RequestHead,
     peer: Option<&Peer>,
 ) -> Result<Route, ApiError> {
-    let route = Route::parse(head.uri.path());
-    let endpoint = route.as_ref().ok().map(Route::endpoint);
-    guard::check(&state.service.policy, head, peer, endpoint)?;
+    let route = Route::find(head.uri.path());
+    let surface = route.as_ref().ok().map(Route::surface);
+    guard::check(&state.service.policy, head, peer, surface)?;
     Ok(route?)
-}
-
-/// Whether a place takes a method.
-///
-/// # Errors
-/// [`ApiError::Method`].
-pub(super) fn takes(route: &Route, method: &Method) -> Result<(), ApiError> {
-    match route.allow().split(", ").any(|allowed| method.as_str() == allowed) {
-        true => Ok(()),
-        false => Err(ApiError::Method { method: method.to_string(), route: route.clone() }),
-    }
 }
 
 /// What went wrong, once it is to be answered: a refusal is counted, logged, and may have to wait.
@@ -73,14 +61,12 @@ pub(super) async fn settled(state: &AppState, peer: Option<&Peer>, failure: ApiE
     }
 }
 
-/// The answer to a request that was not done, in the form of its place.
-pub(super) fn refusal(failure: &ApiError, endpoint: Endpoint, method: &Method) -> HttpResponse {
-    let old = match endpoint {
-        Endpoint::Procs => method != Method::DELETE,
-        Endpoint::Proc | Endpoint::Signal | Endpoint::Data => true,
-        _ => false,
-    };
-    if old { failure.error_response() } else { failure.problem() }
+/// The answer to a request that was not done, in the form of its route.
+pub(super) fn refusal(failure: &ApiError, route: &Route, method: &Method) -> HttpResponse {
+    match route.error_form(method) {
+        ErrorForm::Older => failure.error_response(),
+        ErrorForm::Problem => failure.problem(),
+    }
 }
 
 /// A request whose client waits for `100 Continue` before it sends the body, unless its head alone is enough to refuse it.
@@ -95,12 +81,12 @@ pub(super) async fn unless_refused(
     let refused = match admit(&state, head, peer) {
         Err(failure) => Some(settled(&state, peer, failure).await.error_response()),
         Ok(route) => {
-            let (endpoint, method) = (route.endpoint(), &head.method);
-            let checked = takes(&route, method).and_then(|()| {
-                let limit = body_limit(&state.service, endpoint, method);
+            let method = &head.method;
+            let checked = route.takes(method).and_then(|()| {
+                let limit = route.body_limit(method, &state.service.limits);
                 limit.map_or(Ok(()), |limit| request_body::check(head.headers(), limit))
             });
-            checked.err().map(|failure| refusal(&failure, endpoint, method))
+            checked.err().map(|failure| refusal(&failure, &route, method))
         }
     };
     let Some(answer) = refused else { return Ok(request) };

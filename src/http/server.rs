@@ -3,8 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_http::error::DispatchError;
@@ -21,19 +20,12 @@ use actix_web::rt::net::{TcpStream, UnixStream};
 use actix_web::{App, web};
 use futures_util::future::ready;
 
-use super::access::Policy;
+use super::app_state::AppState;
 use super::guard::Peer;
 use super::listeners::Listener;
-use super::log_level::LogControl;
-use super::page_url::PageUrl;
-use super::refusals::Refusals;
-use super::status::AgentStatus;
-use super::unauthenticated::{AcceptedConnection, Unauthenticated, UnauthenticatedLimits};
-use super::{handlers, response};
-use crate::actors::Handle;
+use super::unauthenticated::AcceptedConnection;
+use super::{dispatch, response};
 use crate::net::tls_server::ServerTls;
-use crate::output::Watcher;
-use crate::report::ResultContext;
 use crate::rotating::Rotating;
 
 /// Threads that answer requests: two, so that one is left while another waits for a disk.
@@ -45,109 +37,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const LINGER: Duration = Duration::from_secs(5);
 /// What a graceful stop waits for requests that are being answered, in seconds.
 const SHUTDOWN_TIMEOUT: u64 = 1;
-
-/// What the HTTP service is made of. Cheap to clone.
-#[derive(Clone)]
-pub struct Service {
-    /// The actors, which know and do everything.
-    pub actors: Handle,
-    /// Looks at running processes.
-    pub context: Arc<ResultContext>,
-    /// Who is let in.
-    pub policy: Policy,
-    /// Who we are.
-    pub status: Arc<AgentStatus>,
-    /// Who sets the level of the log.
-    pub log: Arc<dyn LogControl>,
-    /// What a client may cost.
-    pub limits: HttpLimits,
-}
-
-/// What a client may cost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HttpLimits {
-    /// Connections at a time, of each of the two kinds: by TCP, and over the Unix socket. More wait until one is closed; descriptors are
-    /// kept for the processes' sake.
-    pub connections: usize,
-    /// Those by TCP whose peers have not authenticated.
-    pub unauthenticated: UnauthenticatedLimits,
-    /// The time within which a TLS handshake must be done.
-    pub handshake_timeout: Duration,
-    /// The time within which a request's head must have come.
-    pub head_timeout: Duration,
-    /// The longest body of a request, in bytes.
-    pub body: u64,
-}
-
-impl HttpLimits {
-    /// As they are where nothing is configured.
-    pub const DEFAULT: HttpLimits = HttpLimits {
-        connections: 2000,
-        unauthenticated: UnauthenticatedLimits::DEFAULT,
-        handshake_timeout: Duration::from_secs(5),
-        head_timeout: Duration::from_secs(5),
-        body: 64 << 20,
-    };
-}
-
-impl Default for HttpLimits {
-    fn default() -> Self {
-        HttpLimits::DEFAULT
-    }
-}
-
-/// The service with what its threads share.
-pub(super) struct AppState {
-    pub(super) service: Service,
-    pub(super) watcher: Arc<Watcher>,
-    /// Requests answered so far, by the first digit of their status, from 1 on.
-    pub(super) answered: [AtomicU64; 5],
-    pub(super) refusals: Refusals,
-    /// Where browsers can connect.
-    addresses: Mutex<Vec<SocketAddr>>,
-    encrypts: bool,
-    pub(super) unauthenticated: Arc<Unauthenticated>,
-}
-
-impl AppState {
-    /// That of a service which encrypts connections by TCP, or does not.
-    pub(super) fn new(service: Service, encrypts: bool) -> AppState {
-        AppState {
-            service,
-            watcher: Arc::default(),
-            answered: Default::default(),
-            refusals: Refusals::default(),
-            addresses: Mutex::default(),
-            encrypts,
-            unauthenticated: Arc::default(),
-        }
-    }
-
-    fn addresses(&self) -> MutexGuard<'_, Vec<SocketAddr>> {
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The service accepts connections on `listener`.
-    pub(super) fn opened(&self, listener: &Listener) {
-        if let Listener::Tcp(listeners) = listener {
-            let own = listeners.iter().filter_map(|listener| listener.local_addr().ok());
-            self.addresses().extend(own);
-        }
-    }
-
-    /// Where browsers reach the page.
-    pub(super) fn page_at(&self) -> PageUrl {
-        PageUrl::new(self.addresses().clone(), self.encrypts)
-    }
-
-    /// Finds out who has connected by TCP.
-    fn meet(&self, stream: &TcpStream) -> io::Result<Peer> {
-        // What cannot be set delays answers, and no more.
-        let _ = stream.set_nodelay(true);
-        let Service { policy, limits, .. } = &self.service;
-        Peer::meet(stream, policy, &self.unauthenticated, limits.unauthenticated)
-    }
-}
 
 /// HTTP/1.1 on connections of whichever kind: within a macro, for what it makes has a name for each kind.
 macro_rules! http1 {
@@ -277,7 +166,7 @@ fn app(
     Future: 'static,
     Service: 'static,
 > {
-    let app = App::new().app_data(state).default_service(web::to(handlers::dispatch));
+    let app = App::new().app_data(state).default_service(web::to(dispatch::dispatch));
     let app = app.into_factory().map_err(|error: actix_web::Error| error.error_response());
     map_config(app, |()| AppConfig::default())
 }

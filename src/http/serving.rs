@@ -12,8 +12,9 @@ use actix_web::web;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::app_state::{AppState, Service};
 use super::listeners::{Listener, Listeners};
-use super::server::{AppState, Service, serve};
+use super::server::serve;
 use crate::net::keep_alive::keep_alive;
 use crate::net::tls_server::ServerTls;
 use crate::rotating::Rotating;

@@ -9,9 +9,9 @@ use indexmap::IndexMap;
 use serde::Serialize;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
+use super::app_state::Service;
 use super::feed::Event;
 use super::query::{Query, QueryError};
-use super::server::Service;
 use super::status::{ConnectionInfo, Counts};
 use crate::report;
 use crate::spec::ProcId;

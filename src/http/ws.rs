@@ -10,11 +10,11 @@
 use std::io;
 use std::time::Duration;
 
+use actix_http::ws::handshake;
 use actix_web::body::{BodyStream, BoxBody};
 use actix_web::dev::Payload;
 use actix_web::http::Version;
 use actix_web::{HttpRequest, HttpResponse};
-use actix_web_actors::ws::handshake;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
@@ -60,13 +60,14 @@ pub(super) fn start(
     if request.version() < Version::HTTP_11 {
         return Err(ApiError::Handshake("it takes HTTP/1.1".to_owned()));
     }
-    let mut head = handshake(request).map_err(|error| ApiError::Handshake(error.to_string()))?;
+    let mut head =
+        handshake(request.head()).map_err(|error| ApiError::Handshake(error.to_string()))?;
     let mut rounds = tokio::time::interval_at(Instant::now() + PING, PING);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let decoder = Decoder::of_client(MESSAGE);
     let session = Session { feed, payload, decoder, rounds, pings: 0, over: false };
     let body = BoxBody::new(BodyStream::new(session.stream()));
-    Ok(head.body(body))
+    Ok(head.body(body).map_into_boxed_body().into())
 }
 
 impl Session {

@@ -4,12 +4,12 @@ use actix_web::HttpResponse;
 use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderName};
 
-use super::{RequestContext, unsent};
 use crate::actors::messages::Cursor;
 use crate::http::error::{ApiError, Errors, Problem};
 use crate::http::feed::{Feed, ResultDetail};
 use crate::http::openapi::EventBody;
 use crate::http::query::Query;
+use crate::http::request_context::{RequestContext, unsent};
 use crate::http::stats::StatsQuery;
 use crate::http::{guard, sse, ws};
 
@@ -48,7 +48,10 @@ fn feed(ctx: &RequestContext<'_>, query: &Query) -> Result<Feed, ApiError> {
         (status = 406, description = "The bytes as they are, which alone are there, are not acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) fn stream(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
+pub(in crate::http) async fn stream(
+    ctx: &RequestContext<'_>,
+    _: &mut Payload,
+) -> Result<HttpResponse, ApiError> {
     let [figures, id] = StatsQuery::NAMES;
     let query = Query::parse(ctx.query(), &["after", "brief", figures, id])?;
     let (feed, figures) = (feed(ctx, &query)?, StatsQuery::of(&query)?);
@@ -74,7 +77,7 @@ pub(super) fn stream(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError>
         (status = 400, description = "The query is not understood, or this is no WebSocket's handshake", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) fn socket(
+pub(in crate::http) async fn socket(
     ctx: &RequestContext<'_>,
     payload: &mut Payload,
 ) -> Result<HttpResponse, ApiError> {

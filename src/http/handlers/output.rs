@@ -5,11 +5,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use actix_web::body::{BodySize, SizedStream};
+use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 
-use super::{RequestContext, unsent};
 use crate::engine::Capture;
 use crate::http::body_stream::{BodyStream, HeadBody};
 use crate::http::content_encoding::{
@@ -22,6 +22,7 @@ use crate::http::output::Output;
 use crate::http::preconditions::range_holds;
 use crate::http::query::Query;
 use crate::http::range::{ByteRange, byte_range};
+use crate::http::request_context::{RequestContext, unsent};
 use crate::output::follow::{Closed, FollowOptions, Follower};
 use crate::report::ProcessRecord;
 use crate::spec::{FdName, ProcId};
@@ -83,11 +84,12 @@ fn captured(
         (status = 503, description = "The agent ends", body = Errors, content_type = "application/json"),
     ),
 )]
-pub(super) async fn data(
+pub(in crate::http) async fn data(
     ctx: &RequestContext<'_>,
-    id: &ProcId,
-    fd: &str,
+    _: &mut Payload,
 ) -> Result<HttpResponse, ApiError> {
+    let id = &ctx.id();
+    let fd = ctx.params.get("fd");
     let query = Query::lenient(ctx.query())?;
     let chars = query.switch("chars")?;
     let record = ctx.find(id).await?;
@@ -224,11 +226,12 @@ fn send(
         (status = 503, description = "The agent ends", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn follow(
+pub(in crate::http) async fn follow(
     ctx: &RequestContext<'_>,
-    id: &ProcId,
-    fd: &str,
+    _: &mut Payload,
 ) -> Result<HttpResponse, ApiError> {
+    let id = &ctx.id();
+    let fd = ctx.params.get("fd");
     let query = Query::parse(ctx.query(), &["from", "chars"])?;
     ctx.choose(&[])?;
     let chars = query.switch("chars")?;

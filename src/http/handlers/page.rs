@@ -2,13 +2,14 @@
 
 use actix_web::HttpResponse;
 use actix_web::body::BodySize;
+use actix_web::dev::Payload;
 use actix_web::http::header;
 
-use super::RequestContext;
 use crate::http::body_stream::HeadBody;
 use crate::http::content_encoding::ContentEncoding;
 use crate::http::error::{ApiError, Errors, Problem};
 use crate::http::page::{Asset, INDEX, POLICY, find};
+use crate::http::request_context::RequestContext;
 
 /// The page for people.
 #[utoipa::path(
@@ -22,8 +23,11 @@ use crate::http::page::{Asset, INDEX, POLICY, find};
         (status = 412, description = "`If-Match` names another `ETag`", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) fn page(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
-    asset(ctx, INDEX)
+pub(in crate::http) async fn page(
+    ctx: &RequestContext<'_>,
+    _: &mut Payload,
+) -> Result<HttpResponse, ApiError> {
+    file(ctx, INDEX)
 }
 
 /// A file of the page.
@@ -46,7 +50,14 @@ pub(super) fn page(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
         (status = 412, description = "`If-Match` names another `ETag`", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) fn asset(ctx: &RequestContext<'_>, name: &str) -> Result<HttpResponse, ApiError> {
+pub(in crate::http) async fn asset(
+    ctx: &RequestContext<'_>,
+    _: &mut Payload,
+) -> Result<HttpResponse, ApiError> {
+    file(ctx, ctx.params.get("file"))
+}
+
+fn file(ctx: &RequestContext<'_>, name: &str) -> Result<HttpResponse, ApiError> {
     let Some(asset) = find(name) else { return Err(ApiError::NoAsset(name.to_owned())) };
     let packed = ctx.choose(&[ContentEncoding::Gzip])?.coding == ContentEncoding::Gzip;
     let Asset { hash, plain, gzip, .. } = asset;

@@ -10,7 +10,6 @@ use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{RequestContext, STOP_BODY, data, unless_gone};
 use crate::actors::messages::{Cursor, Page};
 use crate::clock::TimePoint;
 use crate::engine::{ProcessCommand, StopOrder};
@@ -19,6 +18,7 @@ use crate::http::openapi::{
     EmptyAnswer, NamedAnswer, OutputShown, ProcState, ProcsAnswer, SpecsBody,
 };
 use crate::http::query::{ListQuery, ProcFilter, Query, ResultQuery};
+use crate::http::request_context::RequestContext;
 use crate::http::results_body::ResultsBody;
 use crate::http::{disconnect, guard, preconditions, request_body};
 use crate::report::ProcessRecord;
@@ -27,6 +27,8 @@ use crate::spec::ProcId;
 
 /// So many processes are looked at for a page, or deleted, at once.
 const BATCH: usize = 1024;
+/// The longest body of a stop, in bytes.
+pub(in crate::http) const STOP_BODY: u64 = 4096;
 /// So many deletions are under way at once.
 const DELETIONS: usize = 16;
 
@@ -63,7 +65,10 @@ struct Named<'a> {
         (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
     ),
 )]
-pub(super) async fn list(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
+pub(in crate::http) async fn list(
+    ctx: &RequestContext<'_>,
+    _: &mut Payload,
+) -> Result<HttpResponse, ApiError> {
     let listing = ListQuery::of(ctx.query())?;
     let now = TimePoint::now();
     let context = Arc::clone(&ctx.service().context);
@@ -131,7 +136,11 @@ async fn page(
         (status = 412, description = "`If-Match` names another `ETag`", body = Errors, content_type = "application/json"),
     ),
 )]
-pub(super) async fn one(ctx: &RequestContext<'_>, id: &ProcId) -> Result<HttpResponse, ApiError> {
+pub(in crate::http) async fn one(
+    ctx: &RequestContext<'_>,
+    _: &mut Payload,
+) -> Result<HttpResponse, ApiError> {
+    let id = &ctx.id();
     let ResultQuery { output, wait } = ResultQuery::of(ctx.query())?;
     let mut record = ctx.find(id).await?;
     if let Some(wait) = wait.filter(|_| record.is_running()) {
@@ -194,7 +203,7 @@ fn tag(ctx: &RequestContext<'_>, record: &ProcessRecord) -> String {
         (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
     ),
 )]
-pub(super) async fn start(
+pub(in crate::http) async fn start(
     ctx: &RequestContext<'_>,
     payload: &mut Payload,
 ) -> Result<HttpResponse, ApiError> {
@@ -209,8 +218,8 @@ pub(super) async fn start(
         }
         Ok(())
     };
-    unless_gone(ctx.request, started).await?;
-    data(ctx, Named { proc_ids: &ids })
+    ctx.unless_gone(started).await?;
+    ctx.data(Named { proc_ids: &ids })
 }
 
 /// Forgets an ended process and its captures.
@@ -228,10 +237,11 @@ pub(super) async fn start(
         (status = 412, description = "`If-Match` names another `ETag`", body = Errors, content_type = "application/json"),
     ),
 )]
-pub(super) async fn delete(
+pub(in crate::http) async fn delete(
     ctx: &RequestContext<'_>,
-    id: &ProcId,
+    _: &mut Payload,
 ) -> Result<HttpResponse, ApiError> {
+    let id = &ctx.id();
     // Looked up only where that is needed: a process that is only just being started would hold up the answer.
     if preconditions::any(ctx.headers()) {
         let tag = tag(ctx, &*ctx.find(id).await?);
@@ -241,7 +251,7 @@ pub(super) async fn delete(
     }
     let deleted = ctx.service().actors.delete(id.clone()).await?;
     deleted.map_err(|error| ApiError::Delete { id: id.clone(), error })?;
-    data(ctx, Nothing {})
+    ctx.data(Nothing {})
 }
 
 /// Forgets ended processes by state, label and age, at least one of which must be given, and answers with those forgotten.
@@ -262,7 +272,10 @@ pub(super) async fn delete(
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn prune(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
+pub(in crate::http) async fn prune(
+    ctx: &RequestContext<'_>,
+    _: &mut Payload,
+) -> Result<HttpResponse, ApiError> {
     let filter = ProcFilter::of(&Query::parse(ctx.query(), &ProcFilter::NAMES)?)?;
     if filter.is_empty() {
         return Err(ApiError::NoFilter);
@@ -286,7 +299,7 @@ pub(super) async fn prune(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiE
         }
         match next {
             Some(next) => after = Some(next),
-            None => return data(ctx, Named { proc_ids: &deleted }),
+            None => return ctx.data(Named { proc_ids: &deleted }),
         }
     }
 }
@@ -330,11 +343,11 @@ enum SignalName {
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn stop(
+pub(in crate::http) async fn stop(
     ctx: &RequestContext<'_>,
-    id: &ProcId,
     payload: &mut Payload,
 ) -> Result<HttpResponse, ApiError> {
+    let id = &ctx.id();
     ctx.no_query()?;
     let has_body = ctx.request.headers().contains_key(header::CONTENT_TYPE)
         || ctx.request.headers().get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
@@ -377,11 +390,12 @@ pub(super) async fn stop(
         (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
     ),
 )]
-pub(super) async fn signal(
+pub(in crate::http) async fn signal(
     ctx: &RequestContext<'_>,
-    id: &ProcId,
-    signal: &str,
+    _: &mut Payload,
 ) -> Result<HttpResponse, ApiError> {
+    let id = &ctx.id();
+    let signal = ctx.params.get("signal");
     let signum = signal_number(signal).ok_or_else(|| ApiError::UnknownSignal(signal.to_owned()))?;
     command(ctx, id, ProcessCommand::Signal(signum)).await
 }
@@ -394,5 +408,5 @@ async fn command(
 ) -> Result<HttpResponse, ApiError> {
     let outcome = ctx.service().actors.command(id.clone(), command).await?;
     outcome.map_err(|error| ApiError::Command { id: id.clone(), error })?;
-    data(ctx, Nothing {})
+    ctx.data(Nothing {})
 }

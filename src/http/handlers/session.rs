@@ -6,16 +6,16 @@ use actix_web::http::header;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{RequestContext, data};
 use crate::http::access::session::{CODE_LIFETIME, NewCode, SESSION_LIFETIME};
 use crate::http::error::{ApiError, Errors, Problem};
 use crate::http::guard;
 use crate::http::openapi::{CodeAnswer, SessionAnswer};
 use crate::http::query::Query;
 use crate::http::request_body;
+use crate::http::request_context::RequestContext;
 
 /// The longest body that trades a code, in bytes.
-pub(super) const TRADE_BODY: u64 = 1024;
+pub(in crate::http) const TRADE_BODY: u64 = 1024;
 
 /// Where to open the page with a session.
 #[derive(Serialize, ToSchema)]
@@ -56,7 +56,10 @@ pub(in crate::http) struct SessionBody {
         (status = 503, description = "The kernel returned no random bytes", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) fn new_code(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
+pub(in crate::http) async fn new_code(
+    ctx: &RequestContext<'_>,
+    _: &mut Payload,
+) -> Result<HttpResponse, ApiError> {
     let query = Query::parse(ctx.query(), &["host"])?;
     let policy = &ctx.service().policy;
     let (tls, by_tcp) = peer(ctx);
@@ -70,7 +73,7 @@ pub(super) fn new_code(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiErro
         None => format!("https://{}", address.authority),
     };
     let url = format!("{origin}/#session={text}");
-    data(ctx, CodeBody { url, expires_in: CODE_LIFETIME.as_secs() })
+    ctx.data(CodeBody { url, expires_in: CODE_LIFETIME.as_secs() })
 }
 
 /// Trades a code for a session.
@@ -89,7 +92,7 @@ pub(super) fn new_code(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiErro
         (status = 429, description = "Too many wrong codes", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn trade(
+pub(in crate::http) async fn trade(
     ctx: &RequestContext<'_>,
     payload: &mut Payload,
 ) -> Result<HttpResponse, ApiError> {
@@ -98,7 +101,7 @@ pub(super) async fn trade(
     let Trade { code } = serde_json::from_slice(&body)?;
     let (tls, _) = peer(ctx);
     let session = ctx.service().policy.trade(&code, host(ctx).as_bytes(), tls)?;
-    data(ctx, SessionBody { session, expires_in: SESSION_LIFETIME.as_secs() })
+    ctx.data(SessionBody { session, expires_in: SESSION_LIFETIME.as_secs() })
 }
 
 /// Whether the request came over TLS, and whether by TCP.

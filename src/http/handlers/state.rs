@@ -5,15 +5,15 @@ use actix_web::dev::Payload;
 use actix_web::http::header;
 use bytes::Bytes;
 
-use super::{RequestContext, data};
 use crate::actors::messages::ProcessCounts;
 use crate::http::error::{ApiError, Errors, JSON, Problem};
 use crate::http::log_level::{Levels, LogLevelBody, SetLevel};
 use crate::http::openapi::{AgentAnswer, LogLevelAnswer};
-use crate::http::{metrics, openapi, request_body};
+use crate::http::request_context::RequestContext;
+use crate::http::{metrics, request_body};
 
 /// The longest body that sets a level, in bytes: more than any takes.
-pub(super) const LEVEL_BODY: u64 = 1024;
+pub(in crate::http) const LEVEL_BODY: u64 = 1024;
 
 async fn tally(ctx: &RequestContext<'_>) -> Result<ProcessCounts, ApiError> {
     ctx.no_query()?;
@@ -31,11 +31,14 @@ async fn tally(ctx: &RequestContext<'_>) -> Result<ProcessCounts, ApiError> {
         (status = 503, description = "The agent ends", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn agent(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
+pub(in crate::http) async fn agent(
+    ctx: &RequestContext<'_>,
+    _: &mut Payload,
+) -> Result<HttpResponse, ApiError> {
     // First: what happens between the two is then told to whoever goes on from here.
     let cursor = ctx.service().actors.cursor().await?;
     let tally = tally(ctx).await?;
-    data(ctx, ctx.service().status.body(&tally, cursor))
+    ctx.data(ctx.service().status.body(&tally, cursor))
 }
 
 /// The level of the log, as it is and as the settings have it.
@@ -48,9 +51,16 @@ pub(super) async fn agent(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiE
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) fn log_level(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
+pub(in crate::http) async fn log_level(
+    ctx: &RequestContext<'_>,
+    _: &mut Payload,
+) -> Result<HttpResponse, ApiError> {
     ctx.no_query()?;
-    data(ctx, LogLevelBody { log_level: Levels::of(&*ctx.service().log) })
+    present_level(ctx)
+}
+
+fn present_level(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
+    ctx.data(LogLevelBody { log_level: Levels::of(&*ctx.service().log) })
 }
 
 /// Sets the level of the log until the program ends, or back to that of the settings.
@@ -67,7 +77,7 @@ pub(super) fn log_level(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiErr
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn set_log_level(
+pub(in crate::http) async fn set_log_level(
     ctx: &RequestContext<'_>,
     payload: &mut Payload,
 ) -> Result<HttpResponse, ApiError> {
@@ -75,7 +85,7 @@ pub(super) async fn set_log_level(
     let body = request_body::json(ctx.headers(), payload, LEVEL_BODY).await?;
     let SetLevel { level } = serde_json::from_slice(&body)?;
     ctx.service().log.set(level);
-    log_level(ctx)
+    present_level(ctx)
 }
 
 fn ok(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
@@ -94,7 +104,10 @@ fn ok(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) fn healthz(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
+pub(in crate::http) async fn healthz(
+    ctx: &RequestContext<'_>,
+    _: &mut Payload,
+) -> Result<HttpResponse, ApiError> {
     ctx.no_query()?;
     ok(ctx)
 }
@@ -110,7 +123,10 @@ pub(super) fn healthz(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError
         (status = 503, description = "They cannot: the keeper is gone, the agent ends, or the server does not know it", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn readyz(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
+pub(in crate::http) async fn readyz(
+    ctx: &RequestContext<'_>,
+    _: &mut Payload,
+) -> Result<HttpResponse, ApiError> {
     let tally = tally(ctx).await?;
     match ctx.service().status.not_ready(&tally) {
         None => ok(ctx),
@@ -129,7 +145,10 @@ pub(super) async fn readyz(ctx: &RequestContext<'_>) -> Result<HttpResponse, Api
         (status = 503, description = "The agent ends", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn metrics(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
+pub(in crate::http) async fn metrics(
+    ctx: &RequestContext<'_>,
+    _: &mut Payload,
+) -> Result<HttpResponse, ApiError> {
     let tally = tally(ctx).await?;
     let text = metrics::text(ctx.state, &tally);
     let mut answer = HttpResponse::Ok();
@@ -147,9 +166,12 @@ pub(super) async fn metrics(ctx: &RequestContext<'_>) -> Result<HttpResponse, Ap
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) fn openapi(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
+pub(in crate::http) async fn openapi(
+    ctx: &RequestContext<'_>,
+    _: &mut Payload,
+) -> Result<HttpResponse, ApiError> {
     ctx.no_query()?;
     let mut answer = HttpResponse::Ok();
     answer.insert_header((header::CONTENT_TYPE, JSON));
-    ctx.send(answer, openapi::json().into())
+    ctx.send(answer, (ctx.description)().into())
 }
