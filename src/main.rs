@@ -4,7 +4,6 @@ use std::io::Write;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
 use procstar::actors::keeper_link::{self, report_mode};
@@ -30,7 +29,8 @@ static OPEN_CLOSED_OUTPUTS: extern "C" fn() = open_closed_outputs;
 
 extern "C" fn open_closed_outputs() {
     for fd in [1, 2] {
-        // SAFETY: system calls on numbers that nobody else knows yet.
+        // SAFETY: the path is a C string, and no call takes another pointer. This runs before `main`, so no value of Rust owns a descriptor:
+        // 1 or 2 is set only if it is closed, and the number that is closed was opened here.
         unsafe {
             if libc::fcntl(fd, libc::F_GETFD) != -1 {
                 continue;
@@ -312,12 +312,7 @@ fn claim_inherited_fds() -> Vec<RawFd> {
         Err(_) => (0..MANY_FDS).collect(),
     };
     // The directory itself is closed by now, and is no longer among them.
-    let close_on_exec = |fd: &RawFd| {
-        // SAFETY: fcntl tells of a number that is not open by an error.
-        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(*fd) };
-        fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).is_ok()
-    };
-    open.into_iter().filter(|fd| *fd > 2).filter(close_on_exec).collect()
+    open.into_iter().filter(|fd| *fd > 2 && descriptors::close_on_exec(*fd)).collect()
 }
 
 /// Raises the soft open-file limit to the hard one; gives both as they were, for children get them back.

@@ -6,6 +6,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, SealFlag, fcntl};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, umask};
+
 use crate::engine::failpoints::{self, Call};
 use crate::engine::permitted;
 
@@ -31,10 +35,10 @@ pub(crate) fn sealable_memory_file() -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// The OS error.
-pub(crate) fn seal(file: &impl AsRawFd) -> io::Result<()> {
-    let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
-    // SAFETY: plain fcntl without pointers.
-    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) })?;
+pub(crate) fn seal(file: &impl AsFd) -> io::Result<()> {
+    let seals = [SealFlag::F_SEAL_SHRINK, SealFlag::F_SEAL_GROW, SealFlag::F_SEAL_WRITE];
+    let seals = seals.into_iter().fold(SealFlag::F_SEAL_SEAL, SealFlag::union);
+    fcntl(file, FcntlArg::F_ADD_SEALS(seals))?;
     Ok(())
 }
 
@@ -43,9 +47,7 @@ pub(crate) fn seal(file: &impl AsRawFd) -> io::Result<()> {
 /// # Errors
 /// The OS error.
 pub(super) fn set_mode(fd: &OwnedFd, mode: libc::mode_t) -> io::Result<()> {
-    // SAFETY: a plain call on a descriptor that we own.
-    check(unsafe { libc::fchmod(fd.as_raw_fd(), mode) })?;
-    Ok(())
+    Ok(nix::sys::stat::fchmod(fd, Mode::from_bits_truncate(mode))?)
 }
 
 /// The umask of this program, once some thread has another one; [`UNKNOWN`] before.
@@ -55,11 +57,9 @@ const UNKNOWN: u32 = u32::MAX;
 /// Gives this thread a umask of its own, which is empty: its files get the very modes that they are made with. The working directory is its
 /// own then, too; and threads that it starts have both in common with it, until they [get away](leave_own_umask) from it. Gives whether it could.
 pub(super) fn take_own_umask() -> bool {
-    // SAFETY: a plain system call.
-    let alone = unsafe { libc::unshare(libc::CLONE_FS) } == 0;
+    let alone = unshare(CloneFlags::CLONE_FS).is_ok();
     if alone {
-        // SAFETY: a plain system call, which changes nothing but what this thread has alone.
-        UMASK.store(unsafe { libc::umask(0) }, Ordering::Release);
+        UMASK.store(umask(Mode::empty()).bits(), Ordering::Release);
     }
     alone
 }
@@ -69,13 +69,10 @@ pub(super) fn take_own_umask() -> bool {
 /// # Errors
 /// The OS error; then the thread may make none.
 pub(super) fn leave_own_umask() -> io::Result<()> {
-    let umask = UMASK.load(Ordering::Acquire);
-    if umask != UNKNOWN {
-        // SAFETY: plain system calls; the second one changes nothing but what this thread has alone.
-        unsafe {
-            check(libc::unshare(libc::CLONE_FS))?;
-            libc::umask(umask);
-        }
+    let mask = UMASK.load(Ordering::Acquire);
+    if mask != UNKNOWN {
+        unshare(CloneFlags::CLONE_FS)?;
+        umask(Mode::from_bits_truncate(mask));
     }
     Ok(())
 }
@@ -86,7 +83,7 @@ pub(super) fn leave_own_umask() -> io::Result<()> {
 /// The OS error.
 pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     failpoints::check(Call::Pipe)?;
-    Ok(nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?)
+    Ok(nix::unistd::pipe2(OFlag::O_CLOEXEC)?)
 }
 
 /// Makes reads of this open file return at once where there is nothing yet.
@@ -95,8 +92,7 @@ pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 /// The OS error.
 pub(crate) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
     failpoints::check(Call::Nonblocking)?;
-    // SAFETY: plain fcntl on a descriptor that we own.
-    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) })?;
+    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok(())
 }
 
@@ -104,11 +100,9 @@ pub(crate) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
 ///
 /// # Errors
 /// The OS error.
-pub(super) fn set_blocking(fd: &impl AsRawFd) -> io::Result<()> {
-    // SAFETY: plain fcntl without pointers.
-    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
-    // SAFETY: as above.
-    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags & !libc::O_NONBLOCK) })?;
+pub(super) fn set_blocking(fd: &impl AsFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+    fcntl(fd, FcntlArg::F_SETFL(flags.difference(OFlag::O_NONBLOCK)))?;
     Ok(())
 }
 
@@ -127,30 +121,44 @@ pub(super) fn on_signal(
     Ok(())
 }
 
-/// Whether an fd shall be closed by exec.
+/// Sets whether exec closes an fd.
 ///
 /// # Errors
 /// The OS error.
-pub(crate) fn set_cloexec(fd: &impl AsRawFd, close: bool) -> io::Result<()> {
-    let flags = if close { libc::FD_CLOEXEC } else { 0 };
-    // SAFETY: plain fcntl without pointers.
-    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, flags) })?;
+pub(crate) fn set_cloexec(fd: &impl AsFd, close: bool) -> io::Result<()> {
+    let flags = if close { FdFlag::FD_CLOEXEC } else { FdFlag::empty() };
+    fcntl(fd, FcntlArg::F_SETFD(flags))?;
     Ok(())
+}
+
+/// Sets whether exec closes the fd of a number that may be closed by now. It takes no pointer, and is safe in a child before exec.
+///
+/// # Errors
+/// `EBADF` if no fd has this number.
+pub fn set_cloexec_of(number: RawFd, close: bool) -> io::Result<()> {
+    let flags = if close { libc::FD_CLOEXEC } else { 0 };
+    // SAFETY: F_SETFD takes no pointer, reads and writes nothing but the fd's own flag, and fails for a number that is not open. So no
+    // fd has to stay open meanwhile, as a BorrowedFd would promise.
+    check(unsafe { libc::fcntl(number, libc::F_SETFD, flags) })?;
+    Ok(())
+}
+
+/// Whether an fd with this number is open now.
+pub(crate) fn is_open(number: RawFd) -> bool {
+    // SAFETY: F_GETFD takes no pointer, changes nothing, and fails for a number that is not open.
+    unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
 }
 
 /// Asks for a pipe buffer of `bytes`; the system may refuse (its limits are per user), which does no harm. Gives the size that it
 /// got, if it did.
 pub(super) fn grow_pipe(fd: &OwnedFd, bytes: usize) -> Option<usize> {
     let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
-    // SAFETY: plain fcntl on a descriptor that we own.
-    let got = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) };
-    usize::try_from(got).ok()
+    usize::try_from(fcntl(fd, FcntlArg::F_SETPIPE_SZ(bytes)).ok()?).ok()
 }
 
 /// The size of a pipe's buffer.
 pub(super) fn pipe_size(fd: &OwnedFd) -> Option<usize> {
-    // SAFETY: plain fcntl on a descriptor that we own.
-    usize::try_from(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETPIPE_SZ) }).ok()
+    usize::try_from(fcntl(fd, FcntlArg::F_GETPIPE_SZ).ok()?).ok()
 }
 
 /// Whether no writer of a pipe is left; something may still be in it.
@@ -197,7 +205,8 @@ pub(super) fn signal_group(pgid: i32, signum: i32) -> io::Result<()> {
     if pgid <= 1 {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
-    // SAFETY: plain system call without pointers.
+    // Not killpg of nix: it knows no real-time signals.
+    // SAFETY: kill takes no pointer, and the number is that of a group.
     check(unsafe { libc::kill(-pgid, signum) })?;
     Ok(())
 }
@@ -207,9 +216,7 @@ pub(super) fn signal_group(pgid: i32, signum: i32) -> io::Result<()> {
 /// # Errors
 /// The OS error, which does not occur.
 pub(super) fn become_subreaper() -> io::Result<()> {
-    // SAFETY: plain system call without pointers.
-    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) })?;
-    Ok(())
+    Ok(nix::sys::prctl::set_child_subreaper(true)?)
 }
 
 /// Whether descendants that lose their parent become children of this process.
@@ -297,7 +304,7 @@ pub(crate) fn writers(reader: &impl AsRawFd) -> Writers {
     let fd = reader.as_raw_fd();
     match take_lease(fd) {
         Ok(()) => {
-            // SAFETY: plain fcntl on a descriptor that we own.
+            // SAFETY: F_SETLEASE takes no pointer; the caller holds the fd open.
             unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK) };
             Writers::None
         }
@@ -309,9 +316,9 @@ pub(crate) fn writers(reader: &impl AsRawFd) -> Writers {
 /// Takes a read lease. Whoever opens the file for writing meanwhile breaks it, and the signal of that would be
 /// SIGIO, which ends us: it is made one that does nothing. The kernel forgets the choice with the lease.
 fn take_lease(fd: RawFd) -> io::Result<()> {
-    // SAFETY: plain fcntl without pointers.
+    // SAFETY: F_SETSIG takes no pointer; the caller holds the fd open.
     check(unsafe { libc::fcntl(fd, F_SETSIG, libc::SIGURG) })?;
-    // SAFETY: as above.
+    // SAFETY: the same holds for F_SETLEASE.
     check(unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_RDLCK) })?;
     Ok(())
 }
@@ -391,7 +398,7 @@ pub(super) fn die_of(signum: i32) {
     make_default(signum);
     let bit = u32::try_from(signum - 1).unwrap_or(63).min(63);
     set_signal_mask(!(1 << bit));
-    // SAFETY: plain system calls without pointers.
+    // SAFETY: tgkill takes no pointer, and names this very thread.
     unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::gettid(), signum) };
 }
 
@@ -426,6 +433,8 @@ pub(super) fn is_default(signum: libc::c_int) -> bool {
 /// A stack for a cloned child, with a guard page below it.
 pub(super) struct Stack {
     base: *mut libc::c_void,
+    /// With the guard.
+    size: usize,
 }
 
 // SAFETY: the mapping belongs to this value alone, and is reachable from any thread.
@@ -434,39 +443,49 @@ unsafe impl Send for Stack {}
 unsafe impl Sync for Stack {}
 
 impl Stack {
-    const GUARD: usize = 4096;
-    const SIZE: usize = 64 * 1024 + Self::GUARD;
+    /// What a child and the signal frames of the kernel have.
+    const ROOM: usize = 64 * 1024;
 
-    /// Maps a stack of 64 KiB.
+    /// Maps a stack of 64 KiB or a page, whichever is more, and a guard page below.
     ///
     /// # Errors
     /// The OS error of mapping.
     pub(super) fn new() -> io::Result<Self> {
+        let page = page_size();
+        let size = Self::ROOM.next_multiple_of(page) + page;
         let access = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_STACK | libc::MAP_ANONYMOUS;
         // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing of ours.
-        let base = unsafe { libc::mmap(std::ptr::null_mut(), Self::SIZE, access, flags, -1, 0) };
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), size, access, flags, -1, 0) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let stack = Stack { base };
-        // SAFETY: the first page of our own mapping.
-        check(unsafe { libc::mprotect(base, Self::GUARD, libc::PROT_NONE) })?;
+        let stack = Stack { base, size };
+        // SAFETY: exactly the first page of our own mapping, which nothing points into yet.
+        check(unsafe { libc::mprotect(base, page, libc::PROT_NONE) })?;
         Ok(stack)
     }
 
-    /// The address that the stack grows down from, 16-byte aligned.
+    /// The address that the stack grows down from, aligned to a page.
     pub(super) fn top(&self) -> *mut libc::c_void {
-        // SAFETY: one past the end of our own mapping.
-        unsafe { self.base.byte_add(Self::SIZE) }
+        // SAFETY: one past the end of our own mapping, whose size this is.
+        unsafe { self.base.byte_add(self.size) }
     }
 }
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // SAFETY: our own mapping, which nothing uses any more.
-        unsafe { libc::munmap(self.base, Self::SIZE) };
+        // SAFETY: our own mapping of this size. Who runs on it keeps it alive, so nothing uses it any more.
+        unsafe { libc::munmap(self.base, self.size) };
     }
+}
+
+/// The size of a page of memory: 4 KiB on most machines, up to 64 KiB on some.
+pub(crate) fn page_size() -> usize {
+    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
+    size.and_then(|size| usize::try_from(size).ok())
+        .filter(|size| size.is_power_of_two())
+        .unwrap_or(65536)
 }
 
 /// Has a file system such as ext4 put each new directory in this one, with what will be in it, into a region of its own, as it does with
@@ -506,6 +525,35 @@ mod tests {
     }
 
     #[test]
+    fn all_of_a_stack_but_its_guard_page_can_be_written() {
+        let stack = Stack::new().unwrap();
+        let page = page_size();
+        let top = stack.top().cast::<u8>();
+        assert_eq!(top as usize % page, 0);
+        let room = stack.size - page;
+        assert!(room >= Stack::ROOM);
+        for at in [1, room / 2, room] {
+            // SAFETY: within the mapping, above its guard page.
+            unsafe { top.byte_sub(at).write(1) };
+        }
+        // The page below is there, and may not be touched: a read by the kernel fails.
+        let below = top.wrapping_byte_sub(room + 1);
+        let (_, writer) = pipe().unwrap();
+        // SAFETY: the kernel checks the address, and reads one byte or fails.
+        let written = unsafe { libc::write(writer.as_raw_fd(), below.cast(), 1) };
+        assert_eq!((written, io::Error::last_os_error().raw_os_error()), (-1, Some(libc::EFAULT)));
+    }
+
+    #[test]
+    fn a_number_that_is_not_open_is_no_descriptor() {
+        let file = tempfile::tempfile().unwrap();
+        let number = file.as_raw_fd();
+        assert!(is_open(number) && set_cloexec_of(number, false).is_ok());
+        assert!(!is_open(-1) && !is_open(i32::MAX));
+        assert_eq!(set_cloexec_of(i32::MAX, true).unwrap_err().raw_os_error(), Some(libc::EBADF));
+    }
+
+    #[test]
     fn a_broken_lease_ends_nobody() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let reader = std::fs::File::open(file.path()).unwrap();
@@ -517,7 +565,7 @@ mod tests {
             .open(&path)
             .unwrap_err();
         assert_eq!(broken.raw_os_error(), Some(libc::EAGAIN));
-        // SAFETY: plain fcntl without pointers.
+        // SAFETY: F_SETLEASE takes no pointer; the reader is open.
         assert_eq!(unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK) }, 0);
     }
 }

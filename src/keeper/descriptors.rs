@@ -42,7 +42,7 @@ pub fn state_file(variable: &'static str, number: &str) -> Result<File, Foreign>
     if !ours {
         return Err(foreign);
     }
-    // SAFETY: it is open, as its name could be read, and borrowed for this call only.
+    // SAFETY: it is open, as its name could be read; there is one thread yet, so nothing closes it during this call.
     let copy = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();
     copy.map(File::from).map_err(|_| foreign)
 }
@@ -113,11 +113,9 @@ fn is_from_parent(fd: BorrowedFd<'_>, kind: SockType) -> bool {
     is_it && maker.is_ok_and(|maker| u32::try_from(maker.pid()) == Ok(parent))
 }
 
-/// Whether a descriptor with this number is open.
-pub(super) fn is_open(fd: RawFd) -> bool {
-    // SAFETY: fcntl tells of a number that is not open by an error.
-    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFD).is_ok()
+/// Has exec close the descriptor of this number; returns whether there is one.
+pub fn close_on_exec(number: RawFd) -> bool {
+    sys::set_cloexec_of(number, true).is_ok()
 }
 
 /// Descriptors that are received with one message at most.
@@ -161,10 +159,10 @@ pub(super) fn receive_with(
 pub(super) fn pass_on(command: &mut std::process::Command, fd: &impl AsFd) {
     use std::os::unix::process::CommandExt;
     let fd = fd.as_fd().as_raw_fd();
-    // SAFETY: between fork and exec it makes one system call, on the child's own table of descriptors. The caller keeps `fd` open until the
-    // child is started.
+    // SAFETY: between fork and exec the closure makes one system call, which is safe there, on the child's own table of descriptors.
+    // The caller keeps `fd` open until the child is started.
     unsafe {
-        command.pre_exec(move || sys::set_cloexec(&BorrowedFd::borrow_raw(fd), false));
+        command.pre_exec(move || sys::set_cloexec_of(fd, false));
     }
 }
 
@@ -175,12 +173,12 @@ pub(super) fn pass_on_inherited(command: &mut std::process::Command, fds: &[RawF
         return;
     }
     let fds = fds.to_vec();
-    // SAFETY: between fork and exec it makes system calls only, on the child's own table of descriptors. A number that is not open any more
-    // fails, and is passed over.
+    // SAFETY: between fork and exec the closure makes system calls only, which are safe there, on the child's own table of descriptors. A
+    // number that is not open any more fails, and is passed over.
     unsafe {
         command.pre_exec(move || {
             for fd in &fds {
-                let _ = sys::set_cloexec(&BorrowedFd::borrow_raw(*fd), false);
+                let _ = sys::set_cloexec_of(*fd, false);
             }
             Ok(())
         });

@@ -16,7 +16,7 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 use super::descriptors;
-use crate::engine::sys::set_cloexec;
+use crate::engine::sys::{is_open, set_cloexec};
 use crate::path_bytes;
 
 /// The environment variable by which an agent knows the listeners that the keeper holds.
@@ -173,12 +173,12 @@ impl Listeners {
 
 /// Takes a descriptor that the program before, or the keeper, has left open for us.
 fn take(PassedListener { address, file, fd }: PassedListener) -> io::Result<Listener> {
-    // SAFETY: it may be closed, and is only asked about.
-    let left = unsafe { BorrowedFd::borrow_raw(fd) };
-    if !is_listener(left) {
+    // SAFETY: it is open, and no value here owns it, so nothing closes it meanwhile.
+    let is_ours = is_open(fd) && is_listener(unsafe { BorrowedFd::borrow_raw(fd) });
+    if !is_ours {
         return Err(io::Error::other(format!("descriptor {fd} is not a listener for {address}")));
     }
-    // SAFETY: it is open, and was left open for this alone.
+    // SAFETY: it is an open listener that was left for this call, which is made once for each: no other value owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     Ok(Listener { address, file, fd })
 }

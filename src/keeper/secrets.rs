@@ -16,7 +16,7 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 
 use super::descriptors::{self, Foreign, read_state};
 use crate::config::{self, Env};
-use crate::engine::sys::{seal, sealable_memory_file};
+use crate::engine::sys::{is_open, seal, sealable_memory_file};
 use crate::mem::text_pages;
 
 /// The environment variable that names the file with the secrets by the number of its descriptor.
@@ -59,7 +59,10 @@ fn handed_over(number: &OsStr) -> Result<Env, Foreign> {
     let foreign = || Foreign { variable: SECRETS_FD };
     let number = number.to_str().and_then(|text| text.parse().ok());
     let fd = number.filter(|fd: &RawFd| *fd > 2).ok_or_else(foreign)?;
-    // SAFETY: a number that is not open is reported as an error. It is borrowed for these calls only.
+    if !is_open(fd) {
+        return Err(foreign());
+    }
+    // SAFETY: it is open, and there is one thread, so nothing closes it before the end of this function.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
     // A file in memory whose maker has fixed what it holds; also without `/proc`, which would show its name.
     let seals = fcntl(borrowed, FcntlArg::F_GET_SEALS).unwrap_or(0);
@@ -69,7 +72,7 @@ fn handed_over(number: &OsStr) -> Result<Env, Foreign> {
     let bytes = borrowed.try_clone_to_owned().map(File::from).and_then(|file| read_state(&file));
     let found: Vec<(Vec<u8>, Vec<u8>)> =
         bytes.ok().and_then(|bytes| rmp_serde::from_slice(&bytes).ok()).ok_or_else(foreign)?;
-    // SAFETY: it is open, holds secrets of ours, and was left open for this alone.
+    // SAFETY: it is open, and holds secrets of ours: so the program that wrote them has left it for this call, and no value owns it.
     drop(unsafe { OwnedFd::from_raw_fd(fd) });
     let text = OsString::from_vec;
     Ok(found.into_iter().map(|(name, value)| (text(name), text(value))).collect())

@@ -6,14 +6,14 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::check::{self, CheckError};
 use super::secrets::{self, SECRETS_FD};
 use crate::engine::permitted;
-use crate::engine::sys::set_cloexec;
+use crate::engine::sys::{set_cloexec, set_cloexec_of};
 
 /// The environment variable by which a program knows that it goes on for the one before: the number of the state's descriptor.
 pub const STATE_FD: &str = "PROCSTAR_KEEPER_STATE";
@@ -72,13 +72,11 @@ impl Program {
             Ok(secrets) => secrets,
             Err(error) => return error,
         };
+        // No child can inherit these: the engine has quiesced, and nothing else starts one in this process.
         let keep = |close| {
             set_cloexec(state, close)?;
             secrets.iter().try_for_each(|secrets| set_cloexec(secrets, close))?;
-            open.iter().try_for_each(|fd| {
-                // SAFETY: the caller holds it open.
-                set_cloexec(&unsafe { BorrowedFd::borrow_raw(*fd) }, close)
-            })
+            open.iter().try_for_each(|fd| set_cloexec_of(*fd, close))
         };
         let run = || -> io::Result<()> {
             keep(false)?;

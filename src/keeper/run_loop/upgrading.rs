@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::super::agent_process::AgentProcess;
-use super::super::descriptors;
 use super::super::format::{ProcessEntry, STATE_VERSION, UpgradeState};
 use super::super::instance::Instance;
 use super::super::listeners::{Listeners, PassedListener};
 use super::super::readiness::AwaitedUpgrade;
 use super::Keeper;
-use crate::engine::Handover;
+use crate::engine::{Handover, sys};
 use crate::logging;
 
 /// How long an upgrade waits for processes that are just being set up.
@@ -57,7 +56,7 @@ impl Keeper {
         let state = self.state(handover).ok_or("nothing has been started yet")?;
         open.extend(state.instance.descriptors());
         open.extend(state.listeners.held.iter().map(PassedListener::fd));
-        open.extend(state.fds.iter().copied().filter(|fd| descriptors::is_open(*fd)));
+        open.extend(state.fds.iter().copied().filter(|fd| sys::is_open(*fd)));
         let file = state.to_file().map_err(text)?;
         Err(text(self.program.exec_successor(&file, &open)))
     }
