@@ -12,6 +12,7 @@ use nix::sys::stat::{Mode, umask};
 
 use crate::engine::failpoints::{self, Call};
 use crate::engine::permitted;
+use crate::mem::page_size;
 
 /// Sets the signal of a broken lease; as in the kernel's `fcntl.h`.
 const F_SETSIG: libc::c_int = 10;
@@ -480,14 +481,6 @@ impl Drop for Stack {
     }
 }
 
-/// The size of a page of memory: 4 KiB on most machines, up to 64 KiB on some.
-pub(crate) fn page_size() -> usize {
-    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
-    size.and_then(|size| usize::try_from(size).ok())
-        .filter(|size| size.is_power_of_two())
-        .unwrap_or(65536)
-}
-
 /// Has a file system such as ext4 put each new directory in this one, with what will be in it, into a region of its own, as it does with
 /// home directories. Otherwise one directory's files follow another's, and every new file is looked for behind all that were removed in the last
 /// minutes: a thousand removed ones cost 0.1 ms each time. Where that cannot be had, all is as before.
@@ -538,7 +531,7 @@ mod tests {
         }
         // The page below is there, and may not be touched: a read by the kernel fails.
         let below = top.wrapping_byte_sub(room + 1);
-        let (_, writer) = pipe().unwrap();
+        let (_reader, writer) = pipe().unwrap();
         // SAFETY: the kernel checks the address, and reads one byte or fails.
         let written = unsafe { libc::write(writer.as_raw_fd(), below.cast(), 1) };
         assert_eq!((written, io::Error::last_os_error().raw_os_error()), (-1, Some(libc::EFAULT)));

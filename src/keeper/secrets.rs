@@ -134,7 +134,7 @@ pub(super) fn hand_over(command: &mut Command) -> io::Result<Option<File>> {
 /// Keeps other processes of this user from reading this one's memory and descriptors, and from tracing it.
 pub fn protect() {
     // What the kernel denies to others then, it denies to us too, unless it is open.
-    text_pages::open_mark();
+    text_pages::prepare();
     // An error does not occur.
     let _ = nix::sys::prctl::set_dumpable(false);
 }

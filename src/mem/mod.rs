@@ -13,3 +13,11 @@ pub fn use_single_arena() {
         libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
+
+/// The size of a page of memory: 4 KiB on most machines, up to 64 KiB on some.
+pub(crate) fn page_size() -> usize {
+    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
+    size.and_then(|size| usize::try_from(size).ok())
+        .filter(|size| size.is_power_of_two())
+        .unwrap_or(65536)
+}

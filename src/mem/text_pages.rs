@@ -10,10 +10,12 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::mem::page_size;
 use crate::procfs::parse_peaks;
 
 /// How long it is kept as it is while processes are made. Giving back costs some 0.2 ms with the page faults that follow.
@@ -148,16 +150,30 @@ fn begin_era() {
         era.over.store(true, Ordering::Release);
     }
     // Where that cannot be, figures are the larger ones.
-    if let Some(mut file) = open_mark() {
+    if let Some(mut file) = own_files().clear_refs.as_ref() {
         let _ = file.write_all(b"5");
     }
 }
 
-/// The file by which the kernel sets its mark back. A process that others may not inspect cannot open it, but an open one stays of use.
-pub(crate) fn open_mark() -> Option<&'static File> {
-    static MARK: OnceLock<Option<File>> = OnceLock::new();
-    let open = || File::options().write(true).open("/proc/self/clear_refs").ok();
-    MARK.get_or_init(open).as_ref()
+/// The files of `/proc/self` that this needs. A process that others may not inspect cannot open them, but open ones stay of use.
+struct OwnFiles {
+    /// By which the kernel sets its mark back.
+    clear_refs: Option<File>,
+    /// A word for each page of the address space.
+    pagemap: Option<File>,
+}
+
+fn own_files() -> &'static OwnFiles {
+    static FILES: OnceLock<OwnFiles> = OnceLock::new();
+    FILES.get_or_init(|| OwnFiles {
+        clear_refs: File::options().write(true).open("/proc/self/clear_refs").ok(),
+        pagemap: File::open("/proc/self/pagemap").ok(),
+    })
+}
+
+/// Opens the files that are needed later. To be called before this process becomes one that others may not inspect.
+pub(crate) fn prepare() {
+    own_files();
 }
 
 /// A part of the address space.
@@ -167,17 +183,74 @@ struct Range {
     length: usize,
 }
 
-/// Gives back the pages of code, and has the kernel count the most that was resident anew.
+/// Gives back the pages of code, and has the kernel count the most that was resident anew: the peak that `/proc/PID/status` shows of this
+/// process is that since the last call.
+///
+/// A debugger's breakpoints, uprobes and text relocations change pages in memory, which the file cannot give again: a page that is not the
+/// file's any more is kept. Where the kernel does not show which pages those are, all are kept.
 pub(crate) fn drop_text_pages() {
-    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
-    for Range { start, length } in maps.lines().filter_map(immutable_mapping) {
-        // SAFETY: the range is a private mapping of a file that nobody in this process can have changed, so what is read
-        // there after this is what was read before; a mapping that is gone by now gives an error.
-        unsafe {
-            libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED);
+    if let (Ok(maps), Some(pagemap)) =
+        (std::fs::read_to_string("/proc/self/maps"), &own_files().pagemap)
+    {
+        for mapping in maps.lines().filter_map(immutable_mapping) {
+            let read = |words: &mut [u8], at| pagemap.read_at(words, at).unwrap_or(0);
+            each_unchanged(mapping, page_size(), read, |Range { start, length }| {
+                // SAFETY: the pages belong to a private mapping of a file, no code of this program writes to it, and the kernel has just
+                // shown that nobody else has: what is read there after this comes from the file, and is what was read before. (A
+                // debugger that stops this thread exactly here, and writes, would lose that.) A mapping that is gone by now gives an
+                // error.
+                unsafe {
+                    libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED);
+                }
+            });
         }
     }
     begin_era();
+}
+
+/// The bits of a page's word in `pagemap`: it is in memory, in swap, or a page of a file.
+const PRESENT: u64 = 1 << 63;
+const SWAPPED: u64 = 1 << 62;
+const OF_FILE: u64 = 1 << 61;
+
+/// Calls `act` for each run of pages of a private file mapping that nobody has changed. `read` reads words of `pagemap` from a byte
+/// offset; after a short read the rest counts as changed.
+fn each_unchanged(
+    mapping: Range,
+    page: usize,
+    read: impl Fn(&mut [u8], u64) -> usize,
+    mut act: impl FnMut(Range),
+) {
+    /// Words that are read at once.
+    const WORDS: usize = 512;
+    let mut words = [0; 8 * WORDS];
+    let mut run = Range { start: mapping.start, length: 0 };
+    let end = mapping.start + mapping.length;
+    let mut at = mapping.start;
+    while at < end {
+        let count = ((end - at) / page).clamp(1, WORDS);
+        let wanted = words.get_mut(..8 * count).unwrap_or_default();
+        let got = read(wanted, (at / page * 8) as u64);
+        let (found, _) = wanted.get(..got).unwrap_or_default().as_chunks::<8>();
+        for word in found.iter().map(|word| u64::from_ne_bytes(*word)) {
+            let changed = word & (PRESENT | SWAPPED) != 0 && word & OF_FILE == 0;
+            at += page;
+            if changed {
+                if run.length > 0 {
+                    act(run);
+                }
+                run = Range { start: at, length: 0 };
+            } else {
+                run.length += page;
+            }
+        }
+        if found.len() < count {
+            break;
+        }
+    }
+    if run.length > 0 {
+        act(run);
+    }
 }
 
 /// The range of a line of `/proc/self/maps`, if it is of a program's or library's file and has never been writable: code,
@@ -241,6 +314,70 @@ nonsense";
                 Range { start: 0x55d0_c8ca_7000, length: 0x67_0000 },
             ]
         );
+    }
+
+    #[test]
+    fn changed_pages_end_a_run() {
+        let words = [OF_FILE | PRESENT, 0, PRESENT, SWAPPED, OF_FILE | PRESENT, OF_FILE | SWAPPED];
+        let bytes: Vec<u8> = words.iter().flat_map(|word: &u64| word.to_ne_bytes()).collect();
+        let runs = |pages: usize, readable: usize| {
+            let mut runs = Vec::new();
+            let read = |room: &mut [u8], at: u64| {
+                let from = bytes.get(at as usize..8 * readable).unwrap_or_default();
+                let length = from.len().min(room.len());
+                room[..length].copy_from_slice(&from[..length]);
+                length
+            };
+            let mapping = Range { start: 0, length: pages * 4096 };
+            each_unchanged(mapping, 4096, read, |run| {
+                runs.push((run.start / 4096, run.length / 4096))
+            });
+            runs
+        };
+        assert_eq!(runs(6, 6), [(0, 2), (4, 2)]);
+        assert_eq!(runs(2, 6), [(0, 2)]);
+        // Of what the kernel does not show, nothing is given back.
+        assert_eq!(runs(6, 1), [(0, 1)]);
+        assert_eq!(runs(6, 0), []);
+    }
+
+    /// As a debugger's breakpoint is one.
+    #[test]
+    fn a_page_of_code_that_was_changed_in_memory_stays_as_it_is() {
+        use std::os::fd::AsRawFd;
+        let page = page_size();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&vec![b'f'; 3 * page]).unwrap();
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new private mapping at an address of the kernel's choice.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                3 * page,
+                access,
+                libc::MAP_PRIVATE,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        assert_ne!(start, libc::MAP_FAILED);
+        let byte = |at: usize| start.cast::<u8>().wrapping_add(at);
+        // SAFETY: all addresses are within the mapping, which is writable until it is made code.
+        unsafe {
+            byte(page).write(b'd');
+            byte(2 * page).read();
+            assert_eq!(libc::mprotect(start, 3 * page, libc::PROT_READ | libc::PROT_EXEC), 0);
+        }
+        drop_text_pages();
+        // SAFETY: as above, and each page can be read.
+        let found = unsafe { [byte(0).read(), byte(page).read(), byte(2 * page).read()] };
+        assert_eq!(&found, b"fdf");
+        // The other pages were given back: they are read from the file again.
+        file.write_all_at(b"g", 0).unwrap();
+        // SAFETY: as above.
+        assert_eq!(unsafe { byte(0).read() }, b'g');
+        // SAFETY: the mapping is ours, and nothing uses it any more.
+        unsafe { libc::munmap(start, 3 * page) };
     }
 
     /// The program works on, whatever its threads are about.

@@ -1,10 +1,10 @@
 //! Whether the kernel takes the arguments and variables of a process. At an execution it says only that they are too large.
 
 use nix::sys::resource::{Resource as Limited, getrlimit};
-use nix::unistd::{SysconfVar, sysconf};
 
 use super::environment::{Environment, Size};
 use crate::engine::failure::{Stage, StartFailure};
+use crate::mem::page_size;
 use crate::spec::{Bound, Resource, ValidatedProc};
 
 /// The least room that the kernel gives them, its `ARG_MAX`, and the most.
@@ -22,8 +22,7 @@ struct Room {
 impl Room {
     /// That of a process with this soft limit of the stack, none for an unlimited one: see execve(2).
     fn of(stack: Option<u64>) -> Room {
-        let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
-        let longest = usize::try_from(page).unwrap_or(4096) * 32 - 1;
+        let longest = page_size() * 32 - 1;
         let all = stack.map_or(MOST, |stack| stack / 4).clamp(LEAST, MOST);
         Room { longest, all }
     }
@@ -85,7 +84,7 @@ mod tests {
         let longest = Room::of(None).longest;
         let room = Room { longest: 10, all: 100 };
         let args = |sizes: &[usize]| sizes.iter().map(|size| "x".repeat(*size)).collect::<Vec<_>>();
-        assert_eq!(longest % 4096, 4095);
+        assert_eq!(longest % page_size(), page_size() - 1);
         // 19 bytes each, with a NUL and a pointer.
         let variable =
             |size| Size { count: 1, bytes: size + 1, longest: size, name: Some("V".into()) };
