@@ -1,6 +1,5 @@
 """Fixtures: a clean environment, and after every test nobody left over."""
 
-import asyncio
 import contextlib
 import os
 from pathlib import Path
@@ -13,7 +12,7 @@ from support import procs
 from support.agent import Agent, RawServer
 from support.browser import Browser
 from support.http import Service
-from support.wait import eventually
+from support.wait import aeventually, eventually
 
 
 def pytest_configure(config):
@@ -95,10 +94,8 @@ async def assembly():
 
 async def _no_children(asm):
     pids = [p.pid for p in asm.conn_procs.values() if p.returncode is None]
-    for _ in range(300):
-        if not any(procs.descendants(p) for p in pids):
-            return
-        await asyncio.sleep(0.01)
+    with contextlib.suppress(AssertionError):
+        await aeventually(lambda: not any(procs.descendants(p) for p in pids), "the end of all", deadline=3)
 
 
 @pytest.fixture

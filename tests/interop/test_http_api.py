@@ -1,6 +1,5 @@
 """The API beyond the contract, by clients that people have: httpx, schemathesis, and other users."""
 
-import asyncio
 import json
 import os
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 
 from procstar.testing import TLS_CERT_PATH, TLS_KEY_PATH
 from support.specs import TRUE, argv, capture, sh
-from support.wait import eventually
+from support.wait import aeventually, eventually
 
 TOKEN = "8ePqYiqbZ4AnXB2hWx8WQg"
 
@@ -113,11 +112,11 @@ async def test_an_agent_tells_how_it_is(raw):
             return agent["connection"]
 
         async def until_ready(status):
-            deadline = time.monotonic() + 20
-            while (rsp := await http.get("/readyz")).status_code != status:
-                assert time.monotonic() < deadline, rsp.text
-                await asyncio.sleep(0.01)
-            return rsp
+            async def ready():
+                rsp = await http.get("/readyz")
+                return rsp if rsp.status_code == status else None
+
+            return await aeventually(ready, f"status {status} of /readyz")
 
         await until_ready(200)
         told = await connection()

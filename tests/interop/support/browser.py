@@ -14,7 +14,7 @@ import time
 from websockets.sync.client import connect
 
 from . import oneshot
-from .wait import eventually
+from .wait import DEADLINE, eventually
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGS = (
@@ -147,7 +147,7 @@ class Page:
             raise AssertionError(f"{expression[:300]}: {details.get('exception', {}).get('description') or details['text']}")
         return done["result"].get("value")
 
-    def wait(self, expression, what=None, deadline=20):
+    def wait(self, expression, what=None, deadline=DEADLINE):
         """Waits until an expression is true, and returns its value."""
         end = time.monotonic() + deadline
         while not (value := self.js(expression)):

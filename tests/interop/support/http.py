@@ -11,7 +11,7 @@ import procstar.http.client
 
 from . import procs
 from .oneshot import binary
-from .wait import eventually
+from .wait import DEADLINE, eventually
 
 
 def free_port():
@@ -112,3 +112,14 @@ def check_error(rsp, status):
         assert error["status"] == str(status)
         assert isinstance(error["detail"], str) and error["detail"]
     return body["errors"][0]["detail"]
+
+
+def steady(look, *, deadline=DEADLINE):
+    """The value of `look`, once no connection is lost over it: one to an agent that has just died is."""
+    def tried():
+        try:
+            return [look()]
+        except httpx.TransportError:
+            return None
+
+    return eventually(tried, "an answer", deadline=deadline)[0]

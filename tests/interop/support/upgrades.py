@@ -12,13 +12,14 @@ import sys
 import tempfile
 import time
 
-import httpx
-
-from .http import Service
+from .http import Service, steady
 from .specs import capture, sh
+from .wait import eventually
 
 # All of them end in this way.
 STATUS = 7
+# How long an agent may take to answer on a machine that upgrades all the time.
+PATIENCE = 120
 
 
 @dataclass
@@ -50,17 +51,6 @@ class Figures:
         ])  # fmt: skip
 
 
-def until_answered(act, *, deadline=120):
-    """The outcome of a request, which is sent again while no agent answers."""
-    end = time.monotonic() + deadline
-    while True:
-        try:
-            return act()
-        except httpx.TransportError:
-            assert time.monotonic() < end, "no agent answers"
-            time.sleep(0.02)
-
-
 def start(service, prefix, count):
     """Starts processes that end within a second, each of which writes its ID through one kind of capture."""
     specs = {}
@@ -68,7 +58,7 @@ def start(service, prefix, count):
         mode = ("tempfile", "memory")[n % 2]
         script = f"echo begin; sleep 0.{n % 10}; echo end; exit {STATUS}"
         specs[f"{prefix}-{n}"] = sh(script, ("stdin", {"null": {}}), ("stdout", capture(mode)))
-    rsp = until_answered(lambda: service.http.post("/procs", json={"specs": specs}, timeout=10))
+    rsp = steady(lambda: service.http.post("/procs", json={"specs": specs}, timeout=10), deadline=PATIENCE)
     # The request before this one may have been accepted, though its answer got lost.
     assert rsp.status_code == 200 or "already in use" in rsp.text, rsp.text
     return list(specs)
@@ -84,9 +74,11 @@ def end_of(service, proc_id):
         (res,) = rsp.json()["data"]["procs"].values()
         return res
 
-    end = time.monotonic() + 60
-    while (res := until_answered(look))["state"] == "running":
-        assert time.monotonic() < end, f"{proc_id} does not end"
+    def ended():
+        res = steady(look, deadline=PATIENCE)
+        return res if res["state"] != "running" else None
+
+    res = eventually(ended, f"the end of {proc_id}", deadline=60)
     if res["state"] == "terminated" or (res.get("status") or {}).get("exit_code") == STATUS:
         return res["status"]["exit_code"], res["fds"]["stdout"].get("text") == "begin\nend\n"
     return "; ".join(res["errors"]), True

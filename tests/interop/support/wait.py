@@ -1,6 +1,7 @@
 """Waiting for conditions: always under a deadline, never for a fixed time."""
 
 import asyncio
+import inspect
 import time
 
 # Long enough for a busy two-core machine; nothing passes by waiting this long.
@@ -18,12 +19,16 @@ def eventually(condition, what, *, deadline=DEADLINE):
 
 
 async def aeventually(condition, what, *, deadline=DEADLINE):
-    """`eventually` for tests that share their loop with a server."""
+    """`eventually` for tests that share their loop with a server; the condition may be a coroutine function."""
     end = time.monotonic() + deadline
-    while not (value := condition()):
+    while True:
+        value = condition()
+        if inspect.isawaitable(value):
+            value = await value
+        if value:
+            return value
         assert time.monotonic() < end, f"not within {deadline} s: {what}"
         await asyncio.sleep(INTERVAL)
-    return value
 
 
 async def within(awaitable, what, *, deadline=DEADLINE):

@@ -20,12 +20,12 @@ import pytest
 
 from procstar.testing import TLS_CERT_PATH, TLS_KEY_PATH
 from support.agent import Agent, RawServer
-from support.http import Service, free_port
+from support.http import Service, free_port, steady
 from support.oneshot import binary
+from support.replaceable import Replaceable
 from support.specs import capture, sh
 from support.survival import agent_pid, kill
 from support.wait import DEADLINE, eventually
-from test_upgrade import Replaceable, steady
 
 MALLORY = 65001
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be another user")

@@ -1,6 +1,5 @@
 """Timeouts, stopping, survivors, requests as a whole, and shortages: what becomes of a process and of those around it."""
 
-import asyncio
 import json
 import os
 import shutil
@@ -14,7 +13,7 @@ from support import procs
 from support.oneshot import binary, procstar, run, run1
 from support.shapes import captured, check_result
 from support.specs import SLEEP, TRUE, argv, capture, sh, sleeper
-from support.wait import aeventually, within
+from support.wait import aeventually
 
 TREE = """
 trap '' TERM
@@ -34,10 +33,9 @@ async def written(wire, proc_id, count=1):
     """Waits until a process has written so many lines."""
 
     async def lines():
-        while (await wire.read(proc_id))["data"].count(b"\n") < count:
-            await asyncio.sleep(0.02)
+        return (await wire.read(proc_id))["data"].count(b"\n") >= count
 
-    await within(lines(), f"{count} lines of {proc_id}")
+    await aeventually(lines, f"{count} lines of {proc_id}")
 
 
 # -- timeout and stop

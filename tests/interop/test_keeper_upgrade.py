@@ -1,7 +1,6 @@
 """Upgrade in place: keeper and agent become the program that is now on disk, and no process notices."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -9,8 +8,9 @@ import subprocess
 import httpx
 import pytest
 
-from support.http import Service
+from support.http import Service, steady
 from support.oneshot import binary
+from support.replaceable import Replaceable
 from support.shapes import captured, check_result
 from support.specs import capture, sh
 from support import upgrades
@@ -24,17 +24,6 @@ PRINTER = "i=0; while [ ! -e {stop} ]; do echo line $i; i=$((i+1)); sleep 0.01; 
 def upgraded(service, times):
     """Returns once the log tells of so many upgrades."""
     eventually(lambda: service.log().count("upgraded path=") == times, f"upgrade {times}")
-
-
-def steady(look):
-    """The value of `look`, once no connection is lost over it: one to an agent that has just died is."""
-    def tried():
-        try:
-            return [look()]
-        except httpx.TransportError:
-            return None
-
-    return eventually(tried, "an answer")[0]
 
 
 def result(service, *args, **kw):
@@ -92,29 +81,6 @@ def test_no_status_is_lost_in_a_loop_of_upgrades():
     figures = upgrades.run(seconds=8)
     print(figures)
     assert figures.good and figures.upgrades >= 3
-
-
-class Replaceable(Service):
-    """A service of a copy of the program, which can be replaced, and its configuration file."""
-
-    def __init__(self, directory, *args, **kw):
-        self.program, self.good, self.config = directory / "procstar", directory / "good", directory / "procstar.toml"
-        for copy in (self.program, self.good):
-            shutil.copy(binary(), copy)
-        self.config.write_text("")
-        super().__init__("--config", self.config, *args, program=self.program, **kw)
-
-    def replace(self, text):
-        """Has this at the program's path, as a new file."""
-        new = self.program.with_name("new")
-        new.write_bytes(text)
-        new.chmod(0o755)
-        new.rename(self.program)
-
-    def reload(self):
-        """What `procstar reload` makes of it."""
-        argv = [self.good, "reload", str(self.proc.pid)]
-        return subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=60)
 
 
 # A program, and why it is refused.
