@@ -176,7 +176,7 @@ fn unblock_signals() {
     let _ = SigSet::empty().thread_set_mask();
 }
 
-/// Is the agent of the keeper behind the descriptor with this number.
+/// Runs as the agent of the keeper behind the descriptor with this number.
 fn agent(number: &str, fds: &[RawFd]) -> u8 {
     secrets::protect();
     if let Err(error) = keeper::signals::prepare_agent() {
@@ -211,35 +211,45 @@ fn agent(number: &str, fds: &[RawFd]) -> u8 {
         warn_of_mistyped(&env);
     }
     match invocation {
-        Ok(Invocation::Run(options)) => run_agent(*options, &env, socket, given),
-        Ok(Invocation::Reload { settings, pid }) => match reload::reload(&settings, &env, pid) {
-            Ok(text) => answer(&text, 0, 1),
-            Err(error) => {
-                print_error(&error);
-                1
-            }
-        },
-        Ok(Invocation::Validate { input, json }) => match validate::validate(&input, json) {
-            Ok(verdict) => answer(&verdict.text, if verdict.valid { 0 } else { 2 }, 1),
-            Err(error) => {
-                print_error(&error);
-                2
-            }
-        },
-        Ok(Invocation::Schema(of)) => answer(&show::schema(of), 0, 1),
-        Ok(Invocation::Host { command, loaded }) => match host::perform(&command, *loaded, &env) {
-            Ok(found) => answer(&found.text, found.code, 1),
-            Err(error) => {
-                print_error(&error);
-                1
-            }
-        },
-        Ok(Invocation::ConfigShow { loaded, json }) => answer(&show::render(&loaded, json), 0, 1),
-        Ok(Invocation::Client(asked)) => client::run(&asked, &env),
+        Ok(invocation) => {
+            carry_out(invocation, &env, |options| run_agent(options, &env, socket, given))
+        }
         Err(answer) => {
             // The configuration of a first agent's successor may have changed since.
             keeper_link::report_failure(&socket, answer.text().trim_end());
             refuse(&answer)
+        }
+    }
+}
+
+/// Does what the arguments ask; returns the exit code. Only `run` needs the keeper and actors.
+fn carry_out(invocation: Invocation, env: &config::Env, run: impl FnOnce(Run) -> u8) -> u8 {
+    match invocation {
+        Invocation::Run(options) => run(*options),
+        Invocation::Reload { settings, pid } => {
+            answer_or_error(reload::reload(&settings, env, pid).map(|text| (text, 0)), 1)
+        }
+        Invocation::Validate { input, json } => {
+            let verdict = validate::validate(&input, json);
+            answer_or_error(verdict.map(|found| (found.text, if found.valid { 0 } else { 2 })), 2)
+        }
+        Invocation::Schema(of) => answer(&show::schema(of), 0, 1),
+        Invocation::Host { command, loaded } => {
+            let found = host::perform(&command, *loaded, env);
+            answer_or_error(found.map(|found| (found.text, found.code)), 1)
+        }
+        Invocation::ConfigShow { loaded, json } => answer(&show::render(&loaded, json), 0, 1),
+        Invocation::Client(asked) => client::run(&asked, env),
+    }
+}
+
+/// Prints a text, and returns the exit code that belongs to it; or an error, whose code is `failed`.
+fn answer_or_error<E: std::fmt::Display>(result: Result<(String, u8), E>, failed: u8) -> u8 {
+    match result {
+        Ok((text, code)) => answer(&text, code, 1),
+        Err(error) => {
+            print_error(&error);
+            failed
         }
     }
 }
