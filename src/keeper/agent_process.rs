@@ -57,9 +57,6 @@ pub(super) struct AgentProcess {
     /// What is to be sent, and how much of it has been.
     out: Vec<u8>,
     sent: usize,
-    /// Whether it has introduced itself, and is told of events.
-    pub(super) welcomed: bool,
-    pub(super) born: Instant,
     /// When it is to be killed, if it has not ended: its socket is closed.
     deadline: Option<Instant>,
 }
@@ -120,8 +117,6 @@ impl AgentProcess {
             buf: vec![0; READ].into_boxed_slice(),
             out: Vec::new(),
             sent: 0,
-            welcomed: false,
-            born: Instant::now(),
             deadline: None,
         })
     }

@@ -23,6 +23,7 @@ pub mod format;
 pub mod instance;
 mod job;
 pub mod journal;
+mod launch_environment;
 pub mod listeners;
 pub mod meaning;
 mod private_dir;
@@ -38,7 +39,8 @@ mod terminal;
 pub mod upgrade;
 
 pub use agent_process::AgentCommand;
-pub use run_loop::{AGAIN, KEEPER_FD, LaunchEnvironment, keep, resume};
+pub use launch_environment::LaunchEnvironment;
+pub use run_loop::{AGAIN, KEEPER_FD, keep, resume};
 pub use signals::ProgramExit;
 
 #[cfg(test)]

@@ -30,6 +30,22 @@ impl ProcessTable {
         self.record(id).identity = Some(identity);
     }
 
+    /// Enters a process with everything that is known of it.
+    pub(super) fn restore(&mut self, entry: ProcessEntry) {
+        let ProcessEntry { id, started, ended, identity, stop_failures } = entry;
+        self.insert(&id);
+        self.stop_failed(&id, stop_failures);
+        if let Some(identity) = identity {
+            self.set_identity(&id, identity);
+        }
+        if let Some(started) = started {
+            self.started(started);
+        }
+        if let Some(ended) = ended {
+            self.ended(ended);
+        }
+    }
+
     /// Notes a start.
     pub fn started(&mut self, started: Started) {
         let record = self.record(&started.id);

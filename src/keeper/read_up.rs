@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, RawFd};
 
-use super::run_loop::LaunchEnvironment;
+use super::launch_environment::LaunchEnvironment;
 use crate::engine::sys::{seal, sealable_memory_file};
 
 impl LaunchEnvironment {

@@ -19,8 +19,6 @@ pub(in crate::keeper) fn agent() -> (AgentProcess, UnixStream) {
         buf: vec![0; READ].into_boxed_slice(),
         out: Vec::new(),
         sent: 0,
-        welcomed: true,
-        born: Instant::now(),
         deadline: None,
     };
     (agent, theirs)

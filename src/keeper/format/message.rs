@@ -137,18 +137,6 @@ impl ToKeeper {
             _ => None,
         }
     }
-
-    /// Whether it may come before the introduction.
-    pub(in crate::keeper) fn may_come_first(&self) -> bool {
-        matches!(
-            self,
-            ToKeeper::Mode(_)
-                | ToKeeper::ReadUp { .. }
-                | ToKeeper::Hello { .. }
-                | ToKeeper::Failed { .. }
-                | ToKeeper::Bye { .. }
-        )
-    }
 }
 
 /// From the keeper.

@@ -2,11 +2,12 @@
 
 use super::super::job::{JobSignal, TerminalJob};
 use super::super::signals::Received;
-use super::Keeper;
+use super::agent_slot::Agents;
+use super::running::Running;
 use crate::engine::ProcessCommand;
 use crate::spec::ProcId;
 
-impl Keeper {
+impl Running {
     /// From now on a process is a part of our job on the terminal.
     pub(super) fn share_terminal(&mut self) {
         // Without it Ctrl-Z stops this process at once, and all else is the same.
@@ -25,12 +26,12 @@ impl Keeper {
 
     /// Whether a signal is none for this process: the terminal has sent it to the whole job, the process itself among that, which does with it what
     /// it wants; or somebody of the process's has, to all of the group.
-    pub(super) fn is_the_jobs(&self, signal: Received) -> bool {
+    pub(super) fn is_the_jobs(&self, signal: Received, agents: &Agents) -> bool {
         let Some(job) = &self.job else { return false };
         match signal.sender {
             None => {
                 let terminals = [libc::SIGINT, libc::SIGQUIT, libc::SIGWINCH];
-                let agent = self.agent.as_ref().map(|agent| agent.pid() as i32);
+                let agent = agents.agent().map(|agent| agent.pid() as i32);
                 // The process may run before we hear that it does.
                 let there = || self.of_job().is_some() || job.has_child_besides(agent);
                 terminals.contains(&signal.signum) && there()
@@ -47,7 +48,7 @@ impl Keeper {
     pub(super) fn control_job(&mut self) {
         while let Some(signal) = self.job.as_mut().and_then(TerminalJob::read) {
             let running = self.of_job();
-            let (Some(job), Some(engine)) = (&mut self.job, &self.engine) else { return };
+            let (Some(job), engine) = (&mut self.job, &self.engine) else { return };
             match (signal, running) {
                 // Where it goes on without a stop, or stops later, it is not for us to stop before.
                 (JobSignal::Suspend, Some((_, pid))) if !job.is_stopped(pid) => {}

@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::super::agent_process::AgentProcess;
-use super::super::format::{ProcessEntry, STATE_VERSION, UpgradeState};
-use super::super::instance::Instance;
-use super::super::listeners::{Listeners, PassedListener};
-use super::super::readiness::AwaitedUpgrade;
-use super::Keeper;
+use super::running::Running;
+use super::{Keeper, Phase};
 use crate::engine::{Handover, sys};
-use crate::logging;
+use crate::keeper::agent_process::AgentProcess;
+use crate::keeper::format::{STATE_VERSION, UpgradeState};
+use crate::keeper::listeners::PassedListener;
 
 /// How long an upgrade waits for processes that are just being set up.
 const QUIET_TIME: Duration = Duration::from_secs(2);
 /// Why there is no upgrade after the agent's goodbye: nothing is left to go on with.
 pub(super) const DONE: &str = "all is done, and the program ends";
+/// Why there is no upgrade before an introduction.
+const NOTHING_STARTED: &str = "nothing has been started yet";
 
 impl Keeper {
     /// Replaces this program by the one that is now on disk, if that can go on; if not, all stays as it is.
@@ -26,34 +26,33 @@ impl Keeper {
         let path = self.program.path().display().to_string();
         if let Err(error) = self.try_upgrade() {
             tracing::error!(%path, "not upgraded: {error}");
-            if let Some(instance) = &self.instance {
-                instance.answer_reload(&Err(format!("not upgraded: {error}")));
+            if let Some(running) = self.phase.running() {
+                running.instance.answer_reload(&Err(format!("not upgraded: {error}")));
             }
         }
     }
 
     fn try_upgrade(&mut self) -> Result<(), String> {
         let text = |error: io::Error| error.to_string();
-        if self.bye.is_some() {
+        if self.slot.is_leaving() {
             return Err(DONE.to_owned());
         }
-        let state = self.state(Handover::default()).ok_or("nothing has been started yet")?;
+        let state = self.state(Handover::default()).ok_or(NOTHING_STARTED)?;
         let version = self
             .program
             .check(&state.to_file().map_err(text)?, &self.environment.fds)
             .map_err(|error| error.to_string())?;
         tracing::info!(version, "upgrading");
-        self.end_agent_for_upgrade()?;
-        self.forget_all();
         // From here on an agent is to be started in any case.
-        self.next_agent = Some(Instant::now());
-        let engine = self.engine.as_ref().ok_or("nothing has been started yet")?;
+        self.end_agent_for_upgrade()?;
+        let running = self.phase.running().ok_or(NOTHING_STARTED)?;
+        running.forget_all(&mut self.slot);
         let (handover, _standstill) =
-            engine.quiesce(QUIET_TIME).map_err(|error| error.to_string())?;
-        self.take_events();
-        self.write_journal();
+            running.engine.quiesce(QUIET_TIME).map_err(|error| error.to_string())?;
+        running.take_events(&mut self.slot);
+        running.write_journal();
         let mut open: Vec<RawFd> = handover.descriptors().collect();
-        let state = self.state(handover).ok_or("nothing has been started yet")?;
+        let state = self.state(handover).ok_or(NOTHING_STARTED)?;
         open.extend(state.instance.descriptors());
         open.extend(state.listeners.held.iter().map(PassedListener::fd));
         open.extend(state.fds.iter().copied().filter(|fd| sys::is_open(*fd)));
@@ -64,9 +63,9 @@ impl Keeper {
     /// Ends the agent. If the last it has to say is its goodbye, the program ends instead.
     pub(super) fn end_agent_for_upgrade(&mut self) -> Result<(), String> {
         self.end_agent();
-        match self.bye {
+        match self.slot.vacate(Instant::now()) {
             Some(exit) => {
-                self.exit = Some(exit);
+                self.phase.exit(exit);
                 Err(DONE.to_owned())
             }
             None => Ok(()),
@@ -75,98 +74,77 @@ impl Keeper {
 
     /// Ends the agent, as a crash would; what it had said before counts.
     fn end_agent(&mut self) {
-        while let Some(agent) = &mut self.agent {
+        while let Some(agent) = self.slot.agent_mut() {
             agent.kill();
             let mut fds = [PollFd::new(agent.pidfd(), PollFlags::POLLIN)];
             // EINTR aside, it dies at once; unless it waits in the kernel, and then so do we.
             let _ = poll(&mut fds, PollTimeout::NONE);
             let messages = agent.receive();
-            if agent.ended().is_some() {
-                self.agent = None;
-            }
+            let ended = agent.ended().is_some();
             for message in messages {
                 self.message(message);
+            }
+            if ended {
+                return;
             }
         }
     }
 
     /// All that another program needs to go on; none before there is anything.
     fn state(&self, handover: Handover) -> Option<UpgradeState> {
+        let Phase::Running(running) = &self.phase else { return None };
         Some(UpgradeState {
             version: STATE_VERSION,
             start: self.environment.start,
             fds: self.environment.fds.clone(),
             nofile: self.environment.nofile,
-            settings: self.settings.clone()?,
-            instance: self.instance.as_ref()?.handover(),
-            records: self.table.iter().cloned().collect(),
-            memory: self.memory.clone(),
-            orders: self.orders.iter().map(|order| order.kept()).collect(),
+            settings: running.settings.clone(),
+            instance: running.instance.handover(),
+            records: running.entries(),
+            memory: running.agent_state().clone(),
+            orders: running.pending_commands().iter().map(|command| command.kept()).collect(),
             carried: handover.processes,
-            mode: self.mode.unwrap_or_default(),
+            mode: running.mode,
             terminal: self.signals.had_terminal(),
             shared: handover.shared,
             keeper: Some(std::process::id()),
-            agent: self.agent.as_ref().map(AgentProcess::pid),
-            listeners: self.listeners.handover(),
+            agent: self.slot.agent().map(AgentProcess::pid),
+            listeners: running.listeners.handover(),
         })
     }
 
     /// Goes on from the state of another program.
     pub(super) fn restore(&mut self, state: UpgradeState) -> io::Result<()> {
-        // The agent tells the user where the log cannot be had.
-        let _ = logging::init(&state.settings.log);
-        self.listeners = Listeners::from_handover(state.listeners);
-        let instance = Instance::from_handover(state.instance)?;
-        for ProcessEntry { id, started, ended, identity, stop_failures } in state.records {
-            self.table.insert(&id);
-            self.table.stop_failed(&id, stop_failures);
-            if let Some(identity) = identity {
-                self.table.set_identity(&id, identity);
-            }
-            if let Some(started) = started {
-                self.table.started(started);
-            }
-            if let Some(ended) = ended {
-                self.table.ended(ended);
-            }
-        }
-        let handover = Handover { processes: state.carried, shared: state.shared };
-        let engine = self.start_engine(&instance, &state.settings, Some(handover))?;
-        let program = self.program.path().display();
+        let path = self.program.path().display();
         let version = env!("CARGO_PKG_VERSION");
-        self.awaited = Some(AwaitedUpgrade::new(format!("{program}, version {version}")));
-        self.memory = state.memory;
-        logging::set_level(self.memory.log_level);
-        self.orders = state.orders;
-        self.mode = Some(state.mode);
         self.signals.note_terminal(state.terminal);
-        self.journal = self.begin_journal(&instance);
-        self.settings = Some(state.settings);
-        self.instance = Some(instance);
-        self.engine = Some(engine);
-        tracing::warn!(path = %self.program.path().display(), version = env!("CARGO_PKG_VERSION"), "upgraded");
+        let running =
+            Running::restore(&self.environment, format!("{path}, version {version}"), state)?;
+        self.phase = Phase::Running(Box::new(running));
+        tracing::warn!(%path, version, "upgraded");
         Ok(())
     }
+}
 
+impl Running {
     /// The agent's services listen: an upgrade, if one is awaited, has succeeded.
     pub(super) fn agent_ready(&mut self) {
-        if let (Some(awaited), Some(instance)) = (self.awaited.take(), &self.instance) {
+        if let Some(awaited) = self.awaited.take() {
             let outcome = awaited.ready(self.listeners.missing());
             match &outcome {
                 Ok(_) => tracing::info!("the new agent is ready"),
                 Err(text) => tracing::error!("{text}"),
             }
-            instance.answer_reload(&outcome);
+            self.instance.answer_reload(&outcome);
         }
     }
 
     /// The agent cannot start, and says why, or is not ready in time.
     pub(super) fn agent_not_ready(&mut self, why: Option<&str>) {
-        if let (Some(awaited), Some(instance)) = (self.awaited.take(), &self.instance) {
+        if let Some(awaited) = self.awaited.take() {
             let text = awaited.failed(why);
             tracing::error!("{text}");
-            instance.answer_reload(&Err(text));
+            self.instance.answer_reload(&Err(text));
         }
     }
 }

@@ -1,61 +1,83 @@
 //! What the keeper does at a signal: see [`meaning`](super::super::meaning).
 
-use super::super::instance::Instance;
 use super::super::meaning::{Meaning, ends_before_start, meaning};
 use super::super::signals::{ProgramExit, Received};
-use super::Keeper;
+use super::agent_slot::Agents;
+use super::running::Running;
+use super::{Keeper, Phase};
 use crate::engine::ProcessCommand;
+
+/// What is left to do after a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Obeyed {
+    /// Nothing.
+    Done,
+    /// The program on disk takes over.
+    Upgrade,
+}
 
 impl Keeper {
     /// Takes the signals that have come.
     pub(super) fn take_signals(&mut self) {
         while let Some(signal) = self.signals.read() {
-            if self.engine.is_some() {
-                self.obey(signal);
-            } else if ends_before_start(signal.signum, self.mode, signal.terminal) {
-                self.end_by(signal.signum);
-            } else {
-                self.early.push(signal);
+            match &mut self.phase {
+                Phase::AwaitingHello(awaiting)
+                    if !ends_before_start(signal.signum, awaiting.mode, signal.terminal) =>
+                {
+                    awaiting.signals.push(signal);
+                }
+                Phase::AwaitingHello(_) => self.end_by(signal.signum),
+                Phase::Running(_) | Phase::Exiting(..) => self.obey(signal),
             }
         }
     }
 
-    /// Obeys the signals that have come before the agent had introduced itself.
-    pub(super) fn obey_early(&mut self) {
-        for signal in std::mem::take(&mut self.early) {
-            self.obey(signal);
+    /// Does what a signal means while processes can run.
+    pub(super) fn obey(&mut self, signal: Received) {
+        let Some(running) = self.phase.running() else { return };
+        if running.obey(signal, &mut self.slot) == Obeyed::Upgrade {
+            self.upgrade();
         }
     }
 
-    fn obey(&mut self, signal: Received) {
-        if self.is_the_jobs(signal) {
-            return;
+    /// Ends the program by a signal, before it has started anything.
+    fn end_by(&mut self, signum: i32) {
+        if let Some(agent) = self.slot.take() {
+            agent.end();
+        }
+        self.phase.exit(ProgramExit::Signal(signum));
+    }
+}
+
+impl Running {
+    fn obey(&mut self, signal: Received, agents: &mut Agents) -> Obeyed {
+        if self.is_the_jobs(signal, agents) {
+            return Obeyed::Done;
         }
         if self.is_reload(signal) {
-            return self.upgrade();
+            return Obeyed::Upgrade;
         }
-        let mode = self.mode.unwrap_or_default();
-        match meaning(signal.signum, mode, signal.terminal) {
-            Meaning::ShutDown(order) => {
+        match meaning(signal.signum, self.mode, signal.terminal) {
+            Meaning::ShutDown(command) => {
                 tracing::info!(signal = signal.name(), sender = signal.sender, "ordered");
-                self.order(order);
+                self.shut_down(command, agents);
             }
-            Meaning::Upgrade => self.upgrade(),
+            Meaning::Upgrade => return Obeyed::Upgrade,
             Meaning::PassOn { group } => self.pass_on(signal, group),
             Meaning::Ignored => self.log_ignored(signal),
             Meaning::Nothing => {}
         }
+        Obeyed::Done
     }
 
     /// Whether `procstar reload` has sent the signal, whatever else that means.
     fn is_reload(&self, signal: Received) -> bool {
-        matches!(signal.signum, libc::SIGHUP | libc::SIGUSR2)
-            && self.instance.as_ref().is_some_and(Instance::take_wish)
+        matches!(signal.signum, libc::SIGHUP | libc::SIGUSR2) && self.instance.take_wish()
     }
 
     /// Has the processes receive a signal: with this kind of run there is one.
     fn pass_on(&self, signal: Received, group: bool) {
-        let Some(engine) = &self.engine else { return };
+        let engine = &self.engine;
         for record in self.table.iter().filter(|record| record.ended.is_none()) {
             if group {
                 engine.signal_group(record.id.clone(), signal.signum);
@@ -77,13 +99,5 @@ impl Keeper {
                 "ignored {name}, which means nothing to a service"
             );
         }
-    }
-
-    /// Ends the program by a signal, before it has started anything.
-    pub(super) fn end_by(&mut self, signum: i32) {
-        if let Some(agent) = self.agent.take() {
-            agent.end();
-        }
-        self.exit = Some(ProgramExit::Signal(signum));
     }
 }

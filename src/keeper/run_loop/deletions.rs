@@ -7,7 +7,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use super::Keeper;
+use super::agent_slot::Agents;
+use super::running::Running;
 use crate::engine::Captures;
 use crate::engine::mailbox::Mailbox;
 use crate::keeper::format::ToAgent;
@@ -19,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LAST: Duration = Duration::from_secs(2);
 
 /// Who is to be forgotten.
-pub(super) struct Forgetting {
+pub(super) struct Deletions {
     /// Those whose files are removed.
     done: Arc<Mailbox<ProcId>>,
     /// Until when the others are waited for.
@@ -38,9 +39,9 @@ impl Drop for Done {
     }
 }
 
-impl Forgetting {
-    pub(super) fn new() -> io::Result<Forgetting> {
-        Ok(Forgetting { done: Arc::new(Mailbox::new()?), until: HashMap::new() })
+impl Deletions {
+    pub(super) fn new() -> io::Result<Deletions> {
+        Ok(Deletions { done: Arc::new(Mailbox::new()?), until: HashMap::new() })
     }
 
     /// Readable when files have been removed.
@@ -54,60 +55,56 @@ impl Forgetting {
     }
 }
 
-impl Keeper {
+impl Running {
     /// Forgets a process that has ended, once its files are removed.
-    pub(super) fn forget(&mut self, id: ProcId) {
+    pub(super) fn forget(&mut self, id: ProcId, agents: &mut Agents) {
         let ended = self.table.get(&id).and_then(|record| record.ended.as_ref());
         let captures = ended.map(|ended| Arc::clone(&ended.captures));
         match captures {
             Some(captures) if captures.remove_named() => {
-                let tell = Arc::clone(&self.forgetting.done);
+                let tell = Arc::clone(&self.deletions.done);
                 captures.discard(Arc::new(Done { id: id.clone(), tell }));
                 let until = Instant::now() + PATIENCE;
-                self.forgetting.until.entry(id).or_insert(until);
+                self.deletions.until.entry(id).or_insert(until);
             }
             captures => {
                 if let Some(captures) = captures {
                     captures.discard(());
                 }
-                self.forget_now(id);
+                self.forget_now(id, agents);
             }
         }
     }
 
     /// Forgets those whose files are removed, and those that have been waited for long enough.
-    pub(super) fn forget_discarded(&mut self) {
+    pub(super) fn forget_discarded(&mut self, agents: &mut Agents) {
         let now = Instant::now();
-        let mut done = self.forgetting.done.take();
-        done.retain(|id| self.forgetting.until.remove(id).is_some());
-        let overdue: Vec<ProcId> = (self.forgetting.until)
-            .extract_if(|_, until| *until <= now)
-            .map(|(id, _)| id)
-            .collect();
+        let mut done = self.deletions.done.take();
+        done.retain(|id| self.deletions.until.remove(id).is_some());
+        let overdue: Vec<ProcId> =
+            (self.deletions.until).extract_if(|_, until| *until <= now).map(|(id, _)| id).collect();
         for id in &overdue {
             tracing::warn!(proc_id = %id, "the removal of a named file takes long, forgetting its process before");
         }
-        done.into_iter().chain(overdue).for_each(|id| self.forget_now(id));
+        done.into_iter().chain(overdue).for_each(|id| self.forget_now(id, agents));
     }
 
     /// Forgets all that are to be forgotten: whoever comes next is not to hear of them.
-    pub(super) fn forget_all(&mut self) {
-        let ids: Vec<ProcId> = self.forgetting.until.drain().map(|(id, _)| id).collect();
-        ids.into_iter().for_each(|id| self.forget_now(id));
+    pub(super) fn forget_all(&mut self, agents: &mut Agents) {
+        let ids: Vec<ProcId> = self.deletions.until.drain().map(|(id, _)| id).collect();
+        ids.into_iter().for_each(|id| self.forget_now(id, agents));
     }
 
-    fn forget_now(&mut self, id: ProcId) {
+    fn forget_now(&mut self, id: ProcId, agents: &mut Agents) {
         if self.table.forget(&id) {
-            if let Some(engine) = &self.engine {
-                engine.forget(id.clone());
-            }
+            self.engine.forget(id.clone());
             if let Some(journal) = &mut self.journal {
                 journal.forgotten(id.clone());
             }
         }
         // The agent sees to it that a process has ended before.
-        if let (None, Some(agent)) = (self.table.get(&id), &mut self.agent) {
-            agent.tell(&ToAgent::Forgotten(id));
+        if self.table.get(&id).is_none() {
+            agents.tell(&ToAgent::Forgotten(id));
         }
     }
 

@@ -1,0 +1,190 @@
+//! The agent's place, without processes.
+
+use super::*;
+use proptest::prelude::*;
+
+type Slot = AgentSlot<()>;
+
+fn code(code: i32) -> ExitStatus {
+    ExitStatus::from_raw(code << 8)
+}
+
+fn signal(signum: i32) -> ExitStatus {
+    ExitStatus::from_raw(signum)
+}
+
+/// A place whose agent was started `now`.
+fn starting(now: Instant) -> Slot {
+    let mut slot = Slot::new(now);
+    assert!(slot.is_due(now));
+    slot.started((), now);
+    assert!(!slot.is_due(now) && slot.start_at().is_none());
+    slot
+}
+
+fn up(now: Instant) -> Slot {
+    let mut slot = starting(now);
+    slot.welcome();
+    assert!(slot.up().is_some());
+    slot
+}
+
+#[test]
+fn before_anything_is_started_the_agents_end_is_the_programs() {
+    let now = Instant::now();
+    for (status, wanted) in [
+        (code(0), AgentEnd::Exit(ProgramExit::Code(0))),
+        (code(2), AgentEnd::Exit(ProgramExit::Code(2))),
+        (signal(libc::SIGTERM), AgentEnd::Exit(ProgramExit::Signal(libc::SIGTERM))),
+        (signal(libc::SIGKILL), AgentEnd::Restart { died_of: None }),
+    ] {
+        assert_eq!(starting(now).ended(status, false, now), wanted);
+    }
+}
+
+#[test]
+fn once_something_runs_an_agent_that_ends_is_followed_by_another() {
+    let now = Instant::now();
+    for (status, died_of) in
+        [(code(0), None), (signal(libc::SIGKILL), None), (signal(libc::SIGINT), Some(libc::SIGINT))]
+    {
+        for mut slot in [starting(now), up(now)] {
+            assert_eq!(slot.ended(status, true, now), AgentEnd::Restart { died_of });
+            assert_eq!(slot.start_at(), Some(now + FIRST_BACKOFF));
+        }
+    }
+}
+
+#[test]
+fn a_goodbye_decides_how_the_program_ends() {
+    let now = Instant::now();
+    for running in [true, false] {
+        let mut slot = up(now);
+        slot.goodbye(ProgramExit::Code(7));
+        assert!(slot.is_leaving() && slot.up().is_some(), "it still receives events");
+        assert_eq!(slot.ended(code(1), running, now), AgentEnd::Exit(ProgramExit::Code(7)));
+        // A refused agent knows the code better, unless it is killed.
+        for (status, wanted) in [(code(5), 5), (signal(libc::SIGKILL), 2)] {
+            let mut slot = starting(now);
+            slot.refuse(ProgramExit::Code(2));
+            slot.welcome();
+            assert!(slot.is_leaving() && slot.up().is_none());
+            let end = slot.ended(status, running, now);
+            assert_eq!(end, AgentEnd::Exit(ProgramExit::Code(wanted)));
+            assert!(matches!(slot, AgentSlot::Empty) && !slot.is_due(now + MAX_BACKOFF));
+        }
+    }
+}
+
+#[test]
+fn an_agent_that_is_ended_on_purpose_makes_room_for_the_next_at_once() {
+    let now = Instant::now();
+    let mut slot = up(now);
+    assert_eq!(slot.vacate(now), None);
+    assert!(slot.is_due(now));
+    let mut slot = up(now);
+    slot.goodbye(ProgramExit::Signal(2));
+    assert_eq!(slot.vacate(now), Some(ProgramExit::Signal(2)));
+    assert!(!slot.is_due(now + MAX_BACKOFF));
+}
+
+#[test]
+fn a_goodbye_without_an_agent_changes_nothing() {
+    let now = Instant::now();
+    let mut slot = Slot::new(now);
+    slot.goodbye(ProgramExit::Code(3));
+    slot.welcome();
+    assert!(slot.is_due(now) && slot.take().is_none());
+}
+
+/// What happens to an agent.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// It cannot be started.
+    StartFails,
+    /// It lives so many milliseconds, introduced or not, and ends so.
+    Lives { welcome: bool, millis: u64, status: i32 },
+    /// It is ended for an upgrade.
+    Vacated,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let lives = (any::<bool>(), 0u64..2000, prop_oneof![Just(0), Just(9), Just(15), Just(256)])
+        .prop_map(|(welcome, millis, status)| Step::Lives { welcome, millis, status });
+    prop::collection::vec(
+        prop_oneof![1 => Just(Step::StartFails), 6 => lives, 1 => Just(Step::Vacated)],
+        0..40,
+    )
+}
+
+proptest! {
+    /// The count of crashes, the wait and the despair follow the rules, whatever agents do.
+    #[test]
+    fn crashes_are_counted_and_waited_for(steps in steps()) {
+        let mut now = Instant::now();
+        let mut slot = Slot::new(now);
+        let mut crashes = 0;
+        for step in steps {
+            // Never before its time, and always then.
+            let at = slot.start_at().unwrap();
+            if at > now {
+                prop_assert!(!slot.is_due(at - Duration::from_nanos(1)));
+                now = at;
+            }
+            prop_assert!(slot.is_due(now));
+            let end = match step {
+                Step::StartFails => {
+                    crashes += 1;
+                    slot.start_failed(true, now)
+                }
+                Step::Lives { welcome, millis, status } => {
+                    slot.started((), now);
+                    prop_assert_eq!(slot.is_hopeless(true), crashes >= MAX_CRASHES);
+                    prop_assert!(!slot.is_hopeless(false));
+                    if welcome {
+                        slot.welcome();
+                        prop_assert!(!slot.is_hopeless(true));
+                    }
+                    let life = Duration::from_millis(millis);
+                    now += life;
+                    crashes = if welcome && life >= MIN_UPTIME { 0 } else { crashes + 1 };
+                    slot.ended(ExitStatus::from_raw(status), true, now)
+                }
+                Step::Vacated => {
+                    slot.started((), now);
+                    prop_assert_eq!(slot.vacate(now), None);
+                    prop_assert!(slot.is_due(now));
+                    continue;
+                }
+            };
+            prop_assert!(matches!(end, AgentEnd::Restart { .. }), "processes need an agent");
+            prop_assert_eq!(slot.crashes(), crashes);
+            prop_assert_eq!(slot.is_hopeless(false), crashes >= MAX_CRASHES);
+            prop_assert_eq!(slot.start_at(), Some(now + backoff(crashes)));
+            prop_assert!(backoff(crashes) <= MAX_BACKOFF && backoff(crashes) <= backoff(crashes + 1));
+        }
+    }
+
+    /// With nothing started, so many crashes in a row end the program, and no fewer.
+    #[test]
+    fn without_processes_the_keeper_gives_up(failures in prop::collection::vec(any::<bool>(), 5)) {
+        let mut now = Instant::now();
+        let mut slot = Slot::new(now);
+        for (n, fails_to_start) in (1..).zip(failures) {
+            now = slot.start_at().unwrap();
+            let end = if fails_to_start {
+                slot.start_failed(false, now)
+            } else {
+                slot.started((), now);
+                slot.ended(signal(libc::SIGKILL), false, now)
+            };
+            let wanted = if n == MAX_CRASHES {
+                AgentEnd::GiveUp
+            } else {
+                AgentEnd::Restart { died_of: None }
+            };
+            prop_assert_eq!(end, wanted);
+        }
+        prop_assert!(matches!(slot, AgentSlot::Empty));
+    }
+}

@@ -1,0 +1,71 @@
+//! The introduction of an agent: the first one brings the settings, and with it everything starts.
+
+use std::process;
+
+use super::running::Running;
+use super::{AwaitingHello, Keeper, Phase};
+use crate::keeper::format::{KeeperSettings, Opening, ToAgent, VERSION, is_understood};
+use crate::keeper::signals::ProgramExit;
+use crate::spec::Validated;
+
+impl Keeper {
+    /// An agent introduces itself. The first one brings the settings.
+    pub(super) fn hello(
+        &mut self,
+        version: u32,
+        settings: &KeeperSettings,
+        opening: &Opening,
+        input: Option<Validated>,
+    ) {
+        let begun = match &self.phase {
+            _ if !is_understood(version) => {
+                Err(format!("the keeper speaks version {VERSION}, the agent {version}"))
+            }
+            Phase::AwaitingHello(awaiting) => {
+                let mode = awaiting.mode.unwrap_or_default();
+                Running::begin(&self.environment, mode, settings, opening)
+                    .and_then(|mut running| running.start_input(input).map(|()| Some(running)))
+            }
+            Phase::Running(_) | Phase::Exiting(..) => Ok(None),
+        };
+        match begun {
+            Ok(Some(running)) => {
+                let before = std::mem::replace(&mut self.phase, Phase::Running(Box::new(running)));
+                self.welcome(true);
+                if let Phase::AwaitingHello(AwaitingHello { signals, .. }) = before {
+                    signals.into_iter().for_each(|signal| self.obey(signal));
+                }
+            }
+            Ok(None) => self.welcome(false),
+            Err(message) => self.refuse(message),
+        }
+    }
+
+    fn refuse(&mut self, message: String) {
+        if let Some(agent) = self.slot.agent_mut() {
+            agent.tell(&ToAgent::Refused { message });
+        }
+        // What lies in the directory is as it was, and stays.
+        if let Phase::AwaitingHello(_) = self.phase {
+            self.slot.refuse(ProgramExit::Code(2));
+        }
+    }
+
+    fn welcome(&mut self, first: bool) {
+        let Some(running) = self.phase.running() else { return };
+        running.forget_all(&mut self.slot);
+        self.slot.welcome();
+        self.slot.tell(&ToAgent::Welcome {
+            pid: process::id(),
+            ppid: std::os::unix::process::parent_id(),
+            start: self.environment.start,
+            first,
+            memory: running.agent_state().clone(),
+            records: running.entries(),
+            dir: Some(running.dir()),
+        });
+        for command in running.pending_commands() {
+            self.slot.tell(&ToAgent::Order(*command));
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The shutdown without an agent, where none stays alive: everything is killed, and the program ends
+//! when it is gone.
+
+use std::time::{Duration, Instant};
+
+/// How long killed processes may take to be gone.
+pub(super) const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How far such a shutdown has come.
+#[derive(Default)]
+pub(super) struct LastResort {
+    /// When the program ends though processes still run; none before they are killed.
+    deadline: Option<Instant>,
+}
+
+/// What to do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NextStep {
+    /// Nothing.
+    Wait,
+    /// Kill every process.
+    KillAll,
+    /// End the program.
+    Exit,
+}
+
+impl LastResort {
+    /// When to look again.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// What to do, if the shutdown is still `wanted` and processes are still `running`.
+    pub(super) fn step(&mut self, wanted: bool, running: bool, now: Instant) -> NextStep {
+        match (wanted, running, self.deadline) {
+            (false, _, _) => {
+                self.deadline = None;
+                NextStep::Wait
+            }
+            (true, true, None) => {
+                self.deadline = Some(now + KILL_TIMEOUT);
+                NextStep::KillAll
+            }
+            (true, true, Some(deadline)) if now < deadline => NextStep::Wait,
+            _ => NextStep::Exit,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_is_killed_once_and_waited_for() {
+        let now = Instant::now();
+        let mut last = LastResort::default();
+        assert_eq!(last.step(false, true, now), NextStep::Wait);
+        assert_eq!(last.step(true, true, now), NextStep::KillAll);
+        assert_eq!(last.step(true, true, now + KILL_TIMEOUT / 2), NextStep::Wait);
+        assert_eq!(last.deadline(), Some(now + KILL_TIMEOUT));
+        assert_eq!(last.step(true, false, now + KILL_TIMEOUT / 2), NextStep::Exit);
+        assert_eq!(last.step(true, true, now + KILL_TIMEOUT), NextStep::Exit, "it takes too long");
+        // An agent has come after all.
+        assert_eq!(last.step(false, true, now), NextStep::Wait);
+        assert_eq!(last.deadline(), None);
+        assert_eq!(LastResort::default().step(true, false, now), NextStep::Exit, "nothing runs");
+    }
+}

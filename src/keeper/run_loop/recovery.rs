@@ -1,0 +1,175 @@
+//! How the engine starts: in a new directory, in that of a keeper that died, and after an upgrade.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::commands::Commands;
+use super::running::{Running, RunningParts};
+use crate::clock::TimePoint;
+use crate::engine::mailbox::Mailbox;
+use crate::engine::permitted;
+use crate::engine::{Captures, Ended, Engine, EngineOptions, Event, Handover};
+use crate::keeper::format::{AgentState, KeeperSettings, Opening, ProcessEntry, UpgradeState};
+use crate::keeper::instance::Instance;
+use crate::keeper::journal;
+use crate::keeper::launch_environment::LaunchEnvironment;
+use crate::keeper::listeners::Listeners;
+use crate::keeper::meaning::Mode;
+use crate::keeper::process_table::ProcessTable;
+use crate::keeper::secrets;
+use crate::logging;
+use crate::procfs::ProcFs;
+
+/// How long looking up files that an earlier keeper's specs have named may delay the start.
+const FIND_FILES_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Where the engine's events go.
+type Events = Arc<Mailbox<Event>>;
+
+impl Running {
+    /// Takes the instance's directory, adopts what its journal holds, and starts the engine.
+    ///
+    /// # Errors
+    /// What is in the way, for the user.
+    pub(super) fn begin(
+        environment: &LaunchEnvironment,
+        mode: Mode,
+        settings: &KeeperSettings,
+        opening: &Opening,
+    ) -> Result<Running, String> {
+        // The agent tells the user where the log cannot be had.
+        let _ = logging::init(&settings.log);
+        let instance = Instance::open(settings, opening).map_err(|error| error.to_string())?;
+        // Not before: commands see by our program that an instance is about to enter itself. No process is started yet.
+        secrets::protect();
+        let started = |error| format!("cannot start the engine: {error}");
+        let events = Arc::new(Mailbox::new().map_err(started)?);
+        let engine =
+            start_engine(environment, &instance, settings, None, &events).map_err(started)?;
+        let (table, state) = recover(&instance, &engine)?;
+        Running::new(RunningParts {
+            engine,
+            events,
+            settings: settings.clone(),
+            instance,
+            table,
+            commands: Commands::new(state, Vec::new()),
+            mode,
+            listeners: Listeners::default(),
+            awaited: None,
+        })
+        .map_err(started)
+    }
+
+    /// Goes on from the state of another program.
+    ///
+    /// # Errors
+    /// What the keeper needs of the system.
+    pub(super) fn restore(
+        environment: &LaunchEnvironment,
+        program: String,
+        state: UpgradeState,
+    ) -> io::Result<Running> {
+        // The agent tells the user where the log cannot be had.
+        let _ = logging::init(&state.settings.log);
+        let listeners = Listeners::from_handover(state.listeners);
+        let instance = Instance::from_handover(state.instance)?;
+        let mut table = ProcessTable::default();
+        state.records.into_iter().for_each(|entry| table.restore(entry));
+        let events = Arc::new(Mailbox::new()?);
+        let handover = Handover { processes: state.carried, shared: state.shared };
+        let engine =
+            start_engine(environment, &instance, &state.settings, Some(handover), &events)?;
+        logging::set_level(state.memory.log_level);
+        Running::new(RunningParts {
+            engine,
+            events,
+            settings: state.settings,
+            instance,
+            table,
+            commands: Commands::new(state.memory, state.orders),
+            mode: state.mode,
+            listeners,
+            awaited: Some(program),
+        })
+    }
+}
+
+/// Starts the engine, or restores it from the handover of the program before.
+fn start_engine(
+    environment: &LaunchEnvironment,
+    instance: &Instance,
+    settings: &KeeperSettings,
+    handover: Option<Handover>,
+    events: &Events,
+) -> io::Result<Engine> {
+    let restriction = settings.restrict_exe.restriction().map_err(io::Error::other)?.map(Arc::new);
+    let options = EngineOptions {
+        places: instance.places(),
+        epoch: TimePoint::now().unix_nanos.unsigned_abs(),
+        drain_grace: settings.drain_grace,
+        setup_patience: settings.setup_patience,
+        restriction,
+        inherited: environment.inherited(),
+        filter: permitted::own_program(),
+        limit: settings.limits.of_captures(),
+        max_file_size: settings.limits.max_file_size,
+        gain_privileges: settings.limits.gain_privileges,
+        restore: Some(Arc::new(instance.restorer())),
+    };
+    let post = Arc::clone(events);
+    let sink = move |events: &mut Vec<Event>| post.put_all(events);
+    match handover {
+        Some(handover) => Engine::resume(options, handover, sink),
+        None => Engine::start_batched(options, sink),
+    }
+}
+
+/// What the journal in the instance's directory holds: processes that live are adopted by the
+/// engine, and the others have ended.
+fn recover(instance: &Instance, engine: &Engine) -> Result<(ProcessTable, AgentState), String> {
+    let mut table = ProcessTable::default();
+    match journal::read_all(&instance.journal()) {
+        Ok((entries, state)) => {
+            let deadline = Instant::now() + FIND_FILES_TIMEOUT;
+            Captures::find_named(entries.iter().flat_map(ProcessEntry::captures), deadline);
+            for entry in entries {
+                adopt(&mut table, engine, entry, deadline);
+            }
+            // Orders were given to the keeper that has ended.
+            Ok((table, AgentState { conn_id: state.conn_id, ..AgentState::default() }))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((table, AgentState::default())),
+        Err(error) => Err(format!("cannot read {}: {error}", instance.journal().display())),
+    }
+}
+
+/// Takes over a process of a keeper that died.
+fn adopt(table: &mut ProcessTable, engine: &Engine, entry: ProcessEntry, deadline: Instant) {
+    let ProcessEntry { id, started, ended, identity, .. } = entry;
+    table.insert(&id);
+    if let Some(identity) = identity {
+        table.set_identity(&id, identity);
+    }
+    match (started, ended) {
+        (Some(started), None) => {
+            let entry = ProcessEntry { started: Some(started.clone()), ..ProcessEntry::new(id) };
+            table.started(started.clone());
+            if journal::is_alive(&entry, &ProcFs::default()) {
+                tracing::warn!(proc_id = %entry.id, pid = started.pid, "adopting a process that has outlived its keeper");
+                engine.adopt(started);
+            } else {
+                started.captures.see_named(deadline);
+                table.ended(Box::new(Ended::lost(started)));
+            }
+        }
+        (started, Some(ended)) => {
+            if let Some(started) = started {
+                table.started(started);
+            }
+            table.ended(ended);
+        }
+        (None, None) => table.ended(Box::new(Ended::unknown(id))),
+    }
+}

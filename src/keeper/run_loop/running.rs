@@ -1,0 +1,375 @@
+//! Everything that exists only while processes can run: the engine, the instance, and what is known.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::agent_slot::Agents;
+use super::commands::Commands;
+use super::deletions::Deletions;
+use super::last_resort::{LastResort, NextStep};
+use crate::engine::mailbox::Mailbox;
+use crate::engine::{Engine, Event, ProcessCommand, StopOrder};
+use crate::keeper::format::{
+    Acceptance, AgentState, EventRef, JournalEntry, KeeperSettings, ProcessEntry, ShutdownCommand,
+    ToAgent, ToKeeper, encode,
+};
+use crate::keeper::instance::Instance;
+use crate::keeper::job::TerminalJob;
+use crate::keeper::journal::Journal;
+use crate::keeper::listeners::{Listener, Listeners};
+use crate::keeper::meaning::Mode;
+use crate::keeper::process_table::ProcessTable;
+use crate::keeper::readiness::AwaitedUpgrade;
+use crate::logging;
+use crate::spec::{Identity, Validated};
+
+/// While more processes than this wait to be made, which takes longer, events are taken once in
+/// [`BATCH_INTERVAL`]: a client that waits for so many is served by their sum, not by one at once.
+const BATCH_THRESHOLD: usize = 16;
+const BATCH_INTERVAL: Duration = Duration::from_millis(4);
+/// How often the keeper looks whether its directories are there.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// How often it touches them: cleaners of runtime directories may remove what has not been used for six hours.
+const TOUCH_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// What is there once the first agent has introduced itself.
+pub(super) struct Running {
+    pub(super) engine: Engine,
+    /// Events on their way from the engine's thread.
+    events: Arc<Mailbox<Event>>,
+    /// When they were last taken.
+    last_events: Instant,
+    /// Of the first agent.
+    pub(super) settings: KeeperSettings,
+    pub(super) instance: Instance,
+    /// None while it cannot be written.
+    pub(super) journal: Option<Journal>,
+    pub(super) table: ProcessTable,
+    pub(super) deletions: Deletions,
+    pub(super) commands: Commands,
+    last_resort: LastResort,
+    /// The kind of run.
+    pub(super) mode: Mode,
+    /// The signals whose being ignored has been logged; signal N is bit N - 1.
+    pub(super) ignored: u64,
+    /// Our job on the terminal, where a process is a part of it.
+    pub(super) job: Option<TerminalJob>,
+    /// What the agent's services listen on.
+    pub(super) listeners: Listeners,
+    /// The upgrade that has made this program the keeper, until its agent is ready.
+    pub(super) awaited: Option<AwaitedUpgrade>,
+    /// An event as it is encoded, for the journal and for the agent.
+    frame: Vec<u8>,
+    /// When to look whether the directories are there.
+    check_at: Instant,
+    /// When to touch what is in them.
+    touch_at: Instant,
+}
+
+/// What a start of any kind brings.
+pub(super) struct RunningParts {
+    pub(super) engine: Engine,
+    pub(super) events: Arc<Mailbox<Event>>,
+    pub(super) settings: KeeperSettings,
+    pub(super) instance: Instance,
+    pub(super) table: ProcessTable,
+    pub(super) commands: Commands,
+    pub(super) mode: Mode,
+    pub(super) listeners: Listeners,
+    /// After an upgrade: the program's name and version.
+    pub(super) awaited: Option<String>,
+}
+
+impl Running {
+    /// Begins a journal. Without one all goes on; only the successor of a keeper that dies would
+    /// miss it.
+    ///
+    /// # Errors
+    /// What the keeper needs of the system.
+    pub(super) fn new(parts: RunningParts) -> io::Result<Running> {
+        let RunningParts { engine, events, settings, instance, table, commands, .. } = parts;
+        let deletions = Deletions::new()?;
+        let journal = Journal::begin(&instance.journal(), &table, commands.state())
+            .inspect_err(|error| tracing::error!(%error, "cannot write the journal"))
+            .ok();
+        let now = Instant::now();
+        Ok(Running {
+            engine,
+            events,
+            last_events: now,
+            settings,
+            instance,
+            journal,
+            table,
+            deletions,
+            commands,
+            last_resort: LastResort::default(),
+            mode: parts.mode,
+            ignored: 0,
+            job: None,
+            listeners: parts.listeners,
+            awaited: parts.awaited.map(AwaitedUpgrade::new),
+            frame: Vec::new(),
+            check_at: now + CHECK_INTERVAL,
+            touch_at: now + TOUCH_INTERVAL,
+        })
+    }
+
+    /// At the end of the program.
+    pub(super) fn close(self: Box<Self>) {
+        if !self.instance.is_lasting() {
+            // With the instance, its processes are as good as deleted.
+            self.discard_named_files();
+        }
+        let Running { instance, .. } = *self;
+        instance.close();
+    }
+
+    /// Readable when there are events.
+    pub(super) fn events_fd(&self) -> BorrowedFd<'_> {
+        self.events.fd()
+    }
+
+    /// Until when events are left to gather, if they are.
+    pub(super) fn events_deferred_until(&self, now: Instant) -> Option<Instant> {
+        let until = self.last_events + BATCH_INTERVAL;
+        (self.table.starting() > BATCH_THRESHOLD && until > now).then_some(until)
+    }
+
+    /// Readable when files of deleted processes have been removed.
+    pub(super) fn deletions_fd(&self) -> BorrowedFd<'_> {
+        self.deletions.fd()
+    }
+
+    /// When something is to be done though nothing happens.
+    pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> {
+        let ready = self.awaited.as_ref().map(AwaitedUpgrade::deadline);
+        let others = [ready, self.deletions.deadline(), self.last_resort.deadline()];
+        others.into_iter().flatten().chain([self.check_at])
+    }
+
+    /// What agents leave to each other.
+    pub(super) fn agent_state(&self) -> &AgentState {
+        self.commands.state()
+    }
+
+    /// The commands that a new agent is told of.
+    pub(super) fn pending_commands(&self) -> &[ShutdownCommand] {
+        self.commands.pending()
+    }
+
+    /// Whether the program is to end, whatever still runs.
+    pub(super) fn is_shutting_down(&self) -> bool {
+        self.commands.is_shutting_down()
+    }
+
+    /// What is known of every process, in the order of launch.
+    pub(super) fn entries(&self) -> Vec<ProcessEntry> {
+        self.table.iter().cloned().collect()
+    }
+
+    /// The instance's directory.
+    pub(super) fn dir(&self) -> PathBuf {
+        self.instance.dir()
+    }
+
+    /// Does what is to be done in every turn of the loop, and writes the journal.
+    pub(super) fn finish_turn(&mut self, agents: &mut Agents) {
+        self.forget_discarded(agents);
+        if self.awaited.as_ref().is_some_and(AwaitedUpgrade::is_overdue) {
+            self.agent_not_ready(None);
+        }
+        self.maintain_dirs(agents);
+        self.write_journal();
+    }
+
+    /// Takes what the engine reports.
+    pub(super) fn take_events(&mut self, agents: &mut Agents) {
+        self.last_events = Instant::now();
+        for event in self.events.take() {
+            self.event(event, agents);
+        }
+    }
+
+    /// Notes an event, and queues it for the journal and for the agent.
+    fn event(&mut self, event: Event, agents: &mut Agents) {
+        self.frame.clear();
+        // Starts and ends have the same form in the journal and for the agent.
+        let (told, enter) = match &event {
+            Event::Started(started) => (EventRef::Started(started), true),
+            Event::Ended(ended) => (EventRef::Ended(ended), true),
+            Event::Signaled { id, ticket, result } => {
+                let errno = result.as_ref().err().map(|e| e.raw_os_error().unwrap_or(libc::EIO));
+                (EventRef::Signaled { id, ticket: *ticket, errno }, false)
+            }
+            Event::StopFailed { id, failures } => (EventRef::StopFailed { id, failures }, false),
+            Event::Suspended { pid, signum, .. } => return self.suspended(*pid, *signum),
+        };
+        if let Err(error) = encode(&told, &mut self.frame) {
+            tracing::error!(%error, "cannot tell of an event");
+        }
+        if let (true, Some(journal)) = (enter, &mut self.journal) {
+            journal.add_encoded(&self.frame);
+        }
+        agents.tell_encoded(&self.frame);
+        match event {
+            Event::Started(started) => self.table.started(*started),
+            Event::Ended(ended) => self.table.ended(ended),
+            Event::StopFailed { id, failures } => self.table.stop_failed(&id, failures),
+            Event::Signaled { .. } | Event::Suspended { .. } => {}
+        }
+    }
+
+    /// Writes into the journal what was added. What somebody has removed is made again before.
+    pub(super) fn write_journal(&mut self) {
+        let Some(journal) = &mut self.journal else { return };
+        if journal.is_gone() {
+            // Where it cannot, the journal says so.
+            let _ = self.instance.restorer()();
+            journal.renew(&self.table, self.commands.state());
+        }
+        journal.flush(&self.table, self.commands.state());
+    }
+
+    /// Looks after the directories now and then: what somebody has removed is made again, and nothing in them looks old.
+    fn maintain_dirs(&mut self, agents: &mut Agents) {
+        let now = Instant::now();
+        if self.check_at > now {
+            return;
+        }
+        self.check_at = now + CHECK_INTERVAL;
+        if self.touch_at <= now {
+            self.touch_at = now + TOUCH_INTERVAL;
+            self.instance.touch();
+        }
+        let lost_socket = self.instance.restore();
+        if self.journal.is_none() {
+            let (path, state) = (self.instance.journal(), self.commands.state());
+            self.journal = Journal::begin(&path, &self.table, state).ok();
+        }
+        self.write_journal();
+        if let Some(agent) = agents.up().filter(|_| lost_socket) {
+            // The next one listens where commands look for it.
+            tracing::warn!("starting the agent again, for its socket was removed");
+            agent.kill();
+        }
+    }
+
+    /// Takes what an agent that has introduced itself says.
+    pub(super) fn message(&mut self, message: ToKeeper, agents: &mut Agents) {
+        match message {
+            ToKeeper::Mode(mode) => self.mode = mode,
+            ToKeeper::Launch(request) => {
+                self.launch(request);
+            }
+            ToKeeper::LaunchAcknowledged { request, ticket } => {
+                let acceptance = self.launch(request);
+                agents.tell(&ToAgent::Accepted { ticket, acceptance });
+            }
+            ToKeeper::Forget(id) => self.forget(id, agents),
+            ToKeeper::Remember(state) => self.remember(state),
+            ToKeeper::Ready => self.agent_ready(),
+            ToKeeper::Hold { address, file, descriptor } => {
+                if let Some(fd) = descriptor {
+                    self.listeners.hold(Listener { address, file, fd });
+                }
+            }
+            ToKeeper::Listening { on, missing } => {
+                self.listeners.agree(&on, missing);
+                self.instance.note_missing(self.listeners.missing());
+            }
+            ToKeeper::Failed { message } => self.agent_not_ready(Some(&message)),
+            verb => {
+                if let Some((id, command, ticket)) = verb.into_process_command() {
+                    self.engine.command(id, command, ticket);
+                }
+            }
+        }
+    }
+
+    /// An agent leaves this to the next one.
+    fn remember(&mut self, state: AgentState) {
+        logging::set_level(state.log_level);
+        if let Some(journal) = &mut self.journal {
+            journal.add(&JournalEntry::Memory(state.clone()));
+        }
+        self.commands.remember(state);
+    }
+
+    /// Starts processes, once the journal holds them.
+    fn launch(&mut self, request: Validated) -> Acceptance {
+        if let Some(id) = request.procs.keys().find(|id| self.table.get(id).is_some()) {
+            tracing::error!(proc_id = %id, "asked to start a process that is there");
+            return Acceptance::InUse;
+        }
+        for (id, proc) in &request.procs {
+            let identity = Arc::new(Identity::from(proc));
+            self.table.insert(id);
+            self.table.set_identity(id, Arc::clone(&identity));
+            if let Some(journal) = &mut self.journal {
+                journal.add(&JournalEntry::Launched(id.clone()));
+                journal.add(&JournalEntry::Asked(id.clone(), identity));
+            }
+        }
+        if request.procs.values().any(|proc| proc.shares_terminal) {
+            self.share_terminal();
+        }
+        // Before anything runs.
+        self.write_journal();
+        self.engine.launch(request);
+        match &self.journal {
+            Some(journal) if journal.is_complete() => Acceptance::Journaled,
+            _ => Acceptance::NotJournaled,
+        }
+    }
+
+    /// Starts INPUT's processes, unless the keeper that died had started them: then they are taken up, as all it had.
+    pub(super) fn start_input(&mut self, input: Option<Validated>) -> Result<(), String> {
+        let Some(input) = input else { return Ok(()) };
+        let known: Vec<&str> = input
+            .procs
+            .keys()
+            .filter(|id| self.table.get(id).is_some())
+            .map(AsRef::as_ref)
+            .collect();
+        if known.is_empty() {
+            self.launch(input);
+        } else if known.len() == input.procs.len() {
+            tracing::warn!(
+                "an earlier run has started the processes of these specs, taking them up"
+            );
+        } else {
+            return Err(format!("proc ID already in use: {}", known.join(", ")));
+        }
+        Ok(())
+    }
+
+    /// Passes a shutdown command on, and keeps it until an agent remembers it.
+    pub(super) fn shut_down(&mut self, command: ShutdownCommand, agents: &mut Agents) {
+        if agents.is_leaving() && command != ShutdownCommand::Idle {
+            // All is done but its own end, which something holds up.
+            agents.agent_mut().into_iter().for_each(|agent| agent.kill());
+        }
+        agents.tell(&ToAgent::Order(command));
+        self.commands.add(command);
+    }
+
+    /// What to do where no agent stays alive.
+    pub(super) fn next_step_without_agent(&mut self, agents: &Agents) -> NextStep {
+        let kill = self.commands.is_kill_pending();
+        let wanted = self.commands.is_shutting_down() && agents.is_hopeless(kill);
+        let running = self.table.iter().any(|entry| entry.ended.is_none());
+        self.last_resort.step(wanted, running, Instant::now())
+    }
+
+    /// Kills every process that runs.
+    pub(super) fn kill_all(&self) {
+        let order = StopOrder { signum: Some(libc::SIGKILL), ..StopOrder::default() };
+        for entry in self.table.iter().filter(|entry| entry.ended.is_none()) {
+            self.engine.command(entry.id.clone(), ProcessCommand::Stop(order), 0);
+        }
+    }
+}

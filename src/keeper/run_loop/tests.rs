@@ -1,0 +1,40 @@
+//! The loop's transitions that a real agent process causes.
+
+use super::upgrade::DONE;
+use super::*;
+use crate::clock::TimePoint;
+use crate::keeper::agent_process::tests::agent;
+use crate::keeper::format::encode;
+use std::io::Write;
+
+/// What an agent has said before it is ended for an upgrade counts: after its goodbye there is none.
+#[test]
+fn a_goodbye_that_an_upgrade_comes_upon_ends_the_program() {
+    let environment = LaunchEnvironment { start: TimePoint::now(), fds: Vec::new(), nofile: None };
+    let mut keeper = Keeper::new(environment, AgentCommand::this_program()).unwrap();
+    let (agent, mut theirs) = agent();
+    keeper.slot.started(agent, Instant::now());
+    let mut bye = Vec::new();
+    encode(&ToKeeper::Bye { code: 5, signal: None }, &mut bye).unwrap();
+    theirs.write_all(&bye).unwrap();
+    assert_eq!(keeper.end_agent_for_upgrade(), Err(DONE.to_owned()));
+    assert!(keeper.slot.agent().is_none());
+    assert_eq!(keeper.run(), ProgramExit::Code(5));
+    // Another one had nothing to say.
+    let (agent, _theirs) = self::agent();
+    keeper.phase = Phase::AwaitingHello(AwaitingHello::default());
+    keeper.slot = AgentSlot::new(Instant::now());
+    keeper.slot.started(agent, Instant::now());
+    assert_eq!(keeper.end_agent_for_upgrade(), Ok(()));
+    assert!(keeper.slot.agent().is_none() && matches!(keeper.phase, Phase::AwaitingHello(_)));
+}
+
+#[test]
+fn an_exit_keeps_what_ran_until_the_turn_is_over() {
+    let mut phase = Phase::AwaitingHello(AwaitingHello::default());
+    assert!(!phase.is_running() && phase.running().is_none());
+    phase.exit(ProgramExit::Code(1));
+    phase.exit(ProgramExit::Code(2));
+    assert!(matches!(phase, Phase::Exiting(ProgramExit::Code(2), None)));
+    assert!(!phase.is_running() && phase.running().is_none());
+}

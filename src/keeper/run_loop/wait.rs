@@ -1,0 +1,91 @@
+//! The loop's sleep: what wakes it, and when it wakes by itself.
+
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{Keeper, Phase};
+use crate::keeper::agent_process::AgentProcess;
+use crate::keeper::job::TerminalJob;
+
+/// How often everything is looked at while nothing can be polled.
+const POLL_FALLBACK: Duration = Duration::from_millis(5);
+
+/// What has woken the loop.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Woken {
+    pub(super) events: bool,
+    pub(super) signals: bool,
+    /// The agent has ended.
+    pub(super) ended: bool,
+    /// The agent has said something, or hung up.
+    pub(super) said: bool,
+}
+
+impl Woken {
+    /// Everything is looked at.
+    const ALL: Woken = Woken { events: true, signals: true, ended: true, said: true };
+
+    /// Whether something has happened.
+    pub(super) fn is_any(self) -> bool {
+        self.events || self.signals || self.ended || self.said
+    }
+}
+
+impl Keeper {
+    /// Sleeps until something happens.
+    pub(super) fn wait(&self) -> Woken {
+        let now = Instant::now();
+        let running = match &self.phase {
+            Phase::Running(running) => Some(running),
+            Phase::AwaitingHello(_) | Phase::Exiting(..) => None,
+        };
+        let deferred = running.and_then(|running| running.events_deferred_until(now));
+        let deadlines = running.into_iter().flat_map(|running| running.deadlines());
+        let next = deadlines.chain(deferred).chain(self.slot.deadline()).chain(self.trim_at).min();
+        let timeout = next.map_or(PollTimeout::NONE, |at| {
+            let wait = at.saturating_duration_since(now) + Duration::from_millis(1);
+            PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
+        });
+        let agent = self.slot.agent();
+        let writes = agent.is_some_and(AgentProcess::wants_to_send);
+        let to_send = if writes { PollFlags::POLLOUT } else { PollFlags::empty() };
+        let events = running.filter(|_| deferred.is_none()).map(|running| running.events_fd());
+        let mut fds = [
+            self.source(events),
+            self.source(Some(self.signals.fd())),
+            self.source(agent.map(AgentProcess::pidfd)),
+            self.source_with(agent.and_then(AgentProcess::socket), PollFlags::POLLIN | to_send),
+            self.source(running.and_then(|running| running.job.as_ref()).map(TerminalJob::fd)),
+            self.source(running.map(|running| running.deletions_fd())),
+        ];
+        match poll(&mut fds, timeout) {
+            // EINTR is as good as an event.
+            Ok(_) | Err(Errno::EINTR) => {}
+            // The kernel polls no more descriptors than the limit allows, and that may have been
+            // set below these since. None of them blocks, so all are looked at, now and then.
+            Err(_) => {
+                std::thread::sleep(POLL_FALLBACK);
+                return Woken::ALL;
+            }
+        }
+        // An error is noticed by the read that follows.
+        let [events, signals, ended, said, ..] = fds
+            .map(|fd| fd.revents().is_some_and(|found| !(found - PollFlags::POLLOUT).is_empty()));
+        Woken { events, signals, ended, said }
+    }
+
+    fn source<'a>(&'a self, fd: Option<BorrowedFd<'a>>) -> PollFd<'a> {
+        self.source_with(fd, PollFlags::POLLIN)
+    }
+
+    /// `poll` needs a valid descriptor: without one, our signals with no events stand in its place.
+    fn source_with<'a>(&'a self, fd: Option<BorrowedFd<'a>>, events: PollFlags) -> PollFd<'a> {
+        match fd {
+            Some(fd) => PollFd::new(fd, events),
+            None => PollFd::new(self.signals.fd(), PollFlags::empty()),
+        }
+    }
+}
