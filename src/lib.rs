@@ -37,6 +37,7 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod dispatch;
 pub mod engine;
 mod error_chain;
 pub mod http;

@@ -11,9 +11,10 @@ use futures_util::TryFutureExt;
 use futures_util::future::MapErr;
 
 use super::messages::{
-    AwaitEnd, CommandProcess, Cursor, Delete, GetAll, GetChanges, GetCursor, GetOne, GetPage,
-    GetProcessCounts, GetSnapshot, Shutdown, Start,
+    AwaitEnd, CommandProcess, Cursor, Delete, GetAll, GetCursor, GetOne, GetPage, GetProcessCounts,
+    Query, Question, Shutdown, Start, Subscribe,
 };
+use super::subscription::Delivery;
 use crate::engine::ProcessCommand;
 use crate::spec::{ProcId, Validated};
 
@@ -39,10 +40,10 @@ pub struct Mailboxes {
     pub all: Recipient<GetAll>,
     /// The results': the same by page.
     pub page: Recipient<GetPage>,
-    /// The results': the same, with the cursor of the last change.
-    pub snapshot: Recipient<GetSnapshot>,
-    /// The results': the changes after a cursor.
-    pub changes: Recipient<GetChanges>,
+    /// The results': a subscription to the changes.
+    pub subscribe: Recipient<Subscribe>,
+    /// The results': what is to be kept in order with the changes.
+    pub query: Recipient<Query>,
     /// The results': the end of a process.
     pub end: Recipient<AwaitEnd>,
     /// The results': how many processes there are.
@@ -64,16 +65,16 @@ impl Mailboxes {
             + Handler<GetOne>
             + Handler<GetAll>
             + Handler<GetPage>
-            + Handler<GetSnapshot>
-            + Handler<GetChanges>
+            + Handler<Subscribe>
+            + Handler<Query>
             + Handler<AwaitEnd>
             + Handler<GetProcessCounts>
             + Handler<GetCursor>,
         R::Context: ToEnvelope<R, GetOne>
             + ToEnvelope<R, GetAll>
             + ToEnvelope<R, GetPage>
-            + ToEnvelope<R, GetSnapshot>
-            + ToEnvelope<R, GetChanges>
+            + ToEnvelope<R, Subscribe>
+            + ToEnvelope<R, Query>
             + ToEnvelope<R, AwaitEnd>
             + ToEnvelope<R, GetProcessCounts>
             + ToEnvelope<R, GetCursor>,
@@ -86,8 +87,8 @@ impl Mailboxes {
             one: results.clone().recipient(),
             all: results.clone().recipient(),
             page: results.clone().recipient(),
-            snapshot: results.clone().recipient(),
-            changes: results.clone().recipient(),
+            subscribe: results.clone().recipient(),
+            query: results.clone().recipient(),
             end: results.clone().recipient(),
             counts: results.clone().recipient(),
             cursor: results.clone().recipient(),
@@ -163,14 +164,14 @@ impl Handle {
         ask(&self.0.page, GetPage { after, max })
     }
 
-    /// All processes, and the cursor of the last change that is in them.
-    pub fn snapshot(&self) -> Answer<GetSnapshot> {
-        ask(&self.0.snapshot, GetSnapshot)
+    /// The changes after a cursor; without one, all processes and each change after that.
+    pub fn subscribe(&self, after: Option<Cursor>, delivery: Delivery) -> Answer<Subscribe> {
+        ask(&self.0.subscribe, Subscribe { after, delivery })
     }
 
-    /// The changes after a cursor, at least one and at most `max`: it waits for the first.
-    pub fn changes_since(&self, after: Cursor, max: usize) -> Answer<GetChanges> {
-        ask(&self.0.changes, GetChanges { after, max })
+    /// The reply to a question, with the number of the last change that is in it.
+    pub fn query(&self, question: Question) -> Answer<Query> {
+        ask(&self.0.query, Query(question))
     }
 
     /// A process once it has ended; none if there is no such process, or it is deleted meanwhile.

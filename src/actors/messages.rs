@@ -5,16 +5,16 @@ mod changes;
 use std::io;
 use std::sync::Arc;
 
-use actix::{Message, Recipient};
+use actix::Message;
 
+pub use super::lifecycle::ShutdownState;
 use super::supervisor::QuotaExceeded;
 use crate::engine::{Event, ProcessCommand};
 use crate::report::ProcessRecord;
 use crate::spec::{ProcId, Validated};
-pub use crate::wire::ShutdownState;
 pub use changes::{
-    AwaitEnd, Change, ChangeKind, ChangesSince, Cursor, GetChanges, GetCursor, GetPage,
-    GetProcessCounts, GetSnapshot, InvalidCursor, Page, ProcessCounts, Snapshot,
+    AwaitEnd, Change, ChangeKind, Cursor, Dated, GetCursor, GetPage, GetProcessCounts,
+    InvalidCursor, Page, ProcessCounts, Query, Question, Reply, Snapshot, Subscribe, Subscribed,
 };
 
 /// Start every process of a request, or none. Handled by the [`Supervisor`](super::supervisor::Supervisor).
@@ -144,96 +144,6 @@ pub struct Removed(pub ProcId);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct ShutdownChanged(pub ShutdownState);
-
-/// Send every [`Update`] from now on, the first being a [`Update::Snapshot`]. Handled by
-/// [`Results`](super::results::Results); replaces an earlier subscription of the same number.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Subscribe {
-    /// The subscriber's own number, as drawn from [`SubscriberId::fresh`].
-    pub id: SubscriberId,
-    /// Where updates go.
-    pub to: Recipient<Update>,
-}
-
-/// Send no more updates. Handled by [`Results`](super::results::Results).
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Unsubscribe(pub SubscriberId);
-
-/// A subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SubscriberId(u64);
-
-impl SubscriberId {
-    /// One that nobody has.
-    pub fn fresh() -> Self {
-        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-        SubscriberId(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
-    }
-}
-
-/// A question whose answer comes as an [`Update::Answer`], in its place among the other updates. Handled by
-/// [`Results`](super::results::Results); not answered without a subscription.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Ask {
-    /// Who asks.
-    pub id: SubscriberId,
-    /// What.
-    pub question: Question,
-}
-
-/// What a subscriber can ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Question {
-    /// The IDs of all processes.
-    Ids,
-    /// The record of one; answered once it has started.
-    Record(ProcId),
-    /// The record of one as they are now; none where it has not started.
-    Present(ProcId),
-    /// The records of all that run.
-    Running,
-    /// Nothing: the answer tells that all updates of what came before have been sent.
-    Barrier,
-}
-
-/// What a subscriber is told, in the order it happened.
-#[derive(Clone, Message)]
-#[rtype(result = "()")]
-pub enum Update {
-    /// What there was when the subscription began.
-    Snapshot {
-        /// Every process that has been accepted and not deleted, in the order of acceptance.
-        ids: Vec<ProcId>,
-        /// The state of shutdown.
-        shutdown: ShutdownState,
-    },
-    /// A process has started, or could not be; then this is its last record already.
-    Started(Arc<ProcessRecord>),
-    /// A process has ended.
-    Ended(Arc<ProcessRecord>),
-    /// A process is deleted.
-    Removed(ProcId),
-    /// The shutdown has come into this state; after `done` nothing follows.
-    Shutdown(ShutdownState),
-    /// The answer to the subscriber's oldest question not yet answered.
-    Answer(Answer),
-}
-
-/// The answer to a [`Question`].
-#[derive(Clone)]
-pub enum Answer {
-    /// In the order of acceptance.
-    Ids(Vec<ProcId>),
-    /// None where there is no such process.
-    Record(Option<Arc<ProcessRecord>>),
-    /// In the order of acceptance.
-    Running(Vec<Arc<ProcessRecord>>),
-    /// All that came before has been sent.
-    Barrier,
-}
 
 /// The record of one process, once it has started; none where there is no such process. Handled by
 /// [`Results`](super::results::Results).

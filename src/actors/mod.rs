@@ -14,7 +14,6 @@
 //!
 //! Actors know each other as `Recipient`s, and the engine as a [`EngineLink`]: tests put probes there.
 
-pub mod connection;
 mod handle;
 pub mod keeper_link;
 pub mod lifecycle;
@@ -24,6 +23,7 @@ pub mod results;
 pub mod sampler;
 pub mod signals;
 pub mod status;
+pub mod subscription;
 pub mod supervisor;
 
 pub use handle::{AgentEnding, Answer, Handle, Mailboxes};

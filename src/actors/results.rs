@@ -1,32 +1,30 @@
-//! The actor that knows every process's current result, and tells of each change once, in order.
+//! The actor that knows every process's current result, and pushes each change to all readers, in order.
 //!
-//! A subscriber gets a snapshot and then every change after it, through the one mailbox that also brings the answers to its
-//! questions: nothing falls between two of them, and nothing overtakes. What goes out are [`ProcessRecord`], small and shared;
-//! whoever sends a result to somebody makes it then.
+//! A reader [subscribes](Subscribe): it gets a snapshot, or goes on after a cursor, and then every
+//! change; nothing falls between the two. Changes are numbered, and an answer to a [`Query`](super::messages::Query)
+//! bears the number of the last change that is in it: so a reader can put its answers in order with the changes.
+//! Changes carry [`ProcessRecord`]s, small and shared; the sender of a result makes it at that moment.
 
+mod feed;
 mod log;
 mod queries;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use actix::{Actor, Context, Handler, MessageResult, Recipient, ResponseFuture};
+use actix::{Actor, Context, Handler};
 use tokio::sync::oneshot;
 
-use super::messages::{
-    Announce, Answer, Ask, ChangeKind, Changed, GetAll, GetOne, Question, Removed, ShutdownChanged,
-    ShutdownState, Subscribe, SubscriberId, Unsubscribe, Update,
-};
+use super::messages::{Announce, ChangeKind, Changed, Removed, ShutdownChanged, ShutdownState};
 use crate::mem::shrink::Shrink;
 use crate::report::ProcessRecord;
 use crate::spec::ProcId;
-use queries::ChangeFeed;
+use feed::ChangeFeed;
 
 /// The actor.
 pub struct Results {
     processes: ResultTable,
-    subscribers: HashMap<SubscriberId, Subscriber>,
     shutdown: ShutdownState,
     feed: ChangeFeed,
 }
@@ -85,17 +83,10 @@ struct ResultEntry {
     ending: Vec<oneshot::Sender<Option<Arc<ProcessRecord>>>>,
 }
 
-struct Subscriber {
-    to: Recipient<Update>,
-    /// Questions not answered: the first is about a process that has not started, the others are behind it.
-    held: VecDeque<Question>,
-}
-
 impl Default for Results {
     fn default() -> Self {
         Results {
             processes: ResultTable::default(),
-            subscribers: HashMap::new(),
             shutdown: ShutdownState::Active,
             feed: ChangeFeed::default(),
         }
@@ -107,62 +98,13 @@ impl Actor for Results {
 }
 
 impl Results {
-    fn publish(&mut self, update: &Update) {
-        self.subscribers.retain(|_, subscriber| {
-            subscriber.to.do_send(update.clone());
-            subscriber.to.connected()
-        });
-    }
-
     fn ids(&self) -> Vec<ProcId> {
         self.processes.iter().map(|(id, _)| id.clone()).collect()
     }
 
-    /// The answer to a question; none while it must wait for a process to start.
-    fn answer(&self, question: &Question) -> Option<Answer> {
-        match question {
-            Question::Ids => Some(Answer::Ids(self.ids())),
-            Question::Running => {
-                let record = self.processes.iter().filter_map(|(_, entry)| entry.record.as_ref());
-                Some(Answer::Running(record.filter(|f| f.is_running()).cloned().collect()))
-            }
-            Question::Barrier => Some(Answer::Barrier),
-            Question::Present(id) => {
-                Some(Answer::Record(self.processes.get(id).and_then(|entry| entry.record.clone())))
-            }
-            Question::Record(id) => match self.processes.get(id) {
-                None => Some(Answer::Record(None)),
-                Some(ResultEntry { record: Some(record), .. }) => {
-                    Some(Answer::Record(Some(Arc::clone(record))))
-                }
-                Some(ResultEntry { record: None, .. }) => None,
-            },
-        }
-    }
-
-    /// Answers what a subscriber has asked, in its order, as far as that can be answered now.
-    fn answer_held(&mut self, id: SubscriberId) {
-        loop {
-            let question = self.subscribers.get(&id).and_then(|s| s.held.front().cloned());
-            let Some(answer) = question.and_then(|question| self.answer(&question)) else { return };
-            if let Some(subscriber) = self.subscribers.get_mut(&id) {
-                subscriber.held.pop_front();
-                subscriber.held.shrink_if_sparse();
-                subscriber.to.do_send(Update::Answer(answer));
-            }
-        }
-    }
-
-    fn answer_all_held(&mut self) {
-        let waiting: Vec<SubscriberId> = self
-            .subscribers
-            .iter()
-            .filter(|(_, subscriber)| !subscriber.held.is_empty())
-            .map(|(id, _)| *id)
-            .collect();
-        for id in waiting {
-            self.answer_held(id);
-        }
+    /// The record of every process that has started, in the order of acceptance.
+    fn records(&self) -> impl Iterator<Item = &Arc<ProcessRecord>> {
+        self.processes.iter().filter_map(|(_, entry)| entry.record.as_ref())
     }
 }
 
@@ -182,21 +124,11 @@ impl Handler<Changed> for Results {
         let before = entry.record.replace(Arc::clone(&record));
         let ending =
             if record.is_running() { Vec::new() } else { std::mem::take(&mut entry.ending) };
-        for waiting in entry.waiting.drain(..).chain(ending) {
-            // Whoever asked may have gone.
-            let _ = waiting.send(Some(Arc::clone(&record)));
-        }
+        let waiting = std::mem::take(&mut entry.waiting).into_iter().chain(ending);
         self.feed.changed(&record, before.as_ref());
-        let first = before.is_none();
-        if first {
-            self.publish(&Update::Started(Arc::clone(&record)));
-        }
-        // A process that could not be started has ended as well, and both are told.
-        if !record.is_running() {
-            self.publish(&Update::Ended(record));
-        }
-        if first {
-            self.answer_all_held();
+        for answer in waiting {
+            // The asker may have gone.
+            let _ = answer.send(Some(Arc::clone(&record)));
         }
     }
 }
@@ -206,8 +138,7 @@ impl Handler<Removed> for Results {
 
     fn handle(&mut self, Removed(id): Removed, _: &mut Self::Context) {
         if let Some(entry) = self.processes.remove(&id) {
-            self.feed.removed(&entry, id.clone());
-            self.publish(&Update::Removed(id));
+            self.feed.removed(&entry, id);
         }
     }
 }
@@ -217,61 +148,6 @@ impl Handler<ShutdownChanged> for Results {
 
     fn handle(&mut self, ShutdownChanged(state): ShutdownChanged, _: &mut Self::Context) {
         self.shutdown = state;
-        self.feed.record(ChangeKind::Shutdown(state));
-        self.publish(&Update::Shutdown(state));
-    }
-}
-
-impl Handler<Subscribe> for Results {
-    type Result = ();
-
-    fn handle(&mut self, Subscribe { id, to }: Subscribe, _: &mut Self::Context) {
-        to.do_send(Update::Snapshot { ids: self.ids(), shutdown: self.shutdown });
-        self.subscribers.insert(id, Subscriber { to, held: VecDeque::new() });
-    }
-}
-
-impl Handler<Unsubscribe> for Results {
-    type Result = ();
-
-    fn handle(&mut self, Unsubscribe(id): Unsubscribe, _: &mut Self::Context) {
-        self.subscribers.remove(&id);
-    }
-}
-
-impl Handler<Ask> for Results {
-    type Result = ();
-
-    fn handle(&mut self, Ask { id, question }: Ask, _: &mut Self::Context) {
-        if let Some(subscriber) = self.subscribers.get_mut(&id) {
-            subscriber.held.push_back(question);
-            self.answer_held(id);
-        }
-    }
-}
-
-impl Handler<GetOne> for Results {
-    type Result = ResponseFuture<Option<Arc<ProcessRecord>>>;
-
-    fn handle(&mut self, GetOne(id): GetOne, _: &mut Self::Context) -> Self::Result {
-        match self.processes.get_mut(&id) {
-            Some(ResultEntry { record: None, waiting, .. }) => {
-                let (tell, told) = oneshot::channel();
-                waiting.push(tell);
-                Box::pin(async { told.await.unwrap_or(None) })
-            }
-            entry => {
-                let record = entry.and_then(|entry| entry.record.clone());
-                Box::pin(std::future::ready(record))
-            }
-        }
-    }
-}
-
-impl Handler<GetAll> for Results {
-    type Result = MessageResult<GetAll>;
-
-    fn handle(&mut self, _: GetAll, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.processes.iter().filter_map(|(_, entry)| entry.record.clone()).collect())
+        self.feed.publish(ChangeKind::Shutdown(state));
     }
 }

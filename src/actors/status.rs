@@ -51,18 +51,18 @@ impl LinkStatus {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn change(&self, change: impl FnOnce(&mut LinkInfo)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut LinkInfo)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    pub(super) fn enter(&self, state: LinkState) {
+    pub(crate) fn enter(&self, state: LinkState) {
         self.change(|link| {
             link.state = state;
             link.since = Some(TimePoint::now());
         });
     }
 
-    pub(super) fn failed(&self, failures: u64, error: String) {
+    pub(crate) fn failed(&self, failures: u64, error: String) {
         self.change(|link| {
             link.failures = failures;
             link.last_error = Some(error);

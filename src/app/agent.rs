@@ -8,7 +8,6 @@ use tokio::sync::oneshot;
 
 use crate::actors::Handle;
 use crate::actors::keeper_link::KeeperLink;
-use crate::actors::results::Results;
 use crate::actors::supervisor::Supervisor;
 use crate::app::patience::Patience;
 use crate::clock::TimePoint;
@@ -20,7 +19,6 @@ use crate::spec::ProcId;
 /// The actors of a run.
 pub(super) struct Agent {
     pub(super) supervisor: Addr<Supervisor>,
-    pub(super) results: Addr<Results>,
     pub(super) actors: Handle,
     pub(super) link: Arc<KeeperLink>,
     /// The process that the user launched, and its parent.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::actors::connection::{self, Connection, Outcome};
 use crate::app::agent::Agent;
 use crate::app::introduction::restricted_exe;
 use crate::app::prepare::Dialer;
 use crate::app::token::rotating_token;
 use crate::cli::invocation::Run;
+use crate::dispatch::websocket::{Connection, ConnectionOptions, Outcome};
 use crate::net::dial::WssDialer;
 use crate::net::socket::SocketLimits;
 use crate::wire::{ConnInfo, ProcInfo};
@@ -25,7 +25,7 @@ impl Agent {
         let settings = &run.settings;
         let agent = &settings.agent;
         let (pid, ppid) = self.launched;
-        let options = connection::ConnectionOptions {
+        let options = ConnectionOptions {
             conn: ConnInfo {
                 conn_id: self.conn_id.clone(),
                 group_id: agent.group_id.clone(),
@@ -43,18 +43,12 @@ impl Agent {
             read_timeout: agent.read_timeout,
             push_interval: agent.push_interval,
         };
-        let peers = connection::Peers {
-            start: self.supervisor.clone().recipient(),
-            command: self.supervisor.clone().recipient(),
-            delete: self.supervisor.clone().recipient(),
-            shutdown: self.supervisor.clone().recipient(),
-            subscribe: self.results.clone().recipient(),
-            unsubscribe: self.results.clone().recipient(),
-            ask: self.results.clone().recipient(),
-        };
         let limits = SocketLimits { max_message: agent.max_message, ..SocketLimits::default() };
         let dialer = Rc::new(WssDialer::new(&host, agent.port, tls).limits(limits));
         let (tell, ended) = oneshot::channel();
-        (Connection::new(options, peers, Arc::clone(&self.context), dialer, tell), ended)
+        (
+            Connection::new(options, self.actors.clone(), Arc::clone(&self.context), dialer, tell),
+            ended,
+        )
     }
 }

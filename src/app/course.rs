@@ -10,7 +10,6 @@ use tokio::sync::oneshot;
 use tokio::time::{Duration, timeout};
 
 use crate::actors::EngineLink;
-use crate::actors::connection::{Connection, Finish, Outcome};
 use crate::actors::keeper_link::LinkError;
 use crate::actors::supervisor::Ready;
 use crate::app::agent::{Agent, Ends};
@@ -22,6 +21,7 @@ use crate::app::prepare::Dialer;
 use crate::app::progress::Progress;
 use crate::app::service::Service;
 use crate::cli::invocation::Run;
+use crate::dispatch::websocket::{Connection, Finish, Outcome};
 use crate::keeper::ProgramExit;
 
 /// How long the server has, at the end, to take the last messages.

@@ -59,7 +59,6 @@ pub(super) fn start(
     let (conn_id, page_key) = identify(run, memory, &link);
     let agent = Agent {
         supervisor,
-        results,
         actors,
         link,
         launched,

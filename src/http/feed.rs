@@ -1,21 +1,20 @@
 //! The changes for one reader, as JSON: a snapshot, and then each change once, in order.
 //!
-//! A reader holds its cursor and asks the results for what comes after it, when it has room. What it has missed meanwhile is coalesced
-//! by process, and told as a number. So it costs a bounded amount of memory, and delays nobody.
+//! A reader takes the changes of its subscription when it has room. The subscription is bounded: what
+//! does not fit in singly is coalesced by process, and the number of changes that were missed is in
+//! the next event. So a reader costs a bounded amount of memory, and delays nobody.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::app_state::Service;
-use crate::actors::messages::{Change, ChangeKind, ChangesSince, Cursor, ShutdownState, Snapshot};
+use crate::actors::messages::{Change, ChangeKind, Cursor, ShutdownState, Snapshot, Subscribed};
+use crate::actors::subscription::{Delivery, Next, Subscription};
 use crate::report::{OutputView, ProcessRecord, ResultContext, ResultStream};
 use crate::spec::ProcId;
 
-/// The most changes that are taken at once.
-const BATCH: usize = 64;
 /// The most processes in one event of a snapshot.
 const PART: usize = 100;
 
@@ -70,15 +69,15 @@ pub(super) struct Feed {
     cursor: Option<Cursor>,
     /// What is left of a snapshot.
     snapshot: Option<(Snapshot, usize)>,
-    changes: VecDeque<Change>,
+    /// The changes; none before the first event.
+    changes: Option<Subscription>,
     over: bool,
 }
 
 impl Feed {
     /// The changes after a cursor; without one, from a snapshot on.
     pub(super) fn new(service: Service, after: Option<Cursor>, detail: ResultDetail) -> Feed {
-        let changes = VecDeque::new();
-        Feed { service, detail, cursor: after, snapshot: None, changes, over: false }
+        Feed { service, detail, cursor: after, snapshot: None, changes: None, over: false }
     }
 
     /// Whether the reader knows the processes: it has got the whole snapshot, or goes on after a cursor.
@@ -103,40 +102,47 @@ impl Feed {
                 }
                 return Ok(Some(event));
             }
-            if let (Some(change), Some(last)) = (self.changes.front(), &mut self.cursor) {
-                let missed = change.seq.saturating_sub(last.at + 1);
-                let cursor = Cursor { at: change.seq, ..*last };
-                let event =
-                    event(&change.what, cursor, missed, self.detail, &self.service.context)?;
-                self.over = matches!(change.what, ChangeKind::Shutdown(ShutdownState::Done));
-                *last = cursor;
-                self.changes.pop_front();
-                return Ok(Some(event));
-            }
             if self.over {
                 return Ok(None);
             }
-            let Some(after) = self.cursor else {
-                let snapshot = self.service.actors.snapshot().await;
-                let Ok(snapshot) = snapshot else { return Ok(None) };
-                self.snapshot = Some((snapshot, 0));
+            let Some(changes) = &mut self.changes else {
+                match self.service.actors.subscribe(self.cursor, Delivery::Latest).await {
+                    Ok(Subscribed::From(snapshot, changes)) => {
+                        self.snapshot = Some((snapshot, 0));
+                        self.changes = Some(changes);
+                    }
+                    Ok(Subscribed::After(changes)) => self.changes = Some(changes),
+                    Ok(Subscribed::Reset) => return self.reset().map(Some),
+                    // Nobody is left to tell.
+                    Err(_) => return Ok(None),
+                }
                 continue;
             };
-            match self.service.actors.changes_since(after, BATCH).await {
-                Ok(ChangesSince::Changes(changes)) => self.changes.extend(changes),
-                Ok(ChangesSince::Reset) => {
-                    self.cursor = None;
-                    let head = EventHead { event: "reset", ..EventHead::default() };
-                    return Ok(Some(Event {
-                        kind: head.event,
-                        cursor: None,
-                        json: serde_json::to_string(&head)?,
-                    }));
-                }
-                // Nobody is left to tell.
-                Err(_) => return Ok(None),
+            match changes.take() {
+                Next::Change(change) => return self.change(&change).map(Some),
+                Next::Empty => changes.ready().await,
+                Next::Lagged => return self.reset().map(Some),
+                Next::Closed => return Ok(None),
             }
         }
+    }
+
+    /// The event of a change.
+    fn change(&mut self, change: &Change) -> io::Result<Event> {
+        let last = self.cursor.unwrap_or_default();
+        let missed = change.seq.saturating_sub(last.at + 1);
+        let cursor = Cursor { at: change.seq, ..last };
+        self.cursor = Some(cursor);
+        self.over = matches!(change.what, ChangeKind::Shutdown(ShutdownState::Done));
+        event(&change.what, cursor, missed, self.detail, &self.service.context)
+    }
+
+    /// The reader's cursor means nothing any more: it begins anew, with a snapshot.
+    fn reset(&mut self) -> io::Result<Event> {
+        self.cursor = None;
+        self.changes = None;
+        let head = EventHead { event: "reset", ..EventHead::default() };
+        Ok(Event { kind: head.event, cursor: None, json: serde_json::to_string(&head)? })
     }
 }
 
@@ -184,7 +190,9 @@ fn event(
 ) -> io::Result<Event> {
     let (kind, id, record, shutdown) = match what {
         ChangeKind::Started(record) => ("started", Some(&record.id), Some(record), None),
-        ChangeKind::Ended(record) => ("ended", Some(&record.id), Some(record), None),
+        ChangeKind::Ended(record) | ChangeKind::Failed(record) => {
+            ("ended", Some(&record.id), Some(record), None)
+        }
         ChangeKind::Updated(record) => ("updated", Some(&record.id), Some(record), None),
         ChangeKind::Deleted(id) => ("deleted", Some(id), None, None),
         ChangeKind::Shutdown(state) => ("shutdown", None, None, Some(state.as_str())),

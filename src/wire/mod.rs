@@ -12,5 +12,5 @@ pub mod parse;
 mod scan;
 
 pub use info::{ConnInfo, ProcInfo};
-pub use outgoing::{Register, ShutdownState};
+pub use outgoing::Register;
 pub use parse::{Fd, Parsed, Request, StartOptions, parse};

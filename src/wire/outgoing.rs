@@ -17,29 +17,6 @@ use super::{
 /// that is longer is to be answered by its first part; `stop` tells the asker how far it goes.
 pub const MAX_FD_DATA: u64 = u32::MAX as u64;
 
-/// How far the agent's shutdown has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ShutdownState {
-    /// New processes are accepted.
-    Active,
-    /// No new processes; ends when the last one is deleted.
-    Idling,
-    /// The agent's last word.
-    Done,
-}
-
-impl ShutdownState {
-    /// The name on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Idling => "idling",
-            Self::Done => "done",
-        }
-    }
-}
-
 /// The agent's first message on a connection.
 #[derive(Clone, Copy)]
 pub struct Register<'a> {
@@ -51,8 +28,8 @@ pub struct Register<'a> {
     pub proc_ids: &'a [String],
     /// The secret that the server asks for; may be empty.
     pub access_token: &'a str,
-    /// How far the agent's shutdown has come.
-    pub shutdown_state: ShutdownState,
+    /// The name of how far the agent's shutdown has come.
+    pub shutdown_state: &'a str,
 }
 
 /// Leaves out the token.
@@ -80,7 +57,7 @@ impl Register<'_> {
         str(&mut out, "proc_ids");
         strs(&mut out, self.proc_ids);
         text(&mut out, "access_token", self.access_token);
-        text(&mut out, "shutdown_state", self.shutdown_state.as_str());
+        text(&mut out, "shutdown_state", self.shutdown_state);
         out
     }
 
@@ -135,9 +112,9 @@ pub fn proc_unknown(proc_id: &str) -> Vec<u8> {
 
 /// `ShutDown {shutdown_state}`.
 #[must_use]
-pub fn shut_down(state: ShutdownState) -> Vec<u8> {
+pub fn shut_down(state: &str) -> Vec<u8> {
     let mut out = head("ShutDown", 1);
-    text(&mut out, "shutdown_state", state.as_str());
+    text(&mut out, "shutdown_state", state);
     out
 }
 
@@ -237,13 +214,7 @@ mod tests {
     }
 
     fn register<'a>(conn: &'a ConnInfo, proc: &'a ProcInfo, ids: &'a [String]) -> Register<'a> {
-        Register {
-            conn,
-            proc,
-            proc_ids: ids,
-            access_token: "s3cret",
-            shutdown_state: ShutdownState::Active,
-        }
+        Register { conn, proc, proc_ids: ids, access_token: "s3cret", shutdown_state: "active" }
     }
 
     fn infos() -> (ConnInfo, ProcInfo) {
@@ -303,11 +274,9 @@ mod tests {
         assert_eq!(procid_list::<&str>(&[]), b"\x82\xa4type\xaaProcidList\xa8proc_ids\x90");
         assert_eq!(proc_delete("a"), b"\x82\xa4type\xaaProcDelete\xa7proc_id\xa1a");
         assert_eq!(proc_unknown("a"), b"\x82\xa4type\xabProcUnknown\xa7proc_id\xa1a");
-        for (state, tail) in [
-            (ShutdownState::Active, &b"\xa6active"[..]),
-            (ShutdownState::Idling, b"\xa6idling"),
-            (ShutdownState::Done, b"\xa4done"),
-        ] {
+        for (state, tail) in
+            [("active", &b"\xa6active"[..]), ("idling", b"\xa6idling"), ("done", b"\xa4done")]
+        {
             let expected = [b"\x82\xa4type\xa8ShutDown\xaeshutdown_state", tail].concat();
             assert_eq!(shut_down(state), expected);
         }

@@ -1,7 +1,7 @@
-//! The messages of those who look on: lists by page, one snapshot, and every change after it.
+//! The messages of those who follow the results: lists by page, one snapshot, and each change after it.
 //!
-//! They are pulled, not pushed: whoever looks on asks for what comes after a cursor, one question at a time. So a slow reader costs
-//! nothing but its cursor, and delays nobody; what it cannot have singly any more, it gets coalesced.
+//! The results actor pushes changes into bounded [`Subscription`]s, so a slow reader costs a bounded
+//! amount and delays nobody; what does not fit in singly, the reader gets coalesced by process.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use actix::Message;
 
 use super::ShutdownState;
+use crate::actors::subscription::{Delivery, Subscription};
 use crate::report::ProcessRecord;
 use crate::spec::ProcId;
 
@@ -64,7 +65,9 @@ pub struct Change {
 pub enum ChangeKind {
     /// A process has started.
     Started(Arc<ProcessRecord>),
-    /// A process has ended, or could not be started.
+    /// A process could not be started: this is its start and its end.
+    Failed(Arc<ProcessRecord>),
+    /// A process has ended.
     Ended(Arc<ProcessRecord>),
     /// Something else of a process's result has changed.
     Updated(Arc<ProcessRecord>),
@@ -74,42 +77,96 @@ pub enum ChangeKind {
     Shutdown(ShutdownState),
 }
 
-/// The changes after a cursor, at least one and at most so many; the answer waits for the first. Handled by
-/// [`Results`](super::super::results::Results). Dropping the answer takes the question back.
-#[derive(Message)]
-#[rtype(result = "ChangesSince")]
-pub struct GetChanges {
-    /// The cursor.
-    pub after: Cursor,
-    /// The most changes in an answer.
-    pub max: usize,
+impl ChangeKind {
+    /// The process that has changed; none if it is the shutdown.
+    #[must_use]
+    pub fn id(&self) -> Option<&ProcId> {
+        match self {
+            ChangeKind::Started(record)
+            | ChangeKind::Failed(record)
+            | ChangeKind::Ended(record)
+            | ChangeKind::Updated(record) => Some(&record.id),
+            ChangeKind::Deleted(id) => Some(id),
+            ChangeKind::Shutdown(_) => None,
+        }
+    }
 }
 
-/// The answer to [`GetChanges`].
-#[derive(Clone)]
-pub enum ChangesSince {
-    /// In their order. Where [`seq`](Change::seq) has a gap, the changes between are coalesced into those that are here.
-    Changes(Vec<Change>),
-    /// The cursor is of another run, or so old that it is no longer known what has been deleted since: begin with a
-    /// snapshot.
+/// Follow the changes. Handled by [`Results`](super::super::results::Results). Dropping the
+/// [`Subscription`] ends it.
+#[derive(Message)]
+#[rtype(result = "Subscribed")]
+pub struct Subscribe {
+    /// The last change that the reader knows; none: begin with a snapshot.
+    pub after: Option<Cursor>,
+    /// Which changes the subscription may coalesce.
+    pub delivery: Delivery,
+}
+
+/// The answer to [`Subscribe`].
+pub enum Subscribed {
+    /// All that there is, and each change after it.
+    From(Snapshot, Subscription),
+    /// Each change after the cursor. Where [`seq`](Change::seq) has a gap, the changes between are
+    /// coalesced into those that come.
+    After(Subscription),
+    /// The cursor is of another run, or so old that the deletions since are no longer known: begin
+    /// with a snapshot.
     Reset,
 }
 
-/// All that there is, and the cursor of the last change that is in it. Handled by
-/// [`Results`](super::super::results::Results).
-#[derive(Message)]
-#[rtype(result = "Snapshot")]
-pub struct GetSnapshot;
-
-/// The answer to [`GetSnapshot`].
+/// All that there is.
 #[derive(Clone)]
 pub struct Snapshot {
-    /// Whatever comes after it is not in here.
+    /// The last change that is in here.
     pub cursor: Cursor,
-    /// Every process that has started, in the order of acceptance.
+    /// Every process that has been accepted and not deleted, in the order of acceptance.
+    pub ids: Vec<ProcId>,
+    /// Every one of these that has started.
     pub procs: Vec<Arc<ProcessRecord>>,
     /// The state of shutdown.
     pub shutdown: ShutdownState,
+}
+
+/// A question of a reader who must keep its answer in order with the changes of a subscription.
+/// Handled by [`Results`](super::super::results::Results).
+#[derive(Message)]
+#[rtype(result = "Dated<Reply>")]
+pub struct Query(pub Question);
+
+/// What such a reader can ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// The IDs of all processes.
+    Ids,
+    /// The record of one; none if it has not started.
+    Record(ProcId),
+    /// The records of all that run.
+    Running,
+    /// Nothing but the number of the last change.
+    Now,
+}
+
+/// Something, and the change as of which it is true.
+#[derive(Clone, Debug)]
+pub struct Dated<T> {
+    /// The number of the last change that is in it.
+    pub seq: u64,
+    /// The thing.
+    pub value: T,
+}
+
+/// The reply to a [`Question`].
+#[derive(Clone)]
+pub enum Reply {
+    /// In the order of acceptance.
+    Ids(Vec<ProcId>),
+    /// None if no such process has started.
+    Record(Option<Arc<ProcessRecord>>),
+    /// In the order of acceptance.
+    Running(Vec<Arc<ProcessRecord>>),
+    /// To [`Question::Now`].
+    Now,
 }
 
 /// Some processes that have started, in the order of acceptance. Handled by [`Results`](super::super::results::Results).

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::actors::messages::{Change, ChangeKind, ChangesSince, Cursor, ShutdownState};
+use crate::actors::messages::{Change, ChangeKind, Cursor, ShutdownState};
 use crate::mem::shrink::Shrink;
 use crate::report::ProcessRecord;
 use crate::spec::ProcId;
@@ -82,6 +82,7 @@ impl ChangeLog {
         let seq = self.last;
         match &what {
             ChangeKind::Started(record)
+            | ChangeKind::Failed(record)
             | ChangeKind::Ended(record)
             | ChangeKind::Updated(record) => {
                 let id = record.id.clone();
@@ -111,19 +112,24 @@ impl ChangeLog {
         }
     }
 
-    /// Up to `max` changes after a cursor; none at all where there is none yet.
-    pub(super) fn since(&self, after: Cursor, max: usize) -> ChangesSince {
+    /// The number of the last change.
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Up to `max` changes after a cursor; none if the log does not reach back to it.
+    pub(super) fn since(&self, after: Cursor, max: usize) -> Option<Vec<Change>> {
         let first = self.recent.front().map_or(self.last + 1, |change| change.seq);
         let singly = after.at.saturating_add(1) >= first;
         if after.run != self.run || after.at > self.last || (!singly && after.at < self.forgotten) {
-            return ChangesSince::Reset;
+            return None;
         }
         let mut changes = if singly { Vec::new() } else { self.coalesced(after.at, first, max) };
         // Beyond what is coalesced come all the recent ones.
         let skip = (after.at + 1).saturating_sub(first) as usize;
         let room = max.saturating_sub(changes.len());
         changes.extend(self.recent.iter().skip(skip).take(room).cloned());
-        ChangesSince::Changes(changes)
+        Some(changes)
     }
 
     /// The last change of each process that falls between `after` and `before`, both not included.
@@ -146,12 +152,12 @@ impl ChangeLog {
 
 /// What a change of a process's record is, by those that were known before.
 pub(super) fn what(record: &Arc<ProcessRecord>, before: Option<&Arc<ProcessRecord>>) -> ChangeKind {
+    let record = Arc::clone(record);
     match before {
-        _ if !record.is_running() && before.is_none_or(|before| before.is_running()) => {
-            ChangeKind::Ended(Arc::clone(record))
-        }
-        None => ChangeKind::Started(Arc::clone(record)),
-        Some(_) => ChangeKind::Updated(Arc::clone(record)),
+        None if record.is_running() => ChangeKind::Started(record),
+        None => ChangeKind::Failed(record),
+        Some(before) if before.is_running() && !record.is_running() => ChangeKind::Ended(record),
+        Some(_) => ChangeKind::Updated(record),
     }
 }
 
@@ -178,29 +184,12 @@ mod tests {
         }))
     }
 
-    fn id(what: &ChangeKind) -> Option<ProcId> {
-        match what {
-            ChangeKind::Started(record)
-            | ChangeKind::Ended(record)
-            | ChangeKind::Updated(record) => Some(record.id.clone()),
-            ChangeKind::Deleted(id) => Some(id.clone()),
-            ChangeKind::Shutdown(_) => None,
-        }
-    }
-
     /// What a reader believes that there is.
     fn apply(there: &mut std::collections::BTreeSet<ProcId>, what: &ChangeKind) {
-        match (id(what), what) {
+        match (what.id().cloned(), what) {
             (Some(id), ChangeKind::Deleted(_)) => drop(there.remove(&id)),
             (Some(id), _) => drop(there.insert(id)),
             (None, _) => {}
-        }
-    }
-
-    fn changes(since: ChangesSince) -> Vec<Change> {
-        match since {
-            ChangesSince::Changes(changes) => changes,
-            ChangesSince::Reset => panic!("reset"),
         }
     }
 
@@ -210,11 +199,11 @@ mod tests {
         let mut at = log.cursor();
         for n in 0..20u8 {
             log.record(ChangeKind::Started(record(n)));
-            let got = changes(log.since(at, 10));
+            let got = log.since(at, 10).unwrap();
             assert_eq!(got.iter().map(|change| change.seq).collect::<Vec<_>>(), [u64::from(n) + 1]);
             at.at = got[0].seq;
         }
-        assert!(changes(log.since(at, 10)).is_empty());
+        assert!(log.since(at, 10).unwrap().is_empty());
     }
 
     /// Who guesses a cursor of a time when nothing was kept begins anew.
@@ -228,8 +217,8 @@ mod tests {
         let at = log.cursor();
         assert_eq!(at.at, 9);
         log.record(ChangeKind::Deleted(record(1).id.clone()));
-        assert_eq!(changes(log.since(at, 9)).len(), 1);
-        assert!(matches!(log.since(Cursor { run: RUN, at: 8 }, 9), ChangesSince::Reset));
+        assert_eq!(log.since(at, 9).unwrap().len(), 1);
+        assert!(log.since(Cursor { run: RUN, at: 8 }, 9).is_none());
     }
 
     #[test]
@@ -238,15 +227,15 @@ mod tests {
         log.cursor();
         log.record(ChangeKind::Shutdown(ShutdownState::Idling));
         for (run, at) in [(RUN + 1, 0), (RUN, 2), (RUN, u64::MAX)] {
-            assert!(matches!(log.since(Cursor { run, at }, 1), ChangesSince::Reset), "{run} {at}");
+            assert!(log.since(Cursor { run, at }, 1).is_none(), "{run} {at}");
         }
         for n in 0..3 {
             log.record(ChangeKind::Started(record(n)));
             log.record(ChangeKind::Deleted(record(n).id.clone()));
         }
         // The deletion that is no longer known has number 3.
-        assert!(matches!(log.since(Cursor { run: RUN, at: 2 }, 9), ChangesSince::Reset));
-        assert_eq!(changes(log.since(Cursor { run: RUN, at: 3 }, 9)).len(), 3);
+        assert!(log.since(Cursor { run: RUN, at: 2 }, 9).is_none());
+        assert_eq!(log.since(Cursor { run: RUN, at: 3 }, 9).unwrap().len(), 3);
     }
 
     proptest! {
@@ -275,7 +264,7 @@ mod tests {
             let Some(mut reader) = reader else { return Ok(()) };
             let mut at = Cursor { run: RUN, at: from };
             loop {
-                let got = changes(log.since(at, max));
+                let got = log.since(at, max).unwrap();
                 prop_assert!(got.len() <= max);
                 let Some(last) = got.last() else { break };
                 for pair in got.windows(2) {

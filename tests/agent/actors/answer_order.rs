@@ -5,11 +5,11 @@ use std::time::Duration;
 use actix::{Actor, Context, Handler, ResponseFuture};
 use procstar::actors::lifecycle::EndWhen;
 use procstar::actors::messages::{
-    Answer, Ask, CommandError, CommandProcess, Delete, DeleteError, Question, Start, StartError,
-    Update,
+    Changed, CommandError, CommandProcess, Dated, Delete, DeleteError, Query, Question, Removed,
+    Reply, Start, StartError,
 };
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
 use super::fake_server::*;
@@ -124,35 +124,83 @@ impl Handler<Delete> for Hasty {
     }
 }
 
-/// Takes questions, and leaves answering them to the test.
-struct Asked(mpsc::UnboundedSender<Question>);
+/// A question, and where its answer goes.
+type Asked = (Question, oneshot::Sender<Dated<Reply>>);
 
-impl Actor for Asked {
+/// Takes questions, and leaves answering them to the test.
+struct Questions(mpsc::UnboundedSender<Asked>);
+
+impl Actor for Questions {
     type Context = Context<Self>;
 }
 
-impl Handler<Ask> for Asked {
-    type Result = ();
-    fn handle(&mut self, Ask { question, .. }: Ask, _: &mut Self::Context) {
-        self.0.send(question).unwrap();
+impl Handler<Query> for Questions {
+    type Result = ResponseFuture<Dated<Reply>>;
+    fn handle(&mut self, Query(question): Query, _: &mut Self::Context) -> Self::Result {
+        let (answer, answered) = oneshot::channel();
+        self.0.send((question, answer)).unwrap();
+        Box::pin(async { answered.await.unwrap() })
     }
+}
+
+/// An agent whose deletions are confirmed at once and whose questions the test answers, with an ended process.
+async fn questioned() -> (Agent, Server, mpsc::UnboundedReceiver<Asked>) {
+    let (tell, asked) = mpsc::unbounded_channel();
+    let mut agent = Agent::with(options(), &[], EndWhen::Never, |peers| {
+        peers.delete = Hasty.start().recipient();
+        peers.query = Questions(tell).start().recipient();
+    });
+    let mut server = agent.welcomed().await;
+    agent.start(&["a"]).await;
+    agent.tell(ended("a", 0));
+    assert_eq!(server.heard().await, ["ProcResult a running", "ProcResult a terminated"]);
+    (agent, server, asked)
 }
 
 #[actix::test]
 async fn nothing_overtakes_a_deletion_that_is_confirmed_before_it_is_told() {
-    let (tell, mut asked) = mpsc::unbounded_channel();
-    let mut agent = Agent::with(options(), &[], EndWhen::Never, |peers| {
-        peers.delete = Hasty.start().recipient();
-        peers.ask = Asked(tell).start().recipient();
-    });
-    let mut server = agent.welcomed().await;
+    let (agent, mut server, mut asked) = questioned().await;
     server.ask("ProcDeleteRequest", "a").await;
     server.say(json!({"type": "Nonsense"})).await;
     assert!(server.heard().await.is_empty());
-    assert_eq!(asked.try_recv().unwrap(), Question::Barrier);
-    agent.conn.do_send(Update::Removed("a".into()));
-    assert_eq!(server.heard().await, ["ProcDelete a"]);
-    agent.conn.do_send(Update::Answer(Answer::Barrier));
-    let expected = ["RequestError \"Nonsense\": unknown message type: Nonsense"];
+    let (question, answer) = asked.try_recv().unwrap();
+    assert_eq!(question, Question::Now);
+    agent.results.do_send(Removed("a".into()));
+    settle().await;
+    let _ = answer.send(Dated { seq: 3, value: Reply::Now });
+    let expected = ["ProcDelete a", "RequestError \"Nonsense\": unknown message type: Nonsense"];
     assert_eq!(server.heard().await, expected);
+}
+
+#[actix::test]
+async fn an_answer_comes_after_the_changes_that_are_in_it_and_before_later_ones() {
+    let (agent, mut server, mut asked) = questioned().await;
+    // The server stops listening: changes wait in the subscription.
+    for n in 0..40 {
+        let id = format!("b{n}");
+        agent.results.do_send(changed(started(&id)));
+        agent.results.do_send(changed(ended(&id, 0)));
+    }
+    server.say(json!({"type": "ProcidListRequest"})).await;
+    settle().await;
+    let (_, answer) = asked.try_recv().unwrap();
+    // As of the start of the last one, after the two changes of process a.
+    answer.send(Dated { seq: 2 + 79, value: Reply::Ids(vec!["b39".into()]) }).ok().unwrap();
+    let heard = server.heard().await;
+    assert_eq!(heard.len(), 81);
+    assert_eq!(
+        heard[78..],
+        ["ProcResult b39 running", "ProcidList b39", "ProcResult b39 terminated"]
+    );
+}
+
+/// A change of a process's record, as its actor makes it.
+pub fn changed(event: procstar::engine::Event) -> Changed {
+    use procstar::engine::Event;
+    use procstar::report::ProcessRecord;
+    Changed(match event {
+        Event::Started(started) => ProcessRecord::of_start(*started).into(),
+        Event::Ended(ended) => ProcessRecord::of_end(*ended).into(),
+        _ => panic!("no change"),
+    })
 }

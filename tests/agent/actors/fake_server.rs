@@ -9,11 +9,12 @@ use std::time::Duration;
 use actix::{Actor, Addr};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
-use procstar::actors::connection::{Connection, ConnectionOptions, Outcome, Peers};
 use procstar::actors::lifecycle::EndWhen;
 use procstar::actors::results::Results;
 use procstar::actors::status::LinkStatus;
+use procstar::actors::{Handle, Mailboxes};
 use procstar::config::{ConnectSettings, Secret};
+use procstar::dispatch::websocket::{Connection, ConnectionOptions, Outcome};
 use procstar::net::activity::Activity;
 use procstar::net::dial::{Dial, DialError, Refusal};
 use procstar::net::outbound::{ControlFrame, OutboundRx, Outgoing, Payload, outbound};
@@ -174,6 +175,7 @@ impl Server {
 pub struct Agent {
     pub conn: Addr<Connection>,
     pub supervised: Supervised,
+    pub results: Addr<Results>,
     pub status: Arc<LinkStatus>,
     pub outcome: oneshot::Receiver<Outcome>,
     dial: FakeDial,
@@ -217,7 +219,7 @@ impl Agent {
         options: ConnectionOptions,
         plan: &[Plan],
         end_when: EndWhen,
-        replace: impl FnOnce(&mut Peers),
+        replace: impl FnOnce(&mut Mailboxes),
     ) -> Agent {
         Agent::made(options, plan, end_when, true, replace)
     }
@@ -227,21 +229,13 @@ impl Agent {
         plan: &[Plan],
         end_when: EndWhen,
         prompt: bool,
-        replace: impl FnOnce(&mut Peers),
+        replace: impl FnOnce(&mut Mailboxes),
     ) -> Agent {
         tokio::time::pause();
         let results = Results::default().start();
         let supervised = supervise(&results, end_when, prompt);
         let supervisor = &supervised.supervisor;
-        let mut peers = Peers {
-            start: supervisor.clone().recipient(),
-            command: supervisor.clone().recipient(),
-            delete: supervisor.clone().recipient(),
-            shutdown: supervisor.clone().recipient(),
-            subscribe: results.clone().recipient(),
-            unsubscribe: results.clone().recipient(),
-            ask: results.clone().recipient(),
-        };
+        let mut peers = Mailboxes::of(supervisor, &results);
         replace(&mut peers);
         let (accepted, servers) = mpsc::unbounded_channel();
         let dial = FakeDial(Rc::new(Dialled {
@@ -251,10 +245,11 @@ impl Agent {
         }));
         let (tell, outcome) = oneshot::channel();
         let context = Arc::new(ResultContext::new(ProcReader::default()));
-        let conn = Connection::new(options, peers, context, Rc::new(dial.clone()), tell);
+        let handle = Handle::from(peers);
+        let conn = Connection::new(options, handle, context, Rc::new(dial.clone()), tell);
         let status = conn.status();
         let conn = conn.start();
-        Agent { conn, status, supervised, outcome, dial, servers }
+        Agent { conn, status, supervised, results, outcome, dial, servers }
     }
 
     /// An agent that has registered, and its server.

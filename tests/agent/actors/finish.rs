@@ -1,9 +1,9 @@
 //! The end of a connection: done, and Finish in every phase.
 
-use procstar::actors::connection::{Finish, Outcome};
 use procstar::actors::lifecycle::EndWhen;
 use procstar::actors::messages::{CommandError, CommandProcess, Shutdown};
 use procstar::actors::supervisor::Ready;
+use procstar::dispatch::websocket::{Finish, Outcome};
 use procstar::net::socket::Inbound;
 use serde_json::json;
 

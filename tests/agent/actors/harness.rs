@@ -5,12 +5,15 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Recipient};
+use actix::{Actor, Addr, AsyncContext, Context, Handler};
 use procstar::actors::EngineLink;
 use procstar::actors::lifecycle::{EndWhen, Graces};
 use procstar::actors::messages::{
-    Announce, Answer, Changed, Removed, Shutdown, ShutdownChanged, Start, Update,
+    Announce, Change, ChangeKind, Changed, Removed, Shutdown, ShutdownChanged, Start, Subscribe,
+    Subscribed,
 };
+use procstar::actors::results::Results;
+use procstar::actors::subscription::{Delivery, Next};
 use procstar::actors::supervisor::{Supervisor, SupervisorOutputs};
 use procstar::clock::TimePoint;
 use procstar::engine::{
@@ -303,53 +306,36 @@ impl Handler<ShutdownChanged> for Journal {
     }
 }
 
-/// A subscriber that writes down its updates.
-impl Handler<Update> for Journal {
-    type Result = ();
-    fn handle(&mut self, update: Update, _: &mut Self::Context) {
-        self.note(told(&update));
-    }
-}
-
-/// Ends a journal, as a subscriber that is lost.
-#[derive(actix::Message)]
-#[rtype(result = "()")]
-pub struct Die;
-
-impl Handler<Die> for Journal {
-    type Result = ();
-    fn handle(&mut self, _: Die, ctx: &mut Self::Context) {
-        actix::ActorContext::stop(ctx);
-    }
-}
-
-fn told(update: &Update) -> String {
-    let names = |ids: &[ProcId]| ids.iter().map(ProcId::as_str).collect::<Vec<_>>().join(" ");
-    match update {
-        Update::Snapshot { ids, shutdown } => {
-            format!("snapshot [{}] {}", names(ids), shutdown.as_str())
-        }
-        Update::Started(record) => format!("started {}", record.id),
-        Update::Ended(record) => format!("ended {}", record.id),
-        Update::Removed(id) => format!("removed {id}"),
-        Update::Shutdown(state) => format!("shutdown {}", state.as_str()),
-        Update::Answer(Answer::Ids(ids)) => format!("answer ids [{}]", names(ids)),
-        Update::Answer(Answer::Record(None)) => "answer none".into(),
-        Update::Answer(Answer::Record(Some(record))) => {
-            let state = if record.is_running() { "running" } else { "ended" };
-            format!("answer {} {state}", record.id)
-        }
-        Update::Answer(Answer::Running(all)) => {
-            let ids: Vec<ProcId> = all.iter().map(|record| record.id.clone()).collect();
-            format!("answer running [{}]", names(&ids))
-        }
-        Update::Answer(Answer::Barrier) => "answer barrier".into(),
-    }
-}
-
-/// The journal and the recipient of its actor.
-pub fn subscriber() -> (Journal, Addr<Journal>, Recipient<Update>) {
+/// A reader of every change, which writes them down.
+pub fn subscriber(results: &Addr<Results>) -> (Journal, actix_rt::task::JoinHandle<()>) {
     let journal = Journal::default();
-    let addr = journal.clone().start();
-    (journal, addr.clone(), addr.recipient())
+    let subscribed = results.send(Subscribe { after: None, delivery: Delivery::Each });
+    let lines = journal.clone();
+    let reader = actix_rt::spawn(async move {
+        let Ok(Subscribed::From(snapshot, mut changes)) = subscribed.await else { panic!() };
+        let ids: Vec<&str> = snapshot.ids.iter().map(ProcId::as_str).collect();
+        lines.note(format!("snapshot [{}] {}", ids.join(" "), snapshot.shutdown.as_str()));
+        loop {
+            match changes.take() {
+                Next::Change(change) => told(&change).into_iter().for_each(|line| lines.note(line)),
+                Next::Empty => changes.ready().await,
+                Next::Lagged | Next::Closed => return,
+            }
+        }
+    });
+    (journal, reader)
+}
+
+/// A change as the server is told of it.
+pub fn told(change: &Change) -> Vec<String> {
+    match &change.what {
+        ChangeKind::Started(record) => vec![format!("started {}", record.id)],
+        ChangeKind::Failed(record) => {
+            vec![format!("started {}", record.id), format!("ended {}", record.id)]
+        }
+        ChangeKind::Ended(record) => vec![format!("ended {}", record.id)],
+        ChangeKind::Updated(_) => Vec::new(),
+        ChangeKind::Deleted(id) => vec![format!("removed {id}")],
+        ChangeKind::Shutdown(state) => vec![format!("shutdown {}", state.as_str())],
+    }
 }

@@ -10,8 +10,7 @@ use procstar::actors::EngineLink;
 use procstar::actors::keeper_link::{KeeperLink, LinkError, Streams, Welcome, introduce};
 use procstar::actors::lifecycle::EndWhen;
 use procstar::actors::messages::{
-    CommandError, CommandProcess, Delete, DeleteError, GetAll, ResumeShutdown, Shutdown, Subscribe,
-    SubscriberId,
+    CommandError, CommandProcess, Delete, DeleteError, GetAll, ResumeShutdown, Shutdown,
 };
 use procstar::actors::results::Results;
 use procstar::actors::supervisor::{Ready, Supervisor, SupervisorOutputs};
@@ -366,7 +365,6 @@ impl Later {
 fn later(records: Vec<ProcessEntry>, memory: AgentState, end_when: EndWhen) -> Later {
     let (link, streams, keeper) = link(memory.clone());
     let results = Results::default().start();
-    let (journal, _, to) = subscriber();
     let outputs = SupervisorOutputs {
         announce: results.clone().recipient(),
         changed: results.clone().recipient(),
@@ -385,7 +383,7 @@ fn later(records: Vec<ProcessEntry>, memory: AgentState, end_when: EndWhen) -> L
         supervisor
     });
     // As the connection does, before it registers.
-    results.do_send(Subscribe { id: SubscriberId::fresh(), to });
+    let (journal, _) = subscriber(&results);
     for (order, age) in memory.orders_by_age() {
         supervisor.do_send(ResumeShutdown { order: order.into(), age });
     }

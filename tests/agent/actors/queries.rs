@@ -3,49 +3,40 @@
 use actix::{Actor, Addr};
 use procstar::actors::lifecycle::EndWhen;
 use procstar::actors::messages::{
-    Announce, AwaitEnd, ChangeKind, Changed, ChangesSince, CommandError, CommandProcess, Cursor,
-    GetChanges, GetPage, GetProcessCounts, GetSnapshot, Removed, ShutdownChanged, ShutdownState,
+    Announce, AwaitEnd, CommandError, CommandProcess, Cursor, GetCursor, GetPage, GetProcessCounts,
+    Removed, ShutdownChanged, ShutdownState, Subscribe, Subscribed,
 };
 use procstar::actors::results::Results;
-use procstar::engine::{Event, ProcessCommand, StopOrder};
-use procstar::report::ProcessRecord;
+use procstar::actors::subscription::{Delivery, Next, Subscription};
+use procstar::engine::{ProcessCommand, StopOrder};
 
+use super::answer_order::changed;
 use super::fake_server::Agent;
 use super::harness::*;
 use procstar::actors::status::LinkState;
-
-fn changed(event: Event) -> Changed {
-    Changed(match event {
-        Event::Started(started) => ProcessRecord::of_start(*started).into(),
-        Event::Ended(ended) => ProcessRecord::of_end(*ended).into(),
-        Event::Signaled { .. } | Event::StopFailed { .. } | Event::Suspended { .. } => {
-            panic!("no change")
-        }
-    })
-}
 
 fn results() -> Addr<Results> {
     tokio::time::pause();
     Results::default().start()
 }
 
-fn short(what: &ChangeKind) -> String {
-    match what {
-        ChangeKind::Started(record) => format!("started {}", record.id),
-        ChangeKind::Ended(record) => format!("ended {}", record.id),
-        ChangeKind::Updated(record) => format!("updated {}", record.id),
-        ChangeKind::Deleted(id) => format!("deleted {id}"),
-        ChangeKind::Shutdown(state) => format!("shutdown {}", state.as_str()),
-    }
+async fn subscribe(results: &Addr<Results>, after: Option<Cursor>) -> Subscribed {
+    soon(results.send(Subscribe { after, delivery: Delivery::Latest })).await.unwrap()
 }
 
-async fn changes(results: &Addr<Results>, after: Cursor, max: usize) -> Vec<(u64, String)> {
-    match soon(results.send(GetChanges { after, max })).await.unwrap() {
-        ChangesSince::Changes(changes) => {
-            changes.iter().map(|change| (change.seq, short(&change.what))).collect()
-        }
-        ChangesSince::Reset => panic!("reset"),
+/// A subscription that goes on after a cursor.
+async fn resumed(results: &Addr<Results>, after: Cursor) -> Subscription {
+    let Subscribed::After(changes) = subscribe(results, Some(after)).await else { panic!() };
+    changes
+}
+
+/// The changes that wait, with their numbers.
+fn waiting(changes: &mut Subscription) -> Vec<(u64, String)> {
+    let mut all = Vec::new();
+    while let Next::Change(change) = changes.take() {
+        all.extend(told(&change).into_iter().map(|line| (change.seq, line)));
     }
+    all
 }
 
 #[actix::test]
@@ -53,39 +44,49 @@ async fn changes_after_a_snapshot() {
     let results = results();
     results.do_send(changed(started("a")));
     results.do_send(Announce("b".into()));
-    let snapshot = results.send(GetSnapshot).await.unwrap();
+    let Subscribed::From(snapshot, mut changes) = subscribe(&results, None).await else { panic!() };
     let ids: Vec<_> = snapshot.procs.iter().map(|record| record.id.to_string()).collect();
-    // One that is not started yet is not there yet.
+    // One that is accepted and not started has no record yet.
     assert_eq!((ids, snapshot.shutdown), (vec!["a".to_owned()], ShutdownState::Active));
+    assert_eq!(snapshot.ids, ["a".into(), "b".into()]);
     let after = snapshot.cursor;
-    // Two who wait for what comes, one of whom goes.
-    let (one, other) = (changes(&results, after, 9), changes(&results, after, 9));
-    {
-        let mut gone = Box::pin(changes(&results, after, 9));
-        tokio::select! {
-            biased;
-            _ = &mut gone => panic!("nothing has changed"),
-            () = settle() => {}
-        }
+    // A wait that is given up loses nothing.
+    tokio::select! {
+        biased;
+        () = changes.ready() => panic!("nothing has changed"),
+        () = settle() => {}
     }
-    let (told, told_too) = tokio::join!(one, async {
-        let waiting = other;
-        results.do_send(changed(started("b")));
-        waiting.await
-    });
-    assert_eq!(told, [(2, "started b".to_owned())]);
-    assert_eq!(told_too, told);
+    let ready = changes.ready();
+    tokio::join!(soon(ready), async { results.do_send(changed(started("b"))) });
+    assert_eq!(waiting(&mut changes), [(2, "started b".to_owned())]);
     for event in [ended("a", 0), failed("c")] {
         results.do_send(changed(event));
     }
     results.do_send(Removed("a".into()));
     results.do_send(Removed("never there".into()));
     results.do_send(ShutdownChanged(ShutdownState::Idling));
-    let told = changes(&results, after, 9).await;
-    let expected = ["started b", "ended a", "ended c", "deleted a", "shutdown idling"];
-    let expected: Vec<_> = (2..).zip(expected.map(str::to_owned)).collect();
-    assert_eq!(told, expected);
-    assert_eq!(changes(&results, Cursor { at: 3, ..after }, 2).await, expected[2..4]);
+    settle().await;
+    let line = |seq, text: &str| (seq, text.to_owned());
+    let expected = [
+        line(3, "ended a"),
+        line(4, "started c"),
+        line(4, "ended c"),
+        line(5, "removed a"),
+        line(6, "shutdown idling"),
+    ];
+    assert_eq!(waiting(&mut changes), expected);
+    // One that comes back goes on after the last change that it knows.
+    let mut back = resumed(&results, Cursor { at: 3, ..after }).await;
+    assert_eq!(waiting(&mut back), expected[1..]);
+    results.do_send(Removed("b".into()));
+    settle().await;
+    assert_eq!(waiting(&mut back), [(7, "removed b".to_owned())]);
+    let now = results.send(GetCursor).await.unwrap();
+    assert_eq!(now, Cursor { at: 7, ..after });
+    assert!(waiting(&mut resumed(&results, now).await).is_empty());
+    for unknown in [Cursor { at: 8, ..now }, Cursor { run: !now.run, ..now }] {
+        assert!(matches!(subscribe(&results, Some(unknown)).await, Subscribed::Reset));
+    }
 }
 
 #[actix::test]

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use procstar::actors::connection::Outcome;
 use procstar::actors::lifecycle::EndWhen;
-use procstar::actors::messages::{ShutdownState, Subscribe, Update};
+use procstar::actors::messages::{
+    Announce, Change, ChangeKind, Cursor, Removed, ShutdownState, Snapshot, Subscribe, Subscribed,
+};
+use procstar::actors::subscription::{Delivery, subscription};
+use procstar::dispatch::websocket::Outcome;
 use procstar::net::socket::{Inbound, SocketError};
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
 use super::fake_server::*;
@@ -66,36 +69,66 @@ async fn a_registration_says_how_far_the_shutdown_has_come() {
     assert!(server.heard().await.is_empty());
 }
 
-/// Takes subscriptions, and tells nothing of itself.
-struct Silent(mpsc::UnboundedSender<Subscribe>);
+/// A subscription that the test answers.
+type Held = oneshot::Sender<Subscribed>;
+
+/// Takes subscriptions, and leaves answering them to the test.
+struct Silent(mpsc::UnboundedSender<Held>);
 
 impl actix::Actor for Silent {
     type Context = actix::Context<Self>;
 }
 
 impl actix::Handler<Subscribe> for Silent {
-    type Result = ();
-    fn handle(&mut self, subscribe: Subscribe, _: &mut Self::Context) {
-        self.0.send(subscribe).unwrap();
+    type Result = actix::ResponseFuture<Subscribed>;
+    fn handle(&mut self, _: Subscribe, _: &mut Self::Context) -> Self::Result {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(answer).unwrap();
+        Box::pin(async { answered.await.unwrap() })
     }
 }
 
 #[actix::test]
-async fn what_is_told_before_the_snapshot_is_in_it() {
+async fn the_registration_waits_for_the_snapshot_and_every_change_after_it_is_told() {
     let (tell, mut told) = mpsc::unbounded_channel();
     let mut agent = Agent::with(options(), &[], EndWhen::Never, |peers| {
         peers.subscribe = actix::Actor::start(Silent(tell)).recipient();
     });
     let mut server = agent.server().await;
-    let Subscribe { to, .. } = soon(told.recv()).await.unwrap();
+    let answer = soon(told.recv()).await.unwrap();
     assert!(server.heard().await.is_empty(), "no registration without the snapshot");
-    // Of an earlier subscription, late.
-    to.do_send(Update::Removed("a".into()));
-    to.do_send(Update::Shutdown(ShutdownState::Idling));
-    to.do_send(Update::Snapshot { ids: vec!["b".into()], shutdown: ShutdownState::Idling });
-    to.do_send(Update::Removed("b".into()));
+    let (publisher, changes) = subscription(Delivery::Each);
+    let snapshot = Snapshot {
+        cursor: Cursor::default(),
+        ids: vec!["b".into()],
+        procs: Vec::new(),
+        shutdown: ShutdownState::Idling,
+    };
+    assert!(answer.send(Subscribed::From(snapshot, changes)).is_ok());
+    assert!(publisher.push(Change { seq: 1, what: ChangeKind::Deleted("b".into()) }));
     assert_eq!(server.welcome().await, "Register b idling");
     assert_eq!(server.heard().await, ["ProcDelete b"]);
+    // A connection that is lost costs nothing any more, and its late subscription neither.
+    server.lose().await;
+    settle().await;
+    assert!(!publisher.push(Change { seq: 2, what: ChangeKind::Deleted("c".into()) }));
+}
+
+#[actix::test]
+async fn a_server_that_is_too_far_behind_is_connected_anew() {
+    let mut agent = Agent::new(options(), &[]);
+    let server = agent.welcomed().await;
+    // Each deletion must be reported, and the server takes none.
+    for n in 0..20_000 {
+        agent.results.do_send(Announce(format!("p{n}").as_str().into()));
+        agent.results.do_send(super::answer_order::changed(started(&format!("p{n}"))));
+        agent.results.do_send(Removed(format!("p{n}").as_str().into()));
+    }
+    settle().await;
+    assert!(server.from_agent.is_aborted());
+    let mut server = agent.server().await;
+    assert_eq!(server.welcome().await, "Register  active");
+    assert!(server.heard().await.is_empty());
 }
 
 #[actix::test]

@@ -4,37 +4,51 @@ use std::sync::Arc;
 
 use actix::{Actor, Addr};
 use procstar::actors::messages::{
-    Announce, Ask, Changed, GetAll, GetOne, Question, Removed, ShutdownChanged, ShutdownState,
-    Subscribe, SubscriberId, Unsubscribe, Update,
+    Announce, Change, Changed, Dated, GetAll, GetOne, Query, Question, Removed, Reply,
+    ShutdownChanged, ShutdownState,
 };
 use procstar::actors::results::Results;
 use procstar::engine::Event;
-use procstar::report::{OutputView, ProcessRecord, ResultContext, ResultStream};
+use procstar::report::{OutputView, ResultContext, ResultStream};
 use procstar::sampler::ProcReader;
 use proptest::prelude::*;
 
+use super::answer_order::changed;
 use super::harness::*;
-
-fn changed(event: Event) -> Changed {
-    Changed(Arc::new(match event {
-        Event::Started(started) => ProcessRecord::of_start(*started),
-        Event::Ended(ended) => ProcessRecord::of_end(*ended),
-        Event::Signaled { .. } | Event::StopFailed { .. } | Event::Suspended { .. } => {
-            panic!("no change")
-        }
-    }))
-}
 
 fn results() -> Addr<Results> {
     tokio::time::pause();
     Results::default().start()
 }
 
-fn subscribe(results: &Addr<Results>) -> (SubscriberId, Journal, Addr<Journal>) {
-    let (journal, addr, to) = subscriber();
-    let id = SubscriberId::fresh();
-    results.do_send(Subscribe { id, to });
-    (id, journal, addr)
+/// A question, and what is written down of its answer: the number of the change as of which it is, and the answer.
+fn ask(
+    results: &Addr<Results>,
+    question: Question,
+) -> impl Future<Output = (u64, String)> + 'static {
+    let answer = results.send(Query(question));
+    async {
+        let Dated { seq, value } = answer.await.unwrap();
+        let names = |ids: Vec<&str>| ids.join(" ");
+        let text = match &value {
+            Reply::Ids(ids) => {
+                format!("ids [{}]", names(ids.iter().map(|id| id.as_str()).collect()))
+            }
+            Reply::Record(None) => "none".into(),
+            Reply::Record(Some(record)) => {
+                let state = if record.is_running() { "running" } else { "ended" };
+                format!("{} {state}", record.id)
+            }
+            Reply::Running(all) => {
+                format!(
+                    "running [{}]",
+                    names(all.iter().map(|record| record.id.as_str()).collect())
+                )
+            }
+            Reply::Now => "now".into(),
+        };
+        (seq, text)
+    }
 }
 
 fn announce(results: &Addr<Results>, ids: &[&str]) {
@@ -46,7 +60,7 @@ fn announce(results: &Addr<Results>, ids: &[&str]) {
 async fn who_could_not_be_stopped_is_in_the_result() {
     let results = results();
     announce(&results, &["a"]);
-    let (_, journal, _addr) = subscribe(&results);
+    let (journal, _) = subscriber(&results);
     let Event::StopFailed { failures, .. } = stop_failed("a", 7) else { unreachable!() };
     let with = |event| {
         let Changed(record) = changed(event);
@@ -78,13 +92,13 @@ async fn a_snapshot_then_every_change() {
     let results = results();
     announce(&results, &["b", "a"]);
     results.do_send(changed(started("a")));
-    let (_, journal, _addr) = subscribe(&results);
+    let (journal, _) = subscriber(&results);
     results.do_send(changed(started("b")));
     results.do_send(changed(ended("a", 0)));
     results.do_send(Removed("a".into()));
     results.do_send(Removed("a".into()));
     results.do_send(ShutdownChanged(ShutdownState::Idling));
-    let (_, second, _addr2) = subscribe(&results);
+    let (second, _) = subscriber(&results);
     results.do_send(ShutdownChanged(ShutdownState::Done));
     settle().await;
     let expected = [
@@ -102,7 +116,7 @@ async fn a_snapshot_then_every_change() {
 #[actix::test]
 async fn a_failure_is_a_start_and_an_end() {
     let results = results();
-    let (_, journal, _addr) = subscribe(&results);
+    let (journal, _) = subscriber(&results);
     announce(&results, &["a"]);
     results.do_send(changed(failed("a")));
     settle().await;
@@ -110,49 +124,23 @@ async fn a_failure_is_a_start_and_an_end() {
 }
 
 #[actix::test]
-async fn questions_are_answered_in_order_and_after_the_start_they_wait_for() {
+async fn replies_bear_the_number_of_the_last_change() {
     let results = results();
     announce(&results, &["a", "b"]);
+    let about = |question| ask(&results, question);
+    assert_eq!(about(Question::Record("a".into())).await, (0, "none".into()));
     results.do_send(changed(started("b")));
-    let (id, journal, _addr) = subscribe(&results);
-    let ask = |question| results.do_send(Ask { id, question });
-    ask(Question::Record("b".into()));
-    ask(Question::Record("stranger".into()));
-    ask(Question::Record("a".into()));
-    ask(Question::Running);
-    ask(Question::Ids);
-    ask(Question::Barrier);
-    settle().await;
-    assert_eq!(journal.read(), ["snapshot [a b] active", "answer b running", "answer none"]);
+    assert_eq!(about(Question::Record("b".into())).await, (1, "b running".into()));
+    assert_eq!(about(Question::Record("stranger".into())).await, (1, "none".into()));
     results.do_send(changed(ended("b", 0)));
-    settle().await;
-    assert_eq!(journal.read(), ["ended b"], "what others do is told meanwhile");
+    assert_eq!(about(Question::Running).await, (2, "running []".into()));
     results.do_send(changed(started("a")));
-    settle().await;
-    let expected = [
-        "started a",
-        "answer a running",
-        "answer running [a]",
-        "answer ids [a b]",
-        "answer barrier",
-    ];
-    assert_eq!(journal.read(), expected);
-    ask(Question::Record("b".into()));
-    settle().await;
-    assert_eq!(journal.read(), ["answer b ended"]);
-}
-
-#[actix::test]
-async fn one_subscriber_does_not_wait_for_anothers_question() {
-    let results = results();
-    announce(&results, &["a"]);
-    let (first, journal1, _addr1) = subscribe(&results);
-    let (second, journal2, _addr2) = subscribe(&results);
-    results.do_send(Ask { id: first, question: Question::Record("a".into()) });
-    results.do_send(Ask { id: second, question: Question::Ids });
-    settle().await;
-    assert_eq!(journal1.read(), ["snapshot [a] active"]);
-    assert_eq!(journal2.read(), ["snapshot [a] active", "answer ids [a]"]);
+    assert_eq!(about(Question::Running).await, (3, "running [a]".into()));
+    results.do_send(changed(ended("a", 0)));
+    assert_eq!(about(Question::Record("b".into())).await, (4, "b ended".into()));
+    assert_eq!(about(Question::Ids).await, (4, "ids [a b]".into()));
+    results.do_send(Removed("b".into()));
+    assert_eq!(about(Question::Now).await, (5, "now".into()));
 }
 
 #[actix::test]
@@ -178,35 +166,18 @@ async fn one_result_waits_for_its_start() {
 }
 
 #[actix::test]
-async fn who_has_unsubscribed_or_gone_is_told_nothing() {
+async fn a_subscription_that_is_dropped_disturbs_no_other() {
     let results = results();
-    let (id, journal, _addr) = subscribe(&results);
-    let (_, lost, lost_addr) = subscribe(&results);
-    let (_, third, _addr3) = subscribe(&results);
-    results.do_send(Unsubscribe(id));
-    results.do_send(Ask { id, question: Question::Ids });
+    let (journal, reader) = subscriber(&results);
+    let (other, _) = subscriber(&results);
     settle().await;
-    lost_addr.send(Die).await.unwrap();
+    reader.abort();
+    settle().await;
     announce(&results, &["a"]);
     results.do_send(changed(started("a")));
     settle().await;
     assert_eq!(journal.read(), ["snapshot [] active"]);
-    assert_eq!(lost.read(), ["snapshot [] active"]);
-    assert_eq!(third.read(), ["snapshot [] active", "started a"]);
-}
-
-#[actix::test]
-async fn a_new_subscription_of_the_same_number_replaces_the_old() {
-    let results = results();
-    announce(&results, &["a"]);
-    let (id, old, _addr) = subscribe(&results);
-    results.do_send(Ask { id, question: Question::Record("a".into()) });
-    let (new, _addr2, to) = subscriber();
-    results.do_send(Subscribe { id, to });
-    results.do_send(changed(started("a")));
-    settle().await;
-    assert_eq!(old.read(), ["snapshot [a] active"]);
-    assert_eq!(new.read(), ["snapshot [a] active", "started a"], "old questions are gone");
+    assert_eq!(other.read(), ["snapshot [] active", "started a"]);
 }
 
 /// What can happen to one of a few processes.
@@ -240,10 +211,10 @@ async fn follow(acts: Vec<(usize, Act)>, subscribe_at: usize) -> Result<(), Test
     let mut subscribed = None;
     // 0: not there, 1: announced, 2: running, 3: ended.
     let mut states = [0; 4];
-    let mut questions = 0;
+    let mut questions = Vec::new();
     for (i, (which, act)) in acts.into_iter().enumerate() {
         if i == subscribe_at {
-            subscribed = Some(subscribe(&results));
+            subscribed = Some(subscriber(&results).0);
         }
         let (id, state) = (IDS[which], &mut states[which]);
         match (act, *state) {
@@ -256,30 +227,26 @@ async fn follow(acts: Vec<(usize, Act)>, subscribe_at: usize) -> Result<(), Test
             }
             (Act::Delete, 3) => results.do_send(Removed(id.into())),
             (Act::Ask, _) => {
-                if let Some((asker, ..)) = subscribed {
-                    results.do_send(Ask { id: asker, question: Question::Record(id.into()) });
-                    questions += 1;
-                }
+                questions.push(actix_rt::spawn(results.send(GetOne(id.into()))));
                 continue;
             }
             _ => continue,
         }
         *state = (*state + 1) % 4;
     }
-    let Some((_, journal, _addr)) = subscribed else { return Ok(()) };
+    let Some(journal) = subscribed else { return Ok(()) };
     for (id, _) in IDS.iter().zip(states).filter(|(_, state)| *state == 1) {
         results.do_send(changed(started(id)));
     }
     settle().await;
     let log = journal.read();
-    prop_assert_eq!(log.iter().filter(|line| line.starts_with("answer")).count(), questions);
+    prop_assert!(questions.iter().all(actix_rt::task::JoinHandle::is_finished));
     prop_assert!(log[0].starts_with("snapshot"));
     for (id, state) in IDS.iter().zip(states) {
         let mine: Vec<&str> = log[1..]
             .iter()
             .filter(|line| line.ends_with(&format!(" {id}")))
             .map(|line| line.split(' ').next().unwrap())
-            .filter(|word| *word != "answer")
             .collect();
         let cycle = ["started", "ended", "removed"];
         let first = mine.first().and_then(|word| cycle.iter().position(|c| c == word));
@@ -297,8 +264,8 @@ async fn follow(acts: Vec<(usize, Act)>, subscribe_at: usize) -> Result<(), Test
     Ok(())
 }
 
-/// The type that tests hand around must stay small enough to be sent to every subscriber.
+/// A change must stay small enough to be kept for every reader.
 #[test]
-fn an_update_is_small() {
-    assert!(size_of::<Update>() <= 64, "{}", size_of::<Update>());
+fn a_change_is_small() {
+    assert!(size_of::<Change>() <= 64, "{}", size_of::<Change>());
 }

@@ -1,6 +1,6 @@
 //! A server that ends connections again and again, and how the log tells of trouble.
 
-use procstar::actors::connection::Outcome;
+use procstar::dispatch::websocket::Outcome;
 use tokio::time::{Instant, sleep};
 
 use super::fake_server::*;

@@ -7,8 +7,9 @@ use tokio::time::Instant;
 
 use super::end::End;
 use super::health::{Loss, Recovery};
-use super::{Connection, Phase};
-use crate::actors::messages::{Shutdown, Unsubscribe};
+use super::session::Phase;
+use super::{Connection, LinkPhase};
+use crate::actors::messages::Shutdown;
 use crate::net::dial::DialError;
 
 impl Connection {
@@ -33,17 +34,17 @@ impl Connection {
 
     /// The connection is over. TCP is closed at once.
     pub(super) fn lost(&mut self, end: &End, ctx: &mut Context<Self>) {
-        let Phase::Connected(session) = std::mem::replace(&mut self.phase, Phase::Idle) else {
+        let LinkPhase::Connected(session) = std::mem::replace(&mut self.link, LinkPhase::Idle)
+        else {
             return;
         };
-        self.peers.unsubscribe.do_send(Unsubscribe(session.id));
         session.outbound.abort();
         let now = Instant::now();
-        if self.finishing || session.said_done {
+        if self.finishing || matches!(session.phase, Phase::Finishing { .. }) {
             tracing::debug!(conn_id = self.conn_id(), "connection closed");
             self.finish(ctx);
-        } else if session.registered {
-            self.lost_after(now.saturating_duration_since(session.registered_at), end, ctx);
+        } else if let Some(since) = session.registered_since() {
+            self.lost_after(now.saturating_duration_since(since), end, ctx);
         } else {
             self.health.failed(now);
             let text = end.of_registration(self.conn_id());
@@ -97,7 +98,7 @@ impl Connection {
             None => {
                 tracing::error!(conn_id, attempts = attempt, "giving up connecting");
                 self.gave_up = true;
-                self.peers.shutdown.do_send(Shutdown::GiveUp);
+                self.agent.shut_down(Shutdown::GiveUp);
                 self.finish(ctx);
             }
         }

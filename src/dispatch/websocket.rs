@@ -1,15 +1,16 @@
-//! The actor that keeps the connection to the server: dials, registers, pings, notices silence, dials again.
+//! The actor that keeps a WebSocket to the server: dials, registers, pings, notices silence, dials again.
 //!
-//! It keeps no state of processes. While it is connected it is a subscriber of the results: every update becomes a message, in
-//! order. Requests are taken one after another, and each is answered before the next is looked at; while the server does not
-//! take what is queued, no more requests are read, so a server that stops reading costs little memory and stops nobody
-//! else. With a lost connection everything that was queued for it is dropped.
+//! It keeps no state of processes. While it is connected it reads a subscription to the changes, each
+//! of which becomes a message, in order. Requests are taken one after another, and each is answered
+//! before the next is looked at. While the server does not take what is queued, neither requests nor
+//! changes are taken, so a server that stops reading costs a bounded amount and delays nobody. With a
+//! lost connection everything that was queued for it is dropped.
 
 mod end;
 mod health;
 mod loss;
-mod outgoing;
-mod requests;
+mod receiving;
+mod sending;
 mod session;
 
 use std::rc::Rc;
@@ -17,25 +18,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{
-    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient,
-    SpawnHandle, WrapFuture,
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle,
+    WrapFuture,
 };
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::messages::{
-    Ask, CommandProcess, Delete, Shutdown, Start, Subscribe, SubscriberId, Unsubscribe, Update,
-};
-use super::status::{LinkState, LinkStatus};
+use crate::actors::Handle;
+use crate::actors::status::{LinkState, LinkStatus};
+use crate::actors::subscription::Delivery;
 use crate::config::{ConnectSettings, Secret};
 use crate::net::dial::{Dial, DialError};
-use crate::net::socket::{Inbound, Link};
+use crate::net::socket::Link;
 use crate::report::ResultContext;
 use crate::rotating::Rotating;
 use crate::wire::{ConnInfo, ProcInfo};
 use end::End;
 use health::{Health, Recovery};
-use session::Session;
+use session::{Session, SessionId};
 
 /// How the connection is kept.
 pub struct ConnectionOptions {
@@ -57,24 +57,6 @@ pub struct ConnectionOptions {
     pub push_interval: Option<Duration>,
 }
 
-/// Whom the connection works with.
-pub struct Peers {
-    /// Starts processes.
-    pub start: Recipient<Start>,
-    /// Signals them.
-    pub command: Recipient<CommandProcess>,
-    /// Deletes them.
-    pub delete: Recipient<Delete>,
-    /// Shuts the agent down when the connection is given up.
-    pub shutdown: Recipient<Shutdown>,
-    /// Tells of every change.
-    pub subscribe: Recipient<Subscribe>,
-    /// Stops telling.
-    pub unsubscribe: Recipient<Unsubscribe>,
-    /// Answers questions.
-    pub ask: Recipient<Ask>,
-}
-
 /// How a connection came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -87,18 +69,18 @@ pub enum Outcome {
 /// The actor.
 pub struct Connection {
     options: ConnectionOptions,
-    peers: Peers,
+    agent: Handle,
     context: Arc<ResultContext>,
     dialer: Rc<dyn Dial>,
     health: Health,
-    phase: Phase,
+    link: LinkPhase,
     finishing: bool,
     gave_up: bool,
     outcome: Option<oneshot::Sender<Outcome>>,
     status: Arc<LinkStatus>,
 }
 
-enum Phase {
+enum LinkPhase {
     /// Before the first attempt, or after the last.
     Idle,
     /// Waiting for the next attempt.
@@ -113,7 +95,7 @@ impl Connection {
     /// A connection that dials with `dialer`. How it ends is told to `outcome`.
     pub fn new(
         options: ConnectionOptions,
-        peers: Peers,
+        agent: Handle,
         context: Arc<ResultContext>,
         dialer: Rc<dyn Dial>,
         outcome: oneshot::Sender<Outcome>,
@@ -121,10 +103,10 @@ impl Connection {
         Connection {
             health: Health::new(&options.connect, fastrand::u64(..)),
             options,
-            peers,
+            agent,
             context,
             dialer,
-            phase: Phase::Idle,
+            link: LinkPhase::Idle,
             finishing: false,
             gave_up: false,
             outcome: Some(outcome),
@@ -142,14 +124,14 @@ impl Connection {
     }
 
     fn session(&mut self) -> Option<&mut Session> {
-        match &mut self.phase {
-            Phase::Connected(session) => Some(session),
+        match &mut self.link {
+            LinkPhase::Connected(session) => Some(session),
             _ => None,
         }
     }
 
     /// The session `id`, unless it is over: what was begun for an old session must not touch a new one.
-    fn session_of(&mut self, id: SubscriberId) -> Option<&mut Session> {
+    fn session_of(&mut self, id: SessionId) -> Option<&mut Session> {
         self.session().filter(|session| session.id == id)
     }
 
@@ -158,7 +140,7 @@ impl Connection {
         self.status.enter(LinkState::Connecting);
         let dial = self.dialer.dial().into_actor(self);
         let handle = ctx.spawn(dial.map(|result, connection, ctx| connection.dialed(result, ctx)));
-        self.phase = Phase::Dialing(handle);
+        self.link = LinkPhase::Dialing(handle);
     }
 
     fn dialed(&mut self, result: Result<Link, DialError>, ctx: &mut Context<Self>) {
@@ -168,17 +150,22 @@ impl Connection {
         }
     }
 
-    /// The socket is there: subscribe, so that nothing is missed, then register with what the snapshot says.
+    /// The socket is there: subscribe, so that no change is missed, then register with the snapshot.
     fn connected(&mut self, link: Link, ctx: &mut Context<Self>) {
         self.status.enter(LinkState::Registering);
-        let Link { inbound, outbound, activity } = link;
-        let session = Session::new(outbound, activity);
+        let session = Session::new(link);
         let id = session.id;
-        self.phase = Phase::Connected(Box::new(session));
-        self.peers.subscribe.do_send(Subscribe { id, to: ctx.address().recipient() });
-        self.read(id, inbound, ctx);
+        self.link = LinkPhase::Connected(Box::new(session));
+        let agent = self.agent.clone();
+        let subscribed = async move { agent.subscribe(None, Delivery::Each).await.ok() };
+        ctx.spawn(subscribed.into_actor(self).map(move |subscribed, connection, ctx| {
+            connection.subscribed(id, subscribed, ctx);
+        }));
+        self.read_on(ctx);
         ctx.run_later(self.options.register_timeout, move |connection, ctx| {
-            let late = connection.session_of(id).is_some_and(|session| !session.registered);
+            let late = connection
+                .session_of(id)
+                .is_some_and(|session| session.registered_since().is_none());
             if late {
                 let limit = connection.options.register_timeout;
                 connection.lost(&End::Unanswered(limit), ctx);
@@ -187,61 +174,8 @@ impl Connection {
         self.keep_alive(id, ctx);
     }
 
-    /// Takes the next thing that the server says. It is called again when the next one can be dealt with.
-    fn read(
-        &mut self,
-        id: SubscriberId,
-        mut inbound: tokio::sync::mpsc::Receiver<Inbound>,
-        ctx: &mut Context<Self>,
-    ) {
-        let next = async move { (inbound.recv().await, inbound) };
-        ctx.spawn(next.into_actor(self).map(move |(item, inbound), connection, ctx| {
-            let Some(session) = connection.session_of(id) else { return };
-            session.inbound = Some(inbound);
-            match item {
-                Some(item) => connection.inbound(item, ctx),
-                None => connection.lost(&End::Lost("connection ended".to_owned()), ctx),
-            }
-            connection.read_on(ctx);
-        }));
-    }
-
-    /// Reads on, unless a request is being answered or the server does not take its answers.
-    fn read_on(&mut self, ctx: &mut Context<Self>) {
-        let Some(session) = self.session() else { return };
-        if session.can_take_more()
-            && let Some(inbound) = session.inbound.take()
-        {
-            let id = session.id;
-            self.read(id, inbound, ctx);
-        }
-    }
-
-    fn inbound(&mut self, item: Inbound, ctx: &mut Context<Self>) {
-        match item {
-            Inbound::Message(message) => self.message(message, ctx),
-            // The socket has answered it.
-            Inbound::Ping(_) => {}
-            Inbound::Pong(payload) => {
-                if let Some(session) = self.session()
-                    && let Some(round_trip) = session.pong(&payload)
-                {
-                    tracing::debug!(conn_id = self.conn_id(), ?round_trip, "pong");
-                    self.status.change(|link| link.round_trip = Some(round_trip));
-                }
-            }
-            Inbound::Close { code, reason } => {
-                self.lost(&End::Closed { code, reason }, ctx);
-            }
-            Inbound::Lost(error) => {
-                let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
-                self.lost(&End::Lost(format!("{error}{}", source.unwrap_or_default())), ctx);
-            }
-        }
-    }
-
     /// Pings, and notices silence. Judged by instants: a timer that comes late must not come twice.
-    fn keep_alive(&mut self, id: SubscriberId, ctx: &mut Context<Self>) {
+    fn keep_alive(&mut self, id: SessionId, ctx: &mut Context<Self>) {
         let (ping_interval, read_timeout) = (self.options.ping_interval, self.options.read_timeout);
         let Some(session) = self.session_of(id) else { return };
         let now = Instant::now();
@@ -283,8 +217,7 @@ impl Connection {
         }
         let (push, lasting) = (self.options.push_interval, self.health.lasting());
         let Some(session) = self.session() else { return };
-        session.registered = true;
-        session.registered_at = Instant::now();
+        session.registered();
         let id = session.id;
         if let Some(interval) = push {
             ctx.run_later(interval, move |connection, ctx| connection.push(id, interval, ctx));
@@ -303,7 +236,7 @@ impl Connection {
         }
         self.status.enter(LinkState::Waiting);
         let handle = ctx.run_later(wait, |connection, ctx| connection.dial(ctx));
-        self.phase = Phase::Waiting(handle);
+        self.link = LinkPhase::Waiting(handle);
     }
 
     /// Ends the actor.
@@ -325,15 +258,6 @@ impl Actor for Connection {
     }
 }
 
-impl Handler<Update> for Connection {
-    type Result = ();
-
-    fn handle(&mut self, update: Update, ctx: &mut Self::Context) {
-        self.update(update, ctx);
-        self.read_on(ctx);
-    }
-}
-
 /// End: once the server has been told `done`, or at once where there is no connection.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -344,9 +268,9 @@ impl Handler<Finish> for Connection {
 
     fn handle(&mut self, _: Finish, ctx: &mut Self::Context) {
         self.finishing = true;
-        match &self.phase {
-            Phase::Connected(session) if session.registered => {}
-            Phase::Waiting(handle) | Phase::Dialing(handle) => {
+        match &self.link {
+            LinkPhase::Connected(session) if session.registered_since().is_some() => {}
+            LinkPhase::Waiting(handle) | LinkPhase::Dialing(handle) => {
                 ctx.cancel_future(*handle);
                 self.finish(ctx);
             }

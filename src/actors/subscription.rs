@@ -1,0 +1,266 @@
+//! A subscription to the changes: bounded, and coalesced by process.
+//!
+//! The results actor pushes each change into every subscription; a reader takes them when it has
+//! room. A reader that stops costs a bounded amount of memory and delays nobody: beyond a bound,
+//! what waits is coalesced by process, and beyond another the subscription ends as *lagged* and the
+//! reader begins anew. Pure but for the lock and the wake-up: both halves may be on any thread.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::Notify;
+
+use super::messages::{Change, ChangeKind};
+use crate::mem::shrink::Shrink;
+use crate::spec::ProcId;
+
+/// So many changes wait singly before they are coalesced by process.
+const SINGLY: usize = 1024;
+/// So many deletions may wait when the others are coalesced.
+const DELETIONS: usize = 4096;
+/// So many changes of deleted processes may wait where each must be delivered.
+const BACKLOG: usize = 16_384;
+
+/// Which changes may be coalesced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Every start, every end and every deletion is delivered; only updates between are coalesced.
+    Each,
+    /// A reader that is far behind gets each process's latest change.
+    Latest,
+}
+
+/// What a reader finds in its subscription.
+#[derive(Clone)]
+pub enum Next {
+    /// The oldest change that waits.
+    Change(Change),
+    /// Nothing waits at the moment.
+    Empty,
+    /// The reader has fallen too far behind, and must begin with a snapshot.
+    Lagged,
+    /// The agent is ending: no change will come.
+    Closed,
+}
+
+/// The reader's half. Dropping it ends the subscription.
+pub struct Subscription {
+    shared: Arc<Shared>,
+    /// What the publisher knows the reader by.
+    _reader: Arc<()>,
+}
+
+/// The results' half.
+pub struct Publisher {
+    shared: Arc<Shared>,
+    reader: Weak<()>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Notify,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A new subscription, and where its changes are pushed.
+#[must_use]
+pub fn subscription(delivery: Delivery) -> (Publisher, Subscription) {
+    let queue = Queue::new(delivery, Bounds::default());
+    let shared = Arc::new(Shared { queue: Mutex::new(queue), changed: Notify::new() });
+    let reader = Arc::new(());
+    let publisher = Publisher { shared: Arc::clone(&shared), reader: Arc::downgrade(&reader) };
+    (publisher, Subscription { shared, _reader: reader })
+}
+
+impl Publisher {
+    /// Adds a change at the end; false if nobody reads it any more.
+    pub fn push(&self, change: Change) -> bool {
+        if !self.is_read() {
+            return false;
+        }
+        self.shared.lock().push(change);
+        self.shared.changed.notify_one();
+        true
+    }
+
+    /// Whether there is a reader.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        self.reader.strong_count() > 0
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Subscription {
+    /// Takes the oldest change.
+    pub fn take(&mut self) -> Next {
+        self.shared.lock().take(u64::MAX)
+    }
+
+    /// Takes the oldest change if its number is at most `seq`.
+    pub fn take_until(&mut self, seq: u64) -> Next {
+        self.shared.lock().take(seq)
+    }
+
+    /// Resolves when [`take`](Self::take) finds something; may be dropped at any time. Only one at a
+    /// time is woken.
+    pub fn ready(&self) -> impl Future<Output = ()> + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        async move {
+            while !shared.lock().is_ready() {
+                shared.changed.notified().await;
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Bounds {
+    singly: usize,
+    deletions: usize,
+    backlog: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds { singly: SINGLY, deletions: DELETIONS, backlog: BACKLOG }
+    }
+}
+
+/// What waits for one reader, as pure data.
+struct Queue {
+    delivery: Delivery,
+    bounds: Bounds,
+    /// The changes, by their numbers.
+    waiting: BTreeMap<u64, ChangeKind>,
+    /// The numbers of those that may still be superseded, by process.
+    of: HashMap<ProcId, Vec<u64>>,
+    /// How many wait of processes that are deleted.
+    deleted: usize,
+    lagged: bool,
+    closed: bool,
+}
+
+impl Queue {
+    fn new(delivery: Delivery, bounds: Bounds) -> Queue {
+        Queue {
+            delivery,
+            bounds,
+            waiting: BTreeMap::new(),
+            of: HashMap::new(),
+            deleted: 0,
+            lagged: false,
+            closed: false,
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.lagged || self.closed || !self.waiting.is_empty()
+    }
+
+    fn push(&mut self, Change { seq, what }: Change) {
+        if self.lagged {
+            return;
+        }
+        match &what {
+            // There are three of them in the life of an agent.
+            ChangeKind::Shutdown(_) => {}
+            ChangeKind::Deleted(id) => {
+                let before = self.of.remove(id).unwrap_or_default();
+                self.of.shrink_if_sparse();
+                self.deleted += 1;
+                if self.coalesces() {
+                    before.iter().for_each(|seq| drop(self.waiting.remove(seq)));
+                } else {
+                    self.deleted += before.len();
+                }
+            }
+            _ => self.changed(seq, &what),
+        }
+        self.waiting.insert(seq, what);
+        self.bound();
+    }
+
+    /// A process has changed that is there: what waits of it may be superseded.
+    fn changed(&mut self, seq: u64, what: &ChangeKind) {
+        let Some(id) = what.id() else { return };
+        let coalesces = self.coalesces();
+        let of = self.of.entry(id.clone()).or_default();
+        let waiting = &mut self.waiting;
+        of.retain(|before| {
+            let superseded =
+                coalesces || matches!(waiting.get(before), Some(ChangeKind::Updated(_)));
+            if superseded {
+                waiting.remove(before);
+            }
+            !superseded
+        });
+        of.push(seq);
+    }
+
+    /// Whether a change supersedes all that waits of its process.
+    fn coalesces(&self) -> bool {
+        self.delivery == Delivery::Latest && self.waiting.len() >= self.bounds.singly
+    }
+
+    /// Keeps what waits within bounds.
+    fn bound(&mut self) {
+        let most = match self.delivery {
+            Delivery::Each => self.bounds.backlog,
+            // Those that were pushed before the rest was coalesced are not more than may be.
+            Delivery::Latest => self.bounds.deletions,
+        };
+        if self.deleted > most {
+            self.lagged = true;
+            self.waiting.clear();
+            self.of = HashMap::new();
+        }
+    }
+
+    fn take(&mut self, until: u64) -> Next {
+        if self.lagged {
+            return Next::Lagged;
+        }
+        match self.waiting.first_entry() {
+            Some(first) if *first.key() <= until => {
+                let (seq, what) = first.remove_entry();
+                self.taken(seq, &what);
+                Next::Change(Change { seq, what })
+            }
+            Some(_) => Next::Empty,
+            None if self.closed => Next::Closed,
+            None => Next::Empty,
+        }
+    }
+
+    /// A change does not wait any more.
+    fn taken(&mut self, seq: u64, what: &ChangeKind) {
+        let Some(id) = what.id() else { return };
+        // What is left of the process's own waits until it is deleted; the rest is of a deleted one.
+        match self.of.get_mut(id) {
+            Some(of) if of.contains(&seq) => {
+                of.retain(|waiting| *waiting != seq);
+                if of.is_empty() {
+                    self.of.remove(id);
+                    self.of.shrink_if_sparse();
+                }
+            }
+            _ => self.deleted = self.deleted.saturating_sub(1),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "subscription_tests.rs"]
+mod tests;

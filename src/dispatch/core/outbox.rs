@@ -1,0 +1,132 @@
+//! Messages that are to be sent, in order; those that hold results are made when there is room.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::mem::shrink::Shrink;
+use crate::report::{AsOf, ProcessRecord, ResultContext, ResultFormat, ResultStream};
+use crate::wire::outgoing;
+
+/// An outbox of this many messages is full.
+const MAX_QUEUED: usize = 64;
+/// And one of this many bytes that are held as they are, those of refused requests above all.
+const MAX_QUEUED_BYTES: usize = 16 << 20;
+/// Captures up to this many bytes are encoded at once; to begin a larger message, its bytes have to
+/// be looked at first, which is done on another thread.
+const AT_ONCE: u64 = 256 * 1024;
+
+/// A message to be sent.
+pub enum OutMessage {
+    /// As it is.
+    Ready(Bytes),
+    /// A process's result.
+    Result(Arc<ProcessRecord>, AsOf),
+    /// A result, or captured bytes, made already.
+    Stream(ResultStream),
+}
+
+impl From<Vec<u8>> for OutMessage {
+    fn from(message: Vec<u8>) -> Self {
+        OutMessage::Ready(message.into())
+    }
+}
+
+impl OutMessage {
+    /// Its own bytes in memory, as far as they can be many.
+    fn bytes(&self) -> usize {
+        match self {
+            OutMessage::Ready(message) => message.len(),
+            OutMessage::Result(..) | OutMessage::Stream(_) => 0,
+        }
+    }
+
+    /// Makes the body that is sent, on another thread where that may take long.
+    ///
+    /// # Errors
+    /// The captures cannot be read. Only this message is lost.
+    pub async fn make(self, context: Arc<ResultContext>) -> io::Result<Body> {
+        match self {
+            OutMessage::Ready(bytes) => Ok(Body::Bytes(bytes)),
+            OutMessage::Stream(stream) => Ok(Body::Stream(stream)),
+            OutMessage::Result(record, as_of) if is_large(&record) => {
+                let make = move || result(&record, as_of, &context);
+                let made = actix_rt::task::spawn_blocking(make).await;
+                Ok(Body::Stream(made.unwrap_or_else(|error| Err(io::Error::other(error)))?))
+            }
+            OutMessage::Result(record, as_of) => {
+                Ok(Body::Stream(result(&record, as_of, &context)?))
+            }
+        }
+    }
+}
+
+/// The body of a message, as a transport sends it.
+pub enum Body {
+    /// As it is.
+    Bytes(Bytes),
+    /// To be read piece by piece.
+    Stream(ResultStream),
+}
+
+fn is_large(record: &ProcessRecord) -> bool {
+    record
+        .captures
+        .iter()
+        .filter_map(|(_, capture)| capture)
+        .any(|capture| capture.spec().attached && capture.len() > AT_ONCE)
+}
+
+fn result(
+    record: &ProcessRecord,
+    as_of: AsOf,
+    context: &ResultContext,
+) -> io::Result<ResultStream> {
+    let prefix = outgoing::proc_result_prefix(record.id.as_str());
+    Ok(ResultStream::new(record, as_of, context, ResultFormat::MessagePack)?.with_prefix(prefix))
+}
+
+/// The messages that wait.
+#[derive(Default)]
+pub struct Outbox {
+    queue: VecDeque<OutMessage>,
+    /// The bytes in there.
+    bytes: usize,
+}
+
+impl Outbox {
+    /// Puts a message at the end.
+    pub fn push(&mut self, message: impl Into<OutMessage>) {
+        let message = message.into();
+        self.bytes += message.bytes();
+        self.queue.push_back(message);
+    }
+
+    /// Takes the first message.
+    pub fn pop(&mut self) -> Option<OutMessage> {
+        let message = self.queue.pop_front()?;
+        self.queue.shrink_if_sparse();
+        self.bytes -= message.bytes();
+        Some(message)
+    }
+
+    /// How many messages wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Whether nothing more should be put in before something is sent.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.queue.len() >= MAX_QUEUED || self.bytes >= MAX_QUEUED_BYTES
+    }
+}
