@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use super::instances::{InstanceError, Search};
 use crate::config::{Env, Settings};
 use crate::engine::permitted;
-use crate::engine::sys::pidfd_open;
+use crate::engine::permitted::pidfd_open;
 use crate::keeper::instance;
 use crate::keeper::registry::Running;
 

@@ -1,7 +1,9 @@
 //! What the owner of an engine asks of its driver.
 
-use crate::engine::driver::handover::Quiesce;
+use std::sync::mpsc;
+
 use crate::engine::event::Started;
+use crate::engine::handover::Handover;
 use crate::engine::stop::StopOrder;
 use crate::spec::{ProcId, Validated};
 
@@ -47,4 +49,12 @@ pub(crate) enum Command {
     Forget(ProcId),
     /// End the driver. Its processes run on.
     EndDriver,
+}
+
+/// A request to stand still.
+pub(crate) struct Quiesce {
+    /// Gets what is handed over, once no process is being made.
+    pub(crate) tell: mpsc::Sender<Handover>,
+    /// The driver goes on when the other end of this is dropped.
+    pub(crate) resume: mpsc::Receiver<()>,
 }

@@ -7,34 +7,18 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::plan::{AttributeValue, ChildAttribute};
-
 /// The user and groups that a process has, as far as they differ from ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Creds {
-    user: Option<libc::uid_t>,
-    group: Option<libc::gid_t>,
-    groups: Option<BTreeSet<libc::gid_t>>,
+    pub(super) user: Option<libc::uid_t>,
+    pub(super) group: Option<libc::gid_t>,
+    pub(super) groups: Option<BTreeSet<libc::gid_t>>,
 }
 
 /// The version of the structures of capset(2), as in the kernel's `capability.h`.
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 
 impl Creds {
-    /// Those that a process gets by its attributes.
-    pub(super) fn of(attributes: &[ChildAttribute]) -> Creds {
-        let mut creds = Creds::default();
-        for attribute in attributes {
-            match &attribute.what {
-                AttributeValue::User(uid) => creds.user = Some(*uid),
-                AttributeValue::Group(gid) => creds.group = Some(*gid),
-                AttributeValue::Groups(gids) => creds.groups = Some(gids.iter().copied().collect()),
-                _ => {}
-            }
-        }
-        creds
-    }
-
     /// Whether they are our own.
     pub(crate) fn are_ours(&self) -> bool {
         *self == Creds::default()

@@ -4,10 +4,10 @@ use std::io;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use crate::engine::command::{Command, ProcessCommand};
-use crate::engine::driver::handover::{Handover, Quiesce};
+use crate::engine::command::{Command, ProcessCommand, Quiesce};
 use crate::engine::driver::message::DriverMessage;
 use crate::engine::event::{Event, Started};
+use crate::engine::handover::Handover;
 use crate::engine::mailbox::Mailbox;
 use crate::engine::options::EngineOptions;
 use crate::engine::{child, driver, permitted, sys};

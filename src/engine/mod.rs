@@ -20,10 +20,12 @@ mod event;
 pub mod failpoints;
 mod failure;
 mod handle;
+mod handover;
 mod helpers;
 pub(crate) mod mailbox;
 mod options;
 mod own_process;
+mod owned_child;
 pub(crate) mod permitted;
 mod pipe_budget;
 mod plan;
@@ -43,10 +45,10 @@ pub use capture::{
 };
 pub(crate) use capture::{ask_for_files, held_file};
 pub use command::ProcessCommand;
-pub use driver::handover::{Handover, HandoverShared};
 pub use event::{Ended, Event, Relation, Resolved, Started, Survivor, Survivors};
 pub use failure::{Stage, StartFailure, StopFailure};
 pub use handle::{Engine, Quiesced, StillStarting};
+pub use handover::{Handover, HandoverShared};
 pub use options::EngineOptions;
 pub use own_process::{
     become_subreaper, die_of, has_default_action, ignore, ignored_signals, is_ignored,

@@ -7,7 +7,7 @@
 use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,6 @@ use std::process::{Child, Command};
 use std::sync::LazyLock;
 
 use nix::errno::Errno;
-
-use crate::engine::sys::pidfd_open;
 
 /// What to do about it.
 pub(crate) const REMEDY: &str =
@@ -152,6 +150,20 @@ pub(crate) fn own_program() -> PathBuf {
     };
     let path = Path::new(OsStr::from_bytes(name.to_bytes()));
     std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
+}
+
+/// A pidfd of a process that runs, or has not been reaped.
+///
+/// # Errors
+/// `ESRCH` where there is none, or the OS error.
+pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the system call takes no pointer.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor. It is close-on-exec.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use crate::spec::{OpenFlags, SignalSets, ValidatedFd, ValidatedProc};
 
+use crate::engine::creds::Creds;
 use crate::engine::event::Resolved;
 use crate::engine::failure::{Stage, StartFailure};
 use crate::engine::restore::{Restore, with_dirs};
@@ -235,6 +236,20 @@ pub(super) enum ParentFd {
 }
 
 impl LaunchPlan {
+    /// The user and groups that the process gets by its attributes.
+    pub(super) fn creds(&self) -> Creds {
+        let mut creds = Creds::default();
+        for attribute in &self.attributes {
+            match &attribute.what {
+                AttributeValue::User(uid) => creds.user = Some(*uid),
+                AttributeValue::Group(gid) => creds.group = Some(*gid),
+                AttributeValue::Groups(gids) => creds.groups = Some(gids.iter().copied().collect()),
+                _ => {}
+            }
+        }
+        creds
+    }
+
     /// Plans the start of a process; waits for whatever it has to ask.
     ///
     /// # Errors

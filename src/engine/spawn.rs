@@ -27,6 +27,7 @@ use crate::engine::capture::filter::Order;
 use crate::engine::creds::Creds;
 use crate::engine::event::Resolved;
 use crate::engine::failure::{Stage, StartFailure};
+use crate::engine::owned_child::OwnedChild;
 use crate::engine::plan::{
     ChildStatus, FdAction, LaunchContext, LaunchPlan, LaunchRequest, SetupFailure,
 };
@@ -63,11 +64,11 @@ pub(super) struct Spawned {
     /// The engine's number of the process.
     pub(super) serial: u64,
     /// The child, which may have ended already, and must be reaped; none if there could be none.
-    pub(super) child: Option<Child>,
+    pub(super) child: Option<OwnedChild>,
     /// Why it does not run as specified; empty if it does.
     pub(super) failures: Vec<StartFailure>,
     /// The filters that were started, by the index of their fds.
-    pub(super) filters: Vec<(usize, Child)>,
+    pub(super) filters: Vec<(usize, OwnedChild)>,
     /// The indices of captures that could not be set up.
     pub(super) not_made: Vec<usize>,
     /// What the spec has come to, as far as it did.
@@ -95,31 +96,23 @@ impl Spawned {
     }
 }
 
-/// A child of ours that is not yet reaped.
-pub(super) struct Child {
-    pub(super) pid: i32,
-    pub(super) pidfd: OwnedFd,
+/// The child that was cloned from a plan, of which the kernel has told the status.
+fn child_of(pid: i32, plan: &LaunchPlan) -> OwnedChild {
+    // SAFETY: the kernel has made this descriptor for us; the engine only ever borrows its number from the status.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(plan.status.pidfd().load(Ordering::Acquire)) };
+    OwnedChild { pid, pidfd }
 }
 
-impl Child {
-    /// The child that was cloned from a plan, of which the kernel has told the status.
-    fn of(pid: i32, plan: &LaunchPlan) -> Child {
-        // SAFETY: the kernel has made this descriptor for us; the engine only ever borrows its number from the status.
-        let pidfd = unsafe { OwnedFd::from_raw_fd(plan.status.pidfd().load(Ordering::Acquire)) };
-        Child { pid, pidfd }
-    }
-
-    /// The child that a clone helper has cloned. Nobody but the engine reaps it, so the number is its own.
-    ///
-    /// # Errors
-    /// The OS error where a descriptor of it cannot be had; then it is killed.
-    fn of_helper(pid: i32, plan: &LaunchPlan) -> io::Result<Child> {
-        plan.status.pidfd_of(pid).map(|_| Child::of(pid, plan)).inspect_err(|_| {
-            let pid = Pid::from_raw(pid);
-            let _ = kill(pid, SIGKILL);
-            let _ = waitpid(pid, None);
-        })
-    }
+/// The child that a clone helper has cloned. Nobody but the engine reaps it, so the number is its own.
+///
+/// # Errors
+/// The OS error where a descriptor of it cannot be had; then it is killed.
+fn child_of_helper(pid: i32, plan: &LaunchPlan) -> io::Result<OwnedChild> {
+    plan.status.pidfd_of(pid).map(|_| child_of(pid, plan)).inspect_err(|_| {
+        let pid = Pid::from_raw(pid);
+        let _ = kill(pid, SIGKILL);
+        let _ = waitpid(pid, None);
+    })
 }
 
 /// Takes what became of jobs; called on the pool's threads.
@@ -380,8 +373,8 @@ fn spawn(job: SpawnJob, stack: &Stack, shared: &Shared) -> Option<Spawned> {
 fn outcome(
     serial: u64,
     plan: &LaunchPlan,
-    cloned: io::Result<Child>,
-    filters: Vec<(usize, Child)>,
+    cloned: io::Result<OwnedChild>,
+    filters: Vec<(usize, OwnedChild)>,
     not_made: Vec<usize>,
 ) -> Spawned {
     let (child, failures, resolved) = match cloned {
@@ -399,10 +392,10 @@ fn outcome(
 }
 
 /// Makes what captures need; what cannot be made fails in the child's status, with every other failing fd.
-fn carry_out(tasks: Vec<Task>, plan: &mut LaunchPlan) -> (Vec<(usize, Child)>, Vec<usize>) {
+fn carry_out(tasks: Vec<Task>, plan: &mut LaunchPlan) -> (Vec<(usize, OwnedChild)>, Vec<usize>) {
     let mut filters = Vec::new();
     let mut not_made = Vec::new();
-    let creds = if tasks.is_empty() { Creds::default() } else { Creds::of(&plan.attributes) };
+    let creds = if tasks.is_empty() { Creds::default() } else { plan.creds() };
     for Task { index, order, filter } in tasks {
         let made = match filter {
             None => order.open_named(&creds).map(|source| plan.provide(index, source)),

@@ -274,21 +274,6 @@ pub(super) fn reap(pid: i32) -> io::Result<Option<(i32, libc::rusage)>> {
     Ok((reaped == pid).then_some((status, rusage)))
 }
 
-/// A pidfd of a process that runs, or has not been reaped.
-///
-/// # Errors
-/// `ESRCH` where there is none, or the OS error.
-pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
-    use std::os::fd::FromRawFd;
-    // SAFETY: the system call takes no pointer.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just given us this descriptor. It is close-on-exec.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
-}
-
 /// Whether anybody still has the file behind `reader` open for writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Writers {

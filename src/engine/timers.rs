@@ -43,3 +43,37 @@ impl Timers {
         self.0.first().map(|(at, _)| Duration::from_nanos(at.saturating_sub(now)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KILL: Alarm = Alarm::Process(1, ProcessAlarm::Kill);
+
+    #[test]
+    fn alarms_go_off_in_order_and_once() {
+        let mut timers = Timers::default();
+        timers.set(20, Alarm::OrphanScan);
+        timers.set(10, KILL);
+        assert_eq!(timers.next_in(4), Some(Duration::from_nanos(6)));
+        assert_eq!(timers.pop(9), None);
+        assert_eq!(timers.pop(30), Some(KILL));
+        assert_eq!(timers.next_in(30), Some(Duration::ZERO));
+        assert_eq!(timers.pop(30), Some(Alarm::OrphanScan));
+        assert_eq!((timers.pop(30), timers.next_in(30)), (None, None));
+    }
+
+    #[test]
+    fn an_alarm_that_is_taken_back_does_not_go_off() {
+        let mut timers = Timers::default();
+        timers.set(10, KILL);
+        timers.cancel(10, KILL);
+        assert_eq!(timers.pop(10), None);
+        // One that never comes can be waited for, and taken back.
+        timers.set(u64::MAX, KILL);
+        assert_eq!(timers.next_in(u64::MAX - 7), Some(Duration::from_nanos(7)));
+        assert_eq!(timers.pop(u64::MAX - 1), None);
+        timers.cancel(u64::MAX, KILL);
+        assert_eq!(timers.next_in(0), None);
+    }
+}

@@ -17,7 +17,7 @@ use super::run_loop::{AGAIN, KEEPER_FD};
 use super::upgrade::STATE_FD;
 use super::{descriptors, secrets};
 use crate::engine::permitted;
-use crate::engine::sys::pidfd_open;
+use crate::engine::permitted::pidfd_open;
 
 /// How much is read at once.
 const READ: usize = 64 * 1024;

@@ -23,7 +23,8 @@ use super::descriptors::{self, read_state};
 use super::secrets;
 use super::upgrade::{CHECK_FD, Program, STATE_FD};
 use crate::engine::permitted;
-use crate::engine::sys::{pidfd_open, set_nonblocking};
+use crate::engine::permitted::pidfd_open;
+use crate::engine::sys::set_nonblocking;
 use crate::trust::{self, Exposure, Need, Untrusted};
 
 /// The environment variable that holds the question's own number. An older program asks without it, and is content with an exit code.

@@ -99,7 +99,7 @@ fn threads() -> io::Result<()> {
 /// Without it there is another way, which is slower.
 fn pidfd_open() -> Check {
     const NAME: &str = "pidfd_open";
-    match sys::pidfd_open(std::process::id() as i32) {
+    match permitted::pidfd_open(std::process::id() as i32) {
         Ok(_) => Check::ok(NAME, "works"),
         Err(error) => Check::with(
             NAME,

@@ -30,8 +30,8 @@ use super::{Capture, Layout};
 use crate::clock::TimePoint;
 use crate::engine::below::WalkError;
 use crate::engine::creds::Creds;
+use crate::engine::owned_child::OwnedChild;
 use crate::engine::restriction::Below;
-use crate::engine::spawn::Child;
 use crate::engine::{permitted, sys};
 use crate::path_bytes;
 use crate::spec::{CaptureFile, Compression};
@@ -120,7 +120,7 @@ impl Order {
         program: &Path,
         reader: OwnedFd,
         creds: &Creds,
-    ) -> Result<Child, WalkError> {
+    ) -> Result<OwnedChild, WalkError> {
         let named = self
             .named
             .as_ref()
@@ -145,7 +145,7 @@ impl Order {
         let child = permitted::spawn(&mut command)?;
         let pid = child.id() as i32;
         // Nobody else reaps it.
-        Ok(Child { pid, pidfd: permitted::handle(pid)? })
+        Ok(OwnedChild { pid, pidfd: permitted::handle(pid)? })
     }
 }
 

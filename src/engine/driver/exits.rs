@@ -6,10 +6,11 @@ use super::Driver;
 use super::poller::Source;
 use crate::clock::{TimePoint, after, monotonic};
 use crate::engine::containment::{Containment, LastUsage};
+use crate::engine::owned_child::OwnedChild;
 use crate::engine::process::child::{ChildExit, LiveChild};
 use crate::engine::process::effect::ProcessAlarm;
 use crate::engine::process::{Input, Process, SetupResult};
-use crate::engine::spawn::{Child, Spawned};
+use crate::engine::spawn::Spawned;
 use crate::engine::sys;
 use crate::engine::timers::Alarm;
 use crate::mem::text_pages::UNKNOWN;
@@ -50,7 +51,12 @@ impl Driver {
     }
 
     /// Watches a child for its end.
-    pub(super) fn watch_child(&mut self, serial: u64, child: Child, adopted: bool) -> LiveChild {
+    pub(super) fn watch_child(
+        &mut self,
+        serial: u64,
+        child: OwnedChild,
+        adopted: bool,
+    ) -> LiveChild {
         let token = self.io.poller.watch(&child.pidfd, Source::Exit(serial));
         if let Err(error) = &token {
             tracing::warn!(pid = child.pid, %error, "cannot watch a process, looking at it by a timer");

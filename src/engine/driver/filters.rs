@@ -4,16 +4,15 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use serde::{Deserialize, Serialize};
-
 use super::io::Io;
 use super::poller::Source;
 use super::table::Table;
 use super::{Driver, NO_PROCESS};
 use crate::engine::capture::{Capture, Store, Truncation};
+use crate::engine::handover::HandoverFilter;
+use crate::engine::owned_child::OwnedChild;
 use crate::engine::process::output::OpenCapture;
 use crate::engine::process::{Input, Process};
-use crate::engine::spawn::Child;
 use crate::engine::{permitted, sys};
 
 /// A filter that has not been reaped.
@@ -23,25 +22,6 @@ struct Filter {
     pidfd: OwnedFd,
     /// None where it cannot be watched; it is looked at when its process ends.
     token: Option<u64>,
-}
-
-/// A filter as it is handed over.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-pub(in crate::engine) struct HandoverFilter {
-    pid: i32,
-    /// An older program hands over none.
-    pidfd: Option<RawFd>,
-}
-
-impl HandoverFilter {
-    pub(super) fn new(pid: i32, pidfd: Option<RawFd>) -> Self {
-        HandoverFilter { pid, pidfd }
-    }
-
-    /// The descriptor that must stay open.
-    pub(super) fn descriptor(&self) -> Option<RawFd> {
-        self.pidfd
-    }
 }
 
 /// All filters, by pid. They are children of this process, and of no process that is run.
@@ -89,8 +69,8 @@ struct ReapedFilter {
 
 impl Io {
     /// Watches a filter that works for a capture of the process with this number.
-    fn watch_filter(&mut self, serial: u64, index: usize, child: Child) {
-        let Child { pid, pidfd } = child;
+    fn watch_filter(&mut self, serial: u64, index: usize, child: OwnedChild) {
+        let OwnedChild { pid, pidfd } = child;
         let token = self.poller.watch(&pidfd, Source::Filter(pid));
         if let Err(error) = &token {
             tracing::warn!(pid, %error, "cannot watch a filter");
@@ -103,7 +83,7 @@ impl Io {
         &mut self,
         (serial, index): (u64, usize),
         process: Option<&mut Process>,
-        child: Child,
+        child: OwnedChild,
     ) {
         let pid = child.pid;
         self.watch_filter(serial, index, child);
@@ -204,7 +184,7 @@ impl Driver {
         match pidfd {
             Ok(pidfd) => {
                 process.output.open(OpenCapture::Filter { index, reader, pid });
-                self.io.filter_started((serial, index), Some(process), Child { pid, pidfd });
+                self.io.filter_started((serial, index), Some(process), OwnedChild { pid, pidfd });
             }
             Err(error) => {
                 tracing::error!(pid, %error, "cannot watch a filter any more");
@@ -222,7 +202,7 @@ impl Driver {
         for HandoverFilter { pid, pidfd } in filters {
             let Some(fd) = pidfd else { continue };
             match self.inherit(fd) {
-                Ok(pidfd) => self.io.watch_filter(NO_PROCESS, 0, Child { pid, pidfd }),
+                Ok(pidfd) => self.io.watch_filter(NO_PROCESS, 0, OwnedChild { pid, pidfd }),
                 Err(error) => tracing::error!(pid, %error, "cannot watch a filter any more"),
             }
         }

@@ -7,58 +7,18 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::mpsc;
-
-use serde::{Deserialize, Serialize};
 
 use super::Driver;
-use super::filters::HandoverFilter;
 use crate::engine::capture::{CaptureWriter, HandoverFile, Store, Truncation};
-use crate::engine::containment::{HandoverContainment, HandoverOomKills, HandoverOrphans};
+use crate::engine::command::Quiesce;
+use crate::engine::containment::HandoverContainment;
+use crate::engine::handover::{Handover, HandoverFilter, HandoverShared};
+use crate::engine::owned_child::OwnedChild;
 use crate::engine::process::child::ChildExit;
 use crate::engine::process::handover::{HandoverCapture, HandoverProcess, Restored, RestoredChild};
 use crate::engine::process::output::OpenCapture;
 use crate::engine::process::{Input, Process};
-use crate::engine::spawn::Child;
 use crate::engine::{permitted, sys};
-
-/// All that an engine hands over.
-#[derive(Default, Serialize, Deserialize)]
-pub struct Handover {
-    /// The processes that have not ended, or of which a survivor is still read.
-    pub processes: Vec<HandoverProcess>,
-    /// The rest.
-    pub shared: HandoverShared,
-}
-
-/// What an engine hands over that belongs to no single process. An older program hands over nothing of it.
-#[derive(Clone, Default, Serialize, Deserialize)]
-pub struct HandoverShared {
-    orphans: HandoverOrphans,
-    /// The filters of deleted processes.
-    filters: Vec<HandoverFilter>,
-    kills: Option<HandoverOomKills>,
-    /// The files that specs have named.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    files: Vec<HandoverFile>,
-}
-
-impl Handover {
-    /// The descriptors that must stay open.
-    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
-        let filters = self.shared.filters.iter().filter_map(HandoverFilter::descriptor);
-        let files = self.shared.files.iter().flat_map(HandoverFile::descriptors);
-        self.processes.iter().flat_map(HandoverProcess::descriptors).chain(filters).chain(files)
-    }
-}
-
-/// A request to stand still.
-pub(crate) struct Quiesce {
-    /// Gets what is handed over, once no process is being made.
-    pub(crate) tell: mpsc::Sender<Handover>,
-    /// The driver goes on when the other end of this is dropped.
-    pub(crate) resume: mpsc::Receiver<()>,
-}
 
 impl Driver {
     /// Stands still if that is asked for and nothing is being made; goes on when it is released.
@@ -167,7 +127,7 @@ impl Driver {
         };
         match pidfd {
             Ok(pidfd) => {
-                let live = self.watch_child(serial, Child { pid, pidfd }, adopted);
+                let live = self.watch_child(serial, OwnedChild { pid, pidfd }, adopted);
                 self.on(serial, Input::Watched(live));
             }
             Err(error) => {
@@ -244,17 +204,4 @@ fn inherit(fd: RawFd) -> io::Result<OwnedFd> {
     sys::set_cloexec(&unsafe { BorrowedFd::borrow_raw(fd) }, true)?;
     // SAFETY: it is open. The program before us has left it open for this, and no other code here knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-#[cfg(test)]
-impl HandoverShared {
-    /// One of each kind, for the fixtures of states.
-    pub(crate) fn sample() -> HandoverShared {
-        HandoverShared {
-            orphans: HandoverOrphans::sample(),
-            filters: vec![HandoverFilter::new(47, Some(22))],
-            kills: Some(HandoverOomKills::sample()),
-            files: Vec::new(),
-        }
-    }
 }

@@ -11,12 +11,13 @@ use crate::engine::capture::{Capture, Captures, Truncation, Writer};
 use crate::engine::event::Started;
 use crate::engine::failure::StartFailure;
 use crate::engine::options::EngineOptions;
+use crate::engine::owned_child::OwnedChild;
 use crate::engine::plan::{ChildStatus, LaunchRequest, ParentFd};
 use crate::engine::process::child::ChildExit;
 use crate::engine::process::output::{OpenCapture, Output};
 use crate::engine::process::{Input, Process, SetupResult};
 use crate::engine::restore::with_dirs;
-use crate::engine::spawn::{Child, SpawnJob, Task};
+use crate::engine::spawn::{SpawnJob, Task};
 use crate::engine::stop::StopPolicy;
 use crate::engine::{permitted, sys};
 use crate::spec::{CaptureSpec, PipeEnd, Resource, ValidatedFd, ValidatedProc};
@@ -142,7 +143,7 @@ impl Driver {
             if !same {
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
             }
-            Ok(Child { pid: started.pid, pidfd })
+            Ok(OwnedChild { pid: started.pid, pidfd })
         });
         match child {
             Ok(child) => {

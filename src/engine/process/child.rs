@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::TimePoint;
+use crate::engine::owned_child::OwnedChild;
 use crate::engine::rusage::no_usage;
-use crate::engine::spawn::Child;
 use crate::procfs::{RawIo, RawStat, RawStatm};
 
 /// A child with the epoll token of its pidfd; no token if a timer polls it instead.
 pub(in crate::engine) struct LiveChild {
-    pub(in crate::engine) child: Child,
+    pub(in crate::engine) child: OwnedChild,
     pub(in crate::engine) token: Option<u64>,
     /// Whether an earlier engine has started it.
     pub(in crate::engine) adopted: bool,

@@ -11,7 +11,7 @@ use super::effect::Patience;
 use super::*;
 use crate::engine::containment::HandoverMembers;
 use crate::engine::failure::Stage;
-use crate::engine::spawn::Child;
+use crate::engine::owned_child::OwnedChild;
 use crate::spec::Stopping;
 
 const SECOND: u64 = 1_000_000_000;
@@ -37,7 +37,7 @@ fn nothing() -> OwnedFd {
 }
 
 fn child() -> LiveChild {
-    LiveChild { child: Child { pid: 42, pidfd: nothing() }, token: None, adopted: false }
+    LiveChild { child: OwnedChild { pid: 42, pidfd: nothing() }, token: None, adopted: false }
 }
 
 fn facts() -> Option<ChildFacts> {

@@ -2,9 +2,10 @@
 
 use std::io;
 
-use super::Child;
+use super::child_of;
 use crate::engine::child;
 use crate::engine::failpoints::{self, Call};
+use crate::engine::owned_child::OwnedChild;
 use crate::engine::plan::LaunchPlan;
 use crate::engine::sys::Stack;
 
@@ -12,7 +13,7 @@ use crate::engine::sys::Stack;
 ///
 /// # Errors
 /// The OS error of cloning.
-pub(super) fn here(plan: &LaunchPlan, stack: &Stack) -> io::Result<Child> {
+pub(super) fn here(plan: &LaunchPlan, stack: &Stack) -> io::Result<OwnedChild> {
     failpoints::check(Call::Clone)?;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     let argument = (&raw const *plan).cast_mut().cast::<libc::c_void>();
@@ -24,5 +25,5 @@ pub(super) fn here(plan: &LaunchPlan, stack: &Stack) -> io::Result<Child> {
     if pid < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(Child::of(pid, plan))
+    Ok(child_of(pid, plan))
 }

@@ -15,8 +15,9 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::clone_helper::{self, HelperExit, Message, SpawnRequest};
-use super::{Child, MAX_THREADS, PERMANENT_THREADS, Spawned, outcome};
+use super::{MAX_THREADS, PERMANENT_THREADS, Spawned, child_of_helper, outcome};
 use crate::engine::failpoints::{self, Call};
+use crate::engine::owned_child::OwnedChild;
 use crate::engine::plan::LaunchPlan;
 use crate::engine::sys;
 use crate::mem::text_pages::Floor;
@@ -62,7 +63,7 @@ struct PoolState {
 pub(super) struct PendingSpawn {
     pub(super) serial: u64,
     pub(super) request: SpawnRequest,
-    pub(super) filters: Vec<(usize, Child)>,
+    pub(super) filters: Vec<(usize, OwnedChild)>,
     pub(super) not_made: Vec<usize>,
     floor: Floor,
 }
@@ -71,7 +72,7 @@ impl PendingSpawn {
     pub(super) fn new(
         serial: u64,
         plan: LaunchPlan,
-        filters: Vec<(usize, Child)>,
+        filters: Vec<(usize, OwnedChild)>,
         not_made: Vec<usize>,
         floor: Floor,
     ) -> Box<PendingSpawn> {
@@ -82,7 +83,7 @@ impl PendingSpawn {
     /// What became of it.
     fn spawned(self) -> Spawned {
         let cloned = match self.request.child.load(Ordering::Acquire) {
-            pid if pid > 0 => Child::of_helper(pid, &self.request.plan),
+            pid if pid > 0 => child_of_helper(pid, &self.request.plan),
             errno => Err(io::Error::from_raw_os_error(-errno)),
         };
         let made = outcome(self.serial, &self.request.plan, cloned, self.filters, self.not_made);

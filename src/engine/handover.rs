@@ -1,0 +1,71 @@
+//! What an engine hands over to the engine of another program in this same process.
+
+use std::os::fd::RawFd;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::capture::HandoverFile;
+use crate::engine::containment::{HandoverOomKills, HandoverOrphans};
+use crate::engine::process::handover::HandoverProcess;
+
+/// All that an engine hands over.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Handover {
+    /// The processes that have not ended, or of which a survivor is still read.
+    pub processes: Vec<HandoverProcess>,
+    /// The rest.
+    pub shared: HandoverShared,
+}
+
+/// What an engine hands over that belongs to no single process. An older program hands over nothing of it.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub struct HandoverShared {
+    pub(in crate::engine) orphans: HandoverOrphans,
+    /// The filters of deleted processes.
+    pub(in crate::engine) filters: Vec<HandoverFilter>,
+    pub(in crate::engine) kills: Option<HandoverOomKills>,
+    /// The files that specs have named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::engine) files: Vec<HandoverFile>,
+}
+
+impl Handover {
+    /// The descriptors that must stay open.
+    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        let filters = self.shared.filters.iter().filter_map(HandoverFilter::descriptor);
+        let files = self.shared.files.iter().flat_map(HandoverFile::descriptors);
+        self.processes.iter().flat_map(HandoverProcess::descriptors).chain(filters).chain(files)
+    }
+}
+
+/// A filter as it is handed over.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(in crate::engine) struct HandoverFilter {
+    pub(in crate::engine) pid: i32,
+    /// An older program hands over none.
+    pub(in crate::engine) pidfd: Option<RawFd>,
+}
+
+impl HandoverFilter {
+    pub(in crate::engine) fn new(pid: i32, pidfd: Option<RawFd>) -> Self {
+        HandoverFilter { pid, pidfd }
+    }
+
+    /// The descriptor that must stay open.
+    pub(in crate::engine) fn descriptor(&self) -> Option<RawFd> {
+        self.pidfd
+    }
+}
+
+#[cfg(test)]
+impl HandoverShared {
+    /// One of each kind, for the fixtures of states.
+    pub(crate) fn sample() -> HandoverShared {
+        HandoverShared {
+            orphans: HandoverOrphans::sample(),
+            filters: vec![HandoverFilter::new(47, Some(22))],
+            kills: Some(HandoverOomKills::sample()),
+            files: Vec::new(),
+        }
+    }
+}
