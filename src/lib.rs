@@ -33,6 +33,7 @@
 //! to its keeper, and both exit.
 
 pub mod actors;
+pub mod api;
 pub mod app;
 pub mod cli;
 pub mod clock;

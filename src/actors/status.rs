@@ -24,6 +24,19 @@ pub enum LinkState {
     Closed,
 }
 
+impl LinkState {
+    /// Its name in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LinkState::Waiting => "waiting",
+            LinkState::Connecting => "connecting",
+            LinkState::Registering => "registering",
+            LinkState::Registered => "registered",
+            LinkState::Closed => "closed",
+        }
+    }
+}
+
 /// A connection at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LinkInfo {

@@ -11,10 +11,11 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use crate::actors::keeper_link::KeeperLink;
+use crate::api::ListenerState;
 use crate::app::error::RunError;
 use crate::app::http_access;
 use crate::config::{Env, HttpSettings, Settings};
-use crate::http::{self, ListenerState, Listeners, SocketPath};
+use crate::http::{self, Listeners, SocketPath};
 use crate::keeper::activation::{self, Activated};
 use crate::keeper::listeners::{
     self, Address, FileId, LISTENERS, Listener, ListenersHandover, MissingListener, file_at,

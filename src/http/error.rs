@@ -6,8 +6,6 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::access::Refusal;
 use super::path::PathError;
@@ -15,6 +13,7 @@ use super::query::QueryError;
 use crate::actors::AgentEnding;
 use crate::actors::messages::{CommandError, DeleteError, StartError};
 use crate::actors::supervisor::QuotaExceeded;
+use crate::api::{ErrorEntry, Errors, Problem};
 use crate::spec::{ProcId, SpecErrors};
 
 /// The type of JSON answers: clients compare it whole, so there is no charset.
@@ -190,30 +189,6 @@ impl From<AgentEnding> for ApiError {
     }
 }
 
-/// One entry of `errors`.
-#[derive(Serialize, ToSchema)]
-pub(super) struct ErrorEntry {
-    /// The answer's status again, as text.
-    status: String,
-    detail: String,
-}
-
-/// The body of an answer that tells what is wrong.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Errors {
-    errors: Vec<ErrorEntry>,
-}
-
-/// The same as RFC 9457 has it, for the newer places.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Problem {
-    r#type: &'static str,
-    title: &'static str,
-    status: u16,
-    detail: String,
-    errors: Vec<ErrorEntry>,
-}
-
 /// The type of such an answer.
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 
@@ -259,8 +234,8 @@ impl ApiError {
         let errors = self.entries();
         let details: Vec<&str> = errors.iter().map(|entry| entry.detail.as_str()).collect();
         let problem = Problem {
-            r#type: "about:blank",
-            title: status.canonical_reason().unwrap_or_default(),
+            r#type: "about:blank".into(),
+            title: status.canonical_reason().unwrap_or_default().into(),
             status: status.as_u16(),
             detail: details.join("; "),
             errors,

@@ -4,16 +4,14 @@
 //! does not fit in singly is coalesced by process, and the number of changes that were missed is in
 //! the next event. So a reader costs a bounded amount of memory, and delays nobody.
 
+use std::borrow::Cow;
 use std::io;
-use std::sync::Arc;
-
-use serde::Serialize;
 
 use super::app_state::Service;
 use crate::actors::messages::{Change, ChangeKind, Cursor, ShutdownState, Snapshot, Subscribed};
 use crate::actors::subscription::{Delivery, Next, Subscription};
-use crate::report::{OutputView, ProcessRecord, ResultContext, ResultStream};
-use crate::spec::ProcId;
+use crate::api::{self, EventProc, EventResult};
+use crate::report::{ProcessRecord, ResultContext};
 
 /// The most processes in one event of a snapshot.
 const PART: usize = 100;
@@ -28,27 +26,19 @@ pub(super) struct Event {
     pub(super) json: String,
 }
 
-/// What an event's data begins with.
-#[derive(Default, Serialize)]
-struct EventHead<'a> {
-    event: &'static str,
-    /// To be given as `after`, or as `Last-Event-ID`, to go on after this event.
-    cursor: Option<String>,
-    /// How many changes before this one this reader has missed, if any.
-    #[serde(skip_serializing_if = "is_zero")]
-    missed: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a ProcId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shutdown_state: Option<&'static str>,
-    /// Whether more parts of the snapshot follow.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    more: Option<bool>,
-}
+/// Its data.
+pub(super) type Data<'a> = api::Event<'a, EventResult<'a>, EventProc<'a>>;
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
+impl Event {
+    /// An event with this data, to go on after which `cursor` is given.
+    pub(super) fn new(
+        kind: &'static str,
+        cursor: Option<Cursor>,
+        data: Data<'_>,
+    ) -> io::Result<Event> {
+        let data = Data { cursor: cursor.map(|cursor| cursor.to_string()), ..data };
+        Ok(Event { kind, cursor, json: serde_json::to_string(&data)? })
+    }
 }
 
 /// How much of a result an event tells.
@@ -141,8 +131,7 @@ impl Feed {
     fn reset(&mut self) -> io::Result<Event> {
         self.cursor = None;
         self.changes = None;
-        let head = EventHead { event: "reset", ..EventHead::default() };
-        Ok(Event { kind: head.event, cursor: None, json: serde_json::to_string(&head)? })
+        Event::new("reset", None, Data::new("reset"))
     }
 }
 
@@ -158,26 +147,16 @@ fn part(
     *from += procs.len();
     let more = *from < snapshot.procs.len();
     let cursor = (!more).then_some(snapshot.cursor);
-    let head = EventHead {
-        event: "snapshot",
-        cursor: cursor.map(|cursor| cursor.to_string()),
-        shutdown_state: Some(snapshot.shutdown.as_str()),
+    let shown = procs.iter().map(|record| {
+        (Cow::from(record.id.as_str()), EventProc::Result(result(record, detail, context)))
+    });
+    let data = Data {
+        shutdown_state: Some(snapshot.shutdown.as_str().into()),
         more: Some(more),
-        ..EventHead::default()
+        procs: Some(shown.collect()),
+        ..Data::new("snapshot")
     };
-    let mut json = serde_json::to_vec(&head)?;
-    json.pop();
-    json.extend_from_slice(b",\"procs\":{");
-    for (i, record) in procs.iter().enumerate() {
-        if i > 0 {
-            json.push(b',');
-        }
-        serde_json::to_writer(&mut json, &record.id)?;
-        json.push(b':');
-        result(record, detail, context, &mut json)?;
-    }
-    json.extend_from_slice(b"}}");
-    Ok((Event { kind: head.event, cursor, json: text(json)? }, !more))
+    Ok((Event::new("snapshot", cursor, data)?, !more))
 }
 
 /// A change as an event.
@@ -197,39 +176,24 @@ fn event(
         ChangeKind::Deleted(id) => ("deleted", Some(id), None, None),
         ChangeKind::Shutdown(state) => ("shutdown", None, None, Some(state.as_str())),
     };
-    let head = EventHead {
-        event: kind,
-        cursor: Some(cursor.to_string()),
+    let data = Data {
         missed,
-        id,
-        shutdown_state: shutdown,
-        more: None,
+        id: id.map(|id| id.as_str().into()),
+        shutdown_state: shutdown.map(Cow::from),
+        result: record.map(|record| result(record, detail, context)),
+        ..Data::new(kind)
     };
-    let mut json = serde_json::to_vec(&head)?;
-    if let Some(record) = record {
-        json.pop();
-        json.extend_from_slice(b",\"result\":");
-        result(record, detail, context, &mut json)?;
-        json.push(b'}');
-    }
-    Ok(Event { kind, cursor: Some(cursor), json: text(json)? })
+    Event::new(kind, Some(cursor), data)
 }
 
 /// A result without output.
-fn result(
-    record: &Arc<ProcessRecord>,
+fn result<'a>(
+    record: &'a ProcessRecord,
     detail: ResultDetail,
-    context: &ResultContext,
-    out: &mut Vec<u8>,
-) -> io::Result<()> {
-    if detail == ResultDetail::Summary {
-        return Ok(serde_json::to_writer(out, &record.summary(context))?);
+    context: &'a ResultContext,
+) -> EventResult<'a> {
+    match detail {
+        ResultDetail::Summary => EventResult::Summary(record.summary(context)),
+        ResultDetail::Full => EventResult::Full(Box::new(record.without_output(context))),
     }
-    let mut stream = ResultStream::json(record, context, OutputView::None)?;
-    while stream.fill(out)? {}
-    Ok(())
-}
-
-fn text(json: Vec<u8>) -> io::Result<String> {
-    String::from_utf8(json).map_err(io::Error::other)
 }

@@ -2,17 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use serde::Serialize;
-use utoipa::ToSchema;
-
-/// An address that the service is to listen on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct ListenerState {
-    /// `ADDRESS:PORT`, or the path of a Unix socket.
-    pub address: String,
-    /// Why nobody can connect there, while it is tried again; null where it listens.
-    pub error: Option<String>,
-}
+use crate::api::ListenerState;
 
 /// All of them, as they are now.
 #[derive(Debug, Default)]

@@ -49,7 +49,7 @@ mod ws;
 
 pub use access::listening::{listener_of, listens};
 pub use app_state::{HttpLimits, Service};
-pub use listener_states::{ListenerState, ListenerStates};
+pub use listener_states::ListenerStates;
 pub use listeners::{
     BoundListeners, ExposedAddress, Listener, Listeners, SocketPath, bind, listen, listen_on,
     listen_unix, may_listen, relisten,

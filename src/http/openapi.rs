@@ -1,18 +1,13 @@
-//! The description of the API, made from the code: paths from what answers them, the schemas of results and specs from those that the
-//! program publishes by itself.
+//! The description of the API, made from the code: paths from what answers them, schemas from the types
+//! of the bodies ([`api`](crate::api)).
 //!
-//! OpenAPI 3.1 takes JSON Schema as it is. So what `procstar schema` prints is put in under names that the paths refer to.
+//! OpenAPI 3.1 takes JSON Schema as it is. So the schemas are put in under names that the paths refer to.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{OpenApi, PartialSchema, ToSchema};
-
-use super::handlers::session::{CodeBody, SessionBody};
-use super::log_level::LogLevelBody;
-use super::status::AgentBody;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,7 +15,7 @@ use super::status::AgentBody;
         title = "procstar",
         description = "What runs on one machine: start, watch, stop and clear away processes, and read their output.",
     ),
-    components(schemas(OutputShown, ProcState, ProcResult, SpecsBody))
+    components(schemas(OutputShown))
 )]
 struct Description;
 
@@ -31,65 +26,16 @@ pub(super) fn json(paths: utoipa::openapi::OpenApi) -> String {
     let mut description = serde_json::to_value(description).unwrap_or_default();
     let schemas = description.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
     if let Some(schemas) = schemas {
-        publish(crate::report::schema(), "Result", None, schemas);
-        publish(crate::spec::schema(), "Spec", Some(SpecsBody::NAME), schemas);
+        schemas.extend(crate::api::definitions());
     }
     description.to_string()
 }
 
-/// Puts the definitions of a published schema among the description's, which may have others of the same name: so each gets a prefix.
-/// The root is put in where it has a name.
-fn publish(
-    schema: schemars::Schema,
-    prefix: &str,
-    root: Option<&str>,
-    schemas: &mut Map<String, Value>,
-) {
-    let mut schema = Value::from(schema);
-    let named = |name: &str| match name {
-        "Result" => ProcResult::NAME.to_owned(),
-        name => format!("{prefix}{name}"),
-    };
-    refer(&mut schema, &|name| format!("#/components/schemas/{}", named(name)));
-    let Value::Object(mut schema) = schema else { return };
-    if let Some(Value::Object(definitions)) = schema.remove("$defs") {
-        schemas.extend(definitions.into_iter().map(|(name, value)| (named(&name), value)));
-    }
-    schema.remove("$schema");
-    if let Some(root) = root {
-        schemas.insert(root.to_owned(), schema.into());
-    }
-}
-
-/// Turns every reference to a definition into another one.
-fn refer(value: &mut Value, to: &impl Fn(&str) -> String) {
-    match value {
-        Value::Array(values) => values.iter_mut().for_each(|value| refer(value, to)),
-        Value::Object(entries) => {
-            for (key, value) in entries {
-                match (key.as_str(), value) {
-                    ("$ref", Value::String(reference)) => {
-                        if let Some(name) = reference.strip_prefix("#/$defs/") {
-                            *reference = to(name);
-                        }
-                    }
-                    (_, value) => refer(value, to),
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-/// Names that the paths refer to, of schemas that [`json`] puts in.
+/// Names that the paths refer to, of the schemas that [`json`] puts in.
 macro_rules! published {
-    ($($type:ident $name:literal)*) => {$(
-        /// Described by the published schema.
+    ($($type:ident)*) => {$(
+        /// Described by the schema of this name.
         pub(super) struct $type;
-
-        impl $type {
-            const NAME: &str = $name;
-        }
 
         impl PartialSchema for $type {
             fn schema() -> RefOr<Schema> {
@@ -99,50 +45,14 @@ macro_rules! published {
 
         impl ToSchema for $type {
             fn name() -> Cow<'static, str> {
-                Self::NAME.into()
+                stringify!($type).into()
             }
         }
     )*};
 }
 
-published! { ProcResult "ProcResult" ProcState "ResultProcState" SpecsBody "SpecsBody" }
-
-/// A good answer without anything to tell.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what handlers answer")]
-pub(super) struct EmptyAnswer {
-    #[schema(value_type = Object)]
-    data: Value,
-}
-
-/// A good answer that names processes.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what handlers answer")]
-pub(super) struct NamedAnswer {
-    data: NamedData,
-}
-
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what handlers answer")]
-struct NamedData {
-    proc_ids: Vec<String>,
-}
-
-/// A good answer with results.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what is streamed")]
-pub(super) struct ProcsAnswer {
-    data: ProcsData,
-}
-
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what is streamed")]
-struct ProcsData {
-    /// By process ID.
-    procs: BTreeMap<String, ProcResult>,
-    /// Only with `limit`: what to give as `cursor` for the next page; null where this is the last.
-    #[schema(required = false)]
-    next: Option<String>,
+published! {
+    AgentAnswer CodeAnswer EmptyAnswer Errors EventBody LogLevelAnswer NamedAnswer Problem ProcsAnswer ResultProcState SessionAnswer SetLevel SpecsBody StopBody Trade
 }
 
 /// How much of the captures results show.
@@ -153,72 +63,6 @@ pub(super) enum OutputShown {
     Inline,
     None,
     Tail,
-}
-
-/// One event.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what is streamed")]
-pub(super) struct EventBody {
-    /// `snapshot`, `reset`, `started`, `ended`, `updated`, `deleted`, `shutdown` or `figures`.
-    event: String,
-    /// To go on after this event; null within a snapshot, for `reset` and for `figures`.
-    cursor: Option<String>,
-    /// How many changes before this one have been missed, if any.
-    #[schema(required = false)]
-    missed: u64,
-    /// Which process: of `started`, `ended`, `updated` and `deleted`.
-    #[schema(required = false)]
-    id: String,
-    /// Its result, without output or in brief: of `started`, `ended` and `updated`.
-    #[schema(required = false, value_type = Object)]
-    result: Value,
-    /// By ID, results, without output or in brief: of `snapshot`; what is used: of `figures`.
-    #[schema(required = false, value_type = BTreeMap<String, Object>)]
-    procs: Value,
-    /// How many processes there are: of `figures`.
-    #[schema(required = false, value_type = Object)]
-    counts: Value,
-    /// The connection to the server, as in `/agent`: of `figures`.
-    #[schema(required = false, value_type = Option<Object>)]
-    connection: Value,
-    /// Whether more parts of the snapshot follow: of `snapshot`.
-    #[schema(required = false)]
-    more: bool,
-    /// `active`, `idling` or `done`: of `snapshot` and `shutdown`.
-    #[schema(required = false)]
-    shutdown_state: String,
-}
-
-/// A good answer of `/log-level`.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what a handler answers")]
-pub(super) struct LogLevelAnswer {
-    #[schema(inline)]
-    data: LogLevelBody,
-}
-
-/// A good answer of `/session-codes`.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what a handler answers")]
-pub(super) struct CodeAnswer {
-    #[schema(inline)]
-    data: CodeBody,
-}
-
-/// A good answer of `/sessions`.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what a handler answers")]
-pub(super) struct SessionAnswer {
-    #[schema(inline)]
-    data: SessionBody,
-}
-
-/// A good answer of `/agent`.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what a handler answers")]
-pub(super) struct AgentAnswer {
-    #[schema(inline)]
-    data: AgentBody<'static>,
 }
 
 #[cfg(test)]
@@ -270,17 +114,17 @@ mod tests {
         let published = Value::from(crate::report::schema());
         let result = &published["$defs"]["Result"];
         assert!(keys(result).contains("survivor_count"));
-        assert_eq!(keys(&schemas[ProcResult::NAME]), keys(result));
-        assert_eq!(schemas[ProcResult::NAME]["required"], result["required"]);
+        assert_eq!(keys(&schemas["ProcResult"]), keys(result));
+        assert_eq!(schemas["ProcResult"]["required"], result["required"]);
         let spec = &Value::from(crate::spec::schema())["$defs"]["ProcSpec"];
         assert_eq!(keys(&schemas["SpecProcSpec"]), keys(spec));
         // Not mixed up with ours of the same name.
         assert!(keys(&schemas["AgentInfo"]).contains("hostname"));
         assert!(keys(&schemas["ResultAgentInfo"]).contains("host"));
         assert!(
-            schemas[ProcState::NAME]["enum"].is_array()
-                || schemas[ProcState::NAME]["oneOf"].is_array()
+            schemas["ResultProcState"]["enum"].is_array()
+                || schemas["ResultProcState"]["oneOf"].is_array()
         );
-        assert_eq!(keys(&schemas[SpecsBody::NAME]).len(), 3);
+        assert_eq!(keys(&schemas["SpecsBody"]).len(), 3);
     }
 }

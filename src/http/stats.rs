@@ -6,14 +6,13 @@
 use std::time::Duration;
 
 use indexmap::IndexMap;
-use serde::Serialize;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::app_state::Service;
-use super::feed::Event;
+use super::feed::{Data, Event};
 use super::query::{Query, QueryError};
-use super::status::{ConnectionInfo, Counts};
-use crate::report;
+use super::status::counts;
+use crate::api::EventProc;
 use crate::spec::ProcId;
 
 /// The most processes that a reader may name.
@@ -62,18 +61,6 @@ impl StatsQuery {
     }
 }
 
-/// The data of an event.
-#[derive(Serialize)]
-struct Round<'a> {
-    event: &'static str,
-    /// Nothing to go on after.
-    cursor: Option<String>,
-    counts: Counts,
-    connection: Option<ConnectionInfo<'a>>,
-    /// Of those that are named and run.
-    procs: IndexMap<&'a ProcId, report::Stats>,
-}
-
 /// The figures as they are now; none where nobody is left to tell.
 pub(super) async fn look(service: &Service, wish: &StatsQuery) -> Option<Event> {
     let tally = service.actors.counts().await.ok()?;
@@ -81,13 +68,15 @@ pub(super) async fn look(service: &Service, wish: &StatsQuery) -> Option<Event> 
     for id in &wish.ids {
         let record = service.actors.get(id.clone()).await.ok()?;
         if let Some(figures) = record.and_then(|record| record.stats(&service.context)) {
-            procs.insert(id, figures);
+            procs.insert(id.as_str().into(), EventProc::Stats(figures));
         }
     }
-    let connection = service.status.connection();
-    let counts = Counts::of(&tally);
-    let round = Round { event: "figures", cursor: None, counts, connection, procs };
+    let data = Data {
+        counts: Some(counts(&tally)),
+        connection: Some(service.status.connection()),
+        procs: Some(procs),
+        ..Data::new("figures")
+    };
     // It holds nothing that cannot be written.
-    let json = serde_json::to_string(&round).ok()?;
-    Some(Event { kind: round.event, cursor: None, json })
+    Event::new("figures", None, data).ok()
 }

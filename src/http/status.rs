@@ -4,12 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde::Serialize;
-use utoipa::ToSchema;
-
-use super::listener_states::{ListenerState, ListenerStates};
+use super::listener_states::ListenerStates;
 use crate::actors::messages::{Cursor, ProcessCounts, ShutdownState};
 use crate::actors::status::{LinkInfo, LinkState, LinkStatus};
+use crate::api::{AgentBody, AgentInfo, ConnectionInfo, Counts};
 use crate::clock::TimePoint;
 use crate::report::times::Rfc3339;
 
@@ -66,83 +64,13 @@ impl Default for AgentStatus {
     }
 }
 
-/// The agent and how it is.
-#[derive(Serialize, ToSchema)]
-pub(super) struct AgentInfo<'a> {
-    /// The program's version.
-    version: &'static str,
-    /// The process that the user launched: the keeper.
-    pid: u32,
-    /// The process that answers: the keeper's child.
-    agent_pid: u32,
-    hostname: &'a str,
-    username: &'a str,
-    uid: u32,
-    /// When the launched process started.
-    #[schema(value_type = String, format = DateTime)]
-    start: Rfc3339,
-    /// Seconds since then.
-    uptime: f64,
-    /// The path of the Unix socket.
-    socket: Option<String>,
-    /// What the service listens on, or should.
-    listeners: Vec<ListenerState>,
-    /// The cursor of the last change, to be given to `/events`.
-    cursor: String,
-    /// `active`, `idling` (nothing new is started) or `done`.
-    shutdown_state: &'static str,
-    counts: Counts,
-    /// The connection to the server; null where there shall be none.
-    connection: Option<ConnectionInfo<'a>>,
-}
-
-/// How many processes there are.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Counts {
-    running: u64,
-    terminated: u64,
-    error: u64,
-    /// All of these.
-    present: u64,
-}
-
-/// The connection to the server.
-#[derive(Serialize, ToSchema)]
-pub(super) struct ConnectionInfo<'a> {
-    /// `waiting`, `connecting`, `registering`, `registered` or `closed`.
-    #[schema(value_type = String)]
-    state: LinkState,
-    /// When it came to that.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    since: Option<Rfc3339>,
-    /// `HOST:PORT`.
-    server: &'a str,
-    group_id: &'a str,
-    conn_id: &'a str,
-    /// How long the last ping took to be answered, in seconds.
-    round_trip: Option<f64>,
-    /// Failed attempts in a row.
-    failures: u64,
-    /// How often it was registered.
-    registrations: u64,
-    /// Why it was lost last, or could not be made.
-    last_error: Option<String>,
-}
-
-/// What answers `GET /agent`.
-#[derive(Serialize, ToSchema)]
-pub(super) struct AgentBody<'a> {
-    agent: AgentInfo<'a>,
-}
-
-impl Counts {
-    pub(super) fn of(tally: &ProcessCounts) -> Counts {
-        Counts {
-            running: tally.running,
-            terminated: tally.terminated,
-            error: tally.error,
-            present: tally.present(),
-        }
+/// How many processes there are, as clients see it.
+pub(super) fn counts(counts: &ProcessCounts) -> Counts {
+    Counts {
+        running: counts.running,
+        terminated: counts.terminated,
+        error: counts.error,
+        present: counts.present(),
     }
 }
 
@@ -152,19 +80,19 @@ impl AgentStatus {
         let shutdown = tally.shutdown.unwrap_or(ShutdownState::Active);
         AgentBody {
             agent: AgentInfo {
-                version: env!("CARGO_PKG_VERSION"),
+                version: env!("CARGO_PKG_VERSION").into(),
                 pid: self.pid,
                 agent_pid: std::process::id(),
-                hostname: &self.hostname,
-                username: &self.username,
+                hostname: self.hostname.as_str().into(),
+                username: self.username.as_str().into(),
                 uid: self.uid,
                 start: self.start.into(),
                 uptime: TimePoint::now().seconds_since(self.start),
                 socket: self.socket.as_ref().map(|path| path.to_string_lossy().into_owned()),
                 listeners: self.listeners.get(),
                 cursor: cursor.to_string(),
-                shutdown_state: shutdown.as_str(),
-                counts: Counts::of(tally),
+                shutdown_state: shutdown.as_str().into(),
+                counts: counts(tally),
                 connection: self.connection(),
             },
         }
@@ -197,11 +125,11 @@ impl ServerLink {
     fn info(&self) -> ConnectionInfo<'_> {
         let link = self.status.get();
         ConnectionInfo {
-            state: link.state,
+            state: link.state.as_str().into(),
             since: link.since.map(Rfc3339::from),
-            server: &self.server,
-            group_id: &self.group_id,
-            conn_id: &self.conn_id,
+            server: self.server.as_str().into(),
+            group_id: self.group_id.as_str().into(),
+            conn_id: self.conn_id.as_str().into(),
             round_trip: link.round_trip.map(|time| time.as_secs_f64()),
             failures: link.failures,
             registrations: link.registrations,

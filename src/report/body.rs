@@ -13,12 +13,13 @@ use super::cgroup::CgroupAccounting;
 use super::failure::{FailureReport, StopFailureReport};
 use super::proc_stat::{ProcStat, ProcStatm};
 use super::resources::{IoReport, Peak, Usage};
+use super::result_stream::FdEncoding;
 use super::rusage::Rusage;
 use super::samples::Sample;
 use super::status::{ProcState, Status};
 use super::times::Times;
 use crate::engine::Survivor;
-use crate::spec::Compression;
+use crate::spec::{CaptureSpec, Compression};
 
 /// A result. `T` is what stands for captured bytes: in a stream, the place where they are put in.
 #[derive(Serialize, JsonSchema)]
@@ -118,6 +119,13 @@ pub enum FdResult<T> {
         /// How it would be shown: `utf-8`, `base64` or `base2048`.
         encoding: Cow<'static, str>,
     },
+}
+
+impl<T> FdResult<T> {
+    /// That so many bytes are captured, by this spec.
+    pub(super) fn detached(spec: &CaptureSpec, length: u64) -> FdResult<T> {
+        FdResult::Detached { length, encoding: FdEncoding::of(spec).name().into() }
+    }
 }
 
 /// Why a process is no longer running.

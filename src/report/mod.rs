@@ -26,4 +26,4 @@ pub use body::{FdResult, Reason, ResultBody};
 pub use context::ResultContext;
 pub use record::{AsOf, ProcessRecord, Stats, Summary};
 pub use result_stream::{OutputView, ResultFormat, ResultStream};
-pub use schema::schema;
+pub use schema::{http_schema, schema};

@@ -238,6 +238,15 @@ impl ProcessRecord {
         hasher.finish()
     }
 
+    /// The present result, without output.
+    pub fn without_output<'a>(&'a self, context: &'a ResultContext) -> ResultBody<'a, String> {
+        let fds = self.captures.iter().map(|(fd, capture)| {
+            let length = |capture: &Capture| FdResult::detached(capture.spec(), capture.len());
+            (fd.to_string(), capture.map(length))
+        });
+        self.body(AsOf::Now, context, &[], fds.collect(), None)
+    }
+
     /// The result, with these `fds`. `notices` join its warnings.
     pub(super) fn body<'a, T>(
         &'a self,

@@ -7,6 +7,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::body::ResultBody;
+use super::record::{Stats, Summary};
 use super::times::Rfc3339;
 
 /// Results by proc ID, as `--print` and `--output` write them.
@@ -19,6 +20,14 @@ struct Results(IndexMap<String, ResultBody<'static, String>>);
 pub fn schema() -> Schema {
     let settings = SchemaSettings::draft2020_12().for_serialize();
     settings.into_generator().into_root_schema_for::<Results>()
+}
+
+/// The same, with what events have of a process in addition: its summary and its stats.
+pub fn http_schema() -> Schema {
+    let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
+    generator.subschema_for::<Summary<'_>>();
+    generator.subschema_for::<Stats>();
+    generator.into_root_schema_for::<Results>()
 }
 
 impl JsonSchema for Rfc3339 {

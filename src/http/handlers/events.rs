@@ -5,9 +5,9 @@ use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderName};
 
 use crate::actors::messages::Cursor;
-use crate::http::error::{ApiError, Errors, Problem};
+use crate::http::error::ApiError;
 use crate::http::feed::{Feed, ResultDetail};
-use crate::http::openapi::EventBody;
+use crate::http::openapi::{Errors, EventBody, Problem};
 use crate::http::query::Query;
 use crate::http::request_context::{RequestContext, unsent};
 use crate::http::stats::StatsQuery;

@@ -16,8 +16,9 @@ use crate::http::content_encoding::{
     AcceptedEncoding, COMPRESSED, ContentEncoding, EncodedBody, WORTH, shrinks,
 };
 use crate::http::disconnect::closed;
-use crate::http::error::{ApiError, Errors, Problem};
+use crate::http::error::ApiError;
 use crate::http::guard;
+use crate::http::openapi::{Errors, Problem};
 use crate::http::output::Output;
 use crate::http::preconditions::range_holds;
 use crate::http::query::Query;

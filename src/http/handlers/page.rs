@@ -7,7 +7,8 @@ use actix_web::http::header;
 
 use crate::http::body_stream::HeadBody;
 use crate::http::content_encoding::ContentEncoding;
-use crate::http::error::{ApiError, Errors, Problem};
+use crate::http::error::ApiError;
+use crate::http::openapi::{Errors, Problem};
 use crate::http::page::{Asset, INDEX, POLICY, find};
 use crate::http::request_context::RequestContext;
 

@@ -7,20 +7,19 @@ use actix_web::HttpResponse;
 use actix_web::dev::Payload;
 use actix_web::http::header;
 use futures_util::{StreamExt, stream};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use crate::actors::messages::{Cursor, Page};
+use crate::api::{Named, Nothing, SignalName, StopBody};
 use crate::clock::TimePoint;
 use crate::engine::{ProcessCommand, StopOrder};
-use crate::http::error::{ApiError, Errors, Problem};
+use crate::http::error::ApiError;
 use crate::http::openapi::{
-    EmptyAnswer, NamedAnswer, OutputShown, ProcState, ProcsAnswer, SpecsBody,
+    EmptyAnswer, Errors, NamedAnswer, OutputShown, Problem, ProcsAnswer, ResultProcState, SpecsBody,
 };
 use crate::http::query::{ListQuery, ProcFilter, Query, ResultQuery};
 use crate::http::request_context::RequestContext;
 use crate::http::results_body::ResultsBody;
-use crate::http::{disconnect, guard, preconditions, request_body};
+use crate::http::{disconnect, guard, openapi, preconditions, request_body};
 use crate::report::ProcessRecord;
 use crate::signal::signal_number;
 use crate::spec::ProcId;
@@ -32,21 +31,11 @@ pub(in crate::http) const STOP_BODY: u64 = 4096;
 /// So many deletions are under way at once.
 const DELETIONS: usize = 16;
 
-/// The data of an answer that has nothing to tell.
-#[derive(Serialize)]
-struct Nothing {}
-
-/// The data of an answer that names processes.
-#[derive(Serialize)]
-struct Named<'a> {
-    proc_ids: &'a [ProcId],
-}
-
 /// Every process's result, or those that are asked for.
 #[utoipa::path(
     get, path = "/procs", tag = "processes",
     params(
-        ("state" = Option<Vec<ProcState>>, Query, explode, description = "Only processes in any of these states: `running`, `terminated`, \
+        ("state" = Option<Vec<ResultProcState>>, Query, explode, description = "Only processes in any of these states: `running`, `terminated`, \
             `error`; may be repeated, or joined by commas"),
         ("label" = Option<Vec<String>>, Query, explode, description = "Only processes with this label: `KEY=VALUE`, or `KEY` for any \
             value; may be repeated, and then all are needed"),
@@ -258,7 +247,7 @@ pub(in crate::http) async fn delete(
 #[utoipa::path(
     delete, path = "/procs", tag = "processes",
     params(
-        ("state" = Option<Vec<ProcState>>, Query, explode, description = "Only processes in any of these states: `running`, `terminated`, \
+        ("state" = Option<Vec<ResultProcState>>, Query, explode, description = "Only processes in any of these states: `running`, `terminated`, \
             `error`; may be repeated, or joined by commas"),
         ("label" = Option<Vec<String>>, Query, explode, description = "Only processes with this label: `KEY=VALUE`, or `KEY` for any \
             value; may be repeated, and then all are needed"),
@@ -304,30 +293,11 @@ pub(in crate::http) async fn prune(
     }
 }
 
-/// How to stop a process.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(in crate::http) struct StopBody {
-    /// The first signal, by name or number; without one, what its spec says, or SIGTERM.
-    signal: Option<SignalName>,
-    /// The time that it has to end, in seconds; without one, what its spec says, or 10.
-    #[schema(minimum = 0, maximum = 1e10)]
-    grace: Option<f64>,
-}
-
-/// A signal as a client writes it.
-#[derive(Deserialize, ToSchema)]
-#[serde(untagged)]
-enum SignalName {
-    Number(i32),
-    Name(String),
-}
-
 /// Stops a process: a signal, and SIGKILL if it has not ended when the grace is over. Answers once the signal is sent.
 #[utoipa::path(
     post, path = "/procs/{id}/stop", tag = "processes",
     params(("id" = String, Path, description = "The process's ID, percent-encoded")),
-    request_body(content = Option<StopBody>, content_type = "application/json"),
+    request_body(content = Option<openapi::StopBody>, content_type = "application/json"),
     responses(
         (status = 200, description = "The signal is sent", body = EmptyAnswer),
         (status = 400, description = "The body is not understood", body = Problem, content_type = "application/problem+json"),

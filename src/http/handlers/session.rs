@@ -3,45 +3,18 @@
 use actix_web::HttpResponse;
 use actix_web::dev::Payload;
 use actix_web::http::header;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
+use crate::api::{CodeBody, SessionBody, Trade};
 use crate::http::access::session::{CODE_LIFETIME, NewCode, SESSION_LIFETIME};
-use crate::http::error::{ApiError, Errors, Problem};
+use crate::http::error::ApiError;
 use crate::http::guard;
-use crate::http::openapi::{CodeAnswer, SessionAnswer};
+use crate::http::openapi::{self, CodeAnswer, Errors, Problem, SessionAnswer};
 use crate::http::query::Query;
 use crate::http::request_body;
 use crate::http::request_context::RequestContext;
 
 /// The longest body that trades a code, in bytes.
 pub(in crate::http) const TRADE_BODY: u64 = 1024;
-
-/// Where to open the page with a session.
-#[derive(Serialize, ToSchema)]
-pub(in crate::http) struct CodeBody {
-    /// Of the page; a code stands behind the `#`, which no request shows.
-    url: String,
-    /// How long the code can be traded for a session, in seconds. It can be traded once.
-    expires_in: u64,
-}
-
-/// A code.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(in crate::http) struct Trade {
-    /// What stands behind `#session=` in the URL.
-    code: String,
-}
-
-/// A session.
-#[derive(Serialize, ToSchema)]
-pub(in crate::http) struct SessionBody {
-    /// What to send as header `Procstar-Session` with each request.
-    session: String,
-    /// How long it lasts, in seconds; not longer than the program runs.
-    expires_in: u64,
-}
 
 /// A URL of the page with a code for a session, which a browser needs to change something.
 #[utoipa::path(
@@ -79,7 +52,7 @@ pub(in crate::http) async fn new_code(
 /// Trades a code for a session.
 #[utoipa::path(
     post, path = "/sessions", tag = "page",
-    request_body(content = Trade, content_type = "application/json"),
+    request_body(content = openapi::Trade, content_type = "application/json"),
     responses(
         (status = 200, description = "The session", body = SessionAnswer),
         (status = 400, description = "The body is not understood", body = Problem, content_type = "application/problem+json"),

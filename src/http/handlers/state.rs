@@ -6,9 +6,10 @@ use actix_web::http::header;
 use bytes::Bytes;
 
 use crate::actors::messages::ProcessCounts;
-use crate::http::error::{ApiError, Errors, JSON, Problem};
-use crate::http::log_level::{Levels, LogLevelBody, SetLevel};
-use crate::http::openapi::{AgentAnswer, LogLevelAnswer};
+use crate::api::{LogLevelBody, SetLevel};
+use crate::http::error::{ApiError, JSON};
+use crate::http::log_level::levels;
+use crate::http::openapi::{self, AgentAnswer, Errors, LogLevelAnswer, Problem};
 use crate::http::request_context::RequestContext;
 use crate::http::{metrics, request_body};
 
@@ -60,13 +61,13 @@ pub(in crate::http) async fn log_level(
 }
 
 fn present_level(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
-    ctx.data(LogLevelBody { log_level: Levels::of(&*ctx.service().log) })
+    ctx.data(LogLevelBody { log_level: levels(&*ctx.service().log) })
 }
 
 /// Sets the level of the log until the program ends, or back to that of the settings.
 #[utoipa::path(
     put, path = "/log-level", tag = "agent",
-    request_body(content = SetLevel, content_type = "application/json"),
+    request_body(content = openapi::SetLevel, content_type = "application/json"),
     responses(
         (status = 200, description = "The level is set", body = LogLevelAnswer),
         (status = 400, description = "The body is not understood", body = Problem, content_type = "application/problem+json"),

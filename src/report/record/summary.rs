@@ -1,7 +1,8 @@
 //! What a list of many processes shows of each: a small part of its result, made without looking at the process.
 
 use indexmap::IndexMap;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::ProcessRecord;
 use crate::report::body::Reason;
@@ -17,16 +18,24 @@ const COMMAND: usize = 200;
 const POINTS: usize = 30;
 
 /// A result in brief: the keys that it shares with a whole one mean the same there.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Summary")]
 pub struct Summary<'a> {
+    /// How far it is.
     state: ProcState,
+    /// Why it no longer runs; null while it does.
     reason: Option<Reason>,
+    /// What went wrong, for people.
     errors: &'a [String],
+    /// The process ID; null where there never was a process.
     pid: Option<i32>,
+    /// How it ended; null while it runs.
     status: Option<&'a Status>,
+    /// When.
     times: SummaryTimes,
     /// The arguments, joined by spaces, and cut at 200 bytes; null where they are not known any more.
     command: Option<String>,
+    /// Labels, as given.
     labels: &'a IndexMap<String, String>,
     /// What it and the children that it has waited for have used in all, in seconds; null while it runs, and where it is not known.
     cpu: Option<f64>,
@@ -36,15 +45,19 @@ pub struct Summary<'a> {
     history: Option<Vec<(f64, f64, u64)>>,
 }
 
-#[derive(Serialize)]
+/// When a process started and ended, in brief.
+#[derive(Serialize, JsonSchema)]
 struct SummaryTimes {
+    /// Just before it was started.
     start: Rfc3339,
+    /// When its end was seen; null while it runs.
     stop: Option<Rfc3339>,
+    /// Seconds from `start` to `stop`, or to now while it runs, from a monotonic clock.
     elapsed: f64,
 }
 
 /// What a running process uses at a moment.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 pub struct Stats {
     /// Seconds since its start.
     elapsed: f64,

@@ -10,14 +10,14 @@ use crate::spec::{CaptureSpec, Encoding};
 
 /// How captured bytes are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FdEncoding {
+pub(in crate::report) enum FdEncoding {
     Text,
     Base64,
     Base2048,
 }
 
 impl FdEncoding {
-    pub(super) fn of(spec: &CaptureSpec) -> FdEncoding {
+    pub(in crate::report) fn of(spec: &CaptureSpec) -> FdEncoding {
         match spec.encoding {
             Some(Encoding::Utf8) => FdEncoding::Text,
             None | Some(Encoding::Base64) => FdEncoding::Base64,
@@ -25,7 +25,7 @@ impl FdEncoding {
         }
     }
 
-    pub(super) fn name(self) -> &'static str {
+    pub(in crate::report) fn name(self) -> &'static str {
         match self {
             FdEncoding::Text => "utf-8",
             FdEncoding::Base64 => "base64",

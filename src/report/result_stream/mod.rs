@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use contents::FdContents;
+pub(super) use fd_encoding::FdEncoding;
 use part::Part;
 use range::CaptureRange;
 
