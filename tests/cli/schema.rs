@@ -1,8 +1,10 @@
 //! The published schemas: they are what the program prints, and what it prints of processes is valid by them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use procstar::cli::client::proc::Proc;
 use serde_json::{Value, json};
 
 fn procstar(args: &[&str]) -> Command {
@@ -187,6 +189,12 @@ fn results_are_valid() {
         .map(|error| format!("{} {error}", error.instance_path()))
         .collect();
     assert!(errors.is_empty(), "{errors:#?}");
+    for (id, result) in results.as_object().unwrap() {
+        // What tables read of it is in it, key by key.
+        let read: Proc = serde_json::from_value(result.clone()).unwrap();
+        let read = serde_json::to_value(read).unwrap();
+        assert!(is_part_of(&read, result), "{id}: {read:#}");
+    }
     // It says something: neither a missing key nor another type passes.
     for (key, value) in [("usage", None), ("pid", Some(json!("7"))), ("state", Some(json!("gone")))]
     {
@@ -201,4 +209,39 @@ fn results_are_valid() {
     let mut bad = results.clone();
     bad["ends"]["status"]["more"] = json!(1);
     assert!(!validator.is_valid(&bad));
+}
+
+/// Whether all that is in one value is in another.
+fn is_part_of(part: &Value, whole: &Value) -> bool {
+    match (part, whole) {
+        (Value::Object(part), Value::Object(whole)) => part
+            .iter()
+            .all(|(key, value)| whole.get(key).is_some_and(|whole| is_part_of(value, whole))),
+        (Value::Array(part), Value::Array(whole)) => {
+            part.len() == whole.len() && part.iter().zip(whole).all(|(a, b)| is_part_of(a, b))
+        }
+        (part, whole) => part == whole,
+    }
+}
+
+/// Every key of a result, and of what is in it, stands in the tables of its documentation; and each
+/// key that the table of a result has is one.
+#[test]
+fn the_documentation_of_results_has_their_keys() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/results.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    let schema = printed("results");
+    for (name, definition) in schema["$defs"].as_object().unwrap() {
+        for key in definition["properties"].as_object().into_iter().flat_map(|all| all.keys()) {
+            let found = docs.contains(&format!("`{key}`")) || docs.contains(&format!("\"{key}\""));
+            assert!(found, "{name} has {key}");
+        }
+    }
+    let described = schema["$defs"]["Result"]["properties"].as_object().unwrap();
+    let table =
+        docs.split("| key | type | meaning |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let listed = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let listed: BTreeSet<&str> = listed.collect();
+    let keys = described.keys().map(String::as_str).filter(|key| *key != "offsets");
+    assert_eq!(listed, keys.collect());
 }

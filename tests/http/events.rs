@@ -1,6 +1,8 @@
 //! Every change, once and in order, over either way; resumed, coalesced, begun anew.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 use procstar::http::access::Policy;
 use procstar::http::{HttpLimits, Listeners, listen, listen_unix};
@@ -284,4 +286,50 @@ fn nobody_left_ends_the_stream() {
     assert_eq!(events.short(), "snapshot active []");
     server.kill_mock();
     assert_eq!(events.client.chunk(), None);
+}
+
+/// Every kind of event that has results or stats is as the API's description and its documentation say.
+#[test]
+fn events_are_as_described() {
+    let world = TestServer::new();
+    world.post(&json!({"a": sleeper()})).data();
+    let description = world.ask("GET", "/openapi.json").json();
+    let schema =
+        json!({"$ref": "#/components/schemas/EventBody", "components": description["components"]});
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let properties = &description["components"]["schemas"]["EventBody"]["properties"];
+    let described: BTreeSet<&str> =
+        properties.as_object().unwrap().keys().map(String::as_str).collect();
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/http.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    let table = docs.split("| key | in | meaning |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let first = table.lines().filter_map(|line| line.split('|').nth(1));
+    let listed = first.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    assert_eq!(listed.collect::<BTreeSet<_>>(), described);
+    let whole = Sse::open(&world, "/events", &[]);
+    let brief = Sse::open(&world, "/events?brief=true&figures=0.2&id=a", &[]);
+    let (mut whole, mut brief) = (whole, brief);
+    let check = |events: &mut Sse, wanted: &[&str]| {
+        let mut missing: BTreeSet<&str> = wanted.iter().copied().collect();
+        while !missing.is_empty() {
+            let event = events.event();
+            let errors: Vec<String> = validator
+                .iter_errors(&event)
+                .map(|error| format!("{} {error}", error.instance_path()))
+                .collect();
+            assert!(errors.is_empty(), "{event}: {errors:#?}");
+            let keys = event.as_object().unwrap().keys();
+            assert!(keys.into_iter().all(|key| described.contains(&**key)), "{event}");
+            missing.remove(event["event"].as_str().unwrap());
+        }
+    };
+    check(&mut whole, &["snapshot"]);
+    check(&mut brief, &["snapshot", "figures"]);
+    world.ask("POST", "/procs/a/signals/KILL").data();
+    check(&mut whole, &["ended"]);
+    check(&mut brief, &["ended"]);
+    world.ask("DELETE", "/procs/a").data();
+    check(&mut whole, &["deleted"]);
+    let other = json!({"event": "started", "cursor": null, "result": {"state": "running"}});
+    assert!(!validator.is_valid(&other));
 }

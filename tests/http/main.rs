@@ -23,6 +23,7 @@ mod mock_supervisor;
 mod openapi;
 mod output;
 mod page;
+mod page_types;
 mod peers;
 mod routes;
 mod sealed;

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use awc::http::{Method, header};
 use indexmap::IndexMap;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
@@ -16,25 +15,8 @@ use super::error::ClientError;
 use super::options::Selector;
 use super::persist::{PATIENCE, Persistence, Repeat};
 use super::transport::{Answer, Transport};
+use crate::api::{CodeBody, Data, Levels, LogLevelBody, Named, Nothing, Procs};
 use crate::keeper::registry;
-
-/// The levels of an instance.
-#[derive(Deserialize)]
-pub struct Levels {
-    /// The present one.
-    pub level: String,
-    /// The one of its settings.
-    pub configured: String,
-}
-
-/// Where to open the page.
-#[derive(Deserialize)]
-pub struct PageUrl {
-    /// Its URL, with a code.
-    pub url: String,
-    /// How long the code is valid, in seconds.
-    pub expires_in: u64,
-}
 
 /// How many results are asked for at once.
 const PAGE: usize = 1000;
@@ -57,30 +39,6 @@ pub struct Api {
     /// How long to go on where it does not.
     patience: Cell<Duration>,
 }
-
-#[derive(Deserialize)]
-struct Data<T> {
-    data: T,
-}
-
-#[derive(Deserialize)]
-struct Procs {
-    procs: Results,
-    next: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Ids {
-    proc_ids: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct LogLevel {
-    log_level: Levels,
-}
-
-#[derive(Deserialize)]
-struct Nothing {}
 
 impl Api {
     /// Asks by `transport`, which leads to `place`.
@@ -181,7 +139,7 @@ impl Api {
         if let Some(cursor) = after {
             path.push_str(&format!("&cursor={}", encoded(cursor)));
         }
-        let page: Procs = self.read(|| path.clone()).await?;
+        let page: Procs<Box<RawValue>> = self.read(|| path.clone()).await?;
         Ok((page.procs, page.next))
     }
 
@@ -225,7 +183,7 @@ impl Api {
     }
 
     async fn result(&self, path: impl Fn() -> String) -> Result<Box<RawValue>, ClientError> {
-        let mut found: Procs = self.read(path).await?;
+        let mut found: Procs<Box<RawValue>> = self.read(path).await?;
         match found.procs.pop() {
             Some((_, result)) => Ok(result),
             None => Err(self.nonsense("no result")),
@@ -240,7 +198,7 @@ impl Api {
         let attempt = async || {
             let sent =
                 self.transport.send_confidential(Method::POST, "/procs", spec.clone()).await?;
-            sent.json::<Data<Ids>>().await
+            sent.json::<Data<Named<Vec<String>>>>().await
         };
         // Whether they were started cannot be known where the answer is lost.
         let started = self.persist(Repeat::Never, attempt).await.map_err(|error| match error {
@@ -269,7 +227,7 @@ impl Api {
     /// # Errors
     /// As [`page`](Api::page).
     pub async fn log_level(&self) -> Result<Levels, ClientError> {
-        let found: LogLevel = self.read(|| "/log-level".to_owned()).await?;
+        let found: LogLevelBody = self.read(|| "/log-level".to_owned()).await?;
         Ok(found.log_level)
     }
 
@@ -282,7 +240,7 @@ impl Api {
         let attempt = async || {
             let sent =
                 self.transport.send(Method::PUT, "/log-level", &[], Some(body.clone())).await?;
-            sent.json::<Data<LogLevel>>().await
+            sent.json::<Data<LogLevelBody>>().await
         };
         Ok(self.answered(self.persist(Repeat::Safe, attempt).await?)?.data.log_level)
     }
@@ -291,13 +249,13 @@ impl Api {
     ///
     /// # Errors
     /// As [`page`](Api::page).
-    pub async fn page_url(&self, host: Option<&str>) -> Result<PageUrl, ClientError> {
+    pub async fn page_url(&self, host: Option<&str>) -> Result<CodeBody, ClientError> {
         let query = host.map(|host| format!("?host={}", encoded(host))).unwrap_or_default();
         let path = format!("/session-codes{query}");
         let attempt = async || {
             // Nobody else shall have the user's browser open something.
             let sent = self.transport.send_confidential(Method::POST, &path, Vec::new()).await?;
-            sent.json::<Data<PageUrl>>().await
+            sent.json::<Data<CodeBody>>().await
         };
         Ok(self.answered(self.persist(Repeat::Safe, attempt).await?)?.data)
     }
@@ -338,7 +296,7 @@ impl Api {
         let path = format!("/procs?{}", query.trim_start_matches('&'));
         let attempt = async || {
             let sent = self.transport.send(Method::DELETE, &path, &[], None).await?;
-            sent.json::<Data<Ids>>().await
+            sent.json::<Data<Named<Vec<String>>>>().await
         };
         // Of those that were deleted before an answer got lost, the next one says nothing.
         Ok(self.answered(self.persist(Repeat::Never, attempt).await?)?.data.proc_ids)

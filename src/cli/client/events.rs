@@ -2,7 +2,7 @@
 
 use indexmap::IndexMap;
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tokio::time::sleep;
 
 use super::api::Api;
@@ -12,31 +12,15 @@ use super::out::{Out, Style, unread};
 use super::persist::{AGAIN, PATIENCE};
 use super::proc::Proc;
 use super::sse::Events;
+use crate::api;
 use crate::cli::printable::{printable, printable_json};
 
-/// An event, as far as it is looked into.
-#[derive(Deserialize)]
-struct Event {
-    event: String,
-    #[serde(default)]
-    cursor: Option<String>,
-    #[serde(default)]
-    id: Option<String>,
-    #[serde(default)]
-    missed: Option<u64>,
-    #[serde(default)]
-    result: Option<Proc>,
-    #[serde(default)]
-    procs: IndexMap<String, serde::de::IgnoredAny>,
-    #[serde(default)]
-    shutdown_state: Option<String>,
-}
+/// An event, with as much of a result as tables show.
+type Event = api::Event<'static, Proc, IgnoredAny>;
 
-impl Event {
-    /// Whether it is the last of all.
-    fn is_end(&self) -> bool {
-        self.event == "shutdown" && self.shutdown_state.as_deref() == Some("done")
-    }
+/// Whether it is the last of all.
+fn is_end(event: &Event) -> bool {
+    event.event == "shutdown" && event.shutdown_state.as_deref() == Some("done")
 }
 
 /// Prints events until the instance ends, or nobody reads them.
@@ -69,7 +53,7 @@ pub async fn events(args: &EventsArgs, api: &Api, out: &mut Out) -> Result<u8, C
                 ListFormat::Table | ListFormat::Wide => out.write(line(&event, out))?,
             }
         }
-        if event.is_end() {
+        if is_end(&event) {
             return Ok(0);
         }
     }
@@ -88,7 +72,7 @@ fn lost(error: ClientError) -> ClientError {
 
 fn is_meant(args: &EventsArgs, event: &Event) -> bool {
     match &event.id {
-        Some(id) => args.ids.is_empty() || args.ids.contains(id),
+        Some(id) => args.ids.is_empty() || args.ids.iter().any(|one| one == id),
         None => args.ids.is_empty(),
     }
 }
@@ -96,21 +80,21 @@ fn is_meant(args: &EventsArgs, event: &Event) -> bool {
 /// A line for people: when, what, and of which process.
 fn line(event: &Event, out: &Out) -> String {
     let times = event.result.as_ref().map(|proc| &proc.times);
-    let time = match event.event.as_str() {
+    let time = match &*event.event {
         "started" => times.and_then(|times| times.start.clone()),
         "ended" => times.and_then(|times| times.stop.clone()),
         _ => times.and_then(|times| times.now.clone()),
     };
     let time = time.unwrap_or_else(|| Timestamp::now().to_string());
     let time = time.get(..19).map_or_else(|| time.clone(), |time| format!("{time}Z"));
-    let style = match (event.event.as_str(), &event.result) {
+    let style = match (&*event.event, &event.result) {
         ("started", _) => Style::Green,
         ("ended", Some(proc)) if proc.ending() != "exit 0" => Style::Yellow,
         ("reset" | "shutdown", _) => Style::Red,
         _ => Style::Plain,
     };
     let kind = out.paint(style, &printable(&format!("{:<8}", event.event)));
-    let missed = event.missed.filter(|missed| *missed > 0);
+    let missed = Some(event.missed).filter(|missed| *missed > 0);
     let missed = missed.map_or(String::new(), |missed| format!("  ({missed} events missed)"));
     format!("{}  {kind}  {}{missed}\n", out.paint(Style::Dim, &time), printable(&detail(event)))
 }
@@ -125,13 +109,13 @@ fn detail(event: &Event) -> String {
             let errors = proc.errors.iter().map(|error| format!("  {error}")).collect::<String>();
             format!("{id}  {}{errors}", proc.ending())
         }
-        (Some(id), None) => id.clone(),
-        (None, _) => match (event.event.as_str(), &event.shutdown_state) {
-            ("snapshot", _) => match event.procs.len() {
+        (Some(id), None) => id.to_string(),
+        (None, _) => match (&*event.event, &event.shutdown_state) {
+            ("snapshot", _) => match event.procs.as_ref().map_or(0, IndexMap::len) {
                 1 => "1 process".into(),
                 count => format!("{count} processes"),
             },
-            (_, Some(state)) => state.clone(),
+            (_, Some(state)) => state.to_string(),
             ("reset", None) => "what came before is not known any more".into(),
             (_, None) => String::new(),
         },

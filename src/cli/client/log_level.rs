@@ -2,10 +2,11 @@
 
 use clap::ValueEnum;
 
-use super::api::{Api, Levels};
+use super::api::Api;
 use super::error::ClientError;
 use super::options::{Level, LogLevelArgs};
 use super::out::Out;
+use crate::api::Levels;
 
 /// Changes the level, where one is given; prints the present one.
 ///

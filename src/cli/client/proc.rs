@@ -1,8 +1,12 @@
 //! A process as tables show it: what they need of a result.
+//!
+//! The schema of a result is [`ResultBody`](crate::report::ResultBody). What is read here is a view of
+//! it: few of its keys, and those of an older or a newer instance, too, so words are text. A test holds
+//! it to real results.
 
 use indexmap::IndexMap;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::humanize;
@@ -10,7 +14,7 @@ use super::out::Style;
 use super::table::Cell;
 
 /// What tables need of a result. Keys that an older instance does not have are as empty ones.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Proc {
     /// `running`, `terminated` or `error`.
@@ -42,13 +46,14 @@ pub struct Proc {
     /// How many descendants outlive it; none where that is not known.
     pub survivor_count: Option<u64>,
     /// Those that are known; none where it is not known whether there are any.
+    #[serde(skip_serializing)]
     pub survivors: Option<Vec<IgnoredAny>>,
     /// Who of its tree could not be signaled.
     pub stop_failures: Vec<StopFailure>,
 }
 
 /// A process that could not be signaled.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct StopFailure {
     /// Selector, and why not.
@@ -56,7 +61,7 @@ pub struct StopFailure {
 }
 
 /// How a process ended.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Status {
     /// Where no signal did it.
     pub exit_code: Option<u8>,
@@ -69,7 +74,7 @@ pub struct Status {
 }
 
 /// When a process began and ended.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Times {
     /// Began.
@@ -83,7 +88,7 @@ pub struct Times {
 }
 
 /// What a process has used.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Usage {
     /// Seconds of CPU time.
@@ -93,7 +98,7 @@ pub struct Usage {
 }
 
 /// What /proc tells of a process.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Stat {
     /// Bytes resident.
@@ -105,7 +110,7 @@ pub struct Stat {
 }
 
 /// How complete a capture is.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Captured {
     /// Bytes kept.

@@ -3,11 +3,12 @@
 use std::ffi::OsStr;
 use std::process::Command;
 
-use super::api::{Api, PageUrl};
+use super::api::Api;
 use super::error::ClientError;
 use super::message::print_message;
 use super::options::UiArgs;
 use super::out::Out;
+use crate::api::CodeBody;
 use crate::cli::printable::printable;
 use crate::config::Env;
 
@@ -16,7 +17,7 @@ use crate::config::Env;
 /// # Errors
 /// There is no answer, or no URL in it.
 pub async fn ui(args: &UiArgs, api: &Api, env: &Env, out: &mut Out) -> Result<u8, ClientError> {
-    let PageUrl { url, expires_in } = api.page_url(args.host.as_deref()).await?;
+    let CodeBody { url, expires_in } = api.page_url(args.host.as_deref()).await?;
     // It goes onto a command line.
     let is_url = url.starts_with("http://") || url.starts_with("https://");
     if !is_url || url.contains(|c: char| c.is_control() || c.is_whitespace()) {
