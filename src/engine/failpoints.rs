@@ -4,12 +4,13 @@
 //! one's turn, release builds ask nothing. Calls that cannot fail with the arguments they get (close, umask, a signal's disposition),
 //! and those without whose effect a start goes on (close_range, getcwd), are not among them.
 
+use crate::spec::Attribute;
+
 /// A system call of a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
 pub enum Call {
     /// A capture's file is made.
-    CaptureFile = 1,
+    CaptureFile,
     /// A pipe is made.
     Pipe,
     /// A pipe's reading end is made one that does not block.
@@ -36,32 +37,12 @@ pub enum Call {
     Session,
     /// A limit.
     Limit,
-    /// The file of the OOM score is opened.
-    OomOpen,
     /// The file of the OOM score is written.
     OomWrite,
-    /// The nice value.
-    Nice,
-    /// The priority in disk access.
-    IoPriority,
-    /// The CPUs.
-    Affinity,
     /// Capabilities are taken out of the bounding set.
     Bounding,
-    /// A new session keyring is joined.
-    Keyring,
-    /// The supplementary groups.
-    Groups,
-    /// The group.
-    Group,
-    /// The user.
-    User,
-    /// All sets of capabilities are emptied, and execution is to grant none.
-    Capabilities,
-    /// The signal at the parent's death.
-    DeathSignal,
-    /// The working directory.
-    Chdir,
+    /// Another attribute is set; of the OOM score adjustment, its file is opened.
+    Attribute(Attribute),
     /// A source is moved out of the way.
     MoveSource,
     /// A file is opened.
@@ -97,7 +78,7 @@ mod armed {
     pub fn disarm() -> Option<Call> {
         LEFT.store(-1, SeqCst);
         let hit = HIT.load(SeqCst);
-        super::CALLS.iter().find(|call| **call as u8 == hit).copied()
+        super::calls().nth(usize::from(hit).checked_sub(1)?)
     }
 
     /// The error that this call is to fail with now, if any. Safe in a child: it allocates nothing, and takes no lock.
@@ -105,7 +86,8 @@ mod armed {
         if LEFT.load(SeqCst) < 0 || LEFT.fetch_sub(1, SeqCst) != 0 {
             return None;
         }
-        HIT.store(call as u8, SeqCst);
+        let at = super::calls().position(|one| one == call).unwrap_or_default();
+        HIT.store(u8::try_from(at + 1).unwrap_or_default(), SeqCst);
         Some(ERRNO.load(SeqCst))
     }
 }
@@ -117,8 +99,8 @@ pub const fn injected(_: Call) -> Option<i32> {
     None
 }
 
-/// Every call, in the order of a start.
-pub const CALLS: [Call; 31] = [
+/// The calls that set no attribute, in the order of a start.
+const OTHERS: [Call; 20] = [
     Call::CaptureFile,
     Call::Pipe,
     Call::Nonblocking,
@@ -133,24 +115,18 @@ pub const CALLS: [Call; 31] = [
     Call::Clone,
     Call::Session,
     Call::Limit,
-    Call::OomOpen,
     Call::OomWrite,
-    Call::Nice,
-    Call::IoPriority,
-    Call::Affinity,
     Call::Bounding,
-    Call::Keyring,
-    Call::Groups,
-    Call::Group,
-    Call::User,
-    Call::Capabilities,
-    Call::DeathSignal,
-    Call::Chdir,
     Call::MoveSource,
     Call::Open,
     Call::Place,
     Call::Exec,
 ];
+
+/// Every call.
+pub fn calls() -> impl Iterator<Item = Call> {
+    OTHERS.iter().copied().chain(Attribute::ALL.iter().map(|attribute| Call::Attribute(*attribute)))
+}
 
 /// The seam in the parent.
 ///

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::io;
 
-use crate::spec::Resource;
+use crate::spec::{Attribute, Resource};
 
 /// The step of starting a process that failed.
 ///
-/// It is kept in journals, and crosses in upgrades: variants are only ever appended.
+/// It is kept in journals, and crosses in upgrades: no variant is ever renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Stage {
     /// The executable is not one that this agent is restricted to; nothing was tried.
@@ -31,28 +31,9 @@ pub enum Stage {
     Env,
     /// A limit could not be set.
     Limits(Resource),
-    /// The OOM score adjustment could not be set.
-    OomScoreAdj,
-    /// The nice value could not be set.
-    Nice,
-    /// The priority in disk access could not be set.
-    IoPriority,
-    /// The CPUs could not be set.
-    CpuAffinity,
-    /// The supplementary groups could not be set, or one of them is unknown.
-    Groups,
-    /// The group could not be set, or is unknown.
-    Group,
-    /// The user, or what goes with it, could not be set, or is unknown.
-    User,
-    /// The signal at the program's death could not be set.
-    PdeathSignal,
-    /// The working directory could not be entered.
-    Cwd,
-    /// It could not leave the session keyring of the program's user.
-    Keyring,
-    /// The capabilities of the program could not be taken from it.
-    Capabilities,
+    /// An attribute could not be set; of users and groups, also if one is unknown. Its form on disk is that of the attribute alone.
+    #[serde(untagged)]
+    Attribute(Attribute),
 }
 
 impl Stage {
@@ -68,24 +49,13 @@ impl Stage {
             Stage::Session => "session",
             Stage::Env => "env",
             Stage::Limits(_) => "limits",
-            Stage::OomScoreAdj => "oom_score_adj",
-            Stage::Nice => "nice",
-            Stage::IoPriority => "io_priority",
-            Stage::CpuAffinity => "cpu_affinity",
-            Stage::Groups => "groups",
-            Stage::Group => "group",
-            Stage::User => "user",
-            Stage::PdeathSignal => "pdeath_signal",
-            Stage::Cwd => "cwd",
-            Stage::Keyring => "keyring",
-            Stage::Capabilities => "capabilities",
+            Stage::Attribute(attribute) => attribute.key(),
         }
     }
 
     /// Whether it is about a key of the spec that sets something of the process.
     fn is_attribute(self) -> bool {
-        use Stage::{Exec, Fd, Fork, Peer, Restrict, Session, Setup};
-        !matches!(self, Restrict | Fork | Fd(_) | Setup | Exec { .. } | Peer | Session)
+        matches!(self, Stage::Attribute(_) | Stage::Env | Stage::Limits(_))
     }
 
     /// The fd concerned, where it is about one.
@@ -129,10 +99,10 @@ impl StartFailure {
     /// What is wrong, where the OS has no number for it, or one whose text would mislead.
     fn reason(&self) -> String {
         match (self.stage, self.errno) {
-            (Stage::User, libc::ENOENT) => "no such user".to_owned(),
-            (Stage::Group | Stage::Groups, libc::ENOENT) => "no such group".to_owned(),
+            (Stage::Attribute(Attribute::User), libc::ENOENT) => "no such user".to_owned(),
+            (Stage::Attribute(Attribute::Group | Attribute::Groups), libc::ENOENT) => "no such group".to_owned(),
             (Stage::Env, libc::EINVAL) => "not a regular file".to_owned(),
-            (Stage::Keyring, libc::EDQUOT) => "the program's user has as many keys as it may: raise \
+            (Stage::Attribute(Attribute::Keyring), libc::EDQUOT) => "the program's user has as many keys as it may: raise \
                  kernel.keys.maxkeys and kernel.keys.maxbytes (root_maxkeys and root_maxbytes for root)"
                 .to_owned(),
             (Stage::Env, libc::EILSEQ) => "a NUL byte in the file".to_owned(),
@@ -194,5 +164,35 @@ impl fmt::Display for StopFailure {
         let signal = crate::signal::signal_name(*signum).unwrap_or("a signal");
         let reason = io::Error::from_raw_os_error(*errno);
         write!(f, "cannot send {signal} to process {pid} ({comm}): {reason}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Journals and states of earlier versions have each attribute as a stage of its own.
+    #[test]
+    fn a_stage_has_on_disk_the_form_that_it_always_had() {
+        let attribute = Stage::Attribute;
+        for (stage, json) in [
+            (attribute(Attribute::OomScoreAdj), "\"OomScoreAdj\""),
+            (attribute(Attribute::PdeathSignal), "\"PdeathSignal\""),
+            (Stage::Setup, "\"Setup\""),
+            (Stage::Fd(3), "{\"Fd\":3}"),
+            (Stage::Exec { missing: true }, "{\"Exec\":{\"missing\":true}}"),
+            (Stage::Limits(Resource::Core), "{\"Limits\":\"core\"}"),
+        ] {
+            assert_eq!(serde_json::to_string(&stage).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Stage>(json).unwrap(), stage);
+            for bytes in [rmp_serde::to_vec(&stage), rmp_serde::to_vec_named(&stage)] {
+                assert_eq!(rmp_serde::from_slice::<Stage>(&bytes.unwrap()).unwrap(), stage);
+            }
+        }
+        for attribute in Attribute::ALL {
+            let bytes = rmp_serde::to_vec(&Stage::Attribute(*attribute)).unwrap();
+            assert_eq!(bytes, rmp_serde::to_vec(&format!("{attribute:?}")).unwrap());
+        }
+        assert!(serde_json::from_str::<Stage>("\"Nonsense\"").is_err());
     }
 }

@@ -48,6 +48,6 @@ pub use types::{
     OomPolicy, ProcSpec, ScopeProperties, SliceProperties, StartRequest, SystemdProperties,
 };
 pub use validated::{
-    Attributes, Digest, MAX_FD, PipeEnd, SignalSets, Stopping, Validated, ValidatedFd,
+    Attribute, Attributes, Digest, MAX_FD, PipeEnd, SignalSets, Stopping, Validated, ValidatedFd,
     ValidatedProc,
 };

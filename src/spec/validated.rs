@@ -107,6 +107,55 @@ impl Attributes {
     pub const MAX_CPUS: u32 = 8192;
 }
 
+macro_rules! attributes {
+    ($($(#[$doc:meta])* $variant:ident = $key:literal,)*) => {
+        /// An attribute that the child of a process sets of itself, one by one: a key of the spec, or what every process of another user gets.
+        ///
+        /// It is kept in journals, and crosses in upgrades, by its variant's name.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum Attribute {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Attribute {
+            /// Every attribute.
+            pub const ALL: &[Attribute] = &[$(Attribute::$variant,)*];
+
+            /// Its name in results: the key of the spec, if it has one.
+            pub fn key(self) -> &'static str {
+                match self {
+                    $(Attribute::$variant => $key,)*
+                }
+            }
+        }
+    };
+}
+
+attributes! {
+    /// The OOM score adjustment.
+    OomScoreAdj = "oom_score_adj",
+    /// The nice value.
+    Nice = "nice",
+    /// The priority in disk access.
+    IoPriority = "io_priority",
+    /// The CPUs.
+    CpuAffinity = "cpu_affinity",
+    /// A session keyring that no other process has.
+    Keyring = "keyring",
+    /// The supplementary groups.
+    Groups = "groups",
+    /// The group.
+    Group = "group",
+    /// The user, or what goes with it.
+    User = "user",
+    /// No capability of this program.
+    Capabilities = "capabilities",
+    /// The signal at this program's death.
+    PdeathSignal = "pdeath_signal",
+    /// The working directory, and the file mode creation mask.
+    Cwd = "cwd",
+}
+
 /// Sets of signals; signal N is bit N - 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignalSets {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::support::engine::*;
 use crate::support::wait::{DEADLINE, eventually};
-use procstar::engine::failpoints::{self, CALLS, Call};
+use procstar::engine::failpoints::{self, Call, calls};
 use procstar::engine::{Allowlist, Ended, EngineOptions, Restriction, Stage, StartFailure};
-use procstar::spec::Resource;
+use procstar::spec::{Attribute, Resource};
 use serde_json::{Value, json};
 
 /// A process that needs every call there is. As root it becomes another user, and else its own.
@@ -52,22 +52,18 @@ fn stages(call: Call) -> Vec<Stage> {
         Call::Pipe | Call::Nonblocking | Call::Watch => fds(&[1]),
         Call::DataFile | Call::DataWrite | Call::DataOpen => fds(&[0]),
         Call::EnvFile => vec![Stage::Env],
-        Call::Account => vec![Stage::User, Stage::Group, Stage::Groups],
+        Call::Account => vec![
+            Stage::Attribute(Attribute::User),
+            Stage::Attribute(Attribute::Group),
+            Stage::Attribute(Attribute::Groups),
+        ],
         Call::OpenExe => vec![Stage::Restrict],
         Call::CloneHelper | Call::Clone => vec![Stage::Fork],
         Call::Session => vec![Stage::Session],
         Call::Limit => vec![Stage::Limits(Resource::Core), Stage::Limits(Resource::Nofile)],
-        Call::OomOpen | Call::OomWrite => vec![Stage::OomScoreAdj],
-        Call::Nice => vec![Stage::Nice],
-        Call::IoPriority => vec![Stage::IoPriority],
-        Call::Affinity => vec![Stage::CpuAffinity],
-        Call::Bounding | Call::Capabilities => vec![Stage::Capabilities],
-        Call::Keyring => vec![Stage::Keyring],
-        Call::Groups => vec![Stage::Groups],
-        Call::Group => vec![Stage::Group],
-        Call::User => vec![Stage::User],
-        Call::DeathSignal => vec![Stage::PdeathSignal],
-        Call::Chdir => vec![Stage::Cwd],
+        Call::OomWrite => vec![Stage::Attribute(Attribute::OomScoreAdj)],
+        Call::Bounding => vec![Stage::Attribute(Attribute::Capabilities)],
+        Call::Attribute(attribute) => vec![Stage::Attribute(attribute)],
         // The last source that is moved is the executable's.
         Call::MoveSource => [fds(&[0, 1, 2]), vec![Stage::Exec { missing: false }]].concat(),
         Call::Open => fds(&[7]),
@@ -181,7 +177,7 @@ fn a_refused_keyring_is_no_failure() {
             let ended = launch(&mut harness, &format!("{errno} {passing}"), &proc);
             let hit = failpoints::disarm();
             assert!(hit.is_some(), "the keyring was never joined");
-            if hit == Some(Call::Keyring) {
+            if hit == Some(Call::Attribute(Attribute::Keyring)) {
                 let failures: Vec<_> = ended.failures.iter().map(ToString::to_string).collect();
                 let full = "failed to set keyring: the program's user has as many keys as it may: raise \
                             kernel.keys.maxkeys and kernel.keys.maxbytes (root_maxkeys and root_maxbytes for root)";
@@ -200,7 +196,7 @@ fn every_call_fails_once() {
     let proc = everything(dir.path().to_str().unwrap());
     let mut seen = HashSet::new();
     seen.extend(fail_each(options, &proc, &captures, libc::ENOMEM).into_keys());
-    for call in CALLS.iter().map(|call| format!("{call:?}")) {
+    for call in calls().map(|call| format!("{call:?}")) {
         let unprivileged = ["Groups", "Group", "User", "Bounding", "Keyring", "Capabilities"]
             .contains(&call.as_str())
             && !nix::unistd::geteuid().is_root();

@@ -8,6 +8,7 @@ use crate::engine::failpoints::Call;
 use crate::engine::plan::{
     AttributeValue, CAPABILITY_VERSION, ChildAttribute, ChildStatus, SetupFailure,
 };
+use crate::spec::Attribute;
 
 /// Makes attributes, one after another, until one fails, which is reported by its index from `first` on; gives whether none has.
 pub(super) fn apply(status: &ChildStatus, attributes: &[ChildAttribute], first: usize) -> bool {
@@ -36,38 +37,38 @@ fn set(what: &AttributeValue) -> Result<(), i32> {
         AttributeValue::OomScoreAdj(text) => return set_oom_score_adj(text),
         AttributeValue::Nice(nice) => {
             // SAFETY: a plain system call.
-            attempt(Call::Nice, || unsafe {
+            attempt(Call::Attribute(Attribute::Nice), || unsafe {
                 libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, *nice)
             })?;
         }
         AttributeValue::IoPriority(priority) => {
             const IOPRIO_WHO_PROCESS: libc::c_int = 1;
             // SAFETY: a plain system call.
-            attempt(Call::IoPriority, || unsafe {
+            attempt(Call::Attribute(Attribute::IoPriority), || unsafe {
                 libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, *priority)
             })?;
         }
         AttributeValue::CpuAffinity(set) => {
             // SAFETY: the kernel reads as many bytes as the set has.
-            attempt(Call::Affinity, || unsafe {
+            attempt(Call::Attribute(Attribute::CpuAffinity), || unsafe {
                 libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(&**set), set.as_ptr())
             })?;
         }
         AttributeValue::Groups(groups) => {
             // SAFETY: the kernel reads as many numbers as the list has.
-            attempt(Call::Groups, || unsafe {
+            attempt(Call::Attribute(Attribute::Groups), || unsafe {
                 libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr())
             })?;
         }
         AttributeValue::Group(gid) => {
             // SAFETY: a plain system call.
-            attempt(Call::Group, || unsafe {
+            attempt(Call::Attribute(Attribute::Group), || unsafe {
                 libc::syscall(libc::SYS_setresgid, *gid, *gid, *gid)
             })?;
         }
         AttributeValue::User(uid) => {
             // SAFETY: a plain system call.
-            attempt(Call::User, || unsafe {
+            attempt(Call::Attribute(Attribute::User), || unsafe {
                 libc::syscall(libc::SYS_setresuid, *uid, *uid, *uid)
             })?;
         }
@@ -84,14 +85,17 @@ fn set(what: &AttributeValue) -> Result<(), i32> {
         }
         AttributeValue::Cwd(path) => {
             // SAFETY: the path is a live C string.
-            attempt(Call::Chdir, || unsafe { libc::chdir(path.as_ptr()) }.into())?;
+            attempt(Call::Attribute(Attribute::Cwd), || {
+                unsafe { libc::chdir(path.as_ptr()) }.into()
+            })?;
         }
     }
     Ok(())
 }
 
 fn set_oom_score_adj(text: &str) -> Result<(), i32> {
-    let fd = attempt(Call::OomOpen, || open_oom_score_adj().into())? as libc::c_int;
+    let fd = attempt(Call::Attribute(Attribute::OomScoreAdj), || open_oom_score_adj().into())?
+        as libc::c_int;
     // SAFETY: the kernel reads as many bytes as the text has.
     let written = attempt(Call::OomWrite, || unsafe {
         libc::write(fd, text.as_ptr().cast(), text.len()) as libc::c_long
@@ -130,7 +134,7 @@ fn open_oom_score_adj() -> libc::c_int {
 /// The kernel tells only of a death that comes after this. Where it came before, somebody else is our parent.
 fn set_death_signal(signum: i32, parent: libc::pid_t) -> Result<(), i32> {
     // SAFETY: a plain system call.
-    attempt(Call::DeathSignal, || unsafe {
+    attempt(Call::Attribute(Attribute::PdeathSignal), || unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, signum as libc::c_ulong).into()
     })?;
     // SAFETY: a plain system call.
@@ -141,7 +145,7 @@ fn set_death_signal(signum: i32, parent: libc::pid_t) -> Result<(), i32> {
 fn join_new_keyring() -> Result<(), i32> {
     const JOIN_SESSION_KEYRING: libc::c_long = 1;
     // SAFETY: the kernel follows no null pointer there: it is a keyring without a name.
-    let joined = attempt(Call::Keyring, || unsafe {
+    let joined = attempt(Call::Attribute(Attribute::Keyring), || unsafe {
         libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>())
     });
     match joined {
@@ -166,13 +170,13 @@ fn drop_capabilities(no_new_privileges: bool) -> Result<(), i32> {
     let header = [CAPABILITY_VERSION, 0];
     let none = [0u32; 6];
     // SAFETY: the kernel reads a header of two words, and for this version six words.
-    attempt(Call::Capabilities, || unsafe {
+    attempt(Call::Attribute(Attribute::Capabilities), || unsafe {
         libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr())
     })?;
     if no_new_privileges {
         let (yes, none): (libc::c_ulong, libc::c_ulong) = (1, 0);
         // SAFETY: a plain system call.
-        attempt(Call::Capabilities, || unsafe {
+        attempt(Call::Attribute(Attribute::Capabilities), || unsafe {
             libc::prctl(libc::PR_SET_NO_NEW_PRIVS, yes, none, none, none).into()
         })?;
     }

@@ -16,7 +16,7 @@ use nix::unistd::{Gid, Group, Uid, User, getgrouplist, getgroups, getresgid, get
 use super::attributes::{AttributeValue, ChildAttribute};
 use crate::engine::failpoints::{self, Call};
 use crate::engine::failure::{Stage, StartFailure};
-use crate::spec::{Account, Attributes};
+use crate::spec::{Account, Attribute, Attributes};
 
 /// How long what was found is believed.
 const BELIEVED: Duration = Duration::from_secs(1);
@@ -138,12 +138,12 @@ impl Accounts {
         let of_group = wanted.group.as_ref().map(text);
         // What comes of the user fails as the user does.
         let (groups_stage, groups_path) = match (&wanted.groups, &of_user) {
-            (None, Some(user)) => (Stage::User, Some(user.clone())),
-            _ => (Stage::Groups, None),
+            (None, Some(user)) => (Stage::Attribute(Attribute::User), Some(user.clone())),
+            _ => (Stage::Attribute(Attribute::Groups), None),
         };
         let (group_stage, group_path) = match of_group {
-            Some(group) => (Stage::Group, Some(group)),
-            None => (Stage::User, of_user.clone()),
+            Some(group) => (Stage::Attribute(Attribute::Group), Some(group)),
+            None => (Stage::Attribute(Attribute::User), of_user.clone()),
         };
         let Ours { groups, group, user } = &self.ours;
         let set = |stage, path, what| ChildAttribute { stage, path, what };
@@ -158,8 +158,9 @@ impl Accounts {
             .user
             .filter(|found| user.as_ref() != Some(&found.uid))
             .map(|FoundUser { uid, entry, .. }| OtherUser { uid: uid.as_raw(), entry });
-        let user =
-            other.as_ref().map(|other| set(Stage::User, of_user, AttributeValue::User(other.uid)));
+        let user = other.as_ref().map(|other| {
+            set(Stage::Attribute(Attribute::User), of_user, AttributeValue::User(other.uid))
+        });
         let attributes = groups.into_iter().chain(group).chain(user).collect();
         Ok(Switch { attributes, other })
     }
@@ -189,9 +190,15 @@ impl Accounts {
 fn look_up(wanted: &Wanted) -> Result<Found, Vec<StartFailure>> {
     let Wanted { user, group, groups } = wanted;
     let found = user.as_ref().map(find_user).transpose();
-    let gid = group.as_ref().map(|group| find_group(group, Stage::Group)).transpose();
-    let gids: Vec<_> =
-        groups.iter().flatten().map(|group| find_group(group, Stage::Groups)).collect();
+    let gid = group
+        .as_ref()
+        .map(|group| find_group(group, Stage::Attribute(Attribute::Group)))
+        .transpose();
+    let gids: Vec<_> = groups
+        .iter()
+        .flatten()
+        .map(|group| find_group(group, Stage::Attribute(Attribute::Groups)))
+        .collect();
     let failures: Vec<StartFailure> = (found.as_ref().err().into_iter())
         .chain(gid.as_ref().err())
         .chain(gids.iter().filter_map(|gid| gid.as_ref().err()))
@@ -203,7 +210,7 @@ fn look_up(wanted: &Wanted) -> Result<Found, Vec<StartFailure>> {
     let (found, mut gid) = (found.ok().flatten(), gid.ok().flatten());
     let mut all = groups.as_ref().map(|_| gids.into_iter().flatten().collect::<Vec<Gid>>());
     if let (Some(found), Some(account)) = (&found, user) {
-        let failed = |errno| vec![failure(Stage::User, errno, account)];
+        let failed = |errno| vec![failure(Stage::Attribute(Attribute::User), errno, account)];
         // Nobody can tell which group goes with a number that has no entry.
         let primary = gid.or(found.gid).ok_or_else(|| failed(Errno::ENOENT))?;
         gid = Some(primary);
@@ -240,8 +247,10 @@ fn find_user(account: &Account) -> Result<FoundUser, StartFailure> {
         (Ok(None), Account::Id(uid)) => {
             Ok(FoundUser { uid: Uid::from_raw(*uid), gid: None, entry: None })
         }
-        (Ok(None), Account::Name(_)) => Err(failure(Stage::User, Errno::ENOENT, account)),
-        (Err(errno), _) => Err(failure(Stage::User, errno, account)),
+        (Ok(None), Account::Name(_)) => {
+            Err(failure(Stage::Attribute(Attribute::User), Errno::ENOENT, account))
+        }
+        (Err(errno), _) => Err(failure(Stage::Attribute(Attribute::User), errno, account)),
     }
 }
 

@@ -8,7 +8,7 @@ use super::accounts::Switch;
 use super::c_string;
 use super::privileges::{Privileges, Shed};
 use crate::engine::failure::Stage;
-use crate::spec::{Attributes, Bound, IoClass, IoPriority, LimitPair, Resource};
+use crate::spec::{Attribute, Attributes, Bound, IoClass, IoPriority, LimitPair, Resource};
 
 /// What a process of another user has for each of the fds 0 to 2 that its spec does not name: never a file or a terminal of ours.
 const NULL: &str = "/dev/null";
@@ -92,31 +92,41 @@ pub(super) fn plan(
         late.push(ChildAttribute { stage: Stage::Limits(Resource::Nofile), path: None, what });
     }
     if let Some(adjustment) = attributes.oom_score_adj {
-        set(Stage::OomScoreAdj, AttributeValue::OomScoreAdj(adjustment.to_string()));
+        set(
+            Stage::Attribute(Attribute::OomScoreAdj),
+            AttributeValue::OomScoreAdj(adjustment.to_string()),
+        );
     }
     if let Some(nice) = attributes.nice {
-        set(Stage::Nice, AttributeValue::Nice(nice));
+        set(Stage::Attribute(Attribute::Nice), AttributeValue::Nice(nice));
     }
     if let Some(priority) = attributes.io_priority {
-        set(Stage::IoPriority, AttributeValue::IoPriority(io_priority(priority)));
+        set(
+            Stage::Attribute(Attribute::IoPriority),
+            AttributeValue::IoPriority(io_priority(priority)),
+        );
     }
     if let Some(cpus) = &attributes.cpu_affinity {
-        set(Stage::CpuAffinity, AttributeValue::CpuAffinity(cpu_set(cpus)));
+        set(Stage::Attribute(Attribute::CpuAffinity), AttributeValue::CpuAffinity(cpu_set(cpus)));
     }
     let Switch { attributes: accounts, other } = switch;
     let shed = privileges.shed(other.as_ref().map(|other| other.uid));
     if shed.bounding != 0 {
-        set(Stage::Capabilities, AttributeValue::Bounding(shed.bounding));
+        set(Stage::Attribute(Attribute::Capabilities), AttributeValue::Bounding(shed.bounding));
     }
     if other.is_some() {
         // By our own user, whose quota of keys it takes: it has to be there for the other's processes, however many there are.
-        set(Stage::Keyring, AttributeValue::Keyring);
+        set(Stage::Attribute(Attribute::Keyring), AttributeValue::Keyring);
     }
     early.extend(accounts);
     let mut set = |stage, path, what| early.push(ChildAttribute { stage, path, what });
     if shed.sets {
         let Shed { no_new_privileges, .. } = shed;
-        set(Stage::Capabilities, None, AttributeValue::NoCapabilities { no_new_privileges });
+        set(
+            Stage::Attribute(Attribute::Capabilities),
+            None,
+            AttributeValue::NoCapabilities { no_new_privileges },
+        );
     }
     if other.is_some() {
         for (fd, flags) in [(0, libc::O_RDONLY), (1, libc::O_WRONLY), (2, libc::O_WRONLY)] {
@@ -127,13 +137,21 @@ pub(super) fn plan(
     }
     if let Some(signum) = attributes.pdeath_signal {
         let pid = std::process::id().cast_signed();
-        set(Stage::PdeathSignal, None, AttributeValue::DeathSignal(signum, pid));
+        set(
+            Stage::Attribute(Attribute::PdeathSignal),
+            None,
+            AttributeValue::DeathSignal(signum, pid),
+        );
     }
     if let Some(umask) = attributes.umask {
-        set(Stage::Cwd, None, AttributeValue::Umask(umask));
+        set(Stage::Attribute(Attribute::Cwd), None, AttributeValue::Umask(umask));
     }
     if let Some(cwd) = &attributes.cwd {
-        set(Stage::Cwd, Some(cwd.clone()), AttributeValue::Cwd(c_string(cwd)));
+        set(
+            Stage::Attribute(Attribute::Cwd),
+            Some(cwd.clone()),
+            AttributeValue::Cwd(c_string(cwd)),
+        );
     }
     ChildAttributes { early, late }
 }
@@ -247,20 +265,20 @@ mod tests {
             stages(&early),
             [
                 Stage::Limits(Resource::Core),
-                Stage::OomScoreAdj,
-                Stage::Nice,
-                Stage::CpuAffinity,
-                Stage::Capabilities,
-                Stage::Keyring,
-                Stage::User,
-                Stage::Group,
-                Stage::User,
-                Stage::Capabilities,
+                Stage::Attribute(Attribute::OomScoreAdj),
+                Stage::Attribute(Attribute::Nice),
+                Stage::Attribute(Attribute::CpuAffinity),
+                Stage::Attribute(Attribute::Capabilities),
+                Stage::Attribute(Attribute::Keyring),
+                Stage::Attribute(Attribute::User),
+                Stage::Attribute(Attribute::Group),
+                Stage::Attribute(Attribute::User),
+                Stage::Attribute(Attribute::Capabilities),
                 Stage::Fd(0),
                 Stage::Fd(2),
-                Stage::PdeathSignal,
-                Stage::Cwd,
-                Stage::Cwd,
+                Stage::Attribute(Attribute::PdeathSignal),
+                Stage::Attribute(Attribute::Cwd),
+                Stage::Attribute(Attribute::Cwd),
             ]
         );
         let [ChildAttribute { what: AttributeValue::Limit(_, limit), .. }] = late.as_slice() else {
