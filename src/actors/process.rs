@@ -140,12 +140,7 @@ impl Handler<Perform> for ProcessActor {
         if self.ended {
             return Box::pin(std::future::ready(Err(CommandError::Gone)));
         }
-        match command {
-            ProcessCommand::Signal(signum) => {
-                tracing::debug!(proc_id = %self.id, signum, "sending signal");
-            }
-            ProcessCommand::Stop(order) => tracing::debug!(proc_id = %self.id, ?order, "stopping"),
-        }
+        command.log(&self.id);
         let ticket = fresh_ticket();
         let (reply, outcome) = oneshot::channel();
         self.commands.insert(ticket, reply);

@@ -21,6 +21,18 @@ pub enum ProcessCommand {
     Stop(StopOrder),
 }
 
+impl ProcessCommand {
+    /// Logs that the process is about to get this command.
+    pub(crate) fn log(self, id: &ProcId) {
+        match self {
+            ProcessCommand::Signal(signum) => {
+                tracing::debug!(proc_id = %id, signum, "sending signal");
+            }
+            ProcessCommand::Stop(order) => tracing::debug!(proc_id = %id, ?order, "stopping"),
+        }
+    }
+}
+
 /// What the engine can be told to do.
 pub(crate) enum Command {
     /// Start every process of a request. See [`Engine::launch`].

@@ -219,3 +219,21 @@ pub enum EventRef<'a> {
     Signaled { id: &'a ProcId, ticket: u64, errno: Option<i32> },
     StopFailed { id: &'a ProcId, failures: &'a [StopFailure] },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verbs_on_a_process_cross_in_frames_of_their_own() {
+        let order = StopOrder { signum: Some(2), ..StopOrder::default() };
+        for (command, name) in
+            [(ProcessCommand::Signal(15), "Signal"), (ProcessCommand::Stop(order), "Stop")]
+        {
+            let message = ToKeeper::process("a".into(), command, 7);
+            assert!(format!("{message:?}").starts_with(name), "{message:?}");
+            assert_eq!(message.into_process_command(), Some(("a".into(), command, 7)));
+        }
+        assert_eq!(ToKeeper::Ready.into_process_command(), None);
+    }
+}
