@@ -115,7 +115,8 @@ fn a_stopped_agent_delays_nothing_and_gets_all() {
     std::fs::write(gate, "").unwrap();
     agent.signal(Signal::SIGCONT);
     let mut orders = 0;
-    while told.len() < 2 * (COUNT + 1) {
+    // On a busy machine the order may come after the last end.
+    while told.len() < 2 * (COUNT + 1) || orders == 0 {
         match agent.next() {
             ToAgent::Order(_) => orders += 1,
             message => {
