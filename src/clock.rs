@@ -11,7 +11,8 @@ pub struct TimePoint {
     pub unix_nanos: i64,
     /// Nanoseconds of the monotonic clock.
     pub monotonic_nanos: u64,
-    /// Nanoseconds since the machine has started, which start times in `/proc` are relative to; 0 where that was not noted.
+    /// Nanoseconds since the machine has started, which start times in `/proc` are relative to; 0
+    /// where that was not noted.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub boot_nanos: u64,
 }
@@ -33,7 +34,8 @@ impl TimePoint {
         }
     }
 
-    /// When the machine has started, in nanoseconds since 1970 by the wall clock as it was set at this instant.
+    /// When the machine has started, in nanoseconds since 1970 by the wall clock as it was set at
+    /// this instant.
     pub fn boot(self) -> i64 {
         let since = if self.boot_nanos == 0 { self.monotonic_nanos } else { self.boot_nanos };
         self.unix_nanos.saturating_sub(i64::try_from(since).unwrap_or(i64::MAX))

@@ -1,5 +1,5 @@
-//! The driver: the thread that owns every process. It keeps the poller, the tables and the pool of spawning threads; what a
-//! process is to do, the [process](crate::engine::process) itself says.
+//! The driver: the thread that owns every process. It keeps the poller, the tables and the pool of
+//! spawning threads; what a process is to do, the [process](crate::engine::process) itself says.
 
 mod apply;
 mod budget;
@@ -46,7 +46,8 @@ use request::{AtomicGroup, PipeGroup};
 use sealing::Sealer;
 use table::Table;
 
-/// How many jobs may wait for a spawning thread or a clone helper; more would hold descriptors for nothing.
+/// How many jobs may wait for a spawning thread or a clone helper; more would hold descriptors for
+/// nothing.
 const MAX_QUEUED_JOBS: usize = 8;
 /// How long jobs may wait while no thread or clone helper comes free, before more are started.
 const POOL_STALL: Duration = Duration::from_millis(20);
@@ -202,7 +203,8 @@ impl Driver {
         }
     }
 
-    /// How long to sleep: to the next alarm, or to the moment when held-up jobs need another thread.
+    /// How long to sleep: to the next alarm, or to the moment when held-up jobs need another
+    /// thread.
     fn timeout(&self) -> EpollTimeout {
         let now = Instant::now();
         let alarm = self.io.timers.next_in(monotonic());
@@ -214,8 +216,8 @@ impl Driver {
             stall(self.pool.pending_clones(), self.last_cloned),
         ];
         match alarm.into_iter().chain(stalls.into_iter().flatten()).min() {
-            // One millisecond more, for epoll rounds down, and would wake too early again and again. It cannot wait for
-            // more than 24 days at once.
+            // One millisecond more, for epoll rounds down, and would wake too early again and
+            // again. It cannot wait for more than 24 days at once.
             Some(wait) => EpollTimeout::try_from(wait.saturating_add(Duration::from_millis(1)))
                 .unwrap_or(EpollTimeout::MAX),
             None => EpollTimeout::NONE,

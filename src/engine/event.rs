@@ -64,12 +64,13 @@ impl Event {
 /// What a spec has come to on this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolved {
-    /// The executable's path: as given, or as it was found; below the working directory where it is relative. None where it was not
-    /// come to.
+    /// The executable's path: as given, or as it was found; below the working directory where it is
+    /// relative. None where it was not come to.
     pub exe: Option<String>,
     /// The working directory.
     pub cwd: Option<String>,
-    /// The environment that it was started with, where that is asked for: secrets are masked, and what is not UTF-8 is replaced.
+    /// The environment that it was started with, where that is asked for: secrets are masked, and
+    /// what is not UTF-8 is replaced.
     pub env: Option<IndexMap<String, String>>,
     /// The variables that a [`Restriction`] has kept from it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -110,8 +111,9 @@ pub struct Ended {
     pub failures: Vec<StartFailure>,
     /// The raw wait status; 0 where there was no child.
     pub status: i32,
-    /// What it used, the children it waited for included; all zero where there was no child, or it is lost. `ru_maxrss` is negative
-    /// where it is not known, for the kernel begins to count with the memory of the process that makes it: see `mem::text_pages`.
+    /// What it used, the children it waited for included; all zero where there was no child, or it
+    /// is lost. `ru_maxrss` is negative where it is not known, for the kernel begins to count with
+    /// the memory of the process that makes it: see `mem::text_pages`.
     #[serde(with = "rusage")]
     pub rusage: libc::rusage,
     /// Its last `/proc/PID/stat`, as a zombie.
@@ -126,7 +128,8 @@ pub struct Ended {
     pub cut_short: Vec<(FdName, Truncation)>,
     /// Whether how it ended is not known, for whoever waited for it died.
     pub lost: bool,
-    /// Its last `/proc/PID/io`, as a zombie; none where there was no child, or the kernel does not tell.
+    /// Its last `/proc/PID/io`, as a zombie; none where there was no child, or the kernel does not
+    /// tell.
     #[serde(default)]
     pub io: Option<RawIo>,
     /// Whether the kernel has killed it for want of memory.

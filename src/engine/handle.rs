@@ -19,11 +19,12 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts an engine, which tells its events to `sink`, on a thread of its own. Its children are children of this
-    /// process, whose SIGCHLD gets its default disposition.
+    /// Starts an engine, which tells its events to `sink`, on a thread of its own. Its children are
+    /// children of this process, whose SIGCHLD gets its default disposition.
     ///
     /// # Errors
-    /// The OS error of making its threads and descriptors; where a seccomp filter refuses them, that.
+    /// The OS error of making its threads and descriptors; where a seccomp filter refuses them,
+    /// that.
     pub fn start(
         options: EngineOptions,
         mut sink: impl FnMut(Event) + Send + 'static,
@@ -42,7 +43,8 @@ impl Engine {
         Engine::begin(options, None, sink)
     }
 
-    /// The same, of an engine that goes on from what another program in this same process has handed over.
+    /// The same, of an engine that goes on from what another program in this same process has
+    /// handed over.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -72,8 +74,8 @@ impl Engine {
         self.tell(Command::Launch(request));
     }
 
-    /// Does something to a process. [`Event::Signaled`] with the same ticket reports the outcome: of a
-    /// signal once it is sent, of a stop once the process has been asked; that one's
+    /// Does something to a process. [`Event::Signaled`] with the same ticket reports the outcome:
+    /// of a signal once it is sent, of a stop once the process has been asked; that one's
     /// [`Event::Ended`] reports the cause.
     pub fn command(&self, id: ProcId, command: ProcessCommand, ticket: u64) {
         self.tell(Command::Process { id, command, ticket });
@@ -84,14 +86,15 @@ impl Engine {
         self.tell(Command::SignalGroup { id, signum });
     }
 
-    /// Watches a process that an earlier engine, in a program that is gone, has started. What the kernel still tells of it is told at its
-    /// end; its exit status is not among that.
+    /// Watches a process that an earlier engine, in a program that is gone, has started. What the
+    /// kernel still tells of it is told at its end; its exit status is not among that.
     pub fn adopt(&self, started: Started) {
         self.tell(Command::Adopt(Box::new(started)));
     }
 
-    /// Waits until no process is being made, and then has the engine stand still, until what is given back is dropped. What it holds
-    /// can then be handed over to another program. All that happened before has been told.
+    /// Waits until no process is being made, and then has the engine stand still, until what is
+    /// given back is dropped. What it holds can then be handed over to another program. All that
+    /// happened before has been told.
     ///
     /// # Errors
     /// Where some process was still being made after `patience`; the engine goes on.
@@ -103,7 +106,8 @@ impl Engine {
         Ok((handover, Quiesced(release)))
     }
 
-    /// Drops all that is held of a process that has ended, and its captures' files; who holds one reads on.
+    /// Drops all that is held of a process that has ended, and its captures' files; who holds one
+    /// reads on.
     pub fn forget(&self, id: ProcId) {
         self.tell(Command::Forget(id));
     }

@@ -17,7 +17,8 @@ pub struct Handover {
     pub shared: HandoverShared,
 }
 
-/// What an engine hands over that belongs to no single process. An older program hands over nothing of it.
+/// What an engine hands over that belongs to no single process. An older program hands over nothing
+/// of it.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub struct HandoverShared {
     pub(in crate::engine) orphans: HandoverOrphans,

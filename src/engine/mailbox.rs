@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-/// The queue. That of the driver holds its messages; that of the keeper, the events of each process.
+/// The queue. That of the driver holds its messages; that of the keeper, the events of each
+/// process.
 pub(crate) struct Mailbox<T> {
     queue: Mutex<Vec<T>>,
     wake: EventFd,

@@ -1,12 +1,15 @@
-//! The engine: makes processes, captures their output, waits for their end. No actor is anywhere in it.
+//! The engine: makes processes, captures their output, waits for their end. No actor is anywhere in
+//! it.
 //!
-//! One thread, the driver, owns every process: its pidfd, the reading ends of its pipes, its state. It sleeps in epoll until
-//! a child ends, a pipe can be read, a command comes or a grace runs out; work per event does not grow with the number
-//! of processes. A few threads beside it do nothing but clone children.
+//! One thread, the driver, owns every process: its pidfd, the reading ends of its pipes, its state.
+//! It sleeps in epoll until a child ends, a pipe can be read, a command comes or a grace runs out;
+//! work per event does not grow with the number of processes. A few threads beside it do nothing
+//! but clone children.
 //!
-//! [`Engine`] is the narrow handle to it: commands go in, [`Event`]s come out, in an order that holds per
-//! process: at most one [`Event::Started`], then exactly one [`Event::Ended`]. Captures are shared: whoever holds an `Arc` of
-//! [`Captures`] reads them without asking the engine. Dropping the last handle ends the driver; processes are left as they are.
+//! [`Engine`] is the narrow handle to it: commands go in, [`Event`]s come out, in an order that
+//! holds per process: at most one [`Event::Started`], then exactly one [`Event::Ended`]. Captures
+//! are shared: whoever holds an `Arc` of [`Captures`] reads them without asking the engine.
+//! Dropping the last handle ends the driver; processes are left as they are.
 
 pub(crate) mod below;
 mod capture;

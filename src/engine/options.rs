@@ -28,9 +28,11 @@ pub struct EngineOptions {
     pub filter: PathBuf,
     /// The limit of captures whose spec sets none.
     pub limit: LimitSpec,
-    /// The largest file that a process may make, in bytes; none: as large as this program's own limit allows.
+    /// The largest file that a process may make, in bytes; none: as large as this program's own
+    /// limit allows.
     pub max_file_size: Option<u64>,
-    /// Whether processes that get none of this program's capabilities may gain privileges by executing set-user-ID programs and such.
+    /// Whether processes that get none of this program's capabilities may gain privileges by
+    /// executing set-user-ID programs and such.
     pub gain_privileges: bool,
     /// Makes the directories of captures again where somebody has removed them.
     pub restore: Option<Restore>,

@@ -12,8 +12,9 @@ pub fn ignore(signum: i32) -> io::Result<()> {
     sys::ignore(signum)
 }
 
-/// Has descendants of this process that lose their parent become its children: an engine in it then reaps them, and tells of those
-/// that survive its processes. Their ends are noticed soon where SIGCHLD is blocked in the main thread.
+/// Has descendants of this process that lose their parent become its children: an engine in it then
+/// reaps them, and tells of those that survive its processes. Their ends are noticed soon where
+/// SIGCHLD is blocked in the main thread.
 ///
 /// # Errors
 /// The OS error, which does not occur.
@@ -31,7 +32,8 @@ pub fn has_default_action(signum: i32) -> bool {
     sys::is_default(signum)
 }
 
-/// The signals that this process ignores, signal N by bit N - 1, but for those that every program of this kind ignores.
+/// The signals that this process ignores, signal N by bit N - 1, but for those that every program
+/// of this kind ignores.
 pub fn ignored_signals() -> u64 {
     const OURS: [i32; 4] = [libc::SIGPIPE, libc::SIGXFSZ, 32, 33];
     let ignored = (1..=64).filter(|signum| !OURS.contains(signum) && sys::is_ignored(*signum));

@@ -1,6 +1,7 @@
-//! Who gets a large pipe. All pipes of a user share one allowance of the kernel's, and beyond it new ones get next to nothing: so
-//! only half of that is given out, to pipes that are read full, each a quarter of what is left at the most. The first few get the largest that
-//! there is, and the last of many keep the default.
+//! Who gets a large pipe. All pipes of a user share one allowance of the kernel's, and beyond it
+//! new ones get next to nothing: so only half of that is given out, to pipes that are read full,
+//! each a quarter of what is left at the most. The first few get the largest that there is, and the
+//! last of many keep the default.
 
 use std::fs::read_to_string;
 

@@ -1,8 +1,9 @@
-//! One process, from its launch until it is forgotten: what happens to it goes in as an [`Input`], what is to be done about it
-//! comes out as [`Effect`]s, which the driver applies.
+//! One process, from its launch until it is forgotten: what happens to it goes in as an [`Input`],
+//! what is to be done about it comes out as [`Effect`]s, which the driver applies.
 //!
-//! A process owns its captures, its stop with the alarms, and the signals that wait for its child. It starts nothing, signals
-//! nobody and reads no clock, so each transition is tested without a child.
+//! A process owns its captures, its stop with the alarms, and the signals that wait for its child.
+//! It starts nothing, signals nobody and reads no clock, so each transition is tested without a
+//! child.
 
 pub(super) mod child;
 pub(super) mod effect;
@@ -50,9 +51,11 @@ pub(super) enum State {
 pub(super) enum Input {
     /// Its turn has come: its child is being made.
     Planned { start: TimePoint, policy: StopPolicy, status: Arc<ChildStatus> },
-    /// The set-up of its child takes long. The facts of the child, if there is one and its start is not reported.
+    /// The set-up of its child takes long. The facts of the child, if there is one and its start is
+    /// not reported.
     SetupTimeout(Option<ChildFacts>),
-    /// Its child is made. The facts of the child if it runs as specified and its start is not reported.
+    /// Its child is made. The facts of the child if it runs as specified and its start is not
+    /// reported.
     Spawned { live: LiveChild, facts: Option<ChildFacts>, setup: SetupResult },
     /// It has no child, and gets none.
     NotSpawned { exit: Box<ChildExit>, setup: SetupResult },
@@ -60,7 +63,8 @@ pub(super) enum Input {
     Watched(LiveChild),
     /// A child of an earlier engine is gone.
     Lost(Box<ChildExit>),
-    /// A process whose child an earlier engine has reaped waits again for its captures and its tree.
+    /// A process whose child an earlier engine has reaped waits again for its captures and its
+    /// tree.
     Resumed,
     /// Its child is reaped.
     Exited(Box<ChildExit>),
@@ -74,7 +78,8 @@ pub(super) enum Input {
     Deadline,
     /// The grace of its stop may be over.
     KillTimeout,
-    /// A client wants something done to it, or a process that is to start with this one; the first has a ticket.
+    /// A client wants something done to it, or a process that is to start with this one; the first
+    /// has a ticket.
     Command { command: ProcessCommand, ticket: Option<u64> },
     /// The keeper passes a signal on to the child's group.
     SignalGroup { signum: i32 },
@@ -112,7 +117,8 @@ pub(super) struct Process {
     alarms: Alarms,
     /// Until when its captures may delay its end, once that has begun to count.
     drains: Option<u64>,
-    /// Until when it waits for filters that have yet to store what has come; none before the grace has begun.
+    /// Until when it waits for filters that have yet to store what has come; none before the grace
+    /// has begun.
     filters_until: Option<u64>,
     /// With which others it starts or not at all, until that is known.
     atomic_group: Option<u64>,
@@ -210,7 +216,8 @@ impl Process {
         !self.failures.is_empty()
     }
 
-    /// The pid that a child which is being made has reported; none if nothing is being made, or there is no child yet.
+    /// The pid that a child which is being made has reported; none if nothing is being made, or
+    /// there is no child yet.
     pub(super) fn pid_in_setup(&self) -> Option<i32> {
         let status = self.status.as_ref()?;
         Some(status.pid().load(Ordering::Acquire)).filter(|pid| *pid != 0)
@@ -221,7 +228,8 @@ impl Process {
         self.sent_sigkill
     }
 
-    /// Whether the kernel began to count the child's `maxrss` with so much, so that the child's own is not known.
+    /// Whether the kernel began to count the child's `maxrss` with so much, so that the child's own
+    /// is not known.
     pub(super) fn floor(&self) -> &Floor {
         &self.floor
     }
@@ -231,7 +239,8 @@ impl Process {
         self.atomic_group = None;
     }
 
-    /// How many descriptors it costs, and whether it gives any back when its child ends; none if it is yet to be made.
+    /// How many descriptors it costs, and whether it gives any back when its child ends; none if it
+    /// is yet to be made.
     pub(super) fn cost(&self) -> Option<(usize, bool)> {
         if self.is_launching() {
             return None;
@@ -307,7 +316,8 @@ impl Process {
             self.report_start(facts, fx);
         }
         if self.start_reported {
-            // Signals that came before there was a child would else wait for the end of its set-up, which may never be.
+            // Signals that came before there was a child would else wait for the end of its set-up,
+            // which may never be.
             self.flush_pending(fx);
         } else {
             // No thread has come to it yet.
@@ -422,8 +432,8 @@ impl Process {
         self.output.open_count() + self.exiting.len()
     }
 
-    /// From now on its captures alone may delay the end of the process, and no longer than their grace; unless its tree still
-    /// has time. A grace that began in the program before us goes on.
+    /// From now on its captures alone may delay the end of the process, and no longer than their
+    /// grace; unless its tree still has time. A grace that began in the program before us goes on.
     fn begin_drain(&mut self, fx: &mut Effects) {
         if !self.is_draining() || self.tree_has_time() {
             return;

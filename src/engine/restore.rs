@@ -6,7 +6,8 @@ use std::sync::Arc;
 /// What makes directories again.
 pub type Restore = Arc<dyn Fn() -> std::io::Result<()> + Send + Sync>;
 
-/// Does something in the directories of captures; once more where they were gone and could be made again.
+/// Does something in the directories of captures; once more where they were gone and could be made
+/// again.
 pub(super) fn with_dirs<T>(
     restore: Option<&Restore>,
     mut act: impl FnMut() -> io::Result<T>,

@@ -1,7 +1,8 @@
 //! The stopping of a process, as pure data: what is asked goes in, what is to be done comes out.
 //!
-//! A process is asked by a signal, has a grace, and then its whole tree is killed. Times are nanoseconds of the monotonic clock,
-//! which all programs of one boot share: a stop goes on where another program takes the process over.
+//! A process is asked by a signal, has a grace, and then its whole tree is killed. Times are
+//! nanoseconds of the monotonic clock, which all programs of one boot share: a stop goes on where
+//! another program takes the process over.
 
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use crate::spec::Stopping;
 pub enum StopCause {
     /// It has run for as long as its spec allows.
     Timeout,
-    /// Somebody has asked for it: a client, the shutdown, a request that is to start as a whole or not at all.
+    /// Somebody has asked for it: a client, the shutdown, a request that is to start as a whole or
+    /// not at all.
     Stopped,
 }
 
@@ -26,8 +28,8 @@ pub struct StopOrder {
     pub signum: Option<i32>,
     /// How long the process has before its tree is killed; none: as the spec says.
     pub grace: Option<Duration>,
-    /// Whether this is the shutdown. A process whose spec says nothing of stopping then has no grace of its own: the shutdown has
-    /// one for all.
+    /// Whether this is the shutdown. A process whose spec says nothing of stopping then has no
+    /// grace of its own: the shutdown has one for all.
     pub shutdown: bool,
 }
 
@@ -89,7 +91,8 @@ pub(super) enum StopAction {
 }
 
 impl StopState {
-    /// Asks by `signum`, with this grace from `now` on. The first cause stays; a grace that runs already is never made longer.
+    /// Asks by `signum`, with this grace from `now` on. The first cause stays; a grace that runs
+    /// already is never made longer.
     pub(super) fn request(
         self,
         cause: StopCause,
@@ -204,8 +207,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is asked in whatever order: the first cause stays, the grace never grows, and the tree is never killed before a grace
-        /// is over unless somebody asks for just that.
+        /// Whatever is asked in whatever order: the first cause stays, the grace never grows, and
+        /// the tree is never killed before a grace is over unless somebody asks for just that.
         #[test]
         fn any_order(asks in prop::collection::vec((any::<bool>(), 0u8..4, 0u64..20, 0u64..5, any::<bool>()), 0..30)) {
             let mut now = 0;

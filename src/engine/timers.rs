@@ -14,8 +14,8 @@ pub(super) enum Alarm {
     OrphanScan,
 }
 
-/// Timers in the order they go off. One whose process is gone by then is of no effect; only those that may be far
-/// away need be taken out.
+/// Timers in the order they go off. One whose process is gone by then is of no effect; only those
+/// that may be far away need be taken out.
 #[derive(Default)]
 pub(super) struct Timers(BTreeSet<(u64, Alarm)>);
 

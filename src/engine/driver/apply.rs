@@ -1,4 +1,5 @@
-//! The driver's part in the life of a process: it hands inputs to the process, and applies the effects.
+//! The driver's part in the life of a process: it hands inputs to the process, and applies the
+//! effects.
 
 use super::Driver;
 use crate::clock::monotonic;
@@ -27,7 +28,8 @@ impl Driver {
         self.recount(serial);
     }
 
-    /// The same, of a process by its ID; who has a ticket gets an answer if there is no such process.
+    /// The same, of a process by its ID; who has a ticket gets an answer if there is no such
+    /// process.
     pub(super) fn on_id(&mut self, id: ProcId, input: Input, ticket: Option<u64>) {
         match self.serials.get(&id).copied() {
             Some(serial) => self.on(serial, input),
@@ -85,7 +87,8 @@ impl Driver {
         }
     }
 
-    /// Takes out every capture of a process that nobody writes any more, and has the others watched.
+    /// Takes out every capture of a process that nobody writes any more, and has the others
+    /// watched.
     pub(super) fn sweep(&mut self, serial: u64) {
         if let Some(process) = self.processes.get_mut(&serial) {
             self.io.sweep(serial, process);

@@ -1,8 +1,9 @@
 //! How many descriptors processes cost, so that none is made for which there are none left.
 //!
-//! A process that is being made needs its ends of captures and pipes, one that runs its pidfd and the reading ends of its captures' pipes.
-//! Those for which there is no room wait until others have ended. Processes that are joined by pipes wait and are let in together: one
-//! of them alone might wait for ever for another that never gets room.
+//! A process that is being made needs its ends of captures and pipes, one that runs its pidfd and
+//! the reading ends of its captures' pipes. Those for which there is no room wait until others have
+//! ended. Processes that are joined by pipes wait and are let in together: one of them alone might
+//! wait for ever for another that never gets room.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,7 +11,8 @@ use crate::engine::sys;
 use crate::mem::shrink::Shrink;
 use crate::spec::{ValidatedFd, ValidatedProc};
 
-/// How many descriptors are kept free: for looking into `/proc`, for the journal, for another agent.
+/// How many descriptors are kept free: for looking into `/proc`, for the journal, for another
+/// agent.
 const RESERVE: usize = 16;
 
 /// What processes may cost, and do.
@@ -54,8 +56,8 @@ impl Budget {
         }
     }
 
-    /// Whether there is room for so many more. If nobody is there who will make room, there is: what then cannot be had
-    /// is missing for good, and that is an error of whoever needs it.
+    /// Whether there is room for so many more. If nobody is there who will make room, there is:
+    /// what then cannot be had is missing for good, and that is an error of whoever needs it.
     pub(super) fn has_room(&self, need: usize) -> bool {
         self.busy.is_empty() || self.used.saturating_add(need) <= self.limit
     }
@@ -64,7 +66,8 @@ impl Budget {
 /// What a process costs while it is made.
 pub(super) fn making(proc: &ValidatedProc) -> usize {
     let of = |fd: &ValidatedFd| match fd {
-        // Both ends of its pipe, its file, its counters or its filter's pidfd; the records of its pieces; what is held of a named file.
+        // Both ends of its pipe, its file, its counters or its filter's pidfd; the records of its
+        // pieces; what is held of a named file.
         ValidatedFd::Capture(spec) => {
             4 + usize::from(spec.pieces) + 2 * usize::from(spec.file.is_some())
         }

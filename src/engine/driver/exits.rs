@@ -71,8 +71,9 @@ impl Driver {
         self.io.timers.set(after(monotonic(), POLL_INTERVAL), alarm);
     }
 
-    /// A pidfd is readable: its child is a zombie, whose last facts are still there until it is reaped. Its orphans are with us,
-    /// and were looked for: as long as it is not reaped, nobody else has its numbers.
+    /// A pidfd is readable: its child is a zombie, whose last facts are still there until it is
+    /// reaped. Its orphans are with us, and were looked for: as long as it is not reaped, nobody
+    /// else has its numbers.
     pub(super) fn exited(&mut self, serial: u64) {
         let Some(process) = self.processes.get(&serial).filter(|p| p.live().is_some()) else {
             return;
@@ -88,7 +89,8 @@ impl Driver {
         if let Some((token, live)) = token.zip(process.live()) {
             self.io.poller.unwatch(&live.child.pidfd, token);
         }
-        // A debugger that traces the child reaps it first, and epoll would report it without a pause until then.
+        // A debugger that traces the child reaps it first, and epoll would report it without a
+        // pause until then.
         let Some(exit) = exit else { return self.poll_later(serial) };
         self.containment.child_reaped(serial);
         self.io.sweep(serial, process);

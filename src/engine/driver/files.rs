@@ -1,5 +1,5 @@
-//! The driver's part in captures whose files the user has named: they may be on a file system that does not answer, so other
-//! threads look at them, and report what they have seen.
+//! The driver's part in captures whose files the user has named: they may be on a file system that
+//! does not answer, so other threads look at them, and report what they have seen.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +18,8 @@ use crate::engine::timers::Alarm;
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Io {
-    /// Whether nobody writes a file any more that the user has named, as far as is known; if it is not known, the file is
-    /// looked at.
+    /// Whether nobody writes a file any more that the user has named, as far as is known; if it is
+    /// not known, the file is looked at.
     pub(super) fn named_file_has_ended(
         &mut self,
         serial: u64,
@@ -43,7 +43,8 @@ impl Io {
         false
     }
 
-    /// Whether the file of a capture that a filter has ended was seen since, if it must be; if it was not, it is looked at.
+    /// Whether the file of a capture that a filter has ended was seen since, if it must be; if it
+    /// was not, it is looked at.
     pub(super) fn is_seen(&self, serial: u64, output: &Output, index: usize) -> bool {
         let capture = output.at(index);
         let unseen = capture.filter(|capture| capture.must_be_seen() && capture.seen().is_none());
@@ -60,7 +61,8 @@ impl Io {
             .for_each(|capture| look_at(capture, serial, &self.mailbox));
     }
 
-    /// Looks at those files of open captures that must be seen, and were not; returns whether there are any.
+    /// Looks at those files of open captures that must be seen, and were not; returns whether there
+    /// are any.
     pub(super) fn look_at_unseen(&self, serial: u64, output: &Output) -> bool {
         let captures = output.all_open().iter().filter_map(|open| output.at(open.index()));
         let unseen = captures.filter(|capture| capture.must_be_seen() && capture.seen().is_none());

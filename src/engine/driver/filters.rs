@@ -1,4 +1,5 @@
-//! The driver's part in [filters](crate::engine::capture::filter): it watches their ends, and takes their pipes over if they fail.
+//! The driver's part in [filters](crate::engine::capture::filter): it watches their ends, and takes
+//! their pipes over if they fail.
 
 use std::collections::HashMap;
 use std::io;
@@ -107,8 +108,8 @@ impl Io {
         Some(ReapedFilter { serial, index, status })
     }
 
-    /// Whether the capture of a reaped filter has come to its end with it. That of one that was killed has not: it is read on,
-    /// into nothing.
+    /// Whether the capture of a reaped filter has come to its end with it. That of one that was
+    /// killed has not: it is read on, into nothing.
     fn has_ended_with(&mut self, process: &mut Process, filter: &ReapedFilter) -> bool {
         let ReapedFilter { serial, index, status } = *filter;
         let Process { id, output, .. } = process;
@@ -171,7 +172,8 @@ impl Driver {
         }
     }
 
-    /// Goes on with a filter that an engine in another program has started. If it is gone, its pipe is read into nothing.
+    /// Goes on with a filter that an engine in another program has started. If it is gone, its pipe
+    /// is read into nothing.
     pub(super) fn restore_filter(
         &mut self,
         (serial, index): (u64, usize),

@@ -1,8 +1,10 @@
-//! The driver's part in an upgrade: what it holds, in a form from which another program in this same process can go on.
+//! The driver's part in an upgrade: what it holds, in a form from which another program in this
+//! same process can go on.
 //!
-//! The processes remain our children, for exec keeps the pid. Pidfds and the reading ends of pipes cross as descriptors. A process may end at
-//! any moment between: it stays a zombie until the next engine reaps it. That engine knows all its processes before it looks at any child, for
-//! it takes every child that it does not know for an orphan, and reaps it.
+//! The processes remain our children, for exec keeps the pid. Pidfds and the reading ends of pipes
+//! cross as descriptors. A process may end at any moment between: it stays a zombie until the next
+//! engine reaps it. That engine knows all its processes before it looks at any child, for it takes
+//! every child that it does not know for an orphan, and reaps it.
 
 use std::collections::HashMap;
 use std::io;
@@ -74,7 +76,8 @@ impl Driver {
             }
         }
         self.restore_filters_of_deleted(shared.filters);
-        // Before any end can be noticed: from them is known whose the orphans are that such a process has left.
+        // Before any end can be noticed: from them is known whose the orphans are that such a
+        // process has left.
         let mut serials = HashMap::new();
         let mut children = Vec::new();
         for handed in processes {
@@ -94,7 +97,8 @@ impl Driver {
         self.flush_events();
     }
 
-    /// Enters a process that was handed over, with its captures; returns the child that is to be watched.
+    /// Enters a process that was handed over, with its captures; returns the child that is to be
+    /// watched.
     fn restore_process(&mut self, handed: HandoverProcess) -> (u64, Option<RestoredChild>) {
         let Restored { mut process, members, open, child } = Process::restored(handed);
         let serial = self.next_serial;
@@ -119,7 +123,8 @@ impl Driver {
         let RestoredChild { pid, adopted, pidfd } = child;
         let pidfd = match pidfd {
             Some(pidfd) => self.inherit(pidfd),
-            // A child of ours keeps its number until we reap it; one that is adopted may have lost it to another.
+            // A child of ours keeps its number until we reap it; one that is adopted may have lost
+            // it to another.
             None if adopted && !self.is_same(serial, pid) => {
                 Err(io::Error::from_raw_os_error(libc::ESRCH))
             }
@@ -141,15 +146,16 @@ impl Driver {
         }
     }
 
-    /// Whether `pid` is still the number of this adopted process, as far as its start time is known.
+    /// Whether `pid` is still the number of this adopted process, as far as its start time is
+    /// known.
     fn is_same(&self, serial: u64, pid: i32) -> bool {
         let then = self.containment.starttime(serial);
         let now = self.procfs.read_stat(pid).ok().map(|stat| stat.starttime);
         now.is_some() && (then.is_none() || then == now)
     }
 
-    /// Goes on waiting for the captures of a process, and for its tree if it is being stopped; no longer than the program
-    /// before us would have.
+    /// Goes on waiting for the captures of a process, and for its tree if it is being stopped; no
+    /// longer than the program before us would have.
     fn resume_draining(&mut self, serial: u64) {
         let process = self.processes.get(&serial).filter(|process| process.is_draining());
         if let Some(stopping) = process.map(Process::is_stopping) {
@@ -181,7 +187,8 @@ impl Driver {
         let capture = process.output.at(index).ok_or(io::ErrorKind::NotFound)?;
         let store = match capture.writer() {
             CaptureWriter::Engine if !capture.is_frozen() => capture.reopen()?,
-            // Its filter has failed; or it is over, its file read-only, and a survivor is not to be stopped by a full pipe.
+            // Its filter has failed; or it is over, its file read-only, and a survivor is not to be
+            // stopped by a full pipe.
             CaptureWriter::Engine | CaptureWriter::Filter | CaptureWriter::Process => {
                 (Store::Nothing, None)
             }
@@ -202,6 +209,7 @@ fn inherit(fd: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: borrowed for this call only; fcntl reports a number that is not open as an error.
     sys::set_cloexec(&unsafe { BorrowedFd::borrow_raw(fd) }, true)?;
-    // SAFETY: it is open. The program before us has left it open for this, and no other code here knows of it.
+    // SAFETY: it is open. The program before us has left it open for this, and no other code here
+    // knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -1,4 +1,5 @@
-//! The driver's part in captures: it watches and reads pipes, and finds out when captured files have no writer left.
+//! The driver's part in captures: it watches and reads pipes, and finds out when captured files
+//! have no writer left.
 
 use std::collections::HashMap;
 use std::io;
@@ -21,7 +22,8 @@ use crate::engine::timers::Timers;
 /// How much is read at once.
 const BUFFER: usize = 256 * 1024;
 
-/// Reports when files are closed by a writer. Used only if a process has left a survivor that holds its capture.
+/// Reports when files are closed by a writer. Used only if a process has left a survivor that holds
+/// its capture.
 pub(super) struct Watcher {
     inotify: Inotify,
     watches: HashMap<WatchDescriptor, u64>,
@@ -126,7 +128,8 @@ impl Io {
         Ok(OpenCapture::Pipe(Pipe { index, reader, token, store, pieces, size }))
     }
 
-    /// After the end of a child: takes out every capture that nobody writes any more, and has the others watched.
+    /// After the end of a child: takes out every capture that nobody writes any more, and has the
+    /// others watched.
     pub(super) fn sweep(&mut self, serial: u64, process: &mut Process) {
         let open = process.output.all_open().iter();
         let open: Vec<(usize, Kind)> = open.map(|open| (open.index(), Kind::of(open))).collect();
@@ -155,7 +158,8 @@ impl Io {
         }
     }
 
-    /// Whether nobody writes a captured file any more; if somebody does, its closing is watched for.
+    /// Whether nobody writes a captured file any more; if somebody does, its closing is watched
+    /// for.
     fn file_has_ended(&mut self, serial: u64, output: &mut Output, index: usize) -> bool {
         if output.at(index).is_some_and(Capture::is_in_named_file) {
             return self.named_file_has_ended(serial, output, index);
@@ -187,7 +191,8 @@ impl Kind {
     }
 }
 
-/// Whether somebody still writes a captured file. If a filter has written it, that must have come to its end.
+/// Whether somebody still writes a captured file. If a filter has written it, that must have come
+/// to its end.
 fn is_written(output: &mut Output, index: usize) -> bool {
     let Some(capture) = output.at(index) else { return false };
     let written = capture.writers() == Writers::Some;

@@ -34,8 +34,8 @@ pub(super) struct Launch {
     pub(super) pipes: PipeTable,
 }
 
-/// The pipes of one request. A pipe is made when the first of its two processes is planned, so that a request of
-/// thousands does not hold thousands of descriptors before it needs them.
+/// The pipes of one request. A pipe is made when the first of its two processes is planned, so that
+/// a request of thousands does not hold thousands of descriptors before it needs them.
 #[derive(Clone)]
 pub(super) struct PipeTable(Arc<Mutex<Vec<PipeState>>>);
 
@@ -136,7 +136,8 @@ impl Driver {
         let serial = self.insert_process(Process::adopted(&started));
         let starttime = started.stat.as_ref().map(|stat| stat.starttime);
         self.containment.child_adopted(serial, started.pid, starttime);
-        // It may end between any two of these; a pid that is another's by now is found by its start time.
+        // It may end between any two of these; a pid that is another's by now is found by its start
+        // time.
         let child = permitted::handle(started.pid).and_then(|pidfd| {
             let now = self.procfs.read_stat(started.pid).map_err(io::Error::other)?;
             let same = started.stat.as_ref().is_some_and(|then| then.starttime == now.starttime);
@@ -174,7 +175,8 @@ struct FdMaker<'a> {
 }
 
 impl FdMaker<'_> {
-    /// Makes captures and pipes; what cannot be made fails in the child's status, with every other failing fd.
+    /// Makes captures and pipes; what cannot be made fails in the child's status, with every other
+    /// failing fd.
     fn make_fds(
         &mut self,
         output: &mut Output,
@@ -271,8 +273,8 @@ struct Opened {
     task: Option<Task>,
 }
 
-/// Lets a process of another user open its own fd again, as `> /dev/stderr` does. Nobody else can reach what we make; what has a path that the
-/// spec has chosen keeps its mode.
+/// Lets a process of another user open its own fd again, as `> /dev/stderr` does. Nobody else can
+/// reach what we make; what has a path that the spec has chosen keeps its mode.
 fn open_to(mode: libc::mode_t, source: &OwnedFd) {
     if mode != OURS {
         // Without it the process runs as well, but for that.

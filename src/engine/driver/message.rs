@@ -3,8 +3,8 @@
 use crate::engine::command::Command;
 use crate::engine::spawn::Spawned;
 
-/// One thing for the driver to look at. Its mailbox holds at most one entry per process that is being made, and the owner's
-/// commands.
+/// One thing for the driver to look at. Its mailbox holds at most one entry per process that is
+/// being made, and the owner's commands.
 pub(in crate::engine) enum DriverMessage {
     /// From the owner of the engine.
     Command(Command),

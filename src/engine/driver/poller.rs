@@ -60,7 +60,8 @@ impl Poller {
         self.add(fd, source, EpollFlags::EPOLLIN)
     }
 
-    /// As [`watch`](Self::watch), but reports once, and then not before it is [rearmed](Self::rearm).
+    /// As [`watch`](Self::watch), but reports once, and then not before it is
+    /// [rearmed](Self::rearm).
     pub(super) fn watch_once(&mut self, fd: impl AsFd, source: Source) -> io::Result<u64> {
         self.add(fd, source, EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT)
     }

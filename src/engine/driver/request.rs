@@ -1,5 +1,5 @@
-//! The driver's part in what processes of one request have to do with each other: who is joined by pipes, who is started with all
-//! others or not at all.
+//! The driver's part in what processes of one request have to do with each other: who is joined by
+//! pipes, who is started with all others or not at all.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -73,7 +73,8 @@ impl Driver {
         launch
     }
 
-    /// Whether a process of a group has started is known. If it has not, those that are to start with it are ended.
+    /// Whether a process of a group has started is known. If it has not, those that are to start
+    /// with it are ended.
     pub(super) fn start_resolved(&mut self, serial: u64, group: u64, failed: bool) {
         let Some(atomic) = self.atomic_groups.get_mut(&group) else { return };
         atomic.starting = atomic.starting.saturating_sub(1);
@@ -119,8 +120,8 @@ impl Driver {
     }
 }
 
-/// For each process, the number of the unit it belongs to; those joined by pipes are of one. Units are numbered in the order of
-/// their first processes.
+/// For each process, the number of the unit it belongs to; those joined by pipes are of one. Units
+/// are numbered in the order of their first processes.
 fn units_by_pipes<'a>(
     procs: impl Iterator<Item = &'a ValidatedProc> + Clone,
     pipes: usize,

@@ -1,7 +1,8 @@
-//! The last thing before a process's end is told: its captures are frozen, and what they hold is recorded.
+//! The last thing before a process's end is told: its captures are frozen, and what they hold is
+//! recorded.
 //!
-//! What is small and ours is hashed at once. The rest another thread hashes, for it may be much, or on a file system that does not answer;
-//! the end waits for that, but not for long.
+//! What is small and ours is hashed at once. The rest another thread hashes, for it may be much, or
+//! on a file system that does not answer; the end waits for that, but not for long.
 
 use std::collections::VecDeque;
 use std::io;
@@ -95,8 +96,8 @@ fn seal_all(pool: &Mutex<Pool>, inbox: &Mailbox<DriverMessage>) {
 }
 
 impl Driver {
-    /// Freezes and seals the captures of a process that has ended. [`Input::Sealed`] follows: at once if that is quick, else
-    /// when another thread has done it, or has taken too long.
+    /// Freezes and seals the captures of a process that has ended. [`Input::Sealed`] follows: at
+    /// once if that is quick, else when another thread has done it, or has taken too long.
     pub(super) fn seal(&mut self, serial: u64) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         for capture in each(process.output.captures()) {

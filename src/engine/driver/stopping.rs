@@ -1,5 +1,5 @@
-//! The driver's part in signals: it sends those that a process asks for, to the child, its group or all its members, and watches the
-//! members that a stopped process waits for.
+//! The driver's part in signals: it sends those that a process asks for, to the child, its group or
+//! all its members, and watches the members that a stopped process waits for.
 
 use std::io;
 
@@ -75,8 +75,8 @@ impl Driver {
         self.pending_events.push(Event::StopFailed { id, failures });
     }
 
-    /// The child of a process that is being stopped has ended: the process does not end before its members have. They have the
-    /// rest of the grace; if there is none, they are killed.
+    /// The child of a process that is being stopped has ended: the process does not end before its
+    /// members have. They have the rest of the grace; if there is none, they are killed.
     pub(super) fn await_tree(&mut self, serial: u64) {
         self.forget_exiting(serial);
         let process = self.processes.get(&serial);

@@ -24,7 +24,8 @@ pub(in crate::engine) enum Effect {
     CancelAlarm(u64, ProcessAlarm),
     /// Whether the process has started is known: tell the group that starts as a whole.
     StartResolved { group: u64, failed: bool },
-    /// Freeze the captures, and record their contents; [`Input::Sealed`](super::Input::Sealed) follows.
+    /// Freeze the captures, and record their contents; [`Input::Sealed`](super::Input::Sealed)
+    /// follows.
     Seal,
     /// Report the end of the process. The last effect of its life.
     End(Box<ChildExit>),

@@ -143,8 +143,8 @@ impl Process {
         Restored { process, members, open: handed.open, child }
     }
 
-    /// The process as it is handed over; none if it has ended and no survivor's pipe is open. `pidfd_of` returns the pidfd of
-    /// a filter.
+    /// The process as it is handed over; none if it has ended and no survivor's pipe is open.
+    /// `pidfd_of` returns the pidfd of a filter.
     pub(in crate::engine) fn hand_over(
         &self,
         members: HandoverMembers,

@@ -1,4 +1,5 @@
-//! The captures of a process: all of them, those that have not reached their end, and those that may lack something.
+//! The captures of a process: all of them, those that have not reached their end, and those that
+//! may lack something.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use crate::spec::{FdName, ProcId};
 
 /// How much is read of one pipe before others have their turn.
 const TURN: usize = 1024 * 1024;
-/// How long a filter may take to store what has come, once the last writer is gone and the grace has passed: a file system that
-/// hangs delays the end of a process no longer.
+/// How long a filter may take to store what has come, once the last writer is gone and the grace
+/// has passed: a file system that hangs delays the end of a process no longer.
 pub(in crate::engine) const FILTER_PATIENCE: Duration = Duration::from_secs(30);
 /// How long looking at a named file may delay the end of a process, once the grace has passed.
 const FILE_PATIENCE: Duration = Duration::from_secs(5);
@@ -26,7 +27,8 @@ pub(in crate::engine) enum OpenCapture {
     Pipe(Pipe),
     /// Written by the process itself, or by a filter of an earlier keeper.
     File { index: usize },
-    /// Read by this filter, 0 before it is started. The reading end is ours too, in case that it dies.
+    /// Read by this filter, 0 before it is started. The reading end is ours too, in case that it
+    /// dies.
     Filter { index: usize, reader: OwnedFd, pid: i32 },
 }
 
@@ -76,7 +78,8 @@ pub(in crate::engine) enum Turn {
 /// How far captures are when their grace has passed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::engine) struct DrainCheck {
-    /// Those whose last writer is gone, while their filter still stores what has come; by their indices.
+    /// Those whose last writer is gone, while their filter still stores what has come; by their
+    /// indices.
     pub(in crate::engine) storing: Vec<usize>,
     /// Whether a named file is yet to be looked at.
     pub(in crate::engine) unseen: bool,
@@ -205,7 +208,8 @@ impl Output {
         std::mem::take(&mut self.truncated)
     }
 
-    /// Nothing more counts: what is open lacks what still comes. A file is not watched any more; pipes are read on.
+    /// Nothing more counts: what is open lacks what still comes. A file is not watched any more;
+    /// pipes are read on.
     pub(super) fn cut(&mut self, check: &DrainCheck) {
         let open: Vec<usize> = self.open.iter().map(OpenCapture::index).collect();
         for index in open {
@@ -224,11 +228,11 @@ impl Output {
         })
     }
 
-    /// Reads one pipe for a turn, into its capture; once that is frozen, into nothing, so that no survivor
-    /// is stopped by a full pipe or killed by a closed one.
+    /// Reads one pipe for a turn, into its capture; once that is frozen, into nothing, so that no
+    /// survivor is stopped by a full pipe or killed by a closed one.
     ///
-    /// Where pieces are kept, and the `order` of this pipe and others is asked, the turn is a single read: epoll reports pipes in
-    /// the order in which they became readable.
+    /// Where pieces are kept, and the `order` of this pipe and others is asked, the turn is a
+    /// single read: epoll reports pipes in the order in which they became readable.
     pub(in crate::engine) fn read(
         &mut self,
         (id, index): (&ProcId, usize),

@@ -11,8 +11,8 @@ use crate::engine::event::Event;
 use crate::engine::failure::Stage;
 use crate::engine::stop::{StopAction, StopCause, StopOrder, StopState};
 
-/// Signals that dump core. A child in its set-up shares our memory, and before Linux 5.16 a dump ends every process that
-/// does: these wait until it has exec'd.
+/// Signals that dump core. A child in its set-up shares our memory, and before Linux 5.16 a dump
+/// ends every process that does: these wait until it has exec'd.
 const DUMPING: [i32; 10] = [
     libc::SIGQUIT,
     libc::SIGILL,
@@ -42,7 +42,8 @@ enum Scope {
     Tree,
 }
 
-/// The alarms that are set for a process, and that may be far away: they are taken back when it ends.
+/// The alarms that are set for a process, and that may be far away: they are taken back when it
+/// ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Alarms {
     pub(super) deadline: Option<u64>,
@@ -98,7 +99,8 @@ impl Process {
         self.deliver(signal, fx);
     }
 
-    /// A client sends a signal to the group of a child that runs. One that is being made has no group yet.
+    /// A client sends a signal to the group of a child that runs. One that is being made has no
+    /// group yet.
     pub(super) fn signal_group(&self, signum: i32, fx: &mut Effects) {
         if matches!(self.state, State::Alive(_)) {
             fx.push(Effect::Signal { signum, to: Recipients::Group, ticket: None });
@@ -138,7 +140,8 @@ impl Process {
         }
     }
 
-    /// Sends a signal if there is a child that may have it; else it waits, or is answered that the process is gone.
+    /// Sends a signal if there is a child that may have it; else it waits, or is answered that the
+    /// process is gone.
     fn deliver(&mut self, signal: PendingSignal, fx: &mut Effects) {
         let PendingSignal { signum, scope, ticket } = signal;
         let to = match (&self.state, scope) {
@@ -173,7 +176,8 @@ impl Process {
         }
     }
 
-    /// There is a child now, or there will be none: sends the signals that have waited, or answers them.
+    /// There is a child now, or there will be none: sends the signals that have waited, or answers
+    /// them.
     pub(super) fn flush_pending(&mut self, fx: &mut Effects) {
         for signal in std::mem::take(&mut self.pending) {
             self.deliver(signal, fx);
@@ -205,7 +209,8 @@ impl Process {
         self.set_kill_alarm(self.stop.until(), fx);
     }
 
-    /// Takes the alarms back, for the child has ended: all, or all but that which ends the rest of its tree.
+    /// Takes the alarms back, for the child has ended: all, or all but that which ends the rest of
+    /// its tree.
     pub(super) fn cancel_alarms(&mut self, fx: &mut Effects) {
         self.set_deadline(None, fx);
         if self.exiting.is_empty() {

@@ -556,8 +556,9 @@ impl Driver {
 }
 
 proptest! {
-    /// Whatever happens in whatever order: a process ends exactly once and starts at most once, each request is answered
-    /// exactly once, no alarm is left at the end, and after it nothing is done any more.
+    /// Whatever happens in whatever order: a process ends exactly once and starts at most once,
+    /// each request is answered exactly once, no alarm is left at the end, and after it nothing is
+    /// done any more.
     #[test]
     fn any_order(captures in 0usize..3, group in any::<bool>(), steps in steps()) {
         let mut driver = Driver::new(captures);
