@@ -35,29 +35,29 @@ impl ProcessCommand {
 
 /// What the engine can be told to do.
 pub(crate) enum Command {
-    /// Start every process of a request. See [`Engine::launch`].
+    /// Start every process of a request. See [`Engine::launch`](super::Engine::launch).
     Launch(Validated),
-    /// Do something to one process. See [`Engine::command`].
+    /// Do something to one process. See [`Engine::command`](super::Engine::command).
     Process {
         /// The process.
         id: ProcId,
         /// What to do to it.
         command: ProcessCommand,
-        /// Comes back with the [`Event::Signaled`].
+        /// Comes back with the [`Event::Signaled`](super::Event::Signaled).
         ticket: u64,
     },
-    /// Send a signal to a whole group. See [`Engine::signal_group`].
+    /// Send a signal to a whole group. See [`Engine::signal_group`](super::Engine::signal_group).
     SignalGroup {
         /// The process that leads it.
         id: ProcId,
         /// The signal's number.
         signum: i32,
     },
-    /// Watch a process that an earlier engine has started. See [`Engine::adopt`].
+    /// Watch a process that an earlier engine has started. See [`Engine::adopt`](super::Engine::adopt).
     Adopt(Box<Started>),
-    /// Stand still. See [`Engine::quiesce`].
+    /// Stand still. See [`Engine::quiesce`](super::Engine::quiesce).
     Quiesce(Quiesce),
-    /// Drop all that is held of an ended process. See [`Engine::forget`].
+    /// Drop all that is held of an ended process. See [`Engine::forget`](super::Engine::forget).
     Forget(ProcId),
     /// End the driver. Its processes run on.
     EndDriver,

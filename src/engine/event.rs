@@ -17,7 +17,7 @@ use crate::spec::{FdName, ProcId};
 /// What the engine tells.
 pub enum Event {
     /// The process runs the program of its spec, or is still on its way there after
-    /// [`EngineOptions::setup_patience`].
+    /// [`EngineOptions::setup_patience`](super::EngineOptions::setup_patience).
     Started(Box<Started>),
     /// The process has ended, or was not started as specified; nothing about it changes any more.
     Ended(Box<Ended>),
@@ -25,7 +25,7 @@ pub enum Event {
     Signaled {
         /// The process.
         id: ProcId,
-        /// As given to [`Engine::signal`] or [`Engine::stop`].
+        /// As given to [`Engine::signal`](super::Engine::signal) or [`Engine::stop`](super::Engine::stop).
         ticket: u64,
         /// The OS error; `ESRCH` where the process is gone.
         result: io::Result<()>,
@@ -72,7 +72,7 @@ pub struct Resolved {
     /// The environment that it was started with, where that is asked for: secrets are masked, and
     /// what is not UTF-8 is replaced.
     pub env: Option<IndexMap<String, String>>,
-    /// The variables that a [`Restriction`] has kept from it.
+    /// The variables that a [`Restriction`](super::Restriction) has kept from it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<String>,
 }

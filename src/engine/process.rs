@@ -53,12 +53,12 @@ pub(super) enum Input {
     Planned { start: TimePoint, policy: StopPolicy, status: Arc<ChildStatus> },
     /// The set-up of its child takes long. The facts of the child, if there is one and its start is
     /// not reported.
-    SetupTimeout(Option<ChildFacts>),
+    SetupTimeout(Option<Box<ChildFacts>>),
     /// Its child is made. The facts of the child if it runs as specified and its start is not
     /// reported.
-    Spawned { live: LiveChild, facts: Option<ChildFacts>, setup: SetupResult },
+    Spawned { live: LiveChild, facts: Option<Box<ChildFacts>>, setup: Box<SetupResult> },
     /// It has no child, and gets none.
-    NotSpawned { exit: Box<ChildExit>, setup: SetupResult },
+    NotSpawned { exit: Box<ChildExit>, setup: Box<SetupResult> },
     /// A child of an earlier engine is watched again.
     Watched(LiveChild),
     /// A child of an earlier engine is gone.
@@ -254,8 +254,8 @@ impl Process {
         match input {
             Input::Planned { start, policy, status } => self.planned(start, policy, status, fx),
             Input::SetupTimeout(facts) => self.setup_timeout(facts, fx),
-            Input::Spawned { live, facts, setup } => self.spawned(live, facts, setup, fx),
-            Input::NotSpawned { exit, setup } => self.not_spawned(exit, setup, fx),
+            Input::Spawned { live, facts, setup } => self.spawned(live, facts, *setup, fx),
+            Input::NotSpawned { exit, setup } => self.not_spawned(exit, *setup, fx),
             Input::Watched(live) => {
                 if self.is_launching() {
                     self.state = State::Alive(live);
@@ -308,7 +308,7 @@ impl Process {
     }
 
     /// The set-up takes long: the process is reported as started, so that nobody waits for that.
-    fn setup_timeout(&mut self, facts: Option<ChildFacts>, fx: &mut Effects) {
+    fn setup_timeout(&mut self, facts: Option<Box<ChildFacts>>, fx: &mut Effects) {
         if self.status.is_none() {
             return;
         }
@@ -328,7 +328,7 @@ impl Process {
     fn spawned(
         &mut self,
         live: LiveChild,
-        facts: Option<ChildFacts>,
+        facts: Option<Box<ChildFacts>>,
         setup: SetupResult,
         fx: &mut Effects,
     ) {
@@ -372,11 +372,11 @@ impl Process {
         }
     }
 
-    fn report_start(&mut self, facts: ChildFacts, fx: &mut Effects) {
+    fn report_start(&mut self, facts: Box<ChildFacts>, fx: &mut Effects) {
         if std::mem::replace(&mut self.start_reported, true) {
             return;
         }
-        let ChildFacts { pid, stat, statm } = facts;
+        let ChildFacts { pid, stat, statm } = *facts;
         let early = self.status.as_ref().and_then(|status| status.early().get());
         let resolved = early.unwrap_or(&self.resolved).clone();
         fx.push(Effect::Report(Event::Started(Box::new(Started {

@@ -147,10 +147,10 @@ impl Driver {
     }
 
     /// Reads what the start of a child is reported with.
-    pub(super) fn see_child(&mut self, serial: u64, pid: i32) -> ChildFacts {
+    pub(super) fn see_child(&mut self, serial: u64, pid: i32) -> Box<ChildFacts> {
         let stat = self.procfs.read_stat(pid).ok();
         self.containment.child_seen(serial, stat.as_ref().map(|stat| stat.starttime));
-        ChildFacts { pid, stat, statm: self.procfs.read_statm(pid).ok() }
+        Box::new(ChildFacts { pid, stat, statm: self.procfs.read_statm(pid).ok() })
     }
 
     /// Counts again how many descriptors a process costs that has been made, or could not be.

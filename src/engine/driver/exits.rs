@@ -33,7 +33,7 @@ impl Driver {
             process.output.set_up_failed(index);
         }
         let report = failures.is_empty() && !process.is_start_reported();
-        let setup = SetupResult { failures, resolved: Some(resolved), floor };
+        let setup = Box::new(SetupResult { failures, resolved: Some(resolved), floor });
         let input = match child {
             Some(child) => {
                 let pid = child.pid;

@@ -126,7 +126,8 @@ impl Driver {
                 drop(pipes.take(*end));
             }
         }
-        let setup = SetupResult { failures: vec![failure], ..SetupResult::default() };
+        let failures = vec![failure];
+        let setup = Box::new(SetupResult { failures, ..SetupResult::default() });
         let exit = Box::new(ChildExit::without_child());
         self.on(serial, Input::NotSpawned { exit, setup });
     }

@@ -40,17 +40,17 @@ fn child() -> LiveChild {
     LiveChild { child: OwnedChild { pid: 42, pidfd: nothing() }, token: None, adopted: false }
 }
 
-fn facts() -> Option<ChildFacts> {
-    Some(ChildFacts { pid: 42, stat: None, statm: None })
+fn facts() -> Option<Box<ChildFacts>> {
+    Some(Box::new(ChildFacts { pid: 42, stat: None, statm: None }))
 }
 
 fn exit() -> Box<ChildExit> {
     Box::new(ChildExit { pid: Some(42), ..ChildExit::without_child() })
 }
 
-fn failed() -> SetupResult {
+fn failed() -> Box<SetupResult> {
     let failures = vec![StartFailure::new(Stage::Peer, libc::ENOENT, None)];
-    SetupResult { failures, ..SetupResult::default() }
+    Box::new(SetupResult { failures, ..SetupResult::default() })
 }
 
 fn stop(signum: Option<i32>, grace: Option<u64>, ticket: u64) -> Input {
@@ -101,7 +101,7 @@ impl Driver {
     }
 
     fn spawn(&mut self) -> &[String] {
-        self.on(Input::Spawned { live: child(), facts: facts(), setup: SetupResult::default() })
+        self.on(Input::Spawned { live: child(), facts: facts(), setup: Box::default() })
     }
 
     /// The child has come into being, and is still in its set-up.
@@ -498,7 +498,7 @@ impl Driver {
             Step::Plan(_) => {}
             Step::CloneChild => self.clone_child(),
             Step::Spawn(ok) => {
-                let setup = if ok { SetupResult::default() } else { failed() };
+                let setup = if ok { Box::default() } else { failed() };
                 let facts = facts().filter(|_| ok);
                 self.on(Input::Spawned { live: child(), facts, setup });
             }
