@@ -24,7 +24,7 @@ pub struct EngineOptions {
     pub restriction: Option<Arc<Restriction>>,
     /// What children can inherit.
     pub inherited: Arc<Inherited>,
-    /// The program to start as a [`filter`]: this one.
+    /// The program to start as a [filter](super::filter): this one.
     pub filter: PathBuf,
     /// The limit of captures whose spec sets none.
     pub limit: LimitSpec,
