@@ -1,5 +1,7 @@
 //! Tests of reading and validation as a whole.
 
+mod error_places;
+
 use super::*;
 use proptest::prelude::*;
 
@@ -39,105 +41,6 @@ fn a_whole_spec() {
         r.fds[3].1,
         ValidatedFd::Open { path: "/tmp/x".into(), flags: OpenFlags::Append, mode: 0o666 }
     );
-}
-
-#[test]
-fn errors_name_their_place() {
-    let cases = [
-        (
-            r#"{"specs": {"a": {"argv": ["x"], "fds": [["stdout", "close"], ["1", "close"]]}}}"#,
-            "specs.a.fds[1]: fd stdout given twice (line 1, column 62)",
-        ),
-        (r#"{"specs": {"a": {"argv": []}}}"#, "specs.a.argv: empty, and no exe is given"),
-        (
-            r#"{"specs": {"a": {"argv": ["a\u0000b"]}}}"#,
-            "specs.a.argv[0]: the argument contains a NUL",
-        ),
-        (
-            r#"{"specs": {"a": {"argv": ["x"], "exe": "\u0000"}}}"#,
-            "specs.a.exe: the path contains a NUL",
-        ),
-        (
-            r#"{"specs": {"a b": {"argv": ["x"], "env": {"vars": {"A=B": "1"}}}}}"#,
-            "specs[\"a b\"].env.vars[\"A=B\"]: the variable's name contains '='",
-        ),
-        (
-            r#"{"specs": {"a": {"argv": ["x"], "env": {"vars": {"": "1"}}}}}"#,
-            "the variable's name is empty",
-        ),
-        (
-            r#"{"specs": {"a": {"argv": ["x"], "env": {"vars": {"A": "\u0000"}}}}}"#,
-            "specs.a.env.vars.A: the value contains a NUL",
-        ),
-        (
-            r#"{"specs": {"a": {"argv": ["x"], "env": {"inherit": ["A", "="]}}}}"#,
-            "specs.a.env.inherit[1]: the variable's name contains '='",
-        ),
-        (
-            r#"{"specs": {"a": {"argv": ["x"], "fds": [["1048576", "close"]]}}}"#,
-            "specs.a.fds[0]: fd 1048576 is out of range",
-        ),
-        (
-            r#"{"specs": {"a": {"argv": ["x"], "fds": [["1", {"dup": {"fd": -1}}]]}}}"#,
-            "specs.a.fds[0]: fd -1 to duplicate is out of range",
-        ),
-        (
-            r#"{"specs": {"a": {"argv": ["x"], "fds": [["1", {"file": {"path": "\u0000"}}]]}}}"#,
-            "specs.a.fds[0]: the file's path contains a NUL",
-        ),
-        (
-            r#"{"specs": {"a": {"argv": ["x"], "fds": [["1", {"file": {"path": "x", "mode": 4096}}]]}}}"#,
-            "specs.a.fds[0]: mode 0o10000 is out of range",
-        ),
-        (
-            r#"{"specs": {"a": {"argv": ["x"], "fds": [["1", "pipe-write"]]}}}"#,
-            "specs.a.fds[0]: pipe-write that no process",
-        ),
-        (
-            r#"{"specs": {"a": {"argv": ["x"], "fds": [["1", {"pipe-read": {"proc_id": "b", "fd": "1"}}]]}}}"#,
-            "specs.a.fds[0]: pipe-read without its pipe-write: fd stdout of process \"b\"",
-        ),
-        (
-            r#"{"specs": {"a": {"argv": ["x"], "fds": [["1", "pipe-write"], ["0", {"pipe-read": {"proc_id": "a", "fd": "1"}}]]}}}"#,
-            "specs.a.fds[1]: pipe-read from the process itself",
-        ),
-        // Of the wrong kind or shape.
-        (r#"{"specs": {"a": {"argv": ["x"], "cdw": "/"}}}"#, "specs.a.cdw: unknown key `cdw`"),
-        (r#"{"specs": {}, "x": 1}"#, "x: unknown key `x`"),
-        (
-            r#"{"specs": {"a": {"argv": ["x"]}, "a": {"argv": ["y"]}}}"#,
-            "specs: key \"a\" given twice",
-        ),
-        (
-            r#"{"specs": {"a": {"argv": "x"}}}"#,
-            "specs.a.argv: invalid type: string \"x\", expected an array",
-        ),
-        (
-            r#"{"specs": {"a": {"argv": ["x"], "fds": [["out", "close"]]}}}"#,
-            "invalid fd name \"out\"",
-        ),
-        (
-            r#"{"specs": {"a": {"argv": ["x"], "fds": [["-1", "close"]]}}}"#,
-            "invalid fd name \"-1\"",
-        ),
-        (r#"{"specs": {"a": {"argv": ["x"], "fds": [["1", "capture"]]}}}"#, "specs.a.fds[0][1]"),
-        (
-            r#"{"specs": {"a": {"argv": ["x"], "fds": [["1", {"capture": {"encoding": "latin-1"}}]]}}}"#,
-            "unknown variant `latin-1`, expected one of `utf-8`",
-        ),
-        (
-            r#"{"specs": {"a": {"argv": ["x"], "env": {"inherit": 1}}}}"#,
-            "specs.a.env.inherit: invalid type: integer `1`, expected true, false or an array of variable names",
-        ),
-        ("{\n  \"specs\": {\n", "EOF while parsing"),
-        ("[]", "invalid type: array, expected an object"),
-        ("{\"specs\": {}} x", "trailing characters (line 1, column 15)"),
-        ("", "EOF"),
-    ];
-    for (text, message) in cases {
-        let errors = errors(text);
-        assert!(errors[0].contains(message), "{text}\n{errors:?}\nexpected {message}");
-    }
 }
 
 #[test]
@@ -599,69 +502,4 @@ fn fds_by_name_are_ordered_by_what_they_duplicate() {
     let order: Vec<String> = valid.procs["a"].fds.iter().map(|(fd, _)| fd.to_string()).collect();
     assert_eq!(order, ["stdout", "stdin", "4", "stderr", "5"]);
     assert_eq!(valid.procs["a"].fds[1].1, ValidatedFd::Data(vec![0, 255]));
-}
-
-#[test]
-fn errors_of_attributes_and_fds_name_their_place() {
-    for (keys, wanted) in [
-        (r#""umask": "8""#, "umask: \"8\" is no umask"),
-        (r#""umask": "+7""#, "umask: \"+7\" is no umask"),
-        (r#""nice": 20"#, "nice: 20 is out of range: -20 to 19"),
-        (r#""oom_score_adj": -1001"#, "oom_score_adj: -1001 is out of range"),
-        (r#""cpu_affinity": []"#, "cpu_affinity: no CPU is given"),
-        (r#""cpu_affinity": [0, 8192]"#, "cpu_affinity[1]: CPU 8192 is out of range"),
-        (r#""io_priority": {"class": "idle", "level": 1}"#, "io_priority.level: the idle class"),
-        (r#""io_priority": {"class": "best-effort", "level": 8}"#, "io_priority.level: 8 is out"),
-        (r#""limits": {"cpu": [2, 1]}"#, "limits.cpu: the soft limit is above the hard one"),
-        (r#""limits": {"cpu": ["unlimited", 1]}"#, "limits.cpu: the soft limit is above"),
-        (r#""limits": {"cpu": -1}"#, "limits.cpu: -1 is no limit: it is negative"),
-        (r#""limits": {"cpu": "much"}"#, "limits.cpu: \"much\" is no limit"),
-        (
-            r#""limits": {"cpus": 1}"#,
-            "limits.cpus: unknown resource \"cpus\": expected one of as, core",
-        ),
-        (r#""limits": {"cpu": [1]}"#, "limits.cpu: invalid length 1"),
-        (r#""limits": {"cpu": 1, "cpu": 2}"#, "limits: key \"cpu\" given twice"),
-        (r#""user": """#, "user: the name is empty"),
-        (r#""groups": ["a", 4294967295]"#, "groups[1]: 4294967295 is nobody's number"),
-        (r#""user": -1"#, "user: -1 is no user or group number"),
-        (r#""signals": {"ignore": ["KILL"]}"#, "signals.ignore: SIGKILL cannot be ignored"),
-        (r#""signals": {"block": ["STOP"]}"#, "signals.block: SIGSTOP cannot be blocked"),
-        (r#""signals": {"ignore": ["INT"], "default": [2]}"#, "signals.ignore: SIGINT is to have"),
-        (r#""pdeath_signal": "SIGFOO""#, "pdeath_signal: unknown signal \"SIGFOO\""),
-        (r#""pdeath_signal": 65"#, "pdeath_signal: no signal has the number 65"),
-        (r#""timeout": 0"#, "timeout: 0 is no time: above 0 seconds"),
-        (r#""stop": {"grace": -1}"#, "stop.grace: -1 is no time"),
-        (r#""labels": {"": "x"}"#, "labels[\"\"]: the label's name is empty"),
-        (r#""cwd": """#, "cwd: the path is empty"),
-        (r#""env": {"vars": {"A": {}}}"#, "env.vars.A: exactly one of value and file"),
-        (
-            r#""env": {"vars": {"A": 1}}"#,
-            "env.vars.A: invalid type: integer `1`, expected a string",
-        ),
-        (r#""fds": {"1": {"data": {}}}"#, "fds.1: exactly one of text and base64"),
-        (r#""fds": {"1": {"data": {"base64": "x"}}}"#, "fds.1.data.base64: no base64"),
-        (
-            r#""fds": {"1": {"dup": {"fd": 2}}, "2": {"dup": {"fd": 1}}}"#,
-            "fds.1: duplicates itself",
-        ),
-        (r#""fds": {"1": "close", "stdout": "close"}"#, "fds: key \"stdout\" given twice"),
-        (
-            r#""fds": [["1", {"capture": {"limit": {}}}]]"#,
-            "fds[0][1].capture.limit: neither head nor tail",
-        ),
-        (
-            r#""fds": [["1", {"capture": {"limit": {"tail": 1}, "compress": "zstd"}}]]"#,
-            "fds[0][1].capture.limit: the tail of compressed output",
-        ),
-        (
-            r#""fds": [["1", {"capture": {"file": {"path": "x"}}}]]"#,
-            "fds[0][1].capture.file.path: \"x\" is not",
-        ),
-        (r#""fds": [["1", {"capture": {"encoding": "latin1"}}]]"#, "unknown variant `latin1`"),
-    ] {
-        let text = format!(r#"{{"specs": {{"a": {{"argv": ["x"], {keys}}}}}}}"#);
-        let found = errors(&text);
-        assert!(found[0].contains(wanted), "{keys}: {found:?}");
-    }
 }

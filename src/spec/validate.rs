@@ -279,16 +279,7 @@ impl Check {
                     mode: file.mode,
                 }
             }
-            FdSpec::Dup(dup) => match i32::try_from(dup.fd) {
-                Ok(number @ 0..=MAX_FD) => ValidatedFd::Dup(number),
-                _ => {
-                    self.error(
-                        place,
-                        format!("fd {} to duplicate is out of range: 0 to {MAX_FD}", dup.fd),
-                    );
-                    return None;
-                }
-            },
+            FdSpec::Dup(dup) => ValidatedFd::Dup(self.dup(place, dup.fd)?),
             FdSpec::Capture(capture) => {
                 self.capture(place, &capture);
                 ValidatedFd::Capture(capture)
@@ -303,33 +294,44 @@ impl Check {
                 ValidatedFd::Pipe(PipeEnd::Write(pipe))
             }
             FdSpec::PipeRead(from) => {
-                let end = (from.proc_id, from.fd);
-                let (writer, writer_fd) = (&end.0, end.1);
-                if writer == id {
-                    self.error(
-                        place,
-                        "pipe-read from the process itself: it would wait for its own end",
-                    );
-                    return None;
-                }
-                let Some(&pipe) = self.pipes.by_writer.get(&end) else {
-                    self.error(
-                        place,
-                        format!("pipe-read without its pipe-write: fd {writer_fd} of process {writer:?} of this request"),
-                    );
-                    return None;
-                };
-                if self.pipes.taken.contains(&end) {
-                    self.error(
-                        place,
-                        format!("a second pipe-read of fd {writer_fd} of process {writer:?}"),
-                    );
-                    return None;
-                }
-                self.pipes.taken.insert(end);
+                let pipe = self.pipe_read(place, id, (from.proc_id, from.fd))?;
                 ValidatedFd::Pipe(PipeEnd::Read(pipe))
             }
         })
+    }
+
+    /// The number of an fd that another is to duplicate.
+    fn dup(&mut self, place: &SpecPath, fd: i64) -> Option<i32> {
+        let number = i32::try_from(fd).ok().filter(|number| (0..=MAX_FD).contains(number));
+        if number.is_none() {
+            self.error(place, format!("fd {fd} to duplicate is out of range: 0 to {MAX_FD}"));
+        }
+        number
+    }
+
+    /// The pipe that process `id` reads, by its writing end; each may be read once.
+    fn pipe_read(&mut self, place: &SpecPath, id: &ProcId, end: (ProcId, FdName)) -> Option<usize> {
+        let (writer, writer_fd) = (&end.0, end.1);
+        if writer == id {
+            self.error(place, "pipe-read from the process itself: it would wait for its own end");
+            return None;
+        }
+        let Some(&pipe) = self.pipes.by_writer.get(&end) else {
+            self.error(
+                place,
+                format!("pipe-read without its pipe-write: fd {writer_fd} of process {writer:?} of this request"),
+            );
+            return None;
+        };
+        if self.pipes.taken.contains(&end) {
+            self.error(
+                place,
+                format!("a second pipe-read of fd {writer_fd} of process {writer:?}"),
+            );
+            return None;
+        }
+        self.pipes.taken.insert(end);
+        Some(pipe)
     }
 
     fn capture(&mut self, place: &SpecPath, capture: &CaptureSpec) {

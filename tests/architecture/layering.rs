@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use page::{Table, rooms_of};
 use uses::uses;
 
+/// The longest that a file of `src/` may be.
+const MAX_LINES: usize = 600;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -123,6 +126,13 @@ fn the_table_has_the_rooms_that_there_are() {
 #[test]
 fn the_rooms_form_no_circle() {
     assert_eq!(circles(&table()), [""; 0]);
+}
+
+#[test]
+fn no_source_is_too_long() {
+    let lines = sources().into_iter().map(|(path, text)| (path, text.lines().count()));
+    let long: Vec<_> = lines.filter(|(_, lines)| *lines > MAX_LINES).collect();
+    assert!(long.is_empty(), "more than {MAX_LINES} lines: {long:#?}");
 }
 
 /// A page with three rooms, of which `low` may use nothing.
