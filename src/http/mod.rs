@@ -11,6 +11,7 @@
 //! that it reads, and holds up nobody else; one that goes is noticed while it is kept waiting (`disconnect`). What a request made an actor do
 //! is done, whether or not its client waits.
 
+mod accepted_connection;
 pub mod access;
 mod app_state;
 mod body_stream;

@@ -20,10 +20,10 @@ use actix_web::rt::net::{TcpStream, UnixStream};
 use actix_web::{App, web};
 use futures_util::future::ready;
 
+use super::accepted_connection::AcceptedConnection;
 use super::app_state::AppState;
 use super::guard::Peer;
 use super::listeners::Listener;
-use super::unauthenticated::AcceptedConnection;
 use super::{dispatch, response};
 use crate::net::tls_server::ServerTls;
 use crate::rotating::Rotating;
