@@ -182,17 +182,8 @@ pub fn read(path: &Path) -> io::Result<Vec<ProcessEntry>> {
 pub fn read_all(path: &Path) -> io::Result<(Vec<ProcessEntry>, AgentState)> {
     let mut decoder = Decoder::default();
     decoder.push(&std::fs::read(path)?);
-    match decoder.next_message() {
-        Ok(Some(JournalEntry::Version(1..=JOURNAL_VERSION))) => {}
-        // Cut off before it had begun.
-        Ok(None) => return Ok((Vec::new(), AgentState::default())),
-        Ok(Some(JournalEntry::Version(other))) => {
-            return Err(io::Error::other(format!(
-                "journal of version {other}, and this program knows 1 to {JOURNAL_VERSION}"
-            )));
-        }
-        Ok(Some(_)) => return Err(io::Error::other("journal without a version")),
-        Err(error) => return Err(io::Error::other(format!("no journal: {error}"))),
+    if !has_version(&mut decoder)? {
+        return Ok((Vec::new(), AgentState::default()));
     }
     let mut order: Vec<ProcId> = Vec::new();
     let mut records: HashMap<ProcId, ProcessEntry> = HashMap::new();
@@ -244,6 +235,19 @@ pub fn read_all(path: &Path) -> io::Result<(Vec<ProcessEntry>, AgentState)> {
         }
     }
     Ok((listed, memory))
+}
+
+/// Takes the version, which comes first. Returns false where the journal was cut off before it.
+fn has_version(decoder: &mut Decoder) -> io::Result<bool> {
+    match decoder.next_message() {
+        Ok(Some(JournalEntry::Version(1..=JOURNAL_VERSION))) => Ok(true),
+        Ok(None) => Ok(false),
+        Ok(Some(JournalEntry::Version(other))) => Err(io::Error::other(format!(
+            "journal of version {other}, and this program knows 1 to {JOURNAL_VERSION}"
+        ))),
+        Ok(Some(_)) => Err(io::Error::other("journal without a version")),
+        Err(error) => Err(io::Error::other(format!("no journal: {error}"))),
+    }
 }
 
 /// Which boot of the machine this is, if the kernel tells.
