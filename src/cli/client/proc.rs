@@ -122,6 +122,7 @@ pub struct Captured {
     /// Why not.
     pub reason: Option<String>,
     /// The file that the spec names.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
 }
 
