@@ -31,10 +31,10 @@ pub(super) extern "C" fn main(plan: *mut libc::c_void) -> libc::c_int {
 /// Sets up and execs; returns only if that failed, with the exit code.
 fn run(plan: &LaunchPlan) -> libc::c_int {
     let status = &plan.status;
-    // SAFETY: a plain system call.
+    // SAFETY: the call takes no pointer, and changes nothing but this child.
     status.pid().store(unsafe { libc::getpid() }, Relaxed);
     if !plan.shares_terminal {
-        // SAFETY: a plain system call.
+        // SAFETY: the call takes no pointer, and changes nothing but this child.
         if let Err(errno) = attempt(Call::Session, || unsafe { libc::setsid() }.into()) {
             status.fail(SetupFailure::Session, errno);
             return 125;
@@ -78,7 +78,7 @@ fn run_fd_actions(plan: &LaunchPlan) -> bool {
 /// Keeps the fds that are passed on besides those of the spec open.
 fn pass_on(plan: &LaunchPlan) {
     for fd in &plan.passed {
-        // SAFETY: plain fcntl without pointers. The program may have closed it since: then there is nothing to pass on.
+        // SAFETY: F_SETFD takes no pointer, on the child's own table. The program may have closed it since: then there is nothing to pass on.
         unsafe { libc::fcntl(*fd, libc::F_SETFD, 0) };
     }
 }
@@ -153,7 +153,7 @@ fn move_sources(plan: &LaunchPlan) {
     let mut least = 3;
     for (source, moved) in plan.sources.iter().zip(&plan.moved) {
         loop {
-            // SAFETY: plain fcntl without pointers.
+            // SAFETY: F_DUPFD_CLOEXEC takes no pointer, on the child's own table; the plan holds the source open.
             let number = attempt(Call::MoveSource, || unsafe {
                 libc::fcntl(source.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least).into()
             });
@@ -238,7 +238,7 @@ fn run_fd_action(plan: &LaunchPlan, action: &FdAction) -> Result<(), i32> {
         }
         FdAction::Inherit { target } => {
             if plan.is_inheritable(*target) {
-                // SAFETY: plain fcntl without pointers. An fd that the agent has not is not inherited.
+                // SAFETY: F_SETFD takes no pointer, on the child's own table. An fd that the agent has not is not inherited.
                 unsafe { libc::fcntl(*target, libc::F_SETFD, 0) };
             }
             Ok(())
@@ -313,7 +313,7 @@ fn open_below(
 /// # Errors
 /// The errno.
 fn place(number: RawFd, target: RawFd) -> Result<(), i32> {
-    // SAFETY: plain system calls without pointers, on the child's own table.
+    // SAFETY: the calls take no pointer, and change the child's own table of descriptors.
     attempt(Call::Place, || unsafe {
         if number == target {
             libc::fcntl(target, libc::F_SETFD, 0).into()

@@ -37,7 +37,7 @@ impl Creds {
             check(ret)?;
         }
         if let Some(gid) = self.group {
-            // SAFETY: plain system calls; the second one changes nothing, and returns what the first has set.
+            // SAFETY: the raw calls take no pointer; the second one changes nothing, and returns what the first has set for this thread.
             let now = unsafe {
                 libc::syscall(libc::SYS_setfsgid, gid);
                 libc::syscall(libc::SYS_setfsgid, -1)
@@ -45,7 +45,7 @@ impl Creds {
             is(now, gid)?;
         }
         let Some(uid) = self.user else { return Ok(()) };
-        // SAFETY: as above.
+        // SAFETY: the same holds for the user.
         let now = unsafe {
             libc::syscall(libc::SYS_setfsuid, uid);
             libc::syscall(libc::SYS_setfsuid, -1)
@@ -66,13 +66,13 @@ impl Creds {
             check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;
         }
         if let Some(gid) = self.group {
-            // SAFETY: a plain system call.
+            // SAFETY: the raw call takes no pointer, and changes the credentials of this thread alone.
             check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
         }
         if let Some(uid) = self.user {
             let ours = nix::unistd::geteuid();
             let saved = if ours.is_root() { uid } else { ours.as_raw() };
-            // SAFETY: a plain system call.
+            // SAFETY: the raw call takes no pointer, and changes the credentials of this thread alone.
             check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, saved) })?;
         }
         drop_capabilities()

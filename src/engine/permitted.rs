@@ -112,7 +112,7 @@ pub(super) fn signal_by_number(handle: RawFd, signum: i32) -> Option<io::Result<
     }
     let no_process = || io::Error::from_raw_os_error(libc::ESRCH);
     let sent = number_of(handle).ok_or_else(no_process).and_then(|pid| {
-        // SAFETY: a plain system call.
+        // SAFETY: kill takes no pointer; the process is found by its pidfd just before.
         if unsafe { libc::kill(pid, signum) } < 0 {
             Err(io::Error::last_os_error())
         } else {

@@ -36,14 +36,14 @@ fn set(what: &AttributeValue) -> Result<(), i32> {
         }
         AttributeValue::OomScoreAdj(text) => return set_oom_score_adj(text),
         AttributeValue::Nice(nice) => {
-            // SAFETY: a plain system call.
+            // SAFETY: the call takes no pointer, and changes nothing but this child.
             attempt(Call::Attribute(Attribute::Nice), || unsafe {
                 libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, *nice)
             })?;
         }
         AttributeValue::IoPriority(priority) => {
             const IOPRIO_WHO_PROCESS: libc::c_int = 1;
-            // SAFETY: a plain system call.
+            // SAFETY: the call takes no pointer, and changes nothing but this child.
             attempt(Call::Attribute(Attribute::IoPriority), || unsafe {
                 libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, *priority)
             })?;
@@ -61,13 +61,13 @@ fn set(what: &AttributeValue) -> Result<(), i32> {
             })?;
         }
         AttributeValue::Group(gid) => {
-            // SAFETY: a plain system call.
+            // SAFETY: the call takes no pointer, and changes nothing but this child.
             attempt(Call::Attribute(Attribute::Group), || unsafe {
                 libc::syscall(libc::SYS_setresgid, *gid, *gid, *gid)
             })?;
         }
         AttributeValue::User(uid) => {
-            // SAFETY: a plain system call.
+            // SAFETY: the call takes no pointer, and changes nothing but this child.
             attempt(Call::Attribute(Attribute::User), || unsafe {
                 libc::syscall(libc::SYS_setresuid, *uid, *uid, *uid)
             })?;
@@ -80,14 +80,13 @@ fn set(what: &AttributeValue) -> Result<(), i32> {
         AttributeValue::Null(target, flags) => return put_opened(c"/dev/null", *flags, 0, *target),
         AttributeValue::DeathSignal(signum, parent) => return set_death_signal(*signum, *parent),
         AttributeValue::Umask(mask) => {
-            // SAFETY: a plain system call, which cannot fail.
+            // SAFETY: the call takes no pointer, cannot fail, and changes nothing but this child.
             unsafe { libc::umask(*mask) };
         }
         AttributeValue::Cwd(path) => {
             // SAFETY: the path is a live C string.
-            attempt(Call::Attribute(Attribute::Cwd), || {
-                unsafe { libc::chdir(path.as_ptr()) }.into()
-            })?;
+            let enter = || unsafe { libc::chdir(path.as_ptr()) };
+            attempt(Call::Attribute(Attribute::Cwd), || enter().into())?;
         }
     }
     Ok(())
@@ -117,11 +116,11 @@ fn open_oom_score_adj() -> libc::c_int {
     let mut fd = open();
     let mut tries = 0;
     while fd < 0 && super::errno() == libc::EACCES && tries < TRIES {
-        // SAFETY: plain system calls.
+        // SAFETY: the call takes no pointer.
         unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) };
         fd = open();
         let failed = super::errno();
-        // SAFETY: as above; nothing that has succeeded changes errno.
+        // SAFETY: prctl takes no pointer, and the C library's errno is this thread's.
         unsafe {
             libc::prctl(libc::PR_SET_DUMPABLE, 0);
             *libc::__errno_location() = failed;
@@ -133,11 +132,11 @@ fn open_oom_score_adj() -> libc::c_int {
 
 /// The kernel tells only of a death that comes after this. Where it came before, somebody else is our parent.
 fn set_death_signal(signum: i32, parent: libc::pid_t) -> Result<(), i32> {
-    // SAFETY: a plain system call.
+    // SAFETY: the call takes no pointer, and changes nothing but this child.
     attempt(Call::Attribute(Attribute::PdeathSignal), || unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, signum as libc::c_ulong).into()
     })?;
-    // SAFETY: a plain system call.
+    // SAFETY: the call takes no pointer, and changes nothing but this child.
     if unsafe { libc::getppid() } == parent { Ok(()) } else { Err(libc::ESRCH) }
 }
 
@@ -155,7 +154,7 @@ fn join_new_keyring() -> Result<(), i32> {
 }
 
 fn drop_from_bounding(set: u64) -> Result<(), i32> {
-    // SAFETY: a plain system call.
+    // SAFETY: the call takes no pointer, and changes nothing but this child.
     let dropped =
         |capability: libc::c_ulong| unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability) } == 0;
     attempt(Call::Bounding, || {
@@ -175,7 +174,7 @@ fn drop_capabilities(no_new_privileges: bool) -> Result<(), i32> {
     })?;
     if no_new_privileges {
         let (yes, none): (libc::c_ulong, libc::c_ulong) = (1, 0);
-        // SAFETY: a plain system call.
+        // SAFETY: the call takes no pointer, and changes nothing but this child.
         attempt(Call::Attribute(Attribute::Capabilities), || unsafe {
             libc::prctl(libc::PR_SET_NO_NEW_PRIVS, yes, none, none, none).into()
         })?;

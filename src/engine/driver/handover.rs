@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use super::Driver;
 use crate::engine::capture::{CaptureWriter, HandoverFile, Store, Truncation};
@@ -207,8 +207,7 @@ fn inherit(fd: RawFd) -> io::Result<OwnedFd> {
     if fd <= 2 {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }
-    // SAFETY: borrowed for this call only; fcntl reports a number that is not open as an error.
-    sys::set_cloexec(&unsafe { BorrowedFd::borrow_raw(fd) }, true)?;
+    sys::set_cloexec_of(fd, true)?;
     // SAFETY: it is open. The program before us has left it open for this, and no other code here
     // knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

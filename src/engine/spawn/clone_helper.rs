@@ -232,7 +232,7 @@ fn reap(pid: libc::pid_t) {
 extern "C" fn intermediate(shared: *mut libc::c_void) -> libc::c_int {
     // SAFETY: the owner thread passes its `HelperShared`, which outlives this process.
     let it = unsafe { &*shared.cast::<HelperShared>() };
-    // SAFETY: a plain system call.
+    // SAFETY: getpid takes no pointer.
     it.intermediate.store(unsafe { libc::getpid() }, Ordering::Release);
     let flags = SHARED | libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
     // SAFETY: the helper's stack and the struct that it shares, to which the kernel writes, are dropped only once it is dead. No signal handler runs in it.
@@ -323,7 +323,7 @@ impl HelperShared {
 /// Waits until this process is a child of ours, and has it killed when we die; gives whether it is one.
 fn bind_lifetime_to_parent(shared: &HelperShared) -> bool {
     let intermediate = shared.intermediate.load(Ordering::Acquire);
-    // SAFETY: plain system calls; the kernel reads a set of 8 bytes.
+    // SAFETY: the kernel reads a set of 8 bytes, which lives here; no other call takes a pointer, and all concern this process alone.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, ORPHANED as libc::c_ulong);
         // Where it has ended before, nobody tells.
