@@ -12,7 +12,7 @@ use futures_util::future::MapErr;
 
 use super::messages::{
     AwaitEnd, CommandProcess, Cursor, Delete, GetAll, GetCursor, GetOne, GetPage, GetProcessCounts,
-    Query, Question, Shutdown, Start, Subscribe,
+    Query, Question, Shutdown, Start, StartAcknowledged, Subscribe,
 };
 use super::subscription::Delivery;
 use crate::engine::ProcessCommand;
@@ -28,6 +28,8 @@ pub struct AgentEnding;
 pub struct Mailboxes {
     /// The supervisor's: starts processes.
     pub start: Recipient<Start>,
+    /// The supervisor's: starts processes, and answers once the keeper has accepted them.
+    pub start_acknowledged: Recipient<StartAcknowledged>,
     /// The supervisor's: commands one process.
     pub command: Recipient<CommandProcess>,
     /// The supervisor's: deletes an ended process.
@@ -56,8 +58,14 @@ impl Mailboxes {
     /// The mailboxes of a supervisor and of the results, or of what stands in for them in a test.
     pub fn of<S, R>(supervisor: &Addr<S>, results: &Addr<R>) -> Mailboxes
     where
-        S: Actor + Handler<Start> + Handler<CommandProcess> + Handler<Delete> + Handler<Shutdown>,
+        S: Actor
+            + Handler<Start>
+            + Handler<StartAcknowledged>
+            + Handler<CommandProcess>
+            + Handler<Delete>
+            + Handler<Shutdown>,
         S::Context: ToEnvelope<S, Start>
+            + ToEnvelope<S, StartAcknowledged>
             + ToEnvelope<S, CommandProcess>
             + ToEnvelope<S, Delete>
             + ToEnvelope<S, Shutdown>,
@@ -81,6 +89,7 @@ impl Mailboxes {
     {
         Mailboxes {
             start: supervisor.clone().recipient(),
+            start_acknowledged: supervisor.clone().recipient(),
             command: supervisor.clone().recipient(),
             delete: supervisor.clone().recipient(),
             shutdown: supervisor.clone().recipient(),
@@ -127,6 +136,11 @@ impl Handle {
     /// of an idempotent request.
     pub fn start(&self, request: Validated) -> Answer<Start> {
         ask(&self.0.start, Start(request))
+    }
+
+    /// The same, and waits until the keeper has accepted the processes that are to be launched.
+    pub fn start_acknowledged(&self, request: Validated) -> Answer<StartAcknowledged> {
+        ask(&self.0.start_acknowledged, StartAcknowledged(request))
     }
 
     /// Does something to a process, and waits until it is done.
@@ -220,6 +234,15 @@ mod tests {
 
         fn handle(&mut self, _: Start, _: &mut Self::Context) -> Self::Result {
             Ok(Vec::new())
+        }
+    }
+
+    impl Handler<StartAcknowledged> for Mock {
+        type Result =
+            Result<crate::actors::messages::Accepted, crate::actors::messages::StartError>;
+
+        fn handle(&mut self, _: StartAcknowledged, _: &mut Self::Context) -> Self::Result {
+            Ok(crate::actors::messages::Accepted { present: Vec::new(), acceptance: None })
         }
     }
 

@@ -10,6 +10,7 @@ use actix::Message;
 pub use super::lifecycle::ShutdownState;
 use super::supervisor::QuotaExceeded;
 use crate::engine::{Event, ProcessCommand};
+use crate::keeper::format::Acceptance;
 use crate::report::ProcessRecord;
 use crate::spec::{ProcId, Validated};
 pub use changes::{
@@ -24,6 +25,21 @@ pub use changes::{
 #[derive(Message)]
 #[rtype(result = "Result<Vec<ProcId>, StartError>")]
 pub struct Start(pub Validated);
+
+/// Start every process of a request, or none, as [`Start`] does, and answer once the keeper has
+/// accepted it. Handled by the [`Supervisor`](super::supervisor::Supervisor).
+#[derive(Message)]
+#[rtype(result = "Result<Accepted, StartError>")]
+pub struct StartAcknowledged(pub Validated);
+
+/// The answer to [`StartAcknowledged`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The IDs of processes that were there already with the same spec, of an idempotent request.
+    pub present: Vec<ProcId>,
+    /// How the keeper has accepted the others; none if there are no others, or no keeper any more.
+    pub acceptance: Option<Acceptance>,
+}
 
 /// Why nothing of a request was started.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -20,8 +20,9 @@ use tokio::time::Instant;
 use super::EngineLink;
 use super::lifecycle::{Counts, EndWhen, Graces, Lifecycle, LifecycleStep};
 use super::messages::{
-    Announce, Changed, CommandError, CommandProcess, Delete, DeleteError, EngineEvent, Removed,
-    ResumeShutdown, Shutdown, ShutdownChanged, ShutdownState, Start, StartError,
+    Accepted, Announce, Changed, CommandError, CommandProcess, Delete, DeleteError, EngineEvent,
+    Removed, ResumeShutdown, Shutdown, ShutdownChanged, ShutdownState, Start, StartAcknowledged,
+    StartError,
 };
 use super::process::{Perform, ProcessActor};
 use super::sampler::SamplingHandle;
@@ -320,10 +321,10 @@ impl Actor for Supervisor {
     type Context = Context<Self>;
 }
 
-impl Handler<Start> for Supervisor {
-    type Result = Result<Vec<ProcId>, StartError>;
-
-    fn handle(&mut self, Start(mut request): Start, ctx: &mut Self::Context) -> Self::Result {
+impl Supervisor {
+    /// Accepts a request and announces its processes, or refuses it whole. Returns what is to be
+    /// launched, and the IDs of processes that are there already.
+    fn accept(&mut self, mut request: Validated) -> Result<(Validated, Vec<ProcId>), StartError> {
         let state = self.lifecycle.state();
         if state != ShutdownState::Active {
             return Err(StartError::ShuttingDown(state));
@@ -345,13 +346,51 @@ impl Handler<Start> for Supervisor {
         if !request.procs.is_empty() && !std::mem::replace(&mut self.any, true) {
             self.engine.note_assignment();
         }
-        if !request.procs.is_empty() {
-            self.engine.launch(request);
-        }
+        Ok((request, present))
+    }
+
+    /// A request is launched.
+    fn launched(&mut self, ctx: &mut Context<Self>) {
         if self.ready {
             self.follow_progress(Instant::now(), ctx);
         }
+    }
+}
+
+impl Handler<Start> for Supervisor {
+    type Result = Result<Vec<ProcId>, StartError>;
+
+    fn handle(&mut self, Start(request): Start, ctx: &mut Self::Context) -> Self::Result {
+        let (request, present) = self.accept(request)?;
+        if !request.procs.is_empty() {
+            self.engine.launch(request);
+        }
+        self.launched(ctx);
         Ok(present)
+    }
+}
+
+impl Handler<StartAcknowledged> for Supervisor {
+    type Result = ResponseFuture<Result<Accepted, StartError>>;
+
+    fn handle(
+        &mut self,
+        StartAcknowledged(request): StartAcknowledged,
+        ctx: &mut Self::Context,
+    ) -> Self::Result {
+        let (request, present) = match self.accept(request) {
+            Ok(accepted) => accepted,
+            Err(error) => return Box::pin(std::future::ready(Err(error))),
+        };
+        let launch = (!request.procs.is_empty()).then(|| self.engine.launch_acknowledged(request));
+        self.launched(ctx);
+        Box::pin(async move {
+            let acceptance = match launch {
+                Some(acceptance) => acceptance.await.ok(),
+                None => None,
+            };
+            Ok(Accepted { present, acceptance })
+        })
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use actix::{Actor, ActorContext, Addr, Context, Handler, Message, ResponseFuture};
 use procstar::actors::messages::{
-    Announce, Changed, CommandError, CommandProcess, Delete, DeleteError, EngineEvent, Removed,
-    Shutdown, ShutdownState, Start, StartError,
+    Accepted, Announce, Changed, CommandError, CommandProcess, Delete, DeleteError, EngineEvent,
+    Removed, Shutdown, ShutdownState, Start, StartAcknowledged, StartError,
 };
 use procstar::actors::results::Results;
 use procstar::engine::{Engine, Event, ProcessCommand};
@@ -88,6 +88,15 @@ impl Handler<EngineEvent> for Mock {
             }
             Event::StopFailed { .. } | Event::Suspended { .. } => panic!("nobody is stopped"),
         }
+    }
+}
+
+/// HTTP does not ask for it.
+impl Handler<StartAcknowledged> for Mock {
+    type Result = Result<Accepted, StartError>;
+
+    fn handle(&mut self, _: StartAcknowledged, _: &mut Self::Context) -> Self::Result {
+        Err(StartError::ShuttingDown(ShutdownState::Idling))
     }
 }
 

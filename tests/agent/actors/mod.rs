@@ -3,6 +3,7 @@
 //! Paused time stands still while anything runs, and jumps to the next timer when all wait: after a virtual
 //! millisecond ([`harness::settle`]) everything that was under way has been done.
 
+mod acknowledged;
 mod answer_order;
 mod fake_server;
 mod finish;
