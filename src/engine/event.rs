@@ -25,7 +25,7 @@ pub enum Event {
     Signaled {
         /// The process.
         id: ProcId,
-        /// As given to [`Engine::signal`](super::Engine::signal) or [`Engine::stop`](super::Engine::stop).
+        /// As given to [`Engine::command`](super::Engine::command).
         ticket: u64,
         /// The OS error; `ESRCH` where the process is gone.
         result: io::Result<()>,
