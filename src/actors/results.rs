@@ -1,6 +1,6 @@
 //! The actor that knows every process's current result, and pushes each change to all readers, in order.
 //!
-//! A reader [subscribes](Subscribe): it gets a snapshot, or goes on after a cursor, and then every
+//! A reader [subscribes](super::messages::Subscribe): it gets a snapshot, or goes on after a cursor, and then every
 //! change; nothing falls between the two. Changes are numbered, and an answer to a [`Query`](super::messages::Query)
 //! bears the number of the last change that is in it: so a reader can put its answers in order with the changes.
 //! Changes carry [`ProcessRecord`]s, small and shared; the sender of a result makes it at that moment.
