@@ -69,48 +69,12 @@ pub(super) fn plan(
     nofile: Option<libc::rlimit>,
     fds: &[RawFd],
 ) -> ChildAttributes {
-    let mut early = Vec::new();
-    let mut late = Vec::new();
-    let mut set = |stage, what| early.push(ChildAttribute { stage, path: None, what });
-    for (resource, pair) in &attributes.limits {
-        let stage = Stage::Limits(*resource);
-        let what = AttributeValue::Limit(number(*resource), limit(*pair));
-        if *resource == Resource::Nofile {
-            if let Some(raised) = room_for(limit(*pair)) {
-                set(stage, AttributeValue::Limit(number(*resource), raised));
-            }
-            late.push(ChildAttribute { stage, path: None, what });
-        } else {
-            set(stage, what);
-        }
-    }
-    if late.is_empty()
-        && let Some(libc::rlimit { rlim_cur, rlim_max }) = nofile
-    {
-        let what =
-            AttributeValue::Limit(number(Resource::Nofile), libc::rlimit64 { rlim_cur, rlim_max });
-        late.push(ChildAttribute { stage: Stage::Limits(Resource::Nofile), path: None, what });
-    }
-    if let Some(adjustment) = attributes.oom_score_adj {
-        set(
-            Stage::Attribute(Attribute::OomScoreAdj),
-            AttributeValue::OomScoreAdj(adjustment.to_string()),
-        );
-    }
-    if let Some(nice) = attributes.nice {
-        set(Stage::Attribute(Attribute::Nice), AttributeValue::Nice(nice));
-    }
-    if let Some(priority) = attributes.io_priority {
-        set(
-            Stage::Attribute(Attribute::IoPriority),
-            AttributeValue::IoPriority(io_priority(priority)),
-        );
-    }
-    if let Some(cpus) = &attributes.cpu_affinity {
-        set(Stage::Attribute(Attribute::CpuAffinity), AttributeValue::CpuAffinity(cpu_set(cpus)));
-    }
+    let mut planned = limits(attributes, nofile);
+    let early = &mut planned.early;
+    scheduling(attributes, early);
     let Switch { attributes: accounts, other } = switch;
     let shed = privileges.shed(other.as_ref().map(|other| other.uid));
+    let mut set = |stage, what| early.push(ChildAttribute { stage, path: None, what });
     if shed.bounding != 0 {
         set(Stage::Attribute(Attribute::Capabilities), AttributeValue::Bounding(shed.bounding));
     }
@@ -135,6 +99,63 @@ pub(super) fn plan(
             }
         }
     }
+    by_permissions(attributes, early);
+    planned
+}
+
+/// The limits; that of open files comes after the fds, for which there has to be room.
+fn limits(attributes: &Attributes, nofile: Option<libc::rlimit>) -> ChildAttributes {
+    let mut early = Vec::new();
+    let mut late = Vec::new();
+    let mut set = |stage, what| early.push(ChildAttribute { stage, path: None, what });
+    for (resource, pair) in &attributes.limits {
+        let stage = Stage::Limits(*resource);
+        let what = AttributeValue::Limit(number(*resource), limit(*pair));
+        if *resource == Resource::Nofile {
+            if let Some(raised) = room_for(limit(*pair)) {
+                set(stage, AttributeValue::Limit(number(*resource), raised));
+            }
+            late.push(ChildAttribute { stage, path: None, what });
+        } else {
+            set(stage, what);
+        }
+    }
+    if late.is_empty()
+        && let Some(libc::rlimit { rlim_cur, rlim_max }) = nofile
+    {
+        let what =
+            AttributeValue::Limit(number(Resource::Nofile), libc::rlimit64 { rlim_cur, rlim_max });
+        late.push(ChildAttribute { stage: Stage::Limits(Resource::Nofile), path: None, what });
+    }
+    ChildAttributes { early, late }
+}
+
+/// What may need privilege, and nothing else decides.
+fn scheduling(attributes: &Attributes, early: &mut Vec<ChildAttribute>) {
+    let mut set = |stage, what| early.push(ChildAttribute { stage, path: None, what });
+    if let Some(adjustment) = attributes.oom_score_adj {
+        set(
+            Stage::Attribute(Attribute::OomScoreAdj),
+            AttributeValue::OomScoreAdj(adjustment.to_string()),
+        );
+    }
+    if let Some(nice) = attributes.nice {
+        set(Stage::Attribute(Attribute::Nice), AttributeValue::Nice(nice));
+    }
+    if let Some(priority) = attributes.io_priority {
+        set(
+            Stage::Attribute(Attribute::IoPriority),
+            AttributeValue::IoPriority(io_priority(priority)),
+        );
+    }
+    if let Some(cpus) = &attributes.cpu_affinity {
+        set(Stage::Attribute(Attribute::CpuAffinity), AttributeValue::CpuAffinity(cpu_set(cpus)));
+    }
+}
+
+/// What the permissions of the process's user decide, and what a change of user would take away.
+fn by_permissions(attributes: &Attributes, early: &mut Vec<ChildAttribute>) {
+    let mut set = |stage, path, what| early.push(ChildAttribute { stage, path, what });
     if let Some(signum) = attributes.pdeath_signal {
         let pid = std::process::id().cast_signed();
         set(
@@ -153,7 +174,6 @@ pub(super) fn plan(
             AttributeValue::Cwd(c_string(cwd)),
         );
     }
-    ChildAttributes { early, late }
 }
 
 /// The working directory of whoever starts processes, as it is now.

@@ -9,6 +9,25 @@ use crate::engine::{Captures, Ended, Started, StopPolicy, Survivors};
 use crate::spec::Identity;
 use std::sync::Arc;
 
+fn sample_instance() -> serde_json::Value {
+    serde_json::json!({
+        "dir": "/run/procstar/x", "memory": "/dev/shm/procstar-0/x", "lasting": false, "lock": 5,
+        "more": {
+            "guard": 6,
+            "files": {"path": "/tmp/procstar-0/x", "lock": 7, "guard": 8},
+            "memory": {"path": "/dev/shm/procstar-0/x", "lock": 10, "guard": null},
+            "link": null,
+            "places": ["/run/procstar", "/tmp/procstar-run-0"]}})
+}
+
+fn sample_listeners() -> serde_json::Value {
+    serde_json::json!({
+        "held": [
+            {"address": {"Tcp": "127.0.0.1:3000"}, "fd": 21},
+            {"address": {"Unix": "/run/procstar/x/http.sock"}, "file": [28, 1234], "fd": 22}],
+        "missing": [{"address": {"Tcp": "[::1]:3000"}, "error": "in use"}]})
+}
+
 fn sample() -> UpgradeState {
     let start = TimePoint {
         unix_nanos: 1_700_000_000_000_000_000,
@@ -28,19 +47,6 @@ fn sample() -> UpgradeState {
     let survivors = Survivors::default();
     let ended = Ended { stop: start, survivors, ..Ended::lost(started.clone()) };
     let identity = Identity { argv: vec!["x".into()], exe: "/bin/x".into(), ..Identity::default() };
-    let instance = serde_json::json!({
-        "dir": "/run/procstar/x", "memory": "/dev/shm/procstar-0/x", "lasting": false, "lock": 5,
-        "more": {
-            "guard": 6,
-            "files": {"path": "/tmp/procstar-0/x", "lock": 7, "guard": 8},
-            "memory": {"path": "/dev/shm/procstar-0/x", "lock": 10, "guard": null},
-            "link": null,
-            "places": ["/run/procstar", "/tmp/procstar-run-0"]}});
-    let listeners = serde_json::json!({
-        "held": [
-            {"address": {"Tcp": "127.0.0.1:3000"}, "fd": 21},
-            {"address": {"Unix": "/run/procstar/x/http.sock"}, "file": [28, 1234], "fd": 22}],
-        "missing": [{"address": {"Tcp": "[::1]:3000"}, "error": "in use"}]});
     UpgradeState {
         version: STATE_VERSION,
         start,
@@ -56,7 +62,7 @@ fn sample() -> UpgradeState {
             log: LogSettings::default(),
             limits: Default::default(),
         },
-        instance: serde_json::from_value(instance).unwrap(),
+        instance: serde_json::from_value(sample_instance()).unwrap(),
         records: vec![ProcessEntry {
             stop_failures: Vec::new(),
             started: Some(started),
@@ -80,7 +86,7 @@ fn sample() -> UpgradeState {
         shared: HandoverShared::sample(),
         keeper: Some(40),
         agent: Some(51),
-        listeners: serde_json::from_value(listeners).unwrap(),
+        listeners: serde_json::from_value(sample_listeners()).unwrap(),
     }
 }
 
