@@ -21,7 +21,7 @@ pub struct Verdict {
 /// errors: [{place, message, line, column, remedy}]}`; `processes` is null where the spec is not valid, `remedy` where there is none.
 ///
 /// # Errors
-/// [`InputError`] where it cannot be read.
+/// `InputError`, if it cannot be read.
 pub fn validate(input: &Input, as_json: bool) -> Result<Verdict, InputError> {
     let text = read_text(input)?;
     let name = match input {

@@ -273,7 +273,7 @@ pub struct AgentSettings {
     /// Whether the program connects to a server. `--agent`.
     pub enabled: bool,
     /// The server's name or address, without scheme and port; must be there if `enabled`, and not be
-    /// [`EVERY_INTERFACE`] then. `--agent-host`.
+    /// [`EVERY_INTERFACE`](super::host::EVERY_INTERFACE) then. `--agent-host`.
     pub host: Option<String>,
     /// The server's TCP port, never 0. `--agent-port`.
     pub port: u16,

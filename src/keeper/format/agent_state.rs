@@ -93,7 +93,7 @@ pub enum Printing {
 /// An order that a signal gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ShutdownCommand {
-    /// SIGTERM, and what means the same; see [`meaning`](super::meaning).
+    /// SIGTERM, and what means the same; see [`meaning`](crate::keeper::meaning).
     Terminate,
     /// SIGQUIT.
     Kill,

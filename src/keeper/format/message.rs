@@ -88,7 +88,7 @@ pub enum ToKeeper {
         #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
     },
-    /// Hold this listener, for later agents. See [`listeners`](super::listeners).
+    /// Hold this listener, for later agents. See [`listeners`](crate::keeper::listeners).
     Hold {
         /// What it listens on.
         address: Address,
@@ -210,7 +210,7 @@ pub enum Acceptance {
 }
 
 /// What the engine tells, borrowed: as the [`ToAgent`] of the same name when encoded, and as the journal's
-/// [`JournalEntry`](super::format::JournalEntry) of it.
+/// [`JournalEntry`](super::JournalEntry) of it.
 #[derive(Serialize)]
 #[expect(missing_docs, reason = "as in ToAgent")]
 pub enum EventRef<'a> {
