@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use crate::spec::{OpenFlags, SignalSets, ValidatedFd, ValidatedProc};
+use crate::spec::{FdName, OpenFlags, SignalSets, ValidatedFd, ValidatedProc};
 
 use crate::engine::creds::Creds;
 use crate::engine::event::Resolved;
@@ -235,6 +235,93 @@ pub(super) enum ParentFd {
     Failed(i32),
 }
 
+/// What a process needs of the host, found before anything is planned.
+struct Resources {
+    executable: Executable,
+    env: environment::Environment,
+    switch: accounts::Switch,
+    /// The limit of file sizes, if this program sets one.
+    file_size: Option<ChildAttribute>,
+    /// Our descriptors that the child gets: that of the executable, if it was opened.
+    sources: Vec<OwnedFd>,
+}
+
+impl Resources {
+    /// Finds them.
+    ///
+    /// # Errors
+    /// All that is missing or not allowed, with the fds that could not be `made`.
+    fn find(
+        proc: &ValidatedProc,
+        made: &[ParentFd],
+        context: &LaunchContext,
+    ) -> Result<Resources, Vec<StartFailure>> {
+        let restriction = context.restriction.as_deref();
+        let mut sources = Vec::new();
+        let mut failures = Vec::new();
+        let switch = context.accounts.switch(&proc.attributes);
+        let other = switch.as_ref().ok().and_then(|switch| switch.other.as_ref());
+        let env = environment::make(&proc.env, &context.inherited, other, restriction)
+            .map_err(|more| failures.extend(more));
+        let path = env.as_ref().ok().and_then(|env| env.path.as_ref());
+        // Without its environment a name is looked up nowhere.
+        let executable = if proc.search_path && env.is_err() {
+            Executable::Missing(libc::ENOENT)
+        } else {
+            // Whatever else is wrong, that it may not be started is all there is to say.
+            let allowlist = restriction.map(Restriction::executables);
+            executable::find(proc, path, allowlist, &mut sources).map_err(|e| vec![e])?
+        };
+        let file_size = file_size::attribute(&proc.attributes, context.max_file_size)
+            .map_err(|failure| failures.push(failure));
+        let fit = env.as_ref().map_or(Ok(()), |env| arguments::check(proc, env));
+        failures.extend(fit.err());
+        let switch = switch.map_err(|more| failures.extend(more));
+        match (env, switch, file_size, failures.is_empty()) {
+            (Ok(env), Ok(switch), Ok(file_size), true) => {
+                Ok(Resources { executable, env, switch, file_size, sources })
+            }
+            _ => {
+                failures.extend(not_made(proc, made));
+                Err(failures)
+            }
+        }
+    }
+}
+
+/// The working directory of a process whose spec asks for `cwd`, if ours is known.
+fn working_directory(cwd: Option<&str>) -> Option<String> {
+    match cwd {
+        None => attributes::own_cwd(),
+        Some(cwd) if cwd.starts_with('/') => Some(cwd.to_owned()),
+        Some(cwd) => Some(attributes::below(attributes::own_cwd().as_deref(), cwd)),
+    }
+}
+
+/// Plans the set-up of each fd, with what the parent has made for it; writes given data.
+fn fd_actions(
+    fds: impl ExactSizeIterator<Item = ((FdName, ValidatedFd), ParentFd)>,
+    status: &ChildStatus,
+    cwd: Option<&str>,
+    context: &LaunchContext,
+    sources: &mut Vec<OwnedFd>,
+) -> Vec<FdAction> {
+    let restriction = context.restriction.as_deref();
+    let mut actions = Vec::with_capacity(fds.len());
+    for (((name, fd), made), errno) in fds.zip(status.action_errnos()) {
+        let made = match (&fd, made) {
+            (ValidatedFd::Data(bytes), ParentFd::Nothing) => {
+                with_dirs(context.restore.as_ref(), || data::open(bytes, &context.files))
+                    .map_or_else(|e| ParentFd::Failed(errno_of(&e)), ParentFd::Source)
+            }
+            (_, made) => made,
+        };
+        let action = action(name.number(), &fd, made, sources, errno);
+        actions.push(files::confine(action, cwd, restriction, errno));
+    }
+    actions
+}
+
 impl LaunchPlan {
     /// The user and groups that the process gets by its attributes.
     pub(super) fn creds(&self) -> Creds {
@@ -260,74 +347,24 @@ impl LaunchPlan {
         context: &LaunchContext,
     ) -> Result<LaunchPlan, Vec<StartFailure>> {
         let LaunchRequest { proc, made, status } = request;
-        let LaunchContext {
-            inherited,
-            restriction,
-            files,
-            restore,
-            accounts,
-            max_file_size,
-            privileges,
-        } = context;
-        let restriction = restriction.as_deref();
-        let mut sources = Vec::new();
-        let mut failures = Vec::new();
-        let switch = accounts.switch(&proc.attributes);
-        let other = switch.as_ref().ok().and_then(|switch| switch.other.as_ref());
-        let env = environment::make(&proc.env, inherited, other, restriction)
-            .map_err(|more| failures.extend(more));
-        let path = env.as_ref().ok().and_then(|env| env.path.as_ref());
-        // Without its environment a name is looked up nowhere.
-        let executable = if proc.search_path && env.is_err() {
-            Executable::Missing(libc::ENOENT)
-        } else {
-            // Whatever else is wrong, that it may not be started is all there is to say.
-            let allowlist = restriction.map(Restriction::executables);
-            executable::find(&proc, path, allowlist, &mut sources).map_err(|e| vec![e])?
-        };
-        let file_size = file_size::attribute(&proc.attributes, *max_file_size)
-            .map_err(|failure| failures.push(failure));
-        let fit = env.as_ref().map_or(Ok(()), |env| arguments::check(&proc, env));
-        failures.extend(fit.err());
-        let switch = switch.map_err(|more| failures.extend(more));
-        let (Ok(env), Ok(switch), Ok(file_size), true) =
-            (env, switch, file_size, failures.is_empty())
-        else {
-            failures.extend(not_made(&proc, &made));
-            return Err(failures);
-        };
+        let Resources { executable, env, switch, file_size, mut sources } =
+            Resources::find(&proc, &made, context)?;
+        let LaunchContext { inherited, privileges, .. } = context;
         let by_other = switch.other.is_some();
         let named: Vec<RawFd> = proc.fds.iter().map(|(fd, _)| fd.number()).collect();
         let planned =
             attributes::plan(&proc.attributes, switch, privileges, inherited.nofile, &named);
-        let cwd = match &proc.attributes.cwd {
-            None => attributes::own_cwd(),
-            Some(cwd) if cwd.starts_with('/') => Some(cwd.clone()),
-            Some(cwd) => Some(attributes::below(attributes::own_cwd().as_deref(), cwd)),
-        };
-        let exe = Some(attributes::below(cwd.as_deref(), &proc.exe));
+        let cwd = working_directory(proc.attributes.cwd.as_deref());
         let _ = status.early().set(Resolved {
-            exe,
+            exe: Some(attributes::below(cwd.as_deref(), &proc.exe)),
             cwd: cwd.clone(),
             env: env.shown,
             dropped: env.dropped,
         });
         let signals = signals(&proc, inherited);
-        let mut actions = Vec::with_capacity(proc.fds.len());
-        let refused = files::refused(&proc, cwd.as_deref(), restriction);
-        for (((name, fd), made), errno) in
-            proc.fds.into_iter().zip(made).zip(status.action_errnos())
-        {
-            let opened = |action| files::confine(action, cwd.as_deref(), restriction, errno);
-            let made = match (&fd, made) {
-                (ValidatedFd::Data(bytes), ParentFd::Nothing) => {
-                    with_dirs(restore.as_ref(), || data::open(bytes, files))
-                        .map_or_else(|e| ParentFd::Failed(errno_of(&e)), ParentFd::Source)
-                }
-                (_, made) => made,
-            };
-            actions.push(opened(action(name.number(), &fd, made, &mut sources, errno)));
-        }
+        let refused = files::refused(&proc, cwd.as_deref(), context.restriction.as_deref());
+        let fds = proc.fds.into_iter().zip(made);
+        let actions = fd_actions(fds, &status, cwd.as_deref(), context, &mut sources);
         let mut strings: Vec<CString> = proc.argv.iter().map(|arg| c_string(arg)).collect();
         let argv = pointers(strings.iter());
         strings.extend(env.own);

@@ -27,13 +27,7 @@ pub(super) fn apply(status: &ChildStatus, attributes: &[ChildAttribute], first: 
 /// Its errno.
 fn set(what: &AttributeValue) -> Result<(), i32> {
     match what {
-        AttributeValue::Limit(resource, limit) => {
-            let none = std::ptr::null_mut::<libc::rlimit64>();
-            // SAFETY: the kernel reads one limit of the child itself.
-            attempt(Call::Limit, || unsafe {
-                libc::syscall(libc::SYS_prlimit64, 0, *resource, &raw const *limit, none)
-            })?;
-        }
+        AttributeValue::Limit(resource, limit) => return set_limit(*resource, limit),
         AttributeValue::OomScoreAdj(text) => return set_oom_score_adj(text),
         AttributeValue::Nice(nice) => {
             // SAFETY: the call takes no pointer, and changes nothing but this child.
@@ -89,6 +83,15 @@ fn set(what: &AttributeValue) -> Result<(), i32> {
             attempt(Call::Attribute(Attribute::Cwd), || enter().into())?;
         }
     }
+    Ok(())
+}
+
+fn set_limit(resource: u32, limit: &libc::rlimit64) -> Result<(), i32> {
+    let none = std::ptr::null_mut::<libc::rlimit64>();
+    // SAFETY: the kernel reads one limit, of the child itself.
+    attempt(Call::Limit, || unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const *limit, none)
+    })?;
     Ok(())
 }
 
