@@ -67,6 +67,10 @@ export class OutputView {
   /** The length of all streams together, as last reported. */
   #total = 0;
 
+  /**
+   * @param {string} id
+   * @param {import("../types").ProcResult} result
+   */
   constructor(id, result) {
     this.id = id;
     this.result = result;

@@ -25,6 +25,7 @@ export class ProcView {
     this.store = store;
     this.live = live;
     this.id = id;
+    /** @type {import("../types").ProcResult | null} */
     this.result = null;
     this.history = [];
     this.output = null;

@@ -21,6 +21,8 @@ async function fetchRange(id, fd, start, end, signal) {
  * @typedef {Stream | Mixed} Source
  */
 
+/** @typedef {import("../types").ProcResult} ProcResult */
+
 /** One captured stream. */
 export class Stream {
   constructor(id, fd, result) {
@@ -31,7 +33,10 @@ export class Stream {
     this.update(result);
   }
 
-  /** Takes what a result says of it. */
+  /**
+   * Takes what a result says of it.
+   * @param {ProcResult} result
+   */
   update(result) {
     this.running = result.state === "running";
     this.dropped = result.captures[this.fd]?.dropped ?? 0;
@@ -174,7 +179,10 @@ export class Mixed {
   }
 }
 
-/** The streams of a result that can be shown, and whether they can be shown together. */
+/**
+ * The streams of a result that can be shown, and whether they can be shown together.
+ * @param {ProcResult} result
+ */
 export function streams(result) {
   const captured = Object.keys(result.captures);
   const inOrder = (result.pieces !== null) && captured.filter((fd) => !result.captures[fd].compression).length > 1;

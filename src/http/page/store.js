@@ -35,24 +35,27 @@ export function cpuShares(history) {
   return shares;
 }
 
+/** @typedef {import("../types").ResultSummary} Summary */
+/** @typedef {import("../types").EventBody} EventBody */
+
 class Proc {
-  /** @type {string} */
+  /** @type {Summary["state"]} */
   state;
-  /** @type {string | null} */
+  /** @type {Summary["reason"]} */
   reason;
-  /** @type {string[]} */
+  /** @type {Summary["errors"]} */
   errors;
-  /** @type {number | null} */
+  /** @type {Summary["pid"]} */
   pid;
-  /** @type {object | null} */
+  /** @type {Summary["status"]} */
   status;
-  /** @type {Record<string, string>} */
+  /** @type {Summary["labels"]} */
   labels;
-  /** @type {string | null} */
+  /** @type {Summary["command"]} */
   command;
-  /** @type {number | null} */
+  /** @type {Summary["cpu"]} */
   cpu;
-  /** @type {number | null} */
+  /** @type {Summary["maxrss"]} */
   maxrss;
 
   constructor(id, number) {
@@ -62,19 +65,23 @@ class Proc {
     this.live = null;
   }
 
-  update(brief) {
+  /**
+   * Takes a newer summary.
+   * @param {Summary} summary
+   */
+  update(summary) {
     Object.assign(this, {
-      state: brief.state, reason: brief.reason, errors: brief.errors, pid: brief.pid, status: brief.status,
-      labels: brief.labels, command: brief.command, cpu: brief.cpu, maxrss: brief.maxrss,
+      state: summary.state, reason: summary.reason, errors: summary.errors, pid: summary.pid, status: summary.status,
+      labels: summary.labels, command: summary.command, cpu: summary.cpu, maxrss: summary.maxrss,
     });
-    this.startMs = Date.parse(brief.times.start);
-    this.elapsed = brief.times.elapsed;
+    this.startMs = Date.parse(summary.times.start);
+    this.elapsed = summary.times.elapsed;
     // This machine's clock and the browser's need not agree; how old it is by the service is what counts.
     this.seenMs = performance.now();
-    this.stopMs = brief.times.stop ? Date.parse(brief.times.stop) : null;
-    if (brief.history && (brief.history.length || brief.state !== "running")) {
-      const known = this.history.filter(([at]) => !brief.history.length || at > brief.history.at(-1)[0]);
-      this.history = [...brief.history, ...known];
+    this.stopMs = summary.times.stop ? Date.parse(summary.times.stop) : null;
+    if (summary.history && (summary.history.length || summary.state !== "running")) {
+      const known = this.history.filter(([at]) => !summary.history.length || at > summary.history.at(-1)[0]);
+      this.history = [...summary.history, ...known];
     }
     if (this.state !== "running") this.live = null;
     this.searchText = `${this.id}\n${this.command ?? ""}\n${this.pid ?? ""}\n${Object.entries(this.labels).map(([k, v]) => `${k}=${v}`).join("\n")}\n${this.errors.join("\n")}`.toLowerCase();
@@ -104,12 +111,12 @@ export class Store extends EventTarget {
   #replace({ procs, shutdown }) {
     const before = this.procs;
     this.procs = new Map();
-    for (const [id, brief] of procs) {
+    for (const [id, summary] of procs) {
       const known = before.get(id);
       // One that was started at another time has only the ID in common.
-      const same = known && known.startMs === Date.parse(brief.times.start);
+      const same = known && known.startMs === Date.parse(summary.times.start);
       const proc = same ? known : new Proc(id, this.#next++);
-      proc.update(brief);
+      proc.update(summary);
       this.procs.set(id, proc);
       if (known && known.state !== proc.state) this.#tell("proc", { id, what: "ended" });
     }
@@ -124,6 +131,7 @@ export class Store extends EventTarget {
     this.dispatchEvent(new CustomEvent(kind, { detail }));
   }
 
+  /** @param {EventBody} event */
   #apply(event) {
     switch (event.event) {
       case "started":
@@ -152,9 +160,11 @@ export class Store extends EventTarget {
     this.#changed();
   }
 
+  /** @param {EventBody} event */
   #figures(event) {
     this.connection = event.connection;
-    for (const [id, now] of Object.entries(event.procs)) {
+    const procs = /** @type {Record<string, import("../types").ResultStats>} */ (event.procs);
+    for (const [id, now] of Object.entries(procs)) {
       const proc = this.procs.get(id);
       if (!proc || proc.state !== "running") continue;
       proc.elapsed = now.elapsed;
