@@ -337,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_client_masks_its_frames_and_a_server_does_not() {
-        use super::super::frames::FrameBuf;
+        use crate::net::frames::FrameBuf;
 
         let mut all = Vec::new();
         let mut buf = FrameBuf::new();

@@ -47,12 +47,14 @@ impl JsonSchema for Rfc3339 {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::samples::SampleHistory;
-    use super::super::{AgentInfo, AsOf, ProcessRecord, ResultContext, ResultFormat, ResultStream};
     use super::*;
     use crate::clock::TimePoint;
     use crate::engine::{Captures, Started};
     use crate::procfs::ProcFs;
+    use crate::report::samples::SampleHistory;
+    use crate::report::{
+        AgentInfo, AsOf, ProcessRecord, ResultContext, ResultFormat, ResultStream,
+    };
     use crate::sampler::ProcReader;
     use crate::spec::Identity;
 

@@ -419,7 +419,7 @@ mod tests {
             if let Some(at) = (0..=text.len()).find(|i| *i >= cut && text.is_char_boundary(*i)) {
                 text.insert_str(at, &put);
             }
-            let (read, diagnosed) = (super::super::from_valid_json(text.as_bytes()), diagnose(text.as_bytes()));
+            let (read, diagnosed) = (crate::spec::from_valid_json(text.as_bytes()), diagnose(text.as_bytes()));
             proptest::prop_assert_eq!(read.is_ok(), diagnosed.is_ok());
             if let (Err(first), Err(all)) = (read, diagnosed) {
                 proptest::prop_assert!(!all.0.is_empty() && all.0.len() + 1 >= first.0.len().min(ERRORS), "{first:?} {all:?}");

@@ -92,7 +92,7 @@ impl ChangeKind {
     }
 }
 
-/// Follow the changes. Handled by [`Results`](super::super::results::Results). Dropping the
+/// Follow the changes. Handled by [`Results`](crate::actors::results::Results). Dropping the
 /// [`Subscription`] ends it.
 #[derive(Message)]
 #[rtype(result = "Subscribed")]
@@ -129,7 +129,7 @@ pub struct Snapshot {
 }
 
 /// A question of a reader who must keep its answer in order with the changes of a subscription.
-/// Handled by [`Results`](super::super::results::Results).
+/// Handled by [`Results`](crate::actors::results::Results).
 #[derive(Message)]
 #[rtype(result = "Dated<Reply>")]
 pub struct Query(pub Question);
@@ -169,7 +169,7 @@ pub enum Reply {
     Now,
 }
 
-/// Some processes that have started, in the order of acceptance. Handled by [`Results`](super::super::results::Results).
+/// Some processes that have started, in the order of acceptance. Handled by [`Results`](crate::actors::results::Results).
 /// The answer is none where the cursor is of another run.
 #[derive(Message)]
 #[rtype(result = "Option<Page>")]
@@ -190,17 +190,17 @@ pub struct Page {
 }
 
 /// The last record of a process, as soon as it has ended; none where there is no such process, or it is deleted. Handled by
-/// [`Results`](super::super::results::Results). Dropping the answer takes the question back.
+/// [`Results`](crate::actors::results::Results). Dropping the answer takes the question back.
 #[derive(Message)]
 #[rtype(result = "Option<Arc<ProcessRecord>>")]
 pub struct AwaitEnd(pub ProcId);
 
-/// How many there are, and have been. Handled by [`Results`](super::super::results::Results).
+/// How many there are, and have been. Handled by [`Results`](crate::actors::results::Results).
 #[derive(Message)]
 #[rtype(result = "ProcessCounts")]
 pub struct GetProcessCounts;
 
-/// The cursor of the last change. From then on changes are kept. Handled by [`Results`](super::super::results::Results).
+/// The cursor of the last change. From then on changes are kept. Handled by [`Results`](crate::actors::results::Results).
 #[derive(Message)]
 #[rtype(result = "Cursor")]
 pub struct GetCursor;

@@ -79,8 +79,8 @@ pub(super) fn needs_session(request: &AccessRequest<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{PeerUser, Policy, decide};
     use super::*;
+    use crate::http::access::{PeerUser, Policy, decide};
     use crate::page_key::PageKey;
 
     const HOST: &[u8] = b"127.0.0.1:3000";

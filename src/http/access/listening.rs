@@ -8,8 +8,8 @@ use std::path::Path;
 
 use nix::sys::socket::{getsockopt, sockopt};
 
-use super::super::listeners::SocketPath;
 use super::proc_net_tcp::TcpEntry;
+use crate::http::listeners::SocketPath;
 
 /// The state of a listening socket, as the kernel numbers it.
 const LISTEN: u8 = 10;

@@ -114,8 +114,8 @@ impl Policy {
 
 #[cfg(test)]
 mod tests {
-    use super::super::PeerUser;
     use super::*;
+    use crate::http::access::PeerUser;
 
     fn policy(token: Option<&str>) -> Policy {
         let names = ["agent.example", "*.wild.example", "192.0.2.7", "2001:db8::7"];

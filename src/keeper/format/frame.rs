@@ -96,8 +96,8 @@ impl Decoder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ToKeeper;
     use super::*;
+    use crate::keeper::format::ToKeeper;
     use proptest::prelude::*;
 
     fn messages() -> Vec<ToKeeper> {

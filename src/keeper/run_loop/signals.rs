@@ -1,11 +1,11 @@
-//! What the keeper does at a signal: see [`meaning`](super::super::meaning).
+//! What the keeper does at a signal: see [`meaning`](crate::keeper::meaning).
 
-use super::super::meaning::{Meaning, ends_before_start, meaning};
-use super::super::signals::{ProgramExit, Received};
 use super::agent_slot::Agents;
 use super::running::Running;
 use super::{Keeper, Phase};
 use crate::engine::ProcessCommand;
+use crate::keeper::meaning::{Meaning, ends_before_start, meaning};
+use crate::keeper::signals::{ProgramExit, Received};
 
 /// What is left to do after a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,10 +1,10 @@
-//! The keeper as the leader of a job on the terminal: see [`job`](super::super::job).
+//! The keeper as the leader of a job on the terminal: see [`job`](crate::keeper::job).
 
-use super::super::job::{JobSignal, TerminalJob};
-use super::super::signals::Received;
 use super::agent_slot::Agents;
 use super::running::Running;
 use crate::engine::ProcessCommand;
+use crate::keeper::job::{JobSignal, TerminalJob};
+use crate::keeper::signals::Received;
 use crate::spec::ProcId;
 
 impl Running {

@@ -1,4 +1,4 @@
-//! How the keeper becomes another program, and goes on from the state of the one before: see [`upgrade`](super::super::upgrade).
+//! How the keeper becomes another program, and goes on from the state of the one before: see [`upgrade`](crate::keeper::upgrade).
 
 use std::io;
 use std::os::fd::RawFd;

@@ -1,9 +1,9 @@
 //! Validation of a process's attributes.
 
-use super::super::{
+use super::Check;
+use crate::spec::{
     Account, Attributes, Bound, IoClass, ProcSpec, SignalRef, SignalSets, SpecPath, Stopping,
 };
-use super::Check;
 
 /// The longest time that a spec may name, in seconds: some three hundred years.
 const LONGEST: f64 = 1e10;

@@ -1,4 +1,4 @@
-//! Output as it is printed: byte for byte, or with times before lines; on a terminal [cleaned](super::super::clean).
+//! Output as it is printed: byte for byte, or with times before lines; on a terminal [cleaned](crate::cli::client::clean).
 
 use jiff::Timestamp;
 
