@@ -65,6 +65,8 @@ fn figures_of_those_that_are_named() {
     let (snapshot, early) = change(&mut events);
     // What they are of comes before them.
     assert_eq!((&snapshot["event"], early.len()), (&json!("snapshot"), 0));
+    // Until its program runs, the kernel may count no memory.
+    while events.event()["procs"]["a/b c"]["captured"]["stdout"] == 0 {}
     let mut last = Value::Null;
     for round in 0..4 {
         let figures = events.event();
