@@ -127,7 +127,7 @@ fn fresh_ticket() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Do this to the process. Sent by the [`Supervisor`](cratevisor::Supervisor).
+/// Do this to the process. Sent by the [`Supervisor`](super::supervisor::Supervisor).
 #[derive(Message)]
 #[rtype(result = "Result<(), CommandError>")]
 pub(super) struct Perform(pub(super) ProcessCommand);
