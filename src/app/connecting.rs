@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::app::agent::Agent;
 use crate::app::introduction::restricted_exe;
+use crate::app::own_process::proc_info;
 use crate::app::prepare::Dialer;
 use crate::app::token::rotating_token;
 use crate::cli::invocation::Run;
@@ -31,7 +32,7 @@ impl Agent {
                 group_id: agent.group_id.clone(),
                 restricted_exe: restricted_exe(settings),
             },
-            proc: ProcInfo { pid, ppid, ..ProcInfo::current() },
+            proc: ProcInfo { pid, ppid, ..proc_info() },
             token: rotating_token(
                 "agent.token",
                 agent.token.clone(),

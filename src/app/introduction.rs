@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::app::own_process::proc_info;
 use crate::cli::invocation::Run;
 use crate::config::{Env, Settings};
 use crate::keeper::meaning::Mode;
@@ -69,7 +70,7 @@ pub(super) fn keeper_settings(run: &Run, env: &Env) -> format::KeeperSettings {
 
 /// What results tell of this program, launched as process `pid`.
 pub(super) fn agent_info(pid: u32) -> AgentInfo {
-    let ProcInfo { hostname: host, username: user, .. } = ProcInfo::current();
+    let ProcInfo { hostname: host, username: user, .. } = proc_info();
     AgentInfo { pid, host, user, version: env!("CARGO_PKG_VERSION").to_owned() }
 }
 

@@ -12,6 +12,7 @@ mod foreground;
 mod http_access;
 mod introduction;
 mod listening;
+pub mod own_process;
 mod patience;
 mod prepare;
 mod progress;

@@ -14,6 +14,7 @@ use crate::app::agent::Agent;
 use crate::app::error::RunError;
 use crate::app::http_access;
 use crate::app::listening::{self, Listening, UnixSocket, hold_tcp, hold_unix, lead_to, states};
+use crate::app::own_process::proc_info;
 use crate::cli::invocation::Run;
 use crate::config::{LogLevel, Settings};
 use crate::http::{self, Listener, Serving};
@@ -98,7 +99,7 @@ impl Agent {
         status: Option<Arc<LinkStatus>>,
         socket: Option<PathBuf>,
     ) -> http::AgentStatus {
-        let ProcInfo { hostname, username, euid, .. } = ProcInfo::current();
+        let ProcInfo { hostname, username, euid, .. } = proc_info();
         let agent = &settings.agent;
         http::AgentStatus {
             pid: self.launched.0,

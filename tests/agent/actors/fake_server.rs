@@ -13,6 +13,7 @@ use procstar::actors::lifecycle::EndWhen;
 use procstar::actors::results::Results;
 use procstar::actors::status::LinkStatus;
 use procstar::actors::{Handle, Mailboxes};
+use procstar::app::own_process::proc_info;
 use procstar::config::{ConnectSettings, Secret};
 use procstar::dispatch::websocket::{Connection, ConnectionOptions, Outcome};
 use procstar::net::activity::Activity;
@@ -21,7 +22,7 @@ use procstar::net::outbound::{ControlFrame, OutboundRx, Outgoing, Payload, outbo
 use procstar::net::socket::{Inbound, Link, SocketError};
 use procstar::report::ResultContext;
 use procstar::sampler::ProcReader;
-use procstar::wire::{ConnInfo, ProcInfo};
+use procstar::wire::ConnInfo;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
@@ -189,7 +190,7 @@ pub fn options() -> ConnectionOptions {
             group_id: "the-group".into(),
             restricted_exe: None,
         },
-        proc: ProcInfo::current(),
+        proc: proc_info(),
         token: Arc::new(Secret::new("s3cret")).into(),
         connect: ConnectSettings {
             interval_start: secs(1),
