@@ -201,8 +201,8 @@ fn less_is_left_and_taken_up_again() {
     shell.ask("p less lines; echo code $?", "\n20\n");
     shell.keys(CTRL_C);
     shell.insist("G", "1000");
-    shell.keys(CTRL_Z);
-    shell.shows("Stopped");
+    // A signal that comes before it waits for a key, it acts on with the next key.
+    shell.insist(CTRL_Z, "Stopped");
     shell.ask("echo the shell", "the shell");
     shell.ask("fg", "1000");
     shell.keys("q");
