@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::config::LogLevel;
@@ -31,6 +31,11 @@ pub struct LogLevelBody {
 pub struct SetLevel {
     /// A level, or null for the one of the settings.
     #[serde(deserialize_with = "Option::deserialize")]
-    #[schemars(with = "Option<String>", required)]
+    #[schemars(schema_with = "text_or_null")]
     pub level: Option<LogLevel>,
+}
+
+/// The key must be there, though it may be null, which schemars cannot say of an `Option`.
+fn text_or_null(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": ["string", "null"]})
 }

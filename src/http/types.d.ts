@@ -710,7 +710,7 @@ export interface SessionAnswer {
 /** A level to be set. */
 export interface SetLevel {
   /** A level, or null for the one of the settings. */
-  level: string;
+  level: string | null;
 }
 
 /** How to stop a process. */
