@@ -17,7 +17,7 @@ use crate::config::secret::Secret;
 use crate::config::sources::{Sources, read_file};
 use crate::trust::{self, Need, Untrusted};
 
-/// Variables that no child inherits, not even by name. `docs/configuration.md` has the same list.
+/// Variables that no child inherits, not even by name. `docs/reference/configuration.md` has the same list.
 pub const NEVER_INHERITED: &[&str] = &[
     // They hold secrets, or lead to them.
     "PROCSTAR_AGENT_CERT",

@@ -1,4 +1,4 @@
-//! The HTTP service (`docs/http.md`): thin routes onto the actors' messages.
+//! The HTTP service (`docs/reference/http.md`): thin routes onto the actors' messages.
 //!
 //! A request passes four rooms. `response` admits it by its head: `guard` asks whether it is answered at all (who is at the other end of a
 //! connection was found out when that was accepted; `refusals` counts, logs and delays what is not), and `routes` finds its path, as it came, in the table of all routes. `handlers`

@@ -1,5 +1,5 @@
 //! What each signal means to the launched process, as pure data: by its number, by the kind of run, and by the controlling terminal.
-//! Who has sent it does not count. The table is in `docs/operations.md`.
+//! Who has sent it does not count. The table is in `docs/reference/operations.md`.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! What is answered: results (`docs/results.md`), their parts and their encodings.
+//! What is answered: results (`docs/reference/result.md`), their parts and their encodings.
 //!
 //! [`ProcessRecord`] are what is known of a process; [`ResultStream`] is the result made of them, as a stream in either format. The other modules
 //! hold the types of a result's parts. Their comments state keys, units and sources; [`schema`](schema()) is made of them.

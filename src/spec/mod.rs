@@ -1,4 +1,4 @@
-//! What is asked: the spec format (`docs/specs.md`), read and validated.
+//! What is asked: the spec format (`docs/reference/spec.md`), read and validated.
 //!
 //! Reading has two steps. [`StartRequest`] and the types below it are what serde makes of the text: they hold
 //! exactly what was written, and an unknown key anywhere is an error. [`StartRequest::validate`] then checks the

@@ -228,7 +228,7 @@ fn is_part_of(part: &Value, whole: &Value) -> bool {
 /// has these and no others.
 #[test]
 fn the_documentation_of_results_has_their_keys() {
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/results.md");
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/result.md");
     let docs = std::fs::read_to_string(docs).unwrap();
     let words: BTreeSet<&str> =
         docs.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();

@@ -300,7 +300,7 @@ fn events_are_as_described() {
     let properties = &description["components"]["schemas"]["EventBody"]["properties"];
     let described: BTreeSet<&str> =
         properties.as_object().unwrap().keys().map(String::as_str).collect();
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/http.md");
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/http.md");
     let docs = std::fs::read_to_string(docs).unwrap();
     let table = docs.split("| key | in | meaning |").nth(1).unwrap().split("\n\n").next().unwrap();
     let first = table.lines().filter_map(|line| line.split('|').nth(1));

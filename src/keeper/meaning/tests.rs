@@ -1,4 +1,4 @@
-//! Every cell of the table in `docs/operations.md`.
+//! Every cell of the table in `docs/reference/operations.md`.
 
 use super::*;
 use crate::signal::signal_name;
@@ -87,7 +87,7 @@ fn before_anything_is_started_what_would_end_it_ends_the_program() {
 /// The page has a row for each signal, and no other.
 #[test]
 fn the_page_names_every_signal() {
-    let page = include_str!("../../../docs/operations.md");
+    let page = include_str!("../../../docs/reference/operations.md");
     for signum in ALL {
         let name = signal_name(signum).unwrap();
         let shown = if (34..=64).contains(&signum) { "SIGRTMIN" } else { name };

@@ -1,4 +1,4 @@
-//! The table of signals in `docs/operations.md`, row by row: a service, a one-shot, and a process in the foreground.
+//! The table of signals in `docs/reference/operations.md`, row by row: a service, a one-shot, and a process in the foreground.
 
 mod unread_output;
 

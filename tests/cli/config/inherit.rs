@@ -51,7 +51,7 @@ fn processes_inherit_neither_secrets_nor_the_service_managers_channels() {
 
 #[test]
 fn the_documentation_lists_the_variables_that_are_never_inherited() {
-    let docs = std::fs::read_to_string("docs/configuration.md").unwrap();
+    let docs = std::fs::read_to_string("docs/reference/configuration.md").unwrap();
     let (_, section) = docs.split_once("### Variables that processes never inherit").unwrap();
     let (section, _) = section.split_once("Other variables of a service manager").unwrap();
     let mut listed: Vec<&str> = section

@@ -177,7 +177,7 @@ enum Since {
 fn since(args: &LogsArgs, subject: &Subject, timed: bool) -> Result<Since, ClientError> {
     let unknown = |what: &str| {
         let why = match subject.pieces {
-            None => "its captures do not ask for \"pieces\": true, as docs/specs.md tells",
+            None => "its captures do not ask for \"pieces\": true, as docs/reference/spec.md tells",
             Some(_) => {
                 "a capture of it does not ask for pieces, or has dropped bytes to stay within its limit"
             }
