@@ -3,8 +3,10 @@
 
 mod apply;
 mod budget;
+mod drain;
 mod exits;
 mod files;
+mod filter_exits;
 mod filters;
 mod handover;
 mod io;

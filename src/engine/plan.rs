@@ -5,6 +5,7 @@
 mod accounts;
 mod arguments;
 mod attributes;
+mod child_attribute;
 mod child_status;
 mod data;
 mod environment;
@@ -30,7 +31,7 @@ use crate::engine::failure::{Stage, StartFailure};
 use crate::engine::restore::{Restore, with_dirs};
 use crate::engine::restriction::Restriction;
 pub(super) use accounts::Accounts;
-pub(super) use attributes::{AttributeValue, ChildAttribute};
+pub(super) use child_attribute::{AttributeValue, ChildAttribute};
 pub(super) use child_status::{ChildStatus, SetupFailure};
 pub(super) use executable::Executable;
 pub(super) use privileges::{Privileges, VERSION as CAPABILITY_VERSION};

@@ -178,7 +178,7 @@ impl Driver {
             for open in process.output.close_all() {
                 match open {
                     OpenCapture::Pipe(pipe) => self.io.drop_pipe(pipe),
-                    OpenCapture::Filter { pid, .. } => self.io.end_filter(pid),
+                    OpenCapture::Filter { pid, .. } => self.io.filters.kill(pid),
                     OpenCapture::File { .. } => {}
                 }
             }

@@ -1,28 +1,19 @@
-//! The driver's part in [filters](crate::engine::capture::filter): it watches their ends, and takes
-//! their pipes over if they fail.
+//! The table of all running filters.
 
 use std::collections::HashMap;
-use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use super::io::Io;
-use super::poller::Source;
 use super::table::Table;
-use super::{Driver, NO_PROCESS};
-use crate::engine::capture::{Capture, Store, Truncation};
 use crate::engine::handover::HandoverFilter;
-use crate::engine::owned_child::OwnedChild;
-use crate::engine::process::output::OpenCapture;
-use crate::engine::process::{Input, Process};
-use crate::engine::{permitted, sys};
+use crate::engine::sys;
 
 /// A filter that has not been reaped.
-struct Filter {
-    serial: u64,
-    index: usize,
-    pidfd: OwnedFd,
-    /// None where it cannot be watched; it is looked at when its process ends.
-    token: Option<u64>,
+pub(super) struct Filter {
+    pub(super) serial: u64,
+    pub(super) index: usize,
+    pub(super) pidfd: OwnedFd,
+    /// `None` if epoll cannot watch it: then it is polled when its process ends.
+    pub(super) token: Option<u64>,
 }
 
 /// All filters, by pid. They are children of this process, and of no process that is run.
@@ -53,160 +44,23 @@ impl Filters {
         self.signal(pid, libc::SIGTERM);
     }
 
+    /// Kills a filter whose process is deleted. It is reaped like any other.
+    pub(super) fn kill(&self, pid: i32) {
+        self.signal(pid, libc::SIGKILL);
+    }
+
+    pub(super) fn insert(&mut self, pid: i32, filter: Filter) {
+        self.0.insert(pid, filter);
+    }
+
+    pub(super) fn remove(&mut self, pid: i32) -> Option<Filter> {
+        self.0.remove(&pid)
+    }
+
     fn signal(&self, pid: i32, signum: i32) {
         if let Some(filter) = self.0.get(&pid) {
             // One that has ended needs no signal.
             let _ = sys::pidfd_send_signal(filter.pidfd.as_raw_fd(), signum);
-        }
-    }
-}
-
-/// A filter that was reaped.
-struct ReapedFilter {
-    serial: u64,
-    index: usize,
-    status: i32,
-}
-
-impl Io {
-    /// Watches a filter that works for a capture of the process with this number.
-    fn watch_filter(&mut self, serial: u64, index: usize, child: OwnedChild) {
-        let OwnedChild { pid, pidfd } = child;
-        let token = self.poller.watch(&pidfd, Source::Filter(pid));
-        if let Err(error) = &token {
-            tracing::warn!(pid, %error, "cannot watch a filter");
-        }
-        self.filters.0.insert(pid, Filter { serial, index, pidfd, token: token.ok() });
-    }
-
-    /// A filter works for a capture from now on.
-    pub(super) fn filter_started(
-        &mut self,
-        (serial, index): (u64, usize),
-        process: Option<&mut Process>,
-        child: OwnedChild,
-    ) {
-        let pid = child.pid;
-        self.watch_filter(serial, index, child);
-        if let Some(process) = process {
-            process.output.filter_started(index, pid);
-        }
-    }
-
-    /// Reaps a filter if it has ended.
-    fn reap_filter(&mut self, pid: i32) -> Option<ReapedFilter> {
-        let status = match sys::reap(pid) {
-            Ok(None) => return None,
-            Ok(Some((status, _))) => status,
-            // Another program has, and the counters of the filter tell all the same.
-            Err(_) => 0,
-        };
-        let Filter { serial, index, pidfd, token } = self.filters.0.remove(&pid)?;
-        if let Some(token) = token {
-            self.poller.unwatch(&pidfd, token);
-        }
-        Some(ReapedFilter { serial, index, status })
-    }
-
-    /// Whether the capture of a reaped filter has come to its end with it. That of one that was
-    /// killed has not: it is read on, into nothing.
-    fn has_ended_with(&mut self, process: &mut Process, filter: &ReapedFilter) -> bool {
-        let ReapedFilter { serial, index, status } = *filter;
-        let Process { id, output, .. } = process;
-        if status != 0 || !output.at(index).is_some_and(Capture::is_whole) {
-            tracing::error!(proc_id = %id, status, "output could not be stored");
-            output.truncate(index, Truncation::Error);
-        }
-        if libc::WIFEXITED(status) {
-            return output.is_open(index);
-        }
-        // It was killed, and may have left something unread behind.
-        let Some(OpenCapture::Filter { reader, .. }) = output.close(index) else { return false };
-        let watched = sys::set_nonblocking(&reader)
-            .and_then(|()| self.open_pipe(serial, index, reader, (Store::Nothing, None)));
-        match watched {
-            Ok(pipe) => {
-                output.open(pipe);
-                false
-            }
-            // It cannot be read: its writers get SIGPIPE.
-            Err(_) => true,
-        }
-    }
-
-    /// Whether the filter of a capture has ended, and the capture with it.
-    pub(super) fn filter_has_ended(
-        &mut self,
-        serial: u64,
-        process: &mut Process,
-        pid: i32,
-    ) -> bool {
-        // Before it is started, no.
-        if pid == 0 {
-            return false;
-        }
-        if !self.filters.contains(pid) {
-            return true;
-        }
-        match self.reap_filter(pid) {
-            Some(filter) if filter.serial == serial => self.has_ended_with(process, &filter),
-            _ => false,
-        }
-    }
-
-    /// Ends a filter whose process is forgotten. It is reaped like any other.
-    pub(super) fn end_filter(&self, pid: i32) {
-        self.filters.signal(pid, libc::SIGKILL);
-    }
-}
-
-impl Driver {
-    /// A filter has ended, or may have.
-    pub(super) fn filter_exited(&mut self, pid: i32) {
-        let Some(filter) = self.io.reap_filter(pid) else { return };
-        let Some(process) = self.processes.get_mut(&filter.serial) else { return };
-        let ended = self.io.has_ended_with(process, &filter);
-        if ended && self.io.is_seen(filter.serial, &process.output, filter.index) {
-            self.io.close_capture(&mut process.output, filter.index);
-            self.on(filter.serial, Input::Progress);
-        }
-    }
-
-    /// Goes on with a filter that an engine in another program has started. If it is gone, its pipe
-    /// is read into nothing.
-    pub(super) fn restore_filter(
-        &mut self,
-        (serial, index): (u64, usize),
-        process: &mut Process,
-        filter: HandoverFilter,
-        reader: OwnedFd,
-    ) -> io::Result<()> {
-        let HandoverFilter { pid, pidfd } = filter;
-        let pidfd = pidfd.map_or_else(|| permitted::handle(pid), |fd| self.inherit(fd));
-        match pidfd {
-            Ok(pidfd) => {
-                process.output.open(OpenCapture::Filter { index, reader, pid });
-                self.io.filter_started((serial, index), Some(process), OwnedChild { pid, pidfd });
-            }
-            Err(error) => {
-                tracing::error!(pid, %error, "cannot watch a filter any more");
-                sys::set_nonblocking(&reader)?;
-                let open = self.io.open_pipe(serial, index, reader, (Store::Nothing, None))?;
-                process.output.truncate(index, Truncation::Error);
-                process.output.open(open);
-            }
-        }
-        Ok(())
-    }
-
-    /// Goes on with filters whose process is deleted: they are only to be reaped.
-    pub(super) fn restore_filters_of_deleted(&mut self, filters: Vec<HandoverFilter>) {
-        for HandoverFilter { pid, pidfd } in filters {
-            let Some(fd) = pidfd else { continue };
-            match self.inherit(fd) {
-                Ok(pidfd) => self.io.watch_filter(NO_PROCESS, 0, OwnedChild { pid, pidfd }),
-                Err(error) => tracing::error!(pid, %error, "cannot watch a filter any more"),
-            }
         }
     }
 }

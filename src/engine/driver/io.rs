@@ -1,5 +1,4 @@
-//! The driver's part in captures: it watches and reads pipes, and finds out when captured files
-//! have no writer left.
+//! What the driver waits and reads with: the poller, the timers, and the pipes of captures.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,12 +10,12 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use super::filters::Filters;
 use super::message::DriverMessage;
 use super::poller::{Poller, Source};
-use crate::engine::capture::{Capture, PieceLog, Store, Truncation};
+use crate::engine::capture::{Capture, PieceLog, Store};
 use crate::engine::mailbox::Mailbox;
 use crate::engine::pipe_budget::{self, PipeBudget, PipeSize};
 use crate::engine::process::Process;
-use crate::engine::process::output::{DrainCheck, OpenCapture, Output, Pipe, Turn};
-use crate::engine::sys::{self, Writers};
+use crate::engine::process::output::{OpenCapture, Output, Pipe, Turn};
+use crate::engine::sys;
 use crate::engine::timers::Timers;
 
 /// How much is read at once.
@@ -40,7 +39,7 @@ impl Watcher {
     }
 
     /// Watches the file of a capture, whose process has this number.
-    fn add(&mut self, capture: &Capture, serial: u64) {
+    pub(super) fn add(&mut self, capture: &Capture, serial: u64) {
         let flags = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_ONESHOT;
         // Without a watch, the grace decides.
         if let Ok(held) = capture.hold()
@@ -126,88 +125,5 @@ impl Io {
             _ => PipeSize::Default,
         };
         Ok(OpenCapture::Pipe(Pipe { index, reader, token, store, pieces, size }))
-    }
-
-    /// After the end of a child: takes out every capture that nobody writes any more, and has the
-    /// others watched.
-    pub(super) fn sweep(&mut self, serial: u64, process: &mut Process) {
-        let open = process.output.all_open().iter();
-        let open: Vec<(usize, Kind)> = open.map(|open| (open.index(), Kind::of(open))).collect();
-        for (index, kind) in open {
-            let ended = match kind {
-                Kind::Pipe => self.read_pipe(process, index, false),
-                Kind::File => self.file_has_ended(serial, &mut process.output, index),
-                Kind::Filter(pid) => {
-                    self.filter_has_ended(serial, process, pid)
-                        && self.is_seen(serial, &process.output, index)
-                }
-            };
-            if ended {
-                self.close_capture(&mut process.output, index);
-            }
-        }
-    }
-
-    /// How far the captures of a process are; has the named files looked at that must be seen.
-    pub(super) fn check_drain(&self, serial: u64, process: &Process) -> DrainCheck {
-        let output = &process.output;
-        let storing = output.all_open().iter().filter(|open| is_finishing(open, output));
-        DrainCheck {
-            storing: storing.map(OpenCapture::index).collect(),
-            unseen: self.look_at_unseen(serial, output),
-        }
-    }
-
-    /// Whether nobody writes a captured file any more; if somebody does, its closing is watched
-    /// for.
-    fn file_has_ended(&mut self, serial: u64, output: &mut Output, index: usize) -> bool {
-        if output.at(index).is_some_and(Capture::is_in_named_file) {
-            return self.named_file_has_ended(serial, output, index);
-        }
-        if !is_written(output, index) {
-            return true;
-        }
-        let Some(capture) = output.at(index) else { return true };
-        self.watcher.add(capture, serial);
-        // It may have been closed before it was watched.
-        !is_written(output, index)
-    }
-}
-
-/// The kinds of open captures.
-enum Kind {
-    Pipe,
-    File,
-    Filter(i32),
-}
-
-impl Kind {
-    fn of(open: &OpenCapture) -> Kind {
-        match open {
-            OpenCapture::Pipe(_) => Kind::Pipe,
-            OpenCapture::File { .. } => Kind::File,
-            OpenCapture::Filter { pid, .. } => Kind::Filter(*pid),
-        }
-    }
-}
-
-/// Whether somebody still writes a captured file. If a filter has written it, that must have come
-/// to its end.
-fn is_written(output: &mut Output, index: usize) -> bool {
-    let Some(capture) = output.at(index) else { return false };
-    let written = capture.writers() == Writers::Some;
-    if !written && capture.is_orphaned() {
-        output.truncate(index, Truncation::Error);
-    }
-    written
-}
-
-/// Whether a capture's last writer is gone, and only its filter still works on it.
-fn is_finishing(open: &OpenCapture, output: &Output) -> bool {
-    let Some(capture) = output.at(open.index()) else { return false };
-    match open {
-        OpenCapture::Filter { reader, .. } => capture.is_finishing() || sys::hung_up(reader),
-        OpenCapture::File { .. } => capture.is_finishing(),
-        OpenCapture::Pipe(_) => false,
     }
 }

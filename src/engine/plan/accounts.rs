@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist, getgroups, getresgid, getresuid};
 
-use super::attributes::{AttributeValue, ChildAttribute};
+use super::child_attribute::{AttributeValue, ChildAttribute};
 use crate::engine::failpoints::{self, Call};
 use crate::engine::failure::{Stage, StartFailure};
 use crate::spec::{Account, Attribute, Attributes};

@@ -1,56 +1,17 @@
 //! The attributes of a process, as attributes that the child makes one after another.
 
-use std::ffi::CString;
 use std::os::fd::RawFd;
 use std::path::Path;
 
 use super::accounts::Switch;
 use super::c_string;
+use super::child_attribute::{AttributeValue, ChildAttribute};
 use super::privileges::{Privileges, Shed};
 use crate::engine::failure::Stage;
 use crate::spec::{Attribute, Attributes, Bound, IoClass, IoPriority, LimitPair, Resource};
 
 /// What a process of another user has for each of the fds 0 to 2 that its spec does not name: never a file or a terminal of ours.
 const NULL: &str = "/dev/null";
-
-/// One thing that the child sets of itself; what it needs is made before it is cloned.
-pub(in crate::engine) struct ChildAttribute {
-    /// What has failed if this fails.
-    pub(in crate::engine) stage: Stage,
-    /// What the failure is about: a path, a user.
-    pub(in crate::engine) path: Option<String>,
-    pub(in crate::engine) what: AttributeValue,
-}
-
-/// What is set.
-pub(in crate::engine) enum AttributeValue {
-    /// A limit: the resource's number.
-    Limit(u32, libc::rlimit64),
-    /// The text for `/proc/self/oom_score_adj`.
-    OomScoreAdj(String),
-    Nice(i32),
-    /// As ioprio_set(2) takes it.
-    IoPriority(i32),
-    /// A bit for each CPU.
-    CpuAffinity(Vec<u64>),
-    Groups(Vec<libc::gid_t>),
-    Group(libc::gid_t),
-    User(libc::uid_t),
-    /// A session keyring that nobody else has.
-    Keyring,
-    /// Capabilities to take out of the bounding set, a bit for each.
-    Bounding(u64),
-    /// No capability in any set; and whether execution may grant none either.
-    NoCapabilities {
-        no_new_privileges: bool,
-    },
-    /// `/dev/null` at this number, opened with these flags.
-    Null(RawFd, libc::c_int),
-    /// The signal, and the pid of whose death it is to tell.
-    DeathSignal(i32, libc::pid_t),
-    Umask(libc::mode_t),
-    Cwd(CString),
-}
 
 /// What the child sets before its fds, and what after them.
 #[derive(Default)]

@@ -2,7 +2,7 @@
 
 use nix::sys::resource::{Resource as Limited, getrlimit};
 
-use super::attributes::{AttributeValue, ChildAttribute};
+use super::child_attribute::{AttributeValue, ChildAttribute};
 use crate::engine::failure::{Stage, StartFailure};
 use crate::spec::{Attributes, Bound, LimitPair, Resource};
 
