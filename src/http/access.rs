@@ -26,6 +26,7 @@ mod refusal;
 mod remote;
 pub mod session;
 mod sock_diag;
+mod tcp_socket;
 
 pub use browser::{Act, Fetch};
 pub use peer::{PeerUser, listening_user, peer_user, server_user, unix_user};

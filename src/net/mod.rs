@@ -19,6 +19,7 @@ pub mod decoder;
 pub mod dial;
 mod dial_error;
 pub mod frames;
+pub mod inbound;
 pub mod keep_alive;
 pub mod outbound;
 mod reader;

@@ -11,8 +11,8 @@ use tokio::{
 use super::{
     activity::Activity,
     decoder::{Decoder, Event},
+    inbound::{Inbound, SocketError},
     outbound::Control,
-    socket::{Inbound, SocketError},
 };
 
 /// Bytes asked for at once.

@@ -7,8 +7,8 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use super::{
     activity::Activity,
     frames::{FrameBuf, Opcode, close_payload},
+    inbound::SocketError,
     outbound::{CloseFrame, ControlFrame, OutboundRx, Outgoing, Payload},
-    socket::SocketError,
 };
 
 /// Size that a message's first fragments reach before they go out, in bytes.

@@ -10,6 +10,7 @@ pub mod cgroup;
 mod context;
 mod encode;
 pub mod failure;
+mod fd_encoding;
 pub mod proc_stat;
 mod record;
 pub mod resources;

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::read::{parse, utf8};
+use super::parse::{parse, utf8};
 use super::tree::{Node, Value};
 use super::{MAX_FD, Segment, SpecError, SpecErrors, SpecPath, Validated};
 

@@ -8,7 +8,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::captures::CaptureSpec;
-use super::types::unique_keys;
+use super::unique_keys::unique_keys;
 use super::{FdName, ProcId};
 
 /// The fds of a process.

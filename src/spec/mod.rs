@@ -18,12 +18,14 @@ mod id;
 mod identity;
 mod locate;
 mod object;
+mod parse;
 mod read;
 mod schema;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod types;
+mod unique_keys;
 mod validate;
 mod validated;
 

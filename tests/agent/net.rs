@@ -10,8 +10,9 @@ use crate::support::wait::soon;
 use bytes::Bytes;
 use procstar::net::{
     dial::{Dial, DialError, DialPhase, Timeouts, WssDialer},
+    inbound::{Inbound, SocketError},
     outbound::{Outbound, Payload},
-    socket::{Inbound, Link, SocketError},
+    socket::Link,
     tls::{Trust, client_config},
 };
 use rustls::CertificateError;

@@ -9,7 +9,7 @@ use super::end::End;
 use super::session::{Phase, SessionId};
 use crate::actors::messages::Dated;
 use crate::dispatch::core::call::{Call, CallAnswer, Lookup};
-use crate::net::socket::Inbound;
+use crate::net::inbound::Inbound;
 use crate::wire::{self, Parsed, outgoing::MAX_FD_DATA};
 
 impl Connection {

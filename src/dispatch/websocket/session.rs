@@ -15,8 +15,9 @@ use crate::dispatch::core::call::CallAnswer;
 use crate::dispatch::core::conversation::Conversation;
 use crate::dispatch::core::outbox::Outbox;
 use crate::net::activity::Activity;
+use crate::net::inbound::Inbound;
 use crate::net::outbound::{Outbound, Payload};
-use crate::net::socket::{Inbound, Link};
+use crate::net::socket::Link;
 use crate::spec::ProcId;
 
 /// How far a session is.

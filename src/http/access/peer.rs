@@ -1,23 +1,11 @@
 //! The user who owns the other end of a connection within this machine.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
+use super::tcp_socket::{Ends, Socket};
 use super::{holder, proc_net_tcp, sock_diag};
 use crate::users;
-
-/// TCP states in which a socket can have an owner that uses it, as the kernel numbers them.
-///
-/// Not among them: listening sockets, those that are being set up, and `TIME_WAIT`, whose user is always
-/// shown as root.
-const OWNED_STATES: [u8; 6] = [
-    1,  // ESTABLISHED
-    4,  // FIN_WAIT1
-    5,  // FIN_WAIT2
-    8,  // CLOSE_WAIT
-    9,  // LAST_ACK
-    11, // CLOSING
-];
 
 /// The user at the other end of a connection within this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,50 +94,9 @@ fn peer_socket(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<Socket>
     }
 }
 
-/// Both ends of a connection, seen from the peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ends {
-    pub(super) peer: (IpAddr, u16),
-    pub(super) local: (IpAddr, u16),
-    /// Interface of the peer's address where that is of one link, else 0.
-    pub(super) interface: u32,
-}
-
-impl Ends {
-    pub(super) fn new(peer: SocketAddr, local: SocketAddr) -> Self {
-        let interface = match peer {
-            SocketAddr::V4(_) => 0,
-            SocketAddr::V6(address) => address.scope_id(),
-        };
-        let canonical = |address: SocketAddr| (address.ip().to_canonical(), address.port());
-        Self { peer: canonical(peer), local: canonical(local), interface }
-    }
-}
-
-/// What the kernel says of the socket at the peer's end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Socket {
-    pub(super) state: u8,
-    pub(super) uid: u32,
-    /// 0 where no file is open for it any more.
-    pub(super) inode: u64,
-}
-
-impl Socket {
-    /// The user, where there is one: the kernel shows root for sockets without an owner.
-    pub(super) fn owner(self) -> Option<u32> {
-        self.owned().map(|socket| socket.uid)
-    }
-
-    /// The socket itself, where it has an owner.
-    fn owned(self) -> Option<Socket> {
-        (self.inode != 0 && OWNED_STATES.contains(&self.state)).then_some(self)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+    use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpListener, TcpStream};
 
     use super::*;
 
@@ -232,15 +179,6 @@ mod tests {
         for (name, lookup) in lookups() {
             let socket = lookup(&ends).unwrap();
             assert_eq!(socket.and_then(Socket::owner), None, "{name}: {socket:?}");
-        }
-    }
-
-    #[test]
-    fn states_without_a_user_of_their_own_do_not_count() {
-        for state in 0..=13 {
-            let owner = Socket { state, uid: 5, inode: 1 }.owner();
-            assert_eq!(owner.is_some(), [1, 4, 5, 8, 9, 11].contains(&state), "{state}");
-            assert_eq!(Socket { state, uid: 0, inode: 0 }.owner(), None, "{state}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::peer::{Ends, Socket};
+use super::tcp_socket::{Ends, Socket};
 
 /// How long the search of one file may take: a caller waits for it.
 const TIMEOUT: Duration = Duration::from_millis(100);

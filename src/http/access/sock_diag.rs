@@ -11,7 +11,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
-use super::peer::{Ends, Socket};
+use super::tcp_socket::{Ends, Socket};
 
 /// The kernel answers while we send; this is for the case that it does not.
 const TIMEOUT_MS: i64 = 100;

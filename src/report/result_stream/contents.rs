@@ -5,11 +5,11 @@ use std::io;
 
 use indexmap::IndexMap;
 
-use super::fd_encoding::FdEncoding;
 use super::range::CaptureRange;
-use super::{LONGEST, ResultFormat};
+use super::{LONGEST, ResultFormat, encoding};
 use crate::engine::{Capture, View};
 use crate::report::body::FdResult;
+use crate::report::fd_encoding::FdEncoding;
 use crate::report::record::{AsOf, ProcessRecord};
 use crate::spec::{Compression, FdName};
 
@@ -117,7 +117,7 @@ impl FdContents {
         if bytes <= self.room {
             let encoded = match self.format {
                 ResultFormat::Json => Some(0),
-                ResultFormat::MessagePack => encoding.length(&range)?,
+                ResultFormat::MessagePack => encoding::length(encoding, &range)?,
             };
             if let Some(encoded) = encoded {
                 self.room -= bytes;

@@ -6,7 +6,7 @@
 //! read twice for it.
 
 mod contents;
-mod fd_encoding;
+mod encoding;
 mod part;
 mod range;
 mod template;
@@ -15,7 +15,6 @@ use std::collections::VecDeque;
 use std::io;
 
 use contents::FdContents;
-pub(super) use fd_encoding::FdEncoding;
 use part::Part;
 use range::CaptureRange;
 

@@ -3,8 +3,8 @@
 use std::io;
 
 use super::PIECE;
-use super::fd_encoding::FdEncoding;
 use crate::engine::{Capture, View};
+use crate::report::fd_encoding::FdEncoding;
 use crate::report::utf8::boundary;
 
 /// A stretch of a capture.

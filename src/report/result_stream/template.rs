@@ -6,9 +6,9 @@ use std::io;
 
 use serde::{Serialize, Serializer};
 
-use super::ResultFormat;
 use super::contents::{FdContents, Inline};
 use super::part::Part;
+use super::{ResultFormat, encoding};
 use crate::report::context::ResultContext;
 use crate::report::record::{AsOf, ProcessRecord};
 
@@ -103,7 +103,7 @@ fn put_in(
             string_header(length, &mut before);
         }
         parts.push_back(Part::Bytes(before));
-        parts.push_back(encoding.part(format, range));
+        parts.push_back(encoding::part(encoding, format, range));
         from = hole + 1;
     }
     parts.push_back(Part::Bytes(text.get(from..).unwrap_or_default().to_vec()));

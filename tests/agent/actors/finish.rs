@@ -4,7 +4,7 @@ use procstar::actors::lifecycle::EndWhen;
 use procstar::actors::messages::{CommandError, CommandProcess, Shutdown};
 use procstar::actors::supervisor::Ready;
 use procstar::dispatch::websocket::{Finish, Outcome};
-use procstar::net::socket::Inbound;
+use procstar::net::inbound::Inbound;
 use serde_json::json;
 
 use super::fake_server::*;

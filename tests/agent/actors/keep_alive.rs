@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use procstar::net::inbound::Inbound;
 use procstar::net::outbound::{ControlFrame, Outgoing};
-use procstar::net::socket::Inbound;
 use tokio::time::{Instant, sleep};
 
 use super::fake_server::*;

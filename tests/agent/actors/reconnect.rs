@@ -8,7 +8,7 @@ use procstar::actors::messages::{
 };
 use procstar::actors::subscription::{Delivery, subscription};
 use procstar::dispatch::websocket::Outcome;
-use procstar::net::socket::{Inbound, SocketError};
+use procstar::net::inbound::{Inbound, SocketError};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};

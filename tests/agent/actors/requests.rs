@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use procstar::engine::{Captures, Ended, Event};
-use procstar::net::socket::Inbound;
+use procstar::net::inbound::Inbound;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use procstar::net::{
     frames::FrameError,
-    socket::{Inbound, Link, SocketError, SocketLimits, start},
+    inbound::{Inbound, SocketError},
+    socket::{Link, SocketLimits, start},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},

@@ -1,0 +1,84 @@
+//! Parses a request up to the first error, with the place of that error.
+
+use serde::Deserialize;
+use serde_path_to_error::Segment as PathSegment;
+
+use super::{ProcSpec, Segment, SpecError, SpecPath, StartRequest};
+
+/// The text without a byte order mark.
+///
+/// # Errors
+/// That it is in another encoding.
+pub(super) fn utf8(text: &[u8]) -> Result<&[u8], SpecError> {
+    crate::text::utf8(text).map_err(|message| {
+        let mut error = SpecError::new(SpecPath::default(), message);
+        error.position = Some((1, 1));
+        error
+    })
+}
+
+/// Reads a whole request from JSON.
+///
+/// # Errors
+/// The first value that does not fit.
+pub(super) fn parse(text: &[u8]) -> Result<StartRequest, SpecError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let mut track = serde_path_to_error::Track::new();
+    <StartRequest as Deserialize>::deserialize(serde_path_to_error::Deserializer::new(
+        &mut deserializer,
+        &mut track,
+    ))
+    .and_then(|request| deserializer.end().map(|()| request))
+    .map_err(|error| {
+        let mut found = SpecError::new(place(&track.path()), json_message(&error));
+        found.position = (error.line() > 0).then(|| (error.line(), error.column()));
+        found
+    })
+}
+
+/// Reads the value of the key `specs` from MessagePack.
+///
+/// # Errors
+/// The first value that does not fit.
+pub(super) fn parse_msgpack(specs: &[u8]) -> Result<SpecMap, SpecError> {
+    /// Gives the value under `specs` the same shape and checks as the whole request.
+    #[derive(Deserialize)]
+    #[serde(transparent)]
+    struct Specs(#[serde(deserialize_with = "super::types::processes")] SpecMap);
+
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(specs);
+    let mut track = serde_path_to_error::Track::new();
+    let Specs(specs) =
+        Specs::deserialize(serde_path_to_error::Deserializer::new(&mut deserializer, &mut track))
+            .map_err(|error| {
+            let inner = place(&track.path());
+            let place = std::iter::once(Segment::Key("specs".into()))
+                .chain(inner.segments().iter().cloned())
+                .collect();
+            SpecError::new(place, error.to_string())
+        })?;
+    Ok(specs)
+}
+
+/// Processes by ID, in their order.
+type SpecMap = indexmap::IndexMap<super::ProcId, ProcSpec>;
+
+/// serde_json's message, less the position at its end, which is given apart.
+fn json_message(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(at) => text.get(..at).unwrap_or(&text).to_owned(),
+        None => text,
+    }
+}
+
+fn place(path: &serde_path_to_error::Path) -> SpecPath {
+    path.iter()
+        .filter_map(|segment| match segment {
+            PathSegment::Seq { index } => Some(Segment::Index(*index)),
+            PathSegment::Map { key } => Some(Segment::Key(key.clone())),
+            PathSegment::Enum { variant } => Some(Segment::Key(variant.clone())),
+            PathSegment::Unknown => None,
+        })
+        .collect()
+}

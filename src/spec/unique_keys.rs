@@ -1,0 +1,58 @@
+//! Maps that refuse a key given twice.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use indexmap::IndexMap;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+/// Reads a map in its order, refusing a key given twice: serde itself would let the last one win in silence.
+pub(super) fn unique_keys<'de, D, K, V>(deserializer: D) -> Result<IndexMap<K, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    K: Deserialize<'de> + std::hash::Hash + Eq + fmt::Debug,
+    V: Deserialize<'de>,
+{
+    unique_keys_up_to(deserializer, None)
+}
+
+/// The same with at most so many entries.
+pub(super) fn unique_keys_up_to<'de, D, K, V>(
+    deserializer: D,
+    most: Option<usize>,
+) -> Result<IndexMap<K, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    K: Deserialize<'de> + std::hash::Hash + Eq + fmt::Debug,
+    V: Deserialize<'de>,
+{
+    struct UniqueKeys<K, V>(Option<usize>, PhantomData<(K, V)>);
+    impl<'de, K, V> Visitor<'de> for UniqueKeys<K, V>
+    where
+        K: Deserialize<'de> + std::hash::Hash + Eq + fmt::Debug,
+        V: Deserialize<'de>,
+    {
+        type Value = IndexMap<K, V>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<IndexMap<K, V>, A::Error> {
+            let mut entries = IndexMap::new();
+            while let Some(key) = map.next_key()? {
+                if let Some(most) = self.0.filter(|most| entries.len() == *most) {
+                    let message = format!("more than {most} processes in one request: split it");
+                    return Err(de::Error::custom(message));
+                }
+                if entries.contains_key(&key) {
+                    return Err(de::Error::custom(format!("key {key:?} given twice")));
+                }
+                entries.insert(key, map.next_value()?);
+            }
+            Ok(entries)
+        }
+    }
+    deserializer.deserialize_map(UniqueKeys(most, PhantomData))
+}
