@@ -65,16 +65,16 @@ pub(super) fn policy(
 pub(super) fn limits(settings: &HttpSettings) -> HttpLimits {
     let count = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
     HttpLimits {
-        connections: count(settings.connections),
+        connections: count(settings.max_connections),
         unauthenticated: UnauthenticatedLimits {
             // Half of all at most, so that there is always room for the others.
             connections: count(settings.unauthenticated_connections)
-                .min(count(settings.connections).div_ceil(2)),
+                .min(count(settings.max_connections).div_ceil(2)),
             per_source: count(settings.unauthenticated_per_source),
             timeout: settings.unauthenticated_timeout,
         },
         handshake_timeout: settings.handshake_timeout,
-        head_timeout: settings.head_timeout,
-        body: settings.body_limit,
+        head_timeout: settings.header_timeout,
+        body: settings.max_body,
     }
 }

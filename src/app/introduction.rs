@@ -18,7 +18,7 @@ const SETUP_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The kind of run, by which signals have their meaning.
 pub(super) fn mode(run: &Run) -> Mode {
-    let serves = run.settings.agent.enabled || run.settings.http.serve;
+    let serves = run.settings.agent.enabled || run.settings.http.enabled;
     match &run.foreground {
         Some(_) => Mode::Foreground,
         None if serves && !run.exit => Mode::Service,
@@ -32,7 +32,7 @@ pub(super) fn opening(run: &Run, env: &Env) -> format::Opening {
     format::Opening {
         places: registry::places_of(settings, env),
         captures_chosen: settings.capture.dir.is_some(),
-        serves: settings.http.serve || settings.agent.enabled,
+        serves: settings.http.enabled || settings.agent.enabled,
     }
 }
 
@@ -51,17 +51,22 @@ pub(super) fn keeper_settings(run: &Run, env: &Env) -> format::KeeperSettings {
         state_dir: settings.run.state_dir.clone().or(from_service_manager),
         base_dir: settings.capture.directory(env),
         conn_id: settings.agent.conn_id.clone(),
-        drain_grace: settings.capture.drain_grace,
+        drain_grace: settings.capture.drain_timeout,
         setup_patience: SETUP_PATIENCE,
         restrict_exe: format::Allowed {
-            executables: settings.run.restrict_exe.iter().map(|path| path_text(path)).collect(),
+            executables: settings
+                .run
+                .allowed_executables
+                .iter()
+                .map(|path| path_text(path))
+                .collect(),
             variables: settings.run.allowed_variables.clone(),
             directories: settings.run.allowed_directories.clone(),
         },
         log: settings.log.clone(),
         limits: format::ProcessLimits {
-            head: settings.capture.limit_head,
-            tail: settings.capture.limit_tail,
+            head: settings.capture.keep_head,
+            tail: settings.capture.keep_tail,
             max_file_size: settings.run.max_file_size,
             gain_privileges: settings.run.gain_privileges,
         },
@@ -76,7 +81,8 @@ pub(super) fn agent_info(pid: u32) -> AgentInfo {
 
 /// What the agent is restricted to, as the server is told: joined by colons.
 pub(super) fn restricted_exe(settings: &Settings) -> Option<String> {
-    let paths: Vec<String> = settings.run.restrict_exe.iter().map(|path| path_text(path)).collect();
+    let paths: Vec<String> =
+        settings.run.allowed_executables.iter().map(|path| path_text(path)).collect();
     (!paths.is_empty()).then(|| paths.join(":"))
 }
 

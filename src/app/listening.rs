@@ -110,9 +110,11 @@ pub(super) fn on_network(
         missing: Vec::new(),
     };
     let http = &settings.http;
-    if !http.serve {
+    if !http.enabled {
         if !passed.is_empty() {
-            tracing::warn!("not listening on the TCP sockets of LISTEN_FDS: http.serve is not set");
+            tracing::warn!(
+                "not listening on the TCP sockets of LISTEN_FDS: http.enabled is not set"
+            );
         }
         return Ok(listening);
     }
@@ -331,7 +333,7 @@ pub(super) fn rehearse(
     {
         rehearse_unix(path, before.agent).map_err(RunError::Socket)?;
     }
-    if !settings.serve {
+    if !settings.enabled {
         return Ok(());
     }
     if !tcp.is_empty() {

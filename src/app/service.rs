@@ -56,7 +56,7 @@ impl Agent {
         status: Option<Arc<LinkStatus>>,
     ) -> Result<Option<Service>, RunError> {
         let settings = &run.settings;
-        if !settings.http.serve && !settings.agent.enabled {
+        if !settings.http.enabled && !settings.agent.enabled {
             return Ok(None);
         }
         listening.on_unix(settings, self.dir.as_deref(), self.first)?;

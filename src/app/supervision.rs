@@ -16,8 +16,7 @@ use crate::spec::LimitSpec;
 
 /// How much is started and kept.
 pub(super) fn quota(settings: &Settings) -> Quota {
-    let capture =
-        LimitSpec { head: settings.capture.limit_head, tail: settings.capture.limit_tail };
+    let capture = LimitSpec { head: settings.capture.keep_head, tail: settings.capture.keep_tail };
     Quota {
         running: Some(settings.run.max_running),
         kept: Some(settings.run.max_processes),
@@ -33,7 +32,7 @@ pub(super) fn sampling(settings: &SamplingSettings) -> Option<SamplingHandle> {
     let sampler = SamplerActor::start_in_arbiter(&thread.handle(), move |_| {
         SamplerActor::new(ProcFs::default(), interval)
     });
-    let count = usize::try_from(settings.count).unwrap_or(usize::MAX);
+    let count = usize::try_from(settings.max_samples).unwrap_or(usize::MAX);
     Some(SamplingHandle { sampler: sampler.recipient(), count })
 }
 

@@ -152,7 +152,7 @@ fn identify(run: &Run, memory: AgentState, link: &KeeperLink) -> (String, PageKe
     let page_key = memory.page_key.unwrap_or_else(PageKey::random);
     link.remember(|memory| {
         memory.conn_id = Some(conn_id.clone());
-        memory.page_key = settings.http.serve.then(|| page_key.clone());
+        memory.page_key = settings.http.enabled.then(|| page_key.clone());
     });
     (conn_id, page_key)
 }

@@ -78,26 +78,27 @@ pub(super) struct RunFlags {
     #[arg(long, value_name = "DIR", global = true, help_heading = "What to do")]
     pub(super) state_dir: Option<PathBuf>,
 
-    /// Run the HTTP service on the network: on 127.0.0.1, unless --serve-address says otherwise
+    /// Run the HTTP service on TCP
     #[arg(short, long, action = ArgAction::SetTrue, global = true, help_heading = "HTTP service")]
     pub(super) serve: bool,
 
-    /// Its TCP port; 0 for any that is free (default: 3000)
-    #[arg(long, value_name = "PORT", value_parser = value(Kind::ListenPort), global = true)]
+    /// TCP port of the HTTP service; 0 for any free port (default: 3000)
+    #[arg(long, visible_alias = "serve-port", value_name = "PORT")]
+    #[arg(value_parser = value(Kind::ListenPort), global = true)]
     #[arg(help_heading = "HTTP service", allow_negative_numbers = true)]
-    pub(super) serve_port: Option<Scalar>,
+    pub(super) http_port: Option<Scalar>,
 
-    /// Its address; one that other machines reach needs TLS and a token (default: 127.0.0.1)
+    /// IP address of the HTTP service; any but the loopback needs TLS and a token (default: 127.0.0.1)
     #[arg(long, value_name = "ADDR", value_parser = value(Kind::Address), global = true)]
     #[arg(help_heading = "HTTP service")]
-    pub(super) serve_address: Option<Scalar>,
+    pub(super) http_bind: Option<Scalar>,
 
     /// Log to standard error from this level on: trace, debug, info, warn or error (default: warn)
     #[arg(long, value_name = "LEVEL", value_parser = value(Kind::Level), global = true)]
     #[arg(help_heading = "Configuration")]
     pub(super) log_level: Option<Scalar>,
 
-    /// ReportFormat of the log: auto, text or json (default: auto, text that is coloured on a terminal)
+    /// Log format: auto, text or json (default: auto, which is text, coloured on a terminal)
     #[arg(long, value_name = "FORMAT", value_parser = value(Kind::Format), global = true)]
     #[arg(help_heading = "Configuration")]
     pub(super) log_format: Option<Scalar>,
@@ -171,7 +172,7 @@ pub(super) enum Command {
         /// Spec file, or `-` for standard input
         #[arg(value_name = "SPEC")]
         spec: PathBuf,
-        /// ReportFormat of the answer
+        /// Output format
         #[arg(short, long = "output", value_name = "FORM", default_value = "text")]
         output_format: ReportFormat,
     },
@@ -229,8 +230,8 @@ impl CommandLine {
         layer.push_flag("--state-dir", run.state_dir.clone().map(Scalar::Path));
         layer.push_flag("--wait-timeout", run.wait_timeout.clone());
         layer.push_flag("--serve", switch(run.serve));
-        layer.push_flag("--serve-port", run.serve_port.clone());
-        layer.push_flag("--serve-address", run.serve_address.clone());
+        layer.push_flag("--http-port", run.http_port.clone());
+        layer.push_flag("--http-bind", run.http_bind.clone());
         layer.push_flag("--agent", switch(agent.agent));
         layer.push_flag("--agent-host", agent.agent_host.clone());
         layer.push_flag("--agent-port", agent.agent_port.clone());

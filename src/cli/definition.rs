@@ -8,8 +8,8 @@ use crate::cli::arguments::CommandLine;
 const NOT_FOR_COMMANDS: [&str; 12] = [
     "wait_timeout",
     "serve",
-    "serve_port",
-    "serve_address",
+    "http_port",
+    "http_bind",
     "agent",
     "agent_host",
     "agent_port",

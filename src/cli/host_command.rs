@@ -13,7 +13,7 @@ pub enum HostCommand {
     /// Tell what this host supports, and the remedy for what it does not
     #[command(after_long_help = help::AFTER_DOCTOR)]
     Doctor {
-        /// ReportFormat of the answer
+        /// Output format
         #[arg(short, long = "output", value_name = "FORM", default_value = "text")]
         output_format: ReportFormat,
         /// Check instead what other users and machines could do: files, tokens, listeners, kernel

@@ -41,7 +41,7 @@ pub struct Run {
     pub foreground: Option<Foreground>,
     /// Whether progress may be shown on a terminal.
     pub progress: bool,
-    /// The effective settings. `http.serve` and `agent.enabled` say what else to do.
+    /// The effective settings. `http.enabled` and `agent.enabled` say what else to do.
     pub settings: Settings,
     /// The files that the tokens come from.
     pub token_files: TokenFiles,

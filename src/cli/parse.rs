@@ -137,7 +137,7 @@ impl CommandLine {
     fn run(self, loaded: Loaded) -> Result<Run, UsageError> {
         let token_files = TokenFiles::of(&loaded);
         let settings = loaded.settings;
-        if !(self.does_something() || settings.http.serve || settings.agent.enabled) {
+        if !(self.does_something() || settings.http.enabled || settings.agent.enabled) {
             return Err(UsageError::usage(help::NOTHING_TO_DO));
         }
         match &settings.agent.host {
@@ -172,13 +172,13 @@ impl CommandLine {
         let foreground =
             command.check(OnTerminal::now()).map_err(|text| UsageError::usage(&text))?;
         let mut settings = loaded.settings;
-        settings.http.serve = false;
+        settings.http.enabled = false;
         settings.agent.enabled = false;
         settings.agent.conn_id = None;
         settings.run.state_dir = None;
         if foreground.capture {
             // All of it is copied, and so all is kept.
-            (settings.capture.limit_head, settings.capture.limit_tail) = (None, None);
+            (settings.capture.keep_head, settings.capture.keep_tail) = (None, None);
         }
         Ok(Run {
             input: None,

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::error::ConfigError;
-use crate::config::keys::{self, KEYS, Key};
+use crate::config::keys::{self, ALIASES, KEYS, Key};
 use crate::config::kind::{Kind, Scalar};
 use crate::config::layer::{Layer, Origin};
 use crate::config::process_env::{Env, non_empty};
@@ -48,7 +48,7 @@ pub const NEVER_INHERITED: &[&str] = &[
 pub(super) fn parse(sources: &Sources<'_>) -> Result<Layer, ConfigError> {
     let mut layer = Layer::default();
     for key in KEYS {
-        let found = match variable(sources.env, key)? {
+        let found = match variable(sources.env, key, key.variable)? {
             None if key.kind.is_secret() => secret(sources, key)?,
             found => found,
         };
@@ -56,17 +56,27 @@ pub(super) fn parse(sources: &Sources<'_>) -> Result<Layer, ConfigError> {
             layer.push(key, value, origin);
         }
     }
+    for alias in ALIASES {
+        let Some(key) = keys::find(alias.of) else { continue };
+        if let Some((value, origin)) = variable(sources.env, key, alias.variable)? {
+            if layer.has(key) {
+                let problem = format!("{} is set too; unset one of them", key.variable);
+                return Err(ConfigError::Variable { name: alias.variable.to_owned(), problem });
+            }
+            layer.push(key, value, origin);
+        }
+    }
     Ok(layer)
 }
 
-fn variable(env: &Env, key: &Key) -> Result<Option<(Scalar, Origin)>, ConfigError> {
+fn variable(env: &Env, key: &Key, name: &str) -> Result<Option<(Scalar, Origin)>, ConfigError> {
     let text = match key.kind {
         // The agent's token is the one value that may be meant to be empty.
-        Kind::AgentToken => env.get(OsStr::new(key.variable)).map(OsString::as_os_str),
-        _ => non_empty(env, key.variable),
+        Kind::AgentToken => env.get(OsStr::new(name)).map(OsString::as_os_str),
+        _ => non_empty(env, name),
     };
     let Some(text) = text else { return Ok(None) };
-    let name = key.variable.to_owned();
+    let name = name.to_owned();
     match key.kind.read_text(text) {
         Ok(value) => Ok(Some((value, Origin::Variable { name }))),
         Err(problem) => Err(ConfigError::Variable { name, problem }),

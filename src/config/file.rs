@@ -58,6 +58,11 @@ impl Reader<'_> {
                     self.report(value.span(), format!("{path}: expected a table"));
                 }
                 inner => match keys::find(&path) {
+                    Some(key) if self.layer.has(key) => {
+                        let message =
+                            format!("{path}: this file also sets it by its other name; remove one");
+                        self.report(name.span(), message);
+                    }
                     Some(key) => self.value(key, name.span(), value.span(), inner),
                     None => self.unknown(name.span(), &path),
                 },
@@ -177,6 +182,14 @@ mod tests {
                 assert_eq!(error, expected);
             }
         }
+    }
+
+    #[test]
+    fn an_alias_sets_the_setting_and_not_twice() {
+        let layer = read("[run]\nrestrict_exe = \"/bin/true\"\n").unwrap();
+        assert_eq!(format!("{:?}", layer.entries()), "[run.allowed_executables from f.toml:2]");
+        let twice = "[run]\nrestrict_exe = \"/a\"\nallowed_executables = \"/b\"\n";
+        assert!(read(twice).unwrap_err().ends_with("by its other name; remove one"));
     }
 
     #[test]

@@ -99,6 +99,11 @@ impl Layer {
         }
     }
 
+    /// Whether it has a value for this setting.
+    pub(super) fn has(&self, key: &Key) -> bool {
+        self.0.iter().any(|entry| entry.key == key)
+    }
+
     /// The values.
     pub fn entries(&self) -> &[LayerEntry] {
         &self.0

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 
 use crate::config::environment::NEVER_INHERITED;
-use crate::config::keys::{KEYS, Key, distance};
+use crate::config::keys::{self, ALIASES, KEYS, Key, distance};
 use crate::config::process_env::Env;
 
 const PREFIX: &str = "PROCSTAR_";
@@ -44,7 +44,8 @@ pub fn mistyped(env: &Env) -> Vec<String> {
 fn known() -> Vec<String> {
     let files = KEYS.iter().filter(|key| key.kind.is_secret());
     let files = files.map(|key| format!("{}_FILE", key.variable));
-    let all = KEYS.iter().map(|key| key.variable).chain(OTHERS.iter().copied());
+    let aliases = ALIASES.iter().map(|alias| alias.variable);
+    let all = KEYS.iter().map(|key| key.variable).chain(aliases).chain(OTHERS.iter().copied());
     all.map(str::to_owned).chain(files).collect()
 }
 
@@ -60,6 +61,9 @@ fn nearest(name: &str, known: &[String]) -> Option<String> {
             || of_flag(&key.path.replace('.', "_")) == normal
     };
     if let Some(key) = KEYS.iter().find(made_of) {
+        return Some(key.variable.to_owned());
+    }
+    if let Some(key) = keys::of_synonym(&normal) {
         return Some(key.variable.to_owned());
     }
     let limit = (normal.len() / 6).clamp(2, 4);
@@ -90,9 +94,12 @@ mod tests {
             ("PROCSTAR_AGENT_HOTS", "PROCSTAR_AGENT_HOST"),
             ("PROCSTAR_agent_host", "PROCSTAR_AGENT_HOST"),
             ("PROCSTAR_SERVE_PORT", "PROCSTAR_HTTP_PORT"),
-            ("PROCSTAR_SERVE", "PROCSTAR_HTTP_SERVE"),
+            ("PROCSTAR_HTTP_SERVE", "PROCSTAR_HTTP_ENABLED"),
+            ("PROCSTAR_HTTP_BODY_LIMIT", "PROCSTAR_HTTP_MAX_BODY"),
+            ("PROCSTAR_DRAIN_GRACE", "PROCSTAR_CAPTURE_DRAIN_TIMEOUT"),
+            ("PROCSTAR_SERVE", "PROCSTAR_HTTP_ENABLED"),
             ("PROCSTAR_STATE_DIR", "PROCSTAR_RUN_STATE_DIR"),
-            ("PROCSTAR_DRAIN_GRACE", "PROCSTAR_CAPTURE_DRAIN_GRACE"),
+            ("PROCSTAR_DRAIN_TIMEOUT", "PROCSTAR_CAPTURE_DRAIN_TIMEOUT"),
             ("PROCSTAR_HTTP_TOKENFILE", "PROCSTAR_HTTP_TOKEN_FILE"),
             ("PROCSTAR_AGENT_GROUP_ID", "PROCSTAR_GROUP_ID"),
             ("PROCSTAR_ULR", "PROCSTAR_URL"),

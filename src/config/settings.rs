@@ -93,11 +93,11 @@ pub struct RunSettings {
     /// Only processes whose executable is one of these are started; none: any. A path is compared as written, so neither links
     /// nor relative parts are resolved; a glob, with the executable's real path. `--restrict-exe`, again for each.
     #[serde(with = "text::paths")]
-    pub restrict_exe: Vec<PathBuf>,
-    /// With `restrict_exe`: variables that are passed on to processes although a loader or an interpreter runs code that they name.
+    pub allowed_executables: Vec<PathBuf>,
+    /// With `allowed_executables`: variables that are passed on to processes although a loader or an interpreter runs code that they name.
     #[serde(with = "text::names")]
     pub allowed_variables: Vec<String>,
-    /// With `restrict_exe`: directories below which specs may name files, for fds, variables and output; none: nowhere.
+    /// With `allowed_executables`: directories below which specs may name files, for fds, variables and output; none: nowhere.
     #[serde(with = "text::paths")]
     pub allowed_directories: Vec<PathBuf>,
     /// The lasting directory of this instance, where processes, statuses and output are found again by the next
@@ -127,7 +127,7 @@ pub struct RunSettings {
 impl Default for RunSettings {
     fn default() -> Self {
         Self {
-            restrict_exe: Vec::new(),
+            allowed_executables: Vec::new(),
             allowed_variables: Vec::new(),
             allowed_directories: Vec::new(),
             state_dir: None,
@@ -150,12 +150,12 @@ pub struct CaptureSettings {
     pub dir: Option<PathBuf>,
     /// How long a descendant that still holds a capture may delay an ended process's result.
     #[serde(with = "text::seconds")]
-    pub drain_grace: Duration,
+    pub drain_timeout: Duration,
     /// How many of the first bytes are kept of a capture whose spec sets no limit; `None`, with no
-    /// `limit_tail`: all. No limit of a spec is larger than this and `limit_tail` together.
-    pub limit_head: Option<u64>,
+    /// `keep_tail`: all. No limit of a spec is larger than this and `keep_tail` together.
+    pub keep_head: Option<u64>,
     /// How many of the last bytes are kept besides.
-    pub limit_tail: Option<u64>,
+    pub keep_tail: Option<u64>,
     /// How many bytes the captures of all processes may take of the instance's directories before no process is started any more, until
     /// some are deleted; at least 1.
     pub max_total: u64,
@@ -166,9 +166,9 @@ pub struct CaptureSettings {
 
 impl Default for CaptureSettings {
     fn default() -> Self {
-        let drain_grace = Duration::from_secs(1);
+        let drain_timeout = Duration::from_secs(1);
         let (max_inline, max_total) = (1 << 30, 100 << 30);
-        Self { dir: None, drain_grace, limit_head: None, limit_tail: None, max_total, max_inline }
+        Self { dir: None, drain_timeout, keep_head: None, keep_tail: None, max_total, max_inline }
     }
 }
 
@@ -188,12 +188,12 @@ pub struct SamplingSettings {
     #[serde(with = "text::optional_seconds")]
     pub interval: Option<Duration>,
     /// How many samples are kept of each process, at least 1.
-    pub count: u64,
+    pub max_samples: u64,
 }
 
 impl Default for SamplingSettings {
     fn default() -> Self {
-        Self { interval: None, count: 60 }
+        Self { interval: None, max_samples: 60 }
     }
 }
 
@@ -202,10 +202,10 @@ impl Default for SamplingSettings {
 #[serde(default, deny_unknown_fields)]
 pub struct HttpSettings {
     /// Whether the service runs on the network. `--serve`.
-    pub serve: bool,
-    /// TCP port; 0 lets the kernel choose one. `--serve-port`.
+    pub enabled: bool,
+    /// TCP port; 0 lets the kernel choose one. `--http-port`.
     pub port: u16,
-    /// The address. One that is not the loopback needs TLS, and a token or client certificates. `--serve-address`.
+    /// The address. One that is not the loopback needs TLS, and a token or client certificates. `--http-bind`.
     pub bind: IpAddr,
     /// The Unix socket, which a service and an agent always have; `None`: `http.sock` in the instance's directory.
     #[serde(with = "text::path")]
@@ -225,7 +225,7 @@ pub struct HttpSettings {
     #[serde(with = "text::path")]
     pub client_ca: Option<PathBuf>,
     /// Connections at a time by TCP, and as many over the Unix socket; at least 1.
-    pub connections: u64,
+    pub max_connections: u64,
     /// Connections by TCP at a time whose peers have not authenticated, at least 1.
     pub unauthenticated_connections: u64,
     /// Those of one user of this machine, or of one address of another; at least 1.
@@ -238,15 +238,15 @@ pub struct HttpSettings {
     pub handshake_timeout: Duration,
     /// How long a request's head may take; at least 1 ms.
     #[serde(with = "text::seconds")]
-    pub head_timeout: Duration,
+    pub header_timeout: Duration,
     /// The longest body of a request, in bytes; at least 1.
-    pub body_limit: u64,
+    pub max_body: u64,
 }
 
 impl Default for HttpSettings {
     fn default() -> Self {
         Self {
-            serve: false,
+            enabled: false,
             port: 3000,
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             socket: None,
@@ -255,13 +255,13 @@ impl Default for HttpSettings {
             tls_cert: None,
             tls_key: None,
             client_ca: None,
-            connections: 2000,
+            max_connections: 2000,
             unauthenticated_connections: 128,
             unauthenticated_per_source: 16,
             unauthenticated_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(5),
-            head_timeout: Duration::from_secs(5),
-            body_limit: 16 << 20,
+            header_timeout: Duration::from_secs(5),
+            max_body: 16 << 20,
         }
     }
 }

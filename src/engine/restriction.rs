@@ -86,7 +86,7 @@ impl Restriction {
         let all: Vec<&[u8]> = all().map(OsStr::as_bytes).collect();
         match all.as_slice() {
             [] => format!(
-                "{path}: run.restrict_exe allows no file; list its directory in run.allowed_directories"
+                "{path}: run.allowed_executables allows no file; list its directory in run.allowed_directories"
             ),
             some => format!(
                 "{path} is not below run.allowed_directories ({})",

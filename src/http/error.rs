@@ -57,7 +57,7 @@ pub(super) enum ApiError {
     #[error("unsupported content encoding: send the body as it is")]
     ContentEncoding,
     /// The body is too large.
-    #[error("request body larger than {0} bytes (http.body_limit)")]
+    #[error("request body larger than {0} bytes (http.max_body)")]
     TooLarge(u64),
     /// The body did not arrive.
     #[error("failed to read request body: {0}")]
@@ -371,7 +371,7 @@ mod tests {
             ),
             (AgentEnding.into(), "503", "agent shutting down"),
             (ApiError::BodyStalled(3), "408", "failed to read request body: nothing came for 3 s"),
-            (ApiError::TooLarge(7), "413", "request body larger than 7 bytes (http.body_limit)"),
+            (ApiError::TooLarge(7), "413", "request body larger than 7 bytes (http.max_body)"),
         ] {
             let expected = serde_json::json!({"errors": [{"status": status, "detail": detail}]});
             assert_eq!(body(&failure), expected);

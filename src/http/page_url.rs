@@ -41,7 +41,7 @@ impl PageUrl {
         serves_as: impl Fn(&str) -> bool,
     ) -> Result<Address, ApiError> {
         let first = self.addresses.first().ok_or(ApiError::NoPage(
-            "this instance serves no HTTP by TCP, which browsers need: start it with --serve, or set http.serve",
+            "this instance serves no HTTP by TCP, which browsers need: start it with --serve, or set http.enabled",
         ))?;
         let usual = if self.tls { 443 } else { 80 };
         let port = match host {

@@ -329,7 +329,7 @@ impl ProcessRecord {
         let dropped = match self.resolved.dropped.as_slice() {
             [] => None,
             names => Some(format!(
-                "env: not passed on: {}; under run.restrict_exe, a variable that a loader or an interpreter obeys is passed on only \
+                "env: not passed on: {}; under run.allowed_executables, a variable that a loader or an interpreter obeys is passed on only \
                  if run.allowed_variables lists it",
                 names.join(", ")
             )),

@@ -318,7 +318,7 @@ fn exposed_services_are_refused() {
     ];
     for (env, told) in table {
         let mut command = procstar();
-        command.args(["--serve", "--serve-port", "0", "--serve-address", "0.0.0.0", "-"]);
+        command.args(["--serve", "--serve-port", "0", "--http-bind", "0.0.0.0", "-"]);
         let marker = dir.path().join("started");
         let spec = json!({"specs": {"a": {"argv": ["/usr/bin/touch", marker]}}});
         let output = run_with(command_with(command, env), &spec.to_string());
@@ -328,7 +328,7 @@ fn exposed_services_are_refused() {
         assert!(!text.contains("8ePqYiqb") && !marker.exists());
     }
     let mut command = procstar();
-    command.args(["--serve", "--serve-address", "localhost"]);
+    command.args(["--serve", "--http-bind", "localhost"]);
     let output = run_with(command, "");
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("expected an IP address"), "{output:?}");

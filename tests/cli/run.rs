@@ -388,7 +388,7 @@ fn a_configured_service_is_none_here() {
     let config = dir.path().join("procstar.toml");
     let state = dir.path().join("state");
     let text = format!(
-        "[http]\nserve = true\nport = 1\n[agent]\nenabled = true\nhost = \"localhost\"\n[run]\nstate_dir = {state:?}\n"
+        "[http]\nenabled = true\nport = 1\n[agent]\nenabled = true\nhost = \"localhost\"\n[run]\nstate_dir = {state:?}\n"
     );
     std::fs::write(&config, text).unwrap();
     let output = output(&["--config", config.to_str().unwrap(), "echo", "hi"]);
@@ -400,7 +400,7 @@ fn a_configured_service_is_none_here() {
 fn a_refused_start_is_ours() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("procstar.toml");
-    std::fs::write(&config, "[capture]\nlimit_head = 3\n").unwrap();
+    std::fs::write(&config, "[capture]\nkeep_head = 3\n").unwrap();
     // A limit of captures is none of output that is passed on.
     let args =
         ["--config", config.to_str().unwrap(), "--capture", "-r", "/dev/null", "echo", "hello"];

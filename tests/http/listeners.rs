@@ -398,7 +398,7 @@ fn limits_of_bodies_and_heads() {
     let spec = format!(r#"{{"specs": {{}}}}{}"#, " ".repeat(100));
     let headers = [("Content-Type", "application/json")];
     let answer = server.send("POST", "/procs", &headers, spec.as_bytes());
-    assert_eq!(answer.errors(413), ["request body larger than 100 bytes (http.body_limit)"]);
+    assert_eq!(answer.errors(413), ["request body larger than 100 bytes (http.max_body)"]);
     // A head that does not come.
     let mut client = server.client();
     client.send("GET /procs HTTP/1.1\r\nHost: loc");

@@ -138,7 +138,7 @@ fn many_results_in_few_blocks() {
 #[test]
 fn a_body_that_is_too_large() {
     let server = TestServer::new();
-    let detail = "request body larger than 67108864 bytes (http.body_limit)";
+    let detail = "request body larger than 67108864 bytes (http.max_body)";
     let head = "POST /procs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
     let mut client = server.client();
     // By its length alone: the body need not come.

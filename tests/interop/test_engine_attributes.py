@@ -524,7 +524,7 @@ def test_restricted_to_several(tmp_path):
     ways = (
         {"args": ("--restrict-exe", TRUE, "--restrict-exe", f"{bin}/*")},
         {"args": ("--config", config)},
-        {"args": (), "env": os.environ | {"PROCSTAR_RUN_RESTRICT_EXE": f"{TRUE}:{bin}/*"}},
+        {"args": (), "env": os.environ | {"PROCSTAR_RUN_ALLOWED_EXECUTABLES": f"{TRUE}:{bin}/*"}},
     )
     for way in ways:
         res = run(specs, *way.pop("args"), **way)

@@ -108,7 +108,7 @@ def test_limits(mode, limit):
 
 def test_configured_limits():
     """They hold for captures whose spec has none."""
-    env = os.environ | {"PROCSTAR_CAPTURE_LIMIT_HEAD": "4", "PROCSTAR_CAPTURE_LIMIT_TAIL": "2"}
+    env = os.environ | {"PROCSTAR_CAPTURE_KEEP_HEAD": "4", "PROCSTAR_CAPTURE_KEEP_TAIL": "2"}
     spec = sh("printf 0123456789; printf 0123456789 >&2", ("stdout", fd("tempfile")), ("stderr", fd(limit={"head": 5})))
     res = ok(spec, env=env)
     assert captured(res) == b"012389" and captured(res, "stderr") == b"01234"

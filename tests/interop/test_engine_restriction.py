@@ -55,7 +55,7 @@ def test_no_library_of_the_specs_is_loaded(tmp_path):
     assert "(deleted)" not in captured(res).decode()
     (warning,) = res["warnings"]
     assert "LD_PRELOAD" in warning and "run.allowed_variables" in warning
-    allowed = configured(tmp_path, restrict_exe=CAT, allowed_variables=["LD_PRELOAD"])
+    allowed = configured(tmp_path, allowed_executables=CAT, allowed_variables=["LD_PRELOAD"])
     res = ok(proc, *allowed)
     assert "(deleted)" in captured(res).decode() and res["warnings"] == []
 
@@ -82,7 +82,7 @@ def test_variables_that_run_code_are_not_passed_on(tmp_path):
     assert seen == res["env"] == harmless | {"HOME": "/root"}
     (warning,) = res["warnings"]
     assert all(name in warning for name in [*given, "PYTHONPATH"])
-    args = configured(tmp_path, restrict_exe=ENV, allowed_variables=["PYTHONPATH", "LOCPATH"])
+    args = configured(tmp_path, allowed_executables=ENV, allowed_variables=["PYTHONPATH", "LOCPATH"])
     seen = ok(proc, *args, env=env)["env"]
     assert seen == harmless | {"HOME": "/root", "PYTHONPATH": "/opt/x", "LOCPATH": "x"}
 
@@ -192,7 +192,7 @@ def test_a_variable_of_a_file_is_read_below_allowed_directories_only(tmp_path):
     (error,) = refused(of(tmp_path / "secret"), "--restrict-exe", ENV)
     assert error.startswith(f"failed to set env: {tmp_path}/secret: Operation not permitted") and "allowed_directories" in error
     refused(of(tmp_path / "open" / "value"), "--restrict-exe", ENV)
-    args = configured(tmp_path, restrict_exe=ENV, allowed_directories=[f"{tmp_path}/open"])
+    args = configured(tmp_path, allowed_executables=ENV, allowed_directories=[f"{tmp_path}/open"])
     assert ok(of(tmp_path / "open" / "value"), *args)["env"] == {"X": "v"}
     for path in ("secret", "open/../secret", "open/link", "open"):
         errors = refused(of(tmp_path / path), *args)
@@ -218,7 +218,7 @@ def test_files_of_fds_are_below_allowed_directories_only(tmp_path):
     assert captured(ok(read(tmp_path / "secret"))) == b"hunter2"
     (error,) = refused(read(tmp_path / "secret"), "--restrict-exe", CAT)
     assert error.startswith("failed to set up fd 0: Operation not permitted") and "run.allowed_directories" in error
-    args = configured(tmp_path, restrict_exe=CAT, allowed_directories=[f"{tmp_path}/open"])
+    args = configured(tmp_path, allowed_executables=CAT, allowed_directories=[f"{tmp_path}/open"])
     assert captured(ok(read(tmp_path / "open" / "in"), *args)) == b"in"
     assert captured(ok(read("in", cwd=f"{tmp_path}/open"), *args)) == b"in"
     for flags in ("Write", "CreateAppend", "ReadWrite", "Replace", "Append"):
@@ -243,7 +243,7 @@ def test_output_is_kept_below_allowed_directories_only(tmp_path):
     ok(to(tmp_path / "free"))
     (error,) = refused(to(tmp_path / "new"), "--restrict-exe", ECHO)
     assert error.startswith("failed to set up fd 1: Operation not permitted") and "run.allowed_directories" in error
-    args = configured(tmp_path, restrict_exe=ECHO, allowed_directories=[f"{tmp_path}/open"])
+    args = configured(tmp_path, allowed_executables=ECHO, allowed_directories=[f"{tmp_path}/open"])
     ok(to(tmp_path / "open" / "out"), *args)
     assert (tmp_path / "open" / "out").read_text() == "x\n"
     (tmp_path / "open" / "up").symlink_to("..")

@@ -104,7 +104,7 @@ def test_live_resources(service, tmp_path):
 
 def test_samples_stay(service, tmp_path):
     """The history is bounded, spans the whole life, and stays after the end, with the peaks."""
-    svc = service(env={"PROCSTAR_SAMPLING_INTERVAL": "0.02", "PROCSTAR_SAMPLING_COUNT": "6"})
+    svc = service(env={"PROCSTAR_SAMPLING_INTERVAL": "0.02", "PROCSTAR_SAMPLING_MAX_SAMPLES": "6"})
     go = tmp_path / "go"
     svc.post({"p": argv("/bin/sh", "-c", BUSY.format(go)), "idle": sleeper()})
 

@@ -156,7 +156,7 @@ class Tls:
     }
 
     def __init__(self, service):
-        self.svc = service("--serve-address", "0.0.0.0", env=self.env)
+        self.svc = service("--http-bind", "0.0.0.0", env=self.env)
         self.address = self._own_address()
 
     @staticmethod

@@ -216,7 +216,7 @@ def test_silent_connections_of_another_user_do_not_starve_the_unix_socket(tmp_pa
     """Though they take every connection of TCP, for as long as they like."""
     sock = tmp_path / "http.sock"
     env = {
-        "PROCSTAR_HTTP_SOCKET": str(sock), "PROCSTAR_HTTP_CONNECTIONS": "8", "PROCSTAR_HTTP_HEAD_TIMEOUT": "1000",
+        "PROCSTAR_HTTP_SOCKET": str(sock), "PROCSTAR_HTTP_MAX_CONNECTIONS": "8", "PROCSTAR_HTTP_HEADER_TIMEOUT": "1000",
         "PROCSTAR_HTTP_UNAUTHENTICATED_TIMEOUT": "1000",
     }  # fmt: skip
     with Service(env=env) as service, as_mallory(FLOOD, service.port, 40) as mallory:

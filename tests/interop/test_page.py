@@ -307,7 +307,7 @@ def test_the_page_asks_for_the_token(service, browser, tmp_path):
             "-subj", "/CN=test", "-addext", f"subjectAltName=IP:{address}"]  # fmt: skip
     subprocess.run(made, cwd=tmp_path, check=True, capture_output=True)
     env = {"PROCSTAR_HTTP_TLS_CERT": str(tmp_path / "cert.pem"), "PROCSTAR_HTTP_TLS_KEY": str(tmp_path / "key.pem"), "PROCSTAR_HTTP_TOKEN": token}
-    svc = service("--serve-address", "0.0.0.0", env=env)
+    svc = service("--http-bind", "0.0.0.0", env=env)
     page = browser("--ignore-certificate-errors").page(f"https://{address}:{svc.port}/")
     page.has(".banner", "asks for its HTTP token")
     page.type("wrong")

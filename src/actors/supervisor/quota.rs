@@ -63,8 +63,8 @@ pub enum QuotaExceeded {
     },
     /// [`Quota::capture`].
     #[error(
-        "{fd} of process {id:?}: its capture's limit of {asked} bytes, head and tail together, is more than capture.limit_head and \
-         capture.limit_tail allow together, {max}"
+        "{fd} of process {id:?}: its capture's limit of {asked} bytes, head and tail together, is more than capture.keep_head and \
+         capture.keep_tail allow together, {max}"
     )]
     Limit {
         /// The process.
@@ -203,9 +203,7 @@ mod tests {
                 error.starts_with("stderr of process \"1\": its capture's limit of 1"),
                 "{error}"
             );
-            assert!(
-                error.ends_with("capture.limit_head and capture.limit_tail allow together, 150")
-            );
+            assert!(error.ends_with("capture.keep_head and capture.keep_tail allow together, 150"));
         }
         // Without a configured one there is none.
         let largest = request(&[r#""limit": {"head": 18446744073709551615}"#]);

@@ -93,7 +93,7 @@ pub enum ListFormat {
     Jsonl,
 }
 
-/// Selector processes.
+/// Which processes.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Selector {
     /// Only those in this state: running, terminated or error; several by commas
@@ -132,7 +132,7 @@ pub struct StartArgs {
     /// Stop it after this time: 90, 15m, 1h30m
     #[arg(long, value_name = "TIME", value_parser = humanize::duration)]
     pub timeout: Option<Duration>,
-    /// ListFormat of the answer
+    /// Output format
     #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
     pub format: ListFormat,
     /// Print each ID with a NUL byte behind it
@@ -146,7 +146,7 @@ pub struct StartArgs {
 /// Options of `ps`.
 #[derive(Args, Clone, Debug)]
 pub struct PsArgs {
-    /// Selector processes.
+    /// Which processes.
     #[command(flatten)]
     pub selector: Selector,
     /// Print IDs only, one on each line
@@ -155,7 +155,7 @@ pub struct PsArgs {
     /// Print IDs only, each with a NUL byte behind it, for `xargs -0 procstar stop --`
     #[arg(short = '0', long, conflicts_with = "format")]
     pub null: bool,
-    /// ListFormat of the list
+    /// Output format
     #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
     pub format: ListFormat,
     /// Which instance.
@@ -172,7 +172,7 @@ pub struct ShowArgs {
     /// With JSON: what it has of captured output
     #[arg(long, value_name = "HOW", default_value = "none")]
     pub captures: Captures,
-    /// ListFormat of the answer
+    /// Output format
     #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
     pub format: ListFormat,
     /// Which instance.
@@ -288,7 +288,7 @@ pub struct RmArgs {
 /// Options of `prune`.
 #[derive(Args, Clone, Debug)]
 pub struct PruneArgs {
-    /// Selector processes.
+    /// Which processes.
     #[command(flatten)]
     pub selector: Selector,
     /// All that have ended
@@ -297,7 +297,7 @@ pub struct PruneArgs {
     /// Forget nothing; print what would be forgotten
     #[arg(short = 'n', long)]
     pub dry_run: bool,
-    /// ListFormat of the answer
+    /// Output format
     #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
     pub format: ListFormat,
     /// Print each ID with a NUL byte behind it
@@ -317,7 +317,7 @@ pub struct EventsArgs {
     /// Go on after an event that was seen, by its cursor
     #[arg(long, value_name = "CURSOR")]
     pub after: Option<String>,
-    /// ListFormat of an event; json and jsonl are the same
+    /// Output format; json and jsonl are the same
     #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
     pub format: ListFormat,
     /// Which instance.
@@ -337,7 +337,7 @@ pub struct TopArgs {
     /// The most processes to show
     #[arg(short = 'n', long, value_name = "N")]
     pub limit: Option<usize>,
-    /// ListFormat of the list; json and jsonl look once
+    /// Output format; json and jsonl print once
     #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
     pub format: ListFormat,
     /// Which instance.

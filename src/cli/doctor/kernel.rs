@@ -48,7 +48,7 @@ pub(super) fn checks() -> Vec<Check> {
             "openat2",
             openat2(),
             Level::Warn,
-            "run it on Linux 5.6 or newer, and let no seccomp filter of a container refuse it: until then run.restrict_exe allows \
+            "run it on Linux 5.6 or newer, and let no seccomp filter of a container refuse it: until then run.allowed_executables allows \
              no file of a spec",
         ),
         clock(),

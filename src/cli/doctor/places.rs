@@ -71,7 +71,7 @@ fn instance(settings: &Settings, env: &Env) -> Vec<Check> {
         state_dir: None,
         base_dir: base.clone(),
         conn_id: None,
-        drain_grace: settings.capture.drain_grace,
+        drain_grace: settings.capture.drain_timeout,
         setup_patience: std::time::Duration::ZERO,
         restrict_exe: Default::default(),
         log: settings.log.clone(),

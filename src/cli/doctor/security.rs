@@ -138,7 +138,7 @@ fn tokens(loaded: &Loaded) -> Vec<Check> {
 /// Who can connect.
 fn listeners(http: &HttpSettings) -> Vec<Check> {
     const NAME: &str = "listener";
-    if !http.serve {
+    if !http.enabled {
         return vec![Check::ok(
             NAME,
             "no TCP port; the Unix socket is this user's and root's alone",
@@ -180,8 +180,8 @@ fn is_loopback(address: IpAddr) -> bool {
 
 /// Whether anything may be started.
 fn restriction(loaded: &Loaded) -> Check {
-    const NAME: &str = "run.restrict_exe";
-    match loaded.settings.run.restrict_exe.len() {
+    const NAME: &str = "run.allowed_executables";
+    match loaded.settings.run.allowed_executables.len() {
         0 => Check::note(NAME, "not set: who may start processes may start any program"),
         n => Check::ok(NAME, format!("set, with {n} entries")),
     }
@@ -329,7 +329,7 @@ mod tests {
     fn listeners_by_address_and_guard() {
         let key = || Some(PathBuf::from("/k"));
         let open: IpAddr = "0.0.0.0".parse().unwrap();
-        let base = HttpSettings { serve: true, ..HttpSettings::default() };
+        let base = HttpSettings { enabled: true, ..HttpSettings::default() };
         let secret = || Some(crate::config::Secret::new("t"));
         for (settings, level) in [
             (HttpSettings::default(), Level::Ok),

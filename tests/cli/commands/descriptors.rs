@@ -177,11 +177,13 @@ fn every_path_may_name_a_descriptor() {
     assert!(config.contains("\"error\"") && config.contains("/dev/fd/"), "{config}");
     // The words of another command of ours are no reason to read it before.
     let word = first(
-        "$P --config <(printf '[run]\\nrestrict_exe = [\"/bin/echo\", \"/usr/bin/echo\"]\\n') run echo ps",
+        "$P --config <(printf '[run]\\nallowed_executables = [\"/bin/echo\", \"/usr/bin/echo\"]\\n') run echo ps",
     );
     assert_eq!(word, "ps\n");
-    let ran =
-        bash(&dir, "$P --config <(printf '[run]\\nrestrict_exe = [\"/bin/no\"]\\n') run echo ps");
+    let ran = bash(
+        &dir,
+        "$P --config <(printf '[run]\\nallowed_executables = [\"/bin/no\"]\\n') run echo ps",
+    );
     assert_eq!(ran.code, Some(126), "{}", ran.err);
     let result = first("$P run -r >(cat) true; wait");
     assert!(result.starts_with(r#"{"true":{"#), "{result}");

@@ -107,13 +107,13 @@ fn captured_output_in_all() {
 
 #[test]
 fn no_spec_raises_the_limit_of_a_capture() {
-    let limits = [("PROCSTAR_CAPTURE_LIMIT_HEAD", "1000"), ("PROCSTAR_CAPTURE_LIMIT_TAIL", "500")];
+    let limits = [("PROCSTAR_CAPTURE_KEEP_HEAD", "1000"), ("PROCSTAR_CAPTURE_KEEP_TAIL", "500")];
     let instance = instance(&limits);
     let with = |limit: Value| {
         let fds = json!([["stdout", {"capture": {"limit": limit}}]]);
         json!({"a": {"argv": ["/usr/bin/seq", "100000"], "fds": fds}})
     };
-    let named = ["stdout of process", "1501 bytes", "capture.limit_head", "together, 1500"];
+    let named = ["stdout of process", "1501 bytes", "capture.keep_head", "together, 1500"];
     refused(start(&instance, &with(json!({"head": 1, "tail": 1500}))), 400, &named);
     assert_eq!(start(&instance, &with(json!({"tail": 1500}))).0, 200);
     // Nor does one that is given with the program.
@@ -156,10 +156,10 @@ fn arguments_and_variables_by_the_kernels_limits() {
 
 #[test]
 fn bodies_and_what_is_in_them() {
-    let small = instance(&[("PROCSTAR_HTTP_BODY_LIMIT", "1000")]);
-    refused(post(&small, &[b' '; 1001]), 413, &["1000 bytes (http.body_limit)"]);
+    let small = instance(&[("PROCSTAR_HTTP_MAX_BODY", "1000")]);
+    refused(post(&small, &[b' '; 1001]), 413, &["1000 bytes (http.max_body)"]);
     let instance = instance(&[]);
-    refused(post(&instance, &vec![b' '; (16 << 20) + 1]), 413, &["http.body_limit"]);
+    refused(post(&instance, &vec![b' '; (16 << 20) + 1]), 413, &["http.max_body"]);
     let processes: Vec<String> =
         (0..65_537).map(|id| format!(r#""{id}":{{"argv":["/bin/true"]}}"#)).collect();
     let body = format!(r#"{{"specs":{{{}}}}}"#, processes.join(","));

@@ -14,14 +14,14 @@ use super::harness::{FakeHost, SYSTEM, seconds};
 
 #[test]
 fn flags_reach_their_settings() {
-    let args = "-s --serve-port 0 --serve-address ::1 -a --agent-host h --agent-port 1 --group-id g --conn-id c --agent-ca /ca \
+    let args = "-s --http-port 0 --http-bind ::1 -a --agent-host h --agent-port 1 --group-id g --conn-id c --agent-ca /ca \
                 --connect-interval-start .5 --connect-interval-mult 1.5 --connect-interval-max 9 \
                 --connect-count-max 4 --agent-read-timeout 0.25 --restrict-exe /e --state-dir /d --wait-timeout 0 \
                 --log-level trace --log-format json";
     let args: Vec<_> = args.split_whitespace().collect();
     let settings = FakeHost::default().settings(&args);
     let mut expected = Settings::default();
-    (expected.http.serve, expected.http.port) = (true, 0);
+    (expected.http.enabled, expected.http.port) = (true, 0);
     expected.http.bind = "::1".parse().unwrap();
     (expected.agent.enabled, expected.agent.host) = (true, Some("h".into()));
     (expected.agent.port, expected.agent.group_id) = (1, "g".into());
@@ -31,7 +31,7 @@ fn flags_reach_their_settings() {
     expected.agent.connect.interval_mult = 1.5;
     expected.agent.connect.interval_max = seconds(9.0);
     expected.agent.connect.count_max = Some(4);
-    expected.run.restrict_exe = vec!["/e".into()];
+    expected.run.allowed_executables = vec!["/e".into()];
     expected.run.state_dir = Some("/d".into());
     expected.run.wait_timeout = Duration::ZERO;
     (expected.log.level, expected.log.format) = (LogLevel::Trace, LogFormat::Json);
@@ -40,7 +40,7 @@ fn flags_reach_their_settings() {
     assert_eq!(used, KEYS.iter().filter(|key| key.flag.is_some()).count(), "all flags are tried");
     // Ports and hosts do not switch anything on.
     let settings = FakeHost::default().settings(&["--serve-port", "1", "--agent-host", "h"]);
-    assert!(!settings.http.serve && !settings.agent.enabled);
+    assert!(!settings.http.enabled && !settings.agent.enabled);
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn what_to_do() {
     assert_eq!((run.input, run.output), (Some(Input::Stdin), Some("out".into())));
     assert!(run.exit && !run.print);
     assert!(host.run(&["-x"]).exit && host.run(&["--wait", "--serve"]).wait);
-    assert!(host.run(&["-s"]).settings.http.serve);
+    assert!(host.run(&["-s"]).settings.http.enabled);
     assert!(!host.run(&["-s"]).exit);
     let odd = OsString::from_vec(b"\xfe.json".to_vec());
     let args = [OsString::from("-x"), odd.clone(), "--output".into(), odd.clone()];
@@ -66,7 +66,9 @@ fn what_to_do() {
     }
     let args = [OsString::from("-x"), "--restrict-exe".into(), odd.clone()];
     match host.invoke(&args).unwrap() {
-        Invocation::Run(run) => assert_eq!(run.settings.run.restrict_exe, [PathBuf::from(odd)]),
+        Invocation::Run(run) => {
+            assert_eq!(run.settings.run.allowed_executables, [PathBuf::from(odd)])
+        }
         other => panic!("{other:?}"),
     }
     let run = host.run(&["-x", "--agent-port", "1", "--agent-port", "2"]);
@@ -85,8 +87,8 @@ fn wrong_usage_is_refused() {
         assert!(host.refused(&args).contains("cannot be used with"), "{args:?}");
     }
     for args in [
-        &["-x", "--serve-port", "-1"][..],
-        &["-x", "--serve-port", "65536"],
+        &["-x", "--http-port", "-1"][..],
+        &["-x", "--http-port", "65536"],
         &["-x", "--agent-port", "0"],
         &["-x", "--wait-timeout", "-0.5"],
         &["-x", "--connect-interval-mult", "0.9"],
@@ -151,7 +153,7 @@ fn an_agent_needs_a_host() {
     assert_eq!(host.run(&["-a"]).settings.agent.host.as_deref(), Some("h"));
     let host = FakeHost::default().file(SYSTEM, "[agent]\nenabled = true\nhost = \"h\"");
     assert!(host.run(&[]).settings.agent.enabled, "the file gives the reason to run");
-    assert!(FakeHost::default().env("PROCSTAR_HTTP_SERVE", "1").run(&[]).settings.http.serve);
+    assert!(FakeHost::default().env("PROCSTAR_HTTP_ENABLED", "1").run(&[]).settings.http.enabled);
 }
 
 #[test]

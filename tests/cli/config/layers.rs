@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::path::PathBuf;
 
 use procstar::config::keys::KEYS;
 use procstar::config::{Env, Kind, LogLevel, Settings};
@@ -113,7 +114,7 @@ fn bad_values_name_their_place_even_when_overridden() {
         ("PROCSTAR_AGENT_PORT", "70000"),
         ("PROCSTAR_AGENT_PING_INTERVAL", "0"),
         ("PROCSTAR_LOG_LEVEL", "loud"),
-        ("PROCSTAR_HTTP_SERVE", "maybe"),
+        ("PROCSTAR_HTTP_ENABLED", "maybe"),
         ("PROCSTAR_RUN_WAIT_TIMEOUT", "nan"),
         ("PROCSTAR_RUN_WAIT_TIMEOUT", "-1"),
         ("PROCSTAR_RUN_WAIT_TIMEOUT", "inf"),
@@ -123,6 +124,41 @@ fn bad_values_name_their_place_even_when_overridden() {
         let text = FakeHost::default().env(name, value).refused(&["--exit"]);
         let start = format!("error: environment variable {name}: expected ");
         assert!(text.starts_with(&start) && text.contains(value), "{text}");
+    }
+}
+
+#[test]
+fn the_older_name_of_allowed_executables_still_works() {
+    let by_file = FakeHost::default().file(SYSTEM, "[run]\nrestrict_exe = \"/bin/true\"");
+    let by_variable = FakeHost::default().env("PROCSTAR_RUN_RESTRICT_EXE", "/bin/true");
+    for host in [by_file, by_variable] {
+        assert_eq!(host.settings(&[]).run.allowed_executables, [PathBuf::from("/bin/true")]);
+    }
+    let both = FakeHost::default()
+        .env("PROCSTAR_RUN_RESTRICT_EXE", "/a")
+        .env("PROCSTAR_RUN_ALLOWED_EXECUTABLES", "/b");
+    let text = both.refused(&["--exit"]);
+    assert!(text.contains("PROCSTAR_RUN_ALLOWED_EXECUTABLES is set too"), "{text}");
+    // A later layer wins over an earlier one by either name.
+    let later = FakeHost::default()
+        .file(SYSTEM, "[run]\nallowed_executables = \"/a\"")
+        .env("PROCSTAR_RUN_RESTRICT_EXE", "/b");
+    assert_eq!(later.settings(&[]).run.allowed_executables, [PathBuf::from("/b")]);
+}
+
+#[test]
+fn former_names_of_settings_are_errors_that_name_the_present_ones() {
+    for (former, present) in [
+        ("http.serve = true", "http.enabled"),
+        ("http.connections = 3", "http.max_connections"),
+        ("http.head_timeout = 3", "http.header_timeout"),
+        ("http.body_limit = 3", "http.max_body"),
+        ("capture.drain_grace = 3", "capture.drain_timeout"),
+        ("capture.limit_head = 3", "capture.keep_head"),
+        ("sampling.count = 3", "sampling.max_samples"),
+    ] {
+        let text = FakeHost::default().file(SYSTEM, former).refused(&["--exit"]);
+        assert!(text.ends_with(&format!("; did you mean {present}?\n")), "{text}");
     }
 }
 

@@ -69,7 +69,7 @@ fn exposed_files_weak_tokens_and_open_listeners_are_findings() {
     let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let level = |report: &Value, name: &str| found(report, name).pop().unwrap_or_default();
     // A file of the configuration that others can write, or a token that they can read.
-    std::fs::write(at("procstar.toml"), "[http]\nserve = true\n").unwrap();
+    std::fs::write(at("procstar.toml"), "[http]\nenabled = true\n").unwrap();
     let config = ["--config", &at("procstar.toml")];
     mode(Path::new(&at("procstar.toml")), 0o666);
     let (report, code) = self::report(&[], &config);
@@ -90,7 +90,7 @@ fn exposed_files_weak_tokens_and_open_listeners_are_findings() {
     // A token of an agent that can be guessed, a listener that everybody reaches.
     let env = [
         ("PROCSTAR_AGENT_TOKEN", "hunter2"),
-        ("PROCSTAR_HTTP_SERVE", "true"),
+        ("PROCSTAR_HTTP_ENABLED", "true"),
         ("PROCSTAR_HTTP_BIND", "0.0.0.0"),
     ];
     let (report, code) = self::report(&env, &[]);
