@@ -50,6 +50,7 @@ pub mod output;
 pub mod page_key;
 mod path_bytes;
 pub mod procfs;
+pub mod quantity;
 pub mod report;
 pub mod rotating;
 pub mod sampler;

@@ -16,10 +16,11 @@ use std::time::Duration;
 use clap::{Args, ValueHint};
 use indexmap::IndexMap;
 
-use self::values::{Bounds, Label, Seconds, Variable};
+use self::values::{Bounds, Label, Variable};
 use super::descriptor::{self, Named};
 use super::help;
 use crate::keeper::ProgramExit;
+use crate::quantity::Seconds;
 use crate::report::ProcessRecord;
 use crate::spec::{
     Account, CaptureSpec, EnvSpec, FdEntry, FdName, FdSpec, Fds, INHERITED_BY_OTHERS, Inherit,
@@ -184,8 +185,7 @@ impl RunCommand {
             errors.join("\n       ")
         })?;
         request.procs.values_mut().for_each(|proc| proc.shares_terminal = shares_terminal);
-        let grace = Duration::try_from_secs_f64(grace).unwrap_or(Duration::MAX);
-        Ok(Foreground { id, request, result, capture, grace, shares_terminal })
+        Ok(Foreground { id, request, result, capture, grace: grace.duration(), shares_terminal })
     }
 
     fn id(&self) -> Result<ProcId, String> {
@@ -211,7 +211,7 @@ impl RunCommand {
         let argv = self.command.into_iter().map(|word| text("CMD", word));
         let stop = StopSpec {
             signal: self.signal.unwrap_or(StopSpec::SIGNAL),
-            grace: self.grace.map_or(StopSpec::GRACE, |grace| grace.0),
+            grace: self.grace.unwrap_or(StopSpec::GRACE),
         };
         Ok(ProcSpec {
             argv: argv.collect::<Result<_, _>>()?,
@@ -225,7 +225,7 @@ impl RunCommand {
             limits: self.limit.into_iter().map(|Bounds(resource, pair)| (resource, pair)).collect(),
             nice: self.nice,
             labels: self.label.into_iter().map(|Label(name, value)| (name, value)).collect(),
-            timeout: self.timeout.map(|timeout| timeout.0),
+            timeout: self.timeout,
             stop: Some(stop),
             ..ProcSpec::default()
         })

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::quantity::Seconds;
 use crate::signal::{signal_name, signal_number};
 
 /// A signal, by name (`"SIGTERM"`, `"TERM"`, `"SIGRTMIN+3"`) or by number.
@@ -301,15 +302,15 @@ pub struct SignalsSpec {
 pub struct StopSpec {
     /// What it is asked by, with its whole process group.
     pub signal: SignalRef,
-    /// Seconds that it may take, before its whole tree is killed.
-    pub grace: f64,
+    /// The time that it has to exit before its whole tree is killed.
+    pub grace: Seconds,
 }
 
 impl StopSpec {
     /// The signal that stops a process whose spec names none.
     pub const SIGNAL: SignalRef = SignalRef(15);
-    /// The grace, in seconds, of a process whose spec names none.
-    pub const GRACE: f64 = 10.0;
+    /// The grace of a process whose spec does not set one.
+    pub const GRACE: Seconds = Seconds::whole(10);
 }
 
 impl Default for StopSpec {

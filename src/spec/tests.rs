@@ -3,6 +3,7 @@
 mod error_places;
 
 use super::*;
+use crate::quantity::Seconds;
 use proptest::prelude::*;
 
 fn errors(text: &str) -> Vec<String> {
@@ -161,8 +162,11 @@ fn attributes() -> impl Strategy<Value = ProcSpec> {
     let signals = (signals(), signals(), signals())
         .prop_map(|(ignore, default, block)| SignalsSpec { ignore, default, block });
     // Quarters, which JSON writes and reads exactly.
-    let seconds = || (-4i32..4000).prop_map(|quarters| f64::from(quarters) / 4.0);
-    let stop = (signal(), seconds()).prop_map(|(signal, grace)| StopSpec { signal, grace });
+    let seconds = || (0i32..4000).prop_map(|quarters| f64::from(quarters) / 4.0);
+    let stop = (signal(), seconds()).prop_map(|(signal, grace)| {
+        let grace = Seconds::new(grace).unwrap();
+        StopSpec { signal, grace }
+    });
     let stop = prop::option::of(stop);
     let who = (
         prop::option::of(account()),
@@ -195,7 +199,7 @@ fn attributes() -> impl Strategy<Value = ProcSpec> {
             labels: labels.into_iter().collect(),
             pdeath_signal: ends.0,
             signals: ends.1,
-            timeout: ends.2,
+            timeout: ends.2.and_then(Seconds::new),
             stop: ends.3,
             ..ProcSpec::default()
         },

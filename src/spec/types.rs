@@ -9,6 +9,7 @@ use super::attributes::{Account, IoPriority, ResourceLimits, SignalRef, SignalsS
 use super::environment::EnvSpec;
 use super::fds::Fds;
 use super::unique_keys::{unique_keys, unique_keys_up_to};
+use crate::quantity::Seconds;
 
 /// A request to start processes: `{"specs": {PROC_ID: PROC, ...}}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -98,9 +99,9 @@ pub struct ProcSpec {
     /// Labels, to be shown and to be filtered by.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty", deserialize_with = "unique_keys")]
     pub labels: IndexMap<String, String>,
-    /// Seconds after which it is stopped.
+    /// The time after which it is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<f64>,
+    pub timeout: Option<Seconds>,
     /// How it is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<StopSpec>,

@@ -147,7 +147,7 @@ impl Check {
             search_path: spec.search_path,
             attributes,
             labels: spec.labels,
-            timeout: spec.timeout,
+            timeout: spec.timeout.map(crate::quantity::Seconds::get),
             stopping,
             digest,
             passed: Vec::new(),

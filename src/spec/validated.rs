@@ -181,7 +181,7 @@ impl Default for Stopping {
     fn default() -> Self {
         Stopping {
             signum: super::StopSpec::SIGNAL.number(),
-            grace: super::StopSpec::GRACE,
+            grace: super::StopSpec::GRACE.get(),
             given: false,
         }
     }

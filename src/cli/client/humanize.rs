@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// The longest time that is understood, in seconds, as in the configuration.
-const LONGEST: f64 = 1e10;
+use crate::quantity::Seconds;
 
 /// A number of bytes, in three digits or so.
 pub fn bytes(count: u64) -> String {
@@ -52,42 +51,7 @@ pub fn between(earlier: &str, later: &str) -> Option<f64> {
 /// # Errors
 /// What would be understood.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("expected a time such as 90, 1.5s, 15m, 1h30m or 2d, found {text:?}");
-    let seconds = match text.parse::<f64>() {
-        Ok(seconds) => seconds,
-        Err(_) => with_units(text).ok_or_else(wrong)?,
-    };
-    if (0.0..=LONGEST).contains(&seconds) {
-        Ok(Duration::from_secs_f64(seconds))
-    } else {
-        Err(wrong())
-    }
-}
-
-fn with_units(text: &str) -> Option<f64> {
-    if text.is_empty() {
-        return None;
-    }
-    let mut rest = text;
-    let mut seconds = 0.0;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, tail) = rest.split_at(digits);
-        let letters = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(letters);
-        let unit = match unit {
-            "ms" => 0.001,
-            "s" => 1.0,
-            "m" | "min" => 60.0,
-            "h" => 3600.0,
-            "d" => 86_400.0,
-            "w" => 604_800.0,
-            _ => return None,
-        };
-        seconds += number.parse::<f64>().ok()? * unit;
-        rest = tail;
-    }
-    Some(seconds)
+    text.parse().map(Seconds::duration)
 }
 
 /// A time between two looks.

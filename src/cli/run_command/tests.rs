@@ -110,14 +110,14 @@ fn times() {
         (".5", Some(0.5)),
         ("", None),
         ("m", None),
-        ("5w", None),
+        ("5w", Some(3_024_000.0)),
         ("-1", None),
         ("inf", None),
         ("nan", None),
         ("1e400", None),
         ("1é", None),
     ] {
-        let read = text.parse::<Seconds>().ok().map(|seconds| seconds.0);
+        let read = text.parse::<Seconds>().ok().map(Seconds::get);
         assert_eq!(read, seconds, "{text:?}");
     }
 }
@@ -128,7 +128,7 @@ fn what_is_wrong_is_told_by_its_option() {
         (&["--umask", "9", "x"][..], "--umask: \"9\" is no umask"),
         (&["-n", "20", "x"], "--nice: "),
         (&["-t", "0", "x"], "--timeout: "),
-        (&["-t", "soon", "x"], "\"soon\" is no time"),
+        (&["-t", "soon", "x"], "invalid duration \"soon\""),
         (&["-l", "files=1", "x"], "unknown resource \"files\""),
         (&["-l", "nofile", "x"], "a limit is RESOURCE=N"),
         (&["-l", "nofile=9:8", "x"], "--limit: "),

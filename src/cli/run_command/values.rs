@@ -70,38 +70,6 @@ fn bound(text: &str) -> Result<Bound, String> {
     }
 }
 
-/// A time, above 0 unless it is a grace.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Seconds(pub(super) f64);
-
-impl FromStr for Seconds {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let unit = text.chars().last().filter(|c| !c.is_ascii_digit() && *c != '.');
-        let factor = match unit {
-            None | Some('s') => 1.0,
-            Some('m') => 60.0,
-            Some('h') => 3600.0,
-            Some('d') => 86400.0,
-            Some(_) => return Err(no_time(text)),
-        };
-        let number = unit.map_or(text, |unit| text.strip_suffix(unit).unwrap_or(text));
-        let seconds = number.parse::<f64>().map_err(|_| no_time(text))? * factor;
-        if seconds.is_finite() && seconds >= 0.0 {
-            Ok(Seconds(seconds))
-        } else {
-            Err(no_time(text))
-        }
-    }
-}
-
-fn no_time(text: &str) -> String {
-    format!(
-        "{text:?} is no time: expected seconds, or a number with s, m, h or d, such as 90, 1.5m"
-    )
-}
-
 /// A user or a group.
 pub(super) fn account(text: &str) -> Result<Account, String> {
     if text.is_empty() {

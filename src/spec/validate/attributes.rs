@@ -5,9 +5,6 @@ use crate::spec::{
     Account, Attributes, Bound, IoClass, ProcSpec, SignalRef, SignalSets, SpecPath, Stopping,
 };
 
-/// The longest time that a spec may name, in seconds: some three hundred years.
-const LONGEST: f64 = 1e10;
-
 impl Check {
     pub(super) fn attributes(&mut self, place: &SpecPath, spec: &ProcSpec) -> Attributes {
         if let Some(cwd) = &spec.cwd {
@@ -54,19 +51,11 @@ impl Check {
     }
 
     pub(super) fn stopping(&mut self, place: &SpecPath, spec: &ProcSpec) -> Stopping {
-        if let Some(timeout) = spec.timeout
-            && !(timeout > 0.0 && timeout <= LONGEST)
-        {
-            self.error(&place.key("timeout"), format!("{timeout} is no time: above 0 seconds"));
+        if spec.timeout.is_some_and(|timeout| timeout.get() <= 0.0) {
+            self.error(&place.key("timeout"), "invalid timeout 0: expected more than 0 seconds");
         }
         let stop = spec.stop.unwrap_or_default();
-        let grace = stop.grace;
-        if !(0.0..=LONGEST).contains(&grace) {
-            self.error(
-                &place.key("stop").key("grace"),
-                format!("{grace} is no time: 0 seconds or above"),
-            );
-        }
+        let grace = stop.grace.get();
         Stopping { signum: stop.signal.number(), grace, given: spec.stop.is_some() }
     }
 
