@@ -15,6 +15,7 @@ mod config;
 mod doctor;
 mod oneshot;
 mod progress;
+mod reference;
 mod run;
 mod schema;
 mod terminal;

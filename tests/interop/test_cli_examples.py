@@ -61,7 +61,7 @@ def test_outcomes():
 
 def test_captures():
     """Text, bytes, and a length."""
-    res = _run(ROOT / "examples" / "captures.json")
+    res = _run(ROOT / "examples" / "specs" / "captures.json")
     assert captured(res["text"]) == b"to stdout\nto stderr\n"
     assert len(captured(res["binary"])) == 16
     assert res["large"]["fds"]["stdout"] == {"type": "detached", "length": 1_000_000, "encoding": "base64"}

@@ -3,7 +3,7 @@
 mod descriptors;
 mod discovery;
 mod events;
-mod harness;
+pub mod harness;
 mod ids;
 mod impostors;
 mod instance_dirs;
