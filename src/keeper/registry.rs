@@ -120,7 +120,7 @@ fn is_registry(place: &Path) -> bool {
 
 /// Whether a place is meant for another user, or lies in that user's directory: root's own, or one in a session. Its owner could take away,
 /// or exchange, what we make in it.
-fn is_anothers(place: &Path, uid: u32) -> bool {
+fn belongs_to_another_user(place: &Path, uid: u32) -> bool {
     let owner = |dir: &Path| dir.symlink_metadata().ok().map(|meta| meta.uid());
     let Some(parent) = place.parent() else { return false };
     if parent.starts_with("/run/user") {
@@ -163,7 +163,7 @@ fn beside(place: &Path) -> Vec<PathBuf> {
 pub(super) fn open(place: &Path) -> Result<PathBuf, InstanceError> {
     let failed = |source| InstanceError::io(place, source);
     let uid = nix::unistd::geteuid().as_raw();
-    if is_anothers(place, uid) {
+    if belongs_to_another_user(place, uid) {
         return Err(failed(io::Error::new(
             io::ErrorKind::PermissionDenied,
             "it is another user's, or in a directory of another user",
@@ -198,7 +198,7 @@ pub(super) fn present(places: &[PathBuf]) -> impl Iterator<Item = PathBuf> {
     let uid = nix::unistd::geteuid().as_raw();
     places
         .iter()
-        .filter(move |place| !is_anothers(place, uid))
+        .filter(move |place| !belongs_to_another_user(place, uid))
         .flat_map(|place| std::iter::once(place.clone()).chain(beside(place)))
         .filter(|place| is_registry(place))
 }

@@ -301,7 +301,7 @@ fn on_a_terminal() {
 }
 
 #[test]
-fn the_terminals_interrupt_is_the_processs_own_and_no_stop() {
+fn ctrl_c_is_a_signal_to_the_process_and_no_stop() {
     let mut terminal = Terminal::of(procstar(&["-k", "0.1", "sh", "-c", DEAF]));
     terminal.wait_for("\n");
     let pids: Vec<i32> =
