@@ -8,7 +8,7 @@
 //! There are two processes of this one program. The [`keeper`] is what the user launched. It has the engine: a thread,
 //! with a few more that clone children, which owns every child, its pidfd and the pipes it is captured through, and tells of each process at
 //! most one start and exactly one end. The keeper notes all of it, in memory and in a journal, and passes it on to the
-//! *agent*, its child, where the actors and the network live, on one thread that nothing blocks. When the agent dies it is started
+//! *worker*, its child, where the actors and the network live, on one thread that nothing blocks. When the worker dies it is started
 //! again, and goes on from what the keeper noted. A process's actor makes *records* of what the engine tells; the results actor keeps the
 //! latest record of every process, and passes each change, in order, to its subscribers. Who sends a result to somebody ([`http`],
 //! the connection, the one-shot's writer) makes it at that moment from the record and the captures, as a stream ([`report`]):
@@ -20,7 +20,7 @@
 //! # Who owns what, and what dropping does
 //!
 //! - A child belongs to the engine until it is reaped. Dropping the engine leaves children as they are.
-//! - A capture is a file in the instance's directory, which the agent reads itself. A process's deletion removes the file: a
+//! - A capture is a file in the instance's directory, which the worker reads itself. A process's deletion removes the file: a
 //!   reader that has begun reads on to its end.
 //! - The instance's directory belongs to the keeper, and is removed at the ordered end, unless it is a lasting one.
 //! - The supervisor owns the processes' actors. An actor ends when its process is deleted.
@@ -29,7 +29,7 @@
 //! # The end
 //!
 //! Signals and the connection give orders to the supervisor, whose life cycle (active, idling, terminating, killing, done) is
-//! pure data in [`actors::lifecycle`]. When it is done, the results are written, the server is told, HTTP stops, the agent says goodbye
+//! pure data in [`actors::lifecycle`]. When it is done, the results are written, the server is told, HTTP stops, the worker says goodbye
 //! to its keeper, and both exit.
 
 pub mod actors;

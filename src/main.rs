@@ -1,4 +1,4 @@
-//! The `procstar` program: the keeper, which is the process that the user launched, or the agent that a keeper has started.
+//! The `procstar` program: the keeper, which is the process that the user launched, or the worker that a keeper has started.
 
 use std::io::Write;
 use std::os::fd::{AsRawFd, RawFd};
@@ -17,7 +17,7 @@ use procstar::keeper::files::FILES_FD;
 use procstar::keeper::format::{StateError, UpgradeState};
 use procstar::keeper::meaning::Mode;
 use procstar::keeper::upgrade;
-use procstar::keeper::{self, AgentCommand, LaunchEnvironment, ProgramExit, check, secrets};
+use procstar::keeper::{self, LaunchEnvironment, ProgramExit, WorkerCommand, check, secrets};
 use procstar::{app, config, logging, mem};
 
 /// Opens what is closed of standard output and standard error, before Rust's own start does so with a `/dev/null` that takes everything: what
@@ -61,7 +61,7 @@ fn main() {
     let code = if let Some(number) = variable(upgrade::CHECK_FD) {
         check(&number, variable(check::NONCE).as_deref(), &fds)
     } else if let Some(number) = variable(keeper::KEEPER_FD) {
-        agent(&number, &fds)
+        worker(&number, &fds)
     } else if let Some(number) = variable(upgrade::STATE_FD) {
         resume(&number, &fds)
     } else if variable(FILES_FD).is_some() {
@@ -102,18 +102,18 @@ fn command(fds: &[RawFd]) -> Option<u8> {
     }
 }
 
-/// Keeps processes; the agent that this starts does all else.
+/// Keeps processes; the worker that this starts does all else.
 fn keep(fds: Vec<RawFd>, start: TimePoint) -> u8 {
     unblock_signals();
     let nofile = raise_open_file_limit();
-    ended(keeper::keep(LaunchEnvironment { start, fds, nofile }, AgentCommand::this_program()))
+    ended(keeper::keep(LaunchEnvironment { start, fds, nofile }, WorkerCommand::this_program()))
 }
 
 /// Goes on for the program that was in this process before. Signals stay blocked: some may be waiting.
 fn resume(number: &str, fds: &[RawFd]) -> u8 {
     secrets::protect();
     match UpgradeState::inherit(number, fds) {
-        Ok(state) => ended(keeper::resume(state, AgentCommand::this_program())),
+        Ok(state) => ended(keeper::resume(state, WorkerCommand::this_program())),
         Err(error) => cannot_go_on(&error),
     }
 }
@@ -134,7 +134,7 @@ fn check(number: &str, nonce: Option<&str>, fds: &[RawFd]) -> u8 {
         return state.map_or_else(|error| cannot_go_on(&error), |_| 0);
     };
     let outcome = state.map_err(|error| error.to_string()).and_then(|state| {
-        let before = app::Before { agent: state.agent, listeners: &state.listeners };
+        let before = app::Before { worker: state.worker, listeners: &state.listeners };
         app::rehearse::rehearse(std::env::args_os(), &config::process_env(), fds, &before)
     });
     let code = u8::from(outcome.is_err());
@@ -176,15 +176,15 @@ fn unblock_signals() {
     let _ = SigSet::empty().thread_set_mask();
 }
 
-/// Runs as the agent of the keeper behind the descriptor with this number.
-fn agent(number: &str, fds: &[RawFd]) -> u8 {
+/// Runs as the worker of the keeper behind the descriptor with this number.
+fn worker(number: &str, fds: &[RawFd]) -> u8 {
     secrets::protect();
-    if let Err(error) = keeper::signals::prepare_agent() {
+    if let Err(error) = keeper::signals::prepare_worker() {
         print_error(&format_args!("cannot handle signals: {error}"));
         return 1;
     }
     // For `ps` and `top`; without it the name would be that of a link in /proc.
-    let _ = nix::sys::prctl::set_name(c"procstar-agent");
+    let _ = nix::sys::prctl::set_name(c"procstar-worker");
     let socket = match descriptors::keeper_socket(keeper::KEEPER_FD, number, fds) {
         Ok(socket) => socket,
         Err(foreign) => return reserved(&foreign),
@@ -212,10 +212,10 @@ fn agent(number: &str, fds: &[RawFd]) -> u8 {
     }
     match invocation {
         Ok(invocation) => {
-            carry_out(invocation, &env, |options| run_agent(options, &env, socket, given))
+            carry_out(invocation, &env, |options| run_worker(options, &env, socket, given))
         }
         Err(answer) => {
-            // The configuration of a first agent's successor may have changed since.
+            // The configuration of a first worker's successor may have changed since.
             keeper_link::report_failure(&socket, answer.text().trim_end());
             refuse(&answer)
         }
@@ -283,7 +283,7 @@ fn answer(text: &str, code: u8, unwritten: u8) -> u8 {
     }
 }
 
-fn run_agent(options: Run, env: &config::Env, socket: UnixStream, given: app::Given) -> u8 {
+fn run_worker(options: Run, env: &config::Env, socket: UnixStream, given: app::Given) -> u8 {
     if let Err(error) = logging::init(&options.settings.log) {
         print_error(&error);
     }

@@ -2,7 +2,7 @@
 
 use procstar::keeper::format::ProcessEntry;
 use procstar::keeper::format::UpgradeState;
-use procstar::keeper::format::{AgentState, Decoder, ToAgent, ToKeeper, encode};
+use procstar::keeper::format::{Decoder, ToKeeper, ToWorker, WorkerState, encode};
 use procstar::keeper::journal;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,7 +14,7 @@ pub fn check(data: &[u8]) {
     let mut input = Input(data);
     match input.byte() % 4 {
         0 => stream::<ToKeeper>(input),
-        1 => stream::<ToAgent>(input),
+        1 => stream::<ToWorker>(input),
         2 => journal(input.0),
         _ => state(input.0),
     }
@@ -68,7 +68,7 @@ fn journal(bytes: &[u8]) {
             ids.dedup();
             assert_eq!(ids.len(), records.len(), "each process once");
             same::<Vec<ProcessEntry>>(&records);
-            same::<AgentState>(&memory);
+            same::<WorkerState>(&memory);
         }
     });
 }

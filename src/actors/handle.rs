@@ -1,4 +1,4 @@
-//! The one handle to the actors, for everything in the agent that is no actor itself: HTTP, the
+//! The one handle to the actors, for everything in the worker that is no actor itself: HTTP, the
 //! writer of results, the copy of a foreground process's output, the dispatcher.
 //!
 //! It holds mailboxes, not actors: a test puts its own there ([`Mailboxes`]).
@@ -18,10 +18,10 @@ use super::subscription::Delivery;
 use crate::engine::ProcessCommand;
 use crate::spec::{ProcId, Validated};
 
-/// Nobody answers: the actor has ended, and the agent is about to.
+/// Nobody answers: the actor has ended, and the worker is about to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the agent is ending")]
-pub struct AgentEnding;
+#[error("the worker is ending")]
+pub struct WorkerEnding;
 
 /// The mailboxes behind a [`Handle`].
 #[derive(Clone)]
@@ -34,7 +34,7 @@ pub struct Mailboxes {
     pub command: Recipient<CommandProcess>,
     /// The supervisor's: deletes an ended process.
     pub delete: Recipient<Delete>,
-    /// The supervisor's: ends the agent.
+    /// The supervisor's: ends the worker.
     pub shutdown: Recipient<Shutdown>,
     /// The results': one process, once it has started.
     pub one: Recipient<GetOne>,
@@ -105,10 +105,10 @@ impl Mailboxes {
     }
 }
 
-/// What can be asked of the agent. Cheap to clone; it may be used on any thread.
+/// What can be asked of the worker. Cheap to clone; it may be used on any thread.
 ///
 /// Each method sends its message at once, and what it returns is awaited for the answer; that is an
-/// error if the agent is ending. Where the answer may itself be a refusal, that is within.
+/// error if the worker is ending. Where the answer may itself be a refusal, that is within.
 #[derive(Clone)]
 pub struct Handle(Arc<Mailboxes>);
 
@@ -120,7 +120,7 @@ impl From<Mailboxes> for Handle {
 
 /// The answer to a message that has been sent. Dropping it takes a question back; what changes
 /// something is done all the same.
-pub type Answer<M> = MapErr<RecipientRequest<M>, fn(MailboxError) -> AgentEnding>;
+pub type Answer<M> = MapErr<RecipientRequest<M>, fn(MailboxError) -> WorkerEnding>;
 
 fn ask<M>(mailbox: &Recipient<M>, message: M) -> Answer<M>
 where
@@ -128,7 +128,7 @@ where
     M::Result: Send,
 {
     // A handle's mailboxes are unbounded, so the only failure is an actor that has ended.
-    mailbox.send(message).map_err(|_| AgentEnding)
+    mailbox.send(message).map_err(|_| WorkerEnding)
 }
 
 impl Handle {
@@ -158,7 +158,7 @@ impl Handle {
         ask(&self.0.delete, Delete(id))
     }
 
-    /// Shuts the agent down, or goes further in it.
+    /// Shuts the worker down, or goes further in it.
     pub fn shut_down(&self, order: Shutdown) {
         self.0.shutdown.do_send(order);
     }
@@ -277,7 +277,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         let ended = handle.command("a".into(), command).await;
-        assert!(matches!(ended, Err(AgentEnding)));
+        assert!(matches!(ended, Err(WorkerEnding)));
         assert!(handle.get_all().await.unwrap().is_empty(), "the results are another mailbox");
     }
 }

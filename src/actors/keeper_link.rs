@@ -1,4 +1,4 @@
-//! The agent's end of the socket to its keeper: the engine as the actors see it.
+//! The worker's end of the socket to its keeper: the engine as the actors see it.
 //!
 //! The introduction is made before the actors start, by [`introduce`], which waits for the answer; from then on a task passes commands to the
 //! keeper, and gives what the keeper tells to two streams, the engine's events and the orders of signals.
@@ -21,8 +21,8 @@ use crate::clock::TimePoint;
 use crate::engine::{Event, ProcessCommand};
 use crate::keeper::format::ProcessEntry;
 use crate::keeper::format::{
-    Acceptance, AgentState, Decoder, KeeperSettings, Opening, ShutdownCommand, ToAgent, ToKeeper,
-    VERSION, encode,
+    Acceptance, Decoder, KeeperSettings, Opening, ShutdownCommand, ToKeeper, ToWorker, VERSION,
+    WorkerState, encode,
 };
 use crate::keeper::listeners::{Address, FileId, MissingListener};
 use crate::keeper::meaning::Mode;
@@ -44,7 +44,7 @@ pub enum LinkError {
     Io(#[from] io::Error),
 }
 
-/// What the keeper says to an agent that introduces itself.
+/// What the keeper says to a worker that introduces itself.
 pub struct Welcome {
     /// The keeper's pid: that of the process the user launched.
     pub pid: u32,
@@ -52,10 +52,10 @@ pub struct Welcome {
     pub ppid: u32,
     /// When it started.
     pub start: TimePoint,
-    /// Whether this agent is the first.
+    /// Whether this worker is the first.
     pub first: bool,
-    /// What the last agent has left.
-    pub memory: AgentState,
+    /// What the last worker has left.
+    pub memory: WorkerState,
     /// Every process, in the order of launch.
     pub records: Vec<ProcessEntry>,
     /// The instance's directory.
@@ -74,7 +74,7 @@ pub fn report_mode(mut socket: &UnixStream, mode: Mode) -> io::Result<()> {
     socket.write_all(&message)
 }
 
-/// Leaves what was read of a descriptor, which can be read only once, to later agents.
+/// Leaves what was read of a descriptor, which can be read only once, to later workers.
 ///
 /// # Errors
 /// The keeper is gone.
@@ -84,7 +84,7 @@ pub fn leave_read(mut socket: &UnixStream, fd: RawFd, bytes: Vec<u8>) -> io::Res
     socket.write_all(&message)
 }
 
-/// Introduces this agent to the keeper behind `socket`, and waits for the answer.
+/// Introduces this worker to the keeper behind `socket`, and waits for the answer.
 ///
 /// # Errors
 /// Where the keeper refuses, or is gone.
@@ -102,7 +102,7 @@ pub fn introduce(
     let mut buf = vec![0; READ];
     loop {
         match decoder.next_message().map_err(io::Error::other)? {
-            Some(ToAgent::Welcome { pid, ppid, start, first, memory, records, dir }) => {
+            Some(ToWorker::Welcome { pid, ppid, start, first, memory, records, dir }) => {
                 return Ok(Welcome {
                     pid,
                     ppid,
@@ -115,7 +115,7 @@ pub fn introduce(
                     decoder,
                 });
             }
-            Some(ToAgent::Refused { message }) => return Err(LinkError::Refused(message)),
+            Some(ToWorker::Refused { message }) => return Err(LinkError::Refused(message)),
             Some(_) => return Err(io::Error::other("the keeper told of events too early").into()),
             None => match socket.read(&mut buf)? {
                 0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
@@ -125,7 +125,7 @@ pub fn introduce(
     }
 }
 
-/// Reports to the keeper behind `socket`, before any introduction, why this agent cannot start. The user is told by standard error, too, so a
+/// Reports to the keeper behind `socket`, before any introduction, why this worker cannot start. The user is told by standard error, too, so a
 /// keeper that does not take it does no harm.
 pub fn report_failure(mut socket: &UnixStream, message: &str) {
     let mut frame = Vec::new();
@@ -148,7 +148,7 @@ pub struct Streams {
 pub struct KeeperLink {
     /// Commands, and now and then somebody who wants to know when all before has been sent.
     commands: mpsc::UnboundedSender<Outgoing>,
-    memory: Mutex<AgentState>,
+    memory: Mutex<WorkerState>,
     answers: Answers,
     /// The ticket of the next launch that is acknowledged.
     next_ticket: AtomicU64,
@@ -212,7 +212,7 @@ impl KeeperLink {
     pub fn start(
         socket: UnixStream,
         decoder: Decoder,
-        memory: AgentState,
+        memory: WorkerState,
     ) -> io::Result<(KeeperLink, Streams)> {
         socket.set_nonblocking(true)?;
         let (reader, writer) = tokio::net::UnixStream::from_std(socket)?.into_split();
@@ -245,8 +245,8 @@ impl KeeperLink {
         Ok((link, Streams { events, orders, gone }))
     }
 
-    /// Changes what is left to the next agent.
-    pub fn remember(&self, change: impl FnOnce(&mut AgentState)) {
+    /// Changes what is left to the next worker.
+    pub fn remember(&self, change: impl FnOnce(&mut WorkerState)) {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let before = memory.clone();
         change(&mut memory);
@@ -260,7 +260,7 @@ impl KeeperLink {
         Arc::clone(&self.up)
     }
 
-    /// Reports that the services of this agent listen.
+    /// Reports that the services of this worker listen.
     pub fn ready(&self) {
         self.tell(ToKeeper::Ready);
     }
@@ -275,12 +275,12 @@ impl KeeperLink {
         Ok(())
     }
 
-    /// Reports what this agent listens on, and what it misses.
+    /// Reports what this worker listens on, and what it misses.
     pub fn listening(&self, on: Vec<Address>, missing: Vec<MissingListener>) {
         self.tell(ToKeeper::Listening { on, missing });
     }
 
-    /// Reports why this agent cannot start; waits until that is on its way.
+    /// Reports why this worker cannot start; waits until that is on its way.
     pub async fn failed(&self, message: String) {
         self.tell(ToKeeper::Failed { message });
         self.flush().await;
@@ -306,7 +306,7 @@ impl KeeperLink {
         let _ = told.await;
     }
 
-    /// Without a keeper nothing can be told, and the agent is about to end.
+    /// Without a keeper nothing can be told, and the worker is about to end.
     fn tell(&self, message: ToKeeper) {
         let _ = self.commands.send(Outgoing::Command(Box::new(message)));
     }
@@ -314,7 +314,7 @@ impl KeeperLink {
 
 impl Welcome {
     /// Takes the socket out, for [`KeeperLink::start`].
-    pub fn into_parts(self) -> (UnixStream, Decoder, AgentState, Vec<ProcessEntry>) {
+    pub fn into_parts(self) -> (UnixStream, Decoder, WorkerState, Vec<ProcessEntry>) {
         (self.socket, self.decoder, self.memory, self.records)
     }
 }
@@ -388,27 +388,27 @@ async fn receive(
     loop {
         while let Some(message) = decoder.next_message().map_err(io::Error::other)? {
             let event = match message {
-                ToAgent::Started(started) => Event::Started(started),
-                ToAgent::Ended(ended) => Event::Ended(ended),
-                ToAgent::Signaled { id, ticket, errno } => {
+                ToWorker::Started(started) => Event::Started(started),
+                ToWorker::Ended(ended) => Event::Ended(ended),
+                ToWorker::Signaled { id, ticket, errno } => {
                     let result = errno.map_or(Ok(()), |e| Err(io::Error::from_raw_os_error(e)));
                     Event::Signaled { id, ticket, result }
                 }
-                ToAgent::StopFailed { id, failures } => Event::StopFailed { id, failures },
-                ToAgent::Order(order) => {
-                    // The receiver lives as long as the agent.
+                ToWorker::StopFailed { id, failures } => Event::StopFailed { id, failures },
+                ToWorker::Order(order) => {
+                    // The receiver lives as long as the worker.
                     let _ = orders.send(order.into());
                     continue;
                 }
-                ToAgent::Forgotten(id) => {
+                ToWorker::Forgotten(id) => {
                     answers.forgotten.answer(&id, ());
                     continue;
                 }
-                ToAgent::Accepted { ticket, acceptance } => {
+                ToWorker::Accepted { ticket, acceptance } => {
                     answers.accepted.answer(&ticket, acceptance);
                     continue;
                 }
-                ToAgent::Welcome { .. } | ToAgent::Refused { .. } => continue,
+                ToWorker::Welcome { .. } | ToWorker::Refused { .. } => continue,
             };
             // As above.
             let _ = events.send(event);
@@ -456,7 +456,7 @@ impl EngineLink for KeeperLink {
     }
 
     fn note(&self, order: Shutdown) {
-        // Those that an earlier agent has left are given again.
+        // Those that an earlier worker has left are given again.
         self.remember(|memory| memory.note(order.into()));
     }
 

@@ -1,4 +1,4 @@
-//! When the agent ends: the phases of shutdown, as pure data.
+//! When the worker ends: the phases of shutdown, as pure data.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use tokio::time::Instant;
 
 use super::messages::Shutdown;
 
-/// How far the agent's shutdown has come.
+/// How far the worker's shutdown has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShutdownState {
     /// New processes are accepted.
     Active,
     /// No new processes; ends when the last one is deleted.
     Idling,
-    /// The agent's last word.
+    /// The worker's last word.
     Done,
 }
 
@@ -29,7 +29,7 @@ impl ShutdownState {
     }
 }
 
-/// When the agent ends by itself.
+/// When the worker ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndWhen {
     /// Never.
@@ -63,7 +63,7 @@ pub struct Counts {
     pub any: bool,
 }
 
-/// Where the agent is in its life.
+/// Where the worker is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LifecyclePhase {
     Active,
@@ -92,7 +92,7 @@ pub enum LifecycleStep {
     Announce(ShutdownState),
 }
 
-/// What an agent that is to end waits for.
+/// What a worker that is to end waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitReason {
     /// `--wait`: that all its processes are deleted.
@@ -111,7 +111,7 @@ pub enum WaitReason {
     },
 }
 
-/// The agent's life. Time and counts are given to it.
+/// The worker's life. Time and counts are given to it.
 #[derive(Debug)]
 pub struct Lifecycle {
     phase: LifecyclePhase,
@@ -183,7 +183,7 @@ impl Lifecycle {
         }
     }
 
-    /// What the agent waits for, where it is to end.
+    /// What the worker waits for, where it is to end.
     pub fn waiting(&self) -> Option<WaitReason> {
         match self.phase {
             LifecyclePhase::Active => {
@@ -211,7 +211,7 @@ impl Lifecycle {
 
     fn next(&self, counts: Counts, now: Instant) -> Option<LifecyclePhase> {
         let Counts { running, present, any } = counts;
-        // Whoever reads the results reads them from the agent itself, and needs nobody to delete them first.
+        // Whoever reads the results reads them from the worker itself, and needs nobody to delete them first.
         let results_kept = self.end_when != EndWhen::NoneRuns;
         match self.phase {
             LifecyclePhase::Active => {

@@ -92,7 +92,7 @@ pub enum CommandError {
 
 /// Delete an ended process. Handled by the [`Supervisor`](super::supervisor::Supervisor).
 ///
-/// The answer, and the [`Removed`] before it, come when it is gone for good: no later agent has it.
+/// The answer, and the [`Removed`] before it, come when it is gone for good: no later worker has it.
 #[derive(Message)]
 #[rtype(result = "Result<(), DeleteError>")]
 pub struct Delete(pub ProcId);
@@ -124,7 +124,7 @@ pub enum Shutdown {
     GiveUp,
 }
 
-/// An order of shutdown that an earlier agent has followed so far. Handled by the [`Supervisor`](super::supervisor::Supervisor).
+/// An order of shutdown that an earlier worker has followed so far. Handled by the [`Supervisor`](super::supervisor::Supervisor).
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct ResumeShutdown {

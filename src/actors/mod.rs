@@ -10,8 +10,8 @@
 //!   of them then waits for its start instead of being told that it is unknown.
 //! - A deletion is told to the results before it is confirmed: what is asked after the confirmation comes after it.
 //! - The end of a process counts for the supervisor once the process's actor has passed it on: whatever follows from it, be it a
-//!   deletion or the end of the agent, comes to the results after it.
-//! - The end of the agent is told through the results: it comes after every change that came before it.
+//!   deletion or the end of the worker, comes to the results after it.
+//! - The end of the worker is told through the results: it comes after every change that came before it.
 //! - An answer of the results bears the number of the last change that is in it: a reader sends it
 //!   after the changes up to that number, and takes no change while it asks.
 //!
@@ -29,7 +29,7 @@ pub mod status;
 pub mod subscription;
 pub mod supervisor;
 
-pub use handle::{AgentEnding, Answer, Handle, Mailboxes};
+pub use handle::{Answer, Handle, Mailboxes, WorkerEnding};
 
 use tokio::sync::oneshot;
 
@@ -48,9 +48,9 @@ pub trait EngineLink: Send + Sync {
     /// Does something to a process. See [`Engine::command`](crate::engine::Engine::command).
     fn command(&self, id: ProcId, command: ProcessCommand, ticket: u64);
     /// Drops an ended process. What is given back resolves when it is gone for good, whatever dies after that; it fails where nobody
-    /// is left to tell, and then this agent ends. See [`Engine::forget`](crate::engine::Engine::forget).
+    /// is left to tell, and then this worker ends. See [`Engine::forget`](crate::engine::Engine::forget).
     fn forget(&self, id: ProcId) -> oneshot::Receiver<()>;
-    /// Notes an order of shutdown, for an agent that comes after this one.
+    /// Notes an order of shutdown, for a worker that comes after this one.
     fn note(&self, order: Shutdown);
     /// Notes that there has been a process.
     fn note_assignment(&self);

@@ -122,7 +122,7 @@ impl Handler<EngineEvent> for ProcessActor {
 /// A number that no signal has had: what the engine tells of one must not be taken for another's, also where an
 /// actor has taken the place of one that was lost, or a process the ID of one deleted.
 fn fresh_ticket() -> u64 {
-    // Drawn at random: what an earlier agent asked for may be told to this one.
+    // Drawn at random: what an earlier worker asked for may be told to this one.
     static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(fastrand::u64(..)));
     NEXT.fetch_add(1, Ordering::Relaxed)
 }

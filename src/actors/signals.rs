@@ -1,4 +1,4 @@
-//! The actor that turns the agent's own signals into orders.
+//! The actor that turns the worker's own signals into orders.
 
 use actix::{Actor, Context, Recipient, StreamHandler};
 use futures_util::stream::unfold;
@@ -92,7 +92,7 @@ impl Signals {
             .into_iter()
             .map(|(kind, order)| Ok((signal(kind)?, order)))
             .collect::<std::io::Result<_>>()?;
-        // It may have waited for this: see `keeper::signals::prepare_agent`.
+        // It may have waited for this: see `keeper::signals::prepare_worker`.
         SigSet::from_iter([NixSignal::SIGUSR1]).thread_unblock()?;
         Ok(Signals {
             supervisor,

@@ -39,7 +39,7 @@ pub enum Next {
     Empty,
     /// The reader has fallen too far behind, and must begin with a snapshot.
     Lagged,
-    /// The agent is ending: no change will come.
+    /// The worker is ending: no change will come.
     Closed,
 }
 
@@ -174,7 +174,7 @@ impl Queue {
             return;
         }
         match &what {
-            // There are three of them in the life of an agent.
+            // There are three of them in the life of a worker.
             ChangeKind::Shutdown(_) => {}
             ChangeKind::Deleted(id) => {
                 let before = self.of.remove(id).unwrap_or_default();

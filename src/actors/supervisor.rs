@@ -1,4 +1,4 @@
-//! The actor that owns the processes: it alone starts and deletes them, and decides when the agent ends.
+//! The actor that owns the processes: it alone starts and deletes them, and decides when the worker ends.
 
 mod idempotent;
 mod progress;
@@ -46,7 +46,7 @@ pub struct SupervisorOutputs {
     pub shutdown: Recipient<ShutdownChanged>,
 }
 
-/// The actor. It ends when the agent shall end, and then tells so to whoever holds the other end of `done`.
+/// The actor. It ends when the worker shall end, and then tells so to whoever holds the other end of `done`.
 pub struct Supervisor {
     engine: Arc<dyn EngineLink>,
     outputs: SupervisorOutputs,
@@ -54,7 +54,7 @@ pub struct Supervisor {
     running: usize,
     any: bool,
     lifecycle: Lifecycle,
-    /// Whether the agent may end by itself: not before INPUT's processes are started.
+    /// Whether the worker may end by itself: not before INPUT's processes are started.
     ready: bool,
     alarm: Option<(Instant, SpawnHandle)>,
     /// What is waited for before the end, as the log tells it.
@@ -124,7 +124,7 @@ impl Supervisor {
         Supervisor { sampling, ..self }
     }
 
-    /// Takes up the processes that an earlier agent has left, and whether it ever had one.
+    /// Takes up the processes that an earlier worker has left, and whether it ever had one.
     pub fn adopt(&mut self, records: Vec<ProcessEntry>, any: bool, ctx: &mut Context<Self>) {
         self.any = any || !records.is_empty();
         if self.any && !any {
@@ -231,7 +231,7 @@ impl Supervisor {
         self.advance_since(given, ctx);
     }
 
-    /// Moves the agent's life on after any change.
+    /// Moves the worker's life on after any change.
     fn advance(&mut self, ctx: &mut Context<Self>) {
         self.advance_since(Instant::now(), ctx);
     }
@@ -289,7 +289,7 @@ impl Supervisor {
         }
     }
 
-    /// Wakes for the next deadline of the agent's life, if it has changed.
+    /// Wakes for the next deadline of the worker's life, if it has changed.
     fn set_alarm(&mut self, ctx: &mut Context<Self>) {
         let deadline = self.lifecycle.deadline().filter(|at| *at > Instant::now());
         if self.alarm.map(|(at, _)| at) == deadline {
@@ -437,7 +437,7 @@ impl Handler<Delete> for Supervisor {
         let forgotten = self.engine.forget(id.clone());
         let forgotten = async move {
             if forgotten.await.is_err() {
-                // Nobody can say what became of it, and this agent is about to end.
+                // Nobody can say what became of it, and this worker is about to end.
                 std::future::pending().await
             }
         };
@@ -471,7 +471,7 @@ impl Handler<ResumeShutdown> for Supervisor {
     }
 }
 
-/// INPUT's processes are started, or there are none: from now on the agent may end by itself.
+/// INPUT's processes are started, or there are none: from now on the worker may end by itself.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
 pub struct Ready;

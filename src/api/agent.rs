@@ -24,7 +24,7 @@ pub struct AgentInfo<'a> {
     /// The process that the user launched: the keeper.
     pub pid: u32,
     /// The process that answers: the keeper's child.
-    pub agent_pid: u32,
+    pub worker_pid: u32,
     /// The machine's name.
     pub hostname: Cow<'a, str>,
     /// The user's name, or number.

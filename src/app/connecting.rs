@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::app::agent::Agent;
 use crate::app::introduction::restricted_exe;
 use crate::app::own_process::proc_info;
 use crate::app::prepare::Dialer;
 use crate::app::token::rotating_token;
+use crate::app::worker::Worker;
 use crate::cli::invocation::Run;
 use crate::dispatch::websocket::{Connection, ConnectionOptions, Outcome};
 use crate::net::dial::WssDialer;
 use crate::net::socket::SocketLimits;
 use crate::wire::{ConnInfo, ProcInfo};
 
-impl Agent {
+impl Worker {
     /// The connection, not started yet, and how it ends.
     pub(super) fn connection(
         &self,

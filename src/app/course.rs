@@ -12,7 +12,6 @@ use tokio::time::{Duration, timeout};
 use crate::actors::EngineLink;
 use crate::actors::keeper_link::LinkError;
 use crate::actors::supervisor::Ready;
-use crate::app::agent::{Agent, Ends};
 use crate::app::error::RunError;
 use crate::app::foreground::Copies;
 use crate::app::listening::Listening;
@@ -20,6 +19,7 @@ use crate::app::patience::GivenUp;
 use crate::app::prepare::Dialer;
 use crate::app::progress::Progress;
 use crate::app::service::Service;
+use crate::app::worker::{Ends, Worker};
 use crate::cli::invocation::Run;
 use crate::dispatch::websocket::{Connection, Finish, Outcome};
 use crate::keeper::ProgramExit;
@@ -27,13 +27,13 @@ use crate::keeper::ProgramExit;
 /// How long the server has, at the end, to take the last messages.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Through what the agent is reached from outside.
+/// Through what the worker is reached from outside.
 struct Services {
     http: Option<Service>,
     connection: Option<(Addr<Connection>, oneshot::Receiver<Outcome>)>,
 }
 
-impl Agent {
+impl Worker {
     /// Runs until the end; returns the program's exit code.
     ///
     /// # Errors
@@ -91,7 +91,7 @@ impl Agent {
     ) -> Result<Services, RunError> {
         let connection = dialer.map(|dialer| self.connection(dialer, run));
         let status = connection.as_ref().map(|(connection, _)| connection.status());
-        // The service listens before the server can know of this agent.
+        // The service listens before the server can know of this worker.
         let http = match self.serve(listening, run, status) {
             Ok(http) => http,
             Err(error) => {

@@ -88,7 +88,7 @@ pub enum RunError {
         /// Why not.
         source: io::Error,
     },
-    /// The keeper has refused this agent, or is gone.
+    /// The keeper has refused this worker, or is gone.
     #[error("{0}")]
     Keeper(#[from] LinkError),
     /// The results could not be written.

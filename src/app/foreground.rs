@@ -7,8 +7,8 @@ use std::sync::Arc;
 use actix_rt::task::JoinHandle;
 use futures_util::StreamExt;
 
-use crate::app::agent::Agent;
 use crate::app::error::{RunError, STDOUT, system};
+use crate::app::worker::Worker;
 use crate::cli::invocation::Run;
 use crate::cli::printing::{self, CLOSED_PIPE, Counted, Patient};
 use crate::cli::run_command::{EXIT_INTERNAL, Foreground, ResultTo, exit_of};
@@ -57,7 +57,7 @@ impl Copies {
     }
 }
 
-impl Agent {
+impl Worker {
     /// Copies the output of a process in the foreground to ours, as it comes and in the order in which it was written, where it is captured.
     /// Where it is not, the process has our own descriptors.
     pub(super) async fn copy_output(&self, run: &Run) -> Copies {

@@ -1,4 +1,4 @@
-//! What the agent says when it introduces itself to the keeper: the kind of run, the settings, the directories.
+//! What the worker says when it introduces itself to the keeper: the kind of run, the settings, the directories.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -79,7 +79,7 @@ pub(super) fn agent_info(pid: u32) -> AgentInfo {
     AgentInfo { pid, host, user, version: env!("CARGO_PKG_VERSION").to_owned() }
 }
 
-/// What the agent is restricted to, as the server is told: joined by colons.
+/// What the worker is restricted to, as the server is told: joined by colons.
 pub(super) fn restricted_exe(settings: &Settings) -> Option<String> {
     let paths: Vec<String> =
         settings.run.allowed_executables.iter().map(|path| path_text(path)).collect();

@@ -1,8 +1,8 @@
-//! What the agent's services listen on: listeners that the service manager has passed, those that the keeper holds since an earlier agent,
+//! What the worker's services listen on: listeners that the service manager has passed, those that the keeper holds since an earlier worker,
 //! and those that are bound.
 //!
 //! A first start that can listen on nothing that was asked for is an error: a person who starts the program hears of a taken port at once. In any
-//! other case an agent goes on with what it has, reports what is missing, and tries again.
+//! other case a worker goes on with what it has, reports what is missing, and tries again.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -22,7 +22,7 @@ use crate::keeper::listeners::{
 };
 use crate::keeper::registry::{SOCKET, STARTING};
 
-/// Listeners that this agent was started with.
+/// Listeners that this worker was started with.
 pub struct Given {
     held: Vec<Listener>,
     /// All descriptors that it was started with.
@@ -30,7 +30,7 @@ pub struct Given {
 }
 
 impl Given {
-    /// Takes those that the keeper has left open among `fds`, which this agent was started with. The keeper must be its parent. To be called
+    /// Takes those that the keeper has left open among `fds`, which this worker was started with. The keeper must be its parent. To be called
     /// once.
     pub fn take(env: &Env, fds: &[RawFd]) -> Given {
         let held = env.get(std::ffi::OsStr::new(LISTENERS)).and_then(|text| text.to_str());
@@ -92,10 +92,10 @@ pub(super) struct Listening {
     pub(super) missing: Vec<MissingListener>,
 }
 
-/// Listens on the network, where there shall be a service on it; `first` says whether this is the first agent.
+/// Listens on the network, where there shall be a service on it; `first` says whether this is the first worker.
 ///
 /// # Errors
-/// Where it would let in whom it must not, or a first agent cannot listen, and has nothing else to do.
+/// Where it would let in whom it must not, or a first worker cannot listen, and has nothing else to do.
 pub(super) fn on_network(
     settings: &Settings,
     env: &Env,
@@ -153,7 +153,7 @@ impl Listening {
     /// Opens the Unix socket: where the settings say, else in the instance's directory, `dir`; none where the service manager has passed one.
     ///
     /// # Errors
-    /// Where a first agent cannot have one that is asked for, and has nothing else to do.
+    /// Where a first worker cannot have one that is asked for, and has nothing else to do.
     pub(super) fn on_unix(
         &mut self,
         settings: &Settings,
@@ -167,7 +167,7 @@ impl Listening {
             lead_to(&socket.path, dir);
         }
         if let Some(dir) = dir {
-            // Commands wait for it no longer. A later agent finds this gone.
+            // Commands wait for it no longer. A later worker finds this gone.
             let _ = std::fs::remove_file(dir.join(STARTING));
         }
         opened
@@ -214,7 +214,7 @@ impl Listening {
         Ok(())
     }
 
-    /// Has the keeper hold the listeners on the network, for later agents.
+    /// Has the keeper hold the listeners on the network, for later workers.
     pub(super) fn hold_network(&self, link: &KeeperLink) {
         for listener in &self.listeners.tcp {
             hold_tcp(link, listener);
@@ -248,7 +248,7 @@ pub(super) fn hold_unix(link: &KeeperLink, socket: &UnixSocket) {
 
 fn note_hold(held: io::Result<()>) {
     if let Err(error) = held {
-        tracing::warn!(%error, "the keeper cannot hold a listener for later agents");
+        tracing::warn!(%error, "the keeper cannot hold a listener for later workers");
     }
 }
 
@@ -295,25 +295,25 @@ pub(super) fn states(on: &[Address], missing: &[MissingListener]) -> Vec<Listene
 
 /// What a keeper that is to be replaced has told of its listeners.
 pub struct Before<'a> {
-    /// The pid of its agent.
-    pub agent: Option<u32>,
-    /// What it holds, and what its agent misses.
+    /// The pid of its worker.
+    pub worker: Option<u32>,
+    /// What it holds, and what its worker misses.
     pub listeners: &'a ListenersHandover,
 }
 
 impl Before<'_> {
-    /// Whether an address is held for the next agent, or missed by this one already.
+    /// Whether an address is held for the next worker, or missed by this one already.
     fn knows(&self, address: &Address) -> bool {
         let held = self.listeners.held.iter().map(listeners::PassedListener::address);
         held.chain(self.listeners.missing.iter().map(|one| &one.address)).any(|one| one == address)
     }
 }
 
-/// Whether an agent could listen once that of the keeper `before` has ended; `fds` are the descriptors that this process was started with.
+/// Whether a worker could listen once that of the keeper `before` has ended; `fds` are the descriptors that this process was started with.
 /// Nothing is changed by it.
 ///
 /// # Errors
-/// As [`on_network`] and [`Listening::on_unix`] of an agent that has nothing else to do.
+/// As [`on_network`] and [`Listening::on_unix`] of a worker that has nothing else to do.
 pub(super) fn rehearse(
     settings: &HttpSettings,
     env: &Env,
@@ -331,7 +331,7 @@ pub(super) fn rehearse(
         && activated.len() == tcp.len()
         && !before.knows(&Address::Unix(absolute(path)))
     {
-        rehearse_unix(path, before.agent).map_err(RunError::Socket)?;
+        rehearse_unix(path, before.worker).map_err(RunError::Socket)?;
     }
     if !settings.enabled {
         return Ok(());
@@ -345,7 +345,7 @@ pub(super) fn rehearse(
     let bound = http::listen_on(address, Vec::new());
     let refused = bound.missing.into_iter().find(|(missing, error)| {
         let is_free_later = error.kind() == io::ErrorKind::AddrInUse
-            && before.agent.is_some_and(|pid| http::listens(pid, missing.port()));
+            && before.worker.is_some_and(|pid| http::listens(pid, missing.port()));
         !is_free_later && !before.knows(&Address::Tcp(*missing))
     });
     refused.map_or(Ok(()), |(_, source)| Err(RunError::Listen { address, source }))

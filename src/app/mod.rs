@@ -1,10 +1,9 @@
-//! The agent's composition root: from options to an exit code.
+//! The worker's composition root: from options to an exit code.
 //!
 //! In this order: what can fail without harm (`prepare`), the introduction to the keeper, which starts INPUT's processes
 //! (`introduction`), the actors and signals (`wiring`), the service and the connection, and the end that the life cycle orders
 //! (`course`). This room alone knows all actors at once; `cli` parses options and prints, and knows nothing of it.
 
-mod agent;
 mod connecting;
 mod course;
 mod error;
@@ -22,6 +21,7 @@ mod service;
 mod supervision;
 mod token;
 mod wiring;
+mod worker;
 mod writing;
 
 use std::os::unix::net::UnixStream;
@@ -38,7 +38,7 @@ use introduction::{agent_info, keeper_settings, mode, opening};
 pub use listening::{Before, Given};
 use prepare::{Prepared, prepare};
 
-/// Runs the agent until the end, over the keeper behind `socket`; gives the program's exit code.
+/// Runs the worker until the end, over the keeper behind `socket`; gives the program's exit code.
 ///
 /// # Errors
 /// What the user has to know; everything that ran has ended by then, unless nothing had been started.
@@ -58,8 +58,8 @@ pub fn run(run: &Run, env: &Env, socket: UnixStream, given: Given) -> Result<u8,
     let context = context.with_agent(agent_info(welcome.pid), run.settings.agent.group_id.clone());
     let system = actix::System::new();
     let ended = system.block_on(async move {
-        let (agent, ends) = wiring::start(run, welcome, Arc::new(context))?;
-        agent.run(run, ends, listening, dialer).await
+        let (worker, ends) = wiring::start(run, welcome, Arc::new(context))?;
+        worker.run(run, ends, listening, dialer).await
     });
     runtime::leave(system);
     ended

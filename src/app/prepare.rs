@@ -21,7 +21,7 @@ use crate::spec::{self, Validated};
 /// The server's host, and how connections to it are encrypted.
 pub(super) type Dialer = (String, Rotating<rustls::ClientConfig>);
 
-/// What an agent needs before it introduces itself.
+/// What a worker needs before it introduces itself.
 pub(super) struct Prepared {
     pub(super) dialer: Option<Dialer>,
     pub(super) context: ResultContext,
@@ -31,7 +31,7 @@ pub(super) struct Prepared {
 
 /// All that can fail without harm.
 pub(super) fn prepare(run: &Run, env: &Env, given: Given) -> Result<Prepared, RunError> {
-    // A later agent has processes already.
+    // A later worker has processes already.
     let first = std::env::var_os(AGAIN).is_none();
     if first {
         check_destinations(run)?;
@@ -40,7 +40,7 @@ pub(super) fn prepare(run: &Run, env: &Env, given: Given) -> Result<Prepared, Ru
     let context =
         ResultContext::new(ProcReader::default()).with_max_inline(run.settings.capture.max_inline);
     let listening = listening::on_network(&run.settings, env, given, first)?;
-    // A later agent is not asked for INPUT's processes again, and a standard input is read up by then.
+    // A later worker is not asked for INPUT's processes again, and a standard input is read up by then.
     let input = match (&run.input, &run.foreground) {
         _ if !first => None,
         (_, Some(foreground)) => Some(foreground.with_fds(descriptor::inherited())),
@@ -56,7 +56,7 @@ pub(super) fn prepare(run: &Run, env: &Env, given: Given) -> Result<Prepared, Ru
     Ok(Prepared { dialer, context, listening, input })
 }
 
-/// Whether an agent would start with these options in the place of that of the keeper `before`; `fds` are the descriptors that this process
+/// Whether a worker would start with these options in the place of that of the keeper `before`; `fds` are the descriptors that this process
 /// was started with. Nothing is changed by it.
 ///
 /// # Errors

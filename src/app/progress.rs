@@ -43,7 +43,7 @@ impl Progress {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                // The results end with the agent.
+                // The results end with the worker.
                 let Ok(tally) = actors.counts().await else { return };
                 let elapsed = TimePoint::now().seconds_since(start);
                 shared.borrow_mut().draw(&text(&tally, count, elapsed));

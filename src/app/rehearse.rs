@@ -1,4 +1,4 @@
-//! The rehearsal of a start, for a keeper that is to be replaced: whether an agent of this program would start in the place of its own.
+//! The rehearsal of a start, for a keeper that is to be replaced: whether a worker of this program would start in the place of its own.
 
 use std::ffi::OsString;
 use std::os::fd::RawFd;
@@ -9,7 +9,7 @@ use crate::cli::invocation::Invocation;
 use crate::cli::parse;
 use crate::config::Env;
 
-/// Whether an agent would start with these arguments and this environment, and the configuration that they name, in the place of that of
+/// Whether a worker would start with these arguments and this environment, and the configuration that they name, in the place of that of
 /// the keeper `before`; `fds` are the descriptors that this process was started with. Nothing is changed by it.
 ///
 /// # Errors

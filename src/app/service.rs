@@ -1,4 +1,4 @@
-//! The agent's HTTP service: its start, the addresses that it misses and tries again, its end.
+//! The worker's HTTP service: its start, the addresses that it misses and tries again, its end.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -10,11 +10,11 @@ use tokio::time::sleep;
 
 use crate::actors::keeper_link::KeeperLink;
 use crate::actors::status::LinkStatus;
-use crate::app::agent::Agent;
 use crate::app::error::RunError;
 use crate::app::http_access;
 use crate::app::listening::{self, Listening, UnixSocket, hold_tcp, hold_unix, lead_to, states};
 use crate::app::own_process::proc_info;
+use crate::app::worker::Worker;
 use crate::cli::invocation::Run;
 use crate::config::{LogLevel, Settings};
 use crate::http::{self, Listener, Serving};
@@ -44,7 +44,7 @@ impl Service {
     }
 }
 
-impl Agent {
+impl Worker {
     /// Serves on the network, and at the Unix socket; one-shot runs have neither.
     ///
     /// # Errors
@@ -129,7 +129,7 @@ fn log_address(address: &Address) {
     }
 }
 
-/// Sets the level of the log, here and in the keeper, which has it for later agents as well.
+/// Sets the level of the log, here and in the keeper, which has it for later workers as well.
 struct LogSwitch(Arc<KeeperLink>);
 
 impl http::LogControl for LogSwitch {

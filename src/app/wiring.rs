@@ -12,15 +12,15 @@ use crate::actors::results::Results;
 use crate::actors::signals::Signals;
 use crate::actors::supervisor::{Supervisor, SupervisorOutputs};
 use crate::actors::{Handle, Mailboxes};
-use crate::app::agent::{Agent, Ends};
 use crate::app::error::{RunError, system};
 use crate::app::patience::{self, Patience};
 use crate::app::supervision::{end_when, quota, sampling};
+use crate::app::worker::{Ends, Worker};
 use crate::cli::invocation::Run;
 use crate::clock::TimePoint;
 use crate::engine::Event;
-use crate::keeper::format::AgentState;
 use crate::keeper::format::ProcessEntry;
+use crate::keeper::format::WorkerState;
 use crate::logging;
 use crate::page_key::PageKey;
 use crate::report::ResultContext;
@@ -33,7 +33,7 @@ pub(super) fn start(
     run: &Run,
     welcome: Welcome,
     context: Arc<ResultContext>,
-) -> Result<(Agent, Ends), RunError> {
+) -> Result<(Worker, Ends), RunError> {
     let launched = (welcome.pid, welcome.ppid);
     let (start, first) = (welcome.start, welcome.first);
     let dir = welcome.dir.clone();
@@ -53,11 +53,11 @@ pub(super) fn start(
     }
     let actors = Handle::from(Mailboxes::of(&supervisor, &results));
     let patience = handle_signals(run, &supervisor, &actors, orders)?;
-    // A level that was set holds until the program ends, also for an agent that follows.
+    // A level that was set holds until the program ends, also for a worker that follows.
     logging::set_level(memory.log_level);
     let printing = memory.printing;
     let (conn_id, page_key) = identify(run, memory, &link);
-    let agent = Agent {
+    let worker = Worker {
         supervisor,
         actors,
         link,
@@ -73,7 +73,7 @@ pub(super) fn start(
         context,
         patience,
     };
-    Ok((agent, Ends { done, gone }))
+    Ok((worker, Ends { done, gone }))
 }
 
 /// What the keeper has for the supervisor.
@@ -140,8 +140,8 @@ fn handle_signals(
     Ok(patience)
 }
 
-/// The connection's ID and the key of the page's sessions: those of an earlier agent, which the keeper has for later ones.
-fn identify(run: &Run, memory: AgentState, link: &KeeperLink) -> (String, PageKey) {
+/// The connection's ID and the key of the page's sessions: those of an earlier worker, which the keeper has for later ones.
+fn identify(run: &Run, memory: WorkerState, link: &KeeperLink) -> (String, PageKey) {
     let settings = &run.settings;
     let conn_id = settings
         .agent

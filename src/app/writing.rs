@@ -4,15 +4,15 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::app::agent::Agent;
 use crate::app::error::{RunError, STDOUT, system};
 use crate::app::patience::GivenUp;
+use crate::app::worker::Worker;
 use crate::cli::invocation::Run;
 use crate::cli::printing;
 use crate::keeper::format::Printing;
 use crate::report::{ProcessRecord, ResultContext};
 
-impl Agent {
+impl Worker {
     /// Writes the results to where the run wants them.
     pub(super) async fn write_results(&self, run: &Run) -> Result<(), RunError> {
         if !run.print && run.output.is_none() {
@@ -42,12 +42,12 @@ impl Agent {
         .await
     }
 
-    /// Prints the results, unless an earlier agent has. Of one that died over it, nobody knows how much it had printed: then the whole
+    /// Prints the results, unless an earlier worker has. Of one that died over it, nobody knows how much it had printed: then the whole
     /// is printed again.
     async fn print(&self, results: &[Arc<ProcessRecord>]) -> Result<(), RunError> {
         match self.printing {
             Printing::NotBegun => {}
-            Printing::Begun => tracing::warn!("printing results again: an agent died over it"),
+            Printing::Begun => tracing::warn!("printing results again: a worker died over it"),
             Printing::Done => return Ok(()),
         }
         self.note_printing(Printing::Begun).await;

@@ -161,7 +161,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a file of the configuration. What comes from a pipe is noted, for a later agent of the same keeper cannot read it again.
+/// Reads a file of the configuration. What comes from a pipe is noted, for a later worker of the same keeper cannot read it again.
 ///
 /// # Errors
 /// As [`read_file`].

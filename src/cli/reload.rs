@@ -17,7 +17,7 @@ use crate::engine::permitted::pidfd_open;
 use crate::keeper::instance;
 use crate::keeper::registry::Running;
 
-/// How long an instance may take: its check of the new program, the set-up of processes that it waits for, and the start of the new agent.
+/// How long an instance may take: its check of the new program, the set-up of processes that it waits for, and the start of the new worker.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why nothing was reloaded.

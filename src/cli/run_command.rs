@@ -1,6 +1,6 @@
 //! `procstar run`: one process in the foreground, from options to a spec, and from its end to an exit code.
 //!
-//! It is a one-shot of one process: the same keeper and the same agent run it ([`crate::app`]). What differs is here: where the spec comes
+//! It is a one-shot of one process: the same keeper and the same worker run it ([`crate::app`]). What differs is here: where the spec comes
 //! from, who gets signals, and what the exit code says.
 
 mod values;

@@ -177,7 +177,7 @@ fn move_sources(plan: &LaunchPlan) {
     }
 }
 
-/// Closes every fd from 3 up but the moved sources and the agent's inherited ones that actions refer to.
+/// Closes every fd from 3 up but the moved sources and the keeper's inherited ones that actions refer to.
 ///
 /// Exec would close them too. But a child that waits in its set-up (opening a FIFO, say) must not
 /// hold the ends of its siblings' pipes.
@@ -238,7 +238,7 @@ fn run_fd_action(plan: &LaunchPlan, action: &FdAction) -> Result<(), i32> {
         }
         FdAction::Inherit { target } => {
             if plan.is_inheritable(*target) {
-                // SAFETY: F_SETFD takes no pointer, on the child's own table. An fd that the agent has not is not inherited.
+                // SAFETY: F_SETFD takes no pointer, on the child's own table. An fd that the keeper has not is not inherited.
                 unsafe { libc::fcntl(*target, libc::F_SETFD, 0) };
             }
             Ok(())

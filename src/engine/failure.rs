@@ -10,7 +10,7 @@ use crate::spec::{Attribute, Resource};
 /// It is kept in journals, and crosses in upgrades: no variant is ever renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Stage {
-    /// The executable is not one that this agent is restricted to; nothing was tried.
+    /// The executable is not one that procstar is restricted to; nothing was tried.
     Restrict,
     /// The process could not be made.
     Fork,

@@ -36,13 +36,13 @@ pub(super) use child_status::{ChildStatus, SetupFailure};
 pub(super) use executable::Executable;
 pub(super) use privileges::{Privileges, VERSION as CAPABILITY_VERSION};
 
-/// What children can inherit of the agent, taken once at its start.
+/// What children can inherit of the keeper, taken once at its start.
 pub struct Inherited {
-    /// The variables, as `NAME=VALUE`; the agent's secrets are not among them.
+    /// The variables, as `NAME=VALUE`; the keeper's secrets are not among them.
     variables: Vec<CString>,
-    /// The fds from 3 up that the agent itself was started with, sorted.
+    /// The fds from 3 up that the keeper itself was started with, sorted.
     fds: Vec<RawFd>,
-    /// The open-file limit that the agent was started with, where it has raised its own.
+    /// The open-file limit that the keeper was started with, where it has raised its own.
     nofile: Option<libc::rlimit>,
     /// The signals that the program was started with as ignored, signal N by bit N - 1: for a process of its own job on the terminal.
     ignored: u64,
@@ -50,7 +50,7 @@ pub struct Inherited {
 
 impl Inherited {
     /// What children can inherit: `variables` less those named in `secrets`, the fds in `fds`, and the
-    /// open-file limit `nofile`, which a child gets back where the agent has raised its own.
+    /// open-file limit `nofile`, which a child gets back where the keeper has raised its own.
     pub fn new(
         variables: impl IntoIterator<Item = (OsString, OsString)>,
         secrets: &[&str],
@@ -113,7 +113,7 @@ pub(super) enum FdAction {
         /// The fd's number in the child.
         target: RawFd,
     },
-    /// Leave `target` as the agent has it.
+    /// Leave `target` as the keeper has it.
     Inherit {
         /// The fd's number in the child.
         target: RawFd,
@@ -196,7 +196,7 @@ pub(super) struct LaunchPlan {
     pub(super) moved: Box<[AtomicI32]>,
     /// Numbers at which no source may wait: those that some action sets up or duplicates. Sorted.
     pub(super) reserved: Vec<RawFd>,
-    /// Fds from 3 up of the agent's that stay open until the actions have run, sorted.
+    /// Fds from 3 up of the keeper's that stay open until the actions have run, sorted.
     pub(super) kept: Vec<RawFd>,
     /// Fds that are passed on besides those of the actions.
     pub(super) passed: Vec<RawFd>,
@@ -438,7 +438,7 @@ impl LaunchPlan {
         self.not_made.push(NotMade { index, path: path.map(str::to_owned), detail });
     }
 
-    /// Whether the agent itself was started with fd number `fd`.
+    /// Whether the keeper itself was started with fd number `fd`.
     pub(super) fn is_inheritable(&self, fd: RawFd) -> bool {
         fd <= 2 || self.inherited.fds.binary_search(&fd).is_ok()
     }
@@ -529,7 +529,7 @@ fn open_flags(flags: OpenFlags) -> libc::c_int {
         }
 }
 
-/// The numbers that sources must keep clear of, and the agent's fds that must stay open for the actions.
+/// The numbers that sources must keep clear of, and the keeper's fds that must stay open for the actions.
 fn numbers(
     actions: &[FdAction],
     passed: &[RawFd],

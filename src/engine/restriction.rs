@@ -1,8 +1,8 @@
-//! What a restricted agent may start, and what its specs may hand to that.
+//! What a restricted keeper may start, and what its specs may hand to that.
 //!
 //! A restriction is a guard against mistakes and a first barrier against whoever writes specs; it is no sandbox. An allowed program
 //! with arguments of the spec's choice can do whatever that program can do with them. What is kept out here is what
-//! would make *any* allowed program run other code, or have the agent read and write files for a spec: [variables](variables) that
+//! would make *any* allowed program run other code, or have the keeper read and write files for a spec: [variables](variables) that
 //! a loader or an interpreter obeys, and files outside of the configured directories.
 
 mod allowlist;

@@ -225,7 +225,7 @@ pub(super) fn takes_orphans() -> bool {
     std::process::id() == 1 || nix::sys::prctl::get_child_subreaper().unwrap_or(false)
 }
 
-/// Whether process `pid` executes the program that we are; none where we may not inspect it, as our own agents and filters. By the paths that
+/// Whether process `pid` executes the program that we are; none where we may not inspect it, as our own workers and filters. By the paths that
 /// the kernel knows: the file system that a process has its program on is not asked.
 pub(super) fn is_this_program(pid: i32) -> Option<bool> {
     match (std::fs::read_link(format!("/proc/{pid}/exe")), std::fs::read_link("/proc/self/exe")) {

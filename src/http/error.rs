@@ -10,7 +10,7 @@ use actix_web::{HttpResponse, ResponseError};
 use super::access::Refusal;
 use super::path::PathError;
 use super::query::QueryError;
-use crate::actors::AgentEnding;
+use crate::actors::WorkerEnding;
 use crate::actors::messages::{CommandError, DeleteError, StartError};
 use crate::actors::supervisor::QuotaExceeded;
 use crate::api::{ErrorEntry, Errors, Problem};
@@ -127,8 +127,8 @@ pub(super) enum ApiError {
     /// The query is not understood.
     #[error(transparent)]
     Query(#[from] QueryError),
-    /// A position in a list is of another run of the agent.
-    #[error("cursor of an earlier run of the agent: list anew")]
+    /// A position in a list is of another run of the worker.
+    #[error("cursor of an earlier run of the worker: list anew")]
     OldCursor,
     /// Nothing says what to delete.
     #[error("name what to delete: by state, label or older_than")]
@@ -163,7 +163,7 @@ pub(super) enum ApiError {
     /// A capture cannot be read.
     #[error("failed to read capture: {0}")]
     Capture(#[from] std::io::Error),
-    /// The agent is not ready.
+    /// The worker is not ready.
     #[error("{0}")]
     NotReady(String),
     /// A WebSocket was asked for in a wrong way.
@@ -183,8 +183,8 @@ pub(super) enum ErrorForm {
     Problem,
 }
 
-impl From<AgentEnding> for ApiError {
-    fn from(_: AgentEnding) -> Self {
+impl From<WorkerEnding> for ApiError {
+    fn from(_: WorkerEnding) -> Self {
         ApiError::Closed
     }
 }
@@ -320,7 +320,7 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::actors::AgentEnding;
+    use crate::actors::WorkerEnding;
     use crate::actors::messages::ShutdownState;
 
     fn body(failure: &ApiError) -> serde_json::Value {
@@ -369,7 +369,7 @@ mod tests {
                 "503",
                 "agent shutting down: idling",
             ),
-            (AgentEnding.into(), "503", "agent shutting down"),
+            (WorkerEnding.into(), "503", "agent shutting down"),
             (ApiError::BodyStalled(3), "408", "failed to read request body: nothing came for 3 s"),
             (ApiError::TooLarge(7), "413", "request body larger than 7 bytes (http.max_body)"),
         ] {

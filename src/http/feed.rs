@@ -80,7 +80,7 @@ impl Feed {
         &self.service
     }
 
-    /// The next event, as soon as there is one; none after the agent's last word. May be dropped at any time, without an
+    /// The next event, as soon as there is one; none after the worker's last word. May be dropped at any time, without an
     /// event being lost.
     pub(super) async fn next(&mut self) -> io::Result<Option<Event>> {
         loop {

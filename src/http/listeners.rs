@@ -203,7 +203,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Listens with room for all who connect while no agent lives. For a Unix socket, the peer that its clients see is this process from now on.
+/// Listens with room for all who connect while no worker lives. For a Unix socket, the peer that its clients see is this process from now on.
 pub fn relisten(listener: &impl AsFd) {
     let backlog = Backlog::new(BACKLOG.cast_signed());
     let listening =

@@ -89,7 +89,7 @@ pub(super) fn text(state: &AppState, tally: &ProcessCounts) -> String {
             text.one("procstar_server_round_trip_seconds", "gauge", help, time.as_secs_f64());
         }
     }
-    resources(&mut text, &[("keeper", status.pid), ("agent", std::process::id())]);
+    resources(&mut text, &[("keeper", status.pid), ("worker", std::process::id())]);
     text.0
 }
 

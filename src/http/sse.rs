@@ -26,7 +26,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// What comes next; none after the agent's last word, or once the client has gone.
+    /// What comes next; none after the worker's last word, or once the client has gone.
     async fn next(&mut self) -> io::Result<Option<Event>> {
         let Reader { feed, figures, closed, .. } = self;
         // Figures speak of processes that the reader knows: a snapshot may take longer than their first round.

@@ -82,7 +82,7 @@ impl AgentStatus {
             agent: AgentInfo {
                 version: env!("CARGO_PKG_VERSION").into(),
                 pid: self.pid,
-                agent_pid: std::process::id(),
+                worker_pid: std::process::id(),
                 hostname: self.hostname.as_str().into(),
                 username: self.username.as_str().into(),
                 uid: self.uid,

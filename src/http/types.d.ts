@@ -12,8 +12,6 @@ export interface AgentAnswer {
 
 /** The agent and how it is. */
 export interface AgentInfo {
-  /** The process that answers: the keeper's child. */
-  agent_pid: number;
   /** The connection to the server; null where there shall be none. */
   connection: ConnectionInfo | null;
   /** How many processes there are. */
@@ -40,6 +38,8 @@ export interface AgentInfo {
   username: string;
   /** The program's version. */
   version: string;
+  /** The process that answers: the keeper's child. */
+  worker_pid: number;
 }
 
 /** A good answer. */

@@ -1,7 +1,7 @@
 //! Socket activation: listeners that a service manager has opened, as sd_listen_fds(3) has it.
 //!
-//! They are the launched program's, and so the keeper's: it leaves them open to each agent, over upgrades too, as all descriptors that it was
-//! started with. Its pid stays the same, so that each agent finds them by the same variables.
+//! They are the launched program's, and so the keeper's: it leaves them open to each worker, over upgrades too, as all descriptors that it was
+//! started with. Its pid stays the same, so that each worker finds them by the same variables.
 
 use std::ffi::OsStr;
 use std::net::TcpListener;

@@ -1,8 +1,8 @@
-//! How an agent gets at the files that specs have named: by the descriptors that the keeper holds.
+//! How a worker gets at the files that specs have named: by the descriptors that the keeper holds.
 //!
-//! Such a file may have gone from its path, and something else be there. So the agent opens none: it asks the keeper, by the key that
+//! Such a file may have gone from its path, and something else be there. So the worker opens none: it asks the keeper, by the key that
 //! captures bear, over a socket of its own, and gets a copy of the keeper's descriptor. A thread of the keeper answers, which touches no
-//! file system and waits for nobody else. An agent that comes later asks again, so nothing is lost with one that dies.
+//! file system and waits for nobody else. A worker that comes later asks again, so nothing is lost with one that dies.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -19,17 +19,17 @@ use nix::sys::time::TimeVal;
 
 use crate::engine::{held_file, sys};
 
-/// The environment variable by which an agent knows the socket at which it asks for files: its number.
+/// The environment variable by which a worker knows the socket at which it asks for files: its number.
 pub const FILES_FD: &str = "PROCSTAR_KEEPER_FILES";
 
 /// The stack of the thread that answers.
 const STACK: usize = 64 * 1024;
-/// How long an agent waits for an answer: a keeper that has no CPU time, or is being debugged, is not waited for without end.
+/// How long a worker waits for an answer: a keeper that has no CPU time, or is being debugged, is not waited for without end.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The size of a key.
 const SIZE: usize = size_of::<u64>();
 
-/// Starts to answer an agent; returns its end of the socket. The thread ends with the agent.
+/// Starts to answer a worker; returns its end of the socket. The thread ends with the worker.
 ///
 /// # Errors
 /// The OS error of making the socket or the thread.
@@ -48,13 +48,13 @@ pub(super) fn serve() -> io::Result<OwnedFd> {
         }
     });
     match answering {
-        // Where no thread may be made, no process can be started, and there is no file to ask for. The agent still prints help and errors.
+        // Where no thread may be made, no process can be started, and there is no file to ask for. The worker still prints help and errors.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(theirs),
         answering => answering.map(|_| theirs),
     }
 }
 
-/// Has this agent ask its keeper behind `socket`, from now on.
+/// Has this worker ask its keeper behind `socket`, from now on.
 pub fn ask(socket: OwnedFd) {
     let client = Mutex::new(Client::new(socket));
     crate::engine::ask_for_files(Box::new(move |key| {

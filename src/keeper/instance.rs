@@ -30,7 +30,7 @@ const LAST_RESORTS: [&str; 2] = ["/tmp", SHARED_MEMORY];
 
 /// The name, in the home directory, of what became of the last wish for an upgrade.
 pub const RELOADED: &str = "reloaded";
-/// The name, in the home directory, of what the agent should listen on, and does not: an error on each line.
+/// The name, in the home directory, of what the worker should listen on, and does not: an error on each line.
 pub const NOT_LISTENING: &str = "not-listening";
 
 /// The directories as they are handed over to another program in this process.
@@ -281,7 +281,7 @@ impl Instance {
         }
     }
 
-    /// Leaves word of what the agent should listen on, and does not, for `procstar doctor`.
+    /// Leaves word of what the worker should listen on, and does not, for `procstar doctor`.
     pub(super) fn note_missing(&self, missing: &[MissingListener]) {
         let path = self.dir().join(NOT_LISTENING);
         let lines: Vec<String> =

@@ -100,10 +100,10 @@ impl TerminalJob {
         let _ = set.thread_block();
     }
 
-    /// Whether this process has another child than the agent.
-    pub fn has_child_besides(&self, agent: Option<i32>) -> bool {
+    /// Whether this process has another child than the worker.
+    pub fn has_child_besides(&self, worker: Option<i32>) -> bool {
         let own = std::process::id() as i32;
-        self.procfs.children(own).into_iter().any(|child| Some(child) != agent)
+        self.procfs.children(own).into_iter().any(|child| Some(child) != worker)
     }
 
     /// Whether process `pid` is `ancestor` or descends from it, as far as that is still to be seen.

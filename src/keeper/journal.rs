@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::format::{AgentState, Decoder, JOURNAL_VERSION, JournalEntry, ProcessEntry, encode};
+use super::format::{Decoder, JOURNAL_VERSION, JournalEntry, ProcessEntry, WorkerState, encode};
 use super::process_table::ProcessTable;
 use crate::procfs::ProcFs;
 use crate::spec::ProcId;
@@ -45,7 +45,7 @@ impl Journal {
     ///
     /// # Errors
     /// The OS error; an earlier journal at the path is there still.
-    pub fn begin(path: &Path, table: &ProcessTable, memory: &AgentState) -> io::Result<Journal> {
+    pub fn begin(path: &Path, table: &ProcessTable, memory: &WorkerState) -> io::Result<Journal> {
         let mut bytes = image(table, memory)?;
         if let Some(id) = boot_id() {
             encode(&JournalEntry::Boot(id), &mut bytes)?;
@@ -88,7 +88,7 @@ impl Journal {
     /// Writes what was added, which `table` and `memory` know of already; or the whole anew if that pays. An entry that cannot be
     /// written is lost to a keeper's successor alone: that is worth an error in the log, and no process. The journal is
     /// written anew as soon as there is room.
-    pub fn flush(&mut self, table: &ProcessTable, memory: &AgentState) {
+    pub fn flush(&mut self, table: &ProcessTable, memory: &WorkerState) {
         if self.pending.is_empty() {
             return;
         }
@@ -132,7 +132,7 @@ impl Journal {
     }
 
     /// Writes the whole anew.
-    pub fn renew(&mut self, table: &ProcessTable, memory: &AgentState) {
+    pub fn renew(&mut self, table: &ProcessTable, memory: &WorkerState) {
         match Journal::begin(&self.path, table, memory) {
             Ok(journal) => *self = journal,
             Err(error) => {
@@ -148,7 +148,7 @@ impl Journal {
 }
 
 /// A journal of all that is known.
-fn image(table: &ProcessTable, memory: &AgentState) -> io::Result<Vec<u8>> {
+fn image(table: &ProcessTable, memory: &WorkerState) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     encode(&JournalEntry::Version(JOURNAL_VERSION), &mut bytes)?;
     encode(&JournalEntry::Memory(memory.clone()), &mut bytes)?;
@@ -175,19 +175,19 @@ pub fn read(path: &Path) -> io::Result<Vec<ProcessEntry>> {
     read_all(path).map(|(records, _)| records)
 }
 
-/// The same, and what the last agent had left.
+/// The same, and what the last worker had left.
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_all(path: &Path) -> io::Result<(Vec<ProcessEntry>, AgentState)> {
+pub fn read_all(path: &Path) -> io::Result<(Vec<ProcessEntry>, WorkerState)> {
     let mut decoder = Decoder::default();
     decoder.push(&std::fs::read(path)?);
     if !has_version(&mut decoder)? {
-        return Ok((Vec::new(), AgentState::default()));
+        return Ok((Vec::new(), WorkerState::default()));
     }
     let mut order: Vec<ProcId> = Vec::new();
     let mut records: HashMap<ProcId, ProcessEntry> = HashMap::new();
-    let mut memory = AgentState::default();
+    let mut memory = WorkerState::default();
     let mut other_boot = false;
     loop {
         match decoder.next_message() {

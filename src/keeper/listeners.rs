@@ -1,8 +1,8 @@
-//! The listening sockets of the agent's services, which the keeper holds too: while no agent lives, and over upgrades, nobody else can
+//! The listening sockets of the worker's services, which the keeper holds too: while no worker lives, and over upgrades, nobody else can
 //! bind their addresses, and connections wait in their backlogs.
 //!
-//! An agent binds, and hands each listener to the keeper ([`ToKeeper::Hold`](super::format::ToKeeper::Hold)). The keeper never accepts: it
-//! passes the listeners to the next agent, under the numbers in the variable [`LISTENERS`], and to the program that it becomes. Once an agent
+//! A worker binds, and hands each listener to the keeper ([`ToKeeper::Hold`](super::format::ToKeeper::Hold)). The keeper never accepts: it
+//! passes the listeners to the next worker, under the numbers in the variable [`LISTENERS`], and to the program that it becomes. Once a worker
 //! serves, it reports what it listens on, and the keeper closes the others.
 
 use std::fmt;
@@ -19,7 +19,7 @@ use super::descriptors;
 use crate::engine::sys::{is_open, set_cloexec};
 use crate::path_bytes;
 
-/// The environment variable by which an agent knows the listeners that the keeper holds.
+/// The environment variable by which a worker knows the listeners that the keeper holds.
 pub const LISTENERS: &str = "PROCSTAR_KEEPER_LISTENERS";
 
 /// What a listener listens on.
@@ -59,7 +59,7 @@ pub struct Listener {
     pub fd: OwnedFd,
 }
 
-/// An address that the agent was to listen on, and does not.
+/// An address that the worker was to listen on, and does not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MissingListener {
     /// The address.
@@ -95,7 +95,7 @@ pub struct ListenersHandover {
     /// Those that are held.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<PassedListener>,
-    /// What the agent could not listen on.
+    /// What the worker could not listen on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<MissingListener>,
 }
@@ -121,18 +121,18 @@ impl Listeners {
         self.held.push(listener);
     }
 
-    /// The agent has reported what it listens on, and what it misses: the others are closed.
+    /// The worker has reported what it listens on, and what it misses: the others are closed.
     pub(super) fn agree(&mut self, on: &[Address], missing: Vec<MissingListener>) {
         self.held.retain(|held| on.contains(&held.address));
         self.missing = missing;
     }
 
-    /// What the agent could not listen on.
+    /// What the worker could not listen on.
     pub(super) fn missing(&self) -> &[MissingListener] {
         &self.missing
     }
 
-    /// Has the agent that `command` starts inherit the listeners.
+    /// Has the worker that `command` starts inherit the listeners.
     pub(super) fn pass_on(&self, command: &mut Command) -> io::Result<()> {
         let passed = serde_json::to_string(&self.passed()).map_err(io::Error::other)?;
         command.env(LISTENERS, passed);
@@ -155,7 +155,7 @@ impl Listeners {
     }
 
     /// Goes on with the listeners that another program has left in this process. One that was not left open is bound again by the next
-    /// agent.
+    /// worker.
     pub(super) fn from_handover(handover: ListenersHandover) -> Listeners {
         let take = |passed| {
             let taken = take(passed).and_then(|listener| {
@@ -190,7 +190,7 @@ pub fn is_listener(fd: BorrowedFd<'_>) -> bool {
         && getsockopt(&fd, sockopt::SockType) == Ok(SockType::Stream)
 }
 
-/// The listeners that the keeper has passed to this agent by the text of [`LISTENERS`]. Each must be one of `inherited`, which this process was
+/// The listeners that the keeper has passed to this worker by the text of [`LISTENERS`]. Each must be one of `inherited`, which this process was
 /// started with. To be called once: each descriptor is taken. Call it only if the keeper is known to be our parent: nobody else sets the variable then.
 pub fn inherited(text: Option<&str>, inherited: &[RawFd]) -> Vec<Listener> {
     let passed: Vec<PassedListener> =
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_an_agent_listens_on_stays_held() {
+    fn only_what_a_worker_listens_on_stays_held() {
         let mut listeners = Listeners::default();
         let (first, second) = (tcp(), tcp());
         let (kept, gone) = (first.address.clone(), second.address.clone());

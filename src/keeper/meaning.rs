@@ -111,7 +111,7 @@ pub fn meaning(signum: i32, mode: Mode, terminal: Terminal) -> Meaning {
     }
 }
 
-/// Whether a signal ends the program at once, because nothing has been started. `mode` is none before the agent has reported it.
+/// Whether a signal ends the program at once, because nothing has been started. `mode` is none before the worker has reported it.
 pub fn ends_before_start(signum: i32, mode: Option<Mode>, terminal: Terminal) -> bool {
     match (signum, mode) {
         (libc::SIGTERM | libc::SIGINT | libc::SIGQUIT, _) => true,

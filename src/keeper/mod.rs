@@ -1,13 +1,13 @@
-//! The keeper: a small process that keeps processes, exit statuses and output while the agent above it dies and comes back.
+//! The keeper: a small process that keeps processes, exit statuses and output while the worker above it dies and comes back.
 //!
-//! It is the process that the user launched, of the same program. It owns the [`engine`](crate::engine), and so every child; it starts the agent,
+//! It is the process that the user launched, of the same program. It owns the [`engine`](crate::engine), and so every child; it starts the worker,
 //! a process of its own with the actors and the network, and starts it again when it dies. Between them is a socket
 //! with typed messages ([`format`](mod@format)). Whatever the engine tells, the keeper writes into its [`process_table`] and journal, and passes on to the
-//! agent; a new agent gets the whole table, and goes on from there. Captures are files in the instance's directory
-//! ([`instance`]), which the agent reads itself; of those that specs have named it gets the keeper's descriptors ([`files`]).
+//! worker; a new worker gets the whole table, and goes on from there. Captures are files in the instance's directory
+//! ([`instance`]), which the worker reads itself; of those that specs have named it gets the keeper's descriptors ([`files`]).
 //!
-//! Neither waits for the other. A stopped agent costs the keeper a queue of at most a few events per process; a busy keeper
-//! costs the agent nothing but the time of an answer.
+//! Neither waits for the other. A stopped worker costs the keeper a queue of at most a few events per process; a busy keeper
+//! costs the worker nothing but the time of an answer.
 //!
 //! When the keeper dies, its children live on, and write into their files. The next start on the same directory takes up
 //! what the journal tells: ended processes as they were, running ones by their pid and start time.
@@ -15,7 +15,6 @@
 //! No actor, no network, no TLS is here.
 
 pub mod activation;
-mod agent_process;
 pub mod check;
 pub mod descriptors;
 pub mod files;
@@ -37,11 +36,12 @@ pub mod signals;
 mod sweep;
 mod terminal;
 pub mod upgrade;
+mod worker_process;
 
-pub use agent_process::AgentCommand;
 pub use launch_environment::LaunchEnvironment;
 pub use run_loop::{AGAIN, KEEPER_FD, keep, resume};
 pub use signals::ProgramExit;
+pub use worker_process::WorkerCommand;
 
 #[cfg(test)]
 mod tests {

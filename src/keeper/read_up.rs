@@ -1,4 +1,4 @@
-//! Descriptors that an agent has read to their end, such as a shell's `<(...)`, and that a later agent reads again.
+//! Descriptors that a worker has read to their end, such as a shell's `<(...)`, and that a later worker reads again.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -11,10 +11,10 @@ impl LaunchEnvironment {
     /// Puts what was read of one of the user's descriptors where that was.
     pub(super) fn put_back(&self, fd: RawFd, bytes: &[u8]) {
         if !self.fds.contains(&fd) {
-            return tracing::error!(fd, "the agent has read what the user has not given");
+            return tracing::error!(fd, "the worker has read what the user has not given");
         }
         if let Err(error) = replace(fd, bytes) {
-            tracing::warn!(fd, %error, "cannot keep what was read of a descriptor for a later agent");
+            tracing::warn!(fd, %error, "cannot keep what was read of a descriptor for a later worker");
         }
     }
 }

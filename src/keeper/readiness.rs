@@ -1,10 +1,10 @@
-//! An upgrade that is waiting for the new program's first agent: whoever has asked for it is answered once that is ready, or cannot start.
+//! An upgrade that is waiting for the new program's first worker: whoever has asked for it is answered once that is ready, or cannot start.
 
 use std::time::{Duration, Instant};
 
 use super::listeners::MissingListener;
 
-/// How long an agent may take until its services listen.
+/// How long a worker may take until its services listen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An upgrade whose outcome is not known yet.
@@ -25,12 +25,12 @@ impl AwaitedUpgrade {
         self.until
     }
 
-    /// Whether the agent has taken too long.
+    /// Whether the worker has taken too long.
     pub(super) fn is_overdue(&self) -> bool {
         self.until <= Instant::now()
     }
 
-    /// The answer once the agent is ready, but for what it does not listen on.
+    /// The answer once the worker is ready, but for what it does not listen on.
     ///
     /// # Errors
     /// What is missing.
@@ -40,20 +40,20 @@ impl AwaitedUpgrade {
         }
         let errors: Vec<&str> = missing.iter().map(|missing| missing.error.as_str()).collect();
         Err(format!(
-            "now runs {}, but its agent {}; it serves everything else and tries again; processes run on",
+            "now runs {}, but its worker {}; it serves everything else and tries again; processes run on",
             self.program,
             errors.join(", and ")
         ))
     }
 
-    /// The answer where the agent has said why it cannot start, or nothing in time.
+    /// The answer where the worker has said why it cannot start, or nothing in time.
     pub(super) fn failed(self, why: Option<&str>) -> String {
         let why = why.map_or_else(
             || format!("is not ready after {} s", PATIENCE.as_secs()),
             |why| format!("cannot start: {why}"),
         );
         format!(
-            "now runs {}, but its agent {why}; processes run on, and it is started again",
+            "now runs {}, but its worker {why}; processes run on, and it is started again",
             self.program
         )
     }
@@ -75,15 +75,15 @@ mod tests {
         };
         assert_eq!(
             awaited().ready(&[missing(1), missing(2)]).unwrap_err(),
-            "now runs /bin/procstar, version 3, but its agent failed to listen on port 1, and failed to listen on port 2; \
+            "now runs /bin/procstar, version 3, but its worker failed to listen on port 1, and failed to listen on port 2; \
              it serves everything else and tries again; processes run on"
         );
         assert_eq!(
             awaited().failed(Some("port taken")),
-            "now runs /bin/procstar, version 3, but its agent cannot start: port taken; processes run on, and it is started again"
+            "now runs /bin/procstar, version 3, but its worker cannot start: port taken; processes run on, and it is started again"
         );
         let late = AwaitedUpgrade { until: Instant::now(), ..awaited() };
         assert!(late.is_overdue());
-        assert!(late.failed(None).contains("its agent is not ready after 10 s;"));
+        assert!(late.failed(None).contains("its worker is not ready after 10 s;"));
     }
 }

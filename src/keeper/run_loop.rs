@@ -1,10 +1,8 @@
-//! The keeper's own loop: signals, the agent, the engine's events.
+//! The keeper's own loop: signals, the worker, the engine's events.
 //!
-//! The keeper is in one of three [phases](Phase); its agent has a [place](agent_slot) of its own
+//! The keeper is in one of three [phases](Phase); its worker has a [place](worker_slot) of its own
 //! with states of its own. What only exists while processes can run is in [`Running`].
 
-mod agent_slot;
-mod agents;
 mod commands;
 mod deletions;
 mod introduction;
@@ -15,52 +13,54 @@ mod signals;
 mod terminal;
 mod upgrade;
 mod wait;
+mod worker_slot;
+mod workers;
 
 use std::io;
 use std::time::Instant;
 
 use nix::sys::signal::{SigSet, Signal};
 
-use super::agent_process::AgentCommand;
 use super::format::{ToKeeper, UpgradeState};
 use super::launch_environment::LaunchEnvironment;
 use super::meaning::Mode;
 use super::signals::{ProgramExit, Received, Signals};
 use super::upgrade::Program;
+use super::worker_process::WorkerCommand;
 use crate::mem::trim;
-use agent_slot::{AgentSlot, Agents};
 use running::Running;
 use wait::Woken;
+use worker_slot::{WorkerSlot, Workers};
 
-/// The environment variable by which an agent knows that it is one: the number of its socket to the keeper.
+/// The environment variable by which a worker knows that it is one: the number of its socket to the keeper.
 pub const KEEPER_FD: &str = "PROCSTAR_KEEPER_FD";
 
-/// The environment variable that tells an agent that it is not the first one.
+/// The environment variable that tells a worker that it is not the first one.
 pub const AGAIN: &str = "PROCSTAR_KEEPER_AGAIN";
 
-/// Keeps processes until the agent says that all is done; returns how the program ends.
+/// Keeps processes until the worker says that all is done; returns how the program ends.
 ///
 /// # Errors
 /// What the keeper itself needs of the system; nothing has been started then.
-pub fn keep(environment: LaunchEnvironment, agents: AgentCommand) -> io::Result<ProgramExit> {
-    Ok(Keeper::new(environment, agents)?.run_to_the_end())
+pub fn keep(environment: LaunchEnvironment, workers: WorkerCommand) -> io::Result<ProgramExit> {
+    Ok(Keeper::new(environment, workers)?.run_to_the_end())
 }
 
 /// Goes on for the program that has left this state in this process.
 ///
 /// # Errors
 /// What the keeper itself needs of the system.
-pub fn resume(state: UpgradeState, agents: AgentCommand) -> io::Result<ProgramExit> {
+pub fn resume(state: UpgradeState, workers: WorkerCommand) -> io::Result<ProgramExit> {
     let environment =
         LaunchEnvironment { start: state.start, fds: state.fds.clone(), nofile: state.nofile };
-    let mut keeper = Keeper::new(environment, agents)?;
+    let mut keeper = Keeper::new(environment, workers)?;
     keeper.restore(state)?;
     Ok(keeper.run_to_the_end())
 }
 
 /// How far the keeper has come.
 enum Phase {
-    /// No agent has introduced itself, and nothing is started: the first one may still be reading
+    /// No worker has introduced itself, and nothing is started: the first one may still be reading
     /// what to start.
     AwaitingHello(AwaitingHello),
     /// The engine runs.
@@ -69,10 +69,10 @@ enum Phase {
     Exiting(ProgramExit, Option<Box<Running>>),
 }
 
-/// What is known before the first agent introduces itself.
+/// What is known before the first worker introduces itself.
 #[derive(Default)]
 struct AwaitingHello {
-    /// The kind of run, once the agent has reported it.
+    /// The kind of run, once the worker has reported it.
     mode: Option<Mode>,
     /// Signals that have come and that did not end the program.
     signals: Vec<Received>,
@@ -106,28 +106,28 @@ impl Phase {
 
 struct Keeper {
     environment: LaunchEnvironment,
-    agents: AgentCommand,
+    workers: WorkerCommand,
     program: Program,
     signals: Signals,
     phase: Phase,
-    slot: Agents,
+    slot: Workers,
     /// When to give memory back, unless something happens before.
     trim_at: Option<Instant>,
 }
 
 impl Keeper {
-    fn new(environment: LaunchEnvironment, agents: AgentCommand) -> io::Result<Self> {
+    fn new(environment: LaunchEnvironment, workers: WorkerCommand) -> io::Result<Self> {
         let signals = Signals::new()?;
         // The engine hears of it by a descriptor, and reaps orphans, whose subreaper we are.
         SigSet::from_iter([Signal::SIGCHLD]).thread_block()?;
         crate::engine::become_subreaper()?;
         Ok(Keeper {
             environment,
-            agents,
+            workers,
             program: Program::of_this_process()?,
             signals,
             phase: Phase::AwaitingHello(AwaitingHello::default()),
-            slot: AgentSlot::new(Instant::now()),
+            slot: WorkerSlot::new(Instant::now()),
             trim_at: None,
         })
     }
@@ -146,7 +146,7 @@ impl Keeper {
                 return exit;
             }
             if self.slot.is_due(Instant::now()) {
-                self.start_agent();
+                self.start_worker();
                 // It may have given up.
                 continue;
             }
@@ -161,14 +161,14 @@ impl Keeper {
             if let Some(running) = self.phase.running() {
                 running.control_job();
             }
-            self.handle_agent(woken);
-            self.shut_down_without_agent();
+            self.handle_worker(woken);
+            self.shut_down_without_worker();
             if let Some(running) = self.phase.running() {
                 running.finish_turn(&mut self.slot);
             }
             // It hears of nothing that is not in the journal.
-            if let Some(agent) = self.slot.agent_mut() {
-                agent.send();
+            if let Some(worker) = self.slot.worker_mut() {
+                worker.send();
             }
         }
     }
@@ -184,7 +184,7 @@ impl Keeper {
         }
     }
 
-    /// Takes what an agent says.
+    /// Takes what a worker says.
     fn message(&mut self, message: ToKeeper) {
         match (message, &mut self.phase) {
             (ToKeeper::Mode(mode), Phase::AwaitingHello(awaiting)) => awaiting.mode = Some(mode),
@@ -199,7 +199,7 @@ impl Keeper {
             (ToKeeper::Failed { .. }, Phase::AwaitingHello(_)) => {}
             (message, phase) => match phase.running() {
                 Some(running) => running.message(message, &mut self.slot),
-                None => tracing::error!("the agent has not introduced itself"),
+                None => tracing::error!("the worker has not introduced itself"),
             },
         }
     }

@@ -1,9 +1,9 @@
-//! Secrets of the environment: they leave it at the start, and reach agents and successors through a file in memory.
+//! Secrets of the environment: they leave it at the start, and reach workers and successors through a file in memory.
 //!
 //! Every process of a user can read the environment that another one of that user was started with, in `/proc/PID/environ`. So the bytes
-//! are overwritten where the kernel looks for them. The keeper and its agents are not dumpable besides: without a capability, no other
+//! are overwritten where the kernel looks for them. The keeper and its workers are not dumpable besides: without a capability, no other
 //! process can read their memory or descriptors, or trace them. That is a first barrier. A process of the same user can still
-//! do what the user can do, such as ask the agent through its socket.
+//! do what the user can do, such as ask the worker through its socket.
 
 use std::ffi::{CStr, OsStr, OsString, c_char};
 use std::fs::File;

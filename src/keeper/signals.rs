@@ -123,12 +123,12 @@ fn wanted(hangup: bool) -> SigSet {
     unsafe { SigSet::from_sigset_t_unchecked(set) }
 }
 
-/// Prepares an agent, or another command in its process, which the keeper outlives: a signal that is no order must not end it. SIGUSR1 waits
-/// until somebody listens, for it must not end the agent while this reads INPUT; the signals of an end do that.
+/// Prepares a worker, or another command in its process, which the keeper outlives: a signal that is no order must not end it. SIGUSR1 waits
+/// until somebody listens, for it must not end the worker while this reads INPUT; the signals of an end do that.
 ///
 /// # Errors
 /// The OS error, which does not occur.
-pub fn prepare_agent() -> io::Result<()> {
+pub fn prepare_worker() -> io::Result<()> {
     for signum in ALL.filter(|signum| *signum == libc::SIGHUP || is_stray(*signum)) {
         if has_default_action(signum) {
             ignore(signum)?;

@@ -17,7 +17,7 @@ pub struct CaptureSpec {
     pub limit: Option<LimitSpec>,
     /// How the output is compressed while it is captured.
     pub compress: Option<Compression>,
-    /// The file it is kept in, instead of one of the agent's own.
+    /// The file it is kept in, instead of one of procstar's own.
     pub file: Option<CaptureFile>,
     /// The size that is asked for the pipe, in bytes; the system may give less. Output then comes through a pipe.
     pub pipe_size: Option<u32>,

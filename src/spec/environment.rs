@@ -13,8 +13,8 @@ use super::unique_keys::unique_keys;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct EnvSpec {
-    /// What it gets of the agent's own environment; the agent's secrets are never among it. Null: everything, or, as another user than the
-    /// agent's, what tells nothing of the agent's user: `LANG`, `LC_*`, `PATH` and `TZ`.
+    /// What it gets of procstar's own environment; procstar's secrets are never among it. Null: everything, or, as another user than the
+    /// procstar's, what tells nothing of procstar's user: `LANG`, `LC_*`, `PATH` and `TZ`.
     pub inherit: Option<Inherit>,
     /// Variables to set, or, with null, to remove; they win over inherited ones.
     #[serde(deserialize_with = "unique_keys")]
@@ -102,10 +102,10 @@ impl<'de> Deserialize<'de> for VarSpec {
     }
 }
 
-/// Which of the agent's variables a process inherits: `true`, `false` or names.
+/// Which of procstar's variables a process inherits: `true`, `false` or names.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Inherit {
-    /// Every one (but the agent's secrets).
+    /// Every one (but procstar's secrets).
     All,
     /// None.
     None,

@@ -81,7 +81,7 @@ pub struct FdEntry(pub FdName, pub FdSpec);
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FdSpec {
-    /// As the agent has it.
+    /// As procstar has it.
     Inherit,
     /// Closed.
     Close,
@@ -91,7 +91,7 @@ pub enum FdSpec {
     File(FileSpec),
     /// A duplicate of another fd, as that stands after the earlier entries.
     Dup(DupSpec),
-    /// Captured by the agent.
+    /// Captured by procstar.
     Capture(CaptureSpec),
     /// Readable data, given in the spec itself.
     Data(DataSpec),

@@ -1,4 +1,4 @@
-//! Identities: of processes within an agent, of fds within a process.
+//! Identities: of processes within an instance, of fds within a process.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A process's ID: a string of 1 to [`MAX_LEN`](ProcId::MAX_LEN) bytes, chosen by the client, unique within an agent until the process
+/// A process's ID: a string of 1 to [`MAX_LEN`](ProcId::MAX_LEN) bytes, chosen by the client, unique within an instance until the process
 /// is deleted.
 ///
 /// Cheap to clone: it accompanies every message about the process.

@@ -7,14 +7,14 @@ use super::{Digest, ValidatedProc};
 
 /// Who a process is: the part of its spec that results show, and that a second start with the same ID is compared by.
 ///
-/// It goes from the agent to the keeper and its journal, and back to later agents: fields are only ever appended, with a default.
+/// It goes from the worker to the keeper and its journal, and back to later workers: fields are only ever appended, with a default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The arguments.
     pub argv: Vec<String>,
     /// The executable as asked for: a path, or a name to look up.
     pub exe: String,
-    /// The working directory as asked for; none for the agent's own.
+    /// The working directory as asked for; none for the worker's own.
     pub cwd: Option<String>,
     /// Labels, in the order given.
     pub labels: IndexMap<String, String>,

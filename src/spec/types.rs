@@ -59,10 +59,10 @@ pub struct ProcSpec {
     /// Whether an executable without a slash is looked up in the PATH of the process's own environment.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub search_path: bool,
-    /// The working directory; relative to the agent's own, which is the default.
+    /// The working directory; relative to procstar's own, which is the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cwd: Option<String>,
-    /// The file mode creation mask, as an octal string (`"0027"`); the agent's own if left out.
+    /// The file mode creation mask, as an octal string (`"0027"`); procstar's own if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub umask: Option<String>,
     /// The user it runs as; its group and groups are then that user's own, unless given.
@@ -78,16 +78,16 @@ pub struct ProcSpec {
     #[serde(default, skip_serializing_if = "IndexMap::is_empty", deserialize_with = "unique_keys")]
     #[schemars(schema_with = "super::schema::limits")]
     pub limits: ResourceLimits,
-    /// Its nice value, -20 to 19; the agent's own if left out.
+    /// Its nice value, -20 to 19; procstar's own if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nice: Option<i32>,
-    /// How readily the kernel kills it where memory runs out, -1000 to 1000; the agent's own if left out.
+    /// How readily the kernel kills it where memory runs out, -1000 to 1000; procstar's own if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i32>,
-    /// The numbers of the CPUs it may run on; the agent's own if left out.
+    /// The numbers of the CPUs it may run on; procstar's own if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_affinity: Option<Vec<u32>>,
-    /// Its priority in disk access; the agent's own if left out.
+    /// Its priority in disk access; procstar's own if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub io_priority: Option<IoPriority>,
     /// The signal that it gets when the program that started it dies.

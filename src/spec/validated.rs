@@ -1,6 +1,6 @@
 //! A request in which nothing is left to object to: what the engine plans from.
 //!
-//! These cross from the agent to the keeper, and some of them stay in its journal: fields are only ever appended, with a default.
+//! These cross from the worker to the keeper, and some of them stay in its journal: fields are only ever appended, with a default.
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -190,7 +190,7 @@ impl Default for Stopping {
 /// What an fd shall be, defaults filled in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ValidatedFd {
-    /// As the agent has it.
+    /// As the worker has it.
     Inherit,
     /// Closed.
     Close,

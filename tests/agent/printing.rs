@@ -1,4 +1,4 @@
-//! The agent of a one-shot, with the test as its keeper: who has printed, and how often.
+//! The worker of a one-shot, with the test as its keeper: who has printed, and how often.
 
 use crate::support::wait::DEADLINE;
 use std::io::{Read, Write};
@@ -11,19 +11,19 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use procstar::clock::TimePoint;
 use procstar::engine::{Captures, Ended, Started, StopPolicy};
 use procstar::keeper::format::ProcessEntry;
-use procstar::keeper::format::{AgentState, Decoder, Printing, ToAgent, ToKeeper, encode};
+use procstar::keeper::format::{Decoder, Printing, ToKeeper, ToWorker, WorkerState, encode};
 use procstar::keeper::meaning::Mode;
 use procstar::keeper::{AGAIN, KEEPER_FD};
 
-/// A later agent of `procstar --print`, welcomed.
-struct Agent {
+/// A later worker of `procstar --print`, welcomed.
+struct Worker {
     child: Child,
     socket: UnixStream,
     decoder: Decoder,
 }
 
-impl Agent {
-    fn start(printing: Printing, record: ProcessEntry) -> Agent {
+impl Worker {
+    fn start(printing: Printing, record: ProcessEntry) -> Worker {
         let (ours, theirs) = UnixStream::pair().unwrap();
         fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_procstar"))
@@ -36,18 +36,18 @@ impl Agent {
             .spawn()
             .unwrap();
         ours.set_read_timeout(Some(DEADLINE)).unwrap();
-        let mut agent = Agent { child, socket: ours, decoder: Decoder::default() };
-        assert!(matches!(agent.heard(), ToKeeper::Mode(Mode::OneShot)));
-        assert!(matches!(agent.heard(), ToKeeper::Hello { input: None, .. }));
-        let memory = AgentState { any: true, printing, ..AgentState::default() };
+        let mut worker = Worker { child, socket: ours, decoder: Decoder::default() };
+        assert!(matches!(worker.heard(), ToKeeper::Mode(Mode::OneShot)));
+        assert!(matches!(worker.heard(), ToKeeper::Hello { input: None, .. }));
+        let memory = WorkerState { any: true, printing, ..WorkerState::default() };
         let (pid, ppid, start) = (7, 6, TimePoint::now());
         let records = vec![record];
         let mut bytes = Vec::new();
         let welcome =
-            ToAgent::Welcome { pid, ppid, start, first: false, memory, records, dir: None };
+            ToWorker::Welcome { pid, ppid, start, first: false, memory, records, dir: None };
         encode(&welcome, &mut bytes).unwrap();
-        agent.socket.write_all(&bytes).unwrap();
-        agent
+        worker.socket.write_all(&bytes).unwrap();
+        worker
     }
 
     fn heard(&mut self) -> ToKeeper {
@@ -57,7 +57,7 @@ impl Agent {
                 return message;
             }
             let n = self.socket.read(&mut buf).unwrap();
-            assert_ne!(n, 0, "the agent has ended");
+            assert_ne!(n, 0, "the worker has ended");
             self.decoder.push(&buf[..n]);
         }
     }
@@ -67,7 +67,7 @@ impl Agent {
         let mut noted = Vec::new();
         loop {
             match self.heard() {
-                ToKeeper::Remember(AgentState { printing, .. }) => noted.push(printing),
+                ToKeeper::Remember(WorkerState { printing, .. }) => noted.push(printing),
                 ToKeeper::Bye { code, .. } => {
                     noted.dedup();
                     return (noted, code);
@@ -78,7 +78,7 @@ impl Agent {
     }
 }
 
-impl Drop for Agent {
+impl Drop for Worker {
     fn drop(&mut self) {
         // It may have ended.
         let _ = self.child.kill();
@@ -108,36 +108,36 @@ fn ended(id: &str) -> ProcessEntry {
     }
 }
 
-fn printed(agent: &mut Agent) -> String {
+fn printed(worker: &mut Worker) -> String {
     let mut text = String::new();
-    agent.child.stdout.as_mut().unwrap().read_to_string(&mut text).unwrap();
+    worker.child.stdout.as_mut().unwrap().read_to_string(&mut text).unwrap();
     text
 }
 
 #[test]
 fn printing_is_told_before_and_after() {
-    // It does not fit into the pipe, which nobody reads yet: the agent stands in the middle of printing.
+    // It does not fit into the pipe, which nobody reads yet: the worker stands in the middle of printing.
     let id = "x".repeat(300_000);
-    let mut agent = Agent::start(Printing::NotBegun, ended(&id));
+    let mut worker = Worker::start(Printing::NotBegun, ended(&id));
     let begun = loop {
-        if let ToKeeper::Remember(memory) = agent.heard()
+        if let ToKeeper::Remember(memory) = worker.heard()
             && memory.printing != Printing::NotBegun
         {
             break memory.printing;
         }
     };
     assert_eq!(begun, Printing::Begun);
-    agent.socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
-    assert!(agent.socket.read(&mut [0]).is_err(), "it is not done");
-    agent.socket.set_read_timeout(Some(DEADLINE)).unwrap();
-    let text = printed_beside(&mut agent);
-    assert_eq!(agent.until_bye(), (vec![Printing::Done], 0));
+    worker.socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    assert!(worker.socket.read(&mut [0]).is_err(), "it is not done");
+    worker.socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let text = printed_beside(&mut worker);
+    assert_eq!(worker.until_bye(), (vec![Printing::Done], 0));
     assert!(text.join().unwrap().starts_with(&format!("{{\"{id}\":")));
 }
 
-/// Reads what is printed on a thread of its own: the agent waits for both.
-fn printed_beside(agent: &mut Agent) -> std::thread::JoinHandle<String> {
-    let mut stdout = agent.child.stdout.take().unwrap();
+/// Reads what is printed on a thread of its own: the worker waits for both.
+fn printed_beside(worker: &mut Worker) -> std::thread::JoinHandle<String> {
+    let mut stdout = worker.child.stdout.take().unwrap();
     std::thread::spawn(move || {
         let mut text = String::new();
         stdout.read_to_string(&mut text).unwrap();
@@ -147,14 +147,14 @@ fn printed_beside(agent: &mut Agent) -> std::thread::JoinHandle<String> {
 
 #[test]
 fn what_was_begun_is_printed_again() {
-    let mut agent = Agent::start(Printing::Begun, ended("p"));
-    assert_eq!(agent.until_bye(), (vec![Printing::Begun, Printing::Done], 0));
-    assert!(printed(&mut agent).starts_with("{\"p\":"));
+    let mut worker = Worker::start(Printing::Begun, ended("p"));
+    assert_eq!(worker.until_bye(), (vec![Printing::Begun, Printing::Done], 0));
+    assert!(printed(&mut worker).starts_with("{\"p\":"));
 }
 
 #[test]
 fn what_was_printed_is_not_printed_again() {
-    let mut agent = Agent::start(Printing::Done, ended("p"));
-    assert_eq!(agent.until_bye(), (vec![Printing::Done], 0));
-    assert_eq!(printed(&mut agent), "");
+    let mut worker = Worker::start(Printing::Done, ended("p"));
+    assert_eq!(worker.until_bye(), (vec![Printing::Done], 0));
+    assert_eq!(printed(&mut worker), "");
 }

@@ -426,20 +426,20 @@ fn another_users_process_reads_nothing_in_the_background() {
 }
 
 #[test]
-fn an_agent_that_dies_costs_neither_process_nor_exit_code() {
+fn a_worker_that_dies_costs_neither_process_nor_exit_code() {
     let (mut child, from, pids) = start(&[], CHATTY);
     let procstar = child.id();
     let children = format!("/proc/{procstar}/task/{procstar}/children");
-    let agent = || -> Option<i32> {
+    let worker = || -> Option<i32> {
         let children = std::fs::read_to_string(&children).ok()?;
         children.split_whitespace().find_map(|pid| {
             let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-            (name == "procstar-agent\n").then(|| pid.parse().ok())?
+            (name == "procstar-worker\n").then(|| pid.parse().ok())?
         })
     };
-    let first = agent().unwrap();
+    let first = worker().unwrap();
     kill(Pid::from_raw(first), Signal::SIGKILL).unwrap();
-    eventually("another agent", || agent().is_some_and(|pid| pid != first));
+    eventually("another worker", || worker().is_some_and(|pid| pid != first));
     assert!(is_there(pids[0]));
     kill(Pid::from_raw(procstar as i32), Signal::SIGINT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(5));

@@ -47,7 +47,7 @@ fn by_state() {
         ("state=gone", "state: expected running, terminated or error, found \"gone\""),
         ("limit=0", "limit: expected a number from 1 to 10000"),
         ("limit=1&cursor=1", "cursor: expected what an earlier answer gave as `next`, found \"1\""),
-        ("limit=1&cursor=1-1", "cursor of an earlier run of the agent: list anew"),
+        ("limit=1&cursor=1-1", "cursor of an earlier run of the worker: list anew"),
         ("output=half", "output: expected inline, none or tail, found \"half\""),
         ("state=%FF", "malformed query: it is not UTF-8 once decoded"),
     ] {
@@ -259,7 +259,7 @@ fn the_agent_itself() {
     server.ended("/procs/a");
     let agent = server.ask("GET", "/agent").data()["agent"].take();
     assert_eq!(agent["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(agent["agent_pid"], std::process::id());
+    assert_eq!(agent["worker_pid"], std::process::id());
     assert_eq!(agent["shutdown_state"], "active");
     assert_eq!(agent["counts"], json!({"running": 1, "terminated": 1, "error": 0, "present": 2}));
     assert_eq!(agent["connection"], Value::Null);

@@ -20,7 +20,7 @@ from support import procs
 from support.http import Service
 from support.oneshot import binary
 from support.specs import TRUE, argv, capture, sh, sleeper, until
-from support.survival import agent_pid
+from support.survival import worker_pid
 from support.wait import aeventually, eventually
 
 TOKEN = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
@@ -89,7 +89,7 @@ class Before:
     def descriptors(self):
         """Of keeper and agent."""
         keeper = self.service.proc.pid
-        return fds(keeper), fds(agent_pid(keeper))
+        return fds(keeper), fds(worker_pid(keeper))
 
     def goes_on(self):
         """During the shortage: results, output, signals."""
@@ -148,7 +148,7 @@ async def test_no_descriptors_in_the_agent(raw, tmp_path):
     server, agent, wire = await raw.pair()
     gate = tmp_path / "gate"
     await wire.start(p=until(gate, "echo through"))
-    pid = agent_pid(agent.pid)
+    pid = worker_pid(agent.pid)
     # That of its connection, which is about to be closed, is not to be had again either.
     with limited("nofile", 3, pid):
         await wire.ws.close()
@@ -164,7 +164,7 @@ async def test_no_descriptors_in_the_agent(raw, tmp_path):
     await back.send("ProcResultRequest", proc_id="p")
     await aeventually(final, "its end")
     assert final()[0]["res"]["fds"]["stdout"]["text"] == "through\n"
-    await aeventually(lambda: agent_pid(agent.pid) == pid, "the same agent")
+    await aeventually(lambda: worker_pid(agent.pid) == pid, "the same worker")
 
 
 def test_few_descriptors_from_the_start(tmp_path):
@@ -302,11 +302,11 @@ def test_no_memory(group, tmp_path):
     inside = ("sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh")
     with Service(prefix=inside) as at:
         before = Before(at, tmp_path)
-        agent = agent_pid(at.proc.pid)
+        worker = worker_pid(at.proc.pid)
         at.post({f"hog{n}": argv("/usr/bin/tail", "/dev/zero", fds=[["stdout", capture()]]) for n in range(2)})
         for n in range(2):
             res = at.result(f"hog{n}")
             assert (res["status"]["signum"], res["reason"]) == (signal.SIGKILL, "out_of_memory"), (res["status"], res["reason"])
         before.goes_on()
-        assert agent_pid(at.proc.pid) == agent
+        assert worker_pid(at.proc.pid) == worker
         before.is_whole("hog0", "hog1")

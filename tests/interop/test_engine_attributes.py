@@ -22,7 +22,7 @@ from support.http import Service
 from support.oneshot import binary, ok, run, run1
 from support.shapes import captured
 from support.specs import TRUE, argv, capture, sh
-from support.survival import agent_pid
+from support.survival import worker_pid
 from support.wait import eventually
 
 OUT = [["stdout", capture()]]
@@ -296,10 +296,10 @@ def test_scheduling():
     assert text == f"7\n321\nCpus_allowed_list:\t{cpu}\nbest-effort: prio 6\n"
     # The child shares memory with the keeper until it executes: only it is changed.
     with Service() as service:
-        mine = [_scheduling(pid) for pid in (service.proc.pid, agent_pid(service.proc.pid))]
+        mine = [_scheduling(pid) for pid in (service.proc.pid, worker_pid(service.proc.pid))]
         service.post({"a": sh(":", **attributes), "b": sh(":", pdeath_signal="KILL", **attributes)})
         assert service.result("a")["errors"] == service.result("b")["errors"] == []
-        assert mine == [_scheduling(pid) for pid in (service.proc.pid, agent_pid(service.proc.pid))]
+        assert mine == [_scheduling(pid) for pid in (service.proc.pid, worker_pid(service.proc.pid))]
     assert failed(argv(TRUE, cpu_affinity=[8000])) == [f"failed to set cpu_affinity: {error_text(errno.EINVAL)}"]
 
 
@@ -347,10 +347,10 @@ def test_the_program_dies():
     with Service() as service:
         service.post({"a": sleep | {"pdeath_signal": "KILL"}, "b": sleep | {"pdeath_signal": "SIGUSR1"}, "c": sleep})
         pids = {name: service.result(name, ended=False)["pid"] for name in "abc"}
-        agent = agent_pid(service.proc.pid)
-        # The agent's death is none.
-        os.kill(agent, signal.SIGKILL)
-        eventually(lambda: not procs.is_alive(agent), "the agent's end")
+        worker = worker_pid(service.proc.pid)
+        # The worker's death is none.
+        os.kill(worker, signal.SIGKILL)
+        eventually(lambda: not procs.is_alive(worker), "the worker's end")
         assert all(map(procs.is_alive, pids.values()))
         os.kill(service.proc.pid, signal.SIGKILL)
         eventually(lambda: not procs.is_alive(pids["a"]) and not procs.is_alive(pids["b"]), "the end of both")
@@ -387,7 +387,7 @@ def test_an_upgrade_is_no_death():
         assert all(map(procs.is_alive, pids.values()))
         done = subprocess.run([binary(), "reload", str(keeper)], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done
-        eventually(lambda: agent_pid(keeper), "an agent")
+        eventually(lambda: worker_pid(keeper), "a worker")
         assert all(map(procs.is_alive, pids.values()))
         # It still is their parent.
         os.kill(keeper, signal.SIGKILL)

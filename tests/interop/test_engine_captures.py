@@ -15,7 +15,7 @@ import zstandard
 from support.oneshot import ok, procstar, run1
 from support.shapes import captured
 from support.specs import argv, sh, specs
-from support.survival import agent_pid
+from support.survival import worker_pid
 from support.wait import eventually
 
 MIB = 1 << 20
@@ -71,8 +71,8 @@ def test_a_gigabyte_under_a_mebibyte(service):
     """Memory stays flat, the writer does not wait, and every dropped byte is counted."""
     service = service()
     limit = {"head": MIB, "tail": MIB}
-    keeper, agent = service.proc.pid, agent_pid(service.proc.pid)
-    before = {pid: rss(pid) for pid in (keeper, agent)}
+    keeper, worker = service.proc.pid, worker_pid(service.proc.pid)
+    before = {pid: rss(pid) for pid in (keeper, worker)}
     highest = dict(before)
     size = 1 << 30
     service.post({"a": sh(f"head -c {size} /dev/zero; echo end", ("stdout", fd(limit=limit)))})
@@ -87,7 +87,7 @@ def test_a_gigabyte_under_a_mebibyte(service):
     grown = {pid: highest[pid] - before[pid] for pid in before}
     print("grown by", grown, "elapsed", res["times"]["elapsed"])
     # A view of the running process copies the tail, and its escaped text is some times as large.
-    assert grown[keeper] < 4 * MIB and grown[agent] < 24 * MIB
+    assert grown[keeper] < 4 * MIB and grown[worker] < 24 * MIB
 
 
 @pytest.mark.parametrize("mode", ["memory", "tempfile"])
@@ -257,7 +257,7 @@ def test_compressed_output_survives_the_keeper(tmp_path, service):
     script = f"seq 1 1000; while [ ! -e {stop} ]; do sleep 0.02; done; seq 1001 2000"
     service_1.post({"a": sh(script, ("stdout", fd(compress="zstd")))})
     eventually(lambda: service_1.result("a", ended=False)["captures"]["stdout"]["length"] == len(numbers(1000)), "half")
-    pids = [agent_pid(service_1.proc.pid), service_1.proc.pid]
+    pids = [worker_pid(service_1.proc.pid), service_1.proc.pid]
     for pid in pids[::-1]:
         os.kill(pid, 9)
     service_1.proc.wait()

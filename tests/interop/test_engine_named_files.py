@@ -10,7 +10,7 @@ import pytest
 
 from support.http import Service
 from support.specs import capture, sh
-from support.survival import agent_pid, kill
+from support.survival import worker_pid, kill
 from support.wait import eventually
 
 BATCH = 65001
@@ -73,22 +73,22 @@ def check(service, code=0):
         assert output(service, "p") == b"mine\n"
 
 
-def agent_dies(service):
-    old = agent_pid(service.proc.pid)
+def worker_dies(service):
+    old = worker_pid(service.proc.pid)
     kill(old, signal.SIGKILL)
-    eventually(lambda: agent_pid(service.proc.pid) not in (None, old), "another agent")
+    eventually(lambda: worker_pid(service.proc.pid) not in (None, old), "another worker")
     eventually(service._listens, "the service listens again")
 
 
 def upgrade(service):
-    old = agent_pid(service.proc.pid)
+    old = worker_pid(service.proc.pid)
     service.proc.send_signal(signal.SIGHUP)
     eventually(lambda: "upgraded path=" in service.log(), "an upgrade")
-    eventually(lambda: agent_pid(service.proc.pid) not in (None, old), "another agent")
+    eventually(lambda: worker_pid(service.proc.pid) not in (None, old), "another worker")
     eventually(service._listens, "the service listens again")
 
 
-@pytest.mark.parametrize("then", [lambda _: None, agent_dies, upgrade], ids=["same", "agent", "upgrade"])
+@pytest.mark.parametrize("then", [lambda _: None, worker_dies, upgrade], ids=["same", "worker", "upgrade"])
 def test_a_directory_that_becomes_a_link_leads_nowhere(place, kind, then):
     """Nothing of root's is read or removed; what was captured is read, and removed at its new place."""
     with Service() as service:
@@ -113,7 +113,7 @@ def test_a_link_that_was_there_is_refused(place, kind):
         assert os.listdir(place / "root") == ["o"]
 
 
-@pytest.mark.parametrize("then", [lambda _: None, agent_dies, upgrade], ids=["same", "agent", "upgrade"])
+@pytest.mark.parametrize("then", [lambda _: None, worker_dies, upgrade], ids=["same", "worker", "upgrade"])
 def test_a_fifo_stops_neither_engine_nor_http(place, kind, then):
     with Service() as service:
         script = f"cd {place}/d; echo mine; mv o o2; mkfifo o; exit 5"

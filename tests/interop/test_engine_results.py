@@ -14,7 +14,7 @@ from support import procs
 from support.oneshot import procstar, run, run1
 from support.shapes import check_result, parse_time
 from support.specs import argv, capture, sh, sleeper
-from support.survival import agent_pid, kill
+from support.survival import worker_pid, kill
 from support.wait import eventually
 
 SCRIPT = "exec sleep 1000"
@@ -133,9 +133,9 @@ def test_an_agents_death_costs_the_history_alone(service):
     svc.result("e")
     before = eventually(lambda: (r := svc.result("p", ended=False))["samples"] and r, "samples")
     ended = svc.result("e")
-    old = agent_pid(svc.proc.pid)
+    old = worker_pid(svc.proc.pid)
     kill(old, 9)
-    eventually(lambda: agent_pid(svc.proc.pid) not in (None, old), "another agent")
+    eventually(lambda: worker_pid(svc.proc.pid) not in (None, old), "another worker")
     eventually(svc._listens, "it listens")
     after = eventually(lambda: (r := svc.result("p", ended=False))["samples"] and r, "samples again")
     for key in ("argv", "exe", "cwd", "labels", "group_id", "agent", "pid"):
@@ -247,7 +247,7 @@ def test_what_is_not_known_of_a_lost_process_is_null(service, tmp_path):
     first = service("--state-dir", state)
     first.post({"a": sh("sleep 1; exit 3", ("stdout", capture("tempfile")))})
     pid = first.result("a", ended=False)["pid"]
-    for victim in (agent_pid(first.proc.pid), first.proc.pid):
+    for victim in (worker_pid(first.proc.pid), first.proc.pid):
         os.kill(victim, 9)
     eventually(lambda: not procs.is_alive(pid), "its end")
     res = check_result(service("--state-dir", state).result("a"))

@@ -108,7 +108,7 @@ async def test_an_agent_tells_how_it_is(raw):
 
         async def connection():
             agent = (await http.get("/agent")).json()["data"]["agent"]
-            assert agent["pid"] != agent["agent_pid"]
+            assert agent["pid"] != agent["worker_pid"]
             return agent["connection"]
 
         async def until_ready(status):

@@ -1,4 +1,4 @@
-"""The control plane stays reachable: another user takes no port and no thread, and an agent that misses an address says so.
+"""The control plane stays reachable: another user takes no port and no thread, and a worker that misses an address says so.
 
 Tests that need another user need root.
 """
@@ -24,7 +24,7 @@ from support.http import Service, free_port, steady
 from support.oneshot import binary
 from support.replaceable import Replaceable
 from support.specs import capture, sh
-from support.survival import agent_pid, kill
+from support.survival import worker_pid, kill
 from support.wait import DEADLINE, eventually
 
 MALLORY = 65001
@@ -120,9 +120,9 @@ def test_another_user_cannot_take_the_port_during_upgrades_and_crashes(tmp_path)
         for _ in range(3):
             done = service.reload()
             assert done.returncode == 0, done
-            before = agent_pid(service.proc.pid)
+            before = worker_pid(service.proc.pid)
             kill(before, signal.SIGKILL)
-            eventually(lambda: agent_pid(service.proc.pid) not in (None, before), "another agent")
+            eventually(lambda: worker_pid(service.proc.pid) not in (None, before), "another worker")
             assert steady(lambda: service.http.get("/procs").status_code) == 200
         mallory.kill()
         assert mallory.stdout.read() == ""
@@ -130,13 +130,13 @@ def test_another_user_cannot_take_the_port_during_upgrades_and_crashes(tmp_path)
             assert set(listeners(http).values()) == {None}
 
 
-def test_connections_wait_while_there_is_no_agent(tmp_path):
-    """No agent can start; who connects, by TCP or the Unix socket, is not refused, and answered by the next agent."""
+def test_connections_wait_while_there_is_no_worker(tmp_path):
+    """No worker can start; who connects, by TCP or the Unix socket, is not refused, and answered by the next worker."""
     service, sock = at_fixed_port(tmp_path)
     with service:
         good = service.config.read_text()
         service.config.write_text("[http")
-        before = agent_pid(service.proc.pid)
+        before = worker_pid(service.proc.pid)
         kill(before, signal.SIGKILL)
         eventually(lambda: "starting it again" in service.log(), "the keeper has noticed")
         waiting = []
@@ -383,7 +383,7 @@ def test_listeners_of_a_service_manager_are_used(tmp_path):
                 assert eventually(ended, "the end")["captures"]["stdout"]["length"] == 0
             with socket.socket() as client:
                 assert client.connect_ex(("127.0.0.1", configured)) != 0
-            before = agent_pid(service.proc.pid)
+            before = worker_pid(service.proc.pid)
             kill(before, signal.SIGKILL)
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE) as http:
                 assert steady(lambda: http.get("/procs/a").status_code) == 200

@@ -1,4 +1,4 @@
-"""What survives what: the agent killed, stopped, the keeper killed, the server restarted, many side by side."""
+"""What survives what: the worker killed, stopped, the keeper killed, the server restarted, many side by side."""
 
 import contextlib
 import hashlib
@@ -19,7 +19,7 @@ from support.http import Service
 from support.oneshot import binary, procstar, run1
 from support.shapes import captured, check_result
 from support.specs import SLEEP, argv, capture, sh, sleeper, until
-from support.survival import Loop, agent_pid, at_rest, kill, print_rest
+from support.survival import Loop, worker_pid, at_rest, kill, print_rest
 from support.wait import DEADLINE, aeventually, eventually
 
 # What of an ended process's result never changes.
@@ -35,11 +35,11 @@ def lines(path):
     return "".join(f"line {i}\n" for i in range(int(path.read_text()))).encode()
 
 
-def kill_agent(keeper):
-    """Kills the agent of a keeper, and returns when another one is there."""
-    old = eventually(lambda: agent_pid(keeper), "an agent")
+def kill_worker(keeper):
+    """Kills the worker of a keeper, and returns when another one is there."""
+    old = eventually(lambda: worker_pid(keeper), "a worker")
     kill(old, signal.SIGKILL)
-    eventually(lambda: agent_pid(keeper) not in (None, old), "another agent")
+    eventually(lambda: worker_pid(keeper) not in (None, old), "another worker")
 
 
 # -- the loop
@@ -54,14 +54,14 @@ async def test_loop(tmp_path):
     assert max(figures.settled, default=0) < 10
 
 
-async def test_processes_do_not_wait_for_a_stopped_agent(raw, tmp_path):
+async def test_processes_do_not_wait_for_a_stopped_worker(raw, tmp_path):
     """Larger than any pipe, through both kinds of capture."""
     _, agent, wire = await raw.pair()
     done = tmp_path / "done"
     script = f"until [ -e {tmp_path}/go ]; do sleep 0.01; done; head -c 5000000 /dev/zero; head -c 3000000 /dev/zero >&2; touch {done}; exit 3"
     fds = (["stdout", capture("memory", None, False)], ["stderr", capture("tempfile", None, False)])
     await wire.start(p=sh(script, *fds))
-    pid = agent_pid(agent.pid)
+    pid = worker_pid(agent.pid)
     kill(pid, signal.SIGSTOP)
     try:
         (tmp_path / "go").touch()
@@ -81,19 +81,19 @@ async def test_the_same_agent_to_the_server(raw):
     await wire.start(runs=sleeper())
     await wire.start(ends=sh("sleep 0.3; echo out; exit 5"))
     for _ in range(3):
-        kill(agent_pid(agent.pid), signal.SIGKILL)
+        kill(worker_pid(agent.pid), signal.SIGKILL)
         wire = await server.connection()
         assert wire.register["conn"] == first["conn"]
         assert wire.register["proc"] == first["proc"]
         assert sorted(wire.register["proc_ids"]) == ["ends", "runs"]
     await aeventually(lambda: len(procs.descendants(agent.pid)) == 2, "end of a process")
-    kill(agent_pid(agent.pid), signal.SIGKILL)
+    kill(worker_pid(agent.pid), signal.SIGKILL)
     wire = await server.connection()
     await wire.send("ProcResultRequest", proc_id="ends")
     res = check_result((await wire.expect("ProcResult", proc_id="ends"))["res"])
     assert (res["status"]["exit_code"], captured(res)) == (5, b"out\n")
     await wire.delete("ends")
-    kill(agent_pid(agent.pid), signal.SIGKILL)
+    kill(worker_pid(agent.pid), signal.SIGKILL)
     wire = await server.connection()
     assert wire.register["proc_ids"] == ["runs"]
 
@@ -129,11 +129,11 @@ class Lasting:
         return agent, await self.server.connection()
 
     async def kill(self, agent):
-        """Kills the keeper; its agent ends, and leaves its processes alone."""
-        below = agent_pid(agent.pid)
+        """Kills the keeper; its worker ends, and leaves its processes alone."""
+        below = worker_pid(agent.pid)
         kill(agent.pid, signal.SIGKILL)
         await agent.exit()
-        await aeventually(lambda: not procs.is_alive(below), "end of the agent")
+        await aeventually(lambda: not procs.is_alive(below), "end of the worker")
 
     async def result(self, wire, proc_id):
         """A process's result right now."""
@@ -247,17 +247,17 @@ def test_one_shots_on_one_directory(tmp_path):
     eventually(lambda: runs.read_text().count("x") == 3, "start")
     # Before that the keeper's death takes all that is known of it along.
     eventually(lambda: re.search(rb"Started.\xa1p", (state / "journal").read_bytes(), re.DOTALL), "its entry in the journal")
-    agent = agent_pid(first.pid)
+    worker = worker_pid(first.pid)
     kill(first.pid, signal.SIGKILL)
     # What still ran is no result.
     assert first.communicate(timeout=DEADLINE)[0] == b""
-    eventually(lambda: not procs.is_alive(agent), "end of the agent", deadline=5)
+    eventually(lambda: not procs.is_alive(worker), "end of the worker", deadline=5)
     both = json.dumps({"specs": {"p": proc, "q": proc}}).encode()
     done = procstar("--print", *args, "-", input=both)
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"proc ID already in use: p" in done.stderr
     again = subprocess.Popen([binary(), "--print", *args, spec], stdout=subprocess.PIPE)
-    eventually(lambda: agent_pid(again.pid), "an agent")
+    eventually(lambda: worker_pid(again.pid), "a worker")
     go.touch()
     res = json.loads(again.communicate(timeout=DEADLINE)[0])["p"]
     check_lost(check_result(res))
@@ -266,7 +266,7 @@ def test_one_shots_on_one_directory(tmp_path):
 
 
 def test_keeper_dies_while_an_input_is_set_up(tmp_path):
-    """Whether it has started is not told any more: the agent ends, with nothing printed."""
+    """Whether it has started is not told any more: the worker ends, with nothing printed."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     # It is half a second in its set-up before it counts as started.
@@ -276,7 +276,7 @@ def test_keeper_dies_while_an_input_is_set_up(tmp_path):
     first.stdin.write(spec.encode())
     first.stdin.close()
     first.stdin = None
-    eventually(lambda: len(procs.descendants(first.pid)) == 2, "agent and process")
+    eventually(lambda: len(procs.descendants(first.pid)) == 2, "worker and process")
     kill(first.pid, signal.SIGKILL)
     assert first.communicate(timeout=DEADLINE)[0] == b""
     # The process waits on until somebody opens the other end.
@@ -321,10 +321,10 @@ def test_torn_journal(tmp_path):
         service.post({"b": sleeper(600), "c": true})
         pid = service.result("b", ended=False)["pid"]
         before["c"] = service.result("c")
-        keeper, agent = service.proc.pid, agent_pid(service.proc.pid)
+        keeper, worker = service.proc.pid, worker_pid(service.proc.pid)
         kill(keeper, signal.SIGKILL)
         service.proc.wait()
-        eventually(lambda: not procs.is_alive(agent), "end of the agent")
+        eventually(lambda: not procs.is_alive(worker), "end of the worker")
         journal = (state / "journal").read_bytes()
         try:
             for cut in range(max(0, len(journal) - 300), len(journal) + 1):
@@ -387,10 +387,10 @@ def test_what_a_killed_one_left_is_swept(tmp_path):
         pid = service.result("p", ended=False)["pid"]
         (left,) = left_in(tmp_path)
         mine = {p for p in memory.iterdir() if p.name.startswith(Path(left).name)}
-        agent = agent_pid(service.proc.pid)
+        worker = worker_pid(service.proc.pid)
         kill(service.proc.pid, signal.SIGKILL)
         service.proc.wait()
-        eventually(lambda: not procs.is_alive(agent), "end of the agent")
+        eventually(lambda: not procs.is_alive(worker), "end of the worker")
     try:
         assert procstar("--print", "-", input=b'{"specs": {}}', env=env).returncode == 0
         assert left_in(tmp_path) == [left]
@@ -426,13 +426,13 @@ def to_keeper(keeper):
     return keeper
 
 
-@pytest.mark.parametrize("target", [to_keeper, agent_pid], ids=["keeper", "agent"])
+@pytest.mark.parametrize("target", [to_keeper, worker_pid], ids=["keeper", "worker"])
 @pytest.mark.parametrize("signum, ends_by", [(signal.SIGTERM, 15), (signal.SIGINT, 15), (signal.SIGQUIT, 9)])
 async def test_signals_to_either(raw, target, signum, ends_by):
     """Both do what the contract says, and neither is left alone."""
     _, agent, wire = await raw.pair()
     pid = (await wire.start(p=sleeper()))["p"]["pid"]
-    below = agent_pid(agent.pid)
+    below = worker_pid(agent.pid)
     kill(target(agent.pid), signum)
     res = None
     while res is None:
@@ -447,12 +447,12 @@ async def test_signals_to_either(raw, target, signum, ends_by):
     assert not any(map(procs.is_alive, (agent.pid, below, pid)))
 
 
-@pytest.mark.parametrize("target", [to_keeper, agent_pid], ids=["keeper", "agent"])
+@pytest.mark.parametrize("target", [to_keeper, worker_pid], ids=["keeper", "worker"])
 async def test_sigusr1_to_either(raw, target):
     """It drains."""
     _, agent, wire = await raw.pair()
     await wire.start(p=sleeper())
-    below = agent_pid(agent.pid)
+    below = worker_pid(agent.pid)
     kill(target(agent.pid), signal.SIGUSR1)
     assert (await wire.next())["shutdown_state"] == "idling"
     await wire.send("ProcSignalRequest", proc_id="p", signum=9)
@@ -463,16 +463,16 @@ async def test_sigusr1_to_either(raw, target):
 
 
 @pytest.mark.parametrize("together", [False, True], ids=["noted", "at once"])
-async def test_an_order_outlives_the_agent(raw, tmp_path, together):
-    """SIGTERM to the keeper, and the agent killed in the grace, or in that very moment."""
+async def test_an_order_outlives_the_worker(raw, tmp_path, together):
+    """SIGTERM to the keeper, and the worker killed in the grace, or in that very moment."""
     server, agent, wire = await raw.pair()
     armed, ready, done = tmp_path / "armed", tmp_path / "ready", tmp_path / "done"
     script = f"trap 'touch {ready}' TERM; touch {armed}; while [ ! -e {done} ]; do sleep 0.02; done; exit 4"
     await wire.start(p=sh(script))
     await aeventually(armed.exists, "the trap")
-    below = agent_pid(agent.pid)
+    below = worker_pid(agent.pid)
     if together:
-        # The order arrives at an agent that cannot take it any more.
+        # The order arrives at a worker that cannot take it any more.
         kill(below, signal.SIGSTOP)
     agent.signal(signal.SIGTERM)
     if not together:
@@ -492,7 +492,7 @@ async def test_an_order_outlives_the_agent(raw, tmp_path, together):
 
 
 @pytest.mark.parametrize("how", ["print", "output"])
-def test_agent_killed_while_print_waits(tmp_path, how):
+def test_worker_killed_while_print_waits(tmp_path, how):
     """The results come, exact and once; INPUT from standard input is not started again."""
     runs, go, out = tmp_path / "runs", tmp_path / "go", tmp_path / "out"
     script = f"echo $$ >> {runs}; while [ ! -e {go} ]; do sleep 0.01; done; echo done; exit 6"
@@ -504,7 +504,7 @@ def test_agent_killed_while_print_waits(tmp_path, how):
     run.stdin = None
     eventually(runs.exists, "start")
     for _ in range(3):
-        kill_agent(run.pid)
+        kill_worker(run.pid)
     go.touch()
     printed, _ = run.communicate(timeout=DEADLINE)
     assert run.returncode == 0
@@ -518,19 +518,19 @@ def test_agent_killed_while_print_waits(tmp_path, how):
 
 
 @pytest.mark.timeout(240)
-def test_agent_killed_at_every_moment_of_a_one_shot(tmp_path):
+def test_worker_killed_at_every_moment_of_a_one_shot(tmp_path):
     """Whenever: one line of results or, where INPUT had been read but not handed over, an error; never a second run."""
     for n in range(40):
         runs = tmp_path / f"runs{n}"
         spec = tmp_path / f"spec{n}"
         spec.write_text(json.dumps({"specs": {"p": sh(f"echo $$ >> {runs}; exit 6")}}))
         run = subprocess.Popen([binary(), "--print", spec], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        agent = eventually(lambda run=run: agent_pid(run.pid) or run.poll() is not None, "an agent")
+        worker = eventually(lambda run=run: worker_pid(run.pid) or run.poll() is not None, "a worker")
         # Moments from the first to past the end.
         with contextlib.suppress(subprocess.TimeoutExpired):
             run.wait(n * 0.001)
-        if agent is not True:
-            kill(agent, signal.SIGKILL)
+        if worker is not True:
+            kill(worker, signal.SIGKILL)
         printed, said = run.communicate(timeout=DEADLINE)
         assert run.returncode == 0, said
         # Killed while it printed, the next one prints again.
@@ -539,15 +539,15 @@ def test_agent_killed_at_every_moment_of_a_one_shot(tmp_path):
         assert len(runs.read_text().split()) == 1, said
 
 
-async def test_no_agent_can_be_started(raw, tmp_path):
+async def test_no_worker_can_be_started(raw, tmp_path):
     """With a configuration that is broken by now: processes go on; SIGTERM ends them all, and says 1."""
     config = tmp_path / "config.toml"
     config.write_text("")
     _, agent, wire = await raw.pair("--config", config)
     pid = (await wire.start(p=sleeper()))["p"]["pid"]
     config.write_text("nonsense")
-    kill(agent_pid(agent.pid), signal.SIGKILL)
-    await aeventually(lambda: sum("the agent has died" in line for line in agent.log) >= 3, "failing agents")
+    kill(worker_pid(agent.pid), signal.SIGKILL)
+    await aeventually(lambda: sum("the worker has died" in line for line in agent.log) >= 3, "failing workers")
     assert procs.is_alive(pid)
     agent.signal(signal.SIGTERM)
     assert (await agent.exit())[0] == 1

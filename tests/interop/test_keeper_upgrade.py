@@ -1,4 +1,4 @@
-"""Upgrade in place: keeper and agent become the program that is now on disk, and no process notices."""
+"""Upgrade in place: keeper and worker become the program that is now on disk, and no process notices."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from support.replaceable import Replaceable
 from support.shapes import captured, check_result
 from support.specs import capture, sh
 from support import upgrades
-from support.survival import agent_pid, kill
+from support.survival import worker_pid, kill
 from support.wait import eventually
 
 # Writes lines until it is told to stop, then says how many, and ends by exit code 7.
@@ -27,18 +27,18 @@ def upgraded(service, times):
 
 
 def result(service, *args, **kw):
-    """A process's result, from whichever agent there is."""
+    """A process's result, from whichever worker there is."""
     return steady(lambda: service.result(*args, **kw))
 
 
 def same_pid(service):
-    """The launched process is still the keeper, and has an agent."""
-    eventually(lambda: agent_pid(service.proc.pid), "an agent")
+    """The launched process is still the keeper, and has a worker."""
+    eventually(lambda: worker_pid(service.proc.pid), "a worker")
     eventually(service._listens, "the service listens again")
 
 
 def test_processes_run_on(tmp_path):
-    """Three upgrades, and the agent killed, amid processes that write in both modes: not a byte nor a status is lost."""
+    """Three upgrades, and the worker killed, amid processes that write in both modes: not a byte nor a status is lost."""
     with Service() as service:
         modes = ("tempfile", "memory")
         specs = {}
@@ -59,7 +59,7 @@ def test_processes_run_on(tmp_path):
             eventually(
                 lambda: result(service, "memory", ended=False)["captures"]["stdout"]["length"] > length, "more output"
             )
-        kill(agent_pid(service.proc.pid), signal.SIGKILL)
+        kill(worker_pid(service.proc.pid), signal.SIGKILL)
         (tmp_path / "stop").touch()
         eventually(service._listens, "the service listens again")
         for mode in modes:
@@ -100,13 +100,13 @@ def test_a_bad_program_leaves_the_old_running(tmp_path, kind):
     bad, why = BAD[kind]
     with Replaceable(tmp_path) as service:
         service.post({"a": sh("exec sleep 1000")})
-        pid, agent = result(service, "a", ended=False)["pid"], agent_pid(service.proc.pid)
+        pid, worker = result(service, "a", ended=False)["pid"], worker_pid(service.proc.pid)
         service.replace(bad)
         done = service.reload()
         assert done.returncode == 1 and why in done.stderr, done
-        # The agent is the same, too.
+        # The worker is the same, too.
         assert service.result("a", ended=False)["pid"] == pid
-        assert agent_pid(service.proc.pid) == agent
+        assert worker_pid(service.proc.pid) == worker
         service.replace(service.good.read_bytes())
         done = service.reload()
         assert done.returncode == 0 and str(service.program) in done.stdout, done
@@ -129,9 +129,9 @@ def test_a_script_that_starts_the_program_is_taken(tmp_path):
 
 
 def test_a_configuration_that_cannot_be_started_leaves_the_old_running(tmp_path):
-    """A mistyped key, files that are not there: found out before the agent is ended."""
+    """A mistyped key, files that are not there: found out before the worker is ended."""
     with Replaceable(tmp_path) as service:
-        agent = agent_pid(service.proc.pid)
+        worker = worker_pid(service.proc.pid)
         missing = tmp_path / "missing.pem"
         for text, why in (
             ("[http]\nprot = 1\n", "unknown key"),
@@ -142,7 +142,7 @@ def test_a_configuration_that_cannot_be_started_leaves_the_old_running(tmp_path)
             service.config.write_text(text)
             done = service.reload()
             assert done.returncode == 1 and why in done.stderr, done
-            assert agent_pid(service.proc.pid) == agent
+            assert worker_pid(service.proc.pid) == worker
             assert service.http.get("/procs").status_code == 200
         service.config.write_text("")
         assert service.reload().returncode == 0
@@ -158,11 +158,11 @@ def test_a_port_that_is_taken_leaves_the_old_running(tmp_path):
         at = service.argv.index("--serve-port")
         del service.argv[at : at + 2]
         with service:
-            agent = agent_pid(service.proc.pid)
+            worker = worker_pid(service.proc.pid)
             service.config.write_text(f"[http]\nport = {taken.getsockname()[1]}\n")
             done = service.reload()
             assert done.returncode == 1 and "cannot listen on 127.0.0.1 port" in done.stderr, done
-            assert agent_pid(service.proc.pid) == agent and service.http.get("/procs").status_code == 200
+            assert worker_pid(service.proc.pid) == worker and service.http.get("/procs").status_code == 200
             taken.close()
             assert service.reload().returncode == 0
             service.port = httpx.URL(str(service.http.base_url)).port
@@ -170,8 +170,8 @@ def test_a_port_that_is_taken_leaves_the_old_running(tmp_path):
                 assert sock.connect_ex(("127.0.0.1", service.port)) != 0
 
 
-def test_an_agent_that_cannot_start_after_all_is_reported(tmp_path):
-    """What the check could not foresee is said by `reload` too; processes run on, and the agent is started again."""
+def test_a_worker_that_cannot_start_after_all_is_reported(tmp_path):
+    """What the check could not foresee is said by `reload` too; processes run on, and the worker is started again."""
     with Replaceable(tmp_path) as service:
         service.post({"a": sh("exec sleep 1000")})
         # The check passes, and the configuration is broken behind it: by the script that passes the question on.
@@ -181,7 +181,7 @@ exec {service.good} "$@"
 """
         service.replace(script.encode())
         done = service.reload()
-        assert done.returncode == 1 and "its agent cannot start: " in done.stderr and "procstar.toml" in done.stderr, done
+        assert done.returncode == 1 and "its worker cannot start: " in done.stderr and "procstar.toml" in done.stderr, done
         service.config.write_text("")
         assert result(service, "a", ended=False)["state"] == "running"
 

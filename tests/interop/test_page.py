@@ -11,7 +11,7 @@ import pytest
 
 from support.browser import Browser, ui
 from support.specs import SH, argv, capture, sh, until
-from support.survival import agent_pid
+from support.survival import worker_pid
 from support.wait import eventually
 
 STREAMS = ("stdin", {"null": {}}), ("stdout", capture("tempfile")), ("stderr", capture("tempfile"))
@@ -183,9 +183,9 @@ def test_the_agent_restarts(service, browser, tmp_path):
     svc.post({"a": sh(f"echo before; {until(marker)['argv'][2]}; echo after; sleep 1000 & wait", *STREAMS)})
     page = opened(browser, svc, "#/procs/a")
     page.has(".output", "before")
-    old = agent_pid(svc.proc.pid)
+    old = worker_pid(svc.proc.pid)
     os.kill(old, signal.SIGKILL)
-    eventually(lambda: agent_pid(svc.proc.pid) not in (None, old), "another agent")
+    eventually(lambda: worker_pid(svc.proc.pid) not in (None, old), "another agent")
     marker.touch()
     page.has(".output", "after")
     page.has("#live-text", "live")

@@ -20,7 +20,7 @@ import pytest
 from support.browser import ui
 from support.http import free_port
 from support.specs import argv, sh
-from support.survival import agent_pid
+from support.survival import worker_pid
 from support.wait import eventually
 
 TOKEN = "8ePqYiqbZ4AnXB2hWx8WQg"
@@ -224,9 +224,9 @@ def test_a_session_lasts_as_long_as_the_program(service, browser):
     svc = service()
     page = browser().page(ui(svc))
     page.has("#live-text", "live")
-    old = agent_pid(svc.proc.pid)
+    old = worker_pid(svc.proc.pid)
     os.kill(old, signal.SIGKILL)
-    eventually(lambda: agent_pid(svc.proc.pid) not in (None, old), "another agent")
+    eventually(lambda: worker_pid(svc.proc.pid) not in (None, old), "another agent")
     page.has("#live-text", "live")
     start(page, "a")
     svc.proc.send_signal(signal.SIGQUIT)

@@ -2,7 +2,7 @@
 
 use super::harness::*;
 use crate::support::wait::eventually;
-use procstar::keeper::format::ToAgent;
+use procstar::keeper::format::ToWorker;
 use procstar::keeper::journal;
 use serde_json::json;
 use std::io::Write;
@@ -51,23 +51,23 @@ fn a_full_disk_costs_the_journal_and_no_result() {
     let Some(_mount) = Mount::new(&disk) else { return };
     keeper.settings.state_dir = Some(disk.join("state"));
     let gate = keeper.dir.path().join("gate");
-    let (mut agent, _) = keeper.welcomed();
-    agent.launch(json!({"before": until_exists(&gate, "exit 3")}));
-    agent.until("started before");
+    let (mut worker, _) = keeper.welcomed();
+    worker.launch(json!({"before": until_exists(&gate, "exit 3")}));
+    worker.until("started before");
     let filling = fill(&disk);
     // Its output has no room, which is the process's own failure; all else goes on.
-    agent.launch(json!({"during": sh("echo out || exit 7")}));
-    agent.until("ended during 1792");
+    worker.launch(json!({"during": sh("echo out || exit 7")}));
+    worker.until("ended during 1792");
     // The journal has what is left of its last page.
     let mut n = 0;
     eventually("the journal to fail", || {
         n += 1;
-        agent.launch(json!({format!("{n}"): sh("exit 5")}));
-        agent.until(&format!("ended {n} 1280"));
+        worker.launch(json!({format!("{n}"): sh("exit 5")}));
+        worker.until(&format!("ended {n} 1280"));
         keeper.log().contains("cannot write the journal")
     });
     std::fs::write(gate, "").unwrap();
-    let ToAgent::Ended(before) = agent.next() else { panic!("no end") };
+    let ToWorker::Ended(before) = worker.next() else { panic!("no end") };
     assert_eq!((before.id.as_str(), before.status), ("before", 3 << 8));
     // What is in the journal is whole entries, of before it failed.
     let journal = keeper.settings.state_dir.clone().unwrap().join("journal");
@@ -77,12 +77,12 @@ fn a_full_disk_costs_the_journal_and_no_result() {
     std::fs::remove_file(filling).unwrap();
     eventually("the journal to be written anew", || {
         n += 1;
-        agent.launch(json!({format!("{n}"): sh("")}));
-        agent.until(&format!("ended {n} 0"));
+        worker.launch(json!({format!("{n}"): sh("")}));
+        worker.until(&format!("ended {n} 0"));
         let records = journal::read(&journal).unwrap();
         records.len() == 2 + n && records.iter().all(|record| record.ended.is_some())
     });
-    agent.bye(0);
+    worker.bye(0);
     assert_eq!(keeper.ended(), Some(0));
 }
 
@@ -90,7 +90,7 @@ fn a_full_disk_costs_the_journal_and_no_result() {
 fn a_limit_of_file_sizes_costs_the_journal_and_no_result() {
     let mut keeper = TestKeeper::new();
     keeper.settings.state_dir = Some(keeper.dir.path().join("state"));
-    let (mut agent, _) = keeper.welcomed();
+    let (mut worker, _) = keeper.welcomed();
     let limit = |bytes: u64| {
         let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
         // SAFETY: the kernel reads one structure, which is ours.
@@ -109,8 +109,8 @@ fn a_limit_of_file_sizes_costs_the_journal_and_no_result() {
     let mut n = 0;
     eventually("the journal to fail", || {
         n += 1;
-        agent.launch(json!({format!("{n}"): sh("exit 5")}));
-        agent.until(&format!("ended {n} 1280"));
+        worker.launch(json!({format!("{n}"): sh("exit 5")}));
+        worker.until(&format!("ended {n} 1280"));
         keeper.log().contains("cannot write the journal")
     });
     assert!(keeper.log().contains("File too large"), "{}", keeper.log());
@@ -119,11 +119,11 @@ fn a_limit_of_file_sizes_costs_the_journal_and_no_result() {
     let journal = keeper.settings.state_dir.clone().unwrap().join("journal");
     eventually("the journal to be written anew", || {
         n += 1;
-        agent.launch(json!({format!("{n}"): sh("")}));
-        agent.until(&format!("ended {n} 0"));
+        worker.launch(json!({format!("{n}"): sh("")}));
+        worker.until(&format!("ended {n} 0"));
         let records = journal::read(&journal).unwrap();
         records.len() == n && records.iter().all(|record| record.ended.is_some())
     });
-    agent.bye(0);
+    worker.bye(0);
     assert_eq!(keeper.ended(), Some(0));
 }

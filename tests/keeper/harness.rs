@@ -1,8 +1,8 @@
-//! A keeper in a process of its own, whose agents the test plays.
+//! A keeper in a process of its own, whose workers the test plays.
 //!
-//! Keeper and agents are this test program, run again with [`run_as_child`] as its only test. A fake
-//! agent passes bytes between the keeper and the test, and ends when and how the test says: so the
-//! test is the agent, and a real process lives and dies for it.
+//! Keeper and workers are this test program, run again with [`run_as_child`] as its only test. A fake
+//! worker passes bytes between the keeper and the test, and ends when and how the test says: so the
+//! test is the worker, and a real process lives and dies for it.
 
 use crate::support::wait::{DEADLINE, eventually};
 use std::io::{ErrorKind, Read, Write};
@@ -20,18 +20,19 @@ use procstar::config::LogSettings;
 use procstar::engine::Captures;
 use procstar::keeper::format::ProcessEntry;
 use procstar::keeper::format::{
-    AgentState, Decoder, KeeperSettings, Opening, ToAgent, ToKeeper, UpgradeState, VERSION, encode,
+    Decoder, KeeperSettings, Opening, ToKeeper, ToWorker, UpgradeState, VERSION, WorkerState,
+    encode,
 };
 use procstar::keeper::upgrade;
-use procstar::keeper::{self, AgentCommand, LaunchEnvironment, descriptors};
+use procstar::keeper::{self, LaunchEnvironment, WorkerCommand, descriptors};
 use procstar::spec::{FdName, Validated};
 
-/// The variable that names the directory of keeper, fake agents and test.
+/// The variable that names the directory of keeper, fake workers and test.
 const DIR_VARIABLE: &str = "PROCSTAR_TEST_DIR";
-/// A file in that directory that says how a fake agent ends: `close`, or an exit code.
-const AGENT_EXIT: &str = "ending";
-/// A socket in that directory, which each fake agent connects to.
-const AGENT_SOCKET: &str = "agents.sock";
+/// A file in that directory that says how a fake worker ends: `close`, or an exit code.
+const WORKER_EXIT: &str = "ending";
+/// A socket in that directory, which each fake worker connects to.
+const WORKER_SOCKET: &str = "workers.sock";
 /// A shell script in that directory, which is run in the middle of an upgrade.
 const UPGRADE_SCRIPT: &str = "between";
 
@@ -42,7 +43,7 @@ fn run_as_child() {
     if let Ok(fd) = std::env::var(keeper::KEEPER_FD) {
         // SAFETY: the keeper has left it open for us.
         let keeper = unsafe { OwnedFd::from_raw_fd(fd.parse().unwrap()) };
-        fake_agent(&dir, UnixStream::from(keeper));
+        fake_worker(&dir, UnixStream::from(keeper));
     }
     if let Ok(nonce) = std::env::var(keeper::check::NONCE) {
         let state = descriptors::state_file(upgrade::CHECK_FD, "0").unwrap();
@@ -51,17 +52,17 @@ fn run_as_child() {
         println!("\n{}", keeper::check::answer(&nonce, &state, Ok(())).trim_end());
         std::process::exit(0);
     }
-    let agents = || AgentCommand { exe: this_program(), args: role().map(Into::into).into() };
+    let workers = || WorkerCommand { exe: this_program(), args: role().map(Into::into).into() };
     if let Ok(number) = std::env::var(upgrade::STATE_FD) {
         // The moment that a test chooses: the keeper before has handed over, and the next one knows of nothing yet.
         let between = Command::new("/bin/sh").arg(dir.join(UPGRADE_SCRIPT)).status().unwrap();
         assert!(between.success());
         let state = UpgradeState::inherit(&number, &[number.parse().unwrap()]).unwrap();
-        std::process::exit(i32::from(keeper::resume(state, agents()).unwrap().code()));
+        std::process::exit(i32::from(keeper::resume(state, workers()).unwrap().code()));
     }
-    let agents = agents();
+    let workers = workers();
     let environment = LaunchEnvironment { start: TimePoint::now(), fds: Vec::new(), nofile: None };
-    std::process::exit(i32::from(keeper::keep(environment, agents).unwrap().code()));
+    std::process::exit(i32::from(keeper::keep(environment, workers).unwrap().code()));
 }
 
 fn this_program() -> PathBuf {
@@ -72,8 +73,8 @@ fn role() -> [&'static str; 3] {
     ["harness::run_as_child", "--exact", "--nocapture"]
 }
 
-fn fake_agent(dir: &Path, mut keeper: UnixStream) -> ! {
-    let mut test = UnixStream::connect(dir.join(AGENT_SOCKET)).unwrap();
+fn fake_worker(dir: &Path, mut keeper: UnixStream) -> ! {
+    let mut test = UnixStream::connect(dir.join(WORKER_SOCKET)).unwrap();
     let again = u8::from(std::env::var_os(keeper::AGAIN).is_some());
     test.write_all(&std::process::id().to_be_bytes()).unwrap();
     test.write_all(&[again]).unwrap();
@@ -84,7 +85,7 @@ fn fake_agent(dir: &Path, mut keeper: UnixStream) -> ! {
         let _ = to_test.shutdown(std::net::Shutdown::Write);
     });
     let _ = std::io::copy(&mut test, &mut keeper);
-    let ending = dir.join(AGENT_EXIT);
+    let ending = dir.join(WORKER_EXIT);
     let what = std::fs::read_to_string(&ending);
     // The next one ends in its own way.
     let _ = std::fs::remove_file(ending);
@@ -103,9 +104,9 @@ fn fake_agent(dir: &Path, mut keeper: UnixStream) -> ! {
 /// A keeper.
 pub struct TestKeeper {
     pub dir: tempfile::TempDir,
-    agents: UnixListener,
+    workers: UnixListener,
     keeper: Child,
-    /// Settings that the agents bring.
+    /// Settings that the workers bring.
     pub settings: KeeperSettings,
     pub opening: Opening,
 }
@@ -113,7 +114,7 @@ pub struct TestKeeper {
 impl TestKeeper {
     pub fn new() -> TestKeeper {
         let dir = tempfile::tempdir().unwrap();
-        let agents = UnixListener::bind(dir.path().join(AGENT_SOCKET)).unwrap();
+        let workers = UnixListener::bind(dir.path().join(WORKER_SOCKET)).unwrap();
         let settings = KeeperSettings {
             state_dir: None,
             base_dir: dir.path().join("tmp"),
@@ -127,7 +128,7 @@ impl TestKeeper {
         std::fs::create_dir(&settings.base_dir).unwrap();
         let opening = Opening { places: vec![dir.path().join("run")], ..Opening::default() };
         let keeper = start_keeper(dir.path());
-        TestKeeper { dir, agents, keeper, settings, opening }
+        TestKeeper { dir, workers, keeper, settings, opening }
     }
 
     /// One whose directory outlasts it.
@@ -137,7 +138,7 @@ impl TestKeeper {
         keeper
     }
 
-    /// Kills the keeper, and starts another; agents of the old one end.
+    /// Kills the keeper, and starts another; workers of the old one end.
     pub fn restart_keeper(&mut self) {
         self.keeper.kill().unwrap();
         self.keeper.wait().unwrap();
@@ -158,33 +159,33 @@ impl TestKeeper {
         self.signal(Signal::SIGHUP);
     }
 
-    /// The next agent that the keeper starts.
-    pub fn agent(&self) -> Agent {
-        let mut fds = [PollFd::new(self.agents.as_fd(), PollFlags::POLLIN)];
+    /// The next worker that the keeper starts.
+    pub fn worker(&self) -> Worker {
+        let mut fds = [PollFd::new(self.workers.as_fd(), PollFlags::POLLIN)];
         let ready = poll(&mut fds, PollTimeout::try_from(DEADLINE).unwrap()).unwrap();
-        assert_eq!(ready, 1, "no agent is started; {}", self.log());
-        let (mut socket, _) = self.agents.accept().unwrap();
+        assert_eq!(ready, 1, "no worker is started; {}", self.log());
+        let (mut socket, _) = self.workers.accept().unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut pid = [0; 4];
         let mut again = [0];
         socket.read_exact(&mut pid).unwrap();
         socket.read_exact(&mut again).unwrap();
-        Agent {
+        Worker {
             pid: Pid::from_raw(u32::from_be_bytes(pid) as i32),
             again: again == [1],
             socket,
             decoder: Decoder::default(),
             settings: self.settings.clone(),
             opening: self.opening.clone(),
-            ending: self.dir.path().join(AGENT_EXIT),
+            ending: self.dir.path().join(WORKER_EXIT),
         }
     }
 
-    /// The next agent, introduced.
-    pub fn welcomed(&self) -> (Agent, Welcome) {
-        let mut agent = self.agent();
-        let welcome = agent.hello(None);
-        (agent, welcome)
+    /// The next worker, introduced.
+    pub fn welcomed(&self) -> (Worker, Welcome) {
+        let mut worker = self.worker();
+        let welcome = worker.hello(None);
+        (worker, welcome)
     }
 
     /// The keeper's exit code.
@@ -238,12 +239,12 @@ impl Drop for TestKeeper {
     }
 }
 
-/// What the keeper says to an agent that introduces itself.
+/// What the keeper says to a worker that introduces itself.
 pub struct Welcome {
     pub pid: u32,
     pub ppid: u32,
     pub first: bool,
-    pub memory: AgentState,
+    pub memory: WorkerState,
     pub records: Vec<ProcessEntry>,
     pub dir: Option<PathBuf>,
 }
@@ -263,8 +264,8 @@ impl Welcome {
     }
 }
 
-/// An agent that the keeper has started.
-pub struct Agent {
+/// A worker that the keeper has started.
+pub struct Worker {
     pub pid: Pid,
     /// Whether it was told that it is not the first.
     pub again: bool,
@@ -275,7 +276,7 @@ pub struct Agent {
     ending: PathBuf,
 }
 
-impl Agent {
+impl Worker {
     pub fn raw(&mut self, bytes: &[u8]) {
         self.socket.write_all(bytes).unwrap();
     }
@@ -297,7 +298,7 @@ impl Agent {
     pub fn hello(&mut self, input: Option<Validated>) -> Welcome {
         self.tell(&self.greeting(VERSION, input));
         match self.next() {
-            ToAgent::Welcome { pid, ppid, first, memory, records, start: _, dir } => {
+            ToWorker::Welcome { pid, ppid, first, memory, records, start: _, dir } => {
                 Welcome { pid, ppid, first, memory, records, dir }
             }
             other => panic!("no welcome but {}", brief(&other)),
@@ -325,7 +326,7 @@ impl Agent {
     }
 
     /// The next message; none at the end of the stream.
-    pub fn try_next(&mut self) -> Option<ToAgent> {
+    pub fn try_next(&mut self) -> Option<ToWorker> {
         let mut buf = vec![0; 1 << 16];
         loop {
             if let Some(message) = self.decoder.next_message().unwrap() {
@@ -340,7 +341,7 @@ impl Agent {
         }
     }
 
-    pub fn next(&mut self) -> ToAgent {
+    pub fn next(&mut self) -> ToWorker {
         self.try_next().expect("a message, not the end")
     }
 
@@ -356,8 +357,8 @@ impl Agent {
     /// The captures that come with the next event.
     pub fn next_captures(&mut self) -> std::sync::Arc<Captures> {
         match self.next() {
-            ToAgent::Started(started) => started.captures,
-            ToAgent::Ended(ended) => ended.captures,
+            ToWorker::Started(started) => started.captures,
+            ToWorker::Ended(ended) => ended.captures,
             other => panic!("no event of a process but {}", brief(&other)),
         }
     }
@@ -394,19 +395,19 @@ pub fn frame(message: &ToKeeper) -> Vec<u8> {
 }
 
 /// A message in short.
-pub fn brief(message: &ToAgent) -> String {
+pub fn brief(message: &ToWorker) -> String {
     match message {
-        ToAgent::Welcome { .. } => "welcome".into(),
-        ToAgent::Refused { message } => format!("refused: {message}"),
-        ToAgent::Started(started) => format!("started {}", started.id),
-        ToAgent::Ended(ended) => format!("ended {} {}", ended.id, ended.status),
-        ToAgent::Signaled { id, ticket, errno } => {
+        ToWorker::Welcome { .. } => "welcome".into(),
+        ToWorker::Refused { message } => format!("refused: {message}"),
+        ToWorker::Started(started) => format!("started {}", started.id),
+        ToWorker::Ended(ended) => format!("ended {} {}", ended.id, ended.status),
+        ToWorker::Signaled { id, ticket, errno } => {
             format!("signaled {id} {ticket} {}", errno.unwrap_or(0))
         }
-        ToAgent::Order(order) => format!("order {order:?}"),
-        ToAgent::Forgotten(id) => format!("forgotten {id}"),
-        ToAgent::StopFailed { id, .. } => format!("stop failed {id}"),
-        ToAgent::Accepted { ticket, acceptance } => format!("accepted {ticket} {acceptance:?}"),
+        ToWorker::Order(order) => format!("order {order:?}"),
+        ToWorker::Forgotten(id) => format!("forgotten {id}"),
+        ToWorker::StopFailed { id, .. } => format!("stop failed {id}"),
+        ToWorker::Accepted { ticket, acceptance } => format!("accepted {ticket} {acceptance:?}"),
     }
 }
 

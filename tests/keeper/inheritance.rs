@@ -1,22 +1,22 @@
-//! What keeper, agent and children have of each other.
+//! What keeper, worker and children have of each other.
 
 use super::harness::*;
 use crate::support::process::open_fds;
-use procstar::keeper::format::ToAgent;
+use procstar::keeper::format::ToWorker;
 use serde_json::json;
 
 #[test]
 fn children_have_nothing_of_the_keepers() {
     let keeper = TestKeeper::new();
-    let (mut agent, _) = keeper.welcomed();
-    // Its fds, and the variables that the keeper and its agents know each other by.
-    agent.launch(json!({
+    let (mut worker, _) = keeper.welcomed();
+    // Its fds, and the variables that the keeper and its workers know each other by.
+    worker.launch(json!({
         "fds": sh("ls /proc/self/fd | tr '\\n' ' '"),
         "env": sh("env | grep -c PROCSTAR_KEEPER"),
     }));
     let mut texts = std::collections::HashMap::new();
     while texts.len() < 2 {
-        if let ToAgent::Ended(ended) = agent.next() {
+        if let ToWorker::Ended(ended) = worker.next() {
             texts.insert(ended.id.to_string(), stdout(&ended.captures));
         }
     }
@@ -26,7 +26,7 @@ fn children_have_nothing_of_the_keepers() {
 }
 
 #[test]
-fn an_agent_has_its_socket_and_nothing_else() {
+fn a_worker_has_its_socket_and_nothing_else() {
     let keeper = TestKeeper::new();
     let first = keeper.welcomed().0;
     let pid = first.pid;
@@ -45,15 +45,15 @@ fn an_agent_has_its_socket_and_nothing_else() {
 }
 
 #[test]
-fn the_keeper_holds_nothing_of_agents_that_have_died() {
+fn the_keeper_holds_nothing_of_workers_that_have_died() {
     let keeper = TestKeeper::new();
     let count = || open_fds(keeper.pid());
-    let (agent, _) = keeper.welcomed();
+    let (worker, _) = keeper.welcomed();
     let before = count();
-    agent.die();
+    worker.die();
     for _ in 0..3 {
         keeper.welcomed().0.die();
     }
-    let (_agent, _) = keeper.welcomed();
+    let (_worker, _) = keeper.welcomed();
     assert_eq!(count(), before);
 }

@@ -3,7 +3,7 @@
 use super::harness::*;
 use crate::support::process::is_running;
 use crate::support::wait::eventually;
-use procstar::keeper::format::{AgentState, ShutdownCommand, ToAgent, ToKeeper, VERSION};
+use procstar::keeper::format::{ShutdownCommand, ToKeeper, ToWorker, VERSION, WorkerState};
 use procstar::keeper::journal::{self, Journal};
 use procstar::keeper::process_table::ProcessTable;
 use procstar::procfs::ProcFs;
@@ -13,24 +13,24 @@ use serde_json::json;
 fn the_next_keeper_takes_up_what_the_journal_tells() {
     let mut keeper = TestKeeper::with_state_dir();
     let gate = keeper.dir.path().join("gate");
-    let (mut agent, _) = keeper.welcomed();
-    agent.launch(json!({"gone": sh("exit 1")}));
-    agent.until("ended gone 256");
-    agent.forget("gone");
-    agent.launch(json!({"ended": sh("echo out; exit 2")}));
-    agent.until("ended ended 512");
-    agent.launch(json!({"runs": until_exists(&gate, "echo runs")}));
-    agent.until("started runs");
-    agent.launch(json!({"dies": captured("echo dies; sleep 60", "memory")}));
-    let ToAgent::Started(dies) = agent.next() else { panic!("no start") };
+    let (mut worker, _) = keeper.welcomed();
+    worker.launch(json!({"gone": sh("exit 1")}));
+    worker.until("ended gone 256");
+    worker.forget("gone");
+    worker.launch(json!({"ended": sh("echo out; exit 2")}));
+    worker.until("ended ended 512");
+    worker.launch(json!({"runs": until_exists(&gate, "echo runs")}));
+    worker.until("started runs");
+    worker.launch(json!({"dies": captured("echo dies; sleep 60", "memory")}));
+    let ToWorker::Started(dies) = worker.next() else { panic!("no start") };
     eventually("its output", || stdout(&dies.captures) == "dies\n");
-    agent.tell(&ToKeeper::Remember(AgentState {
+    worker.tell(&ToKeeper::Remember(WorkerState {
         conn_id: Some("me".into()),
         orders: vec![ShutdownCommand::Terminate],
         any: true,
-        ..AgentState::default()
+        ..WorkerState::default()
     }));
-    agent.heard();
+    worker.heard();
     let journal = keeper.settings.state_dir.as_ref().unwrap().join("journal");
     let (records, memory) = journal::read_all(&journal).unwrap();
     assert_eq!((records.len(), memory.any), (3, true));
@@ -39,7 +39,7 @@ fn the_next_keeper_takes_up_what_the_journal_tells() {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(dies.pid), nix::sys::signal::SIGKILL)
         .unwrap();
     eventually("its end", || !is_running(dies.pid));
-    let (mut agent, welcome) = keeper.welcomed();
+    let (mut worker, welcome) = keeper.welcomed();
     assert_eq!(welcome.brief(), ["ended: ended 512", "runs: running", "dies: lost"]);
     let ended = welcome.records[0].ended.as_ref().unwrap();
     assert_eq!(stdout(&ended.captures), "out\n");
@@ -47,16 +47,16 @@ fn the_next_keeper_takes_up_what_the_journal_tells() {
     assert_eq!(stdout(&lost.captures), "dies\n");
     assert_eq!(lost.cut_short.len(), 1, "a pipe's last bytes may be missing");
     // The orders of that life do not end this one.
-    let memory = AgentState { conn_id: Some("me".into()), ..AgentState::default() };
+    let memory = WorkerState { conn_id: Some("me".into()), ..WorkerState::default() };
     assert_eq!(welcome.memory, memory);
     std::fs::write(gate, "").unwrap();
-    let ToAgent::Ended(runs) = agent.next() else { panic!("no end") };
+    let ToWorker::Ended(runs) = worker.next() else { panic!("no end") };
     assert!(runs.lost && runs.id.as_str() == "runs");
     assert_eq!(stdout(&runs.captures), "runs\n");
     for id in ["ended", "runs", "dies"] {
-        agent.forget(id);
+        worker.forget(id);
     }
-    agent.bye(0);
+    worker.bye(0);
     assert_eq!(keeper.ended(), Some(0));
     let (records, _) = journal::read_all(&journal).unwrap();
     assert!(records.is_empty());
@@ -70,7 +70,7 @@ fn a_process_that_was_only_launched_is_said_to_be_lost() {
     std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let mut table = ProcessTable::default();
     table.insert(&"a".into());
-    drop(Journal::begin(&dir.join("journal"), &table, &AgentState::default()).unwrap());
+    drop(Journal::begin(&dir.join("journal"), &table, &WorkerState::default()).unwrap());
     let (_, welcome) = keeper.welcomed();
     assert_eq!(welcome.brief(), ["a: lost"]);
 }
@@ -84,11 +84,11 @@ fn a_journal_of_another_version_is_refused_and_left_alone() {
         std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))
             .unwrap();
         std::fs::write(dir.join("journal"), journal).unwrap();
-        let mut agent = keeper.agent();
-        agent.tell(&agent.greeting(VERSION, None));
-        let refused = brief(&agent.next());
+        let mut worker = keeper.worker();
+        worker.tell(&worker.greeting(VERSION, None));
+        let refused = brief(&worker.next());
         assert!(refused.starts_with("refused: cannot read"), "{refused}");
-        agent.exit(2);
+        worker.exit(2);
         assert_eq!(keeper.ended(), Some(2));
         assert_eq!(std::fs::read(dir.join("journal")).unwrap(), journal);
     }

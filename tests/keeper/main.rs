@@ -1,4 +1,4 @@
-//! The keeper without actors: a real one, and agents that say what the test tells them to.
+//! The keeper without actors: a real one, and workers that say what the test tells them to.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,8 +11,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod agent_restart;
-mod agent_session;
 mod full_disk;
 mod harness;
 mod inheritance;
@@ -20,3 +18,5 @@ mod keeper_restart;
 mod launch_acknowledged;
 mod signals;
 mod upgrades;
+mod worker_restart;
+mod worker_session;

@@ -1,16 +1,16 @@
-//! What signals order, with and without an agent.
+//! What signals order, with and without a worker.
 
 use super::harness::*;
 use crate::support::process::is_running;
 use crate::support::wait::eventually;
 use nix::sys::signal::Signal;
-use procstar::keeper::format::{AgentState, ShutdownCommand, ToAgent, ToKeeper};
+use procstar::keeper::format::{ShutdownCommand, ToKeeper, ToWorker, WorkerState};
 use serde_json::json;
 
 #[test]
 fn signals_become_orders() {
     let keeper = TestKeeper::new();
-    let (mut agent, _) = keeper.welcomed();
+    let (mut worker, _) = keeper.welcomed();
     for (signal, order) in [
         (Signal::SIGUSR1, "order Idle"),
         (Signal::SIGTERM, "order Terminate"),
@@ -18,115 +18,115 @@ fn signals_become_orders() {
         (Signal::SIGQUIT, "order Kill"),
     ] {
         keeper.signal(signal);
-        assert_eq!(brief(&agent.next()), order);
+        assert_eq!(brief(&worker.next()), order);
     }
 }
 
 #[test]
-fn an_order_waits_for_an_agent() {
+fn an_order_waits_for_a_worker() {
     let keeper = TestKeeper::new();
-    let mut agent = keeper.agent();
+    let mut worker = keeper.worker();
     keeper.signal(Signal::SIGUSR1);
     // The order is taken in before the greeting, for the keeper looks at its signals first.
-    agent.hello(None);
-    assert_eq!(brief(&agent.next()), "order Idle");
-    agent.die();
-    let mut agent = keeper.agent();
+    worker.hello(None);
+    assert_eq!(brief(&worker.next()), "order Idle");
+    worker.die();
+    let mut worker = keeper.worker();
     keeper.signal(Signal::SIGTERM);
-    agent.hello(None);
-    assert_eq!(agent.until("order Terminate"), ["order Idle", "order Terminate"]);
+    worker.hello(None);
+    assert_eq!(worker.until("order Terminate"), ["order Idle", "order Terminate"]);
 }
 
 #[test]
-fn an_order_that_an_agent_took_to_its_grave_is_given_again() {
+fn an_order_that_a_worker_took_to_its_grave_is_given_again() {
     let keeper = TestKeeper::new();
-    let (mut agent, _) = keeper.welcomed();
+    let (mut worker, _) = keeper.welcomed();
     keeper.signal(Signal::SIGTERM);
-    assert_eq!(brief(&agent.next()), "order Terminate");
+    assert_eq!(brief(&worker.next()), "order Terminate");
     // It remembers something, but has not noted the order.
-    agent.tell(&ToKeeper::Remember(AgentState::default()));
-    agent.heard();
-    agent.die();
+    worker.tell(&ToKeeper::Remember(WorkerState::default()));
+    worker.heard();
+    worker.die();
     for _ in 0..2 {
-        let (mut agent, welcome) = keeper.welcomed();
-        assert_eq!(welcome.memory, AgentState::default());
-        assert_eq!(brief(&agent.next()), "order Terminate");
-        agent.die();
+        let (mut worker, welcome) = keeper.welcomed();
+        assert_eq!(welcome.memory, WorkerState::default());
+        assert_eq!(brief(&worker.next()), "order Terminate");
+        worker.die();
     }
     // Noted, it is in memory, and not given twice.
-    let (mut agent, _) = keeper.welcomed();
-    assert_eq!(brief(&agent.next()), "order Terminate");
-    let noted = AgentState { orders: vec![ShutdownCommand::Terminate], ..AgentState::default() };
-    agent.tell(&ToKeeper::Remember(noted.clone()));
-    agent.heard();
-    agent.die();
-    let (mut agent, welcome) = keeper.welcomed();
+    let (mut worker, _) = keeper.welcomed();
+    assert_eq!(brief(&worker.next()), "order Terminate");
+    let noted = WorkerState { orders: vec![ShutdownCommand::Terminate], ..WorkerState::default() };
+    worker.tell(&ToKeeper::Remember(noted.clone()));
+    worker.heard();
+    worker.die();
+    let (mut worker, welcome) = keeper.welcomed();
     assert_eq!(welcome.memory, noted);
-    agent.heard();
+    worker.heard();
 }
 
 #[test]
 fn an_interrupt_is_noted_as_what_it_orders() {
     let keeper = TestKeeper::new();
-    let (mut agent, _) = keeper.welcomed();
+    let (mut worker, _) = keeper.welcomed();
     keeper.signal(Signal::SIGINT);
-    assert_eq!(brief(&agent.next()), "order Interrupt");
-    agent.die();
-    let (mut agent, _) = keeper.welcomed();
-    assert_eq!(brief(&agent.next()), "order Interrupt");
-    // So do agents of every version note it: that is not given again either.
-    let noted = AgentState { orders: vec![ShutdownCommand::Terminate], ..AgentState::default() };
-    agent.tell(&ToKeeper::Remember(noted));
-    agent.heard();
-    agent.die();
-    let (mut agent, _) = keeper.welcomed();
-    agent.heard();
+    assert_eq!(brief(&worker.next()), "order Interrupt");
+    worker.die();
+    let (mut worker, _) = keeper.welcomed();
+    assert_eq!(brief(&worker.next()), "order Interrupt");
+    // So do workers of every version note it: that is not given again either.
+    let noted = WorkerState { orders: vec![ShutdownCommand::Terminate], ..WorkerState::default() };
+    worker.tell(&ToKeeper::Remember(noted));
+    worker.heard();
+    worker.die();
+    let (mut worker, _) = keeper.welcomed();
+    worker.heard();
     // One that comes later is told all the same: it may be the second.
     keeper.signal(Signal::SIGINT);
-    assert_eq!(brief(&agent.next()), "order Interrupt");
+    assert_eq!(brief(&worker.next()), "order Interrupt");
 }
 
 #[test]
-fn an_agent_that_lives_is_not_despaired_of() {
+fn a_worker_that_lives_is_not_despaired_of() {
     let keeper = TestKeeper::new();
     let gate = keeper.dir.path().join("gate");
-    let (mut agent, _) = keeper.welcomed();
-    agent.launch(json!({"a": until_exists(&gate, "exit 3")}));
-    agent.until("started a");
-    agent.die();
+    let (mut worker, _) = keeper.welcomed();
+    worker.launch(json!({"a": until_exists(&gate, "exit 3")}));
+    worker.until("started a");
+    worker.die();
     for _ in 1..5 {
-        keeper.agent().die();
+        keeper.worker().die();
     }
     // The sixth is well, and what it has been ordered is its business.
-    let (mut agent, _) = keeper.welcomed();
+    let (mut worker, _) = keeper.welcomed();
     keeper.signal(Signal::SIGTERM);
     keeper.signal(Signal::SIGQUIT);
-    agent.until("order Kill");
+    worker.until("order Kill");
     std::fs::write(gate, "").unwrap();
-    agent.until("ended a 768");
+    worker.until("ended a 768");
 }
 
 #[test]
-fn without_hope_of_an_agent_the_keeper_follows_orders_itself() {
+fn without_hope_of_a_worker_the_keeper_follows_orders_itself() {
     for given_before in [true, false] {
         let mut keeper = TestKeeper::new();
         let gate = keeper.dir.path().join("gate");
-        let (mut agent, _) = keeper.welcomed();
-        agent.launch(json!({"a": until_exists(&gate, "")}));
-        let ToAgent::Started(started) = agent.next() else { panic!("no start") };
+        let (mut worker, _) = keeper.welcomed();
+        worker.launch(json!({"a": until_exists(&gate, "")}));
+        let ToWorker::Started(started) = worker.next() else { panic!("no start") };
         if given_before {
             keeper.signal(Signal::SIGTERM);
-            agent.until("order Terminate");
+            worker.until("order Terminate");
         }
-        agent.die();
+        worker.die();
         for _ in 1..5 {
-            keeper.agent().die();
+            keeper.worker().die();
         }
         if !given_before {
-            // Five have died; there is no agent for the next 800 ms.
+            // Five have died; there is no worker for the next 800 ms.
             assert!(is_running(started.pid));
             eventually("all deaths to be noticed", || {
-                keeper.log().matches("the agent has died").count() == 5
+                keeper.log().matches("the worker has died").count() == 5
             });
             keeper.signal(Signal::SIGTERM);
         }

@@ -6,7 +6,7 @@ use super::harness::*;
 use crate::support::process::is_running;
 use crate::support::wait::{DEADLINE, eventually};
 use nix::sys::signal::Signal;
-use procstar::keeper::format::{ToAgent, ToKeeper};
+use procstar::keeper::format::{ToKeeper, ToWorker};
 use serde_json::json;
 
 /// A shell command that waits until a child of the keeper has ended and is not reaped.
@@ -14,9 +14,9 @@ fn is_zombie(pid: i32) -> String {
     format!("until grep -q ') Z ' /proc/{pid}/stat; do sleep 0.01; done\n")
 }
 
-fn pid_of(message: &ToAgent) -> (String, i32) {
+fn pid_of(message: &ToWorker) -> (String, i32) {
     match message {
-        ToAgent::Started(started) => (started.id.to_string(), started.pid),
+        ToWorker::Started(started) => (started.id.to_string(), started.pid),
         other => panic!("no start but {}", brief(other)),
     }
 }
@@ -29,7 +29,7 @@ fn path(keeper: &TestKeeper, name: &str) -> std::path::PathBuf {
 #[test]
 fn a_process_that_ends_in_the_middle_keeps_its_status() {
     let keeper = TestKeeper::new();
-    let (mut agent, _) = keeper.welcomed();
+    let (mut worker, _) = keeper.welcomed();
     let gate = path(&keeper, "gate");
     let waits = |then: &str| {
         format!(
@@ -37,12 +37,12 @@ fn a_process_that_ends_in_the_middle_keeps_its_status() {
             gate.display()
         )
     };
-    agent.launch(json!({
+    worker.launch(json!({
         "file": captured(&waits("echo end; exit 7"), "tempfile"),
         "pipe": captured(&waits("echo end; exit 8"), "memory"),
         "killed": captured(&waits("kill -9 $$"), "memory"),
     }));
-    let pids = [(); 3].map(|()| pid_of(&agent.next()).1);
+    let pids = [(); 3].map(|()| pid_of(&worker.next()).1);
     let zombies = pids.map(is_zombie).concat();
     keeper.upgrade(&format!("touch {}\n{zombies}", gate.display()));
     let (mut next, welcome) = keeper.welcomed();
@@ -51,7 +51,7 @@ fn a_process_that_ends_in_the_middle_keeps_its_status() {
         welcome.records.iter().filter_map(|record| record.ended.clone()).collect();
     while ended.len() < 3 {
         match next.next() {
-            ToAgent::Ended(end) => ended.push(end),
+            ToWorker::Ended(end) => ended.push(end),
             other => panic!("no end but {}", brief(&other)),
         }
     }
@@ -77,9 +77,9 @@ fn a_process_that_ends_in_the_middle_keeps_its_status() {
 fn the_grace_of_a_survivor_is_not_begun_again() {
     let mut keeper = TestKeeper::new();
     keeper.settings.drain_grace = std::time::Duration::from_millis(1500);
-    let (mut agent, _) = keeper.welcomed();
-    agent.launch(json!({"a": captured("sleep 1000 & echo $!; exit 3", "memory")}));
-    agent.until("started a");
+    let (mut worker, _) = keeper.welcomed();
+    worker.launch(json!({"a": captured("sleep 1000 & echo $!; exit 3", "memory")}));
+    worker.until("started a");
     let begun = std::time::Instant::now();
     let mut ended = None;
     let mut rounds = 0;
@@ -88,7 +88,7 @@ fn the_grace_of_a_survivor_is_not_begun_again() {
         keeper.upgrade("");
         let (next, welcome) = keeper.welcomed();
         ended = welcome.records[0].ended.clone();
-        agent = next;
+        worker = next;
         rounds += 1;
     }
     let ended = ended.unwrap();
@@ -96,7 +96,7 @@ fn the_grace_of_a_survivor_is_not_begun_again() {
     let survivor: i32 = stdout(&ended.captures).trim().parse().unwrap();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(survivor), Signal::SIGKILL).unwrap();
     assert!(rounds > 1, "{rounds}");
-    drop(agent);
+    drop(worker);
 }
 
 /// A shell command that leaves an orphan in a session of its own, whose pid it writes into a file.
@@ -122,10 +122,10 @@ fn ticks() -> u64 {
     (uptime.split(' ').next().unwrap().parse::<f64>().unwrap() * 100.0) as u64
 }
 
-fn kill_tree(agent: &mut Agent, id: &str) {
+fn kill_tree(worker: &mut Worker, id: &str) {
     let order = procstar::engine::StopOrder { signum: Some(libc::SIGKILL), ..Default::default() };
-    agent.tell(&ToKeeper::Stop { id: id.into(), order, ticket: 1 });
-    agent.until(&format!("ended {id} 9"));
+    worker.tell(&ToKeeper::Stop { id: id.into(), order, ticket: 1 });
+    worker.until(&format!("ended {id} 9"));
 }
 
 fn kill_now(pid: i32) {
@@ -136,12 +136,12 @@ fn kill_now(pid: i32) {
 #[test]
 fn an_orphan_is_not_killed_with_another_process() {
     let keeper = TestKeeper::new();
-    let (mut agent, _) = keeper.welcomed();
+    let (mut worker, _) = keeper.welcomed();
     let file = path(&keeper, "orphan");
-    agent.launch(json!({"there": sh("sleep 1000")}));
-    agent.until("started there");
-    agent.launch(json!({"past": sh(&leave_orphan(&file))}));
-    agent.until("ended past 0");
+    worker.launch(json!({"there": sh("sleep 1000")}));
+    worker.until("started there");
+    worker.launch(json!({"past": sh(&leave_orphan(&file))}));
+    worker.until("ended past 0");
     let orphan = orphan_in(&file);
     keeper.upgrade("");
     let (mut next, _) = keeper.welcomed();
@@ -154,18 +154,18 @@ fn an_orphan_is_not_killed_with_another_process() {
 #[test]
 fn an_orphan_is_killed_with_its_process() {
     let keeper = TestKeeper::new();
-    let (mut agent, _) = keeper.welcomed();
+    let (mut worker, _) = keeper.welcomed();
     let file = path(&keeper, "orphan");
-    agent.launch(json!({"there": sh(&format!("{}sleep 1000", leave_orphan(&file)))}));
-    agent.until("started there");
+    worker.launch(json!({"there": sh(&format!("{}sleep 1000", leave_orphan(&file)))}));
+    worker.until("started there");
     let orphan = orphan_in(&file);
     // It has lost its parent, and a process that starts now cannot have started it.
     eventually("an orphan", || stat_of(orphan, 1) == keeper.pid().to_string());
     let born: u64 = stat_of(orphan, 19).parse().unwrap();
     eventually("the next tick", || ticks() > born);
     // With the end of another process, the engine looks for orphans.
-    agent.launch(json!({"other": sh("true")}));
-    agent.until("ended other 0");
+    worker.launch(json!({"other": sh("true")}));
+    worker.until("ended other 0");
     keeper.upgrade("");
     let (mut next, _) = keeper.welcomed();
     kill_tree(&mut next, "there");
@@ -176,10 +176,10 @@ fn an_orphan_is_killed_with_its_process() {
 #[test]
 fn an_upgrade_without_room_for_a_journal_goes_on() {
     let mut keeper = TestKeeper::new();
-    let (mut agent, welcome) = keeper.welcomed();
+    let (mut worker, welcome) = keeper.welcomed();
     let gate = path(&keeper, "gate");
-    agent.launch(json!({"a": until_exists(&gate, "exit 5")}));
-    agent.until("started a");
+    worker.launch(json!({"a": until_exists(&gate, "exit 5")}));
+    worker.until("started a");
     let dir = std::fs::read_link(welcome.dir.clone().unwrap().join("files")).unwrap();
     let away = path(&keeper, "away");
     keeper.upgrade(&format!("mv {} {}\n", dir.display(), away.display()));
@@ -197,11 +197,11 @@ fn is_one_line(path: &Path) -> bool {
     std::fs::read_to_string(path).is_ok_and(|text| text.lines().count() == 2)
 }
 
-/// Whoever asks is answered once the new agent is ready, or cannot start.
+/// Whoever asks is answered once the new worker is ready, or cannot start.
 #[test]
-fn an_upgrade_is_answered_when_its_agent_is_ready_or_fails() {
+fn an_upgrade_is_answered_when_its_worker_is_ready_or_fails() {
     let keeper = TestKeeper::new();
-    let (_agent, welcome) = keeper.welcomed();
+    let (_worker, welcome) = keeper.welcomed();
     let answer = welcome.dir.clone().unwrap().join(procstar::keeper::instance::RELOADED);
     let outcome = || {
         eventually("an answer", || is_one_line(&answer));
@@ -212,22 +212,22 @@ fn an_upgrade_is_answered_when_its_agent_is_ready_or_fails() {
     keeper.upgrade("");
     let (mut next, _) = keeper.welcomed();
     next.heard();
-    assert!(!answer.exists(), "answered before the agent is ready");
+    assert!(!answer.exists(), "answered before the worker is ready");
     next.tell(&ToKeeper::Ready);
     assert!(outcome().starts_with("now runs "));
-    // An agent that is started later has nothing to answer.
+    // A worker that is started later has nothing to answer.
     next.die();
     let (mut next, _) = keeper.welcomed();
     next.tell(&ToKeeper::Ready);
     next.heard();
     assert!(!answer.exists());
     keeper.upgrade("");
-    let mut failing = keeper.agent();
+    let mut failing = keeper.worker();
     drop(next);
     failing.tell(&ToKeeper::Failed { message: "no port".into() });
     let text = outcome();
     assert!(
-        text.starts_with("error: now runs ") && text.contains("its agent cannot start: no port;"),
+        text.starts_with("error: now runs ") && text.contains("its worker cannot start: no port;"),
         "{text}"
     );
     failing.exit(1);

@@ -15,12 +15,12 @@ use crate::actors::subscription::{Delivery, Subscription};
 use crate::report::ProcessRecord;
 use crate::spec::ProcId;
 
-/// A place in an order that one run of the agent makes: that of changes, or that of the acceptance of processes.
+/// A place in an order that one run of the worker makes: that of changes, or that of the acceptance of processes.
 ///
 /// As text, for clients that shall not look into it: both numbers in hexadecimal, joined by `-`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
-    /// The agent's run, a random number. Cursors of another run mean nothing.
+    /// The worker's run, a random number. Cursors of another run mean nothing.
     pub run: u64,
     /// The place; 0 is before the first.
     pub at: u64,
@@ -34,7 +34,7 @@ impl fmt::Display for Cursor {
 
 /// A text that is no cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a cursor as the agent has given it")]
+#[error("not a cursor as the worker has given it")]
 pub struct InvalidCursor;
 
 impl FromStr for Cursor {
@@ -205,7 +205,7 @@ pub struct GetProcessCounts;
 #[rtype(result = "Cursor")]
 pub struct GetCursor;
 
-/// Numbers of processes. Those of the past count from the start of the agent, also what it has taken over from an earlier one.
+/// Numbers of processes. Those of the past count from the start of the worker, also what it has taken over from an earlier one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProcessCounts {
     /// That run.

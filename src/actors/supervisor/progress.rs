@@ -1,4 +1,4 @@
-//! What the agent waits for before it ends, told in the log: at once, and again and again while it lasts.
+//! What the worker waits for before it ends, told in the log: at once, and again and again while it lasts.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ impl Supervisor {
         let text = self.report(waiting);
         let elapsed =
             Duration::from_secs(Instant::now().saturating_duration_since(since).as_secs());
-        // An agent with --wait has work for as long as it is given some.
+        // A worker with --wait has work for as long as it is given some.
         if waiting == WaitReason::Work {
             tracing::info!(?elapsed, "{text}");
         } else {

@@ -1,4 +1,4 @@
-//! How much an agent starts and keeps: a request that would go beyond is refused whole, by the name of the setting.
+//! How much a worker starts and keeps: a request that would go beyond is refused whole, by the name of the setting.
 
 use crate::engine::Captures;
 use crate::spec::{CaptureSpec, FdName, LimitSpec, ProcId, Validated, ValidatedFd};

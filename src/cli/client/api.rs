@@ -60,12 +60,12 @@ impl Api {
         self.transport.is_remote()
     }
 
-    /// Has every request fail at once where no agent answers, from now on: the caller goes on by itself.
+    /// Has every request fail at once where no worker answers, from now on: the caller goes on by itself.
     pub fn fail_at_once(&self) {
         self.patience.set(Duration::ZERO);
     }
 
-    /// Attempts a request until it succeeds or is refused, as long as the instance may only be without an agent for a moment.
+    /// Attempts a request until it succeeds or is refused, as long as the instance may only be without a worker for a moment.
     async fn persist<T>(
         &self,
         repeat: Repeat,

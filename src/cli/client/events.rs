@@ -37,7 +37,7 @@ pub async fn events(args: &EventsArgs, api: &Api, out: &mut Out) -> Result<u8, C
             error = &mut unread => return Err(error),
         };
         let Ok(Some(data)) = told else {
-            // The agent has gone; its keeper starts another, which knows what came after.
+            // The worker has gone; its keeper starts another, which knows what came after.
             sleep(AGAIN).await;
             stream = Events::new(api.events(after.as_deref()).await.map_err(lost)?);
             continue;
@@ -59,7 +59,7 @@ pub async fn events(args: &EventsArgs, api: &Api, out: &mut Out) -> Result<u8, C
     }
 }
 
-/// Where no agent has come back, the events have broken off.
+/// Where no worker has come back, the events have broken off.
 fn lost(error: ClientError) -> ClientError {
     match error {
         ClientError::Unreachable { place, reason } => {

@@ -100,7 +100,7 @@ Examples:
   For a program, with the present state first:
       procstar events -o jsonl | jq -r 'select(.event == \"ended\") | .id'
 
-jsonl has the events of GET /events as they are: a snapshot first. Where the agent starts again, events go on.";
+jsonl has the events of GET /events as they are: a snapshot first. Where the worker starts again, events go on.";
 
 pub(super) const LOG_LEVEL: &str = "\
 Examples:
@@ -108,7 +108,7 @@ Examples:
       procstar log-level debug
       procstar log-level configured
 
-The level holds until the instance ends, also when its agent starts again or it is upgraded, and also
+The level holds until the instance ends, also when its worker starts again or it is upgraded, and also
 where it was started with --log-level. Without LEVEL the present one is printed.";
 
 pub(super) const TOP: &str = "\

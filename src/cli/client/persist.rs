@@ -1,4 +1,4 @@
-//! Going on while an instance replaces its agent: after an upgrade, or the death of one, the keeper starts another.
+//! Going on while an instance replaces its worker: after an upgrade, or the death of one, the keeper starts another.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use super::error::ClientError;
 
-/// How long an agent that has gone may take to be there again.
+/// How long a worker that has gone may take to be there again.
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 /// How often to look.
 pub(super) const AGAIN: Duration = Duration::from_millis(200);

@@ -65,7 +65,7 @@ async fn once(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientErro
 async fn watch(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
     let mut screen = Screen::open(out)?;
     let mut before = Before::new();
-    // The keys are watched while no agent answers.
+    // The keys are watched while no worker answers.
     api.fail_at_once();
     let mut last: Option<(Value, Vec<Row>)> = None;
     let mut gone = None;
@@ -81,11 +81,11 @@ async fn watch(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientErr
                         last = Some(found);
                         "q: quit"
                     }
-                    // The agent is being replaced.
+                    // The worker is being replaced.
                     (Err(ClientError::Unreachable { .. } | ClientError::Lost { .. }), Some(_))
                         if gone.get_or_insert_with(Instant::now).elapsed() < PATIENCE =>
                     {
-                        "q: quit; no agent answers, trying again"
+                        "q: quit; no worker answers, trying again"
                     }
                     (Err(error), _) => return Err(error),
                 };

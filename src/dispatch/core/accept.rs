@@ -1,7 +1,7 @@
 //! A start for a dispatcher that acknowledges: it may forget the request once the journal holds it.
 
 use crate::actors::messages::{Accepted, StartError};
-use crate::actors::{AgentEnding, Handle};
+use crate::actors::{Handle, WorkerEnding};
 use crate::keeper::format::Acceptance;
 use crate::spec::{ProcId, Validated};
 
@@ -31,7 +31,7 @@ pub async fn start(agent: &Handle, specs: Validated) -> Result<Vec<ProcId>, NotA
     let count = specs.procs.len();
     let accepted = agent.start_acknowledged(specs).await;
     let Accepted { present, acceptance } =
-        accepted.map_err(|AgentEnding| NotAccepted::Ending)??;
+        accepted.map_err(|WorkerEnding| NotAccepted::Ending)??;
     match acceptance {
         Some(Acceptance::Journaled) => Ok(present),
         // All were there already: they were accepted before.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::outbox::OutMessage;
 use crate::actors::messages::{CommandError, Dated, DeleteError, Question, Reply};
-use crate::actors::{AgentEnding, Handle};
+use crate::actors::{Handle, WorkerEnding};
 use crate::engine::{Capture, ProcessCommand, View};
 use crate::report::{ProcessRecord, ResultStream};
 use crate::spec::{self, Encoding, FdName, ProcId, Validated};
@@ -101,7 +101,7 @@ impl Call {
     /// The answer, if nothing is to be looked up for it. `request` is the message as it came.
     pub async fn carry_out(self, request: Bytes, agent: Handle) -> Result<Vec<Lookup>, CallAnswer> {
         let refused = |error: String| CallAnswer::Refused { request, error };
-        let ending = |AgentEnding| ENDING.to_owned();
+        let ending = |WorkerEnding| ENDING.to_owned();
         match self {
             Call::Start(specs) => {
                 let present = agent.start(specs).await.map_err(ending).map_err(refused.clone())?;

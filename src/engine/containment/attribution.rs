@@ -57,7 +57,7 @@ impl ProcessTrees {
         let older = started.is_some_and(|started| stat.starttime < started);
         // A zombie has no executable any more.
         let named = || {
-            ["exe", "procstar", "procstar-agent", "procstar-filter"].contains(&stat.comm.as_str())
+            ["exe", "procstar", "procstar-worker", "procstar-filter"].contains(&stat.comm.as_str())
         };
         older
             || match stat.state {

@@ -12,7 +12,7 @@ use crate::mem::shrink::Shrink;
 use crate::spec::{ValidatedFd, ValidatedProc};
 
 /// How many descriptors are kept free: for looking into `/proc`, for the journal, for another
-/// agent.
+/// worker.
 const RESERVE: usize = 16;
 
 /// What processes may cost, and do.

@@ -34,7 +34,7 @@ const SHELL: &[u8] = b"/bin/sh";
 pub(super) struct Environment {
     /// Null-terminated; points into `own` and the inherited.
     pub(super) envp: Vec<*const c_char>,
-    /// The strings that are not the agent's own.
+    /// The strings that are not the keeper's own.
     pub(super) own: Vec<CString>,
     /// The value of PATH.
     pub(super) path: Option<CString>,

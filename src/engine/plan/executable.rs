@@ -1,4 +1,4 @@
-//! What a process executes: looked up where that is asked for, and checked where the agent is restricted.
+//! What a process executes: looked up where that is asked for, and checked where procstar is restricted.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -38,7 +38,7 @@ pub(in crate::engine) enum Executable {
 /// Finds what `proc` executes; what is opened for it goes to the sources.
 ///
 /// # Errors
-/// Where it is not among what the agent is restricted to.
+/// Where it is not among what procstar is restricted to.
 pub(super) fn find(
     proc: &ValidatedProc,
     path: Option<&CString>,

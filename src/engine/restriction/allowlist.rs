@@ -1,4 +1,4 @@
-//! The executables that an agent is restricted to.
+//! The executables that procstar is restricted to.
 
 use std::fmt;
 use std::path::Path;

@@ -129,7 +129,7 @@ fn is_fresh(code: &Code, now: Instant) -> bool {
     now.saturating_duration_since(code.made) < CODE_LIFETIME
 }
 
-/// The time since the machine's boot, also while it was suspended: every agent of a keeper has the same, and nobody sets it.
+/// The time since the machine's boot, also while it was suspended: every worker of a keeper has the same, and nobody sets it.
 fn uptime() -> Option<Duration> {
     clock_gettime(ClockId::CLOCK_BOOTTIME).ok().map(Duration::from)
 }

@@ -82,7 +82,7 @@ fn captured(
         (status = 410, description = "The capture's file was removed, replaced, or changed after the end", body = Errors, content_type = "application/json"),
         (status = 416, description = "The range is beyond what is captured", body = Errors, content_type = "application/json"),
         (status = 500, description = "The capture cannot be read", body = Errors, content_type = "application/json"),
-        (status = 503, description = "The agent ends", body = Errors, content_type = "application/json"),
+        (status = 503, description = "The instance is ending", body = Errors, content_type = "application/json"),
     ),
 )]
 pub(in crate::http) async fn data(
@@ -158,7 +158,7 @@ fn unchanged(tag: Option<String>) -> HttpResponse {
 }
 
 /// Longer output is compressed only for clients that take nothing else: terabytes that are a hole in a file would cost the client
-/// nothing to receive, and the agent days.
+/// nothing to receive, and the worker days.
 const CODED: u64 = 1 << 30;
 
 /// The coding of all that is captured: what the client likes most, where that is worth it or the client takes nothing else.
@@ -224,7 +224,7 @@ fn send(
         (status = 406, description = "The bytes as they are, which alone are there, are not acceptable", body = Problem, content_type = "application/problem+json"),
         (status = 410, description = "The capture's file was removed, replaced, or changed after the end", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "The capture cannot be read", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The agent ends", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The instance is ending", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(in crate::http) async fn follow(

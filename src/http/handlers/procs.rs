@@ -50,7 +50,7 @@ const DELETIONS: usize = 16;
         (status = 200, description = "The results, in the order in which the processes were accepted", body = ProcsAnswer),
         (status = 400, description = "The query is not understood", body = Errors, content_type = "application/json"),
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
-        (status = 503, description = "The agent ends", body = Errors, content_type = "application/json"),
+        (status = 503, description = "The instance is ending", body = Errors, content_type = "application/json"),
         (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
     ),
 )]
@@ -120,7 +120,7 @@ async fn page(
         (status = 400, description = "The query is not understood", body = Errors, content_type = "application/json"),
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
         (status = 404, description = "No such process", body = Errors, content_type = "application/json"),
-        (status = 503, description = "The agent ends", body = Errors, content_type = "application/json"),
+        (status = 503, description = "The instance is ending", body = Errors, content_type = "application/json"),
         (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
         (status = 412, description = "`If-Match` names another `ETag`", body = Errors, content_type = "application/json"),
     ),
@@ -221,7 +221,7 @@ pub(in crate::http) async fn start(
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
         (status = 404, description = "No such process", body = Errors, content_type = "application/json"),
         (status = 409, description = "It is running", body = Errors, content_type = "application/json"),
-        (status = 503, description = "The agent ends", body = Errors, content_type = "application/json"),
+        (status = 503, description = "The instance is ending", body = Errors, content_type = "application/json"),
         (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
         (status = 412, description = "`If-Match` names another `ETag`", body = Errors, content_type = "application/json"),
     ),
@@ -256,7 +256,7 @@ pub(in crate::http) async fn delete(
     responses(
         (status = 200, description = "These are forgotten", body = NamedAnswer),
         (status = 400, description = "The query is not understood, or names nothing", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The agent ends", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The instance is ending", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
@@ -307,7 +307,7 @@ pub(in crate::http) async fn prune(
         (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "The system refuses the signal", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The agent ends", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The instance is ending", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "Not let in, or the system does not permit the signal", content(
             (Errors = "application/json"), (Problem = "application/problem+json"))),
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
@@ -356,7 +356,7 @@ pub(in crate::http) async fn stop(
         (status = 404, description = "No such process", body = Errors, content_type = "application/json"),
         (status = 409, description = "It has ended", body = Errors, content_type = "application/json"),
         (status = 500, description = "The system refuses otherwise", body = Errors, content_type = "application/json"),
-        (status = 503, description = "The agent ends", body = Errors, content_type = "application/json"),
+        (status = 503, description = "The instance is ending", body = Errors, content_type = "application/json"),
         (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
     ),
 )]

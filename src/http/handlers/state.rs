@@ -29,7 +29,7 @@ async fn tally(ctx: &RequestContext<'_>) -> Result<ProcessCounts, ApiError> {
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
         (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The agent ends", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The instance is ending", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(in crate::http) async fn agent(
@@ -121,7 +121,7 @@ pub(in crate::http) async fn healthz(
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
         (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "They cannot: the keeper is gone, the agent ends, or the server does not know it", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "They cannot: the keeper is gone, the instance is ending, or the server does not know it", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(in crate::http) async fn readyz(
@@ -143,7 +143,7 @@ pub(in crate::http) async fn readyz(
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
         (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The agent ends", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The instance is ending", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(in crate::http) async fn metrics(

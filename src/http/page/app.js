@@ -156,7 +156,7 @@ store.addEventListener("agent", (/** @type {CustomEvent} */ { detail }) => showL
 store.addEventListener("change", () => {
   const idle = store.shutdown !== "active";
   find("go-start").toggleAttribute("data-off", idle);
-  find("go-start").title = idle ? `The agent is ending (${store.shutdown}): nothing new is started` : "Start a process (c)";
+  find("go-start").title = idle ? `The instance is ending (${store.shutdown}): nothing new is started` : "Start a process (c)";
 });
 
 // -- Keys

@@ -43,7 +43,7 @@ export function details(id, result) {
   return h("div", { class: "details" },
     table("What it is", [
       ["ID", h("code", {}, id)], ["Command", command], ["Executable", result.exe && h("code", {}, result.exe)],
-      ["Directory", result.cwd ? h("code", {}, result.cwd) : "the agent's own"],
+      ["Directory", result.cwd ? h("code", {}, result.cwd) : "procstar's own"],
       ["Labels", Object.keys(result.labels).length ? h("span", { class: "labels" }, ...Object.entries(result.labels).map(([key, value]) => h("span", { class: "label" }, `${key}=${value}`))) : null],
       ["Group", result.group_id], ["Agent", `${result.agent.user}@${result.agent.host}, version ${result.agent.version}`],
     ]),

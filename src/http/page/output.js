@@ -20,7 +20,7 @@ const LINE = 18;
 /** Why a capture is not complete. */
 const REASONS = {
   survivor: "A descendant still held this descriptor when the process had ended: what it wrote later is not here.",
-  error: "Reading or keeping the output failed: the agent's log says why.",
+  error: "Reading or keeping the output failed: procstar's log says why.",
   setup: "The process was not started.",
   truncated: "The process truncated its own output: what it wrote before is lost.",
   gone: "The file of this output was removed or replaced.",

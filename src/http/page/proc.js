@@ -189,7 +189,7 @@ export class ProcView {
     this.charts.cpu.draw(cpuShares(this.history));
     this.charts.memory.draw(this.history.map(([at, , rss]) => [at, rss]));
     const sampled = this.result.samples !== null;
-    setText(this.note, sampled ? "" : "The agent keeps no history (sampling.interval is not set): these curves tell only what this page has seen.");
+    setText(this.note, sampled ? "" : "This instance keeps no history (sampling.interval is not set): these curves tell only what this page has seen.");
   }
 
   #render() {

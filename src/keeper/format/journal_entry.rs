@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::AgentState;
+use super::WorkerState;
 use crate::engine::{Ended, Started};
 use crate::spec::{Identity, ProcId};
 
@@ -24,8 +24,8 @@ pub enum JournalEntry {
     Ended(Box<Ended>),
     /// It is forgotten.
     Forgotten(ProcId),
-    /// What the agent leaves to the next.
-    Memory(AgentState),
+    /// What the worker leaves to the next.
+    Memory(WorkerState),
     /// Which boot of the machine it is: pids and start times of another one say nothing.
     Boot(String),
     /// What a launched process was asked to be; since version 2.

@@ -1,4 +1,4 @@
-//! What keeper and agent say to each other.
+//! What keeper and worker say to each other.
 //!
 //! Both ends are of the same program but for the moment of an upgrade, so the first message bears
 //! [`VERSION`], and an end that does not know the other's says so.
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AgentState, KeeperSettings, Opening, ProcessEntry, ShutdownCommand};
+use super::{KeeperSettings, Opening, ProcessEntry, ShutdownCommand, WorkerState};
 use crate::clock::TimePoint;
 use crate::engine::{Ended, ProcessCommand, Started, StopFailure, StopOrder};
 use crate::keeper::listeners::{Address, FileId, MissingListener};
@@ -19,26 +19,26 @@ use crate::spec::{ProcId, Validated};
 /// The version of these messages. It changes with every change of their meaning or form.
 pub const VERSION: u32 = 5;
 
-/// Whether a keeper understands agents of this version. What came since version 4 is sent only to
-/// agents that ask for it.
+/// Whether a keeper understands workers of this version. What came since version 4 is sent only to
+/// workers that ask for it.
 pub(in crate::keeper) fn is_understood(version: u32) -> bool {
     (4..=VERSION).contains(&version)
 }
 
-/// From the agent.
+/// From the worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToKeeper {
-    /// The kind of run, which decides what signals mean. It may come before [`ToKeeper::Hello`]: the agent may wait long for INPUT.
+    /// The kind of run, which decides what signals mean. It may come before [`ToKeeper::Hello`]: the worker may wait long for INPUT.
     Mode(Mode),
     /// The introduction.
     Hello {
         /// [`VERSION`].
         version: u32,
-        /// Taken from the first agent alone.
+        /// Taken from the first worker alone.
         settings: Box<KeeperSettings>,
         /// As well.
         opening: Box<Opening>,
-        /// INPUT's processes, started for the first agent alone.
+        /// INPUT's processes, started for the first worker alone.
         input: Option<Validated>,
     },
     /// Start processes. See [`Engine::launch`](crate::engine::Engine::launch).
@@ -54,8 +54,8 @@ pub enum ToKeeper {
     },
     /// Drop an ended process. See [`Engine::forget`](crate::engine::Engine::forget).
     Forget(ProcId),
-    /// Keep this for the next agent; it replaces what was kept before.
-    Remember(AgentState),
+    /// Keep this for the next worker; it replaces what was kept before.
+    Remember(WorkerState),
     /// The end: everything is done.
     Bye {
         /// The program's exit code.
@@ -73,14 +73,14 @@ pub enum ToKeeper {
         /// Comes back, as that of a signal.
         ticket: u64,
     },
-    /// The agent is ready: its services listen.
+    /// The worker is ready: its services listen.
     Ready,
-    /// The agent is about to end, for it cannot start.
+    /// The worker is about to end, for it cannot start.
     Failed {
         /// Why, for the user.
         message: String,
     },
-    /// What the agent has read of a descriptor that can be read only once, for later agents. It comes before [`ToKeeper::Hello`].
+    /// What the worker has read of a descriptor that can be read only once, for later workers. It comes before [`ToKeeper::Hello`].
     ReadUp {
         /// The descriptor, of those that the program was started with.
         fd: i32,
@@ -88,7 +88,7 @@ pub enum ToKeeper {
         #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
     },
-    /// Hold this listener, for later agents. See [`listeners`](crate::keeper::listeners).
+    /// Hold this listener, for later workers. See [`listeners`](crate::keeper::listeners).
     Hold {
         /// What it listens on.
         address: Address,
@@ -98,14 +98,14 @@ pub enum ToKeeper {
         #[serde(skip)]
         descriptor: Option<OwnedFd>,
     },
-    /// What the agent listens on: of the listeners that the keeper holds, it closes the others.
+    /// What the worker listens on: of the listeners that the keeper holds, it closes the others.
     Listening {
         /// The addresses.
         on: Vec<Address>,
         /// What it should listen on, and does not.
         missing: Vec<MissingListener>,
     },
-    /// Start processes as at [`ToKeeper::Launch`], and answer with [`ToAgent::Accepted`]; since
+    /// Start processes as at [`ToKeeper::Launch`], and answer with [`ToWorker::Accepted`]; since
     /// version 5.
     LaunchAcknowledged {
         /// The processes.
@@ -141,7 +141,7 @@ impl ToKeeper {
 
 /// From the keeper.
 #[derive(Serialize, Deserialize)]
-pub enum ToAgent {
+pub enum ToWorker {
     /// The answer to [`ToKeeper::Hello`].
     Welcome {
         /// The keeper's pid, and its parent's.
@@ -150,13 +150,13 @@ pub enum ToAgent {
         ppid: u32,
         /// When it started.
         start: TimePoint,
-        /// Whether this agent is the first.
+        /// Whether this worker is the first.
         first: bool,
-        /// What the last agent has left.
-        memory: AgentState,
+        /// What the last worker has left.
+        memory: WorkerState,
         /// Every process that has not been forgotten, in the order of launch.
         records: Vec<ProcessEntry>,
-        /// The instance's directory, where the agent's socket is made; none from a keeper that does not tell.
+        /// The instance's directory, where the worker's socket is made; none from a keeper that does not tell.
         #[serde(default, with = "path_bytes::optional")]
         dir: Option<PathBuf>,
     },
@@ -180,7 +180,7 @@ pub enum ToAgent {
     },
     /// The keeper has got a signal.
     Order(ShutdownCommand),
-    /// A process that was to be forgotten is: no later agent hears of it, nor a later keeper.
+    /// A process that was to be forgotten is: no later worker hears of it, nor a later keeper.
     Forgotten(ProcId),
     /// Of a process that is being stopped, some could not be signaled.
     StopFailed {
@@ -209,10 +209,10 @@ pub enum Acceptance {
     InUse,
 }
 
-/// What the engine tells, borrowed: as the [`ToAgent`] of the same name when encoded, and as the journal's
+/// What the engine tells, borrowed: as the [`ToWorker`] of the same name when encoded, and as the journal's
 /// [`JournalEntry`](super::JournalEntry) of it.
 #[derive(Serialize)]
-#[expect(missing_docs, reason = "as in ToAgent")]
+#[expect(missing_docs, reason = "as in ToWorker")]
 pub enum EventRef<'a> {
     Started(&'a Started),
     Ended(&'a Ended),

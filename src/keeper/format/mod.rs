@@ -2,7 +2,7 @@
 //!
 //! | bytes | types | between |
 //! | --- | --- | --- |
-//! | socket | [`ToKeeper`], [`ToAgent`] | a keeper and its agent |
+//! | socket | [`ToKeeper`], [`ToWorker`] | a keeper and its worker |
 //! | journal | [`JournalEntry`] | a keeper that died and the next one on its directory |
 //! | state | [`UpgradeState`] | a keeper and the program that it becomes |
 //!
@@ -25,19 +25,19 @@
 //! Tests hold this: `upgrade_state/tests.rs` and `journal/tests.rs` read the fixtures of each version
 //! in `tests/fixtures/`, and compare what is written now with the latest, byte by byte.
 
-mod agent_state;
 pub mod frame;
 mod journal_entry;
 mod message;
 mod process_entry;
 mod settings;
 mod upgrade_state;
+mod worker_state;
 
-pub use agent_state::{AgentState, Printing, ShutdownCommand};
 pub use frame::{Decoder, FrameError, MAX_FRAME, encode};
 pub use journal_entry::{JOURNAL_VERSION, JournalEntry};
 pub(super) use message::is_understood;
-pub use message::{Acceptance, EventRef, ToAgent, ToKeeper, VERSION};
+pub use message::{Acceptance, EventRef, ToKeeper, ToWorker, VERSION};
 pub use process_entry::ProcessEntry;
 pub use settings::{Allowed, KeeperSettings, Opening, ProcessLimits};
 pub use upgrade_state::{STATE_VERSION, StateError, UpgradeState};
+pub use worker_state::{Printing, ShutdownCommand, WorkerState};

@@ -1,4 +1,4 @@
-//! What the keeper knows of one process, as it crosses to agents and successors.
+//! What the keeper knows of one process, as it crosses to workers and successors.
 
 use std::sync::Arc;
 

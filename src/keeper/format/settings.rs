@@ -1,4 +1,4 @@
-//! What the first agent brings of its configuration: the keeper reads none itself.
+//! What the first worker brings of its configuration: the keeper reads none itself.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -88,7 +88,7 @@ impl Allowed {
     }
 }
 
-/// What the keeper has to know only to open the instance's directories, of the first agent.
+/// What the keeper has to know only to open the instance's directories, of the first worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opening {
     /// Where the registry may be, the best place first.
@@ -96,7 +96,7 @@ pub struct Opening {
     pub places: Vec<PathBuf>,
     /// Whether [`KeeperSettings::base_dir`] was chosen, so that no other will do.
     pub captures_chosen: bool,
-    /// Whether the agent will have a socket that commands can ask at.
+    /// Whether the worker will have a socket that commands can ask at.
     pub serves: bool,
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use serde::{Deserialize, Serialize};
 
-use super::{AgentState, KeeperSettings, ProcessEntry, ShutdownCommand};
+use super::{KeeperSettings, ProcessEntry, ShutdownCommand, WorkerState};
 use crate::clock::TimePoint;
 use crate::engine::sys::{seal, sealable_memory_file};
 use crate::engine::{HandoverProcess, HandoverShared};
@@ -30,15 +30,15 @@ pub struct UpgradeState {
     pub fds: Vec<RawFd>,
     /// Its open-file limit, where that was raised.
     pub nofile: Option<(u64, u64)>,
-    /// What the first agent brought.
+    /// What the first worker brought.
     pub settings: KeeperSettings,
     /// The instance's directory.
     pub instance: InstanceHandover,
     /// The table.
     pub records: Vec<ProcessEntry>,
-    /// What the last agent has left.
-    pub memory: AgentState,
-    /// Orders that no agent has been told of.
+    /// What the last worker has left.
+    pub memory: WorkerState,
+    /// Orders that no worker has been told of.
     pub orders: Vec<ShutdownCommand>,
     /// What the engine holds.
     pub carried: Vec<HandoverProcess>,
@@ -54,10 +54,10 @@ pub struct UpgradeState {
     /// The pid of the process that goes on; none from an older program.
     #[serde(default)]
     pub keeper: Option<u32>,
-    /// The pid of the agent, where there is one: the addresses that it listens on become free with its end.
-    #[serde(default)]
-    pub agent: Option<u32>,
-    /// What the agent's services listen on, since version 4.
+    /// The pid of the worker, where there is one: the addresses that it listens on become free with its end.
+    #[serde(rename = "agent", default)]
+    pub worker: Option<u32>,
+    /// What the worker's services listen on, since version 4.
     #[serde(default, skip_serializing_if = "listeners::ListenersHandover::is_empty")]
     pub listeners: listeners::ListenersHandover,
 }

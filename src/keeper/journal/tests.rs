@@ -43,10 +43,10 @@ fn nothing_of_another_boot_lives() {
     }
 }
 
-/// One encoding serves the journal and the agent.
+/// One encoding serves the journal and the worker.
 #[test]
 fn events_are_entries_and_messages() {
-    use crate::keeper::format::{EventRef, ToAgent};
+    use crate::keeper::format::{EventRef, ToWorker};
     let bytes = |frame: &dyn Fn(&mut Vec<u8>) -> io::Result<()>| {
         let mut bytes = Vec::new();
         frame(&mut bytes).unwrap();
@@ -55,14 +55,14 @@ fn events_are_entries_and_messages() {
     let (start, end) = (started("a", 3), ended("a", 256));
     let told = bytes(&|out| encode(&EventRef::Started(&start), out));
     assert!(told == bytes(&|out| encode(&JournalEntry::Started(Box::new(start.clone())), out)));
-    assert!(told == bytes(&|out| encode(&ToAgent::Started(Box::new(start.clone())), out)));
+    assert!(told == bytes(&|out| encode(&ToWorker::Started(Box::new(start.clone())), out)));
     let told = bytes(&|out| encode(&EventRef::Ended(&end), out));
     assert!(told == bytes(&|out| encode(&JournalEntry::Ended(Box::new(end.clone())), out)));
-    assert!(told == bytes(&|out| encode(&ToAgent::Ended(Box::new(end.clone())), out)));
+    assert!(told == bytes(&|out| encode(&ToWorker::Ended(Box::new(end.clone())), out)));
     let id = "a".into();
     let told =
         bytes(&|out| encode(&EventRef::Signaled { id: &id, ticket: 7, errno: Some(3) }, out));
-    let message = ToAgent::Signaled { id: id.clone(), ticket: 7, errno: Some(3) };
+    let message = ToWorker::Signaled { id: id.clone(), ticket: 7, errno: Some(3) };
     assert!(told == bytes(&|out| encode(&message, out)));
 }
 
@@ -93,13 +93,13 @@ fn happening() -> impl Strategy<Value = Happening> {
 /// Table and memory, with the journal that is written along with them.
 struct Book {
     table: ProcessTable,
-    memory: AgentState,
+    memory: WorkerState,
     journal: Journal,
 }
 
 impl Book {
     fn new(path: &Path) -> Book {
-        let (table, memory) = (ProcessTable::default(), AgentState::default());
+        let (table, memory) = (ProcessTable::default(), WorkerState::default());
         let journal = Journal::begin(path, &table, &memory).unwrap();
         Book { table, memory, journal }
     }
@@ -168,7 +168,7 @@ impl Book {
 }
 
 /// Records and memory, to be compared.
-fn state<'a>(records: impl Iterator<Item = &'a ProcessEntry>, memory: &AgentState) -> Vec<String> {
+fn state<'a>(records: impl Iterator<Item = &'a ProcessEntry>, memory: &WorkerState) -> Vec<String> {
     records
         .map(|ProcessEntry { id, started, ended, identity, .. }| {
             let started = started.as_ref().map(|started| started.pid);
@@ -213,7 +213,7 @@ proptest! {
             let read = read_state(&cut);
             match states.iter().rfind(|(length, _)| *length <= at as u64) {
                 Some((_, state)) => prop_assert_eq!(&read, state),
-                None => prop_assert_eq!(read, state([].iter(), &AgentState::default())),
+                None => prop_assert_eq!(read, state([].iter(), &WorkerState::default())),
             }
         }
         // Written anew, it tells the same.
@@ -345,7 +345,7 @@ fn fixture(version: u32) -> PathBuf {
 }
 
 /// What the first version's journal tells, and what each of its processes was asked to be.
-fn sample() -> (ProcessTable, AgentState) {
+fn sample() -> (ProcessTable, WorkerState) {
     let (records, memory) = read_all(&fixture(1)).unwrap();
     let mut table = ProcessTable::default();
     for record in records {

@@ -7,11 +7,11 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use super::agent_slot::Agents;
 use super::running::Running;
+use super::worker_slot::Workers;
 use crate::engine::Captures;
 use crate::engine::mailbox::Mailbox;
-use crate::keeper::format::ToAgent;
+use crate::keeper::format::ToWorker;
 use crate::spec::ProcId;
 
 /// How long removing files may delay the end of a deletion; it goes on after that.
@@ -57,7 +57,7 @@ impl Deletions {
 
 impl Running {
     /// Forgets a process that has ended, once its files are removed.
-    pub(super) fn forget(&mut self, id: ProcId, agents: &mut Agents) {
+    pub(super) fn forget(&mut self, id: ProcId, workers: &mut Workers) {
         let ended = self.table.get(&id).and_then(|record| record.ended.as_ref());
         let captures = ended.map(|ended| Arc::clone(&ended.captures));
         match captures {
@@ -71,13 +71,13 @@ impl Running {
                 if let Some(captures) = captures {
                     captures.discard(());
                 }
-                self.forget_now(id, agents);
+                self.forget_now(id, workers);
             }
         }
     }
 
     /// Forgets those whose files are removed, and those that have been waited for long enough.
-    pub(super) fn forget_discarded(&mut self, agents: &mut Agents) {
+    pub(super) fn forget_discarded(&mut self, workers: &mut Workers) {
         let now = Instant::now();
         let mut done = self.deletions.done.take();
         done.retain(|id| self.deletions.until.remove(id).is_some());
@@ -86,25 +86,25 @@ impl Running {
         for id in &overdue {
             tracing::warn!(proc_id = %id, "the removal of a named file takes long, forgetting its process before");
         }
-        done.into_iter().chain(overdue).for_each(|id| self.forget_now(id, agents));
+        done.into_iter().chain(overdue).for_each(|id| self.forget_now(id, workers));
     }
 
     /// Forgets all that are to be forgotten: whoever comes next is not to hear of them.
-    pub(super) fn forget_all(&mut self, agents: &mut Agents) {
+    pub(super) fn forget_all(&mut self, workers: &mut Workers) {
         let ids: Vec<ProcId> = self.deletions.until.drain().map(|(id, _)| id).collect();
-        ids.into_iter().for_each(|id| self.forget_now(id, agents));
+        ids.into_iter().for_each(|id| self.forget_now(id, workers));
     }
 
-    fn forget_now(&mut self, id: ProcId, agents: &mut Agents) {
+    fn forget_now(&mut self, id: ProcId, workers: &mut Workers) {
         if self.table.forget(&id) {
             self.engine.forget(id.clone());
             if let Some(journal) = &mut self.journal {
                 journal.forgotten(id.clone());
             }
         }
-        // The agent sees to it that a process has ended before.
+        // The worker sees to it that a process has ended before.
         if self.table.get(&id).is_none() {
-            agents.tell(&ToAgent::Forgotten(id));
+            workers.tell(&ToWorker::Forgotten(id));
         }
     }
 

@@ -1,15 +1,15 @@
-//! The introduction of an agent: the first one brings the settings, and with it everything starts.
+//! The introduction of a worker: the first one brings the settings, and with it everything starts.
 
 use std::process;
 
 use super::running::Running;
 use super::{AwaitingHello, Keeper, Phase};
-use crate::keeper::format::{KeeperSettings, Opening, ToAgent, VERSION, is_understood};
+use crate::keeper::format::{KeeperSettings, Opening, ToWorker, VERSION, is_understood};
 use crate::keeper::signals::ProgramExit;
 use crate::spec::Validated;
 
 impl Keeper {
-    /// An agent introduces itself. The first one brings the settings.
+    /// A worker introduces itself. The first one brings the settings.
     pub(super) fn hello(
         &mut self,
         version: u32,
@@ -19,7 +19,7 @@ impl Keeper {
     ) {
         let begun = match &self.phase {
             _ if !is_understood(version) => {
-                Err(format!("the keeper speaks version {VERSION}, the agent {version}"))
+                Err(format!("the keeper speaks version {VERSION}, the worker {version}"))
             }
             Phase::AwaitingHello(awaiting) => {
                 let mode = awaiting.mode.unwrap_or_default();
@@ -42,8 +42,8 @@ impl Keeper {
     }
 
     fn refuse(&mut self, message: String) {
-        if let Some(agent) = self.slot.agent_mut() {
-            agent.tell(&ToAgent::Refused { message });
+        if let Some(worker) = self.slot.worker_mut() {
+            worker.tell(&ToWorker::Refused { message });
         }
         // What lies in the directory is as it was, and stays.
         if let Phase::AwaitingHello(_) = self.phase {
@@ -55,17 +55,17 @@ impl Keeper {
         let Some(running) = self.phase.running() else { return };
         running.forget_all(&mut self.slot);
         self.slot.welcome();
-        self.slot.tell(&ToAgent::Welcome {
+        self.slot.tell(&ToWorker::Welcome {
             pid: process::id(),
             ppid: std::os::unix::process::parent_id(),
             start: self.environment.start,
             first,
-            memory: running.agent_state().clone(),
+            memory: running.worker_state().clone(),
             records: running.entries(),
             dir: Some(running.dir()),
         });
         for command in running.pending_commands() {
-            self.slot.tell(&ToAgent::Order(*command));
+            self.slot.tell(&ToWorker::Order(*command));
         }
     }
 }

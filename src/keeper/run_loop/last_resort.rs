@@ -1,4 +1,4 @@
-//! The shutdown without an agent, where none stays alive: everything is killed, and the program ends
+//! The shutdown without a worker, where none stays alive: everything is killed, and the program ends
 //! when it is gone.
 
 use std::time::{Duration, Instant};
@@ -61,7 +61,7 @@ mod tests {
         assert_eq!(last.deadline(), Some(now + KILL_TIMEOUT));
         assert_eq!(last.step(true, false, now + KILL_TIMEOUT / 2), NextStep::Exit);
         assert_eq!(last.step(true, true, now + KILL_TIMEOUT), NextStep::Exit, "it takes too long");
-        // An agent has come after all.
+        // A worker has come after all.
         assert_eq!(last.step(false, true, now), NextStep::Wait);
         assert_eq!(last.deadline(), None);
         assert_eq!(LastResort::default().step(true, false, now), NextStep::Exit, "nothing runs");

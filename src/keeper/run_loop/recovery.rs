@@ -10,7 +10,7 @@ use crate::clock::TimePoint;
 use crate::engine::mailbox::Mailbox;
 use crate::engine::permitted;
 use crate::engine::{Captures, Ended, Engine, EngineOptions, Event, Handover};
-use crate::keeper::format::{AgentState, KeeperSettings, Opening, ProcessEntry, UpgradeState};
+use crate::keeper::format::{KeeperSettings, Opening, ProcessEntry, UpgradeState, WorkerState};
 use crate::keeper::instance::Instance;
 use crate::keeper::journal;
 use crate::keeper::launch_environment::LaunchEnvironment;
@@ -38,7 +38,7 @@ impl Running {
         settings: &KeeperSettings,
         opening: &Opening,
     ) -> Result<Running, String> {
-        // The agent tells the user where the log cannot be had.
+        // The worker tells the user where the log cannot be had.
         let _ = logging::init(&settings.log);
         let instance = Instance::open(settings, opening).map_err(|error| error.to_string())?;
         // Not before: commands see by our program that an instance is about to enter itself. No process is started yet.
@@ -71,7 +71,7 @@ impl Running {
         program: String,
         state: UpgradeState,
     ) -> io::Result<Running> {
-        // The agent tells the user where the log cannot be had.
+        // The worker tells the user where the log cannot be had.
         let _ = logging::init(&state.settings.log);
         let listeners = Listeners::from_handover(state.listeners);
         let instance = Instance::from_handover(state.instance)?;
@@ -128,7 +128,7 @@ fn start_engine(
 
 /// What the journal in the instance's directory holds: processes that live are adopted by the
 /// engine, and the others have ended.
-fn recover(instance: &Instance, engine: &Engine) -> Result<(ProcessTable, AgentState), String> {
+fn recover(instance: &Instance, engine: &Engine) -> Result<(ProcessTable, WorkerState), String> {
     let mut table = ProcessTable::default();
     match journal::read_all(&instance.journal()) {
         Ok((entries, state)) => {
@@ -138,9 +138,11 @@ fn recover(instance: &Instance, engine: &Engine) -> Result<(ProcessTable, AgentS
                 adopt(&mut table, engine, entry, deadline);
             }
             // Orders were given to the keeper that has ended.
-            Ok((table, AgentState { conn_id: state.conn_id, ..AgentState::default() }))
+            Ok((table, WorkerState { conn_id: state.conn_id, ..WorkerState::default() }))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((table, AgentState::default())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Ok((table, WorkerState::default()))
+        }
         Err(error) => Err(format!("cannot read {}: {error}", instance.journal().display())),
     }
 }

@@ -6,15 +6,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::agent_slot::Agents;
 use super::commands::Commands;
 use super::deletions::Deletions;
 use super::last_resort::{LastResort, NextStep};
+use super::worker_slot::Workers;
 use crate::engine::mailbox::Mailbox;
 use crate::engine::{Engine, Event, ProcessCommand, StopOrder};
 use crate::keeper::format::{
-    Acceptance, AgentState, EventRef, JournalEntry, KeeperSettings, ProcessEntry, ShutdownCommand,
-    ToAgent, ToKeeper, encode,
+    Acceptance, EventRef, JournalEntry, KeeperSettings, ProcessEntry, ShutdownCommand, ToKeeper,
+    ToWorker, WorkerState, encode,
 };
 use crate::keeper::instance::Instance;
 use crate::keeper::job::TerminalJob;
@@ -35,14 +35,14 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// How often it touches them: cleaners of runtime directories may remove what has not been used for six hours.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// What is there once the first agent has introduced itself.
+/// What is there once the first worker has introduced itself.
 pub(super) struct Running {
     pub(super) engine: Engine,
     /// Events on their way from the engine's thread.
     events: Arc<Mailbox<Event>>,
     /// When they were last taken.
     last_events: Instant,
-    /// Of the first agent.
+    /// Of the first worker.
     pub(super) settings: KeeperSettings,
     pub(super) instance: Instance,
     /// None while it cannot be written.
@@ -57,11 +57,11 @@ pub(super) struct Running {
     pub(super) ignored: u64,
     /// Our job on the terminal, where a process is a part of it.
     pub(super) job: Option<TerminalJob>,
-    /// What the agent's services listen on.
+    /// What the worker's services listen on.
     pub(super) listeners: Listeners,
-    /// The upgrade that has made this program the keeper, until its agent is ready.
+    /// The upgrade that has made this program the keeper, until its worker is ready.
     pub(super) awaited: Option<AwaitedUpgrade>,
-    /// An event as it is encoded, for the journal and for the agent.
+    /// An event as it is encoded, for the journal and for the worker.
     frame: Vec<u8>,
     /// When to look whether the directories are there.
     check_at: Instant,
@@ -151,12 +151,12 @@ impl Running {
         others.into_iter().flatten().chain([self.check_at])
     }
 
-    /// What agents leave to each other.
-    pub(super) fn agent_state(&self) -> &AgentState {
+    /// What workers leave to each other.
+    pub(super) fn worker_state(&self) -> &WorkerState {
         self.commands.state()
     }
 
-    /// The commands that a new agent is told of.
+    /// The commands that a new worker is told of.
     pub(super) fn pending_commands(&self) -> &[ShutdownCommand] {
         self.commands.pending()
     }
@@ -177,27 +177,27 @@ impl Running {
     }
 
     /// Does what is to be done in every turn of the loop, and writes the journal.
-    pub(super) fn finish_turn(&mut self, agents: &mut Agents) {
-        self.forget_discarded(agents);
+    pub(super) fn finish_turn(&mut self, workers: &mut Workers) {
+        self.forget_discarded(workers);
         if self.awaited.as_ref().is_some_and(AwaitedUpgrade::is_overdue) {
-            self.agent_not_ready(None);
+            self.worker_not_ready(None);
         }
-        self.maintain_dirs(agents);
+        self.maintain_dirs(workers);
         self.write_journal();
     }
 
     /// Takes what the engine reports.
-    pub(super) fn take_events(&mut self, agents: &mut Agents) {
+    pub(super) fn take_events(&mut self, workers: &mut Workers) {
         self.last_events = Instant::now();
         for event in self.events.take() {
-            self.event(event, agents);
+            self.event(event, workers);
         }
     }
 
-    /// Notes an event, and queues it for the journal and for the agent.
-    fn event(&mut self, event: Event, agents: &mut Agents) {
+    /// Notes an event, and queues it for the journal and for the worker.
+    fn event(&mut self, event: Event, workers: &mut Workers) {
         self.frame.clear();
-        // Starts and ends have the same form in the journal and for the agent.
+        // Starts and ends have the same form in the journal and for the worker.
         let (told, enter) = match &event {
             Event::Started(started) => (EventRef::Started(started), true),
             Event::Ended(ended) => (EventRef::Ended(ended), true),
@@ -214,7 +214,7 @@ impl Running {
         if let (true, Some(journal)) = (enter, &mut self.journal) {
             journal.add_encoded(&self.frame);
         }
-        agents.tell_encoded(&self.frame);
+        workers.tell_encoded(&self.frame);
         match event {
             Event::Started(started) => self.table.started(*started),
             Event::Ended(ended) => self.table.ended(ended),
@@ -235,7 +235,7 @@ impl Running {
     }
 
     /// Looks after the directories now and then: what somebody has removed is made again, and nothing in them looks old.
-    fn maintain_dirs(&mut self, agents: &mut Agents) {
+    fn maintain_dirs(&mut self, workers: &mut Workers) {
         let now = Instant::now();
         if self.check_at > now {
             return;
@@ -251,15 +251,15 @@ impl Running {
             self.journal = Journal::begin(&path, &self.table, state).ok();
         }
         self.write_journal();
-        if let Some(agent) = agents.up().filter(|_| lost_socket) {
+        if let Some(worker) = workers.up().filter(|_| lost_socket) {
             // The next one listens where commands look for it.
-            tracing::warn!("starting the agent again, for its socket was removed");
-            agent.kill();
+            tracing::warn!("starting the worker again, for its socket was removed");
+            worker.kill();
         }
     }
 
-    /// Takes what an agent that has introduced itself says.
-    pub(super) fn message(&mut self, message: ToKeeper, agents: &mut Agents) {
+    /// Takes what a worker that has introduced itself says.
+    pub(super) fn message(&mut self, message: ToKeeper, workers: &mut Workers) {
         match message {
             ToKeeper::Mode(mode) => self.mode = mode,
             ToKeeper::Launch(request) => {
@@ -267,11 +267,11 @@ impl Running {
             }
             ToKeeper::LaunchAcknowledged { request, ticket } => {
                 let acceptance = self.launch(request);
-                agents.tell(&ToAgent::Accepted { ticket, acceptance });
+                workers.tell(&ToWorker::Accepted { ticket, acceptance });
             }
-            ToKeeper::Forget(id) => self.forget(id, agents),
+            ToKeeper::Forget(id) => self.forget(id, workers),
             ToKeeper::Remember(state) => self.remember(state),
-            ToKeeper::Ready => self.agent_ready(),
+            ToKeeper::Ready => self.worker_ready(),
             ToKeeper::Hold { address, file, descriptor } => {
                 if let Some(fd) = descriptor {
                     self.listeners.hold(Listener { address, file, fd });
@@ -281,7 +281,7 @@ impl Running {
                 self.listeners.agree(&on, missing);
                 self.instance.note_missing(self.listeners.missing());
             }
-            ToKeeper::Failed { message } => self.agent_not_ready(Some(&message)),
+            ToKeeper::Failed { message } => self.worker_not_ready(Some(&message)),
             verb => {
                 if let Some((id, command, ticket)) = verb.into_process_command() {
                     self.engine.command(id, command, ticket);
@@ -290,8 +290,8 @@ impl Running {
         }
     }
 
-    /// An agent leaves this to the next one.
-    fn remember(&mut self, state: AgentState) {
+    /// A worker leaves this to the next one.
+    fn remember(&mut self, state: WorkerState) {
         logging::set_level(state.log_level);
         if let Some(journal) = &mut self.journal {
             journal.add(&JournalEntry::Memory(state.clone()));
@@ -347,20 +347,20 @@ impl Running {
         Ok(())
     }
 
-    /// Passes a shutdown command on, and keeps it until an agent remembers it.
-    pub(super) fn shut_down(&mut self, command: ShutdownCommand, agents: &mut Agents) {
-        if agents.is_leaving() && command != ShutdownCommand::Idle {
+    /// Passes a shutdown command on, and keeps it until a worker remembers it.
+    pub(super) fn shut_down(&mut self, command: ShutdownCommand, workers: &mut Workers) {
+        if workers.is_leaving() && command != ShutdownCommand::Idle {
             // All is done but its own end, which something holds up.
-            agents.agent_mut().into_iter().for_each(|agent| agent.kill());
+            workers.worker_mut().into_iter().for_each(|worker| worker.kill());
         }
-        agents.tell(&ToAgent::Order(command));
+        workers.tell(&ToWorker::Order(command));
         self.commands.add(command);
     }
 
-    /// What to do where no agent stays alive.
-    pub(super) fn next_step_without_agent(&mut self, agents: &Agents) -> NextStep {
+    /// What to do where no worker stays alive.
+    pub(super) fn next_step_without_worker(&mut self, workers: &Workers) -> NextStep {
         let kill = self.commands.is_kill_pending();
-        let wanted = self.commands.is_shutting_down() && agents.is_hopeless(kill);
+        let wanted = self.commands.is_shutting_down() && workers.is_hopeless(kill);
         let running = self.table.iter().any(|entry| entry.ended.is_none());
         self.last_resort.step(wanted, running, Instant::now())
     }

@@ -1,7 +1,7 @@
 //! What the keeper does at a signal: see [`meaning`](crate::keeper::meaning).
 
-use super::agent_slot::Agents;
 use super::running::Running;
+use super::worker_slot::Workers;
 use super::{Keeper, Phase};
 use crate::engine::ProcessCommand;
 use crate::keeper::meaning::{Meaning, ends_before_start, meaning};
@@ -42,16 +42,16 @@ impl Keeper {
 
     /// Ends the program by a signal, before it has started anything.
     fn end_by(&mut self, signum: i32) {
-        if let Some(agent) = self.slot.take() {
-            agent.end();
+        if let Some(worker) = self.slot.take() {
+            worker.end();
         }
         self.phase.exit(ProgramExit::Signal(signum));
     }
 }
 
 impl Running {
-    fn obey(&mut self, signal: Received, agents: &mut Agents) -> Obeyed {
-        if self.is_the_jobs(signal, agents) {
+    fn obey(&mut self, signal: Received, workers: &mut Workers) -> Obeyed {
+        if self.is_the_jobs(signal, workers) {
             return Obeyed::Done;
         }
         if self.is_reload(signal) {
@@ -60,7 +60,7 @@ impl Running {
         match meaning(signal.signum, self.mode, signal.terminal) {
             Meaning::ShutDown(command) => {
                 tracing::info!(signal = signal.name(), sender = signal.sender, "ordered");
-                self.shut_down(command, agents);
+                self.shut_down(command, workers);
             }
             Meaning::Upgrade => return Obeyed::Upgrade,
             Meaning::PassOn { group } => self.pass_on(signal, group),
@@ -82,7 +82,7 @@ impl Running {
             if group {
                 engine.signal_group(record.id.clone(), signal.signum);
             } else {
-                // No agent waits for the outcome: that it has just ended is no error here.
+                // No worker waits for the outcome: that it has just ended is no error here.
                 engine.command(record.id.clone(), ProcessCommand::Signal(signal.signum), 0);
             }
         }

@@ -1,7 +1,7 @@
 //! The keeper as the leader of a job on the terminal: see [`job`](crate::keeper::job).
 
-use super::agent_slot::Agents;
 use super::running::Running;
+use super::worker_slot::Workers;
 use crate::engine::ProcessCommand;
 use crate::keeper::job::{JobSignal, TerminalJob};
 use crate::keeper::signals::Received;
@@ -26,17 +26,17 @@ impl Running {
 
     /// Whether a signal is none for this process: the terminal has sent it to the whole job, the process itself among that, which does with it what
     /// it wants; or somebody of the process's has, to all of the group.
-    pub(super) fn is_the_jobs(&self, signal: Received, agents: &Agents) -> bool {
+    pub(super) fn is_the_jobs(&self, signal: Received, workers: &Workers) -> bool {
         let Some(job) = &self.job else { return false };
         match signal.sender {
             None => {
                 let terminals = [libc::SIGINT, libc::SIGQUIT, libc::SIGWINCH];
-                let agent = agents.agent().map(|agent| agent.pid() as i32);
+                let worker = workers.worker().map(|worker| worker.pid() as i32);
                 // The process may run before we hear that it does.
-                let there = || self.of_job().is_some() || job.has_child_besides(agent);
+                let there = || self.of_job().is_some() || job.has_child_besides(worker);
                 terminals.contains(&signal.signum) && there()
             }
-            // The agent sends none. An orphan is our child by now.
+            // The worker sends none. An orphan is our child by now.
             Some(sender) => {
                 let own = std::process::id() as i32;
                 i32::try_from(sender).is_ok_and(|sender| job.descends(sender, own))

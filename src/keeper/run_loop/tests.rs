@@ -1,32 +1,32 @@
-//! The loop's transitions that a real agent process causes.
+//! The loop's transitions that a real worker process causes.
 
 use super::upgrade::DONE;
 use super::*;
 use crate::clock::TimePoint;
-use crate::keeper::agent_process::tests::agent;
 use crate::keeper::format::encode;
+use crate::keeper::worker_process::tests::worker;
 use std::io::Write;
 
-/// What an agent has said before it is ended for an upgrade counts: after its goodbye there is none.
+/// What a worker has said before it is ended for an upgrade counts: after its goodbye there is none.
 #[test]
 fn a_goodbye_that_an_upgrade_comes_upon_ends_the_program() {
     let environment = LaunchEnvironment { start: TimePoint::now(), fds: Vec::new(), nofile: None };
-    let mut keeper = Keeper::new(environment, AgentCommand::this_program()).unwrap();
-    let (agent, mut theirs) = agent();
-    keeper.slot.started(agent, Instant::now());
+    let mut keeper = Keeper::new(environment, WorkerCommand::this_program()).unwrap();
+    let (worker, mut theirs) = worker();
+    keeper.slot.started(worker, Instant::now());
     let mut bye = Vec::new();
     encode(&ToKeeper::Bye { code: 5, signal: None }, &mut bye).unwrap();
     theirs.write_all(&bye).unwrap();
-    assert_eq!(keeper.end_agent_for_upgrade(), Err(DONE.to_owned()));
-    assert!(keeper.slot.agent().is_none());
+    assert_eq!(keeper.end_worker_for_upgrade(), Err(DONE.to_owned()));
+    assert!(keeper.slot.worker().is_none());
     assert_eq!(keeper.run(), ProgramExit::Code(5));
     // Another one had nothing to say.
-    let (agent, _theirs) = self::agent();
+    let (worker, _theirs) = self::worker();
     keeper.phase = Phase::AwaitingHello(AwaitingHello::default());
-    keeper.slot = AgentSlot::new(Instant::now());
-    keeper.slot.started(agent, Instant::now());
-    assert_eq!(keeper.end_agent_for_upgrade(), Ok(()));
-    assert!(keeper.slot.agent().is_none() && matches!(keeper.phase, Phase::AwaitingHello(_)));
+    keeper.slot = WorkerSlot::new(Instant::now());
+    keeper.slot.started(worker, Instant::now());
+    assert_eq!(keeper.end_worker_for_upgrade(), Ok(()));
+    assert!(keeper.slot.worker().is_none() && matches!(keeper.phase, Phase::AwaitingHello(_)));
 }
 
 #[test]

@@ -9,13 +9,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::running::Running;
 use super::{Keeper, Phase};
 use crate::engine::{Handover, sys};
-use crate::keeper::agent_process::AgentProcess;
 use crate::keeper::format::{STATE_VERSION, UpgradeState};
 use crate::keeper::listeners::PassedListener;
+use crate::keeper::worker_process::WorkerProcess;
 
 /// How long an upgrade waits for processes that are just being set up.
 const QUIET_TIME: Duration = Duration::from_secs(2);
-/// Why there is no upgrade after the agent's goodbye: nothing is left to go on with.
+/// Why there is no upgrade after the worker's goodbye: nothing is left to go on with.
 pub(super) const DONE: &str = "all is done, and the program ends";
 /// Why there is no upgrade before an introduction.
 const NOTHING_STARTED: &str = "nothing has been started yet";
@@ -43,8 +43,8 @@ impl Keeper {
             .check(&state.to_file().map_err(text)?, &self.environment.fds)
             .map_err(|error| error.to_string())?;
         tracing::info!(version, "upgrading");
-        // From here on an agent is to be started in any case.
-        self.end_agent_for_upgrade()?;
+        // From here on a worker is to be started in any case.
+        self.end_worker_for_upgrade()?;
         let running = self.phase.running().ok_or(NOTHING_STARTED)?;
         running.forget_all(&mut self.slot);
         let (handover, _standstill) =
@@ -60,9 +60,9 @@ impl Keeper {
         Err(text(self.program.exec_successor(&file, &open)))
     }
 
-    /// Ends the agent. If the last it has to say is its goodbye, the program ends instead.
-    pub(super) fn end_agent_for_upgrade(&mut self) -> Result<(), String> {
-        self.end_agent();
+    /// Ends the worker. If the last it has to say is its goodbye, the program ends instead.
+    pub(super) fn end_worker_for_upgrade(&mut self) -> Result<(), String> {
+        self.end_worker();
         match self.slot.vacate(Instant::now()) {
             Some(exit) => {
                 self.phase.exit(exit);
@@ -72,15 +72,15 @@ impl Keeper {
         }
     }
 
-    /// Ends the agent, as a crash would; what it had said before counts.
-    fn end_agent(&mut self) {
-        while let Some(agent) = self.slot.agent_mut() {
-            agent.kill();
-            let mut fds = [PollFd::new(agent.pidfd(), PollFlags::POLLIN)];
+    /// Ends the worker, as a crash would; what it had said before counts.
+    fn end_worker(&mut self) {
+        while let Some(worker) = self.slot.worker_mut() {
+            worker.kill();
+            let mut fds = [PollFd::new(worker.pidfd(), PollFlags::POLLIN)];
             // EINTR aside, it dies at once; unless it waits in the kernel, and then so do we.
             let _ = poll(&mut fds, PollTimeout::NONE);
-            let messages = agent.receive();
-            let ended = agent.ended().is_some();
+            let messages = worker.receive();
+            let ended = worker.ended().is_some();
             for message in messages {
                 self.message(message);
             }
@@ -101,14 +101,14 @@ impl Keeper {
             settings: running.settings.clone(),
             instance: running.instance.handover(),
             records: running.entries(),
-            memory: running.agent_state().clone(),
+            memory: running.worker_state().clone(),
             orders: running.pending_commands().iter().map(|command| command.kept()).collect(),
             carried: handover.processes,
             mode: running.mode,
             terminal: self.signals.had_terminal(),
             shared: handover.shared,
             keeper: Some(std::process::id()),
-            agent: self.slot.agent().map(AgentProcess::pid),
+            worker: self.slot.worker().map(WorkerProcess::pid),
             listeners: running.listeners.handover(),
         })
     }
@@ -127,20 +127,20 @@ impl Keeper {
 }
 
 impl Running {
-    /// The agent's services listen: an upgrade, if one is awaited, has succeeded.
-    pub(super) fn agent_ready(&mut self) {
+    /// The worker's services listen: an upgrade, if one is awaited, has succeeded.
+    pub(super) fn worker_ready(&mut self) {
         if let Some(awaited) = self.awaited.take() {
             let outcome = awaited.ready(self.listeners.missing());
             match &outcome {
-                Ok(_) => tracing::info!("the new agent is ready"),
+                Ok(_) => tracing::info!("the new worker is ready"),
                 Err(text) => tracing::error!("{text}"),
             }
             self.instance.answer_reload(&outcome);
         }
     }
 
-    /// The agent cannot start, and says why, or is not ready in time.
-    pub(super) fn agent_not_ready(&mut self, why: Option<&str>) {
+    /// The worker cannot start, and says why, or is not ready in time.
+    pub(super) fn worker_not_ready(&mut self, why: Option<&str>) {
         if let Some(awaited) = self.awaited.take() {
             let text = awaited.failed(why);
             tracing::error!("{text}");

@@ -7,8 +7,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Keeper, Phase};
-use crate::keeper::agent_process::AgentProcess;
 use crate::keeper::job::TerminalJob;
+use crate::keeper::worker_process::WorkerProcess;
 
 /// How often everything is looked at while nothing can be polled.
 const POLL_FALLBACK: Duration = Duration::from_millis(5);
@@ -18,9 +18,9 @@ const POLL_FALLBACK: Duration = Duration::from_millis(5);
 pub(super) struct Woken {
     pub(super) events: bool,
     pub(super) signals: bool,
-    /// The agent has ended.
+    /// The worker has ended.
     pub(super) ended: bool,
-    /// The agent has said something, or hung up.
+    /// The worker has said something, or hung up.
     pub(super) said: bool,
 }
 
@@ -49,15 +49,15 @@ impl Keeper {
             let wait = at.saturating_duration_since(now) + Duration::from_millis(1);
             PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
         });
-        let agent = self.slot.agent();
-        let writes = agent.is_some_and(AgentProcess::wants_to_send);
+        let worker = self.slot.worker();
+        let writes = worker.is_some_and(WorkerProcess::wants_to_send);
         let to_send = if writes { PollFlags::POLLOUT } else { PollFlags::empty() };
         let events = running.filter(|_| deferred.is_none()).map(|running| running.events_fd());
         let mut fds = [
             self.source(events),
             self.source(Some(self.signals.fd())),
-            self.source(agent.map(AgentProcess::pidfd)),
-            self.source_with(agent.and_then(AgentProcess::socket), PollFlags::POLLIN | to_send),
+            self.source(worker.map(WorkerProcess::pidfd)),
+            self.source_with(worker.and_then(WorkerProcess::socket), PollFlags::POLLIN | to_send),
             self.source(running.and_then(|running| running.job.as_ref()).map(TerminalJob::fd)),
             self.source(running.map(|running| running.deletions_fd())),
         ];

@@ -113,7 +113,7 @@ pub enum OnSignal {
 /// An engine that starts nothing.
 pub struct FakeEngine {
     calls: Mutex<Vec<Call>>,
-    /// What an agent after this one would be told.
+    /// What a worker after this one would be told.
     pub notes: Mutex<Vec<Note>>,
     on_signal: Mutex<OnSignal>,
     /// Who waits for a process to be forgotten, where that does not happen at once.

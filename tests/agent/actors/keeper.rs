@@ -1,4 +1,4 @@
-//! The agent's side of the keeper, with the test as the keeper. In real time: there is a socket in between.
+//! The worker's side of the keeper, with the test as the keeper. In real time: there is a socket in between.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -20,8 +20,8 @@ use procstar::engine::{Ended, Event, ProcessCommand, Started};
 use procstar::keeper::ProgramExit;
 use procstar::keeper::format::ProcessEntry;
 use procstar::keeper::format::{
-    Acceptance, AgentState, Decoder, KeeperSettings, Opening, ShutdownCommand, ToAgent, ToKeeper,
-    VERSION, encode,
+    Acceptance, Decoder, KeeperSettings, Opening, ShutdownCommand, ToKeeper, ToWorker, VERSION,
+    WorkerState, encode,
 };
 use tokio::sync::oneshot;
 
@@ -41,7 +41,7 @@ fn settings() -> KeeperSettings {
     }
 }
 
-fn frames(messages: impl IntoIterator<Item = ToAgent>) -> Vec<u8> {
+fn frames(messages: impl IntoIterator<Item = ToWorker>) -> Vec<u8> {
     let mut bytes = Vec::new();
     messages.into_iter().for_each(|message| encode(&message, &mut bytes).unwrap());
     bytes
@@ -58,9 +58,9 @@ fn end_of(id: &str, status: i32) -> Ended {
     Ended { status, ..end(id) }
 }
 
-fn welcome(first: bool, memory: AgentState, records: Vec<ProcessEntry>) -> ToAgent {
+fn welcome(first: bool, memory: WorkerState, records: Vec<ProcessEntry>) -> ToWorker {
     let start = TimePoint::now();
-    ToAgent::Welcome { pid: 7, ppid: 6, start, first, memory, records, dir: None }
+    ToWorker::Welcome { pid: 7, ppid: 6, start, first, memory, records, dir: None }
 }
 
 /// The keeper's end.
@@ -71,12 +71,12 @@ struct Keeper {
 
 impl Keeper {
     fn pair() -> (Keeper, UnixStream) {
-        let (socket, agent) = UnixStream::pair().unwrap();
+        let (socket, worker) = UnixStream::pair().unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
-        (Keeper { socket, decoder: Decoder::default() }, agent)
+        (Keeper { socket, decoder: Decoder::default() }, worker)
     }
 
-    fn tell(&mut self, messages: impl IntoIterator<Item = ToAgent>) {
+    fn tell(&mut self, messages: impl IntoIterator<Item = ToWorker>) {
         self.socket.write_all(&frames(messages)).unwrap();
     }
 
@@ -138,7 +138,7 @@ fn brief(message: &ToKeeper) -> String {
         ToKeeper::Signal { id, signum, .. } => format!("signal {id} {signum}"),
         ToKeeper::Stop { id, order, .. } => format!("stop {id} {:?}", order.signum),
         ToKeeper::Forget(id) => format!("forget {id}"),
-        ToKeeper::Remember(AgentState { conn_id, orders, any, .. }) => {
+        ToKeeper::Remember(WorkerState { conn_id, orders, any, .. }) => {
             format!("remember {conn_id:?} {orders:?} {any}")
         }
         ToKeeper::Mode(mode) => format!("mode {mode:?}"),
@@ -153,9 +153,9 @@ fn brief(message: &ToKeeper) -> String {
     }
 }
 
-/// Introduces an agent to a keeper that answers with these bytes.
+/// Introduces a worker to a keeper that answers with these bytes.
 fn introduced(answer: Vec<u8>) -> (Result<Welcome, LinkError>, Keeper) {
-    let (mut keeper, agent) = Keeper::pair();
+    let (mut keeper, worker) = Keeper::pair();
     let keeper = std::thread::spawn(move || {
         let hello = brief(&keeper.heard().unwrap());
         assert_eq!(hello, format!("hello {VERSION} 2"));
@@ -169,17 +169,17 @@ fn introduced(answer: Vec<u8>) -> (Result<Welcome, LinkError>, Keeper) {
         }
         keeper
     });
-    let answer = introduce(agent, settings(), Opening::default(), Some(request(&["a", "b"]).0));
+    let answer = introduce(worker, settings(), Opening::default(), Some(request(&["a", "b"]).0));
     (answer, keeper.join().unwrap())
 }
 
 #[test]
 fn a_welcome() {
-    let memory = AgentState {
+    let memory = WorkerState {
         conn_id: Some("x".into()),
         orders: vec![ShutdownCommand::Idle],
         any: true,
-        ..AgentState::default()
+        ..WorkerState::default()
     };
     let record = ProcessEntry { started: Some(*start_of("a")), ..ProcessEntry::new("a".into()) };
     let answer = welcome(false, memory.clone(), vec![record]);
@@ -191,8 +191,8 @@ fn a_welcome() {
 
 #[test]
 fn no_welcome() {
-    let refused = ToAgent::Refused { message: "in use".into() };
-    let too_early = ToAgent::Started(start_of("a"));
+    let refused = ToWorker::Refused { message: "in use".into() };
+    let too_early = ToWorker::Started(start_of("a"));
     for (answer, what) in [
         (frames([refused]), "in use"),
         (frames([too_early]), "lost the keeper: the keeper told of events too early"),
@@ -206,16 +206,16 @@ fn no_welcome() {
 }
 
 /// A link to the test, with what was left and what has come already.
-fn link(memory: AgentState) -> (KeeperLink, Streams, Keeper) {
-    let (keeper, agent) = Keeper::pair();
-    let (link, streams) = KeeperLink::start(agent, Decoder::default(), memory).unwrap();
+fn link(memory: WorkerState) -> (KeeperLink, Streams, Keeper) {
+    let (keeper, worker) = Keeper::pair();
+    let (link, streams) = KeeperLink::start(worker, Decoder::default(), memory).unwrap();
     (link, streams, keeper)
 }
 
 #[actix::test]
 async fn what_comes_along_with_the_welcome_is_not_lost() {
-    let events = [ToAgent::Started(start_of("a")), ToAgent::Order(ShutdownCommand::Kill)];
-    let answer = std::iter::once(welcome(true, AgentState::default(), Vec::new())).chain(events);
+    let events = [ToWorker::Started(start_of("a")), ToWorker::Order(ShutdownCommand::Kill)];
+    let answer = std::iter::once(welcome(true, WorkerState::default(), Vec::new())).chain(events);
     let (welcome, _keeper) = introduced(frames(answer));
     let (socket, decoder, memory, _) = welcome.ok().unwrap().into_parts();
     let (_link, mut streams) = KeeperLink::start(socket, decoder, memory).unwrap();
@@ -225,14 +225,14 @@ async fn what_comes_along_with_the_welcome_is_not_lost() {
 
 #[actix::test]
 async fn events_and_orders_come_in_their_order() {
-    let (_link, mut streams, mut keeper) = link(AgentState::default());
+    let (_link, mut streams, mut keeper) = link(WorkerState::default());
     keeper.tell([
-        ToAgent::Started(start_of("a")),
-        ToAgent::Order(ShutdownCommand::Idle),
-        ToAgent::Signaled { id: "a".into(), ticket: 3, errno: Some(libc::EPERM) },
-        ToAgent::Order(ShutdownCommand::Terminate),
-        ToAgent::StopFailed { id: "a".into(), failures: Vec::new() },
-        ToAgent::Ended(Box::new(end_of("a", 9))),
+        ToWorker::Started(start_of("a")),
+        ToWorker::Order(ShutdownCommand::Idle),
+        ToWorker::Signaled { id: "a".into(), ticket: 3, errno: Some(libc::EPERM) },
+        ToWorker::Order(ShutdownCommand::Terminate),
+        ToWorker::StopFailed { id: "a".into(), failures: Vec::new() },
+        ToWorker::Ended(Box::new(end_of("a", 9))),
     ]);
     let mut told = Vec::new();
     for _ in 0..4 {
@@ -257,7 +257,7 @@ async fn events_and_orders_come_in_their_order() {
 
 #[actix::test]
 async fn a_keeper_that_talks_nonsense_is_lost() {
-    let (link, mut streams, mut keeper) = link(AgentState::default());
+    let (link, mut streams, mut keeper) = link(WorkerState::default());
     keeper.socket.write_all(b"\0\0\0\x02\xc1\xc1").unwrap();
     soon(&mut streams.gone).await.unwrap();
     drop(keeper);
@@ -270,12 +270,12 @@ async fn a_keeper_that_talks_nonsense_is_lost() {
 fn commands_are_sent_in_their_order_and_all_before_the_goodbye_is_done() {
     // More than the socket holds: the keeper is slow.
     const COUNT: usize = 20_000;
-    let (keeper, agent) = Keeper::pair();
+    let (keeper, worker) = Keeper::pair();
     let heard = std::thread::spawn(move || keeper.all());
     // With the runtime the tasks end, as they do with the program, and the socket is closed.
     actix::System::new().block_on(async {
         let (link, _streams) =
-            KeeperLink::start(agent, Decoder::default(), AgentState::default()).unwrap();
+            KeeperLink::start(worker, Decoder::default(), WorkerState::default()).unwrap();
         link.launch(request(&["a", "b"]).0);
         link.command("a".into(), ProcessCommand::Signal(15), 1);
         (0..COUNT).for_each(|n| drop(link.forget(format!("{n}").into())));
@@ -289,7 +289,7 @@ fn commands_are_sent_in_their_order_and_all_before_the_goodbye_is_done() {
 
 #[actix::test]
 async fn each_launch_gets_its_own_answer() {
-    let (link, mut streams, mut keeper) = link(AgentState::default());
+    let (link, mut streams, mut keeper) = link(WorkerState::default());
     let mut first = link.launch_acknowledged(request(&["a", "b"]).0);
     let second = link.launch_acknowledged(request(&["c"]).0);
     let third = link.launch_acknowledged(request(&["d"]).0);
@@ -298,12 +298,12 @@ async fn each_launch_gets_its_own_answer() {
     assert_eq!(keeper.hear().await, "launch d acknowledged 2");
     keeper.tell([
         // Nobody waits for this one.
-        ToAgent::Accepted { ticket: 77, acceptance: Acceptance::InUse },
-        ToAgent::Accepted { ticket: 1, acceptance: Acceptance::InUse },
+        ToWorker::Accepted { ticket: 77, acceptance: Acceptance::InUse },
+        ToWorker::Accepted { ticket: 1, acceptance: Acceptance::InUse },
     ]);
     assert_eq!(soon(second).await, Ok(Acceptance::InUse));
     assert!(first.try_recv().is_err(), "it has no answer yet");
-    keeper.tell([ToAgent::Accepted { ticket: 0, acceptance: Acceptance::Journaled }]);
+    keeper.tell([ToWorker::Accepted { ticket: 0, acceptance: Acceptance::Journaled }]);
     assert_eq!(soon(first).await, Ok(Acceptance::Journaled));
     // No answer comes from a keeper that is gone.
     drop(keeper);
@@ -315,7 +315,7 @@ async fn each_launch_gets_its_own_answer() {
 #[actix::test]
 async fn only_changes_are_remembered() {
     let (link, _streams, mut keeper) =
-        link(AgentState { orders: vec![ShutdownCommand::Idle], ..AgentState::default() });
+        link(WorkerState { orders: vec![ShutdownCommand::Idle], ..WorkerState::default() });
     link.note_assignment();
     link.note_assignment();
     link.remember(|memory| memory.conn_id = Some("x".into()));
@@ -335,7 +335,7 @@ async fn only_changes_are_remembered() {
     }
 }
 
-/// An agent that comes after another.
+/// A worker that comes after another.
 struct Later {
     supervisor: Addr<Supervisor>,
     results: Addr<Results>,
@@ -355,14 +355,14 @@ impl Later {
         assert_eq!(used.to_string(), format!("process ID already in use: {id}"));
         assert!(!deleted.is_finished() && !again.is_finished());
         assert!(!self.journal.read().contains(&format!("removed {id}")));
-        self.keeper.tell([ToAgent::Forgotten(id.into())]);
+        self.keeper.tell([ToWorker::Forgotten(id.into())]);
         soon(deleted).await.unwrap().unwrap().unwrap();
         let again = soon(again).await.unwrap().unwrap();
         assert_eq!(again, Err(DeleteError::Unknown));
     }
 }
 
-fn later(records: Vec<ProcessEntry>, memory: AgentState, end_when: EndWhen) -> Later {
+fn later(records: Vec<ProcessEntry>, memory: WorkerState, end_when: EndWhen) -> Later {
     let (link, streams, keeper) = link(memory.clone());
     let results = Results::default().start();
     let outputs = SupervisorOutputs {
@@ -391,7 +391,7 @@ fn later(records: Vec<ProcessEntry>, memory: AgentState, end_when: EndWhen) -> L
     Later { supervisor, results, journal, done, keeper }
 }
 
-/// What an agent leaves: ended, running, only launched, failed.
+/// What a worker leaves: ended, running, only launched, failed.
 fn left() -> Vec<ProcessEntry> {
     let record = |id: &str, started, ended: Option<Ended>| ProcessEntry {
         started,
@@ -408,7 +408,7 @@ fn left() -> Vec<ProcessEntry> {
 
 #[actix::test]
 async fn what_was_left_is_taken_up() {
-    let mut later = later(left(), AgentState::default(), EndWhen::Never);
+    let mut later = later(left(), WorkerState::default(), EndWhen::Never);
     assert_eq!(later.keeper.hear().await, "remember None [] true", "there has been a process");
     // Registered in the order of launch, results or not.
     let mut told = Vec::new();
@@ -426,7 +426,7 @@ async fn what_was_left_is_taken_up() {
     // It goes on from there.
     later
         .keeper
-        .tell([ToAgent::Started(start_of("new")), ToAgent::Ended(Box::new(end_of("run", 9)))]);
+        .tell([ToWorker::Started(start_of("new")), ToWorker::Ended(Box::new(end_of("run", 9)))]);
     eventually_async("the end", || {
         told.extend(later.journal.read());
         told.iter().any(|line| line == "ended run")
@@ -451,8 +451,8 @@ async fn what_was_left_is_taken_up() {
 }
 
 #[actix::test]
-async fn the_outcome_of_another_agents_signal_is_nobodys() {
-    let memory = AgentState { any: true, ..AgentState::default() };
+async fn the_outcome_of_another_workers_signal_is_nobodys() {
+    let memory = WorkerState { any: true, ..WorkerState::default() };
     let mut later = later(left(), memory, EndWhen::Never);
     let sent = later.supervisor.send(signal("run", 15));
     let sent = actix_rt::spawn(sent);
@@ -467,10 +467,10 @@ async fn the_outcome_of_another_agents_signal_is_nobodys() {
     let Ok(Some(ToKeeper::Signal { ticket, .. })) = later.keeper.decoder.next_message() else {
         panic!("no signal")
     };
-    // An agent counts from somewhere: these were asked by one before.
-    let stranger = |ticket| ToAgent::Signaled { id: "run".into(), ticket, errno: None };
+    // A worker counts from somewhere: these were asked by one before.
+    let stranger = |ticket| ToWorker::Signaled { id: "run".into(), ticket, errno: None };
     later.keeper.tell((0..10).chain([ticket.wrapping_sub(1)]).map(stranger));
-    later.keeper.tell([ToAgent::Signaled { id: "run".into(), ticket, errno: Some(libc::EPERM) }]);
+    later.keeper.tell([ToWorker::Signaled { id: "run".into(), ticket, errno: Some(libc::EPERM) }]);
     let outcome = soon(sent).await.unwrap().unwrap();
     assert!(matches!(outcome, Err(CommandError::Os(_))));
 }
@@ -478,7 +478,7 @@ async fn the_outcome_of_another_agents_signal_is_nobodys() {
 #[actix::test]
 async fn orders_in_memory_are_followed_again() {
     let orders = vec![ShutdownCommand::Idle, ShutdownCommand::Terminate];
-    let memory = AgentState { orders, any: true, ..AgentState::default() };
+    let memory = WorkerState { orders, any: true, ..WorkerState::default() };
     let mut later = later(left(), memory, EndWhen::NoneRuns);
     // To what has not ended, and with no new note of what is known.
     let mut stopped = [later.keeper.hear().await, later.keeper.hear().await];
@@ -488,30 +488,30 @@ async fn orders_in_memory_are_followed_again() {
     let refused = later.supervisor.send(request(&["x"])).await.unwrap().unwrap_err();
     assert_eq!(refused.to_string(), "agent shutting down: idling");
     later.keeper.tell([
-        ToAgent::Ended(Box::new(end_of("run", 15))),
-        ToAgent::Ended(Box::new(end_of("new", 15))),
+        ToWorker::Ended(Box::new(end_of("run", 15))),
+        ToWorker::Ended(Box::new(end_of("new", 15))),
     ]);
     soon(later.done).await.unwrap();
 }
 
 #[actix::test]
-async fn waiting_counts_processes_of_agents_before() {
+async fn waiting_counts_processes_of_workers_before() {
     let far = tokio::time::Instant::now() + Duration::from_secs(1000);
     let end_when = EndWhen::Idle { unassigned_until: Some(far) };
     // There were some, and all are deleted: it is over.
-    let memory = AgentState { any: true, ..AgentState::default() };
+    let memory = WorkerState { any: true, ..WorkerState::default() };
     soon(later(Vec::new(), memory, end_when).done).await.unwrap();
     // There were none: it waits for the first.
-    let mut waiting = later(Vec::new(), AgentState::default(), end_when);
+    let mut waiting = later(Vec::new(), WorkerState::default(), end_when);
     waiting.supervisor.send(request(&["a"])).await.unwrap().unwrap();
     assert!(waiting.done.try_recv().is_err());
     assert_eq!(waiting.keeper.hear().await, "remember None [] true");
     assert_eq!(waiting.keeper.hear().await, "launch a");
     // There is one still, to be deleted.
-    let mut one = later(left(), AgentState::default(), end_when);
+    let mut one = later(left(), WorkerState::default(), end_when);
     one.keeper.tell([
-        ToAgent::Ended(Box::new(end_of("run", 0))),
-        ToAgent::Ended(Box::new(end_of("new", 0))),
+        ToWorker::Ended(Box::new(end_of("run", 0))),
+        ToWorker::Ended(Box::new(end_of("new", 0))),
     ]);
     assert_eq!(one.keeper.hear().await, "remember None [] true");
     let mut told = Vec::new();
@@ -527,17 +527,17 @@ async fn waiting_counts_processes_of_agents_before() {
     soon(one.done).await.unwrap();
 }
 
-/// The grace of an order counts from when it was given, whichever agent followed it first.
+/// The grace of an order counts from when it was given, whichever worker followed it first.
 #[actix::test]
-async fn a_grace_goes_on_with_the_next_agent() {
+async fn a_grace_goes_on_with_the_next_worker() {
     let grace = super::harness::GRACES.term.as_nanos() as u64;
     let now = TimePoint::now().monotonic_nanos;
     let signals = |given| async move {
-        let memory = AgentState {
+        let memory = WorkerState {
             orders: vec![ShutdownCommand::Terminate],
             any: true,
             given,
-            ..AgentState::default()
+            ..WorkerState::default()
         };
         let mut later = later(left(), memory, EndWhen::Never);
         let mut heard = Vec::new();
@@ -562,7 +562,7 @@ async fn a_grace_goes_on_with_the_next_agent() {
 
 #[test]
 fn an_order_is_noted_with_its_time() {
-    let mut memory = AgentState::default();
+    let mut memory = WorkerState::default();
     let before = TimePoint::now().monotonic_nanos;
     memory.note(ShutdownCommand::Idle);
     let noted = memory.clone();
@@ -573,7 +573,7 @@ fn an_order_is_noted_with_its_time() {
     assert!(memory.given.iter().all(|at| (before..=TimePoint::now().monotonic_nanos).contains(at)));
     assert_eq!(memory.given.len(), 2);
     // Of an older program's order there is no time, and none is made up for it.
-    let mut memory = AgentState { orders: vec![ShutdownCommand::Idle], ..AgentState::default() };
+    let mut memory = WorkerState { orders: vec![ShutdownCommand::Idle], ..WorkerState::default() };
     memory.note(ShutdownCommand::Kill);
     assert!(memory.given.is_empty());
     assert_eq!(memory.orders_by_age().map(|(order, _)| order).collect::<Vec<_>>(), memory.orders);

@@ -1,4 +1,4 @@
-//! The end of the agent, by orders and by itself, in virtual time.
+//! The end of the worker, by orders and by itself, in virtual time.
 
 use std::time::Duration;
 
@@ -107,7 +107,7 @@ async fn sigusr1_waits_for_the_last_deletion() {
 }
 
 #[actix::test]
-async fn any_order_ends_an_agent_without_processes_at_once() {
+async fn any_order_ends_a_worker_without_processes_at_once() {
     for order in [Shutdown::Idle, Shutdown::Terminate, Shutdown::Kill, Shutdown::GiveUp] {
         let (mut s, journal) = running(EndWhen::Never, &[]).await;
         s.supervisor.send(order).await.unwrap();

@@ -1,4 +1,4 @@
-//! What the log tells of an agent that waits for its processes before it ends.
+//! What the log tells of a worker that waits for its processes before it ends.
 
 use actix::Actor;
 use procstar::actors::lifecycle::EndWhen;
@@ -75,7 +75,7 @@ async fn a_shutdown_reports_whom_it_waits_for_in_each_phase() {
 }
 
 #[actix::test]
-async fn an_agent_that_waits_for_its_work_says_so_without_a_warning() {
+async fn a_worker_that_waits_for_its_work_says_so_without_a_warning() {
     let unassigned_until = Some(Instant::now() + secs(600));
     let _s = new(EndWhen::Idle { unassigned_until }, &["a"]).await;
     let log = Log::new();
@@ -87,7 +87,7 @@ async fn an_agent_that_waits_for_its_work_says_so_without_a_warning() {
 }
 
 #[actix::test]
-async fn an_agent_that_runs_on_reports_nothing() {
+async fn a_worker_that_runs_on_reports_nothing() {
     let s = new(EndWhen::Never, &["a"]).await;
     let log = Log::new();
     sleep(secs(3600)).await;

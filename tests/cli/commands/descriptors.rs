@@ -243,7 +243,7 @@ fn the_jobserver_of_make_reaches_what_a_run_runs() {
 }
 
 #[test]
-fn a_configuration_from_a_pipe_outlives_the_agent() {
+fn a_configuration_from_a_pipe_outlives_the_worker() {
     let dir = dir();
     let mut command = Command::new("/bin/bash");
     let script = "exec $P --config <(printf '[agent]\\ngroup_id = \"of-the-pipe\"\\n') --serve --serve-port 0";
@@ -258,13 +258,13 @@ fn a_configuration_from_a_pipe_outlives_the_agent() {
     };
     let before = group();
     assert!(before.to_string().contains("of-the-pipe"), "{before}");
-    let agent = instance.agent_pid();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(agent), nix::sys::signal::Signal::SIGKILL)
+    let worker = instance.worker_pid();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(worker), nix::sys::signal::Signal::SIGKILL)
         .unwrap();
-    eventually("another agent", || {
+    eventually("another worker", || {
         let top = instance.run(&["top", "-o", "json"]);
         let top: Value = serde_json::from_str(&top.out).ok()?;
-        (top["agent"]["agent_pid"].as_i64()? != i64::from(agent)).then_some(())
+        (top["agent"]["worker_pid"].as_i64()? != i64::from(worker)).then_some(())
     });
     assert_eq!(group(), before);
 }

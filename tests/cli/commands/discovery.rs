@@ -237,7 +237,7 @@ fn commands_take_only_their_own_options_and_begin_quickly() {
         );
         assert!(!help.contains("--agent-host"), "{help}");
     }
-    // One process, without a keeper or an agent. By CPU time, which other tests at the same time do not make longer; the least of some.
+    // One process, without a keeper or a worker. By CPU time, which other tests at the same time do not make longer; the least of some.
     let quickest = (0..10).map(|_| {
         let (begin, before) = (Instant::now(), children_cpu());
         instance.run(&["ps", "-q"]).good();

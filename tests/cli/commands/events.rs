@@ -51,12 +51,12 @@ fn every_change_is_told() {
 }
 
 #[test]
-fn events_outlive_the_agent() {
+fn events_outlive_the_worker() {
     let instance = Instance::new();
     let mut events = Running::new(instance.command(&["events"]));
     events.until("snapshot");
-    kill(Pid::from_raw(instance.agent_pid()), Signal::SIGKILL).unwrap();
-    // The next agent knows nothing of the cursors of this one.
+    kill(Pid::from_raw(instance.worker_pid()), Signal::SIGKILL).unwrap();
+    // The next worker knows nothing of the cursors of this one.
     events.until("reset");
     events.until_times("snapshot", 2);
     instance.ended("after", "true");

@@ -109,9 +109,9 @@ impl Instance {
         Ran::of(command.env("TMPDIR", self.dir.path()).stdin(Stdio::null()).output().unwrap())
     }
 
-    pub fn agent_pid(&self) -> i32 {
+    pub fn worker_pid(&self) -> i32 {
         let top = self.run(&["top", "-o", "json"]).json();
-        i32::try_from(top["agent"]["agent_pid"].as_i64().unwrap()).unwrap()
+        i32::try_from(top["agent"]["worker_pid"].as_i64().unwrap()).unwrap()
     }
 }
 

@@ -257,7 +257,7 @@ fn directories_that_are_removed_are_made_again() {
     capture("fourth", "tempfile");
     assert_eq!(captures_in(instance.dir.path()), files);
     eventually("journal", || files[0].join("journal").exists());
-    // With the runtime directory, the socket goes; the next agent listens on another.
+    // With the runtime directory, the socket goes; the next worker listens on another.
     std::fs::remove_dir_all(instance.dir.path().join("run")).unwrap();
     eventually("socket", || !sockets(&instance.dir).is_empty());
     let ids = instance.run(&["ps", "-q"]).good();
@@ -361,7 +361,7 @@ fn a_killed_instance_is_swept_by_the_next_start_with_another_tmpdir() {
     service.0.kill().unwrap();
     service.0.wait().unwrap();
     let other = tempfile::tempdir().unwrap();
-    // Its agent may still be about to end, and holds nothing that matters.
+    // Its worker may still be about to end, and holds nothing that matters.
     eventually("sweep", || {
         let next = Service::start(&dir, |command| {
             command.env("TMPDIR", other.path());

@@ -18,8 +18,8 @@ fn end(children: Vec<Child>) {
 fn abandoned_waits_give_their_descriptors_back() {
     let instance = Instance::new();
     instance.run(&["start", "--id", "s", "--", "sleep", "1000"]).good();
-    let agent = instance.agent_pid();
-    let open = || open_fds(agent);
+    let worker = instance.worker_pid();
+    let open = || open_fds(worker);
     let before = open();
     for args in [&["wait", "s"][..], &["logs", "-f", "s"]] {
         let waiting: Vec<Child> = (0..20)

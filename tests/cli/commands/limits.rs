@@ -59,12 +59,12 @@ fn processes_that_run_and_that_are_kept() {
     }
     let kept = ["run.max_processes", "allows, 3", "the 3 that are kept"];
     refused(start(&instance, &json!({"d": truth})), 429, &kept);
-    // The next agent counts as this one did.
-    let agent = instance.agent_pid();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(agent), nix::sys::signal::SIGKILL).unwrap();
-    eventually("the next agent", || {
+    // The next worker counts as this one did.
+    let worker = instance.worker_pid();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(worker), nix::sys::signal::SIGKILL).unwrap();
+    eventually("the next worker", || {
         let answer = instance.run(&["top", "-o", "json"]);
-        answer.code == Some(0) && instance.agent_pid() != agent
+        answer.code == Some(0) && instance.worker_pid() != worker
     });
     refused(start(&instance, &json!({"d": truth})), 429, &kept);
     instance.run(&["rm", "b"]).good();
@@ -217,11 +217,11 @@ fn a_body_takes_memory_by_its_size_whatever_is_in_it() {
         ),
     ] {
         let instance = instance(&[]);
-        let agent = instance.agent_pid();
+        let worker = instance.worker_pid();
         let (status, answer) = post(&instance, body.as_bytes());
         assert_eq!(status, 400, "{what}: {answer}");
         assert!(answer.contains("values and keys") || answer.contains("NUL"), "{what}: {answer}");
-        for pid in [agent, instance.pid() as i32] {
+        for pid in [worker, instance.pid() as i32] {
             assert!(peak(pid) < 10 * SIZE, "{what}: {} bytes", peak(pid));
         }
     }
@@ -230,14 +230,14 @@ fn a_body_takes_memory_by_its_size_whatever_is_in_it() {
 #[test]
 fn a_large_argument_is_no_reason_for_much_memory() {
     let instance = instance(&[]);
-    let agent = instance.agent_pid();
+    let worker = instance.worker_pid();
     let text = "x".repeat(15 << 20);
     let fds = json!([["stdin", {"data": {"text": text}}], ["stdout", {"capture": {"encoding": "utf-8"}}]]);
     let argv = ["/usr/bin/wc", "-c"];
     assert_eq!(start(&instance, &json!({"data": {"argv": argv, "fds": fds}})).0, 200);
     instance.run(&["wait", "data"]);
     assert_eq!(instance.run(&["logs", "data"]).good(), format!("{}\n", text.len()));
-    for pid in [agent, instance.pid() as i32] {
+    for pid in [worker, instance.pid() as i32] {
         assert!(peak(pid) < 10 * text.len(), "{} bytes", peak(pid));
     }
 }

@@ -20,7 +20,7 @@ fn logging() -> (Instance, std::path::PathBuf) {
     (Instance::start(dir, command), log)
 }
 
-/// Deletes a process, which the agent logs at debug; tells whether it did.
+/// Deletes a process, which the worker logs at debug; tells whether it did.
 fn debugs(instance: &Instance, log: &Path, id: &str) -> bool {
     instance.ended(id, "true");
     instance.run(&["rm", id]).good();
@@ -36,14 +36,14 @@ fn the_level_is_changed_at_run_time_also_where_an_option_gave_it() {
     assert!(!debugs(&instance, &log, "a"));
     assert_eq!(instance.run(&["log-level", "debug"]).good(), "debug (configured: warn)\n");
     assert!(debugs(&instance, &log, "b"));
-    // It holds for the next agent, which reads the same option.
-    let agent = instance.agent_pid();
-    kill(Pid::from_raw(agent), Signal::SIGKILL).unwrap();
-    eventually("another agent", || {
+    // It holds for the next worker, which reads the same option.
+    let worker = instance.worker_pid();
+    kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+    eventually("another worker", || {
         let level = instance.run(&["log-level"]);
         (level.code == Some(0)).then(|| assert_eq!(level.out, "debug (configured: warn)\n"))
     });
-    assert_ne!(instance.agent_pid(), agent);
+    assert_ne!(instance.worker_pid(), worker);
     assert!(debugs(&instance, &log, "c"));
     assert_eq!(instance.run(&["log-level", "configured"]).good(), "warn\n");
     assert!(!debugs(&instance, &log, "d"));
@@ -57,11 +57,11 @@ fn the_keeper_follows_and_an_upgrade_keeps_the_level() {
     let (instance, log) = logging();
     instance.run(&["log-level", "info"]).good();
     let text = || std::fs::read_to_string(&log).unwrap();
-    // Keeper and agent each log the change.
+    // Keeper and worker each log the change.
     eventually("the keeper's line", || text().matches("the log level was changed").count() == 2);
     kill(Pid::from_raw(instance.pid() as i32), Signal::SIGHUP).unwrap();
     eventually("the upgrade", || text().contains("\"upgraded\""));
-    eventually("the agent of the new program", || {
+    eventually("the worker of the new program", || {
         let level = instance.run(&["log-level"]);
         level.code == Some(0) && level.out == "info (configured: warn)\n"
     });

@@ -134,17 +134,17 @@ fn what_is_written_is_followed_to_the_end() {
 }
 
 #[test]
-fn following_outlives_the_agent() {
+fn following_outlives_the_worker() {
     let instance = Instance::new();
     let mut tell = teller(&instance);
     let mut logs = Running::new(instance.command(&["logs", "-f", "teller"]));
     tell("before");
     logs.until("before\n");
-    let agent = instance.agent_pid();
-    kill(Pid::from_raw(agent), Signal::SIGKILL).unwrap();
+    let worker = instance.worker_pid();
+    kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
     tell("while it is away");
     logs.until("away\n");
-    assert_ne!(instance.agent_pid(), agent);
+    assert_ne!(instance.worker_pid(), worker);
     drop(tell);
     assert_eq!(logs.end(), (Some(0), "before\nwhile it is away\n".into()));
 }

@@ -1,4 +1,4 @@
-//! What a process of the agent's own user can read of the agent: not the tokens that the program was started with.
+//! What a process of the worker's own user can read of the worker: not the tokens that the program was started with.
 //!
 //! As root, these tests run the program as another user, for root can read everything.
 
@@ -15,12 +15,12 @@ use serde_json::json;
 use super::harness::{Instance, Ran, procstar};
 use crate::support::wait::eventually;
 
-/// The user whose agent it is, where the test has a choice.
+/// The user whose worker it is, where the test has a choice.
 const ALICE: u32 = 65_002;
 const TOKEN: &str = "0123456789abcdef0123456789abcdef-of-the-test";
 const OTHER: &str = "fedcba9876543210fedcba9876543210-of-the-test";
 
-/// Has a command run as the user whose agent it is.
+/// Has a command run as the user whose worker it is.
 fn as_alice(command: &mut Command) -> &mut Command {
     if nix::unistd::geteuid().is_root() {
         command.uid(ALICE).gid(ALICE);
@@ -48,20 +48,20 @@ fn run(instance: &Instance, args: &[&str]) -> Ran {
     Ran::of(as_alice(&mut instance.command(args)).output().unwrap())
 }
 
-/// Keeper and agent.
+/// Keeper and worker.
 fn both(instance: &Instance) -> [i32; 2] {
     let top = run(instance, &["top", "-o", "json"]).json();
-    let agent = i32::try_from(top["agent"]["agent_pid"].as_i64().unwrap()).unwrap();
-    [instance.pid().cast_signed(), agent]
+    let worker = i32::try_from(top["agent"]["worker_pid"].as_i64().unwrap()).unwrap();
+    [instance.pid().cast_signed(), worker]
 }
 
 /// The review's attack: a job prints the environment of the process that has started it.
 #[test]
 fn a_job_of_the_same_user_does_not_read_the_tokens() {
     let instance = instance(&[]);
-    let [keeper, agent] = both(&instance);
+    let [keeper, worker] = both(&instance);
     let script = format!(
-        "for p in $PPID {keeper} {agent}; do cat /proc/$p/environ /proc/$p/maps; ls /proc/$p/fd; \
+        "for p in $PPID {keeper} {worker}; do cat /proc/$p/environ /proc/$p/maps; ls /proc/$p/fd; \
          dd if=/proc/$p/mem bs=1 count=1; done 2>&1; echo own; tr '\\0' '\\n' < /proc/self/environ; \
          cat /proc/self/oom_score_adj"
     );
@@ -103,7 +103,7 @@ fn our_processes_are_not_dumpable_and_jobs_are() {
     }
     ours.retain(|pid| !jobs.contains(pid));
     ours.push(keeper);
-    // The keeper, the agent, a filter, a proxy.
+    // The keeper, the worker, a filter, a proxy.
     assert!(ours.len() >= 4, "{ours:?}");
     let owner = |pid: i32| std::fs::metadata(format!("/proc/{pid}/environ")).unwrap().uid();
     let user = std::fs::metadata(format!("/proc/{keeper}")).unwrap().uid();
@@ -116,9 +116,9 @@ fn our_processes_are_not_dumpable_and_jobs_are() {
     }
 }
 
-/// Not even root finds a token in an environment, and each agent and successor has it nevertheless.
+/// Not even root finds a token in an environment, and each worker and successor has it nevertheless.
 #[test]
-fn tokens_reach_every_agent_and_successor_outside_of_the_environment() {
+fn tokens_reach_every_worker_and_successor_outside_of_the_environment() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let settings = [("PROCSTAR_HTTP_REQUIRE_TOKEN", "true"), ("PROCSTAR_HTTP_PORT", &port)];
     let instance = instance(&settings);
@@ -139,9 +139,9 @@ fn tokens_reach_every_agent_and_successor_outside_of_the_environment() {
     };
     check();
     assert_eq!((asks(TOKEN), asks(OTHER)), (Some(0), Some(1)));
-    let [_, agent] = both(&instance);
-    kill(Pid::from_raw(agent), Signal::SIGKILL).unwrap();
-    eventually("another agent", || both(&instance)[1] != agent);
+    let [_, worker] = both(&instance);
+    kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+    eventually("another worker", || both(&instance)[1] != worker);
     check();
     assert_eq!((asks(TOKEN), asks(OTHER)), (Some(0), Some(1)));
     run(&instance, &["reload", &instance.pid().to_string()]).good();

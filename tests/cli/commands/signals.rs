@@ -84,9 +84,9 @@ impl Service {
 }
 
 #[test]
-fn a_service_ignores_what_is_no_order_and_so_does_its_agent() {
+fn a_service_ignores_what_is_no_order_and_so_does_its_worker() {
     let service = Service::new();
-    let agent = service.instance.agent_pid();
+    let worker = service.instance.worker_pid();
     let ignored = signals_that(Mode::Service, Meaning::Ignored);
     assert_eq!(ignored.len(), 41);
     let harmless = ALL.filter(|signum| {
@@ -97,16 +97,16 @@ fn a_service_ignores_what_is_no_order_and_so_does_its_agent() {
     for signum in ignored.iter().copied().chain(harmless) {
         send(service.instance.pid(), signum);
         if ![libc::SIGABRT, libc::SIGTRAP].contains(&signum) {
-            send(agent as u32, signum);
+            send(worker as u32, signum);
         }
     }
     for signum in ignored {
         let line = format!("ignored {}, ", signal_name(signum).unwrap());
         eventually(&line, || service.log().contains(&line));
     }
-    assert_eq!(service.instance.agent_pid(), agent, "{}", service.log());
+    assert_eq!(service.instance.worker_pid(), worker, "{}", service.log());
     assert!(is_running(service.pid));
-    assert!(!service.log().contains("the agent has died"), "{}", service.log());
+    assert!(!service.log().contains("the worker has died"), "{}", service.log());
 }
 
 /// The processes that the keeper has made for itself: those that clone others, and those that store output.
@@ -407,16 +407,16 @@ fn has_child(pid: u32, name: &str) -> bool {
     children_of(pid).iter().any(|(_, known)| known == name)
 }
 
-/// Waits until the agent of a launched process waits in a system call for INPUT: reads, or opens a FIFO.
+/// Waits until the worker of a launched process waits in a system call for INPUT: reads, or opens a FIFO.
 fn reads_input(pid: u32) {
-    eventually("reading agent", || {
+    eventually("reading worker", || {
         let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
-        let agent = list.split_whitespace().next()?.to_owned();
-        let waits = std::fs::read_to_string(format!("/proc/{agent}/wchan")).unwrap_or_default();
-        let state = std::fs::read_to_string(format!("/proc/{agent}/stat")).ok()?;
+        let worker = list.split_whitespace().next()?.to_owned();
+        let waits = std::fs::read_to_string(format!("/proc/{worker}/wchan")).unwrap_or_default();
+        let state = std::fs::read_to_string(format!("/proc/{worker}/stat")).ok()?;
         let sleeps = state.rsplit(')').next()?.starts_with(" S");
-        let name = std::fs::read_to_string(format!("/proc/{agent}/comm")).ok()?;
-        (name == "procstar-agent\n" && sleeps && !waits.contains("futex")).then_some(())
+        let name = std::fs::read_to_string(format!("/proc/{worker}/comm")).ok()?;
+        (name == "procstar-worker\n" && sleeps && !waits.contains("futex")).then_some(())
     });
 }
 
@@ -472,23 +472,23 @@ fn keys_interrupt_input_that_is_typed() {
 }
 
 #[test]
-fn a_signal_to_the_agent_while_it_reads_ends_the_program_and_a_drain_waits() {
+fn a_signal_to_the_worker_while_it_reads_ends_the_program_and_a_drain_waits() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("fifo");
     fifo(&path);
-    let agent = |pid: u32| -> u32 {
+    let worker = |pid: u32| -> u32 {
         let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
         list.split_whitespace().next().unwrap().parse().unwrap()
     };
     let mut child = procstar(&dir).arg("--print").arg(&path).spawn().unwrap();
     reads_input(child.id());
-    send(agent(child.id()), libc::SIGTERM);
+    send(worker(child.id()), libc::SIGTERM);
     assert_eq!(wait(&mut child).signal(), Some(libc::SIGTERM));
     let mut child =
         procstar(&dir).arg("--print").arg(&path).stdout(Stdio::piped()).spawn().unwrap();
     reads_input(child.id());
     for signum in [libc::SIGUSR1, libc::SIGUSR2, libc::SIGALRM, libc::SIGHUP] {
-        send(agent(child.id()), signum);
+        send(worker(child.id()), signum);
     }
     std::fs::write(&path, r#"{"specs": {"a": {"argv": ["/bin/true"]}}}"#).unwrap();
     assert_eq!(wait(&mut child).code(), Some(0));

@@ -59,15 +59,15 @@ fn assert_refused(instance: &Instance, before: &Value) {
 }
 
 #[test]
-fn what_a_descendant_of_our_user_writes_later_is_refused_by_every_agent() {
+fn what_a_descendant_of_our_user_writes_later_is_refused_by_every_worker() {
     let instance = Instance::new();
     let dir = instance.dir.path().to_owned();
     let before = ended(&instance, "tempfile", None, dir.to_str().unwrap());
     assert!(attacked(&dir) || !nix::unistd::Uid::effective().is_root());
     assert_refused(&instance, &before);
-    let agent = instance.agent_pid();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(agent), nix::sys::signal::SIGKILL).unwrap();
-    eventually("another agent", || instance.agent_pid() != agent);
+    let worker = instance.worker_pid();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(worker), nix::sys::signal::SIGKILL).unwrap();
+    eventually("another worker", || instance.worker_pid() != worker);
     assert_refused(&instance, &before);
     instance.run(&["reload", &instance.pid().to_string()]).good();
     assert_refused(&instance, &before);

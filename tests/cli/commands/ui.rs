@@ -85,15 +85,15 @@ fn the_url_opens_a_session_once() {
     let (status, again) = fetch(&url, "/sessions", &json!({ "code": code }), "");
     assert_eq!(status, "403");
     assert!(again["detail"].as_str().unwrap().contains("run `procstar ui` again"), "{again}");
-    // The session is for its own address, and holds for a later agent.
+    // The session is for its own address, and holds for a later worker.
     let other = ui(&instance, &["--print"], &[]).good();
     assert_ne!(parts(&other).0, host);
     let (status, refused) = fetch(&other, "/procs", &spec, session);
     assert_eq!(status, "403", "{refused}");
-    let agent = instance.agent_pid();
-    kill(Pid::from_raw(agent), Signal::SIGKILL).unwrap();
+    let worker = instance.worker_pid();
+    kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
     let spec = json!({"specs": {"b": {"argv": ["/bin/true"]}}});
-    eventually("another agent", || instance.agent_pid() != agent);
+    eventually("another worker", || instance.worker_pid() != worker);
     // It may have another port.
     let port = parts(&ui(&instance, &["--print"], &[]).good()).1;
     let url = format!("http://{host}:{port}/#session=");

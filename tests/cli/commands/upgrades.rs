@@ -1,4 +1,4 @@
-//! Commands that wait or follow while the agent dies, or the instance is upgraded: they go on with the next agent.
+//! Commands that wait or follow while the worker dies, or the instance is upgraded: they go on with the next worker.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -15,16 +15,16 @@ use nix::unistd::Pid;
 use super::harness::{Instance, Ran, Running};
 use crate::support::wait::{DEADLINE, eventually};
 
-/// The agent is replaced this often: a command that was not yet connected at the first time is at the next.
+/// The worker is replaced this often: a command that was not yet connected at the first time is at the next.
 const TIMES: usize = 3;
 
-/// Replaces the agent in both ways; returns once another one answers.
-fn replace_agent(instance: &Instance) {
+/// Replaces the worker in both ways; returns once another one answers.
+fn replace_worker(instance: &Instance) {
     for _ in 0..TIMES {
-        let before = instance.agent_pid();
+        let before = instance.worker_pid();
         kill(Pid::from_raw(before), Signal::SIGKILL).unwrap();
-        // Also where it finds no agent at first: there is an instance.
-        eventually("another agent", || instance.agent_pid() != before);
+        // Also where it finds no worker at first: there is an instance.
+        eventually("another worker", || instance.worker_pid() != before);
     }
     reload(instance);
 }
@@ -58,17 +58,17 @@ fn finish(mut running: Running) -> Ran {
 }
 
 #[test]
-fn wait_goes_on_with_the_next_agent() {
+fn wait_goes_on_with_the_next_worker() {
     let instance = Instance::new();
     let gate = start_gated(&instance, "a", "WAIT; exit 7");
     let waiting = run_beside(&instance, &["wait", "a"]);
-    replace_agent(&instance);
+    replace_worker(&instance);
     std::fs::write(gate, "").unwrap();
     assert_eq!(finish(waiting), Ran { code: Some(7), out: String::new(), err: String::new() });
 }
 
 #[test]
-fn stop_goes_on_with_the_next_agent() {
+fn stop_goes_on_with_the_next_worker() {
     let instance = Instance::new();
     let gate = start_gated(
         &instance,
@@ -81,19 +81,19 @@ fn stop_goes_on_with_the_next_agent() {
     log("ready");
     let stopping = run_beside(&instance, &["stop", "--grace", "1h", "a"]);
     log("asked");
-    replace_agent(&instance);
+    replace_worker(&instance);
     std::fs::write(gate, "").unwrap();
     assert_eq!(finish(stopping), Ran { code: Some(0), out: "a\n".into(), err: String::new() });
     assert_eq!(instance.run(&["wait", "a"]).code, Some(3));
 }
 
 #[test]
-fn logs_go_on_with_the_next_agent() {
+fn logs_go_on_with_the_next_worker() {
     let instance = Instance::new();
     let gate = start_gated(&instance, "a", "echo begin; WAIT; echo end");
     let mut logs = run_beside(&instance, &["logs", "-f", "a"]);
     logs.until("begin");
-    replace_agent(&instance);
+    replace_worker(&instance);
     std::fs::write(gate, "").unwrap();
     assert_eq!(finish(logs), Ran { code: Some(0), out: "begin\nend\n".into(), err: String::new() });
 }

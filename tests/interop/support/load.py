@@ -167,12 +167,12 @@ class Run:
         argv = [binary, "--agent", "--agent-host", "localhost", "--agent-port", str(port), "--serve", "--serve-port", str(self.http), *args]
         limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))  # noqa: E731
         null = subprocess.DEVNULL
-        # Its end is a kill, of which its agent complains.
+        # Its end is a kill, of which its worker complains.
         self.proc = subprocess.Popen(argv, env=env, stdin=null, stderr=null, preexec_fn=limit)
 
     def __enter__(self):
         self.wire = Wire.accept(self.listener)
-        self.pids = [self.proc.pid, agent_of(self.proc.pid)]
+        self.pids = [self.proc.pid, worker_of(self.proc.pid)]
         return self
 
     def __exit__(self, *_):
@@ -185,11 +185,11 @@ class Run:
         self.listener.close()
 
     def cpu(self):
-        """Seconds of CPU that keeper and agent have used, without their children's."""
+        """Seconds of CPU that keeper and worker have used, without their children's."""
         return sum(stat_of(pid) for pid in self.pids)
 
     def memory(self, key="RssAnon"):
-        """Bytes that keeper and agent have, of that kind."""
+        """Bytes that keeper and worker have, of that kind."""
         return sum(status_of(pid, key) for pid in self.pids)
 
     def fds(self):
@@ -206,12 +206,12 @@ class Run:
                 sys.exit(f"no deletion: {message}")
 
 
-def agent_of(keeper):
-    """The keeper's agent."""
+def worker_of(keeper):
+    """The keeper's worker."""
     for child in Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split():
-        if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"procstar-agent\0"):
+        if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"procstar-worker\0"):
             return int(child)
-    return sys.exit("there is no agent")
+    return sys.exit("there is no worker")
 
 
 def stat_of(pid):
@@ -445,7 +445,7 @@ def large(binary, mib):
         yield (
             f"{mib} MiB in one protocol answer over TLS",
             f"{size / took / 1e9:.2f} GB/s; our CPU {(run.cpu() - cpu) / (size / 1e9):.2f} s/GB",
-            f"{run.memory('VmHWM') >> 20} MiB resident at most, keeper and agent together",
+            f"{run.memory('VmHWM') >> 20} MiB resident at most, keeper and worker together",
         )
     with tempfile.TemporaryDirectory() as tmp:
         path = Path(tmp) / "spec.json"
@@ -456,16 +456,16 @@ def large(binary, mib):
         start = time.monotonic()
         total, peak = len(first), 0
         view = memoryview(bytearray(1 << 20))
-        agent = agent_of(proc.pid)
+        worker = worker_of(proc.pid)
         while got := proc.stdout.readinto(view):
             total += got
             if total & 0x3FFFFFFF < got:
                 with contextlib.suppress(OSError, ValueError):
-                    peak = max(peak, status_of(proc.pid, "VmHWM") + status_of(agent, "VmHWM"))
+                    peak = max(peak, status_of(proc.pid, "VmHWM") + status_of(worker, "VmHWM"))
         took = time.monotonic() - start
         if proc.wait() or total < size:
             sys.exit(f"{total} bytes of {size}")
-        yield (f"{mib} MiB in one result, to a pipe", f"{total / took / 1e9:.2f} GB/s", f"{peak >> 20} MiB resident at most, keeper and agent together")
+        yield (f"{mib} MiB in one result, to a pipe", f"{total / took / 1e9:.2f} GB/s", f"{peak >> 20} MiB resident at most, keeper and worker together")
 
 
 def maxrss(binary):

@@ -23,7 +23,7 @@ from . import procs
 from .agent import Agent, RawServer
 from .http import free_port
 from .specs import TRUE, argv, capture, sh, sleeper
-from .survival import agent_pid
+from .survival import worker_pid
 from .wait import DEADLINE, aeventually, within
 
 MB = 1 << 20
@@ -47,7 +47,7 @@ class Usage:
     @classmethod
     def of(cls, keeper, places):
         """As the system tells."""
-        agent = agent_pid(keeper)
+        agent = worker_pid(keeper)
         files = sum(len(names) for place in places for _, _, names in os.walk(place))
         children = len(procs.descendants(keeper))
         return cls(_fds(keeper), _fds(agent), _memory(keeper), _memory(agent), files, children)

@@ -1,4 +1,4 @@
-"""The loop of survival: processes run on, and every result is exact, while the agent is killed at random moments.
+"""The loop of survival: processes run on, and every result is exact, while the worker is killed at random moments.
 
 The peer of trust is the processes themselves (`support/worker.py`): each records what it wrote and how it ended. The
 package's real server is on the other side. `python -m support.survival --help` tells how to run it alone, and
@@ -36,18 +36,18 @@ from .specs import capture
 from .wait import DEADLINE, aeventually
 
 WORKER = Path(__file__).with_name("worker.py")
-# An answer that has not come by then was asked of an agent, or by a server, that is no more.
+# An answer that has not come by then was asked of a worker, or by a server, that is no more.
 PATIENCE = 1.5
 # A request is tried again for this long.
 STUBBORN = 120.0
 SIGNALS = [signal.SIGKILL, signal.SIGTERM, signal.SIGABRT, signal.SIGUSR2, signal.SIGRTMIN + 3]
 
 
-def agent_pid(keeper):
-    """The pid of the keeper's agent, or None between two of them."""
+def worker_pid(keeper):
+    """The pid of the keeper's worker, or None between two of them."""
     for child in _children(keeper):
         try:
-            if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"procstar-agent\0") and procs.is_alive(child):
+            if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"procstar-worker\0") and procs.is_alive(child):
                 return child
         except (FileNotFoundError, ProcessLookupError):
             pass
@@ -55,7 +55,7 @@ def agent_pid(keeper):
 
 
 def _children(pid):
-    # The keeper's first thread starts the agent.
+    # The keeper's first thread starts the worker.
     try:
         return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except (FileNotFoundError, ProcessLookupError):
@@ -167,7 +167,7 @@ class Figures:
     starts_sent_again: int = 0
     deleted_again: int = 0
     seconds: float = 0.0
-    # From the death of an agent that had lived a second, and of any, to the next registration.
+    # From the death of a worker that had lived a second, and of any, to the next registration.
     settled: list = field(default_factory=list)
     young: list = field(default_factory=list)
     ends: Counter = field(default_factory=Counter)
@@ -182,9 +182,9 @@ class Figures:
         return "\n".join([
             f"processes            {self.processes} ({', '.join(f'{n} by {e}' for e, n in sorted(self.ends.items()))})",
             f"output               {self.output:,} bytes, every hash as recorded",
-            f"agent killed         {self.kills} times; stopped {self.stops} times; server restarted {self.restarts} times",
+            f"worker killed        {self.kills} times; stopped {self.stops} times; server restarted {self.restarts} times",
             f"upgraded in place    {self.upgrades} times",
-            f"registered again     {times(self.settled)} after the death of an agent of 1 s or more",
+            f"registered again     {times(self.settled)} after the death of a worker of 1 s or more",
             f"                     {times(self.young)} after the death of a younger one",
             f"requests sent again  {self.starts_sent_again} starts, {self.deleted_again} deletions",
             f"time                 {self.seconds:.1f} s",
@@ -242,14 +242,14 @@ class Loop:
             await getattr(self, "_" + what)()
 
     async def _amid_a_request(self):
-        """Returns while the agent is at a request: the moments that matter are a few milliseconds long."""
+        """Returns while the worker is at a request: the moments that matter are a few milliseconds long."""
         before = self.listener.sent
         with contextlib.suppress(AssertionError):
             await aeventually(lambda: self.listener.sent > before, "a request", deadline=1)
         await asyncio.sleep(self.rng.uniform(0, 0.004))
 
     async def _kill(self):
-        pid = await aeventually(lambda: agent_pid(self.agent.pid), "an agent", deadline=DEADLINE)
+        pid = await aeventually(lambda: worker_pid(self.agent.pid), "a worker", deadline=DEADLINE)
         before = self.listener.registrations
         settled = self.listener.connection is not None and age(pid) >= 1
         kill(pid, signal.SIGKILL)
@@ -260,7 +260,7 @@ class Loop:
             (self.figures.settled if settled else self.figures.young).append(time.monotonic() - died)
 
     async def _stop(self):
-        pid = await aeventually(lambda: agent_pid(self.agent.pid), "an agent", deadline=DEADLINE)
+        pid = await aeventually(lambda: worker_pid(self.agent.pid), "a worker", deadline=DEADLINE)
         kill(pid, signal.SIGSTOP)
         await asyncio.sleep(self.rng.uniform(0.05, 1.5))
         kill(pid, signal.SIGCONT)
@@ -306,7 +306,7 @@ class Loop:
         await self._start(proc_id, {"argv": argv, "fds": fds})
         res = self._final(proc_id)
         while res is None:
-            # It is told unasked; but to a server that was just restarted, or an agent that died over it, it may not be.
+            # It is told unasked; but to a server that was just restarted, or a worker that died over it, it may not be.
             with contextlib.suppress(AssertionError):
                 await aeventually(lambda: self._final(proc_id), "end", deadline=PATIENCE)
             if (res := self._final(proc_id)) is None:
@@ -371,7 +371,7 @@ class Loop:
         return next((r for r in self.listener.results(proc_id) if r["state"] != "running"), None)
 
     async def _output(self, proc_id, fd, length):
-        """The whole output, by ranges: what can be asked for at any moment, of any agent."""
+        """The whole output, by ranges: what can be asked for at any moment, of any worker."""
         data = b""
         while len(data) < length or length == 0:
             start = len(data)
@@ -407,7 +407,7 @@ class Loop:
         raise AssertionError(f"{proc_id}: not deleted")
 
     async def _delete_rest(self):
-        """A deletion that was told just when the agent died may not have reached the keeper."""
+        """A deletion that was told just when the worker died may not have reached the keeper."""
         await aeventually(lambda: self.listener.connection, "connection")
         while True:
             await self.listener.send(proto.ProcidListRequest())
@@ -420,11 +420,11 @@ class Loop:
 
     async def _end(self):
         """Nothing is left to do: it drains, and leaves nobody alone."""
-        keeper, agent = self.agent.pid, agent_pid(self.agent.pid)
+        keeper, worker = self.agent.pid, worker_pid(self.agent.pid)
         self.agent.signal(signal.SIGUSR1)
         code, _ = await self.agent.exit()
         assert code == 0, code
-        assert not procs.is_alive(keeper) and not procs.is_alive(agent)
+        assert not procs.is_alive(keeper) and not procs.is_alive(worker)
 
     # -- what must hold
 
@@ -480,12 +480,12 @@ def age(pid):
 
 
 async def at_rest(seconds=3.0):
-    """Resident memory of keeper and agent in bytes, and the wake-ups of their threads in a while of idleness."""
+    """Resident memory of keeper and worker in bytes, and the wake-ups of their threads in a while of idleness."""
     listener = Listener()
     await listener.start()
     async with Agent(listener.port) as agent:
         await aeventually(lambda: listener.connection, "registration")
-        pids = {"keeper": agent.pid, "agent": agent_pid(agent.pid)}
+        pids = {"keeper": agent.pid, "worker": worker_pid(agent.pid)}
         await asyncio.sleep(seconds / 3)
         before = {name: switches(pid) for name, pid in pids.items()}
         await asyncio.sleep(seconds)
@@ -520,10 +520,10 @@ def print_rest(found):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(prog="tests/survival", description="Kills agents while processes run, and compares.")
+    parser = argparse.ArgumentParser(prog="tests/survival", description="Kills workers while processes run, and compares.")
     parser.add_argument("--processes", type=int, default=200)
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--stops", type=int, default=20, help="times that the agent is stopped for a while")
+    parser.add_argument("--stops", type=int, default=20, help="times that the worker is stopped for a while")
     parser.add_argument("--restarts", type=int, default=10, help="restarts of the server")
     parser.add_argument("--upgrades", type=int, default=20, help="upgrades of the keeper in place, by SIGHUP")
     parser.add_argument("--seed", type=int)

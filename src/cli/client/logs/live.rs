@@ -117,7 +117,7 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    /// The next bytes. Where the agent has gone, its keeper starts another: it is asked for what follows.
+    /// The next bytes. Where the worker has gone, its keeper starts another: it is asked for what follows.
     async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
         let mut attempts = Persistence::new(Repeat::Safe, PATIENCE);
         loop {
@@ -200,7 +200,7 @@ impl Held {
                 wait += FOR_EACH.saturating_mul(u32::try_from(pieces.len()).unwrap_or(u32::MAX));
                 self.print(&pieces, lines)?;
             }
-            // No other agent has come.
+            // No other worker has come.
             Err(ClientError::Lost { .. } | ClientError::Unreachable { .. }) => self.in_vain = LOOKS,
             // Somebody has deleted it meanwhile.
             Err(ClientError::Refused { status: 404, .. }) => self.in_vain = LOOKS,

@@ -57,7 +57,7 @@ impl<'a> Sources<'a> {
                     source.rest = bytes;
                 }
                 Ok(None) => source.range = None,
-                // The agent has gone, and the next one is asked for what follows.
+                // The worker has gone, and the next one is asked for what follows.
                 Err(error) => {
                     source.answer = None;
                     attempts.pause(error, true).await?;

@@ -70,7 +70,7 @@ fn sample() -> UpgradeState {
             identity: Some(Arc::new(identity)),
             ..ProcessEntry::new("ended".into())
         }],
-        memory: AgentState {
+        memory: WorkerState {
             conn_id: Some("x".into()),
             orders: vec![ShutdownCommand::Idle],
             any: true,
@@ -85,7 +85,7 @@ fn sample() -> UpgradeState {
         terminal: true,
         shared: HandoverShared::sample(),
         keeper: Some(40),
-        agent: Some(51),
+        worker: Some(51),
         listeners: serde_json::from_value(sample_listeners()).unwrap(),
     }
 }
@@ -112,7 +112,7 @@ fn the_form_of_version_2() {
         (identity.argv.as_slice(), identity.exe.as_str()),
         (&["x".to_owned()][..], "/bin/x")
     );
-    assert_eq!((state.keeper, state.agent), (None, None));
+    assert_eq!((state.keeper, state.worker), (None, None));
 }
 
 /// A program of version 3 hands this over. It is read for ever.
@@ -123,7 +123,7 @@ fn the_form_of_version_3() {
     assert_eq!((state.version, state.carried.len(), state.records.len()), (3, 3, 1));
     let open = |at: usize| state.carried[at].descriptors().collect::<Vec<_>>();
     assert_eq!((open(0), open(1)), (vec![17, 18, 19, 20], vec![]));
-    assert_eq!((state.keeper, state.agent), (Some(40), Some(51)));
+    assert_eq!((state.keeper, state.worker), (Some(40), Some(51)));
     assert_eq!(state.instance.descriptors(), [5, 6, 7, 8, 10]);
     assert!(state.listeners.is_empty());
 }

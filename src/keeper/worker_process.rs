@@ -1,4 +1,4 @@
-//! The agent as the keeper's child: its start, its socket, its end.
+//! The worker as the keeper's child: its start, its socket, its end.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -11,7 +11,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use super::files::{self, FILES_FD};
-use super::format::{Decoder, FrameError, ToAgent, ToKeeper, encode};
+use super::format::{Decoder, FrameError, ToKeeper, ToWorker, encode};
 use super::listeners::Listeners;
 use super::run_loop::{AGAIN, KEEPER_FD};
 use super::upgrade::STATE_FD;
@@ -22,26 +22,26 @@ use crate::engine::permitted::pidfd_open;
 /// How much is read at once.
 const READ: usize = 64 * 1024;
 
-/// How long an agent may live on after its socket is closed: it may have something to say to the user.
+/// How long a worker may live on after its socket is closed: it may have something to say to the user.
 const CLOSED_GRACE: Duration = Duration::from_secs(5);
 
-/// How agents are started.
-pub struct AgentCommand {
+/// How workers are started.
+pub struct WorkerCommand {
     /// The executable.
     pub exe: PathBuf,
     /// Its arguments, its name not among them.
     pub args: Vec<OsString>,
 }
 
-impl AgentCommand {
+impl WorkerCommand {
     /// This very program, with our own arguments.
     pub fn this_program() -> Self {
-        AgentCommand { exe: permitted::own_program(), args: std::env::args_os().skip(1).collect() }
+        WorkerCommand { exe: permitted::own_program(), args: std::env::args_os().skip(1).collect() }
     }
 }
 
-/// A running agent.
-pub(super) struct AgentProcess {
+/// A running worker.
+pub(super) struct WorkerProcess {
     child: Child,
     /// Readable once it has ended: its pidfd, or a pipe.
     pidfd: OwnedFd,
@@ -61,24 +61,24 @@ pub(super) struct AgentProcess {
     deadline: Option<Instant>,
 }
 
-impl AgentProcess {
-    /// Starts an agent, with `fds` of ours, which its command line may name, and the `listeners` of the one before. It is told if it is not
+impl WorkerProcess {
+    /// Starts a worker, with `fds` of ours, which its command line may name, and the `listeners` of the one before. It is told if it is not
     /// the first.
     ///
     /// # Errors
     /// The OS error of making the socket or the process.
     pub(super) fn start(
-        agents: &AgentCommand,
+        workers: &WorkerCommand,
         again: bool,
         fds: &[RawFd],
         listeners: &Listeners,
-    ) -> io::Result<AgentProcess> {
+    ) -> io::Result<WorkerProcess> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let mut command = Command::new(&agents.exe);
+        let mut command = Command::new(&workers.exe);
         command
-            .arg0("procstar-agent")
-            .args(&agents.args)
+            .arg0("procstar-worker")
+            .args(&workers.args)
             .env_remove(STATE_FD)
             .env_remove(AGAIN)
             .env(KEEPER_FD, theirs.as_raw_fd().to_string());
@@ -107,7 +107,7 @@ impl AgentProcess {
                 let _ = child.kill().and_then(|()| child.wait());
             })?,
         };
-        Ok(AgentProcess {
+        Ok(WorkerProcess {
             child,
             pidfd,
             socket: Some(ours),
@@ -142,13 +142,13 @@ impl AgentProcess {
     }
 
     /// Queues a message, for the next [`send`](Self::send).
-    pub(super) fn tell(&mut self, message: &ToAgent) {
+    pub(super) fn tell(&mut self, message: &ToWorker) {
         if self.socket.is_none() || self.write_closed {
             return;
         }
         if let Err(error) = encode(message, &mut self.out) {
             // It would miss something for ever: a new one starts from the whole.
-            tracing::error!(%error, "cannot tell the agent, starting another");
+            tracing::error!(%error, "cannot tell the worker, starting another");
             self.kill();
         }
     }
@@ -182,7 +182,7 @@ impl AgentProcess {
         }
     }
 
-    /// Takes what has come. With an error or the end of the socket, the agent is as good as dead.
+    /// Takes what has come. With an error or the end of the socket, the worker is as good as dead.
     pub(super) fn receive(&mut self) -> Vec<ToKeeper> {
         let mut messages = Vec::new();
         while let Some(socket) = &self.socket {
@@ -191,7 +191,7 @@ impl AgentProcess {
                 Ok(n) => {
                     self.decoder.push(self.buf.get(..n).unwrap_or_default());
                     if let Err(error) = self.decode(&mut messages) {
-                        tracing::error!(%error, "cannot understand the agent, starting another");
+                        tracing::error!(%error, "cannot understand the worker, starting another");
                         self.kill();
                         self.socket = None;
                     }
@@ -233,7 +233,7 @@ impl AgentProcess {
     pub(super) fn kill_if_overdue(&mut self, done: bool) {
         if self.deadline.is_some_and(|at| at <= Instant::now()) {
             if !done {
-                tracing::error!("the agent has closed its socket, starting another");
+                tracing::error!("the worker has closed its socket, starting another");
             }
             self.kill();
             self.deadline = None;

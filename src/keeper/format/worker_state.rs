@@ -1,4 +1,4 @@
-//! What an agent leaves to the next one.
+//! What a worker leaves to the next one.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use crate::clock::TimePoint;
 use crate::config::LogLevel;
 use crate::page_key::PageKey;
 
-/// What an agent leaves to the next one.
+/// What a worker leaves to the next one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub struct AgentState {
+pub struct WorkerState {
     /// The connection ID.
     pub conn_id: Option<String>,
     /// The orders of shutdown given so far, in their order.
@@ -33,9 +33,9 @@ pub struct AgentState {
 }
 
 /// Its last values are left out where there are none, as programs wrote it that knew fewer.
-impl Serialize for AgentState {
+impl Serialize for WorkerState {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let AgentState { conn_id, orders, any, given, printing, log_level, page_key } = self;
+        let WorkerState { conn_id, orders, any, given, printing, log_level, page_key } = self;
         let more = match (log_level, page_key) {
             (_, Some(_)) => 2,
             (Some(_), None) => 1,
@@ -57,7 +57,7 @@ impl Serialize for AgentState {
     }
 }
 
-impl AgentState {
+impl WorkerState {
     /// Notes an order that is given now; one that was given before stays as it is.
     pub fn note(&mut self, order: ShutdownCommand) {
         if !self.orders.contains(&order) {

@@ -1,9 +1,9 @@
-//! The agent's place, without processes.
+//! The worker's place, without processes.
 
 use super::*;
 use proptest::prelude::*;
 
-type Slot = AgentSlot<()>;
+type Slot = WorkerSlot<()>;
 
 fn code(code: i32) -> ExitStatus {
     ExitStatus::from_raw(code << 8)
@@ -13,7 +13,7 @@ fn signal(signum: i32) -> ExitStatus {
     ExitStatus::from_raw(signum)
 }
 
-/// A place whose agent was started `now`.
+/// A place whose worker was started `now`.
 fn starting(now: Instant) -> Slot {
     let mut slot = Slot::new(now);
     assert!(slot.is_due(now));
@@ -30,26 +30,26 @@ fn up(now: Instant) -> Slot {
 }
 
 #[test]
-fn before_anything_is_started_the_agents_end_is_the_programs() {
+fn before_anything_is_started_the_workers_end_is_the_programs() {
     let now = Instant::now();
     for (status, wanted) in [
-        (code(0), AgentEnd::Exit(ProgramExit::Code(0))),
-        (code(2), AgentEnd::Exit(ProgramExit::Code(2))),
-        (signal(libc::SIGTERM), AgentEnd::Exit(ProgramExit::Signal(libc::SIGTERM))),
-        (signal(libc::SIGKILL), AgentEnd::Restart { died_of: None }),
+        (code(0), WorkerEnd::Exit(ProgramExit::Code(0))),
+        (code(2), WorkerEnd::Exit(ProgramExit::Code(2))),
+        (signal(libc::SIGTERM), WorkerEnd::Exit(ProgramExit::Signal(libc::SIGTERM))),
+        (signal(libc::SIGKILL), WorkerEnd::Restart { died_of: None }),
     ] {
         assert_eq!(starting(now).ended(status, false, now), wanted);
     }
 }
 
 #[test]
-fn once_something_runs_an_agent_that_ends_is_followed_by_another() {
+fn once_something_runs_a_worker_that_ends_is_followed_by_another() {
     let now = Instant::now();
     for (status, died_of) in
         [(code(0), None), (signal(libc::SIGKILL), None), (signal(libc::SIGINT), Some(libc::SIGINT))]
     {
         for mut slot in [starting(now), up(now)] {
-            assert_eq!(slot.ended(status, true, now), AgentEnd::Restart { died_of });
+            assert_eq!(slot.ended(status, true, now), WorkerEnd::Restart { died_of });
             assert_eq!(slot.start_at(), Some(now + FIRST_BACKOFF));
         }
     }
@@ -62,22 +62,22 @@ fn a_goodbye_decides_how_the_program_ends() {
         let mut slot = up(now);
         slot.goodbye(ProgramExit::Code(7));
         assert!(slot.is_leaving() && slot.up().is_some(), "it still receives events");
-        assert_eq!(slot.ended(code(1), running, now), AgentEnd::Exit(ProgramExit::Code(7)));
-        // A refused agent knows the code better, unless it is killed.
+        assert_eq!(slot.ended(code(1), running, now), WorkerEnd::Exit(ProgramExit::Code(7)));
+        // A refused worker knows the code better, unless it is killed.
         for (status, wanted) in [(code(5), 5), (signal(libc::SIGKILL), 2)] {
             let mut slot = starting(now);
             slot.refuse(ProgramExit::Code(2));
             slot.welcome();
             assert!(slot.is_leaving() && slot.up().is_none());
             let end = slot.ended(status, running, now);
-            assert_eq!(end, AgentEnd::Exit(ProgramExit::Code(wanted)));
-            assert!(matches!(slot, AgentSlot::Empty) && !slot.is_due(now + MAX_BACKOFF));
+            assert_eq!(end, WorkerEnd::Exit(ProgramExit::Code(wanted)));
+            assert!(matches!(slot, WorkerSlot::Empty) && !slot.is_due(now + MAX_BACKOFF));
         }
     }
 }
 
 #[test]
-fn an_agent_that_is_ended_on_purpose_makes_room_for_the_next_at_once() {
+fn a_worker_that_is_ended_on_purpose_makes_room_for_the_next_at_once() {
     let now = Instant::now();
     let mut slot = up(now);
     assert_eq!(slot.vacate(now), None);
@@ -89,7 +89,7 @@ fn an_agent_that_is_ended_on_purpose_makes_room_for_the_next_at_once() {
 }
 
 #[test]
-fn a_goodbye_without_an_agent_changes_nothing() {
+fn a_goodbye_without_a_worker_changes_nothing() {
     let now = Instant::now();
     let mut slot = Slot::new(now);
     slot.goodbye(ProgramExit::Code(3));
@@ -97,7 +97,7 @@ fn a_goodbye_without_an_agent_changes_nothing() {
     assert!(slot.is_due(now) && slot.take().is_none());
 }
 
-/// What happens to an agent.
+/// What happens to a worker.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     /// It cannot be started.
@@ -118,7 +118,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// The count of crashes, the wait and the despair follow the rules, whatever agents do.
+    /// The count of crashes, the wait and the despair follow the rules, whatever workers do.
     #[test]
     fn crashes_are_counted_and_waited_for(steps in steps()) {
         let mut now = Instant::now();
@@ -157,7 +157,7 @@ proptest! {
                     continue;
                 }
             };
-            prop_assert!(matches!(end, AgentEnd::Restart { .. }), "processes need an agent");
+            prop_assert!(matches!(end, WorkerEnd::Restart { .. }), "processes need a worker");
             prop_assert_eq!(slot.crashes(), crashes);
             prop_assert_eq!(slot.is_hopeless(false), crashes >= MAX_CRASHES);
             prop_assert_eq!(slot.start_at(), Some(now + backoff(crashes)));
@@ -179,12 +179,12 @@ proptest! {
                 slot.ended(signal(libc::SIGKILL), false, now)
             };
             let wanted = if n == MAX_CRASHES {
-                AgentEnd::GiveUp
+                WorkerEnd::GiveUp
             } else {
-                AgentEnd::Restart { died_of: None }
+                WorkerEnd::Restart { died_of: None }
             };
             prop_assert_eq!(end, wanted);
         }
-        prop_assert!(matches!(slot, AgentSlot::Empty));
+        prop_assert!(matches!(slot, WorkerSlot::Empty));
     }
 }

@@ -1,15 +1,15 @@
-//! An agent of which only the socket counts.
+//! A worker of which only the socket counts.
 
 use super::*;
 use crate::keeper::listeners::Address;
 use std::io::Read;
 
-/// An agent of which only the socket counts, and its other end.
-pub(in crate::keeper) fn agent() -> (AgentProcess, UnixStream) {
+/// A worker of which only the socket counts, and its other end.
+pub(in crate::keeper) fn worker() -> (WorkerProcess, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
     let child = Command::new("/bin/cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
-    let agent = AgentProcess {
+    let worker = WorkerProcess {
         pidfd: pidfd_open(child.id() as i32).unwrap(),
         child,
         socket: Some(ours),
@@ -21,10 +21,10 @@ pub(in crate::keeper) fn agent() -> (AgentProcess, UnixStream) {
         sent: 0,
         deadline: None,
     };
-    (agent, theirs)
+    (worker, theirs)
 }
 
-impl Drop for AgentProcess {
+impl Drop for WorkerProcess {
     fn drop(&mut self) {
         self.kill();
         let _ = self.child.wait();
@@ -43,24 +43,24 @@ fn cut_at_every_byte_whole_messages_count() {
         encode(&message, &mut bytes).unwrap();
         ends.push(bytes.len());
     }
-    let (mut agent, _) = agent();
+    let (mut worker, _) = worker();
     for at in 0..=bytes.len() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        agent.socket = Some(ours);
-        agent.decoder = Decoder::default();
+        worker.socket = Some(ours);
+        worker.decoder = Decoder::default();
         theirs.write_all(&bytes[..at]).unwrap();
         drop(theirs);
-        let heard = agent.receive();
+        let heard = worker.receive();
         assert_eq!(heard.len(), ends.iter().filter(|end| **end <= at).count());
-        assert!(agent.socket.is_none() && agent.ended().is_none());
+        assert!(worker.socket.is_none() && worker.ended().is_none());
     }
 }
 
 /// A listener crosses beside the frame that names it, whatever else comes with it.
 #[test]
 fn a_descriptor_comes_with_the_message_that_names_it() {
-    let (mut agent, mut theirs) = agent();
+    let (mut worker, mut theirs) = worker();
     let hold = |port: u16| ToKeeper::Hold {
         address: Address::Tcp(([127, 0, 0, 1], port).into()),
         file: None,
@@ -85,7 +85,7 @@ fn a_descriptor_comes_with_the_message_that_names_it() {
     encode(&hold(2), &mut bytes).unwrap();
     theirs.write_all(&bytes).unwrap();
     let mut received = Vec::new();
-    for message in agent.receive() {
+    for message in worker.receive() {
         if let ToKeeper::Hold { address, descriptor, .. } = message {
             let file = descriptor.map(std::fs::File::from);
             received.push((address.to_string(), file.map(|file| file.metadata().unwrap().len())));
@@ -96,25 +96,25 @@ fn a_descriptor_comes_with_the_message_that_names_it() {
 }
 
 #[test]
-fn nonsense_ends_the_agent_and_what_came_before_counts() {
-    let (mut agent, mut theirs) = agent();
+fn nonsense_ends_the_worker_and_what_came_before_counts() {
+    let (mut worker, mut theirs) = worker();
     let mut bytes = Vec::new();
     encode(&ToKeeper::Bye { code: 3, signal: None }, &mut bytes).unwrap();
     bytes.extend(u32::MAX.to_be_bytes());
     theirs.write_all(&bytes).unwrap();
-    assert!(matches!(agent.receive()[..], [ToKeeper::Bye { code: 3, .. }]));
-    assert!(!agent.child.wait().unwrap().success());
+    assert!(matches!(worker.receive()[..], [ToKeeper::Bye { code: 3, .. }]));
+    assert!(!worker.child.wait().unwrap().success());
 }
 
 #[test]
-fn what_an_agent_does_not_read_waits_without_being_waited_for() {
-    let (mut agent, mut theirs) = agent();
-    let message = ToAgent::Refused { message: "x".repeat(10_000) };
+fn what_a_worker_does_not_read_waits_without_being_waited_for() {
+    let (mut worker, mut theirs) = worker();
+    let message = ToWorker::Refused { message: "x".repeat(10_000) };
     for _ in 0..100 {
-        agent.tell(&message);
-        agent.send();
+        worker.tell(&message);
+        worker.send();
     }
-    assert!(agent.wants_to_send());
+    assert!(worker.wants_to_send());
     theirs.set_nonblocking(true).unwrap();
     let mut decoder = Decoder::default();
     let mut buf = vec![0; READ];
@@ -123,10 +123,10 @@ fn what_an_agent_does_not_read_waits_without_being_waited_for() {
         if let Ok(n) = theirs.read(&mut buf) {
             decoder.push(&buf[..n]);
         }
-        while let Some(ToAgent::Refused { .. }) = decoder.next_message().unwrap() {
+        while let Some(ToWorker::Refused { .. }) = decoder.next_message().unwrap() {
             heard += 1;
         }
-        agent.send();
+        worker.send();
     }
-    assert!(!agent.wants_to_send() && agent.out.capacity() <= READ);
+    assert!(!worker.wants_to_send() && worker.out.capacity() <= READ);
 }

@@ -1,4 +1,4 @@
-//! The agent of a run: its actors, its link to the keeper, and what it knows of the run.
+//! The worker of a run: its actors, its link to the keeper, and what it knows of the run.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::report::ResultContext;
 use crate::spec::ProcId;
 
 /// The actors of a run.
-pub(super) struct Agent {
+pub(super) struct Worker {
     pub(super) supervisor: Addr<Supervisor>,
     pub(super) actors: Handle,
     pub(super) link: Arc<KeeperLink>,
@@ -25,18 +25,18 @@ pub(super) struct Agent {
     pub(super) launched: (u32, u32),
     /// When that started.
     pub(super) start: TimePoint,
-    /// Whether this is the first agent.
+    /// Whether this is the first worker.
     pub(super) first: bool,
     /// The instance's directory.
     pub(super) dir: Option<PathBuf>,
-    /// INPUT's processes, of the first agent.
+    /// INPUT's processes, of the first worker.
     pub(super) input: Vec<ProcId>,
     /// How many processes there are at the beginning.
     pub(super) count: usize,
     pub(super) conn_id: String,
     /// The key of the page's sessions.
     pub(super) page_key: PageKey,
-    /// How far an earlier agent has come with printing.
+    /// How far an earlier worker has come with printing.
     pub(super) printing: Printing,
     pub(super) context: Arc<ResultContext>,
     pub(super) patience: Patience,
