@@ -32,7 +32,6 @@ use std::time::Duration;
 pub(super) use oom::HandoverOomKills;
 pub(super) use orphans::HandoverOrphans;
 pub(super) use process_trees::ProcessTrees;
-pub(super) use tree::is_continued_after;
 
 use crate::engine::event::Survivors;
 use crate::engine::failure::StopFailure;

@@ -216,10 +216,10 @@ impl Process {
         !self.failures.is_empty()
     }
 
-    /// The pid that a child which is being made has reported; none if nothing is being made, or
-    /// there is no child yet.
-    pub(super) fn pid_in_setup(&self) -> Option<i32> {
-        let status = self.status.as_ref()?;
+    /// The pid of a child in its set-up. `None` before there is a child, and once a part of the
+    /// set-up has failed: such a child never runs, so its start is never reported.
+    pub(in crate::engine) fn pid_in_setup(&self) -> Option<i32> {
+        let status = self.status.as_ref().filter(|status| !status.has_failed())?;
         Some(status.pid().load(Ordering::Acquire)).filter(|pid| *pid != 0)
     }
 

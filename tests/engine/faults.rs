@@ -157,7 +157,9 @@ fn options_in(dir: &tempfile::TempDir) -> (EngineOptions, std::path::PathBuf) {
         procstar::engine::CaptureDirs { files: captures.clone(), memory: captures.clone() };
     let executables = Allowlist::new(vec!["/bin/*".into(), "/usr/bin/*".into()]).unwrap();
     let restriction = Restriction::new(executables).allow_directories(vec![dir.path().into()]);
-    (EngineOptions { places, restriction: Some(restriction.into()), ..options() }, captures)
+    let restriction = Some(restriction.into());
+    // A set-up that takes long is reported as a start: on a busy machine a failing one may.
+    (EngineOptions { places, restriction, setup_patience: DEADLINE, ..options() }, captures)
 }
 
 /// A kernel without keyrings, and a filter that refuses them, have nothing to read a key by.

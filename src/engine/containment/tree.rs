@@ -25,7 +25,7 @@ const NO_CONT: [i32; 5] =
     [libc::SIGKILL, libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
 
 /// Whether SIGCONT follows this signal: a stopped process cannot act on a signal before it goes on.
-pub(in crate::engine) fn is_continued_after(signum: i32) -> bool {
+pub(super) fn is_continued_after(signum: i32) -> bool {
     !NO_CONT.contains(&signum)
 }
 

@@ -7,7 +7,7 @@ use crate::engine::event::{Event, Survivors};
 use crate::engine::process::child::{ChildExit, ChildFacts};
 use crate::engine::process::effect::{Effect, Effects, ProcessAlarm};
 use crate::engine::process::output::OpenCapture;
-use crate::engine::process::{Input, no_process};
+use crate::engine::process::{Input, Process, no_process};
 use crate::engine::timers::Alarm;
 use crate::mem::shrink::Shrink;
 use crate::spec::ProcId;
@@ -119,7 +119,7 @@ impl Driver {
             ProcessAlarm::SetupTimeout => {
                 let process = self.processes.get(&serial);
                 let silent = process.filter(|process| !process.is_start_reported());
-                let pid = silent.and_then(|process| process.pid_in_setup());
+                let pid = silent.and_then(Process::pid_in_setup);
                 let facts = pid.map(|pid| self.see_child(serial, pid));
                 self.on(serial, Input::SetupTimeout(facts));
             }

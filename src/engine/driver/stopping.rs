@@ -6,7 +6,7 @@ use std::io;
 use super::Driver;
 use super::poller::Source;
 use crate::clock::{after, monotonic};
-use crate::engine::containment::{Delivery, Remaining, Target, is_continued_after};
+use crate::engine::containment::{Delivery, Remaining, Target};
 use crate::engine::event::Event;
 use crate::engine::failure::StopFailure;
 use crate::engine::process::effect::Recipients;
@@ -27,7 +27,6 @@ impl Driver {
     ) -> io::Result<()> {
         match to {
             Recipients::Child => sys::pidfd_send_signal(self.target(serial)?.pidfd, signum),
-            Recipients::ChildContinued => signal_and_continue(self.target(serial)?, signum),
             Recipients::Group => signal_group(self.target(serial)?, signum),
             Recipients::Tree => {
                 let target = self.target(serial)?;
@@ -143,15 +142,6 @@ impl Driver {
             self.pending_events.push(Event::Suspended { id, pid, signum });
         }
     }
-}
-
-/// Signals a child that is being made, and has no descendants, and continues it if it is stopped.
-fn signal_and_continue(target: Target, signum: i32) -> io::Result<()> {
-    sys::pidfd_send_signal(target.pidfd, signum)?;
-    if is_continued_after(signum) {
-        sys::pidfd_send_signal(target.pidfd, libc::SIGCONT)?;
-    }
-    Ok(())
 }
 
 /// Signals a child that runs, with its group.

@@ -116,6 +116,13 @@ impl ChildStatus {
         Some((what, self.word(Word::FailedErrno).load(Ordering::Acquire)))
     }
 
+    /// Whether a part of the set-up is known to have failed: the program will not run.
+    pub(in crate::engine) fn has_failed(&self) -> bool {
+        self.failed().is_some()
+            || self.exec_errno().load(Ordering::Acquire) != 0
+            || self.action_errnos().any(|errno| errno.load(Ordering::Acquire) != 0)
+    }
+
     /// The room for the working directory: where it begins, and its bytes; none where that is not asked for.
     pub(in crate::engine) fn cwd_room(&self) -> Option<(*mut u8, usize)> {
         let room = self.words.get(HEAD + self.actions..).filter(|room| !room.is_empty())?;

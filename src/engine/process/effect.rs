@@ -36,8 +36,6 @@ pub(in crate::engine) enum Effect {
 pub(in crate::engine) enum Recipients {
     /// The child alone.
     Child,
-    /// The child alone, continued afterwards if it is stopped.
-    ChildContinued,
     /// The child with its group, without an answer.
     Group,
     /// The child and all that descends from it.

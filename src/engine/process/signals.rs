@@ -99,10 +99,9 @@ impl Process {
         self.deliver(signal, fx);
     }
 
-    /// A client sends a signal to the group of a child that runs. One that is being made has no
-    /// group yet.
+    /// A client sends a signal to the child's group. Before there is a child, the signal is dropped.
     pub(super) fn signal_group(&self, signum: i32, fx: &mut Effects) {
-        if matches!(self.state, State::Alive(_)) {
+        if self.target().is_some() && !self.must_wait(signum) {
             fx.push(Effect::Signal { signum, to: Recipients::Group, ticket: None });
         }
     }
@@ -145,16 +144,22 @@ impl Process {
     fn deliver(&mut self, signal: PendingSignal, fx: &mut Effects) {
         let PendingSignal { signum, scope, ticket } = signal;
         let to = match (&self.state, scope) {
-            (State::Launching, _) if self.target().is_none() || DUMPING.contains(&signum) => {
+            (State::Launching, _) if self.target().is_none() || self.must_wait(signum) => {
                 return self.pending.push(signal);
             }
-            (State::Launching, Scope::Tree) => Recipients::ChildContinued,
             (State::Launching | State::Alive(_), Scope::Child) => Recipients::Child,
-            (State::Alive(_), Scope::Tree) => Recipients::Tree,
+            // A launching child may run already, and have descendants: on a busy machine the
+            // thread that made it reports that late.
+            (State::Launching | State::Alive(_), Scope::Tree) => Recipients::Tree,
             (State::Draining(_), Scope::Tree) if self.awaits_tree() => Recipients::Leftovers,
             _ => return self.answer(ticket, Err(no_process()), fx),
         };
         fx.push(Effect::Signal { signum, to, ticket });
+    }
+
+    /// Whether a signal has to wait until the child's set-up is over.
+    fn must_wait(&self, signum: i32) -> bool {
+        matches!(self.state, State::Launching) && DUMPING.contains(&signum)
     }
 
     /// Kills the process with all that descends from it, as soon as there is a child.

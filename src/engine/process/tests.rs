@@ -12,6 +12,7 @@ use super::*;
 use crate::engine::containment::HandoverMembers;
 use crate::engine::failure::Stage;
 use crate::engine::owned_child::OwnedChild;
+use crate::engine::plan::SetupFailure;
 use crate::spec::Stopping;
 
 const SECOND: u64 = 1_000_000_000;
@@ -289,6 +290,18 @@ fn a_long_setup_is_reported_as_a_start_once() {
 }
 
 #[test]
+fn a_long_setup_that_has_failed_is_not_reported_as_a_start() {
+    let mut driver = Driver::planned(0);
+    driver.clone_child();
+    driver.status.fail(SetupFailure::Session, libc::EPERM);
+    driver.wait(3 * SETUP);
+    let input = Input::Spawned { live: child(), facts: None, setup: failed() };
+    assert_eq!(driver.on(input), [""; 0]);
+    assert_eq!(driver.on(Input::Exited(exit())), ["seal"]);
+    assert_eq!(driver.started, 0);
+}
+
+#[test]
 fn signals_wait_for_the_child_in_the_order_they_came() {
     let mut driver = Driver::planned(0);
     assert_eq!(driver.on(signal(10, 1)), [""; 0]);
@@ -299,12 +312,12 @@ fn signals_wait_for_the_child_in_the_order_they_came() {
 }
 
 #[test]
-fn a_child_in_its_setup_gets_signals_at_once_but_no_dumping_ones() {
+fn a_child_whose_setup_is_not_reported_gets_signals_at_once_but_no_dumping_ones() {
     let mut driver = Driver::planned(0);
     driver.clone_child();
     assert_eq!(driver.on(signal(10, 1)), ["signal 10 Child"]);
     assert_eq!(driver.on(signal(libc::SIGQUIT, 2)), [""; 0]);
-    assert_eq!(driver.on(stop(None, None, 3)), ["set Kill 11", "signal 15 ChildContinued"]);
+    assert_eq!(driver.on(stop(None, None, 3)), ["set Kill 11", "signal 15 Tree"]);
     assert_eq!(driver.on(Input::SetupTimeout(facts())), ["started"]);
     assert_eq!(driver.spawn(), ["signal 3 Child"]);
 }
@@ -321,9 +334,12 @@ fn signals_for_a_process_that_gets_no_child_are_answered() {
 }
 
 #[test]
-fn the_group_gets_a_signal_only_while_the_child_runs() {
+fn the_group_gets_a_signal_only_while_there_is_a_child() {
     let mut driver = Driver::planned(0);
     assert_eq!(driver.on(Input::SignalGroup { signum: 28 }), [""; 0]);
+    driver.clone_child();
+    assert_eq!(driver.on(Input::SignalGroup { signum: 28 }), ["signal 28 Group"]);
+    assert_eq!(driver.on(Input::SignalGroup { signum: libc::SIGQUIT }), [""; 0]);
     driver.spawn();
     assert_eq!(driver.on(Input::SignalGroup { signum: 28 }), ["signal 28 Group"]);
     driver.on(Input::Exited(exit()));

@@ -184,7 +184,9 @@ fn the_grace_of_the_rest_crosses_an_upgrade() {
     become_subreaper().unwrap();
     let mut harness = EngineHarness::new(options());
     let rest = "(trap '' TERM; echo $BASHPID; exec sleep 600) & wait";
-    let script = format!("(exec bash -c \"{}\"); true", saves("child").replace('$', "\\$"));
+    // Long enough for the upgrade to come first, on a busy machine too.
+    let saves = saves("child").replace("sleep 0.2", "sleep 2").replace('$', "\\$");
+    let script = format!("(exec bash -c \"{saves}\"); true");
     harness.launch(json!({"deaf": with(rest, json!({})), "saves": with(&script, json!({}))}));
     let deaf = pids(&mut harness, "deaf", 1)[0];
     pids(&mut harness, "saves", 1);
