@@ -18,6 +18,7 @@
 
 mod authority;
 mod browser;
+mod cpu_budget;
 mod holder;
 pub mod listening;
 mod peer;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
+use super::cpu_budget::CpuBudget;
 
 /// How much CPU time the search may take: the thread that accepts connections waits for it. On a busy machine it takes longer than that, but the
 /// owner's connection is recognized there, too.
@@ -37,15 +37,14 @@ struct Search {
     link: PathBuf,
     /// Device and inode of each of [`NAMESPACES`], as ours.
     ours: [(u64, u64); NAMESPACES.len()],
-    /// The CPU time of this thread at which the search ends.
-    deadline: Duration,
+    budget: CpuBudget,
 }
 
 impl Search {
     fn new(proc: &Path, inode: u64) -> Option<Search> {
         let ours = namespaces(&proc.join("self"))?;
         let link = PathBuf::from(format!("socket:[{inode}]"));
-        Some(Search { proc: proc.to_path_buf(), link, ours, deadline: thread_time() + CPU_TIME })
+        Some(Search { proc: proc.to_path_buf(), link, ours, budget: CpuBudget::new(CPU_TIME) })
     }
 
     /// The holder's pid. `hint` is looked at first, and then the newest pids: most clients have just started.
@@ -57,21 +56,16 @@ impl Search {
         let name = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<i32>().ok();
         let mut pids: Vec<i32> = entries.flatten().filter_map(name).collect();
         pids.sort_unstable_by(|a, b| b.cmp(a));
-        pids.into_iter().take_while(|_| thread_time() < self.deadline).find(|pid| self.holds(*pid))
+        pids.into_iter().take_while(|_| !self.budget.is_spent()).find(|pid| self.holds(*pid))
     }
 
     fn holds(&self, pid: i32) -> bool {
         let dir = self.proc.join(pid.to_string());
         let Ok(fds) = fs::read_dir(dir.join("fd")) else { return false };
         let is_it = |entry: fs::DirEntry| fs::read_link(entry.path()).is_ok_and(|l| l == self.link);
-        fds.flatten().take_while(|_| thread_time() < self.deadline).any(is_it)
+        fds.flatten().take_while(|_| !self.budget.is_spent()).any(is_it)
             && namespaces(&dir) == Some(self.ours)
     }
-}
-
-/// The CPU time that this thread has used.
-fn thread_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::MAX, Duration::from)
 }
 
 /// Device and inode of a process's namespaces; `None` where we may not inspect them.
@@ -114,7 +108,7 @@ mod tests {
         for hint in [own, 1, 0, -1, i32::MAX] {
             assert_eq!(search.run(hint), Some(own), "{hint}");
         }
-        let late = Search { deadline: thread_time(), ..search };
+        let late = Search { budget: CpuBudget::new(Duration::ZERO), ..search };
         assert_eq!(late.run(0), None);
     }
 

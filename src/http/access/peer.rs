@@ -67,7 +67,7 @@ pub fn listening_user(address: SocketAddr) -> Option<u32> {
 ///
 /// The kernel is asked for that one socket by netlink (some 10 microseconds, whatever the number of sockets; 0.1 s at
 /// most). Where netlink is not permitted, or has no module for TCP, `/proc/net/tcp` is searched, which costs about
-/// a microsecond for each socket of the machine, and ends with an error after 0.1 s for each of the two files.
+/// a microsecond for each socket of the machine, and ends with an error after 0.1 s of CPU time for each of the two files.
 ///
 /// # Errors
 /// Where neither way works.

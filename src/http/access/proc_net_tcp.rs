@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::cpu_budget::CpuBudget;
 use super::tcp_socket::{Ends, Socket};
 
-/// How long the search of one file may take: a caller waits for it.
-const TIMEOUT: Duration = Duration::from_millis(100);
+/// How much CPU time the search of one file may take: a caller waits for it.
+const CPU_TIME: Duration = Duration::from_millis(100);
 
 /// The kernel's number of the state in which a socket listens.
 const LISTEN: u8 = 10;
@@ -22,9 +23,9 @@ pub(super) fn find_listener(address: SocketAddr) -> io::Result<Option<u32>> {
     let mut on_all = None;
     for path in FILES {
         let Some(mut file) = open(path)? else { continue };
-        let deadline = Instant::now() + TIMEOUT;
+        let budget = CpuBudget::new(CPU_TIME);
         let mut line = Vec::new();
-        while file.read_until(b'\n', &mut line)? > 0 && Instant::now() < deadline {
+        while file.read_until(b'\n', &mut line)? > 0 && !budget.is_spent() {
             if let Some(row) = TcpEntry::parse(&line)
                 && (row.socket.state, row.own.1) == (LISTEN, port)
             {
@@ -55,8 +56,8 @@ pub(super) fn find(ends: &Ends) -> io::Result<Option<Socket>> {
     let mut found = None;
     for path in FILES {
         let Some(file) = open(path)? else { continue };
-        let deadline = Instant::now() + TIMEOUT;
-        let socket = search(file, ends, deadline)?;
+        let budget = CpuBudget::new(CPU_TIME);
+        let socket = search(file, ends, budget)?;
         if socket.is_some_and(|socket| socket.owner().is_some()) {
             return Ok(socket);
         }
@@ -66,7 +67,7 @@ pub(super) fn find(ends: &Ends) -> io::Result<Option<Socket>> {
 }
 
 /// Finds the peer's end in the text of one table.
-fn search(mut table: impl BufRead, ends: &Ends, deadline: Instant) -> io::Result<Option<Socket>> {
+fn search(mut table: impl BufRead, ends: &Ends, budget: CpuBudget) -> io::Result<Option<Socket>> {
     let mut found = None;
     let mut line = Vec::new();
     while table.read_until(b'\n', &mut line)? > 0 {
@@ -78,7 +79,7 @@ fn search(mut table: impl BufRead, ends: &Ends, deadline: Instant) -> io::Result
             }
             found = found.or(Some(row.socket));
         }
-        if Instant::now() >= deadline {
+        if budget.is_spent() {
             return Err(io::ErrorKind::TimedOut.into());
         }
         line.clear();
@@ -161,7 +162,7 @@ mod tests {
 
     fn find_in(table: &str, peer: &str, local: &str) -> Option<Socket> {
         let ends = Ends::new(peer.parse().unwrap(), local.parse().unwrap());
-        search(table.as_bytes(), &ends, Instant::now() + Duration::from_secs(60)).unwrap()
+        search(table.as_bytes(), &ends, CpuBudget::new(Duration::from_secs(60))).unwrap()
     }
 
     #[test]
@@ -193,9 +194,9 @@ mod tests {
     }
 
     #[test]
-    fn a_search_ends_at_its_deadline() {
+    fn a_search_ends_when_its_cpu_time_is_spent() {
         let ends = Ends::new("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
-        let error = search(HEADING.as_bytes(), &ends, Instant::now()).unwrap_err();
+        let error = search(HEADING.as_bytes(), &ends, CpuBudget::new(Duration::ZERO)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
