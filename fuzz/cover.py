@@ -1,22 +1,23 @@
 #!/usr/bin/env python3
-"""Chooses few and small inputs that together reach most of the edges that all of them reach.
+"""Chooses few small inputs that together reach most edges of the program.
 
     fuzz/cover.py CONTROL_FILE
 
-CONTROL_FILE is what libFuzzer writes with -set_cover_merge and -merge_control_file; the paths of the chosen inputs are printed, those
-that bring most first, up to what a repository should hold. libFuzzer's own choice has every edge, and thousands of inputs.
+libFuzzer writes CONTROL_FILE with -set_cover_merge and -merge_control_file. The script prints the paths of
+the chosen inputs, those with most new edges first, up to a size that fits a repository. libFuzzer's own choice
+reaches every edge with thousands of inputs.
 """
 
 import heapq
 import sys
 
-# Bytes and inputs for each target.
+# Limits for each target.
 MOST_BYTES = 200 << 10
 MOST_INPUTS = 800
 
 
 def read(path):
-    """The inputs' paths and sizes, and the edges that each reaches."""
+    """Returns the paths and sizes of the inputs, and the edges that each reaches."""
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
         count = int(file.readline())
         file.readline()
@@ -32,7 +33,7 @@ def read(path):
 
 
 def cover(sizes, edges):
-    """Greedy: the most new edges for each square root of a byte, again and again."""
+    """Yields inputs greedily: next is the one with most new edges per square root of its size."""
     def worth(i, left):
         return left / (sizes[i] + 64) ** 0.5
 
@@ -44,7 +45,7 @@ def cover(sizes, edges):
         new = len(edges[i] & missing)
         if not new:
             continue
-        # Others were chosen since this was reckoned: it counts if it still is the best.
+        # The estimate is stale: other inputs were chosen since. Use it if it is still the best.
         if heap and -worth(i, new) > heap[0][0]:
             heapq.heappush(heap, (-worth(i, new), i))
             continue
@@ -53,7 +54,7 @@ def cover(sizes, edges):
 
 
 def main():
-    """Prints the chosen ones."""
+    """Prints the chosen paths."""
     paths, sizes, edges = read(sys.argv[1])
     total, chosen, reached = 0, 0, set()
     for i in cover(sizes, edges):

@@ -1,4 +1,4 @@
-//! Configuration: files and the environment.
+//! Configuration files and environment variables.
 
 use std::ffi::OsStr;
 use std::io;
@@ -10,10 +10,10 @@ use procstar::config::{Env, Layer, Loaded, Sources, load};
 
 use super::Input;
 
-/// Stands for what must not be told.
-const SECRET: &str = "Zq9-do-not-tell";
+/// A secret that no message may contain.
+const SECRET: &str = "Zq9-do-not-show";
 
-/// The input is read as a file, and as an environment: a byte for the variable, its value, a newline.
+/// Reads the input as a file, and as an environment: a byte for the variable, its value, a newline.
 pub fn check(data: &[u8]) {
     if let Ok(loaded) = file(data) {
         shown_again(&loaded);
@@ -28,7 +28,7 @@ pub fn check(data: &[u8]) {
             env.insert(key.variable.into(), OsStr::from_bytes(line.0).into());
         }
     }
-    // A path that is no UTF-8 is shown as its bytes, which a file cannot hold.
+    // `config show` prints a path that is not UTF-8 as bytes, which a file cannot contain.
     if let (Ok(loaded), true) = (from(b"", &env), utf8) {
         shown_again(&loaded);
     }
@@ -47,30 +47,30 @@ fn from(text: &[u8], env: &Env) -> Result<Loaded, String> {
     let system_file = Path::new("/etc/procstar.toml");
     let sources = Sources { env, system_file, read: &read, trust: &|_, _| Ok(()) };
     load(&sources, None, Layer::default()).map_err(|error| {
-        let mut told = error.to_string();
+        let mut message = error.to_string();
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {
-            told += &cause.to_string();
+            message += &cause.to_string();
             source = cause.source();
         }
-        assert!(!told.is_empty());
-        told
+        assert!(!message.is_empty());
+        message
     })
 }
 
-/// Every setting as `config show` shows it, written into a file, makes the same settings.
+/// A file with the output of `config show` results in the same settings.
 fn shown_again(loaded: &Loaded) {
     let mut text = String::new();
     for key in KEYS.iter().filter(|key| !key.kind.is_secret()) {
         let shown = loaded.settings.shown(key.path);
-        // Null has no form in a file: it is left out.
+        // TOML has no null.
         if let Ok(value) = toml::Value::try_from(&shown) {
             text += &format!("{} = {value}\n", key.path);
         }
     }
     let again = match file(text.as_bytes()) {
         Ok(again) => again,
-        Err(told) => panic!("{told}\n{text}"),
+        Err(message) => panic!("{message}\n{text}"),
     };
     for key in KEYS.iter().filter(|key| !key.kind.is_secret()) {
         let (shown, again) = (loaded.settings.shown(key.path), again.settings.shown(key.path));
@@ -78,15 +78,15 @@ fn shown_again(loaded: &Loaded) {
     }
 }
 
-/// A secret in a file that has anything wrong is in no message.
+/// No error message about a file contains a secret of the file.
 fn keeps_secrets(data: &[u8]) {
     if data.windows(4).any(|bytes| SECRET.as_bytes().starts_with(bytes)) {
         return;
     }
     let line = format!("agent.token = \"{SECRET}\"\n");
     for text in [[line.as_bytes(), data].concat(), [data, b"\n", line.as_bytes()].concat()] {
-        if let Err(told) = file(&text) {
-            assert!(!told.contains(SECRET), "{told}");
+        if let Err(message) = file(&text) {
+            assert!(!message.contains(SECRET), "{message}");
         }
     }
 }

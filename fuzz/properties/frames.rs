@@ -1,12 +1,12 @@
-//! Frames of a WebSocket: bytes of a server to messages.
+//! The decoder of WebSocket frames from a scheduler.
 
 use procstar::net::decoder::{Decoder, Event};
 use procstar::net::frames::{FrameBuf, FrameError, Opcode, close_payload, mask};
 
 use super::Input;
 
-/// However the bytes are cut, the same comes of them; what came, framed anew, is the same again. The first byte is the limit's logarithm,
-/// the second the size of pieces.
+/// The events do not depend on how the bytes are split, and encoded again they decode to the same
+/// events. The first byte is the logarithm of the message limit, the second the size of pieces.
 pub fn check(data: &[u8]) {
     let mut input = Input(data);
     let limit = 1u64 << (input.byte() % 64);
@@ -30,10 +30,10 @@ pub fn check(data: &[u8]) {
         assert!(matches!(error.close_code(), 1002 | 1009));
         assert!(!error.to_string().is_empty());
     }
-    framed_anew(&events);
+    round_trip(&events);
 }
 
-/// What came of some bytes: events, and what ended them.
+/// Decoded events, and the error that ended the stream.
 type Decoded = (Vec<Event>, Option<FrameError>);
 
 fn decode<'a>(limit: u64, pieces: impl Iterator<Item = &'a [u8]>) -> Decoded {
@@ -47,7 +47,7 @@ fn decode<'a>(limit: u64, pieces: impl Iterator<Item = &'a [u8]>) -> Decoded {
                     assert!(error.is_none(), "{event:?} after {error:?}");
                     events.push(event);
                 }
-                Ok(None) => break assert!(piece.is_empty(), "all of it is taken"),
+                Ok(None) => break assert!(piece.is_empty(), "the decoder takes all bytes"),
                 Err(found) => {
                     assert!(error.is_none(), "{found:?} after {error:?}");
                     error = Some(found);
@@ -68,8 +68,8 @@ fn payload(event: &Event) -> usize {
     }
 }
 
-/// Our own frames, their masks taken off, are read as what they hold.
-fn framed_anew(events: &[Event]) {
+/// Our own frames, unmasked, decode to their payloads.
+fn round_trip(events: &[Event]) {
     let mut bytes = Vec::new();
     let mut buf = FrameBuf::new();
     for (i, event) in events.iter().enumerate() {
@@ -86,7 +86,7 @@ fn framed_anew(events: &[Event]) {
         buf.trim();
     }
     let (again, error) = decode(u64::MAX, std::iter::once(bytes.as_slice()));
-    assert_eq!((again.as_slice(), error), (events, None), "framed anew");
+    assert_eq!((again.as_slice(), error), (events, None), "encoded again");
 }
 
 fn unmasked(frame: &[u8], payload: usize, key: [u8; 4]) -> Vec<u8> {

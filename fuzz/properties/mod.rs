@@ -1,9 +1,10 @@
-//! What holds for any bytes: one function for each reader of bytes from outside, which panics where it does not hold.
+//! Properties of each reader of bytes from outside: one function for each, which panics if a
+//! property is violated.
 //!
-//! The fuzz targets call these with what libFuzzer makes up; `tests/agent/fuzz_corpus.rs` calls them with the corpus and with
-//! everything that was ever found.
+//! The fuzz targets call these functions with generated inputs, `tests/agent/fuzz_corpus.rs` with
+//! the corpus and all regressions.
 
-#![allow(dead_code, reason = "each target uses one of them")]
+#![allow(dead_code, reason = "each target uses one property")]
 
 pub mod config;
 pub mod frames;
@@ -12,10 +13,10 @@ pub mod procfs;
 pub mod spec;
 pub mod wire;
 
-/// A property, by the name of its target.
+/// Checks one input.
 pub type Property = fn(&[u8]);
 
-/// All of them.
+/// All properties, by the names of their targets.
 pub const ALL: &[(&str, Property)] = &[
     ("spec", spec::check),
     ("wire", wire::check),
@@ -25,18 +26,18 @@ pub const ALL: &[(&str, Property)] = &[
     ("keeper", keeper::check),
 ];
 
-/// Numbers and bytes taken off the front of an input; zeros and nothing once it is used up.
+/// Takes numbers and bytes off the front of an input. At its end it returns 0 and no bytes.
 pub struct Input<'a>(pub &'a [u8]);
 
 impl<'a> Input<'a> {
-    /// One byte.
+    /// Takes one byte.
     pub fn byte(&mut self) -> u8 {
         let Some((&byte, rest)) = self.0.split_first() else { return 0 };
         self.0 = rest;
         byte
     }
 
-    /// At most `len` bytes.
+    /// Takes at most `len` bytes.
     pub fn bytes(&mut self, len: usize) -> &'a [u8] {
         let (bytes, rest) = self.0.split_at(len.min(self.0.len()));
         self.0 = rest;

@@ -1,10 +1,11 @@
-//! Files below `/proc`. A process chooses its own name, and with it a part of them.
+//! Files below `/proc`. They contain the name of a process, which the process chooses.
 
 use procstar::procfs::{
     Clock, RawStat, parse_children, parse_io, parse_peaks, parse_stat, parse_statm,
 };
 
-/// What is read, written in the kernel's form, is read as the same; a text that is cut off is refused, and so never read as another number.
+/// Parsed values, written in the kernel's format, parse to the same values. A truncated text is an
+/// error, so a truncated number is never taken for a smaller one.
 pub fn check(data: &[u8]) {
     if let Ok(stat) = parse_stat(data) {
         let line = line_of(&stat);
@@ -36,7 +37,7 @@ pub fn check(data: &[u8]) {
         assert_eq!(parse_io(again.as_bytes()), Ok(io));
     }
     if let Some(peaks) = parse_peaks(data) {
-        // The kernel tells KiB.
+        // The kernel reports KiB.
         let (vsize, rss) = (peaks.vsize / 1024, peaks.rss / 1024);
         let again = format!("VmPeak:\t{vsize} kB\nVmHWM:\t{rss} kB\n");
         assert_eq!(parse_peaks(again.as_bytes()), Some(peaks));
@@ -46,13 +47,13 @@ pub fn check(data: &[u8]) {
     assert_eq!(parse_children(text.as_bytes()).collect::<Vec<_>>(), children);
 }
 
-/// The fields in their order.
+/// The fields of a struct in their order.
 fn values<T: serde::Serialize>(fields: &T) -> Vec<serde_json::Value> {
     let packed = rmp_serde::to_vec(fields).expect("numbers can be written");
     rmp_serde::from_slice(&packed).expect("and read")
 }
 
-/// The line as the kernel writes it, as far as there are fields.
+/// The line in the kernel's format, up to the first missing field.
 fn line_of(stat: &RawStat) -> String {
     let fields = values(stat);
     let texts = fields.iter().enumerate().map_while(|(i, field)| match field {
@@ -64,7 +65,7 @@ fn line_of(stat: &RawStat) -> String {
     texts.collect::<Vec<_>>().join(" ") + "\n"
 }
 
-/// Any number of ticks is a time.
+/// Any number of ticks converts to a time.
 fn times(stat: &RawStat) {
     for ticks_per_second in [1, 100, u64::MAX] {
         let clock =

@@ -1,10 +1,11 @@
-//! Messages of the server.
+//! Messages of a scheduler.
 
 use procstar::spec::from_msgpack;
 use procstar::wire::outgoing::{MAX_FD_DATA, proc_fd_data_prefix, proc_unknown, request_error};
 use procstar::wire::{Fd, Parsed, Request, StartOptions, parse};
 
-/// What is read means the same when it is written out and read again; what goes back in an answer leaves that answer whole.
+/// A parsed request, written and read again, is the same request. An answer that quotes the input
+/// is a valid message.
 pub fn check(data: &[u8]) {
     match parse(data) {
         Parsed::NotAMessage(reason) => assert!(!reason.is_empty()),
@@ -13,18 +14,18 @@ pub fn check(data: &[u8]) {
             whole(data);
             assert!(!err.is_empty());
             let answer = request_error(data, &err);
-            // Read by our own reader, to which it is a message of an unknown type.
-            let Parsed::Bad { err } = parse(&answer) else { panic!("the answer is no message") };
+            // Our own parser reads it as a message of an unknown type.
+            let Parsed::Bad { err } = parse(&answer) else { panic!("the answer is not a message") };
             assert!(err.contains("RequestError"), "{err}");
         }
         Parsed::Request(request) => {
             whole(data);
-            understood(&request);
+            same_again(&request);
         }
     }
 }
 
-/// No beginning of a message is a message, nor is one with something behind it.
+/// Neither a prefix of a message nor a message with a suffix is a message.
 fn whole(data: &[u8]) {
     for end in [0, 1, data.len() / 2, data.len() - 1] {
         assert!(matches!(parse(&data[..end]), Parsed::NotAMessage(_)), "the first {end} bytes");
@@ -33,7 +34,7 @@ fn whole(data: &[u8]) {
     assert!(matches!(parse(&longer), Parsed::NotAMessage(_)));
 }
 
-fn understood(request: &Request<'_>) {
+fn same_again(request: &Request<'_>) {
     let again = written(request);
     let Parsed::Request(read) = parse(&again) else { panic!("{request:?} cannot be read again") };
     assert_eq!(&read, request);
@@ -55,7 +56,7 @@ fn understood(request: &Request<'_>) {
     }
 }
 
-/// The request as a server would write it.
+/// The request, encoded as by a scheduler.
 fn written(request: &Request<'_>) -> Vec<u8> {
     let mut fields: Vec<(&str, Vec<u8>)> = Vec::new();
     let kind = match request {
@@ -93,7 +94,7 @@ fn written(request: &Request<'_>) -> Vec<u8> {
             "ProcDeleteRequest"
         }
     };
-    // A key's order is of no matter: the type comes last here.
+    // The order of keys does not matter: here the type is last.
     let mut out = vec![0x80 | (fields.len() as u8 + 1)];
     for (key, value) in fields {
         out.extend(pack(key));
@@ -105,5 +106,5 @@ fn written(request: &Request<'_>) -> Vec<u8> {
 }
 
 fn pack<T: serde::Serialize>(value: T) -> Vec<u8> {
-    rmp_serde::to_vec(&value).expect("plain values can be written")
+    rmp_serde::to_vec(&value).expect("plain values can be encoded")
 }

@@ -1,5 +1,5 @@
-//! Runs an engine in a test, and gathers what it tells.
-#![allow(dead_code, reason = "no test uses all of it")]
+//! An engine in a test, and the events that it sends.
+#![allow(dead_code, reason = "each test uses a part")]
 
 use crate::support::wait::DEADLINE;
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use procstar::engine::{
 };
 use procstar::spec::{self, FdName};
 
-/// The options that tests start from: short grace, nothing inherited but PATH.
+/// Default options of tests: short timeouts, no inherited variable except PATH.
 pub fn options() -> EngineOptions {
     let path = ("PATH".into(), "/usr/bin:/bin".into());
     EngineOptions {
@@ -30,7 +30,7 @@ pub fn options() -> EngineOptions {
     }
 }
 
-/// An engine that goes on from a handover in its encoded form.
+/// Restores an engine from the encoded form of a handover.
 pub fn resume(options: EngineOptions, handover: &Handover, tell: mpsc::Sender<Event>) -> Engine {
     let bytes = rmp_serde::to_vec_named(handover).unwrap();
     let handover = rmp_serde::from_slice(&bytes).unwrap();
@@ -41,7 +41,7 @@ pub fn resume(options: EngineOptions, handover: &Handover, tell: mpsc::Sender<Ev
     .unwrap()
 }
 
-/// An engine with what it has told so far.
+/// An engine and the events received so far.
 pub struct EngineHarness {
     pub engine: Engine,
     events: mpsc::Receiver<Event>,
@@ -50,7 +50,7 @@ pub struct EngineHarness {
     pub signaled: HashMap<u64, std::io::Result<()>>,
     pub stop_failures: Vec<StopFailure>,
     places: CaptureDirs,
-    /// Holds the captures, unless the options name another place.
+    /// Directory of the captures, unless the options name another one.
     _dir: tempfile::TempDir,
 }
 
@@ -75,13 +75,13 @@ impl EngineHarness {
         }
     }
 
-    /// The options of an engine that goes on with this one's captures.
+    /// Options of an engine that continues with the captures of this one.
     pub fn options(&self) -> EngineOptions {
         EngineOptions { places: self.places.clone(), epoch: 1, ..options() }
     }
 
-    /// An engine that goes on from what this one hands over, in the form that crosses in an upgrade, and its events. This one stands still for
-    /// ever, as if it had become another program.
+    /// Restores an engine from the handover of this one, as an upgrade does, and returns it with
+    /// its events. This engine stays paused, as if it had been replaced.
     pub fn successor(&self) -> (Engine, mpsc::Receiver<Event>) {
         let (handover, standstill) = self.engine.quiesce(DEADLINE).unwrap();
         std::mem::forget(standstill);
@@ -95,7 +95,7 @@ impl EngineHarness {
         self.engine.launch(spec::from_json(text.as_bytes()).unwrap());
     }
 
-    /// Takes events until `done` holds.
+    /// Receives events until `done` returns true.
     pub fn until(&mut self, what: &str, done: impl Fn(&EngineHarness) -> bool) {
         let deadline = Instant::now() + DEADLINE;
         while !done(self) {
@@ -126,19 +126,19 @@ impl EngineHarness {
         &self.ended[id]
     }
 
-    /// Waits until the engine has done all that it was told.
+    /// Waits until the engine has processed all requests.
     #[allow(dead_code)]
     pub fn settle(&self) {
         drop(self.engine.quiesce(DEADLINE).ok());
     }
 
-    /// Where its captures are.
+    /// Directories of the captures.
     #[allow(dead_code)]
     pub fn places(&self) -> CaptureDirs {
         CaptureDirs { files: self._dir.path().into(), memory: self._dir.path().into() }
     }
 
-    /// How many files it has in its own directory.
+    /// Number of files in the capture directory.
     #[allow(dead_code)]
     pub fn files(&self) -> usize {
         std::fs::read_dir(self._dir.path()).unwrap().count()
@@ -150,7 +150,7 @@ impl EngineHarness {
     }
 }
 
-/// Runs one process to its end with an engine of its own.
+/// Runs one process to its end in a new engine.
 pub fn run(proc: serde_json::Value) -> (Ended, EngineHarness) {
     let mut harness = EngineHarness::new(options());
     harness.launch(serde_json::json!({ "a": proc }));
@@ -158,12 +158,12 @@ pub fn run(proc: serde_json::Value) -> (Ended, EngineHarness) {
     (harness.ended.remove("a").unwrap(), harness)
 }
 
-/// A shell command as a spec, with these fds.
+/// A spec that runs a shell script with these fds.
 pub fn sh(script: &str, fds: serde_json::Value) -> serde_json::Value {
     serde_json::json!({"argv": ["/bin/bash", "-c", script], "fds": fds})
 }
 
-/// All that a capture holds.
+/// Reads a whole capture.
 pub fn output(captures: &Captures, fd: &str) -> Vec<u8> {
     let capture = captures.get(fd.parse::<FdName>().unwrap()).expect("captured");
     let mut bytes = Vec::new();
@@ -176,12 +176,12 @@ pub fn output(captures: &Captures, fd: &str) -> Vec<u8> {
     }
 }
 
-/// The same as text.
+/// Reads a whole capture as text.
 pub fn text(ended: &Ended, fd: &str) -> String {
     String::from_utf8(output(&ended.captures, fd)).unwrap()
 }
 
-/// How many fds this process has open.
+/// Number of open descriptors of this process.
 #[allow(dead_code)]
 pub fn open_fds() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count() - 1

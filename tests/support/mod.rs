@@ -1,8 +1,8 @@
-//! What the tests of all rooms share.
+//! Helpers for the tests of all rooms.
 //!
-//! Each test may do to its process what it likes, for nextest runs each in one of its own: become the
-//! parent of orphans, lower its limits, let its system calls fail, count its descriptors, children and CPU time.
-#![allow(dead_code, reason = "no room uses all of it")]
+//! nextest runs each test in a process of its own, so a test may become a subreaper, lower its
+//! limits, make its system calls fail, and count its descriptors, children and CPU time.
+#![allow(dead_code, reason = "each room uses a part")]
 
 pub mod engine;
 pub mod private;

@@ -1,15 +1,15 @@
-//! Waiting: one deadline for all rooms, and one way to wait for what nothing announces.
+//! Waiting for a condition, with one deadline for all rooms.
 
 use std::time::{Duration, Instant};
 
-/// How long anything may take. A test that waits longer fails.
+/// Longest wait of a test; then it fails.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-/// How often a condition is checked without a pause. Most hold by then; afterwards the waiting test
-/// leaves the processor to what it waits for.
+/// Number of checks without a pause. Most conditions hold by then; later checks leave the processor
+/// to the awaited process.
 const EAGER_CHECKS: u32 = 200;
 
-/// What a check returns: whether something holds, or the thing that the test looks for.
+/// Result of a check: whether a condition holds, or the value that a test looks for.
 pub trait Check {
     type Found;
     fn found(self) -> Option<Self::Found>;
@@ -29,7 +29,7 @@ impl<T> Check for Option<T> {
     }
 }
 
-/// Checks until the condition holds or the value is there, and returns the value.
+/// Checks repeatedly until the condition holds or a value is found, and returns the value.
 pub fn eventually<C: Check>(what: &str, mut check: impl FnMut() -> C) -> C::Found {
     let deadline = Instant::now() + DEADLINE;
     let mut checks = 0;
@@ -47,7 +47,7 @@ pub fn eventually<C: Check>(what: &str, mut check: impl FnMut() -> C) -> C::Foun
     }
 }
 
-/// Like [`eventually`], while the other tasks of this thread's runtime go on. In real time.
+/// Like [`eventually`], but lets other tasks of the runtime run. Uses real time.
 pub async fn eventually_async<C: Check>(what: &str, mut check: impl FnMut() -> C) -> C::Found {
     let deadline = Instant::now() + DEADLINE;
     loop {
@@ -59,7 +59,7 @@ pub async fn eventually_async<C: Check>(what: &str, mut check: impl FnMut() -> C
     }
 }
 
-/// Awaits what must happen, in real time.
+/// Awaits a future within the deadline, in real time.
 pub async fn soon<F: Future>(what: F) -> F::Output {
     tokio::time::timeout(DEADLINE, what).await.expect("it happens before the deadline")
 }
