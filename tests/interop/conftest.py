@@ -1,4 +1,4 @@
-"""Fixtures: a clean environment, and after every test nobody left over."""
+"""Fixtures: a clean environment, and no process left behind after a test."""
 
 import contextlib
 import os
@@ -16,12 +16,12 @@ from support.wait import aeventually, eventually
 
 
 def pytest_configure(config):
-    """Checks the binary once, and makes orphans of agents visible."""
+    """Checks the binary once, and makes this process the parent of orphans."""
     path = os.environ.get("PROCSTAR")
     if path is None or not os.access(path, os.X_OK):
         raise pytest.UsageError("PROCSTAR must name the binary under test; tests/interop/run sets it")
     os.environ["PROCSTAR"] = str(Path(path).resolve())
-    # What the caller's shell has set must not reach the agents under test.
+    # Settings of the caller's shell must not reach the agents under test.
     for name in [n for n in os.environ if n.startswith("PROCSTAR_")]:
         del os.environ[name]
     procs.become_subreaper()
@@ -29,7 +29,7 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch):
-    """Has commands find the instances of this test alone."""
+    """Commands find only instances of this test."""
     with tempfile.TemporaryDirectory(prefix="run-") as path:
         monkeypatch.setenv("PROCSTAR_RUN_RUNTIME_DIR", path)
         yield
@@ -37,7 +37,7 @@ def own_registry(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def nobody_left():
-    """Fails a test that leaves a process behind: of the agent's, or an agent."""
+    """Fails a test that leaves an agent or one of its processes behind."""
     before = set(procs.descendants())
     yield
 
@@ -45,7 +45,7 @@ def nobody_left():
         return {p: c for p, c in procs.descendants().items() if p not in before}
 
     with contextlib.suppress(AssertionError):
-        # Killed processes need a moment to be gone.
+        # Killed processes take a moment to disappear.
         eventually(lambda: not left(), "end of all processes", deadline=3)
     leftover = left()
     procs.kill_all(leftover)
@@ -55,14 +55,14 @@ def nobody_left():
 
 @pytest.fixture
 async def raw():
-    """Starts raw servers and agents connected to them; ends all of them."""
+    """Starts bare schedulers and agents connected to them; ends all of them."""
     async with contextlib.AsyncExitStack() as stack:
 
         class Raw:
-            """Makes what a test of the bare protocol needs."""
+            """Makes schedulers and agents of a test."""
 
             async def server(self, **kw):
-                """A server that records all it gets."""
+                """A scheduler that records all messages."""
                 return await stack.enter_async_context(RawServer(**kw))
 
             async def agent(self, server, *args, **kw):
@@ -70,7 +70,7 @@ async def raw():
                 return await stack.enter_async_context(Agent(server.port, *args, **kw))
 
             async def pair(self, *args, **kw):
-                """A server, an agent, and the connection between them."""
+                """A scheduler, an agent, and the connection between them."""
                 server = await self.server()
                 agent = await self.agent(server, *args, **kw)
                 return server, agent, await server.connection()
@@ -80,13 +80,13 @@ async def raw():
 
 @pytest.fixture
 async def assembly():
-    """The package's own assembly, one agent in the group `default`."""
+    """The package's own assembly of servers and agents, with one agent in the group `default`."""
     from procstar.testing.agent import Assembly
 
     async with Assembly.start() as asm:
         yield asm
         for proc in list(asm.server.processes.values()):
-            # Stopping an instance kills only the agent: its processes end first.
+            # Stopping an instance kills only the agent, so its processes are ended first.
             with contextlib.suppress(Exception):
                 await proc.send_signal(9)
         await _no_children(asm)
@@ -100,14 +100,14 @@ async def _no_children(asm):
 
 @pytest.fixture
 def service():
-    """Starts HTTP services; ends them, and what they run."""
+    """Starts HTTP services; ends them and their processes."""
     with contextlib.ExitStack() as stack:
         yield lambda *args, **kw: stack.enter_context(Service(*args, **kw))
 
 
 @pytest.fixture(scope="session")
 def random_file(tmp_path_factory):
-    """A file of 100 MB that no wrong offset reads alike."""
+    """A file of 100 MB in which the bytes at each offset differ from those at any other."""
     path = tmp_path_factory.mktemp("data") / "random"
     with open(path, "wb") as out:
         subprocess.run(["/usr/bin/head", "-c", "100000000", "/dev/urandom"], stdout=out, check=True)
@@ -116,7 +116,7 @@ def random_file(tmp_path_factory):
 
 @pytest.fixture
 def browser():
-    """Starts browsers; ends them. Whatever a page complains of fails the test."""
+    """Starts browsers; ends them. An error that a page reports fails the test."""
     stack = []
 
     def start(*args):

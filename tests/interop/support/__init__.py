@@ -1,1 +1,1 @@
-"""What the tests of this suite share: they drive the binary named by PROCSTAR."""
+"""Helpers of this suite, which tests the binary named by PROCSTAR."""

@@ -1,4 +1,5 @@
-"""A bare server for the agent protocol that records every message, and agents to connect to it."""
+"""A bare scheduler for the agent protocol that records every message, and agents that connect to
+it."""
 
 import asyncio
 import contextlib
@@ -21,7 +22,7 @@ TOKEN = "a token of this suite"
 
 
 class Closed(Exception):
-    """The agent closed the connection where a message was awaited."""
+    """The agent closed the connection while a message was awaited."""
 
 
 class Wire:
@@ -30,9 +31,9 @@ class Wire:
     def __init__(self, ws, register):
         self.ws = ws
         self.register = register
-        # Every message since, as decoded, in order.
+        # All decoded messages after `register`, in order.
         self.messages = []
-        # Whether messages that are nested too deeply for Python are passed over.
+        # Whether messages that are nested too deeply for Python are ignored.
         self.lenient = False
         self._queue = asyncio.Queue()
         self.closed = asyncio.Event()
@@ -61,13 +62,13 @@ class Wire:
         return None if self.lenient and msg["type"] == "RequestError" else msg
 
     async def send(self, type, **fields):
-        """Sends a request, and returns it as sent."""
+        """Sends a request and returns it as sent."""
         msg = {"type": type} | fields
         await self.ws.send(msgpack.packb(msg))
         return msg
 
     async def next(self, *, deadline=DEADLINE):
-        """The next message, of whatever type."""
+        """Returns the next message of any type."""
         msg = await within(self._queue.get(), "a message of the agent", deadline=deadline)
         if msg is None:
             self._queue.put_nowait(None)
@@ -75,7 +76,7 @@ class Wire:
         return msg
 
     async def expect(self, type, **fields):
-        """The next message, which must be of `type` and have these fields."""
+        """Returns the next message, which must have this `type` and these fields."""
         msg = await self.next()
         assert msg["type"] == type, msg
         for key, value in fields.items():
@@ -83,10 +84,10 @@ class Wire:
         return msg
 
     async def barrier(self):
-        """Returns the messages that come before the answer to a request sent now.
+        """Sends a request and returns the messages before its answer.
 
-        Answers keep the order of their requests, so this is how a test sees that something
-        got no answer.
+        Answers are in the order of their requests, so a test sees that an earlier request
+        had no answer.
         """
         await self.send("ProcidListRequest")
         before = []
@@ -95,12 +96,12 @@ class Wire:
         return before
 
     async def start(self, **specs):
-        """Starts processes, and returns their first results by ID."""
+        """Starts processes and returns their first results by ID."""
         await self.send("ProcStartRequest", specs=specs)
         return {i: (await self.expect("ProcResult", proc_id=i))["res"] for i in specs}
 
     async def ended(self, count=1):
-        """The next `count` messages, which must be final results, by ID."""
+        """Returns the next `count` messages, which must be final results, by ID."""
         res = {}
         for _ in range(count):
             msg = await self.expect("ProcResult")
@@ -110,7 +111,7 @@ class Wire:
         return res
 
     async def read(self, proc_id, fd="stdout", start=0, stop=None):
-        """One range of captured output."""
+        """Returns one range of captured output."""
         await self.send("ProcFdDataRequest", proc_id=proc_id, fd=fd, start=start, stop=stop)
         msg = await self.expect("ProcFdData", proc_id=proc_id, fd=fd, start=start)
         assert set(msg) == {"type", "proc_id", "fd", "start", "stop", "encoding", "data"}
@@ -119,14 +120,14 @@ class Wire:
         return msg
 
     async def delete(self, *proc_ids):
-        """Deletes processes that have ended."""
+        """Deletes exited processes."""
         for proc_id in proc_ids:
             await self.send("ProcDeleteRequest", proc_id=proc_id)
             assert await self.expect("ProcDelete") == {"type": "ProcDelete", "proc_id": proc_id}
 
 
 class RawServer:
-    """Listens on `localhost`, or on another address; keeps its port over `stop` and `start`."""
+    """Listens on `localhost` or another address, and keeps its port over `stop` and `start`."""
 
     def __init__(self, *, host="127.0.0.1", token=TOKEN, answer=True, cert=(TLS_CERT_PATH, TLS_KEY_PATH), **kw):
         self.host = host
@@ -148,21 +149,21 @@ class RawServer:
         await self.stop()
 
     async def start(self):
-        """Listens, on the same port as before."""
+        """Listens on the same port as before."""
         self._server = await websockets.asyncio.server.serve(
             self._serve, self.host, self.port, ssl=self._tls, **self._kw
         )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self):
-        """Closes every connection, and listens no more."""
+        """Closes all connections and stops listening."""
         if self._server is not None:
             server, self._server = self._server, None
             server.close()
             await within(server.wait_closed(), "end of the server")
 
     async def connection(self, *, deadline=DEADLINE):
-        """The next connection that has registered."""
+        """Returns the next registered connection."""
         return await within(self._new.get(), "a connection", deadline=deadline)
 
     async def _serve(self, ws):
@@ -179,7 +180,7 @@ class RawServer:
 
 
 class Agent:
-    """A running agent, its log, and its processes; ended with all of them on leaving."""
+    """A running agent with its log; on exit, the agent and its processes are killed."""
 
     def __init__(
         self, port, *args, token=TOKEN, cert=TLS_CERT_PATH, env=None, host="localhost", level="info", argv=None, prefix=()
@@ -206,7 +207,7 @@ class Agent:
         return self
 
     async def __aexit__(self, *_):
-        # The agent's processes too: a kill of the agent alone would leave them.
+        # Killing the agent alone would leave its processes running.
         pids = list(procs.descendants(self.pid)) if self.proc.returncode is None else []
         for pid in [self.pid, *pids] if self.proc.returncode is None else []:
             with contextlib.suppress(ProcessLookupError):
@@ -222,7 +223,7 @@ class Agent:
 
     @property
     def pid(self):
-        """The process that this suite launched."""
+        """The process that this suite started."""
         return self.proc.pid
 
     def signal(self, signum):
@@ -230,13 +231,13 @@ class Agent:
         self.proc.send_signal(signum)
 
     async def exit(self, *, deadline=DEADLINE):
-        """Awaits the agent's end, and returns its exit code and its whole log."""
+        """Waits for the end of the agent, and returns its exit code and its whole log."""
         code = await within(self.proc.wait(), "exit of the agent", deadline=deadline)
         await within(self._reader, "end of the log")
         return code, "".join(self.log)
 
     async def logged(self, pattern):
-        """Awaits a line of the log that `pattern` (a regular expression) matches."""
+        """Waits for a line of the log that matches `pattern`, a regular expression."""
         found = re.compile(pattern)
         return await aeventually(
             lambda: next((m for m in self.log if found.search(m)), None), f"log line {pattern!r}"

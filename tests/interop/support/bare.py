@@ -1,4 +1,4 @@
-"""A server that speaks TLS and WebSocket by hand, byte by byte, so that it can do what a library would not let it."""
+"""A scheduler with its own TLS and WebSocket frames, which can send what a library would refuse."""
 
 import asyncio
 import base64
@@ -18,7 +18,8 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 def header(opcode, length, *, fin=True, reserved=0, masked=False, width=None):
-    """The header of a frame; `length` and its `width` in bits (7, 16, 64) need not suit what follows."""
+    """The header of a frame. `length` and its `width` in bits (7, 16, 64) need not match the
+    payload."""
     width = width or (7 if length < 126 else 16 if length < 1 << 16 else 64)
     mask = 0x80 if masked else 0
     first = opcode | reserved | (0x80 if fin else 0)
@@ -31,24 +32,24 @@ def header(opcode, length, *, fin=True, reserved=0, masked=False, width=None):
 
 
 def frame(opcode, payload=b"", **kw):
-    """A whole frame, as a server writes it."""
+    """A whole frame without a mask."""
     return header(opcode, len(payload), **kw) + payload
 
 
 def message(type, **fields):
-    """A whole message, in one frame."""
+    """A whole message in one frame."""
     return frame(BINARY, msgpack.packb({"type": type} | fields))
 
 
 async def accept_upgrade(reader, writer):
-    """Reads the request to upgrade, and answers it."""
+    """Reads the upgrade request and answers it."""
     request = await reader.readuntil(b"\r\n\r\n")
     writer.write(upgrade_answer(request))
     await writer.drain()
 
 
 def upgrade_answer(request):
-    """The answer to a request to upgrade."""
+    """The answer to an upgrade request."""
     headers = dict(line.split(b": ", 1) for line in request.split(b"\r\n")[1:] if b": " in line)
     key = next(value for name, value in headers.items() if name.lower() == b"sec-websocket-key")
     accept = base64.b64encode(hashlib.sha1(key + _GUID).digest())
@@ -59,7 +60,7 @@ def upgrade_answer(request):
 
 
 async def read_frame(reader):
-    """The next frame of the agent: opcode, whether it is the last of its message, payload."""
+    """Returns the next frame of the agent: opcode, whether it ends its message, payload."""
     first, second = await reader.readexactly(2)
     assert second & 0x80, "a client masks its frames"
     length = second & 0x7F
@@ -69,14 +70,14 @@ async def read_frame(reader):
         (length,) = struct.unpack(">Q", await reader.readexactly(8))
     key = await reader.readexactly(4)
     data = await reader.readexactly(length)
-    # XOR of long integers: a loop over a megabyte of bytes takes longer than everything else here.
+    # XOR of long integers: a loop over a megabyte of bytes would dominate the test's time.
     stretched = (key * (length // 4 + 1))[:length]
     plain = int.from_bytes(data, "big") ^ int.from_bytes(stretched, "big")
     return first & 0x0F, bool(first & 0x80), plain.to_bytes(length, "big")
 
 
 class Bare:
-    """One connection, upgraded and registered."""
+    """One connection after upgrade and registration."""
 
     def __init__(self, reader, writer):
         self.reader = reader
@@ -84,12 +85,12 @@ class Bare:
         self.register = None
 
     async def send(self, data):
-        """Sends bytes as they are."""
+        """Sends bytes unchanged."""
         self.writer.write(data)
         await self.writer.drain()
 
     async def read(self):
-        """The next message of the agent, or its Close as `(code, reason)`; its pings are passed over."""
+        """Returns the agent's next message, or its Close as `(code, reason)`; skips pings."""
         parts = []
         while True:
             opcode, fin, payload = await within(read_frame(self.reader), "a frame of the agent")
@@ -103,7 +104,7 @@ class Bare:
                 return msgpack.unpackb(b"".join(parts), strict_map_key=False)
 
     async def next_of(self, type):
-        """The next message of this type; others are passed over."""
+        """Returns the next message of this type; skips others."""
         while True:
             msg = await self.read()
             assert not isinstance(msg, tuple), f"closed: {msg}"
@@ -111,7 +112,7 @@ class Bare:
                 return msg
 
     async def end(self):
-        """Reads until the agent has closed TCP; returns its Close, if it sent one."""
+        """Reads until the agent closes TCP; returns its Close, if it sent one."""
         said = None
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
             while True:
@@ -123,7 +124,7 @@ class Bare:
 
 
 class BareServer:
-    """Listens with TLS on 127.0.0.1; connections that have registered are taken by `connection`."""
+    """Listens with TLS on 127.0.0.1; `connection` returns registered connections."""
 
     def __init__(self, *, cert=(TLS_CERT_PATH, TLS_KEY_PATH), registered=True):
         self.port = 0
@@ -157,5 +158,5 @@ class BareServer:
             self._new.put_nowait(bare)
 
     async def connection(self, *, deadline=DEADLINE):
-        """The next connection."""
+        """Returns the next connection."""
         return await within(self._new.get(), "a connection", deadline=deadline)

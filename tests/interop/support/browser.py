@@ -1,4 +1,4 @@
-"""A real Chromium, headless, driven over its DevTools protocol: as a person would, by mouse and keys."""
+"""A headless Chromium, driven by mouse and keys over its DevTools protocol."""
 
 import base64
 import contextlib
@@ -29,7 +29,7 @@ KEYS = {
 
 
 def binary():
-    """The path of the browser."""
+    """Path of the browser."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
     assert found, "no Chromium: tests/interop/run installs it"
     return found
@@ -42,7 +42,7 @@ def ui(svc, *args):
 
 
 class Browser:
-    """One browser with one page, and nothing of it left on leaving."""
+    """One browser with one page; on exit, it leaves nothing behind."""
 
     def __init__(self, *args):
         self.args = args
@@ -81,7 +81,7 @@ class Browser:
         self.dir.cleanup()
 
     def page(self, url=None):
-        """A new page."""
+        """Opens a new page."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = self.pages[session] = Page(self, session, target)
@@ -92,7 +92,7 @@ class Browser:
         return page
 
     def call(self, method, session=None, **params):
-        """Calls a method, and returns its result; events that come meanwhile go to their pages."""
+        """Calls a method and returns its result; events in between go to their pages."""
         number = next(self.ids)
         message = {"id": number, "method": method, "params": params} | ({"sessionId": session} if session else {})
         self.ws.send(json.dumps(message))
@@ -110,7 +110,7 @@ class Page:
 
     def __init__(self, browser, session, target):
         self.browser, self.session, self.target = browser, session, target
-        # What went wrong: exceptions, refusals by the policy, and the like.
+        # Errors: exceptions, refusals by the content security policy and others.
         self.errors = []
         self.requests = []
 
@@ -119,7 +119,7 @@ class Page:
         return self.browser.call(method, self.session, **params)
 
     def happened(self, method, params):
-        """Takes an event."""
+        """Handles an event."""
         if method == "Runtime.exceptionThrown":
             details = params["exceptionDetails"]
             self.errors.append(details.get("exception", {}).get("description") or details["text"])
@@ -134,14 +134,15 @@ class Page:
         self.wait("document.readyState === 'complete'", "the page")
 
     def _load_again(self):
-        """Loads the page again if a part of it is missing because tests beside this one have made or removed a network interface."""
+        """Reloads the page if a concurrent test changed network interfaces and a part failed to
+        load."""
         lost = [error for error in self.errors if "ERR_NETWORK_CHANGED" in error and "/ui/" in error]
         if lost:
             self.errors = [error for error in self.errors if error not in lost]
             self.call("Page.reload")
 
     def js(self, expression):
-        """The value of an expression, which may be a promise."""
+        """Returns the value of an expression, which may be a promise."""
         done = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         if details := done.get("exceptionDetails"):
             raise AssertionError(f"{expression[:300]}: {details.get('exception', {}).get('description') or details['text']}")
@@ -159,16 +160,16 @@ class Page:
         return value
 
     def text(self, selector):
-        """The text of an element, once that is there."""
+        """Returns the text of an element, once the element exists."""
         return self.wait(f"document.querySelector({json.dumps(selector)})?.innerText?.trim() || ''", selector)
 
     def has(self, selector, text):
-        """Waits until an element that is seen has this in its text."""
+        """Waits until a visible element contains this text."""
         find = f"[...document.querySelectorAll({json.dumps(selector)})]"
         return self.wait(f"{find}.some((e) => e.checkVisibility() && e.innerText.includes({json.dumps(text)}))", f"{text!r} in {selector}")
 
     def click(self, selector, text=""):
-        """Clicks what can be seen of an element, by the mouse."""
+        """Clicks the visible part of an element with the mouse."""
         find = (
             f"(() => {{ const e = [...document.querySelectorAll({json.dumps(selector)})].find((e) => e.checkVisibility() && e.innerText.includes({json.dumps(text)}));"
             "if (!e) return null; e.scrollIntoView({block: 'nearest'}); const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; })()"
@@ -178,7 +179,7 @@ class Page:
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def wheel(self, selector, dy):
-        """Turns the mouse's wheel over an element."""
+        """Turns the mouse wheel over an element."""
         x, y = self.js(f"(() => {{ const b = document.querySelector({json.dumps(selector)}).getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; }})()")
         self.call("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=dy)
 
@@ -192,17 +193,17 @@ class Page:
             self.call("Input.dispatchKeyEvent", type="keyUp", **common)
 
     def type(self, text):
-        """Types text into what has the focus."""
+        """Types text into the focused element."""
         self.call("Input.insertText", text=text)
 
     def size(self, width, height, scale=1, mobile=False):
-        """Makes the window so large."""
+        """Sets the size of the window."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=mobile)
 
     def scheme(self, name):
-        """Makes the system's colours light or dark."""
+        """Sets the system's colour scheme, light or dark."""
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": name}])
 
     def screenshot(self, path):
-        """Writes what is seen as PNG."""
+        """Writes a screenshot as PNG."""
         Path(path).write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))

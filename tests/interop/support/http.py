@@ -1,4 +1,4 @@
-"""A running HTTP service, and plain ways to ask it."""
+"""A running HTTP service, and plain requests to it."""
 
 import os
 import signal
@@ -15,21 +15,21 @@ from .wait import DEADLINE, eventually
 
 
 def free_port():
-    """A port that nobody listens on."""
+    """Returns a port without a listener."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
 
 
 class Service:
-    """The binary with `--serve`; ended with all its processes on leaving."""
+    """The binary with `--serve`; on exit, it and its processes are killed."""
 
     def __init__(self, *args, env=None, input=None, prefix=(), program=None, token=None, port=None, **kw):
         self.port = port or free_port()
         self.kw = kw
         self.argv = [*prefix, program or binary(), "--serve", "--serve-port", str(self.port), "--log-level", "info", *map(str, args)]
         self.env = os.environ | (env or {})
-        # A service of another user, or in namespaces of its own, does not trust the tests' user without one.
+        # A service of another user, or in other namespaces, needs a token to trust the tests' user.
         self.headers = {}
         if token is not None:
             self.env["PROCSTAR_HTTP_TOKEN"] = token
@@ -70,25 +70,25 @@ class Service:
             return sock.connect_ex(("127.0.0.1", self.port)) == 0
 
     def log(self):
-        """What it has written to standard error so far."""
+        """Standard error so far."""
         self.stderr.flush()
         return os.pread(self.stderr.fileno(), 1 << 24, 0).decode(errors="replace")
 
     def post(self, specs, **kw):
-        """Starts processes; the answer must be 200."""
+        """Starts processes; the status must be 200."""
         rsp = self.http.post("/procs", json={"specs": specs}, **kw)
         assert rsp.status_code == 200, rsp.text
         return rsp
 
     def get(self, path):
-        """The `data` of a good answer."""
+        """Returns the `data` of a successful response."""
         rsp = self.http.get(path)
         assert rsp.status_code == 200, rsp.text
         assert rsp.headers["content-type"] == "application/json"
         return rsp.json()["data"]
 
     def result(self, proc_id, *, ended=True):
-        """The result of a process, once it has ended."""
+        """Waits for the end of a process, and returns its result."""
         def look():
             res = self.get(f"/procs/{proc_id}")["procs"]
             (res,) = res.values()
@@ -97,12 +97,12 @@ class Service:
         return eventually(look, f"end of {proc_id}")
 
     def client(self):
-        """The package's blocking client."""
+        """The blocking client of the Python package."""
         return procstar.http.client.Client(("127.0.0.1", self.port))
 
 
 def check_error(rsp, status):
-    """Asserts the shape of an error's body, and returns its text."""
+    """Asserts the shape of an error body, and returns its text."""
     assert rsp.status_code == status, (rsp.status_code, rsp.text)
     assert rsp.headers["content-type"] == "application/json"
     body = rsp.json()
@@ -115,7 +115,8 @@ def check_error(rsp, status):
 
 
 def steady(look, *, deadline=DEADLINE):
-    """The value of `look`, once no connection is lost over it: one to an agent that has just died is."""
+    """Calls `look` until no connection is lost; a connection to a worker that has just died is
+    lost."""
     def tried():
         try:
             return [look()]

@@ -1,7 +1,8 @@
-"""What load costs: processes over the wire, ten thousand alive, latency, large answers.
+"""Measures load: processes over the wire, ten thousand running, latency, large answers.
 
-`bench/load` runs it in the suite's environment, with the release build, and prints a table in Markdown. The server here does as little
-as a server can, for it shares the machine: it counts and keeps messages, and looks into them when the clock has stopped.
+`bench/load` runs this module with the release build and prints a table in Markdown. The scheduler
+here shares the machine, so it does little: it counts and keeps messages, and decodes them after the
+clock has stopped.
 """
 
 import argparse
@@ -33,7 +34,7 @@ CAPTURES = [["stdout", {"capture": {}}], ["stderr", {"capture": {"encoding": "ut
 
 
 class Wire:
-    """The server's end of one connection, without a thread or a loop of its own."""
+    """The scheduler's end of one connection, without a thread or an event loop."""
 
     def __init__(self, sock):
         self._sock = sock
@@ -42,7 +43,7 @@ class Wire:
 
     @classmethod
     def accept(cls, listener):
-        """Takes a connection as far as its registration."""
+        """Accepts a connection up to its registration."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(TLS_CERT_PATH, TLS_KEY_PATH)
         plain, _ = listener.accept()
@@ -91,7 +92,7 @@ class Wire:
         return data
 
     def _frame(self):
-        """The next frame's opcode, whether it is the last of its message, its mask, and its length."""
+        """Returns the next frame's opcode, whether it ends its message, its mask and its length."""
         first, second = self._take(2)
         length = second & 0x7F
         if length == 126:
@@ -101,7 +102,7 @@ class Wire:
         return first & 0xF, first & 0x80, self._take(4) if second & 0x80 else None, length
 
     def raw(self):
-        """The next message, as masked frames."""
+        """Returns the next message as masked frames."""
         frames = []
         while True:
             opcode, last, mask, length = self._frame()
@@ -117,16 +118,16 @@ class Wire:
                 return frames
 
     def message(self):
-        """The next message."""
+        """Returns the next message."""
         return decode(self.raw())
 
     def count(self):
-        """How many bytes the next message has, of which nothing is kept, and its last ones."""
+        """Discards the next message; returns its number of bytes and its last bytes."""
         total = 0
         while True:
             opcode, last, mask, length = self._frame()
             left = length
-            # What has come already is in the buffer.
+            # Bytes already in the buffer.
             have = min(left, len(self._buffer) - self._head)
             self._head += have
             left -= have
@@ -143,7 +144,7 @@ class Wire:
 
 
 def unmask(mask, data):
-    """Takes a mask off."""
+    """Removes the mask of a payload."""
     if mask is None or mask == b"\0\0\0\0":
         return data
     size = len(data)
@@ -152,12 +153,12 @@ def unmask(mask, data):
 
 
 def decode(frames):
-    """A message of masked frames."""
+    """Decodes a message of masked frames."""
     return msgpack.unpackb(b"".join(unmask(mask, data) for mask, data in frames), strict_map_key=False)
 
 
 class Run:
-    """An agent under test with its server."""
+    """An agent under test with its scheduler."""
 
     def __init__(self, binary, *args, nofile=NOFILE):
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -167,7 +168,7 @@ class Run:
         argv = [binary, "--agent", "--agent-host", "localhost", "--agent-port", str(port), "--serve", "--serve-port", str(self.http), *args]
         limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))  # noqa: E731
         null = subprocess.DEVNULL
-        # Its end is a kill, of which its worker complains.
+        # The run ends with a kill of the keeper, which the worker logs.
         self.proc = subprocess.Popen(argv, env=env, stdin=null, stderr=null, preexec_fn=limit)
 
     def __enter__(self):
@@ -185,19 +186,19 @@ class Run:
         self.listener.close()
 
     def cpu(self):
-        """Seconds of CPU that keeper and worker have used, without their children's."""
+        """CPU seconds of keeper and worker, without their children."""
         return sum(stat_of(pid) for pid in self.pids)
 
     def memory(self, key="RssAnon"):
-        """Bytes that keeper and worker have, of that kind."""
+        """Bytes of this kind of memory in keeper and worker."""
         return sum(status_of(pid, key) for pid in self.pids)
 
     def fds(self):
-        """Their open files."""
+        """Number of their open files."""
         return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.pids)
 
     def delete(self, ids):
-        """Deletes processes, and awaits the answers."""
+        """Deletes processes and waits for the answers."""
         for i in ids:
             self.wire.send("ProcDeleteRequest", proc_id=i)
         for _ in ids:
@@ -207,7 +208,7 @@ class Run:
 
 
 def worker_of(keeper):
-    """The keeper's worker."""
+    """Pid of the worker."""
     for child in Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split():
         if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"procstar-worker\0"):
             return int(child)
@@ -215,24 +216,24 @@ def worker_of(keeper):
 
 
 def stat_of(pid):
-    """A process's seconds of CPU, of all its threads."""
+    """CPU seconds of all threads of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) * TICK
 
 
 def status_of(pid, key):
-    """A figure of /proc/PID/status, in bytes."""
+    """A figure of /proc/PID/status in bytes."""
     (line,) = [l for l in Path(f"/proc/{pid}/status").read_text().splitlines() if l.startswith(key + ":")]
     return int(line.split()[1]) * 1024
 
 
 def true(**more):
-    """The spec of a process that ends at once."""
+    """Spec of a process that exits at once."""
     return {"argv": ["/usr/bin/true"], "fds": CAPTURES} | more
 
 
 def check(messages, count):
-    """Each process must have two results, the second a good one."""
+    """Checks that each process has two results, the second a successful one."""
     final = {}
     seen = {}
     for frames in messages:
@@ -254,7 +255,7 @@ def loop_of(tmp):
 
 
 def timed(argv, **kw):
-    """Runs a command; gives its seconds."""
+    """Runs a command and returns its seconds."""
     start = time.monotonic()
     subprocess.run(argv, check=True, **kw)
     return time.monotonic() - start
@@ -288,7 +289,7 @@ def over_the_wire(binary, loop, count, rounds):
 
 
 def latency(binary, seconds):
-    """From a request to the first result, 100 requests a second."""
+    """Latency from a request to the first result, at 100 requests a second."""
     with Run(binary) as run:
         took = []
         sent = {}
@@ -317,9 +318,9 @@ def latency(binary, seconds):
 
 
 def alive(binary, count):
-    """Many processes alive at once, and what is left of them."""
+    """Many running processes at once, and the memory that remains after them."""
     with Run(binary) as run:
-        # What the first of all needs once is not the many's.
+        # A first start allocates memory once, which is not counted here.
         run.wire.send("ProcStartRequest", specs={"first": true()})
         check([run.wire.raw(), run.wire.raw()], 1)
         run.delete(["first"])
@@ -338,7 +339,7 @@ def alive(binary, count):
             if run.wire.message()["res"]["status"]["signum"] != 9:
                 sys.exit("one was not killed")
         run.delete(ids)
-        # Memory is given back after a moment of rest.
+        # Memory is returned to the system after a moment of idleness.
         end = time.monotonic() + 5
         while time.monotonic() < end and run.memory() > memory + (1 << 19):
             time.sleep(0.1)
@@ -351,7 +352,7 @@ def alive(binary, count):
 
 
 def finished(binary, count, probes):
-    """What one process costs beside many that have ended and are not deleted."""
+    """Memory of one process beside many exited ones that are not deleted."""
 
     def each(run, name):
         start, cpu = time.monotonic(), run.cpu()
@@ -379,7 +380,7 @@ def finished(binary, count, probes):
 
 
 def busy(binary, loop, count, rounds):
-    """Spawning while busy loops hold the cores, and how fast others are answered."""
+    """Starts and latency while busy loops occupy the cores."""
     hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(6)]
     try:
         ours, base, answers = [], [], []
@@ -414,7 +415,7 @@ def busy(binary, loop, count, rounds):
     )
 
 
-# Asks until its standard input has a line; prints milliseconds.
+# Sends requests until its standard input has a line; prints milliseconds.
 PROBE = """
 import http.client, select, sys, time
 conn = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]))
@@ -469,11 +470,12 @@ def large(binary, mib):
 
 
 def maxrss(binary):
-    """The maxrss of a small process under an agent that holds much."""
+    """maxrss of a small process of an agent that uses much memory."""
     with Run(binary) as run:
         figures = []
         for i in range(5):
-            # The keeper makes itself light for one that comes a while after another, and not for each of a burst.
+            # The keeper trims its memory before a start after a pause, not before each start of a
+            # burst.
             time.sleep(0.1)
             run.wire.send("ProcStartRequest", specs={f"p{i}": true()})
             run.wire.raw()
@@ -486,7 +488,7 @@ def maxrss(binary):
     yield ("`maxrss` of /usr/bin/true", figure, f"{alone / 1e6:.2f} MB where a small process starts it")
 
 
-# A process's own figure, without what exec carries over: /bin/sh is small.
+# The process's own maxrss, without the value inherited over exec: /bin/sh is small.
 MAXRSS = """
 import os, subprocess
 out = subprocess.check_output(["/bin/sh", "-c", "grep VmHWM /proc/self/status"], text=True)

@@ -1,4 +1,4 @@
-"""A network of two hosts and one cable: the test's own, and a namespace for the agent. The cable can be cut, and made to lose packets."""
+"""A network of two hosts and one cable: the test's and the agent's, a namespace of its own."""
 
 import contextlib
 import os
@@ -10,14 +10,15 @@ import subprocess
 
 NAME = "server.test"
 
-# The longest time that TCP waits before it sends something again, in milliseconds, of the agent's host and of a socket (linux/tcp.h).
+# The longest TCP retransmission timeout in milliseconds, of the agent's host and of a socket
+# (linux/tcp.h).
 RETRY_WITHIN_MS = 1000
 RTO_MAX = "/proc/sys/net/ipv4/tcp_rto_max_ms"
 TCP_RTO_MAX_MS = 44
 
 
 def retry_soon(peer):
-    """Makes TCP send again within a second on this socket of ours, however much was lost before."""
+    """Limits the retransmission timeout of one of our sockets, whatever was lost before."""
     with contextlib.suppress(OSError):  # before Linux 6.15
         peer.setsockopt(socket.IPPROTO_TCP, TCP_RTO_MAX_MS, RETRY_WITHIN_MS)
 
@@ -28,36 +29,37 @@ def _run(*argv):
 
 
 def iptables():
-    """The iptables to use: the legacy one where both are there, as kernels may lack the other's rules."""
+    """Returns the iptables to use, the legacy one if there are both: kernels may lack the
+    other's rules."""
     found = next(filter(None, map(shutil.which, ("iptables-legacy", "iptables"))), None)
     assert found, "packets are lost by iptables, which is not there: apt-get install iptables"
     return found
 
 
 class Lab:
-    """The namespace and the cable; both are gone on leaving."""
+    """The namespace and the cable; on exit, both are removed."""
 
     def __init__(self):
         assert os.geteuid() == 0, "network namespaces are made by root: run the tests as root, in a container for example"
         assert shutil.which("ip"), "there is no ip command: apt-get install iproute2"
-        # Others may run these tests at the same time: the kernel decides who gets a name.
+        # Concurrent tests do the same: the kernel decides which one gets a name.
         self.name = f"procstar-{os.getpid()}-{random.randrange(1 << 16):04x}"
         self._subnet = f"10.{random.randrange(210, 250)}.{random.randrange(256)}"
         self._near, self._far = (f"ps{random.randrange(1 << 32):08x}{side}" for side in "ab")
         self._etc = Path("/etc/netns") / self.name
-        # Where the server is, and where it can move to.
+        # Addresses of the scheduler, the present one and one to move to.
         self.addresses = [f"{self._subnet}.1", f"{self._subnet}.3"]
 
     @property
     def prefix(self):
-        """What runs a program on the other host."""
+        """Command prefix that runs a program on the other host."""
         return ("ip", "netns", "exec", self.name)
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
             _run("ip", "netns", "add", self.name)
             stack.callback(self._remove)
-            # `ip netns exec` puts this over /etc/hosts.
+            # `ip netns exec` mounts this file over /etc/hosts.
             self._etc.mkdir(parents=True)
             self.serve_at(self.addresses[0])
             _run("ip", "link", "add", self._near, "type", "veth", "peer", "name", self._far, "netns", self.name)
@@ -66,7 +68,8 @@ class Lab:
             _run("ip", "link", "set", self._near, "up")
             self._inside("ip", "address", "add", f"{self._subnet}.2/29", "dev", self._far)
             self._inside("ip", "link", "set", "lo", "up")
-            # TCP doubles the time to the next attempt up to two minutes: a few losses in a row would outlast any deadline.
+            # TCP doubles its timeout up to two minutes: a few losses in a row would exceed any
+            # deadline.
             self._inside("sh", "-c", f"! test -e {RTO_MAX} || echo {RETRY_WITHIN_MS} > {RTO_MAX}")
             self.mend()
             stack.pop_all()
@@ -76,7 +79,7 @@ class Lab:
         self._remove()
 
     def _remove(self):
-        # The cable goes with the namespace, once its last process is gone.
+        # The kernel removes the cable with the namespace, after the end of the last process in it.
         subprocess.run(["ip", "link", "delete", self._near], capture_output=True, check=False)
         subprocess.run(["ip", "netns", "delete", self.name], capture_output=True, check=False)
         shutil.rmtree(self._etc, ignore_errors=True)
@@ -87,20 +90,22 @@ class Lab:
         _run(*self.prefix, *argv)
 
     def serve_at(self, address):
-        """What the name of the server means from now on. The file stays the same one: it is mounted."""
+        """Changes the address of the scheduler's name. The file is mounted, so it is written in
+        place."""
         with open(self._etc / "hosts", "w") as hosts:
             hosts.write(f"127.0.0.1 localhost\n{address} {NAME}\n")
 
     def cut(self):
-        """Nothing goes through, and the agent's host knows."""
+        """Cuts the cable; the agent's host notices."""
         self._inside("ip", "link", "set", self._far, "down")
 
     def mend(self):
-        """Everything goes through."""
+        """Joins the cable."""
         self._inside("ip", "link", "set", self._far, "up")
 
     def lose(self, part):
-        """From now on this part of what comes to the agent is lost, at random; nobody is told. 1 is all, 0 nothing."""
+        """Drops this share of the packets to the agent at random and silently: 1 is all, 0 is
+        none."""
         self._inside(iptables(), "-w", "-F", "INPUT")
         rule = (iptables(), "-w", "-A", "INPUT", "-i", self._far)
         if 0 < part < 1:
@@ -109,7 +114,7 @@ class Lab:
             self._inside(*rule, "-j", "DROP")
 
     def lost(self):
-        """How many packets have been lost since the last `lose`."""
+        """Number of packets lost since the last `lose`."""
         done = subprocess.run(
             [*self.prefix, iptables(), "-w", "-L", "INPUT", "-v", "-x", "-n"], capture_output=True, text=True, check=True
         )
@@ -117,7 +122,7 @@ class Lab:
 
 
 def certificate(directory):
-    """A certificate for `NAME`, and its key."""
+    """Makes a certificate for `NAME` and its key."""
     cert, key = Path(directory) / "cert.pem", Path(directory) / "key.pem"
     _run(
         "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",

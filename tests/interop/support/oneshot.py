@@ -1,4 +1,4 @@
-"""Runs the binary once on a spec."""
+"""Single runs of the binary on a spec."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from .shapes import check_result
 
 
 def binary():
-    """The binary under test."""
+    """Path of the binary under test."""
     return os.environ["PROCSTAR"]
 
 
@@ -24,10 +24,10 @@ def procstar(*args, input=b"", env=None, timeout=60, cwd=None, **kw):
 
 
 def run(procs, *args, **kw):
-    """Runs `{id: PROC}` with `--print`, checks the shape of every result, and returns them by ID."""
+    """Runs `{id: PROC}` with `--print`, checks the shape of each result, and returns them by ID."""
     done = procstar("--print", *args, "-", input=json.dumps({"specs": procs}).encode(), **kw)
     assert done.returncode == 0, done.returncode
-    # Children may have written before; the results are one line, with one newline.
+    # Children may have written before; the results are one line with one newline.
     assert done.stdout.endswith(b"\n")
     line = done.stdout.removesuffix(b"\n").rpartition(b"\n")[2]
     results = json.loads(line[line.index(b'{"') :] if procs else line)
@@ -43,7 +43,7 @@ def run1(proc, *args, **kw):
 
 
 def ok(proc, *args, **kw):
-    """Runs one PROC that must end with exit code 0."""
+    """Runs one PROC that must exit with 0."""
     res = run1(proc, *args, **kw)
     assert (res["state"], res["errors"]) == ("terminated", []), res["errors"]
     assert res["status"]["exit_code"] == 0, (res["status"], res["fds"])
@@ -51,7 +51,7 @@ def ok(proc, *args, **kw):
 
 
 def refused(text, *args, **kw):
-    """Runs the binary on a bad spec, and returns what it says; it must exit with 2."""
+    """Runs the binary on an invalid spec, which must exit with 2, and returns its messages."""
     if not isinstance(text, (str, bytes)):
         text = json.dumps(text)
     text = text.encode() if isinstance(text, str) else text

@@ -1,4 +1,4 @@
-"""Who is alive: reads /proc, so that a test can tell what an agent left behind."""
+"""Running processes, from /proc: detects those that an agent left behind."""
 
 import ctypes
 import os
@@ -11,14 +11,14 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def become_subreaper():
-    """Orphans of the agents become children of this process, where they are found."""
+    """Makes this process the subreaper, so orphans of agents become its children."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "cannot become a subreaper")
 
 
 def _stat(pid):
-    """The state and the parent of `pid`, or None where it is gone."""
+    """Returns state and parent of `pid`, or None if it does not exist."""
     try:
         text = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
@@ -28,13 +28,14 @@ def _stat(pid):
 
 
 def is_alive(pid):
-    """True while `pid` runs; a zombie does not."""
+    """Whether `pid` runs; a zombie does not."""
     stat = _stat(pid)
     return stat is not None and stat[0] not in "ZX"
 
 
 def descendants(root=None):
-    """The living processes below `root` (this process by default), as `{pid: command line}`."""
+    """Returns the running descendants of `root` (this process by default) as `{pid: command
+    line}`."""
     root = os.getpid() if root is None else root
     children = {}
     for entry in os.listdir("/proc"):
@@ -59,7 +60,7 @@ def _command_line(pid):
 
 
 def kill_all(pids):
-    """Kills what a failed test left, and waits until it is gone."""
+    """Kills processes that a failed test left, and waits for their end."""
     for pid in pids:
         try:
             os.kill(pid, signal.SIGKILL)
@@ -69,7 +70,7 @@ def kill_all(pids):
 
 
 def reap_orphans(keep):
-    """Reaps zombies that became ours; those in `keep` have an owner who reaps them."""
+    """Reaps zombies that became our children, except those in `keep`, which have another owner."""
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or int(entry) in keep:
             continue

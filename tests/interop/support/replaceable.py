@@ -8,7 +8,8 @@ from .oneshot import binary
 
 
 class Replaceable(Service):
-    """A service of a copy of the program, which can be replaced, and its configuration file."""
+    """A service that runs a copy of the program, which can be replaced, and its configuration
+    file."""
 
     def __init__(self, directory, *args, **kw):
         self.program, self.good, self.config = directory / "procstar", directory / "good", directory / "procstar.toml"
@@ -18,7 +19,7 @@ class Replaceable(Service):
         super().__init__("--config", self.config, *args, program=self.program, **kw)
 
     def replace(self, text):
-        """Has this at the program's path, as a new file."""
+        """Replaces the program by this one, as a new file."""
         new = self.program.with_name("new")
         new.write_bytes(text)
         new.chmod(0o755)

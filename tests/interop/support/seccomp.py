@@ -1,4 +1,7 @@
-"""Refuses system calls, as the profiles of older container runtimes do: `python seccomp.py CALL,CALL ERRNO PROGRAM ARGUMENT...`."""
+"""Runs a program with refused system calls, as older container runtimes do.
+
+    python seccomp.py CALL,CALL ERRNO PROGRAM ARGUMENT...
+"""
 
 import ctypes
 import errno
@@ -6,7 +9,7 @@ import os
 import struct
 import sys
 
-# The same on all architectures.
+# The same numbers on all architectures.
 CALLS = {"pidfd_send_signal": 424, "pidfd_open": 434, "clone3": 435, "close_range": 436}
 
 
@@ -18,7 +21,7 @@ def program(calls, number):
 
 
 def install(calls, number):
-    """Puts the filter on this process and all that it executes."""
+    """Applies the filter to this process and all programs that it executes."""
     steps = program(calls, number)
     code = ctypes.create_string_buffer(b"".join(steps))
 

@@ -1,4 +1,4 @@
-"""The shape of a result: which keys are there, of which type, and which agree."""
+"""The shape of a result: its keys, their types, and values that must agree."""
 
 import base64
 from datetime import datetime, timedelta
@@ -27,14 +27,14 @@ _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(?:Z|\+00:00)")
 
 
 def parse_time(text):
-    """An RFC 3339 time, which must be in UTC; digits past the microsecond are dropped."""
+    """Parses an RFC 3339 time in UTC; drops digits after the microsecond."""
     match = _TIME.fullmatch(text)
     assert match, text
     return datetime.fromisoformat(f"{match[1]}.{(match[2] or '')[:6]:0<6}+00:00")
 
 
 def captured(res, fd="stdout"):
-    """The bytes (attached) of a captured fd."""
+    """Returns the bytes (attached) of a captured fd."""
     entry = res["fds"][fd]
     if entry["type"] == "text":
         return entry["text"].encode()
@@ -42,12 +42,12 @@ def captured(res, fd="stdout"):
 
 
 def signal_name(num):
-    """The name of a standard signal, as the kernel's headers have it."""
+    """Name of a standard signal as in the kernel's headers."""
     return {6: "SIGABRT", 16: "SIGSTKFLT", 17: "SIGCHLD", 29: "SIGIO"}.get(num) or signal.Signals(num).name
 
 
 def check_result(res):
-    """Asserts everything that holds for every result, and returns it."""
+    """Asserts the properties of every result, and returns the result."""
     assert RESULT <= set(res), RESULT - set(res)
     assert res["state"] in ("running", "terminated", "error")
     assert all(isinstance(e, str) for e in res["errors"])
@@ -82,7 +82,7 @@ def check_times(times, *, ended):
     end = parse_time(times["stop"]) if ended else now
     slack = timedelta(seconds=0.1)
     assert start - slack <= end <= now + slack, times
-    # The one comes from the clock of the day, the other from a monotonic one.
+    # The first is from the wall clock, the second from a monotonic clock.
     assert abs((end - start).total_seconds() - times["elapsed"]) < 0.5, times
 
 

@@ -1,6 +1,7 @@
-"""A long time of mixed work for one agent: every result is checked, and nothing is left over.
+"""Mixed work for one agent over a long time: every result is checked, and nothing accumulates.
 
-`python -m support.soak --help` tells how to run it alone, and `tests/soak` does so in the suite's environment.
+`tests/soak` runs this module in the suite's environment; `python -m support.soak --help` lists
+the options.
 """
 
 import argparse
@@ -27,15 +28,15 @@ from .survival import worker_pid
 from .wait import DEADLINE, aeventually, within
 
 MB = 1 << 20
-# What may be more at the end than after the first part. Memory: what allocators keep for the next time comes and goes.
+# Growth that is allowed after the first part. Memory: allocators keep freed memory for a while.
 SLACK = 6 * MB
-# An operation that has not got on for so long, disturbances and all, is stuck.
+# An operation without progress for so long is stuck, disturbances included.
 STUCK = 60.0
 
 
 @dataclass
 class Usage:
-    """What keeper and agent hold while nothing runs."""
+    """Resources of keeper and worker while no process runs."""
 
     keeper_fds: int
     agent_fds: int
@@ -46,14 +47,14 @@ class Usage:
 
     @classmethod
     def of(cls, keeper, places):
-        """As the system tells."""
+        """Reads the resources from /proc."""
         agent = worker_pid(keeper)
         files = sum(len(names) for place in places for _, _, names in os.walk(place))
         children = len(procs.descendants(keeper))
         return cls(_fds(keeper), _fds(agent), _memory(keeper), _memory(agent), files, children)
 
     def grown(self, before):
-        """What is more than it was before, beyond the slack."""
+        """Resources that grew by more than the slack."""
         slack = {"keeper_memory": SLACK, "agent_memory": SLACK}
         return {
             name: (getattr(before, name), value) for name, value in vars(self).items()
@@ -71,7 +72,8 @@ def _memory(pid):
 
 
 class Link:
-    """The agent's connection, whichever it is at the moment; messages go to whoever waits for their process."""
+    """The agent's current connection; passes each message to the operation that waits for its
+    process."""
 
     def __init__(self, server):
         self.server = server
@@ -81,10 +83,10 @@ class Link:
         self._boxes = {}
 
     async def run(self):
-        """Takes one connection after another, for ever."""
+        """Accepts one connection after another, forever."""
         while True:
             wire = await self.server._new.get()
-            # All that was ever said need not be kept.
+            # Old messages are not needed.
             wire.messages = deque(maxlen=10)
             self.server.wires.clear()
             self.wire = wire
@@ -99,7 +101,7 @@ class Link:
 
     @contextlib.contextmanager
     def box(self, *ids):
-        """Where messages about these processes arrive meanwhile."""
+        """Collects the messages about these processes."""
         box = asyncio.Queue()
         self._boxes |= dict.fromkeys(ids, box)
         try:
@@ -109,7 +111,8 @@ class Link:
                 del self._boxes[proc_id]
 
     async def ask(self, box, wanted, type, **fields):
-        """Sends a request, on a new connection once more, until a message comes that is `wanted`; returns that."""
+        """Sends a request, again on each new connection, until a message is `wanted`; returns
+        that message."""
         end = time.monotonic() + STUCK
         while True:
             assert time.monotonic() < end, f"not within {STUCK} s: an answer to {type} {fields}"
@@ -140,17 +143,17 @@ def _is_final(msg):
 
 
 def _is_gone(msg):
-    # Unknown: it had been deleted when the answer was lost.
+    # Unknown: the process was deleted, but the answer was lost.
     return msg["type"] in ("ProcDelete", "ProcUnknown")
 
 
 def _before_execve(res):
-    # On a machine that is busy enough a signal is there before the program is.
+    # On a busy machine the signal arrives before the program is executed.
     return res["state"] == "error" and [f["stage"] for f in res["failures"]] == ["setup"]
 
 
 class Soak:
-    """One agent, its server, and those who give it work."""
+    """One agent, its scheduler, and the clients that give it work."""
 
     def __init__(self, directory, *, seed=None):
         self.dir = Path(directory)
@@ -163,7 +166,7 @@ class Soak:
         self._until = 0.0
 
     async def run(self, first, rest):
-        """`first` seconds of work, a look at what is held, `rest` seconds more, another look; returns both."""
+        """Works `first` seconds and then `rest` seconds; returns the resources after each part."""
         print(f"seed {self.seed}", flush=True)
         places = [self.dir / "captures", Path("/dev/shm") / f"procstar-{os.getuid()}"]
         places[0].mkdir()
@@ -192,8 +195,9 @@ class Soak:
         return before, after
 
     async def _look(self, keeper, places, before):
-        """Waits until all is at rest, and looks at what is held; with `before`, that must not be less."""
-        # Memory captures of other instances are no affair of ours.
+        """Waits until everything is idle and returns the resources; with `before`, waits until
+        they are no more."""
+        # Other instances have memory captures of their own.
         name = next((p.name for p in places[1].glob("*") if p.name.startswith(f"{keeper}-")), None)
         looked = [places[0], places[1] / name] if name else [places[0]]
         usage = Usage.of(keeper, looked)
@@ -224,7 +228,7 @@ class Soak:
                 disturb.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await disturb
-        # A disturbance may have been cut short.
+        # A disturbance may have been interrupted.
         if self.server._server is None:
             await self.server.start()
         await aeventually(lambda: self.link.wire and not self.link.wire.closed.is_set(), "the connection")
@@ -255,9 +259,9 @@ class Soak:
         return sh(f"echo {proc_id} >> {self.runs}; {script}", *fds, **kw)
 
     async def _through(self, specs, between=None):
-        """Starts processes by the protocol; returns their final results by ID, after `between(box, note)` has done its part.
+        """Starts processes by the protocol and calls `between(box, note)`; returns final results by ID.
 
-        Final results come unasked; over a lost connection they do not, and are then asked for.
+        Final results are sent unasked, except after a lost connection: then this asks for them.
         """
         found = {}
 
@@ -294,21 +298,21 @@ class Soak:
                 await self.link.ask(box, _is_gone, "ProcDeleteRequest", proc_id=proc_id)
 
     async def short(self):
-        """A process that ends at once."""
+        """A process that exits at once."""
         proc_id = self._id()
         res = (await self._through({proc_id: self._marked(proc_id, f"echo {proc_id}; exit 3")}))[proc_id]
         assert (res["status"]["exit_code"], res["fds"]["stdout"]["text"]) == (3, f"{proc_id}\n"), res
         await self._delete(proc_id)
 
     async def many(self):
-        """30 of one request."""
+        """30 processes in one request."""
         specs = {proc_id: argv(TRUE, fds=[["stdout", capture("tempfile")]]) for proc_id in (self._id() for _ in range(30))}
         results = await self._through(specs)
         assert all(res["status"]["exit_code"] == 0 and res["fds"]["stdout"]["text"] == "" for res in results.values())
         await self._delete(*specs)
 
     async def output(self):
-        """Much output, read by range."""
+        """A large output, read by range."""
         proc_id, last = self._id(), self.rng.randrange(1, 100_000)
         out = capture(self.rng.choice(("memory", "tempfile")), attached=False)
         spec = self._marked(proc_id, f"seq {last}", ("stdout", out))
@@ -325,7 +329,7 @@ class Soak:
         await self._delete(proc_id)
 
     async def limited(self):
-        """More output than is kept of it, and compressed."""
+        """More output than is kept, compressed."""
         proc_id = self._id()
         limited = {"capture": {"mode": "memory", "encoding": "utf-8", "limit": {"head": 100, "tail": 200}}}
         packed = {"capture": {"mode": "memory", "encoding": "utf-8", "compress": "zstd"}}
@@ -337,12 +341,14 @@ class Soak:
         await self._delete(proc_id)
 
     async def signaled(self):
-        """A long one, which is ended by a signal."""
+        """A long process, ended by a signal."""
         proc_id, signum = self._id(), self.rng.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGUSR2, 40))
 
         async def kill(box, note):
             await asyncio.sleep(self.rng.uniform(0, 2))
-            # Over a connection that is just being lost it may not arrive, nor the end over the next one: then nobody is there any more.
+            # The signal may be lost with a connection, and so may the end on the next one, after
+            # which the
+            # process is unknown.
             end = time.monotonic() + STUCK
             while time.monotonic() < end:
                 wire = self.link.wire
@@ -360,14 +366,14 @@ class Soak:
         await self._delete(proc_id)
 
     async def timeout(self):
-        """One that takes too long."""
+        """A process that exceeds its timeout."""
         proc_id = self._id()
         res = (await self._through({proc_id: sleeper() | {"timeout": self.rng.uniform(0.05, 1)}}))[proc_id]
         assert res["reason"] == "timeout" and (res["status"]["signum"] == signal.SIGTERM or _before_execve(res)), res
         await self._delete(proc_id)
 
     async def failing(self):
-        """One that cannot be started, and its sister, which can."""
+        """A process that cannot be started, and one of the same request that can."""
         bad, good = self._id(), self._id()
         results = await self._through({bad: argv("/no/such/program", fds=[["stdout", capture()]]), good: argv(TRUE)})
         assert results[bad]["state"] == "error" and results[bad]["status"]["exit_code"] == 127
@@ -375,7 +381,7 @@ class Soak:
         await self._delete(bad, good)
 
     async def pipe(self):
-        """Two that are joined."""
+        """Two processes that are joined by a pipe."""
         writer, reader = self._id(), self._id()
         results = await self._through({
             writer: sh("seq 20000", ("stdout", "pipe-write")),
@@ -396,7 +402,7 @@ class Soak:
         raise AssertionError(f"not within {STUCK} s: end of {proc_id}")
 
     async def by_http(self):
-        """Short ones, by the other way in."""
+        """Short processes by HTTP."""
         ids = [self._id() for _ in range(3)]
         specs = {proc_id: self._marked(proc_id, f"sleep 0.0{self.rng.randrange(10)}; echo {proc_id}") for proc_id in ids}
         rsp = await self.http.post("/procs", json={"specs": specs})
@@ -408,7 +414,7 @@ class Soak:
             assert rsp.status_code == 200, rsp.text
 
     async def output_by_http(self):
-        """Output, whole and compressed on the way, and a part of it."""
+        """Output by HTTP: whole, compressed in transit, and a part."""
         proc_id, last = self._id(), self.rng.randrange(1, 50_000)
         spec = self._marked(proc_id, f"seq {last}", ("stdout", capture("tempfile")))
         assert (await self.http.post("/procs", json={"specs": {proc_id: spec}})).status_code == 200
@@ -422,7 +428,7 @@ class Soak:
 
 
 def report(soak, before, after):
-    """What is printed of a run."""
+    """Text that describes a run."""
     rows = [("", "after the first part", "at the end")]
     for name, value in vars(after).items():
         first = getattr(before, name)
@@ -435,7 +441,7 @@ def report(soak, before, after):
 
 
 def main():
-    """Runs it alone."""
+    """Runs the module alone."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--first", type=float, default=60, help="seconds of the first part")

@@ -1,4 +1,4 @@
-"""Short ways to write specs."""
+"""Short functions that write specs."""
 
 import shlex
 
@@ -13,12 +13,12 @@ def capture(mode="memory", encoding="utf-8", attached=True):
 
 
 def file(path, flags=None, **kw):
-    """The FD of a file; without `flags` the key is left out."""
+    """The FD of a file; without `flags` the key is absent."""
     return {"file": {"path": str(path)} | ({} if flags is None else {"flags": flags}) | kw}
 
 
 def sh(script, *fds, **kw):
-    """A PROC that runs a shell script, with both outputs captured unless `fds` are given."""
+    """A PROC that runs a shell script; both outputs are captured unless `fds` are given."""
     fds = fds or (("stdin", {"null": {}}), ("stdout", capture()), ("stderr", capture()))
     return {"argv": [SH, "-c", script], "fds": [list(f) for f in fds]} | kw
 
@@ -29,7 +29,7 @@ def argv(*args, **kw):
 
 
 def sleeper(seconds=1000):
-    """A PROC that runs until it is told to end."""
+    """A PROC that runs until it gets a signal."""
     return argv(SLEEP, seconds)
 
 

@@ -1,8 +1,8 @@
-"""The loop of survival: processes run on, and every result is exact, while the worker is killed at random moments.
+"""The survival test: processes run, and results are exact, while the worker is killed at random.
 
-The peer of trust is the processes themselves (`support/worker.py`): each records what it wrote and how it ended. The
-package's real server is on the other side. `python -m support.survival --help` tells how to run it alone, and
-`tests/survival` does so in the suite's environment.
+The processes are the reference (`support/worker.py`): each records its output and its end. The
+other end is the server of the Python package. `tests/survival` runs this module in the suite's
+environment; `python -m support.survival --help` lists the options.
 """
 
 import argparse
@@ -36,15 +36,16 @@ from .specs import capture
 from .wait import DEADLINE, aeventually
 
 WORKER = Path(__file__).with_name("worker.py")
-# An answer that has not come by then was asked of a worker, or by a server, that is no more.
+# An answer that is later than this was requested from a worker, or by a scheduler, that no longer
+# exists.
 PATIENCE = 1.5
-# A request is tried again for this long.
+# Period of repetition of a request.
 STUBBORN = 120.0
 SIGNALS = [signal.SIGKILL, signal.SIGTERM, signal.SIGABRT, signal.SIGUSR2, signal.SIGRTMIN + 3]
 
 
 def worker_pid(keeper):
-    """The pid of the keeper's worker, or None between two of them."""
+    """Pid of the worker, or None between two workers."""
     for child in _children(keeper):
         try:
             if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"procstar-worker\0") and procs.is_alive(child):
@@ -63,15 +64,15 @@ def _children(pid):
 
 
 def kill(pid, signum):
-    """Sends a signal to a process that may be gone."""
+    """Sends a signal to a process that may have ended."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signum)
 
 
 class Listener:
-    """The package's server, which can be replaced by a new one at the same port, as if it were restarted.
+    """The package's server, which can be replaced by a new one at the same port, as by a restart.
 
-    It is the real one; every message that it gets is noted on its way.
+    It records every message that it gets.
     """
 
     def __init__(self):
@@ -83,7 +84,7 @@ class Listener:
         self._websockets = None
 
     async def start(self):
-        """A server that knows nothing listens."""
+        """A new server without memory listens."""
         self.server = Server()
         deliver = self.server.processes.on_message
 
@@ -109,7 +110,7 @@ class Listener:
         )
 
     async def stop(self):
-        """All connections are closed, and nobody listens."""
+        """Closes all connections and stops listening."""
         if self._websockets is not None:
             websockets, self._websockets = self._websockets, None
             websockets.close()
@@ -121,19 +122,20 @@ class Listener:
         return next((c for c in self.server.connections.values() if c.open), None)
 
     async def send(self, message):
-        """Sends a request; false where nobody is there to take it."""
+        """Sends a request; returns false if there is no connection."""
         if (conn := self.connection) is None:
             return False
         self.sent += 1
         try:
             await conn.send(message)
-        # Whatever the package makes of a connection that is just being lost.
+        # The package raises various errors if the connection is being lost.
         except Exception:  # noqa: BLE001
             return False
         return True
 
     async def ask(self, proc_id, request, answer, what):
-        """Sends a request, again and again, until `answer(message)` of a later message is truthy; returns that."""
+        """Repeats a request until `answer(message)` of a later message is truthy; returns that
+        value."""
         end = time.monotonic() + STUBBORN
         while time.monotonic() < end:
             seen = len(self.messages.get(proc_id, ()))
@@ -150,13 +152,13 @@ class Listener:
         raise AssertionError(f"{proc_id}: not within {STUBBORN} s: {what}")
 
     def results(self, proc_id):
-        """All results of a process, in the order of their arrival."""
+        """All results of a process in the order of their arrival."""
         return [m.res for m in self.messages.get(proc_id, ()) if isinstance(m, proto.ProcResult)]
 
 
 @dataclass
 class Figures:
-    """What a run of the loop saw."""
+    """Statistics of a run."""
 
     processes: int = 0
     kills: int = 0
@@ -167,7 +169,8 @@ class Figures:
     starts_sent_again: int = 0
     deleted_again: int = 0
     seconds: float = 0.0
-    # From the death of a worker that had lived a second, and of any, to the next registration.
+    # Seconds from the end of a worker to the next registration: of those that lived a second, and
+    # of all.
     settled: list = field(default_factory=list)
     young: list = field(default_factory=list)
     ends: Counter = field(default_factory=Counter)
@@ -192,21 +195,21 @@ class Figures:
 
 
 class Loop:
-    """One run: processes on one side, disturbances on the other."""
+    """One run: processes, and disturbances beside them."""
 
     def __init__(self, directory, *, processes, kills, stops=0, restarts=0, upgrades=0, seed=None, spread=None, args=()):
         self.dir = Path(directory)
         self.seed = random.randrange(1 << 32) if seed is None else seed
         self.rng = random.Random(self.seed)
         self.figures = Figures(processes=processes, kills=kills, stops=stops, restarts=restarts, upgrades=upgrades)
-        # Over how long the starts are spread: as long as there are disturbances, more or less.
+        # The starts are spread over about the time of the disturbances.
         self.spread = kills * 1.4 + stops + restarts + upgrades if spread is None else spread
         self.args = args
         self.listener = Listener()
         self.agent = None
 
     async def run(self):
-        """Runs it; returns the figures."""
+        """Runs it and returns the statistics."""
         began = time.monotonic()
         print(f"seed {self.seed}", flush=True)
         await self.listener.start()
@@ -235,14 +238,15 @@ class Loop:
         todo += ["upgrade"] * figures.upgrades
         self.rng.shuffle(todo)
         for what in todo:
-            # Now and then at once: the agent may not have registered, or not even have begun.
+            # Sometimes at once: the agent may not have registered, or not even started.
             await asyncio.sleep(self.rng.choice((0, self.rng.uniform(0, 0.3), *[self.rng.uniform(0, 2.4)] * 3)))
             if self.rng.random() < 0.5:
                 await self._amid_a_request()
             await getattr(self, "_" + what)()
 
     async def _amid_a_request(self):
-        """Returns while the worker is at a request: the moments that matter are a few milliseconds long."""
+        """Waits until the worker handles a request: the moments that matter take a few
+        milliseconds."""
         before = self.listener.sent
         with contextlib.suppress(AssertionError):
             await aeventually(lambda: self.listener.sent > before, "a request", deadline=1)
@@ -254,7 +258,8 @@ class Loop:
         settled = self.listener.connection is not None and age(pid) >= 1
         kill(pid, signal.SIGKILL)
         died = time.monotonic()
-        # Half of the time it is waited for; otherwise the next blow may hit one that has not registered yet.
+        # Half of the time, wait for the registration; otherwise the next kill may hit a worker
+        # before it.
         if settled or self.rng.random() < 0.7:
             await self._registered(before)
             (self.figures.settled if settled else self.figures.young).append(time.monotonic() - died)
@@ -306,7 +311,8 @@ class Loop:
         await self._start(proc_id, {"argv": argv, "fds": fds})
         res = self._final(proc_id)
         while res is None:
-            # It is told unasked; but to a server that was just restarted, or a worker that died over it, it may not be.
+            # The result is sent unasked, except to a restarted scheduler or by a worker that was
+            # killed.
             with contextlib.suppress(AssertionError):
                 await aeventually(lambda: self._final(proc_id), "end", deadline=PATIENCE)
             if (res := self._final(proc_id)) is None:
@@ -331,7 +337,8 @@ class Loop:
                 await asyncio.sleep(0.02)
                 continue
             sent += 1
-            # The answer, or the refusal of an ID that is in use, or nothing; then the agent is asked whether it knows of it.
+            # The answer, or a refusal because the ID is in use, or nothing: then ask whether the
+            # agent has it.
             with contextlib.suppress(AssertionError):
                 await aeventually(lambda: self.listener.results(proc_id), "start", deadline=PATIENCE)
             while not self.listener.results(proc_id):
@@ -345,14 +352,16 @@ class Loop:
                 return False
             return True if isinstance(message, proto.ProcResult) else None
 
-        # What is not known is said once in a connection: the server has to know the ID, and ask by registration or by us.
+        # An agent reports an unknown ID once in a connection, and the package's server must have
+        # the ID
+        # from a registration or a request.
         conn = self.listener.connection
         seen = len(self.listener.messages.get(proc_id, ()))
         if conn is None or not await self.listener.send(proto.ProcidListRequest()):
             await asyncio.sleep(0.02)
             return None
         if proc_id not in self.listener.server.processes:
-            # Nothing is asked of it: an unexpected answer would make the package drop the connection.
+            # Asks for nothing: an unexpected answer would make the package drop the connection.
             with contextlib.suppress(AssertionError):
                 await aeventually(lambda: proc_id in self.listener.server.processes, "list", deadline=PATIENCE)
             if proc_id not in self.listener.server.processes:
@@ -371,7 +380,7 @@ class Loop:
         return next((r for r in self.listener.results(proc_id) if r["state"] != "running"), None)
 
     async def _output(self, proc_id, fd, length):
-        """The whole output, by ranges: what can be asked for at any moment, of any worker."""
+        """Reads the whole output by ranges, which any worker can answer at any time."""
         data = b""
         while len(data) < length or length == 0:
             start = len(data)
@@ -407,7 +416,8 @@ class Loop:
         raise AssertionError(f"{proc_id}: not deleted")
 
     async def _delete_rest(self):
-        """A deletion that was told just when the worker died may not have reached the keeper."""
+        """A deletion that was reported just when the worker died may not have reached the
+        keeper."""
         await aeventually(lambda: self.listener.connection, "connection")
         while True:
             await self.listener.send(proto.ProcidListRequest())
@@ -419,7 +429,7 @@ class Loop:
                 await self._delete(proc_id)
 
     async def _end(self):
-        """Nothing is left to do: it drains, and leaves nobody alone."""
+        """The agent drains and leaves no process behind."""
         keeper, worker = self.agent.pid, worker_pid(self.agent.pid)
         self.agent.signal(signal.SIGUSR1)
         code, _ = await self.agent.exit()
@@ -435,13 +445,13 @@ class Loop:
         how, number = record["end"]
         wanted = (number, None) if how == "exit" else (None, number)
         assert (status["exit_code"], status["signum"]) == wanted, (proc_id, status, record)
-        # The process looked at itself a moment before its end.
+        # The process measured itself a moment before its end.
         rusage = res["rusage"]
         cpu = rusage["utime"] + rusage["stime"]
         assert record["cpu"] - 0.02 <= cpu <= record["cpu"] + 1, (proc_id, cpu, record)
         assert cpu > 0
         assert record["minflt"] <= rusage["minflt"], (proc_id, rusage, record)
-        # Null where the keeper may have had as much when it made the process.
+        # Null if the keeper may have used as much memory when it started the process.
         if rusage["maxrss"] is not None:
             assert record["maxrss"] <= rusage["maxrss"] <= record["maxrss"] * 1.5, (proc_id, rusage, record)
         for fd, name in (("1", "stdout"), ("2", "stderr")):
@@ -452,7 +462,7 @@ class Loop:
                 assert hashlib.sha256(captured(res, name)).hexdigest() == record["sha256"][fd], (proc_id, name)
 
     def _check_history(self, proc_id):
-        """It was started once, and all that was ever told of it is one story."""
+        """The process was started once, and all messages about it agree."""
         runs = (self.dir / f"{proc_id}.runs").read_text().split()
         assert len(runs) == 1, (proc_id, "started more than once", runs)
         results = self.listener.results(proc_id)
@@ -471,7 +481,7 @@ def _fixed(res):
 
 
 def age(pid):
-    """How long a process has lived, in seconds; 0 where it is gone."""
+    """Seconds since the start of a process; 0 if it does not exist."""
     try:
         start = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
     except (FileNotFoundError, ProcessLookupError):
@@ -480,7 +490,7 @@ def age(pid):
 
 
 async def at_rest(seconds=3.0):
-    """Resident memory of keeper and worker in bytes, and the wake-ups of their threads in a while of idleness."""
+    """Returns resident memory in bytes and wake-ups of keeper and worker while idle."""
     listener = Listener()
     await listener.start()
     async with Agent(listener.port) as agent:
@@ -495,13 +505,13 @@ async def at_rest(seconds=3.0):
 
 
 def resident(pid):
-    """The resident memory, and how much of it is the process's own rather than pages of files."""
+    """Resident memory: total, anonymous and of files."""
     lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return {name: int(lines[name].split()[0]) * 1024 for name in ("VmRSS", "RssAnon", "RssFile")}
 
 
 def switches(pid):
-    """How often its threads have gone to sleep by themselves."""
+    """Number of voluntary context switches of all threads."""
     total = 0
     for task in os.listdir(f"/proc/{pid}/task"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -511,7 +521,7 @@ def switches(pid):
 
 
 def print_rest(found):
-    """Tells the figures of `at_rest`."""
+    """Prints the figures of `at_rest`."""
     for name, (memory, woken) in found.items():
         sizes = ", ".join(f"{k} {v / 1e6:.1f} MB" for k, v in memory.items())
         print(f"{name:20} {sizes}; {woken} voluntary switches in 3 s of rest")
@@ -519,7 +529,7 @@ def print_rest(found):
 
 
 def main():
-    """The command line."""
+    """Parses the command line and runs the test."""
     parser = argparse.ArgumentParser(prog="tests/survival", description="Kills workers while processes run, and compares.")
     parser.add_argument("--processes", type=int, default=200)
     parser.add_argument("--kills", type=int, default=100)
@@ -528,7 +538,7 @@ def main():
     parser.add_argument("--upgrades", type=int, default=20, help="upgrades of the keeper in place, by SIGHUP")
     parser.add_argument("--seed", type=int)
     args = vars(parser.parse_args())
-    # The server warns of each lost connection, and losing them is what this is about.
+    # The package warns of each lost connection, and this test loses many.
     logging.disable(logging.WARNING)
     procs.become_subreaper()
     for name in [n for n in os.environ if n.startswith("PROCSTAR_")]:

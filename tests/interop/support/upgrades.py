@@ -1,6 +1,7 @@
-"""The loop of upgrades: processes end all the time while the program replaces itself, and every exit status is exact.
+"""The upgrade test: processes end while the program replaces itself, and each status is exact.
 
-`python -m support.upgrades --help` tells how to run it alone, and `tests/upgrades` does so in the suite's environment.
+`tests/upgrades` runs this module in the suite's environment; `python -m support.upgrades --help`
+lists the options.
 """
 
 import argparse
@@ -16,23 +17,23 @@ from .http import Service, steady
 from .specs import capture, sh
 from .wait import eventually
 
-# All of them end in this way.
+# Exit code of all processes.
 STATUS = 7
-# How long an agent may take to answer on a machine that upgrades all the time.
+# Time for an answer on a machine that is busy with upgrades.
 PATIENCE = 120
 
 
 @dataclass
 class Figures:
-    """What a run of the loop saw."""
+    """Statistics of a run."""
 
     processes: int = 0
     signals: int = 0
     upgrades: int = 0
     seconds: float = 0.0
-    # How many ended how: an exit code, or the errors of the result.
+    # Number of processes by end: an exit code, or the errors of the result.
     ends: Counter = field(default_factory=Counter)
-    # How many captures do not hold exactly what was written.
+    # Number of captures that differ from the output.
     wrong_output: int = 0
 
     @property
@@ -52,20 +53,21 @@ class Figures:
 
 
 def start(service, prefix, count):
-    """Starts processes that end within a second, each of which writes its ID through one kind of capture."""
+    """Starts processes that end within a second; each writes its ID to a capture of another
+    kind."""
     specs = {}
     for n in range(count):
         mode = ("tempfile", "memory")[n % 2]
         script = f"echo begin; sleep 0.{n % 10}; echo end; exit {STATUS}"
         specs[f"{prefix}-{n}"] = sh(script, ("stdin", {"null": {}}), ("stdout", capture(mode)))
     rsp = steady(lambda: service.http.post("/procs", json={"specs": specs}, timeout=10), deadline=PATIENCE)
-    # The request before this one may have been accepted, though its answer got lost.
+    # The previous attempt may have been accepted, although its answer was lost.
     assert rsp.status_code == 200 or "already in use" in rsp.text, rsp.text
     return list(specs)
 
 
 def end_of(service, proc_id):
-    """How a process ended, and whether its output is whole."""
+    """Returns the end of a process, and whether its output is complete."""
     def look():
         rsp = service.http.get(f"/procs/{proc_id}", params={"wait": 30, "output": "inline"}, timeout=60)
         assert rsp.status_code in (200, 404), rsp.text
@@ -85,7 +87,8 @@ def end_of(service, proc_id):
 
 
 def run(*, seconds, per_second=40, pause=0.3, args=()):
-    """Starts and upgrades for so long; returns the figures once all processes have ended."""
+    """Starts and upgrades for so many seconds; returns the statistics after the end of all
+    processes."""
     figures = Figures()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as state, Service("--state-dir", state, *args) as service:
@@ -112,7 +115,7 @@ def run(*, seconds, per_second=40, pause=0.3, args=()):
 
 
 def main():
-    """Runs the loop alone, beside processes that keep the processors busy."""
+    """Runs the test alone, beside processes that keep the processors busy."""
     parser = argparse.ArgumentParser(prog="tests/upgrades", description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60, help="how long processes are started (default: 60)")
     parser.add_argument("--per-second", type=int, default=40, help="how many of them each second (default: 40)")

@@ -1,16 +1,16 @@
-"""Waiting for conditions: always under a deadline, never for a fixed time."""
+"""Waiting for conditions, always with a deadline, never for a fixed time."""
 
 import asyncio
 import inspect
 import time
 
-# Long enough for a busy two-core machine; nothing passes by waiting this long.
+# Long enough for a busy machine with two cores; no test passes because this time is over.
 DEADLINE = 20.0
 INTERVAL = 0.01
 
 
 def eventually(condition, what, *, deadline=DEADLINE):
-    """Returns the first truthy value of `condition()`."""
+    """Waits until `condition()` is truthy, and returns its value."""
     end = time.monotonic() + deadline
     while not (value := condition()):
         assert time.monotonic() < end, f"not within {deadline} s: {what}"
@@ -19,7 +19,8 @@ def eventually(condition, what, *, deadline=DEADLINE):
 
 
 async def aeventually(condition, what, *, deadline=DEADLINE):
-    """`eventually` for tests that share their loop with a server; the condition may be a coroutine function."""
+    """`eventually` for tests that share an event loop with a server; the condition may be a
+    coroutine."""
     end = time.monotonic() + deadline
     while True:
         value = condition()
@@ -32,7 +33,7 @@ async def aeventually(condition, what, *, deadline=DEADLINE):
 
 
 async def within(awaitable, what, *, deadline=DEADLINE):
-    """Awaits `awaitable`, and names `what` did not come when it is late."""
+    """Awaits `awaitable`; if it is late, the error names `what`."""
     try:
         return await asyncio.wait_for(awaitable, deadline)
     except asyncio.TimeoutError:

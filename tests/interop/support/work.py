@@ -1,6 +1,6 @@
-"""Processes that are started, asked for and awaited through whatever happens to the connection, as a scheduler does it.
+"""Work as of a scheduler: starts processes, asks for results, waits; over many connections.
 
-Each notes in a file that it ran, so that what the agent tells can be held against what happened.
+Each process records in a file that it ran, so that a test can compare the agent's messages with facts.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from .wait import DEADLINE
 
 
 class Work:
-    """`count` processes, which live up to `seconds`."""
+    """`count` processes that run up to `seconds`."""
 
     def __init__(self, directory, count, *, seconds=1.0):
         self.runs = directory / "runs"
@@ -24,12 +24,12 @@ class Work:
             f"w{n}": sh(f"echo w{n} >> {shlex.quote(str(self.runs))}; sleep {seconds * n / count:.3f}; echo w{n}; seq {n * 50}")
             for n in range(count)
         }
-        # Per connection, by its number: how often a result was asked for.
+        # Number of requests for a result, by number of the connection.
         self._asked = {}
         self._started = {}
 
     def results(self, wires):
-        """The final results so far, by ID: the first of each."""
+        """The first final result of each process, by ID."""
         found = {}
         for wire in wires:
             for msg in wire.messages:
@@ -38,11 +38,11 @@ class Work:
         return found
 
     def ran(self):
-        """How often each process has been started."""
+        """Number of starts of each process."""
         return Counter(self.runs.read_text().split()) if self.runs.exists() else Counter()
 
     async def start(self, wire, *ids):
-        """Starts these, by one request each, and asks for each at once."""
+        """Starts these processes by one request each, and asks for each result at once."""
         for proc_id in ids:
             await wire.send("ProcStartRequest", specs={proc_id: self.specs[proc_id]})
             self._started.setdefault(id(wire), []).append(proc_id)
@@ -54,7 +54,7 @@ class Work:
         await wire.send("ProcResultRequest", proc_id=proc_id)
 
     async def finish(self, server, *, deadline=DEADLINE):
-        """Takes connections as they come, until every process has been started and its final result is here."""
+        """Accepts connections until every process has been started and has a final result."""
         end = time.monotonic() + deadline
         current = server.wires[-1]
         while len(self.results(server.wires)) < len(self.specs):
@@ -64,7 +64,7 @@ class Work:
                 current = server.wires[-1]
                 there = set(current.register["proc_ids"])
                 with contextlib.suppress(ConnectionClosed):
-                    # Those whose start was lost on the way have not been started, and are now.
+                    # The requests of these starts were lost; repeat them.
                     await self.start(current, *(i for i in self.specs if i not in there))
                     for proc_id in self.specs:
                         if proc_id in there and proc_id in missing:
@@ -72,7 +72,8 @@ class Work:
             await asyncio.sleep(0.01)
 
     async def check(self, server):
-        """Every process ran once; every result is right, and was told once, in order; then all are deleted."""
+        """Checks that each process ran once and that its results are right and in order; deletes
+        all."""
         assert self.ran() == Counter(list(self.specs)), "each process ran once"
         for proc_id, res in self.results(server.wires).items():
             n = int(proc_id[1:])
@@ -97,7 +98,8 @@ class Work:
         results = [msg for msg in wire.messages if msg["type"] == "ProcResult"]
         told = Counter(msg["proc_id"] for msg in results)
         for proc_id, times in told.items():
-            # Two of its own, of which an older connection may have had the first, and one to each question.
+            # Two unasked results, the first perhaps on an earlier connection, and one for each
+            # request.
             own = 2 if proc_id in started else 1
             assert times <= own + asked.count(proc_id), (proc_id, times)
             states = [msg["res"]["state"] for msg in results if msg["proc_id"] == proc_id]

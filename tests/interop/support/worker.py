@@ -1,7 +1,7 @@
-"""A process of the survival loop: does what its plan says, and records in files of its own what it did.
+"""A process of the survival test: executes its plan and records what it did.
 
-Run as `python worker.py DIR ID PLAN`, PLAN in JSON. `DIR/ID.runs` gets a line for each start, `DIR/ID.json`
-appears, whole, just before the end. It needs nothing but the standard library.
+Run as `python worker.py DIR ID PLAN`, PLAN in JSON. It appends a line to `DIR/ID.runs` at its start, and
+writes `DIR/ID.json` atomically just before its end. It needs only the standard library.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import time
 
 
 def chunk(rng, kind):
-    """Some bytes to write: text that is valid UTF-8 even where it is cut into lines, or anything."""
+    """Bytes to write: valid UTF-8 in lines, or arbitrary bytes."""
     size = rng.choice((1, 17, 800, 5000, 70_000))
     if kind == "binary":
         return rng.randbytes(size)
@@ -22,21 +22,22 @@ def chunk(rng, kind):
 
 
 def write(fd, data):
-    """Writes all of it."""
+    """Writes all bytes."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
 
 
 def burn(seconds):
-    """Uses that much processor time."""
+    """Uses this much CPU time."""
     end = time.process_time() + seconds
     while time.process_time() < end:
         pass
 
 
 def main(directory, ident, plan):
-    """Runs the plan: {seed, kinds: {fd: kind}, bytes: {fd: limit}, seconds, burn, end: [how, number]}."""
+    """Executes the plan: {seed, kinds: {fd: kind}, bytes: {fd: limit}, seconds, burn, end: [how,
+    number]}."""
     base = os.path.join(directory, ident)
     runs = os.open(base + ".runs", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.write(runs, f"{os.getpid()}\n".encode())
@@ -45,7 +46,7 @@ def main(directory, ident, plan):
     lengths = dict.fromkeys(hashes, 0)
     until = time.monotonic() + plan["seconds"]
     burn(plan["burn"])
-    # Every round writes some to each output; what is left when the time is over is written at once.
+    # Each round writes a part to each output; the rest is written when the time is over.
     while time.monotonic() < until or any(lengths[fd] < plan["bytes"][fd] for fd in hashes):
         for fd, digest in hashes.items():
             if lengths[fd] < plan["bytes"][fd]:
