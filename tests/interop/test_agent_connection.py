@@ -1,4 +1,4 @@
-"""Connections: how they come about, why they do not, and how they come back."""
+"""Connections of an agent: attempts, failures, reconnections."""
 
 import asyncio
 import os
@@ -18,8 +18,7 @@ from support.wait import aeventually, within
 ONCE = ("--connect-count-max", "1")
 
 
-async def test_a_refused_token(raw):
-    """The log says that it is the token."""
+async def test_a_refused_token_is_named_in_the_log(raw):
     server = await raw.server(token="another one")
     agent = await raw.agent(server, *ONCE, level="warn")
     code, log = await agent.exit()
@@ -28,15 +27,15 @@ async def test_a_refused_token(raw):
     assert "another one" not in log and "a token of this suite" not in log
 
 
-async def test_no_token_is_the_empty_one(raw):
-    """A server without a token lets in an agent without one."""
+async def test_an_agent_without_token_sends_the_empty_one(raw):
+    """A scheduler without a token accepts it."""
     server = await raw.server(token="")
     await raw.agent(server, *ONCE, token=None)
     assert (await server.connection()).register["access_token"] == ""
 
 
-async def test_no_certificate(raw):
-    """An untrusted server is not connected to, and the log says why."""
+async def test_an_untrusted_certificate_is_refused(raw):
+    """The log says why."""
     server = await raw.server()
     agent = await raw.agent(server, *ONCE, cert=None, level="warn")
     code, log = await agent.exit()
@@ -45,8 +44,7 @@ async def test_no_certificate(raw):
     assert server.wires == []
 
 
-async def test_a_certificate_file_that_is_not_there(raw, tmp_path):
-    """It is named."""
+async def test_a_missing_certificate_file_is_named(raw, tmp_path):
     server = await raw.server()
     agent = await raw.agent(server, *ONCE, cert=tmp_path / "no.crt")
     code, log = await agent.exit()
@@ -64,16 +62,15 @@ def _self_signed(directory, name, *args, days=2):
     return cert, key
 
 
-async def test_a_self_signed_ca_certificate(raw, tmp_path):
-    """What `openssl req -x509` makes (CA:TRUE) is accepted as itself."""
+async def test_a_self_signed_ca_certificate_is_accepted(raw, tmp_path):
+    """`openssl req -x509` makes such certificates (CA:TRUE)."""
     cert = _self_signed(tmp_path, "ca", "-addext", "subjectAltName=DNS:localhost")
     server = await raw.server(cert=cert)
     await raw.agent(server, *ONCE, cert=cert[0])
     await server.connection()
 
 
-async def test_a_certificate_of_another_host(raw, tmp_path):
-    """A pinned certificate must still be for the host."""
+async def test_a_pinned_certificate_must_be_for_the_host(raw, tmp_path):
     cert = _self_signed(tmp_path, "other", "-addext", "subjectAltName=DNS:other.example")
     server = await raw.server(cert=cert)
     agent = await raw.agent(server, *ONCE, cert=cert[0], level="warn")
@@ -81,8 +78,7 @@ async def test_a_certificate_of_another_host(raw, tmp_path):
     assert code == 1 and "certificate" in log.lower()
 
 
-async def test_another_certificate_of_the_host(raw, tmp_path):
-    """A pinned certificate does not let in a server that shows another."""
+async def test_another_certificate_than_the_pinned_one_is_refused(raw, tmp_path):
     cert = _self_signed(tmp_path, "one", "-addext", "subjectAltName=DNS:localhost")
     other = _self_signed(tmp_path, "two", "-addext", "subjectAltName=DNS:localhost")
     server = await raw.server(cert=cert)
@@ -98,8 +94,7 @@ async def _failing(host, port):
     return log
 
 
-async def test_a_closed_port_and_an_unknown_name_differ():
-    """Each has a clear log line of its own."""
+async def test_a_closed_port_and_an_unknown_name_are_logged_differently():
     closed = await _failing("localhost", free_port())
     unknown = await _failing("no-such-host.invalid", 59789)
     assert "refused" in closed.lower()
@@ -108,8 +103,7 @@ async def test_a_closed_port_and_an_unknown_name_differ():
     assert any(w in unknown.lower() for w in ("resolve", "lookup"))
 
 
-async def test_a_server_that_speaks_no_tls():
-    """An answer that is no TLS ends the attempt."""
+async def test_an_answer_without_tls_fails_the_attempt():
 
     async def serve(_, writer):
         writer.write(b"HTTP/1.1 400 no\r\n\r\n")
@@ -122,16 +116,15 @@ async def test_a_server_that_speaks_no_tls():
         assert code == 1
 
 
-async def test_a_count_of_attempts(raw):
-    """`--connect-count-max` counts failures in a row, and each is logged."""
+async def test_connect_count_max_counts_failures_in_a_row(raw):
+    """Each failure is logged."""
     async with Agent(free_port(), "--connect-count-max", "3", level="warn") as agent:
         code, log = await agent.exit()
     assert code == 1
     assert log.lower().count("refused") >= 3
 
 
-async def test_the_server_may_come_later(raw):
-    """Attempts go on until somebody listens."""
+async def test_attempts_continue_until_a_scheduler_listens(raw):
     async with RawServer() as server:
         await server.stop()
         agent = await raw.agent(server, "--connect-interval-start", "0.05")
@@ -140,8 +133,8 @@ async def test_the_server_may_come_later(raw):
         await server.connection()
 
 
-async def test_reconnection(raw, tmp_path):
-    """Same ID, all processes registered, nothing unasked; the results are there for the asking."""
+async def test_a_new_connection_registers_all_processes(raw, tmp_path):
+    """The ID is the same, nothing is sent unasked, and results can be requested."""
     server, agent, wire = await raw.pair("--conn-id", "same", "--group-id", "g")
     await wire.start(ended=sh("echo 1"))
     await wire.ended()
@@ -154,7 +147,7 @@ async def test_reconnection(raw, tmp_path):
     await server.stop()
     assert wire.closed.is_set()
     (tmp_path / "go").touch()
-    # It ends while nobody listens: failed attempts show that this is so.
+    # The process ends while nobody listens, as failed attempts show.
     await agent.logged("(?i)refused")
     await server.start()
     wire = await server.connection()
@@ -164,7 +157,7 @@ async def test_reconnection(raw, tmp_path):
     assert sorted(register["proc_ids"]) == ["ended", "ends", "runs"]
     while True:
         await wire.send("ProcResultRequest", proc_id="ends")
-        # Its end may come only now, and is then told unasked.
+        # Its end may come only now, and is then sent unasked.
         res = (await wire.expect("ProcResult", proc_id="ends"))["res"]
         if res["state"] == "terminated":
             break
@@ -176,8 +169,7 @@ async def test_reconnection(raw, tmp_path):
     await wire.delete("ended", "ends", "runs")
 
 
-async def test_nothing_queued_is_sent_later(raw, tmp_path):
-    """Results of processes that ended in between are not sent unasked."""
+async def test_results_of_lost_connections_are_not_sent_unasked(raw, tmp_path):
     server, agent, wire = await raw.pair()
     names = [f"p{n}" for n in range(20)]
     for name in names:
@@ -185,7 +177,7 @@ async def test_nothing_queued_is_sent_later(raw, tmp_path):
     await server.stop()
     (tmp_path / "go").touch()
     await aeventually(lambda: all((tmp_path / n).exists() for n in names), "all have run")
-    # Two failed attempts later they have ended, too.
+    # After two failed attempts they have ended, too.
     await aeventually(lambda: sum("refused" in m.lower() for m in agent.log) >= 2, "two attempts")
     await server.start()
     wire = await server.connection()
@@ -195,8 +187,7 @@ async def test_nothing_queued_is_sent_later(raw, tmp_path):
         assert (await wire.expect("ProcResult", proc_id=name))["res"]["state"] == "terminated"
 
 
-async def test_forgotten_unknowns(raw):
-    """What was answered as unknown counts for one connection only."""
+async def test_unknown_ids_are_reported_once_in_each_connection(raw):
     server, _, wire = await raw.pair()
     for _ in range(2):
         await wire.send("ProcResultRequest", proc_id="nobody")
@@ -207,8 +198,7 @@ async def test_forgotten_unknowns(raw):
         wire = await server.connection()
 
 
-async def test_the_count_starts_anew(raw):
-    """A registration resets the count of failed attempts."""
+async def test_a_registration_resets_the_count_of_attempts(raw):
     server, _, wire = await raw.pair(*ONCE)
     for _ in range(5):
         await wire.ws.close()
@@ -216,8 +206,7 @@ async def test_the_count_starts_anew(raw):
         assert wire.register["proc_ids"] == []
 
 
-async def test_a_lost_server_ends_it(raw):
-    """With the server gone for good, the count is used up, and it exits with 1."""
+async def test_exhausted_attempts_exit_with_1(raw):
     server, agent, wire = await raw.pair("--connect-count-max", "2")
     await server.stop()
     code, log = await agent.exit()
@@ -225,15 +214,14 @@ async def test_a_lost_server_ends_it(raw):
     assert "refused" in log.lower()
 
 
-async def test_a_close_is_answered(raw):
-    """The server's Close gets one back, at once."""
+async def test_a_close_is_answered_at_once(raw):
     _, _, wire = await raw.pair()
     await within(wire.ws.close(4000, "bye"), "the closing handshake", deadline=5)
     assert wire.ws.close_code == 4000
 
 
-async def test_a_cut_connection(raw):
-    """A connection that is cut without a Close is made again."""
+async def test_a_cut_connection_is_replaced(raw):
+    """It ends without a Close."""
     server, _, wire = await raw.pair()
     await wire.start(p=sleeper())
     wire.ws.transport.abort()
@@ -241,8 +229,7 @@ async def test_a_cut_connection(raw):
     assert wire.register["proc_ids"] == ["p"]
 
 
-async def test_a_silent_server(raw):
-    """After the read timeout the connection counts as lost."""
+async def test_a_connection_without_messages_times_out(raw):
     server, _, wire = await raw.pair("--agent-read-timeout", "1")
     wire.ws.transport.pause_reading()
     again = await server.connection()
@@ -250,8 +237,7 @@ async def test_a_silent_server(raw):
     wire.ws.transport.abort()
 
 
-async def test_no_registered(raw):
-    """A server that does not answer the registration has failed, within 10 s."""
+async def test_a_missing_answer_to_the_registration_fails_within_10_s(raw):
     server = await raw.server(answer=False)
     agent = await raw.agent(server, *ONCE)
     await server.connection()
@@ -261,8 +247,8 @@ async def test_no_registered(raw):
     assert "token" not in log and "refused" not in log
 
 
-async def test_two_agents_of_one_id():
-    """The package's server ends the older connection: they come ever more rarely, are told why, and count it."""
+async def test_two_agents_with_one_id_back_off():
+    """The package's server ends the older connection; both agents log why and count it."""
     server = Server()
     tls_cert = (TLS_CERT_PATH, TLS_KEY_PATH)
     listener = await server.run(host="127.0.0.1", port=0, tls_cert=tls_cert, access_token=TOKEN)
@@ -279,8 +265,7 @@ async def test_two_agents_of_one_id():
     assert server.connections["twin"].info.stats.num_connections < 30
 
 
-async def test_a_gateway_that_is_not_ready(raw):
-    """Its status is logged with its reason, and the agent tries again."""
+async def test_an_unready_gateway_is_logged_and_retried(raw):
     answers = [503, 503]
 
     def gateway(connection, _):
@@ -294,8 +279,8 @@ async def test_a_gateway_that_is_not_ready(raw):
     assert "websocket server" not in log and "ERROR" not in log
 
 
-async def test_pings_are_answered(raw):
-    """At any time: idle, with a long output on its way, and with the same data."""
+async def test_pings_are_answered_at_any_time(raw):
+    """While idle, during a long output, and with the same data."""
     _, _, wire = await raw.pair()
     for num in range(50):
         await within(await wire.ws.ping(b"%d" % num), "a pong", deadline=5)
@@ -307,8 +292,8 @@ async def test_pings_are_answered(raw):
     await wire.expect("ProcResult")
 
 
-async def test_a_server_that_pings_often(raw):
-    """The server drops an agent that does not answer within a second; this one stays."""
+async def test_an_agent_answers_pings_within_a_second(raw):
+    """The scheduler drops an agent that does not."""
     server = await raw.server(ping_interval=0.05, ping_timeout=1)
     await raw.agent(server)
     wire = await server.connection()
@@ -320,8 +305,8 @@ async def test_a_server_that_pings_often(raw):
     assert not wire.closed.is_set()
 
 
-async def test_a_peer_that_stops_reading(raw):
-    """It delays nobody: HTTP clients and processes go on."""
+async def test_a_scheduler_that_stops_reading_delays_nobody(raw):
+    """HTTP clients and processes continue."""
     port = free_port()
     server, agent, wire = await raw.pair("--serve", "--serve-port", port)
     await wire.start(p=sh("head -c 20000000 /dev/zero", ("stdout", capture(encoding=None))))
@@ -335,7 +320,7 @@ async def test_a_peer_that_stops_reading(raw):
             assert rsp.status_code == 200
             while (await http.get(f"/procs/h{num}")).json()["data"]["procs"][f"h{num}"]["state"] == "running":
                 pass
-    # Well below the 320 MB that were asked for.
+    # Well below the requested 320 MB.
     assert _rss(agent.pid) < 200_000_000
     wire.ws.transport.resume_reading()
     for _ in range(12):

@@ -1,7 +1,7 @@
-"""What runs out: descriptors, process numbers, the disk, memory.
+"""Exhausted resources: descriptors, process numbers, disk, memory.
 
-The process concerned is in error, everything else goes on, and after the shortage all is as before. Needs root, which
-takes resources from others.
+The affected process has an error, everything else continues, and afterwards all works as before.
+Needs root, which takes resources from other users.
 """
 
 import contextlib
@@ -29,28 +29,28 @@ OUT = (("stdin", {"null": {}}), ("stdout", capture()))
 
 @pytest.fixture(autouse=True)
 def root():
-    """Only root may."""
+    """Skips the test without root."""
     assert os.geteuid() == 0, "limits of others and file systems are root's: run the tests as root, in a container for example"
 
 
 def fds(pid):
-    """How many descriptors a process has open."""
+    """Number of open descriptors of a process."""
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def next_fd(pid):
-    """The number that the next descriptor would have: a limit there leaves what is open, and no room."""
+    """The next free descriptor number: as a limit, it keeps open files and allows no others."""
     taken = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
     return next(n for n in range(len(taken) + 1) if n not in taken)
 
 
 @contextlib.contextmanager
 def limited(what, value, pid):
-    """A process that runs has another soft limit for a while; what it has already stays."""
+    """Changes a soft limit of a running process for a while."""
     uid = os.stat(f"/proc/{pid}").st_uid
 
     def limit(value):
-        # As its user: even root may not do it to others without a capability that containers do not have.
+        # As the process's user: in a container, even root lacks the capability to do it to others.
         argv = ["prlimit", "--pid", str(pid), f"--{what}={value}:"]
         subprocess.run(argv, user=uid, group=uid, extra_groups=[], check=True)
 
@@ -64,7 +64,7 @@ def limited(what, value, pid):
 
 
 class Before:
-    """What is there before a shortage, must work on during it, and be whole after it."""
+    """Processes that exist before a shortage, must work during it, and be complete afterwards."""
 
     def __init__(self, service, directory, mode="memory"):
         self.service = service
@@ -79,20 +79,20 @@ class Before:
         assert service.result("done")["fds"]["stdout"]["text"] == "done\n"
         eventually(lambda: self.output("witness") == "before\n", "output")
         self.pids = {i: service.result(i, ended=False)["pid"] for i in ("witness", "victim")}
-        # Everything that is opened once has been opened.
+        # Files that are opened once are open by now.
         self.usual = self.descriptors()
 
     def output(self, proc_id):
-        """What a process has written."""
+        """Output of a process."""
         return self.service.http.get(f"/procs/{proc_id}/output/stdout/data").text
 
     def descriptors(self):
-        """Of keeper and agent."""
+        """Keeper and worker."""
         keeper = self.service.proc.pid
         return fds(keeper), fds(worker_pid(keeper))
 
     def goes_on(self):
-        """During the shortage: results, output, signals."""
+        """Checks results, output and signals during the shortage."""
         for proc_id, pid in self.pids.items():
             res = self.service.result(proc_id, ended=False)
             assert (res["state"], res["pid"]) == ("running", pid)
@@ -102,7 +102,7 @@ class Before:
         del self.pids["victim"]
 
     def is_whole(self, *failed):
-        """After it: as before, but for what has failed, which can be deleted."""
+        """Checks that everything works afterwards, and deletes failed processes."""
         service = self.service
         service.post({"next": sh("echo next; seq 10000 >&2", *OUT, ("stderr", capture(self.mode, attached=False)))})
         res = service.result("next")
@@ -114,12 +114,12 @@ class Before:
         for proc_id in ("victim", "witness", "next", *failed):
             assert service.http.delete(f"/procs/{proc_id}").status_code == 200, proc_id
         assert list(service.get("/procs")["procs"]) == ["done"]
-        # Two processes run no more.
+        # Two processes have ended.
         eventually(lambda: all(a <= b for a, b in zip(self.descriptors(), self.usual)), "the usual number of descriptors")
 
 
 def failure(res, number, stage=None):
-    """Asserts that a process has failed for want of something, as it should be told."""
+    """Asserts that a process failed with this error."""
     assert res["state"] == "error", res
     assert res["errors"] and res["failures"]
     assert res["status"]["exit_code"] == 125, res["status"]
@@ -131,8 +131,8 @@ def failure(res, number, stage=None):
 
 
 @pytest.mark.parametrize("limit", ["next", 3])
-def test_no_descriptors_in_the_keeper(service, tmp_path, limit):
-    """It can open nothing, or not even poll as many as it has: a process is in error, with EMFILE."""
+def test_a_keeper_without_descriptors_fails_starts_with_emfile(service, tmp_path, limit):
+    """It cannot open files, or not even poll those that it has."""
     at = service()
     before = Before(at, tmp_path)
     with limited("nofile", next_fd(at.proc.pid) if limit == "next" else limit, at.proc.pid):
@@ -143,13 +143,13 @@ def test_no_descriptors_in_the_keeper(service, tmp_path, limit):
     before.is_whole(*(f"fails{n}" for n in range(5)))
 
 
-async def test_no_descriptors_in_the_agent(raw, tmp_path):
-    """It cannot connect; it goes on trying, and its processes run on. Then it comes back, with everything."""
+async def test_a_worker_without_descriptors_reconnects_afterwards(raw, tmp_path):
+    """Its processes continue meanwhile, and all results are kept."""
     server, agent, wire = await raw.pair()
     gate = tmp_path / "gate"
     await wire.start(p=until(gate, "echo through"))
     pid = worker_pid(agent.pid)
-    # That of its connection, which is about to be closed, is not to be had again either.
+    # Nor can it reopen the descriptor of its connection, which is about to be closed.
     with limited("nofile", 3, pid):
         await wire.ws.close()
         gate.touch()
@@ -167,8 +167,8 @@ async def test_no_descriptors_in_the_agent(raw, tmp_path):
     await aeventually(lambda: worker_pid(agent.pid) == pid, "the same worker")
 
 
-def test_few_descriptors_from_the_start(tmp_path):
-    """Who finds none waits until others have ended: 300 processes with pipes, under a limit of 64."""
+def test_starts_wait_for_free_descriptors(tmp_path):
+    """300 processes with pipes, under a limit of 64."""
     limit = ("sh", "-c", 'ulimit -n 64; exec "$@"', "sh")
     with Service(prefix=limit) as at:
         limited_capture = {"capture": {"mode": "memory", "encoding": "utf-8", "limit": {"head": 100}}}
@@ -182,8 +182,7 @@ def test_few_descriptors_from_the_start(tmp_path):
 # -- process numbers
 
 
-def test_no_processes(tmp_path):
-    """The user's limit is reached: a process is in error, with EAGAIN."""
+def test_a_start_at_the_process_limit_fails_with_eagain(tmp_path):
     with tempfile.TemporaryDirectory() as place:
         os.chown(place, 65534, 65534)
         os.chmod(place, 0o755)
@@ -200,12 +199,13 @@ def test_no_processes(tmp_path):
             before.is_whole(*(f"fails{n}" for n in range(5)))
 
 
-# -- room for captures
+# -- space for captures
 
 
 @pytest.fixture(params=["tempfile", "memory"])
 def room(request):
-    """The mode of captures, their room of 4 MiB and 60 files, and what starts the service with it."""
+    """The mode of captures, their directory with 4 MiB and 60 files, and a command that starts
+    the service."""
     options = "size=4m,nr_inodes=60,mode=0755"
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(tempfile.TemporaryDirectory())
@@ -215,18 +215,19 @@ def room(request):
         if request.param == "tempfile":
             yield "tempfile", Path(place), {"env": {"PROCSTAR_CAPTURE_DIR": place}}
         else:
-            # Its own view of what is mounted, so that nobody else's memory is short.
+            # In a mount namespace of its own, so that no other program is affected.
             inside = ("unshare", "-m", "sh", "-c", f'mount --bind {place} /dev/shm && exec "$@"', "sh")
             yield "memory", Path(place), {"prefix": inside, "token": TOKEN}
 
 
-def test_no_room_for_output(room, tmp_path):
-    """Who fills it keeps what there was room for, and somebody is told; and what is deleted makes room again."""
+def test_a_full_capture_directory_truncates_and_is_reported(room, tmp_path):
+    """Deleted captures free the space."""
     mode, _, service = room
     out = ("stdout", capture(mode, attached=False))
 
     def missing(res, code):
-        # Who writes a file is told by its own write. Who writes a pipe is not, and so the result says it.
+        # The writer of a file gets an error from write(2). The writer of a pipe does not, so the
+        # result reports it.
         if mode == "tempfile":
             assert (res["state"], res["status"]["exit_code"]) == ("terminated", code), res
         else:
@@ -255,8 +256,8 @@ def test_no_room_for_output(room, tmp_path):
         before.is_whole("full", "piped", "none")
 
 
-def test_no_more_files(room, tmp_path):
-    """The capture cannot be made: that process is in error, by the fd's name."""
+def test_a_capture_that_cannot_be_created_fails_its_process(room, tmp_path):
+    """The error names the fd."""
     mode, place, service = room
     with Service(**service) as at:
         before = Before(at, tmp_path, mode)
@@ -280,7 +281,7 @@ def test_no_more_files(room, tmp_path):
 
 @pytest.fixture
 def group():
-    """A memory control group of 200 MB."""
+    """A control group with 200 MB of memory."""
     name = f"procstar-test-{os.getpid()}"
     places = {Path("/sys/fs/cgroup/memory"): "memory.limit_in_bytes", Path("/sys/fs/cgroup"): "memory.max"}
     for root, limit in places.items():
@@ -297,8 +298,8 @@ def group():
     pytest.fail("no memory control group can be made: run the tests where /sys/fs/cgroup can be written, with its memory controller")
 
 
-def test_no_memory(group, tmp_path):
-    """The kernel kills who takes it all, and the result says why; keeper, agent and the others go on."""
+def test_an_oom_kill_is_the_reason_in_the_result(group, tmp_path):
+    """Keeper, worker and other processes continue."""
     inside = ("sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh")
     with Service(prefix=inside) as at:
         before = Before(at, tmp_path)

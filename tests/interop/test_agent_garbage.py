@@ -1,4 +1,4 @@
-"""Whatever a server sends: an error for that message or silence, and the next one works."""
+"""Invalid messages of a scheduler: an error or no answer, and the next message works."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from support.specs import TRUE, argv, sh, sleeper
 
 
 async def works(wire, name="after"):
-    """Asserts that the agent does its work, and that nothing else came meanwhile."""
+    """Asserts that the agent works and that it sent nothing else."""
     await wire.start(**{name: argv(TRUE)})
     assert (await wire.ended())[name]["status"]["exit_code"] == 0
     await wire.delete(name)
@@ -38,16 +38,16 @@ async def works(wire, name="after"):
     ],
     ids=range(17),
 )
-async def test_no_message_no_answer(raw, data):
-    """No map, or no `type`: silence, and the connection stays."""
+async def test_other_values_than_messages_are_ignored(raw, data):
+    """No map, or no `type`: no answer, and the connection stays."""
     _, _, wire = await raw.pair()
     await wire.ws.send(data)
     assert await wire.barrier() == []
     await works(wire)
 
 
-async def test_text_frames(raw):
-    """Every message is binary; a text is none."""
+async def test_text_frames_are_ignored(raw):
+    """Every message is binary."""
     _, _, wire = await raw.pair()
     await wire.ws.send('{"type": "ProcidListRequest"}')
     await wire.ws.send("")
@@ -91,8 +91,8 @@ async def test_text_frames(raw):
     ],
     ids=lambda m: str(m)[:100],
 )
-async def test_bad_requests(raw, msg):
-    """The whole request comes back, as it was sent, and the process runs on."""
+async def test_an_error_quotes_the_whole_request(raw, msg):
+    """It has all fields as sent, and the process continues."""
     _, _, wire = await raw.pair()
     await wire.start(p=sleeper())
     await wire.ws.send(msgpack.packb(msg))
@@ -106,8 +106,8 @@ async def test_bad_requests(raw, msg):
     assert (await wire.ended())["p"]["status"]["signum"] == 9
 
 
-async def test_a_request_comes_back_with_all_it_has(raw):
-    """Extra keys, binary values, floats, big integers and nested values are kept."""
+async def test_an_error_keeps_all_values_of_a_request(raw):
+    """Extra keys, binary values, floats, large integers and nested values."""
     _, _, wire = await raw.pair()
     nested = "end"
     for _ in range(60):
@@ -120,19 +120,19 @@ async def test_a_request_comes_back_with_all_it_has(raw):
     await works(wire)
 
 
-async def test_deep_nesting(raw):
-    """Depth costs the agent nothing: no crash, and the next request is answered."""
+async def test_deep_nesting_does_no_harm(raw):
+    """The agent does not crash, and answers the next request."""
     _, _, wire = await raw.pair()
     wire.lenient = True
     for depth in (200, 1000, 100_000):
-        # Not unpacked here: Python's own limit is lower than what may come back.
+        # Not decoded here: Python's limit is lower than the depth of the answer.
         head = msgpack.packb({"type": "ProcResultRequest"})[1:]
         await wire.ws.send(b"\x82" + head + msgpack.packb("proc_id") + b"\x91" * depth + b"\xc0")
     await works(wire)
 
 
-async def test_a_type_that_is_no_string(raw):
-    """It is not known, whatever it is; the agent stays."""
+async def test_a_type_must_be_a_string(raw):
+    """Any other type is unknown; the agent stays connected."""
     _, _, wire = await raw.pair()
     for value in (None, 7, [], {}, b"ProcidListRequest"):
         await wire.ws.send(msgpack.packb({"type": value}))
@@ -140,8 +140,7 @@ async def test_a_type_that_is_no_string(raw):
     await works(wire)
 
 
-async def test_many_bad_messages(raw):
-    """1,000 in a row, and good ones between them."""
+async def test_valid_requests_among_1000_invalid_ones_are_answered(raw):
     _, _, wire = await raw.pair()
     for num in range(1000):
         await wire.send("ProcSignalRequest", proc_id=f"p{num}", signum="x")
@@ -151,8 +150,7 @@ async def test_many_bad_messages(raw):
     await works(wire)
 
 
-async def test_a_second_registered(raw):
-    """It is not asked for, and changes nothing."""
+async def test_a_second_registered_is_ignored(raw):
     _, _, wire = await raw.pair()
     await wire.start(p=sleeper())
     await wire.send("Registered")
@@ -160,8 +158,8 @@ async def test_a_second_registered(raw):
     await works(wire)
 
 
-async def test_fragments(raw):
-    """A message may come in pieces of one byte, with pings between them."""
+async def test_a_message_may_be_fragmented(raw):
+    """In pieces of one byte, with pings between them."""
     _, _, wire = await raw.pair()
     request = msgpack.packb({"type": "ProcStartRequest", "specs": {"p": sh("echo pieces")}})
 
@@ -177,8 +175,8 @@ async def test_fragments(raw):
 
 
 @pytest.mark.parametrize("fragment", [None, 1000, 70_000])
-async def test_a_large_request(raw, fragment):
-    """20 MB in one frame or in many; the answer is as large."""
+async def test_a_request_of_20_mb_is_answered(raw, fragment):
+    """In one frame or many; the answer is as large."""
     _, _, wire = await raw.pair()
     proc_id = "x" * 20_000_000
     data = msgpack.packb({"type": "ProcResultRequest", "proc_id": proc_id})

@@ -1,4 +1,5 @@
-"""A server that means harm: whatever it sends, the agent answers or drops the connection, keeps every process, and stays small."""
+"""A hostile scheduler: the agent answers or drops the connection, keeps all processes, and stays
+small."""
 
 import asyncio
 from collections import Counter
@@ -16,12 +17,12 @@ from support.specs import TRUE, argv, capture, sh, sleeper
 from support.wait import aeventually
 
 MB = 1 << 20
-# What any of these may add to the memory of keeper and agent together. A debug build's, after a few thousand messages.
+# Allowed growth of keeper and worker together, for a debug build and a few thousand messages.
 ROOM = 48 * MB
 
 
 def memory(agent):
-    """What keeper and agent hold, in bytes."""
+    """Resident memory of keeper and worker, in bytes."""
     total = 0
     for pid in (agent.pid, *procs.descendants(agent.pid)):
         with contextlib.suppress(OSError):
@@ -36,7 +37,7 @@ def memory(agent):
 
 # -- messages
 
-# Values of every type, and of every size that could be taken for something.
+# Values of every type, and of every size that could be mistaken for another.
 WRONG = [
     None, True, False, 0, 1, -1, 127, 128, 2**31 - 1, 2**31, 2**32, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1, -(2**31) - 1, -(2**63),
     0.0, -0.5, 1e308, float("nan"), float("inf"), "", "x", "0", "-1", "stdout", "\0", "\ud7ff\ufffe", "é" * 5000, "9" * 400,
@@ -65,12 +66,12 @@ PROC = {
 
 
 def same(a, b):
-    """Equality in which no number is a number."""
+    """Equality in which NaN equals NaN."""
     return msgpack.packb(a) == msgpack.packb(b)
 
 
 def bad_requests():
-    """Every message with every field left out, of every wrong kind, or twice as deep as it should be."""
+    """Every message with every field missing, of every wrong type, or nested once more."""
     for kind, fields in REQUESTS.items():
         yield {"type": kind}
         yield {"type": kind, "unknown": {"key": [1]}}
@@ -82,10 +83,10 @@ def bad_requests():
         yield {"type": value, "proc_id": "target"}
 
 
-async def test_every_field_of_every_message(raw):
-    """One answer at most, in order, and it is one that the contract has."""
+async def test_every_field_of_every_message_may_be_invalid(raw):
+    """One answer at most, in order, of a type of the contract."""
     _, agent, wire = await raw.pair()
-    # 1 is among the wrong values, and a good signal's number.
+    # 1 is among the wrong values, and a valid signal number.
     await wire.start(target=sh("trap '' HUP; echo output; exec sleep 1000"))
     while (await wire.read("target"))["data"] != b"output\n":
         pass
@@ -100,7 +101,7 @@ async def test_every_field_of_every_message(raw):
             await wire.expect("ProcidList", proc_ids=["target"])
             continue
         if not answers:
-            # What is as it should be, and is answered by deeds; or asks once more for what is not there.
+            # Valid requests: they have an effect, or name an ID that is unknown again.
             silent = msg["type"] in ("ProcSignalRequest", "Registered") or msg["type"] == "ProcStartRequest" and msg["specs"] == {}
             assert silent or msg.get("proc_id") in unknown, msg
             continue
@@ -124,7 +125,7 @@ async def test_every_field_of_every_message(raw):
 
 
 def bad_specs():
-    """Every key of a spec, and of what is in it, with every wrong value."""
+    """Every key of a spec and of its parts with every wrong value."""
     for key in PROC:
         for value in WRONG:
             yield PROC | {key: value}
@@ -139,12 +140,12 @@ def bad_specs():
             yield PROC | {"fds": [fd]}
 
 
-async def test_every_key_of_a_spec(raw):
-    """It is refused whole, with the request as it came; or accepted, with two results."""
+async def test_every_key_of_a_spec_may_be_invalid(raw):
+    """The request is refused with all of it, or accepted with two results."""
     _, agent, wire = await raw.pair()
     specs = {f"p{n}": msgpack.unpackb(msgpack.packb(spec), strict_map_key=False) for n, spec in enumerate(bad_specs())}
     before = memory(agent)
-    # So many at a time as the server would have open: all at once would only wait in queues.
+    # As many at a time as a server would have open: more would only wait in queues.
     todo = list(specs.items())
     accepted = []
     while todo:
@@ -161,7 +162,7 @@ async def test_every_key_of_a_spec(raw):
 
 
 async def _answered(wire, specs):
-    """Awaits the error or both results of each, and returns the accepted ones in the order of their requests."""
+    """Waits for the error or both results of each request; returns the accepted ones in order."""
     results = Counter()
     refused = set()
     while len(refused) + sum(n == 2 for n in results.values()) < len(specs):
@@ -178,8 +179,8 @@ async def _answered(wire, specs):
     return [proc_id for proc_id in specs if proc_id in results]
 
 
-async def test_nested_ten_thousand_deep(raw):
-    """Wherever it stands: as an unknown key, in a known one, in a spec, as a type, as a key."""
+async def test_messages_may_be_nested_10000_deep(raw):
+    """As an unknown key, in a known one, in a spec, as a type, as a key."""
     _, agent, wire = await raw.pair()
     await wire.start(p=sleeper())
     wire.lenient = True
@@ -204,8 +205,7 @@ async def test_nested_ten_thousand_deep(raw):
 
 
 @pytest.mark.parametrize("depth", [100, 10_000, 1_000_000])
-def test_json_nested_deep(service, depth):
-    """The other way in: 400, and the service goes on."""
+def test_deeply_nested_json_is_refused_with_400(service, depth):
     at_home = service()
     for text in ("[" * depth, '{"specs":' * depth, '{"specs":{"a":' + "[" * depth + "]" * depth + "}}"):
         rsp = at_home.http.post("/procs", content=text, headers={"content-type": "application/json"})
@@ -215,8 +215,8 @@ def test_json_nested_deep(service, depth):
     assert at_home.result("after")["state"] == "terminated"
 
 
-async def test_any_bytes(raw):
-    """Messages of random bytes, and good ones with a few bytes changed; each of them is answered once or not at all."""
+async def test_random_messages_are_answered_at_most_once(raw):
+    """Random bytes, and valid messages with a few changed bytes."""
     _, agent, wire = await raw.pair()
     await wire.start(p=sleeper())
     wire.lenient = True
@@ -239,7 +239,9 @@ async def test_any_bytes(raw):
         await wire.ws.send(bytes(data))
     await wire.barrier()
     assert memory(agent) < before + ROOM
-    # Some changes leave a good request, that of a signal among them: but the number of none that ends a sleeper is one bit away.
+    # Some changes leave a valid request, even one of a signal: no signal number that ends the
+    # sleeper
+    # is one bit away.
     await wire.send("ProcResultRequest", proc_id="p")
     await aeventually(lambda: wire.messages[-1].get("proc_id") == "p", "an answer")
     assert wire.messages[-1]["type"] == "ProcResult"
@@ -273,8 +275,8 @@ BAD_FRAMES = {
 }
 
 
-async def test_bad_frames():
-    """The server is told why, the connection is dropped, and the agent comes back with its process."""
+async def test_invalid_frames_drop_the_connection():
+    """The Close says why, and the agent reconnects with its process."""
     async with BareServer() as server, Agent(server.port) as agent:
         connection = await server.connection()
         await connection.send(message("ProcStartRequest", specs={"p": sleeper()}))
@@ -291,19 +293,19 @@ async def test_bad_frames():
         assert (await connection.next_of("ProcResult"))["res"]["pid"] == first["pid"]
 
 
-async def test_a_length_with_nothing_behind():
-    """A message of the largest size allowed, of which a few bytes come: it costs those bytes; after the silence it is dropped."""
+async def test_a_declared_length_costs_no_memory():
+    """Of a message with the maximum length a few bytes arrive; then it times out."""
     async with BareServer() as server, Agent(server.port, "--agent-read-timeout", 1.5) as agent:
         connection = await server.connection()
         before = memory(agent)
         await connection.send(header(BINARY, 1 << 30) + b"\xdf\xff\xff\xff\xff")
-        # A ping would only be more of the message: so it is silence that ends it.
+        # A ping would only be more of the message, so the read timeout ends the connection.
         connection_2 = await server.connection()
         assert connection_2.register["conn"] == connection.register["conn"]
         assert memory(agent) < before + ROOM
 
 
-async def test_wrong_order():
+async def test_messages_in_the_wrong_order_are_ignored():
     """Requests before the registration is answered, and two answers to it."""
     async with BareServer(registered=False) as server, Agent(server.port):
         connection = await server.connection()
@@ -316,7 +318,7 @@ async def test_wrong_order():
         answers = []
         while not answers or answers[-1]["type"] != "ProcidList":
             answers.append(await connection.read())
-        # What came early is ignored: it is not even known whom it came from.
+        # The agent ignores early requests: the scheduler is not yet authenticated.
         assert answers[-1]["proc_ids"] == []
         assert {a["type"] for a in answers[:-1]} <= {"RequestError"}, answers
         await connection.send(message("ProcStartRequest", specs={"late": argv(TRUE)}))
@@ -326,8 +328,8 @@ async def test_wrong_order():
 
 # -- floods
 
-async def test_a_server_that_asks_and_never_reads():
-    """10,000 requests, none of whose answers is taken: the agent stops reading. What it has answered comes in order, all of it."""
+async def test_a_scheduler_that_never_reads_stops_the_agent_from_reading():
+    """10,000 requests without reading; later all answers arrive in order."""
     async with BareServer() as server, Agent(server.port) as agent:
         connection = await server.connection()
         before = memory(agent)
@@ -340,7 +342,7 @@ async def test_a_server_that_asks_and_never_reads():
 
         connection.reader._transport.pause_reading()
         task = asyncio.ensure_future(flood())
-        # It stands still once everything between is full; that is seen by the server's own writing, which no longer gets on.
+        # The agent stops reading once all buffers are full: then this side can write no more.
         sizes = []
 
         def stands_still():
@@ -357,7 +359,7 @@ async def test_a_server_that_asks_and_never_reads():
         assert memory(agent) < before + ROOM
 
 
-async def test_a_flood_of_pings():
+async def test_a_flood_of_pings_is_survived():
     """200,000 pings of which no pong is read; then one more, which is answered."""
     async with BareServer() as server, Agent(server.port) as agent:
         connection = await server.connection()

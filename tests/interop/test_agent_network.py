@@ -1,6 +1,7 @@
-"""Networks that break, between two hosts of this test's own making; and servers that break off.
+"""Broken networks between two hosts of this test, and schedulers that break off.
 
-After each all results have come, each once, in order, within what is configured. Needs root, iproute2 and iptables.
+After each, all results have arrived, once and in order, within the configured times. Needs root,
+iproute2 and iptables.
 """
 
 import asyncio
@@ -23,13 +24,13 @@ from support.wait import DEADLINE, aeventually, within
 from support.work import Work
 
 READ_TIMEOUT = 2.0
-# A wait between attempts is at most that long; an attempt may have been under way, its SYN having to come again.
+# The longest wait between attempts; an attempt may be in progress, with its SYN to be repeated.
 RECONNECT = 1.0 + 5.0
 
 
 @pytest.fixture(scope="module")
 def cert(tmp_path_factory):
-    """A certificate for the server's name."""
+    """A certificate for the scheduler's name."""
     return netns.certificate(tmp_path_factory.mktemp("cert"))
 
 
@@ -42,7 +43,7 @@ def lab():
 
 @contextlib.asynccontextmanager
 async def pair(lab, cert, *args):
-    """A server here, an agent there, and their first connection."""
+    """A scheduler here, an agent there, and their first connection."""
     async with contextlib.AsyncExitStack() as stack:
         server = await stack.enter_async_context(RawServer(host=lab.addresses[0], cert=cert, close_timeout=0.2))
         agent = Agent(server.port, *args, host=netns.NAME, cert=cert[0], prefix=lab.prefix)
@@ -53,8 +54,8 @@ async def pair(lab, cert, *args):
 # -- the cable
 
 
-async def test_a_cable_that_is_out_for_a_moment(lab, cert, tmp_path):
-    """Shorter than the read timeout: the connection stays, and nothing is missing."""
+async def test_a_short_cut_of_the_cable_keeps_the_connection(lab, cert, tmp_path):
+    """Shorter than the read timeout: nothing is missing."""
     work = Work(tmp_path, 20)
     ids = list(work.specs)
     async with pair(lab, cert, "--agent-read-timeout", 20) as (server, _, wire):
@@ -71,8 +72,8 @@ async def test_a_cable_that_is_out_for_a_moment(lab, cert, tmp_path):
 
 
 @pytest.mark.parametrize("how", ["link", "silence"])
-async def test_a_cable_that_is_cut_and_mended(lab, cert, tmp_path, how):
-    """Longer than the read timeout: the agent notices within it, and is back soon after the cable is mended."""
+async def test_a_long_cut_of_the_cable_is_noticed_and_repaired(lab, cert, tmp_path, how):
+    """The agent notices within the read timeout, and reconnects soon after the cable is joined."""
     work = Work(tmp_path, 20)
     ids = list(work.specs)
     async with pair(lab, cert, "--agent-read-timeout", READ_TIMEOUT) as (server, agent, wire):
@@ -87,7 +88,7 @@ async def test_a_cable_that_is_cut_and_mended(lab, cert, tmp_path, how):
         if how == "link":
             await agent.logged("cannot connect")
         else:
-            # A packet that is sent again: it has tried, and waits for an answer.
+            # A packet is sent again: the agent has tried, and waits for an answer.
             await aeventually(lambda: lab.lost() > lost, "an attempt")
         lab.mend() if how == "link" else lab.lose(0)
         await work.finish(server, deadline=RECONNECT + 3)
@@ -96,8 +97,8 @@ async def test_a_cable_that_is_cut_and_mended(lab, cert, tmp_path, how):
         assert server.wires[1].register["conn"] == wire.register["conn"]
 
 
-async def test_half_of_the_packets(lab, cert, tmp_path):
-    """Half of what comes to the agent is lost for as long as the work takes; TCP brings the rest, later."""
+async def test_half_of_the_packets_may_be_lost(lab, cert, tmp_path):
+    """TCP repeats the packets to the agent."""
     work = Work(tmp_path, 20)
     ids = list(work.specs)
     async with pair(lab, cert, "--agent-read-timeout", 40) as (server, _, wire):
@@ -110,8 +111,8 @@ async def test_half_of_the_packets(lab, cert, tmp_path):
         assert server.wires == [wire], "that is no reason to give a connection up"
 
 
-async def test_a_server_that_moves(lab, cert, tmp_path):
-    """Its name means another address from one moment to the next; the agent looks it up for each attempt."""
+async def test_the_name_is_looked_up_for_each_attempt(lab, cert, tmp_path):
+    """The scheduler moves to another address."""
     work = Work(tmp_path, 10, seconds=2)
     async with pair(lab, cert) as (server, _, wire):
         await work.start(wire, *work.specs)
@@ -124,11 +125,11 @@ async def test_a_server_that_moves(lab, cert, tmp_path):
         assert len(server.wires) == 2
 
 
-# -- servers that stop
+# -- schedulers that stop
 
 
-async def test_a_server_that_stops_answering(tmp_path):
-    """It neither reads nor writes: after the read timeout the agent tries again, and the next one gets it all."""
+async def test_a_frozen_scheduler_is_replaced_after_the_read_timeout(tmp_path):
+    """It neither reads nor writes; the next one gets all results."""
     work = Work(tmp_path, 10)
     async with BareServer() as dead, Agent(dead.port, "--agent-read-timeout", READ_TIMEOUT) as agent:
         connection = await dead.connection()
@@ -149,8 +150,8 @@ async def test_a_server_that_stops_answering(tmp_path):
             assert res["fds"]["stdout"]["text"].startswith(f"{proc_id}\n")
 
 
-async def test_a_server_that_stops_reading():
-    """It pings, and so is alive: the agent waits, with little memory, and then every byte comes, in order."""
+async def test_a_scheduler_that_pings_but_does_not_read_keeps_the_connection():
+    """The agent waits with little memory; later every byte arrives in order."""
     async with BareServer() as server, Agent(server.port, "--agent-read-timeout", 3) as agent:
         connection = await server.connection()
         await connection.send(message("ProcStartRequest", specs={"p": sh("seq 1000000")}))
@@ -178,8 +179,8 @@ async def test_a_server_that_stops_reading():
         pings.cancel()
 
 
-async def test_a_server_that_sends_one_byte_a_second():
-    """Each byte is a sign of life, and what the agent has to say does not wait for the rest."""
+async def test_one_byte_a_second_keeps_the_connection_alive():
+    """The agent's messages do not wait for the rest."""
     async with BareServer() as server, Agent(server.port, "--agent-read-timeout", 1.5) as agent:
         connection = await server.connection()
         await connection.send(message("ProcStartRequest", specs={"p": sh("sleep 2.5; echo slow")}))
@@ -200,11 +201,12 @@ async def test_a_server_that_sends_one_byte_a_second():
         assert not any("connection lost" in line for line in agent.log)
 
 
-# -- servers that break off
+# -- schedulers that break off
 
 
 class Ends:
-    """One attempt's connection, taken to some phase of TLS, upgrade or registration by hand."""
+    """The connection of one attempt, taken to some phase of TLS, upgrade or registration by
+    hand."""
 
     def __init__(self, reader, writer):
         self.reader = reader
@@ -215,7 +217,7 @@ class Ends:
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
 
     async def _step(self, call, *args):
-        """One call of TLS, fed with what comes; what it has to send is not sent."""
+        """One call of TLS with the received bytes; its output is not sent."""
         while True:
             try:
                 return call(*args)
@@ -230,25 +232,25 @@ class Ends:
         return data
 
     async def flush(self, part=1.0):
-        """Sends what TLS has to send, or the first part of it."""
+        """Sends the output of TLS, or the first part of it."""
         data = self.outgoing.read()
         self.writer.write(data[: int(len(data) * part)])
         await self.writer.drain()
 
     async def hello(self, part):
-        """Reads the agent's hello, and sends a part of the answer to it."""
+        """Reads the ClientHello and sends a part of the answer."""
         self.incoming.write(await self._some())
         with contextlib.suppress(ssl.SSLWantReadError):
             self.tls.do_handshake()
         await self.flush(part)
 
     async def handshake(self):
-        """All of TLS."""
+        """The whole TLS handshake."""
         await self._step(self.tls.do_handshake)
         await self.flush()
 
     async def request(self):
-        """TLS, and the request to upgrade."""
+        """TLS and the upgrade request."""
         await self.handshake()
         data = b""
         while b"\r\n\r\n" not in data:
@@ -270,13 +272,13 @@ class Ends:
         await self._step(self.tls.read, 1 << 16)
 
     async def goodbye(self):
-        """TLS's own end, which TCP's does not have to follow."""
+        """Sends close_notify; TCP stays open."""
         with contextlib.suppress(ssl.SSLError):
             self.tls.unwrap()
         await self.flush()
 
     def reset(self):
-        """TCP ends by a reset."""
+        """Resets TCP."""
         sock = self.writer.transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
@@ -318,7 +320,7 @@ async def _nothing(ends):
 
 REGISTERED = message("Registered")
 
-# What the server does before it ends the connection.
+# Actions of the scheduler before it ends the connection.
 PHASES = {
     "accepted": _nothing,
     "hello read": lambda e: e.hello(0),
@@ -358,8 +360,8 @@ async def _first_bytes(ends, data):
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
-async def test_a_server_that_ends_in_every_phase(how, tmp_path):
-    """Each is an attempt that failed, and is followed by the next one; the last one succeeds, and everything is there."""
+async def test_an_end_in_any_phase_is_followed_by_another_attempt(how, tmp_path):
+    """The last attempt succeeds, and all results arrive."""
     work = Work(tmp_path, 10, seconds=0.2)
     phases = iter(PHASES.items())
     done = []
@@ -368,7 +370,7 @@ async def test_a_server_that_ends_in_every_phase(how, tmp_path):
     async def serve(reader, writer):
         proxied.append(writer)
         if (phase := next(phases, None)) is None:
-            # The real one takes over, byte by byte.
+            # A real scheduler takes over, byte by byte.
             there, back = await asyncio.open_connection("127.0.0.1", server.port)
             proxied.append(back)
             await asyncio.gather(_pump(reader, back), _pump(there, writer))
@@ -392,7 +394,8 @@ async def test_a_server_that_ends_in_every_phase(how, tmp_path):
         writer.close()
 
     async with RawServer() as server:
-        # The first connection goes to the real one, to start the work; that it ends is the first event.
+        # The first connection goes to the real scheduler, which starts the work; its end is the
+        # first event.
         listener = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = listener.sockets[0].getsockname()[1]
         first, phases = phases, iter(())
@@ -400,7 +403,7 @@ async def test_a_server_that_ends_in_every_phase(how, tmp_path):
         async with Agent(port, *intervals) as agent:
             wire = await server.connection()
             await work.start(wire, *work.specs)
-            # An answer shows that all of them have arrived.
+            # An answer shows that all messages have arrived.
             await aeventually(lambda: work.ran().total() == len(work.specs), "starts")
             phases = first
             await wire.ws.close()
@@ -415,7 +418,7 @@ async def test_a_server_that_ends_in_every_phase(how, tmp_path):
             writer.close()
 
 
-# What a server does instead of going on, in each phase, for ever; and how long the phase may take.
+# Endless actions of the scheduler in each phase, and the longest duration of the phase.
 STALLS = {
     "accepted": (_nothing, 10),
     "half of its hello": (lambda e: e.hello(0.5), 10),
@@ -432,7 +435,7 @@ DRIPS = {
 
 
 async def _drip(ends, data=b"", *, raw=False, registered=False):
-    """A byte a second, for ever."""
+    """Sends a byte a second, forever."""
     if raw:
         ends.incoming.write(await ends._some())
         with contextlib.suppress(ssl.SSLWantReadError):
@@ -446,8 +449,8 @@ async def _drip(ends, data=b"", *, raw=False, registered=False):
         await asyncio.sleep(1)
 
 
-async def test_a_server_that_stalls_in_every_phase():
-    """Each phase has its time, however many bytes trickle in; then the next attempt is made. All of them at once here."""
+async def test_each_phase_has_a_timeout():
+    """However many bytes trickle in. All phases run at once here."""
     stalls = [(f"silent: {name}", *stall) for name, stall in STALLS.items()]
     stalls += [(f"a byte a second: {name}", *drip) for name, drip in DRIPS.items()]
     await asyncio.gather(*(_stall(*stall) for stall in stalls))
@@ -483,7 +486,9 @@ async def _stall(name, act, limit):
 
 # -- a name server that does not answer
 
-# Runs in namespaces of its own: takes the queries of `argv`, ends it by SIGTERM at the first one, and prints its exit code.
+# Runs in namespaces of its own: receives the queries of `argv`, sends SIGTERM after the first one,
+# and
+# prints the exit code.
 SILENT_NAME_SERVER = """
 import signal, socket, subprocess, sys
 queries = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -497,10 +502,10 @@ print(program.wait(60))
 
 
 @pytest.mark.parametrize("argv", [("--agent", "--agent-host", "name.test"), ("ps", "--url", "http://name.test:1")])
-def test_an_end_while_a_name_server_does_not_answer(tmp_path, argv):
-    """The lookup does not hold it up, and no agent is said to have failed."""
+def test_an_unanswered_lookup_does_not_delay_the_end(tmp_path, argv):
+    """The log names no failed agent."""
     conf = tmp_path / "resolv.conf"
-    # Longer than anything waits for.
+    # Longer than any timeout.
     conf.write_text("nameserver 127.0.0.1\noptions timeout:30 attempts:5\n")
     hosts = tmp_path / "nsswitch.conf"
     hosts.write_text("hosts: dns\n")
@@ -508,9 +513,9 @@ def test_an_end_while_a_name_server_does_not_answer(tmp_path, argv):
     done = subprocess.run(
         ["unshare", "--net", "--mount", "sh", "-c", f'{mount} && exec "$0" "$@"', sys.executable, "-c", SILENT_NAME_SERVER,
          os.environ["PROCSTAR"], *argv],
-        # Directories of others are not looked at.
+        # Commands ignore directories of other users.
         env=os.environ | {"TMPDIR": str(tmp_path)}, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
-    # A command without a keeper dies of the signal.
+    # A command without a keeper ends by the signal.
     assert (done.returncode, done.stdout) == (0, "0\n" if "--agent" in argv else "-15\n"), done
     assert done.stderr == ""

@@ -1,4 +1,4 @@
-"""Output while it is written: every byte read is the right one."""
+"""Output that is read while it is written: every byte is right."""
 
 import hashlib
 import random
@@ -10,7 +10,7 @@ from support.specs import argv, capture, sh
 
 SIZE = 100_000_000
 
-# Writes a file in pieces of 200 kB, as fast as the reader reads, and not before it has begun.
+# Writes a file in pieces of 200 kB, at the speed of the reader, after it has begun.
 WRITER = """
 exec 4<"$1"
 n=0
@@ -23,8 +23,8 @@ done
 
 
 @pytest.mark.parametrize("mode, attached", [("memory", True), ("tempfile", True), ("tempfile", False)])
-async def test_1000_reads_while_it_writes(raw, random_file, mode, attached):
-    """100 MB, read 1,000 times by range on the way; the final bytes have the right hash."""
+async def test_1000_reads_of_a_growing_output_are_exact(raw, random_file, mode, attached):
+    """100 MB, read by ranges while written; the final hash is right."""
     data = random_file.read_bytes()
     _, _, wire = await raw.pair()
     await wire.start(p=argv("/bin/sh", "-c", WRITER, "sh", random_file,
@@ -44,7 +44,7 @@ async def test_1000_reads_while_it_writes(raw, random_file, mode, attached):
         assert msg["data"] == data[start : msg["stop"]]
         assert msg["stop"] >= min(stop, known)
         if num % 10 == 0:
-            # Asks for the end, so that `known` grows with what is there.
+            # Requests the end, so that `known` grows with the output.
             await wire.send("ProcFdDataRequest", proc_id="p", fd="stdout", start=known, stop=known + 3_000_000)
             msg = await wire.next()
             if msg["type"] == "ProcResult":
@@ -54,7 +54,7 @@ async def test_1000_reads_while_it_writes(raw, random_file, mode, attached):
         during += final is None
     if final is None:
         (final,) = (await wire.ended()).values()
-    # Otherwise the test has seen a finished output only.
+    # Otherwise the test would have seen only a complete output.
     assert during > 50
     assert final["status"]["exit_code"] == 0
     if attached:
@@ -70,8 +70,7 @@ async def test_1000_reads_while_it_writes(raw, random_file, mode, attached):
     assert digest.digest() == hashlib.sha256(data).digest()
 
 
-async def test_one_huge_range(raw):
-    """200 MB in one answer, and the agent goes on."""
+async def test_one_range_of_200_mb_is_answered(raw):
     _, _, wire = await raw.pair()
     await wire.start(p=sh("yes 0123456789abcde | head -c 200000000", ("stdout", capture("tempfile", None, False))))
     await wire.ended()
@@ -81,8 +80,7 @@ async def test_one_huge_range(raw):
     await wire.delete("p")
 
 
-async def test_a_child_that_seeks_its_output(raw, tmp_path):
-    """Reading moves no offset that a child shares."""
+async def test_reading_does_not_move_the_offset_of_a_child(raw, tmp_path):
     go = tmp_path / "go"
     script = f"printf abc; while [ ! -e {go} ]; do sleep 0.02; done; printf def"
     _, _, wire = await raw.pair()

@@ -1,4 +1,4 @@
-"""Agents under the package's own server: what a scheduler does all day."""
+"""Agents of the package's server: the daily work of a scheduler."""
 
 import asyncio
 import hashlib
@@ -19,14 +19,14 @@ from support.wait import aeventually, within
 
 
 def plain(result):
-    """The result as the agent sent it."""
+    """The result as sent by the agent."""
     res = dict(vars(result))
     res.pop("procstar")
     return check_result(res)
 
 
 async def final(proc):
-    """The next update, which must be the final result."""
+    """Returns the next update, which must be the final result."""
     res = await within(anext(proc.updates), "the final result")
     assert isinstance(res, Result)
     assert res.state != "running"
@@ -40,16 +40,14 @@ async def start(asm, spec, **kw):
     return proc
 
 
-async def test_run(assembly):
-    """A spec made by the package runs."""
+async def test_a_spec_of_the_package_runs(assembly):
     res = plain(await within(assembly.run(procstar.spec.make_proc("echo hello; echo there >&2")), "a result"))
     assert res["status"]["exit_code"] == 0
     assert res["fds"]["stdout"] == {"type": "text", "text": "hello\n", "encoding": "utf-8"}
     assert res["fds"]["stderr"]["text"] == "there\n"
 
 
-async def test_a_server_of_its_own_wire(assembly):
-    """The connection's data are those of the process that was launched."""
+async def test_the_connection_describes_the_launched_process(assembly):
     (conn,) = assembly.server.connections.values()
     (agent,) = assembly.conn_procs.values()
     assert conn.info.proc.pid == agent.pid
@@ -58,8 +56,7 @@ async def test_a_server_of_its_own_wire(assembly):
     assert conn.shutdown_state == proto.ShutdownState.active
 
 
-async def test_start_and_signal(assembly):
-    """A running process has a running result; a signal ends it."""
+async def test_a_running_process_has_a_running_result_and_takes_signals(assembly):
     proc, first = await assembly.server.start("sleeper", sleeper())
     assert plain(first)["proc_stat"]["pid"] == first.pid
     assert first.proc_statm.size > 0
@@ -72,8 +69,7 @@ async def test_start_and_signal(assembly):
 
 
 @pytest.mark.parametrize("spec", [argv("/nonexistent"), argv(TRUE, fds=[["3", file("/nonexistent/x")]])])
-async def test_error_at_start(assembly, spec):
-    """An error has two results, like any other end."""
+async def test_an_error_has_two_results(assembly, spec):
     proc, first = await within(assembly.server.start("bad", spec), "the first result")
     assert first.state == "error"
     res = await final(proc)
@@ -83,8 +79,8 @@ async def test_error_at_start(assembly, spec):
     await within(proc.delete(), "deletion")
 
 
-async def test_request_error_reaches_the_process(assembly):
-    """A spec that is refused raises where the process is awaited, and the next one works."""
+async def test_a_refused_spec_raises_where_the_process_is_awaited(assembly):
+    """The next spec works."""
     proc = await assembly.server.request_start("bad", {"argv": [TRUE], "unknown": 1})
     with pytest.raises(AgentMessageError, match="unknown") as info:
         await within(anext(proc.updates), "an error")
@@ -92,8 +88,7 @@ async def test_request_error_reaches_the_process(assembly):
     assert plain(await assembly.run(argv(TRUE)))["status"]["exit_code"] == 0
 
 
-async def test_unknown_process(assembly):
-    """A process that the agent does not know raises in the package."""
+async def test_an_unknown_process_raises(assembly):
     (conn_id,) = assembly.server.connections
     proc = await assembly.server.reconnect(conn_id, "nobody", conn_timeout=5)
     await proc.request_result()
@@ -101,20 +96,19 @@ async def test_unknown_process(assembly):
         await within(anext(proc.updates), "the answer")
 
 
-async def test_delete_while_running(assembly):
-    """Deleting a running process is an error; it runs on."""
+async def test_deleting_a_running_process_is_an_error(assembly):
+    """The process continues."""
     proc = await start(assembly, sleeper())
     await proc.request_delete()
     with pytest.raises(AgentMessageError):
         await within(anext(proc.updates), "an error")
-    # The error ended the package's iterator; the process is seen through another one.
+    # The error ended the package's iterator; another one shows the process.
     del proc.__dict__["updates"]
     await proc.send_signal(signal.SIGKILL)
     assert (await final(proc))["status"]["signum"] == 9
 
 
-async def test_request_result(assembly, tmp_path):
-    """A result can be asked for at any time."""
+async def test_a_result_can_be_requested_at_any_time(assembly, tmp_path):
     proc = await start(assembly, until(tmp_path / "go"))
     for _ in range(3):
         await proc.request_result()
@@ -125,8 +119,7 @@ async def test_request_result(assembly, tmp_path):
     assert (await final(proc))["status"]["exit_code"] == 0
 
 
-async def test_1000_one_by_one(assembly):
-    """1,000 requests of one process each."""
+async def test_1000_requests_of_one_process_complete(assembly):
 
     async def one(num):
         proc, _ = await assembly.server.start(f"p{num}", sh(f"echo {num}; exit {num % 200}"))
@@ -139,8 +132,7 @@ async def test_1000_one_by_one(assembly):
     assert len(assembly.server.processes) == 0
 
 
-async def test_1000_in_one_request(assembly):
-    """One request of 1,000 processes, each with its two results."""
+async def test_one_request_of_1000_processes_has_two_results_each(assembly):
     (conn,) = assembly.server.connections.values()
     specs = {f"p{n}": sh(f"echo {n}") for n in range(1000)}
     await conn.send(proto.ProcStartRequest(specs))
@@ -159,8 +151,7 @@ async def test_1000_in_one_request(assembly):
 
 @pytest.mark.parametrize("mode", ["memory", "tempfile"])
 @pytest.mark.parametrize("encoding", ["utf-8", None])
-async def test_large_output_in_a_result(assembly, mode, encoding):
-    """50 MB come within the result."""
+async def test_a_result_contains_50_mb_of_output(assembly, mode, encoding):
     proc, _ = await assembly.server.start(
         "big", sh("yes 0123456789abcde | head -c 50000000", ("stdout", capture(mode, encoding)))
     )
@@ -170,8 +161,8 @@ async def test_large_output_in_a_result(assembly, mode, encoding):
 
 
 @pytest.mark.parametrize("mode", ["memory", "tempfile"])
-async def test_detached_output_by_range(assembly, mode, random_file):
-    """A detached output of 100 MB comes by ranges, in any order."""
+async def test_detached_output_is_read_by_ranges(assembly, mode, random_file):
+    """100 MB in any order."""
     data = random_file.read_bytes()
     proc, _ = await assembly.server.start(
         "big", argv("/bin/cat", random_file, fds=[["stdout", capture(mode, None, attached=False)]])
@@ -190,8 +181,7 @@ async def test_detached_output_by_range(assembly, mode, random_file):
         assert part.encoding is None
 
 
-async def test_groups():
-    """Processes go to the group that was asked for."""
+async def test_processes_go_to_their_group():
     async with Assembly.start(counts={"red": 2, "blue": 1}) as asm:
         assert {g: len(c) for g, c in asm.server.connections.groups.items()} == {"red": 2, "blue": 1}
         seen = set()
@@ -207,8 +197,7 @@ async def test_groups():
             await asm.server.start("green", argv(TRUE), group_id="green")
 
 
-async def test_several_agents_at_work():
-    """Five agents, 200 processes, and each process at one of them."""
+async def test_five_agents_share_200_processes():
     async with Assembly.start(counts={"default": 5}) as asm:
         results = await within(
             asyncio.gather(*(asm.run(sh("echo $PPID")) for _ in range(200))), "200 processes", deadline=60
@@ -220,8 +209,7 @@ async def test_several_agents_at_work():
         assert all(vars(r)["proc_stat"]["ppid"] == int(r.fds.stdout.text) for r in results)
 
 
-async def test_wrong_token():
-    """The agent that is not let in ends with 1."""
+async def test_an_agent_with_a_wrong_token_exits_with_1():
     asm = Assembly(access_token="right")
     await asm.start_server()
     try:
@@ -232,8 +220,8 @@ async def test_wrong_token():
         await asm.aclose()
 
 
-async def test_server_restart_in_mid_run(assembly, tmp_path):
-    """The agent is back with the same ID; what ran goes on, and its result arrives."""
+async def test_a_restarted_server_gets_results_of_running_processes(assembly, tmp_path):
+    """The agent has the same ID."""
     asm = assembly
     (conn,) = asm.server.connections.values()
     running = await start(asm, until(tmp_path / "go", "echo done"))
@@ -245,7 +233,7 @@ async def test_server_restart_in_mid_run(assembly, tmp_path):
     await aeventually(lambda: conn.open and conn.info.stats.num_connections == 2, "the agent is back")
     assert list(asm.server.connections) == [conn.conn_id]
 
-    # The server asks for the results of all it knows.
+    # The server requests the results of all known processes.
     assert plain(await within(anext(running.updates), "a result"))["state"] == "running"
     assert captured(await final(ended)) == b"ended\n"
     (tmp_path / "go").touch()
@@ -254,8 +242,7 @@ async def test_server_restart_in_mid_run(assembly, tmp_path):
         await within(proc.delete(), "deletion")
 
 
-async def test_many_restarts(assembly):
-    """Ten restarts in a row: every time the same agent comes back, and works."""
+async def test_ten_restarts_of_the_server_keep_the_agent(assembly):
     (conn,) = assembly.server.connections.values()
     for num in range(2, 12):
         await assembly.stop_server()
@@ -264,8 +251,7 @@ async def test_many_restarts(assembly):
         assert plain(await assembly.run(argv(TRUE)))["state"] == "terminated"
 
 
-async def test_a_new_server_finds_the_processes(assembly, tmp_path):
-    """A server that has forgotten everything gets the processes from the registration."""
+async def test_a_new_server_learns_processes_from_the_registration(assembly, tmp_path):
     await start(assembly, until(tmp_path / "go", "echo kept"))
     (proc_id,) = assembly.server.processes
     await assembly.stop_server()
@@ -278,8 +264,8 @@ async def test_a_new_server_finds_the_processes(assembly, tmp_path):
     assert captured(await final(proc)) == b"kept\n"
 
 
-async def test_idle_shutdown(assembly):
-    """SIGUSR1: idling while a process is there, then done, and the connection goes."""
+async def test_sigusr1_drains_and_ends(assembly):
+    """Idling while there is a process, then done."""
     (conn,) = assembly.server.connections.values()
     (agent,) = assembly.conn_procs.values()
     proc = await start(assembly, argv(SLEEP, 1000))
@@ -294,8 +280,7 @@ async def test_idle_shutdown(assembly):
     await aeventually(lambda: len(assembly.server.connections) == 0, "the connection is dropped")
 
 
-async def test_pid_survives_in_results(assembly):
-    """A process that ends at once is reported like any other."""
+async def test_a_process_that_ends_at_once_has_a_pid(assembly):
     for num in range(50):
         proc, first = await assembly.server.start(f"p{num}", argv(TRUE))
         assert plain(first)["state"] == "running"

@@ -1,4 +1,4 @@
-"""The bare protocol: every message has exactly its keys, in its order."""
+"""The bare protocol: every message has exactly its keys, in order."""
 
 import grp
 import os
@@ -15,14 +15,14 @@ from support.specs import TRUE, argv, capture, file, sh, sleeper, until
 
 
 def check_message(msg):
-    """A result message has these keys and no other; the result is checked too."""
+    """Asserts that a result message has exactly these keys, and checks the result."""
     assert set(msg) == {"type", "proc_id", "res"}
     assert "procstar" not in msg["res"]
     return check_result(msg["res"])
 
 
-async def test_register(raw):
-    """The first message, key for key: an extra one makes the server close."""
+async def test_register_has_exactly_its_keys(raw):
+    """The package's server closes the connection on any other key."""
     server = await raw.server()
     agent = await raw.agent(server, "--group-id", "some group", "--conn-id", "conn 7")
     msg = (await server.connection()).register
@@ -43,8 +43,8 @@ async def test_register(raw):
     }  # fmt: skip
 
 
-async def test_register_of_a_restricted_agent(raw):
-    """The restriction is told, and holds."""
+async def test_register_reports_a_restriction(raw):
+    """And the restriction is enforced."""
     _, _, wire = await raw.pair("--restrict-exe", TRUE)
     assert wire.register["conn"]["restricted_exe"] == TRUE
     first = await wire.start(bad=argv("/usr/bin/false"))
@@ -55,7 +55,6 @@ async def test_register_of_a_restricted_agent(raw):
 
 
 async def test_a_connection_id_is_a_random_uuid(raw):
-    """Two agents have two, each a UUID."""
     server = await raw.server()
     for _ in range(2):
         await raw.agent(server)
@@ -64,8 +63,8 @@ async def test_a_connection_id_is_a_random_uuid(raw):
     assert all(str(uuid.UUID(i)) == i for i in ids)
 
 
-async def test_the_environment_configures(raw):
-    """PROCSTAR_AGENT_HOST, _PORT and PROCSTAR_GROUP_ID stand in for flags; flags win."""
+async def test_flags_override_environment_variables(raw):
+    """PROCSTAR_AGENT_HOST, _PORT and PROCSTAR_GROUP_ID."""
     server = await raw.server()
     env = {"PROCSTAR_GROUP_ID": "from env", "PROCSTAR_AGENT_PORT": "1", "PROCSTAR_AGENT_HOST": "nowhere.invalid"}
     await raw.agent(server, env=env)
@@ -74,8 +73,7 @@ async def test_the_environment_configures(raw):
     assert (await server.connection()).register["conn"]["group_id"] == "from flag"
 
 
-async def test_host_and_port_by_the_environment(raw):
-    """Neither flag is needed then."""
+async def test_host_and_port_come_from_the_environment(raw):
     server = await raw.server()
     agent = await raw.agent(server, env={"PROCSTAR_AGENT_HOST": "localhost"})
     await server.connection()
@@ -85,8 +83,8 @@ async def test_host_and_port_by_the_environment(raw):
     await server.connection()
 
 
-async def test_exactly_two_results(raw):
-    """One at the start and one at the end, for all that ends at once, too."""
+async def test_every_process_has_exactly_two_results(raw):
+    """One at the start and one at the end, also if it ends at once."""
     _, _, wire = await raw.pair()
     for num in range(30):
         await wire.send("ProcStartRequest", specs={f"p{num}": argv(TRUE)})
@@ -97,8 +95,8 @@ async def test_exactly_two_results(raw):
     assert await wire.barrier() == []
 
 
-async def test_two_results_of_an_error(raw):
-    """What cannot start has its two results as well, and is there until deleted."""
+async def test_a_failed_start_has_two_results(raw):
+    """It exists until deleted."""
     _, _, wire = await raw.pair()
     for num, spec in enumerate([argv("/nonexistent"), argv("/tmp"), argv(TRUE, fds=[["9", file("/no/such")]])]):
         name = f"p{num}"
@@ -113,8 +111,7 @@ async def test_two_results_of_an_error(raw):
     assert await wire.barrier() == []
 
 
-async def test_many_in_one_request(raw):
-    """Each process of one request has its two results, its first one first."""
+async def test_each_process_of_a_request_has_its_results_in_order(raw):
     _, _, wire = await raw.pair()
     count = 500
     await wire.send("ProcStartRequest", specs={f"p{n}": argv(TRUE) for n in range(count)})
@@ -129,8 +126,7 @@ async def test_many_in_one_request(raw):
     assert await wire.barrier() == []
 
 
-async def test_pipes_within_a_request(raw):
-    """Processes of one request may be joined."""
+async def test_processes_of_a_request_may_be_joined_by_pipes(raw):
     _, _, wire = await raw.pair()
     read = sh("cat", ("stdin", {"pipe-read": {"proc_id": "w", "fd": "stdout"}}), ("stdout", capture()))
     await wire.send("ProcStartRequest", specs={"r": read, "w": sh("echo piped", ("stdout", "pipe-write"))})
@@ -139,8 +135,7 @@ async def test_pipes_within_a_request(raw):
     assert captured(last["r"]) == b"piped\n"
 
 
-async def test_results_on_request(raw, tmp_path):
-    """A running result is current, a final one stays as it is."""
+async def test_a_requested_result_is_current_until_the_end(raw, tmp_path):
     _, _, wire = await raw.pair()
     await wire.start(p=until(tmp_path / "go", "echo x"))
     await wire.send("ProcResultRequest", proc_id="p")
@@ -157,8 +152,8 @@ async def test_results_on_request(raw, tmp_path):
     assert again == last
 
 
-async def test_output_of_a_running_process(raw, tmp_path):
-    """What has been written so far is in a result, and by range."""
+async def test_the_output_of_a_running_process_can_be_read(raw, tmp_path):
+    """In a result, and by range."""
     _, _, wire = await raw.pair()
     for mode in ("memory", "tempfile"):
         go = tmp_path / mode
@@ -172,8 +167,7 @@ async def test_output_of_a_running_process(raw, tmp_path):
         assert (await wire.read(mode, start=6))["data"] == b"end\n"
 
 
-async def test_ranges(raw):
-    """`stop` is where the data end, whatever was asked."""
+async def test_stop_is_limited_to_the_end_of_the_data(raw):
     _, _, wire = await raw.pair()
     for mode in ("memory", "tempfile"):
         for attached in (True, False):
@@ -192,16 +186,16 @@ async def test_ranges(raw):
     assert await wire.barrier() == []
 
 
-async def test_a_range_splits_characters(raw):
-    """Data are bytes, cut where they were asked to be."""
+async def test_a_range_may_split_characters(raw):
+    """Data are bytes."""
     _, _, wire = await raw.pair()
     await wire.start(p=sh("printf 'aé🦀'"))
     await wire.ended()
     assert (await wire.read("p", start=2, stop=4))["data"] == "aé🦀".encode()[2:4]
 
 
-async def test_data_of_an_fd_that_is_not_captured(raw):
-    """It is an error that names the request."""
+async def test_data_of_an_uncaptured_fd_are_an_error(raw):
+    """The error has the request."""
     _, _, wire = await raw.pair()
     await wire.start(p=sh("true", ("stdin", {"null": {}}), ("stdout", capture())))
     await wire.ended()
@@ -213,8 +207,7 @@ async def test_data_of_an_fd_that_is_not_captured(raw):
         assert isinstance(msg["err"], str) and msg["err"]
 
 
-async def test_signals(raw):
-    """A signal has no answer but its effect."""
+async def test_a_signal_has_no_answer(raw):
     _, _, wire = await raw.pair()
     for signum in (1, 2, 9, 10, 15, 16, 34, 64):
         name = f"p{signum}"
@@ -224,7 +217,7 @@ async def test_signals(raw):
         assert status["signum"] == signum
 
 
-async def test_a_signal_to_the_gone(raw):
+async def test_a_signal_to_an_exited_process_is_an_error(raw):
     """Its text is fixed: `no process`."""
     _, _, wire = await raw.pair()
     await wire.start(p=argv(TRUE))
@@ -233,8 +226,7 @@ async def test_a_signal_to_the_gone(raw):
     assert await wire.expect("RequestError") == {"type": "RequestError", "msg": sent, "err": "no process"}
 
 
-async def test_stop_and_continue(raw):
-    """A stopped process is running, as far as results go."""
+async def test_a_suspended_process_is_running(raw):
     _, _, wire = await raw.pair()
     await wire.start(p=sleeper())
     await wire.send("ProcSignalRequest", proc_id="p", signum=int(signal.SIGSTOP))
@@ -249,8 +241,8 @@ async def test_stop_and_continue(raw):
     assert (await wire.ended())["p"]["status"]["signum"] == 15
 
 
-async def test_delete(raw):
-    """Not while it runs; then once, and the ID is free."""
+async def test_an_exited_process_can_be_deleted_once(raw):
+    """Not while it runs; afterwards its ID is free."""
     _, _, wire = await raw.pair()
     await wire.start(p=sleeper())
     sent = await wire.send("ProcDeleteRequest", proc_id="p")
@@ -265,8 +257,7 @@ async def test_delete(raw):
     assert await wire.barrier() == []
 
 
-async def test_delete_many_at_once(raw):
-    """Answers keep the order of their requests."""
+async def test_answers_to_deletions_are_in_order(raw):
     _, _, wire = await raw.pair()
     names = [f"p{n}" for n in range(200)]
     await wire.start(**{n: argv("/nonexistent") for n in names[:1]})
@@ -280,8 +271,7 @@ async def test_delete_many_at_once(raw):
         assert await wire.next() == {"type": "ProcDelete", "proc_id": name}
 
 
-async def test_mixed_requests_keep_their_order(raw):
-    """Answers of different kinds do not overtake each other."""
+async def test_answers_of_different_types_are_in_order(raw):
     _, _, wire = await raw.pair()
     await wire.start(p=sh("head -c 3000000 /dev/zero"))
     await wire.ended()
@@ -306,15 +296,15 @@ UNKNOWN_REQUESTS = {
 
 
 @pytest.mark.parametrize("type", UNKNOWN_REQUESTS)
-async def test_unknown_processes(raw, type):
-    """One answer for an ID; a second would make the server drop the connection."""
+async def test_an_unknown_id_is_reported_once(raw, type):
+    """The package's server would drop the connection on a second answer."""
     _, _, wire = await raw.pair()
     await wire.send(type, proc_id="nobody", **UNKNOWN_REQUESTS[type])
     assert await wire.next() == {"type": "ProcUnknown", "proc_id": "nobody"}
     for again, fields in UNKNOWN_REQUESTS.items():
         await wire.send(again, proc_id="nobody", **fields)
     assert await wire.barrier() == []
-    # It exists again, so it is answered again, and once more unknown after its deletion.
+    # It exists again, so it is answered; after its deletion it is reported as unknown once more.
     await wire.start(nobody=argv(TRUE))
     await wire.ended()
     await wire.send("ProcResultRequest", proc_id="nobody")
@@ -324,8 +314,7 @@ async def test_unknown_processes(raw, type):
     assert await wire.barrier() == []
 
 
-async def test_a_list_of_ids(raw):
-    """All that are not deleted, and nothing but."""
+async def test_the_list_of_ids_has_all_that_are_not_deleted(raw):
     _, _, wire = await raw.pair()
     await wire.send("ProcidListRequest")
     assert await wire.next() == {"type": "ProcidList", "proc_ids": []}
@@ -356,8 +345,8 @@ GOOD = {"argv": ["/usr/bin/touch", "MARKER"]}
         ({"a": GOOD, "taken": {"argv": [TRUE]}}, "taken"),
     ],
 )
-async def test_a_refused_request(raw, tmp_path, specs, says):
-    """The error has the whole request, and nothing of it was started; the next one works."""
+async def test_a_refused_request_starts_nothing(raw, tmp_path, specs, says):
+    """The error has the whole request; the next one works."""
     _, _, wire = await raw.pair()
     await wire.start(taken=sleeper())
     marker = tmp_path / "started"
@@ -376,7 +365,7 @@ async def test_a_refused_request(raw, tmp_path, specs, says):
 
 
 async def test_an_id_is_taken_until_deleted(raw):
-    """Also where the process has ended."""
+    """Also after the end of its process."""
     _, _, wire = await raw.pair()
     await wire.start(p=argv(TRUE))
     await wire.ended()
@@ -387,15 +376,13 @@ async def test_an_id_is_taken_until_deleted(raw):
     await wire.ended()
 
 
-async def test_an_empty_start_request(raw):
-    """No process, no answer, no harm."""
+async def test_an_empty_start_request_has_no_answer(raw):
     _, _, wire = await raw.pair()
     await wire.send("ProcStartRequest", specs={})
     assert await wire.barrier() == []
 
 
-async def test_the_environment_of_an_agents_process(raw):
-    """The agent's secrets stay with the agent."""
+async def test_a_process_does_not_inherit_the_agents_secrets(raw):
     _, agent, wire = await raw.pair()
     await wire.start(p=argv("/usr/bin/env", fds=[["stdout", capture()]]))
     text = captured((await wire.ended())["p"]).decode()
@@ -404,8 +391,8 @@ async def test_the_environment_of_an_agents_process(raw):
     assert not any(TOKEN in line for line in agent.log)
 
 
-async def test_all_that_is_wrong_with_a_request_is_named(raw):
-    """Each fault with its place, in one error; an ID that no path of HTTP can name is one of them."""
+async def test_an_error_names_all_faults_of_a_request(raw):
+    """Each with its place; an ID that cannot be part of a path is one of them."""
     _, _, wire = await raw.pair()
     long = "x" * 70_000
     specs = {

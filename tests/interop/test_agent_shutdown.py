@@ -1,4 +1,4 @@
-"""How an agent ends: by itself, by signals, and what it says before."""
+"""The end of an agent: by itself and by signals, and its last messages."""
 
 import signal
 
@@ -13,7 +13,7 @@ from support.wait import eventually
 
 
 async def rest(wire):
-    """All further messages until the agent closes the connection."""
+    """Returns all further messages until the agent closes the connection."""
     messages = []
     while True:
         try:
@@ -26,8 +26,7 @@ def shut_down(state):
     return {"type": "ShutDown", "shutdown_state": state}
 
 
-async def test_sigusr1_with_nothing_to_do(raw):
-    """It is done at once."""
+async def test_sigusr1_ends_an_idle_agent_at_once(raw):
     _, agent, wire = await raw.pair()
     agent.signal(signal.SIGUSR1)
     messages = await rest(wire)
@@ -37,8 +36,8 @@ async def test_sigusr1_with_nothing_to_do(raw):
     assert (await agent.exit())[0] == 0
 
 
-async def test_sigusr1_with_processes(raw):
-    """Idling until the last is deleted; new ones are refused."""
+async def test_sigusr1_drains_until_the_last_process_is_deleted(raw):
+    """New processes are refused."""
     _, agent, wire = await raw.pair()
     await wire.start(ended=argv(TRUE))
     await wire.ended()
@@ -56,8 +55,8 @@ async def test_sigusr1_with_processes(raw):
     assert (await agent.exit())[0] == 0
 
 
-async def test_a_drain_says_what_is_left(raw):
-    """How many processes, and which: at once."""
+async def test_a_drain_logs_the_remaining_processes(raw):
+    """Their number and IDs, at once."""
     _, agent, wire = await raw.pair()
     await wire.start(runs=sleeper())
     await wire.start(ended=argv(TRUE))
@@ -66,8 +65,7 @@ async def test_a_drain_says_what_is_left(raw):
     await agent.logged("draining: .*2 left, 1 running: runs; 1 ended and not deleted: ended")
 
 
-async def test_idling_is_told_at_registration(raw):
-    """An agent that comes back while idling says so."""
+async def test_a_draining_agent_registers_as_idling(raw):
     server, agent, wire = await raw.pair()
     await wire.start(p=sleeper())
     agent.signal(signal.SIGUSR1)
@@ -84,8 +82,8 @@ async def test_idling_is_told_at_registration(raw):
 
 
 @pytest.mark.parametrize("signum, ends_by", [(signal.SIGTERM, 15), (signal.SIGINT, 15), (signal.SIGQUIT, 9)])
-async def test_processes_end_with_the_agent(raw, signum, ends_by):
-    """Each gets the signal, its result arrives, and after deletion the agent is done."""
+async def test_signals_end_processes_and_report_their_results(raw, signum, ends_by):
+    """After the deletion the agent is done."""
     _, agent, wire = await raw.pair()
     names = [f"p{n}" for n in range(5)]
     for name in names:
@@ -107,8 +105,8 @@ async def test_processes_end_with_the_agent(raw, signum, ends_by):
     assert code >= 0
 
 
-async def test_sigterm_with_nothing_to_do(raw):
-    """It ends at once, with a last word."""
+async def test_sigterm_ends_an_idle_agent_at_once(raw):
+    """It sends that it is done."""
     _, agent, wire = await raw.pair()
     agent.signal(signal.SIGTERM)
     assert (await rest(wire))[-1] == shut_down("done")
@@ -116,8 +114,7 @@ async def test_sigterm_with_nothing_to_do(raw):
     assert code >= 0
 
 
-async def test_sigquit_without_deletion(raw):
-    """Clients have up to 5 s to delete; then it ends all the same."""
+async def test_sigquit_waits_5_s_for_deletions(raw):
     _, agent, wire = await raw.pair()
     pid = (await wire.start(p=sh("trap '' TERM; while :; do sleep 0.05; done")))["p"]["pid"]
     agent.signal(signal.SIGQUIT)
@@ -131,8 +128,8 @@ async def test_sigquit_without_deletion(raw):
     eventually(lambda: not procs.is_alive(pid), "end of the process")
 
 
-async def test_clients_are_served_until_the_end(raw):
-    """After SIGQUIT, output can still be read before the deletion."""
+async def test_output_can_be_read_until_the_end(raw):
+    """After SIGQUIT, before the deletion."""
     _, agent, wire = await raw.pair()
     await wire.start(p=sh("echo last words; exec sleep 1000"))
     while (await wire.read("p"))["data"] == b"":
@@ -146,8 +143,8 @@ async def test_clients_are_served_until_the_end(raw):
     await agent.exit()
 
 
-async def test_wait(raw):
-    """`--wait`: it ends when the last process is deleted, active until done."""
+async def test_wait_ends_after_the_last_deletion(raw):
+    """The state is active until done."""
     _, agent, wire = await raw.pair("--wait")
     await wire.start(a=argv(TRUE))
     await wire.ended()
@@ -159,8 +156,7 @@ async def test_wait(raw):
     assert (await agent.exit())[0] == 0
 
 
-async def test_wait_waits_for_a_first_process(raw):
-    """An agent that was given nothing yet is not idle before its timeout."""
+async def test_wait_does_not_end_before_the_first_process(raw):
     server, agent, wire = await raw.pair("--wait", "--wait-timeout", "600")
     await wire.ws.close()
     wire = await server.connection()
@@ -168,15 +164,14 @@ async def test_wait_waits_for_a_first_process(raw):
     assert await wire.barrier() == []
 
 
-async def test_wait_timeout(raw):
-    """With no process within the time, it is done; its state was active until then."""
+async def test_wait_timeout_ends_without_any_process(raw):
+    """The state is active until done."""
     _, agent, wire = await raw.pair("--wait", "--wait-timeout", "1.5")
     assert await rest(wire) == [shut_down("done")]
     assert (await agent.exit())[0] == 0
 
 
-async def test_wait_timeout_counts_until_the_first_only(raw):
-    """After the first process only idleness counts."""
+async def test_wait_timeout_applies_before_the_first_process_only(raw):
     _, agent, wire = await raw.pair("--wait", "--wait-timeout", "1.5")
     await wire.start(p=sh("sleep 2.5; echo end"))
     assert (await wire.ended())["p"]["fds"]["stdout"]["text"] == "end\n"
@@ -186,8 +181,8 @@ async def test_wait_timeout_counts_until_the_first_only(raw):
     await agent.exit()
 
 
-async def test_exit_of_an_agent(raw, tmp_path):
-    """`--exit` with a spec: it ends when nothing runs, deleted or not."""
+async def test_exit_ends_when_no_process_runs(raw, tmp_path):
+    """Deleted or not."""
     spec = tmp_path / "spec.json"
     spec.write_text('{"specs": {"p": {"argv": ["/usr/bin/sleep", "1000"]}}}')
     _, agent, wire = await raw.pair("--exit", spec)
@@ -199,8 +194,8 @@ async def test_exit_of_an_agent(raw, tmp_path):
     assert (await agent.exit())[0] == 0
 
 
-async def test_what_happens_over_http_is_told(raw):
-    """Starts, ends and deletions by another way are told unasked."""
+async def test_changes_by_http_are_sent_to_the_scheduler(raw):
+    """Starts, ends and deletions."""
     port = free_port()
     _, _, wire = await raw.pair("--serve", "--serve-port", port)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
@@ -210,7 +205,7 @@ async def test_what_happens_over_http_is_told(raw):
         assert (await wire.ended())["p"]["status"]["signum"] == 9
         assert (await http.delete("/procs/p")).status_code == 200
         assert await wire.next() == {"type": "ProcDelete", "proc_id": "p"}
-        # And the other way round.
+        # And vice versa.
         await wire.start(q=argv(TRUE))
         await wire.ended()
         assert list((await http.get("/procs")).json()["data"]["procs"]) == ["q"]

@@ -3,8 +3,8 @@
 from support.soak import Soak, report
 
 
-async def test_mixed_work(tmp_path):
-    """15 seconds of every kind of work: every result is right, and nothing is left over."""
+async def test_15_s_of_mixed_work_leave_nothing_behind(tmp_path):
+    """Every result is right."""
     soak = Soak(tmp_path)
     before, after = await soak.run(6, 9)
     print(report(soak, before, after))

@@ -259,7 +259,7 @@ class Soak:
         return sh(f"echo {proc_id} >> {self.runs}; {script}", *fds, **kw)
 
     async def _through(self, specs, between=None):
-        """Starts processes by the protocol and calls `between(box, note)`; returns final results by ID.
+        """Starts processes and calls `between(box, note)`; returns the final results by ID.
 
         Final results are sent unasked, except after a lost connection: then this asks for them.
         """
