@@ -1,4 +1,4 @@
-"""The examples run, and do what the README says of them."""
+"""The examples run as the documentation describes them."""
 
 import json
 from pathlib import Path
@@ -24,13 +24,11 @@ def _run(path):
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
-def test_it_runs(path):
-    """Every spec of every example has a result."""
+def test_every_spec_has_a_result(path):
     assert set(_run(path)) == set(json.loads(path.read_text())["specs"])
 
 
-def test_a_service_follows_a_clock():
-    """README's way to a browser that follows a process: as the page does it, by following the output."""
+def test_readmes_service_can_be_followed():
     with Service(ROOT / "examples" / "service" / "clock.json") as service:
         with service.http.stream("GET", "/procs/clock/output/stdout/follow") as rsp:
             assert rsp.status_code == 200
@@ -39,16 +37,14 @@ def test_a_service_follows_a_clock():
         assert b"procstar" in service.http.get("/").content
 
 
-def test_hello():
-    """A file, a variable, a pipe and a capture."""
+def test_hello_has_a_file_a_variable_a_pipe_and_a_capture():
     res = _run(ROOT / "examples" / "hello.json")
     assert captured(res["shout"]) == b"HELLO, ADA\nHELLO, GRACE\nHELLO, LINUS\n"
     assert captured(res["greet"], "stderr") == b""
     assert all(r["status"]["exit_code"] == 0 for r in res.values())
 
 
-def test_outcomes():
-    """One process for each way to end."""
+def test_outcomes_has_each_way_to_end():
     res = _run(ROOT / "examples" / "outcomes.json")
     assert {i: (r["state"], r["status"]["exit_code"], r["status"]["signal"]) for i, r in res.items()} == {
         "success": ("terminated", 0, None),
@@ -59,8 +55,7 @@ def test_outcomes():
     }
 
 
-def test_captures():
-    """Text, bytes, and a length."""
+def test_captures_has_text_bytes_and_a_length():
     res = _run(ROOT / "examples" / "specs" / "captures.json")
     assert captured(res["text"]) == b"to stdout\nto stderr\n"
     assert len(captured(res["binary"])) == 16

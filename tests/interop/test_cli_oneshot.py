@@ -1,4 +1,4 @@
-"""One-shot: the command line, its outputs, and what it refuses."""
+"""Single runs: the command line, its outputs and errors."""
 
 import json
 import os
@@ -17,8 +17,8 @@ def _spec(tmp_path, **procs):
 
 
 @pytest.mark.parametrize("flag", ["--print", "-p"])
-def test_print_is_one_line(tmp_path, flag):
-    """One JSON object, one line, one newline; the exit code is 0 whatever the processes did."""
+def test_print_is_one_line_of_json(tmp_path, flag):
+    """The exit code is 0, whatever the processes did."""
     done = procstar(flag, _spec(tmp_path, a=sh("echo 'x\ny'; exit 3"), b=argv("/nonexistent")))
     assert done.returncode == 0
     assert done.stdout.count(b"\n") == 1 and done.stdout.endswith(b"\n")
@@ -28,8 +28,8 @@ def test_print_is_one_line(tmp_path, flag):
 
 
 @pytest.mark.parametrize("flag", ["--output", "-o"])
-def test_output(tmp_path, flag):
-    """The same to a file, without the newline; standard output has nothing."""
+def test_output_writes_a_file(tmp_path, flag):
+    """Without the newline; standard output is empty."""
     out = tmp_path / "out.json"
     out.write_text("x" * 100_000)
     done = procstar(flag, out, _spec(tmp_path, a=sh("echo hi")))
@@ -40,16 +40,15 @@ def test_output(tmp_path, flag):
     assert sorted(os.listdir(tmp_path)) == ["out.json", "spec.json"]
 
 
-def test_output_that_cannot_be_written(tmp_path):
-    """It fails, and names the file."""
+def test_an_unwritable_output_is_named(tmp_path):
     done = procstar("--output", tmp_path / "no" / "out.json", _spec(tmp_path, a=argv(TRUE)))
     assert done.returncode != 0
     assert str(tmp_path / "no" / "out.json").encode() in done.stderr
 
 
 @pytest.mark.parametrize("flag", ["--exit", "-x", "--wait", "-w"])
-def test_exit_and_wait_tell_nothing(tmp_path, flag):
-    """`--exit` ends when nothing runs; with nothing else, `--wait` would wait for deletion."""
+def test_exit_and_wait_print_nothing(tmp_path, flag):
+    """`--exit` ends when no process runs; `--wait` alone would wait for deletion."""
     if flag in ("--wait", "-w"):
         done = procstar(flag, "-", input=b'{"specs": {}}')
     else:
@@ -57,8 +56,7 @@ def test_exit_and_wait_tell_nothing(tmp_path, flag):
     assert (done.returncode, done.stdout) == (0, b"")
 
 
-def test_long_and_attached_option_forms(tmp_path):
-    """`--output=PATH` and `-oPATH` are the same option."""
+def test_long_and_attached_options_are_the_same(tmp_path):
     spec = _spec(tmp_path, a=argv(TRUE))
     for num, args in enumerate((["--output={}"], ["-o{}"])):
         out = tmp_path / f"out{num}"
@@ -88,8 +86,8 @@ def test_long_and_attached_option_forms(tmp_path):
         ["--output"],
     ],
 )
-def test_usage_errors(tmp_path, args):
-    """Exit 2, with a reason, and nothing is started."""
+def test_usage_errors_exit_with_2(tmp_path, args):
+    """They have a reason, and start nothing."""
     marker = tmp_path / "started"
     spec = _spec(tmp_path, a=argv("/usr/bin/touch", marker))
     done = procstar(*[str(spec) if a == "SPEC" else a for a in args], timeout=20)
@@ -99,8 +97,7 @@ def test_usage_errors(tmp_path, args):
     assert not marker.exists()
 
 
-def test_help_and_version():
-    """They go to standard output, and are no error."""
+def test_help_and_version_go_to_standard_output():
     done = procstar("--help")
     assert done.returncode == 0
     for option in ("--print", "--output", "--exit", "--wait", "--serve", "--agent", "--restrict-exe"):
@@ -168,8 +165,8 @@ PIPE_READ = {"pipe-read": {"proc_id": "a", "fd": "stdout"}}
         ({"specs": {"a": GOOD | {"systemd_properties": {"scope": {"oom_policy": "x"}}}}}, "specs.a.systemd_properties"),
     ],
 )  # fmt: skip
-def test_bad_specs(tmp_path, spec, place):
-    """Exit 2, the place is named, and no process of the whole is started."""
+def test_an_invalid_spec_starts_nothing(tmp_path, spec, place):
+    """The exit code is 2, and the message names the place."""
     marker = tmp_path / "started"
     if isinstance(spec, dict) and isinstance(spec.get("specs"), dict):
         spec = spec | {"specs": {"0first": argv("/usr/bin/touch", marker), **spec["specs"]}}
@@ -188,8 +185,7 @@ def test_bad_specs(tmp_path, spec, place):
         (b'{"specs": {"\xff": {}}}', None),
     ],
 )
-def test_bad_json_in_a_file(tmp_path, text, line):
-    """The file, the line and the column are named."""
+def test_invalid_json_is_reported_with_file_line_and_column(tmp_path, text, line):
     path = tmp_path / "bad.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     done = procstar("--print", path)
@@ -201,8 +197,8 @@ def test_bad_json_in_a_file(tmp_path, text, line):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
-def test_other_encodings_of_input(tmp_path, encoding):
-    """A byte order mark is skipped, in specs and in the configuration; UTF-16 is refused by its name."""
+def test_byte_order_marks_are_skipped_and_utf_16_is_refused(tmp_path, encoding):
+    """In specs and in the configuration."""
     spec, config = tmp_path / "spec.json", tmp_path / "config.toml"
     spec.write_text(json.dumps(specs(a=argv(TRUE))), encoding=encoding)
     config.write_text('[log]\nlevel = "error"\n', encoding=encoding)
@@ -215,19 +211,17 @@ def test_other_encodings_of_input(tmp_path, encoding):
         assert good or b"UTF-16" in done.stdout + done.stderr, (args, done)
 
 
-def test_the_same_id_twice():
-    """A duplicate key of the map is not silently dropped."""
+def test_a_duplicate_id_is_an_error():
     said = refused('{"specs": {"a": {"argv": ["/usr/bin/true"]}, "a": {"argv": ["/usr/bin/false"]}}}')
     assert "a" in said
 
 
-def test_deeply_nested_input():
-    """It is refused like any other bad input."""
+def test_deeply_nested_input_is_refused():
     refused("[" * 200_000)
 
 
-def test_a_relative_path_is_of_the_working_directory(tmp_path):
-    """Paths in specs, and INPUT itself, are relative to where the program runs."""
+def test_relative_paths_are_relative_to_the_working_directory(tmp_path):
+    """Paths in specs, and INPUT itself."""
     (tmp_path / "in").write_text("relative")
     _spec(tmp_path, a=argv("/bin/cat", fds=[["stdin", file("in")], ["stdout", capture()]]))
     done = procstar("--print", "spec.json", cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""One-shot: what a child writes is what the result has, to the byte."""
+"""Captures of single runs: the result has the output to the byte."""
 
 import hashlib
 import json
@@ -22,8 +22,7 @@ def _cat(path, fd):
 
 
 @MODES
-def test_binary(tmp_path, mode):
-    """Encoding null gives base64 of exactly the bytes."""
+def test_binary_output_is_exact_in_base64(tmp_path, mode):
     (tmp_path / "f").write_bytes(ALL_BYTES)
     res = ok(_cat(tmp_path / "f", capture(mode, None)))
     assert res["fds"]["stdout"]["type"] == "data"
@@ -31,8 +30,8 @@ def test_binary(tmp_path, mode):
     assert captured(res) == ALL_BYTES
 
 
-def test_defaults_of_a_capture(tmp_path):
-    """tempfile, null and attached are what an empty capture means."""
+def test_an_empty_capture_has_defaults(tmp_path):
+    """tempfile, null and attached."""
     (tmp_path / "f").write_bytes(ALL_BYTES)
     res = ok(_cat(tmp_path / "f", {"capture": {}}))
     assert set(res["fds"]["stdout"]) == {"type", "data", "encoding"}
@@ -42,8 +41,8 @@ def test_defaults_of_a_capture(tmp_path):
 
 
 @MODES
-def test_text(mode):
-    """Text of any script, with quotes, controls and NUL."""
+def test_text_is_exact(mode):
+    """Any script, quotes, control characters, NUL."""
     text = 'naïve 日本 🦀 "quoted" \\ tab\t nul'
     res = ok(argv("/usr/bin/printf", r"%s\0\001\n", text, fds=[["stdout", capture(mode)]]))
     assert res["fds"]["stdout"] == {"type": "text", "text": text + "\0\1\n", "encoding": "utf-8"}
@@ -51,15 +50,13 @@ def test_text(mode):
 
 @MODES
 def test_invalid_text_is_replaced(tmp_path, mode):
-    """A result is valid UTF-8 whatever was written."""
     (tmp_path / "f").write_bytes(NOT_UTF8)
     res = ok(_cat(tmp_path / "f", capture(mode)))
     assert res["fds"]["stdout"]["text"] == NOT_UTF8.decode(errors="replace")
 
 
 @MODES
-def test_nothing_written(mode):
-    """An empty capture is empty, not null."""
+def test_no_output_is_empty_and_not_null(mode):
     res = ok(sh("true", ("stdout", capture(mode)), ("stderr", capture(mode, None))))
     assert res["fds"]["stdout"] == {"type": "text", "text": "", "encoding": "utf-8"}
     assert res["fds"]["stderr"] == {"type": "data", "data": "", "encoding": "base64"}
@@ -67,16 +64,14 @@ def test_nothing_written(mode):
 
 @MODES
 @pytest.mark.parametrize("encoding, named", [("utf-8", "utf-8"), (None, "base64")])
-def test_detached(mode, encoding, named):
-    """A detached capture tells its length only."""
+def test_a_detached_capture_has_only_its_length(mode, encoding, named):
     res = ok(sh("printf 12345", ("stdout", capture(mode, encoding, attached=False))))
     assert res["fds"]["stdout"] == {"type": "detached", "length": 5, "encoding": named}
 
 
 @MODES
 @pytest.mark.parametrize("encoding", ["utf-8", None])
-def test_100_mb(mode, encoding):
-    """A large capture comes whole."""
+def test_a_capture_of_100_mb_is_complete(mode, encoding):
     line = b"0123456789abcde\n"
     count = 100_000_000
     script = f"yes 0123456789abcde | head -c {count}"
@@ -87,16 +82,15 @@ def test_100_mb(mode, encoding):
 
 
 @MODES
-def test_many_writers_lose_nothing(mode):
-    """Concurrent writers of one fd: every line is there once."""
+def test_concurrent_writers_lose_nothing(mode):
     script = "for i in 1 2 3 4 5 6 7 8; do (for n in $(seq 2000); do echo $i-$n; done) & done; wait"
     lines = captured(ok(sh(script, ("stdout", capture(mode))))).decode().split()
     expect = {f"{i}-{n}" for i in range(1, 9) for n in range(1, 2001)}
     assert len(lines) == len(expect) and set(lines) == expect
 
 
-def test_reopened_stderr():
-    """`> /dev/stderr` truncates files, but a pipe is immune."""
+def test_reopening_truncates_files_but_not_pipes():
+    """`> /dev/stderr`"""
     res = ok(sh("echo one >&2; echo two > /dev/stderr", ("stderr", capture("memory"))))
     assert captured(res, "stderr") == b"one\ntwo\n"
 
@@ -111,8 +105,8 @@ def test_reopened_stderr():
         ("echo one >&2; sh -c 'exec 1<>/dev/stderr; echo two'", None),
     ],
 )
-def test_a_truncated_capture_is_not_complete(script, left):
-    """A process that opens its own file again loses what it had written: what is left is told to be a part."""
+def test_a_truncated_capture_is_incomplete(script, left):
+    """A process that opens its own file again loses earlier output."""
     res = ok(sh(script, ("stderr", capture("tempfile"))))
     told = res["captures"]["stderr"]
     assert (told["complete"], told["reason"]) == (False, "truncated"), told
@@ -122,14 +116,13 @@ def test_a_truncated_capture_is_not_complete(script, left):
 
 
 @pytest.mark.parametrize("script", ["echo one >&2; echo two >> /dev/stderr", "echo one >&2; cat /proc/self/fd/2"])
-def test_what_is_appended_or_read_again_is_complete(script):
-    """Only truncation loses anything."""
+def test_appended_or_reread_output_is_complete(script):
     res = ok(sh(script, ("stderr", capture("tempfile")), ("stdout", {"null": {}})))
     assert captured(res, "stderr").startswith(b"one\n")
     assert res["captures"]["stderr"]["complete"] and res["captures"]["stderr"]["reason"] is None
 
 
-def test_a_limit_on_the_size_of_files_does_not_count_anything_of_ours():
+def test_the_limit_of_file_sizes_does_not_count_our_files():
     """As many bytes as the limit allows are captured."""
     res = run1(sh("head -c 2000 /dev/zero", ("stdout", capture("tempfile", None)), limits={"fsize": 1000}))
     assert len(captured(res)) == 1000 and res["captures"]["stdout"]["complete"]
@@ -146,8 +139,7 @@ def test_a_limit_on_the_size_of_files_does_not_count_anything_of_ours():
     ],
     ids=str,
 )
-def test_captures_of_what_did_not_start_are_not_complete(more):
-    """Whatever it was that failed: nothing that the program would have written was captured."""
+def test_captures_of_failed_starts_are_incomplete(more):
     fds = [["1", capture("memory")], ["2", capture("tempfile")]] + more.get("fds", [])
     res = run1(argv("/bin/true", **more | {"fds": fds}))
     assert res["state"] == "error" and len(res["captures"]) >= 2
@@ -155,8 +147,9 @@ def test_captures_of_what_did_not_start_are_not_complete(more):
         assert (told["length"], told["complete"], told["reason"]) == (0, False, "setup"), res["captures"]
 
 
-def test_every_fd_that_fails_has_its_failure_beside_that_of_the_fork():
-    """Twenty captures have no room under a low limit; under some of these limits the fork has none either."""
+def test_each_failed_fd_has_a_failure_beside_that_of_the_fork():
+    """Under a low limit there are no descriptors for twenty captures, nor sometimes for the
+    fork."""
     fds = [[str(fd), capture("memory")] for fd in range(3, 23)]
     text = json.dumps(specs(a=argv("/bin/true", fds=fds))).encode()
     both = False
@@ -164,21 +157,20 @@ def test_every_fd_that_fails_has_its_failure_beside_that_of_the_fork():
         limited = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
         done = procstar("--print", "-", input=text, preexec_fn=limited)
         if done.returncode != 0:
-            # Not even the program itself has room.
+            # Not even the program itself can be started.
             continue
         res = json.loads(done.stdout)["a"]
         if res["state"] != "error":
             break
         failed = {failure["fd"] for failure in res["failures"] if failure["stage"] == "fd"}
         both |= bool(failed) and any(failure["stage"] == "fork" for failure in res["failures"])
-        # All after the first that found no room.
+        # All after the first one without a descriptor.
         assert not failed or failed == {str(fd) for fd in range(min(map(int, failed)), 23)}, (limit, res["errors"])
         assert all(told["reason"] == "setup" and not told["complete"] for told in res["captures"].values())
     assert both
 
 
-def test_captures_are_complete():
-    """Our own key: how much was captured, and that it is all."""
+def test_captures_report_their_completeness():
     res = ok(sh("printf 12345; printf 1 >&2", ("stdout", capture()), ("stderr", capture("tempfile", None, False)),
                 ("3", {"null": {}})))  # fmt: skip
     assert res["captures"] == {
@@ -187,8 +179,8 @@ def test_captures_are_complete():
     }
 
 
-def test_survivor_holds_the_pipe():
-    """A descendant that keeps the pipe open delays the result a little, and it says so."""
+def test_a_survivor_that_holds_the_pipe_is_reported():
+    """It delays the result a little."""
     res = ok(sh("sleep 500 & echo $!"), timeout=30)
     os.kill(int(captured(res)), signal.SIGKILL)
     assert res["times"]["elapsed"] < 10
@@ -197,8 +189,8 @@ def test_survivor_holds_the_pipe():
     assert res["captures"]["stdout"] == cut
 
 
-def test_tempfiles_are_the_users_alone_and_gone_at_the_end(tmp_path):
-    """They are in the instance's directory in TMPDIR, which nobody else may enter, and which goes with the instance."""
+def test_capture_files_are_private_and_removed_at_the_end(tmp_path):
+    """In the instance's directory below TMPDIR."""
     script = "f=$(readlink /proc/$$/fd/1); echo $f; stat -L -c %a /proc/self/fd/1 $(dirname $f)"
     res = ok(sh(script, ("stdout", capture("tempfile"))), env=os.environ | {"TMPDIR": str(tmp_path)})
     path, *modes = captured(res).decode().split()
@@ -207,8 +199,7 @@ def test_tempfiles_are_the_users_alone_and_gone_at_the_end(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_capture_at_many_fds():
-    """Each of 40 captures has its own bytes."""
+def test_forty_captures_have_their_own_bytes():
     fds = [(str(n), capture(("memory", "tempfile")[n % 2])) for n in range(3, 43)]
     res = ok(sh("for n in $(seq 3 42); do echo fd $n > /proc/$$/fd/$n; done", *fds))
     for num in range(3, 43):
@@ -216,8 +207,7 @@ def test_capture_at_many_fds():
 
 
 @MODES
-def test_many_processes(mode):
-    """3,000 processes of one spec, each with its own result."""
+def test_a_spec_may_have_3000_processes(mode):
     procs = {
         f"p{i}": argv(SH, "-c", f"exit {i % 7}", fds=[["stdout", capture(mode)], ["stderr", capture(mode)]])
         if i % 100 == 0
@@ -233,16 +223,14 @@ def test_many_processes(mode):
         assert res["fds"]["stdout"]["text"] == ""
 
 
-def test_output_may_come_before_the_results():
-    """The results follow what children wrote to the same stdout."""
+def test_inherited_output_may_precede_the_results():
     done = procstar("--print", "-", input=json.dumps(specs(a=sh("echo child") | {"fds": []})).encode())
     first, last = done.stdout.splitlines()
     assert first == b"child"
     assert last.startswith(b"{") and done.stdout.endswith(b"}\n")
 
 
-def test_error_keeps_what_was_captured():
-    """A capture of a process that did not start is there, and empty."""
+def test_a_capture_of_a_failed_start_is_empty():
     res = run1(argv("/nonexistent", fds=[["stdout", capture()], ["stderr", capture("tempfile", None, False)]]))
     assert res["fds"] == {
         "stdout": {"type": "text", "text": "", "encoding": "utf-8"},

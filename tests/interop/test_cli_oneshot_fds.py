@@ -1,4 +1,4 @@
-"""One-shot: every kind of fd, in every order that means something else."""
+"""Descriptors of single runs: every kind, in every order with another meaning."""
 
 import json
 import os
@@ -11,14 +11,14 @@ from support.specs import argv, capture, file, sh, specs
 
 OLD = "old content\n"
 
-# Tells which of a shell's own fds are open, by builtins alone: a child, a pipe or a redirection
-# of a command would add to them.
+# Prints which of a shell's fds are open, by builtins alone: a child, a pipe or a redirection would
+# add
+# to them.
 LIST = "n=0; while [ $n -lt 100 ]; do if [ -e /proc/self/fd/$n ]; then echo $n%s; fi; n=$((n+1)); done"
 
 
 @pytest.mark.parametrize("fd, name", [("stdin", 0), ("stdout", 1), ("stderr", 2), ("3", 3), ("77", 77)])
-def test_null(fd, name):
-    """/dev/null can stand at any fd."""
+def test_null_works_at_any_fd(fd, name):
     res = ok(sh(f"(readlink /proc/$$/fd/{name} > $OUT); :", (fd, {"null": {}}), env=_out_env()))
     assert res["fds"] == {fd: None}
     assert _read_out() == "/dev/null\n"
@@ -26,7 +26,7 @@ def test_null(fd, name):
 
 @pytest.fixture(autouse=True)
 def out_file(tmp_path, monkeypatch):
-    """A file for what a child has to say, whatever its own fds are."""
+    """A file for the findings of a child, whatever its fds are."""
     monkeypatch.setenv("OUT", str(tmp_path / "out"))
 
 
@@ -41,7 +41,7 @@ def _read_out():
 
 def _flags_of(num):
     """A script that writes the octal open flags of fd `num` to $OUT."""
-    # In a shell of its own, for whose sake the first one's stdout stays as it is.
+    # In a subshell, so that the first one's stdout stays as it is.
     return f"(grep flags: /proc/$$/fdinfo/{num} > $OUT); :"
 
 
@@ -64,8 +64,8 @@ def _flags_of(num):
     ],
 )
 @pytest.mark.parametrize("kind", ["file", "null"])
-def test_flags_give_access(tmp_path, kind, flags, num, access):
-    """FLAGS decide how the fd is open; what they do at the opening is left out here."""
+def test_flags_set_the_access(tmp_path, kind, flags, num, access):
+    """The effect at opening is another test."""
     path = tmp_path / "f"
     path.write_text(OLD)
     fd = file(path, flags) if kind == "file" else {"null": {} if flags is None else {"flags": flags}}
@@ -76,7 +76,7 @@ def test_flags_give_access(tmp_path, kind, flags, num, access):
     assert not opened & os.O_CLOEXEC
 
 
-# What becomes of a file by `echo new`: None where opening it is an error.
+# Content of a file after `echo new`; None if opening it is an error.
 @pytest.mark.parametrize(
     "flags, existing, missing",
     [
@@ -91,8 +91,7 @@ def test_flags_give_access(tmp_path, kind, flags, num, access):
     ],
 )
 @pytest.mark.parametrize("exists", [True, False])
-def test_flags_at_opening(tmp_path, flags, existing, missing, exists):
-    """FLAGS decide what happens where the file exists, and where it does not."""
+def test_flags_apply_to_existing_and_new_files(tmp_path, flags, existing, missing, exists):
     path = tmp_path / "f"
     if exists:
         path.write_text(OLD)
@@ -109,8 +108,8 @@ def test_flags_at_opening(tmp_path, flags, existing, missing, exists):
         assert path.read_text() == expect
 
 
-def test_read_a_file(tmp_path):
-    """stdin comes from a file by default flags, and `Read` keeps the file."""
+def test_a_file_is_read_by_default_flags(tmp_path):
+    """`Read` does not change it."""
     path = tmp_path / "f"
     path.write_text(OLD)
     for flags in (None, "Default", "Read"):
@@ -120,16 +119,16 @@ def test_read_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("mode", [None, 0o600, 0o640, 0o444])
-def test_mode_of_a_new_file(tmp_path, mode):
-    """`mode` is that of open(2): the umask is taken off; 0o666 is the default."""
+def test_the_mode_of_a_new_file_respects_the_umask(tmp_path, mode):
+    """The default is 0o666."""
     path = tmp_path / "f"
     fd = file(path, "Write") if mode is None else file(path, "Write", mode=mode)
     ok(argv("/bin/echo", fds=[["stdout", fd]]), umask=0o022)
     assert path.stat().st_mode & 0o7777 == (0o666 if mode is None else mode) & ~0o022
 
 
-def test_a_file_is_opened_in_the_child(tmp_path):
-    """A FIFO at one process's fd holds up neither the agent nor the others."""
+def test_a_fifo_delays_only_its_process(tmp_path):
+    """The child opens files, not the agent."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     res = run(
@@ -141,8 +140,8 @@ def test_a_file_is_opened_in_the_child(tmp_path):
     assert captured(res["reader"]) == b"through\n"
 
 
-def test_fds_in_results_have_one_name():
-    """Numbers of the standard three come back by their names; uncaptured ones are null."""
+def test_standard_fds_have_one_name_in_results():
+    """Numbers become names; uncaptured ones are null."""
     res = ok(sh("echo a; echo b >&2; echo c >&7", ("0", {"null": {}}), ("1", capture()), ("2", capture()),
                 ("7", capture()), ("8", {"null": {}})))  # fmt: skip
     assert res["fds"] == {
@@ -154,8 +153,8 @@ def test_fds_in_results_have_one_name():
     }
 
 
-def test_inherit():
-    """Inherited fds are the program's own, with or without being asked for."""
+def test_inherited_fds_are_the_programs_own():
+    """Explicitly or by default."""
     for fds in ([], [["stdin", "inherit"], ["stdout", "inherit"], ["stderr", "inherit"]]):
         spec = _spec_file(specs(a=sh("cat; echo err >&2", *map(tuple, fds)) | {"fds": fds}))
         done = procstar("--exit", spec, input=b"from outside")
@@ -170,35 +169,31 @@ def _spec_file(spec):
     return path
 
 
-def test_close():
-    """A closed fd is not there; the others keep their places."""
+def test_a_closed_fd_is_absent():
     res = ok(sh(LIST % "", ("stdin", "close"), ("stdout", capture()), ("stderr", "close")))
     assert captured(res) == b"1\n"
 
 
-def test_closed_stdout_with_a_capture_elsewhere():
-    """stdout can be closed while another fd is captured."""
+def test_stdout_may_be_closed_beside_a_capture():
     res = ok(sh(LIST % " >&4", ("4", capture()), ("stdin", {"null": {}}), ("stderr", "inherit"),
                 ("stdout", "close")))  # fmt: skip
     assert captured(res, "4") == b"0\n2\n4\n"
     assert res["fds"]["stdout"] is None
 
 
-def test_dup_order():
-    """`dup` takes the fd as the earlier entries left it."""
+def test_dup_copies_the_fd_after_earlier_entries():
     said = "echo out; echo err >&2"
     res = ok(sh(said, ("stdout", capture()), ("stderr", {"dup": {"fd": 1}})))
     assert captured(res) == b"out\nerr\n"
     assert res["fds"]["stderr"] is None
-    # The other way round, stderr becomes the program's own stdout.
+    # In the other order, stderr becomes the program's own stdout.
     spec = specs(a=sh(said, ("stderr", {"dup": {"fd": 1}}), ("stdout", capture())))
     done = procstar("--print", _spec_file(spec))
     assert done.stdout.startswith(b"err\n{")
     assert b"out" not in done.stderr
 
 
-def test_dup_swaps():
-    """stdout and stderr change places through a third fd."""
+def test_dup_can_swap_stdout_and_stderr():
     res = ok(
         sh("echo out; echo err >&2", ("3", capture()), ("4", capture()), ("stdout", {"dup": {"fd": 4}}),
            ("stderr", {"dup": {"fd": 3}}))
@@ -207,24 +202,21 @@ def test_dup_swaps():
     assert captured(res, "4") == b"out\n"
 
 
-def test_swap_of_the_inherited():
-    """The program's own stdout and stderr, swapped for the child."""
+def test_dup_can_swap_inherited_fds():
     fds = [["9", {"dup": {"fd": 1}}], ["stdout", {"dup": {"fd": 2}}], ["stderr", {"dup": {"fd": 9}}]]
     done = procstar("--exit", _spec_file(specs(a=sh("echo out; echo err >&2") | {"fds": fds})))
     assert done.stdout == b"err\n"
     assert done.stderr == b"out\n"
 
 
-def test_chain_of_dups():
-    """60 fds, each a duplicate of the one before."""
+def test_sixty_dups_may_be_chained():
     fds = [["3", capture()]] + [[str(n), {"dup": {"fd": n - 1}}] for n in range(4, 64)]
     res = ok(sh("exec >/proc/self/fd/63; " + LIST % "", ("stdout", "inherit"), *map(tuple, fds)))
     assert captured(res, "3").split() == [str(n).encode() for n in range(64)]
     assert res["fds"]["63"] is None
 
 
-def test_dup_gives_nothing_of_the_agents_own():
-    """What the agent has open for itself cannot be had, by no number."""
+def test_dup_cannot_reach_the_agents_own_fds():
     procs = {str(n): sh("true", ("200", {"dup": {"fd": n}})) for n in range(3, 64)}
     for num, res in run(procs).items():
         assert res["state"] == "error", num
@@ -232,15 +224,14 @@ def test_dup_gives_nothing_of_the_agents_own():
         assert error.startswith("failed to set up fd 200: ") and "Bad file descriptor" in error
 
 
-def test_dup_of_a_closed_fd():
-    """An earlier `close` counts for a later `dup`."""
+def test_dup_of_a_closed_fd_fails():
     res = run1(sh("true", ("stdin", "close"), ("5", {"dup": {"fd": 0}})))
     (error,) = res["errors"]
     assert error.startswith("failed to set up fd 5: ")
 
 
 def test_every_failing_fd_is_named(tmp_path):
-    """Each has its string; exec is then not tried, and adds none."""
+    """exec is not tried then, and adds no error."""
     res = run1(
         argv(
             "/nonexistent/exe",
@@ -273,8 +264,8 @@ def test_every_failing_fd_is_named(tmp_path):
     }
 
 
-def test_no_fd_leaks_to_children(tmp_path):
-    """Each of many concurrent children sees the three, and the one that ls opens."""
+def test_no_fd_leaks_to_concurrent_children(tmp_path):
+    """Each has the standard three, and the one that ls opens."""
     procs = {
         f"p{i}": argv("/bin/ls", "/proc/self/fd", fds=[["stdout", capture(("memory", "tempfile")[i % 2])]])
         for i in range(60)
@@ -284,7 +275,6 @@ def test_no_fd_leaks_to_children(tmp_path):
 
 
 def test_fds_of_the_caller_do_not_reach_children():
-    """An fd that the program was started with is no business of its children."""
     read, write = os.pipe()
     try:
         spec = {"a": argv("/bin/ls", "/proc/self/fd", fds=[["stdout", capture()]])}
@@ -295,7 +285,6 @@ def test_fds_of_the_caller_do_not_reach_children():
         os.close(write)
 
 
-def test_high_fd_numbers():
-    """Numbers beyond the usual work like the others."""
+def test_high_fd_numbers_work():
     res = ok(sh("echo high > /proc/self/fd/900", ("900", capture())))
     assert captured(res, "900") == b"high\n"

@@ -1,4 +1,4 @@
-"""One-shot: how processes start, what they are told, and how they end."""
+"""Processes of single runs: start, arguments, environment and end."""
 
 import json
 import os
@@ -15,27 +15,24 @@ from support.shapes import captured, parse_time, signal_name
 from support.specs import SH, SLEEP, TRUE, argv, capture, sh
 from support.wait import eventually
 
-# By default these end nothing: they stop, continue or are ignored.
+# By default these signals end nothing: they suspend, continue or are ignored.
 HARMLESS = {17, 18, 19, 20, 21, 22, 23, 28}
 
 
-def test_package_run1():
-    """The package's own helper, with its own spec classes."""
+def test_the_packages_run1_works():
     res = package.run1(make_proc("echo hello $WHO", env_vars={"WHO": "world"}).to_jso())
     assert res["status"]["exit_code"] == 0
     assert res["fds"]["stdout"]["text"] == "hello world\n"
     assert res["fds"]["stderr"]["text"] == ""
 
 
-def test_package_run_errors():
-    """The package's helper raises the errors of a process."""
+def test_the_package_raises_errors_of_a_process():
     with pytest.raises(package.Errors) as info:
         package.run1({"argv": ["/nonexistent/exe"]})
     assert info.value.errors[0].startswith("execve failed: /nonexistent/exe: ")
 
 
-def test_package_process():
-    """The package waits for a log line, and then signals the program."""
+def test_the_package_waits_for_the_log_line_before_a_signal():
     proc = package.Process({"specs": {"a": argv(SLEEP, 100), "b": sh("exec sleep 100")}})
     proc.send_signal(signal.SIGTERM)
     for res in proc.wait_result().values():
@@ -44,16 +41,16 @@ def test_package_process():
 
 
 @pytest.mark.parametrize("signum, ends_by", [(signal.SIGINT, 15), (signal.SIGTERM, 15), (signal.SIGQUIT, 9)])
-def test_signals_to_the_program(signum, ends_by):
-    """The results are still written, and the exit code is 0."""
+def test_signals_to_the_program_end_it_with_results(signum, ends_by):
+    """The exit code is 0."""
     proc = package.Process({"specs": {str(i): argv(SLEEP, 100) for i in range(5)}})
     proc.send_signal(signum)
     res = proc.wait_result()
     assert [r["status"]["signum"] for r in res.values()] == [ends_by] * 5
 
 
-def test_sigquit_after_sigterm(tmp_path):
-    """A process that ignores SIGTERM is killed by a later SIGQUIT."""
+def test_sigquit_kills_after_sigterm(tmp_path):
+    """A process that ignores SIGTERM."""
     ready = tmp_path / "ready"
     script = f"trap 'touch {tmp_path}/got' TERM; touch {ready}; while :; do sleep 0.02; done"
     proc = package.Process({"specs": {"a": sh(script)}})
@@ -65,8 +62,7 @@ def test_sigquit_after_sigterm(tmp_path):
     assert proc.wait_result()["a"]["status"]["signum"] == 9
 
 
-def test_exit_codes():
-    """Every exit code there is."""
+def test_every_exit_code_is_exact():
     for code, res in run({str(n): sh(f"exit {n}") for n in range(256)}).items():
         assert res["status"] == {
             "status": int(code) << 8, "exit_code": int(code), "signum": None, "signal": None, "core_dump": False,
@@ -74,8 +70,8 @@ def test_exit_codes():
         assert res["proc_stat"]["exit_code"] == int(code) << 8
 
 
-def test_death_by_every_signal():
-    """Each has its number and its name, 16, 32 and the real-time ones too."""
+def test_death_by_every_signal_is_exact():
+    """Number and name, also of 16, 32 and the real-time signals."""
     nums = [n for n in range(1, 65) if n not in HARMLESS]
     res = run({str(n): sh(f"ulimit -c 0; kill -{n} $$") for n in nums})
     names = set()
@@ -101,8 +97,8 @@ def test_death_by_every_signal():
     ],
 )
 @pytest.mark.parametrize("by_exe", [False, True])
-def test_bad_executable(tmp_path, make, code, text, by_exe):
-    """No PATH is searched; 127 where there is nothing, 126 where it cannot be executed."""
+def test_a_bad_executable_is_126_or_127(tmp_path, make, code, text, by_exe):
+    """PATH is not searched: 127 if there is no file, 126 if it cannot be executed."""
     exe = str(make(tmp_path))
     res = run1(argv("fine", exe=exe) if by_exe else argv(exe))
     assert res["state"] == "error"
@@ -122,15 +118,13 @@ def _script(directory, mode, text=b"#!/bin/sh\n"):
     return path
 
 
-def test_errors_do_not_stop_the_others():
-    """One process that cannot start is that process's own affair."""
+def test_a_failed_start_does_not_affect_others():
     res = run({"bad": argv("/nonexistent"), "good": sh("echo fine")})
     assert res["bad"]["state"] == "error"
     assert captured(res["good"]) == b"fine\n"
 
 
-def test_exe_and_argv():
-    """`exe` is executed, and `argv[0]` is what the process sees."""
+def test_exe_is_executed_and_argv_0_is_passed():
     res = ok(argv("a name", "-c", 'echo "$0"; echo "$1" "$#"', "-zero", "one", exe=SH,
                   fds=[["stdout", capture()]]))  # fmt: skip
     assert captured(res) == b"-zero\none 1\n"
@@ -138,22 +132,21 @@ def test_exe_and_argv():
     assert res["errors"] == []
 
 
-def test_argv_is_passed_as_is():
-    """Empty, spaced, quoted, unicode, long and many arguments."""
+def test_arguments_are_passed_unchanged():
+    """Empty, with spaces, quoted, Unicode, long and many."""
     args = ["", " ", "a b", "'\"$HOME\\", "日本\n", "x" * 100_000, *map(str, range(2000))]
     res = ok(argv("/usr/bin/printf", r"%s\0", *args, fds=[["stdout", capture()]]))
     assert captured(res).decode().split("\0")[:-1] == args
 
 
-def test_an_argument_list_that_is_too_long():
-    """The kernel's refusal is the process's error."""
+def test_a_too_long_argument_list_is_an_error():
     res = run1(argv(TRUE, "x" * 200_000))
     assert res["errors"][0].startswith(f"execve failed: {TRUE}: Argument list too long")
     assert res["status"]["exit_code"] == 126
 
 
-def test_restrict_exe():
-    """Only the exact executable is started; the error names the allowed one, first."""
+def test_restrict_exe_allows_only_its_executable():
+    """The error names the allowed one first."""
     res = run(
         {
             "good": argv(TRUE),
@@ -173,8 +166,7 @@ def test_restrict_exe():
         assert status["exit_code"] in (125, 126) and status["status"] == status["exit_code"] * 256
 
 
-def test_pipe():
-    """Bytes go from one process to another, and their end too."""
+def test_a_pipe_passes_bytes_and_their_end():
     res = run(
         {
             "write": sh("seq 1 100000", ("stdout", "pipe-write")),
@@ -187,8 +179,7 @@ def test_pipe():
     assert res["read"]["fds"]["stdin"] is None
 
 
-def test_pipe_with_the_reader_first():
-    """The order of the specs does not count, nor does the number of the fd."""
+def test_a_pipe_works_in_any_order_and_at_any_fd():
     res = run(
         {
             "read": sh("cat <&7", ("7", {"pipe-read": {"proc_id": "write", "fd": "5"}}), ("stdout", capture())),
@@ -198,8 +189,8 @@ def test_pipe_with_the_reader_first():
     assert captured(res["read"]) == b"there\n"
 
 
-def test_pipeline_of_many():
-    """30 processes in a row: no sibling holds an end that keeps another from ending."""
+def test_thirty_processes_in_a_row_end():
+    """No process holds an end that keeps another one from ending."""
     procs = {"p0": sh("echo begin", ("stdout", "pipe-write"))}
     for i in range(1, 30):
         source = {"pipe-read": {"proc_id": f"p{i - 1}", "fd": "stdout"}}
@@ -209,8 +200,7 @@ def test_pipeline_of_many():
     assert captured(res["p29"]).decode().split() == ["begin", *map(str, range(1, 30))]
 
 
-def test_broken_pipe():
-    """A writer whose reader has ended dies by SIGPIPE."""
+def test_a_writer_without_reader_dies_by_sigpipe():
     res = run(
         {
             "write": argv("/usr/bin/yes", fds=[["stdout", "pipe-write"]]),
@@ -222,16 +212,14 @@ def test_broken_pipe():
     assert res["write"]["status"]["signal"] == "SIGPIPE"
 
 
-def test_pipes_in_a_ring():
-    """Two processes that answer each other."""
+def test_pipes_may_form_a_ring():
     a = sh("echo ping; read x; echo $x >&2", ("stdin", {"pipe-read": {"proc_id": "b", "fd": "stdout"}}),
            ("stdout", "pipe-write"), ("stderr", capture()))  # fmt: skip
     b = sh("read x; echo $x pong", ("stdin", {"pipe-read": {"proc_id": "a", "fd": "stdout"}}), ("stdout", "pipe-write"))
     assert captured(run({"a": a, "b": b})["a"], "stderr") == b"ping pong\n"
 
 
-def test_two_pipes_between_two():
-    """Both outputs of one process, each by its own pipe."""
+def test_both_outputs_may_have_a_pipe():
     res = run(
         {
             "w": sh("echo out; echo err >&2", ("stdout", "pipe-write"), ("stderr", "pipe-write")),
@@ -242,8 +230,7 @@ def test_two_pipes_between_two():
     assert captured(res["r"]) == b"out\nerr\n"
 
 
-def test_a_pipe_whose_writer_fails():
-    """The reader of a process that does not start gets the end of the pipe."""
+def test_the_reader_of_a_failed_writer_gets_the_end():
     res = run(
         {
             "w": argv("/nonexistent", fds=[["stdout", "pipe-write"]]),
@@ -254,8 +241,8 @@ def test_a_pipe_whose_writer_fails():
     assert res["r"]["status"]["exit_code"] == 0
 
 
-def test_clean_start():
-    """Signals ignored or blocked in the program are neither in its children."""
+def test_children_start_with_default_signals():
+    """Signals ignored or blocked in the program are neither in a child."""
 
     def spoil():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -273,22 +260,19 @@ def test_clean_start():
             assert res["proc_stat"][key] == []
 
 
-def test_own_session():
-    """Each child leads a session and a group of its own."""
+def test_each_child_leads_a_session_and_a_group():
     for res in run({str(i): sh("cut -d' ' -f5,6 /proc/$$/stat") for i in range(3)}).values():
         pid = res["pid"]
         assert captured(res).split() == [b"%d" % pid] * 2
         assert (res["proc_stat"]["pgrp"], res["proc_stat"]["session"]) == (pid, pid)
 
 
-def test_working_directory_and_umask(tmp_path):
-    """They are the program's own."""
+def test_directory_and_umask_are_the_programs(tmp_path):
     res = ok(sh("pwd; umask"), cwd=tmp_path, umask=0o027)
     assert captured(res).decode().split() == [str(tmp_path), "0027"]
 
 
-def test_times_and_usage():
-    """Times agree with what the process did."""
+def test_times_and_usage_agree_with_the_process():
     res = run(
         {
             "sleep": argv(SLEEP, "0.5"),
@@ -310,23 +294,21 @@ def test_times_and_usage():
 
 
 @pytest.mark.parametrize("name", ["a) R (b", "sp ace", "x" * 15, "ünï"])
-def test_odd_names(tmp_path, name):
-    """/proc's own brackets do not confuse the name."""
+def test_names_with_brackets_do_not_confuse_the_parser(tmp_path, name):
     shutil.copy(SLEEP, tmp_path / name)
     res = ok(argv(tmp_path / name, "0"))
     assert res["proc_stat"]["comm"] == name
     assert res["proc_stat"]["ppid"] > 0
 
 
-def test_a_name_that_is_no_utf_8(tmp_path):
-    """The result is valid all the same."""
+def test_a_name_that_is_not_utf_8_gives_a_valid_result(tmp_path):
     script = f"cp {SLEEP} {tmp_path}/$(printf 'b\\377d'); exec {tmp_path}/$(printf 'b\\377d') 0"
     res = ok(sh(script))
     assert res["proc_stat"]["comm"] == "b\ufffdd"
 
 
-def test_proc_stat_of_a_dead_process():
-    """It is as of the termination, its memory gone."""
+def test_proc_stat_is_of_the_moment_of_the_end():
+    """The memory is zero then."""
     res = ok(sh("exit 0"))
     stat = res["proc_stat"]
     assert stat["state"] == "Z"
@@ -337,14 +319,13 @@ def test_proc_stat_of_a_dead_process():
     assert res["cgroup_accounting"] is None or set(res["cgroup_accounting"]) >= {"pids", "cpu_stat", "memory"}
 
 
-def test_children_of_a_child_count():
-    """Times of reaped children are in cutime."""
+def test_reaped_children_count_in_cutime():
     busy = "import time\nwhile time.process_time() < 0.3: pass"
     res = ok(sh(f"{sys.executable} -c '{busy}'; true"))
     assert res["proc_stat"]["cutime"] + res["proc_stat"]["cstime"] >= 0.25
 
 
-def test_environment_is_inherited():
+def test_the_environment_is_inherited_as_specified():
     """`inherit` true, false, names; `vars` set and remove."""
     env = {"A": "1", "B": "two words", "C": "ünï\nline", "EMPTY": ""}
 
@@ -365,15 +346,14 @@ def test_environment_is_inherited():
     )
 
 
-def test_an_environment_that_is_no_utf_8():
-    """Bytes that are no UTF-8 are passed on as they are."""
+def test_an_environment_that_is_not_utf_8_is_passed_on():
     env = {b"BAD": b"\xff\xfe", b"N\xff": b"x"}
     res = ok(argv("/usr/bin/env", "-0", fds=[["stdout", capture(encoding=None)]]), env=env)
     assert set(captured(res).split(b"\0")) == {b"BAD=\xff\xfe", b"N\xff=x", b""}
 
 
-def test_secrets_are_not_inherited():
-    """The agent's key, certificate and token stay with it, even where they are asked for."""
+def test_secrets_are_never_inherited():
+    """Key, certificate and token of the agent, even if named."""
     secrets = {f"PROCSTAR_AGENT_{n}": f"secret {n}" for n in ("CERT", "KEY", "TOKEN")}
     env = secrets | {"PROCSTAR_GROUP_ID": "g", "A": "1"}
     for inherit in (True, list(secrets) + ["A"]):
@@ -384,21 +364,20 @@ def test_secrets_are_not_inherited():
         assert "PROCSTAR_AGENT_" not in text
 
 
-def test_an_empty_environment():
-    """It needs no PATH, HOME or USER."""
+def test_an_empty_environment_suffices():
+    """The program needs no PATH, HOME or USER."""
     res = ok(argv("/usr/bin/env", fds=[["stdout", capture("tempfile")]]), env={})
     assert captured(res) == b""
 
 
-def test_ids_are_any_strings():
-    """IDs with spaces, slashes, dots and other scripts, and a given `id` that does not count."""
+def test_ids_may_be_any_strings():
+    """Spaces, slashes, dots, other scripts; the key counts, not a given `id`."""
     ids = ["a b", "a/b/../c", "日本", "'\"\\", "x" * 500, "."]
     res = run({i: argv(TRUE, id="something else") for i in ids} | {"null": argv(TRUE, id=None)})
     assert set(res) == {*ids, "null"}
 
 
-def test_systemd_properties_are_accepted():
-    """They are checked, and without systemd they change nothing."""
+def test_systemd_properties_are_checked_and_ignored():
     props = {
         "scope": {"oom_policy": "kill", "runtime_max_usec": 10**9, "runtime_randomized_extra_usec": None},
         "slice": {
@@ -411,8 +390,8 @@ def test_systemd_properties_are_accepted():
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_systemd_properties_that_are_not_applied_are_told(asked):
-    """In the result of the process, and once in the log, which a one-shot has on standard error."""
+def test_ignored_systemd_properties_are_reported(asked):
+    """In the result, and once in the log, on standard error."""
     props = {"systemd_properties": {"slice": {"memory_max": 10**9}}} if asked else {}
     spec = {"specs": {"a": argv(TRUE, **props), "b": argv(TRUE, **props), "c": argv(TRUE)}}
     done = procstar("--print", "-", input=json.dumps(spec).encode())
@@ -435,8 +414,8 @@ SCRIPTS = {
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=repr)
 @pytest.mark.parametrize("search", [False, True])
-def test_a_script_that_cannot_run_is_not_told_to_be_absent(tmp_path, script, search):
-    """What is wrong with the file follows the system's error, which names the file alone."""
+def test_a_script_that_cannot_run_is_not_reported_as_missing(tmp_path, script, search):
+    """The system's error is followed by what is wrong with the file."""
     path = tmp_path / "script"
     path.write_text(script, newline="")
     path.chmod(0o755)
@@ -452,22 +431,20 @@ def test_a_script_that_cannot_run_is_not_told_to_be_absent(tmp_path, script, sea
     assert missing["failures"][0]["detail"] is None and missing["status"]["exit_code"] == 127
 
 
-def test_quiet_by_default():
-    """Without trouble nothing is logged."""
+def test_nothing_is_logged_by_default():
     done = procstar("--print", "-", input=b'{"specs": {"a": {"argv": ["/usr/bin/true"]}}}')
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_log_line_once_started():
-    """Tools wait for this line."""
+def test_the_log_has_a_line_after_the_start():
+    """Tools wait for it."""
     done = procstar("--print", "--log-level", "info", "-", input=b'{"specs": {}}')
     assert done.returncode == 0
     assert done.stderr.count(b"started processes from specs") == 1
     assert done.stdout == b"{}\n"
 
 
-def test_standard_output_may_be_closed(tmp_path):
-    """A closed standard output is no reason to lose processes."""
+def test_a_closed_standard_output_loses_no_processes(tmp_path):
     spec = {"specs": {"a": sh(f"touch {tmp_path}/ran", ("stdin", {"null": {}}))}}
     done = procstar("--exit", "-", input=json.dumps(spec).encode(), preexec_fn=lambda: os.close(1))
     assert done.returncode == 0
