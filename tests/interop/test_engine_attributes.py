@@ -1,4 +1,4 @@
-"""Attributes of a process: each as the process itself sees it, and each one's failure."""
+"""Attributes of a process, as seen by the process, and their failures."""
 
 import collections
 import contextlib
@@ -30,12 +30,12 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: needs root
 
 
 def said(proc, *args, **kw):
-    """What a PROC that ends well has written to its standard output."""
+    """Standard output of a PROC that exits with 0."""
     return captured(ok(proc | {"fds": proc.get("fds", OUT)}, *args, **kw)).decode()
 
 
 def failed(proc, *args, code=125, **kw):
-    """The errors of a PROC that could not be started as specified."""
+    """Errors of a PROC that could not be started."""
     res = run1(proc, *args, **kw)
     assert res["state"] == "error"
     assert res["status"]["exit_code"] == code and res["status"]["status"] == code * 256
@@ -43,7 +43,7 @@ def failed(proc, *args, code=125, **kw):
 
 
 def error_text(number):
-    """An OS error as results show it."""
+    """An OS error as in results."""
     return f"{os.strerror(number)} (os error {number})"
 
 
@@ -61,13 +61,11 @@ def field(text, name):
 # Working directory, umask, executable
 
 
-def test_exe_apart_from_argv0():
-    """`exe` is executed, `argv[0]` is what it sees."""
+def test_exe_is_executed_and_argv0_is_passed():
     assert said({"exe": "/bin/sh", "argv": ["zz", "-c", "echo $0"]}) == "zz\n"
 
 
-def test_cwd(tmp_path):
-    """The process is there, and so are its relative paths."""
+def test_cwd_applies_to_the_process_and_its_relative_paths(tmp_path):
     assert said(argv("/bin/pwd", cwd="/usr")) == "/usr\n"
     (tmp_path / "tool").symlink_to("/bin/pwd")
     assert said(argv("./tool", cwd=str(tmp_path))) == f"{tmp_path}\n"
@@ -76,8 +74,8 @@ def test_cwd(tmp_path):
     assert said(argv("/bin/pwd", cwd=tmp_path.name), cwd=tmp_path.parent) == f"{tmp_path}\n"
 
 
-def test_cwd_that_is_none(tmp_path):
-    """The error names path and cause, and nothing is opened or executed elsewhere."""
+def test_an_invalid_cwd_fails_with_path_and_cause(tmp_path):
+    """Nothing is opened or executed elsewhere."""
     (tmp_path / "file").touch()
     for path, number in ((tmp_path / "no", errno.ENOENT), (tmp_path / "file", errno.ENOTDIR)):
         proc = argv("/bin/echo", cwd=str(path), fds=[["stdout", {"file": {"path": "made"}}]])
@@ -85,22 +83,21 @@ def test_cwd_that_is_none(tmp_path):
     assert not (tmp_path / "made").exists()
 
 
-def test_umask(tmp_path):
-    """It holds for the process, and for the files of its spec."""
+def test_umask_applies_to_the_process_and_its_files(tmp_path):
     assert said(sh("umask", *OUT, umask="0027")) == "0027\n"
     ok(argv(TRUE, umask="0137", fds=[["stdout", {"file": {"path": str(tmp_path / "f")}}]]))
     assert (tmp_path / "f").stat().st_mode & 0o777 == 0o640
 
 
-def test_search_path(tmp_path):
-    """A bare name is looked up in the PATH of the child's own environment, and only where that is asked for."""
+def test_lookup_path_searches_the_childs_path(tmp_path):
+    """Only if the spec asks for it."""
     (one := tmp_path / "one").mkdir()
     (two := tmp_path / "two").mkdir()
     (one / "tool").write_text("no program")
     (two / "tool").symlink_to("/bin/echo")
     env = {"vars": {"PATH": f"{tmp_path}/none:{one}:{two}"}}
     found = argv("tool", "found", search_path=True, env=env)
-    # What may not be executed is passed over, as execvp does.
+    # A file that may not be executed is skipped, as by execvp.
     assert said(found) == "found\n"
     (two / "tool").unlink()
     (error,) = failed(found, code=126)
@@ -115,8 +112,7 @@ def test_search_path(tmp_path):
 # Environment
 
 
-def test_environment(tmp_path):
-    """Inherited, set, removed, and read from a file."""
+def test_variables_are_inherited_set_removed_and_read_from_files(tmp_path):
     (tmp_path / "value").write_bytes(b"two\nlines\n")
     (tmp_path / "odd").write_bytes(b"\xff\xfe")
     vars = {"A": "a", "B": None, "C": {"file": str(tmp_path / "value")}, "D": {"value": "d", "secret": True}}
@@ -128,8 +124,8 @@ def test_environment(tmp_path):
     assert captured(res) == b"X=\xff\xfe\n"
 
 
-def test_variables_that_cannot_be_read(tmp_path):
-    """Each names its file; nothing of the content is shown."""
+def test_unreadable_variables_name_their_files(tmp_path):
+    """No error shows a part of the content."""
     (tmp_path / "nul").write_bytes(b"hunter2\0")
     (tmp_path / "large").write_bytes(b"x" * (128 << 10))
     (tmp_path / "fits").write_bytes(b"x" * ((128 << 10) - len("V=\0")) + b"\n")
@@ -142,8 +138,8 @@ def test_variables_that_cannot_be_read(tmp_path):
     ok(argv(TRUE, env={"inherit": False, "vars": {"V": {"file": str(tmp_path / "fits")}}}))
 
 
-def test_what_a_spec_has_come_to(tmp_path):
-    """Results tell the executable, the directory, and the environment where that is asked for, secrets masked; also where it failed."""
+def test_results_show_executable_directory_and_environment(tmp_path):
+    """The environment on request, with masked secrets; also after a failed start."""
     (tmp_path / "secret").write_text("hunter2\n")
     vars = {"PATH": "/none:/usr/bin", "A": "a", "S": {"file": str(tmp_path / "secret"), "secret": True}}
     env = {"inherit": False, "vars": vars, "report": True}
@@ -158,8 +154,7 @@ def test_what_a_spec_has_come_to(tmp_path):
     assert "hunter2" not in str(res)
 
 
-def test_failures_are_typed():
-    """By the key of the spec, the error's name, and what it is about."""
+def test_failures_have_a_key_an_error_name_and_a_subject():
     (failure,) = run1(argv(TRUE, cwd="/nowhere"))["failures"]
     assert (failure["stage"], failure["error"], failure["path"]) == ("cwd", "ENOENT", "/nowhere")
     (failure,) = run1(argv(TRUE, user="no-such-user"))["failures"]
@@ -171,8 +166,8 @@ def test_failures_are_typed():
 # Signals
 
 
-def test_signals():
-    """Clean by default, whatever the program itself ignores; ignored and blocked where asked for."""
+def test_signals_are_default_ignored_or_blocked_as_specified():
+    """Default signals, whatever the program itself ignores."""
     text = said(fields())
     assert field(text, "SigIgn") == field(text, "SigBlk") == "0" * 16
     text = said(fields() | {"signals": {"ignore": ["USR1", "SIGRTMIN+3"], "block": ["SIGUSR2", 64], "default": ["HUP"]}})
@@ -184,8 +179,7 @@ def test_signals():
 
 
 @root_only
-def test_user():
-    """With its own groups; or with those given."""
+def test_user_has_its_own_or_the_given_groups():
     nobody = pwd.getpwnam("nobody")
     for user in ("nobody", nobody.pw_uid):
         text = said(fields() | {"user": user})
@@ -201,8 +195,8 @@ def test_user():
 
 
 @root_only
-def test_the_user_decides():
-    """Directory, files and program are opened as the user; what is captured can be opened again by it."""
+def test_directory_files_and_program_are_opened_as_the_user():
+    """The user can reopen its captures."""
     with tempfile.TemporaryDirectory() as place:
         os.chown(place, 54321, 54322)
         who = {"user": 54321, "group": 54322, "cwd": place}
@@ -217,21 +211,20 @@ def test_the_user_decides():
         assert captured(ok(proc), "stderr") == b"one\n"
 
 
-def test_accounts_that_are_unknown():
-    """Each is named."""
+def test_unknown_accounts_are_named():
     proc = argv(TRUE, user="no-such-user", group="no-such-group", groups=["neither"])
     assert failed(proc) == [
         "failed to set user: no-such-user: no such user",
         "failed to set group: no-such-group: no such group",
         "failed to set groups: neither: no such group",
     ]
-    # Nobody knows its group.
+    # No entry of the account names its group.
     assert failed(argv(TRUE, user=54321)) == ["failed to set user: 54321: no such user"]
 
 
 @root_only
-def test_without_privilege():
-    """A clear error; but what needs no privilege works, one's own user among it."""
+def test_attributes_without_privilege_work_for_any_user():
+    """Others fail with a clear error."""
     with tempfile.TemporaryDirectory() as place:
         os.chown(place, 65534, 65534)
         os.chmod(place, 0o755)
@@ -271,8 +264,8 @@ def _run_as(program, procs, **kw):
 # Limits and scheduling
 
 
-def test_limits():
-    """A number, a pair, "unlimited"; the open-file limit does not hamper the set-up."""
+def test_rlimits_are_a_number_a_pair_or_unlimited():
+    """The limit of open files does not affect the set-up."""
     assert said(sh("ulimit -n", *OUT, limits={"nofile": 77})) == "77\n"
     fds = [*OUT, ["200", {"null": {}}], ["201", {"dup": {"fd": 200}}]]
     assert said(sh("ulimit -Sn; ulimit -Hn", *fds, limits={"nofile": [10, 20]})) == "10\n20\n"
@@ -282,19 +275,18 @@ def test_limits():
     rows = {line[:26].strip(): line[26:].split()[:2] for line in text.splitlines()}
     assert rows["Max cpu time"] == ["100", "200"] and rows["Max stack size"] == ["1048576"] * 2
     assert rows["Max core file size"][0] == "0"
-    # Without it a process has the limit that the program was started with.
+    # Without the attribute a process has the limits of the program's start.
     mine = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert said(sh("ulimit -Sn; ulimit -Hn", *OUT)).split() == [str(n) for n in mine]
 
 
-def test_scheduling():
-    """As /proc and the tools show it."""
+def test_scheduling_attributes_are_applied():
     cpu = max(os.sched_getaffinity(0))
     attributes = {"nice": 7, "oom_score_adj": 321, "cpu_affinity": [cpu], "io_priority": {"class": "best-effort", "level": 6}}
     script = "cut -d' ' -f19 /proc/self/stat; cat /proc/self/oom_score_adj; grep Cpus_allowed_list /proc/self/status; ionice"
     text = said(sh(script, *OUT, **attributes))
     assert text == f"7\n321\nCpus_allowed_list:\t{cpu}\nbest-effort: prio 6\n"
-    # The child shares memory with the keeper until it executes: only it is changed.
+    # The child shares memory with the keeper until it executes: only the child is changed.
     with Service() as service:
         mine = [_scheduling(pid) for pid in (service.proc.pid, worker_pid(service.proc.pid))]
         service.post({"a": sh(":", **attributes), "b": sh(":", pdeath_signal="KILL", **attributes)})
@@ -304,7 +296,7 @@ def test_scheduling():
 
 
 def _scheduling(pid):
-    """What attributes could have changed of somebody."""
+    """Process state that attributes could change."""
     status = Path(f"/proc/{pid}/status").read_text()
     return (
         Path(f"/proc/{pid}/oom_score_adj").read_text(),
@@ -316,8 +308,9 @@ def _scheduling(pid):
 
 
 @root_only
-def test_attributes_touch_nobody_else(tmp_path):
-    """User, groups, limits, umask, directory and signals are the child's alone, though it shares memory until it executes."""
+def test_attributes_change_the_child_only(tmp_path):
+    """User, groups, limits, umask, directory, signals: the child shares memory until it
+    executes."""
     everything = {
         "user": "nobody", "umask": "0777", "cwd": "/usr", "limits": {"nofile": 33, "core": 0, "fsize": 0},
         "signals": {"ignore": ["HUP"], "block": ["TERM"]},
@@ -333,22 +326,22 @@ def test_attributes_touch_nobody_else(tmp_path):
         assert captured(service.result("after")) == b"0\n"
 
 
-# Death of the program
+# End of the program
 
 
 def _spawners(pid):
-    """How many threads the keeper has to clone children."""
+    """Number of the keeper's threads that clone children."""
     return sum(path.read_text() == "spawn\n" for path in Path(f"/proc/{pid}/task").glob("*/comm"))
 
 
-def test_the_program_dies():
-    """Killed, it takes along those that asked for it; a process without the attribute lives on."""
+def test_pdeath_signal_ends_processes_with_the_keeper():
+    """Without the attribute, a process continues."""
     sleep = argv("/usr/bin/sleep", "1000")
     with Service() as service:
         service.post({"a": sleep | {"pdeath_signal": "KILL"}, "b": sleep | {"pdeath_signal": "SIGUSR1"}, "c": sleep})
         pids = {name: service.result(name, ended=False)["pid"] for name in "abc"}
         worker = worker_pid(service.proc.pid)
-        # The worker's death is none.
+        # The end of the worker does not count.
         os.kill(worker, signal.SIGKILL)
         eventually(lambda: not procs.is_alive(worker), "the worker's end")
         assert all(map(procs.is_alive, pids.values()))
@@ -358,12 +351,12 @@ def test_the_program_dies():
         os.kill(pids["c"], signal.SIGKILL)
 
 
-def test_an_upgrade_is_no_death():
-    """Neither is the end of the proxy that has cloned the process."""
+def test_pdeath_signal_is_not_sent_by_an_upgrade():
+    """Nor by the end of the helper that cloned the process."""
     with Service() as service, tempfile.TemporaryDirectory() as place:
         keeper = service.proc.pid
         before = _spawners(keeper)
-        # So many that wait in their set-up, each holding a proxy, that proxies are made for them.
+        # As many processes blocked in their set-up, each with a helper, as force new helpers.
         specs = {}
         for n in range(2 * before):
             os.mkfifo(f"{place}/{n}")
@@ -372,7 +365,7 @@ def test_an_upgrade_is_no_death():
         service.post(specs)
         eventually(lambda: len(_proxies(keeper)) - len(specs) == 2 * before, "a proxy for each")
         assert _spawners(keeper) == before
-        # They hold up nobody.
+        # They delay nobody.
         service.post({"free": argv(TRUE, pdeath_signal="KILL")})
         assert service.result("free")["status"]["exit_code"] == 0
         for n in specs:
@@ -389,13 +382,12 @@ def test_an_upgrade_is_no_death():
         assert done.returncode == 0, done
         eventually(lambda: worker_pid(keeper), "a worker")
         assert all(map(procs.is_alive, pids.values()))
-        # It still is their parent.
+        # The keeper is still its parent.
         os.kill(keeper, signal.SIGKILL)
         eventually(lambda: not any(map(procs.is_alive, pids.values())), "the end of all")
 
 
-def test_a_crowd_keeps_the_umask(tmp_path):
-    """Where threads and proxies are held by set-ups, others are made in their stead, whose processes begin as all others do."""
+def test_blocked_helpers_are_replaced_with_the_same_umask(tmp_path):
     mine = os.umask(0o022)
     os.umask(mine)
     with Service() as service:
@@ -406,7 +398,7 @@ def test_a_crowd_keeps_the_umask(tmp_path):
             more = {"pdeath_signal": "KILL"} if n % 2 else {}
             held[str(n)] = sh("umask", *fds, **more)
         service.post(held)
-        # They hold up nobody, of either kind, though the others go on.
+        # They delay nobody of either kind, though the others continue.
         for n in range(20):
             service.post({f"free {n}": sh("umask", *OUT), f"tied {n}": sh("umask", *OUT, pdeath_signal="KILL")})
         for n in range(20):
@@ -419,7 +411,7 @@ def test_a_crowd_keeps_the_umask(tmp_path):
 
 
 def _proxies(keeper):
-    """The keeper's children that share its memory: those that clone others, and those that are still being set up."""
+    """Children of the keeper that share its memory: helpers, and processes in their set-up."""
     with open(f"/proc/{keeper}/task/{keeper}/children") as file:
         children = [int(pid) for pid in file.read().split()]
     mine = os.readlink(f"/proc/{keeper}/exe")
@@ -432,13 +424,13 @@ def _proxies(keeper):
     return found
 
 
-def test_what_clones_is_killed(tmp_path):
-    """Whoever kills what clones such processes loses none: what waits in its set-up goes on, and the next one starts."""
+def test_killed_helpers_lose_no_process(tmp_path):
+    """A process in its set-up continues, and the next one starts."""
     with Service() as service:
         keeper = service.proc.pid
         service.post({"first": argv(TRUE, pdeath_signal="KILL")})
         assert service.result("first")["errors"] == []
-        # Idle ones.
+        # Idle helpers.
         idle = _proxies(keeper)
         assert idle
         for pid in idle:
@@ -466,8 +458,8 @@ def test_what_clones_is_killed(tmp_path):
     eventually(lambda: not any(procs.is_alive(pid) for pid in busy), "no proxy outlives the keeper")
 
 
-def test_what_clones_is_killed_again_and_again():
-    """At whatever moment that is, each of a thousand processes is started once, and its output is there."""
+def test_helpers_killed_at_any_moment_start_each_process_once():
+    """A thousand processes with complete output."""
     with Service() as service:
         keeper = service.proc.pid
         specs = {str(n): argv("/bin/echo", n, pdeath_signal="KILL", fds=OUT) for n in range(1000)}
@@ -475,11 +467,11 @@ def test_what_clones_is_killed_again_and_again():
         killed, seen = set(), collections.Counter()
 
         def all_ended():
-            # 1000 results are many to ask for: between two of them there is time for some kills.
+            # 1000 results take long to read: there is time for some kills between two requests.
             for _ in range(20):
                 for pid in _proxies(keeper):
                     seen[pid] += 1
-                    # It has been there for a while, so it is hardly one of the processes.
+                    # It is old, so it is hardly one of the processes.
                     if seen[pid] > 3:
                         killed.add(pid)
                         with contextlib.suppress(ProcessLookupError):
@@ -496,8 +488,8 @@ def test_what_clones_is_killed_again_and_again():
 # Whitelist
 
 
-def test_restricted_to_several(tmp_path):
-    """Paths to the letter, globs by the real path; by flag, file and variable."""
+def test_restrictions_match_paths_and_globs(tmp_path):
+    """Literal paths, globs on the real path; by option, file and variable."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "script").write_text("#!/bin/sh\necho script $0\n")
     (tmp_path / "bin" / "script").chmod(0o755)
@@ -510,7 +502,7 @@ def test_restricted_to_several(tmp_path):
         "echo": argv(f"{bin}/echo", "x", fds=OUT),
         "alias": argv(f"{tmp_path}/alias", "x", fds=OUT),
         "true": argv(TRUE, fds=OUT),
-        # Its name matches, but what it is does not.
+        # Its name matches, but its real path does not.
         "out": argv(f"{bin}/out", fds=OUT),
         "other": argv("/usr/bin/false", fds=OUT),
         "none": argv(f"{bin}/none", fds=OUT),
@@ -539,16 +531,15 @@ def test_restricted_to_several(tmp_path):
         assert res["nowhere"]["status"]["exit_code"] == 127
 
 
-def test_a_relative_path_that_is_allowed_stays_what_it_is(tmp_path):
-    """Another working directory does not make another program of it."""
+def test_a_working_directory_does_not_change_an_allowed_relative_path(tmp_path):
     (tmp_path / "true").symlink_to("/bin/echo")
     args = ("--restrict-exe", "./true")
     assert said(argv("./true"), *args, cwd="/bin") == ""
     assert failed(argv("./true", cwd=str(tmp_path)), *args, code=126, cwd="/bin") == ["restricted executable: ./true"]
 
 
-def test_a_link_that_is_swapped_gets_nothing_past(tmp_path):
-    """What was checked is executed, whatever its name has become meanwhile."""
+def test_a_swapped_link_does_not_bypass_the_restriction(tmp_path):
+    """The checked file is executed, whatever its name is by then."""
     (tmp_path / "good").mkdir()
     shutil.copy("/bin/echo", tmp_path / "good" / "echo")
     link = tmp_path / "link"
@@ -579,11 +570,11 @@ def test_a_link_that_is_swapped_gets_nothing_past(tmp_path):
 # Fds
 
 
-def test_only_the_given_fds():
-    """Nothing else is open, whatever the program has open, and whatever its siblings capture."""
+def test_only_the_given_fds_are_open():
+    """Whatever is open in the program, and captured by siblings."""
     fds = [["stdin", {"null": {}}], ["stdout", capture()], ["stderr", capture()]]
     specs = {str(n): argv("/bin/ls", "/proc/self/fd", fds=fds) for n in range(20)}
-    # One by itself: the directory that it reads.
+    # One more: the directory that it reads.
     assert {captured(r) for r in run(specs).values()} == {b"0\n1\n2\n3\n"}
     restricted = argv("/bin/ls", "/proc/self/fd", fds=fds)
     assert said(restricted, "--restrict-exe", "/bin/*") == "0\n1\n2\n3\n"
@@ -591,15 +582,15 @@ def test_only_the_given_fds():
 
 
 @pytest.mark.parametrize("size", (0, 1, 1 << 20, (1 << 20) + 1, 40_000_000))
-def test_data_of_any_size(size):
-    """Every byte of it, for every fd it is given to, from its own start; nothing of it can be changed."""
+def test_given_data_are_complete_and_immutable(size):
+    """Of any size, from the start for each fd."""
     text = ("0123456789abcdef" * (size // 16 + 1))[:size]
     fds = [["stdin", {"data": {"text": text}}], *OUT]
     assert said(argv("/usr/bin/sha256sum", fds=fds)).split()[0] == hashlib.sha256(text.encode()).hexdigest()
 
 
-def test_data_on_several_fds():
-    """Each its own; as an object, too, and opened again by name."""
+def test_given_data_on_several_fds_are_separate():
+    """Also as an object, and opened again by name."""
     fds = {"stdin": {"data": {"text": "in"}}, "7": {"data": {"base64": "//4="}}, "stdout": capture(encoding=None)}
     assert captured(ok(sh("cat; cat <&7; cat /dev/stdin") | {"fds": fds})) == b"in\xff\xfein"
     if os.geteuid() == 0:
@@ -609,8 +600,8 @@ def test_data_on_several_fds():
     assert captured(res) == b"refused\nrefused\n"
 
 
-def test_data_leaves_nothing_in_the_keeper():
-    """Not in its memory, its descriptors or its directory, once the process runs; a reader that never reads costs nobody anything."""
+def test_given_data_leave_nothing_in_the_keeper():
+    """No memory, descriptor or file once the process runs, even if it never reads."""
     with Service() as service:
         keeper = service.proc.pid
         service.post({"first": argv(TRUE, fds=[["stdin", {"data": {"text": "x"}}]])})
@@ -625,7 +616,7 @@ def test_data_leaves_nothing_in_the_keeper():
             return int(field(status, "RssAnon").split()[0]) < 8 << 10
 
         eventually(small, "the keeper's memory is small again")
-        # The process's pidfd is one more.
+        # One more: the pidfd of the process.
         eventually(lambda: len(os.listdir(f"/proc/{keeper}/fd")) <= fds + 1, "its descriptors are closed")
         directories = _directories(keeper)
         assert directories
@@ -636,6 +627,6 @@ def test_data_leaves_nothing_in_the_keeper():
 
 
 def _directories(keeper):
-    """The directories of an instance: it holds a lock in each."""
+    """Directories of an instance, each with a lock."""
     links = [os.readlink(f"/proc/{keeper}/fd/{fd}") for fd in os.listdir(f"/proc/{keeper}/fd")]
     return {os.path.dirname(link) for link in links if link.endswith("/lock")}

@@ -1,4 +1,4 @@
-"""What captures keep, and how it is shown: every row of the worklist's "Its output"."""
+"""Captures: the kept output, and its representations."""
 
 import base64
 import gzip
@@ -32,15 +32,15 @@ def fd(mode="memory", encoding="utf-8", **more):
 
 
 def numbers(count):
-    """What `seq 1 COUNT` writes."""
+    """Output of `seq 1 COUNT`."""
     return "".join(f"{n}\n" for n in range(1, count + 1)).encode()
 
 
 @pytest.mark.parametrize(
     "more, polls", [({}, 10_000), ({"limit": {"head": 1 << 40}}, 1000), ({"compress": "zstd"}, 1000)], ids=str
 )
-def test_reading_changes_nothing(service, tmp_path, more, polls):
-    """The output of a writer, polled 10,000 times while it writes, is what it wrote."""
+def test_polling_does_not_change_the_output(service, tmp_path, more, polls):
+    """10,000 polls while it is written."""
     service = service()
     stop, plenty = tmp_path / "stop", tmp_path / "plenty"
     script = f"i=0; while [ ! -e {stop} ]; do i=$((i+1)); echo $i; [ $i != 50 ] || : > {plenty}; sleep 0.01; done"
@@ -49,7 +49,7 @@ def test_reading_changes_nothing(service, tmp_path, more, polls):
     for _ in range(polls):
         last, data = data, service.http.get("/procs/a/output/stdout/data").content
         assert data.startswith(last)
-    # Where polls are fast the writer hardly gets its turn before.
+    # Fast polls leave little CPU time to the writer.
     eventually(plenty.exists, "some output")
     stop.touch()
     res = service.result("a")
@@ -61,14 +61,14 @@ def test_reading_changes_nothing(service, tmp_path, more, polls):
 
 
 def rss(pid):
-    """The resident memory of a process, in bytes, without pages of its program's file: those come and go as they are used."""
+    """Resident memory of a process in bytes, without pages of files, which vary with use."""
     with open(f"/proc/{pid}/status") as status:
         kinds = [line for line in status if line.startswith(("RssAnon", "RssShmem"))]
     return sum(int(line.split()[1]) for line in kinds) * 1024
 
 
-def test_a_gigabyte_under_a_mebibyte(service):
-    """Memory stays flat, the writer does not wait, and every dropped byte is counted."""
+def test_a_gigabyte_is_limited_to_a_mebibyte(service):
+    """Memory stays flat, the writer does not wait, and dropped bytes are counted."""
     service = service()
     limit = {"head": MIB, "tail": MIB}
     keeper, worker = service.proc.pid, worker_pid(service.proc.pid)
@@ -86,14 +86,14 @@ def test_a_gigabyte_under_a_mebibyte(service):
     assert captured(res) == b"\0" * (2 * MIB - 4) + b"end\n"
     grown = {pid: highest[pid] - before[pid] for pid in before}
     print("grown by", grown, "elapsed", res["times"]["elapsed"])
-    # A view of the running process copies the tail, and its escaped text is some times as large.
+    # A result of the running process copies the tail, and its escaped text is several times as
+    # large.
     assert grown[keeper] < 4 * MIB and grown[worker] < 24 * MIB
 
 
 @pytest.mark.parametrize("mode", ["memory", "tempfile"])
 @pytest.mark.parametrize("limit", [{"head": 5}, {"tail": 5}, {"head": 3, "tail": 4}, {"head": 100}], ids=str)
-def test_limits(mode, limit):
-    """Head, tail or both; the rest is counted."""
+def test_head_and_tail_are_kept_and_the_rest_is_counted(mode, limit):
     text = b"0123456789abcdef"
     res = ok(sh(f"printf {text.decode()}", ("stdout", fd(mode, limit=limit))))
     head, tail = limit.get("head", 0), limit.get("tail", 0)
@@ -106,8 +106,7 @@ def test_limits(mode, limit):
     }  # fmt: skip
 
 
-def test_configured_limits():
-    """They hold for captures whose spec has none."""
+def test_configured_limits_apply_to_captures_without_their_own():
     env = os.environ | {"PROCSTAR_CAPTURE_KEEP_HEAD": "4", "PROCSTAR_CAPTURE_KEEP_TAIL": "2"}
     spec = sh("printf 0123456789; printf 0123456789 >&2", ("stdout", fd("tempfile")), ("stderr", fd(limit={"head": 5})))
     res = ok(spec, env=env)
@@ -117,8 +116,8 @@ def test_configured_limits():
 
 @pytest.mark.parametrize("more", [{}, {"limit": {"head": 3, "tail": 3}}, {"compress": "gzip"}], ids=str)
 @pytest.mark.parametrize("mode", ["memory", "tempfile"])
-def test_named_files(tmp_path, mode, more):
-    """The file is there after exit, with its mode, whatever the umask; one that is not to be kept is not."""
+def test_named_files_stay_after_the_exit(tmp_path, mode, more):
+    """With their mode, whatever the umask; others are removed."""
     for keep in (True, False):
         path = tmp_path / "out"
         path.write_text("older")
@@ -138,8 +137,7 @@ def test_named_files(tmp_path, mode, more):
             assert (gzip.decompress(data) if "compress" in more else data) == kept
 
 
-def test_a_named_file_goes_with_its_process(service, tmp_path):
-    """One that is not kept is there until the process is deleted."""
+def test_a_named_file_may_be_deleted_with_its_process(service, tmp_path):
     service = service()
     path = tmp_path / "out"
     service.post({"a": sh("echo hi", ("stdout", fd("tempfile", file={"path": str(path), "keep": False})))})
@@ -149,8 +147,8 @@ def test_a_named_file_goes_with_its_process(service, tmp_path):
     eventually(lambda: not path.exists(), "its removal")
 
 
-def test_a_named_file_that_cannot_be_made(tmp_path):
-    """The process is in error, with stage and path."""
+def test_a_named_file_that_cannot_be_created_is_an_error(tmp_path):
+    """With stage and path."""
     res = run1(sh("echo hi", ("stdout", fd("tempfile", file={"path": str(tmp_path / "no" / "such")}))))
     assert res["state"] == "error"
     assert res["errors"] == ["failed to set up fd 1: No such file or directory (os error 2)"]
@@ -160,8 +158,8 @@ def test_a_named_file_that_cannot_be_made(tmp_path):
 
 
 @pytest.mark.parametrize("kind", UNPACK)
-def test_compression(service, kind):
-    """It decodes to the same bytes: in the store, in results, by text and by data."""
+def test_compressed_output_decodes_to_the_same_bytes(service, kind):
+    """In the file, in results, as text and as data."""
     wanted = numbers(100_000)
     service = service()
     service.post({
@@ -184,8 +182,7 @@ def test_compression(service, kind):
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 10, 11, 12, 1000, 100_001])
-def test_base2048(tmp_path, length):
-    """The package decodes what we encode, and encodes the same."""
+def test_base2048_agrees_with_the_package(tmp_path, length):
     data = os.urandom(length)
     (tmp_path / "f").write_bytes(data)
     res = ok(argv("/bin/cat", tmp_path / "f", fds=[["stdout", fd(encoding="base2048")]]))
@@ -195,14 +192,14 @@ def test_base2048(tmp_path, length):
     assert entry["data"] == base2048.encode(data)
 
 
-def test_explicit_base64(tmp_path):
-    """As with null."""
+def test_base64_may_be_explicit(tmp_path):
+    """The same as null."""
     res = ok(sh("printf abc", ("stdout", fd(encoding="base64"))))
     assert res["fds"]["stdout"] == {"type": "data", "data": "YWJj", "encoding": "base64"}
 
 
-def test_pipe_sizes():
-    """The one that is asked for; without, the system's own."""
+def test_pipe_size_is_applied():
+    """The system's default without it."""
     script = "import fcntl; print(fcntl.fcntl(1, 1032))"
     for size, got in ((None, 65536), (4096, 4096), (1 << 20, 1 << 20)):
         more = {} if size is None else {"pipe_size": size}
@@ -210,8 +207,8 @@ def test_pipe_sizes():
         assert int(captured(res)) == got
 
 
-def test_pieces():
-    """Both fds, interleaved as they were written, or apart."""
+def test_chunk_times_show_the_order_of_two_fds():
+    """Interleaved as written, or separately."""
     script = "for i in 1 2 3 4 5; do echo out $i; sleep 0.05; echo err $i >&2; sleep 0.05; done"
     res = ok(sh(script, ("stdout", fd(pieces=True)), ("stderr", fd(pieces=True))))
     texts = {name: captured(res, name).decode() for name in ("stdout", "stderr")}
@@ -224,7 +221,7 @@ def test_pieces():
 
 
 def test_a_full_disk_ends_no_process(service, tmp_path):
-    """Output that cannot be stored is cut short, with the reason; its writer goes on, and so does everybody else."""
+    """Output is truncated, with the reason; the writer and all others continue."""
     if os.getuid() != 0:
         pytest.skip("needs root, to mount a small file system")
     small = tmp_path / "small"
@@ -250,7 +247,7 @@ def test_a_full_disk_ends_no_process(service, tmp_path):
 
 
 def test_compressed_output_survives_the_keeper(tmp_path, service):
-    """The filter is a process of its own: what it has been given is stored though keeper and agent die."""
+    """The capture writer is a process of its own and stores all data that it has."""
     state = tmp_path / "state"
     stop = tmp_path / "stop"
     service_1 = service("--state-dir", state)
@@ -269,14 +266,14 @@ def test_compressed_output_survives_the_keeper(tmp_path, service):
 
 
 def files_of(state):
-    """The files of captures below a state directory."""
+    """Capture files below a state directory."""
     return [path for path in state.rglob("*") if path.is_file() and re.fullmatch(r"[0-9a-f]+\.\d+\.\d+", path.name)]
 
 
 @pytest.mark.parametrize("ended", [False, True])
 @pytest.mark.parametrize("how", ["removed", "replaced"])
-def test_a_capture_that_is_gone_is_told(service, tmp_path, ended, how):
-    """Whether somebody takes its file away before the process's end or after: never an empty output that passes for whole."""
+def test_a_removed_capture_is_an_error(service, tmp_path, ended, how):
+    """Before or after the end: never a seemingly complete empty output."""
     state, go = tmp_path / "state", tmp_path / "go"
     service = service("--state-dir", state)
     service.post({"a": sh(f"echo hello; while [ ! -e {go} ]; do sleep 0.02; done", ("stdout", fd("tempfile")))})
@@ -302,8 +299,8 @@ def test_a_capture_that_is_gone_is_told(service, tmp_path, ended, how):
     assert logs.returncode != 0 and b"gone" in logs.stderr, logs
 
 
-def test_a_named_file_that_was_moved_away_is_still_its_output(tmp_path):
-    """As log rotation does, while the process writes on: what is at the path is not its output."""
+def test_a_moved_named_file_is_still_the_output(tmp_path):
+    """As by log rotation while the process writes."""
     path = tmp_path / "out"
     script = f"echo one; mv {path} {path}.1; echo other > {path}; echo two"
     res = ok(sh(script, ("stdout", fd("tempfile", file={"path": str(path)}))))
@@ -311,8 +308,8 @@ def test_a_named_file_that_was_moved_away_is_still_its_output(tmp_path):
     assert captured(res) == b"one\ntwo\n" == (tmp_path / "out.1").read_bytes()
 
 
-def test_the_tail_of_compressed_output_is_refused_with_the_reason(service):
-    """What to ask for instead is in the error."""
+def test_a_tail_of_compressed_output_is_refused(service):
+    """The error names the alternative."""
     service = service()
     rsp = service.http.post("/procs", json=specs(a=sh("true", ("stdout", fd(compress="zstd", limit={"tail": 10})))))
     assert rsp.status_code == 400

@@ -1,4 +1,4 @@
-"""What a container may lack: a proc file system of its own, and system calls that its profile refuses."""
+"""Restricted containers: /proc missing or of other processes, system calls refused."""
 
 import json
 import os
@@ -17,7 +17,7 @@ SPECS = specs(
     b=argv("/bin/true", fds=[["stdout", capture()]]),
     c=sh("trap 'exit 7' TERM; sleep 1000 & wait", timeout=0.3, stop={"grace": 20}),
 )
-# How /proc is, by the way to it.
+# State of /proc, by the command that leads to it.
 MOUNTS = {
     "of another pid namespace": (["unshare", "-p", "-f"], ":"),
     "subset=pid": (["unshare", "-p", "-f", "-m"], "mount -t proc -o subset=pid proc /proc"),
@@ -26,7 +26,7 @@ MOUNTS = {
 
 
 def started(command, *args, text=None):
-    """Runs the binary by way of a command."""
+    """Runs the binary by a command."""
     done = subprocess.run(
         [*command, binary(), *args], input=text, capture_output=True, timeout=60, check=False
     )
@@ -35,7 +35,7 @@ def started(command, *args, text=None):
 
 
 def check(results):
-    """Asserts that all ran, and ended, as they do anywhere."""
+    """Asserts that all processes ran and ended as usual."""
     assert [results[key]["status"]["exit_code"] for key in "abc"] == [3, 0, 7], results
     assert [results[key]["errors"] for key in "abc"] == [[], [], []]
     assert results["a"]["fds"]["stdout"]["text"] == "out\n" and results["a"]["captures"]["stdout"]["complete"]
@@ -44,8 +44,8 @@ def check(results):
 
 @ROOT
 @pytest.mark.parametrize("proc", MOUNTS)
-def test_processes_run_whatever_proc_is(proc):
-    """Figures are those of the process, or null, never another one's; and doctor tells."""
+def test_processes_run_with_any_proc(proc):
+    """Figures are those of the process or null, and doctor reports the problem."""
     command, mount = MOUNTS[proc]
     command = [*command, "sh", "-c", f'{mount} && exec "$0" "$@"']
     done = started(command, "--print", "-", text=json.dumps(SPECS).encode())
@@ -66,14 +66,14 @@ def test_processes_run_whatever_proc_is(proc):
 
 
 def refusing(calls, errno):
-    """The beginning of a command in which these system calls are refused."""
+    """Command prefix that refuses these system calls."""
     return [sys.executable, seccomp.__file__, calls, errno]
 
 
 @pytest.mark.parametrize("errno", ["EPERM", "ENOSYS"])
 @pytest.mark.parametrize("calls", ["pidfd_open", "pidfd_send_signal", "pidfd_open,pidfd_send_signal,close_range"])
-def test_another_way_is_found_where_there_is_one(calls, errno, tmp_path):
-    """Processes run, are stopped and reaped; output is compressed; a signal's death is told; doctor names what is refused."""
+def test_refused_system_calls_are_replaced_if_possible(calls, errno, tmp_path):
+    """Processes run, stop and are reaped; output is compressed; doctor names the calls."""
     command = refusing(calls, errno)
     more = {
         "d": argv("/bin/true", pdeath_signal="KILL"),
@@ -90,8 +90,8 @@ def test_another_way_is_found_where_there_is_one(calls, errno, tmp_path):
         assert b"pidfd_open (" + errno.encode() in doctor.stdout and b"seccomp" in doctor.stdout
 
 
-def test_what_cannot_be_is_named_with_its_likely_cause():
-    """glibc makes no thread where clone3 is refused with EPERM. Whatever needs none works; the rest says so."""
+def test_impossible_operations_name_the_likely_cause():
+    """glibc cannot create a thread if clone3 fails with EPERM; what needs no thread works."""
     command = refusing("clone3", "EPERM")
     for args in (["--version"], ["--help"], ["schema", "specs"], ["validate", "-"]):
         done = started(command, *args, text=json.dumps(SPECS).encode())
@@ -100,7 +100,7 @@ def test_what_cannot_be_is_named_with_its_likely_cause():
         done = started(command, *args, text=json.dumps(SPECS).encode())
         said = done.stdout + done.stderr
         assert done.returncode != 0 and b"clone3 (EPERM)" in said and b"seccomp" in said, (args, done)
-    # As on an old kernel: no word.
+    # As on an old kernel: no message.
     done = started(refusing("clone3", "ENOSYS"), "--print", "-", text=json.dumps(SPECS).encode())
     assert done.returncode == 0 and done.stderr == b""
     check(json.loads(done.stdout))

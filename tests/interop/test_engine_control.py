@@ -1,4 +1,4 @@
-"""Timeouts, stopping, survivors, requests as a whole, and shortages: what becomes of a process and of those around it."""
+"""Timeouts, stops, survivors, atomic requests, and shortages."""
 
 import json
 import os
@@ -25,7 +25,7 @@ wait
 
 
 def pids(res):
-    """The pids that a process has written."""
+    """Pids that a process has written."""
     return [int(line) for line in captured(res).split()]
 
 
@@ -41,8 +41,7 @@ async def written(wire, proc_id, count=1):
 # -- timeout and stop
 
 
-def test_timeout():
-    """Asked by SIGTERM once its time is over; the worklist's own line."""
+def test_a_timeout_sends_sigterm():
     res = run1(sh("sleep 1000", timeout=0.2))
     assert (res["state"], res["reason"], res["status"]["signal"]) == ("terminated", "timeout", "SIGTERM")
     assert 0.2 <= res["times"]["elapsed"] < 5
@@ -51,8 +50,8 @@ def test_timeout():
     assert (res["reason"], res["status"]["exit_code"]) == ("exited", 0)
 
 
-def test_timeout_kills_the_whole_tree():
-    """Also who has changed session or is an orphan already, and does not hear the signal."""
+def test_a_timeout_kills_the_whole_tree():
+    """Also orphans and processes of another session that ignore the signal."""
     res = run1(sh(TREE, timeout=0.5, stop={"grace": 0.2}))
     assert (res["reason"], res["status"]["signal"]) == ("timeout", "SIGKILL")
     members = pids(res)
@@ -62,9 +61,9 @@ def test_timeout_kills_the_whole_tree():
     assert res["captures"]["stdout"]["complete"] is True
 
 
-def test_the_stop_signal_of_the_spec():
-    """The process is asked by it, with its tree, how it ends is its own, and who is left has the rest of the grace."""
-    # A shell's background jobs ignore SIGINT.
+def test_stop_sends_the_signal_of_the_spec():
+    """To the whole tree, which has the rest of the grace period."""
+    # Background jobs of a shell ignore SIGINT.
     deaf = "sleep 1000 & echo $!"
     script = f"{deaf}; (trap 'echo asked >&2' USR1; echo; sleep 1000 & wait) & trap 'exit 5' USR1; while :; do sleep 0.05; done"
     res = run1(sh(script, timeout=0.5, stop={"signal": "USR1", "grace": 100}))
@@ -75,8 +74,8 @@ def test_the_stop_signal_of_the_spec():
     assert not procs.is_alive(pid) and res["survivors"] == []
 
 
-async def test_shutdown(raw):
-    """SIGTERM to the agent: specs without `stop` get SIGTERM, with their trees, others are stopped as they say."""
+async def test_shutdown_stops_each_process_by_its_spec(raw):
+    """Without `stop`, by SIGTERM to the tree."""
     _, agent, wire = await raw.pair()
     deaf = "trap '' TERM; echo $$; while :; do sleep 0.05; done"
     specs = {
@@ -101,8 +100,7 @@ async def test_shutdown(raw):
     assert (await agent.exit())[0] == 0
 
 
-async def test_sigquit_kills_trees(raw):
-    """Nobody is left of any process."""
+async def test_sigquit_kills_all_trees(raw):
     _, agent, wire = await raw.pair()
     await wire.start(tree=sh(TREE))
     await written(wire, "tree", 4)
@@ -119,7 +117,7 @@ async def test_sigquit_kills_trees(raw):
 
 
 def test_a_survivor_that_holds_the_pipe_is_listed():
-    """The worklist's own line: the result comes after a grace, says so, and the survivor lives on."""
+    """The result comes after the drain timeout, and the survivor continues."""
     res = run1(sh("sleep 60 & echo hi; echo $! >&2"))
     (pid,) = [int(captured(res, "stderr"))]
     try:
@@ -131,8 +129,8 @@ def test_a_survivor_that_holds_the_pipe_is_listed():
         os.kill(pid, signal.SIGKILL)
 
 
-async def test_orphans_are_reaped_and_a_daemon_is_told(raw):
-    """They are the keeper's children, and no zombies."""
+async def test_orphans_are_reaped_and_daemons_reported(raw):
+    """They are children of the keeper, and no zombies."""
     _, agent, wire = await raw.pair()
     first = await wire.start(a=sh("setsid sleep 1000 & echo $!; sleep 0.2"))
     assert first["a"]["survivors"] is None and first["a"]["survivor_count"] is None
@@ -148,8 +146,8 @@ async def test_orphans_are_reaped_and_a_daemon_is_told(raw):
 # -- requests as a whole
 
 
-def test_all_or_nothing():
-    """Where one cannot be started, the others are stopped; without it they run."""
+def test_all_or_nothing_stops_the_others_after_a_failure():
+    """Without it they run."""
     specs = {"bad": argv("/nope"), "long": sleeper()}
     done = procstar("--print", "-", input=json.dumps({"specs": specs, "all_or_nothing": True}).encode())
     results = json.loads(done.stdout)
@@ -164,8 +162,8 @@ def test_all_or_nothing():
     assert results["short"]["status"]["exit_code"] == 3
 
 
-async def test_idempotent(raw):
-    """The same spec again is answered with the process that is there, another spec is an error."""
+async def test_an_idempotent_request_returns_the_present_process(raw):
+    """Another spec of the same ID is an error."""
     _, _, wire = await raw.pair()
     spec = sh("sleep 0.5; echo done")
     await wire.send("ProcStartRequest", specs={"a": spec}, idempotent=True)
@@ -188,8 +186,7 @@ async def test_idempotent(raw):
     await wire.barrier()
 
 
-def test_idempotent_over_http(service):
-    """200, and nothing is started twice."""
+def test_an_idempotent_request_by_http_starts_nothing_twice(service):
     with_http = service()
     body = {"specs": {"a": sh("sleep 0.2; echo $$")}, "idempotent": True}
     for _ in range(3):
@@ -202,8 +199,7 @@ def test_idempotent_over_http(service):
     assert rsp.json()["errors"][0]["detail"] == "process ID already in use with another spec: a"
 
 
-def test_idempotent_whatever_the_order_of_keys(service):
-    """Who sorts the keys of an object asks for the same."""
+def test_the_order_of_keys_does_not_matter_for_idempotence(service):
     service = service()
     pairs = [("B", "1"), ("A", "2"), ("C", "3")]
     for some in (pairs, pairs[::-1], sorted(pairs)):
@@ -219,7 +215,7 @@ def test_idempotent_whatever_the_order_of_keys(service):
 
 
 def limited(command, specs, *args, **kw):
-    """Runs the binary on specs from a shell that has run `command` before."""
+    """Runs the binary on specs from a shell after `command`."""
     done = subprocess.run(
         ["/bin/bash", "-c", f'{command}; exec "$0" "$@"', binary(), "--print", *args, "-"],
         input=json.dumps({"specs": specs}).encode(), capture_output=True, timeout=100, check=False, **kw,
@@ -228,8 +224,8 @@ def limited(command, specs, *args, **kw):
     return json.loads(done.stdout)
 
 
-def test_a_burst_with_few_descriptors():
-    """200 processes with 64 descriptors: they wait for each other."""
+def test_200_processes_run_with_64_descriptors():
+    """They wait for each other."""
     specs = {f"p{i}": sh(f"echo {i}") for i in range(200)}
     results = limited("ulimit -n 64", specs)
     for i in range(200):
@@ -237,8 +233,7 @@ def test_a_burst_with_few_descriptors():
         assert (res["errors"], captured(res)) == ([], f"{i}\n".encode())
 
 
-def test_a_process_that_needs_more_descriptors_than_there_are():
-    """An error of that process alone."""
+def test_a_process_without_enough_descriptors_fails_alone():
     fds = [[str(fd), capture()] for fd in range(3, 40)]
     results = limited("ulimit -n 64", {"large": argv(TRUE, fds=fds), "small": sh("exit 3")})
     assert results["large"]["state"] == "error"
@@ -247,9 +242,9 @@ def test_a_process_that_needs_more_descriptors_than_there_are():
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
-def test_no_more_pids():
-    """Processes beyond the user's limit are errors of their own, and those after the shortage run."""
-    # Somebody who has nothing else, and may not enter this test's own directories.
+def test_starts_beyond_the_process_limit_fail_alone():
+    """Those after the shortage run."""
+    # A user with no other processes, who may not enter this test's directories.
     uid = 54321
     with tempfile.TemporaryDirectory(dir="/tmp") as place:
         os.chown(place, uid, uid)
@@ -265,7 +260,7 @@ def test_no_more_pids():
 
 
 def crowd(uid, place):
-    """Runs 60 processes as a user who may have 40."""
+    """Runs 60 processes as a user with a limit of 40."""
     specs = {f"p{i}": argv(SLEEP, 3) for i in range(60)}
     done = subprocess.run(
         ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups", "/bin/bash", "-c",
@@ -278,8 +273,8 @@ def crowd(uid, place):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
-def test_no_more_disk(tmp_path):
-    """Output that cannot be kept is cut short, or the process is in error; the next one is as ever."""
+def test_a_full_disk_truncates_output_or_fails_the_start(tmp_path):
+    """The next process is not affected."""
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=40", "none", disk], check=False).returncode:

@@ -1,4 +1,4 @@
-"""Files that a spec names, attacked by the process and its user. Needs root, which starts processes as another user."""
+"""Named files under attack by the process and its user. Needs root, to start as another user."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,8 @@ def kind(request):
 
 @pytest.fixture
 def place():
-    """A directory of root's with one of batch's, `d`, which has `e`; and one that is root's alone, with a file `o`."""
+    """A directory of root with one of batch, `d`, with `e`; and a private one of root with a
+    file `o`."""
     with tempfile.TemporaryDirectory(prefix="procstar-named-") as path:
         path = Path(path).resolve()
         path.chmod(0o755)
@@ -57,7 +58,7 @@ def delete(service, proc_id):
 
 
 def answers(service):
-    """The service answers soon, and starts processes."""
+    """The service answers soon and starts processes."""
     assert service.http.get("/healthz", timeout=10).status_code == 200
     name = f"p{os.urandom(4).hex()}"
     service.post({name: sh("exit 3")})
@@ -65,7 +66,7 @@ def answers(service):
 
 
 def check(service, code=0):
-    """It has ended so, and all that it wrote is there. As often as HTTP has threads."""
+    """The process ended this way with complete output; asked as often as HTTP has threads."""
     for _ in range(4):
         res = service.result("p")
         assert res["status"]["exit_code"] == code
@@ -89,8 +90,8 @@ def upgrade(service):
 
 
 @pytest.mark.parametrize("then", [lambda _: None, worker_dies, upgrade], ids=["same", "worker", "upgrade"])
-def test_a_directory_that_becomes_a_link_leads_nowhere(place, kind, then):
-    """Nothing of root's is read or removed; what was captured is read, and removed at its new place."""
+def test_a_directory_replaced_by_a_link_gives_no_access(place, kind, then):
+    """No file of root is read or removed; the capture is read and removed at its new path."""
     with Service() as service:
         script = f"echo mine; mv {place}/d/e {place}/d/f; ln -s {place}/root {place}/d/e"
         service.post({"p": of_batch(sh(script, named(place / "d/e/o", kind, keep=False)))})
@@ -103,7 +104,7 @@ def test_a_directory_that_becomes_a_link_leads_nowhere(place, kind, then):
         assert (place / "root/o").read_text() == "secret"
 
 
-def test_a_link_that_was_there_is_refused(place, kind):
+def test_a_link_present_before_the_start_is_refused(place, kind):
     (place / "d/link").symlink_to(place / "root")
     with Service() as service:
         service.post({"p": of_batch(sh("echo mine", named(place / "d/link/new", kind)))})
@@ -114,7 +115,7 @@ def test_a_link_that_was_there_is_refused(place, kind):
 
 
 @pytest.mark.parametrize("then", [lambda _: None, worker_dies, upgrade], ids=["same", "worker", "upgrade"])
-def test_a_fifo_stops_neither_engine_nor_http(place, kind, then):
+def test_a_fifo_blocks_neither_engine_nor_http(place, kind, then):
     with Service() as service:
         script = f"cd {place}/d; echo mine; mv o o2; mkfifo o; exit 5"
         service.post({"p": of_batch(sh(script, named(place / "d/o", kind)))})
@@ -123,12 +124,12 @@ def test_a_fifo_stops_neither_engine_nor_http(place, kind, then):
         then(service)
         check(service, 5)
         answers(service)
-        # It ends as ever.
+        # It ends normally.
         service.proc.send_signal(signal.SIGTERM)
         eventually(lambda: service.proc.poll() is not None, "the service's end")
 
 
-def test_a_fifo_after_the_end_stops_nothing(place, kind):
+def test_a_fifo_after_the_end_blocks_nothing(place, kind):
     with Service() as service:
         service.post({"p": of_batch(sh("echo mine", named(place / "d/o", kind)))})
         service.result("p")
@@ -138,8 +139,8 @@ def test_a_fifo_after_the_end_stops_nothing(place, kind):
         answers(service)
 
 
-def test_a_dead_mount_over_the_directory_stops_nothing(place, kind):
-    """A file system that never answers comes to stand at the path: whatever looks there hangs until it is gone."""
+def test_a_dead_mount_over_the_directory_blocks_nothing(place, kind):
+    """Every access to a file system that never answers hangs until it is removed."""
     with Service() as service:
         hold = f"echo mine; until [ -e {place}/go ]; do sleep 0.01; done; exit 5"
         service.post({"p": of_batch(sh(hold, named(place / "d/e/o", kind, keep=False)))})
@@ -150,14 +151,15 @@ def test_a_dead_mount_over_the_directory_stops_nothing(place, kind):
             answers(service)
             delete(service, "p")
             answers(service)
-            # One that is to be made there waits, and holds up nobody.
+            # A file to be created there waits, and delays no other.
             service.post({"q": of_batch(sh("echo mine", named(place / "d/e/o", kind)))})
             answers(service)
         assert not (place / "d/e/o").exists() or service.result("q")
 
 
 def keeper_dies(place, tmp_path, kind, after):
-    """The keeper is killed while one process runs and another has ended; `after` is done before the next start on the same directory."""
+    """Kills the keeper while one process runs and another has exited; calls `after` before the
+    next start."""
     with Service("--state-dir", tmp_path / "state") as service:
         hold = f"echo mine; until [ -e {place}/go ]; do sleep 0.01; done; exit 5"
         service.post({
@@ -170,7 +172,7 @@ def keeper_dies(place, tmp_path, kind, after):
     return Service("--state-dir", tmp_path / "state")
 
 
-def test_after_a_crash_the_same_files_are_found(place, tmp_path, kind):
+def test_files_are_found_again_after_a_crash(place, tmp_path, kind):
     with keeper_dies(place, tmp_path, kind, lambda: None) as service:
         check(service)
         (place / "go").touch()
@@ -180,7 +182,7 @@ def test_after_a_crash_the_same_files_are_found(place, tmp_path, kind):
         assert os.listdir(place / "d/e") == []
 
 
-def test_after_a_crash_a_link_or_a_fifo_is_not_taken_for_a_file(place, tmp_path, kind):
+def test_a_link_or_fifo_is_not_taken_for_a_file_after_a_crash(place, tmp_path, kind):
     def swap():
         (place / "d/e").rename(place / "d/f")
         (place / "d/e").symlink_to(place / "root")
@@ -199,7 +201,7 @@ def test_after_a_crash_a_link_or_a_fifo_is_not_taken_for_a_file(place, tmp_path,
         assert sorted(os.listdir(place / "root")) == ["o", "q"]
 
 
-def test_after_a_crash_a_dead_mount_delays_the_start_and_no_more(place, tmp_path):
+def test_a_dead_mount_only_delays_the_start_after_a_crash(place, tmp_path):
     mount = dead_mount(place / "d/e")
     try:
         with keeper_dies(place, tmp_path, {}, mount.__enter__) as service:
@@ -210,7 +212,7 @@ def test_after_a_crash_a_dead_mount_delays_the_start_and_no_more(place, tmp_path
 
 
 class dead_mount:
-    """Mounts a file system at a directory whose server never says a word, as a host that is gone."""
+    """Mounts a file system whose server never answers, as of a lost host."""
 
     def __init__(self, path):
         self.path = path
@@ -229,6 +231,6 @@ if libc.mount(b"dead", {str(self.path).encode()!r}, b"fuse", 0, {options.encode(
         return self
 
     def __exit__(self, *_):
-        # Everything that waits for it fails then.
+        # All waiting accesses fail then.
         os.close(self.fuse)
         subprocess.run(["umount", "-l", self.path], check=True)

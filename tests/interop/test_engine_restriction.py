@@ -1,4 +1,4 @@
-"""Restricted executables: what a spec's author tries to get past the restriction. Each attack was one that worked."""
+"""Attacks by the author of a spec on restricted executables; each one worked once."""
 
 import base64
 import contextlib
@@ -21,7 +21,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: needs root
 
 
 def refused(proc, *args, **kw):
-    """The errors of a PROC that is not started."""
+    """Errors of a PROC that is not started."""
     res = run1(proc, *args, **kw)
     assert res["state"] == "error", (res["state"], captured(res))
     return res["errors"]
@@ -36,7 +36,7 @@ def configured(tmp_path, **settings):
 
 
 def library():
-    """The bytes of a shared library of this machine."""
+    """Content of a shared library of this machine."""
     maps = Path("/proc/self/maps").read_text().split()
     return Path(next(path for path in maps if "/libm.so" in path or "/libc.so" in path)).read_bytes()
 
@@ -44,12 +44,12 @@ def library():
 # Variables
 
 
-def test_no_library_of_the_specs_is_loaded(tmp_path):
-    """Data of a spec, named by LD_PRELOAD, was mapped as code into the allowed program."""
+def test_libraries_of_the_spec_are_not_loaded(tmp_path):
+    """LD_PRELOAD with given data mapped code into the allowed program."""
     data = ["9", {"data": {"base64": base64.b64encode(library()).decode()}}]
     preload = {"inherit": False, "vars": {"LD_PRELOAD": "/proc/self/fd/9"}}
     proc = argv(CAT, "/proc/self/maps", env=preload, fds=[*OUT, data])
-    # Data has no name. Without a restriction that is anybody's right.
+    # Data have no name. Without a restriction this is allowed.
     assert "(deleted)" in captured(ok(proc)).decode()
     res = ok(proc, "--restrict-exe", CAT)
     assert "(deleted)" not in captured(res).decode()
@@ -60,16 +60,16 @@ def test_no_library_of_the_specs_is_loaded(tmp_path):
     assert "(deleted)" in captured(res).decode() and res["warnings"] == []
 
 
-def test_no_interpreter_runs_the_specs_code():
-    """A shell that is allowed to run one script ran another before it."""
+def test_interpreters_do_not_run_code_of_the_spec():
+    """A shell that may run one script ran another one before it."""
     fds = [*OUT, ["9", {"data": {"text": "echo hooked"}}]]
     proc = sh("true", *fds) | {"argv": [BASH, "-c", "echo done"], "env": {"vars": {"BASH_ENV": "/proc/self/fd/9"}}}
     assert captured(ok(proc)) == b"hooked\ndone\n"
     assert captured(ok(proc, "--restrict-exe", BASH)) == b"done\n"
 
 
-def test_variables_that_run_code_are_not_passed_on(tmp_path):
-    """Neither those of the spec nor those of the program; the result says which, and others are passed on."""
+def test_variables_that_run_code_are_removed(tmp_path):
+    """Of the spec and of the program; the result names them, and others are passed on."""
     given = {name: "x" for name in "LD_AUDIT GCONV_PATH GLIBC_TUNABLES ENV PYTHONSTARTUP PERL5OPT RUBYOPT NODE_OPTIONS".split()}
     given |= {name: "x" for name in "MALLOC_TRACE LOCPATH NLSPATH HOSTALIASES JAVA_TOOL_OPTIONS GIT_SSH_COMMAND".split()}
     harmless = {"LANG": "C", "JOB": "7", "GIT_AUTHOR_NAME": "me", "NODE_ENV": "test"}
@@ -92,7 +92,7 @@ def test_variables_that_run_code_are_not_passed_on(tmp_path):
 
 @contextlib.contextmanager
 def other_namespace(target, source):
-    """A process in a mount namespace where another file is at a path; its pid."""
+    """Pid of a process in a mount namespace with another file at a path."""
     script = f"mount --bind {source} {target} && echo ready && exec sleep 1000"
     command = ["unshare", "-mr" if os.geteuid() else "-m", "sh", "-c", script]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -105,8 +105,8 @@ def other_namespace(target, source):
         process.wait()
 
 
-def test_another_mount_namespace_is_no_way_around_a_glob(tmp_path):
-    """There any file has any path: the path of a file that is opened through /proc/PID/root says nothing."""
+def test_another_mount_namespace_does_not_bypass_a_glob(tmp_path):
+    """There any file has any path, so a path of /proc/PID/root proves nothing."""
     bin = tmp_path / "bin"
     bin.mkdir()
     shutil.copy(CAT, bin / "tool")
@@ -114,11 +114,12 @@ def test_another_mount_namespace_is_no_way_around_a_glob(tmp_path):
     shutil.copy(ECHO, tmp_path / "evil")
     with other_namespace(bin / "tool", tmp_path / "evil") as pid:
         proc = argv(f"/proc/{pid}/root{bin}/tool", "evil", fds=OUT)
-        # The attack: what runs there is the other file.
+        # The attack: the other file would run.
         assert captured(ok(proc)) == b"evil\n"
         (error,) = refused(proc, "--restrict-exe", f"{bin}/*")
         assert error.startswith(f"restricted executable: {bin}/*")
-        # The same by a link that looks harmless, by the working directory, and where the path itself is allowed.
+        # The same by a harmless-looking link, by the working directory, and with an allowed literal
+        # path.
         (tmp_path / "link").symlink_to(f"/proc/{pid}/root{bin}")
         refused(argv(f"{tmp_path}/link/tool", "evil", fds=OUT), "--restrict-exe", f"{bin}/*")
         refused(argv("tool", "evil", cwd=f"/proc/{pid}/root{bin}", fds=OUT), "--restrict-exe", f"{bin}/*")
@@ -126,15 +127,15 @@ def test_another_mount_namespace_is_no_way_around_a_glob(tmp_path):
     assert captured(ok(argv(f"{bin}/tool", "/dev/null", fds=OUT), "--restrict-exe", f"{bin}/*")) == b""
 
 
-def test_a_descriptor_is_no_way_around_a_glob(tmp_path):
-    """A program in given data has a path that its author chooses in part."""
+def test_a_descriptor_does_not_bypass_a_glob(tmp_path):
+    """The author of a spec chooses a part of the path of given data."""
     data = ["9", {"data": {"base64": base64.b64encode(Path(ECHO).read_bytes()).decode()}}]
     for path in ("/proc/self/fd/9", "/dev/fd/9", "/proc/self/exe", "/proc/self/root/bin/echo"):
         refused(argv(path, "x", fds=[*OUT, data]), "--restrict-exe", "/proc/**", "--restrict-exe", "/memfd:*")
 
 
-def test_an_allowed_path_that_is_swapped_runs_what_was_checked(tmp_path):
-    """The descriptor that was checked is executed: also by a path that is allowed to the letter, and through a link."""
+def test_a_swapped_allowed_path_runs_the_checked_file(tmp_path):
+    """Also with a literal path, and through a link."""
     shutil.copy(ECHO, tmp_path / "good")
     (tmp_path / "tool").symlink_to("good")
     proc = argv(f"{tmp_path}/tool", "x", fds=OUT)
@@ -149,7 +150,7 @@ def test_an_allowed_path_that_is_swapped_runs_what_was_checked(tmp_path):
             (tmp_path / "new").rename(tmp_path / "tool")
             n += 1
 
-    # A missing one is no restriction's error, and no other.
+    # A missing file is an error of its own.
     (tmp_path / "tool").unlink()
     (error,) = refused(proc, "--restrict-exe", f"{tmp_path}/tool")
     assert error.startswith(f"execve failed: {tmp_path}/tool: No such file")
@@ -166,7 +167,7 @@ def test_an_allowed_path_that_is_swapped_runs_what_was_checked(tmp_path):
 
 
 def test_an_allowed_script_keeps_its_name(tmp_path):
-    """An interpreter opens its script again: by the path that is allowed."""
+    """Its interpreter opens it again by the allowed path."""
     (tmp_path / "real").write_text("#!/bin/sh\necho $0 $1\n")
     (tmp_path / "real").chmod(0o755)
     (tmp_path / "script").symlink_to("real")
@@ -178,8 +179,8 @@ def test_an_allowed_script_keeps_its_name(tmp_path):
 # Files
 
 
-def test_a_variable_of_a_file_is_read_below_allowed_directories_only(tmp_path):
-    """With `report`, the result showed any file that the program may read."""
+def test_variables_of_files_are_read_in_allowed_directories_only(tmp_path):
+    """With `in_result`, the result showed any file that the program may read."""
     (tmp_path / "secret").write_text("hunter2")
     (tmp_path / "open").mkdir()
     (tmp_path / "open" / "value").write_text("v")
@@ -197,13 +198,13 @@ def test_a_variable_of_a_file_is_read_below_allowed_directories_only(tmp_path):
     for path in ("secret", "open/../secret", "open/link", "open"):
         errors = refused(of(tmp_path / path), *args)
         assert "hunter2" not in str(errors), path
-    # A variable that is not passed on is no way to have a file read either.
+    # A removed variable must not make the program read a file.
     proc = argv(ENV, fds=OUT, env={"inherit": False, "vars": {"LD_X": {"file": f"{tmp_path}/secret"}}})
     refused(proc, *args)
 
 
-def test_files_of_fds_are_below_allowed_directories_only(tmp_path):
-    """A spec read, and wrote, any file that the process's user may."""
+def test_files_of_fds_are_in_allowed_directories_only(tmp_path):
+    """A spec read and wrote any file that the user may."""
     (tmp_path / "secret").write_text("hunter2")
     (tmp_path / "open").mkdir()
     (tmp_path / "open" / "link").symlink_to("../secret")
@@ -229,12 +230,12 @@ def test_files_of_fds_are_below_allowed_directories_only(tmp_path):
     (error,) = refused(read("../secret", cwd=f"{tmp_path}/open"), *args)
     assert "leads out of" in error or "is not below" in error
     assert (tmp_path / "secret").read_text() == "hunter2" and not (tmp_path / "new").exists()
-    # A process needs its /dev/null, by whatever key.
+    # Any process needs its /dev/null, by any key.
     ok(argv(CAT, fds=[["stdin", {"null": {}}], ["stdout", {"file": {"path": "/dev/null"}}]]), "--restrict-exe", CAT)
 
 
-def test_output_is_kept_below_allowed_directories_only(tmp_path):
-    """The sibling: a capture's file, which the program writes for the spec."""
+def test_capture_files_are_in_allowed_directories_only(tmp_path):
+    """The program writes them for the spec."""
     (tmp_path / "open").mkdir()
 
     def to(path):

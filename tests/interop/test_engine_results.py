@@ -1,4 +1,4 @@
-"""Results: who a process is, what it uses, how it ended, why it did not start."""
+"""Results: identity, resources, end, and reasons of failed starts."""
 
 import getpass
 import json
@@ -18,14 +18,14 @@ from support.survival import worker_pid, kill
 from support.wait import eventually
 
 SCRIPT = "exec sleep 1000"
-# A shell that works by itself, then waits for a child that works, and then for the file.
+# A shell that uses CPU time, then waits for a child that does, and then for the file.
 BUSY = """i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done
 /bin/sh -c 'i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; head -c 100000 /dev/zero >/dev/null'
 while [ ! -e {} ]; do sleep 0.02; done"""
 
 
-def test_identity():
-    """Who it is stands in every result, of processes too that did not start."""
+def test_every_result_identifies_its_process():
+    """Also that of a failed start."""
     proc = argv("/bin/sh", "-c", "exit 0", cwd="/tmp", labels={"team": "a", "job": "7"})
     results = run({"a": proc, "b": {"argv": ["zz", "x"], "exe": "/nope"}}, "--group-id", "g")
     for res in results.values():
@@ -40,16 +40,16 @@ def test_identity():
     assert (b["argv"], b["exe"], b["labels"]) == (["zz", "x"], "/nope", {})
 
 
-def test_times():
-    """Start and stop by the wall clock, the time between them by a monotonic one."""
+def test_times_are_consistent():
+    """Start and stop by the wall clock, elapsed time by a monotonic clock."""
     res = run1(argv("/bin/sleep", "0.3"))
     times = res["times"]
     between = (parse_time(times["stop"]) - parse_time(times["start"])).total_seconds()
     assert 0.3 <= times["elapsed"] and abs(between - times["elapsed"]) < 0.25
 
 
-def test_start_failures_are_typed():
-    """Stage, errno, its name and the path, with the contract's text beside them."""
+def test_start_failures_have_stage_errno_and_path():
+    """Beside the text of the contract."""
     fds = [["0", {"file": {"path": "/nope/in"}}], ["1", capture()], ["7", {"dup": {"fd": 99}}]]
     results = run({"exec": argv("/nope"), "fds": argv("/bin/true", fds=fds), "ok": argv("/bin/true")})
     (failure,) = results["exec"]["failures"]
@@ -66,16 +66,16 @@ def test_start_failures_are_typed():
 
 
 @pytest.mark.parametrize("signum, name", [(34, "SIGRTMIN"), (16, "SIGSTKFLT"), (64, "SIGRTMAX"), (9, "SIGKILL")])
-def test_end_by_signal(signum, name):
-    """Each signal has its name; a SIGKILL by somebody else is not for want of memory."""
+def test_an_end_by_signal_is_exact(signum, name):
+    """A SIGKILL of another process is not an OOM kill."""
     res = run1(argv("/bin/sh", "-c", f"kill -{signum} $$"))
     status = res["status"]
     assert (status["signum"], status["signal"], status["exit_code"]) == (signum, name, None)
     assert (res["reason"], res["state"]) == ("signaled", "terminated")
 
 
-def test_live_resources(service, tmp_path):
-    """They grow from one GET to the next, with those of children, and have the same keys after the end."""
+def test_resources_grow_while_running(service, tmp_path):
+    """Children included; the keys are the same after the end."""
     svc = service()
     go = tmp_path / "go"
     svc.post({"p": argv("/bin/sh", "-c", BUSY.format(go))})
@@ -102,8 +102,8 @@ def test_live_resources(service, tmp_path):
     assert end["samples"] is None
 
 
-def test_samples_stay(service, tmp_path):
-    """The history is bounded, spans the whole life, and stays after the end, with the peaks."""
+def test_samples_and_peaks_stay_after_the_end(service, tmp_path):
+    """The history is bounded and spans the whole life."""
     svc = service(env={"PROCSTAR_SAMPLING_INTERVAL": "0.02", "PROCSTAR_SAMPLING_MAX_SAMPLES": "6"})
     go = tmp_path / "go"
     svc.post({"p": argv("/bin/sh", "-c", BUSY.format(go)), "idle": sleeper()})
@@ -126,8 +126,8 @@ def test_samples_stay(service, tmp_path):
     assert check_result(svc.result("p"))["samples"] == kept
 
 
-def test_an_agents_death_costs_the_history_alone(service):
-    """The next agent knows who each process is, and samples on."""
+def test_a_worker_crash_loses_the_history_only(service):
+    """The next worker identifies each process and continues sampling."""
     svc = service(env={"PROCSTAR_SAMPLING_INTERVAL": "0.02"})
     svc.post({"p": argv("/bin/sh", "-c", SCRIPT, labels={"x": "y"}, cwd="/tmp"), "e": argv("/nope")})
     svc.result("e")
@@ -147,7 +147,7 @@ def test_an_agents_death_costs_the_history_alone(service):
 
 
 def _memory_cgroup():
-    """A directory for a memory cgroup (v1), or None where the host has no such."""
+    """A directory for a memory cgroup (v1), or None if the host has none."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         mount, _, source = line.partition(" - ")
         fs, _, options = source.split(" ", 2)
@@ -172,8 +172,8 @@ def small_memory():
         group.rmdir()
 
 
-def test_out_of_memory(small_memory):
-    """A process that the kernel kills for want of memory says so; one that is killed by somebody does not."""
+def test_an_oom_kill_is_reported(small_memory):
+    """A SIGKILL of another process is not."""
     into = f"echo $$ > {small_memory}/cgroup.procs && exec \"$0\" --print -"
 
     def run(procs):
@@ -190,12 +190,12 @@ def test_out_of_memory(small_memory):
     eat = "x = []\nwhile True: x.append(bytearray(1 << 20))"
     eats = argv("/usr/bin/env", "python3", "-c", eat)
     assert run({"eats": eats, "ok": argv("/bin/true")}) == {"eats": "out_of_memory", "ok": "exited"}
-    # Apart: of two that die by SIGKILL at one moment, either may be taken for the one that the kernel has killed.
+    # One after the other: of two processes killed at one moment, either may count as OOM-killed.
     assert run({"killed": sh("kill -9 $$")}) == {"killed": "signaled"}
 
 
-def test_validate():
-    """Every error at once with its place, and the remedy; exit code 2. A good one: 0."""
+def test_validate_reports_all_errors_with_places_and_remedies():
+    """The exit code is 2; for a valid spec 0."""
     bad = b'{"specs": {\n "a": {"argvv": ["x"], "cwd": 7},\n "b": {"argv": ["x"], "nice": 99}}}'
     done = procstar("validate", "-", input=bad)
     assert done.returncode == 2
@@ -218,16 +218,16 @@ def test_validate():
     assert (done.returncode, done.stdout) == (0, b"<stdin>: valid, 2 processes\n")
 
 
-def test_a_process_starts_when_it_was_asked_for():
-    """The kernel's start time, in ticks, and ours, before the fork, agree: btime's whole seconds are nowhere in it."""
+def test_start_times_agree_with_the_kernels():
+    """To the tick: the whole seconds of btime are not used."""
     for _ in range(5):
         res = run1(argv("/bin/true"))
         start, kernel = parse_time(res["times"]["start"]), parse_time(res["proc_stat"]["starttime"])
         assert -0.011 <= (kernel - start).total_seconds() <= 0.5, (start, kernel)
 
 
-def test_maxrss_is_never_that_of_who_made_the_process(service):
-    """A burst makes the keeper large: what small processes have had is not known then, and what large ones have is theirs."""
+def test_maxrss_is_that_of_the_process_only(service):
+    """A burst enlarges the keeper: then small values are null, and large ones exact."""
     service = service()
     count = 400
     service.post({f"p{n}": argv("/bin/true") for n in range(count)})
@@ -241,8 +241,8 @@ def test_maxrss_is_never_that_of_who_made_the_process(service):
     assert 100_000_000 < big["rusage"]["maxrss"] == big["usage"]["maxrss"] < 200_000_000
 
 
-def test_what_is_not_known_of_a_lost_process_is_null(service, tmp_path):
-    """No zeros where nobody knows; what the contract sets in any final result is set."""
+def test_unknown_values_of_a_lost_process_are_null(service, tmp_path):
+    """Not zero; keys that the contract sets in final results are set."""
     state = tmp_path / "state"
     first = service("--state-dir", state)
     first.post({"a": sh("sleep 1; exit 3", ("stdout", capture("tempfile")))})
