@@ -412,7 +412,7 @@ async def test_an_end_in_any_phase_is_followed_by_another_attempt(how, tmp_path)
             assert done == list(PHASES)
             assert len(server.wires) == 2
             failures = [line for line in agent.log if " WARN " in line or "ERROR" in line]
-            assert len(failures) >= len(PHASES), "every failure is told"
+            assert len(failures) >= len(PHASES), "every failure is logged"
         listener.close()
         for writer in proxied:
             writer.close()

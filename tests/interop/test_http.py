@@ -22,12 +22,11 @@ ODD_IDS = ["a b", "a/b", "日本", "x%2Fy", "?q=1&r", "#", "..", "+", "a;b", "10
 
 
 def quoted(text):
-    """A path segment, percent-encoded whole."""
+    """A path segment, completely percent-encoded."""
     return "".join(f"%{b:02X}" for b in text.encode())
 
 
-async def test_package_async_client(service):
-    """The package's client, through a life of a process."""
+async def test_the_packages_async_client_works(service):
     svc = service()
     async with httpx.AsyncClient() as http:
         client = procstar.http.client.AsyncClient(("localhost", svc.port), http)
@@ -57,8 +56,8 @@ async def test_package_async_client(service):
             await client.delete_proc(proc_id)
 
 
-def test_package_client_and_instance():
-    """The package's own instance: a service in an empty environment, asked by its blocking client."""
+def test_the_packages_instance_and_blocking_client_work():
+    """The service runs in an empty environment."""
     inst = procstar.testing.inst.Instance()
     try:
         assert inst.client.get_procs() == {}
@@ -66,8 +65,8 @@ def test_package_client_and_instance():
         inst.close()
 
 
-def test_start_and_result(service):
-    """POST starts, GET tells; all JSON answers have the plain content type."""
+def test_post_starts_and_get_returns_the_result(service):
+    """All JSON responses have the plain content type."""
     svc = service()
     rsp = svc.post({"a": sh("echo hi"), "b": argv("/nonexistent", fds=[["stdout", capture()]])})
     assert rsp.headers["content-type"] == "application/json"
@@ -87,8 +86,8 @@ def test_start_and_result(service):
     assert set(svc.get("/procs")["procs"]) == {"b"}
 
 
-def test_content_types(service):
-    """A charset is accepted in a request; anything but JSON is not."""
+def test_the_content_type_must_be_json(service):
+    """A charset is accepted."""
     svc = service()
     for num, kind in enumerate(
         ["application/json", "application/json; charset=utf-8", "application/json;charset=UTF-8", "Application/JSON"]
@@ -110,8 +109,8 @@ def test_content_types(service):
      '{"specs": {"a": {"argv": ["a\\u0000b"]}}}', "[" * 100_000, "\xff"],
     ids=range(12),
 )  # fmt: skip
-def test_bad_bodies(service, body):
-    """An error with a reason, nothing started, and the next request works."""
+def test_an_invalid_body_is_an_error_and_starts_nothing(service, body):
+    """The next request works."""
     svc = service()
     data = body.encode("latin-1")
     rsp = svc.http.post("/procs", content=data, headers={"Content-Type": "application/json"})
@@ -121,15 +120,15 @@ def test_bad_bodies(service, body):
     assert svc.result("a")["state"] == "terminated"
 
 
-def test_errors_name_the_place(service):
-    """As for a file."""
+def test_errors_name_their_place(service):
+    """As those of a file do."""
     svc = service()
     rsp = svc.http.post("/procs", json={"specs": {"a": argv(TRUE, fds=[["stdin", "close"], ["0", "close"]])}})
     assert "specs.a.fds[1]" in check_error(rsp, 400)
 
 
-def test_duplicate_id(service):
-    """An ID is taken until it is deleted; nothing of such a request is started."""
+def test_a_duplicate_id_is_refused_until_deleted(service):
+    """The whole request starts nothing."""
     svc = service()
     svc.post({"a": argv(TRUE)})
     svc.result("a")
@@ -142,8 +141,7 @@ def test_duplicate_id(service):
 
 
 @pytest.mark.parametrize("proc_id", ODD_IDS)
-def test_encoded_ids(service, proc_id):
-    """IDs arrive percent-encoded, whatever is in them."""
+def test_ids_are_percent_encoded(service, proc_id):
     svc = service()
     path = f"/procs/{quoted(proc_id)}"
     svc.post({proc_id: sh("echo out; exec sleep 1000")})
@@ -159,8 +157,7 @@ def test_encoded_ids(service, proc_id):
 
 @pytest.mark.parametrize("given, signum", [("SIGTERM", 15), ("15", 15), ("SIGKILL", 9), ("SIGUSR1", 10), ("16", 16),
                                            ("34", 34), ("SIGSTKFLT", 16)])  # fmt: skip
-def test_signals(service, given, signum):
-    """By name and by number."""
+def test_signals_have_names_and_numbers(service, given, signum):
     svc = service()
     svc.post({"p": sleeper()})
     rsp = svc.http.post(f"/procs/p/signals/{given}")
@@ -170,8 +167,8 @@ def test_signals(service, given, signum):
 
 
 @pytest.mark.parametrize("given", ["SIGNOTHING", "0x9", "-9", "65", "99999999999999999999", "9.0", "%20"])
-def test_unknown_signals(service, given):
-    """400, and the process lives."""
+def test_an_unknown_signal_is_400(service, given):
+    """The process continues."""
     svc = service()
     svc.post({"p": sleeper()})
     check_error(svc.http.post(f"/procs/p/signals/{given}"), 400)
@@ -179,8 +176,7 @@ def test_unknown_signals(service, given):
 
 
 @pytest.mark.parametrize("mode", ["memory", "tempfile"])
-def test_output(service, mode):
-    """Text has a charset; data are an octet stream, byte for byte."""
+def test_output_is_text_with_charset_or_exact_bytes(service, mode):
     svc = service()
     everything = bytes(range(256)) * 100
     script = "import sys; sys.stdout.buffer.write(bytes(range(256)) * 100); sys.stderr.write('tëxt\\n')"
@@ -201,8 +197,8 @@ def test_output(service, mode):
         check_error(svc.http.get(f"/procs/p/output/{fd}/data"), 404)
 
 
-def test_large_output(service, random_file):
-    """100 MB, detached, and 100 MB in a result."""
+def test_100_mb_of_output_are_returned(service, random_file):
+    """Detached and in a result."""
     svc = service()
     svc.post({"p": argv("/bin/cat", random_file, fds=[["stdout", capture("tempfile", None, False)]])})
     svc.result("p")
@@ -211,8 +207,7 @@ def test_large_output(service, random_file):
     assert captured(svc.result("q")) == random_file.read_bytes()
 
 
-def test_nothing_there(service):
-    """404 with an error's body, for processes and for paths that are none."""
+def test_unknown_processes_and_paths_are_404(service):
     svc = service()
     check_error(svc.http.get("/procs/no"), 404)
     check_error(svc.http.delete("/procs/no"), 404)
@@ -226,8 +221,7 @@ def test_nothing_there(service):
         check_error(rsp, rsp.status_code)
 
 
-def test_delete_while_running(service):
-    """409, and it runs on."""
+def test_deleting_a_running_process_is_409(service):
     svc = service()
     svc.post({"p": sleeper()})
     check_error(svc.http.delete("/procs/p"), 409)
@@ -240,8 +234,8 @@ def _local(svc, host):
 
 @pytest.mark.parametrize("host", ["example.com", "example.com:3000", "localhost.example.com", "127.0.0.1.example.com",
                                   "10.0.0.1", "0x7f.1.evil", ""])  # fmt: skip
-def test_foreign_hosts(service, host):
-    """No web page gets in by another name for this machine."""
+def test_foreign_host_names_are_refused(service, host):
+    """A web page could use another name for this machine."""
     svc = service()
     rsp = _local(svc, host)
     assert rsp.status_code in ((403,) if host else (400, 403))
@@ -252,8 +246,7 @@ def test_foreign_hosts(service, host):
     assert svc.get("/procs") == {"procs": {}}
 
 
-def test_own_hosts(service):
-    """Every name of the loopback does."""
+def test_names_of_the_loopback_are_accepted(service):
     svc = service()
     for host in (f"localhost:{svc.port}", f"127.0.0.1:{svc.port}", "localhost", "127.0.0.1", "LOCALHOST", "[::1]"):
         assert _local(svc, host).status_code == 200, host
@@ -277,8 +270,8 @@ def _ask_as(svc, uid, method="GET"):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
-def test_another_user(service):
-    """Another user of the machine is kept out; its own user and root are not."""
+def test_other_users_are_refused(service):
+    """Its own user and root are not."""
     svc = service()
     for method in ("GET", "POST"):
         status, body = _ask_as(svc, 65534, method)
@@ -288,8 +281,7 @@ def test_another_user(service):
     assert _ask_as(svc, 0)[0] == 200
 
 
-def test_serve_with_input(service, tmp_path):
-    """INPUT's processes are there once the service listens."""
+def test_processes_of_input_exist_once_the_service_listens(service, tmp_path):
     spec = {"specs": {"first": until(tmp_path / "go"), "bad": argv("/nonexistent")}}
     svc = service("-", input=json.dumps(spec).encode())
     assert set(svc.get("/procs")["procs"]) == {"first", "bad"}
@@ -298,8 +290,7 @@ def test_serve_with_input(service, tmp_path):
     assert svc.result("first")["status"]["exit_code"] == 0
 
 
-def test_serve_and_exit(service, tmp_path):
-    """With `--exit` it ends when INPUT's processes have."""
+def test_exit_ends_the_service_after_the_last_process(service, tmp_path):
     spec = {"specs": {"a": until(tmp_path / "go", "echo x")}}
     svc = service("--print", "-", input=json.dumps(spec).encode())
     assert svc.result("a", ended=False)["state"] == "running"
@@ -308,8 +299,7 @@ def test_serve_and_exit(service, tmp_path):
     assert captured(json.loads(svc.proc.stdout.read())["a"]) == b"x\n"
 
 
-def test_serve_and_wait(service):
-    """With `--wait` it ends when the last process is deleted."""
+def test_wait_ends_the_service_after_the_last_deletion(service):
     svc = service("--wait", "-", input=json.dumps({"specs": {"a": argv(TRUE)}}).encode())
     svc.post({"b": argv(TRUE)})
     for name in ("a", "b"):
@@ -319,8 +309,7 @@ def test_serve_and_wait(service):
     assert svc.proc.wait(20) == 0
 
 
-def test_a_taken_port(service):
-    """It is told, with the port, and nothing hangs."""
+def test_a_port_in_use_is_an_error(service):
     svc = service()
     done = run_binary("--serve", "--serve-port", svc.port, timeout=20)
     assert done.returncode != 0
@@ -328,8 +317,7 @@ def test_a_taken_port(service):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGQUIT])
-def test_signals_to_the_service(service, signum):
-    """Clients are served until everything is deleted, and then it ends."""
+def test_shutdown_serves_clients_until_all_is_deleted(service, signum):
     svc = service()
     svc.post({"p": sleeper()})
     svc.proc.send_signal(signum)
@@ -338,12 +326,11 @@ def test_signals_to_the_service(service, signum):
     assert svc.proc.wait(4.5) >= 0
 
 
-def test_idling_refuses(service):
-    """After SIGUSR1 nothing new is started."""
+def test_a_draining_service_refuses_starts(service):
     svc = service()
     svc.post({"p": sleeper()})
     svc.proc.send_signal(signal.SIGUSR1)
-    # The signal takes effect some time after it was sent.
+    # The signal takes effect a moment after it was sent.
     num = 0
     while (rsp := svc.http.post("/procs", json={"specs": {f"q{num}": argv(TRUE)}})).status_code == 200:
         svc.result(f"q{num}")
@@ -357,8 +344,7 @@ def test_idling_refuses(service):
     assert svc.proc.wait(20) == 0
 
 
-def test_many_clients(service):
-    """500 processes by one request each over kept connections, and one list of all."""
+def test_500_connections_start_and_list_processes(service):
     svc = service()
     with requests.Session() as http:
         for num in range(500):
@@ -370,8 +356,8 @@ def test_many_clients(service):
     assert len(res) == 500 and all(r["status"]["exit_code"] == 0 for r in res.values())
 
 
-def test_a_large_request(service):
-    """5,000 specs in one body of more than a megabyte."""
+def test_a_request_may_have_5000_specs(service):
+    """More than a megabyte."""
     svc = service("--restrict-exe", TRUE)
     specs = {f"p{n}": argv("/nonexistent", "x" * 300, fds=[["stdin", file("/dev/null")]]) for n in range(5000)}
     svc.post(specs)

@@ -1,4 +1,4 @@
-"""The API beyond the contract, by clients that people have: httpx, schemathesis, and other users."""
+"""The API beyond the contract, by common clients: httpx, schemathesis, other users."""
 
 import json
 import os
@@ -22,12 +22,12 @@ TOKEN = "8ePqYiqbZ4AnXB2hWx8WQg"
 
 
 def socket_of(log):
-    """The path of the Unix socket that the log tells."""
+    """Path of the Unix socket, from the log."""
     return eventually(lambda: (m := re.search(r"path=(\S+http\.sock)", log())) and m[1], "a socket")
 
 
 def over(path):
-    """A client over a Unix socket."""
+    """A client of a Unix socket."""
     return httpx.Client(transport=httpx.HTTPTransport(uds=path), base_url="http://localhost", timeout=30)
 
 
@@ -41,8 +41,8 @@ def check_problem(rsp, status):
     return body["detail"]
 
 
-def test_the_socket_is_always_there(service):
-    """By its owner's hand only, and gone with the service."""
+def test_the_socket_always_exists(service):
+    """Only its owner may connect; it is removed with the service."""
     svc = service()
     path = socket_of(svc.log)
     assert os.stat(path).st_mode & 0o777 == 0o600
@@ -56,8 +56,8 @@ def test_the_socket_is_always_there(service):
     assert not os.path.exists(path)
 
 
-def test_a_socket_of_a_given_name(service, tmp_path):
-    """Also where a killed service has left one."""
+def test_the_socket_may_have_a_given_path(service, tmp_path):
+    """A killed service may have left a file there."""
     path = tmp_path / "own.sock"
     left = socket.socket(socket.AF_UNIX)
     left.bind(str(path))
@@ -70,15 +70,15 @@ def test_a_socket_of_a_given_name(service, tmp_path):
 
 @pytest.fixture
 def open_dir():
-    """A directory that every user may search, which pytest's own are not."""
+    """A directory that every user may search, unlike those of pytest."""
     with tempfile.TemporaryDirectory() as path:
         os.chmod(path, 0o711)
         yield Path(path)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
-def test_another_user_at_the_socket(service, open_dir):
-    """The file lets nobody else in; where it did, the kernel tells who they are."""
+def test_other_users_are_refused_at_the_socket(service, open_dir):
+    """By the file's mode, and by the kernel's peer credentials."""
     path = open_dir / "own.sock"
     svc = service(env={"PROCSTAR_HTTP_SOCKET": str(path)})
     eventually(lambda: "http service listening path=" in svc.log(), "the socket")
@@ -96,8 +96,8 @@ def test_another_user_at_the_socket(service, open_dir):
     assert done.stdout.endswith("403") and "user ID 65534" in done.stdout
 
 
-async def test_an_agent_tells_how_it_is(raw):
-    """Its socket is there without `--serve`; ready only while the server knows it."""
+async def test_the_status_of_an_agent_is_at_its_socket(raw):
+    """Without `--serve`; it is ready while registered."""
     server = await raw.server()
     agent = await raw.agent(server, "--group-id", "some group")
     await server.connection()
@@ -119,9 +119,9 @@ async def test_an_agent_tells_how_it_is(raw):
             return await aeventually(ready, f"status {status} of /readyz")
 
         await until_ready(200)
-        told = await connection()
-        assert (told["state"], told["group_id"], told["registrations"]) == ("registered", "some group", 1)
-        assert told["server"].endswith(f":{server.port}") and told["last_error"] is None
+        link = await connection()
+        assert (link["state"], link["group_id"], link["registrations"]) == ("registered", "some group", 1)
+        assert link["server"].endswith(f":{server.port}") and link["last_error"] is None
         await server.stop()
         assert "not registered" in check_problem(await until_ready(503), 503)
         assert (await connection())["last_error"]
@@ -133,8 +133,7 @@ async def test_an_agent_tells_how_it_is(raw):
         assert "procstar_server_reconnects_total 1\n" in metrics
 
 
-def test_one_shots_have_no_socket(tmp_path):
-    """Nothing is served where nobody can be waited for."""
+def test_single_runs_have_no_socket(tmp_path):
     from support.oneshot import procstar
 
     done = procstar("--print", "--log-level", "info", "-", input=json.dumps({"specs": {"a": argv(TRUE)}}).encode())
@@ -142,9 +141,9 @@ def test_one_shots_have_no_socket(tmp_path):
 
 
 class Tls:
-    """A service on all addresses, over TLS with a token."""
+    """A service on all addresses with TLS and a token."""
 
-    # The package's key can be read by every user.
+    # Every user can read the package's key.
     key = Path(tempfile.mkdtemp()) / "key.pem"
     key.touch(mode=0o600)
     key.write_bytes(Path(TLS_KEY_PATH).read_bytes())
@@ -162,7 +161,7 @@ class Tls:
     @staticmethod
     def _own_address():
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            # Nothing is sent: this only chooses a way to an address of documentation.
+            # Sends nothing: this only chooses a route to a documentation address.
             try:
                 sock.connect(("192.0.2.1", 9))
             except OSError:
@@ -170,15 +169,15 @@ class Tls:
             return sock.getsockname()[0]
 
     def get(self, **headers):
-        """The answer to a request over TLS, from an address that is not the loopback."""
+        """The response to a request over TLS from an address other than the loopback."""
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         with httpx.Client(verify=context, timeout=30) as http:
             return http.get(f"https://{self.address}:{self.svc.port}/procs", headers=headers)
 
 
-def test_other_machines(service):
-    """TLS and the token, by a name of our certificate; nothing else."""
+def test_other_machines_need_tls_and_the_token(service):
+    """By a name of the certificate."""
     tls = Tls(service)
     good = {"Host": "localhost", "Authorization": f"Bearer {TOKEN}"}
     assert tls.get(**good).json() == {"data": {"procs": {}}}
@@ -196,8 +195,7 @@ def test_other_machines(service):
         httpx.get(f"http://{tls.address}:{tls.svc.port}/procs", headers=good, timeout=10)
 
 
-def test_follow_and_events(service, tmp_path):
-    """Bytes as they are written, changes as they happen, until the end."""
+def test_output_and_events_are_followed_to_the_end(service, tmp_path):
     svc = service()
     script = f"echo one; while [ ! -e {tmp_path / 'go'} ]; do sleep 0.02; done; echo two"
     with svc.http.stream("GET", "/events") as events:
@@ -210,32 +208,31 @@ def test_follow_and_events(service, tmp_path):
 
         assert event()["event"] == "snapshot"
         svc.post({"a": sh(script, ("stdout", capture("tempfile")))})
-        assert (told := event())["event"] == "started" and told["id"] == "a"
+        assert (ev := event())["event"] == "started" and ev["id"] == "a"
         with svc.http.stream("GET", "/procs/a/output/stdout/follow") as rsp:
             pieces = rsp.iter_raw()
             assert next(pieces) == b"one\n"
             (tmp_path / "go").touch()
             assert b"".join(pieces) == b"two\n"
-        assert (told := event())["event"] == "ended"
-        assert told["result"]["fds"]["stdout"] == {"type": "detached", "length": 8, "encoding": "utf-8"}
+        assert (ev := event())["event"] == "ended"
+        assert ev["result"]["fds"]["stdout"] == {"type": "detached", "length": 8, "encoding": "utf-8"}
         assert svc.http.delete("/procs", params={"state": "terminated"}).json()["data"] == {"proc_ids": ["a"]}
         assert event()["event"] == "deleted"
 
 
-def test_events_end_with_the_agent(service):
-    """With its last word, and without being waited for."""
+def test_event_streams_end_with_the_instance(service):
+    """With a last event, and without delaying the end."""
     svc = service()
     with svc.http.stream("GET", "/events") as events:
         lines = events.iter_lines()
         assert any(line.startswith("data: ") for line in lines)
         svc.proc.send_signal(10)
-        told = [json.loads(line[6:])["shutdown_state"] for line in lines if line.startswith("data: ")]
-    assert told == ["idling", "done"]
+        states = [json.loads(line[6:])["shutdown_state"] for line in lines if line.startswith("data: ")]
+    assert states == ["idling", "done"]
     assert svc.proc.wait(20) == 0
 
 
-async def test_stop_kills_what_does_not_end(service):
-    """After the grace."""
+async def test_stop_kills_after_the_grace_period(service):
     svc = service()
     svc.post({"a": sh("trap '' TERM; echo ready; while :; do sleep 0.05; done", ("stdout", capture()))})
     eventually(lambda: svc.http.get("/procs/a/output/stdout/data").text == "ready\n", "the trap")
@@ -244,8 +241,8 @@ async def test_stop_kills_what_does_not_end(service):
     assert check_problem(svc.http.post("/procs/a/stop"), 409) == "no process: a"
 
 
-def test_codings_and_ranges(service):
-    """What httpx decodes by itself is what was written."""
+def test_content_encodings_and_ranges_are_exact(service):
+    """As decoded by httpx."""
     svc = service()
     svc.post({"a": sh("seq 100000", ("stdout", capture("tempfile", None)))})
     svc.result("a")
@@ -256,8 +253,7 @@ def test_codings_and_ranges(service):
     assert rsp.status_code == 206 and rsp.content == whole[100:200]
 
 
-def test_pages_of_many(service):
-    """All of 1,000, 100 at a time."""
+def test_1000_processes_are_listed_in_pages(service):
     svc = service("--restrict-exe", TRUE)
     svc.post({f"p{n}": argv("/nonexistent") for n in range(1000)})
     seen, cursor = [], None
@@ -271,16 +267,16 @@ def test_pages_of_many(service):
 
 
 @pytest.mark.timeout(600)
-def test_the_description_holds(service):
-    """Schemathesis finds no answer that the description does not have, whatever it asks."""
+def test_responses_match_the_openapi_description(service):
+    """Schemathesis finds no other response."""
     svc = service("--restrict-exe", TRUE)
     svc.post({"0": argv(TRUE, fds=[["stdout", capture()]])})
     done = subprocess.run(
         [sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{svc.port}/openapi.json",
          "--phases", "coverage,fuzzing", "--max-examples", "5", "--seed", "1", "--workers", "1", "--no-color",
-         # These answer until they are hung up on.
+         # These respond until the client disconnects.
          "--exclude-path-regex", "^/events|/follow$",
-         # What a signal or a spec may be is more than a schema says.
+         # A schema does not define all valid signals and specs.
          "--exclude-checks", "positive_data_acceptance"],
         capture_output=True, timeout=550, check=False, text=True,
     )  # fmt: skip

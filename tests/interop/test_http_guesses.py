@@ -1,4 +1,4 @@
-"""Wrong tokens: logged, counted, answered late; and the right one is not kept waiting by them."""
+"""Wrong tokens: logged, counted and delayed, without delaying the right one."""
 
 import concurrent.futures
 import os
@@ -18,12 +18,12 @@ MALLORY = 65_001
 
 @pytest.fixture
 def guarded(service):
-    """A service that asks everybody for the token."""
+    """A service that requires the token from every client."""
     return service("--log-level", "warn", env={"PROCSTAR_HTTP_REQUIRE_TOKEN": "true"}, token=TOKEN)
 
 
 def guess(svc, number):
-    """A guess on a connection of its own, as after a refusal it is closed."""
+    """A guess on a connection of its own, which a refusal closes."""
     headers = {"Authorization": f"Bearer {number:022}"}
     return httpx.get(f"http://127.0.0.1:{svc.port}/procs", headers=headers, timeout=60)
 
@@ -35,29 +35,29 @@ def refusals(svc):
 
 
 def logged(svc):
-    """The counts of the lines that tell of refusals."""
+    """The counts in the log lines of refusals."""
     return [int(count) for count in re.findall(r"WARN .*refused an HTTP request address=127\.0\.0\.1 \(user ID \d+\) count=(\d+)", svc.log())]
 
 
-def test_one_guess_after_another(guarded):
-    """Each waits twice as long; the first, second, fourth... is logged."""
+def test_each_guess_is_delayed_twice_as_long(guarded):
+    """The log has the first, second, fourth and so on."""
     began = time.monotonic()
     for number in range(5):
         check_error(guess(guarded, number), 403)
     assert time.monotonic() - began >= 0.1 + 0.2 + 0.4 + 0.8 + 1.6
     eventually(lambda: logged(guarded) == [1, 2, 4], "the lines of the log")
     assert refusals(guarded) == {"host": 0, "site": 0, "session": 0, "guess": 5, "user": 0}
-    # Without a token nothing is guessed, and nothing waits; it is told all the same.
+    # Without a token nothing is guessed or delayed, but it is counted.
     check_error(httpx.get(f"http://127.0.0.1:{guarded.port}/procs"), 403)
     check_error(httpx.get(f"http://127.0.0.1:{guarded.port}/procs", headers={"Host": "evil.example"}), 403)
     assert refusals(guarded) == {"host": 1, "site": 0, "session": 0, "guess": 5, "user": 1}
     assert TOKEN not in guarded.log() and "0000000000" not in guarded.log()
 
 
-def test_many_guesses_at_once(guarded):
-    """Few wait, the others are sent away; and the right token is taken all the while."""
+def test_many_guesses_at_once_do_not_delay_the_right_token(guarded):
+    """Few wait, the others are refused."""
     with concurrent.futures.ThreadPoolExecutor(24) as pool:
-        # The later ones of these wait for seconds.
+        # The later ones wait for seconds.
         for number in range(3):
             guess(guarded, number)
         guesses = [pool.submit(guess, guarded, number) for number in range(24)]
@@ -72,8 +72,8 @@ def test_many_guesses_at_once(guarded):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can stand in for another user")
-def test_another_users_guesses_count_for_that_user(guarded):
-    """Though they come from the same address; how long each waits is a matter of that count."""
+def test_guesses_are_counted_by_user(guarded):
+    """Though from the same address."""
     command = ["curl", "-s", "-o", "/dev/null", "-H", "Authorization: Bearer x", f"http://127.0.0.1:{guarded.port}/procs"]
     for _ in range(4):
         subprocess.run(command, check=True, user=MALLORY, group=MALLORY, extra_groups=[], cwd="/")

@@ -1,6 +1,6 @@
-"""The control plane stays reachable: another user takes no port and no thread, and a worker that misses an address says so.
+"""Listeners: no other user takes a port or starves clients, and a missing address is reported.
 
-Tests that need another user need root.
+Tests with another user need root.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from support.wait import DEADLINE, eventually
 MALLORY = 65001
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be another user")
 
-# Takes a port on both loopback addresses as soon as it is free, and says so.
+# Takes a port on both loopback addresses once it is free, and prints that.
 SQUAT = """
 import socket, sys
 port = int(sys.argv[1])
@@ -53,7 +53,7 @@ while len(held) < 2:
 sys.stdin.read()
 """
 
-# Opens connections and stays silent.
+# Opens connections and sends nothing.
 FLOOD = """
 import resource, socket, sys
 port, count = map(int, sys.argv[1:])
@@ -75,7 +75,7 @@ sys.stdin.read()
 
 @contextlib.contextmanager
 def as_mallory(script, *args):
-    """A Python script that another user runs; ended on leaving."""
+    """A Python script that another user runs; killed on exit."""
     proc = subprocess.Popen(
         ["/usr/bin/python3", "-c", script, *map(str, args)], user=MALLORY, group=MALLORY, extra_groups=[], cwd="/",
         env={}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -95,7 +95,7 @@ def over_unix(path):
 
 
 def at_fixed_port(directory, **kw):
-    """A service of a copy of the program, whose port and other settings are in its file; and its Unix socket."""
+    """A service of a copy of the program with its settings in a file, and its Unix socket."""
     service = Replaceable(directory, **kw)
     at = service.argv.index("--serve-port")
     del service.argv[at : at + 2]
@@ -106,14 +106,14 @@ def at_fixed_port(directory, **kw):
 
 
 def listeners(http):
-    """What the agent says of its listeners: errors by address."""
+    """Errors of the listeners by address, from the status."""
     agent = http.get("/agent").json()["data"]["agent"]
     return {one["address"]: one["error"] for one in agent["listeners"]}
 
 
 @needs_root
-def test_another_user_cannot_take_the_port_during_upgrades_and_crashes(tmp_path):
-    """Mallory binds in a loop; the port is never free."""
+def test_other_users_cannot_take_the_port(tmp_path):
+    """During upgrades and crashes, another user tries to bind it in a loop."""
     service, sock = at_fixed_port(tmp_path)
     with service, as_mallory(SQUAT, service.port) as mallory:
         assert mallory.stdout.readline() == "ready\n"
@@ -130,8 +130,8 @@ def test_another_user_cannot_take_the_port_during_upgrades_and_crashes(tmp_path)
             assert set(listeners(http).values()) == {None}
 
 
-def test_connections_wait_while_there_is_no_worker(tmp_path):
-    """No worker can start; who connects, by TCP or the Unix socket, is not refused, and answered by the next worker."""
+def test_connections_wait_for_the_next_worker(tmp_path):
+    """No worker can start for a while; TCP and Unix socket."""
     service, sock = at_fixed_port(tmp_path)
     with service:
         good = service.config.read_text()
@@ -156,8 +156,8 @@ def test_connections_wait_while_there_is_no_worker(tmp_path):
             client.close()
 
 
-def test_no_connection_is_refused_over_upgrades(tmp_path):
-    """One that was made before may break off; a new one never fails."""
+def test_upgrades_refuse_no_connection(tmp_path):
+    """An established one may break off."""
     service, sock = at_fixed_port(tmp_path)
     with service:
         refused, made, stop = [], [0, 0], threading.Event()
@@ -190,8 +190,8 @@ def test_no_connection_is_refused_over_upgrades(tmp_path):
         assert not refused, refused[:3]
 
 
-def test_a_changed_port_is_bound_before_the_old_is_let_go(tmp_path):
-    """At a reload; the Unix socket stays the same, and nobody is refused there."""
+def test_a_changed_port_is_bound_before_the_old_one_is_released(tmp_path):
+    """At an upgrade; the Unix socket is not interrupted."""
     service, sock = at_fixed_port(tmp_path)
     with service:
         old, new = service.port, free_port()
@@ -212,8 +212,8 @@ def test_a_changed_port_is_bound_before_the_old_is_let_go(tmp_path):
 
 
 @needs_root
-def test_silent_connections_of_another_user_do_not_starve_the_unix_socket(tmp_path):
-    """Though they take every connection of TCP, for as long as they like."""
+def test_idle_connections_of_others_do_not_starve_the_unix_socket(tmp_path):
+    """They take every slot of TCP."""
     sock = tmp_path / "http.sock"
     env = {
         "PROCSTAR_HTTP_SOCKET": str(sock), "PROCSTAR_HTTP_MAX_CONNECTIONS": "8", "PROCSTAR_HTTP_HEADER_TIMEOUT": "1000",
@@ -224,13 +224,14 @@ def test_silent_connections_of_another_user_do_not_starve_the_unix_socket(tmp_pa
         for _ in range(4):
             with over_unix(sock) as http:
                 assert http.get("/procs").status_code == 200
-        # Nor this user's own connections by TCP.
+        # Nor other TCP connections of this user.
         assert service.http.get("/procs").status_code == 200
 
 
 @needs_root
-def test_silent_tls_connections_are_few_and_short(tmp_path):
-    """2,500 anonymous connections: the owner's are answered meanwhile, by TLS too; the others are counted, and logged rarely."""
+def test_idle_tls_connections_are_limited(tmp_path):
+    """2,500 anonymous connections: the owner is served, the others are counted and rarely
+    logged."""
     sock, key = tmp_path / "http.sock", tmp_path / "key.pem"
     shutil.copyfile(TLS_KEY_PATH, key)
     key.chmod(0o600)
@@ -258,7 +259,7 @@ def test_silent_tls_connections_are_few_and_short(tmp_path):
                 "connections are refused",
             )
             assert found["procstar_http_unauthenticated_connections"] <= 16
-            # Those that were let in do not last.
+            # Those that were accepted time out.
             eventually(
                 lambda: (now := figures(http))["procstar_http_unauthenticated_connections"] == 0
                 and now["procstar_http_unauthenticated_expired_total"] >= 1,
@@ -269,11 +270,11 @@ def test_silent_tls_connections_are_few_and_short(tmp_path):
         assert f"user ID {MALLORY}" in lines[0]
 
 
-# -- what is missing
+# -- missing addresses
 
 
-def test_an_agent_that_misses_its_port_goes_on_and_reports_it(tmp_path):
-    """The port is taken between the check and the start: `reload` fails and says so, all else works, and it is tried again."""
+def test_a_missed_port_is_reported_and_retried(tmp_path):
+    """It is taken between check and start: the upgrade fails with a message, all else works."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -290,7 +291,7 @@ exec {service.good} "$@"
             assert done.returncode == 1, done
             assert f"failed to listen on 127.0.0.1:{port}: Address already in use" in done.stderr, done
             assert "serves everything else and tries again" in done.stderr, done
-            # The same again is not refused, for nothing gets worse; nor is it good.
+            # The same configuration is not refused, as nothing gets worse; nor does it succeed.
             assert service.reload().returncode == 1
             with over_unix(sock) as http:
                 found = listeners(http)
@@ -308,8 +309,8 @@ exec {service.good} "$@"
             assert service.reload().returncode == 0
 
 
-async def test_an_agent_with_a_server_starts_without_its_port():
-    """Somebody else has the port: the link to the scheduler works all the same."""
+async def test_an_agent_starts_without_its_port():
+    """The connection to the scheduler works."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -320,8 +321,7 @@ async def test_an_agent_with_a_server_starts_without_its_port():
             await agent.logged(f"failed to listen on 127.0.0.1:{port}: Address already in use")
 
 
-def test_a_first_start_that_can_serve_nothing_is_an_error():
-    """Nothing else was asked for."""
+def test_a_service_without_its_port_fails_to_start():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -334,10 +334,11 @@ def test_a_first_start_that_can_serve_nothing_is_an_error():
 
 
 class Activated:
-    """The program, started by a small service manager of the test's own with listeners of the test's."""
+    """The program, started by a small service manager of this test with listeners of this test."""
 
     def __init__(self, sockets, *args, env=None, names="web:api"):
-        # Moves the listeners to the numbers from 3 on, and becomes the program under the pid that it names.
+        # Moves the listeners to descriptors from 3 on, and executes the program with the announced
+        # pid.
         script = (
             "import os, sys\n"
             "fds = [os.dup(int(fd)) for fd in sys.argv[1].split(',')]\n"
@@ -362,7 +363,8 @@ class Activated:
 
 
 def test_listeners_of_a_service_manager_are_used(tmp_path):
-    """Who connected before the program ran is answered; so is who connects after a crash and an upgrade. No process sees the variables."""
+    """Early clients are served, also after a crash and an upgrade; processes do not see the
+    variables."""
     path = tmp_path / "activated.sock"
     with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
         unix.bind(str(path))
@@ -370,7 +372,7 @@ def test_listeners_of_a_service_manager_are_used(tmp_path):
         port = tcp.getsockname()[1]
         early = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
         early.sendall(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
-        # Another port than the configured one, which nobody binds.
+        # Nobody binds the configured port, which is another one.
         configured = free_port()
         with Activated((tcp, unix), "--serve", "--serve-port", configured, "--log-level", "info") as service:
             assert early.makefile("rb").readline().startswith(b"HTTP/1.0 200")
@@ -391,13 +393,13 @@ def test_listeners_of_a_service_manager_are_used(tmp_path):
             assert done.returncode == 0, done
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE) as http, over_unix(path) as other:
                 assert http.get("/procs/a").status_code == other.get("/procs/a").status_code == 200
-        # They are the service manager's: it goes on to listen.
+        # The service manager owns them: it continues to listen.
         assert path.exists()
         socket.create_connection(("127.0.0.1", port), timeout=DEADLINE).close()
 
 
-def test_a_listener_of_a_service_manager_is_not_open_to_whom_it_must_not_be():
-    """As a configured address would be: without TLS nobody may connect from elsewhere."""
+def test_an_open_listener_of_a_service_manager_needs_tls():
+    """As a configured address would."""
     with socket.create_server(("0.0.0.0", 0)) as tcp:
         with Activated((tcp,), "--serve") as service:
             _, err = service.proc.communicate(timeout=60)
@@ -405,8 +407,8 @@ def test_a_listener_of_a_service_manager_is_not_open_to_whom_it_must_not_be():
 
 
 @pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="needs systemd-socket-activate")
-def test_systemd_socket_activate(tmp_path):
-    """The first connection starts the program, and is answered."""
+def test_systemd_socket_activate_works(tmp_path):
+    """The first connection starts the program."""
     path = tmp_path / "http.sock"
     argv = ["systemd-socket-activate", "-l", str(path), "--fdname=api", binary(), "--serve", "--serve-port", "0"]
     env = [f"-E{name}={os.environ[name]}" for name in ("PROCSTAR_RUN_RUNTIME_DIR", "TMPDIR") if name in os.environ]

@@ -1,4 +1,5 @@
-"""What survives what: the worker killed, stopped, the keeper killed, the server restarted, many side by side."""
+"""Killed and suspended workers, killed keepers, restarted schedulers, many instances side by
+side."""
 
 import contextlib
 import hashlib
@@ -22,21 +23,21 @@ from support.specs import SLEEP, argv, capture, sh, sleeper, until
 from support.survival import Loop, worker_pid, at_rest, kill, print_rest
 from support.wait import DEADLINE, aeventually, eventually
 
-# What of an ended process's result never changes.
+# Parts of an exited process's result that never change.
 EXACT = ("state", "errors", "pid", "status", "rusage", "fds", "proc_stat")
-# None of them holds the log of an agent whose end is awaited.
+# None of them keeps open the log of an agent whose end is awaited.
 TEMPFILE = [["stdin", {"null": {}}], ["stdout", capture("tempfile", None)], ["stderr", {"null": {}}]]
 SLEEPER = argv(SLEEP, 1000, fds=TEMPFILE)
 PRINTERS = "i=0; while [ ! -e {stop} ]; do echo line $i; i=$((i+1)); sleep 0.01; done; echo $i > {count}; exit 7"
 
 
 def lines(path):
-    """The output that a process of `PRINTERS` says it has written."""
+    """Output that a process of `PRINTERS` reports to have written."""
     return "".join(f"line {i}\n" for i in range(int(path.read_text()))).encode()
 
 
 def kill_worker(keeper):
-    """Kills the worker of a keeper, and returns when another one is there."""
+    """Kills the worker of a keeper, and waits for the next one."""
     old = eventually(lambda: worker_pid(keeper), "a worker")
     kill(old, signal.SIGKILL)
     eventually(lambda: worker_pid(keeper) not in (None, old), "another worker")
@@ -46,16 +47,16 @@ def kill_worker(keeper):
 
 
 @pytest.mark.timeout(240)
-async def test_loop(tmp_path):
-    """Every result and every byte is as the processes recorded it; `tests/survival` runs it at full size."""
+async def test_results_stay_exact_while_workers_are_killed(tmp_path):
+    """`tests/survival` runs this at full size."""
     figures = await Loop(tmp_path, processes=40, kills=12, stops=3, restarts=2, upgrades=4, spread=20).run()
     print(figures)
-    # A bound for a machine that is busy with other tests; the figures tell the truth.
+    # A bound for a machine that is busy with other tests.
     assert max(figures.settled, default=0) < 10
 
 
-async def test_processes_do_not_wait_for_a_stopped_worker(raw, tmp_path):
-    """Larger than any pipe, through both kinds of capture."""
+async def test_processes_do_not_wait_for_a_suspended_worker(raw, tmp_path):
+    """More output than a pipe holds, by both kinds of capture."""
     _, agent, wire = await raw.pair()
     done = tmp_path / "done"
     script = f"until [ -e {tmp_path}/go ]; do sleep 0.01; done; head -c 5000000 /dev/zero; head -c 3000000 /dev/zero >&2; touch {done}; exit 3"
@@ -73,8 +74,8 @@ async def test_processes_do_not_wait_for_a_stopped_worker(raw, tmp_path):
     assert (res["fds"]["stdout"]["length"], res["fds"]["stderr"]["length"]) == (5_000_000, 3_000_000)
 
 
-async def test_the_same_agent_to_the_server(raw):
-    """Connection ID, pid and processes are those of before; an end in between is told."""
+async def test_a_new_worker_is_the_same_agent_to_the_scheduler(raw):
+    """Connection ID, pid and processes are the same; an end in between is sent."""
     server, agent, wire = await raw.pair()
     first = wire.register
     assert first["proc"]["pid"] == agent.pid
@@ -98,11 +99,11 @@ async def test_the_same_agent_to_the_server(raw):
     assert wire.register["proc_ids"] == ["runs"]
 
 
-# -- the keeper dies
+# -- killed keepers
 
 
 class Lasting:
-    """Agents on one lasting directory, one after the other; what they leave is ended on leaving."""
+    """Agents one after the other in one state directory; on exit, their processes are killed."""
 
     def __init__(self, directory):
         self.dir = Path(directory)
@@ -122,34 +123,34 @@ class Lasting:
         await self.server.stop()
 
     async def start(self, directory=None):
-        """Starts an agent on the directory, and returns it with its connection."""
+        """Starts an agent in the directory; returns it with its connection."""
         agent = Agent(self.server.port, "--state-dir", directory or self.dir)
         await agent.__aenter__()
         self.agents.append(agent)
         return agent, await self.server.connection()
 
     async def kill(self, agent):
-        """Kills the keeper; its worker ends, and leaves its processes alone."""
+        """Kills the keeper; its worker exits, and its processes continue."""
         below = worker_pid(agent.pid)
         kill(agent.pid, signal.SIGKILL)
         await agent.exit()
         await aeventually(lambda: not procs.is_alive(below), "end of the worker")
 
     async def result(self, wire, proc_id):
-        """A process's result right now."""
+        """Current result of a process."""
         await wire.send("ProcResultRequest", proc_id=proc_id)
         return check_result((await wire.expect("ProcResult", proc_id=proc_id))["res"])
 
 
 @pytest.fixture
 async def lasting(tmp_path):
-    """A lasting directory, and agents on it."""
+    """A state directory and its agents."""
     async with Lasting(tmp_path / "state") as it:
         yield it
 
 
-async def test_keeper_killed(lasting, tmp_path):
-    """Processes live on and are adopted; what has ended is exact, and what cannot be known is said."""
+async def test_processes_of_a_killed_keeper_are_adopted(lasting, tmp_path):
+    """Known ends are exact, and unknown ones are reported as lost."""
     agent, wire = await lasting.start()
     stop, count = tmp_path / "stop", tmp_path / "count"
     gone_stop, gone_count = tmp_path / "gone_stop", tmp_path / "gone_count"
@@ -165,7 +166,7 @@ async def test_keeper_killed(lasting, tmp_path):
         if name not in ("runs", "gone"):
             before |= await wire.ended()
     await lasting.kill(agent)
-    # It ends while nobody watches.
+    # It ends without a keeper.
     gone_stop.touch()
     eventually(lambda: not procs.is_alive(started["gone"]["pid"]), "end of a process")
     assert procs.is_alive(started["runs"]["pid"])
@@ -188,7 +189,7 @@ async def test_keeper_killed(lasting, tmp_path):
     check_result(res)
     check_lost(res)
     assert hashlib.sha256(captured(res)).digest() == hashlib.sha256(lines(count)).digest()
-    # A second death changes nothing any more.
+    # A second crash changes nothing.
     await lasting.kill(agent)
     agent, wire = await lasting.start()
     again = await lasting.result(wire, "runs")
@@ -200,15 +201,14 @@ async def test_keeper_killed(lasting, tmp_path):
 
 
 def check_lost(res):
-    """Asserts that a result says that it is not known how the process ended, and claims nothing else."""
+    """Asserts that a result is `lost` and claims nothing else."""
     assert res["state"] == "error"
     assert any(e.startswith("exit status lost") for e in res["errors"]), res["errors"]
     assert res["reason"] == "lost"
     assert res["status"]["exit_code"] == 125 and res["status"]["signum"] is None
 
 
-async def test_an_adopted_process_is_signaled_and_deleted(lasting):
-    """Adopted processes are processes as any other."""
+async def test_an_adopted_process_can_be_signaled_and_deleted(lasting):
     agent, wire = await lasting.start()
     pid = (await wire.start(p=SLEEPER))["p"]["pid"]
     await lasting.kill(agent)
@@ -219,8 +219,8 @@ async def test_an_adopted_process_is_signaled_and_deleted(lasting):
     await wire.delete("p")
 
 
-async def test_orders_are_for_the_one_that_got_them(lasting):
-    """A start on the directory of one that was told to end does not end at once."""
+async def test_a_shutdown_applies_only_to_the_instance_that_got_it(lasting):
+    """A later start in the same directory continues."""
     agent, wire = await lasting.start()
     conn = wire.register["conn"]
     agent.signal(signal.SIGTERM)
@@ -233,8 +233,9 @@ async def test_orders_are_for_the_one_that_got_them(lasting):
     await wire.delete("p")
 
 
-def test_one_shots_on_one_directory(tmp_path):
-    """Each runs its own processes; one that died in the middle is taken up, and what is only partly there is refused."""
+def test_single_runs_share_a_state_directory(tmp_path):
+    """Each runs its own processes; an interrupted one is resumed, and incomplete files are
+    refused."""
     state, runs, go = tmp_path / "state", tmp_path / "runs", tmp_path / "go"
     args = ("--state-dir", state)
     for _ in range(2):
@@ -245,11 +246,11 @@ def test_one_shots_on_one_directory(tmp_path):
     spec.write_text(json.dumps({"specs": {"p": proc}}))
     first = subprocess.Popen([binary(), "--print", *args, spec], stdout=subprocess.PIPE)
     eventually(lambda: runs.read_text().count("x") == 3, "start")
-    # Before that the keeper's death takes all that is known of it along.
+    # Before that, the keeper's end loses all records of the process.
     eventually(lambda: re.search(rb"Started.\xa1p", (state / "journal").read_bytes(), re.DOTALL), "its entry in the journal")
     worker = worker_pid(first.pid)
     kill(first.pid, signal.SIGKILL)
-    # What still ran is no result.
+    # A running process has no result.
     assert first.communicate(timeout=DEADLINE)[0] == b""
     eventually(lambda: not procs.is_alive(worker), "end of the worker", deadline=5)
     both = json.dumps({"specs": {"p": proc, "q": proc}}).encode()
@@ -265,11 +266,11 @@ def test_one_shots_on_one_directory(tmp_path):
     assert runs.read_text().count("x") == 3
 
 
-def test_keeper_dies_while_an_input_is_set_up(tmp_path):
-    """Whether it has started is not told any more: the worker ends, with nothing printed."""
+def test_a_keeper_killed_during_a_start_prints_nothing(tmp_path):
+    """The worker cannot know whether the process has started, and exits."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    # It is half a second in its set-up before it counts as started.
+    # Its set-up takes half a second before it counts as started.
     fds = [["stdout", {"null": {}}], ["stderr", {"null": {}}], ["stdin", {"file": {"path": str(fifo)}}]]
     spec = json.dumps({"specs": {"p": {"argv": ["/bin/true"], "fds": fds}}})
     first = subprocess.Popen([binary(), "--print", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -279,12 +280,12 @@ def test_keeper_dies_while_an_input_is_set_up(tmp_path):
     eventually(lambda: len(procs.descendants(first.pid)) == 2, "worker and process")
     kill(first.pid, signal.SIGKILL)
     assert first.communicate(timeout=DEADLINE)[0] == b""
-    # The process waits on until somebody opens the other end.
+    # The process waits until the other end is opened.
     os.close(os.open(fifo, os.O_WRONLY))
 
 
-async def test_second_agent_on_a_directory(lasting):
-    """It is refused, and told who is there; the first one goes on."""
+async def test_a_second_agent_on_a_directory_is_refused(lasting):
+    """The message names the first one, which continues."""
     agent, wire = await lasting.start()
     for extra in ([], ["--serve"]):
         done = procstar("--agent", "--agent-host", "localhost", "--state-dir", lasting.dir, *extra)
@@ -293,8 +294,7 @@ async def test_second_agent_on_a_directory(lasting):
     assert await wire.barrier() == []
 
 
-async def test_directories_are_the_users_alone(lasting, tmp_path):
-    """And one that is not is refused."""
+async def test_state_directories_must_be_private(lasting, tmp_path):
     agent, wire = await lasting.start()
     await wire.start(p=sh("echo out; echo err >&2; exec sleep 1000", *TEMPFILE[:2], ["stderr", capture("memory", None)]))
     modes = {p: p.stat().st_mode for p in [lasting.dir, *lasting.dir.rglob("*")]}
@@ -311,8 +311,8 @@ async def test_directories_are_the_users_alone(lasting, tmp_path):
 
 
 @pytest.mark.timeout(240)
-def test_torn_journal(tmp_path):
-    """Cut at every byte of its end, it neither prevents a start nor invents a result."""
+def test_a_truncated_journal_gives_no_wrong_result(tmp_path):
+    """Cut at every byte of its end, it does not prevent a start."""
     state = tmp_path / "state"
     true = argv("/usr/bin/true", fds=TEMPFILE)
     with Service("--state-dir", state) as service:
@@ -352,8 +352,8 @@ def test_torn_journal(tmp_path):
 # -- many side by side
 
 
-def test_one_shots_side_by_side(tmp_path):
-    """Twenty at once, without HOME, in one TMPDIR: each is right, and nothing is left."""
+def test_twenty_single_runs_share_a_temporary_directory(tmp_path):
+    """Without HOME; nothing is left."""
     env = {"TMPDIR": str(tmp_path), "PATH": os.environ["PATH"]}
     running = []
     for n in range(20):
@@ -373,12 +373,12 @@ def test_one_shots_side_by_side(tmp_path):
 
 
 def left_in(tmpdir):
-    """What lies below the users' directories in a TMPDIR."""
+    """Files below the users' directories in a TMPDIR."""
     return [str(p) for base in Path(tmpdir).iterdir() for p in base.iterdir()]
 
 
-def test_what_a_killed_one_left_is_swept(tmp_path):
-    """By the next start, but not while its processes live."""
+def test_files_of_a_killed_run_are_removed_by_the_next_start(tmp_path):
+    """Not while its processes run."""
     env = {"TMPDIR": str(tmp_path)}
     memory = Path(f"/dev/shm/procstar-{os.geteuid()}")
     with Service(env=env) as service:
@@ -403,8 +403,7 @@ def test_what_a_killed_one_left_is_swept(tmp_path):
     assert not any(p.exists() for p in mine)
 
 
-def test_the_same_connection_id_in_two_places(tmp_path):
-    """Two of one name do not share what they keep in memory."""
+def test_equal_connection_ids_do_not_share_memory_captures(tmp_path):
     homes = [tmp_path / "a", tmp_path / "b"]
     for home in homes:
         home.mkdir()
@@ -422,14 +421,13 @@ def test_the_same_connection_id_in_two_places(tmp_path):
 
 
 def to_keeper(keeper):
-    """The process that the user launched."""
+    """The process that the user started."""
     return keeper
 
 
 @pytest.mark.parametrize("target", [to_keeper, worker_pid], ids=["keeper", "worker"])
 @pytest.mark.parametrize("signum, ends_by", [(signal.SIGTERM, 15), (signal.SIGINT, 15), (signal.SIGQUIT, 9)])
-async def test_signals_to_either(raw, target, signum, ends_by):
-    """Both do what the contract says, and neither is left alone."""
+async def test_signals_to_keeper_or_worker_have_the_same_effect(raw, target, signum, ends_by):
     _, agent, wire = await raw.pair()
     pid = (await wire.start(p=sleeper()))["p"]["pid"]
     below = worker_pid(agent.pid)
@@ -448,8 +446,7 @@ async def test_signals_to_either(raw, target, signum, ends_by):
 
 
 @pytest.mark.parametrize("target", [to_keeper, worker_pid], ids=["keeper", "worker"])
-async def test_sigusr1_to_either(raw, target):
-    """It drains."""
+async def test_sigusr1_to_keeper_or_worker_drains(raw, target):
     _, agent, wire = await raw.pair()
     await wire.start(p=sleeper())
     below = worker_pid(agent.pid)
@@ -463,8 +460,8 @@ async def test_sigusr1_to_either(raw, target):
 
 
 @pytest.mark.parametrize("together", [False, True], ids=["noted", "at once"])
-async def test_an_order_outlives_the_worker(raw, tmp_path, together):
-    """SIGTERM to the keeper, and the worker killed in the grace, or in that very moment."""
+async def test_a_shutdown_survives_the_worker(raw, tmp_path, together):
+    """SIGTERM to the keeper, and the worker is killed in the grace period or at once."""
     server, agent, wire = await raw.pair()
     armed, ready, done = tmp_path / "armed", tmp_path / "ready", tmp_path / "done"
     script = f"trap 'touch {ready}' TERM; touch {armed}; while [ ! -e {done} ]; do sleep 0.02; done; exit 4"
@@ -472,7 +469,7 @@ async def test_an_order_outlives_the_worker(raw, tmp_path, together):
     await aeventually(armed.exists, "the trap")
     below = worker_pid(agent.pid)
     if together:
-        # The order arrives at a worker that cannot take it any more.
+        # The signal arrives at a worker that can no longer handle it.
         kill(below, signal.SIGSTOP)
     agent.signal(signal.SIGTERM)
     if not together:
@@ -492,8 +489,8 @@ async def test_an_order_outlives_the_worker(raw, tmp_path, together):
 
 
 @pytest.mark.parametrize("how", ["print", "output"])
-def test_worker_killed_while_print_waits(tmp_path, how):
-    """The results come, exact and once; INPUT from standard input is not started again."""
+def test_print_survives_the_worker(tmp_path, how):
+    """Results are exact and printed once; INPUT from standard input is not started again."""
     runs, go, out = tmp_path / "runs", tmp_path / "go", tmp_path / "out"
     script = f"echo $$ >> {runs}; while [ ! -e {go} ]; do sleep 0.01; done; echo done; exit 6"
     spec = {"specs": {"p": sh(script), "q": until(go, "kill -9 $$")}}
@@ -518,29 +515,29 @@ def test_worker_killed_while_print_waits(tmp_path, how):
 
 
 @pytest.mark.timeout(240)
-def test_worker_killed_at_every_moment_of_a_one_shot(tmp_path):
-    """Whenever: one line of results or, where INPUT had been read but not handed over, an error; never a second run."""
+def test_a_single_run_survives_the_worker_at_any_moment(tmp_path):
+    """One line of results, or an error if INPUT was read but not handed over."""
     for n in range(40):
         runs = tmp_path / f"runs{n}"
         spec = tmp_path / f"spec{n}"
         spec.write_text(json.dumps({"specs": {"p": sh(f"echo $$ >> {runs}; exit 6")}}))
         run = subprocess.Popen([binary(), "--print", spec], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         worker = eventually(lambda run=run: worker_pid(run.pid) or run.poll() is not None, "a worker")
-        # Moments from the first to past the end.
+        # Moments from the start to after the end.
         with contextlib.suppress(subprocess.TimeoutExpired):
             run.wait(n * 0.001)
         if worker is not True:
             kill(worker, signal.SIGKILL)
         printed, said = run.communicate(timeout=DEADLINE)
         assert run.returncode == 0, said
-        # Killed while it printed, the next one prints again.
+        # If it was killed while it printed, the next one prints again.
         line = printed.rstrip(b"\n").rpartition(b"\n")[2]
         assert json.loads(line[line.index(b'{"p"') :])["p"]["status"]["exit_code"] == 6
         assert len(runs.read_text().split()) == 1, said
 
 
-async def test_no_worker_can_be_started(raw, tmp_path):
-    """With a configuration that is broken by now: processes go on; SIGTERM ends them all, and says 1."""
+async def test_an_invalid_configuration_prevents_workers_only(raw, tmp_path):
+    """Processes continue; SIGTERM ends them all, and the exit code is 1."""
     config = tmp_path / "config.toml"
     config.write_text("")
     _, agent, wire = await raw.pair("--config", config)
@@ -554,10 +551,10 @@ async def test_no_worker_can_be_started(raw, tmp_path):
     assert not procs.is_alive(pid)
 
 
-async def test_at_rest():
-    """Neither wakes without cause; what memory they take is reported."""
+async def test_an_idle_instance_does_not_wake_up():
+    """Its memory is printed."""
     found = await at_rest()
     print_rest(found)
     for name, (_, woken) in found.items():
-        # A ping may fall into the time.
+        # A ping may occur meanwhile.
         assert woken < 20, (name, woken)

@@ -1,4 +1,4 @@
-"""Upgrade in place: keeper and worker become the program that is now on disk, and no process notices."""
+"""Upgrades in place: keeper and worker execute the new program, and processes do not notice."""
 
 import os
 import signal
@@ -17,28 +17,28 @@ from support import upgrades
 from support.survival import worker_pid, kill
 from support.wait import eventually
 
-# Writes lines until it is told to stop, then says how many, and ends by exit code 7.
+# Writes lines until it gets a signal, then their number, and exits with 7.
 PRINTER = "i=0; while [ ! -e {stop} ]; do echo line $i; i=$((i+1)); sleep 0.01; done; echo $i > {count}; exit 7"
 
 
 def upgraded(service, times):
-    """Returns once the log tells of so many upgrades."""
+    """Waits until the log has so many upgrades."""
     eventually(lambda: service.log().count("upgraded path=") == times, f"upgrade {times}")
 
 
 def result(service, *args, **kw):
-    """A process's result, from whichever worker there is."""
+    """Result of a process from the current worker."""
     return steady(lambda: service.result(*args, **kw))
 
 
 def same_pid(service):
-    """The launched process is still the keeper, and has a worker."""
+    """Asserts that the launched process is still the keeper, with a worker."""
     eventually(lambda: worker_pid(service.proc.pid), "a worker")
     eventually(service._listens, "the service listens again")
 
 
-def test_processes_run_on(tmp_path):
-    """Three upgrades, and the worker killed, amid processes that write in both modes: not a byte nor a status is lost."""
+def test_processes_continue_over_upgrades_and_crashes(tmp_path):
+    """Three upgrades and a killed worker: no byte and no status is lost."""
     with Service() as service:
         modes = ("tempfile", "memory")
         specs = {}
@@ -55,7 +55,7 @@ def test_processes_run_on(tmp_path):
             service.proc.send_signal(signal.SIGHUP)
             upgraded(service, times)
             same_pid(service)
-            # The new program reads the pipe on.
+            # The new program continues to read the pipe.
             eventually(
                 lambda: result(service, "memory", ended=False)["captures"]["stdout"]["length"] > length, "more output"
             )
@@ -77,13 +77,13 @@ def test_processes_run_on(tmp_path):
 
 
 def test_no_status_is_lost_in_a_loop_of_upgrades():
-    """A small run of the loop; `tests/upgrades` runs it for as long as one likes."""
+    """`tests/upgrades` runs this for any time."""
     figures = upgrades.run(seconds=8)
     print(figures)
     assert figures.good and figures.upgrades >= 3
 
 
-# A program, and why it is refused.
+# A program, and the reason of its refusal.
 BAD = {
     "exits with 0": (b"#!/bin/sh\nexit 0\n", "is not procstar, or a version that cannot go on from here (exit status: 0)"),
     "exits with 9": (b"#!/bin/sh\nexit 9\n", "(exit status: 9)"),
@@ -95,8 +95,8 @@ BAD = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_a_bad_program_leaves_the_old_running(tmp_path, kind):
-    """What cannot go on is found out before anything is given up, and `reload` says why; then a good one is taken."""
+def test_an_invalid_program_is_refused_and_the_old_one_continues(tmp_path, kind):
+    """The check is before the upgrade, and the command reports the reason."""
     bad, why = BAD[kind]
     with Replaceable(tmp_path) as service:
         service.post({"a": sh("exec sleep 1000")})
@@ -110,14 +110,14 @@ def test_a_bad_program_leaves_the_old_running(tmp_path, kind):
         service.replace(service.good.read_bytes())
         done = service.reload()
         assert done.returncode == 0 and str(service.program) in done.stdout, done
-        # It listens when the command has ended.
+        # It listens after the end of the command.
         assert service.result("a", ended=False)["pid"] == pid
         service.http.post("/procs/a/signals/SIGKILL")
         assert result(service, "a")["status"]["signum"] == signal.SIGKILL
 
 
-def test_a_script_that_starts_the_program_is_taken(tmp_path):
-    """It passes the question on, and may print what it likes."""
+def test_a_script_that_starts_the_program_is_accepted(tmp_path):
+    """It passes on the check, and may print anything."""
     with Replaceable(tmp_path) as service:
         service.post({"a": sh("exec sleep 1000")})
         pid = result(service, "a", ended=False)["pid"]
@@ -128,8 +128,8 @@ def test_a_script_that_starts_the_program_is_taken(tmp_path):
         assert os.readlink(f"/proc/{service.proc.pid}/exe") == str(service.good)
 
 
-def test_a_configuration_that_cannot_be_started_leaves_the_old_running(tmp_path):
-    """A mistyped key, files that are not there: found out before the worker is ended."""
+def test_an_invalid_configuration_is_refused_before_the_worker_ends(tmp_path):
+    """Mistyped keys, missing files."""
     with Replaceable(tmp_path) as service:
         worker = worker_pid(service.proc.pid)
         missing = tmp_path / "missing.pem"
@@ -148,8 +148,8 @@ def test_a_configuration_that_cannot_be_started_leaves_the_old_running(tmp_path)
         assert service.reload().returncode == 0
 
 
-def test_a_port_that_is_taken_leaves_the_old_running(tmp_path):
-    """Its own port is no other's: only one that another program has is refused."""
+def test_a_port_of_another_program_is_refused(tmp_path):
+    """Its own port is not."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -170,11 +170,11 @@ def test_a_port_that_is_taken_leaves_the_old_running(tmp_path):
                 assert sock.connect_ex(("127.0.0.1", service.port)) != 0
 
 
-def test_a_worker_that_cannot_start_after_all_is_reported(tmp_path):
-    """What the check could not foresee is said by `reload` too; processes run on, and the worker is started again."""
+def test_a_failed_start_after_the_check_is_reported(tmp_path):
+    """Processes continue, and the worker is restarted."""
     with Replaceable(tmp_path) as service:
         service.post({"a": sh("exec sleep 1000")})
-        # The check passes, and the configuration is broken behind it: by the script that passes the question on.
+        # The script that passes on the check makes the configuration invalid afterwards.
         script = f"""#!/bin/sh
 if [ -z "$PROCSTAR_KEEPER_CHECK" ]; then echo '[http' > {service.config}; fi
 exec {service.good} "$@"
@@ -186,8 +186,7 @@ exec {service.good} "$@"
         assert result(service, "a", ended=False)["state"] == "running"
 
 
-def test_a_signal_amid_an_upgrade_is_followed():
-    """SIGTERM right behind SIGHUP is not lost with the program that got it."""
+def test_sigterm_during_an_upgrade_is_handled():
     with Service() as service:
         service.post({"a": sh("exec sleep 1000")})
         service.proc.send_signal(signal.SIGHUP)
@@ -195,16 +194,16 @@ def test_a_signal_amid_an_upgrade_is_followed():
         assert service.proc.wait(30) == 0
 
 
-def test_reload_needs_an_instance(tmp_path):
-    """It names the place where it has looked."""
+def test_an_upgrade_needs_an_instance(tmp_path):
+    """The message names the searched directory."""
     env = os.environ | {"PROCSTAR_RUN_RUNTIME_DIR": str(tmp_path)}
     done = subprocess.run([binary(), "reload"], env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert f"no procstar of this user runs in {tmp_path}" in done.stderr
 
 
-def test_sighup_of_the_session_leader_upgrades_a_service_without_a_terminal():
-    """A supervisor may lead the session: without a controlling terminal, SIGHUP is no hangup."""
+def test_sighup_without_a_terminal_upgrades():
+    """Also of a session leader, as under a supervisor."""
     script = '"$0" --serve --serve-port 0 --log-level info 2>&1 & read -r; kill -HUP $!; read -r; kill -TERM $!; wait $!'
     leader = subprocess.Popen(
         ["/bin/bash", "-c", script, binary()],
@@ -223,8 +222,8 @@ def test_sighup_of_the_session_leader_upgrades_a_service_without_a_terminal():
 
 
 @pytest.mark.parametrize("mode", ("tempfile", "memory"))
-def test_a_survivor_of_before_is_read_on(mode):
-    """A capture that was cut short stays so, and the survivor is not killed by a pipe that nobody reads."""
+def test_survivors_continue_over_an_upgrade(mode):
+    """A truncated capture stays truncated, and its pipe is still read."""
     with Service() as service:
         script = "(for i in $(seq 100000); do echo late; sleep 0.01; done) & echo $!"
         service.post({"a": sh(script, ("stdout", capture(mode)))})

@@ -1,4 +1,4 @@
-"""The page, in a real Chromium: by mouse and by keys, in two sizes and two sets of colours."""
+"""The web UI in a real Chromium: by mouse and keys, in two sizes and two colour schemes."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from support.wait import eventually
 
 STREAMS = ("stdin", {"null": {}}), ("stdout", capture("tempfile")), ("stderr", capture("tempfile"))
 PIECES = [["stdout", {"capture": {"encoding": "utf-8", "pieces": True}}], ["stderr", {"capture": {"encoding": "utf-8", "pieces": True}}]]
-# Every text that is seen and has less contrast to what is behind it than it needs to be read.
+# All visible text with too little contrast to its background.
 FAINT = """(() => {
   const parse = (c) => { const n = c.match(/[\\d.]+/g)?.map(Number) ?? [0, 0, 0, 0]; if (/^color/.test(c)) n.splice(0, 3, ...n.slice(0, 3).map((v) => v * 255)); return n.length < 4 ? [...n, 1] : n; };
   const lum = ([r, g, b]) => [r, g, b].map((v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce((s, v, i) => s + v * [0.2126, 0.7152, 0.0722][i], 0);
@@ -37,7 +37,7 @@ FAINT = """(() => {
 
 
 def opened(browser, svc, place=""):
-    """The page of a service, with a session, connected."""
+    """The page of a service, connected with a session."""
     page = browser().page(ui(svc))
     if place:
         page.js(f"location.hash = {json.dumps(place)}")
@@ -47,7 +47,7 @@ def opened(browser, svc, place=""):
 
 
 def untroubled(page, *expected):
-    """Asserts that the page has met nothing but these, and asked no other server."""
+    """Asserts that the page reported no other errors and contacted no other server."""
     errors = [error for error in page.errors if not any(text in error for text in expected)]
     assert not errors
     assert len({url.split("/")[2] for url in page.requests if not url.startswith("blob:")}) == 1, page.requests
@@ -55,12 +55,12 @@ def untroubled(page, *expected):
 
 
 def at_the_end(page):
-    """Waits until the end of the output is seen: rows are drawn with the next frame."""
+    """Waits until the end of the output is visible: rows are drawn with the next frame."""
     page.wait("(({scrollTop, clientHeight, scrollHeight}) => scrollHeight - scrollTop - clientHeight < 5)(document.querySelector('.output'))")
 
 
-def test_from_start_to_deletion(service, browser, tmp_path):
-    """By keys and mouse: errors at their place, output as it comes, each change in two steps."""
+def test_a_process_goes_from_start_to_deletion(service, browser, tmp_path):
+    """By keys and mouse: errors at their place, live output, changes in two steps."""
     svc = service()
     page = opened(browser, svc)
     page.has(".nothing", "Nothing runs here yet")
@@ -128,10 +128,10 @@ def test_from_start_to_deletion(service, browser, tmp_path):
     untroubled(page, "status of 400")
 
 
-def test_ten_thousand(service, browser):
-    """Only what is in sight is there; filters, search and keys reach all."""
+def test_10000_processes_are_listed_filtered_and_searched(service, browser):
+    """Only visible rows exist."""
     svc = service("--restrict-exe", SH)
-    # These cost no fork.
+    # These need no fork.
     for n in range(0, 9_998, 1666):
         svc.post({f"p{i:05}": argv("/bin/false", labels={"n": str(i % 7), "team": "a"}) for i in range(n, min(9_998, n + 1666))})
     svc.post({"first": sh("sleep 1000 & wait", labels={"n": "x"}), "<b>second</b>": sh("echo '<img src=/none onerror=alert(1)>'; sleep 1000 & wait")})
@@ -156,9 +156,9 @@ def test_ten_thousand(service, browser):
     page.js("document.querySelectorAll('.search, [list=known-labels]').forEach((e) => { e.value = ''; e.dispatchEvent(new Event('input')); })")
     page.click(".choice", "Running")
     page.has(".tally", "2 of 10,000")
-    # Figures come by themselves, and make curves.
+    # Figures arrive by themselves, and make curves.
     page.wait("document.querySelector('.spark.memory .line')?.getAttribute('d')?.length > 10", "a curve")
-    # What is there when it ends, without anything being asked for.
+    # Figures present at the end, without a request.
     asked = len(page.requests)
     svc.http.post("/procs/first/signals/KILL")
     page.has(".tally", "1 of 10,000")
@@ -176,8 +176,8 @@ def test_ten_thousand(service, browser):
     untroubled(page)
 
 
-def test_the_agent_restarts(service, browser, tmp_path):
-    """The page goes on by itself, and so does what it follows."""
+def test_the_page_continues_after_a_worker_crash(service, browser, tmp_path):
+    """And so does followed output."""
     svc = service()
     marker = tmp_path / "go on"
     svc.post({"a": sh(f"echo before; {until(marker)['argv'][2]}; echo after; sleep 1000 & wait", *STREAMS)})
@@ -198,14 +198,14 @@ def test_the_agent_restarts(service, browser, tmp_path):
     page.has(".badge", "stopped, SIGKILL")
     svc.http.post("/procs/a/stop", json={"signal": "KILL"})
     svc.result("a")
-    # And where nobody answers, that is said, and what is known stays.
+    # If nobody answers, the page shows that and keeps its data.
     svc.proc.send_signal(signal.SIGKILL)
     page.has(".banner", "No connection to the service")
     page.has(".tally", "2 processes")
 
 
-def test_output_of_any_size(service, browser):
-    """What is not looked at is not fetched; searching finds what is far away."""
+def test_output_of_any_size_is_shown_and_searched(service, browser):
+    """Only visible parts are fetched."""
     svc = service()
     lines = 1_500_000
     script = f"/usr/bin/seq -f 'line %.0f of many' {lines}; printf '\\033[1;31mred\\033[0m plain \\033[38;2;1;2;3mexact\\033[0m\\n10%%\\r20%%\\r100%%\\nend'"
@@ -219,16 +219,16 @@ def test_output_of_any_size(service, browser):
     assert page.js("document.querySelector('.line .f1.bold').textContent") == "red"
     assert page.js("[...document.querySelectorAll('.line span')].find((e) => e.textContent === 'exact').style.color") == "rgb(1, 2, 3)"
     assert "\n100%\nend" in page.js("document.querySelector('.lines').innerText")
-    # The middle, by the slider, and rows beyond what was fetched, by the wheel.
+    # The middle, by the slider, and rows beyond the fetched ones, by the wheel.
     page.js("(s => { s.value = String(s.max / 2); s.dispatchEvent(new Event('input')); })(document.querySelector('.slider'))")
     shown = "Number(document.querySelector('.line').textContent.match(/line (\\d+)/)[1])"
     page.wait(f"Math.abs({shown} - {lines / 2}) < 50000", "the middle")
     before = page.js(shown)
     for n in range(1, 5):
-        # What is in sight stays there while what is before it comes: so one has to go on.
+        # The visible part stays in place while earlier parts arrive, so the wheel turns on.
         page.wait(f"(document.querySelector('.output').scrollTop = 0, {shown}) < {before} - {n * 8000}", "what is before")
     page.wait("document.querySelector('.output').scrollTop > 0 && document.querySelectorAll('.line').length > 40")
-    # No row is lost or twice where the stretches meet.
+    # No row is missing or repeated where fetched parts meet.
     numbers = page.js("[...document.querySelectorAll('.line')].map((e) => Number(e.textContent.match(/line (\\d+) of many/)[1]))")
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     fetched = page.js("performance.getEntriesByType('resource').filter((e) => e.name.endsWith('/data')).reduce((sum, e) => sum + e.transferSize, 0)")
@@ -251,8 +251,8 @@ def test_output_of_any_size(service, browser):
     untroubled(page)
 
 
-def test_streams_apart_and_interleaved(service, browser, tmp_path):
-    """In the order in which they were written, live."""
+def test_streams_are_shown_apart_and_interleaved(service, browser, tmp_path):
+    """In the order of writing, live."""
     svc = service()
     marker = tmp_path / "go on"
     script = f"echo one; sleep 0.05; echo two >&2; sleep 0.05; echo three; {until(marker)['argv'][2]}; echo four >&2; sleep 0.05; echo five"
@@ -274,8 +274,8 @@ def test_streams_apart_and_interleaved(service, browser, tmp_path):
     untroubled(page)
 
 
-def test_samples_make_curves(service, browser):
-    """Also of what has ended before anybody looked."""
+def test_samples_are_drawn_as_curves(service, browser):
+    """Also of processes that ended before."""
     svc = service(env={"PROCSTAR_SAMPLING_INTERVAL": "0.1"})
     svc.post({"busy": sh("while :; do :; done") | {"timeout": 1}})
     samples = svc.result("busy")["samples"]
@@ -292,7 +292,7 @@ def test_samples_make_curves(service, browser):
 
 def _own_address():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        # Nothing is sent: this only chooses a way to an address of documentation.
+        # Sends nothing: this only chooses a route to a documentation address.
         try:
             sock.connect(("192.0.2.1", 9))
         except OSError:
@@ -301,7 +301,7 @@ def _own_address():
 
 
 def test_the_page_asks_for_the_token(service, browser, tmp_path):
-    """From another address, over TLS: the page comes without it, and nothing else does."""
+    """Over TLS from another address: nothing but the page comes without it."""
     address, token = _own_address(), "8ePqYiqbZ4AnXB2hWx8WQg"
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "2",
             "-subj", "/CN=test", "-addext", f"subjectAltName=IP:{address}"]  # fmt: skip
@@ -329,8 +329,7 @@ def test_the_page_asks_for_the_token(service, browser, tmp_path):
     assert all(url.startswith(f"https://{address}:{svc.port}/") for url in page.requests)
 
 
-async def test_the_servers_connection(raw, browser):
-    """An agent's page tells how the connection to its server is, as it changes."""
+async def test_the_connection_to_the_scheduler_is_shown(raw, browser):
     server = await raw.server()
     agent = await raw.agent(server, "--serve", "--serve-port", "0")
     await server.connection()
@@ -340,12 +339,12 @@ async def test_the_servers_connection(raw, browser):
     assert "group default" in page.js("document.querySelector('#server').title")
     await server.stop()
     page.wait("document.querySelector('#server').dataset.state !== 'open'", "the loss")
-    # Several ones in a row are counted.
+    # Several in a row are counted.
     page.wait("document.querySelector('#server').title.includes('failed attempts in a row')", "the attempts")
 
 
-def test_for_everybody(service, browser):
-    """By keys and by ear, light and dark, on a desk and on a phone."""
+def test_the_page_is_accessible(service, browser):
+    """By keys and screen reader, light and dark, on desktop and phone."""
     svc = service()
     svc.post({"run": sh("echo out; echo err >&2; sleep 1000 & wait", labels={"team": "a"}), "bad": argv("/no/such/program"), "failed": sh("exit 3"), "good": sh("echo fine")})
     for proc_id in ("bad", "failed", "good"):
@@ -370,7 +369,7 @@ def test_for_everybody(service, browser):
     page.size(1280, 800)
     page.goto(page.js("`${location.origin}/?anew`"))
     page.has(".row", "good")
-    # Everything is reached by Tab, and is seen to be.
+    # Tab reaches every control, and the focus is visible.
     reached = []
     for _ in range(20):
         page.key("Tab")
@@ -385,7 +384,7 @@ def test_for_everybody(service, browser):
     page.wait("document.activeElement.className === 'title'")
     page.key("Escape")
     page.wait("document.activeElement.className === 'grid'")
-    # What is chosen holds, also when it is opened again.
+    # A choice is kept, also when the page is opened again.
     page.key("t", "t")
     assert page.js("document.documentElement.dataset.theme") == "dark"
     page.goto(page.js("`${location.origin}/?again`"))
@@ -397,7 +396,7 @@ def test_for_everybody(service, browser):
     untroubled(page)
 
 
-# Bytes of all kinds, more of those that matter to who lays them out.
+# Bytes of all kinds, more of those that matter to the layout.
 LAYOUT = r"""(async () => {
   const { rowsOf } = await import("/ui/text.js");
   let seed = 7;
@@ -463,15 +462,15 @@ SEARCH = r"""(async () => {
 
 
 def test_text_and_search_are_exact(service, browser):
-    """Whatever the bytes, however they come: each row knows its place, and each match is found."""
+    """Any bytes in any pieces: each row has its position, and each match is found."""
     page = opened(browser, service())
     assert page.js(LAYOUT) > 3000
     assert page.js(SEARCH) == 5
     untroubled(page)
 
 
-def test_more_than_anybody_reads(service, browser, tmp_path):
-    """A flood is followed to its present end, and not from afar; and whoever holds on to a place keeps it."""
+def test_a_flood_is_followed_to_its_end(service, browser, tmp_path):
+    """A reader who scrolled back keeps the place."""
     svc = service()
     marker = tmp_path / "go on"
     flood = "for n in 1 2 3 4; do /usr/bin/seq -f \"round $n line %.0f of a flood\" 1 400000; done; echo settled"

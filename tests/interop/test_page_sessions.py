@@ -1,6 +1,6 @@
-"""What a browser needs to change something, against what other programs leave in it: in a real Chromium.
+"""Sessions of a browser, against leftovers of other programs: in a real Chromium.
 
-One test stands in for another user, and is left out unless root runs it.
+One test acts as another user, and is skipped without root.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ TOKEN = "8ePqYiqbZ4AnXB2hWx8WQg"
 MALLORY = 65_001
 SPEC = json.dumps({"specs": {"evil": argv("/bin/true")}})
 
-# Answers every navigation itself, and asks the service what it is told to.
+# Answers every navigation itself, and sends requests to the service as instructed.
 WORKER = """
 self.addEventListener("install", () => self.skipWaiting());
 self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
@@ -50,7 +50,7 @@ PAGE = "<script>navigator.serviceWorker.register('/sw.js')</script>"
 
 
 class Earlier(http.server.BaseHTTPRequestHandler):
-    """The program that has the port first."""
+    """The program that had the port first."""
 
     def do_GET(self):
         kind, text = ("text/javascript", WORKER) if self.path == "/sw.js" else ("text/html", PAGE)
@@ -61,11 +61,11 @@ class Earlier(http.server.BaseHTTPRequestHandler):
         self.wfile.write(text.encode())
 
     def log_message(self, *_):
-        """Nothing is logged."""
+        """Logs nothing."""
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """On both loopback addresses, which `localhost` names."""
+    """On both loopback addresses, as `localhost` names both."""
 
     address_family = socket.AF_INET6
 
@@ -95,7 +95,7 @@ def infested(browser, origin):
 
 
 def by_worker(page, url, **options):
-    """What the worker is answered."""
+    """The response to a request of the worker."""
     return page.js(
         f"new Promise((done) => {{ const c = new MessageChannel(); c.port1.onmessage = (e) => done(e.data);"
         f"navigator.serviceWorker.controller.postMessage([{json.dumps(url)}, {json.dumps(options)}], [c.port2]); }})"
@@ -103,7 +103,7 @@ def by_worker(page, url, **options):
 
 
 def test_a_service_worker_of_an_earlier_program_changes_nothing(service, browser):
-    """At any address that the earlier program may have had, and whatever it knows but the session."""
+    """At any address of that program, and with any knowledge but the session."""
     port, chromium = free_port(), browser()
     origins = [f"http://127.0.0.1:{port}", f"http://localhost:{port}"]
     with earlier(port):
@@ -125,13 +125,13 @@ def test_a_service_worker_of_an_earlier_program_changes_nothing(service, browser
             assert by_worker(page, place, method=method)[0] == 403, place
         status, text = by_worker(page, "/sessions", method="POST", headers=json_headers, body=json.dumps({"code": "0" * 32}))
         assert status == 403 and "invalid code" in text, text
-        # What a form does, by a page that the worker has made.
+        # The effect of a form on a page that the worker made.
         page.js(
             "(() => { const f = document.createElement('form'); f.method = 'post'; f.action = '/procs'; f.enctype = 'text/plain';"
             f"const i = document.createElement('input'); i.name = {json.dumps(SPEC)}; f.append(i); document.body.append(f); f.submit(); }})()"
         )
     assert svc.get("/procs") == {"procs": {}}
-    # The user's own page, in the same browser: no worker has its address.
+    # The user's own page in the same browser: no worker has its address.
     url = ui(svc)
     page = chromium.page(url)
     page.has("#live-text", "live")
@@ -140,7 +140,7 @@ def test_a_service_worker_of_an_earlier_program_changes_nothing(service, browser
     assert re.fullmatch(rf"http://[0-9a-f]{{62}}\.localhost:{port}", own) and url.startswith(own)
     start(page, "mine")
     assert svc.result("mine")["state"] == "terminated"
-    # The worker learns all that stands in the address bar, and the session itself: it is at another origin.
+    # The worker learns the address bar and the session itself: it is at another origin.
     session = page.js("sessionStorage['procstar-session']")
     worker = chromium.page(f"{origins[0]}/")
     stolen = {"Content-Type": "application/json", "Procstar-Session": session}
@@ -149,7 +149,7 @@ def test_a_service_worker_of_an_earlier_program_changes_nothing(service, browser
     assert by_worker(worker, f"{own}/procs")[0] == 0
     by_worker(worker, f"{own}/procs", method="POST", mode="no-cors", body=SPEC)
     assert list(svc.get("/procs")["procs"]) == ["mine"]
-    # No worker is renewed, and none is registered at the session's own address.
+    # No worker is updated, and none is registered at the session's address.
     assert "rejected" in worker.js("navigator.serviceWorker.ready.then((r) => r.update()).then(() => 'updated', () => 'rejected')")
     assert page.js("navigator.serviceWorker.register('/ui/app.js').then(() => 'registered', () => 'rejected')") == "rejected"
     eventually(lambda: "no service workers" in svc.log(), "a line of the log")
@@ -166,8 +166,8 @@ def start(page, proc_id):
     page.has(".output", "done")
 
 
-def test_without_a_session_the_page_reads_and_says_how_to_get_one(service, browser):
-    """Also when its code was used before."""
+def test_a_page_without_a_session_is_read_only(service, browser):
+    """It says how to get a session, also when its code was used before."""
     svc, chromium = service(), browser()
     svc.post({"a": argv("/bin/true")})
     svc.result("a")
@@ -192,7 +192,7 @@ def test_without_a_session_the_page_reads_and_says_how_to_get_one(service, brows
     second.has(".row", "a")
     second.has("#readonly", "read only")
     assert first.js("document.cookie + location.href") == first.js("location.origin") + "/"
-    # As after its time.
+    # As after its lifetime.
     first.js("sessionStorage['procstar-session'] = sessionStorage['procstar-session'].replace(/./, '5')")
     first.js("location.hash = '#/procs/a'")
     first.has(".title", "a")
@@ -203,8 +203,8 @@ def test_without_a_session_the_page_reads_and_says_how_to_get_one(service, brows
     assert list(svc.get("/procs")["procs"]) == ["a"]
 
 
-def test_pages_of_other_sites_read_nothing_and_may_link_to_the_page(service, browser):
-    """Of another port of this machine, and of another host name."""
+def test_pages_of_other_sites_read_nothing(service, browser):
+    """Of another port and another host name; they may link to the page."""
     svc, port, chromium = service(), free_port(), browser("--disable-popup-blocking")
     with earlier(port):
         for number, host in enumerate(("127.0.0.1", "localhost"), 1):
@@ -219,8 +219,8 @@ def test_pages_of_other_sites_read_nothing_and_may_link_to_the_page(service, bro
             page.has("#live-text", "live")
 
 
-def test_a_session_lasts_as_long_as_the_program(service, browser):
-    """Over the end of an agent; not at another program on the same port."""
+def test_a_session_lasts_as_long_as_the_instance(service, browser):
+    """Over the end of a worker; not at another program on the port."""
     svc = service()
     page = browser().page(ui(svc))
     page.has("#live-text", "live")
@@ -237,8 +237,8 @@ def test_a_session_lasts_as_long_as_the_program(service, browser):
     assert again.get("/procs") == {"procs": {}}
 
 
-def test_the_token_is_entered_only_where_no_other_program_was(service, browser):
-    """Where every connection by TCP needs it."""
+def test_the_token_is_entered_only_without_earlier_programs(service, browser):
+    """If every TCP connection needs it."""
     svc = service(env={"PROCSTAR_HTTP_REQUIRE_TOKEN": "true"}, token=TOKEN)
     chromium = browser()
     page = chromium.page(f"http://127.0.0.1:{svc.port}/")
@@ -252,8 +252,8 @@ def test_the_token_is_entered_only_where_no_other_program_was(service, browser):
     start(page, "a")
 
 
-def test_over_tls_a_session_is_at_the_name_of_the_certificate(service, browser, tmp_path):
-    """This user needs no token on this machine, and a session like everywhere."""
+def test_a_session_over_tls_uses_the_name_of_the_certificate(service, browser, tmp_path):
+    """This user needs no token, but a session."""
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "2",
             "-subj", "/CN=test", "-addext", "subjectAltName=DNS:localhost"]  # fmt: skip
     subprocess.run(made, cwd=tmp_path, check=True, capture_output=True)
@@ -280,7 +280,7 @@ def test_over_tls_a_session_is_at_the_name_of_the_certificate(service, browser, 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can stand in for another user")
 def test_another_user_who_reads_the_url_gets_no_session(service):
-    """A browser's command line can be read by all; the code serves its own user only."""
+    """Command lines are public; the code is for its own user only."""
     svc = service()
     origin, code = ui(svc).split("/#session=")
     host = origin.removeprefix("http://").split(":")[0]

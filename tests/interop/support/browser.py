@@ -56,8 +56,8 @@ class Browser:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=home,
         )  # fmt: skip
         try:
-            told = Path(self.dir.name, "data", "DevToolsActivePort")
-            lines = eventually(lambda: told.exists() and len(ls := told.read_text().split()) == 2 and ls, "the browser", deadline=40)
+            port_file = Path(self.dir.name, "data", "DevToolsActivePort")
+            lines = eventually(lambda: port_file.exists() and len(ls := port_file.read_text().split()) == 2 and ls, "the browser", deadline=40)
             url = f"ws://127.0.0.1:{lines[0]}{lines[1]}"
             self.ws = self.stack.enter_context(connect(url, max_size=None, open_timeout=30, compression=None))
             self.ids = itertools.count(1)

@@ -469,8 +469,8 @@ class Loop:
         assert {r["pid"] for r in results} == {int(runs[0])}, (proc_id, runs)
         states = [r["state"] for r in results]
         assert states == sorted(states), (proc_id, states)
-        told = {json.dumps(_fixed(r), sort_keys=True) for r in results if r["state"] != "running"}
-        assert len(told) == 1, (proc_id, told)
+        final = {json.dumps(_fixed(r), sort_keys=True) for r in results if r["state"] != "running"}
+        assert len(final) == 1, (proc_id, final)
         assert len({r["times"]["start"] for r in results}) == 1, proc_id
 
 

@@ -96,8 +96,8 @@ class Work:
     def _check_wire(self, wire):
         asked, started = self._asked.get(id(wire), []), self._started.get(id(wire), [])
         results = [msg for msg in wire.messages if msg["type"] == "ProcResult"]
-        told = Counter(msg["proc_id"] for msg in results)
-        for proc_id, times in told.items():
+        counts = Counter(msg["proc_id"] for msg in results)
+        for proc_id, times in counts.items():
             # Two unasked results, the first perhaps on an earlier connection, and one for each
             # request.
             own = 2 if proc_id in started else 1
@@ -109,4 +109,4 @@ class Work:
         assert not [msg for msg in wire.messages if msg["type"] in ("RequestError", "ProcUnknown")]
         if wire.closed.is_set():
             return
-        assert all(told[i] == 2 + asked.count(i) for i in started), "two results of each, and every answer"
+        assert all(counts[i] == 2 + asked.count(i) for i in started), "two results of each, and every answer"
