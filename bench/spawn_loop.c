@@ -1,4 +1,4 @@
-/* The baseline of process figures: N times posix_spawn with both outputs in pipes, read to the end, and wait4. */
+/* Baseline of process figures: N times posix_spawn with both outputs in pipes, read to the end, and wait4. */
 #define _GNU_SOURCE
 #include <spawn.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-//! What keeper, agent, journal and upgrade say to each other.
+//! Messages between keeper and worker, the journal, and the state of an upgrade.
 
 use procstar::keeper::format::ProcessEntry;
 use procstar::keeper::format::UpgradeState;
@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::Input;
 
-/// The first byte tells what the rest is.
+/// The first byte selects the format of the rest.
 pub fn check(data: &[u8]) {
     let mut input = Input(data);
     match input.byte() % 4 {
@@ -20,7 +20,7 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// However the bytes are cut, the same messages come; written again, they are the same.
+/// The messages do not depend on how the bytes are split, and encoded again they are the same.
 fn stream<T: Serialize + DeserializeOwned>(mut input: Input<'_>) {
     let size = usize::from(input.byte()) + 1;
     let whole = taken::<T>(std::iter::once(input.0));
@@ -29,11 +29,11 @@ fn stream<T: Serialize + DeserializeOwned>(mut input: Input<'_>) {
     }
     let (bytes, _) = &whole;
     let (again, broken) = taken::<T>(std::iter::once(bytes.as_slice()));
-    assert!(!broken, "what was written can be read");
+    assert!(!broken, "encoded messages can be read");
     assert_eq!(&again, bytes);
 }
 
-/// The messages, each written again, and whether something then was none.
+/// The messages, encoded again, and whether an invalid message followed them.
 fn taken<'a, T: Serialize + DeserializeOwned>(
     pieces: impl Iterator<Item = &'a [u8]>,
 ) -> (Vec<u8>, bool) {
@@ -43,7 +43,7 @@ fn taken<'a, T: Serialize + DeserializeOwned>(
         decoder.push(piece);
         loop {
             match decoder.next_message::<T>() {
-                Ok(Some(message)) => encode(&message, &mut out).expect("a message can be written"),
+                Ok(Some(message)) => encode(&message, &mut out).expect("a message can be encoded"),
                 Ok(None) => break,
                 Err(_) => return (out, true),
             }
@@ -52,7 +52,7 @@ fn taken<'a, T: Serialize + DeserializeOwned>(
     (out, false)
 }
 
-/// A journal is read up to where it is damaged. What it told, told again, is the same.
+/// A journal is read up to its first damaged record. Its contents, encoded again, are the same.
 fn journal(bytes: &[u8]) {
     use std::io::Write;
     thread_local! {
@@ -73,7 +73,7 @@ fn journal(bytes: &[u8]) {
     });
 }
 
-/// A state of an upgrade is taken whole or refused.
+/// The state of an upgrade is accepted completely or refused.
 fn state(bytes: &[u8]) {
     match UpgradeState::from_bytes(bytes) {
         Ok(state) => {
