@@ -13,10 +13,9 @@ use procstar::cli::{client, descriptor, host, printing, reload, show, validate};
 use procstar::clock::TimePoint;
 use procstar::engine::{FILTER, filter};
 use procstar::keeper::descriptors::{self, Foreign};
-use procstar::keeper::files::FILES_FD;
 use procstar::keeper::format::{StateError, UpgradeState};
 use procstar::keeper::meaning::Mode;
-use procstar::keeper::upgrade;
+use procstar::keeper::variables;
 use procstar::keeper::{self, LaunchEnvironment, ProgramExit, WorkerCommand, check, secrets};
 use procstar::{app, config, logging, mem};
 
@@ -58,14 +57,14 @@ fn main() {
     mem::use_single_arena();
     // Before anything else is opened: these are the user's.
     let fds = claim_inherited_fds();
-    let code = if let Some(number) = variable(upgrade::CHECK_FD) {
-        check(&number, variable(check::NONCE).as_deref(), &fds)
-    } else if let Some(number) = variable(keeper::KEEPER_FD) {
+    let code = if let Some(number) = variable(variables::CHECK_FD) {
+        check(&number, variable(variables::NONCE).as_deref(), &fds)
+    } else if let Some(number) = variable(variables::KEEPER_FD) {
         worker(&number, &fds)
-    } else if let Some(number) = variable(upgrade::STATE_FD) {
+    } else if let Some(number) = variable(variables::STATE_FD) {
         resume(&number, &fds)
-    } else if variable(FILES_FD).is_some() {
-        reserved(&Foreign { variable: FILES_FD })
+    } else if variable(variables::FILES_FD).is_some() {
+        reserved(&Foreign { variable: variables::FILES_FD })
     } else if let Some(code) = command(&fds) {
         code
     } else {
@@ -123,7 +122,7 @@ fn resume(number: &str, fds: &[RawFd]) -> u8 {
 fn check(number: &str, nonce: Option<&str>, fds: &[RawFd]) -> u8 {
     secrets::protect();
     let read = || -> Result<Vec<u8>, StateError> {
-        Ok(descriptors::read_state(&descriptors::state_file(upgrade::CHECK_FD, number)?)?)
+        Ok(descriptors::read_state(&descriptors::state_file(variables::CHECK_FD, number)?)?)
     };
     let bytes = match read() {
         Ok(bytes) => bytes,
@@ -185,13 +184,13 @@ fn worker(number: &str, fds: &[RawFd]) -> u8 {
     }
     // For `ps` and `top`; without it the name would be that of a link in /proc.
     let _ = nix::sys::prctl::set_name(c"procstar-worker");
-    let socket = match descriptors::keeper_socket(keeper::KEEPER_FD, number, fds) {
+    let socket = match descriptors::keeper_socket(variables::KEEPER_FD, number, fds) {
         Ok(socket) => socket,
         Err(foreign) => return reserved(&foreign),
     };
     let mut internal = vec![socket.as_raw_fd()];
-    if let Some(number) = variable(FILES_FD) {
-        match descriptors::files_socket(FILES_FD, &number, fds) {
+    if let Some(number) = variable(variables::FILES_FD) {
+        match descriptors::files_socket(variables::FILES_FD, &number, fds) {
             Ok(socket) => {
                 internal.push(socket.as_raw_fd());
                 keeper::files::ask(socket);

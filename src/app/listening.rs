@@ -18,9 +18,10 @@ use crate::config::{Env, HttpSettings, Settings};
 use crate::http::{self, Listeners, SocketPath};
 use crate::keeper::activation::{self, Activated};
 use crate::keeper::listeners::{
-    self, Address, FileId, LISTENERS, Listener, ListenersHandover, MissingListener, file_at,
+    self, Address, FileId, Listener, ListenersHandover, MissingListener, file_at,
 };
 use crate::keeper::registry::{SOCKET, STARTING};
+use crate::keeper::variables::LISTENERS;
 
 /// Listeners that this worker was started with.
 pub struct Given {

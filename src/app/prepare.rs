@@ -11,7 +11,7 @@ use crate::cli::invocation::{Input, Run};
 use crate::cli::run_command::{Foreground, ResultTo};
 use crate::cli::{descriptor, printing};
 use crate::config::{Env, Settings};
-use crate::keeper::AGAIN;
+use crate::keeper::variables::AGAIN;
 use crate::net::tls;
 use crate::report::ResultContext;
 use crate::rotating::Rotating;

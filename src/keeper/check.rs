@@ -8,7 +8,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,14 +20,13 @@ use sha2::{Digest, Sha256};
 
 use super::descriptors::{self, read_state};
 use super::secrets;
-use super::upgrade::{CHECK_FD, Program, STATE_FD};
+use super::upgrade::Program;
+use super::variables::{CHECK_FD, NONCE, STATE_FD};
 use crate::engine::permitted;
 use crate::engine::permitted::pidfd_open;
 use crate::engine::sys::set_nonblocking;
 use crate::trust::{self, Exposure, Need, Untrusted};
 
-/// The environment variable that holds the question's own number. An older program asks without it, and is content with an exit code.
-pub const NONCE: &str = "PROCSTAR_KEEPER_NONCE";
 /// How long a program may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How much of an answer is read.
@@ -254,18 +252,12 @@ fn read_on(from: &mut File, text: &mut Vec<u8>) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Where a program is that may have been replaced: the kernel marks the path of one that was.
-pub(super) fn path_of_successor(path: &Path) -> &Path {
-    const MARK: &str = " (deleted)";
-    let plain = path.to_str().and_then(|path| path.strip_suffix(MARK)).map(Path::new);
-    plain.filter(|_| !path.exists()).unwrap_or(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
 
     fn state() -> File {
         let mut file = File::from(crate::engine::sys::sealable_memory_file().unwrap());
@@ -354,14 +346,5 @@ mod tests {
         let line = answer("n", b"a state", Err("no".into()));
         let read: CheckAnswer = serde_json::from_str(&line).unwrap();
         assert_eq!((read.proof, read.refusal), (proof("n", b"a state"), Some("no".into())));
-    }
-
-    #[test]
-    fn a_replaced_program_is_looked_for_at_its_path() {
-        let dir = tempfile::tempdir().unwrap();
-        let marked = dir.path().join("procstar (deleted)");
-        assert_eq!(path_of_successor(&marked), dir.path().join("procstar"));
-        std::fs::write(&marked, "").unwrap();
-        assert_eq!(path_of_successor(&marked), marked);
     }
 }

@@ -19,9 +19,6 @@ use nix::sys::time::TimeVal;
 
 use crate::engine::{held_file, sys};
 
-/// The environment variable by which a worker knows the socket at which it asks for files: its number.
-pub const FILES_FD: &str = "PROCSTAR_KEEPER_FILES";
-
 /// The stack of the thread that answers.
 const STACK: usize = 64 * 1024;
 /// How long a worker waits for an answer: a keeper that has no CPU time, or is being debugged, is not waited for without end.

@@ -4,12 +4,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use super::activation;
-use super::check::NONCE;
-use super::files::FILES_FD;
-use super::listeners::LISTENERS;
-use super::run_loop::{AGAIN, KEEPER_FD};
-use super::secrets::SECRETS_FD;
-use super::upgrade;
+use super::variables;
 use crate::clock::TimePoint;
 use crate::config::NEVER_INHERITED;
 use crate::engine::{FILTER, Inherited};
@@ -28,22 +23,11 @@ pub struct LaunchEnvironment {
 impl LaunchEnvironment {
     /// What of it children inherit: not the variables that are for this program alone.
     pub(super) fn inherited(&self) -> Arc<Inherited> {
-        let hidden = [
-            KEEPER_FD,
-            FILES_FD,
-            AGAIN,
-            upgrade::STATE_FD,
-            upgrade::CHECK_FD,
-            NONCE,
-            FILTER,
-            SECRETS_FD,
-            LISTENERS,
-        ];
         // Those for this process would mislead its children.
         let listen_pid = std::env::var_os("LISTEN_PID");
         let ours = activation::is_for(listen_pid.as_deref(), std::process::id());
         let activation = if ours { &activation::VARIABLES[..] } else { &[] };
-        let hidden = [NEVER_INHERITED, &hidden, activation].concat();
+        let hidden = [NEVER_INHERITED, &variables::ALL, &[FILTER], activation].concat();
         let fds = self.fds.iter().copied();
         let inherited = Inherited::new(std::env::vars_os(), &hidden, fds, self.nofile);
         Arc::new(inherited.ignoring(crate::engine::ignored_signals()))

@@ -16,11 +16,9 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 use super::descriptors;
+use super::variables::LISTENERS;
 use crate::engine::sys::{is_open, set_cloexec};
 use crate::path_bytes;
-
-/// The environment variable by which a worker knows the listeners that the keeper holds.
-pub const LISTENERS: &str = "PROCSTAR_KEEPER_LISTENERS";
 
 /// What a listener listens on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -36,23 +36,23 @@ pub mod signals;
 mod sweep;
 mod terminal;
 pub mod upgrade;
+pub mod variables;
 mod worker_process;
 
 pub use launch_environment::LaunchEnvironment;
-pub use run_loop::{AGAIN, KEEPER_FD, keep, resume};
+pub use run_loop::{keep, resume};
 pub use signals::ProgramExit;
 pub use worker_process::WorkerCommand;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::config::INTERNAL_VARIABLES;
 
     #[test]
     fn the_configuration_knows_the_variables_of_our_processes() {
-        let (check, state) = (upgrade::CHECK_FD, upgrade::STATE_FD);
-        let mut used = vec![crate::engine::FILTER, AGAIN, KEEPER_FD, check, state];
-        used.extend([listeners::LISTENERS, files::FILES_FD]);
+        use super::variables::*;
+        let mut used = vec![crate::engine::FILTER, AGAIN, KEEPER_FD, CHECK_FD, STATE_FD];
+        used.extend([LISTENERS, FILES_FD]);
         used.sort_unstable();
         assert_eq!(INTERNAL_VARIABLES, used);
     }

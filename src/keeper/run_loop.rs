@@ -5,6 +5,7 @@
 
 mod commands;
 mod deletions;
+mod forget;
 mod introduction;
 mod last_resort;
 mod recovery;
@@ -31,12 +32,6 @@ use crate::mem::trim;
 use running::Running;
 use wait::Woken;
 use worker_slot::{WorkerSlot, Workers};
-
-/// The environment variable by which a worker knows that it is one: the number of its socket to the keeper.
-pub const KEEPER_FD: &str = "PROCSTAR_KEEPER_FD";
-
-/// The environment variable that tells a worker that it is not the first one.
-pub const AGAIN: &str = "PROCSTAR_KEEPER_AGAIN";
 
 /// Keeps processes until the worker says that all is done; returns how the program ends.
 ///

@@ -15,12 +15,10 @@ use std::process::Command;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 
 use super::descriptors::{self, Foreign, read_state};
+use super::variables::SECRETS_FD;
 use crate::config::{self, Env};
 use crate::engine::sys::{is_open, seal, sealable_memory_file};
 use crate::mem::text_pages;
-
-/// The environment variable that names the file with the secrets by the number of its descriptor.
-pub const SECRETS_FD: &str = "PROCSTAR_KEEPER_SECRETS";
 
 /// The variables whose values are secrets.
 const NAMES: [&str; 3] = ["PROCSTAR_AGENT_TOKEN", "PROCSTAR_AGENT_KEY", "PROCSTAR_HTTP_TOKEN"];

@@ -10,15 +10,10 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::check::{self, CheckError};
-use super::secrets::{self, SECRETS_FD};
+use super::secrets;
+use super::variables::{SECRETS_FD, STATE_FD};
 use crate::engine::permitted;
 use crate::engine::sys::{set_cloexec, set_cloexec_of};
-
-/// The environment variable by which a program knows that it goes on for the one before: the number of the state's descriptor.
-pub const STATE_FD: &str = "PROCSTAR_KEEPER_STATE";
-/// The one by which it knows that it is only asked whether it could.
-pub const CHECK_FD: &str = "PROCSTAR_KEEPER_CHECK";
 
 /// The program that goes on, as it was started.
 pub struct Program {
@@ -34,7 +29,7 @@ impl Program {
     pub fn of_this_process() -> io::Result<Program> {
         // Without `/proc`, the path by which it was executed is as good.
         let path = std::env::current_exe().unwrap_or_else(|_| permitted::own_program());
-        let path = check::path_of_successor(&path).to_path_buf();
+        let path = path_of_successor(&path).to_path_buf();
         Ok(Program::new(path, std::env::args_os().collect()))
     }
 
@@ -56,14 +51,6 @@ impl Program {
     /// Its arguments, its name not among them.
     pub(super) fn args(&self) -> &[OsString] {
         self.args.get(1..).unwrap_or_default()
-    }
-
-    /// Asks the program that is now on disk whether it can go on from `state`; returns its version.
-    ///
-    /// # Errors
-    /// Why not, for the user.
-    pub fn check(&self, state: &File, fds: &[RawFd]) -> Result<String, CheckError> {
-        check::ask(self, state, fds)
     }
 
     /// Becomes the program that is now on disk. Gives back only an error; then nothing has changed.
@@ -101,5 +88,26 @@ impl Program {
             tracing::error!(%error, "cannot close descriptors on exec");
         }
         error
+    }
+}
+
+/// Where a program is that may have been replaced: the kernel marks the path of one that was.
+fn path_of_successor(path: &Path) -> &Path {
+    const MARK: &str = " (deleted)";
+    let plain = path.to_str().and_then(|path| path.strip_suffix(MARK)).map(Path::new);
+    plain.filter(|_| !path.exists()).unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_program_is_looked_for_at_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let marked = dir.path().join("procstar (deleted)");
+        assert_eq!(path_of_successor(&marked), dir.path().join("procstar"));
+        std::fs::write(&marked, "").unwrap();
+        assert_eq!(path_of_successor(&marked), marked);
     }
 }

@@ -10,12 +10,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use super::files::{self, FILES_FD};
 use super::format::{Decoder, FrameError, ToKeeper, ToWorker, encode};
 use super::listeners::Listeners;
-use super::run_loop::{AGAIN, KEEPER_FD};
-use super::upgrade::STATE_FD;
-use super::{descriptors, secrets};
+use super::variables::{AGAIN, FILES_FD, KEEPER_FD, STATE_FD};
+use super::{descriptors, files, secrets};
 use crate::engine::permitted;
 use crate::engine::permitted::pidfd_open;
 

@@ -13,7 +13,7 @@ use procstar::engine::{Captures, Ended, Started, StopPolicy};
 use procstar::keeper::format::ProcessEntry;
 use procstar::keeper::format::{Decoder, Printing, ToKeeper, ToWorker, WorkerState, encode};
 use procstar::keeper::meaning::Mode;
-use procstar::keeper::{AGAIN, KEEPER_FD};
+use procstar::keeper::variables::{AGAIN, KEEPER_FD};
 
 /// A later worker of `procstar --print`, welcomed.
 struct Worker {

@@ -23,8 +23,7 @@ use procstar::keeper::format::{
     Decoder, KeeperSettings, Opening, ToKeeper, ToWorker, UpgradeState, VERSION, WorkerState,
     encode,
 };
-use procstar::keeper::upgrade;
-use procstar::keeper::{self, LaunchEnvironment, WorkerCommand, descriptors};
+use procstar::keeper::{self, LaunchEnvironment, WorkerCommand, descriptors, variables};
 use procstar::spec::{FdName, Validated};
 
 /// The variable that names the directory of keeper, fake workers and test.
@@ -40,20 +39,20 @@ const UPGRADE_SCRIPT: &str = "between";
 #[test]
 fn run_as_child() {
     let Some(dir) = std::env::var_os(DIR_VARIABLE).map(PathBuf::from) else { return };
-    if let Ok(fd) = std::env::var(keeper::KEEPER_FD) {
+    if let Ok(fd) = std::env::var(variables::KEEPER_FD) {
         // SAFETY: the keeper has left it open for us.
         let keeper = unsafe { OwnedFd::from_raw_fd(fd.parse().unwrap()) };
         fake_worker(&dir, UnixStream::from(keeper));
     }
-    if let Ok(nonce) = std::env::var(keeper::check::NONCE) {
-        let state = descriptors::state_file(upgrade::CHECK_FD, "0").unwrap();
+    if let Ok(nonce) = std::env::var(variables::NONCE) {
+        let state = descriptors::state_file(variables::CHECK_FD, "0").unwrap();
         let state = descriptors::read_state(&state).unwrap();
         // After what the test harness has printed.
         println!("\n{}", keeper::check::answer(&nonce, &state, Ok(())).trim_end());
         std::process::exit(0);
     }
     let workers = || WorkerCommand { exe: this_program(), args: role().map(Into::into).into() };
-    if let Ok(number) = std::env::var(upgrade::STATE_FD) {
+    if let Ok(number) = std::env::var(variables::STATE_FD) {
         // The moment that a test chooses: the keeper before has handed over, and the next one knows of nothing yet.
         let between = Command::new("/bin/sh").arg(dir.join(UPGRADE_SCRIPT)).status().unwrap();
         assert!(between.success());
@@ -75,7 +74,7 @@ fn role() -> [&'static str; 3] {
 
 fn fake_worker(dir: &Path, mut keeper: UnixStream) -> ! {
     let mut test = UnixStream::connect(dir.join(WORKER_SOCKET)).unwrap();
-    let again = u8::from(std::env::var_os(keeper::AGAIN).is_some());
+    let again = u8::from(std::env::var_os(variables::AGAIN).is_some());
     test.write_all(&std::process::id().to_be_bytes()).unwrap();
     test.write_all(&[again]).unwrap();
     let (mut from_keeper, mut to_test) = (keeper.try_clone().unwrap(), test.try_clone().unwrap());

@@ -14,7 +14,7 @@ use crate::keeper::descriptors::{Foreign, read_state, state_file};
 use crate::keeper::instance::InstanceHandover;
 use crate::keeper::listeners;
 use crate::keeper::meaning::Mode;
-use crate::keeper::upgrade::STATE_FD;
+use crate::keeper::variables::STATE_FD;
 
 /// The version of the state's form. Those since 1 are understood; fixtures of each are kept in `tests/fixtures/`.
 pub const STATE_VERSION: u32 = 4;

@@ -7,11 +7,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use super::running::Running;
-use super::worker_slot::Workers;
 use crate::engine::Captures;
 use crate::engine::mailbox::Mailbox;
-use crate::keeper::format::ToWorker;
 use crate::spec::ProcId;
 
 /// How long removing files may delay the end of a deletion; it goes on after that.
@@ -53,69 +50,43 @@ impl Deletions {
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.until.values().min().copied()
     }
+
+    /// Removes the named files of an ended process; it is waited for until then. Whether there are
+    /// any: if not, nothing is waited for.
+    pub(super) fn remove_files(&mut self, id: &ProcId, captures: &Arc<Captures>) -> bool {
+        if !captures.remove_named() {
+            captures.discard(());
+            return false;
+        }
+        let tell = Arc::clone(&self.done);
+        captures.discard(Arc::new(Done { id: id.clone(), tell }));
+        self.until.entry(id.clone()).or_insert(Instant::now() + PATIENCE);
+        true
+    }
+
+    /// Takes those that are waited for no longer: their files are removed, or it has taken too long.
+    pub(super) fn take_due(&mut self) -> Vec<ProcId> {
+        let now = Instant::now();
+        let mut due = self.done.take();
+        due.retain(|id| self.until.remove(id).is_some());
+        for (id, _) in self.until.extract_if(|_, until| *until <= now) {
+            tracing::warn!(proc_id = %id, "removing a named file takes long; deleting its process first");
+            due.push(id);
+        }
+        due
+    }
+
+    /// Takes all that are waited for.
+    pub(super) fn take_all(&mut self) -> Vec<ProcId> {
+        self.until.drain().map(|(id, _)| id).collect()
+    }
 }
 
-impl Running {
-    /// Forgets a process that has ended, once its files are removed.
-    pub(super) fn forget(&mut self, id: ProcId, workers: &mut Workers) {
-        let ended = self.table.get(&id).and_then(|record| record.ended.as_ref());
-        let captures = ended.map(|ended| Arc::clone(&ended.captures));
-        match captures {
-            Some(captures) if captures.remove_named() => {
-                let tell = Arc::clone(&self.deletions.done);
-                captures.discard(Arc::new(Done { id: id.clone(), tell }));
-                let until = Instant::now() + PATIENCE;
-                self.deletions.until.entry(id).or_insert(until);
-            }
-            captures => {
-                if let Some(captures) = captures {
-                    captures.discard(());
-                }
-                self.forget_now(id, workers);
-            }
-        }
-    }
-
-    /// Forgets those whose files are removed, and those that have been waited for long enough.
-    pub(super) fn forget_discarded(&mut self, workers: &mut Workers) {
-        let now = Instant::now();
-        let mut done = self.deletions.done.take();
-        done.retain(|id| self.deletions.until.remove(id).is_some());
-        let overdue: Vec<ProcId> =
-            (self.deletions.until).extract_if(|_, until| *until <= now).map(|(id, _)| id).collect();
-        for id in &overdue {
-            tracing::warn!(proc_id = %id, "the removal of a named file takes long, forgetting its process before");
-        }
-        done.into_iter().chain(overdue).for_each(|id| self.forget_now(id, workers));
-    }
-
-    /// Forgets all that are to be forgotten: whoever comes next is not to hear of them.
-    pub(super) fn forget_all(&mut self, workers: &mut Workers) {
-        let ids: Vec<ProcId> = self.deletions.until.drain().map(|(id, _)| id).collect();
-        ids.into_iter().for_each(|id| self.forget_now(id, workers));
-    }
-
-    fn forget_now(&mut self, id: ProcId, workers: &mut Workers) {
-        if self.table.forget(&id) {
-            self.engine.forget(id.clone());
-            if let Some(journal) = &mut self.journal {
-                journal.forgotten(id.clone());
-            }
-        }
-        // The worker sees to it that a process has ended before.
-        if self.table.get(&id).is_none() {
-            workers.tell(&ToWorker::Forgotten(id));
-        }
-    }
-
-    /// Removes the named files of all processes, as they are as good as deleted.
-    pub(super) fn discard_named_files(&self) {
-        let (removing, removed) = mpsc::channel::<()>();
-        let ended = self.table.iter().filter_map(|record| record.ended.as_ref());
-        let captures = ended.map(|ended| &ended.captures);
-        captures.for_each(|captures: &Arc<Captures>| captures.discard_named(removing.clone()));
-        drop(removing);
-        // An error comes once all have dropped the other end, or the time is over.
-        let _ = removed.recv_timeout(LAST);
-    }
+/// Removes the named files of these processes, and waits for that for a moment.
+pub(super) fn remove_files_of_all<'a>(captures: impl Iterator<Item = &'a Arc<Captures>>) {
+    let (removing, removed) = mpsc::channel::<()>();
+    captures.for_each(|captures| captures.discard_named(removing.clone()));
+    drop(removing);
+    // An error comes once all have dropped the other end, or the time is over.
+    let _ = removed.recv_timeout(LAST);
 }

@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::running::Running;
 use super::{Keeper, Phase};
 use crate::engine::{Handover, sys};
+use crate::keeper::check;
 use crate::keeper::format::{STATE_VERSION, UpgradeState};
 use crate::keeper::listeners::PassedListener;
 use crate::keeper::worker_process::WorkerProcess;
@@ -38,9 +39,8 @@ impl Keeper {
             return Err(DONE.to_owned());
         }
         let state = self.state(Handover::default()).ok_or(NOTHING_STARTED)?;
-        let version = self
-            .program
-            .check(&state.to_file().map_err(text)?, &self.environment.fds)
+        let file = state.to_file().map_err(text)?;
+        let version = check::ask(&self.program, &file, &self.environment.fds)
             .map_err(|error| error.to_string())?;
         tracing::info!(version, "upgrading");
         // From here on a worker is to be started in any case.

@@ -1,0 +1,52 @@
+//! Deletes ended processes: from the table, the engine and the journal, once their files are removed.
+
+use std::sync::Arc;
+
+use super::deletions;
+use super::running::Running;
+use super::worker_slot::Workers;
+use crate::keeper::format::ToWorker;
+use crate::spec::ProcId;
+
+impl Running {
+    /// Forgets a process that has ended, once its files are removed.
+    pub(super) fn forget(&mut self, id: ProcId, workers: &mut Workers) {
+        let ended = self.table.get(&id).and_then(|entry| entry.ended.as_ref());
+        let captures = ended.map(|ended| Arc::clone(&ended.captures));
+        let waits = captures.is_some_and(|captures| self.deletions.remove_files(&id, &captures));
+        if !waits {
+            self.forget_now(id, workers);
+        }
+    }
+
+    /// Forgets those whose files are removed, and those that have been waited for long enough.
+    pub(super) fn forget_discarded(&mut self, workers: &mut Workers) {
+        let due = self.deletions.take_due();
+        due.into_iter().for_each(|id| self.forget_now(id, workers));
+    }
+
+    /// Forgets all that wait for their files: no later keeper or worker is to hear of them.
+    pub(super) fn forget_all(&mut self, workers: &mut Workers) {
+        let waiting = self.deletions.take_all();
+        waiting.into_iter().for_each(|id| self.forget_now(id, workers));
+    }
+
+    fn forget_now(&mut self, id: ProcId, workers: &mut Workers) {
+        if self.table.forget(&id) {
+            self.engine.forget(id.clone());
+            if let Some(journal) = &mut self.journal {
+                journal.forgotten(id.clone());
+            }
+        }
+        // The worker asks only for processes that have ended.
+        if self.table.get(&id).is_none() {
+            workers.tell(&ToWorker::Forgotten(id));
+        }
+    }
+
+    /// Removes the named files of all processes, as they are as good as deleted.
+    pub(super) fn discard_named_files(&self) {
+        let ended = self.table.iter().filter_map(|entry| entry.ended.as_ref());
+        deletions::remove_files_of_all(ended.map(|ended| &ended.captures));
+    }
+}

@@ -1,0 +1,24 @@
+//! The environment variables by which processes of this program find each other. They are reserved:
+//! a user's own value is refused or replaced, and no process of a spec inherits one.
+
+/// In a worker: the number of its socket to the keeper.
+pub const KEEPER_FD: &str = "PROCSTAR_KEEPER_FD";
+/// In a worker: set unless it is the keeper's first.
+pub const AGAIN: &str = "PROCSTAR_KEEPER_AGAIN";
+/// In a worker: the number of the socket at which it asks for files.
+pub const FILES_FD: &str = "PROCSTAR_KEEPER_FILES";
+/// In a worker: the listeners that the keeper holds.
+pub const LISTENERS: &str = "PROCSTAR_KEEPER_LISTENERS";
+/// In a worker or a successor: the number of the file in memory that holds the secrets.
+pub const SECRETS_FD: &str = "PROCSTAR_KEEPER_SECRETS";
+/// In a successor: the number of the descriptor of the state that it goes on from.
+pub const STATE_FD: &str = "PROCSTAR_KEEPER_STATE";
+/// In a program that is only asked whether it could go on: the number of the state's descriptor.
+pub const CHECK_FD: &str = "PROCSTAR_KEEPER_CHECK";
+/// Beside [`CHECK_FD`]: the question's own number. An older program asks without it, and is
+/// content with an exit code.
+pub const NONCE: &str = "PROCSTAR_KEEPER_NONCE";
+
+/// All of them.
+pub(super) const ALL: [&str; 8] =
+    [KEEPER_FD, AGAIN, FILES_FD, LISTENERS, SECRETS_FD, STATE_FD, CHECK_FD, NONCE];
