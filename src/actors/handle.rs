@@ -10,12 +10,16 @@ use actix::{Actor, Addr, Handler, MailboxError, Message, Recipient};
 use futures_util::TryFutureExt;
 use futures_util::future::MapErr;
 
+use super::messages::Usage;
 use super::messages::{
-    AwaitEnd, CommandProcess, Cursor, Delete, GetAll, GetCursor, GetOne, GetPage, GetProcessCounts,
-    Query, Question, Shutdown, Start, StartAcknowledged, Subscribe,
+    AwaitEnd, AwaitStart, CommandProcess, Cursor, Delete, FollowOutput, GetAll, GetCursor, GetPage,
+    GetProcessCounts, GetUsage, ProcessQuestion, Query, Question, ReadOutput, Shutdown, Start,
+    StartAcknowledged, Subscribe,
 };
 use super::subscription::Delivery;
 use crate::engine::ProcessCommand;
+use crate::output::{OutputFollower, OutputReader};
+use crate::report::ProcessRecord;
 use crate::spec::{ProcId, Validated};
 
 /// Nobody answers: the actor has ended, and the worker is about to.
@@ -36,8 +40,16 @@ pub struct Mailboxes {
     pub delete: Recipient<Delete>,
     /// The supervisor's: ends the worker.
     pub shutdown: Recipient<Shutdown>,
-    /// The results': one process, once it has started.
-    pub one: Recipient<GetOne>,
+    /// The supervisor's, for the process's actor: the start of a process.
+    pub await_start: Recipient<AwaitStart>,
+    /// The supervisor's, for the process's actor: the end of a process.
+    pub await_end: Recipient<AwaitEnd>,
+    /// The supervisor's, for the process's actor: resource usage and sampling history.
+    pub usage: Recipient<GetUsage>,
+    /// The supervisor's, for the process's actor: a reader of the output so far.
+    pub read_output: Recipient<ReadOutput>,
+    /// The supervisor's, for the process's actor: a follower of the output.
+    pub follow_output: Recipient<FollowOutput>,
     /// The results': all that have started.
     pub all: Recipient<GetAll>,
     /// The results': the same by page.
@@ -46,8 +58,6 @@ pub struct Mailboxes {
     pub subscribe: Recipient<Subscribe>,
     /// The results': what is to be kept in order with the changes.
     pub query: Recipient<Query>,
-    /// The results': the end of a process.
-    pub end: Recipient<AwaitEnd>,
     /// The results': how many processes there are.
     pub counts: Recipient<GetProcessCounts>,
     /// The results': the cursor of the last change.
@@ -63,27 +73,33 @@ impl Mailboxes {
             + Handler<StartAcknowledged>
             + Handler<CommandProcess>
             + Handler<Delete>
-            + Handler<Shutdown>,
+            + Handler<Shutdown>
+            + Handler<AwaitStart>
+            + Handler<AwaitEnd>
+            + Handler<GetUsage>
+            + Handler<ReadOutput>
+            + Handler<FollowOutput>,
         S::Context: ToEnvelope<S, Start>
             + ToEnvelope<S, StartAcknowledged>
             + ToEnvelope<S, CommandProcess>
             + ToEnvelope<S, Delete>
-            + ToEnvelope<S, Shutdown>,
+            + ToEnvelope<S, Shutdown>
+            + ToEnvelope<S, AwaitStart>
+            + ToEnvelope<S, AwaitEnd>
+            + ToEnvelope<S, GetUsage>
+            + ToEnvelope<S, ReadOutput>
+            + ToEnvelope<S, FollowOutput>,
         R: Actor
-            + Handler<GetOne>
             + Handler<GetAll>
             + Handler<GetPage>
             + Handler<Subscribe>
             + Handler<Query>
-            + Handler<AwaitEnd>
             + Handler<GetProcessCounts>
             + Handler<GetCursor>,
-        R::Context: ToEnvelope<R, GetOne>
-            + ToEnvelope<R, GetAll>
+        R::Context: ToEnvelope<R, GetAll>
             + ToEnvelope<R, GetPage>
             + ToEnvelope<R, Subscribe>
             + ToEnvelope<R, Query>
-            + ToEnvelope<R, AwaitEnd>
             + ToEnvelope<R, GetProcessCounts>
             + ToEnvelope<R, GetCursor>,
     {
@@ -93,12 +109,15 @@ impl Mailboxes {
             command: supervisor.clone().recipient(),
             delete: supervisor.clone().recipient(),
             shutdown: supervisor.clone().recipient(),
-            one: results.clone().recipient(),
+            await_start: supervisor.clone().recipient(),
+            await_end: supervisor.clone().recipient(),
+            usage: supervisor.clone().recipient(),
+            read_output: supervisor.clone().recipient(),
+            follow_output: supervisor.clone().recipient(),
             all: results.clone().recipient(),
             page: results.clone().recipient(),
             subscribe: results.clone().recipient(),
             query: results.clone().recipient(),
-            end: results.clone().recipient(),
             counts: results.clone().recipient(),
             cursor: results.clone().recipient(),
         }
@@ -122,6 +141,9 @@ impl From<Mailboxes> for Handle {
 /// something is done all the same.
 pub type Answer<M> = MapErr<RecipientRequest<M>, fn(MailboxError) -> WorkerEnding>;
 
+/// The answer about one process: none if it is unknown.
+pub type ProcessAnswer<T> = Result<Option<T>, WorkerEnding>;
+
 fn ask<M>(mailbox: &Recipient<M>, message: M) -> Answer<M>
 where
     M: Message + Send + 'static,
@@ -129,6 +151,22 @@ where
 {
     // A handle's mailboxes are unbounded, so the only failure is an actor that has ended.
     mailbox.send(message).map_err(|_| WorkerEnding)
+}
+
+/// Asks a process's actor. If a bug ends that actor, the supervisor replaces it when asked again.
+fn ask_process<Q: ProcessQuestion>(
+    mailboxes: &Arc<Mailboxes>,
+    mailbox: fn(&Mailboxes) -> &Recipient<Q>,
+    question: Q,
+) -> impl Future<Output = ProcessAnswer<Q::Answer>> + use<Q> {
+    let mailboxes = Arc::clone(mailboxes);
+    let answer = mailbox(&mailboxes).send(question.clone());
+    async move {
+        match answer.await {
+            Ok(answer) => Ok(answer),
+            Err(_) => mailbox(&mailboxes).send(question).await.map_err(|_| WorkerEnding),
+        }
+    }
 }
 
 impl Handle {
@@ -163,9 +201,41 @@ impl Handle {
         self.0.shutdown.do_send(order);
     }
 
-    /// One process, once it has started; none if there is no such process.
-    pub fn get(&self, id: ProcId) -> Answer<GetOne> {
-        ask(&self.0.one, GetOne(id))
+    /// The record of a process, once it has started or failed to start; none if it is unknown.
+    pub fn await_start(
+        &self,
+        id: ProcId,
+    ) -> impl Future<Output = ProcessAnswer<Arc<ProcessRecord>>> + use<> {
+        ask_process(&self.0, |mailboxes| &mailboxes.await_start, AwaitStart(id))
+    }
+
+    /// The last record of a process, once it has ended; none if it is unknown, or deleted meanwhile.
+    pub fn await_end(
+        &self,
+        id: ProcId,
+    ) -> impl Future<Output = ProcessAnswer<Arc<ProcessRecord>>> + use<> {
+        ask_process(&self.0, |mailboxes| &mailboxes.await_end, AwaitEnd(id))
+    }
+
+    /// The resource usage of a process at present; none if it is unknown or has not started.
+    pub fn usage(&self, id: ProcId) -> impl Future<Output = ProcessAnswer<Usage>> + use<> {
+        ask_process(&self.0, |mailboxes| &mailboxes.usage, GetUsage(id))
+    }
+
+    /// A reader of a process's output so far, once it has started; none if it is unknown.
+    pub fn read_output(
+        &self,
+        id: ProcId,
+    ) -> impl Future<Output = ProcessAnswer<OutputReader>> + use<> {
+        ask_process(&self.0, |mailboxes| &mailboxes.read_output, ReadOutput(id))
+    }
+
+    /// A follower of a process's output, once it has started; none if it is unknown.
+    pub fn follow_output(
+        &self,
+        id: ProcId,
+    ) -> impl Future<Output = ProcessAnswer<OutputFollower>> + use<> {
+        ask_process(&self.0, |mailboxes| &mailboxes.follow_output, FollowOutput(id))
     }
 
     /// All processes that have started, in the order of acceptance.
@@ -188,11 +258,6 @@ impl Handle {
         ask(&self.0.query, Query(question))
     }
 
-    /// A process once it has ended; none if there is no such process, or it is deleted meanwhile.
-    pub fn await_end(&self, id: ProcId) -> Answer<AwaitEnd> {
-        ask(&self.0.end, AwaitEnd(id))
-    }
-
     /// How many processes there are, and the state of shutdown.
     pub fn counts(&self) -> Answer<GetProcessCounts> {
         ask(&self.0.counts, GetProcessCounts)
@@ -210,6 +275,7 @@ mod tests {
 
     use super::*;
     use crate::actors::messages::CommandError;
+    use crate::actors::process::Forward;
     use crate::actors::results::Results;
 
     /// Stands in for the supervisor, and counts commands.
@@ -262,6 +328,20 @@ mod tests {
         }
     }
 
+    macro_rules! unknown {
+        ($($question:ty),* $(,)?) => {$(
+            impl Handler<$question> for Mock {
+                type Result = Forward<$question>;
+
+                fn handle(&mut self, _: $question, _: &mut Self::Context) -> Self::Result {
+                    Forward::to(None)
+                }
+            }
+        )*};
+    }
+
+    unknown!(AwaitStart, AwaitEnd, GetUsage, ReadOutput, FollowOutput);
+
     #[actix_rt::test]
     async fn a_handle_asks_the_mailboxes_that_it_is_given_until_they_close() {
         let (mock, results) = (Mock::default().start(), Results::default().start());
@@ -270,7 +350,11 @@ mod tests {
         assert!(handle.command("a".into(), command).await.unwrap().is_ok());
         let refused = handle.command("b".into(), command).await.unwrap();
         assert!(matches!(refused, Err(CommandError::Unknown)));
-        assert!(handle.get("a".into()).await.unwrap().is_none());
+        assert!(handle.await_start("a".into()).await.unwrap().is_none());
+        assert!(handle.await_end("a".into()).await.unwrap().is_none());
+        assert!(handle.usage("a".into()).await.unwrap().is_none());
+        assert!(handle.read_output("a".into()).await.unwrap().is_none());
+        assert!(handle.follow_output("a".into()).await.unwrap().is_none());
         assert_eq!(handle.counts().await.unwrap().present(), 0);
         handle.shut_down(Shutdown::Idle);
         while mock.connected() {
@@ -278,6 +362,7 @@ mod tests {
         }
         let ended = handle.command("a".into(), command).await;
         assert!(matches!(ended, Err(WorkerEnding)));
+        assert!(matches!(handle.await_end("a".into()).await, Err(WorkerEnding)));
         assert!(handle.get_all().await.unwrap().is_empty(), "the results are another mailbox");
     }
 }

@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::EngineLink;
-use super::messages::Shutdown;
+use super::engine_link::EngineLink;
+use super::shutdown::Shutdown;
 use crate::clock::TimePoint;
 use crate::engine::{Event, ProcessCommand};
 use crate::keeper::format::ProcessEntry;

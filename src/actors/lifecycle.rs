@@ -4,30 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::messages::Shutdown;
-
-/// How far the worker's shutdown has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ShutdownState {
-    /// New processes are accepted.
-    Active,
-    /// No new processes; ends when the last one is deleted.
-    Idling,
-    /// The worker's last word.
-    Done,
-}
-
-impl ShutdownState {
-    /// The name, as clients see it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Idling => "idling",
-            Self::Done => "done",
-        }
-    }
-}
+use super::shutdown::{Shutdown, ShutdownState};
 
 /// When the worker ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,21 +1,25 @@
 //! The messages between actors. Each is one intent; its doc links to who handles it.
 
 mod changes;
+mod process;
 
 use std::io;
 use std::sync::Arc;
 
 use actix::Message;
 
-pub use super::lifecycle::ShutdownState;
-use super::supervisor::QuotaExceeded;
+use super::quota::QuotaExceeded;
+pub use super::shutdown::{ResumeShutdown, Shutdown, ShutdownState};
 use crate::engine::{Event, ProcessCommand};
 use crate::keeper::format::Acceptance;
 use crate::report::ProcessRecord;
 use crate::spec::{ProcId, Validated};
 pub use changes::{
-    AwaitEnd, Change, ChangeKind, Cursor, Dated, GetCursor, GetPage, GetProcessCounts,
-    InvalidCursor, Page, ProcessCounts, Query, Question, Reply, Snapshot, Subscribe, Subscribed,
+    Change, ChangeKind, Cursor, Dated, GetCursor, GetPage, GetProcessCounts, InvalidCursor, Page,
+    ProcessCounts, Query, Question, Reply, Snapshot, Subscribe, Subscribed,
+};
+pub use process::{
+    AwaitEnd, AwaitStart, FollowOutput, GetUsage, ProcessQuestion, ReadOutput, Usage,
 };
 
 /// Start every process of a request, or none. Handled by the [`Supervisor`](super::supervisor::Supervisor).
@@ -108,32 +112,6 @@ pub enum DeleteError {
     Running,
 }
 
-/// Shut down, or go further in it. Handled by the [`Supervisor`](super::supervisor::Supervisor).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Message)]
-#[rtype(result = "()")]
-pub enum Shutdown {
-    /// Accept no new processes; end when the last one is deleted.
-    Idle,
-    /// Ask every process to end, then kill what is left, then end.
-    Terminate,
-    /// The same, by SIGINT.
-    Interrupt,
-    /// Kill every process; end when all are deleted, or soon.
-    Kill,
-    /// As [`Shutdown::Terminate`], for the server cannot be reached: nobody is left to delete anything.
-    GiveUp,
-}
-
-/// An order of shutdown that an earlier worker has followed so far. Handled by the [`Supervisor`](super::supervisor::Supervisor).
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "()")]
-pub struct ResumeShutdown {
-    /// The order.
-    pub order: Shutdown,
-    /// How long ago it was given: its graces count from then.
-    pub age: std::time::Duration,
-}
-
 /// What the engine tells. Handled by the [`Supervisor`](super::supervisor::Supervisor), who passes it on to
 /// the [`ProcessActor`](super::process::ProcessActor).
 #[derive(Message)]
@@ -160,12 +138,6 @@ pub struct Removed(pub ProcId);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct ShutdownChanged(pub ShutdownState);
-
-/// The record of one process, once it has started; none where there is no such process. Handled by
-/// [`Results`](super::results::Results).
-#[derive(Message)]
-#[rtype(result = "Option<Arc<ProcessRecord>>")]
-pub struct GetOne(pub ProcId);
 
 /// The records of all processes that have started, in the order of acceptance. Handled by
 /// [`Results`](super::results::Results).

@@ -17,41 +17,20 @@
 //!
 //! Actors know each other as `Recipient`s, and the engine as a [`EngineLink`]: tests put probes there.
 
+mod engine_link;
 mod handle;
 pub mod keeper_link;
 pub mod lifecycle;
 pub mod messages;
 pub mod process;
+pub mod quota;
 pub mod results;
 pub mod sampler;
+pub mod shutdown;
 pub mod signals;
 pub mod status;
 pub mod subscription;
 pub mod supervisor;
 
-pub use handle::{Answer, Handle, Mailboxes, WorkerEnding};
-
-use tokio::sync::oneshot;
-
-use crate::engine::ProcessCommand;
-use crate::keeper::format::Acceptance;
-use crate::spec::{ProcId, Validated};
-use messages::Shutdown;
-
-/// The engine as the actors see it. It lives in the keeper; see [`keeper_link`].
-pub trait EngineLink: Send + Sync {
-    /// Starts every process of a request. See [`Engine::launch`](crate::engine::Engine::launch).
-    fn launch(&self, request: Validated);
-    /// Starts every process of a request. The answer comes once the keeper's journal holds them: a
-    /// client that gets it then may forget the request. It fails where the keeper is gone.
-    fn launch_acknowledged(&self, request: Validated) -> oneshot::Receiver<Acceptance>;
-    /// Does something to a process. See [`Engine::command`](crate::engine::Engine::command).
-    fn command(&self, id: ProcId, command: ProcessCommand, ticket: u64);
-    /// Drops an ended process. What is given back resolves when it is gone for good, whatever dies after that; it fails where nobody
-    /// is left to tell, and then this worker ends. See [`Engine::forget`](crate::engine::Engine::forget).
-    fn forget(&self, id: ProcId) -> oneshot::Receiver<()>;
-    /// Notes an order of shutdown, for a worker that comes after this one.
-    fn note(&self, order: Shutdown);
-    /// Notes that there has been a process.
-    fn note_assignment(&self);
-}
+pub use engine_link::EngineLink;
+pub use handle::{Answer, Handle, Mailboxes, ProcessAnswer, WorkerEnding};

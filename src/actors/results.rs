@@ -14,7 +14,6 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use actix::{Actor, Context, Handler};
-use tokio::sync::oneshot;
 
 use super::messages::{Announce, ChangeKind, Changed, Removed, ShutdownChanged, ShutdownState};
 use crate::mem::shrink::Shrink;
@@ -29,6 +28,9 @@ pub struct Results {
     feed: ChangeFeed,
 }
 
+/// The latest record of a process; none until it has started.
+type ResultEntry = Option<Arc<ProcessRecord>>;
+
 /// The processes in the order of acceptance. Taking one out costs the same however many there are.
 #[derive(Default)]
 struct ResultTable {
@@ -38,12 +40,8 @@ struct ResultTable {
 }
 
 impl ResultTable {
-    fn get(&self, id: &ProcId) -> Option<&ResultEntry> {
-        self.entries.get(self.serials.get(id)?).map(|(_, entry)| entry)
-    }
-
-    fn get_mut(&mut self, id: &ProcId) -> Option<&mut ResultEntry> {
-        self.entries.get_mut(self.serials.get(id)?).map(|(_, entry)| entry)
+    fn get(&self, id: &ProcId) -> Option<&Arc<ProcessRecord>> {
+        self.entries.get(self.serials.get(id)?)?.1.as_ref()
     }
 
     /// The entry of `id`, made at the end if there is none.
@@ -53,7 +51,7 @@ impl ResultTable {
             *next += 1;
             *next
         });
-        &mut self.entries.entry(serial).or_insert_with(|| (id.clone(), ResultEntry::default())).1
+        &mut self.entries.entry(serial).or_insert_with(|| (id.clone(), None)).1
     }
 
     fn remove(&mut self, id: &ProcId) -> Option<ResultEntry> {
@@ -70,17 +68,6 @@ impl ResultTable {
     fn iter(&self) -> impl Iterator<Item = &(ProcId, ResultEntry)> {
         self.entries.values()
     }
-}
-
-/// A process that has been accepted and not deleted.
-#[derive(Default)]
-struct ResultEntry {
-    /// its latest record; none until it has started.
-    record: Option<Arc<ProcessRecord>>,
-    /// Who wants its record as soon as there is one.
-    waiting: Vec<oneshot::Sender<Option<Arc<ProcessRecord>>>>,
-    /// Who wants its last record as soon as it has ended.
-    ending: Vec<oneshot::Sender<Option<Arc<ProcessRecord>>>>,
 }
 
 impl Default for Results {
@@ -104,7 +91,7 @@ impl Results {
 
     /// The record of every process that has started, in the order of acceptance.
     fn records(&self) -> impl Iterator<Item = &Arc<ProcessRecord>> {
-        self.processes.iter().filter_map(|(_, entry)| entry.record.as_ref())
+        self.processes.iter().filter_map(|(_, record)| record.as_ref())
     }
 }
 
@@ -120,16 +107,8 @@ impl Handler<Changed> for Results {
     type Result = ();
 
     fn handle(&mut self, Changed(record): Changed, _: &mut Self::Context) {
-        let entry = self.processes.entry(&record.id);
-        let before = entry.record.replace(Arc::clone(&record));
-        let ending =
-            if record.is_running() { Vec::new() } else { std::mem::take(&mut entry.ending) };
-        let waiting = std::mem::take(&mut entry.waiting).into_iter().chain(ending);
+        let before = self.processes.entry(&record.id).replace(Arc::clone(&record));
         self.feed.changed(&record, before.as_ref());
-        for answer in waiting {
-            // The asker may have gone.
-            let _ = answer.send(Some(Arc::clone(&record)));
-        }
     }
 }
 
@@ -137,8 +116,9 @@ impl Handler<Removed> for Results {
     type Result = ();
 
     fn handle(&mut self, Removed(id): Removed, _: &mut Self::Context) {
-        if let Some(entry) = self.processes.remove(&id) {
-            self.feed.removed(&entry, id);
+        // Nobody knows of a process that has not started.
+        if let Some(record) = self.processes.remove(&id).flatten() {
+            self.feed.removed(&record, id);
         }
     }
 }

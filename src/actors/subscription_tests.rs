@@ -4,7 +4,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::actors::lifecycle::ShutdownState;
+use crate::actors::shutdown::ShutdownState;
 use crate::engine::Ended;
 use crate::report::ProcessRecord;
 

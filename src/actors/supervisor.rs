@@ -2,7 +2,7 @@
 
 mod idempotent;
 mod progress;
-mod quota;
+mod questions;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Once};
@@ -17,22 +17,21 @@ use futures_util::future::Shared;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::EngineLink;
+use super::engine_link::EngineLink;
 use super::lifecycle::{Counts, EndWhen, Graces, Lifecycle, LifecycleStep};
 use super::messages::{
     Accepted, Announce, Changed, CommandError, CommandProcess, Delete, DeleteError, EngineEvent,
-    Removed, ResumeShutdown, Shutdown, ShutdownChanged, ShutdownState, Start, StartAcknowledged,
-    StartError,
+    Query, Removed, ResumeShutdown, Shutdown, ShutdownChanged, ShutdownState, Start,
+    StartAcknowledged, StartError,
 };
-use super::process::{Perform, ProcessActor};
+use super::process::{Deleted, Perform, ProcessActor, ProcessContext};
+use super::quota::{self, Present, Quota};
 use super::sampler::SamplingHandle;
 use crate::engine::{Captures, Event, ProcessCommand, StopOrder};
 use crate::keeper::format::ProcessEntry;
 use crate::mem::shrink::Shrink;
 use crate::spec::{Identity, ProcId, SYSTEMD_UNAPPLIED, Validated};
 use progress::Progress;
-use quota::Present;
-pub use quota::{Quota, QuotaExceeded};
 
 /// Where the supervisor tells of what it does.
 pub struct SupervisorOutputs {
@@ -44,12 +43,16 @@ pub struct SupervisorOutputs {
     pub removed: Recipient<Removed>,
     /// Of every state of shutdown.
     pub shutdown: Recipient<ShutdownChanged>,
+    /// The last record of a process of which the actor is lost.
+    pub query: Recipient<Query>,
 }
 
 /// The actor. It ends when the worker shall end, and then tells so to whoever holds the other end of `done`.
 pub struct Supervisor {
     engine: Arc<dyn EngineLink>,
     outputs: SupervisorOutputs,
+    /// For the actors of the processes.
+    shared: Arc<ProcessContext>,
     processes: HashMap<ProcId, Owned>,
     running: usize,
     any: bool,
@@ -60,8 +63,6 @@ pub struct Supervisor {
     /// What is waited for before the end, as the log tells it.
     progress: Option<Progress>,
     done: Option<oneshot::Sender<()>>,
-    /// How processes are sampled, if they are.
-    sampling: Option<SamplingHandle>,
     /// How much may be started and kept.
     quota: Quota,
     /// What the captures of running processes took, and when that was looked up.
@@ -96,9 +97,16 @@ impl Supervisor {
         graces: Graces,
         done: oneshot::Sender<()>,
     ) -> Self {
+        let shared = Arc::new(ProcessContext {
+            engine: Arc::clone(&engine),
+            results: outputs.changed.clone(),
+            sampling: None,
+            watcher: Arc::default(),
+        });
         Supervisor {
             engine,
             outputs,
+            shared,
             processes: HashMap::new(),
             running: 0,
             any: false,
@@ -107,7 +115,6 @@ impl Supervisor {
             alarm: None,
             progress: None,
             done: Some(done),
-            sampling: None,
             quota: Quota::default(),
             taken_by_running: None,
             taken_by_ended: 0,
@@ -121,7 +128,8 @@ impl Supervisor {
 
     /// The same, whose processes are sampled while they run.
     pub fn sampled(self, sampling: Option<SamplingHandle>) -> Self {
-        Supervisor { sampling, ..self }
+        let shared = ProcessContext { sampling, ..(*self.shared).clone() };
+        Supervisor { shared: Arc::new(shared), ..self }
     }
 
     /// Takes up the processes that an earlier worker has left, and whether it ever had one.
@@ -146,20 +154,20 @@ impl Supervisor {
     }
 
     fn own(&self, id: &ProcId, identity: Option<Arc<Identity>>) -> Owned {
-        let (engine, changed) = (Arc::clone(&self.engine), self.outputs.changed.clone());
-        let process = ProcessActor::new(id.clone(), identity.clone(), engine, changed)
-            .sampled(self.sampling.clone());
-        let actor = process.start();
+        let shared = Arc::clone(&self.shared);
+        let actor = ProcessActor::new(id.clone(), identity.clone(), shared).start();
         Owned { actor, captures: None, taken: 0, identity, ended: false, deletion: None }
     }
 
-    /// The actor of a process. One that was lost to a bug is replaced: the engine has the process, and its events
-    /// carry all there is to know.
+    /// The actor of a process. An actor lost to a bug is replaced: the results have the last record,
+    /// and the engine's events go on.
     fn actor(&mut self, id: &ProcId) -> Option<Addr<ProcessActor>> {
         let owned = self.processes.get(id)?;
         if !owned.actor.connected() {
             tracing::error!(proc_id = %id, "process actor lost, starting another");
-            let fresh = self.own(id, owned.identity.clone()).actor;
+            let (identity, shared) = (owned.identity.clone(), Arc::clone(&self.shared));
+            let fresh = ProcessActor::new(id.clone(), identity, shared);
+            let fresh = fresh.start_restored(&self.outputs.query);
             if let Some(owned) = self.processes.get_mut(id) {
                 owned.actor = fresh;
             }
@@ -442,9 +450,11 @@ impl Handler<Delete> for Supervisor {
             }
         };
         Box::pin(forgotten.into_actor(self).map(move |(), supervisor, ctx| {
-            // With its last address the actor stops.
-            let taken = supervisor.processes.remove(&id).map_or(0, |owned| owned.taken);
-            supervisor.taken_by_ended = supervisor.taken_by_ended.saturating_sub(taken);
+            if let Some(owned) = supervisor.processes.remove(&id) {
+                supervisor.taken_by_ended = supervisor.taken_by_ended.saturating_sub(owned.taken);
+                // The actor stops after this message, with its last address.
+                owned.actor.do_send(Deleted);
+            }
             supervisor.processes.shrink_if_sparse();
             tracing::debug!(proc_id = %id, "process deleted");
             supervisor.outputs.removed.do_send(Removed(id));

@@ -75,7 +75,7 @@ impl Worker {
     async fn await_input(&self, run: &Run) {
         for id in &self.input {
             // It waits for the start, whose outcome is in the results.
-            let _ = self.actors.get(id.clone()).await;
+            let _ = self.actors.await_start(id.clone()).await;
         }
         if run.input.is_some() {
             tracing::info!("started processes from specs");

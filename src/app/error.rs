@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::actors::keeper_link::LinkError;
-use crate::actors::supervisor::QuotaExceeded;
+use crate::actors::quota::QuotaExceeded;
 use crate::cli::input::InputError;
 use crate::cli::invocation::Run;
 use crate::cli::run_command::EXIT_INTERNAL;

@@ -14,7 +14,6 @@ use crate::cli::printing::{self, CLOSED_PIPE, Counted, Patient};
 use crate::cli::run_command::{EXIT_INTERNAL, Foreground, ResultTo, exit_of};
 use crate::engine::{ProcessCommand, StopOrder};
 use crate::keeper::ProgramExit;
-use crate::output::merge;
 use crate::report::ProcessRecord;
 use crate::spec::FdName;
 
@@ -64,10 +63,10 @@ impl Worker {
         let Some(foreground) = run.foreground.as_ref().filter(|one| one.capture) else {
             return Copies::default();
         };
-        let record = self.actors.get(foreground.id.clone()).await.ok().flatten();
-        let Some(record) = record else { return Copies::default() };
-        let blocks = merge(&record, &self.actors, &Arc::default());
-        let (id, actors) = (record.id.clone(), self.actors.clone());
+        let (id, actors) = (foreground.id.clone(), self.actors.clone());
+        let output = actors.follow_output(id.clone()).await.ok().flatten();
+        let Some(output) = output else { return Copies::default() };
+        let blocks = output.merge();
         Copies(Some(actix_rt::spawn(async move {
             let mut failures = Failures::new();
             let mut blocks = std::pin::pin!(blocks);

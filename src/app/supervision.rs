@@ -6,8 +6,8 @@ use actix::Actor;
 use tokio::time::Instant;
 
 use crate::actors::lifecycle::EndWhen;
+use crate::actors::quota::Quota;
 use crate::actors::sampler::{SamplerActor, SamplingHandle};
-use crate::actors::supervisor::Quota;
 use crate::cli::invocation::Run;
 use crate::clock::TimePoint;
 use crate::config::{SamplingSettings, Settings};

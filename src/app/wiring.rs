@@ -99,6 +99,7 @@ fn supervise(
         changed: results.clone().recipient(),
         removed: results.clone().recipient(),
         shutdown: results.clone().recipient(),
+        query: results.clone().recipient(),
     };
     let graces = Graces { term: settings.shutdown.term_grace, kill: settings.shutdown.kill_grace };
     let (tell_done, done) = oneshot::channel();

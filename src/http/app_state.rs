@@ -17,7 +17,6 @@ use super::refusals::Refusals;
 use super::status::AgentStatus;
 use super::unauthenticated::{Unauthenticated, UnauthenticatedLimits};
 use crate::actors::Handle;
-use crate::output::Watcher;
 use crate::report::ResultContext;
 
 /// What the HTTP service is made of. Cheap to clone.
@@ -73,7 +72,6 @@ impl Default for HttpLimits {
 /// The service with what its threads share.
 pub(super) struct AppState {
     pub(super) service: Service,
-    pub(super) watcher: Arc<Watcher>,
     /// Requests answered so far, by the first digit of their status, from 1 on.
     pub(super) answered: [AtomicU64; 5],
     pub(super) refusals: Refusals,
@@ -88,7 +86,6 @@ impl AppState {
     pub(super) fn new(service: Service, encrypts: bool) -> AppState {
         AppState {
             service,
-            watcher: Arc::default(),
             answered: Default::default(),
             refusals: Refusals::default(),
             addresses: Mutex::default(),

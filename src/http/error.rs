@@ -12,7 +12,7 @@ use super::path::PathError;
 use super::query::QueryError;
 use crate::actors::WorkerEnding;
 use crate::actors::messages::{CommandError, DeleteError, StartError};
-use crate::actors::supervisor::QuotaExceeded;
+use crate::actors::quota::QuotaExceeded;
 use crate::api::{ErrorEntry, Errors, Problem};
 use crate::spec::{ProcId, SpecErrors};
 

@@ -74,7 +74,7 @@ impl RequestContext<'_> {
     }
 
     pub(super) async fn find(&self, id: &ProcId) -> Result<Arc<ProcessRecord>, ApiError> {
-        let found = self.service().actors.get(id.clone()).await?;
+        let found = self.service().actors.await_start(id.clone()).await?;
         found.ok_or_else(|| ApiError::UnknownProc(id.clone()))
     }
 

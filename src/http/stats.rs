@@ -66,8 +66,8 @@ pub(super) async fn look(service: &Service, wish: &StatsQuery) -> Option<Event> 
     let tally = service.actors.counts().await.ok()?;
     let mut procs = IndexMap::new();
     for id in &wish.ids {
-        let record = service.actors.get(id.clone()).await.ok()?;
-        if let Some(figures) = record.and_then(|record| record.stats(&service.context)) {
+        let usage = service.actors.usage(id.clone()).await.ok()?;
+        if let Some(figures) = usage.and_then(|usage| usage.record.stats(&service.context)) {
             procs.insert(id.as_str().into(), EventProc::Stats(figures));
         }
     }

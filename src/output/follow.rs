@@ -9,10 +9,9 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 
 use super::BLOCK;
-use super::watcher::{Watch, Watcher};
-use crate::actors::Handle;
+use super::reader::{OutputFollower, ProcessEnd};
+use super::watcher::Watch;
 use crate::engine::{Capture, Captures, Held, Loss};
-use crate::report::ProcessRecord;
 use crate::report::utf8::boundary;
 use crate::spec::FdName;
 
@@ -20,9 +19,6 @@ use crate::spec::FdName;
 const CHECK: Duration = Duration::from_secs(1);
 /// How often to look at a file that the kernel does not tell of.
 const BLIND: Duration = Duration::from_millis(25);
-
-/// The process's end: its last record, unless it was deleted before anybody could see them.
-type End = Pin<Box<dyn Future<Output = Option<Arc<ProcessRecord>>>>>;
 
 /// The reader's closing of its end.
 pub(crate) type Closed = Pin<Box<dyn Future<Output = ()>>>;
@@ -37,7 +33,7 @@ pub(crate) struct Follower {
     /// Whether no block may end within a character.
     chars: bool,
     watch: Option<Watch>,
-    end: End,
+    end: ProcessEnd,
     /// The final length, once the capture has ended.
     length: Option<u64>,
     /// Nothing else reports it while there is nothing to send.
@@ -54,14 +50,10 @@ pub(crate) struct FollowOptions {
 
 impl Follower {
     /// Follows a capture of a process; `closed` ends when the reader has gone away.
-    pub(crate) fn new(
-        record: &ProcessRecord,
-        options: FollowOptions,
-        actors: &Handle,
-        watcher: &Arc<Watcher>,
-        closed: Closed,
-    ) -> Follower {
+    pub(super) fn new(output: OutputFollower, options: FollowOptions, closed: Closed) -> Follower {
         let FollowOptions { fd, from, chars } = options;
+        let OutputFollower { reader, end, watcher } = output;
+        let record = reader.record();
         let capture = record.captures.get(fd);
         let length = capture.filter(|_| !record.is_running()).map(|capture| capture.len());
         let growing = length.is_none();
@@ -69,7 +61,6 @@ impl Follower {
         // Watched before it is first read: nothing falls between.
         let watch = held.as_ref().filter(|_| growing);
         let watch = watch.and_then(|held| watcher.watch(&held.path()).ok());
-        let end = actors.await_end(record.id.clone());
         Follower {
             _held: held,
             captures: Arc::clone(&record.captures),
@@ -77,7 +68,7 @@ impl Follower {
             at: from,
             chars,
             watch,
-            end: Box::pin(async { end.await.ok().flatten() }),
+            end,
             length,
             closed,
         }
@@ -142,6 +133,7 @@ impl Follower {
         };
         tokio::select! {
             record = &mut self.end => {
+                let record = record.map_err(|_| end_unknown())?;
                 let ended = record.as_ref().and_then(|record| record.captures.get(self.fd));
                 if ended.is_some_and(|capture| capture.loss() == Some(Loss::Gone)) {
                     return Err(io::Error::new(io::ErrorKind::NotFound, "the capture's file is gone"));
@@ -165,4 +157,9 @@ impl Follower {
         }
         Ok(())
     }
+}
+
+/// The error if the process's actor is gone: what follows must not pass for the whole output.
+pub(super) fn end_unknown() -> io::Error {
+    io::Error::other("cannot follow the output: the worker does not know the process any more")
 }

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,19 +10,16 @@ use futures_util::Stream;
 use futures_util::future::select_all;
 
 use super::BLOCK;
-use super::watcher::{Watch, Watcher};
-use crate::actors::Handle;
+use super::follow::end_unknown;
+use super::reader::{OutputFollower, ProcessEnd};
+use super::watcher::Watch;
 use crate::engine::{Captures, Held, Part, Taken};
-use crate::report::ProcessRecord;
 use crate::spec::FdName;
 
 /// How often to look at files that the kernel tells of.
 const CHECK: Duration = Duration::from_secs(1);
 /// How often to look at files that it does not tell of.
 const BLIND: Duration = Duration::from_millis(25);
-
-/// The process's end: its last record, unless it was deleted before anybody could see them.
-type End = Pin<Box<dyn Future<Output = Option<Arc<ProcessRecord>>>>>;
 
 /// Someone who follows all captures of a process.
 struct Merge {
@@ -34,30 +30,29 @@ struct Merge {
     taken: Taken,
     /// What comes next.
     parts: VecDeque<Part>,
-    end: End,
+    end: ProcessEnd,
     ended: bool,
     /// Whether what no piece covers has been asked for.
     rest: bool,
 }
 
 /// The captured output of a process, all fds together, in blocks, each of one fd. The captures must have pieces.
-pub fn merge(
-    record: &ProcessRecord,
-    actors: &Handle,
-    watcher: &Arc<Watcher>,
+pub(super) fn merge(
+    output: OutputFollower,
 ) -> impl Stream<Item = io::Result<(FdName, Bytes)>> + use<> {
+    let OutputFollower { reader, end, watcher } = output;
+    let record = reader.record();
     let captured = || record.captures.iter().filter_map(|(_, capture)| capture);
     let held: Vec<Arc<Held>> = captured().filter_map(|one| one.hold().ok()).collect();
     // Watched before they are first read: nothing falls between.
     let watches = held.iter().filter_map(|held| watcher.watch(&held.path()).ok()).collect();
-    let end = actors.await_end(record.id.clone());
     let merge = Merge {
         _held: held,
         captures: Arc::clone(&record.captures),
         watches,
         taken: Taken::default(),
         parts: VecDeque::new(),
-        end: Box::pin(async { end.await.ok().flatten() }),
+        end,
         ended: !record.is_running(),
         rest: false,
     };
@@ -85,7 +80,7 @@ impl Merge {
                 continue;
             }
             if !ended {
-                self.wait().await;
+                self.wait().await?;
             } else if self.rest {
                 return Ok(None);
             } else {
@@ -123,7 +118,7 @@ impl Merge {
     }
 
     /// Waits until there may be more, or the process has ended.
-    async fn wait(&mut self) {
+    async fn wait(&mut self) -> io::Result<()> {
         let all_watched =
             self.watches.len() == self.captures.iter().filter(|(_, one)| one.is_some()).count();
         let patience = if all_watched { CHECK } else { BLIND };
@@ -135,7 +130,7 @@ impl Merge {
         };
         tokio::select! {
             record = &mut self.end => {
-                if let Some(record) = record {
+                if let Some(record) = record.map_err(|_| end_unknown())? {
                     self.captures = Arc::clone(&record.captures);
                 }
                 self.ended = true;
@@ -148,5 +143,6 @@ impl Merge {
             }
             () = tokio::time::sleep(patience) => {}
         }
+        Ok(())
     }
 }

@@ -14,6 +14,13 @@ pub struct ResultContext {
     max_inline: u64,
 }
 
+impl Default for ResultContext {
+    /// A context that reads the system's own /proc.
+    fn default() -> Self {
+        ResultContext::new(ProcReader::default())
+    }
+}
+
 impl ResultContext {
     /// The context of no agent in particular.
     pub fn new(reader: ProcReader) -> ResultContext {

@@ -180,6 +180,16 @@ impl ProcessRecord {
         self.identity.as_ref()
     }
 
+    /// Its sampling history; none if it is not sampled.
+    pub fn history(&self) -> Option<&Arc<SampleHistory>> {
+        self.history.as_ref()
+    }
+
+    /// The processes of its tree that a stop could not signal.
+    pub fn stop_failures(&self) -> &[StopFailure] {
+        &self.stop_failures
+    }
+
     /// Whether the file of a capture was taken away. While the process runs there is one, though it may be empty; where it has ended
     /// meanwhile, as these record do not show yet, an empty one was removed in good order.
     pub fn has_lost(&self, capture: &Capture, context: &ResultContext) -> bool {

@@ -44,12 +44,15 @@ struct RawSample {
     seen: Peaks,
 }
 
-/// The most of each, or the present of each: resident pages, mapped bytes, threads.
+/// Values at present, or the maximum of each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Peaks {
-    pub(super) rss: u64,
-    pub(super) vsize: u64,
-    pub(super) threads: u64,
+pub struct Peaks {
+    /// Resident memory, in pages.
+    pub rss: u64,
+    /// Mapped memory, in bytes.
+    pub vsize: u64,
+    /// Threads.
+    pub threads: u64,
 }
 
 impl Peaks {
@@ -164,7 +167,7 @@ impl SampleHistory {
     }
 
     /// The most of all samples; none without any.
-    pub(super) fn peaks(&self) -> Option<Peaks> {
+    pub fn peaks(&self) -> Option<Peaks> {
         let history = self.history();
         (history.count > 0).then_some(history.peaks)
     }

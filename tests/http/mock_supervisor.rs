@@ -5,15 +5,21 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-use actix::{Actor, ActorContext, Addr, Context, Handler, Message, ResponseFuture};
-use procstar::actors::messages::{
-    Accepted, Announce, Changed, CommandError, CommandProcess, Delete, DeleteError, EngineEvent,
-    Removed, Shutdown, ShutdownState, Start, StartAcknowledged, StartError,
+use actix::{
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message,
+    ResponseFuture, WrapFuture,
 };
+use procstar::actors::EngineLink;
+use procstar::actors::messages::{
+    Accepted, Announce, AwaitEnd, AwaitStart, CommandError, CommandProcess, Delete, DeleteError,
+    EngineEvent, FollowOutput, GetUsage, ProcessQuestion, ReadOutput, Removed, Shutdown,
+    ShutdownState, Start, StartAcknowledged, StartError,
+};
+use procstar::actors::process::{Deleted, Forward, ProcessActor, ProcessContext};
 use procstar::actors::results::Results;
 use procstar::engine::{Engine, Event, ProcessCommand};
-use procstar::report::ProcessRecord;
-use procstar::spec::ProcId;
+use procstar::keeper::format::Acceptance;
+use procstar::spec::{ProcId, Validated};
 use tokio::sync::oneshot;
 
 /// A request for this process comes too late: no new ones are accepted.
@@ -25,10 +31,40 @@ pub const BROKEN: &str = "broken";
 
 pub struct Mock {
     engine: Engine,
-    /// In the order of acceptance; none before the start.
-    procs: Vec<(ProcId, Option<Arc<ProcessRecord>>)>,
+    procs: HashMap<ProcId, Proc>,
+    shared: Arc<ProcessContext>,
     pub results: Addr<Results>,
     tickets: HashMap<u64, oneshot::Sender<io::Result<()>>>,
+}
+
+/// A process, and whether it has ended.
+struct Proc {
+    actor: Addr<ProcessActor>,
+    ended: bool,
+}
+
+/// The engine's link of the process actors, which get no commands here.
+struct NoCommands;
+
+impl EngineLink for NoCommands {
+    fn launch(&self, _: Validated) {
+        unreachable!();
+    }
+    fn launch_acknowledged(&self, _: Validated) -> oneshot::Receiver<Acceptance> {
+        unreachable!();
+    }
+    fn command(&self, _: ProcId, _: ProcessCommand, _: u64) {
+        unreachable!();
+    }
+    fn forget(&self, _: ProcId) -> oneshot::Receiver<()> {
+        unreachable!();
+    }
+    fn note(&self, _: Shutdown) {
+        unreachable!();
+    }
+    fn note_assignment(&self) {
+        unreachable!();
+    }
 }
 
 /// Kill every process and end this actor: from now on nobody answers.
@@ -42,20 +78,14 @@ impl Mock {
             let told = actix::AsyncContext::address(ctx).recipient::<EngineEvent>();
             let engine =
                 Engine::start(options, move |event| told.do_send(EngineEvent(event))).unwrap();
-            Mock { engine, procs: Vec::new(), results, tickets: HashMap::new() }
+            let shared = Arc::new(ProcessContext {
+                engine: Arc::new(NoCommands),
+                results: results.clone().recipient(),
+                sampling: None,
+                watcher: Arc::default(),
+            });
+            Mock { engine, procs: HashMap::new(), shared, results, tickets: HashMap::new() }
         })
-    }
-
-    fn find(&mut self, id: &ProcId) -> Option<&mut Option<Arc<ProcessRecord>>> {
-        self.procs.iter_mut().find(|(known, _)| known == id).map(|(_, record)| record)
-    }
-
-    fn learn(&mut self, record: ProcessRecord) {
-        let record = Arc::new(record);
-        if let Some(known) = self.find(&record.id) {
-            *known = Some(Arc::clone(&record));
-        }
-        self.results.do_send(Changed(record));
     }
 }
 
@@ -67,8 +97,8 @@ impl Handler<Die> for Mock {
     type Result = ();
 
     fn handle(&mut self, _: Die, ctx: &mut Self::Context) {
-        for (id, record) in &self.procs {
-            if record.as_ref().is_some_and(|record| record.is_running()) {
+        for (id, proc) in &self.procs {
+            if !proc.ended {
                 self.engine.command(id.clone(), ProcessCommand::Signal(libc::SIGKILL), 0);
             }
         }
@@ -79,10 +109,17 @@ impl Handler<Die> for Mock {
 impl Handler<EngineEvent> for Mock {
     type Result = ();
 
-    fn handle(&mut self, EngineEvent(event): EngineEvent, _: &mut Self::Context) {
+    fn handle(&mut self, EngineEvent(event): EngineEvent, ctx: &mut Self::Context) {
+        let id = event.id().clone();
+        let actor = self.procs.get(&id).map(|proc| proc.actor.clone());
         match event {
-            Event::Started(started) => self.learn(ProcessRecord::of_start(*started)),
-            Event::Ended(ended) => self.learn(ProcessRecord::of_end(*ended)),
+            Event::Started(_) => actor.unwrap().do_send(EngineEvent(event)),
+            Event::Ended(_) => {
+                let published = actor.unwrap().send(EngineEvent(event)).into_actor(self);
+                ctx.spawn(published.map(move |_, mock, _| {
+                    mock.procs.get_mut(&id).unwrap().ended = true;
+                }));
+            }
             Event::Signaled { ticket, result, .. } => {
                 drop(self.tickets.remove(&ticket).unwrap().send(result));
             }
@@ -90,6 +127,20 @@ impl Handler<EngineEvent> for Mock {
         }
     }
 }
+
+macro_rules! forwards {
+    ($($question:ty),* $(,)?) => {$(
+        impl Handler<$question> for Mock {
+            type Result = Forward<$question>;
+
+            fn handle(&mut self, question: $question, _: &mut Self::Context) -> Self::Result {
+                Forward::to(self.procs.get(question.id()).map(|proc| proc.actor.clone()))
+            }
+        }
+    )*};
+}
+
+forwards!(AwaitStart, AwaitEnd, GetUsage, ReadOutput, FollowOutput);
 
 /// HTTP does not ask for it.
 impl Handler<StartAcknowledged> for Mock {
@@ -108,14 +159,15 @@ impl Handler<Start> for Mock {
             return Err(StartError::ShuttingDown(ShutdownState::Idling));
         }
         let used: Vec<ProcId> =
-            request.procs.keys().filter(|id| self.find(id).is_some()).cloned().collect();
+            request.procs.keys().filter(|id| self.procs.contains_key(*id)).cloned().collect();
         if !used.is_empty() {
             return Err(StartError::InUse(used));
         }
         for id in request.procs.keys() {
             self.results.do_send(Announce(id.clone()));
+            let actor = ProcessActor::new(id.clone(), None, Arc::clone(&self.shared)).start();
+            self.procs.insert(id.clone(), Proc { actor, ended: false });
         }
-        self.procs.extend(request.procs.keys().map(|id| (id.clone(), None)));
         self.engine.launch(request);
         Ok(Vec::new())
     }
@@ -132,11 +184,11 @@ impl Handler<CommandProcess> for Mock {
             ProcessCommand::Stop(order) => order.signum.unwrap_or(libc::SIGTERM),
         };
         let refused = |errno| Err(CommandError::Os(io::Error::from_raw_os_error(errno)));
-        let outcome = match (id.as_str(), self.find(&id)) {
+        let outcome = match (id.as_str(), self.procs.get(&id)) {
             (FORBIDDEN, _) => refused(libc::EPERM),
             (BROKEN, _) => refused(libc::EINVAL),
             (_, None) => Err(CommandError::Unknown),
-            (_, Some(Some(record))) if !record.is_running() => Err(CommandError::Gone),
+            (_, Some(Proc { ended: true, .. })) => Err(CommandError::Gone),
             _ => Ok(()),
         };
         let (reply, result) = oneshot::channel();
@@ -156,10 +208,10 @@ impl Handler<Delete> for Mock {
     type Result = Result<(), DeleteError>;
 
     fn handle(&mut self, Delete(id): Delete, _: &mut Self::Context) -> Self::Result {
-        match self.find(&id) {
+        match self.procs.get(&id) {
             None => Err(DeleteError::Unknown),
-            Some(Some(record)) if !record.is_running() => {
-                self.procs.retain(|(known, _)| *known != id);
+            Some(Proc { ended: true, .. }) => {
+                self.procs.remove(&id).unwrap().actor.do_send(Deleted);
                 self.engine.forget(id.clone());
                 self.results.do_send(Removed(id));
                 Ok(())

@@ -189,12 +189,6 @@ pub struct Page {
     pub next: Option<Cursor>,
 }
 
-/// The last record of a process, as soon as it has ended; none where there is no such process, or it is deleted. Handled by
-/// [`Results`](crate::actors::results::Results). Dropping the answer takes the question back.
-#[derive(Message)]
-#[rtype(result = "Option<Arc<ProcessRecord>>")]
-pub struct AwaitEnd(pub ProcId);
-
 /// How many there are, and have been. Handled by [`Results`](crate::actors::results::Results).
 #[derive(Message)]
 #[rtype(result = "ProcessCounts")]

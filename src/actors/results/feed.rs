@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
+use super::Results;
 use super::log::{ChangeLog, what};
-use super::{ResultEntry, Results};
 use actix::{Handler, MessageResult};
 
 use crate::actors::messages::{
@@ -13,6 +13,7 @@ use crate::actors::messages::{
 use crate::actors::subscription::{Delivery, Publisher, Subscription, subscription};
 use crate::report::ProcessRecord;
 use crate::report::status::ProcState;
+use crate::spec::ProcId;
 
 /// The changes: the log, the subscriptions, and how many processes there are of each state.
 #[derive(Default)]
@@ -47,11 +48,9 @@ impl ChangeFeed {
     }
 
     /// Publishes a deletion.
-    pub(super) fn removed(&mut self, entry: &ResultEntry, id: crate::spec::ProcId) {
-        if let Some(record) = &entry.record {
-            *self.count(record.state) -= 1;
-            self.publish(ChangeKind::Deleted(id));
-        }
+    pub(super) fn removed(&mut self, record: &ProcessRecord, id: ProcId) {
+        *self.count(record.state) -= 1;
+        self.publish(ChangeKind::Deleted(id));
     }
 
     /// Adds a change at the end, for all readers.

@@ -1,16 +1,11 @@
 //! The answers to questions about the results: one process, all, a page, their numbers.
 
-use std::sync::Arc;
+use actix::{Handler, MessageResult};
 
-use actix::{Handler, MessageResult, ResponseFuture};
-use tokio::sync::oneshot;
-
-use super::{ResultEntry, Results};
+use super::Results;
 use crate::actors::messages::{
-    AwaitEnd, Cursor, Dated, GetAll, GetOne, GetPage, GetProcessCounts, Page, ProcessCounts, Query,
-    Question, Reply,
+    Cursor, Dated, GetAll, GetPage, GetProcessCounts, Page, ProcessCounts, Query, Question, Reply,
 };
-use crate::report::ProcessRecord;
 
 impl Handler<Query> for Results {
     type Result = MessageResult<Query>;
@@ -22,30 +17,9 @@ impl Handler<Query> for Results {
                 self.records().filter(|record| record.is_running()).cloned().collect(),
             ),
             Question::Now => Reply::Now,
-            Question::Record(id) => {
-                Reply::Record(self.processes.get(&id).and_then(|entry| entry.record.clone()))
-            }
+            Question::Record(id) => Reply::Record(self.processes.get(&id).cloned()),
         };
         MessageResult(Dated { seq: self.feed.last(), value })
-    }
-}
-
-impl Handler<GetOne> for Results {
-    type Result = ResponseFuture<Option<Arc<ProcessRecord>>>;
-
-    fn handle(&mut self, GetOne(id): GetOne, _: &mut Self::Context) -> Self::Result {
-        match self.processes.get_mut(&id) {
-            Some(ResultEntry { record: None, waiting, .. }) => {
-                waiting.retain(|answer| !answer.is_closed());
-                let (answer, started) = oneshot::channel();
-                waiting.push(answer);
-                Box::pin(async { started.await.unwrap_or(None) })
-            }
-            entry => {
-                let record = entry.and_then(|entry| entry.record.clone());
-                Box::pin(std::future::ready(record))
-            }
-        }
     }
 }
 
@@ -71,28 +45,10 @@ impl Handler<GetPage> for Results {
         for (serial, (_, entry)) in entries.by_ref().take(max) {
             let cursor = Cursor { run, at: *serial };
             seen = Some(cursor);
-            procs.extend(entry.record.clone().map(|record| (cursor, record)));
+            procs.extend(entry.clone().map(|record| (cursor, record)));
         }
         let more = entries.next().is_some();
         Some(Page { procs, next: seen.filter(|_| more) })
-    }
-}
-
-impl Handler<AwaitEnd> for Results {
-    type Result = ResponseFuture<Option<Arc<ProcessRecord>>>;
-
-    fn handle(&mut self, AwaitEnd(id): AwaitEnd, _: &mut Self::Context) -> Self::Result {
-        let entry = self.processes.get_mut(&id);
-        let ended = entry.as_ref().and_then(|entry| entry.record.as_ref());
-        if let Some(record) = ended.filter(|record| !record.is_running()) {
-            return Box::pin(std::future::ready(Some(Arc::clone(record))));
-        }
-        let Some(entry) = entry else { return Box::pin(std::future::ready(None)) };
-        entry.ending.retain(|answer| !answer.is_closed());
-        let (answer, ended) = oneshot::channel();
-        entry.ending.push(answer);
-        // It is dropped with the entry.
-        Box::pin(async { ended.await.unwrap_or(None) })
     }
 }
 

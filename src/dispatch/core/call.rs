@@ -110,11 +110,11 @@ impl Call {
             }
             Call::Ids => Ok(vec![Lookup::Ids]),
             Call::Result(id) => {
-                agent.get(id.clone()).await.map_err(ending).map_err(refused)?;
+                agent.await_start(id.clone()).await.map_err(ending).map_err(refused)?;
                 Ok(vec![Lookup::Result(id)])
             }
             Call::Output(id, fd, range) => {
-                agent.get(id.clone()).await.map_err(ending).map_err(refused)?;
+                agent.await_start(id.clone()).await.map_err(ending).map_err(refused)?;
                 Ok(vec![Lookup::Output(id, fd, range)])
             }
             Call::Signal(id, signum) => {

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::actors::lifecycle::ShutdownState;
 use crate::actors::messages::{Change, ChangeKind, Dated};
+use crate::actors::shutdown::ShutdownState;
 use crate::actors::subscription::{Next, Subscription};
 use crate::dispatch::core::call::CallAnswer;
 use crate::dispatch::core::conversation::Conversation;

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 
 use actix_web::body::{BodySize, SizedStream};
 use actix_web::dev::Payload;
@@ -19,40 +18,36 @@ use crate::http::disconnect::closed;
 use crate::http::error::ApiError;
 use crate::http::guard;
 use crate::http::openapi::{Errors, Problem};
-use crate::http::output::Output;
 use crate::http::preconditions::range_holds;
 use crate::http::query::Query;
 use crate::http::range::{ByteRange, byte_range};
 use crate::http::request_context::{RequestContext, unsent};
-use crate::output::follow::{Closed, FollowOptions, Follower};
-use crate::report::ProcessRecord;
+use crate::output::follow::{Closed, FollowOptions};
+use crate::output::{OutputError, OutputRange, OutputReader};
 use crate::spec::{FdName, ProcId};
 
 /// Tells of what a follower gets where that begins.
 const OFFSET: HeaderName = HeaderName::from_static("procstar-offset");
 
-/// A process's capture, which is there.
+/// The captured output of an fd.
 fn captured(
     ctx: &RequestContext<'_>,
-    record: &ProcessRecord,
+    reader: &OutputReader,
     id: &ProcId,
     fd: &str,
-) -> Result<(FdName, Output), ApiError> {
-    // What is no fd name is not captured either.
-    let fd_name = fd.parse().ok();
-    let capture = fd_name.and_then(|fd| record.captures.get(fd));
-    if capture.is_some_and(|capture| record.has_lost(capture, &ctx.service().context)) {
-        return Err(ApiError::CaptureGone { id: id.clone(), fd: fd.to_owned() });
-    }
-    // It stays open, and verified, until the body has it.
-    let view = capture.map(Capture::view);
-    if let Some(Err(error)) = &view
-        && Capture::is_changed(error)
-    {
-        return Err(ApiError::CaptureChanged { id: id.clone(), fd: fd.to_owned() });
-    }
-    let found = fd_name.and_then(|fd| Output::new(&record.captures, fd).map(|output| (fd, output)));
-    found.ok_or_else(|| ApiError::NotCaptured { id: id.clone(), fd: fd.to_owned() })
+) -> Result<(FdName, OutputRange), ApiError> {
+    let range = match fd.parse() {
+        Ok(name) => reader.range(name, &ctx.service().context).map(|range| (name, range)),
+        Err(_) => Err(OutputError::NotCaptured),
+    };
+    range.map_err(|error| {
+        let (id, fd) = (id.clone(), fd.to_owned());
+        match error {
+            OutputError::NotCaptured => ApiError::NotCaptured { id, fd },
+            OutputError::Gone => ApiError::CaptureGone { id, fd },
+            OutputError::Changed => ApiError::CaptureChanged { id, fd },
+        }
+    })
 }
 
 /// What a process's fd has captured so far.
@@ -93,8 +88,10 @@ pub(in crate::http) async fn data(
     let fd = ctx.params.get("fd");
     let query = Query::lenient(ctx.query())?;
     let chars = query.switch("chars")?;
-    let record = ctx.find(id).await?;
-    let (name, output) = captured(ctx, &record, id, fd)?;
+    let reader = ctx.service().actors.read_output(id.clone()).await?;
+    let reader = reader.ok_or_else(|| ApiError::UnknownProc(id.clone()))?;
+    let (name, output) = captured(ctx, &reader, id, fd)?;
+    let record = reader.record();
     let length = output.len();
     // What has ended does not change any more, or that would be noticed.
     let content = record.captures.get(name).filter(|_| !record.is_running()).and_then(Capture::tag);
@@ -164,7 +161,7 @@ const CODED: u64 = 1 << 30;
 /// The coding of all that is captured: what the client likes most, where that is worth it or the client takes nothing else.
 fn coding_of_whole(
     choice: AcceptedEncoding,
-    output: &Output,
+    output: &OutputRange,
     cut: &Range<u64>,
 ) -> io::Result<ContentEncoding> {
     let length = cut.end - cut.start;
@@ -186,7 +183,7 @@ fn tag_in(coding: ContentEncoding, tag: &str) -> String {
 fn send(
     ctx: &RequestContext<'_>,
     mut answer: HttpResponseBuilder,
-    mut output: Output,
+    mut output: OutputRange,
     part: &Range<u64>,
     coding: ContentEncoding,
 ) -> Result<HttpResponse, ApiError> {
@@ -237,15 +234,17 @@ pub(in crate::http) async fn follow(
     ctx.choose(&[])?;
     let chars = query.switch("chars")?;
     let from = query.parsed::<i128>("from", "a number of bytes, negative from the end")?;
-    let record = ctx.find(id).await?;
-    let (fd, output) = captured(ctx, &record, id, fd)?;
+    let follower = ctx.service().actors.follow_output(id.clone()).await?;
+    let follower = follower.ok_or_else(|| ApiError::UnknownProc(id.clone()))?;
+    let (fd, output) = captured(ctx, follower.reader(), id, fd)?;
+    let running = follower.reader().record().is_running();
     let length = output.len();
     let from = match from.unwrap_or(0) {
         from @ 0.. => u64::try_from(from).unwrap_or(u64::MAX),
         back => length.saturating_sub(u64::try_from(-back).unwrap_or(u64::MAX)),
     };
     let from = match chars && 0 < from && from < length {
-        true => output.whole_chars(from..length, record.is_running())?.start,
+        true => output.whole_chars(from..length, running)?.start,
         false => from,
     };
     let mut answer = HttpResponse::Ok();
@@ -260,7 +259,5 @@ pub(in crate::http) async fn follow(
         Some(connection) => Box::pin(closed(connection)),
         None => Box::pin(std::future::pending()),
     };
-    let watcher = Arc::clone(&ctx.state.watcher);
-    let follower = Follower::new(&record, options, &ctx.service().actors, &watcher, closed);
-    Ok(answer.streaming(follower.stream()))
+    Ok(answer.streaming(follower.follow(options, closed).stream()))
 }

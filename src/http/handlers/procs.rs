@@ -203,7 +203,7 @@ pub(in crate::http) async fn start(
     let started = async {
         for id in &ids {
             // None where it has been deleted already: it has been started before that.
-            service.actors.get(id.clone()).await?;
+            service.actors.await_start(id.clone()).await?;
         }
         Ok(())
     };

@@ -5,12 +5,12 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult};
 use procstar::actors::EngineLink;
 use procstar::actors::lifecycle::{EndWhen, Graces};
 use procstar::actors::messages::{
-    Announce, Change, ChangeKind, Changed, Removed, Shutdown, ShutdownChanged, Start, Subscribe,
-    Subscribed,
+    Announce, Change, ChangeKind, Changed, Dated, Query, Removed, Reply, Shutdown, ShutdownChanged,
+    Start, Subscribe, Subscribed,
 };
 use procstar::actors::results::Results;
 use procstar::actors::subscription::{Delivery, Next};
@@ -229,7 +229,8 @@ where
         + Handler<Announce>
         + Handler<Changed>
         + Handler<Removed>
-        + Handler<ShutdownChanged>,
+        + Handler<ShutdownChanged>
+        + Handler<Query>,
 {
     let (events, told) = mpsc::unbounded_channel();
     let engine = Arc::new(FakeEngine {
@@ -246,6 +247,7 @@ where
         changed: outputs.clone().recipient(),
         removed: outputs.clone().recipient(),
         shutdown: outputs.clone().recipient(),
+        query: outputs.clone().recipient(),
     };
     let launcher: Arc<dyn EngineLink> = engine.clone();
     let supervisor = Supervisor::create(|ctx| {
@@ -303,6 +305,13 @@ impl Handler<ShutdownChanged> for Journal {
     type Result = ();
     fn handle(&mut self, ShutdownChanged(state): ShutdownChanged, _: &mut Self::Context) {
         self.note(format!("shutdown {}", state.as_str()));
+    }
+}
+
+impl Handler<Query> for Journal {
+    type Result = MessageResult<Query>;
+    fn handle(&mut self, _: Query, _: &mut Self::Context) -> Self::Result {
+        MessageResult(Dated { seq: 0, value: Reply::Record(None) })
     }
 }
 

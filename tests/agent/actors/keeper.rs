@@ -370,6 +370,7 @@ fn later(records: Vec<ProcessEntry>, memory: WorkerState, end_when: EndWhen) -> 
         changed: results.clone().recipient(),
         removed: results.clone().recipient(),
         shutdown: results.clone().recipient(),
+        query: results.clone().recipient(),
     };
     let (tell_done, done) = oneshot::channel();
     let engine: Arc<dyn EngineLink> = Arc::new(link);

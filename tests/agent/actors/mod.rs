@@ -12,6 +12,7 @@ mod keep_alive;
 mod keeper;
 mod lifecycle;
 mod log;
+mod process_questions;
 mod queries;
 mod random;
 mod reconnect;

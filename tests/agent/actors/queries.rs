@@ -3,8 +3,8 @@
 use actix::{Actor, Addr};
 use procstar::actors::lifecycle::EndWhen;
 use procstar::actors::messages::{
-    Announce, AwaitEnd, CommandError, CommandProcess, Cursor, GetCursor, GetPage, GetProcessCounts,
-    Removed, ShutdownChanged, ShutdownState, Subscribe, Subscribed,
+    Announce, CommandError, CommandProcess, Cursor, GetCursor, GetPage, GetProcessCounts, Removed,
+    ShutdownChanged, ShutdownState, Subscribe, Subscribed,
 };
 use procstar::actors::results::Results;
 use procstar::actors::subscription::{Delivery, Next, Subscription};
@@ -112,28 +112,6 @@ async fn pages_in_the_order_of_acceptance() {
     assert_eq!(page(None, 9).await.0, "c a d");
     let other = next.map(|next| Cursor { run: !next.run, ..next });
     assert!(results.send(GetPage { after: other, max: 1 }).await.unwrap().is_none());
-}
-
-#[actix::test]
-async fn the_end_is_awaited() {
-    let results = results();
-    let end = |id: &str| results.send(AwaitEnd(id.into()));
-    assert!(end("a").await.unwrap().is_none(), "there is no such process");
-    results.do_send(Announce("a".into()));
-    let before = end("a");
-    results.do_send(changed(started("a")));
-    let (before, after) = tokio::join!(before, async {
-        let after = end("a");
-        results.do_send(changed(ended("a", 0)));
-        after.await
-    });
-    for record in [before.unwrap(), after.unwrap(), end("a").await.unwrap()] {
-        assert!(!record.unwrap().is_running());
-    }
-    // One that goes without an end.
-    results.do_send(changed(started("b")));
-    let (gone, ()) = tokio::join!(end("b"), async { results.do_send(Removed("b".into())) });
-    assert!(gone.unwrap().is_none());
 }
 
 #[actix::test]

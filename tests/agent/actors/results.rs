@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use actix::{Actor, Addr};
 use procstar::actors::messages::{
-    Announce, Change, Changed, Dated, GetAll, GetOne, Query, Question, Removed, Reply,
-    ShutdownChanged, ShutdownState,
+    Announce, Change, Changed, Dated, Query, Question, Removed, Reply, ShutdownChanged,
+    ShutdownState,
 };
 use procstar::actors::results::Results;
 use procstar::engine::Event;
@@ -68,9 +68,13 @@ async fn who_could_not_be_stopped_is_in_the_result() {
     };
     results.do_send(changed(started("a")));
     results.do_send(with(started("a")));
-    let running = results.send(GetOne("a".into())).await.unwrap().unwrap();
+    let record = async || match results.send(Query(Question::Record("a".into()))).await.unwrap() {
+        Dated { value: Reply::Record(Some(record)), .. } => record,
+        _ => panic!("the process has started"),
+    };
+    let running = record().await;
     results.do_send(with(ended("a", 0)));
-    let over = results.send(GetOne("a".into())).await.unwrap().unwrap();
+    let over = record().await;
     settle().await;
     assert_eq!(journal.read(), ["snapshot [a] active", "started a", "ended a"]);
     for (record, state) in [(running, "running"), (over, "terminated")] {
@@ -144,28 +148,6 @@ async fn replies_bear_the_number_of_the_last_change() {
 }
 
 #[actix::test]
-async fn one_result_waits_for_its_start() {
-    let results = results();
-    announce(&results, &["a"]);
-    assert!(results.send(GetOne("stranger".into())).await.unwrap().is_none());
-    let waiting = actix_rt::spawn(results.send(GetOne("a".into())));
-    settle().await;
-    assert!(!waiting.is_finished());
-    assert!(results.send(GetAll).await.unwrap().is_empty(), "it has not started");
-    results.do_send(changed(started("a")));
-    let record = soon(waiting).await.unwrap().unwrap().unwrap();
-    assert!(record.is_running());
-    results.do_send(changed(ended("a", 0)));
-    let record = results.send(GetOne("a".into())).await.unwrap().unwrap();
-    assert!(!record.is_running());
-    let all = results.send(GetAll).await.unwrap();
-    assert_eq!(all.len(), 1);
-    results.do_send(Removed("a".into()));
-    assert!(results.send(GetOne("a".into())).await.unwrap().is_none());
-    assert!(results.send(GetAll).await.unwrap().is_empty());
-}
-
-#[actix::test]
 async fn a_subscription_that_is_dropped_disturbs_no_other() {
     let results = results();
     let (journal, reader) = subscriber(&results);
@@ -227,7 +209,7 @@ async fn follow(acts: Vec<(usize, Act)>, subscribe_at: usize) -> Result<(), Test
             }
             (Act::Delete, 3) => results.do_send(Removed(id.into())),
             (Act::Ask, _) => {
-                questions.push(actix_rt::spawn(results.send(GetOne(id.into()))));
+                questions.push(actix_rt::spawn(results.send(Query(Question::Record(id.into())))));
                 continue;
             }
             _ => continue,
