@@ -1,7 +1,7 @@
 //! How much a worker starts and keeps: a request that would go beyond is refused whole, by the name of the setting.
 
 use crate::engine::Captures;
-use crate::spec::{CaptureSpec, FdName, LimitSpec, ProcId, Validated, ValidatedFd};
+use crate::spec::{CaptureSpec, FdName, KeepSpec, ProcId, Validated, ValidatedFd};
 
 /// The bounds; none: there is no such one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct Quota {
     /// Bytes that the captures of all these take of the instance's directories.
     pub captures: Option<u64>,
     /// What one capture may keep: its own limit is no larger than both ends together.
-    pub capture: LimitSpec,
+    pub capture: KeepSpec,
 }
 
 /// How much there is before a request.
@@ -117,7 +117,7 @@ impl Quota {
         let max = both(self.capture);
         for (id, proc) in &request.procs {
             for (fd, what) in &proc.fds {
-                if let ValidatedFd::Capture(CaptureSpec { limit: Some(limit), .. }) = what
+                if let ValidatedFd::Capture(CaptureSpec { keep: Some(limit), .. }) = what
                     && both(*limit) > max
                 {
                     return Err(QuotaExceeded::Limit {
@@ -133,7 +133,7 @@ impl Quota {
     }
 }
 
-fn both(LimitSpec { head, tail }: LimitSpec) -> u64 {
+fn both(KeepSpec { head, tail }: KeepSpec) -> u64 {
     head.unwrap_or(0).saturating_add(tail.unwrap_or(0))
 }
 
@@ -182,21 +182,21 @@ mod tests {
 
     #[test]
     fn a_spec_does_not_raise_the_configured_limit() {
-        let capture = LimitSpec { head: Some(100), tail: Some(50) };
+        let capture = KeepSpec { head: Some(100), tail: Some(50) };
         let quota = Quota { capture, ..Quota::default() };
         let check = |limit: &str| quota.check_first(&request(&["", limit]));
         for within in [
             "",
-            r#""limit": {"head": 10}"#,
-            r#""limit": {"head": 0, "tail": 150}"#,
-            r#""limit": {"head": 150}, "compress": "zstd""#,
+            r#""keep": {"head": 10}"#,
+            r#""keep": {"head": 0, "tail": 150}"#,
+            r#""keep": {"head": 150}, "compress": "zstd""#,
         ] {
             assert_eq!(check(within), Ok(()), "{within}");
         }
         for beyond in [
-            r#""limit": {"head": 101, "tail": 50}"#,
-            r#""limit": {"tail": 18446744073709551615, "head": 1}"#,
-            r#""limit": {"head": 151}, "compress": "zstd""#,
+            r#""keep": {"head": 101, "tail": 50}"#,
+            r#""keep": {"tail": 18446744073709551615, "head": 1}"#,
+            r#""keep": {"head": 151}, "compress": "zstd""#,
         ] {
             let error = check(beyond).unwrap_err().to_string();
             assert!(
@@ -206,7 +206,7 @@ mod tests {
             assert!(error.ends_with("capture.keep_head and capture.keep_tail allow together, 150"));
         }
         // Without a configured one there is none.
-        let largest = request(&[r#""limit": {"head": 18446744073709551615}"#]);
+        let largest = request(&[r#""keep": {"head": 18446744073709551615}"#]);
         assert_eq!(Quota::default().check_first(&largest), Ok(()));
     }
 }

@@ -12,11 +12,11 @@ use crate::cli::invocation::Run;
 use crate::clock::TimePoint;
 use crate::config::{SamplingSettings, Settings};
 use crate::procfs::ProcFs;
-use crate::spec::LimitSpec;
+use crate::spec::KeepSpec;
 
 /// How much is started and kept.
 pub(super) fn quota(settings: &Settings) -> Quota {
-    let capture = LimitSpec { head: settings.capture.keep_head, tail: settings.capture.keep_tail };
+    let capture = KeepSpec { head: settings.capture.keep_head, tail: settings.capture.keep_tail };
     Quota {
         running: Some(settings.run.max_running),
         kept: Some(settings.run.max_processes),

@@ -217,12 +217,16 @@ impl RunCommand {
             argv: argv.collect::<Result<_, _>>()?,
             env: environment(self.env, self.unset, self.no_env, self.user.is_some()),
             fds: Fds::InOrder(fds),
-            search_path: !self.no_search_path,
+            lookup_path: !self.no_search_path,
             cwd: self.cwd.map(|cwd| text("--cwd", cwd)).transpose()?,
             umask: self.umask,
             user: self.user,
             group: self.group,
-            limits: self.limit.into_iter().map(|Bounds(resource, pair)| (resource, pair)).collect(),
+            rlimits: self
+                .limit
+                .into_iter()
+                .map(|Bounds(resource, pair)| (resource, pair))
+                .collect(),
             nice: self.nice,
             labels: self.label.into_iter().map(|Label(name, value)| (name, value)).collect(),
             timeout: self.timeout,
@@ -286,14 +290,14 @@ fn environment(set: Vec<Variable>, unset: Vec<String>, none: bool, by_other: boo
             vars.insert(name, VarSpec::Text(value));
         }
     }
-    EnvSpec { inherit, vars, report: false }
+    EnvSpec { inherit, vars, in_result: false }
 }
 
 /// Both outputs through pipes, which a process that opens `/dev/stderr` anew does not truncate, and with their order.
 fn captures() -> Vec<FdEntry> {
     let capture = CaptureSpec {
         encoding: Some(crate::spec::Encoding::Utf8),
-        pieces: true,
+        chunk_times: true,
         ..CaptureSpec::default()
     };
     [FdName::STDOUT, FdName::STDERR].map(|fd| FdEntry(fd, FdSpec::Capture(capture.clone()))).into()
@@ -310,7 +314,7 @@ fn told(error: &SpecError) -> String {
         Some("argv" | "exe") => "CMD",
         Some("cwd") => "--cwd",
         Some("env") => "--env",
-        Some("limits") => "--limit",
+        Some("rlimits") => "--limit",
         Some("umask") => "--umask",
         Some("nice") => "--nice",
         Some("labels") => "--label",

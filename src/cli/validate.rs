@@ -63,15 +63,30 @@ fn line(error: &SpecError) -> String {
     format!("{at}{place}{message}{remedy}")
 }
 
-/// What to do about an error, where it can be guessed: the name that was most likely meant.
+/// Keys of earlier versions and of similar tools, with those of today.
+const RENAMED: [(&str, &str); 6] = [
+    ("pieces", "chunk_times"),
+    ("search_path", "lookup_path"),
+    ("limits", "rlimits"),
+    ("limit", "keep"),
+    ("report", "in_result"),
+    ("keep", "delete_with_process"),
+];
+
+/// A suggestion for an unknown name: the name most likely meant.
 fn remedy(message: &str) -> Option<String> {
     let rest = message.strip_prefix("unknown ")?;
     let (what, expected) = rest.split_once("expected ")?;
     let given = what.split(['`', '"']).nth(1)?;
     let normal = given.to_lowercase().replace('-', "_");
     let names = expected.trim_start_matches("one of ").split([',', ' ', '`']);
+    let names: Vec<_> = names.filter(|name| !name.is_empty() && *name != "or").collect();
+    let renamed = |(old, new): &&(&str, &str)| *old == normal && names.contains(new);
+    if let Some((_, new)) = RENAMED.iter().find(renamed) {
+        return Some(format!("did you mean `{new}`?"));
+    }
     let near = names
-        .filter(|name| !name.is_empty() && *name != "or")
+        .into_iter()
         .map(|name| (distance(&normal, &name.replace('-', "_")), name))
         .min_by_key(|(distance, _)| *distance)?;
     // As far as a slip of the finger goes.
@@ -87,8 +102,15 @@ mod tests {
         for (message, wanted) in [
             ("unknown key `argvv`, expected one of `argv`, `exe`", Some("argv")),
             (
-                "unknown key `search-path`, expected one of `argv`, `search_path`",
-                Some("search_path"),
+                "unknown key `lookup-path`, expected one of `argv`, `lookup_path`",
+                Some("lookup_path"),
+            ),
+            ("unknown key `pieces`, expected one of `mode`, `chunk_times`", Some("chunk_times")),
+            ("unknown key `limit`, expected one of `mode`, `keep`", Some("keep")),
+            ("unknown key `limits`, expected one of `argv`, `rlimits`", Some("rlimits")),
+            (
+                "unknown key `keep`, expected one of `path`, `delete_with_process`",
+                Some("delete_with_process"),
             ),
             ("unknown variant `memry`, expected `tempfile` or `memory`", Some("memory")),
             (

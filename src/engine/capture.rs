@@ -47,7 +47,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::sys;
-use crate::spec::{CaptureMode, CaptureSpec, Compression, LimitSpec};
+use crate::spec::{CaptureMode, CaptureSpec, Compression, KeepSpec};
 pub(crate) use confine::can_restrict_calls;
 use counters::{Counters, Phase};
 pub use intact::Loss;
@@ -93,7 +93,7 @@ pub struct Capture {
     /// The file that holds the bytes.
     path: PathBuf,
     /// The limit in force, which need not be of the spec.
-    limit: Option<LimitSpec>,
+    limit: Option<KeepSpec>,
     /// The file of its counters; empty where the file alone tells all.
     counters: PathBuf,
     /// The file of its pieces; empty where none are kept.
@@ -214,7 +214,7 @@ impl Capture {
             || self.limit.is_some()
             || spec.compress.is_some()
             || spec.pipe_size.is_some()
-            || spec.pieces;
+            || spec.chunk_times;
         match piped {
             false => CaptureWriter::Process,
             true if spec.compress.is_some() || spec.file.is_some() => CaptureWriter::Filter,
@@ -534,7 +534,7 @@ mod tests {
     fn opened(dir: &tempfile::TempDir) -> (Capture, OwnedFd) {
         let places = CaptureDirs { files: dir.path().into(), memory: dir.path().into() };
         let spec = CaptureSpec::default();
-        match Capture::open(spec, &places, "1", LimitSpec::default(), 0o600, true).unwrap() {
+        match Capture::open(spec, &places, "1", KeepSpec::default(), 0o600, true).unwrap() {
             (capture, Writer::Itself(source)) => (capture, source),
             _ => panic!("written by the process"),
         }

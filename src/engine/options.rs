@@ -8,7 +8,7 @@ use crate::engine::capture::CaptureDirs;
 use crate::engine::plan::Inherited;
 use crate::engine::restore::Restore;
 use crate::engine::restriction::Restriction;
-use crate::spec::LimitSpec;
+use crate::spec::KeepSpec;
 
 /// How the engine shall work.
 pub struct EngineOptions {
@@ -27,7 +27,7 @@ pub struct EngineOptions {
     /// The program to start as a [filter](super::filter): this one.
     pub filter: PathBuf,
     /// The limit of captures whose spec sets none.
-    pub limit: LimitSpec,
+    pub limit: KeepSpec,
     /// The largest file that a process may make, in bytes; none: as large as this program's own
     /// limit allows.
     pub max_file_size: Option<u64>,

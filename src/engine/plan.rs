@@ -266,7 +266,7 @@ impl Resources {
             .map_err(|more| failures.extend(more));
         let path = env.as_ref().ok().and_then(|env| env.path.as_ref());
         // Without its environment a name is looked up nowhere.
-        let executable = if proc.search_path && env.is_err() {
+        let executable = if proc.lookup_path && env.is_err() {
             Executable::Missing(libc::ENOENT)
         } else {
             // Whatever else is wrong, that it may not be started is all there is to say.

@@ -192,6 +192,8 @@ export interface ProcResult {
   captures: Record<string, ResultCaptureReport>;
   /** What its control group has used; null where it has none of its own. */
   cgroup_accounting: ResultCgroupAccounting | null;
+  /** The chunks of output in the order in which they were read: seconds since the start, the fd, the offset of the chunk in the output of that fd, and its length in bytes; null unless a capture asks for `chunk_times`. */
+  chunk_times: Array<[number, string, number, number]> | null;
   /** The working directory. */
   cwd: string | null;
   /** The environment, secrets masked; null unless asked for. */
@@ -216,8 +218,6 @@ export interface ProcResult {
   peak: ResultPeak | null;
   /** The process ID; null where there never was a process. */
   pid: number | null;
-  /** The pieces that output came in, in the order in which they were read: seconds since the start, the fd, where the piece begins in what was written to it, and its length in bytes; null where no capture's are kept. */
-  pieces: Array<[number, string, number, number]> | null;
   /** The kernel's view of it: current while it runs, as of its end after. */
   proc_stat: ResultProcStat | null;
   /** Its memory; null once it has ended. */
@@ -270,15 +270,17 @@ export interface ResultAgentInfo {
 }
 
 /** Why a capture ended before its end. */
-export type ResultCaptureReason = "survivor" | "setup" | "error" | "limit" | "truncated" | "gone" | "changed";
+export type ResultCaptureReason = "held_open" | "not_started" | "error" | "truncated" | "overwritten" | "gone" | "changed";
 
 /** One captured fd, in the key `captures` of a result: kept apart from `fds`, whose entries clients compare whole. */
 export interface ResultCaptureReport {
   /** Whether these are all bytes that were written to the fd; false while the process runs. */
   complete: boolean;
+  /** Bytes after compression. */
+  compressed_bytes?: number | null;
   /** The compression; this and the next only where the spec asks for one. */
   compression?: ResultCompression | null;
-  /** Bytes that were dropped to stay within the limit: `length` and these are all that was read. */
+  /** Bytes dropped to stay within `keep`; `length` and `dropped` add up to all bytes read. */
   dropped: number;
   /** Bytes captured so far, before any encoding and uncompressed. */
   length: number;
@@ -288,8 +290,6 @@ export interface ResultCaptureReport {
   reason: ResultCaptureReason | null;
   /** The SHA-256 of the bytes that are stored, as they were at the end; null while the process runs, and where it is not known. */
   sha256: string | null;
-  /** Bytes stored, compressed. */
-  stored?: number | null;
 }
 
 /** From the files of the process's scope in cgroup v2; each part is null where its controller is not there. */

@@ -78,9 +78,9 @@ pub struct ResultBody<'a, T> {
     pub(super) survivors: Option<&'a [Survivor]>,
     /// How many there are, the unlisted ones too; null while it runs, and where there may be others, or more than are counted.
     pub(super) survivor_count: Option<u64>,
-    /// The pieces that output came in, in the order in which they were read: seconds since the start, the fd, where the piece begins in
-    /// what was written to it, and its length in bytes; null where no capture's are kept.
-    pub(super) pieces: Option<Vec<(f64, String, u64, u64)>>,
+    /// The chunks of output in the order in which they were read: seconds since the start, the fd, the offset of the chunk in the
+    /// output of that fd, and its length in bytes; null unless a capture asks for `chunk_times`.
+    pub(super) chunk_times: Option<Vec<(f64, String, u64, u64)>>,
     /// Who of its tree could not be signaled when it was stopped; empty where all were.
     pub(super) stop_failures: Vec<StopFailureReport>,
     /// Every fd of its spec; null for one that is not captured.

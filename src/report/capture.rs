@@ -11,7 +11,7 @@ use crate::spec::Compression;
 pub struct CaptureReport {
     /// Bytes captured so far, before any encoding and uncompressed.
     pub length: u64,
-    /// Bytes that were dropped to stay within the limit: `length` and these are all that was read.
+    /// Bytes dropped to stay within `keep`; `length` and `dropped` add up to all bytes read.
     pub dropped: u64,
     /// Whether these are all bytes that were written to the fd; false while the process runs.
     pub complete: bool,
@@ -26,26 +26,25 @@ pub struct CaptureReport {
     /// The compression; this and the next only where the spec asks for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<Compression>,
-    /// Bytes stored, compressed.
+    /// Bytes after compression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stored: Option<u64>,
+    pub compressed_bytes: Option<u64>,
 }
 
 /// Why a capture ended before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CaptureReason {
-    /// A descendant of the ended process still holds the fd, and may still write.
-    Survivor,
-    /// The process was not started as specified, so nothing was captured of it.
-    Setup,
+    /// A descendant of the ended process still holds the fd open, and may still write.
+    HeldOpen,
+    /// The process was not started as specified, so it wrote nothing.
+    NotStarted,
     /// Reading or storing failed; `errors` of the result says how.
     Error,
-    /// More came than its limit keeps; `dropped` says how much more.
-    Limit,
-    /// The process has opened its own output again and truncated or overwritten it, as `> /dev/stderr` does: what was written before
-    /// may be missing.
+    /// There was more output than `keep` allows; `dropped` counts the rest.
     Truncated,
+    /// The process reopened its own output and truncated or overwrote it, as `> /dev/stderr` does: earlier output may be missing.
+    Overwritten,
     /// The file was removed, replaced, or made unreachable.
     Gone,
     /// The file was changed after the end: what it holds is not shown.

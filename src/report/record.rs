@@ -317,7 +317,7 @@ impl ProcessRecord {
             captures: self.capture_reports(as_of),
             survivors: ending.and_then(|ending| known_survivors(&ending.survivors)),
             survivor_count: ending.and_then(|ending| count_survivors(&ending.survivors)),
-            pieces: self.pieces(as_of),
+            chunk_times: self.chunk_times(as_of),
             stop_failures: self.stop_failures.iter().map(StopFailureReport::from).collect(),
             fds,
             offsets,
@@ -348,7 +348,7 @@ impl ProcessRecord {
         of_spec.chain(notices.iter().map(|notice| Cow::Borrowed(notice.as_str()))).collect()
     }
 
-    fn pieces(&self, as_of: AsOf) -> Option<Vec<(f64, String, u64, u64)>> {
+    fn chunk_times(&self, as_of: AsOf) -> Option<Vec<(f64, String, u64, u64)>> {
         let pieces = self.captures.pieces()?;
         if self.is_running() && as_of == AsOf::AtStart {
             return Some(Vec::new());
@@ -364,14 +364,14 @@ impl ProcessRecord {
         let cut_short = |fd| {
             let found = self.ending.iter().flat_map(|e| &e.cut_short).find(|(cut, _)| *cut == fd);
             found.map(|(_, why)| match why {
-                Truncation::Survivor => CaptureReason::Survivor,
-                Truncation::Setup => CaptureReason::Setup,
+                Truncation::Survivor => CaptureReason::HeldOpen,
+                Truncation::Setup => CaptureReason::NotStarted,
                 Truncation::Error => CaptureReason::Error,
             })
         };
         let lost = |capture: &Capture| {
             capture.loss().map(|loss| match loss {
-                Loss::Truncated => CaptureReason::Truncated,
+                Loss::Truncated => CaptureReason::Overwritten,
                 Loss::Gone => CaptureReason::Gone,
                 Loss::Changed => CaptureReason::Changed,
             })
@@ -382,10 +382,10 @@ impl ProcessRecord {
             .filter_map(|(fd, capture)| {
                 let capture = capture?;
                 let size = if nothing { CaptureSize::default() } else { capture.size() };
-                let limit = (size.dropped > 0).then_some(CaptureReason::Limit);
+                let limit = (size.dropped > 0).then_some(CaptureReason::Truncated);
                 let reason = match (self.is_running(), cut_short(fd)) {
                     (true, _) => None,
-                    (false, setup @ Some(CaptureReason::Setup)) => setup,
+                    (false, setup @ Some(CaptureReason::NotStarted)) => setup,
                     (false, cut) => lost(capture).or(cut).or(limit),
                 };
                 let spec = capture.spec();
@@ -397,7 +397,7 @@ impl ProcessRecord {
                     sha256: capture.sha256().map(|sha256| sha256.to_string()),
                     path: spec.file.as_ref().map(|file| file.path.clone()),
                     compression: spec.compress,
-                    stored: spec.compress.map(|_| size.stored),
+                    compressed_bytes: spec.compress.map(|_| size.stored),
                 };
                 Some((fd.to_string(), report))
             })

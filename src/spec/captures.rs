@@ -1,7 +1,13 @@
 //! What is captured of a process, and how it is kept and shown, as serde reads and writes it.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::quantity::ByteSize;
 
 /// `{"capture": {"mode": ..., "encoding": ..., "attached": ..., ...}}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -13,16 +19,18 @@ pub struct CaptureSpec {
     pub encoding: Option<Encoding>,
     /// Whether results carry the output, or only its length.
     pub attached: bool,
-    /// How much is kept; without it, what the configuration sets, or all.
-    pub limit: Option<LimitSpec>,
+    /// How much output is kept; by default what the configuration sets, or all.
+    pub keep: Option<KeepSpec>,
     /// How the output is compressed while it is captured.
     pub compress: Option<Compression>,
     /// The file it is kept in, instead of one of procstar's own.
     pub file: Option<CaptureFile>,
-    /// The size that is asked for the pipe, in bytes; the system may give less. Output then comes through a pipe.
+    /// The requested size of the pipe; the system may set less. Output then comes through a pipe.
+    #[serde(deserialize_with = "pipe_size")]
+    #[schemars(with = "Option<ByteSize>")]
     pub pipe_size: Option<u32>,
-    /// Whether order and time of each piece are kept, so that several fds can be shown interleaved.
-    pub pieces: bool,
+    /// Whether the order and time of each chunk of output are recorded, so that several fds can be shown interleaved.
+    pub chunk_times: bool,
 }
 
 impl Default for CaptureSpec {
@@ -31,11 +39,11 @@ impl Default for CaptureSpec {
             mode: CaptureMode::default(),
             encoding: None,
             attached: true,
-            limit: None,
+            keep: None,
             compress: None,
             file: None,
             pipe_size: None,
-            pieces: false,
+            chunk_times: false,
         }
     }
 }
@@ -65,20 +73,24 @@ pub enum Encoding {
     Base2048,
 }
 
-/// How much of the output is kept, in bytes: its beginning, its end, or both. What is between them is counted and dropped.
+/// How much output is kept: its beginning, its end, or both. Output in between is counted and dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", default, deny_unknown_fields)]
-pub struct LimitSpec {
-    /// So many of the first bytes.
+pub struct KeepSpec {
+    /// The number of first bytes kept.
+    #[serde(deserialize_with = "size")]
+    #[schemars(with = "Option<ByteSize>")]
     pub head: Option<u64>,
-    /// So many of the last bytes.
+    /// The number of last bytes kept.
+    #[serde(deserialize_with = "size")]
+    #[schemars(with = "Option<ByteSize>")]
     pub tail: Option<u64>,
 }
 
-impl LimitSpec {
+impl KeepSpec {
     /// Whether neither is given.
     pub fn is_none(&self) -> bool {
-        *self == LimitSpec::default()
+        *self == KeepSpec::default()
     }
 }
 
@@ -106,25 +118,102 @@ impl Compression {
 }
 
 /// The named file of a capture.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(remote = "Self", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaptureFile {
     /// Its path; absolute. It is created, or truncated.
     pub path: String,
     /// Its permission bits, whatever the umask.
-    #[serde(default = "default_capture_file_mode")]
     pub mode: u32,
     /// Whether it stays when the process is deleted.
-    #[serde(default = "default_keep")]
     pub keep: bool,
+}
+
+/// A [`CaptureFile`] as a spec has it.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(remote = "Self", deny_unknown_fields)]
+#[schemars(rename = "CaptureFile", description = "The named file of a capture.")]
+struct CaptureFileKeys {
+    /// Its path; absolute. It is created, or truncated.
+    path: String,
+    /// Its permission bits, whatever the umask.
+    #[serde(default = "default_capture_file_mode")]
+    mode: u32,
+    /// Whether it is deleted together with the process.
+    #[serde(default)]
+    delete_with_process: bool,
 }
 
 fn default_capture_file_mode() -> u32 {
     0o600
 }
 
-fn default_keep() -> bool {
-    true
+impl From<CaptureFileKeys> for CaptureFile {
+    fn from(keys: CaptureFileKeys) -> Self {
+        CaptureFile { path: keys.path, mode: keys.mode, keep: !keys.delete_with_process }
+    }
 }
 
-super::object::only_objects!(CaptureSpec, LimitSpec, CaptureFile);
+/// In an array, as in journals and between our processes, the last element is `keep`; only a spec has `delete_with_process`.
+impl Serialize for CaptureFile {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let CaptureFile { path, mode, keep } = self;
+        if serializer.is_human_readable() {
+            let (path, mode) = (path.clone(), *mode);
+            let keys = CaptureFileKeys { path, mode, delete_with_process: !keep };
+            Serialize::serialize(&keys, serializer)
+        } else {
+            (path, mode, keep).serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for CaptureFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FileVisitor;
+        impl<'de> Visitor<'de> for FileVisitor {
+            type Value = CaptureFile;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<CaptureFile, A::Error> {
+                let map = de::value::MapAccessDeserializer::new(map);
+                CaptureFileKeys::deserialize(map).map(CaptureFile::from)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<CaptureFile, A::Error> {
+                let seq = de::value::SeqAccessDeserializer::new(seq);
+                let (path, mode, keep) = Deserialize::deserialize(seq)?;
+                Ok(CaptureFile { path, mode, keep })
+            }
+        }
+        if deserializer.is_human_readable() {
+            <CaptureFileKeys as Deserialize>::deserialize(deserializer).map(CaptureFile::from)
+        } else {
+            deserializer.deserialize_any(FileVisitor)
+        }
+    }
+}
+
+impl JsonSchema for CaptureFile {
+    fn schema_name() -> Cow<'static, str> {
+        CaptureFileKeys::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        CaptureFileKeys::json_schema(generator)
+    }
+}
+
+/// Reads a size, which a spec may write with a unit.
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    Option::<ByteSize>::deserialize(deserializer).map(|size| size.map(|size| size.0))
+}
+
+fn pipe_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let too_large = |_| de::Error::custom(format!("invalid size: above {} bytes", u32::MAX));
+    size(deserializer)?.map(|size| u32::try_from(size).map_err(too_large)).transpose()
+}
+
+super::object::only_objects!(CaptureSpec, KeepSpec, CaptureFileKeys);

@@ -20,7 +20,7 @@ pub struct EnvSpec {
     #[serde(deserialize_with = "unique_keys")]
     pub vars: IndexMap<String, VarSpec>,
     /// Whether results show the whole environment that the process was started with; secret values are masked.
-    pub report: bool,
+    pub in_result: bool,
 }
 
 /// What becomes of a variable.

@@ -45,7 +45,7 @@ impl From<&ValidatedProc> for Identity {
             exe: proc.exe.clone(),
             cwd: proc.attributes.cwd.clone(),
             labels: proc.labels.clone(),
-            report_env: proc.env.report,
+            report_env: proc.env.in_result,
             digest: proc.digest,
             systemd: !proc.systemd.is_empty(),
         }

@@ -33,7 +33,7 @@ pub use attributes::{
     Account, Bound, IoClass, IoPriority, LimitPair, Resource, ResourceLimits, SignalRef,
     SignalsSpec, StopSpec,
 };
-pub use captures::{CaptureFile, CaptureMode, CaptureSpec, Compression, Encoding, LimitSpec};
+pub use captures::{CaptureFile, CaptureMode, CaptureSpec, Compression, Encoding, KeepSpec};
 pub use diagnose::diagnose;
 pub use environment::{
     EnvSpec, INHERITED_BY_OTHERS, Inherit, VarSpec, VarValue, is_inherited_by_others,

@@ -123,7 +123,7 @@ fn capture_spec() -> impl Strategy<Value = CaptureSpec> {
     let compress =
         prop::sample::select(vec![Compression::Zstd, Compression::Gzip, Compression::Brotli]);
     let limit = (prop::option::of(0u64..9), prop::option::of(any::<u64>()))
-        .prop_map(|(head, tail)| LimitSpec { head, tail });
+        .prop_map(|(head, tail)| KeepSpec { head, tail });
     let file = ("/?[a-z]*", 0u32..0o20000, any::<bool>())
         .prop_map(|(path, mode, keep)| CaptureFile { path, mode, keep });
     (
@@ -135,9 +135,18 @@ fn capture_spec() -> impl Strategy<Value = CaptureSpec> {
         any::<bool>(),
     )
         .prop_map(
-            |((memory, encoding, attached), limit, compress, file, pipe_size, pieces)| {
+            |((memory, encoding, attached), keep, compress, file, pipe_size, chunk_times)| {
                 let mode = if memory { CaptureMode::Memory } else { CaptureMode::Tempfile };
-                CaptureSpec { mode, encoding, attached, limit, compress, file, pipe_size, pieces }
+                CaptureSpec {
+                    mode,
+                    encoding,
+                    attached,
+                    keep,
+                    compress,
+                    file,
+                    pipe_size,
+                    chunk_times,
+                }
             },
         )
 }
@@ -190,12 +199,12 @@ fn attributes() -> impl Strategy<Value = ProcSpec> {
             groups: who.2,
             cwd: places.0,
             umask: places.1,
-            search_path: places.2,
+            lookup_path: places.2,
             nice: scheduling.0,
             oom_score_adj: scheduling.1,
             cpu_affinity: scheduling.2,
             io_priority: scheduling.3,
-            limits: limits.into_iter().collect(),
+            rlimits: limits.into_iter().collect(),
             labels: labels.into_iter().collect(),
             pdeath_signal: ends.0,
             signals: ends.1,
@@ -230,7 +239,7 @@ pub(super) fn request() -> impl Strategy<Value = StartRequest> {
             ProcSpec {
                 argv,
                 exe,
-                env: EnvSpec { inherit, vars: vars.into_iter().collect(), report },
+                env: EnvSpec { inherit, vars: vars.into_iter().collect(), in_result: report },
                 fds: match in_order {
                     true => Fds::InOrder(fds.map(|(fd, spec)| FdEntry(fd, spec)).collect()),
                     false => Fds::ByName(fds.collect()),
@@ -251,7 +260,8 @@ proptest! {
     fn round_trips(request in request()) {
         let json = serde_json::to_vec(&request).unwrap();
         prop_assert_eq!(&serde_json::from_slice::<StartRequest>(&json).unwrap(), &request);
-        let packed = rmp_serde::to_vec_named(&request.specs).unwrap();
+        // As a client sends them: maps with the keys of JSON.
+        let packed = rmp_serde::to_vec(&serde_json::to_value(&request.specs).unwrap()).unwrap();
         match (from_json(&json), from_msgpack(&packed, false, false)) {
             (Ok(a), Ok(b)) => {
                 prop_assert_eq!(&a, &b);
@@ -389,7 +399,7 @@ fn ids_that_no_path_can_address_are_refused() {
 #[test]
 fn what_the_attributes_mean() {
     let text = r#"{"specs": {"a": {"argv": ["x"], "cwd": "/tmp", "umask": "0027", "user": "nobody", "group": 5,
-        "groups": ["a", 7], "limits": {"nofile": [10, "unlimited"], "core": 0}, "nice": -5, "timeout": 1.5,
+        "groups": ["a", 7], "rlimits": {"nofile": [10, "unlimited"], "core": 0}, "nice": -5, "timeout": 1.5,
         "pdeath_signal": "KILL", "signals": {"ignore": ["SIGINT", 1], "block": ["RTMIN+1"]},
         "stop": {"signal": "INT", "grace": 2}, "labels": {"team": "a"},
         "env": {"vars": {"T": {"file": "/run/t", "secret": true}, "V": {"value": "v"}}}}},
@@ -444,7 +454,7 @@ fn the_digest_does_not_depend_on_an_order_that_means_nothing() {
         [r#""labels": {"a": "1", "b": "2"}"#, r#""labels": {"b": "2", "a": "1"}"#],
         [r#""env": {"vars": {"A": "1", "B": null}}"#, r#""env": {"vars": {"B": null, "A": "1"}}"#],
         [r#""env": {"inherit": ["A", "B"]}"#, r#""env": {"inherit": ["B", "A", "B"]}"#],
-        [r#""limits": {"core": 0, "nofile": 9}"#, r#""limits": {"nofile": 9, "core": 0}"#],
+        [r#""rlimits": {"core": 0, "nofile": 9}"#, r#""rlimits": {"nofile": 9, "core": 0}"#],
         [r#""fds": {"0": "inherit", "2": "close"}"#, r#""fds": {"2": "close", "0": "inherit"}"#],
         [r#""cpu_affinity": [0, 1]"#, r#""cpu_affinity": [1, 0]"#],
     ] {

@@ -58,7 +58,7 @@ pub struct ProcSpec {
     pub systemd_properties: SystemdProperties,
     /// Whether an executable without a slash is looked up in the PATH of the process's own environment.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub search_path: bool,
+    pub lookup_path: bool,
     /// The working directory; relative to procstar's own, which is the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cwd: Option<String>,
@@ -77,7 +77,7 @@ pub struct ProcSpec {
     /// Resource limits.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty", deserialize_with = "unique_keys")]
     #[schemars(schema_with = "super::schema::limits")]
-    pub limits: ResourceLimits,
+    pub rlimits: ResourceLimits,
     /// Its nice value, -20 to 19; procstar's own if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nice: Option<i32>,

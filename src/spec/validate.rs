@@ -144,7 +144,7 @@ impl Check {
             env: spec.env,
             fds,
             systemd: spec.systemd_properties,
-            search_path: spec.search_path,
+            lookup_path: spec.lookup_path,
             attributes,
             labels: spec.labels,
             timeout: spec.timeout.map(crate::quantity::Seconds::get),
@@ -335,19 +335,19 @@ impl Check {
     }
 
     fn capture(&mut self, place: &SpecPath, capture: &CaptureSpec) {
-        let limit = capture.limit.unwrap_or_default();
-        if capture.limit.is_some() && limit.head.is_none() && limit.tail.is_none() {
-            self.error(&place.key("limit"), "neither head nor tail is given");
+        let keep = capture.keep.unwrap_or_default();
+        if capture.keep.is_some() && keep.head.is_none() && keep.tail.is_none() {
+            self.error(&place.key("keep"), "neither head nor tail is given");
         }
-        if capture.compress.is_some() && limit.tail.is_some() {
+        if capture.compress.is_some() && keep.tail.is_some() {
             self.error(
-                &place.key("limit"),
+                &place.key("keep"),
                 "the tail of compressed output cannot be kept, for a compressed stream cannot be shortened at its beginning: \
                  give head alone, or leave out compress",
             );
         }
-        if capture.compress.is_some() && capture.pieces {
-            self.error(&place.key("pieces"), "compressed output has no pieces");
+        if capture.compress.is_some() && capture.chunk_times {
+            self.error(&place.key("chunk_times"), "compressed output has no chunk times");
         }
         if capture.pipe_size == Some(0) {
             self.error(&place.key("pipe_size"), "0 bytes are no pipe");
@@ -425,7 +425,7 @@ impl std::io::Write for Hash {
 fn in_one_order(spec: &mut ProcSpec) {
     spec.env.vars.sort_unstable_keys();
     spec.labels.sort_unstable_keys();
-    spec.limits.sort_unstable_by(|a, _, b, _| a.name().cmp(b.name()));
+    spec.rlimits.sort_unstable_by(|a, _, b, _| a.name().cmp(b.name()));
     if let Fds::ByName(fds) = &mut spec.fds {
         fds.sort_unstable_by(|a, _, b, _| a.number().cmp(&b.number()));
     }

@@ -33,7 +33,7 @@ pub struct Validated {
 pub struct ValidatedProc {
     /// The arguments; may be empty where `exe` was given.
     pub argv: Vec<String>,
-    /// The path to execute, or the name to look up where [`search_path`](Self::search_path).
+    /// The path to execute, or the name to look up where [`lookup_path`](Self::lookup_path).
     pub exe: String,
     /// The environment.
     pub env: EnvSpec,
@@ -43,7 +43,7 @@ pub struct ValidatedProc {
     pub systemd: SystemdProperties,
     /// Whether an `exe` without a slash is looked up in the PATH of the process's own environment.
     #[serde(default)]
-    pub search_path: bool,
+    pub lookup_path: bool,
     /// What is set of the process before it executes.
     #[serde(default)]
     pub attributes: Attributes,

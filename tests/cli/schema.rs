@@ -59,7 +59,7 @@ fn specs_that_the_parser_refuses_for_their_form_are_not_valid() {
         with("cwd", json!(7)),
         with("fds", json!([["x1", "close"]])),
         with("fds", json!([["1", {"capture": {"mode": "memry"}}]])),
-        with("limits", json!({"cpus": 1})),
+        with("rlimits", json!({"cpus": 1})),
         json!({"specs": {"a": {}}}),
         json!({}),
     ] {

@@ -22,7 +22,7 @@ fn everything(dir: &str) -> Value {
         "user": user,
         "group": group,
         "groups": groups,
-        "limits": {"core": 0, "nofile": 100},
+        "rlimits": {"core": 0, "nofile": 100},
         "nice": 1,
         "oom_score_adj": 900,
         "cpu_affinity": [0, 1, 2, 3],

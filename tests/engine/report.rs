@@ -229,18 +229,18 @@ fn captures_say_whether_and_why_they_are_cut() {
         sha256: None,
         path: None,
         compression: None,
-        stored: None,
+        compressed_bytes: None,
     };
     assert_frozen(
         &report,
         r#"{"length":12,"dropped":0,"complete":true,"reason":null,"sha256":null}"#,
     );
     for (reason, word) in [
-        (CaptureReason::Survivor, "survivor"),
-        (CaptureReason::Setup, "setup"),
+        (CaptureReason::HeldOpen, "held_open"),
+        (CaptureReason::NotStarted, "not_started"),
         (CaptureReason::Error, "error"),
-        (CaptureReason::Limit, "limit"),
         (CaptureReason::Truncated, "truncated"),
+        (CaptureReason::Overwritten, "overwritten"),
         (CaptureReason::Gone, "gone"),
         (CaptureReason::Changed, "changed"),
     ] {

@@ -171,7 +171,7 @@ def test_starts_wait_for_free_descriptors(tmp_path):
     """300 processes with pipes, under a limit of 64."""
     limit = ("sh", "-c", 'ulimit -n 64; exec "$@"', "sh")
     with Service(prefix=limit) as at:
-        limited_capture = {"capture": {"mode": "memory", "encoding": "utf-8", "limit": {"head": 100}}}
+        limited_capture = {"capture": {"mode": "memory", "encoding": "utf-8", "keep": {"head": 100}}}
         at.post({f"p{n}": sh(f"echo {n}; sleep 0.02", ("stdout", limited_capture)) for n in range(300)})
         for n in range(300):
             res = at.result(f"p{n}")
@@ -240,7 +240,7 @@ def test_a_full_capture_directory_truncates_and_is_reported(room, tmp_path):
         res = at.result("hog")
         missing(res, 9)
         assert 2_000_000 < res["fds"]["stdout"]["length"] <= 4 << 20
-        piped = {"capture": {"mode": mode, "encoding": "utf-8", "limit": {"tail": 100_000}}}
+        piped = {"capture": {"mode": mode, "encoding": "utf-8", "keep": {"tail": 100_000}}}
         at.post({
             "full": sh("seq 100000 || exit 7", out),
             "piped": sh("seq 100000; exit 5", ("stdout", piped)),

@@ -58,8 +58,8 @@ REQUESTS = {
 
 PROC = {
     "argv": [TRUE], "exe": TRUE, "id": "x", "env": {"inherit": False, "vars": {"A": "b"}}, "fds": [["stdout", capture()]],
-    "labels": {"a": "b"}, "search_path": True, "cwd": "/", "umask": "0022", "user": "root", "group": "root", "groups": [0],
-    "limits": {"nofile": 64}, "nice": 0, "oom_score_adj": 0, "cpu_affinity": [0], "io_priority": {"class": "best-effort", "level": 4},
+    "labels": {"a": "b"}, "lookup_path": True, "cwd": "/", "umask": "0022", "user": "root", "group": "root", "groups": [0],
+    "rlimits": {"nofile": 64}, "nice": 0, "oom_score_adj": 0, "cpu_affinity": [0], "io_priority": {"class": "best-effort", "level": 4},
     "pdeath_signal": "SIGKILL", "signals": {"block": ["SIGHUP"]}, "timeout": 100.0, "stop": {"signal": "SIGTERM", "grace": 1.0},
     "systemd_properties": {"scope": {"oom_policy": "kill"}},
 }  # fmt: skip
@@ -129,14 +129,14 @@ def bad_specs():
     for key in PROC:
         for value in WRONG:
             yield PROC | {key: value}
-    for key in ("env", "stop", "signals", "io_priority", "limits", "labels", "systemd_properties"):
+    for key in ("env", "stop", "signals", "io_priority", "rlimits", "labels", "systemd_properties"):
         for inner in PROC[key]:
             for value in WRONG:
                 yield PROC | {key: PROC[key] | {inner: value}}
     for value in WRONG:
         for fd in (["stdout", value], [value, capture()], ["stdout", {"capture": value}], ["stdout", {"dup": {"fd": value}}],
                    ["stdout", {"file": {"path": value}}], ["stdin", {"pipe-read": {"proc_id": value, "fd": "stdout"}}],
-                   ["stdin", {"data": {"text": value}}], ["stdout", {"capture": {"limit": {"head": value}}}]):  # fmt: skip
+                   ["stdin", {"data": {"text": value}}], ["stdout", {"capture": {"keep": {"head": value}}}]):  # fmt: skip
             yield PROC | {"fds": [fd]}
 
 

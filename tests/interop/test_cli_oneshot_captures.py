@@ -109,7 +109,7 @@ def test_a_truncated_capture_is_incomplete(script, left):
     """A process that opens its own file again loses earlier output."""
     res = ok(sh(script, ("stderr", capture("tempfile"))))
     told = res["captures"]["stderr"]
-    assert (told["complete"], told["reason"]) == (False, "truncated"), told
+    assert (told["complete"], told["reason"]) == (False, "overwritten"), told
     assert told["length"] == len(captured(res, "stderr"))
     if left is not None:
         assert captured(res, "stderr") == left
@@ -124,7 +124,7 @@ def test_appended_or_reread_output_is_complete(script):
 
 def test_the_limit_of_file_sizes_does_not_count_our_files():
     """As many bytes as the limit allows are captured."""
-    res = run1(sh("head -c 2000 /dev/zero", ("stdout", capture("tempfile", None)), limits={"fsize": 1000}))
+    res = run1(sh("head -c 2000 /dev/zero", ("stdout", capture("tempfile", None)), rlimits={"fsize": 1000}))
     assert len(captured(res)) == 1000 and res["captures"]["stdout"]["complete"]
 
 
@@ -144,7 +144,7 @@ def test_captures_of_failed_starts_are_incomplete(more):
     res = run1(argv("/bin/true", **more | {"fds": fds}))
     assert res["state"] == "error" and len(res["captures"]) >= 2
     for told in res["captures"].values():
-        assert (told["length"], told["complete"], told["reason"]) == (0, False, "setup"), res["captures"]
+        assert (told["length"], told["complete"], told["reason"]) == (0, False, "not_started"), res["captures"]
 
 
 def test_each_failed_fd_has_a_failure_beside_that_of_the_fork():
@@ -166,7 +166,7 @@ def test_each_failed_fd_has_a_failure_beside_that_of_the_fork():
         both |= bool(failed) and any(failure["stage"] == "fork" for failure in res["failures"])
         # All after the first one without a descriptor.
         assert not failed or failed == {str(fd) for fd in range(min(map(int, failed)), 23)}, (limit, res["errors"])
-        assert all(told["reason"] == "setup" and not told["complete"] for told in res["captures"].values())
+        assert all(told["reason"] == "not_started" and not told["complete"] for told in res["captures"].values())
     assert both
 
 
@@ -185,7 +185,7 @@ def test_a_survivor_that_holds_the_pipe_is_reported():
     os.kill(int(captured(res)), signal.SIGKILL)
     assert res["times"]["elapsed"] < 10
     sha256 = hashlib.sha256(captured(res)).hexdigest()
-    cut = {"length": len(captured(res)), "dropped": 0, "complete": False, "reason": "survivor", "sha256": sha256}
+    cut = {"length": len(captured(res)), "dropped": 0, "complete": False, "reason": "held_open", "sha256": sha256}
     assert res["captures"]["stdout"] == cut
 
 

@@ -419,7 +419,7 @@ def test_a_script_that_cannot_run_is_not_reported_as_missing(tmp_path, script, s
     path = tmp_path / "script"
     path.write_text(script, newline="")
     path.chmod(0o755)
-    more = {"search_path": True, "env": {"inherit": False, "vars": {"PATH": f"/nope:{tmp_path}"}}} if search else {"cwd": "/"}
+    more = {"lookup_path": True, "env": {"inherit": False, "vars": {"PATH": f"/nope:{tmp_path}"}}} if search else {"cwd": "/"}
     name = "script" if search else str(path)
     wanted, code = SCRIPTS[script]
     res = run1(argv(name, **more))

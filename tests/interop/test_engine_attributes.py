@@ -96,7 +96,7 @@ def test_lookup_path_searches_the_childs_path(tmp_path):
     (one / "tool").write_text("no program")
     (two / "tool").symlink_to("/bin/echo")
     env = {"vars": {"PATH": f"{tmp_path}/none:{one}:{two}"}}
-    found = argv("tool", "found", search_path=True, env=env)
+    found = argv("tool", "found", lookup_path=True, env=env)
     # A file that may not be executed is skipped, as by execvp.
     assert said(found) == "found\n"
     (two / "tool").unlink()
@@ -106,7 +106,7 @@ def test_lookup_path_searches_the_childs_path(tmp_path):
     assert failed(found, code=127) == [f"execve failed: tool: {error_text(errno.ENOENT)}"]
     assert failed(argv("sh"), code=127) == [f"execve failed: sh: {error_text(errno.ENOENT)}"]
     # Without a PATH: /bin and /usr/bin.
-    assert said(argv("echo", "x", search_path=True, env={"inherit": False})) == "x\n"
+    assert said(argv("echo", "x", lookup_path=True, env={"inherit": False})) == "x\n"
 
 
 # Environment
@@ -142,8 +142,8 @@ def test_results_show_executable_directory_and_environment(tmp_path):
     """The environment on request, with masked secrets; also after a failed start."""
     (tmp_path / "secret").write_text("hunter2\n")
     vars = {"PATH": "/none:/usr/bin", "A": "a", "S": {"file": str(tmp_path / "secret"), "secret": True}}
-    env = {"inherit": False, "vars": vars, "report": True}
-    res = ok(argv("env", search_path=True, cwd="/usr/..", env=env, fds=OUT))
+    env = {"inherit": False, "vars": vars, "in_result": True}
+    res = ok(argv("env", lookup_path=True, cwd="/usr/..", env=env, fds=OUT))
     assert "S=hunter2" in captured(res).decode()
     assert (res["exe"], res["cwd"]) == ("/usr/bin/env", "/")
     assert res["env"] == {"PATH": "/none:/usr/bin", "A": "a", "S": "***"}
@@ -238,8 +238,8 @@ def test_attributes_without_privilege_work_for_any_user():
             "groups": argv(TRUE, groups=[1, 2]),
             "nice": argv(TRUE, nice=-5),
             "oom": argv(TRUE, oom_score_adj=-500),
-            "nicer": argv(TRUE, nice=5, oom_score_adj=500, limits={"core": 0}),
-            "limit": argv(TRUE, limits={"nofile": "unlimited"}),
+            "nicer": argv(TRUE, nice=5, oom_score_adj=500, rlimits={"core": 0}),
+            "limit": argv(TRUE, rlimits={"nofile": "unlimited"}),
         }
         res = _run_as(program, spec, **kw)
     assert res["own"]["errors"] == res["nicer"]["errors"] == []
@@ -266,12 +266,12 @@ def _run_as(program, procs, **kw):
 
 def test_rlimits_are_a_number_a_pair_or_unlimited():
     """The limit of open files does not affect the set-up."""
-    assert said(sh("ulimit -n", *OUT, limits={"nofile": 77})) == "77\n"
+    assert said(sh("ulimit -n", *OUT, rlimits={"nofile": 77})) == "77\n"
     fds = [*OUT, ["200", {"null": {}}], ["201", {"dup": {"fd": 200}}]]
-    assert said(sh("ulimit -Sn; ulimit -Hn", *fds, limits={"nofile": [10, 20]})) == "10\n20\n"
-    text = said(argv("/bin/cat", "/proc/self/limits", limits={"core": [0, "unlimited"], "cpu": [100, 200], "stack": 1 << 20})
+    assert said(sh("ulimit -Sn; ulimit -Hn", *fds, rlimits={"nofile": [10, 20]})) == "10\n20\n"
+    text = said(argv("/bin/cat", "/proc/self/limits", rlimits={"core": [0, "unlimited"], "cpu": [100, 200], "stack": 1 << 20})
                 if resource.getrlimit(resource.RLIMIT_CORE)[1] == resource.RLIM_INFINITY
-                else argv("/bin/cat", "/proc/self/limits", limits={"core": 0, "cpu": [100, 200], "stack": 1 << 20}))
+                else argv("/bin/cat", "/proc/self/limits", rlimits={"core": 0, "cpu": [100, 200], "stack": 1 << 20}))
     rows = {line[:26].strip(): line[26:].split()[:2] for line in text.splitlines()}
     assert rows["Max cpu time"] == ["100", "200"] and rows["Max stack size"] == ["1048576"] * 2
     assert rows["Max core file size"][0] == "0"
@@ -312,7 +312,7 @@ def test_attributes_change_the_child_only(tmp_path):
     """User, groups, limits, umask, directory, signals: the child shares memory until it
     executes."""
     everything = {
-        "user": "nobody", "umask": "0777", "cwd": "/usr", "limits": {"nofile": 33, "core": 0, "fsize": 0},
+        "user": "nobody", "umask": "0777", "cwd": "/usr", "rlimits": {"nofile": 33, "core": 0, "fsize": 0},
         "signals": {"ignore": ["HUP"], "block": ["TERM"]},
     }  # fmt: skip
     with Service() as service:
@@ -507,9 +507,9 @@ def test_restrictions_match_paths_and_globs(tmp_path):
         "other": argv("/usr/bin/false", fds=OUT),
         "none": argv(f"{bin}/none", fds=OUT),
         "relative": argv("bin/echo", "x", cwd=str(tmp_path), fds=OUT),
-        "found": argv("echo", "x", search_path=True, env={"vars": {"PATH": f"/none:{bin}"}}, fds=OUT),
-        "elsewhere": argv("cat", search_path=True, env={"vars": {"PATH": f"/bin:{bin}"}}, fds=OUT),
-        "nowhere": argv("no-such-tool", search_path=True, fds=OUT),
+        "found": argv("echo", "x", lookup_path=True, env={"vars": {"PATH": f"/none:{bin}"}}, fds=OUT),
+        "elsewhere": argv("cat", lookup_path=True, env={"vars": {"PATH": f"/bin:{bin}"}}, fds=OUT),
+        "nowhere": argv("no-such-tool", lookup_path=True, fds=OUT),
     }
     config = tmp_path / "config.toml"
     config.write_text(f'[run]\nrestrict_exe = ["{TRUE}", "{bin}/*"]\n')

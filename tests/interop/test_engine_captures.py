@@ -37,7 +37,7 @@ def numbers(count):
 
 
 @pytest.mark.parametrize(
-    "more, polls", [({}, 10_000), ({"limit": {"head": 1 << 40}}, 1000), ({"compress": "zstd"}, 1000)], ids=str
+    "more, polls", [({}, 10_000), ({"keep": {"head": 1 << 40}}, 1000), ({"compress": "zstd"}, 1000)], ids=str
 )
 def test_polling_does_not_change_the_output(service, tmp_path, more, polls):
     """10,000 polls while it is written."""
@@ -80,7 +80,7 @@ def test_a_gigabyte_is_limited_to_a_mebibyte(service):
         highest = {pid: max(rss(pid), most) for pid, most in highest.items()}
     res = service.result("a")
     assert res["captures"]["stdout"] == {
-        "length": 2 * MIB, "dropped": size + 4 - 2 * MIB, "complete": False, "reason": "limit",
+        "length": 2 * MIB, "dropped": size + 4 - 2 * MIB, "complete": False, "reason": "truncated",
         "sha256": hashlib.sha256(captured(res)).hexdigest(),
     }  # fmt: skip
     assert captured(res) == b"\0" * (2 * MIB - 4) + b"end\n"
@@ -101,7 +101,7 @@ def test_head_and_tail_are_kept_and_the_rest_is_counted(mode, limit):
     assert captured(res) == kept
     dropped = len(text) - len(kept)
     assert res["captures"]["stdout"] == {
-        "length": len(kept), "dropped": dropped, "complete": not dropped, "reason": "limit" if dropped else None,
+        "length": len(kept), "dropped": dropped, "complete": not dropped, "reason": "truncated" if dropped else None,
         "sha256": hashlib.sha256(kept).hexdigest(),
     }  # fmt: skip
 
@@ -114,14 +114,14 @@ def test_configured_limits_apply_to_captures_without_their_own():
     assert res["captures"]["stdout"]["dropped"] == 4
 
 
-@pytest.mark.parametrize("more", [{}, {"limit": {"head": 3, "tail": 3}}, {"compress": "gzip"}], ids=str)
+@pytest.mark.parametrize("more", [{}, {"keep": {"head": 3, "tail": 3}}, {"compress": "gzip"}], ids=str)
 @pytest.mark.parametrize("mode", ["memory", "tempfile"])
 def test_named_files_stay_after_the_exit(tmp_path, mode, more):
     """With their mode, whatever the umask; others are removed."""
     for keep in (True, False):
         path = tmp_path / "out"
         path.write_text("older")
-        file = {"path": str(path), "mode": 0o664, "keep": keep}
+        file = {"path": str(path), "mode": 0o664, "delete_with_process": not keep}
         old = os.umask(0o077)
         try:
             res = ok(sh("printf 0123456789", ("stdout", fd(mode, file=file, **more))))
@@ -129,7 +129,7 @@ def test_named_files_stay_after_the_exit(tmp_path, mode, more):
             os.umask(old)
         assert res["captures"]["stdout"]["path"] == str(path)
         assert path.exists() == keep
-        kept = b"012789" if "limit" in more else b"0123456789"
+        kept = b"012789" if "keep" in more else b"0123456789"
         assert captured(res) == kept
         if keep:
             assert stat.S_IMODE(path.stat().st_mode) == 0o664
@@ -140,7 +140,7 @@ def test_named_files_stay_after_the_exit(tmp_path, mode, more):
 def test_a_named_file_may_be_deleted_with_its_process(service, tmp_path):
     service = service()
     path = tmp_path / "out"
-    service.post({"a": sh("echo hi", ("stdout", fd("tempfile", file={"path": str(path), "keep": False})))})
+    service.post({"a": sh("echo hi", ("stdout", fd("tempfile", file={"path": str(path), "delete_with_process": True})))})
     service.result("a")
     assert path.read_text() == "hi\n"
     assert service.http.delete("/procs/a").status_code == 200
@@ -154,7 +154,7 @@ def test_a_named_file_that_cannot_be_created_is_an_error(tmp_path):
     assert res["errors"] == ["failed to set up fd 1: No such file or directory (os error 2)"]
     (failure,) = res["failures"]
     assert (failure["stage"], failure["fd"], failure["path"]) == ("fd", "stdout", str(tmp_path / "no" / "such"))
-    assert res["captures"]["stdout"]["reason"] == "setup"
+    assert res["captures"]["stdout"]["reason"] == "not_started"
 
 
 @pytest.mark.parametrize("kind", UNPACK)
@@ -171,13 +171,13 @@ def test_compressed_output_decodes_to_the_same_bytes(service, kind):
         entry = res["fds"]["stdout"]
         told = res["captures"]["stdout"]
         assert (told["length"], told["compression"], told["complete"]) == (len(wanted), kind, True)
-        assert told["stored"] < len(wanted) / 2
+        assert told["compressed_bytes"] < len(wanted) / 2
         if name == "text":
             assert entry == {"type": "text", "text": wanted.decode(), "encoding": "utf-8"}
         else:
             assert set(entry) == {"type", "data", "encoding", "compression"} and entry["compression"] == kind
             data = base64.b64decode(entry["data"]) if name == "data" else base2048.decode(entry["data"])
-            assert len(data) == told["stored"] and UNPACK[kind](data) == wanted
+            assert len(data) == told["compressed_bytes"] and UNPACK[kind](data) == wanted
         assert service.http.get(f"/procs/{name}/output/stdout/data").content == wanted
 
 
@@ -210,14 +210,14 @@ def test_pipe_size_is_applied():
 def test_chunk_times_show_the_order_of_two_fds():
     """Interleaved as written, or separately."""
     script = "for i in 1 2 3 4 5; do echo out $i; sleep 0.05; echo err $i >&2; sleep 0.05; done"
-    res = ok(sh(script, ("stdout", fd(pieces=True)), ("stderr", fd(pieces=True))))
+    res = ok(sh(script, ("stdout", fd(chunk_times=True)), ("stderr", fd(chunk_times=True))))
     texts = {name: captured(res, name).decode() for name in ("stdout", "stderr")}
     assert texts == {f"std{what}": "".join(f"{what} {i}\n" for i in range(1, 6)) for what in ("out", "err")}
-    shown = "".join(texts[name][offset : offset + length] for _, name, offset, length in res["pieces"])
+    shown = "".join(texts[name][offset : offset + length] for _, name, offset, length in res["chunk_times"])
     assert shown == "".join(f"out {i}\nerr {i}\n" for i in range(1, 6))
-    times = [since for since, *_ in res["pieces"]]
+    times = [since for since, *_ in res["chunk_times"]]
     assert times == sorted(times) and 0 < times[0] and times[-1] < res["times"]["elapsed"]
-    assert ok(sh("echo"))["pieces"] is None
+    assert ok(sh("echo"))["chunk_times"] is None
 
 
 def test_a_full_disk_ends_no_process(service, tmp_path):
@@ -232,7 +232,7 @@ def test_a_full_disk_ends_no_process(service, tmp_path):
         service = service(env={"PROCSTAR_CAPTURE_DIR": str(small)})
         script = "head -c 5000000 /dev/zero; echo $? >&2; exit 3"
         full = {"mode": "tempfile", "encoding": "utf-8"}
-        for name, more in (("limited", {"limit": {"head": 1 << 30}}), ("packed", {"compress": "gzip"})):
+        for name, more in (("limited", {"keep": {"head": 1 << 30}}), ("packed", {"compress": "gzip"})):
             source = "/dev/urandom" if name == "packed" else "/dev/zero"
             spec = sh(script.replace("/dev/zero", source), ("stdout", {"capture": full | more}), ("stderr", fd()))
             service.post({name: spec})

@@ -122,7 +122,7 @@ def test_a_survivor_that_holds_the_pipe_is_listed():
     (pid,) = [int(captured(res, "stderr"))]
     try:
         assert captured(res) == b"hi\n" and res["reason"] == "exited"
-        assert res["captures"]["stdout"]["reason"] == "survivor"
+        assert res["captures"]["stdout"]["reason"] == "held_open"
         assert res["survivors"] == [{"pid": pid, "comm": "sleep", "session": res["pid"], "how": "group"}]
         assert procs.is_alive(pid)
     finally:

@@ -39,7 +39,7 @@ def place():
 
 
 def named(path, more, keep=True):
-    return ("stdout", {"capture": {**capture("tempfile")["capture"], "file": {"path": str(path), "keep": keep}, **more}})
+    return ("stdout", {"capture": {**capture("tempfile")["capture"], "file": {"path": str(path), "delete_with_process": not keep}, **more}})
 
 
 def of_batch(proc):

@@ -73,7 +73,7 @@ def test_variables_that_run_code_are_removed(tmp_path):
     given = {name: "x" for name in "LD_AUDIT GCONV_PATH GLIBC_TUNABLES ENV PYTHONSTARTUP PERL5OPT RUBYOPT NODE_OPTIONS".split()}
     given |= {name: "x" for name in "MALLOC_TRACE LOCPATH NLSPATH HOSTALIASES JAVA_TOOL_OPTIONS GIT_SSH_COMMAND".split()}
     harmless = {"LANG": "C", "JOB": "7", "GIT_AUTHOR_NAME": "me", "NODE_ENV": "test"}
-    proc = argv(ENV, fds=OUT, env={"inherit": ["PYTHONPATH", "HOME"], "report": True, "vars": given | harmless})
+    proc = argv(ENV, fds=OUT, env={"inherit": ["PYTHONPATH", "HOME"], "in_result": True, "vars": given | harmless})
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": "/opt/x", "HOME": "/root"}
     free = ok(proc, env=env)
     assert set(given) < set(free["env"]) and free["warnings"] == []
@@ -187,7 +187,7 @@ def test_variables_of_files_are_read_in_allowed_directories_only(tmp_path):
     (tmp_path / "open" / "link").symlink_to("../secret")
 
     def of(path):
-        return argv(ENV, fds=OUT, env={"inherit": False, "report": True, "vars": {"X": {"file": str(path)}}})
+        return argv(ENV, fds=OUT, env={"inherit": False, "in_result": True, "vars": {"X": {"file": str(path)}}})
 
     assert ok(of(tmp_path / "secret"))["env"] == {"X": "hunter2"}
     (error,) = refused(of(tmp_path / "secret"), "--restrict-exe", ENV)

@@ -228,7 +228,7 @@ def test_survivors_continue_over_an_upgrade(mode):
         script = "(for i in $(seq 100000); do echo late; sleep 0.01; done) & echo $!"
         service.post({"a": sh(script, ("stdout", capture(mode)))})
         res = result(service, "a")
-        assert res["captures"]["stdout"]["reason"] == "survivor"
+        assert res["captures"]["stdout"]["reason"] == "held_open"
         service.proc.send_signal(signal.SIGHUP)
         upgraded(service, 1)
         same_pid(service)

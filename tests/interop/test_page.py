@@ -15,7 +15,7 @@ from support.survival import worker_pid
 from support.wait import eventually
 
 STREAMS = ("stdin", {"null": {}}), ("stdout", capture("tempfile")), ("stderr", capture("tempfile"))
-PIECES = [["stdout", {"capture": {"encoding": "utf-8", "pieces": True}}], ["stderr", {"capture": {"encoding": "utf-8", "pieces": True}}]]
+PIECES = [["stdout", {"capture": {"encoding": "utf-8", "chunk_times": True}}], ["stderr", {"capture": {"encoding": "utf-8", "chunk_times": True}}]]
 # All visible text with too little contrast to its background.
 FAINT = """(() => {
   const parse = (c) => { const n = c.match(/[\\d.]+/g)?.map(Number) ?? [0, 0, 0, 0]; if (/^color/.test(c)) n.splice(0, 3, ...n.slice(0, 3).map((v) => v * 255)); return n.length < 4 ? [...n, 1] : n; };

@@ -23,7 +23,7 @@ pub fn options() -> EngineOptions {
         restriction: None,
         inherited: Arc::new(Inherited::new([path], &[], [], None)),
         filter: env!("CARGO_BIN_EXE_procstar").into(),
-        limit: spec::LimitSpec::default(),
+        limit: spec::KeepSpec::default(),
         max_file_size: None,
         gain_privileges: false,
         restore: None,

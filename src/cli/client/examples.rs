@@ -42,7 +42,7 @@ Examples:
   What it said on standard error in the last five minutes, with times:
       procstar logs -t --since 5m --stream stderr backup
 
-All streams go to standard output. Where the capture's spec asks for `pieces` (as `start -- ARGV` does), they are
+All streams go to standard output. Where the capture's spec asks for `chunk_times` (as `start -- ARGV` does), they are
 interleaved as they were written, and there are times for -t and --since. Without, one comes after the other, and
 what is followed as it comes. -f ends when the process has.";
 

@@ -69,10 +69,10 @@ fn of_argv(args: &StartArgs, remote: bool) -> Result<Value, ClientError> {
         let program = args.argv.first().and_then(|program| program.rsplit('/').next());
         format!("{}-{:08x}", program.unwrap_or_default(), fastrand::u32(..))
     });
-    let capture = json!({"capture": {"encoding": "utf-8", "pieces": true}});
+    let capture = json!({"capture": {"encoding": "utf-8", "chunk_times": true}});
     let mut proc = json!({
         "argv": args.argv,
-        "search_path": true,
+        "lookup_path": true,
         "fds": [["stdin", {"null": {}}], ["stdout", capture.clone()], ["stderr", capture]],
     });
     let map = |pairs: &[(String, String)]| {

@@ -65,10 +65,10 @@ fn every_option_is_in_the_spec() {
     let wanted = json!({
         "argv": ["make", "-j", "all"],
         "cwd": "/srv", "umask": "0027", "user": "nobody", "group": 7, "nice": -5,
-        "limits": {"nofile": 1024, "core": [0, "unlimited"]},
+        "rlimits": {"nofile": 1024, "core": [0, "unlimited"]},
         "timeout": 90.0, "stop": {"signal": "SIGINT", "grace": 2.0},
         "labels": {"a": "b=c"},
-        "env": {"inherit": inherited, "vars": {"Y": null, "X": "1=2"}, "report": false},
+        "env": {"inherit": inherited, "vars": {"Y": null, "X": "1=2"}, "in_result": false},
         "fds": [["stdin", "inherit"], ["stdout", "inherit"], ["stderr", "inherit"]],
         "systemd_properties": {"scope": null, "slice": null},
     });
@@ -79,7 +79,7 @@ fn every_option_is_in_the_spec() {
 fn what_is_left_out() {
     let plain = spec(&["--", "-odd"]);
     assert_eq!(plain["argv"], json!(["-odd"]));
-    assert_eq!(plain["search_path"], true);
+    assert_eq!(plain["lookup_path"], true);
     assert_eq!(plain["stop"], json!({"signal": "SIGTERM", "grace": 10.0}));
     assert_eq!(plain["env"]["inherit"], true);
     let bare = spec(&["--no-env", "-e", "PATH", "-e", "A=1", "env"]);

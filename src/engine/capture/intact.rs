@@ -164,11 +164,11 @@ mod tests {
 
     use super::*;
     use crate::engine::capture::{CaptureDirs, Writer};
-    use crate::spec::{CaptureSpec, LimitSpec};
+    use crate::spec::{CaptureSpec, KeepSpec};
 
     fn opened(dir: &Path, guarded: bool) -> (Capture, File) {
         let places = CaptureDirs { files: dir.into(), memory: dir.into() };
-        let (spec, none) = (CaptureSpec::default(), LimitSpec::default());
+        let (spec, none) = (CaptureSpec::default(), KeepSpec::default());
         match Capture::open(spec, &places, "1", none, 0o600, guarded).unwrap() {
             (capture, Writer::Itself(source)) => (capture, source.into()),
             _ => panic!("written by the process"),

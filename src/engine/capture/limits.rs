@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::counters::{Counters, Phase};
-use crate::spec::LimitSpec;
+use crate::spec::KeepSpec;
 
 /// The slack of a ring, by the tail that is kept.
 const LEAST_SLACK: u64 = 64 * 1024;
@@ -55,8 +55,8 @@ impl Kept {
     }
 }
 
-impl From<LimitSpec> for Limits {
-    fn from(LimitSpec { head, tail }: LimitSpec) -> Limits {
+impl From<KeepSpec> for Limits {
+    fn from(KeepSpec { head, tail }: KeepSpec) -> Limits {
         Limits::new(head.unwrap_or(0), tail.unwrap_or(0))
     }
 }
@@ -228,7 +228,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn limits(head: Option<u64>, tail: Option<u64>) -> Limits {
-        LimitSpec { head, tail }.into()
+        KeepSpec { head, tail }.into()
     }
 
     fn stream(length: usize) -> Vec<u8> {

@@ -15,7 +15,7 @@ use super::pieces::PieceLog;
 use super::{Capture, CaptureDirs, CaptureWriter, Layout};
 use crate::engine::failpoints::{self, Call};
 use crate::engine::sys;
-use crate::spec::{CaptureMode, CaptureSpec, LimitSpec};
+use crate::spec::{CaptureMode, CaptureSpec, KeepSpec};
 
 /// What is made along with a capture.
 pub(in crate::engine) enum Writer {
@@ -89,7 +89,7 @@ impl Capture {
         spec: CaptureSpec,
         places: &CaptureDirs,
         name: &str,
-        default: LimitSpec,
+        default: KeepSpec,
         mode: u32,
         guarded: bool,
     ) -> io::Result<(Capture, Writer)> {
@@ -101,12 +101,12 @@ impl Capture {
         Ok((capture, made))
     }
 
-    fn plan(spec: CaptureSpec, places: &CaptureDirs, name: &str, default: LimitSpec) -> Capture {
+    fn plan(spec: CaptureSpec, places: &CaptureDirs, name: &str, default: KeepSpec) -> Capture {
         let dir = match spec.mode {
             CaptureMode::Tempfile => &places.files,
             CaptureMode::Memory => &places.memory,
         };
-        let limit = spec.limit.or_else(|| default_limit(default, &spec));
+        let limit = spec.keep.or_else(|| default_limit(default, &spec));
         let tail = limit.is_some_and(|limit| Limits::from(limit).has_tail());
         let path = match &spec.file {
             // Both ends are brought together there once they are known.
@@ -115,7 +115,7 @@ impl Capture {
         };
         let held = Mutex::new(Weak::new());
         let counters = PathBuf::new();
-        let pieces = match spec.pieces {
+        let pieces = match spec.chunk_times {
             true => dir.join(format!("{name}.p")),
             false => PathBuf::new(),
         };
@@ -206,15 +206,15 @@ impl Capture {
 }
 
 /// The limit of a capture whose spec sets none. Of compressed output no tail can be kept: its head may be as large as both.
-fn default_limit(LimitSpec { head, tail }: LimitSpec, spec: &CaptureSpec) -> Option<LimitSpec> {
+fn default_limit(KeepSpec { head, tail }: KeepSpec, spec: &CaptureSpec) -> Option<KeepSpec> {
     if head.is_none() && tail.is_none() {
         return None;
     }
     Some(match spec.compress {
-        None => LimitSpec { head, tail },
+        None => KeepSpec { head, tail },
         Some(_) => {
             let both = head.unwrap_or(0).saturating_add(tail.unwrap_or(0));
-            LimitSpec { head: Some(both), tail: None }
+            KeepSpec { head: Some(both), tail: None }
         }
     })
 }

@@ -76,7 +76,8 @@ impl Captures {
     }
 
     fn with_pieces(&self) -> impl Iterator<Item = (FdName, &Capture)> {
-        self.iter().filter_map(|(fd, capture)| Some((fd, capture.filter(|one| one.spec.pieces)?)))
+        self.iter()
+            .filter_map(|(fd, capture)| Some((fd, capture.filter(|one| one.spec.chunk_times)?)))
     }
 }
 

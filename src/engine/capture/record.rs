@@ -10,7 +10,7 @@ use super::named::{Made, Named};
 use super::seal::Seal;
 use super::{Capture, CaptureSize};
 use crate::path_bytes;
-use crate::spec::{CaptureSpec, LimitSpec};
+use crate::spec::{CaptureSpec, KeepSpec};
 
 /// Marks a capture that is not frozen, where its length is told.
 const OPEN: u64 = u64::MAX;
@@ -31,7 +31,7 @@ pub(super) struct Record {
 /// What is told of a capture that is not simply a file.
 #[derive(Clone, Default, Serialize, Deserialize)]
 struct More {
-    limit: Option<LimitSpec>,
+    limit: Option<KeepSpec>,
     #[serde(with = "path_bytes")]
     counters: PathBuf,
     end: Option<CaptureSize>,

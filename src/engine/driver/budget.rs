@@ -69,7 +69,7 @@ pub(super) fn making(proc: &ValidatedProc) -> usize {
         // Both ends of its pipe, its file, its counters or its filter's pidfd; the records of its
         // pieces; what is held of a named file.
         ValidatedFd::Capture(spec) => {
-            4 + usize::from(spec.pieces) + 2 * usize::from(spec.file.is_some())
+            4 + usize::from(spec.chunk_times) + 2 * usize::from(spec.file.is_some())
         }
         // The other end too, until that has its process.
         ValidatedFd::Pipe(_) => 2,

@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn the_order() {
         let text = br#"{"specs": {"a": {"argv": ["x"], "cwd": "/", "umask": "77", "pdeath_signal": 9, "nice": 1,
-            "oom_score_adj": 5, "limits": {"nofile": 10, "core": 0}, "cpu_affinity": [0], "user": 12345, "group": 12346}}}"#;
+            "oom_score_adj": 5, "rlimits": {"nofile": 10, "core": 0}, "cpu_affinity": [0], "user": 12345, "group": 12346}}}"#;
         let validated = crate::spec::from_json(text).unwrap();
         let mut attributes = validated.procs[0].attributes.clone();
         let plan = |attributes: &Attributes| {

@@ -122,7 +122,7 @@ pub(super) fn make(
     let all = || inherited.iter().copied().chain(&own);
     let path = all().rfind(|variable| name(variable) == b"PATH");
     let path = path.and_then(|variable| CString::new(value(variable)).ok());
-    let shown = env.report.then(|| all().map(|variable| shown(env, variable)).collect());
+    let shown = env.in_result.then(|| all().map(|variable| shown(env, variable)).collect());
     let envp = pointers(all());
     let size = Size::of(all());
     Ok(Environment { envp, own, path, size, shown, dropped: dropped.into_iter().collect() })

@@ -117,7 +117,7 @@ fn magic(written: &str) -> String {
 /// Every path where the executable may be.
 fn candidates(proc: &ValidatedProc, path: Option<&CString>) -> Vec<CString> {
     let exe = &proc.exe;
-    if !proc.search_path || exe.is_empty() || exe.contains('/') {
+    if !proc.lookup_path || exe.is_empty() || exe.contains('/') {
         return vec![c_string(exe)];
     }
     let path = path.map_or(DEFAULT_PATH, |path| path.as_bytes());

@@ -44,7 +44,7 @@ mod tests {
     #[test]
     fn a_configured_file_size_holds_unless_the_spec_sets_a_lower_one() {
         let fsize = |limits: &str, most: u64| {
-            let text = format!(r#"{{"specs": {{"a": {{"argv": ["x"], "limits": {limits}}}}}}}"#);
+            let text = format!(r#"{{"specs": {{"a": {{"argv": ["x"], "rlimits": {limits}}}}}}}"#);
             let validated = crate::spec::from_json(text.as_bytes()).unwrap();
             let planned = attribute(&validated.procs[0].attributes, Some(most));
             planned.map(|planned| {

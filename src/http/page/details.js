@@ -69,7 +69,7 @@ export function details(id, result) {
 /** The result as the service has it. */
 export function resultText(id, result) {
   // Histories and pieces are long, and shown elsewhere.
-  const short = (key, value) => (key === "pieces" && value?.length > 20 ? [...value.slice(0, 20), `… ${value.length - 20} more`] : value);
+  const short = (key, value) => (key === "chunk_times" && value?.length > 20 ? [...value.slice(0, 20), `… ${value.length - 20} more`] : value);
   const text = JSON.stringify(result, short, 2);
   const copy = button("Copy", async () => {
     try {

@@ -19,12 +19,12 @@ const LINE = 18;
 
 /** Why a capture is not complete. */
 const REASONS = {
-  survivor: "A descendant still held this descriptor when the process had ended: what it wrote later is not here.",
-  error: "Reading or keeping the output failed: procstar's log says why.",
-  setup: "The process was not started.",
-  truncated: "The process truncated its own output: what it wrote before is lost.",
+  held_open: "A descendant still held this descriptor open when the process ended: its later output is missing.",
+  error: "Reading or storing the output failed: see the log.",
+  not_started: "The process was not started.",
+  overwritten: "The process truncated or overwrote its own output: earlier output may be missing.",
   gone: "The file of this output was removed or replaced.",
-  changed: "The file of this output was changed after the end: what it holds is not shown.",
+  changed: "The file of this output was changed after the end: its content is not shown.",
 };
 
 let wrapped = true;
@@ -51,9 +51,9 @@ export function remarks(source, result) {
   const report = result.captures[source.fd];
   const notes = [];
   if (report?.dropped) notes.push(`${bytes(report.dropped)} between the first and the last bytes were dropped, by the capture's limit.`);
-  if (report?.reason && report.reason !== "limit") notes.push(REASONS[report.reason] ?? report.reason);
+  if (report?.reason && report.reason !== "truncated") notes.push(REASONS[report.reason] ?? report.reason);
   const missing = source.fd === "+" && !source.running ? source.missing(result.captures) : [];
-  if (missing.length) notes.push(`Not among these, for its capture asks for no pieces: ${missing.map(fdName).join(", ")}.`);
+  if (missing.length) notes.push(`Not among these, for its capture has no chunk times: ${missing.map(fdName).join(", ")}.`);
   return notes.join(" ");
 }
 

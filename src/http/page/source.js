@@ -98,7 +98,7 @@ export class Mixed {
     this.running = result.state === "running";
     this.pieces = [];
     let at = 0;
-    for (const [time, fd, offset, length] of result.pieces ?? []) {
+    for (const [time, fd, offset, length] of result.chunk_times ?? []) {
       this.pieces.push({ at, time, fd, offset, length });
       at += length;
     }
@@ -185,7 +185,7 @@ export class Mixed {
  */
 export function streams(result) {
   const captured = Object.keys(result.captures);
-  const inOrder = (result.pieces !== null) && captured.filter((fd) => !result.captures[fd].compression).length > 1;
+  const inOrder = (result.chunk_times !== null) && captured.filter((fd) => !result.captures[fd].compression).length > 1;
   // Offsets of pieces count what was dropped; where that begins no result tells.
   const whole = captured.every((fd) => result.captures[fd].dropped === 0);
   return { captured, mixed: Boolean(inOrder && whole) };

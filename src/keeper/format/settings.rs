@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::LogSettings;
 use crate::engine::{Allowlist, Restriction};
 use crate::path_bytes;
-use crate::spec::LimitSpec;
+use crate::spec::KeepSpec;
 
 /// What the keeper has to know of the settings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -55,8 +55,8 @@ impl ProcessLimits {
     }
 
     /// Of captures whose spec sets none.
-    pub(in crate::keeper) fn of_captures(&self) -> LimitSpec {
-        LimitSpec { head: self.head, tail: self.tail }
+    pub(in crate::keeper) fn of_captures(&self) -> KeepSpec {
+        KeepSpec { head: self.head, tail: self.tail }
     }
 }
 

@@ -15,9 +15,9 @@ impl Check {
             }
         }
         self.accounts(place, spec);
-        for (resource, limit) in &spec.limits {
+        for (resource, limit) in &spec.rlimits {
             if value(limit.soft) > value(limit.hard) {
-                let place = place.key("limits").key(resource.name());
+                let place = place.key("rlimits").key(resource.name());
                 self.error(&place, "the soft limit is above the hard one");
             }
         }
@@ -40,7 +40,7 @@ impl Check {
             user: spec.user.clone(),
             group: spec.group.clone(),
             groups: spec.groups.clone(),
-            limits: spec.limits.clone(),
+            limits: spec.rlimits.clone(),
             nice: spec.nice,
             oom_score_adj: spec.oom_score_adj,
             cpu_affinity: spec.cpu_affinity.clone(),

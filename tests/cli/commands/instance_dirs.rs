@@ -134,7 +134,7 @@ fn directories_that_are_not_utf8() {
     let state = dir.path().join(OsStr::from_bytes(b"state\xff"));
     // Captures through the keeper, a filter, and a named file with pieces, each with paths of its own.
     let fds = json!([
-        ["stdout", {"capture": {"mode": "tempfile", "pieces": true}}],
+        ["stdout", {"capture": {"mode": "tempfile", "chunk_times": true}}],
         ["stderr", {"capture": {"mode": "memory", "compress": "gzip"}}],
     ]);
     let spec = dir.path().join("spec.json");

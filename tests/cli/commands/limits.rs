@@ -110,7 +110,7 @@ fn no_spec_raises_the_limit_of_a_capture() {
     let limits = [("PROCSTAR_CAPTURE_KEEP_HEAD", "1000"), ("PROCSTAR_CAPTURE_KEEP_TAIL", "500")];
     let instance = instance(&limits);
     let with = |limit: Value| {
-        let fds = json!([["stdout", {"capture": {"limit": limit}}]]);
+        let fds = json!([["stdout", {"capture": {"keep": limit}}]]);
         json!({"a": {"argv": ["/usr/bin/seq", "100000"], "fds": fds}})
     };
     let named = ["stdout of process", "1501 bytes", "capture.keep_head", "together, 1500"];
@@ -144,7 +144,7 @@ fn arguments_and_variables_by_the_kernels_limits() {
     let argv = [vec!["/bin/true".to_owned()], many].concat();
     // A quarter of this stack.
     let limits = json!({"stack": 4 << 20});
-    let error = executed("many", json!({"argv": argv, "limits": limits}));
+    let error = executed("many", json!({"argv": argv, "rlimits": limits}));
     assert!(error.starts_with(begins), "{error}");
     assert!(error.ends_with("; the kernel takes 1048576, by the stack's limit"), "{error}");
     let error = executed("long", json!({"argv": ["/bin/true", "x".repeat(200_000)]}));

@@ -38,7 +38,7 @@ fn times_are_those_of_the_pieces() {
     instance.ended("a", TURNS);
     let result = &instance.run(&["show", "a", "-o", "json"]).json()["a"];
     let start: Timestamp = result["times"]["start"].as_str().unwrap().parse().unwrap();
-    let pieces = result["pieces"].as_array().unwrap();
+    let pieces = result["chunk_times"].as_array().unwrap();
     let stamped = instance.run(&["logs", "-t", "a"]).good();
     assert_eq!(stamped.lines().count(), 6);
     for (line, piece) in stamped.lines().zip(pieces) {
@@ -73,7 +73,7 @@ fn without_pieces_one_stream_comes_after_the_other() {
     assert_eq!(logs(&["a", "--tail", "1"]).good(), "out 3\nerr 3\n");
     let times = logs(&["-t", "a"]);
     assert_eq!((times.code, times.out.as_str()), (Some(1), ""));
-    assert!(times.err.contains("its captures do not ask for \"pieces\": true"), "{times:?}");
+    assert!(times.err.contains("its captures lack \"chunk_times\": true"), "{times:?}");
     assert!(logs(&["none"]).err.contains("no output of process none is captured"));
 }
 

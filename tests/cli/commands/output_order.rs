@@ -11,7 +11,7 @@ const IN_TURN: &str =
 
 /// What a result has recorded, in its order.
 fn recorded(result: &Value) -> String {
-    let pieces = result["pieces"].as_array().unwrap();
+    let pieces = result["chunk_times"].as_array().unwrap();
     let piece = |piece: &Value| {
         let text = result["fds"][piece[1].as_str().unwrap()]["text"].as_str().unwrap();
         let (from, length) =

@@ -50,7 +50,7 @@ fn a_configured_file_size_ends_what_writes_more() {
         let mut command = procstar();
         command.args(["--print", "-"]).env("PROCSTAR_RUN_MAX_FILE_SIZE", "1000");
         let mut job = sparse(script);
-        job["limits"] = limits.clone();
+        job["rlimits"] = limits.clone();
         let output = run_with(command, &json!({"specs": {"a": job}}).to_string());
         assert!(output.status.success(), "{}", stderr(&output));
         serde_json::from_slice::<Value>(&output.stdout).unwrap()["a"].take()

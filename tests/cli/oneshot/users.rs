@@ -335,7 +335,8 @@ fn results_mask_secrets_in_the_environment_of_another_user() {
         return;
     }
     let dir = place(0);
-    let env = json!({"env": {"report": true, "vars": {"TOKEN": {"value": "x", "secret": true}}}});
+    let env =
+        json!({"env": {"in_result": true, "vars": {"TOKEN": {"value": "x", "secret": true}}}});
     let specs = json!({"other": process(&["/bin/true"], Some(BATCH), &env)});
     let results = results_of(procstar_as(0, "", dir.path()), &specs);
     let shown = json!({"PATH": "/usr/bin:/bin", "HOME": "/", "SHELL": "/bin/sh", "TOKEN": "***"});

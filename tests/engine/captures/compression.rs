@@ -70,7 +70,7 @@ fn a_head_alone_is_kept_of_compressed_output() {
     for kind in KINDS {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out");
-        let more = json!({"limit": {"head": 70_000}, "file": {"path": path}});
+        let more = json!({"keep": {"head": 70_000}, "file": {"path": path}});
         let (ended, _harness) = run(sh(&write_numbers(2_000_000), packed(kind, more)));
         let capture = capture(&ended.captures, "stdout");
         let size = capture.size();

@@ -16,12 +16,12 @@ fn kinds(dir: &std::path::Path) -> Vec<(serde_json::Value, usize, usize)> {
     vec![
         (json!({"mode": "memory"}), all, 0),
         (json!({"mode": "tempfile"}), all, 0),
-        (json!({"mode": "memory", "limit": {"head": 1000, "tail": 100_000}}), 1000, 100_000),
-        (json!({"mode": "tempfile", "limit": {"tail": 5000}, "pieces": true}), 0, 5000),
+        (json!({"mode": "memory", "keep": {"head": 1000, "tail": 100_000}}), 1000, 100_000),
+        (json!({"mode": "tempfile", "keep": {"tail": 5000}, "chunk_times": true}), 0, 5000),
         (json!({"mode": "memory", "compress": "zstd"}), all, 0),
-        (json!({"mode": "tempfile", "compress": "gzip", "limit": {"head": 70_000}}), 70_000, 0),
+        (json!({"mode": "tempfile", "compress": "gzip", "keep": {"head": 70_000}}), 70_000, 0),
         (
-            json!({"mode": "memory", "limit": {"head": 9, "tail": 9},
+            json!({"mode": "memory", "keep": {"head": 9, "tail": 9},
             "file": {"path": dir.join("named")}}),
             9,
             9,

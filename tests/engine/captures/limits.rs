@@ -1,7 +1,7 @@
 //! Output of which only both ends are kept.
 
 use procstar::engine::{Captures, EngineOptions};
-use procstar::spec::LimitSpec;
+use procstar::spec::KeepSpec;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -16,7 +16,7 @@ fn model(all: &[u8], head: Option<u64>, tail: Option<u64>) -> Vec<u8> {
 }
 
 fn limited(mode: &str, head: Option<u64>, tail: Option<u64>) -> serde_json::Value {
-    json!({"capture": {"mode": mode, "limit": {"head": head, "tail": tail}}})
+    json!({"capture": {"mode": mode, "keep": {"head": head, "tail": tail}}})
 }
 
 #[test]
@@ -60,9 +60,9 @@ fn heads_and_tails_of_every_size() {
 
 #[test]
 fn the_default_limit_is_for_specs_without_one() {
-    let limit = LimitSpec { head: Some(5), tail: Some(3) };
+    let limit = KeepSpec { head: Some(5), tail: Some(3) };
     let mut harness = EngineHarness::new(EngineOptions { limit, ..options() });
-    let other = json!({"capture": {"limit": {"head": 100}}});
+    let other = json!({"capture": {"keep": {"head": 100}}});
     harness.launch(json!({
         "default": sh("echo -n 0123456789abcdef", json!([["stdout", {"capture": {}}]])),
         "own": sh("echo -n 0123456789abcdef", json!([["stdout", other]])),

@@ -12,7 +12,9 @@ fn named(path: &Path, more: Value) -> Value {
     let mut capture = json!({"mode": "tempfile", "file": {"path": path, "mode": 0o640}});
     for (key, value) in more.as_object().unwrap() {
         match (key.as_str(), value) {
-            ("keep", keep) => capture["file"]["keep"] = keep.clone(),
+            ("delete_with_process", value) => {
+                capture["file"]["delete_with_process"] = value.clone();
+            }
             (key, value) => capture[key] = value.clone(),
         }
     }
@@ -25,9 +27,9 @@ fn every_way_to_a_named_file() {
     let kinds = [
         (json!({}), "0123456789abcdef"),
         (json!({"mode": "memory"}), "0123456789abcdef"),
-        (json!({"limit": {"head": 4}}), "0123"),
-        (json!({"limit": {"tail": 4}}), "cdef"),
-        (json!({"mode": "memory", "limit": {"head": 3, "tail": 4}}), "012cdef"),
+        (json!({"keep": {"head": 4}}), "0123"),
+        (json!({"keep": {"tail": 4}}), "cdef"),
+        (json!({"mode": "memory", "keep": {"head": 3, "tail": 4}}), "012cdef"),
         (json!({"pipe_size": 4096}), "0123456789abcdef"),
     ];
     for (more, kept) in kinds {
@@ -38,7 +40,7 @@ fn every_way_to_a_named_file() {
             std::fs::write(&path, "older and longer than what comes").unwrap();
             std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
             let mut more = more.clone();
-            more["keep"] = keep.into();
+            more["delete_with_process"] = (!keep).into();
             let (ended, harness) = run(sh("echo -n 0123456789abcdef", named(&path, more.clone())));
             assert!(ended.failures.is_empty() && ended.cut_short.is_empty(), "{more}");
             assert_eq!(std::fs::read_to_string(&path).unwrap(), kept, "{more}");
@@ -70,9 +72,9 @@ fn a_file_that_cannot_be_made_is_told_with_its_path() {
         (at("no/such"), libc::ENOENT),
         ("/dev/null".into(), libc::EINVAL),
     ] {
-        for more in [json!({}), json!({"mode": "memory"}), json!({"limit": {"tail": 4}})] {
+        for more in [json!({}), json!({"mode": "memory"}), json!({"keep": {"tail": 4}})] {
             let mut more = more.clone();
-            more["keep"] = false.into();
+            more["delete_with_process"] = true.into();
             let (ended, harness) = run(sh("echo hi", named(&path, more)));
             let failure = &ended.failures[0];
             assert_eq!(failure.errno, errno, "{}", path.display());
@@ -92,7 +94,7 @@ fn a_file_that_cannot_be_made_is_told_with_its_path() {
 
 /// The kinds of captures whose bytes are in the named file itself: the process writes it, or a filter does.
 fn kinds() -> [Value; 3] {
-    [json!({}), json!({"mode": "memory"}), json!({"limit": {"head": 100}})]
+    [json!({}), json!({"mode": "memory"}), json!({"keep": {"head": 100}})]
 }
 
 /// What a process finds that has been swapped for another: it must run to its end, and so must the next one.
@@ -103,7 +105,7 @@ fn swapped(
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("d")).unwrap();
     let mut more = more.clone();
-    more["keep"] = false.into();
+    more["delete_with_process"] = true.into();
     let script = format!("cd {}; echo mine; {script}", dir.path().display());
     let mut harness = EngineHarness::new(options());
     harness.launch(json!({"a": sh(&script, named(&dir.path().join("d/o"), more))}));
@@ -260,7 +262,7 @@ mod of_another_user {
             std::fs::create_dir(path.join("d/e")).unwrap();
             chown(path.join("d/e"), Some(BATCH), Some(BATCH)).unwrap();
             let mut more = more.clone();
-            more["keep"] = false.into();
+            more["delete_with_process"] = true.into();
             let at = path.display();
             let script = format!("echo mine; mv {at}/d/e {at}/d/f; ln -s {at}/root {at}/d/e");
             let (ended, harness) = run(by_batch(&script, named(&path.join("d/e/o"), more.clone())));
@@ -279,7 +281,7 @@ mod of_another_user {
         let (_dir, path) = place();
         std::fs::write(path.join("o"), "").unwrap();
         chown(path.join("o"), Some(BATCH), Some(BATCH)).unwrap();
-        let fds = named(&path.join("o"), json!({"keep": false}));
+        let fds = named(&path.join("o"), json!({"delete_with_process": true}));
         let (ended, harness) = run(by_batch("echo hi", fds));
         assert_eq!(text(&ended, "stdout"), "hi\n");
         forget(&harness);

@@ -7,7 +7,7 @@ use crate::support::wait::eventually;
 
 fn fds(more: &Value) -> Value {
     let capture = |more: &Value| {
-        let mut capture = json!({"mode": "memory", "pieces": true});
+        let mut capture = json!({"mode": "memory", "chunk_times": true});
         for (key, value) in more.as_object().unwrap() {
             capture[key] = value.clone();
         }
@@ -49,7 +49,7 @@ fn both_fds_are_shown_as_they_were_written() {
 #[test]
 fn pieces_cover_all_that_is_written() {
     let script = "for i in {1..300}; do echo $i; echo $i >&2; done; head -c 3000000 /dev/zero";
-    for more in [json!({}), json!({"limit": {"head": 10, "tail": 10}})] {
+    for more in [json!({}), json!({"keep": {"head": 10, "tail": 10}})] {
         let (ended, _harness) = run(sh(script, fds(&more)));
         let mut ends = std::collections::HashMap::new();
         for (_, fd, offset, length) in ended.captures.pieces().unwrap() {

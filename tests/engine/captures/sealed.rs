@@ -48,7 +48,7 @@ fn the_hash_of_what_is_stored_is_recorded() {
         for keys in [
             json!({}),
             json!({"mode": "memory"}),
-            json!({"limit": {"head": 10, "tail": 20}}),
+            json!({"keep": {"head": 10, "tail": 20}}),
             json!({"compress": "zstd"}),
             json!({"file": {"path": dir.path().join("named")}}),
         ] {
@@ -94,7 +94,7 @@ fn what_is_changed_after_the_end_is_an_error() {
         file.set_times(times).unwrap();
     };
     let changes = [("over", over), ("more", more), ("shorter", shorter), ("same time", same_time)];
-    let limit = json!({"limit": {"head": 100, "tail": 200}});
+    let limit = json!({"keep": {"head": 100, "tail": 200}});
     for (name, change) in changes {
         for count in [30, 70_000, 3_000_000] {
             for keys in [json!({}), json!({"mode": "memory"}), limit.clone()] {

@@ -331,7 +331,7 @@ class Soak:
     async def limited(self):
         """More output than is kept, compressed."""
         proc_id = self._id()
-        limited = {"capture": {"mode": "memory", "encoding": "utf-8", "limit": {"head": 100, "tail": 200}}}
+        limited = {"capture": {"mode": "memory", "encoding": "utf-8", "keep": {"head": 100, "tail": 200}}}
         packed = {"capture": {"mode": "memory", "encoding": "utf-8", "compress": "zstd"}}
         spec = self._marked(proc_id, "seq 30000; seq 5000 >&2", ("stdout", limited), ("stderr", packed))
         res = (await self._through({proc_id: spec}))[proc_id]

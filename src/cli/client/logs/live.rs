@@ -214,7 +214,7 @@ impl Held {
         Ok(if (0..self.each.len()).all(|fd| self.has_room(fd)) { wait } else { Duration::ZERO })
     }
 
-    /// Prints what `pieces` cover, in their order, up to the first whose bytes have not come yet.
+    /// Prints what `chunk_times` cover, in their order, up to the first whose bytes have not come yet.
     fn print(&mut self, pieces: &[Piece], lines: &mut Lines<'_>) -> Result<(), ClientError> {
         for piece in pieces {
             let Some((at, held)) = self.each.get_mut(piece.fd) else { continue };

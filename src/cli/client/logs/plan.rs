@@ -16,7 +16,7 @@ pub(super) struct Subject {
     state: String,
     times: Times,
     captures: IndexMap<String, Captured>,
-    pub(super) pieces: Option<Vec<(f64, String, u64, u64)>>,
+    pub(super) chunk_times: Option<Vec<(f64, String, u64, u64)>>,
 }
 
 impl Subject {
@@ -44,7 +44,7 @@ impl Subject {
     /// Its pieces of these fds, with times since the epoch, in order.
     pub(super) fn pieces_of(&self, fds: &[String]) -> Vec<Piece> {
         let start = self.start();
-        let told = self.pieces.iter().flatten();
+        let told = self.chunk_times.iter().flatten();
         told.filter_map(|(time, fd, offset, length)| {
             Some(Piece {
                 time: start.map(|start| start + time),
@@ -60,11 +60,11 @@ impl Subject {
     fn is_timed(&self, fds: &[String]) -> bool {
         let known = |fd: &String| {
             let Some(capture) = self.captures.get(fd) else { return false };
-            let named = self.pieces.iter().flatten().any(|(_, name, ..)| name == fd);
+            let named = self.chunk_times.iter().flatten().any(|(_, name, ..)| name == fd);
             // Of what has dropped bytes within, nobody tells where they were.
             capture.dropped == 0 && (capture.length == 0 || named)
         };
-        self.pieces.is_some() && fds.iter().all(known)
+        self.chunk_times.is_some() && fds.iter().all(known)
     }
 }
 
@@ -176,10 +176,10 @@ enum Since {
 /// From when on to print; what cannot be told is an error.
 fn since(args: &LogsArgs, subject: &Subject, timed: bool) -> Result<Since, ClientError> {
     let unknown = |what: &str| {
-        let why = match subject.pieces {
-            None => "its captures do not ask for \"pieces\": true, as docs/reference/spec.md tells",
+        let why = match subject.chunk_times {
+            None => "its captures lack \"chunk_times\": true (docs/reference/spec.md)",
             Some(_) => {
-                "a capture of it does not ask for pieces, or has dropped bytes to stay within its limit"
+                "one of its captures has no chunk times, or has dropped bytes to stay within `keep`"
             }
         };
         ClientError::Failed(format!(
@@ -230,7 +230,7 @@ mod tests {
             r#"{{"state": "running",
                 "times": {{"start": "1970-01-01T00:01:40Z", "now": "1970-01-01T00:03:20Z", "stop": null}},
                 "captures": {{"stdout": {{"length": 6, "dropped": {dropped}}}, "stderr": {{"length": 3}}}},
-                "pieces": {pieces}}}"#
+                "chunk_times": {pieces}}}"#
         );
         serde_json::from_str(&result).unwrap()
     }

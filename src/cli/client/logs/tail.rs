@@ -7,7 +7,7 @@ use crate::cli::client::error::ClientError;
 /// How much is read at first, in bytes; then four times as much, until it is enough.
 const FIRST: u64 = 64 * 1024;
 
-/// The last of `pieces` that have `count` lines, and how many lines more they have, at their beginning.
+/// The last of `chunk_times` that have `count` lines, and how many lines more they have, at their beginning.
 pub(super) async fn last_lines(
     logs: &Logs<'_>,
     pieces: Vec<Piece>,
