@@ -180,8 +180,11 @@ class Shell:
 
     def run(self, script):
         """Runs a script in the shell; returns its output and exit status."""
-        self.bash.stdin.write(f"{script}\necho \"{MARK}$?\"\n")
-        self.bash.stdin.flush()
+        try:
+            self.bash.stdin.write(f"{script}\necho \"{MARK}$?\"\n")
+            self.bash.stdin.flush()
+        except BrokenPipeError:
+            return "", "none: the shell has ended"
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
             text = self.output.read_text(errors="replace")[self.read :]
@@ -205,6 +208,11 @@ class Shell:
         self.bash.wait()
 
 
+def checked(script):
+    """A script whose exit status is that of its last failing command, if any. `set -e` would end the shell."""
+    return f"failed=0; trap 'failed=$?' ERR\n{script}\ntrap - ERR; (exit $failed)"
+
+
 def wanted(command):
     """A program of the command that is not here, or None."""
     needed = {"curl", "openssl", "python3"} & set(re.findall(r"[\w-]+", command))
@@ -225,12 +233,13 @@ def run_page(page, counts):
             for line, language, text in all_blocks:
                 where = f"{name}:{line}"
                 parts = language.split(",")
-                errors += check_options(where, "\n".join(l[2:] if l.startswith("$ ") else l for l in text.splitlines()) if parts[0] == "sh" else "\n".join(c for c, _, _ in commands(text)))
+                shown = text if parts[0] == "sh" else "\n".join(c for c, _, _ in commands(text))
+                errors += check_options(where, shown)
                 if "norun" in parts:
                     counts["not run"] += 1
                     continue
                 counts["run"] += 1
-                steps = commands(text) if parts[0] == "console" else [(f"set -e\n{text}\nset +e", [], 0)]
+                steps = commands(text) if parts[0] == "console" else [(checked(text), [], 0)]
                 for command, expected, status in steps:
                     missing = wanted(command)
                     if missing:

@@ -13,6 +13,7 @@ mod support;
 mod commands;
 mod config;
 mod doctor;
+mod examples;
 mod oneshot;
 mod progress;
 mod reference;

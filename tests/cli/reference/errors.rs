@@ -1,6 +1,6 @@
 //! The texts of errors, as they stand in the sources.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -55,18 +55,146 @@ const SECTIONS: [(&str, &[&str], &str); 7] = [
     ),
 ];
 
-/// The rows of the page: remedies by text.
-pub fn rows(page: &str) -> BTreeMap<String, String> {
-    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
-    rows.filter_map(|row| {
-        let (text, remedy) = row.split_once("` | ")?;
-        Some((text.to_owned(), remedy.trim_end_matches('|').trim().to_owned()))
-    })
-    .collect()
+/// Remedies of errors whose text has these words; the first that fits counts. Others have their section's.
+const REMEDIES: [(&str, &str); 63] = [
+    // Specs.
+    ("given twice", "Remove one of the two."),
+    (
+        "pipe-read",
+        "Give each `pipe-write` exactly one `pipe-read` in the same request: [pipes](spec.md#pipes).",
+    ),
+    ("missing key", "Add the key, or correct its name."),
+    (
+        "unknown resource",
+        "Use one of the names that the message lists: [rlimits](spec.md#attributes).",
+    ),
+    ("unknown signal", "Use a name such as `TERM` or `SIGTERM`, or a number from 1 to 64."),
+    ("signal has the number", "Use a number from 1 to 64, or a name."),
+    ("cannot be blocked", "SIGKILL and SIGSTOP cannot be blocked or ignored: remove them."),
+    ("cannot be ignored", "SIGKILL and SIGSTOP cannot be blocked or ignored: remove them."),
+    ("umask", "Write it as a string of octal digits: `\"0027\"`."),
+    ("NUL character", "Remove the NUL character; pass binary data by a file or `data`."),
+    ("in one request: split it", "Send several requests."),
+    ("process ID has", "Choose an ID of 1 to 4,096 bytes."),
+    ("invalid process ID", "Choose an ID of 1 to 4,096 bytes."),
+    ("invalid fd name", "Use `stdin`, `stdout`, `stderr` or a number."),
+    ("capture.keep_head", "Ask for less, or raise `capture.keep_head` and `capture.keep_tail`."),
+    // Configuration and start.
+    ("did you mean", "Correct the name; the message has the most similar one."),
+    (
+        "cannot listen",
+        "Another program has the address: stop it, or choose another `--http-port`; the message names its user.",
+    ),
+    ("refusing secret", "Make the file private: `chmod go-rwx FILE`, owned by root or you."),
+    (
+        "which holds",
+        "Make the file private: `chmod go-rwx FILE`, or move the token to a file of its own.",
+    ),
+    (
+        "refusing configuration",
+        "Run the command that the message names, usually `chmod go-w FILE`.",
+    ),
+    (
+        "refusing to serve",
+        "Set `http.tls_cert` and `http.tls_key`, and `http.token` or `http.client_ca`: [serve other machines](http.md#serve-other-machines).",
+    ),
+    (
+        "refusing to run",
+        "Another user can change the program: correct owner and mode of the file and its directories.",
+    ),
+    (
+        "write results",
+        "Check the directory's permissions and free space, or choose another path; the message names a file with the results, if they could be kept.",
+    ),
+    ("require_token is set, but no token", "Set `PROCSTAR_HTTP_TOKEN_FILE`."),
+    (
+        "gave up connecting",
+        "Check host, port, certificate and token; the log has the cause. `agent.connect.count_max` sets the number of attempts.",
+    ),
+    ("is set too", "Set only one of the two variables."),
+    ("secret file", "Check that the file exists and is readable, and has one token."),
+    ("environment variable", "Correct or unset the variable."),
+    // Commands.
+    ("no command", "Use a command of `procstar --help`, or write `./NAME` for a file."),
+    ("several procstars", "Choose one by `--pid` or `--socket`."),
+    ("multiple instances", "Choose one by `--pid` or `--socket`."),
+    (
+        "start one by",
+        "Start one by `procstar serve`, or name one by `--socket`, `--url` or `--state-dir`.",
+    ),
+    ("standard output", "Check the disk or the reader of the pipe."),
+    ("cannot reach", "Check that the instance runs and that address and port are right."),
+    (
+        "lost the connection",
+        "Repeat the command; if it changed something, check by `procstar ps` first.",
+    ),
+    ("has ended", "See its result; a process that has ended can only be deleted."),
+    ("is running", "Stop it first, or delete it by `procstar rm -f ID`."),
+    // HTTP and the maxima.
+    ("already in use", "Choose another ID, or delete the process: `procstar rm ID`."),
+    ("unknown process", "List the IDs by `procstar ps`; the process may have been deleted."),
+    ("run.max_running", "Wait until processes have ended, or raise `run.max_running`."),
+    (
+        "run.max_processes",
+        "Delete ended processes (`procstar prune`), or raise `run.max_processes`.",
+    ),
+    (
+        "capture.max_total",
+        "Delete ended processes (`procstar prune`), or raise `capture.max_total`.",
+    ),
+    ("shutting down", "The instance ends: send the request to another one, or start a new one."),
+    ("larger than", "Send less, or raise the setting that the message names."),
+    ("not captured", "Add a `capture` for this descriptor to the spec."),
+    (
+        "is gone",
+        "The file was removed from outside; run the process again. Keep cleaners away from the [directories](../failure-model.md#cleaners).",
+    ),
+    (
+        "changed",
+        "The file was changed from outside after the end; run the process again under a `user` of its own.",
+    ),
+    ("cursor", "Start again without a cursor."),
+    ("wrong tokens", "Wait as long as the header `Retry-After` says, and send the right token."),
+    ("session", "Open the web UI by `procstar ui`."),
+    ("Host header", "Send one `Host` header, as the message shows."),
+    ("loopback", "Use the URL that the message names."),
+    ("certificate is for", "Use a host name of the service's certificate."),
+    ("does not cover", "Use a host name of the service's certificate."),
+    (
+        "namespaces",
+        "Use the Unix socket, or present the token: [access control](http.md#access-control).",
+    ),
+    (
+        "Sec-Fetch",
+        "Programs send no `Sec-Fetch-*` headers; browsers use the web UI: `procstar ui`.",
+    ),
+    ("content type", "Send `Content-Type: application/json`."),
+    // The network.
+    ("resolve host name", "Correct `agent.host`, or DNS."),
+    (
+        "certificate of",
+        "Set `PROCSTAR_AGENT_CA` to the scheduler's certificate or its root, and dial a name of the certificate.",
+    ),
+    ("cannot connect to", "Check that the scheduler runs, the port, and the firewall."),
+    (
+        "PEM",
+        "Convert the file to PEM (`openssl x509`, `openssl pkey`), with certificate and key as the setting asks for.",
+    ),
+    // The keeper.
+    (
+        "state directory",
+        "Stop the other instance, or choose another `--state-dir` that belongs to this user with mode 0700.",
+    ),
+    ("directory", "Correct owner and mode of the directory, or choose another one."),
+];
+
+fn remedy(text: &str) -> &'static str {
+    let words = |(words, _): &&(&str, &str)| text.contains(words);
+    REMEDIES.iter().find(words).map_or("as above", |(_, remedy)| remedy)
 }
 
-/// The page's tables, with the remedies that are known.
-pub fn page(known: &BTreeMap<String, String>) -> String {
+/// The page's tables.
+pub fn page() -> String {
     let mut by_section: Vec<BTreeSet<String>> = vec![BTreeSet::new(); SECTIONS.len()];
     let source = root().join("src");
     visit(&source, &mut |path, text| {
@@ -89,8 +217,7 @@ pub fn page(known: &BTreeMap<String, String>) -> String {
     for ((title, _, remedy), texts) in SECTIONS.iter().zip(by_section) {
         writeln!(page, "## {title}\n\n{remedy}\n\n| error | remedy |\n| --- | --- |").unwrap();
         for text in texts {
-            let remedy = known.get(&text).map_or("as above", String::as_str);
-            writeln!(page, "| `{text}` | {remedy} |").unwrap();
+            writeln!(page, "| `{text}` | {} |", remedy(&text)).unwrap();
         }
         page.push('\n');
     }

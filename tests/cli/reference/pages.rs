@@ -20,11 +20,6 @@ fn parts(name: &str, part: &str) -> [String; 3] {
     [format!("{before}{begin}"), inside.to_owned(), format!("<!-- end -->{after}")]
 }
 
-pub fn generated(name: &str, part: &str) -> String {
-    let [_, inside, _] = parts(name, part);
-    inside
-}
-
 /// Compares a generated part with what it should be; writes it if asked to.
 pub fn publish(name: &str, part: &str, wanted: &str) {
     let [before, inside, after] = parts(name, part);
