@@ -1,12 +1,16 @@
 """The examples run as the documentation describes them."""
 
 import json
+import os
 from pathlib import Path
+import subprocess
+import sys
 
 import pytest
+from procstar.testing import TLS_CERT_PATH, TLS_KEY_PATH
 
-from support.http import Service
-from support.oneshot import procstar
+from support.http import Service, free_port
+from support.oneshot import binary, procstar
 from support.shapes import captured, check_result
 
 ROOT = Path(__file__).parents[2]
@@ -60,3 +64,31 @@ def test_captures_has_text_bytes_and_a_length():
     assert captured(res["text"]) == b"to stdout\nto stderr\n"
     assert len(captured(res["binary"])) == 16
     assert res["large"]["fds"]["stdout"] == {"type": "detached", "length": 1_000_000, "encoding": "base64"}
+
+
+def test_the_client_runs_many_processes_with_a_bound():
+    with Service() as service:
+        env = os.environ | {"PROCSTAR_URL": f"http://127.0.0.1:{service.port}"}
+        done = subprocess.run(
+            [sys.executable, ROOT / "examples" / "client.py"], env=env, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines() == [f"square-{n} exited 0 {n * n}" for n in range(10)]
+        assert service.http.get("/procs").json()["data"]["procs"] == {}
+
+
+def test_the_scheduler_runs_a_command_on_an_agent():
+    port = str(free_port())
+    env = os.environ | {"PROCSTAR_AGENT_HOST": "127.0.0.1", "PROCSTAR_AGENT_PORT": port, "PROCSTAR_AGENT_TOKEN": "t"}
+    server = env | {"PROCSTAR_AGENT_CERT": str(TLS_CERT_PATH), "PROCSTAR_AGENT_KEY": str(TLS_KEY_PATH)}
+    command = ["--", "/bin/sh", "-c", "echo hello; exit 4"]
+    scheduler = subprocess.Popen(
+        [sys.executable, ROOT / "examples" / "scheduler.py", *command], env=server, stdout=subprocess.PIPE, text=True
+    )
+    agent = env | {"PROCSTAR_AGENT_CA": str(TLS_CERT_PATH)}
+    done = subprocess.run(
+        [binary(), "--agent", "--agent-host", "localhost", "--wait", "--connect-interval-start", "0.1"],
+        env=agent, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (scheduler.communicate(timeout=30)[0], scheduler.returncode) == ("hello\n", 4)

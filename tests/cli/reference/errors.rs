@@ -188,7 +188,7 @@ const REMEDIES: [(&str, &str); 63] = [
     ("directory", "Correct owner and mode of the directory, or choose another one."),
 ];
 
-fn remedy(text: &str) -> &'static str {
+fn remedy_of(text: &str) -> &'static str {
     let words = |(words, _): &&(&str, &str)| text.contains(words);
     REMEDIES.iter().find(words).map_or("as above", |(_, remedy)| remedy)
 }
@@ -217,7 +217,7 @@ pub fn page() -> String {
     for ((title, _, remedy), texts) in SECTIONS.iter().zip(by_section) {
         writeln!(page, "## {title}\n\n{remedy}\n\n| error | remedy |\n| --- | --- |").unwrap();
         for text in texts {
-            writeln!(page, "| `{text}` | {} |", remedy(&text)).unwrap();
+            writeln!(page, "| `{text}` | {} |", remedy_of(&text)).unwrap();
         }
         page.push('\n');
     }
