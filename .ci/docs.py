@@ -11,6 +11,7 @@ Checks links and anchors of README, docs/ and examples/, and runs their command 
 The blocks of one page run in one bash, in an empty directory. README's run in a copy of the examples.
 """
 
+import html
 import os
 import re
 import shutil
@@ -64,6 +65,43 @@ def check_links():
         name = str(page.relative_to(ROOT / "docs"))
         if name != "SUMMARY.md" and f"({name})" not in summary:
             errors.append(f"docs/SUMMARY.md: no link to {name}")
+    return errors
+
+
+# The site
+
+
+def complete_site(book):
+    """Puts files that pages link to beside the site's own, and checks the site's links. It must be served at the root of a host."""
+    for page in ROOT.glob("docs/**/*.md"):
+        for link in re.findall(r"\]\(([^)#\s]+)", without_code(page.read_text())):
+            target = (page.parent / link).resolve()
+            if re.match(r"https?:", link) or target.is_relative_to(ROOT / "docs") or not target.is_file():
+                continue
+            copy = book / target.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if copy.suffix == ".md":
+                copy.with_suffix(".html").write_text(f"<!doctype html><pre>{html.escape(target.read_text())}</pre>")
+            else:
+                shutil.copy(target, copy)
+    # mdBook names README.md index.html, but does not change links to it.
+    for index in book.glob("**/index.html"):
+        shutil.copy(index, index.with_name("README.html"))
+    errors = []
+    for page in book.glob("**/*.html"):
+        if page.name in ("print.html", "404.html", "toc.html"):
+            continue
+        for link in re.findall(r'(?:href|src)="([^"#?]+)', page.read_text()):
+            if re.match(r"[a-z]+:", link):
+                continue
+            parts = []
+            for part in [*page.parent.relative_to(book).parts, *link.split("/")]:
+                if part == "..":
+                    del parts[-1:]
+                elif part != ".":
+                    parts.append(part)
+            if not book.joinpath(*parts).exists():
+                errors.append(f"{page.relative_to(book)}: no such page of the site: {link}")
     return errors
 
 
@@ -261,6 +299,10 @@ def run_page(page, counts):
 
 
 def main():
+    if sys.argv[1:2] == ["--site"]:
+        errors = complete_site(ROOT / "target/book")
+        print("\n".join(errors))
+        sys.exit(bool(errors))
     chosen = [Path(p).resolve() for p in sys.argv[1:]]
     errors = [] if chosen else check_links()
     counts = {"run": 0, "not run": 0}

@@ -122,6 +122,14 @@ fn the_metrics_are_in_the_reference() {
         writeln!(table, "| `{name}` | {kind} | {} | {help} |", labels.join(", ")).unwrap();
     }
     publish("reference/metrics.md", "metrics", &table);
+    let known: BTreeSet<&str> = backticked(&table);
+    for file in ["prometheus/alerts.yml", "grafana/procstar.json"] {
+        let text = std::fs::read_to_string(root().join("examples").join(file)).unwrap();
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let metrics = words.filter(|word| word.starts_with("procstar_"));
+        let unknown: BTreeSet<&str> = metrics.filter(|word| !known.contains(word)).collect();
+        assert!(unknown.is_empty(), "examples/{file} has metrics that do not exist: {unknown:?}");
+    }
 }
 
 /// Every key of a schema is in its page; a table of keys has none that the schema has not.
