@@ -30,7 +30,7 @@ OUT = (("stdin", {"null": {}}), ("stdout", capture()))
 @pytest.fixture(autouse=True)
 def root():
     """Skips the test without root."""
-    assert os.geteuid() == 0, "limits of others and file systems are root's: run the tests as root, in a container for example"
+    assert os.geteuid() == 0, "limits of other users need root: run the tests as root, for example in a container"
 
 
 def fds(pid):
@@ -154,7 +154,7 @@ async def test_a_worker_without_descriptors_reconnects_afterwards(raw, tmp_path)
         await wire.ws.close()
         gate.touch()
         await agent.logged("Too many open files|os error 24")
-        assert procs.is_alive(pid), "it is no reason to die"
+        assert procs.is_alive(pid), "the worker continues"
     back = await server.connection()
     assert back.register["proc_ids"] == ["p"] and back.register["conn"] == wire.register["conn"]
 

@@ -108,7 +108,7 @@ async def test_half_of_the_packets_may_be_lost(lab, cert, tmp_path):
         await work.finish(server, deadline=40)
         await work.check(server)
         assert lab.lost() > 10
-        assert server.wires == [wire], "that is no reason to give a connection up"
+        assert server.wires == [wire], "the connection is kept"
 
 
 async def test_the_name_is_looked_up_for_each_attempt(lab, cert, tmp_path):

@@ -108,9 +108,9 @@ def test_reopening_truncates_files_but_not_pipes():
 def test_a_truncated_capture_is_incomplete(script, left):
     """A process that opens its own file again loses earlier output."""
     res = ok(sh(script, ("stderr", capture("tempfile"))))
-    told = res["captures"]["stderr"]
-    assert (told["complete"], told["reason"]) == (False, "overwritten"), told
-    assert told["length"] == len(captured(res, "stderr"))
+    record = res["captures"]["stderr"]
+    assert (record["complete"], record["reason"]) == (False, "overwritten"), record
+    assert record["length"] == len(captured(res, "stderr"))
     if left is not None:
         assert captured(res, "stderr") == left
 
@@ -143,8 +143,8 @@ def test_captures_of_failed_starts_are_incomplete(more):
     fds = [["1", capture("memory")], ["2", capture("tempfile")]] + more.get("fds", [])
     res = run1(argv("/bin/true", **more | {"fds": fds}))
     assert res["state"] == "error" and len(res["captures"]) >= 2
-    for told in res["captures"].values():
-        assert (told["length"], told["complete"], told["reason"]) == (0, False, "not_started"), res["captures"]
+    for record in res["captures"].values():
+        assert (record["length"], record["complete"], record["reason"]) == (0, False, "not_started"), res["captures"]
 
 
 def test_each_failed_fd_has_a_failure_beside_that_of_the_fork():
@@ -166,7 +166,7 @@ def test_each_failed_fd_has_a_failure_beside_that_of_the_fork():
         both |= bool(failed) and any(failure["stage"] == "fork" for failure in res["failures"])
         # All after the first one without a descriptor.
         assert not failed or failed == {str(fd) for fd in range(min(map(int, failed)), 23)}, (limit, res["errors"])
-        assert all(told["reason"] == "not_started" and not told["complete"] for told in res["captures"].values())
+        assert all(record["reason"] == "not_started" and not record["complete"] for record in res["captures"].values())
     assert both
 
 

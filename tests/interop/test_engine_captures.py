@@ -169,15 +169,15 @@ def test_compressed_output_decodes_to_the_same_bytes(service, kind):
     for name in ("text", "data", "b2048"):
         res = service.result(name)
         entry = res["fds"]["stdout"]
-        told = res["captures"]["stdout"]
-        assert (told["length"], told["compression"], told["complete"]) == (len(wanted), kind, True)
-        assert told["compressed_bytes"] < len(wanted) / 2
+        record = res["captures"]["stdout"]
+        assert (record["length"], record["compression"], record["complete"]) == (len(wanted), kind, True)
+        assert record["compressed_bytes"] < len(wanted) / 2
         if name == "text":
             assert entry == {"type": "text", "text": wanted.decode(), "encoding": "utf-8"}
         else:
             assert set(entry) == {"type", "data", "encoding", "compression"} and entry["compression"] == kind
             data = base64.b64decode(entry["data"]) if name == "data" else base2048.decode(entry["data"])
-            assert len(data) == told["compressed_bytes"] and UNPACK[kind](data) == wanted
+            assert len(data) == record["compressed_bytes"] and UNPACK[kind](data) == wanted
         assert service.http.get(f"/procs/{name}/output/stdout/data").content == wanted
 
 
@@ -291,9 +291,9 @@ def test_a_removed_capture_is_an_error(service, tmp_path, ended, how):
         assert rsp.status_code == 410 and "gone" in rsp.text, (what, rsp.status_code, rsp.text)
     go.touch()
     res = service.result("a")
-    told = res["captures"]["stdout"]
-    assert (told["complete"], told["reason"], res["status"]["exit_code"]) == (False, "gone", 0), told
-    assert captured(res) == b"" and told["length"] == (6 if ended else 0)
+    record = res["captures"]["stdout"]
+    assert (record["complete"], record["reason"], res["status"]["exit_code"]) == (False, "gone", 0), record
+    assert captured(res) == b"" and record["length"] == (6 if ended else 0)
     assert get("data").status_code == 410
     logs = procstar("logs", "--url", f"http://127.0.0.1:{service.port}", "a")
     assert logs.returncode != 0 and b"gone" in logs.stderr, logs

@@ -31,7 +31,7 @@ KEYS = {
 def binary():
     """Path of the browser."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
-    assert found, "no Chromium: tests/interop/run installs it"
+    assert found, "missing Chromium: tests/interop/run installs it"
     return found
 
 

@@ -32,7 +32,7 @@ def iptables():
     """Returns the iptables to use, the legacy one if there are both: kernels may lack the
     other's rules."""
     found = next(filter(None, map(shutil.which, ("iptables-legacy", "iptables"))), None)
-    assert found, "packets are lost by iptables, which is not there: apt-get install iptables"
+    assert found, "missing command iptables: apt-get install iptables"
     return found
 
 
@@ -40,8 +40,8 @@ class Lab:
     """The namespace and the cable; on exit, both are removed."""
 
     def __init__(self):
-        assert os.geteuid() == 0, "network namespaces are made by root: run the tests as root, in a container for example"
-        assert shutil.which("ip"), "there is no ip command: apt-get install iproute2"
+        assert os.geteuid() == 0, "network namespaces need root: run the tests as root, for example in a container"
+        assert shutil.which("ip"), "missing command ip: apt-get install iproute2"
         # Concurrent tests do the same: the kernel decides which one gets a name.
         self.name = f"procstar-{os.getpid()}-{random.randrange(1 << 16):04x}"
         self._subnet = f"10.{random.randrange(210, 250)}.{random.randrange(256)}"

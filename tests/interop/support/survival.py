@@ -533,9 +533,9 @@ def main():
     parser = argparse.ArgumentParser(prog="tests/survival", description="Kills workers while processes run, and compares.")
     parser.add_argument("--processes", type=int, default=200)
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--stops", type=int, default=20, help="times that the worker is stopped for a while")
-    parser.add_argument("--restarts", type=int, default=10, help="restarts of the server")
-    parser.add_argument("--upgrades", type=int, default=20, help="upgrades of the keeper in place, by SIGHUP")
+    parser.add_argument("--stops", type=int, default=20, help="number of suspensions of the worker")
+    parser.add_argument("--restarts", type=int, default=10, help="number of restarts of the server")
+    parser.add_argument("--upgrades", type=int, default=20, help="number of upgrades in place, by SIGHUP")
     parser.add_argument("--seed", type=int)
     args = vars(parser.parse_args())
     # The package warns of each lost connection, and this test loses many.

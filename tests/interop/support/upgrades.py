@@ -117,10 +117,10 @@ def run(*, seconds, per_second=40, pause=0.3, args=()):
 def main():
     """Runs the test alone, beside processes that keep the processors busy."""
     parser = argparse.ArgumentParser(prog="tests/upgrades", description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=60, help="how long processes are started (default: 60)")
-    parser.add_argument("--per-second", type=int, default=40, help="how many of them each second (default: 40)")
-    parser.add_argument("--pause", type=float, default=0.3, help="seconds between two SIGHUPs (default: 0.3)")
-    parser.add_argument("--busy", type=int, default=2, help="busy loops beside (default: 2)")
+    parser.add_argument("--seconds", type=float, default=60, help="seconds of starts (default: 60)")
+    parser.add_argument("--per-second", type=int, default=40, help="starts each second (default: 40)")
+    parser.add_argument("--pause", type=float, default=0.3, help="seconds between two upgrades (default: 0.3)")
+    parser.add_argument("--busy", type=int, default=2, help="number of busy loops (default: 2)")
     args = parser.parse_args()
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(args.busy)]
     try:

@@ -90,7 +90,7 @@ class Work:
             msg = await wire.next()
             if msg["type"] == "ProcDelete":
                 deleted.append(msg["proc_id"])
-        assert deleted == list(self.specs), "answers keep the order of their requests"
+        assert deleted == list(self.specs), "answers are in the order of their requests"
         assert await wire.barrier() == []
 
     def _check_wire(self, wire):
@@ -103,7 +103,7 @@ class Work:
             own = 2 if proc_id in started else 1
             assert times <= own + asked.count(proc_id), (proc_id, times)
             states = [msg["res"]["state"] for msg in results if msg["proc_id"] == proc_id]
-            assert states == sorted(states), f"{proc_id}: nothing runs after its end: {states}"
+            assert states == sorted(states), f"{proc_id}: running after its end: {states}"
             if proc_id in started:
                 assert states[0] == "running"
         assert not [msg for msg in wire.messages if msg["type"] in ("RequestError", "ProcUnknown")]
