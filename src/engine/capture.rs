@@ -69,9 +69,11 @@ pub use view::View;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Truncation {
     /// A descendant still held it when the grace after the process's end had passed.
-    Survivor,
+    #[serde(rename = "Survivor")]
+    HeldOpen,
     /// It could not be set up.
-    Setup,
+    #[serde(rename = "Setup")]
+    NotStarted,
     /// Its output could not be read or stored.
     Error,
 }

@@ -7,24 +7,27 @@ use crate::spec::{Attribute, Resource};
 
 /// The step of starting a process that failed.
 ///
-/// It is kept in journals, and crosses in upgrades: no variant is ever renamed.
+/// Journals and upgrades keep it: the name of a variant there never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Stage {
     /// The executable is not one that procstar is restricted to; nothing was tried.
-    Restrict,
+    #[serde(rename = "Restrict")]
+    NotAllowed,
     /// The process could not be made.
     Fork,
     /// An fd could not be set up.
     Fd(i32),
     /// The set-up ended before exec, by a signal.
-    Setup,
+    #[serde(rename = "Setup")]
+    KilledInSetup,
     /// The program could not be executed.
     Exec {
         /// Whether there is no such executable.
         missing: bool,
     },
     /// Another process of the same request failed, and all or none were to be started; nothing was tried.
-    Peer,
+    #[serde(rename = "Peer")]
+    Sibling,
     /// It could not have a session of its own.
     Session,
     /// A variable could not be read from its file.
@@ -40,12 +43,12 @@ impl Stage {
     /// Its name in results: of an attribute, the key of the spec.
     pub fn name(self) -> &'static str {
         match self {
-            Stage::Restrict => "restrict",
+            Stage::NotAllowed => "not_allowed",
             Stage::Fork => "fork",
             Stage::Fd(_) => "fd",
-            Stage::Setup => "setup",
+            Stage::KilledInSetup => "killed_in_setup",
             Stage::Exec { .. } => "exec",
-            Stage::Peer => "peer",
+            Stage::Sibling => "sibling",
             Stage::Session => "session",
             Stage::Env => "env",
             Stage::Limits(_) => "limits",
@@ -74,7 +77,7 @@ pub struct StartFailure {
     pub stage: Stage,
     /// The OS error number; 0 where none is behind it. `ENOENT` for a user or a group that is unknown.
     pub errno: i32,
-    /// The path concerned, or the user or group, where there is one; of [`Stage::Peer`], the other process's ID.
+    /// The path concerned, or the user or group, where there is one; of [`Stage::Sibling`], the other process's ID.
     pub path: Option<String>,
     /// What the OS error leaves out, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,7 +94,7 @@ impl StartFailure {
     pub fn exit_code(&self) -> i32 {
         match self.stage {
             Stage::Exec { missing: true } => 127,
-            Stage::Exec { missing: false } | Stage::Restrict => 126,
+            Stage::Exec { missing: false } | Stage::NotAllowed => 126,
             _ => 125,
         }
     }
@@ -119,11 +122,11 @@ impl fmt::Display for StartFailure {
         let reason = self.reason();
         let path = self.path.as_deref().unwrap_or_default();
         match self.stage {
-            Stage::Restrict => write!(f, "restricted executable: {path}")?,
+            Stage::NotAllowed => write!(f, "restricted executable: {path}")?,
             Stage::Fork => write!(f, "fork failed: {reason}")?,
             Stage::Fd(fd) => write!(f, "failed to set up fd {fd}: {reason}")?,
-            Stage::Setup => f.write_str("the set-up was ended by a signal before execve")?,
-            Stage::Peer => write!(f, "not started: process {path:?} of the same request failed")?,
+            Stage::KilledInSetup => f.write_str("the set-up was ended by a signal before execve")?,
+            Stage::Sibling => write!(f, "not started: process {path:?} of the same request failed")?,
             Stage::Session => write!(f, "failed to make a session: {reason}")?,
             Stage::Exec { .. } => write!(f, "execve failed: {path}: {reason}")?,
             attribute => {
@@ -178,7 +181,9 @@ mod tests {
         for (stage, json) in [
             (attribute(Attribute::OomScoreAdj), "\"OomScoreAdj\""),
             (attribute(Attribute::PdeathSignal), "\"PdeathSignal\""),
-            (Stage::Setup, "\"Setup\""),
+            (Stage::NotAllowed, "\"Restrict\""),
+            (Stage::KilledInSetup, "\"Setup\""),
+            (Stage::Sibling, "\"Peer\""),
             (Stage::Fd(3), "{\"Fd\":3}"),
             (Stage::Exec { missing: true }, "{\"Exec\":{\"missing\":true}}"),
             (Stage::Limits(Resource::Core), "{\"Limits\":\"core\"}"),

@@ -430,7 +430,7 @@ fn failures(plan: &LaunchPlan) -> Vec<StartFailure> {
         return failed;
     }
     if status.reached_exec().load(Ordering::Acquire) == 0 {
-        return vec![StartFailure::new(Stage::Setup, 0, None)];
+        return vec![StartFailure::new(Stage::KilledInSetup, 0, None)];
     }
     match status.exec_errno().load(Ordering::Acquire) {
         0 => Vec::new(),

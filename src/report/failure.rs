@@ -38,7 +38,7 @@ impl From<&StartFailure> for FailureReport {
             errno,
             error: errno.and_then(error_name),
             // A proc ID is no path; it is in the message.
-            path: failure.path.clone().filter(|_| failure.stage != Stage::Peer),
+            path: failure.path.clone().filter(|_| failure.stage != Stage::Sibling),
             detail: failure.detail.clone(),
             message: failure.to_string(),
         }
@@ -112,9 +112,9 @@ mod tests {
             assert_eq!((fd.stage.as_ref(), fd.fd.as_deref()), ("fd", Some(name)));
             assert_eq!((fd.error.as_deref(), fd.path), (Some("EACCES"), None));
         }
-        let peer = report(Stage::Peer, 0, Some("other"));
+        let peer = report(Stage::Sibling, 0, Some("other"));
         assert!(peer.path.is_none() && peer.message.contains("other"), "{peer:?}");
-        let restrict = report(Stage::Restrict, 0, Some("/x"));
+        let restrict = report(Stage::NotAllowed, 0, Some("/x"));
         assert_eq!((restrict.errno, restrict.error), (None, None));
         assert_eq!(report(Stage::Fork, 100_000, None).error, None);
     }

@@ -364,8 +364,8 @@ impl ProcessRecord {
         let cut_short = |fd| {
             let found = self.ending.iter().flat_map(|e| &e.cut_short).find(|(cut, _)| *cut == fd);
             found.map(|(_, why)| match why {
-                Truncation::Survivor => CaptureReason::HeldOpen,
-                Truncation::Setup => CaptureReason::NotStarted,
+                Truncation::HeldOpen => CaptureReason::HeldOpen,
+                Truncation::NotStarted => CaptureReason::NotStarted,
                 Truncation::Error => CaptureReason::Error,
             })
         };

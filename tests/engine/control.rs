@@ -289,7 +289,7 @@ fn where_one_cannot_be_started_the_others_are_stopped_or_not_started() {
     for i in 0..COUNT {
         let ended = harness.end(&format!("later-{i}"));
         match ended.failures.first() {
-            Some(failure) if failure.stage == Stage::Peer => {
+            Some(failure) if failure.stage == Stage::Sibling => {
                 not_started += 1;
                 let text = "not started: process \"bad\" of the same request failed";
                 assert_eq!((failure.to_string().as_str(), failure.exit_code()), (text, 125));

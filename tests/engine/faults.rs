@@ -57,7 +57,7 @@ fn stages(call: Call) -> Vec<Stage> {
             Stage::Attribute(Attribute::Group),
             Stage::Attribute(Attribute::Groups),
         ],
-        Call::OpenExe => vec![Stage::Restrict],
+        Call::OpenExe => vec![Stage::NotAllowed],
         Call::CloneHelper | Call::Clone => vec![Stage::Fork],
         Call::Session => vec![Stage::Session],
         Call::Limit => vec![Stage::Limits(Resource::Core), Stage::Limits(Resource::Nofile)],

@@ -92,7 +92,7 @@ fn restricted_executable() {
     }));
     let ended = harness.end("no");
     assert_eq!(messages(ended), ["restricted executable: /bin/true"]);
-    assert_eq!(ended.failures[0].stage, Stage::Restrict);
+    assert_eq!(ended.failures[0].stage, Stage::NotAllowed);
     assert_eq!(ended.pid, None);
     assert_eq!(harness.end("yes").status, 0);
     assert!(!harness.started.contains_key("no"));
@@ -241,7 +241,7 @@ fn a_survivor_delays_the_end_by_the_grace_alone() {
         let mut harness = EngineHarness::new(options());
         harness.launch(json!({"a": sh("sleep 100 & echo $!", fds)}));
         let ended = harness.end("a");
-        assert_eq!(ended.cut_short, [("1".parse().unwrap(), Truncation::Survivor)], "{mode}");
+        assert_eq!(ended.cut_short, [("1".parse().unwrap(), Truncation::HeldOpen)], "{mode}");
         let survivor: i32 = text(ended, "stdout").trim().parse().unwrap();
         let took = ended.stop.seconds_since(ended.start);
         assert!(took < 0.3, "the process itself has ended at once, not after {took} s");
@@ -331,7 +331,7 @@ fn a_blocked_set_up_holds_nobody_else_and_can_be_killed() {
     harness.until("twelve reported as running", |harness| harness.started.len() == 13);
     harness.engine.command("0".into(), ProcessCommand::Signal(libc::SIGTERM), 1);
     let ended = harness.end("0");
-    assert_eq!(ended.failures[0].stage, Stage::Setup);
+    assert_eq!(ended.failures[0].stage, Stage::KilledInSetup);
     for i in 1..12 {
         std::fs::write(dir.path().join(i.to_string()), i.to_string()).unwrap();
         assert_eq!(text(harness.end(&i.to_string()), "stdout"), i.to_string());
@@ -459,7 +459,7 @@ fn a_process_that_cannot_be_made_ends_without_a_grace() {
     harness.launch(json!({"a": sh("true", json!([["1", {"capture": {}}]]))}));
     let ended = harness.end("a");
     assert_eq!(messages(ended), ["fork failed: Too many open files (os error 24)"]);
-    assert_eq!(ended.cut_short, [("stdout".parse().unwrap(), Truncation::Setup)]);
+    assert_eq!(ended.cut_short, [("stdout".parse().unwrap(), Truncation::NotStarted)]);
 }
 
 /// CPU time of this whole process.

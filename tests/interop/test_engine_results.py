@@ -62,7 +62,7 @@ def test_start_failures_have_stage_errno_and_path():
     assert [f["message"] for f in failures] == results["fds"]["errors"]
     assert results["ok"]["failures"] == [] and results["ok"]["reason"] == "exited"
     res = run1(argv("/bin/true"), "--restrict-exe", "/bin/false")
-    assert [(f["stage"], f["errno"], f["error"]) for f in res["failures"]] == [("restrict", None, None)]
+    assert [(f["stage"], f["errno"], f["error"]) for f in res["failures"]] == [("not_allowed", None, None)]
 
 
 @pytest.mark.parametrize("signum, name", [(34, "SIGRTMIN"), (16, "SIGSTKFLT"), (64, "SIGRTMAX"), (9, "SIGKILL")])

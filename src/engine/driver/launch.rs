@@ -215,7 +215,7 @@ impl FdMaker<'_> {
         }
         output.set_captures(Captures::new(captures));
         open.into_iter().for_each(|open| output.open(open));
-        failed.into_iter().for_each(|index| output.truncate(index, Truncation::Setup));
+        failed.into_iter().for_each(|index| output.truncate(index, Truncation::NotStarted));
         all
     }
 

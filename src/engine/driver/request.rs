@@ -96,7 +96,7 @@ impl Driver {
     fn fail_with_sibling(&mut self, serial: u64, peer: &ProcId) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         process.leave_group();
-        let failure = StartFailure::new(Stage::Peer, 0, Some(peer.as_str().to_owned()));
+        let failure = StartFailure::new(Stage::Sibling, 0, Some(peer.as_str().to_owned()));
         if let Some(launch) = self.take_waiting(serial) {
             self.refuse(launch, failure);
         } else if self.pool.withdraw(serial) {

@@ -110,7 +110,7 @@ impl Driver {
         }
         if process.has_failed() {
             // The program that was to write there never ran.
-            process.output.truncate_all(Truncation::Setup);
+            process.output.truncate_all(Truncation::NotStarted);
         }
         let running = !each(process.output.captures()).all(Capture::is_sealed)
             && match self.sealer.start(serial, process.output.captures()) {

@@ -49,7 +49,7 @@ pub(super) fn find(
     let Some(allowlist) = allowlist else { return Ok(Executable::Paths(candidates)) };
     let refused = |detail| StartFailure {
         detail,
-        ..StartFailure::new(Stage::Restrict, 0, Some(allowlist.to_string()))
+        ..StartFailure::new(Stage::NotAllowed, 0, Some(allowlist.to_string()))
     };
     let looked_up = candidates.len() != 1 || candidates.first() != Some(&c_string(&proc.exe));
     let mut errno = libc::ENOENT;

@@ -208,7 +208,7 @@ impl HandoverProcess {
             captures: (*Captures::none()).clone(),
             start_reported: true,
             failures: Vec::new(),
-            truncated: vec![(FdName::from_number(1).unwrap(), Truncation::Survivor)],
+            truncated: vec![(FdName::from_number(1).unwrap(), Truncation::HeldOpen)],
             open,
             phase,
             sent_sigkill: false,

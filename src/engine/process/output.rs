@@ -175,7 +175,7 @@ impl Output {
     /// A part of a capture could not be made: it is empty.
     pub(in crate::engine) fn set_up_failed(&mut self, index: usize) {
         self.open.retain(|open| open.index() != index);
-        self.truncate(index, Truncation::Setup);
+        self.truncate(index, Truncation::NotStarted);
         if let Some(capture) = self.captures.at(index) {
             capture.remove_own();
             let empty = Capture::empty(capture.spec().clone());
@@ -214,7 +214,7 @@ impl Output {
         let open: Vec<usize> = self.open.iter().map(OpenCapture::index).collect();
         for index in open {
             let storing = check.storing.contains(&index);
-            let why = if storing { Truncation::Error } else { Truncation::Survivor };
+            let why = if storing { Truncation::Error } else { Truncation::HeldOpen };
             self.truncate(index, why);
         }
         self.open.retain(|open| !matches!(open, OpenCapture::File { .. }));

@@ -88,7 +88,7 @@ impl Process {
 
     /// Why it ended, if it was stopped; a failure before it ran is the better reason.
     pub(super) fn cause(&self) -> Option<StopCause> {
-        let ran = self.failures.iter().all(|failure| matches!(failure.stage, Stage::Setup));
+        let ran = self.failures.iter().all(|failure| matches!(failure.stage, Stage::KilledInSetup));
         self.stop.cause().filter(|_| ran)
     }
 

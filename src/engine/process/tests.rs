@@ -50,7 +50,7 @@ fn exit() -> Box<ChildExit> {
 }
 
 fn failed() -> Box<SetupResult> {
-    let failures = vec![StartFailure::new(Stage::Peer, libc::ENOENT, None)];
+    let failures = vec![StartFailure::new(Stage::Sibling, libc::ENOENT, None)];
     Box::new(SetupResult { failures, ..SetupResult::default() })
 }
 

@@ -145,7 +145,7 @@ fn a_survivor_is_cut_off() {
     );
     harness.launch(json!({"a": sh(&script, packed("gzip", json!({})))}));
     let ended = harness.end("a");
-    assert_eq!(ended.cut_short, [("stdout".parse().unwrap(), Truncation::Survivor)]);
+    assert_eq!(ended.cut_short, [("stdout".parse().unwrap(), Truncation::HeldOpen)]);
     assert_eq!(text(ended, "stdout"), "early\n");
     let captures = ended.captures.clone();
     eventually("the survivor", || done.exists());

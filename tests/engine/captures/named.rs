@@ -81,7 +81,7 @@ fn a_file_that_cannot_be_made_is_told_with_its_path() {
             assert!(matches!(failure.stage, Stage::Fd(1)));
             assert_eq!(failure.path.as_deref(), path.to_str());
             let why: Vec<Truncation> = ended.cut_short.iter().map(|(_, why)| *why).collect();
-            assert_eq!(why, [Truncation::Setup]);
+            assert_eq!(why, [Truncation::NotStarted]);
             assert_eq!(text(&ended, "stdout"), "");
             harness.engine.forget("a".into());
             eventually("no file of ours", || harness.files() == 0);

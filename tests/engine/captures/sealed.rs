@@ -158,7 +158,7 @@ fn what_a_survivor_appends_is_no_change_and_what_it_overwrites_is() {
     );
     harness.launch(json!({"a": sh(&script, json!([["stdout", {"capture": {}}]]))}));
     let ended = harness.end("a");
-    assert_eq!(ended.cut_short, [("stdout".parse().unwrap(), Truncation::Survivor)]);
+    assert_eq!(ended.cut_short, [("stdout".parse().unwrap(), Truncation::HeldOpen)]);
     let told = text(ended, "stdout");
     File::create(&more).unwrap();
     eventually("more output", || done.exists());

@@ -149,7 +149,7 @@ def _is_gone(msg):
 
 def _before_execve(res):
     # On a busy machine the signal arrives before the program is executed.
-    return res["state"] == "error" and [f["stage"] for f in res["failures"]] == ["setup"]
+    return res["state"] == "error" and [f["stage"] for f in res["failures"]] == ["killed_in_setup"]
 
 
 class Soak:
