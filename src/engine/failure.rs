@@ -125,8 +125,12 @@ impl fmt::Display for StartFailure {
             Stage::NotAllowed => write!(f, "restricted executable: {path}")?,
             Stage::Fork => write!(f, "fork failed: {reason}")?,
             Stage::Fd(fd) => write!(f, "failed to set up fd {fd}: {reason}")?,
-            Stage::KilledInSetup => f.write_str("the set-up was ended by a signal before execve")?,
-            Stage::Sibling => write!(f, "not started: process {path:?} of the same request failed")?,
+            Stage::KilledInSetup => {
+                f.write_str("the set-up was ended by a signal before execve")?
+            }
+            Stage::Sibling => {
+                write!(f, "not started: process {path:?} of the same request failed")?
+            }
             Stage::Session => write!(f, "failed to make a session: {reason}")?,
             Stage::Exec { .. } => write!(f, "execve failed: {path}: {reason}")?,
             attribute => {
