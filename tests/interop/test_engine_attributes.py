@@ -89,7 +89,7 @@ def test_umask_applies_to_the_process_and_its_files(tmp_path):
     assert (tmp_path / "f").stat().st_mode & 0o777 == 0o640
 
 
-def test_lookup_path_searches_the_childs_path(tmp_path):
+def test_lookup_path_searches_the_path_of_the_child(tmp_path):
     """Only if the spec asks for it."""
     (one := tmp_path / "one").mkdir()
     (two := tmp_path / "two").mkdir()
