@@ -56,7 +56,7 @@ const SECTIONS: [(&str, &[&str], &str); 7] = [
 ];
 
 /// Remedies of errors whose text has these words; the first that fits counts. Others have their section's.
-const REMEDIES: [(&str, &str); 63] = [
+const REMEDIES: [(&str, &str); 113] = [
     // Specs.
     ("given twice", "Remove one of the two."),
     (
@@ -186,11 +186,89 @@ const REMEDIES: [(&str, &str); 63] = [
         "Stop the other instance, or choose another `--state-dir` that belongs to this user with mode 0700.",
     ),
     ("directory", "Correct owner and mode of the directory, or choose another one."),
+    // Words of many errors: last.
+    ("out of range", "Choose a value in the range that the message names."),
+    ("negative", "Choose a value in the range that the message names."),
+    ("object of one key", "Give exactly one kind, such as `{\"capture\": {}}`: [FD](spec.md#fd)."),
+    (
+        "unlimited",
+        "Write a number, a size or `\"unlimited\"`, or `[SOFT, HARD]`: [rlimits](spec.md#attributes).",
+    ),
+    ("absolute", "Write the path from `/` on."),
+    ("default, too", "Name each signal in one of the lists only."),
+    ("user or group number", "Use a name, or a number below 4294967295."),
+    ("reserved ID", "Use a name, or a number below 4294967295."),
+    ("only the first", "Correct the errors that are shown, and check again."),
+    ("set up the log", "A fault of procstar: report it."),
+    ("other name", "Keep one of the two names of the setting."),
+    ("one already", "A fault of procstar: report it."),
+    ("malformed path", "Percent-encode the ID: [bodies and errors](http.md#bodies-and-errors)."),
+    ("read capture", "Check the disk and the log; the capture's file cannot be read."),
+    (
+        "can be asked",
+        "Start an instance by `procstar serve`, or name one by `--socket`, `--url` or `--state-dir`.",
+    ),
+    ("whole character", "Ask for a larger range, or without `utf8`."),
+    ("range beyond", "Ask for a range within the length in `Content-Range`."),
+    ("precondition", "Read the resource again, and repeat the request with its new `ETag`."),
+    ("coding", "Accept `identity`, `gzip`, `br` or `zstd`; send bodies uncompressed."),
+    ("content encoding", "Send the body uncompressed."),
+    ("method not allowed", "Use a method of the header `Allow`."),
+    ("unknown path", "Use a path of [HTTP](http.md) or of `/openapi.json`."),
+    ("older_than", "Give at least one of `state`, `label` and `older_than`."),
+    ("request body", "Send valid JSON without pauses of 30 s."),
+    ("signal", "Check the signal, and whether procstar may send it to the process's user."),
+    (
+        "frame",
+        "The other end, or a proxy between, breaks the WebSocket protocol: check that host and port are the scheduler's. The agent reconnects.",
+    ),
+    ("message", "The other end breaks the protocol: check its version. The agent reconnects."),
+    (
+        "websocket",
+        "Host and port must be the scheduler's WebSocket; the message has what answered instead.",
+    ),
+    ("tls handshake", "Check that the port is the scheduler's TLS port, and its certificate."),
+    ("timed out", "Check the network and the load of the scheduler. The agent reconnects."),
+    ("journal", "Make room on the disk of the state directory or `capture.dir`."),
+    (
+        "state",
+        "Install a version that is not older than the running one; the running instance goes on.",
+    ),
+    (
+        "can go on",
+        "Install procstar, of this version or a later one, at the path; the running instance goes on.",
+    ),
+    (
+        "did not answer",
+        "Check the program at the path, then upgrade again; the running instance goes on.",
+    ),
+    ("reserved for procstar", "Unset the variable."),
+    ("keeper", "Start the instance again; with `run.state_dir` it finds its processes again."),
+    ("connection", "Check the network and the scheduler's log. The agent reconnects."),
+    ("scheduler", "Check the scheduler and its log. The agent reconnects."),
+    ("server", "Check the scheduler and its log. The agent reconnects."),
+    ("manual page", "Choose a directory that you can write to: `procstar man --dir DIR`."),
+    ("cannot read", "Check that the file exists and that this user may read it."),
+    ("cannot write", "Check permissions and free space."),
+    ("unknown key", "Correct the key's name, or remove it."),
+    ("expected", "Write the value in the form that the message asks for."),
+    ("pid", "The log of that instance has the cause; list instances by `procstar ps`."),
+    ("ending", "The instance ends: start a new one, or ask another one."),
+    (
+        "service worker",
+        "Clear the site's data in the browser, and open the web UI by `procstar ui`.",
+    ),
+    (
+        "browser",
+        "Open the web UI by `procstar ui`; programs send neither `Origin` nor `Sec-Fetch-*` headers.",
+    ),
+    ("origin", "Programs send no `Origin`; browsers use the web UI: `procstar ui`."),
+    ("client certificate", "Connect with a certificate of a root in `http.client_ca`."),
 ];
 
 fn remedy_of(text: &str) -> &'static str {
     let words = |(words, _): &&(&str, &str)| text.contains(words);
-    REMEDIES.iter().find(words).map_or("as above", |(_, remedy)| remedy)
+    REMEDIES.iter().find(words).map_or("See the remedy above this table.", |(_, remedy)| remedy)
 }
 
 /// The page's tables.
