@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::thread;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
@@ -78,26 +79,22 @@ fn variable(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// Asks a running instance, where that is what the arguments want: for this no keeper is needed. Gives the exit code.
+/// Does what needs no keeper: every command but a run, help, and the refusal of wrong usage. Returns the exit code; none for a run.
 fn command(fds: &[RawFd]) -> Option<u8> {
     let args: Vec<_> = std::env::args_os().collect();
-    // The words may be another's arguments.
-    if !client::is_client_command(args.iter().cloned()) || !parse::names_client_command(&args) {
-        return None;
-    }
     descriptor::claim(fds.to_vec());
-    unblock_signals();
     let env = config::process_env();
-    match parse::parse(args.into_iter(), &env) {
-        Ok(Invocation::Client(client)) => {
-            warn_of_mistyped(&env);
-            Some(client::run(&client, &env))
-        }
-        Ok(_) => None,
-        Err(answer) => {
-            warn_of_mistyped(&env);
-            Some(refuse(&answer))
-        }
+    let parse = || parse::parse_without_keeper(&args, &env);
+    // On a thread, whose stack is given back: it is deep, and a keeper stays small.
+    let parsed = thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, parse) {
+        Ok(thread) => thread.join().ok()?,
+        Err(_) => parse(),
+    })?;
+    unblock_signals();
+    warn_of_mistyped(&env);
+    match parsed {
+        Ok(invocation) => carry_out(invocation, &env),
+        Err(answer) => Some(refuse(&answer)),
     }
 }
 
@@ -202,18 +199,15 @@ fn worker(number: &str, fds: &[RawFd]) -> u8 {
     let given = app::Given::take(&env, fds);
     let is_users = |fd: &RawFd| !internal.contains(fd) && !given.is_held(*fd);
     descriptor::claim(fds.iter().copied().filter(is_users).collect());
-    let invocation = parse::parse(std::env::args_os(), &env);
-    if !matches!(invocation, Ok(Invocation::Run(_))) {
-        secrets::unprotect();
-        // It starts nothing, and ends by what would end any other command. An error is that the keeper is gone.
-        let _ = report_mode(&socket, Mode::OneShot);
-        warn_of_mistyped(&env);
-    }
-    match invocation {
-        Ok(invocation) => {
-            carry_out(invocation, &env, |options| run_worker(options, &env, socket, given))
+    match parse::parse(std::env::args_os(), &env) {
+        Ok(Invocation::Run(options)) => run_worker(*options, &env, socket, given),
+        // The keeper has seen a run, so another command comes only from a changed configuration.
+        Ok(command) => {
+            begin_one_shot(&socket, &env);
+            carry_out(command, &env).unwrap_or(1)
         }
         Err(answer) => {
+            begin_one_shot(&socket, &env);
             // The configuration of a first worker's successor may have changed since.
             keeper_link::report_failure(&socket, answer.text().trim_end());
             refuse(&answer)
@@ -221,10 +215,18 @@ fn worker(number: &str, fds: &[RawFd]) -> u8 {
     }
 }
 
-/// Does what the arguments ask; returns the exit code. Only `run` needs the keeper and actors.
-fn carry_out(invocation: Invocation, env: &config::Env, run: impl FnOnce(Run) -> u8) -> u8 {
-    match invocation {
-        Invocation::Run(options) => run(*options),
+/// Prepares for a command that starts nothing, and ends by what would end any other command.
+fn begin_one_shot(socket: &UnixStream, env: &config::Env) {
+    secrets::unprotect();
+    // An error is that the keeper is gone.
+    let _ = report_mode(socket, Mode::OneShot);
+    warn_of_mistyped(env);
+}
+
+/// Does what the arguments ask; returns the exit code. None for a run, of which nothing is done.
+fn carry_out(invocation: Invocation, env: &config::Env) -> Option<u8> {
+    Some(match invocation {
+        Invocation::Run(_) => return None,
         Invocation::Reload { settings, pid } => {
             answer_or_error(reload::reload(&settings, env, pid).map(|text| (text, 0)), 1)
         }
@@ -239,7 +241,7 @@ fn carry_out(invocation: Invocation, env: &config::Env, run: impl FnOnce(Run) ->
         }
         Invocation::ConfigShow { loaded, json } => answer(&show::render(&loaded, json), 0, 1),
         Invocation::Client(asked) => client::run(&asked, env),
-    }
+    })
 }
 
 /// Prints a text, and returns the exit code that belongs to it; or an error, whose code is `failed`.

@@ -1,11 +1,12 @@
 //! From arguments and environment to an [`Invocation`], or to a [`UsageError`] that knows its text and exit code. Nothing is started,
 //! and nothing ended.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::{FromArgMatches, Subcommand};
+use clap::FromArgMatches;
 
 use crate::cli::arguments::{Command, CommandLine, ConfigCommand};
 use crate::cli::client::Client;
@@ -56,10 +57,35 @@ pub fn parse_with(
     })
 }
 
-/// Whether arguments, right or wrong, are those of a command for a running instance. No file is read: a configuration that comes through a
-/// pipe can be read only once.
-pub fn names_client_command(args: &[OsString]) -> bool {
-    command_of(args).is_some_and(|name| InstanceCommand::has_subcommand(&name))
+/// What the launched process does by itself, or why it does nothing; none for a run, which takes a
+/// keeper and its worker.
+///
+/// A run's configuration that can be read only once, such as a pipe, is left to the worker.
+pub fn parse_without_keeper(
+    args: &[OsString],
+    env: &Env,
+) -> Option<Result<Invocation, UsageError>> {
+    let skipped = Cell::new(false);
+    let read = |path: &Path| {
+        if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+            skipped.set(true);
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        descriptor::read_config(path)
+    };
+    let (system_file, trust) = (Path::new(SYSTEM_FILE), &trust::check);
+    let sources = Sources { env, system_file, read: &read, trust };
+    match parse_with(args.iter().cloned(), &sources) {
+        Ok(Invocation::Run(_)) => None,
+        _ if skipped.get() && is_run(args) => None,
+        _ if skipped.get() => Some(parse(args.iter().cloned(), env)),
+        parsed => Some(parsed),
+    }
+}
+
+/// Whether arguments, right or wrong, are those of a run.
+fn is_run(args: &[OsString]) -> bool {
+    command_of(args).is_none_or(|name| ["run", "serve", "agent"].contains(&name.as_str()))
 }
 
 /// The command that arguments name, even if they are wrong.

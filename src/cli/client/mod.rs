@@ -39,13 +39,8 @@ mod top;
 mod ui;
 mod wait;
 
-use std::ffi::OsString;
-
-use clap::Subcommand;
-
 use self::api::Api;
 use self::error::ClientError;
-use self::global_options::InstanceCommand;
 use self::message::print_message;
 use self::options::ClientCommand;
 use self::out::Out;
@@ -59,14 +54,6 @@ pub struct Client {
     pub asked: ClientCommand,
     /// Where instances are, and what lets us in.
     pub settings: Settings,
-}
-
-/// Whether arguments may be such a command: looks for no more than a word. The keeper asks this, so that a command needs none.
-pub fn is_client_command(args: impl IntoIterator<Item = OsString>) -> bool {
-    args.into_iter()
-        .skip(1)
-        .take_while(|arg| arg != "--")
-        .any(|arg| arg.to_str().is_some_and(InstanceCommand::has_subcommand))
 }
 
 /// Does what is asked; gives the exit code. Errors are told on standard error.
@@ -117,20 +104,5 @@ async fn ask(client: &Client, env: &Env, out: &mut Out) -> Result<u8, ClientErro
         ClientCommand::Top(args) => top::top(args, &api, out).await,
         ClientCommand::LogLevel(args) => log_level::log_level(args, &api, out).await,
         ClientCommand::Ui(args) => ui::ui(args, &api, env, out).await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_words_of_ours_are_looked_into() {
-        let may = |args: &[&str]| is_client_command(args.iter().map(OsString::from));
-        assert!(may(&["procstar", "ps"]));
-        assert!(may(&["procstar", "--config", "x", "logs", "-f", "a"]));
-        assert!(!may(&["ps", "--print", "x.json"]));
-        assert!(!may(&["procstar", "run", "--", "ps"]));
-        assert!(!may(&["procstar", "validate", "x"]));
     }
 }

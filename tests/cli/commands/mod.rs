@@ -12,6 +12,7 @@ mod lifecycle;
 mod limits;
 mod log_level;
 mod logs;
+mod one_process;
 mod output_order;
 mod paths;
 mod secrets;

@@ -407,16 +407,21 @@ fn has_child(pid: u32, name: &str) -> bool {
     children_of(pid).iter().any(|(_, known)| known == name)
 }
 
-/// Waits until the worker of a launched process waits in a system call for INPUT: reads, or opens a FIFO.
-fn reads_input(pid: u32) {
-    eventually("reading worker", || {
+/// Waits until the reader of INPUT waits in a system call for it: reads, or opens a FIFO. That is
+/// the worker of a launched process; `validate` has none.
+fn reads_input(pid: u32, args: &[&str]) {
+    eventually("reader of INPUT", || {
         let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
-        let worker = list.split_whitespace().next()?.to_owned();
-        let waits = std::fs::read_to_string(format!("/proc/{worker}/wchan")).unwrap_or_default();
-        let state = std::fs::read_to_string(format!("/proc/{worker}/stat")).ok()?;
+        let (reader, expected) = if args.contains(&"validate") {
+            (pid.to_string(), "procstar\n")
+        } else {
+            (list.split_whitespace().next()?.to_owned(), "procstar-worker\n")
+        };
+        let waits = std::fs::read_to_string(format!("/proc/{reader}/wchan")).unwrap_or_default();
+        let state = std::fs::read_to_string(format!("/proc/{reader}/stat")).ok()?;
         let sleeps = state.rsplit(')').next()?.starts_with(" S");
-        let name = std::fs::read_to_string(format!("/proc/{worker}/comm")).ok()?;
-        (name == "procstar-worker\n" && sleeps && !waits.contains("futex")).then_some(())
+        let name = std::fs::read_to_string(format!("/proc/{reader}/comm")).ok()?;
+        (name == expected && sleeps && !waits.contains("futex")).then_some(())
     });
 }
 
@@ -441,7 +446,7 @@ fn reading_input_is_interrupted_by_every_signal_of_an_end() {
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT] {
             let mut command = procstar(&dir);
             let mut child = detached(command.args(args)).spawn().unwrap();
-            reads_input(child.id());
+            reads_input(child.id(), args);
             kill(Pid::from_raw(child.id() as i32), signal).unwrap();
             let status = wait(&mut child);
             assert_eq!(status.signal(), Some(signal as i32), "{args:?} {signal}: {status:?}");
@@ -463,7 +468,7 @@ fn keys_interrupt_input_that_is_typed() {
             });
             command.stderr(Stdio::null());
             let (mut child, mut terminal) = on_terminal(&mut command);
-            reads_input(child.id());
+            reads_input(child.id(), args);
             std::io::Write::write_all(&mut terminal, keys.as_bytes()).unwrap();
             let status = wait(&mut child);
             assert_eq!(status.signal(), Some(signal), "{args:?}: {status:?}");
@@ -481,12 +486,12 @@ fn a_signal_to_the_worker_while_it_reads_ends_the_program_and_a_drain_waits() {
         list.split_whitespace().next().unwrap().parse().unwrap()
     };
     let mut child = procstar(&dir).arg("--print").arg(&path).spawn().unwrap();
-    reads_input(child.id());
+    reads_input(child.id(), &[]);
     send(worker(child.id()), libc::SIGTERM);
     assert_eq!(wait(&mut child).signal(), Some(libc::SIGTERM));
     let mut child =
         procstar(&dir).arg("--print").arg(&path).stdout(Stdio::piped()).spawn().unwrap();
-    reads_input(child.id());
+    reads_input(child.id(), &[]);
     for signum in [libc::SIGUSR1, libc::SIGUSR2, libc::SIGALRM, libc::SIGHUP] {
         send(worker(child.id()), signum);
     }
