@@ -29,6 +29,9 @@ impl Seconds {
     /// The longest duration (300 years): a longer one could overflow a clock.
     pub const MAX: f64 = 1e10;
 
+    /// The longest duration.
+    pub const LONGEST: Seconds = Seconds(Seconds::MAX);
+
     /// A number of seconds; none if it is not in 0 to [`Seconds::MAX`].
     pub fn new(seconds: f64) -> Option<Seconds> {
         (0.0..=Seconds::MAX).contains(&seconds).then_some(Seconds(seconds))

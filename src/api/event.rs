@@ -6,21 +6,21 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::agent::{ConnectionInfo, Counts};
+use super::status::{ConnectionInfo, Counts};
 use crate::report::{ResultBody, Stats, Summary};
 
 /// One event. `R` is a result in it, `P` what it has of each process.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "EventBody", description = "One event.")]
 pub struct Event<'a, R, P = R> {
-    /// `snapshot`, `reset`, `started`, `ended`, `updated`, `deleted`, `shutdown` or `figures`.
+    /// `snapshot`, `reset`, `started`, `ended`, `updated`, `deleted`, `shutdown` or `stats`.
     pub event: Cow<'a, str>,
-    /// To go on after this event; null within a snapshot, for `reset` and for `figures`.
+    /// To go on after this event; null within a snapshot, for `reset` and for `stats`.
     pub cursor: Option<String>,
-    /// How many changes before this one have been missed, if any.
+    /// The number of changes before this one that are not sent, if any.
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(extend("default" = 0))]
-    pub missed: u64,
+    pub skipped: u64,
     /// Which process: of `started`, `ended`, `updated` and `deleted`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<Cow<'a, str>>,
@@ -30,16 +30,16 @@ pub struct Event<'a, R, P = R> {
     /// Whether more parts of the snapshot follow: of `snapshot`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub more: Option<bool>,
-    /// How many processes there are: of `figures`.
+    /// How many processes there are: of `stats`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub counts: Option<Counts>,
-    /// The connection to the server, as in `/agent`: of `figures`; null where there shall be none.
+    /// The connection to the scheduler, as in `/status`: of `stats`; null except in agent mode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection: Option<Option<ConnectionInfo<'a>>>,
-    /// Its result, without output or in brief: of `started`, `ended` and `updated`.
+    /// Its result without output, or its summary: of `started`, `ended` and `updated`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<R>,
-    /// By ID, results, without output or in brief: of `snapshot`; what is used: of `figures`.
+    /// By ID, results without output, or summaries: of `snapshot`; what is used: of `stats`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub procs: Option<IndexMap<Cow<'a, str>, P>>,
 }
@@ -51,7 +51,7 @@ pub struct Event<'a, R, P = R> {
 pub enum EventResult<'a> {
     /// Without output.
     Full(#[schemars(with = "super::schema::ResultRef")] Box<ResultBody<'a, String>>),
-    /// In brief.
+    /// A summary.
     Summary(#[schemars(with = "super::schema::SummaryRef")] Summary<'a>),
 }
 
@@ -62,7 +62,7 @@ pub enum EventResult<'a> {
 pub enum EventProc<'a> {
     /// Its result: of `snapshot`.
     Result(EventResult<'a>),
-    /// What it uses: of `figures`.
+    /// What it uses: of `stats`.
     Stats(#[schemars(with = "super::schema::StatsRef")] Stats),
 }
 
@@ -72,7 +72,7 @@ impl<'a, R, P> Event<'a, R, P> {
         Event {
             event: event.into(),
             cursor: None,
-            missed: 0,
+            skipped: 0,
             id: None,
             shutdown_state: None,
             more: None,

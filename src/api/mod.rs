@@ -6,20 +6,20 @@
 //!
 //! [`report`]: crate::report
 
-mod agent;
 mod event;
 mod log_level;
 mod problem;
 mod schema;
 mod session;
+mod status;
 mod stop;
 
-pub use agent::{AgentBody, AgentInfo, ConnectionInfo, Counts, ListenerState};
 pub use event::{Event, EventProc, EventResult};
 pub use log_level::{Levels, LogLevelBody, SetLevel};
 pub use problem::{ErrorEntry, Errors, Problem};
 pub use schema::definitions;
 pub use session::{CodeBody, SessionBody, Trade};
+pub use status::{ConnectionInfo, Counts, ListenerState, ServiceStatus, StatusBody};
 pub use stop::{SignalName, StopBody};
 
 use indexmap::IndexMap;

@@ -7,8 +7,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
 
 use super::{
-    AgentBody, CodeBody, Data, Errors, Event, EventProc, EventResult, LogLevelBody, Named, Nothing,
-    Problem, Procs, SessionBody, SetLevel, StopBody, Trade,
+    CodeBody, Data, Errors, Event, EventProc, EventResult, LogLevelBody, Named, Nothing, Problem,
+    Procs, SessionBody, SetLevel, StatusBody, StopBody, Trade,
 };
 
 /// Where the API's description keeps schemas.
@@ -24,7 +24,7 @@ pub fn definitions() -> Map<String, Value> {
     add("EmptyAnswer", answers.subschema_for::<Data<Nothing>>());
     add("NamedAnswer", answers.subschema_for::<Data<Named<Vec<String>>>>());
     add("ProcsAnswer", answers.subschema_for::<Data<Procs<ResultRef>>>());
-    add("AgentAnswer", answers.subschema_for::<Data<AgentBody<'static>>>());
+    add("StatusAnswer", answers.subschema_for::<Data<StatusBody<'static>>>());
     add("LogLevelAnswer", answers.subschema_for::<Data<LogLevelBody>>());
     add("CodeAnswer", answers.subschema_for::<Data<CodeBody>>());
     add("SessionAnswer", answers.subschema_for::<Data<SessionBody>>());

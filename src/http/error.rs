@@ -78,7 +78,7 @@ pub(super) enum ApiError {
     #[error("unknown signal: {0}")]
     UnknownSignal(String),
     /// The signal was not sent.
-    #[error("{error}: {id}")]
+    #[error("{}: {id}", command_error(error))]
     Command {
         /// The process.
         id: ProcId,
@@ -246,6 +246,14 @@ impl ApiError {
     }
 }
 
+/// The text of a command that was not carried out; the agent protocol has a fixed one for an ended process.
+fn command_error(error: &CommandError) -> String {
+    match error {
+        CommandError::Gone => "process has ended".to_owned(),
+        other => other.to_string(),
+    }
+}
+
 impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
         match self {
@@ -341,7 +349,7 @@ mod tests {
             (ApiError::UnknownProc(id()), "404", "unknown process: a/b"),
             (ApiError::UnknownSignal("X".into()), "400", "unknown signal: X"),
             (signal(CommandError::Unknown), "404", "unknown process: a/b"),
-            (signal(CommandError::Gone), "409", "no process: a/b"),
+            (signal(CommandError::Gone), "409", "process has ended: a/b"),
             (
                 signal(os(libc::EPERM)),
                 "403",

@@ -1,7 +1,7 @@
 //! The changes for one reader, as JSON: a snapshot, and then each change once, in order.
 //!
 //! A reader takes the changes of its subscription when it has room. The subscription is bounded: what
-//! does not fit in singly is coalesced by process, and the number of changes that were missed is in
+//! does not fit in singly is coalesced by process, and the number of changes that were skipped is in
 //! the next event. So a reader costs a bounded amount of memory, and delays nobody.
 
 use std::borrow::Cow;
@@ -120,11 +120,11 @@ impl Feed {
     /// The event of a change.
     fn change(&mut self, change: &Change) -> io::Result<Event> {
         let last = self.cursor.unwrap_or_default();
-        let missed = change.seq.saturating_sub(last.at + 1);
+        let skipped = change.seq.saturating_sub(last.at + 1);
         let cursor = Cursor { at: change.seq, ..last };
         self.cursor = Some(cursor);
         self.over = matches!(change.what, ChangeKind::Shutdown(ShutdownState::Done));
-        event(&change.what, cursor, missed, self.detail, &self.service.context)
+        event(&change.what, cursor, skipped, self.detail, &self.service.context)
     }
 
     /// The reader's cursor means nothing any more: it begins anew, with a snapshot.
@@ -163,7 +163,7 @@ fn part(
 fn event(
     what: &ChangeKind,
     cursor: Cursor,
-    missed: u64,
+    skipped: u64,
     detail: ResultDetail,
     context: &ResultContext,
 ) -> io::Result<Event> {
@@ -177,7 +177,7 @@ fn event(
         ChangeKind::Shutdown(state) => ("shutdown", None, None, Some(state.as_str())),
     };
     let data = Data {
-        missed,
+        skipped,
         id: id.map(|id| id.as_str().into()),
         shutdown_state: shutdown.map(Cow::from),
         result: record.map(|record| result(record, detail, context)),

@@ -1,4 +1,4 @@
-//! `/metrics`: figures in Prometheus' text form, in base units, without a label for a process.
+//! `/metrics`: metrics in Prometheus' text form, in base units, without a label for a process.
 
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
@@ -40,7 +40,7 @@ fn escape(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-/// The figures as they are now.
+/// The metrics as they are now.
 pub(super) fn text(state: &AppState, tally: &ProcessCounts) -> String {
     let status = &state.service.status;
     let mut text = Text(String::new());

@@ -52,7 +52,7 @@ macro_rules! published {
 }
 
 published! {
-    AgentAnswer CodeAnswer EmptyAnswer Errors EventBody LogLevelAnswer NamedAnswer Problem ProcsAnswer ResultProcState SessionAnswer SetLevel SpecsBody StopBody Trade
+    StatusAnswer CodeAnswer EmptyAnswer Errors EventBody LogLevelAnswer NamedAnswer Problem ProcsAnswer ResultProcState SessionAnswer SetLevel SpecsBody StopBody Trade
 }
 
 /// How much of the captures results show.
@@ -119,7 +119,7 @@ mod tests {
         let spec = &Value::from(crate::spec::schema())["$defs"]["ProcSpec"];
         assert_eq!(keys(&schemas["SpecProcSpec"]), keys(spec));
         // Not mixed up with ours of the same name.
-        assert!(keys(&schemas["AgentInfo"]).contains("hostname"));
+        assert!(keys(&schemas["ServiceStatus"]).contains("hostname"));
         assert!(keys(&schemas["ResultAgentInfo"]).contains("host"));
         assert!(
             schemas["ResultProcState"]["enum"].is_array()

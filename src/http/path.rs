@@ -13,7 +13,9 @@ use percent_encoding::percent_decode_str;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PathError {
     /// There is no such endpoint.
-    #[error("unknown path: this service has /procs, /events, /agent, and what /openapi.json lists")]
+    #[error(
+        "unknown path: this service has /procs, /events, /status, and what /openapi.json lists"
+    )]
     Unknown,
     /// A `%` without two hexadecimal digits after it.
     #[error(

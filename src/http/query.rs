@@ -10,11 +10,12 @@ use percent_encoding::percent_decode_str;
 
 use crate::actors::messages::Cursor;
 use crate::clock::TimePoint;
+use crate::quantity::{ByteSize, Seconds};
 use crate::report::status::ProcState;
 use crate::report::{OutputView, ProcessRecord};
 
 /// The longest that a request may ask to be kept waiting.
-const LONGEST_WAIT: f64 = 3600.0;
+const LONGEST_WAIT: Seconds = Seconds::whole(3600);
 /// How much of each capture `output=tail` shows, if nothing is said of it.
 const TAIL: u64 = 4096;
 /// The most processes of one page.
@@ -112,14 +113,21 @@ impl Query {
         }
     }
 
-    /// A time in seconds.
-    pub(super) fn seconds(&self, name: &str, most: f64) -> Result<Option<Duration>, QueryError> {
-        let expected = format!("a number of seconds from 0 to {most}");
-        let Some(seconds) = self.parsed::<f64>(name, &expected)? else { return Ok(None) };
-        if !(0.0..=most).contains(&seconds) {
-            return Err(error(format!("{name}: expected {expected}, found {seconds}")));
+    /// A duration of at most `most`.
+    pub(super) fn duration(
+        &self,
+        name: &str,
+        most: Seconds,
+    ) -> Result<Option<Duration>, QueryError> {
+        let Some(text) = self.one(name)? else { return Ok(None) };
+        let duration: Seconds =
+            text.parse().map_err(|reason| error(format!("{name}: {reason}")))?;
+        if duration > most {
+            return Err(error(format!(
+                "{name}: invalid duration {text:?}: expected at most {most}"
+            )));
         }
-        Ok(Some(Duration::from_secs_f64(seconds)))
+        Ok(Some(duration.duration()))
     }
 }
 
@@ -159,7 +167,7 @@ impl ProcFilter {
                 .map(state)
                 .collect::<Result<_, _>>()?,
             labels: query.all("label").map(label).collect(),
-            older_than: query.seconds("older_than", 1e10)?,
+            older_than: query.duration("older_than", Seconds::LONGEST)?,
         })
     }
 
@@ -185,7 +193,7 @@ impl ProcFilter {
 }
 
 fn output_view(query: &Query) -> Result<OutputView, QueryError> {
-    let tail = query.parsed("tail", "a number of bytes")?;
+    let tail = query.parsed::<ByteSize>("tail", "a size")?.map(|size| size.0);
     match (query.one("output")?, tail) {
         (None | Some("inline"), None) => Ok(OutputView::Inline),
         (Some("none"), None) => Ok(OutputView::None),
@@ -241,7 +249,10 @@ impl ResultQuery {
     /// What a query wants.
     pub(super) fn of(query: Option<&str>) -> Result<ResultQuery, QueryError> {
         let query = Query::lenient(query)?;
-        Ok(ResultQuery { output: output_view(&query)?, wait: query.seconds("wait", LONGEST_WAIT)? })
+        Ok(ResultQuery {
+            output: output_view(&query)?,
+            wait: query.duration("wait", LONGEST_WAIT)?,
+        })
     }
 }
 
@@ -297,10 +308,7 @@ mod tests {
             ),
             ("output=some", "output: expected inline, none or tail, found \"some\""),
             ("output=none&tail=1", "tail: only with output=tail"),
-            (
-                "older_than=nan",
-                "older_than: expected a number of seconds from 0 to 10000000000, found NaN",
-            ),
+            ("older_than=nan", "older_than: invalid duration nan: expected 0 to 1e10 seconds"),
         ] {
             assert_eq!(listing(text).unwrap_err().to_string(), told, "{text}");
         }

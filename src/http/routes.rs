@@ -129,8 +129,8 @@ routes! {
     "/events/ws" {
         GET events::socket .without_head();
     }
-    "/agent" {
-        GET state::agent;
+    "/status" {
+        GET state::status;
     }
     "/log-level" {
         GET state::log_level;

@@ -16,10 +16,10 @@ use super::stats::{StatsQuery, look};
 /// After so long without an event a comment is sent, so that a client behind a proxy is not cut off.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// A reader: the changes for it, and where it wants them the figures.
+/// A reader: the changes for it, and if requested, the stats.
 struct Reader {
     feed: Feed,
-    figures: Option<(StatsQuery, Interval)>,
+    stats: Option<(StatsQuery, Interval)>,
     /// The client's closing of its end.
     closed: Pin<Box<dyn Future<Output = ()>>>,
     first: bool,
@@ -28,11 +28,11 @@ struct Reader {
 impl Reader {
     /// What comes next; none after the worker's last word, or once the client has gone.
     async fn next(&mut self) -> io::Result<Option<Event>> {
-        let Reader { feed, figures, closed, .. } = self;
+        let Reader { feed, stats, closed, .. } = self;
         // Figures speak of processes that the reader knows: a snapshot may take longer than their first round.
         let has_begun = feed.has_begun();
         let round = async {
-            match figures {
+            match stats {
                 Some((_, rounds)) => drop(rounds.tick().await),
                 None => std::future::pending().await,
             }
@@ -43,7 +43,7 @@ impl Reader {
             () = closed => return Ok(None),
             () = round, if has_begun => {}
         }
-        match figures {
+        match stats {
             Some((wish, _)) => Ok(look(feed.service(), wish).await),
             None => Ok(None),
         }
@@ -53,10 +53,10 @@ impl Reader {
 /// The body; `connection` is the client's, and open as long as the body lives.
 pub(super) fn stream(
     feed: Feed,
-    figures: Option<StatsQuery>,
+    stats: Option<StatsQuery>,
     connection: Option<RawFd>,
 ) -> impl Stream<Item = io::Result<Bytes>> + use<> {
-    let figures = figures.map(|wish| {
+    let stats = stats.map(|wish| {
         let rounds = wish.rounds();
         (wish, rounds)
     });
@@ -64,7 +64,7 @@ pub(super) fn stream(
         Some(connection) => Box::pin(closed(connection)),
         None => Box::pin(std::future::pending()),
     };
-    let reader = Reader { feed, figures, closed, first: true };
+    let reader = Reader { feed, stats, closed, first: true };
     futures_util::stream::try_unfold(reader, |mut reader| async move {
         if reader.first {
             reader.first = false;

@@ -1,6 +1,6 @@
-//! Figures for one reader at an interval: how the agent is, and what the running processes that the reader has named use.
+//! Stats for one reader at an interval: the state of the service, and the present usage of the processes that the reader named.
 //!
-//! They are no changes: none is told twice, missed or resumed. A round costs one look at each process that is named, so the number of these
+//! Stats are not changes: they are not resumed. A round costs one look at each process that is named, so the number of these
 //! is bounded. A reader that is slow gets fewer rounds.
 
 use std::time::Duration;
@@ -13,13 +13,14 @@ use super::feed::{Data, Event};
 use super::query::{Query, QueryError};
 use super::status::counts;
 use crate::api::EventProc;
+use crate::quantity::Seconds;
 use crate::spec::ProcId;
 
 /// The most processes that a reader may name.
 pub(super) const NAMED: usize = 200;
-/// The shortest and the longest interval, in seconds.
+/// The shortest interval, in seconds, and the longest one.
 const SHORTEST: f64 = 0.2;
-const LONGEST: f64 = 3600.0;
+const LONGEST: Seconds = Seconds::whole(3600);
 
 /// What a reader wants.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,20 +31,20 @@ pub(super) struct StatsQuery {
 
 impl StatsQuery {
     /// The names that it takes of a query.
-    pub(super) const NAMES: [&'static str; 2] = ["figures", "id"];
+    pub(super) const NAMES: [&'static str; 2] = ["stats", "id"];
 
-    /// What a query wants; none where it wants no figures.
+    /// What a query wants; none where it asks for no stats.
     ///
     /// # Errors
     /// An interval that is none, processes without an interval, or too many.
     pub(super) fn of(query: &Query) -> Result<Option<StatsQuery>, QueryError> {
-        let every = query.seconds("figures", LONGEST)?;
+        let every = query.duration("stats", LONGEST)?;
         let ids: Vec<ProcId> = query.all("id").map(ProcId::from).collect();
         match every {
             None if ids.is_empty() => Ok(None),
-            None => Err(QueryError::new("id: of no use without `figures`")),
+            None => Err(QueryError::new("id: only with `stats`")),
             Some(every) if every.as_secs_f64() < SHORTEST => {
-                let text = format!("figures: expected a number of seconds from {SHORTEST}");
+                let text = format!("stats: expected at least {SHORTEST} seconds");
                 Err(QueryError::new(text))
             }
             Some(_) if ids.len() > NAMED => {
@@ -61,22 +62,22 @@ impl StatsQuery {
     }
 }
 
-/// The figures as they are now; none where nobody is left to tell.
+/// The stats as they are now; none where nobody is left to tell.
 pub(super) async fn look(service: &Service, wish: &StatsQuery) -> Option<Event> {
     let tally = service.actors.counts().await.ok()?;
     let mut procs = IndexMap::new();
     for id in &wish.ids {
         let usage = service.actors.usage(id.clone()).await.ok()?;
-        if let Some(figures) = usage.and_then(|usage| usage.record.stats(&service.context)) {
-            procs.insert(id.as_str().into(), EventProc::Stats(figures));
+        if let Some(stats) = usage.and_then(|usage| usage.record.stats(&service.context)) {
+            procs.insert(id.as_str().into(), EventProc::Stats(stats));
         }
     }
     let data = Data {
         counts: Some(counts(&tally)),
         connection: Some(service.status.connection()),
         procs: Some(procs),
-        ..Data::new("figures")
+        ..Data::new("stats")
     };
     // It holds nothing that cannot be written.
-    Event::new("figures", None, data).ok()
+    Event::new("stats", None, data).ok()
 }

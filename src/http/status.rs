@@ -1,4 +1,4 @@
-//! Who this agent is and how it is: `/agent`, `/healthz`, `/readyz`.
+//! Who this agent is and how it is: `/status`, `/healthz`, `/readyz`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::listener_states::ListenerStates;
 use crate::actors::messages::{Cursor, ProcessCounts, ShutdownState};
 use crate::actors::status::{LinkInfo, LinkState, LinkStatus};
-use crate::api::{AgentBody, AgentInfo, ConnectionInfo, Counts};
+use crate::api::{ConnectionInfo, Counts, ServiceStatus, StatusBody};
 use crate::clock::TimePoint;
 use crate::report::times::Rfc3339;
 
@@ -76,10 +76,10 @@ pub(super) fn counts(counts: &ProcessCounts) -> Counts {
 
 impl AgentStatus {
     /// The agent as it is now.
-    pub(super) fn body(&self, tally: &ProcessCounts, cursor: Cursor) -> AgentBody<'_> {
+    pub(super) fn body(&self, tally: &ProcessCounts, cursor: Cursor) -> StatusBody<'_> {
         let shutdown = tally.shutdown.unwrap_or(ShutdownState::Active);
-        AgentBody {
-            agent: AgentInfo {
+        StatusBody {
+            status: ServiceStatus {
                 version: env!("CARGO_PKG_VERSION").into(),
                 pid: self.pid,
                 worker_pid: std::process::id(),

@@ -2,47 +2,6 @@
 // API's description: `PROCSTAR_PUBLISH=1 cargo nextest run --test http page_types`.
 
 /** A good answer. */
-export interface AgentAnswer {
-  /** What is answered. */
-  data: {
-    /** The agent. */
-    agent: AgentInfo;
-  };
-}
-
-/** The agent and how it is. */
-export interface AgentInfo {
-  /** The connection to the server; null where there shall be none. */
-  connection: ConnectionInfo | null;
-  /** How many processes there are. */
-  counts: Counts;
-  /** The cursor of the last change, to be given to `/events`. */
-  cursor: string;
-  /** The machine's name. */
-  hostname: string;
-  /** What the service listens on, or should. */
-  listeners: Array<ListenerState>;
-  /** The process that the user launched: the keeper. */
-  pid: number;
-  /** `active`, `idling` (nothing new is started) or `done`. */
-  shutdown_state: string;
-  /** The path of the Unix socket. */
-  socket: string | null;
-  /** When the launched process started. */
-  start: Time;
-  /** The effective user ID. */
-  uid: number;
-  /** Seconds since then. */
-  uptime: number;
-  /** The user's name, or number. */
-  username: string;
-  /** The program's version. */
-  version: string;
-  /** The process that answers: the keeper's child. */
-  worker_pid: number;
-}
-
-/** A good answer. */
 export interface CodeAnswer {
   /** What is answered. */
   data: {
@@ -53,7 +12,7 @@ export interface CodeAnswer {
   };
 }
 
-/** The connection to the server. */
+/** The connection to the scheduler. */
 export interface ConnectionInfo {
   /** The connection's ID. */
   conn_id: string;
@@ -109,26 +68,26 @@ export interface Errors {
 
 /** One event. */
 export interface EventBody {
-  /** The connection to the server, as in `/agent`: of `figures`; null where there shall be none. */
+  /** The connection to the scheduler, as in `/status`: of `stats`; null except in agent mode. */
   connection?: ConnectionInfo | null;
-  /** How many processes there are: of `figures`. */
+  /** How many processes there are: of `stats`. */
   counts?: Counts | null;
-  /** To go on after this event; null within a snapshot, for `reset` and for `figures`. */
+  /** To go on after this event; null within a snapshot, for `reset` and for `stats`. */
   cursor: string | null;
-  /** `snapshot`, `reset`, `started`, `ended`, `updated`, `deleted`, `shutdown` or `figures`. */
+  /** `snapshot`, `reset`, `started`, `ended`, `updated`, `deleted`, `shutdown` or `stats`. */
   event: string;
   /** Which process: of `started`, `ended`, `updated` and `deleted`. */
   id?: string | null;
-  /** How many changes before this one have been missed, if any. */
-  missed?: number;
   /** Whether more parts of the snapshot follow: of `snapshot`. */
   more?: boolean | null;
-  /** By ID, results, without output or in brief: of `snapshot`; what is used: of `figures`. */
+  /** By ID, results without output, or summaries: of `snapshot`; what is used: of `stats`. */
   procs?: Record<string, ProcResult | ResultSummary | ResultStats> | null;
-  /** Its result, without output or in brief: of `started`, `ended` and `updated`. */
+  /** Its result without output, or its summary: of `started`, `ended` and `updated`. */
   result?: ProcResult | ResultSummary | null;
   /** `active`, `idling` or `done`: of `snapshot` and `shutdown`. */
   shutdown_state?: string | null;
+  /** The number of changes before this one that are not sent, if any. */
+  skipped?: number;
 }
 
 /** The level of the log. */
@@ -609,7 +568,7 @@ export interface ResultStopFailureReport {
   signal: string | null;
 }
 
-/** A result in brief: the keys that it shares with a whole one mean the same there. */
+/** A summary of a result: the keys that it shares with a whole result have the same meaning. */
 export interface ResultSummary {
   /** The arguments, joined by spaces, and cut at 200 bytes; null where they are not known any more. */
   command: string | null;
@@ -635,7 +594,7 @@ export interface ResultSummary {
   times: ResultSummaryTimes;
 }
 
-/** When a process started and ended, in brief. */
+/** Start and end of a process. */
 export interface ResultSummaryTimes {
   /** Seconds from `start` to `stop`, or to now while it runs, from a monotonic clock. */
   elapsed: number;
@@ -696,6 +655,38 @@ export interface ResultUsage {
   utime: number;
 }
 
+/** The state of the service. */
+export interface ServiceStatus {
+  /** The connection to the scheduler; null except in agent mode. */
+  connection: ConnectionInfo | null;
+  /** How many processes there are. */
+  counts: Counts;
+  /** The cursor of the last change, to be given to `/events`. */
+  cursor: string;
+  /** The machine's name. */
+  hostname: string;
+  /** What the service listens on, or should. */
+  listeners: Array<ListenerState>;
+  /** The process that the user launched: the keeper. */
+  pid: number;
+  /** `active`, `idling` (nothing new is started) or `done`. */
+  shutdown_state: string;
+  /** The path of the Unix socket. */
+  socket: string | null;
+  /** When the launched process started. */
+  start: Time;
+  /** The effective user ID. */
+  uid: number;
+  /** Seconds since then. */
+  uptime: number;
+  /** The user's name, or number. */
+  username: string;
+  /** The program's version. */
+  version: string;
+  /** The process that answers: the keeper's child. */
+  worker_pid: number;
+}
+
 /** A good answer. */
 export interface SessionAnswer {
   /** What is answered. */
@@ -711,6 +702,15 @@ export interface SessionAnswer {
 export interface SetLevel {
   /** A level, or null for the one of the settings. */
   level: string | null;
+}
+
+/** A good answer. */
+export interface StatusAnswer {
+  /** What is answered. */
+  data: {
+    /** The state of the service. */
+    status: ServiceStatus;
+  };
 }
 
 /** How to stop a process. */

@@ -167,7 +167,7 @@ fn the_page_comes_without_the_token() {
     for (token, path, header) in [
         (Some(TOKEN), "/procs", "Accept: */*"),
         (Some(TOKEN), "/events", "Accept: */*"),
-        (Some(TOKEN), "/agent", "Accept: */*"),
+        (Some(TOKEN), "/status", "Accept: */*"),
         (Some(TOKEN), "/openapi.json", "Accept: */*"),
         (Some(TOKEN), "/ui", "Accept: */*"),
         (Some(TOKEN), "/", "Origin: http://evil.example"),

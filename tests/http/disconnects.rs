@@ -54,7 +54,7 @@ fn abandoned(connect: impl Fn() -> Client, path: &str) {
 fn abandoned_waits_free_their_connections() {
     let few = Few::new();
     few.server.post(&json!({"a": sleeper()})).data();
-    for path in ["/procs/a?wait=3600", "/events", "/events?figures=3600"] {
+    for path in ["/procs/a?wait=3600", "/events", "/events?stats=3600"] {
         abandoned(|| few.unix(), path);
         abandoned(|| few.server.client(), path);
     }

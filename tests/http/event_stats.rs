@@ -1,4 +1,4 @@
-//! Events as the page wants them: in brief, and with figures at an interval.
+//! Events as the page wants them: summaries, and stats at an interval.
 
 use serde_json::{Value, json};
 
@@ -10,13 +10,13 @@ fn sleeper() -> Value {
     json!({"argv": ["sleep", "1000"], "exe": "/bin/sleep"})
 }
 
-/// The next event that is none of figures, and those before it.
+/// The next event that is not a stats event, and those before it.
 fn change(events: &mut Sse) -> (Value, Vec<Value>) {
-    let mut figures = Vec::new();
+    let mut stats = Vec::new();
     loop {
         match events.event() {
-            event if event["event"] == "figures" => figures.push(event),
-            event => return (event, figures),
+            event if event["event"] == "stats" => stats.push(event),
+            event => return (event, stats),
         }
     }
 }
@@ -28,20 +28,20 @@ fn results_in_brief() {
     spec["labels"] = json!({"b": "1", "a": "2"});
     server.post(&json!({"before": spec})).data();
     let whole = server.ended("/procs/before");
-    let mut events = Sse::open(&server, "/events?brief=true", &[]);
+    let mut events = Sse::open(&server, "/events?summary=true", &[]);
     let snapshot = events.event();
-    let brief = &snapshot["procs"]["before"];
+    let summary = &snapshot["procs"]["before"];
     for key in ["state", "reason", "errors", "pid", "status", "labels"] {
-        assert_eq!(brief[key], whole[key], "{key}");
+        assert_eq!(summary[key], whole[key], "{key}");
     }
     for key in ["start", "stop", "elapsed"] {
-        assert_eq!(brief["times"][key], whole["times"][key], "{key}");
+        assert_eq!(summary["times"][key], whole["times"][key], "{key}");
     }
-    assert_eq!(brief["cpu"], whole["usage"]["cpu"]);
-    assert_eq!(brief["maxrss"], whole["rusage"]["maxrss"]);
-    assert_eq!(brief["history"], Value::Null);
+    assert_eq!(summary["cpu"], whole["usage"]["cpu"]);
+    assert_eq!(summary["maxrss"], whole["rusage"]["maxrss"]);
+    assert_eq!(summary["history"], Value::Null);
     for key in ["fds", "captures", "proc_stat", "argv", "env"] {
-        assert_eq!(brief.get(key), None, "{key}");
+        assert_eq!(summary.get(key), None, "{key}");
     }
     server.post(&json!({"run": sleeper()})).data();
     let started = events.event();
@@ -60,7 +60,7 @@ fn figures_of_those_that_are_named() {
     let server = TestServer::new();
     let busy = sh("while :; do echo line; done", json!([["stdout", {"capture": {}}]]));
     server.post(&json!({"a/b c": busy, "idle": sleeper(), "other": sleeper()})).data();
-    let path = "/events?brief&figures=0.2&id=a%2Fb+c&id=idle&id=unknown";
+    let path = "/events?summary&stats=0.2&id=a%2Fb+c&id=idle&id=unknown";
     let mut events = Sse::open(&server, path, &[]);
     let (snapshot, early) = change(&mut events);
     // What they are of comes before them.
@@ -69,11 +69,11 @@ fn figures_of_those_that_are_named() {
     while events.event()["procs"]["a/b c"]["captured"]["stdout"] == 0 {}
     let mut last = Value::Null;
     for round in 0..4 {
-        let figures = events.event();
-        assert_eq!((&figures["event"], &figures["cursor"]), (&json!("figures"), &Value::Null));
-        assert_eq!(figures["counts"]["running"], 3);
-        assert_eq!(figures["connection"], Value::Null);
-        let procs = figures["procs"].as_object().unwrap();
+        let stats = events.event();
+        assert_eq!((&stats["event"], &stats["cursor"]), (&json!("stats"), &Value::Null));
+        assert_eq!(stats["counts"]["running"], 3);
+        assert_eq!(stats["connection"], Value::Null);
+        let procs = stats["procs"].as_object().unwrap();
         assert_eq!(procs.keys().collect::<Vec<_>>(), ["a/b c", "idle"]);
         let now = procs["a/b c"].clone();
         assert!(now["rss"].as_u64().unwrap() > 0 && now["threads"] == 1, "{now}");
@@ -93,7 +93,7 @@ fn figures_of_those_that_are_named() {
     assert_eq!((&after["counts"]["running"], &after["counts"]["present"]), (&json!(2), &json!(3)));
     // They move nobody's place: whoever was cut off goes on after the last change.
     let cursor = snapshot["cursor"].as_str().unwrap();
-    let mut resumed = Sse::open(&server, "/events?figures=0.2", &[("Last-Event-ID", cursor)]);
+    let mut resumed = Sse::open(&server, "/events?stats=0.2", &[("Last-Event-ID", cursor)]);
     assert_eq!(change(&mut resumed).0["event"], "ended");
     assert_eq!(resumed.event()["procs"], json!({}));
     server.ask("POST", "/procs/a%2Fb%20c/signals/KILL").data();
@@ -102,16 +102,16 @@ fn figures_of_those_that_are_named() {
 #[test]
 fn figures_that_are_not_given() {
     let server = TestServer::new();
-    let many = format!("/events?figures=1{}", "&id=x".repeat(201));
+    let many = format!("/events?stats=1{}", "&id=x".repeat(201));
     for (path, told) in [
-        ("/events?id=a", "id: of no use without `figures`"),
-        ("/events?figures=0.1", "figures: expected a number of seconds from 0.2"),
-        ("/events?figures=-1", "figures: expected a number of seconds"),
-        ("/events?figures=x", "figures: expected a number of seconds"),
-        ("/events?figures=1&figures=2", "\"figures\" is given twice"),
-        ("/events?brief=maybe", "brief: expected true or false"),
+        ("/events?id=a", "id: only with `stats`"),
+        ("/events?stats=0.1", "stats: expected at least 0.2 seconds"),
+        ("/events?stats=-1", "stats: invalid duration -1"),
+        ("/events?stats=x", "stats: invalid duration \"x\""),
+        ("/events?stats=1&stats=2", "\"stats\" is given twice"),
+        ("/events?summary=maybe", "summary: expected true or false"),
         (many.as_str(), "id: given more than 200 times"),
-        ("/events/ws?figures=1", "unknown query parameter \"figures\""),
+        ("/events/ws?stats=1", "unknown query parameter \"stats\""),
     ] {
         let problems = server.ask("GET", path).problem(400);
         assert!(problems[0].contains(told), "{problems:?}");

@@ -29,7 +29,7 @@ pub trait Events {
 
 fn short(event: &Value) -> String {
     let mut text = event["event"].as_str().unwrap().to_owned();
-    for key in ["id", "missed", "shutdown_state"] {
+    for key in ["id", "skipped", "shutdown_state"] {
         if let Some(value) = event.get(key) {
             text += &format!(" {}", value.to_string().trim_matches('"'));
         }
@@ -233,7 +233,7 @@ fn a_snapshot_in_parts() {
     });
 }
 
-/// Who does not read delays nobody; it is told what it has missed, and what became of each process. By a Unix socket, for that
+/// Who does not read delays nobody; it is told what it has skipped, and what became of each process. By a Unix socket, for that
 /// holds little of what is not read.
 #[test]
 fn a_slow_reader_is_told_what_it_missed() {
@@ -262,19 +262,19 @@ fn a_slow_reader_is_told_what_it_missed() {
                 assert!(quick.short().starts_with("deleted "));
             }
         }
-        let (mut told, mut missed, mut there) = (0, 0, std::collections::BTreeSet::new());
-        while told + missed < batches * 300 {
+        let (mut told, mut skipped, mut there) = (0, 0, std::collections::BTreeSet::new());
+        while told + skipped < batches * 300 {
             let event = slow.event();
             told += 1;
-            missed += event.get("missed").map_or(0, |missed| missed.as_u64().unwrap());
+            skipped += event.get("skipped").map_or(0, |skipped| skipped.as_u64().unwrap());
             let id = event["id"].as_str().unwrap().to_owned();
             match event["event"].as_str().unwrap() {
                 "deleted" => drop(there.remove(&id)),
                 _ => drop(there.insert(id)),
             }
         }
-        assert_eq!((told + missed, there.len()), (batches * 300, 0));
-        assert!(missed > 0, "{told} told");
+        assert_eq!((told + skipped, there.len()), (batches * 300, 0));
+        assert!(skipped > 0, "{told} told");
     }
 }
 
@@ -307,7 +307,7 @@ fn events_are_as_described() {
     let listed = first.flat_map(|cell| cell.split('`').skip(1).step_by(2));
     assert_eq!(listed.collect::<BTreeSet<_>>(), described);
     let whole = Sse::open(&world, "/events", &[]);
-    let brief = Sse::open(&world, "/events?brief=true&figures=0.2&id=a", &[]);
+    let brief = Sse::open(&world, "/events?summary=true&stats=0.2&id=a", &[]);
     let (mut whole, mut brief) = (whole, brief);
     let check = |events: &mut Sse, wanted: &[&str]| {
         let mut missing: BTreeSet<&str> = wanted.iter().copied().collect();
@@ -324,7 +324,7 @@ fn events_are_as_described() {
         }
     };
     check(&mut whole, &["snapshot"]);
-    check(&mut brief, &["snapshot", "figures"]);
+    check(&mut brief, &["snapshot", "stats"]);
     world.ask("POST", "/procs/a/signals/KILL").data();
     check(&mut whole, &["ended"]);
     check(&mut brief, &["ended"]);

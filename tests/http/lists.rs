@@ -205,7 +205,7 @@ fn stops() {
         assert_eq!(answer.data(), json!({}), "{body}");
         assert_eq!(server.ended("/procs/a")["status"]["signal"], signal, "{body}");
         let detail = server.ask("POST", "/procs/a/stop").problem(409);
-        assert_eq!(detail, ["no process: a"]);
+        assert_eq!(detail, ["process has ended: a"]);
         server.ask("DELETE", "/procs/a").data();
     }
     server.post(&json!({"a": sleeper()})).data();
@@ -257,7 +257,7 @@ fn the_agent_itself() {
     let server = TestServer::new();
     server.post(&json!({"a": sh("echo hi", captured()), "c": sleeper()})).data();
     server.ended("/procs/a");
-    let agent = server.ask("GET", "/agent").data()["agent"].take();
+    let agent = server.ask("GET", "/status").data()["status"].take();
     assert_eq!(agent["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(agent["worker_pid"], std::process::id());
     assert_eq!(agent["shutdown_state"], "active");
@@ -281,6 +281,6 @@ fn the_agent_itself() {
         let (name, value) = line.rsplit_once(' ').unwrap();
         assert!(name.starts_with("procstar_") && value.parse::<f64>().is_ok(), "{line}");
     }
-    server.ask("GET", "/agent?x=1").problem(400);
-    assert_eq!(server.ask("POST", "/agent").problem(405).len(), 1);
+    server.ask("GET", "/status?x=1").problem(400);
+    assert_eq!(server.ask("POST", "/status").problem(405).len(), 1);
 }

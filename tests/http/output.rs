@@ -213,7 +213,7 @@ fn characters_are_not_torn() {
     let ask = |range: &str| {
         let range = format!("bytes={range}");
         let headers: &[_] = if range == "bytes=" { &[] } else { &[("Range", &*range)] };
-        server.send("GET", &format!("{PATH}?chars=true"), headers, b"")
+        server.send("GET", &format!("{PATH}?utf8=true"), headers, b"")
     };
     let check = |range: &str, body: &[u8], told: Option<&str>| {
         let answer = ask(range);
@@ -234,7 +234,7 @@ fn characters_are_not_torn() {
     // Nothing will follow: these are bytes as any others.
     check("", b"a\xc3\xa4\xe2\x82\xac!\xe2\x82", None);
     check("7-8", b"\xe2\x82", Some("bytes 7-8/9"));
-    server.ask("GET", &format!("{PATH}?chars=maybe")).errors(400);
+    server.ask("GET", &format!("{PATH}?utf8=maybe")).errors(400);
 }
 
 fn follow(server: &TestServer, path: &str) -> (Client, String) {
@@ -296,7 +296,7 @@ fn followers_of_text_get_whole_characters() {
     let mut writer = Writer::start(&server, "tempfile", &json!("utf-8"));
     writer.write("ä€".as_bytes());
     until_length(&server, 5);
-    let (mut client, offset) = follow(&server, &format!("{FOLLOW}?chars=true&from=-4"));
+    let (mut client, offset) = follow(&server, &format!("{FOLLOW}?utf8=true&from=-4"));
     assert_eq!((offset.as_str(), read(&mut client, 3)), ("2", "€".as_bytes().to_vec()));
     writer.write(b"x\xe2\x82");
     assert_eq!(read(&mut client, 1), b"x");

@@ -59,7 +59,7 @@ fn the_page_and_all_its_files() {
     }
     assert!(seen.len() > 15 && seen.contains(&"/ui/text.js".to_owned()), "{seen:?}");
     // The rest of the service gives a page nothing to do.
-    for path in ["/procs", "/agent", "/openapi.json", "/procs/x", "/nowhere", "/ui/nothing.js"] {
+    for path in ["/procs", "/status", "/openapi.json", "/procs/x", "/nowhere", "/ui/nothing.js"] {
         let answer = server.ask("GET", path);
         let policy = answer.header("content-security-policy");
         assert_eq!(policy, Some("default-src 'none'; frame-ancestors 'none'"), "{path}");

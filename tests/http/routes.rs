@@ -48,7 +48,7 @@ fn a_process_from_start_to_deletion() {
     assert_eq!(server.ask("DELETE", "/procs/b").errors(409), ["process is running: b"]);
     assert_eq!(server.ask("POST", "/procs/b/signals/SIGTERM").data(), json!({}));
     assert_eq!(server.ended("/procs/b")["status"]["signal"], "SIGTERM");
-    assert_eq!(server.ask("POST", "/procs/b/signals/9").errors(409), ["no process: b"]);
+    assert_eq!(server.ask("POST", "/procs/b/signals/9").errors(409), ["process has ended: b"]);
     assert_eq!(server.ask("DELETE", "/procs/b").data(), json!({}));
     for (method, path) in [
         ("GET", "/procs/b"),

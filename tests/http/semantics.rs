@@ -159,7 +159,7 @@ const PLACES: [(&str, bool); 12] = [
     ("/procs?output=none", true),
     ("/procs/a", true),
     (DATA, true),
-    ("/agent", true),
+    ("/status", true),
     ("/healthz", true),
     ("/readyz", true),
     ("/metrics", true),

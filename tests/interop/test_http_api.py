@@ -47,7 +47,7 @@ def test_the_socket_always_exists(service):
     path = socket_of(svc.log)
     assert os.stat(path).st_mode & 0o777 == 0o600
     with over(path) as http:
-        assert http.get("/agent").json()["data"]["agent"]["socket"] == path
+        assert http.get("/status").json()["data"]["status"]["socket"] == path
         assert http.post("/procs", json={"specs": {"a": argv(TRUE)}}).status_code == 200
         assert svc.result("a")["state"] == "terminated"
         svc.proc.send_signal(3)
@@ -107,7 +107,7 @@ async def test_the_status_of_an_agent_is_at_its_socket(raw):
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=30) as http:
 
         async def connection():
-            agent = (await http.get("/agent")).json()["data"]["agent"]
+            agent = (await http.get("/status")).json()["data"]["status"]
             assert agent["pid"] != agent["worker_pid"]
             return agent["connection"]
 
@@ -238,7 +238,7 @@ async def test_stop_kills_after_the_grace_period(service):
     eventually(lambda: svc.http.get("/procs/a/output/stdout/data").text == "ready\n", "the trap")
     assert svc.http.post("/procs/a/stop", json={"grace": 0.3}).status_code == 200
     assert svc.result("a")["status"]["signal"] == "SIGKILL"
-    assert check_problem(svc.http.post("/procs/a/stop"), 409) == "no process: a"
+    assert check_problem(svc.http.post("/procs/a/stop"), 409) == "process has ended: a"
 
 
 def test_content_encodings_and_ranges_are_exact(service):

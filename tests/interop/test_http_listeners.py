@@ -107,7 +107,7 @@ def at_fixed_port(directory, **kw):
 
 def listeners(http):
     """Errors of the listeners by address, from the status."""
-    agent = http.get("/agent").json()["data"]["agent"]
+    agent = http.get("/status").json()["data"]["status"]
     return {one["address"]: one["error"] for one in agent["listeners"]}
 
 

@@ -357,8 +357,8 @@ impl Api {
     /// # Errors
     /// As [`page`](Api::page).
     pub async fn agent(&self) -> Result<serde_json::Value, ClientError> {
-        let told: serde_json::Value = self.read(|| "/agent".to_owned()).await?;
-        Ok(told.get("agent").cloned().unwrap_or_default())
+        let told: serde_json::Value = self.read(|| "/status".to_owned()).await?;
+        Ok(told.get("status").cloned().unwrap_or_default())
     }
 
     /// What to say of an answer that is not what was asked for.

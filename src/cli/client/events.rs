@@ -94,9 +94,9 @@ fn line(event: &Event, out: &Out) -> String {
         _ => Style::Plain,
     };
     let kind = out.paint(style, &printable(&format!("{:<8}", event.event)));
-    let missed = Some(event.missed).filter(|missed| *missed > 0);
-    let missed = missed.map_or(String::new(), |missed| format!("  ({missed} events missed)"));
-    format!("{}  {kind}  {}{missed}\n", out.paint(Style::Dim, &time), printable(&detail(event)))
+    let skipped = Some(event.skipped).filter(|skipped| *skipped > 0);
+    let skipped = skipped.map_or(String::new(), |skipped| format!("  ({skipped} events skipped)"));
+    format!("{}  {kind}  {}{skipped}\n", out.paint(Style::Dim, &time), printable(&detail(event)))
 }
 
 fn detail(event: &Event) -> String {

@@ -26,7 +26,7 @@ fn feed(ctx: &RequestContext<'_>, query: &Query) -> Result<Feed, ApiError> {
     };
     let after = after.filter(|text| !text.is_empty());
     let after = after.map(|text| text.parse::<Cursor>().unwrap_or_default());
-    let detail = if query.switch("brief")? { ResultDetail::Summary } else { ResultDetail::Full };
+    let detail = if query.switch("summary")? { ResultDetail::Summary } else { ResultDetail::Full };
     Ok(Feed::new(ctx.service().clone(), after, detail))
 }
 
@@ -35,9 +35,9 @@ fn feed(ctx: &RequestContext<'_>, query: &Query) -> Result<Feed, ApiError> {
     get, path = "/events", tag = "events",
     params(
         ("after" = Option<String>, Query, description = "The `cursor` of an event, to go on after it; without one, a snapshot comes first"),
-        ("brief" = Option<bool>, Query, description = "Whether results are told in brief, as a list shows them"),
-        ("figures" = Option<f64>, Query, minimum = 0.2, maximum = 3600, description = "Tell figures at this interval, in seconds"),
-        ("id" = Option<Vec<String>>, Query, explode, description = "With `figures`: a process whose figures are told while it runs; may \
+        ("summary" = Option<bool>, Query, description = "Summaries instead of whole results"),
+        ("stats" = Option<String>, Query, description = "Interval of `stats` events, 0.2 s to 1 h"),
+        ("id" = Option<Vec<String>>, Query, explode, description = "With `stats`: a process to report while it runs; may \
             be repeated, 200 times at most"),
         ("Last-Event-ID" = Option<String>, Header, description = "The same, as browsers send it"),
     ),
@@ -52,15 +52,15 @@ pub(in crate::http) async fn stream(
     ctx: &RequestContext<'_>,
     _: &mut Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let [figures, id] = StatsQuery::NAMES;
-    let query = Query::parse(ctx.query(), &["after", "brief", figures, id])?;
-    let (feed, figures) = (feed(ctx, &query)?, StatsQuery::of(&query)?);
+    let [stats, id] = StatsQuery::NAMES;
+    let query = Query::parse(ctx.query(), &["after", "summary", stats, id])?;
+    let (feed, stats) = (feed(ctx, &query)?, StatsQuery::of(&query)?);
     ctx.choose(&[])?;
     let mut answer = HttpResponse::Ok();
     answer.insert_header((header::CONTENT_TYPE, "text/event-stream"));
     match ctx.head {
         true => Ok(answer.body(unsent())),
-        false => Ok(answer.streaming(sse::stream(feed, figures, guard::connection(ctx.request)))),
+        false => Ok(answer.streaming(sse::stream(feed, stats, guard::connection(ctx.request)))),
     }
 }
 
@@ -69,7 +69,7 @@ pub(in crate::http) async fn stream(
     get, path = "/events/ws", tag = "events",
     params(
         ("after" = Option<String>, Query, description = "The `cursor` of an event, to go on after it; without one, a snapshot comes first"),
-        ("brief" = Option<bool>, Query, description = "Whether results are told in brief, as a list shows them"),
+        ("summary" = Option<bool>, Query, description = "Summaries instead of whole results"),
     ),
     responses(
         (status = 101, description = "The WebSocket"),
@@ -81,6 +81,6 @@ pub(in crate::http) async fn socket(
     ctx: &RequestContext<'_>,
     payload: &mut Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let feed = feed(ctx, &Query::parse(ctx.query(), &["after", "brief"])?)?;
+    let feed = feed(ctx, &Query::parse(ctx.query(), &["after", "summary"])?)?;
     ws::start(feed, ctx.request, payload.take())
 }

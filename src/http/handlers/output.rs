@@ -56,7 +56,7 @@ fn captured(
     params(
         ("id" = String, Path, description = "The process's ID, percent-encoded"),
         ("fd" = String, Path, description = "`stdin`, `stdout`, `stderr` or a number"),
-        ("chars" = Option<bool>, Query, description = "Whether to cut a text in UTF-8 only between characters"),
+        ("utf8" = Option<bool>, Query, description = "Cut only between characters of UTF-8"),
         ("Range" = Option<String>, Header, description = "One range of bytes"),
         ("If-Range" = Option<String>, Header, description = "The `ETag` of what the range belongs to"),
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer"),
@@ -87,7 +87,7 @@ pub(in crate::http) async fn data(
     let id = &ctx.id();
     let fd = ctx.params.get("fd");
     let query = Query::lenient(ctx.query())?;
-    let chars = query.switch("chars")?;
+    let utf8 = query.switch("utf8")?;
     let reader = ctx.service().actors.read_output(id.clone()).await?;
     let reader = reader.ok_or_else(|| ApiError::UnknownProc(id.clone()))?;
     let (name, output) = captured(ctx, &reader, id, fd)?;
@@ -112,7 +112,7 @@ pub(in crate::http) async fn data(
         ByteRange::Part(part) => Some(part),
         ByteRange::Unsatisfiable => return Err(ApiError::RangeNotSatisfiable { length }),
     };
-    let cut = match chars {
+    let cut = match utf8 {
         true => output.whole_chars(part.clone().unwrap_or(0..length), record.is_running())?,
         false => part.clone().unwrap_or(0..length),
     };
@@ -209,7 +209,7 @@ fn send(
         ("id" = String, Path, description = "The process's ID, percent-encoded"),
         ("fd" = String, Path, description = "`stdin`, `stdout`, `stderr` or a number"),
         ("from" = Option<i64>, Query, description = "The first byte; a negative number counts from what is there now"),
-        ("chars" = Option<bool>, Query, description = "Whether to cut a text in UTF-8 only between characters"),
+        ("utf8" = Option<bool>, Query, description = "Cut only between characters of UTF-8"),
     ),
     responses(
         (status = 200, description = "The bytes; a connection that is cut before the body's end says that there would be more", content(
@@ -230,9 +230,9 @@ pub(in crate::http) async fn follow(
 ) -> Result<HttpResponse, ApiError> {
     let id = &ctx.id();
     let fd = ctx.params.get("fd");
-    let query = Query::parse(ctx.query(), &["from", "chars"])?;
+    let query = Query::parse(ctx.query(), &["from", "utf8"])?;
     ctx.choose(&[])?;
-    let chars = query.switch("chars")?;
+    let utf8 = query.switch("utf8")?;
     let from = query.parsed::<i128>("from", "a number of bytes, negative from the end")?;
     let follower = ctx.service().actors.follow_output(id.clone()).await?;
     let follower = follower.ok_or_else(|| ApiError::UnknownProc(id.clone()))?;
@@ -243,7 +243,7 @@ pub(in crate::http) async fn follow(
         from @ 0.. => u64::try_from(from).unwrap_or(u64::MAX),
         back => length.saturating_sub(u64::try_from(-back).unwrap_or(u64::MAX)),
     };
-    let from = match chars && 0 < from && from < length {
+    let from = match utf8 && 0 < from && from < length {
         true => output.whole_chars(from..length, running)?.start,
         false => from,
     };
@@ -254,7 +254,7 @@ pub(in crate::http) async fn follow(
     if ctx.head {
         return Ok(answer.body(unsent()));
     }
-    let options = FollowOptions { fd, from, chars };
+    let options = FollowOptions { fd, from, chars: utf8 };
     let closed: Closed = match guard::connection(ctx.request) {
         Some(connection) => Box::pin(closed(connection)),
         None => Box::pin(std::future::pending()),

@@ -1,4 +1,4 @@
-//! The agent itself: who it is, whether it lives and is ready, its figures, and the description of all this.
+//! The agent itself: who it is, whether it lives and is ready, its metrics, and the description of all this.
 
 use actix_web::HttpResponse;
 use actix_web::dev::Payload;
@@ -9,7 +9,7 @@ use crate::actors::messages::ProcessCounts;
 use crate::api::{LogLevelBody, SetLevel};
 use crate::http::error::{ApiError, JSON};
 use crate::http::log_level::levels;
-use crate::http::openapi::{self, AgentAnswer, Errors, LogLevelAnswer, Problem};
+use crate::http::openapi::{self, Errors, LogLevelAnswer, Problem, StatusAnswer};
 use crate::http::request_context::RequestContext;
 use crate::http::{metrics, request_body};
 
@@ -21,18 +21,18 @@ async fn tally(ctx: &RequestContext<'_>) -> Result<ProcessCounts, ApiError> {
     Ok(ctx.service().actors.counts().await?)
 }
 
-/// Who the agent is, and how it is.
+/// Returns the state of the service.
 #[utoipa::path(
-    get, path = "/agent", tag = "agent",
+    get, path = "/status", tag = "service",
     responses(
-        (status = 200, description = "The agent", body = AgentAnswer),
+        (status = 200, description = "The state", body = StatusAnswer),
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
         (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The instance is ending", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(in crate::http) async fn agent(
+pub(in crate::http) async fn status(
     ctx: &RequestContext<'_>,
     _: &mut Payload,
 ) -> Result<HttpResponse, ApiError> {
@@ -44,7 +44,7 @@ pub(in crate::http) async fn agent(
 
 /// The level of the log, as it is and as the settings have it.
 #[utoipa::path(
-    get, path = "/log-level", tag = "agent",
+    get, path = "/log-level", tag = "service",
     responses(
         (status = 200, description = "The level", body = LogLevelAnswer),
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
@@ -66,7 +66,7 @@ fn present_level(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
 
 /// Sets the level of the log until the program ends, or back to that of the settings.
 #[utoipa::path(
-    put, path = "/log-level", tag = "agent",
+    put, path = "/log-level", tag = "service",
     request_body(content = openapi::SetLevel, content_type = "application/json"),
     responses(
         (status = 200, description = "The level is set", body = LogLevelAnswer),
@@ -97,7 +97,7 @@ fn ok(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
 
 /// Whether the process lives.
 #[utoipa::path(
-    get, path = "/healthz", tag = "agent",
+    get, path = "/healthz", tag = "service",
     responses(
         (status = 200, description = "It does", body = String, content_type = "text/plain; charset=utf-8"),
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
@@ -115,7 +115,7 @@ pub(in crate::http) async fn healthz(
 
 /// Whether new processes can be started, by whom the agent is there for.
 #[utoipa::path(
-    get, path = "/readyz", tag = "agent",
+    get, path = "/readyz", tag = "service",
     responses(
         (status = 200, description = "They can", body = String, content_type = "text/plain; charset=utf-8"),
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
@@ -137,9 +137,9 @@ pub(in crate::http) async fn readyz(
 
 /// Figures for Prometheus.
 #[utoipa::path(
-    get, path = "/metrics", tag = "agent",
+    get, path = "/metrics", tag = "service",
     responses(
-        (status = 200, description = "The figures", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8"),
+        (status = 200, description = "The metrics", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8"),
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
         (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
@@ -159,7 +159,7 @@ pub(in crate::http) async fn metrics(
 
 /// This description.
 #[utoipa::path(
-    get, path = "/openapi.json", tag = "agent",
+    get, path = "/openapi.json", tag = "service",
     responses(
         (status = 200, description = "OpenAPI", body = Object, content_type = "application/json"),
         (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),

@@ -128,7 +128,7 @@ function askToken(why) {
 
 async function about() {
   try {
-    const { agent } = await data("GET", "/agent");
+    const { status: agent } = await data("GET", "/status");
     setText(find("host"), agent.username ? `${agent.username}@${agent.hostname}` : agent.hostname);
     find("host").title = `procstar ${agent.version}, pid ${agent.pid}, up ${duration(agent.uptime)}`;
   } catch (error) {

@@ -94,7 +94,7 @@ export function chart({ title, kind, format, floor }) {
     points = wanted;
     element.classList.toggle("empty", points.length < 2);
     if (points.length < 2) {
-      reading.textContent = points.length ? format(points[0][1]) : "no figures yet";
+      reading.textContent = points.length ? format(points[0][1]) : "no samples yet";
       box.setAttribute("aria-label", `${title}: no curve yet`);
       return;
     }

@@ -58,7 +58,7 @@ export function count(number) {
 /** How a process is, in a word or two, and the kind that gives it its colour. */
 export function state(record) {
   if (record.state === "running") {
-    // Of a whole result, or of the figures that come while it runs.
+    // Of a whole result, or of the stats of a running process.
     const kernel = record.live?.kernel ?? record.proc_stat?.state;
     if (kernel === "T") return { kind: "off", text: "suspended" };
     if (kernel === "t") return { kind: "off", text: "traced" };

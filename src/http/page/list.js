@@ -10,7 +10,7 @@ import { cpuShares, parseLabels } from "./store.js";
 const SPARE = 6;
 /** How much longer nothing is sorted than it took. */
 const REST = 8;
-/** How often figures of running rows come, in seconds. */
+/** The interval of stats of running rows, in seconds. */
 const EVERY = 2;
 
 /** What was filtered last, so that it is still there on coming back. */
@@ -258,7 +258,7 @@ export class List {
     this.wanting ||= setTimeout(() => { this.wanting = 0; this.#want(); }, 250);
   }
 
-  /** Asks for the figures of the running rows in sight. */
+  /** Requests the stats of the running rows in sight. */
   #want() {
     const height = this.#height();
     const first = Math.floor(this.scroller.scrollTop / height);

@@ -1,4 +1,4 @@
-// What happens, as it happens: one connection for the changes of all processes and the figures of those in sight.
+// What happens, as it happens: one connection for the changes of all processes and the stats of those in sight.
 //
 // Server-sent events are read by fetch, not by EventSource, which could send no token. A browser has six connections to a service for all
 // its tabs together, so a tab that nobody sees gives its one back, and goes on after the last event when it is seen again.
@@ -11,7 +11,7 @@ const LONGEST_WAIT = 5000;
 const SILENCE = 40_000;
 /** A tab that is hidden for longer than this is not kept informed. */
 const HIDDEN = 10_000;
-/** Other figures are asked for no more often than this: rows may come and go faster than anybody reads. */
+/** The set of processes is changed no more often than this: rows may come and go faster than anybody reads. */
 const CALM = 1500;
 /** What a request names must not get too long for one; IDs may be of any length. */
 const NAMES = 6000;
@@ -38,7 +38,7 @@ export class Live extends EventTarget {
     this.#open();
   }
 
-  /** Which processes' figures are wanted, and how often, in seconds. */
+  /** The processes whose stats are wanted, and the interval in seconds. */
   want(ids, every) {
     let room = NAMES;
     const fits = (id) => (room -= encodeURIComponent(id).length + 4) > 0;
@@ -108,7 +108,7 @@ export class Live extends EventTarget {
     this.#stale = false;
     this.#opened = performance.now();
     this.#parts = null;
-    const query = new URLSearchParams({ brief: "true", figures: String(this.#every) });
+    const query = new URLSearchParams({ summary: "true", stats: String(this.#every) });
     for (const id of this.#ids) query.append("id", id);
     const headers = { Accept: "text/event-stream" };
     if (this.#cursor) headers["Last-Event-ID"] = this.#cursor;

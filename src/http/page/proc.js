@@ -69,14 +69,14 @@ export class ProcView {
 
   mount(tab) {
     this.onProc = ({ detail }) => { if (detail.id === this.id) this.#happened(detail.what); };
-    this.onFigures = ({ detail }) => { if (detail.id === this.id) this.#figures(detail.now); };
+    this.onStats = ({ detail }) => { if (detail.id === this.id) this.#stats(detail.now); };
     this.onLoaded = () => this.load();
     this.onRest = () => this.output?.hide();
     this.onWake = () => { if (this.tab === "output") this.output?.shown(); };
     this.live.addEventListener("rest", this.onRest);
     this.live.addEventListener("wake", this.onWake);
     this.store.addEventListener("proc", this.onProc);
-    this.store.addEventListener("figures", this.onFigures);
+    this.store.addEventListener("stats", this.onStats);
     this.store.addEventListener("loaded", this.onLoaded);
     this.store.addEventListener("change", this.render);
     this.clock = setInterval(this.render, 1000);
@@ -90,7 +90,7 @@ export class ProcView {
     this.live.removeEventListener("rest", this.onRest);
     this.live.removeEventListener("wake", this.onWake);
     this.store.removeEventListener("proc", this.onProc);
-    this.store.removeEventListener("figures", this.onFigures);
+    this.store.removeEventListener("stats", this.onStats);
     this.store.removeEventListener("loaded", this.onLoaded);
     this.store.removeEventListener("change", this.render);
     clearInterval(this.clock);
@@ -141,7 +141,7 @@ export class ProcView {
     if (what === "ended" && this.proc) say(`${this.id}: ${state(this.proc).text}`);
   }
 
-  #figures(now) {
+  #stats(now) {
     addPoint(this.history, [now.elapsed, now.cpu, now.rss]);
     this.output?.captured(now.captured);
     if (this.tab === "charts") this.#charts();

@@ -151,8 +151,8 @@ export class Store extends EventTarget {
       case "shutdown":
         this.shutdown = event.shutdown_state;
         break;
-      case "figures":
-        this.#figures(event);
+      case "stats":
+        this.#stats(event);
         break;
       default:
         return;
@@ -161,7 +161,7 @@ export class Store extends EventTarget {
   }
 
   /** @param {EventBody} event */
-  #figures(event) {
+  #stats(event) {
     this.connection = event.connection;
     const procs = /** @type {Record<string, import("../types").ResultStats>} */ (event.procs);
     for (const [id, now] of Object.entries(procs)) {
@@ -172,7 +172,7 @@ export class Store extends EventTarget {
       addPoint(proc.history, [now.elapsed, now.cpu, now.rss]);
       const share = cpuShares(proc.history.slice(-2)).at(-1);
       proc.live = { cpu: now.cpu, rss: now.rss, threads: now.threads, kernel: now.state, captured: now.captured, share: share?.[1] ?? proc.live?.share ?? null };
-      this.#tell("figures", { id, now });
+      this.#tell("stats", { id, now });
     }
     this.#tell("agent", event.connection);
   }

@@ -17,7 +17,7 @@ const COMMAND: usize = 200;
 /// The most points of a history: as many as a small curve can show.
 const POINTS: usize = 30;
 
-/// A result in brief: the keys that it shares with a whole one mean the same there.
+/// A summary of a result: the keys that it shares with a whole result have the same meaning.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Summary")]
 pub struct Summary<'a> {
@@ -45,7 +45,7 @@ pub struct Summary<'a> {
     history: Option<Vec<(f64, f64, u64)>>,
 }
 
-/// When a process started and ended, in brief.
+/// Start and end of a process.
 #[derive(Serialize, JsonSchema)]
 struct SummaryTimes {
     /// Just before it was started.
@@ -74,7 +74,7 @@ pub struct Stats {
 }
 
 impl ProcessRecord {
-    /// The result in brief.
+    /// The summary of the result.
     pub fn summary(&self, context: &ResultContext) -> Summary<'_> {
         let ending = self.ending.as_ref();
         let rusage = ending.map(|ending| &ending.rusage);

@@ -187,7 +187,8 @@ fn a_request_that_may_do_harm_is_not_sent_twice() {
 fn a_request_that_does_no_harm_is_sent_again() {
     const UNKNOWN: &str =
         "404 {\"errors\": [{\"status\": \"404\", \"detail\": \"unknown process: a\"}]}";
-    const ENDED: &str = "409 {\"errors\": [{\"status\": \"409\", \"detail\": \"no process: a\"}]}";
+    const ENDED: &str =
+        "409 {\"errors\": [{\"status\": \"409\", \"detail\": \"process has ended: a\"}]}";
     let done = |ran: Ran, requests| assert_eq!((ran.good().as_str(), requests), ("a\n", 2));
     let (ran, requests) = without_an_answer(&["rm", "a"], UNKNOWN);
     done(ran, requests);

@@ -1,4 +1,4 @@
-//! The agent and how it is: `/agent`, and the events that report its stats.
+//! The state of the service: `/status`, and parts of it in events.
 
 use std::borrow::Cow;
 
@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::report::times::Rfc3339;
 
-/// What answers `GET /agent`.
+/// The answer to `GET /status`.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
-pub struct AgentBody<'a> {
-    /// The agent.
-    pub agent: AgentInfo<'a>,
+pub struct StatusBody<'a> {
+    /// The state of the service.
+    pub status: ServiceStatus<'a>,
 }
 
-/// The agent and how it is.
+/// The state of the service.
 #[derive(Serialize, Deserialize, JsonSchema)]
-#[schemars(rename = "AgentInfo")]
-pub struct AgentInfo<'a> {
+#[schemars(rename = "ServiceStatus")]
+pub struct ServiceStatus<'a> {
     /// The program's version.
     pub version: Cow<'a, str>,
     /// The process that the user launched: the keeper.
@@ -45,7 +45,7 @@ pub struct AgentInfo<'a> {
     pub shutdown_state: Cow<'a, str>,
     /// How many processes there are.
     pub counts: Counts,
-    /// The connection to the server; null where there shall be none.
+    /// The connection to the scheduler; null except in agent mode.
     pub connection: Option<ConnectionInfo<'a>>,
 }
 
@@ -62,7 +62,7 @@ pub struct Counts {
     pub present: u64,
 }
 
-/// The connection to the server.
+/// The connection to the scheduler.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "ConnectionInfo")]
 pub struct ConnectionInfo<'a> {
