@@ -174,8 +174,9 @@ pub struct Survivor {
     pub comm: String,
     /// Its session, as the pid of whoever began that.
     pub session: i32,
-    /// How it is known whose it is.
-    pub how: Relation,
+    /// How it was attributed to the process.
+    #[serde(alias = "how")]
+    pub relation: Relation,
 }
 
 /// How a survivor is known to come from a process.
@@ -189,7 +190,7 @@ pub enum Relation {
     /// It descends from another survivor, or was met as a descendant when the process was stopped.
     Descendant,
     /// It is in a session of its own, and nobody but this process can have started it.
-    #[serde(rename = "alone")]
+    #[serde(alias = "alone")]
     Inferred,
 }
 

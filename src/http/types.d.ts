@@ -474,7 +474,7 @@ export interface ResultProcStatm {
 export type ResultReason = "exited" | "signaled" | "out_of_memory" | "timeout" | "stopped" | "error" | "lost";
 
 /** How a survivor is known to come from a process. */
-export type ResultRelation = "group" | "session" | "descendant" | "alone";
+export type ResultRelation = "group" | "session" | "descendant" | "inferred";
 
 /** What a process and those of its descendants that were waited for used up, from `getrusage` or `wait4`. All is null where the process was lost. */
 export interface ResultRusage {
@@ -608,10 +608,10 @@ export interface ResultSummaryTimes {
 export interface ResultSurvivor {
   /** The name of its executable, at most 15 bytes of it. */
   comm: string;
-  /** How it is known whose it is. */
-  how: ResultRelation;
   /** Its pid. */
   pid: number;
+  /** How it was attributed to the process. */
+  relation: ResultRelation;
   /** Its session, as the pid of whoever began that. */
   session: number;
 }

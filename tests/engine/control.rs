@@ -201,7 +201,7 @@ fn survivors_are_listed_with_what_tells_whose_they_are() {
         let mut sorted = told.clone();
         sorted.sort_unstable();
         assert_eq!(listed.iter().map(|s| s.pid).collect::<Vec<_>>(), sorted, "{id}");
-        let mut kinds: Vec<_> = listed.iter().map(|s| format!("{:?}", s.how)).collect();
+        let mut kinds: Vec<_> = listed.iter().map(|s| format!("{:?}", s.relation)).collect();
         let mut wanted: Vec<_> = how.iter().map(|how| format!("{how:?}")).collect();
         kinds.sort();
         wanted.sort();
@@ -240,7 +240,7 @@ fn each_of_a_crowd_lists_its_own_survivor() {
     for id in &ids {
         let survivors: Vec<_> = {
             let listed = &harness.end(id).survivors.listed;
-            listed.iter().map(|s| (s.pid, format!("{:?}", s.how))).collect()
+            listed.iter().map(|s| (s.pid, format!("{:?}", s.relation))).collect()
         };
         let text = String::from_utf8(output(&harness.ended[id].captures, "stdout")).unwrap();
         let pid: i32 = text.trim().parse().unwrap();

@@ -123,7 +123,7 @@ def test_a_survivor_that_holds_the_pipe_is_listed():
     try:
         assert captured(res) == b"hi\n" and res["reason"] == "exited"
         assert res["captures"]["stdout"]["reason"] == "held_open"
-        assert res["survivors"] == [{"pid": pid, "comm": "sleep", "session": res["pid"], "how": "group"}]
+        assert res["survivors"] == [{"pid": pid, "comm": "sleep", "session": res["pid"], "relation": "group"}]
         assert procs.is_alive(pid)
     finally:
         os.kill(pid, signal.SIGKILL)
@@ -136,7 +136,7 @@ async def test_orphans_are_reaped_and_daemons_reported(raw):
     assert first["a"]["survivors"] is None and first["a"]["survivor_count"] is None
     res = (await wire.ended())["a"]
     (pid,) = pids(res)
-    assert [(s["pid"], s["how"]) for s in res["survivors"]] == [(pid, "alone")]
+    assert [(s["pid"], s["relation"]) for s in res["survivors"]] == [(pid, "inferred")]
     assert pid in procs.descendants(agent.pid)
     os.kill(pid, signal.SIGKILL)
     await aeventually(lambda: not os.path.exists(f"/proc/{pid}"), "the orphan's burial")

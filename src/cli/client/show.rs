@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn survivors_that_are_not_known_are_not_none() {
         let shown = |result: &str| survivors(&serde_json::from_str::<Proc>(result).unwrap());
-        let one = r#"[{"pid": 7, "comm": "x", "session": 7, "how": "alone"}]"#;
+        let one = r#"[{"pid": 7, "comm": "x", "session": 7, "relation": "inferred"}]"#;
         for (count, known, said) in [
             ("0", "[]", ""),
             ("1", one, "1; show -o json names them"),

@@ -145,3 +145,6 @@ impl ProcessTrees {
         if suspects.len() == 1 { suspects.into_iter().next() } else { None }
     }
 }
+
+#[cfg(test)]
+mod tests;

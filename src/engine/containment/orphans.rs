@@ -61,7 +61,39 @@ struct HandoverOrphan {
     session: i32,
     starttime: u64,
     told: bool,
-    owner: Option<(HandoverOwner, Relation)>,
+    owner: Option<(HandoverOwner, HandoverRelation)>,
+}
+
+/// A [`Relation`] in the frozen format of upgrades.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum HandoverRelation {
+    Group,
+    Session,
+    Descendant,
+    Alone,
+}
+
+impl From<Relation> for HandoverRelation {
+    fn from(relation: Relation) -> HandoverRelation {
+        match relation {
+            Relation::Group => HandoverRelation::Group,
+            Relation::Session => HandoverRelation::Session,
+            Relation::Descendant => HandoverRelation::Descendant,
+            Relation::Inferred => HandoverRelation::Alone,
+        }
+    }
+}
+
+impl From<HandoverRelation> for Relation {
+    fn from(relation: HandoverRelation) -> Relation {
+        match relation {
+            HandoverRelation::Group => Relation::Group,
+            HandoverRelation::Session => Relation::Session,
+            HandoverRelation::Descendant => Relation::Descendant,
+            HandoverRelation::Alone => Relation::Inferred,
+        }
+    }
 }
 
 /// Whose an orphan is.
@@ -133,7 +165,7 @@ impl Orphans {
                 session,
                 starttime,
                 told,
-                owner: whose.map(|(serial, how)| (owner(serial), how)),
+                owner: whose.map(|(serial, relation)| (owner(serial), relation.into())),
             }),
             Child::Helper => None,
         });
@@ -149,9 +181,11 @@ impl Orphans {
         // Nobody is to be taken for an orphan's only possible origin where others may have ended before.
         self.last_end = carried.last_end.unwrap_or_else(sys::ticks_since_boot);
         for HandoverOrphan { pid, session, starttime, told, owner } in carried.known {
-            let owner = owner.map(|(whose, how)| match whose {
-                HandoverOwner::Process(id) => (serial_of(&id).unwrap_or(NO_PROCESS), how),
-                HandoverOwner::Past => (NO_PROCESS, how),
+            let owner = owner.map(|(whose, relation)| match whose {
+                HandoverOwner::Process(id) => {
+                    (serial_of(&id).unwrap_or(NO_PROCESS), relation.into())
+                }
+                HandoverOwner::Past => (NO_PROCESS, relation.into()),
             });
             self.known.insert(pid, Child::Orphan { session, starttime, told, owner });
         }
@@ -242,8 +276,8 @@ impl HandoverOrphans {
             |pid, owner| HandoverOrphan { pid, session: 42, starttime: 601, told: true, owner };
         HandoverOrphans {
             known: vec![
-                one(48, Some((HandoverOwner::Process("alive".into()), Relation::Session))),
-                one(49, Some((HandoverOwner::Past, Relation::Inferred))),
+                one(48, Some((HandoverOwner::Process("alive".into()), HandoverRelation::Session))),
+                one(49, Some((HandoverOwner::Past, HandoverRelation::Alone))),
                 one(50, None),
             ],
             last_end: Some(602),

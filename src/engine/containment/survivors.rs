@@ -23,8 +23,8 @@ impl ProcessTrees {
         if self.orphans.known.is_empty() {
             return survivors;
         }
-        let how = |pid: &i32| match self.orphans.known.get(pid) {
-            Some(Child::Orphan { owner: Some((_, how)), .. }) => *how,
+        let relation = |pid: &i32| match self.orphans.known.get(pid) {
+            Some(Child::Orphan { owner: Some((_, relation)), .. }) => *relation,
             _ => Relation::Descendant,
         };
         let mut todo: Vec<(i32, Option<i32>)> =
@@ -49,7 +49,7 @@ impl ProcessTrees {
             }
             if survivors.listed.len() < LISTED {
                 let (comm, session) = (stat.comm, stat.session);
-                survivors.listed.push(Survivor { pid, comm, session, how: how(&pid) });
+                survivors.listed.push(Survivor { pid, comm, session, relation: relation(&pid) });
             } else {
                 survivors.more += 1;
             }

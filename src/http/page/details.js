@@ -38,7 +38,7 @@ export function details(id, result) {
   const command = result.argv && h("code", {}, result.argv.map(quoted).join(" "));
   const fds = Object.entries(result.fds).map(([fd, described]) => [fdName(fd), result.captures[fd] ? capture(result.captures[fd], fd, described) : "not captured"]);
   const env = result.env && Object.entries(result.env).map(([name, value]) => [name, h("code", {}, value)]);
-  const survivors = result.survivors?.map((one) => [String(one.pid), `${one.comm}, session ${one.session}, known by its ${one.how}`]);
+  const survivors = result.survivors?.map((one) => [String(one.pid), `${one.comm}, session ${one.session}, relation: ${one.relation}`]);
   const group = result.cgroup_accounting;
   return h("div", { class: "details" },
     table("What it is", [
