@@ -271,80 +271,14 @@ impl Handle {
 
 #[cfg(test)]
 mod tests {
-    use actix::{Context, ResponseFuture};
-
     use super::*;
     use crate::actors::messages::CommandError;
-    use crate::actors::process::Forward;
+    use crate::actors::mock_supervisor::MockSupervisor;
     use crate::actors::results::Results;
-
-    /// Stands in for the supervisor, and counts commands.
-    #[derive(Default)]
-    struct Mock(Vec<ProcessCommand>);
-
-    impl Actor for Mock {
-        type Context = Context<Self>;
-    }
-
-    impl Handler<CommandProcess> for Mock {
-        type Result = Result<(), CommandError>;
-
-        fn handle(&mut self, message: CommandProcess, _: &mut Self::Context) -> Self::Result {
-            self.0.push(message.command);
-            if message.id.as_str() == "a" { Ok(()) } else { Err(CommandError::Unknown) }
-        }
-    }
-
-    impl Handler<Start> for Mock {
-        type Result = Result<Vec<ProcId>, crate::actors::messages::StartError>;
-
-        fn handle(&mut self, _: Start, _: &mut Self::Context) -> Self::Result {
-            Ok(Vec::new())
-        }
-    }
-
-    impl Handler<StartAcknowledged> for Mock {
-        type Result =
-            Result<crate::actors::messages::Accepted, crate::actors::messages::StartError>;
-
-        fn handle(&mut self, _: StartAcknowledged, _: &mut Self::Context) -> Self::Result {
-            Ok(crate::actors::messages::Accepted { present: Vec::new(), acceptance: None })
-        }
-    }
-
-    impl Handler<Delete> for Mock {
-        type Result = ResponseFuture<Result<(), crate::actors::messages::DeleteError>>;
-
-        fn handle(&mut self, _: Delete, _: &mut Self::Context) -> Self::Result {
-            Box::pin(async { Ok(()) })
-        }
-    }
-
-    impl Handler<Shutdown> for Mock {
-        type Result = ();
-
-        fn handle(&mut self, _: Shutdown, ctx: &mut Self::Context) {
-            actix::ActorContext::stop(ctx);
-        }
-    }
-
-    macro_rules! unknown {
-        ($($question:ty),* $(,)?) => {$(
-            impl Handler<$question> for Mock {
-                type Result = Forward<$question>;
-
-                fn handle(&mut self, _: $question, _: &mut Self::Context) -> Self::Result {
-                    Forward::to(None)
-                }
-            }
-        )*};
-    }
-
-    unknown!(AwaitStart, AwaitEnd, GetUsage, ReadOutput, FollowOutput);
 
     #[actix_rt::test]
     async fn a_handle_asks_the_mailboxes_that_it_is_given_until_they_close() {
-        let (mock, results) = (Mock::default().start(), Results::default().start());
+        let (mock, results) = (MockSupervisor.start(), Results::default().start());
         let handle = Handle::from(Mailboxes::of(&mock, &results));
         let command = ProcessCommand::Signal(15);
         assert!(handle.command("a".into(), command).await.unwrap().is_ok());

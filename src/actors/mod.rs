@@ -22,6 +22,8 @@ mod handle;
 pub mod keeper_link;
 pub mod lifecycle;
 pub mod messages;
+#[cfg(test)]
+pub(crate) mod mock_supervisor;
 pub mod process;
 pub mod quota;
 pub mod results;

@@ -213,3 +213,7 @@ fn output(
     let data = ResultStream::raw(view, start, start.saturating_add(length));
     Ok(OutMessage::Stream(data.with_prefix(prefix)))
 }
+
+#[cfg(test)]
+#[path = "call_tests.rs"]
+mod tests;

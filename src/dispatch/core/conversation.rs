@@ -114,3 +114,7 @@ impl Conversation {
         self.gone.insert(self.hasher.hash_one(id))
     }
 }
+
+#[cfg(test)]
+#[path = "conversation_tests.rs"]
+mod tests;

@@ -130,3 +130,7 @@ impl Outbox {
         self.queue.len() >= MAX_QUEUED || self.bytes >= MAX_QUEUED_BYTES
     }
 }
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;
