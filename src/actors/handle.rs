@@ -1,7 +1,7 @@
-//! The one handle to the actors, for everything in the worker that is no actor itself: HTTP, the
-//! writer of results, the copy of a foreground process's output, the dispatcher.
+//! The handle to the actors for everything else in the worker: HTTP, the writer of results, the
+//! copy of a foreground process's output, the dispatch.
 //!
-//! It holds mailboxes, not actors: a test puts its own there ([`Mailboxes`]).
+//! It holds mailboxes, not actors: tests put their own there ([`Mailboxes`]).
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::output::{OutputFollower, OutputReader};
 use crate::report::ProcessRecord;
 use crate::spec::{ProcId, Validated};
 
-/// Nobody answers: the actor has ended, and the worker is about to.
+/// The actor has ended, and the worker is about to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the worker is ending")]
 pub struct WorkerEnding;
@@ -50,22 +50,22 @@ pub struct Mailboxes {
     pub read_output: Recipient<ReadOutput>,
     /// The supervisor's, for the process's actor: a follower of the output.
     pub follow_output: Recipient<FollowOutput>,
-    /// The results': all that have started.
+    /// The results': all processes that have started.
     pub all: Recipient<GetAll>,
-    /// The results': the same by page.
+    /// The results': the same by pages.
     pub page: Recipient<GetPage>,
     /// The results': a subscription to the changes.
     pub subscribe: Recipient<Subscribe>,
-    /// The results': what is to be kept in order with the changes.
+    /// The results': questions whose answers keep the order of changes.
     pub query: Recipient<Query>,
-    /// The results': how many processes there are.
+    /// The results': the numbers of processes.
     pub counts: Recipient<GetProcessCounts>,
     /// The results': the cursor of the last change.
     pub cursor: Recipient<GetCursor>,
 }
 
 impl Mailboxes {
-    /// The mailboxes of a supervisor and of the results, or of what stands in for them in a test.
+    /// The mailboxes of a supervisor and of the results, or of their replacements in a test.
     pub fn of<S, R>(supervisor: &Addr<S>, results: &Addr<R>) -> Mailboxes
     where
         S: Actor
@@ -124,10 +124,10 @@ impl Mailboxes {
     }
 }
 
-/// What can be asked of the worker. Cheap to clone; it may be used on any thread.
+/// The interface of the actors. Cheap to clone; usable on any thread.
 ///
-/// Each method sends its message at once, and what it returns is awaited for the answer; that is an
-/// error if the worker is ending. Where the answer may itself be a refusal, that is within.
+/// Each method sends its message at once and returns a future of the answer. The future fails if
+/// the worker is ending. A refusal is part of the answer.
 #[derive(Clone)]
 pub struct Handle(Arc<Mailboxes>);
 
@@ -137,8 +137,7 @@ impl From<Mailboxes> for Handle {
     }
 }
 
-/// The answer to a message that has been sent. Dropping it takes a question back; what changes
-/// something is done all the same.
+/// The future answer to a message. Dropping it withdraws a question, but not a command.
 pub type Answer<M> = MapErr<RecipientRequest<M>, fn(MailboxError) -> WorkerEnding>;
 
 /// The answer about one process: none if it is unknown.
@@ -170,33 +169,33 @@ fn ask_process<Q: ProcessQuestion>(
 }
 
 impl Handle {
-    /// Starts every process of a request, or none. Returns the IDs of those that were there already,
-    /// of an idempotent request.
+    /// Starts every process of a request, or none. Returns the IDs of processes that an idempotent
+    /// request found already started.
     pub fn start(&self, request: Validated) -> Answer<Start> {
         ask(&self.0.start, Start(request))
     }
 
-    /// The same, and waits until the keeper has accepted the processes that are to be launched.
+    /// The same, but the answer waits until the keeper has accepted the new processes.
     pub fn start_acknowledged(&self, request: Validated) -> Answer<StartAcknowledged> {
         ask(&self.0.start_acknowledged, StartAcknowledged(request))
     }
 
-    /// Does something to a process, and waits until it is done.
+    /// Commands a process; the answer waits for the outcome.
     pub fn command(&self, id: ProcId, command: ProcessCommand) -> Answer<CommandProcess> {
         ask(&self.0.command, CommandProcess { id, command })
     }
 
-    /// The same without waiting: that the process has just ended is no error here.
+    /// Commands a process without an answer: the process may just have ended.
     pub fn post_command(&self, id: ProcId, command: ProcessCommand) {
         self.0.command.do_send(CommandProcess { id, command });
     }
 
-    /// Deletes an ended process, and waits until it is gone for good.
+    /// Deletes an ended process; the answer waits until no later worker can know it.
     pub fn delete(&self, id: ProcId) -> Answer<Delete> {
         ask(&self.0.delete, Delete(id))
     }
 
-    /// Shuts the worker down, or goes further in it.
+    /// Shuts the worker down, or goes further in a shutdown.
     pub fn shut_down(&self, order: Shutdown) {
         self.0.shutdown.do_send(order);
     }
@@ -207,6 +206,21 @@ impl Handle {
         id: ProcId,
     ) -> impl Future<Output = ProcessAnswer<Arc<ProcessRecord>>> + use<> {
         ask_process(&self.0, |mailboxes| &mailboxes.await_start, AwaitStart(id))
+    }
+
+    /// Waits until each of these processes has started or failed to start, or is unknown.
+    ///
+    /// # Errors
+    /// The worker is ending.
+    pub async fn await_starts(&self, ids: &[ProcId]) -> Result<(), WorkerEnding> {
+        // Asking for several at once saves most changes of threads.
+        for ids in ids.chunks(64) {
+            let asked: Vec<_> = ids.iter().map(|id| self.await_start(id.clone())).collect();
+            for answer in asked {
+                answer.await?;
+            }
+        }
+        Ok(())
     }
 
     /// The last record of a process, once it has ended; none if it is unknown, or deleted meanwhile.
@@ -243,22 +257,22 @@ impl Handle {
         ask(&self.0.all, GetAll)
     }
 
-    /// The same, at most `max` after a cursor; none if the cursor is of another run.
+    /// The same by pages: at most `max` after a cursor; none if the cursor is of another run.
     pub fn get_page(&self, after: Option<Cursor>, max: usize) -> Answer<GetPage> {
         ask(&self.0.page, GetPage { after, max })
     }
 
-    /// The changes after a cursor; without one, all processes and each change after that.
+    /// The changes after a cursor; without a cursor, all processes and every later change.
     pub fn subscribe(&self, after: Option<Cursor>, delivery: Delivery) -> Answer<Subscribe> {
         ask(&self.0.subscribe, Subscribe { after, delivery })
     }
 
-    /// The reply to a question, with the number of the last change that is in it.
+    /// The reply to a question, with the number of the last change that it contains.
     pub fn query(&self, question: Question) -> Answer<Query> {
         ask(&self.0.query, Query(question))
     }
 
-    /// How many processes there are, and the state of shutdown.
+    /// The numbers of processes, and the state of shutdown.
     pub fn counts(&self) -> Answer<GetProcessCounts> {
         ask(&self.0.counts, GetProcessCounts)
     }
@@ -277,7 +291,7 @@ mod tests {
     use crate::actors::results::Results;
 
     #[actix_rt::test]
-    async fn a_handle_asks_the_mailboxes_that_it_is_given_until_they_close() {
+    async fn a_handle_asks_its_mailboxes_until_they_close() {
         let (mock, results) = (MockSupervisor.start(), Results::default().start());
         let handle = Handle::from(Mailboxes::of(&mock, &results));
         let command = ProcessCommand::Signal(15);
@@ -285,6 +299,7 @@ mod tests {
         let refused = handle.command("b".into(), command).await.unwrap();
         assert!(matches!(refused, Err(CommandError::Unknown)));
         assert!(handle.await_start("a".into()).await.unwrap().is_none());
+        assert_eq!(handle.await_starts(&["a".into(), "b".into()]).await, Ok(()));
         assert!(handle.await_end("a".into()).await.unwrap().is_none());
         assert!(handle.usage("a".into()).await.unwrap().is_none());
         assert!(handle.read_output("a".into()).await.unwrap().is_none());
@@ -296,6 +311,7 @@ mod tests {
         }
         let ended = handle.command("a".into(), command).await;
         assert!(matches!(ended, Err(WorkerEnding)));
+        assert_eq!(handle.await_starts(&["a".into()]).await, Err(WorkerEnding));
         assert!(matches!(handle.await_end("a".into()).await, Err(WorkerEnding)));
         assert!(handle.get_all().await.unwrap().is_empty(), "the results are another mailbox");
     }

@@ -1,7 +1,8 @@
 //! The worker's end of the socket to its keeper: the engine as the actors see it.
 //!
-//! The introduction is made before the actors start, by [`introduce`], which waits for the answer; from then on a task passes commands to the
-//! keeper, and gives what the keeper tells to two streams, the engine's events and the orders of signals.
+//! Before the actors start, [`introduce`] exchanges the introduction. From then on, one task sends
+//! commands to the keeper; another one passes the keeper's messages to two streams, the engine's
+//! events and the orders of signals.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -30,13 +31,13 @@ use crate::keeper::{ProgramExit, descriptors};
 use crate::mem::trim;
 use crate::spec::{ProcId, Validated};
 
-/// How much is read at once.
+/// The size of one read, in bytes.
 const READ: usize = 64 * 1024;
 
-/// Why there is no going on with the keeper.
+/// The reason for which the worker cannot work with the keeper.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// The keeper has refused, and says why.
+    /// The keeper has refused, with a reason.
     #[error("{0}")]
     Refused(String),
     /// The socket has failed.
@@ -44,17 +45,17 @@ pub enum LinkError {
     Io(#[from] io::Error),
 }
 
-/// What the keeper says to a worker that introduces itself.
+/// The keeper's answer to the introduction.
 pub struct Welcome {
-    /// The keeper's pid: that of the process the user launched.
+    /// The keeper's pid, which the user knows.
     pub pid: u32,
-    /// The pid of whoever launched it.
+    /// The pid of the keeper's parent.
     pub ppid: u32,
-    /// When it started.
+    /// The keeper's start.
     pub start: TimePoint,
     /// Whether this worker is the first.
     pub first: bool,
-    /// What the last worker has left.
+    /// The state that the last worker left.
     pub memory: WorkerState,
     /// Every process, in the order of launch.
     pub records: Vec<ProcessEntry>,
@@ -64,7 +65,8 @@ pub struct Welcome {
     decoder: Decoder,
 }
 
-/// Reports the kind of run to the keeper behind `socket`: signals have their meaning by it from then on, also while INPUT is read.
+/// Reports the kind of run to the keeper behind `socket`. It decides the meaning of signals from
+/// then on, even while INPUT is read.
 ///
 /// # Errors
 /// The keeper is gone.
@@ -74,7 +76,7 @@ pub fn report_mode(mut socket: &UnixStream, mode: Mode) -> io::Result<()> {
     socket.write_all(&message)
 }
 
-/// Leaves what was read of a descriptor, which can be read only once, to later workers.
+/// Leaves the bytes read from a descriptor, which can be read only once, to later workers.
 ///
 /// # Errors
 /// The keeper is gone.
@@ -87,7 +89,7 @@ pub fn leave_read(mut socket: &UnixStream, fd: RawFd, bytes: Vec<u8>) -> io::Res
 /// Introduces this worker to the keeper behind `socket`, and waits for the answer.
 ///
 /// # Errors
-/// Where the keeper refuses, or is gone.
+/// The keeper refuses, or is gone.
 pub fn introduce(
     mut socket: UnixStream,
     settings: KeeperSettings,
@@ -116,7 +118,9 @@ pub fn introduce(
                 });
             }
             Some(ToWorker::Refused { message }) => return Err(LinkError::Refused(message)),
-            Some(_) => return Err(io::Error::other("the keeper told of events too early").into()),
+            Some(_) => {
+                return Err(io::Error::other("the keeper sent events before its welcome").into());
+            }
             None => match socket.read(&mut buf)? {
                 0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
                 n => decoder.push(buf.get(..n).unwrap_or_default()),
@@ -125,8 +129,8 @@ pub fn introduce(
     }
 }
 
-/// Reports to the keeper behind `socket`, before any introduction, why this worker cannot start. The user is told by standard error, too, so a
-/// keeper that does not take it does no harm.
+/// Reports to the keeper behind `socket`, before any introduction, why this worker cannot start.
+/// Standard error shows it too: a keeper that ignores it does no harm.
 pub fn report_failure(mut socket: &UnixStream, message: &str) {
     let mut frame = Vec::new();
     if encode(&ToKeeper::Failed { message: message.to_owned() }, &mut frame).is_ok() {
@@ -134,11 +138,11 @@ pub fn report_failure(mut socket: &UnixStream, message: &str) {
     }
 }
 
-/// What comes from the keeper.
+/// The streams of the keeper's messages.
 pub struct Streams {
-    /// What the engine tells.
+    /// The engine's events.
     pub events: mpsc::UnboundedReceiver<Event>,
-    /// What signals order.
+    /// Orders of signals.
     pub orders: mpsc::UnboundedReceiver<Shutdown>,
     /// Resolves when the keeper is gone.
     pub gone: oneshot::Receiver<()>,
@@ -146,16 +150,16 @@ pub struct Streams {
 
 /// The engine, behind the keeper.
 pub struct KeeperLink {
-    /// Commands, and now and then somebody who wants to know when all before has been sent.
+    /// Commands and requests to flush.
     commands: mpsc::UnboundedSender<Outgoing>,
     memory: Mutex<WorkerState>,
     answers: Answers,
-    /// The ticket of the next launch that is acknowledged.
+    /// The ticket of the next acknowledged launch.
     next_ticket: AtomicU64,
     up: Arc<AtomicBool>,
 }
 
-/// Those that wait for an answer of the keeper; none where it is gone, and nobody need wait any more.
+/// The tasks that wait for an answer of the keeper; none if the keeper is gone.
 struct Waiters<K, V>(Mutex<Option<HashMap<K, Vec<oneshot::Sender<V>>>>>);
 
 impl<K: Eq + Hash, V: Clone> Waiters<K, V> {
@@ -167,7 +171,7 @@ impl<K: Eq + Hash, V: Clone> Waiters<K, V> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What resolves with the answer, or fails when the keeper is gone.
+    /// Resolves with the answer; fails if the keeper is gone.
     fn wait(&self, key: K) -> oneshot::Receiver<V> {
         let (answer, answered) = oneshot::channel();
         if let Some(waiting) = &mut *self.lock() {
@@ -179,28 +183,28 @@ impl<K: Eq + Hash, V: Clone> Waiters<K, V> {
     fn answer(&self, key: &K, value: V) {
         let waiting = self.lock().as_mut().and_then(|waiting| waiting.remove(key));
         for waiting in waiting.into_iter().flatten() {
-            // Whoever waited may have gone.
+            // The waiting task may have gone.
             let _ = waiting.send(value.clone());
         }
     }
 
-    /// The keeper is gone: no answer comes any more.
+    /// The keeper is gone: no answer will come.
     fn close(&self) {
         self.lock().take();
     }
 }
 
-/// What the keeper answers to somebody: processes that are forgotten, launches by their tickets.
+/// The keeper's answers: to deletions by process, to acknowledged launches by ticket.
 #[derive(Clone)]
 struct Answers {
     forgotten: Arc<Waiters<ProcId, ()>>,
     accepted: Arc<Waiters<u64, Acceptance>>,
 }
 
-/// What the sending task gets.
+/// The work of the sending task.
 enum Outgoing {
     Command(Box<ToKeeper>),
-    /// Tell when everything before is with the system.
+    /// Report when the system has taken everything before.
     Flush(oneshot::Sender<()>),
 }
 
@@ -237,7 +241,7 @@ impl KeeperLink {
             until_now.store(false, Ordering::Relaxed);
             waiting.forgotten.close();
             waiting.accepted.close();
-            // Nobody may be waiting any more.
+            // The receiver may have gone.
             let _ = tell_gone.send(());
         });
         let next_ticket = AtomicU64::new(0);
@@ -245,7 +249,7 @@ impl KeeperLink {
         Ok((link, Streams { events, orders, gone }))
     }
 
-    /// Changes what is left to the next worker.
+    /// Changes the state that is left to the next worker.
     pub fn remember(&self, change: impl FnOnce(&mut WorkerState)) {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let before = memory.clone();
@@ -255,7 +259,7 @@ impl KeeperLink {
         }
     }
 
-    /// Whether the keeper is there, as long as the answer is asked.
+    /// A flag of whether the keeper is there, which stays up to date.
     pub fn is_up(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.up)
     }
@@ -265,7 +269,7 @@ impl KeeperLink {
         self.tell(ToKeeper::Ready);
     }
 
-    /// Has the keeper hold a listener.
+    /// Asks the keeper to hold a listener.
     ///
     /// # Errors
     /// The OS error of duplicating the descriptor.
@@ -275,18 +279,19 @@ impl KeeperLink {
         Ok(())
     }
 
-    /// Reports what this worker listens on, and what it misses.
+    /// Reports the listeners of this worker, and the missing ones.
     pub fn listening(&self, on: Vec<Address>, missing: Vec<MissingListener>) {
         self.tell(ToKeeper::Listening { on, missing });
     }
 
-    /// Reports why this worker cannot start; waits until that is on its way.
+    /// Reports why this worker cannot start; waits until the system has taken the message.
     pub async fn failed(&self, message: String) {
         self.tell(ToKeeper::Failed { message });
         self.flush().await;
     }
 
-    /// Says that all is done, and how the program is to end; waits until that is on its way.
+    /// Reports that all is done, and the exit of the program; waits until the system has taken the
+    /// message.
     pub async fn bye(&self, exit: ProgramExit) {
         let (code, signal) = match exit {
             ProgramExit::Code(code) => (code, None),
@@ -298,15 +303,16 @@ impl KeeperLink {
         self.flush().await;
     }
 
-    /// Waits until all that was told is with the system: the keeper hears it, whatever becomes of us.
+    /// Waits until the system has taken all messages: the keeper receives them even if this worker
+    /// dies.
     pub async fn flush(&self) {
         let (tell, told) = oneshot::channel();
-        // An error, here or below, is the end of the sending task: the keeper is gone.
+        // An error, here or below, means that the sending task has ended: the keeper is gone.
         let _ = self.commands.send(Outgoing::Flush(tell));
         let _ = told.await;
     }
 
-    /// Without a keeper nothing can be told, and the worker is about to end.
+    /// Without a keeper there is no message to send, and the worker is about to end.
     fn tell(&self, message: ToKeeper) {
         let _ = self.commands.send(Outgoing::Command(Box::new(message)));
     }
@@ -319,7 +325,7 @@ impl Welcome {
     }
 }
 
-/// Sends commands in their order, several at once where they wait.
+/// Sends commands in their order, several at once if they wait.
 async fn send(
     mut writer: tokio::net::unix::OwnedWriteHalf,
     mut outgoing: mpsc::UnboundedReceiver<Outgoing>,
@@ -334,7 +340,7 @@ async fn send(
                 Outgoing::Flush(tell) => flushed.push(tell),
                 Outgoing::Command(mut command) => {
                     if let Err(error) = encode(&*command, &mut frames) {
-                        tracing::error!(%error, "cannot tell the keeper");
+                        tracing::error!(%error, "cannot encode a message to the keeper");
                     } else if let ToKeeper::Hold { descriptor, .. } = &mut *command {
                         beside = descriptor.take();
                     }
@@ -350,13 +356,13 @@ async fn send(
         }
         frames.clear();
         for tell in flushed.drain(..) {
-            // Whoever waited may have gone.
+            // The waiting task may have gone.
             let _ = tell.send(());
         }
     }
 }
 
-/// Writes frames, and a descriptor beside them.
+/// Writes frames, and a descriptor with them.
 async fn write(
     writer: &mut tokio::net::unix::OwnedWriteHalf,
     frames: &[u8],
@@ -375,7 +381,7 @@ async fn write(
     writer.write_all(frames.get(sent..).unwrap_or_default()).await
 }
 
-/// Passes on what the keeper tells.
+/// Passes the keeper's messages on.
 async fn receive(
     mut reader: tokio::net::unix::OwnedReadHalf,
     mut decoder: Decoder,
@@ -410,7 +416,7 @@ async fn receive(
                 }
                 ToWorker::Welcome { .. } | ToWorker::Refused { .. } => continue,
             };
-            // As above.
+            // The receiver lives as long as the worker.
             let _ = events.send(event);
         }
         match reader.read(&mut buf).await? {
@@ -421,12 +427,12 @@ async fn receive(
     }
 }
 
-/// Gives memory back whenever there has been something to do, and then nothing for a while.
+/// Returns memory to the system when the worker is idle after some work.
 async fn rest_at_times(busy: Arc<Notify>) {
     loop {
         busy.notified().await;
         while tokio::time::timeout(trim::IDLE, busy.notified()).await.is_ok() {
-            // Looked at once in a while, not at each event.
+            // Checks once in a while, not at each event.
             tokio::time::sleep(trim::IDLE).await;
         }
         trim::trim_memory();
@@ -456,7 +462,7 @@ impl EngineLink for KeeperLink {
     }
 
     fn note(&self, order: Shutdown) {
-        // Those that an earlier worker has left are given again.
+        // The keeper has recorded those of an earlier worker already.
         self.remember(|memory| memory.note(order.into()));
     }
 

@@ -1,4 +1,4 @@
-//! When the worker ends: the phases of shutdown, as pure data.
+//! The end of the worker: the phases of shutdown, as pure data.
 
 use std::time::Duration;
 
@@ -6,21 +6,22 @@ use tokio::time::Instant;
 
 use super::shutdown::{Shutdown, ShutdownState};
 
-/// When the worker ends by itself.
+/// The condition on which the worker ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndWhen {
     /// Never.
     Never,
-    /// No process is running: `--exit`.
+    /// No process runs: `--exit`.
     NoneRuns,
-    /// No process is left that is not deleted: `--wait`. With a time: but if none was ever assigned, only then.
+    /// Every process is deleted: `--wait`. With a time, a worker without any process ends only
+    /// then.
     Idle {
-        /// When to end though no process was ever assigned; at once if there is none.
+        /// The end of a worker to which no process was assigned; none: at once.
         unassigned_until: Option<Instant>,
     },
 }
 
-/// How long the phases of shutdown last.
+/// The durations of the phases of shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Graces {
     /// From SIGTERM to SIGKILL.
@@ -29,66 +30,66 @@ pub struct Graces {
     pub kill: Duration,
 }
 
-/// How many processes there are.
+/// Numbers of processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// That have not ended.
+    /// Processes that have not ended.
     pub running: usize,
-    /// That have not been deleted.
+    /// Processes that have not been deleted.
     pub present: usize,
-    /// Whether there ever was one.
+    /// Whether a process was ever assigned.
     pub any: bool,
 }
 
-/// Where the worker is in its life.
+/// The phase of the worker's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LifecyclePhase {
     Active,
-    /// No new processes; ends when the last is deleted.
+    /// New processes are refused; the worker ends after the last deletion.
     Idling,
-    /// Every process has been asked to end.
+    /// Every process was asked to end.
     Terminating {
         until: Instant,
         deserted: bool,
     },
-    /// Every process has been killed.
+    /// Every process was killed.
     Killing {
         until: Instant,
     },
     Done,
 }
 
-/// What is to be done.
+/// An action that the supervisor takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LifecycleStep {
     /// Ask every running process to end.
     Ask,
     /// Kill every running process, with all its descendants.
     Kill,
-    /// The state that clients see has changed to this.
+    /// The state that clients see has changed.
     Announce(ShutdownState),
 }
 
-/// What a worker that is to end waits for.
+/// The condition that an ending worker waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitReason {
-    /// `--wait`: that all its processes are deleted.
+    /// `--wait`: the deletion of all processes.
     Work,
-    /// The same, and no new ones are accepted.
+    /// The deletion of all processes, while new ones are refused.
     Drain,
-    /// That its processes end, which they have been asked to; they are killed at this time.
+    /// The end of all processes, which were asked to end.
     Ends {
-        /// When.
+        /// The time at which they are killed.
         until: Instant,
     },
-    /// That its processes, which have been killed, are deleted; it ends at this time.
+    /// The deletion of all processes, which were killed.
     Deletions {
-        /// When.
+        /// The time at which the worker ends anyway.
         until: Instant,
     },
 }
 
-/// The worker's life. Time and counts are given to it.
+/// The worker's life. The caller passes time and counts.
 #[derive(Debug)]
 pub struct Lifecycle {
     phase: LifecyclePhase,
@@ -97,12 +98,12 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// An active life that ends by itself as `end_when` says.
+    /// An active life.
     pub fn new(end_when: EndWhen, graces: Graces) -> Self {
         Lifecycle { phase: LifecyclePhase::Active, end_when, graces }
     }
 
-    /// The state as clients see it.
+    /// The state, as clients see it.
     pub fn state(&self) -> ShutdownState {
         match self.phase {
             LifecyclePhase::Active => ShutdownState::Active,
@@ -113,7 +114,7 @@ impl Lifecycle {
         }
     }
 
-    /// Takes an order. One that is behind the present phase changes nothing.
+    /// Follows an order. An order that is behind the present phase changes nothing.
     pub fn order(&mut self, order: Shutdown, now: Instant) -> Vec<LifecycleStep> {
         let terminating =
             |deserted| LifecyclePhase::Terminating { until: now + self.graces.term, deserted };
@@ -137,7 +138,7 @@ impl Lifecycle {
         self.enter(phase)
     }
 
-    /// Moves on as far as counts and time allow.
+    /// Moves on as far as counts and time permit.
     pub fn advance(&mut self, counts: Counts, now: Instant) -> Vec<LifecycleStep> {
         let mut steps = Vec::new();
         while let Some(next) = self.next(counts, now) {
@@ -146,7 +147,7 @@ impl Lifecycle {
         steps
     }
 
-    /// When to call [`advance`](Self::advance) though nothing has changed.
+    /// The time of the next [`advance`](Self::advance), even without a change.
     pub fn deadline(&self) -> Option<Instant> {
         match self.phase {
             LifecyclePhase::Terminating { until, .. } | LifecyclePhase::Killing { until } => {
@@ -160,7 +161,7 @@ impl Lifecycle {
         }
     }
 
-    /// What the worker waits for, where it is to end.
+    /// The condition that the worker waits for; none if it does not end.
     pub fn waiting(&self) -> Option<WaitReason> {
         match self.phase {
             LifecyclePhase::Active => {
@@ -188,7 +189,7 @@ impl Lifecycle {
 
     fn next(&self, counts: Counts, now: Instant) -> Option<LifecyclePhase> {
         let Counts { running, present, any } = counts;
-        // Whoever reads the results reads them from the worker itself, and needs nobody to delete them first.
+        // With `--exit` the worker writes the results itself, and nobody needs to delete them.
         let results_kept = self.end_when != EndWhen::NoneRuns;
         match self.phase {
             LifecyclePhase::Active => {
@@ -289,19 +290,19 @@ mod tests {
     #[test]
     fn an_end_that_need_not_be_waited_for() {
         let now = Instant::now();
-        // Nothing present: SIGTERM and SIGUSR1 end at once.
+        // Without processes, SIGTERM and SIGUSR1 end the worker at once.
         for order in [Shutdown::Terminate, Shutdown::Kill, Shutdown::Idle] {
             let mut life = Lifecycle::new(EndWhen::Never, GRACES);
             life.order(order, now);
             life.advance(Counts::default(), now);
             assert_eq!(life.state(), ShutdownState::Done, "{order:?}");
         }
-        // With --exit nobody deletes: it is over when nothing runs.
+        // With --exit nobody deletes: the worker ends when no process runs.
         let mut life = Lifecycle::new(EndWhen::NoneRuns, GRACES);
         life.order(Shutdown::Kill, now);
         assert_eq!(life.advance(counts(1, 1), now), []);
         assert_eq!(life.advance(counts(0, 1), now), [LifecycleStep::Announce(ShutdownState::Done)]);
-        // Nor where the server is given up.
+        // The same if the scheduler is given up.
         let mut life = Lifecycle::new(EndWhen::Never, GRACES);
         life.order(Shutdown::GiveUp, now);
         assert_eq!(life.advance(counts(0, 1), now), [LifecycleStep::Announce(ShutdownState::Done)]);

@@ -1,4 +1,4 @@
-//! The messages between actors. Each is one intent; its doc links to who handles it.
+//! The messages between actors. Each is one intent; its doc links to the actor that handles it.
 
 mod changes;
 mod process;
@@ -22,16 +22,18 @@ pub use process::{
     AwaitEnd, AwaitStart, FollowOutput, GetUsage, ProcessQuestion, ReadOutput, Usage,
 };
 
-/// Start every process of a request, or none. Handled by the [`Supervisor`](super::supervisor::Supervisor).
+/// Start every process of a request, or none. Handled by the
+/// [`Supervisor`](super::supervisor::Supervisor).
 ///
-/// The answer tells that the request is accepted; what becomes of each process, [`Results`](super::results::Results) tells. In it are
-/// the IDs of processes that were there already with the same spec, where the request is idempotent.
+/// The answer means that the request is accepted, and has the IDs of processes that an idempotent
+/// request found already started. [`AwaitStart`] and [`AwaitEnd`] report the outcome of each
+/// process.
 #[derive(Message)]
 #[rtype(result = "Result<Vec<ProcId>, StartError>")]
 pub struct Start(pub Validated);
 
-/// Start every process of a request, or none, as [`Start`] does, and answer once the keeper has
-/// accepted it. Handled by the [`Supervisor`](super::supervisor::Supervisor).
+/// The same as [`Start`], but the answer comes once the keeper has accepted the request. Handled by
+/// the [`Supervisor`](super::supervisor::Supervisor).
 #[derive(Message)]
 #[rtype(result = "Result<Accepted, StartError>")]
 pub struct StartAcknowledged(pub Validated);
@@ -39,28 +41,29 @@ pub struct StartAcknowledged(pub Validated);
 /// The answer to [`StartAcknowledged`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// The IDs of processes that were there already with the same spec, of an idempotent request.
+    /// The IDs of processes that an idempotent request found already started.
     pub present: Vec<ProcId>,
-    /// How the keeper has accepted the others; none if there are no others, or no keeper any more.
+    /// The keeper's acceptance of the others; none if there are no others, or if the keeper is
+    /// gone.
     pub acceptance: Option<Acceptance>,
 }
 
-/// Why nothing of a request was started.
+/// The reason for which a request was refused as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
-    /// No new processes are accepted.
+    /// New processes are refused.
     #[error("agent shutting down: {}", .0.as_str())]
     ShuttingDown(ShutdownState),
-    /// These IDs belong to processes that have not been deleted.
+    /// These IDs are those of processes that are not deleted.
     #[error("process ID already in use: {}", join(.0))]
     InUse(Vec<ProcId>),
-    /// These IDs belong to processes that were started by another spec; the request is idempotent.
+    /// Of an idempotent request: these processes were started with another spec.
     #[error("process ID already in use with another spec: {}", join(.0))]
     OtherSpec(Vec<ProcId>),
-    /// These processes are to be started, and each has a pipe to one that is there already.
-    #[error("pipe to a process that is there already: {}", join(.0))]
+    /// Each of these new processes has a pipe to a process that exists already.
+    #[error("pipe to a process that exists already: {}", join(.0))]
     PipeToPresent(Vec<ProcId>),
-    /// There would be more than may be.
+    /// The request exceeds a quota.
     #[error(transparent)]
     Quota(#[from] QuotaExceeded),
 }
@@ -69,72 +72,72 @@ fn join(ids: &[ProcId]) -> String {
     ids.iter().map(ProcId::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// Do something to a process. Handled by the [`Supervisor`](super::supervisor::Supervisor). The
-/// answer comes when it is done; of a stop, when the first signal has been sent.
+/// Command a process. Handled by the [`Supervisor`](super::supervisor::Supervisor). The answer is
+/// the outcome; that of a stop comes after its first signal.
 #[derive(Message)]
 #[rtype(result = "Result<(), CommandError>")]
 pub struct CommandProcess {
     /// The process.
     pub id: ProcId,
-    /// What to do to it.
+    /// The command.
     pub command: ProcessCommand,
 }
 
-/// Why a command was not carried out.
+/// The reason for which a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// There is no process of this ID.
+    /// No process has this ID.
     #[error("unknown process")]
     Unknown,
     /// The process has ended.
     #[error("no process")]
     Gone,
-    /// The system refused.
+    /// The system refused the signal.
     #[error("failed to send signal: {0}")]
     Os(#[source] io::Error),
 }
 
 /// Delete an ended process. Handled by the [`Supervisor`](super::supervisor::Supervisor).
 ///
-/// The answer, and the [`Removed`] before it, come when it is gone for good: no later worker has it.
+/// The [`Removed`] and then the answer come once no later worker can know the process.
 #[derive(Message)]
 #[rtype(result = "Result<(), DeleteError>")]
 pub struct Delete(pub ProcId);
 
-/// Why a process was not deleted.
+/// The reason for which a process was not deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeleteError {
-    /// There is no process of this ID.
+    /// No process has this ID.
     #[error("unknown process")]
     Unknown,
-    /// It has not ended.
+    /// The process has not ended.
     #[error("process is running")]
     Running,
 }
 
-/// What the engine tells. Handled by the [`Supervisor`](super::supervisor::Supervisor), who passes it on to
-/// the [`ProcessActor`](super::process::ProcessActor).
+/// An event of the engine. Handled by the [`Supervisor`](super::supervisor::Supervisor), which
+/// forwards it to the [`ProcessActor`](super::process::ProcessActor).
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct EngineEvent(pub Event);
 
-/// A process is accepted, and will be started. Handled by [`Results`](super::results::Results).
+/// A process was accepted, and is about to start. Handled by [`Results`](super::results::Results).
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Announce(pub ProcId);
 
-/// A process has started or ended. Handled by [`Results`](super::results::Results).
+/// The record of a process has changed. Handled by [`Results`](super::results::Results).
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Changed(pub Arc<ProcessRecord>);
 
-/// A process is deleted. Handled by [`Results`](super::results::Results).
+/// A process was deleted. Handled by [`Results`](super::results::Results).
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Removed(pub ProcId);
 
-/// The shutdown has come into this state. Handled by [`Results`](super::results::Results), so that it
-/// reaches subscribers after every change that came before it.
+/// The state of shutdown has changed. Handled by [`Results`](super::results::Results), so that it
+/// reaches subscribers after every earlier change.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct ShutdownChanged(pub ShutdownState);

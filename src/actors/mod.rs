@@ -1,21 +1,24 @@
-//! The actors: who does what, and in which order things happen.
+//! The actors, their tasks, and the order of their messages.
 //!
-//! [`supervisor`] owns a [`process`] actor per process. The engine's events come to it and go on to
-//! that actor, which makes records of them for [`results`]; that one pushes each change into every
-//! [`subscription`], that of the connection among them. All live on one arbiter, so a message sent
-//! before another arrives before it wherever both take the same way. That order is what the protocol's
-//! rules on the order of answers rest on:
+//! [`supervisor`] owns a [`process`] actor per process. It forwards the engine's events, and the
+//! questions about one process, to that actor, which makes records for [`results`]. The results
+//! push each change into every [`subscription`], such as that of the connection. All actors live on
+//! one arbiter: of two messages that take the same way, the first one sent arrives first. The
+//! protocol's rules about the order of answers rest on that:
 //!
-//! - A request accepted by the supervisor is announced to the results before its processes are launched: whoever asks for one
-//!   of them then waits for its start instead of being told that it is unknown.
-//! - A deletion is told to the results before it is confirmed: what is asked after the confirmation comes after it.
-//! - The end of a process counts for the supervisor once the process's actor has passed it on: whatever follows from it, be it a
-//!   deletion or the end of the worker, comes to the results after it.
-//! - The end of the worker is told through the results: it comes after every change that came before it.
-//! - An answer of the results bears the number of the last change that is in it: a reader sends it
-//!   after the changes up to that number, and takes no change while it asks.
+//! - The supervisor announces the processes of a request to the results before it launches them, so
+//!   the results list them in the order of acceptance.
+//! - A process's actor publishes a record before it answers the questions that wait for it: a
+//!   client that has the answer finds the record in the results.
+//! - The supervisor removes a process from the results before it confirms the deletion: later
+//!   questions see the process no more.
+//! - The supervisor counts a process as ended once its actor has published the end: a deletion, or
+//!   the end of the worker, reaches the results after it.
+//! - The end of the worker is a change in the results: it follows every earlier change.
+//! - An answer of the results bears the number of the last change that it contains: a reader sends
+//!   it after the changes up to that number, and takes no change while it asks.
 //!
-//! Actors know each other as `Recipient`s, and the engine as a [`EngineLink`]: tests put probes there.
+//! Actors know each other as `Recipient`s, and the engine as an [`EngineLink`]: tests replace them.
 
 mod engine_link;
 mod handle;

@@ -1,22 +1,23 @@
-//! How much a worker starts and keeps: a request that would go beyond is refused whole, by the name of the setting.
+//! Bounds of what a worker starts and keeps. A request that exceeds one is refused as a whole; the
+//! error names the setting.
 
 use crate::engine::Captures;
 use crate::spec::{CaptureSpec, FdName, KeepSpec, ProcId, Validated, ValidatedFd};
 
-/// The bounds; none: there is no such one.
+/// The bounds. None means unbounded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quota {
-    /// Processes that run, or are about to.
+    /// Running processes, with those about to start.
     pub running: Option<u64>,
     /// Processes that are not deleted.
     pub kept: Option<u64>,
-    /// Bytes that the captures of all these take of the instance's directories.
+    /// Bytes that the captures of all these occupy in the instance's directories.
     pub captures: Option<u64>,
-    /// What one capture may keep: its own limit is no larger than both ends together.
+    /// The maximum size of one capture; a spec's limit may not exceed head and tail together.
     pub capture: KeepSpec,
 }
 
-/// How much there is before a request.
+/// The amounts before a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Present {
     pub(super) running: usize,
@@ -24,54 +25,54 @@ pub(super) struct Present {
     pub(super) captures: u64,
 }
 
-/// What a request would go beyond.
+/// The bound that a request exceeds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuotaExceeded {
     /// [`Quota::running`].
     #[error(
-        "{asked} more processes than the {running} that run are more than run.max_running allows, {max}: wait until some have ended"
+        "cannot start {asked} more processes: {running} are running, and run.max_running is {max}; wait until some have ended"
     )]
     Running {
-        /// How many the request has.
+        /// The number of processes in the request.
         asked: u64,
-        /// How many run.
+        /// The number of running processes.
         running: u64,
         /// The bound.
         max: u64,
     },
     /// [`Quota::kept`].
     #[error(
-        "{asked} more processes than the {kept} that are kept are more than run.max_processes allows, {max}: delete some that have ended"
+        "cannot start {asked} more processes: {kept} are kept, and run.max_processes is {max}; delete ended ones"
     )]
     Kept {
-        /// How many the request has.
+        /// The number of processes in the request.
         asked: u64,
-        /// How many are not deleted.
+        /// The number of processes that are not deleted.
         kept: u64,
         /// The bound.
         max: u64,
     },
     /// [`Quota::captures`].
     #[error(
-        "captured output takes {taken} bytes, and capture.max_total allows {max}: delete processes that have ended"
+        "cannot start processes: captured output occupies {taken} bytes, and capture.max_total is {max}; delete ended processes"
     )]
     Captures {
-        /// How much there is.
+        /// The bytes occupied now.
         taken: u64,
         /// The bound.
         max: u64,
     },
     /// [`Quota::capture`].
     #[error(
-        "{fd} of process {id:?}: its capture's limit of {asked} bytes, head and tail together, is more than capture.keep_head and \
-         capture.keep_tail allow together, {max}"
+        "invalid limit of {fd} of process {id:?}: head and tail are {asked} bytes together, and \
+         capture.keep_head and capture.keep_tail are {max}"
     )]
     Limit {
         /// The process.
         id: ProcId,
         /// The fd.
         fd: FdName,
-        /// The limit of its spec.
+        /// The limit in the spec.
         asked: u64,
         /// The bound.
         max: u64,
@@ -79,10 +80,10 @@ pub enum QuotaExceeded {
 }
 
 impl Quota {
-    /// Whether these processes may be started beside what there is.
+    /// Checks a request beside the present amounts.
     ///
     /// # Errors
-    /// What they would go beyond.
+    /// The bound that it exceeds.
     pub(super) fn check(&self, request: &Validated, present: Present) -> Result<(), QuotaExceeded> {
         let asked = request.procs.len() as u64;
         if asked == 0 {
@@ -102,10 +103,10 @@ impl Quota {
         self.check_limits(request)
     }
 
-    /// The same where nothing is there yet.
+    /// Checks the first request of a worker.
     ///
     /// # Errors
-    /// What they would go beyond.
+    /// The bound that it exceeds.
     pub fn check_first(&self, request: &Validated) -> Result<(), QuotaExceeded> {
         self.check(request, Present::default())
     }
@@ -137,7 +138,7 @@ fn both(KeepSpec { head, tail }: KeepSpec) -> u64 {
     head.unwrap_or(0).saturating_add(tail.unwrap_or(0))
 }
 
-/// How many bytes these captures take of the instance's directories.
+/// The bytes that these captures occupy in the instance's directories.
 pub(super) fn taken(captures: &Captures) -> u64 {
     captures.iter().filter_map(|(_, capture)| capture).map(|capture| capture.taken()).sum()
 }
@@ -167,14 +168,14 @@ mod tests {
         };
         assert_eq!(check(2, 8, 99), Ok(()));
         for (refused, words) in [
-            (check(3, 8, 99), ["run.max_running", "4", "2 more processes than the 3 "]),
-            (check(2, 9, 99), ["run.max_processes", "10", "2 more processes than the 9 "]),
-            (check(2, 8, 100), ["capture.max_total", "100", "delete processes"]),
+            (check(3, 8, 99), ["run.max_running", "4", "2 more processes: 3 are running"]),
+            (check(2, 9, 99), ["run.max_processes", "10", "2 more processes: 9 are kept"]),
+            (check(2, 8, 100), ["capture.max_total", "100", "delete ended processes"]),
         ] {
             let error = refused.unwrap_err();
             assert!(words.iter().all(|word| error.contains(word)), "{error}");
         }
-        // Nothing is asked for: that is no more than there is.
+        // An empty request exceeds nothing.
         let full = Present { running: 9, kept: 99, captures: 999 };
         assert_eq!(quota.check(&request(&[]), full), Ok(()));
         assert_eq!(Quota::default().check(&two, full), Ok(()));
@@ -200,12 +201,12 @@ mod tests {
         ] {
             let error = check(beyond).unwrap_err().to_string();
             assert!(
-                error.starts_with("stderr of process \"1\": its capture's limit of 1"),
+                error.starts_with("invalid limit of stderr of process \"1\": head and tail are 1"),
                 "{error}"
             );
-            assert!(error.ends_with("capture.keep_head and capture.keep_tail allow together, 150"));
+            assert!(error.ends_with("capture.keep_head and capture.keep_tail are 150"));
         }
-        // Without a configured one there is none.
+        // Without a configured limit every spec's limit is valid.
         let largest = request(&[r#""keep": {"head": 18446744073709551615}"#]);
         assert_eq!(Quota::default().check_first(&largest), Ok(()));
     }

@@ -1,9 +1,11 @@
-//! The actor that knows every process's current result, and pushes each change to all readers, in order.
+//! The actor that aggregates the records of all processes, and pushes every change to all readers,
+//! in order.
 //!
-//! A reader [subscribes](super::messages::Subscribe): it gets a snapshot, or goes on after a cursor, and then every
-//! change; nothing falls between the two. Changes are numbered, and an answer to a [`Query`](super::messages::Query)
-//! bears the number of the last change that is in it: so a reader can put its answers in order with the changes.
-//! Changes carry [`ProcessRecord`]s, small and shared; the sender of a result makes it at that moment.
+//! A reader [subscribes](super::messages::Subscribe): it gets a snapshot, or continues after a
+//! cursor, and then every change, without a gap. Changes are numbered. The answer to a
+//! [`Query`](super::messages::Query) bears the number of the last change that it contains, so that
+//! a reader can order its answers with the changes. Changes carry [`ProcessRecord`]s, which are
+//! small and shared; the results in full are made while they are sent.
 
 mod feed;
 mod log;
@@ -31,7 +33,7 @@ pub struct Results {
 /// The latest record of a process; none until it has started.
 type ResultEntry = Option<Arc<ProcessRecord>>;
 
-/// The processes in the order of acceptance. Taking one out costs the same however many there are.
+/// The processes in the order of acceptance. The cost of a removal does not depend on their number.
 #[derive(Default)]
 struct ResultTable {
     serials: HashMap<ProcId, u64>,
@@ -44,7 +46,7 @@ impl ResultTable {
         self.entries.get(self.serials.get(id)?)?.1.as_ref()
     }
 
-    /// The entry of `id`, made at the end if there is none.
+    /// The entry of `id`; a new one comes last.
     fn entry(&mut self, id: &ProcId) -> &mut ResultEntry {
         let next = &mut self.next;
         let serial = *self.serials.entry(id.clone()).or_insert_with(|| {
@@ -60,7 +62,7 @@ impl ResultTable {
         self.entries.remove(&serial).map(|(_, entry)| entry)
     }
 
-    /// Those accepted after `serial`, each with its own.
+    /// The entries of processes accepted after `serial`, with their serials.
     fn after(&self, serial: u64) -> impl Iterator<Item = (&u64, &(ProcId, ResultEntry))> {
         self.entries.range((Bound::Excluded(serial), Bound::Unbounded))
     }
@@ -89,7 +91,7 @@ impl Results {
         self.processes.iter().map(|(id, _)| id.clone()).collect()
     }
 
-    /// The record of every process that has started, in the order of acceptance.
+    /// The records of all processes that have started, in the order of acceptance.
     fn records(&self) -> impl Iterator<Item = &Arc<ProcessRecord>> {
         self.processes.iter().filter_map(|(_, record)| record.as_ref())
     }
@@ -116,7 +118,7 @@ impl Handler<Removed> for Results {
     type Result = ();
 
     fn handle(&mut self, Removed(id): Removed, _: &mut Self::Context) {
-        // Nobody knows of a process that has not started.
+        // Readers do not know a process that has not started.
         if let Some(record) = self.processes.remove(&id).flatten() {
             self.feed.removed(&record, id);
         }

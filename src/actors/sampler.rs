@@ -1,8 +1,10 @@
 //! The actor that samples: one timer for all running processes.
 //!
-//! Where nothing is sampled it is not there; while nothing runs its timer is not set. It has a thread of its own, for a round over thousands of
-//! processes takes a while. What a process has used is read from its `/proc/PID/stat`, which is kept open; but only if its CPU clock has
-//! moved since the last time, which is asked of the kernel at a thirtieth of the cost: what has not run has not changed.
+//! It exists only if sampling is on, and its timer is set only while processes run. It has a thread
+//! of its own, because a round over thousands of processes takes a while. It reads
+//! `/proc/PID/stat`, which it keeps open, but only if the process's CPU clock has moved since the
+//! last round: asking the kernel for the clock costs a thirtieth of reading, and what has not run
+//! has not changed.
 
 use std::fs::File;
 use std::sync::{Arc, Weak};
@@ -16,16 +18,17 @@ use crate::engine::Started;
 use crate::procfs::{ProcFs, ReadError};
 use crate::report::samples::SampleHistory;
 
-/// What the owner of a process needs to have it sampled.
+/// What a process's actor needs for sampling.
 #[derive(Clone)]
 pub struct SamplingHandle {
     /// The [`SamplerActor`].
     pub sampler: Recipient<WatchProcess>,
-    /// How many samples are kept of each process.
+    /// The maximum number of samples of each process.
     pub count: usize,
 }
 
-/// Sample this process from now on, until it ends or nobody holds its history. Handled by the [`SamplerActor`].
+/// Sample this process from now on, until it ends or its history is dropped. Handled by the
+/// [`SamplerActor`].
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct WatchProcess(pub Weak<SampleHistory>);
@@ -35,30 +38,30 @@ pub struct SamplerActor {
     procfs: ProcFs,
     interval: Duration,
     watched: Vec<SampledProcess>,
-    /// When the next round is due; none while nothing is watched.
+    /// The time of the next round; none while nothing is watched.
     due: Option<Instant>,
 }
 
 /// A process that is sampled.
 struct SampledProcess {
     history: Weak<SampleHistory>,
-    /// Its open `stat`, once it was read.
+    /// Its open `stat`, after the first reading.
     stat: Option<File>,
-    /// Its CPU clock when it was read last.
+    /// Its CPU clock at the last reading.
     cpu: Option<Duration>,
 }
 
 impl SamplerActor {
-    /// A sampler that samples processes of `procfs` at an interval, which is not zero.
+    /// A sampler of processes in `procfs`. The interval must not be zero.
     pub fn new(procfs: ProcFs, interval: Duration) -> SamplerActor {
         SamplerActor { procfs, interval, watched: Vec::new(), due: None }
     }
 
-    /// Sets the timer for the next round. Rounds that are missed are left out.
+    /// Sets the timer for the next round. Missed rounds are skipped.
     fn arm(&mut self, ctx: &mut Context<Self>) {
         let now = Instant::now();
         let due = self.due.map_or(now, |last| last + self.interval).max(now);
-        // The first one comes after an interval too.
+        // The first round comes after an interval too.
         let due = if self.due.is_none() { due + self.interval } else { due };
         self.due = Some(due);
         ctx.run_later(due.saturating_duration_since(now), |sampler, ctx| sampler.tick(ctx));
@@ -77,7 +80,7 @@ impl SamplerActor {
 }
 
 impl SampledProcess {
-    /// Takes a sample; false where there is none to take any more.
+    /// Takes a sample; false if there will be no more.
     fn look(&mut self, procfs: &ProcFs) -> bool {
         let Some(history) = self.history.upgrade().filter(|history| !history.has_ended()) else {
             return false;
@@ -91,7 +94,7 @@ impl SampledProcess {
         }
         let first = self.stat.is_none();
         if first {
-            // Without a descriptor to spare it is opened each time.
+            // If descriptors are short, it is opened for each reading.
             self.stat = procfs.open_stat(history.pid()).ok();
         }
         let read = match &self.stat {
@@ -105,13 +108,13 @@ impl SampledProcess {
                 true
             }
             Ok(_) | Err(ReadError::Gone { .. }) => false,
-            // It may be readable at another time.
+            // The next reading may succeed.
             Err(_) => true,
         }
     }
 }
 
-/// The CPU time that a process has used; none where it is gone.
+/// The CPU time of a process so far; none if it is gone.
 fn cpu_time(pid: i32) -> Option<Duration> {
     let clock = nix::time::clock_getcpuclockid(nix::unistd::Pid::from_raw(pid)).ok()?;
     clock.now().ok().map(Duration::from)
@@ -133,7 +136,7 @@ impl Handler<WatchProcess> for SamplerActor {
 }
 
 impl SamplingHandle {
-    /// Has a process sampled that has just started; gives its history.
+    /// Starts sampling a process; returns its history.
     pub(super) fn begin(&self, started: &Started) -> Arc<SampleHistory> {
         let stat = started.stat.as_ref();
         let history = Arc::new(SampleHistory::new(started.pid, stat, started.start, self.count));

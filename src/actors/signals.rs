@@ -1,4 +1,4 @@
-//! The actor that turns the worker's own signals into orders.
+//! The actor that turns the worker's own signals into orders of shutdown.
 
 use actix::{Actor, Context, Recipient, StreamHandler};
 use futures_util::stream::unfold;
@@ -21,7 +21,7 @@ pub struct Signals {
     log: ShutdownLog,
 }
 
-/// Notes orders to end.
+/// Records orders to end.
 #[derive(Debug)]
 pub struct ShutdownLog(watch::Sender<Option<Instant>>);
 
@@ -32,47 +32,47 @@ impl Default for ShutdownLog {
 }
 
 impl ShutdownLog {
-    /// Notes an order that comes now.
+    /// Records an order that comes now.
     pub fn note(&self) {
         self.0.send_replace(Some(Instant::now()));
     }
 
-    /// What is noted.
+    /// The recorded orders.
     pub fn orders(&self) -> ShutdownRequests {
         ShutdownRequests(self.0.subscribe())
     }
 }
 
-/// The orders to end that have come.
+/// The orders to end so far.
 #[derive(Clone, Debug)]
 pub struct ShutdownRequests(watch::Receiver<Option<Instant>>);
 
 impl ShutdownRequests {
-    /// When the last one came, if one did. [`another`](Self::another) waits for later ones.
+    /// The time of the last order, if any. [`another`](Self::another) waits for later ones.
     pub fn last(&mut self) -> Option<Instant> {
         *self.0.borrow_and_update()
     }
 
-    /// Waits for another.
+    /// Waits for another order.
     pub async fn another(&mut self) {
         if self.0.changed().await.is_err() {
-            // Nobody listens to signals any more.
+            // The signal actor is gone: no order will come.
             std::future::pending().await
         }
     }
 }
 
-/// One process that runs in the foreground, and gets the signals that end this program otherwise.
+/// The process in the foreground, which gets the signals that otherwise end this program.
 struct Foreground {
     id: ProcId,
     actors: Handle,
-    /// Whether it has got one; by the next it is killed.
+    /// Whether it got one; the next one kills it.
     asked: bool,
 }
 
 impl Signals {
-    /// Passes on what the keeper orders, who gets signals as well. Handles SIGTERM, SIGINT, SIGQUIT and SIGUSR1 from now on, and
-    /// leaves SIGHUP to the keeper.
+    /// Follows the keeper's orders and the signals of this process. Handles SIGTERM, SIGINT,
+    /// SIGQUIT and SIGUSR1 from now on. SIGHUP is the keeper's.
     ///
     /// # Errors
     /// The OS error of installing a handler.
@@ -80,7 +80,8 @@ impl Signals {
         supervisor: Recipient<Shutdown>,
         keeper: mpsc::UnboundedReceiver<Shutdown>,
     ) -> std::io::Result<Self> {
-        // The keeper gets the terminal's as well, and it alone knows a hangup from a wish for an upgrade.
+        // The keeper gets the terminal's SIGHUP too, and only the keeper can distinguish a hangup
+        // from a request for an upgrade.
         crate::engine::ignore(libc::SIGHUP)?;
         let orders = [
             (SignalKind::terminate(), Shutdown::Terminate),
@@ -92,7 +93,7 @@ impl Signals {
             .into_iter()
             .map(|(kind, order)| Ok((signal(kind)?, order)))
             .collect::<std::io::Result<_>>()?;
-        // It may have waited for this: see `keeper::signals::prepare_worker`.
+        // A signal may have waited for this: see `keeper::signals::prepare_worker`.
         SigSet::from_iter([NixSignal::SIGUSR1]).thread_unblock()?;
         Ok(Signals {
             supervisor,
@@ -103,15 +104,17 @@ impl Signals {
         })
     }
 
-    /// The orders to end that come from now on.
+    /// The orders to end from now on.
     pub fn orders(&self) -> ShutdownRequests {
         self.log.orders()
     }
 
-    /// Passes SIGTERM and SIGINT on to this process instead, the first of them; the second kills it with all its descendants.
+    /// Passes the first SIGTERM or SIGINT on to this process; the second one kills it with all its
+    /// descendants.
     ///
-    /// Only those count that the keeper gets. A terminal sends its own to both, and one must not pass for two; and where the process shares the terminal
-    /// with us (`shared`), none of the terminal's is for us.
+    /// Only the keeper's signals count: a terminal sends its signals to keeper and worker, and one
+    /// must not count twice. If the process shares the terminal (`shared`), the terminal's signals
+    /// are not for this program at all.
     pub fn in_foreground(mut self, id: ProcId, actors: Handle, shared: bool) -> Self {
         let terminals = |order| signal_of(order).is_some() || (shared && order == Shutdown::Kill);
         self.listening.retain(|(_, order)| !terminals(*order));
@@ -120,18 +123,18 @@ impl Signals {
     }
 }
 
-/// Has what the terminal sends to the job neither stop nor end this program: the launched process alone is what the shell sees, and knows what is
-/// for the job as a whole. SIGINT, SIGQUIT and SIGTERM are ignored until [`Signals`] handles them.
+/// Ignores the terminal's job control: only the keeper, which the shell knows, stops and ends the
+/// job as a whole. SIGINT, SIGQUIT and SIGTERM are ignored until [`Signals`] handles them.
 ///
 /// # Errors
-/// The OS error, which does not occur.
+/// The OS error of ignoring a signal, which does not occur.
 pub fn leave_job_control() -> std::io::Result<()> {
     const JOBS: [i32; 6] =
         [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
     JOBS.into_iter().try_for_each(crate::engine::ignore)
 }
 
-/// The signal that a process in the foreground gets instead of this order.
+/// The signal that the process in the foreground gets instead of an order.
 fn signal_of(order: Shutdown) -> Option<i32> {
     match order {
         Shutdown::Terminate => Some(libc::SIGTERM),
@@ -178,6 +181,6 @@ impl StreamHandler<Shutdown> for Signals {
         }
     }
 
-    /// One of several streams: the others go on.
+    /// One of several streams has ended; the others continue.
     fn finished(&mut self, _: &mut Self::Context) {}
 }

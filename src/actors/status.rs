@@ -1,4 +1,4 @@
-//! What the connection tells of itself to whoever asks: how it is, not what goes over it.
+//! The state of the connection to the scheduler, for status reports.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,25 +7,25 @@ use serde::Serialize;
 
 use crate::clock::TimePoint;
 
-/// How far a connection is.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LinkState {
     /// Between two attempts.
     #[default]
     Waiting,
-    /// An attempt is made.
+    /// An attempt is under way.
     Connecting,
-    /// The server is connected, and has not answered the registration.
+    /// The scheduler is connected, and has not answered the registration.
     Registering,
-    /// The server knows this agent.
+    /// The scheduler has registered this agent.
     Registered,
-    /// There will be no other attempt.
+    /// No attempt will follow.
     Closed,
 }
 
 impl LinkState {
-    /// Its name in answers.
+    /// The name in answers.
     pub fn as_str(self) -> &'static str {
         match self {
             LinkState::Waiting => "waiting",
@@ -40,26 +40,26 @@ impl LinkState {
 /// A connection at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LinkInfo {
-    /// How far it is.
+    /// The state.
     pub state: LinkState,
-    /// When it came to that; none before the first attempt.
+    /// The time of the last change of the state; none before the first attempt.
     pub since: Option<TimePoint>,
     /// Failed attempts in a row.
     pub failures: u64,
-    /// How often it was registered.
+    /// The number of registrations so far.
     pub registrations: u64,
-    /// How long the last ping took to be answered.
+    /// The round trip of the last answered ping.
     pub round_trip: Option<Duration>,
-    /// Why it was lost last, or could not be made.
+    /// The error of the last loss or failed attempt.
     pub last_error: Option<String>,
 }
 
-/// The connection's present state, written by it alone and read by anybody.
+/// The connection's present state. The connection writes it; all threads read it.
 #[derive(Debug, Default)]
 pub struct LinkStatus(Mutex<LinkInfo>);
 
 impl LinkStatus {
-    /// As it is now.
+    /// The present state.
     pub fn get(&self) -> LinkInfo {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

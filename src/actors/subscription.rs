@@ -1,9 +1,10 @@
 //! A subscription to the changes: bounded, and coalesced by process.
 //!
-//! The results actor pushes each change into every subscription; a reader takes them when it has
-//! room. A reader that stops costs a bounded amount of memory and delays nobody: beyond a bound,
-//! what waits is coalesced by process, and beyond another the subscription ends as *lagged* and the
-//! reader begins anew. Pure but for the lock and the wake-up: both halves may be on any thread.
+//! The results actor pushes every change into every subscription; a reader takes changes when it
+//! has room. A reader that stops costs a bounded amount of memory and delays nobody: beyond a first
+//! bound the waiting changes are coalesced by process; beyond a second one the subscription ends as
+//! *lagged*, and the reader begins with a new snapshot. Pure except for the lock and the wake-up:
+//! both halves may be on any thread.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -14,14 +15,14 @@ use super::messages::{Change, ChangeKind};
 use crate::mem::shrink::Shrink;
 use crate::spec::ProcId;
 
-/// So many changes wait singly before they are coalesced by process.
+/// The number of changes that wait one by one before they are coalesced.
 const SINGLY: usize = 1024;
-/// So many deletions may wait when the others are coalesced.
+/// The maximum number of waiting deletions while other changes are coalesced.
 const DELETIONS: usize = 4096;
-/// So many changes of deleted processes may wait where each must be delivered.
+/// The maximum number of waiting changes of deleted processes if each must be delivered.
 const BACKLOG: usize = 16_384;
 
-/// Which changes may be coalesced.
+/// The changes that may be coalesced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
     /// Every start, every end and every deletion is delivered; only updates between are coalesced.
@@ -30,14 +31,14 @@ pub enum Delivery {
     Latest,
 }
 
-/// What a reader finds in its subscription.
+/// The state of a subscription, as a reader finds it.
 #[derive(Clone)]
 pub enum Next {
-    /// The oldest change that waits.
+    /// The oldest waiting change.
     Change(Change),
-    /// Nothing waits at the moment.
+    /// No change waits at the moment.
     Empty,
-    /// The reader has fallen too far behind, and must begin with a snapshot.
+    /// The reader is too far behind, and must begin with a snapshot.
     Lagged,
     /// The worker is ending: no change will come.
     Closed,
@@ -46,7 +47,7 @@ pub enum Next {
 /// The reader's half. Dropping it ends the subscription.
 pub struct Subscription {
     shared: Arc<Shared>,
-    /// What the publisher knows the reader by.
+    /// Shows the publisher that a reader exists.
     _reader: Arc<()>,
 }
 
@@ -67,7 +68,7 @@ impl Shared {
     }
 }
 
-/// A new subscription, and where its changes are pushed.
+/// A new subscription with its publisher.
 #[must_use]
 pub fn subscription(delivery: Delivery) -> (Publisher, Subscription) {
     let queue = Queue::new(delivery, Bounds::default());
@@ -78,7 +79,7 @@ pub fn subscription(delivery: Delivery) -> (Publisher, Subscription) {
 }
 
 impl Publisher {
-    /// Adds a change at the end; false if nobody reads it any more.
+    /// Appends a change; false if the reader has gone.
     pub fn push(&self, change: Change) -> bool {
         if !self.is_read() {
             return false;
@@ -88,7 +89,7 @@ impl Publisher {
         true
     }
 
-    /// Whether there is a reader.
+    /// Whether the reader exists.
     #[must_use]
     pub fn is_read(&self) -> bool {
         self.reader.strong_count() > 0
@@ -113,8 +114,8 @@ impl Subscription {
         self.shared.lock().take(seq)
     }
 
-    /// Resolves when [`take`](Self::take) finds something; may be dropped at any time. Only one at a
-    /// time is woken.
+    /// Resolves when [`take`](Self::take) finds something. Cancel-safe. Each change wakes one
+    /// waiter.
     pub fn ready(&self) -> impl Future<Output = ()> + Send + use<> {
         let shared = Arc::clone(&self.shared);
         async move {
@@ -138,15 +139,15 @@ impl Default for Bounds {
     }
 }
 
-/// What waits for one reader, as pure data.
+/// The waiting changes of one reader, as pure data.
 struct Queue {
     delivery: Delivery,
     bounds: Bounds,
-    /// The changes, by their numbers.
+    /// The changes, by number.
     waiting: BTreeMap<u64, ChangeKind>,
-    /// The numbers of those that may still be superseded, by process.
+    /// The numbers of changes that later ones may supersede, by process.
     of: HashMap<ProcId, Vec<u64>>,
-    /// How many wait of processes that are deleted.
+    /// The number of waiting changes of deleted processes.
     deleted: usize,
     lagged: bool,
     closed: bool,
@@ -174,7 +175,7 @@ impl Queue {
             return;
         }
         match &what {
-            // There are three of them in the life of a worker.
+            // There are at most three in the life of a worker.
             ChangeKind::Shutdown(_) => {}
             ChangeKind::Deleted(id) => {
                 let before = self.of.remove(id).unwrap_or_default();
@@ -192,7 +193,7 @@ impl Queue {
         self.bound();
     }
 
-    /// A process has changed that is there: what waits of it may be superseded.
+    /// A process has changed: its waiting changes may be superseded.
     fn changed(&mut self, seq: u64, what: &ChangeKind) {
         let Some(id) = what.id() else { return };
         let coalesces = self.coalesces();
@@ -209,16 +210,16 @@ impl Queue {
         of.push(seq);
     }
 
-    /// Whether a change supersedes all that waits of its process.
+    /// Whether a change supersedes all waiting changes of its process.
     fn coalesces(&self) -> bool {
         self.delivery == Delivery::Latest && self.waiting.len() >= self.bounds.singly
     }
 
-    /// Keeps what waits within bounds.
+    /// Keeps the number of waiting changes within bounds.
     fn bound(&mut self) {
         let most = match self.delivery {
             Delivery::Each => self.bounds.backlog,
-            // Those that were pushed before the rest was coalesced are not more than may be.
+            // Changes pushed before coalescing began are fewer than the first bound.
             Delivery::Latest => self.bounds.deletions,
         };
         if self.deleted > most {
@@ -244,10 +245,11 @@ impl Queue {
         }
     }
 
-    /// A change does not wait any more.
+    /// A change has been taken.
     fn taken(&mut self, seq: u64, what: &ChangeKind) {
         let Some(id) = what.id() else { return };
-        // What is left of the process's own waits until it is deleted; the rest is of a deleted one.
+        // Until the deletion of the process, its changes are in `of`; afterwards they are counted
+        // in `deleted`.
         match self.of.get_mut(id) {
             Some(of) if of.contains(&seq) => {
                 of.retain(|waiting| *waiting != seq);

@@ -16,7 +16,7 @@ fn deleted(id: u8) -> ChangeKind {
     ChangeKind::Deleted(id.to_string().as_str().into())
 }
 
-/// What waits, as words.
+/// The waiting changes, as words.
 fn drained(queue: &mut Queue) -> Vec<String> {
     let mut all = Vec::new();
     while let Next::Change(Change { seq, what }) = queue.take(u64::MAX) {
@@ -107,7 +107,7 @@ fn changes_are_taken_up_to_a_number() {
     assert!(matches!(queue.take(1), Next::Change(Change { seq: 1, .. })));
     assert!(matches!(queue.take(1), Next::Empty));
     queue.closed = true;
-    assert!(matches!(queue.take(1), Next::Empty), "one waits");
+    assert!(matches!(queue.take(1), Next::Empty), "another one waits");
     assert!(matches!(queue.take(2), Next::Change(_)));
     assert!(matches!(queue.take(2), Next::Closed));
 }
@@ -131,15 +131,15 @@ fn bounds_hold_for_a_reader_that_never_reads() {
             seq += 1;
             queue.push(Change { seq, what });
         }
-        // Of 7 processes three each, and what may wait of deleted ones.
+        // Three changes of each of 7 processes, and the maximum of deleted ones.
         assert!(queue.waiting.len() <= 7 * 3 + 50 + 3, "{}", queue.waiting.len());
     }
     assert!(queue.lagged);
 }
 
 proptest! {
-    /// However much is read at a time: the order holds, every start, end and deletion comes where each must, and
-    /// the last change of each process always.
+    /// However much is read at a time: the order holds, every start, end and deletion is delivered
+    /// where each must be, and the last change of each process always.
     #[test]
     fn a_reader_gets_what_it_was_promised(
         acts in proptest::collection::vec((0u8..5, 0usize..4), 1..200),
@@ -147,7 +147,7 @@ proptest! {
     ) {
         let delivery = if latest { Delivery::Latest } else { Delivery::Each };
         let mut queue = queue(delivery, 4, 1000, 1000);
-        // Of each process, what its next change is.
+        // The next change of each process.
         let mut next = BTreeMap::<u8, usize>::new();
         let (mut seq, mut before) = (0, 0);
         let (mut truth, mut promised, mut read) =
@@ -178,7 +178,7 @@ proptest! {
                 truth.remove(what.id().unwrap().as_str());
             }
         }
-        prop_assert!(truth.is_empty(), "not told: {:?}", truth);
+        prop_assert!(truth.is_empty(), "not delivered: {:?}", truth);
         if !latest {
             let got: Vec<u64> = read.iter().map(|(seq, _)| *seq).collect();
             prop_assert!(promised.iter().all(|seq| got.contains(seq)));

@@ -1,4 +1,5 @@
-//! The actor that owns the processes: it alone starts and deletes them, and decides when the worker ends.
+//! The actor that owns the processes: only it starts and deletes them, and decides when the worker
+//! ends.
 
 mod idempotent;
 mod progress;
@@ -33,63 +34,65 @@ use crate::mem::shrink::Shrink;
 use crate::spec::{Identity, ProcId, SYSTEMD_UNAPPLIED, Validated};
 use progress::Progress;
 
-/// Where the supervisor tells of what it does.
+/// The mailboxes of the results, which the supervisor writes to.
 pub struct SupervisorOutputs {
-    /// Of every accepted process.
+    /// Every accepted process.
     pub announce: Recipient<Announce>,
-    /// Of every change of one; given to its actor.
+    /// Every new record; used by the process's actor.
     pub changed: Recipient<Changed>,
-    /// Of every deletion.
+    /// Every deletion.
     pub removed: Recipient<Removed>,
-    /// Of every state of shutdown.
+    /// Every state of shutdown.
     pub shutdown: Recipient<ShutdownChanged>,
-    /// The last record of a process of which the actor is lost.
+    /// The last record of a process whose actor is lost.
     pub query: Recipient<Query>,
 }
 
-/// The actor. It ends when the worker shall end, and then tells so to whoever holds the other end of `done`.
+/// The actor. When the worker must end, it sends on `done`.
 pub struct Supervisor {
     engine: Arc<dyn EngineLink>,
     outputs: SupervisorOutputs,
-    /// For the actors of the processes.
+    /// Shared with the actors of the processes.
     shared: Arc<ProcessContext>,
     processes: HashMap<ProcId, Owned>,
     running: usize,
     any: bool,
     lifecycle: Lifecycle,
-    /// Whether the worker may end by itself: not before INPUT's processes are started.
+    /// Whether the worker may end by itself: not before it has started the processes of INPUT.
     ready: bool,
     alarm: Option<(Instant, SpawnHandle)>,
-    /// What is waited for before the end, as the log tells it.
+    /// The condition that the worker waits for, as logged.
     progress: Option<Progress>,
     done: Option<oneshot::Sender<()>>,
-    /// How much may be started and kept.
+    /// The bounds of what is started and kept.
     quota: Quota,
-    /// What the captures of running processes took, and when that was looked up.
+    /// The bytes in captures of running processes, and the time of that measurement.
     taken_by_running: Option<(Instant, u64)>,
-    /// What those of ended processes take.
+    /// The bytes in captures of ended processes.
     taken_by_ended: u64,
 }
 
-/// What running processes' captures take is believed for so long: to look at thousands takes some milliseconds.
+/// The validity of a measurement of running processes' captures: measuring thousands takes
+/// milliseconds.
 const BELIEVED: Duration = Duration::from_secs(1);
 
 struct Owned {
     actor: Addr<ProcessActor>,
-    /// Its captures, while it runs.
+    /// The captures while the process runs, if a quota counts them.
     captures: Option<Arc<Captures>>,
-    /// How many bytes they take, since it has ended.
+    /// The bytes in its captures since its end.
     taken: u64,
-    /// What it was asked to be, if that is known.
+    /// What the request asked for; none if an earlier worker lost that.
     identity: Option<Arc<Identity>>,
-    /// Whether its end is on its way to the results: what follows from it must not arrive before it.
+    /// Whether the process's actor has published the end: consequences must reach the results after
+    /// it.
     ended: bool,
-    /// Resolves, with an error, once it is deleted; there while that is under way.
+    /// Resolves, with an error, at the deletion; none until a deletion begins.
     deletion: Option<Shared<oneshot::Receiver<()>>>,
 }
 
 impl Supervisor {
-    /// A supervisor whose processes `engine` runs.
+    /// A supervisor of processes that `engine` runs.
     pub fn new(
         engine: Arc<dyn EngineLink>,
         outputs: SupervisorOutputs,
@@ -121,18 +124,18 @@ impl Supervisor {
         }
     }
 
-    /// The same, which starts and keeps no more than this.
+    /// The same with a quota.
     pub fn bounded(self, quota: Quota) -> Self {
         Supervisor { quota, ..self }
     }
 
-    /// The same, whose processes are sampled while they run.
+    /// The same with sampling of running processes.
     pub fn sampled(self, sampling: Option<SamplingHandle>) -> Self {
         let shared = ProcessContext { sampling, ..(*self.shared).clone() };
         Supervisor { shared: Arc::new(shared), ..self }
     }
 
-    /// Takes up the processes that an earlier worker has left, and whether it ever had one.
+    /// Adopts the processes of an earlier worker; `any` is whether that one ever had a process.
     pub fn adopt(&mut self, records: Vec<ProcessEntry>, any: bool, ctx: &mut Context<Self>) {
         self.any = any || !records.is_empty();
         if self.any && !any {
@@ -159,8 +162,7 @@ impl Supervisor {
         Owned { actor, captures: None, taken: 0, identity, ended: false, deletion: None }
     }
 
-    /// The actor of a process. An actor lost to a bug is replaced: the results have the last record,
-    /// and the engine's events go on.
+    /// The actor of a process. An actor lost to a bug is replaced by one with the last record.
     fn actor(&mut self, id: &ProcId) -> Option<Addr<ProcessActor>> {
         let owned = self.processes.get(id)?;
         if !owned.actor.connected() {
@@ -175,7 +177,7 @@ impl Supervisor {
         self.processes.get(id).map(|owned| owned.actor.clone())
     }
 
-    /// The end of a process has been told to the results.
+    /// The process's actor has published the end.
     fn ended(&mut self, id: &ProcId, ctx: &mut Context<Self>) {
         if let Some(owned) = self.processes.get_mut(id)
             && !std::mem::replace(&mut owned.ended, true)
@@ -185,7 +187,7 @@ impl Supervisor {
         }
     }
 
-    /// How much there is, as the quota count.
+    /// The amounts that the quota bounds.
     fn present(&mut self) -> Present {
         let captures = match self.quota.captures {
             Some(_) => self.taken_by_ended.saturating_add(self.taken_by_running()),
@@ -207,7 +209,7 @@ impl Supervisor {
         taken
     }
 
-    /// Notes what a process's captures take, if anything asks for that.
+    /// Records the bytes of a process's captures, if a quota counts them.
     fn note_captures(&mut self, id: &ProcId, event: &Event) {
         let Some(owned) = self.processes.get_mut(id).filter(|_| self.quota.captures.is_some())
         else {
@@ -225,7 +227,7 @@ impl Supervisor {
         }
     }
 
-    /// Follows an order that was given some time ago.
+    /// Follows an order that came some time ago.
     fn follow(&mut self, order: Shutdown, age: Duration, ctx: &mut Context<Self>) {
         tracing::info!(?order, "shutting down");
         self.ready = true;
@@ -239,12 +241,12 @@ impl Supervisor {
         self.advance_since(given, ctx);
     }
 
-    /// Moves the worker's life on after any change.
+    /// Advances the worker's life after a change.
     fn advance(&mut self, ctx: &mut Context<Self>) {
         self.advance_since(Instant::now(), ctx);
     }
 
-    /// The same after a change that was ordered at this time.
+    /// The same after an order that came at this time.
     fn advance_since(&mut self, since: Instant, ctx: &mut Context<Self>) {
         if !self.ready {
             return;
@@ -261,7 +263,7 @@ impl Supervisor {
             && let Some(done) = self.done.take()
         {
             tracing::info!("done");
-            // Nobody may be waiting, in a test.
+            // A test may have no receiver.
             let _ = done.send(());
         }
     }
@@ -284,20 +286,20 @@ impl Supervisor {
         }
     }
 
-    /// Stops every running process: by this signal, or as each one's spec says.
+    /// Stops every running process: by this signal, or as its spec says.
     fn stop_all(&mut self, signum: Option<i32>) {
         tracing::info!(signum, running = self.running, "stopping every running process");
         let running = self.processes.iter().filter(|(_, owned)| !owned.ended);
         for id in running.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
             if let Some(actor) = self.actor(&id) {
-                // That one has just ended is no error here.
+                // A process that has just ended is not an error.
                 let order = StopOrder { signum, grace: None, shutdown: true };
                 actor.do_send(Perform(ProcessCommand::Stop(order)));
             }
         }
     }
 
-    /// Wakes for the next deadline of the worker's life, if it has changed.
+    /// Sets the timer for the next deadline of the worker's life, if that has changed.
     fn set_alarm(&mut self, ctx: &mut Context<Self>) {
         let deadline = self.lifecycle.deadline().filter(|at| *at > Instant::now());
         if self.alarm.map(|(at, _)| at) == deadline {
@@ -317,7 +319,8 @@ impl Supervisor {
     }
 }
 
-/// Logs, once, that what a request asks of systemd is not done. Results say it of each process.
+/// Logs, once, that procstar does not apply the systemd settings of a request. The results say it
+/// for each process.
 pub fn warn_of_systemd(request: &Validated) {
     static ONCE: Once = Once::new();
     if request.procs.values().any(|proc| !proc.systemd.is_empty()) {
@@ -330,8 +333,8 @@ impl Actor for Supervisor {
 }
 
 impl Supervisor {
-    /// Accepts a request and announces its processes, or refuses it whole. Returns what is to be
-    /// launched, and the IDs of processes that are there already.
+    /// Accepts a request and announces its processes, or refuses it whole. Returns the processes to
+    /// launch, and the IDs of those that were started already.
     fn accept(&mut self, mut request: Validated) -> Result<(Validated, Vec<ProcId>), StartError> {
         let state = self.lifecycle.state();
         if state != ShutdownState::Active {
@@ -357,7 +360,7 @@ impl Supervisor {
         Ok((request, present))
     }
 
-    /// A request is launched.
+    /// A request was launched.
     fn launched(&mut self, ctx: &mut Context<Self>) {
         if self.ready {
             self.follow_progress(Instant::now(), ctx);
@@ -419,7 +422,8 @@ impl Handler<CommandProcess> for Supervisor {
             },
         };
         Box::pin(async move {
-            // The actor is closed only if it is lost to a bug right now, or deleted meanwhile.
+            // The actor is closed only if a bug has just ended it, or the process was deleted
+            // meanwhile.
             sent?.await.unwrap_or(Err(CommandError::Gone))
         })
     }
@@ -437,7 +441,7 @@ impl Handler<Delete> for Supervisor {
             Some(owned) => owned,
         };
         if let Some(deletion) = owned.deletion.clone() {
-            // Somebody else was first.
+            // Another request to delete it came first.
             return Box::pin(deletion.into_actor(self).map(|_, _, _| Err(DeleteError::Unknown)));
         }
         let (held, deletion) = oneshot::channel();
@@ -445,7 +449,7 @@ impl Handler<Delete> for Supervisor {
         let forgotten = self.engine.forget(id.clone());
         let forgotten = async move {
             if forgotten.await.is_err() {
-                // Nobody can say what became of it, and this worker is about to end.
+                // Without a keeper the deletion is unknown, and this worker is about to end.
                 std::future::pending().await
             }
         };
@@ -481,7 +485,7 @@ impl Handler<ResumeShutdown> for Supervisor {
     }
 }
 
-/// INPUT's processes are started, or there are none: from now on the worker may end by itself.
+/// The processes of INPUT are started, or there is no INPUT: the worker may end by itself.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
 pub struct Ready;
@@ -502,7 +506,7 @@ impl StreamHandler<Event> for Supervisor {
         self.note_captures(&id, &event);
         match event {
             Event::Ended(_) => {
-                // Also where that actor is lost over it: nobody shall wait for ever.
+                // Even if the event ends the actor: the end of the worker must not wait forever.
                 let told = actor.send(EngineEvent(event)).into_actor(self);
                 ctx.spawn(told.map(move |_, supervisor, ctx| supervisor.ended(&id, ctx)));
             }
@@ -515,7 +519,7 @@ impl StreamHandler<Event> for Supervisor {
         }
     }
 
-    /// The engine is gone: its thread has ended, which it does not while it has an owner.
+    /// The engine's thread has ended, which it does only without an owner.
     fn finished(&mut self, ctx: &mut Context<Self>) {
         tracing::error!("the engine has ended");
         self.done = None;

@@ -73,10 +73,8 @@ impl Worker {
 
     /// Waits until each of INPUT's processes runs or could not be started.
     async fn await_input(&self, run: &Run) {
-        for id in &self.input {
-            // It waits for the start, whose outcome is in the results.
-            let _ = self.actors.await_start(id.clone()).await;
-        }
+        // An error means that the worker ends, which the caller notices too.
+        let _ = self.actors.await_starts(&self.input).await;
         if run.input.is_some() {
             tracing::info!("started processes from specs");
         }

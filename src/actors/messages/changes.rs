@@ -1,7 +1,7 @@
-//! The messages of those who follow the results: lists by page, one snapshot, and each change after it.
+//! The messages about all processes: lists by pages, a snapshot, and every change after it.
 //!
-//! The results actor pushes changes into bounded [`Subscription`]s, so a slow reader costs a bounded
-//! amount and delays nobody; what does not fit in singly, the reader gets coalesced by process.
+//! The results actor pushes changes into bounded [`Subscription`]s: a slow reader costs a bounded
+//! amount and delays nobody. It gets the changes beyond the bound coalesced by process.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,12 +15,12 @@ use crate::actors::subscription::{Delivery, Subscription};
 use crate::report::ProcessRecord;
 use crate::spec::ProcId;
 
-/// A place in an order that one run of the worker makes: that of changes, or that of the acceptance of processes.
+/// A place in an order of one run of the worker: that of changes, or that of accepted processes.
 ///
-/// As text, for clients that shall not look into it: both numbers in hexadecimal, joined by `-`.
+/// The text form is opaque for clients: both numbers in hexadecimal, joined by `-`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
-    /// The worker's run, a random number. Cursors of another run mean nothing.
+    /// The worker's run, a random number. Other runs reject the cursor.
     pub run: u64,
     /// The place; 0 is before the first.
     pub at: u64,
@@ -32,7 +32,7 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// A text that is no cursor.
+/// The text is not a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a cursor as the worker has given it")]
 pub struct InvalidCursor;
@@ -43,7 +43,7 @@ impl FromStr for Cursor {
     fn from_str(text: &str) -> Result<Self, InvalidCursor> {
         let (run, at) = text.split_once('-').ok_or(InvalidCursor)?;
         let number = |digits: &str| {
-            // The standard parser would take a sign too.
+            // The standard parser accepts a sign too.
             let plain = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
             plain.then(|| u64::from_str_radix(digits, 16).ok()).flatten().ok_or(InvalidCursor)
         };
@@ -54,31 +54,31 @@ impl FromStr for Cursor {
 /// One change, and its place among all.
 #[derive(Clone)]
 pub struct Change {
-    /// Counts from 1, without gaps; a gap between two that somebody gets is what that one has missed.
+    /// Counts from 1, without gaps; a reader that sees a gap has missed the changes in it.
     pub seq: u64,
-    /// What has happened.
+    /// The kind.
     pub what: ChangeKind,
 }
 
-/// What can happen.
+/// The kinds of changes.
 #[derive(Clone)]
 pub enum ChangeKind {
     /// A process has started.
     Started(Arc<ProcessRecord>),
-    /// A process could not be started: this is its start and its end.
+    /// A process failed to start: this is its start and its end.
     Failed(Arc<ProcessRecord>),
     /// A process has ended.
     Ended(Arc<ProcessRecord>),
-    /// Something else of a process's result has changed.
+    /// Something else in the process's result has changed.
     Updated(Arc<ProcessRecord>),
-    /// A process is deleted.
+    /// A process was deleted.
     Deleted(ProcId),
-    /// The shutdown has come into this state.
+    /// The state of shutdown has changed.
     Shutdown(ShutdownState),
 }
 
 impl ChangeKind {
-    /// The process that has changed; none if it is the shutdown.
+    /// The process; none if the change is about the shutdown.
     #[must_use]
     pub fn id(&self) -> Option<&ProcId> {
         match self {
@@ -105,54 +105,54 @@ pub struct Subscribe {
 
 /// The answer to [`Subscribe`].
 pub enum Subscribed {
-    /// All that there is, and each change after it.
+    /// The present state, and every later change.
     From(Snapshot, Subscription),
-    /// Each change after the cursor. Where [`seq`](Change::seq) has a gap, the changes between are
-    /// coalesced into those that come.
+    /// Every change after the cursor. If [`seq`](Change::seq) has a gap, the changes in it are
+    /// coalesced into later ones.
     After(Subscription),
-    /// The cursor is of another run, or so old that the deletions since are no longer known: begin
-    /// with a snapshot.
+    /// The cursor is of another run, or older than the deletions that the log still has: the reader
+    /// begins with a snapshot.
     Reset,
 }
 
-/// All that there is.
+/// All processes at one moment.
 #[derive(Clone)]
 pub struct Snapshot {
-    /// The last change that is in here.
+    /// The last change that the snapshot contains.
     pub cursor: Cursor,
-    /// Every process that has been accepted and not deleted, in the order of acceptance.
+    /// Every accepted process that is not deleted, in the order of acceptance.
     pub ids: Vec<ProcId>,
-    /// Every one of these that has started.
+    /// The records of those that have started.
     pub procs: Vec<Arc<ProcessRecord>>,
     /// The state of shutdown.
     pub shutdown: ShutdownState,
 }
 
-/// A question of a reader who must keep its answer in order with the changes of a subscription.
-/// Handled by [`Results`](crate::actors::results::Results).
+/// A question whose answer must keep its order with the changes of a subscription. Handled by
+/// [`Results`](crate::actors::results::Results).
 #[derive(Message)]
 #[rtype(result = "Dated<Reply>")]
 pub struct Query(pub Question);
 
-/// What such a reader can ask.
+/// The questions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
     /// The IDs of all processes.
     Ids,
-    /// The record of one; none if it has not started.
+    /// The record of one process; none if it has not started.
     Record(ProcId),
-    /// The records of all that run.
+    /// The records of all running processes.
     Running,
-    /// Nothing but the number of the last change.
+    /// Only the number of the last change.
     Now,
 }
 
-/// Something, and the change as of which it is true.
+/// A value with its place among the changes.
 #[derive(Clone, Debug)]
 pub struct Dated<T> {
-    /// The number of the last change that is in it.
+    /// The number of the last change that the value contains.
     pub seq: u64,
-    /// The thing.
+    /// The value.
     pub value: T,
 }
 
@@ -161,67 +161,70 @@ pub struct Dated<T> {
 pub enum Reply {
     /// In the order of acceptance.
     Ids(Vec<ProcId>),
-    /// None if no such process has started.
+    /// None if the process has not started or is unknown.
     Record(Option<Arc<ProcessRecord>>),
     /// In the order of acceptance.
     Running(Vec<Arc<ProcessRecord>>),
-    /// To [`Question::Now`].
+    /// The reply to [`Question::Now`].
     Now,
 }
 
-/// Some processes that have started, in the order of acceptance. Handled by [`Results`](crate::actors::results::Results).
-/// The answer is none where the cursor is of another run.
+/// A page of the processes that have started, in the order of acceptance. Handled by
+/// [`Results`](crate::actors::results::Results). The answer is none if the cursor is of another
+/// run.
 #[derive(Message)]
 #[rtype(result = "Option<Page>")]
 pub struct GetPage {
-    /// Those that were accepted after this; none: from the first on.
+    /// The last process of the page before; none: begin with the first.
     pub after: Option<Cursor>,
-    /// At most so many are looked at.
+    /// The maximum number of accepted processes to look at.
     pub max: usize,
 }
 
 /// The answer to [`GetPage`].
 #[derive(Clone)]
 pub struct Page {
-    /// Each with its place in the order of acceptance.
+    /// The processes, each with its place in the order of acceptance.
     pub procs: Vec<(Cursor, Arc<ProcessRecord>)>,
-    /// Where the next page begins; none where this is the last.
+    /// The place after which the next page begins; none on the last page.
     pub next: Option<Cursor>,
 }
 
-/// How many there are, and have been. Handled by [`Results`](crate::actors::results::Results).
+/// The numbers of processes. Handled by [`Results`](crate::actors::results::Results).
 #[derive(Message)]
 #[rtype(result = "ProcessCounts")]
 pub struct GetProcessCounts;
 
-/// The cursor of the last change. From then on changes are kept. Handled by [`Results`](crate::actors::results::Results).
+/// The cursor of the last change. Handled by [`Results`](crate::actors::results::Results), which
+/// keep changes from the first such message on.
 #[derive(Message)]
 #[rtype(result = "Cursor")]
 pub struct GetCursor;
 
-/// Numbers of processes. Those of the past count from the start of the worker, also what it has taken over from an earlier one.
+/// Numbers of processes. Totals count from the start of the worker, with the processes that it
+/// adopted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProcessCounts {
-    /// That run.
+    /// Running processes.
     pub running: u64,
-    /// That have ended, and are not deleted.
+    /// Ended processes that are not deleted.
     pub terminated: u64,
-    /// That were not started as specified, and are not deleted.
+    /// Processes that failed to start as specified and are not deleted.
     pub error: u64,
-    /// That have ever started.
+    /// Total of started processes.
     pub started: u64,
-    /// That have ever ended, by the reason in their result.
+    /// Totals of ended processes by the reason in their result.
     pub ended: BTreeMap<String, u64>,
-    /// That have ever ended, and not with exit code 0.
+    /// Total of processes that ended otherwise than with exit code 0.
     pub failed: u64,
-    /// Bytes in the captures of processes when these ended.
+    /// Total of captured bytes of ended processes.
     pub captured_bytes: u64,
-    /// The state of shutdown; none but in answers.
+    /// The state of shutdown; set in answers only.
     pub shutdown: Option<ShutdownState>,
 }
 
 impl ProcessCounts {
-    /// How many are not deleted.
+    /// The number of processes that are not deleted.
     pub fn present(&self) -> u64 {
         self.running + self.terminated + self.error
     }

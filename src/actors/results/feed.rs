@@ -1,5 +1,5 @@
-//! How changes travel: each is numbered, counted, logged for readers that come back, and pushed into
-//! every subscription.
+//! The way of changes: each is numbered, counted, logged for readers that come back, and pushed
+//! into every subscription.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::report::ProcessRecord;
 use crate::report::status::ProcState;
 use crate::spec::ProcId;
 
-/// The changes: the log, the subscriptions, and how many processes there are of each state.
+/// The log, the subscriptions, and the numbers of processes by state.
 #[derive(Default)]
 pub(super) struct ChangeFeed {
     log: ChangeLog,
@@ -24,7 +24,7 @@ pub(super) struct ChangeFeed {
 }
 
 impl ChangeFeed {
-    /// Publishes the change of a process's record from the one before.
+    /// Publishes a new record of a process.
     pub(super) fn changed(
         &mut self,
         record: &Arc<ProcessRecord>,
@@ -53,7 +53,7 @@ impl ChangeFeed {
         self.publish(ChangeKind::Deleted(id));
     }
 
-    /// Adds a change at the end, for all readers.
+    /// Appends a change for all readers.
     pub(super) fn publish(&mut self, what: ChangeKind) {
         self.log.record(what.clone());
         let change = Change { seq: self.log.last(), what };
@@ -70,7 +70,7 @@ impl ChangeFeed {
         self.log.run()
     }
 
-    /// How many processes there are, and have been.
+    /// The numbers of processes.
     pub(super) fn counts(&self) -> &ProcessCounts {
         &self.counts
     }
@@ -83,9 +83,9 @@ impl ChangeFeed {
         }
     }
 
-    /// A new subscription in which these changes wait already.
+    /// A new subscription that begins with these changes.
     fn subscribe(&mut self, delivery: Delivery, waiting: Vec<Change>) -> Subscription {
-        // Those whose readers have gone would stay until the next change.
+        // Subscriptions without readers would stay until the next change.
         self.subscriptions.retain(Publisher::is_read);
         let (publisher, subscription) = subscription(delivery);
         for change in waiting {
@@ -102,7 +102,7 @@ impl Handler<Subscribe> for Results {
     fn handle(&mut self, message: Subscribe, _: &mut Self::Context) -> Self::Result {
         let Subscribe { after, delivery } = message;
         let Some(after) = after else {
-            // Only who gets the latest changes comes back by a cursor, for which the log is kept.
+            // Only readers of the latest changes come back with a cursor, which the log is for.
             let cursor = match delivery {
                 Delivery::Latest => self.feed.log.cursor(),
                 Delivery::Each => Cursor { run: self.feed.log.run(), at: self.feed.log.last() },

@@ -1,6 +1,6 @@
-//! The order of changes, as pure data: the last ones singly, those before coalesced by process.
+//! The order of changes, as pure data: recent ones one by one, earlier ones coalesced by process.
 //!
-//! They are kept from when a cursor is first asked for: until then nobody can ask what came after one.
+//! The log begins with the first cursor: without a cursor nobody can ask for later changes.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -10,27 +10,28 @@ use crate::mem::shrink::Shrink;
 use crate::report::ProcessRecord;
 use crate::spec::ProcId;
 
-/// So many of the last changes are kept as they were.
+/// The number of recent changes that are kept one by one.
 const RECENT: usize = 1024;
-/// So many of the last deletions are known. Who has missed more begins anew.
+/// The number of recent deletions that are kept. A reader that has missed more begins with a
+/// snapshot.
 const DELETIONS: usize = 4096;
 
-/// The changes of one run. What it holds is bounded by the processes that there are.
+/// The changes of one run. Its size is bounded by the number of processes.
 pub(super) struct ChangeLog {
     run: u64,
     /// The number of the last change; 0 before the first.
     last: u64,
-    /// Whether anybody knows a cursor.
+    /// Whether a reader has a cursor.
     kept: bool,
-    /// The last changes, without a gap, up to `last`.
+    /// The recent changes, without a gap, up to `last`.
     recent: VecDeque<Change>,
-    /// The last change of every process that there is, by its number.
+    /// The last change of every process, by number.
     latest: BTreeMap<u64, ChangeKind>,
-    /// Its number, by process.
+    /// The number of that change, by process.
     of: HashMap<ProcId, u64>,
-    /// The last deletions.
+    /// The recent deletions.
     deleted: VecDeque<(u64, ProcId)>,
-    /// The number of the last deletion that is no longer known.
+    /// The number of the last deletion that is not kept any more.
     forgotten: u64,
     shutdown: Option<(u64, ShutdownState)>,
     recent_max: usize,
@@ -73,7 +74,7 @@ impl ChangeLog {
         Cursor { run: self.run, at: self.last }
     }
 
-    /// Adds a change at the end.
+    /// Appends a change.
     pub(super) fn record(&mut self, what: ChangeKind) {
         self.last += 1;
         if !self.kept {
@@ -117,7 +118,7 @@ impl ChangeLog {
         self.last
     }
 
-    /// Up to `max` changes after a cursor; none if the log does not reach back to it.
+    /// At most `max` changes after a cursor; none if the log does not reach back to it.
     pub(super) fn since(&self, after: Cursor, max: usize) -> Option<Vec<Change>> {
         let first = self.recent.front().map_or(self.last + 1, |change| change.seq);
         let singly = after.at.saturating_add(1) >= first;
@@ -125,14 +126,14 @@ impl ChangeLog {
             return None;
         }
         let mut changes = if singly { Vec::new() } else { self.coalesced(after.at, first, max) };
-        // Beyond what is coalesced come all the recent ones.
+        // Every recent change comes after the coalesced ones.
         let skip = (after.at + 1).saturating_sub(first) as usize;
         let room = max.saturating_sub(changes.len());
         changes.extend(self.recent.iter().skip(skip).take(room).cloned());
         Some(changes)
     }
 
-    /// The last change of each process that falls between `after` and `before`, both not included.
+    /// The last change of each process between `after` and `before`, both excluded.
     fn coalesced(&self, after: u64, before: u64, max: usize) -> Vec<Change> {
         let between = after + 1..before;
         let latest = self.latest.range(between.clone()).map(|(seq, what)| (*seq, what.clone()));
@@ -141,7 +142,7 @@ impl ChangeLog {
         let deleted = deleted.map(|(seq, id)| (*seq, ChangeKind::Deleted(id.clone())));
         let shutdown = self.shutdown.filter(|(seq, _)| between.contains(seq));
         let shutdown = shutdown.map(|(seq, state)| (seq, ChangeKind::Shutdown(state)));
-        // No more of each than can be given at all: then merging costs what is given.
+        // At most `max` of each kind, so that the cost of merging is bounded by the answer.
         let mut all: Vec<(u64, ChangeKind)> =
             latest.take(max).chain(deleted.take(max)).chain(shutdown).collect();
         all.sort_by_key(|(seq, _)| *seq);
@@ -206,7 +207,7 @@ mod tests {
         assert!(log.since(at, 10).unwrap().is_empty());
     }
 
-    /// Who guesses a cursor of a time when nothing was kept begins anew.
+    /// A cursor guessed from a time without a log is rejected.
     #[test]
     fn nothing_is_kept_before_a_position_is_known() {
         let mut log = ChangeLog::with_bounds(RUN, 4, 4);
@@ -233,7 +234,7 @@ mod tests {
             log.record(ChangeKind::Started(record(n)));
             log.record(ChangeKind::Deleted(record(n).id.clone()));
         }
-        // The deletion that is no longer known has number 3.
+        // Deletion number 3 is not kept any more.
         assert!(log.since(Cursor { run: RUN, at: 2 }, 9).is_none());
         assert_eq!(log.since(Cursor { run: RUN, at: 3 }, 9).unwrap().len(), 3);
     }

@@ -1,4 +1,4 @@
-//! The answers to questions about the results: one process, all, a page, their numbers.
+//! The answers to questions about all processes: records, pages, numbers.
 
 use actix::{Handler, MessageResult};
 

@@ -1,4 +1,4 @@
-//! Idempotent requests: a process that is there already with the same spec is as good as started.
+//! Idempotent requests: a process that was started with the same spec already counts as started.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use crate::actors::messages::StartError;
 use crate::spec::{Digest, PipeEnd, ProcId, Validated, ValidatedFd, ValidatedProc};
 
 impl Supervisor {
-    /// Takes those processes out of a request that are there already.
+    /// Removes the processes from a request that were started already.
     pub(super) fn leave_out(
         &self,
         request: &mut Validated,
@@ -37,7 +37,7 @@ impl Supervisor {
     }
 }
 
-/// The processes of which some pipe has its other end outside of the request.
+/// The processes with a pipe whose other end is outside of the request.
 fn torn(request: &Validated) -> Vec<ProcId> {
     let ends: HashSet<PipeEnd> = request.procs.values().flat_map(pipe_ends).collect();
     let has_torn = |proc: &ValidatedProc| pipe_ends(proc).any(|end| !ends.contains(&end.other()));

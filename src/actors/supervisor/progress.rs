@@ -1,4 +1,4 @@
-//! What the worker waits for before it ends, told in the log: at once, and again and again while it lasts.
+//! The log of what an ending worker waits for: at once, and repeatedly while it lasts.
 
 use std::time::Duration;
 
@@ -8,26 +8,27 @@ use tokio::time::Instant;
 use super::Supervisor;
 use crate::actors::lifecycle::WaitReason;
 
-/// From the first report to the second; each later time is twice as long.
+/// The time from the first report to the second; each later one is twice as long.
 const FIRST: Duration = Duration::from_secs(10);
-/// The longest time between two reports.
+/// The maximum time between two reports.
 const LONGEST: Duration = Duration::from_secs(300);
-/// How many processes a report names, of those that run and of those that have ended.
+/// The maximum number of running processes in a report, and of ended ones.
 const NAMED: usize = 10;
-/// How much of an ID a report has.
+/// The maximum number of characters of an ID in a report.
 const ID: usize = 64;
 
 /// The present wait.
 pub(super) struct Progress {
     waiting: WaitReason,
     since: Instant,
-    /// From this report to the next.
+    /// The time to the next report.
     pause: Duration,
     timer: SpawnHandle,
 }
 
 impl Supervisor {
-    /// Begins to report where something is waited for that was not before, and ends where nothing is. The wait began at `since`.
+    /// Begins to report when the worker waits for something new, and ends when it waits for
+    /// nothing. The wait began at `since`.
     pub(super) fn follow_progress(&mut self, since: Instant, ctx: &mut Context<Self>) {
         let waiting = self.lifecycle.waiting().filter(|_| !self.processes.is_empty());
         if self.progress.as_ref().map(|progress| progress.waiting) == waiting {
@@ -49,7 +50,7 @@ impl Supervisor {
         let text = self.report(waiting);
         let elapsed =
             Duration::from_secs(Instant::now().saturating_duration_since(since).as_secs());
-        // A worker with --wait has work for as long as it is given some.
+        // A worker with --wait runs as long as it has processes, which is not a problem.
         if waiting == WaitReason::Work {
             tracing::info!(?elapsed, "{text}");
         } else {
@@ -60,14 +61,14 @@ impl Supervisor {
         self.progress = Some(Progress { waiting, since, pause, timer });
     }
 
-    /// What is waited for: how many processes, and which.
+    /// The condition, with numbers and names of processes.
     fn report(&self, waiting: WaitReason) -> String {
         let what = match waiting {
             WaitReason::Work => "waiting for all processes to be deleted (--wait)".to_owned(),
             WaitReason::Drain => "draining: no new processes are accepted".to_owned(),
             WaitReason::Ends { until } => {
                 let left = until.saturating_duration_since(Instant::now()).as_secs();
-                format!("shutting down: processes that run are killed in {left} s")
+                format!("shutting down: running processes are killed in {left} s")
             }
             WaitReason::Deletions { until } => {
                 let left = until.saturating_duration_since(Instant::now()).as_secs();
@@ -98,7 +99,7 @@ impl Supervisor {
     }
 }
 
-/// The first IDs in their order, and how many more there are.
+/// The first IDs in alphabetical order, and the number of the others.
 fn names(mut ids: Vec<&str>) -> String {
     let count = ids.len();
     if count > NAMED {

@@ -200,14 +200,8 @@ pub(in crate::http) async fn start(
     let specs = request_body::read(ctx.headers(), payload, service.limits.body).await?;
     let ids: Vec<ProcId> = specs.procs.keys().cloned().collect();
     service.actors.start(specs).await??;
-    let started = async {
-        for id in &ids {
-            // None where it has been deleted already: it has been started before that.
-            service.actors.await_start(id.clone()).await?;
-        }
-        Ok(())
-    };
-    ctx.unless_gone(started).await?;
+    // A process that is unknown by now has started, and was deleted.
+    ctx.unless_gone(async { Ok(service.actors.await_starts(&ids).await?) }).await?;
     ctx.data(Named { proc_ids: &ids })
 }
 

@@ -132,7 +132,7 @@ async fn an_idempotent_request_that_is_refused_starts_nothing() {
     s.supervisor.send(Delete("b".into())).await.unwrap().unwrap();
     s.engine.calls();
     let error = s.supervisor.send(idempotent(&["a", "b", "c"], "1", true)).await.unwrap();
-    assert_eq!(error.unwrap_err().to_string(), "pipe to a process that is there already: b");
+    assert_eq!(error.unwrap_err().to_string(), "pipe to a process that exists already: b");
     assert!(s.engine.calls().is_empty());
 }
 
