@@ -1,5 +1,5 @@
-//! Reads what the kernel reports of a running process, so that [`report`](crate::report) need not
-//! look at the system itself. Uses the clock and the parsers of /proc, nothing above.
+//! Reads the kernel's data of a running process for [`report`](crate::report). Uses the clock and
+//! the parsers of /proc, nothing above them.
 
 use crate::clock::TimePoint;
 use crate::procfs::{Clock, ProcFs, RawIo, RawPeaks, RawStat, RawStatm};
@@ -10,7 +10,7 @@ pub struct ProcReader {
     clock: Clock,
 }
 
-/// What the kernel reports of a process at one moment; each part is none if it cannot be read.
+/// The kernel's data of a process at one moment; each part is none if it cannot be read.
 #[derive(Default)]
 pub struct ProcSnapshot {
     /// From `stat`.
@@ -41,14 +41,14 @@ impl ProcReader {
         &self.clock
     }
 
-    /// The `stat` of `pid`, if that is still the process of `known`: once a process has ended, its pid
-    /// may be another's.
+    /// The `stat` of `pid` if that is still the process of `known`: the pid may be reused after the
+    /// end.
     pub fn stat(&self, pid: i32, known: Option<&RawStat>) -> Option<RawStat> {
         let same = |stat: &RawStat| known.is_none_or(|known| known.starttime == stat.starttime);
         self.procfs.read_stat(pid).ok().filter(same)
     }
 
-    /// All that the kernel reports of `pid`; nothing if that is not the process of `known` any more.
+    /// All data of `pid`; nothing if that is not the process of `known` any more.
     pub fn snapshot(&self, pid: i32, known: Option<&RawStat>) -> ProcSnapshot {
         let Some(stat) = self.stat(pid, known) else { return ProcSnapshot::default() };
         ProcSnapshot {

@@ -1,15 +1,15 @@
-//! Requests and answers, apart from any transport.
+//! Requests and answers, independent of the transport.
 //!
-//! - [`call`] carries a decoded request out by calls on the actors. Its answer bears the number of
-//!   the last change that is in it.
-//! - [`accept`] starts processes for a dispatcher that acknowledges: it resolves when the journal
-//!   holds them.
-//! - [`conversation`] knows what one server has been told: it turns changes and answers into
-//!   messages, and says nothing twice that must be said once. It is pure.
+//! - [`call`] carries out a decoded request by messages to the actors. Its answer bears the number
+//!   of the last change that it contains.
+//! - [`accept`] starts processes for a scheduler that acknowledges: it resolves when the journal
+//!   has them.
+//! - [`conversation`] remembers what one scheduler has received: it turns changes and answers into
+//!   messages, and repeats none. It is pure.
 //! - [`outbox`] holds messages until they are sent, and makes results when there is room for them.
 //!
-//! A transport takes the changes of its subscription up to the number of an answer before the answer
-//! itself: so nothing overtakes.
+//! A transport takes the changes of its subscription up to the number of an answer, and then the
+//! answer: so no message overtakes another.
 
 pub mod accept;
 pub mod call;

@@ -1,8 +1,9 @@
-//! The dispatch of requests that a server sends, over whatever transport.
+//! The dispatch of a scheduler's requests, over any transport.
 //!
-//! [`core`] knows requests and answers and nothing of a transport: it turns a decoded request into
-//! calls on the actors, and their answers and the changes of processes into messages. A transport is
-//! a sibling: [`websocket`] keeps one connection to a server, and registers on it.
+//! [`core`] has requests and answers without a transport: it turns a decoded request into messages
+//! to the actors, and their answers and the changes of processes into messages of the protocol.
+//! Each transport is a sibling: [`websocket`] keeps one connection to a scheduler, and registers on
+//! it.
 
 pub mod core;
 pub mod websocket;

@@ -1,10 +1,11 @@
-//! The actor that keeps a WebSocket to the server: dials, registers, pings, notices silence, dials again.
+//! The actor that keeps a WebSocket to the scheduler: it dials, registers, pings, notices silence,
+//! and dials again.
 //!
-//! It keeps no state of processes. While it is connected it reads a subscription to the changes, each
-//! of which becomes a message, in order. Requests are taken one after another, and each is answered
-//! before the next is looked at. While the server does not take what is queued, neither requests nor
-//! changes are taken, so a server that stops reading costs a bounded amount and delays nobody. With a
-//! lost connection everything that was queued for it is dropped.
+//! It has no state of processes. While it is connected it reads a subscription to the changes, and
+//! turns each change into a message, in order. It answers each request before it reads the next
+//! one. While the scheduler does not take the queued messages, the actor takes neither requests nor
+//! changes: a scheduler that stops reading costs a bounded amount and delays nobody. The loss of a
+//! connection drops its queued messages.
 
 mod end;
 mod health;
@@ -37,32 +38,32 @@ use end::End;
 use health::{Health, Recovery};
 use session::{Session, SessionId};
 
-/// How the connection is kept.
+/// The settings of the connection.
 pub struct ConnectionOptions {
-    /// Who we are to the server.
+    /// This agent's identity for the scheduler.
     pub conn: ConnInfo,
-    /// The process that the user launched.
+    /// The keeper.
     pub proc: ProcInfo,
-    /// What lets us in.
+    /// The credentials.
     pub token: Rotating<Secret>,
-    /// The waits between attempts, and their number.
+    /// The waits between attempts, and the maximum number of attempts.
     pub connect: ConnectSettings,
-    /// How long the server may take to answer our registration.
+    /// The timeout of the registration.
     pub register_timeout: Duration,
-    /// From one ping to the next.
+    /// The interval of pings.
     pub ping_interval: Duration,
-    /// Silence after which the connection counts as lost.
+    /// The silence after which the connection counts as lost.
     pub read_timeout: Duration,
-    /// How often to push the results of running processes; none: never.
+    /// The interval at which results of running processes are pushed; none: never.
     pub push_interval: Option<Duration>,
 }
 
-/// How a connection came to its end.
+/// The final outcome of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was told to.
+    /// The worker has ended it.
     Finished,
-    /// The server could not be reached in as many attempts as are allowed.
+    /// The maximum number of attempts has failed.
     GaveUp,
 }
 
@@ -92,7 +93,7 @@ enum LinkPhase {
 }
 
 impl Connection {
-    /// A connection that dials with `dialer`. How it ends is told to `outcome`.
+    /// A connection that dials with `dialer`, and sends its outcome to `outcome`.
     pub fn new(
         options: ConnectionOptions,
         agent: Handle,
@@ -114,7 +115,7 @@ impl Connection {
         }
     }
 
-    /// Where it tells how it is.
+    /// The state of the connection, for status reports.
     pub fn status(&self) -> Arc<LinkStatus> {
         Arc::clone(&self.status)
     }
@@ -130,7 +131,7 @@ impl Connection {
         }
     }
 
-    /// The session `id`, unless it is over: what was begun for an old session must not touch a new one.
+    /// The session `id`, unless it is over: tasks of an old session must not touch a new one.
     fn session_of(&mut self, id: SessionId) -> Option<&mut Session> {
         self.session().filter(|session| session.id == id)
     }
@@ -150,7 +151,8 @@ impl Connection {
         }
     }
 
-    /// The socket is there: subscribe, so that no change is missed, then register with the snapshot.
+    /// The socket is connected: subscribe first, so that no change is missed, and then register
+    /// with the snapshot.
     fn connected(&mut self, link: Link, ctx: &mut Context<Self>) {
         self.status.enter(LinkState::Registering);
         let session = Session::new(link);
@@ -174,7 +176,7 @@ impl Connection {
         self.keep_alive(id, ctx);
     }
 
-    /// Pings, and notices silence. Judged by instants: a timer that comes late must not come twice.
+    /// Pings, and notices silence. Compares instants, so that a late timer does not ping twice.
     fn keep_alive(&mut self, id: SessionId, ctx: &mut Context<Self>) {
         let (ping_interval, read_timeout) = (self.options.ping_interval, self.options.read_timeout);
         let Some(session) = self.session_of(id) else { return };
@@ -192,7 +194,7 @@ impl Connection {
         ctx.run_later(wait, move |connection, ctx| connection.keep_alive(id, ctx));
     }
 
-    /// The server has accepted us.
+    /// The scheduler has accepted the registration.
     fn registered(&mut self, ctx: &mut Context<Self>) {
         let recovery = self.health.registered(Instant::now());
         let failures = self.health.failures();
@@ -243,7 +245,7 @@ impl Connection {
     fn finish(&mut self, ctx: &mut Context<Self>) {
         self.status.enter(LinkState::Closed);
         if let Some(outcome) = self.outcome.take() {
-            // Nobody may be waiting, in a test.
+            // A test may have no receiver.
             let _ = outcome.send(if self.gave_up { Outcome::GaveUp } else { Outcome::Finished });
         }
         ctx.stop();
@@ -258,7 +260,7 @@ impl Actor for Connection {
     }
 }
 
-/// End: once the server has been told `done`, or at once where there is no connection.
+/// End once the scheduler has got `done`, or at once without a connection.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Finish;

@@ -1,4 +1,4 @@
-//! A capture's bytes as they are written, until its end.
+//! Follows one capture up to its end.
 
 use std::io;
 use std::pin::Pin;
@@ -15,41 +15,41 @@ use crate::engine::{Capture, Captures, Held, Loss};
 use crate::report::utf8::boundary;
 use crate::spec::FdName;
 
-/// How often to look at a file that the kernel reports on: a report that is lost costs no more than this.
+/// The interval of checks with a watch by the kernel, in case an event is lost.
 const CHECK: Duration = Duration::from_secs(1);
-/// How often to look at a file that the kernel does not tell of.
+/// The interval of checks without a watch.
 const BLIND: Duration = Duration::from_millis(25);
 
-/// The reader's closing of its end.
+/// Resolves when the client has closed its end.
 pub(crate) type Closed = Pin<Box<dyn Future<Output = ()>>>;
 
-/// Someone who follows a capture.
+/// A follower of one capture.
 pub(crate) struct Follower {
-    /// Keeps the file open, for what was open at first.
+    /// Keeps the file open that was there at first.
     _held: Option<Arc<Held>>,
     captures: Arc<Captures>,
     fd: FdName,
     at: u64,
-    /// Whether no block may end within a character.
+    /// Whether blocks end between characters only.
     chars: bool,
     watch: Option<Watch>,
     end: ProcessEnd,
-    /// The final length, once the capture has ended.
+    /// The final length, after the end of the process.
     length: Option<u64>,
-    /// Nothing else reports it while there is nothing to send.
+    /// Needed while there is nothing to send: no write fails then.
     closed: Closed,
 }
 
-/// What to follow, and how.
+/// What to follow.
 pub(crate) struct FollowOptions {
     pub(crate) fd: FdName,
-    /// The first byte that is wanted.
+    /// The offset of the first byte.
     pub(crate) from: u64,
     pub(crate) chars: bool,
 }
 
 impl Follower {
-    /// Follows a capture of a process; `closed` ends when the reader has gone away.
+    /// Follows a capture; `closed` resolves when the client has gone.
     pub(super) fn new(output: OutputFollower, options: FollowOptions, closed: Closed) -> Follower {
         let FollowOptions { fd, from, chars } = options;
         let OutputFollower { reader, end, watcher } = output;
@@ -58,7 +58,7 @@ impl Follower {
         let length = capture.filter(|_| !record.is_running()).map(|capture| capture.len());
         let growing = length.is_none();
         let held = capture.and_then(|capture| capture.hold().ok());
-        // Watched before it is first read: nothing falls between.
+        // Watched before the first read, so that no write is missed.
         let watch = held.as_ref().filter(|_| growing);
         let watch = watch.and_then(|held| watcher.watch(&held.path()).ok());
         Follower {
@@ -85,11 +85,11 @@ impl Follower {
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             let block = self.read().inspect_err(|error| {
-                tracing::error!(%error, fd = %self.fd, "cannot read followed output: cutting it off");
+                tracing::error!(%error, fd = %self.fd, "cannot read followed output, cutting it off");
             })?;
             if !block.is_empty() {
                 self.at += block.len() as u64;
-                // A process that writes fast must not keep its thread for itself.
+                // A process that writes fast must not occupy the thread.
                 tokio::task::yield_now().await;
                 return Ok(Some(block));
             }
@@ -100,7 +100,7 @@ impl Follower {
         }
     }
 
-    /// What there is from here on, up to a block; after the end none is missing.
+    /// The bytes from here on, at most a block; after the end all remaining ones count.
     fn read(&self) -> io::Result<Bytes> {
         let capture = self.captures.get(self.fd);
         let room = self.length.map_or(BLOCK as u64, |length| length.saturating_sub(self.at));
@@ -110,7 +110,7 @@ impl Follower {
             None => 0,
         };
         if read == 0 && self.length.is_some() {
-            // As in `Output`: what the process has taken away again reads as zeros.
+            // As in `OutputRange`: bytes that the process has truncated read as zeros.
             read = block.len();
         }
         block.truncate(read);
@@ -122,7 +122,7 @@ impl Follower {
         Ok(block.freeze())
     }
 
-    /// Waits until there may be more, or the capture has ended.
+    /// Waits for more bytes, or for the end of the process.
     async fn wait(&mut self) -> io::Result<()> {
         let patience = if self.watch.is_some() { CHECK } else { BLIND };
         let written = async {
@@ -140,7 +140,7 @@ impl Follower {
                 }
                 self.length = Some(ended.map_or(self.at, |capture| capture.len()));
                 if let Some(record) = record {
-                    // What is left is what the file held at the end, or an error.
+                    // The file as of the end, or an error.
                     let capture = record.captures.get(self.fd);
                     self._held = capture.map(Capture::hold).and_then(Result::ok);
                     self.captures = Arc::clone(&record.captures);
@@ -159,7 +159,7 @@ impl Follower {
     }
 }
 
-/// The error if the process's actor is gone: what follows must not pass for the whole output.
+/// The process's actor is gone: the bytes so far must not pass for the whole output.
 pub(super) fn end_unknown() -> io::Error {
     io::Error::other("cannot follow the output: the worker does not know the process any more")
 }

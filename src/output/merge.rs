@@ -1,4 +1,4 @@
-//! The output of several captures in the order in which it was written, as it comes, until its end.
+//! The output of all captures of a process in the order of writing, up to the end.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,27 +16,27 @@ use super::watcher::Watch;
 use crate::engine::{Captures, Held, Part, Taken};
 use crate::spec::FdName;
 
-/// How often to look at files that the kernel tells of.
+/// The interval of checks with a watch by the kernel.
 const CHECK: Duration = Duration::from_secs(1);
-/// How often to look at files that it does not tell of.
+/// The interval of checks without a watch.
 const BLIND: Duration = Duration::from_millis(25);
 
-/// Someone who follows all captures of a process.
+/// A follower of all captures of a process.
 struct Merge {
     /// Keeps the files open.
     _held: Vec<Arc<Held>>,
     captures: Arc<Captures>,
     watches: Vec<Watch>,
     taken: Taken,
-    /// What comes next.
+    /// The next parts.
     parts: VecDeque<Part>,
     end: ProcessEnd,
     ended: bool,
-    /// Whether what no piece covers has been asked for.
+    /// Whether the bytes outside of all pieces were requested.
     rest: bool,
 }
 
-/// The captured output of a process, all fds together, in blocks, each of one fd. The captures must have pieces.
+/// The output of all fds together, in blocks of one fd each. The captures must have pieces.
 pub(super) fn merge(
     output: OutputFollower,
 ) -> impl Stream<Item = io::Result<(FdName, Bytes)>> + use<> {
@@ -44,7 +44,7 @@ pub(super) fn merge(
     let record = reader.record();
     let captured = || record.captures.iter().filter_map(|(_, capture)| capture);
     let held: Vec<Arc<Held>> = captured().filter_map(|one| one.hold().ok()).collect();
-    // Watched before they are first read: nothing falls between.
+    // Watched before the first read, so that no write is missed.
     let watches = held.iter().filter_map(|held| watcher.watch(&held.path()).ok()).collect();
     let merge = Merge {
         _held: held,
@@ -67,13 +67,13 @@ impl Merge {
         loop {
             if let Some(part) = self.parts.pop_front() {
                 if let Some(block) = self.read(part)? {
-                    // A process that writes fast must not keep its thread for itself.
+                    // A process that writes fast must not occupy the thread.
                     tokio::task::yield_now().await;
                     return Ok(Some(block));
                 }
                 continue;
             }
-            // What has come by the end is there to take.
+            // Pieces written before the end are complete now.
             let ended = self.ended;
             self.parts.extend(self.captures.take_pieces(&mut self.taken)?);
             if !self.parts.is_empty() {
@@ -90,7 +90,7 @@ impl Merge {
         }
     }
 
-    /// Reads the beginning of a part, and puts the rest of it back.
+    /// Reads the beginning of a part, and puts the remainder back.
     fn read(&mut self, (time, fd, at, length): Part) -> io::Result<Option<(FdName, Bytes)>> {
         let Some(capture) = self.captures.get(fd) else { return Ok(None) };
         let mut block = BytesMut::zeroed(length.min(BLOCK as u64) as usize);
@@ -106,7 +106,7 @@ impl Merge {
         Ok(Some((fd, block.freeze())))
     }
 
-    /// Takes what no piece covers, for it could not be noted.
+    /// Takes the bytes outside of all pieces, of which the times could not be recorded.
     fn take_rest(&mut self) {
         for (fd, capture) in self.captures.iter() {
             let taken = self.taken.length(fd);
@@ -117,7 +117,7 @@ impl Merge {
         }
     }
 
-    /// Waits until there may be more, or the process has ended.
+    /// Waits for more bytes, or for the end of the process.
     async fn wait(&mut self) -> io::Result<()> {
         let all_watched =
             self.watches.len() == self.captures.iter().filter(|(_, one)| one.is_some()).count();

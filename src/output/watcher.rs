@@ -1,6 +1,7 @@
-//! Who is told when a file grows: one inotify of the whole program, for all who follow output.
+//! Reports the growth of files: one inotify of the whole program for all followers of output.
 //!
-//! It and its thread are there only while somebody follows. Several who follow one file share one watch of the kernel's.
+//! The inotify and its thread exist only while somebody follows output. Followers of the same file
+//! share one watch of the kernel.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,13 +15,13 @@ use tokio::sync::watch;
 /// The stack of the thread, which needs little.
 const STACK: usize = 64 * 1024;
 
-/// Tells of files that grow.
+/// Reports growing files.
 #[derive(Default)]
 pub struct Watcher(Mutex<WatchedFiles>);
 
 #[derive(Default)]
 struct WatchedFiles {
-    /// None while nobody follows.
+    /// None without followers.
     inotify: Option<Arc<Inotify>>,
     files: HashMap<WatchDescriptor, Watched>,
 }
@@ -30,7 +31,7 @@ struct Watched {
     readers: usize,
 }
 
-/// One file that is watched, until this is dropped.
+/// A watched file, until this is dropped.
 pub(super) struct Watch {
     watcher: Arc<Watcher>,
     file: WatchDescriptor,
@@ -38,8 +39,8 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Waits until the file has been written to since the last time, or since this was made. False where the kernel tells
-    /// nothing any more.
+    /// Waits for a write since the last time, or since the creation of this watch. False if the
+    /// kernel reports nothing any more.
     pub(super) async fn written(&mut self) -> bool {
         self.told.changed().await.is_ok()
     }
@@ -53,8 +54,8 @@ impl Drop for Watch {
         if watched.readers == 0 {
             state.files.remove(&self.file);
             if let Some(inotify) = &state.inotify {
-                // The kernel says that it is gone, and so wakes the thread, which may be no longer needed. It has
-                // gone already where the file has.
+                // The kernel's event for it wakes the thread, which may end. An error means that
+                // the file is gone, and the watch with it.
                 let _ = inotify.rm_watch(self.file);
             }
         }
@@ -69,7 +70,7 @@ impl Watcher {
     /// Watches a file from now on.
     ///
     /// # Errors
-    /// The OS error: there are only so many watches for a user, or the file is not there.
+    /// The OS error: the user has too many watches, or the file does not exist.
     pub(super) fn watch(self: &Arc<Self>, path: &Path) -> io::Result<Watch> {
         let mut state = self.state();
         let inotify = match &state.inotify {
@@ -87,7 +88,7 @@ impl Watcher {
         };
         let file = inotify.add_watch(path, AddWatchFlags::IN_MODIFY);
         if file.is_err() && state.files.is_empty() {
-            // A watch that comes and goes ends the thread.
+            // Adding and removing a watch wakes the thread, which then ends.
             if let Ok(root) = inotify.add_watch("/", AddWatchFlags::IN_MODIFY) {
                 let _ = inotify.rm_watch(root);
             }
@@ -102,7 +103,7 @@ impl Watcher {
         Ok(Watch { watcher: Arc::clone(self), file, told })
     }
 
-    /// The thread: passes on what the kernel tells, until nobody follows any more.
+    /// The thread: passes the kernel's events on until nobody follows any more.
     fn read(&self, inotify: &Inotify) {
         loop {
             let events = match inotify.read_events() {
@@ -111,7 +112,7 @@ impl Watcher {
             };
             let mut state = self.state();
             let Ok(events) = events else {
-                // Those who follow go by their own clocks now.
+                // The followers check at intervals from now on.
                 *state = WatchedFiles::default();
                 return;
             };
@@ -172,7 +173,7 @@ mod tests {
         })
         .await;
         assert_eq!(followers(&watcher), (0, false));
-        // And again.
+        // A second use starts another thread.
         let mut again = watcher.watch(files[0].path()).unwrap();
         files[0].write_all(b"x").unwrap();
         assert!(soon(again.written()).await);

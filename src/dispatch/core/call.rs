@@ -1,4 +1,4 @@
-//! A decoded request, carried out by calls on the actors.
+//! A decoded request, carried out by messages to the actors.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::report::{ProcessRecord, ResultStream};
 use crate::spec::{self, Encoding, FdName, ProcId, Validated};
 use crate::wire::{Fd, Request, StartOptions, outgoing as message};
 
-/// What the server is told when an actor has gone.
+/// The error if an actor has ended.
 const ENDING: &str = "the agent is shutting down";
 
-/// A request in the agent's own terms.
+/// A request in the worker's own types.
 pub enum Call {
     /// Start processes.
     Start(Validated),
@@ -32,33 +32,33 @@ pub enum Call {
     Delete(ProcId),
 }
 
-/// What is answered to a request; the changes that it makes are answers of their own.
+/// The answer to a request. The changes that the request causes are messages of their own.
 pub enum CallAnswer {
     /// The IDs of all processes.
     Ids(Vec<ProcId>),
-    /// Results as they are now.
+    /// Present results.
     Results(Vec<Arc<ProcessRecord>>),
-    /// A process that an idempotent start has found there.
+    /// A process that an idempotent request found already started.
     Present(Arc<ProcessRecord>),
     /// A range of output.
     Output(OutMessage),
-    /// There is no such process.
+    /// The process is unknown.
     Unknown(ProcId),
-    /// It was not done.
+    /// The request failed.
     Refused {
         /// The request as it came.
         request: Bytes,
-        /// Why.
+        /// The reason.
         error: String,
     },
-    /// Nothing: its changes are its answer.
+    /// Nothing: the changes are the answer.
     Done,
 }
 
-/// What is still to be looked up for the answer, once a call is carried out.
+/// A lookup for the answer, after a call is carried out.
 ///
-/// Whoever takes changes takes none from when this is asked to when it is answered, and then those up
-/// to the number that the answer bears: so the answer is as new as the changes before it.
+/// The transport takes no changes while a lookup is under way, and afterwards those up to the
+/// number that the answer bears: so the answer is as new as the changes before it.
 pub enum Lookup {
     /// The IDs of all processes.
     Ids,
@@ -66,19 +66,19 @@ pub enum Lookup {
     Result(ProcId),
     /// A range of a process's output.
     Output(ProcId, Fd, Range<u64>),
-    /// A process that an idempotent start has found there.
+    /// A process that an idempotent request found already started.
     Present(ProcId),
-    /// The results of all that run.
+    /// The results of all running processes.
     Running,
-    /// Nothing but what has changed by now.
+    /// Only the number of the last change.
     Changes,
 }
 
 impl Call {
-    /// The call that a request asks for.
+    /// The call of a request.
     ///
     /// # Errors
-    /// What is wrong with its specs.
+    /// The errors in its specs.
     pub fn of(request: Request<'_>) -> Result<Call, String> {
         Ok(match request {
             Request::Start { specs, options: StartOptions { all_or_nothing, idempotent } } => {
@@ -95,10 +95,10 @@ impl Call {
         })
     }
 
-    /// Carries it out, which may take long; returns what its answer is to be made of.
+    /// Carries the call out, which may take long; returns the lookups for its answer.
     ///
     /// # Errors
-    /// The answer, if nothing is to be looked up for it. `request` is the message as it came.
+    /// The answer, if it needs no lookup. `request` is the message as received.
     pub async fn carry_out(self, request: Bytes, agent: Handle) -> Result<Vec<Lookup>, CallAnswer> {
         let refused = |error: String| CallAnswer::Refused { request, error };
         let ending = |WorkerEnding| ENDING.to_owned();
@@ -129,7 +129,7 @@ impl Call {
             Call::Delete(id) => {
                 let deleted = agent.delete(id.clone()).await.map_err(ending);
                 match deleted.map_err(refused.clone())? {
-                    // The deletion itself is the answer, and the next request must not overtake it.
+                    // The change is the answer, and must come before that of the next request.
                     Ok(()) => Ok(vec![Lookup::Changes]),
                     Err(DeleteError::Unknown) => Err(CallAnswer::Unknown(id)),
                     Err(error @ DeleteError::Running) => Err(refused(error.to_string())),
@@ -140,8 +140,8 @@ impl Call {
 }
 
 impl Lookup {
-    /// Looks it up. The answer bears the number of the last change that is in it, and has at most
-    /// `most` bytes of output.
+    /// Looks the answer up. It bears the number of the last change that it contains, and has at
+    /// most `most` bytes of output.
     pub async fn answer(self, request: Bytes, agent: Handle, most: u64) -> Dated<CallAnswer> {
         let question = match &self {
             Lookup::Ids => Question::Ids,
@@ -171,17 +171,17 @@ impl Lookup {
             (Lookup::Result(id) | Lookup::Output(id, ..), Reply::Record(None)) => {
                 CallAnswer::Unknown(id)
             }
-            // Its start will be reported; or it has just been deleted, which is reported. And what
-            // has changed by now is reported in any case.
+            // A change reports the start, or the deletion, of the process; and changes need no
+            // answer.
             _ => CallAnswer::Done,
         }
     }
 }
 
-/// The answer to a request for a range of output, with `most` of its bytes.
+/// The answer to a request for a range of output, with at most `most` bytes.
 ///
 /// # Errors
-/// There is no such captured fd.
+/// The fd is not captured, or its file has changed.
 fn output(
     record: &ProcessRecord,
     fd: &Fd,

@@ -1,4 +1,4 @@
-//! What one server has been told: changes and answers become messages. Pure.
+//! The conversation with one scheduler: changes and answers become messages. Pure.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -11,18 +11,18 @@ use crate::report::{AsOf, ProcessRecord};
 use crate::spec::ProcId;
 use crate::wire::outgoing as message;
 
-/// So many IDs are remembered as reported gone. A server that asks for more unknown processes than
-/// this is told of some twice.
+/// The number of IDs remembered as reported gone. A scheduler that asks for more unknown processes
+/// gets some reports twice.
 const MAX_GONE: usize = 100_000;
 
-/// One server's view, from its registration on.
+/// The conversation with one scheduler, from its registration on.
 #[derive(Default)]
 pub struct Conversation {
-    /// The hashes of the IDs that were reported gone: so many strings that outlive their processes
-    /// would hold pages of memory here and there.
+    /// The hashes of IDs that were reported gone. Strings that outlive their processes would keep
+    /// pages of memory.
     gone: HashSet<u64>,
     hasher: RandomState,
-    /// While an idempotent start is carried out: its processes, and how many results of each were
+    /// During an idempotent start: its processes, with the number of results of each that were
     /// queued since the request came.
     repeated: HashMap<ProcId, usize>,
 }
@@ -37,7 +37,7 @@ impl Conversation {
                 self.ended(record, out);
             }
             ChangeKind::Ended(record) => self.ended(record, out),
-            // Clients take the result after the first for the final one.
+            // Clients take the second result of a process for the final one.
             ChangeKind::Updated(_) => {}
             ChangeKind::Deleted(id) => {
                 if self.report_gone(&id) {
@@ -86,27 +86,27 @@ impl Conversation {
         }
     }
 
-    /// Notes that an idempotent start of these processes has come.
+    /// Begins an idempotent start of these processes.
     pub fn begin_repeat(&mut self, ids: impl IntoIterator<Item = ProcId>) {
         self.repeated = ids.into_iter().map(|id| (id, 0)).collect();
     }
 
-    /// Notes that a result was queued that tells of a start or an end.
+    /// Counts a queued result of a start or an end.
     fn count(&mut self, id: &ProcId) {
         if let Some(queued) = self.repeated.get_mut(id) {
             *queued += 1;
         }
     }
 
-    /// How many results of a process are due as the answer to its idempotent start. A start has two:
-    /// of a process that runs, the second comes at its end; of what was queued since the request
-    /// came, nothing is queued again.
+    /// The number of results that answer an idempotent start of a process. A start has two; the
+    /// second one of a running process comes at its end. Results queued since the request came
+    /// count.
     fn repeats_due(&mut self, id: &ProcId, running: bool) -> usize {
         let queued = self.repeated.remove(id).unwrap_or(0);
         if running { 1usize.saturating_sub(queued) } else { 2usize.saturating_sub(queued) }
     }
 
-    /// Notes that an ID is reported gone; false if it had been already.
+    /// Records that an ID is reported gone; false if it was reported before.
     fn report_gone(&mut self, id: &ProcId) -> bool {
         if self.gone.len() >= MAX_GONE {
             self.gone.clear();

@@ -1,4 +1,4 @@
-//! Messages that are to be sent, in order; those that hold results are made when there is room.
+//! Messages to be sent, in order. Those with results are made when there is room.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,21 +10,21 @@ use crate::mem::shrink::Shrink;
 use crate::report::{AsOf, ProcessRecord, ResultContext, ResultFormat, ResultStream};
 use crate::wire::outgoing;
 
-/// An outbox of this many messages is full.
+/// The number of messages of a full outbox.
 const MAX_QUEUED: usize = 64;
-/// And one of this many bytes that are held as they are, those of refused requests above all.
+/// The bytes in ready messages of a full outbox; refused requests are the largest.
 const MAX_QUEUED_BYTES: usize = 16 << 20;
-/// Captures up to this many bytes are encoded at once; to begin a larger message, its bytes have to
-/// be looked at first, which is done on another thread.
+/// The maximum size of captures that are encoded on this thread: for a larger message the bytes
+/// must be scanned first, on another thread.
 const AT_ONCE: u64 = 256 * 1024;
 
 /// A message to be sent.
 pub enum OutMessage {
-    /// As it is.
+    /// Encoded already.
     Ready(Bytes),
     /// A process's result.
     Result(Arc<ProcessRecord>, AsOf),
-    /// A result, or captured bytes, made already.
+    /// A stream of a result or of captured bytes.
     Stream(ResultStream),
 }
 
@@ -35,7 +35,7 @@ impl From<Vec<u8>> for OutMessage {
 }
 
 impl OutMessage {
-    /// Its own bytes in memory, as far as they can be many.
+    /// Its own bytes in memory, if they can be many.
     fn bytes(&self) -> usize {
         match self {
             OutMessage::Ready(message) => message.len(),
@@ -43,7 +43,7 @@ impl OutMessage {
         }
     }
 
-    /// Makes the body that is sent, on another thread where that may take long.
+    /// Makes the body, on another thread if that may take long.
     ///
     /// # Errors
     /// The captures cannot be read. Only this message is lost.
@@ -65,9 +65,9 @@ impl OutMessage {
 
 /// The body of a message, as a transport sends it.
 pub enum Body {
-    /// As it is.
+    /// As they are.
     Bytes(Bytes),
-    /// To be read piece by piece.
+    /// To be read in blocks.
     Stream(ResultStream),
 }
 
@@ -88,16 +88,16 @@ fn result(
     Ok(ResultStream::new(record, as_of, context, ResultFormat::MessagePack)?.with_prefix(prefix))
 }
 
-/// The messages that wait.
+/// The waiting messages.
 #[derive(Default)]
 pub struct Outbox {
     queue: VecDeque<OutMessage>,
-    /// The bytes in there.
+    /// The bytes in ready messages.
     bytes: usize,
 }
 
 impl Outbox {
-    /// Puts a message at the end.
+    /// Appends a message.
     pub fn push(&mut self, message: impl Into<OutMessage>) {
         let message = message.into();
         self.bytes += message.bytes();
@@ -112,19 +112,19 @@ impl Outbox {
         Some(message)
     }
 
-    /// How many messages wait.
+    /// The number of waiting messages.
     #[must_use]
     pub fn len(&self) -> usize {
         self.queue.len()
     }
 
-    /// Whether none waits.
+    /// Whether no message waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// Whether nothing more should be put in before something is sent.
+    /// Whether the transport must send before more is added.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.queue.len() >= MAX_QUEUED || self.bytes >= MAX_QUEUED_BYTES

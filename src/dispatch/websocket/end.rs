@@ -1,18 +1,18 @@
-//! How a connection ended, and what that most likely means to the user.
+//! The end of a connection, and its likely cause for the user.
 
 use std::fmt;
 use std::time::Duration;
 
-/// How a connection ended.
+/// The end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// The server did not answer the registration within this time.
+    /// The scheduler did not answer the registration within this time.
     Unanswered(Duration),
-    /// Nothing was received for this time.
+    /// No bytes came for this time.
     Silent(Duration),
-    /// The server closed it.
+    /// The scheduler closed it.
     Closed { code: Option<u16>, reason: String },
-    /// It broke.
+    /// The socket failed.
     Lost(String),
 }
 
@@ -34,12 +34,12 @@ impl fmt::Display for End {
 }
 
 impl End {
-    /// Whether the server said that it goes away, which it says when it restarts.
+    /// Whether the scheduler reported that it goes away, as it does for a restart.
     pub(super) fn is_restart(&self) -> bool {
         matches!(self, End::Closed { code: Some(1001 | 1012), .. })
     }
 
-    /// Why a registration failed, with the remedy.
+    /// The reason of a failed registration, with the remedy.
     pub(super) fn of_registration(&self, conn_id: &str) -> String {
         match self {
             End::Unanswered(_) | End::Silent(_) => format!(
@@ -56,7 +56,7 @@ impl End {
         }
     }
 
-    /// The likely cause where registered connections end young again and again.
+    /// The likely cause of registered connections that repeatedly end young.
     pub(super) fn likely_cause(&self, conn_id: &str) -> String {
         match self {
             End::Closed { code: Some(1001 | 1012 | 1013), .. } => {

@@ -1,8 +1,11 @@
-//! How well the connection goes: failed attempts, connections that ended young, and what follows from them. Pure: time is given.
+//! The health of the connection: failed attempts, connections that ended young, and the
+//! consequences. Pure: the caller passes the time.
 //!
-//! A connection that has lasted and is lost is made again at once, for a server that restarts is back in a moment. One that
-//! ends young may have the same reason, so the first few in a row are treated alike; more of them mean that the server, or
-//! another agent with the same connection ID, ends them. Each of those counts as a failed attempt, and is waited after as after one.
+//! After the loss of a lasting connection the agent connects again at once, because a scheduler
+//! that restarts is back in a moment. A connection that ends young may have the same reason, so the
+//! first few in a row are treated alike. More of them mean that the scheduler, or another agent
+//! with the same connection ID, ends them: each counts as a failed attempt, with the wait after
+//! one.
 
 use std::time::Duration;
 
@@ -11,13 +14,13 @@ use tokio::time::Instant;
 use crate::config::ConnectSettings;
 use crate::net::backoff::Backoff;
 
-/// A connection lasts from this age on, at the earliest.
+/// The minimum age of a lasting connection.
 const LASTING: Duration = Duration::from_secs(60);
-/// How many connections in a row may end young before each counts as a failed attempt.
+/// The number of connections in a row that may end young before each counts as a failed attempt.
 const FORGIVEN: u32 = 5;
-/// The longest wait for a server that restarts again and again.
+/// The maximum wait for a scheduler that restarts repeatedly.
 const RESTART: Duration = Duration::from_secs(5);
-/// Trouble that goes on for this time is an error, and before a warning.
+/// Trouble is an error from this duration on, and a warning before.
 const SERIOUS: Duration = Duration::from_secs(60);
 
 /// The health of a connection over all its attempts.
@@ -28,27 +31,27 @@ pub(super) struct Health {
     failures: u64,
     /// Registered connections in a row that ended young.
     young: u32,
-    /// When the present trouble began.
+    /// The beginning of the present trouble.
     since: Option<Instant>,
 }
 
-/// What follows from the loss of a registered connection.
+/// The consequence of the loss of a registered connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loss {
-    /// It had lasted: connect again after this wait.
+    /// It was lasting: connect again after this wait.
     Lasting(Duration),
-    /// It ended young, as so many in a row: connect again after this wait all the same.
+    /// It ended young, the latest of so many in a row: connect again after this wait.
     Young(Duration, u32),
-    /// It is one of too many, and counts as a failed attempt.
+    /// Too many ended young: it counts as a failed attempt.
     Failure(u32),
 }
 
-/// The end of some trouble.
+/// The end of a period of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Recovery {
-    /// Failed attempts before it.
+    /// The failed attempts in it.
     pub(super) failures: u64,
-    /// How long it took.
+    /// Its duration.
     pub(super) after: Duration,
 }
 
@@ -69,8 +72,9 @@ impl Health {
         self.failures
     }
 
-    /// From which age on a connection has lasted. Another agent of the same ID ends this one's connection whenever its own wait
-    /// is over; so the age grows with the waits, and two such agents come ever more rarely.
+    /// The age of a lasting connection. Another agent with the same ID ends this one's connection
+    /// after its own wait; so the age grows with the waits, and two such agents compete ever less
+    /// often.
     pub(super) fn lasting(&self) -> Duration {
         LASTING.max(self.backoff.ceiling().saturating_mul(2))
     }
@@ -81,7 +85,8 @@ impl Health {
         self.since.get_or_insert(now);
     }
 
-    /// A registered connection is lost at this age, because the server `restarts`, or for another reason.
+    /// A registered connection is lost at this age, because the scheduler `restarts` or for another
+    /// reason.
     pub(super) fn lost(&mut self, age: Duration, restarts: bool, now: Instant) -> Loss {
         if age >= self.lasting() {
             self.lasted(now);
@@ -94,7 +99,8 @@ impl Health {
             return Loss::Young(self.backoff.reconnect_delay(), self.young);
         }
         if restarts {
-            // It works, and says so; how often it restarts is no reason to give it up.
+            // The scheduler works, and announces its restarts; their number is no reason to give
+            // up.
             self.since.get_or_insert(now);
             return Loss::Young(self.backoff.next_wait().min(RESTART), self.young);
         }
@@ -106,13 +112,13 @@ impl Health {
         self.young <= FORGIVEN
     }
 
-    /// A registration has succeeded, which ends the failures; unless too many connections ended young: then only one that
-    /// [lasts](Self::lasted) does.
+    /// A registration has succeeded. That ends the failures, unless too many connections ended
+    /// young: then only a [lasting](Self::lasted) one does.
     pub(super) fn registered(&mut self, now: Instant) -> Option<Recovery> {
         if self.is_forgiven() { self.recover(now) } else { None }
     }
 
-    /// The connection has lasted.
+    /// The connection is lasting.
     pub(super) fn lasted(&mut self, now: Instant) -> Option<Recovery> {
         self.young = 0;
         self.recover(now)
@@ -125,12 +131,12 @@ impl Health {
         Some(Recovery { failures, after: now.saturating_duration_since(since) })
     }
 
-    /// Whether the present trouble has gone on for long.
+    /// Whether the present trouble has lasted long.
     pub(super) fn is_serious(&self, now: Instant) -> bool {
         self.since.is_some_and(|since| now.saturating_duration_since(since) >= SERIOUS)
     }
 
-    /// The wait after a failed attempt; none where there shall be no other one.
+    /// The wait after a failed attempt; none if no attempt will follow.
     pub(super) fn next_wait(&mut self) -> Option<Duration> {
         let over = self.count_max.is_some_and(|max| self.failures >= max);
         (!over).then(|| self.backoff.next_wait())
@@ -160,7 +166,7 @@ mod tests {
             assert_eq!(health.failures(), 0);
             health.registered(now);
         }
-        // For another reason it is a failure.
+        // Otherwise it is a failure.
         assert!(matches!(health.lost(secs(1), false, now), Loss::Failure(31)));
     }
 
@@ -207,13 +213,13 @@ mod tests {
         assert_eq!(health.registered(now), None);
     }
 
-    /// Two agents of one connection ID: whoever registers ends the other's connection.
+    /// Two agents with one connection ID: each registration ends the other's connection.
     #[test]
     fn two_agents_of_one_id_come_ever_more_rarely() {
         let settings = ConnectSettings::default();
         let begin = Instant::now();
         let mut agents = [Health::new(&settings, 1), Health::new(&settings, 2)];
-        // When each registers next; and since when the one that is connected is.
+        // The time of the next registration of each; and the start of the present connection.
         let mut next = [Some(begin), Some(begin + secs(1))];
         let mut connected: Option<(usize, Instant)> = None;
         let mut registrations = Vec::new();

@@ -1,4 +1,4 @@
-//! What follows from a failed attempt, and from the loss of a connection.
+//! The consequences of a failed attempt, and of the loss of a connection.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::actors::messages::Shutdown;
 use crate::net::dial::DialError;
 
 impl Connection {
-    /// The connection has gone well for long enough to forget what was before.
+    /// The connection is lasting: earlier trouble is over.
     pub(super) fn lasted(&mut self) {
         if let Some(Recovery { failures, after }) = self.health.lasted(Instant::now()) {
             tracing::info!(
@@ -26,7 +26,7 @@ impl Connection {
         self.status.change(|link| link.failures = 0);
     }
 
-    /// An attempt has failed before there was a connection.
+    /// An attempt has failed before the connection was made.
     pub(super) fn attempt_failed(&mut self, error: &DialError, ctx: &mut Context<Self>) {
         self.health.failed(Instant::now());
         self.retry(error.to_string(), ctx);
@@ -79,8 +79,8 @@ impl Connection {
         }
     }
 
-    /// After a failed attempt: another one after a wait, or none. A failure is a warning, and an error once there has been
-    /// trouble for long.
+    /// After a failed attempt: another one after a wait, or none. A failure is logged as a warning,
+    /// and as an error once the trouble has lasted long.
     fn retry(&mut self, text: String, ctx: &mut Context<Self>) {
         let (conn_id, attempt) = (self.conn_id().to_owned(), self.health.failures());
         let wait = self.health.next_wait();

@@ -1,4 +1,4 @@
-//! What the server says: requests, one after another, and what the protocol itself sends.
+//! Receives from the scheduler: requests, one after another, and control frames.
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use crate::net::inbound::Inbound;
 use crate::wire::{self, Parsed, outgoing::MAX_FD_DATA};
 
 impl Connection {
-    /// Reads on, unless a request is being answered or the server does not take its answers.
+    /// Reads on, unless a request is being answered or the scheduler does not take answers.
     pub(super) fn read_on(&mut self, ctx: &mut Context<Self>) {
         let Some(session) = self.session() else { return };
         if session.can_take_more()
@@ -24,7 +24,7 @@ impl Connection {
         }
     }
 
-    /// Takes the next thing that the server says.
+    /// Handles the next event of the socket.
     fn read(
         &mut self,
         id: SessionId,
@@ -66,7 +66,7 @@ impl Connection {
         }
     }
 
-    /// Deals with one message.
+    /// Handles one message.
     fn message(&mut self, raw: Bytes, ctx: &mut Context<Self>) {
         let registered = self.session().is_some_and(|s| s.registered_since().is_some());
         let over = self.session().is_some_and(|session| session.is_over());
@@ -77,7 +77,7 @@ impl Connection {
                 }
             }
             Parsed::NotAMessage(why) => {
-                tracing::warn!(conn_id = self.conn_id(), why, "ignoring what is no message");
+                tracing::warn!(conn_id = self.conn_id(), why, "ignoring malformed message");
             }
             _ if !registered => {
                 tracing::warn!(
@@ -85,7 +85,7 @@ impl Connection {
                     "ignoring a request before the registration"
                 );
             }
-            // The server learns that nobody answers by the connection's end.
+            // The end of the connection shows the scheduler that nobody answers.
             _ if over => {}
             Parsed::Bad { err } => self.refuse(raw.clone(), err, ctx),
             Parsed::Request(request) => match Call::of(request) {
@@ -95,12 +95,12 @@ impl Connection {
         }
     }
 
-    /// Answers a request with an error, and its whole text.
+    /// Answers a request with an error and the whole request.
     fn refuse(&mut self, request: Bytes, error: String, ctx: &mut Context<Self>) {
         self.answer(CallAnswer::Refused { request, error }, ctx);
     }
 
-    /// Has a request carried out, and holds further ones until it is answered.
+    /// Carries a request out, and holds the next ones until it is answered.
     fn call(&mut self, call: Call, raw: Bytes, ctx: &mut Context<Self>) {
         let agent = self.agent.clone();
         let Some(session) = self.session() else { return };
@@ -125,7 +125,7 @@ impl Connection {
         }
     }
 
-    /// Answers without regard to changes.
+    /// Answers independently of changes.
     fn answer(&mut self, answer: CallAnswer, ctx: &mut Context<Self>) {
         if let Some(session) = self.session() {
             session.look_up();
@@ -133,7 +133,7 @@ impl Connection {
         self.looked_up(vec![Dated { seq: 0, value: answer }], ctx);
     }
 
-    /// Looks up what an answer is made of. No change is taken meanwhile.
+    /// Looks an answer up. No change is taken meanwhile.
     pub(super) fn look_up(
         &mut self,
         lookups: Vec<Lookup>,

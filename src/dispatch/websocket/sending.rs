@@ -1,4 +1,4 @@
-//! What is sent to the server: the registration, then answers and changes as the socket has room.
+//! Sends to the scheduler: the registration, then answers and changes as the socket has room.
 
 use std::io;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::net::outbound::Payload;
 use crate::report::ResultStream;
 use crate::wire::Register;
 
-/// A result stream as what the socket sends.
+/// A result stream as a payload of the socket.
 struct Streamed(ResultStream);
 
 impl Payload for Streamed {
@@ -38,7 +38,7 @@ impl From<Body> for Box<dyn Payload> {
 }
 
 impl Connection {
-    /// The changes can be followed: registers with what there is.
+    /// The subscription has begun: registers with its snapshot.
     pub(super) fn subscribed(
         &mut self,
         id: SessionId,
@@ -67,7 +67,7 @@ impl Connection {
         }
     }
 
-    /// Pushes the results of running processes, unless the server is behind with what it was sent.
+    /// Pushes the results of running processes, unless the scheduler is behind.
     pub(super) fn push(&mut self, id: SessionId, interval: Duration, ctx: &mut Context<Self>) {
         let Some(session) = self.session_of(id) else { return };
         if session.is_idle() && !session.is_over() {
@@ -76,8 +76,9 @@ impl Connection {
         ctx.run_later(interval, move |connection, ctx| connection.push(id, interval, ctx));
     }
 
-    /// Goes on wherever a session can: takes changes and answers, sends the next message as soon as
-    /// the socket has room, and reads the next request. After the last message of all it closes.
+    /// Continues the session: takes changes and answers, sends the next message as soon as the
+    /// socket has room, and reads the next request. Closes after the last message of the worker's
+    /// life.
     pub(super) fn send_on(&mut self, ctx: &mut Context<Self>) {
         let Some(session) = self.session() else { return };
         match session.pump() {
@@ -92,7 +93,7 @@ impl Connection {
         self.read_on(ctx);
     }
 
-    /// Goes on with the next change.
+    /// Continues at the next change.
     fn await_change(&mut self, ctx: &mut Context<Self>) {
         let Some(session) = self.session().filter(|session| session.waiting.is_none()) else {
             return;
@@ -124,8 +125,8 @@ impl Connection {
         ctx.spawn(room.into_actor(self).map(move |room, connection, ctx| match room {
             Ok(room) => connection.make(id, room, ctx),
             Err(_) => {
-                // The reader reports how the socket ended, so it is read on, whatever is still to be
-                // answered.
+                // The reader reports how the socket ended: so it is read even while answers are
+                // due.
                 if let Some(session) = connection.session_of(id) {
                     session.broken();
                     connection.read_on(ctx);
@@ -134,7 +135,7 @@ impl Connection {
         }));
     }
 
-    /// There is room for a message, which is made now.
+    /// The socket has room: makes a message.
     fn make(
         &mut self,
         id: SessionId,

@@ -20,42 +20,42 @@ use crate::net::outbound::{Outbound, Payload};
 use crate::net::socket::Link;
 use crate::spec::ProcId;
 
-/// How far a session is.
+/// The phase of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The snapshot is awaited, of which the registration is made.
+    /// The session waits for the snapshot, which the registration needs.
     Subscribing,
-    /// The server is to accept the registration. Nothing else is sent before.
+    /// The scheduler has not accepted the registration. No other message is sent before.
     Registering,
-    /// The server has accepted us.
+    /// The scheduler has accepted the registration.
     Registered {
-        /// When.
+        /// The time of the acceptance.
         since: Instant,
     },
-    /// The last message of the agent's life is queued.
+    /// The last message of the worker's life is queued.
     Finishing {
-        /// When the server had accepted us.
+        /// The time of the acceptance.
         since: Instant,
     },
-    /// The socket takes nothing any more; why, it says in `inbound`.
+    /// The socket takes no more messages; the reason comes from `inbound`.
     Broken {
-        /// When the server had accepted us.
+        /// The time of the acceptance.
         since: Instant,
     },
 }
 
-/// What a session's pump has come to.
+/// The state of a session after its pump has run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pumped {
-    /// No change waits: the next one is to be awaited.
+    /// No change waits: wait for the next one.
     Empty,
-    /// It goes on when something was sent or looked up.
+    /// Continue when a message was sent or an answer was looked up.
     Full,
-    /// The server has not taken so much that changes are lost.
+    /// The scheduler is so far behind that changes are lost.
     Lagged,
 }
 
-/// Which session: what was begun for an old one must not touch a new one.
+/// The identity of a session: tasks of an old one must not touch a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SessionId(u64);
 
@@ -66,30 +66,30 @@ impl SessionId {
     }
 }
 
-/// A connection. All of it is dropped with its loss.
+/// A connection. Its loss drops everything.
 pub(super) struct Session {
     pub(super) id: SessionId,
     pub(super) phase: Phase,
     pub(super) outbound: Outbound,
-    /// Where messages go; none while one waits for room there, or is made.
+    /// Where messages go; none while one is made or waits for room.
     pub(super) sender: Option<mpsc::Sender<Box<dyn Payload>>>,
     activity: Activity,
-    /// What the server says, while nobody waits for it.
+    /// The socket's events, unless a task waits for them.
     pub(super) inbound: Option<mpsc::Receiver<Inbound>>,
     /// The changes, from the snapshot on.
     subscription: Option<Subscription>,
     /// The wait for the next change.
     pub(super) waiting: Option<SpawnHandle>,
-    /// The request that is being carried out.
+    /// The task that carries out a request.
     pub(super) call: Option<SpawnHandle>,
-    /// How many answers are being looked up: meanwhile no changes are taken, or an answer would be
+    /// The number of lookups under way. Meanwhile no changes are taken, because an answer would be
     /// older than they.
     looking_up: usize,
-    /// Answers that come after changes which were not taken yet, in their order.
+    /// Answers that come after changes that were not taken yet, in order.
     answers: VecDeque<Dated<CallAnswer>>,
     conversation: Conversation,
     pub(super) outbox: Outbox,
-    /// When a ping was last due.
+    /// The last time at which a ping was due.
     pub(super) last_ping: Instant,
     pings: u64,
 }
@@ -115,7 +115,7 @@ impl Session {
         }
     }
 
-    /// When the server accepted us, if it has.
+    /// The time of the acceptance; none before.
     pub(super) fn registered_since(&self) -> Option<Instant> {
         match self.phase {
             Phase::Subscribing | Phase::Registering => None,
@@ -125,15 +125,15 @@ impl Session {
         }
     }
 
-    /// The snapshot is there, and the registration is sent.
+    /// The snapshot has come, and the registration is sent.
     pub(super) fn registering(&mut self, subscription: Subscription, register: Vec<u8>) {
         self.phase = Phase::Registering;
         self.subscription = Some(subscription);
-        // Nothing was sent before, so there is room; if not, the connection is lost already.
+        // There is room, because this is the first message, unless the connection is lost.
         let _ = self.outbound.data.try_send(Box::new(Bytes::from(register)));
     }
 
-    /// The server has accepted us.
+    /// The scheduler has accepted the registration.
     pub(super) fn registered(&mut self) {
         if self.phase == Phase::Registering {
             self.phase = Phase::Registered { since: Instant::now() };
@@ -147,46 +147,46 @@ impl Session {
         }
     }
 
-    /// Whether requests are not answered any more: what the server says is read to hear it hang up.
+    /// Whether requests are not answered any more: messages are read only to notice the hangup.
     pub(super) fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Finishing { .. } | Phase::Broken { .. })
     }
 
-    /// Whether the next request can be looked at.
+    /// Whether the next request can be read.
     pub(super) fn can_take_more(&self) -> bool {
         let answering = self.call.is_some() || self.looking_up > 0 || !self.answers.is_empty();
         self.is_over() || (!answering && !self.outbox.is_full())
     }
 
-    /// Whether all that is known has been sent.
+    /// Whether all messages have been sent.
     pub(super) fn is_idle(&self) -> bool {
         self.outbox.is_empty() && self.answers.is_empty()
     }
 
-    /// The last sign of life. While we do not read, be it that the server does not take our answers
-    /// or that one takes long, that it takes any bytes is one.
+    /// The last sign of life. While this side does not read, because the scheduler does not take
+    /// answers or because one takes long, bytes that it takes are one too.
     pub(super) fn last_sign(&self) -> Instant {
         let read = self.activity.last_byte();
         if self.can_take_more() { read } else { read.max(self.activity.last_write()) }
     }
 
-    /// Notes that an idempotent start of these processes has come.
+    /// Begins an idempotent start of these processes.
     pub(super) fn begin_repeat(&mut self, ids: impl IntoIterator<Item = ProcId>) {
         self.conversation.begin_repeat(ids);
     }
 
-    /// Notes that an answer is being looked up.
+    /// Records that a lookup is under way.
     pub(super) fn look_up(&mut self) {
         self.looking_up += 1;
     }
 
-    /// Notes the answers of one lookup, which come after the changes that are in them.
+    /// Records the answers of a lookup, which come after the changes that they contain.
     pub(super) fn looked_up(&mut self, answers: Vec<Dated<CallAnswer>>) {
         self.looking_up -= 1;
         self.answers.extend(answers);
     }
 
-    /// Turns changes and answers into messages, as long as there is room for them.
+    /// Turns changes and answers into messages while there is room.
     pub(super) fn pump(&mut self) -> Pumped {
         let Some(subscription) = &mut self.subscription else { return Pumped::Full };
         if self.looking_up > 0 {
@@ -217,7 +217,7 @@ impl Session {
         self.subscription.as_ref().map(Subscription::ready)
     }
 
-    /// Sends a ping, which bears its number. Before the registration its turn is passed over.
+    /// Sends a ping with its number. Before the registration none is sent.
     pub(super) fn keep_pinging(&mut self, now: Instant) {
         self.last_ping = now;
         if self.registered_since().is_none() {
@@ -233,7 +233,7 @@ impl Session {
     }
 }
 
-/// What a session still has to send, for tests and logs.
+/// The unsent parts of a session, for tests and logs.
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let queued = self.outbox.len();

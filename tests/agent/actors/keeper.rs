@@ -195,7 +195,7 @@ fn no_welcome() {
     let too_early = ToWorker::Started(start_of("a"));
     for (answer, what) in [
         (frames([refused]), "in use"),
-        (frames([too_early]), "lost the keeper: the keeper told of events too early"),
+        (frames([too_early]), "lost the keeper: the keeper sent events before its welcome"),
         (b"\0\0\0\x02\xc1\xc1".to_vec(), "lost the keeper: frame is no message"),
         (Vec::new(), "lost the keeper: unexpected end of file"),
     ] {

@@ -59,10 +59,10 @@ async fn a_shutdown_reports_whom_it_waits_for_in_each_phase() {
     let log = Log::new();
     s.supervisor.do_send(Shutdown::Terminate);
     settle().await;
-    let lines = log.lines("shutting down: processes that run are killed in ");
+    let lines = log.lines("shutting down: running processes are killed in ");
     assert!(lines[0].contains("2 left, 1 running: a; 1 ended and not deleted: c"), "{lines:?}");
     sleep(secs(50)).await;
-    let lines = log.lines("shutting down: processes that run are killed in ");
+    let lines = log.lines("shutting down: running processes are killed in ");
     assert!(lines.iter().all(|line| line.starts_with("WARN")) && lines.len() == 2, "{lines:?}");
     assert!(lines[0].contains("elapsed=10s") && lines[1].contains("elapsed=30s"), "{lines:?}");
     sleep(secs(11)).await;
