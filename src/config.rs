@@ -36,7 +36,6 @@ pub use host::EVERY_INTERFACE;
 pub use kind::{Kind, Scalar};
 pub use layer::{Layer, LayerEntry, Origin};
 pub use load::{FileState, Loaded, load};
-#[cfg(test)]
 pub(crate) use mistyped::INTERNAL_VARIABLES;
 pub use mistyped::mistyped;
 pub use process_env::{Env, process_env};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::cli::client::global_options::InstanceCommand;
 use crate::cli::help;
@@ -11,7 +11,7 @@ use crate::cli::output_format::ReportFormat;
 use crate::cli::run_command::RunCommand;
 use crate::config::{Kind, Layer, Scalar};
 
-/// Run Linux processes from declarative specs, and tell exactly what became of them.
+/// Run Linux processes from declarative specs, and report exactly how each one ended.
 #[derive(Parser)]
 #[command(
     name = "procstar",
@@ -27,28 +27,28 @@ pub struct CommandLine {
     #[arg(value_name = "INPUT")]
     pub(super) input: Option<PathBuf>,
 
-    /// Run INPUT; when no process is running, print the results as JSON and exit
-    #[arg(short, long, help_heading = "What to do")]
+    /// Run INPUT, print the results as JSON when all processes have ended, and exit
+    #[arg(short, long, help_heading = "Actions")]
     pub(super) print: bool,
 
-    /// The same, to a file; `-` for standard output
-    #[arg(short, long, value_name = "PATH", help_heading = "What to do")]
+    /// As --print, but write the results to PATH; `-` for standard output
+    #[arg(short, long, value_name = "PATH", help_heading = "Actions")]
     pub(super) output: Option<PathBuf>,
 
     /// Exit when no process is running
-    #[arg(short = 'x', long, help_heading = "What to do")]
+    #[arg(short = 'x', long, help_heading = "Actions")]
     pub(super) exit: bool,
 
-    /// Show no progress on a terminal; so does a variable NO_PROGRESS that is not empty
-    #[arg(short, long, help_heading = "What to do")]
+    /// Show no progress on a terminal (also by setting NO_PROGRESS)
+    #[arg(short, long, help_heading = "Actions")]
     pub(super) quiet: bool,
 
-    /// Exit when no process is left that is not deleted
-    #[arg(short, long, help_heading = "What to do")]
+    /// Exit when all processes have ended and are deleted
+    #[arg(short, long, help_heading = "Actions")]
     #[arg(conflicts_with_all = ["exit", "print", "output"])]
     pub(super) wait: bool,
 
-    /// Configuration file, over the system's and the user's; must exist
+    /// Configuration file, which overrides the system's and the user's; must exist
     #[arg(long, value_name = "FILE", global = true, help_heading = "Configuration")]
     pub(super) config: Option<PathBuf>,
 
@@ -66,16 +66,16 @@ pub struct CommandLine {
 #[derive(Args)]
 pub(super) struct RunFlags {
     /// With --wait and --agent: exit if no process is assigned within this time (default: 600)
-    #[arg(long, value_name = "SECS", value_parser = value(Kind::Seconds), global = true)]
-    #[arg(help_heading = "What to do", allow_negative_numbers = true)]
+    #[arg(long, value_name = "TIME", value_parser = value(Kind::Seconds), global = true)]
+    #[arg(help_heading = "Processes", allow_negative_numbers = true)]
     pub(super) wait_timeout: Option<Scalar>,
 
-    /// Start only processes whose executable is exactly PATH, or matches it as a glob; may be repeated
-    #[arg(long, value_name = "PATH", global = true, help_heading = "What to do")]
+    /// Allow only this executable, or those that match this glob; may be repeated
+    #[arg(long, value_name = "PATH", global = true, help_heading = "Processes")]
     pub(super) restrict_exe: Vec<PathBuf>,
 
-    /// Keep processes, statuses and output in this directory, for the next start to find again
-    #[arg(long, value_name = "DIR", global = true, help_heading = "What to do")]
+    /// Keep processes, statuses and output in this directory over restarts
+    #[arg(long, value_name = "DIR", global = true, help_heading = "Processes")]
     pub(super) state_dir: Option<PathBuf>,
 
     /// Run the HTTP service on TCP
@@ -93,7 +93,7 @@ pub(super) struct RunFlags {
     #[arg(help_heading = "HTTP service")]
     pub(super) http_bind: Option<Scalar>,
 
-    /// Log to standard error from this level on: trace, debug, info, warn or error (default: warn)
+    /// Least severe level to log: trace, debug, info, warn or error (default: warn)
     #[arg(long, value_name = "LEVEL", value_parser = value(Kind::Level), global = true)]
     #[arg(help_heading = "Configuration")]
     pub(super) log_level: Option<Scalar>,
@@ -108,43 +108,43 @@ pub(super) struct RunFlags {
 #[derive(Args)]
 #[command(next_help_heading = "Agent")]
 pub(super) struct AgentFlags {
-    /// Connect to a server as an agent, over wss://
+    /// Connect to a scheduler as an agent, over wss://
     #[arg(short, long, action = ArgAction::SetTrue, global = true)]
     pub(super) agent: bool,
 
-    /// The server's host name or IP address, without scheme and port
+    /// Host name or IP address of the scheduler, without scheme and port
     #[arg(long, value_name = "HOST", value_parser = value(Kind::Host), global = true)]
     pub(super) agent_host: Option<Scalar>,
 
-    /// The server's TCP port (default: 59789)
+    /// TCP port of the scheduler (default: 59789)
     #[arg(long, value_name = "PORT", value_parser = value(Kind::Port), global = true)]
     #[arg(allow_negative_numbers = true)]
     pub(super) agent_port: Option<Scalar>,
 
-    /// The group that the agent joins (default: default)
+    /// Group that the agent joins (default: default)
     #[arg(long, value_name = "ID", value_parser = value(Kind::Text), global = true)]
     pub(super) group_id: Option<Scalar>,
 
-    /// The connection ID (default: a random UUID)
+    /// Connection ID (default: a random UUID)
     #[arg(long, value_name = "ID", value_parser = value(Kind::Name), global = true, hide = true)]
     pub(super) conn_id: Option<Scalar>,
 
-    /// PEM file of the roots to trust instead of the system's, or of the server's own certificate
+    /// PEM file: roots to trust instead of the system's, or the scheduler's own certificate
     #[arg(long, value_name = "FILE", global = true)]
     pub(super) agent_ca: Option<PathBuf>,
 
-    /// Wait after a first failed attempt to connect (default: 1)
-    #[arg(long, value_name = "SECS", value_parser = value(Kind::Seconds), global = true)]
+    /// Delay after the first failed attempt to connect (default: 1)
+    #[arg(long, value_name = "TIME", value_parser = value(Kind::Seconds), global = true)]
     #[arg(allow_negative_numbers = true)]
     pub(super) connect_interval_start: Option<Scalar>,
 
-    /// Factor by which the wait grows with each further one (default: 2)
+    /// Factor by which the delay grows with each further failure (default: 2)
     #[arg(long, value_name = "F", value_parser = value(Kind::Factor), global = true)]
     #[arg(allow_negative_numbers = true)]
     pub(super) connect_interval_mult: Option<Scalar>,
 
-    /// Ceiling of the wait (default: 60)
-    #[arg(long, value_name = "SECS", value_parser = value(Kind::Seconds), global = true)]
+    /// Longest delay between attempts (default: 60)
+    #[arg(long, value_name = "TIME", value_parser = value(Kind::Seconds), global = true)]
     #[arg(allow_negative_numbers = true)]
     pub(super) connect_interval_max: Option<Scalar>,
 
@@ -154,66 +154,102 @@ pub(super) struct AgentFlags {
     pub(super) connect_count_max: Option<Scalar>,
 
     /// Silence after which the connection counts as lost (default: 60)
-    #[arg(long, value_name = "SECS", value_parser = value(Kind::Period), global = true)]
+    #[arg(long, value_name = "TIME", value_parser = value(Kind::Period), global = true)]
     #[arg(allow_negative_numbers = true, hide = true)]
     pub(super) agent_read_timeout: Option<Scalar>,
 }
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Look at the configuration
+    Run(Box<RunCommand>),
+
+    /// Serve clients over HTTP until stopped (as --serve)
+    #[command(after_long_help = help::AFTER_SERVE)]
+    Serve(ModeArgs),
+
+    /// Work for a scheduler until stopped (as --agent)
+    #[command(after_long_help = help::AFTER_AGENT)]
+    Agent(ModeArgs),
+
+    #[command(flatten)]
+    Client(Box<InstanceCommand>),
+
+    /// Upgrade a running instance in place; its processes keep running
+    #[command(after_long_help = help::AFTER_UPGRADE)]
+    Upgrade {
+        /// Pid of the instance, if several are running
+        pid: Option<i32>,
+    },
+
+    /// Check a spec and report all errors; nothing is started
+    Validate {
+        /// Spec file, or `-` for standard input
+        #[arg(value_name = "SPEC", value_hint = ValueHint::FilePath)]
+        spec: PathBuf,
+        /// Output format
+        #[arg(short = 'o', long, value_name = "FORMAT", default_value = "text")]
+        format: ReportFormat,
+    },
+
+    /// Print the JSON Schema of specs or results
+    Schema {
+        /// Document that the schema describes
+        what: Described,
+    },
+
+    /// Inspect the configuration
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
     },
 
-    /// Check a spec, and explain every error of it; nothing is started
-    Validate {
-        /// Spec file, or `-` for standard input
-        #[arg(value_name = "SPEC")]
-        spec: PathBuf,
-        /// Output format
-        #[arg(short, long = "output", value_name = "FORM", default_value = "text")]
-        output_format: ReportFormat,
-    },
-
-    /// Print the JSON Schema of what the program reads or writes
-    Schema {
-        /// Of what
-        what: Described,
-    },
-
-    /// Have a running instance become the program that is now on disk, its processes running on
-    Reload {
-        /// The instance's pid; needed where several run
-        pid: Option<i32>,
-    },
-
-    Run(Box<RunCommand>),
-
     #[command(flatten)]
     Host(HostCommand),
 
-    #[command(flatten)]
-    Client(Box<InstanceCommand>),
+    /// Print help of the program or of a command
+    Help {
+        /// Command
+        #[arg(value_name = "COMMAND")]
+        of: Vec<String>,
+    },
+
+    /// Print the version
+    Version,
 }
 
-/// What has a JSON Schema.
+/// What an instance started by `serve` or `agent` does besides.
+#[derive(Args, Clone, Debug)]
+pub(super) struct ModeArgs {
+    /// Spec file of processes to start, or `-` for standard input
+    #[arg(value_name = "INPUT", id = "mode_input", value_hint = ValueHint::FilePath)]
+    pub(super) input: Option<PathBuf>,
+
+    /// Exit when no process is running
+    #[arg(short = 'x', long = "exit", id = "mode_exit", help_heading = "Actions")]
+    pub(super) exit: bool,
+
+    /// Exit when all processes have ended and are deleted
+    #[arg(short, long = "wait", id = "mode_wait", help_heading = "Actions")]
+    #[arg(conflicts_with = "mode_exit")]
+    pub(super) wait: bool,
+}
+
+/// Documents with a JSON Schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Described {
-    /// What is asked: specs of processes
+    /// Requests: specs of processes
     Specs,
-    /// What is answered: results by proc ID
+    /// Responses: results by process ID
     Results,
 }
 
 #[derive(Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Print every setting with its value and where that comes from, secrets masked
+    /// Print every setting, its value and its origin; secrets are masked
     Show {
-        /// Print one JSON object instead of text
-        #[arg(long)]
-        json: bool,
+        /// Output format
+        #[arg(short = 'o', long, value_name = "FORMAT", default_value = "text")]
+        format: ReportFormat,
     },
 }
 

@@ -1,11 +1,11 @@
-//! The command line's definition as a whole: what is parsed, what help and manual pages tell of, and what is completed.
+//! The definition of the whole command line, for parsing, help, manual pages and completion.
 
-use clap::{Command, CommandFactory};
+use clap::{Arg, Command, CommandFactory};
 
 use crate::cli::arguments::CommandLine;
 
-/// The options of the whole program that a command takes, for they are settings, but has no use for.
-const NOT_FOR_COMMANDS: [&str; 12] = [
+/// Options of the program that describe an instance. Only commands that start or describe one accept them.
+const OF_INSTANCES: [&str; 13] = [
     "wait_timeout",
     "serve",
     "http_port",
@@ -13,6 +13,7 @@ const NOT_FOR_COMMANDS: [&str; 12] = [
     "agent",
     "agent_host",
     "agent_port",
+    "agent_ca",
     "group_id",
     "connect_interval_start",
     "connect_interval_mult",
@@ -20,25 +21,72 @@ const NOT_FOR_COMMANDS: [&str; 12] = [
     "connect_count_max",
 ];
 
-/// The commands that have nothing to do with instances, and so none with where these are.
-const WITHOUT_INSTANCES: [&str; 5] = ["validate", "schema", "run", "completions", "man"];
+/// Options that only an agent has use for.
+const OF_AGENTS: [&str; 10] = [
+    "wait_timeout",
+    "agent",
+    "agent_host",
+    "agent_port",
+    "agent_ca",
+    "group_id",
+    "connect_interval_start",
+    "connect_interval_mult",
+    "connect_interval_max",
+    "connect_count_max",
+];
 
-/// The command line, as it is parsed, told of in help and manual pages, and completed.
+/// Short names of options within `serve` and `agent`: long alias and option.
+const SERVE_ALIASES: [(&str, &str); 2] = [("port", "http_port"), ("bind", "http_bind")];
+const AGENT_ALIASES: [(&str, &str); 3] =
+    [("host", "agent_host"), ("port", "agent_port"), ("ca", "agent_ca")];
+
+/// Commands that start no lasting instance and address none.
+const WITHOUT_INSTANCES: [&str; 8] =
+    ["validate", "schema", "run", "completions", "man", "help", "version", "__complete"];
+
+/// The command line, complete with the options that commands inherit.
 pub(super) fn definition() -> Command {
-    // CommandLine of the whole program are with its commands once it is built.
-    let mut root = CommandLine::command();
+    let root = CommandLine::command();
+    let globals: Vec<Arg> =
+        root.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
+    let mut root = root.mut_subcommands(|command| scoped(command, &globals));
     root.build();
-    let commands = root.get_subcommands().map(|command| command.get_name().to_owned());
-    // That one shows all settings.
-    let tidied = commands.filter(|name| name != "config").collect::<Vec<_>>();
-    tidied.into_iter().fold(root, |root, name| {
-        let alone = WITHOUT_INSTANCES.contains(&name.as_str());
-        root.mut_subcommand(name, |command| {
-            command.mut_args(|arg| {
-                let id = arg.get_id().as_str();
-                let hidden = NOT_FOR_COMMANDS.contains(&id) || (alone && id == "state_dir");
-                if hidden { arg.hide(true) } else { arg }
-            })
-        })
-    })
+    root
+}
+
+/// A command with its own version of the program's options: hidden, and without a short name, if the command has no use for them.
+fn scoped(command: Command, globals: &[Arg]) -> Command {
+    match command.get_name() {
+        // It shows all settings.
+        "config" => command,
+        "serve" => {
+            let hidden = |id: &str| id == "serve" || OF_AGENTS.contains(&id);
+            command.args(globals.iter().map(|arg| covered(arg, hidden, &SERVE_ALIASES)))
+        }
+        "agent" => {
+            let hidden = |id: &str| id == "agent";
+            command.args(globals.iter().map(|arg| covered(arg, hidden, &AGENT_ALIASES)))
+        }
+        name => {
+            let alone = WITHOUT_INSTANCES.contains(&name);
+            let hidden = |id: &str| OF_INSTANCES.contains(&id) || (alone && id == "state_dir");
+            let own: Vec<String> =
+                command.get_arguments().map(|arg| arg.get_id().to_string()).collect();
+            let missing = globals.iter().filter(|arg| own.iter().all(|id| arg.get_id() != id));
+            let args: Vec<Arg> = missing.map(|arg| covered(arg, hidden, &[])).collect();
+            command.args(args)
+        }
+    }
+}
+
+fn covered(arg: &Arg, hidden: impl Fn(&str) -> bool, aliases: &[(&'static str, &str)]) -> Arg {
+    let arg = arg.clone();
+    let id = arg.get_id().to_string();
+    if hidden(&id) {
+        return arg.short(None).hide(true);
+    }
+    match aliases.iter().find(|(_, of)| *of == id) {
+        Some((alias, _)) => arg.visible_alias(*alias),
+        None => arg,
+    }
 }

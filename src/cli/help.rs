@@ -1,123 +1,177 @@
-//! The parts of `--help` that are prose: examples, exit codes, environment.
+//! The prose of `--help`: examples, exit codes, environment, and errors of usage.
 
-/// What stands below the options of `--help`.
+use crate::cli::definition::definition;
+use crate::cli::invocation::UsageError;
+
+/// The long help of a command, given by its names; of the program without any.
+///
+/// # Errors
+/// There is no such command.
+pub(super) fn page(of: &[String]) -> Result<String, UsageError> {
+    let mut root = definition();
+    let mut command = &mut root;
+    for name in of {
+        command = command.find_subcommand_mut(name).ok_or_else(|| {
+            UsageError::usage(&format!("no command '{name}'; 'procstar help' lists the commands"))
+        })?;
+    }
+    // Clap would wrap examples too, which are pasted line by line.
+    let after = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+    let mut command = command.clone().after_long_help("");
+    let help = command.render_long_help().to_string();
+    let help = help.trim_end();
+    let after = after.trim_end();
+    Ok(if after.is_empty() { format!("{help}\n") } else { format!("{help}\n\n{after}\n") })
+}
+
+/// The text below the options of `--help`.
 pub(super) const AFTER_LONG: &str = "\
 Examples:
   Run the processes of a spec file, wait for them, and print their results as JSON:
       procstar --print spec.json
-  The same from standard input, results to a file:
+  Read the spec from standard input, and write the results to a file:
       procstar --output results.json - < spec.json
-  Serve clients over HTTP on 127.0.0.1, until told to stop:
-      procstar --serve --serve-port 3000
-  Run the processes of a spec file, serve their results, exit when all are deleted:
-      procstar --serve --wait spec.json
-  Work for a server, and exit after ten minutes without work:
-      PROCSTAR_AGENT_TOKEN=... procstar --agent --agent-host HOST --wait --wait-timeout 600
-  See the effective configuration, and where each value comes from:
-      procstar config show
-  Check a spec, with every error of it, and get the JSON Schema of specs and of results:
-      procstar validate spec.json
-      procstar schema specs
-  Run one command in the foreground, for an hour at most, and exit as it does:
+  Run one command in the foreground, for an hour at most:
       procstar run --timeout 1h -- make all
-  See what this host supports, and what to do about what it does not:
-      procstar doctor
-  Ask a running instance; each command has a --help of its own:
+  Serve clients over HTTP on 127.0.0.1:
+      procstar serve --port 3000
+  Start processes in the running instance, and watch them:
       procstar start --id ping -- ping localhost
       procstar ps
       procstar logs -f ping
-      procstar ui
+  Work for a scheduler; exit after ten minutes without work:
+      PROCSTAR_AGENT_TOKEN=... procstar agent --host HOST --wait --wait-timeout 10m
+  Check a spec, the configuration and this host:
+      procstar validate spec.json
+      procstar config show
+      procstar doctor
 
-A spec file is {\"specs\": {PROC_ID: {\"argv\": [...], \"env\": {...}, \"fds\": [...]}, ...}}. A file
-that is called as a command is, such as `config`, is given as ./config.
+A spec file is {\"specs\": {ID: {\"argv\": [...], \"env\": {...}, \"fds\": [...]}, ...}}. If a spec
+file has the name of a command, write it with a slash: ./config.
+Times are a number of seconds, or 500ms, 15m, 1h30m, 2d.
 
 Exit codes:
-  0  done: the results tell how the processes ended
-  1  failed: gave up connecting, could not write results, could not listen
-  2  wrong usage, configuration, INPUT or SPEC; nothing was started
+  0  success; the results report how the processes ended
+  1  failure: could not connect, listen or write results
+  2  invalid usage, configuration, INPUT or SPEC; nothing was started
 
-Configuration, later ones win:
-  /etc/procstar/procstar.toml, $XDG_CONFIG_HOME/procstar/procstar.toml (or below $HOME/.config),
-  --config FILE, environment variables, options.
+Configuration; later ones override earlier ones:
+  /etc/procstar/procstar.toml
+  $XDG_CONFIG_HOME/procstar/procstar.toml, or $HOME/.config/procstar/procstar.toml
+  the file of --config
+  environment variables
+  options
 
 Environment:
   PROCSTAR_AGENT_HOST, PROCSTAR_AGENT_PORT, PROCSTAR_GROUP_ID   as the options of these names
-  PROCSTAR_AGENT_CERT        PEM file: an extra root, or the server's own certificate
-  PROCSTAR_AGENT_CA          PEM file: the only roots, or the server's own certificate
-  PROCSTAR_AGENT_TOKEN       what the server asks for at registration
-  PROCSTAR_HTTP_TOKEN        lets HTTP requests in that bear it, whoever sends them
-  PROCSTAR_AGENT_TOKEN_FILE, PROCSTAR_HTTP_TOKEN_FILE   files that hold the tokens; so may
-                             procstar-agent-token, procstar-http-token in $CREDENTIALS_DIRECTORY
-  PROCSTAR_SECTION_KEY       any other setting: PROCSTAR_CAPTURE_DIR is capture.dir
+  PROCSTAR_AGENT_CERT   PEM file: an additional root, or the scheduler's own certificate
+  PROCSTAR_AGENT_CA     PEM file: the only roots, or the scheduler's own certificate
+  PROCSTAR_AGENT_TOKEN  token that the scheduler requires
+  PROCSTAR_HTTP_TOKEN   token that authorizes HTTP requests of any user
+  PROCSTAR_AGENT_TOKEN_FILE, PROCSTAR_HTTP_TOKEN_FILE   files with these tokens
+  PROCSTAR_SECTION_KEY  any other setting: PROCSTAR_CAPTURE_DIR sets capture.dir
 ";
 
-/// Two ways, where clap would show one that mixes them.
+/// The usage of the program, with its commands.
 pub(super) const USAGE: &str = "procstar [OPTIONS] [INPUT]
-       procstar [OPTIONS] config show [--json]
-       procstar run [OPTIONS] [--] CMD [ARGS]...
-       procstar validate SPEC [-o text|json]
-       procstar schema specs|results
-       procstar start|ps|show|logs|wait|stop|kill|rm|prune|events|top|ui [OPTIONS] ...
-       procstar doctor [-o text|json]";
+       procstar COMMAND [OPTIONS] ...";
 
-/// What is missing where there is nothing to do or to wait for.
+/// The error if there is nothing to do.
 pub(super) const NOTHING_TO_DO: &str = "\
-procstar would have no reason to run, or none to end; add at least one of
-  --print       run INPUT, print the results as JSON, exit
-  --output PATH the same, to a file
-  --exit        exit when no process is running
-  --wait        exit when no process is left that is not deleted
-  --serve       take processes over HTTP
-  --agent       take processes from a server";
+nothing to do: give a command ('procstar help' lists them), or at least one of
+  --print        run INPUT, print the results as JSON, and exit
+  --output PATH  as --print, but write the results to PATH
+  --exit         exit when no process is running
+  --wait         exit when all processes have ended and are deleted
+  --serve        take processes over HTTP
+  --agent        take processes from a scheduler";
 
-/// What is missing where the agent has no server.
+/// The error if the agent has no scheduler.
 pub(super) const NO_HOST: &str = "\
-an agent needs its server's host; add --agent-host HOST, or set PROCSTAR_AGENT_HOST,
-or `host` below [agent] in a configuration file";
+missing agent.host, the scheduler to connect to; add --agent-host HOST, set PROCSTAR_AGENT_HOST,
+or set `host` below [agent] in a configuration file";
 
-/// What is wrong where an agent is to dial what a server listens on.
+/// The error if the agent's scheduler is a wildcard.
 pub(super) const NOT_A_HOST: &str = "\
-agent.host is \"*\", which means every interface to a server and cannot be connected to;
-set --agent-host or PROCSTAR_AGENT_HOST to the server's host name or IP address";
+cannot connect to agent.host \"*\", which means every interface to a listener;
+set --agent-host or PROCSTAR_AGENT_HOST to the scheduler's host name or IP address";
 
-/// What is wrong where a run in the foreground is to last.
+/// The error if `run` is to last.
 pub(super) const RUN_ENDS: &str = "\
-`run` is for one process, ends with it, and keeps nothing:
-it takes neither --serve nor --agent nor --state-dir";
+'run' runs one process, exits with it, and keeps nothing: it takes no --serve, --agent or --state-dir;
+to keep processes, use 'procstar serve' and 'procstar start'";
 
-/// What stands below the options of `run --help`.
+/// The text below the options of `run --help`.
 pub(super) const AFTER_RUN: &str = "\
 Examples:
-  Run a command for ten minutes at most; 15 s after SIGINT it is killed with all it has started:
+  Stop a command by SIGINT after ten minutes; 15 s later kill it and its descendants:
       procstar run --timeout 10m --signal INT --grace 15 -- ./train.py --epochs 3
-  In another directory, with one variable more:
+  In another directory, with an additional variable:
       procstar run -C /srv/app -e DEBUG=1 -- make test
-  In an empty environment, but for PATH and HOME:
+  In an empty environment, except for PATH and HOME:
       procstar run --no-env -e PATH -e HOME -- env
-  As another user, with limits; needs privilege:
-      procstar run --user nobody --limit nofile=256 --limit core=0 -- ./server
-  Keep what became of it, its output too:
-      procstar run --result result.json --capture --label job=7 -- ./job.sh
-      jq '.[].status, .[].rusage.maxrss' result.json
+  As another user, with resource limits (needs privilege):
+      procstar run --user nobody --rlimit nofile=256 --rlimit core=0 -- ./server
+  Write the result, including output, to a file:
+      procstar run --results result.json --capture --label job=7 -- ./job.sh
 
-A CMD without a slash is looked up in the PATH that the process gets, as in a shell. The process
-has our own standard input, output and error, nothing in between: what it writes is there at once,
-and it sees the terminal. With --capture it writes to pipes, which procstar passes on.
+A CMD without a slash is looked up in the PATH of the process, as in a shell. The process inherits
+standard input, output and error, so that its output appears at once and it can use the terminal.
+With --capture it writes to pipes, and procstar copies its output.
 
-It has a session of its own, so the terminal's signals reach procstar alone. procstar passes
-SIGINT (Ctrl-C) and SIGTERM on to it and its group, and kills it with all its descendants after
---grace, or at once at the second signal or at SIGQUIT (Ctrl-\\). Ctrl-Z stops procstar only: the
-process runs on. It has no controlling terminal: it cannot open /dev/tty.
+The process has its own session, so the terminal signals only procstar. On SIGINT (Ctrl-C) or SIGTERM
+procstar signals the process and its group; after --grace, on a second signal or on SIGQUIT (Ctrl-\\)
+it kills the process and all its descendants. Ctrl-Z stops only procstar; the process keeps running.
+The process has no controlling terminal: it cannot open /dev/tty.
 
 Exit codes:
-  the command's own; 128 and the number of the signal that ended it
-  124  its time was over (--timeout)
-  125  procstar itself failed, or was called wrongly
-  126  CMD cannot be executed, or may not be (--restrict-exe)
-  127  CMD is not there
+  the exit code of the process; 128+N if signal N ended it
+  124  timeout expired (--timeout)
+  125  procstar failed, or invalid usage
+  126  CMD cannot be executed, or is not allowed (--restrict-exe)
+  127  CMD not found
 ";
 
-/// What stands below the options of `doctor --help`.
+/// The text below the options of `serve --help`.
+pub(super) const AFTER_SERVE: &str = "\
+Examples:
+  On 127.0.0.1, port 3000:
+      procstar serve
+  With processes of a spec file, until all of them are deleted:
+      procstar serve --wait spec.json
+  Over restarts, with processes, statuses and output in a directory:
+      procstar serve --state-dir /var/lib/procstar
+  For other machines, with TLS and a token:
+      PROCSTAR_HTTP_TLS_CERT=cert.pem PROCSTAR_HTTP_TLS_KEY=key.pem PROCSTAR_HTTP_TOKEN_FILE=token \\
+          procstar serve --bind 0.0.0.0
+
+SIGTERM stops all processes, and then the instance.
+";
+
+/// The text below the options of `agent --help`.
+pub(super) const AFTER_AGENT: &str = "\
+Examples:
+  Work for a scheduler:
+      PROCSTAR_AGENT_TOKEN_FILE=token procstar agent --host scheduler.example.com
+  Until there has been no work for ten minutes:
+      procstar agent --host scheduler.example.com --wait --wait-timeout 10m
+  Also serve clients on this machine:
+      procstar agent --host scheduler.example.com --serve
+";
+
+/// The text below the options of `upgrade --help`.
+pub(super) const AFTER_UPGRADE: &str = "\
+Examples:
+  After a new version has been installed in place of the running one:
+      procstar upgrade
+  If several instances are running:
+      procstar upgrade 4711
+
+The instance replaces itself by the program on disk. Its processes keep running, and its pid stays.
+If the new program cannot take over, the instance continues unchanged, and this command reports why.
+";
+
+/// The text below the options of `doctor --help`.
 pub(super) const AFTER_DOCTOR: &str = "\
 Examples:
   procstar doctor
@@ -125,18 +179,21 @@ Examples:
   procstar doctor --config /srv/procstar.toml
   procstar doctor --security
 
-Each line is a check that was really made: a system call that was tried, a file that was read.
-  ok    there, and enough
-  note  not there, and only asked for by some specs; or good to know
-  warn  something works less well, or for fewer processes
+Each line is the result of a check: a system call that was tried, or a file that was read.
+  ok    available
+  note  missing, but needed only by some specs; or worth knowing
+  warn  restricted, or for fewer processes
   fail  procstar cannot work
 
-With --security, `warn` and `fail` are findings: another user or machine could do more than it should.
+With --security, `warn` and `fail` are findings: another user or machine has more access than it should.
 
-Exit codes: 0, or 1 where something fails; with --security 1 for any finding. 2 for wrong usage.
+Exit codes:
+  0  no `fail`; with --security, no finding
+  1  a `fail`; with --security, a finding
+  2  invalid usage
 ";
 
-/// What stands below the options of `completions --help`.
+/// The text below the options of `completions --help`.
 pub(super) const AFTER_COMPLETIONS: &str = "\
 Examples:
   procstar completions bash > ~/.local/share/bash-completion/completions/procstar
@@ -144,7 +201,7 @@ Examples:
   procstar completions fish > ~/.config/fish/completions/procstar.fish
 ";
 
-/// What stands below the options of `man --help`.
+/// The text below the options of `man --help`.
 pub(super) const AFTER_MAN: &str = "\
 Examples:
   procstar man | man -l -

@@ -6,9 +6,9 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::cli::definition::definition;
-use crate::cli::doctor;
-use crate::cli::host_command::{HostCommand, Shell};
+use crate::cli::host_command::HostCommand;
 use crate::cli::output_format::ReportFormat;
+use crate::cli::{complete, doctor};
 use crate::config::{Env, Loaded};
 
 /// What is told.
@@ -23,7 +23,7 @@ pub struct Answer {
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     /// There is no such command.
-    #[error("no command is called `{0}`; `procstar --help` lists them")]
+    #[error("no command '{0}'; 'procstar help' lists the commands")]
     NoCommand(String),
     /// The manual pages cannot be written.
     #[error("cannot write manual pages to {}: {source}", dir.display())]
@@ -48,23 +48,28 @@ pub fn perform(
     env: &Env,
 ) -> Result<Answer, HostError> {
     match command {
-        HostCommand::Doctor { output_format, security: true } => {
+        HostCommand::Doctor { format, security: true } => {
             let report = doctor::examine_security(&loaded, env);
-            let text = match output_format {
+            let text = match format {
                 ReportFormat::Text => report.security_text(),
                 ReportFormat::Json => report.security_json(),
             };
             Ok(Answer { text, code: u8::from(!report.is_safe()) })
         }
-        HostCommand::Doctor { output_format, security: false } => {
+        HostCommand::Doctor { format, security: false } => {
             let report = doctor::examine(loaded, env);
-            let text = match output_format {
+            let text = match format {
                 ReportFormat::Text => report.text(),
                 ReportFormat::Json => report.json(),
             };
             Ok(Answer { text, code: u8::from(!report.is_well()) })
         }
-        HostCommand::Completions { shell } => Ok(Answer { text: completions(*shell), code: 0 }),
+        HostCommand::Completions { shell } => {
+            Ok(Answer { text: complete::script(*shell).to_owned(), code: 0 })
+        }
+        HostCommand::Complete { words } => {
+            Ok(Answer { text: complete::candidates(&definition(), words), code: 0 })
+        }
         HostCommand::Man { dir: Some(dir), .. } => {
             let written = man::write_all(&definition(), dir);
             let names = written.map_err(|source| HostError::Write { dir: dir.clone(), source })?;
@@ -78,15 +83,4 @@ pub fn perform(
             Ok(Answer { text, code: 0 })
         }
     }
-}
-
-fn completions(shell: Shell) -> String {
-    let shell = match shell {
-        Shell::Bash => clap_complete::Shell::Bash,
-        Shell::Zsh => clap_complete::Shell::Zsh,
-        Shell::Fish => clap_complete::Shell::Fish,
-    };
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut definition(), "procstar", &mut script);
-    String::from_utf8_lossy(&script).into_owned()
 }

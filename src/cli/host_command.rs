@@ -4,19 +4,19 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum, ValueHint};
 
-use crate::cli::help;
 use crate::cli::output_format::ReportFormat;
+use crate::cli::{complete, help};
 
 /// A command.
 #[derive(Subcommand, Clone, Debug)]
 pub enum HostCommand {
-    /// Tell what this host supports, and the remedy for what it does not
+    /// Check which features this host supports, and print remedies
     #[command(after_long_help = help::AFTER_DOCTOR)]
     Doctor {
         /// Output format
-        #[arg(short, long = "output", value_name = "FORM", default_value = "text")]
-        output_format: ReportFormat,
-        /// Check instead what other users and machines could do: files, tokens, listeners, kernel
+        #[arg(short = 'o', long, value_name = "FORMAT", default_value = "text")]
+        format: ReportFormat,
+        /// Check access by other users and machines instead: files, tokens, listeners, kernel
         #[arg(long)]
         security: bool,
     },
@@ -24,23 +24,31 @@ pub enum HostCommand {
     /// Print the completion script of a shell
     #[command(after_long_help = help::AFTER_COMPLETIONS)]
     Completions {
-        /// Of which
+        /// Shell
         shell: Shell,
     },
 
-    /// Print a manual page, or write those of all commands into a directory
+    /// Print candidates for the last of the words; the scripts of `completions` call it
+    #[command(name = complete::COMMAND, hide = true)]
+    Complete {
+        /// The words of the command line, the program's name first
+        #[arg(value_name = "WORD", allow_hyphen_values = true, trailing_var_arg = true)]
+        words: Vec<String>,
+    },
+
+    /// Print a manual page, or write all pages into a directory
     #[command(after_long_help = help::AFTER_MAN)]
     Man {
-        /// Of this command, with its parents' names before it; the whole program's if left out
+        /// Command (default: the whole program)
         #[arg(value_name = "COMMAND")]
         of: Vec<String>,
-        /// Write all of them into this directory, which is made where it is not there
+        /// Write all pages into this directory; it is created if missing
         #[arg(long, value_name = "DIR", conflicts_with = "of", value_hint = ValueHint::DirPath)]
         dir: Option<PathBuf>,
     },
 }
 
-/// Shells that can be told how to complete our command line.
+/// Shells with a completion script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Shell {
     /// GNU Bash
@@ -57,6 +65,7 @@ impl HostCommand {
         match self {
             HostCommand::Doctor { .. } => "doctor",
             HostCommand::Completions { .. } => "completions",
+            HostCommand::Complete { .. } => complete::COMMAND,
             HostCommand::Man { .. } => "man",
         }
     }

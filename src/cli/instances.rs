@@ -16,7 +16,7 @@ pub(super) const LOOK: Duration = Duration::from_millis(20);
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InstanceError {
     /// There is none.
-    #[error("no procstar of this user{} runs{}; start one by `procstar --serve`, or name one by --socket, --url or \
+    #[error("no instance of this user{} runs{}; start one with 'procstar serve', or choose one by --socket, --url or \
              --state-dir{}", with(.pid), .place.as_deref().map_or(String::new(), within), lines_of(.taken))]
     None {
         /// The pid that was asked for.
@@ -27,10 +27,10 @@ pub enum InstanceError {
         taken: Vec<(PathBuf, String)>,
     },
     /// Those that there are have no socket.
-    #[error("no procstar of this user can be asked: {}", unreachable_reason(.0))]
+    #[error("no instance of this user can be reached: {}", unreachable_reason(.0))]
     Unreachable(Vec<Running>),
     /// There are several.
-    #[error("several procstars of this user run; say which:{}", choices(.0))]
+    #[error("multiple instances of this user are running; choose one:{}", choices(.0))]
     Several(Vec<Running>),
 }
 
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(
             InstanceError::Several(vec![open, closed.clone()]).to_string(),
             format!(
-                "several procstars of this user run; say which:\n  --pid 7  or  --socket {place}/a/http.sock\n  --pid 8  in {place}/b"
+                "multiple instances of this user are running; choose one:\n  --pid 7  or  --socket {place}/a/http.sock\n  --pid 8  in {place}/b"
             )
         );
         assert!(
@@ -214,10 +214,10 @@ mod tests {
         assert!(error.ends_with(
             "\n  /tmp/x was to be a directory of this user, but belongs to mallory; remove it"
         ));
-        assert!(none(None, None).starts_with("no procstar of this user runs; start one"));
+        assert!(none(None, None).starts_with("no instance of this user runs; start one"));
         assert!(
             none(Some(7), Some("/x"))
-                .starts_with("no procstar of this user with pid 7 runs in /x; start")
+                .starts_with("no instance of this user with pid 7 runs in /x; start")
         );
     }
 }

@@ -141,6 +141,20 @@ impl UsageError {
         Self { code, unwritten: EXIT_INTERNAL, ..self }
     }
 
+    /// A text that was asked for.
+    pub(super) fn answer(text: String) -> Self {
+        Self { text, code: 0, unwritten: 1 }
+    }
+
+    /// With a tip after the first paragraph, instead of clap's own.
+    pub(super) fn with_tip(self, tip: Option<&str>) -> Self {
+        let Some(tip) = tip else { return self };
+        let paragraphs = self.text.split("\n\n").filter(|part| !part.starts_with("  tip:"));
+        let mut paragraphs: Vec<String> = paragraphs.map(str::to_owned).collect();
+        paragraphs.insert(1.min(paragraphs.len()), format!("  tip: {tip}"));
+        Self { text: paragraphs.join("\n\n"), ..self }
+    }
+
     pub(super) fn usage(text: &str) -> Self {
         let text = format!("error: {text}\n\nFor more information, try '--help'.\n");
         Self { text, code: 2, unwritten: 1 }

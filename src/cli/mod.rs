@@ -21,8 +21,11 @@ pub mod validate;
 
 pub(crate) mod input;
 
+mod complete;
 mod definition;
 mod help;
 mod instances;
 mod printable;
+mod process_options;
 mod starting;
+mod suggest;

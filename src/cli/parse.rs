@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::FromArgMatches;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::arguments::{Command, CommandLine, ConfigCommand};
 use crate::cli::client::Client;
@@ -15,7 +16,7 @@ use crate::cli::definition::definition;
 use crate::cli::invocation::{Input, Invocation, Run, TokenFiles, UsageError};
 use crate::cli::output_format::ReportFormat;
 use crate::cli::run_command::{OnTerminal, RunCommand};
-use crate::cli::{descriptor, help};
+use crate::cli::{descriptor, help, suggest};
 use crate::config::{
     EVERY_INTERFACE, Env, FileState, Loaded, SYSTEM_FILE, Sources, load, mistyped,
 };
@@ -90,66 +91,139 @@ fn is_run(args: &[OsString]) -> bool {
 
 /// The command that arguments name, even if they are wrong.
 fn command_of(args: &[OsString]) -> Option<String> {
+    command_path(args).into_iter().next()
+}
+
+/// The command that arguments name, and its subcommands, even if they are wrong.
+fn command_path(args: &[OsString]) -> Vec<String> {
     // Help and version would end the search.
     let asks = |arg: &&OsString| ["-h", "--help", "-V", "--version"].iter().any(|ask| *arg == ask);
     let args = args.iter().filter(|arg| !asks(arg));
-    let matches = definition().ignore_errors(true).try_get_matches_from(args);
-    matches.ok()?.subcommand_name().map(ToOwned::to_owned)
+    let Ok(matches) = definition().ignore_errors(true).try_get_matches_from(args) else {
+        return Vec::new();
+    };
+    let mut path = Vec::new();
+    let mut matches = &matches;
+    while let Some((name, of)) = matches.subcommand() {
+        path.push(name.to_owned());
+        matches = of;
+    }
+    path
 }
 
 fn read(args: &[OsString], sources: &Sources<'_>) -> Result<Invocation, UsageError> {
-    let matches = definition().try_get_matches_from(args)?;
+    let mut root = definition();
+    let args = match suggest::first_word(&root, args) {
+        Some(at) => suggest::kill_arguments(args.to_vec(), at),
+        None => args.to_vec(),
+    };
+    if let Some(error) = suggest::unknown_command(&root, &args) {
+        return Err(UsageError::usage(&error));
+    }
+    let matches = root.try_get_matches_from_mut(&args).map_err(|error| explain(error, &args))?;
     let mut options = CommandLine::from_arg_matches(&matches)?;
-    let loaded = load(sources, options.config.as_deref(), options.layer());
     let command = options.command.take();
+    if let Some(Command::Help { of }) = &command {
+        return Err(UsageError::answer(help::page(of)?));
+    }
+    if let Some(Command::Version) = &command {
+        return Err(UsageError::answer(root.render_version()));
+    }
+    let command = options.in_mode(command);
+    let loaded = load(sources, options.config.as_deref(), options.layer());
     if let Some(Command::Host(command)) = command {
         options.reject_extra_args(command.name())?;
         let loaded = Box::new(loaded.map_err(|error| chain(&error)));
         return Ok(Invocation::Host { command, loaded });
     }
-    let loaded = loaded?;
-    match command {
-        Some(Command::Config { command: ConfigCommand::Show { json } }) => {
-            options.reject_extra_args("config show")?;
-            Ok(Invocation::ConfigShow { loaded: Box::new(loaded), json })
+    options.carried_out(command, loaded?)
+}
+
+/// A wrong command line, with a tip if another program's option was meant; or help, whose examples keep their lines.
+fn explain(error: clap::Error, args: &[OsString]) -> UsageError {
+    match error.kind() {
+        ErrorKind::DisplayHelp => {
+            let is_long = args.iter().any(|arg| arg == "--help");
+            let page = is_long.then(|| help::page(&command_path(args)));
+            page.and_then(Result::ok).map_or_else(|| error.into(), UsageError::answer)
         }
-        Some(Command::Validate { spec, output_format }) => {
-            options.reject_extra_args("validate")?;
-            Ok(Invocation::Validate {
-                input: Input::from(spec),
-                json: output_format == ReportFormat::Json,
-            })
+        ErrorKind::UnknownArgument => {
+            let command = command_of(args).unwrap_or_default();
+            let tip = match error.get(ContextKind::InvalidArg) {
+                Some(ContextValue::String(given)) => suggest::option(&command, given),
+                _ => None,
+            };
+            UsageError::from(error).with_tip(tip)
         }
-        Some(Command::Schema { what }) => {
-            options.reject_extra_args("schema")?;
-            Ok(Invocation::Schema(what))
-        }
-        Some(Command::Reload { pid }) => {
-            options.reject_extra_args("reload")?;
-            Ok(Invocation::Reload { settings: Box::new(loaded.settings), pid })
-        }
-        Some(Command::Run(command)) => {
-            options.reject_extra_args("run")?;
-            options.foreground(loaded, *command).map(|run| Invocation::Run(Box::new(run)))
-        }
-        Some(Command::Client(command)) => {
-            let InstanceCommand(asked) = *command;
-            options.reject_extra_args(asked.name())?;
-            let settings = loaded.settings;
-            Ok(Invocation::Client(Box::new(Client { asked, settings })))
-        }
-        None | Some(Command::Host(_)) => {
-            options.run(loaded).map(|run| Invocation::Run(Box::new(run)))
-        }
+        _ => error.into(),
     }
 }
 
 impl CommandLine {
+    /// Takes what `serve` and `agent` say as the options of the program; returns any other command.
+    fn in_mode(&mut self, command: Option<Command>) -> Option<Command> {
+        let mode = match command {
+            Some(Command::Serve(mode)) => {
+                self.run.serve = true;
+                mode
+            }
+            Some(Command::Agent(mode)) => {
+                self.agent.agent = true;
+                mode
+            }
+            other => return other,
+        };
+        self.input = mode.input.or_else(|| self.input.take());
+        self.exit |= mode.exit;
+        self.wait |= mode.wait;
+        None
+    }
+
+    /// What a command, or none, asks for.
+    fn carried_out(
+        self,
+        command: Option<Command>,
+        loaded: Loaded,
+    ) -> Result<Invocation, UsageError> {
+        match command {
+            Some(Command::Config { command: ConfigCommand::Show { format } }) => {
+                self.reject_extra_args("config show")?;
+                let json = format == ReportFormat::Json;
+                Ok(Invocation::ConfigShow { loaded: Box::new(loaded), json })
+            }
+            Some(Command::Validate { spec, format }) => {
+                self.reject_extra_args("validate")?;
+                let json = format == ReportFormat::Json;
+                Ok(Invocation::Validate { input: Input::from(spec), json })
+            }
+            Some(Command::Schema { what }) => {
+                self.reject_extra_args("schema")?;
+                Ok(Invocation::Schema(what))
+            }
+            Some(Command::Upgrade { pid }) => {
+                self.reject_extra_args("upgrade")?;
+                Ok(Invocation::Reload { settings: Box::new(loaded.settings), pid })
+            }
+            Some(Command::Run(command)) => {
+                self.reject_extra_args("run")?;
+                self.foreground(loaded, *command).map(|run| Invocation::Run(Box::new(run)))
+            }
+            Some(Command::Client(command)) => {
+                let InstanceCommand(asked) = *command;
+                self.reject_extra_args(asked.name())?;
+                let settings = loaded.settings;
+                Ok(Invocation::Client(Box::new(Client { asked, settings })))
+            }
+            // The others are carried out already.
+            _ => self.run(loaded).map(|run| Invocation::Run(Box::new(run))),
+        }
+    }
+
     /// A subcommand does nothing else.
     fn reject_extra_args(&self, command: &str) -> Result<(), UsageError> {
         if self.input.is_some() || self.does_something() {
             return Err(UsageError::usage(&format!(
-                "`{command}` takes neither INPUT nor what to do"
+                "'{command}' takes neither INPUT nor --print, --output, --exit and --wait"
             )));
         }
         Ok(())

@@ -27,7 +27,7 @@ pub enum ReloadError {
     #[error("{0}")]
     None(InstanceError),
     /// There are several.
-    #[error("several procstars of this user run, name one by its pid: {0}")]
+    #[error("multiple instances of this user are running; give a pid: {0}")]
     Several(String),
     /// The instance has not become the new program, and says why. It goes on as it was.
     #[error("{0}")]

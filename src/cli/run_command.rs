@@ -3,8 +3,6 @@
 //! It is a one-shot of one process: the same keeper and the same worker run it ([`crate::app`]). What differs is here: where the spec comes
 //! from, who gets signals, and what the exit code says.
 
-mod values;
-
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -16,15 +14,14 @@ use std::time::Duration;
 use clap::{Args, ValueHint};
 use indexmap::IndexMap;
 
-use self::values::{Bounds, Label, Variable};
 use super::descriptor::{self, Named};
 use super::help;
+use super::process_options::{Environment, ProcessOptions, option_error, text};
 use crate::keeper::ProgramExit;
-use crate::quantity::Seconds;
 use crate::report::ProcessRecord;
 use crate::spec::{
-    Account, CaptureSpec, EnvSpec, FdEntry, FdName, FdSpec, Fds, INHERITED_BY_OTHERS, Inherit,
-    NullSpec, ProcId, ProcSpec, SignalRef, SpecError, StartRequest, StopSpec, Validated, VarSpec,
+    CaptureSpec, FdEntry, FdName, FdSpec, Fds, NullSpec, ProcId, ProcSpec, StartRequest, StopSpec,
+    Validated,
 };
 
 /// The exit code where the process's time was over, as of timeout(1).
@@ -41,80 +38,18 @@ pub struct RunCommand {
     #[arg(value_hint = ValueHint::CommandWithArguments)]
     command: Vec<OsString>,
 
-    /// Run it in this directory
-    #[arg(short = 'C', long, value_name = "DIR", help_heading = "Process")]
-    #[arg(value_hint = ValueHint::DirPath)]
-    cwd: Option<OsString>,
+    /// What the process has.
+    #[command(flatten)]
+    options: ProcessOptions,
 
-    /// Set a variable, or with the name alone pass ours on; may be repeated
-    #[arg(short, long, value_name = "NAME[=VALUE]", help_heading = "Process")]
-    env: Vec<Variable>,
-
-    /// Pass on none of our variables but those named with -e
-    #[arg(long, help_heading = "Process")]
-    no_env: bool,
-
-    /// Remove a variable; may be repeated
-    #[arg(long, value_name = "NAME", help_heading = "Process")]
-    unset: Vec<String>,
-
-    /// Run it as this user, with its groups; a name or a number
-    #[arg(short, long, value_name = "USER", value_parser = values::account)]
-    #[arg(help_heading = "Process")]
-    #[arg(value_hint = ValueHint::Username)]
-    user: Option<Account>,
-
-    /// Run it as this group
-    #[arg(short, long, value_name = "GROUP", value_parser = values::account)]
-    #[arg(help_heading = "Process")]
-    group: Option<Account>,
-
-    /// Limit a resource, as `nofile=1024` or `core=0:unlimited`, soft and hard; may be repeated
-    #[arg(short, long, value_name = "RESOURCE=N", help_heading = "Process")]
-    limit: Vec<Bounds>,
-
-    /// Its file mode creation mask, in octal
-    #[arg(long, value_name = "MASK", help_heading = "Process")]
-    umask: Option<String>,
-
-    /// Its nice value, -20 to 19
-    #[arg(short, long, value_name = "N", allow_negative_numbers = true)]
-    #[arg(help_heading = "Process")]
-    nice: Option<i32>,
-
-    /// Take CMD for a path, even if it has no slash, instead of looking it up in the process's PATH
-    #[arg(long, help_heading = "Process")]
-    no_search_path: bool,
-
-    /// Stop it after this time: seconds, or with s, m, h or d
-    #[arg(short, long, value_name = "TIME", help_heading = "Stopping")]
-    timeout: Option<Seconds>,
-
-    /// How long it then has before it is killed with all its descendants (default: 10)
-    #[arg(short = 'k', long, value_name = "TIME", help_heading = "Stopping")]
-    grace: Option<Seconds>,
-
-    /// By which signal it is stopped when its time is over (default: TERM)
-    #[arg(long, value_name = "SIGNAL", value_parser = values::signal)]
-    #[arg(help_heading = "Stopping")]
-    signal: Option<SignalRef>,
-
-    /// Write the result as JSON to this file when it has ended; `-` for standard output
-    #[arg(short, long, value_name = "PATH", help_heading = "Result")]
+    /// Write the result as JSON to FILE when the process has ended; `-` for standard output
+    #[arg(short, long, value_name = "FILE", help_heading = "Result")]
     #[arg(value_hint = ValueHint::FilePath)]
-    result: Option<PathBuf>,
+    results: Option<PathBuf>,
 
-    /// Have what it writes to standard output and standard error in the result too
-    #[arg(long, requires = "result", help_heading = "Result")]
+    /// Include standard output and standard error in the result
+    #[arg(long, requires = "results", help_heading = "Result")]
     capture: bool,
-
-    /// Its ID in the result (default: the command's file name)
-    #[arg(long, value_name = "ID", help_heading = "Result")]
-    id: Option<String>,
-
-    /// A label in the result; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", help_heading = "Result")]
-    label: Vec<Label>,
 }
 
 /// One process in the foreground, checked.
@@ -172,16 +107,16 @@ impl RunCommand {
     /// # Errors
     /// A text that names the option that is wrong.
     pub fn check(self, on: OnTerminal) -> Result<Foreground, String> {
-        let result = self.result.clone().map(ResultTo::from);
+        let result = self.results.clone().map(ResultTo::from);
         let capture = self.capture;
         let id = self.id()?;
-        let shares_terminal = on.controlling && self.user.is_none() && self.group.is_none();
+        let shares_terminal = on.controlling && !self.options.has_account();
         let spec = self.spec(on.in_background && !shares_terminal)?;
         let grace = spec.stop.map_or(StopSpec::GRACE, |stop| stop.grace);
         let specs = IndexMap::from([(id.clone(), spec)]);
         let request = StartRequest { specs, all_or_nothing: false, idempotent: false };
         let mut request = request.validate().map_err(|errors| {
-            let errors: Vec<_> = errors.0.iter().map(told).collect();
+            let errors: Vec<_> = errors.0.iter().map(option_error).collect();
             errors.join("\n       ")
         })?;
         request.procs.values_mut().for_each(|proc| proc.shares_terminal = shares_terminal);
@@ -189,8 +124,8 @@ impl RunCommand {
     }
 
     fn id(&self) -> Result<ProcId, String> {
-        if let Some(id) = &self.id {
-            return Ok(ProcId::from(id.clone()));
+        if let Some(id) = self.options.id() {
+            return Ok(ProcId::from(id.to_owned()));
         }
         let command = self.command.first().map(OsString::as_os_str).unwrap_or_default();
         let name = Path::new(command).file_name().unwrap_or(OsStr::new("run"));
@@ -202,37 +137,20 @@ impl RunCommand {
         if in_background {
             fds.push(FdEntry(FdName::STDIN, FdSpec::Null(NullSpec::default())));
         }
-        // Another user's process has ours as well: whoever redirects a command's output means it to go there.
+        let other_user = self.options.has_user();
+        // Redirections of a command are meant for its process, another user's too.
         for fd in [FdName::STDIN, FdName::STDOUT, FdName::STDERR] {
-            if self.user.is_some() && fds.iter().all(|FdEntry(named, _)| *named != fd) {
+            if other_user && fds.iter().all(|FdEntry(named, _)| *named != fd) {
                 fds.push(FdEntry(fd, FdSpec::Inherit));
             }
         }
         let argv = self.command.into_iter().map(|word| text("CMD", word));
-        let stop = StopSpec {
-            signal: self.signal.unwrap_or(StopSpec::SIGNAL),
-            grace: self.grace.unwrap_or(StopSpec::GRACE),
-        };
-        Ok(ProcSpec {
-            argv: argv.collect::<Result<_, _>>()?,
-            env: environment(self.env, self.unset, self.no_env, self.user.is_some()),
-            fds: Fds::InOrder(fds),
-            lookup_path: !self.no_search_path,
-            cwd: self.cwd.map(|cwd| text("--cwd", cwd)).transpose()?,
-            umask: self.umask,
-            user: self.user,
-            group: self.group,
-            rlimits: self
-                .limit
-                .into_iter()
-                .map(|Bounds(resource, pair)| (resource, pair))
-                .collect(),
-            nice: self.nice,
-            labels: self.label.into_iter().map(|Label(name, value)| (name, value)).collect(),
-            timeout: self.timeout,
-            stop: Some(stop),
-            ..ProcSpec::default()
-        })
+        let argv = argv.collect::<Result<_, _>>()?;
+        let spec = self.options.spec(Environment::OfThisProgram)?;
+        let stop = Some(
+            spec.stop.unwrap_or(StopSpec { signal: StopSpec::SIGNAL, grace: StopSpec::GRACE }),
+        );
+        Ok(ProcSpec { argv, fds: Fds::InOrder(fds), stop, ..spec })
     }
 }
 
@@ -260,39 +178,6 @@ impl OnTerminal {
     }
 }
 
-/// Specs are JSON, and so is the result: their texts are UTF-8.
-fn text(what: &str, value: OsString) -> Result<String, String> {
-    value.into_string().map_err(|value| {
-        format!("{what}: {value:?} is not UTF-8; give it by a script or a file, which may hold any bytes")
-    })
-}
-
-/// The environment: that of this program, or, for another user, what it inherits by default, and what is named.
-fn environment(set: Vec<Variable>, unset: Vec<String>, none: bool, by_other: bool) -> EnvSpec {
-    let named = set.iter().filter_map(|variable| match variable {
-        Variable::Inherit(name) => Some(name.clone()),
-        Variable::Set(..) => None,
-    });
-    let named: Vec<String> = named.collect();
-    let inherit = match (none, by_other) {
-        (true, _) => Some(Inherit::Names(named)),
-        (false, true) if !named.is_empty() => {
-            let by_default = INHERITED_BY_OTHERS.map(str::to_owned);
-            Some(Inherit::Names(named.into_iter().chain(by_default).collect()))
-        }
-        (false, true) => None,
-        (false, false) => Some(Inherit::All),
-    };
-    let mut vars: IndexMap<String, VarSpec> =
-        unset.into_iter().map(|name| (name, VarSpec::Unset)).collect();
-    for variable in set {
-        if let Variable::Set(name, value) = variable {
-            vars.insert(name, VarSpec::Text(value));
-        }
-    }
-    EnvSpec { inherit, vars, in_result: false }
-}
-
 /// Both outputs through pipes, which a process that opens `/dev/stderr` anew does not truncate, and with their order.
 fn captures() -> Vec<FdEntry> {
     let capture = CaptureSpec {
@@ -301,30 +186,6 @@ fn captures() -> Vec<FdEntry> {
         ..CaptureSpec::default()
     };
     [FdName::STDOUT, FdName::STDERR].map(|fd| FdEntry(fd, FdSpec::Capture(capture.clone()))).into()
-}
-
-/// An error of the spec as one of the command line: by the option, not by the place in a document that nobody has written.
-fn told(error: &SpecError) -> String {
-    use crate::spec::Segment;
-    let key = error.place.segments().iter().skip(2).find_map(|segment| match segment {
-        Segment::Key(key) => Some(key.as_str()),
-        Segment::Index(_) => None,
-    });
-    let option = match key {
-        Some("argv" | "exe") => "CMD",
-        Some("cwd") => "--cwd",
-        Some("env") => "--env",
-        Some("rlimits") => "--limit",
-        Some("umask") => "--umask",
-        Some("nice") => "--nice",
-        Some("labels") => "--label",
-        Some("timeout") => "--timeout",
-        Some("stop") => "--grace or --signal",
-        Some("user") => "--user",
-        Some("group") => "--group",
-        _ => return error.to_string(),
-    };
-    format!("{option}: {}", error.message)
 }
 
 /// How the program ends after this end of its process: with the process's own exit code; 124 where its time was over; by the signal that has

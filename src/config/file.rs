@@ -160,8 +160,8 @@ mod tests {
             ),
             (
                 "[agent]\nping_interval = 0",
-                "f.toml:2:17: agent.ping_interval: expected a time in seconds from 0.001 to \
-                 1e10, found 0",
+                "f.toml:2:17: agent.ping_interval: expected a duration from 0.001 to \
+                 1e10 seconds, such as 90, 500ms or 1h30m, found 0",
             ),
             (
                 "[http]\ntoken = \"\"",

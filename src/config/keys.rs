@@ -1,6 +1,7 @@
 //! The table of every setting: its name, what it may be, its variable and its flag.
 
 use crate::config::kind::Kind;
+use crate::text::distance;
 
 /// One setting, as every layer knows it.
 #[derive(Debug, PartialEq)]
@@ -49,7 +50,7 @@ pub const KEYS: &[Key] = &[
     key("capture.keep_head", Kind::Bytes, "PROCSTAR_CAPTURE_KEEP_HEAD", None),
     key("capture.keep_tail", Kind::Bytes, "PROCSTAR_CAPTURE_KEEP_TAIL", None),
     key("capture.max_inline", Kind::Bytes, "PROCSTAR_CAPTURE_MAX_INLINE", None),
-    key("capture.max_total", Kind::Count, "PROCSTAR_CAPTURE_MAX_TOTAL", None),
+    key("capture.max_total", Kind::Size, "PROCSTAR_CAPTURE_MAX_TOTAL", None),
     key("sampling.interval", Kind::Period, "PROCSTAR_SAMPLING_INTERVAL", None),
     key("sampling.max_samples", Kind::Count, "PROCSTAR_SAMPLING_MAX_SAMPLES", None),
     key("http.enabled", Kind::Switch, "PROCSTAR_HTTP_ENABLED", Some("--serve")),
@@ -82,7 +83,7 @@ pub const KEYS: &[Key] = &[
     ),
     key("http.handshake_timeout", Kind::Period, "PROCSTAR_HTTP_HANDSHAKE_TIMEOUT", None),
     key("http.header_timeout", Kind::Period, "PROCSTAR_HTTP_HEADER_TIMEOUT", None),
-    key("http.max_body", Kind::Count, "PROCSTAR_HTTP_MAX_BODY", None),
+    key("http.max_body", Kind::Size, "PROCSTAR_HTTP_MAX_BODY", None),
     key("agent.enabled", Kind::Switch, "PROCSTAR_AGENT_ENABLED", Some("--agent")),
     key("agent.host", Kind::Host, "PROCSTAR_AGENT_HOST", Some("--agent-host")),
     key("agent.port", Kind::Port, "PROCSTAR_AGENT_PORT", Some("--agent-port")),
@@ -123,7 +124,7 @@ pub const KEYS: &[Key] = &[
         "PROCSTAR_AGENT_READ_TIMEOUT",
         Some("--agent-read-timeout"),
     ),
-    key("agent.max_message", Kind::Count, "PROCSTAR_AGENT_MAX_MESSAGE", None),
+    key("agent.max_message", Kind::Size, "PROCSTAR_AGENT_MAX_MESSAGE", None),
     key("agent.push_interval", Kind::Period, "PROCSTAR_AGENT_PUSH_INTERVAL", None),
     key("shutdown.term_grace", Kind::Seconds, "PROCSTAR_SHUTDOWN_TERM_GRACE", None),
     key("shutdown.kill_grace", Kind::Seconds, "PROCSTAR_SHUTDOWN_KILL_GRACE", None),
@@ -218,25 +219,9 @@ fn last(path: &str) -> &str {
     path.rsplit_once('.').map_or(path, |(_, last)| last)
 }
 
-/// Levenshtein's distance, in characters.
-pub(crate) fn distance(from: &str, to: &str) -> usize {
-    let mut row: Vec<usize> = (0..=to.chars().count()).collect();
-    for (i, a) in from.chars().enumerate() {
-        let mut left = i + 1;
-        let mut next = vec![left];
-        for (b, (diagonal, above)) in to.chars().zip(row.iter().zip(row.iter().skip(1))) {
-            left = (diagonal + usize::from(a != b)).min(above + 1).min(left + 1);
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn names_are_systematic_and_unique() {
@@ -279,14 +264,5 @@ mod tests {
         }
         assert_eq!(hint("agent.colour"), None);
         assert_eq!(hint("xyz"), None);
-    }
-
-    proptest! {
-        #[test]
-        fn distance_is_a_metric(a in "[a-c.]{0,8}", b in "[a-c.]{0,8}", c in "[a-c.]{0,8}") {
-            prop_assert_eq!(distance(&a, &b), distance(&b, &a));
-            prop_assert_eq!(distance(&a, &b) == 0, a == b);
-            prop_assert!(distance(&a, &c) <= distance(&a, &b) + distance(&b, &c));
-        }
     }
 }

@@ -9,9 +9,8 @@ use std::path::PathBuf;
 use toml::de::{DeInteger, DeValue};
 
 use crate::config::{host, strength};
+use crate::quantity::{ByteSize, Seconds};
 
-/// Where a time is longer than this (300 years), adding it to a clock could overflow.
-const MAX_SECONDS: f64 = 1e10;
 /// The shortest interval: a shorter one would only keep a processor busy.
 const MIN_PERIOD: f64 = 0.001;
 
@@ -38,16 +37,18 @@ pub enum Kind {
     Directories,
     /// One or several names of environment variables, given like [`Kind::Globs`].
     Variables,
-    /// A time in seconds, zero included.
+    /// A duration, zero included: a number of seconds or a text such as `1h30m`.
     Seconds,
-    /// A time in seconds that something is repeated after, or that silence may take: not zero.
+    /// The duration of an interval or of silence: not zero.
     Period,
     /// A factor, finite and at least 1.
     Factor,
     /// An integer, at least 1.
     Count,
-    /// A number of bytes.
+    /// A size: a number of bytes or a text such as `64M`.
     Bytes,
+    /// A size of at least one byte.
+    Size,
     /// A TCP port to connect to: not 0.
     Port,
     /// A TCP port to listen on: 0 lets the kernel choose.
@@ -78,6 +79,7 @@ pub enum Scalar {
 }
 
 /// A value as a file or a text gives it.
+#[derive(Clone, Copy)]
 enum Raw<'a> {
     Bool(bool),
     Integer(i128),
@@ -126,11 +128,12 @@ impl Kind {
             Kind::Globs => "a path or a glob, or an array of them that is not empty",
             Kind::Directories => "an absolute path, or an array of them that is not empty",
             Kind::Variables => "a variable's name, or an array of them that is not empty",
-            Kind::Seconds => "a time in seconds from 0 to 1e10",
-            Kind::Period => "a time in seconds from 0.001 to 1e10",
+            Kind::Seconds => "a duration from 0 to 1e10 seconds, such as 90, 500ms or 1h30m",
+            Kind::Period => "a duration from 0.001 to 1e10 seconds, such as 90, 500ms or 1h30m",
             Kind::Factor => "a number that is at least 1",
             Kind::Count => "an integer that is at least 1",
-            Kind::Bytes => "a number of bytes",
+            Kind::Bytes => "a size, such as 1048576, 64M or 1GiB",
+            Kind::Size => "a size of at least 1 byte, such as 1048576, 64M or 1GiB",
             Kind::Port => "a port from 1 to 65535",
             Kind::ListenPort => "a port from 0 to 65535",
             Kind::Address => "an IP address",
@@ -221,7 +224,7 @@ impl Kind {
                 "false" | "no" | "off" | "0" => Raw::Bool(false),
                 _ => Raw::Text(text),
             },
-            Kind::Count | Kind::Bytes | Kind::Port | Kind::ListenPort => {
+            Kind::Count | Kind::Bytes | Kind::Size | Kind::Port | Kind::ListenPort => {
                 text.parse().map_or(Raw::Text(text), Raw::Integer)
             }
             Kind::Seconds | Kind::Period | Kind::Factor => {
@@ -274,11 +277,12 @@ impl Kind {
                 }
                 _ => None,
             },
-            Kind::Seconds => number(raw, 0.0, MAX_SECONDS),
-            Kind::Period => number(raw, MIN_PERIOD, MAX_SECONDS),
+            Kind::Seconds => number(&seconds(raw), 0.0, Seconds::MAX),
+            Kind::Period => number(&seconds(raw), MIN_PERIOD, Seconds::MAX),
             Kind::Factor => number(raw, 1.0, f64::MAX),
             Kind::Count => whole(raw, 1, u64::MAX),
-            Kind::Bytes => whole(raw, 0, u64::MAX),
+            Kind::Bytes => whole(&size(raw), 0, u64::MAX),
+            Kind::Size => whole(&size(raw), 1, u64::MAX),
             Kind::Port => whole(raw, 1, u16::MAX.into()),
             Kind::ListenPort => whole(raw, 0, u16::MAX.into()),
         }
@@ -309,6 +313,22 @@ fn string(raw: &Raw<'_>, allowed: impl Fn(&str) -> bool) -> Option<Scalar> {
     match raw {
         Raw::Text(text) if allowed(text) => Some(Scalar::Text((*text).to_owned())),
         _ => None,
+    }
+}
+
+/// The number of seconds of a text with units; any other value unchanged.
+fn seconds<'a>(raw: &Raw<'a>) -> Raw<'a> {
+    match raw {
+        Raw::Text(text) => text.parse().map_or(*raw, |seconds: Seconds| Raw::Float(seconds.get())),
+        other => *other,
+    }
+}
+
+/// The number of bytes of a text with a unit; any other value unchanged.
+fn size<'a>(raw: &Raw<'a>) -> Raw<'a> {
+    match raw {
+        Raw::Text(text) => text.parse().map_or(*raw, |ByteSize(bytes)| Raw::Integer(bytes.into())),
+        other => *other,
     }
 }
 
@@ -357,11 +377,20 @@ mod tests {
             (Kind::Globs, &["/", "/a/*:/b", "/a/[b-d]/**"], &["", ":", "/a:", "/a/["]),
             (Kind::Directories, &["/", "/a:/b"], &["", "a", "/a:b", "/a:"]),
             (Kind::Variables, &["LD_LIBRARY_PATH", "A:B"], &["", "A=b", "A:"]),
-            (Kind::Seconds, &["0", "-0", ".5", "1e10"], &["", "-1", "nan", "inf", "1e11", "1s"]),
-            (Kind::Period, &["0.001", "60"], &["0", "1e-9", "nan", "-1"]),
+            (
+                Kind::Seconds,
+                &["0", "-0", ".5", "1e10", "1s", "1h30m"],
+                &["", "-1", "nan", "inf", "1e11", "5x"],
+            ),
+            (Kind::Period, &["0.001", "60", "5ms"], &["0", "1e-9", "nan", "-1"]),
             (Kind::Factor, &["1", "2.5"], &["0.99", "nan", "inf"]),
             (Kind::Count, &["1", "18446744073709551615"], &["0", "-1", "1.5", "1e30"]),
-            (Kind::Bytes, &["0", "18446744073709551615"], &["-1", "1.5", "1e30"]),
+            (
+                Kind::Bytes,
+                &["0", "18446744073709551615", "64M"],
+                &["-1", "1.5", "1e30", "5 apples"],
+            ),
+            (Kind::Size, &["1", "1GiB"], &["0", "0M", "-1"]),
             (Kind::Port, &["1", "65535"], &["0", "65536", "http"]),
             (Kind::ListenPort, &["0", "65535"], &["-1", "65536"]),
             (

@@ -3,8 +3,9 @@
 use std::ffi::OsStr;
 
 use crate::config::environment::NEVER_INHERITED;
-use crate::config::keys::{self, ALIASES, KEYS, Key, distance};
+use crate::config::keys::{self, ALIASES, KEYS, Key};
 use crate::config::process_env::Env;
+use crate::text::distance;
 
 const PREFIX: &str = "PROCSTAR_";
 

@@ -211,6 +211,11 @@ pub enum Resource {
 }
 
 impl Resource {
+    /// The names of all resources.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Self::ALL.iter().map(|(name, _)| *name)
+    }
+
     const ALL: [(&str, Resource); 16] = [
         ("as", Resource::As),
         ("core", Resource::Core),

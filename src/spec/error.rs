@@ -104,6 +104,9 @@ impl fmt::Display for SpecError {
             write!(f, "{}: ", self.place)?;
         }
         f.write_str(&self.message)?;
+        if let Some(remedy) = self.remedy() {
+            write!(f, "; {remedy}")?;
+        }
         if let Some((line, column)) = self.position {
             write!(f, " (line {line}, column {column})")?;
         }

@@ -20,6 +20,7 @@ mod locate;
 mod object;
 mod parse;
 mod read;
+mod remedy;
 mod schema;
 #[cfg(test)]
 mod tests;

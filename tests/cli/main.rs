@@ -11,9 +11,12 @@
 mod support;
 
 mod commands;
+mod completions;
 mod config;
 mod doctor;
 mod examples;
+mod first_words;
+mod mistakes;
 mod oneshot;
 mod progress;
 mod reference;

@@ -73,7 +73,7 @@ fn variable(setting: &str) -> String {
 
 #[test]
 fn the_settings_are_in_the_reference() {
-    let shown = printed_json(&["config", "show", "--json"]);
+    let shown = printed_json(&["config", "show", "-o", "json"]);
     let comments = comments();
     let mut table =
         "| setting | default | variable | meaning |\n| --- | --- | --- | --- |\n".to_owned();

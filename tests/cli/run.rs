@@ -54,7 +54,7 @@ fn exit_codes() {
         (&["-t", "1000", "sh", "-c", "exit 3"], 3, ""),
         (&["no-such-command"], 127, "procstar: execve failed: no-such-command: No such file"),
         (&["./no/such/command"], 127, "procstar: execve failed: ./no/such/command: No such file"),
-        (&["--no-search-path", "true"], 127, "No such file"),
+        (&["--no-lookup-path", "true"], 127, "No such file"),
         (&[file], 126, "Permission denied"),
         (&["--restrict-exe", "/usr/bin/id", "true"], 126, "restricted executable: /usr/bin/id"),
         (&["-C", "/no/such", "true"], 125, "failed to set cwd: "),
@@ -62,9 +62,9 @@ fn exit_codes() {
         (&["--odd", "true"], 125, "unexpected argument '--odd'"),
         (&[], 125, "Usage: procstar run"),
         (&["--umask", "9", "true"], 125, "error: --umask: "),
-        (&["--serve", "true"], 125, "takes neither --serve nor --agent"),
+        (&["--serve", "true"], 125, "it takes no --serve, --agent or --state-dir"),
         (&["--config", "/no/such/file", "true"], 125, "/no/such/file"),
-        (&["--result", missing.to_str().unwrap(), "true"], 125, "cannot write results to "),
+        (&["--results", missing.to_str().unwrap(), "true"], 125, "cannot write results to "),
         (&["--help"], 0, ""),
     ] {
         let output = output(args);
@@ -85,9 +85,9 @@ fn options_reach_the_process() {
         "/usr",
         "--umask",
         "0027",
-        "-l",
+        "--rlimit",
         "nofile=77",
-        "-l",
+        "--rlimit",
         "core=0",
         "-n",
         "5",
@@ -354,7 +354,7 @@ fn it_ends_by_the_signal_that_has_ended_the_process() {
         // Its own core is its own affair, and there is none of procstar's.
         let dir = tempfile::tempdir().unwrap();
         let result = dir.path().join("result.json");
-        let args = ["-r", result.to_str().unwrap(), "-l", "core=0", "--id", "x"];
+        let args = ["-r", result.to_str().unwrap(), "--rlimit", "core=0", "--id", "x"];
         let status = procstar(&[&args[..], &["python3", "-c", &script]].concat())
             .current_dir(dir.path())
             .stderr(Stdio::null())

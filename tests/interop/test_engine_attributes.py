@@ -378,7 +378,7 @@ def test_pdeath_signal_is_not_sent_by_an_upgrade():
         eventually(executed, "all run their program")
         eventually(lambda: len(_proxies(keeper)) == before, "the end of the proxies that are not needed")
         assert all(map(procs.is_alive, pids.values()))
-        done = subprocess.run([binary(), "reload", str(keeper)], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([binary(), "upgrade", str(keeper)], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done
         eventually(lambda: worker_pid(keeper), "a worker")
         assert all(map(procs.is_alive, pids.values()))

@@ -389,7 +389,7 @@ def test_listeners_of_a_service_manager_are_used(tmp_path):
             kill(before, signal.SIGKILL)
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE) as http:
                 assert steady(lambda: http.get("/procs/a").status_code) == 200
-            done = subprocess.run([binary(), "reload", str(service.proc.pid)], capture_output=True, text=True, timeout=60)
+            done = subprocess.run([binary(), "upgrade", str(service.proc.pid)], capture_output=True, text=True, timeout=60)
             assert done.returncode == 0, done
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE) as http, over_unix(path) as other:
                 assert http.get("/procs/a").status_code == other.get("/procs/a").status_code == 200

@@ -197,9 +197,9 @@ def test_sigterm_during_an_upgrade_is_handled():
 def test_an_upgrade_needs_an_instance(tmp_path):
     """The message names the searched directory."""
     env = os.environ | {"PROCSTAR_RUN_RUNTIME_DIR": str(tmp_path)}
-    done = subprocess.run([binary(), "reload"], env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([binary(), "upgrade"], env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert f"no procstar of this user runs in {tmp_path}" in done.stderr
+    assert f"no instance of this user runs in {tmp_path}" in done.stderr
 
 
 def test_sighup_without_a_terminal_upgrades():

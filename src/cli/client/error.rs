@@ -38,7 +38,7 @@ pub enum ClientError {
         details: Vec<String>,
     },
     /// The answer is not what was asked for: something else listens there.
-    #[error("no sense in the answer of {place}: {reason}; is it procstar, of version 2 or later?")]
+    #[error("unexpected response from {place}: {reason}; check that it is procstar 2.0 or later")]
     Nonsense {
         /// The socket or URL.
         place: String,

@@ -71,30 +71,30 @@ fn no_url_options(target: &Target) -> Result<(), ClientError> {
     ];
     match given.iter().find(|(_, given)| *given) {
         None => Ok(()),
-        Some((name, _)) => Err(ClientError::Usage(format!(
-            "{name} is for a URL; give --url too, or set PROCSTAR_URL"
-        ))),
+        Some((name, _)) => {
+            Err(ClientError::Usage(format!("{name} needs a URL; add --url, or set PROCSTAR_URL")))
+        }
     }
 }
 
 fn at_url(url: &str, target: &Target, settings: &Settings) -> Result<InstanceAddress, ClientError> {
     let wrong = |why: &str| {
         ClientError::Usage(format!(
-            "URL {url:?}: {why}; expected http://HOST:PORT or https://HOST:PORT"
+            "invalid URL {url:?}: {why}; expected http://HOST:PORT or https://HOST:PORT"
         ))
     };
-    let base: Uri = url.parse().map_err(|_| wrong("it is none"))?;
+    let base: Uri = url.parse().map_err(|_| wrong("malformed"))?;
     let encrypted = match base.scheme_str() {
         Some("http") => false,
         Some("https") => true,
-        _ => return Err(wrong("no http or https")),
+        _ => return Err(wrong("missing http:// or https://")),
     };
-    let host = base.host().ok_or_else(|| wrong("no host"))?;
+    let host = base.host().ok_or_else(|| wrong("missing host"))?;
     if !matches!(base.path(), "" | "/") || base.query().is_some() {
-        return Err(wrong("it has a path"));
+        return Err(wrong("unexpected path"));
     }
     if base.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return Err(wrong("it holds a name or a password; use --token-file"));
+        return Err(wrong("contains a name or password; use --token-file"));
     }
     let token = token(target, settings)?;
     if token.is_some() && !encrypted && !is_loopback(host) {
@@ -118,7 +118,10 @@ fn token(target: &Target, settings: &Settings) -> Result<Option<String>, ClientE
         std::fs::read_to_string(path).map_err(|error| unread(path, Untrusted::Unknown(error)))?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     if text.is_empty() || text.contains(char::is_control) {
-        return Err(ClientError::Usage(format!("{}: not one line of a token", path.display())));
+        return Err(ClientError::Usage(format!(
+            "{}: invalid token file: expected one line",
+            path.display()
+        )));
     }
     Ok(Some(text.to_owned()))
 }
@@ -182,9 +185,9 @@ mod tests {
     #[test]
     fn urls_are_checked_before_a_token_is_sent() {
         for (url, wanted) in [
-            ("localhost:3000", "no http or https"),
-            ("ftp://x", "no http or https"),
-            ("http://x/procs", "it has a path"),
+            ("localhost:3000", "missing http:// or https://"),
+            ("ftp://x", "missing http:// or https://"),
+            ("http://x/procs", "unexpected path"),
             ("https://me:secret@x", "use --token-file"),
             ("http://example.com:3000", "refusing to send a token to example.com unencrypted"),
             ("https://example.com:3000", ""),
@@ -217,8 +220,8 @@ mod tests {
         // A pid is one of this machine's, whatever the variable says.
         let pid = Target { pid: Some(7), ..Target::default() };
         let error = found(&pid, &env).unwrap_err();
-        assert!(error.starts_with(&format!("no procstar of this user with pid 7 runs in {tmp};")));
+        assert!(error.starts_with(&format!("no instance of this user with pid 7 runs in {tmp};")));
         let token = Target { token: Some("t".into()), ..Target::default() };
-        assert!(found(&token, &env[1..]).unwrap_err().starts_with("--token is for a URL"));
+        assert!(found(&token, &env[1..]).unwrap_err().starts_with("--token needs a URL"));
     }
 }

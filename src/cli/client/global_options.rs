@@ -47,7 +47,7 @@ impl InstanceCommand {
             Some(id) => Err(clap::Error::raw(
                 ErrorKind::UnknownArgument,
                 format!(
-                    "`{name}` asks a running instance, and takes no --{}; see procstar {name} --help",
+                    "'{name}' takes no --{}, an option of the program that serves; see 'procstar {name} --help'",
                     id.as_str().replace('_', "-")
                 ),
             )),

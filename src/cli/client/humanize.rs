@@ -66,17 +66,6 @@ pub fn interval(text: &str) -> Result<Duration, String> {
     Ok(interval)
 }
 
-/// `NAME=VALUE`.
-///
-/// # Errors
-/// Where it is none.
-pub fn pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(format!("expected NAME=VALUE, found {text:?}")),
-    }
-}
-
 /// A moment, as somebody gives it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Since {
@@ -169,8 +158,6 @@ mod tests {
             assert_eq!(duration(text).ok(), wanted, "{text:?}");
         }
         assert!(interval("0.05").is_err());
-        assert_eq!(pair("a=b=c"), Ok(("a".into(), "b=c".into())));
-        assert!(pair("=x").is_err() && pair("x").is_err());
     }
 
     #[test]

@@ -3,106 +3,116 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand, ValueEnum, ValueHint};
 
 use super::examples;
 use super::humanize::{self, Since};
+use crate::cli::process_options::ProcessOptions;
 
-/// What is asked of a running instance.
+/// A command for a running instance.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ClientCommand {
     /// Start the processes of a spec, or one process, in a running instance
     #[command(after_long_help = examples::START)]
     Start(StartArgs),
     /// List the processes of a running instance
-    #[command(after_long_help = examples::PS)]
+    #[command(visible_alias = "ls", after_long_help = examples::PS)]
     Ps(PsArgs),
-    /// Tell all there is to know of processes
-    #[command(after_long_help = examples::SHOW)]
+    /// Show processes in detail
+    #[command(visible_alias = "inspect", after_long_help = examples::SHOW)]
     Show(ShowArgs),
-    /// Print what a process wrote, byte for byte; with -f also what it writes from now on
-    #[command(after_long_help = examples::LOGS)]
+    /// Print the output of a process; with -f, follow it
+    #[command(visible_alias = "log", after_long_help = examples::LOGS)]
     Logs(LogsArgs),
-    /// Wait until processes have ended, and exit as they did
+    /// Wait until processes have ended, and exit with their status
     #[command(after_long_help = examples::WAIT)]
     Wait(WaitArgs),
-    /// Stop processes: a signal, and SIGKILL after a grace; waits until they have ended
+    /// Stop processes: send a signal, then SIGKILL after a grace period; wait for the end
     #[command(after_long_help = examples::STOP)]
     Stop(StopArgs),
     /// Send a signal to processes
     #[command(after_long_help = examples::KILL)]
     Kill(KillArgs),
-    /// Forget ended processes, and what they wrote
+    /// Delete ended processes and their output
     #[command(after_long_help = examples::RM)]
     Rm(RmArgs),
-    /// Forget all ended processes of a state, age or label
+    /// Delete all ended processes of a state, age or label
     #[command(after_long_help = examples::PRUNE)]
     Prune(PruneArgs),
-    /// Print every start, end and deletion as it happens
+    /// Print starts, ends and deletions as they happen
     #[command(after_long_help = examples::EVENTS)]
     Events(EventsArgs),
-    /// Show running processes by CPU time: live on a terminal, once in a pipe
+    /// Show running processes by CPU time: live on a terminal, once otherwise
     #[command(after_long_help = examples::TOP)]
     Top(TopArgs),
-    /// Print the log level of a running instance, or change it until the instance ends
+    /// Print or change the log level of a running instance
     #[command(after_long_help = examples::LOG_LEVEL)]
     LogLevel(LogLevelArgs),
-    /// Open the page of a running instance in a browser, with a session to start and stop processes
+    /// Open the web page of a running instance, with a session to start and stop processes
     #[command(after_long_help = examples::UI)]
     Ui(UiArgs),
 }
 
-/// Which instance is asked, and how.
+/// The instance that a command addresses.
 #[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Which instance")]
+#[command(next_help_heading = "Target instance")]
 pub struct Target {
-    /// The one behind this Unix socket
+    /// Instance with this Unix socket
     #[arg(long, value_name = "PATH", conflicts_with_all = ["pid", "url"])]
     pub socket: Option<PathBuf>,
-    /// The one of this user with this pid
+    /// Instance of this user with this pid
     #[arg(long, value_name = "PID", conflicts_with = "url")]
     pub pid: Option<i32>,
-    /// The one that keeps its processes in this directory
+    /// Instance with this state directory
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// The one behind this URL, http:// on this machine, https:// elsewhere [env: PROCSTAR_URL]
+    /// Instance at this URL: http:// on this machine, https:// elsewhere [env: PROCSTAR_URL]
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
-    /// With a URL: the token that lets us in; other users see it: rather PROCSTAR_HTTP_TOKEN or --token-file
+    /// With a URL: the token; other users can see it, so prefer PROCSTAR_HTTP_TOKEN or --token-file
     #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
     pub token: Option<String>,
     /// With a URL: a file that holds the token
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// With a URL: PEM file of the roots to trust instead of the system's, or of the server's own certificate
+    /// With a URL: PEM file of roots to trust instead of the system's, or the server's own certificate
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
 }
 
-/// Forms of an answer.
+/// Output formats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ListFormat {
-    /// Columns, for people
+    /// Columns for people
     #[default]
     Table,
     /// More columns
     Wide,
-    /// One JSON document, exact
+    /// One exact JSON document
     Json,
     /// A JSON object on each line
     Jsonl,
 }
 
-/// Which processes.
+/// States that processes are selected by. The API calls exited processes `terminated`.
+fn states() -> impl TypedValueParser<Value = String> {
+    let exited = PossibleValue::new("terminated").alias("exited");
+    let states = [PossibleValue::new("running"), exited, PossibleValue::new("error")];
+    PossibleValuesParser::new(states)
+        .map(|state| if state == "exited" { "terminated".to_owned() } else { state })
+}
+
+/// A selection of processes.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Selector {
-    /// Only those in this state: running, terminated or error; several by commas
-    #[arg(long, value_name = "STATE", value_delimiter = ',')]
+    /// Only processes in this state; several separated by commas
+    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = states())]
     pub state: Vec<String>,
-    /// Only those with this label: KEY=VALUE, or KEY for any value; again for each that they must have
+    /// Only processes with this label: KEY=VALUE, or KEY for any value; may be repeated
     #[arg(short, long, value_name = "LABEL")]
     pub label: Vec<String>,
-    /// Only those that ended so long ago or longer: 90, 15m, 1h30m, 2d
+    /// Only processes that ended at least this long ago: 90, 15m, 1h30m, 2d
     #[arg(long, value_name = "AGE", value_parser = humanize::duration)]
     pub older_than: Option<Duration>,
 }
@@ -112,33 +122,21 @@ pub struct Selector {
 pub struct StartArgs {
     /// Spec file, or `-` for standard input
     #[arg(value_name = "SPEC", required_unless_present = "argv", conflicts_with = "argv")]
-    #[arg(conflicts_with_all = ["id", "env", "cwd", "label", "timeout"])]
+    #[arg(conflicts_with = "ProcessOptions", value_hint = ValueHint::FilePath)]
     pub spec: Option<PathBuf>,
-    /// The program and its arguments; output is captured with order and times. A program with a slash is looked for in your directory
-    #[arg(last = true, value_name = "ARGV")]
+    /// Command to start, and its arguments; a relative path is relative to your directory
+    #[arg(last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub argv: Vec<String>,
-    /// Its ID (default: the program's name and a random number)
-    #[arg(long, value_name = "ID")]
-    pub id: Option<String>,
-    /// A variable of its environment; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = humanize::pair)]
-    pub env: Vec<(String, String)>,
-    /// Its working directory, relative to yours (default: the instance's)
-    #[arg(long, value_name = "DIR")]
-    pub cwd: Option<String>,
-    /// A label; may be repeated
-    #[arg(short, long, value_name = "KEY=VALUE", value_parser = humanize::pair)]
-    pub label: Vec<(String, String)>,
-    /// Stop it after this time: 90, 15m, 1h30m
-    #[arg(long, value_name = "TIME", value_parser = humanize::duration)]
-    pub timeout: Option<Duration>,
+    /// What the process has.
+    #[command(flatten)]
+    pub options: ProcessOptions,
     /// Output format
-    #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
+    #[arg(short = 'o', long, value_name = "FORMAT", default_value = "table")]
     pub format: ListFormat,
-    /// Print each ID with a NUL byte behind it
+    /// Print IDs separated by NUL bytes
     #[arg(short = '0', long, conflicts_with = "format")]
     pub null: bool,
-    /// Which instance.
+    /// Target instance.
     #[command(flatten)]
     pub target: Target,
 }
@@ -146,19 +144,22 @@ pub struct StartArgs {
 /// Options of `ps`.
 #[derive(Args, Clone, Debug)]
 pub struct PsArgs {
-    /// Which processes.
+    /// Selected processes.
     #[command(flatten)]
     pub selector: Selector,
-    /// Print IDs only, one on each line
+    /// Include ended processes, which is the default
+    #[arg(short, long, hide = true)]
+    pub all: bool,
+    /// Print only IDs, one on each line
     #[arg(short, long, conflicts_with = "format")]
     pub quiet: bool,
-    /// Print IDs only, each with a NUL byte behind it, for `xargs -0 procstar stop --`
+    /// Print only IDs, separated by NUL bytes, for `xargs -0 procstar stop --`
     #[arg(short = '0', long, conflicts_with = "format")]
     pub null: bool,
     /// Output format
-    #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
+    #[arg(short = 'o', long, value_name = "FORMAT", default_value = "table")]
     pub format: ListFormat,
-    /// Which instance.
+    /// Target instance.
     #[command(flatten)]
     pub target: Target,
 }
@@ -166,26 +167,26 @@ pub struct PsArgs {
 /// Options of `show`.
 #[derive(Args, Clone, Debug)]
 pub struct ShowArgs {
-    /// IDs of processes
+    /// Process IDs in the instance
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<String>,
-    /// With JSON: what it has of captured output
+    /// With JSON: how much captured output to include
     #[arg(long, value_name = "HOW", default_value = "none")]
     pub captures: Captures,
     /// Output format
-    #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
+    #[arg(short = 'o', long, value_name = "FORMAT", default_value = "table")]
     pub format: ListFormat,
-    /// Which instance.
+    /// Target instance.
     #[command(flatten)]
     pub target: Target,
 }
 
-/// How much of the captures a result has.
+/// How much captured output a result includes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Captures {
     /// Lengths
     None,
-    /// All of it
+    /// All output
     Inline,
     /// The last 4 KiB of each
     Tail,
@@ -194,28 +195,28 @@ pub enum Captures {
 /// Options of `logs`.
 #[derive(Args, Clone, Debug)]
 pub struct LogsArgs {
-    /// ID of a process
+    /// Process ID in the instance
     #[arg(value_name = "ID")]
     pub id: String,
-    /// Go on with what is written, until the end
+    /// Follow the output until the process has ended
     #[arg(short, long)]
     pub follow: bool,
-    /// Only the last N lines, and what follows; of each stream where their order is not known
-    #[arg(long, value_name = "N")]
+    /// Print the last N lines; of each stream, if their order is not known
+    #[arg(short = 'n', long, visible_alias = "lines", value_name = "N")]
     pub tail: Option<u64>,
-    /// Only what was written since then: a time ago (90, 15m), or 2026-03-01T12:00:00Z
+    /// Print output since this time: 90, 15m (ago) or 2026-03-01T12:00:00Z
     #[arg(long, value_name = "TIME", value_parser = humanize::since)]
     pub since: Option<Since>,
-    /// Begin each line with the time at which it was read
-    #[arg(short, long)]
+    /// Begin each line with its time
+    #[arg(short = 'T', long)]
     pub timestamps: bool,
-    /// Only this one: stdout, stderr or a number (default: all that are captured)
+    /// Stream: stdout, stderr or a number (default: all captured streams)
     #[arg(long, value_name = "FD")]
     pub stream: Option<String>,
-    /// Send control sequences of the output to a terminal as they are; otherwise it gets text and colours only
+    /// Pass control sequences to a terminal unchanged, not only text and colours
     #[arg(long)]
     pub raw: bool,
-    /// Which instance.
+    /// Target instance.
     #[command(flatten)]
     pub target: Target,
 }
@@ -223,16 +224,16 @@ pub struct LogsArgs {
 /// Options of `wait`.
 #[derive(Args, Clone, Debug)]
 pub struct WaitArgs {
-    /// IDs of processes
+    /// Process IDs in the instance
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<String>,
     /// Wait no longer than this: 90, 15m, 1h30m
-    #[arg(long, value_name = "TIME", value_parser = humanize::duration)]
+    #[arg(short, long, value_name = "TIME", value_parser = humanize::duration)]
     pub timeout: Option<Duration>,
-    /// Print the processes when they have ended (default: nothing)
-    #[arg(short = 'o', long = "output", value_name = "FORM")]
+    /// Print the processes when they have ended, in this format (default: nothing)
+    #[arg(short = 'o', long, value_name = "FORMAT")]
     pub format: Option<ListFormat>,
-    /// Which instance.
+    /// Target instance.
     #[command(flatten)]
     pub target: Target,
 }
@@ -240,19 +241,19 @@ pub struct WaitArgs {
 /// Options of `stop`.
 #[derive(Args, Clone, Debug)]
 pub struct StopArgs {
-    /// IDs of processes
+    /// Process IDs in the instance
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<String>,
-    /// The signal that asks them (default: the spec's, or SIGTERM)
+    /// Stop signal, a name or a number (default: the spec's, or SIGTERM)
     #[arg(short, long, value_name = "SIGNAL")]
     pub signal: Option<String>,
-    /// How long they have until SIGKILL: 90, 15m (default: the spec's, or 10 s)
-    #[arg(long, value_name = "TIME", value_parser = humanize::duration)]
+    /// Time until SIGKILL: 90, 15m (default: the spec's, or 10 s)
+    #[arg(short = 'k', long, value_name = "TIME", value_parser = humanize::duration)]
     pub grace: Option<Duration>,
-    /// Do not wait until they have ended
+    /// Return once the signal is sent
     #[arg(long)]
     pub no_wait: bool,
-    /// Which instance.
+    /// Target instance.
     #[command(flatten)]
     pub target: Target,
 }
@@ -260,13 +261,13 @@ pub struct StopArgs {
 /// Options of `kill`.
 #[derive(Args, Clone, Debug)]
 pub struct KillArgs {
-    /// IDs of processes
+    /// Process IDs in the instance
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<String>,
-    /// A name, with or without SIG, or a number
+    /// Signal: a name, with or without SIG, or a number; also as -9 or -KILL
     #[arg(short, long, value_name = "SIGNAL", default_value = "SIGTERM")]
     pub signal: String,
-    /// Which instance.
+    /// Target instance.
     #[command(flatten)]
     pub target: Target,
 }
@@ -274,13 +275,13 @@ pub struct KillArgs {
 /// Options of `rm`.
 #[derive(Args, Clone, Debug)]
 pub struct RmArgs {
-    /// IDs of processes
+    /// Process IDs in the instance
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<String>,
-    /// Kill those that run, with SIGKILL, first
+    /// Kill running processes with SIGKILL first
     #[arg(short, long)]
     pub force: bool,
-    /// Which instance.
+    /// Target instance.
     #[command(flatten)]
     pub target: Target,
 }
@@ -288,22 +289,22 @@ pub struct RmArgs {
 /// Options of `prune`.
 #[derive(Args, Clone, Debug)]
 pub struct PruneArgs {
-    /// Which processes.
+    /// Selected processes.
     #[command(flatten)]
     pub selector: Selector,
-    /// All that have ended
+    /// All ended processes
     #[arg(long, conflicts_with_all = ["state", "label", "older_than"])]
     pub all: bool,
-    /// Forget nothing; print what would be forgotten
+    /// Delete nothing; print what would be deleted
     #[arg(short = 'n', long)]
     pub dry_run: bool,
     /// Output format
-    #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
+    #[arg(short = 'o', long, value_name = "FORMAT", default_value = "table")]
     pub format: ListFormat,
-    /// Print each ID with a NUL byte behind it
+    /// Print IDs separated by NUL bytes
     #[arg(short = '0', long, conflicts_with = "format")]
     pub null: bool,
-    /// Which instance.
+    /// Target instance.
     #[command(flatten)]
     pub target: Target,
 }
@@ -311,16 +312,16 @@ pub struct PruneArgs {
 /// Options of `events`.
 #[derive(Args, Clone, Debug)]
 pub struct EventsArgs {
-    /// Only of these processes
+    /// Only events of these processes
     #[arg(value_name = "ID")]
     pub ids: Vec<String>,
-    /// Go on after an event that was seen, by its cursor
+    /// Continue after the event with this cursor
     #[arg(long, value_name = "CURSOR")]
     pub after: Option<String>,
     /// Output format; json and jsonl are the same
-    #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
+    #[arg(short = 'o', long, value_name = "FORMAT", default_value = "table")]
     pub format: ListFormat,
-    /// Which instance.
+    /// Target instance.
     #[command(flatten)]
     pub target: Target,
 }
@@ -328,19 +329,19 @@ pub struct EventsArgs {
 /// Options of `top`.
 #[derive(Args, Clone, Debug)]
 pub struct TopArgs {
-    /// The time between two looks, at least 0.1 s
+    /// Time between updates, at least 0.1 s
     #[arg(short = 'd', long, value_name = "TIME", default_value = "2", value_parser = humanize::interval)]
     pub interval: Duration,
-    /// Look once, on a terminal too
+    /// Print once, on a terminal too
     #[arg(short = '1', long)]
     pub once: bool,
-    /// The most processes to show
+    /// Show at most N processes
     #[arg(short = 'n', long, value_name = "N")]
     pub limit: Option<usize>,
     /// Output format; json and jsonl print once
-    #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "table")]
+    #[arg(short = 'o', long, value_name = "FORMAT", default_value = "table")]
     pub format: ListFormat,
-    /// Which instance.
+    /// Target instance.
     #[command(flatten)]
     pub target: Target,
 }
@@ -348,27 +349,27 @@ pub struct TopArgs {
 /// Levels of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Level {
-    /// Everything, other crates' debug messages included
+    /// Everything, including debug messages of libraries
     Trace,
-    /// What helps to follow one process or connection
+    /// Details of processes and connections
     Debug,
     /// Milestones
     Info,
-    /// What an operator should look at
+    /// Problems that need attention
     Warn,
-    /// What failed
+    /// Failures
     Error,
-    /// The configured one: of --log-level, PROCSTAR_LOG_LEVEL or a configuration file
+    /// Configured level: of --log-level, PROCSTAR_LOG_LEVEL or a configuration file
     Configured,
 }
 
 /// Options of `log-level`.
 #[derive(Args, Clone, Debug)]
 pub struct LogLevelArgs {
-    /// The new level
+    /// New level
     #[arg(value_name = "LEVEL")]
     pub level: Option<Level>,
-    /// Which instance.
+    /// Target instance.
     #[command(flatten)]
     pub target: Target,
 }
@@ -376,13 +377,13 @@ pub struct LogLevelArgs {
 /// Options of `ui`.
 #[derive(Args, Clone, Debug)]
 pub struct UiArgs {
-    /// Print the URL, and open no browser
+    /// Print the URL instead of opening a browser
     #[arg(long)]
     pub print: bool,
-    /// With TLS: the host name of the URL, one of the instance's certificate
+    /// With TLS: host name of the URL, from the instance's certificate
     #[arg(long, value_name = "NAME")]
     pub host: Option<String>,
-    /// Which instance.
+    /// Target instance.
     #[command(flatten)]
     pub target: Target,
 }
@@ -407,7 +408,7 @@ impl ClientCommand {
         }
     }
 
-    /// Which instance is meant.
+    /// The target instance.
     pub(super) fn target(&self) -> &Target {
         match self {
             ClientCommand::Start(args) => &args.target,

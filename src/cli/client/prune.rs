@@ -18,7 +18,7 @@ pub async fn prune(args: &PruneArgs, api: &Api, out: &mut Out) -> Result<u8, Cli
         selector.state.is_empty() && selector.label.is_empty() && selector.older_than.is_none();
     if any && !args.all {
         return Err(ClientError::Usage(
-            "prune what? give --state, --label or --older-than, or --all for all that have ended"
+            "no filter given; add --state, --label or --older-than, or --all for all ended processes"
                 .into(),
         ));
     }

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::api::Api;
 use super::error::ClientError;
@@ -11,6 +11,8 @@ use super::format;
 use super::options::StartArgs;
 use super::out::Out;
 use crate::cli::descriptor;
+use crate::cli::process_options::Environment;
+use crate::spec::{CaptureSpec, Encoding, FdEntry, FdName, FdSpec, Fds, NullSpec, ProcSpec};
 
 /// Starts, and prints the IDs.
 ///
@@ -63,38 +65,30 @@ fn absolute(what: &str, path: &str, remote: bool) -> Result<String, ClientError>
     })
 }
 
-/// The spec of one process; `remote` where the instance may be on another machine.
+/// The spec of one process; `remote` if the instance may be on another machine.
 fn of_argv(args: &StartArgs, remote: bool) -> Result<Value, ClientError> {
-    let id = args.id.clone().unwrap_or_else(|| {
+    let id = args.options.id().map(str::to_owned).unwrap_or_else(|| {
         let program = args.argv.first().and_then(|program| program.rsplit('/').next());
         format!("{}-{:08x}", program.unwrap_or_default(), fastrand::u32(..))
     });
-    let capture = json!({"capture": {"encoding": "utf-8", "chunk_times": true}});
-    let mut proc = json!({
-        "argv": args.argv,
-        "lookup_path": true,
-        "fds": [["stdin", {"null": {}}], ["stdout", capture.clone()], ["stderr", capture]],
+    let mut spec =
+        args.options.clone().spec(Environment::OfInstance).map_err(ClientError::Usage)?;
+    if let Some(cwd) = &spec.cwd {
+        spec.cwd = Some(absolute("--cwd", cwd, remote)?);
+    }
+    if let Some(program) = args.argv.first().filter(|program| program.contains('/')) {
+        spec.exe = Some(absolute("CMD", program, remote)?);
+    }
+    let capture = FdSpec::Capture(CaptureSpec {
+        encoding: Some(Encoding::Utf8),
+        chunk_times: true,
+        ..CaptureSpec::default()
     });
-    let map = |pairs: &[(String, String)]| {
-        Value::Object(pairs.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect())
-    };
-    if let Some(proc) = proc.as_object_mut() {
-        add(proc, "env", !args.env.is_empty(), || json!({"inherit": true, "vars": map(&args.env)}));
-        add(proc, "labels", !args.label.is_empty(), || map(&args.label));
-        if let Some(cwd) = &args.cwd {
-            proc.insert("cwd".to_owned(), absolute("--cwd", cwd, remote)?.into());
-        }
-        if let Some(program) = args.argv.first().filter(|program| program.contains('/')) {
-            proc.insert("exe".to_owned(), absolute("ARGV", program, remote)?.into());
-        }
-        let timeout = || json!(args.timeout.unwrap_or_default().as_secs_f64());
-        add(proc, "timeout", args.timeout.is_some(), timeout);
-    }
-    Ok(json!({"specs": {id: proc}}))
-}
-
-fn add(proc: &mut Map<String, Value>, key: &str, given: bool, value: impl FnOnce() -> Value) {
-    if given {
-        proc.insert(key.to_owned(), value());
-    }
+    let fds = [
+        FdEntry(FdName::STDIN, FdSpec::Null(NullSpec::default())),
+        FdEntry(FdName::STDOUT, capture.clone()),
+        FdEntry(FdName::STDERR, capture),
+    ];
+    let spec = ProcSpec { argv: args.argv.clone(), fds: Fds::InOrder(fds.into()), ..spec };
+    Ok(json!({"specs": {id: spec}}))
 }

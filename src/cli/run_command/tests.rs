@@ -4,6 +4,7 @@ use clap::Parser;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::quantity::Seconds;
 
 #[derive(Parser)]
 struct Line {
@@ -38,17 +39,17 @@ fn every_option_is_in_the_spec() {
         "7",
         "-n",
         "-5",
-        "-l",
+        "--rlimit",
         "nofile=1024",
-        "--limit",
+        "--rlimit",
         "core=0:unlimited",
         "-t",
         "1.5m",
         "-k",
         "2",
-        "--signal",
+        "-s",
         "int",
-        "--label",
+        "-l",
         "a=b=c",
         "-e",
         "X=1=2",
@@ -56,7 +57,7 @@ fn every_option_is_in_the_spec() {
         "HOME",
         "--unset",
         "Y",
-        "--no-search-path",
+        "--no-lookup-path",
         "make",
         "-j",
         "all",
@@ -76,7 +77,7 @@ fn every_option_is_in_the_spec() {
 }
 
 #[test]
-fn what_is_left_out() {
+fn defaults() {
     let plain = spec(&["--", "-odd"]);
     assert_eq!(plain["argv"], json!(["-odd"]));
     assert_eq!(plain["lookup_path"], true);
@@ -123,24 +124,24 @@ fn times() {
 }
 
 #[test]
-fn what_is_wrong_is_told_by_its_option() {
+fn errors_name_the_option() {
     for (args, wanted) in [
-        (&["--umask", "9", "x"][..], "--umask: \"9\" is no umask"),
+        (&["--umask", "9", "x"][..], "--umask: "),
         (&["-n", "20", "x"], "--nice: "),
         (&["-t", "0", "x"], "--timeout: "),
         (&["-t", "soon", "x"], "invalid duration \"soon\""),
-        (&["-l", "files=1", "x"], "unknown resource \"files\""),
-        (&["-l", "nofile", "x"], "a limit is RESOURCE=N"),
-        (&["-l", "nofile=9:8", "x"], "--limit: "),
-        (&["-l", "nofile=-1", "x"], "\"-1\" is no limit"),
-        (&["--signal", "FOO", "x"], "\"FOO\" is no signal"),
-        (&["--signal", "65", "x"], "\"65\" is no signal"),
-        (&["--label", "a", "x"], "a label is NAME=VALUE"),
-        (&["-e", "=1", "x"], "a variable needs a name"),
-        (&["-e", "", "x"], "a variable needs a name"),
+        (&["--rlimit", "files=1", "x"], "unknown resource \"files\""),
+        (&["--rlimit", "nofile", "x"], "invalid limit \"nofile\": expected RESOURCE=N"),
+        (&["--rlimit", "nofile=9:8", "x"], "--rlimit: "),
+        (&["--rlimit", "nofile=-1", "x"], "invalid limit \"-1\""),
+        (&["--signal", "FOO", "x"], "invalid signal \"FOO\""),
+        (&["--signal", "65", "x"], "invalid signal \"65\""),
+        (&["--label", "a", "x"], "invalid label \"a\": expected KEY=VALUE"),
+        (&["-e", "=1", "x"], "invalid variable \"=1\""),
+        (&["-e", "", "x"], "invalid variable \"\""),
         (&["-u", "", "x"], "expected a name or a number"),
-        (&["-u", "99999999999", "x"], "99999999999 is no user or group number"),
-        (&["--capture", "x"], "--result"),
+        (&["-u", "99999999999", "x"], "invalid user or group number 99999999999"),
+        (&["--capture", "x"], "--results"),
         (&["--odd", "x"], "unexpected argument '--odd'"),
         (&[], "required arguments were not provided"),
     ] {
@@ -150,7 +151,7 @@ fn what_is_wrong_is_told_by_its_option() {
 }
 
 #[test]
-fn what_is_no_text_is_refused() {
+fn arguments_that_are_not_utf_8_are_refused() {
     use std::os::unix::ffi::OsStringExt;
     let odd = OsString::from_vec(vec![b'a', 0xff]);
     let line = Line::try_parse_from([OsString::from("run"), "cat".into(), odd]).unwrap();

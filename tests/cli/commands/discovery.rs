@@ -22,7 +22,7 @@ fn none_one_and_several() {
     let place = dir.path().join("run").display().to_string();
     assert!(
         none.err
-            .starts_with(&format!("procstar: no procstar of this user runs in {place}; start one"))
+            .starts_with(&format!("procstar: no instance of this user runs in {place}; start one"))
     );
     let mut first = Instance::new();
     // The second one is in the same place.
@@ -33,7 +33,11 @@ fn none_one_and_several() {
     second.run(&["start", "--pid", &second.pid().to_string(), "--id", "b", "--", "true"]).good();
     let several = second.run(&["ps", "-q"]);
     assert_eq!(several.code, Some(1));
-    assert!(several.err.starts_with("procstar: several procstars of this user run; say which:\n"));
+    assert!(
+        several
+            .err
+            .starts_with("procstar: multiple instances of this user are running; choose one:\n")
+    );
     for instance in [&first, &second] {
         let line =
             format!("  --pid {}  or  --socket {}", instance.pid(), instance.socket.display());
@@ -58,7 +62,7 @@ fn none_one_and_several() {
 }
 
 #[test]
-fn one_that_has_no_socket_is_told() {
+fn an_instance_without_a_socket_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = procstar(&dir);
     command.args(["--exit", "-"]).stdin(Stdio::piped());
@@ -67,11 +71,11 @@ fn one_that_has_no_socket_is_told() {
     child.stdin.take().unwrap().write_all(spec).unwrap();
     let told = eventually("instance", || {
         let ran = Ran::of(procstar(&dir).arg("ps").output().unwrap());
-        ran.err.contains("can be asked").then_some(ran)
+        ran.err.contains("can be reached").then_some(ran)
     });
     assert_eq!(told.code, Some(1));
     let wanted =
-        format!("no procstar of this user can be asked: pid {} was started without", child.id());
+        format!("no instance of this user can be reached: pid {} was started without", child.id());
     assert!(told.err.contains(&wanted), "{told:?}");
     let pid = nix::unistd::Pid::from_raw(child.id() as i32);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
@@ -196,7 +200,7 @@ fn over_tls_only_to_whom_is_trusted() {
 }
 
 #[test]
-fn something_else_that_listens_is_told_apart() {
+fn another_server_is_recognized() {
     let dir = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -209,17 +213,17 @@ fn something_else_that_listens_is_told_apart() {
     let ran = Ran::of(procstar(&dir).args(["ps", "--url", &url]).output().unwrap());
     server.join().unwrap();
     assert_eq!(ran.code, Some(1));
-    assert!(ran.err.contains("is it procstar"), "{ran:?}");
+    assert!(ran.err.contains("check that it is procstar"), "{ran:?}");
 }
 
 #[test]
 fn commands_take_only_their_own_options_and_begin_quickly() {
     let instance = Instance::new();
     for (args, told) in [
-        (&["ps", "--serve"][..], "`ps` asks a running instance, and takes no --serve"),
-        (&["--agent", "ps"], "`ps` asks a running instance, and takes no --agent"),
-        (&["--print", "ps"], "`ps` takes neither INPUT nor what to do"),
-        (&["ps", "--token", "x"], "--token is for a URL; give --url too"),
+        (&["ps", "--serve"][..], "'ps' takes no --serve"),
+        (&["--agent", "ps"], "'ps' takes no --agent"),
+        (&["--print", "ps"], "'ps' takes neither INPUT nor --print"),
+        (&["ps", "--token", "x"], "--token needs a URL; add --url"),
         (&["ps", "--socket", "a", "--url", "b"], "cannot be used with"),
         (&["logs"], "<ID>"),
     ] {

@@ -172,7 +172,7 @@ fn directories_that_are_not_utf8() {
         find(&["start", spec.to_str().unwrap()]).good();
         assert_eq!(find(&["wait", "a"]).code, Some(0), "{what}");
         // What crosses an upgrade, too.
-        let upgraded = find(&["reload"]);
+        let upgraded = find(&["upgrade"]);
         assert_eq!(upgraded.code, Some(0), "{what}: {upgraded:?}");
         assert_eq!(find(&["logs", "a", "--stream", "stdout"]).good(), "out\n", "{what}");
         let about = find(&["top", "-o", "json"]).json();

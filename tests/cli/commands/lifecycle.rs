@@ -178,7 +178,7 @@ fn a_spec_is_refused_with_its_places() {
 }
 
 #[test]
-fn prune_forgets_what_is_meant() {
+fn prune_deletes_selected_processes() {
     let instance = Instance::new();
     instance.run(&["start", "--id", "a1", "-l", "job=a", "--", "true"]).good();
     instance.run(&["start", "--id", "b1", "-l", "job=b", "--", "false"]).good();
@@ -188,7 +188,7 @@ fn prune_forgets_what_is_meant() {
     let prune = |args: &[&str]| instance.run(&[&["prune"], args].concat());
     let nothing = prune(&[]);
     assert_eq!((nothing.code, nothing.out.as_str()), (Some(2), ""));
-    assert!(nothing.err.contains("--all for all that have ended"));
+    assert!(nothing.err.contains("--all for all ended processes"));
     assert_eq!(prune(&["--older-than", "1h"]).good(), "");
     assert_eq!(prune(&["-l", "job=b", "--dry-run"]).good(), "b1\nnone\n");
     assert_eq!(prune(&["-l", "job=b", "--state", "error"]).good(), "none\n");
@@ -196,8 +196,8 @@ fn prune_forgets_what_is_meant() {
     assert_eq!(prune(&["--all", "-o", "json"]).json(), json!({"proc_ids": ["a1", "b1"]}));
     assert_eq!(instance.run(&["ps", "-q"]).good(), "run\n");
     let bad = prune(&["--state", "dead"]);
-    assert_eq!(bad.code, Some(1));
-    assert!(bad.err.contains("expected running, terminated or error"), "{bad:?}");
+    assert_eq!(bad.code, Some(2));
+    assert!(bad.err.contains("possible values: running, terminated, error"), "{bad:?}");
     assert!(prune(&["--older-than", "soon"]).err.contains("invalid duration \"soon\""));
 }
 

@@ -39,7 +39,7 @@ fn times_are_those_of_the_pieces() {
     let result = &instance.run(&["show", "a", "-o", "json"]).json()["a"];
     let start: Timestamp = result["times"]["start"].as_str().unwrap().parse().unwrap();
     let pieces = result["chunk_times"].as_array().unwrap();
-    let stamped = instance.run(&["logs", "-t", "a"]).good();
+    let stamped = instance.run(&["logs", "-T", "a"]).good();
     assert_eq!(stamped.lines().count(), 6);
     for (line, piece) in stamped.lines().zip(pieces) {
         let (time, rest) = line.split_once(' ').unwrap();
@@ -55,7 +55,7 @@ fn times_are_those_of_the_pieces() {
     assert_eq!(instance.run(&["logs", "a", "--since", &since]).good(), "err 2\nout 3\nerr 3\n");
     assert_eq!(instance.run(&["logs", "a", "--since", "1h"]).good().lines().count(), 6);
     assert_eq!(instance.run(&["logs", "a", "--since", "2100-01-01T00:00:00Z"]).good(), "");
-    let one = instance.run(&["logs", "-t", "a", "--stream", "stderr", "--tail", "1"]).good();
+    let one = instance.run(&["logs", "-T", "a", "--stream", "stderr", "--tail", "1"]).good();
     assert!(one.ends_with("Z err 3\n"), "{one}");
 }
 
@@ -71,7 +71,7 @@ fn without_pieces_one_stream_comes_after_the_other() {
     let logs = |args: &[&str]| instance.run(&[&["logs"], args].concat());
     assert_eq!(logs(&["a"]).good(), "out 1\nout 2\nout 3\nerr 1\nerr 2\nerr 3\n");
     assert_eq!(logs(&["a", "--tail", "1"]).good(), "out 3\nerr 3\n");
-    let times = logs(&["-t", "a"]);
+    let times = logs(&["-T", "a"]);
     assert_eq!((times.code, times.out.as_str()), (Some(1), ""));
     assert!(times.err.contains("its captures lack \"chunk_times\": true"), "{times:?}");
     assert!(logs(&["none"]).err.contains("no output of process none is captured"));
@@ -117,7 +117,7 @@ fn what_is_written_is_followed_to_the_end() {
     }
     eventually("lines", || instance.run(&["logs", "teller"]).good().contains("three"));
     let mut plain = Running::new(instance.command(&["logs", "-f", "--tail", "1", "teller"]));
-    let mut stamped = Running::new(instance.command(&["logs", "-ft", "teller"]));
+    let mut stamped = Running::new(instance.command(&["logs", "-fT", "teller"]));
     plain.until("three\n");
     stamped.until("three\n");
     tell("four");

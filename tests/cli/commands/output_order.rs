@@ -51,7 +51,7 @@ fn followed_output_is_shown_as_it_is_recorded() {
     let result = instance.run(&["show", "-o", "json", "--captures", "inline", "a"]).json();
     assert_eq!(followed, recorded(&result["a"]));
     assert_eq!(instance.run(&["logs", "a"]).good(), followed);
-    let stamped = instance.run(&["logs", "-t", "a"]).good();
+    let stamped = instance.run(&["logs", "-T", "a"]).good();
     let lines: Vec<&str> = stamped.lines().map(|line| line.split(' ').nth(2).unwrap()).collect();
     assert_eq!(lines, followed.lines().collect::<Vec<_>>());
 }
@@ -95,7 +95,7 @@ fn a_line_with_its_time_is_whole() {
     let instance = Instance::new();
     let mut next = split(&instance);
     until_written(&instance, "one, ");
-    let mut live = Running::new(instance.command(&["logs", "-ft", "a"]));
+    let mut live = Running::new(instance.command(&["logs", "-fT", "a"]));
     live.until("first\n");
     next();
     until_written(&instance, "other");
@@ -105,7 +105,7 @@ fn a_line_with_its_time_is_whole() {
     let wanted = ["stdout first", "stderr other", "stdout one, two"];
     assert_eq!((code, unstamped(&text)), (Some(0), wanted.map(str::to_owned).to_vec()));
     let stamped =
-        |args: &[&str]| unstamped(&instance.run(&[&["logs", "-t"], args].concat()).good());
+        |args: &[&str]| unstamped(&instance.run(&[&["logs", "-T"], args].concat()).good());
     assert_eq!(stamped(&["a"]), wanted);
     assert_eq!(stamped(&["--tail", "2", "a"]), wanted[1..]);
     assert_eq!(stamped(&["--tail", "1", "a"]), wanted[2..]);
@@ -119,7 +119,7 @@ fn times_are_those_of_the_beginnings() {
     let script = "printf 'a'; read -t 0.05 <> <(:); echo b; echo c";
     instance.run(&["start", "--id", "a", "--", "bash", "-c", script]).good();
     instance.run(&["wait", "a"]);
-    let text = instance.run(&["logs", "-t", "--stream", "1", "a"]).good();
+    let text = instance.run(&["logs", "-T", "--stream", "1", "a"]).good();
     let times: Vec<&str> = text.lines().map(|line| line.split_once(' ').unwrap().0).collect();
     assert!(times.len() == 2 && times[0] < times[1], "{text}");
     let _: Ran = instance.run(&["rm", "a"]);

@@ -144,7 +144,7 @@ fn tokens_reach_every_worker_and_successor_outside_of_the_environment() {
     eventually("another worker", || both(&instance)[1] != worker);
     check();
     assert_eq!((asks(TOKEN), asks(OTHER)), (Some(0), Some(1)));
-    run(&instance, &["reload", &instance.pid().to_string()]).good();
+    run(&instance, &["upgrade", &instance.pid().to_string()]).good();
     check();
     assert_eq!((asks(TOKEN), asks(OTHER)), (Some(0), Some(1)));
 }

@@ -183,13 +183,13 @@ fn a_reload_reaches_every_kind_of_run() {
     }
     let service = Service::start(dir, &mut command);
     send(service.instance.pid(), libc::SIGHUP);
-    assert!(service.instance.run(&["reload"]).good().contains("now runs"));
+    assert!(service.instance.run(&["upgrade"]).good().contains("now runs"));
     service.upgraded(1);
     // One that a signal of a shell would end.
     let dir = tempfile::tempdir().unwrap();
     let mut job = Job::new(procstar(&dir).args(["run", "--", "sh", "-c", RECORDER]));
     let mut reload = procstar(&dir);
-    let output = reload.arg("reload").output().unwrap();
+    let output = reload.arg("upgrade").output().unwrap();
     assert!(output.status.success(), "{output:?}");
     send(job.child.id(), libc::SIGUSR1);
     assert_eq!(job.line(), "got 10");

@@ -40,7 +40,7 @@ fn an_instance_takes_other_names_and_its_commands_find_it() {
         $A $P start --id a -- /bin/echo hi || exit 1
         wait_for $A $P wait a
         echo "output: $($A $P logs a)"
-        echo "reload: $($A $P reload 2>&1 | cut -d' ' -f3,4)"
+        echo "reload: $($A $P upgrade 2>&1 | cut -d' ' -f3,4)"
         cat /tmp/log >&2
         # What a killed instance leaves below its other names is swept by the next start.
         kill -KILL $K; wait $K

@@ -69,7 +69,7 @@ fn what_a_descendant_of_our_user_writes_later_is_refused_by_every_worker() {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(worker), nix::sys::signal::SIGKILL).unwrap();
     eventually("another worker", || instance.worker_pid() != worker);
     assert_refused(&instance, &before);
-    instance.run(&["reload", &instance.pid().to_string()]).good();
+    instance.run(&["upgrade", &instance.pid().to_string()]).good();
     assert_refused(&instance, &before);
 }
 
@@ -163,7 +163,7 @@ fn a_survivor_writes_on_after_an_upgrade() {
     std::fs::write(&file, json!({"specs": {"a": job}}).to_string()).unwrap();
     run(&["start", file.to_str().unwrap()]).good();
     run(&["wait", "a"]);
-    run(&["reload", &instance.pid().to_string()]).good();
+    run(&["upgrade", &instance.pid().to_string()]).good();
     std::fs::write(instance.dir.path().join("go"), "").unwrap();
     // Neither stopped nor killed by its pipe.
     eventually("the survivor", || instance.dir.path().join("done").exists());

@@ -213,7 +213,7 @@ fn output_of_a_process_gives_a_terminal_no_orders() {
     };
     assert_eq!(on_terminal(&["logs", "a"]), clean);
     assert_eq!(on_terminal(&["logs", "-f", "a"]), clean);
-    assert!(on_terminal(&["logs", "-t", "a"]).ends_with(&format!("Z stdout {clean}")));
+    assert!(on_terminal(&["logs", "-T", "a"]).ends_with(&format!("Z stdout {clean}")));
     // Files and pipes get every byte, and so does a terminal that is to.
     assert_eq!(instance.run(&["logs", "a"]).good(), bytes);
     assert_eq!(on_terminal(&["logs", "--raw", "a"]), bytes.replace('\n', "\r\n"));

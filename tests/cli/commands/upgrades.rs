@@ -31,7 +31,7 @@ fn replace_worker(instance: &Instance) {
 
 fn reload(instance: &Instance) {
     let pid = instance.pid().to_string();
-    let reloaded = instance.run(&["reload", &pid]).good();
+    let reloaded = instance.run(&["upgrade", &pid]).good();
     assert!(reloaded.starts_with(&format!("pid {pid}: now runs ")), "{reloaded}");
 }
 
@@ -214,7 +214,7 @@ fn a_program_that_others_can_change_is_not_run() {
     command.env("PROCSTAR_RUN_RUNTIME_DIR", dir.path().join("run")).stdin(Stdio::null());
     let instance = Instance::start(dir, command);
     let refused = |named: &str| {
-        let ran = instance.run(&["reload", &instance.pid().to_string()]);
+        let ran = instance.run(&["upgrade", &instance.pid().to_string()]);
         let wanted =
             format!("procstar: not upgraded: refusing to run {}: {named}", program.display());
         assert!(ran.code == Some(1) && ran.err.starts_with(&wanted), "{ran:?}");
@@ -235,7 +235,7 @@ fn a_program_that_others_can_change_is_not_run() {
         // Its directory comes first.
         refused(&format!("every user can write its directory {}", bin.display()));
         mode(&bin, 0o755).unwrap();
-        let ran = instance.run(&["reload", &instance.pid().to_string()]);
+        let ran = instance.run(&["upgrade", &instance.pid().to_string()]);
         assert!(ran.err.contains("it belongs to user 65001, who is neither root nor"), "{ran:?}");
         assert!(!proof.exists(), "mallory's program ran");
         std::fs::rename(bin.join("procstar.old"), &program).unwrap();

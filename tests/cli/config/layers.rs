@@ -81,7 +81,7 @@ fn every_setting_has_a_variable_and_a_file_key() {
             Kind::Format => ("json", "\"json\""),
             Kind::Switch => ("yes", "true"),
             Kind::Seconds | Kind::Period | Kind::Factor => ("2.5", "2.5"),
-            Kind::Count | Kind::Bytes | Kind::Port | Kind::ListenPort => ("7", "7"),
+            Kind::Count | Kind::Bytes | Kind::Size | Kind::Port | Kind::ListenPort => ("7", "7"),
             Kind::Address => ("::", "\"::\""),
             Kind::HttpToken => ("8ePqYiqbZ4AnXB2hWx8WQg", "\"8ePqYiqbZ4AnXB2hWx8WQg\""),
             Kind::Directories => ("/text", "\"/text\""),
@@ -125,6 +125,22 @@ fn bad_values_name_their_place_even_when_overridden() {
         let start = format!("error: environment variable {name}: expected ");
         assert!(text.starts_with(&start) && text.contains(value), "{text}");
     }
+}
+
+#[test]
+fn durations_and_sizes_have_units() {
+    let text = "[http]\nheader_timeout = \"500ms\"\nmax_body = \"64M\"\n\
+                [capture]\nkeep_tail = \"1GiB\"\n[run]\nwait_timeout = \"1h30m\"";
+    let by_file = FakeHost::default().file(SYSTEM, text).settings(&[]);
+    let by_variable = FakeHost::default()
+        .env("PROCSTAR_HTTP_HEADER_TIMEOUT", "500ms")
+        .env("PROCSTAR_HTTP_MAX_BODY", "64M")
+        .env("PROCSTAR_CAPTURE_KEEP_TAIL", "1GiB")
+        .settings(&["--wait-timeout", "1h30m"]);
+    assert_eq!(by_file, by_variable);
+    assert_eq!(by_file.http.max_body, 64 << 20);
+    assert_eq!(by_file.capture.keep_tail, Some(1 << 30));
+    assert_eq!(by_file.run.wait_timeout, std::time::Duration::from_secs(5400));
 }
 
 #[test]

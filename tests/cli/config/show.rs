@@ -49,7 +49,7 @@ fn config_show_tells_values_and_origins() {
 
 #[test]
 fn config_show_speaks_json() {
-    let text = showing().shown(&["config", "show", "--json", "--wait-timeout", "0.5"]);
+    let text = showing().shown(&["config", "show", "-o", "json", "--wait-timeout", "0.5"]);
     assert!(!text.contains("hunter2"));
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     let settings = json["settings"].as_object().unwrap();

@@ -27,5 +27,5 @@ class Replaceable(Service):
 
     def reload(self):
         """What `procstar reload` makes of it."""
-        argv = [self.good, "reload", str(self.proc.pid)]
+        argv = [self.good, "upgrade", str(self.proc.pid)]
         return subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=60)

@@ -1,4 +1,4 @@
-//! The values of `procstar run`'s options.
+//! The values of options.
 
 use std::str::FromStr;
 
@@ -10,7 +10,7 @@ use crate::spec::{Account, Bound, LimitPair, Resource, SignalRef};
 pub(super) enum Variable {
     /// Has this value.
     Set(String, String),
-    /// Is passed on, where we have it.
+    /// Passed on by its name, if it is set.
     Inherit(String),
 }
 
@@ -20,7 +20,7 @@ impl FromStr for Variable {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once('=') {
             Some(("", _)) | None if text.starts_with('=') || text.is_empty() => {
-                Err("a variable needs a name: NAME=VALUE, or NAME".to_owned())
+                Err(format!("invalid variable {text:?}: expected NAME=VALUE or NAME"))
             }
             Some((name, value)) => Ok(Variable::Set(name.to_owned(), value.to_owned())),
             None => Ok(Variable::Inherit(text.to_owned())),
@@ -38,7 +38,7 @@ impl FromStr for Label {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once('=') {
             Some((name, value)) if !name.is_empty() => Ok(Label(name.to_owned(), value.to_owned())),
-            _ => Err("a label is NAME=VALUE".to_owned()),
+            _ => Err(format!("invalid label {text:?}: expected KEY=VALUE")),
         }
     }
 }
@@ -53,7 +53,7 @@ impl FromStr for Bounds {
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, value) = text
             .split_once('=')
-            .ok_or("a limit is RESOURCE=N, or RESOURCE=SOFT:HARD; N may be `unlimited`")?;
+            .ok_or_else(|| format!("invalid limit {text:?}: expected RESOURCE=N or RESOURCE=SOFT:HARD; N may be `unlimited`"))?;
         let resource = Resource::try_from(name.to_owned())?;
         let (soft, hard) = value.split_once(':').unwrap_or((value, value));
         Ok(Bounds(resource, LimitPair { soft: bound(soft)?, hard: bound(hard)? }))
@@ -66,7 +66,7 @@ fn bound(text: &str) -> Result<Bound, String> {
         number => number
             .parse()
             .map(Bound::Value)
-            .map_err(|_| format!("{text:?} is no limit: expected a number or `unlimited`")),
+            .map_err(|_| format!("invalid limit {text:?}: expected a number or `unlimited`")),
     }
 }
 
@@ -79,7 +79,7 @@ pub(super) fn account(text: &str) -> Result<Account, String> {
     match text.parse::<u32>() {
         Ok(id) => Ok(Account::Id(id)),
         Err(_) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Err(format!("{text} is no user or group number"))
+            Err(format!("invalid user or group number {text}: expected 0 to 4294967294"))
         }
         Err(_) => Ok(Account::Name(text.to_owned())),
     }
@@ -90,7 +90,7 @@ pub(super) fn signal(text: &str) -> Result<SignalRef, String> {
     let number = text.parse().ok().or_else(|| signal_number(text));
     number.and_then(SignalRef::from_number).ok_or_else(|| {
         format!(
-            "{text:?} is no signal: expected a name, such as INT or SIGINT, or a number, 1 to 64"
+            "invalid signal {text:?}: expected a name, such as INT or SIGINT, or a number from 1 to 64"
         )
     })
 }

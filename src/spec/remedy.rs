@@ -1,0 +1,114 @@
+//! Remedies of errors in specs, as far as they can be guessed.
+
+use super::error::{Segment, SpecError};
+use crate::text::distance;
+
+impl SpecError {
+    /// What to do about the error, if that can be guessed.
+    pub fn remedy(&self) -> Option<String> {
+        of_type(self).or_else(|| of_message(&self.message))
+    }
+}
+
+/// The remedy of a value of the wrong type.
+fn of_type(error: &SpecError) -> Option<String> {
+    let last = error.place.segments().last()?;
+    let given = error.message.strip_prefix("invalid type: string ")?;
+    let text = given.split_once(", expected").map_or(given, |(text, _)| text);
+    let text: String = serde_json::from_str(text).ok()?;
+    match last {
+        Segment::Key(key) if key == "argv" => {
+            let words: Vec<&str> = text.split_whitespace().collect();
+            Some(format!("write it as {}", serde_json::json!(words)))
+        }
+        _ if text.parse::<f64>().is_ok() => Some(format!("write it without quotes: {text}")),
+        _ => None,
+    }
+}
+
+/// Keys of earlier versions and of similar tools, with those of today.
+const RENAMED: [(&str, &str); 6] = [
+    ("pieces", "chunk_times"),
+    ("search_path", "lookup_path"),
+    ("limits", "rlimits"),
+    ("limit", "keep"),
+    ("report", "in_result"),
+    ("keep", "delete_with_process"),
+];
+
+/// A suggestion for an unknown name: the name most likely meant.
+fn of_message(message: &str) -> Option<String> {
+    let rest = message.strip_prefix("unknown ")?;
+    let (what, expected) = rest.split_once("expected ")?;
+    let given = what.split(['`', '"']).nth(1)?;
+    let normal = given.to_lowercase().replace('-', "_");
+    let names = expected.trim_start_matches("one of ").split([',', ' ', '`']);
+    let names: Vec<_> = names.filter(|name| !name.is_empty() && *name != "or").collect();
+    let renamed = |(old, new): &&(&str, &str)| *old == normal && names.contains(new);
+    if let Some((_, new)) = RENAMED.iter().find(renamed) {
+        return Some(format!("did you mean `{new}`?"));
+    }
+    let near = names
+        .into_iter()
+        .map(|name| (distance(&normal, &name.replace('-', "_")), name))
+        .min_by_key(|(distance, _)| *distance)?;
+    // As far as a slip of the finger goes.
+    (near.0 <= (normal.len() / 4).clamp(1, 3)).then(|| format!("did you mean `{}`?", near.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::SpecPath;
+
+    #[test]
+    fn remedies_name_the_nearest_name() {
+        for (message, wanted) in [
+            ("unknown key `argvv`, expected one of `argv`, `exe`", Some("argv")),
+            (
+                "unknown key `lookup-path`, expected one of `argv`, `lookup_path`",
+                Some("lookup_path"),
+            ),
+            ("unknown key `pieces`, expected one of `mode`, `chunk_times`", Some("chunk_times")),
+            ("unknown key `limit`, expected one of `mode`, `keep`", Some("keep")),
+            ("unknown key `limits`, expected one of `argv`, `rlimits`", Some("rlimits")),
+            (
+                "unknown key `keep`, expected one of `path`, `delete_with_process`",
+                Some("delete_with_process"),
+            ),
+            ("unknown variant `memry`, expected `tempfile` or `memory`", Some("memory")),
+            (
+                "unknown variant `pipe_write`, expected one of `null`, `pipe-write`",
+                Some("pipe-write"),
+            ),
+            ("unknown resource \"cpus\": expected one of as, core, cpu", Some("cpu")),
+            ("unknown key `colour`, expected one of `argv`, `exe`", None),
+            ("unknown signal \"FOO\"", None),
+            ("missing key `argv`", None),
+        ] {
+            let wanted = wanted.map(|name| format!("did you mean `{name}`?"));
+            assert_eq!(of_message(message), wanted, "{message}");
+        }
+    }
+
+    #[test]
+    fn remedies_of_types_show_the_right_form() {
+        let at = |key: &str| SpecPath::root().key("specs").key("a").key(key);
+        for (key, message, wanted) in [
+            (
+                "argv",
+                "invalid type: string \"ls -l\", expected an array",
+                Some("write it as [\"ls\",\"-l\"]"),
+            ),
+            (
+                "nice",
+                "invalid type: string \"5\", expected an integer",
+                Some("write it without quotes: 5"),
+            ),
+            ("nice", "invalid type: string \"low\", expected an integer", None),
+        ] {
+            let error = SpecError::new(at(key), message);
+            assert_eq!(error.remedy().as_deref(), wanted, "{message}");
+        }
+    }
+}
