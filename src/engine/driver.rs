@@ -13,10 +13,10 @@ mod io;
 mod launch;
 pub(super) mod message;
 mod poller;
+mod process_map;
 mod request;
 mod sealing;
 mod stopping;
-mod table;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -44,9 +44,9 @@ use budget::Budget;
 use io::Io;
 use message::DriverMessage;
 use poller::Source;
+use process_map::ProcessMap;
 use request::{AtomicGroup, PipeGroup};
 use sealing::Sealer;
-use table::Table;
 
 /// How many jobs may wait for a spawning thread or a clone helper; more would hold descriptors for
 /// nothing.
@@ -66,11 +66,11 @@ pub(super) type Sink = Box<dyn FnMut(&mut Vec<Event>) + Send>;
 /// The OS error of making its threads and descriptors.
 pub(super) fn start(
     options: EngineOptions,
-    inbox: Arc<Mailbox<DriverMessage>>,
+    mailbox: Arc<Mailbox<DriverMessage>>,
     sink: Sink,
     handover: Option<Handover>,
 ) -> std::io::Result<()> {
-    let mut driver = Driver::new(options, inbox, sink)?;
+    let mut driver = Driver::new(options, mailbox, sink)?;
     std::thread::Builder::new().name("engine".into()).spawn(move || {
         sys::block_all_signals();
         driver.own_umask = sys::take_own_umask();
@@ -91,7 +91,7 @@ struct Driver {
     pending_events: Vec<Event>,
     /// An empty list, whose room the effects of a process get.
     effects: Vec<Effect>,
-    processes: Table,
+    processes: ProcessMap,
     serials: HashMap<ProcId, u64>,
     /// Which processes belong to each process.
     containment: Box<dyn Containment>,
@@ -150,7 +150,7 @@ impl Driver {
             sink,
             pending_events: Vec::new(),
             effects: Vec::new(),
-            processes: Table::default(),
+            processes: ProcessMap::default(),
             serials: HashMap::new(),
             containment: Box::new(containment),
             children_token,

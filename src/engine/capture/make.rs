@@ -87,13 +87,13 @@ impl Capture {
     /// The OS error; nothing is left behind.
     pub(in crate::engine) fn open(
         spec: CaptureSpec,
-        places: &CaptureDirs,
+        dirs: &CaptureDirs,
         name: &str,
         default: KeepSpec,
         mode: u32,
         guarded: bool,
     ) -> io::Result<(Capture, Writer)> {
-        let mut capture = Capture::plan(spec, places, name, default);
+        let mut capture = Capture::plan(spec, dirs, name, default);
         let made = capture.make(mode).inspect_err(|_| capture.remove_own())?;
         if let (Writer::Itself(file), true) = (&made, guarded) {
             capture.add_guard(file);
@@ -101,10 +101,10 @@ impl Capture {
         Ok((capture, made))
     }
 
-    fn plan(spec: CaptureSpec, places: &CaptureDirs, name: &str, default: KeepSpec) -> Capture {
+    fn plan(spec: CaptureSpec, dirs: &CaptureDirs, name: &str, default: KeepSpec) -> Capture {
         let dir = match spec.mode {
-            CaptureMode::Tempfile => &places.files,
-            CaptureMode::Memory => &places.memory,
+            CaptureMode::Tempfile => &dirs.files,
+            CaptureMode::Memory => &dirs.memory,
         };
         let limit = spec.keep.or_else(|| default_limit(default, &spec));
         let tail = limit.is_some_and(|limit| Limits::from(limit).has_tail());

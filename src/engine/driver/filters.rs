@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use super::table::Table;
+use super::process_map::ProcessMap;
 use crate::engine::handover::HandoverFilter;
 use crate::engine::sys;
 
@@ -32,7 +32,7 @@ impl Filters {
     }
 
     /// Those whose process is deleted: they still have to be reaped.
-    pub(super) fn of_deleted(&self, processes: &Table) -> Vec<HandoverFilter> {
+    pub(super) fn of_deleted(&self, processes: &ProcessMap) -> Vec<HandoverFilter> {
         let deleted = self.0.iter().filter(|(_, filter)| processes.get(&filter.serial).is_none());
         deleted
             .map(|(pid, filter)| HandoverFilter::new(*pid, Some(filter.pidfd.as_raw_fd())))

@@ -27,7 +27,7 @@ const OURS: libc::mode_t = 0o600;
 const OPEN_TO_ALL: libc::mode_t = 0o666;
 
 /// A process that is asked for.
-pub(super) struct Launch {
+pub(super) struct QueuedLaunch {
     /// The engine's number of the process.
     pub(super) serial: u64,
     pub(super) proc: ValidatedProc,
@@ -84,8 +84,8 @@ impl PipeTable {
 
 impl Driver {
     /// Makes what a process needs of us, and hands it to the spawning threads.
-    pub(super) fn launch(&mut self, launch: Launch) {
-        let Launch { serial, proc, pipes } = launch;
+    pub(super) fn launch(&mut self, launch: QueuedLaunch) {
+        let QueuedLaunch { serial, proc, pipes } = launch;
         let Some(process) = self.processes.get_mut(&serial) else { return };
         let start = TimePoint::now();
         let policy = StopPolicy::new(start, proc.timeout, proc.stopping);
@@ -111,8 +111,8 @@ impl Driver {
     }
 
     /// Ends a process of which nothing is made.
-    pub(super) fn refuse(&mut self, launch: Launch, failure: StartFailure) {
-        let Launch { serial, proc, pipes } = launch;
+    pub(super) fn refuse(&mut self, launch: QueuedLaunch, failure: StartFailure) {
+        let QueuedLaunch { serial, proc, pipes } = launch;
         let Some(process) = self.processes.get_mut(&serial) else { return };
         process.output.set_captures(Captures::new(
             proc.fds
@@ -231,8 +231,8 @@ impl FdMaker<'_> {
         let within = within.and_then(|(restriction, file)| restriction.below(&file.path));
         let name = format!("{:x}.{serial}.{index}", options.epoch);
         let (capture, writer) = with_dirs(options.restore.as_ref(), || {
-            let (places, limit) = (&options.places, options.limit);
-            Capture::open(spec.clone(), places, &name, limit, mode, self.guarded)
+            let (dirs, limit) = (&options.places, options.limit);
+            Capture::open(spec.clone(), dirs, &name, limit, mode, self.guarded)
         })?;
         let mut task = None;
         let (made, open) = match writer {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::Driver;
 use super::budget::{child_needs, making};
-use super::launch::{Launch, PipeTable};
+use super::launch::{PipeTable, QueuedLaunch};
 use crate::engine::command::ProcessCommand;
 use crate::engine::failure::{Stage, StartFailure};
 use crate::engine::process::{Input, Process};
@@ -15,7 +15,7 @@ use crate::spec::{ProcId, Validated, ValidatedFd, ValidatedProc};
 
 /// Processes that are let in together.
 pub(super) struct PipeGroup {
-    launches: VecDeque<Launch>,
+    launches: VecDeque<QueuedLaunch>,
     let_in: bool,
 }
 
@@ -38,7 +38,7 @@ impl Driver {
             let policy = StopPolicy { deadline: None, stopping: proc.stopping };
             let serial = self.insert_process(Process::new(id, policy, together));
             members.push(serial);
-            let launch = Launch { serial, proc, pipes: pipes.clone() };
+            let launch = QueuedLaunch { serial, proc, pipes: pipes.clone() };
             match units.get_mut(unit) {
                 Some(unit) => unit.launches.push_back(launch),
                 None => units.push(PipeGroup { launches: VecDeque::from([launch]), let_in: false }),
@@ -52,7 +52,7 @@ impl Driver {
     }
 
     /// The next process that may be made; none where there is none, or no room for it.
-    pub(super) fn next_launch(&mut self) -> Option<Launch> {
+    pub(super) fn next_launch(&mut self) -> Option<QueuedLaunch> {
         let unit = self.waiting.front_mut()?;
         if !unit.let_in {
             let procs = || unit.launches.iter().map(|launch| &launch.proc);
@@ -107,7 +107,7 @@ impl Driver {
         }
     }
 
-    fn take_waiting(&mut self, serial: u64) -> Option<Launch> {
+    fn take_waiting(&mut self, serial: u64) -> Option<QueuedLaunch> {
         let found = self.waiting.iter_mut().enumerate().find_map(|(at, unit)| {
             let inner = unit.launches.iter().position(|launch| launch.serial == serial)?;
             Some((at, unit.launches.remove(inner), unit.launches.is_empty()))

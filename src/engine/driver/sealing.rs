@@ -30,7 +30,7 @@ const THREADS: usize = 2;
 
 /// Hashes the captures of ended processes. Its threads end when there is nothing to do.
 pub(super) struct Sealer {
-    inbox: Arc<Mailbox<DriverMessage>>,
+    mailbox: Arc<Mailbox<DriverMessage>>,
     pool: Arc<Mutex<Pool>>,
 }
 
@@ -42,8 +42,8 @@ struct Pool {
 }
 
 impl Sealer {
-    pub(super) fn new(inbox: Arc<Mailbox<DriverMessage>>) -> Sealer {
-        Sealer { inbox, pool: Arc::default() }
+    pub(super) fn new(mailbox: Arc<Mailbox<DriverMessage>>) -> Sealer {
+        Sealer { mailbox, pool: Arc::default() }
     }
 
     /// Has captures sealed; [`DriverMessage::Sealed`] tells when they are.
@@ -51,19 +51,19 @@ impl Sealer {
     /// # Errors
     /// The OS error of making a thread, where there is none.
     fn start(&self, serial: u64, captures: &Arc<Captures>) -> io::Result<()> {
-        let (captures, inbox) = (Arc::clone(captures), Arc::clone(&self.inbox));
+        let (captures, mailbox) = (Arc::clone(captures), Arc::clone(&self.mailbox));
         if each(&captures).any(|capture| capture.named().is_some()) {
             // On whatever file system: others are not to wait for it.
             return helpers::start(&Creds::default(), move |_| {
                 each(&captures).for_each(Capture::seal);
-                inbox.put(DriverMessage::Sealed(serial));
+                mailbox.put(DriverMessage::Sealed(serial));
             });
         }
         let mut pool = lock(&self.pool);
         if pool.threads < THREADS {
             let shared = Arc::clone(&self.pool);
             let thread = std::thread::Builder::new().name("seal".into()).stack_size(STACK);
-            match thread.spawn(move || seal_all(&shared, &inbox)) {
+            match thread.spawn(move || seal_all(&shared, &mailbox)) {
                 Ok(_) => pool.threads += 1,
                 Err(error) if pool.threads == 0 => return Err(error),
                 Err(_) => {}
@@ -79,7 +79,7 @@ fn lock(pool: &Mutex<Pool>) -> MutexGuard<'_, Pool> {
 }
 
 /// Seals captures as long as there are any.
-fn seal_all(pool: &Mutex<Pool>, inbox: &Mailbox<DriverMessage>) {
+fn seal_all(pool: &Mutex<Pool>, mailbox: &Mailbox<DriverMessage>) {
     sys::block_all_signals();
     loop {
         let next = {
@@ -91,7 +91,7 @@ fn seal_all(pool: &Mutex<Pool>, inbox: &Mailbox<DriverMessage>) {
         };
         let Some((serial, captures)) = next else { return };
         each(&captures).for_each(Capture::seal);
-        inbox.put(DriverMessage::Sealed(serial));
+        mailbox.put(DriverMessage::Sealed(serial));
     }
 }
 

@@ -7,9 +7,9 @@ use crate::mem::shrink::Shrink;
 
 /// Each is boxed, for there are many, and a table has room for more than it holds.
 #[derive(Default)]
-pub(super) struct Table(HashMap<u64, Box<Process>>);
+pub(super) struct ProcessMap(HashMap<u64, Box<Process>>);
 
-impl Table {
+impl ProcessMap {
     pub(super) fn get(&self, serial: &u64) -> Option<&Process> {
         self.0.get(serial).map(Box::as_ref)
     }
