@@ -1,4 +1,4 @@
-//! `procstar reload`: asks a running instance to become the program that is now on disk, and tells what came of it.
+//! `procstar upgrade`: asks a running instance to become the program that is now on disk, and tells what came of it.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

@@ -37,7 +37,7 @@ pub(super) enum ApiError {
     #[error("{0}")]
     NoPage(&'static str),
     /// There is no code without random bytes.
-    #[error("the kernel returned no random bytes: try again, or run `procstar reload`")]
+    #[error("the kernel returned no random bytes: try again, or run `procstar upgrade`")]
     NoRandomness,
     /// The path leads nowhere.
     #[error(transparent)]

@@ -178,7 +178,7 @@ fn line_mistakes(instance: &Instance, text: &mut String) {
     let hidden = [
         (instance.dir.path().display().to_string(), "DIR"),
         (format!(":{port}"), ":PORT"),
-        (format!("{port}"), "PORT"),
+        (port.clone(), "PORT"),
     ];
     for (title, line) in LINES {
         let line = line.replace("{port}", &port);

@@ -95,7 +95,7 @@ fn the_settings_are_in_the_reference() {
 
 #[test]
 fn the_options_are_in_the_reference() {
-    publish("reference/cli.md", "options", &options::tables(|args| printed(args)));
+    publish("reference/cli.md", "options", &options::tables(printed));
 }
 
 #[test]

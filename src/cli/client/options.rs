@@ -15,7 +15,7 @@ use crate::cli::process_options::ProcessOptions;
 pub enum ClientCommand {
     /// Start the processes of a spec, or one process, in a running instance
     #[command(after_long_help = examples::START)]
-    Start(StartArgs),
+    Start(Box<StartArgs>),
     /// List the processes of a running instance
     #[command(visible_alias = "ls", after_long_help = examples::PS)]
     Ps(PsArgs),

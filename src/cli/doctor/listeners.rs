@@ -21,7 +21,7 @@ fn of(instances: &[Running]) -> Option<Check> {
     if missing.is_empty() {
         return Some(Check::ok(NAME, "every running instance listens on all its addresses"));
     }
-    let remedy = "end the other program, bring the address up, or change the configuration and run `procstar reload`; the instance also tries \
+    let remedy = "end the other program, bring the address up, or change the configuration and run `procstar upgrade`; the instance also tries \
                   again by itself";
     Some(Check::with(NAME, Level::Warn, missing.join("; "), remedy))
 }

@@ -70,7 +70,7 @@ impl Running {
         Obeyed::Done
     }
 
-    /// Whether `procstar reload` has sent the signal, whatever else that means.
+    /// Whether `procstar upgrade` has sent the signal, whatever else that means.
     fn is_reload(&self, signal: Received) -> bool {
         matches!(signal.signum, libc::SIGHUP | libc::SIGUSR2) && self.instance.take_wish()
     }
