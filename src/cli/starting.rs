@@ -105,8 +105,10 @@ impl StartingProcess {
 
 /// Whether arguments of this program are no command's, so that it may serve.
 fn serves(args: &[Vec<u8>], words: &[String]) -> bool {
+    // These two commands are instances.
+    let words = words.iter().filter(|word| !matches!(word.as_str(), "serve" | "agent"));
     let own = args.iter().skip(1).take_while(|arg| arg.as_slice() != b"--");
-    !own.clone().any(|arg| words.iter().any(|word| word.as_bytes() == arg.as_slice()))
+    !own.clone().any(|arg| words.clone().any(|word| word.as_bytes() == arg.as_slice()))
 }
 
 /// How long ago a process started, by its start in ticks after boot.
@@ -128,11 +130,12 @@ mod tests {
 
     #[test]
     fn who_is_about_to_be_an_instance() {
-        let words = ["ps".to_owned(), "run".to_owned()];
+        let words = ["ps", "run", "serve", "agent"].map(str::to_owned);
         let shell = process(1, 0, 99.0, 2, &["bash"]);
         let own = process(3, 1, 0.1, 3, &["procstar", "ps"]);
         for (starting, why, age, exe, args) in [
             (true, "a service", 0.1, 3, &["procstar", "--serve"][..]),
+            (true, "a service by its command", 0.1, 3, &["procstar", "serve"]),
             (true, "one that the configuration has serve", 5.0, 3, &["procstar", "--wait"]),
             (true, "by another path", 0.1, 3, &["./p", "--agent"]),
             (false, "an old one", 11.0, 3, &["procstar", "--serve"]),
