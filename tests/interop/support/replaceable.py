@@ -26,6 +26,6 @@ class Replaceable(Service):
         new.rename(self.program)
 
     def reload(self):
-        """What `procstar reload` makes of it."""
+        """Upgrades the service; returns the finished command."""
         argv = [self.good, "upgrade", str(self.proc.pid)]
         return subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=60)
