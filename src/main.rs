@@ -10,7 +10,7 @@ use nix::sys::signal::SigSet;
 use procstar::actors::keeper_link::{self, report_mode};
 use procstar::cli::invocation::{Invocation, Run, UsageError};
 use procstar::cli::parse;
-use procstar::cli::{client, descriptor, host, printing, reload, show, validate};
+use procstar::cli::{client, descriptor, host, printing, show, upgrade, validate};
 use procstar::clock::TimePoint;
 use procstar::engine::{FILTER, filter};
 use procstar::keeper::descriptors::{self, Foreign};
@@ -227,8 +227,8 @@ fn begin_one_shot(socket: &UnixStream, env: &config::Env) {
 fn carry_out(invocation: Invocation, env: &config::Env) -> Option<u8> {
     Some(match invocation {
         Invocation::Run(_) => return None,
-        Invocation::Reload { settings, pid } => {
-            answer_or_error(reload::reload(&settings, env, pid).map(|text| (text, 0)), 1)
+        Invocation::Upgrade { settings, pid } => {
+            answer_or_error(upgrade::upgrade(&settings, env, pid).map(|text| (text, 0)), 1)
         }
         Invocation::Validate { input, json } => {
             let verdict = validate::validate(&input, json);

@@ -70,8 +70,8 @@ impl TokenFiles {
 pub enum Invocation {
     /// Run processes and services.
     Run(Box<Run>),
-    /// Ask a running instance to become the program on disk, by [`super::reload::reload`].
-    Reload {
+    /// Ask a running instance to become the program on disk, by [`super::upgrade::upgrade`].
+    Upgrade {
         /// Where instances are.
         settings: Box<Settings>,
         /// Which one; none: the only one.

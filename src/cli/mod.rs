@@ -14,9 +14,9 @@ pub mod invocation;
 pub mod output_format;
 pub mod parse;
 pub mod printing;
-pub mod reload;
 pub mod run_command;
 pub mod show;
+pub mod upgrade;
 pub mod validate;
 
 pub(crate) mod input;

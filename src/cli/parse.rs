@@ -202,7 +202,7 @@ impl CommandLine {
             }
             Some(Command::Upgrade { pid }) => {
                 self.reject_extra_args("upgrade")?;
-                Ok(Invocation::Reload { settings: Box::new(loaded.settings), pid })
+                Ok(Invocation::Upgrade { settings: Box::new(loaded.settings), pid })
             }
             Some(Command::Run(command)) => {
                 self.reject_extra_args("run")?;

@@ -20,7 +20,7 @@ use super::format::{KeeperSettings, Opening};
 use super::listeners::MissingListener;
 pub use super::private_dir::InstanceError;
 use super::private_dir::{DirHandover, PrivateDir, random_name, touch};
-use super::registry::{self, SOCKET, STARTING, WISH, absolute};
+use super::registry::{self, REQUEST, SOCKET, STARTING, absolute};
 use super::sweep::{FILES, JOURNAL, SHARED_MEMORY, base, memory_name, sweep_place, sweep_registry};
 use crate::engine::CaptureDirs;
 use crate::path_bytes;
@@ -28,8 +28,8 @@ use crate::path_bytes;
 /// Where captures go if they cannot go where they should, and nobody has chosen the place.
 const LAST_RESORTS: [&str; 2] = ["/tmp", SHARED_MEMORY];
 
-/// The name, in the home directory, of what became of the last wish for an upgrade.
-pub const RELOADED: &str = "reloaded";
+/// The file in the home directory with the outcome of the last requested upgrade.
+pub const UPGRADED: &str = "upgraded";
 /// The name, in the home directory, of what the worker should listen on, and does not: an error on each line.
 pub const NOT_LISTENING: &str = "not-listening";
 
@@ -261,21 +261,21 @@ impl Instance {
         }
     }
 
-    /// Takes the wish for an upgrade, if there is one.
-    pub fn take_wish(&self) -> bool {
-        std::fs::remove_file(self.dir().join(WISH)).is_ok()
+    /// Takes the request for an upgrade, if there is one.
+    pub fn take_request(&self) -> bool {
+        std::fs::remove_file(self.dir().join(REQUEST)).is_ok()
     }
 
-    /// Leaves word of what became of a wish for an upgrade.
-    pub fn answer_reload(&self, outcome: &Result<String, String>) {
+    /// Writes the outcome of a requested upgrade.
+    pub fn answer_upgrade(&self, outcome: &Result<String, String>) {
         let text = match outcome {
             Ok(text) => text.clone(),
             Err(error) => format!("error: {error}"),
         };
         let dir = self.dir();
-        let beside = dir.join("reloaded.new");
+        let beside = dir.join("upgraded.new");
         let written = std::fs::write(&beside, format!("{:016x}\n{text}", fastrand::u64(..)))
-            .and_then(|()| std::fs::rename(&beside, dir.join(RELOADED)));
+            .and_then(|()| std::fs::rename(&beside, dir.join(UPGRADED)));
         if let Err(error) = written {
             tracing::error!(%error, "cannot leave word of the upgrade");
         }

@@ -29,8 +29,8 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// In an instance's directory, while its socket is still to come.
 pub const STARTING: &str = "starting";
-/// The name, in the instance's directory, of a wish for an upgrade, which a signal follows.
-pub(super) const WISH: &str = "reload";
+/// The file in the instance's directory that requests an upgrade. A signal follows it.
+pub(super) const REQUEST: &str = "upgrade";
 /// The Unix socket's name in an instance's directory, or that of a link to it.
 pub const SOCKET: &str = "http.sock";
 
@@ -44,18 +44,18 @@ pub struct Running {
 }
 
 impl Running {
-    /// Leaves the wish for an upgrade: the signal that follows then means this, whatever else it would mean.
+    /// Writes the request for an upgrade: it gives the signal that follows this meaning.
     ///
     /// # Errors
     /// The OS error.
-    pub fn wish_reload(&self) -> io::Result<()> {
-        std::fs::write(self.dir.join(WISH), "")
+    pub fn request_upgrade(&self) -> io::Result<()> {
+        std::fs::write(self.dir.join(REQUEST), "")
     }
 
-    /// Withdraws the wish, where nobody has taken it.
-    pub fn withdraw_wish(&self) {
+    /// Removes the request, unless the keeper has taken it.
+    pub fn withdraw_request(&self) {
         // As a rule it has been taken.
-        let _ = std::fs::remove_file(self.dir.join(WISH));
+        let _ = std::fs::remove_file(self.dir.join(REQUEST));
     }
 
     /// Its socket, where there may be one.

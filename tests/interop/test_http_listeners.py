@@ -118,7 +118,7 @@ def test_other_users_cannot_take_the_port(tmp_path):
     with service, as_mallory(SQUAT, service.port) as mallory:
         assert mallory.stdout.readline() == "ready\n"
         for _ in range(3):
-            done = service.reload()
+            done = service.upgrade()
             assert done.returncode == 0, done
             before = worker_pid(service.proc.pid)
             kill(before, signal.SIGKILL)
@@ -180,7 +180,7 @@ def test_upgrades_refuse_no_connection(tmp_path):
         try:
             for _ in range(3):
                 so_far = list(made)
-                done = service.reload()
+                done = service.upgrade()
                 assert done.returncode == 0, done
                 eventually(lambda: all(now > then for now, then in zip(made, so_far)), "more connections")
         finally:
@@ -197,7 +197,7 @@ def test_a_changed_port_is_bound_before_the_old_one_is_released(tmp_path):
         old, new = service.port, free_port()
         inode = sock.stat().st_ino
         service.config.write_text(f"[http]\nport = {new}\n")
-        done = service.reload()
+        done = service.upgrade()
         assert done.returncode == 0, done
         with socket.socket() as client:
             assert client.connect_ex(("127.0.0.1", new)) == 0
@@ -287,12 +287,12 @@ if [ -z "$PROCSTAR_KEEPER_CHECK" ]; then printf '[http]\\nport = {port}\\n' > {s
 exec {service.good} "$@"
 """
             service.replace(script.encode())
-            done = service.reload()
+            done = service.upgrade()
             assert done.returncode == 1, done
             assert f"failed to listen on 127.0.0.1:{port}: Address already in use" in done.stderr, done
             assert "serves everything else and tries again" in done.stderr, done
             # The same configuration is not refused, as nothing gets worse; nor does it succeed.
-            assert service.reload().returncode == 1
+            assert service.upgrade().returncode == 1
             with over_unix(sock) as http:
                 found = listeners(http)
                 assert found[str(sock)] is None and "Address already in use" in found[f"127.0.0.1:{port}"], found
@@ -306,7 +306,7 @@ exec {service.good} "$@"
                 eventually(lambda: set(listeners(http).values()) == {None}, "it listens at last")
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE) as http:
                 assert http.get("/procs/a").status_code == 200
-            assert service.reload().returncode == 0
+            assert service.upgrade().returncode == 0
 
 
 async def test_an_agent_starts_without_its_port():

@@ -102,13 +102,13 @@ def test_an_invalid_program_is_refused_and_the_old_one_continues(tmp_path, kind)
         service.post({"a": sh("exec sleep 1000")})
         pid, worker = result(service, "a", ended=False)["pid"], worker_pid(service.proc.pid)
         service.replace(bad)
-        done = service.reload()
+        done = service.upgrade()
         assert done.returncode == 1 and why in done.stderr, done
         # The worker is the same, too.
         assert service.result("a", ended=False)["pid"] == pid
         assert worker_pid(service.proc.pid) == worker
         service.replace(service.good.read_bytes())
-        done = service.reload()
+        done = service.upgrade()
         assert done.returncode == 0 and str(service.program) in done.stdout, done
         # It listens after the end of the command.
         assert service.result("a", ended=False)["pid"] == pid
@@ -122,7 +122,7 @@ def test_a_script_that_starts_the_program_is_accepted(tmp_path):
         service.post({"a": sh("exec sleep 1000")})
         pid = result(service, "a", ended=False)["pid"]
         service.replace(f'#!/bin/sh\necho starting\nexec {service.good} "$@"\n'.encode())
-        done = service.reload()
+        done = service.upgrade()
         assert done.returncode == 0, done
         assert service.result("a", ended=False)["pid"] == pid
         assert os.readlink(f"/proc/{service.proc.pid}/exe") == str(service.good)
@@ -140,12 +140,12 @@ def test_an_invalid_configuration_is_refused_before_the_worker_ends(tmp_path):
             (f'[http]\nsocket = "{missing}/x"\n', "missing.pem/x"),
         ):
             service.config.write_text(text)
-            done = service.reload()
+            done = service.upgrade()
             assert done.returncode == 1 and why in done.stderr, done
             assert worker_pid(service.proc.pid) == worker
             assert service.http.get("/procs").status_code == 200
         service.config.write_text("")
-        assert service.reload().returncode == 0
+        assert service.upgrade().returncode == 0
 
 
 def test_a_port_of_another_program_is_refused(tmp_path):
@@ -160,11 +160,11 @@ def test_a_port_of_another_program_is_refused(tmp_path):
         with service:
             worker = worker_pid(service.proc.pid)
             service.config.write_text(f"[http]\nport = {taken.getsockname()[1]}\n")
-            done = service.reload()
+            done = service.upgrade()
             assert done.returncode == 1 and "cannot listen on 127.0.0.1 port" in done.stderr, done
             assert worker_pid(service.proc.pid) == worker and service.http.get("/procs").status_code == 200
             taken.close()
-            assert service.reload().returncode == 0
+            assert service.upgrade().returncode == 0
             service.port = httpx.URL(str(service.http.base_url)).port
             with socket.socket() as sock:
                 assert sock.connect_ex(("127.0.0.1", service.port)) != 0
@@ -180,7 +180,7 @@ if [ -z "$PROCSTAR_KEEPER_CHECK" ]; then echo '[http' > {service.config}; fi
 exec {service.good} "$@"
 """
         service.replace(script.encode())
-        done = service.reload()
+        done = service.upgrade()
         assert done.returncode == 1 and "its worker cannot start: " in done.stderr and "procstar.toml" in done.stderr, done
         service.config.write_text("")
         assert result(service, "a", ended=False)["state"] == "running"

@@ -202,7 +202,7 @@ fn is_one_line(path: &Path) -> bool {
 fn an_upgrade_is_answered_when_its_worker_is_ready_or_fails() {
     let keeper = TestKeeper::new();
     let (_worker, welcome) = keeper.welcomed();
-    let answer = welcome.dir.clone().unwrap().join(procstar::keeper::instance::RELOADED);
+    let answer = welcome.dir.clone().unwrap().join(procstar::keeper::instance::UPGRADED);
     let outcome = || {
         eventually("an answer", || is_one_line(&answer));
         let text = std::fs::read_to_string(&answer).unwrap();

@@ -248,7 +248,7 @@ fn what_is_said_to_be_forgotten_is() {
     assert!(brief(&worker.next()).starts_with("ended runs"));
 }
 
-/// A goodbye stands, though a wish for an upgrade comes between it and the worker's end.
+/// A goodbye stands, though a request to upgrade comes between it and the worker's end.
 #[test]
 fn an_upgrade_does_not_take_back_a_goodbye() {
     let mut keeper = TestKeeper::with_state_dir();

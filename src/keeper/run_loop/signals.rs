@@ -54,7 +54,7 @@ impl Running {
         if self.is_the_jobs(signal, workers) {
             return Obeyed::Done;
         }
-        if self.is_reload(signal) {
+        if self.is_upgrade_request(signal) {
             return Obeyed::Upgrade;
         }
         match meaning(signal.signum, self.mode, signal.terminal) {
@@ -71,8 +71,8 @@ impl Running {
     }
 
     /// Whether `procstar upgrade` has sent the signal, whatever else that means.
-    fn is_reload(&self, signal: Received) -> bool {
-        matches!(signal.signum, libc::SIGHUP | libc::SIGUSR2) && self.instance.take_wish()
+    fn is_upgrade_request(&self, signal: Received) -> bool {
+        matches!(signal.signum, libc::SIGHUP | libc::SIGUSR2) && self.instance.take_request()
     }
 
     /// Has the processes receive a signal: with this kind of run there is one.

@@ -28,7 +28,7 @@ impl Keeper {
         if let Err(error) = self.try_upgrade() {
             tracing::error!(%path, "not upgraded: {error}");
             if let Some(running) = self.phase.running() {
-                running.instance.answer_reload(&Err(format!("not upgraded: {error}")));
+                running.instance.answer_upgrade(&Err(format!("not upgraded: {error}")));
             }
         }
     }
@@ -135,7 +135,7 @@ impl Running {
                 Ok(_) => tracing::info!("the new worker is ready"),
                 Err(text) => tracing::error!("{text}"),
             }
-            self.instance.answer_reload(&outcome);
+            self.instance.answer_upgrade(&outcome);
         }
     }
 
@@ -144,7 +144,7 @@ impl Running {
         if let Some(awaited) = self.awaited.take() {
             let text = awaited.failed(why);
             tracing::error!("{text}");
-            self.instance.answer_reload(&Err(text));
+            self.instance.answer_upgrade(&Err(text));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Files that are replaced while the agent runs: it needs no reload.
+//! Files that are replaced while the agent runs: it needs no upgrade.
 
 use super::*;
 use crate::support::private::write_secret;

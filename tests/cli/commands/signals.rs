@@ -169,7 +169,7 @@ fn a_service_without_a_terminal_is_upgraded_whoever_sends_the_signal() {
 }
 
 #[test]
-fn a_reload_reaches_every_kind_of_run() {
+fn an_upgrade_reaches_every_kind_of_run() {
     // SIGHUP is ignored, as by nohup.
     let dir = tempfile::tempdir().unwrap();
     let mut command = procstar(&dir);
@@ -188,8 +188,8 @@ fn a_reload_reaches_every_kind_of_run() {
     // One that a signal of a shell would end.
     let dir = tempfile::tempdir().unwrap();
     let mut job = Job::new(procstar(&dir).args(["run", "--", "sh", "-c", RECORDER]));
-    let mut reload = procstar(&dir);
-    let output = reload.arg("upgrade").output().unwrap();
+    let mut upgrade = procstar(&dir);
+    let output = upgrade.arg("upgrade").output().unwrap();
     assert!(output.status.success(), "{output:?}");
     send(job.child.id(), libc::SIGUSR1);
     assert_eq!(job.line(), "got 10");

@@ -40,7 +40,7 @@ fn an_instance_takes_other_names_and_its_commands_find_it() {
         $A $P start --id a -- /bin/echo hi || exit 1
         wait_for $A $P wait a
         echo "output: $($A $P logs a)"
-        echo "reload: $($A $P upgrade 2>&1 | cut -d' ' -f3,4)"
+        echo "upgrade: $($A $P upgrade 2>&1 | cut -d' ' -f3,4)"
         cat /tmp/log >&2
         # What a killed instance leaves below its other names is swept by the next start.
         kill -KILL $K; wait $K
@@ -60,7 +60,7 @@ fn an_instance_takes_other_names_and_its_commands_find_it() {
     "#;
     let Some(ran) = as_mallory_and_alice(script) else { return };
     let out: Vec<&str> = ran.out.lines().collect();
-    assert_eq!(out, ["a", "output: hi", "reload: now runs", "2", "exit 1"], "{ran:?}");
+    assert_eq!(out, ["a", "output: hi", "upgrade: now runs", "2", "exit 1"], "{ran:?}");
     let said =
         "the usual runtime directory is not this user's alone; remove it, or set run.runtime_dir";
     assert!(ran.err.contains(said), "{ran:?}");

@@ -5,17 +5,13 @@ use std::process::{Command, Stdio};
 use super::harness::{Instance, Ran};
 
 /// Every command that prints something, and the exit code where that cannot be written.
-const COMMANDS: [(&str, i32); 34] = [
+const COMMANDS: [(&str, i32); 30] = [
     ("--help", 1),
     ("--version", 1),
-    ("help", 1),
-    ("version", 1),
-    ("serve --help", 1),
-    ("agent --help", 1),
     ("run --help", 125),
     ("ps --help", 1),
     ("config show", 1),
-    ("config show -o json", 1),
+    ("config show --json", 1),
     ("validate spec.json", 1),
     ("validate wrong.json", 1),
     ("validate -o json spec.json", 1),
@@ -77,7 +73,7 @@ fn the_table_has_every_command_that_prints() {
     assert!(names.len() > 15, "{names:?}");
     for name in names {
         let named = COMMANDS.iter().any(|(args, _)| args.split(' ').next() == Some(name));
-        // `kill` is as `stop`, and an instance that is reloaded has a test of its own.
+        // `kill` is as `stop`, and an instance that is upgraded has a test of its own.
         assert!(named || ["kill", "upgrade"].contains(&name), "{name}");
     }
 }

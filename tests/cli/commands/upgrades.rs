@@ -26,13 +26,13 @@ fn replace_worker(instance: &Instance) {
         // Also where it finds no worker at first: there is an instance.
         eventually("another worker", || instance.worker_pid() != before);
     }
-    reload(instance);
+    upgrade(instance);
 }
 
-fn reload(instance: &Instance) {
+fn upgrade(instance: &Instance) {
     let pid = instance.pid().to_string();
-    let reloaded = instance.run(&["upgrade", &pid]).good();
-    assert!(reloaded.starts_with(&format!("pid {pid}: now runs ")), "{reloaded}");
+    let upgraded = instance.run(&["upgrade", &pid]).good();
+    assert!(upgraded.starts_with(&format!("pid {pid}: now runs ")), "{upgraded}");
 }
 
 /// Starts a process that ends when a file appears.
@@ -100,10 +100,10 @@ fn logs_go_on_with_the_next_worker() {
 
 /// Without a pause: an instance that is upgraded is always there for the next command.
 #[test]
-fn commands_find_the_instance_right_after_a_reload() {
+fn commands_find_the_instance_right_after_an_upgrade() {
     let instance = Instance::new();
     for n in 0..TIMES {
-        reload(&instance);
+        upgrade(&instance);
         let id = format!("a{n}");
         assert_eq!(instance.run(&["start", "--id", &id, "--", "true"]).good(), format!("{id}\n"));
         assert_eq!(instance.run(&["wait", &id]).good(), "");
@@ -243,5 +243,5 @@ fn a_program_that_others_can_change_is_not_run() {
         refused(&format!("every user can write its directory {}", bin.display()));
         mode(&bin, 0o755).unwrap();
     }
-    reload(&instance);
+    upgrade(&instance);
 }

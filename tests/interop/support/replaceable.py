@@ -25,7 +25,7 @@ class Replaceable(Service):
         new.chmod(0o755)
         new.rename(self.program)
 
-    def reload(self):
+    def upgrade(self):
         """Upgrades the service; returns the finished command."""
         argv = [self.good, "upgrade", str(self.proc.pid)]
         return subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=60)

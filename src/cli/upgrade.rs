@@ -1,4 +1,5 @@
-//! `procstar upgrade`: asks a running instance to become the program that is now on disk, and tells what came of it.
+//! `procstar upgrade`: asks a running instance to replace itself by the program that is now on disk,
+//! and reports the outcome.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,29 +18,30 @@ use crate::engine::permitted::pidfd_open;
 use crate::keeper::instance;
 use crate::keeper::registry::Running;
 
-/// How long an instance may take: its check of the new program, the set-up of processes that it waits for, and the start of the new worker.
+/// How long an instance may take: to check the new program, to finish the starts of processes that
+/// are under way, and to start the new worker.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Why nothing was reloaded.
+/// Why nothing was upgraded.
 #[derive(Debug, thiserror::Error)]
-pub enum ReloadError {
+pub enum UpgradeError {
     /// There is no instance.
     #[error("{0}")]
     None(InstanceError),
     /// There are several.
     #[error("multiple instances of this user are running; give a pid: {0}")]
     Several(String),
-    /// The instance has not become the new program, and says why. It goes on as it was.
+    /// The instance refused, and runs on as before; the text is its reason.
     #[error("{0}")]
     Refused(String),
-    /// Nothing was heard of it.
-    #[error("no answer from the procstar with pid {0}; its log may tell more")]
+    /// The instance did not answer in time.
+    #[error("no answer from the instance with pid {0} within 30 s; see its log")]
     Silent(i32),
-    /// It has ended.
-    #[error("the procstar with pid {0} has ended; its log may say why")]
+    /// The instance has ended.
+    #[error("the instance with pid {0} has ended; see its log")]
     Ended(i32),
-    /// It cannot be asked.
-    #[error("cannot ask the procstar with pid {pid}: {source}")]
+    /// The request cannot be delivered.
+    #[error("cannot ask the instance with pid {pid} to upgrade: {source}")]
     Ask {
         /// The instance.
         pid: i32,
@@ -48,43 +50,44 @@ pub enum ReloadError {
     },
 }
 
-/// Has the instance of `pid`, or the only one there is, reload; gives a line for the user.
+/// Upgrades the instance of `pid`, or the only one that runs; returns a line for the user.
 ///
 /// # Errors
-/// Where there is no such instance, or it did not become the new program.
-pub fn reload(settings: &Settings, env: &Env, pid: Option<i32>) -> Result<String, ReloadError> {
+/// If there is no such instance, or if it was not upgraded.
+pub fn upgrade(settings: &Settings, env: &Env, pid: Option<i32>) -> Result<String, UpgradeError> {
     match Search::new(pid, settings, env).one() {
         Ok(running) => ask(&running),
         Err(InstanceError::Several(found)) => {
             let pids: Vec<String> = found.iter().map(|one| one.pid.to_string()).collect();
-            Err(ReloadError::Several(pids.join(", ")))
+            Err(UpgradeError::Several(pids.join(", ")))
         }
-        Err(none) => Err(ReloadError::None(none)),
+        Err(none) => Err(UpgradeError::None(none)),
     }
 }
 
-fn ask(running: &Running) -> Result<String, ReloadError> {
+fn ask(running: &Running) -> Result<String, UpgradeError> {
     let pid = running.pid;
-    let failed = |source: io::Error| ReloadError::Ask { pid, source };
+    let failed = |source: io::Error| UpgradeError::Ask { pid, source };
     let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
         .and_then(|watch| {
             watch.add_watch(&running.dir, AddWatchFlags::IN_MOVED_TO)?;
             Ok(watch)
         })
         .map_err(|errno| failed(errno.into()))?;
-    // Before it is asked: its number may be another's soon.
+    // Opened before the request: the pid may be reused once the instance has ended.
     let pidfd = pidfd_open(pid).map_err(permitted::explain).map_err(failed)?;
-    let answer = running.dir.join(instance::RELOADED);
+    let answer = running.dir.join(instance::UPGRADED);
     let before = read(&answer);
-    running.wish_reload().map_err(failed)?;
+    running.request_upgrade().map_err(failed)?;
     let asked = kill(Pid::from_raw(pid), signal_for(pid))
         .map_err(|errno| failed(errno.into()))
         .and_then(|()| await_answer(&watch, &pidfd, &answer, before.as_deref(), pid));
-    running.withdraw_wish();
+    running.withdraw_request();
     asked
 }
 
-/// The signal that wakes a keeper. One that waits for SIGUSR2 has it, for that is never ignored; an older program would die of it.
+/// The signal that makes a keeper read the request: SIGUSR2, which it never ignores, or SIGHUP if
+/// SIGUSR2 would kill it, as it would an older program.
 fn signal_for(pid: i32) -> Signal {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
@@ -93,36 +96,36 @@ fn signal_for(pid: i32) -> Signal {
     if waits { Signal::SIGUSR2 } else { Signal::SIGHUP }
 }
 
-/// Waits until the keeper has left another answer than the one `before`.
+/// Waits until the keeper has written an answer other than `before`.
 fn await_answer(
     watch: &Inotify,
     pidfd: &OwnedFd,
     answer: &PathBuf,
     before: Option<&str>,
     pid: i32,
-) -> Result<String, ReloadError> {
-    let failed = |source: io::Error| ReloadError::Ask { pid, source };
+) -> Result<String, UpgradeError> {
+    let failed = |source: io::Error| UpgradeError::Ask { pid, source };
     let deadline = Instant::now() + PATIENCE;
     let mut ended = false;
     loop {
         match read(answer) {
             now if now.as_deref() == before || now.is_none() => {}
             Some(text) => {
-                // The first line is a number that tells one answer from another.
+                // The first line is a number, so that equal answers differ.
                 let text = text.lines().skip(1).collect::<Vec<_>>().join("\n");
                 return match text.strip_prefix("error: ") {
-                    Some(error) => Err(ReloadError::Refused(error.to_owned())),
+                    Some(error) => Err(UpgradeError::Refused(error.to_owned())),
                     None => Ok(format!("pid {pid}: {text}\n")),
                 };
             }
             None => {}
         }
         if ended {
-            return Err(ReloadError::Ended(pid));
+            return Err(UpgradeError::Ended(pid));
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(ReloadError::Silent(pid));
+            return Err(UpgradeError::Silent(pid));
         }
         let mut fds = [
             PollFd::new(watch.as_fd(), PollFlags::POLLIN),
@@ -130,9 +133,9 @@ fn await_answer(
         ];
         let limit = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         poll(&mut fds, limit).map_err(|errno| failed(errno.into()))?;
-        // Its answer may have come just before its end.
+        // The answer may have come just before the end, so it is read once more.
         ended = fds.last().and_then(PollFd::any).unwrap_or(false);
-        // That something has come is all there is to know.
+        // Only the fact of a change matters, not which.
         let _ = watch.read_events();
     }
 }
