@@ -211,6 +211,21 @@ impl ProcessRecord {
         serde_json::to_value(reason).ok()?.as_str().map(str::to_owned)
     }
 
+    /// The outcome in a word, for counting; none while it runs.
+    pub fn outcome(&self) -> Option<&'static str> {
+        let ending = self.ending.as_ref()?;
+        Some(match (ending.reason, self.state) {
+            (Reason::Lost, _) => "lost",
+            (_, ProcState::Error) => "start_error",
+            (Reason::OutOfMemory, _) => "oom",
+            (Reason::Timeout, _) => "timeout",
+            (Reason::Stopped, _) => "stopped",
+            (Reason::Signaled, _) => "signal",
+            (Reason::Exited | Reason::Error, _) if ending.status.exit_code == Some(0) => "success",
+            (Reason::Exited | Reason::Error, _) => "failure",
+        })
+    }
+
     /// How it ended; none while it runs.
     pub fn status(&self) -> Option<&Status> {
         self.ending.as_ref().map(|ending| &ending.status)

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::quantity::Seconds;
+use crate::quantity::{ByteSize, Seconds};
 use crate::signal::{signal_name, signal_number};
 
 /// A signal, by name (`"SIGTERM"`, `"TERM"`, `"SIGRTMIN+3"`) or by number.
@@ -103,12 +103,15 @@ impl<'de> Deserialize<'de> for Bound {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match NumberOrText::deserialize(deserializer)? {
             NumberOrText::Text(text) if text == "unlimited" => Ok(Bound::Unlimited),
-            NumberOrText::Text(text) => Err(de::Error::custom(format!(
-                "{text:?} is no limit: expected a number or \"unlimited\""
-            ))),
+            NumberOrText::Text(text) => match text.parse::<ByteSize>() {
+                Ok(size) => Ok(Bound::Value(size.0)),
+                Err(_) => Err(de::Error::custom(format!(
+                    "invalid limit {text:?}: expected a number, a size such as 64M, or \"unlimited\""
+                ))),
+            },
             NumberOrText::Number(number) => u64::try_from(number)
                 .map(Bound::Value)
-                .map_err(|_| de::Error::custom(format!("{number} is no limit: it is negative"))),
+                .map_err(|_| de::Error::custom(format!("invalid limit {number}: it is negative"))),
         }
     }
 }
@@ -148,7 +151,7 @@ impl<'de> Deserialize<'de> for LimitPair {
 
             fn visit_i64<E: de::Error>(self, value: i64) -> Result<LimitPair, E> {
                 u64::try_from(value)
-                    .map_err(|_| E::custom(format!("{value} is no limit: it is negative")))
+                    .map_err(|_| E::custom(format!("invalid limit {value}: it is negative")))
                     .and_then(|value| self.visit_u64(value))
             }
 

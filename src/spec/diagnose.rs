@@ -346,7 +346,7 @@ mod tests {
             "5:62 specs.b.env.vars.A.value: invalid type: integer `1`, expected a string",
             "5:72 specs.b.env.vars.B.valu: unknown key `valu`, expected one of `value`, ",
             "6:21 specs.b.rlimits.cpus: unknown resource \"cpus\": expected one of as, ",
-            "6:43 specs.b.rlimits.cpu[1]: \"y\" is no limit: expected a number or ",
+            "6:43 specs.b.rlimits.cpu[1]: invalid limit \"y\": expected a number, ",
             "6:59 specs.b.rlimits.nofile: the soft limit is above the hard one",
             "6:89 specs.b.labels: key \"x\" given twice",
             "7:8 specs.c: invalid type: array, expected an object",

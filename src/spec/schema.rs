@@ -71,8 +71,8 @@ schema_of! {
         ],
     });
     Bound as "Bound": |_| json_schema!({
-        "description": "A number, or no limit.",
-        "oneOf": [{"type": "integer", "minimum": 0}, {"const": "unlimited"}],
+        "description": "A number, a size such as 64M, or unlimited.",
+        "oneOf": [{"type": "integer", "minimum": 0}, {"type": "string"}],
     });
     LimitPair as "Limit": |generator| {
         let bound = generator.subschema_for::<Bound>();
@@ -80,7 +80,7 @@ schema_of! {
             "description": "One value for both limits, or the soft and the hard one.",
             "oneOf": [
                 {"type": "integer", "minimum": 0},
-                {"const": "unlimited"},
+                {"type": "string"},
                 {"type": "array", "items": bound, "minItems": 2, "maxItems": 2},
             ],
         })

@@ -271,15 +271,18 @@ fn the_agent_itself() {
     for line in [
         "procstar_processes{state=\"running\"} 1",
         "procstar_processes{state=\"terminated\"} 1",
-        "procstar_processes_started_total 2",
-        "procstar_processes_ended_total{reason=\"exited\"} 1",
+        "procstar_process_starts_total{result=\"success\"} 2",
+        "procstar_process_starts_total{result=\"error\"} 0",
+        "procstar_process_ends_total{outcome=\"success\"} 1",
+        "procstar_process_ends_total{outcome=\"oom\"} 0",
         "procstar_captured_bytes_total 3",
     ] {
         assert!(metrics.lines().any(|told| told == line), "{line}\n{metrics}");
     }
     for line in metrics.lines().filter(|line| !line.starts_with('#')) {
         let (name, value) = line.rsplit_once(' ').unwrap();
-        assert!(name.starts_with("procstar_") && value.parse::<f64>().is_ok(), "{line}");
+        let known = name.starts_with("procstar_") || name.starts_with("process_");
+        assert!(known && value.parse::<f64>().is_ok(), "{line}");
     }
     server.ask("GET", "/status?x=1").problem(400);
     assert_eq!(server.ask("POST", "/status").problem(405).len(), 1);

@@ -130,7 +130,7 @@ async def test_the_status_of_an_agent_is_at_its_socket(raw):
         await until_ready(200)
         assert (await connection())["registrations"] == 2
         metrics = (await http.get("/metrics")).text
-        assert "procstar_server_reconnects_total 1\n" in metrics
+        assert "procstar_scheduler_reconnects_total 1\n" in metrics
 
 
 def test_single_runs_have_no_socket(tmp_path):

@@ -213,8 +213,8 @@ pub struct ProcessCounts {
     pub error: u64,
     /// Total of started processes.
     pub started: u64,
-    /// Totals of ended processes by the reason in their result.
-    pub ended: BTreeMap<String, u64>,
+    /// Totals of ended processes by [outcome](crate::report::ProcessRecord::outcome).
+    pub ended: BTreeMap<&'static str, u64>,
     /// Total of processes that ended otherwise than with exit code 0.
     pub failed: u64,
     /// Total of captured bytes of ended processes.

@@ -38,7 +38,7 @@ impl ChangeFeed {
         *self.count(record.state) += 1;
         let what = what(record, before);
         if let ChangeKind::Ended(record) | ChangeKind::Failed(record) = &what {
-            *self.counts.ended.entry(record.reason().unwrap_or_default()).or_default() += 1;
+            *self.counts.ended.entry(record.outcome().unwrap_or_default()).or_default() += 1;
             let well = record.status().is_some_and(|status| status.exit_code == Some(0));
             self.counts.failed += u64::from(!well);
             let captures = record.captures.iter().filter_map(|(_, capture)| capture);

@@ -103,8 +103,8 @@ const ERRORS_OF_KEYS: &[(&str, &str)] = &[
     (r#""io_priority": {"class": "best-effort", "level": 8}"#, "io_priority.level: 8 is out"),
     (r#""rlimits": {"cpu": [2, 1]}"#, "rlimits.cpu: the soft limit is above the hard one"),
     (r#""rlimits": {"cpu": ["unlimited", 1]}"#, "rlimits.cpu: the soft limit is above"),
-    (r#""rlimits": {"cpu": -1}"#, "rlimits.cpu: -1 is no limit: it is negative"),
-    (r#""rlimits": {"cpu": "much"}"#, "rlimits.cpu: \"much\" is no limit"),
+    (r#""rlimits": {"cpu": -1}"#, "rlimits.cpu: invalid limit -1: it is negative"),
+    (r#""rlimits": {"cpu": "much"}"#, "rlimits.cpu: invalid limit \"much\""),
     (
         r#""rlimits": {"cpus": 1}"#,
         "rlimits.cpus: unknown resource \"cpus\": expected one of as, core",
