@@ -28,7 +28,6 @@ mod log_level;
 mod metrics;
 mod openapi;
 mod output;
-mod page;
 mod page_url;
 mod path;
 mod preconditions;
@@ -45,6 +44,7 @@ mod serving;
 mod sse;
 mod stats;
 mod status;
+mod ui;
 mod unauthenticated;
 mod ws;
 

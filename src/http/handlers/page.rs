@@ -9,8 +9,8 @@ use crate::http::body_stream::HeadBody;
 use crate::http::content_encoding::ContentEncoding;
 use crate::http::error::ApiError;
 use crate::http::openapi::{Errors, Problem};
-use crate::http::page::{Asset, INDEX, POLICY, find};
 use crate::http::request_context::RequestContext;
+use crate::http::ui::{Asset, INDEX, POLICY, find};
 
 /// The page for people.
 #[utoipa::path(

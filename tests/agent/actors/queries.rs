@@ -123,8 +123,8 @@ async fn numbers_of_all() {
     results.do_send(changed(failed("c")));
     let tally = results.send(GetProcessCounts).await.unwrap();
     assert_eq!((tally.running, tally.terminated, tally.error, tally.started), (1, 1, 1, 3));
-    let ended: Vec<_> = tally.ended.iter().map(|(reason, n)| (reason.as_str(), *n)).collect();
-    assert_eq!(ended, [("error", 1), ("signaled", 1)]);
+    let ended: Vec<_> = tally.ended.into_iter().collect();
+    assert_eq!(ended, [("signal", 1), ("start_error", 1)]);
     for id in ["a", "c"] {
         results.do_send(Removed(id.into()));
     }

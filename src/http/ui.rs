@@ -55,7 +55,7 @@ impl Asset {
 macro_rules! assets {
     ($($name:literal)*) => {
         static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
-            vec![$(Asset::new($name, include_bytes!(concat!("page/", $name))),)*]
+            vec![$(Asset::new($name, include_bytes!(concat!("ui/", $name))),)*]
         });
     };
 }
@@ -79,7 +79,7 @@ mod tests {
     /// What lies beside it is served, and nothing else; it is small, and what its parts name is there.
     #[test]
     fn all_files_are_served() {
-        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/page");
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/ui");
         let there = std::fs::read_dir(dir).unwrap();
         let there: BTreeSet<_> =
             there.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
