@@ -3,14 +3,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::actors::shutdown::ShutdownState;
-use crate::clock::TimePoint;
 use crate::engine::{Captures, Ended, Resolved, Started, StopPolicy};
 
 fn running(id: &str) -> Arc<ProcessRecord> {
     Arc::new(ProcessRecord::of_start(Started {
         id: id.into(),
         pid: 1,
-        start: TimePoint::now(),
+        start: Default::default(),
         stat: None,
         statm: None,
         captures: Captures::none(),
