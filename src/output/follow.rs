@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 
 use super::BLOCK;
-use super::reader::{OutputFollower, ProcessEnd};
+use super::reader::{OutputFollower, ProcessEnd, end_unknown};
 use super::watcher::Watch;
 use crate::engine::{Capture, Captures, Held, Loss};
 use crate::report::utf8::boundary;
@@ -48,9 +48,16 @@ pub(crate) struct FollowOptions {
     pub(crate) chars: bool,
 }
 
+impl OutputFollower {
+    /// Follows one fd; `closed` resolves when the client has gone.
+    pub(crate) fn follow(self, options: FollowOptions, closed: Closed) -> Follower {
+        Follower::new(self, options, closed)
+    }
+}
+
 impl Follower {
     /// Follows a capture; `closed` resolves when the client has gone.
-    pub(super) fn new(output: OutputFollower, options: FollowOptions, closed: Closed) -> Follower {
+    fn new(output: OutputFollower, options: FollowOptions, closed: Closed) -> Follower {
         let FollowOptions { fd, from, chars } = options;
         let OutputFollower { reader, end, watcher } = output;
         let record = reader.record();
@@ -157,9 +164,4 @@ impl Follower {
         }
         Ok(())
     }
-}
-
-/// The process's actor is gone: the bytes so far must not pass for the whole output.
-pub(super) fn end_unknown() -> io::Error {
-    io::Error::other("cannot follow the output: the worker does not know the process any more")
 }

@@ -10,8 +10,7 @@ use futures_util::Stream;
 use futures_util::future::select_all;
 
 use super::BLOCK;
-use super::follow::end_unknown;
-use super::reader::{OutputFollower, ProcessEnd};
+use super::reader::{OutputFollower, ProcessEnd, end_unknown};
 use super::watcher::Watch;
 use crate::engine::{Captures, Held, Part, Taken};
 use crate::spec::FdName;
@@ -36,10 +35,15 @@ struct Merge {
     rest: bool,
 }
 
-/// The output of all fds together, in blocks of one fd each. The captures must have pieces.
-pub(super) fn merge(
-    output: OutputFollower,
-) -> impl Stream<Item = io::Result<(FdName, Bytes)>> + use<> {
+impl OutputFollower {
+    /// The output of all fds together, in blocks of one fd each, in the order of writing. The
+    /// captures must have pieces.
+    pub fn merge(self) -> impl Stream<Item = io::Result<(FdName, Bytes)>> + use<> {
+        merge(self)
+    }
+}
+
+fn merge(output: OutputFollower) -> impl Stream<Item = io::Result<(FdName, Bytes)>> + use<> {
     let OutputFollower { reader, end, watcher } = output;
     let record = reader.record();
     let captured = || record.captures.iter().filter_map(|(_, capture)| capture);

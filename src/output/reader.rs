@@ -3,12 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::Stream;
 use tokio::sync::oneshot;
 
-use super::follow::{Closed, FollowOptions, Follower};
-use super::merge::merge;
 use super::{OutputRange, Watcher};
 use crate::engine::Capture;
 use crate::report::{ProcessRecord, ResultContext};
@@ -84,15 +80,9 @@ impl OutputFollower {
     pub fn reader(&self) -> &OutputReader {
         &self.reader
     }
+}
 
-    /// Follows one fd; `closed` resolves when the client has gone.
-    pub(crate) fn follow(self, options: FollowOptions, closed: Closed) -> Follower {
-        Follower::new(self, options, closed)
-    }
-
-    /// The output of all fds together, in blocks of one fd each, in the order of writing. The
-    /// captures must have pieces.
-    pub fn merge(self) -> impl Stream<Item = io::Result<(FdName, Bytes)>> + use<> {
-        merge(self)
-    }
+/// The process's actor is gone: the bytes so far must not pass for the whole output.
+pub(super) fn end_unknown() -> io::Error {
+    io::Error::other("cannot follow the output: the worker does not know the process any more")
 }
