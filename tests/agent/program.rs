@@ -398,7 +398,7 @@ async fn large_messages_both_ways() {
     say(&session, specs("whole"));
     assert_eq!(brief(&mut session).await, "ProcResult whole running");
     assert_eq!(brief(&mut session).await, "ProcResult whole terminated");
-    let bytes = pack(&specs("chunk_times"));
+    let bytes = pack(&specs("pieces"));
     let pieces = bytes.chunks(1 << 20).map(Bytes::copy_from_slice).collect();
     session.say(Say::Fragments(pieces));
     assert_eq!(brief(&mut session).await, "ProcResult pieces running");

@@ -48,7 +48,7 @@ fn processes_that_run_and_that_are_kept() {
         instance(&[("PROCSTAR_RUN_MAX_RUNNING", "2"), ("PROCSTAR_RUN_MAX_PROCESSES", "3")]);
     let sleep = json!({"argv": ["/bin/sleep", "600"]});
     let truth = json!({"argv": ["/bin/true"]});
-    let running = ["run.max_running", "allows, 2"];
+    let running = ["run.max_running is 2", "cannot start"];
     refused(start(&instance, &json!({"a": sleep, "b": sleep, "c": sleep})), 429, &running);
     assert_eq!(instance.run(&["ps", "-o", "json"]).json(), json!({}));
     assert_eq!(start(&instance, &json!({"a": sleep})).0, 200);
@@ -57,7 +57,7 @@ fn processes_that_run_and_that_are_kept() {
         assert_eq!(start(&instance, &json!({ id: truth })).0, 200);
         instance.run(&["wait", id]);
     }
-    let kept = ["run.max_processes", "allows, 3", "the 3 that are kept"];
+    let kept = ["run.max_processes is 3", "3 are kept"];
     refused(start(&instance, &json!({"d": truth})), 429, &kept);
     // The next worker counts as this one did.
     let worker = instance.worker_pid();
@@ -82,7 +82,7 @@ fn captured_output_in_all() {
         assert_eq!(start(&instance, &json!({ id: writes(mode) })).0, 200);
         instance.run(&["wait", id]);
     }
-    let full = ["capture.max_total", "allows 300000", "delete processes"];
+    let full = ["capture.max_total is 300000", "delete ended processes"];
     refused(start(&instance, &json!({"more": writes("tempfile")})), 429, &full);
     instance.run(&["rm", "file"]).good();
     assert_eq!(start(&instance, &json!({"more": writes("tempfile")})).0, 200);
@@ -113,7 +113,7 @@ fn no_spec_raises_the_limit_of_a_capture() {
         let fds = json!([["stdout", {"capture": {"keep": limit}}]]);
         json!({"a": {"argv": ["/usr/bin/seq", "100000"], "fds": fds}})
     };
-    let named = ["stdout of process", "1501 bytes", "capture.keep_head", "together, 1500"];
+    let named = ["stdout of process", "1501 bytes", "capture.keep_head and capture.keep_tail are 1500"];
     refused(start(&instance, &with(json!({"head": 1, "tail": 1500}))), 400, &named);
     assert_eq!(start(&instance, &with(json!({"tail": 1500}))).0, 200);
     // Nor does one that is given with the program.

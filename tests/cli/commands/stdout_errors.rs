@@ -5,13 +5,17 @@ use std::process::{Command, Stdio};
 use super::harness::{Instance, Ran};
 
 /// Every command that prints something, and the exit code where that cannot be written.
-const COMMANDS: [(&str, i32); 30] = [
+const COMMANDS: [(&str, i32); 34] = [
     ("--help", 1),
     ("--version", 1),
+    ("help", 1),
+    ("version", 1),
+    ("serve --help", 1),
+    ("agent --help", 1),
     ("run --help", 125),
     ("ps --help", 1),
     ("config show", 1),
-    ("config show --json", 1),
+    ("config show -o json", 1),
     ("validate spec.json", 1),
     ("validate wrong.json", 1),
     ("validate -o json spec.json", 1),
