@@ -1,24 +1,25 @@
-//! Captured output: a file that is written once, and read by range while it is written.
+//! Captured output: a file that is written once, and that readers read by range while it grows.
 //!
-//! Who writes it depends on what is asked for:
+//! The spec decides on the writer:
 //!
 //! | written by | when |
 //! | --- | --- |
-//! | the process itself, through an open file that only appends | `tempfile`, and nothing else is asked: nothing of ours runs while it writes |
+//! | the process itself, through an append-only open file | `tempfile` without further options: nothing of ours runs while it writes |
 //! | the engine, from a pipe | `memory`, or `tempfile` with a limit, pieces or a pipe size |
-//! | a [`filter`] process, from a pipe | it is compressed, or comes through a pipe into a file that the user has named |
+//! | a [`filter`] process, from a pipe | compressed output, and output that goes through a pipe into a named file |
 //!
-//! Files of ours have names, in the instance's directory (those of `memory` in a file system that lives in memory), so that they need
-//! no descriptor while nobody reads them, can be read by another process than the one that made them, and are still there after a
-//! crash. One that the user has [`named`] lies where others may write: it is used only through the descriptors that were made with it.
-//! Where a file alone does not tell what it holds, [`counters`] beside it do. Readers use `pread`: no reader moves anything that the process
+//! Our own files have names in the instance's directory (`memory` files in a memory file system).
+//! So they need no descriptor without a reader, another process can read them, and they outlive a
+//! crash. A file that the user has [`named`] lies where others may write: procstar uses it only
+//! through the descriptors of its creation. If a file alone does not show its contents,
+//! [`counters`] beside it do. Readers use `pread`: no reader moves a file position that the process
 //! or another reader shares.
 //!
-//! Once [`Capture::freeze`] has been called, what was captured never changes, whoever still writes; and once it is [sealed](seal), what
-//! is read later is that, or an error.
+//! After [`Capture::freeze`], the captured output never changes, even if a process still writes.
+//! After [sealing](seal), a read returns that output or an error.
 //!
-//! A process can truncate the file that it writes itself, and anybody with the rights can remove a file: [`intact`] finds that out, and
-//! results report it as a [`Loss`].
+//! A process can truncate the file that it writes itself, and any user with the rights can remove a
+//! file: [`intact`] detects both, and results report it as a [`Loss`].
 
 mod codec;
 mod confine;
@@ -65,64 +66,64 @@ use seal::{FileState, Seal};
 pub use set::Captures;
 pub use view::View;
 
-/// Why a capture does not hold all that was written to it, or may not.
+/// Why a capture may be incomplete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Truncation {
-    /// A descendant still held it when the grace after the process's end had passed.
+    /// A descendant still held the fd at the end of the drain timeout.
     #[serde(rename = "Survivor")]
     HeldOpen,
-    /// It could not be set up.
+    /// The capture could not be set up.
     #[serde(rename = "Setup")]
     NotStarted,
-    /// Its output could not be read or stored.
+    /// The output could not be read or stored.
     Error,
 }
 
 /// The directories of captures.
 #[derive(Clone, Debug)]
 pub struct CaptureDirs {
-    /// For `tempfile` captures.
+    /// The directory of `tempfile` captures.
     pub files: PathBuf,
-    /// For `memory` captures; in a file system that lives in memory, where there is one.
+    /// The directory of `memory` captures: in a memory file system, if the host has one.
     pub memory: PathBuf,
 }
 
-/// The captured output of one fd, to be read by anybody who may open its file.
+/// The captured output of one fd. Any user with access to its file can read it.
 #[derive(Serialize, Deserialize)]
 #[serde(from = "Record", into = "Record")]
 pub struct Capture {
     spec: CaptureSpec,
-    /// The file that holds the bytes.
+    /// The data file.
     path: PathBuf,
-    /// The limit in force, which need not be of the spec.
+    /// The limit in force, which may differ from the spec's.
     limit: Option<KeepSpec>,
-    /// The file of its counters; empty where the file alone tells all.
+    /// The counter file; empty if the data file alone suffices.
     counters: PathBuf,
-    /// The file of its pieces; empty where none are kept.
+    /// The file of chunk times; empty if the spec asks for none.
     pieces: PathBuf,
-    /// How many bytes the file's guard has, 0 without one: see [`intact`].
+    /// The length of the file's guard in bytes, 0 without one: see [`intact`].
     guard: u64,
-    /// The file's inode; 0 while that is not known. Whoever makes the file stores it.
+    /// The file's inode; 0 until the creator of the file stores it.
     inode: Arc<AtomicU64>,
     end: OnceLock<CaptureSize>,
-    /// What is recorded of it at the end.
+    /// The record of the final state.
     seal: OnceLock<Box<Seal>>,
-    /// The file that the spec has named, if it has.
+    /// The file that the spec names, if any.
     named: Option<Arc<Named>>,
-    /// The files as long as some reader holds them.
+    /// The open files, as long as some reader holds them.
     held: Mutex<Weak<Held>>,
 }
 
 /// How much a capture holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaptureSize {
-    /// Bytes that are kept, uncompressed.
+    /// Kept bytes, uncompressed.
     pub length: u64,
-    /// Bytes that were dropped to stay within the limit.
+    /// Bytes dropped because of the limit.
     pub dropped: u64,
-    /// Bytes that are stored: fewer than kept where they are compressed.
+    /// Stored bytes: fewer than kept bytes if compressed.
     pub stored: u64,
-    /// Whether what is stored is a whole stream of its compression.
+    /// Whether the stored bytes are a complete compressed stream.
     pub whole: bool,
     /// Why captured bytes are missing, as far as the file shows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -130,28 +131,29 @@ pub struct CaptureSize {
 }
 
 impl CaptureSize {
-    /// That of a file which is the capture.
+    /// The size of a capture whose file holds its plain bytes.
     fn plain(length: u64) -> CaptureSize {
         CaptureSize { length, stored: length, ..CaptureSize::default() }
     }
 
-    /// That of a capture whose file cannot be read any more.
+    /// The size of a capture whose file cannot be read any more.
     fn gone() -> CaptureSize {
         CaptureSize { loss: Some(Loss::Gone), ..CaptureSize::default() }
     }
 }
 
-/// The open files of a capture. While somebody has them, they need not be opened again, and the bytes outlast
-/// the process's deletion.
+/// The open files of a capture. While a reader holds them, they need not be opened again, and the
+/// bytes outlast the process's deletion.
 pub struct Held {
     data: Arc<File>,
     counters: Option<File>,
-    /// What the file must look like while it is read; none before the end, and where somebody may go on writing it.
+    /// The state that the file must keep while it is read; `None` before the end, and if a process
+    /// may still write.
     state: Option<FileState>,
 }
 
 impl Held {
-    /// A path that leads to the file that is open, wherever that is by now.
+    /// A path to the open file, even if the file has been moved.
     pub(crate) fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.data.as_raw_fd()))
     }
@@ -160,24 +162,24 @@ impl Held {
         &self.data
     }
 
-    /// What is counted now.
+    /// The current counters.
     fn counters(&self) -> io::Result<Counters> {
         self.counters.as_ref().map_or(Ok(Counters::default()), Counters::read)
     }
 }
 
-/// What the bytes in a file are.
+/// The layout of a data file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layout {
-    /// The captured ones.
+    /// The captured bytes.
     Plain,
-    /// Those of both ends.
+    /// The bytes of both ends.
     Limited(Limits),
-    /// Those that the captured ones were compressed to.
+    /// The compressed captured bytes.
     Compressed(Compression),
 }
 
-/// Who writes a capture's file.
+/// The writer of a capture's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CaptureWriter {
     /// The process itself.
@@ -189,27 +191,27 @@ pub(super) enum CaptureWriter {
 }
 
 impl Capture {
-    /// A capture that could not be set up: empty for ever.
+    /// A capture that could not be set up, and stays empty.
     pub(super) fn empty(spec: CaptureSpec) -> Capture {
         Record::empty(spec).into()
     }
 
-    /// What the spec asked for.
+    /// The capture's part of the spec.
     pub fn spec(&self) -> &CaptureSpec {
         &self.spec
     }
 
-    /// The path of the file that the spec has named.
+    /// The path of the file that the spec names.
     pub fn named(&self) -> Option<&Path> {
         self.spec.file.as_ref().map(|file| Path::new(&file.path))
     }
 
-    /// The file that the spec has named, where that is the one which holds the bytes.
+    /// The file that the spec names, if it holds the captured bytes.
     fn named_data(&self) -> Option<&Arc<Named>> {
         self.named.as_ref().filter(|_| self.named() == Some(self.path()))
     }
 
-    /// Who writes its file.
+    /// The writer of the capture's file.
     pub(super) fn writer(&self) -> CaptureWriter {
         let spec = &self.spec;
         let piped = spec.mode == CaptureMode::Memory
@@ -232,20 +234,20 @@ impl Capture {
         }
     }
 
-    /// How much it holds so far.
+    /// The size so far.
     pub fn size(&self) -> CaptureSize {
         if let Some(end) = self.frozen() {
             return end;
         }
         if self.path.as_os_str().is_empty() {
-            // It was never set up.
+            // The capture was never set up.
             return CaptureSize::default();
         }
         if self.layout() == Layout::Plain {
             return self.look().unwrap_or_else(|_| CaptureSize::gone());
         }
         let size = self.counted();
-        // A named one may be on a file system that does not answer, which is not to hold up the engine.
+        // A named file may be on a hung file system, which must not block the engine.
         if self.named_data().is_none() && self.is_missing() {
             CaptureSize { loss: Some(Loss::Gone), ..size }
         } else {
@@ -253,7 +255,7 @@ impl Capture {
         }
     }
 
-    /// How much a file that does not tell by itself holds.
+    /// The size of a capture with a counter file.
     fn counted(&self) -> CaptureSize {
         let counters = self.read_counters();
         match self.layout() {
@@ -285,27 +287,27 @@ impl Capture {
         read.unwrap_or_default()
     }
 
-    /// Whether its filter has read all, and works on it.
+    /// Whether the filter has read all output and still processes it.
     pub(super) fn is_finishing(&self) -> bool {
         self.writer() == CaptureWriter::Filter && self.read_counters().phase == Phase::Finishing
     }
 
-    /// Whether its filter has stored all that came.
+    /// Whether the filter has stored all output.
     pub(super) fn is_whole(&self) -> bool {
         self.read_counters().phase == Phase::Ended
     }
 
-    /// Whether what has come may not all be there, now that the engine that began it is gone.
+    /// Whether output may be missing because the engine that began the capture is gone.
     pub(super) fn is_orphaned(&self) -> bool {
         match self.writer() {
             CaptureWriter::Process => false,
-            // What was in its pipe has gone with whoever read it.
+            // The engine that read the pipe is gone, and the pipe's contents with it.
             CaptureWriter::Engine => true,
             CaptureWriter::Filter => !self.is_whole(),
         }
     }
 
-    /// Whether what is captured is fixed.
+    /// Whether the captured output is fixed.
     pub(super) fn is_frozen(&self) -> bool {
         self.frozen().is_some()
     }
@@ -314,35 +316,35 @@ impl Capture {
         self.end.get().copied()
     }
 
-    /// How many bytes it takes of the instance's directories: blocks, so that holes count for nothing. One that is kept in a named file
-    /// takes none.
+    /// The disk space that the capture takes in the instance's directories, in bytes. Holes and
+    /// named files take none.
     pub(crate) fn taken(&self) -> u64 {
         if self.spec.file.is_some() || self.path.as_os_str().is_empty() {
             return 0;
         }
-        // In blocks of 512 bytes, whatever those of the file system are.
+        // `st_blocks` counts blocks of 512 bytes on every file system.
         std::fs::metadata(&self.path).map_or(0, |meta| MetadataExt::blocks(&meta) * 512)
     }
 
-    /// How many bytes are captured so far, uncompressed and without dropped ones.
+    /// The captured bytes so far, uncompressed and without dropped ones.
     pub fn len(&self) -> u64 {
         self.size().length
     }
 
-    /// Whether nothing is captured so far.
+    /// Whether the capture is empty so far.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Opens the files, for reads to come: while the answer is held they need not open them again, and the bytes outlast the
-    /// process's deletion.
+    /// Opens the files for later reads: while the caller holds the returned value, reads need not
+    /// open them again, and the bytes outlast the process's deletion.
     ///
     /// # Errors
     /// The OS error of opening.
     pub fn hold(&self) -> io::Result<Arc<Held>> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(held) = held.upgrade()
-            // One that was opened before the end is not verified.
+            // A file that was opened before the end is not verified.
             && (held.state.is_some() || !self.is_sealed())
         {
             return Ok(held);
@@ -358,7 +360,7 @@ impl Capture {
         self.check_inode(&data.metadata()?)?;
         let mut opened = Arc::new(Held { data, counters, state: None });
         let state = self.verify(&opened)?;
-        // Nobody else has it yet.
+        // The value is not shared yet.
         if let Some(opened) = Arc::get_mut(&mut opened) {
             opened.state = state;
         }
@@ -366,7 +368,8 @@ impl Capture {
         Ok(opened)
     }
 
-    /// The same; none where there is no file, which is an empty one: it was so at its end, of which this share may not know yet.
+    /// Like [`hold`](Self::hold); `None` if there is no file. The file was then empty at its end,
+    /// which this copy of the capture may not know yet.
     fn hold_if_there(&self) -> io::Result<Option<Arc<Held>>> {
         match self.hold() {
             Err(error) if self.frozen().is_none() && error.kind() == io::ErrorKind::NotFound => {
@@ -376,7 +379,7 @@ impl Capture {
         }
     }
 
-    /// What it holds now, uncompressed, to be read in pieces.
+    /// A view of the current contents, uncompressed.
     ///
     /// # Errors
     /// The OS error of opening a file.
@@ -384,7 +387,7 @@ impl Capture {
         View::of(self)
     }
 
-    /// The bytes as they are stored: compressed, where that is asked for.
+    /// A view of the stored bytes, compressed if the spec asks for compression.
     ///
     /// # Errors
     /// The OS error of opening the file.
@@ -392,12 +395,14 @@ impl Capture {
         View::stored(self)
     }
 
-    /// The compression of the stored bytes, where they are a whole stream of it: what may be given to whoever accepts that encoding.
+    /// The compression of the stored bytes if they are a complete stream, which clients that accept
+    /// this encoding can receive as it is.
     pub fn whole_compression(&self) -> Option<Compression> {
         self.spec.compress.filter(|_| self.frozen().is_some_and(|end| end.whole))
     }
 
-    /// Reads captured bytes from `offset` on into `buf`; gives how many, 0 at the end of what there is so far.
+    /// Reads captured bytes from `offset` on into `buf`; returns their number, 0 at the current
+    /// end.
     ///
     /// # Errors
     /// The OS error of opening or reading the file.
@@ -409,22 +414,23 @@ impl Capture {
     pub(super) fn writers(&self) -> sys::Writers {
         match self.hold() {
             Ok(held) => sys::writers(held.data()),
-            // An empty one that could not be set up, or one that somebody has taken away.
+            // An empty capture that could not be set up, or a removed file.
             Err(_) => sys::Writers::None,
         }
     }
 
-    /// The path of the file that holds the bytes.
+    /// The path of the data file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether its file must be [looked at](Self::look_at_file) before it is frozen: one that the user has named, on whatever file system.
+    /// Whether the file must be [looked at](Self::look_at_file) before the freeze: a named file,
+    /// which may be on any file system.
     pub(super) fn must_be_seen(&self) -> bool {
         self.named_data().is_some() && self.layout() == Layout::Plain
     }
 
-    /// Has another thread look at the file that the user has named, and then call `done`.
+    /// Examines the named file on another thread, which then calls `done`.
     pub(super) fn look_at_file(&self, done: impl FnOnce() + Send + 'static) {
         match self.named_data() {
             Some(named) => named.look(done),
@@ -432,17 +438,18 @@ impl Capture {
         }
     }
 
-    /// What the last look at that file has shown; none before it.
+    /// The outcome of the last look at the named file; `None` before the first.
     pub(super) fn seen(&self) -> Option<Seen> {
         self.named_data().and_then(|named| named.seen())
     }
 
-    /// Whether the user has named the file that holds the bytes.
+    /// Whether the captured bytes are in the file that the spec names.
     pub(super) fn is_in_named_file(&self) -> bool {
         self.named_data().is_some()
     }
 
-    /// Fixes what is captured, for ever: of a file that the user has named, as it was seen last. An empty file of ours is not needed any more.
+    /// Fixes the captured output for ever: of a named file, in the state of the last look. Removes
+    /// an empty file of ours.
     pub(super) fn freeze(&self) {
         let size = match self.must_be_seen() {
             true => {
@@ -451,7 +458,7 @@ impl Capture {
             }
             false => self.size(),
         };
-        // A second time changes nothing.
+        // A second freeze changes nothing.
         let _ = self.end.set(size);
         let empty = size == CaptureSize::default();
         if empty && self.layout() == Layout::Plain && self.named().is_none() {
@@ -459,21 +466,22 @@ impl Capture {
         }
     }
 
-    /// The file that the spec has named, where that goes with its process. One that could not be set up has none: what is there is not of
-    /// its making.
+    /// The named file, if it is to be deleted with its process. A capture that could not be set up
+    /// has none: it did not create the file at that path.
     fn named_to_remove(&self) -> Option<(&Arc<Named>, &Path)> {
         let file = self.spec.file.as_ref().filter(|file| !file.keep)?;
         Some((self.named.as_ref()?, Path::new(&file.path)))
     }
 
-    /// Has another thread remove the file that the spec has named, unless it is to stay; that drops `done`.
+    /// Removes the named file on another thread, unless the spec keeps it; that thread drops
+    /// `done`.
     fn discard_named<T: Send + 'static>(&self, done: T) {
         if let Some((named, path)) = self.named_to_remove() {
             named.remove(path, done);
         }
     }
 
-    /// Removes the files but for the named one.
+    /// Removes all files except the named one.
     pub(super) fn remove_own(&self) {
         let gone = self.layout() == Layout::Plain && self.frozen() == Some(CaptureSize::default());
         if !gone && self.named() != Some(self.path()) {
@@ -483,18 +491,18 @@ impl Capture {
         remove(&self.pieces);
     }
 
-    /// How many bytes were written to it so far, those included that were dropped.
+    /// The bytes written so far, including dropped ones.
     fn written(&self) -> u64 {
         let CaptureSize { length, dropped, .. } = self.size();
         length + dropped
     }
 
-    /// How many pieces it came in so far; 0 where they are not kept.
+    /// The number of recorded pieces so far; 0 if the spec asks for none.
     fn count_pieces(&self) -> io::Result<u64> {
         self.if_pieces_are_kept(pieces::count).map(Option::unwrap_or_default)
     }
 
-    /// The pieces that it came in, from a record on; none where they are not kept.
+    /// The pieces from a record on; empty if the spec asks for none.
     fn read_pieces(&self, from: u64) -> io::Result<Vec<Piece>> {
         self.if_pieces_are_kept(|path| pieces::read(path, from)).map(Option::unwrap_or_default)
     }
@@ -513,7 +521,8 @@ impl Capture {
     }
 }
 
-/// Opens a file of ours. A process of our own user can have put something else in its place: a FIFO is not waited for.
+/// Opens a file of ours. A process of our own user may have replaced it by a FIFO: opening does not
+/// wait for a writer.
 fn open_to_read(path: &Path) -> io::Result<File> {
     File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
 }

@@ -1,12 +1,14 @@
-//! Whether a capture's file still holds what was written to it.
+//! Detection of lost bytes in a capture's file.
 //!
-//! A process that writes its file itself can open it again by its path, as `> /dev/stderr` does in a shell, and so truncate it. The
-//! kernel records nothing of that. So the file begins with a guard: some bytes that nobody has written, a hole, after which the
-//! process's output is appended. Truncation removes the guard, and what is then written takes its place. A guard takes no room on the disk.
-//! It does not tell whether anything was there to be truncated: a capture that lost its guard is reported as truncated in any case.
+//! A process that writes its file itself can open it again by its path, as `> /dev/stderr` does in
+//! a shell, and so truncate it. The kernel keeps no record of that. So the file begins with a
+//! guard: a hole of some bytes, after which the output is appended. Truncation removes the guard,
+//! and later output takes its place. A guard takes no disk space. It does not show whether the file
+//! held output before: a capture that lost its guard is always reported as truncated.
 //!
-//! Not noticed is truncation followed by zeros, as many as a guard has; and any truncation of a file that the spec has named, which has no
-//! guard, for others read it too. A file that was removed, or replaced by another one, is found by its inode.
+//! Two truncations go unnoticed: one followed by as many zeros as the guard has, and one of a named
+//! file, which has no guard because others read that file too. The inode shows whether a file was
+//! removed or replaced.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -19,13 +21,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{Capture, CaptureSize, Held, Layout};
 
-/// How many bytes a guard has: a file that begins with so many zeros of its own is rare.
+/// Length of a guard in bytes: a file rarely begins with so many zeros of its own.
 const GUARD: u64 = 16;
 
 /// Why captured bytes are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Loss {
-    /// Somebody has truncated or overwritten the file: what was written before may be missing.
+    /// A process has truncated or overwritten the file: earlier output may be missing.
     Truncated,
     /// The file was removed or replaced, or cannot be reached.
     Gone,
@@ -41,16 +43,17 @@ pub(super) fn gone() -> io::Error {
     )
 }
 
-/// Remembers which file it is.
+/// Records the inode of the file.
 pub(super) fn note_file(inode: &AtomicU64, file: &impl AsFd) {
-    // Without it, only that the file was removed is noticed.
+    // Without the inode, only the removal of the file is noticed.
     if let Ok(stat) = nix::sys::stat::fstat(file) {
         inode.store(stat.st_ino, Ordering::Relaxed);
     }
 }
 
 impl Capture {
-    /// Gives an empty file a guard, where it may have one: a limit on the size of files would count it.
+    /// Adds a guard to an empty file, unless there is a limit on file sizes: that limit would count
+    /// the guard.
     pub(super) fn add_guard(&mut self, file: &impl AsFd) {
         let unlimited = getrlimit(Resource::RLIMIT_FSIZE);
         if unlimited.is_ok_and(|(soft, _)| soft == RLIM_INFINITY)
@@ -60,13 +63,13 @@ impl Capture {
         }
     }
 
-    /// Whether a file is still the one that was made.
+    /// Checks that a file is the one that was created.
     ///
     /// # Errors
-    /// That it is not.
+    /// The file is another one.
     pub(super) fn check_inode(&self, meta: &Metadata) -> io::Result<()> {
         if self.named_data().is_some() {
-            // It is the same file; but with the last of its names, it is gone for everybody else.
+            // It is the same file, but without a name it is gone for every other program.
             return if meta.nlink() == 0 { Err(gone()) } else { Ok(()) };
         }
         let known = self.inode.load(Ordering::Relaxed);
@@ -80,16 +83,16 @@ impl Capture {
         }
     }
 
-    /// Whether there is no file any more, or another one.
+    /// Whether the file was removed or replaced.
     pub fn is_missing(&self) -> bool {
         !self.path.as_os_str().is_empty()
             && self.metadata().and_then(|meta| self.check_inode(&meta)).is_err()
     }
 
-    /// What has become of captured bytes since the capture's end: it may have been removed or truncated even then.
+    /// The loss of captured bytes, at the end or since then.
     pub fn loss(&self) -> Option<Loss> {
         let end = self.size();
-        // An empty file of ours is removed at the end, and nobody misses it.
+        // An empty file of ours is removed at the end, which is no loss.
         if end.loss.is_some() || self.frozen().is_none() || end.stored == 0 {
             return end.loss;
         }
@@ -107,20 +110,20 @@ impl Capture {
         }
     }
 
-    /// Where the captured bytes begin in the file.
+    /// The offset of the captured bytes in the file.
     pub(super) fn base(&self, size: &CaptureSize) -> u64 {
         if size.loss.is_some() { 0 } else { self.guard }
     }
 
-    /// How much a file that is the capture holds now.
+    /// The current size of a capture whose file holds the plain bytes.
     ///
     /// # Errors
-    /// That the file is gone, or cannot be reached.
+    /// The file is gone, or cannot be reached.
     pub(super) fn look(&self) -> io::Result<CaptureSize> {
         if self.guard > 0 {
             match self.hold() {
                 Ok(held) => return self.look_in(&held),
-                // No descriptor is free: that the guard is there must be believed.
+                // No descriptor is free: assume that the guard is in place.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
                 }
                 Err(error) => return Err(error),
@@ -131,10 +134,10 @@ impl Capture {
         Ok(self.within(meta.len(), true))
     }
 
-    /// The same, of the open file.
+    /// The same for the open file.
     ///
     /// # Errors
-    /// The OS error of looking at it.
+    /// The OS error of reading its metadata.
     pub(super) fn look_in(&self, held: &Held) -> io::Result<CaptureSize> {
         let length = held.data().metadata()?.len();
         let guarded = self.guard == 0 || (length >= self.guard && is_hole(held.data(), self.guard));
@@ -149,7 +152,7 @@ impl Capture {
     }
 }
 
-/// Whether a file begins with this many zeros. What cannot be read now is not held against it.
+/// Whether a file begins with this many zeros. A read error counts as a yes.
 fn is_hole(file: &File, length: u64) -> bool {
     let mut bytes = [0; GUARD as usize];
     let room = bytes.get_mut(..length.min(GUARD) as usize).unwrap_or_default();
@@ -205,7 +208,7 @@ mod tests {
             assert_eq!((state(&capture), content(&capture)), (truncated, whole.clone()));
             capture.freeze();
             assert_eq!((state(&capture), content(&capture)), (truncated, whole.clone()));
-            // As another program sees it.
+            // A clone is the view of another program.
             let other = capture.clone();
             assert_eq!((state(&other), content(&other)), (truncated, whole));
         }

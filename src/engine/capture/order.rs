@@ -1,8 +1,9 @@
-//! The pieces of several captures in the order in which they were read, also while more come.
+//! The pieces of several captures in the order of reading, also while more arrive.
 //!
-//! The engine writes one record after the other, but a reader reads one file after the other. A piece that it has found in one file may
-//! be later than one that it has missed in another. So the records of all files are counted first, and then read. A record beyond its
-//! file's count came meanwhile; of what is not before the first such record, nothing is certain yet.
+//! The engine writes one record at a time, but a reader reads one file at a time. A piece in a
+//! later file may precede a piece that the reader has just missed in an earlier file. So the reader
+//! first counts the records of all files, and then reads them. A record beyond its file's count is
+//! newer than the count, so pieces at or after the first such record are not certain yet.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,37 +12,39 @@ use super::pieces::Piece;
 use super::{Capture, Captures};
 use crate::spec::FdName;
 
-/// How far the pieces of captures have been taken.
+/// The position of a reader of pieces, per fd.
 #[derive(Default)]
 pub struct Taken(HashMap<FdName, Position>);
 
-/// How far those of one capture have been taken.
+/// The position in one capture.
 #[derive(Clone, Copy, Default)]
 struct Position {
-    /// The last record that was looked at: it may grow.
+    /// The last record that was read: it may still grow.
     record: u64,
-    /// Where the bytes that come next begin.
+    /// The offset of the next bytes.
     offset: u64,
 }
 
-/// A part of what was written: when it was read, by the monotonic clock in nanoseconds, of which fd, where it begins and how long it is.
+/// A part of the output: its time of reading (monotonic clock, in nanoseconds), its fd, offset and
+/// length.
 pub type Part = (u64, FdName, u64, u64);
 
 impl Taken {
-    /// How many bytes of an fd have been taken.
+    /// The bytes of an fd before this position.
     pub fn length(&self, fd: FdName) -> u64 {
         self.0.get(&fd).map_or(0, |position| position.offset)
     }
 }
 
 impl Captures {
-    /// The pieces that output came in, in the order in which they were read. None where no fd's are kept.
+    /// All pieces of the output, in the order of reading. `None` if no fd has recorded pieces.
     pub fn pieces(&self) -> Option<Vec<Part>> {
         self.with_pieces().next()?;
         Some(self.take_pieces(&mut Taken::default()).unwrap_or_default())
     }
 
-    /// What has come since `taken`, in the order in which it was read; what is not certain yet comes with a later call.
+    /// The pieces since `taken`, in the order of reading; a later call returns those that are not
+    /// certain yet.
     ///
     /// # Errors
     /// The OS error of reading the records.
@@ -62,7 +65,7 @@ impl Captures {
         let certain_before = newer.min().unwrap_or(u64::MAX);
         let mut parts = Vec::new();
         for (fd, position, pieces) in read {
-            // Bytes are stored after their record: what is there is asked last.
+            // The engine stores bytes after their record, so the length is read last.
             let end = self.get(fd).map_or(0, Capture::written);
             let position =
                 parts_of(&pieces, position, certain_before, end, |time, offset, length| {
@@ -70,7 +73,7 @@ impl Captures {
                 });
             taken.0.insert(fd, position);
         }
-        // Stable: of one fd's, none has the time of the next.
+        // A stable sort: two pieces of one fd never have the same time.
         parts.sort_by_key(|(time, ..)| *time);
         Ok(parts)
     }
@@ -81,7 +84,7 @@ impl Captures {
     }
 }
 
-/// Passes on the parts of one capture's pieces that are new and certain; gives the position behind them.
+/// Appends the new and certain parts of one capture's pieces; returns the position behind them.
 fn parts_of(
     pieces: &[Piece],
     mut position: Position,
@@ -126,15 +129,15 @@ mod tests {
         assert_eq!(taken(none, u64::MAX, 9), (vec![(1, 0, 3), (5, 3, 2), (9, 5, 4)], 2, 9));
         assert_eq!(taken(none, 9, 9), (vec![(1, 0, 3), (5, 3, 2)], 1, 5));
         assert_eq!(taken(none, 1, 9), (vec![], 0, 0));
-        // Its bytes are not stored yet.
+        // The bytes of the last piece are not stored yet.
         assert_eq!(taken(none, u64::MAX, 6), (vec![(1, 0, 3), (5, 3, 2), (9, 5, 1)], 2, 6));
-        // The last one has grown.
+        // The last record has grown.
         let half = Position { record: 0, offset: 2 };
         assert_eq!(taken(half, u64::MAX, 9), (vec![(1, 2, 1), (5, 3, 2), (9, 5, 4)], 2, 9));
     }
 
     proptest! {
-        /// However often it is asked, each byte comes once, in order.
+        /// Each byte comes once and in order, however often the reader polls.
         #[test]
         fn all_comes_once(lengths in prop::collection::vec(1u64..9, 1..50), ends in prop::collection::vec(0u64..400, 0..20)) {
             let mut pieces = Vec::new();

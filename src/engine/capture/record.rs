@@ -1,4 +1,5 @@
-//! The form in which captures are told to other programs: in messages, in the journal, in an upgrade. It only ever grows at its end.
+//! The format of captures for other programs: in messages, in the journal, in an upgrade. New
+//! fields are only added at its end.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,10 +13,10 @@ use super::{Capture, CaptureSize};
 use crate::path_bytes;
 use crate::spec::{CaptureSpec, KeepSpec};
 
-/// Marks a capture that is not frozen, where its length is told.
+/// Length of a capture that is not frozen.
 const OPEN: u64 = u64::MAX;
 
-/// A capture as it is told to others.
+/// A capture in the format for other programs.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Record {
     spec: CaptureSpec,
@@ -23,12 +24,12 @@ pub(super) struct Record {
     path: PathBuf,
     /// The final length, or [`OPEN`].
     frozen: u64,
-    /// What only some captures have.
+    /// The rarer properties.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     more: Option<Box<More>>,
 }
 
-/// What is told of a capture that is not simply a file.
+/// The properties of a capture that is more than a plain file.
 #[derive(Clone, Default, Serialize, Deserialize)]
 struct More {
     limit: Option<KeepSpec>,
@@ -37,22 +38,22 @@ struct More {
     end: Option<CaptureSize>,
     #[serde(default, with = "path_bytes")]
     pieces: PathBuf,
-    /// The length of its guard, and its inode.
+    /// The length of the guard, and the file's inode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     file: Option<(u64, u64)>,
-    /// The key of the file that the spec has named, and what was noted when that was made.
+    /// The key of the file that the spec names, and the record of its creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     named: Option<(u64, Option<Made>)>,
-    /// What is recorded of it at the end.
+    /// The record of the final state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seal: Option<Box<Seal>>,
 }
 
-/// The key of no named file.
+/// The key of a capture without a named file.
 const NO_NAME: u64 = 0;
 
 impl Record {
-    /// That of a capture which has nothing, for ever.
+    /// The record of a capture that stays empty.
     pub(super) fn empty(spec: CaptureSpec) -> Record {
         Record { spec, path: PathBuf::new(), frozen: 0, more: None }
     }
@@ -100,7 +101,7 @@ impl From<&Capture> for Record {
                 counters: counters.clone(),
                 end,
                 pieces: pieces.clone(),
-                // The form has no names, so what comes before something is there.
+                // Messages have no field names, so no field may be absent before a present one.
                 file: (inode != 0 || named.is_some()).then_some((*guard, inode)),
                 named,
                 seal: capture.seal.get().cloned(),
@@ -116,7 +117,7 @@ impl From<&Capture> for Record {
 }
 
 impl Clone for Capture {
-    /// The same capture, frozen on its own.
+    /// A copy that is frozen on its own.
     fn clone(&self) -> Self {
         Record::from(self).into()
     }
@@ -127,7 +128,7 @@ mod tests {
     use super::*;
     use crate::spec::CaptureFile;
 
-    /// Messages have no names of fields, and the state of an upgrade has: each form gives back what went in.
+    /// Messages have no field names, the state of an upgrade has them: both must round-trip.
     #[test]
     fn what_is_known_of_a_named_file_crosses() {
         let dir = tempfile::tempdir().unwrap();
@@ -152,7 +153,7 @@ mod tests {
                 assert_eq!(other.path, capture.path);
                 let crossed = other.named.unwrap();
                 assert_eq!((crossed.key(), crossed.made()), (named.key(), named.made()));
-                // In one program they are one.
+                // Within one program, both share one value.
                 assert!(Arc::ptr_eq(&crossed, &named) && named.made().is_some() == made);
             }
         }

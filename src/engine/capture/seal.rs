@@ -1,17 +1,18 @@
-//! What is recorded of a capture at its end, and held against its file whenever that is read later.
+//! The record of a capture's final state, which later reads compare with the file.
 //!
-//! After the end of a process, somebody can still change the file that holds its output: a descendant that opens it again, another job of
-//! the same user. So at the end a file of ours is made read-only, and the SHA-256 of what it stores, its length and its times are
-//! recorded. A reader compares them when it opens the file, and its times after each read: the kernel sets the time of the last change
-//! (ctime), which nobody can set back. What does not match is an error, not data.
+//! After the end of a process, others can still change the file of its output: a descendant that
+//! opens it again, or another job of the same user. So at the end procstar makes its own files
+//! read-only, and records the SHA-256, the length and the times of the stored bytes. A reader
+//! compares them when it opens the file, and the times again after each read: the kernel sets the
+//! time of the last change (ctime), and no user can set it back. A mismatch is an error, not data.
 //!
 //! | file | compared at each opening |
 //! | --- | --- |
-//! | of ours | length and times; and up to [`QUICK`] bytes, the SHA-256 |
-//! | that the spec has named | length and times; where these differ, and up to [`QUICK`] bytes in any case, the SHA-256, as far as [`AGAIN`] |
-//! | that a survivor held open at the end, and may go on writing | the SHA-256, as far as [`AGAIN`] |
+//! | our own | length and times; and up to [`QUICK`] bytes, the SHA-256 |
+//! | named by the spec | length and times; the SHA-256 of up to [`AGAIN`] bytes if they differ, and of up to [`QUICK`] bytes in any case |
+//! | held open at the end by a survivor that may still write | the SHA-256 of up to [`AGAIN`] bytes |
 //!
-//! More than [`MOST`] bytes are not hashed: a file with holes can have any length.
+//! More than [`MOST`] bytes are not hashed: a sparse file can have any length.
 
 use std::fs::{Metadata, Permissions};
 use std::io;
@@ -26,16 +27,16 @@ use thiserror::Error;
 use super::{Capture, CaptureWriter, Held, Loss, View};
 use crate::engine::sys::{self, Writers};
 
-/// So much is hashed without another thread, and at each opening.
+/// Most bytes that are hashed on the calling thread, and at each opening.
 const QUICK: u64 = 64 * 1024;
-/// So much is hashed again where nothing else can tell whether it has changed.
+/// Most bytes that are hashed again if nothing else can show a change.
 const AGAIN: u64 = 16 * 1024 * 1024;
-/// So much is hashed at all.
+/// Most bytes that are hashed at all.
 const MOST: u64 = 1 << 30;
-/// How much is hashed at once.
+/// Bytes per hashing step.
 const PIECE: usize = 32 * 1024;
 
-/// A SHA-256; in writing, 64 hexadecimal digits.
+/// A SHA-256; written as 64 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hash([u8; 32]);
 
@@ -44,7 +45,7 @@ impl Hash {
         Hash(hasher.finalize().into())
     }
 
-    /// The SHA-256 of nothing.
+    /// The SHA-256 of no bytes.
     fn of_nothing() -> Hash {
         Hash::of(Sha256::new())
     }
@@ -79,7 +80,7 @@ impl<'de> Deserialize<'de> for Hash {
     }
 }
 
-/// What the kernel says of a file that changes with each write to it.
+/// The metadata that each write to a file changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FileState {
     length: u64,
@@ -96,54 +97,55 @@ impl FileState {
         }
     }
 
-    /// Whether its contents are the same, as far as that shows after a change of its mode or its names.
+    /// Whether the contents seem equal: a change of mode or names alone does not count.
     fn seems(&self, other: &FileState) -> bool {
         (self.length, self.modified) == (other.length, other.modified)
     }
 }
 
-/// What is recorded of a capture at its end.
+/// The record of a capture's final state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Seal {
-    /// Of the stored bytes; none where they are too many, or could not be read in time.
+    /// The SHA-256 of the stored bytes; `None` if there are too many, or they could not be read in
+    /// time.
     sha256: Option<Hash>,
-    /// None where somebody held the file open for writing, and where nothing is stored.
+    /// `None` if a process held the file open for writing, and if nothing is stored.
     file: Option<FileState>,
 }
 
-/// That a capture is not what it was at its end.
+/// The error that a capture differs from its final state.
 #[derive(Debug, Error)]
 #[error("the capture's file was changed after the end of the process")]
 struct Changed;
 
-/// The error of reading such a capture.
+/// The error of reading a changed capture.
 pub(super) fn changed() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, Changed)
 }
 
 impl Capture {
-    /// Whether an error of reading it says that it was changed after its end.
+    /// Whether a read error means that the capture was changed after its end.
     pub fn is_changed(error: &io::Error) -> bool {
         error.get_ref().is_some_and(|inner| inner.is::<Changed>())
     }
 
-    /// Whether it is recorded what it was at its end.
+    /// Whether the final state is recorded.
     pub(in crate::engine) fn is_sealed(&self) -> bool {
         self.seal.get().is_some()
     }
 
-    /// Whether to [seal](Self::seal) it takes no longer than other things at the end of a process.
+    /// Whether [sealing](Self::seal) takes no longer than the other work at the end of a process.
     pub(in crate::engine) fn is_sealed_quickly(&self) -> bool {
         let stored = self.size().stored;
         stored == 0 || (stored <= QUICK && self.named_data().is_none())
     }
 
-    /// Gives up recording what it was at its end, unless that is done.
+    /// Leaves the capture unsealed for ever, unless it is sealed already.
     pub(in crate::engine) fn leave_unsealed(&self) {
         let _ = self.seal.set(Box::default());
     }
 
-    /// Records what it is at its end, for ever.
+    /// Records the final state, for ever.
     pub(in crate::engine) fn seal(&self) {
         if self.is_sealed() {
             return;
@@ -152,7 +154,7 @@ impl Capture {
             tracing::warn!(path = %self.path().display(), %error, "cannot record a capture's SHA-256");
             Seal::default()
         });
-        // Somebody may have lost patience.
+        // The engine may have left the capture unsealed because hashing took too long.
         let _ = self.seal.set(Box::new(seal));
     }
 
@@ -166,7 +168,7 @@ impl Capture {
         if self.named_data().is_none() {
             held.data().set_permissions(Permissions::from_mode(0o400))?;
         }
-        // What comes through a pipe only the engine writes, and no more once that is over.
+        // Only the engine writes output that comes through a pipe, and it has stopped by now.
         let closed =
             self.writer() == CaptureWriter::Engine || sys::writers(held.data()) != Writers::Some;
         let state = FileState::of(&held.data().metadata()?);
@@ -177,7 +179,7 @@ impl Capture {
         Ok(Seal { sha256, file: closed.then_some(state) })
     }
 
-    /// The SHA-256 of what is stored.
+    /// The SHA-256 of the stored bytes.
     fn hash(&self, held: &Arc<Held>) -> io::Result<Hash> {
         let mut view = View::frozen(self, Arc::clone(held));
         let mut hasher = Sha256::new();
@@ -194,10 +196,11 @@ impl Capture {
         Ok(Hash::of(hasher))
     }
 
-    /// Compares open files with what was recorded; gives the state that the one with the data must keep while it is read.
+    /// Compares the open files with the record; returns the state that the data file must keep
+    /// while it is read.
     ///
     /// # Errors
-    /// That they do not match; the OS error of reading.
+    /// A mismatch, or the OS error of reading.
     pub(super) fn verify(&self, held: &Arc<Held>) -> io::Result<Option<FileState>> {
         let Some((end, seal)) = self.frozen().zip(self.seal.get()) else { return Ok(None) };
         if end.stored == 0 {
@@ -221,7 +224,7 @@ impl Capture {
         Ok(seal.file.map(|_| now))
     }
 
-    /// Whether a file that looks so now is, as far as that shows, another one than it was at the end.
+    /// Whether the file's metadata differs from the record.
     pub(super) fn differs(&self, meta: &Metadata) -> bool {
         let Some(then) = self.seal.get().and_then(|seal| seal.file) else { return false };
         let now = FileState::of(meta);
@@ -232,12 +235,13 @@ impl Capture {
         }
     }
 
-    /// The SHA-256 of what is stored, as it was at the end; none where that is not recorded.
+    /// The SHA-256 of the stored bytes at the end; `None` if it was not recorded.
     pub fn sha256(&self) -> Option<Hash> {
         self.seal.get().and_then(|seal| seal.sha256)
     }
 
-    /// Names what it holds, after its end: another content has another name. None where a change might not be noticed.
+    /// A tag of the final contents: other contents have another tag. `None` if a change might go
+    /// unnoticed.
     pub fn tag(&self) -> Option<String> {
         let (end, seal) = self.frozen().zip(self.seal.get())?;
         let certain = seal.file.is_some() || end.stored <= AGAIN;
@@ -251,7 +255,8 @@ impl Capture {
     }
 }
 
-/// Waits until a change would have another time than this one: the kernel's clock for that goes on some hundred times a second.
+/// Waits until a further change would get a later time: the kernel's clock for file times advances
+/// only some hundred times a second.
 fn let_time_pass(changed: (i64, i64)) {
     for _ in 0..50 {
         let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_REALTIME_COARSE);
@@ -263,10 +268,10 @@ fn let_time_pass(changed: (i64, i64)) {
 }
 
 impl Held {
-    /// Whether the file is, after a read, still as it was when it was verified.
+    /// Checks after a read that the file is still as it was when it was verified.
     ///
     /// # Errors
-    /// That it is not.
+    /// The file has changed.
     pub(super) fn check_unchanged(&self) -> io::Result<()> {
         match self.state {
             Some(state) if FileState::of(&self.data().metadata()?) != state => Err(changed()),

@@ -1,5 +1,5 @@
-//! What a capture holds at one moment, to be read in pieces: neither its length nor its bytes change, whatever is written
-//! meanwhile.
+//! A snapshot of a capture, to be read in pieces: later writes change neither its length nor its
+//! bytes.
 
 use std::fs::File;
 use std::io;
@@ -13,13 +13,13 @@ use super::limits::{Kept, Limits};
 use super::{Capture, CaptureSize, Held, Layout, Loss, intact};
 use crate::spec::Compression;
 
-/// A tail up to this size is copied when a view of a running capture is made, for it is overwritten soon. Of a larger one, what
-/// has been overwritten by the time it is read reads as zeros.
+/// Largest tail that a view of a running capture copies, because the writer soon overwrites it. In
+/// a larger tail, bytes overwritten before they are read appear as zeros.
 const COPIED: u64 = 1024 * 1024;
-/// How often a tail is copied anew that has been overwritten meanwhile.
+/// Attempts to copy a tail that the writer overwrites meanwhile.
 const TRIES: u32 = 100;
 
-/// Bytes of a capture as of one moment.
+/// The bytes of a capture at one moment.
 #[derive(Clone)]
 pub struct View {
     length: u64,
@@ -29,19 +29,19 @@ pub struct View {
 #[derive(Clone)]
 enum Kind {
     Empty,
-    /// As they are in the file.
+    /// The bytes as they are in the file.
     Plain(Plain),
     /// Both ends of a stream.
     Limited {
         held: Arc<Held>,
         limits: Limits,
         kept: Kept,
-        /// The tail, where it was copied; none where nothing overwrites it any more, or where it is large.
+        /// A copy of the tail; `None` if the tail is final or too large.
         tail: Option<Arc<[u8]>>,
-        /// Whether more is written.
+        /// Whether the writer still writes.
         live: bool,
     },
-    /// Compressed in the file.
+    /// Bytes that are compressed in the file.
     Decoded {
         held: Arc<Held>,
         compression: Compression,
@@ -79,7 +79,7 @@ impl Plain {
     }
 }
 
-/// Where compressed output is being read; a copy of a view begins anew.
+/// The position of the decoder; a clone of a view starts from the beginning.
 #[derive(Default)]
 struct Reading(Option<Decoder>);
 
@@ -90,7 +90,7 @@ impl Clone for Reading {
 }
 
 impl View {
-    /// A view of what is captured, uncompressed.
+    /// A view of the captured bytes, uncompressed.
     ///
     /// # Errors
     /// The OS error of opening or reading a file.
@@ -117,7 +117,7 @@ impl View {
         Ok(View { length, kind })
     }
 
-    /// A view of a file that is the capture.
+    /// A view of a file that holds the plain bytes.
     fn plain(capture: &Capture) -> io::Result<View> {
         let end = capture.frozen();
         match end {
@@ -127,13 +127,13 @@ impl View {
             _ => {}
         }
         let Some(held) = capture.hold_if_there()? else { return Ok(View::empty()) };
-        // As of now where it grows: the same look tells where the bytes begin.
+        // One look at a growing file finds both its length and the start of its bytes.
         let size = end.map_or_else(|| capture.look_in(&held), Ok)?;
         let kind = Plain::kind(held, capture.base(&size));
         Ok(View { length: size.length, kind })
     }
 
-    /// A view of the bytes in the file, compressed where they are.
+    /// A view of the stored bytes, compressed if the capture is.
     ///
     /// # Errors
     /// The OS error of opening the file.
@@ -149,7 +149,7 @@ impl View {
         }
     }
 
-    /// A view of what is stored in the open files of a capture that has ended.
+    /// A view of the stored bytes of a capture that has ended.
     pub(super) fn frozen(capture: &Capture, held: Arc<Held>) -> View {
         let end = capture.size();
         match capture.layout() {
@@ -166,7 +166,7 @@ impl View {
         }
     }
 
-    /// A view of nothing.
+    /// An empty view.
     pub fn empty() -> View {
         View { length: 0, kind: Kind::Empty }
     }
@@ -186,17 +186,17 @@ impl View {
         Ok(View { length, kind: Kind::Limited { held, limits, kept, tail, live } })
     }
 
-    /// How many bytes there are.
+    /// The length of the view in bytes.
     pub fn len(&self) -> u64 {
         self.length
     }
 
-    /// Whether there are none.
+    /// Whether the view is empty.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// How many bytes from `offset` on are a hole in the file, and so zeros that need not be read.
+    /// The length of the hole in the file at `offset`: zeros that need not be read.
     pub fn zeros_at(&mut self, offset: u64) -> u64 {
         let left = self.length.saturating_sub(offset);
         match &mut self.kind {
@@ -208,11 +208,12 @@ impl View {
         }
     }
 
-    /// Reads from `offset` on into `buf`; gives how many, 0 at the end. Reading forward costs least: of compressed output, a step
-    /// back is a new beginning. 0 before the end means that the process itself has shortened its file.
+    /// Reads from `offset` on into `buf`; returns the number of bytes, 0 at the end. Read forward:
+    /// stepping back in compressed output decodes it from the start. 0 before the end means that
+    /// the process has truncated its own file.
     ///
     /// # Errors
-    /// The OS error of reading; that compressed output is damaged; that somebody has changed the file since the end.
+    /// The OS error of reading; damaged compressed output; a file that was changed after the end.
     pub fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let room = self.length.saturating_sub(offset).min(buf.len() as u64) as usize;
         let Some(buf) = buf.get_mut(..room).filter(|buf| !buf.is_empty()) else { return Ok(0) };
@@ -290,7 +291,7 @@ fn copy_tail(held: &Held, limits: Limits) -> io::Result<(Kept, Option<Arc<[u8]>>
         while let Some(rest) = tail.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             filled += limits.read(held.data(), &kept, kept.head + filled as u64, rest)?;
         }
-        // What was overwritten while it was copied does not count.
+        // Bytes that were overwritten during the copy do not count.
         let from = first_whole(limits, &kept, &held.counters()?);
         tries += 1;
         if from == kept.from || tries == TRIES {
@@ -300,12 +301,12 @@ fn copy_tail(held: &Held, limits: Limits) -> io::Result<(Kept, Option<Arc<[u8]>>
     }
 }
 
-/// From where on bytes that were read before these counters are not overwritten.
+/// The first offset whose bytes, read before these counters, are not overwritten.
 fn first_whole(limits: Limits, kept: &Kept, after: &Counters) -> u64 {
     limits.whole_from(after).clamp(kept.from, kept.to)
 }
 
-/// Makes zeros of what was overwritten before it was read.
+/// Zeroes the bytes that were overwritten before they were read.
 fn blank_overwritten(
     held: &Held,
     limits: Limits,
