@@ -1,13 +1,15 @@
-//! Memory that is returned when nobody needs it: pages of code, the allocator's free pages, the room of sparse tables.
+//! Returning unneeded memory: pages of code, the allocator's free pages, the capacity of sparse
+//! tables.
 
 pub(crate) mod shrink;
 pub(crate) mod text_pages;
 pub(crate) mod trim;
 
-/// Makes `malloc` use one heap for all threads, to be called while there is one thread: the heaps that glibc makes for each thread
-/// grow by a system call for every page, and keep what another thread has freed.
+/// Makes `malloc` use one heap for all threads. The per-thread heaps of glibc grow by a system call
+/// for every page, and keep memory that another thread has freed. Call it before the second thread.
 pub fn use_single_arena() {
-    // SAFETY: `mallopt` takes no pointer, and no other thread allocates meanwhile. If the allocator refuses, nothing changes.
+    // SAFETY: `mallopt` takes no pointer, and no other thread allocates meanwhile. If the allocator
+    // refuses, nothing changes.
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);

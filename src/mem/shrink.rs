@@ -1,19 +1,19 @@
-//! Collections that give back the room which only a crowd has needed.
+//! Collections that return the capacity of a past peak.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, Hash};
 
-/// Less room than this is kept, whatever is in it.
+/// Capacity that is always kept.
 const KEPT: usize = 1024;
 
-/// A collection whose room can be given back.
+/// A collection that can return unused capacity.
 pub(crate) trait Shrink {
-    /// Gives room back if three quarters of it are not used. To be called where something has been taken out: what it costs is paid
-    /// for by what has been taken out since the last time.
+    /// Returns capacity if three quarters of it are unused. Call it after removals: the removals
+    /// since the last call pay for its cost.
     fn shrink_if_sparse(&mut self);
 }
 
-/// The room to shrink to; none where it stays.
+/// The capacity to shrink to; `None` to keep the present one.
 fn room(len: usize, capacity: usize) -> Option<usize> {
     (capacity > KEPT && len < capacity / 4).then_some((2 * len).max(KEPT / 2))
 }

@@ -1,12 +1,12 @@
-//! How much of this program is resident, which every process that it makes begins with.
+//! The resident size of this program, at which the `maxrss` of each new process starts.
 //!
-//! The kernel carries the most that was resident over exec, from whoever clones a process into the `maxrss` of that process. And of a
-//! program's code most is touched once, at the start, or now and then, and the kernel maps 64 KiB around every page that is. Pages of code
-//! are the file's, unchanged: given back, they are mapped again where they are needed, at the cost of a page fault that reads
-//! nothing.
+//! The kernel carries the peak resident size of the cloning process over exec into the `maxrss` of
+//! the new process. Most code of a program runs once at its start, or rarely, and the kernel maps
+//! 64 KiB around every touched page. Pages of code are unchanged pages of a file: once dropped,
+//! they are mapped again at the next use, at the cost of a page fault without I/O.
 //!
-//! What is still resident then is where the `maxrss` of a process begins that we make. A [`Floor`] is how much that can have been: no
-//! more than the kernel's mark of the most that was resident says, which is read before it is set back.
+//! The `maxrss` of a new process starts at the size that remains resident. A [`Floor`] is an upper
+//! bound of that size: the kernel's mark of the peak, which is read before it is reset.
 
 use std::fs::File;
 use std::io::Write;
@@ -18,10 +18,11 @@ use std::time::{Duration, Instant};
 use crate::mem::page_size;
 use crate::procfs::parse_peaks;
 
-/// How long it is kept as it is while processes are made. Giving back costs some 0.2 ms with the page faults that follow.
+/// Minimum time between two drops while processes are made. A drop costs some 0.2 ms with the page
+/// faults that follow.
 const KEPT: Duration = Duration::from_millis(20);
 
-/// When pages were last given back.
+/// The time of the last drop of pages.
 pub(crate) struct TextPages(Mutex<Option<Instant>>);
 
 impl TextPages {
@@ -29,9 +30,10 @@ impl TextPages {
         TextPages(Mutex::new(None))
     }
 
-    /// Gives pages back, if that was not done lately. To be called just before a process is cloned, of which this is the floor.
+    /// Drops pages, unless that was done recently. Call it just before cloning a process, which
+    /// gets the returned floor.
     pub(crate) fn drop_before_clone(&self) -> Floor {
-        // Whoever is about it does it for all.
+        // If the lock is taken, another thread is already dropping pages for all.
         if let Ok(mut last) = self.0.try_lock()
             && last.is_none_or(|last| last.elapsed() >= KEPT)
         {
@@ -42,39 +44,40 @@ impl TextPages {
     }
 }
 
-/// An `ru_maxrss` that is not known. The kernel's are never negative.
+/// An unknown `ru_maxrss`. The kernel's values are never negative.
 pub(crate) const UNKNOWN: i64 = -1;
-/// How far the kernel's two counts of what is resident may differ, in KiB: one of them leaves out what single CPUs have not reported.
+/// Greatest difference between the kernel's two counts of resident memory, in KiB: one of them
+/// lacks counts that single CPUs have not reported yet.
 const MARGIN: i64 = 1024;
 
-/// The time from one setting back of the kernel's mark to the next.
+/// The time between two resets of the kernel's mark.
 pub(crate) struct Era {
-    /// The mark as it was read last, in KiB.
+    /// The mark when it was last read, in KiB.
     peak: AtomicI64,
     over: AtomicBool,
 }
 
-/// The present era; none before the first process is made.
+/// The present era; `None` before the first process.
 static ERA: Mutex<Option<Arc<Era>>> = Mutex::new(None);
 /// The highest mark of all eras, in KiB.
 static HIGHEST: AtomicI64 = AtomicI64::new(0);
 
-/// Where the kernel has begun to count a process's `maxrss`: at most at what was resident when it was executed.
+/// The initial `maxrss` of a process: at most the resident size at its exec.
 #[derive(Clone, Default)]
 pub(crate) enum Floor {
-    /// It was executed in this era.
+    /// The process was executed in this era.
     During(Arc<Era>),
-    /// It was executed by an earlier program in this process, which has read this mark, in KiB.
+    /// An earlier program in this process executed it, and recorded this mark, in KiB.
     Known(i64),
-    /// It was executed at any time of this program's.
+    /// This program executed it, at an unknown time.
     #[default]
     Ever,
-    /// It was executed by an earlier program in this process, which has not told when.
+    /// An earlier program in this process executed it, at an unknown time.
     Before,
 }
 
 impl Floor {
-    /// The same of a process that has been executed by now.
+    /// The floor of a process whose exec is over.
     pub(crate) fn executed(self) -> Floor {
         match self {
             Floor::During(era) if !Arc::ptr_eq(&era, &current()) => Floor::Ever,
@@ -82,33 +85,34 @@ impl Floor {
         }
     }
 
-    /// Whether this `maxrss`, in KiB, may be where the kernel has begun to count, and not the process's own.
+    /// Whether this `maxrss`, in KiB, may be the kernel's initial value and not the process's own.
     pub(crate) fn covers(&self, maxrss: i64) -> bool {
         let above = |peak: i64| maxrss > peak.saturating_add(MARGIN);
         match self {
-            // Reading the mark again is for those alone that the last reading does not cover.
+            // Read the mark again only for processes that the last reading does not cover.
             Floor::During(era) => !above(era.peak.load(Ordering::Relaxed)) || !above(self.kib()),
             _ => !above(self.kib()),
         }
     }
 
-    /// The highest that it can be, in KiB.
+    /// The highest possible floor, in KiB.
     pub(crate) fn kib(&self) -> i64 {
         match self {
             Floor::During(era) => era.read(),
             Floor::Known(kib) => *kib,
             Floor::Ever => highest(),
-            // The kernel carries its mark over exec, and also that of whoever has started this process.
+            // The kernel carries its mark over exec, also from the program that started this
+            // process.
             Floor::Before => highest().max(own_maxrss()),
         }
     }
 }
 
 impl Era {
-    /// The mark: that of its end, where it is over.
+    /// The current mark, or the final one of a past era.
     fn read(&self) -> i64 {
         if !self.over.load(Ordering::Acquire) {
-            // Where it ends just now, the mark of the next era is lower, and does not count.
+            // If the era ends just now, the mark of the next era is lower and has no effect.
             self.peak.fetch_max(mark(), Ordering::AcqRel);
         }
         self.peak.load(Ordering::Acquire)
@@ -116,7 +120,7 @@ impl Era {
 }
 
 fn lock() -> MutexGuard<'static, Option<Arc<Era>>> {
-    // Nothing that holds the lock can leave it half changed.
+    // No holder of the lock can leave the value half changed.
     ERA.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -125,14 +129,15 @@ fn current() -> Arc<Era> {
     Arc::clone(lock().get_or_insert_with(begin))
 }
 
-/// The kernel's mark of the most that was resident, in KiB.
+/// The kernel's mark of the peak resident size, in KiB.
 fn mark() -> i64 {
     let status = std::fs::read("/proc/self/status").unwrap_or_default();
     let peaks = parse_peaks(&status).and_then(|peaks| i64::try_from(peaks.rss / 1024).ok());
     peaks.unwrap_or_else(own_maxrss)
 }
 
-/// The most that was resident in all the life of this process, in KiB: the programs before this one, and who started it, included.
+/// The peak resident size in the whole life of this process, in KiB, including earlier programs and
+/// the one that started it.
 fn own_maxrss() -> i64 {
     let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
     usage.map_or(i64::MAX, |usage| usage.max_rss())
@@ -142,24 +147,25 @@ fn highest() -> i64 {
     HIGHEST.load(Ordering::Acquire).max(mark())
 }
 
-/// Has the kernel set its mark back, which begins an era.
+/// Resets the kernel's mark, which begins an era.
 fn begin_era() {
     let mut era = lock();
     if let Some(era) = era.take() {
         HIGHEST.fetch_max(era.read(), Ordering::AcqRel);
         era.over.store(true, Ordering::Release);
     }
-    // Where that cannot be, figures are the larger ones.
+    // If the reset fails, the reported sizes are larger.
     if let Some(mut file) = own_files().clear_refs.as_ref() {
         let _ = file.write_all(b"5");
     }
 }
 
-/// The files of `/proc/self` that this needs. A process that others may not inspect cannot open them, but open ones stay of use.
+/// The needed files of `/proc/self`. A process that others may not inspect cannot open them, but
+/// can use those that are open.
 struct OwnFiles {
-    /// By which the kernel sets its mark back.
+    /// Writing to it resets the kernel's mark.
     clear_refs: Option<File>,
-    /// A word for each page of the address space.
+    /// One word for each page of the address space.
     pagemap: Option<File>,
 }
 
@@ -171,7 +177,7 @@ fn own_files() -> &'static OwnFiles {
     })
 }
 
-/// Opens the files that are needed later. To be called before this process becomes one that others may not inspect.
+/// Opens the files for later use. Call it before this process forbids others to inspect it.
 pub(crate) fn prepare() {
     own_files();
 }
@@ -183,11 +189,12 @@ struct Range {
     length: usize,
 }
 
-/// Gives back the pages of code, and has the kernel count the most that was resident anew: the peak that `/proc/PID/status` shows of this
-/// process is that since the last call.
+/// Drops the pages of code and resets the kernel's peak mark: the peak in `/proc/PID/status` of
+/// this process counts from the last call.
 ///
-/// A debugger's breakpoints, uprobes and text relocations change pages in memory, which the file cannot give again: a page that is not the
-/// file's any more is kept. Where the kernel does not show which pages those are, all are kept.
+/// Debuggers' breakpoints, uprobes and text relocations change pages in memory, and the file cannot
+/// restore them: changed pages are kept. If the kernel does not show which pages are changed, all
+/// are kept.
 pub(crate) fn drop_text_pages() {
     if let (Ok(maps), Some(pagemap)) =
         (std::fs::read_to_string("/proc/self/maps"), &own_files().pagemap)
@@ -195,10 +202,11 @@ pub(crate) fn drop_text_pages() {
         for mapping in maps.lines().filter_map(immutable_mapping) {
             let read = |words: &mut [u8], at| pagemap.read_at(words, at).unwrap_or(0);
             each_unchanged(mapping, page_size(), read, |Range { start, length }| {
-                // SAFETY: the pages belong to a private mapping of a file, no code of this program writes to it, and the kernel has just
-                // shown that nobody else has: what is read there after this comes from the file, and is what was read before. (A
-                // debugger that stops this thread exactly here, and writes, would lose that.) A mapping that is gone by now gives an
-                // error.
+                // SAFETY: the pages belong to a private mapping of a file, no code of this program
+                // writes to it, and the kernel has just shown that they are unchanged: a later read
+                // finds the same bytes in the file. (A write by a debugger that stops this thread
+                // exactly here would be lost.) For a mapping that is gone by now, the call returns
+                // an error.
                 unsafe {
                     libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED);
                 }
@@ -208,20 +216,20 @@ pub(crate) fn drop_text_pages() {
     begin_era();
 }
 
-/// The bits of a page's word in `pagemap`: it is in memory, in swap, or a page of a file.
+/// The bits of a page's word in `pagemap`: in memory, in swap, page of a file.
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 const OF_FILE: u64 = 1 << 61;
 
-/// Calls `act` for each run of pages of a private file mapping that nobody has changed. `read` reads words of `pagemap` from a byte
-/// offset; after a short read the rest counts as changed.
+/// Calls `act` for each run of unchanged pages of a private file mapping. `read` reads words of
+/// `pagemap` from a byte offset; after a short read the rest counts as changed.
 fn each_unchanged(
     mapping: Range,
     page: usize,
     read: impl Fn(&mut [u8], u64) -> usize,
     mut act: impl FnMut(Range),
 ) {
-    /// Words that are read at once.
+    /// Words per read.
     const WORDS: usize = 512;
     let mut words = [0; 8 * WORDS];
     let mut run = Range { start: mapping.start, length: 0 };
@@ -253,8 +261,9 @@ fn each_unchanged(
     }
 }
 
-/// The range of a line of `/proc/self/maps`, if it is of a program's or library's file and has never been writable: code,
-/// and constants, which are at the file's beginning. What the linker has written and then protected is neither.
+/// The range of a line of `/proc/self/maps`, if it maps a program's or library's file and has never
+/// been writable: code, and the constants at the file's beginning. Data that the linker has written
+/// and then protected does not qualify.
 fn immutable_mapping(line: &str) -> Option<Range> {
     let mut words = line.split_ascii_whitespace();
     let (range, perms, offset) = (words.next()?, words.next()?, words.next()?);
@@ -280,7 +289,8 @@ mod tests {
         let mark = mark();
         assert!(before.covers(mark) && before.covers(mark + MARGIN));
         assert!(!before.covers(mark * 2 + 100 * MARGIN));
-        // It stays so, whatever is resident later; and what was executed then has another floor.
+        // The floor stays, however much is resident later; a process executed then has another
+        // floor.
         let block = vec![1_u8; 64 << 20];
         let (later, grown) = (text_pages.drop_before_clone().executed(), block.len() as i64 / 1024);
         assert!(std::hint::black_box(&block).iter().all(|byte| *byte == 1));
@@ -288,7 +298,7 @@ mod tests {
         drop_text_pages();
         drop(block);
         assert!(later.covers(grown) && Floor::Ever.covers(grown));
-        // Nobody knows in which of the two it was executed.
+        // The process may have been executed in either era.
         assert!(matches!(later.executed(), Floor::Ever));
         assert!(Floor::Known(10_000).covers(10_000) && !Floor::Known(10_000).covers(12_000));
     }
@@ -336,12 +346,12 @@ nonsense";
         };
         assert_eq!(runs(6, 6), [(0, 2), (4, 2)]);
         assert_eq!(runs(2, 6), [(0, 2)]);
-        // Of what the kernel does not show, nothing is given back.
+        // Pages that the kernel does not show are kept.
         assert_eq!(runs(6, 1), [(0, 1)]);
         assert_eq!(runs(6, 0), []);
     }
 
-    /// As a debugger's breakpoint is one.
+    /// A debugger's breakpoint is such a change.
     #[test]
     fn a_page_of_code_that_was_changed_in_memory_stays_as_it_is() {
         use std::os::fd::AsRawFd;
@@ -372,7 +382,7 @@ nonsense";
         // SAFETY: as above, and each page can be read.
         let found = unsafe { [byte(0).read(), byte(page).read(), byte(2 * page).read()] };
         assert_eq!(&found, b"fdf");
-        // The other pages were given back: they are read from the file again.
+        // The other pages were dropped: they are read from the file again.
         file.write_all_at(b"g", 0).unwrap();
         // SAFETY: as above.
         assert_eq!(unsafe { byte(0).read() }, b'g');
@@ -380,7 +390,7 @@ nonsense";
         unsafe { libc::munmap(start, 3 * page) };
     }
 
-    /// The program works on, whatever its threads are about.
+    /// The program works on, whatever its threads do.
     #[test]
     fn nothing_is_lost() {
         let work = || (0..2000u64).map(|n| n.to_string().len()).sum::<usize>();

@@ -1,15 +1,15 @@
-//! Giving back, before a long rest, the memory that only the work before it has needed.
+//! Returning the memory of past work when the program becomes idle.
 
 use std::time::Duration;
 
 use crate::mem::text_pages;
 
-/// How long nothing must have happened.
+/// Idle time before memory is returned.
 pub(crate) const IDLE: Duration = Duration::from_millis(500);
 
-/// Gives back what can be had again: pages of code, and what `malloc` holds free.
+/// Drops pages of code, and returns the free memory of `malloc`.
 pub(crate) fn trim_memory() {
-    // SAFETY: takes no pointer, and may be called at any time.
+    // SAFETY: it takes no pointer, and may be called at any time.
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::malloc_trim(0);

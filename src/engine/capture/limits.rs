@@ -1,9 +1,10 @@
 //! Output of which only the beginning and the end are kept.
 //!
-//! In the file, the head comes first, and behind it is a ring that the rest goes round in. The ring is larger than the tail that is
-//! kept by some slack: a write of up to that much overwrites nothing that still counts, and a reader has the time to
-//! read what it has found. Every write that overwrites is announced first, in the [`Counters`], and counted after; so at any moment, and
-//! also where the writer has died in the midst, they tell which bytes are whole.
+//! The file holds the head, and behind it a ring for the rest of the stream. The ring is larger
+//! than the kept tail by some slack: a write of up to that size overwrites no kept byte, and a
+//! reader has time to read what the counters promised. The writer announces each overwriting write
+//! in the [`Counters`], and counts it afterwards. So the counters show which bytes are intact at
+//! any moment, even if the writer dies during a write.
 
 use std::fs::File;
 use std::io;
@@ -12,42 +13,42 @@ use std::os::unix::fs::FileExt;
 use super::counters::{Counters, Phase};
 use crate::spec::KeepSpec;
 
-/// The slack of a ring, by the tail that is kept.
+/// The least slack of a ring.
 const LEAST_SLACK: u64 = 64 * 1024;
 const MOST_SLACK: u64 = 1024 * 1024;
-/// No limit is larger: file offsets end not far above.
+/// The largest limit: file offsets end not far above.
 const LARGEST: u64 = 1 << 60;
 
-/// How much is kept of each end.
+/// The kept lengths of both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
     head: u64,
     tail: u64,
 }
 
-/// What is kept of a stream at some moment.
+/// The kept part of a stream at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Kept {
-    /// So many of the first bytes.
+    /// The number of kept bytes at the beginning.
     pub(super) head: u64,
-    /// Where the tail begins in the stream.
+    /// The offset of the tail in the stream.
     pub(super) from: u64,
-    /// Where it ends: the stream's length.
+    /// The end of the tail: the stream's length.
     pub(super) to: u64,
 }
 
 impl Kept {
-    /// How many bytes are kept.
+    /// The number of kept bytes.
     pub(super) fn length(&self) -> u64 {
         self.head + (self.to - self.from)
     }
 
-    /// How many bytes were dropped between head and tail.
+    /// The number of bytes dropped between head and tail.
     pub(super) fn dropped(&self) -> u64 {
         self.from - self.head
     }
 
-    /// The same of the final figures.
+    /// The kept part of a stream that has ended, by its final counts.
     pub(super) fn frozen(limits: Limits, length: u64, dropped: u64) -> Kept {
         let to = length.saturating_add(dropped);
         let head = length.min(limits.head);
@@ -62,17 +63,17 @@ impl From<KeepSpec> for Limits {
 }
 
 impl Limits {
-    /// So much of the beginning and of the end.
+    /// Limits of this head and this tail.
     pub(super) fn new(head: u64, tail: u64) -> Limits {
         Limits { head: head.min(LARGEST), tail: tail.min(LARGEST) }
     }
 
-    /// How much of the beginning, and of the end.
+    /// The lengths of head and tail.
     pub(super) fn ends(self) -> (u64, u64) {
         (self.head, self.tail)
     }
 
-    /// Whether an end of the stream is kept.
+    /// Whether a tail is kept.
     pub(super) fn has_tail(self) -> bool {
         self.tail > 0
     }
@@ -86,7 +87,7 @@ impl Limits {
         self.tail + self.slack()
     }
 
-    /// What is kept by these counters.
+    /// The kept part by these counters.
     pub(super) fn kept(self, counters: &Counters) -> Kept {
         let written = counters.written;
         let head = written.min(self.head);
@@ -95,12 +96,13 @@ impl Limits {
         Kept { head, from, to: written }
     }
 
-    /// From where on the ring holds the stream: what was before has been overwritten, or may just be.
+    /// The first stream offset that is intact in the ring: bytes before it are, or are just being,
+    /// overwritten.
     pub(super) fn whole_from(self, counters: &Counters) -> u64 {
         counters.announced.saturating_sub(self.ring())
     }
 
-    /// Where a byte of the stream is in the file, and how many that follow it are there in one piece.
+    /// The file offset of a byte of the stream, and the number of contiguous bytes from there.
     fn place(self, offset: u64) -> (u64, u64) {
         if offset < self.head {
             return (offset, self.head - offset);
@@ -109,10 +111,11 @@ impl Limits {
         (self.head + at, self.ring() - at)
     }
 
-    /// Reads kept bytes from `offset` on, counted without the dropped ones; gives how many, 0 at the end.
+    /// Reads kept bytes from `offset` on, counted without the dropped ones; returns their number, 0
+    /// at the end.
     ///
     /// # Errors
-    /// The OS error, or that the file is shorter than the counters say.
+    /// The OS error, or a file that is shorter than the counters say.
     pub(super) fn read(
         self,
         file: &File,
@@ -143,7 +146,7 @@ pub(in crate::engine) struct LimitedWriter {
 }
 
 impl LimitedWriter {
-    /// Begins, or goes on where an earlier one has stopped.
+    /// Begins a stream, or continues one of an earlier writer.
     ///
     /// # Errors
     /// The OS error of reading the counters.
@@ -152,10 +155,10 @@ impl LimitedWriter {
         Ok(LimitedWriter { limits, file, counters, written })
     }
 
-    /// Takes the next bytes.
+    /// Stores the next bytes.
     ///
     /// # Errors
-    /// The OS error of storing them; what was counted before is still there.
+    /// The OS error of storing them; bytes counted before stay intact.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let head = self.limits.head.saturating_sub(self.written).min(bytes.len() as u64) as usize;
         let (head, rest) = bytes.split_at(head);
@@ -173,7 +176,7 @@ impl LimitedWriter {
         self.count(self.written)
     }
 
-    /// Puts a piece into the ring, at the most in two parts.
+    /// Puts a piece into the ring, in at most two parts.
     fn store(&self, piece: &[u8]) -> io::Result<()> {
         let mut offset = self.written;
         let mut piece = piece;
@@ -195,7 +198,7 @@ impl LimitedWriter {
         Counters { written: self.written, announced, stored: 0, phase }
     }
 
-    /// Notes how far it is; nothing is written after the end.
+    /// Records the current counts; after the end, nothing is written.
     ///
     /// # Errors
     /// The OS error.
@@ -203,7 +206,7 @@ impl LimitedWriter {
         self.counters(self.written, phase).write(&self.counters)
     }
 
-    /// Copies what is kept to the end of `to`.
+    /// Appends the kept bytes to `to`.
     ///
     /// # Errors
     /// The OS error of reading or writing.
@@ -251,7 +254,8 @@ mod tests {
         }
     }
 
-    /// Limits around the sizes that matter: nothing, less than a write, about the slack, more than all.
+    /// Limits around the critical sizes: zero, less than a write, about the slack, more than the
+    /// stream.
     fn limit() -> impl Strategy<Value = Option<u64>> {
         prop_oneof![
             Just(None),
@@ -266,7 +270,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
-        /// After every write, head and tail are those of the model; a writer that is made anew goes on.
+        /// After every write, head and tail equal the model's; a new writer continues.
         #[test]
         fn keeps_both_ends(
             head in limit(),
@@ -299,12 +303,13 @@ mod tests {
                 current.copy(&mut copy).unwrap();
                 prop_assert!(copy == model);
             }
-            // Room is bounded by what is kept, and the slack.
+            // The file's size is bounded by the kept bytes and the slack.
             let room = limits.head.saturating_add(limits.ring());
             prop_assert!(file.metadata().unwrap().len() <= room);
         }
 
-        /// A writer that died in the midst of a write leaves counters that vouch for nothing it may have overwritten.
+        /// After the death of a writer during a write, its counters cover no byte that it may have
+        /// overwritten.
         #[test]
         fn what_was_announced_is_not_vouched_for(
             head in 0u64..1000, tail in 1u64..200_000, written in 0u64..1_000_000, more in 0u64..1_200_000,

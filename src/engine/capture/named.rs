@@ -1,11 +1,13 @@
 //! Files that the user has named.
 //!
-//! Their paths lie where others may write, the process itself before all. So such a file is made once, as the user that the process runs
-//! as, below no link that somebody else can have put there (see [`below`]), and from then on it is used only through the descriptors that
-//! were made then: one for reading, and one of the directory, for the file's removal. Whatever comes to stand at the path is not looked at.
+//! Their paths lie where others may write, above all the process itself. So procstar creates such a
+//! file once, as the user of the process, and follows no link that another user may have placed
+//! (see [`below`]). From then on it uses only the descriptors of that moment: one of the file for
+//! reading, and one of the directory for the removal. A later file at the same path is ignored.
 //!
-//! The process that has made it keeps both as long as some capture refers to the file. Captures that cross to another program (in the
-//! journal, in an upgrade) bear a key, and those in one program with the same key share one [`Named`].
+//! The process that created the file keeps both descriptors as long as some capture refers to the
+//! file. Captures that cross to another program (in the journal, in an upgrade) carry a key, and
+//! those in one program with the same key share one [`Named`].
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -34,7 +36,7 @@ use crate::engine::sys::{self, Writers};
 use crate::path_bytes;
 use crate::spec::CaptureFile;
 
-/// Which file it is.
+/// The identity of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileId {
     device: u64,
@@ -47,12 +49,13 @@ impl FileId {
     }
 }
 
-/// What is noted of a file when it is made.
+/// The record of a file's creation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Made {
-    /// Its number. That of its file system may be another one after the machine has started again.
+    /// The inode. The number of the file system is not recorded: it may change when the machine
+    /// reboots.
     inode: u64,
-    /// Who has made it.
+    /// The credentials of its creator.
     #[serde(default, skip_serializing_if = "Creds::are_ours")]
     creds: Creds,
 }
@@ -67,46 +70,46 @@ struct Open {
 /// A file that the user has named, shared by all captures in this program that refer to it.
 pub(in crate::engine) struct Named {
     key: u64,
-    /// None before it is made.
+    /// `None` before the creation.
     made: OnceLock<Made>,
     open: Mutex<Option<Arc<Open>>>,
     look: Mutex<Look>,
-    /// What another process's descriptor has been asked.
+    /// The last question about the descriptor of another process.
     asked: Patient,
-    /// Whether its removal has begun.
+    /// Whether the removal has begun.
     removed: AtomicBool,
 }
 
-/// How far a look at a file has come.
+/// The progress of a look at a file.
 #[derive(Default)]
 struct Look {
     going: bool,
     seen: Option<Seen>,
 }
 
-/// What was seen of a file.
+/// The outcome of a look at a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) struct Seen {
-    /// Whether somebody has it open for writing.
+    /// Whether a process has the file open for writing.
     pub(in crate::engine) writers: Writers,
-    /// Its length; none where it is gone, or cannot be had.
+    /// The file's length; `None` if the file is gone or unreachable.
     pub(super) length: Option<u64>,
 }
 
-/// Those of this program, by their keys.
+/// The named files of this program, by key.
 static ALL: LazyLock<Mutex<HashMap<u64, Weak<Named>>>> = LazyLock::new(Mutex::default);
 
 fn all() -> MutexGuard<'static, HashMap<u64, Weak<Named>>> {
     ALL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How long a file may take to be made.
+/// Timeout of creating a file.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long its file system may take to answer one who reads it.
+/// Timeout of the file system's answer to a reader.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// A key that no other file has, in this program and those before it.
+/// A key that no other file has, in this program and its predecessors.
 fn next_key() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let now = TimePoint::now().unix_nanos.unsigned_abs();
@@ -115,18 +118,19 @@ fn next_key() -> u64 {
     later(last.unwrap_or_default())
 }
 
-/// Asks another process, which holds the descriptors, for that of the file with a key; none where it has none.
+/// Asks the process that holds the descriptors for the file with a key; `None` if it holds no such
+/// file.
 pub(crate) type Holder = Box<dyn Fn(u64) -> io::Result<Option<OwnedFd>> + Send + Sync>;
 
 static HOLDER: OnceLock<Holder> = OnceLock::new();
 
-/// Has the descriptors of files that specs have named asked of another process, from now on.
+/// From now on, asks another process for the descriptors of named files.
 pub(crate) fn ask_for_files(holder: Holder) {
-    // There is one keeper in a process's life.
+    // A process has one keeper for its whole life.
     let _ = HOLDER.set(holder);
 }
 
-/// The file with a key, for reading, where this process holds it.
+/// The file with a key, open for reading, if this process holds it.
 pub(crate) fn held_file(key: u64) -> Option<Arc<File>> {
     let named = all().get(&key).and_then(Weak::upgrade)?;
     let open = named.opened();
@@ -134,12 +138,12 @@ pub(crate) fn held_file(key: u64) -> Option<Arc<File>> {
 }
 
 impl Named {
-    /// A file that is about to be made.
+    /// A file that is about to be created.
     pub(super) fn new() -> Arc<Named> {
         Named::with_key(next_key(), None)
     }
 
-    /// The file with this key, of which so much is noted.
+    /// The file with this key and this record of its creation.
     pub(super) fn with_key(key: u64, made: Option<Made>) -> Arc<Named> {
         let mut all = all();
         let named = all.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
@@ -156,23 +160,23 @@ impl Named {
         });
         drop(all);
         if let Some(made) = made {
-            // What is known already is the same.
+            // An earlier record is the same.
             let _ = named.made.set(made);
         }
         named
     }
 
-    /// Its key.
+    /// The file's key.
     pub(super) fn key(&self) -> u64 {
         self.key
     }
 
-    /// What is noted of it; none before it is made.
+    /// The record of the creation; `None` before it.
     pub(super) fn made(&self) -> Option<&Made> {
         self.made.get()
     }
 
-    /// Whether its descriptors are held by this program.
+    /// Whether this program holds the descriptors.
     pub(super) fn is_held(&self) -> bool {
         self.opened().is_some()
     }
@@ -181,12 +185,12 @@ impl Named {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes, or empties, the file, as a user who has these `creds`, and not outside of `within`; gives it as open for writing. Waits for
-    /// the file system, but not for ever.
+    /// Creates or empties the file with the credentials `creds`, below `within`; returns it open
+    /// for writing. Waits for the file system up to a timeout.
     ///
     /// # Errors
-    /// The OS error; `EINVAL` where there is something else than a regular file, `EXDEV` for a path that leads out, `ETIMEDOUT` where
-    /// the file system does not answer.
+    /// The OS error; `EINVAL` if the path is not a regular file, `EXDEV` if it leads out of
+    /// `within`, `ETIMEDOUT` if the file system does not answer.
     pub(super) fn make(
         self: &Arc<Self>,
         file: &CaptureFile,
@@ -204,11 +208,11 @@ impl Named {
         })
     }
 
-    /// The file, for reading. In another process than the one that holds it, it is tried whether its file system answers: those who read
-    /// there are not to wait for it.
+    /// The file, open for reading. A process other than the holder first checks that the file
+    /// system answers, because its readers must not wait for it.
     ///
     /// # Errors
-    /// That nobody holds it; `ETIMEDOUT` where its file system does not answer.
+    /// No process holds the file; `ETIMEDOUT` if its file system does not answer.
     pub(super) fn reader(&self) -> io::Result<Arc<File>> {
         if let Some(open) = &*self.opened() {
             return Ok(Arc::clone(&open.reader));
@@ -229,12 +233,13 @@ impl Named {
         self.look.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the last look has shown.
+    /// The outcome of the last look.
     pub(super) fn seen(&self) -> Option<Seen> {
         self.looked().seen
     }
 
-    /// Has another thread look at the file, which may wait for the file system, and then call `done`. While a look goes on, there is no other.
+    /// Looks at the file on another thread, which may wait for the file system and then calls
+    /// `done`. Only one look runs at a time.
     pub(super) fn look(self: &Arc<Self>, done: impl FnOnce() + Send + 'static) {
         if std::mem::replace(&mut self.looked().going, true) {
             return;
@@ -257,15 +262,15 @@ impl Named {
         }
     }
 
-    /// Looks the file up where it was made.
+    /// Finds the file at the path of its creation.
     fn find(&self, path: &Path) -> io::Result<Open> {
         let made = self.made().ok_or_else(gone)?;
         let found = open(path).map_err(|error| io::Error::from_raw_os_error(error.errno()))?;
         if found.reader.metadata()?.ino() == made.inode { Ok(found) } else { Err(gone()) }
     }
 
-    /// Looks files up that a program which is gone has made, and holds them: each by a thread of its own, as whoever has made it. Waits until
-    /// `deadline` at most; what is found later is held then.
+    /// Finds files that an earlier program created, and holds them: each on its own thread, with
+    /// the credentials of its creator. Waits until `deadline` at most; later finds are held too.
     pub(super) fn find_all<'a>(
         files: impl Iterator<Item = (&'a Arc<Named>, &'a Path)>,
         deadline: Instant,
@@ -283,10 +288,10 @@ impl Named {
                             tracing::warn!(path = %path.display(), %error, "cannot find a captured file again");
                         }
                     }
-                    // Nobody may be waiting any more.
+                    // The receiver may have given up.
                     let _ = finding.send(());
                 });
-                // Where there are too many at once, one of them makes room.
+                // With too many threads, wait until one of them has ended.
                 if started.is_ok() || found.recv_timeout(left()).is_err() {
                     break;
                 }
@@ -296,8 +301,8 @@ impl Named {
         while found.recv_timeout(left()).is_ok() {}
     }
 
-    /// Removes the file, if it is still what stands at its path, and then drops `done`. That is done by another thread, as whoever has
-    /// made the file; the first of several calls counts.
+    /// Removes the file on another thread with the credentials of its creator, if it is still the
+    /// file at its path; then drops `done`. Only the first of several calls counts.
     pub(super) fn remove<T: Send + 'static>(self: &Arc<Self>, path: &Path, done: T) {
         let Some(made) = self.made().filter(|_| !self.removed.swap(true, Ordering::AcqRel)) else {
             return;
@@ -325,7 +330,7 @@ impl Named {
             },
         };
         let id = FileId::of(&open.reader.metadata()?);
-        // The file is open, so no other one can have got its number.
+        // The file is open, so no other file can have its inode.
         let there = match fstatat(&open.dir, open.name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
             Err(Errno::ENOENT) => return Ok(()),
             there => there?,
@@ -337,7 +342,7 @@ impl Named {
     }
 }
 
-/// The descriptors of a file as they cross in an upgrade.
+/// The descriptors of a file, as an upgrade hands them over.
 #[derive(Clone, Serialize, Deserialize)]
 pub(in crate::engine) struct HandoverFile {
     key: u64,
@@ -348,12 +353,12 @@ pub(in crate::engine) struct HandoverFile {
 }
 
 impl HandoverFile {
-    /// Those that must stay open.
+    /// The descriptors that must stay open.
     pub(in crate::engine) fn descriptors(&self) -> [RawFd; 2] {
         [self.reader, self.dir]
     }
 
-    /// Those of every file that this program holds.
+    /// The descriptors of all files that this program holds.
     pub(in crate::engine) fn of_all() -> Vec<HandoverFile> {
         let held: Vec<Arc<Named>> = all().values().filter_map(Weak::upgrade).collect();
         let carried = held.iter().filter_map(|named| {
@@ -369,8 +374,8 @@ impl HandoverFile {
         carried.collect()
     }
 
-    /// Goes on with the descriptors of an earlier program, which `inherit` takes. Those of a file that no capture refers to are closed;
-    /// those of one that is held in this very program, for that was the earlier one too, stay as they are.
+    /// Takes over the descriptors of an earlier program through `inherit`. Closes those of files
+    /// without a capture. A file that this very program already holds stays as it is.
     ///
     /// # Errors
     /// The OS error of taking them.
@@ -394,19 +399,20 @@ impl HandoverFile {
 impl Drop for Named {
     fn drop(&mut self) {
         let mut all = all();
-        // Another one may have come in its place meanwhile.
+        // Another file with this key may have replaced this one.
         if all.get(&self.key).is_some_and(|named| named.strong_count() == 0) {
             all.remove(&self.key);
         }
     }
 }
 
-/// How a file is opened that may be something else: without waiting for the other end of a FIFO, and through no link.
+/// Flags to open a path that may not be a regular file: without waiting for the other end of a
+/// FIFO, and without following a link.
 fn flags(access: OFlag) -> OFlag {
     access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC
 }
 
-/// Opens a regular file for reading, with the directory that it is in.
+/// Opens a regular file for reading, and its directory.
 fn open(path: &Path) -> Result<Open, WalkError> {
     let (dir, name) = below::parent(path)?;
     let reader = File::from(openat(&dir, name.as_os_str(), flags(OFlag::O_RDONLY), Mode::empty())?);
@@ -414,7 +420,7 @@ fn open(path: &Path) -> Result<Open, WalkError> {
     Ok(Open { reader: Arc::new(reader), dir, name })
 }
 
-/// Makes, or empties, a file.
+/// Creates or empties a file.
 fn make(file: &CaptureFile, within: Option<&Below>) -> Result<(File, Open), WalkError> {
     let (dir, name) = below::parent(Path::new(&file.path))?;
     if let Some(within) = within {
@@ -427,7 +433,7 @@ fn make(file: &CaptureFile, within: Option<&Below>) -> Result<(File, Open), Walk
     check_regular(&meta)?;
     let reader = File::from(openat(&dir, name.as_os_str(), flags(OFlag::O_RDONLY), Mode::empty())?);
     if FileId::of(&reader.metadata()?) != FileId::of(&meta) {
-        // Somebody has replaced it at this very moment.
+        // The file was replaced at this very moment.
         return Err(Errno::ESTALE.into());
     }
     writer.set_len(0)?;

@@ -1,6 +1,7 @@
-//! Users and groups, by name or number, to what the kernel takes.
+//! Resolution of users and groups, by name or number, to the kernel's IDs.
 //!
-//! A lookup may ask a directory service, and wait for it: it is made in the thread that is to clone the child, and holds nobody else.
+//! A lookup may wait for a directory service. It runs in the thread that will clone the child, and
+//! delays no other process.
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
@@ -18,21 +19,21 @@ use crate::engine::failpoints::{self, Call};
 use crate::engine::failure::{Stage, StartFailure};
 use crate::spec::{Account, Attribute, Attributes};
 
-/// How long what was found is believed.
+/// Lifetime of a cached lookup.
 const BELIEVED: Duration = Duration::from_secs(1);
-/// As many findings are kept.
+/// Most cached lookups.
 const KEPT: usize = 256;
-/// What a change of shows that a finding is old, sooner than time does.
+/// Files whose change makes cached lookups stale.
 const DATABASES: [&str; 2] = ["/etc/passwd", "/etc/group"];
 
-/// What was found lately. Many processes start as one user, and each lookup costs what a tenth of a small process does, or what a directory
-/// service takes.
+/// A cache of lookups. Many processes start as one user, and a lookup costs a tenth of the start of
+/// a small process, or a directory service's response time.
 pub(in crate::engine) struct Accounts {
     found: Mutex<Vec<Finding>>,
     ours: Ours,
 }
 
-/// Who this program is, which it stays; none where the kernel does not tell.
+/// The IDs of this program, which it keeps; `None` if the kernel does not report them.
 struct Ours {
     groups: Option<BTreeSet<libc::gid_t>>,
     group: Option<Gid>,
@@ -40,7 +41,8 @@ struct Ours {
 }
 
 impl Ours {
-    /// Real, effective and saved user and group must be one each: else a change to what is there changes something.
+    /// Real, effective and saved IDs must be equal: otherwise even a change to the current ID
+    /// changes something.
     fn now() -> Ours {
         let groups = getgroups().ok();
         let group = getresgid().ok().filter(|is| [is.real, is.effective] == [is.saved; 2]);
@@ -53,7 +55,7 @@ impl Ours {
     }
 }
 
-/// What users and groups have come to.
+/// A cached lookup of users and groups.
 struct Finding {
     wanted: Wanted,
     accounts: Found,
@@ -61,7 +63,7 @@ struct Finding {
     databases: [Option<Stamp>; 2],
 }
 
-/// What a spec has of users and groups.
+/// The users and groups of a spec.
 #[derive(Clone, PartialEq, Eq)]
 struct Wanted {
     user: Option<Account>,
@@ -69,7 +71,7 @@ struct Wanted {
     groups: Option<Vec<Account>>,
 }
 
-/// What a process is to have; none where that stays as it is.
+/// The IDs of a process; `None` for those that stay unchanged.
 #[derive(Clone)]
 struct Found {
     groups: Option<BTreeSet<libc::gid_t>>,
@@ -78,16 +80,16 @@ struct Found {
 }
 
 impl Found {
-    /// Whether the databases have all of it. What they have not, somebody may be about to enter.
+    /// Whether the databases have all entries. A missing entry may be added at any time.
     fn is_entered(&self) -> bool {
         self.user.as_ref().is_none_or(|user| user.entry.is_some())
     }
 }
 
-/// The attributes of groups, group and user, and the user that they change to.
+/// The attributes that set groups, group and user, and the new user.
 #[derive(Default)]
 pub(super) struct Switch {
-    /// In the order in which a privileged child makes them; none of what is so already.
+    /// In the order in which a privileged child sets them; without those that change nothing.
     pub(super) attributes: Vec<ChildAttribute>,
     /// The user of the process, if it is not this program's own.
     pub(super) other: Option<OtherUser>,

@@ -1,4 +1,4 @@
-//! What a child tells of its set-up.
+//! A child's report of its set-up.
 
 use std::ffi::CStr;
 use std::io;
@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use crate::engine::event::Resolved;
 use crate::engine::permitted;
 
-/// Where a fact stands among the words. The actions' errors follow, and then the room for the working directory.
+/// The indexes of the words. The errors of the actions follow, and then the room for the working
+/// directory.
 #[derive(Clone, Copy)]
 enum Word {
     Pid,
@@ -22,33 +23,33 @@ enum Word {
     FailedErrno,
 }
 
-/// How many words come before the actions' errors.
+/// Number of words before the errors of the actions.
 const HEAD: usize = Word::FailedErrno as usize + 1;
-/// Room for the longest path that the kernel tells, in bytes.
+/// Room for the longest path that the kernel returns, in bytes.
 const PATH_MAX: usize = 4096;
 
-/// What the child tells of its set-up, in memory that it shares with us until it execs.
+/// A child's report of its set-up, in memory that it shares with us until its exec.
 pub(crate) struct ChildStatus {
     words: Box<[AtomicI32]>,
     actions: usize,
-    /// What is known before the child runs.
+    /// The facts that are known before the child runs.
     early: OnceLock<Resolved>,
 }
 
-/// Where the set-up has failed, beside the fds.
+/// A failed part of the set-up other than an fd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum SetupFailure {
-    /// It could not have a session of its own.
+    /// The child could not get a session of its own.
     Session,
-    /// The attribute of this index, the late ones counted after the others.
+    /// The attribute with this index; late attributes count after the others.
     Attribute(usize),
 }
 
-/// Stands for any word that is not there.
+/// Replaces any missing word.
 static NOWHERE: AtomicI32 = AtomicI32::new(0);
 
 impl ChildStatus {
-    /// A status of so many actions, with room for the working directory where that is asked for.
+    /// A status for this many actions, with room for the working directory if `cwd` is set.
     pub(in crate::engine) fn new(actions: usize, cwd: bool) -> Self {
         let count = HEAD + actions + if cwd { PATH_MAX / size_of::<AtomicI32>() } else { 0 };
         let words = (0..count).map(|_| AtomicI32::new(0)).collect();
@@ -66,12 +67,13 @@ impl ChildStatus {
         self.word(Word::Pid)
     }
 
-    /// The child's pidfd, written by the kernel before the child runs; of one that a clone helper has cloned, by the engine when it needs it. -1 before.
+    /// The child's pidfd; -1 before. The kernel writes it before the child runs; for a child of a
+    /// clone helper, the engine writes it when it needs one.
     pub(in crate::engine) fn pidfd(&self) -> &AtomicI32 {
         self.word(Word::Pidfd)
     }
 
-    /// Whether the child came as far as execve.
+    /// Whether the child reached execve.
     pub(in crate::engine) fn reached_exec(&self) -> &AtomicI32 {
         self.word(Word::ReachedExec)
     }
@@ -86,7 +88,7 @@ impl ChildStatus {
         self.word(Word::ExeMissing)
     }
 
-    /// Which path was tried last: where the child has exec'd, the one that it runs.
+    /// The index of the last tried path: after the exec, of the running one.
     pub(in crate::engine) fn candidate(&self) -> &AtomicI32 {
         self.word(Word::Candidate)
     }
@@ -96,7 +98,7 @@ impl ChildStatus {
         self.words.iter().skip(HEAD).take(self.actions)
     }
 
-    /// Tells that something else than an action has failed.
+    /// Reports a failure other than of an action.
     pub(in crate::engine) fn fail(&self, what: SetupFailure, errno: i32) {
         let code = match what {
             SetupFailure::Session => 1,
@@ -106,7 +108,7 @@ impl ChildStatus {
         self.word(Word::Failed).store(code, Ordering::Release);
     }
 
-    /// What else than an action has failed, and its errno.
+    /// The failed part other than an action, and its errno.
     pub(in crate::engine) fn failed(&self) -> Option<(SetupFailure, i32)> {
         let what = match self.word(Word::Failed).load(Ordering::Acquire) {
             0 => return None,
@@ -116,20 +118,20 @@ impl ChildStatus {
         Some((what, self.word(Word::FailedErrno).load(Ordering::Acquire)))
     }
 
-    /// Whether a part of the set-up is known to have failed: the program will not run.
+    /// Whether a part of the set-up has failed: the program will not run.
     pub(in crate::engine) fn has_failed(&self) -> bool {
         self.failed().is_some()
             || self.exec_errno().load(Ordering::Acquire) != 0
             || self.action_errnos().any(|errno| errno.load(Ordering::Acquire) != 0)
     }
 
-    /// The room for the working directory: where it begins, and its bytes; none where that is not asked for.
+    /// The address and length of the room for the working directory; `None` without such room.
     pub(in crate::engine) fn cwd_room(&self) -> Option<(*mut u8, usize)> {
         let room = self.words.get(HEAD + self.actions..).filter(|room| !room.is_empty())?;
         Some((room.as_ptr().cast_mut().cast(), size_of_val(room)))
     }
 
-    /// The working directory as the child has told it.
+    /// The working directory that the child has reported.
     pub(in crate::engine) fn cwd(&self) -> Option<String> {
         let room = self.words.get(HEAD + self.actions..)?;
         let bytes: Vec<u8> =
@@ -138,14 +140,15 @@ impl ChildStatus {
         (!path.is_empty()).then(|| path.to_string_lossy().into_owned())
     }
 
-    /// What is known before the child runs: all as asked for.
+    /// The facts before the child runs: all as the spec asks for.
     pub(in crate::engine) fn early(&self) -> &OnceLock<Resolved> {
         &self.early
     }
 
-    /// The pidfd of a child that runs; none where there cannot be one now. To be called by the engine only, whose the child is to
-    /// reap. The kernel writes the number before the descriptor is there, and also where the clone then fails: only the child itself
-    /// tells that it can be used.
+    /// The pidfd of a running child; `None` if there cannot be one now. Only the engine, which
+    /// reaps the child, may call it. The kernel writes the number before the descriptor exists, and
+    /// also if the clone then fails: only a report of the child itself proves that the number is
+    /// usable.
     pub(in crate::engine) fn running_pidfd(&self) -> Option<RawFd> {
         match self.pid().load(Ordering::Acquire) {
             0 => None,
@@ -153,7 +156,8 @@ impl ChildStatus {
         }
     }
 
-    /// The number of the child's pidfd, which is opened where the kernel has made none: a clone helper has cloned it.
+    /// The number of the child's pidfd. Opens one if the kernel has made none, because a clone
+    /// helper cloned the child.
     ///
     /// # Errors
     /// The OS error of opening it.

@@ -1,8 +1,9 @@
 //! The pool of [clone helpers](super::clone_helper): how many there are, which requests they carry out, and with which result.
 //!
-//! A thread that has planned a child puts a request into a pipe and goes on. A free clone helper takes it, clones the child, and puts the request's
-//! number into another pipe, which the engine reads. So nobody waits for anybody, a helper that is held by a child's set-up holds nothing but
-//! that child, and no lock is taken by one, which can be killed at any moment.
+//! A thread that has planned a child puts a request into a pipe and goes on. A free clone helper
+//! reads it, clones the child, and puts the request's number into another pipe, which the engine
+//! reads. So no thread waits for another, and a slow set-up delays only its own child and helper.
+//! Helpers take no lock, because they can be killed at any moment.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,17 +23,17 @@ use crate::engine::plan::LaunchPlan;
 use crate::engine::sys;
 use crate::mem::text_pages::Floor;
 
-/// As many helpers can be held by set-ups at once.
+/// Most helpers, and so most set-ups at once.
 const MAX_HELPERS: usize = MAX_THREADS;
-/// So many helpers in turn may be killed before they have done anything, until no more are made.
+/// After so many helpers in a row that were killed before their first request, no more are made.
 const MAX_FRUITLESS: usize = 3;
-/// An owner thread does little more than wait.
+/// Stack size of an owner thread, which does little more than wait.
 const OWNER_STACK: usize = 64 * 1024;
 
 /// The pending requests, the helpers, and the pipes between.
 pub(super) struct HelperPool {
     state: Mutex<PoolState>,
-    /// From those who plan to helpers. Writing does not wait.
+    /// From planning threads to helpers. Writing does not wait.
     requests: Pipe,
     /// From helpers to the engine. Reading does not wait.
     done: Pipe,
@@ -47,19 +48,20 @@ struct Pipe {
 struct PoolState {
     /// The requests whose results the engine has not collected.
     pending: HashMap<u64, Box<PendingSpawn>>,
-    /// The numbers of those that helpers have not begun, and of some that they have: they begin them in turn.
+    /// The numbers of the requests that helpers have not begun, and of some that they have: helpers
+    /// begin them in order.
     unclaimed: Vec<u64>,
     last_number: u64,
     /// The threads that make helpers and outlive them.
     owners: Vec<JoinHandle<()>>,
-    /// How many of them there are, and how many of their helpers are being shut down.
+    /// The number of helpers, and of helpers that are being shut down.
     helpers: usize,
     leaving: usize,
-    /// No helper takes the place of one that ends.
+    /// Whether the pool is closing: helpers are no longer replaced.
     closing: bool,
 }
 
-/// A process whose child a helper is to clone, with what was made beside it.
+/// A process whose child a helper will clone, with the parent's ends of its fds.
 pub(super) struct PendingSpawn {
     pub(super) serial: u64,
     pub(super) request: SpawnRequest,
@@ -80,7 +82,7 @@ impl PendingSpawn {
         Box::new(PendingSpawn { serial, request, filters, not_made, floor })
     }
 
-    /// What became of it.
+    /// The result of the request.
     fn spawned(self) -> Spawned {
         let cloned = match self.request.child.load(Ordering::Acquire) {
             pid if pid > 0 => child_of_helper(pid, &self.request.plan),
@@ -90,14 +92,14 @@ impl PendingSpawn {
         Spawned { floor: self.floor.executed(), ..made }
     }
 
-    /// The result where the request could not even be submitted.
+    /// The result of a request that could not be submitted.
     pub(super) fn failed(self, error: io::Error) -> Spawned {
         outcome(self.serial, &self.request.plan, Err(error), self.filters, self.not_made)
     }
 }
 
 impl HelperPool {
-    /// Without any helper: most programs need none.
+    /// A pool without helpers: most programs need none.
     ///
     /// # Errors
     /// The OS error of making pipes.
@@ -110,14 +112,14 @@ impl HelperPool {
     }
 
     fn state(&self) -> MutexGuard<'_, PoolState> {
-        // Nothing that holds the lock can leave the state half changed.
+        // No holder of the lock can leave the state half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Submits a request for a child.
     ///
     /// # Errors
-    /// The OS error where there is no helper, and none can be made; and the request.
+    /// The request, with the OS error of making a helper if there is none.
     pub(super) fn submit(
         self: &Arc<Self>,
         pending: Box<PendingSpawn>,
@@ -130,7 +132,7 @@ impl HelperPool {
             if state.closing {
                 return Ok(());
             }
-            // One for each child that is being made, up to a number: what waits longer gets more by `grow`.
+            // One helper for each pending child, up to a limit: for long waits, `grow` adds more.
             if state.pending.len() >= state.live()
                 && state.live() < PERMANENT_THREADS
                 && let Err(error) = self.add_helper(&mut state)
@@ -143,7 +145,7 @@ impl HelperPool {
                 Ok(()) => {
                     state.last_number = number;
                     state.unclaimed.push(number);
-                    // Boxed: it stays where it is.
+                    // Boxed, so that its address stays the same.
                     state.pending.insert(number, pending);
                     return Ok(());
                 }
@@ -155,44 +157,45 @@ impl HelperPool {
         }
     }
 
-    /// Puts a message into the pipe, or nothing. What is in it is read by one helper only.
+    /// Writes a whole message into the pipe, or nothing. Each message is read by one helper only.
     fn send(&self, message: Message) -> Result<(), Errno> {
         nix::unistd::write(&self.requests.writer, &message.to_bytes()).map(drop)
     }
 
-    /// How many requests no helper has begun.
+    /// The number of requests that no helper has begun.
     pub(super) fn waiting(&self) -> usize {
         self.state().waiting()
     }
 
-    /// Makes a helper for every request that waits, where there are not as many already: all are held by a child's set-up.
+    /// Makes a helper for every waiting request, up to the limit. Call it when all helpers are held
+    /// by set-ups.
     pub(super) fn grow(self: &Arc<Self>) {
         let mut state = self.state();
         let room = MAX_HELPERS.saturating_sub(state.helpers);
         let lacking = state.pending.len().saturating_sub(state.live());
         for _ in 0..state.waiting().min(lacking).min(room) {
-            // Without another one the requests wait for one that comes free.
+            // Without another helper, the requests wait for a free one.
             if self.add_helper(&mut state).is_err() {
                 break;
             }
         }
     }
 
-    /// Readable when an request was carried out.
+    /// Readable once a request is completed.
     pub(super) fn done(&self) -> BorrowedFd<'_> {
         self.done.reader.as_fd()
     }
 
-    /// Takes what was carried out. To be called by one thread only.
+    /// Collects the completed requests. Only one thread may call it.
     pub(super) fn collect(&self) -> Vec<Spawned> {
         let mut numbers = [0; 64 * 8];
         let read = nix::unistd::read(&self.done.reader, &mut numbers).unwrap_or(0);
         let (numbers, _) = numbers.get(..read).unwrap_or_default().as_chunks::<8>();
         let mut state = self.state();
-        // The end of a helper that was killed is told of twice now and then.
+        // The completion by a killed helper is sometimes reported twice.
         let numbers = numbers.iter().map(|number| u64::from_ne_bytes(*number));
         let pending: Vec<_> = numbers.filter_map(|number| state.pending.remove(&number)).collect();
-        // Those that are free, but for the permanent ones.
+        // Keep the permanent helpers; the other free ones end.
         let needed = state.pending.len().max(PERMANENT_THREADS);
         let surplus = state.live().saturating_sub(needed);
         self.shut_down(&mut state, surplus);
@@ -200,18 +203,18 @@ impl HelperPool {
         pending.into_iter().map(|pending| pending.spawned()).collect()
     }
 
-    /// Has free helpers end.
+    /// Shuts free helpers down.
     fn shut_down(&self, state: &mut PoolState, count: usize) {
         for _ in 0..count {
             while self.send(Message::SHUTDOWN) == Err(Errno::EAGAIN) {
-                // Of hundreds.
+                // Several hundred messages can fill the pipe.
                 self.wait_for_room();
             }
             state.leaving += 1;
         }
     }
 
-    /// Ends the helpers, all of which must be free: in a program that takes the place of this one they would not end as they must.
+    /// Ends the helpers, all of which must be free: after an exec they could not end properly.
     pub(super) fn end_helpers(&self) {
         let mut state = self.state();
         state.closing = true;
@@ -220,7 +223,7 @@ impl HelperPool {
         let owners = std::mem::take(&mut state.owners);
         drop(state);
         for owner in owners {
-            // It does not panic.
+            // An owner thread does not panic.
             let _ = owner.join();
         }
         let mut state = self.state();
@@ -228,14 +231,14 @@ impl HelperPool {
         state.closing = false;
     }
 
-    /// Forgets what no helper has begun, and ends each once it is free.
+    /// Drops the requests that no helper has begun, and ends each helper once it is free.
     pub(super) fn close(&self) {
         let mut state = self.state();
         state.closing = true;
         state.pending.values().for_each(|pending| {
             pending.request.begun.store(true, Ordering::Release);
         });
-        // Where so many are held that there is no room for all, they end when this program does.
+        // If busy helpers leave no room for all messages, the rest end with this program.
         for _ in 0..state.live() {
             if self.send(Message::SHUTDOWN).is_ok() {
                 state.leaving += 1;
@@ -243,14 +246,14 @@ impl HelperPool {
         }
     }
 
-    /// Takes everything out of the pipe. There must be no helper that reads it, too.
+    /// Empties the pipe. No helper may be reading it.
     fn empty(&self, state: &mut PoolState) {
         let mut bytes: libc::c_int = 0;
         // SAFETY: the kernel writes one int.
         unsafe { libc::ioctl(self.requests.reader.as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
         let mut bytes = vec![0; usize::try_from(bytes).unwrap_or(0)];
         if !bytes.is_empty() {
-            // There is so much in it, so this does not wait.
+            // The pipe holds this many bytes, so the read does not wait.
             let _ = nix::unistd::read(&self.requests.reader, &mut bytes);
         }
         state.leaving = 0;
@@ -274,9 +277,10 @@ impl HelperPool {
         Ok(())
     }
 
-    /// The life of an owner thread: one helper after another, until one is shut down.
+    /// The main function of an owner thread: it runs one helper after another, until one is shut
+    /// down.
     fn run_helpers(&self) {
-        // How many in turn were killed before they had done anything.
+        // Helpers in a row that were killed before their first request.
         let mut fruitless = 0;
         loop {
             let left =
@@ -309,9 +313,10 @@ impl HelperPool {
         }
     }
 
-    /// Tells the engine that an request was carried out, or never will be.
+    /// Reports to the engine that a request was completed, or never will be.
     fn tell(&self, number: u64) {
-        // Waits while thousands are untold. What else could fail is a descriptor that is not ours.
+        // Waits while thousands of numbers are unread. Any other error would be a closed
+        // descriptor.
         let _ = nix::unistd::write(&self.done.writer, &number.to_ne_bytes());
     }
 
@@ -362,7 +367,7 @@ impl HelperPool {
 }
 
 impl PoolState {
-    /// How many requests no helper has begun.
+    /// The number of requests that no helper has begun.
     fn waiting(&mut self) -> usize {
         let PoolState { pending, unclaimed, .. } = self;
         let begun = |number: &u64| {
@@ -372,7 +377,7 @@ impl PoolState {
         unclaimed.len()
     }
 
-    /// How many helpers there are that are not being shut down.
+    /// The number of helpers that are not being shut down.
     fn live(&self) -> usize {
         self.helpers.saturating_sub(self.leaving)
     }
