@@ -19,12 +19,11 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts an engine, which tells its events to `sink`, on a thread of its own. Its children are
-    /// children of this process, whose SIGCHLD gets its default disposition.
+    /// Starts an engine, which passes its events to `sink`, on its own thread. Its children are
+    /// children of this process. Resets the disposition of SIGCHLD to the default.
     ///
     /// # Errors
-    /// The OS error of making its threads and descriptors; where a seccomp filter refuses them,
-    /// that.
+    /// The OS error of making threads and descriptors, or of a seccomp filter that refuses them.
     pub fn start(
         options: EngineOptions,
         mut sink: impl FnMut(Event) + Send + 'static,
@@ -32,7 +31,7 @@ impl Engine {
         Engine::start_batched(options, move |events| events.drain(..).for_each(&mut sink))
     }
 
-    /// The same, with the events that come at one moment told at once; `sink` takes them out.
+    /// The same, with all events of one moment in one call; `sink` drains them.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -43,8 +42,7 @@ impl Engine {
         Engine::begin(options, None, sink)
     }
 
-    /// The same, of an engine that goes on from what another program in this same process has
-    /// handed over.
+    /// The same for an engine that continues the work of an earlier program in this process.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -74,30 +72,30 @@ impl Engine {
         self.tell(Command::Launch(request));
     }
 
-    /// Does something to a process. [`Event::Signaled`] with the same ticket reports the outcome:
-    /// of a signal once it is sent, of a stop once the process has been asked; that one's
-    /// [`Event::Ended`] reports the cause.
+    /// Acts on a process. [`Event::Signaled`] with the same ticket reports the outcome: of a signal
+    /// once it is sent, of a stop once its signal is sent. The [`Event::Ended`] of a stopped
+    /// process reports the cause.
     pub fn command(&self, id: ProcId, command: ProcessCommand, ticket: u64) {
         self.tell(Command::Process { id, command, ticket });
     }
 
-    /// Sends a signal to a process and its whole group. No event reports the outcome.
+    /// Sends a signal to the process group of a process. No event reports the outcome.
     pub fn signal_group(&self, id: ProcId, signum: i32) {
         self.tell(Command::SignalGroup { id, signum });
     }
 
-    /// Watches a process that an earlier engine, in a program that is gone, has started. What the
-    /// kernel still tells of it is told at its end; its exit status is not among that.
+    /// Watches a process of an earlier engine whose program is gone. Its end is reported with the
+    /// kernel's remaining data, which do not include its exit status.
     pub fn adopt(&self, started: Started) {
         self.tell(Command::Adopt(Box::new(started)));
     }
 
-    /// Waits until no process is being made, and then has the engine stand still, until what is
-    /// given back is dropped. What it holds can then be handed over to another program. All that
-    /// happened before has been told.
+    /// Waits until no process is being made, and then pauses the engine until the returned
+    /// [`Quiesced`] is dropped. The returned [`Handover`] is for the next program. All events up to
+    /// the pause have been reported.
     ///
     /// # Errors
-    /// Where some process was still being made after `patience`; the engine goes on.
+    /// Some process was still being made after `patience`; the engine goes on.
     pub fn quiesce(&self, patience: Duration) -> Result<(Handover, Quiesced), StillStarting> {
         let (tell, told) = mpsc::channel();
         let (release, resume) = mpsc::channel();
@@ -106,8 +104,8 @@ impl Engine {
         Ok((handover, Quiesced(release)))
     }
 
-    /// Drops all that is held of a process that has ended, and its captures' files; who holds one
-    /// reads on.
+    /// Deletes the record of an ended process, and its captures' files; readers that hold a file
+    /// can still read it.
     pub fn forget(&self, id: ProcId) {
         self.tell(Command::Forget(id));
     }
@@ -117,7 +115,7 @@ impl Engine {
     }
 }
 
-/// An engine that stands still; dropping this lets it go on.
+/// A paused engine; dropping this value resumes it.
 pub struct Quiesced(#[expect(dead_code, reason = "dropping it is its use")] mpsc::Sender<()>);
 
 /// Some process was still being made.

@@ -1,8 +1,9 @@
-//! Which process an orphan comes from.
+//! Attribution of orphans to processes.
 //!
-//! The session decides, or the process group; or the orphan was met as a descendant when a tree was stopped. An orphan that has gone into a
-//! session of its own is attributed to the only process that can have started it, if there is just one. If several can have started
-//! it, or the list of children was not read, it is not known which process it has survived, and the result says so.
+//! The evidence is the session, the process group, or an earlier walk that found the orphan as a
+//! descendant when a tree was stopped. An orphan in its own session is attributed to the only
+//! process that can have started it, if there is just one. If there are several, or the list of
+//! children was not read, the orphan's origin is unknown, and the result says so.
 
 use std::collections::HashSet;
 
@@ -15,27 +16,28 @@ use crate::engine::sys;
 use crate::procfs::RawStat;
 
 impl ProcessTrees {
-    /// What a child is that is in the list; none if it is one of ours, or gone.
+    /// Classifies a child in the list; `None` if the engine has made it, or it is gone.
     pub(super) fn classify(&self, pid: i32) -> Option<Child> {
-        // It waits for us to be reaped, so its number is its own. Few are strangers, and to ask for the session alone costs little.
+        // The child stays a zombie until we reap it, so its pid is not reused. Most children are
+        // our own, and reading only the session is cheap.
         let session = getsid(Some(Pid::from_raw(pid))).map(Pid::as_raw);
         if session == Ok(self.orphans.session) && self.on_terminal.is_none() {
             return Some(Child::Helper);
         }
-        // One of ours has told of itself before it went into its session.
+        // A child of the engine has reported its pid before it got its session.
         let newborns = (self.newborns)();
         if newborns.iter().any(|(_, made)| *made == pid) {
             return None;
         }
         let Ok(stat) = self.procfs.read_stat(pid) else {
-            // One that /proc hides from us, as it may do with other users' processes, is there all the same.
+            // A child that /proc hides from us, for example another user's process, still exists.
             let session = session.ok()?;
             return Some(Child::Orphan { session, starttime: u64::MAX, told: false, owner: None });
         };
         if stat.ppid != self.orphans.pid {
             return None;
         }
-        // Where it may not be asked for; or where it may be an orphan of a process of our own job.
+        // In our session, it is a helper of this program or an orphan of a process of our own job.
         if stat.session == self.orphans.session && self.is_helper(&stat) {
             return Some(Child::Helper);
         }
@@ -44,8 +46,9 @@ impl ProcessTrees {
         Some(Child::Orphan { session, starttime, told: owner.is_some(), owner })
     }
 
-    /// Whether a child in our session that the engine has not made is a part of this program, and no orphan of a process of our job. What
-    /// was there before that process was left to us by whoever has executed this program.
+    /// Whether a child in our session that the engine has not made belongs to this program, and is
+    /// no orphan of a process of our job. Children older than that process come from the program
+    /// that executed this one.
     fn is_helper(&self, stat: &RawStat) -> bool {
         let Some(serial) = self.on_terminal else { return true };
         let record = self.records.get(&serial);
@@ -55,7 +58,7 @@ impl ProcessTrees {
         }
         let started = record.and_then(|record| record.starttime);
         let older = started.is_some_and(|started| stat.starttime < started);
-        // A zombie has no executable any more.
+        // A zombie has no executable.
         let named = || {
             ["exe", "procstar", "procstar-worker", "procstar-filter"].contains(&stat.comm.as_str())
         };
@@ -66,7 +69,7 @@ impl ProcessTrees {
             }
     }
 
-    /// Says which orphans have been there for a while and belong to no process.
+    /// Logs the orphans that have existed for a while and belong to no process.
     pub(super) fn warn_unattributed(&mut self) {
         for (pid, child) in &mut self.orphans.known {
             if let Child::Orphan { owner: None, told, .. } = child
@@ -78,7 +81,8 @@ impl ProcessTrees {
         }
     }
 
-    /// Which process an orphan comes from. Those that were `newborns` may have forked and ended before the engine was told of them.
+    /// Finds the process that an orphan comes from. The `newborns` may have forked and ended before
+    /// their start is reported to the engine.
     fn owner_of(&self, stat: &RawStat, newborns: &[(u64, i32)]) -> Option<(u64, Relation)> {
         let leader = newborns.iter().find(|(_, pid)| *pid == stat.session);
         let leader = leader.map(|(serial, _)| serial).or_else(|| self.children.get(&stat.session));
@@ -111,13 +115,13 @@ impl ProcessTrees {
         self.infer_owner(stat.starttime, newborns).map(|serial| (serial, Relation::Inferred))
     }
 
-    /// The only process that can have started one at `starttime`: nobody else that was there then has ended since, and nobody
-    /// else is there.
+    /// The only process that can have started an orphan at `starttime`: no other process that
+    /// existed then has ended since, and no other one exists now.
     fn infer_owner(&self, starttime: u64, newborns: &[(u64, i32)]) -> Option<u64> {
         if self.orphans.last_end >= starttime {
             return None;
         }
-        // One that the engine has yet to be told of may have started after the orphan, too.
+        // A newborn may also have started after the orphan.
         let is_younger =
             |pid: i32| self.procfs.read_stat(pid).is_ok_and(|made| made.starttime > starttime);
         let older = newborns.iter().filter(|(_, pid)| !is_younger(*pid));

@@ -1,42 +1,43 @@
-//! Whether the kernel has killed for want of memory: the counter of the memory control group that processes are born in.
+//! Detection of OOM kills by the counter of the memory control group of new processes.
 //!
-//! A process that the kernel kills looks like any that got a SIGKILL. What tells them apart is that nobody of ours has sent it, and that
-//! the group's count of such kills has risen. In cgroup v2 (`memory.events`) that counts the groups below too; in v1 (`memory.oom_control`) it is the
-//! group alone. The counter is read when a process has died of SIGKILL, and now and then when one is started: a process that starts and ends costs
-//! nothing for it.
+//! The wait status of an OOM kill is that of any SIGKILL. The difference: no sender of ours, and a
+//! higher count of OOM kills in the group. In cgroup v2 (`memory.events`) the count includes the
+//! groups below; in v1 (`memory.oom_control`) it does not. The counter is read after a death by
+//! SIGKILL, and now and then at a start: an ordinary process costs no read.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-/// How old what was read must be to count as before a kill: between the kernel's decision and the end that we see there can be
-/// seconds, for all of a large process's memory is given back first.
+/// The least age of a reading that precedes a kill. Seconds can pass between the kernel's decision
+/// and the visible end, because a large process's memory is freed first.
 const SETTLED: Duration = Duration::from_secs(10);
 
-/// The counter as it is handed over to another program in this same process.
+/// The counter, as an upgrade hands it over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::engine) struct HandoverOomKills {
     file: PathBuf,
     before: u64,
 }
 
-/// The counter, as it was and as it is.
+/// The counter's past and present values.
 pub(super) struct OomWatch {
-    /// Where the proc file system is.
+    /// The path of the proc file system.
     procfs: PathBuf,
-    /// The counter's file; none where there is no memory control group.
+    /// The counter's file; `None` without a memory control group.
     file: Option<PathBuf>,
-    /// What was read at least [`SETTLED`] ago, or at the beginning, and the kills since that are accounted for.
+    /// A reading that is at least [`SETTLED`] old, or the first one, plus the attributed kills
+    /// since.
     before: u64,
-    /// What was read last.
+    /// The last reading.
     latest: u64,
-    /// When that was.
+    /// The time of the last reading.
     at: Instant,
 }
 
 impl OomWatch {
-    /// A watch of the group that this process is in now, by a proc file system.
+    /// Watches the present group of this process, by a proc file system.
     pub(super) fn new(procfs: impl Into<PathBuf>) -> OomWatch {
         let procfs = procfs.into();
         let mut watch = OomWatch { procfs, file: None, before: 0, latest: 0, at: Instant::now() };
@@ -44,19 +45,19 @@ impl OomWatch {
         watch
     }
 
-    /// Takes the group that we are in as the one to watch.
+    /// Finds the present group of this process.
     fn find(&mut self) {
         self.file = counter_of(&self.procfs);
         let count = self.read();
         (self.before, self.latest) = (count, count);
     }
 
-    /// What the next program has to know.
+    /// The state for the next program.
     pub(super) fn kills(&self) -> Option<HandoverOomKills> {
         self.file.clone().map(|file| HandoverOomKills { file, before: self.before })
     }
 
-    /// Goes on from what another program knew: a process may have been killed since.
+    /// Restores the state of an earlier program: a process may have been killed since.
     pub(super) fn go_on_from(&mut self, kills: Option<HandoverOomKills>) {
         if let Some(HandoverOomKills { file, before }) = kills
             && self.file.as_ref() == Some(&file)
@@ -70,7 +71,7 @@ impl OomWatch {
         text.and_then(|text| kills(&text)).unwrap_or(0)
     }
 
-    /// A process is started: what was read long enough ago is from before it.
+    /// Notes the start of a process: a reading that is old enough precedes it.
     pub(super) fn born(&mut self, now: Instant) {
         if self.file.is_some() && now.saturating_duration_since(self.at) >= SETTLED {
             self.before = self.before.max(self.latest);
@@ -79,8 +80,8 @@ impl OomWatch {
         }
     }
 
-    /// A process has died of a SIGKILL that nobody of ours has sent: whether it was for want of memory. Each kill
-    /// is taken for the end of one process.
+    /// Whether the last death by SIGKILL without a sender of ours was an OOM kill. Each kill is
+    /// attributed to one process.
     pub(super) fn has_killed(&mut self) -> bool {
         let risen = self.read() > self.before;
         self.before += u64::from(risen);
@@ -114,7 +115,7 @@ fn find_counter(cgroup: &str, mountinfo: &str) -> Option<PathBuf> {
         }
         let mut mount = mount.split(' ').skip(3);
         let (root, point) = (mount.next()?, mount.next()?);
-        // What is mounted may be a part of the hierarchy.
+        // The mount may show only a part of the hierarchy.
         let inside = Path::new(path).strip_prefix(root).ok()?;
         Some(Path::new(point).join(inside).join(name))
     })
@@ -155,7 +156,7 @@ mod tests {
         let v2 = "/sys/fs/cgroup/unified/u/x:y/memory.events";
         assert_eq!(found("5:devices:/\n0::/u/x:y\n").as_deref(), Some(v2));
         assert_eq!(found("5:devices:/\n"), None);
-        // Out of what is mounted here.
+        // The group is outside of the mount.
         assert_eq!(found("4:memory:/elsewhere\n"), None);
     }
 
@@ -176,11 +177,11 @@ mod tests {
         let mut watch = OomWatch::new(dir.path());
         assert!(!watch.has_killed());
         count(5);
-        // Kills of now are not yet from before a process that starts now.
+        // Recent kills do not count as earlier than a process that starts now.
         watch.born(watch.at + Duration::from_secs(1));
         watch.born(watch.at + SETTLED);
         assert_eq!([(); 3].map(|()| watch.has_killed()), [true, true, false]);
-        // One while another program takes our place.
+        // A kill during the upgrade.
         count(6);
         let kills = watch.kills();
         watch = OomWatch::new(dir.path());
@@ -188,7 +189,7 @@ mod tests {
         assert_eq!([(); 2].map(|()| watch.has_killed()), [true, false]);
         watch.go_on_from(Some(HandoverOomKills { file: "/elsewhere".into(), before: 0 }));
         assert!(!watch.has_killed());
-        // Those that nobody claimed in time are from before.
+        // Kills that no process has claimed in time are in the past.
         count(7);
         watch.born(watch.at + SETTLED);
         watch.born(watch.at + SETTLED);

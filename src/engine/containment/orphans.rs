@@ -1,10 +1,11 @@
-//! The children of ours that we have not made: orphans, and helpers of this program.
+//! The children of this process that the engine has not made: orphans, and helpers of this program.
 //!
-//! An orphan is a descendant of our processes whose parent has ended. This process is the subreaper, so orphans become its children. The
-//! kernel gives them to the main thread, whose list of children holds them and little else: the spawning threads' own children are in
-//! other lists. The list is read when a process ends (its survivors are in it by then, and reading a list that has not changed is all
-//! that an ordinary end costs), before a tree is killed, and, at most once a second, when the kernel reports that some child has ended,
-//! for orphans must be reaped.
+//! An orphan is a descendant of our processes whose parent has ended. This process is the
+//! subreaper, so orphans become its children. The kernel gives them to the main thread, whose list
+//! of children holds them and little else: the spawning threads' own children are in other lists.
+//! The engine reads the list when a process ends (the process's survivors are in it by then;
+//! reading an unchanged list is the only cost of an ordinary end), before it kills a tree, and, to
+//! reap orphans, at most once a second after the kernel reports the end of some child.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -21,37 +22,37 @@ use crate::engine::sys;
 use crate::procfs::{is_ours, parse_children};
 use crate::spec::ProcId;
 
-/// The number of no process.
+/// A number that no process has.
 pub(super) const NO_PROCESS: u64 = u64::MAX;
 
-/// How long after a scan the next one is, unless a process ends or is stopped.
+/// Time between two scans, unless a process ends or is stopped.
 pub(super) const SCAN_INTERVAL: Duration = Duration::from_secs(1);
-/// The kernel returns at least so many bytes of a list at once, if there are so many.
+/// The least size of a partial read of a list: the kernel returns more bytes if it has them.
 const PIECE: usize = 2048;
-/// A list of more bytes than this is read once in [`SCAN_INTERVAL`] only, and not at every end of a process.
+/// A longer list, in bytes, is read only once in [`SCAN_INTERVAL`], not at every end of a process.
 const LONG: usize = 8192;
 
-/// A child that we have not made.
+/// A child that the engine has not made.
 #[derive(Clone, Copy)]
 pub(super) enum Child {
-    /// A helper of this program, in its own session: others see to it.
+    /// A helper of this program, in its own session: its owner handles it.
     Helper,
     /// An orphan.
     Orphan {
         session: i32,
         starttime: u64,
-        /// Whether the log was told that nobody knows where it comes from, or need not be.
+        /// Whether a log entry about its unknown origin was written, or is not needed.
         told: bool,
-        /// The engine's number of the process that it comes from, and how that is known.
+        /// The engine's number of the process that it comes from, and the evidence.
         owner: Option<(u64, Relation)>,
     },
 }
 
-/// What is known of orphans, as it is handed over.
+/// The orphans, as an upgrade hands them over.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(in crate::engine) struct HandoverOrphans {
     known: Vec<HandoverOrphan>,
-    /// When one of our processes was last reaped; none where an older program does not say.
+    /// The time of the last reap of one of our processes; `None` from an older program.
     last_end: Option<u64>,
 }
 
@@ -96,38 +97,39 @@ impl From<HandoverRelation> for Relation {
     }
 }
 
-/// Whose an orphan is.
+/// The owner of an orphan.
 #[derive(Clone, Serialize, Deserialize)]
 enum HandoverOwner {
     Process(ProcId),
-    /// A process that is deleted, or that nothing more is to be found out about.
+    /// A deleted process, or an origin that can no longer be found out.
     Past,
 }
 
-/// What is known of orphans.
+/// The known orphans.
 pub(super) struct Orphans {
-    /// The main thread's children; none where the kernel does not tell.
+    /// The main thread's children; `None` if the kernel does not list them.
     pub(super) list: Option<File>,
-    /// What the list said last, and a buffer for what it says next.
+    /// The last contents of the list, and a buffer for the next ones.
     last: Vec<u8>,
     next: Vec<u8>,
     pub(super) known: HashMap<i32, Child>,
     /// This process, and its session.
     pub(super) pid: i32,
     pub(super) session: i32,
-    /// Tells that some child has ended, where SIGCHLD is blocked.
+    /// Reports ends of children, if SIGCHLD is blocked.
     pub(super) signals: Option<SignalFd>,
-    /// When the list was last read.
+    /// The time of the last read of the list.
     looked: Option<Instant>,
-    /// Whether a look was taken since epoll has told who has ended.
+    /// Whether the list was read since epoll reported the last ends.
     pub(super) seen: bool,
-    /// Whether the last look was left out, for the list is long.
+    /// Whether the last read was skipped because of the list's length.
     pub(super) behind: bool,
-    /// Whether a scan is wanted, and has not begun.
+    /// Whether a scan is requested and has not begun.
     pub(super) due: bool,
-    /// After which time that scan is wanted, until the driver takes note.
+    /// The delay of the requested scan, until the driver takes it.
     pub(super) request: Option<Duration>,
-    /// When, in ticks since boot, one of our processes or an orphan was last reaped: it may have left others.
+    /// The time, in ticks since boot, when one of our processes or an orphan was last reaped: it
+    /// may have left other orphans.
     pub(super) last_end: u64,
 }
 
@@ -156,7 +158,7 @@ impl Orphans {
         }
     }
 
-    /// What the next program has to know; `id_of` is the ID of a process by its number here.
+    /// The state for the next program; `id_of` returns the ID of a process by its number here.
     pub(super) fn hand_over(&self, id_of: &dyn Fn(u64) -> Option<ProcId>) -> HandoverOrphans {
         let owner = |serial| id_of(serial).map_or(HandoverOwner::Past, HandoverOwner::Process);
         let known = self.known.iter().filter_map(|(pid, child)| match *child {
@@ -172,13 +174,15 @@ impl Orphans {
         HandoverOrphans { known: known.collect(), last_end: Some(self.last_end) }
     }
 
-    /// Goes on from what another program knew; `serial_of` is the number here of the process with an ID.
+    /// Restores the state of an earlier program; `serial_of` returns the number here of the process
+    /// with an ID.
     pub(super) fn restore(
         &mut self,
         carried: HandoverOrphans,
         serial_of: &dyn Fn(&ProcId) -> Option<u64>,
     ) {
-        // Nobody is to be taken for an orphan's only possible origin where others may have ended before.
+        // An older program does not report the time: others may have ended until now, so no process
+        // may count as the only possible origin of an earlier orphan.
         self.last_end = carried.last_end.unwrap_or_else(sys::ticks_since_boot);
         for HandoverOrphan { pid, session, starttime, told, owner } in carried.known {
             let owner = owner.map(|(whose, relation)| match whose {
@@ -191,17 +195,18 @@ impl Orphans {
         }
     }
 
-    /// Notes that a child was reaped.
+    /// Notes the reap of a child.
     pub(super) fn reaped(&mut self) {
         self.last_end = sys::ticks_since_boot();
     }
 
-    /// A process of ours is known from now on, which may have been met before it had a session of its own.
+    /// Notes that a child belongs to the engine: an earlier scan may have seen it before it had its
+    /// own session.
     pub(super) fn is_ours(&mut self, pid: i32) {
         self.known.remove(&pid);
     }
 
-    /// The children, in order, if they are others than the last time.
+    /// The children, in order, if they have changed since the last call.
     pub(super) fn changed(&mut self) -> Option<Vec<i32>> {
         let list = self.list.as_ref()?;
         self.next.clear();
@@ -225,7 +230,7 @@ impl Orphans {
         Some(children)
     }
 
-    /// Whether the list is too long to be read each time.
+    /// Whether the list is too long to be read at every end of a process.
     pub(super) fn is_long(&self) -> bool {
         self.last.len() > LONG && self.looked.is_some_and(|at| at.elapsed() < SCAN_INTERVAL)
     }
@@ -239,16 +244,16 @@ impl Orphans {
         self.known.iter().filter(move |(_, child)| from_it(child)).map(|(pid, _)| *pid)
     }
 
-    /// How long it is until the next scan may be, where nothing but the end of some child asks for it.
+    /// Time until the next scan that only the end of some child asks for.
     pub(super) fn until_next_scan(&self) -> Duration {
         self.looked.map_or(Duration::ZERO, |at| SCAN_INTERVAL.saturating_sub(at.elapsed()))
     }
 
-    /// A scan begins: ends of children from now on are reported again.
+    /// Begins a scan: ends of children from now on are reported again.
     pub(super) fn begin_scan(&mut self) {
         self.due = false;
         if let Some(signals) = &self.signals {
-            // It is one signal however many children have ended.
+            // One signal stands for any number of ended children.
             let _ = signals.read_signal();
         }
     }

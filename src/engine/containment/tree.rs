@@ -1,9 +1,10 @@
-//! A process with all its descendants, and how all of them are asked to end, and killed.
+//! A process with all its descendants: how to signal all of them, and how to kill all of them.
 //!
-//! Whoever is killed leaves children behind, and whoever is not may make new ones meanwhile. So they are stopped first, from the
-//! roots on, until nobody new is found: a stopped process makes no children and reaps none. Then all get the signal, and, unless that
-//! was SIGKILL, go on, children before their parents: no parent sees a child that is stopped. A process is told
-//! from a later one of its pid by its start time, and signaled through a pidfd that was opened before that was read.
+//! A killed process leaves children behind, and a running one can fork meanwhile. So all processes
+//! are stopped first, from the roots down, until no new one is found: a stopped process neither
+//! forks nor reaps. Then all get the signal and, unless that was SIGKILL, continue, children before
+//! their parents: no parent sees a stopped child. The start time tells a process from a later one
+//! with the same pid. Signals go through a pidfd that was opened before the start time was read.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -13,27 +14,28 @@ use indexmap::IndexMap;
 use crate::engine::{permitted, sys};
 use crate::procfs::{ProcFs, RawStat};
 
-/// How many processes are taken for one tree; of a larger one, the rest is left to whoever is told of survivors.
+/// Most processes of one tree; the rest of a larger tree is reported as survivors.
 const MAX_MEMBERS: usize = 4096;
-/// How many can be waited for at once.
+/// Most processes that are waited for at once.
 const HELD: usize = 64;
-/// How often the whole tree is gone through, before it is taken as it is.
+/// Most passes through the whole tree before it is taken as complete.
 const MAX_PASSES: usize = 16;
 
-/// Signals after which a process is not continued: it cannot be, or is to stay stopped.
+/// Signals after which a process is not continued: SIGCONT has no effect, or the process is to stay
+/// stopped.
 const NO_CONT: [i32; 5] =
     [libc::SIGKILL, libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
 
-/// Whether SIGCONT follows this signal: a stopped process cannot act on a signal before it goes on.
+/// Whether SIGCONT follows this signal: a stopped process handles a signal only after it continues.
 pub(super) fn is_continued_after(signum: i32) -> bool {
     !NO_CONT.contains(&signum)
 }
 
-/// A process that a tree begins with.
+/// A root of a tree.
 #[derive(Clone, Copy)]
 pub(super) struct Root {
     pub(super) pid: i32,
-    /// When it started; none where the number is known to be its own still.
+    /// The start time; `None` if the pid cannot have been reused.
     pub(super) starttime: Option<u64>,
 }
 
@@ -48,7 +50,7 @@ impl Root {
 struct Member {
     starttime: u64,
     pgrp: i32,
-    /// Whether it has ended, and is only not reaped yet.
+    /// Whether the process is a zombie.
     ended: bool,
 }
 
@@ -56,11 +58,11 @@ struct Member {
 #[derive(Default)]
 pub(super) struct Tree {
     members: IndexMap<i32, Member>,
-    /// Whether they are stopped as they are found.
+    /// Whether processes are stopped as they are found.
     freezes: bool,
 }
 
-/// One that could not be signaled.
+/// A process that could not be signaled.
 pub(super) struct Refusal {
     pub(super) pid: i32,
     /// The name of its executable.
@@ -69,7 +71,8 @@ pub(super) struct Refusal {
 }
 
 impl Tree {
-    /// Finds these processes and all their descendants, and leaves them as they are: some may come or go meanwhile.
+    /// Finds these processes and all their descendants without stopping them: some may come or go
+    /// meanwhile.
     pub(super) fn survey(procfs: &ProcFs, roots: impl IntoIterator<Item = Root>) -> Tree {
         let mut tree = Tree::default();
         tree.take_roots(procfs, roots);
@@ -82,7 +85,7 @@ impl Tree {
         let mut tree = Tree { freezes: true, ..Tree::default() };
         tree.take_roots(procfs, roots);
         for _ in 0..MAX_PASSES {
-            // One that was found while it ran may have made more before it stood still.
+            // A process that ran until it was found may have forked before it stopped.
             let before = tree.members.len();
             tree.pass(procfs);
             if tree.members.len() == before {
@@ -98,7 +101,7 @@ impl Tree {
         }
     }
 
-    /// Goes through the tree once, as deep as it is.
+    /// Walks through the tree once, to its full depth.
     fn pass(&mut self, procfs: &ProcFs) {
         let mut at = 0;
         while let Some((&parent, _)) = self.members.get_index(at) {
@@ -111,7 +114,7 @@ impl Tree {
         }
     }
 
-    /// Takes a process in, if it is the one that was meant.
+    /// Adds a process to the tree if `meant` accepts it.
     fn take(&mut self, procfs: &ProcFs, pid: i32, meant: impl Fn(&RawStat) -> bool) {
         if self.members.contains_key(&pid) {
             return;
@@ -122,21 +125,21 @@ impl Tree {
             return;
         }
         if self.freezes {
-            // One that may not be signaled stays in the tree: its children may.
+            // A process that may not be signaled stays in the tree: its children may be signaled.
             let _ = sys::pidfd_send_signal(pidfd.as_raw_fd(), libc::SIGSTOP);
         }
-        // Where the main thread alone has ended, the process goes on.
+        // If only the main thread has ended, the process goes on.
         let ended = matches!(stat.state, 'Z' | 'X') && stat.num_threads <= 1;
         let RawStat { starttime, pgrp, .. } = stat;
         self.members.insert(pid, Member { starttime, pgrp, ended });
     }
 
-    /// Whether all that live are in this group.
+    /// Whether all live processes are in this group.
     pub(super) fn is_within(&self, pgrp: i32) -> bool {
         self.living().all(|(_, member)| member.pgrp == pgrp)
     }
 
-    /// Whether one that lives is in this group, whose number then is no other's.
+    /// Whether a live process is in this group: then the number has not been reused.
     pub(super) fn holds(&self, pgrp: i32) -> bool {
         self.living().any(|(_, member)| member.pgrp == pgrp)
     }
@@ -145,7 +148,7 @@ impl Tree {
         self.members.iter().filter(|(_, member)| !member.ended).map(|(pid, member)| (*pid, member))
     }
 
-    /// Sends a signal to each, and then has each go on.
+    /// Sends a signal to each process, and then continues each.
     pub(super) fn signal(&self, procfs: &ProcFs, signum: i32) -> Vec<Refusal> {
         let mut refusals = Vec::new();
         let mut asked = Vec::new();
@@ -166,7 +169,7 @@ impl Tree {
         refusals
     }
 
-    /// Those that we may not signal.
+    /// The processes that we may not signal.
     pub(super) fn out_of_reach(&self, procfs: &ProcFs) -> Vec<Refusal> {
         self.living()
             .filter_map(|(pid, member)| {
@@ -177,7 +180,7 @@ impl Tree {
             .collect()
     }
 
-    /// Kills all of them; returns pidfds of those that were killed, [`HELD`] at most, and those that cannot be.
+    /// Kills all processes; returns pidfds of at most [`HELD`] killed ones, and the failures.
     pub(super) fn kill(&self, procfs: &ProcFs) -> (Vec<OwnedFd>, Vec<Refusal>) {
         let mut held = Vec::new();
         let mut refusals = Vec::new();
@@ -192,36 +195,36 @@ impl Tree {
         (held, refusals)
     }
 
-    /// Pidfds of those that live, [`HELD`] at most.
+    /// Pidfds of at most [`HELD`] live processes.
     pub(super) fn held(&self, procfs: &ProcFs) -> Vec<OwnedFd> {
         let found = self.living().filter_map(|(pid, m)| find(procfs, pid, m.starttime).ok());
         found.map(|(pidfd, _)| pidfd).take(HELD).collect()
     }
 
-    /// Takes one out.
+    /// The tree without one process.
     pub(super) fn without(mut self, pid: i32) -> Tree {
         self.members.shift_remove(&pid);
         self
     }
 
-    /// Its processes, each with its start time.
+    /// The processes, each with its start time.
     pub(super) fn into_members(self) -> impl Iterator<Item = (i32, u64)> {
         self.members.into_iter().map(|(pid, member)| (pid, member.starttime))
     }
 }
 
 impl Refusal {
-    /// None where there is nobody any more.
+    /// `None` if the process is gone.
     fn of(pid: i32, comm: String, error: &io::Error) -> Option<Refusal> {
         let errno = error.raw_os_error().filter(|errno| *errno != libc::ESRCH)?;
         Some(Refusal { pid, comm, errno })
     }
 }
 
-/// A process that started then.
+/// Finds the process with this pid and start time.
 ///
 /// # Errors
-/// Where it is gone.
+/// The process is gone.
 fn find(procfs: &ProcFs, pid: i32, starttime: u64) -> io::Result<(OwnedFd, RawStat)> {
     let pidfd = permitted::handle(pid)?;
     let stat = procfs.read_stat(pid).map_err(io::Error::other)?;
@@ -237,7 +240,7 @@ mod tests {
     use std::process::{Command, Stdio};
     use std::time::{Duration, Instant};
 
-    /// Everybody below a shell, those too that have gone into sessions of their own.
+    /// All processes below a shell die, also those in their own sessions.
     #[test]
     fn nobody_is_left() {
         let procfs = ProcFs::default();
@@ -273,7 +276,7 @@ mod tests {
         root.wait().unwrap();
     }
 
-    /// Whoever stands still acts on the signal, and a shell with job control does not see a child of its that is stopped.
+    /// A stopped process handles the signal, and a shell with job control sees no stopped child.
     #[test]
     fn all_get_the_signal_and_go_on() {
         let dir = tempfile::tempdir().unwrap();

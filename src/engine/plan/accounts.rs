@@ -91,7 +91,7 @@ impl Found {
 pub(super) struct Switch {
     /// In the order in which a privileged child sets them; without those that change nothing.
     pub(super) attributes: Vec<ChildAttribute>,
-    /// The user of the process, if it is not this program's own.
+    /// The user of the process, if it differs from this program's own.
     pub(super) other: Option<OtherUser>,
 }
 

@@ -1,17 +1,18 @@
-//! A process that clones children in our stead.
+//! A process that clones children on behalf of this one.
 //!
-//! The kernel sends a child the signal of its parent's death when the *thread* ends that is its parent: as threads of the pool do when they
-//! are not needed any more, and every thread but the main one when the program replaces itself. So the main thread must be the parent, and it
-//! has other things to do than to stand still for each child.
+//! The kernel sends a child its parent-death signal when the parent *thread* ends. Threads of the
+//! pool end when they are idle, and all threads but the main one end when the program replaces
+//! itself. So the main thread must be the parent, but it cannot block for each child.
 //!
-//! A clone helper is a process that shares memory and descriptors with us, and is a child of the main thread; so its siblings are, and what
-//! it clones can be made one. It becomes the main thread's child as an orphan: an intermediate process clones it and ends, and the kernel gives it to
-//! the subreaper, which we are, and there to the first thread that lives. It takes [requests](super::helper_pool) until it is shut down, and does not
-//! outlive us.
+//! A clone helper is a process that shares memory and descriptors with us, and is a child of the
+//! main thread. So it can make its own children siblings, which have the same parent. The helper
+//! becomes the main thread's child as an orphan: an intermediate process clones it and ends, and
+//! the kernel gives it to the subreaper, which is this process, and there to the first live thread.
+//! It serves [requests](super::helper_pool) until it is shut down, and does not outlive us.
 //!
-//! Intermediate, helper and children run on the `errno` and the like of the thread that has made the helper, its owner: so that thread
-//! does nothing but wait while one of them may be running. (Where somebody kills the helper just as its child's set-up ends, the child may tell
-//! another errno.)
+//! Intermediate, helper and children use the thread-local data, such as `errno`, of the thread that
+//! made the helper, its owner: so the owner only waits while one of them may be running. (If a
+//! process kills the helper just as its child's set-up ends, the child may report a wrong errno.)
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -26,18 +27,20 @@ use crate::engine::failpoints::{self, Call};
 use crate::engine::plan::LaunchPlan;
 use crate::engine::sys::Stack;
 
-/// What a helper shares with us.
+/// The resources that a helper shares with us.
 const SHARED: libc::c_int = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_FS;
 
-/// What tells the helper that the intermediate has ended. Like every signal it is blocked there, and can be waited for.
+/// The signal that notifies the helper of the intermediate's end. It is blocked in the helper,
+/// which waits for it.
 const ORPHANED: libc::c_int = libc::SIGUSR1;
 
-/// A child to be cloned. It stays where it is until its number is told.
+/// A request to clone a child. Its address stays the same until its number is reported.
 pub(super) struct SpawnRequest {
     pub(super) plan: LaunchPlan,
-    /// Whether some helper has begun it, or none may any more.
+    /// Whether a helper has begun it, or none may begin it any more.
     pub(super) begun: AtomicBool,
-    /// What came of cloning it: its pid, which the kernel writes as soon as it is sure that there is a child, or the negative errno; 0 before.
+    /// The result of cloning: the pid, which the kernel writes as soon as there is a child, or the
+    /// negative errno; 0 before.
     pub(super) child: AtomicI32,
 }
 
@@ -47,7 +50,7 @@ impl SpawnRequest {
     }
 }
 
-/// What goes through the pipe of requests: one request, or none for the helper to end.
+/// A message in the pipe of requests: one request, or none to shut a helper down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Message {
     /// The request's number; [`SHUTDOWN`](Self::SHUTDOWN) has one that no request has.
@@ -56,14 +59,14 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// Its bytes. No piece of a pipe's memory holds a part of one.
+    /// Size in bytes. It divides the size of a pipe's buffers, so none holds half a message.
     pub(super) const SIZE: usize = 16;
-    /// Whoever reads this ends.
+    /// Shuts down the helper that reads it.
     pub(super) const SHUTDOWN: Message = Message { number: u64::MAX, request: 0 };
-    /// No request was taken.
+    /// No message was read.
     const NONE: Message = Message { number: 0, request: 0 };
 
-    /// Asks for an request to be carried out, which must stay in place from now on.
+    /// A message for a request, which must stay in place from now on.
     pub(super) fn of(request: &SpawnRequest, number: u64) -> Message {
         Message { number, request: (&raw const *request).expose_provenance() as u64 }
     }
@@ -77,17 +80,18 @@ impl Message {
     }
 
     /// # Safety
-    /// The request must not have been told of.
+    /// The completion of the request must not have been reported.
     unsafe fn request<'a>(self) -> Option<&'a SpawnRequest> {
         let request = std::ptr::with_exposed_provenance::<SpawnRequest>(self.request as usize);
-        // SAFETY: the caller says that it is still there.
+        // SAFETY: by the caller's promise, the request is still there.
         unsafe { request.as_ref() }
     }
 }
 
-/// Where a message is read to.
+/// The buffer for a message.
 ///
-/// In one page, so that it is there or not when the helper is killed meanwhile.
+/// It is within one page, so that it is written whole or not at all if the helper is killed
+/// meanwhile.
 #[derive(Default)]
 #[repr(C, align(16))]
 struct Claimed {
@@ -103,54 +107,57 @@ impl Claimed {
     }
 }
 
-/// What a helper has left behind.
+/// The state that a dead helper has left.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum HelperExit {
     /// It was shut down.
     Shutdown,
-    /// Somebody has killed it, before it had taken any request.
+    /// It was killed before its first request.
     Idle,
-    /// Somebody has killed it: this request it has carried out, and has perhaps not told of.
+    /// It was killed after it completed this request, but may not have reported that.
     Completed(u64),
-    /// Somebody has killed it, and this request is still to be carried out. Whether it was its first.
+    /// It was killed, and this request is still to be carried out.
     Interrupted {
         /// The request.
         message: Message,
-        /// Whether it was the first that it had taken.
+        /// Whether this was the helper's first request.
         first: bool,
     },
 }
 
-/// What a helper needs, and what it reports to its owner thread.
+/// The memory that a helper and its owner thread share.
 struct HelperShared {
-    /// What the helper runs on, which the intermediate has done before it; and what its children run on, one at a time.
+    /// The stack of the helper, and of the intermediate before it; and the one of the helper's
+    /// children, one at a time.
     stack: Stack,
     other_stack: Stack,
     /// Our pid, and the intermediate's.
     keeper: libc::pid_t,
     intermediate: AtomicI32,
-    /// The helper's pid, which the kernel writes as soon as it is sure that there is a helper; 0 before. The errno where there is none.
+    /// The helper's pid, which the kernel writes as soon as there is a helper, or the negative
+    /// errno; 0 before.
     helper: AtomicI32,
     errno: AtomicI32,
-    /// The kernel makes it 0 when the helper has ended.
+    /// The kernel zeroes it when the helper has ended.
     helper_in_memory: AtomicI32,
-    /// Whether the helper has come to somebody else than the main thread.
+    /// Whether the helper has got another parent than the main thread.
     disowned: AtomicBool,
-    /// Where requests come from, and where their numbers go when they are carried out.
+    /// The pipe of requests, and the pipe for the numbers of completed ones.
     requests: RawFd,
     done: RawFd,
-    /// The message that was read last.
+    /// The last message that was read.
     taken: Claimed,
-    /// The number of the request that was carried out last.
+    /// The number of the last completed request.
     finished: AtomicU64,
-    /// The kernel makes it 0 when the child has exec'd or ended.
+    /// The kernel zeroes it when the child has exec'd or ended.
     in_memory: AtomicI32,
 }
 
-/// Makes a helper, and waits until it ends; gives what it has left. The thread, in which every signal is blocked, must have nothing else to do.
+/// Makes a helper, and waits until it ends; returns its final state. In the calling thread every
+/// signal must be blocked.
 ///
 /// # Errors
-/// Why there was none: the OS error; `ECHILD` where this process is no subreaper.
+/// The OS error of making the helper; `ECHILD` if this process is no subreaper.
 pub(super) fn run_to_exit(
     requests: BorrowedFd<'_>,
     done: BorrowedFd<'_>,
@@ -173,18 +180,19 @@ pub(super) fn run_to_exit(
     };
     let argument = (&raw const shared).cast_mut().cast();
     let flags = SHARED | libc::CLONE_VFORK | libc::SIGCHLD;
-    // SAFETY: this struct stays in place until this function returns, which is after intermediate, helper and child have left our memory. All
-    // signals are blocked in this thread, so no handler runs in what it clones.
+    // SAFETY: this struct stays in place until this function returns, after intermediate, helper
+    // and child have left our memory. All signals are blocked in this thread, so no handler runs in
+    // its clones.
     let pid = unsafe { libc::clone(intermediate, shared.other_stack.top(), flags, argument) };
     if pid < 0 {
         return Err(io::Error::last_os_error());
     }
-    // When it can be reaped it is rid of its child.
+    // Once the intermediate can be reaped, the helper has left it.
     reap(pid);
     let helper = shared.helper.load(Ordering::Acquire);
     if helper == 0 {
         return match shared.errno.load(Ordering::Acquire) {
-            // Somebody has killed the intermediate.
+            // The intermediate was killed.
             0 => Ok(HelperExit::Idle),
             errno => Err(io::Error::from_raw_os_error(errno)),
         };
@@ -198,7 +206,8 @@ pub(super) fn run_to_exit(
 }
 
 impl HelperShared {
-    /// What a dead helper has left. A child that it had cloned goes on, in our memory, until it has exec'd or ended.
+    /// The final state of a dead helper. A child of the helper may still run in our memory, until
+    /// it has exec'd or ended.
     fn exit(&self) -> HelperExit {
         let message = self.taken.message();
         let finished = self.finished.load(Ordering::Acquire);
@@ -209,7 +218,7 @@ impl HelperShared {
             _ if number == finished => return HelperExit::Completed(number),
             _ => {}
         }
-        // SAFETY: what has not finished is not told of.
+        // SAFETY: the request is not completed, so it was not reported.
         let Some(request) = (unsafe { message.request() }) else { return HelperExit::Idle };
         let child = request.child.load(Ordering::Acquire);
         if child == 0 {
@@ -222,20 +231,21 @@ impl HelperShared {
     }
 }
 
-/// Waits until a child has ended, and reaps it; one that is not ours is let be.
+/// Waits until a child has ended, and reaps it; ignores processes that are not our children.
 fn reap(pid: libc::pid_t) {
     let flags = WaitPidFlag::WEXITED;
     while let Err(Errno::EINTR) = waitid(Id::Pid(Pid::from_raw(pid)), flags) {}
 }
 
-/// Clones the helper and ends. The owner thread stands still meanwhile.
+/// Clones the helper and ends. The owner thread waits meanwhile.
 extern "C" fn intermediate(shared: *mut libc::c_void) -> libc::c_int {
     // SAFETY: the owner thread passes its `HelperShared`, which outlives this process.
     let it = unsafe { &*shared.cast::<HelperShared>() };
     // SAFETY: getpid takes no pointer.
     it.intermediate.store(unsafe { libc::getpid() }, Ordering::Release);
     let flags = SHARED | libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
-    // SAFETY: the helper's stack and the struct that it shares, to which the kernel writes, are dropped only once it is dead. No signal handler runs in it.
+    // SAFETY: the helper's stack and the shared struct, to which the kernel writes, are dropped
+    // only after its death. No signal handler runs in it.
     let pid = unsafe {
         libc::clone(
             helper,
@@ -254,7 +264,8 @@ extern "C" fn intermediate(shared: *mut libc::c_void) -> libc::c_int {
     unsafe { libc::_exit(0) }
 }
 
-/// The helper's life. Like a child's set-up it allocates nothing, takes no lock and cannot panic.
+/// The main function of a helper. Like a child's set-up it allocates nothing, takes no lock and
+/// cannot panic.
 extern "C" fn helper(shared: *mut libc::c_void) -> libc::c_int {
     // SAFETY: the struct is dropped only once this process is dead.
     let shared = unsafe { &*shared.cast::<HelperShared>() };
@@ -272,28 +283,30 @@ extern "C" fn helper(shared: *mut libc::c_void) -> libc::c_int {
     } else {
         shared.disowned.store(true, Ordering::Release);
     }
-    // SAFETY: as for the intermediate.
+    // SAFETY: the call ends only this process; no destructor or exit handler of ours may run in it.
     unsafe { libc::_exit(0) }
 }
 
 impl HelperShared {
-    /// Waits for the next request, which goes straight to where it can be found if this process is killed; none to end.
+    /// Waits for the next request; `None` is a shutdown. The message is read directly into the
+    /// shared memory, where the owner finds it if this process is killed.
     fn take(&self) -> Option<(&SpawnRequest, u64)> {
         let words = (&raw const self.taken).cast_mut();
-        // SAFETY: the kernel writes as many bytes as there are, to memory made of atomics.
+        // SAFETY: the kernel writes at most the buffer's length, to memory made of atomics.
         let read = unsafe { libc::syscall(libc::SYS_read, self.requests, words, Message::SIZE) };
         if read != Message::SIZE as libc::c_long {
             return None;
         }
         let message = self.taken.message();
-        // SAFETY: it was not carried out, so it is not told of.
+        // SAFETY: the request is not completed, so it was not reported.
         unsafe { message.request() }.map(|request| (request, message.number))
     }
 
     /// Clones a child, and waits until it has exec'd or ended.
     fn carry_out(&self, request: &SpawnRequest) {
-        // Not with a pidfd: the kernel writes its number before it is sure that there will be a child, and then gives it to others, so that
-        // whoever sees to what this process leaves behind could not tell. The score for the OOM killer can be set for the child alone only while somebody waits for it as vfork does.
+        // Without a pidfd: the kernel writes its number before it is sure of the child, and then
+        // reuses the number, so the owner of a killed helper could not rely on it. And the OOM
+        // score of the child alone can be set only while its parent waits as in vfork.
         let flags = libc::CLONE_VM
             | libc::CLONE_VFORK
             | libc::CLONE_PARENT
@@ -301,8 +314,9 @@ impl HelperShared {
             | libc::CLONE_CHILD_CLEARTID
             | libc::SIGCHLD;
         self.in_memory.store(1, Ordering::Release);
-        // SAFETY: the request stays in place until it is told of, and the stack as long as this process or its child lives. The
-        // kernel writes the pid into the request, and 0 into the shared struct.
+        // SAFETY: the request stays in place until it is reported, and the stack as long as this
+        // process or its child lives. The kernel writes the pid into the request, and 0 into the
+        // shared struct.
         let pid = unsafe {
             libc::clone(
                 child::main,
@@ -320,13 +334,15 @@ impl HelperShared {
     }
 }
 
-/// Waits until this process is a child of ours, and has it killed when we die; gives whether it is one.
+/// Waits until this process is our child, and asks to be killed when we die; returns whether it is
+/// our child.
 fn bind_lifetime_to_parent(shared: &HelperShared) -> bool {
     let intermediate = shared.intermediate.load(Ordering::Acquire);
-    // SAFETY: the kernel reads a set of 8 bytes, which lives here; no other call takes a pointer, and all concern this process alone.
+    // SAFETY: the kernel reads a set of 8 bytes, which lives here; no other call takes a pointer,
+    // and all concern this process alone.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, ORPHANED as libc::c_ulong);
-        // Where it has ended before, nobody tells.
+        // If the intermediate ended before, there was no signal: poll.
         while libc::getppid() == intermediate {
             let set = 1u64 << (ORPHANED - 1);
             let none = std::ptr::null_mut::<libc::c_void>();
@@ -337,7 +353,7 @@ fn bind_lifetime_to_parent(shared: &HelperShared) -> bool {
     }
 }
 
-/// Waits until the kernel has made a word 0, which it does as it clears a child's TID.
+/// Waits until the kernel zeroes a word, as it does when it clears a child's TID.
 fn wait_for_zero(word: &AtomicI32) {
     let none = std::ptr::null_mut::<libc::c_void>();
     loop {

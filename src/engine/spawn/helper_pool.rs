@@ -1,4 +1,4 @@
-//! The pool of [clone helpers](super::clone_helper): how many there are, which requests they carry out, and with which result.
+//! The pool of [clone helpers](super::clone_helper): their number, their requests, and the results.
 //!
 //! A thread that has planned a child puts a request into a pipe and goes on. A free clone helper
 //! reads it, clones the child, and puts the request's number into another pipe, which the engine
