@@ -178,7 +178,7 @@ impl OnTerminal {
     }
 }
 
-/// Both outputs through pipes, which a process that opens `/dev/stderr` anew does not truncate, and with their order.
+/// Captures stdout and stderr through pipes and keeps their order. Reopening `/dev/stderr` does not truncate a pipe.
 fn captures() -> Vec<FdEntry> {
     let capture = CaptureSpec {
         encoding: Some(crate::spec::Encoding::Utf8),

@@ -14,7 +14,7 @@ use crate::engine::stop::{StopCause, StopPolicy};
 use crate::procfs::{RawIo, RawStat, RawStatm};
 use crate::spec::{FdName, ProcId};
 
-/// What the engine tells.
+/// An event that the engine reports.
 pub enum Event {
     /// The process runs the program of its spec, or is still on its way there after
     /// [`EngineOptions::setup_patience`](super::EngineOptions::setup_patience).
@@ -64,8 +64,8 @@ impl Event {
 /// What a spec has come to on this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolved {
-    /// The executable's path: as given, or as it was found; below the working directory where it is
-    /// relative. None where it was not come to.
+    /// The executable's path, as given or as found by lookup. A relative path is below the working
+    /// directory. `None` if the start failed before the lookup.
     pub exe: Option<String>,
     /// The working directory.
     pub cwd: Option<String>,
@@ -105,7 +105,7 @@ pub struct Started {
 pub struct Ended {
     /// The process.
     pub id: ProcId,
-    /// The child's pid; none where there was none.
+    /// The child's pid; `None` if there was no child.
     pub pid: Option<i32>,
     /// Why it was not started as specified; empty where it was.
     pub failures: Vec<StartFailure>,
@@ -126,13 +126,13 @@ pub struct Ended {
     pub captures: Arc<Captures>,
     /// The captures that may not hold all that was written, and why.
     pub cut_short: Vec<(FdName, Truncation)>,
-    /// Whether how it ended is not known, for whoever waited for it died.
+    /// Whether its exit status is unknown, because the process that waited for it died.
     pub lost: bool,
-    /// Its last `/proc/PID/io`, as a zombie; none where there was no child, or the kernel does not
-    /// tell.
+    /// Its last `/proc/PID/io`, as a zombie; `None` if there was no child, or the kernel does not
+    /// report it.
     #[serde(default)]
     pub io: Option<RawIo>,
-    /// Whether the kernel has killed it for want of memory.
+    /// Whether the kernel's OOM killer has killed it.
     #[serde(default)]
     pub out_of_memory: bool,
     /// Why it was stopped, if it was.
@@ -172,7 +172,7 @@ pub struct Survivor {
     pub pid: i32,
     /// The name of its executable, at most 15 bytes of it.
     pub comm: String,
-    /// Its session, as the pid of whoever began that.
+    /// Its session ID: the pid of the session leader.
     pub session: i32,
     /// How it was attributed to the process.
     #[serde(alias = "how")]

@@ -128,7 +128,7 @@ pub(super) enum ApiError {
     #[error(transparent)]
     Query(#[from] QueryError),
     /// A position in a list is of another run of the worker.
-    #[error("cursor of an earlier run of the worker: list anew")]
+    #[error("cursor of an earlier run of the worker: restart the list without a cursor")]
     OldCursor,
     /// Nothing says what to delete.
     #[error("name what to delete: by state, label or older_than")]

@@ -147,7 +147,7 @@ fn look(stream: &TcpStream) -> io::Result<Peer> {
     }
     let user = peer_user(remote, local, nix::unistd::geteuid().as_raw());
     if let Err(error) = &user {
-        tracing::warn!(%error, "failed to tell who is at the other end of a connection");
+        tracing::warn!(%error, "failed to find the user of a connection");
     }
     Ok(Peer { user: user.unwrap_or(None), transport: Transport::Local, ..peer })
 }

@@ -145,8 +145,8 @@ impl WorkerProcess {
             return;
         }
         if let Err(error) = encode(message, &mut self.out) {
-            // It would miss something for ever: a new one starts from the whole.
-            tracing::error!(%error, "cannot tell the worker, starting another");
+            // The worker would never receive this message; a new one starts from the complete state.
+            tracing::error!(%error, "cannot encode a message to the worker, restarting it");
             self.kill();
         }
     }

@@ -49,7 +49,7 @@ pub struct ResultBody<'a, T> {
     pub(super) cgroup_accounting: Option<CgroupAccounting>,
     /// What it has used so far; null where there never was a process.
     pub(super) usage: Option<Usage>,
-    /// What it has read and written; null where the kernel does not tell.
+    /// Bytes that it has read and written; null if the kernel does not report them.
     pub(super) io: Option<IoReport>,
     /// The most it has had at one time; null where there never was a process.
     pub(super) peak: Option<Peak>,
@@ -68,7 +68,7 @@ pub struct ResultBody<'a, T> {
     /// What its spec asks for that was not done, though it was started; and which output this result does not contain, as it is too
     /// large.
     pub(super) warnings: Vec<Cow<'a, str>>,
-    /// The group of the agent that tells this.
+    /// The group of the agent that reports this result.
     pub(super) group_id: &'a str,
     /// That agent.
     pub(super) agent: &'a AgentInfo,
@@ -136,7 +136,7 @@ pub enum Reason {
     Exited,
     /// A signal ended it.
     Signaled,
-    /// The kernel has killed it for want of memory.
+    /// The kernel's OOM killer has killed it.
     OutOfMemory,
     /// It was stopped, for its time was over.
     Timeout,
@@ -144,6 +144,6 @@ pub enum Reason {
     Stopped,
     /// It was not started as specified.
     Error,
-    /// How it ended is not known: whoever waited for it died.
+    /// Its exit status is unknown: the process that waited for it died.
     Lost,
 }

@@ -17,7 +17,7 @@ pub struct FailureReport {
     pub stage: Cow<'static, str>,
     /// The fd concerned, as in `fds`; null for steps that are about none.
     pub fd: Option<String>,
-    /// The number of the system's error; null where none is behind it.
+    /// The system's error number; null if the cause is no system error.
     pub errno: Option<i32>,
     /// The name of that error, such as `ENOENT`.
     pub error: Option<String>,
@@ -75,7 +75,7 @@ impl From<&StopFailure> for StopFailureReport {
     }
 }
 
-/// The name of a system's error; none where it has none.
+/// The name of a system error; `None` if the number is unknown.
 fn error_name(errno: i32) -> Option<String> {
     match Errno::from_raw(errno) {
         Errno::UnknownErrno => None,

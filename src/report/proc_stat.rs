@@ -72,7 +72,7 @@ pub struct ProcStat {
     pub wchan: u64,
     /// Name of the signal that its death sends to its parent; null for none.
     pub exit_signal: Option<SignalName>,
-    /// CPU it last ran on. This and all that follow are null where the kernel is too old to tell.
+    /// CPU it last ran on. This key and all that follow are null if the kernel is too old to report them.
     pub processor: Option<i32>,
     /// Real-time priority 1 to 99, 0 for none.
     pub rt_priority: Option<u32>,

@@ -61,8 +61,8 @@ pub struct Usage {
     pub cminflt: u64,
     /// The second, of children that it has waited for.
     pub cmajflt: u64,
-    /// The most memory that it has had resident, in bytes; at the end, as `rusage` has it, that of any one of all, or null. Null also
-    /// where the kernel does not tell.
+    /// Peak resident memory in bytes. After the end it comes from `rusage`: the largest peak of any one process. Null if the kernel
+    /// does not report it.
     pub maxrss: Option<u64>,
 }
 

@@ -72,7 +72,7 @@ impl Peaks {
 /// The history of one process, shared by who samples and who reports.
 pub struct SampleHistory {
     pid: i32,
-    /// The process's start, by the kernel's own count: tells it from others of its pid. None where that is not known.
+    /// The process's start in the kernel's clock ticks, which detects a reused pid. `None` if unknown.
     starttime: Option<u64>,
     start: TimePoint,
     history: Mutex<History>,

@@ -15,7 +15,7 @@ use crate::signal::{signal_name, signal_number};
 pub struct SignalRef(i32);
 
 impl SignalRef {
-    /// The signal of number `signum`; none where that is not in 1 to 64.
+    /// Returns the signal of number `signum`, or `None` if that is not in 1 to 64.
     pub fn from_number(signum: i32) -> Option<Self> {
         signal_name(signum).map(|_| SignalRef(signum))
     }

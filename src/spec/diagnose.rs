@@ -98,7 +98,7 @@ impl<'a> Diagnosis<'a> {
                 }
             };
             if diagnosis.errors.len() > ERRORS {
-                let message = format!("only the first {ERRORS} errors are told");
+                let message = format!("only the first {ERRORS} errors are shown");
                 diagnosis.cut_short = Some(message);
                 break;
             }
@@ -406,7 +406,7 @@ mod tests {
         let errors = diagnose(text.as_bytes()).unwrap_err().0;
         assert_eq!(errors.len(), ERRORS + 1);
         assert_eq!(errors[ERRORS - 1].position, Some((ERRORS, 7)));
-        assert_eq!(errors[ERRORS].message, "only the first 100 errors are told");
+        assert_eq!(errors[ERRORS].message, "only the first 100 errors are shown");
         let deep = format!("{{\"specs\": {}{}}}", "[".repeat(9999), "]".repeat(9999));
         assert_eq!(diagnose(deep.as_bytes()).unwrap_err().0.len(), 1);
     }

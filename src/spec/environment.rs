@@ -13,8 +13,8 @@ use super::unique_keys::unique_keys;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct EnvSpec {
-    /// What it gets of procstar's own environment; procstar's secrets are never among it. Null: everything, or, as another user than the
-    /// procstar's, what tells nothing of procstar's user: `LANG`, `LC_*`, `PATH` and `TZ`.
+    /// Variables to inherit from procstar's own environment, never procstar's secrets. Null: all variables; for a process of another
+    /// user only those that reveal nothing about procstar's user: `LANG`, `LC_*`, `PATH` and `TZ`.
     pub inherit: Option<Inherit>,
     /// Variables to set, or, with null, to remove; they win over inherited ones.
     #[serde(deserialize_with = "unique_keys")]
@@ -134,7 +134,7 @@ pub const INHERITED_BY_OTHERS: [&str; 16] = [
 ];
 const LOCALE: &[u8] = b"LC_";
 
-/// Whether a process of another user inherits this variable by default: it tells nothing of our own user.
+/// Whether a process of another user inherits this variable by default, because it reveals nothing about our own user.
 pub fn is_inherited_by_others(name: &[u8]) -> bool {
     name.starts_with(LOCALE) || INHERITED_BY_OTHERS.iter().any(|other| other.as_bytes() == name)
 }

@@ -317,7 +317,7 @@ fn of_very_many_errors_the_first_are_told() {
     assert!(errors.iter().all(|error| error.position.is_some()));
     assert_eq!(errors[99].place.to_string(), "specs.99.argv");
     assert_eq!(errors[99].position, Some((100, 16)));
-    assert_eq!(errors[100].message, "only the first 100 errors are told");
+    assert_eq!(errors[100].message, "only the first 100 errors are shown");
 }
 
 /// Of a text that is too large for that, and one that would have to be read too often.

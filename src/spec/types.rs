@@ -130,7 +130,7 @@ impl SystemdProperties {
     }
 }
 
-/// What systemd does about a scope in which the kernel killed a process for want of memory.
+/// systemd's action on a scope after the kernel's OOM killer has killed one of its processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OomPolicy {

@@ -47,7 +47,10 @@ fn by_state() {
         ("state=gone", "state: expected running, terminated or error, found \"gone\""),
         ("limit=0", "limit: expected a number from 1 to 10000"),
         ("limit=1&cursor=1", "cursor: expected what an earlier answer gave as `next`, found \"1\""),
-        ("limit=1&cursor=1-1", "cursor of an earlier run of the worker: list anew"),
+        (
+            "limit=1&cursor=1-1",
+            "cursor of an earlier run of the worker: restart the list without a cursor",
+        ),
         ("output=half", "output: expected inline, none or tail, found \"half\""),
         ("state=%FF", "malformed query: it is not UTF-8 once decoded"),
     ] {

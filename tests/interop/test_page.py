@@ -169,7 +169,7 @@ def test_10000_processes_are_listed_filtered_and_searched(service, browser):
     assert page.js("document.querySelectorAll('main img, main b').length") == 0
     page.key("Escape")
     page.click("button", "Clear ended…")
-    page.has("dialog", "Every ended process is forgotten")
+    page.has("dialog", "Every ended process is deleted")
     page.click("dialog button", "Clear")
     page.click(".choice", "All")
     page.wait("document.querySelector('.tally').innerText === '1 process'")

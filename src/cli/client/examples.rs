@@ -77,21 +77,21 @@ Examples:
 
 pub(super) const RM: &str = "\
 Examples:
-  Forget an ended process, and what it wrote:
+  Delete an ended process and its output:
       procstar rm backup
-  Whether it runs or not:
+  Delete it even if it is still running:
       procstar rm --force backup";
 
 pub(super) const PRUNE: &str = "\
 Examples:
   All that ended more than a day ago:
       procstar prune --older-than 1d
-  What that would be:
+  Show what that would delete:
       procstar prune --older-than 1d --dry-run
   All of a job that could not be started:
       procstar prune --state error --label job=nightly
 
-Processes that run are never forgotten.";
+Running processes are never deleted.";
 
 pub(super) const EVENTS: &str = "\
 Examples:

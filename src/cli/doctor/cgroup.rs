@@ -104,9 +104,9 @@ fn control_groups(mounts: &[Mount], v2: Option<Controllers>) -> Check {
         }
     };
     let oom = if has_memory || v1_memory {
-        "; kills for want of memory are told"
+        "; OOM kills are detected"
     } else {
-        "; kills for want of memory look like any SIGKILL"
+        "; OOM kills look like any other SIGKILL"
     };
     Check::with(NAME, Level::Note, found + oom, remedy)
 }
@@ -169,12 +169,12 @@ mod tests {
     fn what_is_said_of_control_groups() {
         let v2 = |text: &str| Some(Ok((PathBuf::from("/cg"), text.to_owned())));
         for (mounted, v2, level, found) in [
-            ("", None, Level::Note, "none are mounted; kills for want of memory look like"),
+            ("", None, Level::Note, "none are mounted; OOM kills look like"),
             (
                 HYBRID,
                 v2(""),
                 Level::Note,
-                "version 2 at /cg: no controllers; kills for want of memory are told",
+                "version 2 at /cg: no controllers; OOM kills are detected",
             ),
             (
                 HYBRID,
@@ -182,12 +182,7 @@ mod tests {
                 Level::Ok,
                 "version 2 at /cg: cpu, memory, pids, io",
             ),
-            (
-                "",
-                v2("cpu pids"),
-                Level::Note,
-                "version 2 at /cg: cpu, pids; kills for want of memory look",
-            ),
+            ("", v2("cpu pids"), Level::Note, "version 2 at /cg: cpu, pids; OOM kills look"),
         ] {
             let check = control_groups(&mounts(mounted), v2);
             assert_eq!(check.level, level, "{check:?}");

@@ -60,7 +60,7 @@ fn processes(proc: &Path, hard: u64) -> Check {
             "raise kernel.pid_max, kernel.threads-max, or `nproc` (LimitNPROC=), whichever is the least",
         ),
         Some(most) => Check::ok(NAME, format!("{most} at a time")),
-        None => Check::note(NAME, "the kernel tells no limit"),
+        None => Check::note(NAME, "the kernel reports no limit"),
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) fn configuration(loaded: Result<Loaded, String>) -> (Check, Settings)
     const NAME: &str = "configuration";
     match loaded {
         Err(error) => {
-            let remedy = "mend it; `procstar config show` tells the same";
+            let remedy = "correct the file; `procstar config show` reports the same error";
             (Check::with(NAME, Level::Fail, error, remedy), Settings::default())
         }
         Ok(Loaded { settings, files, .. }) => {
@@ -112,7 +112,7 @@ fn runtime(home: &Path, best: Option<&PathBuf>) -> Check {
         return Check::ok(NAME, found);
     }
     let remedy = "set XDG_RUNTIME_DIR, or run.runtime_dir to a directory of this user that is not cleaned by age";
-    Check::with(NAME, Level::Note, format!("{found}, for want of one that lasts"), remedy)
+    Check::with(NAME, Level::Note, format!("{found}; no lasting directory is available"), remedy)
 }
 
 fn room(name: &'static str, dir: &Path) -> Check {
@@ -218,7 +218,7 @@ fn privileges(status: &str) -> Check {
     let line = |name| status.lines().find_map(|line| line.strip_prefix(name));
     let set = line("CapEff:").and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
     let Some(set) = set else {
-        return Check::note(NAME, "/proc/self/status tells nothing of capabilities");
+        return Check::note(NAME, "/proc/self/status has no capabilities");
     };
     // The real user, and then the effective one.
     let uid = line("Uid:").and_then(|uids| uids.split_whitespace().nth(1)?.parse::<u32>().ok());
@@ -377,7 +377,7 @@ mod tests {
                 Level::Note,
                 "specs may not ask for: user; group, groups; higher limits;",
             ),
-            ("Name:\tx\n", Level::Note, "/proc/self/status tells nothing"),
+            ("Name:\tx\n", Level::Note, "/proc/self/status has no capabilities"),
         ] {
             let check = privileges(set);
             assert_eq!(check.level, level, "{set:?}");

@@ -28,15 +28,15 @@ pub enum Refusal {
     },
     /// A web page of another site, or of another port of this machine.
     #[error(
-        "origin {origin:?} is not the one that the request goes to: \
-         pages from elsewhere are not let in, and programs send no Origin header"
+        "origin {origin:?} is not this service: \
+         use a page that this service serves; programs must omit the Origin header"
     )]
     ForeignOrigin {
         /// The header, at most its first 100 bytes.
         origin: String,
     },
     /// From elsewhere, for a name that our certificate does not have.
-    #[error("host {host:?} is none that this service's certificate is for")]
+    #[error("certificate does not cover host {host:?}: use a host name of the certificate")]
     UncertifiedHost {
         /// The header, at most its first 100 bytes.
         host: String,
@@ -238,7 +238,7 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(uid) => write!(f, "the connection belongs to user ID {uid}"),
-            None => f.write_str("the user at the other end of the connection cannot be told"),
+            None => f.write_str("the user of the connection is unknown"),
         }
     }
 }

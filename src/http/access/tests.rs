@@ -57,7 +57,7 @@ fn our_user_and_root_are_let_in() {
     }
     for (uid, start) in [
         (Some(1001), "the connection belongs to user ID 1001; "),
-        (None, "the user at the other end of the connection cannot be told; "),
+        (None, "the user of the connection is unknown; "),
     ] {
         let peer = uid.map(|uid| PeerUser { uid, is_here: true });
         let refusal = decide(&policy(None), &AccessRequest { peer, ..GOOD }, PORT, false)

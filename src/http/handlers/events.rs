@@ -43,7 +43,7 @@ fn feed(ctx: &RequestContext<'_>, query: &Query) -> Result<Feed, ApiError> {
     ),
     responses(
         (status = 200, description = "Events; the data of each is one JSON object", body = EventBody, content_type = "text/event-stream"),
-        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
         (status = 400, description = "The query is not understood", body = Problem, content_type = "application/problem+json"),
         (status = 406, description = "The bytes as they are, which alone are there, are not acceptable", body = Problem, content_type = "application/problem+json"),
     ),
@@ -73,7 +73,7 @@ pub(in crate::http) async fn stream(
     ),
     responses(
         (status = 101, description = "The WebSocket"),
-        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
         (status = 400, description = "The query is not understood, or this is no WebSocket's handshake", body = Problem, content_type = "application/problem+json"),
     ),
 )]

@@ -26,7 +26,7 @@ use crate::output::follow::{Closed, FollowOptions};
 use crate::output::{OutputError, OutputRange, OutputReader};
 use crate::spec::{FdName, ProcId};
 
-/// Tells of what a follower gets where that begins.
+/// Header with the offset of the first byte that a follower receives.
 const OFFSET: HeaderName = HeaderName::from_static("procstar-offset");
 
 /// The captured output of an fd.
@@ -70,7 +70,7 @@ fn captured(
             (String = "text/plain; charset=utf-8"), (Vec<u8> = "application/octet-stream"))),
         (status = 304, description = "It has not changed"),
         (status = 400, description = "The query is not understood", body = Errors, content_type = "application/json"),
-        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
         (status = 404, description = "No such process, or its fd is not captured", body = Errors, content_type = "application/json"),
         (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
         (status = 412, description = "`If-Match` names another `ETag`", body = Errors, content_type = "application/json"),
@@ -215,7 +215,7 @@ fn send(
         (status = 200, description = "The bytes; a connection that is cut before the body's end says that there would be more", content(
             (String = "text/plain; charset=utf-8"), (Vec<u8> = "application/octet-stream")),
             headers(("Procstar-Offset" = u64, description = "Where in the capture the bytes begin"))),
-        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
         (status = 400, description = "The query is not understood", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such process, or its fd is not captured", body = Problem, content_type = "application/problem+json"),
         (status = 406, description = "The bytes as they are, which alone are there, are not acceptable", body = Problem, content_type = "application/problem+json"),

@@ -19,7 +19,7 @@ use crate::http::ui::{Asset, INDEX, POLICY, find};
     responses(
         (status = 200, description = "The page", body = String, content_type = "text/html; charset=utf-8"),
         (status = 304, description = "It has not changed"),
-        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "`If-Match` names another `ETag`", body = Problem, content_type = "application/problem+json"),
     ),
@@ -44,7 +44,7 @@ pub(in crate::http) async fn page(
             (String = "image/svg+xml"))),
         (status = 304, description = "It has not changed"),
         (status = 400, description = "The name cannot be decoded", body = Errors, content_type = "application/json"),
-        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
         (status = 404, description = "There is no such file", content(
             (Errors = "application/json"), (Problem = "application/problem+json"))),
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),

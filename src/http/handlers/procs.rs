@@ -49,7 +49,7 @@ const DELETIONS: usize = 16;
     responses(
         (status = 200, description = "The results, in the order in which the processes were accepted", body = ProcsAnswer),
         (status = 400, description = "The query is not understood", body = Errors, content_type = "application/json"),
-        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
         (status = 503, description = "The instance is ending", body = Errors, content_type = "application/json"),
         (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
     ),
@@ -118,7 +118,7 @@ async fn page(
             nothing but time has changed"))),
         (status = 304, description = "Nothing but time has changed"),
         (status = 400, description = "The query is not understood", body = Errors, content_type = "application/json"),
-        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
         (status = 404, description = "No such process", body = Errors, content_type = "application/json"),
         (status = 503, description = "The instance is ending", body = Errors, content_type = "application/json"),
         (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
@@ -172,16 +172,16 @@ fn tag(ctx: &RequestContext<'_>, record: &ProcessRecord) -> String {
     format!("W/\"{:016x}\"", record.fingerprint(&ctx.service().context))
 }
 
-/// Starts processes: every process of the request, or none.
+/// Starts all processes of the request, or, if the request is invalid, none.
 ///
-/// Answers once each has started or failed to: whoever reads the answer can read their results.
+/// Answers once each has started or failed to start; their results are then available.
 #[utoipa::path(
     post, path = "/procs", tag = "processes",
     request_body(content = SpecsBody, content_type = "application/json"),
     responses(
-        (status = 200, description = "All are started, or have failed to, which their results tell", body = NamedAnswer),
+        (status = 200, description = "All have started or failed to start; their results report failures", body = NamedAnswer),
         (status = 400, description = "No valid request; each error names its place", body = Errors, content_type = "application/json"),
-        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
         (status = 408, description = "The body did not come", body = Errors, content_type = "application/json"),
         (status = 409, description = "An ID is in use", body = Errors, content_type = "application/json"),
         (status = 413, description = "The body is too large", body = Errors, content_type = "application/json"),
@@ -205,14 +205,14 @@ pub(in crate::http) async fn start(
     ctx.data(Named { proc_ids: &ids })
 }
 
-/// Forgets an ended process and its captures.
+/// Deletes an ended process and its captures.
 #[utoipa::path(
     delete, path = "/procs/{id}", tag = "processes",
     params(("id" = String, Path, description = "The process's ID, percent-encoded")),
     responses(
-        (status = 200, description = "It is forgotten", body = EmptyAnswer),
+        (status = 200, description = "The process is deleted", body = EmptyAnswer),
         (status = 400, description = "The query is not understood", body = Errors, content_type = "application/json"),
-        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
         (status = 404, description = "No such process", body = Errors, content_type = "application/json"),
         (status = 409, description = "It is running", body = Errors, content_type = "application/json"),
         (status = 503, description = "The instance is ending", body = Errors, content_type = "application/json"),
@@ -237,7 +237,7 @@ pub(in crate::http) async fn delete(
     ctx.data(Nothing {})
 }
 
-/// Forgets ended processes by state, label and age, at least one of which must be given, and answers with those forgotten.
+/// Deletes ended processes by state, label and age, and answers with their IDs. At least one filter is required.
 #[utoipa::path(
     delete, path = "/procs", tag = "processes",
     params(
@@ -248,10 +248,10 @@ pub(in crate::http) async fn delete(
         ("older_than" = Option<f64>, Query, description = "Only processes that ended so many seconds ago, or longer"),
     ),
     responses(
-        (status = 200, description = "These are forgotten", body = NamedAnswer),
+        (status = 200, description = "The deleted processes", body = NamedAnswer),
         (status = 400, description = "The query is not understood, or names nothing", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The instance is ending", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -302,7 +302,7 @@ pub(in crate::http) async fn prune(
         (status = 415, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "The system refuses the signal", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The instance is ending", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "Not let in, or the system does not permit the signal", content(
+        (status = 403, description = "Access denied, or the system does not permit the signal", content(
             (Errors = "application/json"), (Problem = "application/problem+json"))),
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
@@ -346,7 +346,7 @@ pub(in crate::http) async fn stop(
     responses(
         (status = 200, description = "It is sent", body = EmptyAnswer),
         (status = 400, description = "No such signal", body = Errors, content_type = "application/json"),
-        (status = 403, description = "Not let in, or the system does not permit it", body = Errors, content_type = "application/json"),
+        (status = 403, description = "Access denied, or the system does not permit it", body = Errors, content_type = "application/json"),
         (status = 404, description = "No such process", body = Errors, content_type = "application/json"),
         (status = 409, description = "It has ended", body = Errors, content_type = "application/json"),
         (status = 500, description = "The system refuses otherwise", body = Errors, content_type = "application/json"),

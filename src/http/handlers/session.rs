@@ -23,7 +23,7 @@ pub(in crate::http) const TRADE_BODY: u64 = 1024;
     responses(
         (status = 200, description = "A code", body = CodeAnswer),
         (status = 400, description = "The query is not understood", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "No browser can reach the page", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The kernel returned no random bytes", body = Problem, content_type = "application/problem+json"),
@@ -56,7 +56,7 @@ pub(in crate::http) async fn new_code(
     responses(
         (status = 200, description = "The session", body = SessionAnswer),
         (status = 400, description = "The body is not understood", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "Not let in, or the code is not valid", content(
+        (status = 403, description = "Access denied, or the code is invalid", content(
             (Errors = "application/json"), (Problem = "application/problem+json"))),
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "The body did not come", body = Problem, content_type = "application/problem+json"),

@@ -26,7 +26,7 @@ async fn tally(ctx: &RequestContext<'_>) -> Result<ProcessCounts, ApiError> {
     get, path = "/status", tag = "service",
     responses(
         (status = 200, description = "The state", body = StatusAnswer),
-        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
         (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The instance is ending", body = Problem, content_type = "application/problem+json"),
@@ -47,7 +47,7 @@ pub(in crate::http) async fn status(
     get, path = "/log-level", tag = "service",
     responses(
         (status = 200, description = "The level", body = LogLevelAnswer),
-        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
         (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
@@ -71,7 +71,7 @@ fn present_level(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
     responses(
         (status = 200, description = "The level is set", body = LogLevelAnswer),
         (status = 400, description = "The body is not understood", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
         (status = 408, description = "The body did not come", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
@@ -100,7 +100,7 @@ fn ok(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
     get, path = "/healthz", tag = "service",
     responses(
         (status = 200, description = "It does", body = String, content_type = "text/plain; charset=utf-8"),
-        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
         (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
@@ -118,7 +118,7 @@ pub(in crate::http) async fn healthz(
     get, path = "/readyz", tag = "service",
     responses(
         (status = 200, description = "They can", body = String, content_type = "text/plain; charset=utf-8"),
-        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
         (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "They cannot: the keeper is gone, the instance is ending, or the server does not know it", body = Problem, content_type = "application/problem+json"),
@@ -140,7 +140,7 @@ pub(in crate::http) async fn readyz(
     get, path = "/metrics", tag = "service",
     responses(
         (status = 200, description = "The metrics", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8"),
-        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
         (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The instance is ending", body = Problem, content_type = "application/problem+json"),
@@ -162,7 +162,7 @@ pub(in crate::http) async fn metrics(
     get, path = "/openapi.json", tag = "service",
     responses(
         (status = 200, description = "OpenAPI", body = Object, content_type = "application/json"),
-        (status = 403, description = "Not let in", body = Errors, content_type = "application/json"),
+        (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
         (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
         (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),

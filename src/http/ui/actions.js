@@ -92,12 +92,12 @@ export function askSignal(proc) {
   });
 }
 
-/** Forgets an ended process. */
+/** Asks whether to delete an ended process, and deletes it. */
 export function askDelete(proc, then) {
-  if (proc.state === "running") return toast(`${name(proc)} runs: stop it first`, "bad");
+  if (proc.state === "running") return toast(`${name(proc)} is running: stop it first`, "bad");
   confirm({
     title: `Delete ${name(proc)}?`,
-    text: "Its result and its captured output are forgotten. This cannot be undone.",
+    text: "Its result and its captured output are deleted. This cannot be undone.",
     does: "Delete",
     danger: true,
     act: async () => {
@@ -113,7 +113,7 @@ export function askDelete(proc, then) {
   });
 }
 
-/** Forgets all ended processes of a kind. */
+/** Asks whether to delete all ended processes of a state and with labels, and deletes them. */
 export function askPrune({ state, labels }) {
   const age = h("input", { class: "field", type: "number", min: "0", step: "any", inputmode: "decimal", value: "0", required: true });
   const query = new URLSearchParams();
@@ -122,7 +122,7 @@ export function askPrune({ state, labels }) {
   const which = [state && state !== "running" && `in state ${state}`, ...labels.map(([key, value]) => `with label ${value === null ? key : `${key}=${value}`}`)].filter(Boolean);
   confirm({
     title: "Clear ended processes?",
-    text: `Every ended process ${which.length ? `${which.join(", ")} ` : ""}is forgotten with its output, whatever is searched for. What runs is not touched. This cannot be undone.`,
+    text: `Every ended process ${which.length ? `${which.join(", ")} ` : ""}is deleted with its output, even if the search does not match it. Running processes stay. This cannot be undone.`,
     fields: [field("age", "Ended at least so many seconds ago", age)],
     does: "Clear",
     danger: true,

@@ -78,7 +78,7 @@ function nameTheme() {
 
 // -- The connection of the page to the service, and of the agent to its server
 
-const LIVE_TEXTS = { wait: "connecting", open: "live", lost: "no connection", refused: "not let in" };
+const LIVE_TEXTS = { wait: "connecting", open: "live", lost: "no connection", refused: "access denied" };
 let lostOnce = false;
 
 live.addEventListener("state", (/** @type {CustomEvent} */ { detail: { state, why } }) => {

@@ -32,7 +32,7 @@ function leftBehind({ times, survivors, survivor_count: known }) {
   return survivors ? `${count(survivors.length)} descendants, and there may be others` : "not known: an orphan may come from this process or from another";
 }
 
-/** What it was asked to be, what became of it, and what it used. */
+/** A process's command, outcome and resource usage. */
 export function details(id, result) {
   const { times, usage, io, peak, status } = result;
   const command = result.argv && h("code", {}, result.argv.map(quoted).join(" "));
@@ -47,7 +47,7 @@ export function details(id, result) {
       ["Labels", Object.keys(result.labels).length ? h("span", { class: "labels" }, ...Object.entries(result.labels).map(([key, value]) => h("span", { class: "label" }, `${key}=${value}`))) : null],
       ["Group", result.group_id], ["Agent", `${result.agent.user}@${result.agent.host}, version ${result.agent.version}`],
     ]),
-    table("What became of it", [
+    table("Outcome", [
       ["Started", moment(times.start)], ["Ended", times.stop && moment(times.stop)], ["For", times.stop && duration(times.elapsed)],
       ["Reason", result.reason?.replaceAll("_", " ")], ["Exit code", status?.exit_code ?? null], ["Signal", status?.signal],
       ["Core dump", status?.core_dump ? "yes" : null], ["Left behind", leftBehind(result)],

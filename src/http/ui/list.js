@@ -51,7 +51,7 @@ class Row {
       this.link.href = href(proc.id);
       setText(this.link, proc.id || "(empty)");
       this.link.title = proc.id;
-      this.told = null;
+      this.shown = null;
     }
     if (this.index !== index) {
       this.index = index;
@@ -61,9 +61,9 @@ class Row {
     }
     element.classList.toggle("active", active);
     element.setAttribute("aria-selected", String(active));
-    const told = `${proc.state} ${proc.reason} ${proc.live?.kernel}`;
-    if (this.told !== told) {
-      this.told = told;
+    const shown = `${proc.state} ${proc.reason} ${proc.live?.kernel}`;
+    if (this.shown !== shown) {
+      this.shown = shown;
       const { kind, text } = state(proc);
       this.badge.dataset.kind = kind;
       setText(this.badge, text);
@@ -76,7 +76,7 @@ class Row {
       this.labels.replaceChildren(...Object.entries(proc.labels).slice(0, 4).map(([key, value]) => h("span", { class: "label", title: `${key}=${value}` }, `${key}=${value}`)));
     }
     const running = proc.state === "running";
-    // What was not started has only its set-up to tell of.
+    // A process that was not started only has messages of its setup.
     const never = proc.state === "error" && proc.reason === "error";
     setText(this.age, running ? duration(proc.age()) : never ? "–" : `ran ${duration(proc.age())}`);
     setText(this.cpu, running ? percent(proc.live?.share) : duration(never ? null : proc.cpu));
@@ -120,7 +120,7 @@ export class List {
     this.order = h("select", { class: "field", "aria-label": "Order", on: { change: typed("order") } },
       ...Object.entries(orders).map(([value, text]) => h("option", { value }, text)));
     this.order.value = chosen.order;
-    this.prune = button("Clear ended…", () => askPrune({ state: chosen.state, labels: parseLabels(chosen.labels) }), { class: "button", title: "Forget ended processes" });
+    this.prune = button("Clear ended…", () => askPrune({ state: chosen.state, labels: parseLabels(chosen.labels) }), { class: "button", title: "Delete ended processes" });
     this.tally = h("p", { class: "tally" });
     const heads = ["State", "Process", "Command", "Age", "CPU", "Memory"];
     const kindsOfCells = ["state", "name", "what", "age", "use cpu", "use memory"];
@@ -174,7 +174,7 @@ export class List {
     return parseFloat(getComputedStyle(this.grid).getPropertyValue("--row")) || 40;
   }
 
-  /** Sorts anew, and rests a multiple of what that took: changes may come faster than thousands can be sorted. */
+  /** Sorts again, and then pauses for a multiple of the time taken: changes may come faster than thousands can be sorted. */
   #throttled() {
     const now = performance.now();
     if (now < this.idleUntil) {

@@ -70,23 +70,23 @@ export class Live extends EventTarget {
       this.#hidden = setTimeout(() => {
         this.#paused = true;
         this.#close();
-        this.#tell("rest");
+        this.#notify("rest");
       }, HIDDEN);
     } else if (this.#paused) {
       this.#paused = false;
       this.retry();
-      this.#tell("wake");
+      this.#notify("wake");
     }
   }
 
-  #tell(kind, detail) {
+  #notify(kind, detail) {
     this.dispatchEvent(new CustomEvent(kind, { detail }));
   }
 
   #become(state, why = "") {
     if (this.state === state && !why) return;
     this.state = state;
-    this.#tell("state", { state, why });
+    this.#notify("state", { state, why });
   }
 
   #close() {
@@ -163,12 +163,12 @@ export class Live extends EventTarget {
     } else if (event.event === "snapshot") {
       this.#parts ??= [];
       this.#parts.push(...Object.entries(event.procs));
-      if (event.more) return this.#tell("loading", this.#parts.length);
+      if (event.more) return this.#notify("loading", this.#parts.length);
       const procs = this.#parts;
       this.#parts = null;
-      this.#tell("snapshot", { procs, shutdown: event.shutdown_state });
+      this.#notify("snapshot", { procs, shutdown: event.shutdown_state });
     } else {
-      this.#tell("event", event);
+      this.#notify("event", event);
     }
   }
 }

@@ -13,7 +13,7 @@ import { addPoint, cpuShares } from "./store.js";
 const TABS = [["output", "Output"], ["details", "Details"], ["charts", "Charts"], ["result", "Result"]];
 const EVERY = 1;
 
-/** Two histories as one, in order; where both tell of about the same time, the first does. */
+/** Merges two histories in order; where both have samples of about the same time, the first one's are kept. */
 function merge(one, other) {
   const all = [...one];
   for (const point of other) if (!one.some(([at]) => Math.abs(at - point[0]) < 0.5)) all.push(point);
@@ -164,18 +164,18 @@ export class ProcView {
     this.#fill(true);
   }
 
-  #fill(anew = false) {
+  #fill(replace = false) {
     switch (this.tab) {
       case "output":
         this.output ??= new OutputView(this.id, this.result);
-        if (anew || this.panel.firstChild !== this.output.element) {
+        if (replace || this.panel.firstChild !== this.output.element) {
           this.panel.replaceChildren(this.output.element);
           this.output.shown();
         }
         break;
       case "details": this.panel.replaceChildren(details(this.id, this.result)); break;
       case "charts":
-        if (anew) this.panel.replaceChildren(this.chartPanel);
+        if (replace) this.panel.replaceChildren(this.chartPanel);
         this.#charts();
         break;
       case "result":
@@ -189,7 +189,7 @@ export class ProcView {
     this.charts.cpu.draw(cpuShares(this.history));
     this.charts.memory.draw(this.history.map(([at, , rss]) => [at, rss]));
     const sampled = this.result.samples !== null;
-    setText(this.note, sampled ? "" : "This instance keeps no history (sampling.interval is not set): these curves tell only what this page has seen.");
+    setText(this.note, sampled ? "" : "This instance keeps no history (sampling.interval is not set): these curves show only samples since this page was opened.");
   }
 
   #render() {

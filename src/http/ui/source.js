@@ -154,8 +154,8 @@ export class Mixed {
 
   /** The streams that have output, and no pieces: each capture asks for them by itself. */
   missing(captures) {
-    const told = new Set(this.pieces.map(({ fd }) => fd));
-    return told.size ? Object.keys(captures).filter((fd) => captures[fd].length > 0 && !told.has(fd)) : [];
+    const known = new Set(this.pieces.map(({ fd }) => fd));
+    return known.size ? Object.keys(captures).filter((fd) => captures[fd].length > 0 && !known.has(fd)) : [];
   }
 
   /** When what is at an offset was read, in seconds since the start. */

@@ -1,4 +1,4 @@
-// All processes, as far as the list shows them, in the order in which the service told of them.
+// All processes, as far as the list shows them, in the order in which the service reported them.
 
 import { eachFrame } from "./dom.js";
 
@@ -118,16 +118,16 @@ export class Store extends EventTarget {
       const proc = same ? known : new Proc(id, this.#next++);
       proc.update(summary);
       this.procs.set(id, proc);
-      if (known && known.state !== proc.state) this.#tell("proc", { id, what: "ended" });
+      if (known && known.state !== proc.state) this.#notify("proc", { id, what: "ended" });
     }
-    for (const id of before.keys()) if (!this.procs.has(id)) this.#tell("proc", { id, what: "deleted" });
+    for (const id of before.keys()) if (!this.procs.has(id)) this.#notify("proc", { id, what: "deleted" });
     this.shutdown = shutdown;
     this.loaded = true;
     this.#changed();
     this.dispatchEvent(new Event("loaded"));
   }
 
-  #tell(kind, detail) {
+  #notify(kind, detail) {
     this.dispatchEvent(new CustomEvent(kind, { detail }));
   }
 
@@ -141,12 +141,12 @@ export class Store extends EventTarget {
         const proc = known ?? new Proc(event.id, this.#next++);
         proc.update(event.result);
         if (!known) this.procs.set(event.id, proc);
-        this.#tell("proc", { id: event.id, what: event.event });
+        this.#notify("proc", { id: event.id, what: event.event });
         break;
       }
       case "deleted":
         this.procs.delete(event.id);
-        this.#tell("proc", { id: event.id, what: "deleted" });
+        this.#notify("proc", { id: event.id, what: "deleted" });
         break;
       case "shutdown":
         this.shutdown = event.shutdown_state;
@@ -172,9 +172,9 @@ export class Store extends EventTarget {
       addPoint(proc.history, [now.elapsed, now.cpu, now.rss]);
       const share = cpuShares(proc.history.slice(-2)).at(-1);
       proc.live = { cpu: now.cpu, rss: now.rss, threads: now.threads, kernel: now.state, captured: now.captured, share: share?.[1] ?? proc.live?.share ?? null };
-      this.#tell("stats", { id, now });
+      this.#notify("stats", { id, now });
     }
-    this.#tell("agent", event.connection);
+    this.#notify("agent", event.connection);
   }
 
   counts() {

@@ -209,7 +209,7 @@ impl Running {
             Event::Suspended { pid, signum, .. } => return self.suspended(*pid, *signum),
         };
         if let Err(error) = encode(&told, &mut self.frame) {
-            tracing::error!(%error, "cannot tell of an event");
+            tracing::error!(%error, "cannot encode an event for the journal and the worker");
         }
         if let (true, Some(journal)) = (enter, &mut self.journal) {
             journal.add_encoded(&self.frame);

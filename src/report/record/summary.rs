@@ -102,7 +102,7 @@ impl ProcessRecord {
         }
     }
 
-    /// What it uses now; none where it does not run, or cannot be looked at.
+    /// Its current resource usage; `None` if it is not running, or its `/proc` files cannot be read.
     pub fn stats(&self, context: &ResultContext) -> Option<Stats> {
         let pid = self.pid.filter(|_| self.is_running())?;
         let stat = context.reader.stat(pid, self.stat.as_ref())?;
