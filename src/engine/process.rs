@@ -285,10 +285,7 @@ impl Process {
                 self.stop(StopCause::Timeout, StopOrder::default(), None, fx);
             }
             Input::KillTimeout => self.check_grace(fx),
-            Input::Command { command, ticket } => match command {
-                ProcessCommand::Signal(signum) => self.signal(signum, ticket, fx),
-                ProcessCommand::Stop(order) => self.stop(StopCause::Stopped, order, ticket, fx),
-            },
+            Input::Command { command, ticket } => self.command(command, ticket, fx),
             Input::SignalGroup { signum } => self.signal_group(signum, fx),
         }
     }

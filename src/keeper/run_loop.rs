@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use nix::sys::signal::{SigSet, Signal};
 
-use super::format::{ToKeeper, UpgradeState};
+use super::format::{SessionMessage, Sorted, ToKeeper, UpgradeState};
 use super::launch_environment::LaunchEnvironment;
 use super::meaning::Mode;
 use super::signals::{ProgramExit, Received, Signals};
@@ -179,25 +179,48 @@ impl Keeper {
         }
     }
 
-    /// Takes what a worker says.
+    /// Handles a message of the worker.
     fn message(&mut self, message: ToKeeper) {
-        match (message, &mut self.phase) {
-            (ToKeeper::Mode(mode), Phase::AwaitingHello(awaiting)) => awaiting.mode = Some(mode),
-            (ToKeeper::ReadUp { fd, bytes }, _) => self.environment.put_back(fd, &bytes),
-            (ToKeeper::Hello { version, settings, opening, input }, _) => {
-                self.hello(version, &settings, &opening, input);
-            }
-            (ToKeeper::Bye { code, signal }, _) => {
-                self.goodbye(signal.map_or(ProgramExit::Code(code), ProgramExit::Signal));
-            }
-            // It says so by its end as well.
-            (ToKeeper::Failed { .. }, Phase::AwaitingHello(_)) => {}
-            (message, phase) => match phase.running() {
-                Some(running) => running.message(message, &mut self.slot),
-                None => tracing::error!("the worker has not introduced itself"),
+        match message.sort() {
+            Sorted::Session(message) => self.session(message),
+            Sorted::Request(request) => match self.phase.running() {
+                Some(running) => running.request(request, &mut self.slot),
+                None => log_no_hello(),
+            },
+            Sorted::Command { id, command, ticket } => match self.phase.running() {
+                Some(running) => running.engine.command(id, command, ticket),
+                None => log_no_hello(),
             },
         }
     }
+
+    fn session(&mut self, message: SessionMessage) {
+        match message {
+            SessionMessage::Mode(mode) => match &mut self.phase {
+                Phase::AwaitingHello(awaiting) => awaiting.mode = Some(mode),
+                Phase::Running(running) | Phase::Exiting(_, Some(running)) => running.mode = mode,
+                Phase::Exiting(_, None) => {}
+            },
+            SessionMessage::ReadUp { fd, bytes } => self.environment.put_back(fd, &bytes),
+            SessionMessage::Hello { version, settings, opening, input } => {
+                self.hello(version, &settings, &opening, input);
+            }
+            SessionMessage::Bye { code, signal } => {
+                self.goodbye(signal.map_or(ProgramExit::Code(code), ProgramExit::Signal));
+            }
+            // Without a running instance, the end of the worker reports the failure as well.
+            SessionMessage::Failed { message } => {
+                if let Some(running) = self.phase.running() {
+                    running.worker_not_ready(Some(&message));
+                }
+            }
+        }
+    }
+}
+
+/// Reports a message that only a running instance handles, from a worker without an introduction.
+fn log_no_hello() {
+    tracing::error!("ignoring message from a worker that has not introduced itself");
 }
 
 #[cfg(test)]

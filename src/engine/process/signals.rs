@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::effect::{Effect, Effects, ProcessAlarm, Recipients};
 use super::{Process, State};
+use crate::engine::command::ProcessCommand;
 use crate::engine::containment::Target;
 use crate::engine::event::Event;
 use crate::engine::failure::Stage;
@@ -92,8 +93,21 @@ impl Process {
         self.stop.cause().filter(|_| ran)
     }
 
+    /// Carries out a verb.
+    pub(super) fn command(
+        &mut self,
+        command: ProcessCommand,
+        ticket: Option<u64>,
+        fx: &mut Effects,
+    ) {
+        match command {
+            ProcessCommand::Signal(signum) => self.signal(signum, ticket, fx),
+            ProcessCommand::Stop(order) => self.stop(StopCause::Stopped, order, ticket, fx),
+        }
+    }
+
     /// A client sends a signal to the child.
-    pub(super) fn signal(&mut self, signum: i32, ticket: Option<u64>, fx: &mut Effects) {
+    fn signal(&mut self, signum: i32, ticket: Option<u64>, fx: &mut Effects) {
         self.sent_sigkill |= signum == libc::SIGKILL;
         let signal = PendingSignal { signum, scope: Scope::Child, ticket };
         self.deliver(signal, fx);

@@ -116,10 +116,8 @@ pub enum ToKeeper {
 }
 
 impl ToKeeper {
-    /// The message that carries a verb on one process. With [`into_process_command`] this is the one
-    /// place that knows which: a new verb gets its variant here, at the end.
-    ///
-    /// [`into_process_command`]: Self::into_process_command
+    /// The message that carries a verb on one process. With [`sort`](Self::sort), this function is
+    /// the only place that maps verbs to messages: a new verb gets its variant here, at the end.
     pub fn process(id: ProcId, command: ProcessCommand, ticket: u64) -> ToKeeper {
         match command {
             ProcessCommand::Signal(signum) => ToKeeper::Signal { id, signum, ticket },
@@ -127,16 +125,103 @@ impl ToKeeper {
         }
     }
 
-    /// The verb on one process that this message carries, if it carries one, and its ticket.
-    pub fn into_process_command(self) -> Option<(ProcId, ProcessCommand, u64)> {
+    /// Sorts a received message by its recipient. The match names every variant, so the compiler
+    /// rejects a message without a recipient.
+    pub(in crate::keeper) fn sort(self) -> Sorted {
         match self {
-            ToKeeper::Signal { id, signum, ticket } => {
-                Some((id, ProcessCommand::Signal(signum), ticket))
+            ToKeeper::Mode(mode) => Sorted::Session(SessionMessage::Mode(mode)),
+            ToKeeper::Hello { version, settings, opening, input } => {
+                Sorted::Session(SessionMessage::Hello { version, settings, opening, input })
             }
-            ToKeeper::Stop { id, order, ticket } => Some((id, ProcessCommand::Stop(order), ticket)),
-            _ => None,
+            ToKeeper::ReadUp { fd, bytes } => Sorted::Session(SessionMessage::ReadUp { fd, bytes }),
+            ToKeeper::Failed { message } => Sorted::Session(SessionMessage::Failed { message }),
+            ToKeeper::Bye { code, signal } => Sorted::Session(SessionMessage::Bye { code, signal }),
+            ToKeeper::Launch(request) => {
+                Sorted::Request(WorkerRequest::Launch { request, ticket: None })
+            }
+            ToKeeper::LaunchAcknowledged { request, ticket } => {
+                Sorted::Request(WorkerRequest::Launch { request, ticket: Some(ticket) })
+            }
+            ToKeeper::Forget(id) => Sorted::Request(WorkerRequest::Forget(id)),
+            ToKeeper::Remember(state) => Sorted::Request(WorkerRequest::Remember(state)),
+            ToKeeper::Ready => Sorted::Request(WorkerRequest::Ready),
+            ToKeeper::Hold { address, file, descriptor } => {
+                Sorted::Request(WorkerRequest::Hold { address, file, descriptor })
+            }
+            ToKeeper::Listening { on, missing } => {
+                Sorted::Request(WorkerRequest::Listening { on, missing })
+            }
+            ToKeeper::Signal { id, signum, ticket } => {
+                Sorted::Command { id, command: ProcessCommand::Signal(signum), ticket }
+            }
+            ToKeeper::Stop { id, order, ticket } => {
+                Sorted::Command { id, command: ProcessCommand::Stop(order), ticket }
+            }
         }
     }
+}
+
+/// A message of the worker, by its recipient. Only [`ToKeeper`] crosses the socket.
+#[derive(Debug)]
+pub(in crate::keeper) enum Sorted {
+    /// For the run loop, in any phase.
+    Session(SessionMessage),
+    /// For the running instance.
+    Request(WorkerRequest),
+    /// A verb on one process, for the engine.
+    Command {
+        /// The process.
+        id: ProcId,
+        /// The verb.
+        command: ProcessCommand,
+        /// Returned with the outcome.
+        ticket: u64,
+    },
+}
+
+/// What a worker sends about itself and the program. The variants are those of [`ToKeeper`].
+#[derive(Debug)]
+pub(in crate::keeper) enum SessionMessage {
+    Mode(Mode),
+    Hello {
+        version: u32,
+        settings: Box<KeeperSettings>,
+        opening: Box<Opening>,
+        input: Option<Validated>,
+    },
+    ReadUp {
+        fd: i32,
+        bytes: Vec<u8>,
+    },
+    Failed {
+        message: String,
+    },
+    Bye {
+        code: u8,
+        signal: Option<i32>,
+    },
+}
+
+/// What a worker requests of the running instance. The variants are those of [`ToKeeper`].
+#[derive(Debug)]
+pub(in crate::keeper) enum WorkerRequest {
+    /// With a ticket, the keeper answers with [`ToWorker::Accepted`].
+    Launch {
+        request: Validated,
+        ticket: Option<u64>,
+    },
+    Forget(ProcId),
+    Remember(WorkerState),
+    Ready,
+    Hold {
+        address: Address,
+        file: Option<FileId>,
+        descriptor: Option<OwnedFd>,
+    },
+    Listening {
+        on: Vec<Address>,
+        missing: Vec<MissingListener>,
+    },
 }
 
 /// From the keeper.
@@ -222,6 +307,8 @@ pub enum EventRef<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -232,8 +319,43 @@ mod tests {
         {
             let message = ToKeeper::process("a".into(), command, 7);
             assert!(format!("{message:?}").starts_with(name), "{message:?}");
-            assert_eq!(message.into_process_command(), Some(("a".into(), command, 7)));
+            let Sorted::Command { id, command: sorted, ticket } = message.sort() else {
+                panic!("{name} is no command");
+            };
+            assert_eq!((id, sorted, ticket), ("a".into(), command, 7));
         }
-        assert_eq!(ToKeeper::Ready.into_process_command(), None);
+    }
+
+    #[test]
+    fn frames_of_verbs_keep_their_bytes() {
+        let order = StopOrder { signum: Some(2), grace: Some(Duration::new(1, 5)), shutdown: true };
+        for (command, wanted) in [
+            (ProcessCommand::Signal(15), &b"\x81\xa6Signal\x93\xa1a\x0f\x07"[..]),
+            (ProcessCommand::Stop(order), b"\x81\xa4Stop\x93\xa1a\x93\x02\x92\x01\x05\xc3\x07"),
+        ] {
+            let message = ToKeeper::process("a".into(), command, 7);
+            assert_eq!(rmp_serde::to_vec(&message).unwrap(), wanted);
+        }
+        assert_eq!(rmp_serde::to_vec(&ToKeeper::Ready).unwrap(), b"\xa5Ready");
+    }
+
+    #[test]
+    fn a_launch_is_answered_only_if_it_has_a_ticket() {
+        let empty = || Validated {
+            procs: Default::default(),
+            pipes: 0,
+            all_or_nothing: false,
+            idempotent: false,
+        };
+        for (message, wanted) in [
+            (ToKeeper::Launch(empty()), None),
+            (ToKeeper::LaunchAcknowledged { request: empty(), ticket: 3 }, Some(3)),
+        ] {
+            let sorted = message.sort();
+            let Sorted::Request(WorkerRequest::Launch { ticket, .. }) = sorted else {
+                panic!("{sorted:?} is no launch");
+            };
+            assert_eq!(ticket, wanted);
+        }
     }
 }

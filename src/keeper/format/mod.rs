@@ -35,8 +35,8 @@ mod worker_state;
 
 pub use frame::{Decoder, FrameError, MAX_FRAME, encode};
 pub use journal_entry::{JOURNAL_VERSION, JournalEntry};
-pub(super) use message::is_understood;
 pub use message::{Acceptance, EventRef, ToKeeper, ToWorker, VERSION};
+pub(super) use message::{SessionMessage, Sorted, WorkerRequest, is_understood};
 pub use process_entry::ProcessEntry;
 pub use settings::{Allowed, KeeperSettings, Opening, ProcessLimits};
 pub use upgrade_state::{STATE_VERSION, StateError, UpgradeState};

@@ -13,8 +13,8 @@ use super::worker_slot::Workers;
 use crate::engine::mailbox::Mailbox;
 use crate::engine::{Engine, Event, ProcessCommand, StopOrder};
 use crate::keeper::format::{
-    Acceptance, EventRef, JournalEntry, KeeperSettings, ProcessEntry, ShutdownCommand, ToKeeper,
-    ToWorker, WorkerState, encode,
+    Acceptance, EventRef, JournalEntry, KeeperSettings, ProcessEntry, ShutdownCommand, ToWorker,
+    WorkerRequest, WorkerState, encode,
 };
 use crate::keeper::instance::Instance;
 use crate::keeper::job::TerminalJob;
@@ -258,34 +258,26 @@ impl Running {
         }
     }
 
-    /// Takes what a worker that has introduced itself says.
-    pub(super) fn message(&mut self, message: ToKeeper, workers: &mut Workers) {
-        match message {
-            ToKeeper::Mode(mode) => self.mode = mode,
-            ToKeeper::Launch(request) => {
-                self.launch(request);
-            }
-            ToKeeper::LaunchAcknowledged { request, ticket } => {
+    /// Does what the worker requests.
+    pub(super) fn request(&mut self, request: WorkerRequest, workers: &mut Workers) {
+        match request {
+            WorkerRequest::Launch { request, ticket } => {
                 let acceptance = self.launch(request);
-                workers.tell(&ToWorker::Accepted { ticket, acceptance });
+                if let Some(ticket) = ticket {
+                    workers.tell(&ToWorker::Accepted { ticket, acceptance });
+                }
             }
-            ToKeeper::Forget(id) => self.forget(id, workers),
-            ToKeeper::Remember(state) => self.remember(state),
-            ToKeeper::Ready => self.worker_ready(),
-            ToKeeper::Hold { address, file, descriptor } => {
+            WorkerRequest::Forget(id) => self.forget(id, workers),
+            WorkerRequest::Remember(state) => self.remember(state),
+            WorkerRequest::Ready => self.worker_ready(),
+            WorkerRequest::Hold { address, file, descriptor } => {
                 if let Some(fd) = descriptor {
                     self.listeners.hold(Listener { address, file, fd });
                 }
             }
-            ToKeeper::Listening { on, missing } => {
+            WorkerRequest::Listening { on, missing } => {
                 self.listeners.agree(&on, missing);
                 self.instance.note_missing(self.listeners.missing());
-            }
-            ToKeeper::Failed { message } => self.worker_not_ready(Some(&message)),
-            verb => {
-                if let Some((id, command, ticket)) = verb.into_process_command() {
-                    self.engine.command(id, command, ticket);
-                }
             }
         }
     }
