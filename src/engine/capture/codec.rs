@@ -1,6 +1,6 @@
-//! Compression of captured output while it comes, and back.
+//! Compression of captured output as it arrives, and decompression.
 //!
-//! Either way costs a few megabytes of memory at most, whatever the output's size.
+//! Each direction takes a few megabytes of memory at most, for any size of output.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -15,10 +15,11 @@ const ZSTD_LEVEL: i32 = 3;
 /// Brotli at a speed near that of the others, with a window of 1 MiB.
 const BROTLI_QUALITY: u32 = 5;
 const BROTLI_WINDOW: u32 = 20;
-/// How much is compressed, or read, at once.
+/// Bytes per read or compression step.
 const BUFFER: usize = 64 * 1024;
 
-/// A file that is appended to, with what came of it. Not every encoder passes an error of its end on.
+/// A file that is appended to, with the first error of writing. Not every encoder reports an error
+/// at its end.
 struct Stored {
     file: File,
     length: u64,
@@ -56,10 +57,10 @@ enum Kind {
 }
 
 impl Encoder {
-    /// Begins in an empty file.
+    /// Begins a stream in an empty file.
     ///
     /// # Errors
-    /// Where there is no memory for it.
+    /// Out of memory.
     pub(super) fn new(compression: Compression, file: File) -> io::Result<Encoder> {
         let stored = Stored { file, length: 0, failed: None };
         Ok(Encoder(match compression {
@@ -76,7 +77,7 @@ impl Encoder {
         }))
     }
 
-    /// Takes the next bytes.
+    /// Compresses the next bytes.
     ///
     /// # Errors
     /// The OS error of storing.
@@ -84,7 +85,7 @@ impl Encoder {
         self.writer().write_all(bytes)
     }
 
-    /// Makes all that was taken readable; gives how many bytes are stored.
+    /// Flushes all bytes so far; returns the number of stored bytes.
     ///
     /// # Errors
     /// The OS error of storing.
@@ -93,7 +94,7 @@ impl Encoder {
         Ok(self.stored().length)
     }
 
-    /// Ends the stream; gives how many bytes are stored.
+    /// Ends the stream; returns the number of stored bytes.
     ///
     /// # Errors
     /// The OS error of storing.
@@ -123,7 +124,7 @@ impl Encoder {
     }
 }
 
-/// The first bytes of a file, read from a place of its own.
+/// The first bytes of a file, read at a position of its own.
 struct Beginning {
     held: Arc<Held>,
     at: u64,
@@ -139,17 +140,17 @@ impl Read for Beginning {
     }
 }
 
-/// Reads compressed output, from its beginning on.
+/// A decoder of compressed output, from its beginning.
 pub(super) struct Decoder {
     source: Box<dyn Read + Send>,
     at: u64,
 }
 
 impl Decoder {
-    /// Reads the first `stored` bytes of a file.
+    /// A decoder of the first `stored` bytes of a file.
     ///
     /// # Errors
-    /// Where there is no memory for it.
+    /// Out of memory.
     pub(super) fn new(
         compression: Compression,
         held: Arc<Held>,
@@ -164,22 +165,22 @@ impl Decoder {
         Ok(Decoder { source, at: 0 })
     }
 
-    /// How many bytes have been read.
+    /// The number of bytes read so far.
     pub(super) fn at(&self) -> u64 {
         self.at
     }
 
-    /// Reads on.
+    /// Reads the next bytes.
     ///
     /// # Errors
-    /// The OS error of reading, or that what is there is no such stream.
+    /// The OS error of reading, or invalid compressed data.
     pub(super) fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.source.read(buf)?;
         self.at += n as u64;
         Ok(n)
     }
 
-    /// Goes forward to `offset`.
+    /// Skips forward to `offset`.
     ///
     /// # Errors
     /// As [`read`](Self::read).

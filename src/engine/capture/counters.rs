@@ -1,7 +1,9 @@
-//! The counters of a capture that is not simply a file: kept beside it, written by whoever stores it, read by anybody.
+//! The counters of a capture whose data file alone does not show its contents. They are in a file
+//! beside it, which the capture's writer writes and any reader reads.
 //!
-//! One record of a few words, always written whole. A reader may still see one half of it old and the other new, so it bears a
-//! checksum, and is read again where that does not fit. It outlives its writer: the next keeper finds how far things were.
+//! The file holds one record of a few words, always written whole. A reader may still see one half
+//! old and the other new, so the record has a checksum, and readers retry if it does not match. The
+//! file outlives its writer, so the next keeper finds the last counts.
 
 use std::fs::File;
 use std::io;
@@ -9,33 +11,33 @@ use std::os::unix::fs::FileExt;
 
 /// The record's size in bytes.
 const SIZE: usize = 40;
-/// How often a record is read that does not fit its checksum; a writer is in the midst of it for less than a microsecond.
+/// Attempts to read a record with a matching checksum; a write takes less than a microsecond.
 const TRIES: u32 = 10_000;
 
-/// How far whoever stores a capture has come.
+/// The progress of a capture's writer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Phase {
     /// More may come.
     #[default]
     Open,
-    /// All has been read, and not yet all is stored.
+    /// All output is read, but not all is stored.
     Finishing,
-    /// All is stored.
+    /// All output is stored.
     Ended,
-    /// Storing has failed: what was counted before is there.
+    /// Storing has failed; bytes counted before are intact.
     Failed,
 }
 
-/// What is counted.
+/// The counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counters {
-    /// Bytes that have come, and can be read as far as they are kept.
+    /// Bytes of output so far; readable as far as they are kept.
     pub(super) written: u64,
-    /// Bytes that will have come once the write that goes on is done: it overwrites older ones.
+    /// Bytes of output after the write in progress, which overwrites older ones.
     pub(super) announced: u64,
-    /// Bytes in the file that belong to it: fewer than written where they are compressed.
+    /// Valid bytes in the file: fewer than written if compressed.
     pub(super) stored: u64,
-    /// How far it is.
+    /// The writer's progress.
     pub(super) phase: Phase,
 }
 
@@ -53,10 +55,10 @@ impl Counters {
         file.write_all_at(&bytes, 0)
     }
 
-    /// Reads the record; all zero before the first was written.
+    /// Reads the record; all zero before the first write.
     ///
     /// # Errors
-    /// The OS error, or that no whole record is there.
+    /// The OS error, or an invalid record.
     pub(super) fn read(file: &File) -> io::Result<Counters> {
         for tried in 0..TRIES {
             let mut bytes = [0; SIZE];
@@ -99,7 +101,7 @@ fn parse(bytes: &[u8; SIZE]) -> Option<Counters> {
     })
 }
 
-/// Tells a record from one of which a part is older; FNV-1a over words, with the high bits folded in.
+/// A checksum that detects a partly old record; FNV-1a over words, with the high bits folded in.
 fn check(words: &[u64; 4]) -> u64 {
     words.iter().fold(0xcbf2_9ce4_8422_2325, |sum, word| {
         let mixed = (sum ^ word).wrapping_mul(0x0100_0000_01b3);

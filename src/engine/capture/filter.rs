@@ -1,9 +1,10 @@
-//! A filter: a process of this same program that stores the output of one capture, where that takes more than the engine's thread
-//! may spend: it compresses, or it writes to a file that the user has named, on whatever file system that is.
+//! A filter: a process of this same program that stores the output of one capture, if that takes
+//! more time than the engine's thread has: compression, or a named file on any file system.
 //!
-//! It is a process and not a thread, so that it outlives the engine: an upgrade, and also the keeper's death. It reads a pipe to its
-//! end, counts beside the file how far it is, and ends. Its end is the capture's. Where it cannot store, it reads on into nothing, so that
-//! no writer is stopped; where it dies, the engine does.
+//! It is a process and not a thread, so that it outlives the engine during an upgrade and after a
+//! crash of the keeper. It reads a pipe to its end, records its progress in the counters, and ends.
+//! Its end is the capture's end. If it cannot store the output, it reads on and discards, so that
+//! no writer blocks; if it dies, the engine reads on.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -36,30 +37,30 @@ use crate::engine::{permitted, sys};
 use crate::path_bytes;
 use crate::spec::{CaptureFile, Compression};
 
-/// The environment variable by which this program knows that it is a filter; its value says what to do.
+/// The environment variable that makes this program a filter; its value is the work.
 pub const FILTER: &str = "PROCSTAR_FILTER";
-/// How much is read at once.
+/// Bytes per read.
 const BUFFER: usize = 256 * 1024;
-/// Compressed output is made readable when so much time has passed without any more of it, or since the last time: each time
-/// costs some compression.
+/// Compressed output is flushed after this time without more output, or since the last flush. Each
+/// flush costs some compression.
 const IDLE: u16 = 200;
 const LATEST: Duration = Duration::from_secs(1);
 
-/// What a filter is to do, and the file that is to be made before.
+/// The work of a filter, and the file to be created first.
 pub(in crate::engine) struct Order {
     data: PathBuf,
-    /// What the spec has of the named file, and where that is kept once it is made.
+    /// The spec of the named file, and the value that will hold its descriptors.
     named: Option<(CaptureFile, Arc<Named>)>,
-    /// Where the named file must be, if not anywhere.
+    /// The directory that must contain the named file, if restricted.
     within: Option<Below>,
     work: Work,
 }
 
-/// What a filter does with its standard input: it goes to standard output, and at the end, where that holds a ring, to standard
-/// error in one piece.
+/// The work on standard input: it goes to standard output and, at the end of a capture with a ring,
+/// to standard error in one piece.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Work {
-    /// Whom it works as.
+    /// The credentials of the filter.
     creds: Creds,
     #[serde(with = "path_bytes")]
     counters: PathBuf,
@@ -92,7 +93,7 @@ impl Order {
         }
     }
 
-    /// The same, of a named file that must be below a directory.
+    /// The same order, with a named file that must be below a directory.
     pub(in crate::engine) fn within(self, within: Option<Below>) -> Order {
         Order { within, ..self }
     }
@@ -102,10 +103,11 @@ impl Order {
         self.named.as_ref().map(|(file, _)| file.path.as_str())
     }
 
-    /// Makes the named file, for a process that writes it itself, as whoever has these `creds`. May block, on some file systems for ever.
+    /// Creates the named file with the credentials `creds`, for a process that writes it itself.
+    /// May block, on some file systems for ever.
     ///
     /// # Errors
-    /// The OS error; `EINVAL` where there is something else than a regular file.
+    /// The OS error; `EINVAL` if the path is not a regular file.
     pub(in crate::engine) fn open_named(&self, creds: &Creds) -> Result<OwnedFd, WalkError> {
         let (file, named) = self.named.as_ref().ok_or(Errno::ENOENT)?;
         Ok(named.make(file, self.within.as_ref(), creds)?.into())
@@ -114,7 +116,7 @@ impl Order {
     /// Starts the filter on a pipe. May block like [`open_named`](Self::open_named).
     ///
     /// # Errors
-    /// The OS error of making the named file, or of starting a process.
+    /// The OS error of creating the named file, or of starting a process.
     pub(in crate::engine) fn start(
         &self,
         program: &Path,
@@ -140,16 +142,16 @@ impl Order {
             .stdin(reader)
             .stdout(data)
             .stderr(end.map_or_else(Stdio::null, Stdio::from))
-            // A terminal's signals are not meant for it.
+            // Signals of a terminal must not reach it.
             .process_group(0);
         let child = permitted::spawn(&mut command)?;
         let pid = child.id() as i32;
-        // Nobody else reaps it.
+        // Only we reap it.
         Ok(OwnedChild { pid, pidfd: permitted::handle(pid)? })
     }
 }
 
-/// Signals that are not ignored: this process's own faults, and job control.
+/// Signals that are not ignored: faults of this process, and job control.
 const NOT_IGNORED: [i32; 10] = [
     libc::SIGSEGV,
     libc::SIGBUS,
@@ -163,15 +165,15 @@ const NOT_IGNORED: [i32; 10] = [
     libc::SIGCHLD,
 ];
 
-/// Set by SIGTERM: the capture is frozen, and what still comes is not stored.
+/// Set by SIGTERM: the capture is frozen, and later output is discarded.
 static STOP: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn stop(_: libc::c_int) {
     STOP.store(true, Ordering::Relaxed);
 }
 
-/// Is a filter; gives the exit code: 0 where all that came is stored, or was told to be dropped. None where somebody else has set
-/// [`FILTER`]: nothing is read or written then.
+/// Runs as a filter; returns the exit code: 0 if all output is stored, or was discarded on request.
+/// `None` if [`FILTER`] has another value: then nothing is read or written.
 pub fn run(work: &OsString) -> Option<u8> {
     let work = work.to_str().and_then(|text| serde_json::from_str::<Work>(text).ok());
     work.filter(|_| reads_a_pipe()).map(|work| serve(&work))
@@ -184,19 +186,20 @@ fn reads_a_pipe() -> bool {
 
 fn serve(work: &Work) -> u8 {
     let _ = nix::sys::prctl::set_name(c"procstar-filter");
-    // What it stores is not for other processes of this user to change on its way.
+    // Other processes of this user must not change the output on its way.
     let _ = nix::sys::prctl::set_dumpable(false);
-    // None but SIGTERM is an order, and none is to cost output: what is beyond a limit of file sizes is an error of writing.
+    // Only SIGTERM has a meaning, and no other signal may cost output. A write beyond a limit on
+    // file sizes becomes an error.
     for signal in (1..=64).filter(|signal| !NOT_IGNORED.contains(signal)) {
-        // Two cannot be ignored.
+        // SIGKILL and SIGSTOP cannot be ignored.
         let _ = sys::ignore(signal);
     }
-    // The thread that started it had blocked all.
+    // The starting thread had blocked all signals.
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
     if sys::on_signal(libc::SIGTERM, stop).is_err() {
         return 2;
     }
-    // All that it needs is open then, and of what it reads it has seen nothing.
+    // The filter opens everything that it needs here, before it reads any output.
     let filter = Filter::new(work);
     match (filter, confine(&work.creds)) {
         (Ok(mut filter), Ok(())) => {
@@ -204,21 +207,21 @@ fn serve(work: &Work) -> u8 {
             u8::from(filter.failed)
         }
         _ => {
-            // Its writers are not to suffer for it.
+            // The writers of the pipe must not suffer.
             drain(&mut vec![0; BUFFER]);
             1
         }
     }
 }
 
-/// Where the bytes go.
+/// The destination of the bytes.
 enum Sink {
     Plain(File),
     Limited(LimitedWriter, bool),
     Compressed {
-        /// None once the head is whole.
+        /// `None` once the head is complete.
         encoder: Option<Box<Encoder>>,
-        /// How much of the head is missing.
+        /// Bytes missing from the head.
         room: u64,
         stored: u64,
     },
@@ -229,7 +232,7 @@ struct Filter {
     counters: File,
     pieces: Option<PieceLog>,
     written: u64,
-    /// Bytes that have been taken and cannot be read yet.
+    /// Whether some bytes are stored but not yet readable.
     hidden: bool,
     shown: Instant,
     failed: bool,
@@ -295,21 +298,21 @@ impl Filter {
                         break;
                     }
                 },
-                // A signal.
+                // A signal interrupted the read.
                 Err(_) => {}
             }
         }
         self.finish();
     }
 
-    /// Does a part of the work, unless it is over.
+    /// Runs a part of the work, unless the work is over.
     fn attempt(&mut self, part: impl FnOnce(&mut Filter) -> io::Result<()>) {
         if !self.failed && !self.done && part(self).is_err() {
             self.fail();
         }
     }
 
-    /// Notes that what is counted is all that can be had.
+    /// Records that no more than the counted bytes will be stored.
     fn fail(&mut self) {
         self.failed = true;
         let counters = Counters::read(&self.counters).unwrap_or_default();
@@ -347,7 +350,7 @@ impl Filter {
         Ok(())
     }
 
-    /// Makes readable what was taken.
+    /// Flushes the output, so that readers see it.
     fn show(&mut self) -> io::Result<()> {
         if let Sink::Compressed { encoder: Some(encoder), stored, .. } = &mut self.sink {
             *stored = encoder.flush()?;
@@ -384,7 +387,7 @@ impl Filter {
     }
 }
 
-/// Reads to the end, into nothing.
+/// Reads to the end, and discards.
 fn drain(buf: &mut [u8]) {
     let input = io::stdin();
     loop {

@@ -1,36 +1,37 @@
-//! Files with holes: a process can give its output any length at no cost, by `truncate` on its own file. What was never written is
-//! neither read from the file nor brought into the page cache: it is zeros.
+//! Sparse files: a process can give its output any length at no cost, by `truncate` on its own
+//! file. Readers return zeros for holes without reading the file, which would fill the page cache.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 
-/// A shorter file is simply read.
+/// Shorter files are read without a search for holes.
 const WORTH: u64 = 1024 * 1024;
 /// The unit of `st_blocks`.
 const BLOCK: u64 = 512;
 
-/// What a file has from a position on.
+/// The stretch of a file at some position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stretch {
-    /// So many zeros that nobody has written.
+    /// A hole of this many bytes.
     Hole(u64),
-    /// Bytes to be read, at least one of them, or the end of the file.
+    /// At least one byte of data, or the end of the file.
     Data,
 }
 
-/// The holes of one file as far as they are known; the last one and the last stretch of data that were met.
+/// The known holes of one file: the last hole and the last stretch of data.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Holes {
-    /// Whether the file has any; none before it was looked.
+    /// Whether the file has holes; `None` before the first look.
     sparse: Option<bool>,
     hole: (u64, u64),
     data: (u64, u64),
 }
 
 impl Holes {
-    /// What the file has at `position`. One that cannot be asked has data everywhere.
+    /// The stretch at `position`. If the file system does not support the search, everything is
+    /// data.
     pub(super) fn at(&mut self, file: &File, position: u64) -> Stretch {
         if !*self.sparse.get_or_insert_with(|| is_sparse(file)) || within(position, self.data) {
             return Stretch::Data;
@@ -57,15 +58,15 @@ fn within(position: u64, (from, to): (u64, u64)) -> bool {
     from <= position && position < to
 }
 
-/// Whether a file takes less room than its length.
+/// Whether a file takes less disk space than its length.
 fn is_sparse(file: &File) -> bool {
     file.metadata().is_ok_and(|meta| meta.len() >= WORTH && meta.blocks() * BLOCK < meta.len())
 }
 
-/// Where the next data is; `position` itself beyond the end of the file.
+/// The offset of the next data; `position` itself beyond the end of the file.
 fn next_data(file: &File, position: u64) -> io::Result<u64> {
     match seek(file, position, libc::SEEK_DATA) {
-        // Nothing follows but a hole, if anything does.
+        // Only a hole or nothing follows.
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {
             Ok(file.metadata()?.len().max(position))
         }
@@ -73,7 +74,7 @@ fn next_data(file: &File, position: u64) -> io::Result<u64> {
     }
 }
 
-/// Readers use `pread`, so that nobody minds where the file stands.
+/// Seeks. The file's position has no effect on readers, which use `pread`.
 fn seek(file: &File, position: u64, whence: libc::c_int) -> io::Result<u64> {
     let position = libc::off_t::try_from(position).map_err(io::Error::other)?;
     // SAFETY: lseek touches no memory of ours.
@@ -103,7 +104,7 @@ mod tests {
         assert_eq!(holes.at(&file, TERABYTE / 2), Stretch::Data);
         let end = TERABYTE / 2 + 65536;
         assert_eq!(holes.at(&file, end), Stretch::Hole(TERABYTE - end));
-        // Back, and beyond the end.
+        // Backwards, and beyond the end.
         assert_eq!(holes.at(&file, 65537), Stretch::Hole(TERABYTE / 2 - 65537));
         assert_eq!(holes.at(&file, TERABYTE + 7), Stretch::Data);
     }

@@ -1,8 +1,8 @@
-//! The order and time of pieces of output: a file of records beside a capture, one for each piece that was read at once.
+//! The order and time of pieces of output: a file of records beside a capture, one per read.
 //!
-//! Pieces that follow each other without another fd's between them become one, within a time that grows with the number of records:
-//! a millisecond at first, twice as long after each thousand. So a day of output has some tens of thousands; beyond
-//! [`MOST`], all is part of the last one.
+//! Consecutive pieces of one fd become one within a time that grows with the number of records: at
+//! first a millisecond, and twice as long after each thousand. So a day of output has some tens of
+//! thousands of records; beyond [`MOST`], all output joins the last one.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -11,20 +11,21 @@ use std::path::Path;
 
 /// The size of a record in bytes.
 const SIZE: usize = 24;
-/// How many records there are at most for one capture.
+/// Most records of one capture.
 const MOST: u64 = 16 * 1024;
-/// How long after a piece's beginning more is part of it, in nanoseconds; doubled for each [`STEP`] records.
+/// Time, from the beginning of a piece, within which later output joins it, in nanoseconds; doubled
+/// every [`STEP`] records.
 const TOGETHER: u64 = 1_000_000;
 const STEP: u64 = 1000;
 
 /// A piece of one capture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Piece {
-    /// When it was read, by the monotonic clock in nanoseconds.
+    /// The time of reading, by the monotonic clock in nanoseconds.
     pub(super) time: u64,
-    /// Where it begins in what was written.
+    /// The offset in the output.
     pub(super) offset: u64,
-    /// How long it is.
+    /// The length in bytes.
     pub(super) length: u64,
 }
 
@@ -52,7 +53,7 @@ pub(in crate::engine) struct PieceLog {
 }
 
 impl PieceLog {
-    /// Begins, or goes on behind what is there.
+    /// Begins a file of records, or continues an existing one.
     ///
     /// # Errors
     /// The OS error of reading the file.
@@ -67,7 +68,8 @@ impl PieceLog {
         Ok(PieceLog { file, count, last })
     }
 
-    /// Notes that `length` bytes were read at `time`; `follows` tells that no other fd's piece was read since this one's last.
+    /// Records that `length` bytes were read at `time`; `follows` if no other fd was read since the
+    /// last piece.
     ///
     /// # Errors
     /// The OS error of writing.
@@ -95,10 +97,10 @@ impl PieceLog {
     }
 }
 
-/// How many records of a capture there are.
+/// The number of records of a capture.
 ///
 /// # Errors
-/// The OS error of looking at the file.
+/// The OS error of reading the file's metadata.
 pub(super) fn count(path: &Path) -> io::Result<u64> {
     Ok(std::fs::metadata(path)?.len() / SIZE as u64)
 }
@@ -121,7 +123,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Records cover what was written without a gap, in order, and no more than there may be.
+        /// The records cover the output without a gap, in order, and within their limit.
         #[test]
         fn records_cover_all(
             adds in prop::collection::vec((0u64..3_000_000, 1u64..1000, any::<bool>()), 1..200),

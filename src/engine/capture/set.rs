@@ -9,7 +9,7 @@ use super::Capture;
 use super::named::Named;
 use crate::spec::FdName;
 
-/// The fds of a process in the spec's order, with the captures among them.
+/// The fds of a process in the spec's order, with their captures.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Captures(Vec<(FdName, Option<Capture>)>);
 
@@ -18,12 +18,12 @@ impl Captures {
         Arc::new(Captures(fds))
     }
 
-    /// No fds at all, as of a process whose spec names none.
+    /// No fds, as of a process whose spec names none.
     pub fn none() -> Arc<Captures> {
         Captures::new(Vec::new())
     }
 
-    /// Every fd of the spec, with its capture where it has one.
+    /// Every fd of the spec, with its capture, if any.
     pub fn iter(&self) -> impl Iterator<Item = (FdName, Option<&Capture>)> {
         self.0.iter().map(|(fd, capture)| (*fd, capture.as_ref()))
     }
@@ -37,29 +37,32 @@ impl Captures {
         self.0.iter().filter_map(|(_, capture)| capture.as_ref())
     }
 
-    /// Whether files that the spec has named are removed with these, which may take its time.
+    /// Whether deletion removes a named file, which may take a while.
     pub(crate) fn remove_named(&self) -> bool {
         self.captured().any(|capture| capture.named_to_remove().is_some())
     }
 
-    /// Removes the files that the spec has named and that are not to stay, by other threads. `done` is dropped once all is done.
+    /// Removes the named files that are to be deleted with the process, on other threads. `done` is
+    /// dropped once all are removed.
     pub(crate) fn discard_named<T: Clone + Send + 'static>(&self, done: T) {
         self.captured().for_each(|capture| capture.discard_named(done.clone()));
     }
 
-    /// Removes the files of all. Whoever holds one reads on. `done` is dropped once all is done.
+    /// Removes the files of all captures. A reader that holds a file can still read it. `done` is
+    /// dropped once all are removed.
     pub(crate) fn discard<T: Clone + Send + 'static>(&self, done: T) {
         self.captured().for_each(Capture::remove_own);
         self.discard_named(done);
     }
 
-    /// Looks up the files that specs have named, of captures that a program has left which is gone. Waits until `deadline` at most.
+    /// Finds the named files of captures of an earlier program. Waits until `deadline` at most.
     pub(crate) fn find_named<'a>(all: impl Iterator<Item = &'a Captures>, deadline: Instant) {
         let captured = all.flat_map(Captures::captured);
         Named::find_all(captured.filter_map(|one| one.named.as_ref().zip(one.named())), deadline);
     }
 
-    /// Looks at the files that must be seen before captures are frozen. Waits until `deadline` at most.
+    /// Looks at the named files that must be examined before their captures are frozen. Waits until
+    /// `deadline` at most.
     pub(crate) fn see_named(&self, deadline: Instant) {
         let (looking, looked) = mpsc::channel::<()>();
         for capture in self.captured().filter(|capture| capture.must_be_seen()) {
@@ -67,19 +70,19 @@ impl Captures {
             capture.look_at_file(move || drop(looking));
         }
         drop(looking);
-        // An error comes once all have dropped the other end, or the time is over.
+        // Returns an error once all threads have dropped the other end, or at the deadline.
         let _ = looked.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 
-    /// How many descriptors are held for files that the spec has named.
+    /// The number of descriptors held for named files.
     pub(in crate::engine) fn named_descriptors(&self) -> usize {
         let held =
             self.captured().filter(|capture| capture.named.as_ref().is_some_and(|n| n.is_held()));
-        // One for reading, and one of the directory.
+        // One of the file, and one of its directory.
         2 * held.count()
     }
 
-    /// The same with another capture at an index.
+    /// The same captures, with another one at an index.
     pub(in crate::engine) fn with(&self, index: usize, capture: Capture) -> Captures {
         let mut captures = self.clone();
         if let Some((_, place)) = captures.0.get_mut(index) {

@@ -13,7 +13,7 @@ use crate::mem::shrink::Shrink;
 use crate::spec::ProcId;
 
 impl Driver {
-    /// Moves a process on, and does what follows.
+    /// Passes an input to a process, and applies the effects.
     pub(super) fn on(&mut self, serial: u64, input: Input) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         // An effect may bring another input: that one gets a list of its own.
@@ -28,8 +28,8 @@ impl Driver {
         self.recount(serial);
     }
 
-    /// The same, of a process by its ID; who has a ticket gets an answer if there is no such
-    /// process.
+    /// The same for a process by its ID; if there is no such process, the sender of a ticket gets
+    /// an answer.
     pub(super) fn on_id(&mut self, id: ProcId, input: Input, ticket: Option<u64>) {
         match self.serials.get(&id).copied() {
             Some(serial) => self.on(serial, input),
@@ -87,15 +87,14 @@ impl Driver {
         }
     }
 
-    /// Takes out every capture of a process that nobody writes any more, and has the others
-    /// watched.
+    /// Closes every capture of a process that has no writer left, and watches the others.
     pub(super) fn sweep(&mut self, serial: u64) {
         if let Some(process) = self.processes.get_mut(&serial) {
             self.io.sweep(serial, process);
         }
     }
 
-    /// A capture that a process may have waited for has come to its end.
+    /// Handles the end of captures that a process may be waiting for.
     pub(super) fn captures_may_have_ended(&mut self, serial: u64) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         if process.is_draining() {
@@ -104,7 +103,7 @@ impl Driver {
         }
     }
 
-    /// A pipe can be read.
+    /// Reads a readable pipe.
     pub(super) fn pipe_readable(&mut self, serial: u64, index: usize) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         if self.io.read_pipe(process, index, true) {
@@ -113,7 +112,7 @@ impl Driver {
         }
     }
 
-    /// An alarm of a process has gone off.
+    /// Handles an expired timer of a process.
     pub(super) fn process_alarm(&mut self, serial: u64, alarm: ProcessAlarm) {
         match alarm {
             ProcessAlarm::SetupTimeout => {
@@ -146,24 +145,24 @@ impl Driver {
         }
     }
 
-    /// Reads what the start of a child is reported with.
+    /// Reads the `/proc` data of a new child for the event of its start.
     pub(super) fn see_child(&mut self, serial: u64, pid: i32) -> Box<ChildFacts> {
         let stat = self.procfs.read_stat(pid).ok();
         self.containment.child_seen(serial, stat.as_ref().map(|stat| stat.starttime));
         Box::new(ChildFacts { pid, stat, statm: self.procfs.read_statm(pid).ok() })
     }
 
-    /// Counts again how many descriptors a process costs that has been made, or could not be.
+    /// Recounts the descriptors of a process after its child was made, or could not be.
     fn recount(&mut self, serial: u64) {
         match self.processes.get(&serial).map(|process| process.cost()) {
             Some(Some((cost, busy))) => self.budget.set(serial, cost, busy),
-            // What it was let in with, until it is made.
+            // The process still counts as it did when it was admitted.
             Some(None) => {}
             None => self.budget.set(serial, 0, false),
         }
     }
 
-    /// Drops all that is held of a process that has ended.
+    /// Deletes the record of a process that has ended.
     pub(super) fn forget(&mut self, id: &ProcId) {
         let Some(serial) = self.serials.get(id).copied() else { return };
         let process = self.processes.get(&serial);

@@ -1,9 +1,9 @@
-//! How many descriptors processes cost, so that none is made for which there are none left.
+//! The descriptor budget: a process is started only if enough descriptors are free.
 //!
-//! A process that is being made needs its ends of captures and pipes, one that runs its pidfd and
-//! the reading ends of its captures' pipes. Those for which there is no room wait until others have
-//! ended. Processes that are joined by pipes wait and are let in together: one of them alone might
-//! wait for ever for another that never gets room.
+//! During its start a process needs its ends of captures and pipes; while it runs, its pidfd and
+//! the reading ends of its captures' pipes. Processes without room wait until others have ended.
+//! Processes that are joined by pipes are admitted together: otherwise one could wait for ever for
+//! another one that never gets room.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,21 +11,20 @@ use crate::engine::sys;
 use crate::mem::shrink::Shrink;
 use crate::spec::{ValidatedFd, ValidatedProc};
 
-/// How many descriptors are kept free: for looking into `/proc`, for the journal, for another
-/// worker.
+/// Descriptors that are kept free: to read `/proc`, for the journal, for another worker.
 const RESERVE: usize = 16;
 
-/// What processes may cost, and do.
+/// The budget, and its use by processes.
 pub(super) struct Budget {
     limit: usize,
     used: usize,
     costs: HashMap<u64, usize>,
-    /// Those that will give descriptors back when they end.
+    /// Processes that will free descriptors when they end.
     busy: HashSet<u64>,
 }
 
 impl Budget {
-    /// What the system allows this process, less what is open now.
+    /// The limit of this process, less the descriptors that are open now.
     pub(super) fn of_this_process() -> Self {
         let open = std::fs::read_dir("/proc/self/fd").map_or(RESERVE, Iterator::count);
         Budget::new(sys::open_file_limit().saturating_sub(open + RESERVE))
@@ -35,12 +34,12 @@ impl Budget {
         Budget { limit, used: 0, costs: HashMap::new(), busy: HashSet::new() }
     }
 
-    /// One that was open at the start is a process's, and is counted as that.
+    /// Moves a descriptor that was open at the start to the account of a restored process.
     pub(super) fn taken_over(&mut self) {
         self.limit += 1;
     }
 
-    /// Notes what a process costs from now on, and whether it gives any of that back when it ends.
+    /// Records the cost of a process, and whether its end frees descriptors.
     pub(super) fn set(&mut self, serial: u64, cost: usize, busy: bool) {
         let before = match cost {
             0 => self.costs.remove(&serial),
@@ -56,22 +55,22 @@ impl Budget {
         }
     }
 
-    /// Whether there is room for so many more. If nobody is there who will make room, there is:
-    /// what then cannot be had is missing for good, and that is an error of whoever needs it.
+    /// Whether `need` more descriptors are free. Also true if no process will free any: waiting
+    /// would not help, and the missing descriptors are an error of the start.
     pub(super) fn has_room(&self, need: usize) -> bool {
         self.busy.is_empty() || self.used.saturating_add(need) <= self.limit
     }
 }
 
-/// What a process costs while it is made.
+/// The descriptors that a process needs during its start.
 pub(super) fn making(proc: &ValidatedProc) -> usize {
     let of = |fd: &ValidatedFd| match fd {
-        // Both ends of its pipe, its file, its counters or its filter's pidfd; the records of its
-        // pieces; what is held of a named file.
+        // Both ends of the pipe, the file, the counters or the filter's pidfd; the records of
+        // pieces; the descriptors of a named file.
         ValidatedFd::Capture(spec) => {
             4 + usize::from(spec.chunk_times) + 2 * usize::from(spec.file.is_some())
         }
-        // The other end too, until that has its process.
+        // Also the other end, until its process has started.
         ValidatedFd::Pipe(_) => 2,
         ValidatedFd::Data(_) => 1,
         _ => 0,
@@ -79,7 +78,7 @@ pub(super) fn making(proc: &ValidatedProc) -> usize {
     1 + proc.fds.iter().map(|(_, fd)| of(fd)).sum::<usize>()
 }
 
-/// What the child, which has a copy of all our descriptors, needs beside them for a moment.
+/// The descriptors that the child, which has a copy of all of ours, briefly needs in addition.
 pub(super) fn child_needs(proc: &ValidatedProc) -> usize {
     2 * proc.fds.len()
 }
@@ -99,7 +98,7 @@ mod tests {
         budget.set(2, 8, true);
         budget.set(1, 0, false);
         assert!(budget.has_room(2) && !budget.has_room(3));
-        // A survivor's pipe counts, but nobody waits for it.
+        // The pipe of a survivor counts, but no start waits for it.
         budget.set(2, 3, false);
         assert_eq!(budget.used, 3);
         assert!(budget.has_room(8));

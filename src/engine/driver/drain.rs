@@ -1,4 +1,4 @@
-//! The driver's part in the end of captures: it finds out when pipes are read to the end, and when
+//! The driver's part in the end of captures: it detects when pipes are read to the end, and when
 //! captured files have no writer left.
 
 use super::io::Io;
@@ -8,8 +8,8 @@ use crate::engine::process::output::{DrainCheck, OpenCapture, Output};
 use crate::engine::sys::{self, Writers};
 
 impl Io {
-    /// After the end of a child: takes out every capture that nobody writes any more, and has the
-    /// others watched.
+    /// After the end of a child: closes every capture that has no writer left, and watches the
+    /// others.
     pub(super) fn sweep(&mut self, serial: u64, process: &mut Process) {
         let open = process.output.all_open().iter();
         let open: Vec<(usize, Kind)> = open.map(|open| (open.index(), Kind::of(open))).collect();
@@ -28,7 +28,7 @@ impl Io {
         }
     }
 
-    /// How far the captures of a process are; has the named files looked at that must be seen.
+    /// The state of a process's captures. Starts the looks at named files that are still missing.
     pub(super) fn check_drain(&self, serial: u64, process: &Process) -> DrainCheck {
         let output = &process.output;
         let storing = output.all_open().iter().filter(|open| is_finishing(open, output));
@@ -38,8 +38,7 @@ impl Io {
         }
     }
 
-    /// Whether nobody writes a captured file any more; if somebody does, its closing is watched
-    /// for.
+    /// Whether a captured file has no writer left; otherwise watches for its closing.
     fn file_has_ended(&mut self, serial: u64, output: &mut Output, index: usize) -> bool {
         if output.at(index).is_some_and(Capture::is_in_named_file) {
             return self.named_file_has_ended(serial, output, index);
@@ -49,7 +48,7 @@ impl Io {
         }
         let Some(capture) = output.at(index) else { return true };
         self.watcher.add(capture, serial);
-        // It may have been closed before it was watched.
+        // The file may have been closed before the watch began.
         !is_written(output, index)
     }
 }
@@ -71,8 +70,7 @@ impl Kind {
     }
 }
 
-/// Whether somebody still writes a captured file. If a filter has written it, that must have come
-/// to its end.
+/// Whether a captured file still has a writer, or a filter that has not ended.
 fn is_written(output: &mut Output, index: usize) -> bool {
     let Some(capture) = output.at(index) else { return false };
     let written = capture.writers() == Writers::Some;
@@ -82,7 +80,7 @@ fn is_written(output: &mut Output, index: usize) -> bool {
     written
 }
 
-/// Whether a capture's last writer is gone, and only its filter still works on it.
+/// Whether a capture has no writer left, and only its filter still works.
 fn is_finishing(open: &OpenCapture, output: &Output) -> bool {
     let Some(capture) = output.at(open.index()) else { return false };
     match open {

@@ -15,11 +15,11 @@ use crate::engine::sys;
 use crate::engine::timers::Alarm;
 use crate::mem::text_pages::UNKNOWN;
 
-/// How often a child is polled of which epoll cannot report the end.
+/// Polling interval for children whose end epoll cannot report.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Driver {
-    /// A thread has made a child, or could not.
+    /// Handles a made child, or the failure to make one.
     pub(super) fn spawned(&mut self, spawned: Spawned) {
         self.last_spawned = Instant::now();
         let Spawned { serial, child, failures, filters, not_made, resolved, floor } = spawned;
@@ -42,7 +42,7 @@ impl Driver {
                 Input::Spawned { live: self.watch_child(serial, child, false), facts, setup }
             }
             None => {
-                // Nothing will ever be written: there is no grace to wait for.
+                // Nothing will ever be written, so there is no drain timeout to wait for.
                 self.io.sweep(serial, process);
                 Input::NotSpawned { exit: Box::new(ChildExit::without_child()), setup }
             }
@@ -65,21 +65,21 @@ impl Driver {
         LiveChild { child, token: token.ok(), adopted }
     }
 
-    /// Has a child polled by a timer, for epoll cannot report its end.
+    /// Polls a child by a timer, because epoll cannot report its end.
     fn poll_later(&mut self, serial: u64) {
         let alarm = Alarm::Process(serial, ProcessAlarm::ChildPoll);
         self.io.timers.set(after(monotonic(), POLL_INTERVAL), alarm);
     }
 
-    /// A pidfd is readable: its child is a zombie, whose last facts are still there until it is
-    /// reaped. Its orphans are with us, and were looked for: as long as it is not reaped, nobody
-    /// else has its numbers.
+    /// Handles a readable pidfd: its child is a zombie, whose last data exist until it is reaped.
+    /// Its orphans are our children by now and were scanned: until the reap, no pid of the child is
+    /// reused.
     pub(super) fn exited(&mut self, serial: u64) {
         let Some(process) = self.processes.get(&serial).filter(|p| p.live().is_some()) else {
             return;
         };
         if process.is_stopping() {
-            // Orphans of its own may have ended since this round began.
+            // Some of its own orphans may have ended since this round began.
             self.containment.notice_left_now();
             self.await_tree(serial);
         }
@@ -89,8 +89,8 @@ impl Driver {
         if let Some((token, live)) = token.zip(process.live()) {
             self.io.poller.unwatch(&live.child.pidfd, token);
         }
-        // A debugger that traces the child reaps it first, and epoll would report it without a
-        // pause until then.
+        // A debugger that traces the child reaps it first, and until then epoll would report it
+        // continuously.
         let Some(exit) = exit else { return self.poll_later(serial) };
         self.containment.child_reaped(serial);
         self.io.sweep(serial, process);
@@ -98,13 +98,13 @@ impl Driver {
     }
 }
 
-/// Reaps the child of a process; none if it cannot be reaped yet.
+/// Reaps the child of a process; `None` if it cannot be reaped yet.
 fn reap(serial: u64, process: &Process, members: &mut dyn Containment) -> Option<ChildExit> {
     let LiveChild { child, adopted, .. } = process.live()?;
     let pid = child.pid;
     let LastUsage { stat, io } = members.last_usage(serial);
     match sys::reap(pid) {
-        // Another program is to reap it.
+        // The parent of the child is another program.
         Err(_) if *adopted => Some(ChildExit { stat, io, ..ChildExit::lost(pid) }),
         Ok(Some((status, mut rusage))) => {
             if process.floor().covers(rusage.ru_maxrss) {
@@ -117,7 +117,7 @@ fn reap(serial: u64, process: &Process, members: &mut dyn Containment) -> Option
             Some(ChildExit { pid, status, rusage, stat, stop, lost: false, io, out_of_memory })
         }
         Ok(None) => None,
-        // Somebody else has reaped it; nobody does, but the process must not hang for it.
+        // Another reaper should not exist, but the process must not hang because of it.
         Err(error) => {
             tracing::error!(pid, %error, "cannot reap a process");
             Some(ChildExit { stat, io, ..ChildExit::lost(pid) })

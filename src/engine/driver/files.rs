@@ -1,5 +1,5 @@
-//! The driver's part in captures whose files the user has named: they may be on a file system that
-//! does not answer, so other threads look at them, and report what they have seen.
+//! The driver's part in captures with named files: these may be on a hung file system, so other
+//! threads look at them and report the outcome.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,11 @@ use crate::engine::process::output::{OpenCapture, Output};
 use crate::engine::sys::Writers;
 use crate::engine::timers::Alarm;
 
-/// How often a file is looked at that a survivor still writes.
+/// Interval between looks at a file that a survivor still writes.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Io {
-    /// Whether nobody writes a file any more that the user has named, as far as is known; if it is
-    /// not known, the file is looked at.
+    /// Whether a named file is known to have no writer left; if that is unknown, starts a look.
     pub(super) fn named_file_has_ended(
         &mut self,
         serial: u64,
@@ -43,15 +42,15 @@ impl Io {
         false
     }
 
-    /// Whether the file of a capture that a filter has ended was seen since, if it must be; if it
-    /// was not, it is looked at.
+    /// Whether the file of a capture was looked at since the end of its filter, if it must be;
+    /// otherwise starts a look.
     pub(super) fn is_seen(&self, serial: u64, output: &Output, index: usize) -> bool {
         let capture = output.at(index);
         let unseen = capture.filter(|capture| capture.must_be_seen() && capture.seen().is_none());
         unseen.inspect(|capture| look_at(capture, serial, &self.mailbox)).is_none()
     }
 
-    /// Looks once more at the files that somebody still writes.
+    /// Looks again at the files that still have writers.
     pub(super) fn look_at_files(&self, serial: u64, output: &Output) {
         let open = output.all_open().iter();
         let files = open.filter(|open| matches!(open, OpenCapture::File { .. }));
@@ -61,8 +60,7 @@ impl Io {
             .for_each(|capture| look_at(capture, serial, &self.mailbox));
     }
 
-    /// Looks at those files of open captures that must be seen, and were not; returns whether there
-    /// are any.
+    /// Starts the missing looks at the files of open captures; returns whether there are any.
     pub(super) fn look_at_unseen(&self, serial: u64, output: &Output) -> bool {
         let captures = output.all_open().iter().filter_map(|open| output.at(open.index()));
         let unseen = captures.filter(|capture| capture.must_be_seen() && capture.seen().is_none());

@@ -1,5 +1,5 @@
-//! The driver's part in [filters](crate::engine::capture::filter): it watches their ends, and takes
-//! their pipes over if they fail.
+//! The driver's part in [filters](crate::engine::capture::filter): it watches for their ends, and
+//! takes over the pipes of filters that fail.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -23,7 +23,7 @@ struct ReapedFilter {
 }
 
 impl Io {
-    /// Watches a filter that works for a capture of the process with this number.
+    /// Watches a filter of the process with this number.
     fn watch_filter(&mut self, serial: u64, index: usize, child: OwnedChild) {
         let OwnedChild { pid, pidfd } = child;
         let token = self.poller.watch(&pidfd, Source::Filter(pid));
@@ -33,7 +33,7 @@ impl Io {
         self.filters.insert(pid, Filter { serial, index, pidfd, token: token.ok() });
     }
 
-    /// A filter works for a capture from now on.
+    /// Records the filter of a capture.
     pub(super) fn filter_started(
         &mut self,
         (serial, index): (u64, usize),
@@ -52,7 +52,7 @@ impl Io {
         let status = match sys::reap(pid) {
             Ok(None) => return None,
             Ok(Some((status, _))) => status,
-            // Another program has, and the counters of the filter tell all the same.
+            // Another program has reaped it; the filter's counters still show its outcome.
             Err(_) => 0,
         };
         let Filter { serial, index, pidfd, token } = self.filters.remove(pid)?;
@@ -62,8 +62,8 @@ impl Io {
         Some(ReapedFilter { serial, index, status })
     }
 
-    /// Whether the capture of a reaped filter has come to its end with it. That of one that was
-    /// killed has not: it is read on, into nothing.
+    /// Whether the capture of a reaped filter ended with the filter. If the filter was killed, it
+    /// did not: the engine reads on, and discards.
     fn has_ended_with(&mut self, process: &mut Process, filter: &ReapedFilter) -> bool {
         let ReapedFilter { serial, index, status } = *filter;
         let Process { id, output, .. } = process;
@@ -74,7 +74,7 @@ impl Io {
         if libc::WIFEXITED(status) {
             return output.is_open(index);
         }
-        // It was killed, and may have left something unread behind.
+        // The filter was killed, and may have left unread output.
         let Some(OpenCapture::Filter { reader, .. }) = output.close(index) else { return false };
         let watched = sys::set_nonblocking(&reader)
             .and_then(|()| self.open_pipe(serial, index, reader, (Store::Nothing, None)));
@@ -83,19 +83,19 @@ impl Io {
                 output.open(pipe);
                 false
             }
-            // It cannot be read: its writers get SIGPIPE.
+            // The pipe cannot be read: its writers get SIGPIPE.
             Err(_) => true,
         }
     }
 
-    /// Whether the filter of a capture has ended, and the capture with it.
+    /// Whether a capture and its filter have ended.
     pub(super) fn filter_has_ended(
         &mut self,
         serial: u64,
         process: &mut Process,
         pid: i32,
     ) -> bool {
-        // Before it is started, no.
+        // The filter is not started yet.
         if pid == 0 {
             return false;
         }
@@ -110,7 +110,7 @@ impl Io {
 }
 
 impl Driver {
-    /// A filter has ended, or may have.
+    /// Handles a possible end of a filter.
     pub(super) fn filter_exited(&mut self, pid: i32) {
         let Some(filter) = self.io.reap_filter(pid) else { return };
         let Some(process) = self.processes.get_mut(&filter.serial) else { return };
@@ -121,8 +121,8 @@ impl Driver {
         }
     }
 
-    /// Goes on with a filter that an engine in another program has started. If it is gone, its pipe
-    /// is read into nothing.
+    /// Restores a filter of an engine in another program. If the filter is gone, the engine reads
+    /// its pipe and discards.
     pub(super) fn restore_filter(
         &mut self,
         (serial, index): (u64, usize),
@@ -148,7 +148,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Goes on with filters whose process is deleted: they are only to be reaped.
+    /// Restores filters of deleted processes: they are only to be reaped.
     pub(super) fn restore_filters_of_deleted(&mut self, filters: Vec<HandoverFilter>) {
         for HandoverFilter { pid, pidfd } in filters {
             let Some(fd) = pidfd else { continue };

@@ -16,7 +16,7 @@ pub(super) struct Filter {
     pub(super) token: Option<u64>,
 }
 
-/// All filters, by pid. They are children of this process, and of no process that is run.
+/// All filters, by pid. They are children of this process, but not processes of the engine's owner.
 #[derive(Default)]
 pub(super) struct Filters(HashMap<i32, Filter>);
 
@@ -31,7 +31,7 @@ impl Filters {
         self.0.get(&pid).map(|filter| filter.pidfd.as_raw_fd())
     }
 
-    /// Those whose process is deleted: they still have to be reaped.
+    /// The filters of deleted processes: they still have to be reaped.
     pub(super) fn of_deleted(&self, processes: &ProcessMap) -> Vec<HandoverFilter> {
         let deleted = self.0.iter().filter(|(_, filter)| processes.get(&filter.serial).is_none());
         deleted
@@ -39,12 +39,12 @@ impl Filters {
             .collect()
     }
 
-    /// Tells a filter that nothing more is to be stored.
+    /// Asks a filter to discard further output.
     pub(super) fn stop(&self, pid: i32) {
         self.signal(pid, libc::SIGTERM);
     }
 
-    /// Kills a filter whose process is deleted. It is reaped like any other.
+    /// Kills the filter of a deleted process. It is reaped like any other.
     pub(super) fn kill(&self, pid: i32) {
         self.signal(pid, libc::SIGKILL);
     }
@@ -59,7 +59,7 @@ impl Filters {
 
     fn signal(&self, pid: i32, signum: i32) {
         if let Some(filter) = self.0.get(&pid) {
-            // One that has ended needs no signal.
+            // A filter that has ended needs no signal.
             let _ = sys::pidfd_send_signal(filter.pidfd.as_raw_fd(), signum);
         }
     }

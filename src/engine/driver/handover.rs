@@ -1,10 +1,10 @@
-//! The driver's part in an upgrade: what it holds, in a form from which another program in this
-//! same process can go on.
+//! The driver's part in an upgrade: its state, in a format from which another program in this same
+//! process can continue.
 //!
-//! The processes remain our children, for exec keeps the pid. Pidfds and the reading ends of pipes
-//! cross as descriptors. A process may end at any moment between: it stays a zombie until the next
-//! engine reaps it. That engine knows all its processes before it looks at any child, for it takes
-//! every child that it does not know for an orphan, and reaps it.
+//! The processes remain our children, because exec keeps the pid. Pidfds and the reading ends of
+//! pipes cross as descriptors. A process that ends meanwhile stays a zombie until the next engine
+//! reaps it. That engine restores all its processes before it looks at any child: it treats every
+//! unknown child as an orphan, and reaps it.
 
 use std::collections::HashMap;
 use std::io;
@@ -23,7 +23,7 @@ use crate::engine::process::{Input, Process};
 use crate::engine::{permitted, sys};
 
 impl Driver {
-    /// Stands still if that is asked for and nothing is being made; goes on when it is released.
+    /// Pauses on request while no process is being made; resumes when it is released.
     pub(super) fn quiesce(&mut self) {
         let making = !self.waiting.is_empty() || self.processes.values().any(Process::is_launching);
         if making {
@@ -32,20 +32,20 @@ impl Driver {
         let Some(Quiesce { tell, resume }) = self.quiesce.take() else { return };
         self.pool.end_helpers();
         if tell.send(self.hand_over()).is_ok() {
-            // Ends by an error, always: nothing is ever sent.
+            // Always returns an error: nothing is ever sent, the sender is only dropped.
             let _ = resume.recv();
         }
     }
 
-    /// Takes a descriptor of a process that the program before us has left open.
+    /// Takes a descriptor of a process that the previous program has left open.
     ///
     /// # Errors
-    /// The OS error where it is not open.
+    /// The descriptor is not open.
     pub(super) fn inherit(&mut self, fd: RawFd) -> io::Result<OwnedFd> {
         inherit(fd).inspect(|_| self.budget.taken_over())
     }
 
-    /// All that the next program needs.
+    /// The state for the next program.
     fn hand_over(&self) -> Handover {
         let id_of = |serial| self.processes.get(&serial).map(|process| process.id.clone());
         let HandoverContainment { orphans, kills } = self.containment.hand_over(&id_of);
@@ -67,7 +67,7 @@ impl Driver {
         }
     }
 
-    /// Takes over all that was handed over. To be called before anything else: see above.
+    /// Restores the state of the previous program. Call it first: see the module.
     pub(super) fn restore(&mut self, handover: Handover) {
         let Handover { processes, shared } = handover;
         for file in shared.files {
@@ -76,8 +76,8 @@ impl Driver {
             }
         }
         self.restore_filters_of_deleted(shared.filters);
-        // Before any end can be noticed: from them is known whose the orphans are that such a
-        // process has left.
+        // Before any end can be noticed: the processes identify the owners of the orphans that an
+        // ended process has left.
         let mut serials = HashMap::new();
         let mut children = Vec::new();
         for handed in processes {
@@ -97,8 +97,7 @@ impl Driver {
         self.flush_events();
     }
 
-    /// Enters a process that was handed over, with its captures; returns the child that is to be
-    /// watched.
+    /// Restores one process with its captures; returns its child, which is to be watched.
     fn restore_process(&mut self, handed: HandoverProcess) -> (u64, Option<RestoredChild>) {
         let Restored { mut process, members, open, child } = Process::restored(handed);
         let serial = self.next_serial;
@@ -118,13 +117,13 @@ impl Driver {
         (self.insert_process(process), child)
     }
 
-    /// Watches a child that lives, or has ended since the program before us stood still.
+    /// Watches a child that lives, or has ended since the pause of the previous program.
     fn watch_again(&mut self, serial: u64, child: RestoredChild) {
         let RestoredChild { pid, adopted, pidfd } = child;
         let pidfd = match pidfd {
             Some(pidfd) => self.inherit(pidfd),
-            // A child of ours keeps its number until we reap it; one that is adopted may have lost
-            // it to another.
+            // A child of ours keeps its pid until we reap it; the pid of an adopted one may have
+            // been reused.
             None if adopted && !self.is_same(serial, pid) => {
                 Err(io::Error::from_raw_os_error(libc::ESRCH))
             }
@@ -146,16 +145,15 @@ impl Driver {
         }
     }
 
-    /// Whether `pid` is still the number of this adopted process, as far as its start time is
-    /// known.
+    /// Whether `pid` still belongs to this adopted process, as far as its start time is known.
     fn is_same(&self, serial: u64, pid: i32) -> bool {
         let then = self.containment.starttime(serial);
         let now = self.procfs.read_stat(pid).ok().map(|stat| stat.starttime);
         now.is_some() && (then.is_none() || then == now)
     }
 
-    /// Goes on waiting for the captures of a process, and for its tree if it is being stopped; no
-    /// longer than the program before us would have.
+    /// Continues waiting for the captures of a process, and for its tree if it is being stopped,
+    /// with the remaining time of the previous program.
     fn resume_draining(&mut self, serial: u64) {
         let process = self.processes.get(&serial).filter(|process| process.is_draining());
         if let Some(stopping) = process.map(Process::is_stopping) {
@@ -187,8 +185,8 @@ impl Driver {
         let capture = process.output.at(index).ok_or(io::ErrorKind::NotFound)?;
         let store = match capture.writer() {
             CaptureWriter::Engine if !capture.is_frozen() => capture.reopen()?,
-            // Its filter has failed; or it is over, its file read-only, and a survivor is not to be
-            // stopped by a full pipe.
+            // The filter has failed; or the capture is over and its file read-only, and a full pipe
+            // must not block a survivor.
             CaptureWriter::Engine | CaptureWriter::Filter | CaptureWriter::Process => {
                 (Store::Nothing, None)
             }
@@ -199,16 +197,16 @@ impl Driver {
     }
 }
 
-/// Takes a descriptor that the program before us has left open.
+/// Takes a descriptor that the previous program has left open.
 ///
 /// # Errors
-/// The OS error where it is not open.
+/// The descriptor is not open.
 fn inherit(fd: RawFd) -> io::Result<OwnedFd> {
     if fd <= 2 {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }
     sys::set_cloexec_of(fd, true)?;
-    // SAFETY: it is open. The program before us has left it open for this, and no other code here
-    // knows of it.
+    // SAFETY: it is open. The previous program has left it open for this, and no other code here
+    // owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -1,4 +1,4 @@
-//! What the driver waits and reads with: the poller, the timers, and the pipes of captures.
+//! The driver's I/O: the poller, the timers, and the pipes of captures.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,11 +18,10 @@ use crate::engine::process::output::{OpenCapture, Output, Pipe, Turn};
 use crate::engine::sys;
 use crate::engine::timers::Timers;
 
-/// How much is read at once.
+/// Bytes per read.
 const BUFFER: usize = 256 * 1024;
 
-/// Reports when files are closed by a writer. Used only if a process has left a survivor that holds
-/// its capture.
+/// Reports when a writer closes a file. Used only for captures that survivors of a process hold.
 pub(super) struct Watcher {
     inotify: Inotify,
     watches: HashMap<WatchDescriptor, u64>,
@@ -41,7 +40,7 @@ impl Watcher {
     /// Watches the file of a capture, whose process has this number.
     pub(super) fn add(&mut self, capture: &Capture, serial: u64) {
         let flags = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_ONESHOT;
-        // Without a watch, the grace decides.
+        // Without a watch, the drain timeout applies.
         if let Ok(held) = capture.hold()
             && let Ok(watch) = self.inotify.add_watch(&held.path(), flags)
         {
@@ -49,14 +48,14 @@ impl Watcher {
         }
     }
 
-    /// The processes of which a watched file was closed by a writer.
+    /// The processes with a watched file that a writer has closed.
     pub(super) fn closed(&mut self) -> Vec<u64> {
         let events = self.inotify.read_events().unwrap_or_default();
         events.into_iter().filter_map(|event| self.watches.remove(&event.wd)).collect()
     }
 }
 
-/// What the driver waits and reads with.
+/// The driver's means to wait and to read.
 pub(super) struct Io {
     pub(super) poller: Poller,
     pub(super) timers: Timers,
@@ -64,7 +63,7 @@ pub(super) struct Io {
     pub(super) watcher: Watcher,
     pub(super) filters: Filters,
     pipes: PipeBudget,
-    /// Pipes are read through this: one hot buffer is faster than fresh ones.
+    /// The buffer for all pipes: one hot buffer is faster than fresh ones.
     buffer: Box<[u8]>,
 }
 
@@ -107,7 +106,7 @@ impl Io {
         }
     }
 
-    /// Watches a pipe that an fd's output is read from.
+    /// Watches the pipe of an fd's output.
     pub(super) fn open_pipe(
         &mut self,
         serial: u64,
@@ -116,7 +115,7 @@ impl Io {
         (store, pieces): (Store, Option<PieceLog>),
     ) -> io::Result<OpenCapture> {
         let token = self.poller.watch(&reader, Source::Pipe(serial, index))?;
-        // What was asked for, or grown by an earlier program, counts.
+        // The pipe may have a requested size, or one that an earlier program has set.
         let size = match sys::pipe_size(&reader) {
             Some(size) if size != pipe_budget::DEFAULT => {
                 self.pipes.take(size);

@@ -22,11 +22,11 @@ use crate::engine::stop::StopPolicy;
 use crate::engine::{permitted, sys};
 use crate::spec::{CaptureSpec, PipeEnd, Resource, ValidatedFd, ValidatedProc};
 
-/// The modes of what is made for a process of our own user, and of another one.
+/// File modes for a process of our own user, and of another one.
 const OURS: libc::mode_t = 0o600;
 const OPEN_TO_ALL: libc::mode_t = 0o666;
 
-/// A process that is asked for.
+/// A process that waits for its start.
 pub(super) struct QueuedLaunch {
     /// The engine's number of the process.
     pub(super) serial: u64,
@@ -53,7 +53,7 @@ impl PipeTable {
         PipeTable(Arc::new(Mutex::new((0..pipes).map(|_| PipeState::Fresh).collect())))
     }
 
-    /// Takes one end of a pipe, which is given out once.
+    /// Takes one end of a pipe; each end can be taken once.
     fn take(&self, end: PipeEnd) -> ParentFd {
         let (PipeEnd::Write(index) | PipeEnd::Read(index)) = end;
         let mut pipes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,7 +83,7 @@ impl PipeTable {
 }
 
 impl Driver {
-    /// Makes what a process needs of us, and hands it to the spawning threads.
+    /// Makes the parent's part of a process, and passes the process to the spawning threads.
     pub(super) fn launch(&mut self, launch: QueuedLaunch) {
         let QueuedLaunch { serial, proc, pipes } = launch;
         let Some(process) = self.processes.get_mut(&serial) else { return };
@@ -110,7 +110,7 @@ impl Driver {
         self.pool.push(SpawnJob { serial, request, tasks });
     }
 
-    /// Ends a process of which nothing is made.
+    /// Ends a process that cannot be started.
     pub(super) fn refuse(&mut self, launch: QueuedLaunch, failure: StartFailure) {
         let QueuedLaunch { serial, proc, pipes } = launch;
         let Some(process) = self.processes.get_mut(&serial) else { return };
@@ -120,7 +120,7 @@ impl Driver {
                 .map(|(fd, what)| (*fd, capture_spec(what).map(Capture::empty)))
                 .collect(),
         ));
-        // Its ends of pipes are closed, so that their other ends see the end of the file.
+        // Close its ends of pipes, so that readers see the end of the file.
         for (_, what) in &proc.fds {
             if let ValidatedFd::Pipe(end) = what {
                 drop(pipes.take(*end));
@@ -132,13 +132,12 @@ impl Driver {
         self.on(serial, Input::NotSpawned { exit, setup });
     }
 
-    /// Takes over a process that an earlier engine has started.
+    /// Adopts a process of an earlier engine.
     pub(super) fn adopt(&mut self, started: Started) {
         let serial = self.insert_process(Process::adopted(&started));
         let starttime = started.stat.as_ref().map(|stat| stat.starttime);
         self.containment.child_adopted(serial, started.pid, starttime);
-        // It may end between any two of these; a pid that is another's by now is found by its start
-        // time.
+        // The process may end between any two of these calls; the start time detects a reused pid.
         let child = permitted::handle(started.pid).and_then(|pidfd| {
             let now = self.procfs.read_stat(started.pid).map_err(io::Error::other)?;
             let same = started.stat.as_ref().is_some_and(|then| then.starttime == now.starttime);
@@ -164,19 +163,20 @@ impl Driver {
 struct FdMaker<'a> {
     serial: u64,
     options: &'a EngineOptions,
-    /// Whether files get the very modes that we make them with.
+    /// Whether files get exactly the modes that we create them with.
     own_umask: bool,
     /// The mode of the files that the process writes itself.
     mode: libc::mode_t,
     /// Whether those files get a guard: not if a limit would count it.
     guarded: bool,
     io: &'a mut Io,
-    /// What may take long, and is left to the spawning thread.
+    /// Slow steps, which are left to the spawning thread.
     tasks: Vec<Task>,
 }
 
 impl FdMaker<'_> {
-    /// Makes captures and pipes; what cannot be made fails in the child's status, with every other
+    /// Makes captures and pipes; failures are recorded in the child's status, with those of other
+    /// fds.
     /// failing fd.
     fn make_fds(
         &mut self,
@@ -266,7 +266,7 @@ impl FdMaker<'_> {
     }
 }
 
-/// A capture that is set up, but for what may take long.
+/// A capture that is set up except for its slow steps.
 struct Opened {
     capture: Capture,
     made: ParentFd,
@@ -274,11 +274,11 @@ struct Opened {
     task: Option<Task>,
 }
 
-/// Lets a process of another user open its own fd again, as `> /dev/stderr` does. Nobody else can
-/// reach what we make; what has a path that the spec has chosen keeps its mode.
+/// Lets a process of another user open its own fd again, as `> /dev/stderr` does. No other user can
+/// reach our files; a file at a path of the spec keeps its mode.
 fn open_to(mode: libc::mode_t, source: &OwnedFd) {
     if mode != OURS {
-        // Without it the process runs as well, but for that.
+        // If this fails, the process still runs, but cannot open its fd again.
         let _ = sys::set_mode(source, mode);
     }
 }

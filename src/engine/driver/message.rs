@@ -1,10 +1,10 @@
-//! What other threads report to the driver.
+//! Messages of other threads to the driver.
 
 use crate::engine::command::Command;
 use crate::engine::spawn::Spawned;
 
-/// One thing for the driver to look at. Its mailbox holds at most one entry per process that is
-/// being made, and the owner's commands.
+/// A message to the driver. Its mailbox holds at most one per process that is being made, and the
+/// owner's commands.
 pub(in crate::engine) enum DriverMessage {
     /// From the owner of the engine.
     Command(Command),
@@ -12,6 +12,6 @@ pub(in crate::engine) enum DriverMessage {
     Spawned(Spawned),
     /// From the thread that has sealed the captures of a process, by its number.
     Sealed(u64),
-    /// A file that the process with this number writes, and that its user has named, was looked at.
+    /// The named file of the process with this number was looked at.
     Looked(u64),
 }

@@ -1,4 +1,4 @@
-//! Epoll, with what its tokens stand for.
+//! Epoll, with the meaning of its tokens.
 
 use std::collections::HashMap;
 use std::io;
@@ -9,7 +9,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use crate::engine::failpoints::{self, Call};
 use crate::mem::shrink::Shrink;
 
-/// What an epoll token stands for.
+/// The meaning of an epoll token.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Source {
     Mailbox,
@@ -28,7 +28,7 @@ pub(super) enum Source {
     Filter(i32),
 }
 
-/// Epoll, with what its tokens stand for.
+/// Epoll, with the meaning of its tokens.
 pub(super) struct Poller {
     epoll: Epoll,
     sources: HashMap<u64, Source>,
@@ -41,18 +41,18 @@ impl Poller {
         Ok(Poller { epoll, sources: HashMap::new(), next_token: 0 })
     }
 
-    /// Waits for events, and returns how many there are.
+    /// Waits for events, and returns their number.
     pub(super) fn wait(&self, events: &mut [EpollEvent], timeout: EpollTimeout) -> usize {
-        // EINTR aside, which is nothing to handle, waiting on an epoll of our own cannot fail.
+        // Apart from EINTR, which needs no handling, waiting on our own epoll cannot fail.
         self.epoll.wait(events, timeout).unwrap_or_default()
     }
 
-    /// What a token stands for; none if an earlier event of the same round has taken it out.
+    /// The meaning of a token; `None` if an earlier event of the same round has removed it.
     pub(super) fn source(&self, token: u64) -> Option<Source> {
         self.sources.get(&token).copied()
     }
 
-    /// Has epoll report when `fd` is readable; returns the token.
+    /// Watches for `fd` to become readable; returns the token.
     pub(super) fn watch(&mut self, fd: impl AsFd, source: Source) -> io::Result<u64> {
         if let Source::Pipe(..) = source {
             failpoints::check(Call::Watch)?;
@@ -80,7 +80,8 @@ impl Poller {
         let _ = self.epoll.modify(fd, &mut event);
     }
 
-    /// Takes `fd` out. Closing it would not be enough: a child that is just being made has a copy.
+    /// Stops watching `fd`. Closing it does not suffice: a child that is just being made has a
+    /// copy.
     pub(super) fn unwatch(&mut self, fd: impl AsFd, token: u64) {
         self.sources.remove(&token);
         self.sources.shrink_if_sparse();

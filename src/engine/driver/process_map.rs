@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::engine::process::Process;
 use crate::mem::shrink::Shrink;
 
-/// Each is boxed, for there are many, and a table has room for more than it holds.
+/// The processes are boxed to keep the table small, because its capacity exceeds its length.
 #[derive(Default)]
 pub(super) struct ProcessMap(HashMap<u64, Box<Process>>);
 

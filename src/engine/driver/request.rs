@@ -1,5 +1,5 @@
-//! The driver's part in what processes of one request have to do with each other: who is joined by
-//! pipes, who is started with all others or not at all.
+//! The driver's part in relations between the processes of one request: processes joined by pipes,
+//! and processes that start all together or not at all.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -13,21 +13,21 @@ use crate::engine::spawn::Spawned;
 use crate::engine::stop::{StopOrder, StopPolicy};
 use crate::spec::{ProcId, Validated, ValidatedFd, ValidatedProc};
 
-/// Processes that are let in together.
+/// Processes that are admitted together.
 pub(super) struct PipeGroup {
     launches: VecDeque<QueuedLaunch>,
     let_in: bool,
 }
 
-/// Processes of which all are stopped where one cannot be started.
+/// Processes that are all stopped if one of them cannot be started.
 pub(super) struct AtomicGroup {
     members: Vec<u64>,
-    /// How many of them are not known to have started.
+    /// The number of processes whose start is not resolved.
     starting: usize,
 }
 
 impl Driver {
-    /// Takes in a request: its processes wait for their turn.
+    /// Queues the processes of a request.
     pub(super) fn request(&mut self, request: Validated) {
         let pipes = PipeTable::new(request.pipes);
         let together = request.all_or_nothing.then_some(self.next_serial);
@@ -51,7 +51,7 @@ impl Driver {
         self.waiting.extend(units);
     }
 
-    /// The next process that may be made; none where there is none, or no room for it.
+    /// The next process to be made; `None` if the queue is empty, or there is no room.
     pub(super) fn next_launch(&mut self) -> Option<QueuedLaunch> {
         let unit = self.waiting.front_mut()?;
         if !unit.let_in {
@@ -73,8 +73,8 @@ impl Driver {
         launch
     }
 
-    /// Whether a process of a group has started is known. If it has not, those that are to start
-    /// with it are ended.
+    /// Notes whether a process of a group has started. If it has not, ends the processes that start
+    /// with it.
     pub(super) fn start_resolved(&mut self, serial: u64, group: u64, failed: bool) {
         let Some(atomic) = self.atomic_groups.get_mut(&group) else { return };
         atomic.starting = atomic.starting.saturating_sub(1);
@@ -92,7 +92,7 @@ impl Driver {
         }
     }
 
-    /// Ends a process because `peer` could not be started: it is not started either, or stopped.
+    /// Ends a process because `peer` could not be started: prevents its start, or stops it.
     fn fail_with_sibling(&mut self, serial: u64, peer: &ProcId) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         process.leave_group();
@@ -120,8 +120,8 @@ impl Driver {
     }
 }
 
-/// For each process, the number of the unit it belongs to; those joined by pipes are of one. Units
-/// are numbered in the order of their first processes.
+/// For each process, the number of its unit; processes joined by pipes share one. Units are
+/// numbered in the order of their first processes.
 fn units_by_pipes<'a>(
     procs: impl Iterator<Item = &'a ValidatedProc> + Clone,
     pipes: usize,

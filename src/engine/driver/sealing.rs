@@ -1,8 +1,8 @@
-//! The last thing before a process's end is told: its captures are frozen, and what they hold is
-//! recorded.
+//! The last step before the end of a process is reported: its captures are frozen, and their
+//! contents recorded.
 //!
-//! What is small and ours is hashed at once. The rest another thread hashes, for it may be much, or
-//! on a file system that does not answer; the end waits for that, but not for long.
+//! The engine hashes small files of ours at once. Another thread hashes the others, which may be
+//! large or on a hung file system; the report waits for it, up to a timeout.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,12 +20,12 @@ use crate::engine::process::effect::ProcessAlarm;
 use crate::engine::timers::Alarm;
 use crate::engine::{helpers, sys};
 
-/// How long an end waits for its captures to be hashed: some gigabytes.
+/// Timeout of hashing, enough for some gigabytes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The stack of a thread that hashes.
+/// The stack size of a hashing thread.
 const STACK: usize = 128 * 1024;
-/// How many threads hash files of ours at a time.
+/// Most threads that hash files of ours at a time.
 const THREADS: usize = 2;
 
 /// Hashes the captures of ended processes. Its threads end when there is nothing to do.
@@ -46,14 +46,14 @@ impl Sealer {
         Sealer { mailbox, pool: Arc::default() }
     }
 
-    /// Has captures sealed; [`DriverMessage::Sealed`] tells when they are.
+    /// Seals captures on another thread; [`DriverMessage::Sealed`] reports the completion.
     ///
     /// # Errors
-    /// The OS error of making a thread, where there is none.
+    /// The OS error of making a thread, if there is none.
     fn start(&self, serial: u64, captures: &Arc<Captures>) -> io::Result<()> {
         let (captures, mailbox) = (Arc::clone(captures), Arc::clone(&self.mailbox));
         if each(&captures).any(|capture| capture.named().is_some()) {
-            // On whatever file system: others are not to wait for it.
+            // A named file may be on a hung file system, which must not delay other captures.
             return helpers::start(&Creds::default(), move |_| {
                 each(&captures).for_each(Capture::seal);
                 mailbox.put(DriverMessage::Sealed(serial));
@@ -78,14 +78,14 @@ fn lock(pool: &Mutex<Pool>) -> MutexGuard<'_, Pool> {
     pool.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Seals captures as long as there are any.
+/// Seals queued captures until the queue is empty.
 fn seal_all(pool: &Mutex<Pool>, mailbox: &Mailbox<DriverMessage>) {
     sys::block_all_signals();
     loop {
         let next = {
             let mut pool = lock(pool);
             let next = pool.waiting.pop_front();
-            // Whoever adds one from now on sees that this thread is gone.
+            // A later addition to the queue then starts a new thread.
             pool.threads -= usize::from(next.is_none());
             next
         };
@@ -97,11 +97,11 @@ fn seal_all(pool: &Mutex<Pool>, mailbox: &Mailbox<DriverMessage>) {
 
 impl Driver {
     /// Freezes and seals the captures of a process that has ended. [`Input::Sealed`] follows: at
-    /// once if that is quick, else when another thread has done it, or has taken too long.
+    /// once if that is quick, otherwise when another thread has completed, or after the timeout.
     pub(super) fn seal(&mut self, serial: u64) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         for capture in each(process.output.captures()) {
-            // Opened once for both; but no path that a user has chosen, which may not answer.
+            // Opens each file once for both; except a named one, whose file system may hang.
             let _held = capture.named().is_none().then(|| capture.hold());
             capture.freeze();
             if capture.is_sealed_quickly() {
@@ -109,7 +109,7 @@ impl Driver {
             }
         }
         if process.has_failed() {
-            // The program that was to write there never ran.
+            // The program was never executed, so nothing was written.
             process.output.truncate_all(Truncation::NotStarted);
         }
         let running = !each(process.output.captures()).all(Capture::is_sealed)
@@ -121,7 +121,7 @@ impl Driver {
                     false
                 }
             };
-        // What still comes is not to take any room.
+        // Later output must not take disk space.
         process.output.filters().for_each(|pid| self.io.filters.stop(pid));
         if running {
             let alarm = Alarm::Process(serial, ProcessAlarm::SealTimeout);
@@ -131,7 +131,7 @@ impl Driver {
         }
     }
 
-    /// The captures of a process are sealed, or have taken too long.
+    /// Handles the sealing of a process's captures, or its timeout.
     pub(super) fn sealed(&mut self, serial: u64) {
         let Some(process) = self.processes.get(&serial).filter(|p| p.is_sealing()) else { return };
         let captures = process.output.captures();

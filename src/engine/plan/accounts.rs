@@ -103,7 +103,7 @@ pub(super) struct OtherUser {
     pub(super) entry: Option<Entry>,
 }
 
-/// What the user database says of a user.
+/// The entry of a user in the user database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) name: String,
@@ -111,7 +111,7 @@ pub(super) struct Entry {
     pub(super) shell: PathBuf,
 }
 
-/// Which version of a file this is.
+/// The version of a file.
 type Stamp = (u64, u64, i64, i64);
 
 fn stamps() -> [Option<Stamp>; 2] {
@@ -124,7 +124,7 @@ impl Accounts {
         Accounts { found: Mutex::default(), ours: Ours::now() }
     }
 
-    /// What a process needs to become the user and to join the groups of its spec.
+    /// Resolves the user and the groups of a spec; returns the attributes that switch to them.
     ///
     /// # Errors
     /// One for each user or group that is unknown, or that cannot be looked up.
@@ -138,7 +138,7 @@ impl Accounts {
         let found = self.find(&wanted)?;
         let of_user = wanted.user.as_ref().map(text);
         let of_group = wanted.group.as_ref().map(text);
-        // What comes of the user fails as the user does.
+        // Groups that follow from the user are reported as failures of the user.
         let (groups_stage, groups_path) = match (&wanted.groups, &of_user) {
             (None, Some(user)) => (Stage::Attribute(Attribute::User), Some(user.clone())),
             _ => (Stage::Attribute(Attribute::Groups), None),
@@ -149,7 +149,7 @@ impl Accounts {
         };
         let Ours { groups, group, user } = &self.ours;
         let set = |stage, path, what| ChildAttribute { stage, path, what };
-        // For what is so already no privilege is needed.
+        // Setting the present groups needs no privilege, so it is skipped.
         let groups = found.groups.filter(|gids| groups.as_ref() != Some(gids)).map(|gids| {
             set(groups_stage, groups_path, AttributeValue::Groups(gids.into_iter().collect()))
         });
@@ -175,7 +175,7 @@ impl Accounts {
         if let Some(finding) = findings.iter().find(|finding| finding.wanted == *wanted) {
             return Ok(finding.accounts.clone());
         }
-        // Nobody waits for somebody else's directory service.
+        // Release the cache before a lookup that may wait for a directory service.
         drop(findings);
         let accounts = look_up(wanted)?;
         if accounts.is_entered() {
@@ -213,7 +213,7 @@ fn look_up(wanted: &Wanted) -> Result<Found, Vec<StartFailure>> {
     let mut all = groups.as_ref().map(|_| gids.into_iter().flatten().collect::<Vec<Gid>>());
     if let (Some(found), Some(account)) = (&found, user) {
         let failed = |errno| vec![failure(Stage::Attribute(Attribute::User), errno, account)];
-        // Nobody can tell which group goes with a number that has no entry.
+        // A number without an entry has no known primary group.
         let primary = gid.or(found.gid).ok_or_else(|| failed(Errno::ENOENT))?;
         gid = Some(primary);
         if all.is_none() {
@@ -228,11 +228,11 @@ fn look_up(wanted: &Wanted) -> Result<Found, Vec<StartFailure>> {
     })
 }
 
-/// A user that was looked up.
+/// The result of looking a user up.
 #[derive(Clone)]
 struct FoundUser {
     uid: Uid,
-    /// Its primary group, where it has an entry.
+    /// Its primary group, if it has an entry.
     gid: Option<Gid>,
     entry: Option<Entry>,
 }
@@ -268,7 +268,7 @@ fn find_group(account: &Account, stage: Stage) -> Result<Gid, StartFailure> {
     }
 }
 
-/// The groups of a user by the group database; that one group, where the user has no entry.
+/// The groups of a user by the group database; only `gid` for a user without an entry.
 fn member_of(name: Option<&str>, gid: Gid) -> nix::Result<Vec<Gid>> {
     let Some(name) = name else { return Ok(vec![gid]) };
     pass()?;

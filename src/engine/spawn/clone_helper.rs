@@ -134,8 +134,8 @@ struct HelperShared {
     /// Our pid, and the intermediate's.
     keeper: libc::pid_t,
     intermediate: AtomicI32,
-    /// The helper's pid, which the kernel writes as soon as there is a helper, or the negative
-    /// errno; 0 before.
+    /// The helper's pid, which the kernel writes as soon as there is a helper; 0 before. `errno` is
+    /// set if the helper could not be made.
     helper: AtomicI32,
     errno: AtomicI32,
     /// The kernel zeroes it when the helper has ended.
